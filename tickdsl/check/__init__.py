@@ -1,0 +1,1 @@
+"""Findings above the grammar: one module per family."""

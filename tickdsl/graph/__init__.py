@@ -1,0 +1,1 @@
+"""The model graph: which channels belong together, what is left, and physical removal."""

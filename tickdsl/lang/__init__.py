@@ -1,0 +1,1 @@
+"""The plan language: text to AST to Plan. Imports no torch."""

@@ -1,0 +1,1 @@
+"""What a plan means, and the steps it lowers to. Imports no torch."""

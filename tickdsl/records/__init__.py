@@ -1,0 +1,1 @@
+"""What a run leaves behind: store, events, paths. Imports no torch."""

@@ -1,0 +1,1 @@
+"""Carries a plan out: the interpreter, the operations, the workers."""

@@ -1,0 +1,1 @@
+"""Which units to remove: criteria, allocation, overlap."""

@@ -1,0 +1,1 @@
+"""Networks, data, recipes and the training loop. Knows no plans."""
