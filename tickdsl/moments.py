@@ -1,0 +1,58 @@
+"""A moment in a training, or a length of one: `160ep`, `500it`, `5%`, `init`, `end`.
+
+The one value type for it, so that epochs and iterations are never mixed up: lang parses it, plans and
+recipes carry it, the training loop turns it into optimiser steps.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from fractions import Fraction
+
+import attrs
+
+_TEXT = re.compile(r"(\d+(?:\.\d+)?)\s*(epochs?|ep|iterations?|iters?|it|steps?|%)")
+_UNITS = {"e": "ep", "i": "it", "s": "it", "%": "%"}
+
+
+@attrs.frozen
+class Moment:
+    """`amount` in `unit`: epochs (`ep`), optimiser steps (`it`) or a share of the recipe (`%`)."""
+
+    amount: Fraction = attrs.field(converter=Fraction)
+    unit: str = attrs.field(validator=attrs.validators.in_(("ep", "it", "%")))
+
+    @classmethod
+    def parse(cls, text: str) -> Moment:
+        """Read `160ep`, `2 epochs`, `500it`, `5%`, `init`, `end`. Raises ValueError on anything else."""
+        if text == "init":
+            return cls(Fraction(0), "it")
+        if text == "end":
+            return cls(Fraction(100), "%")
+        match = _TEXT.fullmatch(text.strip())
+        if match is None:
+            raise ValueError(f"{text!r} is not a moment; write 160ep, 500it, 5% or init")
+        return cls(Fraction(match[1]), _UNITS[match[2][0]])
+
+    def steps(self, steps_per_epoch: int, total: int | None = None) -> int:
+        """The moment as a number of optimiser steps.
+
+        `total` is the recipe's length in steps; a share needs it. Parts of a step round to the nearest.
+        """
+        if self.unit == "it":
+            exact = self.amount
+        elif self.unit == "ep":
+            exact = self.amount * steps_per_epoch
+        elif total is None:
+            raise ValueError(f"{self} is a share of a recipe; its length is not known here")
+        else:
+            exact = self.amount * total / 100
+        return math.floor(exact + Fraction(1, 2))
+
+    def __str__(self) -> str:
+        whole = self.amount.denominator == 1
+        return f"{self.amount.numerator if whole else float(self.amount)}{self.unit}"
+
+
+INIT = Moment(Fraction(0), "it")
