@@ -1,0 +1,232 @@
+"""Parse tree to AST: one method a rule, no judgement of what was written."""
+
+from __future__ import annotations
+
+import re
+from fractions import Fraction
+from typing import Any
+
+from lark import Token, Transformer, Tree, v_args
+from lark.tree import Meta
+
+from tickdsl.lang import syntax
+from tickdsl.moments import Moment
+
+
+def build(tree: Tree[Any], source: syntax.Source) -> syntax.File:
+    """The AST of a parsed plan."""
+    file: syntax.File = _Builder(source).transform(tree)
+    return file
+
+
+def _fraction(text: str) -> Fraction:
+    return Fraction(text.replace("%", "").strip()) / 100
+
+
+@v_args(meta=True)
+class _Builder(Transformer[Token, syntax.File]):
+    """`children` hold tokens and nodes already built; clauses arrive as (name, node) pairs."""
+
+    def __init__(self, source: syntax.Source) -> None:
+        super().__init__()
+        self.source = source
+
+    def _at(self, node: Meta | Token) -> syntax.Span:
+        start = getattr(node, "start_pos", None)
+        end = getattr(node, "end_pos", None)
+        return syntax.Span(self.source, start or 0, end if end is not None else (start or 0))
+
+    def _word(self, token: Token) -> syntax.Word:
+        return syntax.Word(str(token), span=self._at(token))
+
+    def _value(self, item: Token | Any) -> Any:
+        """A bare token as the value it spells."""
+        if not isinstance(item, Token):
+            return item
+        span, text = self._at(item), str(item)
+        match item.type:
+            case "INT":
+                return syntax.Number(int(text), span=span)
+            case "NUMBER":
+                return syntax.Number(float(text), span=span)
+            case "PERCENT":
+                return syntax.Percent(_fraction(text), span=span)
+            case "SPAN":
+                return syntax.Length(Moment.parse(text), span=span)
+            case "STRING":
+                return syntax.Text(re.sub(r"\\(.)", r"\1", text[1:-1]), span=span)
+            case _:
+                return syntax.Word(text, span=span)
+
+    def _only(self, meta: Meta, children: list[Any]) -> Any:
+        return self._value(children[0])
+
+    value = number = percent = length = string = name = word = unit = scope = what = split_by = _only
+    moment = span = on_data = _only
+
+    def base(self, meta: Meta, children: list[Any]) -> str:
+        return str(children[0])
+
+    def ref(self, meta: Meta, children: list[Any]) -> syntax.Ref:
+        return syntax.Ref(str(children[0]), span=self._at(meta))
+
+    def list(self, meta: Meta, children: list[Any]) -> syntax.Items:
+        return syntax.Items(tuple(self._value(child) for child in children), span=self._at(meta))
+
+    def range(self, meta: Meta, children: list[Any]) -> syntax.IntRange:
+        return syntax.IntRange(int(children[0]), int(children[1]), span=self._at(meta))
+
+    def option(self, meta: Meta, children: list[Any]) -> syntax.Option:
+        return syntax.Option(self._word(children[0]), children[1], span=self._at(meta))
+
+    def condition(self, meta: Meta, children: list[Any]) -> syntax.Condition:
+        metric, comparison, bound = children
+        return syntax.Condition(
+            self._word(metric), str(comparison), self._value(bound), span=self._at(meta)
+        )
+
+    # -- definitions and settings
+
+    def version(self, meta: Meta, children: list[Any]) -> syntax.Version:
+        return syntax.Version(int(children[0]), span=self._at(meta))
+
+    def let(self, meta: Meta, children: list[Any]) -> syntax.Let:
+        return syntax.Let(self._word(children[0]), children[1], span=self._at(meta))
+
+    def include(self, meta: Meta, children: list[Any]) -> syntax.Include:
+        return syntax.Include(self._value(children[0]), span=self._at(meta))
+
+    def seeds(self, meta: Meta, children: list[Any]) -> syntax.Seeds:
+        return syntax.Seeds(self._value(children[0]), span=self._at(meta))
+
+    def sweep(self, meta: Meta, children: list[Any]) -> syntax.Sweep:
+        return syntax.Sweep(self._word(children[0]), children[1], span=self._at(meta))
+
+    def model(self, meta: Meta, children: list[Any]) -> syntax.Model:
+        name, *rest = children
+        options = tuple(item for item in rest if isinstance(item, syntax.Option))
+        data = next((item for item in rest if not isinstance(item, syntax.Option)), None)
+        return syntax.Model(name, data, options, span=self._at(meta))
+
+    def data(self, meta: Meta, children: list[Any]) -> syntax.Data:
+        return syntax.Data(children[0], tuple(children[1:]), span=self._at(meta))
+
+    def split(self, meta: Meta, children: list[Any]) -> syntax.Split:
+        by, parts, *options = children
+        return syntax.Split(by, self._value(parts), tuple(options), span=self._at(meta))
+
+    def train(self, meta: Meta, children: list[Any]) -> syntax.Train:
+        length, options = _length_and_options(children)
+        return syntax.Train(length, options, span=self._at(meta))
+
+    # -- pipeline
+
+    def step(self, meta: Meta, children: list[Any]) -> syntax.Step:
+        base = children[1] if len(children) > 1 else None
+        return syntax.Step(self._value(children[0]), base, span=self._at(meta))
+
+    def target(self, meta: Meta, children: list[Any]) -> syntax.Target:
+        return syntax.Target(self._value(children[0]), span=self._at(meta))
+
+    def matching(self, meta: Meta, children: list[Any]) -> syntax.Matching:
+        return syntax.Matching(self._word(children[0]), span=self._at(meta))
+
+    def times(self, meta: Meta, children: list[Any]) -> tuple[str, Any]:
+        return "times", self._value(children[0])
+
+    def until(self, meta: Meta, children: list[Any]) -> tuple[str, Any]:
+        return "until", self._value(children[0])
+
+    def by(self, meta: Meta, children: list[Any]) -> tuple[str, Any]:
+        return "by", children[0]
+
+    def at(self, meta: Meta, children: list[Any]) -> tuple[str, Any]:
+        return "at", children[0]
+
+    def within(self, meta: Meta, children: list[Any]) -> tuple[str, Any]:
+        return "within", tuple(self._value(child) for child in children)
+
+    def except_(self, meta: Meta, children: list[Any]) -> tuple[str, Any]:
+        return "protect", tuple(self._value(child) for child in children)
+
+    def prune(self, meta: Meta, children: list[Any]) -> syntax.Prune:
+        place = next(i for i, c in enumerate(children) if isinstance(c, syntax.Amount))
+        clauses: dict[str, Any] = {}
+        repeated: list[Any] = []
+        for name, node in children[place + 1 :]:
+            if name in ("within", "protect"):
+                clauses[name] = clauses.get(name, ()) + node
+            elif name in clauses:
+                repeated.append(node)
+            else:
+                clauses[name] = node
+        return syntax.Prune(
+            unit=children[0],
+            scope=children[1] if place == 2 else None,
+            amount=children[place],
+            times=clauses.get("times"),
+            until=clauses.get("until"),
+            by=clauses.get("by"),
+            at=clauses.get("at"),
+            within=clauses.get("within", ()),
+            protect=clauses.get("protect", ()),
+            repeated=tuple(repeated),
+            span=self._at(meta),
+        )
+
+    def overlap(self, meta: Meta, children: list[Any]) -> syntax.Overlap:
+        at_least, parts = (int(child) for child in children) if children else (None, None)
+        return syntax.Overlap(at_least, parts, span=self._at(meta))
+
+    def rewind(self, meta: Meta, children: list[Any]) -> syntax.Rewind:
+        to, options = _length_and_options(children[1:])
+        return syntax.Rewind(children[0], to, options, span=self._at(meta))
+
+    def retrain(self, meta: Meta, children: list[Any]) -> syntax.Retrain:
+        length, options = _length_and_options(children[1:])
+        return syntax.Retrain(children[0], length, options, span=self._at(meta))
+
+    def distill(self, meta: Meta, children: list[Any]) -> syntax.Distill:
+        return syntax.Distill(self._word(children[0]), tuple(children[1:]), span=self._at(meta))
+
+    def transfer(self, meta: Meta, children: list[Any]) -> syntax.Transfer:
+        body = children[-1] if isinstance(children[-1], tuple) else ()
+        options = tuple(child for child in children[1:] if isinstance(child, syntax.Option))
+        return syntax.Transfer(children[0], options, body, span=self._at(meta))
+
+    def cycle(self, meta: Meta, children: list[Any]) -> syntax.Cycle:
+        return syntax.Cycle(self._value(children[0]), children[1], span=self._at(meta))
+
+    # -- questions
+
+    def arm(self, meta: Meta, children: list[Any]) -> syntax.Arm:
+        return syntax.Arm(self._word(children[0]), children[1], span=self._at(meta))
+
+    def compare(self, meta: Meta, children: list[Any]) -> syntax.Compare:
+        names = tuple(self._word(child) for child in children if isinstance(child, Token))
+        options = tuple(child for child in children if isinstance(child, syntax.Option))
+        return syntax.Compare(names, options, span=self._at(meta))
+
+    def report(self, meta: Meta, children: list[Any]) -> syntax.Report:
+        return syntax.Report(tuple(self._word(child) for child in children), span=self._at(meta))
+
+    def stop(self, meta: Meta, children: list[Any]) -> syntax.Stop:
+        return syntax.Stop(children[0], span=self._at(meta))
+
+    # -- the frame
+
+    def block(self, meta: Meta, children: list[Any]) -> tuple[Any, ...]:
+        return tuple(children)
+
+    def start(self, meta: Meta, children: list[Any]) -> syntax.File:
+        return syntax.File(tuple(children), self.source)
+
+
+# `except` is a Python keyword, so the method for the rule cannot be written with its name.
+setattr(_Builder, "except", _Builder.except_)
+
+
+def _length_and_options(children: list[Any]) -> tuple[Any, tuple[syntax.Option, ...]]:
+    options = tuple(child for child in children if isinstance(child, syntax.Option))
+    length = next((child for child in children if not isinstance(child, syntax.Option)), None)
+    return length, options

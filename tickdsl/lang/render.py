@@ -1,0 +1,112 @@
+"""Views of findings: full (source, caret, cure), concise (a line each), JSON, and CI annotations."""
+
+from __future__ import annotations
+
+import json
+import unicodedata
+from collections.abc import Iterable
+from typing import Any
+
+from tickdsl.lang.diagnostics import Diagnostic
+from tickdsl.lang.syntax import Span
+
+FORMATS = ("full", "concise", "json", "github")
+_COLOURS = {"error": "\x1b[1;31m", "warning": "\x1b[1;33m", "note": "\x1b[1;36m"}
+
+
+def render(diagnostics: Iterable[Diagnostic], form: str = "full", *, colour: bool = False) -> str:
+    """All findings as text in one of FORMATS."""
+    found = list(diagnostics)
+    match form:
+        case "full":
+            return "\n".join(_full(d, colour) for d in found)
+        case "concise":
+            return "\n".join(_concise(d) for d in found)
+        case "json":
+            return json.dumps([as_dict(d) for d in found], indent=2, ensure_ascii=False)
+        case "github":
+            return "\n".join(_github(d) for d in found)
+    raise ValueError(f"no format {form!r}; one of {', '.join(FORMATS)}")
+
+
+def ordered(diagnostics: Iterable[Diagnostic]) -> tuple[Diagnostic, ...]:
+    """By place, each finding once."""
+    unique: dict[tuple[str, str, int, str], Diagnostic] = {}
+    for d in diagnostics:
+        unique.setdefault((d.code, d.span.source.path, d.span.start, d.message), d)
+    return tuple(sorted(unique.values(), key=lambda d: (d.span.source.path, d.span.start, d.code)))
+
+
+def _place(span: Span) -> dict[str, Any]:
+    line, column = span.last
+    return {
+        "path": span.source.path,
+        "line": span.line,
+        "column": span.column,
+        "end_line": line,
+        "end_column": column,
+    }
+
+
+def as_dict(d: Diagnostic) -> dict[str, Any]:
+    """The JSON view of one finding."""
+    return {
+        "code": d.code,
+        "name": d.slug,
+        "severity": d.severity,
+        "message": d.message,
+        **_place(d.span),
+        "label": d.label,
+        "related": [{**_place(label.span), "message": label.text} for label in d.secondary],
+        "notes": list(d.notes),
+        "help": d.help,
+    }
+
+
+def _concise(d: Diagnostic) -> str:
+    tail = f" ({d.label})" if d.label else f" (help: {d.help})" if d.help else ""
+    return f"{d.span}: {d.severity}[{d.code}] {d.message}{tail}"
+
+
+def _github(d: Diagnostic) -> str:
+    kind = "notice" if d.severity == "note" else d.severity
+    line, column = d.span.last
+    text = "\n".join([d.message, *([d.label] if d.label else []), *([f"help: {d.help}"] if d.help else [])])
+    text = text.replace("%", "%25").replace("\r", "%0D").replace("\n", "%0A")
+    return (
+        f"::{kind} file={d.span.source.path},line={d.span.line},col={d.span.column},"
+        f"endLine={line},endColumn={column},title={d.code} {d.slug}::{text}"
+    )
+
+
+def _full(d: Diagnostic, colour: bool) -> str:
+    paint = _COLOURS[d.severity] if colour else ""
+    bold, off = ("\x1b[1m", "\x1b[0m") if colour else ("", "")
+    lines = [f"{paint}{d.severity}[{d.code}]{off}{bold}: {d.message}{off}"]
+    places = [(d.span, d.label, "^"), *((label.span, label.text, "-") for label in d.secondary)]
+    gutter = len(str(max(span.line for span, _, _ in places)))
+    for index, (span, text, mark) in enumerate(places):
+        arrow = "-->" if index == 0 else ":::"
+        lines.append(f"{' ' * gutter}{arrow} {span}")
+        lines.append(f"{' ' * gutter} |")
+        source = span.source.line(span.line)
+        lines.append(f"{span.line:>{gutter}} | {source.expandtabs(4)}".rstrip())
+        lines.append(f"{' ' * gutter} | {paint}{_marks(span, source, mark)}{off} {text}".rstrip())
+    lines += [f"{' ' * gutter} = note: {note}" for note in d.notes]
+    if d.help:
+        lines.append(f"{' ' * gutter} = help: {d.help}")
+    return "\n".join(lines) + "\n"
+
+
+def _marks(span: Span, line: str, mark: str) -> str:
+    start = span.column - 1
+    end = start + max(1, span.end - span.start)
+    before, under = line[:start].expandtabs(4), line[start:end]
+    return " " * _width(before) + mark * max(1, _width(under))
+
+
+def _width(text: str) -> int:
+    """Columns that a terminal gives the text."""
+    return sum(
+        0 if unicodedata.combining(c) else 2 if unicodedata.east_asian_width(c) in "WF" else 1 for c in text
+    )

@@ -1,0 +1,382 @@
+"""The abstract syntax of plans: what was written, and where.
+
+Every node carries its `span`; spans take no part in equality, so `parse(format(tree)) == tree` is a statement
+about meaning.
+"""
+
+from __future__ import annotations
+
+import bisect
+import functools
+from collections.abc import Iterator
+from fractions import Fraction
+
+import attrs
+
+from tickdsl.moments import Moment
+
+
+@attrs.frozen(eq=False)
+class Source:
+    """A plan's text and the name it goes by in messages."""
+
+    path: str
+    text: str
+
+    @functools.cached_property
+    def _starts(self) -> list[int]:
+        return [0, *(i + 1 for i, character in enumerate(self.text) if character == "\n")]
+
+    def place(self, offset: int) -> tuple[int, int]:
+        """Line and column, both from 1, of an offset into the text."""
+        line = bisect.bisect_right(self._starts, offset)
+        return line, offset - self._starts[line - 1] + 1
+
+    def line(self, number: int) -> str:
+        """The text of a line (numbered from 1), without its end."""
+        start = self._starts[number - 1]
+        end = self._starts[number] - 1 if number < len(self._starts) else len(self.text)
+        return self.text[start:end].rstrip("\r")
+
+
+@attrs.frozen
+class Span:
+    """The half-open range `start:end` of a source's text."""
+
+    source: Source
+    start: int
+    end: int
+
+    @property
+    def line(self) -> int:
+        return self.source.place(self.start)[0]
+
+    @property
+    def column(self) -> int:
+        return self.source.place(self.start)[1]
+
+    @property
+    def last(self) -> tuple[int, int]:
+        """Line and column just after the span."""
+        return self.source.place(self.end)
+
+    @property
+    def text(self) -> str:
+        return self.source.text[self.start : self.end]
+
+    def __str__(self) -> str:
+        return f"{self.source.path}:{self.line}:{self.column}"
+
+
+def _span() -> Span:
+    return attrs.field(eq=False, repr=False, kw_only=True)  # type: ignore[no-any-return]
+
+
+# -- values
+
+
+@attrs.frozen
+class Number:
+    value: int | float
+    span: Span = _span()
+
+
+@attrs.frozen
+class Percent:
+    """`20%` is Fraction(1, 5)."""
+
+    share: Fraction
+    span: Span = _span()
+
+
+@attrs.frozen
+class Length:
+    """`160ep`, `500it`: a span of training, or a moment in it."""
+
+    moment: Moment
+    span: Span = _span()
+
+
+@attrs.frozen
+class Word:
+    """A name or closed word."""
+
+    text: str
+    span: Span = _span()
+
+
+@attrs.frozen
+class Text:
+    """A quoted string: a glob, a path or an odd name."""
+
+    text: str
+    span: Span = _span()
+
+
+@attrs.frozen
+class Ref:
+    """`$name` of a `let` or a `sweep`."""
+
+    name: str
+    span: Span = _span()
+
+
+@attrs.frozen
+class Items:
+    """`[a, b]`."""
+
+    values: tuple[Value, ...]
+    span: Span = _span()
+
+
+@attrs.frozen
+class IntRange:
+    """`1..5`, both ends included."""
+
+    first: int
+    last: int
+    span: Span = _span()
+
+
+Value = Number | Percent | Length | Word | Text | Ref | Items | IntRange
+
+
+@attrs.frozen
+class Option:
+    """`key=value`."""
+
+    key: Word
+    value: Value
+    span: Span = _span()
+
+
+@attrs.frozen
+class Condition:
+    """`accuracy < 90%`."""
+
+    metric: Word
+    comparison: str
+    bound: Value
+    span: Span = _span()
+
+
+# -- definitions and settings
+
+
+@attrs.frozen
+class Version:
+    number: int
+    span: Span = _span()
+
+
+@attrs.frozen
+class Let:
+    name: Word
+    value: Value
+    span: Span = _span()
+
+
+@attrs.frozen
+class Include:
+    path: Text
+    span: Span = _span()
+
+
+@attrs.frozen
+class Seeds:
+    value: Value
+    span: Span = _span()
+
+
+@attrs.frozen
+class Sweep:
+    name: Word
+    values: Value
+    span: Span = _span()
+
+
+@attrs.frozen
+class Model:
+    name: Value
+    data: Value | None
+    options: tuple[Option, ...]
+    span: Span = _span()
+
+
+@attrs.frozen
+class Data:
+    name: Value
+    options: tuple[Option, ...]
+    span: Span = _span()
+
+
+@attrs.frozen
+class Split:
+    by: Value
+    parts: Value
+    options: tuple[Option, ...]
+    span: Span = _span()
+
+
+@attrs.frozen
+class Train:
+    length: Value | None
+    options: tuple[Option, ...]
+    span: Span = _span()
+
+
+# -- pipeline
+
+
+@attrs.frozen
+class Step:
+    """`20%`, `20% of original`, `3`, `[60%, 30%, 10%]`: what one round takes."""
+
+    value: Value
+    base: str | None
+    span: Span = _span()
+
+
+@attrs.frozen
+class Target:
+    """`to 95%`: what is gone in the end."""
+
+    value: Value
+    span: Span = _span()
+
+
+@attrs.frozen
+class Matching:
+    """`matching ARM`: as much as that arm removed."""
+
+    arm: Word
+    span: Span = _span()
+
+
+Amount = Step | Target | Matching
+
+
+@attrs.frozen
+class Prune:
+    unit: Value
+    scope: Value | None
+    amount: Amount
+    times: Value | None
+    until: Value | Condition | None
+    by: Value | None
+    at: Value | None
+    within: tuple[Value, ...]
+    protect: tuple[Value, ...]
+    repeated: tuple[Value | Condition, ...] = ()
+    span: Span = _span()
+
+
+@attrs.frozen
+class Overlap:
+    at_least: int | None
+    parts: int | None
+    span: Span = _span()
+
+
+@attrs.frozen
+class Rewind:
+    what: Value
+    to: Value | None
+    options: tuple[Option, ...]
+    span: Span = _span()
+
+
+@attrs.frozen
+class Retrain:
+    schedule: Value
+    length: Value | None
+    options: tuple[Option, ...]
+    span: Span = _span()
+
+
+@attrs.frozen
+class Distill:
+    teacher: Word
+    options: tuple[Option, ...]
+    span: Span = _span()
+
+
+@attrs.frozen
+class Transfer:
+    data: Value
+    options: tuple[Option, ...]
+    body: tuple[Statement, ...]
+    span: Span = _span()
+
+
+@attrs.frozen
+class Cycle:
+    times: Value
+    body: tuple[Statement, ...]
+    span: Span = _span()
+
+
+# -- questions
+
+
+@attrs.frozen
+class Arm:
+    name: Word
+    body: tuple[Statement, ...]
+    span: Span = _span()
+
+
+@attrs.frozen
+class Compare:
+    names: tuple[Word, ...]
+    options: tuple[Option, ...]
+    span: Span = _span()
+
+
+@attrs.frozen
+class Report:
+    metrics: tuple[Word, ...]
+    span: Span = _span()
+
+
+@attrs.frozen
+class Stop:
+    condition: Condition
+    span: Span = _span()
+
+
+Statement = (
+    Version | Let | Include | Seeds | Sweep
+    | Model | Data | Split | Train
+    | Prune | Overlap | Rewind | Retrain | Distill | Transfer | Cycle
+    | Arm | Compare | Report | Stop
+)  # fmt: skip
+#: The statements that act, in the order written.
+PIPELINE = (Prune, Overlap, Rewind, Retrain, Distill, Transfer, Cycle)
+#: The settings: free in order, once a scope, an inner scope overrides.
+SETTINGS = (Model, Data, Split, Train)
+
+
+@attrs.frozen
+class File:
+    """One plan file: its statements in order."""
+
+    statements: tuple[Statement, ...]
+    source: Source = attrs.field(eq=False, repr=False)
+
+
+def walk(node: object) -> Iterator[object]:
+    """The node and everything below it, in the order written."""
+    yield node
+    if isinstance(node, tuple):
+        for child in node:
+            yield from walk(child)
+    elif attrs.has(type(node)) and not isinstance(node, Span | Source | Moment):
+        for field in attrs.fields(type(node)):
+            if field.name not in ("span", "source"):
+                value = getattr(node, field.name)
+                if isinstance(value, tuple):
+                    for child in value:
+                        yield from walk(child)
+                elif attrs.has(type(value)):
+                    yield from walk(value)
