@@ -1,0 +1,37 @@
+"""One spelling for equal values, so that equal work has an equal name."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from typing import Any
+
+
+def canonical(value: Any) -> bytes:
+    """`value` (None, bool, int, float, str, list, tuple, dict of str) as JSON bytes, equal for equal values.
+
+    Mapping keys are sorted, tuples read as lists, and `1` differs from `1.0`: an option that changes from a
+    count to a share is another option. Raises ValueError for NaN and infinities, TypeError for anything else.
+    """
+    _refuse_foreign(value)
+    return json.dumps(value, sort_keys=True, separators=(",", ":"), allow_nan=False).encode()
+
+
+def digest(value: Any) -> str:
+    """The sha256 of `canonical(value)`, 64 hexadecimal digits."""
+    return hashlib.sha256(canonical(value)).hexdigest()
+
+
+def _refuse_foreign(value: Any) -> None:
+    # json.dumps writes {1: …} and {"1": …} alike, and subclasses (numpy floats, enums) as their base type.
+    kind = type(value)
+    if kind is dict:
+        for key, inner in value.items():
+            if type(key) is not str:
+                raise TypeError(f"only text can be a key of a canonical mapping, not {key!r}")
+            _refuse_foreign(inner)
+    elif kind in (list, tuple):
+        for inner in value:
+            _refuse_foreign(inner)
+    elif kind not in (str, int, float, bool, type(None)):
+        raise TypeError(f"{value!r} ({kind.__name__}) has no canonical form")

@@ -1,0 +1,208 @@
+"""Writing `events.jsonl` so that a kill costs one line at most, and reading it while it grows."""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from types import TracebackType
+from typing import IO, Any
+
+import attrs
+
+from tickdsl.records.decode import Record, decode
+from tickdsl.records.events import VERSION, Event, RunEnd, StepEnd
+from tickdsl.records.files import disk_error, sync
+
+_CHUNK = 1 << 20
+
+
+class EventWriter:
+    """Appends events to one file: a line each, numbered, flushed; forced to the disk at the end of a step.
+
+    Opening an existing file ends a torn last line and goes on counting. Safe to share among threads; a file
+    has one writer process. `clock` gives seconds since 1970.
+    """
+
+    def __init__(self, path: Path, clock: Callable[[], float] = time.time) -> None:
+        self._path = path
+        self._clock = clock
+        self._lock = threading.Lock()
+        try:
+            self._seq = _last_seq(path) + 1
+            self._file: IO[bytes] = path.open("ab")
+            if not _ends_whole(path):
+                self._file.write(b"\n")
+                self._file.flush()
+        except OSError as error:
+            raise disk_error(error, path) from error
+
+    def write(self, event: Event) -> Record:
+        """Append `event`. Raises TickdslError where the disk is full, TypeError for what JSON cannot hold."""
+        with self._lock:
+            record = Record(self._seq, self._clock(), event)
+            line = encode(record)
+            try:
+                self._file.write(line)
+                self._file.flush()
+                if isinstance(event, (StepEnd, RunEnd)):
+                    os.fsync(self._file.fileno())
+            except OSError as error:
+                raise disk_error(error, self._path) from error
+            self._seq += 1
+            return record
+
+    def close(self) -> None:
+        with self._lock:
+            if not self._file.closed:
+                self._file.close()
+                sync(self._path)
+
+    def __enter__(self) -> EventWriter:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+
+class EventDecoder:
+    """Turns bytes, in pieces of any size, into records. A line that has not ended waits for its rest."""
+
+    def __init__(self) -> None:
+        self.damaged = 0  # lines that are no event at all
+        self.unknown = 0  # events of a type that this version does not know
+        self._rest = b""
+
+    def feed(self, piece: bytes) -> list[Record]:
+        if b"\n" not in piece:
+            self._rest += piece
+            return []
+        *lines, self._rest = (self._rest + piece).split(b"\n")
+        records = []
+        for line in lines:
+            if not line.strip():
+                continue
+            try:
+                record = decode(line)
+            except ValueError:
+                self.damaged += 1
+                continue
+            if record is None:
+                self.unknown += 1
+            else:
+                records.append(record)
+        return records
+
+
+class EventReader:
+    """Reads a file of events that may not exist yet, may grow, and may be replaced by a shorter one."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._offset = 0
+        self._decoder = EventDecoder()
+
+    @property
+    def damaged(self) -> int:
+        """The number of lines so far that are no event."""
+        return self._decoder.damaged
+
+    def poll(self, limit: int | None = None) -> list[Record]:
+        """The events written since the last call, at most about `limit` bytes of them."""
+        try:
+            with self._path.open("rb") as file:
+                if os.fstat(file.fileno()).st_size < self._offset:
+                    self._offset, self._decoder = 0, EventDecoder()
+                file.seek(self._offset)
+                piece = file.read(limit if limit is not None else -1)
+        except FileNotFoundError:
+            return []
+        except OSError as error:
+            raise disk_error(error, self._path) from error
+        self._offset += len(piece)
+        return self._decoder.feed(piece)
+
+
+def read_events(source: Path | IO[bytes]) -> Iterator[Record]:
+    """The complete events of a file, or of a binary stream until it ends."""
+    if not isinstance(source, Path):
+        yield from _read(source)
+        return
+    try:
+        with source.open("rb") as file:
+            yield from _read(file)
+    except OSError as error:
+        raise disk_error(error, source) from error
+
+
+def _read(stream: IO[bytes]) -> Iterator[Record]:
+    decoder = EventDecoder()
+    # A pipe hands over what is there instead of waiting for a full chunk.
+    take = getattr(stream, "read1", stream.read)
+    while piece := take(_CHUNK):
+        yield from decoder.feed(piece)
+
+
+def encode(record: Record) -> bytes:
+    """The line of a record, with its newline. A float that is not finite is written as null."""
+    head = {"v": VERSION, "seq": record.seq, "t": round(record.t, 3), "type": record.event.type}
+    content = {**head, **attrs.asdict(record.event)}
+    try:
+        text = json.dumps(content, separators=(",", ":"), allow_nan=False)
+    except (ValueError, TypeError):
+        text = json.dumps(_plain(content), separators=(",", ":"), allow_nan=False)
+    return text.encode() + b"\n"
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if isinstance(value, dict):
+        return {str(key): _plain(inner) for key, inner in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_plain(inner) for inner in value]
+    if hasattr(value, "item"):  # the scalars of numpy and torch
+        return _plain(value.item())
+    return value
+
+
+def _ends_whole(path: Path) -> bool:
+    with path.open("rb") as file:
+        if file.seek(0, os.SEEK_END) == 0:
+            return True
+        file.seek(-1, os.SEEK_END)
+        return file.read(1) == b"\n"
+
+
+def _last_seq(path: Path) -> int:
+    """The number of the last event in the file, read from its end; -1 where there is none."""
+    if not path.exists():
+        return -1
+    with path.open("rb") as file:
+        start = file.seek(0, os.SEEK_END)
+        tail = b""
+        while start > 0:
+            step = min(_CHUNK, start)
+            start -= step
+            file.seek(start)
+            tail = file.read(step) + tail
+            for line in reversed(tail.split(b"\n")[0 if start == 0 else 1 :]):
+                seq = _seq(line)
+                if seq is not None:
+                    return seq
+    return -1
+
+
+def _seq(line: bytes) -> int | None:
+    try:
+        content = json.loads(line)
+    except ValueError:
+        return None
+    seq = content.get("seq") if isinstance(content, dict) else None
+    return seq if isinstance(seq, int) else None

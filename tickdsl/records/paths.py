@@ -1,0 +1,141 @@
+"""The names of a run's files, here and nowhere else."""
+
+from __future__ import annotations
+
+import contextlib
+import datetime
+import os
+import re
+import secrets
+from pathlib import Path
+
+import attrs
+
+from tickdsl.errors import TickdslError
+from tickdsl.records.files import disk_error, write_whole
+
+_RUN = re.compile(r".+-\d{8}-\d{6}-[0-9a-f]{4}")
+
+
+@attrs.frozen
+class RunPaths:
+    """The files in the folder of one run."""
+
+    folder: Path
+
+    @property
+    def plan(self) -> Path:
+        """The plan's text as it was run."""
+        return self.folder / "plan.plan"
+
+    @property
+    def plan_json(self) -> Path:
+        """The plan with every default filled in."""
+        return self.folder / "plan.json"
+
+    @property
+    def events(self) -> Path:
+        return self.folder / "events.jsonl"
+
+    @property
+    def control(self) -> Path:
+        """Requests to the engine, the only file that a monitor writes."""
+        return self.folder / "control.jsonl"
+
+    @property
+    def results_json(self) -> Path:
+        return self.folder / "results.json"
+
+    @property
+    def results_csv(self) -> Path:
+        return self.folder / "results.csv"
+
+    @property
+    def report(self) -> Path:
+        return self.folder / "report.html"
+
+    @property
+    def log(self) -> Path:
+        """What a detached engine prints."""
+        return self.folder / "engine.log"
+
+    @property
+    def tb(self) -> Path:
+        """TensorBoard's files, a folder per arm and seed."""
+        return self.folder / "tb"
+
+
+def new_run(
+    out: Path, plan_name: str, now: datetime.datetime | None = None, token: str | None = None
+) -> RunPaths:
+    """Make OUT/<plan>-<yyyymmdd-hhmmss>-<4 hex digits>/ and point OUT/latest at it.
+
+    Raises TickdslError where OUT cannot be written.
+    """
+    name = re.sub(r"[^\w.-]+", "-", plan_name).strip("-.") or "plan"
+    moment = (now or datetime.datetime.now()).strftime("%Y%m%d-%H%M%S")
+    folder = Path(out) / f"{name}-{moment}-{token or secrets.token_hex(2)}"
+    try:
+        folder.mkdir(parents=True)
+    except OSError as error:
+        raise disk_error(error, folder) from error
+    _point(Path(out) / "latest", folder.name)
+    return RunPaths(folder)
+
+
+def find_run(out: Path, run: str = "latest") -> RunPaths:
+    """The run that `run` names: a path, a folder of OUT, the start of only one such name, or `latest`.
+
+    Raises TickdslError where there is no such run.
+    """
+    out = Path(out)
+    if run == "latest":
+        named = _latest(out)
+        if named is None:
+            raise TickdslError(f"no run in {out}", "start one with `tickdsl run PLAN`, or name its folder")
+        return named
+    path = Path(run)
+    if path.name == "events.jsonl":
+        path = path.parent
+    for folder in (path, out / run):
+        if folder.is_dir() and (len(folder.parts) > 1 or RunPaths(folder).events.exists()):
+            return RunPaths(folder)
+    starting = [known for known in runs(out) if known.folder.name.startswith(run)]
+    if len(starting) == 1:
+        return starting[0]
+    if starting:
+        names = ", ".join(known.folder.name for known in starting[:4])
+        raise TickdslError(f"several runs begin with {run}: {names}", "give more of the name")
+    raise TickdslError(f"no run {run} in {out}", "`tickdsl ls` lists the runs; --out names another folder")
+
+
+def runs(out: Path) -> list[RunPaths]:
+    """The runs in OUT, oldest first."""
+    try:
+        folders = [path for path in Path(out).iterdir() if _RUN.fullmatch(path.name) and path.is_dir()]
+    except OSError:
+        return []
+    return [RunPaths(path) for path in sorted(folders, key=lambda path: path.name.rsplit("-", 3)[1:])]
+
+
+def _latest(out: Path) -> RunPaths | None:
+    link = out / "latest"
+    folder = link
+    if link.is_file():
+        folder = out / link.read_text().strip()
+    if folder.is_dir():
+        return RunPaths(folder.resolve())
+    known = runs(out)
+    return known[-1] if known else None
+
+
+def _point(link: Path, name: str) -> None:
+    """Make `link` name a sibling folder, at once; a text file with the name where links are not possible."""
+    draft = link.with_name(f".latest.{os.getpid()}.{secrets.token_hex(4)}")
+    try:
+        draft.symlink_to(name, target_is_directory=True)
+        draft.replace(link)
+    except (OSError, NotImplementedError):
+        with contextlib.suppress(OSError):
+            draft.unlink(missing_ok=True)
+        write_whole(link, f"{name}\n".encode())

@@ -1,0 +1,83 @@
+"""Who left a file behind, and whether that process still lives."""
+
+from __future__ import annotations
+
+import functools
+import os
+import re
+import socket
+from pathlib import Path
+
+import attrs
+
+
+@attrs.frozen
+class Process:
+    """A process, told apart across hosts, restarts of a host and containers."""
+
+    host: str
+    boot: str
+    pid: int
+
+    @classmethod
+    def current(cls) -> Process:
+        return cls(host_name(), boot_id(), os.getpid())
+
+    @property
+    def token(self) -> str:
+        """The process as a file name."""
+        return f"{self.host}~{self.boot}~{self.pid}"
+
+    @classmethod
+    def from_token(cls, token: str) -> Process | None:
+        """The process that `token` (or a name beginning `token~`) names; None where it names none."""
+        match = re.match(r"([^~]+)~([^~]+)~(\d{1,10})(?:~|$)", token)
+        return cls(match[1], match[2], int(match[3])) if match else None
+
+    def alive(self) -> bool | None:
+        """Whether the process runs; None where that cannot be known from here (another host)."""
+        if self.host != host_name():
+            return None
+        if self.boot != boot_id():
+            # The host was restarted, or this is another container that shares its name.
+            return False if self.boot.split(".")[0] != boot_id().split(".")[0] else None
+        return _runs(self.pid)
+
+
+@functools.cache
+def host_name() -> str:
+    """This host's name, reduced to what every file system takes."""
+    return re.sub(r"[^A-Za-z0-9.-]", "-", socket.gethostname()) or "localhost"
+
+
+@functools.cache
+def boot_id() -> str:
+    """What tells this start of the host (and this space of process ids) from others; "0" where unknown."""
+    try:
+        boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip().replace("-", "")[:12]
+        space = re.sub(r"\D", "", str(Path("/proc/self/ns/pid").readlink()))
+    except OSError:
+        return "0"
+    return f"{boot}.{space}"
+
+
+def _runs(pid: int) -> bool:
+    if pid <= 0 or pid > 2**31 - 1:
+        return False
+    if os.name == "nt":
+        return True  # os.kill would end the process there; a stale draft is the smaller harm
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        return True
+    return not _is_zombie(pid)
+
+
+def _is_zombie(pid: int) -> bool:
+    try:
+        stat = Path(f"/proc/{pid}/stat").read_text()
+    except OSError:
+        return False
+    return stat.rpartition(")")[2].split()[:1] == ["Z"]

@@ -1,0 +1,310 @@
+"""Results kept by the key of what made them: equal work is done once, and is either whole or absent.
+
+    ROOT/results/ab/abcdef…/{result.json, …}   a finished result
+    ROOT/drafts/PROCESS~…/                     a result being written, renamed into place when it is whole
+    ROOT/unfinished/KEY/PROCESS/               checkpoints of work under way, inherited from a dead process
+    ROOT/damaged/KEY-…/                        what was found broken, set aside
+
+No locks: every change that another process can see is one rename, which a file system does or does not.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import hashlib
+import json
+import re
+import secrets
+import shutil
+import time
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import attrs
+
+from tickdsl.errors import TickdslError
+from tickdsl.records.files import disk_error, sync
+from tickdsl.records.process import Process
+
+VERSION = 1
+_RESULT = "result.json"
+_FOREIGN_PATIENCE = 86_400.0  # seconds after which work of another host is taken for abandoned
+
+
+@attrs.frozen
+class Result:
+    """A finished result: `data` is result.json, the other files lie in `folder`."""
+
+    key: str
+    folder: Path
+    data: Mapping[str, Any]
+
+    @property
+    def metrics(self) -> Mapping[str, Any]:
+        metrics: Mapping[str, Any] = self.data.get("metrics", {})
+        return metrics
+
+
+@attrs.define
+class Draft:
+    """A result being written: put files into `folder`, then call `finish` once."""
+
+    key: str
+    folder: Path
+    data: dict[str, Any] | None = None
+
+    def finish(self, data: Mapping[str, Any]) -> None:
+        """Give the result its record: operation, parts, metrics, seconds, made. Raises ValueError on NaN."""
+        json.dumps(data, allow_nan=False)
+        self.data = {**data, "v": VERSION, "key": self.key}
+
+
+class Store:
+    """A folder of results by key, safe for several processes at once.
+
+    `warn` is told about a damaged result that was set aside. Raises TickdslError where `root` cannot be used.
+    """
+
+    def __init__(self, root: Path, warn: Callable[[str], None] | None = None) -> None:
+        self.root = Path(root)
+        self._warn = warn or (lambda message: None)
+        self._results = self.root / "results"
+        self._drafts = self.root / "drafts"
+        self._unfinished = self.root / "unfinished"
+        try:
+            for folder in (self._results, self._drafts, self._unfinished):
+                folder.mkdir(parents=True, exist_ok=True)
+            probe = self._drafts / self._token()
+            probe.mkdir()
+            probe.rmdir()
+            self._sweep()
+        except OSError as error:
+            raise disk_error(error, self.root) from error
+
+    def __contains__(self, key: str) -> bool:
+        return self.check(key, hashes=False)
+
+    def keys(self) -> Iterator[str]:
+        """The keys of all finished results, in no order."""
+        for record in self._results.glob(f"*/*/{_RESULT}"):
+            yield record.parent.name
+
+    def get(self, key: str) -> Result:
+        """The result of `key`. Raises KeyError where there is none, or only a damaged one."""
+        data = self._verified(key, hashes=False)
+        if data is None:
+            raise KeyError(key)
+        return Result(key, self._place(key), data)
+
+    def check(self, key: str, hashes: bool = True) -> bool:
+        """Whether a sound result of `key` is there; with `hashes` every file's content is compared too.
+
+        A damaged one is moved to ROOT/damaged and counts as absent, so that the work is done again.
+        """
+        return self._verified(key, hashes) is not None
+
+    @contextlib.contextmanager
+    def writing(self, key: str) -> Iterator[Draft]:
+        """A draft that becomes the result of `key` when the block ends, and vanishes if it raises.
+
+        Where another process finished the same work first, theirs stays. Raises RuntimeError if the block
+        ended without `draft.finish`, TickdslError where the disk is full or read-only.
+        """
+        place = self._place(key)
+        draft = Draft(key, self._drafts / self._token())
+        try:
+            draft.folder.mkdir(parents=True)
+            yield draft
+            if draft.data is None:
+                raise RuntimeError(f"the draft of {key} ended without finish()")
+            self._seal(draft)
+            self._land(draft, place)
+        except OSError as error:
+            if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EROFS):
+                raise disk_error(error, self.root) from error
+            raise
+        finally:
+            shutil.rmtree(draft.folder, ignore_errors=True)
+        self._forget_scratch(key)
+
+    def scratch(self, key: str) -> Path:
+        """This process's folder for the unfinished work of `key`: the same at each call, kept after a crash.
+
+        What a dead process left is inherited; of a living one (or one on another host) a copy is taken, so
+        that two processes at the same work never write into one folder.
+        """
+        self._place(key)
+        shelf = self._unfinished / key
+        mine = shelf / Process.current().token
+        if mine.is_dir():
+            return mine
+        try:
+            shelf.mkdir(parents=True, exist_ok=True)
+            others = sorted(_folders(shelf), key=_last_change, reverse=True)
+            for other in others:
+                if _dead(other.name) and _renamed(other, mine):
+                    return mine
+            for other in others:
+                if _copied(other, mine, self._drafts / self._token()):
+                    return mine
+            mine.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise disk_error(error, shelf) from error
+        return mine
+
+    def _place(self, key: str) -> Path:
+        if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_-]{1,127}", key):
+            raise ValueError(f"{key!r} is no key of a result")
+        return self._results / key[:2] / key
+
+    def _token(self) -> str:
+        return f"{Process.current().token}~{secrets.token_hex(8)}"
+
+    def _seal(self, draft: Draft) -> None:
+        """Write result.json with the size and hash of every file, and force all of it to the disk."""
+        files = sorted(path for path in draft.folder.rglob("*") if path.is_file())
+        listed = {
+            path.relative_to(draft.folder).as_posix(): {"size": path.stat().st_size, "sha256": _sha256(path)}
+            for path in files
+        }
+        record = draft.folder / _RESULT
+        record.write_text(json.dumps({**(draft.data or {}), "files": listed}, allow_nan=False, indent=1))
+        mode = record.stat().st_mode & 0o666  # what this user's umask allows, also for files written as 0600
+        for path in files:
+            path.chmod(mode)
+        folders = [path for path in draft.folder.rglob("*") if path.is_dir()]
+        for path in [record, *files, *folders, draft.folder]:
+            sync(path)
+
+    def _land(self, draft: Draft, place: Path) -> None:
+        place.parent.mkdir(parents=True, exist_ok=True)
+        while not _renamed(draft.folder, place):
+            if self.check(draft.key, hashes=False):
+                return  # another process was first, and equal keys mean equal results
+            if not draft.folder.exists():
+                raise TickdslError(f"{draft.folder} was removed while it was in use", "run the plan again")
+        sync(place.parent)
+
+    def _verified(self, key: str, hashes: bool) -> dict[str, Any] | None:
+        place = self._place(key)
+        try:
+            text = (place / _RESULT).read_bytes()
+        except FileNotFoundError:
+            if not place.exists():
+                return None
+            self._absent(place, "it has no result.json")
+            return None
+        except OSError as error:
+            raise disk_error(error, place) from error
+        try:
+            data: dict[str, Any] = json.loads(text)
+            if data["v"] != VERSION:
+                raise TickdslError(
+                    f"{place} was written by another version of tickdsl (format {data['v']})",
+                    "use that version, or another folder with --store",
+                )
+            wrong = data["key"] != key or [
+                name for name, file in data["files"].items() if not _intact(place / name, file, hashes)
+            ]
+        except (ValueError, KeyError, TypeError, AttributeError):
+            self._absent(place, "its result.json cannot be read")
+            return None
+        if wrong:
+            what = "it holds another key" if wrong is True else f"{', '.join(wrong)} changed or went missing"
+            self._absent(place, what)
+            return None
+        return data
+
+    def _absent(self, place: Path, reason: str) -> None:
+        """Move a damaged result out of the way and say so."""
+        if not place.exists():
+            return  # another process set it aside meanwhile
+        aside = self.root / "damaged" / f"{place.name}-{secrets.token_hex(4)}"
+        try:
+            aside.parent.mkdir(exist_ok=True)
+            moved = _renamed(place, aside)
+        except OSError as error:
+            raise disk_error(error, aside) from error
+        if moved:
+            self._warn(f"a stored result is damaged ({reason}); it was moved to {aside} and is made again")
+
+    def _forget_scratch(self, key: str) -> None:
+        shelf = self._unfinished / key
+        me = Process.current().token
+        for folder in _folders(shelf):
+            if folder.name == me or _dead(folder.name) or _abandoned(folder):
+                shutil.rmtree(folder, ignore_errors=True)
+        with contextlib.suppress(OSError):  # still in use by another process
+            shelf.rmdir()
+
+    def _sweep(self) -> None:
+        """Remove the drafts of processes that died, and checkpoints of work that was finished since."""
+        for draft in _folders(self._drafts):
+            if _dead(draft.name):
+                shutil.rmtree(draft, ignore_errors=True)
+        for shelf in _folders(self._unfinished):
+            if (self._results / shelf.name[:2] / shelf.name / _RESULT).exists():
+                self._forget_scratch(shelf.name)
+
+
+def _folders(parent: Path) -> list[Path]:
+    try:
+        return [path for path in parent.iterdir() if path.is_dir()]
+    except FileNotFoundError:
+        return []
+
+
+def _dead(name: str) -> bool:
+    process = Process.from_token(name)
+    return process is not None and process.alive() is False
+
+
+def _abandoned(folder: Path) -> bool:
+    process = Process.from_token(folder.name)
+    foreign = process is None or process.alive() is None
+    return foreign and time.time() - _last_change(folder) > _FOREIGN_PATIENCE
+
+
+def _last_change(folder: Path) -> float:
+    times = [0.0]
+    for path in (folder, *folder.rglob("*")):
+        with contextlib.suppress(FileNotFoundError):  # replaced by its owner while we look
+            times.append(path.stat().st_mtime)
+    return max(times)
+
+
+def _renamed(source: Path, target: Path) -> bool:
+    """Rename a folder; False where `target` is taken or `source` is gone: another process was first."""
+    try:
+        source.rename(target)
+    except OSError as error:
+        if error.errno in (errno.ENOTEMPTY, errno.EEXIST, errno.ENOENT):
+            return False
+        raise
+    return True
+
+
+def _copied(source: Path, target: Path, draft: Path) -> bool:
+    """Copy a folder that its owner may be changing; False where it changed under our hands."""
+    try:
+        shutil.copytree(source, draft)
+    except (shutil.Error, FileNotFoundError):
+        shutil.rmtree(draft, ignore_errors=True)
+        return False
+    return _renamed(draft, target)
+
+
+def _intact(path: Path, recorded: Mapping[str, Any], hashes: bool) -> bool:
+    try:
+        if path.stat().st_size != recorded["size"]:
+            return False
+        return not hashes or _sha256(path) == recorded["sha256"]
+    except OSError:
+        return False
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
