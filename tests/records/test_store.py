@@ -131,9 +131,8 @@ def test_a_root_that_cannot_be_written(tmp_path: Path) -> None:
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs a device that is always full")
 def test_a_full_disk_is_said_in_one_message(tmp_path: Path) -> None:
     store = Store(tmp_path)
-    with pytest.raises(TickdslError, match="no space"), store.writing(KEY), open("/dev/full", "wb") as full:
-        full.write(b"x")
-        full.flush()
+    with pytest.raises(TickdslError, match="no space"), store.writing(KEY):
+        Path("/dev/full").write_bytes(b"x")
     assert KEY not in store
 
 

@@ -12,7 +12,7 @@ import attrs
 
 from tickdsl.records.events import TYPES, VERSION, Event
 
-_Check = Callable[[Any], Any]
+_Rebuild = Callable[[Any], Any]
 
 
 @attrs.frozen
@@ -30,7 +30,7 @@ def decode(line: bytes) -> Record | None:
     Raises ValueError for a line that is damaged: no JSON, a field missing or of another type.
     """
     try:
-        content = json.loads(line)
+        content = _json.decode(line.decode())
     except RecursionError as error:
         raise ValueError("nested too deeply") from error
     if not isinstance(content, dict):
@@ -43,50 +43,66 @@ def decode(line: bytes) -> Record | None:
     return Record(seq, t, _build(TYPES[kind], content))
 
 
+def _refuse(constant: str) -> Any:
+    raise ValueError(f"{constant} is not JSON")
+
+
+_json = json.JSONDecoder(parse_constant=_refuse)
+
+
 def _build(kind: type[Any], content: Any) -> Any:
     """An attrs value from a mapping; fields that this version does not know are dropped."""
     if type(content) is not dict:
         raise ValueError(f"{kind.__name__} is not an object")
     values = {}
-    for name, check, required in _fields(kind):
+    for name, plain, rebuild, required in _known.get(kind) or _learn(kind):
         if name in content:
-            values[name] = check(content[name])
+            value = content[name]
+            if type(value) not in plain:
+                if rebuild is None or value is None:
+                    raise ValueError(f"{kind.__name__}.{name}: {value!r} is of another type")
+                value = rebuild(value)
+            values[name] = value
         elif required:
             raise ValueError(f"{kind.__name__} without {name}")
     return kind(**values)
 
 
-_known: dict[type[Any], list[tuple[str, _Check, bool]]] = {}
+# Per field: its name, the types that JSON gives for it as they are, how to rebuild others, required.
+_Field = tuple[str, frozenset[type], _Rebuild | None, bool]
+_known: dict[type[Any], list[_Field]] = {}
 
 
-def _fields(kind: type[Any]) -> list[tuple[str, _Check, bool]]:
-    if kind not in _known:
-        hints = typing.get_type_hints(kind)
-        _known[kind] = [
-            (field.name, _check(hints[field.name]), field.default is attrs.NOTHING)
-            for field in attrs.fields(kind)
-        ]
+def _learn(kind: type[Any]) -> list[_Field]:
+    hints = typing.get_type_hints(kind)
+    _known[kind] = [
+        (field.name, *_reading(hints[field.name]), field.default is attrs.NOTHING)
+        for field in attrs.fields(kind)
+    ]
     return _known[kind]
 
 
-def _check(hint: Any) -> _Check:
-    """A function that gives the value back as the hinted type, or raises ValueError."""
+def _reading(hint: Any) -> tuple[frozenset[type], _Rebuild | None]:
+    """Which types pass as they are, and a function for what must be rebuilt (it may raise ValueError)."""
     origin, arguments = typing.get_origin(hint), typing.get_args(hint)
     if origin is types.UnionType:
-        inner = _check(next(argument for argument in arguments if argument is not type(None)))
-        return lambda value: None if value is None else inner(value)
+        inner, rebuild = _reading(arguments[0])
+        return inner | {type(None)}, rebuild
     if origin is tuple:
-        item = _check(arguments[0])
-        return lambda value: tuple(item(inner) for inner in _is(value, (list,)))
+        plain, rebuild = _reading(arguments[0])
+        return frozenset(), lambda value: _items(value, plain, rebuild)
     if attrs.has(hint):
-        return lambda value: _build(hint, value)
+        return frozenset(), lambda value: _build(hint, value)
     if origin is not None and issubclass(origin, Mapping):
-        return lambda value: _is(value, (dict,))
-    accepted = (float, int) if hint is float else (hint,)
-    return lambda value: _is(value, accepted)
+        return frozenset({dict}), None
+    return frozenset({float, int}) if hint is float else frozenset({hint}), None
 
 
-def _is(value: Any, kinds: tuple[type, ...]) -> Any:
-    if type(value) not in kinds:
-        raise ValueError(f"{value!r} is of another type")
-    return value
+def _items(value: Any, plain: frozenset[type], rebuild: _Rebuild | None) -> tuple[Any, ...]:
+    if type(value) is not list:
+        raise ValueError(f"{value!r} is not a list")
+    if rebuild is not None:
+        return tuple(rebuild(item) for item in value)
+    if any(type(item) not in plain for item in value):
+        raise ValueError(f"{value!r} holds another type")
+    return tuple(value)
