@@ -81,9 +81,7 @@ class _Builder(Transformer[Token, syntax.File]):
 
     def condition(self, meta: Meta, children: list[Any]) -> syntax.Condition:
         metric, comparison, bound = children
-        return syntax.Condition(
-            self._word(metric), str(comparison), self._value(bound), span=self._at(meta)
-        )
+        return syntax.Condition(self._word(metric), str(comparison), self._value(bound), span=self._at(meta))
 
     # -- definitions and settings
 

@@ -64,7 +64,9 @@ def read(path: str | Path) -> Source:
     try:
         return Source(str(path), Path(path).read_text("utf-8-sig"))
     except FileNotFoundError:
-        raise TickdslError(f"{path}: there is no such file", "name a .plan file, e.g. plans/card.plan") from None
+        raise TickdslError(
+            f"{path}: there is no such file", "name a .plan file, e.g. plans/card.plan"
+        ) from None
     except UnicodeDecodeError as error:
         raise TickdslError(f"{path}: not UTF-8 text (byte {error.start})", "save the plan as UTF-8") from None
     except OSError as error:
@@ -176,7 +178,20 @@ def _words(expected: set[str]) -> set[str]:
     return words
 
 
-_KEYWORDS = {*vocabulary.STATEMENTS, "in", "on", "of", "to", "matching", "until", "by", "at", "except", "from", "when"}
+_KEYWORDS = {
+    *vocabulary.STATEMENTS,
+    "in",
+    "on",
+    "of",
+    "to",
+    "matching",
+    "until",
+    "by",
+    "at",
+    "except",
+    "from",
+    "when",
+}
 
 
 def _explain(error: UnexpectedInput, source: Source, text: str, place: int) -> Diagnostic:
@@ -205,7 +220,10 @@ def _explain(error: UnexpectedInput, source: Source, text: str, place: int) -> D
         rest = _TOKEN_AT.match(text, _trim(text, place + 1))
         if rest and rest[0] in vocabulary.STATEMENTS:
             return Diagnostic(
-                "TD013", "`,` cannot separate statements", span, help=f"write `; {rest[0]}` or begin a new line"
+                "TD013",
+                "`,` cannot separate statements",
+                span,
+                help=f"write `; {rest[0]}` or begin a new line",
             )
     if may_end and found in vocabulary.STATEMENTS:
         return Diagnostic(
@@ -214,7 +232,11 @@ def _explain(error: UnexpectedInput, source: Source, text: str, place: int) -> D
             span,
             help=f"write `; {found}` or begin a new line",
         )
-    if isinstance(error, UnexpectedCharacters) and found and not (found[0].isascii() and found[0].isprintable()):
+    if (
+        isinstance(error, UnexpectedCharacters)
+        and found
+        and not (found[0].isascii() and found[0].isprintable())
+    ):
         return Diagnostic(
             "TD004", f"`{found[0]}` is not used in plans", Span(source, place, place + 1), help="remove it"
         )

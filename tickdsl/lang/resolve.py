@@ -1,0 +1,444 @@
+"""AST to Plan: defaults filled in, lets followed, sweeps expanded, arms forked. No torch.
+
+Everything that is wrong is collected as findings; a Plan comes out only where there is no error.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterable, Mapping, Sequence
+from fractions import Fraction
+from pathlib import Path
+from typing import Any
+
+import attrs
+
+from tickdsl.lang import pipeline, settings, syntax, vocabulary
+from tickdsl.lang.diagnostics import Diagnostic, Label, did_you_mean, listing
+from tickdsl.lang.include import Loaded
+from tickdsl.lang.render import ordered
+from tickdsl.lang.values import Reader, Unreadable, spell
+from tickdsl.plan import model
+
+#: Findings that a statement lost to a syntax error could have caused; not shown beside syntax errors.
+_CONSEQUENCES = {"TD002", "TD106", "TD107", "TD110", "TD301", "TD501", "TD506", "TD507", "TD512"}
+#: The name of the arm of a plan that names none.
+IMPLICIT_ARM = "ticket"
+
+
+@attrs.frozen
+class Resolved:
+    """A plan, where its text allows one, and all findings."""
+
+    plan: model.Plan | None
+    findings: tuple[Diagnostic, ...]
+
+    @property
+    def errors(self) -> tuple[Diagnostic, ...]:
+        return tuple(d for d in self.findings if d.severity == "error")
+
+
+def resolve(loaded: Loaded) -> Resolved:
+    """The plan that the statements mean."""
+    broken = list(loaded.findings)
+    resolver = _Resolver(loaded)
+    plan = resolver.plan()
+    found = [d for d in resolver.findings if not (broken and d.code in _CONSEQUENCES)]
+    findings = ordered([*broken, *found])
+    errors = any(d.severity == "error" for d in findings)
+    return Resolved(None if errors else plan, findings)
+
+
+def _of(statements: Iterable[syntax.Statement], *kinds: type) -> list[Any]:
+    return [s for s in statements if isinstance(s, kinds)]
+
+
+def _refs(node: object) -> set[str]:
+    return {n.name for n in syntax.walk(node) if isinstance(n, syntax.Ref)}
+
+
+class _Resolver:
+    """One pass over the statements; the findings gather beside it."""
+
+    def __init__(self, loaded: Loaded) -> None:
+        self.loaded = loaded
+        self.top = loaded.statements
+        self.findings: list[Diagnostic] = []
+        self.lets = self._lets()
+        self.sweeps = self._sweeps()
+        self.constant = Reader({**self.lets, **{n: v[0] for n, v in self.sweeps.items()}}, self.report)
+
+    def report(self, finding: Diagnostic) -> None:
+        self.findings.append(finding)
+
+    # -- variables
+
+    def _lets(self) -> dict[str, syntax.Value]:
+        lets: dict[str, syntax.Value] = {}
+        places: dict[str, syntax.Span] = {}
+        sweeps = {s.name.text for s in _of(self.top, syntax.Sweep)}
+        for statement in _of(self.top, syntax.Let):
+            name = statement.name.text
+            if name in places or name in sweeps:
+                self._twice(f"`{name}`", statement.name.span, places.get(name))
+                continue
+            places[name] = statement.name.span
+            try:
+                lets[name] = Reader(lets, self.report).follow(statement.value)
+            except Unreadable:
+                continue
+        return lets
+
+    def _sweeps(self) -> dict[str, tuple[syntax.Value, ...]]:
+        sweeps: dict[str, tuple[syntax.Value, ...]] = {}
+        reader = Reader(self.lets, self.report)
+        for statement in _of(self.top, syntax.Sweep):
+            name = statement.name.text
+            if name in sweeps:
+                self._twice(f"`sweep {name}`", statement.name.span, None)
+                continue
+            try:
+                values = tuple(reader.follow(v) for v in reader.items(statement.values))
+            except Unreadable:
+                continue
+            if not values:
+                self.report(Diagnostic("TD105", f"`sweep {name}` has no values", statement.values.span))
+                continue
+            sweeps[name] = tuple(dict.fromkeys(values))
+        return sweeps
+
+    def _twice(self, what: str, span: syntax.Span, first: syntax.Span | None) -> None:
+        secondary = (Label(first, "first given here"),) if first else ()
+        self.report(Diagnostic("TD108", f"{what} is given twice", span, secondary=secondary, help="keep one"))
+
+    def _unused(self) -> None:
+        read = _refs(self.top)
+        for statement in _of(self.top, syntax.Let):
+            if statement.name.text not in read:
+                self.report(
+                    Diagnostic("TD107", f"`let {statement.name.text}` is never read", statement.name.span)
+                )
+        for statement in _of(self.top, syntax.Sweep):
+            if statement.name.text not in read and len(self.sweeps.get(statement.name.text, ())) > 1:
+                self.report(
+                    Diagnostic(
+                        "TD512",
+                        f"`sweep {statement.name.text}` is never read: every run would be identical",
+                        statement.name.span,
+                        help=f"write `${statement.name.text}` where the value belongs, or remove the sweep",
+                    )
+                )
+
+    # -- the plan
+
+    def plan(self) -> model.Plan | None:
+        self._version()
+        self._settings_once(self.top)
+        self._unused()
+        seeds = self._seeds()
+        declared = self._declared_arms()
+        arms = tuple(arm for statement in declared for arm in self._expand(statement))
+        compared, rivals, options = self._compare([s.name.text for s in declared if s])
+        metrics = self._metrics()
+        stops = self._stops()
+        if not any(isinstance(s, syntax.PIPELINE) for s in self.top) and not declared:
+            self._empty()
+        if compared is not None:
+            arms = tuple(arm for arm in arms if arm.name in compared)
+        if not arms:
+            return None
+        path = self.loaded.source.path
+        return model.Plan(
+            name=Path(path).stem or "plan",
+            path=path,
+            arms=arms,
+            seeds=seeds,
+            rivals=rivals,
+            rival_levels=options.get("levels", "all"),
+            within=Fraction(str(options.get("within", 0))),
+            metrics=metrics,
+            stops=stops,
+        )
+
+    def _empty(self) -> None:
+        self.report(
+            Diagnostic(
+                "TD002",
+                "this plan has no pipeline statement: nothing is pruned",
+                settings.beginning(self.loaded.source),
+                help="add one, e.g. `prune filters global 20% x 8; rewind lr`",
+            )
+        )
+
+    def _version(self) -> None:
+        for statement in _of(self.top, syntax.Version):
+            if statement.number != 1:
+                self.report(
+                    Diagnostic(
+                        "TD005",
+                        f"`plan {statement.number}` needs another tickdsl; this one reads plan 1",
+                        statement.span,
+                        help="write `plan 1`, or update tickdsl",
+                    )
+                )
+
+    def _settings_once(self, scope: Sequence[syntax.Statement]) -> None:
+        first: dict[str, syntax.Span] = {}
+        for statement in _of(scope, *syntax.SETTINGS, syntax.Seeds, syntax.Version, syntax.Report):
+            word = type(statement).__name__.lower()
+            words = (word, "data") if isinstance(statement, syntax.Model) and statement.data else (word,)
+            for kind in words:
+                if kind in first:
+                    self._twice(f"`{kind}`", statement.span, first[kind])
+                    break
+                first[kind] = statement.span
+
+    def _seeds(self) -> tuple[int, ...]:
+        for statement in _of(self.top, syntax.Seeds)[:1]:
+            try:
+                value = self.constant.follow(statement.value)
+                if isinstance(value, syntax.Number):
+                    return tuple(range(1, 1 + self.constant.integer(value, "the number of seeds", 1)))
+                seeds = [self.constant.integer(v, "a seed", 0) for v in self.constant.items(value)]
+            except Unreadable:
+                return (1,)
+            for seed in dict.fromkeys(s for s in seeds if seeds.count(s) > 1):
+                self.report(
+                    Diagnostic("TD504", f"seed {seed} appears twice", statement.value.span, help="keep one")
+                )
+            if not seeds:
+                self.report(
+                    Diagnostic("TD105", "`seeds` names no seed", statement.value.span, help="seeds 3")
+                )
+            return tuple(dict.fromkeys(seeds)) or (1,)
+        return (1,)
+
+    # -- arms
+
+    def _declared_arms(self) -> list[syntax.Arm]:
+        """The arms as written; a plan without any is one arm."""
+        named: dict[str, syntax.Arm] = {}
+        for arm in _of(self.top, syntax.Arm):
+            name = arm.name.text
+            if name in vocabulary.RIVALS or name == vocabulary.ALL_ARMS:
+                message = f"`{name}` is a builtin of `compare`; pick another arm name"
+                self.report(Diagnostic("TD111", message, arm.name.span, help=f"for example `{name}-arm`"))
+            elif name in named:
+                secondary = (Label(named[name].name.span, "first defined here"),)
+                self.report(
+                    Diagnostic("TD109", f"arm `{name}` is defined twice", arm.name.span, secondary=secondary)
+                )
+            else:
+                named[name] = arm
+                self._arm_body(arm)
+        if named:
+            self._after_arms()
+            return list(named.values())
+        steps = [s for s in self.top if isinstance(s, syntax.PIPELINE)]
+        if not steps:
+            return []
+        source = self.loaded.source
+        span = syntax.Span(steps[0].span.source, steps[0].span.start, steps[0].span.end)
+        return [syntax.Arm(syntax.Word(IMPLICIT_ARM, span=syntax.Span(source, 0, 0)), (), span=span)]
+
+    def _arm_body(self, arm: syntax.Arm) -> None:
+        self._settings_once(arm.body)
+        for statement in arm.body:
+            if not isinstance(statement, (*syntax.PIPELINE, *syntax.SETTINGS)):
+                word = statement.span.text.split()[0]
+                self.report(
+                    Diagnostic(
+                        "TD007",
+                        f"`{word}` cannot stand inside an arm",
+                        statement.span,
+                        help="move it to the top level of the plan",
+                    )
+                )
+
+    def _after_arms(self) -> None:
+        last = None
+        for statement in self.top:
+            if isinstance(statement, syntax.Arm):
+                last = statement
+            elif last is not None and isinstance(statement, syntax.PIPELINE):
+                self.report(
+                    Diagnostic(
+                        "TD007",
+                        "a pipeline statement after an arm belongs to no arm",
+                        statement.span,
+                        secondary=(Label(last.name.span, "arms fork what stands before them"),),
+                        help="move it before the arms to share it, or into one of them",
+                    )
+                )
+
+    def _expand(self, arm: syntax.Arm) -> list[model.Arm]:
+        """The arm once for every combination of the sweep values that it reads."""
+        prefix = tuple(s for s in self.top if isinstance(s, syntax.PIPELINE))
+        shared = [s for s in self.top if isinstance(s, syntax.SETTINGS)]
+        own = [s for s in arm.body if isinstance(s, syntax.SETTINGS)]
+        kinds = {type(s) for s in own}
+        read = _refs((prefix, arm.body, tuple(s for s in shared if type(s) not in kinds)))
+        read |= _refs(tuple(self.lets[n] for n in read if n in self.lets))
+        swept = [name for name in self.sweeps if name in read]
+        expanded = []
+        for values in itertools.product(*(self.sweeps[name] for name in swept)):
+            binding = dict(zip(swept, values, strict=True))
+            built = self._arm(arm, prefix, shared, own, binding)
+            if built is not None:
+                expanded.append(built)
+        return expanded
+
+    def _arm(
+        self,
+        arm: syntax.Arm,
+        prefix: tuple[syntax.Statement, ...],
+        shared: list[syntax.Statement],
+        own: list[syntax.Statement],
+        binding: Mapping[str, syntax.Value],
+    ) -> model.Arm | None:
+        reader = Reader({**self.constant.bindings, **binding}, self.report)
+        scope = settings.read(shared, own, reader, self.loaded.source)
+        steps = (*prefix, *(s for s in arm.body if isinstance(s, syntax.PIPELINE)))
+        rounds = pipeline.rounds(steps, reader, scope.split if scope else None)
+        if not steps and (prefix or arm.body or arm.name.span.end):
+            self.report(
+                Diagnostic(
+                    "TD002",
+                    f"arm `{arm.name.text}` has no pipeline statement",
+                    arm.name.span,
+                    help="add a `prune`",
+                )
+            )
+        if scope is None or not rounds:
+            return None
+        label = ", ".join(f"{name}={spell(value)}" for name, value in binding.items())
+        return model.Arm(
+            id=f"{arm.name.text}[{label}]" if label else arm.name.text,
+            name=arm.name.text,
+            sweep={name: spell(value) for name, value in binding.items()},
+            model=scope.model,
+            data=scope.data,
+            recipe=scope.recipe,
+            rounds=rounds,
+            split=scope.split,
+            span=arm.name.span if arm.body else arm.span,
+            recipe_span=scope.recipe_span,
+        )
+
+    # -- questions
+
+    def _compare(self, declared: list[str]) -> tuple[set[str] | None, tuple[str, ...], dict[str, Any]]:
+        """(the arms compared, None for all; the rivals; the options)."""
+        statements = _of(self.top, syntax.Compare)
+        named: dict[str, syntax.Word] = {}
+        everything = not statements
+        rivals: dict[str, None] = {}
+        options: dict[str, Any] = {}
+        known = [*declared, *vocabulary.RIVALS, vocabulary.ALL_ARMS]
+        for statement in statements:
+            for word in statement.names:
+                if word.text == vocabulary.ALL_ARMS:
+                    everything = True
+                elif word.text in vocabulary.RIVALS:
+                    self._rival(word, rivals)
+                elif word.text in declared:
+                    named[word.text] = word
+                else:
+                    near = did_you_mean(word.text, known)
+                    self.report(
+                        Diagnostic(
+                            "TD110",
+                            f"`compare {word.text}`: no such arm or builtin",
+                            word.span,
+                            label=near or "",
+                            help=f"one of: {listing(known, 40)}",
+                        )
+                    )
+            given = self.constant.options(statement.options, vocabulary.COMPARE_OPTIONS, "compare")
+            if given.pop("budget", "epochs") != "epochs":
+                span = statement.options[0].span
+                self.report(
+                    Diagnostic(
+                        "TD006",
+                        "`budget=flops` is not carried out by this version",
+                        span,
+                        help="budget=epochs",
+                    )
+                )
+            options.update(given)
+        if statements and not declared:
+            self.report(
+                Diagnostic(
+                    "TD506", "`compare` needs a pipeline or an arm", statements[0].span, help="add a `prune`"
+                )
+            )
+        compared = None if everything or not named else set(named)
+        if compared is not None:
+            for arm in _of(self.top, syntax.Arm):
+                if arm.name.text not in compared:
+                    self.report(
+                        Diagnostic(
+                            "TD507",
+                            f"arm `{arm.name.text}` is never compared, so it does not run",
+                            arm.name.span,
+                            help=f"add it: `compare {', '.join([*named, arm.name.text])}`",
+                        )
+                    )
+        return compared, tuple(rivals), options
+
+    def _rival(self, word: syntax.Word, rivals: dict[str, None]) -> None:
+        if vocabulary.RIVALS[word.text]:
+            rivals[word.text] = None
+        else:
+            self.report(
+                Diagnostic("TD006", f"the rival `{word.text}` is not carried out by this version", word.span)
+            )
+
+    def _metrics(self) -> tuple[str, ...]:
+        default: tuple[str, ...] = attrs.fields(model.Plan).metrics.default
+        for statement in _of(self.top, syntax.Report)[:1]:
+            metrics: dict[str, None] = {}
+            for word in statement.metrics:
+                if word.text not in vocabulary.METRICS:
+                    self._unknown_metric(word, vocabulary.METRICS)
+                elif not vocabulary.METRICS[word.text]:
+                    self.report(
+                        Diagnostic(
+                            "TD006", f"`report {word.text}` is not measured by this version", word.span
+                        )
+                    )
+                else:
+                    metrics[word.text] = None
+            return tuple(metrics) or default
+        return default
+
+    def _unknown_metric(self, word: syntax.Word, known: Iterable[str]) -> None:
+        near = did_you_mean(word.text, known)
+        self.report(
+            Diagnostic(
+                "TD114",
+                f"no metric `{word.text}`",
+                word.span,
+                label=near or "",
+                help=f"one of: {listing(known, 40)}",
+            )
+        )
+
+    def _stops(self) -> tuple[model.Condition, ...]:
+        stops = []
+        for statement in _of(self.top, syntax.Stop):
+            condition = statement.condition
+            if condition.metric.text not in vocabulary.WATCHABLE:
+                self._unknown_metric(condition.metric, vocabulary.WATCHABLE)
+                continue
+            try:
+                share = condition.metric.text in ("accuracy", "sparsity")
+                bound = (
+                    float(self.constant.share(condition.bound, condition.metric.text))
+                    if share
+                    else self.constant.number(condition.bound, condition.metric.text)
+                )
+            except Unreadable:
+                continue
+            stops.append(model.Condition(condition.metric.text, condition.comparison, bound))
+        return tuple(stops)

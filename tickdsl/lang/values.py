@@ -1,0 +1,199 @@
+"""Values as written to values as meant: references followed, types and ranges checked, mistakes reported."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from fractions import Fraction
+from typing import Any
+
+import attrs
+
+from tickdsl.lang import syntax
+from tickdsl.lang.diagnostics import Diagnostic, did_you_mean, listing
+from tickdsl.lang.vocabulary import OptionType
+from tickdsl.moments import Moment
+
+Report = Callable[[Diagnostic], None]
+
+
+class Unreadable(Exception):
+    """A value was wrong and has been reported; what depends on it is left out."""
+
+
+def spell(value: syntax.Value) -> str:
+    """The value as a person writes it."""
+    match value:
+        case syntax.Number(number):
+            return f"{number:g}" if isinstance(number, float) else str(number)
+        case syntax.Percent(share):
+            return percent(share)
+        case syntax.Length(moment):
+            return str(moment)
+        case syntax.Word(text):
+            return text
+        case syntax.Text(text):
+            return f'"{text}"'
+        case syntax.Ref(name):
+            return f"${name}"
+        case syntax.Items(values):
+            return "[" + ", ".join(spell(v) for v in values) + "]"
+        case syntax.IntRange(first, last):
+            return f"{first}..{last}"
+
+
+def percent(share: Fraction | float) -> str:
+    """`20%`, `98.5%`."""
+    return f"{float(share) * 100:.6g}%"
+
+
+@attrs.frozen
+class Reader:
+    """Reads values under one binding of the variables; reports what is wrong and raises Unreadable."""
+
+    bindings: Mapping[str, syntax.Value]
+    report: Report
+
+    def _wrong(self, code: str, message: str, value: Any, **more: Any) -> Unreadable:
+        self.report(Diagnostic(code, message, value.span, **more))
+        return Unreadable()
+
+    def follow(self, value: syntax.Value) -> syntax.Value:
+        """The value that a `$name` stands for; the place stays that of the use."""
+        if not isinstance(value, syntax.Ref):
+            return value
+        if value.name not in self.bindings:
+            near = did_you_mean(value.name, self.bindings)
+            help = near or f"add `let {value.name} = …` or `sweep {value.name} in […]`"
+            raise self._wrong(
+                "TD106", f"`${value.name}` is not defined by `let` or `sweep`", value, help=help
+            )
+        return attrs.evolve(self.bindings[value.name], span=value.span)
+
+    def word(self, value: syntax.Value, known: Iterable[str], what: str, code: str = "TD116") -> str:
+        """One of the known words."""
+        known = list(known)
+        found = self.follow(value)
+        text = found.text if isinstance(found, syntax.Word | syntax.Text) else spell(found)
+        if text not in known:
+            near = did_you_mean(text, known)
+            raise self._wrong(
+                code, f"no {what} `{text}`", value, label=near or "", help=f"one of: {listing(known, 40)}"
+            )
+        return text
+
+    def integer(self, value: syntax.Value, what: str, least: float | None = None) -> int:
+        found = self.follow(value)
+        if not isinstance(found, syntax.Number) or not isinstance(found.value, int):
+            raise self._bad(value, f"{what} must be a whole number; found `{spell(found)}`")
+        if least is not None and found.value < least:
+            raise self._bad(value, f"{what} must be at least {least:g}; found {found.value}")
+        return found.value
+
+    def number(self, value: syntax.Value, what: str) -> float:
+        found = self.follow(value)
+        if not isinstance(found, syntax.Number):
+            raise self._bad(value, f"{what} must be a number; found `{spell(found)}`")
+        return found.value
+
+    def share(self, value: syntax.Value, what: str) -> Fraction:
+        found = self.follow(value)
+        if isinstance(found, syntax.Number):
+            found = syntax.Percent(Fraction(str(found.value)), span=found.span)
+        if not isinstance(found, syntax.Percent):
+            raise self._bad(value, f"{what} must be a share such as `10%`; found `{spell(found)}`")
+        if not 0 <= found.share <= 1:
+            raise self._wrong(
+                "TD201", f"{percent(found.share)} is not a share; shares lie in 0%..100%", value
+            )
+        return found.share
+
+    def moment(self, value: syntax.Value, what: str) -> Moment:
+        """`160ep`, `500it`, `5%` or `init`."""
+        found = self.follow(value)
+        match found:
+            case syntax.Length(moment):
+                return moment
+            case syntax.Percent(share):
+                if share > 1:
+                    raise self._wrong("TD302", f"{percent(share)} lies after the recipe's end", value)
+                return Moment(share * 100, "%")
+            case syntax.Word("init"):
+                return Moment.parse("init")
+        raise self._bad(
+            value,
+            f"{what} must be a moment; found `{spell(found)}`",
+            help="write epochs `3ep`, steps `500it`, a share of the recipe `5%`, or `init`",
+        )
+
+    def items(self, value: syntax.Value) -> tuple[syntax.Value, ...]:
+        """A list's values; a range's numbers; any other value alone."""
+        found = self.follow(value)
+        if isinstance(found, syntax.Items):
+            return found.values
+        if isinstance(found, syntax.IntRange):
+            return tuple(syntax.Number(n, span=value.span) for n in range(found.first, found.last + 1))
+        return (found,)
+
+    def _bad(self, value: syntax.Value, message: str, **more: Any) -> Unreadable:
+        return self._wrong("TD105", message, value, **more)
+
+    # -- options
+
+    def options(
+        self, written: Iterable[syntax.Option], schema: Mapping[str, OptionType], of: str
+    ) -> dict[str, Any]:
+        """Options as JSON values; unknown, repeated and ill-typed ones are reported, the others kept."""
+        found: dict[str, Any] = {}
+        places: dict[str, syntax.Option] = {}
+        for option in written:
+            key = option.key.text
+            if key not in schema:
+                help = f"options of `{of}`: {listing(schema, 40)}" if schema else f"`{of}` takes no options"
+                near = did_you_mean(key, schema) or ""
+                self.report(
+                    Diagnostic("TD104", f"`{of}` has no option `{key}`", option.key.span, near, help=help)
+                )
+            elif key in places:
+                self.report(
+                    Diagnostic("TD108", f"`{key}=` is given twice", option.span, help="keep one of them")
+                )
+            else:
+                places[key] = option
+                try:
+                    found[key] = self._typed(option.value, schema[key], f"{key}=")
+                except Unreadable:
+                    continue
+        return found
+
+    def _typed(self, value: syntax.Value, kind: OptionType, what: str) -> Any:
+        match kind.kind:
+            case "int":
+                return self.integer(value, what, kind.least)
+            case "float":
+                return self._in_range(value, self.number(value, what), kind, what)
+            case "share":
+                return float(self.share(value, what))
+            case "moment":
+                return str(self.moment(value, what))
+            case "moments":
+                return [str(self.moment(item, what)) for item in self.items(value)]
+            case "word":
+                return self.word(value, kind.words, f"value for `{what}`:", "TD105")
+            case "words":
+                words = f"value for `{what}`:"
+                return [self.word(item, kind.words, words, "TD105") for item in self.items(value)]
+            case "flag":
+                return self.word(value, ("on", "off", "true", "false"), f"value for `{what}`:", "TD105") in (
+                    "on",
+                    "true",
+                )
+            case _:
+                found = self.follow(value)
+                return found.text if isinstance(found, syntax.Text | syntax.Word) else spell(found)
+
+    def _in_range(self, value: syntax.Value, number: float, kind: OptionType, what: str) -> float:
+        if kind.above is not None and not number > kind.above:
+            raise self._bad(value, f"{what} must be above {kind.above:g}; found {number:g}")
+        if kind.least is not None and number < kind.least:
+            raise self._bad(value, f"{what} must be at least {kind.least:g}; found {number:g}")
+        return number

@@ -1,0 +1,194 @@
+"""What a plan means once every name, default and sweep is resolved. Immutable, JSON-able, torch-free."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from fractions import Fraction
+from typing import Any
+
+import attrs
+
+from tickdsl.moments import Moment
+
+#: Option values as JSON has them.
+Options = Mapping[str, Any]
+
+
+def _origin() -> Any:
+    """Where in the source a value was written; no part of what it means."""
+    return attrs.field(default=None, eq=False, repr=False, kw_only=True, metadata={"origin": True})
+
+
+@attrs.frozen
+class Model:
+    """A network by its catalogue name."""
+
+    name: str
+    options: Options = attrs.field(factory=dict)
+    span: Any = _origin()
+
+
+@attrs.frozen
+class Data:
+    """A data set by its catalogue name."""
+
+    name: str
+    options: Options = attrs.field(factory=dict)
+    span: Any = _origin()
+
+
+@attrs.frozen
+class Split:
+    """Training runs once per part: contiguous blocks of classes, or disjoint shares of the samples."""
+
+    by: str
+    parts: int
+    span: Any = _origin()
+
+
+@attrs.frozen
+class Share:
+    """A share of the units that remain (or of the original ones) that one round takes."""
+
+    share: Fraction
+    of: str = "remaining"
+
+
+@attrs.frozen
+class Count:
+    """That many units of each group (local) or of the network (global)."""
+
+    count: int
+
+
+@attrs.frozen
+class To:
+    """A share of the original units that is gone in the end."""
+
+    share: Fraction
+
+
+Amount = Share | Count | To
+
+
+@attrs.frozen
+class Condition:
+    """`metric comparison bound`, e.g. accuracy < 0.9."""
+
+    metric: str
+    comparison: str
+    bound: float
+
+    def holds(self, value: float) -> bool:
+        """Whether the condition is met by a measured value."""
+        match self.comparison:
+            case "<":
+                return value < self.bound
+            case "<=":
+                return value <= self.bound
+            case ">":
+                return value > self.bound
+            case _:
+                return value >= self.bound
+
+
+@attrs.frozen
+class Prune:
+    """`times` rounds, or as many as `until` (a share of the original units that must be gone) needs."""
+
+    unit: str
+    scope: str
+    amount: Amount
+    by: str
+    times: int | None = 1
+    until: Fraction | None = None
+    at: Moment | None = None
+    within: tuple[str, ...] = ()
+    protect: tuple[str, ...] = ()
+    span: Any = _origin()
+    amount_span: Any = _origin()
+    by_span: Any = _origin()
+    within_spans: Any = _origin()
+    protect_spans: Any = _origin()
+
+
+@attrs.frozen
+class Overlap:
+    """Keep what at least `at_least` of the parts kept."""
+
+    at_least: int
+    span: Any = _origin()
+
+
+@attrs.frozen
+class Rewind:
+    """`lr`: the recipe again from `to`, weights kept; `weights`: those of the dense run at `to` as well."""
+
+    what: str
+    to: Moment
+    span: Any = _origin()
+
+
+Tail = Overlap | Rewind
+
+
+@attrs.frozen
+class Rounds:
+    """A prune and what follows it up to the next one."""
+
+    prune: Prune
+    tail: tuple[Tail, ...] = ()
+
+
+@attrs.frozen
+class Arm:
+    """One pipeline under one binding of the sweeps."""
+
+    id: str
+    name: str
+    sweep: Mapping[str, Any]
+    model: Model
+    data: Data
+    recipe: Options
+    rounds: tuple[Rounds, ...]
+    split: Split | None = None
+    span: Any = _origin()
+    recipe_span: Any = _origin()
+
+
+@attrs.frozen
+class Plan:
+    """A whole experiment."""
+
+    name: str
+    path: str
+    arms: tuple[Arm, ...]
+    seeds: tuple[int, ...]
+    rivals: tuple[str, ...] = ()
+    rival_levels: str = "all"
+    within: Fraction = Fraction(0)
+    metrics: tuple[str, ...] = ("accuracy", "sparsity", "params", "flops")
+    stops: tuple[Condition, ...] = ()
+
+
+def as_json(value: Any) -> Any:
+    """A plan, or part of one, as plain JSON values; each type of amount or tail names itself."""
+    if isinstance(value, Fraction):
+        return float(value)
+    if isinstance(value, Moment):
+        return str(value)
+    if isinstance(value, Mapping):
+        return {key: as_json(item) for key, item in value.items()}
+    if isinstance(value, tuple | list):
+        return [as_json(item) for item in value]
+    if attrs.has(type(value)):
+        fields = {
+            f.name: as_json(getattr(value, f.name))
+            for f in attrs.fields(type(value))
+            if not f.metadata.get("origin")
+        }
+        kind = type(value).__name__.lower()
+        return (
+            {"kind": kind, **fields} if isinstance(value, Share | Count | To | Overlap | Rewind) else fields
+        )
+    return value

@@ -1,0 +1,68 @@
+"""The unit of work: one pure operation, named by what goes into it."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Mapping
+from typing import Any
+
+import attrs
+
+from tickdsl.records.canonical import digest
+
+#: operation -> version. Raise one when the same arguments would give another result; nothing else renames a step.
+OPERATIONS: dict[str, int] = {
+    "init": 1,
+    "train": 1,
+    "prune": 1,
+    "overlap": 1,
+    "random-structure": 1,
+    "evaluate": 1,
+}
+
+
+@attrs.frozen(eq=False)
+class Step:
+    """One operation on the results of its parents (role -> key). Equal keys mean equal results.
+
+    `args` hold JSON values only, defaults left out. Arm names, file times, formatting and devices are no part
+    of a step, so renaming an arm or moving a plan re-runs nothing.
+    """
+
+    operation: str = attrs.field(validator=attrs.validators.in_(OPERATIONS))
+    args: Mapping[str, Any]
+    parents: Mapping[str, str]
+    seed: int | None = None
+
+    @functools.cached_property
+    def parts(self) -> dict[str, Any]:
+        """All that the key is made of; kept with the result, so that a changed key can be explained."""
+        return {
+            "operation": self.operation,
+            "version": OPERATIONS[self.operation],
+            "args": dict(self.args),
+            "parents": dict(self.parents),
+            "seed": self.seed,
+        }
+
+    @functools.cached_property
+    def key(self) -> str:
+        """sha256, hex, over `parts`."""
+        return digest(self.parts)
+
+
+def differences(ours: Mapping[str, Any], theirs: Mapping[str, Any], prefix: str = "") -> list[str]:
+    """Where two steps' parts differ, one line each: `args.recipe.lr: 0.1 -> 0.05`."""
+    lines: list[str] = []
+    for name in sorted({*ours, *theirs}):
+        mine, other = ours.get(name), theirs.get(name)
+        if isinstance(mine, Mapping) and isinstance(other, Mapping):
+            lines += differences(mine, other, f"{prefix}{name}.")
+        elif mine != other:
+            lines.append(f"{prefix}{name}: {_brief(other)} -> {_brief(mine)}")
+    return lines
+
+
+def _brief(value: Any) -> str:
+    text = "(not set)" if value is None else str(value)
+    return text if len(text) <= 60 else text[:57] + "…"
