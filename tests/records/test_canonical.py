@@ -1,7 +1,7 @@
 """Equal values have one name, unequal ones have two."""
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tickdsl.records import canonical, digest
@@ -13,6 +13,7 @@ VALUES = st.recursive(
 )
 
 
+@settings(deadline=None)
 @given(VALUES)
 def test_the_order_of_a_mapping_means_nothing(value: object) -> None:
     def turned(value: object) -> object:
@@ -23,6 +24,7 @@ def test_the_order_of_a_mapping_means_nothing(value: object) -> None:
     assert canonical(turned(value)) == canonical(value)
 
 
+@settings(deadline=None)
 @given(VALUES, VALUES)
 def test_different_values_differ(one: object, other: object) -> None:
     assert (digest(one) == digest(other)) == (repr(sort(one)) == repr(sort(other)))

@@ -76,7 +76,10 @@ class RunStart(Event):
 
 @attrs.frozen(kw_only=True)
 class PlanResolved(Event):
-    """Everything the run is going to do, in an order in which it can be done."""
+    """Everything the run is going to do, in an order in which it can be done.
+
+    `within` is how much accuracy, as a share, a ticket may fall short of dense and still count as winning.
+    """
 
     type: ClassVar[str] = "plan.resolved"
     arms: tuple[ArmInfo, ...]
@@ -85,6 +88,7 @@ class PlanResolved(Event):
     steps: tuple[StepInfo, ...]
     measurements: tuple[MeasurementInfo, ...]
     notes: tuple[str, ...] = ()
+    within: float = 0.0
 
 
 @attrs.frozen(kw_only=True)

@@ -1,0 +1,162 @@
+"""The fold: the same state for any cut of the stream, and the story of a run that was killed and resumed."""
+
+import itertools
+import time
+from collections.abc import Iterator
+
+import attrs
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from tickdsl.records import EventDecoder, Record
+from tickdsl.records.events import (
+    ArmInfo,
+    Checkpoint,
+    ControlAck,
+    Event,
+    Heartbeat,
+    Log,
+    MeasurementInfo,
+    Metric,
+    PlanResolved,
+    Resource,
+    RunEnd,
+    RunStart,
+    StepEnd,
+    StepInfo,
+    StepProgress,
+    StepStart,
+    Warn,
+)
+from tickdsl.records.journal import encode
+from tickdsl.results import Fold, RunState, apply, fold
+
+START = RunStart(
+    run="colt-1", plan="colt", path="colt.plan", argv=("run",), pid=7, host="h", boot="b", versions={},
+    jobs=1, device="cpu", store="store",
+)  # fmt: skip
+PLAN = PlanResolved(
+    arms=(ArmInfo(id="a", name="a", sweep={}, levels=1),),
+    contestants=("ticket", "dense"),
+    seeds=(1,),
+    steps=tuple(
+        StepInfo(id=name, key=name, operation="train", label=name, arms=("a",), seed=1, epochs=10)
+        for name in ("s1", "s2")
+    ),
+    measurements=(MeasurementInfo(arm="a", contestant="dense", level=0, seed=1, step="s1"),),
+    notes=("the model is small-cnn",),
+)
+METRIC = Metric(arm="a", contestant="dense", level=0, seed=1, step="s1", accuracy=0.9)
+
+
+def told(*events: Event, since: float = 0.0) -> list[Record]:
+    """One event every ten seconds."""
+    return [Record(number, since + 10.0 * number, event) for number, event in enumerate(events)]
+
+
+def progress(step: str, epoch: float) -> StepProgress:
+    return StepProgress(step=step, epoch=epoch, epochs=10, loss=0.5, accuracy=0.8)
+
+
+STORY = told(
+    START, PLAN, StepStart(step="s1"), progress("s1", 5), Checkpoint(step="s1", epoch=5), Log(message="hello"),
+    progress("s1", 10), StepEnd(step="s1", status="done", seconds=40, metrics={"accuracy": 0.9}), METRIC,
+    Warn(message="careful"), Resource(cpu=50.0), Heartbeat(pid=7, host="h", boot="b"),
+    ControlAck(id="1", command="pause", state="paused"), ControlAck(id="2", command="resume", state="running"),
+    StepStart(step="s2"), progress("s2", 1), progress("s2", 2),
+    StepEnd(step="s2", status="failed", error="out of memory"), RunEnd(status="failed", seconds=1, exit=3),
+)  # fmt: skip
+
+
+def test_a_whole_story() -> None:
+    state = fold(STORY)
+    assert (state.status, state.exit, state.attempts, state.elapsed) == ("failed", 3, 1, 180.0)
+    first, second = state.steps.values()
+    assert (first.status, first.seconds, first.accuracy, first.checkpoint) == ("done", 40, 0.9, 5)
+    assert (second.status, second.error, second.epoch) == ("failed", "out of memory", 2)
+    assert state.metrics == {("a", "dense", 0, 1): METRIC}
+    assert state.log == ((50.0, "hello"),)
+    assert state.warnings == (Warn(message="careful"),)
+    assert state.notes == PLAN.notes
+    assert state.finished == 1
+
+
+@settings(deadline=None)
+@given(st.lists(st.integers(0, 4000), max_size=6), st.booleans())
+def test_any_cut_of_the_stream_gives_the_same_state(cuts: list[int], one_by_one: bool) -> None:
+    stream = b"".join(encode(record) for record in STORY)
+    edges = [0, *sorted(min(cut, len(stream)) for cut in cuts), len(stream)]
+    decoder, folding, state = EventDecoder(), Fold(), RunState()
+    for start, end in itertools.pairwise(edges):
+        for record in decoder.feed(stream[start:end]):
+            folding.add(record)
+            state = apply(state, record)
+        if one_by_one:
+            folding.state()
+    assert folding.state() == state == fold(STORY)
+
+
+def test_a_state_never_changes_after_it_was_given() -> None:
+    folding = Fold()
+    seen = []
+    for record in STORY:
+        folding.add(record)
+        seen.append((folding.state(), repr(folding.state())))
+    assert all(repr(state) == then for state, then in seen)
+
+
+def test_the_rest_is_estimated_from_the_epochs_done() -> None:
+    assert fold(STORY[:3]).eta is None
+    state = fold(told(START, PLAN, StepStart(step="s1"), progress("s1", 1), progress("s1", 2)))
+    assert state.eta == pytest.approx(18 * 20 / 2)
+    assert fold(STORY).eta is None
+
+
+def test_a_pause_costs_no_pace() -> None:
+    pause, resume = (ControlAck(id="1", command="c", state=s) for s in ("paused", "running"))
+    straight = fold(told(START, PLAN, StepStart(step="s1"), progress("s1", 1), progress("s1", 2)))
+    paused = fold(
+        [
+            *told(START, PLAN, StepStart(step="s1"), progress("s1", 1), pause),
+            *told(resume, progress("s1", 2), since=3600.0),
+        ]
+    )
+    assert paused.eta == pytest.approx(18 * 30 / 2)
+    assert straight.eta == pytest.approx(18 * 20 / 2)
+
+
+def test_a_killed_run_that_is_taken_up_again() -> None:
+    stored = attrs.evolve(PLAN, steps=(attrs.evolve(PLAN.steps[0], stored=True), PLAN.steps[1]))
+    killed = STORY[:16]
+    state = fold([*killed, *told(START, stored, StepStart(step="s2"), progress("s2", 6), since=1000.0)])
+    assert state.status == "running"
+    assert state.attempts == 2
+    assert state.started == 0.0
+    assert [step.status for step in state.steps.values()] == ["stored", "running"]
+    assert state.metrics == {("a", "dense", 0, 1): METRIC}
+    # The checkpoint's epochs are not work of this attempt: one epoch in ten seconds, four are left.
+    assert state.eta == pytest.approx(40.0)
+
+
+def test_a_steps_story_may_begin_without_a_plan() -> None:
+    state = fold(told(progress("x", 3), StepEnd(step="x", status="done", seconds=1)))
+    assert state.steps["x"].status == "done"
+    assert state.steps["x"].info.label == "x"
+
+
+def test_the_log_keeps_its_end() -> None:
+    state = fold(told(*(Log(message=str(number)) for number in range(2500))))
+    assert [message for _, message in state.log] == [str(number) for number in range(2000, 2500)]
+
+
+@pytest.mark.slow
+def test_half_a_million_events_take_seconds() -> None:
+    def stream() -> Iterator[Record]:
+        yield from told(START, PLAN)
+        for number in range(500_000):
+            yield Record(number, float(number), progress("s1", number % 10))
+
+    before = time.perf_counter()
+    fold(stream())
+    assert time.perf_counter() - before < 30

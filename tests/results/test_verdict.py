@@ -1,0 +1,117 @@
+"""Intervals and verdicts: known numbers, and properties that any data must show."""
+
+import math
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from tickdsl.records.events import ArmInfo, Metric
+from tickdsl.results import RunState
+from tickdsl.results.verdict import Estimate, estimate, paired, remarks, standings, verdict
+
+SHARES = st.integers(0, 1000).map(lambda count: count / 1000)
+SEEDS = st.dictionaries(st.integers(0, 20), SHARES, min_size=2, max_size=8)
+
+
+def test_a_known_interval() -> None:
+    found = estimate([0.90, 0.92, 0.94])
+    assert found is not None
+    assert found.n == 3
+    assert found.mean == pytest.approx(0.92)
+    assert found.half_width == pytest.approx(4.302652729911275 * 0.02 / math.sqrt(3))
+
+
+def test_one_value_has_no_interval_and_none_no_mean() -> None:
+    assert estimate([]) is None
+    assert estimate([0.5]) == Estimate(1, 0.5, None)
+    assert verdict(estimate([0.5]), 0.0) is None
+    assert verdict(None, 0.0) is None
+
+
+@settings(deadline=None)
+@given(SEEDS)
+def test_a_contestant_differs_from_itself_by_nothing_and_wins(values: dict[int, float]) -> None:
+    difference = paired(values, values)
+    assert difference == Estimate(len(values), 0.0, 0.0)
+    assert difference.flat
+    assert verdict(difference, 0.0) == "winning"
+
+
+@settings(deadline=None)
+@given(SEEDS, SHARES)
+def test_a_constant_gap_is_found_whatever_the_seeds_do(values: dict[int, float], gap: float) -> None:
+    difference = paired({seed: value - gap for seed, value in values.items()}, values)
+    assert difference is not None
+    assert difference.mean == pytest.approx(-gap)
+    assert verdict(difference, gap) == "winning"
+    assert verdict(difference, gap - 0.001) == "losing"
+
+
+@settings(deadline=None)
+@given(SEEDS, SEEDS)
+def test_pairing_is_antisymmetric_and_uses_common_seeds_only(one: dict[int, float], other: dict[int, float]) -> None:
+    there, back = paired(one, other), paired(other, one)
+    if not one.keys() & other.keys():
+        assert there is None
+        assert back is None
+        return
+    assert there is not None
+    assert back is not None
+    assert there.n == len(one.keys() & other.keys())
+    assert there.mean == pytest.approx(-back.mean)
+    assert there.half_width == pytest.approx(back.half_width)
+
+
+@settings(deadline=None)
+@given(st.floats(-1, 1), st.floats(0, 1), st.floats(0, 0.5), st.floats(0, 0.5))
+def test_a_wider_tolerance_never_harms(mean: float, half: float, within: float, more: float) -> None:
+    order = ["losing", "undecided", "winning"]
+    difference = Estimate(3, mean, half)
+    before, after = verdict(difference, within), verdict(difference, within + more)
+    assert order.index(after) >= order.index(before)
+
+
+def test_rounding_decides_nothing() -> None:
+    assert verdict(paired({1: 0.95, 2: 0.96}, {1: 0.96, 2: 0.97}), 0.01) == "winning"
+
+
+def state(**accuracies: list[float | None]) -> RunState:
+    """A run of one arm, one level; an accuracy per seed for each contestant."""
+    metrics = {}
+    for name, values in accuracies.items():
+        contestant, level = name.replace("_", "-"), 0 if name == "dense" else 1
+        for seed, accuracy in enumerate(values):
+            metrics["a", contestant, level, seed] = Metric(
+                arm="a", contestant=contestant, level=level, seed=seed, step="s", accuracy=accuracy,
+                sparsity=0.8 if level else 0.0,
+            )  # fmt: skip
+    return RunState(
+        arms=(ArmInfo(id="a", name="a", sweep={}, levels=1),),
+        contestants=("ticket", "dense", "random-init"),
+        seeds=(0, 1, 2),
+        metrics=metrics,
+    )
+
+
+def test_standings_pair_with_dense_and_with_the_ticket() -> None:
+    run = state(dense=[0.9, 0.8, 0.7], ticket=[0.91, 0.81, 0.71], random_init=[0.8, 0.7, 0.6])
+    found = standings(run)
+    assert list(found) == [("a", "dense", 0), ("a", "ticket", 1), ("a", "random-init", 1)]
+    ticket, rival = found["a", "ticket", 1], found["a", "random-init", 1]
+    assert ticket.to_dense is not None
+    assert ticket.to_dense.mean == pytest.approx(0.01)
+    assert (ticket.verdict, rival.verdict) == ("winning", "losing")
+    assert ticket.left == pytest.approx(0.2)
+    assert rival.lead is not None
+    assert rival.lead.mean == pytest.approx(0.11)
+    assert found["a", "dense", 0].verdict is None
+    assert any("same for every seed" in remark for remark in remarks(run))
+
+
+def test_missing_seeds_are_said() -> None:
+    run = state(dense=[0.9, 0.8, 0.7], ticket=[0.9, None])
+    assert standings(run)["a", "ticket", 1].verdict is None
+    said = " ".join(remarks(run))
+    assert "one seed" in said
+    assert "1 of 2 figures lack seeds" in said

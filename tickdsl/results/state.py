@@ -1,0 +1,116 @@
+"""What is known of a run: the fold over its events. Screens, tables and reports read nothing else."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import attrs
+
+from tickdsl.records.events import (
+    ArmInfo,
+    Heartbeat,
+    MeasurementInfo,
+    Metric,
+    Resource,
+    RunStart,
+    StepInfo,
+    Warn,
+)
+
+FINISHED = frozenset({"done", "stored", "skipped"})
+ENDED = frozenset({"ok", "failed", "stopped", "interrupted"})
+
+MetricKey = tuple[str, str, int, int]  # arm id, contestant, level, seed
+
+
+@attrs.frozen
+class StepState:
+    """A step: `status` is waiting, running, done, stored, skipped or failed; times in seconds since 1970."""
+
+    info: StepInfo
+    status: str = "waiting"
+    attempt: int = 0
+    worker: str = ""
+    started: float | None = None
+    ended: float | None = None
+    seconds: float = 0.0
+    epoch: float | None = None
+    epochs: float | None = None
+    loss: float | None = None
+    accuracy: float | None = None
+    lr: float | None = None
+    checkpoint: float | None = None  # the epoch that is safe on the disk
+    metrics: Mapping[str, Any] = attrs.field(factory=dict)
+    error: str | None = None
+
+    @property
+    def remaining(self) -> float:
+        """Epochs that are still to be trained."""
+        if self.status not in ("waiting", "running"):
+            return 0.0
+        return max(0.0, (self.info.epochs or 0.0) - (self.epoch or 0.0))
+
+
+@attrs.frozen
+class Pace:
+    """How fast this attempt of the run goes: `epochs` trained in `seconds`, pauses left out."""
+
+    epochs: float = 0.0
+    steps: int = 0
+    seconds: float = 0.0
+    since: float | None = None  # when the clock that now runs was started; None while it stands
+
+
+@attrs.frozen
+class RunState:
+    """A run as its events tell it.
+
+    `status` is waiting (no event yet), running, pausing, paused, stopping, ok, failed, stopped or
+    interrupted. Times are seconds since 1970. `metrics` maps (arm id, contestant, level, seed) to its measurement.
+    """
+
+    run: RunStart | None = None
+    status: str = "waiting"
+    attempts: int = 0
+    started: float | None = None
+    ended: float | None = None
+    now: float = 0.0  # the time of the last event
+    arms: tuple[ArmInfo, ...] = ()
+    contestants: tuple[str, ...] = ()
+    seeds: tuple[int, ...] = ()
+    within: float = 0.0
+    steps: Mapping[str, StepState] = attrs.field(factory=dict)
+    measurements: tuple[MeasurementInfo, ...] = ()
+    metrics: Mapping[MetricKey, Metric] = attrs.field(factory=dict)
+    notes: tuple[str, ...] = ()
+    warnings: tuple[Warn, ...] = ()
+    log: tuple[tuple[float, str], ...] = ()
+    resource: Resource | None = None
+    heartbeat: Heartbeat | None = None
+    pace: Pace = attrs.field(factory=Pace)
+    exit: int | None = None
+    message: str | None = None
+
+    @property
+    def elapsed(self) -> float:
+        """Seconds from the first event to the last."""
+        return 0.0 if self.started is None else self.now - self.started
+
+    @property
+    def finished(self) -> int:
+        """The number of steps whose result is there."""
+        return sum(step.status in FINISHED for step in self.steps.values())
+
+    @property
+    def eta(self) -> float | None:
+        """Seconds that the rest takes at the pace of this attempt, from the last event on; None if unknown."""
+        if self.status in ENDED or not self.steps:
+            return None
+        seconds = self.pace.seconds + (self.now - self.pace.since if self.pace.since is not None else 0.0)
+        epochs = sum(step.remaining for step in self.steps.values())
+        if any(step.info.epochs for step in self.steps.values()):
+            done: float = self.pace.epochs
+        else:
+            done, epochs = self.pace.steps, len(self.steps) - self.finished
+        return epochs * seconds / done if done > 0 and seconds > 0 else None

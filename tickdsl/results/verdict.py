@@ -1,0 +1,170 @@
+"""Who won: means with confidence intervals over seeds, differences paired by seed, and the verdict.
+
+For n values x with mean m and sample standard deviation s (divisor n - 1), the 95 % confidence interval of the
+mean is m ± t(0.975, n-1) · s/√n (Student, "The probable error of a mean", Biometrika 6, 1908). Arms of one seed
+share initial weights and batches, so two contestants are compared by the n differences of equal seeds, whose
+mean gets the same interval: the paired t interval. Intervals are for one comparison each; nothing corrects
+for looking at many levels.
+"""
+
+from __future__ import annotations
+
+import math
+import statistics
+from collections.abc import Mapping, Sequence
+
+import attrs
+
+from tickdsl.records.events import Metric
+from tickdsl.results.state import RunState
+from tickdsl.results.student import t_quantile
+
+CONFIDENCE = 0.95
+_ROUNDING = 1e-12  # accuracies are ratios of counts: smaller differences are those of floating point
+
+WINNING, LOSING, UNDECIDED = "winning", "losing", "undecided"
+
+
+@attrs.frozen
+class Estimate:
+    """A mean over seeds; `half_width` is that of its 95 % interval, None for a single value."""
+
+    n: int
+    mean: float
+    half_width: float | None
+
+    @property
+    def low(self) -> float | None:
+        return None if self.half_width is None else self.mean - self.half_width
+
+    @property
+    def high(self) -> float | None:
+        return None if self.half_width is None else self.mean + self.half_width
+
+    @property
+    def flat(self) -> bool:
+        """Whether all values are equal: an interval of no width, which says little about the next seed."""
+        return self.half_width is not None and self.half_width <= _ROUNDING
+
+
+@attrs.frozen
+class Standing:
+    """How a contestant did at one level of an arm; accuracies and differences are shares of 1.
+
+    `to_dense` is its accuracy minus that of the dense network, `lead` the ticket's minus its own, both paired by
+    seed. `verdict` is winning, losing, undecided, or None where there are not two seeds to compare.
+    """
+
+    arm: str
+    contestant: str
+    level: int
+    accuracy: Estimate | None
+    sparsity: float | None
+    params: float | None
+    macs: float | None
+    to_dense: Estimate | None = None
+    verdict: str | None = None
+    lead: Estimate | None = None
+
+    @property
+    def left(self) -> float | None:
+        """The share of the weights that is left."""
+        return None if self.sparsity is None else 1.0 - self.sparsity
+
+
+def estimate(values: Sequence[float]) -> Estimate | None:
+    """The mean of `values` and its interval; None where there is no value."""
+    if not values:
+        return None
+    n = len(values)
+    # fmean rounds once, so that the mean of equal values is that value.
+    mean = statistics.fmean(values)
+    if n == 1:
+        return Estimate(1, mean, None)
+    deviation = math.sqrt(math.fsum((value - mean) ** 2 for value in values) / (n - 1))
+    return Estimate(n, mean, t_quantile((1 + CONFIDENCE) / 2, n - 1) * deviation / math.sqrt(n))
+
+
+def paired(one: Mapping[int, float], other: Mapping[int, float]) -> Estimate | None:
+    """The mean of one - other over the seeds that both have; None where they share none."""
+    return estimate([one[seed] - other[seed] for seed in sorted(one.keys() & other.keys())])
+
+
+def verdict(difference: Estimate | None, within: float) -> str | None:
+    """Winning if the interval lies at or above -within, losing if it lies below, else undecided.
+
+    None where the difference rests on fewer than two seeds.
+    """
+    if difference is None or difference.low is None or difference.high is None:
+        return None
+    if difference.low >= -within - _ROUNDING:
+        return WINNING
+    return LOSING if difference.high < -within - _ROUNDING else UNDECIDED
+
+
+def standings(state: RunState) -> dict[tuple[str, str, int], Standing]:
+    """How everyone stands, by (arm id, contestant, level), in the order of the plan."""
+    grouped: dict[tuple[str, str, int], dict[int, Metric]] = {}
+    for (arm, contestant, level, seed), metric in state.metrics.items():
+        grouped.setdefault((arm, contestant, level), {})[seed] = metric
+    arms = {arm.id: place for place, arm in enumerate(state.arms)}
+    contestants = {name: place for place, name in enumerate(state.contestants)}
+
+    def place(key: tuple[str, str, int]) -> tuple[int, int, int, str, str]:
+        arm, contestant, level = key
+        return arms.get(arm, len(arms)), level, contestants.get(contestant, len(contestants)), arm, contestant
+
+    accuracies = {key: _accuracies(metrics) for key, metrics in grouped.items()}
+    return {key: _standing(key, grouped[key], accuracies, state.within) for key in sorted(grouped, key=place)}
+
+
+def remarks(state: RunState) -> list[str]:
+    """What a reader of the figures must know: too few seeds, missing or suspiciously equal values."""
+    found = []
+    everyone = standings(state).values()
+    if any(s.contestant != "dense" and s.accuracy and s.accuracy.n == 1 for s in everyone):
+        found.append("a figure from one seed has no interval and gets no verdict; `seeds 3` or more gives both")
+    if any(s.to_dense is not None and s.contestant != "dense" and s.to_dense.flat for s in everyone):
+        found.append(
+            "some differences to dense are the same for every seed: their interval has no width, "
+            "and says little about the next seed"
+        )
+    partial = [s for s in everyone if s.accuracy is None or s.accuracy.n < len(state.seeds)]
+    if partial:
+        found.append(f"{len(partial)} of {len(everyone)} figures lack seeds and rest on those that are there")
+    return found
+
+
+def _standing(
+    key: tuple[str, str, int],
+    metrics: Mapping[int, Metric],
+    accuracies: Mapping[tuple[str, str, int], Mapping[int, float]],
+    within: float,
+) -> Standing:
+    arm, contestant, level = key
+    own = accuracies[key]
+    dense = accuracies.get((arm, "dense", 0), {})
+    ticket = accuracies.get((arm, "ticket", level), {})
+    is_dense = contestant == "dense"
+    to_dense = None if is_dense else paired(own, dense)
+    return Standing(
+        arm=arm,
+        contestant=contestant,
+        level=level,
+        accuracy=estimate([own[seed] for seed in sorted(own)]),
+        sparsity=_mean([metric.sparsity for metric in metrics.values()]),
+        params=_mean([metric.params for metric in metrics.values()]),
+        macs=_mean([metric.macs for metric in metrics.values()]),
+        to_dense=to_dense,
+        verdict=verdict(to_dense, within),
+        lead=None if is_dense or contestant == "ticket" else paired(ticket, own),
+    )
+
+
+def _accuracies(metrics: Mapping[int, Metric]) -> dict[int, float]:
+    return {seed: metric.accuracy for seed, metric in metrics.items() if metric.accuracy is not None}
+
+
+def _mean(values: Sequence[float | None]) -> float | None:
+    known = [value for value in values if value is not None]
+    return statistics.fmean(known) if known else None
