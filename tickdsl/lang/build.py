@@ -12,6 +12,9 @@ from lark.tree import Meta
 from tickdsl.lang import syntax
 from tickdsl.moments import Moment
 
+#: What the parser found below a rule: tokens, and nodes already built.
+Children = list[Any]
+
 
 def build(tree: Tree[Any], source: syntax.Source) -> syntax.File:
     """The AST of a parsed plan."""
@@ -58,99 +61,99 @@ class _Builder(Transformer[Token, syntax.File]):
             case _:
                 return syntax.Word(text, span=span)
 
-    def _only(self, meta: Meta, children: list[Any]) -> Any:
+    def _only(self, meta: Meta, children: Children) -> Any:
         return self._value(children[0])
 
     value = number = percent = length = string = name = word = unit = scope = what = split_by = _only
     moment = span = on_data = _only
 
-    def base(self, meta: Meta, children: list[Any]) -> str:
+    def base(self, meta: Meta, children: Children) -> str:
         return str(children[0])
 
-    def ref(self, meta: Meta, children: list[Any]) -> syntax.Ref:
+    def ref(self, meta: Meta, children: Children) -> syntax.Ref:
         return syntax.Ref(str(children[0]), span=self._at(meta))
 
-    def list(self, meta: Meta, children: list[Any]) -> syntax.Items:
+    def list(self, meta: Meta, children: Children) -> syntax.Items:
         return syntax.Items(tuple(self._value(child) for child in children), span=self._at(meta))
 
-    def range(self, meta: Meta, children: list[Any]) -> syntax.IntRange:
+    def range(self, meta: Meta, children: Children) -> syntax.IntRange:
         return syntax.IntRange(int(children[0]), int(children[1]), span=self._at(meta))
 
-    def option(self, meta: Meta, children: list[Any]) -> syntax.Option:
+    def option(self, meta: Meta, children: Children) -> syntax.Option:
         return syntax.Option(self._word(children[0]), children[1], span=self._at(meta))
 
-    def condition(self, meta: Meta, children: list[Any]) -> syntax.Condition:
+    def condition(self, meta: Meta, children: Children) -> syntax.Condition:
         metric, comparison, bound = children
         return syntax.Condition(self._word(metric), str(comparison), self._value(bound), span=self._at(meta))
 
     # -- definitions and settings
 
-    def version(self, meta: Meta, children: list[Any]) -> syntax.Version:
+    def version(self, meta: Meta, children: Children) -> syntax.Version:
         return syntax.Version(int(children[0]), span=self._at(meta))
 
-    def let(self, meta: Meta, children: list[Any]) -> syntax.Let:
+    def let(self, meta: Meta, children: Children) -> syntax.Let:
         return syntax.Let(self._word(children[0]), children[1], span=self._at(meta))
 
-    def include(self, meta: Meta, children: list[Any]) -> syntax.Include:
+    def include(self, meta: Meta, children: Children) -> syntax.Include:
         return syntax.Include(self._value(children[0]), span=self._at(meta))
 
-    def seeds(self, meta: Meta, children: list[Any]) -> syntax.Seeds:
+    def seeds(self, meta: Meta, children: Children) -> syntax.Seeds:
         return syntax.Seeds(self._value(children[0]), span=self._at(meta))
 
-    def sweep(self, meta: Meta, children: list[Any]) -> syntax.Sweep:
+    def sweep(self, meta: Meta, children: Children) -> syntax.Sweep:
         return syntax.Sweep(self._word(children[0]), children[1], span=self._at(meta))
 
-    def model(self, meta: Meta, children: list[Any]) -> syntax.Model:
+    def model(self, meta: Meta, children: Children) -> syntax.Model:
         name, *rest = children
         options = tuple(item for item in rest if isinstance(item, syntax.Option))
         data = next((item for item in rest if not isinstance(item, syntax.Option)), None)
         return syntax.Model(name, data, options, span=self._at(meta))
 
-    def data(self, meta: Meta, children: list[Any]) -> syntax.Data:
+    def data(self, meta: Meta, children: Children) -> syntax.Data:
         return syntax.Data(children[0], tuple(children[1:]), span=self._at(meta))
 
-    def split(self, meta: Meta, children: list[Any]) -> syntax.Split:
+    def split(self, meta: Meta, children: Children) -> syntax.Split:
         by, parts, *options = children
         return syntax.Split(by, self._value(parts), tuple(options), span=self._at(meta))
 
-    def train(self, meta: Meta, children: list[Any]) -> syntax.Train:
+    def train(self, meta: Meta, children: Children) -> syntax.Train:
         length, options = _length_and_options(children)
         return syntax.Train(length, options, span=self._at(meta))
 
     # -- pipeline
 
-    def step(self, meta: Meta, children: list[Any]) -> syntax.Step:
+    def step(self, meta: Meta, children: Children) -> syntax.Step:
         base = children[1] if len(children) > 1 else None
         return syntax.Step(self._value(children[0]), base, span=self._at(meta))
 
-    def target(self, meta: Meta, children: list[Any]) -> syntax.Target:
+    def target(self, meta: Meta, children: Children) -> syntax.Target:
         return syntax.Target(self._value(children[0]), span=self._at(meta))
 
-    def matching(self, meta: Meta, children: list[Any]) -> syntax.Matching:
+    def matching(self, meta: Meta, children: Children) -> syntax.Matching:
         return syntax.Matching(self._word(children[0]), span=self._at(meta))
 
-    def times(self, meta: Meta, children: list[Any]) -> tuple[str, Any]:
+    def times(self, meta: Meta, children: Children) -> tuple[str, Any]:
         return "times", self._value(children[0])
 
-    def until(self, meta: Meta, children: list[Any]) -> tuple[str, Any]:
+    def until(self, meta: Meta, children: Children) -> tuple[str, Any]:
         return "until", self._value(children[0])
 
-    def by(self, meta: Meta, children: list[Any]) -> tuple[str, Any]:
+    def by(self, meta: Meta, children: Children) -> tuple[str, Any]:
         return "by", children[0]
 
-    def at(self, meta: Meta, children: list[Any]) -> tuple[str, Any]:
+    def at(self, meta: Meta, children: Children) -> tuple[str, Any]:
         return "at", children[0]
 
-    def within(self, meta: Meta, children: list[Any]) -> tuple[str, Any]:
+    def within(self, meta: Meta, children: Children) -> tuple[str, Any]:
         return "within", tuple(self._value(child) for child in children)
 
-    def except_(self, meta: Meta, children: list[Any]) -> tuple[str, Any]:
+    def except_(self, meta: Meta, children: Children) -> tuple[str, Any]:
         return "protect", tuple(self._value(child) for child in children)
 
-    def prune(self, meta: Meta, children: list[Any]) -> syntax.Prune:
+    def prune(self, meta: Meta, children: Children) -> syntax.Prune:
         place = next(i for i, c in enumerate(children) if isinstance(c, syntax.Amount))
         clauses: dict[str, Any] = {}
-        repeated: list[Any] = []
+        repeated: Children = []
         for name, node in children[place + 1 :]:
             if name in ("within", "protect"):
                 clauses[name] = clauses.get(name, ()) + node
@@ -172,51 +175,51 @@ class _Builder(Transformer[Token, syntax.File]):
             span=self._at(meta),
         )
 
-    def overlap(self, meta: Meta, children: list[Any]) -> syntax.Overlap:
+    def overlap(self, meta: Meta, children: Children) -> syntax.Overlap:
         at_least, parts = (int(child) for child in children) if children else (None, None)
         return syntax.Overlap(at_least, parts, span=self._at(meta))
 
-    def rewind(self, meta: Meta, children: list[Any]) -> syntax.Rewind:
+    def rewind(self, meta: Meta, children: Children) -> syntax.Rewind:
         to, options = _length_and_options(children[1:])
         return syntax.Rewind(children[0], to, options, span=self._at(meta))
 
-    def retrain(self, meta: Meta, children: list[Any]) -> syntax.Retrain:
+    def retrain(self, meta: Meta, children: Children) -> syntax.Retrain:
         length, options = _length_and_options(children[1:])
         return syntax.Retrain(children[0], length, options, span=self._at(meta))
 
-    def distill(self, meta: Meta, children: list[Any]) -> syntax.Distill:
+    def distill(self, meta: Meta, children: Children) -> syntax.Distill:
         return syntax.Distill(self._word(children[0]), tuple(children[1:]), span=self._at(meta))
 
-    def transfer(self, meta: Meta, children: list[Any]) -> syntax.Transfer:
+    def transfer(self, meta: Meta, children: Children) -> syntax.Transfer:
         body = children[-1] if isinstance(children[-1], tuple) else ()
         options = tuple(child for child in children[1:] if isinstance(child, syntax.Option))
         return syntax.Transfer(children[0], options, body, span=self._at(meta))
 
-    def cycle(self, meta: Meta, children: list[Any]) -> syntax.Cycle:
+    def cycle(self, meta: Meta, children: Children) -> syntax.Cycle:
         return syntax.Cycle(self._value(children[0]), children[1], span=self._at(meta))
 
     # -- questions
 
-    def arm(self, meta: Meta, children: list[Any]) -> syntax.Arm:
+    def arm(self, meta: Meta, children: Children) -> syntax.Arm:
         return syntax.Arm(self._word(children[0]), children[1], span=self._at(meta))
 
-    def compare(self, meta: Meta, children: list[Any]) -> syntax.Compare:
+    def compare(self, meta: Meta, children: Children) -> syntax.Compare:
         names = tuple(self._word(child) for child in children if isinstance(child, Token))
         options = tuple(child for child in children if isinstance(child, syntax.Option))
         return syntax.Compare(names, options, span=self._at(meta))
 
-    def report(self, meta: Meta, children: list[Any]) -> syntax.Report:
+    def report(self, meta: Meta, children: Children) -> syntax.Report:
         return syntax.Report(tuple(self._word(child) for child in children), span=self._at(meta))
 
-    def stop(self, meta: Meta, children: list[Any]) -> syntax.Stop:
+    def stop(self, meta: Meta, children: Children) -> syntax.Stop:
         return syntax.Stop(children[0], span=self._at(meta))
 
     # -- the frame
 
-    def block(self, meta: Meta, children: list[Any]) -> tuple[Any, ...]:
+    def block(self, meta: Meta, children: Children) -> tuple[Any, ...]:
         return tuple(children)
 
-    def start(self, meta: Meta, children: list[Any]) -> syntax.File:
+    def start(self, meta: Meta, children: Children) -> syntax.File:
         return syntax.File(tuple(children), self.source)
 
 
@@ -224,7 +227,7 @@ class _Builder(Transformer[Token, syntax.File]):
 setattr(_Builder, "except", _Builder.except_)
 
 
-def _length_and_options(children: list[Any]) -> tuple[Any, tuple[syntax.Option, ...]]:
+def _length_and_options(children: Children) -> tuple[Any, tuple[syntax.Option, ...]]:
     options = tuple(child for child in children if isinstance(child, syntax.Option))
     length = next((child for child in children if not isinstance(child, syntax.Option)), None)
     return length, options

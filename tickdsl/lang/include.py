@@ -109,13 +109,9 @@ def _override(
     start = syntax.Span(source, 0, len(source.text))
     file, broken = parse(source)
     if broken or len(file.statements) != 1 or not isinstance(let := file.statements[0], syntax.Let):
-        findings.append(
-            Diagnostic("TD105", f"`{text}` is not a value", start, help="write e.g. --set budget=40ep")
-        )
+        findings.append(Diagnostic("TD105", f"`{text}` is not a value", start, help="write e.g. --set budget=40ep"))
         return statements
-    defined = {
-        s.name.text: s for s in statements if isinstance(s, syntax.Let | syntax.Sweep) and s.name.text == name
-    }
+    defined = {s.name.text: s for s in statements if isinstance(s, syntax.Let | syntax.Sweep) and s.name.text == name}
     if name not in defined:
         known = [s.name.text for s in statements if isinstance(s, syntax.Let | syntax.Sweep)]
         help = did_you_mean(name, known) or f"the plan defines {listing(known)}"

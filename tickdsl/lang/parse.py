@@ -8,8 +8,8 @@ from pathlib import Path
 
 from lark.exceptions import UnexpectedCharacters, UnexpectedInput, UnexpectedToken
 
-from tickdsl import grammar
 from tickdsl.errors import TickdslError
+from tickdsl.grammar import parser
 from tickdsl.lang import vocabulary
 from tickdsl.lang.build import build
 from tickdsl.lang.diagnostics import Diagnostic, Label, did_you_mean, listing
@@ -64,9 +64,7 @@ def read(path: str | Path) -> Source:
     try:
         return Source(str(path), Path(path).read_text("utf-8-sig"))
     except FileNotFoundError:
-        raise TickdslError(
-            f"{path}: there is no such file", "name a .plan file, e.g. plans/card.plan"
-        ) from None
+        raise TickdslError(f"{path}: there is no such file", "name a .plan file, e.g. plans/card.plan") from None
     except UnicodeDecodeError as error:
         raise TickdslError(f"{path}: not UTF-8 text (byte {error.start})", "save the plan as UTF-8") from None
     except OSError as error:
@@ -79,7 +77,7 @@ def parse(source: Source) -> tuple[File, tuple[Diagnostic, ...]]:
     findings: list[Diagnostic] = []
     while len(findings) <= LIMIT:
         try:
-            tree = grammar.parser().parse(text)
+            tree = parser().parse(text)
         except UnexpectedInput as error:
             finding, text = _recover(error, source, text)
             findings.append(finding)
@@ -113,7 +111,7 @@ def _recover(error: UnexpectedInput, source: Source, text: str) -> tuple[Diagnos
 
 
 def _place(error: UnexpectedInput, text: str) -> int:
-    """Where the error stands. At the end of the text Lark has no place of its own: just after the last token."""
+    """Where the error stands; at the end of the text Lark names no place of its own."""
     token = getattr(error, "token", None)
     if token is not None and token.type == "$END":
         return len(text)
@@ -205,9 +203,7 @@ def _explain(error: UnexpectedInput, source: Source, text: str, place: int) -> D
     at_start = "PRUNE" in expected
 
     if found and found != found.lower() and found.lower() in words:
-        return Diagnostic(
-            "TD011", f"keywords are lower-case: `{found.lower()}`", span, help=f"write `{found.lower()}`"
-        )
+        return Diagnostic("TD011", f"keywords are lower-case: `{found.lower()}`", span, help=f"write `{found.lower()}`")
     if at_start and found and (found[0].isalpha() or found[0] == "_"):
         return Diagnostic(
             "TD010",
@@ -232,11 +228,7 @@ def _explain(error: UnexpectedInput, source: Source, text: str, place: int) -> D
             span,
             help=f"write `; {found}` or begin a new line",
         )
-    if (
-        isinstance(error, UnexpectedCharacters)
-        and found
-        and not (found[0].isascii() and found[0].isprintable())
-    ):
+    if isinstance(error, UnexpectedCharacters) and found and not (found[0].isascii() and found[0].isprintable()):
         return Diagnostic(
             "TD004", f"`{found[0]}` is not used in plans", Span(source, place, place + 1), help="remove it"
         )

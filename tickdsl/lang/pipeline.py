@@ -52,9 +52,7 @@ def rounds(
 def not_yet(reader: Reader, span: syntax.Span, what: str, help: str | None = None) -> Unreadable:
     """A part of the language that this version reads but does not carry out."""
     reader.report(
-        Diagnostic(
-            "TD006", f"{what} is part of the language but this version cannot carry it out", span, help=help
-        )
+        Diagnostic("TD006", f"{what} is part of the language but this version cannot carry it out", span, help=help)
     )
     return Unreadable()
 
@@ -99,9 +97,7 @@ def _with_tail(group: model.Rounds, tail: model.Tail, reader: Reader) -> model.R
             )
             raise Unreadable
     if isinstance(tail, model.Overlap) and group.tail:
-        reader.report(
-            Diagnostic("TD007", "`overlap` comes before `rewind`", tail.span, help="swap the two statements")
-        )
+        reader.report(Diagnostic("TD007", "`overlap` comes before `rewind`", tail.span, help="swap the two statements"))
         raise Unreadable
     return attrs.evolve(group, tail=(*group.tail, tail))
 
@@ -145,9 +141,7 @@ def _times(value: syntax.Value, reader: Reader) -> int:
     times = reader.integer(value, "the number of rounds")
     if times < 1:
         reader.report(
-            Diagnostic(
-                "TD207", f"`x {times}`: a cycle needs at least one round", value.span, help="write `x 1`"
-            )
+            Diagnostic("TD207", f"`x {times}`: a cycle needs at least one round", value.span, help="write `x 1`")
         )
         raise Unreadable
     return times
@@ -186,7 +180,7 @@ def prune(statement: syntax.Prune, reader: Reader) -> model.Prune:
 
 
 class _Attempts:
-    """Reads one clause after the other; a clause that is not there is None, one that is wrong is remembered."""
+    """Reads clause after clause: one that is not there is None, one that is wrong is remembered."""
 
     def __init__(self) -> None:
         self.failed = False
@@ -312,9 +306,7 @@ def _amount(
     return model.Share(share, written.base or "remaining")
 
 
-def _sum(
-    share: Fraction, times: int | None, until: Fraction | None, written: syntax.Step, reader: Reader
-) -> None:
+def _sum(share: Fraction, times: int | None, until: Fraction | None, written: syntax.Step, reader: Reader) -> None:
     if times is not None and times * share >= 1:
         reader.report(
             Diagnostic(

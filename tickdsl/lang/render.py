@@ -107,6 +107,4 @@ def _marks(span: Span, line: str, mark: str) -> str:
 
 def _width(text: str) -> int:
     """Columns that a terminal gives the text."""
-    return sum(
-        0 if unicodedata.combining(c) else 2 if unicodedata.east_asian_width(c) in "WF" else 1 for c in text
-    )
+    return sum(0 if unicodedata.combining(c) else 2 if unicodedata.east_asian_width(c) in "WF" else 1 for c in text)

@@ -115,9 +115,7 @@ class _Resolver:
         read = _refs(self.top)
         for statement in _of(self.top, syntax.Let):
             if statement.name.text not in read:
-                self.report(
-                    Diagnostic("TD107", f"`let {statement.name.text}` is never read", statement.name.span)
-                )
+                self.report(Diagnostic("TD107", f"`let {statement.name.text}` is never read", statement.name.span))
         for statement in _of(self.top, syntax.Sweep):
             if statement.name.text not in read and len(self.sweeps.get(statement.name.text, ())) > 1:
                 self.report(
@@ -203,13 +201,9 @@ class _Resolver:
             except Unreadable:
                 return (1,)
             for seed in dict.fromkeys(s for s in seeds if seeds.count(s) > 1):
-                self.report(
-                    Diagnostic("TD504", f"seed {seed} appears twice", statement.value.span, help="keep one")
-                )
+                self.report(Diagnostic("TD504", f"seed {seed} appears twice", statement.value.span, help="keep one"))
             if not seeds:
-                self.report(
-                    Diagnostic("TD105", "`seeds` names no seed", statement.value.span, help="seeds 3")
-                )
+                self.report(Diagnostic("TD105", "`seeds` names no seed", statement.value.span, help="seeds 3"))
             return tuple(dict.fromkeys(seeds)) or (1,)
         return (1,)
 
@@ -225,9 +219,7 @@ class _Resolver:
                 self.report(Diagnostic("TD111", message, arm.name.span, help=f"for example `{name}-arm`"))
             elif name in named:
                 secondary = (Label(named[name].name.span, "first defined here"),)
-                self.report(
-                    Diagnostic("TD109", f"arm `{name}` is defined twice", arm.name.span, secondary=secondary)
-                )
+                self.report(Diagnostic("TD109", f"arm `{name}` is defined twice", arm.name.span, secondary=secondary))
             else:
                 named[name] = arm
                 self._arm_body(arm)
@@ -292,8 +284,8 @@ class _Resolver:
         self,
         arm: syntax.Arm,
         prefix: tuple[syntax.Statement, ...],
-        shared: list[syntax.Statement],
-        own: list[syntax.Statement],
+        shared: Sequence[syntax.Statement],
+        own: Sequence[syntax.Statement],
         binding: Mapping[str, syntax.Value],
     ) -> model.Arm | None:
         reader = Reader({**self.constant.bindings, **binding}, self.report)
@@ -368,9 +360,7 @@ class _Resolver:
             options.update(given)
         if statements and not declared:
             self.report(
-                Diagnostic(
-                    "TD506", "`compare` needs a pipeline or an arm", statements[0].span, help="add a `prune`"
-                )
+                Diagnostic("TD506", "`compare` needs a pipeline or an arm", statements[0].span, help="add a `prune`")
             )
         compared = None if everything or not named else set(named)
         if compared is not None:
@@ -390,23 +380,17 @@ class _Resolver:
         if vocabulary.RIVALS[word.text]:
             rivals[word.text] = None
         else:
-            self.report(
-                Diagnostic("TD006", f"the rival `{word.text}` is not carried out by this version", word.span)
-            )
+            self.report(Diagnostic("TD006", f"the rival `{word.text}` is not carried out by this version", word.span))
 
     def _metrics(self) -> tuple[str, ...]:
-        default: tuple[str, ...] = attrs.fields(model.Plan).metrics.default
+        default = model.METRICS
         for statement in _of(self.top, syntax.Report)[:1]:
             metrics: dict[str, None] = {}
             for word in statement.metrics:
                 if word.text not in vocabulary.METRICS:
                     self._unknown_metric(word, vocabulary.METRICS)
                 elif not vocabulary.METRICS[word.text]:
-                    self.report(
-                        Diagnostic(
-                            "TD006", f"`report {word.text}` is not measured by this version", word.span
-                        )
-                    )
+                    self.report(Diagnostic("TD006", f"`report {word.text}` is not measured by this version", word.span))
                 else:
                     metrics[word.text] = None
             return tuple(metrics) or default

@@ -12,7 +12,7 @@ from tickdsl.lang.diagnostics import Diagnostic
 from tickdsl.lang.pipeline import not_yet
 from tickdsl.lang.values import Reader, Unreadable
 from tickdsl.lang.vocabulary import OptionType
-from tickdsl.plan import model
+from tickdsl.plan.model import Data, Model, Split
 from tickdsl.training import catalogue
 
 DEFAULT_MODEL, DEFAULT_DATA = "small-cnn", "digits"
@@ -31,11 +31,11 @@ S = TypeVar("S", bound=syntax.Statement)
 class Scope:
     """The settings in force for an arm."""
 
-    model: model.Model
-    data: model.Data
+    model: Model
+    data: Data
     recipe: dict[str, Any]
     recipe_span: syntax.Span
-    split: model.Split | None
+    split: Split | None
 
 
 def read(
@@ -94,7 +94,7 @@ def _schema(options: Any) -> dict[str, OptionType]:
     }
 
 
-def _model(statement: syntax.Model | None, reader: Reader, start: syntax.Span) -> model.Model:
+def _model(statement: syntax.Model | None, reader: Reader, start: syntax.Span) -> Model:
     if statement is None:
         reader.report(
             Diagnostic(
@@ -104,31 +104,27 @@ def _model(statement: syntax.Model | None, reader: Reader, start: syntax.Span) -
                 help=f"write `model {DEFAULT_MODEL}` to say so, or another one",
             )
         )
-        return model.Model(DEFAULT_MODEL, span=start)
+        return Model(DEFAULT_MODEL, span=start)
     name = _catalogue_name(statement.name, catalogue.MODELS, "model", "TD101", reader)
     options = reader.options(statement.options, _schema(catalogue.MODELS[name].options), name)
-    return model.Model(name, options, span=statement.name.span)
+    return Model(name, options, span=statement.name.span)
 
 
-def _data(
-    inner: list[syntax.Statement], outer: list[syntax.Statement], reader: Reader, start: syntax.Span
-) -> model.Data:
+def _data(inner: list[syntax.Statement], outer: list[syntax.Statement], reader: Reader, start: syntax.Span) -> Data:
     for scope in (inner, outer):
         statement = _first(scope, syntax.Data)
         if statement is not None:
             name = _catalogue_name(statement.name, catalogue.DATASETS, "data set", "TD102", reader)
             schema = _schema(catalogue.DATASETS[name].options)
-            return model.Data(name, reader.options(statement.options, schema, name), span=statement.name.span)
+            return Data(name, reader.options(statement.options, schema, name), span=statement.name.span)
         network = _first(scope, syntax.Model)
         if network is not None and network.data is not None:
             name = _catalogue_name(network.data, catalogue.DATASETS, "data set", "TD102", reader)
-            return model.Data(name, span=network.data.span)
-    return model.Data(DEFAULT_DATA, span=start)
+            return Data(name, span=network.data.span)
+    return Data(DEFAULT_DATA, span=start)
 
 
-def _recipe(
-    statement: syntax.Train | None, reader: Reader, start: syntax.Span
-) -> tuple[dict[str, Any], syntax.Span]:
+def _recipe(statement: syntax.Train | None, reader: Reader, start: syntax.Span) -> tuple[dict[str, Any], syntax.Span]:
     if statement is None:
         written = " ".join(f"{name}={value}" for name, value in DEFAULT_RECIPE.items() if name != "length")
         reader.report(
@@ -143,9 +139,7 @@ def _recipe(
     given = reader.options(statement.options, vocabulary.TRAIN_OPTIONS, "train")
     length = str(reader.moment(statement.length, "the training's length")) if statement.length else None
     if length is not None and (length.endswith("%") or length == "0it"):
-        reader.report(
-            Diagnostic("TD105", f"a training of {length} has no length", statement.span, help="train 160ep")
-        )
+        reader.report(Diagnostic("TD105", f"a training of {length} has no length", statement.span, help="train 160ep"))
         raise Unreadable
     recipe = {_field(name): value for name, value in given.items()}
     defaults = ADAM_DEFAULTS if recipe.get("optimizer") in ("adam", "adamw") else TRAIN_DEFAULTS
@@ -163,7 +157,7 @@ def _field(option: str) -> str:
     return "optimizer" if option == "opt" else option.replace("-", "_")
 
 
-def _split(statement: syntax.Split | None, reader: Reader) -> model.Split | None:
+def _split(statement: syntax.Split | None, reader: Reader) -> Split | None:
     if statement is None:
         return None
     reader.options(statement.options, vocabulary.SPLIT_OPTIONS, "split")
@@ -171,9 +165,7 @@ def _split(statement: syntax.Split | None, reader: Reader) -> model.Split | None
     parts = reader.integer(statement.parts, "the number of parts")
     if parts < 2:
         reader.report(
-            Diagnostic(
-                "TD503", f"`split {by} {parts}` has nothing to split", statement.span, help=f"split {by} 2"
-            )
+            Diagnostic("TD503", f"`split {by} {parts}` has nothing to split", statement.span, help=f"split {by} 2")
         )
         raise Unreadable
-    return model.Split(by, parts, span=statement.span)
+    return Split(by, parts, span=statement.span)

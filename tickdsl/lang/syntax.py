@@ -371,8 +371,8 @@ def walk(node: object) -> Iterator[object]:
     if isinstance(node, tuple):
         for child in node:
             yield from walk(child)
-    elif attrs.has(type(node)) and not isinstance(node, Span | Source | Moment):
-        for field in attrs.fields(type(node)):
+    elif attrs.has(kind := type(node)) and not isinstance(node, Span | Source | Moment):
+        for field in attrs.fields(kind):
             if field.name not in ("span", "source"):
                 value = getattr(node, field.name)
                 if isinstance(value, tuple):

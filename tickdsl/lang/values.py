@@ -64,9 +64,7 @@ class Reader:
         if value.name not in self.bindings:
             near = did_you_mean(value.name, self.bindings)
             help = near or f"add `let {value.name} = …` or `sweep {value.name} in […]`"
-            raise self._wrong(
-                "TD106", f"`${value.name}` is not defined by `let` or `sweep`", value, help=help
-            )
+            raise self._wrong("TD106", f"`${value.name}` is not defined by `let` or `sweep`", value, help=help)
         return attrs.evolve(self.bindings[value.name], span=value.span)
 
     def word(self, value: syntax.Value, known: Iterable[str], what: str, code: str = "TD116") -> str:
@@ -102,9 +100,7 @@ class Reader:
         if not isinstance(found, syntax.Percent):
             raise self._bad(value, f"{what} must be a share such as `10%`; found `{spell(found)}`")
         if not 0 <= found.share <= 1:
-            raise self._wrong(
-                "TD201", f"{percent(found.share)} is not a share; shares lie in 0%..100%", value
-            )
+            raise self._wrong("TD201", f"{percent(found.share)} is not a share; shares lie in 0%..100%", value)
         return found.share
 
     def moment(self, value: syntax.Value, what: str) -> Moment:
@@ -139,9 +135,7 @@ class Reader:
 
     # -- options
 
-    def options(
-        self, written: Iterable[syntax.Option], schema: Mapping[str, OptionType], of: str
-    ) -> dict[str, Any]:
+    def options(self, written: Iterable[syntax.Option], schema: Mapping[str, OptionType], of: str) -> dict[str, Any]:
         """Options as JSON values; unknown, repeated and ill-typed ones are reported, the others kept."""
         found: dict[str, Any] = {}
         places: dict[str, syntax.Option] = {}
@@ -150,13 +144,9 @@ class Reader:
             if key not in schema:
                 help = f"options of `{of}`: {listing(schema, 40)}" if schema else f"`{of}` takes no options"
                 near = did_you_mean(key, schema) or ""
-                self.report(
-                    Diagnostic("TD104", f"`{of}` has no option `{key}`", option.key.span, near, help=help)
-                )
+                self.report(Diagnostic("TD104", f"`{of}` has no option `{key}`", option.key.span, near, help=help))
             elif key in places:
-                self.report(
-                    Diagnostic("TD108", f"`{key}=` is given twice", option.span, help="keep one of them")
-                )
+                self.report(Diagnostic("TD108", f"`{key}=` is given twice", option.span, help="keep one of them"))
             else:
                 places[key] = option
                 try:

@@ -1,12 +1,13 @@
 """Plan to steps: a `networkx.DiGraph` whose nodes are step keys and whose edges run from parent to child.
 
-The state of a pipeline is (weights, structure, pending training). Rewinding and re-initialising need no step of
-their own: they choose which weights a later training slices. A rewinding point is a training that stops there,
-an exact prefix of the dense one, which deposits it on its way when it runs.
+The state of a pipeline is (weights, structure, pending training). Rewinding and re-initialising need no step
+of their own: they choose which weights a later training slices. A rewinding point is a training that stops
+there, an exact prefix of the dense one, which deposits it on its way when it runs.
 """
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -37,12 +38,13 @@ class Measurement:
 class Level:
     """A completed round: what is left of the network, and how far the rounds go on.
 
-    `until`: no further level of this arm and seed once the structure's removed share has reached it.
+    `until`: no further level of this arm and seed once that share of the network's `unit` is gone.
     """
 
     arm: str
     seed: int
     level: int
+    unit: str
     structure: str
     ticket: str
     until: float | None
@@ -50,7 +52,10 @@ class Level:
 
 @attrs.frozen
 class Study:
-    """A plan as steps. Nodes carry `step`, `label`, `uses` (arm ids), `prefixes` ({moment: key}) and `prefix_of`."""
+    """A plan as steps.
+
+    Nodes carry `step`, `label`, `uses` ((arm id, seed) pairs), `prefixes` ({moment: key}) and `prefix_of`.
+    """
 
     plan: Plan
     graph: nx.DiGraph[str]
@@ -92,9 +97,7 @@ def lower(
 
 
 class _Lowering:
-    def __init__(
-        self, plan: Plan, fingerprint: Callable[[Data], str], rounds: Callable[[Arm, Prune], int]
-    ) -> None:
+    def __init__(self, plan: Plan, fingerprint: Callable[[Data], str], rounds: Callable[[Arm, Prune], int]) -> None:
         self.plan, self.fingerprint, self.rounds = plan, fingerprint, rounds
         self.graph: nx.DiGraph[str] = nx.DiGraph()
         self.measurements: list[Measurement] = []
@@ -104,9 +107,9 @@ class _Lowering:
         self.seed = plan.seeds[0]
 
     def study(self) -> Study:
-        for self.arm in self.plan.arms:
-            for self.seed in self.plan.seeds:
-                self._arm()
+        for arm, seed in itertools.product(self.plan.arms, self.plan.seeds):
+            self.arm, self.seed = arm, seed
+            self._arm()
         self._link_prefixes()
         return Study(self.plan, self.graph, tuple(self.measurements), tuple(self.levels), self.naive)
 
@@ -134,13 +137,11 @@ class _Lowering:
 
     def _round(self, states: list[_State], group: Rounds, index: int, times: int) -> list[_State]:
         states = [self._until(state, group.prune.at) for state in states]
-        args = _prune_args(group.prune, index, times, head=self.arm.split is not None)
+        args = prune_args(group.prune, index, times, head=self.arm.split is not None)
         pruned = []
         for state in states:
             parents = _parents(weights=state.weights, structure=state.structure)
-            key = self._add(
-                "prune", {**args, **self._subject(state.part)}, parents, f"prune round {index + 1}"
-            )
+            key = self._add("prune", {**args, **self._subject(state.part)}, parents, f"prune round {index + 1}")
             pruned.append(attrs.evolve(state, structure=key))
         for tail in group.tail:
             pruned = self._overlap(pruned, tail) if isinstance(tail, Overlap) else self._rewind(pruned, tail)
@@ -159,7 +160,7 @@ class _Lowering:
         return attrs.evolve(state, weights=key, start=moment)
 
     def _before(self, first: Moment, second: Moment) -> bool:
-        """Whether a moment of the recipe comes before another. Moments of unlike units differ unless both are 0."""
+        """Whether a moment comes before another; those of unlike units do, unless the second is 0."""
         if first.unit == second.unit:
             return first.amount < second.amount
         return bool(second.amount)
@@ -186,9 +187,10 @@ class _Lowering:
                 self._dense_at(start, None), state.structure, None, start=start, label=f"judge level {level}"
             )
         structure = str(state.structure)
-        dynamic = group.prune.until is not None and any(isinstance(t, Overlap) for t in group.tail)
+        # The rounds of the last group end when the share is reached; those of an earlier one are counted ahead.
+        dynamic = group.prune.until is not None and group is self.arm.rounds[-1]
         until = float(group.prune.until) if dynamic and group.prune.until is not None else None
-        self.levels.append(Level(self.arm.id, self.seed, level, structure, ticket, until))
+        self.levels.append(Level(self.arm.id, self.seed, level, group.prune.unit, structure, ticket, until))
         self._measure(TICKET, level, ticket)
         final_only = self.plan.rival_levels == "last"
         if final_only and not last and not dynamic:
@@ -316,14 +318,14 @@ def _one_level(group: Rounds) -> bool:
     return group.prune.at is not None and not group.tail
 
 
-def _prune_args(prune: Prune, index: int, times: int, head: bool) -> dict[str, Any]:
+def prune_args(prune: Prune, index: int, times: int, head: bool) -> dict[str, Any]:
     """A prune's arguments in its `index`-th round, defaults left out."""
     args: dict[str, Any] = {"unit": prune.unit, "scope": prune.scope, "by": prune.by}
     match prune.amount:
         case Share(share, "remaining"):
             args["share"] = float(share)
         case Share(share, _):
-            args["to"] = float(min(share * (index + 1), 1))
+            args["of_original"] = float(share * (index + 1))
         case Count(count):
             args["count"] = count
         case To(share):

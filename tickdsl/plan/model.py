@@ -13,6 +13,9 @@ from tickdsl.moments import Moment
 #: Option values as JSON has them.
 Options = Mapping[str, Any]
 
+#: What a plan without `report` shows.
+METRICS = ("accuracy", "sparsity", "params", "flops")
+
 
 def _origin() -> Any:
     """Where in the source a value was written; no part of what it means."""
@@ -167,7 +170,7 @@ class Plan:
     rivals: tuple[str, ...] = ()
     rival_levels: str = "all"
     within: Fraction = Fraction(0)
-    metrics: tuple[str, ...] = ("accuracy", "sparsity", "params", "flops")
+    metrics: tuple[str, ...] = METRICS
     stops: tuple[Condition, ...] = ()
 
 
@@ -183,12 +186,8 @@ def as_json(value: Any) -> Any:
         return [as_json(item) for item in value]
     if attrs.has(type(value)):
         fields = {
-            f.name: as_json(getattr(value, f.name))
-            for f in attrs.fields(type(value))
-            if not f.metadata.get("origin")
+            f.name: as_json(getattr(value, f.name)) for f in attrs.fields(type(value)) if not f.metadata.get("origin")
         }
         kind = type(value).__name__.lower()
-        return (
-            {"kind": kind, **fields} if isinstance(value, Share | Count | To | Overlap | Rewind) else fields
-        )
+        return {"kind": kind, **fields} if isinstance(value, Share | Count | To | Overlap | Rewind) else fields
     return value

@@ -10,7 +10,7 @@ import attrs
 
 from tickdsl.records.canonical import digest
 
-#: operation -> version. Raise one when the same arguments would give another result; nothing else renames a step.
+#: operation -> version. Raise one when the same arguments would give another result.
 OPERATIONS: dict[str, int] = {
     "init": 1,
     "train": 1,

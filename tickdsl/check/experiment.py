@@ -1,0 +1,108 @@
+"""The design of the experiment: seeds, splits, what is compared."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from tickdsl.lang.diagnostics import Diagnostic, Label
+from tickdsl.plan.model import Arm, Overlap, Plan, Rewind, Rounds
+from tickdsl.training import catalogue
+
+
+def findings(plan: Plan) -> list[Diagnostic]:
+    """Findings about the plan's design."""
+    found: list[Diagnostic] = []
+    if len(plan.seeds) == 1:
+        found.append(
+            Diagnostic(
+                "TD505",
+                "one seed: differences of a few tenths of a point are noise, and no verdict is given",
+                plan.arms[0].span,
+                help="add `seeds 3` (or more)",
+            )
+        )
+    for arm in plan.arms:
+        found += _split(arm)
+        found += _until(arm)
+        found += _input(arm)
+    return found
+
+
+def _split(arm: Arm) -> Iterator[Diagnostic]:
+    if arm.split is None:
+        return
+    classes = catalogue.DATASETS[arm.data.name].classes
+    if arm.split.by == "classes" and classes is not None and arm.split.parts > classes // 2:
+        yield Diagnostic(
+            "TD503",
+            f"cannot split {classes} classes into {arm.split.parts} parts of two or more",
+            arm.split.span,
+            help=f"at most `split classes {classes // 2}`",
+        )
+    for group in arm.rounds:
+        yield from _ticket_of_parts(arm, group)
+
+
+def _ticket_of_parts(arm: Arm, group: Rounds) -> Iterator[Diagnostic]:
+    assert arm.split is not None
+    split = (Label(arm.split.span, "the split"),)
+    if not any(isinstance(tail, Overlap) for tail in group.tail):
+        yield Diagnostic(
+            "TD501",
+            f"the {arm.split.parts} parts each prune for themselves and nothing joins what they keep",
+            group.prune.span,
+            secondary=split,
+            help="add `overlap` behind this prune",
+        )
+    rewinds = [tail for tail in group.tail if isinstance(tail, Rewind)]
+    if not rewinds or rewinds[-1].what == "lr":
+        yield Diagnostic(
+            "TD517",
+            "the parts would each keep weights of their own, so the ticket would have none",
+            rewinds[-1].span if rewinds else group.prune.span,
+            secondary=split,
+            help="write `rewind weights to init` (or a later moment)",
+        )
+
+
+def _until(arm: Arm) -> Iterator[Diagnostic]:
+    for group in arm.rounds[:-1]:
+        counted = group is arm.rounds[0] and not any(isinstance(tail, Overlap) for tail in group.tail)
+        if group.prune.until is not None and not counted:
+            yield Diagnostic(
+                "TD006",
+                "`until` in the middle of a pipeline is not carried out by this version",
+                group.prune.span,
+                help="give the number of rounds: `x N`",
+            )
+
+
+def _input(arm: Arm) -> Iterator[Diagnostic]:
+    """Whether the network takes the data's pictures, as far as the catalogue knows without loading them."""
+    data, model = catalogue.DATASETS[arm.data.name], catalogue.MODELS[arm.model.name]
+    if data.shape is None:
+        return
+    channels, height, width = data.shape
+    channels = int(arm.data.options.get("channels", channels))
+    size = int(arm.data.options.get("size", 0))
+    height, width = (size, size) if size else (height, width)
+    cure = []
+    if model.channels is not None and channels != model.channels:
+        cure.append(f"channels={model.channels}")
+    if model.size is not None:
+        least_height, least_width = model.size
+        exact = model.exact_size and (height, width) != model.size
+        if exact or height < least_height or width < least_width:
+            cure.append(f"size={least_height}")
+    if cure:
+        wants = (
+            f"{model.channels or 'any'}×{model.size[0]}×{model.size[1]}" if model.size else f"{model.channels} channels"
+        )
+        yield Diagnostic(
+            "TD413",
+            f"{arm.model.name} takes pictures of {wants}{'' if model.exact_size else ' or more'}; "
+            f"{arm.data.name} gives {channels}×{height}×{width}",
+            arm.model.span,
+            secondary=(Label(arm.data.span, "the data"),),
+            help=f"write `data {arm.data.name} {' '.join(cure)}`, or choose another model",
+        )

@@ -1,0 +1,138 @@
+"""What operations share in one process: networks with their graphs, data, and results of other steps."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import attrs
+import torch
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+
+from tickdsl.graph.cost import cost
+from tickdsl.graph.model import ModelGraph
+from tickdsl.graph.structure import Structure, remaining
+from tickdsl.graph.surgery import compact, slice_state
+from tickdsl.plan.steps import Step
+from tickdsl.records.canonical import canonical
+from tickdsl.records.store import Store
+from tickdsl.run.networks import Network, network
+from tickdsl.training import data as datasets
+
+WEIGHTS, STRUCTURE = "weights.safetensors", "structure.safetensors"
+
+
+@attrs.frozen
+class Settings:
+    """How a run works, as opposed to what it computes: none of it is part of a step's key."""
+
+    store: Path
+    data: Path
+    device: str = "cpu"
+    threads: int = 1
+    checkpoint_seconds: float = 30.0
+
+
+@attrs.define
+class Hooks:
+    """How an operation speaks while it works. `between` is called between optimiser steps and may raise."""
+
+    progress: Callable[[dict[str, Any]], None] = lambda report: None
+    between: Callable[[], None] = lambda: None
+    warn: Callable[[str], None] = lambda message: None
+
+
+class Context:
+    """One process's view of the store, with what is dear to build kept at hand."""
+
+    def __init__(self, settings: Settings, hooks: Hooks | None = None) -> None:
+        self.settings = settings
+        self.hooks = hooks or Hooks()
+        self.store = Store(settings.store, warn=lambda message: self.hooks.warn(message))
+        self.device = torch.device(settings.device)
+        self._datasets: dict[bytes, datasets.Dataset] = {}
+
+    # -- data and networks
+
+    def dataset(self, spec: Mapping[str, Any], seed: int | None) -> datasets.Dataset:
+        """The data set of a step, cut down to its part where the step names one."""
+        part = spec.get("part")
+        key = canonical(
+            {"name": spec["name"], "options": spec["options"], "part": part, "seed": seed if part else None}
+        )
+        if key not in self._datasets:
+            if part is None:
+                found = datasets.load(spec["name"], root=self.settings.data, options=spec["options"])
+            else:
+                whole = self.dataset({**spec, "part": None}, None)
+                found = datasets.part(whole, by=part["by"], parts=part["parts"], index=part["index"], seed=seed or 0)
+            self._datasets[key] = found
+        return self._datasets[key]
+
+    def network(self, step: Step) -> Network:
+        """The dense network of a step, with its graph."""
+        data = self.dataset(step.args["data"], step.seed)
+        model = step.args["model"]
+        shape = tuple(data.train_images.shape[1:])
+        return network(model["name"], canonical(model["options"]), data.classes, shape)
+
+    # -- results of other steps
+
+    def structure(self, key: str | None, graph: ModelGraph) -> Structure:
+        """The structure that a step left; that of no step is the dense network's."""
+        if key is None:
+            return Structure.dense(graph)
+        return _structure(str(self.store.get(key).folder / STRUCTURE))
+
+    def weights(self, key: str, target: Structure, graph: ModelGraph) -> dict[str, Tensor]:
+        """The state dict that a step left, sliced to a structure: this is what rewinding is."""
+        result = self.store.get(key)
+        state: dict[str, Tensor] = load_file(result.folder / WEIGHTS)
+        source = self.structure(result.data["parts"]["parents"].get("structure"), graph)
+        return slice_state(graph, state, source, target)
+
+    def module(self, found: Network, structure: Structure, state: Mapping[str, Tensor]) -> nn.Module:
+        """An ordinary network of that structure with those weights."""
+        module = compact(found.module, found.graph, structure)
+        module.load_state_dict(dict(state))
+        return module
+
+
+@functools.lru_cache(maxsize=64)
+def _structure(path: str) -> Structure:
+    return Structure.load(Path(path))
+
+
+def save_weights(folder: Path, state: Mapping[str, Tensor]) -> None:
+    """Weights as safetensors, on the CPU, in plain memory layout."""
+    plain = {name: tensor.detach().to("cpu").contiguous().clone() for name, tensor in state.items()}
+    save_file(plain, folder / WEIGHTS)
+
+
+def describe(graph: ModelGraph, structure: Structure) -> dict[str, Any]:
+    """What is left of a network: `params` without masked weights, `macs` of the network that runs, `sparsity`
+    as the share of convolution and linear weights that is gone, `filters` as the share of filters left.
+    """
+    left = remaining(graph, structure)
+    dense = sum(whole for _, whole in left.values())
+    kept = sum(part for part, _ in left.values())
+    size = cost(graph, structure)
+    masked = sum(int((~mask).sum()) for mask in _compact_masks(graph, structure).values())
+    groups = [group for group in graph.channels if group.kind == "filters"]
+    filters = sum(group.size for group in groups)
+    filters_left = sum(len(structure.kept.get(group.name, range(group.size))) for group in groups)
+    return {
+        "params": int(size.params) - masked,
+        "macs": int(size.macs),
+        "sparsity": 1 - kept / dense,
+        "filters": filters_left / filters if filters else 1.0,
+    }
+
+
+def _compact_masks(graph: ModelGraph, structure: Structure) -> dict[str, Tensor]:
+    from tickdsl.graph.surgery import compact_masks
+
+    return compact_masks(graph, structure)

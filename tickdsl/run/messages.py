@@ -1,0 +1,55 @@
+"""What passes between the interpreter and its workers. Plain values: they cross process borders."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import attrs
+
+from tickdsl.plan.steps import Step
+
+# What a worker is asked to be, read between optimiser steps.
+RUN, STOP, PAUSE = 0, 1, 2
+
+
+@attrs.frozen
+class Task:
+    """A step to do, with the rewinding points that it deposits on its way."""
+
+    step: Step
+    prefixes: Mapping[str, Step]
+
+
+@attrs.frozen
+class Progress:
+    """How far a training is: epoch, epochs, loss, accuracy, lr."""
+
+    key: str
+    report: Mapping[str, Any]
+
+
+@attrs.frozen
+class Note:
+    """Something that a person should know, e.g. a damaged checkpoint that was ignored."""
+
+    key: str
+    message: str
+
+
+@attrs.frozen
+class Outcome:
+    """How a task ended: `done`, `stopped` (a checkpoint is kept) or `failed` (`error` for the person, `trace`
+    for the log).
+    """
+
+    key: str
+    status: str
+    seconds: float = 0.0
+    error: str | None = None
+    hint: str | None = None
+    trace: str | None = None
+
+
+class Stopped(Exception):
+    """Raised between optimiser steps when the run is to stop; the loop has kept a checkpoint."""

@@ -1,0 +1,236 @@
+"""A step to work: one function per operation. Reads its parents from the store, writes its result there."""
+
+from __future__ import annotations
+
+import platform
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from tickdsl import __version__
+from tickdsl.errors import TickdslError
+from tickdsl.graph.structure import Structure
+from tickdsl.graph.surgery import compact_masks
+from tickdsl.moments import Moment
+from tickdsl.plan.steps import Step
+from tickdsl.run.context import STRUCTURE, Context, describe, save_weights
+from tickdsl.tickets.overlap import overlap, random_structure
+from tickdsl.tickets.select import prune
+from tickdsl.training import recipes
+from tickdsl.training.checkpoints import Checkpoints
+from tickdsl.training.evaluate import evaluate
+from tickdsl.training.loop import EpochReport, train
+from tickdsl.training.models import create, reinitialise
+from tickdsl.training.streams import generator
+
+Metrics = dict[str, Any]
+Operation = Callable[[Step, Context, Path, Mapping[str, Step]], Metrics]
+
+
+def perform(step: Step, context: Context, prefixes: Mapping[str, Step]) -> Metrics:
+    """Do a step's work and store its result; gives back its metrics.
+
+    `prefixes` ({moment: step}) are rewinding points that a training deposits on its way.
+    """
+    began = time.monotonic()
+    with context.store.writing(step.key) as draft:
+        metrics = _OPERATIONS[step.operation](step, context, draft.folder, prefixes)
+        draft.finish(_record(step, metrics, time.monotonic() - began, context))
+    return metrics
+
+
+def _record(step: Step, metrics: Metrics, seconds: float, context: Context) -> dict[str, Any]:
+    return {
+        "operation": step.operation,
+        "parts": step.parts,
+        "metrics": metrics,
+        "seconds": round(seconds, 3),
+        "made": {
+            "tickdsl": __version__,
+            "torch": torch.__version__,
+            "python": platform.python_version(),
+            "device": str(context.device),
+            "threads": context.settings.threads,
+        },
+    }
+
+
+def _init(step: Step, context: Context, folder: Path, prefixes: Mapping[str, Step]) -> Metrics:
+    found = context.network(step)
+    structure = context.structure(step.parents.get("structure"), found.graph)
+    role = step.args.get("role", "init")
+    model = step.args["model"]
+    fresh = create(
+        model["name"],
+        classes=found.classes,
+        shape=found.shape,
+        seed=_seed(step),
+        role=role,
+        options=model["options"],
+    )
+    from tickdsl.graph.surgery import compact
+
+    module = compact(fresh, found.graph, structure)
+    if "structure" in step.parents:
+        reinitialise(module, seed=_seed(step), role=role, name=model["name"])
+    save_weights(folder, module.state_dict())
+    return {}
+
+
+def _train(step: Step, context: Context, folder: Path, prefixes: Mapping[str, Step]) -> Metrics:
+    found = context.network(step)
+    structure = context.structure(step.parents.get("structure"), found.graph)
+    data = context.dataset(step.args["data"], step.seed)
+    recipe = recipes.Recipe.from_dict(step.args["recipe"])
+    module = context.module(found, structure, context.weights(step.parents["weights"], structure, found.graph))
+    clock = _Clock(recipe, len(data.train_labels))
+    start, stop = clock.at(step.args.get("start", "0it")), clock.at(step.args.get("stop", "end"))
+    if start >= stop:
+        raise TickdslError(
+            f"nothing is left to train: the training starts at {step.args.get('start')} of {recipe.length}",
+            "rewind to an earlier moment",
+        )
+    checkpoints = Checkpoints(
+        context.store.scratch(step.key), context.settings.checkpoint_seconds, warn=context.hooks.warn
+    )
+    history = train(
+        module,
+        data,
+        recipe,
+        seed=_seed(step),
+        start=start,
+        stop=stop,
+        masks=compact_masks(found.graph, structure),
+        device=context.device,
+        checkpoint=checkpoints,
+        on_epoch=lambda report: context.hooks.progress(_report(report)),
+        between=context.hooks.between,
+        moments={
+            clock.at(moment): _deposit(prefix, context)
+            for moment, prefix in prefixes.items()
+            if start < clock.at(moment) < stop
+        },
+    )
+    save_weights(folder, module.state_dict())
+    return {**_last(history.epochs), **describe(found.graph, structure), "train_time": history.seconds}
+
+
+def _deposit(prefix: Step, context: Context) -> Callable[[Mapping[str, Tensor]], None]:
+    """What a training does when it passes a rewinding point: leave the weights there as that step's result."""
+
+    def write(state: Mapping[str, Tensor]) -> None:
+        if prefix.key not in context.store:
+            with context.store.writing(prefix.key) as draft:
+                save_weights(draft.folder, state)
+                draft.finish(_record(prefix, {}, 0.0, context))
+
+    return write
+
+
+class _Clock:
+    """A recipe's moments as optimiser steps on a given number of pictures."""
+
+    def __init__(self, recipe: recipes.Recipe, pictures: int) -> None:
+        self.per_epoch = recipes.steps_per_epoch(pictures, recipe.batch)
+        self.total = recipe.length.steps(self.per_epoch)
+        self.recipe = recipe
+
+    def at(self, text: str) -> int:
+        steps = Moment.parse(text).steps(self.per_epoch, self.total)
+        if steps > self.total:
+            raise TickdslError(
+                f"`to {text}` lies after the recipe's end ({self.recipe.length} = {self.total} steps)",
+                "rewind to an earlier moment",
+            )
+        return steps
+
+
+def _report(report: EpochReport) -> dict[str, Any]:
+    return {
+        "epoch": report.epoch,
+        "epochs": report.epochs,
+        "loss": report.train_loss,
+        "accuracy": report.test_accuracy,
+        "lr": report.lr,
+    }
+
+
+def _last(epochs: tuple[EpochReport, ...]) -> Metrics:
+    """The last epoch's figures are the training's; the best are kept beside them."""
+    if not epochs:
+        return {}
+    last, best = epochs[-1], max(epochs, key=lambda e: e.test_accuracy)
+    return {
+        "accuracy": last.test_accuracy,
+        "loss": last.test_loss,
+        "train_loss": last.train_loss,
+        "best_accuracy": best.test_accuracy,
+        "best_epoch": best.epoch,
+        "epochs": [[e.epoch, e.train_loss, e.test_loss, e.test_accuracy, e.lr] for e in epochs],
+    }
+
+
+def _prune(step: Step, context: Context, folder: Path, prefixes: Mapping[str, Step]) -> Metrics:
+    found = context.network(step)
+    structure = context.structure(step.parents.get("structure"), found.graph)
+    state = context.weights(step.parents["weights"], structure, found.graph)
+    draw = None
+    if step.args["by"] == "random":
+        draw = generator(_seed(step), "prune", step.args.get("round", 0))
+    pruned = prune(found.graph, structure, state, step.args, draw)
+    return _structure(pruned, context, step, folder)
+
+
+def _overlap(step: Step, context: Context, folder: Path, prefixes: Mapping[str, Step]) -> Metrics:
+    found = context.network(step)
+    roles = sorted(step.parents, key=lambda role: int(role.split()[-1]))
+    parts = [context.structure(step.parents[role], found.graph) for role in roles]
+    return _structure(overlap(found.graph, parts, step.args["at_least"]), context, step, folder)
+
+
+def _random_structure(step: Step, context: Context, folder: Path, prefixes: Mapping[str, Step]) -> Metrics:
+    found = context.network(step)
+    given = context.structure(step.parents["structure"], found.graph)
+    drawn = random_structure(found.graph, given, generator(_seed(step), "random-structure"))
+    return _structure(drawn, context, step, folder)
+
+
+def _structure(structure: Structure, context: Context, step: Step, folder: Path) -> Metrics:
+    structure.save(folder / STRUCTURE)
+    return describe(context.network(step).graph, structure)
+
+
+def _evaluate(step: Step, context: Context, folder: Path, prefixes: Mapping[str, Step]) -> Metrics:
+    found = context.network(step)
+    structure = context.structure(step.parents.get("structure"), found.graph)
+    data = context.dataset(step.args["data"], step.seed)
+    state = context.weights(step.parents["weights"], structure, found.graph)
+    module = context.module(found, structure, state).to(context.device)
+    masks = compact_masks(found.graph, structure)
+    with torch.no_grad():
+        for name, parameter in module.named_parameters():
+            if name in masks:
+                parameter.mul_(masks[name].to(parameter.device))
+    result = evaluate(module, data, device=context.device)
+    save_weights(folder, module.state_dict())
+    return {"accuracy": result.accuracy, "loss": result.loss, **describe(found.graph, structure)}
+
+
+def _seed(step: Step) -> int:
+    if step.seed is None:
+        raise ValueError(f"the {step.operation} step needs a seed")
+    return step.seed
+
+
+_OPERATIONS: dict[str, Operation] = {
+    "init": _init,
+    "train": _train,
+    "prune": _prune,
+    "overlap": _overlap,
+    "random-structure": _random_structure,
+    "evaluate": _evaluate,
+}

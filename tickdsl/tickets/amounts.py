@@ -1,0 +1,95 @@
+"""How many units one round takes from each pool: integers only, so that a forecast and a run agree. No torch."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import Any
+
+import attrs
+
+from tickdsl.errors import TickdslError
+from tickdsl.tickets.scope import Pool, Scope
+
+#: A plan whose target needs more rounds than this is a mistake.
+MOST_ROUNDS = 10_000
+
+
+def nearest(value: float) -> int:
+    """Halves round up."""
+    return math.floor(value + 0.5)
+
+
+def local_count(pool: Pool, args: Mapping[str, Any]) -> int:
+    """Units to take from one pool ranked by itself."""
+    if "share" in args:
+        wanted = nearest(args["share"] * pool.left)
+    elif "count" in args:
+        wanted = int(args["count"])
+    else:
+        share = args["of_original"] if "of_original" in args else args["to"]
+        wanted = nearest(share * pool.original) - (pool.original - pool.left)
+    return max(0, min(wanted, pool.left - pool.least))
+
+
+def global_count(scope: Scope, args: Mapping[str, Any]) -> int:
+    """Units to take from all pools ranked together.
+
+    A share is of the units in scope; a target (`to`) is of the whole network, so protected layers count as kept.
+    """
+    left = sum(pool.left for pool in scope.pools)
+    original = sum(pool.original for pool in scope.pools)
+    free = left - sum(pool.least for pool in scope.pools)
+    if "share" in args:
+        wanted = nearest(args["share"] * left)
+    elif "count" in args:
+        wanted = int(args["count"])
+    elif "of_original" in args:
+        wanted = nearest(args["of_original"] * original) - (original - left)
+    else:
+        wanted = nearest(args["to"] * scope.total) - scope.gone
+        if wanted > free:
+            ceiling = (scope.gone + free) / scope.total
+            raise TickdslError(
+                f"{args['to']:.4g} of all {args['unit']} cannot go: protected layers and the last unit of each "
+                f"layer stay, so at most {ceiling:.1%} can",
+                "lower the target, or protect fewer layers",
+            )
+    return max(0, min(wanted, free))
+
+
+def rounds_until(scope: Scope, args: Mapping[str, Any], until: float) -> int:
+    """Rounds of `args` until a share `until` of the network's units is gone; the most it can take.
+
+    Raises TickdslError where the target cannot be reached.
+    """
+    wanted = math.ceil(until * scope.total - 1e-9)
+    pools, gone = list(scope.pools), scope.gone
+    for done in range(MOST_ROUNDS):
+        if gone >= wanted:
+            return done
+        now = Scope(tuple(pools), scope.total, gone)
+        if args["scope"] == "global":
+            took = global_count(now, args)
+            # Which pool loses the units does not change how many go: take them where there are most.
+            pools = _drain(pools, took)
+        else:
+            counts = [local_count(pool, args) for pool in pools]
+            took = sum(counts)
+            pools = [attrs.evolve(p, left=p.left - n) for p, n in zip(pools, counts, strict=True)]
+        gone += took
+        if took == 0:
+            break
+    raise TickdslError(
+        f"`until {until:.4g}` is out of reach: {gone / scope.total:.1%} of all {args['unit']} can go this way",
+        "lower the target, protect fewer layers, or take larger rounds",
+    )
+
+
+def _drain(pools: list[Pool], count: int) -> list[Pool]:
+    drained = []
+    for pool in sorted(pools, key=lambda p: p.left - p.least, reverse=True):
+        took = min(count, pool.left - pool.least)
+        count -= took
+        drained.append(attrs.evolve(pool, left=pool.left - took))
+    return drained

@@ -1,0 +1,83 @@
+"""Scores of units: the higher, the more a unit is worth keeping.
+
+Weight criteria read one weight tensor; filter criteria read the producers' slices of a channel group, averaged
+over the layers that are coupled.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from tickdsl.errors import TickdslError
+from tickdsl.graph.model import ChannelGroup, ModelGraph, Slice
+from tickdsl.graph.structure import Structure, kept_indices
+
+
+def weight_scores(weight: Tensor, by: str, generator: torch.Generator | None) -> Tensor:
+    """One score per single weight, flat. Magnitude is that of Han et al. 2015 and of LTH (Frankle & Carbin 2019)."""
+    if by == "random":
+        return torch.rand(weight.numel(), generator=generator, dtype=torch.float64)
+    return weight.detach().abs().flatten().double()
+
+
+def channel_scores(
+    graph: ModelGraph,
+    structure: Structure,
+    group: ChannelGroup,
+    state: dict[str, Tensor],
+    by: str,
+    generator: torch.Generator | None,
+) -> Tensor:
+    """One score per unit of the group that is left, in the order of `structure`.
+
+    `l1`, `l2`: norm of the unit's filter (Li et al. 2017); `magnitude`: mean absolute weight; `bn-scale`: the
+    absolute scale of the batch norm behind it (Liu et al. 2017); `random`: a uniform draw.
+    """
+    kept = kept_units(structure, group)
+    if by == "random":
+        return torch.rand(len(kept), generator=generator, dtype=torch.float64)
+    total = torch.zeros(group.size, dtype=torch.float64)
+    count = torch.zeros(group.size, dtype=torch.float64)
+    for piece in group.slices:
+        if not _scored(piece, graph, by):
+            continue
+        position, unit = compact_positions(graph, structure, piece, kept)
+        rows = state[piece.parameter].detach().double().movedim(piece.dim, 0)[position].flatten(1).abs()
+        values = {
+            "l1": rows.sum(1),
+            "l2": rows.square().sum(1).sqrt(),
+            "magnitude": rows.mean(1),
+            "bn-scale": rows.mean(1),
+        }[by]
+        total.index_add_(0, unit, values)
+        count.index_add_(0, unit, torch.ones_like(values))
+    if not bool((count[kept] > 0).all()):
+        lacks = "batch norm behind it" if by == "bn-scale" else "weights of its own"
+        raise TickdslError(
+            f"`by {by}` cannot rank the filters of {group.name}: it has no {lacks}",
+            "choose another criterion, or leave the layer out with `except`",
+        )
+    return (total / count)[kept]
+
+
+def kept_units(structure: Structure, group: ChannelGroup) -> np.ndarray:
+    """The units of the group that are left, in dense numbering."""
+    return np.asarray(structure.kept.get(group.name, range(group.size)), dtype=np.int64)
+
+
+def _scored(piece: Slice, graph: ModelGraph, by: str) -> bool:
+    """Whether a slice takes part in a criterion: the producers' weights, or the norms' scales."""
+    if by == "bn-scale":
+        return piece.role == "norm" and piece.parameter.endswith("weight")
+    return piece.role == "producer" and len(graph.parameters[piece.parameter]) > 1
+
+
+def compact_positions(graph: ModelGraph, structure: Structure, piece: Slice, kept: np.ndarray) -> tuple[Tensor, Tensor]:
+    """Where a slice's entries stand in the network that is left: (position in the dimension, unit)."""
+    alive = np.isin(piece.unit, kept)
+    index, unit = piece.index[alive], piece.unit[alive]
+    left = kept_indices(graph, structure, piece.parameter)[piece.dim]
+    position = index if left is None else np.searchsorted(left, index)
+    return torch.from_numpy(np.ascontiguousarray(position)), torch.from_numpy(np.ascontiguousarray(unit))
