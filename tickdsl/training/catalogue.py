@@ -1,0 +1,166 @@
+"""What can be named: networks, data sets and their options. A table without torch, so that names are checked at once."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import attrs
+
+PREFIX = "torchvision."
+
+
+@attrs.frozen
+class Option:
+    """One `key=value` of a model or a data set: its type, what it is when left out, the least it may be."""
+
+    type: type
+    default: Any
+    summary: str
+    least: float | None = None
+
+
+@attrs.frozen
+class ModelInfo:
+    """A network by name, and what it can be fed.
+
+    channels: the exact number of input channels, or None for any. size: (height, width) in pixels; exact
+    where `exact_size`, otherwise the least it takes; None for any.
+    """
+
+    name: str
+    summary: str
+    family: str
+    channels: int | None = None
+    size: tuple[int, int] | None = None
+    exact_size: bool = False
+    batch_norm: bool = True
+    residual: bool = False
+    options: Mapping[str, Option] = attrs.field(factory=dict)
+
+    @property
+    def ours(self) -> bool:
+        """Whether the network is defined here, with the initialisation documented here."""
+        return self.family != "torchvision"
+
+
+@attrs.frozen
+class DatasetInfo:
+    """A data set by name. shape (C, H, W), classes and sizes are None where they are known only once read."""
+
+    name: str
+    summary: str
+    shape: tuple[int, int, int] | None = None
+    classes: int | None = None
+    train: int | None = None
+    test: int | None = None
+    options: Mapping[str, Option] = attrs.field(factory=dict)
+
+
+_WIDTH = {"width": Option(float, 1.0, "multiplies every hidden width", least=0.01)}
+
+
+def _ours(name: str, family: str, summary: str, least: int, **more: Any) -> ModelInfo:
+    return ModelInfo(name, summary, family, size=(least, least), options=_WIDTH, **more)
+
+
+_ZOO = (
+    _ours("small-cnn", "plain", "3 convolutions with batch norm, 16-32-32; seconds on a CPU", 4),
+    _ours("lenet-300-100", "lenet", "fully connected 300-100, for MNIST (LeCun 1998)", 1, batch_norm=False),
+    _ours("lenet5", "lenet", "2 convolutions and 3 linear layers (LeCun 1998), ReLU", 12, batch_norm=False),
+    _ours("conv2", "convs", "2 convolutions, 3 linear layers (Frankle 2019)", 2, batch_norm=False),
+    _ours("conv4", "convs", "4 convolutions, 3 linear layers (Frankle 2019)", 4, batch_norm=False),
+    _ours("conv6", "convs", "6 convolutions, 3 linear layers (Frankle 2019)", 8, batch_norm=False),
+    _ours("conv3", "plain", "3 convolutions with batch norm, 64-128-256, global pooling (COLT)", 8),
+    *(_ours(f"vgg{n}", "vgg", f"VGG-{n} for CIFAR: batch norm, one linear layer", 16) for n in (11, 13, 16, 19)),
+    *(
+        _ours(f"resnet{n}", "resnet", f"ResNet-{n} for CIFAR (He 2016), 1x1 shortcuts", 4, residual=True)
+        for n in (20, 32, 44, 56, 110)
+    ),
+    _ours("resnet18-cifar", "resnet", "ResNet-18, 64-512 channels, 3x3 stem for small pictures", 8, residual=True),
+)
+
+#: Every classification network of torchvision, as its registry names them (a test compares).
+TORCHVISION = tuple(
+    """
+    alexnet convnext_base convnext_large convnext_small convnext_tiny densenet121 densenet161 densenet169
+    densenet201 efficientnet_b0 efficientnet_b1 efficientnet_b2 efficientnet_b3 efficientnet_b4
+    efficientnet_b5 efficientnet_b6 efficientnet_b7 efficientnet_v2_l efficientnet_v2_m efficientnet_v2_s
+    googlenet inception_v3 maxvit_t mnasnet0_5 mnasnet0_75 mnasnet1_0 mnasnet1_3 mobilenet_v2
+    mobilenet_v3_large mobilenet_v3_small regnet_x_16gf regnet_x_1_6gf regnet_x_32gf regnet_x_3_2gf
+    regnet_x_400mf regnet_x_800mf regnet_x_8gf regnet_y_128gf regnet_y_16gf regnet_y_1_6gf regnet_y_32gf
+    regnet_y_3_2gf regnet_y_400mf regnet_y_800mf regnet_y_8gf resnet101 resnet152 resnet18 resnet34 resnet50
+    resnext101_32x8d resnext101_64x4d resnext50_32x4d shufflenet_v2_x0_5 shufflenet_v2_x1_0
+    shufflenet_v2_x1_5 shufflenet_v2_x2_0 squeezenet1_0 squeezenet1_1 swin_b swin_s swin_t swin_v2_b
+    swin_v2_s swin_v2_t vgg11 vgg11_bn vgg13 vgg13_bn vgg16 vgg16_bn vgg19 vgg19_bn vit_b_16 vit_b_32
+    vit_h_14 vit_l_16 vit_l_32 wide_resnet101_2 wide_resnet50_2
+    """.split()
+)
+#: The least picture each takes, where it is not 32 pixels; found by running them.
+_LEAST = {"alexnet": 63, "inception_v3": 75, "squeezenet1_0": 21, "squeezenet1_1": 17}
+#: Built for one picture size.
+_EXACT = {"maxvit_t": 224}
+_PLAIN = ("alexnet", "squeezenet", "vit_", "swin_", "convnext_")
+_NOT_RESIDUAL = ("alexnet", "vgg", "squeezenet", "googlenet", "inception", "densenet")
+
+
+def _torchvision(name: str) -> ModelInfo:
+    least = _EXACT.get(name, _LEAST.get(name, 32))
+    plain = name.startswith(_PLAIN) or (name.startswith("vgg") and not name.endswith("_bn"))
+    return ModelInfo(
+        PREFIX + name,
+        f"{name} as torchvision defines it, random weights",
+        "torchvision",
+        channels=3,
+        size=(least, least),
+        exact_size=name in _EXACT,
+        batch_norm=not plain,
+        residual=not name.startswith(_NOT_RESIDUAL),
+    )
+
+
+def _models() -> dict[str, ModelInfo]:
+    """Names of ours win; each torchvision network is also reachable as `torchvision.NAME`."""
+    theirs = [_torchvision(name) for name in TORCHVISION]
+    return {
+        **{info.name.removeprefix(PREFIX): info for info in theirs},
+        **{info.name: info for info in theirs},
+        **{info.name: info for info in _ZOO},
+    }
+
+
+MODELS: dict[str, ModelInfo] = _models()
+
+_COMMON = {
+    "size": Option(int, 0, "resize the pictures to this many pixels a side", least=1),
+    "channels": Option(int, 0, "3: repeat grey pictures in three channels", least=1),
+    "samples": Option(int, 0, "use only that many training pictures, a fixed random choice", least=1),
+}
+_PATH = {"path": Option(str, "", "where the data lies, instead of the data folder")}
+
+
+def _real(name: str, summary: str, *facts: Any) -> DatasetInfo:
+    return DatasetInfo(name, summary, *facts, options=_COMMON | _PATH)
+
+
+DATASETS: dict[str, DatasetInfo] = {
+    info.name: info
+    for info in (
+        DatasetInfo("digits", "8x8 scans of hand-written digits (UCI), installed with tickdsl",
+                    (1, 8, 8), 10, 1437, 360, _COMMON),
+        _real("mnist", "hand-written digits (LeCun 1998)", (1, 28, 28), 10, 60_000, 10_000),
+        _real("fashion-mnist", "pictures of clothes (Zalando)", (1, 28, 28), 10, 60_000, 10_000),
+        _real("cifar10", "photographs of 10 kinds of things (Krizhevsky 2009)", (3, 32, 32), 10, 50_000, 10_000),
+        _real("cifar100", "photographs of 100 kinds of things", (3, 32, 32), 100, 50_000, 10_000),
+        _real("tiny-imagenet", "ImageNet at 64 pixels, 200 classes", (3, 64, 64), 200, 100_000, 10_000),
+        _real("folder", "your pictures: a folder or an archive of train/CLASS/* and test/CLASS/*"),
+        DatasetInfo("synthetic", "seeded blobs, one pattern a class; for tests and timing",
+                    (3, 32, 32), 10, 2_000, 500, _COMMON | {
+                        "classes": Option(int, 10, "how many classes", least=2),
+                        "size": Option(int, 32, "pixels a side", least=1),
+                        "channels": Option(int, 3, "1 or 3", least=1),
+                        "train": Option(int, 2_000, "training pictures", least=1),
+                        "test": Option(int, 500, "test pictures", least=1),
+                    }),
+    )
+}  # fmt: skip

@@ -1,0 +1,126 @@
+"""Checkpoints of a training, taken by time, even inside an epoch: whole or absent, and bound to what they are of."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+import os
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from tickdsl.errors import TickdslError
+from tickdsl.training.recipes import Recipe
+
+FILE = "training.ckpt"
+_MAGIC = b"tickdsl checkpoint 1"
+
+Captured = dict[str, Any]
+
+
+def identity(
+    model: nn.Module,
+    masks: Mapping[str, Tensor],
+    recipe: Recipe,
+    data: str,
+    seed: int,
+    start: int,
+    stop: int,
+) -> str:
+    """SHA-256 of all that decides a training's outcome: first weights, masks, recipe, data, seed and steps."""
+    facts = [recipe.to_dict(), data, seed, start, stop]
+    digest = hashlib.sha256(json.dumps(facts).encode())
+    named = [("weight", model.state_dict()), ("mask", masks)]
+    for kind, tensors in named:
+        for name, tensor in sorted(tensors.items()):
+            digest.update(f"{kind} {name} {tuple(tensor.shape)} {tensor.dtype}".encode())
+            flat = tensor.detach().cpu().contiguous().view(-1)
+            digest.update(flat.view(torch.uint8).numpy().tobytes() if flat.numel() else b"")
+    return digest.hexdigest()
+
+
+class Checkpoints:
+    """Keeps the newest state of one training in `folder`, written at most every `every_seconds`.
+
+    warn is told why a file found there is not used: it is torn, or of another training. The caller removes the
+    folder once the training's result is safe.
+    """
+
+    def __init__(
+        self, folder: Path | str, every_seconds: float = 30.0, warn: Callable[[str], None] | None = None
+    ) -> None:
+        self.path = Path(folder) / FILE
+        self._every = every_seconds
+        self._warn = warn
+        self._identity = ""
+        self._capture: Callable[[], Captured] | None = None
+        self._saved = time.monotonic()
+
+    def attach(self, training: str, capture: Callable[[], Captured]) -> None:
+        """Serve the training of this identity, whose state `capture` gives."""
+        self._identity, self._capture, self._saved = training, capture, time.monotonic()
+
+    def detach(self) -> None:
+        """The training is over or has been left: nothing more to save."""
+        self._capture = None
+
+    def save_if_due(self) -> None:
+        """Save where the last save is `every_seconds` ago."""
+        if time.monotonic() - self._saved >= self._every:
+            self.save_now()
+
+    def save_now(self) -> None:
+        """Save the training as it stands between two steps; nothing happens where none is attached.
+
+        Raises TickdslError where the folder cannot be written.
+        """
+        if self._capture is None:
+            return
+        buffer = io.BytesIO()
+        torch.save(self._capture(), buffer)
+        payload = buffer.getvalue()
+        header = b" ".join([_MAGIC, self._identity.encode(), hashlib.sha256(payload).hexdigest().encode()])
+        draft = self.path.with_name(f".{self.path.name}.{os.getpid()}")
+        try:
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            with draft.open("wb") as file:
+                file.write(header + b"\n" + payload)
+                file.flush()
+                os.fsync(file.fileno())
+            draft.replace(self.path)
+        except OSError as error:
+            draft.unlink(missing_ok=True)
+            raise TickdslError(
+                f"the checkpoint {self.path} cannot be written: {error.strerror}",
+                "free some space or change its permissions; a second run goes on from the last checkpoint",
+            ) from error
+        self._saved = time.monotonic()
+
+    def load(self) -> Captured | None:
+        """The state to go on from; None where there is none that is whole and of this training."""
+        try:
+            content = self.path.read_bytes()
+        except FileNotFoundError:
+            return None
+        except OSError as error:
+            return self._ignore(f"cannot be read ({error.strerror})")
+        header, _, payload = content.partition(b"\n")
+        words = header.removeprefix(_MAGIC).split()
+        if not header.startswith(_MAGIC) or len(words) != 2:
+            return self._ignore("is no checkpoint of this version")
+        of, digest = (word.decode("ascii", "replace") for word in words)
+        if hashlib.sha256(payload).hexdigest() != digest:
+            return self._ignore("is torn")
+        if of != self._identity:
+            return self._ignore("belongs to another training")
+        found: Captured = torch.load(io.BytesIO(payload), map_location="cpu", weights_only=True)
+        return found
+
+    def _ignore(self, why: str) -> None:
+        if self._warn is not None:
+            self._warn(f"{self.path} {why}; the training starts over")

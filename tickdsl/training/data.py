@@ -1,0 +1,192 @@
+"""Data sets by name: bytes on one tensor, ready for the device; with a fingerprint of what they were read from."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import attrs
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from tickdsl.errors import TickdslError
+from tickdsl.training.catalogue import DATASETS, Option
+from tickdsl.training.readers.raw import Pictures, Raw
+from tickdsl.training.sources import source
+from tickdsl.training.streams import generator
+
+_FINGERPRINT_VERSION = 1
+
+
+@attrs.frozen(eq=False)
+class Dataset:
+    """Pictures uint8 [N, C, H, W] and labels int64 [N], for training and testing.
+
+    mean, std: float32 [C] of the training pictures on the 0..1 scale. fingerprint: hex SHA-256 of the source
+    and of the options that changed it; equal fingerprints mean equal tensors.
+    """
+
+    name: str
+    train_images: Tensor
+    train_labels: Tensor
+    test_images: Tensor
+    test_labels: Tensor
+    class_names: tuple[str, ...]
+    mean: Tensor
+    std: Tensor
+    fingerprint: str
+
+    @property
+    def classes(self) -> int:
+        """How many classes there are."""
+        return len(self.class_names)
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """(C, H, W) of one picture."""
+        channels, height, width = self.train_images.shape[1:]
+        return int(channels), int(height), int(width)
+
+
+def load(name: str, *, root: Path | str = "data", options: Mapping[str, Any] | None = None) -> Dataset:
+    """Read a data set; `root` is the folder where data sets lie, are fetched to, and are kept decoded.
+
+    Raises TickdslError for an unknown name or option, for files that are missing (saying which to put where)
+    or damaged.
+    """
+    chosen = _options(name, options)
+    found = source(name, Path(root), chosen)
+    raw = _shaped(found.read(), chosen, resized=found.handles_shape)
+    mean, std = _statistics(raw.train_images)
+    return Dataset(
+        name=name,
+        train_images=torch.from_numpy(np.ascontiguousarray(raw.train_images)),
+        train_labels=torch.from_numpy(raw.train_labels),
+        test_images=torch.from_numpy(np.ascontiguousarray(raw.test_images)),
+        test_labels=torch.from_numpy(raw.test_labels),
+        class_names=raw.class_names,
+        mean=mean,
+        std=std,
+        fingerprint=_digest(name, found.digest(), chosen),
+    )
+
+
+def fingerprint(name: str, *, root: Path | str = "data", options: Mapping[str, Any] | None = None) -> str:
+    """The fingerprint that `load` would give, from the files' bytes alone: nothing is decoded."""
+    chosen = _options(name, options)
+    return _digest(name, source(name, Path(root), chosen).digest(), chosen)
+
+
+def part(dataset: Dataset, *, by: str, parts: int, index: int, seed: int = 0) -> Dataset:
+    """Part `index` of `parts` of a data set.
+
+    by `classes`: a contiguous block of classes, in training and test set, labels counted from 0 (COLT 2022);
+    blocks differ in size by at most one class. by `samples`: a disjoint random share of the training set, drawn
+    from `seed`, with the whole test set. Normalisation stays that of the whole.
+    """
+    if not 0 <= index < parts:
+        raise ValueError(f"part {index} of {parts}")
+    key = f"{dataset.fingerprint}/{by}/{parts}/{index}" + (f"/{seed}" if by == "samples" else "")
+    digest = hashlib.sha256(key.encode()).hexdigest()
+    if by == "classes":
+        if parts > dataset.classes:
+            raise TickdslError(
+                f"cannot split {dataset.classes} classes into {parts} parts", f"split classes {dataset.classes}"
+            )
+        first, last = (dataset.classes * i // parts for i in (index, index + 1))
+        train = (dataset.train_labels >= first) & (dataset.train_labels < last)
+        test = (dataset.test_labels >= first) & (dataset.test_labels < last)
+        return attrs.evolve(
+            dataset,
+            train_images=dataset.train_images[train],
+            train_labels=dataset.train_labels[train] - first,
+            test_images=dataset.test_images[test],
+            test_labels=dataset.test_labels[test] - first,
+            class_names=dataset.class_names[first:last],
+            fingerprint=digest,
+        )
+    if by != "samples":
+        raise ValueError(f"split by {by}: classes or samples")
+    count = len(dataset.train_labels)
+    if parts > count:
+        raise TickdslError(f"cannot split {count} pictures into {parts} parts", "use fewer parts")
+    order = torch.randperm(count, generator=generator(seed, "split", parts))
+    chosen = order[count * index // parts : count * (index + 1) // parts].sort().values
+    return attrs.evolve(
+        dataset,
+        train_images=dataset.train_images[chosen],
+        train_labels=dataset.train_labels[chosen],
+        fingerprint=digest,
+    )
+
+
+def _options(name: str, options: Mapping[str, Any] | None) -> dict[str, Any]:
+    """All options of a data set, defaults filled in; TickdslError for one that is unknown or out of range."""
+    if name not in DATASETS:
+        raise TickdslError(f"no data set `{name}`", f"one of {', '.join(DATASETS)}")
+    schema = DATASETS[name].options
+    for key, value in (options or {}).items():
+        if key not in schema:
+            raise TickdslError(f"{name} has no option {key}", f"it has {', '.join(schema)}")
+        _check(name, key, value, schema[key])
+    return {key: option.default for key, option in schema.items()} | dict(options or {})
+
+
+def _check(name: str, key: str, value: Any, option: Option) -> None:
+    if not isinstance(value, option.type) or isinstance(value, bool) is not (option.type is bool):
+        raise TickdslError(f"{name}: {key}={value!r} should be of type {option.type.__name__}", option.summary)
+    if option.least is not None and value < option.least and value != option.default:
+        raise TickdslError(f"{name}: {key}={value} is below {option.least:g}", option.summary)
+
+
+def _digest(name: str, files: str, options: Mapping[str, Any]) -> str:
+    """Where the files lie is no part of what they are: `path` does not enter."""
+    defaults = DATASETS[name].options
+    changed = {k: v for k, v in sorted(options.items()) if k != "path" and v != defaults[k].default}
+    text = json.dumps([_FINGERPRINT_VERSION, name, files, changed])
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def _shaped(raw: Raw, options: Mapping[str, Any], *, resized: bool) -> Raw:
+    """Apply `size`, `channels` and `samples`."""
+    train, test, labels = raw.train_images, raw.test_images, raw.train_labels
+    if options["samples"]:
+        if options["samples"] > len(labels):
+            raise TickdslError(f"samples={options['samples']}: there are {len(labels)} training pictures", "take fewer")
+        order = torch.randperm(len(labels), generator=generator(0, "samples"))[: options["samples"]]
+        train, labels = train[order.numpy()], labels[order.numpy()]
+    if not resized:
+        train, test = (_fitted(images, options["size"], options["channels"]) for images in (train, test))
+    return attrs.evolve(raw, train_images=train, train_labels=labels, test_images=test)
+
+
+def _fitted(images: Pictures, size: int, channels: int) -> Pictures:
+    if size and images.shape[2:] != (size, size):
+        pieces = [
+            F.interpolate(piece.float(), size=(size, size), mode="bilinear", antialias=True).round_().byte()
+            for piece in torch.from_numpy(np.ascontiguousarray(images)).split(1000)
+        ]
+        images = torch.cat(pieces).numpy()
+    if channels and channels != images.shape[1]:
+        if images.shape[1] != 1:
+            raise TickdslError(f"channels={channels}: the pictures have {images.shape[1]} channels", "leave it out")
+        images = images.repeat(channels, axis=1)
+    return images
+
+
+def _statistics(images: Pictures) -> tuple[Tensor, Tensor]:
+    """Mean and deviation per channel, exactly, from a histogram of the 256 values; a flat channel has deviation 1."""
+    values = np.arange(256) / 255
+    means, deviations = [], []
+    for channel in range(images.shape[1]):
+        share = np.bincount(images[:, channel].ravel(), minlength=256) / images[:, channel].size
+        mean = float(share @ values)
+        deviation = float(np.sqrt(share @ (values - mean) ** 2))
+        means.append(mean)
+        deviations.append(deviation or 1.0)
+    return torch.tensor(means, dtype=torch.float32), torch.tensor(deviations, dtype=torch.float32)

@@ -1,0 +1,64 @@
+"""Where a training runs."""
+
+from __future__ import annotations
+
+import torch
+from torch import nn
+
+from tickdsl.errors import TickdslError
+
+
+def pick(device: str) -> torch.device:
+    """`auto` (CUDA where there is one), `cpu`, `cuda` or `cuda:N`; TickdslError where it is not there."""
+    if device == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        chosen = torch.device(device)
+    except RuntimeError:
+        chosen = None
+    if chosen is None or chosen.type not in ("cpu", "cuda"):
+        raise TickdslError(f"no device `{device}`", "one of auto, cpu, cuda, cuda:N")
+    if chosen.type == "cuda":
+        if not torch.cuda.is_available():
+            raise TickdslError("--device cuda, but torch sees no GPU", "use --device auto, or install a CUDA torch")
+        if chosen.index is not None and chosen.index >= torch.cuda.device_count():
+            raise TickdslError(f"no {device}: torch sees {torch.cuda.device_count()} GPU", "use --device cuda")
+    return chosen
+
+
+def use_threads(count: int) -> None:
+    """Let this process compute with `count` threads: more than free cores makes small steps many times slower."""
+    torch.set_num_threads(max(1, count))
+
+
+def has_fast_bf16(device: torch.device) -> bool:
+    """Whether bf16 pays: on CUDA, and on a CPU with avx512_bf16 or AMX. Others emulate it, 15 times slower."""
+    if device.type == "cuda":
+        return torch.cuda.is_bf16_supported()
+    checks = ("_is_avx512_bf16_supported", "_is_amx_tile_supported")
+    return any(check() for check in (getattr(torch.cpu, name, None) for name in checks) if check is not None)
+
+
+def autocast_type(precision: str, device: torch.device) -> torch.dtype | None:
+    """The type of a recipe's forward pass: None for fp32. TickdslError for bf16 on a CPU that emulates it."""
+    if precision == "fp32" or (precision == "auto" and device.type != "cuda"):
+        return None
+    if not has_fast_bf16(device):
+        if precision == "auto":
+            return None
+        raise TickdslError(f"precision=bf16: this {device.type} has no bf16 arithmetic", "use precision=auto")
+    return torch.bfloat16
+
+
+def memory_format(model: nn.Module, device: torch.device, autocast: torch.dtype | None) -> torch.memory_format:
+    """channels_last where it pays: on a CPU for convolutions with batch norm, on CUDA for bf16.
+
+    Measured by benchmarks/loop.py (its table says how much).
+    """
+    layers = list(model.modules())
+    convolutional = any(isinstance(layer, nn.Conv2d) for layer in layers)
+    if device.type == "cuda":
+        pays = convolutional and autocast is not None
+    else:
+        pays = convolutional and any(isinstance(layer, nn.BatchNorm2d) for layer in layers)
+    return torch.channels_last if pays else torch.contiguous_format

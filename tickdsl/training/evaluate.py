@@ -1,0 +1,66 @@
+"""How good a network is on pictures it was not trained on."""
+
+from __future__ import annotations
+
+import attrs
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from tickdsl.training.augment import Normalise
+
+
+@attrs.frozen
+class Evaluation:
+    """Mean cross entropy (nats), share of correct answers in [0, 1], and the counts behind it."""
+
+    loss: float
+    accuracy: float
+    correct: int
+    count: int
+
+
+def evaluate(
+    model: nn.Module,
+    images: Tensor,
+    labels: Tensor,
+    *,
+    mean: Tensor,
+    std: Tensor,
+    device: torch.device | str = "cpu",
+    batch: int = 1000,
+    autocast: torch.dtype | None = None,
+) -> Evaluation:
+    """Evaluate in eval mode. images uint8 [N, C, H, W], labels int64 [N]; mean and std [C] on the 0..1 scale."""
+    device = torch.device(device)
+    normalise = Normalise(mean, std, device)
+    sums = evaluation_sums(model, images.to(device), labels.to(device), normalise, batch, autocast)
+    return from_sums(sums.tolist(), len(images))
+
+
+def evaluation_sums(
+    model: nn.Module,
+    images: Tensor,
+    labels: Tensor,
+    normalise: Normalise,
+    batch: int,
+    autocast: torch.dtype | None,
+) -> Tensor:
+    """Summed loss and number of correct answers, float64 [2], left on the device; the model's mode is kept."""
+    was_training = model.training
+    model.eval()
+    sums = torch.zeros(2, dtype=torch.float64, device=images.device)
+    try:
+        with torch.no_grad(), torch.autocast(images.device.type, dtype=autocast, enabled=autocast is not None):
+            for part, answers in zip(images.split(batch), labels.split(batch), strict=True):
+                scores = model(normalise(part)).float()
+                sums[0] += F.cross_entropy(scores, answers, reduction="sum")
+                sums[1] += (scores.argmax(1) == answers).sum()
+    finally:
+        model.train(was_training)
+    return sums
+
+
+def from_sums(sums: list[float], count: int) -> Evaluation:
+    """An Evaluation from summed loss and correct answers over `count` pictures."""
+    return Evaluation(sums[0] / count, sums[1] / count, int(sums[1]), count)

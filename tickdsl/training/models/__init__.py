@@ -1,0 +1,131 @@
+"""Networks by name: `create` builds one for a data set's classes and shape, with its initial weights."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from functools import partial
+from typing import Any
+
+from torch import nn
+
+from tickdsl.errors import TickdslError
+from tickdsl.training.catalogue import MODELS, ModelInfo
+from tickdsl.training.models import convs, lenet, plain, resnet, torchvision_zoo, vgg
+from tickdsl.training.models.initialise import fresh_classifier, initialise
+
+Shape = tuple[int, int, int]
+Builder = Callable[[int, Shape, float], nn.Module]
+
+_BUILDERS: dict[str, Builder] = {
+    "small-cnn": plain.small_cnn,
+    "conv3": plain.conv3,
+    "lenet-300-100": lenet.lenet_300_100,
+    "lenet5": lenet.lenet5,
+    **{f"conv{2 * pairs}": partial(convs.conv_n, pairs) for pairs in (1, 2, 3)},
+    **{f"vgg{depth}": partial(vgg.vgg, depth) for depth in (11, 13, 16, 19)},
+    **{f"resnet{depth}": partial(resnet.resnet_cifar, depth) for depth in (20, 32, 44, 56, 110)},
+    "resnet18-cifar": resnet.resnet18_cifar,
+}
+
+
+def create(name: str, *, classes: int, shape: Shape, seed: int, options: Mapping[str, Any] | None = None) -> nn.Module:
+    """The network `name` for pictures of `shape` (C, H, W), initialised from `seed`, on the CPU, in train mode.
+
+    Ours: see `initialise`. torchvision's: its own constructor's weights and a fresh classifier. Networks of
+    one name and seed share every weight that does not depend on `classes`.
+    Raises TickdslError for an unknown name or option, or pictures that the network cannot take.
+    """
+    info = _info(name)
+    _check_shape(info, name, shape)
+    unknown = sorted(set(options or {}) - set(info.options))
+    if unknown:
+        raise TickdslError(
+            f"{name} has no option {', '.join(unknown)}",
+            f"it has {', '.join(info.options)}" if info.options else "leave it out",
+        )
+    if not info.ours:
+        module = torchvision_zoo.build(info.name, shape, seed)
+        return fresh_head(module, classes=classes, seed=seed, name=name)
+    width = float((options or {}).get("width", info.options["width"].default))
+    module = _BUILDERS[name](classes, shape, width)
+    initialise(module, seed)
+    return module
+
+
+def reinitialise(module: nn.Module, *, seed: int, role: str, name: str) -> bool:
+    """Draw all parameters of an already smaller network `name` anew, each with its own fan in; True if done.
+
+    torchvision's networks keep their constructors' initialisations, which depend on the full width: for them
+    nothing is changed and the answer is False; slice a dense network that was created from another seed.
+    """
+    if not _info(name).ours:
+        return False
+    initialise(module, seed, role)
+    return True
+
+
+def head(module: nn.Module) -> str:
+    """The module path of the classifier: the last linear layer, or the last convolution where there is none."""
+    found = ""
+    for kind in (nn.Conv2d, nn.Linear):
+        paths = [
+            path
+            for path, layer in module.named_modules()
+            # Attention's output projection is a Linear by inheritance, never a classifier.
+            if isinstance(layer, kind) and not isinstance(layer, nn.modules.linear.NonDynamicallyQuantizableLinear)
+        ]
+        found = paths[-1] if paths else found
+    if not found:
+        raise TypeError(f"a {type(module).__name__} has no classifier")
+    return found
+
+
+def fresh_head(module: nn.Module, *, classes: int, seed: int, name: str) -> nn.Module:
+    """Replace the classifier by a new one with `classes` outputs, in place, and return the network.
+
+    Ours draw it as `initialise` does, so it equals that of `create` where nothing before it was removed.
+    """
+    path = head(module)
+    parent_path, _, leaf = path.rpartition(".")
+    parent = module.get_submodule(parent_path)
+    fresh = fresh_classifier(module.get_submodule(path), classes, seed)
+    if _info(name).ours:
+        holder = _at(path, fresh)
+        initialise(holder, seed)
+    setattr(parent, leaf, fresh)
+    if hasattr(module, "num_classes"):
+        module.num_classes = classes
+    return module
+
+
+def _at(path: str, layer: nn.Module) -> nn.Module:
+    """A network that holds `layer` at `path` and nothing else."""
+    for word in reversed(path.split(".")):
+        holder = nn.Module()
+        holder.add_module(word, layer)
+        layer = holder
+    return layer
+
+
+def _info(name: str) -> ModelInfo:
+    if name not in MODELS:
+        raise TickdslError(f"no model `{name}`", f"one of {', '.join(sorted(MODELS))}")
+    return MODELS[name]
+
+
+def _check_shape(info: ModelInfo, name: str, shape: Shape) -> None:
+    channels, height, width = shape
+    given = f"the data gives {channels}x{height}x{width}"
+    if info.channels is not None and channels != info.channels:
+        cure = f"add channels={info.channels} to `data`, or " if channels == 1 else ""
+        raise TickdslError(f"{name} needs pictures of {info.channels} channels; {given}", f"{cure}choose small-cnn")
+    if info.size is None:
+        return
+    least_height, least_width = info.size
+    wrong = (height, width) != info.size if info.exact_size else height < least_height or width < least_width
+    if wrong:
+        bound = "exactly" if info.exact_size else "at least"
+        raise TickdslError(
+            f"{name} needs pictures of {bound} {least_height}x{least_width}; {given}",
+            f"add size={least_height} to `data`, or choose small-cnn",
+        )

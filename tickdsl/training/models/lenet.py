@@ -1,0 +1,48 @@
+"""LeCun's networks: the fully connected LeNet-300-100 and LeNet-5, with ReLU and max pooling."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from math import prod
+
+from torch import nn
+
+from tickdsl.training.models.widths import scaled
+
+
+def lenet_300_100(classes: int, shape: tuple[int, int, int], width: float) -> nn.Module:
+    """Input pixels - 300 - 100 - classes."""
+    first, second = scaled(300, width), scaled(100, width)
+    return nn.Sequential(
+        OrderedDict(
+            flatten=nn.Flatten(),
+            fc1=nn.Linear(prod(shape), first),
+            relu1=nn.ReLU(),
+            fc2=nn.Linear(first, second),
+            relu2=nn.ReLU(),
+            fc3=nn.Linear(second, classes),
+        )
+    )
+
+
+def lenet5(classes: int, shape: tuple[int, int, int], width: float) -> nn.Module:
+    """Two 5x5 convolutions (6, 16), each halved, then 120 - 84 - classes; the first is padded."""
+    first, second = scaled(6, width), scaled(16, width)
+    third, fourth = scaled(120, width), scaled(84, width)
+    area = prod((side // 2 - 4) // 2 for side in shape[1:])
+    return nn.Sequential(
+        OrderedDict(
+            conv1=nn.Conv2d(shape[0], first, 5, padding=2),
+            relu1=nn.ReLU(),
+            pool1=nn.MaxPool2d(2),
+            conv2=nn.Conv2d(first, second, 5),
+            relu2=nn.ReLU(),
+            pool2=nn.MaxPool2d(2),
+            flatten=nn.Flatten(),
+            fc1=nn.Linear(second * area, third),
+            relu3=nn.ReLU(),
+            fc2=nn.Linear(third, fourth),
+            relu4=nn.ReLU(),
+            fc3=nn.Linear(fourth, classes),
+        )
+    )

@@ -1,0 +1,38 @@
+"""torchvision's classification networks, from random weights, with a classifier for the data's classes."""
+
+from __future__ import annotations
+
+import inspect
+
+import torch
+from torch import nn
+
+from tickdsl.training.catalogue import PREFIX
+from tickdsl.training.streams import stream_seed
+from tickdsl.training.torchvision_import import import_torchvision
+
+#: The constructors' own number of classes. The body is drawn beside a classifier of this size, so that it is
+#: the same for every data set.
+_CLASSES = 1000
+
+
+def build(name: str, shape: tuple[int, int, int], seed: int) -> nn.Module:
+    """The network of torchvision's registry with the weights its own constructor draws, 1000 outputs.
+
+    GoogLeNet and Inception come without their auxiliary classifiers; vision transformers are built for
+    the data's picture size.
+    """
+    import_torchvision()
+    from torchvision.models import get_model, get_model_builder
+
+    name = name.removeprefix(PREFIX)
+    extra: dict[str, object] = {}
+    if name in ("googlenet", "inception_v3"):
+        extra.update(aux_logits=False, init_weights=True)
+    if name.startswith("vit_"):
+        extra["image_size"] = shape[1]
+    if "weights_backbone" in inspect.signature(get_model_builder(name)).parameters:
+        extra["weights_backbone"] = None
+    with torch.random.fork_rng(devices=[]):
+        torch.default_generator.manual_seed(stream_seed(seed, "init"))
+        return get_model(name, weights=None, num_classes=_CLASSES, **extra)

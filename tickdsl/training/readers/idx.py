@@ -1,0 +1,54 @@
+"""The IDX files of MNIST and its relatives, packed or not, read where they lie."""
+
+from __future__ import annotations
+
+import gzip
+import zlib
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tickdsl.errors import TickdslError
+from tickdsl.training.readers.raw import Raw
+
+STEMS = (
+    "train-images-idx3-ubyte", "train-labels-idx1-ubyte", "t10k-images-idx3-ubyte", "t10k-labels-idx1-ubyte",
+)  # fmt: skip
+_BYTES = 0x08  # IDX's code for unsigned bytes
+
+
+def find(folders: list[Path]) -> list[Path] | None:
+    """The four files (with or without `.gz`) in the first folder that has them all."""
+    for folder in folders:
+        found = [path for stem in STEMS for path in (folder / f"{stem}.gz", folder / stem) if path.is_file()]
+        chosen = {path.name.removesuffix(".gz"): path for path in found}
+        if len(chosen) == len(STEMS):
+            return [chosen[stem] for stem in STEMS]
+    return None
+
+
+def read(files: list[Path], class_names: tuple[str, ...]) -> Raw:
+    """A data set from its four IDX files, in the order of STEMS."""
+    train_images, train_labels, test_images, test_labels = (parse(path) for path in files)
+    return Raw(
+        train_images[:, None], train_labels.astype(np.int64),
+        test_images[:, None], test_labels.astype(np.int64), class_names,
+    )  # fmt: skip
+
+
+def parse(path: Path) -> NDArray[np.uint8]:
+    """The array of one IDX file; TickdslError where the file is damaged."""
+    damaged = TickdslError(f"{path} is not a whole IDX file", "fetch it again")
+    try:
+        content = gzip.decompress(path.read_bytes()) if path.suffix == ".gz" else path.read_bytes()
+    except (EOFError, gzip.BadGzipFile, zlib.error) as error:
+        raise damaged from error
+    if len(content) < 4 or content[2] != _BYTES:
+        raise damaged
+    dimensions = content[3]
+    shape = np.frombuffer(content[4 : 4 + 4 * dimensions], dtype=">u4")
+    body = content[4 + 4 * dimensions :]
+    if len(shape) != dimensions or len(body) != int(np.prod(shape, dtype=np.int64)):
+        raise damaged
+    return np.frombuffer(body, dtype=np.uint8).reshape(tuple(int(n) for n in shape))

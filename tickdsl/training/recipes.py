@@ -1,0 +1,201 @@
+"""Training recipes as values: length, optimiser, and the learning rate of every single step. No torch here.
+
+A recipe's rates are one table, computed once: rewinding reads it from another row, and a test compares rows.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+import attrs
+import numpy as np
+from numpy.typing import NDArray
+
+from tickdsl.moments import INIT, Moment
+
+OPTIMIZERS = ("sgd", "adam", "adamw")
+SCHEDULES = ("constant", "milestones", "cosine", "one-cycle", "linear")
+PRECISIONS = ("fp32", "bf16", "auto")
+AUGMENTATIONS = ("crop", "flip", "rotation")
+
+#: One-cycle's momentum falls from the second to the first while the rate rises, and back (Smith 2018; the
+#: values are those of torch's OneCycleLR).
+CYCLED_MOMENTUM = (0.85, 0.95)
+
+Rates = NDArray[np.float64]
+
+
+def steps_per_epoch(samples: int, batch: int) -> int:
+    """Optimiser steps in one pass over `samples` pictures.
+
+    The last, smaller batch is trained on too; where it would be a single picture, which batch normalisation
+    cannot take, that picture joins the batch before it.
+    """
+    if samples < 1:
+        raise ValueError("a data set without pictures has no epochs")
+    whole, rest = divmod(samples, batch)
+    return whole + (rest > 1) if whole else 1
+
+
+def _moment(value: Moment | str) -> Moment:
+    return value if isinstance(value, Moment) else Moment.parse(value)
+
+
+def _moments(values: Iterable[Moment | str]) -> tuple[Moment, ...]:
+    return tuple(_moment(value) for value in values)
+
+
+def _words(value: str | Iterable[str]) -> tuple[str, ...]:
+    return (value,) if isinstance(value, str) else tuple(value)
+
+
+def _optional_float(value: float | None) -> float | None:
+    return None if value is None else float(value)
+
+
+@attrs.frozen(kw_only=True)
+class Recipe:
+    """How a network is trained: everything but the network, the data and the seed.
+
+    length: epochs or steps; batch: pictures a step; decay: weight decay (L2 for sgd and adam, decoupled for
+    adamw) on every parameter; warmup: linear rise of the rate from 0, multiplied onto the schedule; max_lr:
+    one-cycle's peak (default `lr`); pct_start: its rising share; div: peak / first rate; final_div: first
+    rate / last rate; precision: `auto` is bf16 on CUDA and fp32 on a CPU. Values out of range are a ValueError.
+    """
+
+    length: Moment = attrs.field(converter=_moment)
+    optimizer: str = "sgd"
+    lr: float = attrs.field(default=0.1, converter=float)
+    batch: int = 128
+    momentum: float = attrs.field(default=0.9, converter=float)
+    nesterov: bool = False
+    decay: float = attrs.field(default=0.0, converter=float)
+    schedule: str = "constant"
+    milestones: tuple[Moment, ...] = attrs.field(default=(), converter=_moments)
+    gamma: float = attrs.field(default=0.1, converter=float)
+    warmup: Moment = attrs.field(default=INIT, converter=_moment)
+    max_lr: float | None = attrs.field(default=None, converter=_optional_float)
+    pct_start: float = attrs.field(default=0.3, converter=float)
+    div: float = attrs.field(default=25.0, converter=float)
+    final_div: float = attrs.field(default=1e4, converter=float)
+    precision: str = "fp32"
+    augment: tuple[str, ...] = attrs.field(default=(), converter=_words)
+    label_smoothing: float = attrs.field(default=0.0, converter=float)
+
+    def __attrs_post_init__(self) -> None:
+        for name, value, known in (
+            ("optimizer", self.optimizer, OPTIMIZERS),
+            ("schedule", self.schedule, SCHEDULES),
+            ("precision", self.precision, PRECISIONS),
+            *(("augment", word, AUGMENTATIONS) for word in self.augment),
+        ):
+            _require(value in known, f"{name}={value}: one of {', '.join(known)}")
+        _require(self.length.unit != "%", f"a training of {self.length} has no length of its own; write 160ep")
+        _require(self.length.amount > 0, f"a training of {self.length} has no steps")
+        _require(isinstance(self.batch, int) and self.batch >= 1, f"batch={self.batch}: a whole number of at least 1")
+        peak = self.lr if self.max_lr is None else self.max_lr
+        for name, value in (("lr", self.lr), ("max_lr", peak), ("gamma", self.gamma)):
+            _require(math.isfinite(value) and value > 0, f"{name}={value:g}: must be above 0")
+        _require(0 <= self.momentum < 1, f"momentum={self.momentum:g}: lies in [0, 1)")
+        _require(math.isfinite(self.decay) and self.decay >= 0, f"decay={self.decay:g}: must be at least 0")
+        _require(0 <= self.label_smoothing < 1, f"label_smoothing={self.label_smoothing:g}: lies in [0, 1)")
+        _require(0 < self.pct_start < 1, f"pct_start={self.pct_start:g}: lies between 0 and 1")
+        _require(self.div >= 1 and self.final_div >= 1, "div and final_div must be at least 1")
+        _require(
+            not self.nesterov or (self.optimizer == "sgd" and self.momentum > 0),
+            "nesterov needs optimizer=sgd and a momentum above 0",
+        )
+        _require(self.schedule != "milestones" or bool(self.milestones), "schedule=milestones needs milestones=[…]")
+        same_unit = len({moment.unit for moment in self.milestones}) <= 1
+        if same_unit:
+            self._require_increasing([float(moment.amount) for moment in self.milestones])
+
+    def _require_increasing(self, places: list[float]) -> None:
+        rising = all(a < b for a, b in zip(places, places[1:], strict=False))
+        _require(rising, f"milestones [{', '.join(map(str, self.milestones))}] must increase")
+
+    @classmethod
+    def from_dict(cls, fields: Mapping[str, Any]) -> Recipe:
+        """The recipe written as JSON values: moments as text. ValueError names a field that is unknown or wrong."""
+        known = {field.name for field in attrs.fields(cls)}
+        unknown = sorted(set(fields) - known)
+        _require(not unknown, f"a recipe has no {', '.join(unknown)}; it has {', '.join(sorted(known))}")
+        _require("length" in fields, "a recipe needs a length")
+        return cls(**fields)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Fields that differ from their defaults, as JSON values; `from_dict` reads them back."""
+        out: dict[str, Any] = {}
+        for field in attrs.fields(type(self)):
+            value = getattr(self, field.name)
+            if value == field.default:
+                continue
+            if isinstance(value, Moment):
+                value = str(value)
+            elif isinstance(value, tuple):
+                value = [str(item) for item in value]
+            out[field.name] = value
+        return out
+
+    def steps(self, per_epoch: int) -> int:
+        """The recipe's length in optimiser steps, at least 1."""
+        return max(1, self.length.steps(per_epoch))
+
+    def learning_rates(self, per_epoch: int) -> Rates:
+        """The rate of every step, float64 [steps]. ValueError where a milestone lies outside the training."""
+        total = self.steps(per_epoch)
+        step = np.arange(total, dtype=np.float64)
+        match self.schedule:
+            case "milestones":
+                rates = self._stepwise(per_epoch, total)
+            case "cosine":
+                rates = self.lr * 0.5 * (1 + np.cos(np.pi * step / total))
+            case "linear":
+                rates = self.lr * (1 - step / total)
+            case "one-cycle":
+                peak = self.lr if self.max_lr is None else self.max_lr
+                first = peak / self.div
+                rates = _one_cycle(total, self.pct_start, first, peak, first / self.final_div)
+            case _:
+                rates = np.full(total, self.lr)
+        rise = min(self.warmup.steps(per_epoch, total), total)
+        if rise:
+            rates[:rise] *= (step[:rise] + 1) / rise
+        return rates
+
+    def momenta(self, per_epoch: int) -> Rates:
+        """The momentum (Adam: beta 1) of every step, float64 [steps]; cycled under one-cycle, else constant."""
+        total = self.steps(per_epoch)
+        if self.schedule != "one-cycle" or self.momentum == 0:
+            return np.full(total, self.momentum)
+        low, high = CYCLED_MOMENTUM
+        return _one_cycle(total, self.pct_start, high, low, high)
+
+    def _stepwise(self, per_epoch: int, total: int) -> Rates:
+        places = [moment.steps(per_epoch, total) for moment in self.milestones]
+        self._require_increasing([float(place) for place in places])
+        for moment, place in zip(self.milestones, places, strict=True):
+            _require(place < total, f"milestone {moment} lies after the training's end ({self.length})")
+        drops = np.searchsorted(np.asarray(places), np.arange(total), side="right")
+        return np.asarray(self.lr * self.gamma ** drops.astype(np.float64))
+
+
+def _require(condition: bool, message: str) -> None:
+    if not condition:
+        raise ValueError(message)
+
+
+def _one_cycle(total: int, rising: float, first: float, peak: float, last: float) -> Rates:
+    """Cosine from `first` to `peak` over the rising share, then to `last` (Smith 2018, two phases)."""
+    top, end = rising * total - 1, total - 1
+    step = np.arange(total, dtype=np.float64)
+    up = step / top if top > 0 else np.ones(total)
+    down = (step - top) / (end - top) if end > top else np.zeros(total)
+    curve = np.where(
+        step <= top,
+        peak + (first - peak) / 2 * (1 + np.cos(np.pi * up)),
+        last + (peak - last) / 2 * (1 + np.cos(np.pi * down)),
+    )
+    return np.asarray(curve, dtype=np.float64)
