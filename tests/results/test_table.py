@@ -1,0 +1,81 @@
+"""The final table at the widths that people have, against golden files, and what a pipe gets of it.
+
+After a wanted change of the looks: `python tests/results/test_table.py` writes the golden files anew; read the diff.
+"""
+
+import io
+from pathlib import Path
+
+import attrs
+import pytest
+from rich.console import Console
+from stories import finished_run
+
+from tickdsl.results import RunState
+from tickdsl.results.table import print_results
+
+GOLDEN = Path(__file__).parent / "golden"
+
+
+def printed(state: RunState, width: int, **options: object) -> str:
+    out = io.StringIO()
+    print_results(state, Console(file=out, width=width, _environ={}, **options))
+    return "".join(f"{line.rstrip()}\n" for line in out.getvalue().splitlines())
+
+
+LOOKS = {
+    "table-120.txt": lambda: printed(finished_run(), 120),
+    "table-80.txt": lambda: printed(finished_run(), 80),
+    "table-60.txt": lambda: printed(finished_run(), 60),
+    "table-45.txt": lambda: printed(finished_run(), 45),
+    "table-one-seed.txt": lambda: printed(finished_run(seeds=(1,), rivals=()), 80),
+}
+
+
+@pytest.mark.parametrize("name", LOOKS)
+def test_the_table_looks_as_designed(name: str) -> None:
+    assert LOOKS[name]() == (GOLDEN / name).read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize("width", [45, 60, 80, 100, 120, 200])
+def test_no_line_is_wider_than_the_terminal_and_no_figure_is_cut(width: int) -> None:
+    text = printed(finished_run(), width)
+    assert max(map(len, text.splitlines())) <= width
+    assert "…" not in text
+
+
+def test_a_pipe_and_no_color_get_no_escapes() -> None:
+    for options in ({}, {"force_terminal": True, "no_color": True, "color_system": None}):
+        assert "\x1b" not in printed(finished_run(), 80, **options)
+    assert "\x1b[32m" in printed(finished_run(), 80, force_terminal=True, color_system="standard")
+
+
+def test_a_terminal_without_unicode_gets_ascii() -> None:
+    raw = io.BytesIO()
+    out = io.TextIOWrapper(raw, encoding="ascii")
+    print_results(finished_run(), Console(file=out, width=80))
+    out.flush()
+    assert b"95.0" in raw.getvalue()
+    assert b"+-" in raw.getvalue()
+
+
+def test_an_arm_name_is_no_markup() -> None:
+    assert "imp[scope=local]:" in printed(finished_run(), 80)
+
+
+def test_an_unfinished_run_says_so() -> None:
+    state = attrs.evolve(finished_run(), status="stopped")
+    assert "the run is stopped" in printed(state, 80)
+    assert "no measurement was made" in printed(RunState(), 80)
+
+
+def test_an_arm_without_measurements_keeps_its_place() -> None:
+    state = finished_run()
+    half = {key: metric for key, metric in state.metrics.items() if key[0] == "colt"}
+    assert "imp[scope=local]: nothing was measured" in printed(attrs.evolve(state, metrics=half), 80)
+
+
+if __name__ == "__main__":
+    GOLDEN.mkdir(exist_ok=True)
+    for look, make in LOOKS.items():
+        (GOLDEN / look).write_text(make(), encoding="utf-8")

@@ -1,0 +1,116 @@
+"""results.json and results.csv: everything measured, for other programs. docs/results.md describes both."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from tickdsl.records.events import ArmInfo
+from tickdsl.records.files import write_whole
+from tickdsl.results.sentence import conclusions
+from tickdsl.results.state import RunState
+from tickdsl.results.verdict import CONFIDENCE, Estimate, Standing, remarks, standings
+
+VERSION = 1
+_MEASURED = ("accuracy", "loss", "sparsity", "params", "macs")
+
+
+def write_results(state: RunState, json_path: Path, csv_path: Path) -> None:
+    """Write both files, each at once. Raises TickdslError where a file cannot be written."""
+    write_whole(json_path, (json.dumps(results(state), indent=1, allow_nan=False) + "\n").encode())
+    write_whole(csv_path, results_csv(state).encode())
+
+
+def results(state: RunState) -> dict[str, Any]:
+    """The content of results.json."""
+    found = standings(state)
+    sentences = conclusions(state)
+    run = state.run
+    return {
+        "v": VERSION,
+        "run": run.run if run else None,
+        "plan": run.plan if run else None,
+        "status": state.status,
+        "device": run.device if run else None,
+        "versions": dict(run.versions) if run else {},
+        "seeds": list(state.seeds),
+        "contestants": list(state.contestants),
+        "within": state.within,
+        "confidence": CONFIDENCE,
+        "arms": [
+            {
+                "id": arm.id,
+                "name": arm.name,
+                "sweep": dict(arm.sweep),
+                "conclusion": sentences[arm.id],
+                "levels": _levels(arm, found, state),
+            }
+            for arm in state.arms
+        ],
+        "notes": [*state.notes, *remarks(state)],
+    }
+
+
+def results_csv(state: RunState) -> str:
+    """The content of results.csv: one row per arm, contestant, level and seed."""
+    arms = {arm.id: arm for arm in state.arms}
+    swept = sorted({name for arm in state.arms for name in arm.sweep})
+    text = io.StringIO()
+    rows = csv.writer(text, lineterminator="\n")
+    sweeps = [f"sweep.{name}" for name in swept]
+    rows.writerow(["arm", "name", *sweeps, "contestant", "level", "seed", *_MEASURED])
+    for arm_id, contestant, level in standings(state):
+        arm = arms.get(arm_id) or ArmInfo(id=arm_id, name=arm_id, sweep={}, levels=0)
+        for seed in _seeds(state, arm_id, contestant, level):
+            metric = state.metrics[arm_id, contestant, level, seed]
+            values = [arm.sweep.get(name, "") for name in swept]
+            measured = [_cell(getattr(metric, name)) for name in _MEASURED]
+            rows.writerow([arm.id, arm.name, *values, contestant, level, seed, *measured])
+    return text.getvalue()
+
+
+def _levels(arm: ArmInfo, found: Mapping[tuple[str, str, int], Standing], state: RunState) -> list[dict[str, Any]]:
+    levels: dict[int, dict[str, Any]] = {}
+    for (owner, contestant, level), standing in found.items():
+        if owner == arm.id:
+            entry = levels.setdefault(level, {"level": level, "contestants": {}})
+            entry["contestants"][contestant] = _contestant(standing, state)
+    return [levels[level] for level in sorted(levels)]
+
+
+def _contestant(standing: Standing, state: RunState) -> dict[str, Any]:
+    key = (standing.arm, standing.contestant, standing.level)
+    seeds = []
+    for seed in _seeds(state, *key):
+        metric = state.metrics[(*key, seed)]
+        seeds.append({"seed": seed, **{name: getattr(metric, name) for name in _MEASURED}})
+    return {
+        "accuracy": _estimate(standing.accuracy),
+        "sparsity": standing.sparsity,
+        "params": standing.params,
+        "macs": standing.macs,
+        "to_dense": _estimate(standing.to_dense),
+        "verdict": standing.verdict,
+        "lead": _estimate(standing.lead),
+        "seeds": seeds,
+    }
+
+
+def _seeds(state: RunState, arm: str, contestant: str, level: int) -> list[int]:
+    """The measured seeds in the plan's order; any others after them."""
+    measured = {key[3] for key in state.metrics if key[:3] == (arm, contestant, level)}
+    return [seed for seed in state.seeds if seed in measured] + sorted(measured - set(state.seeds))
+
+
+def _estimate(found: Estimate | None) -> dict[str, Any] | None:
+    if found is None:
+        return None
+    return {"n": found.n, "mean": found.mean, "half_width": found.half_width}
+
+
+def _cell(value: float | None) -> str:
+    return "" if value is None else repr(value)

@@ -1,0 +1,162 @@
+"""The table that a run ends with: per arm a block of rounds, and what came out in words."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+
+from rich import box
+from rich.console import Console, Group, RenderableType
+from rich.measure import Measurement
+from rich.table import Table
+from rich.text import Text
+
+from tickdsl.records.events import ArmInfo
+from tickdsl.results import words
+from tickdsl.results.sentence import conclusions
+from tickdsl.results.state import RunState
+from tickdsl.results.verdict import LOSING, UNDECIDED, WINNING, Standing, remarks, standings
+
+_COLOURS = {WINNING: "green", LOSING: "red", UNDECIDED: "yellow"}
+_BEST = "*"
+
+
+# What a narrow terminal goes without, in this order; the rest is always shown.
+_DISPENSABLE = (
+    "sparsity", "rival intervals", "MACs", "difference intervals", "params", "rivals", "accuracy intervals",
+)  # fmt: skip
+_Shown = frozenset[str]
+_SHAPES: tuple[_Shown, ...] = tuple(frozenset(_DISPENSABLE[n:]) for n in range(len(_DISPENSABLE) + 1))
+
+
+def print_results(state: RunState, console: Console) -> None:
+    """Print the table of a run. Colours, width and the box follow the console: plain in a pipe."""
+    if not state.metrics:
+        console.print("no measurement was made", style="yellow")
+        return
+    console.print(results_table(state, console))
+
+
+def results_table(state: RunState, console: Console) -> RenderableType:
+    """The blocks of all arms, the sentence of each, and what the reader must know about the figures.
+
+    All blocks have the same columns: those that fit the width of `console` for every arm.
+    """
+    found = standings(state)
+    for shown in _SHAPES:
+        blocks = [_block(arm, found, state, shown) for arm in state.arms]
+        if all(_width(block, console) <= console.width for block in blocks):
+            break
+    sentences = conclusions(state)
+    parts: list[RenderableType] = []
+    for arm, block in zip(state.arms, blocks, strict=True):
+        parts += [Text(_title(arm), style="bold"), block, Text(sentences[arm.id]), Text()]
+    parts.append(Text(_legend(state, found), style="dim"))
+    if state.status != "ok":
+        parts.append(Text(f"note: the run is {state.status}; {state.finished} of {len(state.steps)} steps are done"))
+    parts += [Text(f"note: {remark}", style="dim") for remark in remarks(state)]
+    content = Group(*parts)
+    return content if console.encoding.startswith("utf") else _Ascii(content)
+
+
+def _block(arm: ArmInfo, found: Mapping[tuple[str, str, int], Standing], state: RunState, shown: _Shown) -> Table:
+    rows = [(level, found.get((arm.id, "dense" if level == 0 else "ticket", level))) for level in _rounds(arm, found)]
+    rivals = [
+        name
+        for name in state.contestants
+        if name not in ("ticket", "dense") and any(key[:2] == (arm.id, name) for key in found)
+    ]
+    best = _best([standing for _, standing in rows if standing is not None])
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0), show_edge=False)
+    columns = _columns(shown, best)
+    for heading, _ in columns:
+        table.add_column(heading, justify="right", no_wrap=True)
+    table.add_column("verdict", no_wrap=True, min_width=len(UNDECIDED))
+    if "rivals" in shown:
+        for name in rivals:
+            table.add_column(Text(name.replace("-", "-\n")), justify="right", no_wrap=True)
+    for level, standing in rows:
+        cells: list[RenderableType] = ["–" if standing is None else cell(standing) for _, cell in columns[1:]]
+        cells.insert(0, "dense" if level == 0 else str(level))
+        cells.append(_verdict(standing))
+        if "rivals" in shown:
+            cells += [_rival(found.get((arm.id, name, level)), shown) for name in rivals]
+        table.add_row(*cells, style="bold" if standing is not None and standing is best else None)
+    return table
+
+
+_Cell = Callable[[Standing], str]
+
+
+def _columns(shown: _Shown, best: Standing | None) -> list[tuple[str, _Cell]]:
+    def accuracy(standing: Standing) -> str:
+        return words.accuracy(standing.accuracy, "accuracy intervals" in shown) + (_BEST if standing is best else " ")
+
+    columns: list[tuple[bool, str, _Cell]] = [
+        (True, "round", lambda s: str(s.level)),
+        ("sparsity" in shown, "sparsity", lambda s: words.percent(s.sparsity)),
+        (True, "weights\nleft", lambda s: words.percent(s.left)),
+        ("params" in shown, "params", lambda s: words.count(s.params)),
+        ("MACs" in shown, "MACs", lambda s: words.count(s.macs)),
+        (True, "accuracy\n% ", accuracy),
+        (True, "to dense\npoints", lambda s: _difference(s, "difference intervals" in shown)),
+    ]
+    return [(heading, cell) for wanted, heading, cell in columns if wanted]
+
+
+def _difference(standing: Standing, interval: bool) -> str:
+    return "" if standing.contestant == "dense" else words.points(standing.to_dense, interval)
+
+
+def _verdict(standing: Standing | None) -> Text:
+    if standing is None or standing.contestant == "dense":
+        return Text("")
+    return Text(standing.verdict or "–", style=_COLOURS.get(standing.verdict or "", ""))
+
+
+def _rival(standing: Standing | None, shown: _Shown) -> Text:
+    if standing is None:
+        return Text("")
+    return Text(words.accuracy(standing.accuracy, "rival intervals" in shown))
+
+
+def _rounds(arm: ArmInfo, found: Mapping[tuple[str, str, int], Standing]) -> list[int]:
+    return sorted({level for id, _, level in found if id == arm.id})
+
+
+def _best(standings: Sequence[Standing]) -> Standing | None:
+    """The ticket of the highest accuracy; of equals the smallest."""
+    tickets = [s for s in standings if s.contestant == "ticket" and s.accuracy is not None]
+    return max(tickets, key=lambda s: (s.accuracy.mean if s.accuracy else 0.0, s.level), default=None)
+
+
+def _width(table: Table, console: Console) -> int:
+    return Measurement.get(console, console.options.update(width=10_000), table).maximum
+
+
+def _title(arm: ArmInfo) -> str:
+    sweep = ", ".join(f"{name} = {value}" for name, value in arm.sweep.items())
+    return f"{arm.name}  ({sweep})" if sweep else arm.name
+
+
+def _legend(state: RunState, found: Mapping[tuple[str, str, int], Standing]) -> str:
+    seeds = len(state.seeds)
+    parts = [f"{seeds} seed{'s' if seeds != 1 else ''}"]
+    if any(standing.accuracy and standing.accuracy.half_width is not None for standing in found.values()):
+        parts += ["± 95 % confidence interval of the mean", "differences are paired by seed"]
+    if state.within:
+        parts.append(f"winning: at most {100 * state.within:g} points below dense")
+    parts.append(f"{_BEST} best ticket")
+    return " · ".join(parts)
+
+
+class _Ascii:
+    """What a terminal without Unicode can show of `content`."""
+
+    _SPELLING = str.maketrans({"±": "+-", "–": "-", "−": "-", "·": ";", "─": "-", "…": "~"})
+
+    def __init__(self, content: RenderableType) -> None:
+        self._content = content
+
+    def __rich_console__(self, console, options):  # type: ignore[no-untyped-def]
+        for segment in console.render(self._content, options):
+            yield segment._replace(text=segment.text.translate(self._SPELLING))

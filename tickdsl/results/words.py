@@ -1,0 +1,56 @@
+"""Figures as people write them: 93.1 %, 11.2 M, 4:07."""
+
+from __future__ import annotations
+
+import math
+
+from tickdsl.results.verdict import Estimate
+
+MINUS = "−"
+
+
+def percent(share: float | None, digits: int = 1) -> str:
+    """A share of 1 in percent; as many digits as a small share needs to stay above zero."""
+    if share is None:
+        return "–"
+    value = 100.0 * share
+    while 0.0 < abs(value) < 0.95 * 10.0**-digits and digits < 4:
+        digits += 1
+    return f"{value:.{digits}f} %".replace("-", MINUS)
+
+
+def accuracy(found: Estimate | None, interval: bool = True) -> str:
+    """An accuracy in percent, with its interval: `93.12 ± 0.41`."""
+    if found is None:
+        return "–"
+    return f"{100 * found.mean:.2f}{_interval(found) if interval else ''}"
+
+
+def points(found: Estimate | None, interval: bool = True) -> str:
+    """A difference of accuracies in percentage points, with its sign: `+0.31 ± 0.20`."""
+    if found is None:
+        return "–"
+    value = round(100 * found.mean, 2) + 0.0  # no minus before zero
+    return f"{value:+.2f}{_interval(found) if interval else ''}".replace("-", MINUS)
+
+
+def count(number: float | None) -> str:
+    """A count with three digits and a unit: 842, 11.2 k, 1.35 M, 4.1 G."""
+    if number is None:
+        return "–"
+    for unit, size in (("T", 1e12), ("G", 1e9), ("M", 1e6), ("k", 1e3)):
+        if number >= 0.9995 * size:
+            value = number / size
+            return f"{value:.{max(0, 2 - int(math.log10(max(value, 1.0))))}f} {unit}"
+    return f"{number:.0f}"
+
+
+def duration(seconds: float) -> str:
+    """Seconds as m:ss or h:mm:ss."""
+    whole = max(0, round(seconds))
+    hours, minutes, rest = whole // 3600, whole // 60 % 60, whole % 60
+    return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"
+
+
+def _interval(found: Estimate) -> str:
+    return "" if found.half_width is None else f" ± {100 * found.half_width:.2f}"
