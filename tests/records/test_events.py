@@ -3,6 +3,7 @@
 import io
 import itertools
 import json
+import re
 from pathlib import Path
 
 import attrs
@@ -43,9 +44,14 @@ SURFACE = {
 
 
 def test_no_type_or_field_was_renamed() -> None:
-    assert {
-        name: " ".join(field.name for field in attrs.fields(kind)) for name, kind in TYPES.items()
-    } == SURFACE
+    assert {name: " ".join(field.name for field in attrs.fields(kind)) for name, kind in TYPES.items()} == SURFACE
+
+
+def test_every_type_and_field_is_documented() -> None:
+    document = Path(__file__).parents[2] / "docs" / "results.md"
+    words = set(re.findall(r"`([a-z.]+)`", document.read_text(encoding="utf-8")))
+    nested = [field.name for kind in (ArmInfo, StepInfo, MeasurementInfo) for field in attrs.fields(kind)]
+    assert {*SURFACE, *" ".join(SURFACE.values()).split(), *nested} <= words
 
 
 def writer(path: Path, start: float = 100.0) -> EventWriter:
@@ -82,9 +88,7 @@ def test_what_is_not_finite_is_null_and_other_scalars_are_numbers(tmp_path: Path
     numpy = pytest.importorskip("numpy")
     path = tmp_path / "events.jsonl"
     with writer(path) as out:
-        out.write(
-            StepProgress(step="s", epoch=numpy.int64(1), epochs=2, loss=float("nan"), lr=numpy.float32(0.5))
-        )
+        out.write(StepProgress(step="s", epoch=numpy.int64(1), epochs=2, loss=float("nan"), lr=numpy.float32(0.5)))
     (record,) = read_events(path)
     assert record.event == StepProgress(step="s", epoch=1, epochs=2, loss=None, lr=0.5)
 
@@ -118,10 +122,7 @@ def test_numbering_goes_on_after_a_very_long_torn_line(tmp_path: Path) -> None:
 @settings(deadline=None)
 @given(cuts=st.lists(st.integers(0, 700), max_size=8), noise=st.binary(max_size=20))
 def test_any_cut_gives_the_same_events(cuts: list[int], noise: bytes) -> None:
-    lines = [
-        json.dumps({"v": 1, "seq": n, "t": n, "type": "log", "message": f"line {n} é"}).encode()
-        for n in range(8)
-    ]
+    lines = [json.dumps({"v": 1, "seq": n, "t": n, "type": "log", "message": f"line {n} é"}).encode() for n in range(8)]
     stream = b"\n".join([*lines[:4], noise.replace(b"\n", b""), *lines[4:], b""])
     decoder = EventDecoder()
     edges = [0, *sorted(min(cut, len(stream)) for cut in cuts), len(stream)]

@@ -46,6 +46,11 @@ def test_runs_are_found_by_path_name_and_start(tmp_path: Path) -> None:
     assert find_run(tmp_path, "car").folder == other.folder
 
 
+def test_runs_that_start_in_one_second_get_their_own_folders(tmp_path: Path) -> None:
+    folders = {new_run(tmp_path, "colt", NOW).folder for _ in range(400)}
+    assert len(folders) == 400
+
+
 def test_no_run_yet_and_a_file_in_the_way(tmp_path: Path) -> None:
     with pytest.raises(TickdslError, match="no run"):
         find_run(tmp_path / "runs")

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
+from collections.abc import Mapping
 from typing import Any
 
 
@@ -20,6 +22,19 @@ def canonical(value: Any) -> bytes:
 def digest(value: Any) -> str:
     """The sha256 of `canonical(value)`, 64 hexadecimal digits."""
     return hashlib.sha256(canonical(value)).hexdigest()
+
+
+def plain(value: Any) -> Any:
+    """`value` as JSON can hold it: NaN and infinities become None, scalars of numpy and torch numbers."""
+    if isinstance(value, float):
+        return float(value) if math.isfinite(value) else None
+    if isinstance(value, Mapping):
+        return {str(key): plain(inner) for key, inner in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [plain(inner) for inner in value]
+    if hasattr(value, "item"):
+        return plain(value.item())
+    return value
 
 
 def _refuse_foreign(value: Any) -> None:

@@ -76,8 +76,7 @@ _known: dict[type[Any], list[_Field]] = {}
 def _learn(kind: type[Any]) -> list[_Field]:
     hints = typing.get_type_hints(kind)
     _known[kind] = [
-        (field.name, *_reading(hints[field.name]), field.default is attrs.NOTHING)
-        for field in attrs.fields(kind)
+        (field.name, *_reading(hints[field.name]), field.default is attrs.NOTHING) for field in attrs.fields(kind)
     ]
     return _known[kind]
 

@@ -3,20 +3,20 @@
 from __future__ import annotations
 
 import json
-import math
 import os
 import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import TracebackType
-from typing import IO, Any
+from typing import IO
 
 import attrs
 
+from tickdsl.records.canonical import plain
 from tickdsl.records.decode import Record, decode
 from tickdsl.records.events import VERSION, Event, RunEnd, StepEnd
-from tickdsl.records.files import disk_error, sync
+from tickdsl.records.files import disk_error
 
 _CHUNK = 1 << 20
 
@@ -59,8 +59,8 @@ class EventWriter:
     def close(self) -> None:
         with self._lock:
             if not self._file.closed:
+                os.fsync(self._file.fileno())
                 self._file.close()
-                sync(self._path)
 
     def __enter__(self) -> EventWriter:
         return self
@@ -156,20 +156,8 @@ def encode(record: Record) -> bytes:
     try:
         text = json.dumps(content, separators=(",", ":"), allow_nan=False)
     except (ValueError, TypeError):
-        text = json.dumps(_plain(content), separators=(",", ":"), allow_nan=False)
+        text = json.dumps(plain(content), separators=(",", ":"), allow_nan=False)
     return text.encode() + b"\n"
-
-
-def _plain(value: Any) -> Any:
-    if isinstance(value, float):
-        return value if math.isfinite(value) else None
-    if isinstance(value, dict):
-        return {str(key): _plain(inner) for key, inner in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [_plain(inner) for inner in value]
-    if hasattr(value, "item"):  # the scalars of numpy and torch
-        return _plain(value.item())
-    return value
 
 
 def _ends_whole(path: Path) -> bool:

@@ -65,21 +65,24 @@ class RunPaths:
         return self.folder / "tb"
 
 
-def new_run(
-    out: Path, plan_name: str, now: datetime.datetime | None = None, token: str | None = None
-) -> RunPaths:
+def new_run(out: Path, plan_name: str, now: datetime.datetime | None = None, token: str | None = None) -> RunPaths:
     """Make OUT/<plan>-<yyyymmdd-hhmmss>-<4 hex digits>/ and point OUT/latest at it.
 
     Raises TickdslError where OUT cannot be written.
     """
+    out = Path(out)
     name = re.sub(r"[^\w.-]+", "-", plan_name).strip("-.") or "plan"
     moment = (now or datetime.datetime.now()).strftime("%Y%m%d-%H%M%S")
-    folder = Path(out) / f"{name}-{moment}-{token or secrets.token_hex(2)}"
-    try:
-        folder.mkdir(parents=True)
-    except OSError as error:
-        raise disk_error(error, folder) from error
-    _point(Path(out) / "latest", folder.name)
+    while True:
+        folder = out / f"{name}-{moment}-{token or secrets.token_hex(2)}"
+        try:
+            folder.mkdir(parents=True)
+            break
+        except OSError as error:
+            if isinstance(error, FileExistsError) and token is None and folder.is_dir():
+                continue  # many runs may start in one second
+            raise disk_error(error, folder) from error
+    _point(out / "latest", folder.name)
     return RunPaths(folder)
 
 

@@ -25,6 +25,7 @@ from typing import Any
 import attrs
 
 from tickdsl.errors import TickdslError
+from tickdsl.records.canonical import plain
 from tickdsl.records.files import disk_error, sync
 from tickdsl.records.process import Process
 
@@ -49,16 +50,20 @@ class Result:
 
 @attrs.define
 class Draft:
-    """A result being written: put files into `folder`, then call `finish` once."""
+    """A result being written: put files into `folder`, then call `finish` once, before the block ends."""
 
     key: str
     folder: Path
     data: dict[str, Any] | None = None
 
     def finish(self, data: Mapping[str, Any]) -> None:
-        """Give the result its record: operation, parts, metrics, seconds, made. Raises ValueError on NaN."""
-        json.dumps(data, allow_nan=False)
-        self.data = {**data, "v": VERSION, "key": self.key}
+        """Give the result its record: operation, parts, metrics, seconds, made.
+
+        What is not finite becomes null. Raises TypeError for what JSON cannot hold.
+        """
+        record = {**plain(data), "v": VERSION, "key": self.key}
+        json.dumps(record, allow_nan=False)
+        self.data = record
 
 
 class Store:
@@ -115,16 +120,15 @@ class Store:
         place = self._place(key)
         draft = Draft(key, self._drafts / self._token())
         try:
-            draft.folder.mkdir(parents=True)
-            yield draft
+            with self._disk_errors():
+                draft.folder.mkdir(parents=True)
+            with self._disk_errors(only=(errno.ENOSPC, errno.EDQUOT, errno.EROFS)):
+                yield draft
             if draft.data is None:
                 raise RuntimeError(f"the draft of {key} ended without finish()")
-            self._seal(draft)
-            self._land(draft, place)
-        except OSError as error:
-            if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EROFS):
-                raise disk_error(error, self.root) from error
-            raise
+            with self._disk_errors():
+                self._seal(draft)
+                self._land(draft, place)
         finally:
             shutil.rmtree(draft.folder, ignore_errors=True)
         self._forget_scratch(key)
@@ -153,6 +157,24 @@ class Store:
         except OSError as error:
             raise disk_error(error, shelf) from error
         return mine
+
+    def discard(self, key: str) -> None:
+        """Forget the result and the unfinished work of `key`, so that the work is done from the start."""
+        place = self._place(key)
+        condemned = self._drafts / self._token()
+        with self._disk_errors():
+            _renamed(place, condemned)
+            shutil.rmtree(condemned, ignore_errors=True)
+            self._forget_scratch(key)
+
+    @contextlib.contextmanager
+    def _disk_errors(self, only: tuple[int, ...] | None = None) -> Iterator[None]:
+        try:
+            yield
+        except OSError as error:
+            if only is None or error.errno in only:
+                raise disk_error(error, self.root) from error
+            raise
 
     def _place(self, key: str) -> Path:
         if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_-]{1,127}", key):

@@ -1,0 +1,11 @@
+"""Whoever only reads a run never waits for torch."""
+
+import subprocess
+import sys
+
+READERS = "tickdsl.records, tickdsl.results.table, tickdsl.results.export, tickdsl.results.plain"
+
+
+def test_reading_a_run_loads_no_torch() -> None:
+    code = f"import sys, {READERS}; sys.exit('torch' in sys.modules or 'numpy' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
