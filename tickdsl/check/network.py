@@ -69,9 +69,10 @@ def _amount(arm: Arm, prune: Prune, graph: object, first: bool) -> Iterator[Diag
         found = scope(graph, Structure.dense(graph), args)
         if prune.until is not None:
             rounds = rounds_until(found, args, float(prune.until))
+            most = "at most " if arm.split else ""
             yield Diagnostic(
                 "TD903",
-                f"`until {percent(prune.until)}` = {'at most ' if arm.split else ''}{rounds} rounds on {arm.model.name}",
+                f"`until {percent(prune.until)}` = {most}{rounds} rounds on {arm.model.name}",
                 prune.span,
             )
         counts = [global_count(found, args)] if prune.scope == "global" else [local_count(p, args) for p in found.pools]

@@ -54,11 +54,8 @@ def _rewinds(arm: Arm, group: Rounds) -> Iterator[Diagnostic]:
             yield Diagnostic(
                 "TD303", f"`rewind {tail.what}` after `prune … at init` has no effect", tail.span, help="remove it"
             )
-        if (
-            tail.to.unit == length.unit
-            and tail.to.amount >= length.amount
-            or tail.to.unit == "%"
-            and tail.to.amount >= 100
+        if (tail.to.unit == length.unit and tail.to.amount >= length.amount) or (
+            tail.to.unit == "%" and tail.to.amount >= 100
         ):
             yield Diagnostic(
                 "TD302",

@@ -60,7 +60,6 @@ CODES: dict[str, tuple[str, Severity]] = {
     "TD304": ("two-rewinds", "error"),
     "TD305": ("bad-recipe", "error"),
     "TD310": ("no-tail", "warning"),
-    "TD311": ("criterion-needs-data", "error"),
     "TD312": ("criterion-unit", "error"),
     # the network
     "TD402": ("pattern-no-match", "error"),
@@ -81,7 +80,6 @@ CODES: dict[str, tuple[str, Severity]] = {
     "TD901": ("default-model", "note"),
     "TD902": ("default-recipe", "note"),
     "TD903": ("rounds-resolved", "note"),
-    "TD904": ("shared-steps", "note"),
 }
 
 
@@ -125,8 +123,10 @@ class PlanError(TickdslError):
 
 def suggest(word: str, known: Iterable[str]) -> str | None:
     """The known word nearest to a misspelt one, if any is near."""
-    found = difflib.get_close_matches(word.lower(), list(known), n=1, cutoff=0.6)
-    return found[0] if found else None
+    found = difflib.get_close_matches(word.lower(), list(known), n=5, cutoff=0.6)
+    # Swapped letters are the commonest slip; difflib rates them no better than wrong ones.
+    swapped = [near for near in found if sorted(near) == sorted(word.lower())]
+    return next(iter(swapped or found), None)
 
 
 def did_you_mean(word: str, known: Iterable[str]) -> str | None:

@@ -139,7 +139,7 @@ class _Resolver:
         compared, rivals, options = self._compare([s.name.text for s in declared if s])
         metrics = self._metrics()
         stops = self._stops()
-        if not any(isinstance(s, syntax.PIPELINE) for s in self.top) and not declared:
+        if not _of(self.top, *syntax.PIPELINE, syntax.Arm, syntax.Compare):
             self._empty()
         if compared is not None:
             arms = tuple(arm for arm in arms if arm.name in compared)

@@ -105,7 +105,8 @@ def _model(statement: syntax.Model | None, reader: Reader, start: syntax.Span) -
             )
         )
         return Model(DEFAULT_MODEL, span=start)
-    name = _catalogue_name(statement.name, catalogue.MODELS, "model", "TD101", reader)
+    known = sorted(catalogue.MODELS, key=lambda name: not catalogue.MODELS[name].ours)
+    name = _catalogue_name(statement.name, known, "model", "TD101", reader)
     options = reader.options(statement.options, _schema(catalogue.MODELS[name].options), name)
     return Model(name, options, span=statement.name.span)
 

@@ -75,7 +75,7 @@ class Reader:
         if text not in known:
             near = did_you_mean(text, known)
             raise self._wrong(
-                code, f"no {what} `{text}`", value, label=near or "", help=f"one of: {listing(known, 40)}"
+                code, f"no {what} `{text}`", value, label=near or "", help=f"one of: {listing(known, 24)}"
             )
         return text
 

@@ -40,7 +40,7 @@ class Step:
         return {
             "operation": self.operation,
             "version": OPERATIONS[self.operation],
-            "args": dict(self.args),
+            "args": _named(self.args),
             "parents": dict(self.parents),
             "seed": self.seed,
         }
@@ -49,6 +49,15 @@ class Step:
     def key(self) -> str:
         """sha256, hex, over `parts`."""
         return digest(self.parts)
+
+
+def _named(args: Mapping[str, Any]) -> dict[str, Any]:
+    """The arguments that name a step: data are named by their fingerprint, not by where they lie."""
+    data = args.get("data")
+    if data is None:
+        return dict(args)
+    options = {name: value for name, value in data["options"].items() if name != "path"}
+    return {**args, "data": {**data, "options": options}}
 
 
 def differences(ours: Mapping[str, Any], theirs: Mapping[str, Any], prefix: str = "") -> list[str]:

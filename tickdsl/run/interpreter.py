@@ -52,12 +52,24 @@ class Interpreter:
     def __attrs_post_init__(self) -> None:
         self.names = step_names(self.study)
 
-    def run(self, workers: Workers) -> int:
-        """Do all that is wanted; the exit code."""
-        self._workers = workers
+    def run(self, hire: Callable[[], Workers]) -> int:
+        """Do all that is wanted; the exit code. Workers are hired only where there is work."""
         frontier = Frontier(self.study, self._finished)
         wanted = frontier.wanted(set())
         self._say_measured(frontier)
+        if wanted:
+            self._workers = hire()
+            try:
+                code = self._walk(frontier, wanted, self._workers)
+            finally:
+                self._workers.close()
+            if code is not None:
+                return code
+        self._say_skipped()
+        return STEP_FAILED if self._failed else OK
+
+    def _walk(self, frontier: Frontier, wanted: list[str], workers: Workers) -> int | None:
+        """Do what is wanted until nothing is; the exit code where the run was ended before."""
         while True:
             self.tick()
             if self._ending is None and self._paused is None:
@@ -66,15 +78,13 @@ class Interpreter:
                 if self._ending is not None:
                     return self._ending
                 if not wanted:
-                    break
+                    return None
             changed = False
             for message in workers.poll(_POLL_SECONDS if self._running or self._paused else 0.0):
                 changed |= self.receive(message)
             if changed:
                 wanted = frontier.wanted(set(self._failed))
                 self._say_measured(frontier)
-        self._say_skipped()
-        return STEP_FAILED if self._failed else OK
 
     # -- results
 

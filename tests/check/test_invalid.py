@@ -1,0 +1,70 @@
+"""Every code has a plan that causes it, at the place that the plan itself states."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from tickdsl.check import check_file
+from tickdsl.lang.diagnostics import CODES
+from tickdsl.lang.render import FORMATS, render
+
+INVALID = Path(__file__).parents[1] / "invalid"
+PLANS = sorted(INVALID.glob("*.plan"))
+#: Caused by a flag, not by a file.
+BY_FLAG = {"TD115"}
+
+
+def expected(path: Path) -> str:
+    return path.read_text("utf-8").splitlines()[0].removeprefix("# expect: ")
+
+
+@pytest.mark.parametrize("path", PLANS, ids=lambda p: p.stem)
+def test_the_finding_stands_where_the_plan_says(path: Path) -> None:
+    report = check_file(path)
+    found = [f"{d.code} {d.span.line}:{d.span.column}" for d in report.findings]
+    assert expected(path) in found
+
+
+@pytest.mark.parametrize("path", PLANS, ids=lambda p: p.stem)
+def test_no_other_error_is_invented(path: Path) -> None:
+    code = expected(path).split()[0]
+    others = [d for d in check_file(path).findings if d.severity == "error" and d.code != code]
+    assert others == []
+
+
+def test_every_code_has_a_plan() -> None:
+    assert {expected(path).split()[0] for path in PLANS} | BY_FLAG == set(CODES)
+
+
+@pytest.mark.parametrize("form", FORMATS)
+def test_renderings_are_as_recorded(form: str, request: pytest.FixtureRequest) -> None:
+    """Regenerate with `TICKDSL_GOLDEN=write pytest tests/check`, and read the difference."""
+    import os
+
+    parts = []
+    for path in PLANS:
+        findings = [d for d in check_file(path).findings if d.code == expected(path).split()[0]]
+        parts.append(f"## {path.name}\n" + render(findings, form).replace(str(INVALID) + os.sep, ""))
+    text = "\n".join(parts) + "\n"
+    golden = INVALID / f"golden.{form}.txt"
+    if os.environ.get("TICKDSL_GOLDEN") == "write":
+        golden.write_text(text, "utf-8")
+    assert text == golden.read_text("utf-8")
+
+
+def test_a_language_error_loads_no_torch() -> None:
+    code = (
+        "import sys; from tickdsl.cli import main; "
+        f"code = main(['check', {str(INVALID / 'TD101-unknown-model.plan')!r}]); "
+        "assert code == 1 and 'torch' not in sys.modules and 'networkx' not in sys.modules"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True, capture_output=True)
+
+
+def test_warnings_are_silenced_on_their_line(tmp_path: Path) -> None:
+    plan = tmp_path / "x.plan"
+    plan.write_text("train 2ep\nmodel small-cnn\nprune weights 20%; rewind lr  # ok TD505\n")
+    assert [d.code for d in check_file(plan, network=False).findings] == []
+    plan.write_text("train 2ep\nmodel small-cnn\nprune weights 120%; rewind lr  # ok TD201\n")
+    assert [d.code for d in check_file(plan, network=False).findings] == ["TD201"]

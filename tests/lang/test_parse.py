@@ -1,0 +1,66 @@
+"""Broken text: every broken statement is reported once, nothing else suffers, nothing hangs."""
+
+import string
+
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from tickdsl.lang.parse import LIMIT, parse
+from tickdsl.lang.syntax import Prune, Source
+
+GOOD = (
+    "model small-cnn on digits",
+    "seeds 3",
+    "train 12ep lr=0.1 milestones=[6ep,\n 9ep]",
+    "sweep s in [local, global]",
+    "arm a { prune filters $s 20% x 8 by l1 in conv1, \"conv*\"; rewind lr }",
+    "arm b { split classes 2; prune weights global 15% until 90%; overlap; rewind weights to 2ep }",
+    "compare a, b, random-init, dense within=1%",
+    "report accuracy, sparsity",
+    "stop when accuracy < 50%",
+)
+BROKEN = ("prune filter 20%", "pruen weights", "train 5ep lr=", "compare a,, b", "seeds", "rewind lr to")
+
+
+def positions_are_inside(source: Source) -> None:
+    for finding in parse(source)[1]:
+        assert 0 <= finding.span.start <= finding.span.end <= len(source.text)
+        assert finding.message
+
+
+@given(st.lists(st.sampled_from(GOOD), unique=True), st.lists(st.sampled_from(BROKEN), max_size=4), st.randoms())
+@settings(max_examples=80, deadline=None)
+def test_each_broken_statement_is_one_finding_and_the_others_survive(good, broken, random) -> None:
+    lines = [*good, *broken]
+    random.shuffle(lines)
+    file, findings = parse(Source("x.plan", "\n".join(lines)))
+    assert len(findings) == len(broken)
+    assert len(file.statements) == len(good)
+
+
+@given(st.text(alphabet=string.printable + "×＋é{}", max_size=80))
+@settings(max_examples=150, deadline=None)
+def test_any_text_gives_findings_inside_the_file(text: str) -> None:
+    positions_are_inside(Source("x.plan", text))
+
+
+@given(st.data())
+@settings(max_examples=150, deadline=None)
+def test_mutated_plans_give_findings_inside_the_file(data) -> None:
+    text = "\n".join(GOOD)
+    cut = data.draw(st.integers(0, len(text)))
+    end = data.draw(st.integers(cut, min(len(text), cut + 12)))
+    insert = data.draw(st.sampled_from(["", "}", "{", ";", ",", "$", '"', "prune", "20%", "\n"]))
+    positions_are_inside(Source("x.plan", text[:cut] + insert + text[end:]))
+
+
+def test_the_reader_gives_up_after_its_limit() -> None:
+    assert len(parse(Source("x.plan", "prune filter 20%\n" * (LIMIT + 30)))[1]) == LIMIT + 1
+
+
+def test_spans_name_the_text_they_stand_for() -> None:
+    (statement,) = parse(Source("x.plan", "  prune weights global 20% x 8 by l1"))[0].statements
+    assert isinstance(statement, Prune)
+    assert statement.span.text == "prune weights global 20% x 8 by l1"
+    assert statement.amount.span.text == "20%"
+    assert statement.by is not None
+    assert (statement.by.span.text, statement.by.span.line, statement.by.span.column) == ("l1", 1, 35)

@@ -1,0 +1,131 @@
+"""What plans mean: defaults, lets, sweeps, arms, includes."""
+
+from fractions import Fraction
+from pathlib import Path
+
+import pytest
+from tickdsl.lang.include import load, load_source
+from tickdsl.lang.resolve import Resolved, resolve
+from tickdsl.lang.syntax import Source
+from tickdsl.moments import Moment
+from tickdsl.plan.model import Overlap, Plan, Rewind, Share, To
+
+CARD = "prune filters global 20% x 8; rewind lr; compare random-init"
+
+
+def meaning(text: str, **overrides: str) -> Resolved:
+    return resolve(load_source(Source("test.plan", text), overrides))
+
+
+def plan(text: str, **overrides: str) -> Plan:
+    found = meaning(text, **overrides)
+    assert found.plan is not None, found.errors
+    return found.plan
+
+
+def codes(text: str, **overrides: str) -> list[str]:
+    return [d.code for d in meaning(text, **overrides).findings]
+
+
+def test_the_card_is_a_complete_plan() -> None:
+    found = plan(CARD)
+    (arm,) = found.arms
+    assert (arm.model.name, arm.data.name, found.seeds, found.rivals) == ("small-cnn", "digits", (1,), ("random-init",))
+    (group,) = arm.rounds
+    assert (group.prune.amount, group.prune.times) == (Share(Fraction(1, 5)), 8)
+    assert group.tail == (Rewind("lr", Moment(0, "it")),)
+
+
+def test_defaults_are_told() -> None:
+    assert {"TD901", "TD902"} <= set(codes(CARD))
+
+
+def test_sweeps_expand_the_arms_that_read_them() -> None:
+    found = plan(
+        "sweep scope in [local, global]\nsweep amount in [10%, 20%, 30%]\n"
+        "arm a { prune weights $scope $amount; rewind lr }\narm b { prune weights $scope 20%; rewind lr }\ncompare all"
+    )
+    ids = [arm.id for arm in found.arms]
+    assert len([i for i in ids if i.startswith("a[")]) == 6
+    assert [i for i in ids if i.startswith("b[")] == ["b[scope=local]", "b[scope=global]"]
+
+
+def test_a_sweep_reaches_arms_through_settings_and_lets() -> None:
+    found = plan("let rate = 0.1\nsweep rate2 in [0.1, 0.2]\ntrain 2ep lr=$rate2 decay=$rate\narm a { prune weights 20%; rewind lr }")
+    assert [arm.recipe["lr"] for arm in found.arms] == [0.1, 0.2]
+    assert {arm.recipe["decay"] for arm in found.arms} == {0.1}
+
+
+def test_arms_share_what_stands_before_them() -> None:
+    found = plan("prune filters 30%\narm a { rewind lr }\narm b { rewind weights to 2ep }\ncompare all")
+    assert [arm.rounds[0].prune.unit for arm in found.arms] == ["filters", "filters"]
+    assert [arm.rounds[0].tail[0].what for arm in found.arms] == ["lr", "weights"]
+
+
+def test_inner_settings_override() -> None:
+    found = plan("train 5ep lr=0.3\narm a { train 7ep; prune weights 20%; rewind lr }\narm b { prune weights 20%; rewind lr }")
+    assert [arm.recipe["length"] for arm in found.arms] == ["7ep", "5ep"]
+
+
+def test_cycle_is_repetition_spelled_out() -> None:
+    written = plan("cycle 4 { prune weights 20%; rewind lr }").arms[0].rounds
+    assert written == plan("prune weights 20% x 4; rewind lr").arms[0].rounds
+    two = plan("cycle 3 { prune weights 20%; rewind lr; prune filters 10%; rewind lr }").arms[0].rounds
+    assert [group.prune.unit for group in two] == ["weights", "filters"] * 3
+
+
+def test_set_replaces_lets_and_narrows_sweeps() -> None:
+    text = "let n = 8\nsweep s in [local, global]\nprune weights $s 20% x $n; rewind lr"
+    found = plan(text, n="2", s="global")
+    assert [(arm.rounds[0].prune.times, arm.rounds[0].prune.scope) for arm in found.arms] == [(2, "global")]
+    assert "TD115" in codes(text, m="2")
+    assert "TD105" in codes(text, n="2 2")
+
+
+def test_overlap_keeps_what_all_parts_kept_unless_told() -> None:
+    tail = "prune weights 20%; overlap{}; rewind weights"
+    assert plan("split classes 3; " + tail.format("")).arms[0].rounds[0].tail[0] == Overlap(3)
+    assert plan("split classes 3; " + tail.format(" 2 of 3")).arms[0].rounds[0].tail[0] == Overlap(2)
+
+
+def test_targets() -> None:
+    assert plan("prune weights to 95% x 10; rewind lr").arms[0].rounds[0].prune.amount == To(Fraction(19, 20))
+    group = plan("prune weights 15% until 98%; rewind lr").arms[0].rounds[0]
+    assert (group.prune.until, group.prune.times) == (Fraction(49, 50), None)
+
+
+def test_includes_are_spliced_and_resolved_beside_the_includer(tmp_path: Path) -> None:
+    (tmp_path / "common").mkdir()
+    (tmp_path / "common" / "settings.plan").write_text('include "deeper.plan"\ntrain 3ep\n')
+    (tmp_path / "common" / "deeper.plan").write_text("seeds 4\n")
+    (tmp_path / "main.plan").write_text('include "common/settings.plan"\nprune weights 20%; rewind lr\n')
+    found = resolve(load(tmp_path / "main.plan")).plan
+    assert found is not None
+    assert (found.seeds, found.arms[0].recipe["length"]) == ((1, 2, 3, 4), "3ep")
+
+
+def test_errors_in_an_included_file_stand_there(tmp_path: Path) -> None:
+    (tmp_path / "a.plan").write_text("trian 3ep\n")
+    (tmp_path / "b.plan").write_text('include "a.plan"\nprune weights 20%; rewind lr\n')
+    (error,) = resolve(load(tmp_path / "b.plan")).errors
+    assert (error.code, Path(error.span.source.path).name, error.span.line) == ("TD010", "a.plan", 1)
+
+
+def test_an_include_cycle_names_the_chain(tmp_path: Path) -> None:
+    (tmp_path / "a.plan").write_text('include "b.plan"\nprune weights 20%; rewind lr\n')
+    (tmp_path / "b.plan").write_text('include "a.plan"\n')
+    (error,) = [d for d in resolve(load(tmp_path / "a.plan")).findings if d.code == "TD112"]
+    assert "through" in error.message
+
+
+@pytest.mark.parametrize(
+    "statement",
+    ["retrain fine-tune 40ep lr=0.001", "distill from dense", "transfer to mnist", "rewind weights to 2ep; retrain scaled 3ep"],
+)
+def test_what_is_not_carried_out_is_an_error(statement: str) -> None:
+    assert "TD006" in codes(f"prune weights 20%; {statement}")
+
+
+def test_a_syntax_error_invents_no_others() -> None:
+    found = codes("sweep s in [local, global]\narm a { pruen weights $s 20% }\ncompare a\nlet x 3")
+    assert [code for code in found if not code.startswith("TD9")] == ["TD010", "TD001"]

@@ -1,0 +1,260 @@
+"""The verbs. Each parses its arguments, calls one function and prints what it gives back.
+
+Exit codes: 0 well, 1 the plan has errors, 2 usage or I/O, 3 a step failed, 4 stopped and resumable,
+130 interrupted.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from tickdsl import __version__
+from tickdsl.errors import TickdslError
+
+if TYPE_CHECKING:
+    from tickdsl.check import Report
+    from tickdsl.plan.model import Plan
+
+OK, PLAN_ERRORS, USAGE = 0, 1, 2
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command line; the exit code."""
+    arguments = _parser().parse_args(argv)
+    try:
+        code: int = arguments.verb(arguments)
+        sys.stdout.flush()
+        return code
+    except TickdslError as error:
+        print(f"tickdsl: {error}", file=sys.stderr)
+        return USAGE
+    except BrokenPipeError:
+        # The reader (head, less) has gone; keep the interpreter from complaining on its way out.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return OK
+    except KeyboardInterrupt:
+        print("tickdsl: interrupted", file=sys.stderr)
+        return 130
+
+
+def _parser() -> argparse.ArgumentParser:
+    top = argparse.ArgumentParser(prog="tickdsl", description="Plans for pruning and lottery-ticket experiments.")
+    top.add_argument("--version", action="version", version=f"tickdsl {__version__}")
+    verbs = top.add_subparsers(title="verbs", metavar="VERB", required=True)
+
+    check = verbs.add_parser("check", help="find the mistakes in plans; trains nothing")
+    check.add_argument("plans", nargs="+", metavar="FILE", type=Path)
+    check.add_argument("--format", choices=("full", "concise", "json", "github"), default="full")
+    check.add_argument("--strict", action="store_true", help="warnings count as errors")
+    check.add_argument("--no-network", action="store_true", help="leave out what needs the traced network")
+    _subject(check)
+    check.set_defaults(verb=_check)
+
+    plan = verbs.add_parser("plan", help="show the steps of a plan: what is shared, stored, still to train")
+    plan.add_argument("plan", metavar="FILE", type=Path)
+    plan.add_argument("--why", metavar="STEP", help="say which part of a step's key differs from what is stored")
+    plan.add_argument("--json", action="store_true", help="print the resolved plan and its steps as JSON")
+    plan.add_argument("--steps", action="store_true", help="list every single step")
+    plan.add_argument("--only", metavar="ARM", action="append", help="only this arm (may be given several times)")
+    plan.add_argument("--store", metavar="DIR", type=Path, default=Path(".tick/store"))
+    _subject(plan)
+    plan.set_defaults(verb=_plan)
+
+    run = verbs.add_parser("run", help="carry a plan out")
+    run.add_argument("plan", metavar="FILE", type=Path)
+    run.add_argument("--store", metavar="DIR", type=Path, default=Path(".tick/store"), help="where results are kept")
+    run.add_argument("--out", metavar="DIR", type=Path, default=Path("runs"), help="where run folders are made")
+    run.add_argument("--jobs", metavar="N", type=_positive, help="steps at a time (default: the cores; 1 on a GPU)")
+    run.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto")
+    run.add_argument("--plain", action="store_true", help="progress as lines, also on a terminal")
+    run.add_argument("--json", action="store_true", help="print results.json instead of the table")
+    run.add_argument("--fresh", action="store_true", help="do every step again, whatever is stored")
+    run.add_argument("--dry-run", action="store_true", help="show the steps, do nothing (as `tickdsl plan`)")
+    run.add_argument("--only", metavar="ARM", action="append", help="only this arm (may be given several times)")
+    run.add_argument(
+        "--checkpoint-every", metavar="SECONDS", type=float, default=30.0, help="how often trainings are saved"
+    )
+    _subject(run)
+    run.set_defaults(verb=_run)
+    return top
+
+
+def _subject(verb: argparse.ArgumentParser) -> None:
+    verb.add_argument(
+        "--set", metavar="NAME=VALUE", action="append", default=[], type=_assignment, help="replace a let or sweep"
+    )
+    verb.add_argument(
+        "--data",
+        metavar="DIR",
+        type=Path,
+        default=Path(os.environ.get("TICKDSL_DATA", ".tick/data")),
+        help="where data sets lie (default: $TICKDSL_DATA or .tick/data)",
+    )
+
+
+def _positive(text: str) -> int:
+    if not text.isdigit() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number of at least 1")
+    return int(text)
+
+
+def _assignment(text: str) -> tuple[str, str]:
+    name, equals, value = text.partition("=")
+    if not equals or not name.strip() or not value.strip():
+        raise argparse.ArgumentTypeError(f"{text!r} is not NAME=VALUE, e.g. --set budget=40ep")
+    return name.strip(), value.strip()
+
+
+# -- check
+
+
+def _check(arguments: argparse.Namespace) -> int:
+    from tickdsl.check import check_file
+    from tickdsl.lang.render import as_dict, render
+
+    code = OK
+    everything = []
+    for path in arguments.plans:
+        try:
+            report = check_file(path, dict(arguments.set), data=arguments.data, network=not arguments.no_network)
+        except TickdslError as error:
+            code = USAGE
+            everything.append({"path": str(path), "severity": "error", "message": error.message, "help": error.hint})
+            if arguments.format != "json":
+                print(f"tickdsl: {error}", file=sys.stderr)
+            continue
+        if report.errors or (arguments.strict and report.warnings):
+            code = max(code, PLAN_ERRORS)
+        if arguments.format == "json":
+            everything += [as_dict(d) for d in report.findings]
+        elif report.findings:
+            print(render(report.findings, arguments.format, colour=_colour(sys.stdout)))
+        if arguments.format == "full":
+            print(f"{path}: {_verdict(report)}")
+    if arguments.format == "json":
+        print(json.dumps(everything, indent=2, ensure_ascii=False))
+    return code
+
+
+def _verdict(report: Report) -> str:
+    parts = [
+        f"{number} {word}{'s' * (number != 1)}"
+        for number, word in ((report.errors, "error"), (report.warnings, "warning"))
+        if number
+    ]
+    return ", ".join(parts) or "no mistakes found"
+
+
+def _colour(stream: object) -> bool:
+    is_tty = getattr(stream, "isatty", lambda: False)()
+    return bool(is_tty) and "NO_COLOR" not in os.environ and os.environ.get("TERM") not in ("", "dumb")
+
+
+def _usable(arguments: argparse.Namespace, *, notes: bool) -> Plan | None:
+    """The plan to work on, its findings told on standard error; None where it has errors."""
+    from tickdsl.check import check_file
+    from tickdsl.lang.render import render
+
+    report = check_file(arguments.plan, dict(arguments.set), data=arguments.data)
+    shown = [d for d in report.findings if d.severity == "error" or not report.errors]
+    if report.errors:
+        print(render(shown, colour=_colour(sys.stderr)), file=sys.stderr)
+        print(f"{arguments.plan}: {_verdict(report)}; nothing was run", file=sys.stderr)
+        return None
+    if notes and shown:
+        print(render(shown, "concise", colour=_colour(sys.stderr)), file=sys.stderr)
+    plan = report.usable()
+    return _only(plan, arguments.only) if arguments.only else plan
+
+
+def _only(plan: Plan, names: Sequence[str]) -> Plan:
+    import attrs
+
+    from tickdsl.lang.diagnostics import did_you_mean, listing
+
+    known = list(dict.fromkeys([*(arm.name for arm in plan.arms), *(arm.id for arm in plan.arms)]))
+    for name in names:
+        if name not in known:
+            raise TickdslError(f"--only {name}: the plan has no such arm", did_you_mean(name, known) or listing(known))
+    return attrs.evolve(plan, arms=tuple(arm for arm in plan.arms if arm.name in names or arm.id in names))
+
+
+# -- plan
+
+
+def _plan(arguments: argparse.Namespace) -> int:
+    plan = _usable(arguments, notes=True)
+    if plan is None:
+        return PLAN_ERRORS
+    from tickdsl.run import preview
+    from tickdsl.run.study import prepare
+
+    study = prepare(plan, arguments.data)
+    if getattr(arguments, "why", None):
+        print(preview.why(study, arguments.why, arguments.store))
+    elif getattr(arguments, "json", False):
+        print(json.dumps(preview.as_json(study, arguments.store), indent=1))
+    else:
+        preview.show(study, arguments.store, arguments.data, every_step=getattr(arguments, "steps", False))
+    return OK
+
+
+# -- run
+
+
+def _run(arguments: argparse.Namespace) -> int:
+    if arguments.dry_run:
+        arguments.json = False
+        return _plan(arguments)
+    plan = _usable(arguments, notes=True)
+    if plan is None:
+        return PLAN_ERRORS
+    from rich.console import Console
+
+    from tickdsl.lang.parse import read
+    from tickdsl.results.export import write_results
+    from tickdsl.results.fold import Fold
+    from tickdsl.results.plain import PlainProgress
+    from tickdsl.results.table import print_results
+    from tickdsl.run.launch import Options, launch
+
+    progress = PlainProgress(sys.stderr, live=False if arguments.plain else None)
+    fold = Fold()
+    options = Options(
+        store=arguments.store,
+        out=arguments.out,
+        data=arguments.data,
+        jobs=arguments.jobs,
+        device=arguments.device,
+        fresh=arguments.fresh,
+        checkpoint_seconds=arguments.checkpoint_every,
+    )
+
+    def listen(record: object) -> None:
+        progress.show(record)  # type: ignore[arg-type]
+        fold.add(record)  # type: ignore[arg-type]
+
+    run = launch(plan, read(arguments.plan).text, options, listen)
+    write_results(fold.state, run.paths.results_json, run.paths.results_csv)
+    if arguments.json:
+        print(run.paths.results_json.read_text())
+    else:
+        print_results(fold.state, Console())
+    for name, error in run.failures.items():
+        print(f"tickdsl: step {name} failed: {error}", file=sys.stderr)
+    if run.failures:
+        print(f"tickdsl: what happened is in {run.paths.events}", file=sys.stderr)
+    if run.exit in (4, 130):
+        print(f"tickdsl: stopped; the same command continues: tickdsl run {arguments.plan}", file=sys.stderr)
+    print(f"results: {run.paths.folder}", file=sys.stderr)
+    return run.exit
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,167 @@
+"""One run of a plan: its folder, its events, its workers, and what happens on Ctrl-C."""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import signal
+import socket
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from types import FrameType
+
+import attrs
+import torch
+
+from tickdsl import __version__
+from tickdsl.errors import TickdslError
+from tickdsl.plan.lower import Study
+from tickdsl.plan.model import Plan, as_json
+from tickdsl.records import events
+from tickdsl.records.control import ControlReader
+from tickdsl.records.decode import Record
+from tickdsl.records.files import write_whole
+from tickdsl.records.journal import EventWriter
+from tickdsl.records.paths import RunPaths, new_run
+from tickdsl.records.process import Process
+from tickdsl.records.store import Store
+from tickdsl.run.context import Settings
+from tickdsl.run.interpreter import INTERRUPTED, OK, STEP_FAILED, STOPPED, Interpreter, resolved
+from tickdsl.run.study import DATA, prepare
+from tickdsl.run.workers import Inline, Pool, Workers
+from tickdsl.training.devices import pick
+
+_STATUS = {OK: "ok", STEP_FAILED: "failed", STOPPED: "stopped", INTERRUPTED: "interrupted"}
+
+
+@attrs.frozen
+class Options:
+    """How to run, as opposed to what: none of it changes a result's key. `jobs` None: chosen here."""
+
+    store: Path = Path(".tick/store")
+    out: Path = Path("runs")
+    data: Path = DATA
+    jobs: int | None = None
+    device: str = "auto"
+    fresh: bool = False
+    checkpoint_seconds: float = 30.0
+
+
+@attrs.frozen
+class Run:
+    """A run that has ended."""
+
+    paths: RunPaths
+    exit: int
+    failures: dict[str, str]
+
+
+def launch(
+    plan: Plan, text: str, options: Options, listen: Callable[[Record], None], notes: tuple[str, ...] = ()
+) -> Run:
+    """Carry a plan out; `listen` gets every event as it is written.
+
+    Raises TickdslError before any work where the data, the device, the store or the output folder is unusable.
+    """
+    device = pick(options.device)
+    study = prepare(plan, options.data)
+    warnings: list[str] = []
+    store = Store(options.store, warn=warnings.append)
+    jobs = options.jobs or _jobs(device, study)
+    settings = Settings(
+        store=options.store.resolve(),
+        data=options.data,
+        device=str(device),
+        threads=max(1, (os.cpu_count() or 1) // jobs),
+        checkpoint_seconds=options.checkpoint_seconds,
+    )
+    paths = new_run(options.out, plan.name)
+    write_whole(paths.plan, text.encode())
+    write_whole(paths.plan_json, _plan_json(plan, study))
+    began = time.monotonic()
+    with EventWriter(paths.events) as writer:
+
+        def emit(event: events.Event) -> None:
+            listen(writer.write(event))
+
+        interpreter = Interpreter(study, store, emit, ControlReader(paths.control), fresh=options.fresh)
+        emit(_run_start(plan, paths, options, jobs, str(device)))
+        emit(attrs.evolve(resolved(study, lambda key: key in store and not options.fresh), notes=notes))
+
+        def hire() -> Workers:
+            if jobs > 1:
+                return Pool(settings, jobs)
+            inline = Inline(settings, interpreter.tick)
+            inline.on_message = interpreter.receive
+            return inline
+
+        code = STEP_FAILED
+        message: str | None = None
+        try:
+            with _interruptible(interpreter):
+                code = interpreter.run(hire)
+            if interpreter.failures:
+                message = f"{len(interpreter.failures)} steps failed"
+        except KeyboardInterrupt:
+            code, message = INTERRUPTED, "interrupted"
+        except TickdslError as error:
+            message = error.message
+            raise
+        finally:
+            for warning in warnings:
+                emit(events.Warn(message=warning))
+            emit(events.RunEnd(status=_STATUS[code], seconds=time.monotonic() - began, exit=code, message=message))
+    return Run(paths, code, interpreter.failures)
+
+
+def _jobs(device: torch.device, study: Study) -> int:
+    """As many tasks at a time as there are cores, where there is that much work; one on a GPU."""
+    if device.type != "cpu":
+        return 1
+    return max(1, min(os.cpu_count() or 1, study.trainings, 8))
+
+
+def _plan_json(plan: Plan, study: Study) -> bytes:
+    steps = [{"key": key, **study.step(key).parts} for key in study.graph]
+    return json.dumps({"v": 1, "plan": as_json(plan), "steps": steps}, indent=1).encode()
+
+
+def _run_start(plan: Plan, paths: RunPaths, options: Options, jobs: int, device: str) -> events.RunStart:
+    me = Process.current()
+    return events.RunStart(
+        run=paths.folder.name,
+        plan=plan.name,
+        path=plan.path,
+        argv=tuple(sys.argv),
+        pid=os.getpid(),
+        host=socket.gethostname(),
+        boot=me.boot,
+        versions={"tickdsl": __version__, "torch": torch.__version__, "python": platform.python_version()},
+        jobs=jobs,
+        device=device,
+        store=str(options.store),
+    )
+
+
+@contextmanager
+def _interruptible(interpreter: Interpreter) -> Iterator[None]:
+    """The first Ctrl-C (or SIGTERM) ends the run at the next safe point, the second at once."""
+
+    def first(number: int, frame: FrameType | None) -> None:
+        signal.signal(number, signal.default_int_handler)
+        interpreter.stop(INTERRUPTED if number == signal.SIGINT else STOPPED)
+
+    try:
+        before = {number: signal.signal(number, first) for number in (signal.SIGINT, signal.SIGTERM)}
+    except ValueError:  # not the main thread: the caller owns the signals
+        yield
+        return
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)

@@ -1,0 +1,188 @@
+"""A study before it runs: its steps, what is shared and stored, and what each level will cost."""
+
+from __future__ import annotations
+
+import os
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import torch
+from rich.console import Console
+from rich.table import Table
+
+from tickdsl.errors import TickdslError
+from tickdsl.graph.structure import Structure
+from tickdsl.graph.surgery import slice_state
+from tickdsl.plan.lower import Study, prune_args
+from tickdsl.plan.model import Arm
+from tickdsl.plan.model import as_json as plan_json
+from tickdsl.plan.steps import Step, differences
+from tickdsl.records.canonical import canonical
+from tickdsl.records.store import Store
+from tickdsl.run.context import describe
+from tickdsl.run.interpreter import epochs, step_names
+from tickdsl.run.networks import network
+from tickdsl.run.study import pictures
+from tickdsl.tickets.select import prune
+
+
+def _store(root: Path) -> Store | None:
+    """The store, where there is one: a preview makes nothing."""
+    return Store(root) if root.is_dir() else None
+
+
+def as_json(study: Study, root: Path) -> dict[str, Any]:
+    """The resolved plan and its steps."""
+    store = _store(root)
+    return {
+        "v": 1,
+        "plan": plan_json(study.plan),
+        "steps": [
+            {
+                "key": key,
+                **study.step(key).parts,
+                "label": study.graph.nodes[key]["label"],
+                "epochs": epochs(study.step(key)),
+                "stored": store is not None and key in store,
+            }
+            for key in study.graph
+        ],
+    }
+
+
+def show(study: Study, root: Path, data: Path, *, every_step: bool = False) -> None:
+    """Print the study: a summary, the levels with their cost, and on request every step."""
+    store = _store(root)
+    stored = {key for key in study.graph if store is not None and key in store}
+    console = Console(width=None if os.isatty(1) else 120)
+    _summary(study, stored, console)
+    for arm in study.plan.arms:
+        _levels(study, arm, stored, data, console)
+    if every_step:
+        _steps(study, stored, console)
+
+
+def _summary(study: Study, stored: set[str], console: Console) -> None:
+    kinds = Counter(study.step(key).operation for key in study.graph)
+    console.print(f"{study.plan.path}: {len(study.plan.arms)} arms, seeds {', '.join(map(str, study.plan.seeds))}")
+    console.print(f"{len(study.graph)} steps: " + ", ".join(f"{n} {kind}" for kind, n in kinds.items()))
+    shared = study.naive_trainings - study.trainings
+    console.print(f"{study.trainings} trainings ({shared} of {study.naive_trainings} are shared)")
+    left = [key for key in study.graph if key not in stored]
+    lengths = [epochs(study.step(key)) for key in left if "prefix_of" not in study.graph.nodes[key]]
+    total = sum(length for length in lengths if length is not None)
+    console.print(f"{len(stored)} of {len(study.graph)} results are stored; {total:g} epochs are still to train")
+
+
+def _levels(study: Study, arm: Arm, stored: set[str], data: Path, console: Console) -> None:
+    seed = study.plan.seeds[0]
+    table = Table(title=f"\n{arm.id}", title_justify="left", box=None, pad_edge=False, header_style="bold")
+    for name in ("level", "params", "MACs", "sparsity", "filters left", "trainings", "stored"):
+        table.add_column(name, justify="right")
+    forecast = _forecast(study, arm, data)
+    levels = [level for level in study.levels if level.arm == arm.id and level.seed == seed]
+    for number, row in enumerate(forecast):
+        steps = {m.step for m in study.measurements if m.arm == arm.id and m.level == number}
+        have = len(steps & stored)
+        table.add_row(
+            str(number) if number else "0 (dense)",
+            f"{row['params']:,}",
+            f"{row['macs']:,}",
+            f"{row['sparsity']:.1%}",
+            f"{row['filters']:.1%}",
+            str(len(steps)),
+            f"{have}/{len(steps)}",
+        )
+    console.print(table)
+    if any(level.until is not None for level in levels) and arm.split is not None:
+        console.print("at most that many levels: the parts' overlap decides how fast it goes", style="dim")
+    if any(group.prune.scope == "global" and group.prune.unit == "filters" for group in arm.rounds):
+        console.print("parameters and MACs are estimates: a global ranking decides which layers shrink", style="dim")
+
+
+def _forecast(study: Study, arm: Arm, data: Path) -> list[dict[str, Any]]:
+    """What each level leaves, as ranking the untrained network has it: exact counts, estimated costs."""
+    shape, classes = pictures(arm.data, data)
+    found = network(arm.model.name, canonical(dict(arm.model.options)), classes, shape)
+    structure = Structure.dense(found.graph)
+    dense = found.module.state_dict()
+    rows = [describe(found.graph, structure)]
+    counts = [level for level in study.levels if level.arm == arm.id and level.seed == study.plan.seeds[0]]
+    for group in arm.rounds:
+        times = group.prune.times if group.prune.until is None else len(counts)
+        for index in range(times or len(counts)):
+            args = prune_args(group.prune, index, times or 1, head=arm.split is not None)
+            state = slice_state(found.graph, dense, Structure.dense(found.graph), structure)
+            try:
+                structure = prune(found.graph, structure, state, args, torch.Generator().manual_seed(0))
+            except TickdslError:
+                return rows
+            rows.append(describe(found.graph, structure))
+    return rows
+
+
+def _steps(study: Study, stored: set[str], console: Console) -> None:
+    names = step_names(study)
+    table = Table(title="\nsteps", title_justify="left", box=None, pad_edge=False, header_style="bold")
+    for name in ("step", "operation", "what", "seed", "epochs", "after", "arms", "stored"):
+        table.add_column(name)
+    for key, node in study.graph.nodes(data=True):
+        step: Step = node["step"]
+        length = epochs(step)
+        table.add_row(
+            names[key],
+            step.operation,
+            node["label"],
+            "" if step.seed is None else str(step.seed),
+            "" if length is None else f"{length:g}",
+            " ".join(names[parent] for parent in step.parents.values()),
+            ", ".join(dict.fromkeys(arm for arm, _ in node["uses"])),
+            "yes" if key in stored else "",
+        )
+    console.print(table)
+
+
+def why(study: Study, name: str, root: Path) -> str:
+    """Why a step will run again: where its key differs from the nearest stored result of its kind."""
+    found = [key for key in study.graph if key.startswith(name)]
+    if len(found) != 1:
+        what = "no step" if not found else "several steps"
+        raise TickdslError(f"--why {name}: {what} of this plan begin so", "`tickdsl plan FILE --steps` lists them")
+    store = _store(root)
+    if store is None:
+        return f"{name}: nothing is stored in {root} yet"
+    return "\n".join(_why(study, found[0], store, set()))
+
+
+def _why(study: Study, key: str, store: Store, seen: set[str]) -> list[str]:
+    step = study.step(key)
+    label = f"{key[:8]} ({study.graph.nodes[key]['label']})"
+    if key in store:
+        return [f"{label}: stored, will not run"]
+    nearest = _nearest(step, store)
+    if nearest is None:
+        return [f"{label}: no {step.operation} step is stored"]
+    changed = differences(step.parts, nearest)
+    own = [line for line in changed if not line.startswith("parents.")]
+    lines = [f"{label}: not stored; the nearest stored {step.operation} step differs in"]
+    lines += [f"  {line}" for line in own]
+    seen.add(key)
+    for role, parent in step.parents.items():
+        if parent != nearest["parents"].get(role):
+            lines.append(f"  its {role}: made by another step")
+            if parent not in store and parent not in seen:
+                lines += [f"    {line}" for line in _why(study, parent, store, seen)]
+    return lines
+
+
+def _nearest(step: Step, store: Store) -> dict[str, Any] | None:
+    """The parts of the stored result of this operation that differ in the fewest places."""
+    best: tuple[int, dict[str, Any]] | None = None
+    for key in store.keys():  # noqa: SIM118 - a store is no mapping
+        parts = store.get(key).data.get("parts", {})
+        if parts.get("operation") == step.operation:
+            distance = len(differences(step.parts, parts))
+            if best is None or distance < best[0]:
+                best = (distance, parts)
+    return best[1] if best else None
