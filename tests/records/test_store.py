@@ -200,6 +200,15 @@ def test_scratch_of_a_living_process_is_copied(tmp_path: Path) -> None:
     assert not mine.exists()
 
 
+def test_scratch_of_another_host_is_kept_while_it_may_be_in_use(tmp_path: Path) -> None:
+    fresh, old = (tmp_path / "unfinished" / KEY / Process("elsewhere", "1", pid).token for pid in (1, 2))
+    for folder in (fresh, old):
+        folder.mkdir(parents=True)
+    os.utime(old, (0, 0))
+    put(Store(tmp_path))
+    assert [path.name for path in (tmp_path / "unfinished" / KEY).iterdir()] == [fresh.name]
+
+
 def test_opening_removes_the_drafts_of_the_dead_only(tmp_path: Path) -> None:
     here = Process.current()
     living = Process(here.host, here.boot, os.getppid())
