@@ -1,4 +1,4 @@
-"""What can be named: networks, data sets and their options. A table without torch, so that names are checked at once."""
+"""What can be named: networks, data sets and their options. A table without torch: names are checked at once."""
 
 from __future__ import annotations
 
@@ -25,7 +25,8 @@ class ModelInfo:
     """A network by name, and what it can be fed.
 
     channels: the exact number of input channels, or None for any. size: (height, width) in pixels; exact
-    where `exact_size`, otherwise the least it takes; None for any.
+    where `exact_size`, otherwise the least it takes; None for any. multiple: where above 1, pictures must be
+    square, with sides that are multiples of it (the patches of vision transformers).
     """
 
     name: str
@@ -34,6 +35,7 @@ class ModelInfo:
     channels: int | None = None
     size: tuple[int, int] | None = None
     exact_size: bool = False
+    multiple: int = 1
     batch_norm: bool = True
     residual: bool = False
     options: Mapping[str, Option] = attrs.field(factory=dict)
@@ -81,31 +83,34 @@ _ZOO = (
 )
 
 #: Every classification network of torchvision, as its registry names them (a test compares).
-TORCHVISION = tuple(
-    """
-    alexnet convnext_base convnext_large convnext_small convnext_tiny densenet121 densenet161 densenet169
-    densenet201 efficientnet_b0 efficientnet_b1 efficientnet_b2 efficientnet_b3 efficientnet_b4
-    efficientnet_b5 efficientnet_b6 efficientnet_b7 efficientnet_v2_l efficientnet_v2_m efficientnet_v2_s
-    googlenet inception_v3 maxvit_t mnasnet0_5 mnasnet0_75 mnasnet1_0 mnasnet1_3 mobilenet_v2
-    mobilenet_v3_large mobilenet_v3_small regnet_x_16gf regnet_x_1_6gf regnet_x_32gf regnet_x_3_2gf
-    regnet_x_400mf regnet_x_800mf regnet_x_8gf regnet_y_128gf regnet_y_16gf regnet_y_1_6gf regnet_y_32gf
-    regnet_y_3_2gf regnet_y_400mf regnet_y_800mf regnet_y_8gf resnet101 resnet152 resnet18 resnet34 resnet50
-    resnext101_32x8d resnext101_64x4d resnext50_32x4d shufflenet_v2_x0_5 shufflenet_v2_x1_0
-    shufflenet_v2_x1_5 shufflenet_v2_x2_0 squeezenet1_0 squeezenet1_1 swin_b swin_s swin_t swin_v2_b
-    swin_v2_s swin_v2_t vgg11 vgg11_bn vgg13 vgg13_bn vgg16 vgg16_bn vgg19 vgg19_bn vit_b_16 vit_b_32
-    vit_h_14 vit_l_16 vit_l_32 wide_resnet101_2 wide_resnet50_2
-    """.split()
-)
-#: The least picture each takes, where it is not 32 pixels; found by running them.
-_LEAST = {"alexnet": 63, "inception_v3": 75, "squeezenet1_0": 21, "squeezenet1_1": 17}
-#: Built for one picture size.
-_EXACT = {"maxvit_t": 224}
+TORCHVISION = (
+    "alexnet", "convnext_base", "convnext_large", "convnext_small", "convnext_tiny", "densenet121",
+    "densenet161", "densenet169", "densenet201", "efficientnet_b0", "efficientnet_b1", "efficientnet_b2",
+    "efficientnet_b3", "efficientnet_b4", "efficientnet_b5", "efficientnet_b6", "efficientnet_b7",
+    "efficientnet_v2_l", "efficientnet_v2_m", "efficientnet_v2_s", "googlenet", "inception_v3", "maxvit_t",
+    "mnasnet0_5", "mnasnet0_75", "mnasnet1_0", "mnasnet1_3", "mobilenet_v2", "mobilenet_v3_large",
+    "mobilenet_v3_small", "regnet_x_16gf", "regnet_x_1_6gf", "regnet_x_32gf", "regnet_x_3_2gf",
+    "regnet_x_400mf", "regnet_x_800mf", "regnet_x_8gf", "regnet_y_128gf", "regnet_y_16gf", "regnet_y_1_6gf",
+    "regnet_y_32gf", "regnet_y_3_2gf", "regnet_y_400mf", "regnet_y_800mf", "regnet_y_8gf", "resnet101",
+    "resnet152", "resnet18", "resnet34", "resnet50", "resnext101_32x8d", "resnext101_64x4d",
+    "resnext50_32x4d", "shufflenet_v2_x0_5", "shufflenet_v2_x1_0", "shufflenet_v2_x1_5",
+    "shufflenet_v2_x2_0", "squeezenet1_0", "squeezenet1_1", "swin_b", "swin_s", "swin_t", "swin_v2_b",
+    "swin_v2_s", "swin_v2_t", "vgg11", "vgg11_bn", "vgg13", "vgg13_bn", "vgg16", "vgg16_bn", "vgg19",
+    "vgg19_bn", "vit_b_16", "vit_b_32", "vit_h_14", "vit_l_16", "vit_l_32", "wide_resnet101_2",
+    "wide_resnet50_2",
+)  # fmt: skip
+#: The least picture that a family takes where that is more than a pixel; found by running them.
+_LEAST = {
+    "alexnet": 63, "convnext": 32, "densenet": 29, "googlenet": 15, "inception": 75, "squeezenet1_0": 21,
+    "squeezenet1_1": 17, "swin": 4, "vgg": 32, "vit_b_16": 16, "vit_l_16": 16, "vit_b_32": 32, "vit_l_32": 32,
+    "vit_h_14": 14, "maxvit": 224,
+}  # fmt: skip
 _PLAIN = ("alexnet", "squeezenet", "vit_", "swin_", "convnext_")
 _NOT_RESIDUAL = ("alexnet", "vgg", "squeezenet", "googlenet", "inception", "densenet")
 
 
 def _torchvision(name: str) -> ModelInfo:
-    least = _EXACT.get(name, _LEAST.get(name, 32))
+    least = next((least for start, least in _LEAST.items() if name.startswith(start)), 1)
     plain = name.startswith(_PLAIN) or (name.startswith("vgg") and not name.endswith("_bn"))
     return ModelInfo(
         PREFIX + name,
@@ -113,7 +118,8 @@ def _torchvision(name: str) -> ModelInfo:
         "torchvision",
         channels=3,
         size=(least, least),
-        exact_size=name in _EXACT,
+        exact_size=name.startswith("maxvit"),
+        multiple=least if name.startswith("vit_") else 1,
         batch_norm=not plain,
         residual=not name.startswith(_NOT_RESIDUAL),
     )
@@ -139,28 +145,41 @@ _COMMON = {
 _PATH = {"path": Option(str, "", "where the data lies, instead of the data folder")}
 
 
-def _real(name: str, summary: str, *facts: Any) -> DatasetInfo:
-    return DatasetInfo(name, summary, *facts, options=_COMMON | _PATH)
+def _real(
+    name: str,
+    summary: str,
+    shape: tuple[int, int, int] | None = None,
+    classes: int | None = None,
+    train: int | None = None,
+    test: int | None = None,
+) -> DatasetInfo:
+    return DatasetInfo(name, summary, shape, classes, train, test, options=_COMMON | _PATH)
 
+
+_SYNTHETIC = _COMMON | {
+    "classes": Option(int, 10, "how many classes", least=2),
+    "size": Option(int, 32, "pixels a side", least=1),
+    "channels": Option(int, 3, "1 or 3", least=1),
+    "train": Option(int, 2_000, "training pictures", least=1),
+    "test": Option(int, 500, "test pictures", least=1),
+}
 
 DATASETS: dict[str, DatasetInfo] = {
     info.name: info
     for info in (
-        DatasetInfo("digits", "8x8 scans of hand-written digits (UCI), installed with tickdsl",
-                    (1, 8, 8), 10, 1437, 360, _COMMON),
+        DatasetInfo(
+            "digits", "8x8 scans of hand-written digits (UCI), installed with tickdsl",
+            (1, 8, 8), 10, 1437, 360, options=_COMMON,
+        ),
         _real("mnist", "hand-written digits (LeCun 1998)", (1, 28, 28), 10, 60_000, 10_000),
         _real("fashion-mnist", "pictures of clothes (Zalando)", (1, 28, 28), 10, 60_000, 10_000),
         _real("cifar10", "photographs of 10 kinds of things (Krizhevsky 2009)", (3, 32, 32), 10, 50_000, 10_000),
         _real("cifar100", "photographs of 100 kinds of things", (3, 32, 32), 100, 50_000, 10_000),
         _real("tiny-imagenet", "ImageNet at 64 pixels, 200 classes", (3, 64, 64), 200, 100_000, 10_000),
         _real("folder", "your pictures: a folder or an archive of train/CLASS/* and test/CLASS/*"),
-        DatasetInfo("synthetic", "seeded blobs, one pattern a class; for tests and timing",
-                    (3, 32, 32), 10, 2_000, 500, _COMMON | {
-                        "classes": Option(int, 10, "how many classes", least=2),
-                        "size": Option(int, 32, "pixels a side", least=1),
-                        "channels": Option(int, 3, "1 or 3", least=1),
-                        "train": Option(int, 2_000, "training pictures", least=1),
-                        "test": Option(int, 500, "test pictures", least=1),
-                    }),
+        DatasetInfo(
+            "synthetic", "seeded patterns, one a class; for tests and timing",
+            (3, 32, 32), 10, 2_000, 500, options=_SYNTHETIC,
+        ),
     )
 }  # fmt: skip

@@ -108,16 +108,20 @@ class Checkpoints:
         except FileNotFoundError:
             return None
         except OSError as error:
-            return self._ignore(f"cannot be read ({error.strerror})")
+            self._ignore(f"cannot be read ({error.strerror})")
+            return None
         header, _, payload = content.partition(b"\n")
         words = header.removeprefix(_MAGIC).split()
         if not header.startswith(_MAGIC) or len(words) != 2:
-            return self._ignore("is no checkpoint of this version")
+            self._ignore("is no checkpoint of this version")
+            return None
         of, digest = (word.decode("ascii", "replace") for word in words)
         if hashlib.sha256(payload).hexdigest() != digest:
-            return self._ignore("is torn")
+            self._ignore("is torn")
+            return None
         if of != self._identity:
-            return self._ignore("belongs to another training")
+            self._ignore("belongs to another training")
+            return None
         found: Captured = torch.load(io.BytesIO(payload), map_location="cpu", weights_only=True)
         return found
 

@@ -138,8 +138,9 @@ def _options(name: str, options: Mapping[str, Any] | None) -> dict[str, Any]:
 
 
 def _check(name: str, key: str, value: Any, option: Option) -> None:
-    if not isinstance(value, option.type) or isinstance(value, bool) is not (option.type is bool):
-        raise TickdslError(f"{name}: {key}={value!r} should be of type {option.type.__name__}", option.summary)
+    kind: Any = option.type
+    if not isinstance(value, kind) or isinstance(value, bool) is not (kind is bool):
+        raise TickdslError(f"{name}: {key}={value!r} should be of type {kind.__name__}", option.summary)
     if option.least is not None and value < option.least and value != option.default:
         raise TickdslError(f"{name}: {key}={value} is below {option.least:g}", option.summary)
 
@@ -169,7 +170,7 @@ def _fitted(images: Pictures, size: int, channels: int) -> Pictures:
     if size and images.shape[2:] != (size, size):
         pieces = [
             F.interpolate(piece.float(), size=(size, size), mode="bilinear", antialias=True).round_().byte()
-            for piece in torch.from_numpy(np.ascontiguousarray(images)).split(1000)
+            for piece in torch.split(torch.from_numpy(np.ascontiguousarray(images)), 1000)
         ]
         images = torch.cat(pieces).numpy()
     if channels and channels != images.shape[1]:

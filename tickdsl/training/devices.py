@@ -34,7 +34,7 @@ def use_threads(count: int) -> None:
 def has_fast_bf16(device: torch.device) -> bool:
     """Whether bf16 pays: on CUDA, and on a CPU with avx512_bf16 or AMX. Others emulate it, 15 times slower."""
     if device.type == "cuda":
-        return torch.cuda.is_bf16_supported()
+        return bool(torch.cuda.is_bf16_supported())
     checks = ("_is_avx512_bf16_supported", "_is_amx_tile_supported")
     return any(check() for check in (getattr(torch.cpu, name, None) for name in checks) if check is not None)
 
@@ -50,7 +50,7 @@ def autocast_type(precision: str, device: torch.device) -> torch.dtype | None:
     return torch.bfloat16
 
 
-def memory_format(model: nn.Module, device: torch.device, autocast: torch.dtype | None) -> torch.memory_format:
+def fitting_memory_format(model: nn.Module, device: torch.device, autocast: torch.dtype | None) -> torch.memory_format:
     """channels_last where it pays: on a CPU for convolutions with batch norm, on CUDA for bf16.
 
     Measured by benchmarks/loop.py (its table says how much).
@@ -62,3 +62,11 @@ def memory_format(model: nn.Module, device: torch.device, autocast: torch.dtype 
     else:
         pays = convolutional and any(isinstance(layer, nn.BatchNorm2d) for layer in layers)
     return torch.channels_last if pays else torch.contiguous_format
+
+
+def set_memory_format(model: nn.Module, wanted: torch.memory_format) -> None:
+    """Lay out every four-dimensional parameter and buffer of `model` in `wanted`, in place."""
+    with torch.no_grad():
+        for tensor in (*model.parameters(), *model.buffers()):
+            if tensor.dim() == 4:
+                tensor.data = tensor.data.contiguous(memory_format=wanted)

@@ -52,7 +52,7 @@ def evaluation_sums(
     sums = torch.zeros(2, dtype=torch.float64, device=images.device)
     try:
         with torch.no_grad(), torch.autocast(images.device.type, dtype=autocast, enabled=autocast is not None):
-            for part, answers in zip(images.split(batch), labels.split(batch), strict=True):
+            for part, answers in zip(torch.split(images, batch), torch.split(labels, batch), strict=True):
                 scores = model(normalise(part)).float()
                 sums[0] += F.cross_entropy(scores, answers, reduction="sum")
                 sums[1] += (scores.argmax(1) == answers).sum()

@@ -23,7 +23,7 @@ from tickdsl.training import optimisers
 from tickdsl.training.augment import Batches, Normalise
 from tickdsl.training.checkpoints import Checkpoints, identity
 from tickdsl.training.data import Dataset
-from tickdsl.training.devices import autocast_type, memory_format
+from tickdsl.training.devices import autocast_type, fitting_memory_format, set_memory_format
 from tickdsl.training.evaluate import evaluation_sums, from_sums
 from tickdsl.training.masks import Masks
 from tickdsl.training.recipes import Recipe, steps_per_epoch
@@ -76,7 +76,7 @@ def train(
         if checkpoint is not None:
             checkpoint.detach()
     training.masks.check()
-    model.to(memory_format=torch.contiguous_format)
+    set_memory_format(model, torch.contiguous_format)
     return History(training.start, training.stop, training.per_epoch, tuple(training.reports))
 
 
@@ -110,7 +110,8 @@ class _Training:
         self.momenta = momenta.tolist() if recipe.schedule == "one-cycle" else None
         self.autocast = autocast_type(recipe.precision, device)
 
-        self.model = model.to(device, memory_format=memory_format(model, device, self.autocast)).train()
+        self.model = model.to(device).train()
+        set_memory_format(model, fitting_memory_format(model, device, self.autocast))
         self.masks = Masks(model, {name: mask.to(device) for name, mask in masks.items()})
         self.masks.apply()
         self.identity = identity(model, masks, recipe, data.fingerprint, seed, self.start, self.stop)
@@ -145,7 +146,7 @@ class _Training:
         """Take the remaining steps."""
         order, epoch = torch.empty(0), -1
         if self.step in moments:
-            moments[self.step](self.model.state_dict())
+            moments[self.step](self._weights())
         self.clock = time.monotonic()
         while self.step < self.stop:
             if between is not None:
@@ -156,13 +157,16 @@ class _Training:
             self._take_step(order, self.step % self.per_epoch)
             self.step += 1
             if self.step in moments:
-                moments[self.step](self.model.state_dict())
+                moments[self.step](self._weights())
             if self.step == self.stop or self.step % self.per_epoch == 0:
                 report = self._end_epoch(epoch)
                 if on_epoch is not None:
                     on_epoch(report)
             if checkpoint is not None and self.step < self.stop:
                 checkpoint.save_if_due()
+
+    def _weights(self) -> State:
+        return {name: tensor.contiguous() for name, tensor in self.model.state_dict().items()}
 
     def _start_epoch(self, epoch: int) -> Tensor:
         order = torch.randperm(len(self.labels), generator=generator(self.seed, "order", epoch))
@@ -189,7 +193,7 @@ class _Training:
             loss = F.cross_entropy(scores, answers, label_smoothing=self.recipe.label_smoothing)
         for parameter in self.parameters:
             parameter.grad = None
-        loss.backward()
+        torch.autograd.backward(loss)
         self.optimizer.step()
         self.masks.apply()
         self.loss_sum.add_(loss.detach(), alpha=len(chosen))

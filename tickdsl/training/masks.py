@@ -21,7 +21,7 @@ class Masks:
             if name not in parameters or parameters[name].shape != mask.shape or mask.dtype != torch.bool:
                 raise MaskError(f"the mask of {name} fits no parameter")
         self._names = list(masks)
-        self._parameters = [parameters[name] for name in masks]
+        self._parameters: list[Tensor] = [parameters[name] for name in masks]
         # In the parameter's own type and memory format: a product of equal layouts is one pass.
         self._kept = [
             torch.empty_like(parameter, requires_grad=False).copy_(masks[name])

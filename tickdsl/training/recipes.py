@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping
+from itertools import pairwise
 from typing import Any
 
 import attrs
@@ -96,8 +97,8 @@ class Recipe:
         _require(self.length.amount > 0, f"a training of {self.length} has no steps")
         _require(isinstance(self.batch, int) and self.batch >= 1, f"batch={self.batch}: a whole number of at least 1")
         peak = self.lr if self.max_lr is None else self.max_lr
-        for name, value in (("lr", self.lr), ("max_lr", peak), ("gamma", self.gamma)):
-            _require(math.isfinite(value) and value > 0, f"{name}={value:g}: must be above 0")
+        for name, number in (("lr", self.lr), ("max_lr", peak), ("gamma", self.gamma)):
+            _require(math.isfinite(number) and number > 0, f"{name}={number:g}: must be above 0")
         _require(0 <= self.momentum < 1, f"momentum={self.momentum:g}: lies in [0, 1)")
         _require(math.isfinite(self.decay) and self.decay >= 0, f"decay={self.decay:g}: must be at least 0")
         _require(0 <= self.label_smoothing < 1, f"label_smoothing={self.label_smoothing:g}: lies in [0, 1)")
@@ -113,7 +114,7 @@ class Recipe:
             self._require_increasing([float(moment.amount) for moment in self.milestones])
 
     def _require_increasing(self, places: list[float]) -> None:
-        rising = all(a < b for a, b in zip(places, places[1:], strict=False))
+        rising = all(a < b for a, b in pairwise(places))
         _require(rising, f"milestones [{', '.join(map(str, self.milestones))}] must increase")
 
     @classmethod

@@ -93,8 +93,6 @@ def fresh_head(module: nn.Module, *, classes: int, seed: int, name: str) -> nn.M
         holder = _at(path, fresh)
         initialise(holder, seed)
     setattr(parent, leaf, fresh)
-    if hasattr(module, "num_classes"):
-        module.num_classes = classes
     return module
 
 
@@ -128,4 +126,10 @@ def _check_shape(info: ModelInfo, name: str, shape: Shape) -> None:
         raise TickdslError(
             f"{name} needs pictures of {bound} {least_height}x{least_width}; {given}",
             f"add size={least_height} to `data`, or choose small-cnn",
+        )
+    if info.multiple > 1 and (height != width or height % info.multiple):
+        nearest = max(1, round(height / info.multiple)) * info.multiple
+        raise TickdslError(
+            f"{name} needs square pictures with sides that are multiples of {info.multiple}; {given}",
+            f"add size={nearest} to `data`",
         )

@@ -35,4 +35,5 @@ def build(name: str, shape: tuple[int, int, int], seed: int) -> nn.Module:
         extra["weights_backbone"] = None
     with torch.random.fork_rng(devices=[]):
         torch.default_generator.manual_seed(stream_seed(seed, "init"))
-        return get_model(name, weights=None, num_classes=_CLASSES, **extra)
+        module: nn.Module = get_model(name, weights=None, num_classes=_CLASSES, **extra)
+    return module

@@ -24,4 +24,5 @@ def read() -> Raw:
 
 
 def _bytes(shades: Pictures) -> Pictures:
-    return np.rint(shades[:, None] * (255 / 16)).astype(np.uint8)
+    spread: Pictures = np.rint(shades[:, None] * (255 / 16)).astype(np.uint8)
+    return spread
