@@ -93,8 +93,8 @@ def test_any_cut_of_the_stream_gives_the_same_state(cuts: list[int], one_by_one:
             folding.add(record)
             state = apply(state, record)
         if one_by_one:
-            folding.state()
-    assert folding.state() == state == fold(STORY)
+            assert folding.state == state
+    assert folding.state == state == fold(STORY)
 
 
 def test_a_state_never_changes_after_it_was_given() -> None:
@@ -102,7 +102,7 @@ def test_a_state_never_changes_after_it_was_given() -> None:
     seen = []
     for record in STORY:
         folding.add(record)
-        seen.append((folding.state(), repr(folding.state())))
+        seen.append((folding.state, repr(folding.state)))
     assert all(repr(state) == then for state, then in seen)
 
 
@@ -111,6 +111,12 @@ def test_the_rest_is_estimated_from_the_epochs_done() -> None:
     state = fold(told(START, PLAN, StepStart(step="s1"), progress("s1", 1), progress("s1", 2)))
     assert state.eta == pytest.approx(18 * 20 / 2)
     assert fold(STORY).eta is None
+
+
+def test_what_was_done_on_the_way_of_another_step_is_no_pace() -> None:
+    on_the_way = StepEnd(step="s2", status="done", seconds=0.0)
+    state = fold(told(START, PLAN, StepStart(step="s1"), progress("s1", 1), progress("s1", 2), on_the_way))
+    assert state.eta == pytest.approx(8 * 30 / 2)
 
 
 def test_a_pause_costs_no_pace() -> None:

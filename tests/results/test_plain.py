@@ -124,12 +124,16 @@ def test_progress_is_told_as_often_as_wished() -> None:
         (StepEnd(step="d", status="failed", error="out of memory"), "train, colt +1, seed 1: failed: out of"),
         (StepEnd(step="e", status="failed"), "evaluate, colt +1, round 1, seed 1: failed: no reason given"),
         (RunEnd(status="stopped", seconds=9, exit=4), "stopped; the same command goes on from here after 0:09"),
-        (RunEnd(status="failed", seconds=9, exit=3, message="2 steps"), "failed after 0:09, 1/5 steps: 2 steps"),
+        (
+            RunEnd(status="failed", seconds=9, exit=3, message="the disk"),
+            "failed after 0:09, 1/5 steps, 1 failed: the disk",
+        ),
         (RUN, "again run colt"),
     ],
 )
 def test_what_goes_wrong_is_a_line(event: Event, said: str) -> None:
-    start = story()[:3]
+    failed = StepEnd(step="p", status="failed", seconds=1.0)
+    start = [*story()[:3], Record(8, 8.0, failed)]
     assert said in lines([*start, Record(9, 9.0, event)]).splitlines()[-1]
 
 

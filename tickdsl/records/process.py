@@ -36,7 +36,7 @@ class Process:
 
     def alive(self) -> bool | None:
         """Whether the process runs; None where that cannot be known from here (another host)."""
-        if self.host != host_name():
+        if _tame(self.host) != host_name():
             return None
         if self.boot != boot_id():
             # The host was restarted, or this is another container that shares its name.
@@ -47,7 +47,11 @@ class Process:
 @functools.cache
 def host_name() -> str:
     """This host's name, reduced to what every file system takes."""
-    return re.sub(r"[^A-Za-z0-9.-]", "-", socket.gethostname()) or "localhost"
+    return _tame(socket.gethostname())
+
+
+def _tame(host: str) -> str:
+    return re.sub(r"[^A-Za-z0-9._-]", "-", host) or "localhost"
 
 
 @functools.cache

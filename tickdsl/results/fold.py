@@ -39,7 +39,7 @@ def fold(records: Iterable[Record], state: RunState | None = None) -> RunState:
     folding = Fold(state)
     for record in records:
         folding.add(record)
-    return folding.state()
+    return folding.state
 
 
 class Fold:
@@ -62,6 +62,7 @@ class Fold:
         if handler is not None:
             handler(self, event, t)
 
+    @property
     def state(self) -> RunState:
         """The state after all events so far."""
         self._base = attrs.evolve(
@@ -137,7 +138,7 @@ class Fold:
 
     def _step_end(self, event: StepEnd, t: float) -> None:
         step = self._step(event.step)
-        if event.status == "done":
+        if event.status == "done" and event.seconds > 0:  # else another step did this one's work on its way
             whole = step.info.epochs or 0.0
             self._trained(max(0.0, whole - (step.epoch or 0.0)), steps=1)
         accuracy = event.metrics.get("accuracy", step.accuracy)

@@ -72,7 +72,7 @@ class PlainProgress:
             self._draw(final=isinstance(event, RunEnd))
 
     def _now(self) -> RunState:
-        return self._fold.state()
+        return self._fold.state
 
     def _line(self, event: Event, t: float) -> str | None:
         match event:
@@ -119,8 +119,9 @@ class PlainProgress:
         where = self._where(event.step)
         if event.status == "failed":
             return f"{where}: failed: {event.error or 'no reason given'}"
+        worked = event.status == "done" and event.seconds > 0
         # Steps that train nothing are over in a moment, and a measurement has its own line.
-        if event.status != "done" or not state.steps[event.step].info.epochs or event.step in self._places:
+        if not worked or not state.steps[event.step].info.epochs or event.step in self._places:
             return None
         result = state.steps[event.step].accuracy
         accuracy = [] if result is None else [f"accuracy {percent(result)}"]
@@ -131,7 +132,11 @@ class PlainProgress:
         said = {"ok": "finished", "stopped": "stopped; the same command goes on from here"}
         words = said.get(event.status, event.status)
         message = f": {event.message}" if event.message else ""
-        return f"{words} after {duration(event.seconds)}, {state.finished}/{len(state.steps)} steps{message}"
+        steps = [f"{state.finished}/{len(state.steps)} steps"]
+        for status in ("failed", "skipped"):
+            number = state.count(status)
+            steps += [f"{number} {status}"] if number else []
+        return f"{words} after {duration(event.seconds)}, {', '.join(steps)}{message}"
 
     def _where(self, step: str) -> str:
         """`12/84 train, colt, round 3, seed 1`: finished steps of all, and which one this is."""

@@ -18,7 +18,7 @@ from tickdsl.records.events import (
     Warn,
 )
 
-FINISHED = frozenset({"done", "stored", "skipped"})
+FINISHED = frozenset({"done", "stored"})
 ENDED = frozenset({"ok", "failed", "stopped", "interrupted"})
 
 MetricKey = tuple[str, str, int, int]  # arm id, contestant, level, seed
@@ -102,6 +102,10 @@ class RunState:
         """The number of steps whose result is there."""
         return sum(step.status in FINISHED for step in self.steps.values())
 
+    def count(self, status: str) -> int:
+        """The number of steps with this status."""
+        return sum(step.status == status for step in self.steps.values())
+
     @property
     def eta(self) -> float | None:
         """Seconds that the rest takes at the pace of this attempt, from the last event on; None if unknown."""
@@ -112,5 +116,5 @@ class RunState:
         if any(step.info.epochs for step in self.steps.values()):
             done: float = self.pace.epochs
         else:
-            done, epochs = self.pace.steps, len(self.steps) - self.finished
+            done, epochs = self.pace.steps, sum(step.status in ("waiting", "running") for step in self.steps.values())
         return epochs * seconds / done if done > 0 and seconds > 0 else None
