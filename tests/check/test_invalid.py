@@ -5,6 +5,7 @@ import sys
 from pathlib import Path
 
 import pytest
+
 from tickdsl.check import check_file
 from tickdsl.lang.diagnostics import CODES
 from tickdsl.lang.render import FORMATS, render

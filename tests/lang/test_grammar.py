@@ -3,6 +3,7 @@
 from pathlib import Path
 
 import pytest
+
 from tickdsl import grammar
 from tickdsl.lang import vocabulary
 from tickdsl.lang.parse import parse
@@ -29,7 +30,9 @@ def test_every_statement_word_begins_a_statement() -> None:
     assert words == set(vocabulary.STATEMENTS)
 
 
-@pytest.mark.parametrize("text", ["prunefilters 20%", "prune filtersglobal 20%", "rewindlr", "arma { prune weights 20% }"])
+@pytest.mark.parametrize(
+    "text", ["prunefilters 20%", "prune filtersglobal 20%", "rewindlr", "arma { prune weights 20% }"]
+)
 def test_keywords_have_word_boundaries(text: str) -> None:
     assert parse(Source("x.plan", text))[1]
 

@@ -4,6 +4,7 @@ import string
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
+
 from tickdsl.lang.parse import LIMIT, parse
 from tickdsl.lang.syntax import Prune, Source
 
@@ -12,7 +13,7 @@ GOOD = (
     "seeds 3",
     "train 12ep lr=0.1 milestones=[6ep,\n 9ep]",
     "sweep s in [local, global]",
-    "arm a { prune filters $s 20% x 8 by l1 in conv1, \"conv*\"; rewind lr }",
+    'arm a { prune filters $s 20% x 8 by l1 in conv1, "conv*"; rewind lr }',
     "arm b { split classes 2; prune weights global 15% until 90%; overlap; rewind weights to 2ep }",
     "compare a, b, random-init, dense within=1%",
     "report accuracy, sparsity",

@@ -4,6 +4,7 @@ from fractions import Fraction
 from pathlib import Path
 
 import pytest
+
 from tickdsl.lang.include import load, load_source
 from tickdsl.lang.resolve import Resolved, resolve
 from tickdsl.lang.syntax import Source
@@ -51,7 +52,9 @@ def test_sweeps_expand_the_arms_that_read_them() -> None:
 
 
 def test_a_sweep_reaches_arms_through_settings_and_lets() -> None:
-    found = plan("let rate = 0.1\nsweep rate2 in [0.1, 0.2]\ntrain 2ep lr=$rate2 decay=$rate\narm a { prune weights 20%; rewind lr }")
+    found = plan(
+        "let rate = 0.1\nsweep rate2 in [0.1, 0.2]\ntrain 2ep lr=$rate2 decay=$rate\narm a { prune weights 20%; rewind lr }"
+    )
     assert [arm.recipe["lr"] for arm in found.arms] == [0.1, 0.2]
     assert {arm.recipe["decay"] for arm in found.arms} == {0.1}
 
@@ -63,7 +66,9 @@ def test_arms_share_what_stands_before_them() -> None:
 
 
 def test_inner_settings_override() -> None:
-    found = plan("train 5ep lr=0.3\narm a { train 7ep; prune weights 20%; rewind lr }\narm b { prune weights 20%; rewind lr }")
+    found = plan(
+        "train 5ep lr=0.3\narm a { train 7ep; prune weights 20%; rewind lr }\narm b { prune weights 20%; rewind lr }"
+    )
     assert [arm.recipe["length"] for arm in found.arms] == ["7ep", "5ep"]
 
 
@@ -120,7 +125,12 @@ def test_an_include_cycle_names_the_chain(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     "statement",
-    ["retrain fine-tune 40ep lr=0.001", "distill from dense", "transfer to mnist", "rewind weights to 2ep; retrain scaled 3ep"],
+    [
+        "retrain fine-tune 40ep lr=0.001",
+        "distill from dense",
+        "transfer to mnist",
+        "rewind weights to 2ep; retrain scaled 3ep",
+    ],
 )
 def test_what_is_not_carried_out_is_an_error(statement: str) -> None:
     assert "TD006" in codes(f"prune weights 20%; {statement}")

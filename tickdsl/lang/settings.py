@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
 from typing import Any, TypeVar
 
@@ -69,9 +70,8 @@ def read(
 
 def beginning(source: syntax.Source) -> syntax.Span:
     """The plan's first word: where findings about what is not written stand."""
-    start = next((i for i, c in enumerate(source.text) if not c.isspace()), 0)
-    words = source.text[start:].split(None, 1)
-    return syntax.Span(source, start, start + (len(words[0]) if words else 0))
+    word = re.search(r"^[ \t]*([^\s#]+)", source.text, re.MULTILINE)
+    return syntax.Span(source, *word.span(1)) if word else syntax.Span(source, 0, 0)
 
 
 def _first(statements: Iterable[syntax.Statement], kind: type[S]) -> S | None:

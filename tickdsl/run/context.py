@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from tickdsl.graph.cost import cost
 from tickdsl.graph.model import ModelGraph
 from tickdsl.graph.structure import Structure, remaining
-from tickdsl.graph.surgery import compact, slice_state
+from tickdsl.graph.surgery import compact, compact_masks, slice_state
 from tickdsl.plan.steps import Step
 from tickdsl.records.canonical import canonical
 from tickdsl.records.store import Store
@@ -38,10 +38,13 @@ class Settings:
 
 @attrs.define
 class Hooks:
-    """How an operation speaks while it works. `between` is called between optimiser steps and may raise."""
+    """How an operation speaks while it works.
+
+    `between` is called between optimiser steps with what saves the training at once; it may wait, or raise Stopped.
+    """
 
     progress: Callable[[dict[str, Any]], None] = lambda report: None
-    between: Callable[[], None] = lambda: None
+    between: Callable[[Callable[[], None]], None] = lambda save: None
     warn: Callable[[str], None] = lambda message: None
 
 
@@ -120,7 +123,7 @@ def describe(graph: ModelGraph, structure: Structure) -> dict[str, Any]:
     dense = sum(whole for _, whole in left.values())
     kept = sum(part for part, _ in left.values())
     size = cost(graph, structure)
-    masked = sum(int((~mask).sum()) for mask in _compact_masks(graph, structure).values())
+    masked = sum(int((~mask).sum()) for mask in compact_masks(graph, structure).values())
     groups = [group for group in graph.channels if group.kind == "filters"]
     filters = sum(group.size for group in groups)
     filters_left = sum(len(structure.kept.get(group.name, range(group.size))) for group in groups)
@@ -130,9 +133,3 @@ def describe(graph: ModelGraph, structure: Structure) -> dict[str, Any]:
         "sparsity": 1 - kept / dense,
         "filters": filters_left / filters if filters else 1.0,
     }
-
-
-def _compact_masks(graph: ModelGraph, structure: Structure) -> dict[str, Tensor]:
-    from tickdsl.graph.surgery import compact_masks
-
-    return compact_masks(graph, structure)

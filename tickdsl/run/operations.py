@@ -14,7 +14,7 @@ from torch import Tensor
 from tickdsl import __version__
 from tickdsl.errors import TickdslError
 from tickdsl.graph.structure import Structure
-from tickdsl.graph.surgery import compact_masks
+from tickdsl.graph.surgery import compact, compact_masks
 from tickdsl.moments import Moment
 from tickdsl.plan.steps import Step
 from tickdsl.run.context import STRUCTURE, Context, describe, save_weights
@@ -23,9 +23,10 @@ from tickdsl.tickets.select import prune
 from tickdsl.training import recipes
 from tickdsl.training.checkpoints import Checkpoints
 from tickdsl.training.evaluate import evaluate
-from tickdsl.training.loop import EpochReport, train
+from tickdsl.training.loop import train
 from tickdsl.training.models import create, reinitialise
-from tickdsl.training.streams import generator
+from tickdsl.training.reports import EpochReport
+from tickdsl.training.streams import generator, stream_seed
 
 Metrics = dict[str, Any]
 Operation = Callable[[Step, Context, Path, Mapping[str, Step]], Metrics]
@@ -64,18 +65,12 @@ def _init(step: Step, context: Context, folder: Path, prefixes: Mapping[str, Ste
     structure = context.structure(step.parents.get("structure"), found.graph)
     role = step.args.get("role", "init")
     model = step.args["model"]
-    fresh = create(
-        model["name"],
-        classes=found.classes,
-        shape=found.shape,
-        seed=_seed(step),
-        role=role,
-        options=model["options"],
-    )
-    from tickdsl.graph.surgery import compact
-
+    # A network whose initialisation is its constructor's cannot be drawn anew at its smaller size: there, fresh
+    # weights are a slice of a dense network of another seed.
+    seed = _seed(step) if role == "init" else stream_seed(_seed(step), role)
+    fresh = create(model["name"], classes=found.classes, shape=found.shape, seed=seed, options=model["options"])
     module = compact(fresh, found.graph, structure)
-    if "structure" in step.parents:
+    if role != "init":
         reinitialise(module, seed=_seed(step), role=role, name=model["name"])
     save_weights(folder, module.state_dict())
     return {}
@@ -108,7 +103,7 @@ def _train(step: Step, context: Context, folder: Path, prefixes: Mapping[str, St
         device=context.device,
         checkpoint=checkpoints,
         on_epoch=lambda report: context.hooks.progress(_report(report)),
-        between=context.hooks.between,
+        between=lambda: context.hooks.between(checkpoints.save_now),
         moments={
             clock.at(moment): _deposit(prefix, context)
             for moment, prefix in prefixes.items()
@@ -116,7 +111,7 @@ def _train(step: Step, context: Context, folder: Path, prefixes: Mapping[str, St
         },
     )
     save_weights(folder, module.state_dict())
-    return {**_last(history.epochs), **describe(found.graph, structure), "train_time": history.seconds}
+    return {**_course(history.epochs), **describe(found.graph, structure)}
 
 
 def _deposit(prefix: Step, context: Context) -> Callable[[Mapping[str, Tensor]], None]:
@@ -159,10 +154,8 @@ def _report(report: EpochReport) -> dict[str, Any]:
     }
 
 
-def _last(epochs: tuple[EpochReport, ...]) -> Metrics:
-    """The last epoch's figures are the training's; the best are kept beside them."""
-    if not epochs:
-        return {}
+def _course(epochs: tuple[EpochReport, ...]) -> Metrics:
+    """The last epoch's figures are the training's; the best are kept beside them. `train_time` in seconds."""
     last, best = epochs[-1], max(epochs, key=lambda e: e.test_accuracy)
     return {
         "accuracy": last.test_accuracy,
@@ -170,6 +163,7 @@ def _last(epochs: tuple[EpochReport, ...]) -> Metrics:
         "train_loss": last.train_loss,
         "best_accuracy": best.test_accuracy,
         "best_epoch": best.epoch,
+        "train_time": sum(e.seconds for e in epochs),
         "epochs": [[e.epoch, e.train_loss, e.test_loss, e.test_accuracy, e.lr] for e in epochs],
     }
 
@@ -215,7 +209,7 @@ def _evaluate(step: Step, context: Context, folder: Path, prefixes: Mapping[str,
         for name, parameter in module.named_parameters():
             if name in masks:
                 parameter.mul_(masks[name].to(parameter.device))
-    result = evaluate(module, data, device=context.device)
+    result = evaluate(module, data.test_images, data.test_labels, mean=data.mean, std=data.std, device=context.device)
     save_weights(folder, module.state_dict())
     return {"accuracy": result.accuracy, "loss": result.loss, **describe(found.graph, structure)}
 

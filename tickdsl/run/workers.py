@@ -71,7 +71,7 @@ class Inline:
         self._messages: list[Message] = []
         self._looked = 0.0
         self._context = Context(settings, Hooks(self._progress, self._between, self._warn))
-        self.on_message: Callable[[Message], None] = self._messages.append
+        self.on_message: Callable[[Message], object] = self._messages.append
 
     def submit(self, task: Task) -> None:
         self._task = task
@@ -101,12 +101,14 @@ class Inline:
     def _warn(self, message: str) -> None:
         self.on_message(Note(self._key, message))
 
-    def _between(self) -> None:
+    def _between(self, save: Callable[[], None]) -> None:
         now = time.monotonic()
         if now - self._looked < _LOOK_SECONDS:
             return
         self._looked = now
         self._tick()
+        if self._wish != RUN:
+            save()
         while self._wish == PAUSE:
             time.sleep(_LOOK_SECONDS)
             self._tick()
@@ -196,7 +198,9 @@ def _begin_worker(settings: Settings, messages: Any, wish: Any, engine: int) -> 
     use_threads(settings.threads)
     threading.Thread(target=_follow_into_death, args=(engine,), daemon=True).start()
 
-    def between() -> None:
+    def between(save: Callable[[], None]) -> None:
+        if wish.value != RUN:
+            save()
         while wish.value == PAUSE:
             time.sleep(_LOOK_SECONDS)
         if wish.value == STOP:
