@@ -61,7 +61,7 @@ def load(name: str, *, root: Path | str = "data", options: Mapping[str, Any] | N
     """
     chosen = _options(name, options)
     found = source(name, Path(root), chosen)
-    raw = _shaped(found.read(), chosen, resized=found.handles_shape)
+    raw = _shaped(found.read(), chosen, shaped=found.shaped)
     mean, std = _statistics(raw.train_images)
     return Dataset(
         name=name,
@@ -153,7 +153,7 @@ def _digest(name: str, files: str, options: Mapping[str, Any]) -> str:
     return hashlib.sha256(text.encode()).hexdigest()
 
 
-def _shaped(raw: Raw, options: Mapping[str, Any], *, resized: bool) -> Raw:
+def _shaped(raw: Raw, options: Mapping[str, Any], *, shaped: bool) -> Raw:
     """Apply `size`, `channels` and `samples`."""
     train, test, labels = raw.train_images, raw.test_images, raw.train_labels
     if options["samples"]:
@@ -161,7 +161,7 @@ def _shaped(raw: Raw, options: Mapping[str, Any], *, resized: bool) -> Raw:
             raise TickdslError(f"samples={options['samples']}: there are {len(labels)} training pictures", "take fewer")
         order = torch.randperm(len(labels), generator=generator(0, "samples"))[: options["samples"]]
         train, labels = train[order.numpy()], labels[order.numpy()]
-    if not resized:
+    if not shaped:
         train, test = (_fitted(images, options["size"], options["channels"]) for images in (train, test))
     return attrs.evolve(raw, train_images=train, train_labels=labels, test_images=test)
 

@@ -4,39 +4,74 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Iterable, Mapping
-from functools import lru_cache
+from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any
 
 import attrs
+import numpy as np
 
-from tickdsl.training.readers import digits, synthetic
+from tickdsl.errors import TickdslError
+from tickdsl.training.readers import digits, folder, idx, synthetic
+from tickdsl.training.readers.members import files
 from tickdsl.training.readers.raw import Raw
+from tickdsl.training.torchvision_import import import_torchvision
+
+#: The arrays of decoded picture folders are kept here, in the data folder.
+DECODED = "decoded"
+
+_FASHION = (
+    "T-shirt/top", "trouser", "pullover", "dress", "coat", "sandal", "shirt", "sneaker", "bag", "ankle boot",
+)  # fmt: skip
+_IDX = {"mnist": ("MNIST", tuple("0123456789")), "fashion-mnist": ("FashionMNIST", _FASHION)}
+_CIFAR = {
+    "cifar10": ("CIFAR10", "cifar-10-batches-py", [*(f"data_batch_{n}" for n in range(1, 6)), "test_batch"]),
+    "cifar100": ("CIFAR100", "cifar-100-python", ["train", "test"]),
+}
+_TINY_IMAGENET = "tiny-imagenet-200"
 
 
 @attrs.frozen
 class Source:
-    """A data set that was found: how to read it, and the SHA-256 of the bytes it is read from."""
+    """A data set that was found: how to read it, and the digest of the bytes it is read from.
+
+    shaped: the reader applies `size` and `channels` itself.
+    """
 
     read: Callable[[], Raw]
     digest: Callable[[], str]
-    handles_shape: bool = False
+    shaped: bool = False
 
 
 def source(name: str, root: Path, options: Mapping[str, Any]) -> Source:
-    """The source of a data set of the catalogue; TickdslError where its files are not there."""
+    """The source of a data set of the catalogue, fetched through torchvision where it is not there yet.
+
+    `options` are complete. TickdslError where the files are neither there nor to be had.
+    """
+    place = Path(options["path"]) if options.get("path") else None
     if name == "digits":
-        return Source(digits.read, lambda: files_digest([digits.FILE]))
+        return Source(digits.read, partial(files_digest, [digits.FILE]))
     if name == "synthetic":
         shape = {key: options[key] for key in ("classes", "size", "channels", "train", "test")}
-        return Source(lambda: synthetic.read(**shape), lambda: "synthetic 1", handles_shape=True)
-    raise NotImplementedError(name)
+        return Source(partial(synthetic.read, **shape), synthetic_digest, shaped=True)
+    if name in _IDX:
+        return _idx(name, root, place)
+    if name in _CIFAR:
+        return _cifar(name, place or root)
+    if name == "folder" and place is None:
+        raise TickdslError("`data folder` needs to know where", 'add path="…", a folder or an archive')
+    return _pictures(place or _tiny_imagenet(root), root, options["size"])
 
 
-def files_digest(files: Iterable[Path]) -> str:
-    """SHA-256 over the contents of files, in order; each file is read once per process while it is unchanged."""
+def synthetic_digest() -> str:
+    """Names the rule by which synthetic pictures are drawn; a new rule needs a new name."""
+    return "synthetic 1"
+
+
+def files_digest(paths: Iterable[Path]) -> str:
+    """SHA-256 over the contents of files, in order; each is read once per process while it is unchanged."""
     total = hashlib.sha256()
-    for path in files:
+    for path in paths:
         facts = path.stat()
         total.update(_file_digest(path, facts.st_size, facts.st_mtime_ns))
     return total.hexdigest()
@@ -46,3 +81,70 @@ def files_digest(files: Iterable[Path]) -> str:
 def _file_digest(path: Path, size: int, changed: int) -> bytes:
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").digest()
+
+
+def _idx(name: str, root: Path, place: Path | None) -> Source:
+    kind, class_names = _IDX[name]
+    folders = [place, place / "raw", place / kind / "raw"] if place else [root / kind / "raw", root / name]
+    found = idx.find(folders)
+    if found is None and place is None:
+        _fetch(kind, root, f"the four *-ubyte.gz files of {name} into {root / kind / 'raw'}")
+        found = idx.find(folders)
+    if found is None:
+        raise _missing(name, folders[0], ", ".join(f"{stem}.gz" for stem in idx.STEMS))
+    return Source(partial(idx.read, found, class_names), partial(files_digest, found))
+
+
+def _cifar(name: str, root: Path) -> Source:
+    kind, below, parts = _CIFAR[name]
+    paths = [root / below / part for part in parts]
+    if not all(path.is_file() for path in paths):
+        _fetch(kind, root, f"the unpacked folder {below} into {root}")
+    return Source(partial(_read_cifar, kind, root), partial(files_digest, paths))
+
+
+def _read_cifar(kind: str, root: Path) -> Raw:
+    datasets = import_torchvision().datasets
+    try:
+        train, test = (getattr(datasets, kind)(str(root), train=which) for which in (True, False))
+    except (RuntimeError, OSError) as error:
+        raise TickdslError(f"{kind} in {root} is damaged: {error}", "remove its folder and fetch it again") from error
+    return Raw(
+        train.data.transpose(0, 3, 1, 2), np.array(train.targets, dtype=np.int64),
+        test.data.transpose(0, 3, 1, 2), np.array(test.targets, dtype=np.int64), tuple(train.classes),
+    )  # fmt: skip
+
+
+def _fetch(kind: str, root: Path, instead: str) -> None:
+    """Let torchvision fetch a data set into `root`; TickdslError saying what to put where if it cannot."""
+    datasets = import_torchvision().datasets
+    try:
+        getattr(datasets, kind)(str(root), train=True, download=True)
+    except (RuntimeError, OSError) as error:
+        why = str(error).splitlines()[0].rstrip(":")
+        raise TickdslError(f"{kind} is not in {root} and cannot be fetched: {why}", f"put {instead}") from error
+
+
+def _tiny_imagenet(root: Path) -> Path:
+    for place in (root / _TINY_IMAGENET, root / f"{_TINY_IMAGENET}.zip"):
+        if place.exists():
+            return place
+    raise _missing("tiny-imagenet", root, f"{_TINY_IMAGENET}.zip, or its folder {_TINY_IMAGENET}")
+
+
+def _missing(name: str, where: Path, what: str) -> TickdslError:
+    return TickdslError(f"{name} is not there", f"put {what} into {where}")
+
+
+def _pictures(place: Path, root: Path, size: int) -> Source:
+    found = files(place)
+
+    def digest() -> str:
+        names = [path.relative_to(place).as_posix() for path in found] if place.is_dir() else []
+        return hashlib.sha256("\n".join([*names, files_digest(found)]).encode()).hexdigest()
+
+    def read() -> Raw:
+        key = hashlib.sha256(f"1 {digest()} {size}".encode()).hexdigest()[:24]
+        return folder.read(place, size, root / DECODED / f"{key}.npz")
+
+    return Source(read, digest)

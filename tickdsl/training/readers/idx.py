@@ -51,4 +51,4 @@ def parse(path: Path) -> NDArray[np.uint8]:
     body = content[4 + 4 * dimensions :]
     if len(shape) != dimensions or len(body) != int(np.prod(shape, dtype=np.int64)):
         raise damaged
-    return np.frombuffer(body, dtype=np.uint8).reshape(tuple(int(n) for n in shape))
+    return np.frombuffer(body, dtype=np.uint8).reshape(tuple(int(n) for n in shape)).copy()

@@ -1,0 +1,146 @@
+"""Picture folders, `train/CLASS/*` and `test/CLASS/*` (or `val/`), decoded once and kept as arrays.
+
+Tiny ImageNet is one of them: its validation pictures, whose classes stand in a table, are the test set.
+"""
+
+from __future__ import annotations
+
+import io
+import os
+from collections.abc import Iterable
+from pathlib import Path, PurePosixPath
+
+import attrs
+import numpy as np
+from PIL import Image, UnidentifiedImageError
+
+from tickdsl.errors import TickdslError
+from tickdsl.training.readers.members import Member, members
+from tickdsl.training.readers.raw import Labels, Pictures, Raw
+
+_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".gif", ".webp", ".ppm", ".pgm", ".tif", ".tiff"})
+_SPLITS = ("train", "test", "val")
+_LAYOUT = "it should hold train/CLASS/*.jpg and test/CLASS/*.jpg"
+_TABLE = "val_annotations.txt"
+
+
+@attrs.frozen(order=True)
+class _Picture:
+    split: str
+    label: str
+    name: str
+    pixels: bytes = attrs.field(order=False, repr=False)
+    height: int = attrs.field(order=False)
+    width: int = attrs.field(order=False)
+    grey: bool = attrs.field(order=False)
+
+
+def read(path: Path, size: int, cache: Path) -> Raw:
+    """Decode every picture to bytes, RGB (grey where all are), `size` pixels a side (0: as they are).
+
+    Classes are the folders' names in order; pictures are ordered by name. The arrays are kept in the file `cache`,
+    where it can be written. TickdslError where the layout or a picture is wrong.
+    """
+    if cache.is_file():
+        kept = _load(cache)
+        if kept is not None:
+            return kept
+    raw = _assemble(path, _decoded(members(path), size))
+    _keep(raw, cache)
+    return raw
+
+
+def _decoded(found: Iterable[Member], size: int) -> list[_Picture]:
+    pictures, classes = [], {}
+    for name, content in found:
+        if name.name == _TABLE:
+            rows = (line.split("\t") for line in content.decode().splitlines())
+            classes = {row[0]: row[1] for row in rows if len(row) > 1}
+        place = _place(name)
+        if place is not None and name.suffix.lower() in _SUFFIXES:
+            pictures.append(_decode(name, place, content, size))
+    if classes:
+        pictures = [
+            attrs.evolve(p, label=classes[PurePosixPath(p.name).name])
+            if p.split == "val" and PurePosixPath(p.name).name in classes
+            else p
+            for p in pictures
+        ]
+    return sorted(pictures)
+
+
+def _place(name: PurePosixPath) -> tuple[str, str] | None:
+    """(split, class) of a picture's path: the folder named after a split, and the folder in it."""
+    folders = name.parts[:-1]
+    for index in range(len(folders) - 2, -1, -1):
+        if folders[index] in _SPLITS:
+            return folders[index], folders[index + 1]
+    return None
+
+
+def _decode(name: PurePosixPath, place: tuple[str, str], content: bytes, size: int) -> _Picture:
+    try:
+        with Image.open(io.BytesIO(content)) as image:
+            grey = image.mode in ("1", "L", "LA")
+            picture = image.convert("L" if grey else "RGB")
+    except (UnidentifiedImageError, OSError, SyntaxError, Image.DecompressionBombError) as error:
+        raise TickdslError(f"the picture {name} cannot be read: {error}", "mend or remove it") from error
+    if size and picture.size != (size, size):
+        picture = picture.resize((size, size), Image.Resampling.BILINEAR)
+    return _Picture(*place, str(name), picture.tobytes(), picture.height, picture.width, grey)
+
+
+def _assemble(path: Path, pictures: list[_Picture]) -> Raw:
+    splits = {split: [p for p in pictures if p.split == split] for split in _SPLITS}
+    train, test = splits["train"], splits["test"] or splits["val"]
+    for what, part in (("train", train), ("test", test)):
+        if not part:
+            raise TickdslError(f"{path} has no pictures to {what} on", _LAYOUT)
+    names = tuple(sorted({p.label for p in train}))
+    strange = sorted({p.label for p in test} - set(names))
+    if strange:
+        raise TickdslError(f"{path}: the class {strange[0]} is tested but never trained on", _LAYOUT)
+    shapes = {(p.height, p.width) for p in (*train, *test)}
+    if len(shapes) > 1:
+        first, second = sorted(shapes)[:2]
+        raise TickdslError(
+            f"{path}: pictures differ in size ({first[0]}x{first[1]}, {second[0]}x{second[1]}, …)",
+            "add size=64 (or another number of pixels) to `data`",
+        )
+    grey = all(p.grey for p in (*train, *test))
+    return Raw(*_stack(train, names, grey), *_stack(test, names, grey), names)
+
+
+def _stack(pictures: list[_Picture], names: tuple[str, ...], grey: bool) -> tuple[Pictures, Labels]:
+    place = {name: index for index, name in enumerate(names)}
+    height, width = pictures[0].height, pictures[0].width
+    images = np.empty((len(pictures), 1 if grey else 3, height, width), dtype=np.uint8)
+    for index, picture in enumerate(pictures):
+        pixels = np.frombuffer(picture.pixels, dtype=np.uint8)
+        images[index] = pixels.reshape(height, width, 1 if picture.grey else 3).transpose(2, 0, 1)
+    return images, np.array([place[p.label] for p in pictures], dtype=np.int64)
+
+
+def _load(cache: Path) -> Raw | None:
+    """The kept arrays; None where the file is damaged (it is then written anew)."""
+    try:
+        with np.load(cache, allow_pickle=False) as kept:
+            return Raw(
+                kept["train_images"], kept["train_labels"], kept["test_images"], kept["test_labels"],
+                tuple(str(name) for name in kept["class_names"]),
+            )  # fmt: skip
+    except (OSError, ValueError, KeyError, EOFError):
+        return None
+
+
+def _keep(raw: Raw, cache: Path) -> None:
+    """Write the arrays, whole or not at all. A folder that cannot be written costs only the next decoding."""
+    draft = cache.with_name(f".{os.getpid()}.{cache.name}")
+    arrays = attrs.asdict(raw) | {"class_names": np.array(raw.class_names)}
+    try:
+        cache.parent.mkdir(parents=True, exist_ok=True)
+        with draft.open("wb") as file:
+            np.savez(file, **arrays)
+        draft.replace(cache)
+    except OSError:
+        draft.unlink(missing_ok=True)

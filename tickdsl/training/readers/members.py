@@ -1,0 +1,55 @@
+"""The files of a folder, a tar or a zip archive as (name, bytes) pairs, without unpacking anything to disk."""
+
+from __future__ import annotations
+
+import tarfile
+import zipfile
+import zlib
+from collections.abc import Iterator
+from pathlib import Path, PurePosixPath
+
+from tickdsl.errors import TickdslError
+
+Member = tuple[PurePosixPath, bytes]
+
+
+def files(path: Path) -> list[Path]:
+    """The files that `members` reads, in order: the archive itself, or everything in the folder."""
+    if path.is_dir():
+        return sorted(file for file in path.rglob("*") if file.is_file())
+    if path.is_file():
+        return [path]
+    raise TickdslError(f"{path} does not exist", "name a folder or an archive with path=")
+
+
+def members(path: Path) -> Iterator[Member]:
+    """Every regular file with its name relative to the folder or archive; TickdslError for a damaged archive."""
+    if path.is_dir():
+        for file in files(path):
+            yield PurePosixPath(file.relative_to(path).as_posix()), file.read_bytes()
+        return
+    try:
+        if zipfile.is_zipfile(path):
+            yield from _zipped(path)
+        elif tarfile.is_tarfile(path):
+            yield from _tarred(path)
+        else:
+            raise TickdslError(f"{path} is neither a folder nor a tar or zip archive", "check path=")
+    except (tarfile.TarError, zipfile.BadZipFile, EOFError, zlib.error) as error:
+        raise TickdslError(f"the archive {path} is damaged: {error}", "fetch it again") from error
+
+
+def _zipped(path: Path) -> Iterator[Member]:
+    with zipfile.ZipFile(path) as archive:
+        for info in archive.infolist():
+            if not info.is_dir():
+                yield PurePosixPath(info.filename), archive.read(info)
+
+
+def _tarred(path: Path) -> Iterator[Member]:
+    # Read as a stream, in the archive's own order: a packed tar cannot be searched.
+    with tarfile.open(path, "r|*") as archive:
+        for info in archive:
+            content = archive.extractfile(info) if info.isfile() else None
+            if content is not None:
+                yield PurePosixPath(info.name), content.read()
