@@ -17,7 +17,6 @@ import json
 import re
 import secrets
 import shutil
-import time
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -27,11 +26,12 @@ import attrs
 from tickdsl.errors import TickdslError
 from tickdsl.records.canonical import plain
 from tickdsl.records.files import disk_error, sync
+from tickdsl.records.folders import folders, left_by_dead, renamed
 from tickdsl.records.process import Process
+from tickdsl.records.unfinished import Unfinished
 
 VERSION = 1
 _RESULT = "result.json"
-_FOREIGN_PATIENCE = 86_400.0  # seconds after which work of another host is taken for abandoned
 
 
 @attrs.frozen
@@ -77,9 +77,10 @@ class Store:
         self._warn = warn or (lambda message: None)
         self._results = self.root / "results"
         self._drafts = self.root / "drafts"
-        self._unfinished = self.root / "unfinished"
+        unfinished = self.root / "unfinished"
+        self._unfinished = Unfinished(unfinished, self._drafts)
         try:
-            for folder in (self._results, self._drafts, self._unfinished):
+            for folder in (self._results, self._drafts, unfinished):
                 folder.mkdir(parents=True, exist_ok=True)
             probe = self._drafts / self._token()
             probe.mkdir()
@@ -131,7 +132,7 @@ class Store:
                 self._land(draft, place)
         finally:
             shutil.rmtree(draft.folder, ignore_errors=True)
-        self._forget_scratch(key)
+        self._unfinished.forget(key)
 
     def scratch(self, key: str) -> Path:
         """This process's folder for the unfinished work of `key`: the same at each call, kept after a crash.
@@ -140,32 +141,16 @@ class Store:
         that two processes at the same work never write into one folder.
         """
         self._place(key)
-        shelf = self._unfinished / key
-        mine = shelf / Process.current().token
-        if mine.is_dir():
-            return mine
-        try:
-            shelf.mkdir(parents=True, exist_ok=True)
-            others = sorted(_folders(shelf), key=_last_change, reverse=True)
-            for other in others:
-                if _dead(other.name) and _renamed(other, mine):
-                    return mine
-            for other in others:
-                if _copied(other, mine, self._drafts / self._token()):
-                    return mine
-            mine.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise disk_error(error, shelf) from error
-        return mine
+        return self._unfinished.claim(key)
 
     def discard(self, key: str) -> None:
         """Forget the result and the unfinished work of `key`, so that the work is done from the start."""
         place = self._place(key)
         condemned = self._drafts / self._token()
         with self._disk_errors():
-            _renamed(place, condemned)
+            renamed(place, condemned)
             shutil.rmtree(condemned, ignore_errors=True)
-            self._forget_scratch(key)
+            self._unfinished.forget(key)
 
     @contextlib.contextmanager
     def _disk_errors(self, only: tuple[int, ...] | None = None) -> Iterator[None]:
@@ -202,7 +187,7 @@ class Store:
 
     def _land(self, draft: Draft, place: Path) -> None:
         place.parent.mkdir(parents=True, exist_ok=True)
-        while not _renamed(draft.folder, place):
+        while not renamed(draft.folder, place):
             if self.check(draft.key, hashes=False):
                 return  # another process was first, and equal keys mean equal results
             if not draft.folder.exists():
@@ -246,76 +231,20 @@ class Store:
         aside = self.root / "damaged" / f"{place.name}-{secrets.token_hex(4)}"
         try:
             aside.parent.mkdir(exist_ok=True)
-            moved = _renamed(place, aside)
+            moved = renamed(place, aside)
         except OSError as error:
             raise disk_error(error, aside) from error
         if moved:
             self._warn(f"a stored result is damaged ({reason}); it was moved to {aside} and is made again")
 
-    def _forget_scratch(self, key: str) -> None:
-        shelf = self._unfinished / key
-        me = Process.current().token
-        for folder in _folders(shelf):
-            if folder.name == me or _dead(folder.name) or _abandoned(folder):
-                shutil.rmtree(folder, ignore_errors=True)
-        with contextlib.suppress(OSError):  # still in use by another process
-            shelf.rmdir()
-
     def _sweep(self) -> None:
         """Remove the drafts of processes that died, and checkpoints of work that was finished since."""
-        for draft in _folders(self._drafts):
-            if _dead(draft.name):
+        for draft in folders(self._drafts):
+            if left_by_dead(draft.name):
                 shutil.rmtree(draft, ignore_errors=True)
-        for shelf in _folders(self._unfinished):
-            if (self._results / shelf.name[:2] / shelf.name / _RESULT).exists():
-                self._forget_scratch(shelf.name)
-
-
-def _folders(parent: Path) -> list[Path]:
-    try:
-        return [path for path in parent.iterdir() if path.is_dir()]
-    except FileNotFoundError:
-        return []
-
-
-def _dead(name: str) -> bool:
-    process = Process.from_token(name)
-    return process is not None and process.alive() is False
-
-
-def _abandoned(folder: Path) -> bool:
-    process = Process.from_token(folder.name)
-    foreign = process is None or process.alive() is None
-    return foreign and time.time() - _last_change(folder) > _FOREIGN_PATIENCE
-
-
-def _last_change(folder: Path) -> float:
-    times = [0.0]
-    for path in (folder, *folder.rglob("*")):
-        with contextlib.suppress(FileNotFoundError):  # replaced by its owner while we look
-            times.append(path.stat().st_mtime)
-    return max(times)
-
-
-def _renamed(source: Path, target: Path) -> bool:
-    """Rename a folder; False where `target` is taken or `source` is gone: another process was first."""
-    try:
-        source.rename(target)
-    except OSError as error:
-        if error.errno in (errno.ENOTEMPTY, errno.EEXIST, errno.ENOENT):
-            return False
-        raise
-    return True
-
-
-def _copied(source: Path, target: Path, draft: Path) -> bool:
-    """Copy a folder that its owner may be changing; False where it changed under our hands."""
-    try:
-        shutil.copytree(source, draft)
-    except (shutil.Error, FileNotFoundError):
-        shutil.rmtree(draft, ignore_errors=True)
-        return False
-    return _renamed(draft, target)
+        for key in self._unfinished.pending():
+            if (self._results / key[:2] / key / _RESULT).exists():
+                self._unfinished.forget(key)
 
 
 def _intact(path: Path, recorded: Mapping[str, Any], hashes: bool) -> bool:

@@ -1,0 +1,33 @@
+"""Folders that processes share: taken and given by renames, which a file system does or does not do."""
+
+from __future__ import annotations
+
+import errno
+from pathlib import Path
+
+from tickdsl.records.process import Process
+
+
+def folders(parent: Path) -> list[Path]:
+    """The folders in `parent`; none where it does not exist."""
+    try:
+        return [path for path in parent.iterdir() if path.is_dir()]
+    except FileNotFoundError:
+        return []
+
+
+def renamed(source: Path, target: Path) -> bool:
+    """Rename a folder; False where `target` is taken or `source` is gone: another process was first."""
+    try:
+        source.rename(target)
+    except OSError as error:
+        if error.errno in (errno.ENOTEMPTY, errno.EEXIST, errno.ENOENT):
+            return False
+        raise
+    return True
+
+
+def left_by_dead(name: str) -> bool:
+    """Whether the folder called `name` was made by a process of this host that is gone."""
+    process = Process.from_token(name)
+    return process is not None and process.alive() is False
