@@ -1,0 +1,166 @@
+"""Plans to steps: what is shared, what a key depends on, which weights a level starts from."""
+
+from collections.abc import Callable
+
+import attrs
+import networkx as nx
+import pytest
+from tickdsl.lang.include import load_source
+from tickdsl.lang.resolve import resolve
+from tickdsl.lang.syntax import Source
+from tickdsl.plan.lower import Study, lower
+from tickdsl.plan.model import Plan
+from tickdsl.plan.steps import differences
+
+HEAD = "model small-cnn on digits\ntrain 10ep lr=0.1\n"
+
+
+def plan(text: str) -> Plan:
+    found = resolve(load_source(Source("test.plan", text))).plan
+    assert found is not None
+    return found
+
+
+def study(text: str, fingerprint: Callable[..., str] = lambda data: "f" * 64) -> Study:
+    return lower(plan(text), fingerprint=fingerprint, rounds=lambda arm, prune: 5)
+
+
+def keys(text: str) -> set[str]:
+    return set(study(text).graph)
+
+
+def test_the_graph_is_acyclic_and_edges_are_the_parents() -> None:
+    found = study(HEAD + "seeds 2\nprune filters 20% x 3; rewind weights to 2ep; compare random-init, random-structure")
+    assert nx.is_directed_acyclic_graph(found.graph)
+    for key in found.graph:
+        assert set(found.graph.predecessors(key)) == set(found.step(key).parents.values())
+    assert {m.step for m in found.measurements} <= set(found.graph)
+
+
+def test_arms_share_dense_trainings_and_equal_rounds() -> None:
+    found = study(
+        HEAD + "arm a { prune weights 20% x 2; rewind lr }\narm b { prune weights 20% x 4; rewind lr }\ncompare all"
+    )
+    # b contains a: one dense training and four levels.
+    assert found.trainings == 5
+    assert found.naive_trainings > found.trainings
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        "# a comment\n" + HEAD + "prune   weights 20%   x 3 ; rewind lr",
+        HEAD + "arm renamed { prune weights 20% x 3; rewind lr }",
+        HEAD + "cycle 3 { prune weights 20%; rewind lr }",
+        HEAD + "prune weights global 20% of remaining x 3 by magnitude; rewind lr to init",
+        HEAD + "let n = 3\nprune weights 20% x $n; rewind lr",
+    ],
+)
+def test_spelling_never_changes_a_key(other: str) -> None:
+    assert keys(other) == keys(HEAD + "prune weights 20% x 3; rewind lr")
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        "prune weights 30% x 3; rewind lr",
+        "prune weights local 20% x 3; rewind lr",
+        "prune weights 20% x 3 by l1; rewind lr",
+        "prune weights 20% x 3 except fc; rewind lr",
+        "prune weights 20% x 3; rewind weights",
+        "seeds [7]\nprune weights 20% x 3; rewind lr",
+    ],
+)
+def test_meaning_does(other: str) -> None:
+    assert keys(HEAD + other) != keys(HEAD + "prune weights 20% x 3; rewind lr")
+
+
+def test_a_longer_plan_keeps_the_steps_of_the_shorter() -> None:
+    short, longer = (keys(HEAD + f"prune weights 20% x {n}; rewind lr; compare random-init") for n in (2, 4))
+    assert short < longer
+
+
+def test_data_name_steps_by_content_not_by_place() -> None:
+    text = 'model small-cnn\ndata folder path="{}"\nprune weights 20%; rewind lr'
+    one, two = (keys(text.format(path)) for path in ("here", "there"))
+    assert one == two
+    other = study(text.format("here"), lambda data: "0" * 64)
+    assert not one & set(other.graph)
+
+
+def test_a_share_of_the_recipe_is_the_moment_it_means() -> None:
+    one, two = (keys(HEAD + f"prune weights 20%; rewind weights to {t}") for t in ("20%", "2ep"))
+    assert one == two
+
+
+def test_rewinding_points_are_prefixes_of_the_dense_training() -> None:
+    found = study(HEAD + "prune weights 20% x 2; rewind weights to 2ep")
+    (point,) = [key for key in found.graph if "stop" in found.step(key).args]
+    leader = found.graph.nodes[point]["prefix_of"]
+    assert found.graph.nodes[leader]["prefixes"] == {"2ep": point}
+    assert found.step(leader).parents == found.step(point).parents
+    levels = [found.step(level.ticket) for level in found.levels]
+    assert all(step.parents["weights"] == point and step.args["start"] == "2ep" for step in levels)
+
+
+def test_weights_rewound_to_init_start_from_it() -> None:
+    found = study(HEAD + "prune weights 20% x 2; rewind weights")
+    starts = {found.step(found.step(level.ticket).parents["weights"]).operation for level in found.levels}
+    assert starts == {"init"}
+
+
+def test_learning_rate_rewinding_keeps_the_weights() -> None:
+    found = study(HEAD + "prune weights 20% x 2; rewind lr to 5ep")
+    first, second = (found.step(level.ticket) for level in found.levels)
+    assert second.parents["weights"] == first.key
+    assert first.args["start"] == second.args["start"] == "5ep"
+
+
+def test_tickets_of_parts_are_judged_on_all_data() -> None:
+    found = study(HEAD + "split classes 2\nprune weights 20% x 3; overlap; rewind weights")
+    for level in found.levels:
+        ticket = found.step(level.ticket)
+        assert "part" not in ticket.args["data"]
+        assert found.step(level.structure).operation == "overlap"
+        assert len(found.step(level.structure).parents) == 2
+    parts = [s.args["data"]["part"]["index"] for s in map(found.step, found.graph) if "part" in s.args["data"]]
+    assert set(parts) == {0, 1}
+
+
+def test_geometric_targets_land_exactly() -> None:
+    found = study(HEAD + "prune weights to 95% x 4; rewind lr")
+    targets = [found.step(level.structure).args["to"] for level in found.levels]
+    assert targets[-1] == 0.95
+    ratios = [(1 - b) / (1 - a) for a, b in zip([0.0, *targets], targets, strict=False)]
+    assert max(ratios) - min(ratios) < 1e-9
+
+
+def test_rounds_at_init_without_a_tail_are_one_level() -> None:
+    found = study(HEAD + "prune weights to 90% x 10 by random at init")
+    assert [level.level for level in found.levels] == [1]
+    assert found.trainings == 2
+
+
+def test_every_seed_has_its_own_steps() -> None:
+    found = study(HEAD + "seeds 3\nprune weights 20%; rewind lr")
+    assert sorted({m.seed for m in found.measurements}) == [1, 2, 3]
+    assert len({m.step for m in found.measurements}) == len(found.measurements)
+
+
+def test_differences_name_what_changed() -> None:
+    one, two = (study(h + "prune weights 20%; rewind lr") for h in (HEAD, HEAD.replace("0.1", "0.2")))
+    mine, theirs = (next(s for s in map(f.step, f.graph) if s.operation == "train") for f in (one, two))
+    assert "args.recipe.lr: 0.2 -> 0.1" in differences(mine.parts, theirs.parts)
+
+
+def test_rivals_of_the_last_level_only() -> None:
+    text = HEAD + "prune weights 20% x 3; rewind lr; compare random-init levels="
+    assert {m.level for m in study(text + "last").measurements if m.contestant == "random-init"} == {3}
+    assert {m.level for m in study(text + "all").measurements if m.contestant == "random-init"} == {1, 2, 3}
+
+
+def test_plans_are_values() -> None:
+    found = plan(HEAD + "prune weights 20%; rewind lr")
+    with pytest.raises(attrs.exceptions.FrozenInstanceError):
+        found.name = "other"  # type: ignore[misc]
+    assert found == plan("# moved\n" + HEAD + "prune weights 20%; rewind lr")
