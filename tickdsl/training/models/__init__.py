@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any
 
+import torch
 from torch import nn
 
 from tickdsl.errors import TickdslError
@@ -47,7 +48,8 @@ def create(name: str, *, classes: int, shape: Shape, seed: int, options: Mapping
         module = torchvision_zoo.build(info.name, shape, seed)
         return fresh_head(module, classes=classes, seed=seed, name=name)
     width = float((options or {}).get("width", info.options["width"].default))
-    module = _BUILDERS[name](classes, shape, width)
+    with torch.random.fork_rng(devices=[]):  # constructors draw from the global stream
+        module = _BUILDERS[name](classes, shape, width)
     initialise(module, seed)
     return module
 
@@ -88,7 +90,8 @@ def fresh_head(module: nn.Module, *, classes: int, seed: int, name: str) -> nn.M
     path = head(module)
     parent_path, _, leaf = path.rpartition(".")
     parent = module.get_submodule(parent_path)
-    fresh = fresh_classifier(module.get_submodule(path), classes, seed)
+    with torch.random.fork_rng(devices=[]):
+        fresh = fresh_classifier(module.get_submodule(path), classes, seed)
     if _info(name).ours:
         holder = _at(path, fresh)
         initialise(holder, seed)

@@ -1,0 +1,106 @@
+"""Networks: initial weights from named streams, classifiers, refusals."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+import torch
+from torch import nn
+
+from tickdsl.errors import TickdslError
+from tickdsl.training import catalogue, models
+
+OURS = [info.name for info in catalogue.MODELS.values() if info.ours]
+ONE_A_FAMILY = ["small-cnn", "lenet-300-100", "lenet5", "conv6", "conv3", "vgg11", "resnet20", "resnet18-cifar"]
+SMALL_TORCHVISION = ["mobilenet_v3_small", "squeezenet1_1", "shufflenet_v2_x0_5", "resnet18", "efficientnet_b0"]
+
+
+def _shape(name: str) -> tuple[int, int, int]:
+    info = catalogue.MODELS[name]
+    side = max(32, info.size[0] if info.size else 0)
+    return (info.channels or 3, side, side)
+
+
+@pytest.mark.parametrize("name", [*ONE_A_FAMILY, *SMALL_TORCHVISION])
+def test_a_seed_gives_the_same_body_whatever_the_number_of_classes(name: str) -> None:
+    before = torch.random.get_rng_state()
+    options = {"width": 0.5} if catalogue.MODELS[name].ours else {}
+    few, many, again = (
+        models.create(name, classes=n, shape=_shape(name), seed=3, options=options) for n in (5, 10, 10)
+    )
+    other = models.create(name, classes=10, shape=_shape(name), seed=4, options=options)
+    assert torch.equal(before, torch.random.get_rng_state()), "the global stream moved"
+    head = models.head(few)
+    assert models.head(many) == head
+    differing = 0
+    for key, tensor in many.state_dict().items():
+        assert torch.equal(tensor, again.state_dict()[key])
+        if not key.startswith(head + "."):
+            assert torch.equal(tensor, few.state_dict()[key]), key
+        differing += not torch.equal(tensor, other.state_dict()[key])
+    assert differing > 1
+    assert few.get_submodule(head).weight.shape[0] == 5
+
+
+@pytest.mark.parametrize("name", OURS)
+def test_our_initialisation_is_kaiming_normal(name: str) -> None:
+    module = models.create(name, classes=10, shape=_shape(name), seed=0)
+    for path, layer in module.named_modules():
+        if isinstance(layer, nn.Conv2d | nn.Linear) and layer.weight.numel() > 2000:
+            expected = math.sqrt(2 / layer.weight[0].numel())
+            assert layer.weight.std().item() == pytest.approx(expected, rel=0.1), path
+        if getattr(layer, "bias", None) is not None:
+            assert not layer.bias.any(), path
+
+
+def test_a_smaller_network_is_drawn_with_its_own_fan_in() -> None:
+    module = models.create("conv4", classes=10, shape=(3, 32, 32), seed=0)
+    module.conv2 = nn.Conv2d(16, 64, 3, padding=1)
+    module.conv1 = nn.Conv2d(3, 16, 3, padding=1)
+    first = module.conv4.weight.clone()
+    assert models.reinitialise(module, seed=0, role="reinit-1", name="conv4")
+    assert module.conv2.weight.std().item() == pytest.approx(math.sqrt(2 / (16 * 9)), rel=0.1)
+    assert not torch.equal(first, module.conv4.weight)
+    theirs = models.create("resnet18", classes=10, shape=(3, 32, 32), seed=0)
+    kept = theirs.conv1.weight.clone()
+    assert not models.reinitialise(theirs, seed=1, role="reinit", name="resnet18")
+    assert torch.equal(kept, theirs.conv1.weight)
+
+
+def test_a_fresh_head_is_the_one_of_create() -> None:
+    shape = (1, 8, 8)
+    ten = models.create("small-cnn", classes=10, shape=shape, seed=5)
+    five = models.create("small-cnn", classes=5, shape=shape, seed=5)
+    models.fresh_head(five, classes=10, seed=5, name="small-cnn")
+    assert all(torch.equal(a, b) for a, b in zip(ten.parameters(), five.parameters(), strict=True))
+
+
+@pytest.mark.parametrize(
+    ("name", "shape", "message", "cure"),
+    [
+        ("vgg16", (1, 8, 8), "at least 16x16; the data gives 1x8x8", "size=16"),
+        ("torchvision.vgg16", (3, 8, 8), "at least 32x32", "size=32"),
+        ("resnet18", (1, 28, 28), "3 channels", "channels=3"),
+        ("vit_b_16", (3, 30, 30), "multiples of 16", "size=32"),
+        ("maxvit_t", (3, 64, 64), "exactly 224x224", "size=224"),
+        ("vgg61", (3, 32, 32), "no model `vgg61`", "vgg16"),
+    ],
+)
+def test_what_a_network_cannot_take_is_said_with_the_cure(
+    name: str, shape: tuple[int, int, int], message: str, cure: str
+) -> None:
+    with pytest.raises(TickdslError) as caught:
+        models.create(name, classes=10, shape=shape, seed=0)
+    assert message in caught.value.message
+    assert cure in (caught.value.hint or "")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", catalogue.TORCHVISION)
+def test_torchvisions_networks_are_built_for_the_classes(name: str) -> None:
+    module = models.create(f"torchvision.{name}", classes=7, shape=_shape(f"torchvision.{name}"), seed=0)
+    module.eval()
+    with torch.no_grad():
+        scores = module(torch.zeros(1, *_shape(f"torchvision.{name}")))
+    assert scores.shape == (1, 7)
