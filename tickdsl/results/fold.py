@@ -53,6 +53,8 @@ class Fold:
         self._log = list(self._base.log)
         self._warnings = list(self._base.warnings)
         self._pace = self._base.pace
+        self._trained = 0.0  # epochs that the pace does not count yet
+        self._progress: dict[str, StepProgress] = {}  # of each step the last, where its state does not hold it
 
     def add(self, record: Record) -> None:
         """Take one event in; a type that means nothing to the state only moves its time on."""
@@ -65,6 +67,9 @@ class Fold:
     @property
     def state(self) -> RunState:
         """The state after all events so far."""
+        for name in list(self._progress):
+            self._steps[name] = self._step(name)
+        self._count_work()
         self._base = attrs.evolve(
             self._base,
             **self._changed,
@@ -91,7 +96,9 @@ class Fold:
             exit=None,
             message=None,
         )
-        self._pace = Pace()
+        self._pace, self._trained = Pace(), 0.0
+        for name in list(self._progress):
+            self._steps[name] = self._step(name)
         for name, step in self._steps.items():  # an engine that died finishes nothing
             if step.status in ("running", "failed"):
                 self._steps[name] = attrs.evolve(step, status="waiting", started=None, error=None)
@@ -122,25 +129,19 @@ class Fold:
         self._run_clock(t, True)
 
     def _step_progress(self, event: StepProgress, t: float) -> None:
-        step = self._step(event.step)
-        # The first report of a training may come from the middle of it: a checkpoint was taken up.
-        before = step.epoch if step.epoch is not None else max(0.0, event.epoch - 1)
-        self._trained(max(0.0, event.epoch - before))
-        self._steps[event.step] = attrs.evolve(
-            step,
-            status="running",
-            epoch=event.epoch,
-            epochs=event.epochs,
-            loss=event.loss,
-            accuracy=event.accuracy,
-            lr=event.lr,
-        )
+        before = self._epoch(event.step)
+        if before is None:
+            # The first report of a training may come from the middle of it: a checkpoint was taken up.
+            before = max(0.0, event.epoch - 1)
+        self._trained += max(0.0, event.epoch - before)
+        self._progress[event.step] = event
 
     def _step_end(self, event: StepEnd, t: float) -> None:
         step = self._step(event.step)
         if event.status == "done" and event.seconds > 0:  # else another step did this one's work on its way
             whole = step.info.epochs or 0.0
-            self._trained(max(0.0, whole - (step.epoch or 0.0)), steps=1)
+            self._trained += max(0.0, whole - (step.epoch or 0.0))
+            self._count_work(steps=1)
         accuracy = event.metrics.get("accuracy", step.accuracy)
         self._steps[event.step] = attrs.evolve(
             step,
@@ -185,12 +186,30 @@ class Fold:
         self._run_clock(t, False)
 
     def _step(self, name: str) -> StepState:
-        known = self._steps.get(name)
-        return known or StepState(StepInfo(id=name, key="", operation="", label=name, arms=()))
+        """The step with its progress told; what is most of a file is kept aside until somebody looks."""
+        known = self._steps.get(name) or StepState(StepInfo(id=name, key="", operation="", label=name, arms=()))
+        event = self._progress.pop(name, None)
+        if event is None:
+            return known
+        return attrs.evolve(
+            known,
+            status="running",
+            epoch=event.epoch,
+            epochs=event.epochs,
+            loss=event.loss,
+            accuracy=event.accuracy,
+            lr=event.lr,
+        )
 
-    def _trained(self, epochs: float, steps: int = 0) -> None:
+    def _epoch(self, name: str) -> float | None:
+        if name in self._progress:
+            return self._progress[name].epoch
+        return self._steps[name].epoch if name in self._steps else None
+
+    def _count_work(self, steps: int = 0) -> None:
         pace = self._pace
-        self._pace = Pace(pace.epochs + epochs, pace.steps + steps, pace.seconds, pace.since)
+        self._pace = attrs.evolve(pace, epochs=pace.epochs + self._trained, steps=pace.steps + steps)
+        self._trained = 0.0
 
     def _run_clock(self, t: float, on: bool) -> None:
         pace = self._pace
