@@ -1,0 +1,120 @@
+"""What a rule sees of an operator call, and what it may say."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import attrs
+from torch import Tensor
+
+from tickdsl.graph.labels import Atoms, Families, Shape, Storage, Value
+from tickdsl.graph.model import Role
+
+
+@attrs.frozen
+class Work:
+    """Multiply-adds of an operator: `factor` times the live sizes of a virtual tensor's dimensions."""
+
+    factor: int
+    shape: Shape
+    families: Families
+
+
+@attrs.define
+class Call:
+    """One call of an ATen operator: its arguments by name, its output tensors, and where it stands.
+
+    A rule sets `work` where the operator multiplies, and `flexible` where every element of the output is alike.
+    """
+
+    op: str
+    where: str
+    module: str
+    arguments: dict[str, Any]
+    outputs: tuple[Tensor, ...]
+    analysis: Analysis
+    work: Work | None = None
+
+    def __getitem__(self, name: str) -> Any:
+        return self.arguments[name]
+
+    def value(self, name: str) -> Value:
+        """What is known of a tensor argument."""
+        return self.analysis.value(self.arguments[name])
+
+    @property
+    def atoms(self) -> Atoms:
+        return self.analysis.atoms
+
+    @property
+    def tensors(self) -> list[Tensor]:
+        """All tensor arguments, those within lists too."""
+        return list(_tensors(list(self.arguments.values())))
+
+    @property
+    def shape(self) -> Shape:
+        """The shape of the first output."""
+        return tuple(self.outputs[0].shape)
+
+
+#: A rule gives the families of every output.
+Rule = Callable[[Call], list[Families]]
+
+
+def _tensors(arguments: Any) -> Iterator[Tensor]:
+    for argument in arguments:
+        if isinstance(argument, Tensor):
+            yield argument
+        elif isinstance(argument, list | tuple):
+            yield from _tensors(argument)
+
+
+@attrs.define
+class Analysis:
+    """What has been learnt of the tensors of one trace.
+
+    `roles` say what an operator does with a dimension of a parameter; `weights` which parameters are weights of which
+    module; `producers` in which order output dimensions of weights were met.
+    """
+
+    atoms: Atoms
+    values: dict[int, Value] = attrs.field(factory=dict)
+    kept_alive: list[Tensor] = attrs.field(factory=list)
+    owners: list[tuple[str, int]] = attrs.field(factory=list)
+    owner_of_atom: list[int] = attrs.field(factory=list)
+    roles: dict[tuple[str, int], Role] = attrs.field(factory=dict)
+    weights: dict[str, str] = attrs.field(factory=dict)
+    convolutions: set[str] = attrs.field(factory=set)
+
+    def value(self, tensor: Tensor) -> Value:
+        """What is known of a tensor; of one that no operator made, that it is rigid."""
+        known = self.values.get(id(tensor))
+        return known if known is not None else Value(tuple(tensor.shape), (), Storage())
+
+    def remember(self, tensor: Tensor, value: Value) -> None:
+        """Say what a tensor carries. The tensor is kept alive, so that its identity stays its own."""
+        self.values[id(tensor)] = value
+        self.kept_alive.append(tensor)
+        for family in value.families:
+            self.atoms.rectangle(family)
+
+    def add_parameter(self, name: str, tensor: Tensor) -> None:
+        """Give every dimension of a parameter or buffer its own atoms."""
+        families = []
+        for dim, size in enumerate(tensor.shape):
+            if size > 1:
+                atoms = self.atoms.new(size)
+                self.owner_of_atom += [len(self.owners)] * size
+                self.owners.append((name, dim))
+                families.append(atoms.reshape([size if d == dim else 1 for d in range(tensor.ndim)]))
+        self.remember(tensor, Value(tuple(tensor.shape), tuple(families), Storage(), name, name))
+
+    def say(self, family: Any, role: Role) -> None:
+        """An operator uses the parameter dimension that this family came from in that role."""
+        if family.size:
+            atom = int(family.flat[0])
+            if atom < len(self.owner_of_atom):
+                owner = self.owners[self.owner_of_atom[atom]]
+                if self.roles.get(owner) != "producer":
+                    self.roles[owner] = role

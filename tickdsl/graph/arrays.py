@@ -1,0 +1,40 @@
+"""Integer arrays as short JSON: arithmetic runs `[start, count, step]`."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import numpy.typing as npt
+
+Ints = npt.NDArray[np.int64]
+Bools = npt.NDArray[np.bool_]
+
+
+def ints(values: object) -> Ints:
+    """A read-only copy as int64, so that a value that holds it cannot change."""
+    array = np.array(values, dtype=np.int64)
+    array.setflags(write=False)
+    return array
+
+
+def to_runs(array: Ints) -> list[list[int]]:
+    """`[5, 6, 7, 0, 0]` becomes `[[5, 3, 1], [0, 2, 0]]`."""
+    runs: list[list[int]] = []
+    if not len(array):
+        return runs
+    steps = np.diff(array)
+    position = 0
+    while position < len(array):
+        step = int(steps[position]) if position < len(steps) else 0
+        other = np.flatnonzero(steps[position:] != step)
+        count = int(other[0]) + 1 if len(other) else len(array) - position
+        runs.append([int(array[position]), count, step])
+        position += count
+    return runs
+
+
+def from_runs(runs: Sequence[Sequence[int]]) -> Ints:
+    """The inverse of `to_runs`."""
+    parts = [start + step * np.arange(count, dtype=np.int64) for start, count, step in runs]
+    return ints(np.concatenate(parts) if parts else [])

@@ -1,0 +1,162 @@
+"""From solved atoms to channel groups, layouts and the operator graph."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import attrs
+import networkx as nx
+import numpy as np
+from torch import nn
+
+from tickdsl.graph.analysis import Analysis, Work
+from tickdsl.graph.grouping import Units, group_units
+from tickdsl.graph.labels import Families, Shape, squeeze_uniform, varying
+from tickdsl.graph.model import Layout, ModelGraph, Run, WeightInfo
+from tickdsl.graph.record import Operator, Recording
+
+
+def assemble(
+    model: nn.Module, analysis: Analysis, evaluation: Recording, training: Recording, inputs: Any
+) -> ModelGraph:
+    """The model graph of two recordings that share their atoms."""
+    units = group_units(analysis)
+    layouts = Layouts(units)
+    graph = nx.DiGraph()
+    parameters = {name: tuple(tensor.shape) for name, tensor in model.named_parameters()}
+    buffers = {name: tuple(tensor.shape) for name, tensor in model.named_buffers()}
+    for recording in (evaluation, _new_in(training, evaluation)):
+        for name in recording.inputs:
+            graph.add_node(name, kind="input")
+        for operator in recording.operators:
+            _add(graph, operator, layouts, analysis, {**parameters, **buffers})
+        for place, node in enumerate(recording.outputs):
+            if node in graph:
+                name = f"output{place}" if place else "output"
+                graph.add_node(name, kind="output")
+                graph.add_edge(node, name)
+    weights = {
+        name: WeightInfo(module, parameters[name], _is_output(name, units))
+        for name, module in analysis.weights.items()
+        if name in parameters and len(parameters[name]) > 1
+    }
+    result = ModelGraph(
+        graph=graph,
+        channels=units.groups,
+        blocks=(),
+        parameters=parameters,
+        buffers=buffers,
+        aliases=_aliases(model),
+        weights=weights,
+        layouts=tuple(layouts.found),
+        inputs=inputs,
+        unknown=tuple(dict.fromkeys(evaluation.unknown + training.unknown)),
+    )
+    return attrs.evolve(result, blocks=())
+
+
+def _new_in(training: Recording, evaluation: Recording) -> Recording:
+    """Of a training run, what evaluation does not do: operators of other modules."""
+    seen = {operator.module for operator in evaluation.operators}
+    renamed = {}
+    kept = []
+    for operator in training.operators:
+        plain = operator.name.removeprefix("train:")
+        if operator.module in seen:
+            renamed[operator.name] = plain
+        else:
+            parents = tuple(renamed.get(parent, parent) for parent in operator.parents)
+            kept.append(attrs.evolve(operator, parents=parents, train_only=True))
+    return Recording(operators=kept)
+
+
+def _add(
+    graph: nx.DiGraph, operator: Operator, layouts: Layouts, analysis: Analysis, tensors: dict[str, Shape]
+) -> None:
+    dims = tuple(
+        layouts.of(shape, families) for shape, families in zip(operator.shapes, operator.families, strict=True)
+    )
+    graph.add_node(
+        operator.name,
+        kind="operator",
+        op=operator.op,
+        module=operator.module,
+        shapes=operator.shapes,
+        dims=dims,
+        itemsize=operator.itemsize,
+        view=operator.view,
+        macs=_macs(operator.work),
+        work=_work(operator.work, layouts),
+        train_only=operator.train_only,
+    )
+    for parent in operator.parents:
+        if parent not in graph and parent in tensors:
+            graph.add_node(parent, kind="parameter", shape=tensors[parent])
+        if parent in graph:
+            graph.add_edge(parent, operator.name)
+
+
+def _macs(work: Work | None) -> int:
+    return work.factor * int(np.prod(work.shape, dtype=np.int64)) if work else 0
+
+
+def _work(work: Work | None, layouts: Layouts) -> tuple[int, ...]:
+    if work is None:
+        return ()
+    dims = layouts.of(work.shape, work.families)
+    rigid = [size for size, dim in zip(work.shape, dims, strict=True) if dim is None]
+    return (work.factor * int(np.prod(rigid, dtype=np.int64)), *(dim for dim in dims if dim is not None))
+
+
+def _is_output(name: str, units: Units) -> bool:
+    return any(
+        group.reason == "the network's output"
+        for group in units.groups
+        for piece in group.slices
+        if piece.parameter == name and piece.role == "producer"
+    )
+
+
+def _aliases(model: nn.Module) -> dict[str, str]:
+    first: dict[int, str] = {}
+    aliases = {}
+    for named in (model.named_parameters(remove_duplicate=False), model.named_buffers(remove_duplicate=False)):
+        for name, tensor in named:
+            if id(tensor) in first:
+                aliases[name] = first[id(tensor)]
+            else:
+                first[id(tensor)] = name
+    return aliases
+
+
+class Layouts:
+    """The layouts of all tensors, each once."""
+
+    def __init__(self, units: Units) -> None:
+        self._units = units
+        self._places: dict[bytes, int | None] = {}
+        self.found: list[Layout] = []
+
+    def of(self, shape: Shape, families: Families) -> tuple[int | None, ...]:
+        """Per dimension the layout along it, or None where nothing can go."""
+        dims: list[int | None] = [None] * len(shape)
+        for family in families:
+            solved = squeeze_uniform(self._units.root[family])
+            for dim in varying(solved):
+                dims[dim] = self._place(solved.ravel())
+        return tuple(dims)
+
+    def _place(self, roots: Any) -> int | None:
+        key = roots.tobytes()
+        if key not in self._places:
+            groups, units = self._units.group[roots], self._units.unit[roots]
+            runs = tuple(
+                Run(self._units.groups[group].name, np.flatnonzero(groups == group), units[groups == group])
+                for group in dict.fromkeys(groups[groups >= 0].tolist())
+            )
+            if runs:
+                self._places[key] = len(self.found)
+                self.found.append(Layout(len(roots), runs))
+            else:
+                self._places[key] = None
+        return self._places[key]

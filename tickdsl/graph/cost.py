@@ -1,0 +1,65 @@
+"""What a structure costs: parameters, multiply-adds, activation memory. From the recorded shapes; no torch."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import attrs
+import numpy as np
+
+from tickdsl.graph.arrays import Bools
+from tickdsl.graph.model import Layout, ModelGraph
+from tickdsl.graph.structure import Structure, all_kept_indices, kept_units, removed_parameters
+
+
+@attrs.frozen
+class Cost:
+    """`params`: parameters left (masked weights count). `macs`: multiply-adds of one evaluation of the example
+    inputs. `activation_bytes`: the outputs of all operators of that evaluation that own memory."""
+
+    params: int
+    macs: int
+    activation_bytes: int
+
+
+def cost(graph: ModelGraph, structure: Structure) -> Cost:
+    """The cost of the network that a structure leaves, for inputs of the traced shape."""
+    sizes = layout_sizes(graph, structure)
+    bypassed = {node for block in structure.removed_blocks for node in graph.block(block).operators}
+    macs = memory = 0
+    for node, data in graph.graph.nodes(data=True):
+        if data["kind"] != "operator" or data["train_only"] or node in bypassed:
+            continue
+        if data["work"]:
+            factor, *layouts = data["work"]
+            macs += factor * int(np.prod([sizes[layout] for layout in layouts], dtype=np.int64))
+        if not data["view"]:
+            for shape, dims in zip(data["shapes"], data["dims"], strict=True):
+                live = [n if dim is None else sizes[dim] for n, dim in zip(shape, dims, strict=True)]
+                memory += int(np.prod(live, dtype=np.int64)) * data["itemsize"]
+    return Cost(_parameters(graph, structure), macs, memory)
+
+
+def _parameters(graph: ModelGraph, structure: Structure) -> int:
+    indices = all_kept_indices(graph, structure)
+    gone = removed_parameters(graph, structure)
+    total = 0
+    for name, shape in graph.parameters.items():
+        if name not in gone:
+            kept = indices.get(name, [None] * len(shape))
+            total += int(
+                np.prod([n if k is None else len(k) for n, k in zip(shape, kept, strict=True)], dtype=np.int64)
+            )
+    return total
+
+
+def layout_sizes(graph: ModelGraph, structure: Structure) -> list[int]:
+    """How many positions of every layout are left."""
+    left = kept_units(graph, structure)
+    return [layout_size(layout, left) for layout in graph.layouts]
+
+
+def layout_size(layout: Layout, left: Mapping[str, Bools]) -> int:
+    """How many positions of one layout are left."""
+    lost = sum(int((~left[run.group][run.unit]).sum()) for run in layout.runs if run.group in left)
+    return layout.size - lost

@@ -1,0 +1,134 @@
+"""Channel groups: the units that the same layers produce."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+import attrs
+import networkx as nx
+import numpy as np
+
+from tickdsl.graph.analysis import Analysis
+from tickdsl.graph.arrays import Ints
+from tickdsl.graph.labels import Partition
+from tickdsl.graph.model import ChannelGroup, Slice
+
+
+@attrs.frozen(eq=False)
+class Units:
+    """Per component of atoms its group (-1 where it cannot go) and its unit within the group."""
+
+    root: Ints
+    group: Ints
+    unit: Ints
+    groups: tuple[ChannelGroup, ...]
+
+
+@attrs.frozen(eq=False)
+class _Dimension:
+    parameter: str
+    dim: int
+    roots: Ints
+
+
+def group_units(analysis: Analysis) -> Units:
+    """Solve the atoms, and gather units into groups by the output dimensions of weights that they share."""
+    solved = analysis.atoms.solve()
+    dimensions = _dimensions(analysis, solved)
+    by_root = _by_root(dimensions)
+    order = {name: place for place, name in enumerate(analysis.weights)}
+    producers = sorted(
+        (d for d in dimensions if analysis.roles.get((d.parameter, d.dim)) == "producer" and d.parameter in order),
+        key=lambda d: order[d.parameter],
+    )
+    group = np.full(analysis.atoms.count, -1, dtype=np.int64)
+    unit = np.full(analysis.atoms.count, -1, dtype=np.int64)
+    groups: list[ChannelGroup] = []
+    taken: set[str] = set()
+    for members in _together(producers):
+        roots = np.unique(np.concatenate([member.roots for member in members]))
+        free = np.array([root not in solved.fixed for root in roots.tolist()], dtype=bool)
+        reason = None if free.any() else solved.fixed[int(roots[0])]
+        if free.any():
+            roots = roots[free]
+            group[roots] = len(groups)
+        unit[roots] = np.arange(len(roots))
+        touched = {id(d): d for root in roots.tolist() for d in by_root[root]}.values()
+        name = _name(analysis, members[0], taken)
+        taken.add(name)
+        groups.append(_describe(analysis, solved, name, members, touched, roots, unit, reason))
+    return Units(solved.root, group, unit, tuple(groups))
+
+
+def _dimensions(analysis: Analysis, solved: Partition) -> list[_Dimension]:
+    owner = np.asarray(analysis.owner_of_atom, dtype=np.int64)
+    starts = np.searchsorted(owner, np.arange(len(analysis.owners) + 1))
+    return [
+        _Dimension(name, dim, solved.root[starts[place] : starts[place + 1]])
+        for place, (name, dim) in enumerate(analysis.owners)
+    ]
+
+
+def _by_root(dimensions: Iterable[_Dimension]) -> dict[int, list[_Dimension]]:
+    found: dict[int, list[_Dimension]] = {}
+    for dimension in dimensions:
+        for root in np.unique(dimension.roots).tolist():
+            found.setdefault(root, []).append(dimension)
+    return found
+
+
+def _together(producers: list[_Dimension]) -> list[list[_Dimension]]:
+    """Producers that share a unit, in order of their first run."""
+    links = nx.Graph()
+    links.add_nodes_from(range(len(producers)))
+    first: dict[int, int] = {}
+    for place, producer in enumerate(producers):
+        for root in np.unique(producer.roots).tolist():
+            links.add_edge(first.setdefault(root, place), place)
+    found = [sorted(members) for members in nx.connected_components(links)]
+    return [[producers[place] for place in members] for members in sorted(found)]
+
+
+def _name(analysis: Analysis, producer: _Dimension, taken: set[str]) -> str:
+    module = analysis.weights[producer.parameter] or producer.parameter
+    if module not in taken:
+        return module
+    return f"{producer.parameter}:{producer.dim}"
+
+
+def _describe(
+    analysis: Analysis,
+    solved: Partition,
+    name: str,
+    producers: list[_Dimension],
+    touched: Iterable[_Dimension],
+    roots: Ints,
+    unit: Ints,
+    reason: str | None,
+) -> ChannelGroup:
+    slices = []
+    mine = np.zeros(len(unit), dtype=bool)
+    mine[roots] = True
+    for dimension in sorted(touched, key=lambda d: (d.parameter, d.dim)):
+        inside = mine[dimension.roots]
+        role = analysis.roles.get((dimension.parameter, dimension.dim), "other")
+        slices.append(
+            Slice(dimension.parameter, dimension.dim, role, np.flatnonzero(inside), unit[dimension.roots[inside]])
+        )
+    members = set(roots.tolist())
+    counts = [int(np.bincount(unit[p.roots[mine[p.roots]]]).max(initial=0)) for p in producers]
+    kind = "neurons"
+    if members & solved.heads:
+        kind = "heads"
+    elif any(producer.parameter in analysis.convolutions for producer in producers):
+        kind = "filters"
+    return ChannelGroup(
+        name=name,
+        size=len(roots),
+        step=max(counts),
+        kind=kind,
+        producers=tuple(dict.fromkeys(analysis.weights[p.parameter] or p.parameter for p in producers)),
+        slices=tuple(slices),
+        exact=not members & solved.inexact.keys(),
+        reason=reason,
+    )

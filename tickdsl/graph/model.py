@@ -1,0 +1,249 @@
+"""The model graph: operators and parameters of a network, and which of their dimensions go together. No torch."""
+
+from __future__ import annotations
+
+import difflib
+import json
+from collections.abc import Mapping
+from functools import cached_property
+from typing import Any, Literal, TypeVar
+
+import attrs
+import networkx as nx
+import numpy as np
+
+from tickdsl.errors import TickdslError
+from tickdsl.graph.arrays import Ints, from_runs, ints, to_runs
+
+T = TypeVar("T")
+
+FORMAT = 1
+
+Role = Literal["producer", "consumer", "norm", "other"]
+Shape = tuple[int, ...]
+
+
+class UnknownName(TickdslError):
+    """A channel group or block that the network does not have."""
+
+
+@attrs.frozen
+class Slice:
+    """Where a channel group stands in one dimension of one parameter or buffer.
+
+    `index[i]` of dimension `dim` belongs to unit `unit[i]` of the group. `role` says what the dimension does with
+    the group: a producer computes it (output rows), a consumer reads it (input columns), a norm scales it.
+    """
+
+    parameter: str
+    dim: int
+    role: Role
+    index: Ints = attrs.field(converter=ints, eq=attrs.cmp_using(eq=np.array_equal))
+    unit: Ints = attrs.field(converter=ints, eq=attrs.cmp_using(eq=np.array_equal))
+
+
+@attrs.frozen
+class ChannelGroup:
+    """Units that can be removed one by one; a unit is everything that must go together.
+
+    `name` is the module path of its first producer. `size` counts units and `step` the largest number of
+    producer channels in one. `producers` are the module paths whose output channels these are. `exact` is false
+    where removal changes the arithmetic of what stays (a LayerNorm over the dimension). `reason` says why
+    nothing can go; None where it can.
+    """
+
+    name: str
+    size: int
+    step: int
+    kind: str
+    producers: tuple[str, ...]
+    slices: tuple[Slice, ...]
+    exact: bool = True
+    reason: str | None = None
+
+
+@attrs.frozen
+class Block:
+    """A single-entry, single-exit region of the network.
+
+    `members` are the module paths that go; `replaced` those that become identities. `ties` pairs the channel
+    groups at entry and exit: without the block they are one. `reason` says why it cannot go; None where it can.
+    """
+
+    name: str
+    entry: str
+    exit: str
+    members: tuple[str, ...]
+    replaced: tuple[str, ...]
+    parameters: tuple[str, ...]
+    operators: tuple[str, ...]
+    kind: str
+    ties: tuple[tuple[str, str], ...] = ()
+    reason: str | None = None
+    parent: str | None = None
+
+
+@attrs.frozen
+class WeightInfo:
+    """A weight of a convolution or matrix product. `is_output` marks the head, whose rows are the network's outputs."""
+
+    module: str
+    shape: Shape
+    is_output: bool
+
+
+@attrs.frozen
+class Run:
+    """Positions `index` along a dimension of a value, and the units of `group` that they belong to."""
+
+    group: str
+    index: Ints = attrs.field(converter=ints, eq=attrs.cmp_using(eq=np.array_equal))
+    unit: Ints = attrs.field(converter=ints, eq=attrs.cmp_using(eq=np.array_equal))
+
+
+@attrs.frozen
+class Layout:
+    """What stands along one dimension of a value: `size` positions, those in `runs` removable."""
+
+    size: int
+    runs: tuple[Run, ...]
+
+
+@attrs.frozen(eq=False)
+class ModelGraph:
+    """A traced network.
+
+    `graph` is a `networkx.DiGraph`. Operator nodes carry `kind="operator"`, `op`, `module` (path), `shapes` (one per
+    output), `dims` (per output and dimension an index into `layouts`, or None where nothing can go), `itemsize`,
+    `view`, `macs` (multiply-adds), `work` (`[factor, layout, …]`: the macs are the factor times the sizes of the
+    layouts) and `train_only`; parameter nodes `kind="parameter"` and `shape`; inputs and outputs `kind="input"` and
+    `"output"`. Edges follow the data.
+
+    `parameters` and `buffers` give dense shapes; `aliases` maps second names of shared tensors to the first. `calls`
+    counts how often each module ran. `inputs` describes the example inputs. `unknown` lists the operators without a
+    rule, whose surroundings are protected.
+    """
+
+    graph: nx.DiGraph
+    channels: tuple[ChannelGroup, ...]
+    blocks: tuple[Block, ...]
+    parameters: dict[str, Shape]
+    buffers: dict[str, Shape]
+    aliases: dict[str, str]
+    weights: dict[str, WeightInfo]
+    layouts: tuple[Layout, ...]
+    inputs: Any
+    unknown: tuple[str, ...] = ()
+
+    @cached_property
+    def _groups(self) -> dict[str, ChannelGroup]:
+        return {group.name: group for group in self.channels}
+
+    @cached_property
+    def _blocks(self) -> dict[str, Block]:
+        return {block.name: block for block in self.blocks}
+
+    @cached_property
+    def slices(self) -> Mapping[str, tuple[tuple[ChannelGroup, Slice], ...]]:
+        """For every parameter and buffer the slices of it that can go."""
+        found: dict[str, list[tuple[ChannelGroup, Slice]]] = {}
+        for group in self.channels:
+            if group.reason is None:
+                for piece in group.slices:
+                    found.setdefault(piece.parameter, []).append((group, piece))
+        return {name: tuple(pieces) for name, pieces in found.items()}
+
+    def group(self, name: str) -> ChannelGroup:
+        """The channel group of that name. Raises UnknownName."""
+        return _lookup(self._groups, name, "channel group")
+
+    def block(self, name: str) -> Block:
+        """The block of that name. Raises UnknownName."""
+        return _lookup(self._blocks, name, "block")
+
+    def shape(self, tensor: str) -> Shape:
+        """The dense shape of a parameter or buffer."""
+        return self.parameters[tensor] if tensor in self.parameters else self.buffers[tensor]
+
+    def to_json(self) -> str:
+        """Everything but weights, as text that `from_json` reads."""
+        return json.dumps(
+            {
+                "format": FORMAT,
+                "nodes": [[name, data] for name, data in self.graph.nodes(data=True)],
+                "edges": list(self.graph.edges),
+                "channels": [attrs.asdict(group, value_serializer=_pack) for group in self.channels],
+                "blocks": [attrs.asdict(block) for block in self.blocks],
+                "parameters": self.parameters,
+                "buffers": self.buffers,
+                "aliases": self.aliases,
+                "weights": {name: attrs.asdict(info) for name, info in self.weights.items()},
+                "layouts": [attrs.asdict(layout, value_serializer=_pack) for layout in self.layouts],
+                "inputs": self.inputs,
+                "unknown": self.unknown,
+            }
+        )
+
+    @classmethod
+    def from_json(cls, text: str) -> ModelGraph:
+        """The graph that `to_json` wrote. Raises ValueError where the text is none or of another format."""
+        data = json.loads(text)
+        if not isinstance(data, dict) or data.get("format") != FORMAT:
+            raise ValueError(f"not a model graph of format {FORMAT}")
+        graph = nx.DiGraph()
+        graph.add_nodes_from((name, _node(node)) for name, node in data["nodes"])
+        graph.add_edges_from(data["edges"])
+        return cls(
+            graph=graph,
+            channels=tuple(_group(group) for group in data["channels"]),
+            blocks=tuple(Block(**{key: _tuples(value) for key, value in block.items()}) for block in data["blocks"]),
+            parameters=_shapes(data["parameters"]),
+            buffers=_shapes(data["buffers"]),
+            aliases=data["aliases"],
+            weights={
+                name: WeightInfo(**{**info, "shape": tuple(info["shape"])}) for name, info in data["weights"].items()
+            },
+            layouts=tuple(
+                Layout(layout["size"], tuple(Run(**_arrays(run)) for run in layout["runs"]))
+                for layout in data["layouts"]
+            ),
+            inputs=data["inputs"],
+            unknown=tuple(data["unknown"]),
+        )
+
+
+def _lookup(table: Mapping[str, T], name: str, what: str) -> T:
+    if name in table:
+        return table[name]
+    near = difflib.get_close_matches(name, table, n=1)
+    raise UnknownName(f"the network has no {what} `{name}`", f"did you mean `{near[0]}`?" if near else None)
+
+
+def _pack(_instance: object, _field: object, value: Any) -> Any:
+    return to_runs(value) if isinstance(value, np.ndarray) else value
+
+
+def _tuples(value: Any) -> Any:
+    return tuple(_tuples(item) for item in value) if isinstance(value, list) else value
+
+
+def _node(data: dict[str, Any]) -> dict[str, Any]:
+    return {key: _tuples(value) for key, value in data.items()}
+
+
+def _arrays(data: dict[str, Any]) -> dict[str, Any]:
+    return {**data, "index": from_runs(data["index"]), "unit": from_runs(data["unit"])}
+
+
+def _group(data: dict[str, Any]) -> ChannelGroup:
+    return ChannelGroup(
+        **{
+            **data,
+            "producers": tuple(data["producers"]),
+            "slices": tuple(Slice(**_arrays(piece)) for piece in data["slices"]),
+        }
+    )
+
+
+def _shapes(data: dict[str, list[int]]) -> dict[str, Shape]:
+    return {name: tuple(shape) for name, shape in data.items()}

@@ -1,0 +1,19 @@
+"""What every ATen operator does with the atoms of its operands. One table: operator name -> rule."""
+
+from __future__ import annotations
+
+from tickdsl.graph.analysis import Rule
+from tickdsl.graph.rules import contractions, elementwise, normalisations, reductions, shapes, spatial
+
+#: By the operator's name, without overload and without the trailing underscore of the in-place form.
+RULES: dict[str, Rule] = {
+    **elementwise.RULES,
+    **shapes.RULES,
+    **contractions.RULES,
+    **normalisations.RULES,
+    **reductions.RULES,
+    **spatial.RULES,
+}
+
+#: Operators whose outputs share memory with their inputs.
+VIEWS = shapes.VIEWS

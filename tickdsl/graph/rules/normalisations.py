@@ -1,0 +1,95 @@
+"""Normalisations: per channel they are exact; over channels, what stays changes."""
+
+from __future__ import annotations
+
+from tickdsl.graph.analysis import Call, Rule
+from tickdsl.graph.labels import Families, Family, Storage, Value, along, join, varying
+
+
+def _affine(call: Call, families: Families, names: tuple[str, ...], shape: tuple[int, ...]) -> Families:
+    """Scale, shift and statistics stand along dimensions of `shape`; their atoms are those of the data."""
+    data = call.value("input")
+    values = [Value(data.shape, families, Storage())]
+    for name in names:
+        if call.arguments.get(name) is not None:
+            value = call.value(name)
+            for family in value.families:
+                call.analysis.say(family, "norm")
+            values.append(
+                Value(shape, tuple(family.reshape(_within(family, shape)) for family in value.families), value.storage)
+            )
+    return join(call.atoms, values, len(data.shape), call.where)
+
+
+def _within(family: Family, shape: tuple[int, ...]) -> tuple[int, ...]:
+    """A parameter's family in the shape of the data that it broadcasts to."""
+    rest = list(family.shape)
+    return tuple(rest.pop(0) if size > 1 and rest else 1 for size in shape)
+
+
+def batch_norm(call: Call) -> list[Families]:
+    """Per channel, dimension 1."""
+    shape = call.value("input").shape
+    per_channel = tuple(size if dim == 1 else 1 for dim, size in enumerate(shape))
+    names = ("weight", "bias", "running_mean", "running_var")
+    families = _affine(call, call.value("input").families, names, per_channel)
+    vector = tuple(family.ravel().reshape(-1) for family in families if varying(family) == (1,))
+    return [families] + [vector if output.ndim == 1 and output.numel() else () for output in call.outputs[1:]]
+
+
+def layer_norm(call: Call) -> list[Families]:
+    """Over the last dimensions: exact only for what does not vary along them."""
+    value = call.value("input")
+    dims = range(len(value.shape) - len(call["normalized_shape"]), len(value.shape))
+    shape = tuple(size if dim in dims else 1 for dim, size in enumerate(value.shape))
+    names = tuple(name for name in ("weight", "bias") if name in call.arguments)
+    families = _affine(call, value.families, names, shape)
+    _blur(call, families, tuple(dims), "normalises over the channels that are left")
+    return [families] + [() for _ in call.outputs[1:]]
+
+
+def group_norm(call: Call) -> list[Families]:
+    """Over each group of channels: whole groups go. With one group it is a layer norm."""
+    value, groups = call.value("input"), call["group"]
+    per_channel = tuple(size if dim == 1 else 1 for dim, size in enumerate(value.shape))
+    families = _affine(call, value.families, ("weight", "bias"), per_channel)
+    for family in families:
+        if varying(family) == (1,):
+            if groups == 1:
+                call.atoms.blur(family, f"`{call.where}` normalises over the channels that are left")
+            else:
+                call.atoms.merge(family.reshape(groups, -1), 1)
+        else:
+            call.atoms.fix(family, f"`{call.where}` normalises over it")
+    return [families] + [() for _ in call.outputs[1:]]
+
+
+def softmax(call: Call) -> list[Families]:
+    """Softmax, log-softmax, cumulative sums: over a dimension that may shrink, what stays changes."""
+    value = call.value("self")
+    dim = call["dim"] % max(len(value.shape), 1)
+    _blur(call, value.families, (dim,), "sums over the channels that are left")
+    return [value.families for _ in call.outputs]
+
+
+def _blur(call: Call, families: Families, dims: tuple[int, ...], what: str) -> None:
+    for family in families:
+        inside = [dim for dim in dims if along(family, dim)]
+        if inside and set(varying(family)) <= set(inside):
+            call.atoms.blur(family, f"`{call.where}` {what}")
+        else:
+            for dim in inside:
+                family = call.atoms.merge(family, dim)
+
+
+BATCH = (
+    "native_batch_norm", "_native_batch_norm_legit", "_native_batch_norm_legit_no_training", "cudnn_batch_norm",
+    "_batch_norm_no_update", "_batch_norm_with_update", "miopen_batch_norm", "batch_norm",
+)  # fmt: skip
+
+RULES: dict[str, Rule] = {
+    **dict.fromkeys(BATCH, batch_norm),
+    **dict.fromkeys(("native_layer_norm", "_fused_rms_norm"), layer_norm),
+    "native_group_norm": group_norm,
+    **dict.fromkeys(("_softmax", "_log_softmax", "_safe_softmax", "softmax", "log_softmax", "cumsum"), softmax),
+}

@@ -1,0 +1,84 @@
+"""Sums, means, extremes over dimensions; lookups by index."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from tickdsl.graph.analysis import Call, Rule
+from tickdsl.graph.labels import Families, along, reduce, varying
+
+
+def reduction(call: Call) -> list[Families]:
+    """A reduction over dimensions; over one that may shrink, what stays changes."""
+    value = call.value("self")
+    rank = len(value.shape)
+    asked: Any = call.arguments.get("dim")
+    dims = {dim % rank for dim in ([asked] if isinstance(asked, int) else asked or range(rank))} if rank else set()
+    for family in value.families:
+        if set(varying(family)) <= dims:
+            call.atoms.blur(family, f"`{call.where}` reduces over the channels that are left")
+    families = reduce(call.atoms, value.families, sorted(dims))
+    kept = len(call.shape) == rank
+    return [tuple(f if kept else f.squeeze(tuple(sorted(dims))) for f in families) for _ in call.outputs]
+
+
+def index(call: Call) -> list[Families]:
+    """`x[indices]`: what is looked up by position cannot shrink, the other dimensions can."""
+    value, indices = call.value("self"), list(call["indices"])
+    used = [dim for dim, entry in enumerate(indices) if entry is not None]
+    span = max(call.analysis.value(indices[dim]).shape.__len__() for dim in used)
+    contiguous = used == list(range(used[0], used[-1] + 1))
+    families = []
+    for family in value.families:
+        if any(along(family, dim) for dim in used):
+            call.atoms.fix(family, f"`{call.where}` looks it up by position")
+            continue
+        rest = [size for dim, size in enumerate(family.shape) if dim not in used]
+        place = used[0] if contiguous else 0
+        families.append(family.reshape(*rest[:place], *(1,) * span, *rest[place:]))
+    return [tuple(families)]
+
+
+def embedding(call: Call) -> list[Families]:
+    """Rows are looked up by position; the width is a producer."""
+    value = call.value("weight")
+    families = []
+    for family in value.families:
+        if along(family, 0):
+            call.atoms.fix(family, f"`{call.where}` looks it up by position")
+        else:
+            call.analysis.say(family, "producer")
+            families.append(family.reshape((1,) * (len(call.shape) - 1) + (-1,)))
+    if value.origin is not None:
+        call.analysis.weights.setdefault(value.origin, call.module)
+    return [tuple(families)]
+
+
+def index_select(call: Call) -> list[Families]:
+    """`index_select` and `gather` along one dimension."""
+    value = call.value("self")
+    dim = call["dim"] % len(value.shape)
+    families = []
+    for family in value.families:
+        if along(family, dim):
+            call.atoms.fix(family, f"`{call.where}` looks it up by position")
+        else:
+            families.append(family)
+    return [tuple(families)]
+
+
+REDUCTIONS = (
+    "sum", "mean", "amax", "amin", "max", "min", "var", "std", "var_mean", "std_mean", "prod", "any", "all",
+    "logsumexp", "argmax", "argmin", "norm", "linalg_vector_norm",
+)  # fmt: skip
+
+RULES: dict[str, Rule] = {
+    **dict.fromkeys(REDUCTIONS, reduction),
+    "index": index,
+    "embedding": embedding,
+    "index_select": index_select,
+}
+
+_ = np

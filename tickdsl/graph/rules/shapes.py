@@ -1,0 +1,244 @@
+"""Operators that move positions: they are carried out on the atoms themselves."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from tickdsl.graph.analysis import Call, Rule
+from tickdsl.graph.labels import Families, Family, Shape, along, reshape, squeeze_uniform, varying
+
+Move = Callable[[Call, Family, Shape], list[Family]]
+
+
+def moved(move: Move, argument: str = "self") -> Rule:
+    """The rule that applies `move` to every family of the one operand; it gives one array per output."""
+
+    def rule(call: Call) -> list[Families]:
+        value = call.value(argument)
+        outputs: list[list[Family]] = [[] for _ in call.outputs]
+        for family in value.families:
+            for place, result in enumerate(move(call, family, value.shape)):
+                result = squeeze_uniform(result)
+                if varying(result) or value.shape == call.shape:
+                    outputs[place].append(result)
+                else:
+                    # One position of many was taken: its atom alone stands for the whole tensor.
+                    call.atoms.fix(result, f"`{call.where}` picks one of its positions")
+        return [tuple(families) for families in outputs]
+
+    return rule
+
+
+def _dim(dim: int, rank: int) -> int:
+    return dim % rank if rank else 0
+
+
+def _same(call: Call, family: Family, shape: Shape) -> list[Family]:
+    return [family]
+
+
+def _view(call: Call, family: Family, shape: Shape) -> list[Family]:
+    return [reshape(family, shape, call.shape)]
+
+
+def _as_strided(call: Call, family: Family, shape: Shape) -> list[Family]:
+    if call.shape == shape:
+        return [family]
+    call.atoms.fix(family, f"`{call.where}` strides over it freely")
+    return [np.broadcast_to(family.flat[:1].reshape((1,) * len(call.shape)), (1,) * len(call.shape))]
+
+
+def _expand(call: Call, family: Family, shape: Shape) -> list[Family]:
+    return [family.reshape((1,) * (len(call.shape) - family.ndim) + family.shape)]
+
+
+def _permute(call: Call, family: Family, shape: Shape) -> list[Family]:
+    return [family.transpose([_dim(dim, len(shape)) for dim in call["dims"]])]
+
+
+def _transpose(call: Call, family: Family, shape: Shape) -> list[Family]:
+    return [family.swapaxes(_dim(call["dim0"], len(shape)), _dim(call["dim1"], len(shape)))]
+
+
+def _t(call: Call, family: Family, shape: Shape) -> list[Family]:
+    return [family.T]
+
+
+def _unsqueeze(call: Call, family: Family, shape: Shape) -> list[Family]:
+    return [np.expand_dims(family, _dim(call["dim"], len(shape) + 1))]
+
+
+def _squeeze(call: Call, family: Family, shape: Shape) -> list[Family]:
+    asked: Any = call.arguments.get("dim", range(len(shape)))
+    dims = {_dim(dim, len(shape)) for dim in ([asked] if isinstance(asked, int) else asked)}
+    return [family.squeeze(tuple(dim for dim in dims if shape[dim] == 1))]
+
+
+def _slice(call: Call, family: Family, shape: Shape) -> list[Family]:
+    dim = _dim(call["dim"], len(shape))
+    if not along(family, dim):
+        return [family]
+    picked = slice(call["start"], call["end"], call["step"])
+    return [family[(slice(None),) * dim + (picked,)]]
+
+
+def _select(call: Call, family: Family, shape: Shape) -> list[Family]:
+    dim = _dim(call["dim"], len(shape))
+    return [family.take(call["index"] if along(family, dim) else 0, axis=dim)]
+
+
+def _unbind(call: Call, family: Family, shape: Shape) -> list[Family]:
+    dim = _dim(call["dim"], len(shape))
+    return [family.take(place if along(family, dim) else 0, axis=dim) for place in range(shape[dim])]
+
+
+def _split(call: Call, family: Family, shape: Shape) -> list[Family]:
+    dim = _dim(call["dim"], len(shape))
+    if not along(family, dim):
+        return [family for _ in call.outputs]
+    ends = np.cumsum([output.shape[dim] for output in call.outputs])[:-1]
+    return np.split(family, ends.tolist(), axis=dim)
+
+
+def _flip(call: Call, family: Family, shape: Shape) -> list[Family]:
+    return [np.flip(family, [_dim(dim, len(shape)) for dim in call["dims"]])]
+
+
+def _roll(call: Call, family: Family, shape: Shape) -> list[Family]:
+    dims = [_dim(dim, len(shape)) for dim in call["dims"]]
+    if not dims:
+        return [reshape(np.roll(reshape(family, shape, (int(np.prod(shape)),)), call["shifts"][0]), call.shape, shape)]
+    return [np.roll(family, call["shifts"], dims)]
+
+
+def _repeat(call: Call, family: Family, shape: Shape) -> list[Family]:
+    repeats = call["repeats"]
+    family = family.reshape((1,) * (len(repeats) - family.ndim) + family.shape)
+    return [np.tile(family, [n if family.shape[dim] > 1 else 1 for dim, n in enumerate(repeats)])]
+
+
+def _pixel_shuffle(call: Call, family: Family, shape: Shape) -> list[Family]:
+    factor, channel = call["upscale_factor"], len(shape) - 3
+    if any(along(family, dim) for dim in (channel + 1, channel + 2)):
+        call.atoms.fix(family, f"`{call.where}` mixes its positions")
+    if not along(family, channel):
+        return [family]
+    split = family.reshape(*family.shape[:channel], -1, factor * factor, *family.shape[channel + 1 :])
+    return [call.atoms.merge(split, channel + 1).squeeze(channel + 1)]
+
+
+def _pixel_unshuffle(call: Call, family: Family, shape: Shape) -> list[Family]:
+    factor, channel = call["downscale_factor"], len(shape) - 3
+    if any(along(family, dim) for dim in (channel + 1, channel + 2)):
+        call.atoms.fix(family, f"`{call.where}` mixes its positions")
+    return [np.repeat(family, factor * factor, axis=channel) if along(family, channel) else family]
+
+
+def _channel_shuffle(call: Call, family: Family, shape: Shape) -> list[Family]:
+    if not along(family, 1):
+        return [family]
+    groups = call["groups"]
+    split = family.reshape(family.shape[0], groups, -1, *family.shape[2:])
+    call.atoms.rectangle(split)
+    return [split.swapaxes(1, 2).reshape(family.shape)]
+
+
+def concatenate(call: Call) -> list[Families]:
+    """`cat`: along the dimension, families follow each other; along the others they are one."""
+    values = [call.analysis.value(tensor) for tensor in call["tensors"]]
+    rank = len(call.shape)
+    dim = _dim(call.arguments.get("dim", 0), rank)
+    values = [value for value in values if len(value.shape) == rank]
+    across = [_without(value, dim) for value in values]
+    families = list(_join_rest(call, across, dim, rank))
+    if any(along(family, dim) for value in values for family in value.families):
+        parts = [_along(call, value, dim) for value in values]
+        families.append(np.concatenate(parts, axis=dim))
+    return [tuple(families)]
+
+
+def _without(value: Any, dim: int) -> Any:
+    import attrs
+
+    kept = tuple(family for family in value.families if not along(family, dim))
+    shape = tuple(1 if place == dim else size for place, size in enumerate(value.shape))
+    return attrs.evolve(value, families=kept, shape=shape)
+
+
+def _join_rest(call: Call, values: list[Any], dim: int, rank: int) -> Families:
+    from tickdsl.graph.labels import join
+
+    return join(call.atoms, values, rank, call.where)
+
+
+def _along(call: Call, value: Any, dim: int) -> Family:
+    """The one family along the dimension; rigid positions get fixed atoms of their own."""
+    size = value.shape[dim]
+    found = [family for family in value.families if along(family, dim)]
+    if not found:
+        atoms = call.atoms.new(size)
+        call.atoms.fix(atoms, f"`{call.where}` puts it beside a value that cannot shrink")
+        return atoms.reshape([size if place == dim else 1 for place in range(len(value.shape))])
+    family = found[0]
+    for other in varying(family):
+        if other != dim:
+            family = call.atoms.merge(family, other)
+    return family
+
+
+def stack(call: Call) -> list[Families]:
+    """`stack`: what stands at one position is one."""
+    from tickdsl.graph.labels import join
+
+    values = [call.analysis.value(tensor) for tensor in call["tensors"]]
+    dim = _dim(call.arguments.get("dim", 0), len(call.shape))
+    families = join(call.atoms, values, len(call.shape) - 1, call.where)
+    return [tuple(np.expand_dims(family, dim) for family in families)]
+
+
+def pad(call: Call) -> list[Families]:
+    """`constant_pad_nd`: along rigid dimensions anything goes; new channels are fixed."""
+    value = call.value("self")
+    rank, amounts = len(value.shape), call["pad"]
+    padded = {rank - 1 - place // 2 for place, amount in enumerate(amounts) if amount}
+    families = []
+    for family in value.families:
+        if any(along(family, dim) for dim in padded):
+            call.atoms.fix(family, f"`{call.where}` pads it")
+        else:
+            families.append(family)
+    return [tuple(families)]
+
+
+VIEWS = frozenset(
+    ["view", "_unsafe_view", "reshape", "alias", "detach", "expand", "permute", "transpose", "t", "unsqueeze", "squeeze", "slice", "select", "narrow", "split", "split_with_sizes", "unbind", "chunk", "as_strided", "_reshape_alias", "lift_fresh", "movedim", "swapaxes"]
+)
+
+RULES: dict[str, Rule] = {
+    **{name: moved(_same) for name in ("alias", "detach", "clone", "contiguous", "_to_copy", "lift_fresh", "to")},
+    **{name: moved(_view) for name in ("view", "_unsafe_view", "reshape", "_reshape_alias")},
+    "as_strided": moved(_as_strided),
+    "expand": moved(_expand),
+    "permute": moved(_permute),
+    "transpose": moved(_transpose),
+    "t": moved(_t),
+    "unsqueeze": moved(_unsqueeze),
+    "squeeze": moved(_squeeze),
+    "slice": moved(_slice),
+    "select": moved(_select),
+    "unbind": moved(_unbind),
+    **{name: moved(_split) for name in ("split", "split_with_sizes", "chunk")},
+    "flip": moved(_flip),
+    "roll": moved(_roll),
+    "repeat": moved(_repeat),
+    "pixel_shuffle": moved(_pixel_shuffle),
+    "pixel_unshuffle": moved(_pixel_unshuffle),
+    "channel_shuffle": moved(_channel_shuffle, "self"),
+    "native_channel_shuffle": moved(_channel_shuffle),
+    "cat": concatenate,
+    "stack": stack,
+    "constant_pad_nd": pad,
+}

@@ -1,0 +1,265 @@
+"""The ticket: what is left of a dense network. Immutable; indices and masks are in dense numbering. No torch."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterable, Mapping
+from functools import cached_property
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any
+
+import attrs
+import networkx as nx
+import numpy as np
+from safetensors import SafetensorError, safe_open
+from safetensors.numpy import save_file
+
+from tickdsl.errors import TickdslError
+from tickdsl.graph.arrays import Bools, Ints, ints
+from tickdsl.graph.model import ModelGraph, Shape
+
+FORMAT = "1"
+
+
+class StructureError(TickdslError):
+    """A removal that would leave no network, or that does not fit the network."""
+
+
+@attrs.frozen
+class Extent:
+    """What a structure knows of its network: units per group, why groups or blocks stay, shapes of tensors."""
+
+    groups: Mapping[str, int]
+    fixed: Mapping[str, str]
+    blocks: Mapping[str, str | None]
+    shapes: Mapping[str, Shape]
+
+    @classmethod
+    def of(cls, graph: ModelGraph) -> Extent:
+        """The extent of a traced network."""
+        return cls(
+            groups={group.name: group.size for group in graph.channels},
+            fixed={group.name: group.reason for group in graph.channels if group.reason is not None},
+            blocks={block.name: block.reason for block in graph.blocks},
+            shapes=dict(graph.parameters),
+        )
+
+
+@attrs.frozen(eq=False)
+class Structure:
+    """Kept units per channel group, removed blocks, and masks of single weights.
+
+    `kept` and `masks` list only what lost something. Two structures are equal where their parts are.
+    """
+
+    extent: Extent
+    kept: Mapping[str, Ints] = attrs.field(factory=dict, converter=MappingProxyType)
+    removed_blocks: frozenset[str] = frozenset()
+    masks: Mapping[str, Bools] = attrs.field(factory=dict, converter=MappingProxyType)
+
+    @classmethod
+    def dense(cls, graph: ModelGraph) -> Structure:
+        """The whole network."""
+        return cls(Extent.of(graph))
+
+    def remove(self, group: str, units: Iterable[int] | Ints) -> Structure:
+        """Without these units of a group, in dense numbering. Raises StructureError where none would be left."""
+        size = self._known(self.extent.groups, group, "channel group")
+        if group in self.extent.fixed:
+            raise StructureError(f"no channel of `{group}` can go: {self.extent.fixed[group]}")
+        gone = np.asarray(units if isinstance(units, np.ndarray) else list(units), dtype=np.int64)
+        if len(gone) and (gone.min() < 0 or gone.max() >= size):
+            raise StructureError(f"`{group}` has units 0 to {size - 1}; {int(gone.max())} is none of them")
+        left = np.setdiff1d(self.kept.get(group, np.arange(size)), gone)
+        return self._with_kept({group: left})
+
+    def remove_block(self, block: str) -> Structure:
+        """Without a block. Raises StructureError where it cannot go."""
+        reason = self._known(self.extent.blocks, block, "block")
+        if reason is not None:
+            raise StructureError(f"block `{block}` cannot go: {reason}")
+        return attrs.evolve(self, removed_blocks=self.removed_blocks | {block})
+
+    def with_masks(self, masks: Mapping[str, Bools]) -> Structure:
+        """With these masks (True = kept) in place of those that the same weights had."""
+        merged = dict(self.masks)
+        for name, mask in masks.items():
+            shape = self._known(self.extent.shapes, name, "parameter")
+            if mask.dtype != np.bool_ or mask.shape != tuple(shape):
+                found = f"{mask.dtype} of shape {tuple(mask.shape)}"
+                raise StructureError(f"the mask of `{name}` must be boolean of shape {tuple(shape)}, not {found}")
+            merged.pop(name, None)
+            if not mask.all():
+                merged[name] = mask.copy()
+                merged[name].setflags(write=False)
+        return attrs.evolve(self, masks=merged)
+
+    def intersect(self, other: Structure) -> Structure:
+        """What both keep. Raises StructureError where a group would be left empty."""
+        if self.extent != other.extent:
+            raise StructureError("structures of different networks have nothing in common")
+        kept = {
+            name: np.intersect1d(self._units(name), other._units(name)) for name in self.kept.keys() | other.kept.keys()
+        }
+        both = {name: self.masks[name] & other.masks[name] for name in self.masks.keys() & other.masks.keys()}
+        return attrs.evolve(
+            self._with_kept(kept), removed_blocks=self.removed_blocks | other.removed_blocks
+        ).with_masks({**other.masks, **self.masks, **both})
+
+    def _units(self, group: str) -> Ints:
+        return self.kept.get(group, np.arange(self.extent.groups[group]))
+
+    def _with_kept(self, changed: Mapping[str, Ints]) -> Structure:
+        kept = dict(self.kept)
+        for name, units in changed.items():
+            if not len(units):
+                raise StructureError(f"nothing would be left of `{name}`", "keep at least one unit of every group")
+            kept.pop(name, None)
+            if len(units) < self.extent.groups[name]:
+                kept[name] = ints(units)
+        return attrs.evolve(self, kept=kept)
+
+    @staticmethod
+    def _known(table: Mapping[str, Any], name: str, what: str) -> Any:
+        if name not in table:
+            raise StructureError(f"the network has no {what} `{name}`")
+        return table[name]
+
+    @cached_property
+    def _digest(self) -> str:
+        state = hashlib.sha256(json.dumps(attrs.asdict(self.extent), sort_keys=True).encode())
+        state.update(json.dumps(sorted(self.removed_blocks)).encode())
+        for prefix, arrays in (("kept", self.kept), ("mask", self.masks)):
+            for name in sorted(arrays):
+                state.update(f"\n{prefix} {name}\n".encode())
+                state.update(np.packbits(arrays[name]) if prefix == "mask" else arrays[name].astype("<i8"))
+        return state.hexdigest()
+
+    def digest(self) -> str:
+        """A hash of everything that the structure says: equal digests mean equal structures."""
+        return self._digest
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Structure) and self._digest == other._digest
+
+    def __hash__(self) -> int:
+        return hash(self._digest)
+
+    def save(self, path: Path | str) -> None:
+        """Write a safetensors file; masks take one bit per weight."""
+        tensors: dict[str, Any] = {f"kept/{name}": np.asarray(units) for name, units in self.kept.items()}
+        tensors |= {f"mask/{name}": np.packbits(mask) for name, mask in self.masks.items()}
+        about = {"extent": attrs.asdict(self.extent), "removed_blocks": sorted(self.removed_blocks)}
+        save_file(tensors, path, metadata={"tickdsl-structure": FORMAT, "about": json.dumps(about)})
+
+    @classmethod
+    def load(cls, path: Path | str) -> Structure:
+        """Read what `save` wrote. Raises StructureError where the file holds no structure."""
+        try:
+            with safe_open(path, framework="numpy") as file:
+                metadata = file.metadata() or {}
+                tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a mapping)
+        except (SafetensorError, FileNotFoundError) as error:
+            raise StructureError(f"{path} is no structure: {error}") from error
+        if metadata.get("tickdsl-structure") != FORMAT:
+            raise StructureError(f"{path} is no structure of format {FORMAT}")
+        about = json.loads(metadata["about"])
+        known = about["extent"]
+        shapes = {name: tuple(shape) for name, shape in known["shapes"].items()}
+        kept: dict[str, Ints] = {}
+        masks: dict[str, Bools] = {}
+        for key, value in tensors.items():
+            kind, name = key.split("/", 1)
+            if kind == "kept":
+                kept[name] = ints(value)
+            else:
+                masks[name] = _unpack(value, shapes[name])
+        extent = Extent(known["groups"], known["fixed"], known["blocks"], shapes)
+        return cls(extent, kept, frozenset(about["removed_blocks"]), masks)
+
+
+def _unpack(bits: Any, shape: Shape) -> Bools:
+    mask = np.unpackbits(bits, count=int(np.prod(shape))).astype(bool).reshape(shape)
+    mask.setflags(write=False)
+    return mask
+
+
+def kept_units(graph: ModelGraph, structure: Structure) -> dict[str, Bools]:
+    """For every group that loses units which ones stay, as a boolean array; what removed blocks tie is one group.
+
+    Raises StructureError where groups that removed blocks tie have no unit in common.
+    """
+    if structure.extent != Extent.of(graph):
+        raise StructureError("the structure belongs to another network")
+    left: dict[str, Bools] = {}
+    for name, units in structure.kept.items():
+        left[name] = np.zeros(structure.extent.groups[name], dtype=bool)
+        left[name][units] = True
+    ties = nx.Graph(pair for name in structure.removed_blocks for pair in graph.block(name).ties)
+    for tied in nx.connected_components(ties):
+        lost = [left[name] for name in tied if name in left]
+        if lost:
+            common = np.logical_and.reduce(lost)
+            if not common.any():
+                names = ", ".join(sorted(tied))
+                raise StructureError(f"without the removed blocks, nothing is left that {names} have in common")
+            left |= dict.fromkeys(tied, common)
+    return left
+
+
+def kept_indices(graph: ModelGraph, structure: Structure, tensor: str) -> list[Ints | None]:
+    """Per dimension of a parameter or buffer the dense indices that stay; None where all do."""
+    return _kept_indices(graph, kept_units(graph, structure), tensor)
+
+
+def _kept_indices(graph: ModelGraph, left: Mapping[str, Bools], tensor: str) -> list[Ints | None]:
+    shape = graph.shape(tensor)
+    alive: list[Bools | None] = [None] * len(shape)
+    for group, piece in graph.slices.get(tensor, ()):
+        if group.name in left:
+            mask = alive[piece.dim]
+            if mask is None:
+                mask = alive[piece.dim] = np.ones(shape[piece.dim], dtype=bool)
+            mask[piece.index] &= left[group.name][piece.unit]
+    return [None if mask is None or mask.all() else ints(np.flatnonzero(mask)) for mask in alive]
+
+
+def all_kept_indices(graph: ModelGraph, structure: Structure) -> dict[str, list[Ints | None]]:
+    """`kept_indices` of every parameter and buffer that loses something."""
+    left = kept_units(graph, structure)
+    found = {name: _kept_indices(graph, left, name) for name in graph.slices}
+    return {name: kept for name, kept in found.items() if any(index is not None for index in kept)}
+
+
+def removed_parameters(graph: ModelGraph, structure: Structure) -> frozenset[str]:
+    """The parameters and buffers of removed blocks."""
+    return frozenset(name for block in structure.removed_blocks for name in graph.block(block).parameters)
+
+
+def remaining(graph: ModelGraph, structure: Structure) -> dict[str, tuple[int, int]]:
+    """Per weight (of `graph.weights`) how many single weights are left, and how many the dense network has."""
+    indices = all_kept_indices(graph, structure)
+    gone = removed_parameters(graph, structure)
+    counts = {}
+    for name, info in graph.weights.items():
+        dense = int(np.prod(info.shape))
+        kept = indices.get(name, [None] * len(info.shape))
+        mask = structure.masks.get(name)
+        if name in gone:
+            left = 0
+        elif mask is not None:
+            left = int(take(mask, kept).sum())
+        else:
+            left = int(np.prod([n if k is None else len(k) for n, k in zip(info.shape, kept, strict=True)]))
+        counts[name] = (left, dense)
+    return counts
+
+
+def take(array: Bools, kept: list[Ints | None]) -> Bools:
+    """The part of an array that stays, dimension by dimension."""
+    for dim, index in enumerate(kept):
+        if index is not None:
+            array = np.take(array, index, axis=dim)
+    return array

@@ -1,0 +1,121 @@
+"""Physical removal: from a dense network and a structure to a smaller ordinary network that computes the same."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from tickdsl.graph.arrays import Ints
+from tickdsl.graph.attributes import adjust
+from tickdsl.graph.model import ModelGraph
+from tickdsl.graph.structure import Structure, StructureError, all_kept_indices, kept_units, removed_parameters, take
+
+Kept = list[Ints | None]
+
+
+def compact(model: nn.Module, graph: ModelGraph, structure: Structure) -> nn.Module:
+    """A network without what the structure removed; its weights are slices of the model's, masked ones are zero.
+
+    `model` is the dense network that `graph` was traced from; it is not changed. Names of submodules and parameters
+    stay. Raises StructureError where the structure belongs to another network.
+    """
+    tensors = _tensors(model)
+    indices = all_kept_indices(graph, structure)
+    memo: dict[int, Any] = {}
+    for name, tensor in tensors.items():
+        kept = indices.get(name)
+        if kept is None and name not in structure.masks:
+            continue
+        data = tensor.detach().clone()
+        if name in structure.masks:
+            data *= torch.from_numpy(structure.masks[name].copy()).to(data.device)
+        data = sliced(data, kept).clone(memory_format=torch.preserve_format)
+        memo[id(tensor)] = nn.Parameter(data, tensor.requires_grad) if isinstance(tensor, nn.Parameter) else data
+    small = copy.deepcopy(model, memo)
+    for block in structure.removed_blocks:
+        for path in graph.block(block).replaced:
+            small.set_submodule(path, nn.Identity())
+    for path, module in small.named_modules():
+        adjust(module, path, graph, indices)
+    return small
+
+
+def silence(model: nn.Module, graph: ModelGraph, structure: Structure) -> nn.Module:
+    """The dense network with the consumers' slices of the removed channels zeroed: what `compact` must equal."""
+    quiet = copy.deepcopy(model)
+    tensors = _tensors(quiet)
+    left = kept_units(graph, structure)
+    with torch.no_grad():
+        for name, mask in structure.masks.items():
+            tensors[name] *= torch.from_numpy(mask.copy()).to(tensors[name].device)
+        for group in graph.channels:
+            if group.name in left:
+                for piece in group.slices:
+                    if piece.role == "consumer":
+                        gone = torch.from_numpy(piece.index[~left[group.name][piece.unit]])
+                        tensors[piece.parameter].index_fill_(piece.dim, gone.to(tensors[piece.parameter].device), 0)
+    for block in structure.removed_blocks:
+        for path in graph.block(block).replaced:
+            quiet.set_submodule(path, nn.Identity())
+    return quiet
+
+
+def slice_state(
+    graph: ModelGraph, state: Mapping[str, Tensor], source: Structure, target: Structure
+) -> dict[str, Tensor]:
+    """The state dict of `compact(target)` from that of `compact(source)`, of which target must be a part.
+
+    Raises StructureError where target keeps what source lacks.
+    """
+    before, after = all_kept_indices(graph, source), all_kept_indices(graph, target)
+    lacking, gone = removed_parameters(graph, source), removed_parameters(graph, target)
+    if lacking - gone:
+        raise StructureError("the structure asked for keeps a block that these weights lack")
+    result = {}
+    for name, tensor in state.items():
+        known = graph.aliases.get(name, name)
+        if known not in gone:
+            result[name] = sliced(tensor, _relative(known, before.get(known), after.get(known), tensor.ndim)).clone()
+    return result
+
+
+def compact_masks(graph: ModelGraph, structure: Structure) -> dict[str, Tensor]:
+    """The masks of the weights that are left, in the shapes of the compact network."""
+    indices = all_kept_indices(graph, structure)
+    gone = removed_parameters(graph, structure)
+    masks = {}
+    for name, mask in structure.masks.items():
+        if name not in gone:
+            masks[name] = torch.from_numpy(take(mask, indices.get(name, [None] * mask.ndim)).copy())
+    return masks
+
+
+def sliced(tensor: Tensor, kept: Kept | None) -> Tensor:
+    """The part of a tensor that stays, dimension by dimension."""
+    for dim, index in enumerate(kept or ()):
+        if index is not None:
+            tensor = tensor.index_select(dim, torch.from_numpy(index.copy()).to(tensor.device))
+    return tensor
+
+
+def _tensors(model: nn.Module) -> dict[str, Tensor]:
+    return {**dict(model.named_parameters()), **dict(model.named_buffers())}
+
+
+def _relative(name: str, before: Kept | None, after: Kept | None, rank: int) -> Kept:
+    """Where the indices of `after` stand among those of `before`."""
+    import numpy as np
+
+    result: Kept = []
+    for old, new in zip(before or [None] * rank, after or [None] * rank, strict=True):
+        if old is None:
+            result.append(new)
+        elif new is None or not np.isin(new, old).all():
+            raise StructureError(f"the structure asked for keeps parts of `{name}` that these weights lack")
+        else:
+            result.append(np.searchsorted(old, new))
+    return result
