@@ -1,18 +1,173 @@
-"""The loop learns, and starts, stops and rewinds on the recipe's clock."""
+"""The loop learns; it starts, stops and rewinds on the recipe's clock; what is pruned stays zero."""
 
 from __future__ import annotations
 
+import attrs
+import pytest
 import torch
+from torch import Tensor, nn
 
-from tickdsl.training import data, models
+from tickdsl.errors import TickdslError
+from tickdsl.training import data, devices, models
+from tickdsl.training.data import Dataset
 from tickdsl.training.loop import train
+from tickdsl.training.masks import MaskError, Masks
 from tickdsl.training.recipes import Recipe
+from tickdsl.training.reports import EpochReport
+
+SHORT = Recipe(length="3ep", lr=0.05, batch=32, decay=5e-4, schedule="cosine", augment=("crop", "flip"))
+
+
+@pytest.fixture(scope="module")
+def tiny() -> Dataset:
+    return data.load("synthetic", options={"size": 8, "channels": 1, "train": 100, "test": 40, "classes": 4})
+
+
+def _model(data: Dataset, name: str = "small-cnn") -> nn.Module:
+    return models.create(name, classes=data.classes, shape=data.shape, seed=0)
+
+
+def _state(model: nn.Module) -> dict[str, Tensor]:
+    return {name: tensor.clone() for name, tensor in model.state_dict().items()}
+
+
+def _same(first: dict[str, Tensor], second: dict[str, Tensor]) -> bool:
+    return first.keys() == second.keys() and all(torch.equal(first[k], second[k]) for k in first)
+
+
+class _Recorder(nn.Module):
+    """Remembers the pictures of every training batch."""
+
+    def __init__(self, model: nn.Module) -> None:
+        super().__init__()
+        self.model = model
+        self.seen: list[Tensor] = []
+
+    def forward(self, x: Tensor) -> Tensor:
+        if self.training:
+            self.seen.append(x.clone())
+        scores: Tensor = self.model(x)
+        return scores
 
 
 def test_small_cnn_learns_digits() -> None:
     digits = data.load("digits")
     model = models.create("small-cnn", classes=10, shape=digits.shape, seed=0)
-    history = train(model, digits, Recipe(length="6ep", lr=0.1, batch=64, schedule="cosine"), seed=0)
+    told: list[EpochReport] = []
+    recipe = Recipe(length="6ep", lr=0.1, batch=64, schedule="cosine")
+    history = train(model, digits, recipe, seed=0, on_epoch=told.append)
     assert history.last is not None
     assert history.last.test_accuracy > 0.95
-    assert all(torch.isfinite(p).all() for p in model.parameters())
+    assert history.epochs == tuple(told)
+    assert [report.epoch for report in told] == [1, 2, 3, 4, 5, 6]
+    assert told[-1].step == history.stop == 6 * history.steps_per_epoch
+
+
+@pytest.mark.parametrize("optimizer", ["sgd", "adam", "adamw"])
+def test_equal_arguments_give_equal_bits_and_leave_the_global_stream(tiny: Dataset, optimizer: str) -> None:
+    recipe = attrs.evolve(SHORT, optimizer=optimizer, lr=0.01)
+    before = torch.random.get_rng_state()
+    first, second, other = _model(tiny), _model(tiny), _model(tiny)
+    train(first, tiny, recipe, seed=1)
+    torch.rand(3)
+    torch.random.set_rng_state(before)
+    train(second, tiny, recipe, seed=1)
+    train(other, tiny, recipe, seed=2)
+    assert torch.equal(before, torch.random.get_rng_state())
+    assert _same(_state(first), _state(second))
+    assert not _same(_state(first), _state(other))
+
+
+@pytest.mark.parametrize("start", [1, 4, 6])
+def test_a_rewound_training_sees_the_batches_of_the_first_one(tiny: Dataset, start: int) -> None:
+    whole, rewound = _Recorder(_model(tiny)), _Recorder(_model(tiny))
+    train(whole, tiny, SHORT, seed=1)
+    train(rewound, tiny, SHORT, seed=1, start=start)
+    assert len(whole.seen) == 12
+    assert all(torch.equal(a, b) for a, b in zip(whole.seen[start:], rewound.seen, strict=True))
+
+
+@pytest.mark.parametrize("step", [0, 2, 4, 5, 12])
+def test_a_moment_is_the_training_that_stops_there(tiny: Dataset, step: int) -> None:
+    kept: dict[str, Tensor] = {}
+
+    def keep(state: object) -> None:
+        kept.update({name: tensor.clone() for name, tensor in state.items()})  # type: ignore[attr-defined]
+
+    train(_model(tiny), tiny, SHORT, seed=1, moments={step: keep})
+    stopped = _model(tiny)
+    history = train(stopped, tiny, SHORT, seed=1, stop=step)
+    assert history.stop == step
+    assert _same(kept, _state(stopped))
+
+
+@pytest.mark.parametrize("name", ["small-cnn", "lenet-300-100"])
+@pytest.mark.parametrize("optimizer", ["sgd", "adamw"])
+def test_masked_weights_stay_exactly_zero(tiny: Dataset, name: str, optimizer: str) -> None:
+    model = _model(tiny, name)
+    draw = torch.Generator().manual_seed(0)
+    masks = {key: torch.rand(p.shape, generator=draw) < 0.3 for key, p in model.named_parameters() if p.dim() > 1}
+    zero_after_step: list[bool] = []
+
+    def look() -> None:
+        zero_after_step.append(all(not p[~masks[k]].any() for k, p in model.named_parameters() if k in masks))
+
+    train(model, tiny, attrs.evolve(SHORT, optimizer=optimizer, lr=0.01), seed=1, masks=masks, between=look)
+    assert zero_after_step == [True] * 12
+    for key, parameter in model.named_parameters():
+        if key in masks:
+            assert not parameter[~masks[key]].any()
+            assert parameter[masks[key]].any()
+
+
+def test_a_weight_that_came_back_is_an_internal_error(tiny: Dataset) -> None:
+    model = _model(tiny)
+    masks = Masks(model, {"fc.weight": torch.zeros(4, 32, dtype=torch.bool)})
+    with pytest.raises(MaskError, match="128 pruned weights"):
+        masks.check()
+    with pytest.raises(MaskError, match="fits no parameter"):
+        Masks(model, {"fc.weight": torch.zeros(4, 31, dtype=torch.bool)})
+
+
+def test_divergence_names_the_epoch_and_the_rate(tiny: Dataset) -> None:
+    recipe = Recipe(length="3ep", lr=1e20, batch=32)
+    with pytest.raises(TickdslError, match=r"epoch 1 \(lr 1e\+20\)"):
+        train(_model(tiny, "lenet-300-100"), tiny, recipe, seed=0)
+
+
+def test_a_recipe_that_does_not_fit_the_data_is_a_users_error(tiny: Dataset) -> None:
+    recipe = Recipe(length="1ep", schedule="milestones", milestones=("500it",))
+    with pytest.raises(TickdslError, match="milestone 500it"):
+        train(_model(tiny), tiny, recipe, seed=0)
+
+
+def test_dropout_is_the_same_however_the_training_is_cut(tiny: Dataset) -> None:
+    def network() -> nn.Module:
+        return nn.Sequential(nn.Flatten(), nn.Dropout(0.5), _Recorder(nn.Identity()), nn.Linear(64, 4))
+
+    whole, rewound = network(), network()
+    recipe = attrs.evolve(SHORT, augment=())
+    train(whole, tiny, recipe, seed=1)
+    train(rewound, tiny, recipe, seed=1, start=5)
+    seen = [model[2].seen for model in (whole, rewound)]  # type: ignore[index]
+    assert all(torch.equal(a, b) for a, b in zip(seen[0][5:], seen[1], strict=True))
+    assert not torch.equal(seen[0][0] == 0, seen[0][1] == 0)
+
+
+def test_nothing_to_do_is_done(tiny: Dataset) -> None:
+    model = _model(tiny)
+    before = _state(model)
+    assert train(model, tiny, SHORT, seed=0, start=3, stop=3).epochs == ()
+    assert _same(before, _state(model))
+
+
+def test_devices_are_picked_or_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    assert devices.pick("auto") == devices.pick("cpu") == torch.device("cpu")
+    for wrong in ("cuda", "tpu", "mps"):
+        with pytest.raises(TickdslError):
+            devices.pick(wrong)
+    monkeypatch.setattr(devices, "has_fast_bf16", lambda device: False)
+    with pytest.raises(TickdslError, match="bf16"):
+        devices.autocast_type("bf16", torch.device("cpu"))
+    assert devices.autocast_type("auto", torch.device("cpu")) is None

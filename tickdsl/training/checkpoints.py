@@ -94,7 +94,8 @@ class Checkpoints:
                 os.fsync(file.fileno())
             draft.replace(self.path)
         except OSError as error:
-            draft.unlink(missing_ok=True)
+            if draft.is_file():
+                draft.unlink()
             raise TickdslError(
                 f"the checkpoint {self.path} cannot be written: {error.strerror}",
                 "free some space or change its permissions; a second run goes on from the last checkpoint",

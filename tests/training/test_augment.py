@@ -1,0 +1,82 @@
+"""Augmentation: each picture is one that the slow, obvious way could have made."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch.nn import functional as F
+
+from tickdsl.training.augment import PAD, Batches, Normalise
+
+
+@pytest.fixture
+def images() -> torch.Tensor:
+    return torch.randint(1, 256, (64, 3, 10, 12), generator=torch.Generator().manual_seed(0)).byte()
+
+
+def _plain(channels: int = 3) -> Normalise:
+    """Leaves bytes as they are."""
+    return Normalise(torch.zeros(channels), torch.full((channels,), 1 / 255), torch.device("cpu"))
+
+
+def test_normalising_gives_zero_mean_and_unit_deviation(images: torch.Tensor) -> None:
+    scaled = images.double() / 255
+    mean, std = scaled.mean((0, 2, 3)), scaled.std((0, 2, 3), correction=0)
+    out = Normalise(mean, std, torch.device("cpu"))(images).double()
+    torch.testing.assert_close(out, (scaled - mean.view(-1, 1, 1)) / std.view(-1, 1, 1), atol=1e-5, rtol=1e-5)
+
+
+def _window(padded: torch.Tensor, row: int, column: int, flip: bool) -> torch.Tensor:
+    window = padded[:, row : row + 10, column : column + 12]
+    return window.flip(-1) if flip else window
+
+
+def test_crops_and_flips_are_windows_of_the_padded_pictures(images: torch.Tensor) -> None:
+    batches = Batches(images, _plain(), ("crop", "flip"))
+    batches.start_epoch(torch.Generator().manual_seed(1))
+    chosen = torch.randperm(64, generator=torch.Generator().manual_seed(2))
+    out = batches.batch(chosen, 0)
+    padded = F.pad(images, (PAD,) * 4).float()
+    places, flips = set(), 0
+    for picture, index in zip(out, chosen.tolist(), strict=True):
+        found = [
+            (row, column, flip)
+            for row in range(2 * PAD + 1)
+            for column in range(2 * PAD + 1)
+            for flip in (False, True)
+            if torch.equal(picture, _window(padded[index], row, column, flip))
+        ]
+        assert len(found) == 1
+        places.add(found[0][:2])
+        flips += found[0][2]
+    assert len(places) > 30
+    assert 16 < flips < 48
+
+
+@pytest.mark.parametrize("augment", [("crop",), ("flip",), ("rotation",), ("crop", "flip", "rotation")])
+def test_a_batch_is_the_same_alone_as_among_others(images: torch.Tensor, augment: tuple[str, ...]) -> None:
+    batches = Batches(images, _plain(), augment)
+    batches.start_epoch(torch.Generator().manual_seed(1))
+    order = torch.randperm(64, generator=torch.Generator().manual_seed(2))
+    whole = batches.batch(order, 0)
+    torch.testing.assert_close(batches.batch(order[20:40], 20), whole[20:40], rtol=0, atol=0)
+
+
+def test_rotations_stay_within_fifteen_degrees_and_keep_the_centre() -> None:
+    images = torch.zeros(200, 1, 33, 33, dtype=torch.uint8)
+    images[:, 0, 16, :] = 255  # a horizontal line through the centre
+    batches = Batches(images, _plain(1), ("rotation",))
+    batches.start_epoch(torch.Generator().manual_seed(0))
+    turned = batches.batch(torch.arange(200), 0)
+    assert (turned[:, 0, 16, 16] > 200).all()
+    # Where the line leaves 12 pixels right of the centre: at most 12 tan 15 = 3.2 pixels up or down.
+    rows = turned[:, 0, :, 28].argmax(1) - 16
+    assert rows.abs().max() == 3
+    assert rows.min() < 0 < rows.max()
+
+
+def test_without_augmentation_pictures_are_as_they_are(images: torch.Tensor) -> None:
+    batches = Batches(images, _plain(), ())
+    batches.start_epoch(torch.Generator())
+    chosen = torch.tensor([5, 3, 60])
+    torch.testing.assert_close(batches.batch(chosen, 7), images[chosen].float(), rtol=0, atol=1e-4)

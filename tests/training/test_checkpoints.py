@@ -1,0 +1,182 @@
+"""A training that is interrupted anywhere ends with the bits of one that never was."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import pytest
+import torch
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from tickdsl.errors import TickdslError
+from tickdsl.training import data, models
+from tickdsl.training.checkpoints import Checkpoints
+from tickdsl.training.loop import train
+from tickdsl.training.recipes import Recipe
+from tickdsl.training.reports import History
+
+STEPS = 12
+MASKS = {"1.conv2.weight": torch.arange(32 * 16 * 9).view(32, 16, 3, 3) % 3 > 0}
+
+
+class Stop(Exception):
+    """What a caller raises to leave a training."""
+
+
+class Tiny:
+    """A small training with everything random in it: augmentation, dropout, momentum, masks."""
+
+    def __init__(self, optimizer: str) -> None:
+        self.data = data.load("synthetic", options={"size": 8, "channels": 1, "train": 100, "test": 40, "classes": 4})
+        self.recipe = Recipe(
+            length="3ep", optimizer=optimizer, lr=0.02, batch=32, decay=5e-4, schedule="one-cycle",
+            augment=("crop", "flip", "rotation"), label_smoothing=0.1,
+        )  # fmt: skip
+
+    def model(self) -> torch.nn.Module:
+        model = models.create("small-cnn", classes=4, shape=(1, 8, 8), seed=0)
+        return torch.nn.Sequential(torch.nn.Dropout(0.1), model)
+
+    def run(self, model: torch.nn.Module, folder: Path | None, stop_at: int | None = None) -> History:
+        checkpoints = Checkpoints(folder, every_seconds=0) if folder else None
+        steps = 0
+
+        def between() -> None:
+            nonlocal steps
+            if steps == stop_at:
+                raise Stop
+            steps += 1
+
+        return train(model, self.data, self.recipe, seed=7, masks=MASKS, checkpoint=checkpoints, between=between)
+
+
+@pytest.mark.parametrize("optimizer", ["sgd", "adam"])
+@settings(max_examples=6, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(cuts=st.lists(st.integers(0, STEPS - 1), max_size=4))
+def test_stopped_anywhere_and_continued_is_never_stopped(tmp_path: Path, optimizer: str, cuts: list[int]) -> None:
+    tiny = Tiny(optimizer)
+    folder = Path(tempfile.mkdtemp(dir=tmp_path))
+    expected = tiny.model()
+    history = tiny.run(expected, None)
+    left = STEPS
+    for cut in cuts:
+        if cut < left:
+            with pytest.raises(Stop):
+                tiny.run(tiny.model(), folder, stop_at=cut)
+            left -= cut
+    continued = tiny.model()
+    assert tiny.run(continued, folder) == history
+    for name, tensor in continued.state_dict().items():
+        assert torch.equal(tensor, expected.state_dict()[name]), name
+
+
+def test_save_now_keeps_the_step_at_which_it_was_asked(tmp_path: Path) -> None:
+    tiny = Tiny("sgd")
+    checkpoints = Checkpoints(tmp_path, every_seconds=1e9)
+    seen = 0
+
+    def between() -> None:
+        nonlocal seen
+        if seen == 5:
+            checkpoints.save_now()
+            raise Stop
+        seen += 1
+
+    with pytest.raises(Stop):
+        train(tiny.model(), tiny.data, tiny.recipe, seed=7, checkpoint=checkpoints, between=between)
+    resumed: list[int] = []
+    train(tiny.model(), tiny.data, tiny.recipe, seed=7, checkpoint=checkpoints, between=lambda: resumed.append(1))
+    assert len(resumed) == STEPS - 5
+
+
+@pytest.mark.parametrize(
+    ("spoil", "why"),
+    [
+        (lambda content: content[:-10], "torn"),
+        (lambda content: content[:200] + bytes([content[200] ^ 1]) + content[201:], "torn"),
+        (lambda content: b"", "no checkpoint of this version"),
+        (lambda content: b"PK something else", "no checkpoint of this version"),
+        (lambda content: content.replace(content.split()[3], b"0" * 64, 1), "another training"),
+    ],
+)
+def test_a_checkpoint_that_is_not_ours_is_told_and_ignored(tmp_path: Path, spoil, why: str) -> None:  # type: ignore[no-untyped-def]
+    tiny = Tiny("sgd")
+    with pytest.raises(Stop):
+        tiny.run(tiny.model(), tmp_path, stop_at=6)
+    warnings: list[str] = []
+    checkpoints = Checkpoints(tmp_path, warn=warnings.append)
+    checkpoints.path.write_bytes(spoil(checkpoints.path.read_bytes()))
+    expected, model = tiny.model(), tiny.model()
+    tiny.run(expected, None)
+    train(model, tiny.data, tiny.recipe, seed=7, masks=MASKS, checkpoint=checkpoints)
+    assert len(warnings) == 1
+    assert why in warnings[0]
+    assert all(torch.equal(a, b) for a, b in zip(model.parameters(), expected.parameters(), strict=True))
+
+
+def test_another_seed_does_not_go_on_from_this_checkpoint(tmp_path: Path) -> None:
+    tiny = Tiny("sgd")
+    with pytest.raises(Stop):
+        tiny.run(tiny.model(), tmp_path, stop_at=6)
+    warnings: list[str] = []
+    train(tiny.model(), tiny.data, tiny.recipe, seed=8, checkpoint=Checkpoints(tmp_path, warn=warnings.append))
+    assert "another training" in warnings[0]
+
+
+def test_a_folder_that_cannot_be_made_is_a_users_error(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("in the way")
+    with pytest.raises(TickdslError, match="cannot be written"):
+        Tiny("sgd").run(Tiny("sgd").model(), tmp_path / "file")
+
+
+_PROGRAM = """
+import hashlib, json, sys, time
+from pathlib import Path
+import torch
+torch.set_num_threads(1)
+from tickdsl.training import data, models
+from tickdsl.training.checkpoints import Checkpoints
+from tickdsl.training.loop import train
+from tickdsl.training.recipes import Recipe
+folder, pause = sys.argv[1], float(sys.argv[2])
+tiny = data.load("synthetic", options={"size": 8, "channels": 1, "train": 100, "test": 40, "classes": 4})
+model = models.create("small-cnn", classes=4, shape=(1, 8, 8), seed=0)
+recipe = Recipe(length="6ep", lr=0.02, batch=32, augment=("crop",))
+steps = []
+train(model, tiny, recipe, seed=7, checkpoint=Checkpoints(folder, every_seconds=0),
+      between=lambda: (steps.append(1), time.sleep(pause)))
+digest = hashlib.sha256(b"".join(t.numpy().tobytes() for t in model.state_dict().values())).hexdigest()
+print(json.dumps({"steps": len(steps), "digest": digest}))
+"""
+
+
+def test_killed_for_real_and_started_again(tmp_path: Path) -> None:
+    def command(folder: Path, pause: float) -> list[str]:
+        return [sys.executable, "-c", _PROGRAM, str(folder), str(pause)]
+
+    environment = os.environ | {"OMP_NUM_THREADS": "1"}
+    killed = tmp_path / "killed"
+    process = subprocess.Popen(command(killed, 0.05), env=environment, stdout=subprocess.DEVNULL)
+    deadline = time.monotonic() + 60
+    while not list(killed.glob("*.ckpt")) and time.monotonic() < deadline:
+        time.sleep(0.01)
+    time.sleep(0.2)
+    process.send_signal(signal.SIGKILL)
+    assert process.wait() == -signal.SIGKILL
+
+    def finish(folder: Path) -> dict[str, object]:
+        done = subprocess.run(command(folder, 0), env=environment, check=True, capture_output=True, text=True)
+        result: dict[str, object] = json.loads(done.stdout)
+        return result
+
+    again, whole = finish(killed), finish(tmp_path / "whole")
+    assert again["digest"] == whole["digest"]
+    assert 0 < again["steps"] < whole["steps"] == 24  # type: ignore[operator]

@@ -1,0 +1,242 @@
+"""Data sets: fingerprints, parts, picture folders, and what is said when something is missing."""
+
+from __future__ import annotations
+
+import gzip
+import io
+import os
+import tarfile
+import zipfile
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from PIL import Image
+
+from tickdsl.errors import TickdslError
+from tickdsl.training import data
+from tickdsl.training.readers import idx
+
+REAL = Path(os.environ.get("TICKDSL_TEST_DATA", Path(__file__).parents[3] / "shared" / "data"))
+needs_real = pytest.mark.skipif(
+    not (REAL / "MNIST" / "raw").is_dir(), reason="no full-size data; TICKDSL_TEST_DATA names the folder"
+)
+
+
+def test_digits_are_split_once_and_for_all() -> None:
+    digits = data.load("digits")
+    assert digits.train_images.dtype == torch.uint8
+    assert digits.test_labels.bincount().min() >= 35
+    seen = {bytes(picture.numpy().tobytes()) for picture in digits.train_images}
+    assert sum(bytes(picture.numpy().tobytes()) in seen for picture in digits.test_images) == 0
+    scaled = digits.train_images.double() / 255
+    assert digits.mean.item() == pytest.approx(scaled.mean().item())
+    assert digits.std.item() == pytest.approx(scaled.std(correction=0).item())
+
+
+@given(
+    options=st.fixed_dictionaries(
+        {}, optional={"size": st.integers(1, 12), "channels": st.just(3), "samples": st.integers(1, 300)}
+    )
+)
+def test_a_fingerprint_needs_no_decoding_and_tells_options_apart(options: dict[str, int]) -> None:
+    found = data.load("digits", options=options)
+    assert found.fingerprint == data.fingerprint("digits", options=options)
+    assert (found.fingerprint == data.fingerprint("digits")) == (not options)
+    assert found.shape == (options.get("channels", 1), *[options.get("size", 8)] * 2)
+    assert len(found.train_labels) == options.get("samples", 1437)
+
+
+@given(parts=st.integers(1, 10))
+def test_class_parts_are_contiguous_and_cover_everything(parts: int) -> None:
+    digits = data.load("digits")
+    pieces = [data.part(digits, by="classes", parts=parts, index=i) for i in range(parts)]
+    assert sum((piece.class_names for piece in pieces), ()) == digits.class_names
+    assert sum(len(piece.train_labels) for piece in pieces) == len(digits.train_labels)
+    assert sum(len(piece.test_labels) for piece in pieces) == len(digits.test_labels)
+    assert max(p.classes for p in pieces) - min(p.classes for p in pieces) <= 1
+    for piece in pieces:
+        assert piece.train_labels.unique().tolist() == list(range(piece.classes))
+    assert len({piece.fingerprint for piece in pieces}) == parts
+
+
+@given(parts=st.integers(1, 20), seed=st.integers(0, 5))
+def test_sample_parts_are_disjoint_and_cover_everything(parts: int, seed: int) -> None:
+    digits = data.load("synthetic", options={"size": 4, "channels": 1, "train": 200, "test": 10})
+    pieces = [data.part(digits, by="samples", parts=parts, index=i, seed=seed) for i in range(parts)]
+    rows = torch.cat([piece.train_images for piece in pieces]).flatten(1)
+    expected = digits.train_images.flatten(1)
+    assert sorted(map(tuple, rows.tolist())) == sorted(map(tuple, expected.tolist()))
+    assert max(len(p.train_labels) for p in pieces) - min(len(p.train_labels) for p in pieces) <= 1
+    assert all(torch.equal(piece.test_images, digits.test_images) for piece in pieces)
+
+
+def test_too_many_parts_are_refused() -> None:
+    with pytest.raises(TickdslError, match="10 classes into 12 parts"):
+        data.part(data.load("digits"), by="classes", parts=12, index=0)
+
+
+def _picture(value: int, size: tuple[int, int] = (6, 6), mode: str = "RGB") -> bytes:
+    out = io.BytesIO()
+    Image.new(mode, size, value if mode == "L" else (value, 0, 255 - value)).save(out, "PNG")
+    return out.getvalue()
+
+
+def _layout() -> dict[str, bytes]:
+    return {
+        f"{split}/{label}/{n}.png": _picture(20 * n + 100 * (label == "dog"))
+        for split, count in (("train", 5), ("test", 2))
+        for label in ("cat", "dog")
+        for n in range(count)
+    }
+
+
+def _write(kind: str, place: Path, content: dict[str, bytes]) -> Path:
+    if kind == "folder":
+        for name, picture in content.items():
+            (place / "pictures" / name).parent.mkdir(parents=True, exist_ok=True)
+            (place / "pictures" / name).write_bytes(picture)
+        return place / "pictures"
+    if kind == "zip":
+        with zipfile.ZipFile(place / "pictures.zip", "w") as archive:
+            for name, picture in content.items():
+                archive.writestr(f"prefix/{name}", picture)
+        return place / "pictures.zip"
+    with tarfile.open(place / "pictures.tar.gz", "w:gz") as archive:
+        for name, picture in reversed(content.items()):
+            info = tarfile.TarInfo(name)
+            info.size = len(picture)
+            archive.addfile(info, io.BytesIO(picture))
+    return place / "pictures.tar.gz"
+
+
+@pytest.mark.parametrize("kind", ["folder", "zip", "tar"])
+def test_a_picture_folder_is_read_whatever_it_is_packed_in(tmp_path: Path, kind: str) -> None:
+    path = _write(kind, tmp_path, _layout())
+    options = {"path": str(path)}
+    first = data.load("folder", root=tmp_path / "root", options=options)
+    assert first.class_names == ("cat", "dog")
+    assert first.shape == (3, 6, 6)
+    assert first.train_labels.tolist() == [0] * 5 + [1] * 5
+    assert first.train_images[:, 0, 0, 0].tolist() == [0, 20, 40, 60, 80, 100, 120, 140, 160, 180]
+    kept = list((tmp_path / "root" / "decoded").glob("*.npz"))
+    assert len(kept) == 1
+    again = data.load("folder", root=tmp_path / "root", options=options)
+    assert torch.equal(first.test_images, again.test_images)
+    assert first.fingerprint == again.fingerprint == data.fingerprint("folder", options=options)
+    kept[0].write_bytes(b"torn")
+    assert torch.equal(data.load("folder", root=tmp_path / "root", options=options).train_images, first.train_images)
+
+
+def test_a_changed_picture_changes_the_fingerprint(tmp_path: Path) -> None:
+    path = _write("folder", tmp_path, _layout())
+    before = data.fingerprint("folder", options={"path": str(path)})
+    (path / "train" / "cat" / "0.png").write_bytes(_picture(255))
+    assert data.fingerprint("folder", options={"path": str(path)}) != before
+
+
+def test_grey_pictures_stay_grey_and_odd_sizes_are_refused(tmp_path: Path) -> None:
+    layout = {name: _picture(50, mode="L") for name in _layout()}
+    path = str(_write("folder", tmp_path, layout))
+    assert data.load("folder", root=tmp_path, options={"path": path}).shape == (1, 6, 6)
+    Path(path, "train/cat/0.png").write_bytes(_picture(1, (4, 9)))
+    with pytest.raises(TickdslError, match="9x4") as caught:
+        data.load("folder", root=tmp_path, options={"path": path})
+    assert "size=" in (caught.value.hint or "")
+    assert data.load("folder", root=tmp_path, options={"path": path, "size": 5}).shape == (3, 5, 5)
+
+
+def test_tiny_imagenet_is_tested_on_its_validation_pictures(tmp_path: Path) -> None:
+    layout = {f"tiny-imagenet-200/train/n{c}/images/n{c}_0.JPEG": _picture(c) for c in (1, 2)}
+    layout |= {f"tiny-imagenet-200/val/images/val_{n}.JPEG": _picture(n) for n in (0, 1)}
+    layout["tiny-imagenet-200/val/val_annotations.txt"] = b"val_0.JPEG\tn2\t0\t0\t1\t1\nval_1.JPEG\tn1\t0\t0\t1\t1\n"
+    with zipfile.ZipFile(tmp_path / "tiny-imagenet-200.zip", "w") as archive:
+        for name, content in layout.items():
+            archive.writestr(name, content)
+    found = data.load("tiny-imagenet", root=tmp_path)
+    assert found.class_names == ("n1", "n2")
+    assert found.test_labels.tolist() == [0, 1]
+    assert found.test_images[:, 0, 0, 0].tolist() == [1, 0]
+
+
+@pytest.mark.parametrize(
+    ("spoil", "message"),
+    [
+        (lambda p: [f.unlink() for f in p.glob("test/*/*")], "no pictures to test on"),
+        (lambda p: (p / "train/cat/0.png").write_bytes(b"no picture"), "cannot be read"),
+        (lambda p: (p / "test/cat").rename(p / "test/cow"), "the class cow is tested"),
+    ],
+)
+def test_what_is_wrong_with_a_folder_is_said(tmp_path: Path, spoil, message: str) -> None:  # type: ignore[no-untyped-def]
+    path = _write("folder", tmp_path, _layout())
+    spoil(path)
+    with pytest.raises(TickdslError, match=message):
+        data.load("folder", root=tmp_path, options={"path": str(path)})
+
+
+@pytest.mark.parametrize(
+    ("name", "options", "message"),
+    [
+        ("cifra10", {}, "no data set"),
+        ("digits", {"sise": 3}, "no option sise"),
+        ("digits", {"size": "big"}, "type int"),
+        ("digits", {"size": 0.5}, "type int"),
+        ("digits", {"samples": 5000}, "there are 1437"),
+        ("synthetic", {"classes": 1}, "below 2"),
+        ("folder", {}, "needs to know where"),
+        ("folder", {"path": "/no/such/folder"}, "does not exist"),
+        ("tiny-imagenet", {}, "is not there"),
+        ("mnist", {"path": "/no/such/folder"}, "is not there"),
+    ],
+)
+def test_wrong_requests_are_refused(tmp_path: Path, name: str, options: dict[str, object], message: str) -> None:
+    with pytest.raises(TickdslError, match=message):
+        data.load(name, root=tmp_path, options=options)
+
+
+def test_damaged_archives_and_idx_files_are_named(tmp_path: Path) -> None:
+    path = _write("tar", tmp_path, _layout())
+    path.write_bytes(path.read_bytes()[:150])
+    with pytest.raises(TickdslError, match=r"pictures\.tar\.gz"):
+        data.load("folder", root=tmp_path, options={"path": str(path)})
+    for content in (b"", b"\x00\x00\x08\x01", gzip.compress(bytes([0, 0, 8, 1, 0, 0, 0, 9, 1]))):
+        (tmp_path / "x.gz").write_bytes(content)
+        with pytest.raises(TickdslError, match=r"x\.gz"):
+            idx.parse(tmp_path / "x.gz")
+
+
+def test_a_missing_data_set_that_cannot_be_fetched_says_what_to_put_where(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def offline(*args: object, **kwargs: object) -> None:
+        raise OSError("no network")
+
+    monkeypatch.setattr("urllib.request.urlopen", offline)
+    for name, what in (("mnist", "raw"), ("cifar10", "cifar-10-batches-py")):
+        with pytest.raises(TickdslError) as caught:
+            data.load(name, root=tmp_path)
+        assert "cannot be fetched" in caught.value.message
+        assert what in (caught.value.hint or "")
+
+
+@needs_real
+def test_real_mnist_is_read_packed() -> None:
+    mnist = data.load("mnist", root=REAL)
+    assert mnist.train_images.shape == (60_000, 1, 28, 28)
+    assert mnist.test_images.shape == (10_000, 1, 28, 28)
+    assert mnist.mean.item() == pytest.approx(0.1307, abs=1e-4)
+    assert mnist.std.item() == pytest.approx(0.3081, abs=1e-4)
+    assert mnist.train_labels.bincount().tolist()[:3] == [5923, 6742, 5958]
+
+
+@needs_real
+@pytest.mark.slow
+def test_real_cifar_pictures_are_read_from_their_archive(tmp_path: Path) -> None:
+    options = {"path": str(REAL / "cifar10-jpeg.tar.gz")}
+    cifar = data.load("folder", root=tmp_path, options=options)
+    assert cifar.train_images.shape == (50_000, 3, 32, 32)
+    assert cifar.test_labels.bincount().tolist() == [1000] * 10
+    np.testing.assert_allclose(cifar.mean, [0.4914, 0.4822, 0.4465], atol=2e-3)

@@ -1,0 +1,100 @@
+"""What a training step costs, counted in operations: noise on a shared machine cannot hide an extra one."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+from torch.utils._python_dispatch import TorchDispatchMode
+
+from tickdsl.training import data, models
+from tickdsl.training.data import Dataset
+from tickdsl.training.loop import train
+from tickdsl.training.recipes import Recipe
+
+BATCH = 32
+
+
+class _Count(TorchDispatchMode):
+    def __init__(self) -> None:
+        super().__init__()
+        self.names: Counter[str] = Counter()
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        name = func.overloadpacket.__name__
+        if not name.startswith("_record_function"):  # the profiler's marks compute nothing
+            self.names[name] += 1
+        return func(*args, **(kwargs or {}))
+
+
+@pytest.fixture(scope="module")
+def tiny() -> Dataset:
+    return data.load("synthetic", options={"size": 8, "channels": 1, "train": 96, "test": 40, "classes": 4})
+
+
+def _bare_step(model: nn.Module, images: Tensor, labels: Tensor, mean: Tensor, std: Tensor) -> Callable[[], None]:
+    """A hand-written step over the same tensors: gather, normalise, forward, backward, fused SGD, loss sum."""
+    optimizer = torch.optim.SGD(model.parameters(), 0.05, 0.9, weight_decay=5e-4, fused=True)
+    order, total = torch.randperm(len(labels)), torch.zeros((), dtype=torch.float64)
+
+    def step() -> None:
+        chosen = order[:BATCH]
+        x = images.index_select(0, chosen).float().sub_(mean).mul_(std)
+        loss = F.cross_entropy(model(x), labels.index_select(0, chosen))
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        total.add_(loss.detach(), alpha=BATCH)
+
+    return step
+
+
+def _counted_step(model: nn.Module, tiny: Dataset, masks: dict[str, Tensor]) -> Counter[str]:
+    """The operations of one whole step in the middle of an epoch of ours."""
+    counter, calls = _Count(), 0
+
+    def between() -> None:
+        nonlocal calls
+        calls += 1
+        if calls == 2:
+            counter.__enter__()
+        if calls == 3:
+            counter.__exit__(None, None, None)
+
+    recipe = Recipe(length="1ep", lr=0.05, batch=BATCH, decay=5e-4, momentum=0.9)
+    train(model, tiny, recipe, seed=0, masks=masks, between=between)
+    assert calls == 3
+    return counter.names
+
+
+@pytest.mark.parametrize("name", ["lenet-300-100", "small-cnn", "resnet20"])
+@pytest.mark.parametrize("masked", [False, True])
+def test_a_step_is_the_bare_step_and_one_mask_operation(tiny: Dataset, name: str, masked: bool) -> None:
+    model = models.create(name, classes=4, shape=tiny.shape, seed=0)
+    masks = {key: p > 0 for key, p in model.named_parameters() if p.dim() > 1} if masked else {}
+    ours = _counted_step(model, tiny, masks)
+    mean, std = tiny.mean.view(1, -1, 1, 1), tiny.std.view(1, -1, 1, 1)
+    model.to(memory_format=torch.channels_last if name != "lenet-300-100" else torch.contiguous_format)  # type: ignore[call-overload]
+    step = _bare_step(model, tiny.train_images, tiny.train_labels, mean, std)
+    step()
+    with _Count() as counter:
+        step()
+    expected = counter.names + Counter({"_foreach_mul_": 1} if masked else {})
+    assert ours == expected
+    assert ours["_local_scalar_dense"] == 0
+
+
+def test_an_epoch_waits_for_the_device_only_at_its_end(tiny: Dataset) -> None:
+    waits = _Count()
+    model = models.create("small-cnn", classes=4, shape=tiny.shape, seed=0)
+    recipe = Recipe(length="2ep", lr=0.05, batch=8, augment=("crop", "flip", "rotation"), schedule="one-cycle")
+    with waits:
+        train(model, tiny, recipe, seed=0)
+    # SGD's fused step, the batch norms and the rest of 24 steps: none asks for a number.
+    assert waits.names["_local_scalar_dense"] == 0
+    assert waits.names["_fused_sgd_"] == 24
