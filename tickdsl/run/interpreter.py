@@ -117,6 +117,9 @@ class Interpreter:
                 for moment, point in graph.nodes[key]["prefixes"].items()
                 if self._finished(point) is None
             }
+            if self.fresh:
+                for old in (key, *(point.key for point in prefixes.values())):
+                    self.store.discard(old)
             self._running.add(key)
             self.emit(events.StepStart(step=self.names[key], worker=f"{workers.jobs} jobs"))
             workers.submit(Task(self.study.step(key), prefixes))

@@ -19,6 +19,8 @@ import torch
 
 from tickdsl import __version__
 from tickdsl.errors import TickdslError
+from tickdsl.graph.cost import cost
+from tickdsl.graph.structure import Structure
 from tickdsl.plan.lower import Study
 from tickdsl.plan.model import Plan, as_json
 from tickdsl.records import events
@@ -31,10 +33,12 @@ from tickdsl.records.process import Process
 from tickdsl.records.store import Store
 from tickdsl.run.context import Settings
 from tickdsl.run.interpreter import INTERRUPTED, OK, STEP_FAILED, STOPPED, Interpreter, resolved
-from tickdsl.run.study import DATA, prepare
+from tickdsl.run.study import DATA, dense_graph, prepare
 from tickdsl.run.workers import Inline, Pool, Workers
 from tickdsl.training.devices import pick
 
+#: Multiply-adds of a forward step from which a second thread pays.
+_WORTH_DIVIDING = 1_000_000_000
 _STATUS = {OK: "ok", STEP_FAILED: "failed", STOPPED: "stopped", INTERRUPTED: "interrupted"}
 
 
@@ -76,7 +80,7 @@ def launch(
         store=options.store.resolve(),
         data=options.data,
         device=str(device),
-        threads=max(1, (os.cpu_count() or 1) // jobs),
+        threads=_threads(plan, options.data, jobs),
         checkpoint_seconds=options.checkpoint_seconds,
     )
     paths = new_run(options.out, plan.name)
@@ -123,6 +127,22 @@ def _jobs(device: torch.device, study: Study) -> int:
     if device.type != "cpu":
         return 1
     return max(1, min(os.cpu_count() or 1, study.trainings, 8))
+
+
+def _threads(plan: Plan, data: Path, jobs: int) -> int:
+    """The cores divided among the jobs; one for networks whose steps are too small to divide.
+
+    On a busy machine a second thread does not slow small steps down a little but many times over.
+    """
+    share = max(1, (os.cpu_count() or 1) // jobs)
+    if share == 1:
+        return 1
+    work = max(
+        int(arm.recipe.get("batch", 128)) * cost(graph, Structure.dense(graph)).macs
+        for arm in plan.arms
+        for graph in [dense_graph(arm, data)]
+    )
+    return share if work >= _WORTH_DIVIDING else 1
 
 
 def _plan_json(plan: Plan, study: Study) -> bytes:

@@ -35,7 +35,7 @@ def channel_scores(
     `l1`, `l2`: norm of the unit's filter (Li et al. 2017); `magnitude`: mean absolute weight; `bn-scale`: the
     absolute scale of the batch norm behind it (Liu et al. 2017); `random`: a uniform draw.
     """
-    kept = kept_units(structure, group)
+    kept = kept_units(structure, group).copy()  # torch takes no read-only array
     if by == "random":
         return torch.rand(len(kept), generator=generator, dtype=torch.float64)
     total = torch.zeros(group.size, dtype=torch.float64)

@@ -1,0 +1,88 @@
+"""Integers: no round takes more than there is, targets land, a forecast is what a run does."""
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from tickdsl.errors import TickdslError
+from tickdsl.tickets.amounts import global_count, local_count, nearest, rounds_until
+from tickdsl.tickets.patterns import matches
+from tickdsl.tickets.scope import Pool, Scope
+
+pools = st.lists(st.integers(1, 600), min_size=1, max_size=6).map(
+    lambda sizes: tuple(Pool(f"p{i}", size, size, least=1) for i, size in enumerate(sizes))
+)
+shares = st.floats(0.001, 0.999)
+
+
+def whole(found: tuple[Pool, ...], protected: int = 0) -> Scope:
+    return Scope(found, sum(p.original for p in found) + protected, 0)
+
+
+@given(pools, st.one_of(shares.map(lambda s: {"share": s}), st.integers(1, 900).map(lambda c: {"count": c})))
+def test_a_round_never_empties_a_layer(found: tuple[Pool, ...], amount: dict) -> None:
+    args = {"unit": "filters", "scope": "global", **amount}
+    assert 0 <= global_count(whole(found), args) <= sum(p.left - p.least for p in found)
+    for pool in found:
+        assert 0 <= local_count(pool, args) <= pool.left - pool.least
+
+
+@given(pools, shares)
+def test_a_target_is_met_exactly_or_refused(found: tuple[Pool, ...], share: float) -> None:
+    scope = whole(found)
+    args = {"unit": "filters", "scope": "global", "to": share}
+    free = sum(p.left - p.least for p in found)
+    if nearest(share * scope.total) > free:
+        with pytest.raises(TickdslError):
+            global_count(scope, args)
+    else:
+        assert global_count(scope, args) == nearest(share * scope.total)
+
+
+def test_protected_layers_lower_the_ceiling() -> None:
+    scope = Scope((Pool("a", 690, 690, 1),), total=1000, gone=0)
+    with pytest.raises(TickdslError, match=r"at most 68\.9% can"):
+        global_count(scope, {"unit": "weights", "scope": "global", "to": 0.99})
+    with pytest.raises(TickdslError, match="out of reach"):
+        rounds_until(scope, {"unit": "weights", "scope": "global", "share": 0.2}, 0.99)
+
+
+@pytest.mark.parametrize(("until", "rounds"), [(0.80, 10), (0.90, 15), (0.95, 19), (0.98, 25), (0.99, 29)])
+def test_the_published_round_counts_of_imp(until: float, rounds: int) -> None:
+    """At 15 % of the remaining weights a round, as COLT counts its rival's rounds."""
+    scope = Scope((Pool("conv", 10**8, 10**8, 1),), 10**8, 0)
+    assert rounds_until(scope, {"unit": "weights", "scope": "global", "share": 0.15}, until) == rounds
+
+
+@given(pools, st.floats(0.05, 0.5), st.floats(0.05, 0.6))
+def test_the_forecast_is_what_local_rounds_do(found: tuple[Pool, ...], share: float, until: float) -> None:
+    args = {"unit": "weights", "scope": "local", "share": share}
+    scope = whole(found)
+    try:
+        rounds = rounds_until(scope, args, until)
+    except TickdslError:
+        return
+    left = {p.name: p.left for p in found}
+    for _ in range(rounds):
+        assert 1 - sum(left.values()) / scope.total < until
+        left = {p.name: left[p.name] - local_count(Pool(p.name, p.original, left[p.name], 1), args) for p in found}
+    assert 1 - sum(left.values()) / scope.total >= until - 1e-9
+
+
+@pytest.mark.parametrize(
+    ("pattern", "path", "expected"),
+    [
+        ("layer1.*", "layer1.0", True),
+        ("layer1.*", "layer10.0", False),
+        ("layer1", "layer1.0.conv1", True),
+        ("layer1", "layer10.0.conv1", False),
+        ("*.conv1", "layer1.conv1", True),
+        ("*.conv1", "layer1.0.conv1", False),
+        ("**.conv1", "layer1.0.conv1", True),
+        ("**", "anything.at.all", True),
+        ("conv[12]", "conv2", True),
+        ("fc", "fc", True),
+        ("f", "fc", False),
+    ],
+)
+def test_patterns_respect_segments(pattern: str, path: str, expected: bool) -> None:
+    assert matches(pattern, path) is expected
