@@ -10,6 +10,7 @@ import numpy as np
 from torch import nn
 
 from tickdsl.graph.analysis import Analysis, Work
+from tickdsl.graph.blocks import find_blocks
 from tickdsl.graph.grouping import Units, group_units
 from tickdsl.graph.labels import Families, Shape, squeeze_uniform, varying
 from tickdsl.graph.model import Layout, ModelGraph, Run, WeightInfo
@@ -52,7 +53,7 @@ def assemble(
         inputs=inputs,
         unknown=tuple(dict.fromkeys(evaluation.unknown + training.unknown)),
     )
-    return attrs.evolve(result, blocks=())
+    return attrs.evolve(result, blocks=find_blocks(result, evaluation))
 
 
 def _new_in(training: Recording, evaluation: Recording) -> Recording:

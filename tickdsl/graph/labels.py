@@ -14,7 +14,7 @@ from collections.abc import Iterable, Sequence
 import attrs
 import numpy as np
 
-from tickdsl.graph.arrays import Bools, Ints
+from tickdsl.graph.arrays import Ints
 
 Family = Ints
 Families = tuple[Family, ...]
@@ -168,10 +168,8 @@ def _reasons(root: Ints, said: Iterable[tuple[Ints, str]]) -> dict[int, str]:
 
 def reshape(family: Family, shape: Shape, target: Shape) -> Family:
     """A family of a tensor of `shape` after the tensor was reshaped to `target`."""
-    result: Family = np.empty(0, dtype=np.int64)
     if family.size == 1:
-        result = family.reshape((1,) * len(target))
-        return result
+        return family.reshape((1,) * len(target))
     pieces = []
     for (i, j), (k, m) in segments(shape, target):
         if all(size == 1 for size in family.shape[i:j]):
@@ -272,24 +270,4 @@ def reduce(atoms: Atoms, families: Families, dims: Iterable[int]) -> Families:
 
 def along(family: Family, dim: int) -> bool:
     """Whether a family varies along a dimension."""
-    return family.shape[dim] > 1
-
-
-__all__ = [
-    "Atoms",
-    "Bools",
-    "Families",
-    "Family",
-    "Partition",
-    "Shape",
-    "Storage",
-    "Value",
-    "aligned",
-    "along",
-    "join",
-    "reduce",
-    "reshape",
-    "segments",
-    "squeeze_uniform",
-    "varying",
-]
+    return bool(family.shape[dim] > 1)

@@ -161,6 +161,14 @@ class ModelGraph:
         """The block of that name. Raises UnknownName."""
         return _lookup(self._blocks, name, "block")
 
+    @cached_property
+    def layers(self) -> tuple[Block, ...]:
+        """What `prune layers` removes: the smallest residual blocks that can go; in a network without, plain layers."""
+        free = [block for block in self.blocks if block.reason is None]
+        found = [block for block in free if block.kind == "residual"] or free
+        inner = {block.parent for block in found}
+        return tuple(block for block in found if block.name not in inner)
+
     def shape(self, tensor: str) -> Shape:
         """The dense shape of a parameter or buffer."""
         return self.parameters[tensor] if tensor in self.parameters else self.buffers[tensor]

@@ -1,7 +1,7 @@
 """Runs a copy of a network on tensors without data, and shows every ATen operator to the rules.
 
-Below the composite functions of torch only ATen operators are left, so attention layers, recurrent layers and wrapped library functions need no
-rules of their own; and because shapes are real numbers, control flow in the network's code is followed.
+Below torch's composite functions only ATen operators are left, so attention layers, recurrent layers and library
+functions need no rules of their own; and because shapes are numbers, control flow in the network's code is followed.
 """
 
 from __future__ import annotations
@@ -41,13 +41,17 @@ class Operator:
 
 @attrs.define
 class ModuleCall:
-    """One call of a module: the nodes that made its inputs and outputs, and the operators run within."""
+    """One call of a module: the nodes that made its inputs and outputs, and the operators run within.
+
+    `plain`: one tensor goes in, one comes out.
+    """
 
     path: str
     inputs: tuple[str, ...]
     outputs: tuple[str, ...]
     start: int
     end: int
+    plain: bool = False
 
 
 @attrs.define
@@ -61,11 +65,11 @@ class Recording:
     unknown: list[str] = attrs.field(factory=list)
 
 
-class Recorder(TorchDispatchMode):
+class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
     """Applies the rules while the network runs."""
 
     def __init__(self, analysis: Analysis, recording: Recording, tag: str) -> None:
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call]
         self.analysis, self.recording, self.tag = analysis, recording, tag
         self.stack: list[str] = [""]
         self._counts: dict[str, int] = {}
@@ -90,10 +94,7 @@ class Recorder(TorchDispatchMode):
         rule = RULES.get(op)
         if rule is None and torch.Tag.pointwise in func.tags:
             rule = pointwise
-        if rule is None:
-            families = self._protect(call, str(func))
-        else:
-            families = rule(call)
+        families = self._protect(call, str(func)) if rule is None else rule(call)
         self._remember(call, families, in_place)
 
     def _protect(self, call: Call, operator: str) -> list[Families]:
@@ -176,7 +177,8 @@ def modules_followed(model: nn.Module, recorder: Recorder) -> Iterator[None]:
         def hook(module: nn.Module, args: Any, kwargs: Any) -> None:
             recorder.stack.append(path)
             start = len(recorder.recording.operators)
-            open_calls.append(ModuleCall(path, _nodes(recorder, (args, kwargs)), (), start, start))
+            plain = len(args) == 1 and isinstance(args[0], Tensor) and not kwargs
+            open_calls.append(ModuleCall(path, _nodes(recorder, (args, kwargs)), (), start, start, plain))
 
         return hook
 
@@ -184,6 +186,7 @@ def modules_followed(model: nn.Module, recorder: Recorder) -> Iterator[None]:
         recorder.stack.pop()
         call = open_calls.pop()
         call.outputs, call.end = _nodes(recorder, output), len(recorder.recording.operators)
+        call.plain = call.plain and isinstance(output, Tensor)
         recorder.recording.calls.append(call)
 
     for path, module in model.named_modules():

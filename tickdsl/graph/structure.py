@@ -23,6 +23,10 @@ from tickdsl.graph.model import ModelGraph, Shape
 FORMAT = "1"
 
 
+def _read_only(mapping: Mapping[str, Any]) -> Mapping[str, Any]:
+    return MappingProxyType(dict(mapping))
+
+
 class StructureError(TickdslError):
     """A removal that would leave no network, or that does not fit the network."""
 
@@ -55,9 +59,9 @@ class Structure:
     """
 
     extent: Extent
-    kept: Mapping[str, Ints] = attrs.field(factory=dict, converter=MappingProxyType)
+    kept: Mapping[str, Ints] = attrs.field(factory=dict, converter=_read_only)
     removed_blocks: frozenset[str] = frozenset()
-    masks: Mapping[str, Bools] = attrs.field(factory=dict, converter=MappingProxyType)
+    masks: Mapping[str, Bools] = attrs.field(factory=dict, converter=_read_only)
 
     @classmethod
     def dense(cls, graph: ModelGraph) -> Structure:
@@ -134,7 +138,8 @@ class Structure:
         for prefix, arrays in (("kept", self.kept), ("mask", self.masks)):
             for name in sorted(arrays):
                 state.update(f"\n{prefix} {name}\n".encode())
-                state.update(np.packbits(arrays[name]) if prefix == "mask" else arrays[name].astype("<i8"))
+                array = arrays[name]
+                state.update((np.packbits(array) if prefix == "mask" else array.astype("<i8")).tobytes())
         return state.hexdigest()
 
     def digest(self) -> str:

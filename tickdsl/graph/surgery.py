@@ -6,6 +6,7 @@ import copy
 from collections.abc import Mapping
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -108,8 +109,6 @@ def _tensors(model: nn.Module) -> dict[str, Tensor]:
 
 def _relative(name: str, before: Kept | None, after: Kept | None, rank: int) -> Kept:
     """Where the indices of `after` stand among those of `before`."""
-    import numpy as np
-
     result: Kept = []
     for old, new in zip(before or [None] * rank, after or [None] * rank, strict=True):
         if old is None:

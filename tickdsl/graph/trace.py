@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from typing import Any
 
 import torch
@@ -24,14 +25,12 @@ def trace(model: nn.Module, example_inputs: Any) -> ModelGraph:
     """The model graph of a network.
 
     `example_inputs` is a tensor, a tuple of positional arguments, or a dictionary of keyword arguments; only shapes
-    and types matter. The network is not changed and not trained; a copy without data runs, once as in evaluation and once as in
-    training (auxiliary heads). Raises TraceError where the network does not run in evaluation.
+    and types matter. The network is not changed and not trained; a copy without data runs, once as in evaluation
+    and once as in training (auxiliary heads). Raises TraceError where the network does not run in evaluation.
     """
     bare = copy_without_data(model)
     analysis = Analysis(Atoms())
-    tensors = dict(bare.named_parameters())
-    tensors.update(bare.named_buffers())
-    for name, tensor in tensors.items():
+    for name, tensor in itertools.chain(bare.named_parameters(), bare.named_buffers()):
         analysis.add_parameter(name, tensor)
     inputs = describe(example_inputs)
     evaluation = Recording()

@@ -7,7 +7,7 @@ import math
 import attrs
 
 from tickdsl.graph.analysis import Call, Rule, Work
-from tickdsl.graph.labels import Families, Family, Value, along, join, reduce, varying
+from tickdsl.graph.labels import Families, Family, Storage, Value, along, join, reduce, varying
 
 
 def _fix_beyond(call: Call, value: Value, allowed: tuple[int, ...]) -> Families:
@@ -47,7 +47,7 @@ def convolution(call: Call) -> list[Families]:
         _read(call, channels, into, weight, columns)
     else:
         out = _grouped(call, channels, out, into, groups, transposed)
-    result = () if out is None else (out.reshape((1, -1) + (1,) * (len(call.shape) - 2)),)
+    result: Families = () if out is None else (out.reshape((1, -1) + (1,) * (len(call.shape) - 2)),)
     if weight.origin is not None:
         call.analysis.weights.setdefault(weight.origin, call.module)
         call.analysis.convolutions.add(weight.origin)
@@ -171,7 +171,7 @@ def _added(call: Call, product: Families, bias: Value) -> Families:
         for family in bias.families:
             call.analysis.say(family, "producer")
     rank = len(call.shape)
-    return join(call.atoms, [Value(call.shape, product, bias.storage.__class__()), bias], rank, call.where)
+    return join(call.atoms, [Value(call.shape, product, Storage()), bias], rank, call.where)
 
 
 RULES: dict[str, Rule] = {

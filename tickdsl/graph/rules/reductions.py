@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from typing import Any
 
-import numpy as np
-
 from tickdsl.graph.analysis import Call, Rule
 from tickdsl.graph.labels import Families, along, reduce, varying
 
@@ -28,7 +26,7 @@ def index(call: Call) -> list[Families]:
     """`x[indices]`: what is looked up by position cannot shrink, the other dimensions can."""
     value, indices = call.value("self"), list(call["indices"])
     used = [dim for dim, entry in enumerate(indices) if entry is not None]
-    span = max(call.analysis.value(indices[dim]).shape.__len__() for dim in used)
+    span = max(indices[dim].ndim for dim in used)
     contiguous = used == list(range(used[0], used[-1] + 1))
     families = []
     for family in value.families:
@@ -80,5 +78,3 @@ RULES: dict[str, Rule] = {
     "embedding": embedding,
     "index_select": index_select,
 }
-
-_ = np

@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+import attrs
 import numpy as np
 
 from tickdsl.graph.analysis import Call, Rule
-from tickdsl.graph.labels import Families, Family, Shape, along, reshape, squeeze_uniform, varying
+from tickdsl.graph.labels import Families, Family, Shape, Value, along, join, reshape, squeeze_uniform, varying
 
 Move = Callable[[Call, Family, Shape], list[Family]]
 
@@ -85,14 +86,19 @@ def _slice(call: Call, family: Family, shape: Shape) -> list[Family]:
     return [family[(slice(None),) * dim + (picked,)]]
 
 
+def _taken(family: Family, place: int, dim: int) -> Family:
+    """One position along a dimension, which goes."""
+    return family.take([place if along(family, dim) else 0], axis=dim).squeeze(dim)
+
+
 def _select(call: Call, family: Family, shape: Shape) -> list[Family]:
     dim = _dim(call["dim"], len(shape))
-    return [family.take(call["index"] if along(family, dim) else 0, axis=dim)]
+    return [_taken(family, call["index"], dim)]
 
 
 def _unbind(call: Call, family: Family, shape: Shape) -> list[Family]:
     dim = _dim(call["dim"], len(shape))
-    return [family.take(place if along(family, dim) else 0, axis=dim) for place in range(shape[dim])]
+    return [_taken(family, place, dim) for place in range(shape[dim])]
 
 
 def _split(call: Call, family: Family, shape: Shape) -> list[Family]:
@@ -104,7 +110,7 @@ def _split(call: Call, family: Family, shape: Shape) -> list[Family]:
 
 
 def _flip(call: Call, family: Family, shape: Shape) -> list[Family]:
-    return [np.flip(family, [_dim(dim, len(shape)) for dim in call["dims"]])]
+    return [np.flip(family, tuple(_dim(dim, len(shape)) for dim in call["dims"]))]
 
 
 def _roll(call: Call, family: Family, shape: Shape) -> list[Family]:
@@ -153,28 +159,21 @@ def concatenate(call: Call) -> list[Families]:
     dim = _dim(call.arguments.get("dim", 0), rank)
     values = [value for value in values if len(value.shape) == rank]
     across = [_without(value, dim) for value in values]
-    families = list(_join_rest(call, across, dim, rank))
+    families = list(join(call.atoms, across, rank, call.where))
     if any(along(family, dim) for value in values for family in value.families):
         parts = [_along(call, value, dim) for value in values]
         families.append(np.concatenate(parts, axis=dim))
     return [tuple(families)]
 
 
-def _without(value: Any, dim: int) -> Any:
-    import attrs
-
+def _without(value: Value, dim: int) -> Value:
+    """The value as if it had size 1 along a dimension."""
     kept = tuple(family for family in value.families if not along(family, dim))
     shape = tuple(1 if place == dim else size for place, size in enumerate(value.shape))
     return attrs.evolve(value, families=kept, shape=shape)
 
 
-def _join_rest(call: Call, values: list[Any], dim: int, rank: int) -> Families:
-    from tickdsl.graph.labels import join
-
-    return join(call.atoms, values, rank, call.where)
-
-
-def _along(call: Call, value: Any, dim: int) -> Family:
+def _along(call: Call, value: Value, dim: int) -> Family:
     """The one family along the dimension; rigid positions get fixed atoms of their own."""
     size = value.shape[dim]
     found = [family for family in value.families if along(family, dim)]
@@ -191,8 +190,6 @@ def _along(call: Call, value: Any, dim: int) -> Family:
 
 def stack(call: Call) -> list[Families]:
     """`stack`: what stands at one position is one."""
-    from tickdsl.graph.labels import join
-
     values = [call.analysis.value(tensor) for tensor in call["tensors"]]
     dim = _dim(call.arguments.get("dim", 0), len(call.shape))
     families = join(call.atoms, values, len(call.shape) - 1, call.where)
@@ -214,8 +211,12 @@ def pad(call: Call) -> list[Families]:
 
 
 VIEWS = frozenset(
-    ["view", "_unsafe_view", "reshape", "alias", "detach", "expand", "permute", "transpose", "t", "unsqueeze", "squeeze", "slice", "select", "narrow", "split", "split_with_sizes", "unbind", "chunk", "as_strided", "_reshape_alias", "lift_fresh", "movedim", "swapaxes"]
-)
+    (
+        "view", "_unsafe_view", "_reshape_alias", "as_strided", "alias", "detach", "lift_fresh", "expand", "permute",
+        "transpose", "t", "unsqueeze", "squeeze", "slice", "select", "unbind", "split", "split_with_sizes",
+    )
+)  # fmt: skip
+
 
 RULES: dict[str, Rule] = {
     **{name: moved(_same) for name in ("alias", "detach", "clone", "contiguous", "_to_copy", "lift_fresh", "to")},
