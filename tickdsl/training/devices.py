@@ -51,16 +51,12 @@ def autocast_type(precision: str, device: torch.device) -> torch.dtype | None:
 
 
 def fitting_memory_format(model: nn.Module, device: torch.device, autocast: torch.dtype | None) -> torch.memory_format:
-    """channels_last where it pays: on a CPU for convolutions with batch norm, on CUDA for bf16.
+    """channels_last where it pays: for convolutions, on a CPU always, on CUDA under bf16.
 
-    Measured by benchmarks/loop.py (its table says how much).
+    Measured on a CPU by benchmarks/loop.py; benchmarks/README.md has the table.
     """
-    layers = list(model.modules())
-    convolutional = any(isinstance(layer, nn.Conv2d) for layer in layers)
-    if device.type == "cuda":
-        pays = convolutional and autocast is not None
-    else:
-        pays = convolutional and any(isinstance(layer, nn.BatchNorm2d) for layer in layers)
+    convolutional = any(isinstance(layer, nn.Conv2d) for layer in model.modules())
+    pays = convolutional and (device.type == "cpu" or autocast is not None)
     return torch.channels_last if pays else torch.contiguous_format
 
 
