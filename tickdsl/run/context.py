@@ -20,6 +20,7 @@ from tickdsl.plan.steps import Step
 from tickdsl.records.canonical import canonical
 from tickdsl.records.store import Store
 from tickdsl.run.networks import Network, network
+from tickdsl.tickets.carry import carry_over
 from tickdsl.training import data as datasets
 
 WEIGHTS, STRUCTURE = "weights.safetensors", "structure.safetensors"
@@ -88,7 +89,8 @@ class Context:
         """The structure that a step left; that of no step is the dense network's."""
         if key is None:
             return Structure.dense(graph)
-        return _structure(str(self.store.get(key).folder / STRUCTURE))
+        # A part's network differs from the whole's in its classifier; what was removed is the same.
+        return carry_over(_structure(str(self.store.get(key).folder / STRUCTURE)), graph)
 
     def weights(self, key: str, target: Structure, graph: ModelGraph) -> dict[str, Tensor]:
         """The state dict that a step left, sliced to a structure: this is what rewinding is."""
