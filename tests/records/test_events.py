@@ -28,11 +28,11 @@ from tickdsl.records.events import (
 
 SURFACE = {
     "run.start": "run plan path argv pid host boot versions jobs device store",
-    "plan.resolved": "arms contestants seeds steps measurements notes within",
+    "plan.resolved": "arms contestants seeds steps measurements notes within report",
     "step.start": "step attempt worker",
     "step.progress": "step epoch epochs loss accuracy lr",
     "step.end": "step status seconds metrics error",
-    "metric": "arm contestant level seed step accuracy loss sparsity params macs",
+    "metric": "arm contestant level seed step accuracy loss sparsity params macs filters seconds",
     "checkpoint": "step epoch",
     "log": "message",
     "warn": "message code",

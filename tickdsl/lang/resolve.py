@@ -383,7 +383,6 @@ class _Resolver:
             self.report(Diagnostic("TD006", f"the rival `{word.text}` is not carried out by this version", word.span))
 
     def _metrics(self) -> tuple[str, ...]:
-        default = model.METRICS
         for statement in _of(self.top, syntax.Report)[:1]:
             metrics: dict[str, None] = {}
             for word in statement.metrics:
@@ -393,8 +392,8 @@ class _Resolver:
                     self.report(Diagnostic("TD006", f"`report {word.text}` is not measured by this version", word.span))
                 else:
                     metrics[word.text] = None
-            return tuple(metrics) or default
-        return default
+            return tuple(metrics)
+        return ()
 
     def _unknown_metric(self, word: syntax.Word, known: Iterable[str]) -> None:
         near = did_you_mean(word.text, known)

@@ -13,9 +13,6 @@ from tickdsl.moments import Moment
 #: Option values as JSON has them.
 Options = Mapping[str, Any]
 
-#: What a plan without `report` shows.
-METRICS = ("accuracy", "sparsity", "params", "flops")
-
 
 def _origin() -> Any:
     """Where in the source a value was written; no part of what it means."""
@@ -170,7 +167,8 @@ class Plan:
     rivals: tuple[str, ...] = ()
     rival_levels: str = "all"
     within: Fraction = Fraction(0)
-    metrics: tuple[str, ...] = METRICS
+    #: What `report` asks for; empty where the plan leaves the choice.
+    metrics: tuple[str, ...] = ()
     stops: tuple[Condition, ...] = ()
 
 

@@ -79,6 +79,7 @@ class PlanResolved(Event):
     """Everything the run is going to do, in an order in which it can be done.
 
     `within` is how much accuracy, as a share, a ticket may fall short of dense and still count as winning.
+    `report` names the metrics that the plan asks for, none where it leaves the choice.
     """
 
     type: ClassVar[str] = "plan.resolved"
@@ -89,6 +90,7 @@ class PlanResolved(Event):
     measurements: tuple[MeasurementInfo, ...]
     notes: tuple[str, ...] = ()
     within: float = 0.0
+    report: tuple[str, ...] = ()
 
 
 @attrs.frozen(kw_only=True)
@@ -126,7 +128,10 @@ class StepEnd(Event):
 
 @attrs.frozen(kw_only=True)
 class Metric(Event):
-    """One measurement: `accuracy` is a share in [0, 1], `sparsity` the share of the weights that is gone."""
+    """One measurement: `accuracy` is a share in [0, 1], `sparsity` the share of the weights that is gone.
+
+    `filters` is the share of the filters that is left, `seconds` the wall time of the training.
+    """
 
     type: ClassVar[str] = "metric"
     arm: str
@@ -139,6 +144,8 @@ class Metric(Event):
     sparsity: float | None = None
     params: int | None = None
     macs: int | None = None
+    filters: float | None = None
+    seconds: float | None = None
 
 
 @attrs.frozen(kw_only=True)

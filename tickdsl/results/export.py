@@ -16,7 +16,7 @@ from tickdsl.results.state import RunState
 from tickdsl.results.verdict import CONFIDENCE, Estimate, Standing, remarks, standings
 
 VERSION = 1
-_MEASURED = ("accuracy", "loss", "sparsity", "params", "macs")
+_MEASURED = ("accuracy", "loss", "sparsity", "params", "macs", "filters", "seconds")
 
 
 def write_results(state: RunState, json_path: Path, csv_path: Path) -> None:
@@ -93,6 +93,8 @@ def _contestant(standing: Standing, state: RunState) -> dict[str, Any]:
         "sparsity": standing.sparsity,
         "params": standing.params,
         "macs": standing.macs,
+        "filters": standing.filters,
+        "seconds": standing.seconds,
         "to_dense": _estimate(standing.to_dense),
         "verdict": standing.verdict,
         "lead": _estimate(standing.lead),

@@ -112,6 +112,7 @@ class Fold:
             contestants=event.contestants,
             seeds=event.seeds,
             within=event.within,
+            report=event.report,
             measurements=event.measurements,
             notes=event.notes,
         )

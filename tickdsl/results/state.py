@@ -80,6 +80,7 @@ class RunState:
     contestants: tuple[str, ...] = ()
     seeds: tuple[int, ...] = ()
     within: float = 0.0
+    report: tuple[str, ...] = ()
     steps: Mapping[str, StepState] = attrs.field(factory=dict)
     measurements: tuple[MeasurementInfo, ...] = ()
     metrics: Mapping[MetricKey, Metric] = attrs.field(factory=dict)

@@ -67,7 +67,9 @@ def _block(arm: ArmInfo, found: Mapping[tuple[str, str, int], Standing], state: 
     ]
     best = _best([standing for _, standing in rows if standing is not None])
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0), show_edge=False)
-    columns = _columns(shown, best)
+    columns = _columns(shown, best, state.report)
+    if all(standing is None or standing.filters in (None, 1.0) for _, standing in rows):
+        columns = [column for column in columns if column[0] != _FILTERS]
     for heading, _ in columns:
         table.add_column(heading, justify="right", no_wrap=True)
     table.add_column("verdict", no_wrap=True, min_width=len(UNDECIDED))
@@ -85,18 +87,25 @@ def _block(arm: ArmInfo, found: Mapping[tuple[str, str, int], Standing], state: 
 
 
 _Cell = Callable[[Standing], str]
+_FILTERS = "filters\nleft"
 
 
-def _columns(shown: _Shown, best: Standing | None) -> list[tuple[str, _Cell]]:
+def _columns(shown: _Shown, best: Standing | None, report: Sequence[str]) -> list[tuple[str, _Cell]]:
+    """The columns that fit and that the plan asks for; without `report`, all but loss and time."""
+    asked = report or ("sparsity", "params", "flops")
+
     def accuracy(standing: Standing) -> str:
         return words.accuracy(standing.accuracy, "accuracy intervals" in shown) + (_BEST if standing is best else " ")
 
     columns: list[tuple[bool, str, _Cell]] = [
         (True, "round", lambda s: str(s.level)),
-        ("sparsity" in shown, "sparsity", lambda s: words.percent(s.sparsity)),
+        ("sparsity" in shown and "sparsity" in asked, "sparsity", lambda s: words.percent(s.sparsity)),
         (True, "weights\nleft", lambda s: words.percent(s.left)),
-        ("params" in shown, "params", lambda s: words.count(s.params)),
-        ("MACs" in shown, "MACs", lambda s: words.count(s.macs)),
+        (True, _FILTERS, lambda s: words.percent(s.filters)),
+        ("params" in shown and "params" in asked, "params", lambda s: words.count(s.params)),
+        ("MACs" in shown and "flops" in asked, "MACs", lambda s: words.count(s.macs)),
+        ("train-time" in asked, "train\ntime", lambda s: "" if s.seconds is None else words.duration(s.seconds)),
+        ("loss" in asked, "test\nloss", lambda s: "" if s.loss is None else f"{s.loss:.4f}"),
         (True, "accuracy\n% ", accuracy),
         (True, "to dense\npoints", lambda s: _difference(s, "difference intervals" in shown)),
     ]

@@ -62,6 +62,9 @@ class Standing:
     sparsity: float | None
     params: float | None
     macs: float | None
+    filters: float | None = None
+    loss: float | None = None
+    seconds: float | None = None
     to_dense: Estimate | None = None
     verdict: str | None = None
     lead: Estimate | None = None
@@ -155,6 +158,9 @@ def _standing(
         sparsity=_mean([metric.sparsity for metric in metrics.values()]),
         params=_mean([metric.params for metric in metrics.values()]),
         macs=_mean([metric.macs for metric in metrics.values()]),
+        filters=_mean([metric.filters for metric in metrics.values()]),
+        loss=_mean([metric.loss for metric in metrics.values()]),
+        seconds=_mean([metric.seconds for metric in metrics.values()]),
         to_dense=to_dense,
         verdict=verdict(to_dense, within),
         lead=None if is_dense or contestant == "ticket" else paired(ticket, own),

@@ -226,6 +226,8 @@ def metric(m: Measurement, found: Mapping[str, Any], name: str) -> events.Metric
         sparsity=found.get("sparsity"),
         params=found.get("params"),
         macs=found.get("macs"),
+        filters=found.get("filters"),
+        seconds=found.get("train_time"),
     )
 
 
@@ -272,6 +274,7 @@ def resolved(study: Study, stored: Callable[[str], bool]) -> events.PlanResolved
             for m in study.measurements
         ),
         within=float(study.plan.within),
+        report=study.plan.metrics,
     )
 
 
