@@ -10,7 +10,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
-from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils import _python_dispatch
 
 from tickdsl.training import data, models
 from tickdsl.training.data import Dataset
@@ -20,7 +20,10 @@ from tickdsl.training.recipes import Recipe
 BATCH = 32
 
 
-class _Count(TorchDispatchMode):
+_Mode: Any = _python_dispatch.TorchDispatchMode
+
+
+class _Count(_Mode):  # type: ignore[misc]
     def __init__(self) -> None:
         super().__init__()
         self.names: Counter[str] = Counter()
@@ -47,7 +50,7 @@ def _bare_step(model: nn.Module, images: Tensor, labels: Tensor, mean: Tensor, s
         x = images.index_select(0, chosen).float().sub_(mean).mul_(std)
         loss = F.cross_entropy(model(x), labels.index_select(0, chosen))
         optimizer.zero_grad()
-        loss.backward()
+        torch.autograd.backward(loss)
         optimizer.step()
         total.add_(loss.detach(), alpha=BATCH)
 
