@@ -63,7 +63,8 @@ def train(
     """
     training = _Training(model, data, recipe, seed, start, stop, masks or {}, torch.device(device))
     if checkpoint is not None:
-        checkpoint.attach(training.identity, training.capture)
+        first = identity(model, masks or {}, recipe, data.fingerprint, seed, training.start, training.stop)
+        checkpoint.attach(first, training.capture)
         found = checkpoint.load()
         if found is not None:
             training.restore(found)
@@ -114,7 +115,6 @@ class _Training:
         set_memory_format(model, fitting_memory_format(model, device, self.autocast))
         self.masks = Masks(model, {name: mask.to(device) for name, mask in masks.items()})
         self.masks.apply()
-        self.identity = identity(model, masks, recipe, data.fingerprint, seed, self.start, self.stop)
         self.parameters = [p for p in model.parameters() if p.requires_grad]
         self.optimizer = optimisers.build(self.parameters, recipe)
 
@@ -122,6 +122,11 @@ class _Training:
         self.batches = Batches(data.train_images.to(device), self.normalise, recipe.augment)
         self.labels = data.train_labels.to(device)
         self.test = (data.test_images.to(device), data.test_labels.to(device))
+
+        self.dropout_streams = [torch.default_generator]
+        if device.type == "cuda":
+            index = torch.cuda.current_device() if device.index is None else device.index
+            self.dropout_streams.append(torch.cuda.default_generators[index])
 
         self.step = self.start
         self.loss_sum = torch.zeros((), dtype=torch.float64, device=device)
@@ -179,16 +184,15 @@ class _Training:
         last = None if place == self.per_epoch - 1 else first + self.recipe.batch
         chosen = order[first:last]
         seed = stream_seed(self.seed, "dropout", self.step)
-        torch.default_generator.manual_seed(seed)
-        if self.device.type == "cuda":
-            torch.cuda.manual_seed(seed)
+        for stream in self.dropout_streams:
+            stream.manual_seed(seed)
         for group in self.optimizer.param_groups:
             group["lr"] = self.rates[self.step]
         if self.momenta is not None:
             optimisers.set_momentum(self.optimizer, self.momenta[self.step])
 
         answers = self.labels.index_select(0, chosen)
-        with torch.autocast(self.device.type, dtype=self.autocast, enabled=self.autocast is not None):
+        with self._precision():
             scores = self.model(self.batches.batch(chosen, first))
             loss = F.cross_entropy(scores, answers, label_smoothing=self.recipe.label_smoothing)
         for parameter in self.parameters:
@@ -198,6 +202,9 @@ class _Training:
         self.masks.apply()
         self.loss_sum.add_(loss.detach(), alpha=len(chosen))
         self.seen += len(chosen)
+
+    def _precision(self) -> AbstractContextManager[object]:
+        return nullcontext() if self.autocast is None else torch.autocast(self.device.type, self.autocast)
 
     def _end_epoch(self, epoch: int) -> EpochReport:
         """Test, and bring the epoch's sums over from the device: its only wait."""
