@@ -64,6 +64,14 @@ def _amount(arm: Arm, prune: Prune, graph: object, first: bool) -> Iterator[Diag
             prune.by_span or prune.span,
             help="use magnitude or l1",
         )
+    if prune.unit == "filters" and prune.scope == "global" and prune.by in ("l1", "magnitude"):
+        favoured = "wide" if prune.by == "l1" else "narrow"
+        yield Diagnostic(
+            "TD411",
+            f"a global ranking by `{prune.by}` favours layers of {favoured} fan-in; others may shrink to one filter",
+            prune.by_span or prune.span,
+            help="use `by l2`, whose norms are alike in all layers",
+        )
     args = prune_args(prune, 0, prune.times or 1, head=arm.split is not None)
     try:
         found = scope(graph, Structure.dense(graph), args)

@@ -65,6 +65,7 @@ CODES: dict[str, tuple[str, Severity]] = {
     "TD402": ("pattern-no-match", "error"),
     "TD403": ("pattern-matches-all", "error"),
     "TD404": ("protected-ceiling", "error"),
+    "TD411": ("global-raw-norm", "warning"),
     "TD413": ("input-mismatch", "error"),
     # the experiment
     "TD501": ("overlap-without-split", "error"),

@@ -158,7 +158,7 @@ def prune(statement: syntax.Prune, reader: Reader) -> model.Prune:
     times = read.attempt(_times, statement.times, reader) or (1 if statement.until is None else None)
     amount = read.attempt(_amount, statement.amount, statement, unit, times, until, reader)
     at = read.attempt(reader.moment, statement.at, "`at`")
-    by = read.attempt(_criterion, statement.by, unit, reader) or "magnitude"
+    by = read.attempt(_criterion, statement.by, unit, reader) or vocabulary.DEFAULT_CRITERIA[unit]
     if read.failed or amount is None:
         raise Unreadable
     return model.Prune(

@@ -41,6 +41,11 @@ CRITERIA: dict[str, Criterion] = {
     "expected-abs": Criterion("expected absolute activation", ("layers", "blocks"), "data", False),
 }
 
+#: What ranks units where the plan does not say. Filters by their norm: under Kaiming initialisation norms are alike
+#: in all layers, while mean absolute weights shrink and sums grow with the fan-in, so that a global ranking by them
+#: empties wide or narrow layers.
+DEFAULT_CRITERIA = {"weights": "magnitude", "filters": "l2", "neurons": "l2", "layers": "l1", "blocks": "l1"}
+
 #: Rivals that `compare` knows without an arm of that name -> whether this version carries them out.
 RIVALS: dict[str, bool] = {"dense": True, "random-init": True, "random-structure": True, "early": False}
 ALL_ARMS = "all"

@@ -44,7 +44,7 @@ def channel_scores(
         if not _scored(piece, graph, by):
             continue
         position, unit = compact_positions(graph, structure, piece, kept)
-        rows = state[piece.parameter].detach().double().movedim(piece.dim, 0)[position].flatten(1).abs()
+        rows = state[piece.parameter].detach().double().movedim(piece.dim, 0)[position].reshape(len(position), -1).abs()
         values = {
             "l1": rows.sum(1),
             "l2": rows.square().sum(1).sqrt(),
