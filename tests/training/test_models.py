@@ -19,7 +19,7 @@ SMALL_TORCHVISION = ["mobilenet_v3_small", "squeezenet1_1", "shufflenet_v2_x0_5"
 
 def _shape(name: str) -> tuple[int, int, int]:
     info = catalogue.MODELS[name]
-    side = max(32, info.size[0] if info.size else 0)
+    side = -(-max(32, info.size[0] if info.size else 0) // info.multiple) * info.multiple
     return (info.channels or 3, side, side)
 
 
