@@ -12,13 +12,14 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
+from tickdsl.errors import TickdslError
 from tickdsl.graph.cost import cost
 from tickdsl.graph.model import ModelGraph
 from tickdsl.graph.structure import Structure, remaining
 from tickdsl.graph.surgery import compact, compact_masks, slice_state
 from tickdsl.plan.steps import Step
 from tickdsl.records.canonical import canonical
-from tickdsl.records.store import Store
+from tickdsl.records.store import Result, Store
 from tickdsl.run.networks import Network, network
 from tickdsl.tickets.carry import carry_over
 from tickdsl.training import data as datasets
@@ -42,11 +43,13 @@ class Hooks:
     """How an operation speaks while it works.
 
     `between` is called between optimiser steps with what saves the training at once; it may wait, or raise Stopped.
+    `deposited` is told the key of a rewinding point that a training left on its way.
     """
 
     progress: Callable[[dict[str, Any]], None] = lambda report: None
     between: Callable[[Callable[[], None]], None] = lambda save: None
     warn: Callable[[str], None] = lambda message: None
+    deposited: Callable[[str], None] = lambda key: None
 
 
 class Context:
@@ -90,11 +93,20 @@ class Context:
         if key is None:
             return Structure.dense(graph)
         # A part's network differs from the whole's in its classifier; what was removed is the same.
-        return carry_over(_structure(str(self.store.get(key).folder / STRUCTURE)), graph)
+        return carry_over(_structure(str(self._result(key).folder / STRUCTURE)), graph)
+
+    def _result(self, key: str) -> Result:
+        """The result of a step, its files compared with what was written."""
+        if not self.store.check(key):
+            raise TickdslError(
+                f"the result {key[:8]} that this step rests on is damaged or was removed",
+                "run the plan again: it is made anew",
+            )
+        return self.store.get(key)
 
     def weights(self, key: str, target: Structure, graph: ModelGraph) -> dict[str, Tensor]:
         """The state dict that a step left, sliced to a structure: this is what rewinding is."""
-        result = self.store.get(key)
+        result = self._result(key)
         state: dict[str, Tensor] = load_file(result.folder / WEIGHTS)
         source = self.structure(result.data["parts"]["parents"].get("structure"), graph)
         return slice_state(graph, state, source, target)

@@ -1,114 +1,177 @@
 """Which steps are wanted now: measurements of confirmed levels, and what they still need.
 
 A level is confirmed when nothing ended its arm before: `until` was not reached, no `stop when` held. So a plan's
-dynamic end needs no dynamic graph, and what is run does not depend on the order in which results arrive.
+dynamic end needs no dynamic graph, and what is run does not depend on the order in which results arrive. Each
+result costs what hangs on it, not the size of the study.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+import heapq
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 from tickdsl.plan.lower import Level, Measurement, Study
 
 Metrics = Mapping[str, Any]
+Pair = tuple[str, int]
 #: Slack for shares that were computed in floating point.
 _EPSILON = 1e-9
 
 
 class Frontier:
-    """Recomputed after each result; `metrics(key)` gives those of a finished step, None for the others."""
+    """The steps to do, handed out by `take`, parents first.
+
+    `metrics(key)` gives those of a step whose result is there, None for the others. The owner tells of results by
+    `finished` and of failures by `failed`, and collects what became known by `measured`.
+    """
 
     def __init__(self, study: Study, metrics: Callable[[str], Metrics | None]) -> None:
-        self.study = study
-        self.metrics = metrics
-        self._levels: dict[tuple[str, int], list[Level]] = {}
+        self._study = study
+        self._graph = study.graph
+        self._metrics = metrics
+        self._keys: list[str] = list(study.graph)
+        self._order = {key: place for place, key in enumerate(self._keys)}
+        self._levels: dict[Pair, list[Level]] = defaultdict(list)
         for level in study.levels:
-            self._levels.setdefault((level.arm, level.seed), []).append(level)
-        self._order = {key: place for place, key in enumerate(study.graph)}
+            self._levels[level.arm, level.seed].append(level)
+        self._at: dict[tuple[Pair, int, bool], list[Measurement]] = defaultdict(list)
+        for m in study.measurements:
+            self._at[(m.arm, m.seed), m.level, m.final_only].append(m)
 
-    def ends(self) -> dict[tuple[str, int], tuple[int, bool]]:
-        """For each arm and seed: (the last confirmed level, whether it is known to be the very last)."""
-        return {pair: self._end(levels) for pair, levels in self._levels.items()}
+        self._needed: set[str] = set()
+        self._parents_left: dict[str, int] = {}
+        self._ready: list[int] = []
+        self._taken: set[str] = set()
+        self._broken: set[str] = set()
+        self._expected: dict[str, list[Measurement]] = {}
+        self._measured: list[Measurement] = []
+        self._undecided: dict[str, list[tuple[Pair, int]]] = defaultdict(list)
+        for pair in dict.fromkeys((m.arm, m.seed) for m in study.measurements):
+            self._expect(self._at[pair, 0, False])
+            self._enter(pair, 0)
 
-    def _end(self, levels: list[Level]) -> tuple[int, bool]:
-        for level in levels:
-            if level is levels[-1]:
-                return level.level, True
-            over = self._over(level)
-            if over is None:
-                return level.level, False
-            if over:
-                return level.level, True
-        return 0, True
+    @property
+    def pending(self) -> bool:
+        """Whether anything is left to do, or being done."""
+        return bool(self._needed)
 
-    def _over(self, level: Level) -> bool | None:
-        """Whether the arm ends after this level; None while that is not known."""
-        if level.until is not None:
-            left = self.metrics(level.structure)
-            if left is None:
-                return None
-            gone = left["sparsity"] if level.unit == "weights" else 1 - left["filters"]
-            if gone >= level.until - _EPSILON:
-                return True
-        if self.study.plan.stops:
-            measured = self.metrics(level.ticket)
-            if measured is None:
-                return None
-            return any(stop.holds(watched(measured, stop.metric)) for stop in self.study.plan.stops)
-        return False
+    def take(self) -> str | None:
+        """The next step whose parents are there; None where all of those are being done."""
+        while self._ready:
+            key = self._keys[heapq.heappop(self._ready)]
+            if key in self._needed and key not in self._taken and not self._comes_along(key):
+                self._taken.add(key)
+                return key
+        return None
 
-    def live(self) -> list[Measurement]:
-        """The measurements that belong to the result, as far as is known."""
-        ends = self.ends()
-        found = []
-        for m in self.study.measurements:
-            last, known = ends.get((m.arm, m.seed), (0, True))
-            if m.level <= last and (not m.final_only or (known and m.level == last)):
-                found.append(m)
-        return found
+    def put_back(self, key: str) -> None:
+        """A step that was taken is to be done after all."""
+        self._taken.discard(key)
+        self._offer(key)
 
-    def wanted(self, failed: set[str]) -> list[str]:
-        """Steps to do, parents first; what rests on a failed step is left out."""
-        targets = {m.step for m in self.live()}
-        for pair, (last, known) in self.ends().items():
-            if not known:
-                level = next(item for item in self._levels[pair] if item.level == last)
-                targets |= {level.structure} if level.until is not None else set()
-                targets |= {level.ticket} if self.study.plan.stops else set()
-        needed: set[str] = set()
-        broken: dict[str, bool] = {}
-        for target in targets:
-            if not self._broken(target, failed, broken):
-                self._collect(target, needed)
-        return sorted(needed, key=self._order.__getitem__)
+    def finished(self, key: str) -> None:
+        """The result of a step is there."""
+        self._taken.discard(key)
+        if key in self._needed:
+            self._needed.discard(key)
+            for child in self._graph.successors(key):
+                if child in self._needed:
+                    self._parents_left[child] -= 1
+                    self._offer(child)
+        for point in self._graph.nodes[key]["prefixes"].values():
+            self._offer(point)
+        self._measured += self._expected.pop(key, [])
+        for pair, index in self._undecided.pop(key, []):
+            self._decide(pair, index)
 
-    def _collect(self, key: str, needed: set[str]) -> None:
+    def failed(self, key: str) -> None:
+        """A step failed: what rests on it, and what only that would have needed, is not wanted any more."""
+        self._taken.discard(key)
         pile = [key]
         while pile:
             at = pile.pop()
-            if at in needed or self.metrics(at) is not None:
-                continue
-            needed.add(at)
-            pile += self.study.graph.predecessors(at)
+            if at not in self._broken and self._metrics(at) is None:
+                self._broken.add(at)
+                pile += self._graph.successors(at)
+        self._needed.clear()
+        self._ready.clear()
+        for target in self._expected:
+            self._need(target)
 
-    def _broken(self, key: str, failed: set[str], known: dict[str, bool]) -> bool:
-        """Whether a step cannot be done any more because one that it rests on failed."""
-        pile = [key]
-        while pile:
-            at = pile[-1]
-            if at in known:
-                pile.pop()
-            elif at in failed or self.metrics(at) is not None:
-                known[at] = at in failed
+    def measured(self) -> list[Measurement]:
+        """The measurements of confirmed levels whose result came in since the last call."""
+        found, self._measured = self._measured, []
+        return found
+
+    # -- levels
+
+    def _enter(self, pair: Pair, index: int) -> None:
+        """The level of that index is confirmed, if there is one."""
+        if index < len(self._levels[pair]):
+            self._expect(self._at[pair, self._levels[pair][index].level, False])
+            self._decide(pair, index)
+
+    def _decide(self, pair: Pair, index: int) -> None:
+        """Whether a confirmed level is the last one, as soon as that is known."""
+        levels = self._levels[pair]
+        over = True if index == len(levels) - 1 else self._over(levels[index])
+        if isinstance(over, str):
+            self._undecided[over].append((pair, index))
+        elif over:
+            self._expect(self._at[pair, levels[index].level, True])
+        else:
+            self._enter(pair, index + 1)
+
+    def _over(self, level: Level) -> bool | str:
+        """Whether the arm ends after this level, or the step whose result decides that."""
+        if level.until is not None:
+            left = self._metrics(level.structure)
+            if left is None:
+                return level.structure
+            gone = left["sparsity"] if level.unit == "weights" else 1 - left["filters"]
+            if gone >= level.until - _EPSILON:
+                return True
+        if self._study.plan.stops:
+            measured = self._metrics(level.ticket)
+            if measured is None:
+                return level.ticket
+            return any(stop.holds(watched(measured, stop.metric)) for stop in self._study.plan.stops)
+        return False
+
+    def _expect(self, measurements: Iterable[Measurement]) -> None:
+        for m in measurements:
+            if self._metrics(m.step) is not None:
+                self._measured.append(m)
             else:
-                parents = list(self.study.graph.predecessors(at))
-                open_parents = [p for p in parents if p not in known]
-                if open_parents:
-                    pile += open_parents
-                else:
-                    known[at] = any(known[p] for p in parents)
-        return known[key]
+                self._expected.setdefault(m.step, []).append(m)
+                self._need(m.step)
+
+    # -- steps
+
+    def _need(self, target: str) -> None:
+        """A step is wanted, with all that it rests on and that is not there."""
+        if target in self._broken:
+            return
+        pile = [target]
+        while pile:
+            key = pile.pop()
+            if key in self._needed or self._metrics(key) is not None:
+                continue
+            self._needed.add(key)
+            parents = [parent for parent in self._graph.predecessors(key) if self._metrics(parent) is None]
+            self._parents_left[key] = len(parents)
+            self._offer(key)
+            pile += parents
+
+    def _offer(self, key: str) -> None:
+        if key in self._needed and not self._parents_left[key]:
+            heapq.heappush(self._ready, self._order[key])
+
+    def _comes_along(self, key: str) -> bool:
+        """Whether a dense training that is wanted too leaves this rewinding point on its way."""
+        return self._graph.nodes[key].get("prefix_of") in self._needed
 
 
 def watched(metrics: Metrics, name: str) -> float:

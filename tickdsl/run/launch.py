@@ -8,6 +8,7 @@ import platform
 import signal
 import socket
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -31,10 +32,13 @@ from tickdsl.records.journal import EventWriter
 from tickdsl.records.paths import RunPaths, new_run
 from tickdsl.records.process import Process
 from tickdsl.records.store import Store
+from tickdsl.run.announce import resolved
 from tickdsl.run.context import Settings
-from tickdsl.run.interpreter import INTERRUPTED, OK, STEP_FAILED, STOPPED, Interpreter, resolved
+from tickdsl.run.heartbeat import heartbeat
+from tickdsl.run.interpreter import INTERRUPTED, OK, STEP_FAILED, STOPPED, Interpreter
+from tickdsl.run.pool import Pool
 from tickdsl.run.study import DATA, dense_graph, prepare
-from tickdsl.run.workers import Inline, Pool, Workers
+from tickdsl.run.workers import Inline, Workers
 from tickdsl.training.devices import pick
 
 #: Multiply-adds of a forward step from which a second thread pays.
@@ -88,25 +92,25 @@ def launch(
     write_whole(paths.plan_json, _plan_json(plan, study))
     began = time.monotonic()
     with EventWriter(paths.events) as writer:
+        one_at_a_time = threading.Lock()
 
         def emit(event: events.Event) -> None:
-            listen(writer.write(event))
+            with one_at_a_time:
+                while warnings:
+                    listen(writer.write(events.Warn(message=warnings.pop(0))))
+                listen(writer.write(event))
 
         interpreter = Interpreter(study, store, emit, ControlReader(paths.control), fresh=options.fresh)
-        emit(_run_start(plan, paths, options, jobs, str(device)))
-        emit(attrs.evolve(resolved(study, lambda key: key in store and not options.fresh), notes=notes))
 
         def hire() -> Workers:
-            if jobs > 1:
-                return Pool(settings, jobs)
-            inline = Inline(settings, interpreter.tick)
-            inline.on_message = interpreter.receive
-            return inline
+            return Pool(settings, jobs) if jobs > 1 else Inline(settings, interpreter.tick, interpreter.receive)
 
         code = STEP_FAILED
         message: str | None = None
         try:
-            with _interruptible(interpreter):
+            emit(_run_start(plan, paths, options, jobs, str(device)))
+            emit(resolved(study, lambda key: key in store and not options.fresh, notes))
+            with heartbeat(emit), _interruptible(interpreter):
                 code = interpreter.run(hire)
             if interpreter.failures:
                 message = f"{len(interpreter.failures)} steps failed"
@@ -116,8 +120,6 @@ def launch(
             message = error.message
             raise
         finally:
-            for warning in warnings:
-                emit(events.Warn(message=warning))
             emit(events.RunEnd(status=_STATUS[code], seconds=time.monotonic() - began, exit=code, message=message))
     return Run(paths, code, interpreter.failures)
 

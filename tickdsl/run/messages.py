@@ -38,6 +38,20 @@ class Note:
 
 
 @attrs.frozen
+class Deposited:
+    """A training left the result of another step, a rewinding point, on its way."""
+
+    key: str
+
+
+@attrs.frozen
+class Waiting:
+    """A training waits, as it was asked to; its checkpoint is kept."""
+
+    key: str
+
+
+@attrs.frozen
 class Outcome:
     """How a task ended: `done`, `stopped` (a checkpoint is kept) or `failed` (`error` for the person, `trace`
     for the log).
@@ -49,6 +63,17 @@ class Outcome:
     error: str | None = None
     hint: str | None = None
     trace: str | None = None
+
+
+@attrs.frozen
+class Lost:
+    """The worker process died under a task; `how` says what is known of it."""
+
+    key: str
+    how: str
+
+
+Message = Progress | Note | Deposited | Waiting | Outcome | Lost
 
 
 class Stopped(Exception):

@@ -122,6 +122,7 @@ def _deposit(prefix: Step, context: Context) -> Callable[[Mapping[str, Tensor]],
             with context.store.writing(prefix.key) as draft:
                 save_weights(draft.folder, state)
                 draft.finish(_record(prefix, {}, 0.0, context))
+        context.hooks.deposited(prefix.key)
 
     return write
 

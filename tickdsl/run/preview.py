@@ -20,8 +20,8 @@ from tickdsl.plan.model import as_json as plan_json
 from tickdsl.plan.steps import Step, differences
 from tickdsl.records.canonical import canonical
 from tickdsl.records.store import Store
+from tickdsl.run.announce import epochs, step_names
 from tickdsl.run.context import describe
-from tickdsl.run.interpreter import epochs, step_names
 from tickdsl.run.networks import network
 from tickdsl.run.study import pictures
 from tickdsl.tickets.select import prune

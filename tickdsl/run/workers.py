@@ -1,26 +1,22 @@
-"""Where steps are done: in this process, or in several. Both speak the same messages."""
+"""Where steps are done: here in this process; `pool` has the same for several processes."""
 
 from __future__ import annotations
 
-import multiprocessing
-import os
-import queue
-import signal
-import threading
 import time
 import traceback
 from collections.abc import Callable
-from concurrent.futures import Future, ProcessPoolExecutor
-from concurrent.futures.process import BrokenProcessPool
 from typing import Any, Protocol
+
+import torch
 
 from tickdsl.errors import TickdslError
 from tickdsl.run.context import Context, Hooks, Settings
-from tickdsl.run.messages import PAUSE, RUN, STOP, Note, Outcome, Progress, Stopped, Task
+from tickdsl.run.messages import PAUSE, RUN, STOP, Deposited, Message, Note, Outcome, Progress, Stopped, Task, Waiting
+from tickdsl.run.operations import perform
+from tickdsl.training.devices import use_threads
 
-Message = Progress | Note | Outcome
-#: How often a worker in this process looks at what is asked of it, and one elsewhere whether its run lives.
-_LOOK_SECONDS = 0.2
+#: How often a worker looks at what is asked of it.
+LOOK_SECONDS = 0.2
 
 
 class Workers(Protocol):
@@ -28,205 +24,109 @@ class Workers(Protocol):
 
     jobs: int
 
-    def submit(self, task: Task) -> None: ...
+    def submit(self, task: Task) -> str:
+        """Begin a task; the name of who does it."""
 
-    def poll(self, timeout: float) -> list[Message]: ...
+    def poll(self, timeout: float) -> list[Message]:
+        """What was said since, after waiting for that at most `timeout` seconds."""
 
-    def ask(self, wish: int) -> None: ...
+    def ask(self, wish: int) -> None:
+        """RUN, PAUSE or STOP."""
 
-    def close(self) -> None: ...
+    def close(self) -> None:
+        """End at once, whatever is being done."""
 
 
-def work(task: Task, context: Context) -> Outcome:
-    """Do a task; whatever goes wrong becomes an outcome."""
-    from tickdsl.run.operations import perform
+class Desk:
+    """A process's place to work: tells what happens by `say`, and does between optimiser steps what is wished."""
 
-    began = time.monotonic()
-    key = task.step.key
-    try:
-        perform(task.step, context, task.prefixes)
-    except Stopped:
-        return Outcome(key, "stopped", time.monotonic() - began)
-    except TickdslError as error:
-        return Outcome(key, "failed", time.monotonic() - began, error.message, error.hint)
-    except Exception as error:
-        text = f"{type(error).__name__}: {error}"
-        return Outcome(key, "failed", time.monotonic() - began, text, trace=traceback.format_exc())
-    return Outcome(key, "done", time.monotonic() - began)
+    def __init__(
+        self, settings: Settings, say: Callable[[Message], None], look: Callable[[], None] = lambda: None
+    ) -> None:
+        use_threads(settings.threads)
+        self.wish = RUN
+        self._say = say
+        self._look = look
+        self._key = ""
+        self._context = Context(settings, Hooks(self._progress, self._between, self._warn, self._deposited))
+
+    def work(self, task: Task) -> Outcome:
+        """Do a task; whatever goes wrong becomes an outcome."""
+        began = time.monotonic()
+        self._key = task.step.key
+
+        def outcome(status: str, *reason: str | None) -> Outcome:
+            return Outcome(task.step.key, status, time.monotonic() - began, *reason)
+
+        try:
+            perform(task.step, self._context, task.prefixes)
+        except Stopped:
+            return outcome("stopped")
+        except TickdslError as error:
+            return outcome("failed", error.message, error.hint)
+        except (MemoryError, torch.OutOfMemoryError) as error:
+            words = (str(error).splitlines() or [""])[0]
+            return outcome("failed", f"out of memory: {words}".rstrip(": "), "use a smaller batch, or fewer --jobs")
+        except Exception as error:
+            return outcome("failed", f"{type(error).__name__}: {error}", None, traceback.format_exc())
+        return outcome("done")
+
+    def _between(self, save: Callable[[], None]) -> None:
+        self._look()
+        if self.wish == RUN:
+            return
+        save()
+        if self.wish == PAUSE:
+            self._say(Waiting(self._key))
+        while self.wish == PAUSE:
+            time.sleep(LOOK_SECONDS)
+            self._look()
+        if self.wish == STOP:
+            raise Stopped
+
+    def _progress(self, report: dict[str, Any]) -> None:
+        self._say(Progress(self._key, report))
+
+    def _warn(self, message: str) -> None:
+        self._say(Note(self._key, message))
+
+    def _deposited(self, key: str) -> None:
+        self._say(Deposited(key))
 
 
 class Inline:
-    """One task at a time, in this process; `tick` runs between optimiser steps, so that the run stays awake."""
+    """One task at a time, in this process.
+
+    `tick` is called while it works, so that the run hears what is asked of it; `receive` gets what is said meanwhile.
+    """
 
     jobs = 1
 
-    def __init__(self, settings: Settings, tick: Callable[[], None]) -> None:
-        from tickdsl.training.devices import use_threads
-
-        use_threads(settings.threads)
+    def __init__(self, settings: Settings, tick: Callable[[], None], receive: Callable[[Message], None]) -> None:
         self._tick = tick
-        self._wish = RUN
-        self._task: Task | None = None
-        self._key = ""
-        self._messages: list[Message] = []
         self._looked = 0.0
-        self._context = Context(settings, Hooks(self._progress, self._between, self._warn))
-        self.on_message: Callable[[Message], object] = self._messages.append
+        self._task: Task | None = None
+        self._desk = Desk(settings, receive, self._look)
 
-    def submit(self, task: Task) -> None:
+    def submit(self, task: Task) -> str:
         self._task = task
+        return "this process"
 
     def poll(self, timeout: float) -> list[Message]:
-        if self._task is not None and self._wish == RUN:
-            task, self._task = self._task, None
-            self._key = task.step.key
-            self._messages.append(work(task, self._context))
-        elif self._task is not None and self._wish == STOP:
-            self._messages.append(Outcome(self._task.step.key, "stopped"))
-            self._task = None
-        else:
+        if self._task is None:
             time.sleep(timeout)
-        messages, self._messages[:] = list(self._messages), []
-        return messages
+            return []
+        task, self._task = self._task, None
+        return [self._desk.work(task)]
 
     def ask(self, wish: int) -> None:
-        self._wish = wish
+        self._desk.wish = wish
 
     def close(self) -> None:
         self._task = None
 
-    def _progress(self, report: dict[str, Any]) -> None:
-        self.on_message(Progress(self._key, report))
-
-    def _warn(self, message: str) -> None:
-        self.on_message(Note(self._key, message))
-
-    def _between(self, save: Callable[[], None]) -> None:
+    def _look(self) -> None:
         now = time.monotonic()
-        if now - self._looked < _LOOK_SECONDS:
-            return
-        self._looked = now
-        self._tick()
-        if self._wish != RUN:
-            save()
-        while self._wish == PAUSE:
-            time.sleep(_LOOK_SECONDS)
+        if now - self._looked >= LOOK_SECONDS:
+            self._looked = now
             self._tick()
-        if self._wish == STOP:
-            raise Stopped
-
-
-class Pool:
-    """Several worker processes, forked from a server that has loaded torch once and never touched a GPU."""
-
-    def __init__(self, settings: Settings, jobs: int) -> None:
-        self.jobs = jobs
-        self._settings = settings
-        self._mp = multiprocessing.get_context("forkserver")
-        self._mp.set_forkserver_preload(["tickdsl.run.operations"])
-        self._queue: Any = self._mp.Queue()
-        self._wish = self._mp.Value("i", RUN, lock=False)
-        self._executor = self._start()
-        self._running: dict[Future[Outcome], tuple[Task, int]] = {}
-
-    def _start(self) -> ProcessPoolExecutor:
-        return ProcessPoolExecutor(
-            self.jobs,
-            mp_context=self._mp,
-            initializer=_begin_worker,
-            initargs=(self._settings, self._queue, self._wish, os.getpid()),
-        )
-
-    def submit(self, task: Task, attempt: int = 1) -> None:
-        self._running[self._executor.submit(_work_elsewhere, task)] = (task, attempt)
-
-    def poll(self, timeout: float) -> list[Message]:
-        messages: list[Message] = []
-        try:
-            messages.append(self._queue.get(timeout=timeout if not self._ended() else 0.001))
-            while True:
-                messages.append(self._queue.get_nowait())
-        except queue.Empty:
-            pass
-        for future in self._ended():
-            task, attempt = self._running.pop(future)
-            try:
-                messages.append(future.result())
-            except BrokenProcessPool:
-                messages += self._lost(task, attempt)
-        return messages
-
-    def _ended(self) -> list[Future[Outcome]]:
-        return [future for future in self._running if future.done()]
-
-    def _lost(self, task: Task, attempt: int) -> list[Message]:
-        """A worker died under a task (out of memory, killed): once more from its checkpoint, then it failed."""
-        others = list(self._running.values())
-        self._running.clear()
-        self._executor.shutdown(wait=False, cancel_futures=True)
-        self._executor = self._start()
-        messages: list[Message] = []
-        for lost, tries in [(task, attempt), *others]:
-            if tries < 2:
-                messages.append(Note(lost.step.key, "a worker process died; its step is tried once more"))
-                self.submit(lost, tries + 1)
-            else:
-                hint = "was it killed for memory? try fewer --jobs or a smaller batch"
-                messages.append(Outcome(lost.step.key, "failed", 0.0, "its worker process died twice", hint))
-        return messages
-
-    def ask(self, wish: int) -> None:
-        self._wish.value = wish
-
-    def close(self) -> None:
-        self._wish.value = STOP
-        self._executor.shutdown(wait=True, cancel_futures=True)
-
-
-# -- in a worker process
-
-_context: Context | None = None
-_key = ""
-
-
-def _begin_worker(settings: Settings, messages: Any, wish: Any, engine: int) -> None:
-    global _context
-    from tickdsl.training.devices import use_threads
-
-    # Ctrl-C reaches the whole process group; only the engine answers it.
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    use_threads(settings.threads)
-    threading.Thread(target=_follow_into_death, args=(engine,), daemon=True).start()
-
-    def between(save: Callable[[], None]) -> None:
-        if wish.value != RUN:
-            save()
-        while wish.value == PAUSE:
-            time.sleep(_LOOK_SECONDS)
-        if wish.value == STOP:
-            raise Stopped
-
-    hooks = Hooks(
-        progress=lambda report: messages.put(Progress(_key, report)),
-        between=between,
-        warn=lambda message: messages.put(Note(_key, message)),
-    )
-    _context = Context(settings, hooks)
-
-
-def _follow_into_death(engine: int) -> None:
-    """A worker whose engine was killed has nobody to work for."""
-    while True:
-        time.sleep(1.0)
-        try:
-            os.kill(engine, 0)
-        except ProcessLookupError:
-            os._exit(1)
-
-
-def _work_elsewhere(task: Task) -> Outcome:
-    global _key
-    if _context is None:
-        raise RuntimeError("the worker was not begun")
-    _key = task.step.key
-    return work(task, _context)

@@ -1,0 +1,156 @@
+"""Several worker processes. Each has a pipe of its own: one that dies costs its own step and nobody else's.
+
+They are forked from a server that has loaded torch once and never touched a GPU.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import multiprocessing
+import os
+import queue
+import signal
+import threading
+from collections.abc import Iterator
+from multiprocessing.connection import Connection, wait
+from typing import Any
+
+import attrs
+
+from tickdsl.run.context import Settings
+from tickdsl.run.messages import Lost, Message, Outcome, Task
+from tickdsl.run.workers import Desk
+
+_PATIENCE_SECONDS = 5.0
+
+
+@attrs.define(eq=False)
+class _Worker:
+    name: str
+    process: Any
+    pipe: Connection
+    key: str | None = None
+
+    def tell(self, message: Task | int) -> bool:
+        """Whether the worker was there to hear it."""
+        try:
+            self.pipe.send(message)
+        except OSError:
+            return False
+        return True
+
+
+class Pool:
+    """`jobs` processes, begun as they are needed."""
+
+    def __init__(self, settings: Settings, jobs: int) -> None:
+        self.jobs = jobs
+        self._settings = settings
+        methods = multiprocessing.get_all_start_methods()
+        self._mp: Any = multiprocessing.get_context("forkserver" if "forkserver" in methods else "spawn")
+        self._mp.set_forkserver_preload(["tickdsl.run.operations"])
+        self._workers: list[_Worker] = []
+        self._begun = 0
+
+    def submit(self, task: Task) -> str:
+        """Give a task to a worker that has none."""
+        while True:
+            idle = next((worker for worker in self._workers if worker.key is None), None) or self._begin()
+            if idle.tell(task):
+                idle.key = task.step.key
+                return idle.name
+            self._bury(idle)
+
+    def poll(self, timeout: float) -> list[Message]:
+        """What the workers said; a task whose worker died is Lost."""
+        messages: list[Message] = []
+        spoke = {id(pipe) for pipe in wait([worker.pipe for worker in self._workers], timeout)}
+        for worker in [worker for worker in self._workers if id(worker.pipe) in spoke]:
+            try:
+                while worker.pipe.poll():
+                    messages.append(worker.pipe.recv())
+                    if isinstance(messages[-1], Outcome):
+                        worker.key = None
+            except (EOFError, OSError):
+                how = self._bury(worker)
+                if worker.key is not None:
+                    messages.append(Lost(worker.key, how))
+        return messages
+
+    def ask(self, wish: int) -> None:
+        """RUN, PAUSE or STOP, for all; one that died is noticed by `poll`."""
+        for worker in self._workers:
+            worker.tell(wish)
+
+    def close(self) -> None:
+        """End all workers at once: they end with their pipe."""
+        for worker in self._workers:
+            worker.pipe.close()
+        while self._workers:
+            self._bury(self._workers[-1])
+
+    def _begin(self) -> _Worker:
+        ours, theirs = self._mp.Pipe()
+        self._begun += 1
+        process = self._mp.Process(target=_serve, args=(self._settings, theirs), name=f"worker {self._begun}")
+        with _signals_held_back():
+            process.start()
+        theirs.close()
+        worker = _Worker(process.name, process, ours)
+        self._workers.append(worker)
+        return worker
+
+    def _bury(self, worker: _Worker) -> str:
+        """Wait for the end of a worker; how it died."""
+        self._workers.remove(worker)
+        worker.pipe.close()
+        worker.process.join(_PATIENCE_SECONDS)
+        if worker.process.is_alive():
+            worker.process.kill()
+            worker.process.join()
+        code = worker.process.exitcode or 0
+        worker.process.close()
+        how = f"was killed by signal {-code}" if code < 0 else f"ended with exit code {code}"
+        return f"its worker process {how}"
+
+
+@contextlib.contextmanager
+def _signals_held_back() -> Iterator[None]:
+    """Children are begun with SIGINT and SIGTERM blocked: those reach the whole group, and only the engine answers."""
+    if not hasattr(signal, "pthread_sigmask"):
+        yield
+        return
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT, signal.SIGTERM})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+def _serve(settings: Settings, pipe: Connection) -> None:
+    """A worker's life: tasks from the pipe, messages into it, an outcome after each task; death when it closes."""
+    tasks: queue.SimpleQueue[Task] = queue.SimpleQueue()
+
+    def say(message: Message) -> None:
+        try:
+            pipe.send(message)
+        except OSError:
+            os._exit(1)
+
+    desk = Desk(settings, say)
+
+    def listen() -> None:
+        while True:
+            try:
+                message = pipe.recv()
+            except (EOFError, OSError):
+                # The engine is gone, or wants no more: nobody would take the result.
+                os._exit(1)
+            if isinstance(message, Task):
+                tasks.put(message)
+            else:
+                desk.wish = message
+
+    threading.Thread(target=listen, daemon=True).start()
+    while True:
+        say(desk.work(tasks.get()))
