@@ -34,6 +34,7 @@ class Call:
     arguments: dict[str, Any]
     outputs: tuple[Tensor, ...]
     analysis: Analysis
+    scalars: tuple[Any, ...] = ()
     work: Work | None = None
 
     def __getitem__(self, name: str) -> Any:

@@ -84,6 +84,7 @@ def _add(
         module=operator.module,
         shapes=operator.shapes,
         dims=dims,
+        scalars=operator.scalars,
         itemsize=operator.itemsize,
         view=operator.view,
         macs=_macs(operator.work),

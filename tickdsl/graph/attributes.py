@@ -9,6 +9,7 @@ from torch.nn.modules.batchnorm import _NormBase
 from torch.nn.modules.conv import _ConvNd, _ConvTransposeNd
 
 from tickdsl.graph.arrays import Ints
+from tickdsl.graph.attention import PrunedAttention
 from tickdsl.graph.model import ModelGraph
 
 Kept = list[Ints | None]
@@ -17,7 +18,10 @@ Kept = list[Ints | None]
 def adjust(module: nn.Module, path: str, graph: ModelGraph, indices: Mapping[str, Kept]) -> None:
     """Make the attributes of a layer of torch's agree with its sliced parameters."""
     prefix = f"{path}." if path else ""
-    if isinstance(module, _ConvNd):
+    if isinstance(module, nn.MultiheadAttention):
+        if any(f"{prefix}{name}" in indices for name, _ in module.named_parameters()):
+            PrunedAttention.from_dense(module)
+    elif isinstance(module, _ConvNd):
         _convolution(module, graph.shape(_name(graph, f"{prefix}weight")))
     elif isinstance(module, nn.Linear):
         module.out_features, module.in_features = module.weight.shape

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import difflib
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from functools import cached_property
 from typing import Any, Literal, TypeVar
 
@@ -114,10 +114,10 @@ class ModelGraph:
     """A traced network.
 
     `graph` is a `networkx.DiGraph`. Operator nodes carry `kind="operator"`, `op`, `module` (path), `shapes` (one per
-    output), `dims` (per output and dimension an index into `layouts`, or None where nothing can go), `itemsize`,
-    `view`, `macs` (multiply-adds), `work` (`[factor, layout, …]`: the macs are the factor times the sizes of the
-    layouts) and `train_only`; parameter nodes `kind="parameter"` and `shape`; inputs and outputs `kind="input"` and
-    `"output"`. Edges follow the data.
+    output), `dims` (per output and dimension an index into `layouts`, or None where nothing can go), `scalars` (the
+    numbers that an element-wise operator calculates with), `itemsize`, `view`, `macs` (multiply-adds), `work`
+    (`[factor, layout, …]`: the macs are the factor times the sizes of the layouts) and `train_only`; parameter nodes
+    `kind="parameter"` and `shape`; inputs and outputs `kind="input"` and `"output"`. Edges follow the data.
 
     `parameters` and `buffers` give dense shapes; `aliases` maps second names of shared tensors to the first. `calls`
     counts how often each module ran. `inputs` describes the example inputs. `unknown` lists the operators without a
@@ -166,8 +166,13 @@ class ModelGraph:
         """What `prune layers` removes: the smallest residual blocks that can go; in a network without, plain layers."""
         free = [block for block in self.blocks if block.reason is None]
         found = [block for block in free if block.kind == "residual"] or free
-        inner = {block.parent for block in found}
-        return tuple(block for block in found if block.name not in inner)
+        around = {name for block in found for name in self._around(block)}
+        return tuple(block for block in found if block.name not in around)
+
+    def _around(self, block: Block) -> Iterator[str]:
+        while block.parent is not None:
+            yield block.parent
+            block = self.block(block.parent)
 
     def shape(self, tensor: str) -> Shape:
         """The dense shape of a parameter or buffer."""

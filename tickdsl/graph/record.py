@@ -36,6 +36,7 @@ class Operator:
     itemsize: int
     view: bool
     work: Work | None
+    scalars: tuple[Any, ...]
     train_only: bool = False
 
 
@@ -72,25 +73,24 @@ class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
         super().__init__()  # type: ignore[no-untyped-call]
         self.analysis, self.recording, self.tag = analysis, recording, tag
         self.stack: list[str] = [""]
+        self._open: list[ModuleCall] = []
         self._counts: dict[str, int] = {}
 
     def __torch_dispatch__(
         self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Mapping[str, Any] | None = None
     ) -> Any:
-        arguments = _named(func, args, kwargs or {})
+        arguments = named_arguments(func, args, kwargs or {})
         result = func(*args, **(kwargs or {}))
-        outputs = tuple(leaf for leaf in pytree.tree_leaves(result) if isinstance(leaf, Tensor))
+        outputs = tuple(tensors_in(result))
         if outputs:
             self._apply(func, arguments, outputs)
         return result
 
     def _apply(self, func: Any, arguments: dict[str, Any], outputs: tuple[Tensor, ...]) -> None:
-        name = func._schema.name.split("::")[-1]
-        in_place = name.endswith("_") and not name.endswith("__")
-        op = name.removesuffix("_") if in_place else name
+        op, in_place = short_name(func)
         module = self.stack[-1]
         where = f"{module}.{op.strip('_')}" if module else op.strip("_")
-        call = Call(op, where, module, arguments, outputs, self.analysis)
+        call = Call(op, where, module, arguments, outputs, self.analysis, scalars(func, arguments))
         rule = RULES.get(op)
         if rule is None and torch.Tag.pointwise in func.tags:
             rule = pointwise
@@ -127,6 +127,7 @@ class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
                 itemsize,
                 is_view or in_place,
                 call.work,
+                call.scalars,
             )
             self.recording.operators.append(operator)
         alike = call.op in CONSTANT or call.op in LIKE or (bool(inputs) and all(value.flexible for value in inputs))
@@ -139,13 +140,33 @@ class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
                 storage.flexible = storage.flexible and all(value.flexible or value.shape == () for value in inputs)
             self.analysis.remember(output, Value(tuple(output.shape), carried, storage, node, origin))
 
+    def enter(self, path: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        """A module is called."""
+        self.stack.append(path)
+        plain = len(args) == 1 and isinstance(args[0], Tensor) and not kwargs
+        start = len(self.recording.operators)
+        self._open.append(ModuleCall(path, self._nodes((args, kwargs)), (), start, start, plain))
+
+    def leave(self, path: str, args: tuple[Any, ...], kwargs: dict[str, Any], result: Any) -> None:
+        """A module returns."""
+        self.stack.pop()
+        call = self._open.pop()
+        call.outputs, call.end = self._nodes(result), len(self.recording.operators)
+        call.plain = call.plain and isinstance(result, Tensor)
+        if path:
+            self.recording.calls.append(call)
+
+    def _nodes(self, values: Any) -> tuple[str, ...]:
+        nodes = [self.analysis.value(tensor).node for tensor in tensors_in(values)]
+        return tuple(dict.fromkeys(node for node in nodes if node is not None))
+
     def _name(self, call: Call) -> str:
         base = f"{self.tag}{call.where}"
         count = self._counts[base] = self._counts.get(base, 0) + 1
         return base if count == 1 else f"{base}#{count}"
 
 
-def _named(func: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> dict[str, Any]:
+def named_arguments(func: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> dict[str, Any]:
     """All arguments by their names in the operator's schema, defaults filled in."""
     known = func._schema.arguments
     named = {argument.name: value for argument, value in zip(known, args, strict=False)}
@@ -154,6 +175,20 @@ def _named(func: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> dict[
         if argument.name not in named and argument.has_default_value():
             named[argument.name] = argument.default_value
     return named
+
+
+def short_name(func: Any) -> tuple[str, bool]:
+    """An operator's name without namespace, overload and in-place mark; whether it works in place."""
+    name: str = func._schema.name.split("::")[-1]
+    in_place = name.endswith("_") and not name.endswith("__")
+    return (name.removesuffix("_") if in_place else name), in_place
+
+
+def scalars(func: Any, arguments: Mapping[str, Any]) -> tuple[Any, ...]:
+    """The numbers that an element-wise operator calculates with: the network's code may have made them of sizes."""
+    if torch.Tag.pointwise not in func.tags:
+        return ()
+    return tuple(value for value in arguments.values() if isinstance(value, int | float))
 
 
 def copy_without_data(model: nn.Module) -> nn.Module:
@@ -168,31 +203,19 @@ def copy_without_data(model: nn.Module) -> nn.Module:
 
 
 @contextmanager
-def modules_followed(model: nn.Module, recorder: Recorder) -> Iterator[None]:
+def _followed(model: nn.Module, recorder: Recorder) -> Iterator[None]:
     """While this lasts, the recorder knows which module runs, and what goes in and comes out."""
     handles = []
-    open_calls: list[ModuleCall] = []
-
-    def enter(path: str) -> Any:
-        def hook(module: nn.Module, args: Any, kwargs: Any) -> None:
-            recorder.stack.append(path)
-            start = len(recorder.recording.operators)
-            plain = len(args) == 1 and isinstance(args[0], Tensor) and not kwargs
-            open_calls.append(ModuleCall(path, _nodes(recorder, (args, kwargs)), (), start, start, plain))
-
-        return hook
-
-    def leave(module: nn.Module, args: Any, output: Any) -> None:
-        recorder.stack.pop()
-        call = open_calls.pop()
-        call.outputs, call.end = _nodes(recorder, output), len(recorder.recording.operators)
-        call.plain = call.plain and isinstance(output, Tensor)
-        recorder.recording.calls.append(call)
-
     for path, module in model.named_modules():
-        if path:
-            handles.append(module.register_forward_pre_hook(enter(path), with_kwargs=True))
-            handles.append(module.register_forward_hook(leave))
+
+        def before(_module: nn.Module, args: Any, kwargs: Any, path: str = path) -> None:
+            recorder.enter(path, args, kwargs)
+
+        def after(_module: nn.Module, args: Any, kwargs: Any, result: Any, path: str = path) -> None:
+            recorder.leave(path, args, kwargs, result)
+
+        handles.append(module.register_forward_pre_hook(before, with_kwargs=True))
+        handles.append(module.register_forward_hook(after, with_kwargs=True))
     try:
         yield
     finally:
@@ -200,10 +223,26 @@ def modules_followed(model: nn.Module, recorder: Recorder) -> Iterator[None]:
             handle.remove()
 
 
-def _nodes(recorder: Recorder, values: Any) -> tuple[str, ...]:
-    tensors = [leaf for leaf in pytree.tree_leaves(values) if isinstance(leaf, Tensor)]
-    nodes = [recorder.analysis.value(tensor).node for tensor in tensors]
-    return tuple(dict.fromkeys(node for node in nodes if node is not None))
+def observe(bare: nn.Module, recorder: Recorder, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+    """Run a network without data under a recorder. What it returns cannot shrink."""
+    analysis, recording = recorder.analysis, recorder.recording
+    for place, tensor in enumerate(tensors_in((args, kwargs))):
+        name = f"input{place}" if place else "input"
+        recording.inputs.append(name)
+        analysis.remember(tensor, Value(tuple(tensor.shape), (), Storage(), name))
+    with _followed(bare, recorder), recorder:
+        result = bare(*args, **kwargs)
+    for tensor in tensors_in(result):
+        value = analysis.value(tensor)
+        if value.node is not None:
+            recording.outputs.append(value.node)
+        for family in value.families:
+            analysis.atoms.fix(family, "the network's output")
+
+
+def tensors_in(values: Any) -> list[Tensor]:
+    """All tensors in nested lists, tuples and dictionaries."""
+    return [leaf for leaf in pytree.tree_leaves(values) if isinstance(leaf, Tensor)]
 
 
 def set_mode(model: nn.Module, train: bool) -> None:

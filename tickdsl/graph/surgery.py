@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from tickdsl.graph.arrays import Ints
 from tickdsl.graph.attributes import adjust
 from tickdsl.graph.model import ModelGraph
+from tickdsl.graph.repair import repair
 from tickdsl.graph.structure import Structure, StructureError, all_kept_indices, kept_units, removed_parameters, take
 
 Kept = list[Ints | None]
@@ -42,7 +43,7 @@ def compact(model: nn.Module, graph: ModelGraph, structure: Structure) -> nn.Mod
             small.set_submodule(path, nn.Identity())
     for path, module in small.named_modules():
         adjust(module, path, graph, indices)
-    return small
+    return repair(model, small, graph, structure)
 
 
 def silence(model: nn.Module, graph: ModelGraph, structure: Structure) -> nn.Module:

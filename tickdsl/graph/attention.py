@@ -1,0 +1,109 @@
+"""Multi-head attention that lost heads or channels: torch's own layer insists that heads times width is the input's."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+
+class PrunedAttention(nn.MultiheadAttention):
+    """`nn.MultiheadAttention` with any number of heads, over any input width.
+
+    Parameters, names and call are those of torch's layer. The scale is that of the dense layer's head width.
+    """
+
+    @staticmethod
+    def from_dense(layer: nn.MultiheadAttention) -> None:
+        """Turn a layer whose parameters have been sliced into one of these, in place."""
+        packed = layer.in_proj_weight is not None
+        rows = layer.in_proj_weight.shape[0] // 3 if packed else layer.q_proj_weight.shape[0]
+        layer.embed_dim = layer.in_proj_weight.shape[1] if packed else layer.q_proj_weight.shape[1]
+        layer.kdim = layer.embed_dim if packed else layer.k_proj_weight.shape[1]
+        layer.vdim = layer.embed_dim if packed else layer.v_proj_weight.shape[1]
+        layer.num_heads = rows // layer.head_dim
+        # Says to torch's transformer layers that their fused path does not apply.
+        layer._qkv_same_embed_dim = False
+        layer.__class__ = PrunedAttention
+
+    def forward(
+        self,
+        query: Tensor,
+        key: Tensor,
+        value: Tensor,
+        key_padding_mask: Tensor | None = None,
+        need_weights: bool = True,
+        attn_mask: Tensor | None = None,
+        average_attn_weights: bool = True,
+        is_causal: bool = False,
+    ) -> tuple[Tensor, Tensor | None]:
+        """As in torch's layer: the attended values, and the attention weights where they are asked for."""
+        batched = query.dim() == 3
+        inputs = [x if batched else x.unsqueeze(0 if self.batch_first else 1) for x in (query, key, value)]
+        if not self.batch_first:
+            inputs = [x.transpose(0, 1) for x in inputs]
+        queries, keys, values = (self._heads(x) for x in self._projected(*inputs))
+        keys, values, extra = self._extended(keys, values)
+        mask = self._mask(queries, keys.shape[2], extra, key_padding_mask, attn_mask)
+        dropout = self.dropout if self.training else 0.0
+        weights = None
+        if need_weights:
+            scores = queries * self.head_dim**-0.5 @ keys.transpose(-2, -1)
+            weights = (scores if mask is None else scores + mask).softmax(-1)
+            attended = F.dropout(weights, dropout) @ values
+            weights = weights.mean(1) if average_attn_weights else weights
+            weights = weights if batched else weights.squeeze(0)
+        else:
+            attended = F.scaled_dot_product_attention(queries, keys, values, mask, dropout, scale=self.head_dim**-0.5)
+        result = self.out_proj(attended.transpose(1, 2).flatten(2))
+        if not self.batch_first:
+            result = result.transpose(0, 1)
+        return (result if batched else result.squeeze(0 if self.batch_first else 1)), weights
+
+    def _projected(self, query: Tensor, key: Tensor, value: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        if self.in_proj_weight is not None:
+            matrices: Any = self.in_proj_weight.chunk(3)
+        else:
+            matrices = (self.q_proj_weight, self.k_proj_weight, self.v_proj_weight)
+        biases: Any = (None,) * 3 if self.in_proj_bias is None else self.in_proj_bias.chunk(3)
+        first, second, third = (
+            F.linear(x, matrix, bias) for x, matrix, bias in zip((query, key, value), matrices, biases, strict=True)
+        )
+        return first, second, third
+
+    def _heads(self, x: Tensor) -> Tensor:
+        """`[batch, length, heads * width]` as `[batch, heads, length, width]`."""
+        return x.reshape(*x.shape[:2], self.num_heads, self.head_dim).transpose(1, 2)
+
+    def _extended(self, keys: Tensor, values: Tensor) -> tuple[Tensor, Tensor, int]:
+        """With the learnt and the zero position appended, where the layer has them."""
+        batch, extra = keys.shape[0], 0
+        if self.bias_k is not None and self.bias_v is not None:
+            keys = torch.cat([keys, self._heads(self.bias_k).expand(batch, -1, -1, -1)], 2)
+            values = torch.cat([values, self._heads(self.bias_v).expand(batch, -1, -1, -1)], 2)
+            extra += 1
+        if self.add_zero_attn:
+            keys, values = F.pad(keys, (0, 0, 0, 1)), F.pad(values, (0, 0, 0, 1))
+            extra += 1
+        return keys, values, extra
+
+    def _mask(
+        self, queries: Tensor, length: int, extra: int, padding: Tensor | None, mask: Tensor | None
+    ) -> Tensor | None:
+        """Both masks as one that is added to the scores, `[batch or 1, heads or 1, queries, keys]`."""
+        total = None
+        if mask is not None:
+            mask = _additive(mask, queries)
+            total = mask if mask.dim() == 2 else mask.reshape(queries.shape[0], -1, *mask.shape[1:])
+        if padding is not None:
+            padding = _additive(padding, queries).reshape(-1, 1, 1, padding.shape[-1])
+            total = padding if total is None else total + padding
+        return F.pad(total, (0, extra)) if total is not None and extra else total
+
+
+def _additive(mask: Tensor, like: Tensor) -> Tensor:
+    if mask.dtype != torch.bool:
+        return mask.to(like.dtype)
+    return torch.zeros_like(mask, dtype=like.dtype).masked_fill_(mask, float("-inf"))

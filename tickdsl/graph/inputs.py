@@ -1,0 +1,67 @@
+"""Example inputs as plain data: shapes and types."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from tickdsl.errors import TickdslError
+
+
+class TraceError(TickdslError):
+    """The network could not be run on the example inputs."""
+
+
+def describe(example_inputs: Any) -> dict[str, Any]:
+    """Example inputs as JSON: tensors by shape and type, other values as they are."""
+    if isinstance(example_inputs, dict):
+        return {"args": [], "kwargs": {name: _described(value) for name, value in example_inputs.items()}}
+    args = example_inputs if isinstance(example_inputs, tuple) else (example_inputs,)
+    return {"args": [_described(value) for value in args], "kwargs": {}}
+
+
+def _described(value: Any) -> Any:
+    if isinstance(value, Tensor):
+        return {"shape": list(value.shape), "dtype": str(value.dtype).removeprefix("torch.")}
+    if isinstance(value, list | tuple):
+        return [_described(item) for item in value]
+    if value is None or isinstance(value, bool | int | float | str):
+        return value
+    raise TraceError(
+        f"an example input is a {type(value).__name__}", "give tensors, numbers, strings, or lists of these"
+    )
+
+
+def build(
+    inputs: dict[str, Any], floating: torch.dtype | None = None, batch: int | None = None
+) -> tuple[tuple[Any, ...], dict[str, Any]]:
+    """Arguments without data; floating ones of the type given, with the first dimension given."""
+
+    def built(value: Any) -> Any:
+        if isinstance(value, dict):
+            dtype = getattr(torch, value["dtype"])
+            shape = list(value["shape"])
+            if batch is not None and shape:
+                shape[0] = batch
+            return torch.empty(shape, dtype=floating if floating and dtype.is_floating_point else dtype, device="meta")
+        return [built(item) for item in value] if isinstance(value, list) else value
+
+    return tuple(built(value) for value in inputs["args"]), {k: built(v) for k, v in inputs["kwargs"].items()}
+
+
+def batch_size(inputs: dict[str, Any]) -> int | None:
+    """The first dimension that all tensors share, or None."""
+    found: set[int | None] = set()
+
+    def visit(value: Any) -> None:
+        if isinstance(value, dict):
+            found.add(value["shape"][0] if value["shape"] else None)
+        elif isinstance(value, list):
+            for item in value:
+                visit(item)
+
+    for value in (*inputs["args"], *inputs["kwargs"].values()):
+        visit(value)
+    return found.pop() if len(found) == 1 else None

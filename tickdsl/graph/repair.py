@@ -1,0 +1,114 @@
+"""Brings the Python code of a compact network into line with its parameters, and proves it by a run without data.
+
+Most networks need nothing: their code asks tensors for their sizes. Where it does not, an attribute that holds the
+size is changed; where that does not help, the module's code is written anew.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+
+from torch import nn
+
+from tickdsl.graph.attention import PrunedAttention
+from tickdsl.graph.cost import layout_sizes
+from tickdsl.graph.grouping import group_units
+from tickdsl.graph.inputs import batch_size, build
+from tickdsl.graph.model import ModelGraph
+from tickdsl.graph.program import Live, ProgramRecorder
+from tickdsl.graph.record import copy_without_data, observe, set_mode, without_data
+from tickdsl.graph.rewrite import SurgeryError, Take, rewritten
+from tickdsl.graph.structure import Structure, kept_units
+from tickdsl.graph.verify import dtype_of, first_mismatch
+
+Undo = Callable[[], None]
+
+
+def repair(model: nn.Module, small: nn.Module, graph: ModelGraph, structure: Structure) -> nn.Module:
+    """`small`, whose parameters are sliced, with code that follows. Raises SurgeryError where that cannot be done."""
+    trusted = set(_own_code(small))
+    tried: dict[type[nn.Module], list[Undo]] = {}
+    written: set[type[nn.Module]] = set()
+    while (wrong := first_mismatch(small, graph, structure, trusted)) is not None:
+        kind = type(small.get_submodule(wrong.path))
+        alike = [path for path, module in small.named_modules() if type(module) is kind]
+        if kind not in tried:
+            tried[kind] = [undo for path in alike for undo in _patch(small.get_submodule(path), path, graph, structure)]
+            if tried[kind]:
+                continue
+        for undo in tried[kind]:
+            undo()
+        if kind in written or wrong.path in trusted:
+            raise SurgeryError(f"`{wrong.path}` ({kind.__name__}) does not follow the sizes left: it {wrong.message}")
+        written.add(kind)
+        small = _rewrite(model, small, graph, structure, alike)
+        trusted.update(alike)
+    return small
+
+
+def _own_code(small: nn.Module) -> Iterable[str]:
+    for path, module in small.named_modules():
+        if isinstance(module, PrunedAttention):
+            yield path
+            yield f"{path}.out_proj"
+
+
+def _patch(module: nn.Module, path: str, graph: ModelGraph, structure: Structure) -> list[Undo]:
+    """Set whole-number attributes that equal a size that shrank; gives the way back."""
+    sizes = layout_sizes(graph, structure)
+    shrunk: dict[int, set[int]] = {}
+    for _, data in graph.graph.nodes(data=True):
+        if data["kind"] == "operator" and data["module"] == path:
+            for shape, dims in zip(data["shapes"], data["dims"], strict=True):
+                for dense, dim in zip(shape, dims, strict=True):
+                    if dim is not None and sizes[dim] != dense:
+                        shrunk.setdefault(dense, set()).add(sizes[dim])
+    undos: list[Undo] = []
+    for name, value in list(vars(module).items()):
+        if type(value) is int and len(shrunk.get(value, ())) == 1:
+            undos.append(lambda name=name, value=value: setattr(module, name, value))  # type: ignore[misc]
+            setattr(module, name, next(iter(shrunk[value])))
+    return undos
+
+
+def _rewrite(
+    model: nn.Module, small: nn.Module, graph: ModelGraph, structure: Structure, paths: list[str]
+) -> nn.Module:
+    """Replace the modules by graphs of what the dense ones do."""
+    batch = batch_size(graph.inputs)
+    # Batches of one would hide what follows the batch: every 1 could be it.
+    takes = [_record(model, graph, structure, paths, size) for size in ((2, 3) if batch else (None, None))]
+    for path in sorted(paths, key=lambda path: -path.count(".")):
+        runs = [take.get(path, []) for take in takes]
+        if len(runs[0]) != 1:
+            if not runs[0]:
+                continue
+            raise SurgeryError(f"`{path}` runs {len(runs[0])} times, and its code has sizes in it that differ")
+        names = runs[0][0][1]
+        first, second = (run[0][0] for run in runs)
+        new = rewritten(small.get_submodule(path), (first, second), names)
+        if not path:
+            return new
+        small.set_submodule(path, new)
+    return small
+
+
+def _record(
+    model: nn.Module, graph: ModelGraph, structure: Structure, paths: list[str], batch: int | None
+) -> dict[str, list[tuple[Take, dict[int, str]]]]:
+    """Programs of the dense modules for one size of the batch, with what is left of every value."""
+    bare = copy_without_data(model)
+    set_mode(bare, train=False)
+    recorder = ProgramRecorder(paths)
+    names = {}
+    for name, tensor in (*bare.named_parameters(), *bare.named_buffers()):
+        recorder.analysis.add_parameter(name, tensor)
+        names[id(tensor)] = name
+    with without_data():
+        args, kwargs = build(graph.inputs, floating=dtype_of(model), batch=batch)
+        observe(bare, recorder, args, kwargs)
+    live = Live(group_units(recorder.analysis), kept_units(graph, structure))
+    return {
+        path: [(Take(program, live, batch or 1), names) for program in programs]
+        for path, programs in recorder.programs.items()
+    }
