@@ -1,0 +1,93 @@
+"""What a compact network must equal, and weights on which a mistake shows."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from tickdsl.graph import ModelGraph, Structure, compact, kept_indices, silence
+
+
+def make_telling(model: nn.Module, seed: int = 1) -> nn.Module:
+    """Distinct values everywhere: biases that are not zero, norms and statistics that are no identity."""
+    draw = torch.Generator().manual_seed(seed)
+
+    def noise(tensor: Tensor) -> Tensor:
+        return torch.rand(tensor.shape, generator=draw, dtype=torch.float64).to(tensor.dtype)
+
+    with torch.no_grad():
+        for parameter in model.parameters():
+            if parameter.ndim < 2:
+                parameter.add_(0.05 + 0.3 * noise(parameter))
+            elif float(parameter.std()) < 1e-6:
+                parameter.copy_(0.1 * noise(parameter) - 0.05)
+        for module in model.modules():
+            if isinstance(getattr(module, "running_mean", None), Tensor):
+                module.running_mean.copy_(0.2 * noise(module.running_mean) - 0.1)
+                module.running_var.copy_(0.5 + noise(module.running_var))
+    return model
+
+
+def thinned(graph: ModelGraph, share: float, seed: int = 0, only: Iterable[str] | None = None) -> Structure:
+    """A random share of every removable channel group is gone."""
+    draw = np.random.default_rng(seed)
+    structure = Structure.dense(graph)
+    for group in graph.channels:
+        if group.reason is None and group.size > 1 and (only is None or group.name in only):
+            count = min(math.ceil(group.size * share), group.size - 1)
+            structure = structure.remove(group.name, draw.choice(group.size, count, replace=False))
+    return structure
+
+
+class _NormOverKept(nn.Module):
+    """A layer norm whose statistics see only the channels that are left, over the last dimension or the second."""
+
+    def __init__(self, norm: nn.LayerNorm, kept: np.ndarray, second: bool) -> None:
+        super().__init__()
+        self.norm, self.second = norm, second
+        self.kept = torch.from_numpy(kept.copy())
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = x.movedim(1, -1) if self.second else x
+        seen = x[..., self.kept]
+        mean, variance = seen.mean(-1, keepdim=True), seen.var(-1, keepdim=True, unbiased=False)
+        x = (x - mean) / torch.sqrt(variance + self.norm.eps) * self.norm.weight + self.norm.bias
+        return x.movedim(-1, 1) if self.second else x
+
+
+def silenced(model: nn.Module, graph: ModelGraph, structure: Structure) -> nn.Module:
+    """`silence`, where layer norms see only what is left: removal is then exact for networks with them too."""
+    quiet = silence(model, graph, structure)
+    for path, module in list(quiet.named_modules()):
+        if isinstance(module, nn.LayerNorm):
+            kept = kept_indices(graph, structure, f"{path}.weight")[0]
+            if kept is not None:
+                quiet.set_submodule(path, _NormOverKept(module, kept, type(module).__name__ == "LayerNorm2d"))
+    return quiet
+
+
+def outputs(result: object) -> list[Tensor]:
+    """The tensors that a network returns."""
+    return [leaf for leaf in torch.utils._pytree.tree_leaves(result) if isinstance(leaf, Tensor)]
+
+
+def difference(one: object, other: object) -> float:
+    """The largest difference, in shares of the largest value."""
+    return max(
+        float((a - b).abs().max() / b.abs().max().clamp_min(1e-12))
+        for a, b in zip(outputs(one), outputs(other), strict=True)
+    )
+
+
+def check_exact(model: nn.Module, graph: ModelGraph, structure: Structure, *inputs: Tensor) -> nn.Module:
+    """`compact` equals the silenced dense network, and differs from the dense one; gives the compact network."""
+    small = compact(model, graph, structure)
+    with torch.no_grad():
+        found, wanted, dense = small(*inputs), silenced(model, graph, structure)(*inputs), model(*inputs)
+    assert difference(found, wanted) < 1e-6
+    assert difference(found, dense) > 1e-9, "nothing changed: the comparison says nothing"
+    return small
