@@ -6,6 +6,8 @@ Names are loaded on first use, so that what needs no torch loads none.
 from __future__ import annotations
 
 import importlib
+import sys
+import types
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -45,3 +47,15 @@ def __getattr__(name: str) -> Any:
     if name not in _HOMES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     return getattr(importlib.import_module(f"{__name__}.{_HOMES[name]}"), name)
+
+
+class _Package(types.ModuleType):
+    """`trace` and `cost` are functions of this package although modules of these names define them."""
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        # The import system binds a submodule in its package when it loads it: these two would hide the functions.
+        if not (name in _HOMES and isinstance(value, types.ModuleType)):
+            super().__setattr__(name, value)
+
+
+sys.modules[__name__].__class__ = _Package
