@@ -3,6 +3,7 @@
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+
 from tickdsl.errors import TickdslError
 from tickdsl.tickets.amounts import global_count, local_count, nearest, rounds_until
 from tickdsl.tickets.patterns import matches

@@ -1,20 +1,25 @@
-"""What only the traced network can tell: patterns, ceilings, rounds that would change nothing."""
+"""What only the traced network can tell: patterns, coupled layers, ceilings, rounds that would change nothing."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
+
+import attrs
 
 from tickdsl.errors import TickdslError
+from tickdsl.graph.model import ModelGraph
 from tickdsl.graph.structure import Structure
-from tickdsl.lang.diagnostics import Diagnostic, did_you_mean
+from tickdsl.lang.diagnostics import Diagnostic, did_you_mean, listing
 from tickdsl.lang.values import percent
 from tickdsl.plan.lower import prune_args
 from tickdsl.plan.model import Arm, Plan, Prune
 from tickdsl.run.study import dense_graph
 from tickdsl.tickets.amounts import global_count, local_count, rounds_until
 from tickdsl.tickets.patterns import matches
-from tickdsl.tickets.scope import layer_names, scope
+from tickdsl.tickets.scope import GROUP_KINDS, LAYERS, Scope, layer_names, named, scope
+from tickdsl.tickets.units import layers
 from tickdsl.training import catalogue
 
 
@@ -27,43 +32,127 @@ def findings(plan: Plan, data: Path | None) -> list[Diagnostic]:
         except TickdslError as error:
             found.append(Diagnostic("TD413", error.message, arm.model.span, help=error.hint))
             continue
-        names = layer_names(graph)
-        for index, group in enumerate(arm.rounds):
-            patterns = list(_patterns(arm, group.prune, names))
-            found += patterns
-            if not patterns:
-                found += _amount(arm, group.prune, graph, first=index == 0)
+        for group in arm.rounds:
+            prune = _Prune(arm, group.prune, graph)
+            for check in _CHECKS:
+                findings = list(check(prune))
+                found += findings
+                if any(d.severity == "error" for d in findings):
+                    break  # what follows would only be its consequence
     return found
 
 
-def _patterns(arm: Arm, prune: Prune, names: list[str]) -> Iterator[Diagnostic]:
-    pairs = [*zip(prune.within, prune.within_spans, strict=True), *zip(prune.protect, prune.protect_spans, strict=True)]
-    for pattern, span in pairs:
+@attrs.frozen
+class _Prune:
+    """One prune of an arm on its dense network."""
+
+    arm: Arm
+    prune: Prune
+    graph: ModelGraph
+
+    @property
+    def patterns(self) -> Iterator[tuple[str, Any]]:
+        yield from zip(self.prune.within, self.prune.within_spans or (), strict=True)
+        yield from zip(self.prune.protect, self.prune.protect_spans or (), strict=True)
+
+    @property
+    def amount_span(self) -> Any:
+        return self.prune.amount_span or self.prune.span
+
+    def args(self, index: int = 0) -> dict[str, Any]:
+        return prune_args(self.prune, index, self.prune.times or 1, head=self.arm.split is not None)
+
+    def scope(self) -> Scope:
+        return scope(self.graph, Structure.dense(self.graph), self.args())
+
+
+def _unit(at: _Prune) -> Iterator[Diagnostic]:
+    model, prune = at.arm.model.name, at.prune
+    if prune.unit in LAYERS and not layers(at.graph):
+        reasons = [f"{block.name} {block.reason}" for block in at.graph.blocks[:3]]
+        yield Diagnostic(
+            "TD401",
+            f"no layer of {model} can go whole",
+            prune.span,
+            notes=tuple(reasons),
+            help="layers must leave the picture's shape as it is; resnet* and vgg* have such layers",
+        )
+    elif prune.unit in GROUP_KINDS:
+        kind = GROUP_KINDS[prune.unit]
+        if not any(group.kind == kind and group.reason is None for group in at.graph.channels):
+            other = "neurons" if prune.unit == "filters" else "filters"
+            yield Diagnostic("TD401", f"{model} has no {prune.unit} to prune", prune.span, help=f"try `prune {other}`")
+    if prune.by == "bn-scale" and not catalogue.MODELS[model].batch_norm:
+        yield Diagnostic(
+            "TD312",
+            f"`by bn-scale` ranks filters with a batch norm; {model} has none",
+            prune.by_span or prune.span,
+            help="use l2 or magnitude",
+        )
+
+
+def _patterns(at: _Prune) -> Iterator[Diagnostic]:
+    names = layer_names(at.graph)
+    for pattern, span in at.patterns:
         if not any(matches(pattern, name) for name in names):
             near = did_you_mean(pattern, names)
             yield Diagnostic(
                 "TD402",
-                f'"{pattern}" matches no layer of {arm.model.name}',
+                f'"{pattern}" matches no layer of {at.arm.model.name}',
                 span,
                 label=near or "",
-                help=f"its layers: {', '.join(names[:8])}{' …' if len(names) > 8 else ''}",
+                help=f"its layers: {listing(names, 8)}",
             )
-    for pattern, span in zip(prune.protect, prune.protect_spans, strict=True):
+    for pattern, span in zip(at.prune.protect, at.prune.protect_spans or (), strict=True):
         if all(matches(pattern, name) for name in names):
             yield Diagnostic("TD403", f'`except "{pattern}"` protects every layer: nothing is left to prune', span)
 
 
-def _amount(arm: Arm, prune: Prune, graph: object, first: bool) -> Iterator[Diagnostic]:
-    from tickdsl.graph.model import ModelGraph
+def _coupled(at: _Prune) -> Iterator[Diagnostic]:
+    """Layers that feed one addition must lose the same filters: a plan cannot protect some and prune others."""
+    if at.prune.unit not in GROUP_KINDS:
+        return
+    for group in at.graph.channels:
+        if group.kind != GROUP_KINDS[at.prune.unit] or group.reason is not None:
+            continue
+        for pattern, span in zip(at.prune.protect, at.prune.protect_spans or (), strict=True):
+            inside = [path for path in group.producers if matches(pattern, path)]
+            outside = [path for path in group.producers if not named(at.prune.protect, path)]
+            if inside and outside:
+                yield Diagnostic(
+                    "TD406",
+                    f"{listing([*inside, *outside], 6)} must lose the same filters; `except` names only some of them",
+                    span,
+                    label=f"names {listing(inside, 4)}",
+                    notes=(f"not named: {listing(outside, 4)}",),
+                    help="name all of them, or none",
+                )
+                return
 
-    assert isinstance(graph, ModelGraph)
-    if prune.by == "bn-scale" and not catalogue.MODELS[arm.model.name].batch_norm:
-        yield Diagnostic(
-            "TD312",
-            f"`by bn-scale` ranks filters with a batch norm; {arm.model.name} has none",
-            prune.by_span or prune.span,
-            help="use magnitude or l1",
-        )
+
+def _named_targets(at: _Prune) -> Iterator[Diagnostic]:
+    """Targets of `in` that can never go."""
+    for pattern, span in zip(at.prune.within, at.prune.within_spans or (), strict=True):
+        if at.prune.unit in LAYERS:
+            chosen = [block for block in at.graph.blocks if block.name == pattern]
+            if chosen and chosen[0].reason is not None:
+                message = f"{pattern} {chosen[0].reason}: it cannot be dropped"
+                free = [block.name for block in layers(at.graph)]
+                yield Diagnostic("TD407", message, span, help=f"these can: {listing(free, 8)}")
+        elif at.prune.unit in GROUP_KINDS:
+            outputs = [info.module for info in at.graph.weights.values() if info.is_output]
+            hit = [name for name in layer_names(at.graph) if matches(pattern, name)]
+            if hit and set(hit) <= set(outputs):
+                yield Diagnostic(
+                    "TD409",
+                    f"the classifier `{hit[0]}` gives the classes; it is never pruned by units",
+                    span,
+                    help="remove it from `in`, or use `prune weights`",
+                )
+
+
+def _global_norms(at: _Prune) -> Iterator[Diagnostic]:
+    prune = at.prune
     if prune.unit == "filters" and prune.scope == "global" and prune.by in ("l1", "magnitude"):
         favoured = "wide" if prune.by == "l1" else "narrow"
         yield Diagnostic(
@@ -72,26 +161,73 @@ def _amount(arm: Arm, prune: Prune, graph: object, first: bool) -> Iterator[Diag
             prune.by_span or prune.span,
             help="use `by l2`, whose norms are alike in all layers",
         )
-    args = prune_args(prune, 0, prune.times or 1, head=arm.split is not None)
+
+
+def _amount(at: _Prune) -> Iterator[Diagnostic]:
+    prune, arm = at.prune, at.arm
     try:
-        found = scope(graph, Structure.dense(graph), args)
+        found = at.scope()
         if prune.until is not None:
-            rounds = rounds_until(found, args, float(prune.until))
+            rounds = rounds_until(found, at.args(), float(prune.until))
             most = "at most " if arm.split else ""
             yield Diagnostic(
-                "TD903",
-                f"`until {percent(prune.until)}` = {most}{rounds} rounds on {arm.model.name}",
-                prune.span,
+                "TD903", f"`until {percent(prune.until)}` = {most}{rounds} rounds on {arm.model.name}", prune.span
             )
-        counts = [global_count(found, args)] if prune.scope == "global" else [local_count(p, args) for p in found.pools]
+        counts = _counts(at, found, 0)
     except TickdslError as error:
-        yield Diagnostic("TD404", error.message, prune.amount_span or prune.span, help=error.hint)
+        yield Diagnostic("TD404", error.message, at.amount_span, help=error.hint)
         return
-    if first and not any(counts):
+    if not any(counts) and at.arm.rounds[0].prune is prune:
         smallest = min(pool.left for pool in found.pools)
         yield Diagnostic(
             "TD202",
             f"this round would change nothing: the amount rounds to 0 of {smallest} {prune.unit}",
-            prune.amount_span or prune.span,
+            at.amount_span,
             help="take a larger amount",
         )
+    yield from _exhausted(at, found)
+
+
+def _counts(at: _Prune, found: Scope, index: int) -> list[int]:
+    args = at.args(index)
+    if at.prune.scope == "global" or at.prune.unit in LAYERS:
+        return [global_count(found, args)]
+    return [local_count(pool, args) for pool in found.pools]
+
+
+def _exhausted(at: _Prune, found: Scope) -> Iterator[Diagnostic]:
+    """Counts that ask for more than there is."""
+    args, times = at.args(), at.prune.times or 1
+    if "count" not in args:
+        return
+    wanted = times * int(args["count"])
+    if at.prune.unit in LAYERS:
+        (pool,) = found.pools
+        if wanted > pool.left:
+            yield Diagnostic(
+                "TD408",
+                f"`{at.prune.span.text}`: only {pool.left} layers of {at.arm.model.name} can go",
+                at.amount_span,
+                help=f"take at most {pool.left}",
+            )
+    elif at.prune.scope != "global":
+        for pool in found.pools:
+            if wanted >= pool.left:
+                yield Diagnostic(
+                    "TD405",
+                    f"{times} rounds of {args['count']} would leave `{pool.name}` none of its {pool.left} "
+                    f"{at.prune.unit}: the network would be cut",
+                    at.amount_span,
+                    help="protect it with `except`, or take fewer",
+                )
+                return
+
+
+_CHECKS: tuple[Callable[[_Prune], Iterator[Diagnostic]], ...] = (
+    _unit,
+    _patterns,
+    _coupled,
+    _named_targets,
+    _global_norms,
+    _amount,
+)

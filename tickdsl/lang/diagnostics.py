@@ -62,9 +62,15 @@ CODES: dict[str, tuple[str, Severity]] = {
     "TD310": ("no-tail", "warning"),
     "TD312": ("criterion-unit", "error"),
     # the network
+    "TD401": ("unit-absent", "error"),
     "TD402": ("pattern-no-match", "error"),
     "TD403": ("pattern-matches-all", "error"),
     "TD404": ("protected-ceiling", "error"),
+    "TD405": ("layer-collapse", "error"),
+    "TD406": ("coupled-conflict", "error"),
+    "TD407": ("not-removable", "error"),
+    "TD408": ("too-many-layers", "error"),
+    "TD409": ("output-layer", "error"),
     "TD411": ("global-raw-norm", "warning"),
     "TD413": ("input-mismatch", "error"),
     # the experiment

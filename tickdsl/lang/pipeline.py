@@ -17,9 +17,6 @@ from tickdsl.plan import model
 
 T = TypeVar("T")
 
-#: Units that the interpreter carries out.
-READY_UNITS = ("weights", "filters")
-
 
 def rounds(
     statements: Iterable[syntax.Statement], reader: Reader, split: model.Split | None
@@ -197,9 +194,7 @@ class _Attempts:
 
 def _unit(value: syntax.Value, reader: Reader) -> str:
     unit = reader.word(value, vocabulary.UNITS, "unit")
-    if unit not in READY_UNITS:
-        raise not_yet(reader, value.span, f"`prune {unit}`", "use `prune filters` or `prune weights`")
-    return unit
+    return "layers" if unit == "blocks" else unit
 
 
 def _pattern(value: syntax.Value) -> str:

@@ -26,11 +26,11 @@ class Criterion:
 
 
 CRITERIA: dict[str, Criterion] = {
-    "magnitude": Criterion("mean absolute weight of the unit", ("weights", "filters", "neurons")),
-    "l1": Criterion("sum of absolute weights", ("weights", "filters", "neurons")),
-    "l2": Criterion("Euclidean norm of the weights", ("weights", "filters", "neurons")),
+    "magnitude": Criterion("mean absolute weight of the unit", UNITS),
+    "l1": Criterion("sum of absolute weights", UNITS),
+    "l2": Criterion("Euclidean norm of the weights; of a layer their root mean square", UNITS),
     "bn-scale": Criterion("absolute scale of the batch norm behind the filter", ("filters",), "batch norm"),
-    "random": Criterion("a seeded uniform draw", ("weights", "filters", "neurons")),
+    "random": Criterion("a seeded uniform draw", UNITS),
     "fpgm": Criterion("distance to the geometric median", ("filters",), ready=False),
     "taylor": Criterion("first-order change of the loss", ("weights", "filters", "neurons"), "data", False),
     "snip": Criterion("connection sensitivity", UNITS, "data", False),
@@ -44,7 +44,7 @@ CRITERIA: dict[str, Criterion] = {
 #: What ranks units where the plan does not say. Filters by their norm: under Kaiming initialisation norms are alike
 #: in all layers, while mean absolute weights shrink and sums grow with the fan-in, so that a global ranking by them
 #: empties wide or narrow layers.
-DEFAULT_CRITERIA = {"weights": "magnitude", "filters": "l2", "neurons": "l2", "layers": "l1", "blocks": "l1"}
+DEFAULT_CRITERIA = {"weights": "magnitude", "filters": "l2", "neurons": "l2", "layers": "l1"}
 
 #: Rivals that `compare` knows without an arm of that name -> whether this version carries them out.
 RIVALS: dict[str, bool] = {"dense": True, "random-init": True, "random-structure": True, "early": False}

@@ -11,8 +11,9 @@ import torch
 from torch import Tensor
 
 from tickdsl.errors import TickdslError
-from tickdsl.graph.model import ChannelGroup, ModelGraph, Slice
+from tickdsl.graph.model import Block, ChannelGroup, ModelGraph, Slice
 from tickdsl.graph.structure import Structure, kept_indices
+from tickdsl.tickets.units import left_units
 
 
 def weight_scores(weight: Tensor, by: str, generator: torch.Generator | None) -> Tensor:
@@ -35,7 +36,7 @@ def channel_scores(
     `l1`, `l2`: norm of the unit's filter (Li et al. 2017); `magnitude`: mean absolute weight; `bn-scale`: the
     absolute scale of the batch norm behind it (Liu et al. 2017); `random`: a uniform draw.
     """
-    kept = kept_units(structure, group).copy()  # torch takes no read-only array
+    kept = left_units(graph, structure, group.name)
     if by == "random":
         return torch.rand(len(kept), generator=generator, dtype=torch.float64)
     total = torch.zeros(group.size, dtype=torch.float64)
@@ -62,9 +63,21 @@ def channel_scores(
     return (total / count)[kept]
 
 
-def kept_units(structure: Structure, group: ChannelGroup) -> np.ndarray:
-    """The units of the group that are left, in dense numbering."""
-    return np.asarray(structure.kept.get(group.name, range(group.size)), dtype=np.int64)
+def layer_score(
+    graph: ModelGraph, block: Block, state: dict[str, Tensor], by: str, generator: torch.Generator | None
+) -> float:
+    """The score of a whole layer, over the convolution and linear weights inside it.
+
+    Sums (`l1`) grow with a stage's width, so that they pick early stages first (Jordao et al. 2023, App. A.2);
+    `magnitude` and `l2` divide by the number of weights.
+    """
+    if by == "random":
+        return float(torch.rand((), generator=generator, dtype=torch.float64))
+    names = [name for name in block.parameters if name in graph.weights and name in state]
+    weights = torch.cat([state[name].detach().double().abs().flatten() for name in names])
+    if by == "l1":
+        return float(weights.sum())
+    return float(weights.mean() if by == "magnitude" else weights.square().mean().sqrt())
 
 
 def _scored(piece: Slice, graph: ModelGraph, by: str) -> bool:

@@ -9,8 +9,8 @@ import torch
 
 from tickdsl.graph.model import ModelGraph
 from tickdsl.graph.structure import Structure
-from tickdsl.tickets.criteria import kept_units
 from tickdsl.tickets.select import available
+from tickdsl.tickets.units import layers
 
 
 def overlap(graph: ModelGraph, parts: Sequence[Structure], at_least: int) -> Structure:
@@ -22,10 +22,13 @@ def overlap(graph: ModelGraph, parts: Sequence[Structure], at_least: int) -> Str
     for group in graph.channels:
         votes = np.zeros(group.size, dtype=np.int64)
         for part in parts:
-            votes[kept_units(part, group)] += 1
+            votes[part.kept.get(group.name, np.arange(group.size))] += 1
         gone = np.flatnonzero(votes < min(at_least, int(votes.max())))
         if len(gone):
             result = result.remove(group.name, gone)
+    for block in sorted({name for part in parts for name in part.removed_blocks}):
+        if sum(block not in part.removed_blocks for part in parts) < at_least:
+            result = result.remove_block(block)
     masks = {}
     for name in sorted({name for part in parts for name in part.masks}):
         votes = np.zeros(graph.parameters[name], dtype=np.int64)
@@ -38,8 +41,13 @@ def overlap(graph: ModelGraph, parts: Sequence[Structure], at_least: int) -> Str
 def random_structure(graph: ModelGraph, structure: Structure, generator: torch.Generator) -> Structure:
     """The same count per group and per weight tensor, drawn at random."""
     result = Structure.dense(graph)
+    if structure.removed_blocks:
+        candidates = layers(graph)
+        order = torch.randperm(len(candidates), generator=generator)
+        for place in sorted(order[: len(structure.removed_blocks)].tolist()):
+            result = result.remove_block(candidates[place].name)
     for group in graph.channels:
-        left = len(kept_units(structure, group))
+        left = len(structure.kept.get(group.name, range(group.size)))
         if left < group.size:
             gone = torch.randperm(group.size, generator=generator)[left:]
             result = result.remove(group.name, np.sort(gone.numpy()))

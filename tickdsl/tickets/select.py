@@ -13,8 +13,9 @@ from tickdsl.errors import TickdslError
 from tickdsl.graph.model import ModelGraph
 from tickdsl.graph.structure import Structure, kept_indices
 from tickdsl.tickets.amounts import global_count, local_count
-from tickdsl.tickets.criteria import channel_scores, kept_units, weight_scores
-from tickdsl.tickets.scope import Scope, scope
+from tickdsl.tickets.criteria import channel_scores, layer_score, weight_scores
+from tickdsl.tickets.scope import LAYERS, Scope, chosen_layers, scope
+from tickdsl.tickets.units import alive_groups, left_units
 
 
 def prune(
@@ -31,7 +32,9 @@ def prune(
     where the round would change nothing.
     """
     found = scope(graph, structure, args)
-    if args["unit"] == "weights":
+    if args["unit"] in LAYERS:
+        pruned = _layers(graph, structure, state, args, found, generator)
+    elif args["unit"] == "weights":
         pruned = _weights(graph, structure, state, args, found, generator)
     else:
         pruned = _channels(graph, structure, state, args, found, generator)
@@ -68,7 +71,8 @@ def _counts(args: Mapping[str, Any], found: Scope, scores: list[Tensor]) -> list
     guarded = []
     for pool, score in zip(found.pools, scores, strict=True):
         safe = score.clone()
-        safe[torch.topk(score, pool.least).indices] = torch.inf
+        if pool.least:
+            safe[torch.topk(score, pool.least).indices] = torch.inf
         guarded.append(safe)
     chosen = lowest(torch.cat(guarded), global_count(found, args))
     ends = np.cumsum([len(score) for score in scores])
@@ -84,15 +88,34 @@ def _channels(
     found: Scope,
     generator: torch.Generator | None,
 ) -> Structure | None:
-    groups = [graph.group(pool.name) for pool in found.pools]
+    alive = {group.name: group for group in alive_groups(graph, structure)}
+    groups = [alive[pool.name] for pool in found.pools]
     scores = [channel_scores(graph, structure, g, state, args["by"], generator) for g in groups]
     chosen = _counts(args, found, scores)
     if not any(len(positions) for positions in chosen):
         return None
+    smaller = structure
     for group, positions in zip(groups, chosen, strict=True):
         if len(positions):
-            structure = structure.remove(group.name, kept_units(structure, group)[positions])
-    return structure
+            smaller = smaller.remove(group.name, left_units(graph, structure, group.name)[positions])
+    return smaller
+
+
+def _layers(
+    graph: ModelGraph,
+    structure: Structure,
+    state: dict[str, Tensor],
+    args: Mapping[str, Any],
+    found: Scope,
+    generator: torch.Generator | None,
+) -> Structure | None:
+    chosen = chosen_layers(graph, args.get("within"), args.get("protect") or ())
+    left = [block for block in chosen if block.name not in structure.removed_blocks]
+    scores = torch.tensor([layer_score(graph, block, state, args["by"], generator) for block in left])
+    gone = lowest(scores, global_count(found, args))
+    for place in gone:
+        structure = structure.remove_block(left[place].name)
+    return structure if len(gone) else None
 
 
 def _weights(

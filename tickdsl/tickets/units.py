@@ -1,0 +1,71 @@
+"""What can still go: channel groups and layers of the network that a structure leaves. No torch."""
+
+from __future__ import annotations
+
+import attrs
+import networkx as nx
+import numpy as np
+
+from tickdsl.graph.model import Block, ChannelGroup, ModelGraph
+from tickdsl.graph.structure import Structure, kept_units, removed_parameters
+
+
+def alive_groups(graph: ModelGraph, structure: Structure) -> list[ChannelGroup]:
+    """The channel groups of what is left: removed layers' slices left out, groups that they tied made one."""
+    if not structure.removed_blocks:
+        return list(graph.channels)
+    gone = removed_parameters(graph, structure)
+    ties = nx.Graph(pair for name in structure.removed_blocks for pair in graph.block(name).ties)
+    found = []
+    done: set[str] = set()
+    for group in graph.channels:
+        if group.name in done:
+            continue
+        tied = sorted(nx.node_connected_component(ties, group.name)) if group.name in ties else [group.name]
+        done.update(tied)
+        members = [graph.group(name) for name in tied]
+        slices = tuple(piece for member in members for piece in member.slices if piece.parameter not in gone)
+        producers = tuple(
+            path for member in members for path in member.producers if not _inside(graph, structure, path)
+        )
+        if producers:
+            reason = next((member.reason for member in members if member.reason is not None), None)
+            found.append(attrs.evolve(group, slices=slices, producers=producers, reason=reason))
+    return found
+
+
+def _inside(graph: ModelGraph, structure: Structure, path: str) -> bool:
+    return any(path in graph.block(name).members for name in structure.removed_blocks)
+
+
+def left_units(graph: ModelGraph, structure: Structure, group: str) -> np.ndarray:
+    """The units of a group that are left, in dense numbering."""
+    mask = kept_units(graph, structure).get(group)
+    return np.arange(graph.group(group).size) if mask is None else np.flatnonzero(mask)
+
+
+def layers(graph: ModelGraph) -> list[Block]:
+    """The smallest regions that can go whole: residual blocks, in a network without them plain layers.
+
+    A convolution inside a residual block can often go as well; it is no layer of its own in the sense of the field.
+    """
+    removable = [block for block in graph.blocks if block.reason is None]
+    residual = [block for block in removable if block.kind == "residual"]
+    candidates = residual or removable
+    outer = {
+        name for block in candidates for name in _ancestors(graph, block) if any(c.name == name for c in candidates)
+    }
+    return [block for block in candidates if block.name not in outer]
+
+
+def layers_left(graph: ModelGraph, structure: Structure) -> list[Block]:
+    """The layers that can still go."""
+    return [block for block in layers(graph) if block.name not in structure.removed_blocks]
+
+
+def _ancestors(graph: ModelGraph, block: Block) -> list[str]:
+    names = []
+    while block.parent is not None:
+        names.append(block.parent)
+        block = graph.block(block.parent)
+    return names
