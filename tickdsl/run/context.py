@@ -22,6 +22,7 @@ from tickdsl.records.canonical import canonical
 from tickdsl.records.store import Result, Store
 from tickdsl.run.networks import Network, network
 from tickdsl.tickets.carry import carry_over
+from tickdsl.tickets.scope import units_left
 from tickdsl.training import data as datasets
 
 WEIGHTS, STRUCTURE = "weights.safetensors", "structure.safetensors"
@@ -131,19 +132,17 @@ def save_weights(folder: Path, state: Mapping[str, Tensor]) -> None:
 
 def describe(graph: ModelGraph, structure: Structure) -> dict[str, Any]:
     """What is left of a network: `params` without masked weights, `macs` of the network that runs, `sparsity`
-    as the share of convolution and linear weights that is gone, `filters` as the share of filters left.
+    as the share of convolution and linear weights that is gone, `filters`, `neurons` and `layers` as the shares left.
     """
     left = remaining(graph, structure)
     dense = sum(whole for _, whole in left.values())
     kept = sum(part for part, _ in left.values())
     size = cost(graph, structure)
     masked = sum(int((~mask).sum()) for mask in compact_masks(graph, structure).values())
-    groups = [group for group in graph.channels if group.kind == "filters"]
-    filters = sum(group.size for group in groups)
-    filters_left = sum(len(structure.kept.get(group.name, range(group.size))) for group in groups)
+    shares = {unit: units_left(graph, structure, unit) for unit in ("filters", "neurons", "layers")}
     return {
         "params": int(size.params) - masked,
         "macs": int(size.macs),
         "sparsity": 1 - kept / dense,
-        "filters": filters_left / filters if filters else 1.0,
+        **shares,
     }

@@ -130,7 +130,7 @@ class Frontier:
             left = self._metrics(level.structure)
             if left is None:
                 return level.structure
-            gone = left["sparsity"] if level.unit == "weights" else 1 - left["filters"]
+            gone = left["sparsity"] if level.unit == "weights" else 1 - left[level.unit]
             if gone >= level.until - _EPSILON:
                 return True
         if self._study.plan.stops:
