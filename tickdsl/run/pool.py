@@ -12,6 +12,7 @@ import queue
 import signal
 import threading
 from collections.abc import Iterator
+from multiprocessing import resource_tracker
 from multiprocessing.connection import Connection, wait
 from typing import Any
 
@@ -46,11 +47,9 @@ class Pool:
     def __init__(self, settings: Settings, jobs: int) -> None:
         self.jobs = jobs
         self._settings = settings
-        methods = multiprocessing.get_all_start_methods()
-        self._mp: Any = multiprocessing.get_context("forkserver" if "forkserver" in methods else "spawn")
+        self._mp = multiprocessing.get_context("forkserver")
         self._mp.set_forkserver_preload(["tickdsl.run.operations"])
         self._workers: list[_Worker] = []
-        self._begun = 0
 
     def submit(self, task: Task) -> str:
         """Give a task to a worker that has none."""
@@ -91,12 +90,11 @@ class Pool:
 
     def _begin(self) -> _Worker:
         ours, theirs = self._mp.Pipe()
-        self._begun += 1
-        process = self._mp.Process(target=_serve, args=(self._settings, theirs), name=f"worker {self._begun}")
+        process = self._mp.Process(target=_serve, args=(self._settings, theirs))
         with _signals_held_back():
             process.start()
         theirs.close()
-        worker = _Worker(process.name, process, ours)
+        worker = _Worker(f"process {process.pid}", process, ours)
         self._workers.append(worker)
         return worker
 
@@ -116,19 +114,22 @@ class Pool:
 
 @contextlib.contextmanager
 def _signals_held_back() -> Iterator[None]:
-    """Children are begun with SIGINT and SIGTERM blocked: those reach the whole group, and only the engine answers."""
-    if not hasattr(signal, "pthread_sigmask"):
-        yield
-        return
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT, signal.SIGTERM})
+    """Children begun here have SIGINT and SIGTERM blocked: those reach the whole group, and the engine answers."""
+    resource_tracker.ensure_running()  # it would unblock them when it is started on the way
+    before = _block_signals()
     try:
         yield
     finally:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
+def _block_signals() -> set[Any]:
+    return signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT, signal.SIGTERM})
+
+
 def _serve(settings: Settings, pipe: Connection) -> None:
     """A worker's life: tasks from the pipe, messages into it, an outcome after each task; death when it closes."""
+    _block_signals()
     tasks: queue.SimpleQueue[Task] = queue.SimpleQueue()
 
     def say(message: Message) -> None:

@@ -1,0 +1,296 @@
+"""Runs that are killed, stopped, paused and interrupted: nothing is half-written, and the same bits come out."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import random
+import signal
+import subprocess
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tickdsl.records import Store
+from tickdsl.records.control import request
+from tickdsl.records.events import (
+    ControlAck,
+    Event,
+    Heartbeat,
+    Log,
+    Metric,
+    PlanResolved,
+    RunEnd,
+    StepEnd,
+    StepProgress,
+    StepStart,
+)
+
+Keep = Callable[[subprocess.Popen[str]], subprocess.Popen[str]]
+
+#: Two workers need seconds to begin: one test with them is fast enough for every day.
+BOTH = pytest.mark.parametrize("jobs", [1, pytest.param(2, marks=pytest.mark.slow)])
+
+SHORT = "prune filters 30% x 2; rewind weights to 1ep\ncompare random-init\n"
+#: A training that takes minutes unless somebody ends it.
+ENDLESS = "train 4000ep lr=0.01 batch=16\nprune weights 20%; rewind lr\n"
+HEAD = "model small-cnn width=0.5\ndata synthetic size=8 train=256 test=64\n"
+
+
+def told(bench: Any) -> list[Event]:
+    try:
+        return [record.event for record in bench.events]
+    except Exception as error:  # before the run has made its folder
+        assert "no run" in str(error) or "No such file" in str(error), error
+        return []
+
+
+def until(condition: Callable[[], Any], seconds: float = 60.0) -> Any:
+    """What `condition` gives once it is true."""
+    deadline = time.monotonic() + seconds
+    while not (found := condition()):
+        assert time.monotonic() < deadline, "waited too long"
+        time.sleep(0.05)
+    return found
+
+
+def has(bench: Any, kind: type[Event], **fields: Any) -> bool:
+    return any(
+        isinstance(event, kind) and all(getattr(event, name) == value for name, value in fields.items())
+        for event in told(bench)
+    )
+
+
+def children(pid: int) -> set[int]:
+    """All processes below one."""
+    found: set[int] = set()
+    for path in Path("/proc").glob("[0-9]*/stat"):
+        with contextlib.suppress(OSError):
+            fields = path.read_text().rpartition(")")[2].split()
+            if int(fields[1]) in {pid, *found} and fields[0] != "Z":
+                found.add(int(path.parent.name))
+    return found
+
+
+def alive(pids: set[int]) -> set[int]:
+    found = set()
+    for pid in pids:
+        with contextlib.suppress(OSError):
+            if Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z":
+                found.add(pid)
+    return found
+
+
+def worker(event: StepStart) -> int:
+    """The process that does a step."""
+    return int(event.worker.removeprefix("process "))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("jobs", [1, 2])
+def test_killed_again_and_again_it_ends_with_the_same_bits(bench: Any, processes: Keep, jobs: int) -> None:
+    bench.write("train 6ep lr=0.1 batch=16\n" + SHORT, head=HEAD)
+    whole = bench.folder / "whole"
+    assert bench.run("--store", whole).exit == 0
+    draw = random.Random(jobs)
+    kills = 0
+    for _ in range(12):
+        engine = processes(bench.begin("--jobs", jobs, "--checkpoint-every", 0))
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            engine.wait(draw.uniform(2.0, 8.0))
+        if engine.poll() is not None:
+            break
+        below = children(engine.pid)
+        engine.kill()
+        engine.wait()
+        kills += 1
+        until(lambda below=below: not alive(below), 5.0)
+        for key in bench.bits():
+            assert Store(bench.store).check(key), "a result is visible, but not whole"
+    last = processes(bench.begin("--jobs", jobs, "--checkpoint-every", 0))
+    _, err = last.communicate(timeout=120)
+    assert last.returncode == 0, err
+    assert kills >= 2
+    assert bench.bits() == bench.bits(whole)
+    assert not list(bench.store.glob("damaged/*"))
+
+
+def test_killed_in_a_training_it_goes_on_from_the_checkpoint(bench: Any, processes: Keep) -> None:
+    bench.write("train 20ep lr=0.1 batch=32\nprune filters 30%; rewind weights to 1ep\n", head=HEAD)
+    engine = processes(bench.begin("--jobs", 2, "--checkpoint-every", 0))
+    reached = until(lambda: [e.epoch for e in told(bench) if isinstance(e, StepProgress)])[-1]
+    below = children(engine.pid)
+    assert len(below) > 2
+    engine.kill()
+    engine.wait()
+    until(lambda: not alive(below), 5.0)
+    assert bench.run().exit == 0
+    first = next(record.event for record in bench.events if isinstance(record.event, StepProgress))
+    assert first.epoch > reached
+    assert bench.run("--store", bench.folder / "whole").exit == 0
+    assert bench.bits() == bench.bits(bench.folder / "whole")
+
+
+@BOTH
+def test_stop_keeps_a_checkpoint_and_says_how_to_go_on(bench: Any, processes: Keep, jobs: int) -> None:
+    bench.write(ENDLESS, head=HEAD)
+    engine = processes(bench.begin("--jobs", jobs))
+    until(lambda: has(bench, StepProgress))
+    asked = request(bench.last.control, "stop")
+    _, err = engine.communicate(timeout=20)
+    assert engine.returncode == 4
+    assert f"tickdsl run {bench.plan}" in err
+    assert has(bench, ControlAck, id=asked.id, command="stop", state="stopping")
+    assert has(bench, RunEnd, status="stopped", exit=4)
+    assert list(bench.store.glob("unfinished/*/*/training.ckpt"))
+
+
+def test_stopped_and_continued_gives_the_same_bits(bench: Any) -> None:
+    from tickdsl.run.interpreter import Interpreter
+
+    bench.write("train 12ep lr=0.1 batch=16\nprune filters 30%; rewind lr\n", head=HEAD)
+    assert bench.run("--store", bench.folder / "whole").exit == 0
+    draw, codes = random.Random(1), []
+    tick = Interpreter.tick
+
+    def impatient(self: Interpreter) -> None:
+        if draw.random() < 0.4:
+            self.stop(4)
+        tick(self)
+
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(Interpreter, "tick", impatient)
+        patched.setattr("tickdsl.run.workers.LOOK_SECONDS", 0.05)
+        for _ in range(4):
+            codes.append(bench.run().exit)
+    assert 4 in codes
+    assert bench.run().exit == 0
+    assert bench.bits() == bench.bits(bench.folder / "whole")
+
+
+@BOTH
+def test_nothing_trains_while_the_run_is_paused(bench: Any, processes: Keep, jobs: int) -> None:
+    bench.write(ENDLESS + "seeds 2\n", head=HEAD)
+    engine = processes(bench.begin("--jobs", jobs))
+    until(lambda: has(bench, StepProgress))
+    asked = request(bench.last.control, "pause")
+    until(lambda: has(bench, ControlAck, id=asked.id, state="paused"), 10.0)
+    states = [e.state for e in told(bench) if isinstance(e, ControlAck)]
+    assert states == ["pausing", "paused"]
+    reports = sum(isinstance(e, StepProgress) for e in told(bench))
+    time.sleep(1.0)
+    assert sum(isinstance(e, StepProgress) for e in told(bench)) == reports
+    request(bench.last.control, "resume")
+    until(lambda: sum(isinstance(e, StepProgress) for e in told(bench)) > reports, 10.0)
+    request(bench.last.control, "pause")
+    request(bench.last.control, "stop")
+    engine.communicate(timeout=20)
+    assert engine.returncode == 4
+
+
+@pytest.mark.parametrize("jobs", [pytest.param(1, marks=pytest.mark.slow), 2])
+def test_interrupted_once_it_keeps_a_checkpoint(bench: Any, processes: Keep, jobs: int) -> None:
+    bench.write(ENDLESS, head=HEAD)
+    engine = processes(bench.begin("--jobs", jobs))
+    until(lambda: has(bench, StepProgress))
+    os.killpg(engine.pid, signal.SIGINT)  # as a terminal does it
+    _, err = engine.communicate(timeout=20)
+    assert engine.returncode == 130
+    assert "Traceback" not in err
+    assert f"tickdsl run {bench.plan}" in err
+    assert has(bench, RunEnd, status="interrupted", exit=130)
+    assert any("Ctrl-C again" in e.message for e in told(bench) if isinstance(e, Log))
+    assert list(bench.store.glob("unfinished/*/*/training.ckpt"))
+
+
+@BOTH
+def test_interrupted_twice_it_ends_at_once(bench: Any, processes: Keep, jobs: int) -> None:
+    bench.write(ENDLESS, head=HEAD)
+    engine = processes(bench.begin("--jobs", jobs))
+    until(lambda: has(bench, StepProgress))
+    below = children(engine.pid)
+    request(bench.last.control, "pause")  # a run that waits must hear it too
+    until(lambda: has(bench, ControlAck, state="paused"))
+    engine.send_signal(signal.SIGINT)
+    engine.send_signal(signal.SIGINT)
+    _, err = engine.communicate(timeout=10)
+    assert engine.returncode == 130
+    assert "Traceback" not in err
+    assert has(bench, RunEnd, status="interrupted")
+    until(lambda: not alive(below), 5.0)
+
+
+@pytest.mark.slow
+def test_sigterm_stops_as_a_request_does(bench: Any, processes: Keep) -> None:
+    bench.write(ENDLESS, head=HEAD)
+    engine = processes(bench.begin("--jobs", 2))
+    until(lambda: has(bench, StepProgress))
+    os.killpg(engine.pid, signal.SIGTERM)
+    _, err = engine.communicate(timeout=20)
+    assert engine.returncode == 4
+    assert "Traceback" not in err
+    assert has(bench, RunEnd, status="stopped")
+    assert list(bench.store.glob("unfinished/*/*/training.ckpt"))
+
+
+@pytest.mark.slow
+def test_the_heart_beats_during_a_single_long_step(bench: Any, processes: Keep) -> None:
+    bench.write(ENDLESS.replace("4000ep", "400000it"), head=HEAD.replace("train=256", "train=200000"))
+    engine = processes(bench.begin("--jobs", 1))
+    until(lambda: has(bench, StepStart))
+    beats = sum(isinstance(e, Heartbeat) for e in told(bench))
+    time.sleep(6.0)
+    assert sum(isinstance(e, Heartbeat) for e in told(bench)) > beats
+    assert not has(bench, StepEnd, status="failed")
+    engine.kill()
+
+
+@pytest.mark.slow
+def test_a_killed_worker_costs_its_step_one_attempt(bench: Any, processes: Keep) -> None:
+    bench.write("train 30ep lr=0.05 batch=32\nseeds 2\nprune weights 20%; rewind weights to 29ep\n", head=HEAD)
+    engine = processes(bench.begin("--jobs", 2, "--checkpoint-every", 0))
+    until(lambda: has(bench, StepProgress))
+    os.kill(next(worker(e) for e in told(bench) if isinstance(e, StepStart)), signal.SIGKILL)
+    _, err = engine.communicate(timeout=120)
+    assert engine.returncode == 0, err
+    assert "killed by signal 9" in err
+    again = [e for e in told(bench) if isinstance(e, StepStart) and e.attempt == 2]
+    assert len(again) == 1
+
+
+@pytest.mark.slow
+def test_a_step_whose_worker_dies_twice_has_failed_and_the_rest_is_done(bench: Any, processes: Keep) -> None:
+    bench.write(
+        "arm long { train 4000ep lr=0.01 batch=16; prune weights 20%; rewind lr }\n"
+        "arm short { train 1ep lr=0.1; prune weights 20%; rewind lr }\n",
+        head=HEAD,
+    )
+    engine = processes(bench.begin("--jobs", 2))
+    until(lambda: has(bench, Metric, arm="short", contestant="ticket"))
+    for attempt in (1, 2):
+        started = until(
+            lambda n=attempt: [
+                e for e in told(bench) if isinstance(e, StepStart) and e.step == long(bench) and e.attempt == n
+            ]
+        )
+        os.kill(worker(started[-1]), signal.SIGKILL)
+    _, err = engine.communicate(timeout=60)
+    assert engine.returncode == 3, err
+    assert "its worker process was killed by signal 9, twice" in err
+    failed = [e for e in told(bench) if isinstance(e, StepEnd) and e.status == "failed"]
+    assert len(failed) == 1
+    short = next(arm for arm in bench.results["arms"] if arm["id"] == "short")
+    assert short["levels"][-1]["contestants"]["ticket"]["seeds"]
+
+
+def begun(bench: Any, step: str) -> list[StepStart]:
+    return [e for e in told(bench) if isinstance(e, StepStart) and e.step == step]
+
+
+def longest(bench: Any) -> str:
+    """The step of the run that takes the longest."""
+    steps = next(e.steps for e in told(bench) if isinstance(e, PlanResolved))
+    return str(max(steps, key=lambda info: info.epochs or 0.0).id)
