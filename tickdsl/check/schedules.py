@@ -7,7 +7,8 @@ from collections.abc import Iterator
 from tickdsl.lang.diagnostics import Diagnostic
 from tickdsl.moments import Moment
 from tickdsl.plan.model import Arm, Plan, Rewind, Rounds
-from tickdsl.training.recipes import Recipe
+from tickdsl.training import catalogue
+from tickdsl.training.recipes import Recipe, steps_per_epoch
 
 
 def findings(plan: Plan) -> list[Diagnostic]:
@@ -54,15 +55,29 @@ def _rewinds(arm: Arm, group: Rounds) -> Iterator[Diagnostic]:
             yield Diagnostic(
                 "TD303", f"`rewind {tail.what}` after `prune … at init` has no effect", tail.span, help="remove it"
             )
-        if (tail.to.unit == length.unit and tail.to.amount >= length.amount) or (
-            tail.to.unit == "%" and tail.to.amount >= 100
-        ):
+        if _leaves_nothing(arm, tail.to, length):
             yield Diagnostic(
                 "TD302",
                 f"`to {tail.to}` leaves nothing to train: the recipe ends at {length}",
                 tail.span,
                 help="rewind to an earlier moment",
             )
+
+
+def _leaves_nothing(arm: Arm, moment: Moment, length: Moment) -> bool:
+    """Whether a moment is the recipe's end or later, as far as the data's size is known without reading them."""
+    if moment.unit == "%":
+        return moment.amount >= 100
+    if moment.unit == length.unit:
+        return moment.amount >= length.amount
+    options, info = arm.data.options, catalogue.DATASETS[arm.data.name]
+    pictures = options.get("samples") or options.get("train") or info.train
+    if not pictures:
+        return False
+    if arm.split is not None:
+        pictures = int(pictures) // arm.split.parts
+    per_epoch = steps_per_epoch(int(pictures), int(arm.recipe.get("batch", Recipe(length=length).batch)))
+    return moment.steps(per_epoch) >= length.steps(per_epoch)
 
 
 def _tail(arm: Arm, group: Rounds) -> Iterator[Diagnostic]:
