@@ -1,0 +1,40 @@
+"""The plans that ship: each says what it asks and what came out, and has no mistake."""
+
+import re
+from pathlib import Path
+
+import pytest
+from tickdsl.check import check_file
+
+ROOT = Path(__file__).parents[2]
+PLANS = sorted(ROOT.glob("plans/**/*.plan"))
+
+
+def head(path: Path) -> str:
+    lines = path.read_text("utf-8").splitlines()
+    return "\n".join(line[1:].strip() for line in lines if line.startswith("#"))
+
+
+@pytest.mark.parametrize("path", PLANS, ids=lambda p: str(p.relative_to(ROOT)))
+def test_the_head_says_what_is_asked_and_what_came_out(path: Path) -> None:
+    text = head(path)
+    assert text.startswith("Asks:")
+    outcome = text.split("Outcome:", 1)[1].strip()
+    assert outcome == "not run yet" or re.search(r"\d seeds?, .*20\d\d-\d\d-\d\d", outcome), outcome
+
+
+@pytest.mark.parametrize("path", PLANS, ids=lambda p: str(p.relative_to(ROOT)))
+def test_it_has_no_mistake(path: Path) -> None:
+    findings = [d for d in check_file(path).findings if d.severity == "error"]
+    assert findings == []
+
+
+def test_the_readme_shows_the_plan_that_it_runs() -> None:
+    """Comments aside, README's plan is plans/colt.plan."""
+
+    def meaning(text: str) -> list[str]:
+        return [line.split("#")[0].strip() for line in text.splitlines() if line.split("#")[0].strip()]
+
+    blocks = re.findall(r"```\n(.*?)```", (ROOT / "README.md").read_text("utf-8"), re.DOTALL)
+    shipped = meaning((ROOT / "plans" / "colt.plan").read_text("utf-8"))
+    assert set(meaning(next(block for block in blocks if "arm colt" in block))) <= set(shipped)
