@@ -48,7 +48,7 @@ class _NormOverKept(nn.Module):
 
     def __init__(self, norm: nn.LayerNorm, kept: np.ndarray, second: bool) -> None:
         super().__init__()
-        self.norm, self.second = norm, second
+        self.norm, self.second, self.eps = norm, second, norm.eps
         self.kept = torch.from_numpy(kept.copy())
 
     def forward(self, x: Tensor) -> Tensor:

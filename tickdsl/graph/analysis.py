@@ -8,7 +8,7 @@ from typing import Any
 import attrs
 from torch import Tensor
 
-from tickdsl.graph.labels import Atoms, Families, Shape, Storage, Value
+from tickdsl.graph.labels import Atoms, Families, Shape, Value
 from tickdsl.graph.model import Role
 
 
@@ -25,7 +25,7 @@ class Work:
 class Call:
     """One call of an ATen operator: its arguments by name, its output tensors, and where it stands.
 
-    A rule sets `work` where the operator multiplies, and `flexible` where every element of the output is alike.
+    A rule sets `work` where the operator multiplies.
     """
 
     op: str
@@ -84,14 +84,14 @@ class Analysis:
     kept_alive: list[Tensor] = attrs.field(factory=list)
     owners: list[tuple[str, int]] = attrs.field(factory=list)
     owner_of_atom: list[int] = attrs.field(factory=list)
-    roles: dict[tuple[str, int], Role] = attrs.field(factory=dict)
+    roles: dict[tuple[str, int], set[Role]] = attrs.field(factory=dict)
     weights: dict[str, str] = attrs.field(factory=dict)
     convolutions: set[str] = attrs.field(factory=set)
 
     def value(self, tensor: Tensor) -> Value:
         """What is known of a tensor; of one that no operator made, that it is rigid."""
         known = self.values.get(id(tensor))
-        return known if known is not None else Value(tuple(tensor.shape), (), Storage())
+        return known if known is not None else Value(tuple(tensor.shape), ())
 
     def remember(self, tensor: Tensor, value: Value) -> None:
         """Say what a tensor carries. The tensor is kept alive, so that its identity stays its own."""
@@ -109,13 +109,11 @@ class Analysis:
                 self.owner_of_atom += [len(self.owners)] * size
                 self.owners.append((name, dim))
                 families.append(atoms.reshape([size if d == dim else 1 for d in range(tensor.ndim)]))
-        self.remember(tensor, Value(tuple(tensor.shape), tuple(families), Storage(), name, name))
+        self.remember(tensor, Value(tuple(tensor.shape), tuple(families), name, name))
 
     def say(self, family: Any, role: Role) -> None:
         """An operator uses the parameter dimension that this family came from in that role."""
         if family.size:
             atom = int(family.flat[0])
             if atom < len(self.owner_of_atom):
-                owner = self.owners[self.owner_of_atom[atom]]
-                if self.roles.get(owner) != "producer":
-                    self.roles[owner] = role
+                self.roles.setdefault(self.owners[self.owner_of_atom[atom]], set()).add(role)

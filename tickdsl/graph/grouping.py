@@ -11,7 +11,9 @@ import numpy as np
 from tickdsl.graph.analysis import Analysis
 from tickdsl.graph.arrays import Ints
 from tickdsl.graph.labels import Partition
-from tickdsl.graph.model import ChannelGroup, Slice
+from tickdsl.graph.model import ChannelGroup, Role, Slice
+
+ROLES: tuple[Role, ...] = ("producer", "consumer", "norm", "other")
 
 
 @attrs.frozen(eq=False)
@@ -38,7 +40,7 @@ def group_units(analysis: Analysis) -> Units:
     by_root = _by_root(dimensions)
     order = {name: place for place, name in enumerate(analysis.weights)}
     producers = sorted(
-        (d for d in dimensions if analysis.roles.get((d.parameter, d.dim)) == "producer" and d.parameter in order),
+        (d for d in dimensions if "producer" in analysis.roles.get((d.parameter, d.dim), ()) and d.parameter in order),
         key=lambda d: order[d.parameter],
     )
     group = np.full(analysis.atoms.count, -1, dtype=np.int64)
@@ -111,10 +113,12 @@ def _describe(
     mine[roots] = True
     for dimension in sorted(touched, key=lambda d: (d.parameter, d.dim)):
         inside = mine[dimension.roots]
-        role = analysis.roles.get((dimension.parameter, dimension.dim), "other")
-        slices.append(
-            Slice(dimension.parameter, dimension.dim, role, np.flatnonzero(inside), unit[dimension.roots[inside]])
-        )
+        # Weights that two layers share may produce in one and consume in the other.
+        said = analysis.roles.get((dimension.parameter, dimension.dim), set())
+        roles = [role for role in ROLES if role in said and role in ("producer", "consumer")]
+        for role in roles or [role for role in ROLES if role in said][:1] or [ROLES[-1]]:
+            index = np.flatnonzero(inside)
+            slices.append(Slice(dimension.parameter, dimension.dim, role, index, unit[dimension.roots[inside]]))
     members = set(roots.tolist())
     counts = [int(np.bincount(unit[p.roots[mine[p.roots]]]).max(initial=0)) for p in producers]
     kind = "neurons"

@@ -35,27 +35,14 @@ def squeeze_uniform(family: Family) -> Family:
     return family
 
 
-@attrs.define
-class Storage:
-    """Shared by all views of a tensor. `flexible`: every element is the same constant or noise, so that any size
-    will do."""
-
-    flexible: bool = False
-
-
 @attrs.frozen(eq=False)
 class Value:
     """What is known of one tensor. `origin` names the parameter that it is a view of, `node` its operator."""
 
     shape: Shape
     families: Families
-    storage: Storage
     node: str | None = None
     origin: str | None = None
-
-    @property
-    def flexible(self) -> bool:
-        return self.storage.flexible
 
 
 @attrs.frozen(eq=False)
@@ -230,7 +217,7 @@ def join(atoms: Atoms, values: Sequence[Value], rank: int, where: str) -> Famili
                 atoms.unify(reduced[0], family)
         owners = {owner for _, owner in members}
         for owner, value in enumerate(values):
-            if owner not in owners and not value.flexible and _covers(value, rank, common):
+            if owner not in owners and _covers(value, rank, common):
                 atoms.fix(reduced[0], f"`{where}` combines it with a value that cannot shrink")
         result.append(reduced[0])
     return tuple(result)

@@ -18,9 +18,9 @@ from torch.utils import _pytree as pytree
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from tickdsl.graph.analysis import Analysis, Call, Work
-from tickdsl.graph.labels import Families, Shape, Storage, Value
+from tickdsl.graph.labels import Families, Shape, Value
 from tickdsl.graph.rules import RULES, VIEWS
-from tickdsl.graph.rules.elementwise import CONSTANT, LIKE, pointwise
+from tickdsl.graph.rules.elementwise import pointwise
 
 
 @attrs.define
@@ -130,15 +130,9 @@ class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
                 call.scalars,
             )
             self.recording.operators.append(operator)
-        alike = call.op in CONSTANT or call.op in LIKE or (bool(inputs) and all(value.flexible for value in inputs))
+        origin = inputs[0].origin if is_view and len(inputs) == 1 else None
         for output, carried in zip(call.outputs, families, strict=True):
-            known = self.analysis.values.get(id(output))
-            storage = inputs[0].storage if inputs and (is_view or in_place) else Storage(alike and not carried)
-            origin = inputs[0].origin if is_view and len(inputs) == 1 else None
-            if in_place and known is not None:
-                storage = known.storage
-                storage.flexible = storage.flexible and all(value.flexible or value.shape == () for value in inputs)
-            self.analysis.remember(output, Value(tuple(output.shape), carried, storage, node, origin))
+            self.analysis.remember(output, Value(tuple(output.shape), carried, node, origin))
 
     def enter(self, path: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         """A module is called."""
@@ -229,7 +223,7 @@ def observe(bare: nn.Module, recorder: Recorder, args: tuple[Any, ...], kwargs: 
     for place, tensor in enumerate(tensors_in((args, kwargs))):
         name = f"input{place}" if place else "input"
         recording.inputs.append(name)
-        analysis.remember(tensor, Value(tuple(tensor.shape), (), Storage(), name))
+        analysis.remember(tensor, Value(tuple(tensor.shape), (), name))
     with _followed(bare, recorder), recorder:
         result = bare(*args, **kwargs)
     for tensor in tensors_in(result):

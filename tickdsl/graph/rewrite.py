@@ -278,6 +278,34 @@ def _convolution(emitter: _Emitter, step: Step, twin: Step) -> fx.Node:
     return emitter.graph.call_function(step.target, tuple(args))
 
 
+def _pad(emitter: _Emitter, step: Step, twin: Step) -> fx.Node:
+    value, amounts = step.outputs[0], list(step.named["pad"])
+    if amounts != list(twin.named["pad"]):
+        raise emitter.refusal("it pads by the size of the batch")
+    for place in range(len(amounts) // 2):
+        mask = emitter.first.live.mask(value, len(value.shape) - 1 - place)
+        before, after = amounts[2 * place : 2 * place + 2]
+        if mask is not None and (before or after):
+            if before < 0 or after < 0:
+                raise emitter.refusal("it crops channels")
+            amounts[2 * place : 2 * place + 2] = int(mask[:before].sum()), int(mask[len(mask) - after :].sum())
+    data = emitter._node(step.named["self"])
+    return emitter.graph.call_function(step.target, (data, amounts, step.named["value"]))
+
+
+def _group_norm(emitter: _Emitter, step: Step, twin: Step) -> fx.Node:
+    named, value = step.named, emitter.input(step, "input")
+    left = emitter.first.live.shape(value)[1]
+    groups = named["group"] * left // value.shape[1] if named["group"] > 1 else 1
+    data, weight, bias = (emitter._node(named[name]) for name in ("input", "weight", "bias"))
+    normed = emitter.graph.call_function(nn.functional.group_norm, (data, groups, weight, bias, named["eps"]))
+    return emitter.graph.call_function(_alone, (normed,))
+
+
+def _alone(value: Any) -> tuple[Any, None, None]:
+    return value, None, None
+
+
 def _layer_norm(emitter: _Emitter, step: Step, twin: Step) -> fx.Node:
     named = step.named
     shape = emitter.first.live.shape(emitter.input(step, "input"))[-len(named["normalized_shape"]) :]
@@ -288,7 +316,7 @@ def _layer_norm(emitter: _Emitter, step: Step, twin: Step) -> fx.Node:
 _WRITERS: dict[str, Any] = {
     **dict.fromkeys(("view", "_unsafe_view", "_reshape_alias", "reshape"), _reshape),
     "expand": _expand,
-    **dict.fromkeys(("split", "split_with_sizes"), _split),
+    **dict.fromkeys(("split", "split_with_sizes", "unsafe_split"), _split),
     "slice": _slice,
     "select": _select,
     **{name: _rigid(name) for name in ("roll", "flip")},
@@ -296,6 +324,8 @@ _WRITERS: dict[str, Any] = {
     **dict.fromkeys(("new_zeros", "new_ones", "new_full", "new_empty", "zeros", "ones", "full", "empty"), _factory),
     "convolution": _convolution,
     "native_layer_norm": _layer_norm,
+    "native_group_norm": _group_norm,
+    "constant_pad_nd": _pad,
 }
 
 __all__ = ["SurgeryError", "Take", "rewritten"]

@@ -7,7 +7,7 @@ import math
 import attrs
 
 from tickdsl.graph.analysis import Call, Rule, Work
-from tickdsl.graph.labels import Families, Family, Storage, Value, along, join, reduce, varying
+from tickdsl.graph.labels import Families, Family, Value, along, join, reduce, varying
 
 
 def _fix_beyond(call: Call, value: Value, allowed: tuple[int, ...]) -> Families:
@@ -70,7 +70,7 @@ def _read(call: Call, channels: Value, into: Family | None, weight: Value, colum
     vector = _vector(channels.families, 1)
     if vector is not None and vector.size == into.size:
         call.atoms.unify(vector, into.ravel())
-    elif not channels.flexible:
+    else:
         call.atoms.fix(into, f"`{call.where}` reads a value that cannot shrink")
 
 
@@ -87,7 +87,7 @@ def _grouped(
     blocks = call.atoms.merge(first.reshape(groups, -1), 1).ravel()
     if vector is not None:
         call.atoms.unify(blocks, call.atoms.merge(vector.reshape(groups, -1), 1).ravel())
-    elif not channels.flexible:
+    else:
         call.atoms.fix(first, f"`{call.where}` reads a value that cannot shrink")
     return blocks.repeat(call.shape[1] // groups) if transposed else first
 
@@ -127,13 +127,10 @@ def _product(call: Call, left: Value, right: Value) -> Families:
     """Matrix products `[…, i, k] @ […, k, j]`, as an element-wise product over `[…, i, k, j]` summed over `k`."""
     rank = len(left.shape) + 1
     i, k, j = rank - 3, rank - 2, rank - 1
-    first = Value(
-        (*left.shape, 1), tuple(family[..., None] for family in left.families), left.storage, origin=left.origin
-    )
+    first = Value((*left.shape, 1), tuple(family[..., None] for family in left.families), origin=left.origin)
     second = Value(
         (*right.shape[:-2], 1, *right.shape[-2:]),
         tuple(family.reshape(*family.shape[:-2], 1, *family.shape[-2:]) for family in right.families),
-        right.storage,
         origin=right.origin,
     )
     for value, free in ((first, i), (second, j)):
@@ -148,6 +145,8 @@ def _product(call: Call, left: Value, right: Value) -> Families:
         if along(family, k) and len(varying(family)) > 1:
             # Only the whole of a sum can go: the units are the other dimension's, attention heads.
             call.atoms.mark_heads(family)
+        elif along(family, k) and first.origin is None and second.origin is None:
+            call.atoms.blur(family, f"`{call.where}` multiplies and sums the channels that are left")
     shape = tuple(max(a, b) for a, b in zip(first.shape, second.shape, strict=True))
     call.work = Work(1, shape, joined)
     return tuple(family.squeeze(k) for family in reduce(call.atoms, joined, [k]))
@@ -171,7 +170,7 @@ def _added(call: Call, product: Families, bias: Value) -> Families:
         for family in bias.families:
             call.analysis.say(family, "producer")
     rank = len(call.shape)
-    return join(call.atoms, [Value(call.shape, product, Storage()), bias], rank, call.where)
+    return join(call.atoms, [Value(call.shape, product), bias], rank, call.where)
 
 
 RULES: dict[str, Rule] = {

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 from tickdsl.graph.analysis import Call, Rule
-from tickdsl.graph.labels import Families, join
+from tickdsl.graph.labels import Families, Family, Shape, join
 
 
 def pointwise(call: Call) -> list[Families]:
@@ -18,19 +20,20 @@ def pointwise(call: Call) -> list[Families]:
 
 
 def assign(call: Call) -> list[Families]:
-    """`copy_`: what was written into part of a tensor is not followed back into the whole."""
-    target, source = call.value("self"), call.value("src")
-    families = join(call.atoms, [target, source], len(target.shape), call.where)
-    if source.families or not source.flexible:
-        target.storage.flexible = False
-        for family in families:
-            call.atoms.fix(family, f"`{call.where}` writes it into another tensor")
-    return [families]
+    """`copy_`: what is written, also into part of a tensor, has the sizes of what it is written over."""
+    values = [call.value("self"), call.value("src")]
+    return [join(call.atoms, values, len(call.shape), call.where)]
 
 
 def constant(call: Call) -> list[Families]:
-    """Zeros, ones, noise: every element is alike, so that any size will do."""
-    return [() for _ in call.outputs]
+    """Zeros, ones, noise: every element is alike, so that any size will do; atoms of their own say which."""
+    return [tuple(_fresh(call, tuple(output.shape))) for output in call.outputs]
+
+
+def _fresh(call: Call, shape: Shape) -> Iterator[Family]:
+    for dim, size in enumerate(shape):
+        if size > 1:
+            yield call.atoms.new(size).reshape([size if place == dim else 1 for place in range(len(shape))])
 
 
 def filled(call: Call) -> list[Families]:

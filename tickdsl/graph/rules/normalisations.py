@@ -3,21 +3,19 @@
 from __future__ import annotations
 
 from tickdsl.graph.analysis import Call, Rule
-from tickdsl.graph.labels import Families, Family, Storage, Value, along, join, varying
+from tickdsl.graph.labels import Families, Family, Value, along, join, varying
 
 
 def _affine(call: Call, families: Families, names: tuple[str, ...], shape: tuple[int, ...]) -> Families:
     """Scale, shift and statistics stand along dimensions of `shape`; their atoms are those of the data."""
     data = call.value("input")
-    values = [Value(data.shape, families, Storage())]
+    values = [Value(data.shape, families)]
     for name in names:
         if call.arguments.get(name) is not None:
             value = call.value(name)
             for family in value.families:
                 call.analysis.say(family, "norm")
-            values.append(
-                Value(shape, tuple(family.reshape(_within(family, shape)) for family in value.families), value.storage)
-            )
+            values.append(Value(shape, tuple(family.reshape(_within(family, shape)) for family in value.families)))
     return join(call.atoms, values, len(data.shape), call.where)
 
 
@@ -45,7 +43,8 @@ def layer_norm(call: Call) -> list[Families]:
     names = tuple(name for name in ("weight", "bias") if name in call.arguments)
     families = _affine(call, value.families, names, shape)
     _blur(call, families, tuple(dims), "normalises over the channels that are left")
-    return [families] + [() for _ in call.outputs[1:]]
+    statistics = tuple(family for family in families if not any(along(family, dim) for dim in dims))
+    return [families] + [statistics for _ in call.outputs[1:]]
 
 
 def group_norm(call: Call) -> list[Families]:
@@ -53,15 +52,15 @@ def group_norm(call: Call) -> list[Families]:
     value, groups = call.value("input"), call["group"]
     per_channel = tuple(size if dim == 1 else 1 for dim, size in enumerate(value.shape))
     families = _affine(call, value.families, ("weight", "bias"), per_channel)
+    statistics: list[Family] = []
     for family in families:
-        if varying(family) == (1,):
-            if groups == 1:
-                call.atoms.blur(family, f"`{call.where}` normalises over the channels that are left")
-            else:
-                call.atoms.merge(family.reshape(groups, -1), 1)
-        else:
+        if varying(family) != (1,):
             call.atoms.fix(family, f"`{call.where}` normalises over it")
-    return [families] + [() for _ in call.outputs[1:]]
+        elif groups == 1:
+            call.atoms.blur(family, f"`{call.where}` normalises over the channels that are left")
+        else:
+            statistics.append(call.atoms.merge(family.reshape(groups, -1), 1).reshape(1, -1))
+    return [families] + [tuple(statistics) for _ in call.outputs[1:]]
 
 
 def softmax(call: Call) -> list[Families]:

@@ -196,18 +196,21 @@ def stack(call: Call) -> list[Families]:
     return [tuple(np.expand_dims(family, dim) for family in families)]
 
 
-def pad(call: Call) -> list[Families]:
-    """`constant_pad_nd`: along rigid dimensions anything goes; new channels are fixed."""
-    value = call.value("self")
-    rank, amounts = len(value.shape), call["pad"]
-    padded = {rank - 1 - place // 2 for place, amount in enumerate(amounts) if amount}
-    families = []
-    for family in value.families:
-        if any(along(family, dim) for dim in padded):
-            call.atoms.fix(family, f"`{call.where}` pads it")
-        else:
-            families.append(family)
-    return [tuple(families)]
+def _pad(call: Call, family: Family, shape: Shape) -> list[Family]:
+    """`constant_pad_nd`: what is added gets atoms of its own; along rigid dimensions anything goes."""
+    amounts = call["pad"]
+    for place in range(len(amounts) // 2):
+        dim = len(shape) - 1 - place
+        before, after = amounts[2 * place : 2 * place + 2]
+        if not along(family, dim) or not (before or after):
+            continue
+        for other in varying(family):
+            if other != dim:
+                family = call.atoms.merge(family, other)
+        inner = family.ravel()[max(-before, 0) : shape[dim] - max(-after, 0)]
+        parts = [call.atoms.new(max(before, 0)), inner, call.atoms.new(max(after, 0))]
+        family = np.concatenate(parts).reshape([-1 if other == dim else 1 for other in range(len(shape))])
+    return [family]
 
 
 VIEWS = frozenset(
@@ -231,7 +234,7 @@ RULES: dict[str, Rule] = {
     "slice": moved(_slice),
     "select": moved(_select),
     "unbind": moved(_unbind),
-    **{name: moved(_split) for name in ("split", "split_with_sizes", "chunk")},
+    **{name: moved(_split) for name in ("split", "split_with_sizes", "unsafe_split", "unsafe_split_with_sizes")},
     "flip": moved(_flip),
     "roll": moved(_roll),
     "repeat": moved(_repeat),
@@ -241,5 +244,5 @@ RULES: dict[str, Rule] = {
     "native_channel_shuffle": moved(_channel_shuffle),
     "cat": concatenate,
     "stack": stack,
-    "constant_pad_nd": pad,
+    "constant_pad_nd": moved(_pad),
 }
