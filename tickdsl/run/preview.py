@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
 from tickdsl.errors import TickdslError
 from tickdsl.graph.structure import Structure
@@ -55,7 +56,7 @@ def show(study: Study, root: Path, data: Path, *, every_step: bool = False) -> N
     """Print the study: a summary, the levels with their cost, and on request every step."""
     store = _store(root)
     stored = {key for key in study.graph if store is not None and key in store}
-    console = Console(width=None if os.isatty(1) else 120)
+    console = Console(width=None if os.isatty(1) else 120, markup=False, highlight=False)
     _summary(study, stored, console)
     for arm in study.plan.arms:
         _levels(study, arm, stored, data, console)
@@ -77,7 +78,7 @@ def _summary(study: Study, stored: set[str], console: Console) -> None:
 
 def _levels(study: Study, arm: Arm, stored: set[str], data: Path, console: Console) -> None:
     seed = study.plan.seeds[0]
-    table = Table(title=f"\n{arm.id}", title_justify="left", box=None, pad_edge=False, header_style="bold")
+    table = Table(title=Text(f"\n{arm.id}"), title_justify="left", box=None, pad_edge=False, header_style="bold")
     for name in ("level", "params", "MACs", "sparsity", "filters left", "trainings", "stored"):
         table.add_column(name, justify="right")
     forecast = _forecast(study, arm, data)
