@@ -5,6 +5,7 @@ from collections.abc import Callable
 import attrs
 import networkx as nx
 import pytest
+
 from tickdsl.lang.include import load_source
 from tickdsl.lang.resolve import resolve
 from tickdsl.lang.syntax import Source

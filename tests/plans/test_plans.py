@@ -4,6 +4,7 @@ import re
 from pathlib import Path
 
 import pytest
+
 from tickdsl.check import check_file
 
 ROOT = Path(__file__).parents[2]

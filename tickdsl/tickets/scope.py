@@ -138,4 +138,3 @@ def units_left(graph: ModelGraph, structure: Structure, unit: str) -> float:
     else:
         found = _channels(graph, structure, GROUP_KINDS[unit], None, ())
     return 1 - found.gone / found.total if found.total else 1.0
-
