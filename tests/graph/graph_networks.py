@@ -65,7 +65,7 @@ class Gated(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         x = self.stem(x)
-        gate = torch.sigmoid(self.excite(F.relu(self.squeeze(x.mean((2, 3), keepdim=True)))))
+        gate = torch.sigmoid(self.excite(F.silu(self.squeeze(x.mean((2, 3), keepdim=True)))))
         x = x * gate * self.scale
         one, two = self.glu(x).chunk(2, 1)
         x = self.join(torch.cat([one * torch.sigmoid(two), self.side(x)], 1))

@@ -78,7 +78,7 @@ def outputs(result: object) -> list[Tensor]:
 def difference(one: object, other: object) -> float:
     """The largest difference, in shares of the largest value."""
     return max(
-        float((a - b).abs().max() / b.abs().max().clamp_min(1e-12))
+        float((a - b).detach().abs().max() / b.abs().max().clamp_min(1e-12))
         for a, b in zip(outputs(one), outputs(other), strict=True)
     )
 

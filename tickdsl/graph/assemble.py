@@ -37,7 +37,7 @@ def assemble(
                 graph.add_node(name, kind="output")
                 graph.add_edge(node, name)
     weights = {
-        name: WeightInfo(module, parameters[name], _is_output(name, units))
+        name: WeightInfo(module, parameters[name], name in units.heads)
         for name, module in analysis.weights.items()
         if name in parameters and len(parameters[name]) > 1
     }
@@ -108,15 +108,6 @@ def _work(work: Work | None, layouts: Layouts) -> tuple[int, ...]:
     dims = layouts.of(work.shape, work.families)
     rigid = [size for size, dim in zip(work.shape, dims, strict=True) if dim is None]
     return (work.factor * int(np.prod(rigid, dtype=np.int64)), *(dim for dim in dims if dim is not None))
-
-
-def _is_output(name: str, units: Units) -> bool:
-    return any(
-        group.reason == "the network's output"
-        for group in units.groups
-        for piece in group.slices
-        if piece.parameter == name and piece.role == "producer"
-    )
 
 
 def _aliases(model: nn.Module) -> dict[str, str]:

@@ -18,12 +18,16 @@ ROLES: tuple[Role, ...] = ("producer", "consumer", "norm", "other")
 
 @attrs.frozen(eq=False)
 class Units:
-    """Per component of atoms its group (-1 where it cannot go) and its unit within the group."""
+    """Per component of atoms its group (-1 where it cannot go) and its unit within the group.
+
+    `heads` are the weights whose rows are the network's outputs.
+    """
 
     root: Ints
     group: Ints
     unit: Ints
     groups: tuple[ChannelGroup, ...]
+    heads: frozenset[str]
 
 
 @attrs.frozen(eq=False)
@@ -59,7 +63,8 @@ def group_units(analysis: Analysis) -> Units:
         name = _name(analysis, members[0], taken)
         taken.add(name)
         groups.append(_describe(analysis, solved, name, members, touched, roots, unit, reason))
-    return Units(solved.root, group, unit, tuple(groups))
+    heads = frozenset(d.parameter for d in producers if not solved.outputs.isdisjoint(d.roots.tolist()))
+    return Units(solved.root, group, unit, tuple(groups), heads)
 
 
 def _dimensions(analysis: Analysis, solved: Partition) -> list[_Dimension]:

@@ -20,6 +20,9 @@ Family = Ints
 Families = tuple[Family, ...]
 Shape = tuple[int, ...]
 
+#: The reason of what the network returns.
+OUTPUT = "the network's output"
+
 
 def varying(family: Family) -> tuple[int, ...]:
     """The dimensions along which a family varies."""
@@ -47,12 +50,14 @@ class Value:
 
 @attrs.frozen(eq=False)
 class Partition:
-    """Atoms solved into components: `root[atom]`; per root whether it is fixed, and why, or inexact."""
+    """Atoms solved into components: `root[atom]`; which roots are fixed or inexact, and why; which are attention heads,
+    and which the network's outputs."""
 
     root: Ints
     fixed: dict[int, str]
     inexact: dict[int, str]
     heads: frozenset[int]
+    outputs: frozenset[int]
 
 
 @attrs.define
@@ -111,7 +116,8 @@ class Atoms:
             root=root,
             fixed=_reasons(root, self._fixed),
             inexact=_reasons(root, self._inexact),
-            heads=frozenset(int(r) for atoms in self._heads for r in np.unique(root[atoms])),
+            heads=_roots(root, self._heads),
+            outputs=_roots(root, (atoms for atoms, reason in self._fixed if reason == OUTPUT)),
         )
 
     def _components(self) -> Ints:
@@ -143,6 +149,10 @@ class Atoms:
                     if dim != keep:
                         solved = self.merge(solved, dim)
         return joined
+
+
+def _roots(root: Ints, said: Iterable[Ints]) -> frozenset[int]:
+    return frozenset(component for atoms in said for component in np.unique(root[atoms]).tolist())
 
 
 def _reasons(root: Ints, said: Iterable[tuple[Ints, str]]) -> dict[int, str]:

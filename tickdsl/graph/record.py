@@ -18,7 +18,7 @@ from torch.utils import _pytree as pytree
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from tickdsl.graph.analysis import Analysis, Call, Work
-from tickdsl.graph.labels import Families, Shape, Value
+from tickdsl.graph.labels import OUTPUT, Families, Shape, Value
 from tickdsl.graph.rules import RULES, VIEWS
 from tickdsl.graph.rules.elementwise import pointwise
 
@@ -231,7 +231,7 @@ def observe(bare: nn.Module, recorder: Recorder, args: tuple[Any, ...], kwargs: 
         if value.node is not None:
             recording.outputs.append(value.node)
         for family in value.families:
-            analysis.atoms.fix(family, "the network's output")
+            analysis.atoms.fix(family, OUTPUT)
 
 
 def tensors_in(values: Any) -> list[Tensor]:

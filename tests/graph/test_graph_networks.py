@@ -1,0 +1,158 @@
+"""Every way of tying channels together, traced, cut and compared; what a compact network must still be able to do."""
+
+from __future__ import annotations
+
+import copy
+import pickle
+
+import pytest
+import torch
+from graph_networks import NETWORKS
+from graph_oracle import check_exact, difference, make_telling, outputs, silenced, thinned
+from torch import nn
+from torch.utils.flop_counter import FlopCounterMode
+
+from tickdsl.graph import Structure, TraceError, compact, cost, trace
+from tickdsl.graph.cache import cached
+
+CASES = [pytest.param(*case, id=name) for name, case in NETWORKS.items()]
+
+
+def build(make, inputs):
+    torch.manual_seed(0)
+    return make_telling(make().double()).eval(), inputs()
+
+
+@pytest.mark.parametrize(("make", "inputs"), CASES)
+@pytest.mark.parametrize("share", [0.34, 0.5])
+def test_removal_is_exact(make, inputs, share: float) -> None:
+    model, example = build(make, inputs)
+    graph = trace(model, example)
+    assert graph.unknown == ()
+    free = [group for group in graph.channels if group.reason is None and group.size > 1]
+    # Layer norms are made to see what is left; a product of two activations cannot be silenced.
+    comparable = [group.name for group in free if group.exact or any(p.role == "norm" for p in group.slices)]
+    small = check_exact(model, graph, thinned(graph, share, only=comparable), *example)
+    for name in comparable:
+        check_exact(model, graph, thinned(graph, share, only=[name]), *example)
+    every = compact(model, graph, thinned(graph, share))
+    shapes = [tensor.shape for tensor in outputs(model(*example))]
+    assert [tensor.shape for tensor in outputs(every(*example))] == shapes
+    assert list(small.state_dict()) == list(model.state_dict())
+    assert [path for path, _ in small.named_modules()] == [path for path, _ in model.named_modules()]
+
+
+@pytest.mark.parametrize(("make", "inputs"), CASES)
+def test_compact_networks_are_ordinary(make, inputs) -> None:
+    model, example = build(make, inputs)
+    graph = trace(model, example)
+    structure = thinned(graph, 0.4)
+    small = compact(model, graph, structure)
+    wanted = small(*example)
+    fresh = compact(make().double().eval(), graph, structure)
+    fresh.load_state_dict(small.state_dict())
+    for other in (copy.deepcopy(small), pickle.loads(pickle.dumps(small)), fresh):
+        assert difference(other(*example), wanted) < 1e-12
+    more = [torch.cat([tensor, tensor, tensor[:1]]) for tensor in example]
+    for part, whole in zip(outputs(wanted), outputs(small(*more)), strict=True):
+        assert torch.allclose(whole[: len(part)], part)
+    small.train()
+    sum(tensor.square().sum() for tensor in outputs(small(*example))).backward()
+    assert all(parameter.grad is not None for parameter in small.parameters())
+
+
+@pytest.mark.parametrize(("make", "inputs"), CASES)
+def test_gradients_are_those_of_the_silenced_network(make, inputs) -> None:
+    model, example = build(make, inputs)
+    graph = trace(model, example)
+    exact = [group.name for group in graph.channels if group.exact]
+    structure = thinned(graph, 0.4, only=exact)
+    small, quiet = compact(model, graph, structure), silenced(model, graph, structure)
+    heads = [name for name, info in graph.weights.items() if info.is_output]
+    found, wanted = [], []
+    for network, gradients in ((small, found), (quiet, wanted)):
+        sum(tensor.square().sum() for tensor in outputs(network(*example))).backward()
+        gradients += [network.get_parameter(name.replace("weight", "bias")).grad for name in heads]
+    assert heads
+    for one, other in zip(found, wanted, strict=True):
+        assert torch.allclose(one, other, rtol=1e-9)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("make", "inputs"), CASES)
+def test_compact_networks_export(make, inputs) -> None:
+    model, example = build(make, inputs)
+    graph = trace(model, example)
+    small = compact(model, graph, thinned(graph, 0.4))
+    exported = torch.export.export(small, example).module()
+    assert difference(exported(*example), small(*example)) < 1e-9
+
+
+@pytest.mark.parametrize(("make", "inputs"), CASES)
+def test_macs_are_half_of_the_flops_that_torch_counts(make, inputs) -> None:
+    model, example = build(make, inputs)
+    graph = trace(model, example)
+    for structure in (Structure.dense(graph), thinned(graph, 0.4)):
+        network = compact(model, graph, structure)
+        with FlopCounterMode(display=False) as counter, torch.no_grad(), torch.device("meta"):
+            network.to("meta")(*(tensor.to("meta") for tensor in example))
+        assert cost(graph, structure).macs == counter.get_total_flops() // 2
+
+
+def test_tracing_changes_nothing() -> None:
+    model = nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4), nn.Dropout(), nn.Flatten(), nn.Linear(4 * 36, 2))
+    model.train()
+    model[1].eval()
+    for parameter in model[0].parameters():
+        parameter.requires_grad = False
+    model(torch.randn(2, 3, 8, 8)).sum().backward()
+    before = copy.deepcopy(model.state_dict())
+    flags = [module.training for module in model.modules()]
+    gradients = [parameter.grad for parameter in model.parameters()]
+    stream = torch.get_rng_state()
+    graph = trace(model, torch.zeros(1, 3, 8, 8))
+    assert [group.name for group in graph.channels] == ["0", "4"]
+    assert torch.equal(stream, torch.get_rng_state())
+    assert [module.training for module in model.modules()] == flags
+    assert all(one is other for one, other in zip(gradients, (p.grad for p in model.parameters()), strict=True))
+    assert all(torch.equal(before[name], tensor) for name, tensor in model.state_dict().items())
+    assert not model._forward_hooks and not model[0]._forward_pre_hooks
+    assert trace(model.to("meta"), torch.zeros(1, 3, 8, 8)).to_json() == graph.to_json()
+
+
+class Unknown(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.one, self.two = nn.Linear(3, 3), nn.Linear(3, 3)
+
+    def forward(self, x):
+        return self.two(torch.linalg.inv(self.one(x)) + 1)
+
+
+def test_an_operator_without_a_rule_protects_what_it_touches() -> None:
+    graph = trace(Unknown(), torch.zeros(2, 3, 3))
+    assert graph.unknown and "inv" in graph.unknown[0]
+    assert "has no rule" in (graph.group("one").reason or "")
+
+
+def test_a_network_that_does_not_run_says_so() -> None:
+    with pytest.raises(TraceError, match="Linear does not run on the example inputs"):
+        trace(nn.Linear(3, 2), torch.zeros(1, 4))
+
+
+def test_graphs_are_kept_by_key(tmp_path) -> None:
+    made = []
+
+    def make():
+        made.append(trace(nn.Linear(3, 2), torch.zeros(1, 3)))
+        return made[-1]
+
+    first, second = cached(tmp_path, "linear", make), cached(tmp_path, "linear", make)
+    assert first.to_json() == second.to_json()
+    assert len(made) == 1
+    cached(tmp_path, "other", make)
+    assert len(made) == 2
+    for path in tmp_path.iterdir():
+        path.write_text("{broken")
+    assert cached(tmp_path, "linear", make).to_json() == first.to_json()
+    assert len(made) == 3

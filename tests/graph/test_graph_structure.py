@@ -1,0 +1,139 @@
+"""Structures: what they refuse, what they keep, and that they come back from disk as they were."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from graph_oracle import make_telling, thinned
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from torch import nn
+
+from tickdsl.graph import (
+    ModelGraph,
+    Structure,
+    StructureError,
+    compact,
+    compact_masks,
+    kept_indices,
+    remaining,
+    slice_state,
+    trace,
+)
+from tickdsl.graph.model import UnknownName
+
+
+def network() -> nn.Module:
+    torch.manual_seed(0)
+    layers = [nn.Conv2d(2, 6, 3), nn.BatchNorm2d(6), nn.ReLU(), nn.Conv2d(6, 6, 3, padding=1), nn.ReLU()]
+    return make_telling(nn.Sequential(*layers, nn.Flatten(), nn.Linear(6 * 36, 4)).double()).eval()
+
+
+MODEL = network()
+GRAPH = trace(MODEL, torch.zeros(1, 2, 8, 8, dtype=torch.float64))
+DENSE = Structure.dense(GRAPH)
+UNITS = st.sets(st.integers(0, 5), max_size=5)
+
+
+def test_the_groups_are_the_layers() -> None:
+    assert [(g.name, g.size, g.step, g.kind, g.reason) for g in GRAPH.channels] == [
+        ("0", 6, 1, "filters", None),
+        ("3", 6, 1, "filters", None),
+        ("6", 4, 1, "neurons", "the network's output"),
+    ]
+    pieces = {(piece.parameter, piece.dim): piece for piece in GRAPH.group("3").slices}
+    assert pieces["6.weight", 1].role == "consumer"
+    assert list(pieces["6.weight", 1].unit) == [unit for unit in range(6) for _ in range(36)]
+    assert GRAPH.weights["6.weight"].is_output
+    assert not GRAPH.weights["3.weight"].is_output
+    assert ModelGraph.from_json(GRAPH.to_json()).to_json() == GRAPH.to_json()
+
+
+@given(UNITS, UNITS)
+def test_removing_twice_is_removing_both(first: set[int], second: set[int]) -> None:
+    if len(first | second) == 6:
+        with pytest.raises(StructureError, match="nothing would be left of `0`"):
+            DENSE.remove("0", first).remove("0", second)
+        return
+    both = DENSE.remove("0", first).remove("0", second)
+    assert both == DENSE.remove("0", first | second)
+    assert both == DENSE.remove("0", first).intersect(DENSE.remove("0", second))
+    assert (both.digest() == DENSE.digest()) == (not first | second)
+    assert ("0" in both.kept) == bool(first | second)
+
+
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(UNITS, st.integers(0, 2**32), st.booleans())
+def test_structures_come_back_from_disk(tmp_path, gone: set[int], seed: int, block: bool) -> None:
+    mask = np.random.default_rng(seed).random(GRAPH.parameters["3.weight"]) < 0.5
+    structure = DENSE.remove("0", gone).with_masks({"3.weight": mask})
+    structure = structure.remove_block("3") if block else structure
+    structure.save(tmp_path / "ticket.safetensors")
+    back = Structure.load(tmp_path / "ticket.safetensors")
+    assert back == structure
+    assert remaining(GRAPH, back) == remaining(GRAPH, structure)
+
+
+def test_what_cannot_be_is_refused(tmp_path) -> None:
+    with pytest.raises(StructureError, match="output"):
+        DENSE.remove("6", [0])
+    with pytest.raises(StructureError, match="no channel group `7`"):
+        DENSE.remove("7", [0])
+    with pytest.raises(StructureError, match="units 0 to 5"):
+        DENSE.remove("0", [6])
+    with pytest.raises(StructureError, match="cannot go: reads the network's input"):
+        DENSE.remove_block("0")
+    with pytest.raises(StructureError, match="boolean of shape"):
+        DENSE.with_masks({"3.weight": np.ones((6, 6, 3, 3))})
+    with pytest.raises(UnknownName, match="no channel group"):
+        GRAPH.group("77")
+    other = trace(nn.Linear(2, 2), torch.zeros(1, 2))
+    with pytest.raises(StructureError, match="another network"):
+        kept_indices(other, DENSE, "weight")
+    (tmp_path / "no").write_bytes(b"nothing")
+    for name in ("no", "missing"):
+        with pytest.raises(StructureError, match="no structure"):
+            Structure.load(tmp_path / name)
+
+
+@given(UNITS, UNITS, st.integers(0, 2**32))
+def test_slices_of_slices_are_slices(first: set[int], second: set[int], seed: int) -> None:
+    """Rewinding: the weights of the dense network, cut in two steps or in one, are the same."""
+    if len(first | second) > 5:
+        return
+    mask = np.random.default_rng(seed).random(GRAPH.parameters["3.weight"]) < 0.7
+    between, last = DENSE.remove("0", first), DENSE.remove("0", first | second).remove("3", second)
+    direct = slice_state(GRAPH, MODEL.state_dict(), DENSE, last)
+    stepwise = slice_state(GRAPH, slice_state(GRAPH, MODEL.state_dict(), DENSE, between), between, last)
+    small = compact(MODEL, GRAPH, last)
+    for name, tensor in small.state_dict().items():
+        assert torch.equal(direct[name], tensor)
+        assert torch.equal(stepwise[name], tensor)
+    if second - first:
+        with pytest.raises(StructureError, match="lack"):
+            slice_state(GRAPH, small.state_dict(), last, between)
+    masked = last.with_masks({"3.weight": mask})
+    masks = compact_masks(GRAPH, masked)
+    weight = compact(MODEL, GRAPH, masked).get_parameter("3.weight")
+    assert masks["3.weight"].shape == weight.shape
+    assert bool((weight[~masks["3.weight"]] == 0).all())
+    assert torch.equal(weight[masks["3.weight"]], small.get_parameter("3.weight")[masks["3.weight"]])
+    assert remaining(GRAPH, masked)["3.weight"] == (int(masks["3.weight"].sum()), 6 * 6 * 9)
+
+
+def test_a_removed_block_ties_the_channels_around_it() -> None:
+    structure = DENSE.remove_block("3").remove("0", [1]).remove("3", [4])
+    assert [list(kept_indices(GRAPH, structure, name)[0]) for name in ("0.weight",)] == [[0, 2, 3, 5]]
+    assert remaining(GRAPH, structure)["3.weight"][0] == 0
+    small = compact(MODEL, GRAPH, structure)
+    assert isinstance(small[3], nn.Identity)
+    assert small(torch.zeros(1, 2, 8, 8, dtype=torch.float64)).shape == (1, 4)
+    with pytest.raises(StructureError, match="in common"):
+        compact(MODEL, GRAPH, DENSE.remove_block("3").remove("0", [0, 1, 2]).remove("3", [3, 4, 5]))
+
+
+def test_masks_count_in_what_remains() -> None:
+    structure = thinned(GRAPH, 0.5)
+    kept, dense = remaining(GRAPH, structure)["6.weight"]
+    assert (kept, dense) == (4 * 3 * 36, 4 * 6 * 36)
