@@ -53,7 +53,8 @@ def test_sweeps_expand_the_arms_that_read_them() -> None:
 
 def test_a_sweep_reaches_arms_through_settings_and_lets() -> None:
     found = plan(
-        "let rate = 0.1\nsweep rate2 in [0.1, 0.2]\ntrain 2ep lr=$rate2 decay=$rate\narm a { prune weights 20%; rewind lr }"
+        "let rate = 0.1\nsweep rate2 in [0.1, 0.2]\ntrain 2ep lr=$rate2 decay=$rate\n"
+        "arm a { prune weights 20%; rewind lr }"
     )
     assert [arm.recipe["lr"] for arm in found.arms] == [0.1, 0.2]
     assert {arm.recipe["decay"] for arm in found.arms} == {0.1}
