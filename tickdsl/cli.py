@@ -7,10 +7,13 @@ Exit codes: 0 well, 1 the plan has errors, 2 usage or I/O, 3 a step failed, 4 st
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
+import math
 import os
+import shlex
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -20,13 +23,16 @@ from tickdsl.errors import TickdslError
 if TYPE_CHECKING:
     from tickdsl.check import Report
     from tickdsl.plan.model import Plan
+    from tickdsl.records import Record
 
 OK, PLAN_ERRORS, USAGE = 0, 1, 2
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line; the exit code."""
-    arguments = _parser().parse_args(argv)
+    words = sys.argv[1:] if argv is None else argv
+    arguments = _parser().parse_args(words)
+    arguments.command = shlex.join(["tickdsl", *words])
     try:
         code: int = arguments.verb(arguments)
         sys.stdout.flush()
@@ -35,12 +41,37 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(f"tickdsl: {error}", file=sys.stderr)
         return USAGE
     except BrokenPipeError:
-        # The reader (head, less) has gone; keep the interpreter from complaining on its way out.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        _nobody_reads()
         return OK
+    except OSError as error:
+        with _unheard():
+            print(f"tickdsl: the output cannot be written: {error.strerror or error}", file=sys.stderr)
+        _nobody_reads()
+        return USAGE
     except KeyboardInterrupt:
         print("tickdsl: interrupted", file=sys.stderr)
         return 130
+
+
+def _nobody_reads() -> None:
+    """The reader (head, less) has gone; keep the interpreter from complaining about that on its way out."""
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    for stream in (sys.stdout, sys.stderr):
+        try:
+            stream.flush()
+        except OSError:
+            os.dup2(nowhere, stream.fileno())
+    os.close(nowhere)
+
+
+@contextlib.contextmanager
+def _unheard(lost: type[OSError] = OSError) -> Iterator[None]:
+    """What a run says is lost where nobody reads it; the run and its exit code are not."""
+    try:
+        yield
+        sys.stdout.flush()
+    except lost:
+        _nobody_reads()
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -78,7 +109,7 @@ def _parser() -> argparse.ArgumentParser:
     run.add_argument("--dry-run", action="store_true", help="show the steps, do nothing (as `tickdsl plan`)")
     run.add_argument("--only", metavar="ARM", action="append", help="only this arm (may be given several times)")
     run.add_argument(
-        "--checkpoint-every", metavar="SECONDS", type=float, default=30.0, help="how often trainings are saved"
+        "--checkpoint-every", metavar="SECONDS", type=_seconds, default=30.0, help="how often trainings are saved"
     )
     _subject(run)
     run.set_defaults(verb=_run)
@@ -102,6 +133,16 @@ def _positive(text: str) -> int:
     if not text.isdigit() or int(text) < 1:
         raise argparse.ArgumentTypeError(f"{text!r} is not a whole number of at least 1")
     return int(text)
+
+
+def _seconds(text: str) -> float:
+    try:
+        seconds = float(text)
+    except ValueError:
+        seconds = math.nan
+    if not seconds >= 0:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number of seconds")
+    return seconds
 
 
 def _assignment(text: str) -> tuple[str, str]:
@@ -222,6 +263,7 @@ def _run(arguments: argparse.Namespace) -> int:
     from tickdsl.results.fold import Fold
     from tickdsl.results.plain import PlainProgress
     from tickdsl.results.table import print_results
+    from tickdsl.run.interpreter import INTERRUPTED, STOPPED
     from tickdsl.run.launch import Options, launch
 
     progress = PlainProgress(sys.stderr, live=False if arguments.plain else None)
@@ -236,23 +278,26 @@ def _run(arguments: argparse.Namespace) -> int:
         checkpoint_seconds=arguments.checkpoint_every,
     )
 
-    def listen(record: object) -> None:
-        progress.show(record)  # type: ignore[arg-type]
-        fold.add(record)  # type: ignore[arg-type]
+    def listen(record: Record) -> None:
+        fold.add(record)
+        with _unheard():
+            progress.show(record)
 
     run = launch(plan, read(arguments.plan).text, options, listen)
     write_results(fold.state, run.paths.results_json, run.paths.results_csv)
-    if arguments.json:
-        print(run.paths.results_json.read_text())
-    else:
-        print_results(fold.state, Console())
-    for name, error in run.failures.items():
-        print(f"tickdsl: step {name} failed: {error}", file=sys.stderr)
-    if run.failures:
-        print(f"tickdsl: what happened is in {run.paths.events}", file=sys.stderr)
-    if run.exit in (4, 130):
-        print(f"tickdsl: stopped; the same command continues: tickdsl run {arguments.plan}", file=sys.stderr)
-    print(f"results: {run.paths.folder}", file=sys.stderr)
+    with _unheard(BrokenPipeError):
+        if arguments.json:
+            print(run.paths.results_json.read_text(), end="")
+        else:
+            print_results(fold.state, Console())
+    with _unheard():
+        for name, error in run.failures.items():
+            print(f"tickdsl: step {name} failed: {error}", file=sys.stderr)
+        if run.failures:
+            print(f"tickdsl: what happened is in {run.paths.events}", file=sys.stderr)
+        if run.exit in (STOPPED, INTERRUPTED):
+            print(f"tickdsl: to go on from here: {arguments.command}", file=sys.stderr)
+        print(f"results: {run.paths.folder}", file=sys.stderr)
     return run.exit
 
 

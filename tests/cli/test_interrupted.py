@@ -271,11 +271,7 @@ def test_a_step_whose_worker_dies_twice_has_failed_and_the_rest_is_done(bench: A
     engine = processes(bench.begin("--jobs", 2))
     until(lambda: has(bench, Metric, arm="short", contestant="ticket"))
     for attempt in (1, 2):
-        started = until(
-            lambda n=attempt: [
-                e for e in told(bench) if isinstance(e, StepStart) and e.step == long(bench) and e.attempt == n
-            ]
-        )
+        started = until(lambda n=attempt: [e for e in begun(bench, longest(bench)) if e.attempt == n])
         os.kill(worker(started[-1]), signal.SIGKILL)
     _, err = engine.communicate(timeout=60)
     assert engine.returncode == 3, err
