@@ -15,7 +15,7 @@ from tickdsl.lang.diagnostics import Diagnostic, did_you_mean, listing
 from tickdsl.lang.values import percent
 from tickdsl.plan.lower import prune_args
 from tickdsl.plan.model import Arm, Plan, Prune
-from tickdsl.run.study import dense_graph
+from tickdsl.run.graphs import dense_graph
 from tickdsl.tickets.amounts import global_count, local_count, rounds_until
 from tickdsl.tickets.patterns import matches
 from tickdsl.tickets.scope import GROUP_KINDS, LAYERS, Scope, layer_names, named, scope

@@ -34,10 +34,11 @@ from tickdsl.records.process import Process
 from tickdsl.records.store import Store
 from tickdsl.run.announce import resolved
 from tickdsl.run.context import Settings
+from tickdsl.run.graphs import DATA, dense_graph
 from tickdsl.run.heartbeat import heartbeat
 from tickdsl.run.interpreter import INTERRUPTED, OK, STEP_FAILED, STOPPED, Interpreter
 from tickdsl.run.pool import Pool
-from tickdsl.run.study import DATA, dense_graph, prepare
+from tickdsl.run.study import prepare
 from tickdsl.run.workers import Inline, Workers
 from tickdsl.training.devices import pick
 

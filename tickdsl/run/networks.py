@@ -11,6 +11,7 @@ from torch import nn
 
 from tickdsl.graph.model import ModelGraph
 from tickdsl.graph.trace import trace
+from tickdsl.run.graphs import model_graph
 from tickdsl.training.models import create
 
 
@@ -27,7 +28,16 @@ class Network:
 @functools.lru_cache(maxsize=16)
 def network(name: str, options: bytes, classes: int, shape: tuple[int, int, int]) -> Network:
     """A catalogue network for `classes` and pictures of `shape` (C, H, W); `options` is canonical JSON."""
-    module = create(name, classes=classes, shape=shape, seed=0, options=json.loads(options))
+    module = _module(name, options, classes, shape)
+    return Network(module, model_graph(name, options, classes, shape), shape, classes)
+
+
+def traced(name: str, options: bytes, classes: int, shape: tuple[int, int, int]) -> ModelGraph:
+    """The model graph of a catalogue network, traced anew."""
     # Two pictures: batch norm in training mode needs more than one.
-    graph = trace(module, (torch.zeros(2, *shape),))
-    return Network(module, graph, shape, classes)
+    return trace(_module(name, options, classes, shape), (torch.zeros(2, *shape),))
+
+
+@functools.lru_cache(maxsize=16)
+def _module(name: str, options: bytes, classes: int, shape: tuple[int, int, int]) -> nn.Module:
+    return create(name, classes=classes, shape=shape, seed=0, options=json.loads(options))

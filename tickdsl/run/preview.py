@@ -23,8 +23,8 @@ from tickdsl.records.canonical import canonical
 from tickdsl.records.store import Store
 from tickdsl.run.announce import epochs, step_names
 from tickdsl.run.context import describe
+from tickdsl.run.graphs import pictures
 from tickdsl.run.networks import network
-from tickdsl.run.study import pictures
 from tickdsl.tickets.select import prune
 
 
