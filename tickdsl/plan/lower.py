@@ -193,7 +193,7 @@ class _Lowering:
         self.levels.append(Level(self.arm.id, self.seed, level, group.prune.unit, structure, ticket, until))
         self._measure(TICKET, level, ticket)
         final_only = self.plan.rival_levels == "last"
-        if final_only and not last and not dynamic:
+        if final_only and not (last or dynamic or self.plan.stops):
             return
         if "random-init" in self.plan.rivals:
             fresh = self._init(None, structure)
