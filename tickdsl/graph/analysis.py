@@ -75,8 +75,9 @@ def _tensors(arguments: Any) -> Iterator[Tensor]:
 class Analysis:
     """What has been learnt of the tensors of one trace.
 
-    `roles` say what an operator does with a dimension of a parameter; `weights` which parameters are weights of which
-    module; `producers` in which order output dimensions of weights were met.
+    `roles` say what operators do with a dimension of a parameter; `weights` which parameters are weights of which
+    module, in order of their first run; `convolutions` which of them are convolutions, `followers` which have the
+    channels of their input.
     """
 
     atoms: Atoms
@@ -87,6 +88,7 @@ class Analysis:
     roles: dict[tuple[str, int], set[Role]] = attrs.field(factory=dict)
     weights: dict[str, str] = attrs.field(factory=dict)
     convolutions: set[str] = attrs.field(factory=set)
+    followers: set[str] = attrs.field(factory=set)
 
     def value(self, tensor: Tensor) -> Value:
         """What is known of a tensor; of one that no operator made, that it is rigid."""

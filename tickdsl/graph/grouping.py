@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 
 import attrs
 import networkx as nx
@@ -47,19 +47,22 @@ def group_units(analysis: Analysis) -> Units:
         (d for d in dimensions if "producer" in analysis.roles.get((d.parameter, d.dim), ()) and d.parameter in order),
         key=lambda d: order[d.parameter],
     )
+    gathered = _gathered(producers, analysis.followers)
+    _keep_one(solved, dimensions, gathered)
     group = np.full(analysis.atoms.count, -1, dtype=np.int64)
     unit = np.full(analysis.atoms.count, -1, dtype=np.int64)
     groups: list[ChannelGroup] = []
     taken: set[str] = set()
-    for members in _together(producers):
-        roots = np.unique(np.concatenate([member.roots for member in members]))
-        free = np.array([root not in solved.fixed for root in roots.tolist()], dtype=bool)
-        reason = None if free.any() else solved.fixed[int(roots[0])]
+    for every in gathered:
+        free = np.array([root not in solved.fixed for root in every.tolist()], dtype=bool)
+        reason = None if free.any() else solved.fixed[int(every[0])]
+        roots = every[free] if free.any() else every
         if free.any():
-            roots = roots[free]
             group[roots] = len(groups)
         unit[roots] = np.arange(len(roots))
-        touched = {id(d): d for root in roots.tolist() for d in by_root[root]}.values()
+        touched = list({id(d): d for root in roots.tolist() for d in by_root[root]}.values())
+        mine = {id(d) for d in touched}
+        members = [producer for producer in producers if id(producer) in mine]
         name = _name(analysis, members[0], taken)
         taken.add(name)
         groups.append(_describe(analysis, solved, name, members, touched, roots, unit, reason))
@@ -84,16 +87,44 @@ def _by_root(dimensions: Iterable[_Dimension]) -> dict[int, list[_Dimension]]:
     return found
 
 
-def _together(producers: list[_Dimension]) -> list[list[_Dimension]]:
-    """Producers that share a unit, in order of their first run."""
+def _gathered(producers: list[_Dimension], followers: Collection[str]) -> list[Ints]:
+    """The roots of every group: producers that share one are together, in order of their first run.
+
+    A grouped convolution has the channels of its input: it ties nothing together, but where nothing else
+    produces its channels, they are its own.
+    """
+    leading = [producer for producer in producers if producer.parameter not in followers]
+    led = {root for producer in leading for root in producer.roots.tolist()}
+    own = [
+        attrs.evolve(producer, roots=np.array(rest, dtype=np.int64))
+        for producer in producers
+        if producer.parameter in followers and (rest := [r for r in producer.roots.tolist() if r not in led])
+    ]
     links = nx.Graph()
-    links.add_nodes_from(range(len(producers)))
+    order = {(producer.parameter, producer.dim): place for place, producer in enumerate(producers)}
+    members = sorted([*leading, *own], key=lambda member: order[member.parameter, member.dim])
+    links.add_nodes_from(range(len(members)))
     first: dict[int, int] = {}
-    for place, producer in enumerate(producers):
-        for root in np.unique(producer.roots).tolist():
+    for place, member in enumerate(members):
+        for root in np.unique(member.roots).tolist():
             links.add_edge(first.setdefault(root, place), place)
-    found = [sorted(members) for members in nx.connected_components(links)]
-    return [[producers[place] for place in members] for members in sorted(found)]
+    found = sorted(sorted(component) for component in nx.connected_components(links))
+    return [np.unique(np.concatenate([members[place].roots for place in component])) for component in found]
+
+
+def _keep_one(solved: Partition, dimensions: Iterable[_Dimension], gathered: list[Ints]) -> None:
+    """Of a dimension that a part of a group fills one unit stays: no choice of units can then empty a layer."""
+    group = np.full(len(solved.root), -1, dtype=np.int64)
+    for place, roots in enumerate(gathered):
+        group[[root for root in roots.tolist() if root not in solved.fixed]] = place
+    sizes = np.bincount(group[group >= 0], minlength=len(gathered))
+    parts = [(np.unique(dimension.roots), dimension) for dimension in dimensions]
+    for roots, dimension in sorted(parts, key=lambda part: len(part[0])):
+        found = group[roots]
+        if (found >= 0).all() and (np.bincount(found, minlength=len(gathered)) < sizes)[found].all():
+            solved.fixed[int(roots[0])] = f"the last channel of `{dimension.parameter}`"
+            sizes[found[0]] -= 1
+            group[roots[0]] = -1
 
 
 def _name(analysis: Analysis, producer: _Dimension, taken: set[str]) -> str:

@@ -47,6 +47,8 @@ def convolution(call: Call) -> list[Families]:
         _read(call, channels, into, weight, columns)
     else:
         out = _grouped(call, channels, out, into, groups, transposed)
+        if weight.origin is not None:
+            call.analysis.followers.add(weight.origin)
     result: Families = () if out is None else (out.reshape((1, -1) + (1,) * (len(call.shape) - 2)),)
     if weight.origin is not None:
         call.analysis.weights.setdefault(weight.origin, call.module)

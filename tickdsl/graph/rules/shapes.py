@@ -109,6 +109,16 @@ def _split(call: Call, family: Family, shape: Shape) -> list[Family]:
     return np.split(family, ends.tolist(), axis=dim)
 
 
+def _glu(call: Call, family: Family, shape: Shape) -> list[Family]:
+    """One half gates the other: what stands at one position of both is one."""
+    dim = _dim(call["dim"], len(shape))
+    if not along(family, dim):
+        return [family]
+    value, gate = np.split(family, 2, axis=dim)
+    call.atoms.unify(value, gate)
+    return [value]
+
+
 def _flip(call: Call, family: Family, shape: Shape) -> list[Family]:
     return [np.flip(family, tuple(_dim(dim, len(shape)) for dim in call["dims"]))]
 
@@ -235,6 +245,7 @@ RULES: dict[str, Rule] = {
     "select": moved(_select),
     "unbind": moved(_unbind),
     **{name: moved(_split) for name in ("split", "split_with_sizes", "unsafe_split", "unsafe_split_with_sizes")},
+    "glu": moved(_glu),
     "flip": moved(_flip),
     "roll": moved(_roll),
     "repeat": moved(_repeat),

@@ -1,0 +1,159 @@
+"""Random networks: whatever is built of the operators that have rules, removal is exact."""
+
+from __future__ import annotations
+
+import networkx as nx
+import numpy as np
+import torch
+from graph_oracle import difference, make_telling, silenced, thinned
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from tickdsl.graph import compact, cost, trace
+from tickdsl.graph.labels import Atoms, reshape, squeeze_uniform
+
+STEPS = (
+    "conv", "strided", "depthwise", "grouped", "norm", "group-norm", "act", "residual", "reuse", "cat", "glu",
+    "excite", "pool", "shuffle", "transposed", "scale", "split", "roll", "mix",
+)  # fmt: skip
+
+
+class RandomNetwork(nn.Module):
+    """A chain of steps over a value of 4 to 32 channels, with everything earlier at hand."""
+
+    def __init__(self, steps: list[str], seed: int) -> None:
+        super().__init__()
+        torch.manual_seed(seed)
+        draw = np.random.default_rng(seed)
+        self.steps = steps
+        self.layers = nn.ModuleList()
+        self.scales = nn.ParameterList()
+        channels = 8
+        self.stem = nn.Conv2d(3, channels, 3, padding=1)
+        for step in steps:
+            width = 4 * int(draw.integers(1, 5))
+            made: nn.Module = nn.Identity()
+            scale = torch.zeros(0)
+            if step in ("conv", "reuse"):
+                made = nn.Conv2d(channels, channels if step == "reuse" else width, 3, padding=1)
+            elif step in ("strided", "glu", "split"):
+                made = nn.Conv2d(channels, 2 * width, 1)
+            elif step == "depthwise":
+                made = nn.Conv2d(channels, channels, 3, padding=1, groups=channels)
+            elif step == "grouped":
+                made = nn.Conv2d(channels, 2 * channels, 1, groups=4)
+            elif step == "norm":
+                made = nn.BatchNorm2d(channels)
+            elif step == "group-norm":
+                made = nn.GroupNorm(4, channels)
+            elif step == "residual":
+                made = nn.Sequential(nn.Conv2d(channels, width, 1), nn.SiLU(), nn.Conv2d(width, channels, 1))
+            elif step == "cat":
+                made = nn.Conv2d(channels, 4, 1)
+            elif step == "excite":
+                made = nn.Sequential(nn.Linear(channels, 4), nn.SiLU(), nn.Linear(4, channels))
+            elif step == "transposed":
+                made = nn.ConvTranspose2d(channels, width, 3, padding=1)
+            elif step == "scale":
+                scale = torch.rand(channels, 1, 1) + 0.5
+            elif step == "mix":
+                made = nn.Linear(channels, width)
+            self.layers.append(made)
+            self.scales.append(nn.Parameter(scale))
+            channels = {"grouped": 2 * channels, "cat": channels + 4, "strided": 2 * width}.get(step, channels)
+            if step in ("conv", "glu", "split", "transposed", "mix"):
+                channels = width
+        self.head = nn.Linear(channels * 4, 3)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.stem(x)
+        for step, layer, scale in zip(self.steps, self.layers, self.scales, strict=True):
+            n, c, h, w = x.shape
+            if step == "act":
+                x = F.silu(x)
+            elif step in ("residual", "reuse"):
+                x = x + layer(F.silu(layer(x))) if step == "reuse" else x + layer(x)
+            elif step == "cat":
+                x = torch.cat([layer(x), x], 1)
+            elif step == "glu":
+                x = F.glu(layer(x), 1)
+            elif step == "split":
+                one, two = layer(x).split(layer.out_channels // 2, 1)
+                x = one * two.sigmoid()
+            elif step == "excite":
+                x = x * layer(x.mean((2, 3))).sigmoid()[:, :, None, None]
+            elif step == "pool":
+                x = F.avg_pool2d(x, 3, 1, 1)
+            elif step == "shuffle":
+                x = x.view(n, 2, c // 2, h, w).transpose(1, 2).reshape(n, -1, h, w)
+            elif step == "scale":
+                x = x * scale
+            elif step == "roll":
+                x = torch.roll(x, (1, 1), (2, 3))
+            elif step == "mix":
+                x = layer(x.permute(0, 2, 3, 1)).permute(0, 3, 1, 2)
+            else:
+                x = layer(x)
+        return self.head(F.adaptive_avg_pool2d(x, 2).flatten(1))
+
+
+@settings(max_examples=25, deadline=None)
+@given(st.lists(st.sampled_from(STEPS), min_size=1, max_size=8), st.integers(0, 1000), st.sampled_from([0.3, 0.5, 0.8]))
+def test_removal_is_exact_for_random_networks(steps: list[str], seed: int, share: float) -> None:
+    model = make_telling(RandomNetwork(steps, seed).double(), seed).eval()
+    x = torch.randn(2, 3, 6, 6, dtype=torch.float64)
+    graph = trace(model, x)
+    assert graph.unknown == ()
+    structure = thinned(graph, share, seed)
+    small = compact(model, graph, structure)
+    with torch.no_grad():
+        assert difference(small(x), silenced(model, graph, structure)(x)) < 1e-9
+    assert cost(graph, structure).params == sum(parameter.numel() for parameter in small.parameters())
+    free = sum(group.reason is None for group in graph.channels)
+    assert free >= 1, "the stem at least can shrink"
+
+
+PAIRS = st.lists(st.tuples(st.integers(0, 29), st.integers(0, 29)), max_size=40)
+
+
+@given(PAIRS)
+def test_components_are_those_of_a_graph(pairs: list[tuple[int, int]]) -> None:
+    atoms = Atoms()
+    every = atoms.new(30)
+    graph = nx.Graph()
+    graph.add_nodes_from(range(30))
+    for one, other in pairs:
+        atoms.unify(every[[one]], every[[other]])
+        graph.add_edge(one, other)
+    root = atoms.solve().root
+    for component in nx.connected_components(graph):
+        assert {int(root[node]) for node in component} == {min(component)}
+
+
+@st.composite
+def reshapes(draw: st.DrawFn) -> tuple[tuple[int, ...], tuple[int, ...]]:
+    """Two shapes of one size: the same factors, differently gathered."""
+    factors = draw(st.lists(st.integers(1, 4), min_size=1, max_size=6))
+
+    def gather() -> tuple[int, ...]:
+        shape = [1]
+        for factor in factors:
+            if draw(st.booleans()):
+                shape.append(factor)
+            else:
+                shape[-1] *= factor
+        return tuple(shape)
+
+    return gather(), gather()
+
+
+@given(reshapes(), st.integers(0, 5))
+def test_reshaping_labels_is_reshaping_what_they_stand_for(shapes, place: int) -> None:
+    shape, target = shapes
+    dim = place % len(shape)
+    family = np.arange(shape[dim]).reshape([size if d == dim else 1 for d, size in enumerate(shape)])
+    moved = reshape(family, shape, target)
+    assert np.array_equal(np.broadcast_to(moved, target), np.broadcast_to(family, shape).reshape(target))
+    assert np.array_equal(squeeze_uniform(moved), moved)
