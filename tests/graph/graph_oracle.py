@@ -43,7 +43,7 @@ def thinned(graph: ModelGraph, share: float, seed: int = 0, only: Iterable[str] 
     return structure
 
 
-class _NormOverKept(nn.Module):
+class NormOverKept(nn.Module):
     """A layer norm whose statistics see only the channels that are left, over the last dimension or the second."""
 
     def __init__(self, norm: nn.LayerNorm, kept: np.ndarray, second: bool) -> None:
@@ -66,7 +66,7 @@ def silenced(model: nn.Module, graph: ModelGraph, structure: Structure) -> nn.Mo
         if isinstance(module, nn.LayerNorm):
             kept = kept_indices(graph, structure, f"{path}.weight")[0]
             if kept is not None:
-                quiet.set_submodule(path, _NormOverKept(module, kept, type(module).__name__ == "LayerNorm2d"))
+                quiet.set_submodule(path, NormOverKept(module, kept, type(module).__name__ == "LayerNorm2d"))
     return quiet
 
 

@@ -1,0 +1,187 @@
+"""Structured removal side by side: tickdsl and Torch-Pruning on the same networks, in one run.
+
+    python benchmarks/graph.py [--all | NAME …] [--share 0.5]        (needs `pip install torch-pruning`)
+
+Both take the same share out of every group of channels of torchvision networks with random weights, unassisted. The
+seconds are those of building the graph and removing, in a process of its own, after one warm-up network. The error is
+that of the small network against the dense one with the removed inputs of every layer zeroed and layer norms over what
+is left, in double precision; which inputs were removed is read off the weights, not asked of either tool.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import math
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+sys.path.insert(0, str(Path(__file__).parents[1] / "tests" / "graph"))
+from graph_oracle import NormOverKept, difference, make_telling, outputs
+
+DEFAULT = (
+    "resnet18", "resnet50", "vgg16_bn", "mobilenet_v2", "efficientnet_b0", "resnext50_32x4d", "googlenet",
+    "shufflenet_v2_x1_0", "convnext_tiny", "vit_b_16", "swin_t", "maxvit_t", "densenet121", "densenet201",
+)  # fmt: skip
+LIMIT = 300
+
+
+def build(name: str) -> tuple[nn.Module, Tensor]:
+    from tickdsl.training.torchvision_import import import_torchvision
+
+    models = import_torchvision().models
+    options = {"init_weights": False} if name in ("googlenet", "inception_v3") else {}
+    torch.manual_seed(0)
+    size = 299 if name == "inception_v3" else 224
+    model = make_telling(models.get_model(name, **options).double()).eval()
+    with torch.no_grad():
+        for parameter in model.parameters():  # initialised in single precision, where values repeat
+            parameter.add_(1e-6 * torch.rand_like(parameter))
+    return model, torch.randn(1, 3, size, size, dtype=torch.float64)
+
+
+def by_tickdsl(model: nn.Module, inputs: Tensor, share: float) -> nn.Module:
+    from graph_oracle import thinned
+
+    from tickdsl.graph import compact, trace
+
+    graph = trace(model, inputs)
+    return compact(model, graph, thinned(graph, share))
+
+
+def by_torch_pruning(model: nn.Module, inputs: Tensor, share: float) -> nn.Module:
+    import torch_pruning
+
+    heads = [m for m in model.modules() if 1000 in (getattr(m, "out_features", 0), getattr(m, "out_channels", 0))]
+    torch_pruning.pruner.BasePruner(
+        model,
+        (inputs,),
+        importance=torch_pruning.importance.GroupMagnitudeImportance(p=2),
+        pruning_ratio=share,
+        ignored_layers=heads,
+    ).step()
+    return model
+
+
+TOOLS: dict[str, Callable[[nn.Module, Tensor, float], nn.Module]] = {
+    "tickdsl": by_tickdsl,
+    "torch-pruning": by_torch_pruning,
+}
+
+
+def kept_of(old: Tensor, new: Tensor) -> list[Tensor]:
+    """The indices of `new` in `old`, dimension by dimension: all values of a tensor are distinct."""
+    values, order = old.flatten().sort()
+    kept = []
+    for dim in range(old.ndim):
+        line = new
+        for other in range(old.ndim):
+            if other != dim:
+                line = line.narrow(other, 0, 1)
+        place = order[torch.searchsorted(values, line.flatten()).clamp_max(len(values) - 1)]
+        kept.append(torch.stack(torch.unravel_index(place, old.shape))[dim])
+    found = old
+    for dim, index in enumerate(kept):
+        found = found.index_select(dim, index)
+    if not torch.equal(found, new):
+        raise ValueError("weights that stayed were changed")
+    return kept
+
+
+def silenced(dense: nn.Module, small: nn.Module) -> nn.Module:
+    """The dense network without the inputs that the small one lacks."""
+    left = dict(small.named_parameters())
+    for path, module in list(dense.named_modules()):
+        for name, weight in module.named_parameters(path, recurse=False):
+            if weight.ndim > 1 and "weight" in name and left[name].shape != weight.shape:
+                kept = kept_of(weight.detach(), left[name].detach())
+                columns = 0 if isinstance(module, nn.ConvTranspose2d) else 1
+                gone = torch.ones(weight.shape[columns], dtype=torch.bool)
+                gone[kept[columns]] = False
+                weight.data.index_fill_(columns, gone.nonzero().flatten(), 0)
+        if isinstance(module, nn.LayerNorm) and left[f"{path}.weight"].shape != module.weight.shape:
+            kept = kept_of(module.weight.detach(), left[f"{path}.weight"].detach())[0]
+            second = type(module).__name__ == "LayerNorm2d"
+            dense.set_submodule(path, NormOverKept(module, kept.numpy(), second))
+    return dense
+
+
+def measure(tool: str, name: str, share: float) -> dict[str, object]:
+    """One network with one tool: seconds, parameters, error, and whether it still trains."""
+    warm, example = build("squeezenet1_1")
+    TOOLS[tool](warm, example, share)
+    model, inputs = build(name)
+    before = sum(parameter.numel() for parameter in model.parameters())
+    start = time.perf_counter()
+    small = TOOLS[tool](model, inputs, share)
+    seconds = time.perf_counter() - start
+    small.eval()
+    after = sum(parameter.numel() for parameter in small.parameters())
+    with torch.no_grad():
+        found = small(inputs)
+        error = difference(found, silenced(build(name)[0], small)(inputs))
+    small.train()
+    trained = outputs(small(torch.cat([inputs, inputs])))
+    sum(tensor.square().mean() for tensor in trained).backward()
+    return {"seconds": seconds, "left": after / before, "error": error}
+
+
+def run(tool: str, name: str, share: float) -> dict[str, object]:
+    """`measure` in a process of its own, with a limit; what went wrong as text."""
+    command = [sys.executable, __file__, name, "--tool", tool, "--share", str(share)]
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, timeout=LIMIT)
+    except subprocess.TimeoutExpired:
+        return {"failed": f"no end in {LIMIT} s"}
+    lines = (done.stdout if done.returncode == 0 else done.stderr).strip().splitlines()
+    return dict(json.loads(lines[-1])) if done.returncode == 0 else {"failed": lines[-1][:60] if lines else "killed"}
+
+
+def cell(result: dict[str, object]) -> str:
+    if "failed" in result:
+        return f"{result['failed']}"
+    return f"{result['seconds']:6.2f} s  {100 * float(str(result['left'])):3.0f} %  error {result['error']:.0e}"
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("names", nargs="*", default=None)
+    parser.add_argument("--all", action="store_true")
+    parser.add_argument("--share", type=float, default=0.5)
+    parser.add_argument("--tool", choices=TOOLS)
+    options = parser.parse_args()
+    if options.tool:
+        print(json.dumps(measure(options.tool, options.names[0], options.share)))
+        return
+    names = options.names or list(DEFAULT)
+    if options.all:
+        from tickdsl.training.torchvision_import import import_torchvision
+
+        models = import_torchvision().models
+        names = models.list_models(module=models)
+    handled, ratios = dict.fromkeys(TOOLS, 0), []
+    print(f"{'network':20} {'tickdsl':34} torch-pruning")
+    for name in names:
+        results = {tool: run(tool, name, options.share) for tool in TOOLS}
+        for tool, result in results.items():
+            handled[tool] += "failed" not in result and float(str(result["error"])) < 1e-4
+        times = [float(str(result["seconds"])) for result in results.values() if "failed" not in result]
+        if len(times) == 2:
+            ratios.append(times[1] / times[0])
+        ratio = f"  x {times[1] / times[0]:.1f}" if len(times) == 2 else ""
+        print(f"{name:20} {cell(results['tickdsl']):34} {cell(results['torch-pruning'])}{ratio}", flush=True)
+    for tool, count in handled.items():
+        print(f"{tool}: {count} of {len(names)} removed exactly, run and train")
+    if ratios:
+        mean = math.exp(sum(map(math.log, ratios)) / len(ratios))
+        print(f"torch-pruning takes {mean:.1f} times as long (geometric mean)")
+
+
+if __name__ == "__main__":
+    main()
