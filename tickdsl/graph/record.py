@@ -6,7 +6,6 @@ functions need no rules of their own; and because shapes are numbers, control fl
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
@@ -18,6 +17,7 @@ from torch.utils import _pytree as pytree
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from tickdsl.graph.analysis import Analysis, Call, Work
+from tickdsl.graph.dataless import evaluate, short_name
 from tickdsl.graph.labels import OUTPUT, Families, Shape, Value
 from tickdsl.graph.rules import RULES, VIEWS
 from tickdsl.graph.rules.elementwise import pointwise
@@ -80,7 +80,7 @@ class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
         self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Mapping[str, Any] | None = None
     ) -> Any:
         arguments = named_arguments(func, args, kwargs or {})
-        result = func(*args, **(kwargs or {}))
+        result = evaluate(func, args, kwargs or {})
         outputs = tuple(tensors_in(result))
         if outputs:
             self._apply(func, arguments, outputs)
@@ -171,29 +171,11 @@ def named_arguments(func: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any])
     return named
 
 
-def short_name(func: Any) -> tuple[str, bool]:
-    """An operator's name without namespace, overload and in-place mark; whether it works in place."""
-    name: str = func._schema.name.split("::")[-1]
-    in_place = name.endswith("_") and not name.endswith("__")
-    return (name.removesuffix("_") if in_place else name), in_place
-
-
 def scalars(func: Any, arguments: Mapping[str, Any]) -> tuple[Any, ...]:
     """The numbers that an element-wise operator calculates with: the network's code may have made them of sizes."""
     if torch.Tag.pointwise not in func.tags:
         return ()
     return tuple(value for value in arguments.values() if isinstance(value, int | float))
-
-
-def copy_without_data(model: nn.Module) -> nn.Module:
-    """A copy of the network on the meta device: shapes, no data; the network itself is not touched."""
-    memo: dict[int, Any] = {}
-    for parameter in model.parameters():
-        empty = torch.empty_like(parameter, device="meta", requires_grad=False)
-        memo[id(parameter)] = nn.Parameter(empty, requires_grad=False)
-    for buffer in model.buffers():
-        memo[id(buffer)] = torch.empty_like(buffer, device="meta")
-    return copy.deepcopy(model, memo)
 
 
 @contextmanager
@@ -237,21 +219,3 @@ def observe(bare: nn.Module, recorder: Recorder, args: tuple[Any, ...], kwargs: 
 def tensors_in(values: Any) -> list[Tensor]:
     """All tensors in nested lists, tuples and dictionaries."""
     return [leaf for leaf in pytree.tree_leaves(values) if isinstance(leaf, Tensor)]
-
-
-def set_mode(model: nn.Module, train: bool) -> None:
-    """Containers in the mode asked for, since auxiliary heads depend on it; single layers always as in evaluation."""
-    for module in model.modules():
-        module.training = train and any(True for _ in module.children())
-
-
-@contextmanager
-def without_data() -> Iterator[None]:
-    """New tensors have no data either, no gradients are recorded, and attention takes its ordinary path."""
-    fast = torch.backends.mha.get_fastpath_enabled()
-    torch.backends.mha.set_fastpath_enabled(False)
-    try:
-        with torch.no_grad(), torch.device("meta"):
-            yield
-    finally:
-        torch.backends.mha.set_fastpath_enabled(fast)

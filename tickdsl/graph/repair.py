@@ -12,11 +12,12 @@ from torch import nn
 
 from tickdsl.graph.attention import PrunedAttention
 from tickdsl.graph.cost import layout_sizes
+from tickdsl.graph.dataless import copy_without_data, set_mode, without_data
 from tickdsl.graph.grouping import group_units
 from tickdsl.graph.inputs import batch_size, build
 from tickdsl.graph.model import ModelGraph
 from tickdsl.graph.program import Live, ProgramRecorder
-from tickdsl.graph.record import copy_without_data, observe, set_mode, without_data
+from tickdsl.graph.record import observe
 from tickdsl.graph.rewrite import SurgeryError, Take, rewritten
 from tickdsl.graph.structure import Structure, kept_units
 from tickdsl.graph.verify import dtype_of, first_mismatch

@@ -9,10 +9,11 @@ from torch import nn
 
 from tickdsl.graph.analysis import Analysis
 from tickdsl.graph.assemble import assemble
+from tickdsl.graph.dataless import copy_without_data, set_mode, without_data
 from tickdsl.graph.inputs import TraceError, build, describe
 from tickdsl.graph.labels import Atoms
 from tickdsl.graph.model import ModelGraph
-from tickdsl.graph.record import Recorder, Recording, copy_without_data, observe, set_mode, without_data
+from tickdsl.graph.record import Recorder, Recording, observe
 
 
 def trace(model: nn.Module, example_inputs: Any) -> ModelGraph:

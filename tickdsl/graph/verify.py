@@ -17,9 +17,10 @@ from torch.utils import _pytree as pytree
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from tickdsl.graph.cost import layout_sizes
+from tickdsl.graph.dataless import copy_without_data, evaluate, set_mode, short_name, without_data
 from tickdsl.graph.inputs import build
 from tickdsl.graph.model import ModelGraph
-from tickdsl.graph.record import copy_without_data, named_arguments, scalars, set_mode, short_name, without_data
+from tickdsl.graph.record import named_arguments, scalars
 from tickdsl.graph.structure import Structure
 
 #: Whether a reshape copies depends on strides.
@@ -73,7 +74,7 @@ class _Follower(TorchDispatchMode):  # type: ignore[no-untyped-call]
     ) -> Any:
         tensors = [leaf for leaf in pytree.tree_leaves((args, kwargs)) if isinstance(leaf, Tensor)]
         known = any(id(tensor) in self.derived for tensor in tensors)
-        result = func(*args, **(kwargs or {}))
+        result = evaluate(func, args, kwargs or {})
         outputs = [leaf for leaf in pytree.tree_leaves(result) if isinstance(leaf, Tensor)]
         if known and outputs:
             self.derived.update((id(tensor), tensor) for tensor in outputs)
