@@ -284,7 +284,7 @@ def _run(arguments: argparse.Namespace) -> int:
             progress.show(record)
 
     run = launch(plan, read(arguments.plan).text, options, listen)
-    write_results(fold.state, run.paths.results_json, run.paths.results_csv)
+    write_results(fold.state, run.paths)
     with _unheard(BrokenPipeError):
         if arguments.json:
             print(run.paths.results_json.read_text(), end="")

@@ -11,6 +11,7 @@ import pytest
 from stories import finished_run
 
 from tickdsl.errors import TickdslError
+from tickdsl.records.paths import RunPaths
 from tickdsl.results import RunState
 from tickdsl.results.export import results, results_csv, write_results
 
@@ -30,7 +31,7 @@ def test_every_measurement_is_a_row() -> None:
 
 def test_json_holds_arms_levels_contestants_and_seeds(tmp_path: Path) -> None:
     state = finished_run()
-    write_results(state, tmp_path / "results.json", tmp_path / "results.csv")
+    write_results(state, RunPaths(tmp_path))
     data = json.loads((tmp_path / "results.json").read_text())
     assert (data["v"], data["plan"], data["status"], data["seeds"]) == (1, "colt", "ok", [1, 2, 3])
     imp = data["arms"][1]
@@ -42,7 +43,7 @@ def test_json_holds_arms_levels_contestants_and_seeds(tmp_path: Path) -> None:
     assert accuracies == [state.metrics["imp[scope=local]", "ticket", 3, seed].accuracy for seed in (1, 2, 3)]
     assert ticket["accuracy"]["mean"] == pytest.approx(sum(accuracies) / 3)
     assert ticket["verdict"] in ("winning", "losing", "undecided")
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["results.csv", "results.json"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["accuracy.svg", "results.csv", "results.json"]
 
 
 def test_every_field_is_documented() -> None:
@@ -59,10 +60,10 @@ def test_every_field_is_documented() -> None:
 
 
 def test_a_run_without_anything_can_be_written(tmp_path: Path) -> None:
-    write_results(RunState(), tmp_path / "a.json", tmp_path / "a.csv")
-    assert json.loads((tmp_path / "a.json").read_text())["arms"] == []
+    write_results(RunState(), RunPaths(tmp_path))
+    assert json.loads((tmp_path / "results.json").read_text())["arms"] == []
 
 
 def test_a_folder_that_is_gone_is_one_message(tmp_path: Path) -> None:
     with pytest.raises(TickdslError, match="gone"):
-        write_results(finished_run(), tmp_path / "gone" / "a.json", tmp_path / "gone" / "a.csv")
+        write_results(finished_run(), RunPaths(tmp_path / "gone"))

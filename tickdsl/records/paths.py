@@ -51,6 +51,11 @@ class RunPaths:
         return self.folder / "results.csv"
 
     @property
+    def accuracy_svg(self) -> Path:
+        """The figure: accuracy against what is left."""
+        return self.folder / "accuracy.svg"
+
+    @property
     def report(self) -> Path:
         return self.folder / "report.html"
 

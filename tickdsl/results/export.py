@@ -6,11 +6,12 @@ import csv
 import io
 import json
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 from tickdsl.records.events import ArmInfo
 from tickdsl.records.files import write_whole
+from tickdsl.records.paths import RunPaths
+from tickdsl.results.plots import accuracy_svg
 from tickdsl.results.sentence import conclusions
 from tickdsl.results.state import RunState
 from tickdsl.results.verdict import CONFIDENCE, Estimate, Standing, remarks, standings
@@ -19,10 +20,12 @@ VERSION = 1
 _MEASURED = ("accuracy", "loss", "sparsity", "params", "macs", "filters", "seconds")
 
 
-def write_results(state: RunState, json_path: Path, csv_path: Path) -> None:
-    """Write both files, each at once. Raises TickdslError where a file cannot be written."""
-    write_whole(json_path, (json.dumps(results(state), indent=1, allow_nan=False) + "\n").encode())
-    write_whole(csv_path, results_csv(state).encode())
+def write_results(state: RunState, paths: RunPaths) -> None:
+    """Write results.json, results.csv and the figure, each at once. Raises TickdslError where one cannot be."""
+    write_whole(paths.results_json, (json.dumps(results(state), indent=1, allow_nan=False) + "\n").encode())
+    write_whole(paths.results_csv, results_csv(state).encode())
+    if (figure := accuracy_svg(state)) is not None:
+        write_whole(paths.accuracy_svg, figure.encode())
 
 
 def results(state: RunState) -> dict[str, Any]:
