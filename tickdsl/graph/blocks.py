@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Sequence
 
@@ -34,12 +35,12 @@ def find_blocks(model: ModelGraph, recording: Recording) -> tuple[Block, ...]:
     """
     finder = _Finder(model, recording)
     found: dict[tuple[str, ...], Block] = {}
-    for parent, chain in finder.chains():
+    for chain in finder.chains():
         regions = [region for region in finder.regions(chain) if finder.has_weights(region)]
-        blocks = [finder.block(region, parent) for region in regions]
-        if any(block.reason is None for block in blocks):
-            for region, block in zip(regions, blocks, strict=True):
-                found.setdefault(region.operators, block)
+        verdicts = [finder.verdict(region) for region in regions]
+        if any(reason is None for _, reason in verdicts):
+            for region, (ties, reason) in zip(regions, verdicts, strict=True):
+                found.setdefault(region.operators, finder.block(region, ties, reason))
     return _related(sorted(found.values(), key=lambda block: finder.position[block.operators[0]]))
 
 
@@ -49,15 +50,19 @@ class _Finder:
         self.operators = [operator.name for operator in recording.operators]
         self.position = {name: place for place, name in enumerate(self.operators)}
         self.calls = Counter(call.path for call in recording.calls)
-        self.weighted = {info.module for info in model.weights.values()}
+        self.weighted = {path for info in model.weights.values() for path in _upwards(info.module)}
+        self.tensors: dict[str, list[str]] = defaultdict(list)
+        for name in (*model.parameters, *model.buffers):
+            self.tensors[name.rpartition(".")[0]].append(name)
+        self.paths = sorted({*self.calls, *self.tensors})
         flow = model.graph.subgraph(
             [*self.operators, *(n for n, d in model.graph.nodes(data=True) if d["kind"] in ("input", "output"))]
         )
         self.dominators = _Dominators(flow, "input")
         self.post_dominators = _Dominators(flow.reverse(copy=False), "output")
 
-    def chains(self) -> Iterator[tuple[str, list[ModuleCall]]]:
-        """Per module its children's calls, those that feed each other directly in one chain; outer ones first."""
+    def chains(self) -> Iterator[list[ModuleCall]]:
+        """Calls of the children of one module, those that feed each other directly in one chain; outer ones first."""
         children: dict[str, list[ModuleCall]] = defaultdict(list)
         for call in self.recording.calls:
             children[call.path.rpartition(".")[0]].append(call)
@@ -65,10 +70,10 @@ class _Finder:
             chain: list[ModuleCall] = []
             for call in sorted(children[parent], key=lambda call: (call.start, call.end)):
                 if chain and not (call.inputs == chain[-1].outputs and call.start == chain[-1].end):
-                    yield parent, chain
+                    yield chain
                     chain = []
                 chain.append(call)
-            yield parent, chain
+            yield chain
 
     def regions(self, chain: Sequence[ModuleCall]) -> Iterator[_Region]:
         """Every module with weights, and the modules without (norms, activations) that follow it at equal shape."""
@@ -88,7 +93,7 @@ class _Finder:
         return any(self._has_weights(call) for call in region.calls)
 
     def _has_weights(self, call: ModuleCall) -> bool:
-        return any(path == call.path or path.startswith(f"{call.path}.") for path in self.weighted)
+        return call.path in self.weighted
 
     def _replaceable(self, call: ModuleCall) -> bool:
         return call.plain and self.calls[call.path] == 1 and call.end > call.start
@@ -111,7 +116,7 @@ class _Finder:
             return False
         # What is computed of parameters alone has no entry; that it is used inside only, the exit says.
         return all(
-            (entry in self.dominators.above(n) or n not in self.dominators) and exit_ in self.post_dominators.above(n)
+            (n not in self.dominators or self.dominators.above(entry, n)) and self.post_dominators.above(exit_, n)
             for n in inside
         )
 
@@ -123,40 +128,44 @@ class _Finder:
         data = self.model.graph.nodes[node]
         return data["dims"][0] if data["kind"] == "operator" else None
 
-    def block(self, region: _Region, parent: str) -> Block:
-        """The block of a region: what goes with it, and whether it can go."""
-        members = [path for call in region.calls for path in self._inside(call)]
-        tensors = [name for name in (*self.model.parameters, *self.model.buffers) if name.rpartition(".")[0] in members]
+    def verdict(self, region: _Region) -> tuple[tuple[tuple[str, str], ...], str | None]:
+        """What the region ties when it goes, and why it cannot go."""
         ties, reason = self._ties(region)
-        shared = self._shared(region, tensors)
-        if reason is None and shared is not None:
-            reason = f"shares `{shared}` with the rest of the network"
+        if reason is None:
+            inside = set(region.operators)
+            for name in self._tensors(self._members(region)):
+                users = set(self.model.graph.successors(name)) if name in self.model.graph else set()
+                if users - inside or name in self.model.aliases.values():
+                    return ties, f"shares `{name}` with the rest of the network"
+        return ties, reason
+
+    def block(self, region: _Region, ties: tuple[tuple[str, str], ...], reason: str | None) -> Block:
+        """The block of a region, and what goes with it."""
+        members = self._members(region)
         return Block(
             name=region.name,
             entry=region.entry,
             exit=region.exit,
             members=tuple(members),
             replaced=tuple(call.path for call in region.calls),
-            parameters=tuple(tensors),
+            parameters=tuple(self._tensors(members)),
             operators=region.operators,
             kind="residual" if self._skips(region) else "plain",
             ties=ties,
             reason=reason,
         )
 
-    def _inside(self, call: ModuleCall) -> list[str]:
-        paths = [c.path for c in self.recording.calls if c.path.startswith(f"{call.path}.")]
-        tensors = (*self.model.parameters, *self.model.buffers)
-        owners = [name.rpartition(".")[0] for name in tensors if name.startswith(f"{call.path}.")]
-        return list(dict.fromkeys([call.path, *sorted({*paths, *owners})]))
+    def _members(self, region: _Region) -> list[str]:
+        """The region's modules and all within them."""
+        found = []
+        for call in region.calls:
+            first = bisect_left(self.paths, f"{call.path}.")
+            last = bisect_left(self.paths, f"{call.path}/")
+            found += [call.path, *self.paths[first:last]]
+        return found
 
-    def _shared(self, region: _Region, tensors: Sequence[str]) -> str | None:
-        inside = set(region.operators)
-        for name in tensors:
-            users = set(self.model.graph.successors(name)) if name in self.model.graph else set()
-            if users - inside or name in self.model.aliases.values():
-                return name
-        return None
+    def _tensors(self, members: Sequence[str]) -> list[str]:
+        return [name for path in members for name in self.tensors.get(path, ())]
 
     def _skips(self, region: _Region) -> bool:
         """Whether a path from entry to exit passes no weight."""
@@ -209,30 +218,47 @@ def _spell(shape: tuple[int, ...]) -> str:
     return "×".join(map(str, shape[1:]))
 
 
+def _upwards(path: str) -> Iterator[str]:
+    while path:
+        yield path
+        path = path.rpartition(".")[0]
+
+
+def _spans(tree: nx.DiGraph) -> dict[str, tuple[int, int]]:
+    """Per node its place in preorder and the last place below it: ancestors are spans around a place."""
+    spans: dict[str, tuple[int, int]] = {}
+    begun: dict[str, int] = {}
+    if "" in tree:
+        for _, node, label in nx.dfs_labeled_edges(tree, ""):
+            if label == "forward":
+                begun[node] = len(begun)
+            elif label == "reverse":
+                spans[node] = begun[node], len(begun) - 1
+    return spans
+
+
 class _Dominators:
-    """The dominators of every node, from a root."""
+    """Which nodes every path from a root to a node passes."""
 
     def __init__(self, graph: nx.DiGraph, root: str) -> None:
-        self._above: dict[str, frozenset[str]] = {}
         nodes = nx.DiGraph(graph.edges)
         for kind in [n for n, d in graph.nodes(data=True) if d["kind"] == root]:
             nodes.add_edge("", kind)
-        self._immediate = nx.immediate_dominators(nodes, "") if "" in nodes else {}
+        tree = nx.DiGraph()
+        if "" in nodes:
+            immediate = nx.immediate_dominators(nodes, "").items()
+            tree.add_edges_from((above, node) for node, above in immediate if above is not None and above != node)
+        self._span = _spans(tree)
 
     def __contains__(self, node: str) -> bool:
-        return node in self._immediate
+        return node in self._span
 
-    def above(self, node: str) -> frozenset[str]:
-        """The node and all that dominate it."""
-        chain = []
-        while node and node not in self._above:
-            chain.append(node)
-            node = self._immediate.get(node) or ""
-        known = self._above.get(node, frozenset())
-        for name in reversed(chain):
-            known = known | {name}
-            self._above[name] = known
-        return known
+    def above(self, upper: str, node: str) -> bool:
+        """Whether every path from the root to `node` passes `upper`."""
+        if upper not in self._span or node not in self._span:
+            return False
+        (start, end), (place, _) = self._span[upper], self._span[node]
+        return start <= place <= end
 
 
 def _related(blocks: Sequence[Block]) -> tuple[Block, ...]:

@@ -41,7 +41,6 @@ def group_units(analysis: Analysis) -> Units:
     """Solve the atoms, and gather units into groups by the output dimensions of weights that they share."""
     solved = analysis.atoms.solve()
     dimensions = _dimensions(analysis, solved)
-    by_root = _by_root(dimensions)
     order = {name: place for place, name in enumerate(analysis.weights)}
     producers = sorted(
         (d for d in dimensions if "producer" in analysis.roles.get((d.parameter, d.dim), ()) and d.parameter in order),
@@ -49,23 +48,23 @@ def group_units(analysis: Analysis) -> Units:
     )
     gathered = _gathered(producers, analysis.followers)
     _keep_one(solved, dimensions, gathered)
+    touched = _touched(dimensions, gathered, analysis.atoms.count)
     group = np.full(analysis.atoms.count, -1, dtype=np.int64)
     unit = np.full(analysis.atoms.count, -1, dtype=np.int64)
     groups: list[ChannelGroup] = []
     taken: set[str] = set()
-    for every in gathered:
+    for place, every in enumerate(gathered):
         free = np.array([root not in solved.fixed for root in every.tolist()], dtype=bool)
         reason = None if free.any() else solved.fixed[int(every[0])]
         roots = every[free] if free.any() else every
         if free.any():
             group[roots] = len(groups)
         unit[roots] = np.arange(len(roots))
-        touched = list({id(d): d for root in roots.tolist() for d in by_root[root]}.values())
-        mine = {id(d) for d in touched}
+        mine = {id(dimension) for dimension in touched[place]}
         members = [producer for producer in producers if id(producer) in mine]
         name = _name(analysis, members[0], taken)
         taken.add(name)
-        groups.append(_describe(analysis, solved, name, members, touched, roots, unit, reason))
+        groups.append(_describe(analysis, solved, name, members, touched[place], roots, unit, reason))
     heads = frozenset(d.parameter for d in producers if not solved.outputs.isdisjoint(d.roots.tolist()))
     return Units(solved.root, group, unit, tuple(groups), heads)
 
@@ -79,11 +78,16 @@ def _dimensions(analysis: Analysis, solved: Partition) -> list[_Dimension]:
     ]
 
 
-def _by_root(dimensions: Iterable[_Dimension]) -> dict[int, list[_Dimension]]:
-    found: dict[int, list[_Dimension]] = {}
+def _touched(dimensions: Iterable[_Dimension], gathered: list[Ints], count: int) -> list[list[_Dimension]]:
+    """Per group the dimensions that it stands in."""
+    home = np.full(count, -1, dtype=np.int64)
+    for place, roots in enumerate(gathered):
+        home[roots] = place
+    found: list[list[_Dimension]] = [[] for _ in gathered]
     for dimension in dimensions:
-        for root in np.unique(dimension.roots).tolist():
-            found.setdefault(root, []).append(dimension)
+        for place in dict.fromkeys(home[dimension.roots].tolist()):
+            if place >= 0:
+                found[place].append(dimension)
     return found
 
 
@@ -149,6 +153,8 @@ def _describe(
     mine[roots] = True
     for dimension in sorted(touched, key=lambda d: (d.parameter, d.dim)):
         inside = mine[dimension.roots]
+        if not inside.any():
+            continue
         # Weights that two layers share may produce in one and consume in the other.
         said = analysis.roles.get((dimension.parameter, dimension.dim), set())
         roles = [role for role in ROLES if role in said and role in ("producer", "consumer")]

@@ -32,10 +32,9 @@ def compact(model: nn.Module, graph: ModelGraph, structure: Structure) -> nn.Mod
         kept = indices.get(name)
         if kept is None and name not in structure.masks:
             continue
-        data = tensor.detach().clone()
+        data = sliced(tensor.detach(), kept)
         if name in structure.masks:
-            data *= torch.from_numpy(structure.masks[name].copy()).to(data.device)
-        data = sliced(data, kept).clone(memory_format=torch.preserve_format)
+            data = data * torch.from_numpy(take(structure.masks[name], kept or [])).to(data.device)
         memo[id(tensor)] = nn.Parameter(data, tensor.requires_grad) if isinstance(tensor, nn.Parameter) else data
     small = copy.deepcopy(model, memo)
     for block in structure.removed_blocks:
