@@ -209,7 +209,8 @@ def _usable(arguments: argparse.Namespace, *, notes: bool) -> Plan | None:
         print(f"{arguments.plan}: {_verdict(report)}; nothing was run", file=sys.stderr)
         return None
     if notes and shown:
-        print(render(shown, "concise", colour=_colour(sys.stderr)), file=sys.stderr)
+        with _unheard():
+            print(render(shown, "concise", colour=_colour(sys.stderr)), file=sys.stderr)
     plan = report.usable()
     return _only(plan, arguments.only) if arguments.only else plan
 

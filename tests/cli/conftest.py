@@ -78,15 +78,9 @@ class Bench:
     def begin(self, *flags: object, **more: Any) -> subprocess.Popen[str]:
         """`tickdsl run` in a process group of its own, not waited for."""
         command = [sys.executable, "-m", "tickdsl.cli", "run", self.plan, *self.places, *flags]
-        return subprocess.Popen(
-            [str(word) for word in command],
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-            start_new_session=True,
-            env={**os.environ, "OMP_NUM_THREADS": "1"},
-            **more,
-        )
+        how = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, **more}
+        env = {**os.environ, "OMP_NUM_THREADS": "1"}
+        return subprocess.Popen([str(word) for word in command], text=True, start_new_session=True, env=env, **how)
 
     @property
     def places(self) -> tuple[object, ...]:
@@ -102,6 +96,15 @@ class Bench:
             and record.event.status == status
             and operation in (None, kinds[record.event.step])
         ]
+
+    def ended_keys(self, status: str) -> list[str]:
+        """The keys of the steps of the last run that ended so."""
+        keys = {info.id: info.key for event in self.events_of("plan.resolved") for info in event.steps}
+        return [keys[step] for step in self.ended(status)]
+
+    def events_of(self, kind: str) -> list[Any]:
+        """The last run's events of one type."""
+        return [record.event for record in self.events if record.event.type == kind]
 
     @property
     def begun(self) -> list[str]:

@@ -53,7 +53,7 @@ class Lab:
             k for k, n in self.study.graph.nodes(data=True) if n["label"] == label and n["step"].seed in (seed, None)
         ]
         assert len(found) == 1, found
-        return found[0]
+        return str(found[0])
 
 
 def lab(folder: Path, text: str) -> Lab:

@@ -30,6 +30,11 @@ class Frontier:
     def __init__(self, study: Study, metrics: Callable[[str], Metrics | None]) -> None:
         self._study = study
         self._graph = study.graph
+        self._reads = {key: _reads(study, key) for key in study.graph}
+        self._readers: dict[str, list[str]] = defaultdict(list)
+        for key, read in self._reads.items():
+            for each in read:
+                self._readers[each].append(key)
         self._metrics = metrics
         self._keys: list[str] = list(study.graph)
         self._order = {key: place for place, key in enumerate(self._keys)}
@@ -61,7 +66,8 @@ class Frontier:
         """The next step whose parents are there; None where all of those are being done."""
         while self._ready:
             key = self._keys[heapq.heappop(self._ready)]
-            if key in self._needed and key not in self._taken and not self._comes_along(key):
+            open_still = key in self._needed and key not in self._taken and not self._parents_left[key]
+            if open_still and not self._comes_along(key):
                 self._taken.add(key)
                 return key
         return None
@@ -71,12 +77,25 @@ class Frontier:
         self._taken.discard(key)
         self._offer(key)
 
+    def reads(self, key: str) -> tuple[str, ...]:
+        """The steps whose results a step reads."""
+        return self._reads[key]
+
+    def missing(self, key: str, gone: Iterable[str]) -> None:
+        """A step that was taken cannot begin: results that it reads were there and are not any more."""
+        self._taken.discard(key)
+        for each in gone:
+            for reader in self._readers[each]:
+                if reader in self._needed and reader not in self._taken:
+                    self._parents_left[reader] += 1
+            self._need(each)
+
     def finished(self, key: str) -> None:
         """The result of a step is there."""
         self._taken.discard(key)
         if key in self._needed:
             self._needed.discard(key)
-            for child in self._graph.successors(key):
+            for child in self._readers[key]:
                 if child in self._needed:
                     self._parents_left[child] -= 1
                     self._offer(child)
@@ -94,7 +113,7 @@ class Frontier:
             at = pile.pop()
             if at not in self._broken and self._metrics(at) is None:
                 self._broken.add(at)
-                pile += self._graph.successors(at)
+                pile += self._readers[at]
         self._needed.clear()
         self._ready.clear()
         for target in self._expected:
@@ -160,7 +179,7 @@ class Frontier:
             if key in self._needed or self._metrics(key) is not None:
                 continue
             self._needed.add(key)
-            parents = [parent for parent in self._graph.predecessors(key) if self._metrics(parent) is None]
+            parents = [parent for parent in self._reads[key] if self._metrics(parent) is None]
             self._parents_left[key] = len(parents)
             self._offer(key)
             pile += parents
@@ -172,6 +191,13 @@ class Frontier:
     def _comes_along(self, key: str) -> bool:
         """Whether a dense training that is wanted too leaves this rewinding point on its way."""
         return self._graph.nodes[key].get("prefix_of") in self._needed
+
+
+def _reads(study: Study, key: str) -> tuple[str, ...]:
+    """A step's parents, and the structure of the weights that it slices."""
+    parents = study.step(key).parents
+    source = study.step(parents["weights"]).parents.get("structure") if "weights" in parents else None
+    return tuple(dict.fromkeys([*parents.values(), *([source] if source else [])]))
 
 
 def watched(metrics: Metrics, name: str) -> float:

@@ -38,6 +38,7 @@ class Interpreter:
     names: dict[str, str] = attrs.field(init=False)
     _metrics: dict[str, Mapping[str, Any]] = attrs.field(init=False, factory=dict)
     _absent: set[str] = attrs.field(init=False, factory=set)
+    _sound: set[str] = attrs.field(init=False, factory=set)
     _failed: dict[str, str] = attrs.field(init=False, factory=dict)
     _running: set[str] = attrs.field(init=False, factory=set)
     _attempts: Counter[str] = attrs.field(init=False, factory=Counter)
@@ -104,15 +105,30 @@ class Interpreter:
     def _keep(self, key: str, status: str, seconds: float) -> None:
         """Take in a result. What the course of a training was stays in the store: memory is for the figures."""
         self._absent.discard(key)
+        if status == "done":
+            self._sound.add(key)
         self._metrics[key] = figures(self.store.get(key).metrics)
         self.emit(
             events.StepEnd(step=self.names[key], status=status, seconds=seconds, metrics=dict(self._metrics[key]))
         )
 
+    def _is_sound(self, key: str) -> bool:
+        """Whether the files of a result are as they were written; looked at once, before they are built upon."""
+        if key not in self._sound:
+            if not self.store.check(key):
+                self._metrics.pop(key, None)
+                self._absent.add(key)
+                return False
+            self._sound.add(key)
+        return True
+
     def _submit(self, workers: Workers) -> None:
         while len(self._running) < workers.jobs and (key := self._frontier.take()) is not None:
             if not self.fresh and self._stored(key):
                 self._frontier.finished(key)  # another run on this store was first
+                continue
+            if damaged := [read for read in self._frontier.reads(key) if not self._is_sound(read)]:
+                self._frontier.missing(key, damaged)
                 continue
             points = {
                 moment: self.study.step(point)
