@@ -133,6 +133,22 @@ def test_a_removed_block_ties_the_channels_around_it() -> None:
         compact(MODEL, GRAPH, DENSE.remove_block("3").remove("0", [0, 1, 2]).remove("3", [3, 4, 5]))
 
 
+def test_nested_blocks_go_together() -> None:
+    inner = nn.Sequential(nn.Conv2d(4, 4, 1), nn.ReLU())
+    model = nn.Sequential(nn.Conv2d(2, 4, 1), nn.Sequential(inner, nn.Conv2d(4, 4, 1)), nn.Conv2d(4, 2, 1))
+    graph = trace(model, torch.zeros(1, 2, 4, 4))
+    assert {block.name: block.parent for block in graph.blocks if block.reason is None} == {
+        "1": None,
+        "1.0": "1",
+        "1.1": "1",
+    }
+    assert {block.name for block in graph.layers} == {"1.0", "1.1"}
+    structure = Structure.dense(graph).remove_block("1").remove_block("1.0").remove_block("1.1")
+    small = compact(model, graph, structure)
+    x = torch.randn(1, 2, 4, 4)
+    assert torch.equal(small(x), model[2](model[0](x)))
+
+
 def test_masks_count_in_what_remains() -> None:
     structure = thinned(GRAPH, 0.5)
     kept, dense = remaining(GRAPH, structure)["6.weight"]

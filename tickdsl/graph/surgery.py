@@ -34,12 +34,10 @@ def compact(model: nn.Module, graph: ModelGraph, structure: Structure) -> nn.Mod
             continue
         data = sliced(tensor.detach(), kept)
         if name in structure.masks:
-            data = data * torch.from_numpy(take(structure.masks[name], kept or [])).to(data.device)
+            data = data * torch.from_numpy(take(structure.masks[name], kept or []).copy()).to(data.device)
         memo[id(tensor)] = nn.Parameter(data, tensor.requires_grad) if isinstance(tensor, nn.Parameter) else data
     small = copy.deepcopy(model, memo)
-    for block in structure.removed_blocks:
-        for path in graph.block(block).replaced:
-            small.set_submodule(path, nn.Identity())
+    _bypass(small, graph, structure)
     for path, module in small.named_modules():
         adjust(module, path, graph, indices)
     return repair(model, small, graph, structure)
@@ -59,10 +57,16 @@ def silence(model: nn.Module, graph: ModelGraph, structure: Structure) -> nn.Mod
                     if piece.role == "consumer":
                         gone = torch.from_numpy(piece.index[~left[group.name][piece.unit]])
                         tensors[piece.parameter].index_fill_(piece.dim, gone.to(tensors[piece.parameter].device), 0)
-    for block in structure.removed_blocks:
-        for path in graph.block(block).replaced:
-            quiet.set_submodule(path, nn.Identity())
+    _bypass(quiet, graph, structure)
     return quiet
+
+
+def _bypass(model: nn.Module, graph: ModelGraph, structure: Structure) -> None:
+    """Put identities in the place of removed blocks, of nested ones in the outermost."""
+    paths = {path for block in structure.removed_blocks for path in graph.block(block).replaced}
+    for path in paths:
+        if not any(path.startswith(f"{other}.") for other in paths):
+            model.set_submodule(path, nn.Identity())
 
 
 def slice_state(
