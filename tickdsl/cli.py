@@ -290,7 +290,10 @@ def _run(arguments: argparse.Namespace) -> int:
         if arguments.json:
             print(run.paths.results_json.read_text(), end="")
         else:
-            print_results(fold.state, Console())
+            console = Console()
+            with console.capture() as table:  # printed here: rich ends the process where a reader has gone
+                print_results(fold.state, console)
+            print(table.get(), end="")
     with _unheard():
         for name, error in run.failures.items():
             print(f"tickdsl: step {name} failed: {error}", file=sys.stderr)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import os
 import random
 import signal
@@ -75,13 +76,13 @@ def children(pid: int) -> set[int]:
     return found
 
 
-def alive(pids: set[int]) -> set[int]:
-    found = set()
+def gone(pids: set[int]) -> bool:
+    """Whether none of the processes runs any more."""
     for pid in pids:
         with contextlib.suppress(OSError):
             if Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z":
-                found.add(pid)
-    return found
+                return False
+    return True
 
 
 def worker(event: StepStart) -> int:
@@ -107,7 +108,7 @@ def test_killed_again_and_again_it_ends_with_the_same_bits(bench: Any, processes
         engine.kill()
         engine.wait()
         kills += 1
-        until(lambda below=below: not alive(below), 5.0)
+        until(functools.partial(gone, below), 5.0)
         for key in bench.bits():
             assert Store(bench.store).check(key), "a result is visible, but not whole"
     last = processes(bench.begin("--jobs", jobs, "--checkpoint-every", 0))
@@ -126,7 +127,7 @@ def test_killed_in_a_training_it_goes_on_from_the_checkpoint(bench: Any, process
     assert len(below) > 2
     engine.kill()
     engine.wait()
-    until(lambda: not alive(below), 5.0)
+    until(functools.partial(gone, below), 5.0)
     assert bench.run().exit == 0
     first = next(record.event for record in bench.events if isinstance(record.event, StepProgress))
     assert first.epoch > reached
@@ -220,7 +221,7 @@ def test_interrupted_twice_it_ends_at_once(bench: Any, processes: Keep, jobs: in
     assert engine.returncode == 130
     assert "Traceback" not in err
     assert has(bench, RunEnd, status="interrupted")
-    until(lambda: not alive(below), 5.0)
+    until(functools.partial(gone, below), 5.0)
 
 
 @pytest.mark.slow
@@ -271,7 +272,7 @@ def test_a_step_whose_worker_dies_twice_has_failed_and_the_rest_is_done(bench: A
     engine = processes(bench.begin("--jobs", 2))
     until(lambda: has(bench, Metric, arm="short", contestant="ticket"))
     for attempt in (1, 2):
-        started = until(lambda n=attempt: [e for e in begun(bench, longest(bench)) if e.attempt == n])
+        started = until(functools.partial(begun, bench, longest(bench), attempt))
         os.kill(worker(started[-1]), signal.SIGKILL)
     _, err = engine.communicate(timeout=60)
     assert engine.returncode == 3, err
@@ -282,8 +283,9 @@ def test_a_step_whose_worker_dies_twice_has_failed_and_the_rest_is_done(bench: A
     assert short["levels"][-1]["contestants"]["ticket"]["seeds"]
 
 
-def begun(bench: Any, step: str) -> list[StepStart]:
-    return [e for e in told(bench) if isinstance(e, StepStart) and e.step == step]
+def begun(bench: Any, step: str, attempt: int) -> list[StepStart]:
+    events = [e for e in told(bench) if isinstance(e, StepStart)]
+    return [e for e in events if e.step == step and e.attempt == attempt]
 
 
 def longest(bench: Any) -> str:
