@@ -14,6 +14,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from tickdsl.graph import Structure, TraceError, compact, cost, slice_state, trace
 from tickdsl.graph.cache import cached
+from tickdsl.graph.rewrite import SurgeryError
 
 CASES = [pytest.param(*case, id=name) for name, case in NETWORKS.items()]
 
@@ -132,6 +133,25 @@ def test_an_operator_without_a_rule_protects_what_it_touches() -> None:
     graph = trace(Unknown(), torch.zeros(2, 3, 3))
     assert graph.unknown and "inv" in graph.unknown[0]
     assert "has no rule" in (graph.group("one").reason or "")
+
+
+class Dropping(nn.Module):
+    """A size in its code, and a dropout of its own: writing it anew would lose the dropout."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.one, self.two = nn.Linear(4, 8), nn.Linear(4, 3)
+
+    def forward(self, x):
+        one, two = nn.functional.dropout(self.one(x), 0.5, self.training).split(4, -1)
+        return self.two(torch.relu(one)) + two[:, :3]
+
+
+def test_code_that_drops_out_by_itself_is_not_written_anew() -> None:
+    model = Dropping().eval()
+    graph = trace(model, torch.zeros(2, 4))
+    with pytest.raises(SurgeryError, match="does otherwise in training"):
+        compact(model, graph, Structure.dense(graph).remove("one", [0, 1]))
 
 
 def test_a_network_that_does_not_run_says_so() -> None:

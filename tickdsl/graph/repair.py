@@ -6,10 +6,11 @@ size is changed; where that does not help, the module's code is written anew.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable, Mapping
 
 from torch import nn
 
+from tickdsl.graph.arrays import Bools
 from tickdsl.graph.attention import PrunedAttention
 from tickdsl.graph.cost import layout_sizes
 from tickdsl.graph.dataless import copy_without_data, set_mode, without_data
@@ -23,6 +24,8 @@ from tickdsl.graph.structure import Structure, kept_units
 from tickdsl.graph.verify import dtype_of, first_mismatch
 
 Undo = Callable[[], None]
+#: Per module its recordings, each with the names of parameters and buffers by identity.
+_Programs = dict[str, list[tuple[Take, dict[int, str]]]]
 
 
 def repair(model: nn.Module, small: nn.Module, graph: ModelGraph, structure: Structure) -> nn.Module:
@@ -76,17 +79,20 @@ def _rewrite(
     model: nn.Module, small: nn.Module, graph: ModelGraph, structure: Structure, paths: list[str]
 ) -> nn.Module:
     """Replace the modules by graphs of what the dense ones do."""
-    batch = batch_size(graph.inputs)
-    # Batches of one would hide what follows the batch: every 1 could be it.
-    takes = [_record(model, graph, structure, paths, size) for size in ((2, 3) if batch else (None, None))]
+    takes = _takes(model, graph, structure, paths)
+    training = _steps_in_training(model, graph, paths)
     for path in sorted(paths, key=lambda path: -path.count(".")):
         runs = [take.get(path, []) for take in takes]
-        if len(runs[0]) != 1:
-            if not runs[0]:
-                continue
-            raise SurgeryError(f"`{path}` runs {len(runs[0])} times, and its code has sizes in it that differ")
-        names = runs[0][0][1]
-        first, second = (run[0][0] for run in runs)
+        if not runs[0]:
+            continue
+        if len(runs[0]) > 1:
+            raise SurgeryError(f"`{path}` runs {len(runs[0])} times, and its code has sizes of the dense network in it")
+        (first, names), (second, _) = (run[0] for run in runs)
+        if training.get(path, steps := [step.target for step in first.program.steps]) != steps:
+            raise SurgeryError(
+                f"`{path}` has sizes of the dense network in its code, which also does otherwise in training",
+                "let it ask tensors for their sizes, or leave dropout and norms to modules of their own",
+            )
         new = rewritten(small.get_submodule(path), (first, second), names)
         if not path:
             return new
@@ -94,13 +100,47 @@ def _rewrite(
     return small
 
 
-def _record(
-    model: nn.Module, graph: ModelGraph, structure: Structure, paths: list[str], batch: int | None
-) -> dict[str, list[tuple[Take, dict[int, str]]]]:
-    """Programs of the dense modules for one size of the batch, with what is left of every value."""
-    bare = copy_without_data(model)
-    set_mode(bare, train=False)
+def _takes(model: nn.Module, graph: ModelGraph, structure: Structure, paths: list[str]) -> list[_Programs]:
+    """Two recordings, with different batches where the network takes them: with one of 1 every 1 could be it."""
+    left = kept_units(graph, structure)
+    batches = (2, 3) if batch_size(graph.inputs) is not None else (None, None)
+    try:
+        return [_record(model, graph, left, paths, batch) for batch in batches]
+    except Exception:  # code that knows its batch size may raise anything
+        return [_record(model, graph, left, paths, None)] * 2
+
+
+def _steps_in_training(model: nn.Module, graph: ModelGraph, paths: list[str]) -> dict[str, list[object]]:
+    """What the modules' own code does in training, where that can be seen."""
     recorder = ProgramRecorder(paths)
+    try:
+        _observe(model, graph, recorder, paths, None)
+    except Exception:  # for want of targets for instance; such a network is judged by evaluation
+        return {}
+    return {path: [step.target for step in runs[0].steps] for path, runs in recorder.programs.items()}
+
+
+def _record(
+    model: nn.Module, graph: ModelGraph, left: Mapping[str, Bools], paths: list[str], batch: int | None
+) -> _Programs:
+    """Programs of the dense modules for one size of the batch, with what is left of every value."""
+    recorder = ProgramRecorder(paths)
+    names = _observe(model, graph, recorder, (), batch)
+    live = Live(group_units(recorder.analysis), left)
+    return {
+        path: [(Take(program, live, batch or 1), names) for program in programs]
+        for path, programs in recorder.programs.items()
+    }
+
+
+def _observe(
+    model: nn.Module, graph: ModelGraph, recorder: ProgramRecorder, training: Collection[str], batch: int | None
+) -> dict[int, str]:
+    """Run a copy without data, in training if modules are named for it; gives the names of its tensors."""
+    bare = copy_without_data(model)
+    set_mode(bare, train=bool(training))
+    for path in training:
+        bare.get_submodule(path).training = True
     names = {}
     for name, tensor in (*bare.named_parameters(), *bare.named_buffers()):
         recorder.analysis.add_parameter(name, tensor)
@@ -108,8 +148,4 @@ def _record(
     with without_data():
         args, kwargs = build(graph.inputs, floating=dtype_of(model), batch=batch)
         observe(bare, recorder, args, kwargs)
-    live = Live(group_units(recorder.analysis), kept_units(graph, structure))
-    return {
-        path: [(Take(program, live, batch or 1), names) for program in programs]
-        for path, programs in recorder.programs.items()
-    }
+    return names
