@@ -13,7 +13,7 @@ from tickdsl.run.graph_view import GraphView, Layer
 
 _HUES = ("#aecbfa", "#fdd9a0", "#b7e1c1", "#f5b8b8", "#d5c3ee", "#a8e0e3", "#f3c6e2", "#dde39b")
 _PLAIN, _FIXED = "#f4f4f4", "#d0d0d0"
-_WIDTH, _HEIGHT, _GAP_X, _GAP_Y, _MARGIN, _HEAD = 236, 40, 28, 22, 24, 34
+_WIDTH, _HEIGHT, _GAP_X, _GAP_Y, _MARGIN, _HEAD, _INSET = 236, 40, 28, 22, 24, 34, 10
 
 
 @attrs.frozen
@@ -27,10 +27,14 @@ class _Node:
 
 
 def layer_graph(view: GraphView) -> nx.DiGraph:
-    """Layers as nodes (attribute `node`), and operators where branches meet; edges follow the data."""
+    """Layers as nodes (attribute `node`), and operators where branches meet; edges follow the data, without cycles.
+
+    A layer that runs again after others have used its result stands there as often as that.
+    """
     operators = view.graph.graph
     leads: dict[str, frozenset[str]] = {}
     drawn = nx.DiGraph()
+    latest: dict[str, str] = {}
     layers = {layer.path: layer for layer in view.layers}
     for name in nx.topological_sort(operators):
         data = operators.nodes[name]
@@ -38,12 +42,16 @@ def layer_graph(view: GraphView) -> nx.DiGraph:
             continue
         above = [leads[parent] for parent in operators.predecessors(name) if parent in leads]
         before: frozenset[str] = frozenset().union(*above)
-        owner = view.owner(name) if data["kind"] == "operator" else None
+        owner = view.owner(name) if _works(operators, name) else None
         if owner is not None:
-            if owner not in drawn:
-                drawn.add_node(owner, node=_of_layer(view, layers[owner]))
-            drawn.add_edges_from((one, owner) for one in before if one != owner)
-            leads[name] = frozenset([owner])
+            place = latest.get(owner, owner)
+            if place in drawn and any(one != place and nx.has_path(drawn, place, one) for one in before):
+                place = f"{place} again"
+            if place not in drawn:
+                latest[owner] = place
+                drawn.add_node(place, node=_of_layer(view, layers[owner]))
+            drawn.add_edges_from((one, place) for one in before if one != place)
+            leads[name] = frozenset([place])
         elif data["kind"] != "operator" or len(before) > 1:
             place = f"{name} "  # a layer may have an operator's name
             title = data["op"] if data["kind"] == "operator" else data["kind"]
@@ -53,6 +61,13 @@ def layer_graph(view: GraphView) -> nx.DiGraph:
         else:
             leads[name] = before
     return drawn
+
+
+def _works(operators: nx.DiGraph, name: str) -> bool:
+    """Whether an operator calculates with weights or multiplies; others only hand on what they get."""
+    data = operators.nodes[name]
+    reads = any(operators.nodes[parent]["kind"] == "parameter" for parent in operators.predecessors(name))
+    return data["kind"] == "operator" and not data["view"] and (data["macs"] > 0 or reads)
 
 
 def _of_layer(view: GraphView, layer: Layer) -> _Node:
@@ -88,7 +103,7 @@ def as_dot(view: GraphView, title: str) -> str:
         lines += [f"    {_quoted(name)};" for name in inside]
         lines.append("  }")
     lines += [f"  {_quoted(one)} -> {_quoted(other)};" for one, other in drawn.edges]
-    return "\n".join([*lines, "}"])
+    return _ascii("\n".join([*lines, "}"]))
 
 
 def _quoted(text: str) -> str:
@@ -114,27 +129,32 @@ def as_svg(view: GraphView, title: str) -> str:
     ]
     for name, (x, y) in spots.items():
         lines += _box(drawn.nodes[name]["node"], x, y)
-    return "\n".join([*lines, "</svg>"])
+    return _ascii("\n".join([*lines, "</svg>"]))
+
+
+def _ascii(text: str) -> str:
+    """With character references, which Graphviz and SVG both read, whatever the terminal's encoding."""
+    return text.encode("ascii", "xmlcharrefreplace").decode()
 
 
 Spots = Mapping[str, tuple[int, int]]
 
 
 def _layout(drawn: nx.DiGraph) -> dict[str, tuple[int, int]]:
-    """The upper left corner of every node: a row for each generation, ordered by what leads there."""
+    """The upper left corner of every node: a row for each generation, below the leftmost of what leads there."""
     spots: dict[str, tuple[int, int]] = {}
-    columns: dict[str, float] = {}
+    columns: dict[str, int] = {}
     for row, names in enumerate(nx.topological_generations(drawn)):
-        wanted = {name: _mean([columns[parent] for parent in drawn.predecessors(name)]) for name in names}
-        for column, name in enumerate(sorted(names, key=lambda name: wanted[name])):
-            columns[name] = column
-            x = _MARGIN + column * (_WIDTH + _GAP_X)
-            spots[name] = (x, _HEAD + _MARGIN + row * (_HEIGHT + _GAP_Y))
+        wanted = {name: min((columns[parent] for parent in drawn.predecessors(name)), default=0) for name in names}
+        free = 0
+        for name in sorted(names, key=lambda name: wanted[name]):
+            columns[name] = max(free, wanted[name])
+            free = columns[name] + 1
+            spots[name] = (
+                _MARGIN + columns[name] * (_WIDTH + _GAP_X),
+                _HEAD + _MARGIN + row * (_HEIGHT + _GAP_Y),
+            )
     return spots
-
-
-def _mean(values: list[float]) -> float:
-    return sum(values) / len(values) if values else 0.0
 
 
 def _frames(view: GraphView, spots: Spots) -> Iterator[str]:
@@ -151,14 +171,16 @@ def _frames(view: GraphView, spots: Spots) -> Iterator[str]:
 
 
 def _wires(drawn: nx.DiGraph, spots: Spots) -> Iterator[str]:
-    """Straight to the next row; around the side past rows in between."""
+    """To the next row; past rows in between down the own column, or around the side where that is the other's too."""
+    style = 'fill="none" stroke="#666" marker-end="url(#head)"'
     for one, other in drawn.edges:
         (x1, y1), (x2, y2) = spots[one], spots[other]
-        style = 'fill="none" stroke="#666" marker-end="url(#head)"'
-        if y2 - y1 <= _HEIGHT + _GAP_Y or x1 != x2:
-            start, end = x1 + _WIDTH // 2, x2 + _WIDTH // 2
-            middle = (y1 + _HEIGHT + y2) // 2
-            yield f'<path d="M{start} {y1 + _HEIGHT} C{start} {middle} {end} {middle} {end} {y2}" {style}/>'
+        bottom = y1 + _HEIGHT - _inset(drawn, one)
+        top = y2 + _inset(drawn, other)
+        if x1 != x2 or y2 - y1 <= _HEIGHT + _GAP_Y:
+            start, end, turn = x1 + _WIDTH // 2, x2 + _WIDTH // 2, max(bottom, y2 - _GAP_Y)
+            middle = (turn + top) // 2
+            yield f'<path d="M{start} {bottom} V{turn} C{start} {middle} {end} {middle} {end} {top}" {style}/>'
         else:
             side = x1 + _WIDTH
             far = side + 26
@@ -166,11 +188,19 @@ def _wires(drawn: nx.DiGraph, spots: Spots) -> Iterator[str]:
             yield f'<path d="M{side} {ends[0]} C{far} {ends[0] + 16} {far} {ends[1] - 16} {side} {ends[1]}" {style}/>'
 
 
+def _inset(drawn: nx.DiGraph, name: str) -> int:
+    """How much lower than a layer's box an operator's is, above and below."""
+    return 0 if drawn.nodes[name]["node"].layer is not None else _INSET
+
+
 def _box(node: _Node, x: int, y: int) -> Iterator[str]:
     middle = x + _WIDTH // 2
     if node.layer is None:
         # As wide as a layer for the wires to meet it, but drawn small.
-        yield f'<rect x="{x}" y="{y + 10}" width="{_WIDTH}" height="20" rx="10" fill="#ffffff" stroke="#bbb"/>'
+        yield (
+            f'<rect x="{x}" y="{y + _INSET}" width="{_WIDTH}" height="{_HEIGHT - 2 * _INSET}" rx="10" '
+            'fill="#ffffff" stroke="#bbb"/>'
+        )
         yield f'<text x="{middle}" y="{y + 24}" text-anchor="middle" fill="#555">{escape(node.title)}</text>'
         return
     yield f'<rect x="{x}" y="{y}" width="{_WIDTH}" height="{_HEIGHT}" rx="6" fill="{node.fill}" stroke="#888"/>'

@@ -17,7 +17,9 @@ from tickdsl.run.graph_view import GraphView, Layer, Preview
 from tickdsl.training import catalogue
 
 #: What a narrow terminal goes without, in this order.
-_DISPENSABLE = ("kind", "in", "MACs")
+_DISPENSABLE = ("kind", "in", "MACs", "out", "params", "left")
+#: The columns that reasons need at least; they wrap.
+_REASON = 13
 _LAYER, _OUTER = "●", "○"
 
 
@@ -26,11 +28,19 @@ def print_view(view: GraphView, title: str, preview: Preview | None, console: Co
     lines = list(_lines(view, view.layers[0]))
     for dropped in range(len(_DISPENSABLE) + 1):
         table = _table(view, lines, preview, frozenset(_DISPENSABLE[:dropped]))
-        if Measurement.get(console, console.options, table).minimum <= console.width:
+        if _least(table, console) <= console.width:
             break
     parts: list[RenderableType] = [Text(title, style="bold"), table, *_legend(view), *_summary(view, preview)]
     content = Group(*parts)
     console.print(content if console.encoding.startswith("utf") else _Ascii(content))
+
+
+def _least(table: Table, console: Console) -> int:
+    """The width that a table needs for nothing but its last column to wrap."""
+    wide = console.options.update(max_width=10_000)
+    last = Measurement.get(console, wide, table).maximum
+    reasons = [Measurement.get(console, wide, cell).maximum for cell in table.columns[-1].cells]
+    return last - max(reasons) + min(_REASON, max(reasons))
 
 
 def print_models(console: Console) -> None:
@@ -90,7 +100,7 @@ def _table(view: GraphView, lines: Sequence[_Line], preview: Preview | None, wit
         ("group", {"no_wrap": True}),
         ("params", {"justify": "right", "no_wrap": True}),
         ("MACs", {"justify": "right", "no_wrap": True}),
-        ("can go whole", {"overflow": "fold"}),
+        ("can go whole", {"overflow": "fold", "min_width": _REASON}),
     ]
     if preview is not None:
         columns.insert(4, ("left", {"justify": "right", "no_wrap": True}))
@@ -222,7 +232,9 @@ def _change(old: int, new: int) -> str:
 class _Ascii:
     """What a terminal without Unicode can show of `content`."""
 
-    _SPELLING = str.maketrans({"×": "x", "├": "|", "└": "`", "│": "|", "─": "-", "●": "*", "○": "o", "≈": "~"})
+    _SPELLING = str.maketrans(
+        {"×": "x", "├": "|", "└": "`", "│": "|", "─": "-", "●": "*", "○": "o", "≈": "~", "…": "~"}
+    )
 
     def __init__(self, content: RenderableType) -> None:
         self._content = content
