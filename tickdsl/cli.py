@@ -294,7 +294,7 @@ def _graph(arguments: argparse.Namespace) -> int:
     previews = [None if arguments.at is None else uniform(view, arguments.at) for view in views]
     if arguments.json:
         networks = [graph_json.as_json(*parts) for parts in zip(subjects, views, previews, strict=True)]
-        print(json.dumps({"v": 1, "networks": networks}, ensure_ascii=False))
+        print(json.dumps({"v": 1, "networks": networks}))
     elif arguments.dot or arguments.svg:
         if arguments.svg and len(subjects) > 1:
             names = ", ".join(subject.title for subject in subjects)
