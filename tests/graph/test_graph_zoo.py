@@ -48,6 +48,34 @@ def test_removal_is_exact_on_every_torchvision_network(name: str) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize(
+    "name", ["lraspp_mobilenet_v3_large", "deeplabv3_mobilenet_v3_large", "fcn_resnet50", "r3d_18"]
+)
+def test_removal_is_exact_for_segmentation_and_video(name: str) -> None:
+    torch.manual_seed(0)
+    options = {} if "lraspp" in name or "r3d" in name else {"aux_loss": True}
+    if "r3d" not in name:
+        options["weights_backbone"] = None
+    model = make_telling(torchvision.models.get_model(name, weights=None, **options).double()).eval()
+    shape = (2, 3, 8, 64, 64) if "r3d" in name else (2, 3, 96, 96)
+    inputs = torch.randn(shape, dtype=torch.float64)
+    graph = trace(model, inputs)
+    check_exact(model, graph, thinned(graph, 0.4), inputs)
+
+
+@pytest.mark.slow
+def test_removal_is_exact_for_a_detection_backbone() -> None:
+    from torchvision.models.detection.backbone_utils import resnet_fpn_backbone
+
+    torch.manual_seed(0)
+    backbone = resnet_fpn_backbone(backbone_name="resnet18", weights=None, norm_layer=torch.nn.BatchNorm2d)
+    model = make_telling(backbone.double()).eval()
+    inputs = torch.randn(2, 3, 96, 96, dtype=torch.float64)
+    graph = trace(model, inputs)
+    check_exact(model, graph, thinned(graph, 0.4), inputs)
+
+
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["resnet18", "vgg11_bn", "mobilenet_v3_small", "swin_t", "convnext_tiny", "vit_b_16"])
 def test_every_block_can_go_alone(name: str) -> None:
     torch.manual_seed(0)

@@ -79,8 +79,15 @@ def _rewrite(
     model: nn.Module, small: nn.Module, graph: ModelGraph, structure: Structure, paths: list[str]
 ) -> nn.Module:
     """Replace the modules by graphs of what the dense ones do."""
-    takes = _takes(model, graph, structure, paths)
-    training = _steps_in_training(model, graph, paths)
+    left = kept_units(graph, structure)
+    batches = (2, 3) if batch_size(graph.inputs) is not None else (None, None)
+    try:
+        takes = [_record(model, graph, left, paths, batch) for batch in batches]
+    except Exception:  # code that knows its batch size may raise anything
+        batches = (None, None)
+        takes = [_record(model, graph, left, paths, None)] * 2
+    # With a batch of 1, every 1 could be it; and steps may differ between batches, so training runs with the first.
+    training = _steps_in_training(model, graph, paths, batches[0])
     for path in sorted(paths, key=lambda path: -path.count(".")):
         runs = [take.get(path, []) for take in takes]
         if not runs[0]:
@@ -100,21 +107,13 @@ def _rewrite(
     return small
 
 
-def _takes(model: nn.Module, graph: ModelGraph, structure: Structure, paths: list[str]) -> list[_Programs]:
-    """Two recordings, with different batches where the network takes them: with one of 1 every 1 could be it."""
-    left = kept_units(graph, structure)
-    batches = (2, 3) if batch_size(graph.inputs) is not None else (None, None)
-    try:
-        return [_record(model, graph, left, paths, batch) for batch in batches]
-    except Exception:  # code that knows its batch size may raise anything
-        return [_record(model, graph, left, paths, None)] * 2
-
-
-def _steps_in_training(model: nn.Module, graph: ModelGraph, paths: list[str]) -> dict[str, list[object]]:
+def _steps_in_training(
+    model: nn.Module, graph: ModelGraph, paths: list[str], batch: int | None
+) -> dict[str, list[object]]:
     """What the modules' own code does in training, where that can be seen."""
     recorder = ProgramRecorder(paths)
     try:
-        _observe(model, graph, recorder, paths, None)
+        _observe(model, graph, recorder, paths, batch)
     except Exception:  # for want of targets for instance; such a network is judged by evaluation
         return {}
     return {path: [step.target for step in runs[0].steps] for path, runs in recorder.programs.items()}
