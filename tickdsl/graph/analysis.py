@@ -97,9 +97,10 @@ class Analysis:
 
     def remember(self, tensor: Tensor, value: Value) -> None:
         """Say what a tensor carries. The tensor is kept alive, so that its identity stays its own."""
-        self.values[id(tensor)] = value
+        families = tuple(family for family in value.families if not self.atoms.is_fixed(family))
+        self.values[id(tensor)] = attrs.evolve(value, families=families)
         self.kept_alive.append(tensor)
-        for family in value.families:
+        for family in families:
             self.atoms.rectangle(family)
 
     def add_parameter(self, name: str, tensor: Tensor) -> None:

@@ -110,8 +110,7 @@ def _gathered(producers: list[_Dimension], followers: Collection[str]) -> list[I
     links.add_nodes_from(range(len(members)))
     first: dict[int, int] = {}
     for place, member in enumerate(members):
-        for root in np.unique(member.roots).tolist():
-            links.add_edge(first.setdefault(root, place), place)
+        links.add_edges_from({(first.setdefault(root, place), place) for root in member.roots.tolist()})
     found = sorted(sorted(component) for component in nx.connected_components(links))
     return [np.unique(np.concatenate([members[place].roots for place in component])) for component in found]
 

@@ -14,7 +14,7 @@ from collections.abc import Iterable, Sequence
 import attrs
 import numpy as np
 
-from tickdsl.graph.arrays import Ints
+from tickdsl.graph.arrays import Bools, Ints
 
 Family = Ints
 Families = tuple[Family, ...]
@@ -70,6 +70,7 @@ class Atoms:
     _inexact: list[tuple[Ints, str]] = attrs.field(factory=list)
     _heads: list[Ints] = attrs.field(factory=list)
     _rectangles: dict[bytes, Family] = attrs.field(factory=dict)
+    _stays: Bools = attrs.field(factory=lambda: np.zeros(1024, dtype=bool))
 
     def new(self, count: int) -> Ints:
         """Fresh atoms."""
@@ -92,6 +93,16 @@ class Atoms:
     def fix(self, family: Family, reason: str) -> None:
         """These atoms can never go."""
         self._fixed.append((family.ravel(), reason))
+        self._stay_flags()[family.ravel()] = True
+
+    def is_fixed(self, family: Family) -> bool:
+        """Whether all of these atoms have been fixed so far: then they say no more than no family does."""
+        return bool(self._stay_flags()[family.ravel()].all())
+
+    def _stay_flags(self) -> Bools:
+        if len(self._stays) < self.count:
+            self._stays = np.concatenate([self._stays, np.zeros(self.count, dtype=bool)])
+        return self._stays
 
     def blur(self, family: Family, reason: str) -> None:
         """Removing one of these atoms changes the arithmetic of what stays."""
