@@ -19,7 +19,23 @@ def whole(found: tuple[Pool, ...], protected: int = 0) -> Scope:
     return Scope(found, sum(p.original for p in found) + protected, 0)
 
 
-@given(pools, st.one_of(shares.map(lambda s: {"share": s}), st.integers(1, 900).map(lambda c: {"count": c})))
+@given(pools, st.integers(1, 900))
+def test_a_count_is_taken_whole_or_refused(found: tuple[Pool, ...], count: int) -> None:
+    args = {"unit": "filters", "scope": "global", "count": count}
+    if count > sum(p.left - p.least for p in found):
+        with pytest.raises(TickdslError, match="cannot go"):
+            global_count(whole(found), args)
+    else:
+        assert global_count(whole(found), args) == count
+    for pool in found:
+        if count > pool.left - pool.least:
+            with pytest.raises(TickdslError, match=pool.name):
+                local_count(pool, args)
+        else:
+            assert local_count(pool, args) == count
+
+
+@given(pools, shares.map(lambda s: {"share": s}))
 def test_a_round_never_empties_a_layer(found: tuple[Pool, ...], amount: dict) -> None:
     args = {"unit": "filters", "scope": "global", **amount}
     assert 0 <= global_count(whole(found), args) <= sum(p.left - p.least for p in found)

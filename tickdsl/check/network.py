@@ -15,7 +15,7 @@ from tickdsl.lang.diagnostics import Diagnostic, did_you_mean, listing
 from tickdsl.lang.values import percent
 from tickdsl.plan.lower import prune_args
 from tickdsl.plan.model import Arm, Plan, Prune
-from tickdsl.run.graphs import dense_graph
+from tickdsl.run.graphs import DATA, dense_graph, pictures
 from tickdsl.tickets.amounts import global_count, local_count, rounds_until
 from tickdsl.tickets.patterns import matches
 from tickdsl.tickets.scope import GROUP_KINDS, LAYERS, Scope, layer_names, named, scope
@@ -27,10 +27,13 @@ def findings(plan: Plan, data: Path | None) -> list[Diagnostic]:
     """Findings about every prune of every arm, on the dense network."""
     found: list[Diagnostic] = []
     for arm in plan.arms:
+        span = arm.data.span
         try:
+            pictures(arm.data, data or DATA)
+            span = arm.model.span
             graph = dense_graph(arm, data)
         except TickdslError as error:
-            found.append(Diagnostic("TD413", error.message, arm.model.span, help=error.hint))
+            found.append(Diagnostic("TD413", error.message, span, help=error.hint))
             continue
         for group in arm.rounds:
             prune = _Prune(arm, group.prune, graph)
@@ -173,6 +176,10 @@ def _amount(at: _Prune) -> Iterator[Diagnostic]:
             yield Diagnostic(
                 "TD903", f"`until {percent(prune.until)}` = {most}{rounds} rounds on {arm.model.name}", prune.span
             )
+        exhausted = list(_exhausted(at, found))
+        if exhausted:
+            yield from exhausted
+            return
         counts = _counts(at, found, 0)
     except TickdslError as error:
         yield Diagnostic("TD404", error.message, at.amount_span, help=error.hint)
@@ -185,7 +192,6 @@ def _amount(at: _Prune) -> Iterator[Diagnostic]:
             at.amount_span,
             help="take a larger amount",
         )
-    yield from _exhausted(at, found)
 
 
 def _counts(at: _Prune, found: Scope, index: int) -> list[int]:
@@ -210,7 +216,17 @@ def _exhausted(at: _Prune, found: Scope) -> Iterator[Diagnostic]:
                 at.amount_span,
                 help=f"take at most {pool.left}",
             )
-    elif at.prune.scope != "global":
+    elif at.prune.scope == "global":
+        free = sum(pool.left - pool.least for pool in found.pools)
+        if wanted > free:
+            yield Diagnostic(
+                "TD405",
+                f"{times} rounds of {args['count']} {at.prune.unit}: only {free} of {at.arm.model.name} can go, "
+                "the last of each layer stays",
+                at.amount_span,
+                help="take fewer, or a share such as `20%`",
+            )
+    else:
         for pool in found.pools:
             if wanted >= pool.left:
                 yield Diagnostic(

@@ -126,7 +126,7 @@ class _Lowering:
             times = self._times(group.prune)
             for index in range(times):
                 states = self._round(states, group, index, times)
-                if not _one_level(group) or index == times - 1:
+                if not one_level(group) or index == times - 1:
                     level += 1
                     self._level(level, states, group, last=group is arm.rounds[-1] and index == times - 1)
 
@@ -313,7 +313,7 @@ def _parents(**keys: str | None) -> dict[str, str]:
     return {role: key for role, key in keys.items() if key is not None}
 
 
-def _one_level(group: Rounds) -> bool:
+def one_level(group: Rounds) -> bool:
     """Rounds at a fixed moment with nothing between them only refine one choice: one level in all."""
     return group.prune.at is not None and not group.tail
 

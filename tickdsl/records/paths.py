@@ -86,7 +86,7 @@ def new_run(out: Path, plan_name: str, now: datetime.datetime | None = None, tok
         except OSError as error:
             if isinstance(error, FileExistsError) and token is None and folder.is_dir():
                 continue  # many runs may start in one second
-            raise disk_error(error, folder) from error
+            raise disk_error(error, folder if Path(out).is_dir() else Path(out)) from error
     _point(out / "latest", folder.name)
     return RunPaths(folder)
 

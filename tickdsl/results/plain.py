@@ -51,6 +51,8 @@ class PlainProgress:
         self._live = can_redraw(stream) if live is None else live
         self._clock = clock
         self._fold = Fold()
+        self._began: float | None = None
+        self._epochs: dict[str, float] = {}  # of the steps that train
         self._places: dict[str, list[MeasurementInfo]] = {}
         self._said: dict[str, float] = {}  # per step, when its progress was last told
         self._drawn = 0  # width of the line in place
@@ -60,6 +62,7 @@ class PlainProgress:
         """Tell about one more event."""
         event = record.event
         self._fold.add(record)
+        self._began = record.t if self._began is None else self._began
         if isinstance(event, PlanResolved):
             places = defaultdict(list)
             for measurement in event.measurements:
@@ -67,7 +70,7 @@ class PlainProgress:
             self._places = dict(places)
         line = self._line(event, record.t)
         if line is not None:
-            self._print(f"[{duration(self._now().elapsed)}] {line}")
+            self._print(f"[{duration(record.t - self._began)}] {line}")
         if self._live:
             self._draw(final=isinstance(event, RunEnd))
 
@@ -91,7 +94,8 @@ class PlainProgress:
             case Metric():
                 return _measured(event)
             case Log():
-                return event.message
+                # A traceback is for who looks into the events; the failed step has a line of its own.
+                return None if "\n" in event.message.strip() else event.message
             case Warn():
                 return f"warning: {event.message}" + (f" [{event.code}]" if event.code else "")
             case ControlAck():
@@ -103,6 +107,7 @@ class PlainProgress:
 
     def _plan(self, event: PlanResolved) -> str:
         self._said.clear()
+        self._epochs = {step.id: step.epochs for step in event.steps if step.epochs}
         stored = sum(step.stored for step in event.steps)
         epochs = sum(step.epochs or 0 for step in event.steps if not step.stored)
         text = f"{len(event.steps)} steps, {stored} stored, {epochs:g} epochs to train"
@@ -115,15 +120,15 @@ class PlainProgress:
         return ", ".join([f"{self._where(event.step)}: {_epochs(event)}", *self._rest()])
 
     def _end(self, event: StepEnd) -> str | None:
-        state = self._now()
-        where = self._where(event.step)
         if event.status == "failed":
-            return f"{where}: failed: {event.error or 'no reason given'}"
+            return f"{self._where(event.step)}: failed: {event.error or 'no reason given'}"
         worked = event.status == "done" and event.seconds > 0
-        # Steps that train nothing are over in a moment, and a measurement has its own line.
-        if not worked or not state.steps[event.step].info.epochs or event.step in self._places:
+        # Steps that train nothing are over in a moment, and a measurement has its own line. The state is asked for
+        # last: making it costs as much as there are steps.
+        if not worked or event.step not in self._epochs or event.step in self._places:
             return None
-        result = state.steps[event.step].accuracy
+        where = self._where(event.step)
+        result = self._now().steps[event.step].accuracy
         accuracy = [] if result is None else [f"accuracy {percent(result)}"]
         return ", ".join([f"{where}: done in {duration(event.seconds)}", *accuracy, *self._rest()])
 

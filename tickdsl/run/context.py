@@ -20,7 +20,7 @@ from tickdsl.graph.surgery import compact, compact_masks, slice_state
 from tickdsl.plan.steps import Step
 from tickdsl.records.canonical import canonical
 from tickdsl.records.store import Result, Store
-from tickdsl.run.networks import Network, network
+from tickdsl.run.networks import TRACED_PICTURES, Network, network
 from tickdsl.tickets.carry import carry_over
 from tickdsl.tickets.scope import units_left
 from tickdsl.training import data as datasets
@@ -44,13 +44,15 @@ class Hooks:
     """How an operation speaks while it works.
 
     `between` is called between optimiser steps with what saves the training at once; it may wait, or raise Stopped.
-    `deposited` is told the key of a rewinding point that a training left on its way.
+    `deposited` is told the key of a rewinding point that a training left on its way, `saved` how many epochs of the
+    training a checkpoint keeps.
     """
 
     progress: Callable[[dict[str, Any]], None] = lambda report: None
     between: Callable[[Callable[[], None]], None] = lambda save: None
     warn: Callable[[str], None] = lambda message: None
     deposited: Callable[[str], None] = lambda key: None
+    saved: Callable[[float], None] = lambda epoch: None
 
 
 class Context:
@@ -131,7 +133,7 @@ def save_weights(folder: Path, state: Mapping[str, Tensor]) -> None:
 
 
 def describe(graph: ModelGraph, structure: Structure) -> dict[str, Any]:
-    """What is left of a network: `params` without masked weights, `macs` of the network that runs, `sparsity`
+    """What is left of a network: `params` without masked weights, `macs` a picture of the network that runs, `sparsity`
     as the share of convolution and linear weights that is gone, `filters`, `neurons` and `layers` as the shares left.
     """
     left = remaining(graph, structure)
@@ -142,7 +144,7 @@ def describe(graph: ModelGraph, structure: Structure) -> dict[str, Any]:
     shares = {unit: units_left(graph, structure, unit) for unit in ("filters", "neurons", "layers")}
     return {
         "params": int(size.params) - masked,
-        "macs": int(size.macs),
+        "macs": int(size.macs) // TRACED_PICTURES,
         "sparsity": 1 - kept / dense,
         **shares,
     }

@@ -14,7 +14,20 @@ from tickdsl.records.control import ControlReader, Request
 from tickdsl.records.store import Store
 from tickdsl.run.announce import figures, metric, step_names
 from tickdsl.run.frontier import Frontier
-from tickdsl.run.messages import PAUSE, RUN, STOP, Deposited, Lost, Message, Note, Outcome, Progress, Task, Waiting
+from tickdsl.run.messages import (
+    PAUSE,
+    RUN,
+    STOP,
+    Deposited,
+    Lost,
+    Message,
+    Note,
+    Outcome,
+    Progress,
+    Saved,
+    Task,
+    Waiting,
+)
 from tickdsl.run.workers import Workers
 
 #: Exit codes of a run.
@@ -150,6 +163,8 @@ class Interpreter:
                 self.emit(events.StepProgress(step=self.names[key], **report))
             case Note(key, text):
                 self.emit(events.Warn(message=f"{self.names[key]}: {text}" if key in self.names else text))
+            case Saved(key, epoch):
+                self.emit(events.Checkpoint(step=self.names[key], epoch=epoch))
             case Deposited(key):
                 self._take_in(key, 0.0)
             case Waiting(key):

@@ -45,6 +45,14 @@ class Deposited:
 
 
 @attrs.frozen
+class Saved:
+    """A training kept a checkpoint: `epoch` epochs of it are safe."""
+
+    key: str
+    epoch: float
+
+
+@attrs.frozen
 class Waiting:
     """A training waits, as it was asked to; its checkpoint is kept."""
 
@@ -73,7 +81,7 @@ class Lost:
     how: str
 
 
-Message = Progress | Note | Deposited | Waiting | Outcome | Lost
+Message = Progress | Note | Saved | Deposited | Waiting | Outcome | Lost
 
 
 class Stopped(Exception):

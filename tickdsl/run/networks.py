@@ -15,6 +15,10 @@ from tickdsl.run.graphs import model_graph
 from tickdsl.training.models import create
 
 
+#: Graphs are traced with two pictures: batch norm in training mode needs more than one.
+TRACED_PICTURES = 2
+
+
 @attrs.frozen
 class Network:
     """A dense network as a mould: its modules and shapes count, its weights do not."""
@@ -34,8 +38,7 @@ def network(name: str, options: bytes, classes: int, shape: tuple[int, int, int]
 
 def traced(name: str, options: bytes, classes: int, shape: tuple[int, int, int]) -> ModelGraph:
     """The model graph of a catalogue network, traced anew."""
-    # Two pictures: batch norm in training mode needs more than one.
-    return trace(_module(name, options, classes, shape), (torch.zeros(2, *shape),))
+    return trace(_module(name, options, classes, shape), (torch.zeros(TRACED_PICTURES, *shape),))
 
 
 @functools.lru_cache(maxsize=16)

@@ -90,7 +90,10 @@ def _train(step: Step, context: Context, folder: Path, prefixes: Mapping[str, St
             "rewind to an earlier moment",
         )
     checkpoints = Checkpoints(
-        context.store.scratch(step.key), context.settings.checkpoint_seconds, warn=context.hooks.warn
+        context.store.scratch(step.key),
+        context.settings.checkpoint_seconds,
+        warn=context.hooks.warn,
+        saved=lambda done: context.hooks.saved(round(done / clock.per_epoch, 3)),
     )
     history = train(
         module,

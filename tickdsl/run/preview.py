@@ -15,7 +15,7 @@ from rich.text import Text
 from tickdsl.errors import TickdslError
 from tickdsl.graph.structure import Structure
 from tickdsl.graph.surgery import slice_state
-from tickdsl.plan.lower import Study, prune_args
+from tickdsl.plan.lower import Study, one_level, prune_args
 from tickdsl.plan.model import Arm
 from tickdsl.plan.model import as_json as plan_json
 from tickdsl.plan.steps import Step, differences
@@ -56,10 +56,16 @@ def show(study: Study, root: Path, data: Path, *, every_step: bool = False) -> N
     """Print the study: a summary, the levels with their cost, and on request every step."""
     store = _store(root)
     stored = {key for key in study.graph if store is not None and key in store}
-    console = Console(width=None if os.isatty(1) else 120, markup=False, highlight=False)
+    console = _Console(width=None if os.isatty(1) else 120, markup=False, highlight=False)
     _summary(study, stored, console)
+    forecasts: dict[bytes, list[dict[str, Any]]] = {}
     for arm in study.plan.arms:
-        _levels(study, arm, stored, data, console)
+        # Arms that only rewind otherwise leave the same networks.
+        prunes = [[plan_json(group.prune), one_level(group)] for group in arm.rounds]
+        key = canonical([plan_json(arm.model), plan_json(arm.data), prunes, plan_json(arm.split)])
+        if key not in forecasts:
+            forecasts[key] = _forecast(study, arm, data)
+        _levels(study, arm, forecasts[key], stored, console)
     if every_step:
         _steps(study, stored, console)
 
@@ -76,12 +82,17 @@ def _summary(study: Study, stored: set[str], console: Console) -> None:
     console.print(f"{len(stored)} of {len(study.graph)} results are stored; {total:g} epochs are still to train")
 
 
-def _levels(study: Study, arm: Arm, stored: set[str], data: Path, console: Console) -> None:
+class _Console(Console):
+    def on_broken_pipe(self) -> None:
+        """Who reads (head, less) has seen enough: no mistake of the plan's."""
+        raise BrokenPipeError
+
+
+def _levels(study: Study, arm: Arm, forecast: list[dict[str, Any]], stored: set[str], console: Console) -> None:
     seed = study.plan.seeds[0]
     table = Table(title=Text(f"\n{arm.id}"), title_justify="left", box=None, pad_edge=False, header_style="bold")
-    for name in ("level", "params", "MACs", "sparsity", "filters left", "trainings", "stored"):
+    for name in ("level", "params", "MACs", "sparsity", "filters left", "measured", "stored"):
         table.add_column(name, justify="right")
-    forecast = _forecast(study, arm, data)
     levels = [level for level in study.levels if level.arm == arm.id and level.seed == seed]
     for number, row in enumerate(forecast):
         steps = {m.step for m in study.measurements if m.arm == arm.id and m.level == number}
@@ -119,7 +130,8 @@ def _forecast(study: Study, arm: Arm, data: Path) -> list[dict[str, Any]]:
                 structure = prune(found.graph, structure, state, args, torch.Generator().manual_seed(0))
             except TickdslError:
                 return rows
-            rows.append(describe(found.graph, structure))
+            if not one_level(group) or index == (times or 1) - 1:
+                rows.append(describe(found.graph, structure))
     return rows
 
 

@@ -11,7 +11,20 @@ import torch
 
 from tickdsl.errors import TickdslError
 from tickdsl.run.context import Context, Hooks, Settings
-from tickdsl.run.messages import PAUSE, RUN, STOP, Deposited, Message, Note, Outcome, Progress, Stopped, Task, Waiting
+from tickdsl.run.messages import (
+    PAUSE,
+    RUN,
+    STOP,
+    Deposited,
+    Message,
+    Note,
+    Outcome,
+    Progress,
+    Saved,
+    Stopped,
+    Task,
+    Waiting,
+)
 from tickdsl.run.operations import perform
 from tickdsl.training.devices import use_threads
 
@@ -48,7 +61,9 @@ class Desk:
         self._say = say
         self._look = look
         self._key = ""
-        self._context = Context(settings, Hooks(self._progress, self._between, self._warn, self._deposited))
+        self._context = Context(
+            settings, Hooks(self._progress, self._between, self._warn, self._deposited, self._saved)
+        )
 
     def work(self, task: Task) -> Outcome:
         """Do a task; whatever goes wrong becomes an outcome."""
@@ -89,6 +104,9 @@ class Desk:
 
     def _warn(self, message: str) -> None:
         self._say(Note(self._key, message))
+
+    def _saved(self, epoch: float) -> None:
+        self._say(Saved(self._key, epoch))
 
     def _deposited(self, key: str) -> None:
         self._say(Deposited(key))

@@ -25,7 +25,7 @@ def local_count(pool: Pool, args: Mapping[str, Any]) -> int:
     if "share" in args:
         wanted = nearest(args["share"] * pool.left)
     elif "count" in args:
-        wanted = int(args["count"])
+        return _counted(int(args["count"]), pool.left - pool.least, args["unit"], f" of {pool.name}")
     else:
         share = args["of_original"] if "of_original" in args else args["to"]
         wanted = nearest(share * pool.original) - (pool.original - pool.left)
@@ -43,7 +43,7 @@ def global_count(scope: Scope, args: Mapping[str, Any]) -> int:
     if "share" in args:
         wanted = nearest(args["share"] * left)
     elif "count" in args:
-        wanted = int(args["count"])
+        return _counted(int(args["count"]), free, args["unit"], "")
     elif "of_original" in args:
         wanted = nearest(args["of_original"] * original) - (original - left)
     else:
@@ -56,6 +56,12 @@ def global_count(scope: Scope, args: Mapping[str, Any]) -> int:
                 "lower the target, or protect fewer layers",
             )
     return max(0, min(wanted, free))
+
+
+def _counted(wanted: int, free: int, unit: str, where: str) -> int:
+    if wanted > free:
+        raise TickdslError(f"{wanted} {unit}{where} cannot go: only {free} can", "take fewer, or fewer rounds")
+    return wanted
 
 
 def rounds_until(scope: Scope, args: Mapping[str, Any], until: float) -> int:

@@ -47,16 +47,21 @@ def identity(
 class Checkpoints:
     """Keeps the newest state of one training in `folder`, written at most every `every_seconds`.
 
-    warn is told why a file found there is not used: it is torn, or of another training. The caller removes the
-    folder once the training's result is safe.
+    warn is told why a file found there is not used: it is torn, or of another training; saved the step that is safe
+    from now on. The caller removes the folder once the training's result is safe.
     """
 
     def __init__(
-        self, folder: Path | str, every_seconds: float = 30.0, warn: Callable[[str], None] | None = None
+        self,
+        folder: Path | str,
+        every_seconds: float = 30.0,
+        warn: Callable[[str], None] | None = None,
+        saved: Callable[[int], None] | None = None,
     ) -> None:
         self.path = Path(folder) / FILE
         self._every = every_seconds
         self._warn = warn
+        self._tell_saved = saved
         self._identity = ""
         self._capture: Callable[[], Captured] | None = None
         self._saved = time.monotonic()
@@ -82,7 +87,8 @@ class Checkpoints:
         if self._capture is None:
             return
         buffer = io.BytesIO()
-        torch.save(self._capture(), buffer)
+        captured = self._capture()
+        torch.save(captured, buffer)
         payload = buffer.getvalue()
         header = b" ".join([_MAGIC, self._identity.encode(), hashlib.sha256(payload).hexdigest().encode()])
         draft = self.path.with_name(f".{self.path.name}.{os.getpid()}")
@@ -101,6 +107,8 @@ class Checkpoints:
                 "free some space or change its permissions; a second run goes on from the last checkpoint",
             ) from error
         self._saved = time.monotonic()
+        if self._tell_saved is not None:
+            self._tell_saved(captured["step"])
 
     def load(self) -> Captured | None:
         """The state to go on from; None where there is none that is whole and of this training."""
