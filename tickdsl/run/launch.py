@@ -37,6 +37,7 @@ from tickdsl.run.context import Settings
 from tickdsl.run.graphs import DATA, dense_graph
 from tickdsl.run.heartbeat import heartbeat
 from tickdsl.run.interpreter import INTERRUPTED, OK, STEP_FAILED, STOPPED, Interpreter
+from tickdsl.run.networks import TRACED_PICTURES
 from tickdsl.run.pool import Pool
 from tickdsl.run.study import prepare
 from tickdsl.run.workers import Inline, Workers
@@ -141,7 +142,7 @@ def _threads(plan: Plan, data: Path, jobs: int) -> int:
     if share == 1:
         return 1
     work = max(
-        int(arm.recipe.get("batch", 128)) * cost(graph, Structure.dense(graph)).macs
+        int(arm.recipe.get("batch", 128)) * cost(graph, Structure.dense(graph)).macs // TRACED_PICTURES
         for arm in plan.arms
         for graph in [dense_graph(arm, data)]
     )
