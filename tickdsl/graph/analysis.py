@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import attrs
-from torch import Tensor
+from torch import Tensor, nn
 
 from tickdsl.graph.labels import Atoms, Families, Shape, Value
 from tickdsl.graph.model import Role
@@ -105,6 +105,8 @@ class Analysis:
 
     def add_parameter(self, name: str, tensor: Tensor) -> None:
         """Give every dimension of a parameter or buffer its own atoms."""
+        # A buffer is data, also where it is multiplied: it is no weight.
+        origin = name if isinstance(tensor, nn.Parameter) else None
         families = []
         for dim, size in enumerate(tensor.shape):
             if size > 1:
@@ -112,7 +114,7 @@ class Analysis:
                 self.owner_of_atom += [len(self.owners)] * size
                 self.owners.append((name, dim))
                 families.append(atoms.reshape([size if d == dim else 1 for d in range(tensor.ndim)]))
-        self.remember(tensor, Value(tuple(tensor.shape), tuple(families), name, name))
+        self.remember(tensor, Value(tuple(tensor.shape), tuple(families), name, origin))
 
     def say(self, family: Any, role: Role) -> None:
         """An operator uses the parameter dimension that this family came from in that role."""
