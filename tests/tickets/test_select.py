@@ -16,7 +16,7 @@ from tickdsl.tickets.amounts import nearest
 from tickdsl.tickets.carry import carry_over
 from tickdsl.tickets.overlap import overlap, random_structure
 from tickdsl.tickets.select import lowest, prune
-from tickdsl.tickets.units import layers, left_units
+from tickdsl.tickets.units import left_units
 from tickdsl.training.models import create
 
 SHAPES = {"small-cnn": (1, 8, 8), "resnet20": (3, 16, 16), "vgg11": (3, 32, 32), "lenet-300-100": (1, 8, 8)}
@@ -104,7 +104,7 @@ def test_filter_rounds_shrink_the_network_and_it_still_runs(name: str, by: str, 
 
 def test_layers_go_whole_and_add_up() -> None:
     module, graph = network("resnet20")
-    assert len(layers(graph)) == 7
+    assert len(graph.layers) == 7
     structure = rounds("resnet20", args("layers", by="random", count=2), args("layers", by="l1", count=3))[-1]
     assert len(structure.removed_blocks) == 5
     small = compact(module, graph, structure)

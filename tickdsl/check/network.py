@@ -19,7 +19,6 @@ from tickdsl.run.graphs import DATA, dense_graph, pictures
 from tickdsl.tickets.amounts import global_count, local_count, rounds_until
 from tickdsl.tickets.patterns import matches
 from tickdsl.tickets.scope import GROUP_KINDS, LAYERS, Scope, layer_names, named, scope
-from tickdsl.tickets.units import layers
 from tickdsl.training import catalogue
 
 
@@ -71,7 +70,7 @@ class _Prune:
 
 def _unit(at: _Prune) -> Iterator[Diagnostic]:
     model, prune = at.arm.model.name, at.prune
-    if prune.unit in LAYERS and not layers(at.graph):
+    if prune.unit in LAYERS and not at.graph.layers:
         reasons = [f"{block.name} {block.reason}" for block in at.graph.blocks[:3]]
         yield Diagnostic(
             "TD401",
@@ -140,7 +139,7 @@ def _named_targets(at: _Prune) -> Iterator[Diagnostic]:
             chosen = [block for block in at.graph.blocks if block.name == pattern]
             if chosen and chosen[0].reason is not None:
                 message = f"{pattern} {chosen[0].reason}: it cannot be dropped"
-                free = [block.name for block in layers(at.graph)]
+                free = [block.name for block in at.graph.layers]
                 yield Diagnostic("TD407", message, span, help=f"these can: {listing(free, 8)}")
         elif at.prune.unit in GROUP_KINDS:
             outputs = [info.module for info in at.graph.weights.values() if info.is_output]

@@ -14,7 +14,6 @@ from tickdsl.graph.trace import trace
 from tickdsl.run.graphs import model_graph
 from tickdsl.training.models import create
 
-
 #: Graphs are traced with two pictures: batch norm in training mode needs more than one.
 TRACED_PICTURES = 2
 

@@ -10,7 +10,6 @@ import torch
 from tickdsl.graph.model import ModelGraph
 from tickdsl.graph.structure import Structure
 from tickdsl.tickets.select import available
-from tickdsl.tickets.units import layers
 
 
 def overlap(graph: ModelGraph, parts: Sequence[Structure], at_least: int) -> Structure:
@@ -42,7 +41,7 @@ def random_structure(graph: ModelGraph, structure: Structure, generator: torch.G
     """The same count per group and per weight tensor, drawn at random."""
     result = Structure.dense(graph)
     if structure.removed_blocks:
-        candidates = layers(graph)
+        candidates = graph.layers
         order = torch.randperm(len(candidates), generator=generator)
         for place in sorted(order[: len(structure.removed_blocks)].tolist()):
             result = result.remove_block(candidates[place].name)

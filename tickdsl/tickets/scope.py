@@ -11,7 +11,7 @@ from tickdsl.errors import TickdslError
 from tickdsl.graph.model import Block, ModelGraph
 from tickdsl.graph.structure import Structure, remaining
 from tickdsl.tickets.patterns import matches
-from tickdsl.tickets.units import alive_groups, layers, left_units
+from tickdsl.tickets.units import alive_groups, left_units
 
 #: unit -> the kind of channel group it removes.
 GROUP_KINDS = {"filters": "filters", "neurons": "neurons"}
@@ -116,7 +116,7 @@ def _channels(
 
 def _layers(graph: ModelGraph, structure: Structure, within: Iterable[str] | None, protect: Iterable[str]) -> Scope:
     """All layers in scope are one pool: a layer has no rivals within itself."""
-    everything = layers(graph)
+    everything = graph.layers
     gone = [block for block in everything if block.name in structure.removed_blocks]
     chosen = chosen_layers(graph, within, protect)
     if not chosen:
@@ -128,7 +128,7 @@ def _layers(graph: ModelGraph, structure: Structure, within: Iterable[str] | Non
 def chosen_layers(graph: ModelGraph, within: Iterable[str] | None, protect: Iterable[str]) -> list[Block]:
     """The layers that `in` and `except` leave, removed or not."""
     protect = list(protect)
-    return [block for block in layers(graph) if _chosen([block.name], within, protect)]
+    return [block for block in graph.layers if _chosen([block.name], within, protect)]
 
 
 def units_left(graph: ModelGraph, structure: Structure, unit: str) -> float:

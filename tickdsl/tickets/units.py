@@ -1,4 +1,4 @@
-"""What can still go: channel groups and layers of the network that a structure leaves. No torch."""
+"""What can still go: the channel groups of the network that a structure leaves. No torch."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import attrs
 import networkx as nx
 import numpy as np
 
-from tickdsl.graph.model import Block, ChannelGroup, ModelGraph
+from tickdsl.graph.model import ChannelGroup, ModelGraph
 from tickdsl.graph.structure import Structure, kept_units, removed_parameters
 
 
@@ -42,30 +42,3 @@ def left_units(graph: ModelGraph, structure: Structure, group: str) -> np.ndarra
     """The units of a group that are left, in dense numbering."""
     mask = kept_units(graph, structure).get(group)
     return np.arange(graph.group(group).size) if mask is None else np.flatnonzero(mask)
-
-
-def layers(graph: ModelGraph) -> list[Block]:
-    """The smallest regions that can go whole: residual blocks, in a network without them plain layers.
-
-    A convolution inside a residual block can often go as well; it is no layer of its own in the sense of the field.
-    """
-    removable = [block for block in graph.blocks if block.reason is None]
-    residual = [block for block in removable if block.kind == "residual"]
-    candidates = residual or removable
-    outer = {
-        name for block in candidates for name in _ancestors(graph, block) if any(c.name == name for c in candidates)
-    }
-    return [block for block in candidates if block.name not in outer]
-
-
-def layers_left(graph: ModelGraph, structure: Structure) -> list[Block]:
-    """The layers that can still go."""
-    return [block for block in layers(graph) if block.name not in structure.removed_blocks]
-
-
-def _ancestors(graph: ModelGraph, block: Block) -> list[str]:
-    names = []
-    while block.parent is not None:
-        names.append(block.parent)
-        block = graph.block(block.parent)
-    return names
