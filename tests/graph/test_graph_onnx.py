@@ -5,6 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+
 from tickdsl.graph import Structure, compact, trace
 from tickdsl.training.models import create
 

@@ -56,7 +56,7 @@ def test_a_sweep_reaches_arms_through_settings_and_lets() -> None:
         "let rate = 0.1\nsweep rate2 in [0.1, 0.2]\ntrain 2ep lr=$rate2 decay=$rate\n"
         "arm a { prune weights 20%; rewind lr }"
     )
-    assert [arm.recipe["lr"] for arm in found.arms] == [0.1, 0.2]
+    assert [arm.recipe.get("lr", 0.1) for arm in found.arms] == [0.1, 0.2]
     assert {arm.recipe["decay"] for arm in found.arms} == {0.1}
 
 
@@ -140,3 +140,46 @@ def test_what_is_not_carried_out_is_an_error(statement: str) -> None:
 def test_a_syntax_error_invents_no_others() -> None:
     found = codes("sweep s in [local, global]\narm a { pruen weights $s 20% }\ncompare a\nlet x 3")
     assert [code for code in found if not code.startswith("TD9")] == ["TD010", "TD001"]
+
+
+def test_lets_name_sweeps_and_each_other_in_any_order() -> None:
+    found = plan("let x = $y\nlet y = $s\nsweep s in [local, global]\nprune filters $x 20%; rewind lr")
+    assert [arm.rounds[0].prune.scope for arm in found.arms] == ["local", "global"]
+    assert "TD106" in codes("let x = $y\nlet y = $x\nprune filters $x 20%; rewind lr")
+
+
+def test_a_sweep_in_shared_data_reaches_arms_with_a_network_of_their_own() -> None:
+    found = plan(
+        "sweep d in [digits, synthetic]\nmodel small-cnn on $d\n"
+        "arm a { model lenet-300-100; prune weights 20%; rewind lr }\narm b { prune weights 20%; rewind lr }"
+    )
+    assert [arm.data.name for arm in found.arms] == ["digits", "synthetic"] * 2
+
+
+@pytest.mark.parametrize("question", ["stop when accuracy < $b", "compare dense within=$b", "seeds [$b, 2]"])
+def test_questions_take_no_sweeps(question: str) -> None:
+    assert "TD106" in codes(f"sweep b in [50%, 90%]\nprune weights $b; rewind lr\n{question}")
+
+
+def test_layers_may_be_named_by_variables() -> None:
+    found = plan("sweep l in [conv1, conv2]\nprune filters 20% except $l; rewind lr")
+    assert [arm.rounds[0].prune.protect for arm in found.arms] == [("conv1",), ("conv2",)]
+
+
+def test_the_rounds_of_a_cycle_end_with_its_brace() -> None:
+    assert "TD007" in codes("cycle 3 { prune filters 20% }\nrewind lr")
+    assert "TD002" in codes("cycle 3 { }")
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "prune weights 20%; rewind lr; compare dense within=1e999",
+        "stop when accuracy < 1e999; prune weights 20%; rewind lr",
+        "model small-cnn on digits width=1e999; prune weights 20%; rewind lr",
+        "seeds " + "1" * 5000 + "; prune weights 20%; rewind lr",
+        'include "a\0b"\nprune weights 20%; rewind lr',
+    ],
+)
+def test_absurd_values_are_findings(text: str) -> None:
+    assert meaning(text).errors

@@ -55,6 +55,11 @@ def test_arms_share_dense_trainings_and_equal_rounds() -> None:
         HEAD + "cycle 3 { prune weights 20%; rewind lr }",
         HEAD + "prune weights global 20% of remaining x 3 by magnitude; rewind lr to init",
         HEAD + "let n = 3\nprune weights 20% x $n; rewind lr",
+        HEAD + "prune weights 20% x 3 by l1; rewind lr",
+        HEAD.replace("0.1", "0.1 gamma=0.1 decay=0 schedule=constant nesterov=off augment=none")
+        + "prune weights 20% x 3; rewind lr",
+        HEAD.replace("small-cnn on", "small-cnn on").replace("digits", "digits width=1.0")
+        + "prune weights 20% x 3; rewind lr",
     ],
 )
 def test_spelling_never_changes_a_key(other: str) -> None:
@@ -66,7 +71,7 @@ def test_spelling_never_changes_a_key(other: str) -> None:
     [
         "prune weights 30% x 3; rewind lr",
         "prune weights local 20% x 3; rewind lr",
-        "prune weights 20% x 3 by l1; rewind lr",
+        "prune weights 20% x 3 by random; rewind lr",
         "prune weights 20% x 3 except fc; rewind lr",
         "prune weights 20% x 3; rewind weights",
         "seeds [7]\nprune weights 20% x 3; rewind lr",
@@ -149,9 +154,11 @@ def test_every_seed_has_its_own_steps() -> None:
 
 
 def test_differences_name_what_changed() -> None:
-    one, two = (study(h + "prune weights 20%; rewind lr") for h in (HEAD, HEAD.replace("0.1", "0.2")))
+    one, two = (
+        study(h + "prune weights 20%; rewind lr") for h in (HEAD.replace("0.1", "0.3"), HEAD.replace("0.1", "0.2"))
+    )
     mine, theirs = (next(s for s in map(f.step, f.graph) if s.operation == "train") for f in (one, two))
-    assert "args.recipe.lr: 0.2 -> 0.1" in differences(mine.parts, theirs.parts)
+    assert "args.recipe.lr: 0.2 -> 0.3" in differences(mine.parts, theirs.parts)
 
 
 def test_rivals_of_the_last_level_only() -> None:
@@ -165,3 +172,24 @@ def test_plans_are_values() -> None:
     with pytest.raises(attrs.exceptions.FrozenInstanceError):
         found.name = "other"  # type: ignore[misc]
     assert found == plan("# moved\n" + HEAD + "prune weights 20%; rewind lr")
+
+
+def test_local_and_uniform_are_one_word() -> None:
+    one, two = (keys(HEAD + f"prune weights {scope} 20% except conv1, fc; rewind lr") for scope in ("local", "uniform"))
+    assert one == two == keys(HEAD + "prune weights local 20% except fc, conv1; rewind lr")
+
+
+def test_random_rounds_and_parts_draw_for_themselves() -> None:
+    found = study(HEAD + "cycle 2 { prune weights 30% by random; rewind lr; prune filters 10%; rewind lr }")
+    rounds = [s.args["round"] for s in map(found.step, found.graph) if s.args.get("by") == "random"]
+    assert len(rounds) == len(set(rounds)) == 2
+
+
+def test_until_counts_also_before_the_last_prune() -> None:
+    found = study(HEAD + "prune weights 20% x 8 until 50%; rewind lr; prune filters 10%; rewind lr")
+    assert len(found.levels) == 5 + 1  # `rounds` says five
+
+
+def test_of_original_goes_on_where_it_stopped() -> None:
+    found = study(HEAD + "prune weights 20% of original x 2; rewind lr")
+    assert [found.step(level.structure).args["of_original"] for level in found.levels] == [[0.0, 0.2], [0.2, 0.4]]

@@ -60,14 +60,14 @@ def test_protected_layers_lower_the_ceiling() -> None:
     with pytest.raises(TickdslError, match=r"at most 68\.9% can"):
         global_count(scope, {"unit": "weights", "scope": "global", "to": 0.99})
     with pytest.raises(TickdslError, match="out of reach"):
-        rounds_until(scope, {"unit": "weights", "scope": "global", "share": 0.2}, 0.99)
+        rounds_until(scope, lambda index: {"unit": "weights", "scope": "global", "share": 0.2}, 0.99)
 
 
 @pytest.mark.parametrize(("until", "rounds"), [(0.80, 10), (0.90, 15), (0.95, 19), (0.98, 25), (0.99, 29)])
 def test_the_published_round_counts_of_imp(until: float, rounds: int) -> None:
     """At 15 % of the remaining weights a round, as COLT counts its rival's rounds."""
     scope = Scope((Pool("conv", 10**8, 10**8, 1),), 10**8, 0)
-    assert rounds_until(scope, {"unit": "weights", "scope": "global", "share": 0.15}, until) == rounds
+    assert rounds_until(scope, lambda index: {"unit": "weights", "scope": "global", "share": 0.15}, until) == rounds
 
 
 @given(pools, st.floats(0.05, 0.5), st.floats(0.05, 0.6))
@@ -75,7 +75,7 @@ def test_the_forecast_is_what_local_rounds_do(found: tuple[Pool, ...], share: fl
     args = {"unit": "weights", "scope": "local", "share": share}
     scope = whole(found)
     try:
-        rounds = rounds_until(scope, args, until)
+        rounds = rounds_until(scope, lambda index: args, until)
     except TickdslError:
         return
     left = {p.name: p.left for p in found}
@@ -103,3 +103,13 @@ def test_the_forecast_is_what_local_rounds_do(found: tuple[Pool, ...], share: fl
 )
 def test_patterns_respect_segments(pattern: str, path: str, expected: bool) -> None:
     assert matches(pattern, path) is expected
+
+
+@given(st.integers(1, 500), st.integers(1, 12))
+def test_rounds_of_the_original_add_up(original: int, rounds: int) -> None:
+    """However a share is cut into rounds, they take what one round of the whole would."""
+    taken = [
+        local_count(Pool("p", original, original, 0), {"of_original": [i / (rounds + 1), (i + 1) / (rounds + 1)]})
+        for i in range(rounds)
+    ]
+    assert sum(taken) == nearest(rounds / (rounds + 1) * original)

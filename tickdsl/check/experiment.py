@@ -31,7 +31,7 @@ def findings(plan: Plan) -> list[Diagnostic]:
 def _split(arm: Arm) -> Iterator[Diagnostic]:
     if arm.split is None:
         return
-    classes = catalogue.DATASETS[arm.data.name].classes
+    classes = arm.data.options.get("classes") or catalogue.DATASETS[arm.data.name].classes
     if arm.split.by == "classes" and classes is not None and arm.split.parts > classes // 2:
         yield Diagnostic(
             "TD503",
@@ -54,6 +54,9 @@ def _ticket_of_parts(arm: Arm, group: Rounds) -> Iterator[Diagnostic]:
             secondary=split,
             help="add `overlap` behind this prune",
         )
+    at_init = group.prune.at is not None and not group.prune.at.amount
+    if at_init:
+        return  # nothing was trained: the parts still share their weights
     rewinds = [tail for tail in group.tail if isinstance(tail, Rewind)]
     if not rewinds or rewinds[-1].what == "lr":
         yield Diagnostic(
@@ -66,8 +69,18 @@ def _ticket_of_parts(arm: Arm, group: Rounds) -> Iterator[Diagnostic]:
 
 
 def _until(arm: Arm) -> Iterator[Diagnostic]:
-    for group in arm.rounds[:-1]:
-        counted = group is arm.rounds[0] and not any(isinstance(tail, Overlap) for tail in group.tail)
+    for place, group in enumerate(arm.rounds):
+        overlaps = [tail for tail in group.tail if isinstance(tail, Overlap)]
+        if group.prune.until is not None and arm.split and any(o.at_least < arm.split.parts for o in overlaps):
+            yield Diagnostic(
+                "TD006",
+                "`until` with an overlap of some parts only cannot be carried out: nothing bounds the rounds it takes",
+                group.prune.span,
+                help="give the number of rounds: `x N`, or let `overlap` ask for all parts",
+            )
+        if place == len(arm.rounds) - 1:
+            continue
+        counted = place == 0 and not overlaps
         if group.prune.until is not None and not counted:
             yield Diagnostic(
                 "TD006",

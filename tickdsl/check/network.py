@@ -16,7 +16,7 @@ from tickdsl.lang.values import percent
 from tickdsl.plan.lower import prune_args
 from tickdsl.plan.model import Arm, Plan, Prune
 from tickdsl.run.graphs import DATA, dense_graph, pictures
-from tickdsl.tickets.amounts import global_count, local_count, rounds_until
+from tickdsl.tickets.amounts import forecast, rounds_until
 from tickdsl.tickets.patterns import matches
 from tickdsl.tickets.scope import GROUP_KINDS, LAYERS, Scope, layer_names, named, scope
 from tickdsl.training import catalogue
@@ -34,8 +34,8 @@ def findings(plan: Plan, data: Path | None) -> list[Diagnostic]:
         except TickdslError as error:
             found.append(Diagnostic("TD413", error.message, span, help=error.hint))
             continue
-        for group in arm.rounds:
-            prune = _Prune(arm, group.prune, graph)
+        for place, group in enumerate(arm.rounds):
+            prune = _Prune(arm, group.prune, graph, first=place == 0)
             for check in _CHECKS:
                 findings = list(check(prune))
                 found += findings
@@ -51,6 +51,7 @@ class _Prune:
     arm: Arm
     prune: Prune
     graph: ModelGraph
+    first: bool
 
     @property
     def patterns(self) -> Iterator[tuple[str, Any]]:
@@ -170,7 +171,7 @@ def _amount(at: _Prune) -> Iterator[Diagnostic]:
     try:
         found = at.scope()
         if prune.until is not None:
-            rounds = rounds_until(found, at.args(), float(prune.until))
+            rounds = rounds_until(found, at.args, float(prune.until))
             most = "at most " if arm.split else ""
             yield Diagnostic(
                 "TD903", f"`until {percent(prune.until)}` = {most}{rounds} rounds on {arm.model.name}", prune.span
@@ -179,25 +180,18 @@ def _amount(at: _Prune) -> Iterator[Diagnostic]:
         if exhausted:
             yield from exhausted
             return
-        counts = _counts(at, found, 0)
+        counts = list(forecast(found, at.args, prune.times or 1 if prune.until is None else 1))
     except TickdslError as error:
         yield Diagnostic("TD404", error.message, at.amount_span, help=error.hint)
         return
-    if not any(counts) and at.arm.rounds[0].prune is prune:
-        smallest = min(pool.left for pool in found.pools)
+    if at.first and 0 in counts:
+        which = "this round" if len(counts) == 1 else f"round {counts.index(0) + 1} of {len(counts)}"
         yield Diagnostic(
             "TD202",
-            f"this round would change nothing: the amount rounds to 0 of {smallest} {prune.unit}",
+            f"{which} would change nothing: the amount rounds to 0 {prune.unit} of what is left by then",
             at.amount_span,
-            help="take a larger amount",
+            help="take a larger amount, or fewer rounds",
         )
-
-
-def _counts(at: _Prune, found: Scope, index: int) -> list[int]:
-    args = at.args(index)
-    if at.prune.scope == "global" or at.prune.unit in LAYERS:
-        return [global_count(found, args)]
-    return [local_count(pool, args) for pool in found.pools]
 
 
 def _exhausted(at: _Prune, found: Scope) -> Iterator[Diagnostic]:

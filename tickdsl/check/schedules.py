@@ -18,6 +18,7 @@ def findings(plan: Plan) -> list[Diagnostic]:
         found += _recipe(arm)
         for group in arm.rounds:
             found += _rewinds(arm, group)
+            found += _moments(arm, group)
             found += _tail(arm, group)
     return found
 
@@ -28,8 +29,9 @@ def _recipe(arm: Arm) -> Iterator[Diagnostic]:
     except ValueError as error:
         yield Diagnostic("TD305", f"this recipe cannot be trained: {error}", arm.recipe_span)
         return
+    per_epoch = _steps_per_epoch(arm)
     for milestone in recipe.milestones:
-        if milestone.unit == recipe.length.unit and milestone.amount >= recipe.length.amount:
+        if _reaches_end(milestone, recipe.length, per_epoch):
             yield Diagnostic(
                 "TD305",
                 f"milestone {milestone} does not come before the training's end ({recipe.length})",
@@ -39,7 +41,6 @@ def _recipe(arm: Arm) -> Iterator[Diagnostic]:
 
 
 def _rewinds(arm: Arm, group: Rounds) -> Iterator[Diagnostic]:
-    length = Moment.parse(str(arm.recipe["length"]))
     at_start = group.prune.at is not None and not group.prune.at.amount
     for tail in group.tail:
         if not isinstance(tail, Rewind):
@@ -55,29 +56,55 @@ def _rewinds(arm: Arm, group: Rounds) -> Iterator[Diagnostic]:
             yield Diagnostic(
                 "TD303", f"`rewind {tail.what}` after `prune … at init` has no effect", tail.span, help="remove it"
             )
-        if _leaves_nothing(arm, tail.to, length):
-            yield Diagnostic(
-                "TD302",
-                f"`to {tail.to}` leaves nothing to train: the recipe ends at {length}",
-                tail.span,
-                help="rewind to an earlier moment",
-            )
 
 
-def _leaves_nothing(arm: Arm, moment: Moment, length: Moment) -> bool:
-    """Whether a moment is the recipe's end or later, as far as the data's size is known without reading them."""
+def _reaches_end(moment: Moment, length: Moment, per_epoch: int | None) -> bool:
+    """Whether a moment is the recipe's end or later; unlike units are compared where an epoch's steps are known."""
+    if per_epoch is not None:
+        total = length.steps(per_epoch)
+        return moment.steps(per_epoch, total) >= total
     if moment.unit == "%":
         return moment.amount >= 100
-    if moment.unit == length.unit:
-        return moment.amount >= length.amount
+    return moment.unit == length.unit and moment.amount >= length.amount
+
+
+def _steps_per_epoch(arm: Arm) -> int | None:
+    """As far as the data's size is known without reading them."""
     options, info = arm.data.options, catalogue.DATASETS[arm.data.name]
-    pictures = options.get("samples") or options.get("train") or info.train
-    if not pictures:
-        return False
+    pictures = int(options.get("samples") or options.get("train") or info.train or 0)
     if arm.split is not None:
-        pictures = int(pictures) // arm.split.parts
-    per_epoch = steps_per_epoch(int(pictures), int(arm.recipe.get("batch", Recipe(length=length).batch)))
-    return moment.steps(per_epoch) >= length.steps(per_epoch)
+        pictures //= arm.split.parts
+    length = Moment.parse(str(arm.recipe["length"]))
+    return steps_per_epoch(pictures, int(arm.recipe.get("batch", Recipe(length=length).batch))) if pictures else None
+
+
+def _moments(arm: Arm, group: Rounds) -> Iterator[Diagnostic]:
+    """`at` and `to`: inside the recipe, not rounding to its ends, comparable with each other."""
+    length, per_epoch = Moment.parse(str(arm.recipe["length"])), _steps_per_epoch(arm)
+    rewinds = [tail for tail in group.tail if isinstance(tail, Rewind)]
+    named = [(f"to {tail.to}", tail.to, tail.span) for tail in rewinds]
+    if group.prune.at is not None:
+        named.append((f"at {group.prune.at}", group.prune.at, group.prune.span))
+    for text, moment, span in named:
+        if _reaches_end(moment, length, per_epoch):
+            yield Diagnostic(
+                "TD302",
+                f"`{text}` leaves nothing to train: the recipe ends at {length}",
+                span,
+                help="choose an earlier moment",
+            )
+        elif moment.amount and per_epoch is not None and moment.steps(per_epoch, length.steps(per_epoch)) == 0:
+            yield Diagnostic(
+                "TD302", f"`{text}` is less than one of the {length.steps(per_epoch)} steps", span, help="write `init`"
+            )
+    units = {moment.unit for _, moment, _ in named if moment.amount and moment.unit != "%"}
+    if len(units) > 1:
+        yield Diagnostic(
+            "TD302",
+            f"{' and '.join(text for text, _, _ in named)} count in different units",
+            group.prune.span,
+            help="give both in epochs, or both in steps",
+        )
 
 
 def _tail(arm: Arm, group: Rounds) -> Iterator[Diagnostic]:

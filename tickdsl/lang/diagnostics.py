@@ -13,7 +13,7 @@ from tickdsl.lang.syntax import Span
 
 Severity = Literal["error", "warning", "note"]
 
-#: code -> (slug, severity). The stable names of all findings; docs/codes.md explains them.
+#: code -> (slug, severity). The stable names of all findings; tests/invalid holds a plan for each.
 CODES: dict[str, tuple[str, Severity]] = {
     # syntax
     "TD001": ("unexpected-token", "error"),

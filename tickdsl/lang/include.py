@@ -65,6 +65,9 @@ def _included(
     include: syntax.Include, chain: tuple[syntax.Include, ...], findings: list[Diagnostic]
 ) -> tuple[syntax.Statement, ...]:
     here = Path(include.span.source.path)
+    if "\0" in include.path.text:
+        findings.append(Diagnostic("TD113", "cannot include a path with a NUL in it", include.path.span))
+        return ()
     path = here.parent / include.path.text
     above = [Path(link.span.source.path).resolve() for link in (*chain, include)]
     links = tuple(Label(link.span, "included here") for link in chain)

@@ -69,6 +69,8 @@ def read(path: str | Path) -> Source:
         raise TickdslError(f"{path}: not UTF-8 text (byte {error.start})", "save the plan as UTF-8") from None
     except OSError as error:
         raise TickdslError(f"{path}: cannot be read ({error.strerror})") from None
+    except ValueError:
+        raise TickdslError(f"{str(path)!r} is no path") from None
 
 
 def parse(source: Source) -> tuple[File, tuple[Diagnostic, ...]]:

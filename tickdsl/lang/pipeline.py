@@ -24,19 +24,22 @@ def rounds(
     """The rounds of a pipeline; what is wrong is reported through the reader and left out."""
     built: list[model.Rounds] = []
     opened = False
+    cycle: syntax.Cycle | None = None
     for statement in statements:
         try:
             match statement:
                 case syntax.Prune():
-                    opened = True
+                    opened, cycle = True, None
                     built.append(model.Rounds(prune(statement, reader)))
                 case syntax.Overlap() | syntax.Rewind():
                     tail = _tail(statement, reader, split)
                     if not built:
                         raise Unreadable if opened else _misplaced(statement, reader)
+                    if cycle is not None:
+                        raise _behind_cycle(statement, cycle, reader)
                     built[-1] = _with_tail(built[-1], tail, reader)
                 case syntax.Cycle():
-                    opened = True
+                    opened, cycle = True, statement
                     built += _cycle(statement, reader, split)
                 case _:
                     word = statement.span.text.split()[0]
@@ -67,9 +70,24 @@ def _misplaced(statement: syntax.Statement, reader: Reader) -> Unreadable:
     return Unreadable()
 
 
+def _behind_cycle(statement: syntax.Statement, cycle: syntax.Cycle, reader: Reader) -> Unreadable:
+    reader.report(
+        Diagnostic(
+            "TD007",
+            "the rounds of a cycle end with its brace; this belongs to none of them",
+            statement.span,
+            secondary=(Label(cycle.span, "the cycle"),),
+            help="move it into the braces",
+        )
+    )
+    return Unreadable()
+
+
 def _cycle(statement: syntax.Cycle, reader: Reader, split: model.Split | None) -> tuple[model.Rounds, ...]:
     body = rounds(statement.body, reader, split)
     times = _times(statement.times, reader)
+    if not statement.body:
+        reader.report(Diagnostic("TD002", "this cycle has no statement", statement.span, help="add a `prune`"))
     if len(body) == 1 and body[0].prune.times == 1 and body[0].prune.until is None:
         return (attrs.evolve(body[0], prune=attrs.evolve(body[0].prune, times=times)),)
     return tuple(itertools.chain.from_iterable(itertools.repeat(body, times)))
@@ -151,11 +169,14 @@ def prune(statement: syntax.Prune, reader: Reader) -> model.Prune:
         reader.report(Diagnostic("TD008", "this clause is given twice", clause.span, help="keep one"))
     unit = read.attempt(_unit, statement.unit, reader) or "filters"
     scope = read.attempt(reader.word, statement.scope, vocabulary.SCOPES, "scope") or "global"
+    scope = "local" if scope == "uniform" else scope
     until = read.attempt(_until, statement.until, statement, reader)
     times = read.attempt(_times, statement.times, reader) or (1 if statement.until is None else None)
     amount = read.attempt(_amount, statement.amount, statement, unit, times, until, reader)
     at = read.attempt(reader.moment, statement.at, "`at`")
     by = read.attempt(_criterion, statement.by, unit, reader) or vocabulary.DEFAULT_CRITERIA[unit]
+    if unit == "weights" and by in ("l1", "l2"):
+        by = "magnitude"  # one weight's norms are its magnitude
     if read.failed or amount is None:
         raise Unreadable
     return model.Prune(
@@ -166,8 +187,8 @@ def prune(statement: syntax.Prune, reader: Reader) -> model.Prune:
         times=times,
         until=until,
         at=at,
-        within=tuple(_pattern(value) for value in statement.within),
-        protect=tuple(_pattern(value) for value in statement.protect),
+        within=tuple(_pattern(value, reader) for value in statement.within),
+        protect=tuple(_pattern(value, reader) for value in statement.protect),
         span=statement.span,
         amount_span=statement.amount.span,
         by_span=statement.by.span if statement.by is not None else None,
@@ -197,7 +218,8 @@ def _unit(value: syntax.Value, reader: Reader) -> str:
     return "layers" if unit == "blocks" else unit
 
 
-def _pattern(value: syntax.Value) -> str:
+def _pattern(value: syntax.Value, reader: Reader) -> str:
+    value = reader.follow(value)
     return value.text if isinstance(value, syntax.Text | syntax.Word) else spell(value)
 
 

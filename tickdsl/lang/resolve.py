@@ -5,6 +5,7 @@ Everything that is wrong is collected as findings; a Plan comes out only where t
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 from collections.abc import Iterable, Mapping, Sequence
 from fractions import Fraction
@@ -66,7 +67,8 @@ class _Resolver:
         self.findings: list[Diagnostic] = []
         self.lets = self._lets()
         self.sweeps = self._sweeps()
-        self.constant = Reader({**self.lets, **{n: v[0] for n, v in self.sweeps.items()}}, self.report)
+        self.constant = Reader(self.lets, self.report, frozenset(self.sweeps))
+        self._lets_defined()
 
     def report(self, finding: Diagnostic) -> None:
         self.findings.append(finding)
@@ -83,11 +85,15 @@ class _Resolver:
                 self._twice(f"`{name}`", statement.name.span, places.get(name))
                 continue
             places[name] = statement.name.span
-            try:
-                lets[name] = Reader(lets, self.report).follow(statement.value)
-            except Unreadable:
-                continue
+            lets[name] = statement.value
         return lets
+
+    def _lets_defined(self) -> None:
+        """Lets may name each other and sweeps in any order; what they name has to be there."""
+        first = {name: values[0] for name, values in self.sweeps.items()}
+        for statement in _of(self.top, syntax.Let):
+            with contextlib.suppress(Unreadable):
+                Reader({**self.lets, **first}, self.report).follow(statement.value)
 
     def _sweeps(self) -> dict[str, tuple[syntax.Value, ...]]:
         sweeps: dict[str, tuple[syntax.Value, ...]] = {}
@@ -270,7 +276,14 @@ class _Resolver:
         own = [s for s in arm.body if isinstance(s, syntax.SETTINGS)]
         kinds = {type(s) for s in own}
         read = _refs((prefix, arm.body, tuple(s for s in shared if type(s) not in kinds)))
-        read |= _refs(tuple(self.lets[n] for n in read if n in self.lets))
+        if (
+            syntax.Model in kinds
+            and syntax.Data not in kinds
+            and not any(s.data for s in own if isinstance(s, syntax.Model))
+        ):
+            # The arm's own network stands on the shared `model … on $data`.
+            read |= _refs(tuple(s.data for s in shared if isinstance(s, syntax.Model) and s.data))
+        read = self._through_lets(read)
         swept = [name for name in self.sweeps if name in read]
         expanded = []
         for values in itertools.product(*(self.sweeps[name] for name in swept)):
@@ -280,6 +293,14 @@ class _Resolver:
                 expanded.append(built)
         return expanded
 
+    def _through_lets(self, names: set[str]) -> set[str]:
+        """The names, and those that the lets among them stand for."""
+        found: set[str] = set()
+        while names:
+            found |= names
+            names = set().union(*(_refs(self.lets[name]) for name in names if name in self.lets)) - found
+        return found
+
     def _arm(
         self,
         arm: syntax.Arm,
@@ -288,7 +309,7 @@ class _Resolver:
         own: Sequence[syntax.Statement],
         binding: Mapping[str, syntax.Value],
     ) -> model.Arm | None:
-        reader = Reader({**self.constant.bindings, **binding}, self.report)
+        reader = Reader({**self.lets, **binding}, self.report)
         scope = settings.read(shared, own, reader, self.loaded.source)
         steps = (*prefix, *(s for s in arm.body if isinstance(s, syntax.PIPELINE)))
         rounds = pipeline.rounds(steps, reader, scope.split if scope else None)

@@ -15,6 +15,7 @@ from tickdsl.lang.values import Reader, Unreadable
 from tickdsl.lang.vocabulary import OptionType
 from tickdsl.plan.model import Data, Model, Split
 from tickdsl.training import catalogue
+from tickdsl.training.recipes import Recipe
 
 DEFAULT_MODEL, DEFAULT_DATA = "small-cnn", "digits"
 #: Seconds on a CPU for the default model on the default data.
@@ -107,7 +108,8 @@ def _model(statement: syntax.Model | None, reader: Reader, start: syntax.Span) -
         return Model(DEFAULT_MODEL, span=start)
     known = sorted(catalogue.MODELS, key=lambda name: not catalogue.MODELS[name].ours)
     name = _catalogue_name(statement.name, known, "model", "TD101", reader)
-    options = reader.options(statement.options, _schema(catalogue.MODELS[name].options), name)
+    schema = catalogue.MODELS[name].options
+    options = _chosen(reader.options(statement.options, _schema(schema), name), schema)
     return Model(name, options, span=statement.name.span)
 
 
@@ -116,8 +118,9 @@ def _data(inner: list[syntax.Statement], outer: list[syntax.Statement], reader: 
         statement = _first(scope, syntax.Data)
         if statement is not None:
             name = _catalogue_name(statement.name, catalogue.DATASETS, "data set", "TD102", reader)
-            schema = _schema(catalogue.DATASETS[name].options)
-            return Data(name, reader.options(statement.options, schema, name), span=statement.name.span)
+            schema = catalogue.DATASETS[name].options
+            options = _chosen(reader.options(statement.options, _schema(schema), name), schema)
+            return Data(name, options, span=statement.name.span)
         network = _first(scope, syntax.Model)
         if network is not None and network.data is not None:
             name = _catalogue_name(network.data, catalogue.DATASETS, "data set", "TD102", reader)
@@ -136,7 +139,7 @@ def _recipe(statement: syntax.Train | None, reader: Reader, start: syntax.Span) 
                 help="write a `train` statement to choose your own",
             )
         )
-        return dict(DEFAULT_RECIPE), start
+        return _canonical(DEFAULT_RECIPE), start
     given = reader.options(statement.options, vocabulary.TRAIN_OPTIONS, "train")
     length = str(reader.moment(statement.length, "the training's length")) if statement.length else None
     if length is not None and (length.endswith("%") or length == "0it"):
@@ -148,9 +151,23 @@ def _recipe(statement: syntax.Train | None, reader: Reader, start: syntax.Span) 
         recipe.setdefault("schedule", "milestones")
     if "max_lr" in recipe:
         recipe.setdefault("schedule", "one-cycle")
-    if recipe.get("augment") == ["none"]:
-        del recipe["augment"]
-    return {"length": length or DEFAULT_RECIPE["length"], **defaults, **recipe}, statement.span
+    if "augment" in recipe:
+        recipe["augment"] = [word for word in recipe["augment"] if word != "none"]
+    full = {"length": length or DEFAULT_RECIPE["length"], **defaults, **recipe}
+    return _canonical(full), statement.span
+
+
+def _canonical(recipe: dict[str, Any]) -> dict[str, Any]:
+    """Without what is said but is the default anyway, so that one recipe has one spelling."""
+    try:
+        return Recipe.from_dict(recipe).to_dict()
+    except ValueError:
+        return recipe  # `check` says what is wrong with it
+
+
+def _chosen(options: dict[str, Any], schema: Any) -> dict[str, Any]:
+    """The options that are not their defaults."""
+    return {name: value for name, value in options.items() if value != schema[name].default}
 
 
 def _field(option: str) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable, Mapping
 from fractions import Fraction
 from typing import Any
@@ -52,6 +53,8 @@ class Reader:
 
     bindings: Mapping[str, syntax.Value]
     report: Report
+    #: Sweeps that have no one value here: outside arms.
+    swept: frozenset[str] = frozenset()
 
     def _wrong(self, code: str, message: str, value: Any, **more: Any) -> Unreadable:
         self.report(Diagnostic(code, message, value.span, **more))
@@ -59,13 +62,28 @@ class Reader:
 
     def follow(self, value: syntax.Value) -> syntax.Value:
         """The value that a `$name` stands for; the place stays that of the use."""
-        if not isinstance(value, syntax.Ref):
-            return value
+        seen: set[str] = set()
+        place = value.span
+        while isinstance(value, syntax.Ref):
+            if value.name in seen:
+                raise self._wrong("TD106", f"`${value.name}` is defined by itself", value)
+            seen.add(value.name)
+            value = attrs.evolve(self._bound(value), span=place)
+        return value
+
+    def _bound(self, value: syntax.Ref) -> syntax.Value:
+        if value.name in self.swept:
+            raise self._wrong(
+                "TD106",
+                f"`${value.name}` is swept: it has a value inside arms and their settings only",
+                value,
+                help="write the value itself, or a `let`",
+            )
         if value.name not in self.bindings:
             near = did_you_mean(value.name, self.bindings)
             help = near or f"add `let {value.name} = …` or `sweep {value.name} in […]`"
             raise self._wrong("TD106", f"`${value.name}` is not defined by `let` or `sweep`", value, help=help)
-        return attrs.evolve(self.bindings[value.name], span=value.span)
+        return self.bindings[value.name]
 
     def word(self, value: syntax.Value, known: Iterable[str], what: str, code: str = "TD116") -> str:
         """One of the known words."""
@@ -91,11 +109,17 @@ class Reader:
         found = self.follow(value)
         if not isinstance(found, syntax.Number):
             raise self._bad(value, f"{what} must be a number; found `{spell(found)}`")
+        if not math.isfinite(found.value):
+            raise self._bad(value, f"{what} must be a finite number")
         return found.value
 
     def share(self, value: syntax.Value, what: str) -> Fraction:
         found = self.follow(value)
         if isinstance(found, syntax.Number):
+            if not 0 <= found.value <= 1:
+                near = f"did you mean `{spell(found)}%`?" if 1 < found.value <= 100 else ""
+                message = f"`{spell(found)}` is not a share; write a percentage, or a number in 0..1"
+                raise self._wrong("TD201", message, value, label=near)
             found = syntax.Percent(Fraction(str(found.value)), span=found.span)
         if not isinstance(found, syntax.Percent):
             raise self._bad(value, f"{what} must be a share such as `10%`; found `{spell(found)}`")

@@ -121,23 +121,24 @@ class _Lowering:
         states = [_State(self._init(part), None, INIT, part) for part in indices]
         dense = self._train(self._init(None), None, None, label="dense")
         self._measure(DENSE, 0, dense)
-        level = 0
-        for group in arm.rounds:
+        level = done = 0
+        for place, group in enumerate(arm.rounds):
             times = self._times(group.prune)
             for index in range(times):
-                states = self._round(states, group, index, times)
+                states = self._round(states, group, index, times, done)
+                done += 1
                 if not one_level(group) or index == times - 1:
                     level += 1
-                    self._level(level, states, group, last=group is arm.rounds[-1] and index == times - 1)
+                    final = place == len(arm.rounds) - 1
+                    self._level(level, states, group, final=final, last=final and index == times - 1)
 
     def _times(self, prune: Prune) -> int:
-        if prune.times is not None:
-            return prune.times
-        return self.rounds(self.arm, prune)
+        return prune.times or 1 if prune.until is None else self.rounds(self.arm, prune)
 
-    def _round(self, states: list[_State], group: Rounds, index: int, times: int) -> list[_State]:
+    def _round(self, states: list[_State], group: Rounds, index: int, times: int, done: int) -> list[_State]:
+        """One round of a group; `done` counts the arm's rounds before it, of all groups."""
         states = [self._until(state, group.prune.at) for state in states]
-        args = prune_args(group.prune, index, times, head=self.arm.split is not None)
+        args = prune_args(group.prune, index, times, head=self.arm.split is not None, draw=done)
         pruned = []
         for state in states:
             parents = _parents(weights=state.weights, structure=state.structure)
@@ -176,7 +177,8 @@ class _Lowering:
             return [attrs.evolve(state, start=to) for state in states]
         return [attrs.evolve(s, weights=self._dense_at(to, s.part), start=to) for s in states]
 
-    def _level(self, level: int, states: list[_State], group: Rounds, last: bool) -> None:
+    def _level(self, level: int, states: list[_State], group: Rounds, *, final: bool, last: bool) -> None:
+        """Measure a level; `final`: of the arm's last group of rounds, `last`: the last round there can be."""
         state = states[0]
         if self.arm.split is None:
             ticket = self._pending(state)
@@ -188,7 +190,7 @@ class _Lowering:
             )
         structure = str(state.structure)
         # The rounds of the last group end when the share is reached; those of an earlier one are counted ahead.
-        dynamic = group.prune.until is not None and group is self.arm.rounds[-1]
+        dynamic = group.prune.until is not None and final
         until = float(group.prune.until) if dynamic and group.prune.until is not None else None
         self.levels.append(Level(self.arm.id, self.seed, level, group.prune.unit, structure, ticket, until))
         self._measure(TICKET, level, ticket)
@@ -318,14 +320,17 @@ def one_level(group: Rounds) -> bool:
     return group.prune.at is not None and not group.tail
 
 
-def prune_args(prune: Prune, index: int, times: int, head: bool) -> dict[str, Any]:
-    """A prune's arguments in its `index`-th round, defaults left out."""
+def prune_args(prune: Prune, index: int, times: int, head: bool, draw: int | None = None) -> dict[str, Any]:
+    """A prune's arguments in its `index`-th round of `times`, defaults left out.
+
+    `draw` tells apart the random choices of one arm (default: the index).
+    """
     args: dict[str, Any] = {"unit": prune.unit, "scope": prune.scope, "by": prune.by}
     match prune.amount:
         case Share(share, "remaining"):
             args["share"] = float(share)
         case Share(share, _):
-            args["of_original"] = float(share * (index + 1))
+            args["of_original"] = [float(share * index), float(share * (index + 1))]
         case Count(count):
             args["count"] = count
         case To(share):
@@ -333,11 +338,11 @@ def prune_args(prune: Prune, index: int, times: int, head: bool) -> dict[str, An
             left = (1 - float(share)) ** ((index + 1) / times)
             args["to"] = float(share) if index == times - 1 else round(1 - left, 12)
     if prune.within:
-        args["within"] = list(prune.within)
+        args["within"] = sorted(prune.within)
     if prune.protect:
-        args["protect"] = list(prune.protect)
+        args["protect"] = sorted(prune.protect)
     if head:
         args["protect_head"] = True
     if prune.by == "random":
-        args["round"] = index
+        args["round"] = index if draw is None else draw
     return args

@@ -178,7 +178,8 @@ def _prune(step: Step, context: Context, folder: Path, prefixes: Mapping[str, St
     state = context.weights(step.parents["weights"], structure, found.graph)
     draw = None
     if step.args["by"] == "random":
-        draw = generator(_seed(step), "prune", step.args.get("round", 0))
+        part = step.args["data"].get("part", {}).get("index", 0)
+        draw = generator(_seed(step), "prune", step.args.get("round", 0), part)
     pruned = prune(found.graph, structure, state, step.args, draw)
     return _structure(pruned, context, step, folder)
 

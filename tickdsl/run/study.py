@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import json
 from pathlib import Path
+from typing import Any
 
 from tickdsl.graph.structure import Structure
 from tickdsl.plan.lower import Study, lower, prune_args
@@ -32,8 +33,11 @@ def prepare(plan: Plan, data: Path | None = None) -> Study:
         if prune.until is None:
             return prune.times or 1
         graph = dense_graph(arm, root)
-        args = prune_args(prune, 0, 1, head=arm.split is not None)
-        needed = rounds_until(scope(graph, Structure.dense(graph), args), args, float(prune.until))
+
+        def args(index: int) -> dict[str, Any]:
+            return prune_args(prune, index, 1, head=arm.split is not None)
+
+        needed = rounds_until(scope(graph, Structure.dense(graph), args(0)), args, float(prune.until))
         return min(needed, prune.times) if prune.times is not None else needed
 
     return lower(plan, fingerprint=identify, rounds=rounds)

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import attrs
 
 from tickdsl.errors import TickdslError
-from tickdsl.tickets.scope import Pool, Scope
+from tickdsl.tickets.scope import LAYERS, Pool, Scope
 
 #: A plan whose target needs more rounds than this is a mistake.
 MOST_ROUNDS = 10_000
@@ -26,9 +26,10 @@ def local_count(pool: Pool, args: Mapping[str, Any]) -> int:
         wanted = nearest(args["share"] * pool.left)
     elif "count" in args:
         return _counted(int(args["count"]), pool.left - pool.least, args["unit"], f" of {pool.name}")
+    elif "of_original" in args:
+        wanted = _step(args["of_original"], pool.original)
     else:
-        share = args["of_original"] if "of_original" in args else args["to"]
-        wanted = nearest(share * pool.original) - (pool.original - pool.left)
+        wanted = nearest(args["to"] * pool.original) - (pool.original - pool.left)
     return max(0, min(wanted, pool.left - pool.least))
 
 
@@ -45,7 +46,7 @@ def global_count(scope: Scope, args: Mapping[str, Any]) -> int:
     elif "count" in args:
         return _counted(int(args["count"]), free, args["unit"], "")
     elif "of_original" in args:
-        wanted = nearest(args["of_original"] * original) - (original - left)
+        wanted = _step(args["of_original"], original)
     else:
         wanted = nearest(args["to"] * scope.total) - scope.gone
         if wanted > free:
@@ -58,24 +59,44 @@ def global_count(scope: Scope, args: Mapping[str, Any]) -> int:
     return max(0, min(wanted, free))
 
 
+def _step(shares: Sequence[float], original: int) -> int:
+    """Units between two shares of the original: rounds of one statement add up exactly."""
+    before, after = shares
+    return nearest(after * original) - nearest(before * original)
+
+
 def _counted(wanted: int, free: int, unit: str, where: str) -> int:
     if wanted > free:
         raise TickdslError(f"{wanted} {unit}{where} cannot go: only {free} can", "take fewer, or fewer rounds")
     return wanted
 
 
-def rounds_until(scope: Scope, args: Mapping[str, Any], until: float) -> int:
-    """Rounds of `args` until a share `until` of the network's units is gone; the most it can take.
+def rounds_until(scope: Scope, args_of: Callable[[int], Mapping[str, Any]], until: float) -> int:
+    """Rounds until a share `until` of the network's units is gone; `args_of(index)` are those of a round.
 
     Raises TickdslError where the target cannot be reached.
     """
     wanted = math.ceil(until * scope.total - 1e-9)
-    pools, gone = list(scope.pools), scope.gone
-    for done in range(MOST_ROUNDS):
+    gone, unit = scope.gone, args_of(0)["unit"]
+    for done, took in enumerate(forecast(scope, args_of, MOST_ROUNDS)):
         if gone >= wanted:
             return done
+        gone += took
+        if took == 0:
+            break
+    raise TickdslError(
+        f"{until:.6g} of all {unit} is out of reach: {gone / scope.total:.1%} can go this way",
+        "lower the target, protect fewer layers, or take larger rounds",
+    )
+
+
+def forecast(scope: Scope, args_of: Callable[[int], Mapping[str, Any]], rounds: int) -> Iterator[int]:
+    """The units that each of `rounds` rounds takes. Raises TickdslError where one asks for more than there is."""
+    pools, gone = list(scope.pools), scope.gone
+    for index in range(rounds):
+        args = args_of(index)
         now = Scope(tuple(pools), scope.total, gone)
-        if args["scope"] == "global":
+        if args["scope"] == "global" or args["unit"] in LAYERS:
             took = global_count(now, args)
             # Which pool loses the units does not change how many go: take them where there are most.
             pools = _drain(pools, took)
@@ -84,12 +105,7 @@ def rounds_until(scope: Scope, args: Mapping[str, Any], until: float) -> int:
             took = sum(counts)
             pools = [attrs.evolve(p, left=p.left - n) for p, n in zip(pools, counts, strict=True)]
         gone += took
-        if took == 0:
-            break
-    raise TickdslError(
-        f"`until {until:.4g}` is out of reach: {gone / scope.total:.1%} of all {args['unit']} can go this way",
-        "lower the target, protect fewer layers, or take larger rounds",
-    )
+        yield took
 
 
 def _drain(pools: list[Pool], count: int) -> list[Pool]:

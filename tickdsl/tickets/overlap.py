@@ -10,6 +10,7 @@ import torch
 from tickdsl.graph.model import ModelGraph
 from tickdsl.graph.structure import Structure
 from tickdsl.tickets.select import available
+from tickdsl.tickets.units import alive_groups, left_units
 
 
 def overlap(graph: ModelGraph, parts: Sequence[Structure], at_least: int) -> Structure:
@@ -45,8 +46,9 @@ def random_structure(graph: ModelGraph, structure: Structure, generator: torch.G
         order = torch.randperm(len(candidates), generator=generator)
         for place in sorted(order[: len(structure.removed_blocks)].tolist()):
             result = result.remove_block(candidates[place].name)
-    for group in graph.channels:
-        left = len(structure.kept.get(group.name, range(group.size)))
+    # What removed layers tie together is one group, drawn once.
+    for group in alive_groups(graph, result):
+        left = len(left_units(graph, structure, group.name))
         if left < group.size:
             gone = torch.randperm(group.size, generator=generator)[left:]
             result = result.remove(group.name, np.sort(gone.numpy()))

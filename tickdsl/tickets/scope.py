@@ -92,7 +92,7 @@ def _weights(
     pools = tuple(
         Pool(name, left[name][1], left[name][0], least=1)
         for name, info in graph.weights.items()
-        if name in left and (head or not info.is_output) and _chosen([info.module], within, protect)
+        if left[name][0] and (head or not info.is_output) and _chosen([info.module], within, protect)
     )
     total = sum(dense for _, dense in left.values())
     return Scope(pools, total, total - sum(kept for kept, _ in left.values()))
