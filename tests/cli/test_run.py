@@ -152,5 +152,5 @@ def test_why_names_what_changed(bench: Any) -> None:
     dense = next(step["key"] for step in steps if step["operation"] == "train" and "structure" not in step["parents"])
     said = bench.call("plan", bench.plan, "--why", dense[:10], "--store", bench.store)
     assert said.exit == 0
-    assert "args.recipe.lr: 0.1 -> 0.2" in said.out
+    assert "args.recipe.lr: (default) -> 0.2" in said.out
     assert bench.call("plan", bench.plan, "--why", "zzzz", "--store", bench.store).exit == 2

@@ -73,5 +73,5 @@ def differences(ours: Mapping[str, Any], theirs: Mapping[str, Any], prefix: str 
 
 
 def _brief(value: Any) -> str:
-    text = "(not set)" if value is None else str(value)
+    text = "(default)" if value is None else str(value)
     return text if len(text) <= 60 else text[:57] + "…"
