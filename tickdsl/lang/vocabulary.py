@@ -59,8 +59,6 @@ METRICS: dict[str, bool] = {
 #: What a `stop when` or an `until` condition can watch.
 WATCHABLE = ("accuracy", "loss", "sparsity", "params", "flops")
 
-RETRAINS = ("fine-tune", "one-cycle", "cyclic", "scaled", "linear", "scratch")
-
 
 @attrs.frozen
 class OptionType:

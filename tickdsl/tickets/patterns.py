@@ -4,18 +4,12 @@ from __future__ import annotations
 
 import fnmatch
 import functools
-from collections.abc import Iterable
 
 
 def matches(pattern: str, path: str) -> bool:
     """Whether the pattern names the module or one that holds it: `layer1` matches `layer1.0.conv1`, not `layer10`."""
     want, have = tuple(pattern.split(".")), tuple(path.split("."))
     return any(_match(want, have[:end]) for end in range(1, len(have) + 1))
-
-
-def matching(pattern: str, paths: Iterable[str]) -> list[str]:
-    """The paths that the pattern names."""
-    return [path for path in paths if matches(pattern, path)]
 
 
 @functools.lru_cache(maxsize=65536)
