@@ -1,0 +1,53 @@
+"""The verbs. Each parses its arguments, calls one function and prints what it gives back.
+
+Exit codes: 0 well, 1 the plan has errors, 2 usage or I/O, 3 a step failed, 4 stopped and resumable,
+130 interrupted.
+"""
+
+from __future__ import annotations
+
+import argparse
+import shlex
+import sys
+from collections.abc import Sequence
+
+from tickdsl import __version__
+from tickdsl.cli import check, graph, plan, run
+from tickdsl.cli.output import OK, USAGE, nobody_reads, unheard
+from tickdsl.errors import TickdslError
+
+_VERBS = (check, plan, run, graph)
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command line; the exit code."""
+    words = sys.argv[1:] if argv is None else argv
+    arguments = _parser().parse_args(words)
+    arguments.command = shlex.join(["tickdsl", *words])
+    try:
+        code: int = arguments.verb(arguments)
+        sys.stdout.flush()
+        return code
+    except TickdslError as error:
+        print(f"tickdsl: {error}", file=sys.stderr)
+        return USAGE
+    except BrokenPipeError:
+        nobody_reads()
+        return OK
+    except OSError as error:
+        with unheard():
+            print(f"tickdsl: the output cannot be written: {error.strerror or error}", file=sys.stderr)
+        nobody_reads()
+        return USAGE
+    except KeyboardInterrupt:
+        print("tickdsl: interrupted", file=sys.stderr)
+        return 130
+
+
+def _parser() -> argparse.ArgumentParser:
+    top = argparse.ArgumentParser(prog="tickdsl", description="Plans for pruning and lottery-ticket experiments.")
+    top.add_argument("--version", action="version", version=f"tickdsl {__version__}")
+    verbs = top.add_subparsers(title="verbs", metavar="VERB", required=True)
+    for module in _VERBS:
+        module.add(verbs)
+    return top

@@ -1,0 +1,5 @@
+import sys
+
+from tickdsl.cli import main
+
+sys.exit(main())

@@ -1,0 +1,89 @@
+"""`tickdsl graph`: a network's layers."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from tickdsl.cli.arguments import Verbs, assignment, plan_options, share
+from tickdsl.cli.output import OK, PLAN_ERRORS, colour
+from tickdsl.errors import TickdslError
+
+if TYPE_CHECKING:
+    from tickdsl.run.graph_subject import Subject
+
+
+def add(verbs: Verbs) -> None:
+    graph = verbs.add_parser("graph", help="show a network's layers: what is coupled, what can go, what it costs")
+    graph.add_argument("subject", metavar="MODEL|PLAN", nargs="?", help="a model's name, or a plan file")
+    graph.add_argument("--list", action="store_true", help="name all models")
+    graph.add_argument(
+        "--on", metavar="DATA", help='the data set whose pictures it takes, e.g. cifar10, "digits size=32"'
+    )
+    graph.add_argument(
+        "--option", metavar="NAME=VALUE", action="append", default=[], type=assignment, help="e.g. width=0.5"
+    )
+    graph.add_argument("--at", metavar="SHARE", type=share, help="preview that share of every group gone, e.g. 50%%")
+    form = graph.add_mutually_exclusive_group()
+    form.add_argument("--json", action="store_true", help="print the layers and the whole graph as JSON")
+    form.add_argument("--dot", action="store_true", help="print the layers for Graphviz")
+    form.add_argument("--svg", action="store_true", help="print the layers as a drawing")
+    plan_options(graph)
+    graph.set_defaults(verb=_graph)
+
+
+def _graph(arguments: argparse.Namespace) -> int:
+    from rich.console import Console
+
+    from tickdsl.run import graph_drawing, graph_json, graph_text
+    from tickdsl.run.graph_view import uniform
+
+    if arguments.list:
+        graph_text.print_models(Console())
+        return OK
+    subjects = _subjects(arguments)
+    if subjects is None:
+        return PLAN_ERRORS
+    views = [subject.view() for subject in subjects]
+    previews = [None if arguments.at is None else uniform(view, arguments.at) for view in views]
+    if arguments.json:
+        networks = [graph_json.as_json(*parts) for parts in zip(subjects, views, previews, strict=True)]
+        print(json.dumps({"v": 1, "networks": networks}))
+    elif arguments.dot or arguments.svg:
+        if arguments.svg and len(subjects) > 1:
+            names = ", ".join(subject.title for subject in subjects)
+            raise TickdslError(f"a drawing shows one network; the plan has {names}", "name a model instead of the plan")
+        for subject, view in zip(subjects, views, strict=True):
+            print((graph_drawing.as_svg if arguments.svg else graph_drawing.as_dot)(view, subject.title))
+    else:
+        console = Console(width=None if sys.stdout.isatty() or "COLUMNS" in os.environ else 120)
+        for subject, view, preview in zip(subjects, views, previews, strict=True):
+            graph_text.print_view(view, subject.title, preview, console)
+    return OK
+
+
+def _subjects(arguments: argparse.Namespace) -> list[Subject] | None:
+    """The networks to show; None where the plan has errors, which are told."""
+    from tickdsl.run.graph_subject import of_model, of_plan
+
+    name = arguments.subject
+    if name is None:
+        raise TickdslError("name a model or a plan", "`tickdsl graph --list` names all models")
+    if not name.endswith(".plan") and not Path(name).is_file():
+        return [of_model(name, arguments.option, arguments.on, arguments.data)]
+    if arguments.on or arguments.option:
+        raise TickdslError("--on and --option belong to a model; a plan says them itself", "change the plan")
+    from tickdsl.check import check_file
+    from tickdsl.lang.render import render
+
+    # What only the network tells is left out: whoever looks for a layer's name may have got it wrong.
+    report = check_file(name, dict(arguments.set), data=arguments.data, network=False)
+    if report.errors:
+        shown = [d for d in report.findings if d.severity == "error"]
+        print(render(shown, colour=colour(sys.stderr)), file=sys.stderr)
+        return None
+    return of_plan(report.usable(), arguments.data)

@@ -1,0 +1,40 @@
+"""`tickdsl plan`: the steps of a plan."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from pathlib import Path
+
+from tickdsl.cli.arguments import Verbs, plan_options
+from tickdsl.cli.output import OK, PLAN_ERRORS
+from tickdsl.cli.plans import usable_plan
+
+
+def add(verbs: Verbs) -> None:
+    plan = verbs.add_parser("plan", help="show the steps of a plan: what is shared, stored, still to train")
+    plan.add_argument("plan", metavar="FILE", type=Path)
+    plan.add_argument("--why", metavar="STEP", help="say which part of a step's key differs from what is stored")
+    plan.add_argument("--json", action="store_true", help="print the resolved plan and its steps as JSON")
+    plan.add_argument("--steps", action="store_true", help="list every single step")
+    plan.add_argument("--only", metavar="ARM", action="append", help="only this arm (may be given several times)")
+    plan.add_argument("--store", metavar="DIR", type=Path, default=Path(".tick/store"))
+    plan_options(plan)
+    plan.set_defaults(verb=show_plan)
+
+
+def show_plan(arguments: argparse.Namespace) -> int:
+    plan = usable_plan(arguments, notes=True)
+    if plan is None:
+        return PLAN_ERRORS
+    from tickdsl.run import preview
+    from tickdsl.run.study import prepare
+
+    study = prepare(plan, arguments.data)
+    if getattr(arguments, "why", None):
+        print(preview.why(study, arguments.why, arguments.store))
+    elif getattr(arguments, "json", False):
+        print(json.dumps(preview.as_json(study, arguments.store), indent=1))
+    else:
+        preview.show(study, arguments.store, arguments.data, every_step=getattr(arguments, "steps", False))
+    return OK

@@ -1,0 +1,44 @@
+"""The plan that a verb works on."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from tickdsl.cli.output import colour, unheard, verdict
+from tickdsl.errors import TickdslError
+
+if TYPE_CHECKING:
+    from tickdsl.plan.model import Plan
+
+
+def usable_plan(arguments: argparse.Namespace, *, notes: bool) -> Plan | None:
+    """The plan to work on, its findings told on standard error; None where it has errors."""
+    from tickdsl.check import check_file
+    from tickdsl.lang.render import render
+
+    report = check_file(arguments.plan, dict(arguments.set), data=arguments.data)
+    shown = [d for d in report.findings if d.severity == "error" or not report.errors]
+    if report.errors:
+        print(render(shown, colour=colour(sys.stderr)), file=sys.stderr)
+        print(f"{arguments.plan}: {verdict(report)}; nothing was run", file=sys.stderr)
+        return None
+    if notes and shown:
+        with unheard():
+            print(render(shown, "concise", colour=colour(sys.stderr)), file=sys.stderr)
+    plan = report.usable()
+    return _only(plan, arguments.only) if arguments.only else plan
+
+
+def _only(plan: Plan, names: Sequence[str]) -> Plan:
+    import attrs
+
+    from tickdsl.lang.diagnostics import did_you_mean, listing
+
+    known = list(dict.fromkeys([*(arm.name for arm in plan.arms), *(arm.id for arm in plan.arms)]))
+    for name in names:
+        if name not in known:
+            raise TickdslError(f"--only {name}: the plan has no such arm", did_you_mean(name, known) or listing(known))
+    return attrs.evolve(plan, arms=tuple(arm for arm in plan.arms if arm.name in names or arm.id in names))
