@@ -17,6 +17,7 @@ from tickdsl.records.events import (
     TYPES,
     ArmInfo,
     Heartbeat,
+    LayerInfo,
     Log,
     MeasurementInfo,
     Metric,
@@ -29,10 +30,12 @@ from tickdsl.records.events import (
 SURFACE = {
     "run.start": "run plan path argv pid host boot versions jobs device store",
     "plan.resolved": "arms contestants seeds steps measurements notes within report",
+    "network": "arms model params macs layers",
     "step.start": "step attempt worker",
     "step.progress": "step epoch epochs loss accuracy lr",
     "step.end": "step status seconds metrics error",
     "metric": "arm contestant level seed step accuracy loss sparsity params macs filters seconds",
+    "layers": "arm contestant level seed outputs weights",
     "checkpoint": "step epoch",
     "log": "message",
     "warn": "message code",
@@ -50,7 +53,7 @@ def test_no_type_or_field_was_renamed() -> None:
 def test_every_type_and_field_is_documented() -> None:
     document = Path(__file__).parents[2] / "docs" / "results.md"
     words = set(re.findall(r"`([a-z.]+)`", document.read_text(encoding="utf-8")))
-    nested = [field.name for kind in (ArmInfo, StepInfo, MeasurementInfo) for field in attrs.fields(kind)]
+    nested = [field.name for kind in (ArmInfo, StepInfo, MeasurementInfo, LayerInfo) for field in attrs.fields(kind)]
     assert {*SURFACE, *" ".join(SURFACE.values()).split(), *nested} <= words
 
 

@@ -16,9 +16,12 @@ from tickdsl.records.events import (
     ControlAck,
     Event,
     Heartbeat,
+    LayerInfo,
+    Layers,
     Log,
     MeasurementInfo,
     Metric,
+    Network,
     PlanResolved,
     Resource,
     RunEnd,
@@ -47,6 +50,10 @@ PLAN = PlanResolved(
     measurements=(MeasurementInfo(arm="a", contestant="dense", level=0, seed=1, step="s1"),),
     notes=("the model is small-cnn",),
 )
+NETWORK = Network(
+    arms=("a",), model="lenet", params=20, macs=30, layers=(LayerInfo(path="fc", kind="linear", outputs=4, weights=16),)
+)
+LEFT = Layers(arm="a", contestant="ticket", level=1, seed=1, outputs={"fc": 3}, weights={"fc": 12})
 METRIC = Metric(arm="a", contestant="dense", level=0, seed=1, step="s1", accuracy=0.9)
 
 
@@ -60,8 +67,8 @@ def progress(step: str, epoch: float) -> StepProgress:
 
 
 STORY = told(
-    START, PLAN, StepStart(step="s1"), progress("s1", 5), Checkpoint(step="s1", epoch=5), Log(message="hello"),
-    progress("s1", 10), StepEnd(step="s1", status="done", seconds=40, metrics={"accuracy": 0.9}), METRIC,
+    START, PLAN, NETWORK, StepStart(step="s1"), progress("s1", 5), Checkpoint(step="s1", epoch=5), Log(message="hello"),
+    progress("s1", 10), StepEnd(step="s1", status="done", seconds=40, metrics={"accuracy": 0.9}), METRIC, LEFT,
     Warn(message="careful"), Resource(cpu=50.0), Heartbeat(pid=7, host="h", boot="b"),
     ControlAck(id="1", command="pause", state="paused"), ControlAck(id="2", command="resume", state="running"),
     StepStart(step="s2"), progress("s2", 1), progress("s2", 2),
@@ -71,12 +78,15 @@ STORY = told(
 
 def test_a_whole_story() -> None:
     state = fold(STORY)
-    assert (state.status, state.exit, state.attempts, state.elapsed) == ("failed", 3, 1, 180.0)
+    assert (state.status, state.exit, state.attempts, state.elapsed) == ("failed", 3, 1, 200.0)
     first, second = state.steps.values()
     assert (first.status, first.seconds, first.accuracy, first.checkpoint) == ("done", 40, 0.9, 5)
     assert (second.status, second.error, second.epoch) == ("failed", "out of memory", 2)
     assert state.metrics == {("a", "dense", 0, 1): METRIC}
-    assert state.log == ((50.0, "hello"),)
+    assert state.networks == {"a": NETWORK}
+    assert state.layers == {("a", "ticket", 1, 1): LEFT}
+    assert [point.epoch for point in first.course] == [5, 10]
+    assert state.log == ((60.0, "hello"),)
     assert state.warnings == (Warn(message="careful"),)
     assert state.notes == PLAN.notes
     assert state.finished == 1
@@ -134,7 +144,7 @@ def test_a_pause_costs_no_pace() -> None:
 
 def test_a_killed_run_that_is_taken_up_again() -> None:
     stored = attrs.evolve(PLAN, steps=(attrs.evolve(PLAN.steps[0], stored=True), PLAN.steps[1]))
-    killed = STORY[:16]
+    killed = STORY[:18]
     state = fold([*killed, *told(START, stored, StepStart(step="s2"), progress("s2", 6), since=1000.0)])
     assert state.status == "running"
     assert state.attempts == 2
@@ -154,6 +164,15 @@ def test_a_steps_story_may_begin_without_a_plan() -> None:
 def test_the_log_keeps_its_end() -> None:
     state = fold(told(*(Log(message=str(number)) for number in range(2500))))
     assert [message for _, message in state.log] == [str(number) for number in range(2000, 2500)]
+
+
+def test_a_long_course_is_thinned_and_begins_anew_where_a_checkpoint_was_taken_up() -> None:
+    epochs = [float(number) for number in range(1, 1025)]
+    state = fold(told(START, PLAN, *(progress("s1", epoch) for epoch in epochs)))
+    found = [point.epoch for point in state.steps["s1"].course]
+    assert len(found) <= 512 and found[-1] == 1024 and found == sorted(found)
+    again = fold(told(*(progress("s1", epoch) for epoch in [1, 2, 3, 4, 3, 4, 5])))
+    assert [point.epoch for point in again.steps["s1"].course] == [1, 2, 3, 4, 5]
 
 
 @pytest.mark.slow

@@ -57,6 +57,22 @@ class MeasurementInfo:
 
 
 @attrs.frozen(kw_only=True)
+class LayerInfo:
+    """A layer with a weight, as the dense network has it.
+
+    `path` is its module path, `outputs` counts its output channels, `weights` its single weights and `macs` its
+    multiply-adds for one picture. `group` is a short name that layers share whose channels go together, "" for none.
+    """
+
+    path: str
+    kind: str
+    outputs: int
+    weights: int
+    macs: int = 0
+    group: str = ""
+
+
+@attrs.frozen(kw_only=True)
 class RunStart(Event):
     """An engine began, or took up an unfinished run again. `versions` names the libraries that matter."""
 
@@ -91,6 +107,18 @@ class PlanResolved(Event):
     notes: tuple[str, ...] = ()
     within: float = 0.0
     report: tuple[str, ...] = ()
+
+
+@attrs.frozen(kw_only=True)
+class Network(Event):
+    """The dense network that these arms begin with; its layers in the order in which they first run."""
+
+    type: ClassVar[str] = "network"
+    arms: tuple[str, ...]
+    model: str
+    params: int
+    macs: int
+    layers: tuple[LayerInfo, ...]
 
 
 @attrs.frozen(kw_only=True)
@@ -149,6 +177,19 @@ class Metric(Event):
 
 
 @attrs.frozen(kw_only=True)
+class Layers(Event):
+    """What a structure leaves of the layers: of each that lost something its `outputs` and its `weights`."""
+
+    type: ClassVar[str] = "layers"
+    arm: str
+    contestant: str
+    level: int
+    seed: int
+    outputs: Mapping[str, int]
+    weights: Mapping[str, int]
+
+
+@attrs.frozen(kw_only=True)
 class Checkpoint(Event):
     type: ClassVar[str] = "checkpoint"
     step: str
@@ -170,7 +211,10 @@ class Warn(Event):
 
 @attrs.frozen(kw_only=True)
 class Resource(Event):
-    """Load of the machine: `cpu` in percent of all cores, `ram` in bytes, `gpu` in the driver's words."""
+    """Load of the machine: `cpu` in percent of all cores, `ram` the engine's bytes with its workers'.
+
+    `gpu` is None where there is none: `percent` busy, `memory` and `total` in bytes, `watts`, of the first one.
+    """
 
     type: ClassVar[str] = "resource"
     cpu: float | None = None
@@ -210,8 +254,8 @@ class RunEnd(Event):
 
 
 _CLASSES: tuple[type[Event], ...] = (
-    RunStart, PlanResolved, StepStart, StepProgress, StepEnd, Metric, Checkpoint, Log, Warn, Resource,
-    Heartbeat, ControlAck, RunEnd,
+    RunStart, PlanResolved, Network, StepStart, StepProgress, StepEnd, Metric, Layers, Checkpoint, Log, Warn,
+    Resource, Heartbeat, ControlAck, RunEnd,
 )  # fmt: skip
 
 TYPES: Mapping[str, type[Event]] = {kind.type: kind for kind in _CLASSES}

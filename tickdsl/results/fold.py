@@ -12,8 +12,10 @@ from tickdsl.records.events import (
     Checkpoint,
     ControlAck,
     Heartbeat,
+    Layers,
     Log,
     Metric,
+    Network,
     PlanResolved,
     Resource,
     RunEnd,
@@ -24,9 +26,10 @@ from tickdsl.records.events import (
     StepStart,
     Warn,
 )
-from tickdsl.results.state import ENDED, MetricKey, Pace, RunState, StepState
+from tickdsl.results.state import ENDED, CoursePoint, MetricKey, Pace, RunState, StepState
 
 LOG_LINES = 500  # of the log and of the warnings, the last so many are kept
+COURSE_POINTS = 512  # of a training's course; a longer one loses every second of its points
 
 
 def apply(state: RunState, record: Record) -> RunState:
@@ -50,6 +53,8 @@ class Fold:
         self._changed: dict[str, Any] = {}
         self._steps = dict(self._base.steps)
         self._metrics: dict[MetricKey, Metric] = dict(self._base.metrics)
+        self._layers: dict[MetricKey, Layers] = dict(self._base.layers)
+        self._courses = {name: list(step.course) for name, step in self._steps.items() if step.course}
         self._log = list(self._base.log)
         self._warnings = list(self._base.warnings)
         self._pace = self._base.pace
@@ -75,6 +80,7 @@ class Fold:
             **self._changed,
             steps=dict(self._steps),
             metrics=dict(self._metrics),
+            layers=dict(self._layers),
             log=tuple(self._log[-LOG_LINES:]),
             warnings=tuple(self._warnings[-LOG_LINES:]),
             pace=self._pace,
@@ -106,7 +112,15 @@ class Fold:
     def _plan_resolved(self, event: PlanResolved, t: float) -> None:
         known = {(m.arm, m.contestant, m.level, m.seed) for m in event.measurements}
         self._metrics = {key: metric for key, metric in self._metrics.items() if key in known}
-        self._steps = {info.id: StepState(info, status="stored" if info.stored else "waiting") for info in event.steps}
+        self._layers = {key: left for key, left in self._layers.items() if key in known}
+        self._steps = {
+            info.id: StepState(
+                info,
+                status="stored" if info.stored else "waiting",
+                course=tuple(self._courses.get(info.id, ())),
+            )
+            for info in event.steps
+        }
         self._changed.update(
             arms=event.arms,
             contestants=event.contestants,
@@ -115,7 +129,11 @@ class Fold:
             report=event.report,
             measurements=event.measurements,
             notes=event.notes,
+            networks={},
         )
+
+    def _network(self, event: Network, t: float) -> None:
+        self._changed["networks"] = {**self._get("networks"), **dict.fromkeys(event.arms, event)}
 
     def _step_start(self, event: StepStart, t: float) -> None:
         self._steps[event.step] = attrs.evolve(
@@ -136,6 +154,12 @@ class Fold:
             before = max(0.0, event.epoch - 1)
         self._trained += max(0.0, event.epoch - before)
         self._progress[event.step] = event
+        course = self._courses.setdefault(event.step, [])
+        while course and course[-1].epoch >= event.epoch:  # taken up again from a checkpoint
+            course.pop()
+        course.append(CoursePoint(event.epoch, event.loss, event.accuracy, event.lr))
+        if len(course) > COURSE_POINTS:
+            del course[-2::-2]
 
     def _step_end(self, event: StepEnd, t: float) -> None:
         step = self._step(event.step)
@@ -156,6 +180,9 @@ class Fold:
 
     def _metric(self, event: Metric, t: float) -> None:
         self._metrics[event.arm, event.contestant, event.level, event.seed] = event
+
+    def _layers_left(self, event: Layers, t: float) -> None:
+        self._layers[event.arm, event.contestant, event.level, event.seed] = event
 
     def _checkpoint(self, event: Checkpoint, t: float) -> None:
         self._steps[event.step] = attrs.evolve(self._step(event.step), checkpoint=event.epoch)
@@ -200,6 +227,7 @@ class Fold:
             loss=event.loss,
             accuracy=event.accuracy,
             lr=event.lr,
+            course=tuple(self._courses[name]),
         )
 
     def _epoch(self, name: str) -> float | None:
@@ -223,10 +251,12 @@ class Fold:
 _HANDLERS: dict[type, Callable[[Fold, Any, float], None]] = {
     RunStart: Fold._run_start,
     PlanResolved: Fold._plan_resolved,
+    Network: Fold._network,
     StepStart: Fold._step_start,
     StepProgress: Fold._step_progress,
     StepEnd: Fold._step_end,
     Metric: Fold._metric,
+    Layers: Fold._layers_left,
     Checkpoint: Fold._checkpoint,
     Log: Fold._log_line,
     Warn: Fold._warn,

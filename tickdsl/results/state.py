@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
 import attrs
 
 from tickdsl.records.events import (
     ArmInfo,
     Heartbeat,
+    Layers,
     MeasurementInfo,
     Metric,
+    Network,
     Resource,
     RunStart,
     StepInfo,
@@ -24,9 +26,21 @@ ENDED = frozenset({"ok", "failed", "stopped", "interrupted"})
 MetricKey = tuple[str, str, int, int]  # arm id, contestant, level, seed
 
 
+class CoursePoint(NamedTuple):
+    """Where a training was after an epoch; shares for accuracies, None for what was not measured."""
+
+    epoch: float
+    loss: float | None
+    accuracy: float | None
+    lr: float | None
+
+
 @attrs.frozen
 class StepState:
-    """A step: `status` is waiting, running, done, stored, skipped or failed; times in seconds since 1970."""
+    """A step: `status` is waiting, running, done, stored, skipped or failed; times in seconds since 1970.
+
+    `course` is what its training reported in this run, thinned where it is long.
+    """
 
     info: StepInfo
     status: str = "waiting"
@@ -41,6 +55,7 @@ class StepState:
     accuracy: float | None = None
     lr: float | None = None
     checkpoint: float | None = None  # the epoch that is safe on the disk
+    course: tuple[CoursePoint, ...] = ()
     metrics: Mapping[str, Any] = attrs.field(factory=dict)
     error: str | None = None
 
@@ -67,7 +82,8 @@ class RunState:
     """A run as its events tell it.
 
     `status` is waiting (no event yet), running, pausing, paused, stopping, ok, failed, stopped or
-    interrupted. Times are seconds since 1970. `metrics` maps (arm id, contestant, level, seed) to its measurement.
+    interrupted. Times are seconds since 1970. `metrics` maps (arm id, contestant, level, seed) to its measurement,
+    `layers` to what is left of the layers there; `networks` maps arm ids to the dense networks.
     """
 
     run: RunStart | None = None
@@ -84,6 +100,8 @@ class RunState:
     steps: Mapping[str, StepState] = attrs.field(factory=dict)
     measurements: tuple[MeasurementInfo, ...] = ()
     metrics: Mapping[MetricKey, Metric] = attrs.field(factory=dict)
+    networks: Mapping[str, Network] = attrs.field(factory=dict)
+    layers: Mapping[MetricKey, Layers] = attrs.field(factory=dict)
     notes: tuple[str, ...] = ()
     warnings: tuple[Warn, ...] = ()
     log: tuple[tuple[float, str], ...] = ()
