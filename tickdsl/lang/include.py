@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import attrs
@@ -11,6 +11,9 @@ from tickdsl.errors import TickdslError
 from tickdsl.lang import syntax
 from tickdsl.lang.diagnostics import Diagnostic, Label, did_you_mean, listing
 from tickdsl.lang.parse import parse, read
+
+#: Where the text of an included file comes from: the disk, or what an editor holds of it.
+ReadPlan = Callable[[Path], syntax.Source]
 
 
 @attrs.frozen
@@ -27,23 +30,25 @@ def load(path: str | Path, overrides: Mapping[str, str] | None = None) -> Loaded
     return load_source(read(path), overrides)
 
 
-def load_source(source: syntax.Source, overrides: Mapping[str, str] | None = None) -> Loaded:
-    """The same for a text already at hand; includes are looked up beside `source.path`."""
+def load_source(
+    source: syntax.Source, overrides: Mapping[str, str] | None = None, read_plan: ReadPlan = read
+) -> Loaded:
+    """The same for a text already at hand; includes are looked up beside `source.path` and read by `read_plan`."""
     file, findings = parse(source)
     collected = list(findings)
-    statements = _splice(file, (), collected)
+    statements = _splice(file, (), collected, read_plan)
     for name, text in (overrides or {}).items():
         statements = _override(statements, name, text, source, collected)
     return Loaded(source, statements, tuple(collected))
 
 
 def _splice(
-    file: syntax.File, chain: tuple[syntax.Include, ...], findings: list[Diagnostic]
+    file: syntax.File, chain: tuple[syntax.Include, ...], findings: list[Diagnostic], read_plan: ReadPlan
 ) -> tuple[syntax.Statement, ...]:
     statements: list[syntax.Statement] = []
     for statement in file.statements:
         if isinstance(statement, syntax.Include):
-            statements += _included(statement, chain, findings)
+            statements += _included(statement, chain, findings, read_plan)
         elif chain and not isinstance(
             statement, (*syntax.SETTINGS, syntax.Let, syntax.Arm, syntax.Version, syntax.Sweep, syntax.Seeds)
         ):
@@ -62,7 +67,7 @@ def _splice(
 
 
 def _included(
-    include: syntax.Include, chain: tuple[syntax.Include, ...], findings: list[Diagnostic]
+    include: syntax.Include, chain: tuple[syntax.Include, ...], findings: list[Diagnostic], read_plan: ReadPlan
 ) -> tuple[syntax.Statement, ...]:
     here = Path(include.span.source.path)
     if "\0" in include.path.text:
@@ -83,7 +88,7 @@ def _included(
         )
         return ()
     try:
-        source = read(path)
+        source = read_plan(path)
     except TickdslError as error:
         findings.append(
             Diagnostic(
@@ -97,7 +102,7 @@ def _included(
         return ()
     file, broken = parse(source)
     findings += broken
-    return _splice(file, (*chain, include), findings)
+    return _splice(file, (*chain, include), findings, read_plan)
 
 
 def _override(
