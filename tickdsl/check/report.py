@@ -13,9 +13,8 @@ from tickdsl.lang.diagnostics import Diagnostic, PlanError
 from tickdsl.lang.include import Loaded, load
 from tickdsl.lang.render import ordered
 from tickdsl.lang.resolve import resolve
+from tickdsl.lang.vocabulary import SILENCE
 from tickdsl.plan.model import Plan
-
-_SILENCE = re.compile(r"#\s*ok\b([^#\n]*)")
 
 
 @attrs.frozen
@@ -71,5 +70,5 @@ def _silenced(d: Diagnostic) -> bool:
     """`# ok TD505` at the end of the line silences a warning or a note there; errors cannot be silenced."""
     if d.severity == "error" or not d.span.source.text:
         return False
-    found = _SILENCE.search(d.span.source.line(d.span.line))
+    found = SILENCE.search(d.span.source.line(d.span.line))
     return found is not None and d.code in re.findall(r"TD\d{3}", found[1])

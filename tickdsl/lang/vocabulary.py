@@ -1,18 +1,106 @@
-"""The closed words of the language and the schemas of its open ones. One table; everything else reads it."""
+"""The closed words of the language and the schemas of its open ones. One table; everything else reads it.
+
+Messages, highlighting, the editors' grammar, completion, hover texts and the tests of the grammar all come from here.
+"""
 
 from __future__ import annotations
 
+import re
+from typing import Literal
+
 import attrs
 
-UNITS = ("weights", "filters", "neurons", "layers", "blocks")
-SCOPES = ("global", "local", "uniform")
-REWINDS = ("lr", "weights")
-SPLITS = ("classes", "samples")
+#: Words that a statement chooses from, by the grammar's terminal -> what each means.
+CLOSED: dict[str, dict[str, str]] = {
+    "UNIT": {
+        "weights": "single weights of convolutions and linear layers, masked",
+        "filters": "channels of convolutions; those that additions tie together go together",
+        "neurons": "channels between linear layers",
+        "layers": "the smallest regions that can go whole: residual blocks, or convolutions of equal shape",
+        "blocks": "another word for `layers`",
+    },
+    "SCOPE": {
+        "global": "all layers are ranked together (the default)",
+        "local": "each layer is ranked by itself",
+        "uniform": "another word for `local`",
+    },
+    "BASE": {
+        "remaining": "of the units that are left (the default)",
+        "original": "of the units that there were",
+    },
+    "WHAT": {
+        "lr": "keep the weights, replay the recipe",
+        "weights": "take the weights of the dense run at that moment, and the recipe from there on",
+    },
+    "SPLIT_BY": {
+        "classes": "each part holds some of the classes",
+        "samples": "each part holds some of the pictures of every class",
+    },
+}
+UNITS = tuple(CLOSED["UNIT"])
+SCOPES = tuple(CLOSED["SCOPE"])
+BASES = tuple(CLOSED["BASE"])
+REWINDS = tuple(CLOSED["WHAT"])
+SPLITS = tuple(CLOSED["SPLIT_BY"])
 
-STATEMENTS = (
-    "plan", "let", "include", "seeds", "sweep", "model", "data", "split", "train", "prune", "overlap",
-    "rewind", "retrain", "distill", "transfer", "cycle", "arm", "compare", "report", "stop",
-)  # fmt: skip
+
+@attrs.frozen
+class Form:
+    """A statement: its kind, how it is written, and what it does."""
+
+    kind: Literal["definition", "setting", "pipeline", "question"]
+    form: str
+    summary: str
+
+
+STATEMENTS: dict[str, Form] = {
+    "plan": Form("definition", "plan 1", "the version of the language"),
+    "let": Form("definition", "let NAME = VALUE", "a name for a value; `$NAME` stands for it"),
+    "include": Form("definition", 'include "x.plan"', "definitions, settings and arms of another file"),
+    "seeds": Form(
+        "definition", "seeds 5 | 1..5 | [1, 7]", "runs everything once per seed; arms of one seed are paired"
+    ),
+    "sweep": Form("definition", "sweep NAME in [a, b] | 1..5", "repeats the arms that read `$NAME` for each value"),
+    "model": Form("setting", "model NAME [on DATA] [key=value …]", "the network"),
+    "data": Form("setting", "data NAME [key=value …]", "the data set"),
+    "split": Form("setting", "split classes|samples K", "trains once per part, from one shared initialisation"),
+    "train": Form("setting", "train [LENGTH] [key=value …]", "the recipe of a training"),
+    "prune": Form(
+        "pipeline",
+        "prune UNIT [SCOPE] AMOUNT [x N] [until SHARE] [by CRITERION] [at MOMENT] [in LAYER, …] [except LAYER, …]",
+        "trains what is pending, then scores, chooses and removes",
+    ),
+    "overlap": Form("pipeline", "overlap [k of K]", "keeps what at least k of the parts kept"),
+    "rewind": Form("pipeline", "rewind lr|weights [to MOMENT]", "what the next training starts from"),
+    "retrain": Form("pipeline", "retrain SCHEDULE [LENGTH] [key=value …]", "trains on by a schedule of its own"),
+    "distill": Form("pipeline", "distill from ARM|dense [key=value …]", "adds a distillation loss to the training"),
+    "transfer": Form("pipeline", "transfer to DATA [head=reset|keep]", "carries the structure over to other data"),
+    "cycle": Form("pipeline", "cycle N { prune …; rewind … }", "rounds, spelled out"),
+    "arm": Form("question", "arm NAME { settings and pipeline }", "one way to go on from what stands before the arms"),
+    "compare": Form("question", "compare ARM, …, random-init, dense [key=value …]", "what is set against what"),
+    "report": Form("question", "report METRIC, …", "what the table shows"),
+    "stop": Form("question", "stop when METRIC <|<=|>|>= VALUE", "ends an arm after the first such level"),
+}
+
+#: Words inside statements -> what follows them.
+CLAUSES: dict[str, str] = {
+    "on": "the data set of this model",
+    "in": "only these layers; of a sweep: its values",
+    "except": "all layers but these",
+    "of": "`of original`, `of remaining`; `overlap 2 of 3`",
+    "to": "a share that is gone in the end; the moment that a rewind goes back to; a transfer's data",
+    "matching": "as much as that arm removed",
+    "until": "as many rounds as that takes",
+    "by": "the criterion that ranks",
+    "at": "the moment at which pruning happens, instead of the end of the training",
+    "from": "the arm that teaches",
+    "when": "a condition on a level",
+}
+#: Words for moments beside lengths and shares.
+MOMENTS: dict[str, str] = {"init": "before the first step of the training"}
+
+#: `# ok TD505` at the end of a line; the codes stand in the first group.
+SILENCE = re.compile(r"#\s*ok\b([^#\n]*)")
 
 
 @attrs.frozen
@@ -56,6 +144,28 @@ METRICS: dict[str, bool] = {
     "train-time": True, "latency": False, "memory": False, "energy": False, "carbon": False,
     "early-stop": False, "robustness": False, "barrier": False,
 }  # fmt: skip
+#: What the metrics and the rivals mean.
+MEANINGS: dict[str, str] = {
+    "accuracy": "share of the test pictures that are classified right",
+    "loss": "mean cross-entropy on the test set",
+    "sparsity": "share of the weights that are gone",
+    "params": "weights that are left",
+    "flops": "multiply-adds of one picture",
+    "rounds": "rounds of pruning up to the level",
+    "train-time": "seconds of training",
+    "latency": "seconds for one batch",
+    "memory": "bytes that inference needs",
+    "energy": "joules of training",
+    "carbon": "grams of CO2 of training",
+    "early-stop": "the step at which the validation loss was least",
+    "robustness": "accuracy on corrupted pictures",
+    "barrier": "rise of the loss between two trainings",
+    "dense": "the unpruned network; always measured",
+    "random-init": "the same structure, trained from fresh weights",
+    "random-structure": "as many units per layer, chosen at random, with the original initial weights",
+    "early": "the dense network, trained for a short time",
+    "all": "every arm",
+}
 #: What a `stop when` or an `until` condition can watch.
 WATCHABLE = ("accuracy", "loss", "sparsity", "params", "flops")
 
@@ -82,7 +192,7 @@ TRAIN_OPTIONS: dict[str, OptionType] = {
     "momentum": OptionType("float", "SGD momentum", least=0),
     "nesterov": OptionType("flag", "Nesterov momentum"),
     "decay": OptionType("float", "weight decay", least=0),
-    "schedule": OptionType("word", "", ("constant", "milestones", "cosine", "one-cycle", "linear")),
+    "schedule": OptionType("word", "how the rate changes", ("constant", "milestones", "cosine", "one-cycle", "linear")),
     "milestones": OptionType("moments", "where the rate drops"),
     "gamma": OptionType("float", "factor at a milestone", above=0),
     "warmup": OptionType("moment", "linear warm-up from 0"),
@@ -90,9 +200,9 @@ TRAIN_OPTIONS: dict[str, OptionType] = {
     "pct-start": OptionType("share", "one-cycle's rising share"),
     "div": OptionType("float", "one-cycle: peak / first rate", above=0),
     "final-div": OptionType("float", "one-cycle: first rate / last rate", above=0),
-    "precision": OptionType("word", "", ("fp32", "bf16", "auto")),
-    "augment": OptionType("words", "", ("none", "crop", "flip", "rotation")),
-    "label-smoothing": OptionType("float", "", least=0),
+    "precision": OptionType("word", "number format of the arithmetic", ("fp32", "bf16", "auto")),
+    "augment": OptionType("words", "random changes to training pictures", ("none", "crop", "flip", "rotation")),
+    "label-smoothing": OptionType("float", "share of the target spread over all classes", least=0),
 }
 COMPARE_OPTIONS: dict[str, OptionType] = {
     "levels": OptionType("word", "judge rivals at", ("all", "last")),
@@ -100,3 +210,30 @@ COMPARE_OPTIONS: dict[str, OptionType] = {
     "budget": OptionType("word", "a rival's training length", ("epochs", "flops")),
 }
 SPLIT_OPTIONS: dict[str, OptionType] = {}
+DISTILL_OPTIONS: dict[str, OptionType] = {
+    "temperature": OptionType("float", "softens the teacher's answers", above=0),
+    "weight": OptionType("share", "the distillation loss's share of the loss"),
+    "until": OptionType("moment", "the end of the distillation"),
+}
+TRANSFER_OPTIONS: dict[str, OptionType] = {
+    "head": OptionType("word", "what becomes of the classifier", ("reset", "keep")),
+}
+#: The schemas of the statements whose options depend on no name.
+OPTIONS: dict[str, dict[str, OptionType]] = {
+    "train": TRAIN_OPTIONS,
+    "retrain": TRAIN_OPTIONS,
+    "split": SPLIT_OPTIONS,
+    "distill": DISTILL_OPTIONS,
+    "transfer": TRANSFER_OPTIONS,
+    "compare": COMPARE_OPTIONS,
+}
+
+#: Schedules of `retrain`.
+SCHEDULES: dict[str, str] = {
+    "fine-tune": "a small constant rate",
+    "one-cycle": "up to a peak and down again",
+    "cyclic": "up and down, several times",
+    "scaled": "the recipe, stretched or squeezed to the length",
+    "linear": "down to zero in a line",
+    "scratch": "the recipe from fresh weights",
+}

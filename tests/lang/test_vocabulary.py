@@ -1,0 +1,37 @@
+"""The vocabulary and the grammar name the same words, and every word is explained."""
+
+import re
+
+import pytest
+
+from tickdsl import grammar
+from tickdsl.lang import vocabulary
+from tickdsl.lang.parse import parse
+from tickdsl.lang.syntax import Source
+
+KEYWORD = re.compile(r"([a-z]+)\(\?!")
+CLOSED = re.compile(r"\(\?:\(\?:([a-z|]+)\)\)")
+
+
+def terminals() -> dict[str, str]:
+    return {terminal.name: terminal.pattern.value for terminal in grammar.build().terminals}
+
+
+def test_keywords_are_statements_and_clauses() -> None:
+    keywords = {match[1] for pattern in terminals().values() if (match := KEYWORD.match(pattern))}
+    assert keywords == {*vocabulary.STATEMENTS, *vocabulary.CLAUSES}
+
+
+def test_closed_words_are_the_grammars() -> None:
+    found = {name: set(match[1].split("|")) for name, p in terminals().items() if (match := CLOSED.match(p))}
+    assert found == {name: set(words) for name, words in vocabulary.CLOSED.items()}
+
+
+def test_metrics_rivals_and_options_say_what_they_mean() -> None:
+    assert set(vocabulary.MEANINGS) == {*vocabulary.METRICS, *vocabulary.RIVALS, vocabulary.ALL_ARMS}
+    assert all(kind.summary for schema in vocabulary.OPTIONS.values() for kind in schema.values())
+
+
+@pytest.mark.parametrize("word", [*vocabulary.STATEMENTS, *vocabulary.CLAUSES])
+def test_every_keyword_is_also_a_name(word: str) -> None:
+    assert parse(Source("x.plan", f"arm {word} {{ prune weights 20% except {word} }}"))[1] == ()
