@@ -77,6 +77,11 @@ def metric(m: Measurement, found: Mapping[str, Any], name: str) -> events.Metric
     )
 
 
+def layers(m: Measurement, left: Mapping[str, Mapping[str, int]]) -> events.Layers:
+    """What is left of the layers where a measurement was made."""
+    return events.Layers(arm=m.arm, contestant=m.contestant, level=m.level, seed=m.seed, **left)
+
+
 def figures(metrics: Mapping[str, Any]) -> dict[str, Any]:
     """Metrics without the course of the training: what is kept in memory and said in events."""
     return {name: value for name, value in metrics.items() if isinstance(value, int | float)}

@@ -20,6 +20,7 @@ from tickdsl.graph.surgery import compact, compact_masks, slice_state
 from tickdsl.plan.steps import Step
 from tickdsl.records.canonical import canonical
 from tickdsl.records.store import Result, Store
+from tickdsl.run.layers import left_of_layers
 from tickdsl.run.networks import TRACED_PICTURES, Network, network
 from tickdsl.tickets.carry import carry_over
 from tickdsl.tickets.scope import units_left
@@ -134,7 +135,8 @@ def save_weights(folder: Path, state: Mapping[str, Tensor]) -> None:
 
 def describe(graph: ModelGraph, structure: Structure) -> dict[str, Any]:
     """What is left of a network: `params` without masked weights, `macs` a picture of the network that runs, `sparsity`
-    as the share of convolution and linear weights that is gone, `filters`, `neurons` and `layers` as the shares left.
+    as the share of convolution and linear weights that is gone, `filters`, `neurons` and `layers` as the shares left,
+    `left` layer by layer.
     """
     left = remaining(graph, structure)
     dense = sum(whole for _, whole in left.values())
@@ -147,4 +149,5 @@ def describe(graph: ModelGraph, structure: Structure) -> dict[str, Any]:
         "macs": int(size.macs) // TRACED_PICTURES,
         "sparsity": 1 - kept / dense,
         **shares,
+        "left": left_of_layers(graph, structure),
     }

@@ -10,7 +10,7 @@ import attrs
 
 from tickdsl.errors import TickdslError
 from tickdsl.lang.diagnostics import did_you_mean, listing
-from tickdsl.plan.model import Data, Plan
+from tickdsl.plan.model import Arm, Data, Plan
 from tickdsl.records.canonical import canonical
 from tickdsl.run.graph_view import GraphView
 from tickdsl.run.graphs import DATA, Shape, model_graph, pictures
@@ -70,13 +70,18 @@ def of_model(name: str, options: Iterable[tuple[str, str]], data: str | None, ro
 
 def of_plan(plan: Plan, root: Path | None) -> list[Subject]:
     """Every distinct network of a plan's arms."""
-    found: dict[bytes, Subject] = {}
+    found: list[Subject] = []
     for arm in plan.arms:
-        shape, classes = pictures(arm.data, root or DATA)
-        key = canonical([arm.model.name, dict(arm.model.options), list(shape), classes])
-        subject = Subject(arm.model.name, arm.model.options, arm.data.name, shape, classes)
-        found.setdefault(key, subject)
-    return list(found.values())
+        wanted = subject(arm, root)
+        if wanted not in found:
+            found.append(wanted)
+    return found
+
+
+def subject(arm: Arm, root: Path | None) -> Subject:
+    """The network of an arm."""
+    shape, classes = pictures(arm.data, root or DATA)
+    return Subject(arm.model.name, dict(arm.model.options), arm.data.name, shape, classes)
 
 
 def _options(name: str, given: Iterable[tuple[str, str]], known: Mapping[str, Option]) -> dict[str, Any]:

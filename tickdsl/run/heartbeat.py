@@ -1,4 +1,4 @@
-"""Says every few seconds that the run lives, also while a single step takes hours."""
+"""Says every few seconds that the run lives and what it takes of the machine, also while one step takes hours."""
 
 from __future__ import annotations
 
@@ -11,24 +11,32 @@ from collections.abc import Callable, Iterator
 from tickdsl.errors import TickdslError
 from tickdsl.records import events
 from tickdsl.records.process import Process
+from tickdsl.run.resources import Meter
 
 SECONDS = 5.0
 
 
 @contextlib.contextmanager
 def heartbeat(emit: Callable[[events.Event], None], seconds: float = SECONDS) -> Iterator[None]:
-    """Emit a Heartbeat now and every `seconds` until the block ends, from a thread: `emit` must bear that."""
+    """Emit a Heartbeat and a Resource now and every `seconds` until the block ends.
+
+    They come from a thread: `emit` must bear that.
+    """
     over = threading.Event()
     beat = events.Heartbeat(pid=os.getpid(), host=socket.gethostname(), boot=Process.current().boot)
+
+    meter = Meter()
 
     def go_on() -> None:
         while not over.wait(seconds):
             try:
                 emit(beat)
+                emit(meter.read())
             except TickdslError:
                 return  # the disk is full: the run itself meets that at its next event
 
     emit(beat)
+    emit(meter.read())
     heart = threading.Thread(target=go_on, name="heartbeat", daemon=True)
     heart.start()
     try:

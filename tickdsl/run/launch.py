@@ -37,6 +37,7 @@ from tickdsl.run.context import Settings
 from tickdsl.run.graphs import DATA, dense_graph
 from tickdsl.run.heartbeat import heartbeat
 from tickdsl.run.interpreter import INTERRUPTED, OK, STEP_FAILED, STOPPED, Interpreter
+from tickdsl.run.layers import networks
 from tickdsl.run.networks import TRACED_PICTURES
 from tickdsl.run.pool import Pool
 from tickdsl.run.study import prepare
@@ -112,6 +113,8 @@ def launch(
         try:
             emit(_run_start(plan, paths, options, jobs, str(device)))
             emit(resolved(study, lambda key: key in store and not options.fresh, notes))
+            for network in networks(plan, options.data):
+                emit(network)
             with heartbeat(emit), _interruptible(interpreter):
                 code = interpreter.run(hire)
             if interpreter.failures:

@@ -1,0 +1,58 @@
+"""What a run takes of its machine: processors, memory, and the first GPU where there is one."""
+
+from __future__ import annotations
+
+import contextlib
+from typing import Any
+
+import psutil
+
+from tickdsl.records import events
+
+
+class Meter:
+    """Reads the load since the last reading."""
+
+    def __init__(self) -> None:
+        self._me = psutil.Process()
+        self._gpu = _first_gpu()
+        psutil.cpu_percent()  # the first reading has nothing to compare with
+
+    def read(self) -> events.Resource:
+        """The load now."""
+        return events.Resource(cpu=psutil.cpu_percent(), ram=self._memory(), gpu=self._gpu_load())
+
+    def _memory(self) -> int:
+        """Bytes of this process and those below it; pages that they share count once for each."""
+        total = 0
+        for process in [self._me, *self._me.children(recursive=True)]:
+            with contextlib.suppress(psutil.Error):  # it has just ended
+                total += process.memory_info().rss
+        return total
+
+    def _gpu_load(self) -> dict[str, Any] | None:
+        if self._gpu is None:
+            return None
+        import pynvml
+
+        try:
+            memory = pynvml.nvmlDeviceGetMemoryInfo(self._gpu)
+            return {
+                "percent": pynvml.nvmlDeviceGetUtilizationRates(self._gpu).gpu,
+                "memory": int(memory.used),
+                "total": int(memory.total),
+                "watts": pynvml.nvmlDeviceGetPowerUsage(self._gpu) / 1000,
+            }
+        except pynvml.NVMLError:  # what this device does not tell
+            self._gpu = None
+            return None
+
+
+def _first_gpu() -> Any | None:
+    import pynvml
+
+    try:
+        pynvml.nvmlInit()
+        return pynvml.nvmlDeviceGetHandleByIndex(0)
+    except pynvml.NVMLError:  # no driver, or no device
+        return None
