@@ -90,6 +90,18 @@ CODES: dict[str, tuple[str, Severity]] = {
 }
 
 
+#: What the codes' first digits stand for.
+GROUPS: dict[str, str] = {
+    "TD0": "Syntax and silences",
+    "TD1": "Names and values",
+    "TD2": "Amounts and rounds",
+    "TD3": "Recipes, rewinding and criteria",
+    "TD4": "The network",
+    "TD5": "The design of the experiment",
+    "TD9": "Notes",
+}
+
+
 @attrs.frozen
 class Label:
     """A second place that belongs to a finding."""
