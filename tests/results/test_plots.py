@@ -7,7 +7,7 @@ import attrs
 import pytest
 from stories import finished_run
 
-from tickdsl.results.plots import accuracy_svg
+from tickdsl.results.plots import COLOURS, accuracy_svg
 from tickdsl.results.state import RunState
 
 NAMESPACE = "{http://www.w3.org/2000/svg}"
@@ -52,3 +52,22 @@ def test_names_are_escaped(hostile: str) -> None:
     assert svg is not None
     texts = [text.text for text in ElementTree.fromstring(svg).iter(f"{NAMESPACE}text")]
     assert hostile in texts
+
+
+def test_of_hundreds_of_arms_six_have_colours_and_the_figure_stays_readable() -> None:
+    one = finished_run(rivals=())
+    arms = tuple(attrs.evolve(one.arms[0], id=f"a{n}", name=f"a{n}") for n in range(300))
+    metrics = {
+        (arm.id, *key[1:]): attrs.evolve(m, arm=arm.id, accuracy=m.accuracy - (n != 150) * 0.1 * (key[2] > 0))
+        for n, arm in enumerate(arms)
+        for key, m in one.metrics.items()
+        if key[0] == "colt" and m.accuracy is not None
+    }
+    svg = accuracy_svg(attrs.evolve(one, arms=arms, metrics=metrics))
+    assert svg is not None
+    root = ElementTree.fromstring(svg)
+    texts = [text.text or "" for text in root.iter(f"{NAMESPACE}text")]
+    assert len([text for text in texts if re.fullmatch(r"a\d+", text)]) == len(COLOURS)
+    assert "a150" in texts  # the only one that wins
+    assert "294 more arms" in texts
+    assert len(list(root.iter(f"{NAMESPACE}polyline"))) == 300

@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
+import itertools
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from html import escape
 
 import attrs
 
 from tickdsl.results.state import RunState
-from tickdsl.results.verdict import Standing, standings
+from tickdsl.results.verdict import WINNING, Estimate, Standing, standings
 
 #: Okabe and Ito's colours, told apart by most colour-blind readers; each arm has a marker of its own as well.
-_COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
-_WIDTH, _HEIGHT = 760, 430
-_LEFT, _RIGHT, _TOP, _BOTTOM = 64, 226, 34, 54
+COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
+MARKERS = 4
+_OTHERS = "#8c959f"  # of arms that get no colour of their own
+_ROW = 20  # of the legend
 _STYLE = """
 text { font: 13px system-ui, sans-serif; fill: #24292f }
 .title { font-weight: 600 } .axis, .grid { stroke: #8c959f; stroke-width: 1; fill: none } .grid { stroke-opacity: .25 }
@@ -24,152 +26,226 @@ text { font: 13px system-ui, sans-serif; fill: #24292f }
 
 
 @attrs.frozen
-class _Curve:
-    """One contestant of one arm: (share of the weights left, accuracy, half width) per level."""
+class Curve:
+    """A contestant's (share of the weights left, accuracy) per level. `marker` None: one of many, without its own."""
 
     label: str
     colour: str
-    marker: int
+    marker: int | None
     dashed: bool
-    points: tuple[tuple[float, float, float], ...]
+    points: tuple[tuple[float, Estimate], ...]
 
 
 @attrs.frozen
-class _Scales:
-    """Data to picture: the share left on a logarithmic axis, falling to the right; accuracy in percent."""
+class Frame:
+    """The size of a figure and of the margins around its axes, in pixels."""
+
+    width: int = 760
+    height: int = 430
+    left: int = 64
+    right: int = 226
+    top: int = 34
+    bottom: int = 54
+
+
+@attrs.frozen
+class Scales:
+    """Ranges of both axes: the share left is logarithmic and falls to the right; accuracy is in percent."""
 
     least: float
     low: float
     high: float
 
-    def x(self, left: float) -> float:
-        span = -math.log(self.least) or 1.0
-        return _LEFT - math.log(left) / span * (_WIDTH - _LEFT - _RIGHT)
-
-    def y(self, accuracy: float) -> float:
-        return _TOP + (self.high - accuracy) / (self.high - self.low) * (_HEIGHT - _TOP - _BOTTOM)
+    @classmethod
+    def around(cls, curves: Iterable[Curve], dense: Iterable[Estimate]) -> Scales:
+        """Room for all curves with their intervals."""
+        drawn = list(curves)
+        least = min(left for curve in drawn for left, _ in curve.points)
+        found = [estimate for curve in drawn for _, estimate in curve.points] + list(dense)
+        low = max(0.0, min(100 * (estimate.mean - (estimate.half_width or 0.0)) for estimate in found))
+        high = min(100.0, max(100 * (estimate.mean + (estimate.half_width or 0.0)) for estimate in found))
+        margin = max(0.5, 0.05 * (high - low))
+        return cls(0.93 * min(least, 0.95), max(0.0, low - margin), min(100.0, high + margin))
 
 
 def accuracy_svg(state: RunState) -> str | None:
     """Accuracy against the share of the weights left, all arms and rivals, with 95 % intervals over seeds.
 
-    None where no level was measured.
+    A file of its own, with a legend. None where no level was measured.
+    """
+    drawn = curves(state)
+    if not drawn:
+        return None
+    dense = dense_levels(state)
+    named = [curve for curve in drawn if curve.marker is not None]
+    frame = attrs.evolve(Frame(), height=max(Frame().height, Frame().top + _ROW * (len(named) + 4)))
+    title = f"{state.run.plan if state.run else 'run'}: accuracy against the weights left"
+    body = [f"<style>{_STYLE}</style>", *plot(drawn, dense, Scales.around(drawn, dense), frame)]
+    body += _legend(named, len(drawn) - len(named), bool(dense), frame)
+    body.append(f'<text class="title" x="{frame.left}" y="20">{escape(title)}</text>')
+    return svg(body, frame, f'role="img" aria-label="{escape(title)}"')
+
+
+def svg(body: Iterable[str], frame: Frame, attributes: str) -> str:
+    """The parts of a figure as one element."""
+    head = f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {frame.width} {frame.height}" {attributes}>'
+    return "\n".join([head, *body, "</svg>\n"])
+
+
+def curves(state: RunState, prefix: str = "", offset: int = 0) -> list[Curve]:
+    """The curves of a run: for each arm its ticket's, then its rivals'. Where there are more arms than colours, the
+    arms with the smallest winning tickets have one, and of the others only the tickets are drawn.
+
+    `prefix` begins every label; `offset` is the number of arms that have colours already.
     """
     found = standings(state)
-    curves = _curves(state, found)
-    if not curves:
-        return None
-    dense = {key[0]: s for key, s in found.items() if s.contestant == "dense" and s.accuracy is not None}
-    scales = _scales(curves, list(dense.values()))
-    body = [*_axes(scales), *_dense(scales, dense), *(part for curve in curves for part in _curve(scales, curve))]
-    body += _legend(curves, bool(dense))
-    title = f"{state.run.plan if state.run else 'run'}: accuracy against the weights left"
-    body.append(f'<text class="title" x="{_LEFT}" y="20">{escape(title)}</text>')
-    return (
-        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {_WIDTH} {_HEIGHT}" role="img" '
-        f'aria-label="{escape(title)}"><style>{_STYLE}</style>\n' + "\n".join(body) + "\n</svg>\n"
-    )
-
-
-def _curves(state: RunState, found: dict[tuple[str, str, int], Standing]) -> list[_Curve]:
-    curves = []
-    for number, arm in enumerate(state.arms):
+    levels: dict[tuple[str, str], list[tuple[float, Estimate]]] = {}
+    for (arm, contestant, _), s in sorted(found.items(), key=lambda item: item[0][2]):
+        if s.accuracy is not None and s.left:
+            levels.setdefault((arm, contestant), []).append((s.left, s.accuracy))
+    coloured = foremost(state, found)
+    drawn, others = [], []
+    for arm in (arm.id for arm in state.arms):
+        if arm not in coloured:
+            if (arm, "ticket") in levels:
+                others.append(Curve(prefix + arm, _OTHERS, None, False, tuple(levels[arm, "ticket"])))
+            continue
+        number = offset + coloured.index(arm)
         for contestant in state.contestants:
-            if contestant == "dense":
-                continue
-            points = tuple(
-                (s.left, 100 * s.accuracy.mean, 100 * (s.accuracy.half_width or 0.0))
-                for (owner, name, level), s in sorted(found.items(), key=lambda item: item[0][2])
-                if (owner, name) == (arm.id, contestant) and s.accuracy is not None and s.left
-            )
-            if points:
-                label = arm.id if contestant == "ticket" else f"{contestant} ({arm.id})"
-                dashed = contestant != "ticket"
-                curves.append(_Curve(label, _COLOURS[number % len(_COLOURS)], number % 4, dashed, points))
-    return curves
+            if contestant != "dense" and (arm, contestant) in levels:
+                label = arm if contestant == "ticket" else f"{contestant} ({arm})"
+                colour, marker = COLOURS[number % len(COLOURS)], number % MARKERS
+                points = tuple(levels[arm, contestant])
+                drawn.append(Curve(prefix + label, colour, marker, contestant != "ticket", points))
+    return others + drawn
 
 
-def _scales(curves: Sequence[_Curve], dense: Sequence[Standing]) -> _Scales:
-    least = min(left for curve in curves for left, _, _ in curve.points)
-    ends = [mean + sign * half for curve in curves for _, mean, half in curve.points for sign in (-1, 1)]
-    for standing in dense:
-        if standing.accuracy is not None:
-            half = standing.accuracy.half_width or 0.0
-            ends += [100 * (standing.accuracy.mean - half), 100 * (standing.accuracy.mean + half)]
-    low, high = max(0.0, min(ends)), min(100.0, max(ends))
-    margin = max(0.5, 0.05 * (high - low))
-    return _Scales(0.93 * min(least, 0.95), max(0.0, low - margin), min(100.0, high + margin))
+def foremost(state: RunState, found: Mapping[tuple[str, str, int], Standing], limit: int = len(COLOURS)) -> list[str]:
+    """Ids of at most `limit` arms, in the plan's order: those with the smallest winning, then the best tickets."""
+    if len(state.arms) <= limit:
+        return [arm.id for arm in state.arms]
+    smallest: dict[str, float] = {}
+    best: dict[str, float] = {}
+    for (arm, contestant, _), s in found.items():
+        if contestant == "ticket" and s.accuracy is not None:
+            best[arm] = max(best.get(arm, 0.0), s.accuracy.mean)
+            if s.verdict == WINNING and s.left is not None:
+                smallest[arm] = min(smallest.get(arm, 1.0), s.left)
+    ranked = sorted((arm.id for arm in state.arms), key=lambda arm: (smallest.get(arm, 2.0), -best.get(arm, 0.0)))
+    chosen = set(ranked[:limit])
+    return [arm.id for arm in state.arms if arm.id in chosen]
 
 
-def _axes(scales: _Scales) -> list[str]:
-    bottom, right = _HEIGHT - _BOTTOM, _WIDTH - _RIGHT
-    parts = [f'<path class="axis" d="M{_LEFT} {_TOP}V{bottom}H{right}"/>']
-    for left in (share for share in (1, 0.5, 0.2, 0.1, 0.05, 0.02, 0.01, 0.005, 0.002, 0.001) if share >= scales.least):
-        x = scales.x(left)
-        parts.append(f'<path class="grid" d="M{x:.1f} {_TOP}V{bottom}"/>')
-        parts.append(f'<text x="{x:.1f}" y="{bottom + 18}" text-anchor="middle">{100 * left:g} %</text>')
-    step = next(s for s in (0.5, 1, 2, 5, 10, 20) if (scales.high - scales.low) / s <= 7 or s == 20)
-    for n in range(math.ceil(scales.low / step), math.floor(scales.high / step) + 1):
-        y = scales.y(n * step)
-        parts.append(f'<path class="grid" d="M{_LEFT} {y:.1f}H{right}"/>')
-        parts.append(f'<text x="{_LEFT - 8}" y="{y + 4:.1f}" text-anchor="end">{n * step:g}</text>')
-    middle = (_LEFT + right) / 2
-    parts.append(f'<text x="{middle}" y="{_HEIGHT - 12}" text-anchor="middle">weights left</text>')
-    parts.append(
-        f'<text transform="translate(16 {(_TOP + bottom) / 2}) rotate(-90)" text-anchor="middle">accuracy %</text>'
-    )
+def dense_levels(state: RunState) -> list[Estimate]:
+    """The accuracies of the dense networks; arms of equal settings share one."""
+    found = standings(state).values()
+    return list(dict.fromkeys(s.accuracy for s in found if s.contestant == "dense" and s.accuracy is not None))
+
+
+def plot(drawn: Sequence[Curve], dense: Iterable[Estimate], scales: Scales, frame: Frame) -> list[str]:
+    """Axes, the dense networks' intervals as bands, and the curves; no legend, no style.
+
+    Intervals of contestants at equal sizes stand a little apart.
+    """
+    parts = [*_axes(scales, frame), *(part for estimate in dense for part in _dense(scales, frame, estimate))]
+    named = [curve for curve in drawn if curve.marker is not None]
+    for curve in drawn:
+        aside = 0.0 if curve not in named else 3.0 * (named.index(curve) - (len(named) - 1) / 2)
+        parts += _curve(scales, frame, curve, max(-9.0, min(9.0, aside)))
     return parts
 
 
-def _dense(scales: _Scales, dense: dict[str, Standing]) -> list[str]:
-    """The dense network's interval as a band; arms of equal settings share one."""
-    parts = []
-    for mean, half in dict.fromkeys(
-        (100 * s.accuracy.mean, 100 * (s.accuracy.half_width or 0.0)) for s in dense.values() if s.accuracy is not None
-    ):
-        top, height = scales.y(min(mean + half, scales.high)), 0.0
-        height = scales.y(max(mean - half, scales.low)) - top
-        width = _WIDTH - _LEFT - _RIGHT
-        parts.append(f'<rect class="dense" x="{_LEFT}" y="{top:.1f}" width="{width}" height="{height:.1f}"/>')
-        parts.append(f'<path class="dense-line" d="M{_LEFT} {scales.y(mean):.1f}h{width}"/>')
-    return parts
-
-
-def _curve(scales: _Scales, curve: _Curve) -> list[str]:
-    places = [(scales.x(left), scales.y(mean)) for left, mean, _ in curve.points]
-    dash = ' stroke-dasharray="6 4" stroke-opacity=".7"' if curve.dashed else ""
-    line = " ".join(f"{x:.1f},{y:.1f}" for x, y in places)
-    parts = [f'<polyline points="{line}" fill="none" stroke="{curve.colour}" stroke-width="2"{dash}/>']
-    for (x, y), (_, mean, half) in zip(places, curve.points, strict=True):
-        if half and not curve.dashed:
-            top, bottom = scales.y(min(mean + half, scales.high)), scales.y(max(mean - half, scales.low))
-            bar = f"M{x:.1f} {top:.1f}V{bottom:.1f}M{x - 4:.1f} {top:.1f}h8M{x - 4:.1f} {bottom:.1f}h8"
-            parts.append(f'<path d="{bar}" stroke="{curve.colour}" fill="none"/>')
-        parts.append(_marker(x, y, curve))
-    return parts
-
-
-def _marker(x: float, y: float, curve: _Curve) -> str:
-    fill = "none" if curve.dashed else curve.colour
+def marker(x: float, y: float, curve: Curve) -> str:
+    """The sign of a curve at a place: hollow for rivals."""
     shapes = (
         f"M{x - 4:.1f} {y:.1f}a4 4 0 1 0 8 0a4 4 0 1 0 -8 0z",
         f"M{x - 4:.1f} {y - 4:.1f}h8v8h-8z",
         f"M{x:.1f} {y - 5:.1f}l5 9h-10z",
         f"M{x:.1f} {y - 5:.1f}l5 5l-5 5l-5 -5z",
     )
-    return f'<path d="{shapes[curve.marker]}" fill="{fill}" stroke="{curve.colour}"/>'
+    fill = "none" if curve.dashed else curve.colour
+    return f'<path d="{shapes[curve.marker or 0]}" fill="{fill}" stroke="{curve.colour}"/>'
 
 
-def _legend(curves: Sequence[_Curve], dense: bool) -> list[str]:
-    x, parts = _WIDTH - _RIGHT + 18, []
-    for row, curve in enumerate(curves):
-        y = _TOP + 12 + 20 * row
-        dash = ' stroke-dasharray="6 4" stroke-opacity=".7"' if curve.dashed else ""
-        parts.append(f'<path d="M{x} {y}h24" stroke="{curve.colour}" stroke-width="2"{dash}/>')
-        parts.append(_marker(x + 12, y, curve))
+def stroke(curve: Curve) -> str:
+    """The attributes of a curve's line."""
+    if curve.marker is None:
+        return f'fill="none" stroke="{curve.colour}" stroke-opacity=".45"'
+    dash = ' stroke-dasharray="6 4" stroke-opacity=".7"' if curve.dashed else ""
+    return f'fill="none" stroke="{curve.colour}" stroke-width="2"{dash}'
+
+
+def _place(scales: Scales, frame: Frame, left: float, accuracy: float) -> tuple[float, float]:
+    span = -math.log(scales.least) or 1.0
+    x = frame.left - math.log(left) / span * (frame.width - frame.left - frame.right)
+    kept = min(max(accuracy, scales.low), scales.high)
+    y = frame.top + (scales.high - kept) / (scales.high - scales.low) * (frame.height - frame.top - frame.bottom)
+    return x, y
+
+
+def _axes(scales: Scales, frame: Frame) -> list[str]:
+    bottom, right = frame.height - frame.bottom, frame.width - frame.right
+    parts = [f'<path class="axis" d="M{frame.left} {frame.top}V{bottom}H{right}"/>']
+    decades = (share * 10.0**-power for power in itertools.count() for share in (1, 0.5, 0.2))
+    written = -math.inf
+    for left in itertools.takewhile(lambda share: share >= scales.least, decades):
+        x, _ = _place(scales, frame, left, scales.low)
+        parts.append(f'<path class="grid" d="M{x:.1f} {frame.top}V{bottom}"/>')
+        label = f"{100 * left:g} %"
+        if x - written >= 8 * len(label):
+            written = x
+            parts.append(f'<text x="{x:.1f}" y="{bottom + 18}" text-anchor="middle">{label}</text>')
+    step = next(s for s in (0.5, 1, 2, 5, 10, 20) if (scales.high - scales.low) / s <= 7 or s == 20)
+    for n in range(math.ceil(scales.low / step), math.floor(scales.high / step) + 1):
+        _, y = _place(scales, frame, 1.0, n * step)
+        parts.append(f'<path class="grid" d="M{frame.left} {y:.1f}H{right}"/>')
+        parts.append(f'<text x="{frame.left - 8}" y="{y + 4:.1f}" text-anchor="end">{n * step:g}</text>')
+    across, down = (frame.left + right) / 2, (frame.top + bottom) / 2
+    parts.append(f'<text x="{across}" y="{frame.height - 12}" text-anchor="middle">weights left</text>')
+    parts.append(f'<text transform="translate(16 {down}) rotate(-90)" text-anchor="middle">accuracy %</text>')
+    return parts
+
+
+def _dense(scales: Scales, frame: Frame, estimate: Estimate) -> list[str]:
+    mean, half, width = 100 * estimate.mean, 100 * (estimate.half_width or 0.0), frame.width - frame.left - frame.right
+    _, top = _place(scales, frame, 1.0, mean + half)
+    _, middle = _place(scales, frame, 1.0, mean)
+    _, bottom = _place(scales, frame, 1.0, mean - half)
+    return [
+        f'<rect class="dense" x="{frame.left}" y="{top:.1f}" width="{width}" height="{bottom - top:.1f}"/>',
+        f'<path class="dense-line" d="M{frame.left} {middle:.1f}h{width}"/>',
+    ]
+
+
+def _curve(scales: Scales, frame: Frame, curve: Curve, aside: float) -> list[str]:
+    places = [_place(scales, frame, left, 100 * estimate.mean) for left, estimate in curve.points]
+    parts = [f'<polyline points="{" ".join(f"{x:.1f},{y:.1f}" for x, y in places)}" {stroke(curve)}/>']
+    if curve.marker is None:
+        return parts
+    for (x, y), (left, estimate) in zip(places, curve.points, strict=True):
+        if estimate.half_width:
+            _, top = _place(scales, frame, left, 100 * (estimate.mean + estimate.half_width))
+            _, bottom = _place(scales, frame, left, 100 * (estimate.mean - estimate.half_width))
+            at = x + aside
+            bar = f"M{at:.1f} {top:.1f}V{bottom:.1f}M{at - 3:.1f} {top:.1f}h6M{at - 3:.1f} {bottom:.1f}h6"
+            faint = ' stroke-opacity=".55"' if curve.dashed else ""
+            parts.append(f'<path d="{bar}" stroke="{curve.colour}" fill="none"{faint}/>')
+        parts.append(marker(x, y, curve))
+    return parts
+
+
+def _legend(named: Sequence[Curve], others: int, dense: bool, frame: Frame) -> list[str]:
+    x, parts, rows = frame.width - frame.right + 18, [], itertools.count(frame.top + 12, _ROW)
+    for curve, y in zip(named, rows, strict=False):
+        parts.append(f'<path d="M{x} {y}h24" {stroke(curve)}/>')
+        parts.append(marker(x + 12, y, curve))
         parts.append(f'<text x="{x + 32}" y="{y + 4}">{escape(curve.label)}</text>')
+    if others:
+        y = next(rows)
+        parts.append(f'<path d="M{x} {y}h24" fill="none" stroke="{_OTHERS}" stroke-opacity=".45"/>')
+        parts.append(f'<text x="{x + 32}" y="{y + 4}">{others} more arms</text>')
     if dense:
-        y = _TOP + 12 + 20 * len(curves)
+        y = next(rows)
         parts.append(f'<rect class="dense" x="{x}" y="{y - 6}" width="24" height="12"/>')
         parts.append(f'<path class="dense-line" d="M{x} {y}h24"/><text x="{x + 32}" y="{y + 4}">dense</text>')
     return parts
