@@ -7,23 +7,22 @@ Exit codes: 0 well, 1 the plan has errors, 2 usage or I/O, 3 a step failed, 4 st
 from __future__ import annotations
 
 import argparse
-import shlex
 import sys
 from collections.abc import Sequence
 
 from tickdsl import __version__
-from tickdsl.cli import check, graph, plan, run
+from tickdsl.cli import check, control, graph, ls, plan, run, watch
 from tickdsl.cli.output import OK, USAGE, nobody_reads, unheard
 from tickdsl.errors import TickdslError
 
-_VERBS = (check, plan, run, graph)
+_VERBS = (check, plan, run, watch, ls, control, graph)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line; the exit code."""
     words = sys.argv[1:] if argv is None else argv
     arguments = _parser().parse_args(words)
-    arguments.command = shlex.join(["tickdsl", *words])
+    arguments.words = list(words)
     try:
         code: int = arguments.verb(arguments)
         sys.stdout.flush()

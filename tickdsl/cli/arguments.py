@@ -55,3 +55,21 @@ def assignment(text: str) -> tuple[str, str]:
     if not equals or not name.strip() or not value.strip():
         raise argparse.ArgumentTypeError(f"{text!r} is not NAME=VALUE, e.g. --set budget=40ep")
     return name.strip(), value.strip()
+
+
+def positive_number(text: str) -> float:
+    try:
+        number = float(text)
+    except ValueError:
+        number = math.nan
+    if not 0 < number < math.inf:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number above 0")
+    return number
+
+
+def run_argument(
+    verb: argparse.ArgumentParser, metavar: str = "RUN", about: str = "a run's folder, its name, or how its name begins"
+) -> None:
+    """Which run a verb is about; the newest one where nobody says."""
+    verb.add_argument("run", metavar=metavar, nargs="?", default="latest", help=f"{about} (default: the newest)")
+    verb.add_argument("--out", metavar="DIR", type=Path, default=Path("runs"), help="where run folders are")

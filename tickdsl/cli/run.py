@@ -8,11 +8,18 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from tickdsl.cli.arguments import Verbs, plan_options, positive, seconds
-from tickdsl.cli.output import PLAN_ERRORS, unheard
+from tickdsl.cli.ending import farewell, how_to_return, results_table
+from tickdsl.cli.engine import asked, become, begin, refuse
+from tickdsl.cli.output import OK, PLAN_ERRORS, USAGE, unheard
 from tickdsl.cli.plan import show_plan
 from tickdsl.cli.plans import usable_plan
+from tickdsl.cli.terminal import wants_monitor
+from tickdsl.cli.watch import attend
+from tickdsl.errors import TickdslError
+from tickdsl.records.paths import RunPaths, new_run
 
 if TYPE_CHECKING:
+    from tickdsl.plan.model import Plan
     from tickdsl.records import Record
 
 
@@ -23,8 +30,12 @@ def add(verbs: Verbs) -> None:
     run.add_argument("--out", metavar="DIR", type=Path, default=Path("runs"), help="where run folders are made")
     run.add_argument("--jobs", metavar="N", type=positive, help="steps at a time (default: the cores; 1 on a GPU)")
     run.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto")
-    run.add_argument("--plain", action="store_true", help="progress as lines, also on a terminal")
-    run.add_argument("--json", action="store_true", help="print results.json instead of the table")
+    front = run.add_mutually_exclusive_group()
+    front.add_argument("--tui", action="store_true", help="the monitor (by itself on a terminal that can show it)")
+    front.add_argument("--plain", action="store_true", help="progress as lines, also on a terminal")
+    front.add_argument("--json", action="store_true", help="print results.json instead of the table")
+    front.add_argument("--detach", action="store_true", help="begin, say how to watch, and return")
+    run.add_argument("--into", metavar="DIR", type=Path, help=argparse.SUPPRESS)
     run.add_argument("--fresh", action="store_true", help="do every step again, whatever is stored")
     run.add_argument("--dry-run", action="store_true", help="show the steps, do nothing (as `tickdsl plan`)")
     run.add_argument("--only", metavar="ARM", action="append", help="only this arm (may be given several times)")
@@ -39,20 +50,50 @@ def _run(arguments: argparse.Namespace) -> int:
     if arguments.dry_run:
         arguments.json = False
         return show_plan(arguments)
-    plan = usable_plan(arguments, notes=True)
+    if arguments.into is not None:
+        return _as_engine(arguments)
+    monitor = wants_monitor(arguments.plain or arguments.json or arguments.detach, arguments.tui)
+    plan = usable_plan(arguments, notes=not monitor)
     if plan is None:
         return PLAN_ERRORS
-    from rich.console import Console
+    if not (monitor or arguments.detach):
+        return _here(arguments, plan)
+    paths = new_run(arguments.out, plan.name)
+    begin(arguments.words, paths)
+    if arguments.detach:
+        print(paths.folder)
+        print(how_to_return(paths), file=sys.stderr)
+        return OK
+    if "torch" in sys.modules:  # a network was traced for the first time
+        become(["watch", str(paths.folder), "--tui"])
+    return attend(paths)
 
+
+def _as_engine(arguments: argparse.Namespace) -> int:
+    """Carry the plan out for a monitor elsewhere, which must hear of all that goes wrong."""
+    try:
+        plan = usable_plan(arguments, notes=True)
+        if plan is None:
+            refuse(arguments.into, PLAN_ERRORS, "the plan has errors")
+            return PLAN_ERRORS
+        return _here(arguments, plan)
+    except TickdslError as error:
+        if not RunPaths(arguments.into).events.exists():
+            refuse(arguments.into, USAGE, str(error))
+        raise
+
+
+def _here(arguments: argparse.Namespace, plan: Plan) -> int:
+    """Carry the plan out in this process."""
     from tickdsl.lang.parse import read
     from tickdsl.results.export import write_results
     from tickdsl.results.fold import Fold
     from tickdsl.results.plain import PlainProgress
-    from tickdsl.results.table import print_results
-    from tickdsl.run.interpreter import INTERRUPTED, STOPPED
     from tickdsl.run.launch import Options, launch
 
-    progress = PlainProgress(sys.stderr, live=False if arguments.plain else None)
+    command = ("tickdsl", *asked(arguments.words))
+    live = False if arguments.plain or arguments.into is not None else None
+    progress = PlainProgress(sys.stderr, live=live)
     fold = Fold()
     options = Options(
         store=arguments.store,
@@ -62,6 +103,8 @@ def _run(arguments: argparse.Namespace) -> int:
         device=arguments.device,
         fresh=arguments.fresh,
         checkpoint_seconds=arguments.checkpoint_every,
+        folder=arguments.into,
+        argv=command,
     )
 
     def listen(record: Record) -> None:
@@ -75,16 +118,7 @@ def _run(arguments: argparse.Namespace) -> int:
         if arguments.json:
             print(run.paths.results_json.read_text(), end="")
         else:
-            console = Console()
-            with console.capture() as table:  # printed here: rich ends the process where a reader has gone
-                print_results(fold.state, console)
-            print(table.get(), end="")
+            print(results_table(fold.state), end="")
     with unheard():
-        for name, error in run.failures.items():
-            print(f"tickdsl: step {name} failed: {error}", file=sys.stderr)
-        if run.failures:
-            print(f"tickdsl: what happened is in {run.paths.events}", file=sys.stderr)
-        if run.exit in (STOPPED, INTERRUPTED):
-            print(f"tickdsl: to go on from here: {arguments.command}", file=sys.stderr)
-        print(f"results: {run.paths.folder}", file=sys.stderr)
+        print(farewell(fold.state, run.paths), file=sys.stderr)
     return run.exit

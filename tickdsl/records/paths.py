@@ -61,8 +61,13 @@ class RunPaths:
 
     @property
     def log(self) -> Path:
-        """What a detached engine prints."""
+        """What an engine in a process of its own prints."""
         return self.folder / "engine.log"
+
+    @property
+    def engine(self) -> Path:
+        """Which process that engine is, from before its first event on."""
+        return self.folder / "engine.pid"
 
     @property
     def tb(self) -> Path:

@@ -8,16 +8,21 @@ from tickdsl.results.state import ENDED, RunState
 SILENCE = 600.0  # seconds without an event after which an engine on another host is presumed dead
 
 
-def liveness(state: RunState, now: float) -> str:
+def liveness(state: RunState, now: float, engine: Process | None = None) -> str:
     """`state.status`, or what has become of an engine that did not say goodbye.
 
     "crashed": its process on this host is gone. "presumed crashed": it is on another host and has been silent
-    for SILENCE seconds; new events bring it back. `now` is in seconds since 1970.
+    for SILENCE seconds; new events bring it back. `now` is in seconds since 1970. `engine` is the process that was
+    begun, where that is known: it may die before its first event.
     """
-    last = state.heartbeat or state.run
-    if last is None or state.status in ENDED:
+    if state.status in ENDED:
         return state.status
-    alive = Process(last.host, last.boot, last.pid).alive()
+    last = state.heartbeat or state.run
+    process = engine if last is None else Process(last.host, last.boot, last.pid)
+    if process is None:
+        return state.status
+    alive = process.alive()
     if alive is None:
-        return "presumed crashed" if now - state.now > SILENCE else state.status
+        silent = last is not None and now - state.now > SILENCE
+        return "presumed crashed" if silent else state.status
     return state.status if alive else "crashed"

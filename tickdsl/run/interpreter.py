@@ -241,6 +241,9 @@ class Interpreter:
 
     def _obey(self, request: Request) -> None:
         if request.command == "stop":
+            if self._ending is not None and self._ending_told:  # asked again: end at once
+                self._acknowledge(request, "stopping")
+                raise KeyboardInterrupt
             self._ending = STOPPED if self._ending is None else self._ending
         if self._ending is not None:
             self._acknowledge(request, "stopping")

@@ -7,7 +7,6 @@ import os
 import platform
 import signal
 import socket
-import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -51,7 +50,11 @@ _STATUS = {OK: "ok", STEP_FAILED: "failed", STOPPED: "stopped", INTERRUPTED: "in
 
 @attrs.frozen
 class Options:
-    """How to run, as opposed to what: none of it changes a result's key. `jobs` None: chosen here."""
+    """How to run, as opposed to what: none of it changes a result's key.
+
+    `jobs` None: chosen here. `folder` is the run's, made before; None: a new one in `out`. `argv` is the command that
+    a person gave.
+    """
 
     store: Path = Path(".tick/store")
     out: Path = Path("runs")
@@ -60,6 +63,8 @@ class Options:
     device: str = "auto"
     fresh: bool = False
     checkpoint_seconds: float = 30.0
+    folder: Path | None = None
+    argv: tuple[str, ...] = ()
 
 
 @attrs.frozen
@@ -90,7 +95,7 @@ def launch(
         threads=_threads(plan, options.data, jobs),
         checkpoint_seconds=options.checkpoint_seconds,
     )
-    paths = new_run(options.out, plan.name)
+    paths = RunPaths(options.folder) if options.folder is not None else new_run(options.out, plan.name)
     write_whole(paths.plan, text.encode())
     write_whole(paths.plan_json, _plan_json(plan, study))
     began = time.monotonic()
@@ -163,7 +168,7 @@ def _run_start(plan: Plan, paths: RunPaths, options: Options, jobs: int, device:
         run=paths.folder.name,
         plan=plan.name,
         path=plan.path,
-        argv=tuple(sys.argv),
+        argv=options.argv,
         pid=os.getpid(),
         host=socket.gethostname(),
         boot=me.boot,

@@ -1,0 +1,160 @@
+"""An engine in a process of its own: attached to, left, asked to stop, killed, and refused work."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tickdsl.cli.engine import engine_of
+from tickdsl.records import find_run, read_events
+from tickdsl.records.events import RunEnd, StepProgress
+
+SHORT = "prune filters 30%; rewind lr\n"
+ENDLESS = "train 4000ep lr=0.01 batch=16\nprune weights 20%; rewind lr\n"
+HEAD = "model small-cnn width=0.5\ndata synthetic size=8 train=256 test=64\n"
+
+
+def until(condition: Callable[[], Any], seconds: float = 60.0) -> Any:
+    deadline = time.monotonic() + seconds
+    while not (found := condition()):
+        assert time.monotonic() < deadline, "waited too long"
+        time.sleep(0.05)
+    return found
+
+
+def trains(bench: Any) -> bool:
+    return bench.last.events.exists() and any(isinstance(r.event, StepProgress) for r in bench.events)
+
+
+@pytest.fixture
+def detached(bench: Any) -> Iterator[Any]:
+    """A bench whose detached engine is ended after the test."""
+    yield bench
+    engine = engine_of(find_run(bench.folder / "runs"))
+    if engine is not None and engine.alive():
+        os.killpg(engine.pid, signal.SIGKILL)
+
+
+def test_a_detached_run_is_watched_to_its_end(detached: Any) -> None:
+    detached.write(SHORT)
+    said = detached.run("--detach")
+    assert said.exit == 0
+    assert Path(said.out.strip()) == detached.last.folder
+    assert "tickdsl watch" in said.err
+    watched = detached.call("watch", "--plain", "--out", detached.folder / "runs")
+    assert watched.exit == 0
+    assert "finished after" in watched.err and "dense" in watched.out
+    assert detached.results["status"] == "ok"
+    # What is said to continue with is what the person typed.
+    (start,) = detached.events_of("run.start")
+    assert start.argv[:2] == ("tickdsl", "run") and "--into" not in start.argv
+
+
+def test_ls_stop_pause_and_resume(detached: Any) -> None:
+    detached.write(ENDLESS, head=HEAD)
+    detached.run("--detach")
+    here = ("--out", detached.folder / "runs")
+    until(lambda: trains(detached))
+    (row,) = json.loads(detached.call("ls", "--json", *here).out)
+    assert (row["status"], row["plan"]) == ("running", "test")
+    assert "pausing" in detached.call("pause", *here).out
+    until(lambda: any(ack.state == "paused" for ack in detached.events_of("control.ack")))
+    assert "running" in detached.call("resume", *here).out
+    assert "stopping" in detached.call("stop", *here).out
+    end = until(lambda: list(detached.events_of("run.end")))[0]
+    assert isinstance(end, RunEnd) and (end.status, end.exit) == ("stopped", 4)
+    again = detached.call("stop", *here)
+    assert again.exit == 2 and "has ended (stopped)" in again.err
+    watched = detached.call("watch", "--plain", *here)
+    assert watched.exit == 4 and "to go on from here: tickdsl run" in watched.err
+
+
+def test_a_second_stop_ends_at_once(detached: Any) -> None:
+    detached.write(ENDLESS, head=HEAD)
+    detached.run("--detach")
+    here = ("--out", detached.folder / "runs")
+    until(lambda: trains(detached))
+    detached.call("stop", *here, "--wait", 0)
+    detached.call("stop", *here, "--wait", 0)
+    (end,) = until(lambda: detached.events_of("run.end"))
+    assert end.status in ("stopped", "interrupted")
+
+
+def test_a_killed_engine_is_dead_within_seconds(detached: Any) -> None:
+    detached.write(ENDLESS, head=HEAD)
+    detached.run("--detach")
+    here = ("--out", detached.folder / "runs")
+    until(lambda: trains(detached))
+    engine = engine_of(detached.last)
+    assert engine is not None
+    os.killpg(engine.pid, signal.SIGKILL)
+    until(lambda: not engine.alive())
+    began = time.monotonic()
+    watched = detached.call("watch", "--plain", *here)
+    assert watched.exit == 3 and "died" in watched.err
+    assert time.monotonic() - began < 5
+    assert json.loads(detached.call("ls", "--json", *here).out)[0]["status"] == "crashed"
+
+
+def test_an_engine_that_cannot_begin_says_why(detached: Any) -> None:
+    detached.write(SHORT)
+    detached.run("--detach", "--store", detached.plan)  # a file
+    watched = detached.call("watch", "--plain", "--out", detached.folder / "runs")
+    assert watched.exit == 2
+    assert str(detached.plan) in watched.err
+
+
+def test_events_through_a_pipe(bench: Any) -> None:
+    bench.write(SHORT)
+    bench.run()
+    command = [sys.executable, "-m", "tickdsl.cli", "watch", "-", "--plain"]
+    with bench.last.events.open("rb") as events:
+        done = subprocess.run(command, stdin=events, capture_output=True, text=True, start_new_session=True)
+    assert done.returncode == 0, done.stderr
+    assert "finished after" in done.stderr and "dense" in done.stdout
+
+
+def test_a_replay_tells_the_same_lines(bench: Any) -> None:
+    bench.write(SHORT)
+    said = bench.run("--plain")
+    again = bench.call("replay", "--speed", 1000, "--plain", "--out", bench.folder / "runs")
+    assert again.exit == 0
+    assert again.err.splitlines() == [line for line in said.err.splitlines() if line.startswith("[")]
+    assert list(read_events(bench.last.events))
+
+
+def test_watching_loads_no_torch(bench: Any) -> None:
+    bench.write(SHORT)
+    bench.run()
+    code = "import sys; from tickdsl.cli import main; main(sys.argv[1:]); sys.exit('torch' in sys.modules)"
+    for words in (["watch", "--plain"], ["ls"], ["replay", "--speed", "1000", "--plain"]):
+        command = [sys.executable, "-c", code, *words, "--out", str(bench.folder / "runs")]
+        assert subprocess.run(command, capture_output=True).returncode == 0, words
+
+
+@pytest.mark.parametrize(
+    ("words", "says"),
+    [(["watch"], "no run in"), (["stop", "nope"], "no run nope"), (["replay", "--speed", "0"], "above 0")],
+)
+def test_there_is_no_such_run(bench: Any, words: list[str], says: str) -> None:
+    try:
+        said = bench.call(*words)
+    except SystemExit as error:  # argparse
+        assert error.code == 2
+    else:
+        assert said.exit == 2 and says in said.err
+
+
+def test_a_terminal_is_asked_for_before_the_monitor_is_loaded(bench: Any) -> None:
+    bench.write(SHORT)
+    said = bench.run("--tui")
+    assert said.exit == 2 and "terminal" in said.err

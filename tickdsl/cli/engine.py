@@ -1,0 +1,67 @@
+"""An engine in a process of its own: `tickdsl run` once more, told into which folder. Loads no torch here."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import NoReturn
+
+from tickdsl.records.events import RunEnd
+from tickdsl.records.files import write_whole
+from tickdsl.records.journal import EventWriter
+from tickdsl.records.paths import RunPaths
+from tickdsl.records.process import Process, boot_id, host_name
+
+_INTO = "--into"
+
+
+def begin(words: Sequence[str], paths: RunPaths) -> Process:
+    """Start the engine for `tickdsl WORDS…` in the folder of a new run; it outlives this process and its terminal."""
+    command = [sys.executable, "-m", "tickdsl.cli", *words, _INTO, str(paths.folder)]
+    with paths.log.open("ab") as log:
+        child = subprocess.Popen(
+            command, stdin=subprocess.DEVNULL, stdout=log, stderr=subprocess.STDOUT, start_new_session=True
+        )
+    engine = Process(host_name(), boot_id(), child.pid)
+    write_whole(paths.engine, f"{engine.token}\n".encode())
+    return engine
+
+
+def asked(words: Sequence[str]) -> tuple[str, ...]:
+    """The words that a person gave: without what `begin` added."""
+    return tuple(words[: words.index(_INTO)]) if _INTO in words else tuple(words)
+
+
+def engine_of(paths: RunPaths) -> Process | None:
+    """The process that was begun for a run; None where it ran in the person's own."""
+    try:
+        return Process.from_token(paths.engine.read_text().strip())
+    except OSError:
+        return None
+
+
+def refuse(folder: Path, code: int, message: str) -> None:
+    """Say in the events that the engine ended before its run began."""
+    with EventWriter(RunPaths(folder).events) as writer:
+        writer.write(RunEnd(status="failed", seconds=0.0, exit=code, message=message))
+
+
+def become(words: Sequence[str]) -> NoReturn:
+    """`tickdsl WORDS…` in place of this process, which may hold much memory that a monitor does not need."""
+    command = [sys.executable, "-m", "tickdsl.cli", *words]
+    if os.name == "nt":  # a process there cannot be replaced under its console
+        sys.exit(subprocess.call(command))
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os.execv(sys.executable, command)
+
+
+def last_words(paths: RunPaths, lines: int = 12) -> str:
+    """The end of what the engine printed; empty where that cannot be read."""
+    try:
+        return "\n".join(paths.log.read_text(errors="replace").splitlines()[-lines:])
+    except OSError:
+        return ""
