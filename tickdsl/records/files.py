@@ -5,19 +5,25 @@ from __future__ import annotations
 import errno
 import os
 import secrets
+import stat
 from pathlib import Path
 
 from tickdsl.errors import TickdslError
 
 
-def write_whole(path: Path, content: bytes) -> None:
-    """Put `content` at `path` at once: a reader sees the old file or the new one, never a part."""
+def write_whole(path: Path, content: bytes, *, mode: int | None = None) -> None:
+    """Put `content` at `path` at once: a reader sees the old file or the new one, never a part.
+
+    mode: the permissions of the file; by default those of any new file.
+    """
     draft = path.with_name(f".{path.name}.{os.getpid()}.{secrets.token_hex(4)}")
     try:
         with draft.open("wb") as file:
             file.write(content)
             file.flush()
             os.fsync(file.fileno())
+        if mode is not None:
+            draft.chmod(stat.S_IMODE(mode))
         draft.replace(path)
     except OSError as error:
         draft.unlink(missing_ok=True)

@@ -1,0 +1,112 @@
+"""Plans drawn from the grammar itself: derivations of its rules, spelt with spaces, breaks and comments at will."""
+
+from __future__ import annotations
+
+import functools
+import math
+from typing import Any
+
+from hypothesis import strategies as st
+from lark.grammar import NonTerminal, Symbol
+
+from tickdsl import grammar
+from tickdsl.lang import vocabulary
+
+SAMPLES: dict[str, list[str]] = {
+    **{terminal: list(words) for terminal, words in vocabulary.CLOSED.items()},
+    "CMP": ["<", "<=", ">", ">="],
+    "_TIMES": ["x", "x ", "×", "× \t"],
+    "SPAN": ["160ep", "2.5 epochs", "500it", "3  steps", "1 epoch", "12 iterations"],
+    "PERCENT": ["20%", "98.5 %", "0.10%"],
+    "NUMBER": ["0.1", "1e-4", "2.50"],
+    "INT": ["3", "007", "12"],
+    "NAME": ["a", "lr-rewind", "layer1.0.conv2", "train", "x", "of", "a_long_name_that_fills_a_line_quickly_for_once"],
+    "STRING": ['"features.*"', '"a # b; {c}, \\" d"', '""'],
+    "_DOTS": [".."],
+    "LBRACE": ["{"],
+    "RBRACE": ["}"],
+    "LSQB": ["["],
+    "RSQB": ["]"],
+    "EQUAL": ["="],
+    "DOLLAR": ["$"],
+}  # fmt: skip
+COMMENTS = ["#", "# why", "#odd: {;},", "# ok TD505", "#  ok TD507 TD303  ", "# 多い\u2028 # twice", "#\t[a,"]
+_PLAIN = (" ", "  ", "\t", " \f ")
+_PUNCTUATION = set("=[]{}$")
+
+
+@functools.cache
+def _rules() -> dict[str, list[list[Symbol]]]:
+    rules: dict[str, list[list[Symbol]]] = {}
+    for rule in grammar.parser().rules:
+        rules.setdefault(rule.origin.name, []).append(rule.expansion)
+    return rules
+
+
+@functools.cache
+def _heights() -> dict[str, float]:
+    """The least depth in which each rule ends."""
+    heights: dict[str, float] = dict.fromkeys(_rules(), math.inf)
+    changed = True
+    while changed:
+        changed = False
+        for name, expansions in _rules().items():
+            best = 1 + min(max((_height(s, heights) for s in e), default=0) for e in expansions)
+            changed |= best < heights[name]
+            heights[name] = min(best, heights[name])
+    return heights
+
+
+def _height(symbol: Symbol, heights: dict[str, float]) -> float:
+    return heights[symbol.name] if isinstance(symbol, NonTerminal) else 0
+
+
+@st.composite
+def plans(draw: Any, size: int = 60) -> str:
+    """A text that the grammar derives; most, not all, also parse (keywords and names may collide)."""
+    terminals: list[str] = []
+
+    def derive(symbol: Symbol, depth: int) -> None:
+        if not isinstance(symbol, NonTerminal):
+            terminals.append(symbol.name)
+            return
+        heights = _heights()
+        expansions = _rules()[symbol.name]
+        if depth <= 0 or len(terminals) > size:
+            least = min(max((_height(s, heights) for s in e), default=0) for e in expansions)
+            expansions = [e for e in expansions if max((_height(s, heights) for s in e), default=0) == least]
+        for part in draw(st.sampled_from(expansions)):
+            derive(part, depth - 1)
+
+    for _ in range(draw(st.integers(1, 6))):
+        derive(NonTerminal("start"), 14)
+        terminals.append("_SEP")
+    return "".join(_spelling(draw, terminals))
+
+
+def _spelling(draw: Any, terminals: list[str]) -> list[str]:
+    parts: list[str] = []
+    for name in terminals:
+        if name == "_SEP":
+            parts.append(draw(_separators()))
+        elif name == "_COMMA":
+            parts.append("," + draw(_continuations()))
+        else:
+            text = draw(st.sampled_from(SAMPLES[name])) if name in SAMPLES else name.lower()
+            tight = {text, (parts[-1][-1:] if parts else "")} & _PUNCTUATION
+            parts.append((draw(st.sampled_from(["", *_PLAIN])) if tight else draw(st.sampled_from(_PLAIN))) + text)
+    return parts
+
+
+def _lines() -> st.SearchStrategy[str]:
+    """The end of a line, with or without a comment, and empty and commented lines behind it."""
+    line = st.tuples(st.sampled_from(["", " ", "\t"]), st.sampled_from(["", "", "", *COMMENTS])).map("".join)
+    return st.lists(line, min_size=1, max_size=4).map(lambda lines: "\n".join(lines) + "\n")
+
+
+def _separators() -> st.SearchStrategy[str]:
+    return st.one_of(st.just(";"), st.just(" ; "), _lines(), _lines().map(lambda lines: ";" + lines))
+
+
+def _continuations() -> st.SearchStrategy[str]:
+    return st.one_of(st.just(""), st.just("  "), _lines())

@@ -1,0 +1,114 @@
+"""`tickdsl fmt`: plans in canonical layout."""
+
+from __future__ import annotations
+
+import argparse
+import difflib
+import io
+import sys
+from pathlib import Path
+
+from tickdsl.cli.arguments import Verbs
+from tickdsl.cli.output import OK, PLAN_ERRORS, USAGE, colour
+from tickdsl.errors import TickdslError
+
+STANDARD_INPUT = "-"
+
+
+def add(verbs: Verbs) -> None:
+    fmt = verbs.add_parser("fmt", help="lay plans out in the canonical way; comments stay, the meaning too")
+    fmt.add_argument("plans", nargs="+", metavar="FILE", help="plans, folders of them, or - for standard input")
+    fmt.add_argument("--check", action="store_true", help="write nothing; name the plans that would change, exit 1")
+    fmt.add_argument("--diff", action="store_true", help="write nothing; show what would change, exit 1")
+    fmt.set_defaults(verb=_fmt)
+
+
+def _fmt(arguments: argparse.Namespace) -> int:
+    code = OK
+    if STANDARD_INPUT in arguments.plans and len(arguments.plans) > 1:
+        raise TickdslError("- stands for standard input and cannot be mixed with files", "call `tickdsl fmt` twice")
+    for path in [path for name in arguments.plans for path in _plans(name)]:
+        try:
+            code = max(code, _format(path, check=arguments.check, diff=arguments.diff))
+        except TickdslError as error:
+            print(f"tickdsl: {error}", file=sys.stderr)
+            code = USAGE
+    return code
+
+
+def _plans(name: str) -> list[Path | None]:
+    """The files that a name stands for; None is standard input."""
+    if name == STANDARD_INPUT:
+        return [None]
+    path = Path(name)
+    if not path.is_dir():
+        return [path]
+    found: list[Path | None] = [*sorted(path.rglob("*.plan"))]
+    if not found:
+        raise TickdslError(f"{name}: there is no plan in this folder", "plans end in .plan")
+    return found
+
+
+def _format(path: Path | None, *, check: bool, diff: bool) -> int:
+    from tickdsl.lang.diagnostics import PlanError
+    from tickdsl.lang.format import format_source
+    from tickdsl.lang.render import render
+    from tickdsl.lang.syntax import Source
+
+    content = sys.stdin.buffer.read() if path is None else _read(path)
+    name = "<stdin>" if path is None else str(path)
+    try:
+        before = content.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise TickdslError(f"{name}: not UTF-8 text (byte {error.start})", "save the plan as UTF-8") from None
+    try:
+        after = format_source(Source(name, before))
+    except PlanError as error:
+        print(render(error.diagnostics, colour=colour(sys.stderr)), file=sys.stderr)
+        print(f"{name}: does not parse; left as it is", file=sys.stderr)
+        return PLAN_ERRORS
+    changed = after.encode() != content
+    if check or diff:
+        if diff:
+            sys.stdout.write(_difference(before, after, name))
+        if check and changed:
+            print(f"{name}: would be formatted")
+        return PLAN_ERRORS if changed else OK
+    if path is None:
+        sys.stdout.flush()
+        sys.stdout.buffer.write(after.encode())
+    elif changed:
+        _write(path, after.encode())
+        print(f"{path}: formatted")
+    return OK
+
+
+def _read(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except FileNotFoundError:
+        raise TickdslError(f"{path}: there is no such file", "name a .plan file, e.g. plans/card.plan") from None
+    except OSError as error:
+        raise TickdslError(f"{path}: cannot be read ({error.strerror})") from None
+    except ValueError:
+        raise TickdslError(f"{str(path)!r} is no path") from None
+
+
+def _write(path: Path, content: bytes) -> None:
+    """Whole or not at all, with the file's own permissions; a link stays a link."""
+    from tickdsl.records.files import write_whole
+
+    target = path.resolve()
+    try:
+        write_whole(target, content, mode=target.stat().st_mode)
+    except TickdslError as error:
+        raise TickdslError(
+            error.message, "look at the permissions of the file and its folder, and at the disk"
+        ) from error
+
+
+def _difference(before: str, after: str, name: str) -> str:
+    lines = difflib.unified_diff(
+        io.StringIO(before).readlines(), io.StringIO(after).readlines(), name, f"{name} (formatted)"
+    )
+    return "".join(line if line.endswith("\n") else f"{line}\n\\ No newline at end of file\n" for line in lines)
