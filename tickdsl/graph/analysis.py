@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -75,6 +76,7 @@ def _tensors(arguments: Any) -> Iterator[Tensor]:
 class Analysis:
     """What has been learnt of the tensors of one trace.
 
+    The first `parameter_atoms` atoms are those of parameters: those of dimension `owners[i]` begin at `starts[i]`.
     `roles` say what operators do with a dimension of a parameter; `weights` which parameters are weights of which
     module, in order of their first run; `convolutions` which of them are convolutions, `followers` which have the
     channels of their input.
@@ -84,7 +86,8 @@ class Analysis:
     values: dict[int, Value] = attrs.field(factory=dict)
     kept_alive: list[Tensor] = attrs.field(factory=list)
     owners: list[tuple[str, int]] = attrs.field(factory=list)
-    owner_of_atom: list[int] = attrs.field(factory=list)
+    starts: list[int] = attrs.field(factory=list)
+    parameter_atoms: int = 0
     roles: dict[tuple[str, int], set[Role]] = attrs.field(factory=dict)
     weights: dict[str, str] = attrs.field(factory=dict)
     convolutions: set[str] = attrs.field(factory=set)
@@ -111,8 +114,9 @@ class Analysis:
         for dim, size in enumerate(tensor.shape):
             if size > 1:
                 atoms = self.atoms.new(size)
-                self.owner_of_atom += [len(self.owners)] * size
                 self.owners.append((name, dim))
+                self.starts.append(self.parameter_atoms)
+                self.parameter_atoms += size
                 families.append(atoms.reshape([size if d == dim else 1 for d in range(tensor.ndim)]))
         self.remember(tensor, Value(tuple(tensor.shape), tuple(families), name, origin))
 
@@ -120,5 +124,5 @@ class Analysis:
         """An operator uses the parameter dimension that this family came from in that role."""
         if family.size:
             atom = int(family.flat[0])
-            if atom < len(self.owner_of_atom):
-                self.roles.setdefault(self.owners[self.owner_of_atom[atom]], set()).add(role)
+            if atom < self.parameter_atoms:
+                self.roles.setdefault(self.owners[bisect_right(self.starts, atom) - 1], set()).add(role)

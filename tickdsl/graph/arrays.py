@@ -12,10 +12,17 @@ Bools = npt.NDArray[np.bool_]
 
 
 def ints(values: object) -> Ints:
-    """A read-only copy as int64, so that a value that holds it cannot change."""
+    """As int64 that nobody can write, so that a value that holds it cannot change: a copy where that is not yet so."""
+    if isinstance(values, np.ndarray) and values.dtype == np.int64 and _is_constant(values):
+        return values
     array = np.array(values, dtype=np.int64)
     array.setflags(write=False)
     return array
+
+
+def _is_constant(array: Ints) -> bool:
+    owner = array if array.base is None else array.base
+    return isinstance(owner, np.ndarray) and not owner.flags.writeable and not array.flags.writeable
 
 
 def to_runs(array: Ints) -> list[list[int]]:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
 import torch
 from torch import Tensor, nn
+
+from tickdsl.graph.copies import copied
 
 #: Activations: the output is like the one operand, so that torch's own shape functions, which are slow, need not run.
 _LIKE_INPUT = frozenset({
@@ -24,7 +25,7 @@ def copy_without_data(model: nn.Module) -> nn.Module:
         memo[id(parameter)] = nn.Parameter(empty, requires_grad=False)
     for buffer in model.buffers():
         memo[id(buffer)] = torch.empty_like(buffer, device="meta")
-    return copy.deepcopy(model, memo)
+    return copied(model, memo)
 
 
 def set_mode(model: nn.Module, train: bool) -> None:

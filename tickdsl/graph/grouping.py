@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Sequence
+from functools import lru_cache
 
 import attrs
 import networkx as nx
 import numpy as np
 
 from tickdsl.graph.analysis import Analysis
-from tickdsl.graph.arrays import Ints
+from tickdsl.graph.arrays import Bools, Ints, ints
 from tickdsl.graph.labels import Partition
 from tickdsl.graph.model import ChannelGroup, Role, Slice
 
@@ -32,8 +33,11 @@ class Units:
 
 @attrs.frozen(eq=False)
 class _Dimension:
+    """One dimension of a parameter: its atoms are those from `start`, `roots` their components."""
+
     parameter: str
     dim: int
+    start: int
     roots: Ints
 
 
@@ -46,85 +50,109 @@ def group_units(analysis: Analysis) -> Units:
         (d for d in dimensions if "producer" in analysis.roles.get((d.parameter, d.dim), ()) and d.parameter in order),
         key=lambda d: order[d.parameter],
     )
-    gathered = _gathered(producers, analysis.followers)
-    _keep_one(solved, dimensions, gathered)
-    touched = _touched(dimensions, gathered, analysis.atoms.count)
-    group = np.full(analysis.atoms.count, -1, dtype=np.int64)
-    unit = np.full(analysis.atoms.count, -1, dtype=np.int64)
+    gathered = _gathered(producers, analysis.followers, len(solved.root))
+    home = _marked(len(solved.root), gathered)
+    _keep_one(solved, dimensions, np.where(_among(solved, solved.fixed), -1, home), len(gathered))
+    fixed = _among(solved, solved.fixed)
+    unit = np.full(len(solved.root), -1, dtype=np.int64)
+    described: list[Ints] = []
+    for roots in gathered:
+        free = roots[~fixed[roots]]
+        described.append(free if len(free) else roots)
+        unit[described[-1]] = np.arange(len(described[-1]))
+    slices = _slices(analysis, solved, dimensions, _marked(len(unit), described), unit, len(gathered))
+    members: list[list[_Dimension]] = [[] for _ in gathered]
+    for producer in producers:
+        for place in dict.fromkeys(home[producer.roots].tolist()):
+            members[place].append(producer)
+    heads, inexact = _among(solved, solved.heads), _among(solved, solved.inexact)
     groups: list[ChannelGroup] = []
     taken: set[str] = set()
-    for place, every in enumerate(gathered):
-        free = np.array([root not in solved.fixed for root in every.tolist()], dtype=bool)
-        reason = None if free.any() else solved.fixed[int(every[0])]
-        roots = every[free] if free.any() else every
-        if free.any():
-            group[roots] = len(groups)
-        unit[roots] = np.arange(len(roots))
-        mine = {id(dimension) for dimension in touched[place]}
-        members = [producer for producer in producers if id(producer) in mine]
-        name = _name(analysis, members[0], taken)
+    for roots, mine, pieces in zip(described, members, slices, strict=True):
+        name = _name(analysis, mine[0], taken)
         taken.add(name)
-        groups.append(_describe(analysis, solved, name, members, touched[place], roots, unit, reason))
-    heads = frozenset(d.parameter for d in producers if not solved.outputs.isdisjoint(d.roots.tolist()))
-    return Units(solved.root, group, unit, tuple(groups), heads)
+        kind = "filters" if any(p.parameter in analysis.convolutions for p in mine) else "neurons"
+        groups.append(
+            ChannelGroup(
+                name=name,
+                size=len(roots),
+                step=max(_most_of_one(roots, unit, producer) for producer in mine),
+                kind="heads" if heads[roots].any() else kind,
+                producers=tuple(dict.fromkeys(analysis.weights[p.parameter] or p.parameter for p in mine)),
+                slices=tuple(pieces),
+                exact=not inexact[roots].any(),
+                reason=solved.fixed.get(int(roots[0])),
+            )
+        )
+    outputs = _among(solved, solved.outputs)
+    return Units(
+        root=solved.root,
+        group=np.where(fixed, -1, home),
+        unit=unit,
+        groups=tuple(groups),
+        heads=frozenset(d.parameter for d in producers if outputs[d.roots].any()),
+    )
 
 
 def _dimensions(analysis: Analysis, solved: Partition) -> list[_Dimension]:
-    owner = np.asarray(analysis.owner_of_atom, dtype=np.int64)
-    starts = np.searchsorted(owner, np.arange(len(analysis.owners) + 1))
+    ends = [*analysis.starts[1:], analysis.parameter_atoms]
     return [
-        _Dimension(name, dim, solved.root[starts[place] : starts[place + 1]])
-        for place, (name, dim) in enumerate(analysis.owners)
+        _Dimension(name, dim, start, solved.root[start:end])
+        for (name, dim), start, end in zip(analysis.owners, analysis.starts, ends, strict=True)
     ]
 
 
-def _touched(dimensions: Iterable[_Dimension], gathered: list[Ints], count: int) -> list[list[_Dimension]]:
-    """Per group the dimensions that it stands in."""
-    home = np.full(count, -1, dtype=np.int64)
-    for place, roots in enumerate(gathered):
-        home[roots] = place
-    found: list[list[_Dimension]] = [[] for _ in gathered]
-    for dimension in dimensions:
-        for place in dict.fromkeys(home[dimension.roots].tolist()):
-            if place >= 0:
-                found[place].append(dimension)
+def _among(solved: Partition, roots: Iterable[int]) -> Bools:
+    """Which components are among these."""
+    found = np.zeros(len(solved.root), dtype=bool)
+    found[list(roots)] = True
     return found
 
 
-def _gathered(producers: list[_Dimension], followers: Collection[str]) -> list[Ints]:
+def _marked(count: int, parts: Iterable[Ints]) -> Ints:
+    """Per component the part that it is in, or -1."""
+    found = np.full(count, -1, dtype=np.int64)
+    for place, roots in enumerate(parts):
+        found[roots] = place
+    return found
+
+
+def _gathered(producers: Sequence[_Dimension], followers: Collection[str], count: int) -> list[Ints]:
     """The roots of every group: producers that share one are together, in order of their first run.
 
     A grouped convolution has the channels of its input: it ties nothing together, but where nothing else
     produces its channels, they are its own.
     """
-    leading = [producer for producer in producers if producer.parameter not in followers]
-    led = {root for producer in leading for root in producer.roots.tolist()}
-    own = [
-        attrs.evolve(producer, roots=np.array(rest, dtype=np.int64))
-        for producer in producers
-        if producer.parameter in followers and (rest := [r for r in producer.roots.tolist() if r not in led])
-    ]
+    led = np.zeros(count, dtype=bool)
+    for producer in producers:
+        if producer.parameter not in followers:
+            led[producer.roots] = True
+    members = []
+    for producer in producers:
+        roots = producer.roots[~led[producer.roots]] if producer.parameter in followers else producer.roots
+        if len(roots):
+            members.append(roots)
     links = nx.Graph()
-    order = {(producer.parameter, producer.dim): place for place, producer in enumerate(producers)}
-    members = sorted([*leading, *own], key=lambda member: order[member.parameter, member.dim])
     links.add_nodes_from(range(len(members)))
-    first: dict[int, int] = {}
-    for place, member in enumerate(members):
-        links.add_edges_from({(first.setdefault(root, place), place) for root in member.roots.tolist()})
+    first = np.full(count, -1, dtype=np.int64)
+    for place, roots in enumerate(members):
+        links.add_edges_from((other, place) for other in set(first[roots].tolist()) if other >= 0)
+        first[roots[first[roots] < 0]] = place
     found = sorted(sorted(component) for component in nx.connected_components(links))
-    return [np.unique(np.concatenate([members[place].roots for place in component])) for component in found]
+    return [np.unique(np.concatenate([members[place] for place in component])) for component in found]
 
 
-def _keep_one(solved: Partition, dimensions: Iterable[_Dimension], gathered: list[Ints]) -> None:
-    """Of a dimension that a part of a group fills one unit stays: no choice of units can then empty a layer."""
-    group = np.full(len(solved.root), -1, dtype=np.int64)
-    for place, roots in enumerate(gathered):
-        group[[root for root in roots.tolist() if root not in solved.fixed]] = place
-    sizes = np.bincount(group[group >= 0], minlength=len(gathered))
-    parts = [(np.unique(dimension.roots), dimension) for dimension in dimensions]
+def _keep_one(solved: Partition, dimensions: Iterable[_Dimension], group: Ints, count: int) -> None:
+    """Of a dimension that a part of a group fills one unit stays: no choice of units can then empty a layer.
+
+    `group` says of every component to which group it belongs, -1 where it cannot go.
+    """
+    sizes = np.bincount(group[group >= 0], minlength=count)
+    different = {dimension.roots.tobytes(): dimension for dimension in reversed(list(dimensions))}
+    parts = [(np.unique(d.roots), d) for d in reversed(different.values()) if (group[d.roots] >= 0).all()]
     for roots, dimension in sorted(parts, key=lambda part: len(part[0])):
         found = group[roots]
-        if (found >= 0).all() and (np.bincount(found, minlength=len(gathered)) < sizes)[found].all():
+        if (found >= 0).all() and (np.bincount(found, minlength=count) < sizes)[found].all():
             solved.fixed[int(roots[0])] = f"the last channel of `{dimension.parameter}`"
             sizes[found[0]] -= 1
             group[roots[0]] = -1
@@ -137,43 +165,41 @@ def _name(analysis: Analysis, producer: _Dimension, taken: set[str]) -> str:
     return f"{producer.parameter}:{producer.dim}"
 
 
-def _describe(
-    analysis: Analysis,
-    solved: Partition,
-    name: str,
-    producers: list[_Dimension],
-    touched: Iterable[_Dimension],
-    roots: Ints,
-    unit: Ints,
-    reason: str | None,
-) -> ChannelGroup:
-    slices = []
-    mine = np.zeros(len(unit), dtype=bool)
-    mine[roots] = True
-    for dimension in sorted(touched, key=lambda d: (d.parameter, d.dim)):
-        inside = mine[dimension.roots]
-        if not inside.any():
-            continue
-        # Weights that two layers share may produce in one and consume in the other.
-        said = analysis.roles.get((dimension.parameter, dimension.dim), set())
-        roles = [role for role in ROLES if role in said and role in ("producer", "consumer")]
-        for role in roles or [role for role in ROLES if role in said][:1] or [ROLES[-1]]:
-            index = np.flatnonzero(inside)
-            slices.append(Slice(dimension.parameter, dimension.dim, role, index, unit[dimension.roots[inside]]))
-    members = set(roots.tolist())
-    counts = [int(np.bincount(unit[p.roots[mine[p.roots]]]).max(initial=0)) for p in producers]
-    kind = "neurons"
-    if members & solved.heads:
-        kind = "heads"
-    elif any(producer.parameter in analysis.convolutions for producer in producers):
-        kind = "filters"
-    return ChannelGroup(
-        name=name,
-        size=len(roots),
-        step=max(counts),
-        kind=kind,
-        producers=tuple(dict.fromkeys(analysis.weights[p.parameter] or p.parameter for p in producers)),
-        slices=tuple(slices),
-        exact=not members & solved.inexact.keys(),
-        reason=reason,
-    )
+def _most_of_one(roots: Ints, unit: Ints, producer: _Dimension) -> int:
+    """The most channels of a producer that are one unit."""
+    inside = np.isin(producer.roots, roots)
+    return int(np.bincount(unit[producer.roots[inside]]).max(initial=0))
+
+
+def _slices(
+    analysis: Analysis, solved: Partition, dimensions: Iterable[_Dimension], group: Ints, unit: Ints, count: int
+) -> list[list[Slice]]:
+    """Where every group stands. `group` and `unit` say it of components."""
+    atoms = solved.root[: analysis.parameter_atoms]
+    places, units = group[atoms], unit[atoms]
+    units.setflags(write=False)
+    found: list[list[Slice]] = [[] for _ in range(count)]
+    for d in sorted(dimensions, key=lambda d: (d.parameter, d.dim)):
+        inside = places[d.start : d.start + len(d.roots)]
+        roles = _roles(analysis, d)
+        for place in dict.fromkeys(inside.tolist()):
+            if place < 0:
+                continue
+            index, mine = _every(len(inside)), units[d.start : d.start + len(inside)]
+            if not (inside == place).all():
+                index = np.flatnonzero(inside == place)
+                mine = mine[index]
+            found[place] += [Slice(d.parameter, d.dim, role, index, mine) for role in roles]
+    return found
+
+
+@lru_cache(maxsize=64)
+def _every(count: int) -> Ints:
+    return ints(np.arange(count))
+
+
+def _roles(analysis: Analysis, dimension: _Dimension) -> list[Role]:
+    """Weights that two layers share may produce in one and consume in the other."""
+    said = analysis.roles.get((dimension.parameter, dimension.dim), set())
+    roles: list[Role] = [role for role in ROLES if role in said and role in ("producer", "consumer")]
+    return roles or [role for role in ROLES if role in said][:1] or [ROLES[-1]]

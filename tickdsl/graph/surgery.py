@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from tickdsl.graph.arrays import Ints
 from tickdsl.graph.attributes import adjust
+from tickdsl.graph.copies import copied
 from tickdsl.graph.model import ModelGraph
 from tickdsl.graph.repair import repair
 from tickdsl.graph.structure import Structure, StructureError, all_kept_indices, kept_units, removed_parameters, take
@@ -36,7 +37,7 @@ def compact(model: nn.Module, graph: ModelGraph, structure: Structure) -> nn.Mod
         if name in structure.masks:
             data = data * torch.from_numpy(take(structure.masks[name], kept or []).copy()).to(data.device)
         memo[id(tensor)] = nn.Parameter(data, tensor.requires_grad) if isinstance(tensor, nn.Parameter) else data
-    small = copy.deepcopy(model, memo)
+    small = copied(model, memo)
     _bypass(small, graph, structure)
     for path, module in small.named_modules():
         adjust(module, path, graph, indices)

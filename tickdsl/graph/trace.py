@@ -13,6 +13,7 @@ from tickdsl.graph.dataless import copy_without_data, set_mode, without_data
 from tickdsl.graph.inputs import TraceError, build, describe
 from tickdsl.graph.labels import Atoms
 from tickdsl.graph.model import ModelGraph
+from tickdsl.graph.modes import ModeWatch
 from tickdsl.graph.record import Recorder, Recording, observe
 
 
@@ -20,10 +21,11 @@ def trace(model: nn.Module, example_inputs: Any) -> ModelGraph:
     """The model graph of a network.
 
     `example_inputs` is a tensor, a tuple of positional arguments, or a dictionary of keyword arguments; only shapes
-    and types matter. The network is not changed and not trained; a copy without data runs, once as in evaluation
-    and once as in training (auxiliary heads). Raises TraceError where the network does not run in evaluation.
+    and types matter. The network is not changed and not trained; a copy without data runs as in evaluation and, where
+    its code asks for the mode, as in training (auxiliary heads). Raises TraceError where it does not run in evaluation.
     """
     bare = copy_without_data(model)
+    watch = ModeWatch(bare)
     analysis = Analysis(Atoms())
     for name, tensor in itertools.chain(bare.named_parameters(), bare.named_buffers()):
         analysis.add_parameter(name, tensor)
@@ -37,10 +39,11 @@ def trace(model: nn.Module, example_inputs: Any) -> ModelGraph:
             "check their shapes; the network runs on tensors without data, so its code must not depend on values",
         ) from error
     training = Recording()
-    try:
-        _run(bare, inputs, analysis, training, train=True)
-    except Exception as error:  # a network's own code may raise anything, for want of targets for instance
-        training = Recording(unknown=[f"training mode: {type(error).__name__}: {error}"])
+    if watch.asked:
+        try:
+            _run(bare, inputs, analysis, training, train=True)
+        except Exception as error:  # a network's own code may raise anything, for want of targets for instance
+            training = Recording(unknown=[f"training mode: {type(error).__name__}: {error}"])
     return assemble(model, analysis, evaluation, training, inputs)
 
 

@@ -1,0 +1,58 @@
+"""Networks that do otherwise in training are traced in training too, however their code asks for the mode."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from tickdsl.graph import trace
+from tickdsl.graph.dataless import copy_without_data
+from tickdsl.graph.modes import ModeWatch
+
+
+class Auxiliary(nn.Module):
+    """A second head that only training reaches; `ask` says how the code finds out."""
+
+    def __init__(self, ask) -> None:
+        super().__init__()
+        self.ask = ask
+        self.body = nn.Sequential(nn.Linear(4, 6), nn.ReLU())
+        self.head, self.second = nn.Linear(6, 2), nn.Linear(6, 3)
+
+    def forward(self, x: Tensor):
+        x = self.body(x)
+        return (self.head(x), self.second(x)) if self.ask(self) else self.head(x)
+
+
+ASK = {
+    "attribute": lambda module: module.training,
+    "by name": lambda module: getattr(module, "train" + "ing"),
+    "of a child": lambda module: module.body.training,
+}
+
+
+@pytest.mark.parametrize("ask", ASK.values(), ids=ASK)
+def test_what_only_training_reaches_is_seen(ask) -> None:
+    graph = trace(Auxiliary(ask), torch.zeros(1, 4))
+    assert "second.weight" in graph.weights
+    assert {piece.parameter for piece in graph.group("body.0").slices} >= {"head.weight", "second.weight"}
+
+
+def test_a_network_that_does_not_ask_runs_once() -> None:
+    runs = []
+    network = nn.Sequential(nn.Linear(4, 6), nn.TransformerEncoderLayer(6, 2, 8, batch_first=True))
+    network.register_forward_hook(lambda *_: runs.append(1))
+    trace(network, torch.zeros(1, 3, 4))
+    assert len(runs) == 1
+
+
+def test_the_watch_changes_nothing_else() -> None:
+    model = Auxiliary(ASK["attribute"])
+    bare = copy_without_data(model)
+    watch = ModeWatch(bare)
+    bare.eval()
+    assert not watch.asked
+    assert isinstance(bare, Auxiliary) and type(bare).__name__ == "Auxiliary" and type(model) is Auxiliary
+    assert [module.training for module in bare.modules()] == [False] * 6
+    assert watch.asked
