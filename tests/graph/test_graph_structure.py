@@ -153,3 +153,34 @@ def test_masks_count_in_what_remains() -> None:
     structure = thinned(GRAPH, 0.5)
     kept, dense = remaining(GRAPH, structure)["6.weight"]
     assert (kept, dense) == (4 * 3 * 36, 4 * 6 * 36)
+
+
+class _Added(nn.Module):
+    """A residual block whose sum is written into what its branch gives."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.branch = nn.Conv2d(4, 4, 1)
+
+    def forward(self, x):
+        y = self.branch(x)
+        y += x
+        return y
+
+
+def test_code_behind_a_removed_block_may_write_in_place() -> None:
+    model = nn.Sequential(nn.Conv2d(2, 4, 1), _Added(), nn.Conv2d(4, 2, 1))
+    x = torch.randn(1, 2, 4, 4)
+    graph = trace(model, x)
+    small = compact(model, graph, Structure.dense(graph).remove_block("1.branch"))
+    seen = []
+    small[0].register_forward_hook(lambda _module, _args, result: seen.append((result, result.clone())))
+    assert torch.equal(small(x), model[2](2 * model[0](x)))
+    assert torch.equal(*seen[0]), "what the block before gives was overwritten"
+    small(x).sum().backward()
+
+
+def test_a_norm_without_parameters_knows_its_width() -> None:
+    model = nn.Sequential(nn.Conv2d(2, 6, 1), nn.InstanceNorm2d(6), nn.ReLU(), nn.Conv2d(6, 2, 1))
+    graph = trace(model, torch.zeros(1, 2, 4, 4))
+    assert compact(model, graph, Structure.dense(graph).remove("0", [1, 2]))[1].num_features == 4

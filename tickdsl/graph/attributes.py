@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from torch import nn
 from torch.nn.modules.batchnorm import _NormBase
@@ -15,8 +15,8 @@ from tickdsl.graph.model import ModelGraph
 Kept = list[Ints | None]
 
 
-def adjust(module: nn.Module, path: str, graph: ModelGraph, indices: Mapping[str, Kept]) -> None:
-    """Make the attributes of a layer of torch's agree with its sliced parameters."""
+def adjust(module: nn.Module, path: str, graph: ModelGraph, indices: Mapping[str, Kept], sizes: Sequence[int]) -> None:
+    """Make the attributes of a layer of torch's agree with its sliced parameters; `sizes` are those left of layouts."""
     prefix = f"{path}." if path else ""
     if isinstance(module, nn.MultiheadAttention):
         if any(f"{prefix}{name}" in indices for name, _ in module.named_parameters()):
@@ -26,7 +26,12 @@ def adjust(module: nn.Module, path: str, graph: ModelGraph, indices: Mapping[str
     elif isinstance(module, nn.Linear):
         module.out_features, module.in_features = module.weight.shape
     elif isinstance(module, _NormBase):
-        _batch_norm(module, indices.get(_name(graph, f"{prefix}weight")) or indices.get(f"{prefix}running_mean"))
+        tensor = next((name for name in ("weight", "running_mean") if getattr(module, name) is not None), None)
+        kept = indices.get(_name(graph, f"{prefix}{tensor}")) if tensor else None
+        if kept is not None and kept[0] is not None:
+            module.num_features = len(kept[0])
+        elif tensor is None:
+            module.num_features = _channels(path, graph, sizes) or module.num_features
     elif isinstance(module, nn.GroupNorm) and module.weight is not None:
         width = module.num_channels // module.num_groups
         module.num_channels = module.weight.shape[0]
@@ -56,6 +61,11 @@ def _convolution(module: _ConvNd, dense: tuple[int, ...]) -> None:
     module.in_channels = weight.shape[columns] * (module.groups if columns == 1 else 1)
 
 
-def _batch_norm(module: _NormBase, kept: Kept | None) -> None:
-    if kept is not None and kept[0] is not None:
-        module.num_features = len(kept[0])
+def _channels(path: str, graph: ModelGraph, sizes: Sequence[int]) -> int | None:
+    """The channels that are left of what a module without parameters gives."""
+    found = None
+    for _, data in graph.graph.nodes(data=True):
+        if data["kind"] == "operator" and data["module"] == path and len(data["dims"][0]) > 1:
+            layout = data["dims"][0][1]
+            found = data["shapes"][0][1] if layout is None else sizes[layout]
+    return found

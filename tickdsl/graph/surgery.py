@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from tickdsl.graph.arrays import Ints
 from tickdsl.graph.attributes import adjust
 from tickdsl.graph.copies import copied
+from tickdsl.graph.cost import layout_sizes
 from tickdsl.graph.model import ModelGraph
 from tickdsl.graph.repair import repair
 from tickdsl.graph.structure import Structure, StructureError, all_kept_indices, kept_units, removed_parameters, take
@@ -39,8 +40,9 @@ def compact(model: nn.Module, graph: ModelGraph, structure: Structure) -> nn.Mod
         memo[id(tensor)] = nn.Parameter(data, tensor.requires_grad) if isinstance(tensor, nn.Parameter) else data
     small = copied(model, memo)
     _bypass(small, graph, structure)
+    sizes = layout_sizes(graph, structure)
     for path, module in small.named_modules():
-        adjust(module, path, graph, indices)
+        adjust(module, path, graph, indices, sizes)
     return repair(model, small, graph, structure)
 
 
@@ -62,12 +64,21 @@ def silence(model: nn.Module, graph: ModelGraph, structure: Structure) -> nn.Mod
     return quiet
 
 
+class Passage(nn.Identity):
+    """What is left of a removed block: its input, as a tensor of its own, since code behind may write into it."""
+
+    def forward(self, input: Tensor) -> Tensor:
+        """A copy."""
+        return input.clone()
+
+
 def _bypass(model: nn.Module, graph: ModelGraph, structure: Structure) -> None:
     """Put identities in the place of removed blocks, of nested ones in the outermost."""
-    paths = {path for block in structure.removed_blocks for path in graph.block(block).replaced}
+    replaced = [graph.block(block).replaced for block in structure.removed_blocks]
+    paths, ends = {path for run in replaced for path in run}, {run[-1] for run in replaced}
     for path in paths:
         if not any(path.startswith(f"{other}.") for other in paths):
-            model.set_submodule(path, nn.Identity())
+            model.set_submodule(path, Passage() if path in ends else nn.Identity())
 
 
 def slice_state(
