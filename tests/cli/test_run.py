@@ -144,6 +144,21 @@ def test_plan_says_what_is_stored(bench: Any) -> None:
         assert step["key"][:8] in said.out
 
 
+def test_plan_estimates_the_time_only_from_what_this_machine_did(bench: Any) -> None:
+    bench.write(TWO_ROUNDS)
+    here = ("plan", bench.plan, "--store", bench.store)
+    assert "no estimate of the time: no training of small-cnn on synthetic" in bench.call(*here).out
+    assert json.loads(bench.call(*here, "--json").out)["time"] is None
+    bench.run()
+    took = sum(event.seconds for event in bench.events_of("step.end"))
+    bench.write(TWO_ROUNDS + "seeds [5, 6, 7]\n")
+    time = json.loads(bench.call(*here, "--json").out)["time"]
+    assert time["low"] <= time["seconds"] <= time["high"]
+    assert 0.1 * took < time["seconds"] * time["jobs"] < 10 * 3 * took
+    assert time["samples"] == 5
+    assert f"from {time['samples']} earlier trainings" in bench.call(*here).out
+
+
 def test_why_names_what_changed(bench: Any) -> None:
     bench.write(TWO_ROUNDS)
     bench.run()

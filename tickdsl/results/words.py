@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 
+from tickdsl.moments import duration as duration
 from tickdsl.results.verdict import Estimate
 
 MINUS = "−"
@@ -45,11 +46,11 @@ def count(number: float | None) -> str:
     return f"{number:.0f}"
 
 
-def duration(seconds: float) -> str:
-    """Seconds as m:ss or h:mm:ss."""
-    whole = max(0, round(seconds))
-    hours, minutes, rest = whole // 3600, whole // 60 % 60, whole % 60
-    return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"
+def time(seconds: float) -> str:
+    """What a training took: 0.63 s, 8.2 s, 41 s, and from a minute on as m:ss."""
+    if seconds < 59.5:
+        return f"{seconds:.{0 if seconds >= 9.95 else 1 if seconds >= 0.995 else 2}f} s"
+    return duration(seconds)
 
 
 def _interval(found: Estimate) -> str:

@@ -39,7 +39,7 @@ from tickdsl.run.interpreter import INTERRUPTED, OK, STEP_FAILED, STOPPED, Inter
 from tickdsl.run.layers import networks
 from tickdsl.run.networks import TRACED_PICTURES
 from tickdsl.run.pool import Pool
-from tickdsl.run.study import prepare
+from tickdsl.run.study import prepare, usual_jobs
 from tickdsl.run.workers import Inline, Workers
 from tickdsl.training.devices import pick
 
@@ -87,7 +87,7 @@ def launch(
     study = prepare(plan, options.data)
     warnings: list[str] = []
     store = Store(options.store, warn=warnings.append)
-    jobs = options.jobs or _jobs(device, study)
+    jobs = options.jobs or usual_jobs(device.type, study)
     settings = Settings(
         store=options.store.resolve(),
         data=options.data,
@@ -132,13 +132,6 @@ def launch(
         finally:
             emit(events.RunEnd(status=_STATUS[code], seconds=time.monotonic() - began, exit=code, message=message))
     return Run(paths, code, interpreter.failures)
-
-
-def _jobs(device: torch.device, study: Study) -> int:
-    """As many tasks at a time as there are cores, where there is that much work; one on a GPU."""
-    if device.type != "cpu":
-        return 1
-    return max(1, min(os.cpu_count() or 1, study.trainings, 8))
 
 
 def _threads(plan: Plan, data: Path, jobs: int) -> int:

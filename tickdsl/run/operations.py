@@ -17,6 +17,7 @@ from tickdsl.graph.structure import Structure
 from tickdsl.graph.surgery import compact, compact_masks
 from tickdsl.moments import Moment
 from tickdsl.plan.steps import Step
+from tickdsl.records.process import host_name
 from tickdsl.run.context import STRUCTURE, Context, describe, save_weights
 from tickdsl.tickets.overlap import overlap, random_structure
 from tickdsl.tickets.select import prune
@@ -54,6 +55,7 @@ def _record(step: Step, metrics: Metrics, seconds: float, context: Context) -> d
             "tickdsl": __version__,
             "torch": torch.__version__,
             "python": platform.python_version(),
+            "host": host_name(),
             "device": str(context.device),
             "threads": context.settings.threads,
         },

@@ -7,6 +7,8 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
+import attrs
+import networkx as nx
 import torch
 from rich.console import Console
 from rich.table import Table
@@ -15,6 +17,7 @@ from rich.text import Text
 from tickdsl.errors import TickdslError
 from tickdsl.graph.structure import Structure
 from tickdsl.graph.surgery import slice_state
+from tickdsl.moments import duration
 from tickdsl.plan.lower import Study, one_level, prune_args
 from tickdsl.plan.model import Arm
 from tickdsl.plan.model import as_json as plan_json
@@ -23,8 +26,10 @@ from tickdsl.records.canonical import canonical
 from tickdsl.records.store import Store
 from tickdsl.run.announce import epochs, step_names
 from tickdsl.run.context import describe
+from tickdsl.run.estimate import Estimate, NoEstimate, estimate
 from tickdsl.run.graphs import pictures
 from tickdsl.run.networks import network
+from tickdsl.run.study import usual_jobs
 from tickdsl.tickets.select import prune
 
 
@@ -34,11 +39,14 @@ def _store(root: Path) -> Store | None:
 
 
 def as_json(study: Study, root: Path) -> dict[str, Any]:
-    """The resolved plan and its steps."""
+    """The resolved plan, its steps, and how long what is left will take (null where that is not known)."""
     store = _store(root)
+    left = [key for key in study.graph if store is None or key not in store]
+    time = estimate(study, left, store, usual_jobs("cpu", study))
     return {
         "v": 1,
         "plan": plan_json(study.plan),
+        "time": attrs.asdict(time) if isinstance(time, Estimate) else None,
         "steps": [
             {
                 "key": key,
@@ -57,7 +65,7 @@ def show(study: Study, root: Path, data: Path, *, every_step: bool = False) -> N
     store = _store(root)
     stored = {key for key in study.graph if store is not None and key in store}
     console = _Console(width=None if os.isatty(1) else 120, markup=False, highlight=False)
-    _summary(study, stored, console)
+    _summary(study, stored, store, console)
     forecasts: dict[bytes, list[dict[str, Any]]] = {}
     for arm in study.plan.arms:
         # Arms that only rewind otherwise leave the same networks.
@@ -70,7 +78,7 @@ def show(study: Study, root: Path, data: Path, *, every_step: bool = False) -> N
         _steps(study, stored, console)
 
 
-def _summary(study: Study, stored: set[str], console: Console) -> None:
+def _summary(study: Study, stored: set[str], store: Store | None, console: Console) -> None:
     kinds = Counter(study.step(key).operation for key in study.graph)
     console.print(f"{study.plan.path}: {len(study.plan.arms)} arms, seeds {', '.join(map(str, study.plan.seeds))}")
     console.print(f"{len(study.graph)} steps: " + ", ".join(f"{n} {kind}" for kind, n in kinds.items()))
@@ -80,6 +88,18 @@ def _summary(study: Study, stored: set[str], console: Console) -> None:
     lengths = [epochs(study.step(key)) for key in left if "prefix_of" not in study.graph.nodes[key]]
     total = sum(length for length in lengths if length is not None)
     console.print(f"{len(stored)} of {len(study.graph)} results are stored; {total:g} epochs are still to train")
+    if total:
+        console.print(_time(estimate(study, left, store, usual_jobs("cpu", study))))
+
+
+def _time(found: Estimate | NoEstimate) -> str:
+    if isinstance(found, NoEstimate):
+        return f"no estimate of the time: {found.reason}"
+    jobs = f"{found.jobs} jobs" if found.jobs > 1 else "one job"
+    return (
+        f"about {duration(found.seconds)} with {jobs} on this machine "
+        f"({duration(found.low)} to {duration(found.high)}, from {found.samples} earlier trainings)"
+    )
 
 
 class _Console(Console):
@@ -91,18 +111,23 @@ class _Console(Console):
 def _levels(study: Study, arm: Arm, forecast: list[dict[str, Any]], stored: set[str], console: Console) -> None:
     seed = study.plan.seeds[0]
     table = Table(title=Text(f"\n{arm.id}"), title_justify="left", box=None, pad_edge=False, header_style="bold")
-    for name in ("level", "params", "MACs", "sparsity", "filters left", "measured", "stored"):
+    for name in ("level", "params", "MACs", "sparsity", "filters left", "epochs", "measured", "stored"):
         table.add_column(name, justify="right")
     levels = [level for level in study.levels if level.arm == arm.id and level.seed == seed]
+    before: set[str] = set()
     for number, row in enumerate(forecast):
         steps = {m.step for m in study.measurements if m.arm == arm.id and m.level == number}
         have = len(steps & stored)
+        needed = steps.union(*(nx.ancestors(study.graph, step) for step in steps))
+        new = [epochs(study.step(key)) for key in needed - before if "prefix_of" not in study.graph.nodes[key]]
+        before |= needed
         table.add_row(
             str(number) if number else "0 (dense)",
             f"{row['params']:,}",
             f"{row['macs']:,}",
             f"{row['sparsity']:.1%}",
             f"{row['filters']:.1%}",
+            f"{sum(length or 0 for length in new):g}",
             str(len(steps)),
             f"{have}/{len(steps)}",
         )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import json
+import os
 from pathlib import Path
 from typing import Any
 
@@ -41,3 +42,10 @@ def prepare(plan: Plan, data: Path | None = None) -> Study:
         return min(needed, prune.times) if prune.times is not None else needed
 
     return lower(plan, fingerprint=identify, rounds=rounds)
+
+
+def usual_jobs(device: str, study: Study) -> int:
+    """As many tasks at a time as there are cores, where there is that much work; one on a GPU."""
+    if device != "cpu":
+        return 1
+    return max(1, min(os.cpu_count() or 1, study.trainings, 8))
