@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 
+import networkx as nx
 import numpy as np
 import torch
 from torch import Tensor, nn
@@ -41,6 +43,19 @@ def thinned(graph: ModelGraph, share: float, seed: int = 0, only: Iterable[str] 
             count = min(math.ceil(group.size * share), group.size - 1)
             structure = structure.remove(group.name, draw.choice(group.size, count, replace=False))
     return structure
+
+
+def without_layers(graph: ModelGraph, share: float, seed: int = 0) -> Structure:
+    """Half of the layers are gone, and a share of every group; groups that a missing block ties lose the same."""
+    draw = np.random.default_rng(seed)
+    structure = Structure.dense(graph)
+    ties = nx.Graph()
+    for place in draw.permutation(len(graph.layers))[: (len(graph.layers) + 1) // 2]:
+        structure = structure.remove_block(graph.layers[place].name)
+        ties.add_edges_from(graph.layers[place].ties)
+    followers = {name for tied in nx.connected_components(ties) for name in sorted(tied)[1:]}
+    free = [group.name for group in graph.channels if group.name not in followers]
+    return structure.intersect(thinned(graph, share, seed, only=free))
 
 
 class NormOverKept(nn.Module):
@@ -91,3 +106,72 @@ def check_exact(model: nn.Module, graph: ModelGraph, structure: Structure, *inpu
     assert difference(found, wanted) < 1e-6
     assert difference(found, dense) > 1e-9, "nothing changed: the comparison says nothing"
     return small
+
+
+@contextmanager
+def emptied(model: nn.Module, small: nn.Module, graph: ModelGraph, structure: Structure) -> Iterator[None]:
+    """The dense network, for a while without the inputs that its layers lost in the small one, and with its removed
+    blocks passed by.
+
+    Knows nothing of the roles in the graph and shares no code with `silence`: a layer's weight that is smaller must
+    be the dense one's part that `kept_indices` says, and the rest of its input dimension is zeroed.
+    """
+    left = {**dict(small.named_parameters()), **dict(small.named_buffers())}
+    gone = {name for block in structure.removed_blocks for name in graph.block(block).parameters}
+    with ExitStack() as undo:
+        for path, module in list(model.named_modules()):
+            own = (*module.named_parameters(path, recurse=False), *module.named_buffers(path, recurse=False))
+            lost = [(name, t) for name, t in own if name not in gone and left[name].shape != t.shape]
+            for name, tensor in lost:
+                kept = kept_indices(graph, structure, name)
+                part = tensor.detach()
+                for dim, index in enumerate(kept):
+                    part = part if index is None else part.index_select(dim, torch.from_numpy(index.copy()))
+                assert torch.equal(left[name].detach(), part), f"`{name}` is not the part of it that was kept"
+                dim = _input_dimension(module, name.rpartition(".")[2])
+                if dim is not None and kept[dim] is not None:
+                    columns = np.setdiff1d(np.arange(tensor.shape[dim]), kept[dim])
+                    undo.enter_context(_zeroed(tensor, dim, torch.from_numpy(columns)))
+            if lost and isinstance(module, nn.LayerNorm):
+                kept_channels = kept_indices(graph, structure, f"{path}.weight")[0]
+                norm = NormOverKept(module, kept_channels, type(module).__name__ == "LayerNorm2d")
+                undo.callback(model.set_submodule, path, module)
+                model.set_submodule(path, norm)
+        for block in structure.removed_blocks:
+            undo.enter_context(_passed_by(model, graph.block(block).replaced))
+        yield
+
+
+def _input_dimension(module: nn.Module, name: str) -> int | None:
+    """Along which dimension a layer's weight reads its input."""
+    if isinstance(module, nn.modules.conv._ConvNd) and name == "weight":
+        return 0 if module.transposed else 1
+    if (isinstance(module, nn.Linear) and name == "weight") or name == "in_proj_weight":
+        return 1
+    return None
+
+
+@contextmanager
+def _zeroed(tensor: Tensor, dim: int, columns: Tensor) -> Iterator[None]:
+    before = tensor.data.index_select(dim, columns)
+    tensor.data.index_fill_(dim, columns, 0)
+    try:
+        yield
+    finally:
+        tensor.data.index_copy_(dim, columns, before)
+
+
+@contextmanager
+def _passed_by(model: nn.Module, run: Sequence[str]) -> Iterator[None]:
+    """The modules run as ever, but what the first was given leaves the last."""
+    seen: list[Tensor] = []
+    first, last = model.get_submodule(run[0]), model.get_submodule(run[-1])
+    handles = [
+        first.register_forward_pre_hook(lambda _, args: seen.append(args[0].clone())),
+        last.register_forward_hook(lambda *_: seen.pop()),
+    ]
+    try:
+        yield
+    finally:
+        for handle in handles:
+            handle.remove()

@@ -1,92 +1,123 @@
-"""All of torchvision's classification networks: removal is exact, alone and together, for channels and for blocks."""
+"""All of torchvision's networks that can be traced: removal is exact, together and alone, for channels and for blocks.
+
+Here a seeded sample of groups and blocks goes alone; `benchmarks/zoo.py` takes every one of every network.
+"""
 
 from __future__ import annotations
 
+import zlib
+
+import numpy as np
 import pytest
 import torch
-from graph_oracle import check_exact, make_telling, thinned
-
-from tickdsl.graph import Cost, Structure, compact, cost, trace
-from tickdsl.training.torchvision_import import import_torchvision
-
-torchvision = import_torchvision()
-MODELS = torchvision.models.list_models(module=torchvision.models)
-#: Built, traced and made compact; but too large for a comparison in double precision in a test.
-HUGE = {"regnet_y_128gf", "vit_h_14", "vit_l_16", "vit_l_32"}
-SMALL = {"resnet18", "mobilenet_v3_small", "squeezenet1_1", "shufflenet_v2_x0_5"}
-
-
-def build(name: str) -> torch.nn.Module:
-    options = {"init_weights": False} if name in ("googlenet", "inception_v3") else {}
-    model = torchvision.models.get_model(name, **options)
-    return make_telling(model.double() if name not in HUGE else model).eval()
-
-
-def example(name: str) -> torch.Tensor:
-    size = 299 if name == "inception_v3" else 224
-    draw = torch.Generator().manual_seed(2)
-    return torch.randn(2, 3, size, size, generator=draw, dtype=torch.float32 if name in HUGE else torch.float64)
-
-
-@pytest.mark.parametrize("name", [pytest.param(n, marks=() if n in SMALL else pytest.mark.slow) for n in MODELS])
-def test_removal_is_exact_on_every_torchvision_network(name: str) -> None:
-    torch.manual_seed(0)
-    model, inputs = build(name), example(name)
-    graph = trace(model, inputs[:1])
-    assert not graph.unknown
-    structure = thinned(graph, 0.4)
-    if name in HUGE:
-        small = compact(model, graph, structure)
-        with torch.no_grad():
-            assert small(inputs[:1]).shape == (1, 1000)
-    else:
-        small = check_exact(model, graph, structure, inputs)
-    left = sum(parameter.numel() for parameter in small.parameters())
-    assert left == cost(graph, structure).params < 0.6 * cost(graph, Structure.dense(graph)).params
-    small.train()
-    assert small(inputs) is not None
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize(
-    "name", ["lraspp_mobilenet_v3_large", "deeplabv3_mobilenet_v3_large", "fcn_resnet50", "r3d_18"]
+from graph_agreement import agreement, block_alone, gradient_difference, group_alone
+from graph_oracle import emptied, outputs, thinned, without_layers
+from graph_zoo import (
+    BACKBONES,
+    CLASSIFICATION,
+    DETECTION,
+    HUGE,
+    OPTICAL_FLOW,
+    SEGMENTATION,
+    VIDEO,
+    build,
+    example,
+    telling,
 )
-def test_removal_is_exact_for_segmentation_and_video(name: str) -> None:
-    torch.manual_seed(0)
-    options = {} if "lraspp" in name or "r3d" in name else {"aux_loss": True}
-    if "r3d" not in name:
-        options["weights_backbone"] = None
-    model = make_telling(torchvision.models.get_model(name, weights=None, **options).double()).eval()
-    shape = (2, 3, 8, 64, 64) if "r3d" in name else (2, 3, 96, 96)
-    inputs = torch.randn(shape, dtype=torch.float64)
+from torch import nn
+
+from tickdsl.graph import Cost, ModelGraph, Structure, TraceError, compact, cost, silence, trace
+from tickdsl.graph.rewrite import SurgeryError
+
+FAST = {"mobilenet_v3_small", "resnet18", "shufflenet_v2_x0_5", "squeezenet1_1"}
+NAMES = [name for name in (*CLASSIFICATION, *SEGMENTATION, *VIDEO, *BACKBONES) if name not in HUGE]
+#: So many groups, and so many blocks, go alone.
+SAMPLE = 4
+
+
+def sample(names: list[str], seed: int) -> list[str]:
+    return [names[place] for place in np.random.default_rng(seed).permutation(len(names))[:SAMPLE]]
+
+
+@pytest.mark.parametrize("name", [pytest.param(n, marks=() if n in FAST else pytest.mark.slow) for n in NAMES])
+def test_removal_is_exact_on_every_torchvision_network(name: str) -> None:
+    model, inputs = telling(name)
     graph = trace(model, inputs)
-    check_exact(model, graph, thinned(graph, 0.4), inputs)
-
-
-@pytest.mark.slow
-def test_removal_is_exact_for_a_detection_backbone() -> None:
-    from torchvision.models.detection.backbone_utils import resnet_fpn_backbone
-
-    torch.manual_seed(0)
-    backbone = resnet_fpn_backbone(backbone_name="resnet18", weights=None, norm_layer=torch.nn.BatchNorm2d)
-    model = make_telling(backbone.double()).eval()
-    inputs = torch.randn(2, 3, 96, 96, dtype=torch.float64)
-    graph = trace(model, inputs)
-    check_exact(model, graph, thinned(graph, 0.4), inputs)
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("name", ["resnet18", "vgg11_bn", "mobilenet_v3_small", "swin_t", "convnext_tiny", "vit_b_16"])
-def test_every_block_can_go_alone(name: str) -> None:
-    torch.manual_seed(0)
-    model, inputs = build(name), example(name)[:1]
-    graph = trace(model, inputs)
-    free = [block for block in graph.blocks if block.reason is None]
-    assert free
+    assert not graph.unknown
+    check_together(model, graph, inputs)
+    check_without_layers(model, graph, inputs)
+    seed = zlib.crc32(name.encode())
+    groups = [group.name for group in graph.channels if group.reason is None and group.size > 1]
+    for group in sample(groups, seed):
+        found = group_alone(model, graph, inputs, group, seed)
+        assert found.exact, f"without some of {group}: {found}"
     dense = cost(graph, Structure.dense(graph))
-    for block in free:
-        structure = Structure.dense(graph).remove_block(block.name)
-        small = check_exact(model, graph, structure, inputs)
-        found = cost(graph, structure)
-        assert isinstance(found, Cost) and found.macs < dense.macs
-        assert found.params == sum(parameter.numel() for parameter in small.parameters())
+    for block in sample([block.name for block in graph.blocks if block.reason is None], seed):
+        found = block_alone(model, graph, inputs, block)
+        assert found.exact, f"without {block}: {found}"
+        assert cost(graph, Structure.dense(graph).remove_block(block)).macs < dense.macs
+
+
+def check_together(model: nn.Module, graph: ModelGraph, inputs: tuple) -> None:
+    """A share of every group is gone: values, gradients, training, size, and what `silence` makes of it."""
+    structure = thinned(graph, 0.4)
+    small = compact(model, graph, structure)
+    found = agreement(model, small, graph, structure, inputs)
+    assert found.exact, found
+    assert gradient_difference(model, small, graph, structure, inputs) < 1e-6
+    model.train()
+    found = agreement(model, small, graph, structure, inputs)
+    model.eval()
+    assert found.exact, f"in training: {found}"
+    counted = cost(graph, structure)
+    assert isinstance(counted, Cost)
+    assert counted.params == sum(parameter.numel() for parameter in small.parameters())
+    assert counted.params < 0.6 * cost(graph, Structure.dense(graph)).params
+    quiet = dict(silence(model, graph, structure).named_parameters())
+    parameters = dict(model.named_parameters())
+    with emptied(model, small, graph, structure):
+        differing = [name for name, tensor in parameters.items() if not torch.equal(tensor, quiet[name])]
+    assert not differing, "`silence` zeroes something else than what the layers no longer read"
+
+
+def check_without_layers(model: nn.Module, graph: ModelGraph, inputs: tuple) -> None:
+    """Half of the layers are gone, and a share of every group besides."""
+    if graph.layers:
+        structure = without_layers(graph, 0.4)
+        small = compact(model, graph, structure)
+        found = agreement(model, small, graph, structure, inputs)
+        assert found.exact, found
+        assert cost(graph, structure).params == sum(parameter.numel() for parameter in small.parameters())
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", sorted(HUGE))
+def test_the_huge_ones_fit_without_data(name: str) -> None:
+    """Several gigabytes in double precision: shapes alone."""
+    # The widths of a RegNet are calculated with tensors.
+    with torch.device("cpu" if name.startswith("regnet") else "meta"):
+        model = build(name, native=True).eval().to("meta")
+    inputs = tuple(x.to("meta") for x in example(name, native=True))
+    graph = trace(model, inputs)
+    assert not graph.unknown
+    for structure in (thinned(graph, 0.4), without_layers(graph, 0.4)):
+        small = compact(model, graph, structure)
+        assert cost(graph, structure).params == sum(parameter.numel() for parameter in small.parameters())
+        small.train()  # attention's shortcut in evaluation has no shapes without data
+        assert [tensor.shape for tensor in outputs(small(*inputs))] == [(1, 1000)]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", DETECTION)
+def test_detection_networks_say_that_they_cannot_be_followed(name: str) -> None:
+    with pytest.raises(TraceError, match="code must not depend on values"):
+        trace(build(name).eval(), ([torch.rand(3, 320, 320)],))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", OPTICAL_FLOW)
+def test_optical_flow_says_that_it_splits_the_batch(name: str) -> None:
+    model = build(name).eval()
+    graph = trace(model, example(name, batch=2))
+    with pytest.raises(SurgeryError, match="splits the batch"):
+        compact(model, graph, thinned(graph, 0.4))

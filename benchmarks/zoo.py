@@ -1,0 +1,254 @@
+"""Exact removal over torchvision's networks: every channel group and every block alone, and all together.
+
+    python benchmarks/zoo.py [NAME … | --all] [--results FILE] [--limit SECONDS]
+    python benchmarks/zoo.py --table [--results FILE]
+
+Measures each network that the file of results lacks or holds in part, smallest first, and adds one JSON line; a killed
+run goes on where it stopped. `--table` prints what the file holds for docs/model-graph.md.
+
+Each small network is compared, in double precision and on small pictures, with the dense one whose layers read
+nothing of what is gone (`tests/graph/graph_oracle.py`); a third to half of the groups' units go. `--limit` ends the
+parts that take each group or block alone after so many seconds per network, and the table says how far they came.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+import time
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import Any
+
+import torch
+
+sys.path.insert(0, str(Path(__file__).parents[1] / "tests" / "graph"))
+from graph_agreement import Agreement, agreement, block_alone, first_only, gradient_difference, group_alone
+from graph_oracle import outputs, thinned, without_layers
+from graph_zoo import (
+    BACKBONES,
+    CLASSIFICATION,
+    DETECTION,
+    HUGE,
+    OPTICAL_FLOW,
+    SEGMENTATION,
+    VIDEO,
+    build,
+    example,
+    models,
+    telling,
+)
+from zoo_table import Result, row, table
+
+from tickdsl.errors import TickdslError
+from tickdsl.graph import ModelGraph, Structure, compact, cost, trace
+from tickdsl.graph.rewrite import SurgeryError
+
+RESULTS = Path(__file__).parents[1] / ".data" / "zoo.jsonl"
+SHARE = 0.4
+KINDS = (CLASSIFICATION, SEGMENTATION, VIDEO, BACKBONES)
+#: Code that a run without data cannot follow, or that splits the batch.
+REFUSED = [*DETECTION, *OPTICAL_FLOW]
+
+
+def sizes(name: str) -> Result:
+    """What the network is at its usual size, without data: groups, blocks, parameters, multiply-adds, seconds."""
+    # The widths of a RegNet are calculated with tensors.
+    with torch.device("cpu" if name.startswith("regnet") else "meta"):
+        model, inputs = build(name, native=True).eval(), example(name, native=True)
+    start = time.process_time()
+    graph = trace(model, inputs)
+    seconds = time.process_time() - start
+    groups = [group for group in graph.channels if group.reason is None]
+    before, after = cost(graph, Structure.dense(graph)), cost(graph, thinned(graph, SHARE))
+    return {
+        "groups": [len(groups), len(graph.channels)],
+        "over_norms": sum(not group.exact for group in groups),
+        "blocks": [sum(block.reason is None for block in graph.blocks), len(graph.blocks)],
+        "params": [before.params, after.params],
+        "macs": [before.macs, after.macs],
+        "trace_seconds": seconds,
+        "unknown": list(graph.unknown),
+    }
+
+
+def together(model: torch.nn.Module, graph: ModelGraph, inputs: tuple[Any, ...]) -> Result:
+    """All groups at once, evaluated, trained and derived; and half of the layers gone besides."""
+    structure = thinned(graph, SHARE)
+    start = time.process_time()
+    small = compact(model, graph, structure)
+    found: Result = {"compact_seconds": time.process_time() - start}
+    found["evaluation"] = verdict(lambda: agreement(model, small, graph, structure, inputs))
+    found["gradients"] = verdict(lambda: gradient_difference(model, small, graph, structure, inputs))
+    model.train()
+    found["training"] = verdict(lambda: agreement(model, small, graph, structure, inputs))
+    model.eval()
+    if graph.layers:
+        fewer = without_layers(graph, SHARE)
+        found["layers"] = verdict(lambda: agreement(model, compact(model, graph, fewer), graph, fewer, inputs))
+    return found
+
+
+def verdict(compare: Callable[[], Agreement | float]) -> Result:
+    """The error, and whether it counts as exact; or what was raised."""
+    try:
+        found = compare()
+    except Exception as error:  # any failure belongs into the table
+        return {"failed": said(error)}
+    if isinstance(found, Agreement):
+        return {"error": found.error, "exact": found.exact}
+    return {"error": found, "exact": found < 1e-6}
+
+
+def said(error: Exception) -> str:
+    """The first line of what was raised."""
+    return f"{type(error).__name__}: {str(error).splitlines()[0][:120] if str(error) else ''}"
+
+
+def alone(names: Iterable[str], check: Callable[[str], Agreement | None], limit: float) -> Result:
+    """Each by itself: how many of how many agree, the largest error, the smallest effect, and what went wrong.
+
+    `check` raises for one that fails, and gives None for one of which only shapes are known.
+    """
+    names, until = list(names), time.monotonic() + limit
+    found: list[Agreement | None] = []
+    failures = []
+    for name in names:
+        if time.monotonic() > until:
+            break
+        try:
+            found.append(check(name))
+        except Exception as error:  # any failure belongs into the table
+            failures.append(f"{name}: {said(error)}")
+        else:
+            if found[-1] is not None and not found[-1].exact:
+                failures.append(f"{name}: error {found[-1].error:.0e}, effect {found[-1].effect:.0e}")
+    compared = [one for one in found if one is not None]
+    return {
+        "of": len(names),
+        "limit": limit,
+        "done": len(found) + sum(": error " not in failure for failure in failures),
+        "fit": len(found) - len(compared),
+        "exact": sum(one.exact for one in compared),
+        "error": max((one.error for one in compared), default=None),
+        "effect": min((one.effect for one in compared), default=None),
+        "failures": failures,
+    }
+
+
+def removable(graph: ModelGraph) -> tuple[list[str], list[str]]:
+    """The groups that have units to lose, and the blocks that can go."""
+    groups = [group.name for group in graph.channels if group.reason is None and group.size > 1]
+    return groups, [block.name for block in graph.blocks if block.reason is None]
+
+
+def measure(name: str, limit: float) -> Result:
+    """One network in full; of a huge one only all together by values, and each alone by shapes."""
+    result: Result = {"name": name, "torch": torch.__version__} | sizes(name)
+    start = time.process_time()
+    model, inputs = telling(name)
+    graph = trace(model, inputs)
+    groups, blocks = removable(graph)
+    if name in HUGE:
+        structure = thinned(graph, SHARE)
+        clock = time.process_time()
+        small = compact(model, graph, structure)
+        result["compact_seconds"] = time.process_time() - clock
+        result["evaluation"] = verdict(lambda: agreement(model, small, graph, structure, inputs))
+        del small
+        fits = Fits(model.to("meta"), graph, tuple(x.to("meta") for x in inputs))
+        result["groups_alone"] = alone(groups, lambda g: fits(thinned(graph, SHARE, only=[g])), limit)
+        result["blocks_alone"] = alone(blocks, lambda b: fits(Structure.dense(graph).remove_block(b)), limit)
+    else:
+        try:
+            result |= together(model, graph, inputs)
+        except SurgeryError as error:
+            result["evaluation"] = {"failed": said(error)}
+        with torch.no_grad():
+            dense = outputs(model(*first_only(inputs)))
+        seeds = {group: seed for seed, group in enumerate(groups)}
+        result["groups_alone"] = alone(groups, lambda g: group_alone(model, graph, inputs, g, seeds[g], dense), limit)
+        result["blocks_alone"] = alone(blocks, lambda b: block_alone(model, graph, inputs, b, dense), limit)
+    return result | {"seconds": time.process_time() - start}
+
+
+class Fits:
+    """Whether the compact network of a structure gives tensors of the dense one's shapes, without data."""
+
+    def __init__(self, model: torch.nn.Module, graph: ModelGraph, inputs: tuple[Any, ...]) -> None:
+        self.model, self.graph, self.inputs = model, graph, inputs
+        torch.backends.mha.set_fastpath_enabled(False)  # it has no shapes without data
+        self.shapes = self._shapes(model)
+
+    def _shapes(self, network: torch.nn.Module) -> list[torch.Size]:
+        with torch.no_grad():
+            return [tensor.shape for tensor in outputs(network(*self.inputs))]
+
+    def __call__(self, structure: Structure) -> None:
+        found = self._shapes(compact(self.model, self.graph, structure))
+        if found != self.shapes:
+            raise ValueError(f"gives {found}, not {self.shapes}")
+
+
+def refusal(name: str) -> Result:
+    """What `trace` or `compact` says of a network that it cannot follow: detection and optical flow."""
+    model = build(name).eval()
+    inputs = ([torch.rand(3, 320, 320)],) if name in DETECTION else example(name, batch=2)
+    try:
+        graph = trace(model, inputs)
+        compact(model, graph, thinned(graph, SHARE))
+    except TickdslError as error:
+        return {"name": name, "refused": " ".join(str(error).splitlines()[0].split())}
+    return {"name": name, "refused": f"not at all, {len(graph.channels)} groups: take it into the zoo"}
+
+
+def read(path: Path) -> dict[str, Result]:
+    """What is held of each network, the last line of it."""
+    lines = path.read_text().splitlines() if path.exists() else []
+    return {result["name"]: result for result in map(json.loads, lines)}
+
+
+def may_go_further(result: Result, limit: float) -> bool:
+    """Whether a higher limit than then leaves less out."""
+    parts = [result[key] for key in ("groups_alone", "blocks_alone") if key in result]
+    return any(part["done"] < part["of"] and part["limit"] < limit for part in parts)
+
+
+def every() -> list[str]:
+    """All names: classification, then segmentation, video and detection's backbones, each kind smallest first."""
+
+    def size(name: str) -> int:
+        weights = models.get_model_weights(name.removesuffix(".backbone"))
+        return int(next(iter(weights)).meta["num_params"])
+
+    return [name for kind in KINDS for name in sorted(kind, key=size)] + REFUSED
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("names", nargs="*", metavar="NAME", help="measure these, also if held")
+    parser.add_argument("--all", action="store_true", help="measure every network that is not held in full")
+    parser.add_argument("--table", action="store_true", help="print what is held")
+    parser.add_argument("--results", type=Path, default=RESULTS, metavar="FILE")
+    parser.add_argument("--limit", type=float, default=float("inf"), metavar="SECONDS")
+    options = parser.parse_args()
+    held = read(options.results)
+    names = options.names
+    if options.all:
+        names = [name for name in every() if name not in held or may_go_further(held[name], options.limit)]
+    options.results.parent.mkdir(parents=True, exist_ok=True)
+    for name in names:
+        try:
+            result = refusal(name) if name in REFUSED else measure(name, options.limit)
+        except Exception as error:  # no network fails silently, and the next one is measured all the same
+            result = {"name": name, "failed": said(error)}
+        with options.results.open("a") as file:
+            file.write(json.dumps(result) + "\n")
+        print(json.dumps(result) if "refused" in result or "failed" in result else row(result), flush=True)
+    if options.table:
+        print(table(held, KINDS, REFUSED))
+
+
+if __name__ == "__main__":
+    main()

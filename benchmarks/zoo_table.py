@@ -1,0 +1,76 @@
+"""The results of `zoo.py` as the tables of docs/model-graph.md."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+#: What is compared with all groups thinned at once, and how the table calls it.
+TOGETHER = {
+    "evaluation": "together",
+    "gradients": "gradients",
+    "training": "training",
+    "layers": "half of the layers too",
+}
+Result = dict[str, Any]
+
+
+def row(result: Result) -> str:
+    """One line of the table."""
+    name = result["name"]
+    if "failed" in result:
+        return f"| {name} | | | | | | | | | | | {result['failed']} |"
+    groups, blocks = (f"{free} of {count}" for free, count in (result["groups"], result["blocks"]))
+    params = " → ".join(f"{count / 1e6:.1f}" for count in result["params"])
+    macs = " → ".join(f"{count / 1e9:.2f}" for count in result["macs"])
+    seconds = f"{result['trace_seconds']:.2f} | {_seconds(result.get('compact_seconds'))}"
+    errors = " | ".join(_error(result.get(key, {}).get("error")) for key in TOGETHER)
+    each = " | ".join(_alone(result[key]) for key in ("groups_alone", "blocks_alone"))
+    return f"| {name} | {groups} | {blocks} | {params} | {macs} | {seconds} | {errors} | {each} | {_words(result)} |"
+
+
+def _seconds(value: float | None) -> str:
+    return "" if value is None else f"{value:.2f}"
+
+
+def _error(value: float | None) -> str:
+    return "" if value is None else f"{value:.0e}" if value else "0"
+
+
+def _alone(part: Result) -> str:
+    """How many of those run agree, the largest error, and how many there are besides."""
+    if not part["done"]:
+        return f"none of {part['of']} run" if part["of"] else "none"
+    left = f" ({part['of']} in all)" if part["done"] < part["of"] else ""
+    if part["fit"]:
+        return f"{part['fit']} of {part['done']} by shape{left}"
+    return f"{part['exact']} of {part['done']}, {_error(part['error'])}{left}"
+
+
+def _words(result: Result) -> str:
+    """Whether all of it is exact, and if not, why not."""
+    parts = {words: result.get(key, {}) for key, words in TOGETHER.items()}
+    alone = result["groups_alone"], result["blocks_alone"]
+    wrong = [f"{words}: {part['failed']}" for words, part in parts.items() if "failed" in part]
+    wrong += [f"{words} differs" for words, part in parts.items() if not part.get("exact", True)]
+    wrong += [f"no rule for {op}" for op in result["unknown"]]
+    wrong += [failure for part in alone for failure in part["failures"]]
+    exact = "exact over LayerNorm" if result["over_norms"] else "exact"
+    whole = all(part["done"] == part["of"] for part in alone)
+    return "; ".join(wrong) if wrong else exact if whole else f"{exact} as far as run"
+
+
+def table(results: dict[str, Result], kinds: Iterable[Iterable[str]], refused: Iterable[str]) -> str:
+    """The tables of docs/model-graph.md, and the networks that `trace` refuses."""
+    head = (
+        "| network | groups | blocks | parameters, M | MACs, G | trace s | compact s "
+        f"| {' | '.join(TOGETHER.values())} | each group alone | each block alone | |"
+    )
+    lines = []
+    for kind in kinds:
+        held = [results[name] for name in kind if name in results]
+        lines += [head, "|---" * (head.count("|") - 1) + "|", *map(row, held), ""]
+        missing = [name for name in kind if name not in results]
+        lines += [f"Not run: {', '.join(missing)}.", ""] if missing else []
+    lines += [f"- `{name}`: {results[name]['refused']}" for name in refused if name in results]
+    return "\n".join(lines)
