@@ -1,0 +1,11 @@
+"""The monitor: a Textual app that reads a run's events and draws them. Imported as `tickdsl.tui`; loads no torch.
+
+`views` holds what the screens say (rows, curves, marks) and names no textual; `widgets` and `screens` draw it.
+"""
+
+from .app import Monitor, watch
+from .recording import Recording, replay
+from .replay import ReplaySource
+from .source import Source
+
+__all__ = ["Monitor", "Recording", "ReplaySource", "Source", "replay", "watch"]

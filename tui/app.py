@@ -1,0 +1,346 @@
+"""The app around the screens: it reads, it draws what changed, it asks the engine; it never touches the run itself."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import ClassVar
+
+from textual import on
+from textual.app import App, ComposeResult, SystemCommand
+from textual.binding import Binding, BindingType
+from textual.screen import Screen
+from textual.widgets import ContentSwitcher, Input
+
+from tickdsl.errors import TickdslError
+from tickdsl.records import Process
+
+from .asking import Asking
+from .feed import Feed
+from .glances import Glances
+from .keys import TABS, VIEWS, line_of, sections
+from .last_words import last_words
+from .screens.compare import CompareView
+from .screens.confirm import Confirm
+from .screens.help import help_screen
+from .screens.layers import LayersView
+from .screens.log import LogView
+from .screens.plan import PlanView
+from .screens.run import RunView
+from .screens.view import View
+from .source import Source
+from .theme import palette_of, themes
+from .views.glance import Glance
+from .views.marks import Palette
+from .views.status import OVER, key_line, tab_line, title_line
+from .widgets.line import Line
+from .widgets.rows import Rows
+
+POLL_SECONDS = 0.25
+_BREATH = 0.01  # seconds between two slices while a backlog is read
+_IDLE = 1.0  # seconds after which times are told anew though nothing happened
+
+
+class Monitor(App[None]):
+    """Shows a run from its events.
+
+    `source` gives the events; `control` is the file that takes requests and `folder` the run's folder, None where
+    there is none; `plan_text` is the plan's source; `engine` the process that was begun, where it is known. `clock`
+    gives seconds since 1970.
+    """
+
+    CSS_PATH = "monitor.tcss"
+    TITLE = "tickdsl"
+    HORIZONTAL_BREAKPOINTS = [(0, "-narrow"), (90, "-wide")]  # noqa: RUF012
+    VERTICAL_BREAKPOINTS = [(0, "-short"), (22, "-middle"), (30, "-tall")]  # noqa: RUF012
+    BINDINGS: ClassVar[list[BindingType]] = [
+        *(Binding(str(n + 1), f"view('{name}')", TABS[name], id=f"view.{name}") for n, name in enumerate(VIEWS)),
+        Binding("slash", "filter", "Filter", id="filter"),
+        Binding("escape", "end_filter", "Back: end the filter", id="back"),
+        Binding("space", "freeze", "Freeze the view; the run goes on", id="freeze"),
+        Binding("p", "pause", "Pause the run, resume it", id="pause"),
+        Binding("x", "stop", "Stop the run; it can be taken up again", id="stop"),
+        Binding("s", "screenshot_here", "Screenshot as SVG", id="screenshot"),
+        Binding("d", "theme", "Dark, light", id="theme"),
+        Binding("0", "reset", "Screen as it was at first", id="reset"),
+        Binding("question_mark", "help", "Help", id="help"),
+        Binding("ctrl+p", "command_palette", "Commands", id="palette", priority=True),
+        Binding("q", "quit", "Leave the monitor; the run goes on", id="detach"),
+    ]
+    LINE_KEYS: ClassVar[tuple[tuple[str, str], ...]] = (
+        ("q", "leave"), ("space", "freeze"), ("p", "pause"), ("x", "stop"),
+    )  # fmt: skip
+
+    def __init__(
+        self,
+        source: Source,
+        *,
+        control: Path | None = None,
+        folder: Path | None = None,
+        plan_text: str | None = None,
+        engine: Process | None = None,
+        clock: Callable[[], float] = time.time,
+        lives: bool = True,
+    ) -> None:
+        super().__init__()
+        self.feed = Feed(source)
+        self.folder = folder
+        self.plan_text = plan_text
+        self.clock = clock
+        self.asking = Asking(control)
+        self.words = ""  # the filter
+        self.frozen = False
+        self._frozen_at = 0
+        self._glances = Glances(self.feed, engine, lives)
+        self._drawn = float("-inf")  # when, by the monotonic clock, and of how many events
+        self._cost = 0.0
+        self._stale = True
+        self._jumped = False
+        self._mourned = False
+        for theme in themes():
+            self.register_theme(theme)
+        self.theme = "tickdsl-dark"
+
+    # -- what is seen
+
+    def compose(self) -> ComposeResult:
+        yield Line(id="title")
+        yield Line(id="tabs")
+        with ContentSwitcher(initial="run", id="views"):
+            yield RunView(id="run")
+            yield LayersView(id="layers")
+            yield CompareView(id="compare")
+            yield PlanView(id="plan", text=self.plan_text)
+            yield LogView(id="log")
+        yield Input(placeholder="words that must occur; esc ends the filter", id="filter")
+        yield Line(id="keys")
+
+    def on_mount(self) -> None:
+        self.query_one("#filter").display = False
+        self.view.query_one(self.view.DEFAULT_FOCUS).focus()
+        self.tick()
+
+    @property
+    def view(self) -> View:
+        """The screen that is seen."""
+        return self.query_one(f"#{self.query_one(ContentSwitcher).current}", View)
+
+    @property
+    def palette(self) -> Palette:
+        """The colours of the theme."""
+        return palette_of(self.theme)
+
+    def tick(self) -> None:
+        """Read what came, draw what changed, and come again."""
+        try:
+            self._stale = self.feed.advance() or self._stale
+        except TickdslError as error:
+            self.notify(str(error), title="The events cannot be read", severity="error")
+        now = time.monotonic()
+        waited = now - self._drawn
+        # Drawing takes a tenth of the time at most, however large the plan is.
+        due = self._stale and waited >= max(POLL_SECONDS * 0.9, 10 * self._cost)
+        if due or waited >= _IDLE or self._drawn < 0:
+            self.draw()
+        self.set_timer(_BREATH if self.feed.behind else POLL_SECONDS, self.tick)
+
+    def draw(self) -> None:
+        """Draw the lines around the screen, and the screen unless it is frozen."""
+        if self.screen_stack and not self.screen_stack[0].is_mounted:
+            return
+        began = time.perf_counter()
+        glance = self._glances.glance(self.clock(), self.words)
+        if self.asking.hear(self.feed.acks, glance.status in OVER):
+            self._stale = True
+        self._lines(glance)
+        if not self.frozen:
+            self._news(glance)
+            self.view.show(glance)
+            self._stale = False
+        self._drawn = time.monotonic()
+        self._cost = time.perf_counter() - began
+
+    def _lines(self, glance: Glance) -> None:
+        palette, base = self.palette, self.screen_stack[0]
+        hint = self.hint(glance)
+        word = self.asking.word
+        base.query_one("#title", Line).show(lambda width: title_line(glance, width, palette, word, hint))
+        current = base.query_one(ContentSwitcher).current or ""
+        names = [(str(n + 1), TABS[name], name == current) for n, name in enumerate(VIEWS)]
+        base.query_one("#tabs", Line).show(lambda width: tab_line(names, self.words, width, palette))
+        view = base.query_one(f"#{current}", View)
+        keys = line_of(view, self.LINE_KEYS, glance.status in ("paused", "pausing"))
+        base.query_one("#keys", Line).show(lambda width: key_line(keys, width, palette))
+
+    def hint(self, glance: Glance) -> str:
+        """What stands in the title besides the run."""
+        if self.feed.behind:
+            return f"reading {self.feed.events:,} events…"
+        return f"frozen, {self.feed.events - self._frozen_at} more events" if self.frozen else ""
+
+    def _news(self, glance: Glance) -> None:
+        """Go to the first failure; say it once when the engine has died."""
+        if glance.state.count("failed") and not self._jumped and not self.feed.behind:
+            self._jumped = True
+            self.show_view("run")
+            self.query_one(RunView).show_failure(glance)
+            self.notify("A step failed: enter shows its traceback", severity="error")
+        if glance.status.endswith("crashed") and not self._mourned:
+            self._mourned = True
+            words = last_words(self.folder)
+            self.query_one(RunView).last_words = words
+            self.query_one(LogView).last_words = words
+            self.notify("The engine is gone; the same `tickdsl run` goes on from here", severity="error", timeout=12)
+        elif not glance.status.endswith("crashed"):
+            self._mourned = False
+
+    # -- keys
+
+    def show_view(self, name: str) -> None:
+        """Bring a screen up."""
+        self.query_one(ContentSwitcher).current = name
+        self.view.query_one(self.view.DEFAULT_FOCUS).focus()
+        self.draw_now()
+
+    def show_layers(self, arm: str) -> None:
+        """Bring up the layers of an arm."""
+        self.show_view("layers")
+        self.query_one(LayersView).show_arm(arm)
+
+    def draw_now(self) -> None:
+        """Draw, frozen or not: a key asked for it."""
+        frozen, self.frozen = self.frozen, False
+        self.draw()
+        self.frozen = frozen
+        if frozen:
+            self._lines(self._glances.glance(self.clock(), self.words))
+
+    def action_view(self, name: str) -> None:
+        self.show_view(name)
+
+    def action_filter(self) -> None:
+        box = self.query_one("#filter", Input)
+        box.display = True
+        box.focus()
+
+    def action_end_filter(self) -> None:
+        """End the filter."""
+        box = self.query_one("#filter", Input)
+        box.value = ""
+        box.display = False
+        self.view.query_one(self.view.DEFAULT_FOCUS).focus()
+
+    @on(Input.Changed, "#filter")
+    def _filtered(self, message: Input.Changed) -> None:
+        if message.value != self.words:
+            self.words = message.value
+            self.draw_now()
+
+    @on(Input.Submitted, "#filter")
+    def _filter_done(self) -> None:
+        self.query_one("#filter").display = bool(self.words)
+        self.view.query_one(self.view.DEFAULT_FOCUS).focus()
+
+    def action_freeze(self) -> None:
+        self.frozen = not self.frozen
+        self._frozen_at = self.feed.events
+        self.draw()
+
+    def action_pause(self) -> None:
+        status = self.feed.state.status
+        self._ask("resume" if status in ("paused", "pausing") else "pause")
+
+    def action_stop(self) -> None:
+        if not self._can_ask():
+            return
+
+        def answered(yes: bool | None) -> None:
+            if yes:
+                self._ask("stop")
+
+        more = "Running trainings keep a checkpoint. The same `tickdsl run` goes on from there."
+        self.push_screen(Confirm("Stop the run?", more), answered)
+
+    def _can_ask(self) -> bool:
+        status = self._glances.status(self.clock())
+        if status in OVER:
+            self.notify(f"The run is over: {status}", severity="warning")
+        return status not in OVER
+
+    def _ask(self, command: str) -> None:
+        if not self._can_ask():
+            return
+        try:
+            self.asking.ask(command, self.clock())
+        except TickdslError as error:
+            self.notify(str(error), severity="warning")
+        self.draw()
+
+    def action_screenshot_here(self) -> None:
+        stamp = time.strftime("%Y%m%d-%H%M%S", time.localtime(self.clock()))
+        folder = self.folder if self.folder is not None else Path.cwd()
+        try:
+            path = self.save_screenshot(f"monitor-{stamp}.svg", str(folder))
+        except OSError as error:
+            self.notify(f"{folder}: {error.strerror}", title="No screenshot", severity="error")
+            return
+        self.notify(path, title="Screenshot", markup=False)
+
+    def action_theme(self) -> None:
+        self.theme = "tickdsl-light" if self.theme == "tickdsl-dark" else "tickdsl-dark"
+        self.draw_now()
+        self.refresh(layout=True)
+
+    def action_reset(self) -> None:
+        self.action_end_filter()
+        self.view.reset()
+
+    def action_help(self) -> None:
+        self.push_screen(help_screen(sections(self.view, self.BINDINGS, Rows.BINDINGS)))
+
+    def action_help_quit(self) -> None:
+        """What ctrl+c does here: it says which key does what the hand may have meant."""
+        self.notify("q leaves the monitor and the run goes on; x stops the run")
+
+    def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
+        """Keys of the screens rest while something is open over them."""
+        covered = len(self.screen_stack) > 1
+        return not (covered and action in _UNDER_COVER)
+
+    def get_system_commands(self, screen: Screen[object]) -> Iterable[SystemCommand]:
+        for name in VIEWS:
+            yield SystemCommand(
+                f"Show {TABS[name]}", f"screen {VIEWS.index(name) + 1}", lambda n=name: self.show_view(n)
+            )
+        for binding in self.BINDINGS:
+            if isinstance(binding, Binding) and not binding.action.startswith(
+                ("view(", "command_palette", "end_filter")
+            ):
+                yield SystemCommand(binding.description, f"key {binding.key}", lambda b=binding: self._run_later(b))
+        for arm in self.feed.state.arms:
+            yield SystemCommand(
+                f"Layers of {arm.id}", "what is left of each layer", lambda a=arm.id: self.show_layers(a)
+            )
+
+    def _run_later(self, binding: Binding) -> None:
+        self.call_later(self.run_action, binding.action)
+
+
+_UNDER_COVER = frozenset(
+    {"view", "filter", "end_filter", "freeze", "pause", "stop", "theme", "reset", "help", "screenshot_here", "quit"}
+)
+
+
+def watch(
+    source: Source,
+    *,
+    control: Path | None = None,
+    folder: Path | None = None,
+    plan_text: str | None = None,
+    engine: Process | None = None,
+) -> int:
+    """Show a run until the person leaves; 0, or what Textual says of a monitor that broke down."""
+    app = Monitor(source, control=control, folder=folder, plan_text=plan_text, engine=engine)
+    app.run()
+    return app.return_code or 0

@@ -1,0 +1,92 @@
+"""The monitor on a recording: the same screens, and keys for the clock."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import ClassVar
+
+from textual.binding import Binding, BindingType
+from textual.widgets import Input
+
+from tickdsl.records import Record
+from tickdsl.results.words import duration
+
+from .app import Monitor
+from .replay import ReplaySource
+from .views.glance import Glance
+
+
+class Recording(Monitor):
+    """Plays a recorded run. Arrows belong to the clock here; enter and the mouse open what they would."""
+
+    BINDINGS: ClassVar[list[BindingType]] = [
+        *(b for b in Monitor.BINDINGS if isinstance(b, Binding) and b.id not in ("freeze", "pause", "stop")),
+        Binding("space", "play", "Play, hold", id="replay.play"),
+        Binding("left", "step(-1, False)", "An event back", id="replay.back", priority=True),
+        Binding("right", "step(1, False)", "An event on", id="replay.on", priority=True),
+        Binding("shift+left", "step(-1, True)", "To the step before", id="replay.step-back", priority=True),
+        Binding("shift+right", "step(1, True)", "To the next step", id="replay.step-on", priority=True),
+        Binding("plus,equals_sign", "speed(1)", "Faster", id="replay.faster"),
+        Binding("minus", "speed(-1)", "Slower", id="replay.slower"),
+        Binding("home", "seek('start')", "To the beginning", id="replay.start", priority=True),
+        Binding("end", "seek('end')", "To the end", id="replay.end", priority=True),
+    ]
+    LINE_KEYS: ClassVar[tuple[tuple[str, str], ...]] = (
+        ("q", "leave"), ("space", "play"), ("← →", "event"), ("+ -", "speed"),
+    )  # fmt: skip
+
+    def __init__(
+        self,
+        replay: ReplaySource,
+        *,
+        folder: Path | None = None,
+        plan_text: str | None = None,
+    ) -> None:
+        super().__init__(replay, folder=folder, plan_text=plan_text, clock=replay.now, lives=False)
+        self.replay = replay
+
+    def hint(self, glance: Glance) -> str:
+        replay = self.replay
+        sign = f"▶ ×{replay.speed:g}" if replay.playing else "⏸ held"
+        return f"{sign} {duration(replay.elapsed)}/{duration(replay.length)}"
+
+    def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
+        clockwork = action in ("play", "step", "speed", "seek")
+        if clockwork and (len(self.screen_stack) > 1 or isinstance(self.focused, Input)):
+            return False
+        return super().check_action(action, parameters)
+
+    def action_play(self) -> None:
+        self.replay.play(not self.replay.playing)
+        self._moved()
+
+    def action_step(self, by: int, whole: bool) -> None:
+        self.replay.step(by, whole)
+        self._moved()
+
+    def action_speed(self, by: int) -> None:
+        self.replay.faster(by)
+        self._moved()
+
+    def action_seek(self, to: str) -> None:
+        self.replay.to_start() if to == "start" else self.replay.to_end()
+        self._moved()
+
+    def _moved(self) -> None:
+        self.feed.advance()
+        self.draw()
+
+
+def replay(
+    records: Iterable[Record],
+    speed: float = 60.0,
+    folder: Path | None = None,
+    plan_text: str | None = None,
+    clock: Callable[[], float] = time.monotonic,
+) -> int:
+    """Show a recorded run until the person leaves; 0, or what Textual says of a monitor that broke down."""
+    app = Recording(ReplaySource(records, speed, clock), folder=folder, plan_text=plan_text)
+    app.run()
+    return app.return_code or 0

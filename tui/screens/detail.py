@@ -1,0 +1,51 @@
+"""One thing in full, over the screens: a step, a line of the log."""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+from rich.text import Text
+from textual.app import ComposeResult
+from textual.binding import Binding, BindingType
+from textual.containers import VerticalScroll
+from textual.screen import ModalScreen
+from textual.widgets import Static
+
+from ..views.detail import step_lines
+from ..views.glance import Glance
+from ..views.log import LogRow, where
+
+
+class Detail(ModalScreen[None]):
+    """Text that can be scrolled; esc, q or enter closes it."""
+
+    BINDINGS: ClassVar[list[BindingType]] = [
+        Binding("escape,q,enter", "dismiss", "Close", id="detail.close"),
+        Binding("j", "scroll(1)", "Down", show=False, id="detail.down"),
+        Binding("k", "scroll(-1)", "Up", show=False, id="detail.up"),
+    ]
+
+    def __init__(self, title: str, text: str) -> None:
+        super().__init__()
+        self.heading = title
+        self.text = text
+
+    @classmethod
+    def of_step(cls, step: str, glance: Glance) -> Detail:
+        """All that is known of a step."""
+        return cls(where(step, glance), "\n".join(step_lines(step, glance)))
+
+    @classmethod
+    def of_log(cls, row: LogRow, glance: Glance) -> Detail:
+        """A line of the log, and the step it speaks of."""
+        more = ["", *step_lines(row.step, glance)] if row.step in glance.state.steps else []
+        return cls(row.kind, "\n".join([row.text, *more]))
+
+    def compose(self) -> ComposeResult:
+        with VerticalScroll(classes="dialog") as box:
+            box.border_title = self.heading
+            box.border_subtitle = "esc closes"
+            yield Static(Text(self.text))
+
+    def action_scroll(self, by: int) -> None:
+        self.query_one(VerticalScroll).scroll_relative(y=by, animate=False)

@@ -1,0 +1,130 @@
+"""What is left of every layer, round by round."""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+import attrs
+from textual.app import ComposeResult
+from textual.binding import Binding, BindingType
+from textual.containers import Vertical
+
+from ..views.glance import Glance
+from ..views.layers import Choice, choices, heading, layer_line, layer_rows, nearest, step_choice, title, totals
+from ..views.line import cells
+from ..widgets.line import Line
+from ..widgets.rows import Rows
+from .view import View
+
+_NEWEST = 10**9  # a round further than any
+
+
+class LayersView(View):
+    """One row per layer of the chosen network; it goes along with the newest round until one is chosen."""
+
+    KEYS = ((", .", "round"), ("← →", "arm"), ("n", "seed"), ("c", "contestant"))
+    DEFAULT_FOCUS = "#layers"
+    BINDINGS: ClassVar[list[BindingType]] = [
+        Binding("comma", "round(-1)", "Round before", id="layers.round-before"),
+        Binding("full_stop", "round(1)", "Next round", id="layers.round-next"),
+        Binding("left,h", "arm(-1)", "Arm before", id="layers.arm-before"),
+        Binding("right,l", "arm(1)", "Next arm", id="layers.arm-next"),
+        Binding("n", "seed", "Next seed", id="layers.seed"),
+        Binding("c", "contestant", "Next contestant", id="layers.contestant"),
+    ]
+
+    def __init__(self, id: str) -> None:
+        super().__init__(id=id)
+        self.choice = Choice("", "ticket", _NEWEST, 0)
+
+    def compose(self) -> ComposeResult:
+        with Vertical(classes="panel", id="layers-panel"):
+            yield Line(id="layers-title")
+            yield Line(id="layers-heading", classes="heading")
+            yield Rows(
+                lambda row, width: layer_line(row, width, self._colour(), self.palette),
+                key=lambda row: row.path,
+                empty="the layers come with the network and with the first measurement",
+                id="layers",
+            )
+
+    def on_mount(self) -> None:
+        self.query_one("#layers-panel").border_title = "Layers"
+
+    def draw(self, glance: Glance) -> None:
+        options = choices(glance)
+        shown = self._shown(glance)
+        rows = layer_rows(glance, shown) if shown else []
+        rounds = sorted({option.level for option in options.get(shown.arm, ())}) if shown else []
+        said = f"   {totals(rows)}" if rows else ""
+        steps = " ".join("●" if shown and level == shown.level else "·" for level in rounds)
+        self.query_one("#layers-title", Line).show(
+            lambda width: cells(
+                (f" {title(shown)}" if shown else " no network yet", "bold"),
+                (f"   {steps}" if len(steps) < width // 4 else "", self._colour()),
+                (said, self.palette.dim),
+            )
+        )
+        self.query_one("#layers-heading", Line).show(lambda width: cells((heading(width), self.palette.dim)))
+        layers = self.query_one("#layers", Rows)
+        layers.show(rows)
+        layers.refresh()
+
+    def show_arm(self, arm: str) -> None:
+        """Look at this arm."""
+        self.choice = attrs.evolve(self.choice, arm=arm)
+        self.again()
+
+    def reset(self) -> None:
+        self.choice = Choice("", "ticket", _NEWEST, 0)
+        self.again()
+
+    def action_round(self, by: int) -> None:
+        self._move(lambda options, now: step_choice(options, now, by))
+
+    def action_arm(self, by: int) -> None:
+        if self.glance is None or (shown := self._shown(self.glance)) is None:
+            return
+        arms = list(choices(self.glance))
+        self.show_arm(arms[(arms.index(shown.arm) + by) % len(arms)])
+
+    def action_seed(self) -> None:
+        self._cycle("seed")
+
+    def action_contestant(self) -> None:
+        self._cycle("contestant")
+
+    def _cycle(self, field: str) -> None:
+        def next_of(options: list[Choice], now: Choice) -> Choice:
+            here = [option for option in options if option.level == now.level]
+            values = list(dict.fromkeys(getattr(option, field) for option in here))
+            if getattr(now, field) not in values:
+                return now
+            value = values[(values.index(getattr(now, field)) + 1) % len(values)]
+            fitting = [option for option in here if getattr(option, field) == value]
+            return nearest(fitting, attrs.evolve(now, **{field: value}))
+
+        self._move(next_of)
+
+    def _move(self, step) -> None:  # type: ignore[no-untyped-def]
+        if self.glance is None or (shown := self._shown(self.glance)) is None:
+            return
+        options = choices(self.glance)[shown.arm]
+        if options:
+            self.choice = step(options, shown)
+            self.again()
+
+    def _shown(self, glance: Glance) -> Choice | None:
+        """The choice as near as what was measured allows."""
+        options = choices(glance)
+        if not options:
+            return None
+        arm = self.choice.arm if self.choice.arm in options else next(iter(options))
+        wanted = attrs.evolve(self.choice, arm=arm)
+        if not options[arm]:
+            return Choice(arm, "dense", 0, wanted.seed)
+        return nearest(options[arm], wanted)
+
+    def _colour(self) -> str:
+        shown = self._shown(self.glance) if self.glance else None
+        return self.palette.arm(self.glance.places.get(shown.arm, 0) if self.glance and shown else 0)

@@ -1,0 +1,14 @@
+"""Where the monitor's events come from."""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+from tickdsl.records import Record
+
+
+class Source(Protocol):
+    """Anything that hands out events as they come: a file that grows, a pipe, a recording."""
+
+    def poll(self, limit: int | None = None) -> list[Record]:
+        """The events since the last call, at most about `limit` bytes of them; none where it has caught up."""

@@ -1,0 +1,297 @@
+"""Curves as characters: braille lines, markers and whiskers between axes that shrink with the room.
+
+Pure Python: the whole picture is a few hundred cells, and a monitor should not wait for numpy.
+"""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Sequence
+
+import attrs
+from rich.text import Text
+
+from .line import cells, fit, right
+
+# Braille dots of a cell by column and row (Unicode 15, block 2800).
+_DOTS = ((0x01, 0x02, 0x04, 0x40), (0x08, 0x10, 0x20, 0x80))
+_MOST_DOTS = 4000  # of a line's points, those that fit a screen
+
+
+@attrs.frozen
+class Point:
+    """A point of a curve; `half` is the half width of its interval, along y."""
+
+    x: float
+    y: float
+    half: float = 0.0
+
+
+@attrs.frozen
+class Curve:
+    """Points in the order of x. A curve without a `marker` is a line alone; `faint` ones lie behind the others."""
+
+    label: str
+    points: tuple[Point, ...]
+    colour: str
+    marker: str = ""
+    faint: bool = False
+    joined: bool = True
+
+
+@attrs.frozen
+class Axis:
+    """How values are placed: `log` takes logarithms, `falling` puts the largest first. `percent` is how ticks read."""
+
+    title: str
+    log: bool = False
+    falling: bool = False
+    percent: bool = False
+
+
+@attrs.frozen
+class Picture:
+    """Curves over two axes, `level` being a horizontal line with the name `level_label`."""
+
+    title: str
+    x: Axis
+    y: Axis
+    curves: tuple[Curve, ...]
+    level: float | None = None
+    level_label: str = ""
+    empty: str = "no figures yet"
+
+
+def draw(picture: Picture, width: int, height: int, ink: str, dim: str) -> list[Text]:
+    """The picture as `height` lines of `width` cells; words in place of a picture where there is nothing to draw."""
+    found = [point for curve in picture.curves for point in curve.points if _drawable(point, picture)]
+    if not found or width < 24 or height < 5:
+        return _words(picture.empty if not found else "too small for a chart", width, height, dim)
+    ys = [end for point in found for end in (point.y - point.half, point.y + point.half)]
+    if picture.level is not None:
+        ys.append(picture.level)
+    if picture.y.log:
+        ys = [y for y in ys if y > 0] or [point.y for point in found]
+    elif picture.y.percent:
+        ys = [min(1.0, max(0.0, y)) for y in ys]
+    legend = _legend(picture, width, dim) if height >= 7 else []
+    rows = height - 2 - len(legend)
+    xs = _Scale.over([point.x for point in found], picture.x, 0.0)
+    scale = _Scale.over(ys, picture.y, 0.06)
+    ticks = _ticks(scale, max(2, rows // 3))
+    labels = {round((1 - scale.place(t)) * (rows - 1)): text for t, text in ticks}
+    margin = max((len(text) for text in labels.values()), default=0) + 1
+    field = _Field(width - margin - 2, rows)
+    if picture.level is not None:
+        field.dashes(scale.place(picture.level), dim)
+    for curve in sorted(picture.curves, key=lambda curve: not curve.faint):
+        _draw_curve(field, curve, xs, scale, picture)
+    lines = []
+    for row in range(rows):
+        label = labels.get(row, "")
+        lines.append(cells((right(label, margin), dim), ("┤" if label else "│", dim)))
+        lines[-1].append_text(field.line(row))
+        lines[-1].append(" ")
+    lines += _x_axis(xs, margin, field.width, width, picture.x.title, dim)
+    for text in legend:
+        lines.append(text)
+    return lines[:height]
+
+
+@attrs.frozen
+class _Scale:
+    low: float
+    high: float
+    axis: Axis
+
+    @classmethod
+    def over(cls, values: Sequence[float], axis: Axis, margin: float) -> _Scale:
+        placed = [math.log10(value) if axis.log else value for value in values]
+        low, high = min(placed), max(placed)
+        if high - low < 1e-9 * max(1.0, abs(high)):
+            low, high = low - (0.5 if axis.log else 0.005), high + (0.5 if axis.log else 0.005)
+        room = margin * (high - low)
+        return cls(low - room, high + room, axis)
+
+    def place(self, value: float) -> float:
+        """Where in [0, 1] a value stands."""
+        placed = math.log10(value) if self.axis.log else value
+        share = (placed - self.low) / (self.high - self.low)
+        return 1.0 - share if self.axis.falling else share
+
+
+class _Field:
+    """Cells of braille dots with characters over them. Places are shares of width and height, from bottom left."""
+
+    def __init__(self, width: int, height: int) -> None:
+        self.width, self.height = max(1, width), max(1, height)
+        self._dots: dict[tuple[int, int], tuple[int, str]] = {}
+        self._signs: dict[tuple[int, int], tuple[str, str]] = {}
+
+    def segment(self, a: tuple[float, float], b: tuple[float, float], colour: str) -> None:
+        ax, ay = self._dot(*a)
+        bx, by = self._dot(*b)
+        steps = min(_MOST_DOTS, max(abs(bx - ax), abs(by - ay), 1))
+        for n in range(steps + 1):
+            x, y = ax + round((bx - ax) * n / steps), ay + round((by - ay) * n / steps)
+            cell = (x // 2, y // 4)
+            bits, _ = self._dots.get(cell, (0, ""))
+            self._dots[cell] = (bits | _DOTS[x % 2][y % 4], colour)
+
+    def whisker(self, x: float, low: float, high: float, colour: str) -> None:
+        column, top, bottom = self._cell(x, high)[0], self._cell(x, high)[1], self._cell(x, low)[1]
+        for row in range(top, bottom + 1):
+            if top != bottom:
+                sign = "┬" if row == top else "┴" if row == bottom else "│"
+                if self._signs.get((column, row), ("╌",))[0] == "╌":
+                    self._signs[column, row] = (sign, colour)
+
+    def sign(self, x: float, y: float, sign: str, colour: str) -> None:
+        self._signs[self._cell(x, y)] = (sign, colour)
+
+    def dashes(self, y: float, colour: str) -> None:
+        row = self._cell(0.0, y)[1]
+        for column in range(self.width):
+            self._signs[column, row] = ("╌", colour)
+
+    def line(self, row: int) -> Text:
+        line = Text(no_wrap=True, end="")
+        for column in range(self.width):
+            sign = self._signs.get((column, row))
+            bits, colour = self._dots.get((column, row), (0, ""))
+            if bits and (sign is None or sign[0] in "╌│"):
+                line.append(chr(0x2800 + bits), colour or None)
+            elif sign:
+                line.append(sign[0], sign[1] or None)
+            else:
+                line.append(" ")
+        return line
+
+    def _dot(self, x: float, y: float) -> tuple[int, int]:
+        width, height = 2 * self.width - 1, 4 * self.height - 1
+        return round(_unit(x) * width), round((1 - _unit(y)) * height)
+
+    def _cell(self, x: float, y: float) -> tuple[int, int]:
+        column, row = self._dot(x, y)
+        return column // 2, row // 4
+
+
+def _unit(value: float) -> float:
+    return min(1.0, max(0.0, value))
+
+
+def _drawable(point: Point, picture: Picture) -> bool:
+    return (
+        math.isfinite(point.x)
+        and math.isfinite(point.y)
+        and math.isfinite(point.half)
+        and (not picture.x.log or point.x > 0)
+        and (not picture.y.log or point.y > 0)
+    )
+
+
+def _draw_curve(field: _Field, curve: Curve, xs: _Scale, ys: _Scale, picture: Picture) -> None:
+    points = [point for point in curve.points if _drawable(point, picture)]
+    placed = [(xs.place(point.x), ys.place(point.y)) for point in points]
+    if curve.joined:
+        for a, b in itertools.pairwise(placed):
+            field.segment(a, b, curve.colour)
+    if not curve.marker:
+        if len(placed) == 1:
+            field.segment(placed[0], placed[0], curve.colour)
+        return
+    for point, (x, y) in zip(points, placed, strict=True):
+        if point.half and not curve.faint:
+            low = point.y - point.half
+            least = 10**ys.low if picture.y.log else ys.low
+            field.whisker(x, ys.place(max(low, least)), ys.place(point.y + point.half), curve.colour)
+        field.sign(x, y, curve.marker, curve.colour)
+
+
+def _ticks(scale: _Scale, most: int) -> list[tuple[float, str]]:
+    """Round values within the scale, at most `most`, with how they read."""
+    if scale.axis.log:
+        values = _log_ticks(10**scale.low, 10**scale.high, most)
+        values = values if len(values) > 1 else [10**scale.low, 10**scale.high]
+        return [(value, _figure(value, scale.axis.percent, None)) for value in values]
+    span = scale.high - scale.low
+    step = 10.0 ** math.floor(math.log10(span / most))
+    step = next(step * factor for factor in (1, 2, 5, 10, 20) if span / (step * factor) <= most)
+    first, last = math.ceil(scale.low / step - 1e-9), math.floor(scale.high / step + 1e-9)
+    values = [n * step for n in range(first, last + 1)]
+    if scale.axis.percent:
+        values = [value for value in values if -1e-9 <= value <= 1 + 1e-9]
+    return [(value, _figure(value, scale.axis.percent, step)) for value in values]
+
+
+def _log_ticks(low: float, high: float, most: int) -> list[float]:
+    decades = range(math.floor(math.log10(low)) - 1, math.ceil(math.log10(high)) + 1)
+    for factors in ((1, 2, 5), (1, 3), (1,)):
+        values = [factor * 10.0**n for n in decades for factor in factors]
+        values = [value for value in values if low * 0.999 <= value <= high * 1.001]
+        if len(values) <= most:
+            return values
+    return values[:: math.ceil(len(values) / most)]
+
+
+def _figure(value: float, percent: bool, step: float | None) -> str:
+    if percent:
+        digits = 0 if step is None else max(0, -math.floor(math.log10(100 * step) + 1e-9))
+        return f"{100 * value:.{digits}f}" if step is not None else f"{100 * value:.3g}"
+    for unit, size in (("G", 1e9), ("M", 1e6), ("k", 1e3)):
+        if abs(value) >= size:
+            return f"{value / size:.3g}{unit}"
+    return f"{value:.3g}"
+
+
+def _x_axis(scale: _Scale, margin: int, field: int, width: int, title: str, dim: str) -> list[Text]:
+    rule = ["─"] * field
+    words = [" "] * width
+    for value, text in _ticks(scale, max(2, field // 10)):
+        column = round(_unit(scale.place(value)) * (field - 1))
+        start = min(width - len(text), max(0, margin + 1 + column - len(text) // 2))
+        if any(c != " " for c in words[max(0, start - 1) : start + len(text) + 1]):
+            continue
+        rule[column] = "┬"
+        words[start : start + len(text)] = text
+    room = f" {title} "
+    for start in (width - len(room), margin + 2, (width - len(room)) // 2):
+        if start > 0 and all(c == " " for c in words[max(0, start - 1) : start + len(room) + 1]):
+            words[start : start + len(room)] = room
+            break
+    return [
+        cells((" " * margin + "└" + "".join(rule) + " ", dim)),
+        cells(("".join(words)[:width].ljust(width), dim)),
+    ]
+
+
+def _legend(picture: Picture, width: int, dim: str) -> list[Text]:
+    """One line of names, as many as fit."""
+    line, left = Text(no_wrap=True, end=""), width - 1
+    line.append(" ")
+    named = [curve for curve in picture.curves if curve.points]
+    for n, curve in enumerate(named):
+        sign = curve.marker or "⠒⠒"
+        more = f" +{len(named) - n} more"
+        need = len(sign) + 1 + len(curve.label) + 2
+        last = n == len(named) - 1
+        if need > left - (0 if last else len(more)):
+            line.append(more[: max(0, left)], dim)
+            left -= len(more)
+            break
+        line.append(sign, curve.colour)
+        line.append(f" {curve.label}  ", dim if curve.faint else None)
+        left -= need
+    if picture.level is not None and picture.level_label and left > len(picture.level_label) + 4:
+        line.append(f"╌╌ {picture.level_label}", dim)
+        left -= len(picture.level_label) + 3
+    line.append(" " * max(0, left))
+    return [line]
+
+
+def _words(said: str, width: int, height: int, dim: str) -> list[Text]:
+    lines = [cells((" " * max(0, width), "")) for _ in range(max(0, height))]
+    if height > 0:
+        lines[height // 2] = cells((fit(said.center(width), width), dim))
+    return lines

@@ -1,0 +1,38 @@
+"""All that a screen needs to know of one moment of a run."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import attrs
+
+from tickdsl.records import Record
+from tickdsl.records.events import Resource
+from tickdsl.results import RunState
+from tickdsl.results.verdict import Standing
+
+from .outline import Outline
+
+
+@attrs.frozen
+class Glance:
+    """A state with what is worked out from it once for all screens.
+
+    `status` is the state's, or what liveness made of it; `now` is in seconds since 1970. `places` maps an arm's id to
+    its place in the plan.
+    """
+
+    state: RunState
+    status: str
+    now: float
+    standings: Mapping[tuple[str, str, int], Standing]
+    outline: Outline
+    places: Mapping[str, int]
+    notes: Sequence[Record] = ()
+    load: Sequence[Resource] = ()
+    words: str = ""  # the filter
+
+    def wants(self, text: str) -> bool:
+        """Whether the filter lets `text` through: every word of it occurs, in any case."""
+        found = text.casefold()
+        return all(word in found for word in self.words.casefold().split())

@@ -1,0 +1,101 @@
+"""Glyphs and colours. A colour is never the only sign: every status has a glyph, every arm a marker."""
+
+from __future__ import annotations
+
+import attrs
+
+STATUS = {
+    "waiting": "○",
+    "running": "◐",
+    "done": "●",
+    "stored": "◉",
+    "skipped": "⊘",
+    "failed": "✗",
+    "pausing": "◐",
+    "paused": "⏸",
+    "stopping": "◐",
+    "stopped": "■",
+    "interrupted": "■",
+    "ok": "●",
+    "crashed": "✗",
+    "presumed crashed": "✗",
+}
+MARKERS = "●■▲◆▼★✚○□△◇▽☆"
+EIGHTHS = " ▏▎▍▌▋▊▉█"
+SPARKS = "▁▂▃▄▅▆▇█"
+
+
+@attrs.frozen
+class Palette:
+    """The colours of a theme as rich takes them. `arms` are Okabe and Ito's, those that stand out on `ground`."""
+
+    ground: str
+    ink: str
+    dim: str
+    rule: str
+    good: str
+    bad: str
+    unsure: str
+    accent: str
+    cursor: str
+    arms: tuple[str, ...]
+
+    def arm(self, place: int) -> str:
+        """The colour of the arm at this place of the plan."""
+        return self.arms[place % len(self.arms)]
+
+    def status(self, status: str) -> str:
+        """The colour of a status of a step or run."""
+        if status in ("failed", "crashed", "presumed crashed"):
+            return self.bad
+        if status in ("done", "ok"):
+            return self.good
+        if status in ("running",):
+            return self.accent
+        return self.unsure if status in ("pausing", "paused", "stopping", "stopped", "interrupted") else self.dim
+
+
+# Okabe and Ito, "Color Universal Design", 2008; shades on a light ground are darkened to a contrast of 4.5 or more.
+DARK = Palette(
+    ground="#11151c",
+    ink="#e4e8ee",
+    dim="#8b95a5",
+    rule="#2b3342",
+    good="#33c197",
+    bad="#f0762b",
+    unsure="#f0c24c",
+    accent="#56b4e9",
+    cursor="#27364d",
+    arms=("#56b4e9", "#e69f00", "#33c197", "#e08fc0", "#f0e442", "#f0762b"),
+)
+LIGHT = Palette(
+    ground="#fbfbf8",
+    ink="#1d232c",
+    dim="#5c6570",
+    rule="#cfd4da",
+    good="#00714f",
+    bad="#b34700",
+    unsure="#7d5a00",
+    accent="#0068a3",
+    cursor="#d6e6f5",
+    arms=("#0072b2", "#b34700", "#00785a", "#a8447f", "#8a6100", "#3d6b8f"),
+)
+
+
+def marker(place: int) -> str:
+    """The marker of the arm at this place of the plan; with the colour it repeats after 78 arms."""
+    return MARKERS[place % len(MARKERS)]
+
+
+def bar(share: float, width: int) -> str:
+    """A share in [0, 1] as `width` cells, to an eighth of a cell."""
+    eighths = round(min(1.0, max(0.0, share)) * width * 8)
+    whole, rest = divmod(eighths, 8)
+    return ("█" * whole + (EIGHTHS[rest] if rest else "")).ljust(width)
+
+
+def spark(values: list[float], width: int, top: float) -> str:
+    """The last `width` values as a line of bars; `top` fills a cell."""
+    last = values[-width:] if width > 0 else []
+    scale = (len(SPARKS) - 1) / top if top > 0 else 0.0
+    return "".join(SPARKS[min(len(SPARKS) - 1, max(0, round(value * scale)))] for value in last).rjust(width)

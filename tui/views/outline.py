@@ -1,0 +1,77 @@
+"""The step graph as a person reads it: arms, in them seeds, in them rounds, in them steps."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+
+import attrs
+
+from tickdsl.results import RunState
+
+Path = tuple[str | int, ...]  # (arm,) (arm, seed) (arm, seed, round) (arm, seed, round, step)
+
+
+@attrs.frozen
+class Outline:
+    """Which steps are where. `seeds` and `levels` tell of every step to which seed and round it belongs.
+
+    A step that names no seed has that of the first step it builds upon; 0 where none does. A step belongs to the
+    first round that is measured with its help; to the last one where none is.
+    """
+
+    arms: Mapping[str, Mapping[int, Mapping[int, tuple[str, ...]]]]
+    seeds: Mapping[str, int]
+    levels: Mapping[str, int]
+
+    def paths(self, step: str) -> list[Path]:
+        """Where the step stands, once per arm that needs it."""
+        seed, level = self.seeds.get(step, 0), self.levels.get(step, 0)
+        return [
+            (arm, seed, level, step) for arm, seeds in self.arms.items() if step in seeds.get(seed, {}).get(level, ())
+        ]
+
+    def steps(self, path: Path) -> Iterable[str]:
+        """The steps below a path."""
+        if len(path) == 4:
+            return [str(path[3])]
+        seeds = self.arms.get(str(path[0]), {})
+        return (
+            step
+            for seed, levels in seeds.items()
+            if len(path) < 2 or seed == path[1]
+            for level, steps in levels.items()
+            if len(path) < 3 or level == path[2]
+            for step in steps
+        )
+
+
+def outline(state: RunState) -> Outline:
+    """The outline of the steps that `state` knows."""
+    seeds: dict[str, int] = {}
+    for name, step in state.steps.items():
+        inherited = (seeds[parent] for parent in step.info.parents if parent in seeds)
+        seeds[name] = step.info.seed if step.info.seed is not None else next(inherited, 0)
+    levels: dict[str, int] = {}
+    for measurement in state.measurements:
+        levels[measurement.step] = min(measurement.level, levels.get(measurement.step, measurement.level))
+    for name, step in reversed(list(state.steps.items())):  # steps stand behind what they build upon
+        if name in levels:
+            for parent in step.info.parents:
+                levels[parent] = min(levels[name], levels.get(parent, levels[name]))
+    last = max(levels.values(), default=0)
+    arms: dict[str, dict[int, dict[int, list[str]]]] = {arm.id: {} for arm in state.arms}
+    for name, step in state.steps.items():
+        level = levels.setdefault(name, last)
+        for arm in step.info.arms:
+            arms.setdefault(arm, {}).setdefault(seeds[name], {}).setdefault(level, []).append(name)
+    return Outline(
+        {
+            arm: {
+                seed: {level: tuple(steps) for level, steps in sorted(found.items())}
+                for seed, found in sorted(by_seed.items())
+            }
+            for arm, by_seed in arms.items()
+        },
+        seeds,
+        levels,
+    )

@@ -1,0 +1,90 @@
+"""The plan's text with marks at the statements that are being carried out."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+
+import attrs
+
+from .glance import Glance
+
+_ARM = re.compile(r"\s*arm\s+([\w.-]+)")
+# What a statement is called that makes steps of an operation.
+_WORDS = {
+    "train": ("rewind", "train", "judge"),
+    "prune": ("prune",),
+    "overlap": ("overlap",),
+    "init": ("split", "model"),
+    "random-structure": ("compare",),
+    "evaluate": ("report",),
+}
+
+
+@attrs.frozen
+class PlanLine:
+    """A line of the source: `arms` are the places of the arms whose running statement stands here."""
+
+    number: int
+    text: str
+    arms: tuple[int, ...] = ()
+
+
+def plan_lines(text: str, glance: Glance) -> list[PlanLine]:
+    """The lines of the plan, with the arms that now run marked as closely as their text tells.
+
+    The mark is at the line of the arm's block that names the running operation, else at the block's first line.
+    """
+    source = text.splitlines()
+    blocks = _blocks(source)
+    marks: dict[int, set[int]] = {}
+    for step in glance.state.steps.values():
+        if step.status != "running":
+            continue
+        for arm in step.info.arms:
+            name = next((known.name for known in glance.state.arms if known.id == arm), arm)
+            for n in _lines_of(step.info.operation, step.info.label, name, source, blocks):
+                marks.setdefault(n, set()).add(glance.places.get(arm, 0))
+    return [PlanLine(n + 1, line, tuple(sorted(marks.get(n, ())))) for n, line in enumerate(source)]
+
+
+def _lines_of(
+    operation: str, label: str, arm: str, source: list[str], blocks: Mapping[str, tuple[int, int]]
+) -> list[int]:
+    dense = label.startswith("dense") or (operation == "init" and "random" not in label)
+    if dense:
+        top = _first(source, 0, len(source), ("train",) if operation == "train" else ("model",), top=True)
+        if top is not None:
+            return [top]
+    if arm not in blocks:
+        return []
+    first, last = blocks[arm]
+    if first == last:
+        return [first]
+    found = _first(source, first, last + 1, _WORDS.get(operation, ()), top=False)
+    return [first if found is None else found]
+
+
+def _first(source: list[str], start: int, end: int, words: tuple[str, ...], top: bool) -> int | None:
+    for word in words:
+        pattern = re.compile(rf"{word}\b" if top else rf"(?:.*[{{;\s])?{word}\b")
+        for n in range(start, end):
+            if pattern.match(source[n].split("#")[0]):
+                return n
+    return None
+
+
+def _blocks(source: list[str]) -> dict[str, tuple[int, int]]:
+    """The first and last line of each arm's block."""
+    blocks: dict[str, tuple[int, int]] = {}
+    for n, line in enumerate(source):
+        found = _ARM.match(line.split("#")[0])
+        if found and found[1] not in blocks:
+            depth, end = 0, n
+            for end in range(n, len(source)):
+                code = source[end].split("#")[0]
+                depth += code.count("{") - code.count("}")
+                if depth <= 0 and ("{" in code or end > n):
+                    break
+            blocks[found[1]] = (n, end)
+    return blocks

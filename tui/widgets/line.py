@@ -1,0 +1,32 @@
+"""One line of text that is redrawn only when it says something else."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from rich.text import Text
+from textual.strip import Strip
+from textual.widget import Widget
+
+
+class Line(Widget):
+    """A line made by a function of the width at hand."""
+
+    DEFAULT_CSS = "Line { height: 1; }"
+
+    def __init__(self, id: str | None = None, classes: str | None = None) -> None:
+        super().__init__(id=id, classes=classes)
+        self._make: Callable[[int], Text] = lambda width: Text("", end="")
+        self._shown: Text | None = None
+
+    def show(self, make: Callable[[int], Text]) -> None:
+        """Say what `make` makes of the width, now and after each change of it."""
+        self._make = make
+        text = make(self.size.width)
+        if self._shown is None or text != self._shown or text.spans != self._shown.spans:
+            self.refresh()
+
+    def render_line(self, y: int) -> Strip:
+        self._shown = self._make(self.size.width)
+        strip = Strip(self._shown.render(self.app.console)).adjust_cell_length(self.size.width)
+        return strip.apply_style(self.rich_style)
