@@ -13,6 +13,7 @@ from tickdsl.cli.engine import asked, become, begin, refuse
 from tickdsl.cli.output import OK, PLAN_ERRORS, USAGE, unheard
 from tickdsl.cli.plan import show_plan
 from tickdsl.cli.plans import usable_plan
+from tickdsl.cli.report import leave_report
 from tickdsl.cli.terminal import wants_monitor
 from tickdsl.cli.watch import attend
 from tickdsl.errors import TickdslError
@@ -114,6 +115,7 @@ def _here(arguments: argparse.Namespace, plan: Plan) -> int:
 
     run = launch(plan, read(arguments.plan).text, options, listen)
     write_results(fold.state, run.paths)
+    leave_report(fold.state, run.paths)
     with unheard(BrokenPipeError):
         if arguments.json:
             print(run.paths.results_json.read_text(), end="")

@@ -58,12 +58,14 @@ class Scales:
 
     @classmethod
     def around(cls, curves: Iterable[Curve], dense: Iterable[Estimate]) -> Scales:
-        """Room for all curves with their intervals."""
+        """Room for all curves and for their intervals, unless these are so wide that they would flatten the curves."""
         drawn = list(curves)
         least = min(left for curve in drawn for left, _ in curve.points)
         found = [estimate for curve in drawn for _, estimate in curve.points] + list(dense)
-        low = max(0.0, min(100 * (estimate.mean - (estimate.half_width or 0.0)) for estimate in found))
-        high = min(100.0, max(100 * (estimate.mean + (estimate.half_width or 0.0)) for estimate in found))
+        low, high = 100 * min(estimate.mean for estimate in found), 100 * max(estimate.mean for estimate in found)
+        room = max(3.0, 0.5 * (high - low))
+        ends = [100 * (estimate.mean + sign * (estimate.half_width or 0.0)) for estimate in found for sign in (-1, 1)]
+        low, high = max(low - room, min(ends)), min(high + room, max(ends))
         margin = max(0.5, 0.05 * (high - low))
         return cls(0.93 * min(least, 0.95), max(0.0, low - margin), min(100.0, high + margin))
 
@@ -73,13 +75,22 @@ def accuracy_svg(state: RunState) -> str | None:
 
     A file of its own, with a legend. None where no level was measured.
     """
-    drawn = curves(state)
+    return _file(curves(state), dense_levels(state), state.run.plan if state.run else "run")
+
+
+def comparison_svg(states: Mapping[str, RunState]) -> str | None:
+    """The same for several runs by name: the tickets of all their arms. None where no level was measured."""
+    tickets = [curve for drawn in curves_of(states).values() for curve in drawn if not curve.dashed]
+    dense = list(dict.fromkeys(level for state in states.values() for level in dense_levels(state)))
+    return _file(tickets, dense, f"{len(states)} runs")
+
+
+def _file(drawn: Sequence[Curve], dense: Sequence[Estimate], name: str) -> str | None:
     if not drawn:
         return None
-    dense = dense_levels(state)
     named = [curve for curve in drawn if curve.marker is not None]
     frame = attrs.evolve(Frame(), height=max(Frame().height, Frame().top + _ROW * (len(named) + 4)))
-    title = f"{state.run.plan if state.run else 'run'}: accuracy against the weights left"
+    title = f"{name}: accuracy against the weights left"
     body = [f"<style>{_STYLE}</style>", *plot(drawn, dense, Scales.around(drawn, dense), frame)]
     body += _legend(named, len(drawn) - len(named), bool(dense), frame)
     body.append(f'<text class="title" x="{frame.left}" y="20">{escape(title)}</text>')
@@ -90,6 +101,16 @@ def svg(body: Iterable[str], frame: Frame, attributes: str) -> str:
     """The parts of a figure as one element."""
     head = f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {frame.width} {frame.height}" {attributes}>'
     return "\n".join([head, *body, "</svg>\n"])
+
+
+def curves_of(states: Mapping[str, RunState]) -> dict[str, list[Curve]]:
+    """The curves of several runs by name, told apart by their colours; of several, labels begin with the name."""
+    drawn: dict[str, list[Curve]] = {}
+    coloured = 0
+    for name, state in states.items():
+        drawn[name] = curves(state, f"{name}: " if len(states) > 1 else "", coloured)
+        coloured += sum(curve.marker is not None and not curve.dashed for curve in drawn[name])
+    return drawn
 
 
 def curves(state: RunState, prefix: str = "", offset: int = 0) -> list[Curve]:
@@ -224,10 +245,13 @@ def _curve(scales: Scales, frame: Frame, curve: Curve, aside: float) -> list[str
         return parts
     for (x, y), (left, estimate) in zip(places, curve.points, strict=True):
         if estimate.half_width:
-            _, top = _place(scales, frame, left, 100 * (estimate.mean + estimate.half_width))
-            _, bottom = _place(scales, frame, left, 100 * (estimate.mean - estimate.half_width))
+            ends = [100 * (estimate.mean + sign * estimate.half_width) for sign in (1, -1)]
+            (_, top), (_, bottom) = (_place(scales, frame, left, end) for end in ends)
             at = x + aside
-            bar = f"M{at:.1f} {top:.1f}V{bottom:.1f}M{at - 3:.1f} {top:.1f}h6M{at - 3:.1f} {bottom:.1f}h6"
+            bar = f"M{at:.1f} {top:.1f}V{bottom:.1f}"
+            for end, place in zip(ends, (top, bottom), strict=True):
+                if scales.low <= end <= scales.high:  # one that leaves the figure has no end there
+                    bar += f"M{at - 3:.1f} {place:.1f}h6"
             faint = ' stroke-opacity=".55"' if curve.dashed else ""
             parts.append(f'<path d="{bar}" stroke="{curve.colour}" fill="none"{faint}/>')
         parts.append(marker(x, y, curve))

@@ -1,0 +1,73 @@
+"""A document as Markdown with pipe tables. Figures are left out: their tables say all they show."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+
+from tickdsl.report.document import (
+    Bullets,
+    Code,
+    Details,
+    Document,
+    Figure,
+    Heading,
+    Panels,
+    Part,
+    Section,
+    Table,
+    Text,
+)
+
+
+def as_markdown(document: Document) -> str:
+    """The text of the report."""
+    blocks = [f"# {_plain(document.title)}", _plain(" · ".join(document.facts))]
+    blocks += [f"> **{_plain(document.alarm)}**"] if document.alarm else []
+    blocks += [f"**{_plain(document.lead)}**"] if document.lead else []
+    for section in document.sections:
+        blocks += _section(section)
+    return "\n\n".join(blocks) + "\n"
+
+
+def _section(section: Section) -> Iterator[str]:
+    blocks = [block for part in section.parts for block in _part(part, 3)]
+    if blocks:
+        yield f"## {section.title}"
+        yield from blocks
+
+
+def _part(part: Part, depth: int) -> Iterator[str]:
+    match part:
+        case Text():
+            yield _plain(part.text)
+        case Heading():
+            yield f"{'#' * depth} {_plain(part.text)}"
+        case Bullets():
+            yield "\n".join(f"- {_plain(item)}" for item in part.items)
+        case Code():
+            fence = "`" * max(3, 1 + max((len(run) for run in re.findall("`+", part.text)), default=0))
+            yield f"{fence}{part.language}\n{part.text.rstrip()}\n{fence}"
+        case Table():
+            yield f"{'#' * depth} {_plain(part.caption)}"
+            yield _table(part)
+            if part.note:
+                yield _plain(part.note)
+        case Details() | Panels():
+            for inner in part.parts:
+                yield from _part(inner, depth)
+        case Figure():
+            return
+
+
+def _table(table: Table) -> str:
+    rules = [":--" if place in table.words else "--:" for place in range(len(table.columns))]
+    rows = [table.columns, rules, *([cell.text for cell in row] for row in table.rows)]
+    cells = [[_plain(text).replace("|", "\\|") for text in row] for row in (rows[0], *rows[2:])]
+    lines = [cells[0], rules, *cells[1:]]
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+
+
+def _plain(text: str) -> str:
+    """Text that Markdown reads as it stands: names of arms may hold [, *, _ and <."""
+    return re.sub(r"([\\`*_\[\]<>])", r"\\\1", " ".join(text.split()))

@@ -1,0 +1,195 @@
+"""The step graph as a drawing: a lane per arm, a box per round, in it each kind of step with its number.
+
+Seeds and parts of data stand in one box, so that hundreds of steps stay readable; what arms share has the lane on top.
+"""
+
+from __future__ import annotations
+
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from html import escape
+
+import attrs
+import networkx as nx
+
+from tickdsl.report.document import Details, Figure, Part, Section, Text
+from tickdsl.report.source import Source
+from tickdsl.report.symbols import title
+from tickdsl.results.plots import foremost
+from tickdsl.results.state import RunState
+from tickdsl.results.verdict import standings
+
+_SHARED = "shared by arms"
+_KINDS = {  # a colour of Okabe and Ito and a letter each
+    "init": ("#E69F00", "I"),
+    "train": ("#0072B2", "T"),
+    "prune": ("#D55E00", "P"),
+    "overlap": ("#009E73", "O"),
+    "random-structure": ("#CC79A7", "R"),
+    "evaluate": ("#56B4E9", "E"),
+}
+_OTHER = ("#8c959f", "?")
+_CHIP, _BOX, _LANE, _LABEL, _GAP, _TOP = 40, 28, 44, 170, 26, 30
+
+Place = tuple[str, int]  # lane, level
+
+
+@attrs.define
+class _Box:
+    """The steps of one lane and level: how many of each kind, and how many of them did not run."""
+
+    kinds: Counter[str] = attrs.field(factory=Counter)
+    idle: int = 0
+    failed: int = 0
+
+    @property
+    def width(self) -> int:
+        return 10 + _CHIP * len(self.kinds)
+
+    @property
+    def steps(self) -> int:
+        return self.kinds.total()
+
+
+def steps(sources: Sequence[Source]) -> Section:
+    """A drawing for each run; of many arms those with the smallest tickets."""
+    parts: list[Part] = []
+    for number, source in enumerate(sources):
+        if source.state.steps:
+            figure = _figure(source.state, f"steps-{number}", source.name if len(sources) > 1 else "")
+            parts.append(figure if len(sources) == 1 else Details(figure.title, (figure,)))
+    return Section("steps", "Steps", tuple(parts or [Text("The run has no steps yet.")]))
+
+
+def _figure(state: RunState, name: str, run: str) -> Figure:
+    shown = foremost(state, standings(state))
+    boxes, wires = _boxes(state, shown)
+    heading = f"Steps of {run}" if run else "Steps by arm and round"
+    shared = sum(box.steps for (lane, _), box in boxes.items() if lane == _SHARED)
+    text = f"{len(state.steps)} steps, {shared} of them shared by arms."
+    if len(shown) < len(state.arms):
+        text += f" Drawn are {len(shown)} of {len(state.arms)} arms, those with the smallest tickets."
+    text += (
+        " A box stands for all seeds; a pale one was not needed. Lines lead from results to the steps that use them."
+    )
+    kinds = sorted({kind for box in boxes.values() for kind in box.kinds}, key=lambda kind: [*_KINDS, kind].index(kind))
+    legend = tuple((_chip_symbol(kind), kind) for kind in kinds)
+    return Figure(heading, text, _drawing(boxes, wires, title(heading, text, name)), None, legend)
+
+
+def levels(state: RunState) -> dict[str, tuple[int, str]]:
+    """For each step the first level that it serves and which contestant of it; dense before ticket before rivals."""
+    order = {name: place for place, name in enumerate(dict.fromkeys(("dense", "ticket", *state.contestants)))}
+    first: dict[str, tuple[int, int, str]] = {}
+    for m in state.measurements:
+        serves = (m.level, order.get(m.contestant, len(order)), m.contestant)
+        first[m.step] = min(first.get(m.step, serves), serves)
+    graph: nx.DiGraph = nx.DiGraph()
+    graph.add_nodes_from(state.steps)
+    graph.add_edges_from((parent, name) for name, step in state.steps.items() for parent in step.info.parents)
+    for name in reversed(list(nx.topological_sort(graph))):
+        later = [first[child] for child in graph.successors(name) if child in first]
+        if later:
+            first[name] = min([*later, first[name]] if name in first else later)
+    return {name: (level, contestant) for name, (level, _, contestant) in first.items()}
+
+
+def _boxes(state: RunState, shown: Sequence[str]) -> tuple[dict[Place, _Box], Counter[tuple[Place, Place]]]:
+    served = levels(state)
+    places: dict[str, Place] = {}
+    found: dict[Place, _Box] = defaultdict(_Box)
+    for name, step in state.steps.items():
+        arms = [arm for arm in step.info.arms if arm in shown]
+        if not arms or name not in served:
+            continue
+        level, contestant = served[name]
+        lane = arms[0] if contestant in ("dense", "ticket") else f"{arms[0]} {contestant}"
+        place = places[name] = (_SHARED if len(step.info.arms) > 1 else lane, level)
+        found[place].kinds[step.info.operation] += 1
+        found[place].idle += step.status == "skipped"
+        found[place].failed += step.status == "failed"
+    wires: Counter[tuple[Place, Place]] = Counter()
+    for name, place in places.items():
+        for parent in state.steps[name].info.parents:
+            if parent in places and places[parent] != place:
+                wires[places[parent], place] += 1
+    lanes = [_SHARED]
+    for arm in shown:
+        lanes += [arm, *(f"{arm} {name}" for name in state.contestants if name not in ("dense", "ticket"))]
+    return {place: found[place] for place in sorted(found, key=lambda at: (lanes.index(at[0]), at[1]))}, wires
+
+
+def _drawing(boxes: Mapping[Place, _Box], wires: Iterable[tuple[Place, Place]], words: tuple[str, str]) -> str:
+    lanes = list(dict.fromkeys(lane for lane, _ in boxes))
+    columns: dict[int, int] = {}
+    for (_, level), box in boxes.items():
+        columns[level] = max(columns.get(level, 0), box.width)
+    left: dict[int, int] = {}
+    x = _LABEL
+    for level in sorted(columns):
+        left[level] = x
+        x += columns[level] + _GAP
+    width, height = x - _GAP + 8, _TOP + _LANE * len(lanes) + 4
+    attributes, said = words
+    parts = [
+        f'<svg xmlns="http://www.w3.org/2000/svg" class="steps" viewBox="0 0 {width} {height}" width="{width}" '
+        f'height="{height}" {attributes}>',
+        said,
+    ]
+    for level, at in left.items():
+        middle = at + columns[level] / 2
+        parts.append(
+            f'<text x="{middle:.0f}" y="18" text-anchor="middle">{(level and f"round {level}") or "dense"}</text>'
+        )
+    for row, lane in enumerate(lanes):
+        y = _TOP + _LANE * row
+        if row % 2 == 0:
+            parts.append(f'<rect class="lane" x="0" y="{y}" width="{width}" height="{_LANE}"/>')
+        short = lane if len(lane) <= 26 else "…" + lane[-25:]
+        parts.append(f'<text x="8" y="{y + _LANE / 2 + 4:.0f}">{escape(short)}</text>')
+    spots = {
+        (lane, level): (left[level], _TOP + _LANE * lanes.index(lane) + (_LANE - _BOX) // 2) for lane, level in boxes
+    }
+    for start, end in wires:
+        parts.append(_wire(spots[start], boxes[start].width, spots[end], end[1] - start[1] > 1))
+    for place, box in boxes.items():
+        parts += _box(*spots[place], box)
+    return "\n".join([*parts, "</svg>\n"])
+
+
+def _wire(start: tuple[int, int], width: int, end: tuple[int, int], far: bool) -> str:
+    x1, y1, x2, y2 = start[0] + width, start[1] + _BOX / 2, end[0], end[1] + _BOX / 2
+    kind = "wire far" if far else "wire"
+    if x2 <= x1:  # within a round: from below or above
+        middle, down = start[0] + 8, y2 > y1
+        return f'<path class="{kind}" d="M{middle} {y1 + (14 if down else -14):.0f}V{y2 - (14 if down else -14):.0f}"/>'
+    bend = min(40.0, (x2 - x1) / 2)
+    return f'<path class="{kind}" d="M{x1} {y1:.0f}C{x1 + bend:.0f} {y1:.0f} {x2 - bend:.0f} {y2:.0f} {x2} {y2:.0f}"/>'
+
+
+def _box(x: int, y: int, box: _Box) -> Iterator[str]:
+    idle = ' opacity=".45"' if box.idle == box.steps else ""
+    failed = " failed" if box.failed else ""
+    said = ", ".join(f"{number} {kind}" for kind, number in box.kinds.items())
+    yield f"<g{idle}><title>{escape(said)}</title>"
+    yield f'<rect class="box{failed}" x="{x}" y="{y}" width="{box.width}" height="{_BOX}" rx="6"/>'
+    for place, (kind, number) in enumerate(box.kinds.items()):
+        at = x + 6 + _CHIP * place
+        yield _chip(at, y + 6, kind)
+        yield f'<text x="{at + 19}" y="{y + 19}">{number}</text>'
+    yield "</g>"
+
+
+def _chip(x: int, y: int, kind: str) -> str:
+    colour, letter = _KINDS.get(kind, _OTHER)
+    ink = "#ffffff" if kind == "train" else "#000000"
+    return (
+        f'<rect x="{x}" y="{y}" width="16" height="16" rx="3" fill="{colour}"/>'
+        f'<text x="{x + 8}" y="{y + 12}" text-anchor="middle" class="chip" style="fill:{ink}">{letter}</text>'
+    )
+
+
+def _chip_symbol(kind: str) -> str:
+    return (
+        f'<svg class="symbol" viewBox="0 0 16 16" width="16" height="16" aria-hidden="true">{_chip(0, 0, kind)}</svg>'
+    )

@@ -1,0 +1,1 @@
+"""A run as TensorBoard shows it. Reads records, imports no torch."""
