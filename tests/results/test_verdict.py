@@ -1,6 +1,8 @@
 """Intervals and verdicts: known numbers, and properties that any data must show."""
 
 import math
+import random
+import statistics
 
 import pytest
 from hypothesis import given, settings
@@ -8,7 +10,7 @@ from hypothesis import strategies as st
 
 from tickdsl.records.events import ArmInfo, Metric
 from tickdsl.results import RunState
-from tickdsl.results.verdict import Estimate, estimate, paired, remarks, standings, verdict
+from tickdsl.results.verdict import Estimate, estimate, holm, p_above, p_below, paired, remarks, standings, verdict
 
 SHARES = st.integers(0, 1000).map(lambda count: count / 1000)
 SEEDS = st.dictionaries(st.integers(0, 20), SHARES, min_size=2, max_size=8)
@@ -115,3 +117,49 @@ def test_missing_seeds_are_said() -> None:
     said = " ".join(remarks(run))
     assert "one seed" in said
     assert "1 of 2 figures lack seeds" in said
+
+
+@given(st.lists(st.floats(0, 1), max_size=12))
+def test_holm_keeps_the_order_and_never_lowers_a_p(ps: list[float]) -> None:
+    found = holm(ps)
+    assert all(p <= q <= 1 for p, q in zip(ps, found, strict=True))
+    assert all(found[i] <= found[j] for i in range(len(ps)) for j in range(len(ps)) if ps[i] <= ps[j])
+    if len(ps) == 1:
+        assert found == ps
+
+
+def test_holm_by_hand() -> None:
+    assert holm([0.01, 0.04, 0.03, 0.005]) == pytest.approx([0.03, 0.06, 0.06, 0.02])
+
+
+@given(st.lists(st.floats(-0.1, 0.1), min_size=2, max_size=15), st.floats(0, 0.05))
+def test_p_values_agree_with_the_interval(values: list[float], within: float) -> None:
+    found = estimate(values)
+    win, loss = p_above(found, -within), p_below(found, -within)
+    assert found is not None and found.low is not None and found.high is not None
+    if min(abs(found.low + within), abs(found.high + within)) > 1e-6:
+        assert (win <= 0.025) == (found.low >= -within)
+        assert (loss <= 0.025) == (found.high < -within)
+
+
+def test_luck_wins_seldom_however_many_rounds_are_looked_at() -> None:
+    """Among twenty rounds without any difference, hardly one run in forty has a winner; uncorrected many have."""
+    draw = random.Random(3)
+    runs, wrong, uncorrected = 400, 0, 0
+    for _ in range(runs):
+        ps = [p_above(estimate([draw.gauss(0, 1) for _ in range(5)]), 0.0) or 0.0 for _ in range(20)]
+        wrong += min(holm(ps)) <= 0.025
+        uncorrected += min(ps) <= 0.025
+    assert wrong <= 0.05 * runs
+    assert uncorrected > 0.25 * runs
+
+
+def test_from_many_seeds_on_the_bootstrap_agrees_with_t_on_normal_data() -> None:
+    draw = random.Random(1)
+    values = [draw.gauss(0.01, 0.02) for _ in range(60)]
+    found = estimate(values)
+    deviation = statistics.stdev(values) / math.sqrt(60)
+    assert found is not None and found.half_width == pytest.approx(2.0 * deviation, rel=0.12)
+    assert found == estimate(values)
+    assert p_above(found, -0.02) == pytest.approx(0.0, abs=1e-3)
+    assert p_above(found, 0.05) == pytest.approx(1.0, abs=1e-3)

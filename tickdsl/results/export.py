@@ -100,6 +100,8 @@ def _contestant(standing: Standing, state: RunState) -> dict[str, Any]:
         "seconds": standing.seconds,
         "to_dense": _estimate(standing.to_dense),
         "verdict": standing.verdict,
+        "p_winning": standing.p_winning,
+        "p_losing": standing.p_losing,
         "lead": _estimate(standing.lead),
         "seeds": seeds,
     }

@@ -1,4 +1,4 @@
-"""Quantiles of Student's t distribution, for the confidence intervals."""
+"""Student's t distribution: quantiles for the confidence intervals, tails for the verdicts."""
 
 from __future__ import annotations
 
@@ -40,6 +40,11 @@ def t_quantile(p: float, df: float) -> float:
             return following
         x = following
     return x
+
+
+def t_tail(t: float, df: float) -> float:
+    """The probability that a t variable with `df` degrees of freedom is larger than `t`."""
+    return _upper_tail(t, df) if t >= 0 else 1.0 - _upper_tail(-t, df)
 
 
 def _density(t: float, df: float) -> float:

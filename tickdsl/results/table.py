@@ -154,6 +154,8 @@ def _legend(state: RunState, found: Mapping[tuple[str, str, int], Standing]) -> 
         parts += ["± 95 % confidence interval of the mean", "differences are paired by seed"]
     if state.within:
         parts.append(f"winning: at most {100 * state.within:g} points below dense")
+    if any(standing.verdict is not None for standing in found.values()):
+        parts.append("verdicts are corrected for the number of rounds (Holm)")
     parts.append(f"{_BEST} best ticket")
     return " · ".join(parts)
 
