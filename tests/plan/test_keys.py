@@ -1,0 +1,28 @@
+"""Equal keys mean equal results: what the language learns anew must not rename the steps that there were.
+
+`frozen/` holds plans as they were shipped with version 1 of every operation; their keys are recorded beside them.
+Regenerate with `TICKDSL_GOLDEN=write pytest tests/plan` only where an operation's version was raised on purpose.
+"""
+
+import os
+from pathlib import Path
+
+import pytest
+
+from tickdsl.lang.include import load
+from tickdsl.lang.resolve import resolve
+from tickdsl.plan.lower import lower
+
+FROZEN = Path(__file__).parent / "frozen"
+
+
+@pytest.mark.parametrize("path", sorted(FROZEN.glob("*.plan")), ids=lambda p: p.stem)
+def test_the_keys_of_shipped_plans_stay(path: Path) -> None:
+    plan = resolve(load(path)).plan
+    assert plan is not None
+    study = lower(plan, fingerprint=lambda data: "f" * 64, rounds=lambda arm, prune: 3)
+    found = "".join(f"{key[:16]} {study.step(key).operation}\n" for key in sorted(study.graph))
+    golden = path.with_suffix(".keys")
+    if os.environ.get("TICKDSL_GOLDEN") == "write":
+        golden.write_text(found, "utf-8")
+    assert found == golden.read_text("utf-8")
