@@ -18,6 +18,7 @@ from tickdsl.moments import INIT, Moment
 
 OPTIMIZERS = ("sgd", "adam", "adamw")
 SCHEDULES = ("constant", "milestones", "cosine", "one-cycle", "linear")
+WARMUPS = ("linear", "cosine", "cosine-epochs")
 PRECISIONS = ("fp32", "bf16", "auto")
 AUGMENTATIONS = ("crop", "flip", "rotation")
 
@@ -64,6 +65,9 @@ class Recipe:
     adamw) on every parameter; warmup: linear rise of the rate from 0, multiplied onto the schedule; max_lr:
     one-cycle's peak (default `lr`); pct_start: its rising share; div: peak / first rate; final_div: first
     rate / last rate; precision: `auto` is bf16 on CUDA and fp32 on a CPU. Values out of range are a ValueError.
+
+    rise: the warm-up's form. `cosine` goes from `rise_from` to `lr` step by step, `cosine-epochs` once an epoch; the
+    schedule begins behind it, milestones excepted, which count from the training's start. min_lr: where `cosine` ends.
     """
 
     length: Moment = attrs.field(converter=_moment)
@@ -77,6 +81,9 @@ class Recipe:
     milestones: tuple[Moment, ...] = attrs.field(default=(), converter=_moments)
     gamma: float = attrs.field(default=0.1, converter=float)
     warmup: Moment = attrs.field(default=INIT, converter=_moment)
+    rise: str = "linear"
+    rise_from: float = attrs.field(default=0.0, converter=float)
+    min_lr: float = attrs.field(default=0.0, converter=float)
     max_lr: float | None = attrs.field(default=None, converter=_optional_float)
     pct_start: float = attrs.field(default=0.3, converter=float)
     div: float = attrs.field(default=25.0, converter=float)
@@ -90,6 +97,7 @@ class Recipe:
             ("optimizer", self.optimizer, OPTIMIZERS),
             ("schedule", self.schedule, SCHEDULES),
             ("precision", self.precision, PRECISIONS),
+            ("rise", self.rise, WARMUPS),
             *(("augment", word, AUGMENTATIONS) for word in self.augment),
         ):
             _require(value in known, f"{name}={value}: one of {', '.join(known)}")
@@ -99,6 +107,8 @@ class Recipe:
         peak = self.lr if self.max_lr is None else self.max_lr
         for name, number in (("lr", self.lr), ("max_lr", peak), ("gamma", self.gamma)):
             _require(math.isfinite(number) and number > 0, f"{name}={number:g}: must be above 0")
+        for name, number in (("rise_from", self.rise_from), ("min_lr", self.min_lr)):
+            _require(0 <= number <= peak, f"{name}={number:g}: lies between 0 and the highest rate, {peak:g}")
         _require(0 <= self.momentum < 1, f"momentum={self.momentum:g}: lies in [0, 1)")
         _require(math.isfinite(self.decay) and self.decay >= 0, f"decay={self.decay:g}: must be at least 0")
         _require(0 <= self.label_smoothing < 1, f"label_smoothing={self.label_smoothing:g}: lies in [0, 1)")
@@ -147,24 +157,49 @@ class Recipe:
     def learning_rates(self, per_epoch: int) -> Rates:
         """The rate of every step, float64 [steps]. ValueError where a milestone lies outside the training."""
         total = self.steps(per_epoch)
+        rise = min(self.warmup.steps(per_epoch, total), total)
+        ahead = 0 if self.rise == "linear" else rise
         step = np.arange(total, dtype=np.float64)
+        behind, span = np.clip(step - ahead, 0, None), max(1, total - ahead)
         match self.schedule:
             case "milestones":
                 rates = self._stepwise(per_epoch, total)
             case "cosine":
-                rates = self.lr * 0.5 * (1 + np.cos(np.pi * step / total))
+                rates = self.min_lr + (self.lr - self.min_lr) * 0.5 * (1 + np.cos(np.pi * behind / span))
             case "linear":
-                rates = self.lr * (1 - step / total)
+                rates = self.lr * (1 - behind / span)
             case "one-cycle":
                 peak = self.lr if self.max_lr is None else self.max_lr
                 first = peak / self.div
                 rates = _one_cycle(total, self.pct_start, first, peak, first / self.final_div)
             case _:
                 rates = np.full(total, self.lr)
-        rise = min(self.warmup.steps(per_epoch, total), total)
-        if rise:
+        if not rise:
+            return rates
+        if self.rise == "linear":
             rates[:rise] *= (step[:rise] + 1) / rise
+        else:
+            risen = step[:rise] if self.rise == "cosine" else step[:rise] // per_epoch * per_epoch
+            rates[:rise] = self.lr + (self.rise_from - self.lr) / 2 * (1 + np.cos(np.pi * risen / rise))
         return rates
+
+    @property
+    def peak(self) -> float:
+        """The highest rate."""
+        return self.max_lr if self.schedule == "one-cycle" and self.max_lr is not None else self.lr
+
+    @property
+    def last(self) -> float:
+        """The rate that the schedule ends at: 0 where it comes down to it."""
+        match self.schedule:
+            case "milestones":
+                return self.lr * self.gamma ** len(self.milestones)
+            case "cosine":
+                return self.min_lr
+            case "linear" | "one-cycle":
+                return 0.0
+            case _:
+                return self.lr
 
     def momenta(self, per_epoch: int) -> Rates:
         """The momentum (Adam: beta 1) of every step, float64 [steps]; cycled under one-cycle, else constant."""

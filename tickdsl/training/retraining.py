@@ -1,0 +1,113 @@
+"""Recipes made of recipes: the schedules of retraining, and a recipe stretched to another length. No torch."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from fractions import Fraction
+from typing import Any
+
+import attrs
+
+from tickdsl.moments import Moment
+from tickdsl.training.recipes import Recipe
+
+#: The share of a retraining in which the rate rises, and one-cycle's divisors (Le & Hua 2021).
+PCT_START, DIV, FINAL_DIV = 0.1, 100.0, 100.0
+
+
+def retraining(
+    base: Recipe, schedule: str, length: Moment | None = None, options: Mapping[str, Any] | None = None
+) -> Recipe:
+    """The recipe of `retrain SCHEDULE`, from the recipe that the network was trained by.
+
+    `length`: how long (default: as long as the base). `options` replace fields of the base; those that shape the
+    schedule are `lr` (the highest rate), `min_lr`, `pct_start`, `gamma`, `div` and `final_div`.
+
+    fine-tune: the base's last rate, constant. scaled: after a warm-up by a cosine, once an epoch, the base's
+    milestones at their shares of what is left (SLR). one-cycle: as Smith 2018 (CLR); all three as Le & Hua, ICLR 2021,
+    have them in their code. cyclic: a warm-up by a cosine from 0, step by step, then a cosine down to the base's last
+    rate. linear: the same warm-up, then a line down to 0; both as Zimmer et al., ICLR 2023, have them in theirs.
+    scratch: the base, stretched. Raises ValueError where a value is out of range.
+    """
+    given = dict(options or {})
+    length = length or base.length
+    if schedule == "scratch":
+        return attrs.evolve(stretched(base, length), **given)
+    peak = float(given.pop("lr", given.pop("max_lr", base.peak)))
+    if schedule == "fine-tune":
+        return _on(base, length, lr=peak if "lr" in (options or {}) else base.last, **given)
+    pct_start = Fraction(str(given.pop("pct_start", PCT_START)))
+    if schedule == "one-cycle":
+        shape = {"div": given.pop("div", DIV), "final_div": given.pop("final_div", FINAL_DIV)}
+        return _on(base, length, schedule=schedule, max_lr=peak, pct_start=float(pct_start), **shape, **given)
+    low = float(given.pop("min_lr", _low(base, peak)))
+    rising = _floor(length, pct_start)
+    if schedule == "scaled" and base.schedule == "one-cycle":
+        return attrs.evolve(stretched(base, length), max_lr=peak, **given)  # it has a warm-up of its own
+    if schedule == "scaled":
+        rise: dict[str, Any] = {"warmup": rising, "rise": "cosine-epochs", "rise_from": low} if rising.amount else {}
+        if base.schedule != "milestones":
+            return _on(base, length, schedule=base.schedule, lr=peak, min_lr=base.min_lr, **rise, **given)
+        places = tuple(
+            Moment(rising.amount + _floor(length, share * (1 - pct_start)).amount, length.unit)
+            for share in _shares(base)
+        )
+        given.setdefault("gamma", base.gamma)
+        return _on(base, length, schedule="milestones", milestones=places, lr=peak, **rise, **given)
+    warmup = Moment(pct_start * 100, "%")
+    ends = {"schedule": "cosine", "min_lr": low} if schedule == "cyclic" else {"schedule": "linear"}
+    return _on(base, length, lr=peak, warmup=warmup, rise="cosine", **ends, **given)
+
+
+def stretched(base: Recipe, length: Moment) -> Recipe:
+    """The recipe in another length, its milestones and warm-up at their shares of it."""
+    if length == base.length:
+        return base
+
+    def moved(moment: Moment) -> Moment:
+        if moment.unit == "%" or not moment.amount:
+            return moment
+        if moment.unit == base.length.unit == length.unit:
+            place = moment.amount / base.length.amount * length.amount
+            return Moment(place, length.unit) if place.denominator == 1 else _percent(moment, base.length)
+        if moment.unit == base.length.unit:
+            return _percent(moment, base.length)
+        raise ValueError(f"{moment} has no known share of {base.length}; write both in epochs, or as shares")
+
+    return attrs.evolve(base, length=length, milestones=tuple(map(moved, base.milestones)), warmup=moved(base.warmup))
+
+
+def _on(base: Recipe, length: Moment, **changed: Any) -> Recipe:
+    """The base's optimiser, batches and augmentation under another schedule."""
+    plain = Recipe(length=length)
+    schedule = ("schedule", "milestones", "gamma", "warmup", "rise", "rise_from", "min_lr", "max_lr", "pct_start",
+                "div", "final_div", "length")  # fmt: skip
+    fresh = {name: getattr(plain, name) for name in schedule}
+    if changed.get("schedule") == "one-cycle":
+        fresh["lr"] = plain.lr  # which one-cycle does not read: one spelling, one key
+    return attrs.evolve(base, **{**fresh, **changed})
+
+
+def _low(base: Recipe, peak: float) -> float:
+    """Where a warm-up begins, or a cosine ends: the base's last rate, or where that says nothing a hundredth."""
+    return base.last if 0 < base.last < peak else peak / 100
+
+
+def _shares(base: Recipe) -> list[Fraction]:
+    shares = []
+    for milestone in base.milestones:
+        if milestone.unit not in ("%", base.length.unit):
+            raise ValueError(f"milestone {milestone} has no known share of {base.length}; write both in epochs")
+        whole = 100 if milestone.unit == "%" else base.length.amount
+        shares.append(Fraction(milestone.amount) / whole)
+    return shares
+
+
+def _floor(length: Moment, share: Fraction) -> Moment:
+    """That share of a length, in whole epochs or steps."""
+    return Moment(math.floor(length.amount * share), length.unit)
+
+
+def _percent(moment: Moment, whole: Moment) -> Moment:
+    return Moment(Fraction(repr(float(moment.amount / whole.amount * 100))), "%")
