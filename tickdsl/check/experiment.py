@@ -1,31 +1,19 @@
-"""The design of the experiment: seeds, splits, what is compared."""
+"""One arm's design: its splits, its ends, whether the network takes the data."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 
 from tickdsl.lang.diagnostics import Diagnostic, Label
-from tickdsl.plan.model import Arm, Overlap, Plan, Rewind, Rounds
+from tickdsl.plan.model import Arm, Overlap, Rewind, Rounds
 from tickdsl.training import catalogue
 
 
-def findings(plan: Plan) -> list[Diagnostic]:
-    """Findings about the plan's design."""
-    found: list[Diagnostic] = []
-    if len(plan.seeds) == 1:
-        found.append(
-            Diagnostic(
-                "TD505",
-                "one seed: differences of a few tenths of a point are noise, and no verdict is given",
-                plan.arms[0].span,
-                help="add `seeds 3` (or more)",
-            )
-        )
-    for arm in plan.arms:
-        found += _split(arm)
-        found += _until(arm)
-        found += _input(arm)
-    return found
+def findings(arm: Arm) -> Iterator[Diagnostic]:
+    """Findings about an arm's design."""
+    yield from _split(arm)
+    yield from _until(arm)
+    yield from _input(arm)
 
 
 def _split(arm: Arm) -> Iterator[Diagnostic]:

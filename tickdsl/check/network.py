@@ -13,7 +13,7 @@ from tickdsl.graph.model import ModelGraph
 from tickdsl.graph.structure import Structure
 from tickdsl.lang.diagnostics import Diagnostic, did_you_mean, listing
 from tickdsl.lang.values import percent
-from tickdsl.plan.lower import prune_args
+from tickdsl.plan.lower import lower, prune_args
 from tickdsl.plan.model import Arm, Plan, Prune
 from tickdsl.run.graphs import DATA, dense_graph, pictures
 from tickdsl.tickets.amounts import forecast, rounds_until
@@ -21,27 +21,30 @@ from tickdsl.tickets.patterns import matches
 from tickdsl.tickets.scope import GROUP_KINDS, LAYERS, Scope, layer_names, named, scope
 from tickdsl.training import catalogue
 
+#: Plans of more pipelines than this are not lowered for a note.
+MANY = 24
 
-def findings(plan: Plan, data: Path | None) -> list[Diagnostic]:
-    """Findings about every prune of every arm, on the dense network."""
-    found: list[Diagnostic] = []
-    for arm in plan.arms:
-        span = arm.data.span
-        try:
-            pictures(arm.data, data or DATA)
-            span = arm.model.span
-            graph = dense_graph(arm, data)
-        except TickdslError as error:
-            found.append(Diagnostic("TD413", error.message, span, help=error.hint))
-            continue
-        for place, group in enumerate(arm.rounds):
-            prune = _Prune(arm, group.prune, graph, first=place == 0)
-            for check in _CHECKS:
-                findings = list(check(prune))
-                found += findings
-                if any(d.severity == "error" for d in findings):
-                    break  # what follows would only be its consequence
-    return found
+
+def findings(arm: Arm, data: Path | None, *, random_rival: bool = False) -> Iterator[Diagnostic]:
+    """Findings about every prune of an arm, on its dense network.
+
+    `random_rival`: the arm is compared with a random structure.
+    """
+    span = arm.data.span
+    try:
+        pictures(arm.data, data or DATA)
+        span = arm.model.span
+        graph = dense_graph(arm, data)
+    except TickdslError as error:
+        yield Diagnostic("TD413", error.message, span, help=error.hint)
+        return
+    for place, group in enumerate(arm.rounds):
+        prune = _Prune(arm, group.prune, graph, first=place == 0, only=len(arm.rounds) == 1, random_rival=random_rival)
+        for check in _CHECKS:
+            found = list(check(prune))
+            yield from found
+            if any(d.severity == "error" for d in found):
+                break  # what follows would only be its consequence
 
 
 @attrs.frozen
@@ -52,6 +55,10 @@ class _Prune:
     prune: Prune
     graph: ModelGraph
     first: bool
+    #: Whether it is the arm's only prune.
+    only: bool
+    #: Whether `compare` asks for `random-structure`.
+    random_rival: bool
 
     @property
     def patterns(self) -> Iterator[tuple[str, Any]]:
@@ -67,6 +74,29 @@ class _Prune:
 
     def scope(self) -> Scope:
         return scope(self.graph, Structure.dense(self.graph), self.args())
+
+
+def shared(plan: Plan, data: Path | None) -> Iterator[Diagnostic]:
+    """How many trainings the arms and seeds share."""
+    if len(plan.arms) == 1 or len(plan.arms) * len(plan.seeds) > MANY:
+        return
+
+    def rounds(arm: Arm, prune: Prune) -> int:
+        if prune.until is None:
+            return prune.times or 1
+        at = _Prune(arm, prune, dense_graph(arm, data), first=True, only=True, random_rival=False)
+        return rounds_until(at.scope(), at.args, float(prune.until))
+
+    # Equal data are equal by name and options: nothing is read.
+    study = lower(plan, fingerprint=lambda spec: repr((spec.name, sorted(spec.options.items()))), rounds=rounds)
+    saved = study.naive_trainings - study.trainings
+    if saved > 0:
+        yield Diagnostic(
+            "TD904",
+            f"{len(plan.arms)} arms and {len(plan.seeds)} seed{'s' * (len(plan.seeds) != 1)} share "
+            f"{saved} of {study.naive_trainings} trainings: {study.trainings} run",
+            plan.compare_span or plan.arms[0].span,
+        )
 
 
 def _unit(at: _Prune) -> Iterator[Diagnostic]:
@@ -133,6 +163,30 @@ def _coupled(at: _Prune) -> Iterator[Diagnostic]:
                 return
 
 
+def _named_alone(at: _Prune) -> Iterator[Diagnostic]:
+    """Layers that `in` names without those that must lose the same units: nothing of them would go."""
+    prune = at.prune
+    if prune.unit not in GROUP_KINDS:
+        return
+    for pattern, span in zip(prune.within, prune.within_spans or (), strict=True):
+        touched = [
+            group
+            for group in at.graph.channels
+            if group.kind == GROUP_KINDS[prune.unit]
+            and group.reason is None
+            and any(matches(pattern, path) for path in group.producers)
+        ]
+        missing = [[path for path in group.producers if not named(prune.within, path)] for group in touched]
+        if touched and all(missing):
+            inside = [path for path in touched[0].producers if matches(pattern, path)]
+            yield Diagnostic(
+                "TD410",
+                f"{listing(inside, 4)} cannot lose {prune.unit} alone: {listing(missing[0], 4)} lose the same ones",
+                span,
+                help=f"name them too: `in {', '.join(touched[0].producers)}`",
+            )
+
+
 def _named_targets(at: _Prune) -> Iterator[Diagnostic]:
     """Targets of `in` that can never go."""
     for pattern, span in zip(at.prune.within, at.prune.within_spans or (), strict=True):
@@ -194,6 +248,22 @@ def _amount(at: _Prune) -> Iterator[Diagnostic]:
         )
 
 
+def _one_structure(at: _Prune) -> Iterator[Diagnostic]:
+    """Whole layers, all of which go: a random choice of as many is the same one."""
+    prune = at.prune
+    if not at.random_rival or prune.unit not in LAYERS or not at.only:
+        return
+    (pool,) = at.scope().pools
+    gone = sum(forecast(at.scope(), at.args, prune.times or 1)) if prune.until is None else 0
+    if gone == pool.left:
+        yield Diagnostic(
+            "TD515",
+            f"all {pool.left} layers that can go do: `random-structure` would be the ticket's own structure",
+            at.amount_span,
+            help="compare with `random-init`",
+        )
+
+
 def _exhausted(at: _Prune, found: Scope) -> Iterator[Diagnostic]:
     """Counts that ask for more than there is."""
     args, times = at.args(), at.prune.times or 1
@@ -237,6 +307,8 @@ _CHECKS: tuple[Callable[[_Prune], Iterator[Diagnostic]], ...] = (
     _patterns,
     _coupled,
     _named_targets,
+    _named_alone,
     _global_norms,
     _amount,
+    _one_structure,
 )

@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
-import re
+import itertools
 from collections.abc import Mapping
 from pathlib import Path
 
 import attrs
 
-from tickdsl.check import experiment, schedules
+from tickdsl.check.silence import silence
 from tickdsl.lang.diagnostics import Diagnostic, PlanError
 from tickdsl.lang.include import Loaded, load
 from tickdsl.lang.render import ordered
 from tickdsl.lang.resolve import resolve
-from tickdsl.lang.vocabulary import SILENCE
+from tickdsl.lang.swept import SweptFindings
 from tickdsl.plan.model import Plan
+
+#: Warnings and notes that only the traced network gives.
+_OF_THE_NETWORK = ("TD411", "TD515", "TD903", "TD904")
 
 
 @attrs.frozen
@@ -51,24 +54,51 @@ def check_file(
 
 
 def check(loaded: Loaded, *, data: Path | None = None, network: bool = True) -> Report:
-    """Check a plan. The network is traced, and torch loaded, only where the language is without errors."""
+    """Check a plan.
+
+    The arms without mistakes of the language are checked further, whatever is wrong elsewhere. Torch is loaded only
+    where such an arm's network was never traced before.
+    """
     resolved = resolve(loaded)
-    findings = list(resolved.findings)
-    if resolved.plan is not None:
-        findings += schedules.findings(resolved.plan)
-        findings += experiment.findings(resolved.plan)
-        if network and not any(d.severity == "error" for d in findings):
-            from tickdsl.check.network import findings as network_findings
-
-            findings += network_findings(resolved.plan, data)
-    kept = tuple(d for d in ordered(findings) if not _silenced(d))
-    errors = any(d.severity == "error" for d in kept)
-    return Report(None if errors else resolved.plan, kept)
+    found: list[Diagnostic] = []
+    if resolved.readable is not None:
+        found = _further(resolved.readable, data, network, whole=resolved.plan is not None)
+    findings = ordered([*resolved.findings, *(loaded.led_to(d) for d in found)])
+    complete = not any(d.severity == "error" for d in findings)
+    unseen = () if network else _OF_THE_NETWORK
+    kept = ordered(silence(findings, loaded.files, complete=complete, unseen=unseen))
+    return Report(resolved.plan if complete else None, kept)
 
 
-def _silenced(d: Diagnostic) -> bool:
-    """`# ok TD505` at the end of the line silences a warning or a note there; errors cannot be silenced."""
-    if d.severity == "error" or not d.span.source.text:
-        return False
-    found = SILENCE.search(d.span.source.line(d.span.line))
-    return found is not None and d.code in re.findall(r"TD\d{3}", found[1])
+def _further(plan: Plan, data: Path | None, network: bool, *, whole: bool) -> list[Diagnostic]:
+    """Findings above the language; `whole`: the plan has all its arms, so that they can be set against each other."""
+    from tickdsl.check import amounts, comparison, experiment, schedules
+
+    families = (schedules.findings, experiment.findings, amounts.findings)
+    found: list[Diagnostic] = []
+    rival = "random-structure" in plan.rivals
+    for _, group in itertools.groupby(plan.arms, lambda arm: arm.name):
+        arms = list(group)
+        findings = SweptFindings({name: [arm.sweep[name] for arm in arms] for name in arms[0].sweep})
+        for arm in arms:
+            report = findings.under(arm.sweep)
+            for family in families:
+                for finding in family(arm):
+                    report(finding)
+        if network:
+            sound = [arm for arm in arms if not findings.errors_under(arm.sweep)]
+            if sound:
+                from tickdsl.check.network import findings as network_findings
+
+                for arm in sound:
+                    for finding in network_findings(arm, data, random_rival=rival):
+                        findings.under(arm.sweep)(finding)
+        found += findings.told()
+    if whole:
+        found += comparison.findings(plan)
+        found += amounts.stops(plan)
+    if whole and network and not any(d.severity == "error" for d in found):
+        from tickdsl.check.network import shared
+
+        found += shared(plan, data)
+    return found

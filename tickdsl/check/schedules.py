@@ -6,21 +6,59 @@ from collections.abc import Iterator
 
 from tickdsl.lang.diagnostics import Diagnostic
 from tickdsl.moments import Moment
-from tickdsl.plan.model import Arm, Plan, Rewind, Rounds
+from tickdsl.plan.model import Arm, Rewind, Rounds
 from tickdsl.training import catalogue
 from tickdsl.training.recipes import Recipe, steps_per_epoch
 
 
-def findings(plan: Plan) -> list[Diagnostic]:
-    """Findings about every arm's recipe and rewinds."""
-    found: list[Diagnostic] = []
-    for arm in plan.arms:
-        found += _recipe(arm)
-        for group in arm.rounds:
-            found += _rewinds(arm, group)
-            found += _moments(arm, group)
-            found += _tail(arm, group)
-    return found
+def findings(arm: Arm) -> Iterator[Diagnostic]:
+    """Findings about an arm's recipe and rewinds."""
+    yield from _recipe(arm)
+    for group in arm.rounds:
+        yield from _rewinds(arm, group)
+        yield from _moments(arm, group)
+        yield from _tail(arm, group)
+    yield from _deep_init(arm)
+
+
+def retraining_steps(arm: Arm) -> Moment | None:
+    """How long the arm trains behind its last prune, in the recipe's unit; None where units differ."""
+    length = Moment.parse(str(arm.recipe["length"]))
+    if not arm.rounds:
+        return None
+    last = arm.rounds[-1]
+    start = next((tail.to for tail in reversed(last.tail) if isinstance(tail, Rewind)), None)
+    if start is None:
+        # `at init` has the whole recipe before it; a prune without a tail has no training at all.
+        start = last.prune.at if last.prune.at is not None else Moment(100, "%")
+    if not start.amount:
+        return length
+    if start.unit == "%":
+        return Moment(length.amount * (100 - start.amount) / 100, length.unit)
+    if start.unit == length.unit:
+        return Moment(length.amount - start.amount, length.unit)
+    per_epoch = _steps_per_epoch(arm)
+    if per_epoch is None:
+        return None
+    return Moment(
+        length.amount - (start.amount * per_epoch if length.unit == "it" else start.amount / per_epoch), length.unit
+    )
+
+
+def _deep_init(arm: Arm) -> Iterator[Diagnostic]:
+    info = catalogue.MODELS[arm.model.name]
+    deep = info.residual or info.family == "vgg" or not info.ours
+    for group in arm.rounds:
+        at_init = group.prune.at is not None and not group.prune.at.amount
+        for tail in group.tail:
+            if deep and not at_init and isinstance(tail, Rewind) and tail.what == "weights" and not tail.to.amount:
+                yield Diagnostic(
+                    "TD309",
+                    f"{arm.model.name} is deep: its tickets seldom win when they are rewound to init",
+                    tail.span,
+                    notes=("Frankle, Dziugaite, Roy & Carbin 2020: rewind to a few hundred steps instead",),
+                    help="write `rewind weights to 500it`",
+                )
 
 
 def _recipe(arm: Arm) -> Iterator[Diagnostic]:
@@ -33,7 +71,7 @@ def _recipe(arm: Arm) -> Iterator[Diagnostic]:
     for milestone in recipe.milestones:
         if _reaches_end(milestone, recipe.length, per_epoch):
             yield Diagnostic(
-                "TD305",
+                "TD306",
                 f"milestone {milestone} does not come before the training's end ({recipe.length})",
                 arm.recipe_span,
                 help="move it, or train longer",

@@ -16,9 +16,9 @@ from tickdsl.moments import Moment
 Children = list[Any]
 
 
-def build(tree: Tree[Any], source: syntax.Source) -> syntax.File:
-    """The AST of a parsed plan."""
-    file: syntax.File = _Builder(source).transform(tree)
+def build(tree: Tree[Any], source: syntax.Source, start: int = 0) -> syntax.File:
+    """The AST of a parsed plan, or of a part of it that begins at `start`."""
+    file: syntax.File = _Builder(source, start).transform(tree)
     return file
 
 
@@ -30,14 +30,16 @@ def _fraction(text: str) -> Fraction:
 class _Builder(Transformer[Token, syntax.File]):
     """`children` hold tokens and nodes already built; clauses arrive as (name, node) pairs."""
 
-    def __init__(self, source: syntax.Source) -> None:
+    def __init__(self, source: syntax.Source, offset: int) -> None:
         super().__init__()
-        self.source = source
+        self.source, self.offset, self.most = source, offset, len(source.text)
 
     def _at(self, node: Meta | Token) -> syntax.Span:
-        start = getattr(node, "start_pos", None)
+        start = getattr(node, "start_pos", None) or 0
         end = getattr(node, "end_pos", None)
-        return syntax.Span(self.source, start or 0, end if end is not None else (start or 0))
+        # A brace that was never written closes a block behind its text.
+        last = min(self.offset + (start if end is None else end), self.most)
+        return syntax.Span(self.source, min(self.offset + start, last), last)
 
     def _word(self, token: Token) -> syntax.Word:
         return syntax.Word(str(token), span=self._at(token))
@@ -65,10 +67,7 @@ class _Builder(Transformer[Token, syntax.File]):
         return self._value(children[0])
 
     value = number = percent = length = string = name = word = unit = scope = what = split_by = _only
-    moment = span = on_data = _only
-
-    def base(self, meta: Meta, children: Children) -> str:
-        return str(children[0])
+    moment = span = on_data = base = count = _only
 
     def ref(self, meta: Meta, children: Children) -> syntax.Ref:
         return syntax.Ref(str(children[0]), span=self._at(meta))
@@ -130,7 +129,7 @@ class _Builder(Transformer[Token, syntax.File]):
         return syntax.Target(self._value(children[0]), span=self._at(meta))
 
     def matching(self, meta: Meta, children: Children) -> syntax.Matching:
-        return syntax.Matching(self._word(children[0]), span=self._at(meta))
+        return syntax.Matching(children[0], span=self._at(meta))
 
     def times(self, meta: Meta, children: Children) -> tuple[str, Any]:
         return "times", self._value(children[0])
@@ -176,7 +175,7 @@ class _Builder(Transformer[Token, syntax.File]):
         )
 
     def overlap(self, meta: Meta, children: Children) -> syntax.Overlap:
-        at_least, parts = (int(child) for child in children) if children else (None, None)
+        at_least, parts = children or (None, None)
         return syntax.Overlap(at_least, parts, span=self._at(meta))
 
     def rewind(self, meta: Meta, children: Children) -> syntax.Rewind:
@@ -188,7 +187,7 @@ class _Builder(Transformer[Token, syntax.File]):
         return syntax.Retrain(children[0], length, options, span=self._at(meta))
 
     def distill(self, meta: Meta, children: Children) -> syntax.Distill:
-        return syntax.Distill(self._word(children[0]), tuple(children[1:]), span=self._at(meta))
+        return syntax.Distill(children[0], tuple(children[1:]), span=self._at(meta))
 
     def transfer(self, meta: Meta, children: Children) -> syntax.Transfer:
         body = children[-1] if isinstance(children[-1], tuple) else ()
@@ -204,12 +203,12 @@ class _Builder(Transformer[Token, syntax.File]):
         return syntax.Arm(self._word(children[0]), children[1], span=self._at(meta))
 
     def compare(self, meta: Meta, children: Children) -> syntax.Compare:
-        names = tuple(self._word(child) for child in children if isinstance(child, Token))
+        names = tuple(child for child in children if not isinstance(child, syntax.Option))
         options = tuple(child for child in children if isinstance(child, syntax.Option))
         return syntax.Compare(names, options, span=self._at(meta))
 
     def report(self, meta: Meta, children: Children) -> syntax.Report:
-        return syntax.Report(tuple(self._word(child) for child in children), span=self._at(meta))
+        return syntax.Report(tuple(children), span=self._at(meta))
 
     def stop(self, meta: Meta, children: Children) -> syntax.Stop:
         return syntax.Stop(children[0], span=self._at(meta))

@@ -28,6 +28,9 @@ CODES: dict[str, tuple[str, Severity]] = {
     "TD011": ("wrong-case", "error"),
     "TD012": ("missing-separator", "error"),
     "TD013": ("comma-for-semicolon", "error"),
+    "TD014": ("unused-silence", "warning"),
+    "TD015": ("unknown-silence", "warning"),
+    "TD016": ("nested-too-deep", "error"),
     # names
     "TD101": ("unknown-model", "error"),
     "TD102": ("unknown-dataset", "error"),
@@ -51,15 +54,23 @@ CODES: dict[str, tuple[str, Severity]] = {
     "TD203": ("count-needs-unit", "error"),
     "TD204": ("sum-over-100", "error"),
     "TD205": ("until-unreachable", "error"),
+    "TD206": ("target-below-current", "error"),
     "TD207": ("rounds-range", "error"),
+    "TD208": ("too-many-rounds", "warning"),
     "TD209": ("amount-and-target", "error"),
+    "TD210": ("rounds-and-until", "warning"),
     # schedules
     "TD301": ("rewind-before-train", "error"),
     "TD302": ("rewind-beyond-recipe", "error"),
     "TD303": ("rewind-useless", "warning"),
     "TD304": ("two-rewinds", "error"),
     "TD305": ("bad-recipe", "error"),
+    "TD306": ("late-milestone", "error"),
+    "TD307": ("lr-not-set", "error"),
+    "TD308": ("fine-tune-lr-high", "warning"),
+    "TD309": ("init-rewind-deep", "warning"),
     "TD310": ("no-tail", "warning"),
+    "TD311": ("criterion-needs-training", "error"),
     "TD312": ("criterion-unit", "error"),
     # the network
     "TD401": ("unit-absent", "error"),
@@ -71,7 +82,9 @@ CODES: dict[str, tuple[str, Severity]] = {
     "TD407": ("not-removable", "error"),
     "TD408": ("too-many-layers", "error"),
     "TD409": ("output-layer", "error"),
+    "TD410": ("coupled-alone", "error"),
     "TD411": ("global-raw-norm", "warning"),
+    "TD412": ("head-mismatch", "error"),
     "TD413": ("input-mismatch", "error"),
     # the experiment
     "TD501": ("overlap-without-split", "error"),
@@ -81,14 +94,23 @@ CODES: dict[str, tuple[str, Severity]] = {
     "TD505": ("single-seed", "warning"),
     "TD506": ("compare-nothing", "error"),
     "TD507": ("arm-unused", "warning"),
+    "TD508": ("no-baseline", "warning"),
+    "TD509": ("unfair-budget", "warning"),
+    "TD510": ("distill-self", "error"),
+    "TD511": ("teacher-missing", "error"),
     "TD512": ("sweep-unused", "error"),
+    "TD513": ("sweep-explosion", "warning"),
+    "TD514": ("stop-never", "error"),
+    "TD515": ("random-against-itself", "warning"),
+    "TD516": ("mixed-datasets", "warning"),
     "TD517": ("split-keeps-no-weights", "error"),
+    "TD518": ("too-many-arms", "error"),
     # notes
     "TD901": ("default-model", "note"),
     "TD902": ("default-recipe", "note"),
     "TD903": ("rounds-resolved", "note"),
+    "TD904": ("shared-steps", "note"),
 }
-
 
 #: What the codes' first digits stand for.
 GROUPS: dict[str, str] = {

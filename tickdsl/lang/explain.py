@@ -11,12 +11,13 @@ import difflib
 import functools
 import re
 from collections.abc import Iterator
-from importlib import resources
+from pathlib import Path
 
 import attrs
 
 from tickdsl.lang.diagnostics import CODES, GROUPS, Severity, suggest
 
+_PAGES = Path(__file__).parent / "codes"
 _SECTION = re.compile(r"^## (.+)$", re.MULTILINE)
 _BLOCK = re.compile(r"^```plan *([^\n]*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 
@@ -60,6 +61,59 @@ def nearest(word: str) -> str | None:
     return names[found] if found else None
 
 
+def named(slug: str) -> Page | None:
+    """The page of the finding of that name, e.g. `single-seed`."""
+    return next((_page(code) for code, (name, _) in CODES.items() if name == slug), None)
+
+
+def overview() -> str:
+    """All codes in groups, a line each."""
+    lines = []
+    for title, codes in groups():
+        lines += [title, *(f"  {code}  {CODES[code][1]:<8} {CODES[code][0]}" for code in codes), ""]
+    return "\n".join([*lines, "`tickdsl explain CODE` says what one means, and shows an example mended."])
+
+
+def table() -> list[dict[str, str]]:
+    """All codes as JSON values."""
+    return [
+        {"code": code, "name": CODES[code][0], "severity": CODES[code][1], "group": title}
+        for title, codes in groups()
+        for code in codes
+    ]
+
+
+def as_dict(one: Page) -> dict[str, str]:
+    """A page as JSON values."""
+    return {
+        "code": one.code,
+        "name": one.slug,
+        "severity": one.severity,
+        "what": one.what,
+        "why": one.why,
+        "before": one.before.plan,
+        "after": one.after.plan,
+        "text": one.text,
+    }
+
+
+def manual() -> str:
+    """All pages as one document: docs/codes.md."""
+    parts = [
+        "# Findings of `tickdsl check`",
+        "Written from the pages of `tickdsl explain CODE` by `python -m tickdsl.lang.explain > docs/codes.md`. "
+        "Warnings and notes are silenced with `# ok CODE` at the end of their line; errors are not.",
+    ]
+    for title, codes in groups():
+        parts.append(f"## {title}")
+        for code in codes:
+            slug, severity = CODES[code]
+            body = _page(code).text.split("\n", 1)[1].strip()
+            body = re.sub(r"^## (.+)$", r"**\1.**", body, flags=re.MULTILINE)
+            parts.append(f"### {code} {slug}\n\n*{severity}.* {body}")
+    return "\n\n".join(parts) + "\n"
+
+
 def groups() -> Iterator[tuple[str, tuple[str, ...]]]:
     """The codes in groups, each with its title."""
     for prefix, title in GROUPS.items():
@@ -68,7 +122,7 @@ def groups() -> Iterator[tuple[str, tuple[str, ...]]]:
 
 @functools.cache
 def _page(code: str) -> Page:
-    text = resources.files("tickdsl.lang").joinpath("codes", f"{code}.md").read_text("utf-8")
+    text = (_PAGES / f"{code}.md").read_text("utf-8")
     slug, severity = CODES[code]
     head, *rest = _SECTION.split(text)
     sections = dict(zip(rest[::2], (part.strip() for part in rest[1::2]), strict=True))
@@ -87,3 +141,7 @@ def _example(section: str) -> Example:
 def _assignment(flag: str) -> tuple[str, str]:
     name, _, value = flag.partition("=")
     return name, value
+
+
+if __name__ == "__main__":
+    print(manual(), end="")

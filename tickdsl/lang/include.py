@@ -8,7 +8,9 @@ from pathlib import Path
 import attrs
 
 from tickdsl.errors import TickdslError
+from tickdsl.grammar import parser
 from tickdsl.lang import syntax
+from tickdsl.lang.build import build
 from tickdsl.lang.diagnostics import Diagnostic, Label, did_you_mean, listing
 from tickdsl.lang.parse import parse, read
 
@@ -23,6 +25,15 @@ class Loaded:
     source: syntax.Source
     statements: tuple[syntax.Statement, ...]
     findings: tuple[Diagnostic, ...]
+    #: Text that could not be read.
+    lost: tuple[syntax.Span, ...] = ()
+    #: Every file, with the includes that led to it.
+    files: Mapping[syntax.Source, tuple[syntax.Include, ...]] = attrs.field(factory=dict)
+
+    def led_to(self, finding: Diagnostic) -> Diagnostic:
+        """The finding with the includes that led to its file, where it stands in an included one."""
+        chain = self.files.get(finding.span.source, ())
+        return attrs.evolve(finding, secondary=(*finding.secondary, *_links(chain))) if chain else finding
 
 
 def load(path: str | Path, overrides: Mapping[str, str] | None = None) -> Loaded:
@@ -34,75 +45,97 @@ def load_source(
     source: syntax.Source, overrides: Mapping[str, str] | None = None, read_plan: ReadPlan = read
 ) -> Loaded:
     """The same for a text already at hand; includes are looked up beside `source.path` and read by `read_plan`."""
-    file, findings = parse(source)
-    collected = list(findings)
-    statements = _splice(file, (), collected, read_plan)
+    loader = _Loader(read_plan)
+    statements = loader.splice(source, ())
     for name, text in (overrides or {}).items():
-        statements = _override(statements, name, text, source, collected)
-    return Loaded(source, statements, tuple(collected))
+        statements = _override(statements, name, text, source, loader.findings)
+    return Loaded(source, statements, tuple(loader.findings), tuple(loader.lost), loader.files)
 
 
-def _splice(
-    file: syntax.File, chain: tuple[syntax.Include, ...], findings: list[Diagnostic], read_plan: ReadPlan
-) -> tuple[syntax.Statement, ...]:
-    statements: list[syntax.Statement] = []
-    for statement in file.statements:
-        if isinstance(statement, syntax.Include):
-            statements += _included(statement, chain, findings, read_plan)
-        elif chain and not isinstance(
-            statement, (*syntax.SETTINGS, syntax.Let, syntax.Arm, syntax.Version, syntax.Sweep, syntax.Seeds)
-        ):
-            findings.append(
-                Diagnostic(
-                    "TD007",
-                    "an included file holds settings, lets, sweeps and arms only",
-                    statement.span,
-                    secondary=tuple(Label(link.span, "included here") for link in chain),
-                    help="move this statement into the plan itself",
+def _links(chain: tuple[syntax.Include, ...]) -> tuple[Label, ...]:
+    return tuple(Label(link.span, "included here") for link in reversed(chain))
+
+
+class _Loader:
+    """Reads a plan and what it includes; findings and lost text gather beside it."""
+
+    def __init__(self, read_plan: ReadPlan) -> None:
+        self.read_plan = read_plan
+        self.findings: list[Diagnostic] = []
+        self.lost: list[syntax.Span] = []
+        self.files: dict[syntax.Source, tuple[syntax.Include, ...]] = {}
+
+    def splice(self, source: syntax.Source, chain: tuple[syntax.Include, ...]) -> tuple[syntax.Statement, ...]:
+        """The statements of a file, those of its includes in their place."""
+        self.files[source] = chain
+        file, broken = parse(source)
+        self.findings += broken
+        self.lost += file.lost
+        statements: list[syntax.Statement] = []
+        for statement in file.statements:
+            if isinstance(statement, syntax.Include):
+                statements += self._included(statement, chain)
+            elif chain and not isinstance(
+                statement, (*syntax.SETTINGS, syntax.Let, syntax.Arm, syntax.Version, syntax.Sweep, syntax.Seeds)
+            ):
+                self.findings.append(
+                    Diagnostic(
+                        "TD007",
+                        "an included file holds settings, lets, sweeps and arms only",
+                        statement.span,
+                        help="move this statement into the plan itself",
+                    )
                 )
-            )
-        else:
-            statements.append(statement)
-    return tuple(statements)
+            else:
+                statements.append(statement)
+        return tuple(statements)
 
-
-def _included(
-    include: syntax.Include, chain: tuple[syntax.Include, ...], findings: list[Diagnostic], read_plan: ReadPlan
-) -> tuple[syntax.Statement, ...]:
-    here = Path(include.span.source.path)
-    if "\0" in include.path.text:
-        findings.append(Diagnostic("TD113", "cannot include a path with a NUL in it", include.path.span))
-        return ()
-    path = here.parent / include.path.text
-    above = [Path(link.span.source.path).resolve() for link in (*chain, include)]
-    links = tuple(Label(link.span, "included here") for link in chain)
-    if path.resolve() in above:
-        findings.append(
-            Diagnostic(
-                "TD112",
-                f"{path} includes itself" + (f" through {here}" if path.resolve() != here.resolve() else ""),
-                include.span,
-                secondary=links,
-                help="remove one of the includes",
+    def _included(self, include: syntax.Include, chain: tuple[syntax.Include, ...]) -> tuple[syntax.Statement, ...]:
+        here = Path(include.span.source.path)
+        if "\0" in include.path.text:
+            self._missing(include, Diagnostic("TD113", "cannot include a path with a NUL in it", include.path.span))
+            return ()
+        path = here.parent / include.path.text
+        try:
+            above = [Path(link.span.source.path).resolve() for link in (*chain, include)]
+            cycle = path.resolve() in above
+        except OSError as error:
+            message = f"cannot include {include.path.text}: {error.strerror}"
+            self._missing(include, Diagnostic("TD113", message, include.path.span))
+            return ()
+        if cycle:
+            through = f" through {here}" if path.resolve() != here.resolve() else ""
+            finding = Diagnostic(
+                "TD112", f"{path} includes itself{through}", include.span, help="remove one of the includes"
             )
-        )
-        return ()
-    try:
-        source = read_plan(path)
-    except TickdslError as error:
-        findings.append(
-            Diagnostic(
+            self._missing(include, finding)
+            return ()
+        try:
+            source = self.read_plan(path)
+        except TickdslError as error:
+            finding = Diagnostic(
                 "TD113",
                 f"cannot include {include.path.text}: {error.message}",
                 include.path.span,
-                secondary=links,
+                label=did_you_mean(path.name, _beside(path)) or "",
                 help=f"paths are relative to the plan that includes them: {path.resolve()}",
             )
-        )
-        return ()
-    file, broken = parse(source)
-    findings += broken
-    return _splice(file, (*chain, include), findings, read_plan)
+            self._missing(include, finding)
+            return ()
+        return self.splice(source, (*chain, include))
+
+    def _missing(self, include: syntax.Include, finding: Diagnostic) -> None:
+        """What an included file would have said is lost."""
+        self.findings.append(finding)
+        self.lost.append(include.span)
+
+
+def _beside(path: Path) -> list[str]:
+    """The plans in the folder where one was looked for."""
+    try:
+        return sorted(other.name for other in path.parent.glob("*.plan"))
+    except (OSError, ValueError):
+        return []
 
 
 def _override(
@@ -113,9 +146,12 @@ def _override(
     findings: list[Diagnostic],
 ) -> tuple[syntax.Statement, ...]:
     """`--set name=text`: the let's value replaced; a sweep narrowed to that value."""
-    source = syntax.Source(f"--set {name}={text}", f"let {name} = {text}")
-    start = syntax.Span(source, 0, len(source.text))
-    file, broken = parse(source)
+    # The value stands at the same column in what was written and in what is parsed.
+    written, read_as = syntax.Source("--set", f"--set {name}={text}"), f"let {name} = {text}"
+    start = syntax.Span(written, 0, len(written.text))
+    file, broken = parse(syntax.Source("--set", read_as))
+    if not broken:
+        file = build(parser().parse(read_as), written)
     if broken or len(file.statements) != 1 or not isinstance(let := file.statements[0], syntax.Let):
         findings.append(Diagnostic("TD105", f"`{text}` is not a value", start, help="write e.g. --set budget=40ep"))
         return statements

@@ -10,12 +10,15 @@ from typing import Any, TypeVar
 import attrs
 
 from tickdsl.lang import syntax, vocabulary
-from tickdsl.lang.diagnostics import Diagnostic, Label
+from tickdsl.lang.diagnostics import Diagnostic, Label, listing
 from tickdsl.lang.values import Reader, Unreadable, percent, spell
-from tickdsl.moments import INIT
+from tickdsl.moments import INIT, Moment
 from tickdsl.plan import model
 
 T = TypeVar("T")
+
+#: More rounds than this in one arm are a slip.
+MOST_ROUNDS = 10_000
 
 
 def rounds(
@@ -43,17 +46,18 @@ def rounds(
                     built += _cycle(statement, reader, split)
                 case _:
                     word = statement.span.text.split()[0]
-                    raise not_yet(reader, statement.span, f"`{word}`")
+                    raise not_yet(reader, statement, f"`{word}`")
         except Unreadable:
             continue
     return tuple(built)
 
 
-def not_yet(reader: Reader, span: syntax.Span, what: str, help: str | None = None) -> Unreadable:
-    """A part of the language that this version reads but does not carry out."""
-    reader.report(
-        Diagnostic("TD006", f"{what} is part of the language but this version cannot carry it out", span, help=help)
-    )
+def not_yet(reader: Reader, node: Any, what: str, help: str | None = None) -> Unreadable:
+    """A part of the language that this version reads but does not carry out: a value, or another node."""
+    message = f"{what} is part of the language but this version cannot carry it out"
+    if isinstance(node, syntax.Value):
+        return reader.wrong("TD006", message, node, help=help)
+    reader.report(Diagnostic("TD006", message, node.span, help=help))
     return Unreadable()
 
 
@@ -86,6 +90,9 @@ def _behind_cycle(statement: syntax.Statement, cycle: syntax.Cycle, reader: Read
 def _cycle(statement: syntax.Cycle, reader: Reader, split: model.Split | None) -> tuple[model.Rounds, ...]:
     body = rounds(statement.body, reader, split)
     times = _times(statement.times, reader)
+    if times * len(body) > MOST_ROUNDS:
+        message = f"{times} × {len(body)} rounds are more than {MOST_ROUNDS}"
+        raise reader.wrong("TD207", message, statement.times, help="nest fewer cycles")
     if not statement.body:
         reader.report(Diagnostic("TD002", "this cycle has no statement", statement.span, help="add a `prune`"))
     if len(body) == 1 and body[0].prune.times == 1 and body[0].prune.until is None:
@@ -137,14 +144,15 @@ def _overlap(statement: syntax.Overlap, reader: Reader, split: model.Split | Non
             )
         )
         raise Unreadable
-    at_least = statement.at_least if statement.at_least is not None else split.parts
-    of = statement.parts if statement.parts is not None else split.parts
+    at_least = split.parts if statement.at_least is None else reader.integer(statement.at_least, "the parts to keep")
+    of = split.parts if statement.parts is None else reader.integer(statement.parts, "the number of parts")
     if not 1 <= at_least <= of or of != split.parts:
         reader.report(
             Diagnostic(
                 "TD502",
                 f"`{at_least} of {of}`: the split has {split.parts} parts",
                 statement.span,
+                secondary=(Label(split.span, "the split"),),
                 help=f"write `overlap 1 of {split.parts}` to `overlap {split.parts} of {split.parts}`",
             )
         )
@@ -155,10 +163,9 @@ def _overlap(statement: syntax.Overlap, reader: Reader, split: model.Split | Non
 def _times(value: syntax.Value, reader: Reader) -> int:
     times = reader.integer(value, "the number of rounds")
     if times < 1:
-        reader.report(
-            Diagnostic("TD207", f"`x {times}`: a cycle needs at least one round", value.span, help="write `x 1`")
-        )
-        raise Unreadable
+        raise reader.wrong("TD207", f"`x {times}`: a cycle needs at least one round", value, help="write `x 1`")
+    if times > MOST_ROUNDS:
+        raise reader.wrong("TD207", f"{times} rounds are more than {MOST_ROUNDS}", value, help="take larger amounts")
     return times
 
 
@@ -174,7 +181,9 @@ def prune(statement: syntax.Prune, reader: Reader) -> model.Prune:
     times = read.attempt(_times, statement.times, reader) or (1 if statement.until is None else None)
     amount = read.attempt(_amount, statement.amount, statement, unit, times, until, reader)
     at = read.attempt(reader.moment, statement.at, "`at`")
-    by = read.attempt(_criterion, statement.by, unit, reader) or vocabulary.DEFAULT_CRITERIA[unit]
+    by = read.attempt(_criterion, statement.by, unit, at, reader) or vocabulary.DEFAULT_CRITERIA[unit]
+    within = read.attempt(_patterns, statement.within or None, reader) or ()
+    protect = read.attempt(_patterns, statement.protect or None, reader) or ()
     if unit == "weights" and by in ("l1", "l2"):
         by = "magnitude"  # one weight's norms are its magnitude
     if read.failed or amount is None:
@@ -187,13 +196,13 @@ def prune(statement: syntax.Prune, reader: Reader) -> model.Prune:
         times=times,
         until=until,
         at=at,
-        within=tuple(_pattern(value, reader) for value in statement.within),
-        protect=tuple(_pattern(value, reader) for value in statement.protect),
+        within=tuple(pattern for pattern, _ in within),
+        protect=tuple(pattern for pattern, _ in protect),
         span=statement.span,
-        amount_span=statement.amount.span,
-        by_span=statement.by.span if statement.by is not None else None,
-        within_spans=tuple(value.span for value in statement.within),
-        protect_spans=tuple(value.span for value in statement.protect),
+        amount_span=_amount_span(statement.amount, reader),
+        by_span=reader.origin(statement.by) if statement.by is not None else None,
+        within_spans=tuple(span for _, span in within),
+        protect_spans=tuple(span for _, span in protect),
     )
 
 
@@ -218,49 +227,67 @@ def _unit(value: syntax.Value, reader: Reader) -> str:
     return "layers" if unit == "blocks" else unit
 
 
-def _pattern(value: syntax.Value, reader: Reader) -> str:
-    value = reader.follow(value)
-    return value.text if isinstance(value, syntax.Text | syntax.Word) else spell(value)
+def _patterns(values: tuple[syntax.Value, ...], reader: Reader) -> tuple[tuple[str, syntax.Span], ...]:
+    """The layer patterns, each with the place where it was written; `$name` may stand for a list of them."""
+    return tuple(
+        (item.text if isinstance(item, syntax.Text | syntax.Word) else spell(item), item.span)
+        for value in values
+        for item in map(reader.follow, reader.items(value))
+    )
 
 
-def _criterion(value: syntax.Value, unit: str, reader: Reader) -> str:
+def _amount_span(written: syntax.Amount, reader: Reader) -> syntax.Span:
+    if not isinstance(written, syntax.Matching) and isinstance(written.value, syntax.Ref):
+        return reader.origin(written.value)
+    return written.span
+
+
+#: Criteria that read what training has made of a network: before it, their ranking says nothing.
+_NEED_TRAINING = {"bn-scale", "taylor", "hrank", "cka", "expected-abs"}
+
+
+def _criterion(value: syntax.Value, unit: str, at: Moment | None, reader: Reader) -> str:
     name = reader.word(value, vocabulary.CRITERIA, "criterion", "TD103")
     criterion = vocabulary.CRITERIA[name]
+    fitting = [n for n, c in vocabulary.CRITERIA.items() if unit in c.units and c.ready]
     if unit not in criterion.units:
-        fitting = [n for n, c in vocabulary.CRITERIA.items() if unit in c.units and c.ready]
-        reader.report(
-            Diagnostic(
-                "TD312",
-                f"`by {name}` cannot rank {unit}; it ranks {' and '.join(criterion.units)}",
-                value.span,
-                help=f"for {unit}: {', '.join(fitting)}",
-            )
+        raise reader.wrong(
+            "TD312",
+            f"`by {name}` cannot rank {unit}; it ranks {' and '.join(criterion.units)}",
+            value,
+            help=f"for {unit}: {', '.join(fitting)}",
         )
-        raise Unreadable
+    untrained = at is not None and not at.amount and name in _NEED_TRAINING
+    if untrained:
+        useful = [n for n, c in vocabulary.CRITERIA.items() if unit in c.units and n not in _NEED_TRAINING]
+        reader.wrong(
+            "TD311",
+            f"`by {name}` at init: it reads what training has made of the network, and nothing is trained yet",
+            value,
+            help=f"prune later, or rank by {listing(useful)}",
+        )
     if not criterion.ready:
-        raise not_yet(reader, value.span, f"`by {name}`", "use magnitude, l1, l2, bn-scale or random")
+        raise not_yet(reader, value, f"`by {name}`", f"for {unit}: {', '.join(fitting)}")
+    if untrained:
+        raise Unreadable
     return name
 
 
 def _until(value: syntax.Value | syntax.Condition, statement: syntax.Prune, reader: Reader) -> Fraction:
     if isinstance(value, syntax.Condition):
-        raise not_yet(reader, value.span, "`until` with a condition", "write the share: `until 98%`")
+        raise not_yet(reader, value, "`until` with a condition", "write the share: `until 98%`")
     share = reader.share(value, "`until`")
     if not 0 < share < 1:
         message = f"`until {percent(share)}`: what is gone lies between 0% and 100%, both excluded"
-        reader.report(Diagnostic("TD201", message, value.span))
-        raise Unreadable
+        raise reader.wrong("TD201", message, value)
     if isinstance(statement.amount, syntax.Target):
-        reader.report(
-            Diagnostic(
-                "TD209",
-                "give either `to …` or `until …`, not both",
-                value.span,
-                secondary=(Label(statement.amount.span, "the target"),),
-                help="`20% until 98%` repeats rounds of 20%; `to 98% x 8` lands there in 8 rounds",
-            )
+        raise reader.wrong(
+            "TD209",
+            "give either `to …` or `until …`, not both",
+            value,
+            secondary=(Label(statement.amount.span, "the target"),),
+            help="`20% until 98%` repeats rounds of 20%; `to 98% x 8` lands there in 8 rounds",
         )
-        raise Unreadable
     return share
 
 
@@ -273,93 +300,70 @@ def _amount(
     reader: Reader,
 ) -> model.Amount:
     if isinstance(written, syntax.Matching):
-        raise not_yet(reader, written.span, "`matching`")
+        raise not_yet(reader, written, "`matching`")
     value = reader.follow(written.value)
     if isinstance(value, syntax.Items):
-        raise not_yet(
-            reader,
-            value.span,
-            "a list of amounts per stage",
-            "use one amount, or one prune per layer with `in`",
-        )
+        help = "use one amount, or one prune per layer with `in`"
+        raise not_yet(reader, written.value, "a list of amounts per stage", help)
     if isinstance(value, syntax.Number):
-        return _count(value, written, unit, until, reader)
+        return _count(value, written, unit, reader)
     if not isinstance(value, syntax.Percent):
-        reader.report(
-            Diagnostic(
-                "TD105",
-                f"an amount is a share such as `20%` or a count; found `{spell(value)}`",
-                written.value.span,
-            )
-        )
-        raise Unreadable
+        message = f"an amount is a share such as `20%` or a count; found `{spell(value)}`"
+        raise reader.wrong("TD105", message, written.value)
     share = value.share
     if not 0 < share < 1:
-        reader.report(
-            Diagnostic(
-                "TD201",
-                f"{percent(share)} is not a share; amounts lie in (0%, 100%)",
-                written.value.span,
-                help="`20%` takes a fifth of what remains; `to 95%` leaves a twentieth",
-            )
+        raise reader.wrong(
+            "TD201",
+            f"{percent(share)} is not a share; amounts lie in (0%, 100%)",
+            written.value,
+            help="`20%` takes a fifth of what remains; `to 95%` leaves a twentieth",
         )
-        raise Unreadable
     if isinstance(written, syntax.Target):
         return model.To(share)
-    if written.base == "original":
-        _sum(share, times, until, written, reader)
-    elif until is not None and times is not None and 1 - (1 - share) ** times < until:
-        reached = 1 - (1 - share) ** times
-        reader.report(
-            Diagnostic(
-                "TD205",
-                f"`until {percent(until)}` conflicts with `x {times}`: {times} × {percent(share)} stops at "
-                f"{percent(round(reached, 3))}",
-                statement.until.span if statement.until is not None else statement.span,
-                help=f"drop `x {times}`, or lower the target",
-            )
+    base = reader.word(written.base, vocabulary.BASES, "base") if written.base is not None else "remaining"
+    of_original = base == "original"
+    if of_original and times is not None and times * share >= 1:
+        raise reader.wrong(
+            "TD204",
+            f"{times} rounds × {percent(share)} of original = {percent(times * share)}",
+            written.value,
+            help=f"without `of original`, {percent(share)} is of what remains",
         )
-        raise Unreadable
-    return model.Share(share, written.base or "remaining")
+    if until is not None and statement.times is not None and times is not None:
+        _both_ends(times * share if of_original else 1 - (1 - share) ** times, share, times, until, statement, reader)
+    return model.Share(share, base)
 
 
-def _sum(share: Fraction, times: int | None, until: Fraction | None, written: syntax.Step, reader: Reader) -> None:
-    if times is not None and times * share >= 1:
-        reader.report(
-            Diagnostic(
-                "TD204",
-                f"{times} rounds × {percent(share)} of original = {percent(times * share)}",
-                written.span,
-                help=f"without `of original`, {percent(share)} is of what remains",
-            )
+def _both_ends(
+    reached: Fraction, share: Fraction, times: int, until: Fraction, statement: syntax.Prune, reader: Reader
+) -> None:
+    """`x N` beside an `until`: too few rounds are an error, enough of them say nothing."""
+    assert isinstance(statement.until, syntax.Value) and statement.times is not None
+    if reached < until:
+        raise reader.wrong(
+            "TD205",
+            f"`until {percent(until)}` conflicts with `x {times}`: {times} × {percent(share)} stops at "
+            f"{percent(round(reached, 3))}",
+            statement.until,
+            help=f"drop `x {times}`, or lower the target",
         )
-        raise Unreadable
+    reader.wrong(
+        "TD210",
+        f"`x {times}` has no effect: `until {percent(until)}` is reached before",
+        statement.times,
+        help=f"drop `x {times}`, or drop `until`",
+    )
 
 
-def _count(
-    value: syntax.Number,
-    written: syntax.Step | syntax.Target,
-    unit: str,
-    until: Fraction | None,
-    reader: Reader,
-) -> model.Count:
+def _count(value: syntax.Number, written: syntax.Step | syntax.Target, unit: str, reader: Reader) -> model.Count:
     if unit == "weights" or not isinstance(value.value, int):
-        reader.report(
-            Diagnostic(
-                "TD203",
-                f"`prune {unit} {spell(value)}`: a bare count is for filters, neurons, layers and blocks",
-                written.span,
-                label=f"did you mean `{spell(value)}%`?",
-            )
+        raise reader.wrong(
+            "TD203",
+            f"`prune {unit} {spell(value)}`: a bare count is for filters, neurons, layers and blocks",
+            written.value,
+            label=f"did you mean `{spell(value)}%`?",
         )
-        raise Unreadable
     if isinstance(written, syntax.Target) or value.value < 1:
-        reader.report(
-            Diagnostic(
-                "TD203",
-                f"`{written.span.text}`: a count takes that many in each round, at least 1",
-                written.span,
-            )
-        )
-        raise Unreadable
+        message = f"`{written.span.text}`: a count takes that many in each round, at least 1"
+        raise reader.wrong("TD203", message, written.value)
     return model.Count(value.value)

@@ -7,10 +7,11 @@ import unicodedata
 from collections.abc import Iterable
 from typing import Any
 
+from tickdsl.errors import TickdslError
 from tickdsl.lang.diagnostics import Diagnostic
 from tickdsl.lang.syntax import Span
 
-FORMATS = ("full", "concise", "json", "github")
+FORMATS = ("full", "concise", "json", "github", "sarif")
 _COLOURS = {"error": "\x1b[1;31m", "warning": "\x1b[1;33m", "note": "\x1b[1;36m"}
 
 
@@ -22,11 +23,25 @@ def render(diagnostics: Iterable[Diagnostic], form: str = "full", *, colour: boo
             return "\n".join(_full(d, colour) for d in found)
         case "concise":
             return "\n".join(_concise(d) for d in found)
-        case "json":
-            return json.dumps([as_dict(d) for d in found], indent=2, ensure_ascii=False)
-        case "github":
-            return "\n".join(_github(d) for d in found)
+        case "json" | "sarif" | "github":
+            return render_all(found, (), form)
     raise ValueError(f"no format {form!r}; one of {', '.join(FORMATS)}")
+
+
+def render_all(diagnostics: Iterable[Diagnostic], unread: Iterable[tuple[str, TickdslError]], form: str) -> str:
+    """Findings and the files that could not be read, each with its path, for another program: json, sarif, github."""
+    found, missing = list(diagnostics), list(unread)
+    if form == "json":
+        return json.dumps(
+            [*(as_dict(d) for d in found), *(_unread(*one) for one in missing)], indent=2, ensure_ascii=False
+        )
+    if form == "sarif":
+        from tickdsl.lang.sarif import sarif
+
+        return json.dumps(sarif(found, [(path, str(error)) for path, error in missing]), indent=2, ensure_ascii=False)
+    lines = [_github(d) for d in found]
+    lines += [f"::error file={_property(path)},title=unreadable::{_escaped(str(error))}" for path, error in missing]
+    return "\n".join(lines)
 
 
 def ordered(diagnostics: Iterable[Diagnostic]) -> tuple[Diagnostic, ...]:
@@ -63,6 +78,22 @@ def as_dict(d: Diagnostic) -> dict[str, Any]:
     }
 
 
+def _unread(path: str, error: TickdslError) -> dict[str, Any]:
+    """A file that could not be read, in the shape of a finding without a place."""
+    return {
+        "code": None,
+        "name": "unreadable",
+        "severity": "error",
+        "message": error.message,
+        "path": path,
+        **dict.fromkeys(("line", "column", "end_line", "end_column")),
+        "label": "",
+        "related": [],
+        "notes": [],
+        "help": error.hint,
+    }
+
+
 def _concise(d: Diagnostic) -> str:
     tail = f" ({d.label})" if d.label else f" (help: {d.help})" if d.help else ""
     return f"{d.span}: {d.severity}[{d.code}] {d.message}{tail}"
@@ -72,11 +103,20 @@ def _github(d: Diagnostic) -> str:
     kind = "notice" if d.severity == "note" else d.severity
     line, column = d.span.last
     text = "\n".join([d.message, *([d.label] if d.label else []), *([f"help: {d.help}"] if d.help else [])])
-    text = text.replace("%", "%25").replace("\r", "%0D").replace("\n", "%0A")
     return (
-        f"::{kind} file={d.span.source.path},line={d.span.line},col={d.span.column},"
-        f"endLine={line},endColumn={column},title={d.code} {d.slug}::{text}"
+        f"::{kind} file={_property(d.span.source.path)},line={d.span.line},col={d.span.column},"
+        f"endLine={line},endColumn={column},title={d.code} {d.slug}::{_escaped(text)}"
     )
+
+
+def _escaped(text: str) -> str:
+    """The text of a workflow command."""
+    return text.replace("%", "%25").replace("\r", "%0D").replace("\n", "%0A")
+
+
+def _property(text: str) -> str:
+    """A property of a workflow command."""
+    return _escaped(text).replace(":", "%3A").replace(",", "%2C")
 
 
 def _full(d: Diagnostic, colour: bool) -> str:

@@ -7,32 +7,40 @@ from __future__ import annotations
 
 import contextlib
 import itertools
-from collections.abc import Iterable, Mapping, Sequence
+import math
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
 import attrs
 
-from tickdsl.lang import pipeline, settings, syntax, vocabulary
-from tickdsl.lang.diagnostics import Diagnostic, Label, did_you_mean, listing
+from tickdsl.lang import pending, pipeline, settings, syntax, vocabulary
+from tickdsl.lang.diagnostics import Diagnostic, Label
 from tickdsl.lang.include import Loaded
+from tickdsl.lang.lost import Lost
 from tickdsl.lang.render import ordered
-from tickdsl.lang.values import Reader, Unreadable, spell
+from tickdsl.lang.swept import SweptFindings
+from tickdsl.lang.values import MOST_VALUES, Reader, Unreadable, spell
 from tickdsl.plan import model
 
-#: Findings that a statement lost to a syntax error could have caused; not shown beside syntax errors.
-_CONSEQUENCES = {"TD002", "TD106", "TD107", "TD110", "TD301", "TD501", "TD506", "TD507", "TD512"}
 #: The name of the arm of a plan that names none.
 IMPLICIT_ARM = "ticket"
+#: More arms than this are not expanded.
+MOST_ARMS = 10_000
 
 
 @attrs.frozen
 class Resolved:
-    """A plan, where its text allows one, and all findings."""
+    """A plan, where its text allows one, and all findings.
+
+    `readable` holds the arms without mistakes, also where there are errors elsewhere: what is checked further.
+    """
 
     plan: model.Plan | None
     findings: tuple[Diagnostic, ...]
+    readable: model.Plan | None = None
 
     @property
     def errors(self) -> tuple[Diagnostic, ...]:
@@ -41,13 +49,15 @@ class Resolved:
 
 def resolve(loaded: Loaded) -> Resolved:
     """The plan that the statements mean."""
-    broken = list(loaded.findings)
     resolver = _Resolver(loaded)
     plan = resolver.plan()
-    found = [d for d in resolver.findings if not (broken and d.code in _CONSEQUENCES)]
-    findings = ordered([*broken, *found])
-    errors = any(d.severity == "error" for d in findings)
-    return Resolved(None if errors else plan, findings)
+    lost = Lost(loaded)
+    found = [*loaded.findings, *(d for d in resolver.findings if not lost.explains(d))]
+    findings = ordered(loaded.led_to(d) for d in found)
+    if not any(d.severity == "error" for d in findings):
+        return Resolved(plan, findings, plan)
+    arms = tuple(arm for arm in plan.arms if arm.id in resolver.sound and not lost.touches(arm.span)) if plan else ()
+    return Resolved(None, findings, attrs.evolve(plan, arms=arms) if plan and arms else None)
 
 
 def _of(statements: Iterable[syntax.Statement], *kinds: type) -> list[Any]:
@@ -65,6 +75,10 @@ class _Resolver:
         self.loaded = loaded
         self.top = loaded.statements
         self.findings: list[Diagnostic] = []
+        #: The arms that were built without an error.
+        self.sound: set[str] = set()
+        self.names: list[str] = []
+        self.expanded = 0
         self.lets = self._lets()
         self.sweeps = self._sweeps()
         self.constant = Reader(self.lets, self.report, frozenset(self.sweeps))
@@ -141,6 +155,7 @@ class _Resolver:
         self._unused()
         seeds = self._seeds()
         declared = self._declared_arms()
+        self.names = [arm.name.text for arm in declared]
         arms = tuple(arm for statement in declared for arm in self._expand(statement))
         compared, rivals, options = self._compare([s.name.text for s in declared if s])
         metrics = self._metrics()
@@ -162,6 +177,7 @@ class _Resolver:
             within=Fraction(str(options.get("within", 0))),
             metrics=metrics,
             stops=stops,
+            compare_span=next((s.span for s in _of(self.top, syntax.Compare)), None),
         )
 
     def _empty(self) -> None:
@@ -202,11 +218,14 @@ class _Resolver:
             try:
                 value = self.constant.follow(statement.value)
                 if isinstance(value, syntax.Number):
-                    return tuple(range(1, 1 + self.constant.integer(value, "the number of seeds", 1)))
+                    number = self.constant.integer(statement.value, "the number of seeds", 1)
+                    if number > MOST_VALUES:
+                        raise self.constant.bad(statement.value, f"{number} seeds are more than {MOST_VALUES}")
+                    return tuple(range(1, 1 + number))
                 seeds = [self.constant.integer(v, "a seed", 0) for v in self.constant.items(value)]
             except Unreadable:
                 return (1,)
-            for seed in dict.fromkeys(s for s in seeds if seeds.count(s) > 1):
+            for seed in (seed for seed, times in Counter(seeds).items() if times > 1):
                 self.report(Diagnostic("TD504", f"seed {seed} appears twice", statement.value.span, help="keep one"))
             if not seeds:
                 self.report(Diagnostic("TD105", "`seeds` names no seed", statement.value.span, help="seeds 3"))
@@ -285,13 +304,36 @@ class _Resolver:
             read |= _refs(tuple(s.data for s in shared if isinstance(s, syntax.Model) and s.data))
         read = self._through_lets(read)
         swept = [name for name in self.sweeps if name in read]
+        self.expanded += math.prod(len(self.sweeps[name]) for name in swept)
+        if self.expanded > MOST_ARMS:
+            self._too_many(arm, swept)
+            return []
+        findings = SweptFindings({name: [spell(value) for value in self.sweeps[name]] for name in swept})
         expanded = []
         for values in itertools.product(*(self.sweeps[name] for name in swept)):
             binding = dict(zip(swept, values, strict=True))
-            built = self._arm(arm, prefix, shared, own, binding)
+            spelt = {name: spell(value) for name, value in binding.items()}
+            built = self._arm(arm, prefix, shared, own, Reader({**self.lets, **binding}, findings.under(spelt)))
             if built is not None:
+                label = ", ".join(f"{name}={value}" for name, value in spelt.items())
+                built = attrs.evolve(built, id=f"{arm.name.text}[{label}]" if label else arm.name.text, sweep=spelt)
                 expanded.append(built)
+                if not findings.errors_under(spelt):
+                    self.sound.add(built.id)
+        self.findings += findings.told()
         return expanded
+
+    def _too_many(self, arm: syntax.Arm, swept: list[str]) -> None:
+        first = next((s for s in _of(self.top, syntax.Sweep) if s.name.text in swept), arm)
+        counts = " × ".join(str(len(self.sweeps[name])) for name in swept) or "1"
+        self.report(
+            Diagnostic(
+                "TD518",
+                f"sweeps make more than {MOST_ARMS} arms: arm `{arm.name.text}` alone is {counts}",
+                first.span,
+                help="sweep fewer values, or narrow one with `--set NAME=VALUE`",
+            )
+        )
 
     def _through_lets(self, names: set[str]) -> set[str]:
         """The names, and those that the lets among them stand for."""
@@ -307,11 +349,11 @@ class _Resolver:
         prefix: tuple[syntax.Statement, ...],
         shared: Sequence[syntax.Statement],
         own: Sequence[syntax.Statement],
-        binding: Mapping[str, syntax.Value],
+        reader: Reader,
     ) -> model.Arm | None:
-        reader = Reader({**self.lets, **binding}, self.report)
         scope = settings.read(shared, own, reader, self.loaded.source)
         steps = (*prefix, *(s for s in arm.body if isinstance(s, syntax.PIPELINE)))
+        pending.check(steps, arm.name.text, self.names, scope, reader)
         rounds = pipeline.rounds(steps, reader, scope.split if scope else None)
         if not steps and (prefix or arm.body or arm.name.span.end):
             self.report(
@@ -324,11 +366,10 @@ class _Resolver:
             )
         if scope is None or not rounds:
             return None
-        label = ", ".join(f"{name}={spell(value)}" for name, value in binding.items())
         return model.Arm(
-            id=f"{arm.name.text}[{label}]" if label else arm.name.text,
+            id=arm.name.text,
             name=arm.name.text,
-            sweep={name: spell(value) for name, value in binding.items()},
+            sweep={},
             model=scope.model,
             data=scope.data,
             recipe=scope.recipe,
@@ -343,30 +384,19 @@ class _Resolver:
     def _compare(self, declared: list[str]) -> tuple[set[str] | None, tuple[str, ...], dict[str, Any]]:
         """(the arms compared, None for all; the rivals; the options)."""
         statements = _of(self.top, syntax.Compare)
-        named: dict[str, syntax.Word] = {}
+        named: set[str] = set()
         everything = not statements
         rivals: dict[str, None] = {}
         options: dict[str, Any] = {}
         known = [*declared, *vocabulary.RIVALS, vocabulary.ALL_ARMS]
         for statement in statements:
-            for word in statement.names:
-                if word.text == vocabulary.ALL_ARMS:
+            for word, name in self._words(statement.names, known, "arm or builtin", "TD110"):
+                if name == vocabulary.ALL_ARMS:
                     everything = True
-                elif word.text in vocabulary.RIVALS:
-                    self._rival(word, rivals)
-                elif word.text in declared:
-                    named[word.text] = word
+                elif name in vocabulary.RIVALS:
+                    self._rival(word, name, rivals)
                 else:
-                    near = did_you_mean(word.text, known)
-                    self.report(
-                        Diagnostic(
-                            "TD110",
-                            f"`compare {word.text}`: no such arm or builtin",
-                            word.span,
-                            label=near or "",
-                            help=f"one of: {listing(known, 40)}",
-                        )
-                    )
+                    named.add(name)
             given = self.constant.options(statement.options, vocabulary.COMPARE_OPTIONS, "compare")
             if given.pop("budget", "epochs") != "epochs":
                 span = statement.options[0].span
@@ -383,59 +413,55 @@ class _Resolver:
             self.report(
                 Diagnostic("TD506", "`compare` needs a pipeline or an arm", statements[0].span, help="add a `prune`")
             )
-        compared = None if everything or not named else set(named)
+        compared = None if everything or not named else named
         if compared is not None:
             for arm in _of(self.top, syntax.Arm):
                 if arm.name.text not in compared:
+                    all_of_them = ", ".join(n for n in declared if n in compared or n == arm.name.text)
                     self.report(
                         Diagnostic(
                             "TD507",
                             f"arm `{arm.name.text}` is never compared, so it does not run",
                             arm.name.span,
-                            help=f"add it: `compare {', '.join([*named, arm.name.text])}`",
+                            help=f"add it: `compare {all_of_them}`",
                         )
                     )
         return compared, tuple(rivals), options
 
-    def _rival(self, word: syntax.Word, rivals: dict[str, None]) -> None:
-        if vocabulary.RIVALS[word.text]:
-            rivals[word.text] = None
+    def _words(
+        self, written: Iterable[syntax.Value], known: Iterable[str], what: str, code: str
+    ) -> Iterator[tuple[syntax.Value, str]]:
+        """The known ones among names, each with its place; a `$name` may stand for a list of them."""
+        known = list(known)
+        for value in written:
+            with contextlib.suppress(Unreadable):
+                for item in self.constant.items(value):
+                    with contextlib.suppress(Unreadable):
+                        read = value if isinstance(value, syntax.Ref) and item == self.constant.follow(value) else item
+                        yield read, self.constant.word(read, known, what, code)
+
+    def _rival(self, word: syntax.Value, name: str, rivals: dict[str, None]) -> None:
+        if vocabulary.RIVALS[name]:
+            rivals[name] = None
         else:
-            self.report(Diagnostic("TD006", f"the rival `{word.text}` is not carried out by this version", word.span))
+            pipeline.not_yet(self.constant, word, f"the rival `{name}`")
 
     def _metrics(self) -> tuple[str, ...]:
+        metrics: dict[str, None] = {}
         for statement in _of(self.top, syntax.Report)[:1]:
-            metrics: dict[str, None] = {}
-            for word in statement.metrics:
-                if word.text not in vocabulary.METRICS:
-                    self._unknown_metric(word, vocabulary.METRICS)
-                elif not vocabulary.METRICS[word.text]:
-                    self.report(Diagnostic("TD006", f"`report {word.text}` is not measured by this version", word.span))
+            for word, name in self._words(statement.metrics, vocabulary.METRICS, "metric", "TD114"):
+                if vocabulary.METRICS[name]:
+                    metrics[name] = None
                 else:
-                    metrics[word.text] = None
-            return tuple(metrics)
-        return ()
-
-    def _unknown_metric(self, word: syntax.Word, known: Iterable[str]) -> None:
-        near = did_you_mean(word.text, known)
-        self.report(
-            Diagnostic(
-                "TD114",
-                f"no metric `{word.text}`",
-                word.span,
-                label=near or "",
-                help=f"one of: {listing(known, 40)}",
-            )
-        )
+                    pipeline.not_yet(self.constant, word, f"`report {name}`")
+        return tuple(metrics)
 
     def _stops(self) -> tuple[model.Condition, ...]:
         stops = []
         for statement in _of(self.top, syntax.Stop):
             condition = statement.condition
-            if condition.metric.text not in vocabulary.WATCHABLE:
-                self._unknown_metric(condition.metric, vocabulary.WATCHABLE)
-                continue
             try:
+                self.constant.word(condition.metric, vocabulary.WATCHABLE, "metric to watch", "TD114")
                 share = condition.metric.text in ("accuracy", "sparsity")
                 bound = (
                     float(self.constant.share(condition.bound, condition.metric.text))
@@ -444,5 +470,5 @@ class _Resolver:
                 )
             except Unreadable:
                 continue
-            stops.append(model.Condition(condition.metric.text, condition.comparison, bound))
+            stops.append(model.Condition(condition.metric.text, condition.comparison, bound, span=condition.span))
         return tuple(stops)

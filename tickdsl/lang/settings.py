@@ -82,7 +82,7 @@ def _first(statements: Iterable[syntax.Statement], kind: type[S]) -> S | None:
 def _catalogue_name(value: syntax.Value, known: Iterable[str], what: str, code: str, reader: Reader) -> str:
     found = reader.follow(value)
     if isinstance(found, syntax.Text) and ":" in found.text:
-        raise not_yet(reader, value.span, f"a {what} from a package of your own")
+        raise not_yet(reader, value, f"a {what} from a package of your own")
     return reader.word(value, known, what, code)
 
 

@@ -233,7 +233,7 @@ class Step:
     """`20%`, `20% of original`, `3`, `[60%, 30%, 10%]`: what one round takes."""
 
     value: Value
-    base: str | None
+    base: Value | None
     span: Span = _span()
 
 
@@ -249,7 +249,7 @@ class Target:
 class Matching:
     """`matching ARM`: as much as that arm removed."""
 
-    arm: Word
+    arm: Value
     span: Span = _span()
 
 
@@ -273,8 +273,8 @@ class Prune:
 
 @attrs.frozen
 class Overlap:
-    at_least: int | None
-    parts: int | None
+    at_least: Value | None
+    parts: Value | None
     span: Span = _span()
 
 
@@ -296,7 +296,7 @@ class Retrain:
 
 @attrs.frozen
 class Distill:
-    teacher: Word
+    teacher: Value
     options: tuple[Option, ...]
     span: Span = _span()
 
@@ -328,14 +328,14 @@ class Arm:
 
 @attrs.frozen
 class Compare:
-    names: tuple[Word, ...]
+    names: tuple[Value, ...]
     options: tuple[Option, ...]
     span: Span = _span()
 
 
 @attrs.frozen
 class Report:
-    metrics: tuple[Word, ...]
+    metrics: tuple[Value, ...]
     span: Span = _span()
 
 
@@ -359,10 +359,11 @@ SETTINGS = (Model, Data, Split, Train)
 
 @attrs.frozen
 class File:
-    """One plan file: its statements in order."""
+    """One plan file: its statements in order, and where the text lies that could not be read."""
 
     statements: tuple[Statement, ...]
     source: Source = attrs.field(eq=False, repr=False)
+    lost: tuple[Span, ...] = attrs.field(default=(), eq=False, repr=False)
 
 
 def walk(node: object) -> Iterator[object]:
@@ -373,7 +374,7 @@ def walk(node: object) -> Iterator[object]:
             yield from walk(child)
     elif attrs.has(kind := type(node)) and not isinstance(node, Span | Source | Moment):
         for field in attrs.fields(kind):
-            if field.name not in ("span", "source"):
+            if field.name not in ("span", "source", "lost"):
                 value = getattr(node, field.name)
                 if isinstance(value, tuple):
                     for child in value:

@@ -10,11 +10,15 @@ from typing import Any
 import attrs
 
 from tickdsl.lang import syntax
-from tickdsl.lang.diagnostics import Diagnostic, did_you_mean, listing
+from tickdsl.lang.diagnostics import Diagnostic, Label, did_you_mean, listing
 from tickdsl.lang.vocabulary import OptionType
 from tickdsl.moments import Moment
 
 Report = Callable[[Diagnostic], None]
+
+
+#: The most values that a range of a sweep or of seeds may have.
+MOST_VALUES = 10_000
 
 
 class Unreadable(Exception):
@@ -56,25 +60,41 @@ class Reader:
     #: Sweeps that have no one value here: outside arms.
     swept: frozenset[str] = frozenset()
 
-    def _wrong(self, code: str, message: str, value: Any, **more: Any) -> Unreadable:
-        self.report(Diagnostic(code, message, value.span, **more))
+    def wrong(self, code: str, message: str, value: syntax.Value, **more: Any) -> Unreadable:
+        """Report what is wrong with a value where it was written; the places that read it come along."""
+        *readers, written = self._trail(value)
+        labels = tuple(
+            Label(reader.span, "read here" if place == 0 else "handed on here") for place, reader in enumerate(readers)
+        )
+        secondary = (*more.pop("secondary", ()), *labels)
+        self.report(Diagnostic(code, message, written.span, secondary=secondary, **more))
         return Unreadable()
 
     def follow(self, value: syntax.Value) -> syntax.Value:
-        """The value that a `$name` stands for; the place stays that of the use."""
+        """The value that a `$name` stands for."""
+        return self._trail(value)[-1]
+
+    def origin(self, value: syntax.Value) -> syntax.Span:
+        """Where the value that a `$name` stands for was written."""
+        return self._trail(value)[-1].span
+
+    def _trail(self, value: syntax.Value) -> list[syntax.Value]:
+        """The value as read, what it stands for, and so on to the value as written."""
+        if not isinstance(value, syntax.Ref):
+            return [value]
+        trail: list[syntax.Value] = [value]
         seen: set[str] = set()
-        place = value.span
         while isinstance(value, syntax.Ref):
             if value.name in seen:
-                raise self._wrong("TD106", f"`${value.name}` is defined by itself", value)
+                raise self._undefined(f"`${value.name}` is defined by itself", trail[0])
             seen.add(value.name)
-            value = attrs.evolve(self._bound(value), span=place)
-        return value
+            value = self._bound(value)
+            trail.append(value)
+        return trail
 
     def _bound(self, value: syntax.Ref) -> syntax.Value:
         if value.name in self.swept:
-            raise self._wrong(
-                "TD106",
+            raise self._undefined(
                 f"`${value.name}` is swept: it has a value inside arms and their settings only",
                 value,
                 help="write the value itself, or a `let`",
@@ -82,8 +102,12 @@ class Reader:
         if value.name not in self.bindings:
             near = did_you_mean(value.name, self.bindings)
             help = near or f"add `let {value.name} = …` or `sweep {value.name} in […]`"
-            raise self._wrong("TD106", f"`${value.name}` is not defined by `let` or `sweep`", value, help=help)
+            raise self._undefined(f"`${value.name}` is not defined by `let` or `sweep`", value, help=help)
         return self.bindings[value.name]
+
+    def _undefined(self, message: str, value: syntax.Value, help: str | None = None) -> Unreadable:
+        self.report(Diagnostic("TD106", message, value.span, help=help))
+        return Unreadable()
 
     def word(self, value: syntax.Value, known: Iterable[str], what: str, code: str = "TD116") -> str:
         """One of the known words."""
@@ -92,25 +116,23 @@ class Reader:
         text = found.text if isinstance(found, syntax.Word | syntax.Text) else spell(found)
         if text not in known:
             near = did_you_mean(text, known)
-            raise self._wrong(
-                code, f"no {what} `{text}`", value, label=near or "", help=f"one of: {listing(known, 24)}"
-            )
+            raise self.wrong(code, f"no {what} `{text}`", value, label=near or "", help=f"one of: {listing(known, 24)}")
         return text
 
     def integer(self, value: syntax.Value, what: str, least: float | None = None) -> int:
         found = self.follow(value)
         if not isinstance(found, syntax.Number) or not isinstance(found.value, int):
-            raise self._bad(value, f"{what} must be a whole number; found `{spell(found)}`")
+            raise self.bad(value, f"{what} must be a whole number; found `{spell(found)}`")
         if least is not None and found.value < least:
-            raise self._bad(value, f"{what} must be at least {least:g}; found {found.value}")
+            raise self.bad(value, f"{what} must be at least {least:g}; found {found.value}")
         return found.value
 
     def number(self, value: syntax.Value, what: str) -> float:
         found = self.follow(value)
         if not isinstance(found, syntax.Number):
-            raise self._bad(value, f"{what} must be a number; found `{spell(found)}`")
+            raise self.bad(value, f"{what} must be a number; found `{spell(found)}`")
         if not math.isfinite(found.value):
-            raise self._bad(value, f"{what} must be a finite number")
+            raise self.bad(value, f"{what} must be a finite number")
         return found.value
 
     def share(self, value: syntax.Value, what: str) -> Fraction:
@@ -119,12 +141,12 @@ class Reader:
             if not 0 <= found.value <= 1:
                 near = f"did you mean `{spell(found)}%`?" if 1 < found.value <= 100 else ""
                 message = f"`{spell(found)}` is not a share; write a percentage, or a number in 0..1"
-                raise self._wrong("TD201", message, value, label=near)
+                raise self.wrong("TD201", message, value, label=near)
             found = syntax.Percent(Fraction(str(found.value)), span=found.span)
         if not isinstance(found, syntax.Percent):
-            raise self._bad(value, f"{what} must be a share such as `10%`; found `{spell(found)}`")
+            raise self.bad(value, f"{what} must be a share such as `10%`; found `{spell(found)}`")
         if not 0 <= found.share <= 1:
-            raise self._wrong("TD201", f"{percent(found.share)} is not a share; shares lie in 0%..100%", value)
+            raise self.wrong("TD201", f"{percent(found.share)} is not a share; shares lie in 0%..100%", value)
         return found.share
 
     def moment(self, value: syntax.Value, what: str) -> Moment:
@@ -135,11 +157,11 @@ class Reader:
                 return moment
             case syntax.Percent(share):
                 if share > 1:
-                    raise self._wrong("TD302", f"{percent(share)} lies after the recipe's end", value)
+                    raise self.wrong("TD302", f"{percent(share)} lies after the recipe's end", value)
                 return Moment(share * 100, "%")
             case syntax.Word("init"):
                 return Moment.parse("init")
-        raise self._bad(
+        raise self.bad(
             value,
             f"{what} must be a moment; found `{spell(found)}`",
             help="write epochs `3ep`, steps `500it`, a share of the recipe `5%`, or `init`",
@@ -151,11 +173,16 @@ class Reader:
         if isinstance(found, syntax.Items):
             return found.values
         if isinstance(found, syntax.IntRange):
-            return tuple(syntax.Number(n, span=value.span) for n in range(found.first, found.last + 1))
+            if found.last - found.first >= MOST_VALUES:
+                raise self.bad(
+                    value, f"`{spell(found)}` has {found.last - found.first + 1} values; {MOST_VALUES} at most"
+                )
+            return tuple(syntax.Number(n, span=found.span) for n in range(found.first, found.last + 1))
         return (found,)
 
-    def _bad(self, value: syntax.Value, message: str, **more: Any) -> Unreadable:
-        return self._wrong("TD105", message, value, **more)
+    def bad(self, value: syntax.Value, message: str, **more: Any) -> Unreadable:
+        """Report a value of the wrong type or outside its range."""
+        return self.wrong("TD105", message, value, **more)
 
     # -- options
 
@@ -207,7 +234,7 @@ class Reader:
 
     def _in_range(self, value: syntax.Value, number: float, kind: OptionType, what: str) -> float:
         if kind.above is not None and not number > kind.above:
-            raise self._bad(value, f"{what} must be above {kind.above:g}; found {number:g}")
+            raise self.bad(value, f"{what} must be above {kind.above:g}; found {number:g}")
         if kind.least is not None and number < kind.least:
-            raise self._bad(value, f"{what} must be at least {kind.least:g}; found {number:g}")
+            raise self.bad(value, f"{what} must be at least {kind.least:g}; found {number:g}")
         return number

@@ -78,6 +78,7 @@ class Condition:
     metric: str
     comparison: str
     bound: float
+    span: Any = _origin()
 
     def holds(self, value: float) -> bool:
         """Whether the condition is met by a measured value."""
@@ -170,6 +171,7 @@ class Plan:
     #: What `report` asks for; empty where the plan leaves the choice.
     metrics: tuple[str, ...] = ()
     stops: tuple[Condition, ...] = ()
+    compare_span: Any = _origin()
 
 
 def as_json(value: Any) -> Any:

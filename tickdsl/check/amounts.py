@@ -1,0 +1,110 @@
+"""What rounds come to by arithmetic alone: targets that lie behind, stops that never come, trainings without end."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from fractions import Fraction
+
+from tickdsl.check.schedules import retraining_steps
+from tickdsl.lang.diagnostics import Diagnostic
+from tickdsl.lang.values import percent
+from tickdsl.plan.model import Arm, Condition, Overlap, Plan, Prune, Rounds, Share, To
+
+#: More epochs than this for one seed of an arm are worth a warning.
+MOST_EPOCHS = 10_000
+
+
+def findings(arm: Arm) -> Iterator[Diagnostic]:
+    """Findings about an arm's amounts."""
+    yield from _targets(arm)
+    yield from _epochs(arm)
+
+
+def stops(plan: Plan) -> Iterator[Diagnostic]:
+    """Conditions of `stop when` that no arm can meet."""
+    for stop in plan.stops:
+        yield from _never(plan, stop)
+
+
+def _share_left(prune: Prune, left: Fraction) -> Fraction | None:
+    """The share of the original units that a whole-network prune leaves; None where arithmetic cannot tell."""
+    if prune.until is not None:
+        return min(left, 1 - prune.until)
+    times = prune.times or 1
+    match prune.amount:
+        case Share(share, "remaining"):
+            # Beyond so many rounds nothing is left to speak of, and exact powers grow long.
+            return left * (1 - share) ** times if times <= 200 else Fraction(float(left) * float(1 - share) ** times)
+        case Share(share):
+            return max(Fraction(0), left - times * share)
+        case To(share):
+            return min(left, 1 - share)
+    return None
+
+
+def _targets(arm: Arm) -> Iterator[Diagnostic]:
+    left: dict[str, Fraction] = {}
+    for group in arm.rounds:
+        prune = group.prune
+        if prune.within or prune.protect or arm.split is not None:
+            return
+        before = left.get(prune.unit, Fraction(1))
+        target = prune.amount.share if isinstance(prune.amount, To) else prune.until
+        if target is not None and before < 1 and target <= 1 - before:
+            yield Diagnostic(
+                "TD206",
+                f"`{percent(target)}` is no further than the prunes before it: {percent(round(1 - before, 4))} of the "
+                f"{prune.unit} are gone by then",
+                prune.amount_span if isinstance(prune.amount, To) else prune.span,
+                help="targets count from the original network: take a larger one",
+            )
+            return
+        after = _share_left(prune, before)
+        if after is None:
+            return
+        left[prune.unit] = after
+
+
+def _epochs(arm: Arm) -> Iterator[Diagnostic]:
+    rounds = sum(group.prune.times or 1 for group in arm.rounds if group.tail)
+    length = retraining_steps(arm)
+    if length is None or length.unit != "ep" or rounds * length.amount <= MOST_EPOCHS:
+        return
+    widest = max(arm.rounds, key=lambda group: group.prune.times or 1).prune
+    yield Diagnostic(
+        "TD208",
+        f"{rounds} rounds × {length} = {float(rounds * length.amount):,.0f} epochs for every seed",
+        widest.span,
+        help="take larger amounts in fewer rounds, or train less in each",
+    )
+
+
+def _never(plan: Plan, stop: Condition) -> Iterator[Diagnostic]:
+    if stop.metric != "sparsity" or stop.comparison not in (">", ">="):
+        return
+    most = [_most_sparse(arm.rounds) for arm in plan.arms]
+    reached = [share for share in most if share is not None]
+    if len(reached) < len(most) or any(stop.holds(float(share)) for share in reached):
+        return
+    end = percent(round(max(reached), 3))
+    yield Diagnostic(
+        "TD514",
+        f"sparsity {stop.comparison} {percent(stop.bound)} never comes: the rounds end at {end}",
+        stop.span,
+        help="prune further, or lower the bound",
+    )
+
+
+def _most_sparse(rounds: tuple[Rounds, ...]) -> Fraction | None:
+    """The largest share of weights that can be gone at the end; protected layers only make it less."""
+    left = Fraction(1)
+    for group in rounds:
+        overlap = any(isinstance(tail, Overlap) for tail in group.tail)
+        if group.prune.unit != "weights" or overlap:
+            return None
+        after = _share_left(group.prune, left)
+        if after is None:
+            return None
+        left = after
+    # Counts are rounded to whole weights.
+    return min(Fraction(1), 1 - left + Fraction(1, 1000))

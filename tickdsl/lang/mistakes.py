@@ -1,0 +1,267 @@
+"""What a syntax error probably was: the known mistakes by name, the others as expected and found."""
+
+from __future__ import annotations
+
+import re
+
+from lark.exceptions import UnexpectedCharacters, UnexpectedInput, UnexpectedToken
+
+from tickdsl.lang import vocabulary
+from tickdsl.lang.diagnostics import Diagnostic, did_you_mean, listing
+from tickdsl.lang.pieces import Piece
+from tickdsl.lang.syntax import Span
+
+_TOKEN_AT = re.compile(r'"(?:[^"\\\n]|\\.)*"?|[A-Za-z0-9_]+(?:[-.][A-Za-z0-9_]+)*%?|\$\w*|\.\.|<=|>=|//|\S')
+
+#: What the parser's terminals are called in messages.
+_TERMINALS = {
+    "UNIT": "a unit (weights, filters, neurons, layers or blocks)",
+    "SCOPE": "a scope (global, local or uniform)",
+    "BASE": "`remaining` or `original`",
+    "WHAT": "`lr` or `weights`",
+    "SPLIT_BY": "`classes` or `samples`",
+    "CMP": "a comparison (<, <=, >, >=)",
+    "_TIMES": "`x N`",
+    "SPAN": "a length such as `160ep` or `500it`",
+    "PERCENT": "a percentage such as `20%`",
+    "NUMBER": "a number",
+    "INT": "a whole number",
+    "NAME": "a name",
+    "STRING": 'a quoted "string"',
+    "_DOTS": "`..`",
+    "_COMMA": "`,`",
+    "_SEP": "the end of the statement",
+    "$END": "the end of the statement",
+    "LBRACE": "`{`",
+    "RBRACE": "`}`",
+    "EQUAL": "`=`",
+    "LSQB": "a list `[…]`",
+    "RSQB": "`]`",
+    "DOLLAR": "a variable `$name`",
+}
+_CLOSED = {
+    "UNIT": vocabulary.UNITS,
+    "SCOPE": vocabulary.SCOPES,
+    "BASE": ("remaining", "original"),
+    "WHAT": vocabulary.REWINDS,
+    "SPLIT_BY": vocabulary.SPLITS,
+}
+#: What people coming from elsewhere write for a statement -> how it is said here.
+_ELSEWHERE = {
+    "network": "model vgg16", "net": "model vgg16", "dataset": "data cifar10", "epochs": "train 160ep",
+    "epoch": "train 160ep", "lr": "train lr=0.1", "batch": "train batch=128", "optimizer": "train opt=sgd",
+    "import": 'include "common.plan"', "seed": "seeds 3", "random_seed": "seeds 3", "repeat": "cycle 8 { … }",
+    "for": "cycle 8 { … }", "loop": "cycle 8 { … }", "rounds": "prune … x 8", "finetune": "retrain fine-tune 40ep",
+    "fine-tune": "retrain fine-tune 40ep", "experiment": "arm NAME { … }", "run": "arm NAME { … }",
+    "set": "let NAME = VALUE", "var": "let NAME = VALUE", "const": "let NAME = VALUE", "def": "let NAME = VALUE",
+    "metrics": "report accuracy, sparsity", "print": "report accuracy, sparsity", "reset": "rewind weights to init",
+    "reinit": "compare random-init", "mask": "prune weights 20%", "sparsify": "prune weights 20%",
+}  # fmt: skip
+#: Characters that look like others, or like nothing -> what they are.
+_LOOKALIKES = {
+    "\u00a0": "a no-break space", "\u200b": "an invisible space", "\ufeff": "a byte-order mark",
+    "\u2009": "a thin space", "\u202f": "a narrow no-break space", "\u3000": "a wide space",
+    "“": "a typographic quote", "”": "a typographic quote",
+    "‘": "a typographic quote", "’": "a typographic quote", "–": "a dash", "—": "a dash", "−": "a minus sign",
+    "％": "a wide percent sign", "＝": "a wide equals sign", "，": "a wide comma", "；": "a wide semicolon",
+    "≤": "one character; write `<=`", "≥": "one character; write `>=`", "＋": "a wide plus sign",
+}  # fmt: skip
+
+
+def explain(error: UnexpectedInput, piece: Piece) -> tuple[Diagnostic, tuple[int, int]]:
+    """The finding for a syntax error in a piece, and the range of the statement that holds it."""
+    text = piece.text
+    place = _place(error, text)
+    finding = _explain(error, piece, place)
+    start, end = piece.statement(place)
+    end = min(max(end, finding.span.end - piece.start), len(text))
+    if not text[start:end].strip():
+        start, end = place, min(place + 1, len(text))
+    return finding, (start, end)
+
+
+def _place(error: UnexpectedInput, text: str) -> int:
+    """Where the error stands; at the end of the text Lark names no place of its own."""
+    token = getattr(error, "token", None)
+    if token is not None and token.type == "$END":
+        return len(text)
+    place = getattr(token, "start_pos", None) if token is not None else error.pos_in_stream
+    return len(text) if place is None else int(place)
+
+
+def _expected(error: UnexpectedInput) -> set[str]:
+    if isinstance(error, UnexpectedToken):
+        return set(error.accepts or error.expected)
+    return set(getattr(error, "allowed", None) or ())
+
+
+def _words(expected: set[str]) -> set[str]:
+    """The words that could stand here."""
+    words = {name.lower() for name in expected if name.isalpha() and name.lower() in _KEYWORDS}
+    for name in expected & set(_CLOSED):
+        words.update(_CLOSED[name])
+    return words
+
+
+_KEYWORDS = {
+    *vocabulary.STATEMENTS,
+    "in",
+    "on",
+    "of",
+    "to",
+    "matching",
+    "until",
+    "by",
+    "at",
+    "except",
+    "from",
+    "when",
+}
+
+
+def _explain(error: UnexpectedInput, piece: Piece, place: int) -> Diagnostic:
+    text, expected = piece.text, _expected(error)
+    match = _TOKEN_AT.match(text, place)
+    found = match[0] if match and text[place] not in "\r\n;" else ""
+    span = piece.span(place, place + max(len(found), 1))
+    words = _words(expected)
+    may_end = "_SEP" in expected or "$END" in expected
+    at_start = "PRUNE" in expected
+
+    if found and found != found.lower() and found.lower() in words:
+        return Diagnostic("TD011", f"keywords are lower-case: `{found.lower()}`", span, help=f"write `{found.lower()}`")
+    if at_start and found and (found[0].isalpha() or found[0] == "_"):
+        return _unknown_statement(found, span)
+    if found == "," and may_end:
+        rest = _TOKEN_AT.match(text, piece.begin(place + 1))
+        if rest and rest[0] in vocabulary.STATEMENTS:
+            return Diagnostic(
+                "TD013",
+                "`,` cannot separate statements",
+                span,
+                help=f"write `; {rest[0]}` or begin a new line",
+            )
+    if may_end and found in vocabulary.STATEMENTS:
+        return Diagnostic(
+            "TD012",
+            f"two statements on one line need `;` between them, before `{found}`",
+            span,
+            help=f"write `; {found}` or begin a new line",
+        )
+    if isinstance(error, UnexpectedCharacters) and found and not (found[0].isascii() and found[0].isprintable()):
+        return _bad_character(text[place], piece, place)
+    return _unexpected(piece, place, found, expected, words)
+
+
+def _unknown_statement(found: str, span: Span) -> Diagnostic:
+    other = _ELSEWHERE.get(found.lower())
+    near = did_you_mean(found, vocabulary.STATEMENTS) or ""
+    return Diagnostic(
+        "TD010",
+        f"unknown statement `{found}`",
+        span,
+        label=f"here one writes `{other}`" if other else near,
+        help=None if other or near else f"a statement begins with {listing(vocabulary.STATEMENTS, 20)}",
+    )
+
+
+def _bad_character(character: str, piece: Piece, place: int) -> Diagnostic:
+    shown = f"`{character}`" if character.isprintable() and not character.isspace() else f"U+{ord(character):04X}"
+    what = _LOOKALIKES.get(character, "")
+    return Diagnostic(
+        "TD004",
+        f"{shown} is not used in plans",
+        piece.span(place, place + 1),
+        label=f"this is {what}" if what else "",
+        help=None if "write" in what else "remove it, or type it anew",
+    )
+
+
+def _unexpected(piece: Piece, place: int, found: str, expected: set[str], words: set[str]) -> Diagnostic:
+    span = piece.span(place, place + max(len(found), 1))
+    before = piece.text[piece.statement(place)[0] : place].split()
+    after = f" after `{before[-1]}`" if before else ""
+    here = f"found `{found}`" if found else "the statement ends here"
+    near = did_you_mean(found, words) if found else None
+    slip = _slip(piece, place, found, before, expected)
+    return Diagnostic(
+        "TD001",
+        f"expected {_describe(expected)}{after}; {here}",
+        span,
+        label=near or "",
+        help=slip or (None if near else _example(before)),
+    )
+
+
+def _slip(piece: Piece, place: int, found: str, before: list[str], expected: set[str]) -> str | None:
+    """The cure of a slip that newcomers make."""
+    first, last = (before[0], before[-1]) if before else ("", "")
+    number = re.match(r"\d+(\.\d+)?", found)
+    if found == "//":
+        return "comments begin with `#`"
+    if first == "prune" and len(before) == 1 and number:
+        return f"the unit comes first: `prune filters {found}`"
+    if number and "SPAN" in expected and "NUMBER" not in expected and first in ("train", "retrain", "rewind"):
+        return f"a length has a unit: `{number[0]}ep` or `{number[0]}it`"
+    if found == "." and re.match(r"\.\d", piece.text[place : place + 2]):
+        return "write a zero before the point: `0.1`"
+    if found == "=" and first in ("seeds", "model", "data", "train", "plan", "cycle"):
+        return f"no `=` here: {_example(before)}"
+    if found == ":" and "LBRACE" in expected:
+        return f"a block stands in braces: `{_EXAMPLES.get(first, 'arm a { … }')}`"
+    if found == "times" or (found in ("*", "X") and "_TIMES" in expected):
+        return "rounds are written `x 8`"
+    if found == "-" or (found in ("+", "*", "/", "(") and first == "let"):
+        return "plans know no arithmetic and no negative numbers; write the value itself"
+    if found == "'":
+        return 'strings stand in double quotes: `"…"`'
+    if first in ("compare", "report") and len(before) > 2 and expected == {"EQUAL"}:
+        return f"names are separated by commas: `{before[-2]}, {last}`"
+    if first == "report" and len(before) > 1 and "_COMMA" in expected and found:
+        return f"names are separated by commas: `{last}, {found}`"
+    if found == "percent":
+        return "write `%`"
+    return None
+
+
+def _describe(expected: set[str]) -> str:
+    if "PRUNE" in expected:
+        return "a statement" + (" or `}`" if "RBRACE" in expected else "")
+    if {"PERCENT", "TO", "MATCHING"} <= expected:
+        scope = "a scope (global, local or uniform) or " if "SCOPE" in expected else ""
+        return f"{scope}an amount (`20%`, `3`, `to 95%` or `matching ARM`)"
+    if {"STRING", "LSQB", "PERCENT"} <= expected:
+        return "a value (a number, a percentage, a length, a name, a list or `$name`)"
+    names = {_TERMINALS.get(name, f"`{name.lower()}`") for name in expected}
+    end = _TERMINALS["_SEP"]
+    ordered = sorted(names - {end}, key=lambda n: (n.startswith("`"), n)) + ([end] if end in names else [])
+    return listing(ordered, 9)
+
+
+def _example(before: list[str]) -> str | None:
+    example = _EXAMPLES.get(before[0]) if before else None
+    return f"for example `{example}`" if example else None
+
+
+_EXAMPLES = {
+    "plan": "plan 1",
+    "let": "let budget = 160ep",
+    "include": 'include "common.plan"',
+    "seeds": "seeds 3",
+    "sweep": "sweep scope in [local, global]",
+    "model": "model vgg16 on cifar10",
+    "data": "data cifar10",
+    "split": "split classes 2",
+    "train": "train 160ep lr=0.1 batch=128 milestones=[80ep, 120ep]",
+    "prune": "prune filters global 20% x 8 by l1",
+    "overlap": "overlap 2 of 2",
+    "rewind": "rewind weights to 5%",
+    "retrain": "retrain fine-tune 40ep lr=0.001",
+    "distill": "distill from dense temperature=5",
+    "transfer": "transfer to cifar10 head=reset",
+    "cycle": "cycle 8 { prune filters global 20%; rewind lr }",
+    "arm": "arm lth { prune weights global 20% x 8; rewind weights to init }",
+    "compare": "compare random-init, dense",
+    "report": "report accuracy, sparsity, params",
+    "stop": "stop when accuracy < 90%",
+}

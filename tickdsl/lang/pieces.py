@@ -1,0 +1,131 @@
+"""A plan's text cut into its statements by separators and braces alone, so that a broken one can be left out."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+
+import attrs
+
+from tickdsl.lang.syntax import Source, Span
+
+#: Blocks and lists nested deeper than this are refused: what reads them is recursive.
+DEEPEST = 32
+#: Statements that stand at the top level only: where a block was never closed, it ends before the next of them.
+TOP_LEVEL = ("plan", "let", "include", "seeds", "sweep", "arm", "compare", "report", "stop")
+
+_LEXEME = re.compile(
+    r'(?P<comment>#[^\n]*)|(?P<string>"(?:[^"\\\n]|\\.)*"?)|(?P<comma>,(?:[ \t\r\n]|#[^\n]*)*)'
+    r"|(?P<separator>;|\r?\n)|(?P<open>\{)|(?P<close>\})|(?P<list>\[)|(?P<unlist>\])"
+)
+_TOP_LEVEL = re.compile(rf"[ \t]*(?:{'|'.join(TOP_LEVEL)})(?![\w.=-])[ \t]*[^\s=]")
+
+
+@attrs.frozen
+class Piece:
+    """One statement of the top level with all in its block, from `start` on in its source.
+
+    `text` is what is parsed: what was written, broken statements blanked, a missing brace put to its end.
+    """
+
+    source: Source
+    start: int
+    written: str
+    text: str
+    #: The offset in the piece of a `{` that nothing closes.
+    unclosed: int | None = None
+
+    def span(self, start: int, end: int) -> Span:
+        most = len(self.written)
+        return Span(self.source, self.start + min(start, most), self.start + min(end, most))
+
+    def without(self, start: int, end: int) -> Piece:
+        """The piece with a range blanked; line ends stay."""
+        blank = re.sub(r"[^\r\n]", " ", self.text[start:end])
+        return attrs.evolve(self, text=self.text[:start] + blank + self.text[end:])
+
+    def statement(self, place: int) -> tuple[int, int]:
+        """The range of the statement around a place; one that opens a block includes the block."""
+        start, depth = 0, 0
+        for lexeme in _bounds(self.text):
+            if lexeme.start() < place:
+                start = lexeme.end()
+            elif lexeme.lastgroup == "open":
+                depth += 1
+            elif depth and lexeme.lastgroup == "close":
+                depth -= 1
+                if depth == 0:
+                    return self.begin(start), lexeme.end()
+            elif depth == 0:
+                return self.begin(start), lexeme.start()
+        return self.begin(start), len(self.text)
+
+    def begin(self, start: int) -> int:
+        """The first place from `start` on that is no blank."""
+        while start < len(self.text) and self.text[start] in " \t":
+            start += 1
+        return start
+
+
+def pieces(source: Source) -> Iterator[Piece]:
+    """The statements of the top level, in order."""
+    text, start = source.text, 0
+    while start < len(text):
+        end, opener = _piece(text, start)
+        written = text[start:end]
+        if written.strip() and not written.lstrip().startswith("#"):
+            yield Piece(source, start, written, written if opener is None else written + "\n}", opener)
+        start = end + 1
+
+
+def _piece(text: str, start: int) -> tuple[int, int | None]:
+    """(the end of the statement at `start`, the offset from there of a brace that is never closed)."""
+    stack: list[int] = []
+    outermost = None  # where a statement of the top level stands within the open block
+    for lexeme in _bounds(text, start):
+        if lexeme.lastgroup == "open":
+            stack.append(lexeme.start())
+        elif lexeme.lastgroup == "close":
+            if stack:
+                stack.pop()
+            if not stack:
+                outermost = None
+        elif not stack:
+            return lexeme.start(), None
+        elif outermost is None and _TOP_LEVEL.match(text, lexeme.end()):
+            outermost = lexeme.start(), stack[-1]
+    if not stack:
+        return len(text), None
+    if outermost is not None:
+        return outermost[0], outermost[1] - start
+    return len(text), stack[-1] - start
+
+
+def _bounds(text: str, start: int = 0) -> Iterator[re.Match[str]]:
+    """Separators and braces, with those inside comments, strings and continued lists left out."""
+    return (m for m in _LEXEME.finditer(text, start) if m.lastgroup in ("separator", "open", "close"))
+
+
+def comments(text: str) -> Iterator[tuple[int, int]]:
+    """The ranges of the comments."""
+    for lexeme in _LEXEME.finditer(text):
+        if lexeme.lastgroup == "comment":
+            yield lexeme.span()
+        elif lexeme.lastgroup == "comma":
+            for comment in re.finditer(r"#[^\n]*", lexeme[0]):
+                yield lexeme.start() + comment.start(), lexeme.start() + comment.end()
+
+
+def too_deep(text: str) -> int:
+    """Where blocks or lists are nested too deep; 0 where they are not."""
+    if text.count("{") + text.count("[") <= DEEPEST:
+        return 0
+    depth = 0
+    for lexeme in _LEXEME.finditer(text):
+        if lexeme.lastgroup in ("open", "list"):
+            depth += 1
+            if depth > DEEPEST:
+                return lexeme.start()
+        elif lexeme.lastgroup in ("close", "unlist"):
+            depth = max(0, depth - 1)
+    return 0
