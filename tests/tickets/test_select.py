@@ -14,6 +14,7 @@ from tickdsl.graph.surgery import compact, compact_masks, slice_state
 from tickdsl.graph.trace import trace
 from tickdsl.tickets.amounts import nearest
 from tickdsl.tickets.carry import carry_over
+from tickdsl.tickets.criteria import Subject
 from tickdsl.tickets.overlap import overlap, random_structure
 from tickdsl.tickets.select import lowest, prune
 from tickdsl.tickets.units import left_units
@@ -35,7 +36,7 @@ def rounds(name: str, *steps: dict, seed: int = 0) -> list[Structure]:
     found = [dense]
     for step in steps:
         state = slice_state(graph, module.state_dict(), dense, found[-1])
-        found.append(prune(graph, found[-1], state, step, torch.Generator().manual_seed(seed)))
+        found.append(prune(Subject(graph, found[-1], state, torch.Generator().manual_seed(seed)), step))
     return found
 
 
@@ -69,7 +70,9 @@ def test_the_published_labels_of_lenet() -> None:
             args("weights", "local", "random", share=0.2, protect=["fc3"]),
             args("weights", "local", "random", share=0.1, within=["fc3"]),
         ):
-            structure = prune(graph, structure, module.state_dict(), step, torch.Generator().manual_seed(number))
+            structure = prune(
+                Subject(graph, structure, module.state_dict(), torch.Generator().manual_seed(number)), step
+            )
         counts = remaining(graph, structure)
         labels[number] = round(100 * sum(k for k, _ in counts.values()) / sum(d for _, d in counts.values()), 1)
     assert [labels[n] for n in (1, 3, 7, 9, 12, 15)] == [80.0, 51.3, 21.1, 13.5, 7.0, 3.6]

@@ -19,6 +19,7 @@ from tickdsl.moments import Moment
 from tickdsl.plan.steps import Step
 from tickdsl.records.process import host_name
 from tickdsl.run.context import STRUCTURE, Context, describe, save_weights
+from tickdsl.run.scoring import subject
 from tickdsl.tickets.overlap import overlap, random_structure
 from tickdsl.tickets.select import prune
 from tickdsl.training import recipes
@@ -178,11 +179,7 @@ def _prune(step: Step, context: Context, folder: Path, prefixes: Mapping[str, St
     found = context.network(step)
     structure = context.structure(step.parents.get("structure"), found.graph)
     state = context.weights(step.parents["weights"], structure, found.graph)
-    draw = None
-    if step.args["by"] == "random":
-        part = step.args["data"].get("part", {}).get("index", 0)
-        draw = generator(_seed(step), "prune", step.args.get("round", 0), part)
-    pruned = prune(found.graph, structure, state, step.args, draw)
+    pruned = prune(subject(step, context, found, structure, state), step.args)
     return _structure(pruned, context, step, folder)
 
 

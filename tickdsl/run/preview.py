@@ -30,6 +30,7 @@ from tickdsl.run.estimate import Estimate, NoEstimate, estimate
 from tickdsl.run.graphs import pictures
 from tickdsl.run.networks import network
 from tickdsl.run.study import usual_jobs
+from tickdsl.tickets.criteria import Subject, criterion
 from tickdsl.tickets.select import prune
 
 
@@ -152,12 +153,18 @@ def _forecast(study: Study, arm: Arm, data: Path) -> list[dict[str, Any]]:
             args = prune_args(group.prune, index, times or 1, head=arm.split is not None)
             state = slice_state(found.graph, dense, Structure.dense(found.graph), structure)
             try:
-                structure = prune(found.graph, structure, state, args, torch.Generator().manual_seed(0))
+                seen = Subject(found.graph, structure, state, torch.Generator().manual_seed(0))
+                structure = prune(seen, {**args, "by": _stand_in(args["by"])})
             except TickdslError:
                 return rows
             if not one_level(group) or index == (times or 1) - 1:
                 rows.append(describe(found.graph, structure))
     return rows
+
+
+def _stand_in(by: str) -> str:
+    """What ranks in a forecast, where weights are all there is to look at."""
+    return "magnitude" if criterion(by).runs_network else by
 
 
 def _steps(study: Study, stored: set[str], console: Console) -> None:

@@ -13,31 +13,24 @@ from tickdsl.errors import TickdslError
 from tickdsl.graph.model import ModelGraph
 from tickdsl.graph.structure import Structure, kept_indices
 from tickdsl.tickets.amounts import global_count, local_count
-from tickdsl.tickets.criteria import channel_scores, layer_score, weight_scores
+from tickdsl.tickets.criteria import Subject, criterion
 from tickdsl.tickets.scope import LAYERS, Scope, chosen_layers, scope
 from tickdsl.tickets.units import alive_groups, left_units
 
 
-def prune(
-    graph: ModelGraph,
-    structure: Structure,
-    state: dict[str, Tensor],
-    args: Mapping[str, Any],
-    generator: torch.Generator | None = None,
-) -> Structure:
+def prune(subject: Subject, args: Mapping[str, Any]) -> Structure:
     """The structure after one round.
 
-    `state` is the state dict of the network that `structure` leaves; `args` are those of a `prune` step: unit,
-    scope, by, one of share, of_original, to or count, and within, protect, protect_head. Raises TickdslError
-    where the round would change nothing.
+    `args` are those of a `prune` step: unit, scope, by, one of share, of_original, to or count, and within, protect,
+    protect_head. Raises TickdslError where the round would change nothing, or the criterion cannot rank.
     """
-    found = scope(graph, structure, args)
+    found = scope(subject.graph, subject.structure, args)
     if args["unit"] in LAYERS:
-        pruned = _layers(graph, structure, state, args, found, generator)
+        pruned = _layers(subject, args, found)
     elif args["unit"] == "weights":
-        pruned = _weights(graph, structure, state, args, found, generator)
+        pruned = _weights(subject, args, found)
     else:
-        pruned = _channels(graph, structure, state, args, found, generator)
+        pruned = _channels(subject, args, found)
     if pruned is None:
         left = sum(pool.left for pool in found.pools)
         raise TickdslError(
@@ -80,17 +73,23 @@ def _counts(args: Mapping[str, Any], found: Scope, scores: list[Tensor]) -> list
     return [chosen[(chosen >= a) & (chosen < b)] - a for a, b in zip(starts, ends, strict=True)]
 
 
-def _channels(
-    graph: ModelGraph,
-    structure: Structure,
-    state: dict[str, Tensor],
-    args: Mapping[str, Any],
-    found: Scope,
-    generator: torch.Generator | None,
-) -> Structure | None:
+def _ranked(scores: list[Tensor], by: str) -> list[Tensor]:
+    """The scores, once they order anything."""
+    if not all(bool(torch.isfinite(score).all()) for score in scores):
+        raise TickdslError(f"`by {by}` gives scores that are no numbers: the network overflows", "rank by another")
+    if by != "random" and sum(len(score) for score in scores) > 1 and not any(bool(score.any()) for score in scores):
+        raise TickdslError(
+            f"`by {by}` gives every unit 0: nothing that it measures reaches the end of this network",
+            "rank by another criterion, or take smaller rounds",
+        )
+    return scores
+
+
+def _channels(subject: Subject, args: Mapping[str, Any], found: Scope) -> Structure | None:
+    graph, structure = subject.graph, subject.structure
     alive = {group.name: group for group in alive_groups(graph, structure)}
     groups = [alive[pool.name] for pool in found.pools]
-    scores = [channel_scores(graph, structure, g, state, args["by"], generator) for g in groups]
+    scores = _ranked(criterion(args["by"]).channels(subject, groups), args["by"])
     chosen = _counts(args, found, scores)
     if not any(len(positions) for positions in chosen):
         return None
@@ -101,47 +100,39 @@ def _channels(
     return smaller
 
 
-def _layers(
-    graph: ModelGraph,
-    structure: Structure,
-    state: dict[str, Tensor],
-    args: Mapping[str, Any],
-    found: Scope,
-    generator: torch.Generator | None,
-) -> Structure | None:
-    chosen = chosen_layers(graph, args.get("within"), args.get("protect") or ())
+def _layers(subject: Subject, args: Mapping[str, Any], found: Scope) -> Structure | None:
+    structure = subject.structure
+    chosen = chosen_layers(subject.graph, args.get("within"), args.get("protect") or ())
     left = [block for block in chosen if block.name not in structure.removed_blocks]
-    scores = torch.tensor([layer_score(graph, block, state, args["by"], generator) for block in left])
-    gone = lowest(scores, global_count(found, args))
-    for place in gone:
+    count = global_count(found, args)
+    if not count:
+        return None
+    (scores,) = _ranked([criterion(args["by"]).layers(subject, left)], args["by"])
+    for place in lowest(scores, count):
         structure = structure.remove_block(left[place].name)
-    return structure if len(gone) else None
+    return structure
 
 
-def _weights(
-    graph: ModelGraph,
-    structure: Structure,
-    state: dict[str, Tensor],
-    args: Mapping[str, Any],
-    found: Scope,
-    generator: torch.Generator | None,
-) -> Structure | None:
+def _weights(subject: Subject, args: Mapping[str, Any], found: Scope) -> Structure | None:
     """Masks are kept in dense coordinates; scores are those of the weights that are left."""
-    alive = [available(graph, structure, pool.name) for pool in found.pools]
-    scores = []
-    for pool, free in zip(found.pools, alive, strict=True):
-        everything = weight_scores(state[pool.name], args["by"], generator)
-        scores.append(everything[torch.from_numpy(_within_compact(graph, structure, pool.name, free))])
-    chosen = _counts(args, found, scores)
+    graph, structure = subject.graph, subject.structure
+    names = [pool.name for pool in found.pools]
+    alive = [available(graph, structure, name) for name in names]
+    everything = criterion(args["by"]).weights(subject, names)
+    scores = [
+        score[torch.from_numpy(_within_compact(graph, structure, name, free))]
+        for name, free, score in zip(names, alive, everything, strict=True)
+    ]
+    chosen = _counts(args, found, _ranked(scores, args["by"]))
     if not any(len(positions) for positions in chosen):
         return None
     masks: dict[str, np.ndarray] = {}
-    for pool, free, positions in zip(found.pools, alive, chosen, strict=True):
-        mask = structure.masks.get(pool.name)
-        shape = graph.parameters[pool.name]
+    for name, free, positions in zip(names, alive, chosen, strict=True):
+        mask = structure.masks.get(name)
+        shape = graph.parameters[name]
         mask = np.ones(shape, dtype=bool) if mask is None else mask.copy()
         mask.reshape(-1)[free[positions]] = False
-        masks[pool.name] = mask
+        masks[name] = mask
     return structure.with_masks(masks)
 
 
@@ -162,6 +153,8 @@ def _within_compact(graph: ModelGraph, structure: Structure, name: str, dense: n
     """Flat positions in the compact tensor of flat dense positions."""
     shape = graph.parameters[name]
     left = kept_indices(graph, structure, name)
+    if all(kept is None for kept in left):
+        return dense
     index = list(np.unravel_index(dense, shape))
     small = list(shape)
     for dim, kept in enumerate(left):

@@ -1,0 +1,35 @@
+"""A few training pictures, as they are: drawn from a seeded stream, without augmentation."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from tickdsl.training.augment import Normalise
+from tickdsl.training.data import Dataset
+
+
+def sample(
+    data: Dataset,
+    stream: torch.Generator,
+    *,
+    per_class: int | None = None,
+    total: int | None = None,
+    batch: int,
+    device: torch.device | str = "cpu",
+) -> list[tuple[Tensor, Tensor]]:
+    """Normalised pictures and their labels in equal batches of at most `batch`, all different, in random order.
+
+    `per_class` of each class, or `total` of all; fewer where there are fewer. The choice is the same on every device.
+    """
+    order = torch.randperm(len(data.train_labels), generator=stream)
+    if per_class is not None:
+        labels = data.train_labels[order]
+        first = [torch.nonzero(labels == label).flatten()[:per_class] for label in range(data.classes)]
+        order = order[torch.cat(first).sort().values]
+    order = order[:total]
+    normalise = Normalise(data.mean, data.std, torch.device(device))
+    return [
+        (normalise(data.train_images[part].to(device)), data.train_labels[part].to(device))
+        for part in torch.tensor_split(order, max(1, -(-len(order) // batch)))
+    ]
