@@ -14,9 +14,11 @@ from tickdsl.cli.output import OK, PLAN_ERRORS, USAGE, unheard
 from tickdsl.cli.plan import show_plan
 from tickdsl.cli.plans import usable_plan
 from tickdsl.cli.report import leave_report
+from tickdsl.cli.tensorboard import tensorboard
 from tickdsl.cli.terminal import wants_monitor
 from tickdsl.cli.watch import attend
 from tickdsl.errors import TickdslError
+from tickdsl.records.files import write_whole
 from tickdsl.records.paths import RunPaths, new_run
 
 if TYPE_CHECKING:
@@ -37,6 +39,7 @@ def add(verbs: Verbs) -> None:
     front.add_argument("--json", action="store_true", help="print results.json instead of the table")
     front.add_argument("--detach", action="store_true", help="begin, say how to watch, and return")
     run.add_argument("--into", metavar="DIR", type=Path, help=argparse.SUPPRESS)
+    run.add_argument("--no-tensorboard", action="store_true", help="write no files for TensorBoard")
     run.add_argument("--fresh", action="store_true", help="do every step again, whatever is stored")
     run.add_argument("--dry-run", action="store_true", help="show the steps, do nothing (as `tickdsl plan`)")
     run.add_argument("--only", metavar="ARM", action="append", help="only this arm (may be given several times)")
@@ -53,6 +56,8 @@ def _run(arguments: argparse.Namespace) -> int:
         return show_plan(arguments)
     if arguments.into is not None:
         return _as_engine(arguments)
+    from tickdsl.lang.parse import read
+
     monitor = wants_monitor(arguments.plain or arguments.json or arguments.detach, arguments.tui)
     plan = usable_plan(arguments, notes=not monitor)
     if plan is None:
@@ -60,6 +65,7 @@ def _run(arguments: argparse.Namespace) -> int:
     if not (monitor or arguments.detach):
         return _here(arguments, plan)
     paths = new_run(arguments.out, plan.name)
+    write_whole(paths.plan, read(arguments.plan).text.encode())  # the monitor shows it before the engine has begun
     begin(arguments.words, paths)
     if arguments.detach:
         print(paths.folder)
@@ -110,10 +116,12 @@ def _here(arguments: argparse.Namespace, plan: Plan) -> int:
 
     def listen(record: Record) -> None:
         fold.add(record)
+        show(record)
         with unheard():
             progress.show(record)
 
-    run = launch(plan, read(arguments.plan).text, options, listen)
+    with tensorboard(not arguments.no_tensorboard, arguments.out, arguments.into) as show:
+        run = launch(plan, read(arguments.plan).text, options, listen)
     write_results(fold.state, run.paths)
     leave_report(fold.state, run.paths)
     with unheard(BrokenPipeError):

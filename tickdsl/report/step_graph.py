@@ -10,12 +10,12 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from html import escape
 
 import attrs
-import networkx as nx
 
 from tickdsl.report.document import Details, Figure, Part, Section, Text
 from tickdsl.report.source import Source
 from tickdsl.report.symbols import title
 from tickdsl.results.plots import foremost
+from tickdsl.results.served import served
 from tickdsl.results.state import RunState
 from tickdsl.results.verdict import standings
 
@@ -77,32 +77,15 @@ def _figure(state: RunState, name: str, run: str) -> Figure:
     return Figure(heading, text, _drawing(boxes, wires, title(heading, text, name)), None, legend)
 
 
-def levels(state: RunState) -> dict[str, tuple[int, str]]:
-    """For each step the first level that it serves and which contestant of it; dense before ticket before rivals."""
-    order = {name: place for place, name in enumerate(dict.fromkeys(("dense", "ticket", *state.contestants)))}
-    first: dict[str, tuple[int, int, str]] = {}
-    for m in state.measurements:
-        serves = (m.level, order.get(m.contestant, len(order)), m.contestant)
-        first[m.step] = min(first.get(m.step, serves), serves)
-    graph: nx.DiGraph = nx.DiGraph()
-    graph.add_nodes_from(state.steps)
-    graph.add_edges_from((parent, name) for name, step in state.steps.items() for parent in step.info.parents)
-    for name in reversed(list(nx.topological_sort(graph))):
-        later = [first[child] for child in graph.successors(name) if child in first]
-        if later:
-            first[name] = min([*later, first[name]] if name in first else later)
-    return {name: (level, contestant) for name, (level, _, contestant) in first.items()}
-
-
 def _boxes(state: RunState, shown: Sequence[str]) -> tuple[dict[Place, _Box], Counter[tuple[Place, Place]]]:
-    served = levels(state)
+    serves = served([step.info for step in state.steps.values()], state.measurements, state.contestants)
     places: dict[str, Place] = {}
     found: dict[Place, _Box] = defaultdict(_Box)
     for name, step in state.steps.items():
         arms = [arm for arm in step.info.arms if arm in shown]
-        if not arms or name not in served:
+        if not arms or name not in serves:
             continue
-        level, contestant = served[name]
+        level, contestant = serves[name]
         lane = arms[0] if contestant in ("dense", "ticket") else f"{arms[0]} {contestant}"
         place = places[name] = (_SHARED if len(step.info.arms) > 1 else lane, level)
         found[place].kinds[step.info.operation] += 1

@@ -1,0 +1,32 @@
+"""Histograms of the weights that a training left, straight from the store's files."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+from safetensors import safe_open
+from tensorboardX import summary
+from tensorboardX.proto.summary_pb2 import Summary
+
+_BINS = 64
+_MOST = 1 << 18  # weights of a layer that are looked at; of more, every n-th
+_READABLE = frozenset({"F16", "F32", "F64"})
+
+
+def histograms(folder: Path) -> Iterator[Summary]:
+    """One for each layer's weights in a result's folder: those that are kept, that is, not masked to zero."""
+    path = folder / "weights.safetensors"
+    if not path.exists():
+        return
+    with safe_open(path, framework="numpy") as file:
+        for name in sorted(file.keys()):
+            piece = file.get_slice(name)
+            if not name.endswith(".weight") or len(piece.get_shape()) < 2 or piece.get_dtype() not in _READABLE:
+                continue
+            values = file.get_tensor(name).ravel()
+            kept = values[:: max(1, values.size // _MOST)]
+            kept = kept[(kept != 0) & np.isfinite(kept)]
+            if kept.size:
+                yield summary.histogram(f"weights/{name.removesuffix('.weight')}", kept, bins=_BINS)
