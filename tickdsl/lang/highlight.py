@@ -1,0 +1,93 @@
+"""Plans in colour: a Pygments lexer, known to Pygments as `tickdsl`. It reads broken plans as well as whole ones."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any, ClassVar
+
+from pygments.lexer import RegexLexer, bygroups, default, words
+from pygments.token import Comment, Keyword, Name, Number, Operator, Punctuation, String, Whitespace
+
+from tickdsl.lang import vocabulary
+
+NAME = r"[A-Za-z_][A-Za-z0-9_]*(?:[-.][A-Za-z0-9_]+)*"
+#: Where a word ends: `prune-x` and `prune.x` are names, not keywords.
+WORD_END = r"(?![A-Za-z0-9_]|[-.][A-Za-z0-9_])"
+COMMENT = r"#[^\n]*"
+STRING = r'"(?:[^"\\\n]|\\.)*"?'
+LENGTH = r"\d+(?:\.\d+)?[ \t]*(?:epochs?|ep|iterations?|iters?|it|steps?)(?![\w-])"
+PERCENT = r"\d+(?:\.\d+)?[ \t]*%"
+NUMBER = r"\d+(?:\.\d+)?(?:[eE][+-]?\d+)?"
+TIMES = r"[x×](?=[ \t]*[\d$])"
+VARIABLE = r"\$[ \t]*" + NAME
+#: Statements whose first word behind the keyword is a name that they define.
+DEFINES = ("let", "sweep", "arm")
+
+
+def constants() -> tuple[str, ...]:
+    """The words with a meaning of their own that are no keywords, longest first."""
+    closed = (word for group in vocabulary.CLOSED.values() for word in group)
+    found = {
+        *closed,
+        *vocabulary.CRITERIA,
+        *vocabulary.RIVALS,
+        vocabulary.ALL_ARMS,
+        *vocabulary.METRICS,
+        *vocabulary.SCHEDULES,
+        *vocabulary.MOMENTS,
+    }
+    return tuple(sorted(found, key=lambda word: (-len(word), word)))
+
+
+def _any(choice: Iterable[str]) -> words:
+    return words(tuple(choice), suffix=WORD_END)
+
+
+class PlanLexer(RegexLexer):  # type: ignore[misc]  # Pygments has no types
+    """A state at the beginning of statements (`root`), one inside them."""
+
+    name = "tickdsl plan"
+    aliases: ClassVar[list[str]] = ["tickdsl", "plan"]
+    filenames: ClassVar[list[str]] = ["*.plan"]
+    url = "https://github.com/tickdsl/tickdsl"
+    version_added = ""
+
+    tokens: ClassVar[dict[str, Any]] = {
+        "root": [
+            (r"[ \t\r\f\n]+", Whitespace),
+            (COMMENT, Comment.Single),
+            (r"[;{}]", Punctuation),
+            (
+                rf"({'|'.join(DEFINES)})([ \t\f]+)({NAME})",
+                bygroups(Keyword, Whitespace, Name.Variable.Global),
+                "statement",
+            ),
+            (_any(vocabulary.STATEMENTS), Keyword, "statement"),
+            default("statement"),
+        ],
+        "statement": [
+            (r"\r?\n|[;{}]", Punctuation, "#pop"),
+            (r"[ \t\f\r]+", Whitespace),
+            (COMMENT, Comment.Single),
+            (r"(,)([ \t\r\f]*)", bygroups(Punctuation, Whitespace), "comma"),
+            (STRING, String.Double),
+            (VARIABLE, Name.Variable),
+            (rf"({NAME})([ \t\f]*)(=)", bygroups(Name.Attribute, Whitespace, Operator)),
+            (LENGTH, Number),
+            (PERCENT, Number),
+            (TIMES, Operator.Word),
+            (NUMBER, Number),
+            (_any(vocabulary.CLAUSES), Operator.Word),
+            (_any(constants()), Name.Builtin),
+            (NAME, Name),
+            (r"<=|>=|<|>|\.\.|=", Operator),
+            (r"[\[\]]", Punctuation),
+            (r".", Name),
+        ],
+        # A newline behind a comma does not end the statement.
+        "comma": [
+            (r"[ \t\r\f\n]+", Whitespace),
+            (COMMENT, Comment.Single),
+            default("#pop"),
+        ],
+    }
