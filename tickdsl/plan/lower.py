@@ -8,14 +8,32 @@ there, an exact prefix of the dense one, which deposits it on its way when it ru
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 import attrs
 import networkx as nx
 
 from tickdsl.moments import INIT, Moment
-from tickdsl.plan.model import Arm, Count, Data, Overlap, Plan, Prune, Rewind, Rounds, Share, To, as_json
+from tickdsl.plan.builder import Builder, Fingerprint, Lesson, Training, parents
+from tickdsl.plan.model import (
+    Arm,
+    Condition,
+    Count,
+    Distill,
+    Matching,
+    Overlap,
+    Plan,
+    Prune,
+    Retrain,
+    Rewind,
+    Rounds,
+    Share,
+    Stages,
+    Tail,
+    To,
+    Transfer,
+)
 from tickdsl.plan.steps import Step
 
 TICKET, DENSE = "ticket", "dense"
@@ -38,7 +56,8 @@ class Measurement:
 class Level:
     """A completed round: what is left of the network, and how far the rounds go on.
 
-    `until`: no further level of this arm and seed once that share of the network's `unit` is gone.
+    `until`: no further level of this arm and seed once that share of the network's `unit` is gone; `ends`: nor once the
+    ticket meets the condition.
     """
 
     arm: str
@@ -48,6 +67,7 @@ class Level:
     structure: str
     ticket: str
     until: float | None
+    ends: Condition | None = None
 
 
 @attrs.frozen
@@ -79,14 +99,28 @@ class _State:
 
     weights: str
     structure: str | None
-    start: Moment | None  # of the pending training; None: nothing is pending
+    pending: Training | None
     part: int | None = None
+    #: The moment of the dense training that the weights were rewound to.
+    rewound: Moment = INIT
+    #: Whether the weights were drawn anew.
+    fresh: bool = False
+    #: Whether a `retrain` of this round chose what is pending.
+    chosen: bool = False
+
+
+@attrs.define
+class _Trail:
+    """What an arm left under one seed, level by level: what others match or learn from."""
+
+    structures: list[str] = attrs.field(factory=list)
+    tickets: list[str] = attrs.field(factory=list)
 
 
 def lower(
     plan: Plan,
     *,
-    fingerprint: Callable[[Data], str],
+    fingerprint: Fingerprint,
     rounds: Callable[[Arm, Prune], int],
 ) -> Study:
     """All steps of a plan.
@@ -97,29 +131,63 @@ def lower(
 
 
 class _Lowering:
-    def __init__(self, plan: Plan, fingerprint: Callable[[Data], str], rounds: Callable[[Arm, Prune], int]) -> None:
+    """All arms under all seeds; arms that another names are lowered before it."""
+
+    def __init__(self, plan: Plan, fingerprint: Fingerprint, rounds: Callable[[Arm, Prune], int]) -> None:
         self.plan, self.fingerprint, self.rounds = plan, fingerprint, rounds
         self.graph: nx.DiGraph[str] = nx.DiGraph()
         self.measurements: list[Measurement] = []
         self.levels: list[Level] = []
         self.naive = 0
-        self.arm: Arm = plan.arms[0]
-        self.seed = plan.seeds[0]
+        self.trails: dict[tuple[str, int], _Trail | None] = {}
 
     def study(self) -> Study:
         for arm, seed in itertools.product(self.plan.arms, self.plan.seeds):
-            self.arm, self.seed = arm, seed
-            self._arm()
-        self._link_prefixes()
+            self.trail(arm, seed)
+        _link_prefixes(self.graph)
         return Study(self.plan, self.graph, tuple(self.measurements), tuple(self.levels), self.naive)
 
-    # -- one arm under one seed
+    def trail(self, arm: Arm, seed: int) -> _Trail:
+        """What an arm leaves under a seed; lowered where that was not done yet."""
+        place = (arm.id, seed)
+        if place in self.trails:
+            found = self.trails[place]
+            if found is None:
+                raise ValueError(f"arm {arm.id} rests on itself")
+            return found
+        self.trails[place] = None
+        pipeline = _Pipeline(self, arm, seed)
+        pipeline.lower()
+        self.naive += pipeline.steps.trainings + (pipeline.target.trainings if arm.transfer else 0)
+        self.trails[place] = pipeline.trail
+        return pipeline.trail
 
-    def _arm(self) -> None:
+    def named(self, name: str, asking: Arm, seed: int) -> _Trail:
+        """What the arm of that name leaves, under the same seed and the same values of the sweeps."""
+        for arm in (*self.plan.arms, *self.plan.helpers):
+            agrees = all(asking.sweep.get(key, value) == value for key, value in arm.sweep.items())
+            if arm.name == name and agrees:
+                return self.trail(arm, seed)
+        raise ValueError(f"arm {asking.id} names arm {name}, which there is not")
+
+
+class _Pipeline:
+    """One arm under one seed."""
+
+    def __init__(self, whole: _Lowering, arm: Arm, seed: int) -> None:
+        self.whole, self.plan, self.arm, self.seed = whole, whole.plan, arm, seed
+        self.trail = _Trail()
+        self.steps = Builder(whole.graph, arm, seed, whole.fingerprint)
+        #: Where levels are judged.
+        self.target = self.steps if arm.transfer is None else self.steps.on(arm.transfer.data)
+        self.told = any(each.id == arm.id for each in whole.plan.arms)
+
+    def lower(self) -> None:
         arm = self.arm
         indices = range(arm.split.parts) if arm.split else (None,)
-        states = [_State(self._init(part), None, INIT, part) for part in indices]
-        dense = self._train(self._init(None), None, None, label="dense")
+        recipe = Training(arm.recipe)
+        states = [_State(self.steps.init(part), None, recipe, part) for part in indices]
+        dense = self.target.train(self.target.init(None), None, None, label="dense")
         self._measure(DENSE, 0, dense)
         level = done = 0
         for place, group in enumerate(arm.rounds):
@@ -127,192 +195,192 @@ class _Lowering:
             for index in range(times):
                 states = self._round(states, group, index, times, done)
                 done += 1
-                if not one_level(group) or index == times - 1:
+                if not group.joined and (not one_level(group) or index == times - 1):
                     level += 1
                     final = place == len(arm.rounds) - 1
                     self._level(level, states, group, final=final, last=final and index == times - 1)
 
     def _times(self, prune: Prune) -> int:
-        return prune.times or 1 if prune.until is None else self.rounds(self.arm, prune)
+        if prune.until is not None or (prune.ends is not None and prune.times is None):
+            return self.whole.rounds(self.arm, prune)
+        if prune.times is None and isinstance(prune.amount, Matching):
+            return len(self.whole.named(prune.amount.arm, self.arm, self.seed).structures)
+        return prune.times or 1
 
     def _round(self, states: list[_State], group: Rounds, index: int, times: int, done: int) -> list[_State]:
         """One round of a group; `done` counts the arm's rounds before it, of all groups."""
         states = [self._until(state, group.prune.at) for state in states]
-        args = prune_args(group.prune, index, times, head=self.arm.split is not None, draw=done)
+        args = prune_args(group.prune, index, times, head=self.arm.spares_head, draw=done)
+        matched = self._matched(group.prune)
         pruned = []
         for state in states:
-            parents = _parents(weights=state.weights, structure=state.structure)
-            key = self._add("prune", {**args, **self._subject(state.part)}, parents, f"prune round {index + 1}")
-            pruned.append(attrs.evolve(state, structure=key))
+            roles = parents(weights=state.weights, structure=state.structure, matched=matched)
+            key = self.steps.add("prune", {**args, **self.steps.subject(state.part)}, roles, f"prune round {index + 1}")
+            pruned.append(attrs.evolve(state, structure=key, chosen=False))
         for tail in group.tail:
-            pruned = self._overlap(pruned, tail) if isinstance(tail, Overlap) else self._rewind(pruned, tail)
+            pruned = self._overlap(pruned, tail) if isinstance(tail, Overlap) else [self._next(s, tail) for s in pruned]
         return pruned
+
+    def _matched(self, prune: Prune) -> str | None:
+        """The structure that a prune matches: that of the same level, or of the last one there is."""
+        if not isinstance(prune.amount, Matching):
+            return None
+        structures = self.whole.named(prune.amount.arm, self.arm, self.seed).structures
+        return structures[min(len(self.trail.structures), len(structures) - 1)]
 
     def _until(self, state: _State, moment: Moment | None) -> _State:
         """Run the pending training: whole, or up to the moment that the prune names."""
-        if state.start is None:
+        training = state.pending
+        if training is None:
             return state
         if moment is None:
-            return attrs.evolve(state, weights=self._pending(state), start=None)
-        moment = self._canonical(moment)
-        if not self._before(state.start, moment):
+            return attrs.evolve(state, weights=self._trained(state), pending=None)
+        moment = training.canonical(moment)
+        if not _before(training.start, moment):
             return state
-        key = self._train(state.weights, state.structure, state.part, start=state.start, stop=moment)
-        return attrs.evolve(state, weights=key, start=moment)
-
-    def _before(self, first: Moment, second: Moment) -> bool:
-        """Whether a moment comes before another; those of unlike units do, unless the second is 0."""
-        if first.unit == second.unit:
-            return first.amount < second.amount
-        return bool(second.amount)
+        key = self.steps.train(state.weights, state.structure, state.part, training, stop=moment)
+        return attrs.evolve(state, weights=key, pending=attrs.evolve(training, start=moment))
 
     def _overlap(self, states: list[_State], tail: Overlap) -> list[_State]:
-        parents = {f"part {i}": str(state.structure) for i, state in enumerate(states)}
-        key = self._add("overlap", {"at_least": tail.at_least, **self._subject(None)}, parents, "overlap")
+        roles = {f"part {i}": str(state.structure) for i, state in enumerate(states)}
+        key = self.steps.add("overlap", {"at_least": tail.at_least, **self.steps.subject(None)}, roles, "overlap")
         return [attrs.evolve(state, structure=key) for state in states]
 
-    def _rewind(self, states: list[_State], tail: Rewind) -> list[_State]:
-        to = self._canonical(tail.to)
-        if tail.what == "lr":
-            return [attrs.evolve(state, start=to) for state in states]
-        return [attrs.evolve(s, weights=self._dense_at(to, s.part), start=to) for s in states]
+    def _next(self, state: _State, tail: Tail) -> _State:
+        """The state behind a statement that says what is trained next."""
+        match tail:
+            case Rewind("lr", to):
+                # Behind a `retrain` it is that schedule which is begun later.
+                training = state.pending if state.chosen and state.pending else Training(self.arm.recipe)
+                return attrs.evolve(state, pending=attrs.evolve(training, start=training.canonical(to)))
+            case Rewind(_, to):
+                training = Training(self.arm.recipe)
+                to = training.canonical(to)
+                weights, pending = self.steps.dense_at(to, state.part), attrs.evolve(training, start=to)
+                return attrs.evolve(state, weights=weights, pending=pending, rewound=to, fresh=False)
+            case Retrain(_, recipe, fresh):
+                weights = self.steps.init(state.part, state.structure) if fresh else state.weights
+                return attrs.evolve(
+                    state, weights=weights, pending=Training(recipe), fresh=fresh or state.fresh, chosen=True
+                )
+            case Distill():
+                return attrs.evolve(state, pending=self._taught(state.pending, tail, state.part))
+        return state
+
+    def _taught(self, training: Training | None, tail: Distill, part: int | None) -> Training | None:
+        if training is None:
+            return None
+        if tail.teacher == "dense":
+            teacher = self.steps.train(self.steps.init(part), None, part, label="dense" if part is None else "")
+        else:
+            teacher = self.whole.named(tail.teacher, self.arm, self.seed).tickets[-1]
+        return attrs.evolve(training, lesson=Lesson(teacher, tail.temperature, tail.weight, tail.until))
+
+    def _trained(self, state: _State) -> str:
+        """The trained weights of a state; evaluated as they are where no training is pending."""
+        if state.pending is None:
+            roles = parents(weights=state.weights, structure=state.structure)
+            return self.steps.add("evaluate", self.steps.subject(state.part), roles, "evaluate")
+        return self.steps.train(state.weights, state.structure, state.part, state.pending)
+
+    # -- levels
 
     def _level(self, level: int, states: list[_State], group: Rounds, *, final: bool, last: bool) -> None:
         """Measure a level; `final`: of the arm's last group of rounds, `last`: the last round there can be."""
         state = states[0]
-        if self.arm.split is None:
-            ticket = self._pending(state)
-        else:
-            # A ticket found on parts is judged on all data, with a fresh head.
-            start = state.start or INIT
-            ticket = self._train(
-                self._dense_at(start, None), state.structure, None, start=start, label=f"judge level {level}"
-            )
+        ticket = self._judged(state, level)
         structure = str(state.structure)
+        self.trail.structures.append(structure)
+        self.trail.tickets.append(ticket)
+        if not self.told:
+            return
         # The rounds of the last group end when the share is reached; those of an earlier one are counted ahead.
-        dynamic = group.prune.until is not None and final
+        dynamic = final and (group.prune.until is not None or group.prune.ends is not None)
         until = float(group.prune.until) if dynamic and group.prune.until is not None else None
-        self.levels.append(Level(self.arm.id, self.seed, level, group.prune.unit, structure, ticket, until))
+        ends = group.prune.ends if final else None
+        self.whole.levels.append(Level(self.arm.id, self.seed, level, group.prune.unit, structure, ticket, until, ends))
         self._measure(TICKET, level, ticket)
         final_only = self.plan.rival_levels == "last"
-        if final_only and not (last or dynamic or self.plan.stops):
-            return
+        if not final_only or last or dynamic or self.plan.stops:
+            self._rivals(level, structure, final_only)
+
+    def _judged(self, state: _State, level: int) -> str:
+        """The training that a level is measured by."""
+        if self.arm.transfer is not None:
+            return self._carried(state, self.arm.transfer, level)
+        if self.arm.split is None:
+            return self._trained(state)
+        # A ticket found on parts is judged on all data, with a fresh head.
+        whole = self._whole(state)
+        label = f"judge level {level}"
+        return self.steps.train(whole.weights, whole.structure, None, whole.pending, label=label)
+
+    def _whole(self, state: _State) -> _State:
+        """The state of a part as one on all data: its weights are those of the dense run there."""
+        training = state.pending or Training(self.arm.recipe)
+        drawn = self.steps.init(None, state.structure) if state.fresh else None
+        weights = drawn or self.steps.dense_at(state.rewound, None)
+        return attrs.evolve(state, weights=weights, pending=training, part=None)
+
+    def _carried(self, state: _State, transfer: Transfer, level: int) -> str:
+        """A level on other data: what is pending is trained there instead."""
+        if self.arm.split is not None:
+            state = self._whole(state)
+        for tail in transfer.tail:
+            state = self._next(state, tail)
+        weights = state.weights
+        if transfer.head == "reset":
+            source = self.whole.graph.nodes[weights]["step"].parents.get("structure")
+            roles = parents(weights=weights, structure=source, head=self.target.init(None))
+            weights = self.target.add("transfer", self.target.subject(None), roles, "transfer")
+        training = state.pending or Training(self.arm.recipe)
+        return self.target.train(weights, state.structure, None, training, label=f"transfer level {level}")
+
+    def _rivals(self, level: int, structure: str, final_only: bool) -> None:
+        steps, match_flops = self.target, self.plan.rival_budget == "flops"
         if "random-init" in self.plan.rivals:
-            fresh = self._init(None, structure)
-            self._measure("random-init", level, self._train(fresh, structure, None), final_only)
+            fresh = steps.init(None, structure)
+            key = steps.train(fresh, structure, None, match_flops=match_flops)
+            self._measure("random-init", level, key, final_only)
         if "random-structure" in self.plan.rivals:
-            other = self._add(
-                "random-structure",
-                self._subject(None),
-                {"structure": structure},
-                "random structure",
-                seeded=True,
-            )
-            key = self._train(self._init(None), other, None)
+            roles = {"structure": structure}
+            other = steps.add("random-structure", steps.subject(None), roles, "random structure", seeded=True)
+            key = steps.train(steps.init(None), other, None, match_flops=match_flops)
             self._measure("random-structure", level, key, final_only)
+        if "early" in self.plan.rivals:
+            key = steps.train(steps.init(None), None, None, match_flops=True, matched=structure, label="dense, short")
+            self._measure("early", level, key, final_only)
 
     def _measure(self, contestant: str, level: int, key: str, final_only: bool = False) -> None:
-        found = Measurement(self.arm.id, contestant, level, self.seed, key, final_only)
-        self.measurements.append(found)
+        if self.told:
+            found = Measurement(self.arm.id, contestant, level, self.seed, key, final_only)
+            self.whole.measurements.append(found)
 
-    # -- steps
 
-    def _subject(self, part: int | None) -> dict[str, Any]:
-        return {"model": as_json(self.arm.model), "data": self._data(part)}
+def _before(first: Moment, second: Moment) -> bool:
+    """Whether a moment comes before another; those of unlike units do, unless the second is 0."""
+    if first.unit == second.unit:
+        return first.amount < second.amount
+    return bool(second.amount)
 
-    def _data(self, part: int | None) -> dict[str, Any]:
-        data = {**as_json(self.arm.data), "fingerprint": self.fingerprint(self.arm.data)}
-        if part is not None and self.arm.split is not None:
-            data["part"] = {"by": self.arm.split.by, "parts": self.arm.split.parts, "index": part}
-        return data
 
-    def _init(self, part: int | None, structure: str | None = None) -> str:
-        """The initial weights; with a structure, fresh ones drawn for the network that is left."""
-        args = self._subject(part)
-        if structure is not None:
-            args["role"] = "random-init"
-        label = "random init" if structure else "init"
-        return self._add("init", args, _parents(structure=structure), label, seeded=True)
-
-    def _dense_at(self, moment: Moment, part: int | None) -> str:
-        """The dense network's weights at a moment of its training."""
-        init = self._init(part)
-        if moment.amount == 0:
-            return init
-        return self._train(init, None, part, stop=moment, label=f"dense to {moment}")
-
-    def _pending(self, state: _State) -> str:
-        """The trained weights of a state; evaluated as they are where no training is pending."""
-        if state.start is None:
-            parents = _parents(weights=state.weights, structure=state.structure)
-            return self._add("evaluate", self._subject(state.part), parents, "evaluate")
-        return self._train(state.weights, state.structure, state.part, start=state.start)
-
-    def _train(
-        self,
-        weights: str,
-        structure: str | None,
-        part: int | None,
-        *,
-        start: Moment = INIT,
-        stop: Moment | None = None,
-        label: str = "",
-    ) -> str:
-        args: dict[str, Any] = {**self._subject(part), "recipe": dict(self.arm.recipe)}
-        if start.amount:
-            args["start"] = str(start)
-        if stop is not None:
-            args["stop"] = str(stop)
-        self.naive += 1
-        label = label or ("train" if part is None else f"train part {part + 1}")
-        return self._add("train", args, _parents(weights=weights, structure=structure), label, seeded=True)
-
-    def _canonical(self, moment: Moment) -> Moment:
-        """Shares of the recipe in its own unit, so that `5%` and `8ep` of 160 epochs are one step."""
-        if moment.unit != "%":
-            return moment
-        length = Moment.parse(str(self.arm.recipe["length"]))
-        return Moment(moment.amount * length.amount / 100, length.unit)
-
-    def _add(
-        self, operation: str, args: dict[str, Any], parents: dict[str, str], label: str, seeded: bool = False
-    ) -> str:
-        needs_seed = seeded or "round" in args
-        step = Step(operation, args, parents, self.seed if needs_seed else None)
-        if step.key not in self.graph:
-            self.graph.add_node(step.key, step=step, label=label, uses=[], prefixes={})
-            for role, parent in parents.items():
-                self.graph.add_edge(parent, step.key, role=role)
-        uses = self.graph.nodes[step.key]["uses"]
-        if (self.arm.id, self.seed) not in uses:
-            uses.append((self.arm.id, self.seed))
-        return step.key
-
-    def _link_prefixes(self) -> None:
-        """Tell each training which rewinding points it can deposit on its way."""
-        longest: dict[str, str] = {}
-        for key, step in self._trainings():
-            if "stop" not in step.args:
-                longest[_without_stop(step)] = key
-        for key, step in self._trainings():
-            leader = longest.get(_without_stop(step)) if "stop" in step.args else None
-            if leader is not None:
-                self.graph.nodes[leader]["prefixes"][step.args["stop"]] = key
-                self.graph.nodes[key]["prefix_of"] = leader
-
-    def _trainings(self) -> Iterator[tuple[str, Step]]:
-        for key, data in self.graph.nodes(data=True):
-            if data["step"].operation == "train":
-                yield key, data["step"]
+def _link_prefixes(graph: nx.DiGraph[str]) -> None:
+    """Tell each training which rewinding points it can deposit on its way."""
+    longest: dict[str, str] = {}
+    trainings = [(key, node["step"]) for key, node in graph.nodes(data=True) if node["step"].operation == "train"]
+    for key, step in trainings:
+        if "stop" not in step.args:
+            longest[_without_stop(step)] = key
+    for key, step in trainings:
+        leader = longest.get(_without_stop(step)) if "stop" in step.args else None
+        if leader is not None:
+            graph.nodes[leader]["prefixes"][step.args["stop"]] = key
+            graph.nodes[key]["prefix_of"] = leader
 
 
 def _without_stop(step: Step) -> str:
     args = {name: value for name, value in step.args.items() if name != "stop"}
     return Step("train", args, step.parents, step.seed).key
-
-
-def _parents(**keys: str | None) -> dict[str, str]:
-    return {role: key for role, key in keys.items() if key is not None}
 
 
 def one_level(group: Rounds) -> bool:
@@ -337,6 +405,10 @@ def prune_args(prune: Prune, index: int, times: int, head: bool, draw: int | Non
             # Geometric steps: every round leaves the same share of what remained, and the last lands exactly.
             left = (1 - float(share)) ** ((index + 1) / times)
             args["to"] = float(share) if index == times - 1 else round(1 - left, 12)
+        case Stages(shares):
+            args["stages"] = [float(share) for share in shares]
+        case Matching():
+            args["matching"] = True
     if prune.within:
         args["within"] = sorted(prune.within)
     if prune.protect:

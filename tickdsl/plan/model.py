@@ -68,7 +68,21 @@ class To:
     share: Fraction
 
 
-Amount = Share | Count | To
+@attrs.frozen
+class Stages:
+    """A share of what remains for each stage: successive layers at one spatial resolution."""
+
+    shares: tuple[Fraction, ...]
+
+
+@attrs.frozen
+class Matching:
+    """As many units as that arm has removed at the same level."""
+
+    arm: str
+
+
+Amount = Share | Count | To | Stages | Matching
 
 
 @attrs.frozen
@@ -95,14 +109,21 @@ class Condition:
 
 @attrs.frozen
 class Prune:
-    """`times` rounds, or as many as `until` (a share of the original units that must be gone) needs."""
+    """`times` rounds, or as many as `until` (a share of the original units that must be gone) needs.
+
+    `ends`: no further round once a level meets the condition. Without any of the three, a prune that matches an arm
+    has as many rounds as that has levels.
+    """
 
     unit: str
     scope: str
     amount: Amount
     by: str
+    #: Whether the ranking looks at training pictures, which the seed draws.
+    pictures: bool = False
     times: int | None = 1
     until: Fraction | None = None
+    ends: Condition | None = None
     at: Moment | None = None
     within: tuple[str, ...] = ()
     protect: tuple[str, ...] = ()
@@ -130,15 +151,53 @@ class Rewind:
     span: Any = _origin()
 
 
-Tail = Overlap | Rewind
+@attrs.frozen
+class Retrain:
+    """The next training is by this recipe instead; `fresh`: from fresh weights. `schedule` is the word written."""
+
+    schedule: str
+    recipe: Options
+    fresh: bool = False
+    span: Any = _origin()
+
+
+@attrs.frozen
+class Distill:
+    """The next training learns from `teacher` (`dense`, or an arm) as well, until a moment of its recipe.
+
+    The loss is `weight` x temperature^2 x KL(teacher || student) of softened answers + (1 - weight) x cross-entropy.
+    """
+
+    teacher: str
+    temperature: float
+    weight: float
+    until: Moment | None = None
+    span: Any = _origin()
+
+
+Tail = Overlap | Rewind | Retrain | Distill
 
 
 @attrs.frozen
 class Rounds:
-    """A prune and what follows it up to the next one."""
+    """A prune and what follows it up to the next one; `joined`: the next prune belongs to the same round."""
 
     prune: Prune
     tail: tuple[Tail, ...] = ()
+    joined: bool = False
+
+
+@attrs.frozen
+class Transfer:
+    """Every level is judged on other data, with a fresh classifier (`reset`) or the one there is (`keep`).
+
+    `tail` says what is trained there, where that is not what is pending.
+    """
+
+    data: Data
+    head: str = "reset"
+    tail: tuple[Rewind | Retrain, ...] = ()
+    span: Any = _origin()
 
 
 @attrs.frozen
@@ -153,13 +212,27 @@ class Arm:
     recipe: Options
     rounds: tuple[Rounds, ...]
     split: Split | None = None
+    transfer: Transfer | None = None
     span: Any = _origin()
     recipe_span: Any = _origin()
+
+    @property
+    def spares_head(self) -> bool:
+        """Whether the classifier is left alone: parts have their own, and other data get a fresh one."""
+        return self.split is not None or (self.transfer is not None and self.transfer.head == "reset")
+
+    @property
+    def named(self) -> tuple[str, ...]:
+        """The arms that this one learns from or matches."""
+        tails = (tail for group in self.rounds for tail in group.tail)
+        teachers = [tail.teacher for tail in tails if isinstance(tail, Distill) and tail.teacher != "dense"]
+        matched = [group.prune.amount.arm for group in self.rounds if isinstance(group.prune.amount, Matching)]
+        return tuple(dict.fromkeys([*teachers, *matched]))
 
 
 @attrs.frozen
 class Plan:
-    """A whole experiment."""
+    """A whole experiment. `helpers` are arms that the compared ones name, and that are not compared themselves."""
 
     name: str
     path: str
@@ -167,11 +240,17 @@ class Plan:
     seeds: tuple[int, ...]
     rivals: tuple[str, ...] = ()
     rival_levels: str = "all"
+    rival_budget: str = "epochs"
     within: Fraction = Fraction(0)
     #: What `report` asks for; empty where the plan leaves the choice.
     metrics: tuple[str, ...] = ()
     stops: tuple[Condition, ...] = ()
+    helpers: tuple[Arm, ...] = ()
     compare_span: Any = _origin()
+
+
+#: Where several types may stand, each names itself.
+_TOLD_APART = Share | Count | To | Stages | Matching | Overlap | Rewind | Retrain | Distill
 
 
 def as_json(value: Any) -> Any:
@@ -189,5 +268,5 @@ def as_json(value: Any) -> Any:
             f.name: as_json(getattr(value, f.name)) for f in attrs.fields(type(value)) if not f.metadata.get("origin")
         }
         kind = type(value).__name__.lower()
-        return {"kind": kind, **fields} if isinstance(value, Share | Count | To | Overlap | Rewind) else fields
+        return {"kind": kind, **fields} if isinstance(value, _TOLD_APART) else fields
     return value

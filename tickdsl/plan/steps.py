@@ -18,6 +18,7 @@ OPERATIONS: dict[str, int] = {
     "overlap": 1,
     "random-structure": 1,
     "evaluate": 1,
+    "transfer": 1,
 }
 
 

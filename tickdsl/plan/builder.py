@@ -1,0 +1,135 @@
+"""The steps of one arm under one seed, added to the graph as they are asked for; equal ones are one."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import attrs
+import networkx as nx
+
+from tickdsl.moments import INIT, Moment
+from tickdsl.plan.model import Arm, Data, Options, as_json
+from tickdsl.plan.steps import Step
+
+Fingerprint = Callable[[Data], str]
+
+
+@attrs.frozen
+class Lesson:
+    """Who teaches in a training: the trained network of step `teacher`, and how (see `model.Distill`)."""
+
+    teacher: str
+    temperature: float
+    weight: float
+    until: Moment | None = None
+
+
+@attrs.frozen
+class Training:
+    """A recipe from one of its moments on."""
+
+    recipe: Options
+    start: Moment = INIT
+    lesson: Lesson | None = None
+
+    def canonical(self, moment: Moment) -> Moment:
+        """Shares of the recipe in its own unit, so that `5%` and `8ep` of 160 epochs are one step."""
+        if moment.unit != "%":
+            return moment
+        length = Moment.parse(str(self.recipe["length"]))
+        return Moment(moment.amount * length.amount / 100, length.unit)
+
+
+@attrs.define
+class Builder:
+    """Adds steps for `arm` and `seed`; `trainings` counts those asked for, shared or not."""
+
+    graph: nx.DiGraph[str]
+    arm: Arm
+    seed: int
+    fingerprint: Fingerprint
+    trainings: int = 0
+
+    def on(self, data: Data) -> Builder:
+        """The same network on other data, whole."""
+        return Builder(self.graph, attrs.evolve(self.arm, data=data, split=None), self.seed, self.fingerprint)
+
+    def subject(self, part: int | None) -> dict[str, Any]:
+        """The arguments that name a network on data."""
+        data = {**as_json(self.arm.data), "fingerprint": self.fingerprint(self.arm.data)}
+        if part is not None and self.arm.split is not None:
+            data["part"] = {"by": self.arm.split.by, "parts": self.arm.split.parts, "index": part}
+        return {"model": as_json(self.arm.model), "data": data}
+
+    def init(self, part: int | None, structure: str | None = None) -> str:
+        """The initial weights; with a structure, fresh ones drawn for the network that is left."""
+        args = self.subject(part)
+        if structure is not None:
+            args["role"] = "random-init"
+        label = "random init" if structure else "init"
+        return self.add("init", args, parents(structure=structure), label, seeded=True)
+
+    def dense_at(self, moment: Moment, part: int | None) -> str:
+        """The dense network's weights at a moment of its training."""
+        init = self.init(part)
+        if moment.amount == 0:
+            return init
+        return self.train(init, None, part, stop=moment, label=f"dense to {moment}")
+
+    def train(
+        self,
+        weights: str,
+        structure: str | None,
+        part: int | None,
+        training: Training | None = None,
+        *,
+        stop: Moment | None = None,
+        label: str = "",
+        match_flops: bool = False,
+        matched: str | None = None,
+    ) -> str:
+        """A training (default: by the arm's recipe).
+
+        match_flops: the recipe is stretched or squeezed until it costs as many multiply-adds as the recipe itself costs
+        the network `matched` (default: the dense one).
+        """
+        training = training or Training(self.arm.recipe)
+        args: dict[str, Any] = {**self.subject(part), "recipe": dict(training.recipe)}
+        if training.start.amount:
+            args["start"] = str(training.start)
+        if stop is not None:
+            args["stop"] = str(stop)
+        if match_flops:
+            args["budget"] = "flops"
+        lesson = training.lesson
+        if lesson is not None:
+            args["distill"] = {"temperature": lesson.temperature, "weight": lesson.weight}
+            if lesson.until is not None:
+                args["distill"]["until"] = str(training.canonical(lesson.until))
+        self.trainings += 1
+        label = label or ("train" if part is None else f"train part {part + 1}")
+        roles = parents(
+            weights=weights, structure=structure, teacher=lesson.teacher if lesson else None, matched=matched
+        )
+        return self.add("train", args, roles, label, seeded=True)
+
+    def add(
+        self, operation: str, args: dict[str, Any], roles: Mapping[str, str], label: str, seeded: bool = False
+    ) -> str:
+        """The key of a step; the arm and the seed are entered among those that use it."""
+        needs_seed = seeded or "round" in args
+        step = Step(operation, args, roles, self.seed if needs_seed else None)
+        if step.key not in self.graph:
+            self.graph.add_node(step.key, step=step, label=label, uses=[], prefixes={})
+            for role, parent in roles.items():
+                self.graph.add_edge(parent, step.key, role=role)
+        uses = self.graph.nodes[step.key]["uses"]
+        if (self.arm.id, self.seed) not in uses:
+            uses.append((self.arm.id, self.seed))
+        return step.key
+
+
+def parents(**keys: str | None) -> dict[str, str]:
+    """The roles that are filled."""
+    return {role: key for role, key in keys.items() if key is not None}
