@@ -101,7 +101,7 @@ class Analysis:
     def remember(self, tensor: Tensor, value: Value) -> None:
         """Say what a tensor carries. The tensor is kept alive, so that its identity stays its own."""
         families = tuple(family for family in value.families if not self.atoms.is_fixed(family))
-        self.values[id(tensor)] = attrs.evolve(value, families=families)
+        self.values[id(tensor)] = Value(value.shape, families, value.node, value.origin)
         self.kept_alive.append(tensor)
         for family in families:
             self.atoms.rectangle(family)

@@ -128,15 +128,19 @@ class Layouts:
     def __init__(self, units: Units) -> None:
         self._units = units
         self._places: dict[bytes, int | None] = {}
+        self._of_family: dict[int, tuple[Any, dict[int, int | None]]] = {}
         self.found: list[Layout] = []
 
     def of(self, shape: Shape, families: Families) -> tuple[int | None, ...]:
         """Per dimension the layout along it, or None where nothing can go."""
         dims: list[int | None] = [None] * len(shape)
         for family in families:
-            solved = squeeze_uniform(self._units.root[family])
-            for dim in varying(solved):
-                dims[dim] = self._place(solved.ravel())
+            if id(family) not in self._of_family:
+                solved = squeeze_uniform(self._units.root[family])
+                # Kept with the family, so that its identity stays its own.
+                self._of_family[id(family)] = family, {dim: self._place(solved.ravel()) for dim in varying(solved)}
+            for dim, place in self._of_family[id(family)][1].items():
+                dims[dim] = place
         return tuple(dims)
 
     def _place(self, roots: Any) -> int | None:

@@ -10,11 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from tickdsl.graph.copies import copied
-
-#: Activations: the output is like the one operand, so that torch's own shape functions, which are slow, need not run.
-_LIKE_INPUT = frozenset({
-    "relu", "relu6", "hardtanh", "hardswish", "hardsigmoid", "silu", "gelu", "sigmoid", "tanh", "elu", "leaky_relu",
-})  # fmt: skip
+from tickdsl.graph.shape_functions import SHAPE_FUNCTIONS
 
 
 def copy_without_data(model: nn.Module) -> nn.Module:
@@ -48,16 +44,21 @@ def without_data() -> Iterator[None]:
 
 def evaluate(func: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:
     """What an ATen operator gives."""
-    data = args[0] if args else None
-    if isinstance(data, Tensor) and data.is_meta:
-        op, in_place = short_name(func)
-        if op in _LIKE_INPUT and data.is_floating_point():
-            return data if in_place else torch.empty_like(data)
-        if op == "native_batch_norm" and not args[5]:
-            if any(x is not None and x.shape != data.shape[1:2] for x in args[1:5]):
-                raise RuntimeError(f"batch norm over {data.shape[1]} channels has {args[3].shape[0]} statistics")
-            return torch.empty_like(data), data.new_empty(0), data.new_empty(0)
+    op, in_place = short_name(func)
+    shape_function = SHAPE_FUNCTIONS.get(op)
+    if shape_function is not None and _without_data(args):
+        result = shape_function(*args, **kwargs)
+        if result is not None and not in_place:
+            return result
+        if result is not None and result.shape == args[0].shape:
+            return args[0]
     return func(*args, **kwargs)
+
+
+def _without_data(args: tuple[Any, ...]) -> bool:
+    data = args[0] if args else None
+    first = data[0] if isinstance(data, list | tuple) and data else data
+    return isinstance(first, Tensor) and first.is_meta
 
 
 _NAMES: dict[Any, tuple[str, bool]] = {}

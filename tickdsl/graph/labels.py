@@ -26,14 +26,14 @@ OUTPUT = "the network's output"
 
 def varying(family: Family) -> tuple[int, ...]:
     """The dimensions along which a family varies."""
-    return tuple(dim for dim, size in enumerate(family.shape) if size > 1)
+    return tuple([dim for dim, size in enumerate(family.shape) if size > 1])
 
 
 def squeeze_uniform(family: Family) -> Family:
     """The same family with size 1 along every dimension on which its atoms do not differ."""
     for dim in varying(family):
         first = family.take([0], axis=dim)
-        if np.array_equal(np.broadcast_to(first, family.shape), family):
+        if (family == first).all():
             family = first
     return family
 
@@ -215,7 +215,7 @@ def segments(shape: Shape, target: Shape) -> list[tuple[tuple[int, int], tuple[i
 
 def aligned(family: Family, rank: int) -> Family:
     """The family with leading dimensions of size 1, as broadcasting adds them."""
-    return family.reshape((1,) * (rank - family.ndim) + family.shape)
+    return family if family.ndim == rank else family.reshape((1,) * (rank - family.ndim) + family.shape)
 
 
 def join(atoms: Atoms, values: Sequence[Value], rank: int, where: str) -> Families:

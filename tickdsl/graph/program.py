@@ -7,6 +7,7 @@ from typing import Any
 
 import attrs
 import numpy as np
+from torch import Tensor
 
 from tickdsl.graph.analysis import Analysis
 from tickdsl.graph.arrays import Bools
@@ -45,11 +46,11 @@ class Program:
 
 
 class ProgramRecorder(Recorder):  # type: ignore[no-untyped-call]
-    """Applies the rules, and also writes down the programs of the modules asked for."""
+    """Applies the rules if labels are asked for, and also writes down the programs of the modules wanted."""
 
-    def __init__(self, wanted: Collection[str]) -> None:
+    def __init__(self, wanted: Collection[str], with_labels: bool = True) -> None:
         super().__init__(Analysis(Atoms()), Recording(), "")
-        self.wanted = wanted
+        self.wanted, self.with_labels = wanted, with_labels
         self.frames: list[Program | None] = []
         self.programs: dict[str, list[Program]] = {}
         self._held: list[Any] = []
@@ -60,6 +61,10 @@ class ProgramRecorder(Recorder):  # type: ignore[no-untyped-call]
         result = super().__torch_dispatch__(func, types, args, kwargs)
         self._write(func, args, dict(kwargs or {}), result)
         return result
+
+    def _apply(self, func: Any, arguments: dict[str, Any], outputs: tuple[Tensor, ...]) -> None:
+        if self.with_labels:
+            super()._apply(func, arguments, outputs)
 
     def _write(self, target: Any, args: tuple[Any, ...], kwargs: dict[str, Any], result: Any) -> None:
         frame = self.frames[-1] if self.frames else None
@@ -91,27 +96,29 @@ class ProgramRecorder(Recorder):  # type: ignore[no-untyped-call]
 
 @attrs.frozen(eq=False)
 class Live:
-    """What is left of values, given which units of every group are."""
+    """What is left of values; `kept` says of components whether they are."""
 
     units: Units
-    left: Mapping[str, Bools]
+    kept: Bools
+
+    @classmethod
+    def of(cls, units: Units, left: Mapping[str, Bools]) -> Live:
+        """`left` says of groups which of their units are left; of those not named all are."""
+        kept = np.ones(len(units.root), dtype=bool)
+        for place, group in enumerate(units.groups):
+            if group.name in left:
+                mine = np.flatnonzero(units.group == place)
+                kept[mine] = left[group.name][units.unit[mine]]
+        return cls(units, kept)
 
     def mask(self, value: Value, dim: int) -> Bools | None:
         """Which positions along a dimension are left; None where all are."""
         for family in value.families:
             solved = squeeze_uniform(self.units.root[family])
             if varying(solved) == (dim,):
-                roots = solved.ravel()
-                kept = [self._kept(int(root)) for root in roots]
-                return None if all(kept) else np.array(kept, dtype=bool)
+                kept: Bools = self.kept[solved.ravel()]
+                return None if kept.all() else kept
         return None
-
-    def _kept(self, root: int) -> bool:
-        group = int(self.units.group[root])
-        if group < 0:
-            return True
-        mask = self.left.get(self.units.groups[group].name)
-        return mask is None or bool(mask[self.units.unit[root]])
 
     def shape(self, value: Value) -> Shape:
         """The sizes that are left."""

@@ -218,4 +218,13 @@ def observe(bare: nn.Module, recorder: Recorder, args: tuple[Any, ...], kwargs: 
 
 def tensors_in(values: Any) -> list[Tensor]:
     """All tensors in nested lists, tuples and dictionaries."""
+    if isinstance(values, Tensor):
+        return [values]
+    kind = type(values)
+    if kind is tuple or kind is list:
+        return [tensor for value in values for tensor in tensors_in(value)]
+    if kind is dict:
+        return [tensor for value in values.values() for tensor in tensors_in(value)]
+    if values is None or kind in (int, float, bool, str):
+        return []
     return [leaf for leaf in pytree.tree_leaves(values) if isinstance(leaf, Tensor)]

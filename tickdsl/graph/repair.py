@@ -111,7 +111,7 @@ def _steps_in_training(
     model: nn.Module, graph: ModelGraph, paths: list[str], batch: int | None
 ) -> dict[str, list[object]]:
     """What the modules' own code does in training, where that can be seen."""
-    recorder = ProgramRecorder(paths)
+    recorder = ProgramRecorder(paths, with_labels=False)
     try:
         _observe(model, graph, recorder, paths, batch)
     except Exception:  # for want of targets for instance; such a network is judged by evaluation
@@ -125,7 +125,7 @@ def _record(
     """Programs of the dense modules for one size of the batch, with what is left of every value."""
     recorder = ProgramRecorder(paths)
     names = _observe(model, graph, recorder, (), batch)
-    live = Live(group_units(recorder.analysis), left)
+    live = Live.of(group_units(recorder.analysis), left)
     return {
         path: [(Take(program, live, batch or 1), names) for program in programs]
         for path, programs in recorder.programs.items()

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from tickdsl.graph.arrays import Ints
 from tickdsl.graph.attributes import adjust
+from tickdsl.graph.collection import without_collection
 from tickdsl.graph.copies import copied
 from tickdsl.graph.cost import layout_sizes
 from tickdsl.graph.model import ModelGraph
@@ -21,6 +22,7 @@ from tickdsl.graph.structure import Structure, StructureError, all_kept_indices,
 Kept = list[Ints | None]
 
 
+@without_collection()
 def compact(model: nn.Module, graph: ModelGraph, structure: Structure) -> nn.Module:
     """A network without what the structure removed; its weights are slices of the model's, masked ones are zero.
 

@@ -9,6 +9,7 @@ from torch import nn
 
 from tickdsl.graph.analysis import Analysis
 from tickdsl.graph.assemble import assemble
+from tickdsl.graph.collection import without_collection
 from tickdsl.graph.dataless import copy_without_data, set_mode, without_data
 from tickdsl.graph.inputs import TraceError, build, describe
 from tickdsl.graph.labels import Atoms
@@ -17,6 +18,7 @@ from tickdsl.graph.modes import ModeWatch
 from tickdsl.graph.record import Recorder, Recording, observe
 
 
+@without_collection()
 def trace(model: nn.Module, example_inputs: Any) -> ModelGraph:
     """The model graph of a network.
 

@@ -13,14 +13,13 @@ from typing import Any
 import attrs
 import torch
 from torch import Tensor, nn
-from torch.utils import _pytree as pytree
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from tickdsl.graph.cost import layout_sizes
 from tickdsl.graph.dataless import copy_without_data, evaluate, set_mode, short_name, without_data
 from tickdsl.graph.inputs import build
 from tickdsl.graph.model import ModelGraph
-from tickdsl.graph.record import named_arguments, scalars
+from tickdsl.graph.record import named_arguments, scalars, tensors_in
 from tickdsl.graph.structure import Structure
 
 #: Whether a reshape copies depends on strides.
@@ -72,10 +71,10 @@ class _Follower(TorchDispatchMode):  # type: ignore[no-untyped-call]
     def __torch_dispatch__(
         self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Mapping[str, Any] | None = None
     ) -> Any:
-        tensors = [leaf for leaf in pytree.tree_leaves((args, kwargs)) if isinstance(leaf, Tensor)]
+        tensors = tensors_in((args, kwargs))
         known = any(id(tensor) in self.derived for tensor in tensors)
         result = evaluate(func, args, kwargs or {})
-        outputs = [leaf for leaf in pytree.tree_leaves(result) if isinstance(leaf, Tensor)]
+        outputs = tensors_in(result)
         if known and outputs:
             self.derived.update((id(tensor), tensor) for tensor in outputs)
             module = self.stack[-1]
@@ -117,7 +116,7 @@ def first_mismatch(
             handles.append(module.register_forward_hook(lambda *_: follower.stack.pop() and None))
     with without_data():
         args, kwargs = build(graph.inputs, floating=dtype_of(small))
-        follower.derived.update((id(t), t) for t in pytree.tree_leaves((args, kwargs)) if isinstance(t, Tensor))
+        follower.derived.update((id(t), t) for t in tensors_in((args, kwargs)))
         try:
             with follower:
                 bare(*args, **kwargs)

@@ -1,0 +1,209 @@
+"""What the commonest operators give without data, calculated here: torch's own functions for that are Python, and slow.
+
+A function gets an operator's arguments as they were given, and gives a result of the shape, type and memory layout
+that torch's has, or None where torch shall answer: for cases that are rare, and for arguments that do not fit.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+Arguments = tuple[Any, ...]
+ShapeFunction = Callable[..., Any]
+
+_META = torch.device("meta")
+
+
+def _new(like: Tensor, shape: Sequence[int]) -> Tensor:
+    return torch.empty(shape, dtype=like.dtype, device=_META)
+
+
+def _plain(*tensors: Any) -> bool:
+    """Whether these are contiguous floating tensors of one type."""
+    first = tensors[0]
+    return (
+        isinstance(first, Tensor)
+        and first.is_floating_point()
+        and all(isinstance(t, Tensor) and t.dtype == first.dtype and t.is_contiguous() for t in tensors)
+    )
+
+
+def _is_ambiguous(tensor: Tensor) -> bool:
+    """Whether sizes of 1 make a contiguous tensor one with the channels last as well."""
+    formats = {4: torch.channels_last, 5: torch.channels_last_3d}
+    rank = tensor.dim()
+    return rank in formats and tensor.is_contiguous(memory_format=formats[rank])
+
+
+def _is_dense(tensor: Tensor) -> bool:
+    """Whether the dimensions lie in some order one within the other, without gaps."""
+    expected = 1
+    for stride, size in sorted(zip(tensor.stride(), tensor.shape, strict=True)):
+        if size != 1:
+            if stride != expected:
+                return False
+            expected *= size
+    return True
+
+
+def like(data: Tensor) -> Tensor:
+    """As an element-wise function gives: the same shape, and where it has no gaps the same layout."""
+    if data.is_contiguous():
+        return _new(data, data.shape)
+    if _is_dense(data):
+        return torch.empty_strided(data.shape, data.stride(), dtype=data.dtype, device=_META)
+    return torch.empty_like(data)
+
+
+def _activation(data: Any, *_: Any, **options: Any) -> Tensor | None:
+    return like(data) if isinstance(data, Tensor) and data.is_floating_point() else None
+
+
+def _clamp(data: Any, *bounds: Any) -> Tensor | None:
+    return _activation(data) if all(x is None or isinstance(x, int | float) for x in bounds) else None
+
+
+def _broadcast(one: Sequence[int], other: Sequence[int]) -> list[int] | None:
+    if len(one) < len(other):
+        one, other = other, one
+    shape = list(one)
+    for dim in range(-len(other), 0):
+        if shape[dim] == 1:
+            shape[dim] = other[dim]
+        elif other[dim] not in (1, shape[dim]):
+            return None
+    return shape
+
+
+def _binary(one: Any, other: Any, *_: Any, **options: Any) -> Tensor | None:
+    if not isinstance(one, Tensor) or not one.is_floating_point() or "rounding_mode" in options:
+        return None
+    if isinstance(other, int | float):
+        return like(one)
+    if not isinstance(other, Tensor) or one.dtype != other.dtype:
+        return None
+    if one.shape == other.shape:
+        return like(one)
+    shape = _broadcast(one.shape, other.shape) if _plain(one, other) else None
+    return None if shape is None else _new(one, shape)
+
+
+def _convolution(
+    data: Any, weight: Any, bias: Any, stride: Any, padding: Any, dilation: Any, transposed: bool, _: Any, groups: int
+) -> Tensor | None:
+    rank = data.dim() - 2
+    if transposed or not _plain(data, weight) or not len(stride) == len(padding) == len(dilation) == rank:
+        return None
+    rows, columns, *kernel = weight.shape
+    if data.shape[1] != columns * groups or rows % groups or not (bias is None or list(bias.shape) == [rows]):
+        return None
+    shape = [data.shape[0], rows]
+    for size, k, s, p, d in zip(data.shape[2:], kernel, stride, padding, dilation, strict=True):
+        shape.append((size + 2 * p - d * (k - 1) - 1) // s + 1)
+    return _new(data, shape) if min(shape) > 0 else None
+
+
+def _batch_norm(
+    data: Any, weight: Any, bias: Any, mean: Any, variance: Any, training: bool, *_: Any
+) -> tuple[Tensor, ...] | None:
+    if training or data.dim() < 2 or not data.is_floating_point():
+        return None
+    if any(x is not None and x.shape != data.shape[1:2] for x in (weight, bias, mean, variance)):
+        raise RuntimeError(f"batch norm over {data.shape[1]} channels has {mean.shape[0]} statistics")
+    return like(data), _new(data, (0,)), _new(data, (0,))
+
+
+def _layer_norm(data: Any, shape: Sequence[int], weight: Any, bias: Any, eps: float) -> tuple[Tensor, ...] | None:
+    rank = data.dim() - len(shape)
+    if data.dtype not in (torch.float32, torch.float64) or rank < 0 or list(data.shape[rank:]) != list(shape):
+        return None
+    if any(x is not None and list(x.shape) != list(shape) for x in (weight, bias)):
+        return None
+    statistics = [*data.shape[:rank], *[1] * len(shape)]
+    return _new(data, data.shape), _new(data, statistics), _new(data, statistics)
+
+
+def _softmax(data: Any, dim: int, half: bool = False, **options: Any) -> Tensor | None:
+    return (
+        _new(data, data.shape)
+        if not half and not options and _plain(data) and -data.dim() <= dim < data.dim()
+        else None
+    )
+
+
+def _mean(data: Any, dims: Any, keep: bool = False, **options: Any) -> Tensor | None:
+    rank = data.dim()
+    if options or not dims or not _plain(data) or not all(-rank <= dim < rank for dim in dims):
+        return None
+    gone = {dim % rank for dim in dims}
+    sizes = [1 if place in gone else size for place, size in enumerate(data.shape) if keep or place not in gone]
+    return _new(data, sizes) if math.prod(data.shape) else None
+
+
+def _product(one: Any, other: Any) -> Tensor | None:
+    """`mm` and `bmm`: batches are alike, and inner sizes meet."""
+    rank = one.dim()
+    if rank != other.dim() or one.dtype != other.dtype or not one.is_floating_point():
+        return None
+    if one.shape[:-2] != other.shape[:-2] or one.shape[-1] != other.shape[-2]:
+        return None
+    return _new(one, [*one.shape[:-1], other.shape[-1]])
+
+
+def _product_added(added: Any, one: Any, other: Any, **options: Any) -> Tensor | None:
+    result = _product(one, other)
+    if result is None or added.dtype != one.dtype or _broadcast(result.shape, added.shape) != list(result.shape):
+        return None
+    return result
+
+
+def _cat(tensors: Sequence[Any], dim: int = 0) -> Tensor | None:
+    first = tensors[0]
+    if not _plain(*tensors) or any(map(_is_ambiguous, tensors)) or not -first.dim() <= dim < first.dim():
+        return None
+    dim %= first.dim()
+    shape = list(first.shape)
+    for tensor in tensors[1:]:
+        if tensor.dim() != len(shape) or tensor.shape[:dim] != first.shape[:dim]:
+            return None
+        if tensor.shape[dim + 1 :] != first.shape[dim + 1 :]:
+            return None
+        shape[dim] += tensor.shape[dim]
+    return _new(first, shape)
+
+
+def _clone(data: Any, memory_format: Any = None) -> Tensor | None:
+    if memory_format is torch.contiguous_format:
+        return _new(data, data.shape)
+    return like(data) if memory_format in (None, torch.preserve_format) else None
+
+
+def _roll(data: Any, shifts: Any, dims: Any = ()) -> Tensor | None:
+    return _new(data, data.shape) if dims and len(dims) == len(shifts) and data.numel() else None
+
+
+ACTIVATIONS = (
+    "relu", "hardtanh", "hardswish", "hardsigmoid", "silu", "gelu", "sigmoid", "tanh", "elu", "leaky_relu",
+)  # fmt: skip
+
+#: By the operator's name, without overload and without the trailing underscore of the in-place form.
+SHAPE_FUNCTIONS: dict[str, ShapeFunction] = {
+    **dict.fromkeys(ACTIVATIONS, _activation),
+    **dict.fromkeys(("add", "sub", "mul", "div"), _binary),
+    **dict.fromkeys(("clamp", "clamp_min", "clamp_max"), _clamp),
+    "convolution": _convolution,
+    "native_batch_norm": _batch_norm,
+    "native_layer_norm": _layer_norm,
+    **dict.fromkeys(("_softmax", "_safe_softmax"), _softmax),
+    "mean": _mean,
+    **dict.fromkeys(("mm", "bmm"), _product),
+    **dict.fromkeys(("addmm", "baddbmm"), _product_added),
+    "cat": _cat,
+    "clone": _clone,
+    "roll": _roll,
+}
