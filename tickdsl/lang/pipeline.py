@@ -193,6 +193,7 @@ def prune(statement: syntax.Prune, reader: Reader) -> model.Prune:
         scope=scope,
         amount=amount,
         by=by,
+        pictures="data" in vocabulary.CRITERIA[by].needs,
         times=times,
         until=until,
         at=at,
@@ -242,34 +243,25 @@ def _amount_span(written: syntax.Amount, reader: Reader) -> syntax.Span:
     return written.span
 
 
-#: Criteria that read what training has made of a network: before it, their ranking says nothing.
-_NEED_TRAINING = {"bn-scale", "taylor", "hrank", "cka", "expected-abs"}
-
-
 def _criterion(value: syntax.Value, unit: str, at: Moment | None, reader: Reader) -> str:
     name = reader.word(value, vocabulary.CRITERIA, "criterion", "TD103")
     criterion = vocabulary.CRITERIA[name]
-    fitting = [n for n, c in vocabulary.CRITERIA.items() if unit in c.units and c.ready]
+    fitting = {n: c for n, c in vocabulary.CRITERIA.items() if unit in c.units}
     if unit not in criterion.units:
         raise reader.wrong(
             "TD312",
-            f"`by {name}` cannot rank {unit}; it ranks {' and '.join(criterion.units)}",
+            f"`by {name}` cannot rank {unit}; it ranks {listing(criterion.units)}",
             value,
             help=f"for {unit}: {', '.join(fitting)}",
         )
-    untrained = at is not None and not at.amount and name in _NEED_TRAINING
-    if untrained:
-        useful = [n for n, c in vocabulary.CRITERIA.items() if unit in c.units and n not in _NEED_TRAINING]
-        reader.wrong(
+    if at is not None and not at.amount and "training" in criterion.needs:
+        useful = [n for n, c in fitting.items() if "training" not in c.needs]
+        raise reader.wrong(
             "TD311",
             f"`by {name}` at init: it reads what training has made of the network, and nothing is trained yet",
             value,
             help=f"prune later, or rank by {listing(useful)}",
         )
-    if not criterion.ready:
-        raise not_yet(reader, value, f"`by {name}`", f"for {unit}: {', '.join(fitting)}")
-    if untrained:
-        raise Unreadable
     return name
 
 

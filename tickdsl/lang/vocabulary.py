@@ -105,28 +105,37 @@ SILENCE = re.compile(r"#\s*ok\b([^#\n]*)")
 
 @attrs.frozen
 class Criterion:
-    """What ranks units: which units it can rank, what it needs, and whether this version carries it out."""
+    """What ranks units: which units it can rank, and what it needs beside the weights.
+
+    needs: `data` (training pictures, drawn from the seed), `gradients`, `network` (it is run, without data), `training`
+    (before it the ranking says nothing), `batch norm`.
+    """
 
     summary: str
     units: tuple[str, ...]
-    needs: str = ""
-    ready: bool = True
+    needs: tuple[str, ...] = ()
 
 
+_CHANNELS, _LAYERS = ("filters", "neurons"), ("layers", "blocks")
 CRITERIA: dict[str, Criterion] = {
     "magnitude": Criterion("mean absolute weight of the unit", UNITS),
     "l1": Criterion("sum of absolute weights", UNITS),
     "l2": Criterion("Euclidean norm of the weights; of a layer their root mean square", UNITS),
-    "bn-scale": Criterion("absolute scale of the batch norm behind the filter", ("filters",), "batch norm"),
+    "bn-scale": Criterion(
+        "absolute scale of the batch norm behind the filter", ("filters",), ("training", "batch norm")
+    ),
+    "fpgm": Criterion("mean distance to the other filters of the layer", _CHANNELS),
     "random": Criterion("a seeded uniform draw", UNITS),
-    "fpgm": Criterion("distance to the geometric median", ("filters",), ready=False),
-    "taylor": Criterion("first-order change of the loss", ("weights", "filters", "neurons"), "data", False),
-    "snip": Criterion("connection sensitivity", UNITS, "data", False),
-    "grasp": Criterion("gradient signal preservation", UNITS, "data", False),
-    "synflow": Criterion("synaptic flow", ("weights", "filters", "neurons"), ready=False),
-    "hrank": Criterion("rank of the feature maps", ("filters", "layers", "blocks"), "data", False),
-    "cka": Criterion("similarity of representations", ("layers", "blocks"), "data", False),
-    "expected-abs": Criterion("expected absolute activation", ("layers", "blocks"), "data", False),
+    "snip": Criterion("connection sensitivity: weight times gradient, absolute", UNITS, ("data", "gradients")),
+    "grasp": Criterion("what the gradient flow loses without the weight", UNITS, ("data", "gradients")),
+    "synflow": Criterion("synaptic flow, without data", ("weights", *_CHANNELS), ("network",)),
+    "taylor": Criterion(
+        "squared first-order change of the loss", ("weights", *_CHANNELS), ("data", "gradients", "training")
+    ),
+    "hrank": Criterion("mean rank of the feature maps", ("filters", *_LAYERS), ("data",)),
+    "expected-abs": Criterion("mean absolute activation", (*_CHANNELS, *_LAYERS), ("data",)),
+    "cka": Criterion("how unlike the representation is without the layer", _LAYERS, ("data",)),
+    "kl": Criterion("divergence of the answers without the layer", _LAYERS, ("data",)),
 }
 
 #: What ranks units where the plan does not say. Filters by their norm: under Kaiming initialisation norms are alike
