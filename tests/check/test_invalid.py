@@ -41,7 +41,7 @@ def test_every_code_has_a_plan() -> None:
     assert {expected(path).split()[0] for path in PLANS} | BY_FLAG == set(CODES)
 
 
-@pytest.mark.parametrize("form", FORMATS)
+@pytest.mark.parametrize("form", [form for form in FORMATS if form != "sarif"])
 def test_renderings_are_as_recorded(form: str, request: pytest.FixtureRequest) -> None:
     """Regenerate with `TICKDSL_GOLDEN=write pytest tests/check`, and read the difference."""
     import os

@@ -74,7 +74,8 @@ def explain(error: UnexpectedInput, piece: Piece) -> tuple[Diagnostic, tuple[int
     place = _place(error, text)
     finding = _explain(error, piece, place)
     start, end = piece.statement(place)
-    end = min(max(end, finding.span.end - piece.start), len(text))
+    if not piece.closes_block(place):
+        end = min(max(end, finding.span.end - piece.start), len(text))
     if not text[start:end].strip():
         start, end = place, min(place + 1, len(text))
     return finding, (start, end)

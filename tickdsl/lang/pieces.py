@@ -60,6 +60,17 @@ class Piece:
                 return self.begin(start), lexeme.start()
         return self.begin(start), len(self.text)
 
+    def closes_block(self, place: int) -> bool:
+        """Whether a `}` that belongs to a block of the piece stands there."""
+        if self.text[place : place + 1] != "}":
+            return False
+        depth = 0
+        for lexeme in _bounds(self.text):
+            if lexeme.start() >= place:
+                break
+            depth = max(0, depth + {"open": 1, "close": -1}.get(lexeme.lastgroup or "", 0))
+        return depth > 0
+
     def begin(self, start: int) -> int:
         """The first place from `start` on that is no blank."""
         while start < len(self.text) and self.text[start] in " \t":

@@ -390,6 +390,7 @@ class _Resolver:
         options: dict[str, Any] = {}
         known = [*declared, *vocabulary.RIVALS, vocabulary.ALL_ARMS]
         for statement in statements:
+            before = len(self.findings)
             for word, name in self._words(statement.names, known, "arm or builtin", "TD110"):
                 if name == vocabulary.ALL_ARMS:
                     everything = True
@@ -397,6 +398,8 @@ class _Resolver:
                     self._rival(word, name, rivals)
                 else:
                     named.add(name)
+            # A name that could not be read may have meant any arm.
+            everything = everything or len(self.findings) > before
             given = self.constant.options(statement.options, vocabulary.COMPARE_OPTIONS, "compare")
             if given.pop("budget", "epochs") != "epochs":
                 span = statement.options[0].span

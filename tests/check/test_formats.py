@@ -1,0 +1,116 @@
+"""The formats are views of one structure; a file that cannot be read is told in each of them."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+from typing import Any
+from urllib.parse import unquote
+
+import pytest
+
+from tickdsl.check import check_file
+from tickdsl.cli import main
+from tickdsl.lang.diagnostics import CODES
+from tickdsl.lang.render import FORMATS, render
+
+INVALID = Path(__file__).parents[1] / "invalid"
+PLANS = sorted(INVALID.glob("TD[015]*.plan"))
+
+
+def output(capsys: pytest.CaptureFixture[str], *words: object) -> str:
+    capsys.readouterr()
+    main(["check", "--no-network", *map(str, words)])
+    return capsys.readouterr().out
+
+
+@pytest.mark.parametrize("path", PLANS[::4], ids=lambda p: p.stem)
+def test_every_format_tells_the_same_findings(path: Path) -> None:
+    findings = check_file(path, network=False).findings
+    told = [(d.code, d.span.line, d.span.column) for d in findings]
+    concise = re.findall(r":(\d+):(\d+): \w+\[(TD\d+)\]", render(findings, "concise"))
+    assert [(code, int(line), int(column)) for line, column, code in concise] == told
+    assert [(d["code"], d["line"], d["column"]) for d in json.loads(render(findings, "json"))] == told
+    github = re.findall(r"line=(\d+),col=(\d+),.*title=(TD\d+)", render(findings, "github"))
+    assert [(code, int(line), int(column)) for line, column, code in github] == told
+    assert re.findall(r"^\w+\[(TD\d+)\]", render(findings, "full"), re.MULTILINE) == [code for code, *_ in told]
+    results = json.loads(render(findings, "sarif"))["runs"][0]["results"]
+    regions = [result["locations"][0]["physicalLocation"]["region"] for result in results]
+    places = [(region["startLine"], region["startColumn"]) for region in regions]
+    assert [(result["ruleId"], *place) for result, place in zip(results, places, strict=True)] == told
+
+
+def conforms(log: dict[str, Any]) -> None:
+    """What the SARIF 2.1.0 schema asks for of the parts that are written here."""
+    assert log["version"] == "2.1.0" and log["$schema"].endswith("sarif-schema-2.1.0.json")
+    assert set(log) == {"$schema", "version", "runs"}
+    for run in log["runs"]:
+        driver = run["tool"]["driver"]
+        assert driver["name"] and set(driver) == {"name", "version", "informationUri", "rules"}
+        rules = driver["rules"]
+        assert len({rule["id"] for rule in rules}) == len(rules)
+        for rule in rules:
+            assert rule["defaultConfiguration"]["level"] in ("none", "note", "warning", "error")
+            assert re.fullmatch(r"[A-Z][A-Za-z]+", rule["name"])
+            assert rule["shortDescription"]["text"] and rule["help"]["text"]
+        assert run["columnKind"] in ("utf16CodeUnits", "unicodeCodePoints")
+        (invocation,) = run["invocations"]
+        assert isinstance(invocation["executionSuccessful"], bool)
+        for notification in invocation["toolExecutionNotifications"]:
+            assert notification["message"]["text"] and notification["level"] == "error"
+        for result in run["results"]:
+            assert rules[result["ruleIndex"]]["id"] == result["ruleId"]
+            assert result["level"] in ("none", "note", "warning", "error")
+            assert result["message"]["text"]
+            locations = [*result["locations"], *result.get("relatedLocations", ())]
+            assert result["locations"]
+            for location in locations:
+                physical = location["physicalLocation"]
+                region = physical["region"]
+                assert not re.search(r"[\s\\]", physical["artifactLocation"]["uri"])
+                assert all(isinstance(number, int) and number >= 1 for number in region.values())
+                assert (region["startLine"], region["startColumn"]) <= (region["endLine"], region["endColumn"])
+            ids = [location["id"] for location in result.get("relatedLocations", ())]
+            assert len(set(ids)) == len(ids)
+
+
+def test_sarif_is_valid(capsys: pytest.CaptureFixture[str]) -> None:
+    log = json.loads(output(capsys, *PLANS, INVALID / "nowhere.plan", "--format", "sarif"))
+    conforms(log)
+    (run,) = log["runs"]
+    assert not run["invocations"][0]["executionSuccessful"]
+    assert {rule["id"] for rule in run["tool"]["driver"]["rules"]} <= set(CODES)
+    first = unquote(run["results"][0]["locations"][0]["physicalLocation"]["artifactLocation"]["uri"])
+    assert first == PLANS[0].as_uri()
+
+
+def test_sarif_without_findings_is_valid(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    plan = tmp_path / "clean.plan"
+    plan.write_text("seeds 2\nmodel small-cnn\ntrain 2ep\nprune weights 20%; rewind lr\n")
+    log = json.loads(output(capsys, plan, "--format", "sarif"))
+    conforms(log)
+    assert log["runs"][0]["results"] == []
+
+
+@pytest.mark.parametrize("form", FORMATS)
+def test_a_file_that_is_not_there(form: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "broken.plan").write_text("prune\n")
+    assert main(["check", str(tmp_path / "no.plan"), str(tmp_path / "broken.plan"), "--format", form]) == 2
+    said = capsys.readouterr()
+    assert "no.plan: there is no such file" in said.err
+    assert "TD001" in said.out, "the other file is checked all the same"
+    if form == "json":
+        (missing,) = [d for d in json.loads(said.out) if d["code"] is None]
+        assert missing["path"].endswith("no.plan") and missing["line"] is None
+    elif form == "sarif":
+        (run,) = json.loads(said.out)["runs"]
+        assert "no such file" in run["invocations"][0]["toolExecutionNotifications"][0]["message"]["text"]
+    elif form == "github":
+        assert re.search(r"^::error file=.*no\.plan,title=unreadable::", said.out, re.MULTILINE)
+
+
+def test_json_findings_have_one_shape(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "broken.plan").write_text("prune\n")
+    found = json.loads(output(capsys, tmp_path / "no.plan", tmp_path / "broken.plan", "--format", "json"))
+    assert len({tuple(sorted(d)) for d in found}) == 1

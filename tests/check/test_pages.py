@@ -1,0 +1,85 @@
+"""Every code has a page whose example causes it and whose cure does not; docs/codes.md is those pages."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from tickdsl.check import Report, check_file
+from tickdsl.cli import main
+from tickdsl.lang import explain
+from tickdsl.lang.diagnostics import CODES, GROUPS
+
+ROOT = Path(__file__).parents[2]
+#: Statements that are not carried out yet: the cure of their other mistakes still says so.
+PENDING = {"TD307", "TD308", "TD412", "TD510", "TD511"}
+
+
+def checked(example: explain.Example, folder: Path) -> Report:
+    for name, text in (("example.plan", example.plan), *example.files):
+        (folder / name).write_text(text, "utf-8")
+    return check_file(folder / "example.plan", dict(example.overrides))
+
+
+def page(code: str) -> explain.Page:
+    found = explain.page(code)
+    assert found is not None
+    return found
+
+
+@pytest.mark.parametrize("code", CODES)
+def test_the_example_causes_the_finding_and_the_cure_ends_it(code: str, tmp_path: Path) -> None:
+    shown = page(code)
+    assert code in {d.code for d in checked(shown.before, tmp_path).findings}
+    cured = checked(shown.after, tmp_path)
+    assert code not in {d.code for d in cured.findings}
+    assert {d.code for d in cured.findings if d.severity == "error"} <= ({"TD006"} if code in PENDING else set())
+
+
+@pytest.mark.parametrize("code", CODES)
+def test_a_page_says_what_and_why(code: str) -> None:
+    shown = page(code)
+    assert shown.text.startswith(f"# {code} {shown.slug}\n")
+    assert len(shown.what) > 15 and len(shown.why) > 15
+
+
+def test_no_page_without_a_code() -> None:
+    assert {path.stem for path in (ROOT / "tickdsl" / "lang" / "codes").iterdir()} == set(CODES)
+    assert explain.page("TD999") is None
+
+
+def test_every_code_is_in_one_group() -> None:
+    assert [code for _, codes in explain.groups() for code in codes] == sorted(CODES)
+    assert {code[:3] for code in CODES} == set(GROUPS)
+
+
+def test_the_manual_is_up_to_date() -> None:
+    """Rewrite with `python -m tickdsl.lang.explain > docs/codes.md`."""
+    assert (ROOT / "docs" / "codes.md").read_text("utf-8") == explain.manual()
+
+
+@pytest.mark.parametrize(
+    ("word", "near"), [("TD5050", "TD505"), ("505", "TD505"), ("td 505", "TD505"), ("single-sed", "TD505")]
+)
+def test_a_wrong_code_has_a_near_one(word: str, near: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["explain", word]) == 2
+    assert near in capsys.readouterr().err
+
+
+def test_explain_prints_a_page_by_code_and_by_name(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["explain", "td505"]) == 0
+    by_code = capsys.readouterr().out
+    assert main(["explain", "single-seed"]) == 0
+    assert by_code == capsys.readouterr().out == page("TD505").text + "\n"
+    assert main(["explain", "TD505", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["name"] == "single-seed"
+
+
+def test_explain_alone_lists_all_codes_in_groups(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["explain"]) == 0
+    listed = capsys.readouterr().out
+    assert all(code in listed for code in CODES) and all(title in listed for title in GROUPS.values())
+    assert main(["explain", "--json"]) == 0
+    assert len(json.loads(capsys.readouterr().out)) == len(CODES)
