@@ -118,7 +118,7 @@ class Monitor(App[None]):
 
     def on_mount(self) -> None:
         self.query_one("#filter").display = False
-        self.view.query_one(self.view.DEFAULT_FOCUS).focus()
+        self.view.take_focus()
         self.tick()
 
     @property
@@ -200,7 +200,7 @@ class Monitor(App[None]):
     def show_view(self, name: str) -> None:
         """Bring a screen up."""
         self.query_one(ContentSwitcher).current = name
-        self.view.query_one(self.view.DEFAULT_FOCUS).focus()
+        self.view.take_focus()
         self.draw_now()
 
     def show_layers(self, arm: str) -> None:
@@ -229,7 +229,7 @@ class Monitor(App[None]):
         box = self.query_one("#filter", Input)
         box.value = ""
         box.display = False
-        self.view.query_one(self.view.DEFAULT_FOCUS).focus()
+        self.view.take_focus()
 
     @on(Input.Changed, "#filter")
     def _filtered(self, message: Input.Changed) -> None:
@@ -240,7 +240,7 @@ class Monitor(App[None]):
     @on(Input.Submitted, "#filter")
     def _filter_done(self) -> None:
         self.query_one("#filter").display = bool(self.words)
-        self.view.query_one(self.view.DEFAULT_FOCUS).focus()
+        self.view.take_focus()
 
     def action_freeze(self) -> None:
         self.frozen = not self.frozen

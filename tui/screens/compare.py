@@ -10,6 +10,7 @@ from textual.binding import Binding, BindingType
 from textual.containers import Vertical
 
 from ..views.compare import COSTS, compare_line, compare_rows, heading, picture, selections
+from ..views.figures import within
 from ..views.glance import Glance
 from ..views.line import cells
 from ..widgets.chart import Chart
@@ -34,6 +35,9 @@ class CompareView(View):
     def __init__(self, id: str) -> None:
         super().__init__(id=id)
         self.selection, self.cost, self.log_scale, self.rivals = 0, 0, True, True
+        self.pareto = False
+
+    _both = False  # table and chart are both seen
 
     def compose(self) -> ComposeResult:
         with Vertical(classes="panel", id="compare-panel"):
@@ -51,17 +55,20 @@ class CompareView(View):
         chosen = options[min(self.selection, len(options) - 1)]
         panel = self.query_one("#compare-panel")
         rows = compare_rows(glance, chosen, self.rivals)
-        within = f" · winning: at most {100 * glance.state.within:g} points below dense" if glance.state.within else ""
+        said = f" · winning: at most {within(glance.state.within)} below dense" if glance.state.within else ""
         panel.border_title = f"Compare: {chosen}"
-        panel.border_subtitle = f"* best · ★ Pareto front · ± 95 % interval{within}"
-        panel.styles.max_height = len(rows) + 3
+        panel.border_subtitle = f"* best · ★ Pareto front · ± 95 % interval{said}"
+        both = self.fit_list("#compare-panel", len(rows) + 1, Chart)
+        self.query_one(Chart).display = both or self.pareto
+        panel.display = both or not self.pareto
+        self._both = both
         self.query_one("#compare-heading", Line).show(lambda width: cells((heading(width), self.palette.dim)))
         self.query_one("#compare-rows", Rows).show(rows)
         self.query_one(Chart).show(picture(glance, self.cost, self.log_scale, self.palette))
 
     def reset(self) -> None:
         self.selection, self.cost, self.log_scale, self.rivals = 0, 0, True, True
-        self.remove_class("pareto")
+        self.pareto = False
         self.again()
 
     def action_select(self, by: int) -> None:
@@ -70,16 +77,15 @@ class CompareView(View):
             self.again()
 
     def action_view(self) -> None:
-        """Table, then each cost of the Pareto view in turn; on high terminals both are seen, and the cost changes."""
-        if self.app.screen.has_class("-tall"):
+        """Table, then each cost of the Pareto view in turn; where both are seen, the cost changes."""
+        if self._both:
             self.cost = (self.cost + 1) % len(COSTS)
-        elif not self.has_class("pareto"):
-            self.cost = 0
-            self.add_class("pareto")
+        elif not self.pareto:
+            self.cost, self.pareto = 0, True
         elif self.cost + 1 < len(COSTS):
             self.cost += 1
         else:
-            self.remove_class("pareto")
+            self.pareto = False
         self.again()
 
     def action_log_scale(self) -> None:

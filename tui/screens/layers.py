@@ -5,13 +5,29 @@ from __future__ import annotations
 from typing import ClassVar
 
 import attrs
+from rich.text import Text
 from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
 from textual.containers import Vertical
 
 from ..views.glance import Glance
-from ..views.layers import Choice, choices, heading, layer_line, layer_rows, nearest, step_choice, title, totals
+from ..views.layers import (
+    Choice,
+    LayerRow,
+    Layout,
+    choices,
+    heading,
+    layer_line,
+    layer_rows,
+    layout,
+    nearest,
+    over_rounds,
+    step_choice,
+    title,
+    totals,
+)
 from ..views.line import cells
+from ..widgets.chart import Chart
 from ..widgets.line import Line
 from ..widgets.rows import Rows
 from .view import View
@@ -36,17 +52,19 @@ class LayersView(View):
     def __init__(self, id: str) -> None:
         super().__init__(id=id)
         self.choice = Choice("", "ticket", _NEWEST, 0)
+        self._laid_out: tuple[object, Layout] = (None, layout((), 0))
 
     def compose(self) -> ComposeResult:
         with Vertical(classes="panel", id="layers-panel"):
             yield Line(id="layers-title")
             yield Line(id="layers-heading", classes="heading")
             yield Rows(
-                lambda row, width: layer_line(row, width, self._colour(), self.palette),
+                self._line,
                 key=lambda row: row.path,
                 empty="the layers come with the network and with the first measurement",
                 id="layers",
             )
+        yield Chart(id="rounds", classes="panel")
 
     def on_mount(self) -> None:
         self.query_one("#layers-panel").border_title = "Layers"
@@ -58,16 +76,20 @@ class LayersView(View):
         rounds = sorted({option.level for option in options.get(shown.arm, ())}) if shown else []
         said = f"   {totals(rows)}" if rows else ""
         steps = " ".join("●" if shown and level == shown.level else "·" for level in rounds)
-        self.query_one("#layers-title", Line).show(
-            lambda width: cells(
-                (f" {title(shown)}" if shown else " no network yet", "bold"),
-                (f"   {steps}" if len(steps) < width // 4 else "", self._colour()),
-                (said, self.palette.dim),
-            )
-        )
-        self.query_one("#layers-heading", Line).show(lambda width: cells((heading(width), self.palette.dim)))
+        whose = f" {title(shown)}" if shown else " no network yet"
+
+        def headline(width: int) -> Text:
+            marks = f"   {steps}" if len(whose) + len(steps) + 3 < width else ""
+            more = said if len(whose) + len(marks) + len(said) < width else ""
+            return cells((whose, "bold"), (marks, self._colour()), (more, self.palette.dim))
+
+        self.query_one("#layers-title", Line).show(headline)
+        self.query_one("#layers-heading", Line).show(lambda width: cells((heading(rows, width), self.palette.dim)))
         layers = self.query_one("#layers", Rows)
         layers.show(rows)
+        self.fit_list("#layers-panel", len(rows) + 2, Chart)
+        if shown:
+            self.query_one(Chart).show(over_rounds(glance, shown, self.palette))
         layers.refresh()
 
     def show_arm(self, arm: str) -> None:
@@ -124,6 +146,12 @@ class LayersView(View):
         if not options[arm]:
             return Choice(arm, "dense", 0, wanted.seed)
         return nearest(options[arm], wanted)
+
+    def _line(self, row: LayerRow, width: int) -> Text:
+        rows = self.query_one("#layers", Rows).rows
+        if self._laid_out[0] != (rows, width):
+            self._laid_out = ((rows, width), layout(rows, width))
+        return layer_line(row, self._laid_out[1], self._colour(), self.palette)
 
     def _colour(self) -> str:
         shown = self._shown(self.glance) if self.glance else None

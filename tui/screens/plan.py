@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import ClassVar
 
 from rich.text import Text
+from textual import on
 from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
 from textual.containers import Vertical
@@ -15,13 +16,14 @@ from ..views.line import cells
 from ..views.marks import marker
 from ..views.plan import PlanLine, plan_lines
 from ..widgets.rows import Rows
+from .detail import Detail
 from .view import View
 
 
 class PlanView(View):
     """The source, highlighted; the markers of arms stand at the statements they are at."""
 
-    KEYS = (("f", "go to what runs"),)
+    KEYS = (("f", "go to what runs"), ("enter", "whole line"))
     DEFAULT_FOCUS = "#source"
     BINDINGS: ClassVar[list[BindingType]] = [Binding("f", "follow", "Go to what runs", id="plan.follow")]
 
@@ -58,6 +60,15 @@ class PlanView(View):
         marked = [row.number for row in rows if row.arms]
         if marked:
             self.query_one("#source", Rows).select(marked[0])
+
+    @on(Rows.Chosen, "#source")
+    def _open(self, message: Rows.Chosen) -> None:
+        row: PlanLine = message.row
+        self.app.push_screen(Detail(f"Line {row.number}", row.text.strip()))
+
+    @on(Rows.Chosen, "#notes")
+    def _open_note(self, message: Rows.Chosen) -> None:
+        self.app.push_screen(Detail("Note", str(message.row)))
 
     def _line(self, row: PlanLine, width: int) -> Text:
         palette = self.palette

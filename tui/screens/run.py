@@ -28,7 +28,7 @@ from .view import View
 class RunView(View):
     """Steps left, arms and chart right, log below. Narrow: one column, in which `[` brings the steps up."""
 
-    KEYS = (("v", "metric"), ("l", "log scale"), ("[", "steps"), ("]", "arms"), ("r", "rivals"), ("enter", "details"))
+    KEYS = (("v", "metric"), ("l", "log scale"), ("[", "steps"), ("enter", "open"), ("r", "rivals"))
     DEFAULT_FOCUS = "#tree"
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("v", "next_metric", "Next metric", id="run.metric"),
@@ -93,7 +93,9 @@ class RunView(View):
         self.query_one("#arms", Rows).show(arms)
         of = f" {len(arms)} of {len(glance.state.arms)}" if glance.words else ""
         self.query_one("#arms-panel").border_title = f"Arms{of}"
-        self.query_one("#arms-panel").styles.max_height = len(arms) + 3
+        base = self.app.screen_stack[0]
+        chrome = (1 if base.has_class("-narrow") else 2) + (not base.has_class("-short"))
+        self.query_one("#arms-panel").styles.max_height = max(1, len(arms)) + chrome
         self.query_one("#arms-heading", Line).show(lambda width: cells((arms_heading(width), self.palette.dim)))
         log = self.log_scale.get(self.metric, False)
         self.query_one(Chart).show(curves.picture(glance, self.metric, log, self.rivals, self.palette, self.chosen))
@@ -109,6 +111,7 @@ class RunView(View):
             return
         self._roaming = True
         self.remove_class("no-left")
+        self.set_class(self.app.screen_stack[0].has_class("-narrow"), "steps-first")
         for depth in (1, 2, 3):
             self.folding = self.folding.toggle(path[:depth], True)
         tree = self.query_one("#tree", Rows)
@@ -116,11 +119,15 @@ class RunView(View):
         tree.select(path)
         tree.focus()
 
+    def take_focus(self) -> None:
+        narrow = self.app.screen_stack[0].has_class("-narrow") and not self.has_class("steps-first")
+        self.query_one("#arms" if narrow else "#tree").focus()
+
     def reset(self) -> None:
         self.metric, self.log_scale, self.rivals = 0, {0: True, 1: True}, False
         self.folding, self.chosen = Folding(), ()
         self._roaming, self._followed = False, None
-        self.remove_class("no-left", "no-right")
+        self.remove_class("no-left", "no-right", "steps-first")
         self.again()
 
     def action_next_metric(self) -> None:
@@ -139,7 +146,7 @@ class RunView(View):
         """Hide a side or show it again; one of the two is always there."""
         if self.app.screen.has_class("-narrow"):
             self.set_class(not self.has_class("steps-first"), "steps-first")
-            self.query_one("#tree" if self.has_class("steps-first") else "#arms").focus()
+            self.take_focus()
             return
         other = "right" if side == "left" else "left"
         self.toggle_class(f"no-{side}")

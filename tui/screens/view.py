@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import ClassVar
 
 from textual.containers import Container
+from textual.widget import Widget
 
 from ..theme import palette_of
 from ..views.glance import Glance
@@ -25,6 +26,21 @@ class View(Container):
     def palette(self) -> Palette:
         """The colours of the theme."""
         return palette_of(self.app.theme)
+
+    def take_focus(self) -> None:
+        """Give the keyboard to the part that is used most."""
+        self.query_one(self.DEFAULT_FOCUS).focus()
+
+    def fit_list(self, panel: str, lines: int, chart: type[Widget]) -> bool:
+        """Give a panel the `lines` that it fills, and the rest to the chart; whether that has its room."""
+        lines += 1 if self.app.screen_stack[0].has_class("-narrow") else 2
+        self.query_one(panel).styles.max_height = lines
+        room = self.size.height >= 26 or self.size.height - lines >= 9
+        self.query_one(chart).display = room
+        return room
+
+    def on_resize(self) -> None:
+        self.again()
 
     def show(self, glance: Glance) -> None:
         """Take this glance and draw what it changes."""

@@ -8,8 +8,9 @@ from rich.text import Text
 from tickdsl.records.events import ArmInfo
 from tickdsl.results.state import FINISHED, StepState
 from tickdsl.results.verdict import LOSING, WINNING, Standing
-from tickdsl.results.words import accuracy, duration, percent
+from tickdsl.results.words import duration, percent
 
+from .figures import accuracy
 from .glance import Glance
 from .line import cells, fit, right
 from .marks import STATUS, Palette, bar, marker
@@ -31,6 +32,7 @@ class ArmRow:
     newest: Standing | None
     dense: Standing | None
     rest: float | None
+    seeds: int
 
 
 def arm_rows(glance: Glance) -> list[ArmRow]:
@@ -63,7 +65,7 @@ def arm_line(row: ArmRow, width: int, palette: Palette) -> Text:
     parts += [
         (right(f"{row.done}/{row.total}", 9), ""),
         (right(share, 7), ""),
-        (" " + right(accuracy(newest.accuracy if newest else None, shape.interval), shape.accuracy), ""),
+        (" " + right(accuracy(newest.accuracy if newest else None, shape.interval, row.seeds), shape.accuracy), ""),
         (right(percent(newest.left) if newest else "–", 9), ""),
     ]
     if shape.time:
@@ -119,6 +121,7 @@ def _row(glance: Glance, arm: ArmInfo, whole: float, waiting: int) -> ArmRow:
         newest=newest,
         dense=glance.standings.get((arm.id, "dense", 0)),
         rest=_rest(glance, counted, whole, waiting),
+        seeds=len(state.seeds),
     )
 
 

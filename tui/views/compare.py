@@ -9,9 +9,10 @@ from rich.text import Text
 
 from tickdsl.records.events import ArmInfo
 from tickdsl.results.verdict import LOSING, WINNING, Standing
-from tickdsl.results.words import accuracy, count, duration, percent, points
+from tickdsl.results.words import count, percent, points
 
 from .drawing import Axis, Curve, Picture, Point
+from .figures import accuracy, took
 from .glance import Glance
 from .line import cells, fit, right
 from .marks import Palette, marker
@@ -28,6 +29,7 @@ class CompareRow:
     place: int
     contestant: str
     standing: Standing | None
+    seeds: int
     front: bool = False
     best: frozenset[str] = frozenset()
 
@@ -40,24 +42,23 @@ def selections(glance: Glance) -> list[str]:
 
 def compare_rows(glance: Glance, selection: str, rivals: bool = True) -> list[CompareRow]:
     """A row per arm that the filter wants, and below it one per rival at the same round."""
-    arms = [arm for arm in glance.state.arms if glance.wants(arm.id)]
+    state = glance.state
+    arms = [arm for arm in state.arms if glance.wants(arm.id)]
     tickets = {arm.id: _ticket(glance, arm, selection) for arm in arms}
     known = [ticket for ticket in tickets.values() if ticket is not None]
-    front = pareto(known)
-    best = _best(known)
+    # A figure of fewer seeds is compared with none of all seeds.
+    whole = [ticket for ticket in known if ticket.accuracy and ticket.accuracy.n == len(state.seeds)] or known
+    front, best = pareto(whole), _best(whole)
     rows = []
     for arm in arms:
         ticket, place = tickets[arm.id], glance.places[arm.id]
-        winner = frozenset(
-            name for name, value in best.items() if ticket is not None and _FIGURES[name](ticket) == value
-        )
-        rows.append(
-            CompareRow(arm.id, place, "ticket", ticket, ticket in front, winner if len(known) > 1 else frozenset())
-        )
-        for rival in glance.state.contestants:
+        wins = (name for name, value in best.items() if ticket in whole and _FIGURES[name](ticket) == value)
+        winner = frozenset(wins if len(whole) > 1 else ())
+        rows.append(CompareRow(arm.id, place, "ticket", ticket, len(state.seeds), ticket in front, winner))
+        for rival in state.contestants:
             if rivals and ticket is not None and rival not in ("ticket", "dense"):
                 found = glance.standings.get((arm.id, rival, ticket.level))
-                rows += [CompareRow(arm.id, place, rival, found)] if found else []
+                rows += [CompareRow(arm.id, place, rival, found, len(state.seeds))] if found else []
     return rows
 
 
@@ -77,12 +78,16 @@ def pareto(tickets: Sequence[Standing]) -> list[Standing]:
 def heading(width: int) -> str:
     """The heading over `compare_line` at that width."""
     shape = _shape(width)
-    parts = ["  " + fit("arm", shape.name), right("round", 5), right("accuracy %", shape.accuracy)]
-    parts += [right("to dense", shape.difference), "  " + fit("verdict", 9), right("left", 7)]
+    parts = [
+        "  " + fit("arm", shape.name),
+        right("round", 5),
+        right("accuracy %" if shape.interval else "acc. %", shape.accuracy),
+    ]
+    parts += [right("to dense", shape.difference), " " + fit("verdict", 9), right("left", 7)]
     parts += [right("params", 8)] if shape.params else []
     parts += [right("MACs", 8)] if shape.macs else []
     parts += [right("time", 8)] if shape.time else []
-    return fit(" ".join(parts) + "  front", width)
+    return fit(" ".join(parts) + " ★", width)
 
 
 def compare_line(row: CompareRow, width: int, palette: Palette) -> Text:
@@ -105,9 +110,9 @@ def compare_line(row: CompareRow, width: int, palette: Palette) -> Text:
         return cells(*parts)
     parts += [
         (" " + right(str(found.level), 5), "" if ticket else palette.dim),
-        figure("accuracy", accuracy(found.accuracy, shape.interval), shape.accuracy),
+        figure("accuracy", accuracy(found.accuracy, shape.interval, row.seeds), shape.accuracy),
         (" " + right(points(found.to_dense, shape.interval), shape.difference), "" if ticket else palette.dim),
-        ("   " + fit(verdict or "–", 9), colours.get(verdict, palette.unsure)),
+        ("  " + fit(verdict or "–", 9), colours.get(verdict, palette.unsure)),
         figure("left", percent(found.left).removesuffix(" %") + "%", 7),
     ]
     if shape.params:
@@ -115,8 +120,8 @@ def compare_line(row: CompareRow, width: int, palette: Palette) -> Text:
     if shape.macs:
         parts.append(figure("macs", count(found.macs), 8))
     if shape.time:
-        parts.append((" " + right("–" if found.seconds is None else duration(found.seconds), 8), palette.dim))
-    parts.append(("  ★" if row.front else "   ", palette.unsure))
+        parts.append((" " + right("–" if found.seconds is None else took(found.seconds), 8), palette.dim))
+    parts.append((" ★" if row.front else "  ", palette.unsure))
     line = cells(*parts)
     line.truncate(width)
     line.pad_right(width - line.cell_len)
@@ -213,5 +218,5 @@ class _Shape:
 def _shape(width: int) -> _Shape:
     interval, params, macs, time = width >= 76, width >= 88, width >= 97, width >= 106
     accuracy, difference = (15, 14) if interval else (8, 8)
-    fixed = 2 + 6 + accuracy + 1 + difference + 1 + 12 + 8 + 3 + 9 * (params + macs + time)
+    fixed = 2 + 6 + accuracy + 1 + difference + 1 + 11 + 8 + 2 + 9 * (params + macs + time)
     return _Shape(max(6, width - fixed - 1), accuracy, difference, interval, params, macs, time)

@@ -62,7 +62,7 @@ def _course(glance: Glance, metric: int, log: bool, palette: Palette, chosen: Co
         where = f"round {level} " if level else ""
         label = f"{arm} {where}seed {seed}" if len(shown) > 1 else f"{step.info.label}, {arm} {where}seed {seed}"
         curves.append(Curve(label, points, palette.arm(n), marker(n) if len(points) == 1 else ""))
-    return Picture(title, Axis("epoch"), y, tuple(curves), empty="no training has told of itself yet")
+    return Picture(title, Axis("epoch", whole=True), y, tuple(curves), empty="no training has told of itself yet")
 
 
 def _trainings(glance: Glance, chosen: Collection[str]) -> list[StepState]:

@@ -42,12 +42,16 @@ class Curve:
 
 @attrs.frozen
 class Axis:
-    """How values are placed: `log` takes logarithms, `falling` puts the largest first. `percent` is how ticks read."""
+    """How values are placed: `log` takes logarithms, `falling` puts the largest first.
+
+    `percent` is how ticks read; `whole` keeps them at whole numbers.
+    """
 
     title: str
     log: bool = False
     falling: bool = False
     percent: bool = False
+    whole: bool = False
 
 
 @attrs.frozen
@@ -75,8 +79,7 @@ def draw(picture: Picture, width: int, height: int, ink: str, dim: str) -> list[
         ys = [y for y in ys if y > 0] or [point.y for point in found]
     elif picture.y.percent:
         ys = [min(1.0, max(0.0, y)) for y in ys]
-    legend = _legend(picture, width, dim) if height >= 7 else []
-    rows = height - 2 - len(legend)
+    rows = height - (3 if height >= 7 else 2)
     xs = _Scale.over([point.x for point in found], picture.x, 0.0)
     scale = _Scale.over(ys, picture.y, 0.06)
     ticks = _ticks(scale, max(2, rows // 3))
@@ -93,10 +96,11 @@ def draw(picture: Picture, width: int, height: int, ink: str, dim: str) -> list[
         lines.append(cells((right(label, margin), dim), ("┤" if label else "│", dim)))
         lines[-1].append_text(field.line(row))
         lines[-1].append(" ")
-    lines += _x_axis(xs, margin, field.width, width, picture.x.title, dim)
-    for text in legend:
-        lines.append(text)
-    return lines[:height]
+    axis, titled = _x_axis(xs, margin, field.width, width, picture.x.title, dim)
+    lines += axis
+    if height >= 7:
+        lines.append(_legend(picture, width, "" if titled else picture.x.title, dim))
+    return lines
 
 
 @attrs.frozen
@@ -218,6 +222,7 @@ def _ticks(scale: _Scale, most: int) -> list[tuple[float, str]]:
     span = scale.high - scale.low
     step = 10.0 ** math.floor(math.log10(span / most))
     step = next(step * factor for factor in (1, 2, 5, 10, 20) if span / (step * factor) <= most)
+    step = max(1.0, step) if scale.axis.whole else step
     first, last = math.ceil(scale.low / step - 1e-9), math.floor(scale.high / step + 1e-9)
     values = [n * step for n in range(first, last + 1)]
     if scale.axis.percent:
@@ -245,7 +250,8 @@ def _figure(value: float, percent: bool, step: float | None) -> str:
     return f"{value:.3g}"
 
 
-def _x_axis(scale: _Scale, margin: int, field: int, width: int, title: str, dim: str) -> list[Text]:
+def _x_axis(scale: _Scale, margin: int, field: int, width: int, title: str, dim: str) -> tuple[list[Text], bool]:
+    """The axis with its figures, and whether its title found room among them."""
     rule = ["─"] * field
     words = [" "] * width
     for value, text in _ticks(scale, max(2, field // 10)):
@@ -255,20 +261,21 @@ def _x_axis(scale: _Scale, margin: int, field: int, width: int, title: str, dim:
             continue
         rule[column] = "┬"
         words[start : start + len(text)] = text
-    room = f" {title} "
+    room, titled = f" {title} ", False
     for start in (width - len(room), margin + 2, (width - len(room)) // 2):
         if start > 0 and all(c == " " for c in words[max(0, start - 1) : start + len(room) + 1]):
             words[start : start + len(room)] = room
+            titled = True
             break
     return [
         cells((" " * margin + "└" + "".join(rule) + " ", dim)),
         cells(("".join(words)[:width].ljust(width), dim)),
-    ]
+    ], titled
 
 
-def _legend(picture: Picture, width: int, dim: str) -> list[Text]:
-    """One line of names, as many as fit."""
-    line, left = Text(no_wrap=True, end=""), width - 1
+def _legend(picture: Picture, width: int, title: str, dim: str) -> Text:
+    """One line of names, as many as fit, and at its right the title of the axis above."""
+    line, left = Text(no_wrap=True, end=""), width - 2 - len(title)
     line.append(" ")
     named = [curve for curve in picture.curves if curve.points]
     for n, curve in enumerate(named):
@@ -287,7 +294,9 @@ def _legend(picture: Picture, width: int, dim: str) -> list[Text]:
         line.append(f"╌╌ {picture.level_label}", dim)
         left -= len(picture.level_label) + 3
     line.append(" " * max(0, left))
-    return [line]
+    line.append(f"{title} ", dim)
+    line.truncate(width)
+    return line
 
 
 def _words(said: str, width: int, height: int, dim: str) -> list[Text]:

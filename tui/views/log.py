@@ -12,6 +12,7 @@ from tickdsl.records import Record
 from tickdsl.records.events import ControlAck, Log, Metric, RunEnd, RunStart, StepEnd, StepStart, Warn
 from tickdsl.results.words import count, duration, percent
 
+from .figures import took
 from .glance import Glance
 from .line import cells, fit
 from .marks import Palette
@@ -120,7 +121,7 @@ def _ended(event: StepEnd, glance: Glance) -> str:
         return f"{parts[0]}: {event.error or 'no reason given'}"
     found = event.metrics.get("accuracy")
     if event.status == "done" and event.seconds:
-        parts.append(f"{duration(event.seconds)}")
+        parts.append(took(event.seconds))
     if isinstance(found, (int, float)):
         parts.append(f"accuracy {percent(found)}")
     return ", ".join(parts if len(parts) > 1 else [*parts, event.status])

@@ -98,4 +98,4 @@ def spark(values: list[float], width: int, top: float) -> str:
     """The last `width` values as a line of bars; `top` fills a cell."""
     last = values[-width:] if width > 0 else []
     scale = (len(SPARKS) - 1) / top if top > 0 else 0.0
-    return "".join(SPARKS[min(len(SPARKS) - 1, max(0, round(value * scale)))] for value in last).rjust(width)
+    return "".join(SPARKS[min(len(SPARKS) - 1, max(0, round(value * scale)))] for value in last).ljust(width)

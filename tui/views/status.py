@@ -84,7 +84,7 @@ def key_line(keys: Sequence[tuple[str, str]], width: int, palette: Palette) -> T
     for key, said in others:
         need = len(key) + len(said) + 3
         if need > room:
-            continue
+            break
         room -= need
         line.append(f" {key}", f"bold {palette.accent}")
         line.append(f" {said} ")

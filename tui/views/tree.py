@@ -10,6 +10,7 @@ from rich.text import Text
 from tickdsl.results.state import FINISHED, RunState, StepState
 from tickdsl.results.words import duration
 
+from .figures import took
 from .glance import Glance
 from .line import cells, fit, right
 from .marks import STATUS, Palette, marker
@@ -189,7 +190,7 @@ def _note(glance: Glance, step: StepState) -> str:
             parts.append(duration(glance.now - step.started))
         return " ".join(parts)
     if step.status == "done":
-        return duration(step.seconds) if step.seconds >= 1 else f"{step.seconds:.1f} s"
+        return took(step.seconds) if step.seconds else ""
     return "" if step.status == "waiting" else step.status
 
 
