@@ -118,6 +118,16 @@ def test_any_layout(pair: tuple[Tensor, Tensor], data: st.DataObject) -> None:
                 func(*args)
 
 
+def test_other_forms_of_an_operator_are_left_to_torch() -> None:
+    x, small = torch.empty(2, 3, device="meta"), torch.empty(0, device="meta")
+    with torch.no_grad(), Compare():
+        assert x.mean().shape == ()
+        assert x.mean(1, dtype=torch.float64).dtype == torch.float64
+        assert x.softmax(1, dtype=torch.float64).dtype == torch.float64
+        assert x.clamp(min=x[:1]).shape == torch.div(x, 2, rounding_mode="floor").shape == (2, 3)
+        assert torch.add(x, 1, out=small) is small and small.shape == (2, 3)
+
+
 MISFITS = {
     "convolution": lambda x: nn.functional.conv2d(x, torch.empty(5, 2, 3, 3)),
     "batch norm": lambda x: nn.functional.batch_norm(x, *torch.empty(4, 5)),

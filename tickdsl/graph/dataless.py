@@ -46,7 +46,7 @@ def evaluate(func: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any
     """What an ATen operator gives."""
     op, in_place = short_name(func)
     shape_function = SHAPE_FUNCTIONS.get(op)
-    if shape_function is not None and _without_data(args):
+    if shape_function is not None and _without_data(args) and "out" not in kwargs:
         result = shape_function(*args, **kwargs)
         if result is not None and not in_place:
             return result

@@ -136,7 +136,7 @@ def _softmax(data: Any, dim: int, half: bool = False, **options: Any) -> Tensor 
     )
 
 
-def _mean(data: Any, dims: Any, keep: bool = False, **options: Any) -> Tensor | None:
+def _mean(data: Any, dims: Any = None, keep: bool = False, **options: Any) -> Tensor | None:
     rank = data.dim()
     if options or not dims or not _plain(data) or not all(-rank <= dim < rank for dim in dims):
         return None
