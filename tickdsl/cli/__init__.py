@@ -11,11 +11,11 @@ import sys
 from collections.abc import Sequence
 
 from tickdsl import __version__
-from tickdsl.cli import check, control, explain, fmt, graph, ls, plan, report, run, watch
+from tickdsl.cli import check, control, explain, fmt, graph, ls, lsp, plan, report, run, watch
 from tickdsl.cli.output import OK, USAGE, nobody_reads, unheard
 from tickdsl.errors import TickdslError
 
-_VERBS = (check, explain, fmt, plan, run, watch, ls, control, report, graph)
+_VERBS = (check, explain, fmt, plan, run, watch, ls, control, report, graph, lsp)
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -1,0 +1,122 @@
+"""What an editor holds of plans: open buffers before the disk, and places in the editor's units."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Mapping
+from pathlib import Path
+
+import attrs
+from lsprotocol import types
+from pygls.uris import from_fs_path, to_fs_path
+from pygls.workspace import PositionCodec
+
+from tickdsl.check import check
+from tickdsl.errors import TickdslError
+from tickdsl.lang import parse
+from tickdsl.lang.diagnostics import Diagnostic
+from tickdsl.lang.include import Loaded, load_source
+from tickdsl.lang.syntax import Source, Span
+from tickdsl.lsp import outline
+
+
+def file_path(uri: str) -> str:
+    """The path behind a document's address; a buffer without a file goes by its title."""
+    return (to_fs_path(uri) or uri.rpartition(":")[2]).replace("\0", "")
+
+
+def _with_newlines(texts: Mapping[str, str]) -> dict[str, str]:
+    return {uri: text.replace("\r\n", "\n").replace("\r", "\n") for uri, text in texts.items()}
+
+
+@attrs.frozen(eq=False)
+class Buffers:
+    """All open plans at one moment, by address; lines end in newlines only. What is derived is kept."""
+
+    texts: Mapping[str, str] = attrs.field(converter=_with_newlines)
+    codec: PositionCodec = attrs.field(factory=PositionCodec)
+
+    @functools.cached_property
+    def sources(self) -> dict[str, Source]:
+        return {uri: Source(file_path(uri), text) for uri, text in self.texts.items()}
+
+    @functools.cached_property
+    def _open(self) -> dict[Path, str]:
+        return {Path(source.path).resolve(): uri for uri, source in self.sources.items()}
+
+    @functools.cached_property
+    def _loaded(self) -> dict[str, Loaded]:
+        return {}
+
+    @functools.cached_property
+    def _findings(self) -> dict[str, tuple[Diagnostic, ...]]:
+        return {}
+
+    def read_plan(self, path: Path) -> Source:
+        """A plan's text, from its buffer where it is open. Raises TickdslError as `parse.read` does."""
+        uri = self._open.get(path.resolve())
+        return parse.read(path) if uri is None else self.sources[uri]
+
+    def loaded(self, uri: str) -> Loaded:
+        """An open plan with its includes."""
+        if uri not in self._loaded:
+            self._loaded[uri] = load_source(self.sources[uri], None, self.read_plan)
+        return self._loaded[uri]
+
+    def findings(self, uri: str) -> tuple[Diagnostic, ...]:
+        """What `tickdsl check --no-network` finds in an open plan and its includes."""
+        if uri not in self._findings:
+            self._findings[uri] = check(self.loaded(uri), network=False).findings
+        return self._findings[uri]
+
+    def beside(self, source: Source, name: str) -> Source | None:
+        """The file that a plan includes by that name; None where it cannot be read."""
+        try:
+            return self.read_plan(Path(source.path).parent / name.replace("\0", ""))
+        except TickdslError:
+            return None
+
+    def reached(self, source: Source) -> list[Source]:
+        """The source and all that it includes, directly or through others, each once; broken files too."""
+        found = {self.address(source): source}
+        waiting = [source]
+        while waiting:
+            here = waiting.pop()
+            for name in outline.includes(here.text):
+                there = self.beside(here, name)
+                if there is not None and self.address(there) not in found:
+                    found[self.address(there)] = there
+                    waiting.append(there)
+        return list(found.values())
+
+    # -- places
+
+    def address(self, source: Source) -> str:
+        """The address of a source: that of its buffer, else of its file."""
+        path = Path(source.path).resolve()
+        return self._open.get(path) or from_fs_path(str(path)) or source.path
+
+    def position(self, source: Source, offset: int) -> types.Position:
+        line, column = source.place(offset)
+        text = source.text[offset - column + 1 : offset]
+        return types.Position(line - 1, self.codec.client_num_units(text))
+
+    def range(self, span: Span) -> types.Range:
+        return types.Range(self.position(span.source, span.start), self.position(span.source, span.end))
+
+    def location(self, span: Span) -> types.Location:
+        return types.Location(self.address(span.source), self.range(span))
+
+    def offset(self, source: Source, position: types.Position) -> int:
+        """The offset of a place; one behind a line's or the text's end is that end."""
+        start = units = 0
+        for _ in range(position.line):
+            end = source.text.find("\n", start)
+            if end < 0:
+                return len(source.text)
+            start = end + 1
+        for place in range(start, len(source.text)):
+            if units >= position.character or source.text[place] == "\n":
+                return place
+            units += self.codec.client_num_units(source.text[place])
+        return len(source.text)

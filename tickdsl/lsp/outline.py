@@ -1,0 +1,127 @@
+"""Where the statements of a text are, broken or not, and what the parser would take at a place in one."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+
+import attrs
+from lark import Token
+from lark.exceptions import UnexpectedInput
+
+from tickdsl.grammar import parser
+
+_LEXEME = re.compile(
+    r'(?P<comment>#[^\n]*)|(?P<string>"(?:[^"\\\n]|\\.)*"?)|(?P<comma>,(?:[ \t\r\n]|#[^\n]*)*)'
+    r"|(?P<break>[;\n{}])|(?P<words>[^#\",;\n{}]+)"
+)
+_STRING = re.compile(r'"(?:[^"\\\n]|\\.)*"')
+_INCLUDE = re.compile(r'include[ \t\f]*("(?:[^"\\\n]|\\.)*")')
+_WORD_BEFORE = re.compile(r"(?:\$|[A-Za-z0-9_])[A-Za-z0-9_.-]*\Z")
+_WORD_AFTER = re.compile(r"[A-Za-z0-9_.-]*")
+_HEAD = re.compile(r"[a-z]+")
+_DEFINITION = re.compile(r"(let|sweep|arm)[ \t\f]+([A-Za-z_][A-Za-z0-9_]*(?:[-.][A-Za-z0-9_]+)*)")
+
+
+@attrs.frozen
+class Head:
+    """A statement without its block: its text's range, and the first words of the blocks around it."""
+
+    start: int
+    end: int
+    around: tuple[str, ...]
+
+
+@attrs.frozen
+class Place:
+    """A word in a statement.
+
+    before: the tokens of the statement up to the word. accepts: the grammar's terminals that can stand there.
+    """
+
+    word: str
+    start: int
+    end: int
+    before: tuple[Token, ...]
+    accepts: frozenset[str]
+    around: tuple[str, ...]
+
+    @property
+    def statement(self) -> str:
+        """The word that the statement begins with."""
+        return str(self.before[0]) if self.before else ""
+
+
+def heads(text: str) -> Iterator[Head]:
+    """All statements in order."""
+    around: list[str] = []
+    start: int | None = None
+    for lexeme in _LEXEME.finditer(text):
+        if lexeme.lastgroup == "break":
+            head = Head(lexeme.start() if start is None else start, lexeme.start(), tuple(around))
+            if start is not None:
+                yield head
+            if lexeme[0] == "{":
+                word = _HEAD.match(text, head.start)
+                around.append(word[0] if word else "")
+            elif lexeme[0] == "}" and around:
+                around.pop()
+            start = None
+        elif lexeme.lastgroup != "comment" and start is None and lexeme[0].strip():
+            start = lexeme.start() + len(lexeme[0]) - len(lexeme[0].lstrip())
+    if start is not None:
+        yield Head(start, len(text), tuple(around))
+
+
+def definitions(text: str) -> dict[str, dict[str, str]]:
+    """`let`, `sweep` and `arm` -> name -> the statement as written; also of plans that do not parse."""
+    found: dict[str, dict[str, str]] = {"let": {}, "sweep": {}, "arm": {}}
+    for head in heads(text):
+        match = _DEFINITION.match(text, head.start, head.end)
+        if match is not None:
+            found[match[1]].setdefault(match[2], text[head.start : head.end].strip())
+    return found
+
+
+def includes(text: str) -> list[str]:
+    """The paths that a text includes."""
+    found = (_INCLUDE.match(text, head.start, head.end) for head in heads(text))
+    return [re.sub(r"\\(.)", r"\1", match[1][1:-1]) for match in found if match is not None]
+
+
+def place(text: str, offset: int) -> Place | None:
+    """What stands, or could stand, at an offset. None in comments and strings, and behind a mistake."""
+    before = text[:offset]
+    if _in_comment_or_string(before):
+        return None
+    word = _WORD_BEFORE.search(before)
+    start = word.start() if word else offset
+    after = _WORD_AFTER.match(text, offset)
+    end = after.end() if after and (word or after[0]) else offset
+    *_, here = heads(text[:start] + "_")
+    around = here.around
+    written = text[here.start : start]
+    tokens = _tokens("arm a {" * len(around) + written)
+    if tokens is None:
+        return None
+    read, accepts = tokens
+    return Place(text[start:end], start, end, tuple(read[3 * len(around) :]), frozenset(accepts), around)
+
+
+def _in_comment_or_string(before: str) -> bool:
+    lexemes = [*_LEXEME.finditer(before)]
+    if not lexemes:
+        return False
+    last = lexemes[-1]
+    if last.lastgroup == "string":
+        return _STRING.fullmatch(last[0]) is None
+    return last.lastgroup in ("comment", "comma") and "#" in last[0].rpartition("\n")[2]
+
+
+def _tokens(text: str) -> tuple[list[Token], set[str]] | None:
+    state = parser().parse_interactive(text)
+    try:
+        read = list(state.iter_parse())
+    except UnexpectedInput:
+        return None
+    return read, state.accepts()

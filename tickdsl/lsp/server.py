@@ -1,0 +1,210 @@
+"""The language server: LSP requests to questions about buffers, and their answers back."""
+
+from __future__ import annotations
+
+import asyncio
+
+from lsprotocol import types
+from pygls.exceptions import JsonRpcInvalidParams
+from pygls.lsp.server import LanguageServer
+
+from tickdsl import __version__
+from tickdsl.errors import TickdslError
+from tickdsl.lang import explain
+from tickdsl.lang.diagnostics import PlanError
+from tickdsl.lang.format import format_source
+from tickdsl.lang.syntax import Source, Span
+from tickdsl.lsp import outline, symbols, words
+from tickdsl.lsp.buffers import Buffers, file_path
+from tickdsl.lsp.findings import findings
+
+#: Seconds without a change after which open plans are checked.
+PAUSE = 0.15
+
+
+class PlanServer(LanguageServer):
+    """Knows the open plans. Buffers are sent whole on each change: plans are small."""
+
+    def __init__(self) -> None:
+        super().__init__("tickdsl", __version__, text_document_sync_kind=types.TextDocumentSyncKind.Full)
+        self._buffers: Buffers | None = None
+        self._shown: set[str] = set()
+
+    @property
+    def buffers(self) -> Buffers:
+        """The open plans as they are now."""
+        if self._buffers is None:
+            texts = {document.uri: document.source for document in self.workspace.text_documents.values()}
+            self._buffers = Buffers(texts, self.workspace.position_codec)
+        return self._buffers
+
+    async def changed(self) -> None:
+        """Check all open plans once nothing has changed for a while, and show what was found."""
+        self._buffers = None
+        buffers = self.buffers
+        await asyncio.sleep(PAUSE)
+        if buffers is not self._buffers:
+            return
+        found = await asyncio.to_thread(findings, buffers)
+        if buffers is not self._buffers:
+            return
+        for uri in sorted(self._shown - found.keys()):
+            found[uri] = []
+        self._shown = {uri for uri, diagnostics in found.items() if diagnostics}
+        for uri, diagnostics in found.items():
+            document = self.workspace.text_documents.get(uri)
+            self.text_document_publish_diagnostics(
+                types.PublishDiagnosticsParams(uri, diagnostics, document.version if document else None)
+            )
+
+    def place(self, uri: str, position: types.Position) -> tuple[Source, int] | None:
+        """The plan and the offset that a request is about; None where that plan is not open."""
+        source = self.buffers.sources.get(uri)
+        return None if source is None else (source, self.buffers.offset(source, position))
+
+
+def serve() -> None:
+    """Speak LSP on standard input and output until the client ends it."""
+    build().start_io()
+
+
+def build() -> PlanServer:
+    """The server with all its features."""
+    server = PlanServer()
+
+    @server.feature(types.TEXT_DOCUMENT_DID_OPEN)
+    async def opened(ls: PlanServer, params: types.DidOpenTextDocumentParams) -> None:
+        await ls.changed()
+
+    @server.feature(types.TEXT_DOCUMENT_DID_CHANGE)
+    async def changed(ls: PlanServer, params: types.DidChangeTextDocumentParams) -> None:
+        await ls.changed()
+
+    @server.feature(types.TEXT_DOCUMENT_DID_SAVE)
+    async def saved(ls: PlanServer, params: types.DidSaveTextDocumentParams) -> None:
+        await ls.changed()
+
+    @server.feature(types.TEXT_DOCUMENT_DID_CLOSE)
+    async def closed(ls: PlanServer, params: types.DidCloseTextDocumentParams) -> None:
+        await ls.changed()
+
+    server.feature(types.TEXT_DOCUMENT_FORMATTING)(_formatting)
+    server.feature(types.TEXT_DOCUMENT_HOVER)(_hover)
+    triggers = types.CompletionOptions(trigger_characters=[" ", "$", "=", "[", ","])
+    server.feature(types.TEXT_DOCUMENT_COMPLETION, triggers)(_completion)
+    server.feature(types.TEXT_DOCUMENT_DEFINITION)(_definition)
+    server.feature(types.TEXT_DOCUMENT_PREPARE_RENAME)(_prepare_rename)
+    server.feature(types.TEXT_DOCUMENT_RENAME, types.RenameOptions(prepare_provider=True))(_rename)
+    return server
+
+
+def _formatting(ls: PlanServer, params: types.DocumentFormattingParams) -> list[types.TextEdit] | None:
+    """The whole plan anew; nothing where it does not parse, which its findings say."""
+    document = ls.workspace.text_documents.get(params.text_document.uri)
+    if document is None:
+        return None
+    try:
+        text = format_source(Source(file_path(document.uri), document.source))
+    except PlanError:
+        return None
+    if text == document.source:
+        return []
+    source = ls.buffers.sources[document.uri]
+    return [types.TextEdit(ls.buffers.range(Span(source, 0, len(source.text))), text)]
+
+
+def _names(buffers: Buffers, source: Source) -> words.Names:
+    """What a plan and its includes define, also where they do not parse."""
+    variables: dict[str, str] = {}
+    arms: dict[str, str] = {}
+    for part in buffers.reached(source):
+        defined = outline.definitions(part.text)
+        variables |= defined["let"] | defined["sweep"]
+        arms |= defined["arm"]
+    return words.Names(variables, arms)
+
+
+def _completion(ls: PlanServer, params: types.CompletionParams) -> list[types.CompletionItem] | None:
+    found = ls.place(params.text_document.uri, params.position)
+    if found is None:
+        return None
+    source, offset = found
+    place = outline.place(source.text, offset)
+    if place is None:
+        return []
+    span = ls.buffers.range(Span(source, place.start, offset))
+    return [
+        types.CompletionItem(
+            label=item.word,
+            kind=types.CompletionItemKind[item.kind],
+            detail=item.detail or None,
+            documentation=types.MarkupContent(types.MarkupKind.Markdown, item.markdown),
+            sort_text=f"{not item.ready:d}{order:04d}",
+            filter_text=item.word,
+            text_edit=types.TextEdit(span, item.word),
+        )
+        for order, item in enumerate(words.items(place, _names(ls.buffers, source)))
+    ]
+
+
+def _hover(ls: PlanServer, params: types.HoverParams) -> types.Hover | None:
+    found = ls.place(params.text_document.uri, params.position)
+    if found is None:
+        return None
+    source, offset = found
+    uri = params.text_document.uri
+    parts: list[str] = []
+    span: Span | None = None
+    place = outline.place(source.text, offset)
+    if place is not None and place.word:
+        span = Span(source, place.start, place.end)
+        name = symbols.occurrence(ls.buffers, uri, offset)
+        text = symbols.meaning(ls.buffers, uri, name.kind, name.name) if name else None
+        known = words.items(place, _names(ls.buffers, source)) if text is None else []
+        parts += [text] if text else [item.markdown for item in known if item.word.rstrip("=") == place.word][:1]
+    for finding in ls.buffers.findings(uri):
+        here = finding.span
+        if here.source is source and here.start <= offset <= max(here.end, here.start + 1):
+            parts.append(f"**{finding.code} {finding.slug}**: {finding.message}\n\n{_page(finding.code)}")
+            span = span or here
+    if not parts or span is None:
+        return None
+    content = types.MarkupContent(types.MarkupKind.Markdown, "\n\n---\n\n".join(dict.fromkeys(parts)))
+    return types.Hover(content, ls.buffers.range(span))
+
+
+def _page(code: str) -> str:
+    """The page of a code, without its title."""
+    page = explain.page(code)
+    if page is None:
+        return ""
+    _, _, body = page.text.partition("\n")
+    return body.strip().replace("\n## ", "\n#### ")
+
+
+def _definition(ls: PlanServer, params: types.DefinitionParams) -> types.Location | None:
+    found = ls.place(params.text_document.uri, params.position)
+    span = symbols.definition(ls.buffers, params.text_document.uri, found[1]) if found else None
+    return None if span is None else ls.buffers.location(span)
+
+
+def _prepare_rename(ls: PlanServer, params: types.PrepareRenameParams) -> types.Range | None:
+    found = ls.place(params.text_document.uri, params.position)
+    name = symbols.occurrence(ls.buffers, params.text_document.uri, found[1]) if found else None
+    return None if name is None else ls.buffers.range(name.span)
+
+
+def _rename(ls: PlanServer, params: types.RenameParams) -> types.WorkspaceEdit | None:
+    found = ls.place(params.text_document.uri, params.position)
+    if found is None:
+        return None
+    try:
+        places = symbols.rename(ls.buffers, params.text_document.uri, found[1], params.new_name)
+    except TickdslError as error:
+        raise JsonRpcInvalidParams(str(error)) from None
+    return types.WorkspaceEdit(
+        changes={
+            address: [types.TextEdit(ls.buffers.range(span), params.new_name) for span in spans]
+            for address, spans in places.items()
+        }
+    )

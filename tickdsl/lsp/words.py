@@ -1,0 +1,199 @@
+"""The words that can stand at a place, with what they mean: completion offers them, hover explains them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any
+
+import attrs
+
+from tickdsl.lang import vocabulary
+from tickdsl.lang.settings import ADAM_DEFAULTS, TRAIN_DEFAULTS
+from tickdsl.lang.vocabulary import OptionType
+from tickdsl.lsp.outline import Place
+from tickdsl.training import catalogue
+
+_NOT_YET = "this version cannot carry it out"
+
+
+@attrs.frozen
+class Item:
+    """A word, its kind (one of LSP's CompletionItemKind, by name), a line about it, and what it means."""
+
+    word: str
+    kind: str
+    detail: str = ""
+    meaning: str = ""
+    ready: bool = True
+
+    @property
+    def markdown(self) -> str:
+        head = f"`{self.detail or self.word}`"
+        parts = [head, self.meaning, "" if self.ready else f"*{_NOT_YET}*"]
+        return "\n\n".join(part for part in parts if part)
+
+
+@attrs.frozen
+class Names:
+    """What the plan itself defines: name -> the statement as written."""
+
+    variables: Mapping[str, str]
+    arms: Mapping[str, str]
+
+
+def items(place: Place, names: Names) -> list[Item]:
+    """What the parser takes at the place, put into words."""
+    found: list[Item] = []
+    if "PRUNE" in place.accepts:
+        found += _statements(place.around)
+    else:
+        found += [
+            Item(word, "Keyword", meaning=meaning)
+            for word, meaning in vocabulary.CLAUSES.items()
+            if word.upper() in place.accepts
+        ]
+        if "_TIMES" in place.accepts:
+            found.append(Item("x", "Keyword", "x N", "repeats the prune and its tail"))
+    for terminal in sorted(place.accepts & vocabulary.CLOSED.keys()):
+        found += [Item(word, "EnumMember", meaning=text) for word, text in vocabulary.CLOSED[terminal].items()]
+    if "DOLLAR" in place.accepts:
+        found += [Item(f"${name}", "Variable", text) for name, text in names.variables.items()]
+    if "NAME" in place.accepts and place.before:
+        found += _names(place, names)
+    return found
+
+
+def _statements(around: tuple[str, ...]) -> Iterator[Item]:
+    kinds = {"definition", "setting", "pipeline", "question"}
+    if "cycle" in around:
+        kinds = {"pipeline"}
+    elif around:
+        kinds = {"setting", "pipeline"}
+    for word, form in vocabulary.STATEMENTS.items():
+        if form.kind in kinds:
+            yield Item(word, "Keyword", form.form, form.summary)
+
+
+def _names(place: Place, names: Names) -> Iterable[Item]:
+    """What a bare name can be: that hangs on the word before it."""
+    statement, option = place.statement, _option(place)
+    if option is not None:
+        return _values(_schema(place).get(option))
+    before = _clause(place)
+    if before == "MODEL":
+        return _models()
+    if before in ("ON", "DATA") or (before == "TO" and statement == "transfer"):
+        return _datasets()
+    if before == "BY":
+        return _criteria(place)
+    if before == "COMPARE":
+        return [*_arms(names), *_meanings(vocabulary.RIVALS), Item(vocabulary.ALL_ARMS, "Keyword", meaning="every arm")]
+    if before == "REPORT":
+        return _meanings(vocabulary.METRICS)
+    if before in ("WHEN", "UNTIL"):
+        return _meanings(dict.fromkeys(vocabulary.WATCHABLE, True))
+    if before == "RETRAIN":
+        return [Item(word, "EnumMember", meaning=text) for word, text in vocabulary.SCHEDULES.items()]
+    if before == "FROM":
+        return [*_arms(names), *_meanings({"dense": True})]
+    if before == "MATCHING":
+        return _arms(names)
+    if before in ("AT", "TO"):
+        return [Item(word, "EnumMember", meaning=text) for word, text in vocabulary.MOMENTS.items()]
+    if before in ("LET", "SWEEP", "ARM", "IN", "EXCEPT"):
+        return []
+    return _options(place)
+
+
+def _clause(place: Place) -> str:
+    """The terminal that a name at the place belongs to: the word before it, through lists of names."""
+    kinds = [token.type for token in place.before]
+    while len(kinds) > 2 and kinds[-1] == "_COMMA":
+        kinds = kinds[:-2]
+        if kinds[-1:] == ["DOLLAR"]:
+            kinds.pop()
+    return kinds[-1] if kinds else ""
+
+
+def _option(place: Place) -> str | None:
+    """The key of the option whose value stands at the place."""
+    kinds = [token.type for token in place.before]
+    end = len(kinds) - 1
+    if "LSQB" in kinds and "RSQB" not in kinds[(opened := len(kinds) - 1 - kinds[::-1].index("LSQB")) :]:
+        end = opened - 1
+    if end > 0 and kinds[end] == "EQUAL" and kinds[0] != "LET":
+        return str(place.before[end - 1])
+    return None
+
+
+# -- tables
+
+
+def _models() -> Iterator[Item]:
+    for name, info in sorted(catalogue.MODELS.items(), key=lambda pair: not pair[1].ours):
+        yield Item(name, "Class", meaning=info.summary)
+
+
+def _datasets() -> Iterator[Item]:
+    for name, info in catalogue.DATASETS.items():
+        known = ["x".join(map(str, info.shape))] if info.shape else []
+        known += [f"{info.classes} classes"] if info.classes else []
+        known += [f"{info.train} + {info.test} pictures"] if info.train else []
+        yield Item(name, "Class", meaning=f"{info.summary}\n\n{', '.join(known)}".strip())
+
+
+def _criteria(place: Place) -> Iterator[Item]:
+    unit = next((str(token) for token in place.before if token.type == "UNIT"), None)
+    for name, criterion in vocabulary.CRITERIA.items():
+        if unit is None or unit in criterion.units:
+            needs = f"; needs {', '.join(criterion.needs)}" if criterion.needs else ""
+            yield Item(name, "Function", meaning=f"{criterion.summary}\n\nranks {', '.join(criterion.units)}{needs}")
+
+
+def _arms(names: Names) -> list[Item]:
+    return [Item(name, "Module", text) for name, text in names.arms.items()]
+
+
+def _meanings(words: Mapping[str, bool]) -> list[Item]:
+    return [Item(word, "EnumMember", meaning=vocabulary.MEANINGS[word], ready=ready) for word, ready in words.items()]
+
+
+def _schema(place: Place) -> Mapping[str, OptionType | catalogue.Option]:
+    """The options of the statement at the place; of a model or data set they hang on its name."""
+    name = str(place.before[1]) if len(place.before) > 1 else ""
+    if place.statement == "model":
+        return catalogue.MODELS[name].options if name in catalogue.MODELS else {}
+    if place.statement == "data":
+        return catalogue.DATASETS[name].options if name in catalogue.DATASETS else {}
+    return vocabulary.OPTIONS.get(place.statement, {})
+
+
+def _options(place: Place) -> Iterator[Item]:
+    given = {str(a) for a, b in zip(place.before, place.before[1:], strict=False) if b.type == "EQUAL"}
+    for key, option in _schema(place).items():
+        if key not in given:
+            yield Item(f"{key}=", "Property", f"{key}={_value_form(key, option)}", option.summary)
+
+
+def _value_form(key: str, option: OptionType | catalogue.Option) -> str:
+    """What an option's value looks like: `0.1`'s type, its range, its default."""
+    default: Any
+    if isinstance(option, OptionType):
+        form = "|".join(option.words) if option.words else {"flag": "on|off"}.get(option.kind, option.kind.upper())
+        bounds = f" > {option.above:g}" if option.above is not None else ""
+        default = TRAIN_DEFAULTS.get(key)
+        if default is not None and ADAM_DEFAULTS.get(key, default) != default:
+            default = f"{default}, with adam {ADAM_DEFAULTS[key]}"
+    else:
+        form, bounds = option.type.__name__.upper(), ""
+        default = option.default or None
+    if option.least is not None:
+        bounds = f" ≥ {option.least:g}"
+    return form + bounds + (f" (default {default})" if default is not None else "")
+
+
+def _values(option: OptionType | catalogue.Option | None) -> list[Item]:
+    if not isinstance(option, OptionType):
+        return []
+    words = ("on", "off") if option.kind == "flag" else option.words
+    return [Item(word, "EnumMember", meaning=option.summary) for word in words]
