@@ -32,6 +32,7 @@ from graph_zoo import (
     DETECTION,
     HUGE,
     OPTICAL_FLOW,
+    QUANTIZABLE,
     SEGMENTATION,
     VIDEO,
     build,
@@ -47,7 +48,7 @@ from tickdsl.graph.rewrite import SurgeryError
 
 RESULTS = Path(__file__).parents[1] / ".data" / "zoo.jsonl"
 SHARE = 0.4
-KINDS = (CLASSIFICATION, SEGMENTATION, VIDEO, BACKBONES)
+KINDS = (CLASSIFICATION, QUANTIZABLE, SEGMENTATION, VIDEO, BACKBONES)
 #: Code that a run without data cannot follow, or that splits the batch.
 REFUSED = [*DETECTION, *OPTICAL_FLOW]
 

@@ -65,12 +65,14 @@ class NormOverKept(nn.Module):
         super().__init__()
         self.norm, self.second, self.eps = norm, second, norm.eps
         self.kept = torch.from_numpy(kept.copy())
+        self.stays = torch.zeros(norm.normalized_shape, dtype=norm.weight.dtype).index_fill_(0, self.kept, 1)
 
     def forward(self, x: Tensor) -> Tensor:
         x = x.movedim(1, -1) if self.second else x
         seen = x[..., self.kept]
         mean, variance = seen.mean(-1, keepdim=True), seen.var(-1, keepdim=True, unbiased=False)
         x = (x - mean) / torch.sqrt(variance + self.norm.eps) * self.norm.weight + self.norm.bias
+        x = x * self.stays  # for products of activations, which no weight silences
         return x.movedim(-1, 1) if self.second else x
 
 

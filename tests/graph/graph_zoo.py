@@ -16,6 +16,8 @@ models = import_torchvision().models
 
 #: Every one of torchvision's classification networks.
 CLASSIFICATION: list[str] = models.list_models(module=models)
+#: The same ready for quantisation, as yet in floating point: additions and concatenations are modules.
+QUANTIZABLE: list[str] = models.list_models(module=models.quantization)
 SEGMENTATION: list[str] = models.list_models(module=models.segmentation)
 VIDEO: list[str] = models.list_models(module=models.video)
 #: Detection networks choose boxes by their values, which a run without data cannot follow: their backbones.
@@ -43,6 +45,7 @@ _NATIVE: dict[str, tuple[int, ...]] = {
 
 def shape(name: str, native: bool = False) -> tuple[int, ...]:
     """One input without the batch: of the usual size, or of a small one at which the same code runs."""
+    name = name.removeprefix("quantized_")
     if name in (_NATIVE if native else _SMALL):
         return (_NATIVE if native else _SMALL)[name]
     if name in VIDEO:
@@ -71,7 +74,7 @@ def build(name: str, native: bool = False) -> nn.Module:
     """A network with random weights, in torch's default type and device; transformers for the size of `shape`."""
     options: dict[str, Any] = {}
     base = name.removesuffix(".backbone")
-    if name in ("googlenet", "inception_v3"):
+    if name.endswith(("googlenet", "inception_v3")):
         options["init_weights"] = False
     if name in SEGMENTATION or base in DETECTION:
         options["weights_backbone"] = None

@@ -18,6 +18,7 @@ from graph_zoo import (
     DETECTION,
     HUGE,
     OPTICAL_FLOW,
+    QUANTIZABLE,
     SEGMENTATION,
     VIDEO,
     build,
@@ -30,7 +31,10 @@ from tickdsl.graph import Cost, ModelGraph, Structure, TraceError, compact, cost
 from tickdsl.graph.rewrite import SurgeryError
 
 FAST = {"mobilenet_v3_small", "resnet18", "shufflenet_v2_x0_5", "squeezenet1_1"}
-NAMES = [name for name in (*CLASSIFICATION, *SEGMENTATION, *VIDEO, *BACKBONES) if name not in HUGE]
+#: The largest of those that differ from their namesakes in how they add only.
+ALIKE = {"quantized_inception_v3", "quantized_resnext101_32x8d", "quantized_resnext101_64x4d"}
+ZOO = (*CLASSIFICATION, *QUANTIZABLE, *SEGMENTATION, *VIDEO, *BACKBONES)
+NAMES = [name for name in ZOO if name not in HUGE | ALIKE]
 #: So many groups, and so many blocks, go alone.
 SAMPLE = 4
 
