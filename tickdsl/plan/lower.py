@@ -215,7 +215,8 @@ class _Pipeline:
         pruned = []
         for state in states:
             roles = parents(weights=state.weights, structure=state.structure, matched=matched)
-            key = self.steps.add("prune", {**args, **self.steps.subject(state.part)}, roles, f"prune round {index + 1}")
+            whole = {**args, **self.steps.subject(state.part)}
+            key = self.steps.add("prune", whole, roles, f"prune round {index + 1}", seeded=group.prune.pictures)
             pruned.append(attrs.evolve(state, structure=key, chosen=False))
         for tail in group.tail:
             pruned = self._overlap(pruned, tail) if isinstance(tail, Overlap) else [self._next(s, tail) for s in pruned]
