@@ -1,4 +1,5 @@
-"""Training recipes as values: length, optimiser, and the learning rate of every single step. No torch here.
+"""Training recipes as values: length, optimiser, and the learning rate of every single step. No torch here,
+and no numpy before a table is wanted: checking a plan wants none.
 
 A recipe's rates are one table, computed once: rewinding reads it from another row, and a test compares rows.
 """
@@ -8,13 +9,17 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Mapping
 from itertools import pairwise
-from typing import Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import attrs
-import numpy as np
-from numpy.typing import NDArray
 
 from tickdsl.moments import INIT, Moment
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+    Rates: TypeAlias = NDArray[np.float64]
 
 OPTIMIZERS = ("sgd", "adam", "adamw")
 SCHEDULES = ("constant", "milestones", "cosine", "one-cycle", "linear")
@@ -25,8 +30,6 @@ AUGMENTATIONS = ("crop", "flip", "rotation")
 #: One-cycle's momentum falls from the second to the first while the rate rises, and back (Smith 2018; the
 #: values are those of torch's OneCycleLR).
 CYCLED_MOMENTUM = (0.85, 0.95)
-
-Rates = NDArray[np.float64]
 
 
 def steps_per_epoch(samples: int, batch: int) -> int:
@@ -156,6 +159,8 @@ class Recipe:
 
     def learning_rates(self, per_epoch: int) -> Rates:
         """The rate of every step, float64 [steps]. ValueError where a milestone lies outside the training."""
+        import numpy as np
+
         total = self.steps(per_epoch)
         rise = min(self.warmup.steps(per_epoch, total), total)
         ahead = 0 if self.rise == "linear" else rise
@@ -203,6 +208,8 @@ class Recipe:
 
     def momenta(self, per_epoch: int) -> Rates:
         """The momentum (Adam: beta 1) of every step, float64 [steps]; cycled under one-cycle, else constant."""
+        import numpy as np
+
         total = self.steps(per_epoch)
         if self.schedule != "one-cycle" or self.momentum == 0:
             return np.full(total, self.momentum)
@@ -210,6 +217,8 @@ class Recipe:
         return _one_cycle(total, self.pct_start, high, low, high)
 
     def _stepwise(self, per_epoch: int, total: int) -> Rates:
+        import numpy as np
+
         places = [moment.steps(per_epoch, total) for moment in self.milestones]
         self._require_increasing([float(place) for place in places])
         for moment, place in zip(self.milestones, places, strict=True):
@@ -225,6 +234,8 @@ def _require(condition: bool, message: str) -> None:
 
 def _one_cycle(total: int, rising: float, first: float, peak: float, last: float) -> Rates:
     """Cosine from `first` to `peak` over the rising share, then to `last` (Smith 2018, two phases)."""
+    import numpy as np
+
     top, end = rising * total - 1, total - 1
     step = np.arange(total, dtype=np.float64)
     up = step / top if top > 0 else np.ones(total)
