@@ -33,7 +33,7 @@ DEFAULT = (
     "shufflenet_v2_x1_0", "convnext_tiny", "vit_b_16", "swin_t", "maxvit_t", "densenet121", "densenet201",
 )  # fmt: skip
 #: Rounds of one measurement: at most so many, and none begins after so many seconds.
-ROUNDS, ENOUGH = 5, 15.0
+ROUNDS, ENOUGH = 5, 8.0
 #: Seconds of wall time after which a tool is given up on a network.
 LIMIT = 300
 
