@@ -16,6 +16,7 @@ from __future__ import annotations
 import argparse
 import json
 import sys
+import textwrap
 import time
 from collections.abc import Callable, Iterable
 from pathlib import Path
@@ -200,7 +201,7 @@ def refusal(name: str) -> Result:
         graph = trace(model, inputs)
         compact(model, graph, thinned(graph, SHARE))
     except TickdslError as error:
-        return {"name": name, "refused": " ".join(str(error).splitlines()[0].split())}
+        return {"name": name, "refused": textwrap.shorten(str(error).splitlines()[0], 150, placeholder=" …")}
     return {"name": name, "refused": f"not at all, {len(graph.channels)} groups: take it into the zoo"}
 
 
