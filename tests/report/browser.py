@@ -124,7 +124,7 @@ def browser(profile: Path) -> Iterator[Browser]:
         CHROMIUM, "--headless", "--no-sandbox", "--disable-gpu", "--hide-scrollbars", "--remote-debugging-pipe",
         "--disable-background-networking", "--no-first-run", "--disable-dev-shm-usage", f"--user-data-dir={profile}",
     ]  # fmt: skip
-    script = 'exec "$@" 3<&%d 4>&%d' % (theirs_in, theirs_out)
+    script = f'exec "$@" 3<&{theirs_in} 4>&{theirs_out}'
     process = subprocess.Popen(
         ["sh", "-c", script, "sh", *command], pass_fds=(theirs_in, theirs_out),
         stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,

@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 import attrs
 
 from tickdsl.records.events import ArmInfo
+from tickdsl.report.answer import FEW
 from tickdsl.report.document import Cell, Details, Figure, Panels, Part, Section, Table, Text, cell
 from tickdsl.report.source import Source
 from tickdsl.report.symbols import Symbols, symbol, title
@@ -35,7 +36,7 @@ def accuracy(sources: Sequence[Source], symbols: Symbols) -> Section:
         if len(tables) <= _OPEN and len(sources) == 1:
             parts += tables
         else:
-            parts += [Details(table.caption, (table,)) for table in tables]
+            parts += folded(tables, "Rounds of all {} arms")
     if not parts:
         parts = [Text("No level was measured yet.")]
     return Section("accuracy", "Accuracy against sparsity", tuple(parts))
@@ -101,6 +102,12 @@ def _said(drawn: Sequence[Curve], dense: Sequence[Estimate]) -> str:
     ]
     level = "; ".join(f"Dense reaches {words.accuracy(estimate)} %" for estimate in dense)
     return ". ".join(part for part in (level, *ends) if part) + ". The tables hold all values."
+
+
+def folded(tables: Sequence[Table], title: str) -> list[Part]:
+    """Tables on request: each by itself, or of very many all together under `title`, which takes their number."""
+    each: list[Part] = [Details(table.caption, (table,)) for table in tables]
+    return each if len(each) <= FEW else [Details(title.format(len(each)), tuple(each))]
 
 
 def rounds(arm: ArmInfo, found: Mapping[tuple[str, str, int], Standing], state: RunState, caption: str) -> Table:

@@ -7,15 +7,16 @@ from collections.abc import Mapping, Sequence
 import attrs
 
 from tickdsl.records.events import ArmInfo
-from tickdsl.report.document import Bullets, Cell, Part, Section, Table, Text, cell
+from tickdsl.report.document import Bullets, Cell, Details, Part, Section, Table, Text, cell
 from tickdsl.report.source import Source
 from tickdsl.report.symbols import Symbols
 from tickdsl.results import words
+from tickdsl.results.plots import foremost
 from tickdsl.results.sentence import conclusions
 from tickdsl.results.state import RunState
 from tickdsl.results.verdict import UNDECIDED, WINNING, Standing, standings
 
-_SENTENCES = 12  # for more arms the table says enough
+FEW = 12  # arms that are all shown; of more the foremost are, and all on request
 
 
 @attrs.frozen
@@ -86,17 +87,22 @@ def answer(sources: Sequence[Source], symbols: Symbols) -> Section:
         if len(sources) > 1:
             parts.append(Text(f"{source.name}: {headline(state)}"))
         if state.metrics:
-            parts.append(_table(source, symbols, len(sources) > 1))
-            if len(state.arms) <= _SENTENCES:
-                parts.append(Bullets(tuple(conclusions(state).values())))
+            found = outcomes(state, standings(state))
+            first = foremost(state, standings(state))
+            few = [outcome for outcome in found if len(found) <= FEW or outcome.arm.id in first]
+            parts.append(_table(source, few, symbols, len(sources) > 1))
+            parts.append(
+                Bullets(tuple(said for arm, said in conclusions(state).items() if arm in {o.arm.id for o in few}))
+            )
+            if len(few) < len(found):
+                parts.append(Details(f"All {len(found)} arms", (_table(source, found, symbols, len(sources) > 1),)))
     if not parts:
         parts.append(Text("Nothing was measured yet."))
     return Section("answer", "Answer", tuple(parts))
 
 
-def _table(source: Source, symbols: Symbols, several: bool) -> Table:
+def _table(source: Source, found: Sequence[Outcome], symbols: Symbols, several: bool) -> Table:
     state = source.state
-    found = outcomes(state, standings(state))
     rivals = [name for name in state.contestants if name not in ("ticket", "dense")]
     won = [o for o in found if o.winner is not None]
     rows = []
@@ -118,7 +124,7 @@ def _table(source: Source, symbols: Symbols, several: bool) -> Table:
             leads = {s.contestant: words.points(s.lead) for s in o.rivals}
             row += [leads.get(name, "–") for name in rivals]
         rows.append(tuple(cell(one) for one in row))
-    within = f"at most {100 * state.within:g} points below" if state.within else "not below"
+    within = f"at most {100 * state.within:g} points below" if state.within else "no lower than"
     within = within.replace(" 1 points", " 1 point")
     which = "Smallest winning ticket" if won else "Best ticket"
     rest = "; of an arm without one, its best ticket" if 0 < len(won) < len(found) else ""
@@ -130,8 +136,8 @@ def _table(source: Source, symbols: Symbols, several: bool) -> Table:
         ),
         tuple(rows),
         frozenset({0, 1}),
-        f"Winning: the 95 % interval of the difference to dense, paired by seed, lies {within} dense. ± is half the "
-        "95 % interval of the mean over seeds.",
+        f"Winning: shown to lie {within} dense, paired by seed and corrected for the number of rounds (Holm). "
+        "± is half the 95 % interval of a mean over seeds, for one comparison.",
     )  # fmt: skip
 
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
-from tickdsl.report.answer import outcomes
-from tickdsl.report.document import Cell, Part, Section, Table, Text
+from tickdsl.report.answer import FEW, outcomes
+from tickdsl.report.document import Cell, Details, Part, Section, Table, Text
 from tickdsl.report.source import Source
 from tickdsl.report.symbols import Symbols
 from tickdsl.results import words
@@ -25,7 +25,8 @@ def cost(sources: Sequence[Source], symbols: Symbols) -> Section:
         if state.steps:
             parts += [Text(prefix + _summary(state)), _steps(state, prefix)]
         if state.metrics:
-            parts.append(_arms(source, symbols, prefix))
+            table = _arms(source, symbols, prefix)
+            parts.append(table if len(table.rows) <= FEW else Details(table.caption, (table,)))
     if not parts:
         parts = [Text("The run has no steps yet.")]
     return Section("cost", "Cost and time", tuple(parts))

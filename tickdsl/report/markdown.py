@@ -53,9 +53,12 @@ def _part(part: Part, depth: int) -> Iterator[str]:
             yield _table(part)
             if part.note:
                 yield _plain(part.note)
-        case Details() | Panels():
+        case Details():
             for inner in part.parts:
                 yield from _part(inner, depth)
+        case Panels():  # below the heading of what they show
+            for inner in part.parts:
+                yield from _part(inner, depth + 1)
         case Figure():
             return
 

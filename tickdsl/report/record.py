@@ -5,6 +5,7 @@ from __future__ import annotations
 import datetime
 from collections.abc import Sequence
 
+from tickdsl.report.accuracy import folded
 from tickdsl.report.document import Bullets, Cell, Code, Details, Heading, Part, Section, Table, Text
 from tickdsl.report.source import Source
 from tickdsl.results import words
@@ -23,7 +24,7 @@ def seeds(sources: Sequence[Source]) -> Section:
         prefix = f"{source.name}: " if len(sources) > 1 else ""
         tables = [table for arm in state.arms if (table := _seeds(state, arm.id, prefix)) is not None]
         few = sum(len(table.rows) for table in tables) <= _OPEN_ROWS and len(sources) == 1
-        parts += tables if few else [Details(table.caption, (table,)) for table in tables]
+        parts += tables if few else folded(tables, "Seeds of all {} arms")
     if not parts:
         parts = [Text("No seed was measured yet.")]
     return Section("seeds", "Seeds", tuple(parts))

@@ -1,0 +1,240 @@
+"""A report says what the run came to, in every form, whatever became of the run."""
+
+from __future__ import annotations
+
+import csv
+import io
+import itertools
+import json
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+from xml.etree import ElementTree
+
+import html5lib
+import pytest
+from report_stories import PLAN, tell
+
+from tickdsl.cli import main
+from tickdsl.errors import TickdslError
+from tickdsl.records import RunPaths, read_events
+from tickdsl.report import FORMS, read_source, write_as, write_report
+from tickdsl.results.fold import fold
+
+GOLDEN = Path(__file__).parent / "golden"
+
+
+def page(*runs: RunPaths) -> str:
+    return write_as("html", [read_source(run) for run in runs]).decode()
+
+
+def text(*runs: RunPaths) -> str:
+    return write_as("md", [read_source(run) for run in runs]).decode()
+
+
+def compare(name: str, found: str) -> None:
+    path = GOLDEN / name
+    if os.environ.get("TICKDSL_GOLDEN") == "write":
+        path.parent.mkdir(exist_ok=True)
+        path.write_text(found)
+    assert found == path.read_text()
+
+
+def every_kind(out: Path) -> dict[str, list[RunPaths]]:
+    return {
+        "finished": [tell(out)],
+        "one arm": [tell(out, arms=1)],
+        "one seed": [tell(out, seeds=(1,))],
+        "no rivals": [tell(out, rivals=())],
+        "hundreds of arms": [tell(out, arms=200, levels=2, rivals=())],
+        "failed": [tell(out, end="failed")],
+        "stopped": [tell(out, end="stopped", until=60)],
+        "killed": [tell(out, until=60)],
+        "begun": [tell(out, until=1)],
+        "resolved": [tell(out, until=2)],
+        "dense alone": [tell(out, until=8)],
+        "without a plan": [tell(out, text=None)],
+        "two": [tell(out), tell(out, plan="later", text=PLAN.replace("30%", "20%"), seeds=(1, 2))],
+        "twice the same plan": [tell(out), tell(out)],
+    }
+
+
+KINDS = [
+    "finished",
+    "one arm",
+    "one seed",
+    "no rivals",
+    "hundreds of arms",
+    "failed",
+    "stopped",
+    "killed",
+    "begun",
+    "resolved",
+    "dense alone",
+    "without a plan",
+    "two",
+    "twice the same plan",
+]
+
+
+@pytest.fixture(scope="module")
+def kinds(tmp_path_factory: pytest.TempPathFactory) -> dict[str, list[RunPaths]]:
+    found = every_kind(tmp_path_factory.mktemp("runs"))
+    assert list(found) == KINDS
+    return found
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_the_page_is_valid_and_needs_nothing_else(kinds: dict[str, list[RunPaths]], kind: str) -> None:
+    content = page(*kinds[kind])
+    html5lib.HTMLParser(strict=True).parse(content)  # raises at the first mistake
+    addresses = re.findall(r"""(?:src|href|action|data|poster)\s*=\s*["']([^"'#][^"']*)""", content)
+    assert set(addresses) <= {"data:,"}
+    assert "http" not in content.replace("http://www.w3.org/2000/svg", "")
+    assert "url(" not in content and "@import" not in content and "<script" not in content
+    assert len(content) < (600_000 if kind == "hundreds of arms" else 100_000)
+    ids = re.findall(r'\bid="([^"]+)"', content)
+    assert len(ids) == len(set(ids))
+    for reference in re.findall(r'aria-labelledby="([^"]+)"', content):
+        assert set(reference.split()) <= set(ids)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_headings_are_in_order_and_tables_have_headers(kinds: dict[str, list[RunPaths]], kind: str) -> None:
+    tree = html5lib.parse(page(*kinds[kind]), namespaceHTMLElements=False)
+    levels = [int(element.tag[1]) for element in tree.iter() if element.tag in ("h1", "h2", "h3", "h4")]
+    assert levels[0] == 1 and levels.count(1) == 1
+    assert all(after <= before + 1 for before, after in itertools.pairwise(levels))
+    for table in tree.iter("table"):
+        assert table.find("caption") is not None
+        assert all(cell.get("scope") == "col" for cell in table.find("thead").iter("th"))
+        assert all(row[0].tag == "th" and row[0].get("scope") == "row" for row in table.find("tbody"))
+        widths = {sum(int(cell.get("colspan", 1)) for cell in row) for row in table.iter("tr")}
+        assert len(widths) == 1
+    for svg in (element for element in tree.iter() if element.tag.endswith("svg")):
+        assert svg.get("aria-hidden") == "true" or svg.get("role") == "img"
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("form", [form for form in FORMS if form != "html"])
+def test_every_form_of_every_run(kinds: dict[str, list[RunPaths]], kind: str, form: str) -> None:
+    sources = [read_source(run) for run in kinds[kind]]
+    if form in ("svg", "png") and kind in ("begun", "resolved", "dense alone"):
+        with pytest.raises(TickdslError, match="nothing was measured"):
+            write_as(form, sources)
+        return
+    content = write_as(form, sources)
+    match form:
+        case "svg":
+            assert ElementTree.fromstring(content).tag.endswith("svg")
+        case "png":
+            assert content.startswith(b"\x89PNG")
+        case "json":
+            found = json.loads(content)
+            assert len(found["runs"]) == 2 if len(sources) > 1 else found["run"] == sources[0].name
+        case "csv":
+            rows = list(csv.DictReader(io.StringIO(content.decode())))
+            assert len(rows) == sum(len(source.state.metrics) for source in sources)
+        case "md":
+            assert content.decode().startswith("# ")
+
+
+def test_markdown_as_it_was(tmp_path: Path) -> None:
+    compare("finished.md", _dateless(text(tell(tmp_path))))
+
+
+def test_several_runs_as_they_were(tmp_path: Path) -> None:
+    later = tell(tmp_path, plan="later", text=PLAN.replace("30%", "20%"), seeds=(1, 2), arms=1)
+    first = tell(tmp_path, arms=1)
+    compare("several.md", _dateless(text(first, later)))
+
+
+def _dateless(found: str) -> str:
+    """Runs carry the moment of their folder in their names."""
+    return re.sub(r"-\d{8}-\d{6}-", "-DATE-TIME-", found)
+
+
+def test_the_answer_comes_first(tmp_path: Path) -> None:
+    content = page(tell(tmp_path))
+    lead = content[content.index('class="lead"') : content.index("<main>")]
+    assert "of 2 arms found a winning ticket" in lead or "arms found a winning ticket" in lead
+    names = ("question", "answer", "accuracy", "layers", "cost", "steps", "seeds", "environment", "notes")
+    order = [content.index(f'<h2 id="{name}"') for name in names]
+    assert order == sorted(order)
+
+
+def test_names_and_messages_are_escaped(tmp_path: Path) -> None:
+    content = page(tell(tmp_path, end="failed"))
+    assert "&lt;broken&gt;" in content and "<broken>" not in content
+    assert "&lt;colt&gt; &amp; co." in content
+
+
+@pytest.mark.parametrize(
+    ("kind", "said"),
+    [
+        ("failed", "The run is failed"),
+        ("stopped", "The run is stopped"),
+        ("killed", "The run is presumed crashed"),
+        ("begun", "Nothing was measured yet."),
+        ("one seed", "one seed"),
+        ("without a plan", "was not kept"),
+        ("two", "prune filters 20% x 3"),
+        ("twice the same plan", "has the same plan"),
+        ("hundreds of arms", "194 more arms"),
+        ("hundreds of arms", "Drawn are 6 of 200 arms"),
+    ],
+)
+def test_what_a_reader_must_know_is_said(kinds: dict[str, list[RunPaths]], kind: str, said: str) -> None:
+    assert said in page(*kinds[kind])
+
+
+def test_an_empty_folder_is_an_error(tmp_path: Path) -> None:
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(TickdslError, match="holds no run"):
+        read_source(RunPaths(tmp_path / "empty"))
+    paths = tell(tmp_path, until=0)
+    with pytest.raises(TickdslError, match="no run yet"):
+        read_source(paths)
+
+
+def test_the_report_at_the_end_of_a_run(tmp_path: Path) -> None:
+    paths = tell(tmp_path)
+    state = fold(read_events(paths.events))
+    assert write_report(state, paths) == paths.report
+    assert paths.report.read_text() == page(paths)
+
+
+def test_the_verb_writes_where_it_is_told(
+    tmp_path: Path, capsysbinary: pytest.CaptureFixture[bytes], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    first, second = tell(Path("runs")), tell(Path("runs"), plan="later")
+    assert main(["report"]) == 0
+    assert capsysbinary.readouterr().out.decode().strip() == str(second.report.resolve())
+    assert main(["report", first.folder.name, "--format", "md"]) == 0
+    assert capsysbinary.readouterr().out.decode() == text(first)
+    assert main(["report", "colt", "later", "--format", "csv", "--to", "both.csv"]) == 0
+    rows = csv.DictReader(Path("both.csv").read_text().splitlines())
+    assert {row["run"] for row in rows} == {first.folder.name, second.folder.name}
+    assert main(["report", "colt", "later"]) == 0
+    assert "2 runs compared" in Path("report.html").read_text()
+    capsysbinary.readouterr()
+    assert main(["report", "nothing"]) == 2
+    assert b"no run nothing" in capsysbinary.readouterr().err
+    assert main(["report", "--to", "no/such/folder/x.html"]) == 2
+
+
+def test_png_says_what_to_install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "resvg_py", None)
+    with pytest.raises(TickdslError, match="resvg-py") as caught:
+        write_as("png", [read_source(tell(tmp_path))])
+    assert "tickdsl[plots]" in (caught.value.hint or "")
+
+
+def test_reading_a_run_loads_no_torch(tmp_path: Path) -> None:
+    paths = tell(tmp_path)
+    code = "import sys; from tickdsl.cli import main; main(sys.argv[1:]); sys.exit('torch' in sys.modules)"
+    command = [sys.executable, "-c", code, "report", str(paths.folder)]
+    assert subprocess.run(command, check=False, stdout=subprocess.DEVNULL).returncode == 0
