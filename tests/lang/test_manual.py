@@ -1,0 +1,97 @@
+"""Every example of the manual and the tutorial is checked: the valid ones pass, the wrong ones have their finding."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import attrs
+import pytest
+
+from tickdsl.check import check_file
+from tickdsl.cli import main
+from tickdsl.lang import vocabulary
+from tickdsl.lang.diagnostics import CODES
+
+DOCS = Path(__file__).parents[2] / "docs"
+_BLOCK = re.compile(r"^```([^\n]*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+
+
+@attrs.frozen
+class Shown:
+    """A fenced block: `plan`, `plan wrong CODE`, `plan pending` (not carried out yet), `plan NAME.plan` (a file)."""
+
+    words: tuple[str, ...]
+    text: str
+    line: int
+
+    @property
+    def kind(self) -> str:
+        return " ".join(self.words[1:])
+
+
+def shown(name: str) -> list[Shown]:
+    text = (DOCS / name).read_text("utf-8")
+    found = _BLOCK.finditer(text)
+    return [Shown(tuple(m[1].split()), m[2], text.count("\n", 0, m.start()) + 1) for m in found]
+
+
+def plans(name: str) -> list[Shown]:
+    return [block for block in shown(name) if block.words[:1] == ("plan",) and not block.kind.endswith(".plan")]
+
+
+def write(name: str, block: Shown, folder: Path) -> Path:
+    """The block as a file, beside the files that the page shows before it."""
+    for other in shown(name):
+        if other.kind.endswith(".plan"):
+            (folder / other.kind).write_text(other.text, "utf-8")
+    path = folder / "example.plan"
+    path.write_text(block.text, "utf-8")
+    return path
+
+
+def cases(name: str) -> list[pytest.ParameterSet]:  # type: ignore[name-defined]
+    return [pytest.param(name, block, id=f"{name}:{block.line}") for block in plans(name)]
+
+
+@pytest.mark.parametrize(("name", "block"), cases("language.md") + cases("tutorial.md"))
+def test_an_example_is_what_it_is_said_to_be(name: str, block: Shown, tmp_path: Path) -> None:
+    findings = check_file(write(name, block, tmp_path)).findings
+    errors = {d.code for d in findings if d.severity == "error"}
+    if block.kind == "pending":
+        assert errors <= {"TD006"}
+    elif block.kind:
+        assert block.words[1] == "wrong"
+        assert block.words[2] in {d.code for d in findings}
+    else:
+        assert errors == set()
+
+
+def test_every_statement_has_a_section_with_an_example() -> None:
+    text = (DOCS / "language.md").read_text("utf-8")
+    sections = dict(re.findall(r"^### (\w+)\n(.*?)(?=^##)", text, re.MULTILINE | re.DOTALL))
+    assert list(sections) == list(vocabulary.STATEMENTS)
+    for word, section in sections.items():
+        assert re.search(r"^```plan( pending)?$", section, re.MULTILINE), f"{word} has no example"
+        examples = [m[2] for m in _BLOCK.finditer(section) if m[1].split()[:1] == ["plan"]]
+        assert any(re.search(rf"\b{word}\b", example) for example in examples)
+
+
+def test_every_code_that_the_manual_names_exists() -> None:
+    for name in ("language.md", "tutorial.md"):
+        assert set(re.findall(r"\bTD\d{3}\b", (DOCS / name).read_text("utf-8"))) <= set(CODES)
+
+
+def test_every_option_of_a_training_is_in_the_manual() -> None:
+    text = (DOCS / "language.md").read_text("utf-8")
+    form = re.search(r"### train\n+```text\n(.*?)```", text, re.DOTALL)
+    assert form is not None
+    assert [name for name in vocabulary.TRAIN_OPTIONS if f"[{name}=" not in form[1]] == []
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("step", range(3))
+def test_the_first_steps_of_the_tutorial_run(step: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    path = write("tutorial.md", plans("tutorial.md")[step], tmp_path)
+    assert main(["run", str(path), "--jobs", "1", "--device", "cpu", "--plain"]) == 0
