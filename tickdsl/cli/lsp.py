@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 
 from tickdsl.cli.arguments import Verbs
-from tickdsl.cli.output import OK
+from tickdsl.cli.output import OK, PLAN_ERRORS
 from tickdsl.errors import TickdslError
 
 
@@ -22,5 +22,4 @@ def _lsp(arguments: argparse.Namespace) -> int:
         if error.name is None or error.name.partition(".")[0] not in ("pygls", "lsprotocol"):
             raise
         raise TickdslError("the language server needs pygls", "pip install 'tickdsl[lsp]'") from None
-    serve()
-    return OK
+    return OK if serve() else PLAN_ERRORS  # as LSP asks: 1 where the client left without `shutdown`

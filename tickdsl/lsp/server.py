@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import os
+import sys
 
 from lsprotocol import types
 from pygls.exceptions import JsonRpcInvalidParams
@@ -29,6 +32,7 @@ class PlanServer(LanguageServer):
         super().__init__("tickdsl", __version__, text_document_sync_kind=types.TextDocumentSyncKind.Full)
         self._buffers: Buffers | None = None
         self._shown: set[str] = set()
+        self.dismissed = False
 
     @property
     def buffers(self) -> Buffers:
@@ -63,9 +67,12 @@ class PlanServer(LanguageServer):
         return None if source is None else (source, self.buffers.offset(source, position))
 
 
-def serve() -> None:
-    """Speak LSP on standard input and output until the client ends it."""
-    build().start_io()
+def serve() -> bool:
+    """Speak LSP on standard input and output to the end; whether the client took its leave before."""
+    server = build()
+    with os.fdopen(os.dup(sys.stdout.fileno()), "wb") as pipe, contextlib.redirect_stdout(sys.stderr):
+        server.start_io(sys.stdin.buffer, pipe)
+    return server.dismissed
 
 
 def build() -> PlanServer:
@@ -87,6 +94,10 @@ def build() -> PlanServer:
     @server.feature(types.TEXT_DOCUMENT_DID_CLOSE)
     async def closed(ls: PlanServer, params: types.DidCloseTextDocumentParams) -> None:
         await ls.changed()
+
+    @server.feature(types.SHUTDOWN)
+    def dismissed(ls: PlanServer, params: None) -> None:
+        ls.dismissed = True
 
     server.feature(types.TEXT_DOCUMENT_FORMATTING)(_formatting)
     server.feature(types.TEXT_DOCUMENT_HOVER)(_hover)

@@ -1,0 +1,161 @@
+"""An editor in a test: opens, changes and asks, over JSON-RPC on the pipes of a real `tickdsl lsp`."""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+from typing import Any, TypeVar
+
+from lsprotocol import types
+from pygls.lsp.client import LanguageClient
+
+T = TypeVar("T")
+MARK = "|"
+
+
+class Editor:
+    """One session. Texts may hold one `|`: the cursor."""
+
+    def __init__(self, client: LanguageClient, folder: Path) -> None:
+        self.client = client
+        self.folder = folder
+        self.shown: dict[str, list[types.Diagnostic]] = {}
+        self.published = asyncio.Event()
+        self.cursor = types.Position(0, 0)
+        self.versions: dict[str, int] = {}
+
+    def uri(self, name: str) -> str:
+        return name if ":" in name else (self.folder / name).as_uri()
+
+    def open(self, text: str, name: str = "test.plan") -> str:
+        """Open a buffer, or change it where it is open already; its address."""
+        uri = self.uri(name)
+        text = self._cut(text)
+        self.published.clear()
+        if uri in self.versions:
+            self.versions[uri] += 1
+            self.client.text_document_did_change(
+                types.DidChangeTextDocumentParams(
+                    types.VersionedTextDocumentIdentifier(uri=uri, version=self.versions[uri]),
+                    [types.TextDocumentContentChangeWholeDocument(text)],
+                )
+            )
+        else:
+            self.versions[uri] = 1
+            item = types.TextDocumentItem(uri=uri, language_id="tickdsl", version=1, text=text)
+            self.client.text_document_did_open(types.DidOpenTextDocumentParams(item))
+        return uri
+
+    def close(self, uri: str) -> None:
+        self.published.clear()
+        del self.versions[uri]
+        self.client.text_document_did_close(types.DidCloseTextDocumentParams(types.TextDocumentIdentifier(uri)))
+
+    def _cut(self, text: str) -> str:
+        before, mark, after = text.partition(MARK)
+        if mark:
+            line = before.rpartition("\n")[2]
+            self.cursor = types.Position(before.count("\n"), len(line.encode("utf-16-le")) // 2)
+        return before + after
+
+    async def findings(self) -> dict[str, list[types.Diagnostic]]:
+        """What is shown once the server has looked; the codes by file name."""
+        await asyncio.wait_for(self.published.wait(), 60)
+        await asyncio.sleep(0.05)  # the other files of the same look
+        return self.shown
+
+    async def codes(self, name: str = "test.plan") -> list[str]:
+        shown = await self.findings()
+        return [str(d.code) for d in shown.get(self.uri(name), [])]
+
+    def _at(self, uri: str) -> dict[str, Any]:
+        return {"text_document": types.TextDocumentIdentifier(uri), "position": self.cursor}
+
+    async def completions(self, text: str, name: str = "test.plan") -> dict[str, types.CompletionItem]:
+        uri = self.open(text, name)
+        found = await self.client.text_document_completion_async(types.CompletionParams(**self._at(uri)))
+        assert not isinstance(found, types.CompletionList)
+        return {item.label: item for item in found or ()}
+
+    async def hover(self, text: str, name: str = "test.plan") -> str:
+        uri = self.open(text, name)
+        found = await self.client.text_document_hover_async(types.HoverParams(**self._at(uri)))
+        if found is None:
+            return ""
+        assert isinstance(found.contents, types.MarkupContent)
+        return found.contents.value
+
+    async def definition(self, text: str, name: str = "test.plan") -> types.Location | None:
+        uri = self.open(text, name)
+        found = await self.client.text_document_definition_async(types.DefinitionParams(**self._at(uri)))
+        assert found is None or isinstance(found, types.Location)
+        return found
+
+    async def rename(self, text: str, new_name: str, name: str = "test.plan") -> dict[str, str]:
+        """The texts of the files after renaming, by file name."""
+        uri = self.open(text, name)
+        edit = await self.client.text_document_rename_async(types.RenameParams(new_name=new_name, **self._at(uri)))
+        assert edit is not None and edit.changes is not None
+        texts = {}
+        for address, edits in edit.changes.items():
+            file = address.rpartition("/")[2]
+            before = text.replace(MARK, "") if address == uri else (self.folder / file).read_text("utf-8")
+            texts[file] = applied(before, edits)
+        return texts
+
+    async def formatted(self, text: str, name: str = "test.plan") -> str | None:
+        uri = self.open(text, name)
+        options = types.FormattingOptions(tab_size=4, insert_spaces=True)
+        params = types.DocumentFormattingParams(types.TextDocumentIdentifier(uri), options)
+        edits = await self.client.text_document_formatting_async(params)
+        return None if edits is None else applied(text, edits)
+
+
+def applied(text: str, edits: list[Any] | tuple[Any, ...]) -> str:
+    """The text with edits carried out as an editor does: places in UTF-16, from the end to the beginning."""
+    lines = text.replace("\r\n", "\n").split("\n")
+
+    def offset(position: types.Position) -> int:
+        line = lines[position.line].encode("utf-16-le")[: 2 * position.character].decode("utf-16-le")
+        return sum(len(other) + 1 for other in lines[: position.line]) + len(line)
+
+    result = "\n".join(lines)
+    for edit in sorted(edits, key=lambda e: (e.range.start.line, e.range.start.character), reverse=True):
+        result = result[: offset(edit.range.start)] + edit.new_text + result[offset(edit.range.end) :]
+    return result
+
+
+def session(folder: Path, talk: Callable[[Editor], Awaitable[T]], *command: str) -> T:
+    """Run a conversation with a server of its own; it has to end well."""
+
+    async def run() -> T:
+        client = LanguageClient("test", "1")
+        editor = Editor(client, folder)
+
+        @client.feature(types.TEXT_DOCUMENT_PUBLISH_DIAGNOSTICS)
+        def shown(params: types.PublishDiagnosticsParams) -> None:
+            editor.shown[params.uri] = list(params.diagnostics)
+            editor.published.set()
+
+        @client.feature(types.WINDOW_SHOW_MESSAGE)
+        def said(params: types.ShowMessageParams) -> None:
+            raise AssertionError(params.message)
+
+        await client.start_io(*(command or (sys.executable, "-m", "tickdsl.cli", "lsp")))
+        await client.initialize_async(
+            types.InitializeParams(capabilities=types.ClientCapabilities(), root_uri=folder.as_uri())
+        )
+        client.initialized(types.InitializedParams())
+        try:
+            result = await talk(editor)
+        finally:
+            await asyncio.wait_for(client.shutdown_async(None), 60)
+            client.exit(None)
+        await asyncio.wait_for(client._server.wait(), 60)
+        assert client._server.returncode == 0
+        await client.stop()
+        return result
+
+    return asyncio.run(run())

@@ -1,0 +1,347 @@
+"""The language server as an editor meets it: a real process, JSON-RPC on its pipes."""
+
+import pytest
+
+pytest.importorskip("pygls")
+
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+from editor import Editor, session
+from lsprotocol import types
+from pygls.exceptions import JsonRpcException
+
+from tickdsl.lang.format import format_source
+from tickdsl.lang.syntax import Source
+from tickdsl.lang.vocabulary import STATEMENTS
+
+PLAN = """\
+model small-cnn on digits
+let budget = 12ep
+sweep scope in [local, global]
+seeds 3
+train $budget lr=0.1
+arm one { prune filters $scope 20% x 3 by l2; rewind lr }
+arm two { prune filters $scope 20% x 3 by l2; rewind weights to 5% }
+compare one, two, random-init, dense
+"""
+
+
+def start(range: types.Range) -> tuple[int, int]:
+    return range.start.line, range.start.character
+
+
+def test_findings_come_and_go_with_the_text(tmp_path: Path) -> None:
+    async def talk(editor: Editor) -> None:
+        editor.open("prune fliters 20%\ncompare nobody, one")
+        shown = await editor.findings()
+        first = shown[editor.uri("test.plan")][0]
+        assert (first.code, first.severity, first.source) == ("TD001", 1, "tickdsl")
+        assert (*start(first.range), first.range.end.character) == (0, 6, 13)
+        editor.open(PLAN)
+        assert await editor.codes() == []
+        editor.open(PLAN.replace("let budget", "let 😀 budget"))
+        assert "TD004" in await editor.codes()
+        uri = editor.open(PLAN + "let unread = 1\n")
+        (unread,) = (await editor.findings())[uri]
+        assert (unread.code, unread.severity) == ("TD107", types.DiagnosticSeverity.Warning)
+        assert unread.tags == (types.DiagnosticTag.Unnecessary,)
+        editor.open(PLAN + "let unread = 1  # ok TD107\n")
+        assert await editor.codes() == []
+        editor.open("prune")
+        assert await editor.codes() == ["TD001"]
+        editor.close(uri)
+        assert await editor.codes() == []
+
+    session(tmp_path, talk)
+
+
+def test_places_count_in_utf16(tmp_path: Path) -> None:
+    async def talk(editor: Editor) -> None:
+        uri = editor.open('include "😀𝄞.plan"; prune wieghts 20%\r\nprune 5')
+        places = sorted(start(d.range) for d in (await editor.findings())[uri] if d.code == "TD001")
+        assert places == [(0, 27), (1, 6)]
+
+    session(tmp_path, talk)
+
+
+def test_included_files_are_read_from_their_buffers(tmp_path: Path) -> None:
+    common = tmp_path / "common.plan"
+    common.write_text("model nosuch\nlet budget = 12ep\n")
+    (tmp_path / "middle.plan").write_text('include "common.plan"\n')
+    plan = 'include "middle.plan"\n' + PLAN.partition("let budget = 12ep\n")[2]
+
+    async def talk(editor: Editor) -> None:
+        editor.open(plan)
+        shown = await editor.findings()
+        (there,) = shown[editor.uri("common.plan")]
+        assert (there.code, start(there.range)) == ("TD101", (0, 6))
+        (here,) = shown[editor.uri("test.plan")]
+        assert here.code == "TD101" and start(here.range) == (0, 0) and here.related_information is not None
+        assert here.related_information[0].location.uri == editor.uri("common.plan")
+        # The unsaved buffer counts, not the disk; and no complaint that a part is no whole plan.
+        part = editor.open("model small-cnn\nlet budget = 12ep\n", "common.plan")
+        assert await editor.codes() == await editor.codes("common.plan") == []
+        location = await editor.definition(plan.replace("$budget", "$bud|get"))
+        assert location is not None and (location.uri, start(location.range)) == (part, (1, 4))
+        location = await editor.definition(plan.replace("include ", "incl|ude "))
+        assert location is not None and (location.uri, start(location.range)) == (editor.uri("middle.plan"), (0, 0))
+        editor.close(part)
+        assert await editor.codes("common.plan") == ["TD101"]
+
+    session(tmp_path, talk)
+
+
+def test_files_that_include_each_other(tmp_path: Path) -> None:
+    async def talk(editor: Editor) -> None:
+        editor.open('include "b.plan"', "a.plan")
+        await editor.findings()
+        editor.open('include "a.plan"', "b.plan")
+        assert "TD112" in [d.code for found in (await editor.findings()).values() for d in found]
+
+    session(tmp_path, talk)
+
+
+def test_formatting(tmp_path: Path) -> None:
+    async def talk(editor: Editor) -> None:
+        messy = "# 𝄞 head\r\nprune   filters 20 % x8;rewind lr  # c\r\n\r\n\r\n"
+        wanted = format_source(Source("x", messy))
+        assert await editor.formatted(messy) == wanted == "# 𝄞 head\r\nprune filters 20% x 8; rewind lr  # c\r\n"
+        assert await editor.formatted(wanted.replace("\r", "")) == wanted.replace("\r", "")
+        assert await editor.formatted("prune filters,") is None
+
+    session(tmp_path, talk)
+
+
+def test_hover(tmp_path: Path) -> None:
+    async def talk(editor: Editor) -> None:
+        async def over(before: str, after: str, text: str = PLAN) -> str:
+            assert before in text
+            return await editor.hover(text.replace(before, after, 1))
+
+        assert "`$budget` is `12ep`" in await over("$budget", "$bu|dget")
+        assert "`$scope` is each of `[local, global]`" in await over("$scope", "$sc|ope")
+        assert "initial learning rate" in await over("lr=0.1", "l|r=0.1")
+        assert "FLOAT > 0 (default 0.1" in await over("lr=0.1", "l|r=0.1")
+        assert STATEMENTS["prune"].form in await over("prune", "pr|une")
+        assert "Euclidean norm" in await over("by l2", "by l|2")
+        assert "3 convolutions" in await over("small-cnn", "small-|cnn")
+        assert "8x8 scans" in await over("digits", "di|gits")
+        assert "fresh weights" in await over("random-init", "rand|om-init")
+        assert "arm two { prune filters" in await over("two, ", "t|wo, ")
+        assert "goes back to" in await over(" to 5%", " t|o 5%")
+        assert await over("x 3", "x |3") == ""
+        assert "channels of convolutions" in await editor.hover("pruen\nprune fil|ters 20% zzz")
+        chained = "let a = $b\nlet b = $c\nsweep c in 1..3\nprune layers $|a; rewind lr"
+        assert "`$a` is each of `1..3`" in await editor.hover(chained)
+        assert "let a = $a" in await editor.hover("let |a = $a")
+        page = await editor.hover(PLAN.replace("seeds 3", "").replace("arm one", "arm o|ne"))
+        assert "**TD505 single-seed**" in page and "#### Why" in page
+
+    session(tmp_path, talk)
+
+
+COMPLETIONS = [
+    ("|", {*STATEMENTS}, set()),
+    ("pru|", {"prune"}, {"x"}),
+    ("arm a { |", {"prune", "train", "rewind"}, {"compare", "let", "arm"}),
+    ("cycle 3 { |", {"prune"}, {"train", "arm"}),
+    ("model |", {"vgg16", "small-cnn", "$budget"}, {"digits", "prune"}),
+    ("model vgg16 |", {"on", "width="}, {"vgg16", "lr="}),
+    ("model vgg16 on |", {"cifar10", "digits"}, {"vgg16"}),
+    ("data mnist |", {"size=", "path="}, {"classes=", "lr="}),
+    ("train |", {"lr=", "batch=", "$budget"}, {"prune"}),
+    ("train 3ep lr=0.1 |", {"batch="}, {"lr="}),
+    ("train opt=|", {"sgd", "adam"}, {"lr=", "on"}),
+    ("train augment=[crop, |", {"flip", "crop"}, {"lr="}),
+    ("train nesterov=|", {"on", "off"}, set()),
+    ("prune |", {"filters", "weights", "$budget"}, {"global"}),
+    ("prune filters |", {"global", "local", "to", "matching"}, {"filters"}),
+    ("prune filters 20% |", {"x", "by", "until", "at", "in", "except", "of"}, {"global", "when"}),
+    ("prune filters 20% of |", {"original", "remaining"}, {"by"}),
+    ("prune filters 20% by |", {"l1", "bn-scale", "random"}, {"cka", "lr="}),
+    ("prune filters 20% at |", {"init"}, {"l1"}),
+    ("prune filters 20% in a, |", {"$budget"}, {"l1", "lr="}),
+    ("rewind |", {"lr", "weights"}, {"init"}),
+    ("rewind weights to |", {"init"}, {"lr"}),
+    ("split |", {"classes", "samples"}, {"lr"}),
+    ("compare |", {"one", "dense", "all", "random-init"}, {"accuracy"}),
+    ("compare one,\n  |", {"one", "dense"}, {"levels="}),
+    ("compare one |", {"levels=", "within="}, {"dense"}),
+    ("compare one levels=|", {"all", "last"}, {"one"}),
+    ("report |", {"accuracy", "params"}, {"dense"}),
+    ("stop when |", {"accuracy"}, {"rounds", "dense"}),
+    ("let x = $|", {"$budget", "$scope"}, {"lr="}),
+    ("prune filters $s|", {"$scope"}, {"filters "}),
+    ("# prune |", set(), {"filters"}),
+    ('include "|', set(), {"prune"}),
+    ("prune filtres |", set(), {"global"}),
+]
+
+
+def test_completion(tmp_path: Path) -> None:
+    async def talk(editor: Editor) -> None:
+        for text, offered, absent in COMPLETIONS:
+            items = await editor.completions(
+                f"let budget = 1ep\nsweep scope in [local]\narm one {{}}\nbroken !\n{text}"
+            )
+            assert offered <= items.keys(), (text, offered - items.keys())
+            assert not absent & items.keys(), (text, absent & items.keys())
+
+    session(tmp_path, talk)
+
+
+def test_completion_replaces_the_word_begun(tmp_path: Path) -> None:
+    (tmp_path / "more.plan").write_text("let shared = 3\narm theirs { prune weights 20% }\n")
+
+    async def talk(editor: Editor) -> None:
+        items = await editor.completions('include "more.plan"; compare random-i|')
+        edit = items["random-init"].text_edit
+        assert isinstance(edit, types.TextEdit) and edit.new_text == "random-init"
+        assert (edit.range.start.character, edit.range.end.character) == (29, 37)
+        assert "theirs" in items
+        assert "$shared" in await editor.completions('include "more.plan"; seeds $|')
+
+    session(tmp_path, talk)
+
+
+def test_definition_and_rename(tmp_path: Path) -> None:
+    async def talk(editor: Editor) -> None:
+        async def defined(before: str, after: str) -> tuple[int, int]:
+            location = await editor.definition(PLAN.replace(before, after, 1))
+            assert location is not None
+            return start(location.range)
+
+        assert await defined("$budget", "$budg|et") == (1, 4)
+        assert await defined("$scope", "$|scope") == (2, 6)
+        assert await defined("compare one", "compare o|ne") == (5, 4)
+        assert await defined("two,", "two|,") == (6, 4)
+        assert await editor.definition(PLAN.replace("dense", "den|se")) is None
+        for before, after, old, new in (
+            ("$budget", "$budg|et", "budget", "length"),
+            ("sweep scope", "sweep sc|ope", "scope", "ranking-scope"),
+            ("arm two", "arm t|wo", "two", "second"),
+        ):
+            wanted = PLAN.replace(old, new)
+            assert await editor.rename(PLAN.replace(before, after, 1), new) == {"test.plan": wanted}
+
+    session(tmp_path, talk)
+
+
+def test_renaming_reaches_included_files(tmp_path: Path) -> None:
+    (tmp_path / "more.plan").write_text("let shared = 3\nlet twice = $shared\n")
+
+    async def talk(editor: Editor) -> None:
+        texts = await editor.rename('include "more.plan"\nseeds $sh|ared', "runs")
+        assert texts == {
+            "more.plan": "let runs = 3\nlet twice = $runs\n",
+            "test.plan": 'include "more.plan"\nseeds $runs',
+        }
+
+    session(tmp_path, talk)
+
+
+@pytest.mark.parametrize(
+    ("text", "name", "reason"),
+    [
+        ("seeds $x|", "y", "defined nowhere"),
+        (PLAN.replace("$budget", "$bud|get"), "scope", "already a variable"),
+        (PLAN.replace("$budget", "$bud|get"), "20%", "not a name"),
+        (PLAN.replace("arm one", "arm o|ne"), "dense", "builtin"),
+        (PLAN.replace("arm one", "arm o|ne"), "two", "already an arm"),
+        (PLAN.replace("$budget", "$bud|get") + "prune $budget", "length", "does not parse"),
+        (PLAN.replace("digits", "dig|its"), "length", "no name"),
+    ],
+)
+def test_renaming_is_refused_where_it_would_break_the_plan(tmp_path: Path, text: str, name: str, reason: str) -> None:
+    async def talk(editor: Editor) -> None:
+        with pytest.raises(JsonRpcException, match=reason):
+            await editor.rename(text, name)
+
+    session(tmp_path, talk)
+
+
+GARBAGE = [
+    "",
+    "\0",
+    "}{" * 500,
+    '"' * 99,
+    "$$$",
+    "# |",
+    ",,,\n,",
+    "\r\r\n\x0c\u2028 prune",
+    "prune " * 3000,
+    "{" * 300,
+    "x" * 100_000,
+]
+
+
+def test_garbage_is_answered(tmp_path: Path) -> None:
+    async def talk(editor: Editor) -> None:
+        for text in GARBAGE:
+            for cursor in (types.Position(0, 0), types.Position(0, 10**6), types.Position(10**6, 7)):
+                editor.cursor = cursor
+                await editor.completions(text)
+                await editor.hover(text)
+                await editor.definition(text)
+            await editor.formatted(text)
+        editor.open("prune", "untitled:Untitled-1")
+        assert await editor.codes("untitled:Untitled-1") == ["TD001"]
+        params: dict[str, Any] = {
+            "text_document": types.TextDocumentIdentifier("file:///nowhere/%00.plan"),
+            "position": types.Position(0, 0),
+        }
+        assert await editor.client.text_document_hover_async(types.HoverParams(**params)) is None
+        assert await editor.client.text_document_completion_async(types.CompletionParams(**params)) is None
+
+    session(tmp_path, talk)
+
+
+def test_a_very_long_plan(tmp_path: Path) -> None:
+    long = PLAN + "".join(f"arm a{n} {{ prune filters 20% by l2; rewind lr }}\n" for n in range(2000))
+
+    async def talk(editor: Editor) -> None:
+        uri = editor.open(long)
+        assert {d.code for d in (await editor.findings())[uri]} == {"TD507"}
+        # While it is being looked at, questions are answered, and only the last text counts.
+        for _ in range(5):
+            editor.open(long + "prune")
+        began = time.monotonic()
+        assert "filters" in await editor.completions(f"{long}prune |")
+        assert time.monotonic() - began < 10
+        assert "TD001" in await editor.codes()
+
+    session(tmp_path, talk)
+
+
+def test_no_torch_is_loaded_by_language_service(tmp_path: Path) -> None:
+    """The server asks itself on its way out."""
+    code = (
+        "import sys; from tickdsl.cli import main; main(['lsp']); "
+        "assert 'tickdsl.check' in sys.modules; sys.exit('torch' in sys.modules)"
+    )
+
+    async def talk(editor: Editor) -> None:
+        editor.open(PLAN)
+        assert await editor.codes() == []
+        await editor.hover(PLAN.replace("by l2", "by l|2"))
+        await editor.formatted(PLAN)
+
+    session(tmp_path, talk, sys.executable, "-c", code)
+
+
+def test_without_pygls_the_extra_is_named() -> None:
+    code = "import sys; sys.modules['pygls'] = None; from tickdsl.cli import main; sys.exit(main(['lsp']))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.returncode == 2
+    assert "pip install 'tickdsl[lsp]'" in done.stderr
+
+
+def test_it_ends_when_the_editor_is_gone() -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "tickdsl.cli", "lsp", "--stdio"], input=b"", capture_output=True, timeout=60, check=False
+    )
+    assert done.returncode == 1 and done.stdout == b"" and b"Traceback" not in done.stderr
