@@ -1,0 +1,72 @@
+"""Networks as criteria see them, without a store: a module, its graph, and a fixed set of pictures."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from tickdsl.graph.model import ModelGraph
+from tickdsl.graph.structure import Structure
+from tickdsl.graph.surgery import compact, slice_state
+from tickdsl.graph.trace import trace
+from tickdsl.tickets.criteria import Batch, Sample, Subject
+from tickdsl.training.models import create
+
+SHAPE = (1, 8, 8)
+
+
+def pictures(
+    count: int, classes: int = 10, seed: int = 0, shape: tuple[int, ...] = SHAPE, batches: int = 1, **more: Any
+) -> list[Batch]:
+    """Random pictures with random labels."""
+    stream = torch.Generator().manual_seed(seed)
+    images = torch.randn(count, *shape, generator=stream, **more)
+    labels = torch.randint(0, classes, (count,), generator=stream)
+    return list(zip(images.chunk(batches), labels.chunk(batches), strict=True))
+
+
+def subject(
+    module: nn.Module,
+    graph: ModelGraph,
+    structure: Structure | None = None,
+    batches: Sequence[Batch] = (),
+    shape: tuple[int, int, int] = SHAPE,
+) -> Subject:
+    """A subject of a dense module, pruned to a structure."""
+    dense = Structure.dense(graph)
+    chosen = structure or dense
+    state: Mapping[str, Tensor] = slice_state(graph, module.state_dict(), dense, chosen)
+
+    def network(wanted: Structure) -> nn.Module:
+        return compact(module, graph, wanted)
+
+    def shown(sample: Sample) -> Sequence[Batch]:
+        return batches
+
+    return Subject(graph, chosen, state, torch.Generator().manual_seed(0), shape, network, shown)
+
+
+def traced(module: nn.Module, shape: tuple[int, ...] = SHAPE) -> ModelGraph:
+    """The graph of a module for float32 pictures."""
+    return trace(module, (torch.zeros(2, *shape),))
+
+
+def catalogue(name: str, shape: tuple[int, int, int] = SHAPE, **options: float) -> tuple[nn.Module, ModelGraph]:
+    """A network of the catalogue with random weights, and with running statistics that are none of init's."""
+    module = create(name, classes=10, shape=shape, seed=1, options=options)
+    return module, traced(module, shape)
+
+
+def used(module: nn.Module, seed: int = 5) -> nn.Module:
+    """The module with batch norms that have seen something: scales, shifts and running statistics at random."""
+    stream = torch.Generator().manual_seed(seed)
+    with torch.no_grad():
+        for layer in module.modules():
+            if isinstance(layer, nn.BatchNorm2d):
+                for tensor, low in ((layer.weight, 0.5), (layer.bias, -0.2), (layer.running_var, 0.5)):
+                    tensor.copy_(torch.rand(tensor.shape, generator=stream) + low)
+                layer.running_mean.copy_(torch.randn(layer.running_mean.shape, generator=stream) * 0.2)
+    return module
