@@ -1,0 +1,118 @@
+"""Events in an order that no reader would want, and what becomes of them."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable
+from pathlib import Path
+
+from hypothesis import given
+from hypothesis import strategies as st
+from tensorboardX.proto.event_pb2 import Event
+
+from tickdsl.records import Record
+from tickdsl.records import events as e
+from tickdsl.tensorboard import Board
+from tickdsl.tensorboard.files import folder_name
+from tickdsl.tensorboard.order import InOrder
+
+
+def plan(*arms: str, levels: int = 3, epochs: float = 4.0) -> e.PlanResolved:
+    """One seed; the training `ARM-LEVEL` is measured at that level."""
+    places = [(arm, level) for arm in arms for level in range(levels + 1)]
+    return e.PlanResolved(
+        arms=tuple(e.ArmInfo(id=arm, name=arm, sweep={}, levels=levels) for arm in arms),
+        contestants=("ticket", "dense"),
+        seeds=(1,),
+        steps=tuple(
+            e.StepInfo(id=f"{a}-{n}", key="0" * 64, operation="train", label="t", arms=(a,), seed=1, epochs=epochs)
+            for a, n in places
+        ),
+        measurements=tuple(
+            e.MeasurementInfo(arm=a, contestant="ticket" if n else "dense", level=n, seed=1, step=f"{a}-{n}")
+            for a, n in places
+        ),
+    )
+
+
+def write(folder: Path, *told: e.Event) -> dict[str, dict[str, list[int]]]:
+    """Folder -> tag -> steps, of a run that says this."""
+    start = e.RunStart(run="r", plan="p", path="p.plan", argv=(), pid=1, host="h", boot="b", versions={}, jobs=1,
+                       device="cpu", store=str(folder / "store"))  # fmt: skip
+    board = Board(folder / "tb")
+    for number, event in enumerate((start, *told)):
+        board.listen(Record(number, 1e9 + number, event))
+    board.close()
+    assert board.trouble is None
+    found: dict[str, dict[str, list[int]]] = {}
+    for path in (folder / "tb").rglob("events.*"):
+        series = found[path.parent.relative_to(folder / "tb").as_posix()] = defaultdict(list)
+        content = path.read_bytes()
+        while content:
+            length = int.from_bytes(content[:8], "little")
+            event = Event.FromString(content[12 : 12 + length])
+            for value in event.summary.value:
+                series[value.tag].append(event.step)
+            content = content[16 + length :]
+    return found
+
+
+def progress(step: str, epochs: Iterable[int], of: int = 4) -> list[e.Event]:
+    return [e.StepProgress(step=step, epoch=n, epochs=of, loss=1.0, accuracy=0.5, lr=0.1) for n in epochs]
+
+
+def measured(arm: str, level: int) -> e.Metric:
+    contestant = "ticket" if level else "dense"
+    return e.Metric(arm=arm, contestant=contestant, level=level, seed=1, step=f"{arm}-{level}", accuracy=0.5)
+
+
+def test_a_step_that_is_tried_again_repeats_nothing(tmp_path: Path) -> None:
+    found = write(tmp_path, plan("a"), *progress("a-1", (1, 2, 3)), *progress("a-1", (2, 3, 4)))
+    assert found["a/seed-1"]["accuracy/round-01"] == [1, 2, 3, 4]
+
+
+def test_a_training_from_a_checkpoint_waits_for_its_beginning(tmp_path: Path) -> None:
+    assert write(tmp_path, plan("a"), *progress("a-1", (3, 4))) == {}
+
+
+def test_a_rewound_training_begins_later(tmp_path: Path) -> None:
+    found = write(tmp_path, plan("a", epochs=3.0), *progress("a-1", (2, 3, 4)))
+    assert found["a/seed-1"]["accuracy/round-01"] == [2, 3, 4]
+
+
+def test_a_run_that_is_taken_up_again_writes_all_anew(tmp_path: Path) -> None:
+    write(tmp_path, plan("a"), *progress("a-1", (1, 2)))
+    again = write(tmp_path, plan("a"), *progress("a-1", (1, 2, 3)))
+    assert again["a/seed-1"]["accuracy/round-01"] == [1, 2, 3]
+
+
+def test_rounds_come_in_order(tmp_path: Path) -> None:
+    end = e.RunEnd(status="ok", seconds=1.0, exit=0)
+    found = write(tmp_path, plan("a"), *(measured("a", level) for level in (2, 0, 3, 1)), end)
+    assert found["a/seed-1"]["round/accuracy"] == [0, 1, 2, 3]
+
+
+def test_rounds_that_are_missing_hold_up_the_others_until_the_end(tmp_path: Path) -> None:
+    end = e.RunEnd(status="stopped", seconds=1.0, exit=4)
+    found = write(tmp_path, plan("a"), measured("a", 3), measured("a", 0), measured("a", 2), end)
+    assert found["a/seed-1"]["round/accuracy"] == [0, 2, 3]
+
+
+def test_arms_whose_names_become_equal_have_folders_of_their_own(tmp_path: Path) -> None:
+    found = write(tmp_path, plan("a[x=1/2]", "a[x=1:2]"), measured("a[x=1/2]", 0), measured("a[x=1:2]", 0))
+    assert len(found) == 2
+    assert all(tags["round/accuracy"] == [0] for tags in found.values())
+
+
+@given(st.permutations(range(6)), st.sets(st.integers(0, 5)))
+def test_whatever_the_order_nothing_is_lost_or_early(arriving: list[int], missing: set[int]) -> None:
+    gate = InOrder[str](range(6))
+    given_on = [n for number in arriving if number not in missing for n, _ in gate.put(number, str(number))]
+    assert given_on == sorted(given_on)
+    assert [*given_on, *(n for n, _ in gate.rest())] == sorted(set(range(6)) - missing)
+
+
+@given(st.text(min_size=1))
+def test_folder_names_are_plain(text: str) -> None:
+    name = folder_name(text)
+    assert name and "/" not in name and name not in (".", "..") and not set(name) & set('<>:"|?*\\\0\n')
