@@ -127,14 +127,12 @@ def test_an_include_cycle_names_the_chain(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     "statement",
     [
-        "retrain fine-tune 40ep lr=0.001",
-        "distill from dense",
-        "transfer to mnist",
-        "rewind weights to 2ep; retrain scaled 3ep",
+        "prune filters local to [50%, 20%]; rewind lr",
+        "prune filters 20%; rewind lr; report barrier",
     ],
 )
 def test_what_is_not_carried_out_is_an_error(statement: str) -> None:
-    assert "TD006" in codes(f"prune weights 20%; {statement}")
+    assert "TD006" in codes(statement)
 
 
 def test_a_syntax_error_invents_no_others() -> None:
@@ -183,3 +181,23 @@ def test_the_rounds_of_a_cycle_end_with_its_brace() -> None:
 )
 def test_absurd_values_are_findings(text: str) -> None:
     assert meaning(text).errors
+
+
+@pytest.mark.parametrize(
+    ("prune", "code"),
+    [
+        ("prune weights 20% by hrank; rewind lr", "TD312"),
+        ("prune filters 20% by cka; rewind lr", "TD312"),
+        ("prune layers 1 by synflow at init", "TD312"),
+        ("prune neurons 20% by hrank; rewind lr", "TD312"),
+        ("prune weights 20% by taylor at init", "TD311"),
+        ("prune filters 20% by taylor at init", "TD311"),
+    ],
+)
+def test_a_criterion_that_cannot_rank_here_is_an_error(prune: str, code: str) -> None:
+    assert code in codes(prune)
+
+
+@pytest.mark.parametrize("by", ["snip", "grasp", "synflow", "hrank", "expected-abs", "fpgm"])
+def test_what_needs_no_training_ranks_at_init(by: str) -> None:
+    assert not plan(f"prune filters 20% by {by} at init").arms[0].rounds[0].tail

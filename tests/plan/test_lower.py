@@ -193,3 +193,48 @@ def test_until_counts_also_before_the_last_prune() -> None:
 def test_of_original_goes_on_where_it_stopped() -> None:
     found = study(HEAD + "prune weights 20% of original x 2; rewind lr")
     assert [found.step(level.structure).args["of_original"] for level in found.levels] == [[0.0, 0.2], [0.2, 0.4]]
+
+
+def test_a_retraining_is_a_training_by_another_recipe() -> None:
+    found = study(HEAD + "prune weights 20% x 2; retrain linear 4ep")
+    first, second = (found.step(level.ticket) for level in found.levels)
+    assert first.args["recipe"]["schedule"] == "linear" and first.args["recipe"]["length"] == "4ep"
+    assert second.parents["weights"] == first.key
+    assert first.parents["weights"] == next(m.step for m in found.measurements if m.contestant == "dense")
+
+
+def test_retraining_from_rewound_weights_takes_those() -> None:
+    found = study(HEAD + "prune weights 20% x 2; rewind weights to 2ep; retrain linear 4ep")
+    starts = {found.step(level.ticket).parents["weights"] for level in found.levels}
+    assert [found.step(key).args["stop"] for key in starts] == ["2ep"]
+    assert all("start" not in found.step(level.ticket).args for level in found.levels)
+
+
+def test_a_rate_rewound_behind_a_retraining_begins_that_later() -> None:
+    found = study(HEAD + "prune weights 20%; retrain linear 4ep; rewind lr to 25%")
+    ticket = found.step(found.levels[0].ticket)
+    assert (ticket.args["recipe"]["schedule"], ticket.args["start"]) == ("linear", "1ep")
+
+
+def test_retraining_from_scratch_is_what_the_rival_does() -> None:
+    found = study(HEAD + "prune weights 20%; retrain scratch\ncompare random-init")
+    assert {m.step for m in found.measurements if m.level == 1} == {found.levels[0].ticket}
+
+
+def prunes(text: str) -> list[dict]:
+    found = study(HEAD + text)
+    return [step.parts for step in map(found.step, found.graph) if step.operation == "prune"]
+
+
+@pytest.mark.parametrize("by", ["magnitude", "l1", "l2", "bn-scale", "fpgm", "synflow"])
+def test_a_ranking_without_data_has_no_seed_in_its_key(by: str) -> None:
+    (parts,) = prunes(f"prune filters 20% by {by}; rewind lr")
+    assert parts["seed"] is None
+    assert set(parts["args"]) == {"unit", "scope", "by", "share", "model", "data"}
+
+
+@pytest.mark.parametrize("by", ["snip", "grasp", "taylor", "hrank", "expected-abs"])
+def test_a_ranking_by_pictures_has_the_seed_that_draws_them(by: str) -> None:
+    first, second = prunes(f"seeds [3, 4]\nprune filters 20% by {by}; rewind lr")
+    assert (first["seed"], second["seed"]) == (3, 4)
+    assert "round" not in first["args"]  # every round looks at the same pictures
