@@ -120,3 +120,15 @@ def test_what_does_not_parse_is_not_touched() -> None:
     with pytest.raises(PlanError) as error:
         formatted("prune filters 20%, rewind lr")
     assert [d.code for d in error.value.diagnostics] == ["TD013"]
+
+
+@pytest.mark.parametrize(
+    "path",
+    [*sorted(ROOT.glob("docs/*.md")), ROOT / "README.md", *sorted(ROOT.glob("tickdsl/lang/codes/*.md"))],
+    ids=lambda p: p.name,
+)
+def test_plans_in_the_docs_are_formatted(path: Path) -> None:
+    """Those that parse: pages about syntax show what does not."""
+    for text in re.findall(r"^```plan[^\n]*\n(.*?)^```", path.read_text("utf-8"), re.MULTILINE | re.DOTALL):
+        if parse(Source("x.plan", text))[1] == ():
+            assert formatted(text) == text
