@@ -212,7 +212,9 @@ def read(path: Path) -> dict[str, Result]:
 
 
 def may_go_further(result: Result, limit: float) -> bool:
-    """Whether a higher limit than then leaves less out."""
+    """Whether it failed, or a higher limit than then leaves less out."""
+    if "failed" in result:
+        return True
     parts = [result[key] for key in ("groups_alone", "blocks_alone") if key in result]
     return any(part["done"] < part["of"] and part["limit"] < limit for part in parts)
 
