@@ -118,6 +118,9 @@ class Monitor(App[None]):
 
     def on_mount(self) -> None:
         self.query_one("#filter").display = False
+        self.call_after_refresh(self._begin)
+
+    def _begin(self) -> None:
         self.view.take_focus()
         self.tick()
 
@@ -133,6 +136,8 @@ class Monitor(App[None]):
 
     def tick(self) -> None:
         """Read what came, draw what changed, and come again."""
+        if not self.screen_stack:
+            return  # the app is closing
         try:
             self._stale = self.feed.advance() or self._stale
         except TickdslError as error:
@@ -147,8 +152,6 @@ class Monitor(App[None]):
 
     def draw(self) -> None:
         """Draw the lines around the screen, and the screen unless it is frozen."""
-        if self.screen_stack and not self.screen_stack[0].is_mounted:
-            return
         began = time.perf_counter()
         glance = self._glances.glance(self.clock(), self.words)
         if self.asking.hear(self.feed.acks, glance.status in OVER):

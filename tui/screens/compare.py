@@ -66,6 +66,10 @@ class CompareView(View):
         self.query_one("#compare-rows", Rows).show(rows)
         self.query_one(Chart).show(picture(glance, self.cost, self.log_scale, self.palette))
 
+    def take_focus(self) -> None:
+        panel = self.query_one("#compare-panel")
+        (self.query_one("#compare-rows") if panel.display else self.query_one(Chart)).focus()
+
     def reset(self) -> None:
         self.selection, self.cost, self.log_scale, self.rivals = 0, 0, True, True
         self.pareto = False
@@ -87,6 +91,7 @@ class CompareView(View):
         else:
             self.pareto = False
         self.again()
+        self.take_focus()
 
     def action_log_scale(self) -> None:
         self.log_scale = not self.log_scale

@@ -39,7 +39,7 @@ class LayersView(View):
     """One row per layer of the chosen network; it goes along with the newest round until one is chosen."""
 
     KEYS = ((", .", "round"), ("← →", "arm"), ("n", "seed"), ("c", "contestant"))
-    DEFAULT_FOCUS = "#layers"
+    DEFAULT_FOCUS = "#layer-rows"
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("comma", "round(-1)", "Round before", id="layers.round-before"),
         Binding("full_stop", "round(1)", "Next round", id="layers.round-next"),
@@ -62,7 +62,7 @@ class LayersView(View):
                 self._line,
                 key=lambda row: row.path,
                 empty="the layers come with the network and with the first measurement",
-                id="layers",
+                id="layer-rows",
             )
         yield Chart(id="rounds", classes="panel")
 
@@ -85,7 +85,7 @@ class LayersView(View):
 
         self.query_one("#layers-title", Line).show(headline)
         self.query_one("#layers-heading", Line).show(lambda width: cells((heading(rows, width), self.palette.dim)))
-        layers = self.query_one("#layers", Rows)
+        layers = self.query_one("#layer-rows", Rows)
         layers.show(rows)
         self.fit_list("#layers-panel", len(rows) + 2, Chart)
         if shown:
@@ -148,7 +148,7 @@ class LayersView(View):
         return nearest(options[arm], wanted)
 
     def _line(self, row: LayerRow, width: int) -> Text:
-        rows = self.query_one("#layers", Rows).rows
+        rows = self.query_one("#layer-rows", Rows).rows
         if self._laid_out[0] != (rows, width):
             self._laid_out = ((rows, width), layout(rows, width))
         return layer_line(row, self._laid_out[1], self._colour(), self.palette)

@@ -120,8 +120,11 @@ class RunView(View):
         tree.focus()
 
     def take_focus(self) -> None:
-        narrow = self.app.screen_stack[0].has_class("-narrow") and not self.has_class("steps-first")
-        self.query_one("#arms" if narrow else "#tree").focus()
+        if self.app.screen_stack[0].has_class("-narrow"):
+            steps = self.has_class("steps-first")
+        else:
+            steps = not self.has_class("no-left")
+        self.query_one("#tree" if steps else "#arms").focus()
 
     def reset(self) -> None:
         self.metric, self.log_scale, self.rivals = 0, {0: True, 1: True}, False
@@ -151,6 +154,7 @@ class RunView(View):
         other = "right" if side == "left" else "left"
         self.toggle_class(f"no-{side}")
         self.remove_class(f"no-{other}")
+        self.take_focus()
 
     def action_follow(self) -> None:
         self._roaming, self._followed = False, None

@@ -10,6 +10,7 @@ import math
 from collections.abc import Sequence
 
 import attrs
+from rich.cells import cell_len
 from rich.text import Text
 
 from .line import cells, fit, right
@@ -73,8 +74,9 @@ def draw(picture: Picture, width: int, height: int, ink: str, dim: str) -> list[
     if not found or width < 24 or height < 5:
         return _words(picture.empty if not found else "too small for a chart", width, height, dim)
     ys = [end for point in found for end in (point.y - point.half, point.y + point.half)]
-    if picture.level is not None:
-        ys.append(picture.level)
+    level = picture.level if picture.level is not None and (picture.level > 0 or not picture.y.log) else None
+    if level is not None:
+        ys.append(level)
     if picture.y.log:
         ys = [y for y in ys if y > 0] or [point.y for point in found]
     elif picture.y.percent:
@@ -86,8 +88,8 @@ def draw(picture: Picture, width: int, height: int, ink: str, dim: str) -> list[
     labels = {round((1 - scale.place(t)) * (rows - 1)): text for t, text in ticks}
     margin = max((len(text) for text in labels.values()), default=0) + 1
     field = _Field(width - margin - 2, rows)
-    if picture.level is not None:
-        field.dashes(scale.place(picture.level), dim)
+    if level is not None:
+        field.dashes(scale.place(level), dim)
     for curve in sorted(picture.curves, key=lambda curve: not curve.faint):
         _draw_curve(field, curve, xs, scale, picture)
     lines = []
@@ -114,7 +116,8 @@ class _Scale:
         placed = [math.log10(value) if axis.log else value for value in values]
         low, high = min(placed), max(placed)
         if high - low < 1e-9 * max(1.0, abs(high)):
-            low, high = low - (0.5 if axis.log else 0.005), high + (0.5 if axis.log else 0.005)
+            room = 0.5 if axis.log else max(0.005, 1e-6 * abs(high))
+            low, high = low - room, high + room
         room = margin * (high - low)
         return cls(low - room, high + room, axis)
 
@@ -281,7 +284,7 @@ def _legend(picture: Picture, width: int, title: str, dim: str) -> Text:
     for n, curve in enumerate(named):
         sign = curve.marker or "⠒⠒"
         more = f" +{len(named) - n} more"
-        need = len(sign) + 1 + len(curve.label) + 2
+        need = cell_len(sign) + 1 + cell_len(curve.label) + 2
         last = n == len(named) - 1
         if need > left - (0 if last else len(more)):
             line.append(more[: max(0, left)], dim)

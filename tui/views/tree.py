@@ -128,7 +128,7 @@ def running_path(glance: Glance) -> Path | None:
 
 def _wanted(glance: Glance, name: str) -> bool:
     info = glance.state.steps[name].info
-    return glance.wants(f"{name} {info.operation} {info.label} {info.seed} {' '.join(info.arms)}")
+    return glance.wants(f"{name} {info.operation} {info.label} seed {info.seed}")
 
 
 def _open(path: Path, folding: Folding, alive: Collection[Path]) -> bool:

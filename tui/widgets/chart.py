@@ -10,7 +10,7 @@ from ..theme import palette_of
 from ..views.drawing import Picture, draw
 
 
-class Chart(Widget):
+class Chart(Widget, can_focus=True):
     """Draws a Picture; its title becomes the panel's."""
 
     def __init__(self, id: str | None = None, classes: str | None = None) -> None:

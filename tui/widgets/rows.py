@@ -40,8 +40,8 @@ class Rows(ScrollView, can_focus=True):
     """
     cursor: reactive[int] = reactive(0, repaint=False)
 
-    class Chosen(Message):
-        """Enter, or a second click, on a row."""
+    class OnRow(Message):
+        """Something was done to a row."""
 
         def __init__(self, rows: Rows, row: Any) -> None:
             super().__init__()
@@ -53,7 +53,10 @@ class Rows(ScrollView, can_focus=True):
             """The list."""
             return self.rows
 
-    class Moved(Chosen):
+    class Chosen(OnRow):
+        """Enter, or a second click, on a row."""
+
+    class Moved(OnRow):
         """A person put the cursor on a row."""
 
     def __init__(

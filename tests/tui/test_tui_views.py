@@ -1,0 +1,179 @@
+"""What the screens say, for any beginning of a story: never an exception, never a line of another width."""
+
+import functools
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from recorded import PLAN, glance, story, with_failure
+from tickdsl.tui.views import arms, compare, curves, detail, layers, log, plan, status, tree
+from tickdsl.tui.views.drawing import draw
+from tickdsl.tui.views.glance import Glance
+from tickdsl.tui.views.marks import DARK, LIGHT
+
+from tickdsl.records.events import Resource
+from tickdsl.results.state import FINISHED
+
+WIDTHS = st.integers(30, 140)
+moment = functools.cache(lambda cut: glance(story()[:cut]))
+
+
+def everything(now: Glance, width: int) -> list[str]:
+    """Every line that a screen could show of this moment."""
+    lines = []
+    folding = tree.Folding()
+    for row in tree.tree_rows(now, folding):
+        folding = folding.toggle(row.path, True)
+    lines += [tree.tree_line(row, width, DARK) for row in tree.tree_rows(now, folding)]
+    lines += [arms.arm_line(row, width, DARK) for row in arms.arm_rows(now)]
+    for selection in compare.selections(now):
+        lines += [compare.compare_line(row, width, LIGHT) for row in compare.compare_rows(now, selection)]
+    for options in layers.choices(now).values():
+        for choice in options:
+            rows = layers.layer_rows(now, choice)
+            columns = layers.layout(rows, width)
+            lines += [layers.layer_line(row, columns, DARK.accent, DARK) for row in rows]
+    lines += [log.log_line(row, width, DARK) for row in log.log_rows(now)]
+    pictures = [
+        curves.picture(now, metric, scale, rivals, DARK, ())
+        for metric in range(len(curves.METRICS))
+        for scale in (False, True)
+        for rivals in (False, True)
+    ]
+    pictures += [compare.picture(now, cost, scale, DARK) for cost in (0, 1) for scale in (False, True)]
+    lines += [line for picture in pictures for line in draw(picture, width, 12, DARK.ink, DARK.dim)]
+    assert all(line.cell_len <= width for line in lines), [line.plain for line in lines if line.cell_len > width]
+    for step in now.state.steps:
+        detail.step_lines(step, now)
+    plan.plan_lines(PLAN, now)
+    status.title_line(now, width, DARK)
+    return [line.plain for line in lines]
+
+
+@settings(max_examples=25, deadline=None)
+@given(st.integers(0, len(story())), WIDTHS)
+def test_any_beginning_of_a_story_can_be_shown(cut: int, width: int) -> None:
+    everything(moment(cut), width)
+
+
+@settings(max_examples=15, deadline=None)
+@given(st.integers(0, len(story())), st.sampled_from(["", "imp", "colt seed", "conv", "[", "no such thing", "é\x1b"]))
+def test_any_filter_shows_no_more_than_there_is(cut: int, words: str) -> None:
+    whole = glance(story()[:cut])
+    some = glance(story()[:cut], words)
+    everything(some, 80)
+    assert {row.id for row in arms.arm_rows(some)} <= {row.id for row in arms.arm_rows(whole)}
+    assert len(log.log_rows(some)) <= len(log.log_rows(whole))
+
+
+def test_the_tree_counts_every_step_of_an_arm_once() -> None:
+    now = moment(len(story()))
+    rows = {row.label: row for row in tree.tree_rows(now, tree.Folding()) if len(row.path) == 1}
+    for arm in now.state.arms:
+        steps = [step for step in now.state.steps.values() if arm.id in step.info.arms]
+        done = sum(step.status in FINISHED for step in steps)
+        skipped = sum(step.status == "skipped" for step in steps)
+        assert rows[arm.id].note == f"{done}/{len(steps) - skipped}"
+
+
+def test_a_step_belongs_to_the_round_that_needs_it() -> None:
+    now = moment(300)
+    for name, step in now.state.steps.items():
+        label = step.info.label
+        if label.startswith("prune round "):
+            assert now.outline.levels[name] == int(label.rsplit(" ", 1)[1])
+        if label == "dense":
+            assert now.outline.levels[name] == 0
+
+
+def test_what_runs_is_open_and_what_a_person_closed_is_not() -> None:
+    now = moment(300)
+    running = tree.running_path(now)
+    assert running is not None
+    assert running in [row.path for row in tree.tree_rows(now, tree.Folding())]
+    closed = tree.Folding().toggle(running[:1], False)
+    assert running not in [row.path for row in tree.tree_rows(now, closed)]
+
+
+def test_a_failure_is_found_with_its_traceback() -> None:
+    now = glance(with_failure())
+    path = tree.failed_path(now)
+    assert path is not None
+    assert now.state.steps[str(path[3])].status == "failed"
+    assert tree.group_status([now.state.steps[str(path[3])]], now.status) == "failed"
+    lines = detail.step_lines(str(path[3]), now)
+    assert "error: RuntimeError: no memory" in lines
+    assert '  File "loop.py", line 7, in train' in lines
+
+
+def test_a_step_of_a_dead_run_does_not_run() -> None:
+    now = moment(300)
+    name = str((tree.running_path(now) or ("",) * 4)[3])
+    assert tree.group_status([now.state.steps[name]], "running") == "running"
+    assert tree.group_status([now.state.steps[name]], "paused") == "paused"
+    assert tree.group_status([now.state.steps[name]], "crashed") == "interrupted"
+
+
+def test_the_pareto_front_holds_whom_nobody_beats() -> None:
+    now = moment(len(story()))
+    tickets = [s for (_, who, _), s in now.standings.items() if who == "ticket"]
+    front = compare.pareto(tickets)
+    assert front
+    for ticket in tickets:
+        beaten = any(
+            other.accuracy.mean >= ticket.accuracy.mean
+            and other.params <= ticket.params
+            and (other.accuracy.mean, -other.params) != (ticket.accuracy.mean, -ticket.params)
+            for other in tickets
+        )
+        assert (ticket in front) == (not beaten)
+
+
+def test_the_best_figure_of_a_column_is_marked() -> None:
+    rows = [row for row in compare.compare_rows(moment(len(story())), "round 2") if row.contestant == "ticket"]
+    best = min(row.standing.params for row in rows)
+    assert [("params" in row.best) for row in rows] == [row.standing.params == best for row in rows]
+
+
+def test_layers_tell_what_is_left() -> None:
+    now = moment(len(story()))
+    options = layers.choices(now)["colt"]
+    levels = [option.level for option in options if option.contestant in ("ticket", "dense") and option.seed == 1]
+    assert levels == [0, 1, 2]
+    last = layers.nearest(options, layers.Choice("colt", "ticket", 99, 1))
+    assert (last.level, last.contestant) == (2, "ticket")
+    rows = layers.layer_rows(now, last)
+    metric = now.state.metrics["colt", "ticket", 2, 1]
+    left, all_of_them = sum(row.weights_left for row in rows), sum(row.weights for row in rows)
+    assert left / all_of_them == pytest.approx(1 - (metric.sparsity or 0), abs=0.03)
+    assert layers.step_choice(options, last, -1).level == 1
+    assert layers.step_choice(options, last, 1).level == 2
+
+
+def test_the_plan_marks_the_statement_that_runs() -> None:
+    lines = {line.number: line for line in plan.plan_lines(PLAN, moment(300))}
+    marked = {number for number, line in lines.items() if line.arms}
+    assert marked
+    assert all("arm" in lines[n].text or "prune" in lines[n].text or "rewind" in lines[n].text for n in marked)
+    early = plan.plan_lines(PLAN, moment(12))
+    assert all(line.text.startswith(("train", "model", "arm")) for line in early if line.arms)
+
+
+def test_the_title_counts_time_from_the_run_not_from_the_last_event() -> None:
+    now = moment(300)
+    line = status.title_line(now, 120, DARK).plain
+    assert "colt-20260102-030405-00ff" in line
+    assert f"{now.state.finished}/{len(now.state.steps)} steps" in line
+
+
+@given(st.lists(st.builds(Resource, cpu=st.none() | st.floats(0, 100), ram=st.none() | st.integers(0, 10**13))), WIDTHS)
+def test_any_load_fits_its_line(load: list[Resource], width: int) -> None:
+    assert status.load_line(load, width, DARK).cell_len <= width
+
+
+def test_a_gpu_is_told_of() -> None:
+    gpu = {"percent": 87.0, "memory": 5e9, "total": 80e9, "watts": 300.4}
+    line = status.load_line([Resource(cpu=50.0, ram=10**9, gpu=gpu)], 120, DARK).plain
+    assert "87 %" in line
+    assert "5.0 GB of 80.0 GB" in line
+    assert "300 W" in line
