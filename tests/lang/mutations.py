@@ -21,7 +21,8 @@ def plans() -> list[str]:
     shown = [
         block
         for path in sorted(ROOT.glob("docs/*.md"))
-        for block in re.findall(r"^```plan[^\n]*\n(.*?)^```", path.read_text("utf-8"), re.MULTILINE | re.DOTALL)
+        if path.name != "codes.md"  # its examples are those of the pages
+        for block in re.findall(r"^```plan\n(.*?)^```", path.read_text("utf-8"), re.MULTILINE | re.DOTALL)
     ]
     cures = [page.after.plan for code in CODES if (page := explain.page(code)) is not None]
     return list(dict.fromkeys([*shipped, *shown, *cures]))

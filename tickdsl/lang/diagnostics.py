@@ -164,10 +164,13 @@ class PlanError(TickdslError):
 
 def suggest(word: str, known: Iterable[str]) -> str | None:
     """The known word nearest to a misspelt one, if any is near."""
-    found = difflib.get_close_matches(word.lower(), list(known), n=5, cutoff=0.6)
+    word, known = word.lower(), list(known)
+    found = difflib.get_close_matches(word, known, n=5, cutoff=0.6)
     # Swapped letters are the commonest slip; difflib rates them no better than wrong ones.
-    swapped = [near for near in found if sorted(near) == sorted(word.lower())]
-    return next(iter(swapped or found), None)
+    swapped = [near for near in found if sorted(near) == sorted(word)]
+    # Words cut short (`acc`), and words with more to them (`l1-norm`, `optimizer`).
+    begun = [near for near in known if len(near) > 1 < len(word) and (near.startswith(word) or word.startswith(near))]
+    return next(iter(swapped or found or begun), None)
 
 
 def did_you_mean(word: str, known: Iterable[str]) -> str | None:

@@ -17,9 +17,9 @@ _TOKEN_AT = re.compile(r'"(?:[^"\\\n]|\\.)*"?|[A-Za-z0-9_]+(?:[-.][A-Za-z0-9_]+)
 _TERMINALS = {
     "UNIT": "a unit (weights, filters, neurons, layers or blocks)",
     "SCOPE": "a scope (global, local or uniform)",
-    "BASE": "`remaining` or `original`",
-    "WHAT": "`lr` or `weights`",
-    "SPLIT_BY": "`classes` or `samples`",
+    "BASE": "a base (remaining or original)",
+    "WHAT": "what to rewind (lr or weights)",
+    "SPLIT_BY": "what to split (classes or samples)",
     "CMP": "a comparison (<, <=, >, >=)",
     "_TIMES": "`x N`",
     "SPAN": "a length such as `160ep` or `500it`",
@@ -74,6 +74,9 @@ def explain(error: UnexpectedInput, piece: Piece) -> tuple[Diagnostic, tuple[int
     place = _place(error, text)
     finding = _explain(error, piece, place)
     start, end = piece.statement(place)
+    behind = piece.block_behind(end)
+    if behind > end:
+        return finding, (start, behind)
     if not piece.closes_block(place):
         end = min(max(end, finding.span.end - piece.start), len(text))
     if not text[start:end].strip():
@@ -198,30 +201,65 @@ def _slip(piece: Piece, place: int, found: str, before: list[str], expected: set
     """The cure of a slip that newcomers make."""
     first, last = (before[0], before[-1]) if before else ("", "")
     number = re.match(r"\d+(\.\d+)?", found)
-    if found == "//":
-        return "comments begin with `#`"
-    if first == "prune" and len(before) == 1 and number:
-        return f"the unit comes first: `prune filters {found}`"
-    if number and "SPAN" in expected and "NUMBER" not in expected and first in ("train", "retrain", "rewind"):
-        return f"a length has a unit: `{number[0]}ep` or `{number[0]}it`"
-    if found == "." and re.match(r"\.\d", piece.text[place : place + 2]):
-        return "write a zero before the point: `0.1`"
-    if found == "=" and first in ("seeds", "model", "data", "train", "plan", "cycle"):
+    if number:
+        return _misplaced_number(found, number[0], first, last, before, expected)
+    if found == "." and (decimal := re.search(r"\d*\.\d+", piece.text[max(0, place - 20) : place + 20])):
+        if first == "prune" and decimal[0][0] != ".":
+            return f"an amount is a percentage: `{float(decimal[0]) * 100:g}%`"
+        return f"write a zero before the point: `0{decimal[0]}`" if decimal[0][0] == "." else None
+    if found in (".", "*") and first in ("prune", "let", "sweep"):
+        return 'patterns with `*` stand in quotes: `"layer1.*"`'
+    if found == "=" and first in _EXAMPLES:
         return f"no `=` here: {_example(before)}"
-    if found == ":" and "LBRACE" in expected:
-        return f"a block stands in braces: `{_EXAMPLES.get(first, 'arm a { … }')}`"
-    if found == "times" or (found in ("*", "X") and "_TIMES" in expected):
-        return "rounds are written `x 8`"
-    if found == "-" or (found in ("+", "*", "/", "(") and first == "let"):
-        return "plans know no arithmetic and no negative numbers; write the value itself"
-    if found == "'":
-        return 'strings stand in double quotes: `"…"`'
-    if first in ("compare", "report") and len(before) > 2 and expected == {"EQUAL"}:
-        return f"names are separated by commas: `{before[-2]}, {last}`"
+    if found == "{" or (not found and "LBRACE" in expected):
+        return "`{` stands on the line of its statement: `arm NAME {`"
+    if found == "," and first in ("train", "retrain", "model", "data") and len(before) > 1:
+        return "options are separated by blanks, not by commas"
+    if found == "until" and len(before) in (2, 3):
+        return "the amount of a round comes first: `20% until 90%`"
+    if not found or found not in _SLIPS:
+        return _missing_comma(found, before, expected)
+    return _SLIPS[found].format(example=_EXAMPLES.get(first, "arm a { … }"))
+
+
+#: What is found -> its cure.
+_SLIPS = {
+    "//": "comments begin with `#`",
+    ":": "no `:` here: for example `{example}`",
+    "times": "rounds are written `x 8`",
+    "percent": "write `%`",
+    "'": 'strings stand in double quotes: `"…"`',
+    "(": "plans have no parentheses",
+    "-": "plans have no arithmetic and no negative numbers; write the value itself",
+    "+": "plans have no arithmetic; write the value itself",
+    "*": "plans have no arithmetic; rounds are written `x 8`",
+    "/": "plans have no arithmetic; write the value itself",
+}
+
+
+def _misplaced_number(
+    found: str, number: str, first: str, last: str, before: list[str], expected: set[str]
+) -> str | None:
+    if first == "prune" and len(before) == 1:
+        return f"the unit comes first: `prune filters {found}`"
+    if last.lower().rstrip("s") in ("epoch", "step", "iteration", "iter"):
+        return f"the unit comes behind the number: `{number}{'ep' if last.lower().startswith('e') else 'it'}`"
+    if expected == {"EQUAL"}:
+        return f"options are written with `=`: `{last}={found}`"
+    if "SPAN" in expected and "NUMBER" not in expected and first in ("train", "retrain", "rewind", "prune"):
+        return f"a length has a unit: `{number}ep` or `{number}it`"
+    return None
+
+
+def _missing_comma(found: str, before: list[str], expected: set[str]) -> str | None:
+    first = before[0] if before else ""
+    if first in ("compare", "report") and expected == {"EQUAL"} and len(before) > 2:
+        other = found if found and before[-1] in ("and", "vs", "with", "or", "against") else before[-1]
+        return f"names are separated by commas: `{before[-2]}, {other}`"
     if first == "report" and len(before) > 1 and "_COMMA" in expected and found:
-        return f"names are separated by commas: `{last}, {found}`"
-    if found == "percent":
-        return "write `%`"
+        return f"names are separated by commas: `{before[-1]}, {found}`"
+    if first == "prune" and "_COMMA" in expected and found and (found[0].isalpha() or found[0] == '"'):
+        return f"layers are separated by commas: `{before[-1]}, {found}`"
     return None
 
 

@@ -19,6 +19,8 @@ _LEXEME = re.compile(
     r"|(?P<separator>;|\r?\n)|(?P<open>\{)|(?P<close>\})|(?P<list>\[)|(?P<unlist>\])"
 )
 _TOP_LEVEL = re.compile(rf"[ \t]*(?:{'|'.join(TOP_LEVEL)})(?![\w.=-])[ \t]*[^\s=]")
+#: A brace on a line of its own, or on a later one than its statement.
+_ALONE = re.compile(r"[ \t]*\r?\n\s*\{")
 
 
 @attrs.frozen
@@ -59,6 +61,18 @@ class Piece:
             elif depth == 0:
                 return self.begin(start), lexeme.start()
         return self.begin(start), len(self.text)
+
+    def block_behind(self, end: int) -> int:
+        """The end of a block that stands alone behind a place; the place itself where there is none."""
+        opening = _ALONE.match(self.text, end)
+        if opening is None:
+            return end
+        depth = 0
+        for lexeme in _bounds(self.text, opening.end() - 1):
+            depth += {"open": 1, "close": -1}.get(lexeme.lastgroup or "", 0)
+            if depth == 0:
+                return lexeme.end()
+        return len(self.text)
 
     def closes_block(self, place: int) -> bool:
         """Whether a `}` that belongs to a block of the piece stands there."""
@@ -102,7 +116,8 @@ def _piece(text: str, start: int) -> tuple[int, int | None]:
             if not stack:
                 outermost = None
         elif not stack:
-            return lexeme.start(), None
+            if _ALONE.match(text, lexeme.start()) is None:
+                return lexeme.start(), None
         elif outermost is None and _TOP_LEVEL.match(text, lexeme.end()):
             outermost = lexeme.start(), stack[-1]
     if not stack:
