@@ -1,0 +1,132 @@
+"""The page in a browser: silent, alone with itself, readable at both sizes and in both themes, and accessible."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from browser import CHROMIUM, Browser, browser
+from report_stories import PLAN, tell
+
+from tickdsl.records import RunPaths
+from tickdsl.report import read_source, write_as
+
+STYLE = Path(__file__).parents[2] / "tickdsl" / "report" / "templates" / "style.css"
+SIZES = [(390, 844), (1280, 900)]
+
+
+def axe() -> Path | None:
+    """axe-core, where $AXE_CORE names it or npm has it."""
+    if "AXE_CORE" in os.environ:
+        return Path(os.environ["AXE_CORE"])
+    try:
+        root = subprocess.run(["npm", "root", "-g"], capture_output=True, text=True, check=True).stdout.strip()
+    except (OSError, subprocess.CalledProcessError):
+        return None
+    found = Path(root) / "axe-core" / "axe.min.js"
+    return found if found.exists() else None
+
+
+@pytest.fixture(scope="module")
+def chromium(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Browser]:
+    if CHROMIUM is None:
+        pytest.skip("there is no chromium: apt install chromium")
+    with browser(tmp_path_factory.mktemp("profile")) as found:
+        yield found
+
+
+@pytest.fixture(scope="module")
+def pages(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    out = tmp_path_factory.mktemp("runs")
+    kinds: dict[str, list[RunPaths]] = {
+        "one": [tell(out)],
+        "several": [tell(out), tell(out, plan="later", text=PLAN.replace("30%", "20%"), arms=4)],
+        "failed": [tell(out, end="failed", arms=20)],
+    }
+    found = {}
+    for name, runs in kinds.items():
+        found[name] = out / f"{name}.html"
+        found[name].write_bytes(write_as("html", [read_source(run) for run in runs]))
+    return found
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["one", "several", "failed"])
+@pytest.mark.parametrize(("width", "height"), SIZES)
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_a_page_is_silent_and_fits(
+    chromium: Browser, pages: dict[str, Path], name: str, width: int, height: int, scheme: str
+) -> None:
+    page = chromium.page()
+    page.open(pages[name].as_uri(), width, height, scheme)
+    assert page.evaluate("document.documentElement.scrollWidth") == width  # only tables scroll sideways
+    page.evaluate("document.querySelectorAll('details').forEach(one => one.open = true)")
+    assert page.evaluate("document.documentElement.scrollWidth") == width
+    least = "Math.min(...[...document.querySelectorAll('svg text')].filter(t => t.getBoundingClientRect().width)"
+    least += ".map(t => Math.hypot(t.getScreenCTM().a, t.getScreenCTM().b) * parseFloat(getComputedStyle(t).fontSize)))"
+    assert page.evaluate(least) > 10.5  # pixels, also in figures
+    assert page.picture().startswith(b"\x89PNG")
+    assert page.messages == []
+    assert page.requests == [pages[name].as_uri()]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["one", "several", "failed"])
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_axe_finds_nothing(chromium: Browser, pages: dict[str, Path], name: str, scheme: str) -> None:
+    script = axe()
+    if script is None:
+        pytest.skip("there is no axe-core: npm install -g axe-core, or name axe.min.js in $AXE_CORE")
+    for width, height in SIZES:
+        page = chromium.page()
+        page.open(pages[name].as_uri(), width, height, scheme)
+        page.evaluate("document.querySelectorAll('details').forEach(one => one.open = true)")
+        page.evaluate(f"{script.read_text()};0")
+        found = page.evaluate("axe.run().then(r => r.violations.map(v => v.id + ': ' + v.nodes[0].failureSummary))")
+        assert found == []
+
+
+@pytest.mark.slow
+def test_on_paper_everything_is_shown(chromium: Browser, pages: dict[str, Path]) -> None:
+    page = chromium.page()
+    page.open(pages["several"].as_uri(), scheme="dark")
+    page.ask("Emulation.setEmulatedMedia", media="print")
+    hidden = "[...document.querySelectorAll('details td')].filter(cell => !cell.getBoundingClientRect().height).length"
+    assert page.evaluate("document.querySelectorAll('details td').length") > 0
+    assert page.evaluate(hidden) == 0
+    assert page.evaluate("getComputedStyle(document.body).backgroundColor") == "rgb(255, 255, 255)"
+    assert page.paper().startswith(b"%PDF")
+
+
+def _luminance(colour: str) -> float:
+    parts = [int(colour[at : at + 2], 16) / 255 for at in (1, 3, 5)]
+    linear = [part / 12.92 if part <= 0.04045 else ((part + 0.055) / 1.055) ** 2.4 for part in parts]
+    return 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]
+
+
+def test_every_text_has_the_contrast_that_wcag_asks_for() -> None:
+    themes = [
+        dict(re.findall(r"--([\w-]+): (#\w{6})", block))
+        for block in re.findall(r":root \{(.*?)\}", STYLE.read_text(), re.S)
+    ]
+    assert len(themes) == 3  # light, dark, paper
+    pairs = [
+        (ink, paper)
+        for ink in ("ink", "soft", "link", "word", "name", "figure", "text", "remark", "good", "bad")
+        for paper in ("paper", "panel")
+    ]
+    pairs += [
+        ("good", "good-paper"),
+        ("bad", "bad-paper"),
+        ("open", "open-paper"),
+        ("ink", "bad-paper"),
+        ("ink", "shade"),
+    ]
+    for theme in themes:
+        for ink, paper in pairs:
+            light, dark = sorted((_luminance(theme[ink]), _luminance(theme[paper])), reverse=True)
+            assert (light + 0.05) / (dark + 0.05) >= 4.5, (ink, paper)
