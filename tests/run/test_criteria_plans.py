@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
+import networkx as nx
 import pytest
 import torch
 from safetensors.torch import load_file
@@ -42,8 +43,6 @@ def work(folder: Path, text: str) -> Iterator[tuple[str, Mapping[str, torch.Tens
     assert found.plan is not None, found.findings
     study = prepare(found.plan)
     context = Context(Settings(folder / "store", folder / "data"))
-    import networkx as nx
-
     for key in nx.topological_sort(study.graph):
         perform(study.step(key), context, {})
         result = context.store.get(key).folder

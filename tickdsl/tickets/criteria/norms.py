@@ -131,7 +131,7 @@ class GeometricMedian(Criterion):
 
 
 def _distances(filters: Tensor) -> Tensor:
-    apart = torch.cdist(filters, filters, compute_mode="donot_use_mm_for_euclid_dist")
+    apart = torch.cdist(filters, filters).fill_diagonal_(0)
     return apart.sum(1) / max(1, len(filters) - 1)
 
 
