@@ -11,6 +11,7 @@ import itertools
 from collections.abc import Iterable, Sequence
 
 import attrs
+from lark.exceptions import UnexpectedInput
 
 from tickdsl.lang.diagnostics import PlanError
 from tickdsl.lang.format_tree import Block, Comment, Row, Scope, Statement, Word, read
@@ -25,10 +26,10 @@ def format_source(source: Source) -> str:
     """The plan in canonical layout, with the line ends of its first line. Raises PlanError where it does not parse."""
     end = "\r\n" if source.text[: source.text.find("\n") + 1].endswith("\r\n") else "\n"
     text = source.text.replace("\r\n", "\n").replace("\r", "\n")
-    _, findings = parse(Source(source.path, text))
-    if findings:
-        raise PlanError(findings)
-    page = read(text)
+    try:
+        page = read(text)
+    except UnexpectedInput:
+        raise PlanError(parse(Source(source.path, text))[1]) from None
     return _Layout(page.silenced).page(page.scope).replace("\n", end)
 
 

@@ -109,7 +109,7 @@ _TRIVIA = re.compile(r"(?P<comment>#[^\n]*)|(?P<newline>\n)")
 
 
 def read(text: str) -> Page:
-    """The page of a plan that parses; its lines end in newlines only."""
+    """The page of a plan whose lines end in newlines only. Raises lark's UnexpectedInput where it does not parse."""
     reader = _Reader(list(_events(text)))
     scope = reader.scope()
     return Page(scope, frozenset(reader.silenced))
@@ -125,7 +125,8 @@ def _events(text: str) -> Iterator[_Event]:
             yield _Event(match.lastgroup or "", match[0].rstrip(), line)
             line += match[0] == "\n"
 
-    for token in parser().parse_interactive(text).iter_parse():
+    state = parser().parse_interactive(text)
+    for token in state.iter_parse():
         start, end = int(token.start_pos or 0), int(token.end_pos or 0)
         yield from trivia(text[place:start])
         match token.type:
@@ -137,6 +138,7 @@ def _events(text: str) -> Iterator[_Event]:
             case _:
                 yield _Event(token.type, _spelling(token.type, str(token)), line)
         place = end
+    state.feed_eof()
     yield from trivia(text[place:])
 
 
