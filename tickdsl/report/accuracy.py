@@ -55,10 +55,12 @@ def _figures(sources: Sequence[Source], symbols: Symbols) -> Iterator[Part]:
     yield _figure("Tickets of all arms: accuracy against the weights left", tickets, dense, scales, "curves")
     if len(tickets) == len(drawn):
         return
-    scales = Scales.around(drawn, dense)
     panels = []
     for number, source in enumerate(sources):
+        if not symbols.curves[source.name]:
+            continue
         dense = dense_levels(source.state)
+        scales = Scales.around(symbols.curves[source.name], dense)  # the same for all arms of a run
         for place, (arm, ticket) in enumerate(symbols.arms(source.name).items()):
             if ticket.marker is not None:
                 rivals = [

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import itertools
+import re
 
 import pygments
 from jinja2 import Environment, PackageLoader, StrictUndefined
@@ -33,6 +34,7 @@ def _templates() -> Environment:
         undefined=StrictUndefined,
     )
     templates.filters["highlight"] = highlight
+    templates.filters["breakable"] = breakable
     templates.tests["kind"] = lambda part, name: type(part).__name__ == name
     return templates
 
@@ -44,3 +46,8 @@ def highlight(code: Code) -> Markup:
     except ClassNotFound:
         return Markup.escape(code.text)
     return Markup(pygments.highlight(code.text, lexer, HtmlFormatter(nowrap=True)))
+
+
+def breakable(name: str) -> Markup:
+    """A name of an arm that may go on in a second line where its sweep begins."""
+    return Markup("<wbr>").join(Markup.escape(part) for part in re.split(r"(?=\[)", name))

@@ -19,7 +19,6 @@ from tickdsl.results.served import served
 from tickdsl.results.state import RunState
 from tickdsl.results.verdict import standings
 
-_SHARED = "shared by arms"
 _KINDS = {  # a colour of Okabe and Ito and a letter each
     "init": ("#E69F00", "I"),
     "train": ("#0072B2", "T"),
@@ -29,9 +28,12 @@ _KINDS = {  # a colour of Okabe and Ito and a letter each
     "evaluate": ("#56B4E9", "E"),
 }
 _OTHER = ("#8c959f", "?")
-_CHIP, _BOX, _LANE, _LABEL, _GAP, _TOP = 40, 28, 44, 170, 26, 30
+_CHIP, _BOX, _LANE, _LABEL, _GAP, _TOP = 40, 28, 44, 210, 26, 30
 
-Place = tuple[str, int]  # lane, level
+Lane = tuple[str, str]  # an arm, and a rival of its or ""
+Place = tuple[Lane, int]  # with a level
+
+_SHARED: Lane = ("shared by arms", "")
 
 
 @attrs.define
@@ -86,8 +88,8 @@ def _boxes(state: RunState, shown: Sequence[str]) -> tuple[dict[Place, _Box], Co
         if not arms or name not in serves:
             continue
         level, contestant = serves[name]
-        lane = arms[0] if contestant in ("dense", "ticket") else f"{arms[0]} {contestant}"
-        place = places[name] = (_SHARED if len(step.info.arms) > 1 else lane, level)
+        rival = "" if contestant in ("dense", "ticket") else contestant
+        place = places[name] = (_SHARED if len(step.info.arms) > 1 else (arms[0], rival), level)
         found[place].kinds[step.info.operation] += 1
         found[place].idle += step.status == "skipped"
         found[place].failed += step.status == "failed"
@@ -98,7 +100,7 @@ def _boxes(state: RunState, shown: Sequence[str]) -> tuple[dict[Place, _Box], Co
                 wires[places[parent], place] += 1
     lanes = [_SHARED]
     for arm in shown:
-        lanes += [arm, *(f"{arm} {name}" for name in state.contestants if name not in ("dense", "ticket"))]
+        lanes += [(arm, ""), *((arm, name) for name in state.contestants if name not in ("dense", "ticket"))]
     return {place: found[place] for place in sorted(found, key=lambda at: (lanes.index(at[0]), at[1]))}, wires
 
 
@@ -128,8 +130,7 @@ def _drawing(boxes: Mapping[Place, _Box], wires: Iterable[tuple[Place, Place]], 
         y = _TOP + _LANE * row
         if row % 2 == 0:
             parts.append(f'<rect class="lane" x="0" y="{y}" width="{width}" height="{_LANE}"/>')
-        short = lane if len(lane) <= 26 else "…" + lane[-25:]
-        parts.append(f'<text x="8" y="{y + _LANE / 2 + 4:.0f}">{escape(short)}</text>')
+        parts.append(_label(lane, y + _LANE // 2 + 4, (lane[0], "") in lanes))
     spots = {
         (lane, level): (left[level], _TOP + _LANE * lanes.index(lane) + (_LANE - _BOX) // 2) for lane, level in boxes
     }
@@ -138,6 +139,14 @@ def _drawing(boxes: Mapping[Place, _Box], wires: Iterable[tuple[Place, Place]], 
     for place, box in boxes.items():
         parts += _box(*spots[place], box)
     return "\n".join([*parts, "</svg>\n"])
+
+
+def _label(lane: Lane, y: int, below: bool) -> str:
+    """The name of a lane; a rival's stands further in below its arm's."""
+    rival = lane[1]
+    name = rival if rival and below else " ".join(filter(None, lane))
+    short = name if len(name) <= 28 else name[:13] + "…" + name[-14:]
+    return f'<text x="{22 if rival and below else 8}" y="{y}">{escape(short)}</text>'
 
 
 def _wire(start: tuple[int, int], width: int, end: tuple[int, int], far: bool) -> str:
