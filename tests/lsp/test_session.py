@@ -161,6 +161,7 @@ COMPLETIONS = [
     ("prune |", {"filters", "weights", "$budget"}, {"global"}),
     ("prune filters |", {"global", "local", "to", "matching"}, {"filters"}),
     ("prune filters 20% |", {"x", "by", "until", "at", "in", "except", "of"}, {"global", "when"}),
+    ("prune filters 20% x 3 by l1 in a |", {"until", "in", "except"}, {"x", "by"}),
     ("prune filters 20% of |", {"original", "remaining"}, {"by"}),
     ("prune filters 20% by |", {"l1", "bn-scale", "random"}, {"cka", "lr="}),
     ("prune filters 20% at |", {"init"}, {"l1"}),

@@ -44,15 +44,16 @@ class Names:
 def items(place: Place, names: Names) -> list[Item]:
     """What the parser takes at the place, put into words."""
     found: list[Item] = []
+    once = {token.type for token in place.before} - {"IN", "EXCEPT"}
     if "PRUNE" in place.accepts:
         found += _statements(place.around)
     else:
         found += [
             Item(word, "Keyword", meaning=meaning)
             for word, meaning in vocabulary.CLAUSES.items()
-            if word.upper() in place.accepts
+            if word.upper() in place.accepts - once
         ]
-        if "_TIMES" in place.accepts:
+        if "_TIMES" in place.accepts - once:
             found.append(Item("x", "Keyword", "x N", "repeats the prune and its tail"))
     for terminal in sorted(place.accepts & vocabulary.CLOSED.keys()):
         found += [Item(word, "EnumMember", meaning=text) for word, text in vocabulary.CLOSED[terminal].items()]
