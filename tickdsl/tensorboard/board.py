@@ -139,7 +139,7 @@ class _Writer:
         self._written[event.step] = event.epoch
         values = {"train_loss": event.loss, "accuracy": event.accuracy, "learning_rate": event.lr}
         for course in self._courses(event.step):
-            self._scalars(course.series, {f"{name}/{course.name}": value for name, value in values.items()},
+            self._scalars(course.series, {course.tag(name): value for name, value in values.items()},
                           event.epoch, t)  # fmt: skip
 
     def _end(self, event: StepEnd, t: float) -> None:
@@ -154,7 +154,7 @@ class _Writer:
             values = {name: value for name, value in zip(_COURSE, figures, strict=False)
                       if not told or name == "test_loss"}  # fmt: skip
             for course in courses:
-                self._scalars(course.series, {f"{name}/{course.name}": value for name, value in values.items()},
+                self._scalars(course.series, {course.tag(name): value for name, value in values.items()},
                               epoch, t)  # fmt: skip
         self._written[event.step] = math.inf
 

@@ -24,10 +24,15 @@ class Series:
 
 @attrs.frozen
 class Course:
-    """Where the course of a training goes: `name` tells apart the trainings of a series, e.g. round-03."""
+    """Where the course of a training goes: `round` and, where it only leads to another one, what it does there."""
 
     series: Series
-    name: str
+    round: str
+    part: str = ""
+
+    def tag(self, figure: str) -> str:
+        """The name of one of its curves; TensorBoard shows those of one beginning together."""
+        return "/".join(filter(None, (self.part, figure, self.round)))
 
 
 class Places:
@@ -56,9 +61,9 @@ class Places:
 
     def _unmeasured(self, step: StepInfo, level: int, contestant: str) -> None:
         """A training that only leads to another, such as that of a part of the data."""
-        name = f"{self._round(level)}-{folder_name(step.label)}"
         for arm in step.arms:
-            self.courses[step.id].append(Course(self.series(arm, contestant, step.seed or 0), name))
+            series = self.series(arm, contestant, step.seed or 0)
+            self.courses[step.id].append(Course(series, self._round(level), folder_name(step.label)))
 
     def _round(self, level: int) -> str:
         return f"round-{level:0{self._digits}}"
