@@ -173,24 +173,29 @@ def _options(place: Place) -> Iterator[Item]:
     given = {str(a) for a, b in zip(place.before, place.before[1:], strict=False) if b.type == "EQUAL"}
     for key, option in _schema(place).items():
         if key not in given:
-            yield Item(f"{key}=", "Property", f"{key}={_value_form(key, option)}", option.summary)
+            default = _train_default(key) if place.statement == "train" else getattr(option, "default", None)
+            yield Item(f"{key}=", "Property", f"{key}={_value_form(option, default)}", option.summary)
 
 
-def _value_form(key: str, option: OptionType | catalogue.Option) -> str:
-    """What an option's value looks like: `0.1`'s type, its range, its default."""
-    default: Any
+def _train_default(key: str) -> Any:
+    """What a `train` without the option means by it."""
+    default = TRAIN_DEFAULTS.get(key)
+    with_adam = ADAM_DEFAULTS.get(key, default)
+    return default if with_adam == default else f"{default}, with adam {with_adam}"
+
+
+def _value_form(option: OptionType | catalogue.Option, default: Any) -> str:
+    """What an option's value looks like: its type or words, its range, its default."""
+    bounds = ""
     if isinstance(option, OptionType):
         form = "|".join(option.words) if option.words else {"flag": "on|off"}.get(option.kind, option.kind.upper())
-        bounds = f" > {option.above:g}" if option.above is not None else ""
-        default = TRAIN_DEFAULTS.get(key)
-        if default is not None and ADAM_DEFAULTS.get(key, default) != default:
-            default = f"{default}, with adam {ADAM_DEFAULTS[key]}"
+        if option.above is not None:
+            bounds = f" > {option.above:g}"
     else:
-        form, bounds = option.type.__name__.upper(), ""
-        default = option.default or None
+        form = option.type.__name__.upper()
     if option.least is not None:
         bounds = f" ≥ {option.least:g}"
-    return form + bounds + (f" (default {default})" if default is not None else "")
+    return form + bounds + (f" (default {default})" if default else "")
 
 
 def _values(option: OptionType | catalogue.Option | None) -> list[Item]:
