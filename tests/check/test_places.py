@@ -104,6 +104,10 @@ def test_the_network_of_sound_arms_is_looked_at_whatever_is_wrong_elsewhere() ->
         ('include "nowhere.plan"\nprune weights $n x 3; rewind lr', ["TD113"]),
         ("arm a {\nprune weights 20%\nrewind lr\narm b { prune weights 30%; rewind lr }\ncompare a, b", ["TD003"]),
         ("seed 3\nprune weights 20%; rewind lr", ["TD010"]),
+        ("model vgg16 on cifar10\ndata digits\nprune weights 20%; rewind lr", ["TD108"]),
+        ("prune weights 20%; rewind lr rewind weights", ["TD012"]),
+        ("arm a\n{\n  prune weights 20%\n  rewind lr\n}\ncompare a", ["TD001"]),
+        ("arm a { prune weights 20%; rewind lr }}\ncompare a", ["TD001"]),
     ],
 )
 def test_a_broken_statement_invents_nothing(text: str, codes: list[str]) -> None:

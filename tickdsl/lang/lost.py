@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 
 from tickdsl.lang import syntax
 from tickdsl.lang.diagnostics import Diagnostic
@@ -38,10 +39,12 @@ class Lost:
 
     def touches(self, place: syntax.Span) -> bool:
         """Whether what was lost may have belonged to the pipeline at a place: to its arm, or to all arms."""
+        return self.touched_by(self.spans, place)
+
+    def touched_by(self, spans: Iterable[syntax.Span], place: syntax.Span) -> bool:
+        """Whether one of the spans belongs to the pipeline at a place."""
         here = self._arm(place)
-        return any(
-            (arm := self._arm(span)) == here or (arm is None and not self._question(span)) for span in self.spans
-        )
+        return any((arm := self._arm(span)) == here or (arm is None and not self._question(span)) for span in spans)
 
     def _arm(self, place: syntax.Span) -> syntax.Span | None:
         return next((a for a in self.arms if a.source is place.source and a.start <= place.start < a.end), None)

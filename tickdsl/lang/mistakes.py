@@ -152,6 +152,13 @@ def _explain(error: UnexpectedInput, piece: Piece, place: int) -> Diagnostic:
             span,
             help=f"write `; {found}` or begin a new line",
         )
+    if expected == {"EQUAL"} and (word := re.search(r"(\w+)\s+$", text[:place])) and word[1] in vocabulary.STATEMENTS:
+        return Diagnostic(
+            "TD012",
+            f"two statements on one line need `;` between them, before `{word[1]}`",
+            piece.span(*word.span(1)),
+            help=f"write `; {word[1]}` or begin a new line",
+        )
     if isinstance(error, UnexpectedCharacters) and found and not (found[0].isascii() and found[0].isprintable()):
         return _bad_character(text[place], piece, place)
     return _unexpected(piece, place, found, expected, words)
@@ -225,6 +232,7 @@ def _slip(piece: Piece, place: int, found: str, before: list[str], expected: set
 #: What is found -> its cure.
 _SLIPS = {
     "//": "comments begin with `#`",
+    "}": "no `{{` is open here: remove it",
     ":": "no `:` here: for example `{example}`",
     "times": "rounds are written `x 8`",
     "percent": "write `%`",

@@ -353,9 +353,14 @@ def _count(value: syntax.Number, written: syntax.Step | syntax.Target, unit: str
             "TD203",
             f"`prune {unit} {spell(value)}`: a bare count is for filters, neurons, layers and blocks",
             written.value,
-            label=f"did you mean `{spell(value)}%`?",
+            label=f"did you mean `{_as_share(value)}`?",
         )
     if isinstance(written, syntax.Target) or value.value < 1:
         message = f"`{written.span.text}`: a count takes that many in each round, at least 1"
         raise reader.wrong("TD203", message, written.value)
     return model.Count(value.value)
+
+
+def _as_share(value: syntax.Number) -> str:
+    """`0.2` and `20` as the percentages they were meant to be."""
+    return percent(Fraction(str(value.value))) if 0 < value.value < 1 else f"{spell(value)}%"

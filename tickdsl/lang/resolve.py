@@ -56,7 +56,13 @@ def resolve(loaded: Loaded) -> Resolved:
     findings = ordered(loaded.led_to(d) for d in found)
     if not any(d.severity == "error" for d in findings):
         return Resolved(plan, findings, plan)
-    arms = tuple(arm for arm in plan.arms if arm.id in resolver.sound and not lost.touches(arm.span)) if plan else ()
+    # Which of two settings holds nobody knows.
+    unclear = [d.span for d in resolver.findings if d.code == "TD108"]
+    arms = tuple(
+        arm
+        for arm in (plan.arms if plan else ())
+        if arm.id in resolver.sound and not lost.touches(arm.span) and not lost.touched_by(unclear, arm.span)
+    )
     return Resolved(None, findings, attrs.evolve(plan, arms=arms) if plan and arms else None)
 
 
@@ -79,6 +85,8 @@ class _Resolver:
         self.sound: set[str] = set()
         self.names: list[str] = []
         self.expanded = 0
+        self.prefix = tuple(s for s in self.top if isinstance(s, syntax.PIPELINE))
+        self.shared = [s for s in self.top if isinstance(s, syntax.SETTINGS)]
         self.lets = self._lets()
         self.sweeps = self._sweeps()
         self.constant = Reader(self.lets, self.report, frozenset(self.sweeps))
@@ -290,8 +298,7 @@ class _Resolver:
 
     def _expand(self, arm: syntax.Arm) -> list[model.Arm]:
         """The arm once for every combination of the sweep values that it reads."""
-        prefix = tuple(s for s in self.top if isinstance(s, syntax.PIPELINE))
-        shared = [s for s in self.top if isinstance(s, syntax.SETTINGS)]
+        prefix, shared = self.prefix, self.shared
         own = [s for s in arm.body if isinstance(s, syntax.SETTINGS)]
         kinds = {type(s) for s in own}
         read = _refs((prefix, arm.body, tuple(s for s in shared if type(s) not in kinds)))

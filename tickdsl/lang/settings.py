@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from typing import Any, TypeVar
 
 import attrs
@@ -25,6 +25,9 @@ DEFAULT_RECIPE: dict[str, Any] = {
 #: What a `train` statement means by the options that it leaves out.
 TRAIN_DEFAULTS: dict[str, Any] = {"lr": 0.1, "batch": 128, "momentum": 0.9}
 ADAM_DEFAULTS: dict[str, Any] = {"lr": 1e-3, "batch": 128}
+
+#: Ours first: they are named first where a name is unknown.
+_MODELS = sorted(catalogue.MODELS, key=lambda name: not catalogue.MODELS[name].ours)
 
 S = TypeVar("S", bound=syntax.Statement)
 
@@ -79,7 +82,7 @@ def _first(statements: Iterable[syntax.Statement], kind: type[S]) -> S | None:
     return next((s for s in statements if isinstance(s, kind)), None)
 
 
-def _catalogue_name(value: syntax.Value, known: Iterable[str], what: str, code: str, reader: Reader) -> str:
+def _catalogue_name(value: syntax.Value, known: Collection[str], what: str, code: str, reader: Reader) -> str:
     found = reader.follow(value)
     if isinstance(found, syntax.Text) and ":" in found.text:
         raise not_yet(reader, value, f"a {what} from a package of your own")
@@ -106,8 +109,7 @@ def _model(statement: syntax.Model | None, reader: Reader, start: syntax.Span) -
             )
         )
         return Model(DEFAULT_MODEL, span=start)
-    known = sorted(catalogue.MODELS, key=lambda name: not catalogue.MODELS[name].ours)
-    name = _catalogue_name(statement.name, known, "model", "TD101", reader)
+    name = _catalogue_name(statement.name, _MODELS, "model", "TD101", reader)
     schema = catalogue.MODELS[name].options
     options = _chosen(reader.options(statement.options, _schema(schema), name), schema)
     return Model(name, options, span=statement.name.span)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from fractions import Fraction
 from typing import Any
 
@@ -109,14 +109,14 @@ class Reader:
         self.report(Diagnostic("TD106", message, value.span, help=help))
         return Unreadable()
 
-    def word(self, value: syntax.Value, known: Iterable[str], what: str, code: str = "TD116") -> str:
+    def word(self, value: syntax.Value, known: Collection[str], what: str, code: str = "TD116") -> str:
         """One of the known words."""
-        known = list(known)
         found = self.follow(value)
         text = found.text if isinstance(found, syntax.Word | syntax.Text) else spell(found)
         if text not in known:
             near = did_you_mean(text, known)
-            raise self.wrong(code, f"no {what} `{text}`", value, label=near or "", help=f"one of: {listing(known, 24)}")
+            help = f"one of: {listing(known, 24 if len(known) <= 24 else 10)}"
+            raise self.wrong(code, f"no {what} `{text}`", value, label=near or "", help=help)
         return text
 
     def integer(self, value: syntax.Value, what: str, least: float | None = None) -> int:
