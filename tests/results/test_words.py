@@ -42,3 +42,11 @@ def test_differences_carry_their_sign(mean: float, half: float | None, said: str
 
 def test_what_was_not_measured_is_a_dash() -> None:
     assert {words.percent(None), words.accuracy(None), words.points(None), words.count(None)} == {"–"}
+
+
+@pytest.mark.parametrize(
+    ("seconds", "said"),
+    [(0, "0 s"), (0.634, "0.63 s"), (0.996, "1.0 s"), (8.21, "8.2 s"), (9.96, "10 s"), (41.4, "41 s"), (59.6, "1:00")],
+)
+def test_times_have_two_digits_and_more_from_a_minute_on(seconds: float, said: str) -> None:
+    assert words.time(seconds) == said

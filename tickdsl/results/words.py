@@ -48,6 +48,8 @@ def count(number: float | None) -> str:
 
 def time(seconds: float) -> str:
     """What a training took: 0.63 s, 8.2 s, 41 s, and from a minute on as m:ss."""
+    if not seconds:
+        return "0 s"
     if seconds < 59.5:
         return f"{seconds:.{0 if seconds >= 9.95 else 1 if seconds >= 0.995 else 2}f} s"
     return duration(seconds)
