@@ -14,8 +14,8 @@ from lark.lexer import PatternRE, PatternStr, TerminalDef
 
 from tickdsl import __version__
 
-#: A keyword ends where a name could not go on: `prune-x` and `prune.x` are names.
-WORD_END = r"(?![A-Za-z0-9_]|[-.][A-Za-z0-9_])"
+#: A keyword ends where a name could not go on: `prune-x` and `prune.x` are names. So is the key in `until=2ep`.
+WORD_END = r"(?![A-Za-z0-9_]|[-.][A-Za-z0-9_]|[ \t]*=(?!=))"
 _CLOSED_WORDS = ("UNIT", "SCOPE", "BASE", "WHAT", "SPLIT_BY")
 
 

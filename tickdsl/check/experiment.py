@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from tickdsl.lang.diagnostics import Diagnostic, Label
-from tickdsl.plan.model import Arm, Overlap, Rewind, Rounds
+from tickdsl.plan.model import Arm, Overlap, Retrain, Rewind, Rounds
 from tickdsl.training import catalogue
 
 
@@ -45,6 +45,8 @@ def _ticket_of_parts(arm: Arm, group: Rounds) -> Iterator[Diagnostic]:
     at_init = group.prune.at is not None and not group.prune.at.amount
     if at_init:
         return  # nothing was trained: the parts still share their weights
+    if any(isinstance(tail, Retrain) and tail.fresh for tail in group.tail):
+        return  # drawn anew: the same for all
     rewinds = [tail for tail in group.tail if isinstance(tail, Rewind)]
     if not rewinds or rewinds[-1].what == "lr":
         yield Diagnostic(
@@ -68,6 +70,13 @@ def _until(arm: Arm) -> Iterator[Diagnostic]:
             )
         if place == len(arm.rounds) - 1:
             continue
+        if group.prune.ends is not None:
+            yield Diagnostic(
+                "TD006",
+                "an `until` with a condition ends the arm: no other prune can come behind it",
+                group.prune.span,
+                help="give the number of rounds: `x N`",
+            )
         counted = place == 0 and not overlaps
         if group.prune.until is not None and not counted:
             yield Diagnostic(

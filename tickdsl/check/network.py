@@ -11,12 +11,13 @@ import attrs
 from tickdsl.errors import TickdslError
 from tickdsl.graph.model import ModelGraph
 from tickdsl.graph.structure import Structure
-from tickdsl.lang.diagnostics import Diagnostic, did_you_mean, listing
+from tickdsl.lang.diagnostics import Diagnostic, Label, did_you_mean, listing
 from tickdsl.lang.values import percent
 from tickdsl.plan.lower import lower, prune_args
-from tickdsl.plan.model import Arm, Plan, Prune
+from tickdsl.plan.model import Arm, Matching, Plan, Prune, Stages
 from tickdsl.run.graphs import DATA, dense_graph, pictures
-from tickdsl.tickets.amounts import forecast, rounds_until
+from tickdsl.tickets.allotment import allotted
+from tickdsl.tickets.amounts import forecast, most_rounds, rounds_until
 from tickdsl.tickets.patterns import matches
 from tickdsl.tickets.scope import GROUP_KINDS, LAYERS, Scope, layer_names, named, scope
 from tickdsl.training import catalogue
@@ -38,6 +39,7 @@ def findings(arm: Arm, data: Path | None, *, random_rival: bool = False) -> Iter
     except TickdslError as error:
         yield Diagnostic("TD413", error.message, span, help=error.hint)
         return
+    yield from _target(arm, data or DATA)
     for place, group in enumerate(arm.rounds):
         prune = _Prune(arm, group.prune, graph, first=place == 0, only=len(arm.rounds) == 1, random_rival=random_rival)
         for check in _CHECKS:
@@ -45,6 +47,30 @@ def findings(arm: Arm, data: Path | None, *, random_rival: bool = False) -> Iter
             yield from found
             if any(d.severity == "error" for d in found):
                 break  # what follows would only be its consequence
+
+
+def _target(arm: Arm, root: Path) -> Iterator[Diagnostic]:
+    """Whether the network that was pruned on one data set takes the pictures and has the classes of the other."""
+    if arm.transfer is None:
+        return
+    move = arm.transfer
+    (shape, classes), (other, others) = pictures(arm.data, root), pictures(move.data, root)
+    if shape != other:
+        sizes = ["×".join(map(str, each)) for each in (shape, other)]
+        yield Diagnostic(
+            "TD413",
+            f"the ticket takes pictures of {sizes[0]}; {move.data.name} gives {sizes[1]}",
+            move.data.span,
+            secondary=(Label(arm.data.span, "found on these"),),
+            help=f"give both one shape with `size=` and `channels=`, e.g. size={shape[1]} channels={shape[0]}",
+        )
+    elif move.head == "keep" and classes != others:
+        yield Diagnostic(
+            "TD412",
+            f"the head has {classes} outputs for {arm.data.name}; {move.data.name} has {others} classes",
+            move.span,
+            help="write `head=reset`",
+        )
 
 
 @attrs.frozen
@@ -70,7 +96,8 @@ class _Prune:
         return self.prune.amount_span or self.prune.span
 
     def args(self, index: int = 0) -> dict[str, Any]:
-        return prune_args(self.prune, index, self.prune.times or 1, head=self.arm.split is not None)
+        args = prune_args(self.prune, index, self.prune.times or 1, head=self.arm.spares_head)
+        return dict(allotted(self.graph, Structure.dense(self.graph), args))
 
     def scope(self) -> Scope:
         return scope(self.graph, Structure.dense(self.graph), self.args())
@@ -82,9 +109,11 @@ def shared(plan: Plan, data: Path | None) -> Iterator[Diagnostic]:
         return
 
     def rounds(arm: Arm, prune: Prune) -> int:
-        if prune.until is None:
+        if prune.until is None and prune.ends is None:
             return prune.times or 1
         at = _Prune(arm, prune, dense_graph(arm, data), first=True, only=True, random_rival=False)
+        if prune.until is None:
+            return most_rounds(at.scope(), at.args)
         return rounds_until(at.scope(), at.args, float(prune.until))
 
     # Equal data are equal by name and options: nothing is read.
@@ -220,8 +249,19 @@ def _global_norms(at: _Prune) -> Iterator[Diagnostic]:
         )
 
 
+def _stages(at: _Prune) -> Iterator[Diagnostic]:
+    if not isinstance(at.prune.amount, Stages):
+        return
+    try:
+        at.args()
+    except TickdslError as error:
+        yield Diagnostic("TD211", error.message, at.amount_span, help=error.hint)
+
+
 def _amount(at: _Prune) -> Iterator[Diagnostic]:
     prune, arm = at.prune, at.arm
+    if isinstance(prune.amount, Matching):
+        return  # how much goes is known once the other arm has run
     try:
         found = at.scope()
         if prune.until is not None:
@@ -309,6 +349,7 @@ _CHECKS: tuple[Callable[[_Prune], Iterator[Diagnostic]], ...] = (
     _named_targets,
     _named_alone,
     _global_norms,
+    _stages,
     _amount,
     _one_structure,
 )

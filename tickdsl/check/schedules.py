@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from tickdsl.lang.diagnostics import Diagnostic
-from tickdsl.moments import Moment
-from tickdsl.plan.model import Arm, Rewind, Rounds
+from tickdsl.moments import INIT, Moment
+from tickdsl.plan.model import Arm, Distill, Retrain, Rewind, Rounds
 from tickdsl.training import catalogue
 from tickdsl.training.recipes import Recipe, steps_per_epoch
 
@@ -23,14 +23,15 @@ def findings(arm: Arm) -> Iterator[Diagnostic]:
 
 def retraining_steps(arm: Arm) -> Moment | None:
     """How long the arm trains behind its last prune, in the recipe's unit; None where units differ."""
-    length = Moment.parse(str(arm.recipe["length"]))
     if not arm.rounds:
         return None
     last = arm.rounds[-1]
-    start = next((tail.to for tail in reversed(last.tail) if isinstance(tail, Rewind)), None)
+    length, begun = _length(arm, last)
+    start = begun.to if begun is not None else None
     if start is None:
         # `at init` has the whole recipe before it; a prune without a tail has no training at all.
         start = last.prune.at if last.prune.at is not None else Moment(100, "%")
+        start = INIT if any(isinstance(tail, Retrain) for tail in last.tail) else start
     if not start.amount:
         return length
     if start.unit == "%":
@@ -43,6 +44,18 @@ def retraining_steps(arm: Arm) -> Moment | None:
     return Moment(
         length.amount - (start.amount * per_epoch if length.unit == "it" else start.amount / per_epoch), length.unit
     )
+
+
+def _length(arm: Arm, group: Rounds) -> tuple[Moment, Rewind | None]:
+    """The length of the recipe that is trained behind a prune, and the rewind that says from where, if any."""
+    length, begun = Moment.parse(str(arm.recipe["length"])), None
+    for tail in group.tail:
+        match tail:
+            case Rewind():
+                begun = tail
+            case Retrain(_, recipe):
+                length, begun = Moment.parse(str(recipe["length"])), None
+    return length, begun
 
 
 def _deep_init(arm: Arm) -> Iterator[Diagnostic]:
@@ -120,7 +133,14 @@ def _moments(arm: Arm, group: Rounds) -> Iterator[Diagnostic]:
     """`at` and `to`: inside the recipe, not rounding to its ends, comparable with each other."""
     length, per_epoch = Moment.parse(str(arm.recipe["length"])), _steps_per_epoch(arm)
     rewinds = [tail for tail in group.tail if isinstance(tail, Rewind)]
-    named = [(f"to {tail.to}", tail.to, tail.span) for tail in rewinds]
+    trained, begun = _length(arm, group)
+    length = trained if begun is not None else length
+    named = [(f"to {tail.to}", tail.to, tail.span) for tail in rewinds if tail is begun]
+    named += [
+        (f"until {tail.until}", tail.until, tail.span)
+        for tail in group.tail
+        if isinstance(tail, Distill) and tail.until is not None and not _reaches_end(tail.until, trained, per_epoch)
+    ]
     if group.prune.at is not None:
         named.append((f"at {group.prune.at}", group.prune.at, group.prune.span))
     for text, moment, span in named:
@@ -146,12 +166,14 @@ def _moments(arm: Arm, group: Rounds) -> Iterator[Diagnostic]:
 
 
 def _tail(arm: Arm, group: Rounds) -> Iterator[Diagnostic]:
-    if group.prune.at is None and not any(isinstance(tail, Rewind) for tail in group.tail):
+    if group.joined or group.prune.at is not None or arm.transfer is not None:
+        return
+    if not any(isinstance(tail, Rewind | Retrain) for tail in group.tail):
         times = group.prune.times
         rounds = f"{times} pruning rounds" if times and times > 1 else "a pruning round"
         yield Diagnostic(
             "TD310",
             f"{rounds} without retraining: what is left is measured as it is",
             group.prune.span,
-            help="add `rewind lr` or `rewind weights to …`",
+            help="add `rewind lr`, `rewind weights to …` or `retrain …`",
         )

@@ -59,6 +59,7 @@ CODES: dict[str, tuple[str, Severity]] = {
     "TD208": ("too-many-rounds", "warning"),
     "TD209": ("amount-and-target", "error"),
     "TD210": ("rounds-and-until", "warning"),
+    "TD211": ("stage-count", "error"),
     # schedules
     "TD301": ("rewind-before-train", "error"),
     "TD302": ("rewind-beyond-recipe", "error"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 from collections.abc import Callable, Iterable
 from fractions import Fraction
@@ -9,10 +10,11 @@ from typing import Any, TypeVar
 
 import attrs
 
-from tickdsl.lang import syntax, vocabulary
+from tickdsl.lang import syntax, tails, vocabulary
 from tickdsl.lang.diagnostics import Diagnostic, Label, listing
-from tickdsl.lang.values import Reader, Unreadable, percent, spell
-from tickdsl.moments import INIT, Moment
+from tickdsl.lang.tails import Around
+from tickdsl.lang.values import Reader, Unreadable, not_yet, percent, spell
+from tickdsl.moments import Moment
 from tickdsl.plan import model
 
 T = TypeVar("T")
@@ -21,11 +23,42 @@ T = TypeVar("T")
 MOST_ROUNDS = 10_000
 
 
-def rounds(
-    statements: Iterable[syntax.Statement], reader: Reader, split: model.Split | None
-) -> tuple[model.Rounds, ...]:
-    """The rounds of a pipeline; what is wrong is reported through the reader and left out."""
+@attrs.frozen
+class Pipeline:
+    """The rounds of an arm, and the data on which its levels are judged, where those are others."""
+
+    rounds: tuple[model.Rounds, ...]
+    transfer: model.Transfer | None = None
+
+
+def read(statements: Iterable[syntax.Statement], around: Around) -> Pipeline:
+    """The pipeline that the statements mean; what is wrong is reported through the reader and left out."""
+    statements = list(statements)
+    moves = [statement for statement in statements if isinstance(statement, syntax.Transfer)]
+    for statement in statements[statements.index(moves[0]) + 1 :] if moves else ():
+        around.reader.report(
+            Diagnostic(
+                "TD007",
+                "a transfer ends the pipeline: every level is judged on the other data",
+                statement.span,
+                secondary=(Label(moves[0].span, "the transfer"),),
+                help="say how the ticket is trained there in braces: `transfer to … { retrain … }`",
+            )
+        )
+    transfer = None
+    for statement in moves[:1]:
+        with contextlib.suppress(Unreadable):
+            transfer = tails.transfer(statement, around)
+    before = statements[: statements.index(moves[0])] if moves else statements
+    built = _rounds(before, around)
+    if moves and not any(isinstance(statement, syntax.Prune | syntax.Cycle) for statement in before):
+        _misplaced(moves[0], around.reader)
+    return Pipeline(built, transfer)
+
+
+def _rounds(statements: Iterable[syntax.Statement], around: Around) -> tuple[model.Rounds, ...]:
     built: list[model.Rounds] = []
+    reader = around.reader
     opened = False
     cycle: syntax.Cycle | None = None
     for statement in statements:
@@ -33,32 +66,35 @@ def rounds(
             match statement:
                 case syntax.Prune():
                     opened, cycle = True, None
-                    built.append(model.Rounds(prune(statement, reader)))
-                case syntax.Overlap() | syntax.Rewind():
-                    tail = _tail(statement, reader, split)
+                    built.append(model.Rounds(prune(statement, around)))
+                case syntax.Cycle():
+                    opened, cycle = True, statement
+                    built += _cycle(statement, around)
+                case syntax.Transfer():
+                    help = "put it behind the cycle: every level is judged there"
+                    reader.report(Diagnostic("TD007", "a transfer ends the pipeline", statement.span, help=help))
+                case _:
+                    tail = tails.tail(statement, around)
                     if not built:
                         raise Unreadable if opened else _misplaced(statement, reader)
                     if cycle is not None:
                         raise _behind_cycle(statement, cycle, reader)
-                    built[-1] = _with_tail(built[-1], tail, reader)
-                case syntax.Cycle():
-                    opened, cycle = True, statement
-                    built += _cycle(statement, reader, split)
-                case _:
-                    word = statement.span.text.split()[0]
-                    raise not_yet(reader, statement, f"`{word}`")
+                    tails.behind(built[-1].tail, tail, reader)
+                    _pending(built[-1], tail, reader)
+                    built[-1] = attrs.evolve(built[-1], tail=(*built[-1].tail, tail))
         except Unreadable:
             continue
     return tuple(built)
 
 
-def not_yet(reader: Reader, node: Any, what: str, help: str | None = None) -> Unreadable:
-    """A part of the language that this version reads but does not carry out: a value, or another node."""
-    message = f"{what} is part of the language but this version cannot carry it out"
-    if isinstance(node, syntax.Value):
-        return reader.wrong("TD006", message, node, help=help)
-    reader.report(Diagnostic("TD006", message, node.span, help=help))
-    return Unreadable()
+def _pending(group: model.Rounds, tail: model.Tail, reader: Reader) -> None:
+    """Whether there is a training that a teacher can take part in."""
+    trains = any(isinstance(each, model.Rewind | model.Retrain) for each in group.tail)
+    if isinstance(tail, model.Distill) and not trains and group.prune.at is None:
+        message = "`distill` adds to the training behind this prune, and there is none"
+        help = "put `rewind lr`, `rewind weights` or `retrain …` before it"
+        reader.report(Diagnostic("TD007", message, tail.span, help=help))
+        raise Unreadable
 
 
 def _misplaced(statement: syntax.Statement, reader: Reader) -> Unreadable:
@@ -87,77 +123,26 @@ def _behind_cycle(statement: syntax.Statement, cycle: syntax.Cycle, reader: Read
     return Unreadable()
 
 
-def _cycle(statement: syntax.Cycle, reader: Reader, split: model.Split | None) -> tuple[model.Rounds, ...]:
-    body = rounds(statement.body, reader, split)
+def _cycle(statement: syntax.Cycle, around: Around) -> tuple[model.Rounds, ...]:
+    """The cycle's rounds: prunes of its body with nothing between them are one round."""
+    reader = around.reader
+    body = _rounds(statement.body, around)
+    body = (*(attrs.evolve(group, joined=_single(group)) for group in body[:-1]), *body[-1:])
     times = _times(statement.times, reader)
     if times * len(body) > MOST_ROUNDS:
         message = f"{times} × {len(body)} rounds are more than {MOST_ROUNDS}"
         raise reader.wrong("TD207", message, statement.times, help="nest fewer cycles")
     if not statement.body:
         reader.report(Diagnostic("TD002", "this cycle has no statement", statement.span, help="add a `prune`"))
-    if len(body) == 1 and body[0].prune.times == 1 and body[0].prune.until is None:
+    if len(body) == 1 and body[0].prune.times == 1 and body[0].prune.until is None and body[0].prune.ends is None:
         return (attrs.evolve(body[0], prune=attrs.evolve(body[0].prune, times=times)),)
     return tuple(itertools.chain.from_iterable(itertools.repeat(body, times)))
 
 
-def _with_tail(group: model.Rounds, tail: model.Tail, reader: Reader) -> model.Rounds:
-    for earlier in group.tail:
-        if type(earlier) is type(tail):
-            message = (
-                f"two rewinds in one round: the second wins over `rewind {earlier.what}`"
-                if isinstance(earlier, model.Rewind)
-                else "two overlaps in one round"
-            )
-            reader.report(
-                Diagnostic(
-                    "TD304",
-                    message,
-                    tail.span,
-                    secondary=(Label(earlier.span, "the first one"),),
-                    help="keep one of them",
-                )
-            )
-            raise Unreadable
-    if isinstance(tail, model.Overlap) and group.tail:
-        reader.report(Diagnostic("TD007", "`overlap` comes before `rewind`", tail.span, help="swap the two statements"))
-        raise Unreadable
-    return attrs.evolve(group, tail=(*group.tail, tail))
-
-
-def _tail(statement: syntax.Overlap | syntax.Rewind, reader: Reader, split: model.Split | None) -> model.Tail:
-    if isinstance(statement, syntax.Overlap):
-        return _overlap(statement, reader, split)
-    reader.options(statement.options, {}, "rewind")
-    what = reader.word(statement.what, vocabulary.REWINDS, "rewind")
-    to = reader.moment(statement.to, "a rewind's end") if statement.to is not None else INIT
-    return model.Rewind(what, to, span=statement.span)
-
-
-def _overlap(statement: syntax.Overlap, reader: Reader, split: model.Split | None) -> model.Overlap:
-    if split is None:
-        reader.report(
-            Diagnostic(
-                "TD501",
-                "`overlap` needs parts to overlap",
-                statement.span,
-                help="add `split classes 2` (or more) to the arm",
-            )
-        )
-        raise Unreadable
-    at_least = split.parts if statement.at_least is None else reader.integer(statement.at_least, "the parts to keep")
-    of = split.parts if statement.parts is None else reader.integer(statement.parts, "the number of parts")
-    if not 1 <= at_least <= of or of != split.parts:
-        reader.report(
-            Diagnostic(
-                "TD502",
-                f"`{at_least} of {of}`: the split has {split.parts} parts",
-                statement.span,
-                secondary=(Label(split.span, "the split"),),
-                help=f"write `overlap 1 of {split.parts}` to `overlap {split.parts} of {split.parts}`",
-            )
-        )
-        raise Unreadable
-    return model.Overlap(at_least, span=statement.span)
+def _single(group: model.Rounds) -> bool:
+    """Whether a prune goes on with the next one: it is done once, and nothing stands behind it."""
+    prune = group.prune
+    return not group.tail and prune.times == 1 and prune.until is None and prune.ends is None
 
 
 def _times(value: syntax.Value, reader: Reader) -> int:
@@ -169,17 +154,19 @@ def _times(value: syntax.Value, reader: Reader) -> int:
     return times
 
 
-def prune(statement: syntax.Prune, reader: Reader) -> model.Prune:
+def prune(statement: syntax.Prune, around: Around) -> model.Prune:
     """One `prune` statement. Every clause is read before a mistake ends it, so that all are reported."""
-    read = _Attempts()
+    read, reader = _Attempts(), around.reader
     for clause in statement.repeated:
         reader.report(Diagnostic("TD008", "this clause is given twice", clause.span, help="keep one"))
     unit = read.attempt(_unit, statement.unit, reader) or "filters"
     scope = read.attempt(reader.word, statement.scope, vocabulary.SCOPES, "scope") or "global"
     scope = "local" if scope == "uniform" else scope
-    until = read.attempt(_until, statement.until, statement, reader)
-    times = read.attempt(_times, statement.times, reader) or (1 if statement.until is None else None)
-    amount = read.attempt(_amount, statement.amount, statement, unit, times, until, reader)
+    ends = read.attempt(_ends, statement.until, statement, reader) if _is_condition(statement.until) else None
+    until = None if _is_condition(statement.until) else read.attempt(_until, statement.until, statement, reader)
+    matching = isinstance(statement.amount, syntax.Matching)
+    times = read.attempt(_times, statement.times, reader) or (1 if statement.until is None and not matching else None)
+    amount = read.attempt(_amount, statement.amount, statement, unit, scope, times, until, around)
     at = read.attempt(reader.moment, statement.at, "`at`")
     by = read.attempt(_criterion, statement.by, unit, at, reader) or vocabulary.DEFAULT_CRITERIA[unit]
     within = read.attempt(_patterns, statement.within or None, reader) or ()
@@ -196,6 +183,7 @@ def prune(statement: syntax.Prune, reader: Reader) -> model.Prune:
         pictures="data" in vocabulary.CRITERIA[by].needs,
         times=times,
         until=until,
+        ends=ends,
         at=at,
         within=tuple(pattern for pattern, _ in within),
         protect=tuple(pattern for pattern, _ in protect),
@@ -265,9 +253,27 @@ def _criterion(value: syntax.Value, unit: str, at: Moment | None, reader: Reader
     return name
 
 
-def _until(value: syntax.Value | syntax.Condition, statement: syntax.Prune, reader: Reader) -> Fraction:
-    if isinstance(value, syntax.Condition):
-        raise not_yet(reader, value, "`until` with a condition", "write the share: `until 98%`")
+def _is_condition(value: syntax.Value | syntax.Condition | None) -> bool:
+    return isinstance(value, syntax.Condition)
+
+
+def _ends(condition: syntax.Condition, statement: syntax.Prune, reader: Reader) -> model.Condition:
+    """`until accuracy < 95%`: the rounds end with the first level that meets it."""
+    found = tails.condition(condition, reader)
+    if isinstance(statement.amount, syntax.Target) and statement.times is None:
+        reader.report(
+            Diagnostic(
+                "TD209",
+                "`to …` lands in one round: a condition has nothing to end",
+                condition.span,
+                help="give the number of rounds, `x 8`, or an amount for each, `20%`",
+            )
+        )
+        raise Unreadable
+    return found
+
+
+def _until(value: syntax.Value, statement: syntax.Prune, reader: Reader) -> Fraction:
     share = reader.share(value, "`until`")
     if not 0 < share < 1:
         message = f"`until {percent(share)}`: what is gone lies between 0% and 100%, both excluded"
@@ -287,16 +293,17 @@ def _amount(
     written: syntax.Amount,
     statement: syntax.Prune,
     unit: str,
+    scope: str,
     times: int | None,
     until: Fraction | None,
-    reader: Reader,
+    around: Around,
 ) -> model.Amount:
+    reader = around.reader
     if isinstance(written, syntax.Matching):
-        raise not_yet(reader, written, "`matching`")
+        return _matching(written, statement, around)
     value = reader.follow(written.value)
     if isinstance(value, syntax.Items):
-        help = "use one amount, or one prune per layer with `in`"
-        raise not_yet(reader, written.value, "a list of amounts per stage", help)
+        return _stages(written, unit, scope, reader)
     if isinstance(value, syntax.Number):
         return _count(value, written, unit, reader)
     if not isinstance(value, syntax.Percent):
@@ -324,6 +331,35 @@ def _amount(
     if until is not None and statement.times is not None and times is not None:
         _both_ends(times * share if of_original else 1 - (1 - share) ** times, share, times, until, statement, reader)
     return model.Share(share, base)
+
+
+def _matching(written: syntax.Matching, statement: syntax.Prune, around: Around) -> model.Matching:
+    name = around.named(written.arm, "matching", around.arms)
+    if name == around.arm:
+        message = f"arm `{name}` cannot match itself"
+        raise around.reader.wrong("TD511", message, written.arm, help="name another arm")
+    if statement.until is not None:
+        message = "`matching` has as many rounds as the arm that it matches"
+        around.reader.report(Diagnostic("TD209", message, statement.until.span, help="drop the `until`"))
+        raise Unreadable
+    return model.Matching(name)
+
+
+def _stages(written: syntax.Step | syntax.Target, unit: str, scope: str, reader: Reader) -> model.Stages:
+    """`[60%, 30%, 10%]`: a share of what remains for each stage of the network."""
+    if isinstance(written, syntax.Target):
+        raise not_yet(reader, written.value, "a target for each stage", "write shares: `[60%, 30%, 10%]`")
+    if scope != "local" or unit not in ("filters", "weights"):
+        message = (
+            "amounts for each stage need `local`: a global ranking has one amount"
+            if scope != "local"
+            else f"stages are of convolutions: they hold no {unit}"
+        )
+        raise reader.bad(written.value, message, help="write `prune filters local [60%, 30%, 10%]`")
+    shares = tuple(reader.share(item, "a stage's amount") for item in reader.items(written.value))
+    if not any(shares) or any(share >= 1 for share in shares):
+        raise reader.wrong("TD201", "a stage's amount lies in [0%, 100%), and not all are 0%", written.value)
+    return model.Stages(shares)
 
 
 def _both_ends(

@@ -16,13 +16,14 @@ from typing import Any
 
 import attrs
 
-from tickdsl.lang import pending, pipeline, settings, syntax, vocabulary
+from tickdsl.lang import pipeline, settings, syntax, tails, vocabulary
 from tickdsl.lang.diagnostics import Diagnostic, Label
 from tickdsl.lang.include import Loaded
 from tickdsl.lang.lost import Lost
 from tickdsl.lang.render import ordered
 from tickdsl.lang.swept import SweptFindings
-from tickdsl.lang.values import MOST_VALUES, Reader, Unreadable, spell
+from tickdsl.lang.tails import Around
+from tickdsl.lang.values import MOST_VALUES, Reader, Unreadable, not_yet, spell
 from tickdsl.plan import model
 
 #: The name of the arm of a plan that names none.
@@ -68,6 +69,16 @@ def resolve(loaded: Loaded) -> Resolved:
 
 def _of(statements: Iterable[syntax.Statement], *kinds: type) -> list[Any]:
     return [s for s in statements if isinstance(s, kinds)]
+
+
+def _named_by(arms: Iterable[model.Arm], names: set[str]) -> set[str]:
+    """The arms of these names, and those that they learn from or match, and so on."""
+    arms = list(arms)
+    found, fresh = set(names), set(names)
+    while fresh:
+        fresh = {name for arm in arms if arm.name in fresh for name in arm.named} - found
+        found |= fresh
+    return found
 
 
 def _refs(node: object) -> set[str]:
@@ -165,12 +176,15 @@ class _Resolver:
         declared = self._declared_arms()
         self.names = [arm.name.text for arm in declared]
         arms = tuple(arm for statement in declared for arm in self._expand(statement))
-        compared, rivals, options = self._compare([s.name.text for s in declared if s])
+        self._circles(arms)
+        compared, rivals, options = self._compare([s.name.text for s in declared if s], arms)
         metrics = self._metrics()
         stops = self._stops()
         if not _of(self.top, *syntax.PIPELINE, syntax.Arm, syntax.Compare):
             self._empty()
+        helpers: tuple[model.Arm, ...] = ()
         if compared is not None:
+            helpers = tuple(arm for arm in arms if arm.name in _named_by(arms, compared) - compared)
             arms = tuple(arm for arm in arms if arm.name in compared)
         if not arms:
             return None
@@ -182,9 +196,11 @@ class _Resolver:
             seeds=seeds,
             rivals=rivals,
             rival_levels=options.get("levels", "all"),
+            rival_budget=options.get("budget", "epochs"),
             within=Fraction(str(options.get("within", 0))),
             metrics=metrics,
             stops=stops,
+            helpers=helpers,
             compare_span=next((s.span for s in _of(self.top, syntax.Compare)), None),
         )
 
@@ -302,6 +318,7 @@ class _Resolver:
         own = [s for s in arm.body if isinstance(s, syntax.SETTINGS)]
         kinds = {type(s) for s in own}
         read = _refs((prefix, arm.body, tuple(s for s in shared if type(s) not in kinds)))
+        read |= self._refs_of_named((*prefix, *arm.body), {arm.name.text})
         if (
             syntax.Model in kinds
             and syntax.Data not in kinds
@@ -342,6 +359,34 @@ class _Resolver:
             )
         )
 
+    def _refs_of_named(self, statements: Sequence[syntax.Statement], seen: set[str]) -> set[str]:
+        """What the arms read that these statements learn from or match: they are run under the same sweeps."""
+        found: set[str] = set()
+        for node in syntax.walk(tuple(statements)):
+            if not isinstance(node, syntax.Distill | syntax.Matching):
+                continue
+            value = node.teacher if isinstance(node, syntax.Distill) else node.arm
+            words = (
+                self.sweeps.get(value.name, (self.lets.get(value.name),)) if isinstance(value, syntax.Ref) else (value,)
+            )
+            for other in _of(self.top, syntax.Arm):
+                if other.name.text not in seen and other.name in words:
+                    own = {type(s) for s in other.body}
+                    shared = tuple(s for s in self.top if isinstance(s, syntax.SETTINGS) and type(s) not in own)
+                    found |= _refs((shared, other.body))
+                    found |= self._refs_of_named(other.body, {*seen, other.name.text})
+        return found
+
+    def _circles(self, arms: Sequence[model.Arm]) -> None:
+        """Arms that learn from each other, or match each other, would wait for ever."""
+        for arm in {arm.name: arm for arm in arms}.values():
+            others = {name for name in arm.named if arm.name in _named_by(arms, {name})}
+            if others:
+                other = sorted(others)[0]
+                message = f"arm `{arm.name}` rests on arm `{other}`, and that one on `{arm.name}`"
+                self.report(Diagnostic("TD510", message, arm.span, help="let one of them stand alone"))
+                return
+
     def _through_lets(self, names: set[str]) -> set[str]:
         """The names, and those that the lets among them stand for."""
         found: set[str] = set()
@@ -360,8 +405,7 @@ class _Resolver:
     ) -> model.Arm | None:
         scope = settings.read(shared, own, reader, self.loaded.source)
         steps = (*prefix, *(s for s in arm.body if isinstance(s, syntax.PIPELINE)))
-        pending.check(steps, arm.name.text, self.names, scope, reader)
-        rounds = pipeline.rounds(steps, reader, scope.split if scope else None)
+        found = pipeline.read(steps, Around(scope, arm.name.text, self.names, reader))
         if not steps and (prefix or arm.body or arm.name.span.end):
             self.report(
                 Diagnostic(
@@ -371,7 +415,7 @@ class _Resolver:
                     help="add a `prune`",
                 )
             )
-        if scope is None or not rounds:
+        if scope is None or not found.rounds:
             return None
         return model.Arm(
             id=arm.name.text,
@@ -380,15 +424,18 @@ class _Resolver:
             model=scope.model,
             data=scope.data,
             recipe=scope.recipe,
-            rounds=rounds,
+            rounds=found.rounds,
             split=scope.split,
+            transfer=found.transfer,
             span=arm.name.span if arm.body else arm.span,
             recipe_span=scope.recipe_span,
         )
 
     # -- questions
 
-    def _compare(self, declared: list[str]) -> tuple[set[str] | None, tuple[str, ...], dict[str, Any]]:
+    def _compare(
+        self, declared: list[str], arms: Sequence[model.Arm]
+    ) -> tuple[set[str] | None, tuple[str, ...], dict[str, Any]]:
         """(the arms compared, None for all; the rivals; the options)."""
         statements = _of(self.top, syntax.Compare)
         named: set[str] = set()
@@ -408,16 +455,6 @@ class _Resolver:
             # A name that could not be read may have meant any arm.
             everything = everything or len(self.findings) > before
             given = self.constant.options(statement.options, vocabulary.COMPARE_OPTIONS, "compare")
-            if given.pop("budget", "epochs") != "epochs":
-                span = statement.options[0].span
-                self.report(
-                    Diagnostic(
-                        "TD006",
-                        "`budget=flops` is not carried out by this version",
-                        span,
-                        help="budget=epochs",
-                    )
-                )
             options.update(given)
         if statements and not declared:
             self.report(
@@ -425,8 +462,9 @@ class _Resolver:
             )
         compared = None if everything or not named else named
         if compared is not None:
+            needed = _named_by(arms, compared)
             for arm in _of(self.top, syntax.Arm):
-                if arm.name.text not in compared:
+                if arm.name.text not in needed:
                     all_of_them = ", ".join(n for n in declared if n in compared or n == arm.name.text)
                     self.report(
                         Diagnostic(
@@ -454,7 +492,7 @@ class _Resolver:
         if vocabulary.RIVALS[name]:
             rivals[name] = None
         else:
-            pipeline.not_yet(self.constant, word, f"the rival `{name}`")
+            not_yet(self.constant, word, f"the rival `{name}`")
 
     def _metrics(self) -> tuple[str, ...]:
         metrics: dict[str, None] = {}
@@ -463,22 +501,12 @@ class _Resolver:
                 if vocabulary.METRICS[name]:
                     metrics[name] = None
                 else:
-                    pipeline.not_yet(self.constant, word, f"`report {name}`")
+                    not_yet(self.constant, word, f"`report {name}`")
         return tuple(metrics)
 
     def _stops(self) -> tuple[model.Condition, ...]:
         stops = []
         for statement in _of(self.top, syntax.Stop):
-            condition = statement.condition
-            try:
-                self.constant.word(condition.metric, vocabulary.WATCHABLE, "metric to watch", "TD114")
-                share = condition.metric.text in ("accuracy", "sparsity")
-                bound = (
-                    float(self.constant.share(condition.bound, condition.metric.text))
-                    if share
-                    else self.constant.number(condition.bound, condition.metric.text)
-                )
-            except Unreadable:
-                continue
-            stops.append(model.Condition(condition.metric.text, condition.comparison, bound, span=condition.span))
+            with contextlib.suppress(Unreadable):
+                stops.append(tails.condition(statement.condition, self.constant))
         return tuple(stops)

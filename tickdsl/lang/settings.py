@@ -10,8 +10,7 @@ import attrs
 
 from tickdsl.lang import syntax, vocabulary
 from tickdsl.lang.diagnostics import Diagnostic
-from tickdsl.lang.pipeline import not_yet
-from tickdsl.lang.values import Reader, Unreadable
+from tickdsl.lang.values import Reader, Unreadable, not_yet
 from tickdsl.lang.vocabulary import OptionType
 from tickdsl.plan.model import Data, Model, Split
 from tickdsl.training import catalogue
@@ -89,7 +88,7 @@ def _catalogue_name(value: syntax.Value, known: Collection[str], what: str, code
     return reader.word(value, known, what, code)
 
 
-def _schema(options: Any) -> dict[str, OptionType]:
+def schema(options: Any) -> dict[str, OptionType]:
     """The catalogue's option table as the language reads it."""
     kinds = {int: "int", float: "float", str: "text", bool: "flag"}
     return {
@@ -110,8 +109,8 @@ def _model(statement: syntax.Model | None, reader: Reader, start: syntax.Span) -
         )
         return Model(DEFAULT_MODEL, span=start)
     name = _catalogue_name(statement.name, _MODELS, "model", "TD101", reader)
-    schema = catalogue.MODELS[name].options
-    options = _chosen(reader.options(statement.options, _schema(schema), name), schema)
+    known_options = catalogue.MODELS[name].options
+    options = chosen(reader.options(statement.options, schema(known_options), name), known_options)
     return Model(name, options, span=statement.name.span)
 
 
@@ -120,8 +119,8 @@ def _data(inner: list[syntax.Statement], outer: list[syntax.Statement], reader: 
         statement = _first(scope, syntax.Data)
         if statement is not None:
             name = _catalogue_name(statement.name, catalogue.DATASETS, "data set", "TD102", reader)
-            schema = catalogue.DATASETS[name].options
-            options = _chosen(reader.options(statement.options, _schema(schema), name), schema)
+            known_options = catalogue.DATASETS[name].options
+            options = chosen(reader.options(statement.options, schema(known_options), name), known_options)
             return Data(name, options, span=statement.name.span)
         network = _first(scope, syntax.Model)
         if network is not None and network.data is not None:
@@ -147,7 +146,7 @@ def _recipe(statement: syntax.Train | None, reader: Reader, start: syntax.Span) 
     if length is not None and (length.endswith("%") or length == "0it"):
         reader.report(Diagnostic("TD105", f"a training of {length} has no length", statement.span, help="train 160ep"))
         raise Unreadable
-    recipe = {_field(name): value for name, value in given.items()}
+    recipe = {field(name): value for name, value in given.items()}
     defaults = ADAM_DEFAULTS if recipe.get("optimizer") in ("adam", "adamw") else TRAIN_DEFAULTS
     if "milestones" in recipe:
         recipe.setdefault("schedule", "milestones")
@@ -167,12 +166,12 @@ def _canonical(recipe: dict[str, Any]) -> dict[str, Any]:
         return recipe  # `check` says what is wrong with it
 
 
-def _chosen(options: dict[str, Any], schema: Any) -> dict[str, Any]:
+def chosen(options: dict[str, Any], schema: Any) -> dict[str, Any]:
     """The options that are not their defaults."""
     return {name: value for name, value in options.items() if value != schema[name].default}
 
 
-def _field(option: str) -> str:
+def field(option: str) -> str:
     """A `train` option's name in a recipe."""
     return "optimizer" if option == "opt" else option.replace("-", "_")
 

@@ -238,3 +238,12 @@ class Reader:
         if kind.least is not None and number < kind.least:
             raise self.bad(value, f"{what} must be at least {kind.least:g}; found {number:g}")
         return number
+
+
+def not_yet(reader: Reader, node: Any, what: str, help: str | None = None) -> Unreadable:
+    """A part of the language that this version reads but does not carry out: a value, or another node."""
+    message = f"{what} is part of the language but this version cannot carry it out"
+    if isinstance(node, syntax.Value):
+        return reader.wrong("TD006", message, node, help=help)
+    reader.report(Diagnostic("TD006", message, node.span, help=help))
+    return Unreadable()

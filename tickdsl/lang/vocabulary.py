@@ -144,7 +144,7 @@ CRITERIA: dict[str, Criterion] = {
 DEFAULT_CRITERIA = {"weights": "magnitude", "filters": "l2", "neurons": "l2", "layers": "l1"}
 
 #: Rivals that `compare` knows without an arm of that name -> whether this version carries them out.
-RIVALS: dict[str, bool] = {"dense": True, "random-init": True, "random-structure": True, "early": False}
+RIVALS: dict[str, bool] = {"dense": True, "random-init": True, "random-structure": True, "early": True}
 ALL_ARMS = "all"
 
 #: What `report` can show -> whether this version measures it.
@@ -213,6 +213,26 @@ TRAIN_OPTIONS: dict[str, OptionType] = {
     "augment": OptionType("words", "random changes to training pictures", ("none", "crop", "flip", "rotation")),
     "label-smoothing": OptionType("float", "share of the target spread over all classes", least=0),
 }
+#: What every `retrain` may change beside its schedule.
+_ALWAYS = ("opt", "batch", "momentum", "nesterov", "decay", "precision", "augment", "label-smoothing")
+RETRAIN_OPTIONS: dict[str, OptionType] = {
+    "lr": OptionType("float", "the highest learning rate (default: the recipe's; of `fine-tune` its last)", above=0),
+    "min-lr": OptionType(
+        "float", "where a warm-up begins and `cyclic` ends (default: the recipe's last rate)", least=0
+    ),
+    "pct-start": OptionType("share", "the rising share of the schedule (default 10%)"),
+    "gamma": TRAIN_OPTIONS["gamma"],
+    **{name: TRAIN_OPTIONS[name] for name in ("max-lr", "div", "final-div", *_ALWAYS)},
+}
+#: The options that each schedule of `retrain` reads.
+SCHEDULE_OPTIONS: dict[str, tuple[str, ...]] = {
+    "fine-tune": ("lr", *_ALWAYS),
+    "scaled": ("lr", "min-lr", "pct-start", "gamma", *_ALWAYS),
+    "one-cycle": ("lr", "max-lr", "pct-start", "div", "final-div", *_ALWAYS),
+    "cyclic": ("lr", "min-lr", "pct-start", *_ALWAYS),
+    "linear": ("lr", "pct-start", *_ALWAYS),
+    "scratch": ("lr", *_ALWAYS),
+}
 COMPARE_OPTIONS: dict[str, OptionType] = {
     "levels": OptionType("word", "judge rivals at", ("all", "last")),
     "within": OptionType("share", "how far below dense a ticket may lie and still win"),
@@ -230,7 +250,7 @@ TRANSFER_OPTIONS: dict[str, OptionType] = {
 #: The schemas of the statements whose options depend on no name.
 OPTIONS: dict[str, dict[str, OptionType]] = {
     "train": TRAIN_OPTIONS,
-    "retrain": TRAIN_OPTIONS,
+    "retrain": RETRAIN_OPTIONS,
     "split": SPLIT_OPTIONS,
     "distill": DISTILL_OPTIONS,
     "transfer": TRANSFER_OPTIONS,
@@ -239,10 +259,10 @@ OPTIONS: dict[str, dict[str, OptionType]] = {
 
 #: Schedules of `retrain`.
 SCHEDULES: dict[str, str] = {
-    "fine-tune": "a small constant rate",
-    "one-cycle": "up to a peak and down again",
-    "cyclic": "up and down, several times",
-    "scaled": "the recipe, stretched or squeezed to the length",
-    "linear": "down to zero in a line",
+    "fine-tune": "the recipe's last rate, constant",
+    "one-cycle": "up to a peak by a cosine and down again, step by step (CLR of Le & Hua)",
+    "cyclic": "a short warm-up by a cosine, then a cosine down to the recipe's last rate",
+    "scaled": "a warm-up, then the recipe squeezed into the rest (SLR of Le & Hua)",
+    "linear": "a short warm-up by a cosine, then a line down to zero",
     "scratch": "the recipe from fresh weights",
 }

@@ -89,7 +89,7 @@ def figures(metrics: Mapping[str, Any]) -> dict[str, Any]:
 
 def epochs(step: Step) -> float | None:
     """How many epochs a training takes, where its recipe counts in epochs."""
-    if step.operation != "train":
+    if step.operation != "train" or "budget" in step.args:
         return None
     length = Moment.parse(step.args["recipe"]["length"])
     moments = [Moment.parse(step.args[name]) for name in ("start", "stop") if name in step.args]

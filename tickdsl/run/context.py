@@ -108,6 +108,11 @@ class Context:
             )
         return self.store.get(key)
 
+    def parts(self, key: str) -> dict[str, Any]:
+        """What made a result: the parts of its step."""
+        found: dict[str, Any] = self._result(key).data["parts"]
+        return found
+
     def weights(self, key: str, target: Structure, graph: ModelGraph) -> dict[str, Tensor]:
         """The state dict that a step left, sliced to a structure: this is what rewinding is."""
         result = self._result(key)

@@ -152,11 +152,12 @@ class Frontier:
             gone = left["sparsity"] if level.unit == "weights" else 1 - left[level.unit]
             if gone >= level.until - _EPSILON:
                 return True
-        if self._study.plan.stops:
+        stops = [*self._study.plan.stops, *([level.ends] if level.ends else [])]
+        if stops:
             measured = self._metrics(level.ticket)
             if measured is None:
                 return level.ticket
-            return any(stop.holds(watched(measured, stop.metric)) for stop in self._study.plan.stops)
+            return any(stop.holds(watched(measured, stop.metric)) for stop in stops)
         return False
 
     def _expect(self, measurements: Iterable[Measurement]) -> None:
@@ -194,10 +195,11 @@ class Frontier:
 
 
 def _reads(study: Study, key: str) -> tuple[str, ...]:
-    """A step's parents, and the structure of the weights that it slices."""
+    """A step's parents, and the structures of the weights that it slices or learns from."""
     parents = study.step(key).parents
-    source = study.step(parents["weights"]).parents.get("structure") if "weights" in parents else None
-    return tuple(dict.fromkeys([*parents.values(), *([source] if source else [])]))
+    read = [parents[role] for role in ("weights", "teacher", "head") if role in parents]
+    sources = [study.step(each).parents.get("structure") for each in read]
+    return tuple(dict.fromkeys([*parents.values(), *(source for source in sources if source)]))
 
 
 def watched(metrics: Metrics, name: str) -> float:

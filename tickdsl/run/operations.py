@@ -5,29 +5,35 @@ from __future__ import annotations
 import platform
 import time
 from collections.abc import Callable, Mapping
+from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
+import attrs
 import torch
 from torch import Tensor
 
 from tickdsl import __version__
 from tickdsl.errors import TickdslError
+from tickdsl.graph.cost import cost
 from tickdsl.graph.structure import Structure
 from tickdsl.graph.surgery import compact, compact_masks
 from tickdsl.moments import Moment
 from tickdsl.plan.steps import Step
 from tickdsl.records.process import host_name
 from tickdsl.run.context import STRUCTURE, Context, describe, save_weights
+from tickdsl.run.networks import Network
 from tickdsl.run.scoring import subject
 from tickdsl.tickets.overlap import overlap, random_structure
 from tickdsl.tickets.select import prune
 from tickdsl.training import recipes
 from tickdsl.training.checkpoints import Checkpoints
+from tickdsl.training.distillation import Lesson
 from tickdsl.training.evaluate import evaluate
 from tickdsl.training.loop import train
-from tickdsl.training.models import create, reinitialise
+from tickdsl.training.models import create, head, reinitialise
 from tickdsl.training.reports import EpochReport
+from tickdsl.training.retraining import at_cost
 from tickdsl.training.streams import generator, stream_seed
 
 Metrics = dict[str, Any]
@@ -83,7 +89,7 @@ def _train(step: Step, context: Context, folder: Path, prefixes: Mapping[str, St
     found = context.network(step)
     structure = context.structure(step.parents.get("structure"), found.graph)
     data = context.dataset(step.args["data"], step.seed)
-    recipe = recipes.Recipe.from_dict(step.args["recipe"])
+    recipe = _recipe(step, context, found, structure)
     module = context.module(found, structure, context.weights(step.parents["weights"], structure, found.graph))
     clock = _Clock(recipe, len(data.train_labels))
     start, stop = clock.at(step.args.get("start", "0it")), clock.at(step.args.get("stop", "end"))
@@ -115,9 +121,33 @@ def _train(step: Step, context: Context, folder: Path, prefixes: Mapping[str, St
             for moment, prefix in prefixes.items()
             if start < clock.at(moment) < stop
         },
+        lesson=_lesson(step, context, clock),
     )
     save_weights(folder, module.state_dict())
     return {**_course(history.epochs), **describe(found.graph, structure)}
+
+
+def _recipe(step: Step, context: Context, found: Network, structure: Structure) -> recipes.Recipe:
+    """The recipe of a training, as long as its budget of multiply-adds allows where it has one."""
+    recipe = recipes.Recipe.from_dict(step.args["recipe"])
+    if step.args.get("budget") != "flops":
+        return recipe
+    matched = context.structure(step.parents.get("matched"), found.graph)
+    return at_cost(recipe, Fraction(int(cost(found.graph, matched).macs), int(cost(found.graph, structure).macs)))
+
+
+def _lesson(step: Step, context: Context, clock: _Clock) -> Lesson | None:
+    """Who teaches in a training: the network that another training left, on the same data."""
+    spec = step.args.get("distill")
+    if spec is None:
+        return None
+    key = step.parents["teacher"]
+    theirs = context.parts(key)
+    found = context.network(attrs.evolve(step, args={**step.args, "model": theirs["args"]["model"]}))
+    structure = context.structure(theirs["parents"].get("structure"), found.graph)
+    teacher = context.module(found, structure, context.weights(key, structure, found.graph))
+    until = clock.at(spec["until"]) if "until" in spec else None
+    return Lesson(teacher, spec["temperature"], spec["weight"], until)
 
 
 def _deposit(prefix: Step, context: Context) -> Callable[[Mapping[str, Tensor]], None]:
@@ -179,7 +209,8 @@ def _prune(step: Step, context: Context, folder: Path, prefixes: Mapping[str, St
     found = context.network(step)
     structure = context.structure(step.parents.get("structure"), found.graph)
     state = context.weights(step.parents["weights"], structure, found.graph)
-    pruned = prune(subject(step, context, found, structure, state), step.args)
+    matched = context.structure(step.parents["matched"], found.graph) if "matched" in step.parents else None
+    pruned = prune(subject(step, context, found, structure, state), step.args, matched)
     return _structure(pruned, context, step, folder)
 
 
@@ -200,6 +231,17 @@ def _random_structure(step: Step, context: Context, folder: Path, prefixes: Mapp
 def _structure(structure: Structure, context: Context, step: Step, folder: Path) -> Metrics:
     structure.save(folder / STRUCTURE)
     return describe(context.network(step).graph, structure)
+
+
+def _transfer(step: Step, context: Context, folder: Path, prefixes: Mapping[str, Step]) -> Metrics:
+    """The weights of a network on other data, with the classifier of the network `head` on these."""
+    found = context.network(step)
+    structure = context.structure(step.parents.get("structure"), found.graph)
+    body = context.weights(step.parents["weights"], structure, found.graph)
+    fresh = context.weights(step.parents["head"], structure, found.graph)
+    path = head(found.module)
+    save_weights(folder, {name: fresh[name] if name.startswith(f"{path}.") else body[name] for name in fresh})
+    return {}
 
 
 def _evaluate(step: Step, context: Context, folder: Path, prefixes: Mapping[str, Step]) -> Metrics:
@@ -231,4 +273,5 @@ _OPERATIONS: dict[str, Operation] = {
     "overlap": _overlap,
     "random-structure": _random_structure,
     "evaluate": _evaluate,
+    "transfer": _transfer,
 }

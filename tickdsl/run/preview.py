@@ -19,7 +19,7 @@ from tickdsl.graph.structure import Structure
 from tickdsl.graph.surgery import slice_state
 from tickdsl.moments import duration
 from tickdsl.plan.lower import Study, one_level, prune_args
-from tickdsl.plan.model import Arm
+from tickdsl.plan.model import Arm, Matching
 from tickdsl.plan.model import as_json as plan_json
 from tickdsl.plan.steps import Step, differences
 from tickdsl.records.canonical import canonical
@@ -70,7 +70,7 @@ def show(study: Study, root: Path, data: Path, *, every_step: bool = False) -> N
     forecasts: dict[bytes, list[dict[str, Any]]] = {}
     for arm in study.plan.arms:
         # Arms that only rewind otherwise leave the same networks.
-        prunes = [[plan_json(group.prune), one_level(group)] for group in arm.rounds]
+        prunes = [[plan_json(group.prune), one_level(group), group.joined] for group in arm.rounds]
         key = canonical([plan_json(arm.model), plan_json(arm.data), prunes, plan_json(arm.split)])
         if key not in forecasts:
             forecasts[key] = _forecast(study, arm, data)
@@ -148,16 +148,18 @@ def _forecast(study: Study, arm: Arm, data: Path) -> list[dict[str, Any]]:
     rows = [describe(found.graph, structure)]
     counts = [level for level in study.levels if level.arm == arm.id and level.seed == study.plan.seeds[0]]
     for group in arm.rounds:
-        times = group.prune.times if group.prune.until is None else len(counts)
+        if isinstance(group.prune.amount, Matching):
+            return rows  # what another arm removes is known once it has run
+        times = group.prune.times if group.prune.until is None and group.prune.ends is None else len(counts)
         for index in range(times or len(counts)):
-            args = prune_args(group.prune, index, times or 1, head=arm.split is not None)
+            args = prune_args(group.prune, index, times or 1, head=arm.spares_head)
             state = slice_state(found.graph, dense, Structure.dense(found.graph), structure)
             try:
                 seen = Subject(found.graph, structure, state, torch.Generator().manual_seed(0))
                 structure = prune(seen, {**args, "by": _stand_in(args["by"])})
             except TickdslError:
                 return rows
-            if not one_level(group) or index == (times or 1) - 1:
+            if not group.joined and (not one_level(group) or index == (times or 1) - 1):
                 rows.append(describe(found.graph, structure))
     return rows
 

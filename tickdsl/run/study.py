@@ -13,7 +13,8 @@ from tickdsl.plan.lower import Study, lower, prune_args
 from tickdsl.plan.model import Arm, Data, Plan, Prune
 from tickdsl.records.canonical import canonical
 from tickdsl.run.graphs import DATA, dense_graph
-from tickdsl.tickets.amounts import rounds_until
+from tickdsl.tickets.allotment import allotted
+from tickdsl.tickets.amounts import most_rounds, rounds_until
 from tickdsl.tickets.scope import scope
 from tickdsl.training import data as datasets
 
@@ -31,14 +32,18 @@ def prepare(plan: Plan, data: Path | None = None) -> Study:
         return fingerprint(canonical({"name": spec.name, "options": dict(spec.options)}))
 
     def rounds(arm: Arm, prune: Prune) -> int:
-        if prune.until is None:
+        if prune.until is None and prune.ends is None:
             return prune.times or 1
         graph = dense_graph(arm, root)
+        dense = Structure.dense(graph)
 
         def args(index: int) -> dict[str, Any]:
-            return prune_args(prune, index, 1, head=arm.split is not None)
+            return dict(allotted(graph, dense, prune_args(prune, index, 1, head=arm.spares_head)))
 
-        needed = rounds_until(scope(graph, Structure.dense(graph), args(0)), args, float(prune.until))
+        found = scope(graph, dense, args(0))
+        if prune.until is None:
+            return most_rounds(found, args)
+        needed = rounds_until(found, args, float(prune.until))
         return min(needed, prune.times) if prune.times is not None else needed
 
     return lower(plan, fingerprint=identify, rounds=rounds)

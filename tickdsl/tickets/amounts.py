@@ -13,6 +13,8 @@ from tickdsl.tickets.scope import LAYERS, Pool, Scope
 
 #: A plan whose target needs more rounds than this is a mistake.
 MOST_ROUNDS = 10_000
+#: The most rounds of a prune that ends by a condition.
+MOST_OPEN_ROUNDS = 200
 
 
 def nearest(value: float) -> int:
@@ -24,6 +26,10 @@ def local_count(pool: Pool, args: Mapping[str, Any]) -> int:
     """Units to take from one pool ranked by itself."""
     if "share" in args:
         wanted = nearest(args["share"] * pool.left)
+    elif "shares" in args:
+        wanted = nearest(args["shares"].get(pool.name, 0) * pool.left)
+    elif "keep" in args:
+        wanted = pool.left - args["keep"].get(pool.name, pool.left)
     elif "count" in args:
         return _counted(int(args["count"]), pool.left - pool.least, args["unit"], f" of {pool.name}")
     elif "of_original" in args:
@@ -43,6 +49,8 @@ def global_count(scope: Scope, args: Mapping[str, Any]) -> int:
     free = left - sum(pool.least for pool in scope.pools)
     if "share" in args:
         wanted = nearest(args["share"] * left)
+    elif "take" in args:
+        return _counted(int(args["take"]), free, args["unit"], "")
     elif "count" in args:
         return _counted(int(args["count"]), free, args["unit"], "")
     elif "of_original" in args:
@@ -88,6 +96,19 @@ def rounds_until(scope: Scope, args_of: Callable[[int], Mapping[str, Any]], unti
         f"{until:.6g} of all {unit} is out of reach: {gone / scope.total:.1%} can go this way",
         "lower the target, protect fewer layers, or take larger rounds",
     )
+
+
+def most_rounds(scope: Scope, args_of: Callable[[int], Mapping[str, Any]]) -> int:
+    """Rounds until nothing more goes, where no target ends them: 200 at most."""
+    done = 0
+    try:
+        for took in forecast(scope, args_of, MOST_OPEN_ROUNDS):
+            if not took:
+                break
+            done += 1
+    except TickdslError:  # a count asks for more than there is
+        pass
+    return max(1, done)
 
 
 def forecast(scope: Scope, args_of: Callable[[int], Mapping[str, Any]], rounds: int) -> Iterator[int]:

@@ -12,18 +12,21 @@ from torch import Tensor
 from tickdsl.errors import TickdslError
 from tickdsl.graph.model import ModelGraph
 from tickdsl.graph.structure import Structure, kept_indices
+from tickdsl.tickets.allotment import allotted
 from tickdsl.tickets.amounts import global_count, local_count
 from tickdsl.tickets.criteria import Subject, criterion
 from tickdsl.tickets.scope import LAYERS, Scope, chosen_layers, scope
 from tickdsl.tickets.units import alive_groups, left_units
 
 
-def prune(subject: Subject, args: Mapping[str, Any]) -> Structure:
+def prune(subject: Subject, args: Mapping[str, Any], matched: Structure | None = None) -> Structure:
     """The structure after one round.
 
-    `args` are those of a `prune` step: unit, scope, by, one of share, of_original, to or count, and within, protect,
-    protect_head. Raises TickdslError where the round would change nothing, or the criterion cannot rank.
+    `args` are those of a `prune` step: unit, scope, by, one of share, of_original, to, count, stages or matching, and
+    within, protect, protect_head. `matched`: the structure that `matching` matches. Raises TickdslError where the round
+    would change nothing, or the criterion cannot rank.
     """
+    args = allotted(subject.graph, subject.structure, args, matched)
     found = scope(subject.graph, subject.structure, args)
     if args["unit"] in LAYERS:
         pruned = _layers(subject, args, found)

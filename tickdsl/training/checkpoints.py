@@ -31,9 +31,10 @@ def identity(
     seed: int,
     start: int,
     stop: int,
+    lesson: str | None = None,
 ) -> str:
-    """SHA-256 of all that decides a training's outcome: first weights, masks, recipe, data, seed and steps."""
-    facts = [recipe.to_dict(), data, seed, start, stop]
+    """SHA-256 of all that decides a training's outcome: first weights, masks, recipe, data, seed, steps and teacher."""
+    facts = [recipe.to_dict(), data, seed, start, stop, *([lesson] if lesson else [])]
     digest = hashlib.sha256(json.dumps(facts).encode())
     named = [("weight", model.state_dict()), ("mask", masks)]
     for kind, tensors in named:

@@ -24,6 +24,7 @@ from tickdsl.training.augment import Batches, Normalise
 from tickdsl.training.checkpoints import Checkpoints, identity
 from tickdsl.training.data import Dataset
 from tickdsl.training.devices import autocast_type, fitting_memory_format, set_memory_format
+from tickdsl.training.distillation import Lesson, Teaching
 from tickdsl.training.evaluate import evaluation_sums, from_sums
 from tickdsl.training.masks import Masks
 from tickdsl.training.recipes import Recipe, steps_per_epoch
@@ -48,6 +49,7 @@ def train(
     on_epoch: Callable[[EpochReport], None] | None = None,
     between: Callable[[], None] | None = None,
     moments: Mapping[int, Callable[[State], None]] | None = None,
+    lesson: Lesson | None = None,
 ) -> History:
     """Train `model` in place from step `start` to step `stop` (default: the recipe's end), on `device`.
 
@@ -55,15 +57,17 @@ def train(
     zero after every step. on_epoch is told of each epoch, once tested. between is called before every step;
     what it raises ends the training, which goes on from its checkpoint. moments: the weights are handed over
     (name to tensor, live: copy them) on reaching a step, bit-equal to a training that stops there; after
-    an interruption, those that the checkpoint had passed are not handed over again.
+    an interruption, those that the checkpoint had passed are not handed over again. lesson: who teaches beside
+    the labels.
     The model is left on `device`, in train mode.
 
     Raises TickdslError where the loss is not finite at an epoch's end, or the recipe does not fit the data or the
     device; MaskError where a pruned weight is not zero.
     """
-    training = _Training(model, data, recipe, seed, start, stop, masks or {}, torch.device(device))
+    training = _Training(model, data, recipe, seed, start, stop, masks or {}, torch.device(device), lesson)
     if checkpoint is not None:
-        first = identity(model, masks or {}, recipe, data.fingerprint, seed, training.start, training.stop)
+        taught = lesson.identity() if lesson is not None else None
+        first = identity(model, masks or {}, recipe, data.fingerprint, seed, training.start, training.stop, taught)
         checkpoint.attach(first, training.capture)
         found = checkpoint.load()
         if found is not None:
@@ -94,6 +98,7 @@ class _Training:
         stop: int | None,
         masks: Mapping[str, Tensor],
         device: torch.device,
+        lesson: Lesson | None,
     ) -> None:
         self.device = device
         self.recipe = recipe
@@ -121,6 +126,12 @@ class _Training:
         self.normalise = Normalise(data.mean, data.std, device)
         self.batches = Batches(data.train_images.to(device), self.normalise, recipe.augment)
         self.labels = data.train_labels.to(device)
+        self.teaching: Teaching | None = None
+        if lesson is not None:
+            set_memory_format(lesson.teacher, fitting_memory_format(lesson.teacher.to(device), device, self.autocast))
+            self.teaching = Teaching(lesson, device, self.autocast)
+            if not recipe.augment:
+                self.teaching.prepare(data.train_images.to(device), self.normalise)
         self.test = (data.test_images.to(device), data.test_labels.to(device))
 
         self.dropout_streams = [torch.default_generator]
@@ -192,9 +203,14 @@ class _Training:
             optimisers.set_momentum(self.optimizer, self.momenta[self.step])
 
         answers = self.labels.index_select(0, chosen)
+        pictures = self.batches.batch(chosen, first)
+        teaching = self.teaching if self.teaching is not None and self.teaching.at(self.step) else None
+        taught = teaching.answers(pictures, chosen) if teaching is not None else None
         with self._precision():
-            scores = self.model(self.batches.batch(chosen, first))
+            scores = self.model(pictures)
             loss = F.cross_entropy(scores, answers, label_smoothing=self.recipe.label_smoothing)
+        if teaching is not None and taught is not None:
+            loss = teaching.loss(scores, taught, loss)
         for parameter in self.parameters:
             parameter.grad = None
         torch.autograd.backward(loss)

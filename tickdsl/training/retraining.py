@@ -78,6 +78,11 @@ def stretched(base: Recipe, length: Moment) -> Recipe:
     return attrs.evolve(base, length=length, milestones=tuple(map(moved, base.milestones)), warmup=moved(base.warmup))
 
 
+def at_cost(base: Recipe, ratio: Fraction) -> Recipe:
+    """The recipe stretched to `ratio` times its length, in whole epochs or steps, at least one (Liu et al. 2019)."""
+    return stretched(base, Moment(max(1, math.floor(base.length.amount * ratio)), base.length.unit))
+
+
 def _on(base: Recipe, length: Moment, **changed: Any) -> Recipe:
     """The base's optimiser, batches and augmentation under another schedule."""
     plain = Recipe(length=length)

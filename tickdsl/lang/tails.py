@@ -1,0 +1,250 @@
+"""What follows a prune: which weights the next training starts from, by which recipe, with which teacher."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import attrs
+
+from tickdsl.lang import settings, syntax, vocabulary
+from tickdsl.lang.diagnostics import Diagnostic, Label, did_you_mean, listing
+from tickdsl.lang.values import Reader, Unreadable
+from tickdsl.moments import INIT, Moment
+from tickdsl.plan import model
+from tickdsl.training import catalogue
+from tickdsl.training.recipes import Recipe
+from tickdsl.training.retraining import retraining
+
+#: What distillation takes where nothing is said (Hinton 2015 has a temperature of this order).
+TEMPERATURE, WEIGHT = 4.0, 0.9
+
+
+@attrs.frozen
+class Around:
+    """What a pipeline stands in: the settings in force (None where they could not be read), its arm, all arms."""
+
+    scope: settings.Scope | None
+    arm: str
+    arms: Sequence[str]
+    reader: Reader
+
+    @property
+    def split(self) -> model.Split | None:
+        return self.scope.split if self.scope else None
+
+    def named(self, value: syntax.Value, what: str, known: Sequence[str]) -> str:
+        """An arm, or another known word."""
+        found = self.reader.follow(value)
+        name: Any = getattr(found, "text", None)
+        if name not in known:
+            near = did_you_mean(str(name), known) or ""
+            message = f"`{what} {name}`: there is no such arm"
+            raise self.reader.wrong("TD511", message, value, label=near, help=f"one of: {listing(known)}")
+        return str(name)
+
+
+def tail(statement: syntax.Statement, around: Around) -> model.Tail:
+    """The statement as part of a round. Raises Unreadable where it is wrong, and says why."""
+    match statement:
+        case syntax.Overlap():
+            return _overlap(statement, around)
+        case syntax.Rewind():
+            return _rewind(statement, around)
+        case syntax.Retrain():
+            return _retrain(statement, around)
+        case syntax.Distill():
+            return _distill(statement, around)
+    raise TypeError(f"{type(statement).__name__} is no tail")
+
+
+def behind(earlier: Iterable[model.Tail], added: model.Tail, reader: Reader) -> None:
+    """Whether a statement may follow the others of its round. Raises Unreadable where not, and says why."""
+    earlier = list(earlier)
+    for other in earlier:
+        if type(other) is type(added):
+            message = (
+                f"two rewinds in one round: the second wins over `rewind {other.what}`"
+                if isinstance(other, model.Rewind)
+                else f"two `{_word(other)}` in one round"
+            )
+            raise _two(message, other, added, reader)
+        match other, added:
+            case model.Rewind(what="lr"), model.Retrain(schedule=schedule):
+                message = f"`retrain {schedule}` begins a schedule of its own; the `rewind lr` before it has no effect"
+                raise _two(message, other, added, reader, "keep one; `rewind lr to …` behind it begins it later")
+            case (model.Rewind(what="weights"), model.Retrain(fresh=True)) | (model.Retrain(), model.Rewind("weights")):
+                message = "the weights are chosen twice" if isinstance(added, model.Retrain) else (
+                    "`rewind weights` takes the recipe with it: the `retrain` before it has no effect"
+                )  # fmt: skip
+                raise _two(message, other, added, reader, "put `rewind weights` before `retrain`, or drop one")
+    if isinstance(added, model.Overlap) and earlier:
+        help = "swap the two statements"
+        reader.report(Diagnostic("TD007", f"`overlap` comes before `{_word(earlier[0])}`", added.span, help=help))
+        raise Unreadable
+    if not isinstance(added, model.Distill) and any(isinstance(other, model.Distill) for other in earlier):
+        message = f"`distill` adds to what is trained next: it comes behind `{_word(added)}`"
+        reader.report(Diagnostic("TD007", message, added.span, help="swap the two statements"))
+        raise Unreadable
+
+
+def _word(tail: model.Tail) -> str:
+    return type(tail).__name__.lower()
+
+
+def _two(
+    message: str, other: model.Tail, added: model.Tail, reader: Reader, help: str = "keep one of them"
+) -> Unreadable:
+    reader.report(Diagnostic("TD304", message, added.span, secondary=(Label(other.span, "the first one"),), help=help))
+    return Unreadable()
+
+
+def _rewind(statement: syntax.Rewind, around: Around) -> model.Rewind:
+    reader = around.reader
+    reader.options(statement.options, {}, "rewind")
+    what = reader.word(statement.what, vocabulary.REWINDS, "rewind")
+    to = reader.moment(statement.to, "a rewind's end") if statement.to is not None else INIT
+    return model.Rewind(what, to, span=statement.span)
+
+
+def _overlap(statement: syntax.Overlap, around: Around) -> model.Overlap:
+    reader, split = around.reader, around.split
+    if split is None:
+        reader.report(
+            Diagnostic(
+                "TD501",
+                "`overlap` needs parts to overlap",
+                statement.span,
+                help="add `split classes 2` (or more) to the arm",
+            )
+        )
+        raise Unreadable
+    at_least = split.parts if statement.at_least is None else reader.integer(statement.at_least, "the parts to keep")
+    of = split.parts if statement.parts is None else reader.integer(statement.parts, "the number of parts")
+    if not 1 <= at_least <= of or of != split.parts:
+        reader.report(
+            Diagnostic(
+                "TD502",
+                f"`{at_least} of {of}`: the split has {split.parts} parts",
+                statement.span,
+                secondary=(Label(split.span, "the split"),),
+                help=f"write `overlap 1 of {split.parts}` to `overlap {split.parts} of {split.parts}`",
+            )
+        )
+        raise Unreadable
+    return model.Overlap(at_least, span=statement.span)
+
+
+def _retrain(statement: syntax.Retrain, around: Around) -> model.Retrain:
+    reader, scope = around.reader, around.scope
+    schedule = reader.word(statement.schedule, vocabulary.SCHEDULES, "schedule")
+    allowed = {name: vocabulary.RETRAIN_OPTIONS[name] for name in vocabulary.SCHEDULE_OPTIONS[schedule]}
+    given = reader.options(statement.options, allowed, f"retrain {schedule}")
+    length = reader.moment(statement.length, "the training's length") if statement.length is not None else None
+    if len(given) < len(statement.options) or scope is None:
+        raise Unreadable
+    try:
+        base = Recipe.from_dict(scope.recipe)
+    except ValueError:
+        raise Unreadable from None  # `check` says what is wrong with the recipe
+    if length is not None and length.unit == "%":
+        length = Moment(base.length.amount * length.amount / 100, base.length.unit)
+    if length is not None and not length.amount:
+        assert statement.length is not None
+        raise reader.bad(statement.length, f"a retraining of {length} has no length", help="write `40ep`")
+    if schedule == "fine-tune":
+        _fine_tuning_rate(statement, given, base, reader)
+    options = {settings.field(name): value for name, value in given.items()}
+    if "augment" in options:
+        options["augment"] = [word for word in options["augment"] if word != "none"]
+    try:
+        recipe = retraining(base, schedule, length, options)
+    except ValueError as error:
+        reader.report(Diagnostic("TD305", f"this retraining cannot be carried out: {error}", statement.span))
+        raise Unreadable from None
+    return model.Retrain(schedule, recipe.to_dict(), schedule == "scratch", span=statement.span)
+
+
+def _fine_tuning_rate(statement: syntax.Retrain, given: dict[str, Any], base: Recipe, reader: Reader) -> None:
+    if "lr" not in given and not base.last:
+        reader.report(
+            Diagnostic(
+                "TD307",
+                f"`retrain fine-tune` goes on at the recipe's last rate, and schedule={base.schedule} ends at 0",
+                statement.span,
+                help=f"give one: `lr={base.peak / 100:g}`",
+            )
+        )
+        raise Unreadable
+    if given.get("lr", 0) >= base.peak:
+        option = next(option for option in statement.options if option.key.text == "lr")
+        message = f"fine-tuning at lr={given['lr']:g}: the recipe goes up to lr={base.peak:g}"
+        help = f"take less, e.g. `lr={base.peak / 100:g}`, or write `rewind lr`"
+        reader.wrong("TD308", message, option.value, help=help)
+
+
+def _distill(statement: syntax.Distill, around: Around) -> model.Distill:
+    reader = around.reader
+    given = reader.options(statement.options, vocabulary.DISTILL_OPTIONS, "distill")
+    teacher = around.named(statement.teacher, "distill from", ["dense", *around.arms])
+    if teacher == around.arm:
+        help = "distil from `dense`, or from another arm"
+        raise reader.wrong("TD510", f"arm `{around.arm}` cannot be its own teacher", statement.teacher, help=help)
+    if len(given) < len(statement.options):
+        raise Unreadable
+    until = Moment.parse(given["until"]) if "until" in given else None
+    temperature, weight = given.get("temperature", TEMPERATURE), given.get("weight", WEIGHT)
+    return model.Distill(teacher, temperature, weight, until, span=statement.span)
+
+
+def transfer(statement: syntax.Transfer, around: Around) -> model.Transfer:
+    """Where levels are judged instead. Raises Unreadable where the statement is wrong, and says why."""
+    reader = around.reader
+    name = reader.word(statement.data, catalogue.DATASETS, "data set", "TD102")
+    schema = catalogue.DATASETS[name].options
+    both = {**settings.schema(schema), **vocabulary.TRANSFER_OPTIONS}
+    given = reader.options(statement.options, both, f"transfer to {name}")
+    head = given.pop("head", "reset")
+    data = model.Data(name, settings.chosen(given, schema), span=statement.data.span)
+    found: list[model.Rewind | model.Retrain] = []
+    for inner in statement.body:
+        if not isinstance(inner, syntax.Retrain | syntax.Rewind):
+            message = (
+                f"`{inner.span.text.split()[0]}` cannot stand inside a transfer: it says how the ticket is trained"
+            )
+            reader.report(Diagnostic("TD007", message, inner.span, help="write `retrain …` or `rewind lr …` there"))
+            continue
+        read = tail(inner, around)
+        assert isinstance(read, model.Rewind | model.Retrain)
+        behind(found, read, reader)
+        if isinstance(read, model.Rewind) and read.what == "weights":
+            message = "the weights are those that the ticket has when it is carried over"
+            reader.report(Diagnostic("TD007", message, read.span, help="rewind before the transfer"))
+            continue
+        found.append(read)
+    _same_head(statement, data, head, around)
+    return model.Transfer(data, head, tuple(found), span=statement.span)
+
+
+def _same_head(statement: syntax.Transfer, data: model.Data, head: str, around: Around) -> None:
+    if head != "keep" or around.scope is None:
+        return
+    source = around.scope.data
+    before = source.options.get("classes", catalogue.DATASETS[source.name].classes)
+    after = data.options.get("classes", catalogue.DATASETS[data.name].classes)
+    if before is not None and after is not None and before != after:
+        option = next(option for option in statement.options if option.key.text == "head")
+        raise around.reader.wrong(
+            "TD412",
+            f"the head has {before} outputs for {source.name}; {data.name} has {after} classes",
+            option.value,
+            help="write `head=reset`",
+        )
+
+
+def condition(written: syntax.Condition, reader: Reader) -> model.Condition:
+    """`accuracy < 95%`, of `stop when` or `until`."""
+    metric = reader.word(written.metric, vocabulary.WATCHABLE, "metric to watch", "TD114")
+    share = metric in ("accuracy", "sparsity")
+    bound = float(reader.share(written.bound, metric)) if share else reader.number(written.bound, metric)
+    return model.Condition(metric, written.comparison, bound, span=written.span)
