@@ -27,7 +27,8 @@ from .source import Source
 
 LOG_LINES = 5000  # events of note that the log remembers
 LOAD_POINTS = 120  # of the machine's load
-_POLL_BYTES = 1 << 20
+# A slice reads little at a time; where that holds no whole event, as a large plan's, more.
+_POLL_BYTES = (1 << 18, 1 << 21, 1 << 24)
 _QUIET = (StepProgress, Heartbeat, Resource, Layers, Network, PlanResolved, Checkpoint)
 
 
@@ -59,7 +60,7 @@ class Feed:
         began, before = self.clock(), self.events
         restarted = self._follow_rewind()
         while True:
-            records = self.source.poll(_POLL_BYTES)
+            records = next((found for size in _POLL_BYTES if (found := self.source.poll(size))), [])
             for record in records:
                 self._take(record)
             self.behind = bool(records)

@@ -8,7 +8,7 @@ from tickdsl.results.state import ENDED
 from tickdsl.results.verdict import standings
 
 from .feed import Feed
-from .views.glance import Glance
+from .views.glance import Glance, by_contestant
 from .views.outline import Outline, outline
 
 
@@ -22,6 +22,7 @@ class Glances:
         self._outlined, self._outline = -1, Outline({}, {}, {})
         self._judged = -1
         self._standings = standings(feed.state)
+        self._rounds = by_contestant(self._standings)
 
     def status(self, now: float) -> str:
         """What the run is doing, or what has become of it. A state read halfway says nothing about the engine."""
@@ -37,11 +38,13 @@ class Glances:
             self._outlined, self._outline = feed.planned, outline(state)
         if self._judged != feed.measured:
             self._judged, self._standings = feed.measured, standings(state)
+            self._rounds = by_contestant(self._standings)
         return Glance(
             state=state,
             status=self.status(now),
             now=now,
             standings=self._standings,
+            rounds=self._rounds,
             outline=self._outline,
             places={arm.id: place for place, arm in enumerate(state.arms)},
             notes=tuple(feed.notes),

@@ -9,7 +9,7 @@ from typing import Any
 
 import attrs
 from tickdsl.tui import Monitor
-from tickdsl.tui.views.glance import Glance
+from tickdsl.tui.views.glance import Glance, by_contestant
 from tickdsl.tui.views.outline import outline
 
 from tickdsl.records import Record, read_events
@@ -56,7 +56,9 @@ def glance(records: Iterable[Record], words: str = "") -> Glance:
         fold.add(record)
     state = fold.state
     places = {arm.id: place for place, arm in enumerate(state.arms)}
-    return Glance(state, state.status, state.now + 0.7, standings(state), outline(state), places, seen, (), words)
+    found = standings(state)
+    rounds = by_contestant(found)
+    return Glance(state, state.status, state.now + 0.7, found, rounds, outline(state), places, seen, (), words)
 
 
 @attrs.define

@@ -28,12 +28,12 @@ def everything(now: Glance, width: int) -> list[str]:
     lines += [arms.arm_line(row, width, DARK) for row in arms.arm_rows(now)]
     for selection in compare.selections(now):
         lines += [compare.compare_line(row, width, LIGHT) for row in compare.compare_rows(now, selection)]
-    for options in layers.choices(now).values():
-        for choice in options:
+    for arm in now.places:
+        for choice in layers.choices(now, arm):
             rows = layers.layer_rows(now, choice)
             columns = layers.layout(rows, width)
             lines += [layers.layer_line(row, columns, DARK.accent, DARK) for row in rows]
-    lines += [log.log_line(row, width, DARK) for row in log.log_rows(now)]
+    lines += [log.log_line(log.in_words(row, now), width, DARK) for row in log.log_rows(now)]
     pictures = [
         curves.picture(now, metric, scale, rivals, DARK, ())
         for metric in range(len(curves.METRICS))
@@ -137,7 +137,7 @@ def test_the_best_figure_of_a_column_is_marked() -> None:
 
 def test_layers_tell_what_is_left() -> None:
     now = moment(len(story()))
-    options = layers.choices(now)["colt"]
+    options = layers.choices(now, "colt")
     levels = [option.level for option in options if option.contestant in ("ticket", "dense") and option.seed == 1]
     assert levels == [0, 1, 2]
     last = layers.nearest(options, layers.Choice("colt", "ticket", 99, 1))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import ClassVar
 
 import attrs
@@ -52,6 +53,9 @@ class LayersView(View):
     def __init__(self, id: str) -> None:
         super().__init__(id=id)
         self.choice = Choice("", "ticket", _NEWEST, 0)
+        self.options: list[Choice] = []
+        self.shown: Choice | None = None
+        self._colour = ""
         self._laid_out: tuple[object, Layout] = (None, layout((), 0))
 
     def compose(self) -> ComposeResult:
@@ -70,10 +74,11 @@ class LayersView(View):
         self.query_one("#layers-panel").border_title = "Layers"
 
     def draw(self, glance: Glance) -> None:
-        options = choices(glance)
-        shown = self._shown(glance)
+        self.options, self.shown = self._find(glance)
+        shown = self.shown
+        self._colour = self.palette.arm(glance.places.get(shown.arm, 0) if shown else 0)
         rows = layer_rows(glance, shown) if shown else []
-        rounds = sorted({option.level for option in options.get(shown.arm, ())}) if shown else []
+        rounds = sorted({option.level for option in self.options})
         said = f"   {totals(rows)}" if rows else ""
         steps = " ".join("●" if shown and level == shown.level else "·" for level in rounds)
         whose = f" {title(shown)}" if shown else " no network yet"
@@ -81,7 +86,7 @@ class LayersView(View):
         def headline(width: int) -> Text:
             marks = f"   {steps}" if len(whose) + len(steps) + 3 < width else ""
             more = said if len(whose) + len(marks) + len(said) < width else ""
-            return cells((whose, "bold"), (marks, self._colour()), (more, self.palette.dim))
+            return cells((whose, "bold"), (marks, self._colour), (more, self.palette.dim))
 
         self.query_one("#layers-title", Line).show(headline)
         self.query_one("#layers-heading", Line).show(lambda width: cells((heading(rows, width), self.palette.dim)))
@@ -105,10 +110,9 @@ class LayersView(View):
         self._move(lambda options, now: step_choice(options, now, by))
 
     def action_arm(self, by: int) -> None:
-        if self.glance is None or (shown := self._shown(self.glance)) is None:
-            return
-        arms = list(choices(self.glance))
-        self.show_arm(arms[(arms.index(shown.arm) + by) % len(arms)])
+        if self.glance is not None and self.shown is not None:
+            arms = self._arms(self.glance)
+            self.show_arm(arms[(arms.index(self.shown.arm) + by) % len(arms)])
 
     def action_seed(self) -> None:
         self._cycle("seed")
@@ -128,31 +132,26 @@ class LayersView(View):
 
         self._move(next_of)
 
-    def _move(self, step) -> None:  # type: ignore[no-untyped-def]
-        if self.glance is None or (shown := self._shown(self.glance)) is None:
-            return
-        options = choices(self.glance)[shown.arm]
-        if options:
-            self.choice = step(options, shown)
+    def _move(self, step: Callable[[list[Choice], Choice], Choice]) -> None:
+        if self.shown is not None and self.options:
+            self.choice = step(self.options, self.shown)
             self.again()
 
-    def _shown(self, glance: Glance) -> Choice | None:
-        """The choice as near as what was measured allows."""
-        options = choices(glance)
-        if not options:
-            return None
-        arm = self.choice.arm if self.choice.arm in options else next(iter(options))
+    def _arms(self, glance: Glance) -> list[str]:
+        return [arm for arm in glance.places if arm in glance.state.networks]
+
+    def _find(self, glance: Glance) -> tuple[list[Choice], Choice | None]:
+        """What there is of the chosen arm, and what comes nearest to the choice."""
+        arms = self._arms(glance)
+        if not arms:
+            return [], None
+        arm = self.choice.arm if self.choice.arm in arms else arms[0]
         wanted = attrs.evolve(self.choice, arm=arm)
-        if not options[arm]:
-            return Choice(arm, "dense", 0, wanted.seed)
-        return nearest(options[arm], wanted)
+        options = choices(glance, arm)
+        return options, nearest(options, wanted) if options else Choice(arm, "dense", 0, wanted.seed)
 
     def _line(self, row: LayerRow, width: int) -> Text:
         rows = self.query_one("#layer-rows", Rows).rows
         if self._laid_out[0] != (rows, width):
             self._laid_out = ((rows, width), layout(rows, width))
-        return layer_line(row, self._laid_out[1], self._colour(), self.palette)
-
-    def _colour(self) -> str:
-        shown = self._shown(self.glance) if self.glance else None
-        return self.palette.arm(self.glance.places.get(shown.arm, 0) if self.glance and shown else 0)
+        return layer_line(row, self._laid_out[1], self._colour, self.palette)

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from rich.text import Text
 from textual import on
 from textual.app import ComposeResult
 from textual.containers import Vertical
 
+from tickdsl.records import Record
+
 from ..views.glance import Glance
-from ..views.log import log_line, log_rows
+from ..views.log import LogRow, in_words, log_line, log_rows
 from ..widgets.rows import Rows
 from .detail import Detail
 from .view import View
@@ -23,7 +26,7 @@ class LogView(View):
     def compose(self) -> ComposeResult:
         with Vertical(classes="panel", id="log-panel"):
             yield Rows(
-                lambda row, width: log_line(row, width, self.palette),
+                self._line,
                 follow=True,
                 empty="nothing has happened, or nothing that the filter wants",
                 id="log-rows",
@@ -41,4 +44,7 @@ class LogView(View):
     @on(Rows.Chosen)
     def _open(self, message: Rows.Chosen) -> None:
         if self.glance is not None:
-            self.app.push_screen(Detail.of_log(message.row, self.glance))
+            self.app.push_screen(Detail.of_log(in_words(message.row, self.glance), self.glance))
+
+    def _line(self, row: Record | LogRow, width: int) -> Text:
+        return log_line(in_words(row, self.glance), width, self.palette) if self.glance else Text("", end="")

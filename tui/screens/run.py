@@ -4,17 +4,20 @@ from __future__ import annotations
 
 from typing import Any, ClassVar
 
+from rich.text import Text
 from textual import on
 from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
 from textual.containers import Horizontal, Vertical
+
+from tickdsl.records import Record
 
 from ..views import curves
 from ..views.arms import ArmRow, arm_line, arm_rows
 from ..views.arms import heading as arms_heading
 from ..views.glance import Glance
 from ..views.line import cells
-from ..views.log import LogRow, log_line, log_rows
+from ..views.log import LogRow, in_words, log_line, log_rows
 from ..views.outline import Path
 from ..views.status import load_line
 from ..views.tree import Folding, TreeRow, counted, failed_path, parent_of, running_path, tree_line, tree_rows
@@ -71,7 +74,7 @@ class RunView(View):
                     )
                 yield Chart(id="chart", classes="panel")
         with Vertical(id="tail-panel", classes="panel"):
-            yield Rows(lambda row, width: log_line(row, width, self.palette), follow=True, empty="silence", id="tail")
+            yield Rows(self._log_line, follow=True, empty="silence", id="tail")
         yield Line(id="load")
 
     def on_mount(self) -> None:
@@ -99,7 +102,7 @@ class RunView(View):
         self.query_one("#arms-heading", Line).show(lambda width: cells((arms_heading(width), self.palette.dim)))
         log = self.log_scale.get(self.metric, False)
         self.query_one(Chart).show(curves.picture(glance, self.metric, log, self.rivals, self.palette, self.chosen))
-        self.query_one("#tail", Rows).show(log_rows(glance, self.last_words)[-200:])
+        self.query_one("#tail", Rows).show(log_rows(glance, self.last_words, 200))
         self.query_one("#load", Line).show(lambda width: load_line(glance.load, width, self.palette))
 
     last_words: tuple[str, ...] = ()
@@ -196,6 +199,8 @@ class RunView(View):
 
     @on(Rows.Chosen, "#tail")
     def _open_line(self, message: Rows.Chosen) -> None:
-        row: LogRow = message.row
         if self.glance is not None:
-            self.app.push_screen(Detail.of_log(row, self.glance))
+            self.app.push_screen(Detail.of_log(in_words(message.row, self.glance), self.glance))
+
+    def _log_line(self, row: Record | LogRow, width: int) -> Text:
+        return log_line(in_words(row, self.glance), width, self.palette) if self.glance else Text("", end="")

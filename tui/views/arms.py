@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 import attrs
 from rich.text import Text
 
@@ -13,7 +15,7 @@ from tickdsl.results.words import duration, percent
 from .figures import accuracy
 from .glance import Glance
 from .line import cells, fit, right
-from .marks import STATUS, Palette, bar, marker
+from .marks import Palette, bar, marker
 from .tree import group_status
 
 
@@ -38,9 +40,10 @@ class ArmRow:
 def arm_rows(glance: Glance) -> list[ArmRow]:
     """A row per arm that the filter wants, in the order of the plan."""
     state = glance.state
-    whole = sum(step.remaining for step in state.steps.values())
-    waiting = sum(step.status in ("waiting", "running") for step in state.steps.values())
-    return [_row(glance, arm, whole, waiting) for arm in state.arms if glance.wants(arm.id)]
+    eta = state.eta
+    ahead = _ahead(state.steps.values())
+    pace = None if eta is None else (eta / ahead if ahead else 0.0)
+    return [_row(glance, arm, pace) for arm in state.arms if glance.wants(arm.id)]
 
 
 def heading(width: int) -> str:
@@ -102,13 +105,12 @@ def _shape(width: int) -> _Shape:
     return _Shape(rest - (bar + 1 if bar else 0), bar, accuracy, interval, time, verdict)
 
 
-def _row(glance: Glance, arm: ArmInfo, whole: float, waiting: int) -> ArmRow:
+def _row(glance: Glance, arm: ArmInfo, pace: float | None) -> ArmRow:
     state = glance.state
     steps = [state.steps[name] for name in glance.outline.steps((arm.id,))]
     counted = [step for step in steps if step.status != "skipped"]
     done = sum(step.status in FINISHED for step in counted)
-    measured = [s for (owner, name, _), s in glance.standings.items() if owner == arm.id and name == "ticket"]
-    newest = max(measured, key=lambda standing: standing.level, default=None)
+    newest = next(reversed(glance.rounds.get((arm.id, "ticket"), ())), None)
     return ArmRow(
         id=arm.id,
         place=glance.places[arm.id],
@@ -120,7 +122,7 @@ def _row(glance: Glance, arm: ArmInfo, whole: float, waiting: int) -> ArmRow:
         levels=arm.levels,
         newest=newest,
         dense=glance.standings.get((arm.id, "dense", 0)),
-        rest=_rest(glance, counted, whole, waiting),
+        rest=None if pace is None else pace * _ahead(counted),
         seeds=len(state.seeds),
     )
 
@@ -133,16 +135,10 @@ def _share(steps: list[StepState]) -> float:
     return sum(step.status in FINISHED for step in steps) / len(steps) if steps else 0.0
 
 
-def _rest(glance: Glance, steps: list[StepState], whole: float, waiting: int) -> float | None:
-    """The arm's part of the seconds that the run still takes; steps that several arms share count in each."""
-    eta = glance.state.eta
-    if eta is None:
-        return None
-    if whole:
-        return eta * sum(step.remaining for step in steps) / whole
-    return eta * sum(step.status in ("waiting", "running") for step in steps) / waiting if waiting else 0.0
+def _ahead(steps: Iterable[StepState]) -> float:
+    """The work that is still to be done: epochs, and a little for each step, which is all where none counts epochs.
 
-
-def arm_status(row: ArmRow) -> str:
-    """The glyph of the arm's status."""
-    return STATUS.get(row.status, "○")
+    Steps that several arms share count in each.
+    """
+    waiting = [step for step in steps if step.status in ("waiting", "running")]
+    return sum(step.remaining for step in waiting) or 1e-9 * len(waiting)

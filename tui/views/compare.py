@@ -132,9 +132,10 @@ def picture(glance: Glance, cost: int, log: bool, palette: Palette) -> Picture:
     """Accuracy against the cost of all tickets of the arms that the filter wants, with the Pareto front as a line."""
     arms = [arm.id for arm in glance.state.arms if glance.wants(arm.id)]
     size: Callable[[Standing], float | None] = (lambda s: s.macs) if cost else (lambda s: s.params)
-    curves, tickets = [], []
+    curves: list[Curve] = []
+    tickets: list[Standing] = []
     for arm in arms:
-        found = [s for (owner, who, _), s in glance.standings.items() if owner == arm and who == "ticket"]
+        found = glance.rounds.get((arm, "ticket"), ())
         tickets += found
         place = glance.places[arm]
         curves.append(Curve(arm, _points(found, size), palette.arm(place), marker(place), joined=False))
@@ -189,7 +190,7 @@ def _best(tickets: Sequence[Standing]) -> dict[str, float]:
 
 
 def _ticket(glance: Glance, arm: ArmInfo, selection: str) -> Standing | None:
-    found = [s for (owner, who, _), s in glance.standings.items() if owner == arm.id and who == "ticket"]
+    found = glance.rounds.get((arm.id, "ticket"), ())
     if selection == SMALLEST:
         winning = [s for s in found if s.verdict == WINNING]
         if winning:

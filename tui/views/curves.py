@@ -35,8 +35,8 @@ def picture(glance: Glance, metric: int, log: bool, rivals: bool, palette: Palet
         place = glance.places[arm]
         dense = glance.standings.get((arm, "dense", 0))
         for name in ("ticket", *(c for c in glance.state.contestants if rivals and c not in ("ticket", "dense"))):
-            found = [s for (owner, who, _), s in glance.standings.items() if (owner, who) == (arm, name)]
-            points = _points([dense, *found] if dense and name == "ticket" else found, across, up)
+            found = glance.rounds.get((arm, name), ())
+            points = _points((dense, *found) if dense and name == "ticket" else found, across, up)
             if points:
                 label = arm if name == "ticket" else f"{name} ({arm})"
                 sign = marker(place) if name == "ticket" else ""
@@ -83,7 +83,7 @@ def _points(
     up: Callable[[Standing], tuple[float, float] | None],
 ) -> tuple[Point, ...]:
     points = []
-    for standing in sorted(found, key=lambda standing: standing.level):
+    for standing in found:
         x, y = across(standing), up(standing)
         if x is not None and y is not None:
             points.append(Point(x, *y))

@@ -14,18 +14,27 @@ from tickdsl.results.verdict import Standing
 from .outline import Outline
 
 
+def by_contestant(found: Mapping[tuple[str, str, int], Standing]) -> dict[tuple[str, str], tuple[Standing, ...]]:
+    """The standings of each contestant of each arm, in the order of the rounds."""
+    rounds: dict[tuple[str, str], list[Standing]] = {}
+    for (arm, contestant, _), standing in sorted(found.items(), key=lambda item: item[0][2]):
+        rounds.setdefault((arm, contestant), []).append(standing)
+    return {key: tuple(standings) for key, standings in rounds.items()}
+
+
 @attrs.frozen
 class Glance:
     """A state with what is worked out from it once for all screens.
 
     `status` is the state's, or what liveness made of it; `now` is in seconds since 1970. `places` maps an arm's id to
-    its place in the plan.
+    its place in the plan; `rounds` maps (arm, contestant) to how it stands, round by round.
     """
 
     state: RunState
     status: str
     now: float
     standings: Mapping[tuple[str, str, int], Standing]
+    rounds: Mapping[tuple[str, str], tuple[Standing, ...]]
     outline: Outline
     places: Mapping[str, int]
     notes: Sequence[Record] = ()

@@ -62,16 +62,11 @@ class Layout:
     bar: int
 
 
-def choices(glance: Glance) -> dict[str, list[Choice]]:
-    """What there is to show, by arm: rounds in order, the dense network first; seeds and contestants within."""
-    found: dict[str, list[Choice]] = {arm: [] for arm in glance.state.networks if arm in glance.places}
-    for arm, contestant, level, seed in glance.state.metrics:
-        if arm in found:
-            found[arm].append(Choice(arm, contestant, level, seed))
+def choices(glance: Glance, arm: str) -> list[Choice]:
+    """What there is to show of an arm: rounds in order, the dense network first; seeds and contestants within."""
     contestants = {name: n for n, name in enumerate(glance.state.contestants)}
-    for kept in found.values():
-        kept.sort(key=lambda c: (c.level, c.seed, contestants.get(c.contestant, 0)))
-    return found
+    found = [Choice(*key) for key in glance.state.metrics if key[0] == arm]
+    return sorted(found, key=lambda c: (c.level, c.seed, contestants.get(c.contestant, 0)))
 
 
 def layer_rows(glance: Glance, choice: Choice) -> list[LayerRow]:

@@ -69,11 +69,22 @@ def log_row(record: Record, glance: Glance) -> LogRow:
             return LogRow(t, "log", event.type)
 
 
-def log_rows(glance: Glance, tail: Sequence[str] = ()) -> list[LogRow]:
-    """The rows that the filter wants, oldest first; `tail` are last words that are no events."""
-    rows = [log_row(record, glance) for record in glance.notes]
-    rows += [LogRow(glance.state.now, "failed", line) for line in tail]
-    return [row for row in rows if glance.wants(f"{row.kind} {row.text}")] if glance.words else rows
+def log_rows(glance: Glance, tail: Sequence[str] = (), last: int | None = None) -> list[Record | LogRow]:
+    """What the filter wants, oldest first, at most the `last` so many; `tail` are last words that are no events.
+
+    Without a filter events stay as they are: a list puts those into words that are seen.
+    """
+    words = [LogRow(glance.state.now, "failed", line) for line in tail]
+    found: list[Record | LogRow] = [*(glance.notes if last is None or glance.words else glance.notes[-last:]), *words]
+    if glance.words:
+        rows = (in_words(item, glance) for item in found)
+        found = [row for row in rows if glance.wants(f"{row.kind} {row.text}")]
+    return found if last is None else found[-last:]
+
+
+def in_words(item: Record | LogRow, glance: Glance) -> LogRow:
+    """A row of the log, whatever it was kept as."""
+    return item if isinstance(item, LogRow) else log_row(item, glance)
 
 
 def log_line(row: LogRow, width: int, palette: Palette) -> Text:
