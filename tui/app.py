@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterable
+from datetime import datetime
 from pathlib import Path
 from typing import ClassVar
 
@@ -14,7 +15,7 @@ from textual.screen import Screen
 from textual.widgets import ContentSwitcher, Input
 
 from tickdsl.errors import TickdslError
-from tickdsl.records import Process
+from tickdsl.records import Process, RunPaths
 
 from .asking import Asking
 from .feed import Feed
@@ -180,7 +181,10 @@ class Monitor(App[None]):
         """What stands in the title besides the run."""
         if self.feed.behind:
             return f"reading {self.feed.events:,} events…"
-        return f"frozen, {self.feed.events - self._frozen_at} more events" if self.frozen else ""
+        if self.frozen:
+            return f"frozen, {self.feed.events - self._frozen_at} more events"
+        ended = getattr(self.feed.source, "ended", False)  # of a pipe: nobody writes into it any more
+        return "the stream has ended" if ended and glance.status not in OVER else ""
 
     def _news(self, glance: Glance) -> None:
         """Go to the first failure; say it once when the engine has died."""
@@ -281,10 +285,10 @@ class Monitor(App[None]):
         self.draw()
 
     def action_screenshot_here(self) -> None:
-        stamp = time.strftime("%Y%m%d-%H%M%S", time.localtime(self.clock()))
         folder = self.folder if self.folder is not None else Path.cwd()
+        file = RunPaths(folder).screenshot(datetime.fromtimestamp(self.clock()))
         try:
-            path = self.save_screenshot(f"monitor-{stamp}.svg", str(folder))
+            path = self.save_screenshot(file.name, str(file.parent))
         except OSError as error:
             self.notify(f"{folder}: {error.strerror}", title="No screenshot", severity="error")
             return

@@ -69,6 +69,10 @@ class RunPaths:
         """Which process that engine is, from before its first event on."""
         return self.folder / "engine.pid"
 
+    def screenshot(self, moment: datetime.datetime) -> Path:
+        """The monitor's picture of that moment."""
+        return self.folder / f"monitor-{moment:%Y%m%d-%H%M%S}.svg"
+
     @property
     def tb(self) -> Path:
         """TensorBoard's files, a folder per arm and seed."""

@@ -19,7 +19,8 @@ def picture(glance: Glance, metric: int, log: bool, rivals: bool, palette: Palet
     """The chart of METRICS[metric] for the arms that the filter wants.
 
     `log` makes the share of the weights, the MACs or the loss logarithmic; `rivals` draws those too. The training's
-    course is that of the steps `chosen`, or of those that run, or of the last.
+    course is that of the steps `chosen`, or of those that run, or of the last; it stands in for the first metric until
+    something is measured.
     """
     if metric >= 3:
         return _course(glance, metric, log, palette, chosen)
@@ -42,6 +43,8 @@ def picture(glance: Glance, metric: int, log: bool, rivals: bool, palette: Palet
                 sign = marker(place) if name == "ticket" else ""
                 curves.append(Curve(label, points, palette.arm(place), sign, faint=name != "ticket"))
     more = f" · {_MOST} of {len(arms)} arms" if len(arms) > _MOST else ""
+    if not curves and metric == 0 and _trainings(glance, chosen):
+        return _course(glance, METRICS.index("training loss"), log=False, palette=palette, chosen=chosen)
     level = _dense_level(glance, arms[:_MOST], up)
     return Picture(METRICS[metric] + more, x, y, tuple(curves), level, "dense", "nothing is measured yet")
 
