@@ -131,6 +131,19 @@ def test_stop_when_ends_each_seed_by_itself(draw: random.Random, ends: dict[int,
 
 
 @given(ORDERS, st.integers(1, ROUNDS))
+def test_until_a_metric_ends_the_rounds_of_that_arm(draw: random.Random, last: int) -> None:
+    found = study(
+        "arm a { prune weights 20% until accuracy < 50%; rewind lr }\narm b { prune filters 20% x 2; rewind lr }\n"
+        "compare a, b, random-init levels=last"
+    )
+    bad = {level.ticket for level in found.levels if level.level >= last or level.arm == "b"}
+    _, measured = walk(found, lambda key: {"accuracy": 0.4 if key in bad else 0.9}, draw)
+    assert {m.level for m in measured if (m.contestant, m.arm) == ("ticket", "a")} == set(range(1, last + 1))
+    assert {m.level for m in measured if (m.contestant, m.arm) == ("random-init", "a")} == {last}
+    assert {m.level for m in measured if (m.contestant, m.arm) == ("ticket", "b")} == {1, 2}
+
+
+@given(ORDERS, st.integers(1, ROUNDS))
 def test_rivals_of_the_last_level_wait_until_it_is_known(draw: random.Random, last: int) -> None:
     found = study("prune weights 20% x 5; rewind lr\ncompare random-init levels=last\nstop when accuracy < 50%")
     bad = {level.ticket for level in found.levels if level.level >= last}

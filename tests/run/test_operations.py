@@ -6,64 +6,15 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-import attrs
-import networkx as nx
 import pytest
 import torch
-from safetensors.torch import load_file
+from laboratory import equal, lab
 from torch import Tensor, nn
 
 from tickdsl.graph.structure import Structure
 from tickdsl.graph.surgery import compact_masks, silence, slice_state
-from tickdsl.lang.include import load_source
-from tickdsl.lang.resolve import resolve
-from tickdsl.lang.syntax import Source
-from tickdsl.plan.lower import Study
-from tickdsl.run.context import WEIGHTS, Context, Settings
-from tickdsl.run.operations import perform
-from tickdsl.run.study import prepare
+from tickdsl.run.context import Context
 from tickdsl.training.streams import generator
-
-HEAD = "model small-cnn width=0.5\ndata synthetic size=8 train=192 test=64\ntrain 3ep lr=0.1 batch=32\n"
-
-
-@attrs.define
-class Lab:
-    """A study whose steps are done one by one, without an interpreter."""
-
-    study: Study
-    context: Context
-
-    def do(self, key: str, deposits: bool = False) -> None:
-        """A step, after all that it rests on."""
-        for each in [*nx.topological_sort(self.study.graph.subgraph(nx.ancestors(self.study.graph, key))), key]:
-            if each not in self.context.store:
-                points = self.study.graph.nodes[each]["prefixes"] if deposits else {}
-                prefixes = {moment: self.study.step(point) for moment, point in points.items()}
-                perform(self.study.step(each), self.context, prefixes)
-
-    def weights(self, key: str) -> dict[str, Tensor]:
-        self.do(key)
-        state: dict[str, Tensor] = load_file(self.context.store.get(key).folder / WEIGHTS)
-        return state
-
-    def only(self, label: str, seed: int = 1) -> str:
-        """The step with that label."""
-        found = [
-            k for k, n in self.study.graph.nodes(data=True) if n["label"] == label and n["step"].seed in (seed, None)
-        ]
-        assert len(found) == 1, found
-        return str(found[0])
-
-
-def lab(folder: Path, text: str) -> Lab:
-    found = resolve(load_source(Source("test.plan", HEAD + text)))
-    assert found.plan is not None, found.findings
-    return Lab(prepare(found.plan), Context(Settings(folder / "store", folder / "data")))
-
-
-def equal(one: dict[str, Tensor], other: dict[str, Tensor]) -> bool:
-    return one.keys() == other.keys() and all(torch.equal(one[name], other[name]) for name in one)
 
 
 @pytest.mark.parametrize("moment", ["1ep", "7it", "50%"])

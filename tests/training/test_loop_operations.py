@@ -14,6 +14,7 @@ from torch.utils import _python_dispatch
 
 from tickdsl.training import data, models
 from tickdsl.training.data import Dataset
+from tickdsl.training.distillation import Lesson
 from tickdsl.training.loop import train
 from tickdsl.training.recipes import Recipe
 
@@ -57,7 +58,9 @@ def _bare_step(model: nn.Module, images: Tensor, labels: Tensor, mean: Tensor, s
     return step
 
 
-def _counted_step(model: nn.Module, tiny: Dataset, masks: dict[str, Tensor]) -> Counter[str]:
+def _counted_step(
+    model: nn.Module, tiny: Dataset, masks: dict[str, Tensor], lesson: Lesson | None = None, **more: Any
+) -> Counter[str]:
     """The operations of one whole step in the middle of an epoch of ours."""
     counter, calls = _Count(), 0
 
@@ -69,8 +72,8 @@ def _counted_step(model: nn.Module, tiny: Dataset, masks: dict[str, Tensor]) -> 
         if calls == 3:
             counter.__exit__(None, None, None)
 
-    recipe = Recipe(length="1ep", lr=0.05, batch=BATCH, decay=5e-4, momentum=0.9)
-    train(model, tiny, recipe, seed=0, masks=masks, between=between)
+    recipe = Recipe(length="1ep", lr=0.05, batch=BATCH, decay=5e-4, momentum=0.9, **more)
+    train(model, tiny, recipe, seed=0, masks=masks, between=between, lesson=lesson)
     assert calls == 3
     return counter.names
 
@@ -101,3 +104,25 @@ def test_an_epoch_waits_for_the_device_only_at_its_end(tiny: Dataset) -> None:
     # SGD's fused step, the batch norms and the rest of 24 steps: none asks for a number.
     assert waits.names["_local_scalar_dense"] == 0
     assert waits.names["_fused_sgd_"] == 24
+
+
+#: What a lesson adds to a step: the teacher's answers gathered, the student's softened, their divergence, the weighted
+#: sum, and all of that backwards. Not one of them is as large as a layer.
+_LESSON = Counter(
+    index_select=1, div=4, _log_softmax=1, sub=1, exp=1, mul=6, sum=1, add=2, expand=1, neg=1, detach=2,
+    _log_softmax_backward_data=1,
+)  # fmt: skip
+
+
+def test_a_lesson_costs_the_divergence_and_where_pictures_are_altered_the_teachers_forward(tiny: Dataset) -> None:
+    def network() -> nn.Module:
+        return models.create("small-cnn", classes=4, shape=tiny.shape, seed=0)
+
+    plain = _counted_step(network(), tiny, {})
+    taught = _counted_step(network(), tiny, {}, Lesson(network(), 5.0, 0.9))
+    assert taught == plain + _LESSON  # no forward: the teacher answered beforehand
+    flipped = _counted_step(network(), tiny, {}, augment=("flip",))
+    both = _counted_step(network(), tiny, {}, Lesson(network(), 5.0, 0.9), augment=("flip",))
+    assert both["convolution"] == 2 * flipped["convolution"]
+    assert both["convolution_backward"] == flipped["convolution_backward"]
+    assert taught["_local_scalar_dense"] == both["_local_scalar_dense"] == 0

@@ -1,0 +1,138 @@
+"""A teacher's lesson: its loss, its end, its cost, and the same bits however often the training is cut."""
+
+from __future__ import annotations
+
+from collections import Counter
+from pathlib import Path
+
+import attrs
+import pytest
+import torch
+from torch import Tensor, nn
+
+from tickdsl.training import data, models
+from tickdsl.training.checkpoints import Checkpoints
+from tickdsl.training.data import Dataset
+from tickdsl.training.distillation import Lesson, Teaching
+from tickdsl.training.loop import train
+from tickdsl.training.recipes import Recipe
+
+PLAIN = Recipe(length="2ep", lr=0.05, batch=32)
+ALTERED = attrs.evolve(PLAIN, augment=("crop", "flip"))
+
+
+@pytest.fixture(scope="module")
+def tiny() -> Dataset:
+    return data.load("synthetic", options={"size": 8, "channels": 1, "train": 100, "test": 40, "classes": 4})
+
+
+def network(tiny: Dataset, seed: int = 0) -> nn.Module:
+    return models.create("small-cnn", classes=tiny.classes, shape=tiny.shape, seed=seed)
+
+
+def lesson(tiny: Dataset, until: int | None = None, weight: float = 0.9) -> Lesson:
+    return Lesson(network(tiny, seed=7), 5.0, weight, until)
+
+
+def trained(tiny: Dataset, recipe: Recipe, taught: Lesson | None) -> dict[str, Tensor]:
+    model = network(tiny)
+    train(model, tiny, recipe, seed=1, lesson=taught)
+    return dict(model.state_dict())
+
+
+def same(one: dict[str, Tensor], other: dict[str, Tensor]) -> bool:
+    return all(torch.equal(one[name], other[name]) for name in one)
+
+
+def test_the_loss_is_that_of_hinton() -> None:
+    draw = torch.Generator().manual_seed(0)
+    scores, answers = torch.randn(6, 4, generator=draw), torch.randn(6, 4, generator=draw)
+    labels = torch.randint(0, 4, (6,), generator=draw)
+    plain = nn.functional.cross_entropy(scores, labels)
+    teaching = Teaching(Lesson(nn.Identity(), 5.0, 0.9), torch.device("cpu"), None)
+    p, q = (answers / 5).softmax(1), (scores / 5).softmax(1)
+    apart = (p * (p / q).log()).sum(1).mean()
+    expected = 0.9 * 25 * apart + 0.1 * plain
+    torch.testing.assert_close(teaching.loss(scores, teaching.answers(answers, labels), plain), expected)
+
+
+def test_unaltered_pictures_are_answered_once_with_the_same_answers(tiny: Dataset) -> None:
+    seen: Counter[int] = Counter()
+    taught = lesson(tiny)
+    taught.teacher.register_forward_hook(lambda module, args, out: seen.update([len(args[0])]))
+    trained(tiny, PLAIN, taught)
+    assert seen == {100: 1}
+    altered = lesson(tiny)
+    seen.clear()
+    altered.teacher.register_forward_hook(lambda module, args, out: seen.update([len(args[0])]))
+    trained(tiny, ALTERED, altered)
+    assert sum(size * times for size, times in seen.items()) == 200
+
+
+@pytest.mark.parametrize("recipe", [PLAIN, ALTERED], ids=["plain", "altered"])
+def test_a_teacher_changes_the_student_and_nothing_changes_the_teacher(tiny: Dataset, recipe: Recipe) -> None:
+    taught = lesson(tiny)
+    before = {name: tensor.clone() for name, tensor in taught.teacher.state_dict().items()}
+    assert not same(trained(tiny, recipe, taught), trained(tiny, recipe, None))
+    assert same(before, dict(taught.teacher.state_dict()))
+    assert not taught.teacher.training
+
+
+def test_a_lesson_of_no_weight_or_no_length_is_the_plain_training(tiny: Dataset) -> None:
+    plain = trained(tiny, ALTERED, None)
+    assert same(plain, trained(tiny, ALTERED, lesson(tiny, until=0)))
+    almost = trained(tiny, ALTERED, lesson(tiny, weight=0.0))
+    assert all(torch.allclose(plain[name].float(), almost[name].float(), atol=1e-5) for name in plain)
+
+
+def test_behind_its_end_a_lesson_costs_and_changes_nothing(tiny: Dataset) -> None:
+    """Until step 4, then cross-entropy alone: as a training that goes on from there without a teacher."""
+    answered = 0
+    taught = lesson(tiny, until=4)
+
+    def count(module: nn.Module, args: object, out: object) -> None:
+        nonlocal answered
+        answered += 1
+
+    taught.teacher.register_forward_hook(count)
+    trained(tiny, ALTERED, taught)
+    assert answered == 4
+
+
+class Stop(Exception):
+    pass
+
+
+@pytest.mark.parametrize("recipe", [PLAIN, ALTERED], ids=["plain", "altered"])
+@pytest.mark.parametrize("cut", [1, 3, 6])
+def test_an_interrupted_lesson_goes_on_with_the_same_bits(
+    tiny: Dataset, tmp_path: Path, recipe: Recipe, cut: int
+) -> None:
+    checkpoints, steps = Checkpoints(tmp_path, every_seconds=0), 0
+
+    def between() -> None:
+        nonlocal steps
+        steps += 1
+        if steps == cut + 1:
+            raise Stop
+
+    with pytest.raises(Stop):
+        train(
+            network(tiny), tiny, recipe, seed=1, lesson=lesson(tiny, until=5), checkpoint=checkpoints, between=between
+        )
+    resumed, steps = network(tiny), 100
+    warned: list[str] = []
+    again = Checkpoints(tmp_path, every_seconds=60, warn=warned.append)
+    train(resumed, tiny, recipe, seed=1, lesson=lesson(tiny, until=5), checkpoint=again)
+    assert warned == []
+    assert same(trained(tiny, recipe, lesson(tiny, until=5)), dict(resumed.state_dict()))
+
+
+def test_a_checkpoint_of_another_teacher_is_not_gone_on_from(tiny: Dataset, tmp_path: Path) -> None:
+    first = Checkpoints(tmp_path, every_seconds=0)
+    train(network(tiny), tiny, PLAIN, seed=1, lesson=lesson(tiny), checkpoint=first, stop=4)
+    warned: list[str] = []
+    other = Lesson(network(tiny, seed=8), 5.0, 0.9)
+    again = Checkpoints(tmp_path, every_seconds=60, warn=warned.append)
+    train(network(tiny), tiny, PLAIN, seed=1, lesson=other, checkpoint=again, stop=4)
+    assert len(warned) == 1 and "another training" in warned[0]
