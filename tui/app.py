@@ -20,7 +20,7 @@ from tickdsl.records import Process, RunPaths
 from .asking import Asking
 from .feed import Feed
 from .glances import Glances
-from .keys import TABS, VIEWS, line_of, sections
+from .keys import TABS, VIEWS, line_of, named, sections
 from .last_words import last_words
 from .screens.compare import CompareView
 from .screens.confirm import Confirm
@@ -140,7 +140,8 @@ class Monitor(App[None]):
         if not self.screen_stack:
             return  # the app is closing
         try:
-            self._stale = self.feed.advance() or self._stale
+            behind = self.feed.behind
+            self._stale = self.feed.advance() or self._stale or self.feed.behind != behind
         except TickdslError as error:
             self.notify(str(error), title="The events cannot be read", severity="error")
         now = time.monotonic()
@@ -324,7 +325,9 @@ class Monitor(App[None]):
             if isinstance(binding, Binding) and not binding.action.startswith(
                 ("view(", "command_palette", "end_filter")
             ):
-                yield SystemCommand(binding.description, f"key {binding.key}", lambda b=binding: self._run_later(b))
+                yield SystemCommand(
+                    binding.description, f"key {named(binding.key)}", lambda b=binding: self._run_later(b)
+                )
         for arm in self.feed.state.arms:
             yield SystemCommand(
                 f"Layers of {arm.id}", "what is left of each layer", lambda a=arm.id: self.show_layers(a)

@@ -94,6 +94,8 @@ class RunView(View):
         self.query_one("#left").border_subtitle = said
         arms = arm_rows(glance)
         self.query_one("#arms", Rows).show(arms)
+        if not self._roaming and self._followed is not None:
+            self.query_one("#arms", Rows).select(self._followed[0])
         of = f" {len(arms)} of {len(glance.state.arms)}" if glance.words else ""
         self.query_one("#arms-panel").border_title = f"Arms{of}"
         base = self.app.screen_stack[0]
@@ -190,6 +192,10 @@ class RunView(View):
             self.action_fold(not row.open)
         elif self.glance is not None:
             self.app.push_screen(Detail.of_step(str(row.path[3]), self.glance))
+
+    @on(Rows.Moved, "#arms")
+    def _stay(self, message: Rows.Moved) -> None:
+        self._roaming = True
 
     @on(Rows.Chosen, "#arms")
     def _open_arm(self, message: Rows.Chosen) -> None:

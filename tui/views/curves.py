@@ -16,7 +16,7 @@ _MOST = 12  # curves in one chart; more cannot be told apart
 
 
 def picture(glance: Glance, metric: int, log: bool, rivals: bool, palette: Palette, chosen: Collection[str]) -> Picture:
-    """The chart of METRICS[metric] for the arms that the filter wants.
+    """The chart of METRICS[metric] for the arms that the filter wants; of many those that run come first.
 
     `log` makes the share of the weights, the MACs or the loss logarithmic; `rivals` draws those too. The training's
     course is that of the steps `chosen`, or of those that run, or of the last; it stands in for the first metric until
@@ -30,9 +30,11 @@ def picture(glance: Glance, metric: int, log: bool, rivals: bool, palette: Palet
     y = Axis("loss") if loss else Axis("accuracy %", percent=True)
     across: Callable[[Standing], float | None] = (lambda s: s.macs) if over_macs else (lambda s: s.left)
     up: Callable[[Standing], tuple[float, float] | None] = _loss if loss else _accuracy
-    arms = [arm.id for arm in glance.state.arms if glance.wants(arm.id)]
+    running = {arm for step in glance.state.steps.values() if step.status == "running" for arm in step.info.arms}
+    arms = sorted((a.id for a in glance.state.arms if glance.wants(a.id)), key=lambda arm: arm not in running)
+    some = sorted(arms[:_MOST], key=lambda arm: glance.places[arm])
     curves = []
-    for arm in arms[:_MOST]:
+    for arm in some:
         place = glance.places[arm]
         dense = glance.standings.get((arm, "dense", 0))
         for name in ("ticket", *(c for c in glance.state.contestants if rivals and c not in ("ticket", "dense"))):
@@ -45,7 +47,7 @@ def picture(glance: Glance, metric: int, log: bool, rivals: bool, palette: Palet
     more = f" · {_MOST} of {len(arms)} arms" if len(arms) > _MOST else ""
     if not curves and metric == 0 and _trainings(glance, chosen):
         return _course(glance, METRICS.index("training loss"), log=False, palette=palette, chosen=chosen)
-    level = _dense_level(glance, arms[:_MOST], up)
+    level = _dense_level(glance, some, up)
     return Picture(METRICS[metric] + more, x, y, tuple(curves), level, "dense", "nothing is measured yet")
 
 

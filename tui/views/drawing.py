@@ -294,8 +294,8 @@ def _legend(picture: Picture, width: int, title: str, dim: str) -> Text:
         line.append(f" {curve.label}  ", dim if curve.faint else None)
         left -= need
     if picture.level is not None and picture.level_label and left > len(picture.level_label) + 4:
-        line.append(f"╌╌ {picture.level_label}", dim)
-        left -= len(picture.level_label) + 3
+        line.append(f" ╌╌ {picture.level_label}", dim)
+        left -= len(picture.level_label) + 4
     line.append(" " * max(0, left))
     line.append(f"{title} ", dim)
     line.truncate(width)

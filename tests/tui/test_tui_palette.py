@@ -1,0 +1,48 @@
+"""Colours that can be read, and arms that can be told apart without them."""
+
+import subprocess
+import sys
+from itertools import pairwise
+
+import pytest
+from tickdsl.tui.views.marks import DARK, LIGHT, MARKERS, STATUS, Palette, marker
+
+
+def luminance(colour: str) -> float:
+    """Relative luminance, WCAG 2.2."""
+    parts = [int(colour[n : n + 2], 16) / 255 for n in (1, 3, 5)]
+    linear = [part / 12.92 if part <= 0.04045 else ((part + 0.055) / 1.055) ** 2.4 for part in parts]
+    return 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]
+
+
+def contrast(one: str, other: str) -> float:
+    low, high = sorted((luminance(one), luminance(other)))
+    return (high + 0.05) / (low + 0.05)
+
+
+@pytest.mark.parametrize("palette", [DARK, LIGHT], ids=["dark", "light"])
+def test_text_stands_out_from_its_ground(palette: Palette) -> None:
+    for ground in (palette.ground, palette.cursor, palette.rule):
+        assert contrast(palette.ink, ground) >= 7
+    for colour in (palette.dim, palette.good, palette.bad, palette.unsure, palette.accent, *palette.arms):
+        assert contrast(colour, palette.ground) >= 4.5, colour
+        assert contrast(colour, palette.cursor) >= 3, colour
+    assert contrast(palette.dim, palette.rule) >= 3
+    assert contrast(palette.accent, palette.rule) >= 3
+
+
+def test_arms_differ_in_marker_and_colour() -> None:
+    signs = {(marker(place), DARK.arm(place)) for place in range(78)}
+    assert len(signs) == 78
+    assert all(marker(a) != marker(b) for a, b in pairwise(range(200)))
+    assert len(set(MARKERS)) == len(MARKERS)
+
+
+def test_no_two_fates_of_a_step_look_the_same() -> None:
+    fates = ("waiting", "running", "done", "stored", "skipped", "failed", "paused")
+    assert len({STATUS[fate] for fate in fates}) == len(fates)
+
+
+def test_the_monitor_loads_neither_torch_nor_numpy() -> None:
+    code = "import sys, tickdsl.tui; sys.exit('torch' in sys.modules or 'numpy' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
