@@ -35,6 +35,7 @@ SURFACE = {
     "step.progress": "step epoch epochs loss accuracy lr",
     "step.end": "step status seconds metrics error",
     "metric": "arm contestant level seed step accuracy loss sparsity params macs filters seconds",
+    "measure": "arm contestant level seed step metric figures how",
     "layers": "arm contestant level seed outputs weights",
     "checkpoint": "step epoch",
     "log": "message",

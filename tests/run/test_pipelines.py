@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 from laboratory import HEAD, equal, lab
+from safetensors.torch import save_file
 
 from tickdsl.errors import TickdslError
 from tickdsl.graph.structure import Structure, remaining
@@ -166,7 +167,7 @@ def test_stages_lose_their_own_shares(tmp_path: Path) -> None:
 
 
 def test_per_layer_rates_give_the_published_labels() -> None:
-    """Frankle & Carbin 2019: 20 % of the hidden and 10 % of the output weights a round; what is left in their figures."""
+    """Frankle & Carbin 2019: 20 % of the hidden and 10 % of the output weights a round; what is left in theirs."""
     graph = traced("lenet-300-100", b"{}", 10, (1, 28, 28))
     both = "prune weights local 20% in fc1, fc2; prune weights local 10% in fc3"
     text = f"model lenet-300-100 on mnist\ncycle 15 {{ {both}; rewind weights }}"
@@ -207,3 +208,34 @@ def test_a_condition_ends_the_rounds(tmp_path: Path) -> None:
     assert len(found.study.levels) > 5
     assert all(level.ends is not None and level.until is None for level in found.study.levels)
     assert not np.isnan(found.metrics(found.study.levels[0].ticket)["accuracy"])
+
+
+# -- weights from elsewhere
+
+
+def test_a_plan_that_begins_with_weights_of_a_file(tmp_path: Path) -> None:
+    files = [tmp_path / "a.safetensors", tmp_path / "b" / "c.safetensors"]
+    state = create("small-cnn", classes=10, shape=(3, 8, 8), seed=9, options={"width": 0.5}).state_dict()
+    keys = []
+    for path in files:
+        path.parent.mkdir(exist_ok=True)
+        save_file(dict(state), path)
+        head = HEAD.replace("width=0.5", f'width=0.5 weights="{path}"')
+        found = lab(tmp_path, "prune weights 30%; rewind weights to pretrained\ncompare random-init", head)
+        keys.append(set(found.study.graph))
+    assert keys[0] == keys[1]  # named by content
+    (level,) = found.study.levels
+    start = found.study.step(level.ticket).parents["weights"]
+    assert equal(found.weights(start), dict(state))
+    fresh = found.study.step(found.measured("random-init", 1)).parents["weights"]
+    plain = lab(tmp_path, "prune weights 30%; rewind weights\ncompare random-init")
+    assert not torch.equal(found.weights(fresh)["conv1.weight"], state["conv1.weight"])
+    assert found.weights(fresh)["conv1.weight"].shape == plain.weights(plain.only("init"))["conv1.weight"].shape
+    files[1].write_bytes(files[1].read_bytes() + b" ")
+    assert not keys[1] & set(lab(tmp_path, "prune weights 30%; rewind weights", head).study.graph)
+
+
+@pytest.mark.parametrize("text", ["rewind weights to pretrained", "rewind lr to pretrained"])
+def test_pretrained_needs_weights_from_elsewhere(text: str) -> None:
+    codes = [d.code for d in resolve(load_source(Source("x.plan", HEAD + f"prune weights 20%; {text}"))).findings]
+    assert "TD105" in codes

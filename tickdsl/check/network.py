@@ -35,6 +35,11 @@ def findings(arm: Arm, data: Path | None, *, random_rival: bool = False) -> Iter
     try:
         pictures(arm.data, data or DATA)
         span = arm.model.span
+        if arm.model.weights_file is not None and not Path(arm.model.weights_file).is_file():
+            raise TickdslError(f"there are no weights at {arm.model.weights_file}", "name a file that is there")
+        if catalogue.MODELS[arm.model.name].ours and arm.model.options.get("weights") == catalogue.DEFAULT_WEIGHTS:
+            hint = "name a file, or take a network of torchvision"
+            raise TickdslError(f"there are no weights of {arm.model.name} to fetch", hint)
         graph = dense_graph(arm, data)
     except TickdslError as error:
         yield Diagnostic("TD413", error.message, span, help=error.hint)

@@ -122,7 +122,7 @@ def _here(arguments: argparse.Namespace, plan: Plan) -> int:
 
     with tensorboard(not arguments.no_tensorboard, arguments.out, arguments.into) as show:
         run = launch(plan, read(arguments.plan).text, options, listen)
-    write_results(fold.state, run.paths)
+        write_results(fold.state, run.paths)  # at once: who watches takes them when the run has ended
     leave_report(fold.state, run.paths)
     with unheard(BrokenPipeError):
         if arguments.json:

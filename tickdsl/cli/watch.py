@@ -66,9 +66,9 @@ def _watch(arguments: argparse.Namespace) -> int:
 
 def attend(paths: RunPaths) -> int:
     """Show the monitor until somebody closes it; then what has become of the run. The run's exit code once it ended."""
-    from tickdsl import tui
+    from tickdsl.tui import watch
 
-    code = tui.watch(
+    code: int = watch(
         EventReader(paths.events),
         control=paths.control,
         folder=paths.folder,
@@ -146,9 +146,10 @@ def _replay(arguments: argparse.Namespace) -> int:
     if not paths.events.exists():
         raise TickdslError(f"{paths.folder} holds no events yet", "`tickdsl watch` waits for them")
     if wants_monitor(arguments.plain, arguments.tui):
-        from tickdsl import tui
+        from tickdsl.tui import replay
 
-        return tui.replay(list(read_events(paths.events)), arguments.speed, paths.folder, _plan_text(paths))
+        code: int = replay(list(read_events(paths.events)), arguments.speed, paths.folder, _plan_text(paths))
+        return code
     from tickdsl.results.plain import PlainProgress
 
     progress = PlainProgress(sys.stderr, live=False)
@@ -177,9 +178,10 @@ def _from_afar(arguments: argparse.Namespace) -> int:
     try:
         if not wants_monitor(arguments.plain, arguments.tui):
             return _follow(source, None)
-        from tickdsl import tui
+        from tickdsl.tui import watch
 
-        return tui.watch(source, control=None, folder=None, plan_text=None)
+        code: int = watch(source, control=None, folder=None, plan_text=None)
+        return code
     finally:
         if process is not None:
             process.terminate()

@@ -103,8 +103,22 @@ def _rewind(statement: syntax.Rewind, around: Around) -> model.Rewind:
     reader = around.reader
     reader.options(statement.options, {}, "rewind")
     what = reader.word(statement.what, vocabulary.REWINDS, "rewind")
+    if statement.to is not None and reader.follow(statement.to) == syntax.Word("pretrained", span=statement.span):
+        return _to_pretrained(statement, what, around)
     to = reader.moment(statement.to, "a rewind's end") if statement.to is not None else INIT
     return model.Rewind(what, to, span=statement.span)
+
+
+def _to_pretrained(statement: syntax.Rewind, what: str, around: Around) -> model.Rewind:
+    """Weights from elsewhere are those that the network begins with."""
+    assert statement.to is not None
+    if what != "weights":
+        message = "`pretrained` says which weights; the rate has no such moment"
+        raise around.reader.bad(statement.to, message, help="write `rewind weights to pretrained`, or `rewind lr`")
+    if around.scope is not None and not around.scope.model.options.get("weights"):
+        message = f"{around.scope.model.name} has no weights from elsewhere to rewind to"
+        raise around.reader.bad(statement.to, message, help="write `model NAME weights=default`, or `to init`")
+    return model.Rewind(what, INIT, span=statement.span)
 
 
 def _overlap(statement: syntax.Overlap, around: Around) -> model.Overlap:

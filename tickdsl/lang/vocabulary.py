@@ -97,7 +97,10 @@ CLAUSES: dict[str, str] = {
     "when": "a condition on a level",
 }
 #: Words for moments beside lengths and shares.
-MOMENTS: dict[str, str] = {"init": "before the first step of the training"}
+MOMENTS: dict[str, str] = {
+    "init": "before the first step of the training",
+    "pretrained": "the weights from elsewhere that the model begins with",
+}
 
 #: `# ok TD505` at the end of a line; the codes stand in the first group.
 SILENCE = re.compile(r"#\s*ok\b([^#\n]*)")
@@ -151,7 +154,7 @@ ALL_ARMS = "all"
 METRICS: dict[str, bool] = {
     "accuracy": True, "loss": True, "sparsity": True, "params": True, "flops": True, "rounds": True,
     "train-time": True, "latency": False, "memory": False, "energy": False, "carbon": False,
-    "early-stop": False, "robustness": False, "barrier": False,
+    "early-stop": False, "robustness": True, "barrier": False,
 }  # fmt: skip
 #: What the metrics and the rivals mean.
 MEANINGS: dict[str, str] = {

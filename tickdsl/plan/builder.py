@@ -9,10 +9,10 @@ import attrs
 import networkx as nx
 
 from tickdsl.moments import INIT, Moment
-from tickdsl.plan.model import Arm, Data, Options, as_json
+from tickdsl.plan.model import Arm, Data, Model, Options, as_json
 from tickdsl.plan.steps import Step
 
-Fingerprint = Callable[[Data], str]
+Fingerprint = Callable[[Data | Model], str]
 
 
 @attrs.frozen
@@ -60,7 +60,10 @@ class Builder:
         data = {**as_json(self.arm.data), "fingerprint": self.fingerprint(self.arm.data)}
         if part is not None and self.arm.split is not None:
             data["part"] = {"by": self.arm.split.by, "parts": self.arm.split.parts, "index": part}
-        return {"model": as_json(self.arm.model), "data": data}
+        model = as_json(self.arm.model)
+        if self.arm.model.weights_file is not None:
+            model["fingerprint"] = self.fingerprint(self.arm.model)
+        return {"model": model, "data": data}
 
     def init(self, part: int | None, structure: str | None = None) -> str:
         """The initial weights; with a structure, fresh ones drawn for the network that is left."""

@@ -15,6 +15,7 @@ import attrs
 import networkx as nx
 
 from tickdsl.moments import INIT, Moment
+from tickdsl.plan.asked import ALONE, Surroundings, answers
 from tickdsl.plan.builder import Builder, Fingerprint, Lesson, Training, parents
 from tickdsl.plan.model import (
     Arm,
@@ -41,7 +42,10 @@ TICKET, DENSE = "ticket", "dense"
 
 @attrs.frozen
 class Measurement:
-    """The test accuracy of `step` is that of `contestant` of `arm` at `level` under `seed`."""
+    """The test accuracy of `step` is that of `contestant` of `arm` at `level` under `seed`.
+
+    `asks`: the metric that `step` measures instead, where `report` asks for one that is no result of training.
+    """
 
     arm: str
     contestant: str
@@ -50,6 +54,7 @@ class Measurement:
     step: str
     #: A rival judged at the last level only: it runs once that level is known to be the last.
     final_only: bool = False
+    asks: str = ""
 
 
 @attrs.frozen
@@ -122,19 +127,27 @@ def lower(
     *,
     fingerprint: Fingerprint,
     rounds: Callable[[Arm, Prune], int],
+    surroundings: Surroundings = ALONE,
 ) -> Study:
     """All steps of a plan.
 
-    `fingerprint` identifies a data set's content; `rounds` says how many rounds an `until` takes at most.
+    `fingerprint` identifies a data set's content; `rounds` says how many rounds an `until` takes at most;
+    `surroundings` is what measurements depend on beside the network.
     """
-    return _Lowering(plan, fingerprint, rounds).study()
+    return _Lowering(plan, fingerprint, rounds, surroundings).study()
 
 
 class _Lowering:
     """All arms under all seeds; arms that another names are lowered before it."""
 
-    def __init__(self, plan: Plan, fingerprint: Fingerprint, rounds: Callable[[Arm, Prune], int]) -> None:
-        self.plan, self.fingerprint, self.rounds = plan, fingerprint, rounds
+    def __init__(
+        self,
+        plan: Plan,
+        fingerprint: Fingerprint,
+        rounds: Callable[[Arm, Prune], int],
+        surroundings: Surroundings,
+    ) -> None:
+        self.plan, self.fingerprint, self.rounds, self.surroundings = plan, fingerprint, rounds, surroundings
         self.graph: nx.DiGraph[str] = nx.DiGraph()
         self.measurements: list[Measurement] = []
         self.levels: list[Level] = []
@@ -356,6 +369,8 @@ class _Pipeline:
         if self.told:
             found = Measurement(self.arm.id, contestant, level, self.seed, key, final_only)
             self.whole.measurements.append(found)
+            for metric, answer in answers(self.target, key, contestant, self.plan.metrics, self.whole.surroundings):
+                self.whole.measurements.append(attrs.evolve(found, step=answer, asks=metric))
 
 
 def _before(first: Moment, second: Moment) -> bool:

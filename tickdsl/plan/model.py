@@ -27,6 +27,12 @@ class Model:
     options: Options = attrs.field(factory=dict)
     span: Any = _origin()
 
+    @property
+    def weights_file(self) -> str | None:
+        """The file that its initial weights come from, if they come from one."""
+        found = self.options.get("weights")
+        return str(found) if found and found != "default" else None
+
 
 @attrs.frozen
 class Data:

@@ -19,6 +19,7 @@ OPERATIONS: dict[str, int] = {
     "random-structure": 1,
     "evaluate": 1,
     "transfer": 1,
+    "robustness": 1,
 }
 
 
@@ -53,12 +54,14 @@ class Step:
 
 
 def _named(args: Mapping[str, Any]) -> dict[str, Any]:
-    """The arguments that name a step: data are named by their fingerprint, not by where they lie."""
-    data = args.get("data")
-    if data is None:
-        return dict(args)
-    options = {name: value for name, value in data["options"].items() if name != "path"}
-    return {**args, "data": {**data, "options": options}}
+    """The arguments that name a step: data and weights are named by their fingerprint, not by where they lie."""
+    named = dict(args)
+    for subject, place in (("data", "path"), ("model", "weights")):
+        found = args.get(subject)
+        if found is not None and "fingerprint" in found:
+            options = {name: value for name, value in found["options"].items() if name != place}
+            named[subject] = {**found, "options": options}
+    return named
 
 
 def differences(ours: Mapping[str, Any], theirs: Mapping[str, Any], prefix: str = "") -> list[str]:

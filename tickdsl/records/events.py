@@ -177,6 +177,25 @@ class Metric(Event):
 
 
 @attrs.frozen(kw_only=True)
+class Measure(Event):
+    """What `report METRIC` asks of a network beside its accuracy: `figures` are numbers by name.
+
+    The main figure has the metric's name, details names that begin with it: `latency`, `latency.batch`. `how` says
+    whether they were measured or estimated.
+    """
+
+    type: ClassVar[str] = "measure"
+    arm: str
+    contestant: str
+    level: int
+    seed: int
+    step: str
+    metric: str
+    figures: Mapping[str, Any]
+    how: str = "measured"
+
+
+@attrs.frozen(kw_only=True)
 class Layers(Event):
     """What a structure leaves of the layers: of each that lost something its `outputs` and its `weights`."""
 
@@ -254,7 +273,7 @@ class RunEnd(Event):
 
 
 _CLASSES: tuple[type[Event], ...] = (
-    RunStart, PlanResolved, Network, StepStart, StepProgress, StepEnd, Metric, Layers, Checkpoint, Log, Warn,
+    RunStart, PlanResolved, Network, StepStart, StepProgress, StepEnd, Metric, Measure, Layers, Checkpoint, Log, Warn,
     Resource, Heartbeat, ControlAck, RunEnd,
 )  # fmt: skip
 

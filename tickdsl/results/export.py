@@ -11,9 +11,10 @@ from typing import Any
 from tickdsl.records.events import ArmInfo
 from tickdsl.records.files import write_whole
 from tickdsl.records.paths import RunPaths
+from tickdsl.results.figures import Figure, Key, figures
 from tickdsl.results.plots import accuracy_svg
 from tickdsl.results.sentence import conclusions
-from tickdsl.results.state import RunState
+from tickdsl.results.state import MetricKey, RunState
 from tickdsl.results.verdict import CONFIDENCE, Estimate, Standing, remarks, standings
 
 VERSION = 1
@@ -30,7 +31,7 @@ def write_results(state: RunState, paths: RunPaths) -> None:
 
 def results(state: RunState) -> dict[str, Any]:
     """The content of results.json."""
-    found = standings(state)
+    found, asked = standings(state), figures(state)
     sentences = conclusions(state)
     run = state.run
     return {
@@ -50,7 +51,7 @@ def results(state: RunState) -> dict[str, Any]:
                 "name": arm.name,
                 "sweep": dict(arm.sweep),
                 "conclusion": sentences[arm.id],
-                "levels": _levels(arm, found, state),
+                "levels": _levels(arm, found, asked, state),
             }
             for arm in state.arms
         ],
@@ -65,32 +66,42 @@ def results_csv(state: RunState) -> str:
     text = io.StringIO()
     rows = csv.writer(text, lineterminator="\n")
     sweeps = [f"sweep.{name}" for name in swept]
-    rows.writerow(["arm", "name", *sweeps, "contestant", "level", "seed", *_MEASURED])
+    asked = dict.fromkeys(name for measure in state.measures.values() for name in measure.figures)
+    rows.writerow(["arm", "name", *sweeps, "contestant", "level", "seed", *_MEASURED, *asked])
     for arm_id, contestant, level in standings(state):
         arm = arms.get(arm_id) or ArmInfo(id=arm_id, name=arm_id, sweep={}, levels=0)
         for seed in _seeds(state, arm_id, contestant, level):
             metric = state.metrics[arm_id, contestant, level, seed]
             values = [arm.sweep.get(name, "") for name in swept]
             measured = [_cell(getattr(metric, name)) for name in _MEASURED]
+            more = _figures(state, (arm_id, contestant, level, seed))
+            measured += [_cell(more.get(name)) for name in asked]
             rows.writerow([arm.id, arm.name, *values, contestant, level, seed, *measured])
     return text.getvalue()
 
 
-def _levels(arm: ArmInfo, found: Mapping[tuple[str, str, int], Standing], state: RunState) -> list[dict[str, Any]]:
+def _levels(
+    arm: ArmInfo,
+    found: Mapping[tuple[str, str, int], Standing],
+    asked: Mapping[Key, Mapping[str, Figure]],
+    state: RunState,
+) -> list[dict[str, Any]]:
     levels: dict[int, dict[str, Any]] = {}
     for (owner, contestant, level), standing in found.items():
         if owner == arm.id:
             entry = levels.setdefault(level, {"level": level, "contestants": {}})
-            entry["contestants"][contestant] = _contestant(standing, state)
+            entry["contestants"][contestant] = _contestant(standing, asked.get((owner, contestant, level), {}), state)
     return [levels[level] for level in sorted(levels)]
 
 
-def _contestant(standing: Standing, state: RunState) -> dict[str, Any]:
+def _contestant(standing: Standing, asked: Mapping[str, Figure], state: RunState) -> dict[str, Any]:
     key = (standing.arm, standing.contestant, standing.level)
     seeds = []
     for seed in _seeds(state, *key):
         metric = state.metrics[(*key, seed)]
         seeds.append({"seed": seed, **{name: getattr(metric, name) for name in _MEASURED}})
+        if asked:
+            seeds[-1]["figures"] = _figures(state, (*key, seed))
     return {
         "accuracy": _estimate(standing.accuracy),
         "sparsity": standing.sparsity,
@@ -103,8 +114,15 @@ def _contestant(standing: Standing, state: RunState) -> dict[str, Any]:
         "p_winning": standing.p_winning,
         "p_losing": standing.p_losing,
         "lead": _estimate(standing.lead),
+        "figures": {name: {**(_estimate(figure.value) or {}), "how": figure.how} for name, figure in asked.items()},
         "seeds": seeds,
     }
+
+
+def _figures(state: RunState, key: MetricKey) -> dict[str, Any]:
+    """What `report` asked of one network, by name."""
+    measures = (state.measures.get((key, metric)) for metric in state.report)
+    return {name: value for measure in measures if measure for name, value in measure.figures.items()}
 
 
 def _seeds(state: RunState, arm: str, contestant: str, level: int) -> list[int]:

@@ -14,6 +14,7 @@ from tickdsl.records.events import (
     Heartbeat,
     Layers,
     Log,
+    Measure,
     Metric,
     Network,
     PlanResolved,
@@ -26,7 +27,7 @@ from tickdsl.records.events import (
     StepStart,
     Warn,
 )
-from tickdsl.results.state import ENDED, CoursePoint, MetricKey, Pace, RunState, StepState
+from tickdsl.results.state import ENDED, CoursePoint, MeasureKey, MetricKey, Pace, RunState, StepState
 
 LOG_LINES = 500  # of the log and of the warnings, the last so many are kept
 COURSE_POINTS = 512  # of a training's course; a longer one loses every second of its points
@@ -54,6 +55,7 @@ class Fold:
         self._steps = dict(self._base.steps)
         self._metrics: dict[MetricKey, Metric] = dict(self._base.metrics)
         self._layers: dict[MetricKey, Layers] = dict(self._base.layers)
+        self._measures: dict[MeasureKey, Measure] = dict(self._base.measures)
         self._courses = {name: list(step.course) for name, step in self._steps.items() if step.course}
         self._log = list(self._base.log)
         self._warnings = list(self._base.warnings)
@@ -81,6 +83,7 @@ class Fold:
             steps=dict(self._steps),
             metrics=dict(self._metrics),
             layers=dict(self._layers),
+            measures=dict(self._measures),
             log=tuple(self._log[-LOG_LINES:]),
             warnings=tuple(self._warnings[-LOG_LINES:]),
             pace=self._pace,
@@ -113,6 +116,7 @@ class Fold:
         known = {(m.arm, m.contestant, m.level, m.seed) for m in event.measurements}
         self._metrics = {key: metric for key, metric in self._metrics.items() if key in known}
         self._layers = {key: left for key, left in self._layers.items() if key in known}
+        self._measures = {key: measure for key, measure in self._measures.items() if key[0] in known}
         self._steps = {
             info.id: StepState(
                 info,
@@ -180,6 +184,9 @@ class Fold:
 
     def _metric(self, event: Metric, t: float) -> None:
         self._metrics[event.arm, event.contestant, event.level, event.seed] = event
+
+    def _measure(self, event: Measure, t: float) -> None:
+        self._measures[(event.arm, event.contestant, event.level, event.seed), event.metric] = event
 
     def _layers_left(self, event: Layers, t: float) -> None:
         self._layers[event.arm, event.contestant, event.level, event.seed] = event
@@ -256,6 +263,7 @@ _HANDLERS: dict[type, Callable[[Fold, Any, float], None]] = {
     StepProgress: Fold._step_progress,
     StepEnd: Fold._step_end,
     Metric: Fold._metric,
+    Measure: Fold._measure,
     Layers: Fold._layers_left,
     Checkpoint: Fold._checkpoint,
     Log: Fold._log_line,

@@ -11,6 +11,7 @@ from tickdsl.records.events import (
     ArmInfo,
     Heartbeat,
     Layers,
+    Measure,
     MeasurementInfo,
     Metric,
     Network,
@@ -24,6 +25,7 @@ FINISHED = frozenset({"done", "stored"})
 ENDED = frozenset({"ok", "failed", "stopped", "interrupted"})
 
 MetricKey = tuple[str, str, int, int]  # arm id, contestant, level, seed
+MeasureKey = tuple[MetricKey, str]  # and the metric that was asked for
 
 
 class CoursePoint(NamedTuple):
@@ -83,7 +85,8 @@ class RunState:
 
     `status` is waiting (no event yet), running, pausing, paused, stopping, ok, failed, stopped or
     interrupted. Times are seconds since 1970. `metrics` maps (arm id, contestant, level, seed) to its measurement,
-    `layers` to what is left of the layers there; `networks` maps arm ids to the dense networks.
+    `layers` to what is left of the layers there; `measures` maps that and a metric that `report` asks for to what was
+    measured; `networks` maps arm ids to the dense networks.
     """
 
     run: RunStart | None = None
@@ -100,6 +103,7 @@ class RunState:
     steps: Mapping[str, StepState] = attrs.field(factory=dict)
     measurements: tuple[MeasurementInfo, ...] = ()
     metrics: Mapping[MetricKey, Metric] = attrs.field(factory=dict)
+    measures: Mapping[MeasureKey, Measure] = attrs.field(factory=dict)
     networks: Mapping[str, Network] = attrs.field(factory=dict)
     layers: Mapping[MetricKey, Layers] = attrs.field(factory=dict)
     notes: tuple[str, ...] = ()

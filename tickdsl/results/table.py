@@ -12,6 +12,7 @@ from rich.text import Text
 
 from tickdsl.records.events import ArmInfo
 from tickdsl.results import words
+from tickdsl.results.figures import ESTIMATED, Figure, Key, columns, figures, said
 from tickdsl.results.sentence import conclusions
 from tickdsl.results.state import RunState
 from tickdsl.results.verdict import LOSING, UNDECIDED, WINNING, Standing, remarks, standings
@@ -25,6 +26,7 @@ _DISPENSABLE = (
     "sparsity", "rival intervals", "MACs", "difference intervals", "params", "rivals", "accuracy intervals",
 )  # fmt: skip
 _Shown = frozenset[str]
+_Asked = Mapping[Key, Mapping[str, Figure]]
 _SHAPES: tuple[_Shown, ...] = tuple(frozenset(_DISPENSABLE[n:]) for n in range(len(_DISPENSABLE) + 1))
 
 
@@ -41,16 +43,16 @@ def results_table(state: RunState, console: Console) -> RenderableType:
 
     All blocks have the same columns: those that fit the width of `console` for every arm.
     """
-    found = standings(state)
+    found, asked = standings(state), figures(state)
     for shown in _SHAPES:
-        blocks = [_block(arm, found, state, shown) for arm in state.arms]
+        blocks = [_block(arm, found, asked, state, shown) for arm in state.arms]
         if all(_width(block, console) <= console.width for block in blocks):
             break
     sentences = conclusions(state)
     parts: list[RenderableType] = []
     for arm, block in zip(state.arms, blocks, strict=True):
         parts += [Text(_title(arm), style="bold"), block, Text(sentences[arm.id]), Text()]
-    parts.append(Text(_legend(state, found), style="dim"))
+    parts.append(Text(_legend(state, found, asked), style="dim"))
     if state.status != "ok":
         parts.append(Text(f"note: the run is {state.status}; {state.finished} of {len(state.steps)} steps are done"))
     parts += [Text(f"note: {remark}", style="dim") for remark in remarks(state)]
@@ -58,7 +60,13 @@ def results_table(state: RunState, console: Console) -> RenderableType:
     return content if console.encoding.startswith("utf") else _Ascii(content)
 
 
-def _block(arm: ArmInfo, found: Mapping[tuple[str, str, int], Standing], state: RunState, shown: _Shown) -> Table:
+def _block(
+    arm: ArmInfo,
+    found: Mapping[tuple[str, str, int], Standing],
+    asked: _Asked,
+    state: RunState,
+    shown: _Shown,
+) -> Table:
     rows = [(level, found.get((arm.id, "dense" if level == 0 else "ticket", level))) for level in _rounds(arm, found)]
     rivals = [
         name
@@ -67,19 +75,24 @@ def _block(arm: ArmInfo, found: Mapping[tuple[str, str, int], Standing], state: 
     ]
     best = _best([standing for _, standing in rows if standing is not None])
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0), show_edge=False)
-    columns = _columns(shown, best, state.report)
+    usual = _columns(shown, best, state.report)
     if all(standing is None or standing.filters in (None, 1.0) for _, standing in rows):
-        columns = [column for column in columns if column[0] != _FILTERS]
-    for heading, _ in columns:
+        usual = [column for column in usual if column[0] != _FILTERS]
+    extra = columns(asked)
+    for heading, _ in usual:
         table.add_column(heading, justify="right", no_wrap=True)
     table.add_column("verdict", no_wrap=True, min_width=len(UNDECIDED))
+    for column in extra:
+        table.add_column(column.heading, justify="right", no_wrap=True)
     if "rivals" in shown:
         for name in rivals:
             table.add_column(Text(name.replace("-", "-\n")), justify="right", no_wrap=True)
     for level, standing in rows:
-        cells: list[RenderableType] = ["–" if standing is None else cell(standing) for _, cell in columns[1:]]
+        cells: list[RenderableType] = ["–" if standing is None else cell(standing) for _, cell in usual[1:]]
         cells.insert(0, "dense" if level == 0 else str(level))
         cells.append(_verdict(standing))
+        own = asked.get((arm.id, "dense" if level == 0 else "ticket", level), {})
+        cells += [said(column, own) for column in extra]
         if "rivals" in shown:
             cells += [_rival(found.get((arm.id, name, level)), shown) for name in rivals]
         table.add_row(*cells, style="bold" if standing is not None and standing is best else None)
@@ -147,7 +160,7 @@ def _title(arm: ArmInfo) -> str:
     return f"{arm.name}  ({sweep})" if sweep else arm.name
 
 
-def _legend(state: RunState, found: Mapping[tuple[str, str, int], Standing]) -> str:
+def _legend(state: RunState, found: Mapping[tuple[str, str, int], Standing], asked: _Asked) -> str:
     seeds = len(state.seeds)
     parts = [f"{seeds} seed{'s' if seeds != 1 else ''}"]
     if any(standing.accuracy and standing.accuracy.half_width is not None for standing in found.values()):
@@ -156,6 +169,8 @@ def _legend(state: RunState, found: Mapping[tuple[str, str, int], Standing]) -> 
         parts.append(f"winning: at most {100 * state.within:g} points below dense")
     if any(standing.verdict is not None for standing in found.values()):
         parts.append("verdicts are corrected for the number of rounds (Holm)")
+    if any(figure.how == ESTIMATED for named in asked.values() for figure in named.values()):
+        parts.append("~ estimated")
     parts.append(f"{_BEST} best ticket")
     return " · ".join(parts)
 

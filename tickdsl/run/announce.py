@@ -52,6 +52,7 @@ def resolved(study: Study, stored: Callable[[str], bool], notes: tuple[str, ...]
         measurements=tuple(
             events.MeasurementInfo(arm=m.arm, contestant=m.contestant, level=m.level, seed=m.seed, step=names[m.step])
             for m in study.measurements
+            if not m.asks
         ),
         notes=notes,
         within=float(study.plan.within),
@@ -74,6 +75,20 @@ def metric(m: Measurement, found: Mapping[str, Any], name: str) -> events.Metric
         macs=found.get("macs"),
         filters=found.get("filters"),
         seconds=found.get("train_time"),
+    )
+
+
+def measure(m: Measurement, found: Mapping[str, Any], name: str) -> events.Measure:
+    """What `report` asks beside accuracy as an event; `found` are the metrics of the step `name` that measured it."""
+    return events.Measure(
+        arm=m.arm,
+        contestant=m.contestant,
+        level=m.level,
+        seed=m.seed,
+        step=name,
+        metric=m.asks,
+        figures=found["figures"],
+        how=found["how"],
     )
 
 

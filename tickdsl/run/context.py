@@ -25,6 +25,7 @@ from tickdsl.run.networks import TRACED_PICTURES, Network, network
 from tickdsl.tickets.carry import carry_over
 from tickdsl.tickets.scope import units_left
 from tickdsl.training import data as datasets
+from tickdsl.training.catalogue import shaping
 
 WEIGHTS, STRUCTURE = "weights.safetensors", "structure.safetensors"
 
@@ -88,7 +89,7 @@ class Context:
         data = self.dataset(step.args["data"], step.seed)
         model = step.args["model"]
         shape = tuple(data.train_images.shape[1:])
-        return network(model["name"], canonical(model["options"]), data.classes, shape)
+        return network(model["name"], canonical(shaping(model["options"])), data.classes, shape)
 
     # -- results of other steps
 

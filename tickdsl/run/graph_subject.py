@@ -14,7 +14,7 @@ from tickdsl.plan.model import Arm, Data, Plan
 from tickdsl.records.canonical import canonical
 from tickdsl.run.graph_view import GraphView
 from tickdsl.run.graphs import DATA, Shape, model_graph, pictures
-from tickdsl.training.catalogue import DATASETS, MODELS, Option
+from tickdsl.training.catalogue import DATASETS, MODELS, Option, shaping
 
 #: The data set whose pictures a family is made for.
 _FAMILY_DATA = {"lenet": "mnist", "convs": "cifar10", "vgg": "cifar10", "resnet": "cifar10"}
@@ -81,7 +81,7 @@ def of_plan(plan: Plan, root: Path | None) -> list[Subject]:
 def subject(arm: Arm, root: Path | None) -> Subject:
     """The network of an arm."""
     shape, classes = pictures(arm.data, root or DATA)
-    return Subject(arm.model.name, dict(arm.model.options), arm.data.name, shape, classes)
+    return Subject(arm.model.name, shaping(arm.model.options), arm.data.name, shape, classes)
 
 
 def _options(name: str, given: Iterable[tuple[str, str]], known: Mapping[str, Option]) -> dict[str, Any]:

@@ -27,7 +27,7 @@ _MAKERS = ("graph", "training/models")
 def dense_graph(arm: Arm, data: Path | None) -> ModelGraph:
     """The model graph of an arm's dense network."""
     shape, classes = pictures(arm.data, data or DATA)
-    return model_graph(arm.model.name, canonical(dict(arm.model.options)), classes, shape)
+    return model_graph(arm.model.name, canonical(catalogue.shaping(arm.model.options)), classes, shape)
 
 
 @functools.lru_cache(maxsize=16)

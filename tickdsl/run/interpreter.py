@@ -12,7 +12,7 @@ from tickdsl.plan.lower import Study
 from tickdsl.records import events
 from tickdsl.records.control import ControlReader, Request
 from tickdsl.records.store import Store
-from tickdsl.run.announce import figures, layers, metric, step_names
+from tickdsl.run.announce import figures, layers, measure, metric, step_names
 from tickdsl.run.frontier import Frontier
 from tickdsl.run.messages import (
     PAUSE,
@@ -211,6 +211,9 @@ class Interpreter:
 
     def _say_measured(self) -> None:
         for m in self._frontier.measured():
+            if m.asks:
+                self.emit(measure(m, self.store.get(m.step).metrics, self.names[m.step]))
+                continue
             self.emit(metric(m, self._metrics[m.step], self.names[m.step]))
             left = self.store.get(m.step).metrics.get("left")
             if left and any(left.values()):

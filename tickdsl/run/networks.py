@@ -12,6 +12,7 @@ from torch import nn
 from tickdsl.graph.model import ModelGraph
 from tickdsl.graph.trace import trace
 from tickdsl.run.graphs import model_graph
+from tickdsl.training.catalogue import shaping
 from tickdsl.training.models import create
 
 #: Graphs are traced with two pictures: batch norm in training mode needs more than one.
@@ -42,4 +43,4 @@ def traced(name: str, options: bytes, classes: int, shape: tuple[int, int, int])
 
 @functools.lru_cache(maxsize=16)
 def _module(name: str, options: bytes, classes: int, shape: tuple[int, int, int]) -> nn.Module:
-    return create(name, classes=classes, shape=shape, seed=0, options=json.loads(options))
+    return create(name, classes=classes, shape=shape, seed=0, options=shaping(json.loads(options)))

@@ -21,12 +21,14 @@ from tickdsl.graph.surgery import compact, compact_masks
 from tickdsl.moments import Moment
 from tickdsl.plan.steps import Step
 from tickdsl.records.process import host_name
+from tickdsl.run import measuring
 from tickdsl.run.context import STRUCTURE, Context, describe, save_weights
 from tickdsl.run.networks import Network
 from tickdsl.run.scoring import subject
 from tickdsl.tickets.overlap import overlap, random_structure
 from tickdsl.tickets.select import prune
 from tickdsl.training import recipes
+from tickdsl.training.catalogue import shaping
 from tickdsl.training.checkpoints import Checkpoints
 from tickdsl.training.distillation import Lesson
 from tickdsl.training.evaluate import evaluate
@@ -77,7 +79,9 @@ def _init(step: Step, context: Context, folder: Path, prefixes: Mapping[str, Ste
     # A network whose initialisation is its constructor's cannot be drawn anew at its smaller size: there, fresh
     # weights are a slice of a dense network of another seed.
     seed = _seed(step) if role == "init" else stream_seed(_seed(step), role)
-    fresh = create(model["name"], classes=found.classes, shape=found.shape, seed=seed, options=model["options"])
+    # Only the network that is pruned begins with weights from elsewhere: its rivals' are fresh.
+    options = model["options"] if role == "init" else shaping(model["options"])
+    fresh = create(model["name"], classes=found.classes, shape=found.shape, seed=seed, options=options)
     module = compact(fresh, found.graph, structure)
     if role != "init":
         reinitialise(module, seed=_seed(step), role=role, name=model["name"])
@@ -274,4 +278,5 @@ _OPERATIONS: dict[str, Operation] = {
     "random-structure": _random_structure,
     "evaluate": _evaluate,
     "transfer": _transfer,
+    "robustness": measuring.robustness,
 }

@@ -32,6 +32,7 @@ from tickdsl.run.networks import network
 from tickdsl.run.study import usual_jobs
 from tickdsl.tickets.criteria import Subject, criterion
 from tickdsl.tickets.select import prune
+from tickdsl.training.catalogue import shaping
 
 
 def _store(root: Path) -> Store | None:
@@ -142,7 +143,7 @@ def _levels(study: Study, arm: Arm, forecast: list[dict[str, Any]], stored: set[
 def _forecast(study: Study, arm: Arm, data: Path) -> list[dict[str, Any]]:
     """What each level leaves, as ranking the untrained network has it: exact counts, estimated costs."""
     shape, classes = pictures(arm.data, data)
-    found = network(arm.model.name, canonical(dict(arm.model.options)), classes, shape)
+    found = network(arm.model.name, canonical(shaping(arm.model.options)), classes, shape)
     structure = Structure.dense(found.graph)
     dense = found.module.state_dict()
     rows = [describe(found.graph, structure)]

@@ -8,15 +8,18 @@ import os
 from pathlib import Path
 from typing import Any
 
+from tickdsl.errors import TickdslError
 from tickdsl.graph.structure import Structure
 from tickdsl.plan.lower import Study, lower, prune_args
-from tickdsl.plan.model import Arm, Data, Plan, Prune
+from tickdsl.plan.model import Arm, Data, Model, Plan, Prune
 from tickdsl.records.canonical import canonical
 from tickdsl.run.graphs import DATA, dense_graph
+from tickdsl.run.measuring import surroundings
 from tickdsl.tickets.allotment import allotted
 from tickdsl.tickets.amounts import most_rounds, rounds_until
 from tickdsl.tickets.scope import scope
 from tickdsl.training import data as datasets
+from tickdsl.training.sources import files_digest
 
 
 def prepare(plan: Plan, data: Path | None = None) -> Study:
@@ -28,7 +31,9 @@ def prepare(plan: Plan, data: Path | None = None) -> Study:
         spec = json.loads(key)
         return datasets.fingerprint(spec["name"], root=root, options=spec["options"])
 
-    def identify(spec: Data) -> str:
+    def identify(spec: Data | Model) -> str:
+        if isinstance(spec, Model):
+            return _weights(spec)
         return fingerprint(canonical({"name": spec.name, "options": dict(spec.options)}))
 
     def rounds(arm: Arm, prune: Prune) -> int:
@@ -46,7 +51,15 @@ def prepare(plan: Plan, data: Path | None = None) -> Study:
         needed = rounds_until(found, args, float(prune.until))
         return min(needed, prune.times) if prune.times is not None else needed
 
-    return lower(plan, fingerprint=identify, rounds=rounds)
+    return lower(plan, fingerprint=identify, rounds=rounds, surroundings=surroundings(plan, root))
+
+
+def _weights(model: Model) -> str:
+    """What identifies the file that a model's weights come from."""
+    path = Path(str(model.weights_file))
+    if not path.is_file():
+        raise TickdslError(f"there are no weights at {path}", "paths are relative to the folder where tickdsl runs")
+    return files_digest([path])
 
 
 def usual_jobs(device: str, study: Study) -> int:

@@ -8,6 +8,8 @@ from typing import Any
 import attrs
 
 PREFIX = "torchvision."
+#: `weights=` of a torchvision network: the best that torchvision offers.
+DEFAULT_WEIGHTS = "default"
 
 
 @attrs.frozen
@@ -59,7 +61,11 @@ class DatasetInfo:
     options: Mapping[str, Option] = attrs.field(factory=dict)
 
 
-_WIDTH = {"width": Option(float, 1.0, "multiplies every hidden width", least=0.01)}
+_WIDTH = {
+    "width": Option(float, 1.0, "multiplies every hidden width", least=0.01),
+    "weights": Option(str, "", "initial weights from a .safetensors or .pth file"),
+}
+_WEIGHTS = {"weights": Option(str, "", "initial weights: `default` (torchvision's), or a .safetensors or .pth file")}
 
 
 def _ours(name: str, family: str, summary: str, least: int, **more: Any) -> ModelInfo:
@@ -122,6 +128,7 @@ def _torchvision(name: str) -> ModelInfo:
         multiple=least if name.startswith("vit_") else 1,
         batch_norm=not plain,
         residual=not name.startswith(_NOT_RESIDUAL),
+        options=_WEIGHTS,
     )
 
 
@@ -136,6 +143,12 @@ def _models() -> dict[str, ModelInfo]:
 
 
 MODELS: dict[str, ModelInfo] = _models()
+
+
+def shaping(options: Mapping[str, Any]) -> dict[str, Any]:
+    """A model's options without those that say what its weights are: what its graph depends on."""
+    return {name: value for name, value in options.items() if name != "weights"}
+
 
 _COMMON = {
     "size": Option(int, 0, "resize the pictures to this many pixels a side", least=1),

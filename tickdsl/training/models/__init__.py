@@ -10,9 +10,10 @@ import torch
 from torch import nn
 
 from tickdsl.errors import TickdslError
-from tickdsl.training.catalogue import MODELS, ModelInfo
+from tickdsl.training.catalogue import DEFAULT_WEIGHTS, MODELS, ModelInfo
 from tickdsl.training.models import convs, lenet, plain, resnet, torchvision_zoo, vgg
 from tickdsl.training.models.initialise import fresh_classifier, initialise
+from tickdsl.training.models.pretrained import load_pretrained
 
 Shape = tuple[int, int, int]
 Builder = Callable[[int, Shape, float], nn.Module]
@@ -33,7 +34,8 @@ def create(name: str, *, classes: int, shape: Shape, seed: int, options: Mapping
     """The network `name` for pictures of `shape` (C, H, W), initialised from `seed`, on the CPU, in train mode.
 
     Ours: see `initialise`. torchvision's: its own constructor's weights and a fresh classifier. Networks of
-    one name and seed share every weight that does not depend on `classes`.
+    one name and seed share every weight that does not depend on `classes`. The option `weights` puts others in their
+    place (see `load_pretrained`).
     Raises TickdslError for an unknown name or option, or pictures that the network cannot take.
     """
     info = _info(name)
@@ -44,13 +46,21 @@ def create(name: str, *, classes: int, shape: Shape, seed: int, options: Mapping
             f"{name} has no option {', '.join(unknown)}",
             f"it has {', '.join(info.options)}" if info.options else "leave it out",
         )
+    weights = str((options or {}).get("weights", ""))
+    if info.ours and weights == DEFAULT_WEIGHTS:
+        raise TickdslError(f"there are no weights of {name} to fetch", "name a file, or take a network of torchvision")
     if not info.ours:
         module = torchvision_zoo.build(info.name, shape, seed)
-        return fresh_head(module, classes=classes, seed=seed, name=name)
+        fresh_head(module, classes=classes, seed=seed, name=name)
+        if weights:
+            load_pretrained(module, head(module), name, weights)
+        return module
     width = float((options or {}).get("width", info.options["width"].default))
     with torch.random.fork_rng(devices=[]):  # constructors draw from the global stream
         module = _BUILDERS[name](classes, shape, width)
     initialise(module, seed)
+    if weights:
+        load_pretrained(module, head(module), name, weights)
     return module
 
 

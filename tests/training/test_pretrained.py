@@ -1,0 +1,97 @@
+"""Weights from elsewhere: read, refused, and with which classifier."""
+
+from __future__ import annotations
+
+import urllib.error
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import save_file
+
+from tickdsl.errors import TickdslError
+from tickdsl.training import models
+from tickdsl.training.torchvision_import import import_torchvision
+
+SHAPE = (1, 8, 8)
+
+
+def network(seed: int, classes: int = 10, **options: Any) -> torch.nn.Module:
+    return models.create("small-cnn", classes=classes, shape=SHAPE, seed=seed, options=options)
+
+
+@pytest.fixture
+def saved(tmp_path: Path) -> Path:
+    path = tmp_path / "w.safetensors"
+    save_file(dict(network(5).state_dict()), path)
+    return path
+
+
+def test_the_weights_are_those_of_the_file_whatever_the_seed(saved: Path, tmp_path: Path) -> None:
+    torch.save({"state_dict": {f"module.{k}": v for k, v in network(5).state_dict().items()}}, tmp_path / "w.pth")
+    for path in (saved, tmp_path / "w.pth"):
+        found = network(1, weights=str(path)).state_dict()
+        assert all(torch.equal(tensor, found[name]) for name, tensor in network(5).state_dict().items())
+
+
+def test_a_classifier_for_other_classes_is_the_seeds(saved: Path) -> None:
+    found, body, head = network(1, 4, weights=str(saved)), network(5), network(1, 4)
+    assert torch.equal(found.conv1.weight, body.conv1.weight)  # type: ignore[union-attr, arg-type]
+    assert torch.equal(found.fc.weight, head.fc.weight)  # type: ignore[union-attr, arg-type]
+
+
+def test_weights_of_another_network_are_refused(saved: Path) -> None:
+    with pytest.raises(TickdslError, match="not those of lenet5"):
+        models.create("lenet5", classes=10, shape=(1, 28, 28), seed=1, options={"weights": str(saved)})
+    with pytest.raises(TickdslError, match="do not fit small-cnn"):
+        network(1, width=0.5, weights=str(saved))
+
+
+class Harm:
+    def __reduce__(self) -> Any:
+        return (Path("harmed").touch, ())
+
+
+@pytest.mark.parametrize("content", ["code", "text", "list", "missing"])
+def test_what_holds_no_weights_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, content: str) -> None:
+    monkeypatch.chdir(tmp_path)
+    path = tmp_path / "w.pth"
+    match content:
+        case "code":
+            torch.save({"x": Harm()}, path)
+        case "text":
+            path.write_text("not weights")
+        case "list":
+            torch.save([torch.zeros(2)], path)
+    with pytest.raises(TickdslError):
+        network(1, weights=str(path))
+    assert not (tmp_path / "harmed").exists()
+
+
+def test_without_a_network_connection_the_way_out_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    import_torchvision()
+    from torchvision.models import ResNet18_Weights
+
+    def offline(self: object, *args: object, **kwargs: object) -> None:
+        raise urllib.error.URLError("no route to host")
+
+    monkeypatch.setattr(ResNet18_Weights, "get_state_dict", offline)
+    with pytest.raises(TickdslError, match="resnet18 cannot be fetched") as caught:
+        models.create("resnet18", classes=10, shape=(3, 32, 32), seed=1, options={"weights": "default"})
+    assert "weights=" in str(caught.value.hint)
+    with pytest.raises(TickdslError, match="no weights of small-cnn"):
+        network(1, weights="default")
+
+
+def test_the_default_weights_of_torchvision_get_a_classifier_of_our_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    import_torchvision()
+    from torchvision.models import ShuffleNet_V2_X0_5_Weights, shufflenet_v2_x0_5
+
+    theirs = shufflenet_v2_x0_5().state_dict()
+    monkeypatch.setattr(ShuffleNet_V2_X0_5_Weights, "get_state_dict", lambda self, **kwargs: theirs)
+    found = models.create(
+        "shufflenet_v2_x0_5", classes=10, shape=(3, 32, 32), seed=1, options={"weights": "default"}
+    ).state_dict()
+    assert torch.equal(found["conv1.0.weight"], theirs["conv1.0.weight"])
+    assert found["fc.weight"].shape[0] == 10

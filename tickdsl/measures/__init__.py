@@ -1,0 +1,1 @@
+"""What `report` asks of a trained network beside its accuracy: robustness, and what using and training it takes."""
