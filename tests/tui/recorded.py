@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import attrs
+from textual.pilot import Pilot
 from tickdsl.tui import Monitor
 from tickdsl.tui.views.glance import Glance, by_contestant
 from tickdsl.tui.views.outline import outline
@@ -72,6 +73,16 @@ class Told:
         self.polls += 1
         told, self.records = self.records, []
         return told
+
+
+async def settled(app: Monitor, pilot: Pilot[None]) -> None:
+    """Wait until the monitor has drawn all that it was told."""
+    for _ in range(200):
+        await pilot.pause(0.02)
+        if app.view.glance is not None and not app.feed.behind:
+            break
+    app.draw_now()
+    await pilot.pause()
 
 
 def monitor(records: Iterable[Record] | None = None, **options: Any) -> Monitor:

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from recorded import Told, monitor, story, until_the_middle, with_failure
+from recorded import Told, monitor, settled, story, until_the_middle, with_failure
 from textual.binding import Binding
 from textual.pilot import Pilot
 from textual.widgets import ContentSwitcher, Input
@@ -35,7 +35,7 @@ def drive(test: Test, app: Monitor | None = None, size: tuple[int, int] = (120, 
     async def run() -> None:
         driven = app or monitor()
         async with driven.run_test(size=size) as pilot:
-            await pilot.pause(0.1)
+            await settled(driven, pilot)
             await test(driven, pilot)
 
     asyncio.run(run())

@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 import textual
-from recorded import monitor, story, with_failure
+from recorded import monitor, settled, story, with_failure
 from rich.segment import Segment
 from textual.app import App
 
@@ -63,11 +63,11 @@ def take(size: tuple[int, int], keys: tuple[str, ...], theme: str, which: str) -
         app = monitor(stories[which])
         app.theme = theme
         async with app.run_test(size=size, notifications=False) as pilot:
-            await pilot.pause(0.3)
+            await settled(app, pilot)
             await pilot.press(*keys)
-            await pilot.pause(0.3)
+            await pilot.pause()
             app.clear_notifications()
-            await pilot.pause(0.1)
+            await settled(app, pilot)
             return look(app), app.export_screenshot(title="tickdsl")
 
     return asyncio.run(run())
