@@ -169,7 +169,7 @@ def test_a_plan_with_errors_exits_1(bench: Any) -> None:
         (["small-cnn", "--on", "digits size=-3"], "below 1"),
         (["small-cnn", "--option", "widht=2"], "did you mean `width`"),
         (["small-cnn", "--option", "width=wide"], "width=wide is no float"),
-        (["resnet18", "--option", "width=2"], "leave it out"),
+        (["resnet18", "--option", "width=2"], "it has weights"),
         (["resnet18", "--on", "digits"], "channels"),
         (["absent.plan"], "absent.plan"),
         ([], "--list"),

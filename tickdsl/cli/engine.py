@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import NoReturn
@@ -41,6 +42,13 @@ def engine_of(paths: RunPaths) -> Process | None:
         return Process.from_token(paths.engine.read_text().strip())
     except OSError:
         return None
+
+
+def await_end(engine: Process | None, seconds: float = 30.0) -> None:
+    """Give an engine that has said its last event the time to leave its results and its report behind."""
+    deadline = time.monotonic() + seconds
+    while engine is not None and engine.alive() and time.monotonic() < deadline:
+        time.sleep(0.05)
 
 
 def refuse(folder: Path, code: int, message: str) -> None:

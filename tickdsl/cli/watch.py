@@ -12,7 +12,7 @@ from typing import IO, TYPE_CHECKING, Protocol
 
 from tickdsl.cli.arguments import Verbs, positive_number, run_argument
 from tickdsl.cli.ending import farewell, how_to_return, results_table
-from tickdsl.cli.engine import engine_of, last_words
+from tickdsl.cli.engine import await_end, engine_of, last_words
 from tickdsl.cli.output import OK, USAGE, unheard
 from tickdsl.cli.terminal import wants_monitor
 from tickdsl.errors import TickdslError
@@ -123,6 +123,7 @@ def _left(state: RunState, paths: RunPaths | None) -> int:
         if paths is not None:
             print(how_to_return(paths), file=sys.stderr)
         return OK
+    await_end(engine)
     if state.metrics:
         with unheard(BrokenPipeError):
             print(results_table(state), end="")
