@@ -2,16 +2,18 @@
 
 import functools
 
+import attrs
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from recorded import PLAN, glance, story, with_failure
+from recorded import PLAN, glance, story, until_the_middle, with_failure
 from tickdsl.tui.views import arms, compare, curves, detail, layers, log, plan, status, tree
 from tickdsl.tui.views.drawing import draw
 from tickdsl.tui.views.glance import Glance
 from tickdsl.tui.views.marks import DARK, LIGHT
 
-from tickdsl.records.events import Resource
+from tickdsl.records import Record
+from tickdsl.records.events import Resource, RunEnd
 from tickdsl.results.state import FINISHED
 
 WIDTHS = st.integers(30, 140)
@@ -177,3 +179,19 @@ def test_a_gpu_is_told_of() -> None:
     assert "87 %" in line
     assert "5.0 GB of 80.0 GB" in line
     assert "300 W" in line
+
+
+def test_no_time_passes_for_steps_of_a_run_that_ended() -> None:
+    """A step that was under way when the run was stopped is not under way an hour later."""
+    records = until_the_middle()
+    last = records[-1]
+    stopped = Record(last.seq + 1, last.t + 1.0, RunEnd(status="stopped", seconds=9.0, exit=130, message=""))
+
+    running = tree.running_path(glance(records))
+    assert running is not None
+    folding = tree.Folding(frozenset(running[:depth] for depth in range(1, len(running))))
+    for told in ([*records, stopped], records):
+        now = glance(told)
+        later = attrs.evolve(now, now=now.now + 3600)
+        before, after = ([row.note for row in tree.tree_rows(at, folding)] for at in (now, later))
+        assert (before == after) is (stopped in told)

@@ -55,7 +55,7 @@ def _times(step: StepState, glance: Glance) -> str:
         return "not begun in this run"
     began = time.strftime("%H:%M:%S", time.localtime(step.started))
     if step.status == "running":
-        return f"since {began}, {duration(glance.now - step.started)}"
+        return f"since {began}, {duration(glance.until - step.started)}"
     return f"began {began}, took {duration(step.seconds)}"
 
 

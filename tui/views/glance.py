@@ -41,6 +41,13 @@ class Glance:
     load: Sequence[Resource] = ()
     words: str = ""  # the filter
 
+    @property
+    def until(self) -> float:
+        """Up to when time counts: now, or when the run ended or was last heard of."""
+        if self.state.ended is not None:
+            return self.state.ended
+        return self.state.now if self.status.endswith("crashed") else max(self.now, self.state.now)
+
     def wants(self, text: str) -> bool:
         """Whether the filter lets `text` through: every word of it occurs, in any case."""
         found = text.casefold()

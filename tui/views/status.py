@@ -30,9 +30,7 @@ def title_line(glance: Glance, width: int, palette: Palette, asked: str = "", hi
     if state.count("failed"):
         parts.append((f"{state.count('failed')} failed ", f"bold {palette.bad}"))
     if state.started is not None:
-        end = state.ended if state.ended is not None else max(glance.now, state.now)
-        end = state.now if glance.status in ("crashed", "presumed crashed") else end
-        parts.append((f"· {duration(end - state.started)} ", ""))
+        parts.append((f"· {duration(glance.until - state.started)} ", ""))
     eta = state.eta
     if eta is not None and glance.status not in OVER:
         rest = max(0.0, eta - max(0.0, glance.now - state.now)) if glance.status != "paused" else eta

@@ -187,7 +187,7 @@ def _note(glance: Glance, step: StepState) -> str:
     if step.status == "running":
         parts = [f"ep {step.epoch:g}/{step.epochs:g}"] if step.epoch is not None and step.epochs else []
         if step.started is not None:
-            parts.append(duration(glance.now - step.started))
+            parts.append(duration(glance.until - step.started))
         return " ".join(parts)
     if step.status == "done":
         return took(step.seconds) if step.seconds else ""
