@@ -144,3 +144,18 @@ def test_variables_stand_in_every_place() -> None:
 )
 def test_absurd_sizes_end_at_once(text: str, code: str) -> None:
     assert code in {d.code for d in errors(text)}
+
+
+def test_tickets_that_were_moved_are_compared_on_the_data_they_moved_to() -> None:
+    moved = "model small-cnn on mnist\nseeds 2\narm moved { prune weights 20%; rewind weights; transfer to digits }\n"
+    own = "arm own { data digits; prune weights 20%; rewind weights }\ncompare moved, own, random-init"
+    assert found(moved + own) == []
+    staying = "arm staying { prune weights 20%; rewind weights }\ncompare moved, staying, random-init"
+    (warning,) = found(moved + staying)
+    assert warning.code == "TD516" and "`moved` ends on digits, arm `staying` on mnist" in warning.message
+
+
+def test_what_is_rewound_to_weights_from_elsewhere_is_not_rewound_to_the_start() -> None:
+    given = "model resnet18 weights=default\ndata digits size=32 channels=3\nseeds 2\n"
+    arm = "prune weights 20%; rewind weights to pretrained\ncompare random-init"
+    assert found(given + arm) == []

@@ -8,7 +8,7 @@ from fractions import Fraction
 
 from tickdsl.check.schedules import retraining_steps
 from tickdsl.lang.diagnostics import Diagnostic, Label
-from tickdsl.plan.model import Arm, Plan, Rewind
+from tickdsl.plan.model import Arm, Data, Plan, Rewind
 
 #: More pipelines than this are worth a warning.
 MANY = 100
@@ -90,7 +90,7 @@ def _pairs(plan: Plan) -> Iterator[tuple[Arm, Arm]]:
 
 def _budgets(plan: Plan) -> Iterator[Diagnostic]:
     for one, other in _pairs(plan):
-        if one.data != other.data:
+        if _judged_on(one) != _judged_on(other):
             continue
         first, second = retraining_steps(one), retraining_steps(other)
         if first is None or second is None or first.unit != second.unit:
@@ -108,13 +108,19 @@ def _budgets(plan: Plan) -> Iterator[Diagnostic]:
 
 def _data(plan: Plan) -> Iterator[Diagnostic]:
     for one, other in _pairs(plan):
-        if one.data.name != other.data.name:
+        first, second = _judged_on(one), _judged_on(other)
+        if first.name != second.name:
             yield Diagnostic(
                 "TD516",
-                f"arm `{one.name}` ends on {one.data.name}, arm `{other.name}` on {other.data.name}: "
+                f"arm `{one.name}` ends on {first.name}, arm `{other.name}` on {second.name}: "
                 "their accuracies are not comparable",
-                other.data.span,
-                secondary=(Label(one.data.span, "the other data set"),),
+                second.span,
+                secondary=(Label(first.span, "the other data set"),),
                 help="read each against its own dense network, or use one data set",
             )
             return
+
+
+def _judged_on(arm: Arm) -> Data:
+    """The data that its levels are trained and tested on in the end."""
+    return arm.data if arm.transfer is None else arm.transfer.data

@@ -61,6 +61,8 @@ def _length(arm: Arm, group: Rounds) -> tuple[Moment, Rewind | None]:
 def _deep_init(arm: Arm) -> Iterator[Diagnostic]:
     info = catalogue.MODELS[arm.model.name]
     deep = info.residual or info.family == "vgg" or not info.ours
+    if arm.model.options.get("weights"):
+        return  # its beginning is a trained network
     for group in arm.rounds:
         at_init = group.prune.at is not None and not group.prune.at.amount
         for tail in group.tail:
