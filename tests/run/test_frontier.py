@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import heapq
 import random
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -37,10 +38,11 @@ def walk(
     failing: frozenset[str] = frozenset(),
     stored: frozenset[str] = frozenset(),
     jobs: int = 3,
+    work: Callable[[str], float] = lambda key: 1.0,
 ) -> tuple[list[str], set[Measurement]]:
     """The steps in the order in which they were begun, and what was measured."""
     done: dict[str, Mapping[str, Any]] = {key: figures(key) for key in stored}
-    frontier = Frontier(found, done.get)
+    frontier = Frontier(found, done.get, work)
     begun: list[str] = []
     running: list[str] = []
     measured = list(frontier.measured())
@@ -182,3 +184,50 @@ def test_a_failed_dense_training_leaves_its_rewinding_point_to_itself() -> None:
     begun, measured = walk(found, plain, random.Random(4), failing=frozenset({leader}))
     assert point in begun
     assert {m.contestant for m in measured} == {"ticket"}
+
+
+def makespan(found: Study, seconds: Callable[[str], float], jobs: int) -> float:
+    """When the last step ends, each taking its `seconds` on one of so many workers."""
+    done: dict[str, Mapping[str, Any]] = {}
+    frontier = Frontier(found, done.get, seconds)
+    now, running = 0.0, list[tuple[float, str]]()
+    while frontier.pending:
+        while len(running) < jobs and (key := frontier.take()) is not None:
+            heapq.heappush(running, (now + seconds(key), key))
+        now, key = heapq.heappop(running)
+        done[key] = plain(key)
+        frontier.finished(key)
+    return now
+
+
+def test_the_longest_chain_of_work_never_waits() -> None:
+    short = "".join(f"arm s{n} {{ train 2ep lr=0.{n}; prune weights 20%; rewind lr }}\n" for n in (1, 2, 3))
+    found = study(short + "arm long { prune weights 20% x 5; rewind lr }\ncompare all")
+    length = {"train": lambda step: float(step.args["recipe"]["length"].removesuffix("ep"))}
+
+    def seconds(key: str) -> float:
+        step = found.step(key)
+        return length.get(step.operation, lambda step: 0.0)(step)
+
+    assert sum(map(seconds, found.graph)) == 36.0
+    assert makespan(found, seconds, 1) == 36.0
+    assert makespan(found, seconds, 2) == 24.0  # the dense training and five levels, one after another
+
+
+def test_what_begins_from_a_rewinding_point_counts_for_the_training_that_leaves_it() -> None:
+    found = study(
+        "arm a { train 4ep lr=0.2; prune weights 20% at init }\n"
+        "arm b { prune weights 20% at 1ep; rewind weights to 1ep }\ncompare a, b, dense"
+    )
+    leader = next(node["prefix_of"] for _, node in found.graph.nodes(data=True) if node.get("prefix_of"))
+    frontier = Frontier(found, {k: plain(k) for k in found.graph if found.step(k).operation == "init"}.get)
+    assert frontier.take() == leader
+
+
+@given(ORDERS, st.sampled_from(PLANS))
+def test_no_step_is_lost_by_its_place_in_the_queue(draw: random.Random, text: str) -> None:
+    found = study(text)
+    begun, measured = walk(found, plain, draw, work=lambda key: draw.random())
+    points = {key for key in found.graph if found.graph.nodes[key].get("prefix_of")}
+    assert set(begun) == set(found.graph) - points
+    assert measured == set(found.measurements)

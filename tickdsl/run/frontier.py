@@ -3,10 +3,14 @@
 A level is confirmed when nothing ended its arm before: `until` was not reached, no `stop when` held. So a plan's
 dynamic end needs no dynamic graph, and what is run does not depend on the order in which results arrive. Each
 result costs what hangs on it, not the size of the study.
+
+Of the steps that can begin, the one comes first behind which the longest chain of work waits: workers are idle at the
+end of a study for as long as its last chain takes alone.
 """
 
 from __future__ import annotations
 
+import graphlib
 import heapq
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping
@@ -23,11 +27,14 @@ _EPSILON = 1e-9
 class Frontier:
     """The steps to do, handed out by `take`, parents first.
 
-    `metrics(key)` gives those of a step whose result is there, None for the others. The owner tells of results by
-    `finished` and of failures by `failed`, and collects what became known by `measured`.
+    `metrics(key)` gives those of a step whose result is there, None for the others; `work(key)` what a step costs, in
+    any unit. The owner tells of results by `finished` and of failures by `failed`, and collects what became known by
+    `measured`.
     """
 
-    def __init__(self, study: Study, metrics: Callable[[str], Metrics | None]) -> None:
+    def __init__(
+        self, study: Study, metrics: Callable[[str], Metrics | None], work: Callable[[str], float] = lambda key: 1.0
+    ) -> None:
         self._study = study
         self._graph = study.graph
         self._reads = {key: _reads(study, key) for key in study.graph}
@@ -36,7 +43,8 @@ class Frontier:
             for each in read:
                 self._readers[each].append(key)
         self._metrics = metrics
-        self._keys: list[str] = list(study.graph)
+        ahead = _chains(study, self._readers, work)
+        self._keys: list[str] = sorted(study.graph, key=lambda key: -ahead[key])
         self._order = {key: place for place, key in enumerate(self._keys)}
         self._levels: dict[Pair, list[Level]] = defaultdict(list)
         for level in study.levels:
@@ -200,6 +208,20 @@ def _reads(study: Study, key: str) -> tuple[str, ...]:
     read = [parents[role] for role in ("weights", "teacher", "head") if role in parents]
     sources = [study.step(each).parents.get("structure") for each in read]
     return tuple(dict.fromkeys([*parents.values(), *(source for source in sources if source)]))
+
+
+def _chains(study: Study, readers: Mapping[str, list[str]], work: Callable[[str], float]) -> dict[str, float]:
+    """The work of each step with the longest chain of steps that wait for it.
+
+    What reads a rewinding point waits for the training that leaves it on its way.
+    """
+    nodes = study.graph.nodes
+    waiting = {key: [*readers.get(key, ()), *nodes[key]["prefixes"].values()] for key in study.graph}
+    ahead: dict[str, float] = {}
+    for key in graphlib.TopologicalSorter(waiting).static_order():
+        own = 0.0 if nodes[key].get("prefix_of") else work(key)
+        ahead[key] = own + max((ahead[each] for each in waiting[key]), default=0.0)
+    return ahead
 
 
 def watched(metrics: Metrics, name: str) -> float:
