@@ -66,6 +66,12 @@ def test_spelling_never_changes_a_key(other: str) -> None:
     assert keys(other) == keys(HEAD + "prune weights 20% x 3; rewind lr")
 
 
+@pytest.mark.parametrize("written", ["temperature=4", "temperature=4.0", "temperature=4e0", "weight=0.9", "weight=90%"])
+def test_a_whole_number_is_the_number_it_is(written: str) -> None:
+    text = HEAD + "prune weights 20%; rewind lr; distill from dense "
+    assert keys(text + written) == keys(text)
+
+
 @pytest.mark.parametrize(
     "other",
     [

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from tickdsl.cli.arguments import Verbs, plan_options
 from tickdsl.cli.output import OK, PLAN_ERRORS
-from tickdsl.cli.plans import usable_plan
+from tickdsl.cli.plans import checked_plan, chosen_arms
 
 
 def add(verbs: Verbs) -> None:
@@ -17,6 +17,7 @@ def add(verbs: Verbs) -> None:
     plan.add_argument("--why", metavar="STEP", help="say which part of a step's key differs from what is stored")
     plan.add_argument("--json", action="store_true", help="print the resolved plan and its steps as JSON")
     plan.add_argument("--steps", action="store_true", help="list every single step")
+    plan.add_argument("--expand", action="store_true", help="print the plan with sweeps, lets and defaults written out")
     plan.add_argument("--only", metavar="ARM", action="append", help="only this arm (may be given several times)")
     plan.add_argument("--store", metavar="DIR", type=Path, default=Path(".tick/store"))
     plan_options(plan)
@@ -24,9 +25,15 @@ def add(verbs: Verbs) -> None:
 
 
 def show_plan(arguments: argparse.Namespace) -> int:
-    plan = usable_plan(arguments, notes=True)
-    if plan is None:
+    report = checked_plan(arguments, notes=True)
+    if report is None:
         return PLAN_ERRORS
+    plan = chosen_arms(report.usable(), arguments.only)
+    if arguments.expand:
+        from tickdsl.check.expand import written_out
+
+        print(written_out(plan, report.findings, data=arguments.data), end="")
+        return OK
     from tickdsl.run import preview
     from tickdsl.run.study import prepare
 

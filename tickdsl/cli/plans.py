@@ -11,11 +11,18 @@ from tickdsl.cli.output import colour, unheard, verdict
 from tickdsl.errors import TickdslError
 
 if TYPE_CHECKING:
+    from tickdsl.check import Report
     from tickdsl.plan.model import Plan
 
 
 def usable_plan(arguments: argparse.Namespace, *, notes: bool) -> Plan | None:
     """The plan to work on, its findings told on standard error; None where it has errors."""
+    report = checked_plan(arguments, notes=notes)
+    return None if report is None else chosen_arms(report.usable(), arguments.only)
+
+
+def checked_plan(arguments: argparse.Namespace, *, notes: bool) -> Report | None:
+    """What was found in the plan, told on standard error; None where it has errors."""
     from tickdsl.check import check_file
     from tickdsl.lang.render import render
 
@@ -28,11 +35,13 @@ def usable_plan(arguments: argparse.Namespace, *, notes: bool) -> Plan | None:
     if notes and shown:
         with unheard():
             print(render(shown, "concise", colour=colour(sys.stderr)), file=sys.stderr)
-    plan = report.usable()
-    return _only(plan, arguments.only) if arguments.only else plan
+    return report
 
 
-def _only(plan: Plan, names: Sequence[str]) -> Plan:
+def chosen_arms(plan: Plan, names: Sequence[str] | None) -> Plan:
+    """The plan of the arms that `--only` names; the others are at hand where one of these rests on them."""
+    if not names:
+        return plan
     import attrs
 
     from tickdsl.lang.diagnostics import did_you_mean, listing
@@ -41,4 +50,6 @@ def _only(plan: Plan, names: Sequence[str]) -> Plan:
     for name in names:
         if name not in known:
             raise TickdslError(f"--only {name}: the plan has no such arm", did_you_mean(name, known) or listing(known))
-    return attrs.evolve(plan, arms=tuple(arm for arm in plan.arms if arm.name in names or arm.id in names))
+    chosen = tuple(arm for arm in plan.arms if arm.name in names or arm.id in names)
+    others = tuple(arm for arm in plan.arms if arm not in chosen)
+    return attrs.evolve(plan, arms=chosen, helpers=(*others, *plan.helpers))

@@ -12,6 +12,7 @@ import attrs
 
 from tickdsl.lang import syntax, tails, vocabulary
 from tickdsl.lang.diagnostics import Diagnostic, Label, listing
+from tickdsl.lang.rounds import goes_on, single
 from tickdsl.lang.tails import Around
 from tickdsl.lang.values import Reader, Unreadable, not_yet, percent, spell
 from tickdsl.moments import Moment
@@ -127,22 +128,16 @@ def _cycle(statement: syntax.Cycle, around: Around) -> tuple[model.Rounds, ...]:
     """The cycle's rounds: prunes of its body with nothing between them are one round."""
     reader = around.reader
     body = _rounds(statement.body, around)
-    body = (*(attrs.evolve(group, joined=_single(group)) for group in body[:-1]), *body[-1:])
+    body = (*(attrs.evolve(group, joined=goes_on(group)) for group in body[:-1]), *body[-1:])
     times = _times(statement.times, reader)
     if times * len(body) > MOST_ROUNDS:
         message = f"{times} × {len(body)} rounds are more than {MOST_ROUNDS}"
         raise reader.wrong("TD207", message, statement.times, help="nest fewer cycles")
     if not statement.body:
         reader.report(Diagnostic("TD002", "this cycle has no statement", statement.span, help="add a `prune`"))
-    if len(body) == 1 and body[0].prune.times == 1 and body[0].prune.until is None and body[0].prune.ends is None:
+    if len(body) == 1 and single(body[0].prune):
         return (attrs.evolve(body[0], prune=attrs.evolve(body[0].prune, times=times)),)
     return tuple(itertools.chain.from_iterable(itertools.repeat(body, times)))
-
-
-def _single(group: model.Rounds) -> bool:
-    """Whether a prune goes on with the next one: it is done once, and nothing stands behind it."""
-    prune = group.prune
-    return not group.tail and prune.times == 1 and prune.until is None and prune.ends is None
 
 
 def _times(value: syntax.Value, reader: Reader) -> int:

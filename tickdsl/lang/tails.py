@@ -176,7 +176,7 @@ def _retrain(statement: syntax.Retrain, around: Around) -> model.Retrain:
     except ValueError as error:
         reader.report(Diagnostic("TD305", f"this retraining cannot be carried out: {error}", statement.span))
         raise Unreadable from None
-    return model.Retrain(schedule, recipe.to_dict(), schedule == "scratch", span=statement.span)
+    return model.Retrain(schedule, recipe.to_dict(), schedule == "scratch", given=options, span=statement.span)
 
 
 def _fine_tuning_rate(statement: syntax.Retrain, given: dict[str, Any], base: Recipe, reader: Reader) -> None:

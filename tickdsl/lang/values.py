@@ -211,7 +211,7 @@ class Reader:
             case "int":
                 return self.integer(value, what, kind.least)
             case "float":
-                return self._in_range(value, self.number(value, what), kind, what)
+                return self._in_range(value, float(self.number(value, what)), kind, what)
             case "share":
                 return float(self.share(value, what))
             case "moment":

@@ -177,11 +177,10 @@ class _Lowering:
 
     def named(self, name: str, asking: Arm, seed: int) -> _Trail:
         """What the arm of that name leaves, under the same seed and the same values of the sweeps."""
-        for arm in (*self.plan.arms, *self.plan.helpers):
-            agrees = all(asking.sweep.get(key, value) == value for key, value in arm.sweep.items())
-            if arm.name == name and agrees:
-                return self.trail(arm, seed)
-        raise ValueError(f"arm {asking.id} names arm {name}, which there is not")
+        arm = self.plan.meant(name, asking)
+        if arm is None:
+            raise ValueError(f"arm {asking.id} names arm {name}, which there is not")
+        return self.trail(arm, seed)
 
 
 class _Pipeline:

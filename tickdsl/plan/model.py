@@ -159,11 +159,15 @@ class Rewind:
 
 @attrs.frozen
 class Retrain:
-    """The next training is by this recipe instead; `fresh`: from fresh weights. `schedule` is the word written."""
+    """The next training is by this recipe instead; `fresh`: from fresh weights. `schedule` is the word written.
+
+    `given` are the options written, of which the recipe was made.
+    """
 
     schedule: str
     recipe: Options
     fresh: bool = False
+    given: Any = _origin()
     span: Any = _origin()
 
 
@@ -253,6 +257,13 @@ class Plan:
     stops: tuple[Condition, ...] = ()
     helpers: tuple[Arm, ...] = ()
     compare_span: Any = _origin()
+
+    def meant(self, name: str, asking: Arm) -> Arm | None:
+        """The arm that another one names: under the same values of the sweeps that both read."""
+        for arm in (*self.arms, *self.helpers):
+            if arm.name == name and all(asking.sweep.get(key, value) == value for key, value in arm.sweep.items()):
+                return arm
+        return None
 
 
 #: Where several types may stand, each names itself.

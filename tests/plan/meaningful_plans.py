@@ -1,0 +1,105 @@
+"""Plans that mean something: settings, lets, sweeps, arms and cycles put together so that most have no error."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from hypothesis import strategies as st
+
+MODELS = ("small-cnn", "lenet-300-100", "conv4 width=0.5", "resnet20", "torchvision.resnet18")
+DATA = ("digits", "mnist samples=1000", "synthetic classes=4 size=16", 'folder path="here \\"or\\" there"', "cifar10")
+TRAIN = (
+    "train 10ep", "train 400it lr=0.05", "train 16ep lr=0.1 milestones=[8ep, 12ep] gamma=0.2 warmup=1ep",
+    "train 10ep schedule=cosine opt=adam decay=1e-4", "train 12ep max-lr=0.4 pct-start=20% div=10 augment=[crop, flip]",
+    "train 10ep lr=1 momentum=0.5 nesterov=on precision=auto label-smoothing=0.1 batch=32",
+)  # fmt: skip
+AMOUNTS = ("20%", "12.5% of original", "to 87.5%", "0.0625%", "33.3333333333% of remaining")
+MOMENTS = ("init", "2ep", "25%", "33.3%", "10it")
+RETRAIN = (
+    "retrain fine-tune 3ep lr=0.001", "retrain one-cycle 8ep div=50", "retrain cyclic $quarter pct-start=12.5%",
+    "retrain scaled 7ep pct-start=30%", "retrain scaled 9ep gamma=0.3 min-lr=0.002", "retrain linear batch=16",
+    "retrain scratch 7ep decay=1e-3 augment=flip", "retrain scaled", "retrain one-cycle lr=0.2 opt=adam",
+)  # fmt: skip
+CRITERIA = ("", "by l1", "by random", "by snip", "by synflow")
+SWEEPS = {
+    "scope": "[local, global, uniform]", "share": "[20%, 40%]", "n": "1..3", "by": "[l1, l2, snip]",
+    "length": "[8ep, 12ep]", "lr": "[0.1, 1e-2]", "at": "[init, 2ep]", "net": "[small-cnn, conv4]",
+    "what": "[lr, weights]",
+}  # fmt: skip
+
+
+@st.composite
+def plans(draw: Any) -> str:
+    """A plan's text."""
+    pick = lambda words: draw(st.sampled_from(words))  # noqa: E731 - short enough to be read
+    swept = draw(st.lists(st.sampled_from(sorted(SWEEPS)), max_size=2, unique=True))
+    lines = [f"sweep {name} in {SWEEPS[name]}" for name in swept]
+    lets = {"some": "30%", "few": "2", "late": "3ep", "quarter": "25%", "pattern": '["layer1.*", conv1, "a \\\\ b"]'}
+    lines += [f"let {name} = {value}" for name, value in lets.items()]
+
+    def word(name: str, *others: str) -> str:
+        return pick((f"${name}", *others)) if name in swept else pick(others)
+
+    model = word("net", *MODELS)
+    data = pick(DATA)
+    lines += [f"model {model}", f"data {data}"]
+    lines += [f"train $length lr={word('lr', '0.1')}" if "length" in swept else pick(TRAIN)]
+    lines += [pick(("seeds 2", "seeds [3, 1]", "seeds 4..5", ""))]
+    split = pick((True, False, False))
+    if split:
+        lines.append(pick(("split classes 2", "split samples 3")))
+
+    def tail(others: list[str]) -> str:
+        rewind = f"rewind weights to {word('at', *MOMENTS, '$late')}"
+        if split:
+            return f"overlap; {rewind}" + pick(("", "; retrain linear 3ep"))
+        what = f"rewind {word('what', 'lr', 'weights')} to {pick(MOMENTS)}"
+        then = pick((rewind, what, pick(RETRAIN), f"{rewind}; {pick(RETRAIN[:6])}", ""))
+        teachers = ["dense", *others]
+        distill = f"; distill from {pick(teachers)}" + pick(("", " temperature=3 weight=50%", " until=50%"))
+        return then + (distill if then and pick((True, False)) else "")
+
+    def prune(others: list[str], *, once: bool = False) -> str:
+        unit = pick(("weights", "filters", "blocks"))
+        scope = word("scope", "", "local", "global")
+        amount = word("share", *AMOUNTS, "$some")
+        amount = f"matching {pick(others)}" if others and pick((True, False, False, False)) else amount
+        times = f"x {word('n', '1', '2', '$few')}" if not once and pick((True, False)) else ""
+        ends = pick(("", "", "", "until 90%", "until accuracy < 50%")) if not times and not once else ""
+        at = pick(("", "", "at init", "at 1ep"))
+        by = pick(("by $by", "")) if "by" in swept else pick(CRITERIA)
+        layers = pick(("", "", "in $pattern", "except fc", 'except "**.conv1", $pattern'))
+        return " ".join(["prune", unit, scope, amount, times, ends, by, at, layers])
+
+    def pipeline(others: list[str]) -> list[str]:
+        found = []
+        for _ in range(pick((1, 1, 2, 3))):
+            if pick((True, False)):
+                found += [prune(others), tail(others)]
+            else:
+                body = [part for _ in range(pick((1, 2, 3))) for part in (prune(others, once=True), tail(others))]
+                inner = "; ".join(part for part in body if part)
+                found.append(f"cycle {pick((1, 2, 3))} {{ {inner} }}")
+        if not split and pick((False, False, True)):
+            found.append(
+                f"transfer to synthetic size=8 head={pick(('reset', 'keep'))}" + pick(("", " { retrain linear }"))
+            )
+        return [part for part in found if part]
+
+    names = pick(([], [], ["a"], ["a", "b"], ["late", "a-20", "b"]))
+    if not names:
+        lines += pipeline([])
+    elif pick((True, False)):
+        lines.append(prune([]))
+    for place, name in enumerate(names):
+        own = pick(("", "", "train 6ep", "model conv4"))
+        lines.append(f"arm {name} {{ {'; '.join(part for part in (own, *pipeline(names[:place])) if part)} }}")
+    rivals = pick(("", "random-init", "dense, random-structure", "early"))
+    compared = pick((["all"], names[-1:], names))
+    if (rivals or compared) and pick((True, True, False)):
+        shown = ", ".join([*compared, *([rivals] if rivals else [])])
+        lines.append(f"compare {shown} {pick(('', 'levels=last', 'within=0.5%', 'budget=flops'))}")
+    lines.append(pick(("", "report accuracy, robustness, params")))
+    lines.append(pick(("", "stop when accuracy < 12.5%", "stop when loss >= 2.5")))
+    unread = [f"sweep {name} " for name in swept if not any(f"${name}" in line for line in lines)]
+    return "\n".join(line for line in lines if not line.startswith(tuple(unread))) + "\n"

@@ -1,0 +1,186 @@
+"""Plans written out: the same steps, no new mistake, and written out once more the same text."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+from hypothesis import HealthCheck, assume, given, settings
+from meaningful_plans import plans
+
+from tickdsl.check import check, check_file
+from tickdsl.check.expand import written_out as written
+from tickdsl.cli import main
+from tickdsl.lang.diagnostics import CODES
+from tickdsl.lang.expand import SHOWN, expand, names
+from tickdsl.lang.format import format_source
+from tickdsl.lang.include import load_source
+from tickdsl.lang.resolve import Resolved, resolve
+from tickdsl.lang.syntax import Include, Let, Ref, Source, Sweep, walk
+from tickdsl.plan.lower import Study, lower
+from tickdsl.plan.model import Plan
+
+ROOT = Path(__file__).parents[2]
+FOLDERS = ("plans", "tests/plan/frozen", "tests/tui")
+SHIPPED = sorted(
+    [path for folder in FOLDERS for path in (ROOT / folder).rglob("*.plan")]
+    + [path for path in (ROOT / "tests" / "invalid").glob("*.plan") if CODES[path.name[:5]][1] != "error"]
+)
+ASSUMED = {"TD901", "TD902"}
+
+
+def read(text: str) -> Resolved:
+    return resolve(load_source(Source("x.plan", text)))
+
+
+def study(plan: Plan) -> Study:
+    return lower(plan, fingerprint=lambda spec: repr((spec.name, sorted(spec.options.items()))), rounds=lambda a, p: 3)
+
+
+def same_steps(plan: Plan, other: Plan) -> None:
+    """The same steps, and the same of them for the same contestants of the arms in order."""
+    one, two = study(plan), study(other)
+    assert set(one.graph) == set(two.graph)
+    renamed = {arm.id: other.arms[place].id for place, arm in enumerate(plan.arms)}
+    for mine, theirs in zip(one.measurements, two.measurements, strict=True):
+        assert renamed[mine.arm] == theirs.arm
+        assert (mine.contestant, mine.level, mine.seed, mine.step, mine.final_only) == (
+            theirs.contestant, theirs.level, theirs.seed, theirs.step, theirs.final_only,
+        )  # fmt: skip
+    assert [(level.level, level.until, level.ends) for level in one.levels] == [
+        (level.level, level.until, level.ends) for level in two.levels
+    ]
+
+
+def written_out(plan: Plan) -> Plan:
+    """What `expand` says, read again, with all that has to hold of it."""
+    text = expand(plan)
+    assert format_source(Source("x.plan", text)) == text
+    loaded = load_source(Source("x.plan", text))
+    assert not [node for node in walk(loaded.statements) if isinstance(node, Let | Sweep | Ref | Include)]
+    again = resolve(loaded)
+    assert again.plan is not None
+    assert not {finding.code for finding in again.findings} & ASSUMED
+    assert expand(again.plan) == text
+    return again.plan
+
+
+@settings(deadline=None, max_examples=150, suppress_health_check=list(HealthCheck))
+@given(plans())
+def test_a_plan_written_out_has_the_same_steps(text: str) -> None:
+    plan = read(text).plan
+    assume(plan is not None)
+    assert plan is not None
+    same_steps(plan, written_out(plan))
+
+
+@pytest.mark.slow
+@settings(deadline=None, max_examples=2_000, suppress_health_check=list(HealthCheck))
+@given(plans())
+def test_two_thousand_plans_written_out(text: str) -> None:
+    test_a_plan_written_out_has_the_same_steps.hypothesis.inner_test(text)  # type: ignore[attr-defined]
+
+
+@pytest.mark.parametrize("path", SHIPPED, ids=lambda path: str(path.relative_to(ROOT)))
+def test_shipped_plans_written_out(path: Path) -> None:
+    plan = check_file(path, network=False).usable()
+    same_steps(plan, written_out(plan))
+
+
+@pytest.mark.parametrize("path", SHIPPED, ids=lambda path: str(path.relative_to(ROOT)))
+def test_what_is_written_out_has_no_finding_of_weight_that_the_plan_had_not(path: Path) -> None:
+    report = check_file(path, network=path.is_relative_to(ROOT / "plans"))
+    text = written(report.usable(), report.findings, network=path.is_relative_to(ROOT / "plans"))
+    assert format_source(Source("x.plan", text)) == text
+    again = check(load_source(Source("x.plan", text)), network=path.is_relative_to(ROOT / "plans"))
+    assert {d.code for d in again.findings if d.severity != "note"} <= {d.code for d in report.findings}
+    assert again.plan is not None
+    same_steps(report.usable(), again.plan)
+    assert written(again.plan, again.findings, network=path.is_relative_to(ROOT / "plans")) == text
+
+
+HEAD = "model small-cnn on digits\ntrain 4ep\nseeds 2\n"
+
+
+def arm_names(text: str) -> list[str]:
+    plan = read(HEAD + text).plan
+    assert plan is not None
+    return list(names(plan.arms).values())
+
+
+@pytest.mark.parametrize(
+    ("text", "wanted"),
+    [
+        ("sweep s in [local, global]\nprune weights $s 20%; rewind lr", ["ticket-local", "ticket-global"]),
+        ("sweep p in [20%, 12.5%]\narm a { prune weights $p; rewind lr }", ["a-20", "a-12.5"]),
+        # Values that look alike, or like another name, have the sweep's name beside them; then numbers.
+        ("sweep p in [2, 2%]\narm a { prune filters $p; rewind lr }", ["a-p-2", "a-p-2-2"]),
+        ("sweep s in [init, 2ep]\narm random { prune weights 20%; rewind weights to $s }",
+         ["random-s-init", "random-s-2ep"]),
+        ("sweep s in [local, global]\narm a { prune weights $s 20%; rewind lr }\narm a-local { prune weights 9% }",
+         ["a-s-local", "a-s-global", "a-local"]),
+        ('sweep l in ["layer1.**", "*"]\narm a { prune weights 20% in $l; rewind lr }', ["a-l-layer1", "a-l"]),
+        ("sweep l in [[conv1, conv2], fc]\narm a { prune weights 20% in $l; rewind lr }", ["a-conv1-conv2", "a-fc"]),
+    ],
+)  # fmt: skip
+def test_arms_of_a_sweep_have_names_that_tell_them_apart(text: str, wanted: list[str]) -> None:
+    assert arm_names(text) == wanted
+    plan = read(HEAD + text).plan
+    assert plan is not None
+    assert [arm.name for arm in written_out(plan).arms] == wanted
+
+
+def test_who_learns_from_a_swept_arm_learns_from_the_one_under_the_same_values() -> None:
+    plan = read(
+        HEAD + "sweep p in [20%, 40%]\narm big { prune weights $p; rewind lr }\n"
+        "arm kd { prune filters matching big; rewind lr; distill from big }\ncompare kd"
+    ).plan
+    assert plan is not None
+    again = written_out(plan)
+    assert [arm.named for arm in again.arms] == [("big-20",), ("big-40",)]
+    assert [arm.name for arm in again.helpers] == ["big-20", "big-40"]
+    same_steps(plan, again)
+
+
+def test_rounds_that_repeat_stay_a_cycle() -> None:
+    plan = read(
+        HEAD + "cycle 3 { prune weights 20%; prune filters 10%; rewind lr; prune weights 5%; rewind weights }"
+    ).plan
+    assert plan is not None
+    text = expand(plan)
+    assert text.count("cycle") == 1 and text.count("prune") == 3
+    same_steps(plan, written_out(plan))
+
+
+def test_includes_and_flags_are_resolved(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "base.plan").write_text("model small-cnn on digits width=0.5\nlet share = 20%\nsweep n in [1, 2]\n")
+    (tmp_path / "a.plan").write_text('include "base.plan"\nprune weights $share x $n; rewind lr  # ok TD505\n')
+    assert main(["plan", str(tmp_path / "a.plan"), "--expand", "--set", "share=30%", "--set", "n=[2, 4]"]) == 0
+    text = capsys.readouterr().out
+    assert "prune weights global 30% of remaining x 4 by magnitude" in text and "$" not in text and "width=0.5" in text
+    (tmp_path / "b.plan").write_text(text)
+    assert main(["check", str(tmp_path / "b.plan"), "--strict"]) == 0, "what was silenced still is"
+    capsys.readouterr()
+    overrides = ["--set", "share=30%", "--set", "n=[2, 4]"]
+    keys = []
+    for words in (["a.plan", *overrides], ["b.plan"]):
+        assert main(["plan", str(tmp_path / words[0]), *words[1:], "--json"]) == 0
+        keys.append({step["key"] for step in json.loads(capsys.readouterr().out)["steps"]})
+    assert keys[0] == keys[1]
+
+
+def test_only_one_arm_is_written_out_with_those_it_rests_on(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    arms = "arm big { prune weights 20%; rewind lr }\narm kd { prune weights 20%; rewind lr; distill from big }\n"
+    (tmp_path / "a.plan").write_text(HEAD + arms + "arm other { prune weights 50%; rewind lr }\n")
+    assert main(["plan", str(tmp_path / "a.plan"), "--expand", "--only", "kd"]) == 0
+    text = capsys.readouterr().out
+    assert "arm big {" in text and "arm kd {" in text and "other" not in text
+    assert "compare kd, dense" in text
+
+
+def test_the_default_report_is_what_the_table_shows() -> None:
+    from tickdsl.results.table import _DISPENSABLE, _columns
+
+    shown = frozenset(_DISPENSABLE)
+    assert [head for head, _ in _columns(shown, None, ())] == [head for head, _ in _columns(shown, None, SHOWN)]

@@ -1,0 +1,34 @@
+"""A plan written out that has the warnings of the plan it came from, and no others."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from pathlib import Path
+
+from tickdsl.check.report import check
+from tickdsl.lang.diagnostics import Diagnostic
+from tickdsl.lang.expand import expand
+from tickdsl.lang.format import format_source
+from tickdsl.lang.include import load_source
+from tickdsl.lang.syntax import Source
+from tickdsl.plan.model import Plan
+
+
+def written_out(plan: Plan, shown: Collection[Diagnostic], *, data: Path | None = None, network: bool = True) -> str:
+    """The text of `plan` (see `lang.expand`); warnings that are not among those `shown` of it are silenced there.
+
+    A plan's own `# ok` is gone with its lines, and arms of one sweep are arms like any others once written out.
+    """
+    text = expand(plan)
+    source = Source(plan.path, text)
+    told = {finding.code for finding in shown}
+    silenced: dict[int, dict[str, None]] = {}
+    for finding in check(load_source(source), data=data, network=network).findings:
+        if finding.severity == "warning" and finding.code not in told:
+            silenced.setdefault(finding.span.line, {})[finding.code] = None
+    if not silenced:
+        return text
+    lines = text.split("\n")
+    for number, codes in silenced.items():
+        lines[number - 1] += f"  # ok {', '.join(codes)}"
+    return format_source(Source(plan.path, "\n".join(lines)))

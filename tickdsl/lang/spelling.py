@@ -1,0 +1,214 @@
+"""Statements from what they mean, with every default written out."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Iterator, Mapping
+from fractions import Fraction
+from typing import Any
+
+import attrs
+
+from tickdsl.lang import vocabulary
+from tickdsl.lang.settings import field, schema
+from tickdsl.lang.vocabulary import OptionType
+from tickdsl.moments import INIT, Moment
+from tickdsl.plan import model
+from tickdsl.training import catalogue
+from tickdsl.training.recipes import Recipe
+from tickdsl.training.retraining import PCT_START
+
+_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*([-.][A-Za-z0-9_]+)*")
+
+# -- values
+
+
+def decimal(number: Fraction) -> str:
+    """A number in full, without an exponent; to as many digits as a float has where there is no end of them."""
+    places = next((n for n in range(19) if not (number * 10**n).denominator - 1), None)
+    if places is None:
+        return f"{float(number):.18f}".rstrip("0").rstrip(".")
+    digits = f"{int(number * 10**places):0{places + 1}d}"
+    return f"{digits[:-places]}.{digits[-places:]}" if places else digits
+
+
+def percentage(share: Fraction | float) -> str:
+    return f"{decimal((share if isinstance(share, Fraction) else Fraction(str(share))) * 100)}%"
+
+
+def number(value: float) -> str:
+    whole = float(value).is_integer() and abs(value) < 1e15
+    return str(int(value)) if whole else repr(float(value))
+
+
+def moment(value: Moment | str) -> str:
+    value = value if isinstance(value, Moment) else Moment.parse(value)
+    return "init" if value == INIT else f"{decimal(value.amount)}{value.unit}"
+
+
+def text(value: str) -> str:
+    """A name, quoted where it is none of the language's."""
+    return value if _NAME.fullmatch(value) else '"' + re.sub(r'(["\\])', r"\\\1", value) + '"'
+
+
+def _value(value: Any, kind: OptionType) -> str:
+    match kind.kind:
+        case "int" | "float":
+            return number(value)
+        case "share":
+            return percentage(value)
+        case "moment":
+            return moment(value)
+        case "moments" | "words":
+            items = [moment(item) if kind.kind == "moments" else str(item) for item in value]
+            return items[0] if len(items) == 1 else f"[{', '.join(items)}]"
+        case "flag":
+            return "on" if value else "off"
+        case _:
+            return text(str(value))
+
+
+def _options(values: Mapping[str, Any], kinds: Mapping[str, OptionType]) -> str:
+    return "".join(
+        f" {name}={_value(values[name], kind)}" for name, kind in kinds.items() if values.get(name) is not None
+    )
+
+
+# -- settings
+
+
+def settings(arm: model.Arm) -> list[str]:
+    """The arm's `model`, `data`, `train` and `split`."""
+    network, data = catalogue.MODELS[arm.model.name], catalogue.DATASETS[arm.data.name]
+    lines = [
+        f"model {text(arm.model.name)}{_catalogued(arm.model.options, network.options)}",
+        f"data {text(arm.data.name)}{_catalogued(arm.data.options, data.options)}",
+        _train(arm.recipe),
+    ]
+    return lines if arm.split is None else [*lines, f"split {arm.split.by} {arm.split.parts}"]
+
+
+def _catalogued(given: model.Options, known: Mapping[str, catalogue.Option]) -> str:
+    """Options of a model or a data set; a default that only says "as it is" (0, empty) has no spelling."""
+    defaults = {name: option.default for name, option in known.items() if option.default}
+    return _options({**defaults, **given}, schema(known))
+
+
+def _train(fields: model.Options) -> str:
+    recipe = Recipe.from_dict(fields)
+    values = _fields(recipe, vocabulary.TRAIN_OPTIONS)
+    shape = {"milestones": ("milestones", "gamma"), "one-cycle": ("max-lr", "pct-start", "div", "final-div")}
+    for schedule, options in shape.items():
+        for name in options:
+            if recipe.schedule != schedule and _is_default(recipe, name):
+                del values[name]
+    return f"train {moment(recipe.length)}{_options(values, vocabulary.TRAIN_OPTIONS)}"
+
+
+def _fields(recipe: Recipe, options: Iterable[str]) -> dict[str, Any]:
+    """The recipe's values of options of `train`."""
+    values = {name: getattr(recipe, field(name)) for name in options}
+    if "augment" in values:
+        values["augment"] = values["augment"] or ("none",)
+    return values
+
+
+def _is_default(recipe: Recipe, option: str) -> bool:
+    default: Any = getattr(attrs.fields_dict(Recipe)[field(option)], "default", None)
+    return bool(getattr(recipe, field(option)) == default)
+
+
+# -- the pipeline
+
+
+def prune(meant: model.Prune, matched: str) -> str:
+    """`matched`: the name of the arm that is matched, where one is."""
+    return " ".join(["prune", meant.unit, meant.scope, _amount(meant.amount, matched), *_clauses(meant)])
+
+
+def _amount(amount: model.Amount, matched: str) -> str:
+    match amount:
+        case model.Share(share, of):
+            return f"{percentage(share)} of {of}"
+        case model.Count(count):
+            return str(count)
+        case model.To(share):
+            return f"to {percentage(share)}"
+        case model.Stages(shares):
+            return f"[{', '.join(map(percentage, shares))}]"
+        case model.Matching():
+            return f"matching {matched}"
+
+
+def _clauses(meant: model.Prune) -> Iterator[str]:
+    if meant.times is not None:
+        yield f"x {meant.times}"
+    if meant.until is not None:
+        yield f"until {percentage(meant.until)}"
+    if meant.ends is not None:
+        yield f"until {condition(meant.ends)}"
+    yield f"by {text(meant.by)}"
+    if meant.at is not None:
+        yield f"at {moment(meant.at)}"
+    if meant.within:
+        yield f"in {', '.join(map(text, meant.within))}"
+    if meant.protect:
+        yield f"except {', '.join(map(text, meant.protect))}"
+
+
+def condition(meant: model.Condition) -> str:
+    bound = percentage(meant.bound) if meant.metric in ("accuracy", "sparsity") else number(meant.bound)
+    return f"{meant.metric} {meant.comparison} {bound}"
+
+
+def tail(meant: model.Tail, arm: model.Arm, teacher: str) -> str:
+    """`teacher`: the name of the arm that teaches, where one does."""
+    match meant:
+        case model.Overlap(at_least):
+            return f"overlap {at_least} of {arm.split.parts if arm.split else at_least}"
+        case model.Rewind(what, to):
+            return f"rewind {what} to {moment(to)}"
+        case model.Retrain():
+            return _retrain(meant)
+        case model.Distill():
+            values = {name: getattr(meant, name) for name in vocabulary.DISTILL_OPTIONS}
+            return f"distill from {teacher}{_options(values, vocabulary.DISTILL_OPTIONS)}"
+
+
+def _retrain(meant: model.Retrain) -> str:
+    recipe = Recipe.from_dict(meant.recipe)
+    allowed = {name: vocabulary.RETRAIN_OPTIONS[name] for name in vocabulary.SCHEDULE_OPTIONS[meant.schedule]}
+    shape = {"lr", "min-lr", "pct-start", "gamma", "max-lr", "div", "final-div"}
+    values = {**_fields(recipe, [name for name in allowed if name not in shape]), **_shape(meant, recipe)}
+    return f"retrain {meant.schedule} {moment(recipe.length)}{_options(values, allowed)}"
+
+
+def _shape(meant: model.Retrain, recipe: Recipe) -> dict[str, Any]:
+    """What shapes the schedule, as far as the recipe has it."""
+    given: Mapping[str, Any] = meant.given or {}
+    rising = given.get("pct_start", PCT_START)
+    match meant.schedule:
+        case "scaled" if recipe.schedule == "one-cycle":
+            return {"lr": recipe.max_lr, "gamma": recipe.gamma}
+        case "one-cycle":
+            names = ("max-lr", "pct-start", "div", "final-div")
+            return {name: getattr(recipe, field(name)) for name in names}
+        case "cyclic":
+            return {"lr": recipe.lr, "min-lr": recipe.min_lr, "pct-start": rising}
+        case "linear":
+            return {"lr": recipe.lr, "pct-start": rising}
+        case "scaled":
+            values: dict[str, Any] = {"lr": recipe.lr, "pct-start": rising}
+            if recipe.warmup.amount:
+                values["min-lr"] = recipe.rise_from
+            if recipe.schedule == "milestones" or not _is_default(recipe, "gamma"):
+                values["gamma"] = recipe.gamma
+            return values
+        case _:
+            return {"lr": recipe.lr}
+
+
+def transfer(meant: model.Transfer) -> str:
+    """The statement without what it holds in braces."""
+    known = catalogue.DATASETS[meant.data.name].options
+    return f"transfer to {text(meant.data.name)}{_catalogued(meant.data.options, known)} head={meant.head}"
