@@ -37,7 +37,7 @@ class Batches:
     def __init__(self, images: Tensor, normalise: Normalise, augment: tuple[str, ...]) -> None:
         self._normalise = normalise
         self._augment = frozenset(augment)
-        self._images = images
+        self.images = images  # uint8 [N, C, H, W]
         self._windows: Tensor | None = None
         if "crop" in self._augment:
             self._windows = _windows(F.pad(images, (PAD,) * 4), images.shape[2:])
@@ -50,7 +50,7 @@ class Batches:
         adding an augmentation to a recipe leaves the others' draws as they were."""
         if not self._augment:
             return
-        count, device = len(self._images), self._images.device
+        count, device = len(self.images), self.images.device
         offsets = torch.randint(0, 2 * PAD + 1, (2, count), generator=stream)
         flips = torch.rand(count, generator=stream) < 0.5
         angles = (torch.rand(count, generator=stream) * 2 - 1) * math.radians(DEGREES)
@@ -63,7 +63,7 @@ class Batches:
             rows, columns = self._offsets[:, drawn]
             pictures = self._windows[chosen, rows, columns]
         else:
-            pictures = self._images.index_select(0, chosen)
+            pictures = self.images.index_select(0, chosen)
         if "flip" in self._augment:
             pictures = torch.where(self._flips[drawn].view(-1, 1, 1, 1), pictures.flip(-1), pictures)
         if "rotation" in self._augment:

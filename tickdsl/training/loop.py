@@ -22,6 +22,7 @@ from tickdsl.errors import TickdslError
 from tickdsl.training import optimisers
 from tickdsl.training.augment import Batches, Normalise
 from tickdsl.training.checkpoints import Checkpoints, identity
+from tickdsl.training.choices import Choices, Remembered
 from tickdsl.training.data import Dataset
 from tickdsl.training.devices import autocast_type, fitting_memory_format, set_memory_format
 from tickdsl.training.distillation import Lesson, Teaching
@@ -29,10 +30,12 @@ from tickdsl.training.evaluate import evaluation_sums, from_sums
 from tickdsl.training.masks import Masks
 from tickdsl.training.recipes import Recipe, steps_per_epoch
 from tickdsl.training.reports import EpochReport, History
+from tickdsl.training.sparse_layers import SparseLayers, choose
 from tickdsl.training.streams import generator, stream_seed
 
 State = Mapping[str, Tensor]
 _EVALUATION_BATCH = 1000
+_REMEMBERED = Remembered()
 
 
 def train(
@@ -50,6 +53,7 @@ def train(
     between: Callable[[], None] | None = None,
     moments: Mapping[int, Callable[[State], None]] | None = None,
     lesson: Lesson | None = None,
+    choices: Choices = _REMEMBERED,
 ) -> History:
     """Train `model` in place from step `start` to step `stop` (default: the recipe's end), on `device`.
 
@@ -58,20 +62,21 @@ def train(
     what it raises ends the training, which goes on from its checkpoint. moments: the weights are handed over
     (name to tensor, live: copy them) on reaching a step, bit-equal to a training that stops there; after
     an interruption, those that the checkpoint had passed are not handed over again. lesson: who teaches beside
-    the labels.
+    the labels. choices: what this machine does faster; linear layers of which little is left are trained sparsely where
+    that pays, equal but for rounding, and a training that is continued keeps to what it chose.
     The model is left on `device`, in train mode.
 
     Raises TickdslError where the loss is not finite at an epoch's end, or the recipe does not fit the data or the
     device; MaskError where a pruned weight is not zero.
     """
     training = _Training(model, data, recipe, seed, start, stop, masks or {}, torch.device(device), lesson)
+    found = None
     if checkpoint is not None:
         taught = lesson.identity() if lesson is not None else None
         first = identity(model, masks or {}, recipe, data.fingerprint, seed, training.start, training.stop, taught)
         checkpoint.attach(first, training.capture)
         found = checkpoint.load()
-        if found is not None:
-            training.restore(found)
+    training.prepare(choices, found)
     # Dropout draws from torch's own generators: set for every step, and put back afterwards.
     cuda = [training.device] if training.device.type == "cuda" else []
     try:
@@ -80,9 +85,10 @@ def train(
     finally:
         if checkpoint is not None:
             checkpoint.detach()
-    training.masks.check()
+        training.sparse.put_back()
+    Masks(model, training.kept).check()
     set_memory_format(model, torch.contiguous_format)
-    return History(training.start, training.stop, training.per_epoch, tuple(training.reports))
+    return History(training.start, training.stop, training.per_epoch, tuple(training.reports), training.sparse.names)
 
 
 class _Training:
@@ -118,10 +124,9 @@ class _Training:
 
         self.model = model.to(device).train()
         set_memory_format(model, fitting_memory_format(model, device, self.autocast))
-        self.masks = Masks(model, {name: mask.to(device) for name, mask in masks.items()})
+        self.kept = {name: mask.to(device) for name, mask in masks.items()}
+        self.masks = Masks(model, self.kept)
         self.masks.apply()
-        self.parameters = [p for p in model.parameters() if p.requires_grad]
-        self.optimizer = optimisers.build(self.parameters, recipe)
 
         self.normalise = Normalise(data.mean, data.std, device)
         self.batches = Batches(data.train_images.to(device), self.normalise, recipe.augment)
@@ -145,6 +150,22 @@ class _Training:
         self.seconds = 0.0  # spent on this epoch before the clock below
         self.clock = time.monotonic()
         self.reports: list[EpochReport] = []
+
+    def prepare(self, choices: Choices, found: Mapping[str, Any] | None) -> None:
+        """Lay out the layers as they are trained, make the optimiser, and go on from `found` where there is that."""
+        if found is not None:
+            sparsely = tuple(found.get("sparse", ()))
+        elif self.device.type == "cpu" and self.autocast is None:
+            pictures = self.normalise(self.batches.images[: self.recipe.batch])
+            sparsely = choose(self.model, self.kept, pictures, choices)
+        else:
+            sparsely = ()
+        self.sparse = SparseLayers(self.model, self.kept, sparsely)
+        self.masks = Masks(self.model, self.sparse.others(self.kept))
+        self.parameters = [p for p in self.model.parameters() if p.requires_grad]
+        self.optimizer = optimisers.build(self.parameters, self.recipe)
+        if found is not None:
+            self.restore(found)
 
     def settings(self) -> AbstractContextManager[object]:
         """On CUDA, let cuDNN choose its fastest algorithms: shapes stay the same for a whole training."""
@@ -255,6 +276,7 @@ class _Training:
         """Everything that the remaining steps depend on, as tensors, numbers and text."""
         return {
             "step": self.step,
+            "sparse": list(self.sparse.names),
             "model": self.model.state_dict(),
             "optimizer": self.optimizer.state_dict(),
             "loss_sum": self.loss_sum,

@@ -26,12 +26,16 @@ class EpochReport:
 
 @attrs.frozen
 class History:
-    """A finished training from step `start` to step `stop`, with every epoch's report."""
+    """A finished training from step `start` to step `stop`, with every epoch's report.
+
+    sparse: the layers that were trained through sparse products.
+    """
 
     start: int
     stop: int
     steps_per_epoch: int
     epochs: tuple[EpochReport, ...]
+    sparse: tuple[str, ...] = attrs.field(default=(), eq=False)
 
     @property
     def last(self) -> EpochReport | None:

@@ -1,0 +1,199 @@
+"""Layers of which little is left, trained through sparse products, are the masked layers but for rounding."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import attrs
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import Tensor, nn
+
+from tickdsl.training import data, models
+from tickdsl.training.checkpoints import Checkpoints
+from tickdsl.training.choices import Remembered, times_faster
+from tickdsl.training.data import Dataset
+from tickdsl.training.loop import train
+from tickdsl.training.recipes import Recipe
+from tickdsl.training.sparse import SparseLinear
+from tickdsl.training.sparse_layers import SparseLayers, choose
+
+RECIPE = Recipe(length="3ep", lr=0.05, batch=32, momentum=0.9, decay=5e-4, schedule="cosine", augment=("crop",))
+
+
+@attrs.define
+class Always:
+    """Answers every question alike, and keeps the questions."""
+
+    answer: bool
+    asked: list[str] = attrs.field(factory=list)
+
+    def settle(self, question: str, measure: Callable[[], bool]) -> bool:
+        self.asked.append(question)
+        return self.answer
+
+
+@pytest.fixture(scope="module")
+def tiny() -> Dataset:
+    return data.load("synthetic", options={"size": 16, "channels": 1, "train": 100, "test": 40, "classes": 4})
+
+
+def _network() -> nn.Module:
+    return models.create("lenet-300-100", classes=4, shape=(1, 16, 16), seed=0)
+
+
+def _masks(model: nn.Module, share: float) -> dict[str, Tensor]:
+    draw = torch.Generator().manual_seed(3)
+    return {name: torch.rand(p.shape, generator=draw) < share for name, p in model.named_parameters() if p.dim() > 1}
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    shape=st.tuples(st.integers(1, 40), st.integers(1, 40)),
+    rows=st.lists(st.integers(1, 9), min_size=1, max_size=3),
+    share=st.sampled_from([0.02, 0.1, 0.5, 1.0]),
+    bias=st.booleans(),
+    seed=st.integers(0, 1000),
+)
+def test_products_and_gradients_are_those_of_the_masked_layer(
+    shape: tuple[int, int], rows: list[int], share: float, bias: bool, seed: int
+) -> None:
+    draw = torch.Generator().manual_seed(seed)
+    dense = nn.Linear(*shape, bias=bias, dtype=torch.float32)
+    mask = torch.rand(dense.weight.shape, generator=draw) < share
+    mask.view(-1)[0] = True
+    with torch.no_grad():
+        dense.weight.mul_(mask)
+    sparse = SparseLinear(dense, mask)
+    x = torch.randn(*rows, shape[0], generator=draw).requires_grad_()
+    from_above = torch.randn(*rows, shape[1], generator=draw)
+    wanted, y = dense(x), sparse(x)
+    torch.testing.assert_close(y, wanted, rtol=1e-5, atol=1e-5)
+    theirs = torch.autograd.grad(wanted, [x, *dense.parameters()], from_above)
+    ours = torch.autograd.grad(y, [x, *sparse.parameters()], from_above)
+    torch.testing.assert_close(ours[0], theirs[0], rtol=1e-5, atol=1e-5)
+    torch.testing.assert_close(ours[1], theirs[1][mask], rtol=1e-4, atol=1e-4)
+    torch.testing.assert_close(ours[2:], theirs[2:], rtol=1e-4, atol=1e-4)
+
+
+def test_its_state_is_that_of_the_dense_layer() -> None:
+    dense = nn.Linear(20, 30)
+    mask = torch.rand(30, 20, generator=torch.Generator().manual_seed(0)) < 0.2
+    with torch.no_grad():
+        dense.weight.mul_(mask)
+    model = nn.Sequential(nn.ReLU(), SparseLinear(dense, mask))
+    state = model.state_dict()
+    assert {name: tensor.shape for name, tensor in state.items()} == {
+        "1.weight": dense.weight.shape, "1.bias": dense.bias.shape
+    }  # fmt: skip
+    assert torch.equal(state["1.weight"], dense.weight)
+    model.load_state_dict({"1.weight": torch.ones(30, 20), "1.bias": torch.zeros(30)})
+    assert torch.equal(model.state_dict()["1.weight"], mask.float())
+
+
+@pytest.mark.parametrize("optimizer", ["sgd", "adam", "adamw"])
+@pytest.mark.parametrize("share", [0.09, 0.02])
+def test_a_training_is_the_masked_one_but_for_rounding(tiny: Dataset, optimizer: str, share: float) -> None:
+    recipe = attrs.evolve(RECIPE, optimizer=optimizer, lr=0.05 if optimizer == "sgd" else 1e-3)
+    masked, sparse = _network(), _network()
+    masks = _masks(masked, share)
+    plain = train(masked, tiny, recipe, seed=1, masks=masks, choices=Always(False))
+    through = train(sparse, tiny, recipe, seed=1, masks=masks, choices=Always(True))
+    assert plain.sparse == ()
+    assert len(through.sparse) == 2  # the last layer is too small to be asked about
+    assert [type(layer) for layer in sparse.modules()] == [type(layer) for layer in masked.modules()]
+    for (name, ours), theirs in zip(sparse.state_dict().items(), masked.state_dict().values(), strict=True):
+        torch.testing.assert_close(ours, theirs, rtol=1e-3, atol=2e-5, msg=name)
+        if name in masks:
+            assert not ours[~masks[name]].any()
+    for ours, theirs in zip(through.epochs, plain.epochs, strict=True):
+        assert ours.train_loss == pytest.approx(theirs.train_loss, rel=1e-3)
+        assert ours.test_loss == pytest.approx(theirs.test_loss, rel=1e-3)
+
+
+class Stop(Exception):
+    """What a caller raises to leave a training."""
+
+
+@pytest.mark.parametrize("first", [True, False])
+def test_a_continued_training_keeps_to_what_it_chose(tiny: Dataset, tmp_path: Path, first: bool) -> None:
+    whole, cut, model = _network(), _network(), _network()
+    masks = _masks(model, 0.05)
+    history = train(whole, tiny, RECIPE, seed=1, masks=masks, choices=Always(first))
+    steps = iter(range(7))
+
+    def between() -> None:
+        if next(steps, None) is None:
+            raise Stop
+
+    with pytest.raises(Stop):
+        train(
+            cut, tiny, RECIPE, seed=1, masks=masks, choices=Always(first), between=between,
+            checkpoint=Checkpoints(tmp_path, every_seconds=0),
+        )  # fmt: skip
+    assert all(type(layer) is not SparseLinear for layer in cut.modules())
+    otherwise = Always(not first)
+    continued = train(
+        model, tiny, RECIPE, seed=1, masks=masks, choices=otherwise, checkpoint=Checkpoints(tmp_path)
+    )  # fmt: skip
+    assert continued == history
+    assert continued.sparse == history.sparse
+    assert not otherwise.asked
+    assert all(torch.equal(a, b) for a, b in zip(model.parameters(), whole.parameters(), strict=True))
+
+
+def test_moments_are_dense(tiny: Dataset) -> None:
+    model = _network()
+    masks = _masks(model, 0.05)
+    kept: dict[str, Tensor] = {}
+    train(
+        model, tiny, RECIPE, seed=1, masks=masks, choices=Always(True),
+        moments={5: lambda state: kept.update({name: tensor.clone() for name, tensor in state.items()})},
+    )  # fmt: skip
+    stopped = _network()
+    train(stopped, tiny, RECIPE, seed=1, stop=5, masks=masks, choices=Always(True))
+    assert kept.keys() == stopped.state_dict().keys()
+    assert all(torch.equal(kept[name], tensor) for name, tensor in stopped.state_dict().items())
+
+
+class _Attention(nn.Module):
+    """Reads the weights of one layer without calling it, and calls another twice."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.read, self.twice, self.once = nn.Linear(256, 256), nn.Linear(256, 256), nn.Linear(256, 256)
+        self.tied = nn.Linear(256, 256)
+        self.other = nn.Linear(256, 256)
+        self.other.weight = self.tied.weight
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = nn.functional.linear(x.flatten(1), self.read.weight)
+        y: Tensor = self.other(self.tied(self.once(self.twice(self.twice(x)))))
+        return y
+
+
+def test_layers_that_others_hold_or_read_are_left_alone() -> None:
+    model = _Attention()
+    masks = _masks(model, 0.05)
+    always = Always(True)
+    assert choose(model, masks, torch.randn(8, 1, 16, 16), always) == ("once",)
+    assert len(always.asked) == 1
+    assert choose(model, _masks(model, 0.2), torch.randn(8, 1, 16, 16), always) == ()
+    assert model.training
+    layers = SparseLayers(model, masks, ["once"])
+    assert "once.weight" not in layers.others(masks)
+    assert "twice.weight" in layers.others(masks)
+    layers.put_back()
+    assert type(model.once) is nn.Linear
+
+
+def test_what_was_measured_is_not_measured_again() -> None:
+    remembered = Remembered()
+    assert remembered.settle("one", lambda: True)
+    assert remembered.settle("one", lambda: False)
+    assert not remembered.settle("other", lambda: False)
+    slow = torch.randn(600, 600)
+    assert times_faster(lambda: slow[:8] @ slow, lambda: slow @ slow, 1) > 2
