@@ -1,0 +1,59 @@
+"""What a machine was found to do faster, kept beside the results: measured once, then every process chooses alike."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+from tickdsl.records.files import disk_error, write_whole
+from tickdsl.records.process import host_name
+
+
+class KeptChoices:
+    """Answers in `folder`, one file each, of this host.
+
+    A question names all that its answer depends on beside the host. Of processes that measure at the same time, the
+    first answer counts for all. Raises TickdslError where `folder` cannot be written.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._answers: dict[str, bool] = {}
+
+    def settle(self, question: str, measure: Callable[[], bool]) -> bool:
+        """The kept answer; that of `measure`, from now on, where there is none."""
+        if question not in self._answers:
+            path = self._folder / f"{hashlib.sha256(f'{host_name()} {question}'.encode()).hexdigest()[:32]}.json"
+            answer = _read(path)
+            self._answers[question] = _keep(path, question, measure()) if answer is None else answer
+        return self._answers[question]
+
+
+def _read(path: Path) -> bool | None:
+    """The answer in a file; None where there is none that is whole."""
+    try:
+        return bool(json.loads(path.read_bytes())["answer"])
+    except (FileNotFoundError, ValueError, KeyError, TypeError):
+        return None
+    except OSError as error:
+        raise disk_error(error, path) from error
+
+
+def _keep(path: Path, question: str, answer: bool) -> bool:
+    """Write an answer where nobody did meanwhile; the one that is there afterwards."""
+    content = json.dumps({"question": question, "host": host_name(), "answer": answer}, indent=1).encode()
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            with path.open("xb") as file:
+                file.write(content)
+        except FileExistsError:
+            first = _read(path)
+            if first is not None:
+                return first
+            write_whole(path, content)  # it was damaged
+    except OSError as error:
+        raise disk_error(error, path) from error
+    return answer
