@@ -126,6 +126,7 @@ def _train(step: Step, context: Context, folder: Path, prefixes: Mapping[str, St
             if start < clock.at(moment) < stop
         },
         lesson=_lesson(step, context, clock),
+        choices=context.choices,
     )
     save_weights(folder, module.state_dict())
     return {**_course(history.epochs), **describe(found.graph, structure)}
