@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from tickdsl.lang.diagnostics import Diagnostic, Label
+from tickdsl.moments import INIT, Moment
 from tickdsl.plan.model import Arm, Overlap, Retrain, Rewind, Rounds
 from tickdsl.training import catalogue
 
@@ -13,6 +14,7 @@ def findings(arm: Arm) -> Iterator[Diagnostic]:
     """Findings about an arm's design."""
     yield from _split(arm)
     yield from _until(arm)
+    yield from _settles(arm)
     yield from _input(arm)
 
 
@@ -56,6 +58,35 @@ def _ticket_of_parts(arm: Arm, group: Rounds) -> Iterator[Diagnostic]:
             secondary=split,
             help="write `rewind weights to init` (or a later moment)",
         )
+
+
+def _settles(arm: Arm) -> Iterator[Diagnostic]:
+    """What `until mask-distance` needs: a training in epochs before it, and behind it a word on where to go on."""
+    length, behind_training, start = Moment.parse(str(arm.recipe["length"])), True, INIT
+    for group in arm.rounds:
+        starts = [tail for tail in group.tail if isinstance(tail, Rewind | Retrain)]
+        if group.prune.settles is not None:
+            moments = [length, *([group.prune.at] if group.prune.at else []), *([start] if start.amount else [])]
+            if not all(_in_epochs(moment, length) for moment in moments):
+                message = "a choice settles from epoch to epoch: `until mask-distance` needs whole epochs"
+                way = "write the length of `train`, and `at`, in epochs; `at 20ep` is the latest that it is made"
+                yield Diagnostic("TD302", message, group.prune.span, help=way)
+            if not behind_training:
+                message = "nothing is trained before this prune in which its choice could settle"
+                yield Diagnostic("TD006", message, group.prune.span, help="put a `rewind` or a `retrain` before it")
+            if not starts:
+                message = "`until mask-distance` does not go on by itself: when its choice is made is known once it is"
+                way = "add `rewind lr`, `rewind weights` or `retrain …` behind it"
+                yield Diagnostic("TD006", message, group.prune.span, help=way)
+        behind_training = bool(starts)
+        start = starts[-1].to if starts and isinstance(starts[-1], Rewind) else INIT
+
+
+def _in_epochs(moment: Moment, length: Moment) -> bool:
+    """Whether a moment of a recipe of that length is a whole number of epochs, at least one."""
+    if moment.unit == "%":
+        moment = Moment(moment.amount * length.amount / 100, length.unit)
+    return moment.unit == "ep" and moment.amount >= 1 and moment.amount.denominator == 1
 
 
 def _until(arm: Arm) -> Iterator[Diagnostic]:

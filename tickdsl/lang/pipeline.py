@@ -157,10 +157,13 @@ def prune(statement: syntax.Prune, around: Around) -> model.Prune:
     unit = read.attempt(_unit, statement.unit, reader) or "filters"
     scope = read.attempt(reader.word, statement.scope, vocabulary.SCOPES, "scope") or "global"
     scope = "local" if scope == "uniform" else scope
-    ends = read.attempt(_ends, statement.until, statement, reader) if _is_condition(statement.until) else None
+    settles = read.attempt(_settles, statement.until, statement, reader) if _settling(statement.until) else None
+    watched = _is_condition(statement.until) and not _settling(statement.until)
+    ends = read.attempt(_ends, statement.until, statement, reader) if watched else None
     until = None if _is_condition(statement.until) else read.attempt(_until, statement.until, statement, reader)
     matching = isinstance(statement.amount, syntax.Matching)
-    times = read.attempt(_times, statement.times, reader) or (1 if statement.until is None and not matching else None)
+    once = _settling(statement.until) or (statement.until is None and not matching)
+    times = read.attempt(_times, statement.times, reader) or (1 if once else None)
     amount = read.attempt(_amount, statement.amount, statement, unit, scope, times, until, around)
     at = read.attempt(reader.moment, statement.at, "`at`")
     by = read.attempt(_criterion, statement.by, unit, at, reader) or vocabulary.DEFAULT_CRITERIA[unit]
@@ -179,6 +182,7 @@ def prune(statement: syntax.Prune, around: Around) -> model.Prune:
         times=times,
         until=until,
         ends=ends,
+        settles=settles,
         at=at,
         within=tuple(pattern for pattern, _ in within),
         protect=tuple(pattern for pattern, _ in protect),
@@ -250,6 +254,27 @@ def _criterion(value: syntax.Value, unit: str, at: Moment | None, reader: Reader
 
 def _is_condition(value: syntax.Value | syntax.Condition | None) -> bool:
     return isinstance(value, syntax.Condition)
+
+
+def _settling(value: syntax.Value | syntax.Condition | None) -> bool:
+    return isinstance(value, syntax.Condition) and value.metric.text == vocabulary.MASK_DISTANCE
+
+
+def _settles(written: syntax.Condition, statement: syntax.Prune, reader: Reader) -> model.Condition:
+    """`until mask-distance < 0.1`: chosen after every epoch, removed once the choice stays alike."""
+    bound = float(reader.share(written.bound, vocabulary.MASK_DISTANCE))
+    if written.comparison not in ("<", "<=") or not bound:
+        message = "a choice has settled once its distance to those before is below a bound"
+        reader.report(Diagnostic("TD201", message, written.span, help="write `until mask-distance < 0.1`"))
+        raise Unreadable
+    if statement.times is not None:
+        raise reader.wrong(
+            "TD209",
+            "`until mask-distance` says when one choice is made: it has no rounds",
+            statement.times,
+            help="leave `x N` out; `cycle N { … }` repeats it with what stands behind it",
+        )
+    return model.Condition(vocabulary.MASK_DISTANCE, written.comparison, bound, span=written.span)
 
 
 def _ends(condition: syntax.Condition, statement: syntax.Prune, reader: Reader) -> model.Condition:

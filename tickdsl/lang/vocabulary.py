@@ -180,6 +180,8 @@ MEANINGS: dict[str, str] = {
 }
 #: What a `stop when` or an `until` condition can watch.
 WATCHABLE = ("accuracy", "loss", "sparsity", "params", "flops")
+#: What an `until` can watch beside these: how far what would go now is from what would have gone at the epochs before.
+MASK_DISTANCE = "mask-distance"
 
 
 @attrs.frozen

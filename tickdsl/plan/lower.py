@@ -221,6 +221,8 @@ class _Pipeline:
 
     def _round(self, states: list[_State], group: Rounds, index: int, times: int, done: int) -> list[_State]:
         """One round of a group; `done` counts the arm's rounds before it, of all groups."""
+        if group.prune.settles is not None:
+            return self._follow(group, [self._settled(state, group.prune, group.prune.settles) for state in states])
         states = [self._until(state, group.prune.at) for state in states]
         args = prune_args(group.prune, index, times, head=self.arm.spares_head, draw=done)
         matched = self._matched(group.prune)
@@ -230,9 +232,33 @@ class _Pipeline:
             whole = {**args, **self.steps.subject(state.part)}
             key = self.steps.add("prune", whole, roles, f"prune round {index + 1}", seeded=group.prune.pictures)
             pruned.append(attrs.evolve(state, structure=key, chosen=False))
+        return self._follow(group, pruned)
+
+    def _follow(self, group: Rounds, pruned: list[_State]) -> list[_State]:
+        """The states behind what stands behind a prune."""
         for tail in group.tail:
             pruned = self._overlap(pruned, tail) if isinstance(tail, Overlap) else [self._next(s, tail) for s in pruned]
         return pruned
+
+    def _settled(self, state: _State, prune: Prune, settles: Condition) -> _State:
+        """What goes is chosen from the weights of every epoch; the step says which, and leaves those it took."""
+        training = state.pending
+        if training is None:
+            raise ValueError(f"arm {self.arm.id}: no training is pending in which a choice could settle")
+        length = Moment.parse(str(training.recipe["length"]))
+        last = training.canonical(prune.at) if prune.at is not None else length
+        roles = parents(structure=state.structure)
+        for epoch in range(int(training.start.amount) + 1, int(last.amount) + 1):
+            stop = Moment(epoch, "ep")
+            whole = stop == length
+            roles[f"epoch {epoch}"] = self.steps.train(
+                state.weights, state.structure, state.part, training, stop=None if whole else stop
+            )
+        args = prune_args(prune, 0, 1, head=self.arm.spares_head)
+        args["settles"] = {settles.comparison: settles.bound}
+        whole_args = {**args, **self.steps.subject(state.part)}
+        key = self.steps.add("prune", whole_args, roles, "prune once settled", seeded=prune.pictures)
+        return attrs.evolve(state, weights=key, structure=key, pending=None, chosen=False)
 
     def _matched(self, prune: Prune) -> str | None:
         """The structure that a prune matches: that of the same level, or of the last one there is."""

@@ -119,6 +119,9 @@ class Prune:
 
     `ends`: no further round once a level meets the condition. Without any of the three, a prune that matches an arm
     has as many rounds as that has levels.
+
+    `settles`: what goes is chosen after every epoch of the training, and goes once the choice has settled; at the end
+    of the training, or at `at`, where it never does.
     """
 
     unit: str
@@ -130,6 +133,7 @@ class Prune:
     times: int | None = 1
     until: Fraction | None = None
     ends: Condition | None = None
+    settles: Condition | None = None
     at: Moment | None = None
     within: tuple[str, ...] = ()
     protect: tuple[str, ...] = ()

@@ -1,0 +1,43 @@
+"""How far choices are from each other, and when they stay alike."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tickdsl.graph.structure import Structure
+from tickdsl.run.networks import traced
+from tickdsl.tickets.settling import WINDOW, Settling, mask_distance
+
+GRAPH = traced("small-cnn", b"{}", 10, (1, 8, 8))
+DENSE = Structure.dense(GRAPH)
+WIDEST = max((group for group in GRAPH.channels if group.name not in DENSE.extent.fixed), key=lambda g: g.size)
+gone = st.sets(st.integers(0, WIDEST.size - 1), max_size=WIDEST.size - 1)
+
+
+@given(gone, gone)
+def test_the_distance_counts_what_only_one_keeps(first: set[int], second: set[int]) -> None:
+    one, other = DENSE.remove(WIDEST.name, first), DENSE.remove(WIDEST.name, second)
+    assert mask_distance(one, other, 80) == len(first ^ second) / 80
+    assert mask_distance(one, other, 80) == mask_distance(other, one, 80)
+
+
+@given(st.sets(st.integers(0, 9)), st.sets(st.integers(0, 9)))
+def test_masks_of_single_weights_count_alike(first: set[int], second: set[int]) -> None:
+    def masked(places: set[int]) -> Structure:
+        mask = np.ones(GRAPH.parameters["fc.weight"], dtype=bool)
+        mask.reshape(-1)[list(places)] = False
+        return DENSE.with_masks({"fc.weight": mask})
+
+    assert mask_distance(masked(first), masked(second), 320) == len(first ^ second) / 320
+
+
+def test_a_choice_is_compared_with_each_of_the_last_five() -> None:
+    settling = Settling(WIDEST.size)
+    jump = DENSE.remove(WIDEST.name, [0])
+    assert [settling.farthest(DENSE) for _ in range(WINDOW)] == [None] * WINDOW
+    assert settling.farthest(DENSE) == 0
+    far = [settling.farthest(jump), *(settling.farthest(jump) for _ in range(WINDOW))]
+    assert far == pytest.approx([1 / WIDEST.size] * WINDOW + [0])
