@@ -128,7 +128,6 @@ def test_an_include_cycle_names_the_chain(tmp_path: Path) -> None:
     "statement",
     [
         "prune filters local to [50%, 20%]; rewind lr",
-        "prune filters 20%; rewind lr; report barrier",
     ],
 )
 def test_what_is_not_carried_out_is_an_error(statement: str) -> None:

@@ -208,7 +208,9 @@ class _Builder(Transformer[Token, syntax.File]):
         return syntax.Compare(names, options, span=self._at(meta))
 
     def report(self, meta: Meta, children: Children) -> syntax.Report:
-        return syntax.Report(tuple(children), span=self._at(meta))
+        metrics = tuple(child for child in children if not isinstance(child, syntax.Option))
+        options = tuple(child for child in children if isinstance(child, syntax.Option))
+        return syntax.Report(metrics, options, span=self._at(meta))
 
     def stop(self, meta: Meta, children: Children) -> syntax.Stop:
         return syntax.Stop(children[0], span=self._at(meta))

@@ -178,7 +178,7 @@ class _Resolver:
         arms = tuple(arm for statement in declared for arm in self._expand(statement))
         self._circles(arms)
         compared, rivals, options = self._compare([s.name.text for s in declared if s], arms)
-        metrics = self._metrics()
+        metrics, measuring = self._metrics()
         stops = self._stops()
         if not _of(self.top, *syntax.PIPELINE, syntax.Arm, syntax.Compare):
             self._empty()
@@ -199,6 +199,7 @@ class _Resolver:
             rival_budget=options.get("budget", "epochs"),
             within=Fraction(str(options.get("within", 0))),
             metrics=metrics,
+            measuring=measuring,
             stops=stops,
             helpers=helpers,
             compare_span=next((s.span for s in _of(self.top, syntax.Compare)), None),
@@ -494,15 +495,20 @@ class _Resolver:
         else:
             not_yet(self.constant, word, f"the rival `{name}`")
 
-    def _metrics(self) -> tuple[str, ...]:
-        metrics: dict[str, None] = {}
-        for statement in _of(self.top, syntax.Report)[:1]:
-            for word, name in self._words(statement.metrics, vocabulary.METRICS, "metric", "TD114"):
-                if vocabulary.METRICS[name]:
-                    metrics[name] = None
-                else:
-                    not_yet(self.constant, word, f"`report {name}`")
-        return tuple(metrics)
+    def _metrics(self) -> tuple[tuple[str, ...], model.Measuring]:
+        """What `report` asks for, and how that is measured."""
+        statement = next(iter(_of(self.top, syntax.Report)), None)
+        if statement is None:
+            return (), model.Measuring()
+        before = len(self.findings)
+        found = self._words(statement.metrics, vocabulary.METRICS, "metric", "TD114")
+        metrics = tuple(dict.fromkeys(name for _, name in found))
+        # A name that could not be read may have meant any metric.
+        read = metrics if len(self.findings) == before else vocabulary.METRICS
+        readers = vocabulary.REPORT_READERS
+        allowed = {n: kind for n, kind in vocabulary.REPORT_OPTIONS.items() if set(readers[n]).intersection(read)}
+        options = self.constant.options(statement.options, allowed, f"report {', '.join(metrics)}")
+        return metrics, model.Measuring(**options)
 
     def _stops(self) -> tuple[model.Condition, ...]:
         stops = []

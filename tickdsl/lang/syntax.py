@@ -336,6 +336,7 @@ class Compare:
 @attrs.frozen
 class Report:
     metrics: tuple[Value, ...]
+    options: tuple[Option, ...]
     span: Span = _span()
 
 

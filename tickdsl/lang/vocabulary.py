@@ -78,7 +78,7 @@ STATEMENTS: dict[str, Form] = {
     "cycle": Form("pipeline", "cycle N { prune …; rewind … }", "rounds, spelled out"),
     "arm": Form("question", "arm NAME { settings and pipeline }", "one way to go on from what stands before the arms"),
     "compare": Form("question", "compare ARM, …, random-init, dense [key=value …]", "what is set against what"),
-    "report": Form("question", "report METRIC, …", "what the table shows"),
+    "report": Form("question", "report METRIC, … [key=value …]", "what the table shows"),
     "stop": Form("question", "stop when METRIC <|<=|>|>= VALUE", "ends an arm after the first such level"),
 }
 
@@ -150,12 +150,11 @@ DEFAULT_CRITERIA = {"weights": "magnitude", "filters": "l2", "neurons": "l2", "l
 RIVALS: dict[str, bool] = {"dense": True, "random-init": True, "random-structure": True, "early": True}
 ALL_ARMS = "all"
 
-#: What `report` can show -> whether this version measures it.
-METRICS: dict[str, bool] = {
-    "accuracy": True, "loss": True, "sparsity": True, "params": True, "flops": True, "rounds": True,
-    "train-time": True, "latency": False, "memory": False, "energy": False, "carbon": False,
-    "early-stop": False, "robustness": True, "barrier": False,
-}  # fmt: skip
+#: What `report` can show.
+METRICS = (
+    "accuracy", "loss", "sparsity", "params", "flops", "rounds", "train-time", "latency", "memory", "energy", "carbon",
+    "early-stop", "robustness", "barrier",
+)  # fmt: skip
 #: What the metrics and the rivals mean.
 MEANINGS: dict[str, str] = {
     "accuracy": "share of the test pictures that are classified right",
@@ -165,13 +164,13 @@ MEANINGS: dict[str, str] = {
     "flops": "multiply-adds of one picture",
     "rounds": "rounds of pruning up to the level",
     "train-time": "seconds of training",
-    "latency": "seconds for one batch",
-    "memory": "bytes that inference needs",
-    "energy": "joules of training",
-    "carbon": "grams of CO2 of training",
-    "early-stop": "the step at which the validation loss was least",
-    "robustness": "accuracy on corrupted pictures",
-    "barrier": "rise of the loss between two trainings",
+    "latency": "seconds to classify one picture, and a batch",
+    "memory": "bytes that classifying a batch needs, and a step of training",
+    "energy": "joules of the training: counted where the machine does, else from stated watts",
+    "carbon": "grams of CO2 of the training, by a stated intensity",
+    "early-stop": "the epoch at whose end the test loss was least",
+    "robustness": "accuracy on corrupted and attacked pictures",
+    "barrier": "rise of the test error on the line to a training with another data order",
     "dense": "the unpruned network; always measured",
     "random-init": "the same structure, trained from fresh weights",
     "random-structure": "as many units per layer, chosen at random, with the original initial weights",
@@ -243,6 +242,17 @@ COMPARE_OPTIONS: dict[str, OptionType] = {
     "within": OptionType("share", "how far below dense a ticket may lie and still win"),
     "budget": OptionType("word", "a rival's training length", ("epochs", "flops")),
 }
+REPORT_OPTIONS: dict[str, OptionType] = {
+    "batch": OptionType("int", "pictures of the batch that is classified (default 128)", least=1),
+    "watts": OptionType("float", "power of a training where no counter is readable (default: by the device)", above=0),
+    "intensity": OptionType("float", "grams of CO2 for a kilowatt-hour (default 480)", least=0),
+}
+#: The metrics that read an option of `report`.
+REPORT_READERS: dict[str, tuple[str, ...]] = {
+    "batch": ("latency", "memory"),
+    "watts": ("energy", "carbon"),
+    "intensity": ("carbon",),
+}
 SPLIT_OPTIONS: dict[str, OptionType] = {}
 DISTILL_OPTIONS: dict[str, OptionType] = {
     "temperature": OptionType("float", "softens the teacher's answers", above=0),
@@ -260,6 +270,7 @@ OPTIONS: dict[str, dict[str, OptionType]] = {
     "distill": DISTILL_OPTIONS,
     "transfer": TRANSFER_OPTIONS,
     "compare": COMPARE_OPTIONS,
+    "report": REPORT_OPTIONS,
 }
 
 #: Schedules of `retrain`.

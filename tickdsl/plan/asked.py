@@ -1,50 +1,96 @@
-"""The steps that answer what `report` asks beside accuracy: each reads a trained network and changes nothing."""
+"""What answers what `report` asks beside accuracy: the training itself, or steps that look at the network it left."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import attrs
 
-from tickdsl.plan.builder import Builder
+from tickdsl.moments import INIT, Moment
+from tickdsl.plan.builder import Builder, Training, parents
+from tickdsl.plan.model import Arm, Plan, Rewind
 from tickdsl.plan.steps import Step
+
+#: What the record of a training tells.
+_OF_A_TRAINING = ("train-time", "energy", "carbon", "early-stop")
 
 
 @attrs.frozen
 class Surroundings:
     """What measurements depend on beside the network: `shifted` names published test sets in the data folder by their
-    digests, by the data sets that they may belong to.
+    digests, by the data sets that they may belong to; `machine` what times and bytes are those of.
     """
 
     shifted: Mapping[str, Mapping[str, str]] = attrs.field(factory=dict)
+    machine: Mapping[str, str] = attrs.field(factory=dict)
 
 
 ALONE = Surroundings()
 
 
-def answers(
-    steps: Builder, measured: str, contestant: str, metrics: Sequence[str], around: Surroundings
-) -> Iterator[tuple[str, str]]:
-    """Of each metric of `metrics` that takes a step of its own: the metric, and the step for the network that the
-    training (or evaluation) `measured` left.
+def answers(steps: Builder, measured: str, dense: bool, plan: Plan, around: Surroundings) -> Iterator[tuple[str, str]]:
+    """Of each metric of the plan that accuracy does not come with: the metric, and the step that answers it for the
+    network that the training (or evaluation) `measured` left. `dense`: it is the arm's unpruned network.
     """
     trained: Step = steps.graph.nodes[measured]["step"]
-    for metric in metrics:
-        if metric == "robustness":
-            yield metric, steps.add("robustness", _robustness(trained, around), _network(measured, trained), metric)
+    was_trained = trained.operation == "train"
+    for metric in plan.metrics:
+        if metric in _OF_A_TRAINING and was_trained:
+            yield metric, measured
+        elif metric == "robustness":
+            yield metric, steps.add(metric, _robustness(trained, around), _network(measured, trained), metric)
+        elif metric in ("latency", "memory"):
+            args = {**_used(trained), "machine": dict(around.machine), "batch": plan.measuring.batch}
+            if metric == "memory":
+                args["recipe"] = _size(trained.args.get("recipe", steps.arm.recipe))
+            yield metric, steps.add(metric, args, parents(structure=trained.parents.get("structure")), metric)
+        elif metric == "barrier" and was_trained:
+            roles = {**_network(measured, trained), "other": _twin(steps, trained, dense)}
+            yield metric, steps.add(metric, _used(trained), roles, metric)
 
 
 def _network(measured: str, trained: Step) -> dict[str, str]:
     """The parents of a step that looks at trained weights."""
-    structure = trained.parents.get("structure")
-    return {"weights": measured, **({"structure": structure} if structure else {})}
+    return parents(weights=measured, structure=trained.parents.get("structure"))
 
 
-def _robustness(trained: Step, around: Surroundings) -> dict[str, Any]:
+def _used(trained: Step) -> dict[str, Any]:
+    """The arguments that name a network as it is used."""
     args = {"model": trained.args["model"], "data": trained.args["data"]}
     if (precision := trained.args.get("recipe", {}).get("precision", "fp32")) != "fp32":
         args["precision"] = precision
+    return args
+
+
+def _robustness(trained: Step, around: Surroundings) -> dict[str, Any]:
+    args = _used(trained)
     if shifted := around.shifted.get(trained.args["data"]["name"]):
         args["shifted"] = dict(shifted)
     return args
+
+
+def _size(recipe: Mapping[str, Any]) -> dict[str, Any]:
+    """What of a recipe the memory of its steps depends on."""
+    return {name: recipe[name] for name in ("batch", "optimizer", "momentum") if name in recipe}
+
+
+def _twin(steps: Builder, trained: Step, dense: bool) -> str:
+    """The same training with another data order, and other alterations. The dense network's goes its own way from the
+    arm's rewinding point on."""
+    args, roles = {**trained.args, "noise": 1}, dict(trained.parents)
+    point = _rewinding_point(steps.arm) if dense else INIT
+    if point.amount:
+        args["start"] = str(point)
+        roles["weights"] = steps.dense_at(point, None)
+    steps.trainings += 1
+    return steps.add("train", args, roles, "train, other order", seeded=True)
+
+
+def _rewinding_point(arm: Arm) -> Moment:
+    """The moment of the dense training that the arm's last rounds begin from; that of other data begins anew."""
+    if arm.transfer is not None:
+        return INIT
+    rewinds = [tail for group in arm.rounds for tail in group.tail if isinstance(tail, Rewind)]
+    weights = [rewind.to for rewind in rewinds if rewind.what == "weights"]
+    return Training(arm.recipe).canonical(weights[-1]) if weights else INIT

@@ -44,7 +44,7 @@ TICKET, DENSE = "ticket", "dense"
 class Measurement:
     """The test accuracy of `step` is that of `contestant` of `arm` at `level` under `seed`.
 
-    `asks`: the metric that `step` measures instead, where `report` asks for one that is no result of training.
+    `asks`: the metric of `report` that `step` tells instead.
     """
 
     arm: str
@@ -394,7 +394,7 @@ class _Pipeline:
         if self.told:
             found = Measurement(self.arm.id, contestant, level, self.seed, key, final_only)
             self.whole.measurements.append(found)
-            for metric, answer in answers(self.target, key, contestant, self.plan.metrics, self.whole.surroundings):
+            for metric, answer in answers(self.target, key, contestant == DENSE, self.plan, self.whole.surroundings):
                 self.whole.measurements.append(attrs.evolve(found, step=answer, asks=metric))
 
 

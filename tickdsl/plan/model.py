@@ -245,6 +245,19 @@ class Arm:
 
 
 @attrs.frozen
+class Measuring:
+    """How `report` measures: `batch` pictures are classified at once; energy is reckoned from `watts` where no counter
+    is readable (None: by the device), CO2 from energy by `intensity` in grams per kilowatt-hour.
+
+    The default intensity is the world's mean in 2023 (Ember, Global Electricity Review 2024).
+    """
+
+    batch: int = 128
+    watts: float | None = None
+    intensity: float = 480.0
+
+
+@attrs.frozen
 class Plan:
     """A whole experiment. `helpers` are arms that the compared ones name, and that are not compared themselves."""
 
@@ -258,6 +271,7 @@ class Plan:
     within: Fraction = Fraction(0)
     #: What `report` asks for; empty where the plan leaves the choice.
     metrics: tuple[str, ...] = ()
+    measuring: Measuring = Measuring()
     stops: tuple[Condition, ...] = ()
     helpers: tuple[Arm, ...] = ()
     compare_span: Any = _origin()

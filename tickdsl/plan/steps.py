@@ -20,6 +20,9 @@ OPERATIONS: dict[str, int] = {
     "evaluate": 1,
     "transfer": 1,
     "robustness": 1,
+    "latency": 1,
+    "memory": 1,
+    "barrier": 1,
 }
 
 

@@ -11,6 +11,8 @@ from typing import Any, ClassVar
 import attrs
 
 VERSION = 1
+#: How a figure came about.
+MEASURED, ESTIMATED = "measured", "estimated"
 
 
 @attrs.frozen(kw_only=True)
@@ -192,7 +194,7 @@ class Measure(Event):
     step: str
     metric: str
     figures: Mapping[str, Any]
-    how: str = "measured"
+    how: str = MEASURED
 
 
 @attrs.frozen(kw_only=True)

@@ -67,15 +67,20 @@ def results_csv(state: RunState) -> str:
     rows = csv.writer(text, lineterminator="\n")
     sweeps = [f"sweep.{name}" for name in swept]
     asked = dict.fromkeys(name for measure in state.measures.values() for name in measure.figures)
-    rows.writerow(["arm", "name", *sweeps, "contestant", "level", "seed", *_MEASURED, *asked])
+    metrics = [metric for metric in state.report if any(key[1] == metric for key in state.measures)]
+    how = [f"{metric}.how" for metric in metrics]
+    rows.writerow(["arm", "name", *sweeps, "contestant", "level", "seed", *_MEASURED, *asked, *how])
     for arm_id, contestant, level in standings(state):
         arm = arms.get(arm_id) or ArmInfo(id=arm_id, name=arm_id, sweep={}, levels=0)
         for seed in _seeds(state, arm_id, contestant, level):
             metric = state.metrics[arm_id, contestant, level, seed]
             values = [arm.sweep.get(name, "") for name in swept]
             measured = [_cell(getattr(metric, name)) for name in _MEASURED]
-            more = _figures(state, (arm_id, contestant, level, seed))
+            key = (arm_id, contestant, level, seed)
+            more = _figures(state, key)
             measured += [_cell(more.get(name)) for name in asked]
+            told = [state.measures.get((key, metric)) for metric in metrics]
+            measured += [measure.how if measure else "" for measure in told]
             rows.writerow([arm.id, arm.name, *values, contestant, level, seed, *measured])
     return text.getvalue()
 

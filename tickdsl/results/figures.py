@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Mapping
 from typing import NamedTuple
 
 import attrs
 
+from tickdsl.records.events import ESTIMATED, MEASURED
+from tickdsl.results import words
 from tickdsl.results.state import RunState
 from tickdsl.results.verdict import Estimate, estimate
-
-MEASURED, ESTIMATED = "measured", "estimated"
 
 Key = tuple[str, str, int]  # arm id, contestant, level
 
@@ -35,6 +36,9 @@ def _percent(share: float) -> str:
     return f"{100 * share:.2f}"
 
 
+_seconds = functools.partial(words.quantity, unit="s")
+_bytes = functools.partial(words.quantity, unit="B")
+
 #: metric of `report` -> its columns in a table.
 COLUMNS: dict[str, tuple[Column, ...]] = {
     "robustness": (
@@ -44,6 +48,22 @@ COLUMNS: dict[str, tuple[Column, ...]] = {
         Column("robustness.cifar-10-c", "CIFAR-10-C\n%", _percent),
         Column("robustness.cifar-10.2", "CIFAR-10.2\n%", _percent),
     ),
+    "train-time": (Column("train-time.step", "time of\na step", _seconds),),
+    "latency": (
+        Column("latency", "latency of\na picture", _seconds),
+        Column("latency.batch", "latency of\na batch", _seconds),
+    ),
+    "memory": (
+        Column("memory", "memory,\na batch", _bytes),
+        Column("memory.training", "memory,\na step", _bytes),
+    ),
+    "energy": (Column("energy", "energy of\ntraining", functools.partial(words.quantity, unit="J")),),
+    "carbon": (Column("carbon", "CO2 of\ntraining", functools.partial(words.quantity, unit="g")),),
+    "early-stop": (
+        Column("early-stop", "early stop\nepoch", lambda epoch: f"{epoch:.1f}".removesuffix(".0")),
+        Column("early-stop.accuracy", "accuracy\nthere, %", _percent),
+    ),
+    "barrier": (Column("barrier", "barrier\npoints", _percent),),
 }
 
 
@@ -80,3 +100,17 @@ def said(column: Column, found: Mapping[str, Figure]) -> str:
     if figure is None:
         return ""
     return ("~" if figure.how == ESTIMATED else "") + column.said(figure.value.mean)
+
+
+def remark(found: Mapping[Key, Mapping[str, Figure]]) -> str:
+    """How the estimated ones came about: `~ estimated: energy at 65 W, CO2 at 480 g/kWh`; empty without any."""
+    guessed = [(name, f) for named in found.values() for name, f in named.items() if f.how == ESTIMATED]
+    if not guessed:
+        return ""
+    parts = []
+    for figure, form in (("energy.watts", "energy at {} W"), ("carbon.intensity", "CO2 at {} g/kWh")):
+        values = [round(f.value.mean, 1) for name, f in guessed if name == figure]
+        if values:
+            ends = dict.fromkeys((min(values), max(values)))
+            parts.append(form.format("–".join(f"{value:g}" for value in ends)))
+    return "~ estimated" + (f": {', '.join(parts)}" if parts else "")

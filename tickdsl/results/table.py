@@ -12,7 +12,7 @@ from rich.text import Text
 
 from tickdsl.records.events import ArmInfo
 from tickdsl.results import words
-from tickdsl.results.figures import ESTIMATED, Figure, Key, columns, figures, said
+from tickdsl.results.figures import Column, Figure, Key, columns, figures, remark, said
 from tickdsl.results.sentence import conclusions
 from tickdsl.results.state import RunState
 from tickdsl.results.verdict import LOSING, UNDECIDED, WINNING, Standing, remarks, standings
@@ -45,13 +45,14 @@ def results_table(state: RunState, console: Console) -> RenderableType:
     """
     found, asked = standings(state), figures(state)
     for shown in _SHAPES:
-        blocks = [_block(arm, found, asked, state, shown) for arm in state.arms]
+        blocks = [_block(arm, found, state, shown) for arm in state.arms]
         if all(_width(block, console) <= console.width for block in blocks):
             break
     sentences = conclusions(state)
     parts: list[RenderableType] = []
     for arm, block in zip(state.arms, blocks, strict=True):
-        parts += [Text(_title(arm), style="bold"), block, Text(sentences[arm.id]), Text()]
+        parts += [Text(_title(arm), style="bold"), block, *_more(arm, asked, state, console)]
+        parts += [Text(sentences[arm.id]), Text()]
     parts.append(Text(_legend(state, found, asked), style="dim"))
     if state.status != "ok":
         parts.append(Text(f"note: the run is {state.status}; {state.finished} of {len(state.steps)} steps are done"))
@@ -63,7 +64,6 @@ def results_table(state: RunState, console: Console) -> RenderableType:
 def _block(
     arm: ArmInfo,
     found: Mapping[tuple[str, str, int], Standing],
-    asked: _Asked,
     state: RunState,
     shown: _Shown,
 ) -> Table:
@@ -74,16 +74,13 @@ def _block(
         if name not in ("ticket", "dense") and any(key[:2] == (arm.id, name) for key in found)
     ]
     best = _best([standing for _, standing in rows if standing is not None])
-    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0), show_edge=False)
+    table = _empty()
     usual = _columns(shown, best, state.report)
     if all(standing is None or standing.filters in (None, 1.0) for _, standing in rows):
         usual = [column for column in usual if column[0] != _FILTERS]
-    extra = columns(asked)
     for heading, _ in usual:
         table.add_column(heading, justify="right", no_wrap=True)
     table.add_column("verdict", no_wrap=True, min_width=len(UNDECIDED))
-    for column in extra:
-        table.add_column(column.heading, justify="right", no_wrap=True)
     if "rivals" in shown:
         for name in rivals:
             table.add_column(Text(name.replace("-", "-\n")), justify="right", no_wrap=True)
@@ -91,12 +88,43 @@ def _block(
         cells: list[RenderableType] = ["–" if standing is None else cell(standing) for _, cell in usual[1:]]
         cells.insert(0, "dense" if level == 0 else str(level))
         cells.append(_verdict(standing))
-        own = asked.get((arm.id, "dense" if level == 0 else "ticket", level), {})
-        cells += [said(column, own) for column in extra]
         if "rivals" in shown:
             cells += [_rival(found.get((arm.id, name, level)), shown) for name in rivals]
         table.add_row(*cells, style="bold" if standing is not None and standing is best else None)
     return table
+
+
+def _more(arm: ArmInfo, asked: _Asked, state: RunState, console: Console) -> list[RenderableType]:
+    """What `report` asked for of an arm: as many tables as its columns need at this width."""
+    own = {key: named for key, named in asked.items() if key[0] == arm.id}
+    order = {name: place for place, name in enumerate(dict.fromkeys(("dense", "ticket", *state.contestants)))}
+    keys = sorted(own, key=lambda key: (key[2], order.get(key[1], len(order))))
+    tables: list[RenderableType] = []
+    shown: list[Column] = []
+    for column in columns(own):
+        if shown and _width(_figures(keys, own, [*shown, column]), console) > console.width:
+            tables += [_figures(keys, own, shown), Text()]
+            shown = []
+        shown.append(column)
+    return [Text(), *tables, _figures(keys, own, shown), Text()] if shown else []
+
+
+def _figures(keys: Sequence[Key], own: _Asked, shown: Sequence[Column]) -> Table:
+    """A row for each network: the dense one, each round's ticket, and its rivals."""
+    table = _empty()
+    table.add_column("round", no_wrap=True)
+    for column in shown:
+        table.add_column(column.heading, justify="right", no_wrap=True)
+    for _, contestant, level in keys:
+        name = {"dense": "dense", "ticket": str(level)}.get(contestant, f"  {contestant}")
+        figures_ = own[keys[0][0], contestant, level]
+        dim = contestant not in ("dense", "ticket")
+        table.add_row(name, *(said(column, figures_) for column in shown), style="dim" if dim else None)
+    return table
+
+
+def _empty() -> Table:
+    return Table(box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0), show_edge=False)
 
 
 _Cell = Callable[[Standing], str]
@@ -169,8 +197,8 @@ def _legend(state: RunState, found: Mapping[tuple[str, str, int], Standing], ask
         parts.append(f"winning: at most {100 * state.within:g} points below dense")
     if any(standing.verdict is not None for standing in found.values()):
         parts.append("verdicts are corrected for the number of rounds (Holm)")
-    if any(figure.how == ESTIMATED for named in asked.values() for figure in named.values()):
-        parts.append("~ estimated")
+    if said_of_them := remark(asked):
+        parts.append(said_of_them)
     parts.append(f"{_BEST} best ticket")
     return " · ".join(parts)
 
@@ -178,7 +206,7 @@ def _legend(state: RunState, found: Mapping[tuple[str, str, int], Standing], ask
 class _Ascii:
     """What a terminal without Unicode can show of `content`."""
 
-    _SPELLING = str.maketrans({"±": "+-", "–": "-", "−": "-", "·": ";", "─": "-", "…": "~"})
+    _SPELLING = str.maketrans({"±": "+-", "–": "-", "−": "-", "·": ";", "─": "-", "…": "~", "µ": "u"})
 
     def __init__(self, content: RenderableType) -> None:
         self._content = content

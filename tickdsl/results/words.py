@@ -8,6 +8,7 @@ from tickdsl.moments import duration as duration
 from tickdsl.results.verdict import Estimate
 
 MINUS = "−"
+_PREFIXES = {"T": 1e12, "G": 1e9, "M": 1e6, "k": 1e3, "": 1.0, "m": 1e-3, "µ": 1e-6}
 
 
 def percent(share: float | None, digits: int = 1) -> str:
@@ -44,6 +45,15 @@ def count(number: float | None) -> str:
             value = number / size
             return f"{value:.{max(0, 2 - int(math.log10(max(value, 1.0))))}f} {unit}"
     return f"{number:.0f}"
+
+
+def quantity(value: float, unit: str) -> str:
+    """A quantity with three digits and a prefix before its unit: 127 µs, 1.35 MB, 0 J."""
+    if not value:
+        return f"0 {unit}"
+    prefix = next((prefix for prefix, size in _PREFIXES.items() if abs(value) >= 0.9995 * size), "µ")
+    number = value / _PREFIXES[prefix]
+    return f"{number:.{max(0, 2 - int(math.log10(max(abs(number), 1.0))))}f} {prefix}{unit}".replace("-", MINUS)
 
 
 def time(seconds: float) -> str:

@@ -5,8 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from tickdsl.measures.training import OF_A_TRAINING, told
 from tickdsl.moments import Moment
 from tickdsl.plan.lower import Measurement, Study
+from tickdsl.plan.model import Measuring
 from tickdsl.plan.steps import Step
 from tickdsl.records import events
 
@@ -78,8 +80,18 @@ def metric(m: Measurement, found: Mapping[str, Any], name: str) -> events.Metric
     )
 
 
-def measure(m: Measurement, found: Mapping[str, Any], name: str) -> events.Measure:
-    """What `report` asks beside accuracy as an event; `found` are the metrics of the step `name` that measured it."""
+def measure(m: Measurement, record: Mapping[str, Any], name: str, measuring: Measuring) -> events.Measure | None:
+    """What `report` asks beside accuracy as an event; `record` is that of the step `name` that tells it.
+
+    None where the step does not tell it after all.
+    """
+    if m.asks in OF_A_TRAINING:
+        found = told(m.asks, record, measuring)
+    else:
+        found = record["metrics"]["figures"], record["metrics"]["how"]
+    if found is None:
+        return None
+    figures, how = found
     return events.Measure(
         arm=m.arm,
         contestant=m.contestant,
@@ -87,8 +99,8 @@ def measure(m: Measurement, found: Mapping[str, Any], name: str) -> events.Measu
         seed=m.seed,
         step=name,
         metric=m.asks,
-        figures=found["figures"],
-        how=found["how"],
+        figures=figures,
+        how=how,
     )
 
 

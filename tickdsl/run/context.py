@@ -19,7 +19,6 @@ from tickdsl.graph.structure import Structure, remaining
 from tickdsl.graph.surgery import compact, compact_masks, slice_state
 from tickdsl.plan.steps import Step
 from tickdsl.records.canonical import canonical
-from tickdsl.records.choices import KeptChoices
 from tickdsl.records.store import Result, Store
 from tickdsl.run.layers import left_of_layers
 from tickdsl.run.networks import TRACED_PICTURES, Network, network
@@ -39,6 +38,7 @@ class Settings:
     data: Path
     device: str = "cpu"
     threads: int = 1
+    jobs: int = 1
     checkpoint_seconds: float = 30.0
 
 
@@ -66,7 +66,6 @@ class Context:
         self.hooks = hooks or Hooks()
         self.store = Store(settings.store, warn=lambda message: self.hooks.warn(message))
         self.device = torch.device(settings.device)
-        self.choices = KeptChoices(self.store.root / "choices")
         self._datasets: dict[bytes, datasets.Dataset] = {}
 
     # -- data and networks

@@ -41,14 +41,13 @@ Emit = Callable[[events.Event], None]
 
 @attrs.define
 class Interpreter:
-    """One run of a study. `fresh`: do every step again, whatever the store holds. `work`: what a step costs."""
+    """One run of a study. `fresh`: do every step again, whatever the store holds."""
 
     study: Study
     store: Store
     emit: Emit
     control: ControlReader
     fresh: bool = False
-    work: Callable[[str], float] = lambda key: 1.0
     names: dict[str, str] = attrs.field(init=False)
     _metrics: dict[str, Mapping[str, Any]] = attrs.field(init=False, factory=dict)
     _absent: set[str] = attrs.field(init=False, factory=set)
@@ -69,7 +68,7 @@ class Interpreter:
 
     def run(self, hire: Callable[[], Workers]) -> int:
         """Do all that is wanted; the exit code. Workers are hired only where there is work."""
-        self._frontier = Frontier(self.study, self._found, self.work)
+        self._frontier = Frontier(self.study, self._found)
         self._say_measured()
         if self._frontier.pending:
             self._workers = hire()
@@ -213,7 +212,9 @@ class Interpreter:
     def _say_measured(self) -> None:
         for m in self._frontier.measured():
             if m.asks:
-                self.emit(measure(m, self.store.get(m.step).metrics, self.names[m.step]))
+                told = measure(m, self.store.get(m.step).data, self.names[m.step], self.study.plan.measuring)
+                if told is not None:
+                    self.emit(told)
                 continue
             self.emit(metric(m, self._metrics[m.step], self.names[m.step]))
             left = self.store.get(m.step).metrics.get("left")

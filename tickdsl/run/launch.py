@@ -41,7 +41,6 @@ from tickdsl.run.networks import TRACED_PICTURES
 from tickdsl.run.pool import Pool
 from tickdsl.run.study import prepare, usual_jobs
 from tickdsl.run.workers import Inline, Workers
-from tickdsl.run.work import work
 from tickdsl.training.devices import pick
 
 #: Multiply-adds of a forward step from which a second thread pays.
@@ -85,7 +84,7 @@ def launch(
     Raises TickdslError before any work where the data, the device, the store or the output folder is unusable.
     """
     device = pick(options.device)
-    study = prepare(plan, options.data)
+    study = prepare(plan, options.data, device)
     warnings: list[str] = []
     store = Store(options.store, warn=warnings.append)
     jobs = options.jobs or usual_jobs(device.type, study)
@@ -94,6 +93,7 @@ def launch(
         data=options.data,
         device=str(device),
         threads=_threads(plan, options.data, jobs),
+        jobs=jobs,
         checkpoint_seconds=options.checkpoint_seconds,
     )
     paths = RunPaths(options.folder) if options.folder is not None else new_run(options.out, plan.name)
@@ -109,9 +109,7 @@ def launch(
                     listen(writer.write(events.Warn(message=warnings.pop(0))))
                 listen(writer.write(event))
 
-        interpreter = Interpreter(
-            study, store, emit, ControlReader(paths.control), fresh=options.fresh, work=work(study, options.data)
-        )
+        interpreter = Interpreter(study, store, emit, ControlReader(paths.control), fresh=options.fresh)
 
         def hire() -> Workers:
             return Pool(settings, jobs) if jobs > 1 else Inline(settings, interpreter.tick, interpreter.receive)

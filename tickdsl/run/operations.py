@@ -18,6 +18,7 @@ from tickdsl.errors import TickdslError
 from tickdsl.graph.cost import cost
 from tickdsl.graph.structure import Structure
 from tickdsl.graph.surgery import compact, compact_masks
+from tickdsl.measures import energy
 from tickdsl.moments import Moment
 from tickdsl.plan.steps import Step
 from tickdsl.records.process import host_name
@@ -25,7 +26,6 @@ from tickdsl.run import measuring
 from tickdsl.run.context import STRUCTURE, Context, describe, save_weights
 from tickdsl.run.networks import Network
 from tickdsl.run.scoring import subject
-from tickdsl.run.settling import settle
 from tickdsl.tickets.overlap import overlap, random_structure
 from tickdsl.tickets.select import prune
 from tickdsl.training import recipes
@@ -109,28 +109,34 @@ def _train(step: Step, context: Context, folder: Path, prefixes: Mapping[str, St
         warn=context.hooks.warn,
         saved=lambda done: context.hooks.saved(round(done / clock.per_epoch, 3)),
     )
+    meter = energy.Meter(energy.counter(context.device))
+
+    def between() -> None:
+        meter.tick()
+        context.hooks.between(checkpoints.save_now)
+
     history = train(
         module,
         data,
         recipe,
-        seed=_seed(step),
+        seed=_noise(step),
         start=start,
         stop=stop,
         masks=compact_masks(found.graph, structure),
         device=context.device,
         checkpoint=checkpoints,
         on_epoch=lambda report: context.hooks.progress(_report(report)),
-        between=lambda: context.hooks.between(checkpoints.save_now),
+        between=between,
         moments={
             clock.at(moment): _deposit(prefix, context)
             for moment, prefix in prefixes.items()
             if start < clock.at(moment) < stop
         },
         lesson=_lesson(step, context, clock),
-        choices=context.choices,
     )
     save_weights(folder, module.state_dict())
-    return {**_course(history.epochs), **describe(found.graph, structure)}
+    used = {"steps": history.stop - history.start, **meter.told(context.settings.jobs)}
+    return {**_course(history.epochs), **used, **describe(found.graph, structure)}
 
 
 def _recipe(step: Step, context: Context, found: Network, structure: Structure) -> recipes.Recipe:
@@ -214,11 +220,6 @@ def _course(epochs: tuple[EpochReport, ...]) -> Metrics:
 def _prune(step: Step, context: Context, folder: Path, prefixes: Mapping[str, Step]) -> Metrics:
     found = context.network(step)
     structure = context.structure(step.parents.get("structure"), found.graph)
-    if "settles" in step.args:
-        choice = settle(step, context, found, structure)
-        save_weights(folder, choice.weights)
-        told = {"settled": choice.settled, "epoch": choice.epoch, "distances": choice.distances}
-        return {**_structure(choice.structure, context, step, folder), **told}
     state = context.weights(step.parents["weights"], structure, found.graph)
     matched = context.structure(step.parents["matched"], found.graph) if "matched" in step.parents else None
     pruned = prune(subject(step, context, found, structure, state), step.args, matched)
@@ -271,6 +272,12 @@ def _evaluate(step: Step, context: Context, folder: Path, prefixes: Mapping[str,
     return {"accuracy": result.accuracy, "loss": result.loss, **describe(found.graph, structure)}
 
 
+def _noise(step: Step) -> int:
+    """The seed of a training's data order, alterations and dropout."""
+    noise = step.args.get("noise", 0)
+    return stream_seed(_seed(step), "noise", noise) if noise else _seed(step)
+
+
 def _seed(step: Step) -> int:
     if step.seed is None:
         raise ValueError(f"the {step.operation} step needs a seed")
@@ -286,4 +293,7 @@ _OPERATIONS: dict[str, Operation] = {
     "evaluate": _evaluate,
     "transfer": _transfer,
     "robustness": measuring.robustness,
+    "latency": measuring.latency,
+    "memory": measuring.memory,
+    "barrier": measuring.barrier,
 }

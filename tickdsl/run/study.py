@@ -8,6 +8,8 @@ import os
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from tickdsl.errors import TickdslError
 from tickdsl.graph.structure import Structure
 from tickdsl.plan.lower import Study, lower, prune_args
@@ -19,11 +21,15 @@ from tickdsl.tickets.allotment import allotted
 from tickdsl.tickets.amounts import most_rounds, rounds_until
 from tickdsl.tickets.scope import scope
 from tickdsl.training import data as datasets
+from tickdsl.training.devices import pick
 from tickdsl.training.sources import files_digest
 
 
-def prepare(plan: Plan, data: Path | None = None) -> Study:
-    """All steps of a plan. Raises TickdslError where a data set is missing or a target out of reach."""
+def prepare(plan: Plan, data: Path | None = None, device: torch.device | None = None) -> Study:
+    """All steps of a plan, which will run on `device` (default: that of `--device auto`).
+
+    Raises TickdslError where a data set is missing or a target out of reach.
+    """
     root = data or DATA
 
     @functools.cache
@@ -51,7 +57,9 @@ def prepare(plan: Plan, data: Path | None = None) -> Study:
         needed = rounds_until(found, args, float(prune.until))
         return min(needed, prune.times) if prune.times is not None else needed
 
-    return lower(plan, fingerprint=identify, rounds=rounds, surroundings=surroundings(plan, root))
+    return lower(
+        plan, fingerprint=identify, rounds=rounds, surroundings=surroundings(plan, root, device or pick("auto"))
+    )
 
 
 def _weights(model: Model) -> str:

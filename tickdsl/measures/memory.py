@@ -1,0 +1,120 @@
+"""Bytes that a network needs: to classify a batch, and to take a step of training.
+
+On CUDA the allocator's peak is read. On a CPU, which keeps no such count, the tensors that live at the same time are
+added up while the network runs; what a kernel borrows within one operation is not among them.
+"""
+
+from __future__ import annotations
+
+import copy
+import weakref
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
+
+from tickdsl.training import optimisers
+from tickdsl.training.recipes import Recipe
+
+MEMORY = "memory"
+#: Adam and momentum have their state from the first step on, and need it beside the gradients in the second.
+_STEPS = 2
+
+
+def memory(
+    model: nn.Module, pictures: Tensor, recipe: Recipe, *, device: torch.device, autocast: torch.dtype | None = None
+) -> dict[str, float]:
+    """Bytes by name.
+
+    `memory` is the peak of classifying `pictures` [N, C, H, W], with the network itself (`memory.parameters`, buffers
+    too), the pictures and what is made of them on the way (`memory.activations`). `memory.training` is that of a step
+    of the recipe on `memory.training.batch` pictures, gradients and the optimiser's state included. `model` is left in
+    eval mode on `device`.
+    """
+    model.to(device).eval()
+    own = sum(tensor.numel() * tensor.element_size() for tensor in (*model.parameters(), *model.buffers()))
+    pictures = pictures.to(device)
+
+    def classify() -> None:
+        with torch.no_grad(), torch.autocast(device.type, dtype=autocast, enabled=autocast is not None):
+            model(pictures)
+
+    on_the_way = _peak(classify, device)
+    given = pictures.numel() * pictures.element_size()
+    return {
+        MEMORY: own + given + on_the_way,
+        f"{MEMORY}.parameters": own,
+        f"{MEMORY}.activations": given + on_the_way,
+        f"{MEMORY}.batch": len(pictures),
+        f"{MEMORY}.training": own + _training(model, pictures.shape[1:], recipe, device, autocast),
+        f"{MEMORY}.training.batch": recipe.batch,
+    }
+
+
+def _training(
+    model: nn.Module, shape: torch.Size, recipe: Recipe, device: torch.device, autocast: torch.dtype | None
+) -> int:
+    """What a step of training needs beside the network."""
+    trained = copy.deepcopy(model).train().requires_grad_(True)
+    parameters = list(trained.parameters())
+
+    def steps() -> None:
+        pictures = torch.zeros(recipe.batch, *shape, device=device)
+        labels = torch.zeros(recipe.batch, dtype=torch.long, device=device)
+        optimizer = optimisers.build(parameters, recipe)
+        for _ in range(_STEPS):
+            with torch.autocast(device.type, dtype=autocast, enabled=autocast is not None):
+                loss = F.cross_entropy(trained(pictures), labels)
+            optimizer.zero_grad()
+            torch.autograd.backward(loss)
+            optimizer.step()
+
+    return _peak(steps, device)
+
+
+def _peak(work: Callable[[], None], device: torch.device) -> int:
+    """The most bytes that `work` holds at once beside what was there before."""
+    if device.type == "cuda":
+        torch.cuda.reset_peak_memory_stats(device)
+        before = torch.cuda.memory_allocated(device)
+        work()
+        return int(torch.cuda.max_memory_allocated(device)) - before
+    with _Live() as live:
+        work()
+    peak: int = live.peak
+    return peak
+
+
+class _Live(TorchDispatchMode):  # type: ignore[no-untyped-call]
+    """Counts the bytes of the storages that operations make, until nobody holds them any more."""
+
+    def __init__(self) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        self.now = self.peak = 0
+        self._known: dict[int, weakref.ref[torch.UntypedStorage]] = {}
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        # What comes in was made before, or is counted already.
+        old = {leaf.untyped_storage()._cdata for leaf in tree_leaves((args, kwargs)) if isinstance(leaf, Tensor)}
+        found = func(*args, **(kwargs or {}))
+        for leaf in tree_leaves(found):
+            if isinstance(leaf, Tensor) and leaf.untyped_storage()._cdata not in old:
+                self._count(leaf.untyped_storage())
+        return found
+
+    def _count(self, storage: torch.UntypedStorage) -> None:
+        place, size = storage._cdata, storage.nbytes()
+        if place in self._known:
+            return
+
+        def gone(_: object) -> None:
+            del self._known[place]
+            self.now -= size
+
+        self._known[place] = weakref.ref(storage, gone)
+        self.now += size
+        self.peak = max(self.peak, self.now)
