@@ -124,12 +124,10 @@ class Builder:
         needs_seed = seeded or "round" in args
         step = Step(operation, args, roles, self.seed if needs_seed else None)
         if step.key not in self.graph:
-            self.graph.add_node(step.key, step=step, label=label, uses=[], prefixes={})
+            self.graph.add_node(step.key, step=step, label=label, uses={}, prefixes={})
             for role, parent in roles.items():
                 self.graph.add_edge(parent, step.key, role=role)
-        uses = self.graph.nodes[step.key]["uses"]
-        if (self.arm.id, self.seed) not in uses:
-            uses.append((self.arm.id, self.seed))
+        self.graph.nodes[step.key]["uses"][self.arm.id, self.seed] = None  # a dict: in order, each once
         return step.key
 
 

@@ -148,6 +148,8 @@ class _Lowering:
         surroundings: Surroundings,
     ) -> None:
         self.plan, self.fingerprint, self.rounds, self.surroundings = plan, fingerprint, rounds, surroundings
+        #: The arms whose levels are measured; helpers only serve them.
+        self.told = frozenset(arm.id for arm in plan.arms)
         self.graph: nx.DiGraph[str] = nx.DiGraph()
         self.measurements: list[Measurement] = []
         self.levels: list[Level] = []
@@ -192,7 +194,7 @@ class _Pipeline:
         self.steps = Builder(whole.graph, arm, seed, whole.fingerprint)
         #: Where levels are judged.
         self.target = self.steps if arm.transfer is None else self.steps.on(arm.transfer.data)
-        self.told = any(each.id == arm.id for each in whole.plan.arms)
+        self.told = arm.id in whole.told
 
     def lower(self) -> None:
         arm = self.arm

@@ -31,9 +31,7 @@ def write_whole(path: Path, content: bytes, *, mode: int | None = None) -> None:
 
 
 def sync(path: Path) -> None:
-    """Force a file, or a folder's list of names, to the disk."""
-    if path.is_dir() and os.name == "nt":
-        return  # folders cannot be opened there
+    """Force a file to the disk."""
     handle = os.open(path, os.O_RDONLY)
     try:
         os.fsync(handle)

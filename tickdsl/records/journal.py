@@ -19,10 +19,12 @@ from tickdsl.records.events import VERSION, Event, RunEnd, StepEnd
 from tickdsl.records.files import disk_error
 
 _CHUNK = 1 << 20
+_FORCE_SECONDS = 1.0
 
 
 class EventWriter:
-    """Appends events to one file: a line each, numbered, flushed; forced to the disk at the end of a step.
+    """Appends events to one file: a line each, numbered, flushed; forced to the disk at the end of a step, where that
+    was not done within the last second, and at the end of the run.
 
     Opening an existing file ends a torn last line and goes on counting. Safe to share among threads; a file
     has one writer process. `clock` gives seconds since 1970.
@@ -32,6 +34,7 @@ class EventWriter:
         self._path = path
         self._clock = clock
         self._lock = threading.Lock()
+        self._forced = -_FORCE_SECONDS
         try:
             self._seq = _last_seq(path) + 1
             self._file: IO[bytes] = path.open("ab")
@@ -49,12 +52,20 @@ class EventWriter:
             try:
                 self._file.write(line)
                 self._file.flush()
-                if isinstance(event, (StepEnd, RunEnd)):
+                if isinstance(event, RunEnd) or (isinstance(event, StepEnd) and self._due()):
                     os.fsync(self._file.fileno())
             except OSError as error:
                 raise disk_error(error, self._path) from error
             self._seq += 1
             return record
+
+    def _due(self) -> bool:
+        """Whether the last forcing is long ago; this one is the last from now on."""
+        now = time.monotonic()
+        if now - self._forced < _FORCE_SECONDS:
+            return False
+        self._forced = now
+        return True
 
     def close(self) -> None:
         with self._lock:

@@ -170,19 +170,21 @@ class Store:
         return f"{Process.current().token}~{secrets.token_hex(8)}"
 
     def _seal(self, draft: Draft) -> None:
-        """Write result.json with the size and hash of every file, and force all of it to the disk."""
+        """Write result.json with the size and hash of every file, and force their contents to the disk.
+
+        Folders are not forced: should the power fail, the newest results may be absent, and are made again.
+        """
         files = sorted(path for path in draft.folder.rglob("*") if path.is_file())
         listed = {
             path.relative_to(draft.folder).as_posix(): {"size": path.stat().st_size, "sha256": _sha256(path)}
             for path in files
         }
         record = draft.folder / _RESULT
-        record.write_text(json.dumps({**(draft.data or {}), "files": listed}, allow_nan=False, indent=1))
+        record.write_text(json.dumps({**(draft.data or {}), "files": listed}, allow_nan=False))
         mode = record.stat().st_mode & 0o666  # what this user's umask allows, also for files written as 0600
         for path in files:
             path.chmod(mode)
-        folders = [path for path in draft.folder.rglob("*") if path.is_dir()]
-        for path in [record, *files, *folders, draft.folder]:
+        for path in [record, *files]:
             sync(path)
 
     def _land(self, draft: Draft, place: Path) -> None:
@@ -192,7 +194,6 @@ class Store:
                 return  # another process was first, and equal keys mean equal results
             if not draft.folder.exists():
                 raise TickdslError(f"{draft.folder} was removed while it was in use", "run the plan again")
-        sync(place.parent)
 
     def _verified(self, key: str, hashes: bool) -> dict[str, Any] | None:
         place = self._place(key)

@@ -31,6 +31,8 @@ from tickdsl.results.state import ENDED, CoursePoint, MeasureKey, MetricKey, Pac
 
 LOG_LINES = 500  # of the log and of the warnings, the last so many are kept
 COURSE_POINTS = 512  # of a training's course; a longer one loses every second of its points
+ALL_POINTS = 200_000  # of all courses together, as long as each has its least
+LEAST_POINTS = 32
 
 
 def apply(state: RunState, record: Record) -> RunState:
@@ -57,6 +59,7 @@ class Fold:
         self._layers: dict[MetricKey, Layers] = dict(self._base.layers)
         self._measures: dict[MeasureKey, Measure] = dict(self._base.measures)
         self._courses = {name: list(step.course) for name, step in self._steps.items() if step.course}
+        self._most = _points(step.info for step in self._steps.values())
         self._log = list(self._base.log)
         self._warnings = list(self._base.warnings)
         self._pace = self._base.pace
@@ -125,6 +128,7 @@ class Fold:
             )
             for info in event.steps
         }
+        self._most = _points(event.steps)
         self._changed.update(
             arms=event.arms,
             contestants=event.contestants,
@@ -162,7 +166,7 @@ class Fold:
         while course and course[-1].epoch >= event.epoch:  # taken up again from a checkpoint
             course.pop()
         course.append(CoursePoint(event.epoch, event.loss, event.accuracy, event.lr))
-        if len(course) > COURSE_POINTS:
+        if len(course) > self._most:
             del course[-2::-2]
 
     def _step_end(self, event: StepEnd, t: float) -> None:
@@ -253,6 +257,12 @@ class Fold:
             self._pace = attrs.evolve(pace, since=t)
         elif not on and pace.since is not None:
             self._pace = attrs.evolve(pace, since=None, seconds=pace.seconds + t - pace.since)
+
+
+def _points(steps: Iterable[StepInfo]) -> int:
+    """How many points each course may have, so that memory does not grow with a study."""
+    trainings = sum(info.epochs is not None for info in steps)
+    return max(LEAST_POINTS, min(COURSE_POINTS, ALL_POINTS // max(1, trainings)))
 
 
 _HANDLERS: dict[type, Callable[[Fold, Any, float], None]] = {
