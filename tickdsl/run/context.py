@@ -19,6 +19,7 @@ from tickdsl.graph.structure import Structure, remaining
 from tickdsl.graph.surgery import compact, compact_masks, slice_state
 from tickdsl.plan.steps import Step
 from tickdsl.records.canonical import canonical
+from tickdsl.records.choices import KeptChoices
 from tickdsl.records.store import Result, Store
 from tickdsl.run.layers import left_of_layers
 from tickdsl.run.networks import TRACED_PICTURES, Network, network
@@ -66,6 +67,7 @@ class Context:
         self.hooks = hooks or Hooks()
         self.store = Store(settings.store, warn=lambda message: self.hooks.warn(message))
         self.device = torch.device(settings.device)
+        self.choices = KeptChoices(self.store.root / "choices")
         self._datasets: dict[bytes, datasets.Dataset] = {}
 
     # -- data and networks

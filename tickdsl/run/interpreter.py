@@ -41,13 +41,14 @@ Emit = Callable[[events.Event], None]
 
 @attrs.define
 class Interpreter:
-    """One run of a study. `fresh`: do every step again, whatever the store holds."""
+    """One run of a study. `fresh`: do every step again, whatever the store holds. `work`: what a step costs."""
 
     study: Study
     store: Store
     emit: Emit
     control: ControlReader
     fresh: bool = False
+    work: Callable[[str], float] = lambda key: 1.0
     names: dict[str, str] = attrs.field(init=False)
     _metrics: dict[str, Mapping[str, Any]] = attrs.field(init=False, factory=dict)
     _absent: set[str] = attrs.field(init=False, factory=set)
@@ -68,7 +69,7 @@ class Interpreter:
 
     def run(self, hire: Callable[[], Workers]) -> int:
         """Do all that is wanted; the exit code. Workers are hired only where there is work."""
-        self._frontier = Frontier(self.study, self._found)
+        self._frontier = Frontier(self.study, self._found, self.work)
         self._say_measured()
         if self._frontier.pending:
             self._workers = hire()

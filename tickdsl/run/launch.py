@@ -41,6 +41,7 @@ from tickdsl.run.networks import TRACED_PICTURES
 from tickdsl.run.pool import Pool
 from tickdsl.run.study import prepare, usual_jobs
 from tickdsl.run.workers import Inline, Workers
+from tickdsl.run.work import work
 from tickdsl.training.devices import pick
 
 #: Multiply-adds of a forward step from which a second thread pays.
@@ -109,7 +110,9 @@ def launch(
                     listen(writer.write(events.Warn(message=warnings.pop(0))))
                 listen(writer.write(event))
 
-        interpreter = Interpreter(study, store, emit, ControlReader(paths.control), fresh=options.fresh)
+        interpreter = Interpreter(
+            study, store, emit, ControlReader(paths.control), fresh=options.fresh, work=work(study, options.data)
+        )
 
         def hire() -> Workers:
             return Pool(settings, jobs) if jobs > 1 else Inline(settings, interpreter.tick, interpreter.receive)

@@ -26,6 +26,7 @@ from tickdsl.run import measuring
 from tickdsl.run.context import STRUCTURE, Context, describe, save_weights
 from tickdsl.run.networks import Network
 from tickdsl.run.scoring import subject
+from tickdsl.run.settling import settle
 from tickdsl.tickets.overlap import overlap, random_structure
 from tickdsl.tickets.select import prune
 from tickdsl.training import recipes
@@ -133,6 +134,7 @@ def _train(step: Step, context: Context, folder: Path, prefixes: Mapping[str, St
             if start < clock.at(moment) < stop
         },
         lesson=_lesson(step, context, clock),
+        choices=context.choices,
     )
     save_weights(folder, module.state_dict())
     used = {"steps": history.stop - history.start, **meter.told(context.settings.jobs)}
@@ -220,6 +222,11 @@ def _course(epochs: tuple[EpochReport, ...]) -> Metrics:
 def _prune(step: Step, context: Context, folder: Path, prefixes: Mapping[str, Step]) -> Metrics:
     found = context.network(step)
     structure = context.structure(step.parents.get("structure"), found.graph)
+    if "settles" in step.args:
+        choice = settle(step, context, found, structure)
+        save_weights(folder, choice.weights)
+        told = {"settled": choice.settled, "epoch": choice.epoch, "distances": choice.distances}
+        return {**_structure(choice.structure, context, step, folder), **told}
     state = context.weights(step.parents["weights"], structure, found.graph)
     matched = context.structure(step.parents["matched"], found.graph) if "matched" in step.parents else None
     pruned = prune(subject(step, context, found, structure, state), step.args, matched)
