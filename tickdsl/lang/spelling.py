@@ -141,12 +141,14 @@ def _amount(amount: model.Amount, matched: str) -> str:
 
 
 def _clauses(meant: model.Prune) -> Iterator[str]:
-    if meant.times is not None:
+    if meant.times is not None and meant.settles is None:
         yield f"x {meant.times}"
     if meant.until is not None:
         yield f"until {percentage(meant.until)}"
     if meant.ends is not None:
         yield f"until {condition(meant.ends)}"
+    if meant.settles is not None:
+        yield f"until {condition(meant.settles)}"
     yield f"by {text(meant.by)}"
     if meant.at is not None:
         yield f"at {moment(meant.at)}"
