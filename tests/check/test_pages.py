@@ -11,15 +11,18 @@ from tickdsl.check import Report, check_file
 from tickdsl.cli import main
 from tickdsl.lang import explain
 from tickdsl.lang.diagnostics import CODES, GROUPS
+from tickdsl.plugins import permission
 
 ROOT = Path(__file__).parents[2]
 #: Statements that are not carried out yet: the cure of their other mistakes still says so.
 PENDING = {"TD307", "TD308", "TD412", "TD510", "TD511"}
 
 
-def checked(example: explain.Example, folder: Path) -> Report:
+def checked(example: explain.Example, folder: Path, monkeypatch: pytest.MonkeyPatch) -> Report:
     for name, text in (("example.plan", example.plan), *example.files):
         (folder / name).write_text(text, "utf-8")
+    monkeypatch.setattr(permission, "_allowed", example.allow_code)
+    monkeypatch.syspath_prepend(folder)
     return check_file(folder / "example.plan", dict(example.overrides))
 
 
@@ -30,10 +33,12 @@ def page(code: str) -> explain.Page:
 
 
 @pytest.mark.parametrize("code", CODES)
-def test_the_example_causes_the_finding_and_the_cure_ends_it(code: str, tmp_path: Path) -> None:
+def test_the_example_causes_the_finding_and_the_cure_ends_it(
+    code: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     shown = page(code)
-    assert code in {d.code for d in checked(shown.before, tmp_path).findings}
-    cured = checked(shown.after, tmp_path)
+    assert code in {d.code for d in checked(shown.before, tmp_path, monkeypatch).findings}
+    cured = checked(shown.after, tmp_path, monkeypatch)
     assert code not in {d.code for d in cured.findings}
     assert {d.code for d in cured.findings if d.severity == "error"} <= ({"TD006"} if code in PENDING else set())
 

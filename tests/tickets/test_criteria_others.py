@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from tickdsl.errors import TickdslError
 from tickdsl.graph.structure import Structure
 from tickdsl.lang import vocabulary
-from tickdsl.tickets.criteria import CRITERIA, Criterion, Subject, criterion, register
+from tickdsl.tickets.criteria import CRITERIA, Criterion, Subject, criterion
 from tickdsl.tickets.criteria.similarity import linear_cka
 from tickdsl.tickets.select import prune
 
@@ -37,12 +37,9 @@ def test_a_criterion_of_ones_own_ranks_like_any_other(monkeypatch: pytest.Monkey
             return -torch.arange(1, len(subject.graph.layers) + 1, dtype=torch.float64)
 
     module, graph = catalogue("resnet20", width=0.25)
-    monkeypatch.setattr("tickdsl.tickets.criteria.CRITERIA", dict(CRITERIA))
-    register(Last())
+    monkeypatch.setitem(CRITERIA, "last", Last())
     pruned = prune(subject(module, graph), {"unit": "layers", "scope": "global", "by": "last", "count": 2})
     assert pruned.removed_blocks == {block.name for block in graph.layers[-2:]}
-    with pytest.raises(ValueError, match="already"):
-        register(Last())
     with pytest.raises(TickdslError, match="cannot rank filters"):
         prune(subject(module, graph), {"unit": "filters", "scope": "global", "by": "last", "count": 2})
 

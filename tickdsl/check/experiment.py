@@ -21,7 +21,8 @@ def findings(arm: Arm) -> Iterator[Diagnostic]:
 def _split(arm: Arm) -> Iterator[Diagnostic]:
     if arm.split is None:
         return
-    classes = arm.data.options.get("classes") or catalogue.DATASETS[arm.data.name].classes
+    info = catalogue.DATASETS[arm.data.name]
+    classes = info.classes if info.own else arm.data.options.get("classes", info.classes)
     if arm.split.by == "classes" and classes is not None and arm.split.parts > classes // 2:
         yield Diagnostic(
             "TD503",

@@ -8,6 +8,8 @@ from typing import Any
 
 import attrs
 
+from tickdsl.check import plugins
+from tickdsl.check.schedules import epoch_steps
 from tickdsl.errors import TickdslError
 from tickdsl.graph.model import ModelGraph
 from tickdsl.graph.structure import Structure
@@ -15,6 +17,7 @@ from tickdsl.lang.diagnostics import Diagnostic, Label, did_you_mean, listing
 from tickdsl.lang.values import percent
 from tickdsl.plan.lower import lower, prune_args
 from tickdsl.plan.model import Arm, Matching, Plan, Prune, Stages
+from tickdsl.plugins import PluginError
 from tickdsl.run.graphs import DATA, dense_graph, pictures
 from tickdsl.tickets.allotment import allotted
 from tickdsl.tickets.amounts import forecast, most_rounds, rounds_until
@@ -37,14 +40,21 @@ def findings(arm: Arm, data: Path | None, *, random_rival: bool = False) -> Iter
         span = arm.model.span
         if arm.model.weights_file is not None and not Path(arm.model.weights_file).is_file():
             raise TickdslError(f"there are no weights at {arm.model.weights_file}", "name a file that is there")
-        if catalogue.MODELS[arm.model.name].ours and arm.model.options.get("weights") == catalogue.DEFAULT_WEIGHTS:
+        fetched = arm.model.options.get("weights") == catalogue.DEFAULT_WEIGHTS
+        if fetched and not catalogue.MODELS[arm.model.name].fetches:
             hint = "name a file, or take a network of torchvision"
             raise TickdslError(f"there are no weights of {arm.model.name} to fetch", hint)
         graph = dense_graph(arm, data)
+        span = arm.transfer.data.span if arm.transfer is not None else span
+        move = list(_target(arm, data or DATA))
+    except PluginError as error:
+        yield plugins.unusable(error, span)
+        return
     except TickdslError as error:
         yield Diagnostic("TD413", error.message, span, help=error.hint)
         return
-    yield from _target(arm, data or DATA)
+    yield from move
+    yield from plugins.findings(arm, epoch_steps(arm))
     for place, group in enumerate(arm.rounds):
         prune = _Prune(arm, group.prune, graph, first=place == 0, only=len(arm.rounds) == 1, random_rival=random_rival)
         for check in _CHECKS:

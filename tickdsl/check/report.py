@@ -72,7 +72,7 @@ def check(loaded: Loaded, *, data: Path | None = None, network: bool = True) -> 
 
 def _further(plan: Plan, data: Path | None, network: bool, *, whole: bool) -> list[Diagnostic]:
     """Findings above the language; `whole`: the plan has all its arms, so that they can be set against each other."""
-    from tickdsl.check import amounts, comparison, experiment, schedules
+    from tickdsl.check import amounts, comparison, experiment, plugins, schedules
 
     families = (schedules.findings, experiment.findings, amounts.findings)
     found: list[Diagnostic] = []
@@ -94,6 +94,8 @@ def _further(plan: Plan, data: Path | None, network: bool, *, whole: bool) -> li
                     for finding in network_findings(arm, data, random_rival=rival):
                         findings.under(arm.sweep)(finding)
         found += findings.told()
+    if whole and network:
+        found += plugins.metrics(plan)
     if whole:
         found += comparison.findings(plan)
         found += amounts.stops(plan)

@@ -38,7 +38,7 @@ def retraining_steps(arm: Arm) -> Moment | None:
         return Moment(length.amount * (100 - start.amount) / 100, length.unit)
     if start.unit == length.unit:
         return Moment(length.amount - start.amount, length.unit)
-    per_epoch = _steps_per_epoch(arm)
+    per_epoch = epoch_steps(arm)
     if per_epoch is None:
         return None
     return Moment(
@@ -60,7 +60,7 @@ def _length(arm: Arm, group: Rounds) -> tuple[Moment, Rewind | None]:
 
 def _deep_init(arm: Arm) -> Iterator[Diagnostic]:
     info = catalogue.MODELS[arm.model.name]
-    deep = info.residual or info.family == "vgg" or not info.ours
+    deep = info.residual or info.family in ("vgg", catalogue.TORCHVISION_FAMILY)
     if arm.model.options.get("weights"):
         return  # its beginning is a trained network
     for group in arm.rounds:
@@ -82,7 +82,7 @@ def _recipe(arm: Arm) -> Iterator[Diagnostic]:
     except ValueError as error:
         yield Diagnostic("TD305", f"this recipe cannot be trained: {error}", arm.recipe_span)
         return
-    per_epoch = _steps_per_epoch(arm)
+    per_epoch = epoch_steps(arm)
     for milestone in recipe.milestones:
         if _reaches_end(milestone, recipe.length, per_epoch):
             yield Diagnostic(
@@ -121,10 +121,11 @@ def _reaches_end(moment: Moment, length: Moment, per_epoch: int | None) -> bool:
     return moment.unit == length.unit and moment.amount >= length.amount
 
 
-def _steps_per_epoch(arm: Arm) -> int | None:
+def epoch_steps(arm: Arm) -> int | None:
     """As far as the data's size is known without reading them."""
     options, info = arm.data.options, catalogue.DATASETS[arm.data.name]
-    pictures = int(options.get("samples") or options.get("train") or info.train or 0)
+    train = info.train if info.own else options.get("train", info.train)
+    pictures = int(options.get("samples") or train or 0)
     if arm.split is not None:
         pictures //= arm.split.parts
     length = Moment.parse(str(arm.recipe["length"]))
@@ -133,7 +134,7 @@ def _steps_per_epoch(arm: Arm) -> int | None:
 
 def _moments(arm: Arm, group: Rounds) -> Iterator[Diagnostic]:
     """`at` and `to`: inside the recipe, not rounding to its ends, comparable with each other."""
-    length, per_epoch = Moment.parse(str(arm.recipe["length"])), _steps_per_epoch(arm)
+    length, per_epoch = Moment.parse(str(arm.recipe["length"])), epoch_steps(arm)
     rewinds = [tail for tail in group.tail if isinstance(tail, Rewind)]
     trained, begun = _length(arm, group)
     length = trained if begun is not None else length

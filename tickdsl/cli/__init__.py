@@ -23,6 +23,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     words = sys.argv[1:] if argv is None else argv
     arguments = _parser().parse_args(words)
     arguments.words = list(words)
+    if getattr(arguments, "allow_code", False):
+        from tickdsl.plugins import allow_code
+
+        allow_code()
     try:
         code: int = arguments.verb(arguments)
         sys.stdout.flush()

@@ -12,6 +12,7 @@ Verbs: TypeAlias = "argparse._SubParsersAction[argparse.ArgumentParser]"
 
 
 def plan_options(verb: argparse.ArgumentParser) -> None:
+    code_option(verb)
     verb.add_argument(
         "--set", metavar="NAME=VALUE", action="append", default=[], type=assignment, help="replace a let or sweep"
     )
@@ -21,6 +22,14 @@ def plan_options(verb: argparse.ArgumentParser) -> None:
         type=Path,
         default=Path(os.environ.get("TICKDSL_DATA", ".tick/data")),
         help="where data sets lie (default: $TICKDSL_DATA or .tick/data)",
+    )
+
+
+def code_option(verb: argparse.ArgumentParser) -> None:
+    verb.add_argument(
+        "--allow-code",
+        action="store_true",
+        help='let the plan run code that it names as "package.module:factory", also from this folder',
     )
 
 

@@ -48,6 +48,8 @@ CODES: dict[str, tuple[str, Severity]] = {
     "TD114": ("unknown-metric", "error"),
     "TD115": ("override-unknown", "error"),
     "TD116": ("unknown-word", "error"),
+    "TD117": ("code-not-allowed", "error"),
+    "TD118": ("unusable-plugin", "error"),
     # amounts
     "TD201": ("percent-range", "error"),
     "TD202": ("zero-effect", "error"),

@@ -2,7 +2,7 @@
 
 A page is a Markdown file in `codes/`: a title, what the finding says, `## Why`, `## Before` and `## After`. The
 examples are fenced blocks; the first holds the plan, one with a file name beside `plan` a file next to it, and
-`set` flags stand there too (```` ```plan set n=3 ````).
+`set` flags stand there too (```` ```plan set n=3 ````), and `allow-code`.
 """
 
 from __future__ import annotations
@@ -24,11 +24,12 @@ _BLOCK = re.compile(r"^```plan *([^\n]*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 
 @attrs.frozen
 class Example:
-    """A plan, the files that stand beside it, and the `--set` flags it is checked with."""
+    """A plan, the files that stand beside it, and the `--set` and `--allow-code` flags it is checked with."""
 
     plan: str
     files: tuple[tuple[str, str], ...] = ()
     overrides: tuple[tuple[str, str], ...] = ()
+    allow_code: bool = False
 
 
 @attrs.frozen
@@ -135,7 +136,8 @@ def _example(section: str) -> Example:
     (_, plan), *others = [(match[1].split(), match[2]) for match in _BLOCK.finditer(section)]
     flags = next(iter(_BLOCK.finditer(section)))[1].split()
     overrides = tuple(_assignment(flag) for flag in flags if "=" in flag)
-    return Example(plan, tuple((words[0], text) for words, text in others), overrides)
+    beside = tuple((words[0], text) for words, text in others)
+    return Example(plan, beside, overrides, allow_code="allow-code" in flags)
 
 
 def _assignment(flag: str) -> tuple[str, str]:

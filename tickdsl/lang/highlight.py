@@ -29,11 +29,11 @@ def constants() -> tuple[str, ...]:
     closed = (word for group in vocabulary.CLOSED.values() for word in group)
     found = {
         *closed,
-        *vocabulary.CRITERIA,
+        *vocabulary.CRITERIA.builtin,
         *vocabulary.RIVALS,
         vocabulary.ALL_ARMS,
         *vocabulary.METRICS,
-        *vocabulary.SCHEDULES,
+        *vocabulary.SCHEDULES.builtin,
         *vocabulary.MOMENTS,
     }
     return tuple(sorted(found, key=lambda word: (-len(word), word)))

@@ -231,9 +231,9 @@ def _amount_span(written: syntax.Amount, reader: Reader) -> syntax.Span:
 
 
 def _criterion(value: syntax.Value, unit: str, at: Moment | None, reader: Reader) -> str:
-    name = reader.word(value, vocabulary.CRITERIA, "criterion", "TD103")
+    name = reader.named(value, vocabulary.CRITERIA, "TD103")
     criterion = vocabulary.CRITERIA[name]
-    fitting = {n: c for n, c in vocabulary.CRITERIA.items() if unit in c.units}
+    fitting = {n: c for n, c in vocabulary.CRITERIA.builtin.items() if unit in c.units}
     if unit not in criterion.units:
         raise reader.wrong(
             "TD312",

@@ -25,6 +25,7 @@ from tickdsl.lang.swept import SweptFindings
 from tickdsl.lang.tails import Around
 from tickdsl.lang.values import MOST_VALUES, Reader, Unreadable, not_yet, spell
 from tickdsl.plan import model
+from tickdsl.plugins import Table
 
 #: The name of the arm of a plan that names none.
 IMPLICIT_ARM = "ticket"
@@ -203,6 +204,7 @@ class _Resolver:
             stops=stops,
             helpers=helpers,
             compare_span=next((s.span for s in _of(self.top, syntax.Compare)), None),
+            report_span=next((s.span for s in _of(self.top, syntax.Report)), None),
         )
 
     def _empty(self) -> None:
@@ -478,16 +480,19 @@ class _Resolver:
         return compared, tuple(rivals), options
 
     def _words(
-        self, written: Iterable[syntax.Value], known: Iterable[str], what: str, code: str
+        self, written: Iterable[syntax.Value], known: Iterable[str] | Table[Any], what: str, code: str
     ) -> Iterator[tuple[syntax.Value, str]]:
         """The known ones among names, each with its place; a `$name` may stand for a list of them."""
-        known = list(known)
+        known = known if isinstance(known, Table) else list(known)
         for value in written:
             with contextlib.suppress(Unreadable):
                 for item in self.constant.items(value):
                     with contextlib.suppress(Unreadable):
                         read = value if isinstance(value, syntax.Ref) and item == self.constant.follow(value) else item
-                        yield read, self.constant.word(read, known, what, code)
+                        if isinstance(known, Table):
+                            yield read, self.constant.named(read, known, code)
+                        else:
+                            yield read, self.constant.word(read, known, what, code)
 
     def _rival(self, word: syntax.Value, name: str, rivals: dict[str, None]) -> None:
         if vocabulary.RIVALS[name]:

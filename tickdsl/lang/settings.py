@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Iterable
+from collections.abc import Iterable
 from typing import Any, TypeVar
 
 import attrs
 
 from tickdsl.lang import syntax, vocabulary
 from tickdsl.lang.diagnostics import Diagnostic
-from tickdsl.lang.values import Reader, Unreadable, not_yet
+from tickdsl.lang.values import Reader, Unreadable
 from tickdsl.lang.vocabulary import OptionType
 from tickdsl.plan.model import Data, Model, Split
 from tickdsl.training import catalogue
@@ -24,9 +24,6 @@ DEFAULT_RECIPE: dict[str, Any] = {
 #: What a `train` statement means by the options that it leaves out.
 TRAIN_DEFAULTS: dict[str, Any] = {"lr": 0.1, "batch": 128, "momentum": 0.9}
 ADAM_DEFAULTS: dict[str, Any] = {"lr": 1e-3, "batch": 128}
-
-#: Ours first: they are named first where a name is unknown.
-_MODELS = sorted(catalogue.MODELS, key=lambda name: not catalogue.MODELS[name].ours)
 
 S = TypeVar("S", bound=syntax.Statement)
 
@@ -81,13 +78,6 @@ def _first(statements: Iterable[syntax.Statement], kind: type[S]) -> S | None:
     return next((s for s in statements if isinstance(s, kind)), None)
 
 
-def _catalogue_name(value: syntax.Value, known: Collection[str], what: str, code: str, reader: Reader) -> str:
-    found = reader.follow(value)
-    if isinstance(found, syntax.Text) and ":" in found.text:
-        raise not_yet(reader, value, f"a {what} from a package of your own")
-    return reader.word(value, known, what, code)
-
-
 def schema(options: Any) -> dict[str, OptionType]:
     """The catalogue's option table as the language reads it."""
     kinds = {int: "int", float: "float", str: "text", bool: "flag"}
@@ -108,7 +98,7 @@ def _model(statement: syntax.Model | None, reader: Reader, start: syntax.Span) -
             )
         )
         return Model(DEFAULT_MODEL, span=start)
-    name = _catalogue_name(statement.name, _MODELS, "model", "TD101", reader)
+    name = reader.named(statement.name, catalogue.MODELS, "TD101")
     known_options = catalogue.MODELS[name].options
     options = chosen(reader.options(statement.options, schema(known_options), name), known_options)
     return Model(name, options, span=statement.name.span)
@@ -118,13 +108,13 @@ def _data(inner: list[syntax.Statement], outer: list[syntax.Statement], reader: 
     for scope in (inner, outer):
         statement = _first(scope, syntax.Data)
         if statement is not None:
-            name = _catalogue_name(statement.name, catalogue.DATASETS, "data set", "TD102", reader)
+            name = reader.named(statement.name, catalogue.DATASETS, "TD102")
             known_options = catalogue.DATASETS[name].options
             options = chosen(reader.options(statement.options, schema(known_options), name), known_options)
             return Data(name, options, span=statement.name.span)
         network = _first(scope, syntax.Model)
         if network is not None and network.data is not None:
-            name = _catalogue_name(network.data, catalogue.DATASETS, "data set", "TD102", reader)
+            name = reader.named(network.data, catalogue.DATASETS, "TD102")
             return Data(name, span=network.data.span)
     return Data(DEFAULT_DATA, span=start)
 

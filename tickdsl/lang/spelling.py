@@ -179,10 +179,10 @@ def tail(meant: model.Tail, arm: model.Arm, teacher: str) -> str:
 
 def _retrain(meant: model.Retrain) -> str:
     recipe = Recipe.from_dict(meant.recipe)
-    allowed = {name: vocabulary.RETRAIN_OPTIONS[name] for name in vocabulary.SCHEDULE_OPTIONS[meant.schedule]}
+    allowed = {name: vocabulary.RETRAIN_OPTIONS[name] for name in vocabulary.SCHEDULES[meant.schedule].options}
     shape = {"lr", "min-lr", "pct-start", "gamma", "max-lr", "div", "final-div"}
     values = {**_fields(recipe, [name for name in allowed if name not in shape]), **_shape(meant, recipe)}
-    return f"retrain {meant.schedule} {moment(recipe.length)}{_options(values, allowed)}"
+    return f"retrain {text(meant.schedule)} {moment(recipe.length)}{_options(values, allowed)}"
 
 
 def _shape(meant: model.Retrain, recipe: Recipe) -> dict[str, Any]:
@@ -206,8 +206,11 @@ def _shape(meant: model.Retrain, recipe: Recipe) -> dict[str, Any]:
             if recipe.schedule == "milestones" or not _is_default(recipe, "gamma"):
                 values["gamma"] = recipe.gamma
             return values
-        case _:
+        case "fine-tune" | "scratch":
             return {"lr": recipe.lr}
+        case _:
+            own = ("lr", "min-lr", "pct-start", "gamma", "div", "final-div")
+            return {name: getattr(recipe, field(name)) for name in own}
 
 
 def transfer(meant: model.Transfer) -> str:

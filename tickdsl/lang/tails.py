@@ -151,8 +151,8 @@ def _overlap(statement: syntax.Overlap, around: Around) -> model.Overlap:
 
 def _retrain(statement: syntax.Retrain, around: Around) -> model.Retrain:
     reader, scope = around.reader, around.scope
-    schedule = reader.word(statement.schedule, vocabulary.SCHEDULES, "schedule")
-    allowed = {name: vocabulary.RETRAIN_OPTIONS[name] for name in vocabulary.SCHEDULE_OPTIONS[schedule]}
+    schedule = reader.named(statement.schedule, vocabulary.SCHEDULES, "TD116")
+    allowed = {name: vocabulary.RETRAIN_OPTIONS[name] for name in vocabulary.SCHEDULES[schedule].options}
     given = reader.options(statement.options, allowed, f"retrain {schedule}")
     length = reader.moment(statement.length, "the training's length") if statement.length is not None else None
     if len(given) < len(statement.options) or scope is None:
@@ -214,7 +214,7 @@ def _distill(statement: syntax.Distill, around: Around) -> model.Distill:
 def transfer(statement: syntax.Transfer, around: Around) -> model.Transfer:
     """Where levels are judged instead. Raises Unreadable where the statement is wrong, and says why."""
     reader = around.reader
-    name = reader.word(statement.data, catalogue.DATASETS, "data set", "TD102")
+    name = reader.named(statement.data, catalogue.DATASETS, "TD102")
     schema = catalogue.DATASETS[name].options
     both = {**settings.schema(schema), **vocabulary.TRANSFER_OPTIONS}
     given = reader.options(statement.options, both, f"transfer to {name}")

@@ -13,6 +13,8 @@ from tickdsl.lang import syntax
 from tickdsl.lang.diagnostics import Diagnostic, Label, did_you_mean, listing
 from tickdsl.lang.vocabulary import OptionType
 from tickdsl.moments import Moment
+from tickdsl.plugins import PluginError, Table, code_allowed, well_formed
+from tickdsl.training.recipes import SCHEDULES
 
 Report = Callable[[Diagnostic], None]
 
@@ -119,6 +121,33 @@ class Reader:
             raise self.wrong(code, f"no {what} `{text}`", value, label=near or "", help=help)
         return text
 
+    def named(self, value: syntax.Value, known: Table[Any], code: str, what: str = "") -> str:
+        """A word of a table that users add to: built in, registered by a package, or `"package.module:factory"`.
+
+        `what`: what it is called where it is unknown (default: the table's kind).
+        """
+        found = self.follow(value)
+        name = found.text if isinstance(found, syntax.Text) and ":" in found.text else None
+        try:
+            if name is not None:
+                well_formed(name)
+        except PluginError as error:
+            raise self.wrong("TD118", error.message, value, help=error.hint) from None
+        if name is not None and not code_allowed():
+            raise self.wrong(
+                "TD117",
+                f'"{name}" is code, and code of a plan runs only where you allow it',
+                value,
+                help=f"read it, then add --allow-code; or register it as a {known.kind} of an installed package",
+            )
+        if name is None:
+            name = self.word(value, known, what or known.kind, code)
+        try:
+            known.usable(name)
+        except PluginError as error:
+            raise self.wrong("TD118", error.message, value, help=error.hint) from None
+        return name
+
     def integer(self, value: syntax.Value, what: str, least: float | None = None) -> int:
         found = self.follow(value)
         if not isinstance(found, syntax.Number) or not isinstance(found.value, int):
@@ -220,6 +249,8 @@ class Reader:
                 return [str(self.moment(item, what)) for item in self.items(value)]
             case "word":
                 return self.word(value, kind.words, f"value for `{what}`:", "TD105")
+            case "schedule":
+                return self.named(value, SCHEDULES, "TD105", f"value for `{what}`:")
             case "words":
                 words = f"value for `{what}`:"
                 return [self.word(item, kind.words, words, "TD105") for item in self.items(value)]

@@ -10,6 +10,8 @@ from typing import Literal
 
 import attrs
 
+from tickdsl.plugins import Described, Plugin, PluginError, Table
+
 #: Words that a statement chooses from, by the grammar's terminal -> what each means.
 CLOSED: dict[str, dict[str, str]] = {
     "UNIT": {
@@ -120,7 +122,7 @@ class Criterion:
 
 
 _CHANNELS, _LAYERS = ("filters", "neurons"), ("layers", "blocks")
-CRITERIA: dict[str, Criterion] = {
+_CRITERIA = {
     "magnitude": Criterion("mean absolute weight of the unit", UNITS),
     "l1": Criterion("sum of absolute weights", UNITS),
     "l2": Criterion("Euclidean norm of the weights; of a layer their root mean square", UNITS),
@@ -140,6 +142,27 @@ CRITERIA: dict[str, Criterion] = {
     "cka": Criterion("how unlike the representation is without the layer", _LAYERS, ("data",)),
     "kl": Criterion("divergence of the answers without the layer", _LAYERS, ("data",)),
 }
+#: What a criterion may need.
+NEEDS = ("data", "gradients", "network", "training", "batch norm")
+
+
+def _own_criterion(plugin: Plugin, found: Described) -> Criterion:
+    """A plug-in: a function on weights ranks all units, a class says which."""
+    summary = found.summary or plugin.origin
+    if found.function:
+        return Criterion(summary, UNITS)
+    said = {"units": found.attributes.get("units", ()), "needs": found.attributes.get("needs", ())}
+    for word, known in (("units", UNITS), ("needs", NEEDS)):
+        if not isinstance(said[word], tuple | list) or any(each not in known for each in said[word]):
+            way_out = f"give a tuple of {', '.join(map(repr, known))}"
+            raise PluginError(f"`{plugin.name}` has {word} = {said[word]!r}", way_out)
+    if not said["units"]:
+        raise PluginError(f"`{plugin.name}` does not say which units it ranks", 'write e.g. units = ("filters",)')
+    return Criterion(summary, tuple(said["units"]), tuple(said["needs"]))
+
+
+#: What ranks units by name; users add more.
+CRITERIA: Table[Criterion] = Table("criterion", _CRITERIA, _own_criterion)
 
 #: What ranks units where the plan does not say. Filters by their norm: under Kaiming initialisation norms are alike
 #: in all layers, while mean absolute weights shrink and sums grow with the fan-in, so that a global ranking by them
@@ -205,7 +228,9 @@ TRAIN_OPTIONS: dict[str, OptionType] = {
     "momentum": OptionType("float", "SGD momentum", least=0),
     "nesterov": OptionType("flag", "Nesterov momentum"),
     "decay": OptionType("float", "weight decay", least=0),
-    "schedule": OptionType("word", "how the rate changes", ("constant", "milestones", "cosine", "one-cycle", "linear")),
+    "schedule": OptionType(
+        "schedule", "how the rate changes", ("constant", "milestones", "cosine", "one-cycle", "linear")
+    ),
     "milestones": OptionType("moments", "where the rate drops"),
     "gamma": OptionType("float", "factor at a milestone", above=0),
     "warmup": OptionType("moment", "linear warm-up from 0"),
@@ -229,7 +254,7 @@ RETRAIN_OPTIONS: dict[str, OptionType] = {
     **{name: TRAIN_OPTIONS[name] for name in ("max-lr", "div", "final-div", *_ALWAYS)},
 }
 #: The options that each schedule of `retrain` reads.
-SCHEDULE_OPTIONS: dict[str, tuple[str, ...]] = {
+_SCHEDULE_OPTIONS = {
     "fine-tune": ("lr", *_ALWAYS),
     "scaled": ("lr", "min-lr", "pct-start", "gamma", *_ALWAYS),
     "one-cycle": ("lr", "max-lr", "pct-start", "div", "final-div", *_ALWAYS),
@@ -237,6 +262,8 @@ SCHEDULE_OPTIONS: dict[str, tuple[str, ...]] = {
     "linear": ("lr", "pct-start", *_ALWAYS),
     "scratch": ("lr", *_ALWAYS),
 }
+#: What users' schedules can read of the recipe.
+_OWN_SCHEDULE_OPTIONS = ("lr", "min-lr", "pct-start", "gamma", "div", "final-div", *_ALWAYS)
 COMPARE_OPTIONS: dict[str, OptionType] = {
     "levels": OptionType("word", "judge rivals at", ("all", "last")),
     "within": OptionType("share", "how far below dense a ticket may lie and still win"),
@@ -273,8 +300,7 @@ OPTIONS: dict[str, dict[str, OptionType]] = {
     "report": REPORT_OPTIONS,
 }
 
-#: Schedules of `retrain`.
-SCHEDULES: dict[str, str] = {
+_SCHEDULES = {
     "fine-tune": "the recipe's last rate, constant",
     "one-cycle": "up to a peak by a cosine and down again, step by step (CLR of Le & Hua)",
     "cyclic": "a short warm-up by a cosine, then a cosine down to the recipe's last rate",
@@ -282,3 +308,23 @@ SCHEDULES: dict[str, str] = {
     "linear": "a short warm-up by a cosine, then a line down to zero",
     "scratch": "the recipe from fresh weights",
 }
+
+
+@attrs.frozen
+class Schedule:
+    """How `retrain` goes on: what that is, and the options that it reads."""
+
+    summary: str
+    options: tuple[str, ...]
+
+
+#: Schedules of `retrain`; users add more.
+SCHEDULES: Table[Schedule] = Table(
+    "schedule",
+    {name: Schedule(summary, _SCHEDULE_OPTIONS[name]) for name, summary in _SCHEDULES.items()},
+    lambda plugin, found: Schedule(found.summary or plugin.origin, _OWN_SCHEDULE_OPTIONS),
+)
+#: What `report` can ask for; users add more.
+REPORTED: Table[str] = Table(
+    "metric", {name: MEANINGS[name] for name in METRICS}, lambda plugin, found: found.summary or plugin.origin
+)

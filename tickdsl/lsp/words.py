@@ -11,7 +11,9 @@ from tickdsl.lang import vocabulary
 from tickdsl.lang.settings import ADAM_DEFAULTS, TRAIN_DEFAULTS
 from tickdsl.lang.vocabulary import OptionType
 from tickdsl.lsp.outline import Place
+from tickdsl.plugins import PluginError, Table
 from tickdsl.training import catalogue
+from tickdsl.training.recipes import SCHEDULES
 
 _NOT_YET = "this version cannot carry it out"
 
@@ -94,7 +96,9 @@ def _names(place: Place, names: Names) -> Iterable[Item]:
     if before in ("WHEN", "UNTIL"):
         return _meanings(dict.fromkeys(vocabulary.WATCHABLE, True))
     if before == "RETRAIN":
-        return [Item(word, "EnumMember", meaning=text) for word, text in vocabulary.SCHEDULES.items()]
+        builtin = vocabulary.SCHEDULES.builtin.items()
+        known = [Item(word, "EnumMember", meaning=schedule.summary) for word, schedule in builtin]
+        return [*known, *_added(vocabulary.SCHEDULES, "EnumMember")]
     if before == "FROM":
         return [*_arms(names), *_meanings({"dense": True})]
     if before == "MATCHING":
@@ -131,24 +135,33 @@ def _option(place: Place) -> str | None:
 
 
 def _models() -> Iterator[Item]:
-    for name, info in sorted(catalogue.MODELS.items(), key=lambda pair: not pair[1].ours):
+    for name, info in catalogue.MODELS.builtin.items():
         yield Item(name, "Class", meaning=info.summary)
+    yield from _added(catalogue.MODELS, "Class")
 
 
 def _datasets() -> Iterator[Item]:
-    for name, info in catalogue.DATASETS.items():
+    for name, info in catalogue.DATASETS.builtin.items():
         known = ["x".join(map(str, info.shape))] if info.shape else []
         known += [f"{info.classes} classes"] if info.classes else []
         known += [f"{info.train} + {info.test} pictures"] if info.train else []
         yield Item(name, "Class", meaning=f"{info.summary}\n\n{', '.join(known)}".strip())
+    yield from _added(catalogue.DATASETS, "Class")
 
 
 def _criteria(place: Place) -> Iterator[Item]:
     unit = next((str(token) for token in place.before if token.type == "UNIT"), None)
-    for name, criterion in vocabulary.CRITERIA.items():
+    for name, criterion in vocabulary.CRITERIA.builtin.items():
         if unit is None or unit in criterion.units:
             needs = f"; needs {', '.join(criterion.needs)}" if criterion.needs else ""
             yield Item(name, "Function", meaning=f"{criterion.summary}\n\nranks {', '.join(criterion.units)}{needs}")
+    yield from _added(vocabulary.CRITERIA, "Function")
+
+
+def _added(known: Table[Any], kind: str) -> Iterator[Item]:
+    """What installed packages register, as their source has it: nothing is imported."""
+    for name, plugin in known.added.items():
+        yield Item(name, kind, meaning=f"{plugin.summary}\n\n{plugin.origin}".strip())
 
 
 def _arms(names: Names) -> list[Item]:
@@ -161,11 +174,14 @@ def _meanings(words: Mapping[str, bool]) -> list[Item]:
 
 def _schema(place: Place) -> Mapping[str, OptionType | catalogue.Option]:
     """The options of the statement at the place; of a model or data set they hang on its name."""
-    name = str(place.before[1]) if len(place.before) > 1 else ""
-    if place.statement == "model":
-        return catalogue.MODELS[name].options if name in catalogue.MODELS else {}
-    if place.statement == "data":
-        return catalogue.DATASETS[name].options if name in catalogue.DATASETS else {}
+    name = str(place.before[1]).strip('"') if len(place.before) > 1 else ""
+    try:
+        if place.statement == "model":
+            return catalogue.MODELS[name].options if name in catalogue.MODELS else {}
+        if place.statement == "data":
+            return catalogue.DATASETS[name].options if name in catalogue.DATASETS else {}
+    except PluginError:  # its finding says why
+        return {}
     return vocabulary.OPTIONS.get(place.statement, {})
 
 
@@ -201,5 +217,8 @@ def _value_form(option: OptionType | catalogue.Option, default: Any) -> str:
 def _values(option: OptionType | catalogue.Option | None) -> list[Item]:
     if not isinstance(option, OptionType):
         return []
+    if option.kind == "schedule":
+        known = [Item(word, "EnumMember", meaning=text) for word, text in SCHEDULES.builtin.items()]
+        return [*known, *_added(SCHEDULES, "EnumMember")]
     words = ("on", "off") if option.kind == "flag" else option.words
     return [Item(word, "EnumMember", meaning=option.summary) for word in words]

@@ -9,6 +9,7 @@ import attrs
 import networkx as nx
 
 from tickdsl.moments import INIT, Moment
+from tickdsl.plan.code import code
 from tickdsl.plan.model import Arm, Data, Model, Options, as_json
 from tickdsl.plan.steps import Step
 
@@ -122,6 +123,8 @@ class Builder:
     ) -> str:
         """The key of a step; the arm and the seed are entered among those that use it."""
         needs_seed = seeded or "round" in args
+        if own := code(args):
+            args = {**args, "code": own}
         step = Step(operation, args, roles, self.seed if needs_seed else None)
         if step.key not in self.graph:
             self.graph.add_node(step.key, step=step, label=label, uses={}, prefixes={})

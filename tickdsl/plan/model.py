@@ -275,6 +275,7 @@ class Plan:
     stops: tuple[Condition, ...] = ()
     helpers: tuple[Arm, ...] = ()
     compare_span: Any = _origin()
+    report_span: Any = _origin()
 
     def meant(self, name: str, asking: Arm) -> Arm | None:
         """The arm that another one names: under the same values of the sweeps that both read."""

@@ -90,8 +90,19 @@ def figures(state: RunState) -> dict[Key, dict[str, Figure]]:
 
 def columns(found: Mapping[Key, Mapping[str, Figure]]) -> list[Column]:
     """The columns that have anything in them."""
-    there = {name for named in found.values() for name in named}
-    return [column for metric in COLUMNS.values() for column in metric if column.figure in there]
+    there = {name: None for named in found.values() for name in named}
+    known = [column for metric in COLUMNS.values() for column in metric if column.figure in there]
+    return [*known, *(_own(name) for name in there if not any(_told(name, metric) for metric in COLUMNS))]
+
+
+def _told(figure: str, metric: str) -> bool:
+    """Whether a figure is a metric's own, or one of its details."""
+    return figure == metric or figure.startswith(f"{metric}.")
+
+
+def _own(figure: str) -> Column:
+    """What users measure: named as they do, without the package that it comes from."""
+    return Column(figure, figure.rpartition(":")[2], lambda value: f"{value:.4g}")
 
 
 def said(column: Column, found: Mapping[str, Figure]) -> str:

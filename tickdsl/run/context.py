@@ -18,6 +18,7 @@ from tickdsl.graph.model import ModelGraph
 from tickdsl.graph.structure import Structure, remaining
 from tickdsl.graph.surgery import compact, compact_masks, slice_state
 from tickdsl.plan.steps import Step
+from tickdsl.plugins import PluginError
 from tickdsl.records.canonical import canonical
 from tickdsl.records.choices import KeptChoices
 from tickdsl.records.store import Result, Store
@@ -26,7 +27,7 @@ from tickdsl.run.networks import TRACED_PICTURES, Network, network
 from tickdsl.tickets.carry import carry_over
 from tickdsl.tickets.scope import units_left
 from tickdsl.training import data as datasets
-from tickdsl.training.catalogue import shaping
+from tickdsl.training.catalogue import DATASETS, shaping
 
 WEIGHTS, STRUCTURE = "weights.safetensors", "structure.safetensors"
 
@@ -41,6 +42,8 @@ class Settings:
     threads: int = 1
     jobs: int = 1
     checkpoint_seconds: float = 30.0
+    #: Whether quoted names of plans run code.
+    allow_code: bool = False
 
 
 @attrs.define
@@ -81,6 +84,9 @@ class Context:
         if key not in self._datasets:
             if part is None:
                 found = datasets.load(spec["name"], root=self.settings.data, options=spec["options"])
+                if spec["name"] not in DATASETS.builtin and found.fingerprint != spec["fingerprint"]:
+                    message = f"`{spec['name']}` gives other data than when the plan was read"
+                    raise PluginError(message, "let it give the same at each call; fix the seeds of what it draws")
             else:
                 whole = self.dataset({**spec, "part": None}, None)
                 found = datasets.part(whole, by=part["by"], parts=part["parts"], index=part["index"], seed=seed or 0)

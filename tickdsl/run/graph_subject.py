@@ -14,10 +14,10 @@ from tickdsl.plan.model import Arm, Data, Plan
 from tickdsl.records.canonical import canonical
 from tickdsl.run.graph_view import GraphView
 from tickdsl.run.graphs import DATA, Shape, model_graph, pictures
-from tickdsl.training.catalogue import DATASETS, MODELS, Option, shaping
+from tickdsl.training.catalogue import DATASETS, MODELS, OWN_FAMILY, TORCHVISION_FAMILY, Option, shaping
 
 #: The data set whose pictures a family is made for.
-_FAMILY_DATA = {"lenet": "mnist", "convs": "cifar10", "vgg": "cifar10", "resnet": "cifar10"}
+_FAMILY_DATA = {"lenet": "mnist", "convs": "cifar10", "vgg": "cifar10", "resnet": "cifar10", OWN_FAMILY: "digits"}
 _MODEL_DATA = {"small-cnn": "digits", "conv3": "cifar10"}
 #: torchvision's networks are made for ImageNet.
 _IMAGENET: tuple[Shape, int] = ((3, 224, 224), 1000)
@@ -62,7 +62,7 @@ def of_model(name: str, options: Iterable[tuple[str, str]], data: str | None, ro
         found = Data(word, _options(word, pairs, DATASETS[word].options))
         shape, classes = pictures(found, root or DATA)
         return Subject(name, chosen, data, shape, classes)
-    if not MODELS[name].ours:
+    if MODELS[name].family == TORCHVISION_FAMILY:
         return Subject(name, chosen, "ImageNet", *_IMAGENET)
     usual = _MODEL_DATA.get(name) or _FAMILY_DATA[MODELS[name].family]
     return Subject(name, chosen, usual, *pictures(Data(usual), root or DATA))

@@ -44,15 +44,18 @@ def _least(table: Table, console: Console) -> int:
 
 
 def print_models(console: Console) -> None:
-    """Print the name of every model of the catalogue, ours first, with what it is."""
+    """Print the name of every model of the catalogue, ours first, with what it is; of plug-ins where they are from."""
     table = Table(box=None, show_header=False, pad_edge=False, padding=(0, 1))
     table.add_column(no_wrap=True)
     table.add_column(overflow="fold")
-    names = [name for name in catalogue.MODELS if not name.startswith(catalogue.PREFIX)]
-    for name in sorted(names, key=lambda name: not catalogue.MODELS[name].ours):
-        table.add_row(name, catalogue.MODELS[name].summary)
+    builtin = catalogue.MODELS.builtin
+    names = [name for name in builtin if not name.startswith(catalogue.PREFIX)]
+    for name in names:
+        table.add_row(name, builtin[name].summary)
+    for name, plugin in catalogue.MODELS.added.items():
+        table.add_row(name, plugin.summary or plugin.origin)
     console.print(table)
-    hidden = [name.removeprefix(catalogue.PREFIX) for name in catalogue.MODELS if name not in names]
+    hidden = [name.removeprefix(catalogue.PREFIX) for name in builtin if name not in names]
     shadowed = [name for name in hidden if catalogue.MODELS[name].ours]
     console.print(f"as {catalogue.PREFIX}NAME, torchvision's own: {', '.join(shadowed)}", style="dim")
 

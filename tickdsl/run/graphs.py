@@ -12,6 +12,7 @@ import tickdsl
 from tickdsl.graph.cache import cached
 from tickdsl.graph.model import ModelGraph
 from tickdsl.plan.model import Arm, Data
+from tickdsl.plugins import added, identity
 from tickdsl.records.canonical import canonical
 from tickdsl.training import catalogue
 
@@ -44,7 +45,8 @@ def model_graph(name: str, options: bytes, classes: int, shape: Shape) -> ModelG
         made.append(traced(name, options, classes, shape))
         return made[0]
 
-    key = canonical([name, json.loads(options), classes, list(shape), _code()]).decode()
+    own = identity("model", name) if added("model", name) else ""
+    key = canonical([name, json.loads(options), classes, list(shape), _code(), own]).decode()
     try:
         home = folder()
         home.mkdir(parents=True, exist_ok=True, mode=0o700)

@@ -23,6 +23,7 @@ from tickdsl.graph.cost import cost
 from tickdsl.graph.structure import Structure
 from tickdsl.plan.lower import Study
 from tickdsl.plan.model import Plan, as_json
+from tickdsl.plugins import code_allowed
 from tickdsl.records import events
 from tickdsl.records.control import ControlReader
 from tickdsl.records.decode import Record
@@ -96,6 +97,7 @@ def launch(
         threads=_threads(plan, options.data, jobs),
         jobs=jobs,
         checkpoint_seconds=options.checkpoint_seconds,
+        allow_code=code_allowed(),
     )
     paths = RunPaths(options.folder) if options.folder is not None else new_run(options.out, plan.name)
     write_whole(paths.plan, text.encode())

@@ -20,6 +20,7 @@ from tickdsl.graph.structure import Structure
 from tickdsl.graph.surgery import compact, compact_masks
 from tickdsl.measures import energy
 from tickdsl.moments import Moment
+from tickdsl.plan.code import expect_code
 from tickdsl.plan.steps import Step
 from tickdsl.records.process import host_name
 from tickdsl.run import measuring
@@ -50,6 +51,7 @@ def perform(step: Step, context: Context, prefixes: Mapping[str, Step]) -> Metri
     `prefixes` ({moment: step}) are rewinding points that a training deposits on its way.
     """
     began = time.monotonic()
+    expect_code(step.args)
     with context.store.writing(step.key) as draft:
         metrics = _OPERATIONS[step.operation](step, context, draft.folder, prefixes)
         draft.finish(_record(step, metrics, time.monotonic() - began, context))

@@ -10,6 +10,7 @@ from typing import Any, Protocol
 import torch
 
 from tickdsl.errors import TickdslError
+from tickdsl.plugins import allow_code
 from tickdsl.run.context import Context, Hooks, Settings
 from tickdsl.run.messages import (
     PAUSE,
@@ -57,6 +58,8 @@ class Desk:
         self, settings: Settings, say: Callable[[Message], None], look: Callable[[], None] = lambda: None
     ) -> None:
         use_threads(settings.threads)
+        if settings.allow_code:
+            allow_code()
         self.wish = RUN
         self._say = say
         self._look = look

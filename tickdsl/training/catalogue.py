@@ -7,6 +7,10 @@ from typing import Any
 
 import attrs
 
+from tickdsl.plugins import Described, Plugin, Table
+
+#: The families of networks that are not defined here: torchvision's, and those that users add.
+TORCHVISION_FAMILY, OWN_FAMILY = "torchvision", "own"
 PREFIX = "torchvision."
 #: `weights=` of a torchvision network: the best that torchvision offers.
 DEFAULT_WEIGHTS = "default"
@@ -45,12 +49,20 @@ class ModelInfo:
     @property
     def ours(self) -> bool:
         """Whether the network is defined here, with the initialisation documented here."""
-        return self.family != "torchvision"
+        return self.family not in (TORCHVISION_FAMILY, OWN_FAMILY)
+
+    @property
+    def fetches(self) -> bool:
+        """Whether there are weights of it to fetch."""
+        return self.family == TORCHVISION_FAMILY
 
 
 @attrs.frozen
 class DatasetInfo:
-    """A data set by name. shape (C, H, W), classes and sizes are None where they are known only once read."""
+    """A data set by name. shape (C, H, W), classes and sizes are None where they are known only once read.
+
+    own: the options that a plug-in's factory takes itself.
+    """
 
     name: str
     summary: str
@@ -59,6 +71,7 @@ class DatasetInfo:
     train: int | None = None
     test: int | None = None
     options: Mapping[str, Option] = attrs.field(factory=dict)
+    own: tuple[str, ...] = ()
 
 
 _WIDTH = {
@@ -66,6 +79,8 @@ _WIDTH = {
     "weights": Option(str, "", "initial weights from a .safetensors or .pth file"),
 }
 _WEIGHTS = {"weights": Option(str, "", "initial weights: `default` (torchvision's), or a .safetensors or .pth file")}
+#: The types that options have.
+_TYPES = (bool, int, float, str)
 
 
 def _ours(name: str, family: str, summary: str, least: int, **more: Any) -> ModelInfo:
@@ -121,7 +136,7 @@ def _torchvision(name: str) -> ModelInfo:
     return ModelInfo(
         PREFIX + name,
         f"{name} as torchvision defines it, random weights",
-        "torchvision",
+        TORCHVISION_FAMILY,
         channels=3,
         size=(least, least),
         exact_size=name.startswith("maxvit"),
@@ -133,16 +148,30 @@ def _torchvision(name: str) -> ModelInfo:
 
 
 def _models() -> dict[str, ModelInfo]:
-    """Names of ours win; each torchvision network is also reachable as `torchvision.NAME`."""
+    """Names of ours come first, and win; each torchvision network is also reachable as `torchvision.NAME`."""
     theirs = [_torchvision(name) for name in TORCHVISION]
+    ours = {info.name: info for info in _ZOO}
+    return {**ours, **{info.name.removeprefix(PREFIX): info for info in theirs} | ours, **{i.name: i for i in theirs}}
+
+
+def _own_options(found: Described, given: tuple[str, ...] = ()) -> dict[str, Option]:
+    """The parameters of a factory that a plan can give: those whose default is a number, a word or a flag.
+
+    `given` are those that it gets in any case.
+    """
     return {
-        **{info.name.removeprefix(PREFIX): info for info in theirs},
-        **{info.name: info for info in theirs},
-        **{info.name: info for info in _ZOO},
+        name.replace("_", "-"): Option(type(default), default, f"`{name}` of the factory")
+        for name, default in found.parameters.items()
+        if isinstance(default, _TYPES) and name not in given
     }
 
 
-MODELS: dict[str, ModelInfo] = _models()
+def _own_model(plugin: Plugin, found: Described) -> ModelInfo:
+    options = _own_options(found, ("classes", "shape")) | {"weights": _WIDTH["weights"]}
+    return ModelInfo(plugin.name, found.summary or plugin.origin, OWN_FAMILY, options=options)
+
+
+MODELS: Table[ModelInfo] = Table("model", _models(), _own_model)
 
 
 def shaping(options: Mapping[str, Any]) -> dict[str, Any]:
@@ -177,7 +206,7 @@ _SYNTHETIC = _COMMON | {
     "test": Option(int, 500, "test pictures", least=1),
 }
 
-DATASETS: dict[str, DatasetInfo] = {
+_DATASETS = {
     info.name: info
     for info in (
         DatasetInfo(
@@ -196,3 +225,12 @@ DATASETS: dict[str, DatasetInfo] = {
         ),
     )
 }  # fmt: skip
+
+
+def _own_data(plugin: Plugin, found: Described) -> DatasetInfo:
+    """What it holds is known once it is read; `size`, `channels` and `samples` are ours where the factory has none."""
+    options = _own_options(found, ("root",))
+    return DatasetInfo(plugin.name, found.summary or plugin.origin, options=_COMMON | options, own=tuple(options))
+
+
+DATASETS: Table[DatasetInfo] = Table("data set", _DATASETS, _own_data)

@@ -61,7 +61,7 @@ def load(name: str, *, root: Path | str = "data", options: Mapping[str, Any] | N
     """
     chosen = _options(name, options)
     found = source(name, Path(root), chosen)
-    raw = _shaped(found.read(), chosen, shaped=found.shaped)
+    raw = _shaped(found.read(), {**chosen, **dict.fromkeys(found.takes, 0)})
     mean, std = _statistics(raw.train_images)
     return Dataset(
         name=name,
@@ -153,15 +153,15 @@ def _digest(name: str, files: str, options: Mapping[str, Any]) -> str:
     return hashlib.sha256(text.encode()).hexdigest()
 
 
-def _shaped(raw: Raw, options: Mapping[str, Any], *, shaped: bool) -> Raw:
-    """Apply `size`, `channels` and `samples`."""
+def _shaped(raw: Raw, options: Mapping[str, Any]) -> Raw:
+    """Apply `size`, `channels` and `samples`, where they are not 0."""
     train, test, labels = raw.train_images, raw.test_images, raw.train_labels
     if options["samples"]:
         if options["samples"] > len(labels):
             raise TickdslError(f"samples={options['samples']}: there are {len(labels)} training pictures", "take fewer")
         order = torch.randperm(len(labels), generator=generator(0, "samples"))[: options["samples"]]
         train, labels = train[order.numpy()], labels[order.numpy()]
-    if not shaped:
+    if options["size"] or options["channels"]:
         train, test = (_fitted(images, options["size"], options["channels"]) for images in (train, test))
     return attrs.evolve(raw, train_images=train, train_labels=labels, test_images=test)
 

@@ -14,6 +14,8 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 import attrs
 
 from tickdsl.moments import INIT, Moment
+from tickdsl.plugins import Table
+from tickdsl.training.own_schedules import rates as own_rates
 
 if TYPE_CHECKING:
     import numpy as np
@@ -22,7 +24,18 @@ if TYPE_CHECKING:
     Rates: TypeAlias = NDArray[np.float64]
 
 OPTIMIZERS = ("sgd", "adam", "adamw")
-SCHEDULES = ("constant", "milestones", "cosine", "one-cycle", "linear")
+#: The forms that the learning rate can take over a training -> what each is; users add more (see `Schedule`).
+SCHEDULES: Table[str] = Table(
+    "schedule",
+    {
+        "constant": "the rate stays",
+        "milestones": "the rate drops at moments of the training",
+        "cosine": "half a cosine, from the rate down to its end",
+        "one-cycle": "up to a peak and down again",
+        "linear": "a line down to 0",
+    },
+    lambda plugin, found: found.summary or plugin.origin,
+)
 WARMUPS = ("linear", "cosine", "cosine-epochs")
 PRECISIONS = ("fp32", "bf16", "auto")
 AUGMENTATIONS = ("crop", "flip", "rotation")
@@ -30,6 +43,8 @@ AUGMENTATIONS = ("crop", "flip", "rotation")
 #: One-cycle's momentum falls from the second to the first while the rate rises, and back (Smith 2018; the
 #: values are those of torch's OneCycleLR).
 CYCLED_MOMENTUM = (0.85, 0.95)
+#: The steps of an epoch where the data are not known: what a schedule ends at hardly hangs on them.
+_NOMINAL_EPOCH = 100
 
 
 def steps_per_epoch(samples: int, batch: int) -> int:
@@ -177,8 +192,10 @@ class Recipe:
                 peak = self.lr if self.max_lr is None else self.max_lr
                 first = peak / self.div
                 rates = _one_cycle(total, self.pct_start, first, peak, first / self.final_div)
-            case _:
+            case "constant":
                 rates = np.full(total, self.lr)
+            case _:
+                rates = own_rates(self, total, per_epoch)
         if not rise:
             return rates
         if self.rise == "linear":
@@ -190,7 +207,7 @@ class Recipe:
 
     @property
     def peak(self) -> float:
-        """The highest rate."""
+        """The highest rate; of a plug-in's schedule the rate that it is given."""
         return self.max_lr if self.schedule == "one-cycle" and self.max_lr is not None else self.lr
 
     @property
@@ -203,8 +220,10 @@ class Recipe:
                 return self.min_lr
             case "linear" | "one-cycle":
                 return 0.0
-            case _:
+            case "constant":
                 return self.lr
+            case _:
+                return float(self.learning_rates(_NOMINAL_EPOCH)[-1])
 
     def momenta(self, per_epoch: int) -> Rates:
         """The momentum (Adam: beta 1) of every step, float64 [steps]; cycled under one-cycle, else constant."""

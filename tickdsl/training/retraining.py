@@ -12,6 +12,8 @@ import attrs
 from tickdsl.moments import Moment
 from tickdsl.training.recipes import Recipe
 
+#: The schedules that are defined here.
+BUILT_IN = ("fine-tune", "scaled", "one-cycle", "cyclic", "linear", "scratch")
 #: The share of a retraining in which the rate rises, and one-cycle's divisors (Le & Hua 2021).
 PCT_START, DIV, FINAL_DIV = 0.1, 100.0, 100.0
 
@@ -28,7 +30,8 @@ def retraining(
     milestones at their shares of what is left (SLR). one-cycle: as Smith 2018 (CLR); all three as Le & Hua, ICLR 2021,
     have them in their code. cyclic: a warm-up by a cosine from 0, step by step, then a cosine down to the base's last
     rate. linear: the same warm-up, then a line down to 0; both as Zimmer et al., ICLR 2023, have them in theirs.
-    scratch: the base, stretched. Raises ValueError where a value is out of range.
+    scratch: the base, stretched. A plug-in's rates begin with the base's highest. Raises ValueError where a value is
+    out of range.
     """
     given = dict(options or {})
     length = length or base.length
@@ -41,6 +44,8 @@ def retraining(
     if schedule == "one-cycle":
         shape = {"div": given.pop("div", DIV), "final_div": given.pop("final_div", FINAL_DIV)}
         return _on(base, length, schedule=schedule, max_lr=peak, pct_start=float(pct_start), **shape, **given)
+    if schedule not in BUILT_IN:
+        return _on(base, length, schedule=schedule, lr=peak, **given)
     low = float(given.pop("min_lr", _low(base, peak)))
     rising = _floor(length, pct_start)
     if schedule == "scaled" and base.schedule == "one-cycle":

@@ -1,37 +1,35 @@
-"""Criteria by name. `Criterion` is what one is; `register` adds one of your own.
+"""Criteria by name. `Criterion` is what one is.
 
 A module per family: `norms` (weights alone), `saliency` (backpropagation), `activations` (feature maps), `similarity`
-(with and without a layer); `aggregate` takes scores from weights to filters.
+(with and without a layer), `own` (those that users add); `aggregate` takes scores from weights to filters.
 """
 
 from __future__ import annotations
 
-from tickdsl.errors import TickdslError
-from tickdsl.tickets.criteria import activations, norms, saliency, similarity
+import functools
+
+from tickdsl.plugins import identity
+from tickdsl.tickets.criteria import activations, norms, own, saliency, similarity
 from tickdsl.tickets.criteria.protocol import Batch, Criterion, Sample, Subject
 
-__all__ = ["CRITERIA", "Batch", "Criterion", "Sample", "Subject", "criterion", "register"]
+__all__ = ["CRITERIA", "Batch", "Criterion", "Sample", "Subject", "criterion"]
 
-CRITERIA: dict[str, Criterion] = {}
-
-
-def register(added: Criterion) -> None:
-    """Make a criterion known by its name. Raises ValueError where the name is taken."""
-    if added.name in CRITERIA:
-        raise ValueError(f"there is a criterion `{added.name}` already")
-    CRITERIA[added.name] = added
+#: Those that are built in.
+CRITERIA: dict[str, Criterion] = {
+    known.name: known
+    for known in (
+        norms.Magnitude(), norms.L1(), norms.L2(), norms.BatchNormScale(), norms.GeometricMedian(), norms.Random(),
+        saliency.Snip(), saliency.Grasp(), saliency.SynFlow(), saliency.Taylor(),
+        activations.HRank(), activations.ExpectedAbs(), similarity.Cka(), similarity.Divergence(),
+    )
+}  # fmt: skip
 
 
 def criterion(name: str) -> Criterion:
-    """The criterion of that name. Raises TickdslError."""
-    if name not in CRITERIA:
-        raise TickdslError(f"no criterion `{name}`", f"one of {', '.join(CRITERIA)}")
-    return CRITERIA[name]
+    """The criterion of that name, built in or a plug-in. Raises PluginError."""
+    return CRITERIA[name] if name in CRITERIA else _own(name, identity("criterion", name))
 
 
-for _known in (
-    norms.Magnitude(), norms.L1(), norms.L2(), norms.BatchNormScale(), norms.GeometricMedian(), norms.Random(),
-    saliency.Snip(), saliency.Grasp(), saliency.SynFlow(), saliency.Taylor(),
-    activations.HRank(), activations.ExpectedAbs(), similarity.Cka(), similarity.Divergence(),
-):  # fmt: skip
-    register(_known)
+@functools.cache
+def _own(name: str, code: str) -> Criterion:
+    return own.own(name)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import ClassVar
 
 import attrs
 import torch
@@ -61,11 +60,12 @@ class Criterion:
 
     `needs` says what the scores rest on beside the weights: `data` (pictures, drawn from the plan's seed), `gradients`,
     `network` (it is run, without data), `training` (on an untrained network they say nothing), `batch norm`.
+    `name` is what plans call it; a plug-in gets the one that it is registered under.
     """
 
-    name: ClassVar[str]
-    units: ClassVar[tuple[str, ...]]
-    needs: ClassVar[tuple[str, ...]] = ()
+    name: str = ""
+    units: tuple[str, ...]
+    needs: tuple[str, ...] = ()
 
     @property
     def runs_network(self) -> bool:

@@ -10,8 +10,8 @@ import torch
 from torch import nn
 
 from tickdsl.errors import TickdslError
-from tickdsl.training.catalogue import DEFAULT_WEIGHTS, MODELS, ModelInfo
-from tickdsl.training.models import convs, lenet, plain, resnet, torchvision_zoo, vgg
+from tickdsl.training.catalogue import DEFAULT_WEIGHTS, MODELS, OWN_FAMILY, ModelInfo, shaping
+from tickdsl.training.models import convs, lenet, own, plain, resnet, torchvision_zoo, vgg
 from tickdsl.training.models.initialise import fresh_classifier, initialise
 from tickdsl.training.models.pretrained import load_pretrained
 
@@ -34,8 +34,8 @@ def create(name: str, *, classes: int, shape: Shape, seed: int, options: Mapping
     """The network `name` for pictures of `shape` (C, H, W), initialised from `seed`, on the CPU, in train mode.
 
     Ours: see `initialise`. torchvision's: its own constructor's weights and a fresh classifier. Networks of
-    one name and seed share every weight that does not depend on `classes`. The option `weights` puts others in their
-    place (see `load_pretrained`).
+    one name and seed share every weight that does not depend on `classes`. A plug-in's: see `own.ModelFactory`. The
+    option `weights` puts others in their place (see `load_pretrained`).
     Raises TickdslError for an unknown name or option, or pictures that the network cannot take.
     """
     info = _info(name)
@@ -47,11 +47,14 @@ def create(name: str, *, classes: int, shape: Shape, seed: int, options: Mapping
             f"it has {', '.join(info.options)}" if info.options else "leave it out",
         )
     weights = str((options or {}).get("weights", ""))
-    if info.ours and weights == DEFAULT_WEIGHTS:
+    if weights == DEFAULT_WEIGHTS and not info.fetches:
         raise TickdslError(f"there are no weights of {name} to fetch", "name a file, or take a network of torchvision")
     if not info.ours:
-        module = torchvision_zoo.build(info.name, shape, seed)
-        fresh_head(module, classes=classes, seed=seed, name=name)
+        if info.family == OWN_FAMILY:
+            module = own.build(name, classes, shape, seed, shaping(options or {}))
+        else:
+            module = torchvision_zoo.build(info.name, shape, seed)
+            fresh_head(module, classes=classes, seed=seed, name=name)
         if weights:
             load_pretrained(module, head(module), name, weights)
         return module
@@ -67,8 +70,8 @@ def create(name: str, *, classes: int, shape: Shape, seed: int, options: Mapping
 def reinitialise(module: nn.Module, *, seed: int, role: str, name: str) -> bool:
     """Draw all parameters of an already smaller network `name` anew, each with its own fan in; True if done.
 
-    torchvision's networks keep their constructors' initialisations, which depend on the full width: for them
-    nothing is changed and the answer is False; slice a dense network that was created from another seed.
+    torchvision's networks, and plug-ins', keep their constructors' initialisations, which depend on the full width: for
+    them nothing is changed and the answer is False; slice a dense network that was created from another seed.
     """
     if not _info(name).ours:
         return False

@@ -1,0 +1,33 @@
+"""What identifies the code of plug-ins in a step's key: an edited criterion re-runs what it touches."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from tickdsl.plugins import added, expect, identity
+
+
+def code(args: Mapping[str, Any]) -> dict[str, str]:
+    """The identities of the plug-ins that a step with these arguments runs, by kind.
+
+    Data sets are not among them: those are known by what they hold.
+    """
+    return {kind: identity(kind, name) for kind, name in _named(args) if added(kind, name)}
+
+
+def expect_code(args: Mapping[str, Any]) -> None:
+    """Raise PluginError where this process has other code than the step is named by."""
+    names = dict(_named(args))
+    for kind, known in args.get("code", {}).items():
+        expect(kind, names[kind], known)
+
+
+def _named(args: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+    named = {
+        "model": args.get("model", {}).get("name"),
+        "criterion": args.get("by"),
+        "schedule": args.get("recipe", {}).get("schedule"),
+        "metric": args.get("metric"),
+    }
+    yield from ((kind, name) for kind, name in named.items() if name is not None)

@@ -1,0 +1,31 @@
+"""What users add: networks, data sets, criteria, schedules and metrics of their own.
+
+A plug-in is named by an entry point of an installed package, or in a plan as `"package.module:factory"`. Nothing of it
+is imported before its result is wanted: `registry` finds it by name, `source` reads what it is without running it,
+`loading` imports it. No torch here.
+"""
+
+from tickdsl.plugins.loading import called, expect, identity, load
+from tickdsl.plugins.permission import allow_code, code_allowed
+from tickdsl.plugins.registry import GROUPS, Plugin, PluginError, added, find, installed, required, well_formed
+from tickdsl.plugins.source import Described
+from tickdsl.plugins.table import Table
+
+__all__ = [
+    "GROUPS",
+    "Described",
+    "Plugin",
+    "PluginError",
+    "Table",
+    "added",
+    "allow_code",
+    "called",
+    "code_allowed",
+    "expect",
+    "find",
+    "identity",
+    "installed",
+    "load",
+    "required",
+    "well_formed",
+]

@@ -1,0 +1,124 @@
+"""Plug-ins by name: those that installed packages register, and those that a plan names in quotes."""
+
+from __future__ import annotations
+
+import functools
+import re
+from collections.abc import Mapping
+
+import attrs
+
+from tickdsl.errors import TickdslError
+from tickdsl.plugins import source
+from tickdsl.plugins.permission import code_allowed
+
+#: What can be added -> the entry-point group that registers it.
+GROUPS: dict[str, str] = {
+    "model": "tickdsl.models",
+    "data set": "tickdsl.datasets",
+    "criterion": "tickdsl.criteria",
+    "schedule": "tickdsl.schedules",
+    "metric": "tickdsl.metrics",
+}
+_TARGET = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*:[A-Za-z_]\w*(\.[A-Za-z_]\w*)*")
+
+
+class PluginError(TickdslError):
+    """Code that a user added cannot be found, cannot be run, or gives something else than it should."""
+
+
+@attrs.frozen
+class Plugin:
+    """Something of a kind of GROUPS, by the name that plans call it.
+
+    `target` is `package.module:factory`; `package` is the distribution that registers it and its version, empty where
+    the plan itself names the target.
+    """
+
+    kind: str
+    name: str
+    target: str
+    package: str = ""
+
+    @property
+    def module(self) -> str:
+        return self.target.partition(":")[0]
+
+    @property
+    def factory(self) -> str:
+        return self.target.partition(":")[2]
+
+    @property
+    def summary(self) -> str:
+        """The first line of its docstring, as far as its source tells without being imported."""
+        try:
+            found = source.describe(self.target)
+        except source.NoSuchName:
+            return ""
+        return found.summary if found is not None else ""
+
+    @property
+    def origin(self) -> str:
+        """Where it comes from, in words."""
+        return f"{self.target} of {self.package}" if self.package else self.target
+
+
+def quoted(name: str) -> bool:
+    """Whether a name is a `package.module:factory`."""
+    return ":" in name
+
+
+def find(kind: str, name: str) -> Plugin | None:
+    """The plug-in of that name; None where no package registers one.
+
+    Raises PluginError where several packages do, or where a quoted name is none or may not run.
+    """
+    if quoted(name):
+        return _quoted(kind, name)
+    found = installed(kind).get(name, ())
+    if len(found) > 1:
+        packages = " and ".join(plugin.package for plugin in found)
+        raise PluginError(
+            f"{packages} both register a {kind} `{name}`", f'name one of them: "{found[0].target}", with --allow-code'
+        )
+    return found[0] if found else None
+
+
+def added(kind: str, name: str) -> bool:
+    """Whether a name of a plan that was checked is a plug-in's."""
+    return quoted(name) or name in installed(kind)
+
+
+def required(kind: str, name: str) -> Plugin:
+    """As `find`, where there has to be one."""
+    plugin = find(kind, name)
+    if plugin is None:
+        group = GROUPS[kind]
+        raise PluginError(f"no {kind} `{name}`", f"is its package installed? it registers `{name}` in `{group}`")
+    return plugin
+
+
+def well_formed(name: str) -> None:
+    """Raise PluginError where a quoted name is no `package.module:factory`."""
+    if not _TARGET.fullmatch(name):
+        raise PluginError(f'"{name}" names no code', 'write "package.module:factory"')
+
+
+def _quoted(kind: str, name: str) -> Plugin:
+    well_formed(name)
+    if not code_allowed():
+        raise PluginError(f'"{name}" is code, which runs only where it is allowed', "add --allow-code")
+    return Plugin(kind, name, name)
+
+
+@functools.cache
+def installed(kind: str) -> Mapping[str, tuple[Plugin, ...]]:
+    """What installed packages register, by name. Nothing of them is imported."""
+    from importlib import metadata
+
+    found: dict[str, dict[str, Plugin]] = {}
+    for entry in metadata.entry_points(group=GROUPS[kind]):
+        package = f"{entry.dist.name} {entry.dist.version}" if entry.dist is not None else ""
+        # A package that stands on the path twice registers everything twice.
+        found.setdefault(entry.name, {}).setdefault(entry.value, Plugin(kind, entry.name, entry.value, package))
+    return {name: tuple(plugins.values()) for name, plugins in sorted(found.items())}

@@ -1,0 +1,249 @@
+"""What a plug-in is, read from its source: nothing is imported and nothing runs."""
+
+from __future__ import annotations
+
+import ast
+import hashlib
+import sys
+from collections.abc import Iterator, Mapping
+from importlib.machinery import ModuleSpec
+from pathlib import Path
+from typing import Any
+
+import attrs
+
+#: Folders of installed packages: what lies beside a module there has nothing to do with it.
+_INSTALLED = ("site-packages", "dist-packages")
+_MOST_STEPS = 8
+#: Classes to build on that are known here: they take no options, and name no units.
+_BASES = ("Criterion", "Module", "object")
+
+
+@attrs.frozen
+class Described:
+    """What can be known of a factory without calling it.
+
+    `parameters` are those with a default; `attributes` those of a class that have plain values. `function`: it is no
+    class, and no object made by one.
+    """
+
+    summary: str = ""
+    parameters: Mapping[str, Any] = attrs.field(factory=dict)
+    attributes: Mapping[str, Any] = attrs.field(factory=dict)
+    function: bool = False
+
+
+class NoSuchName(Exception):
+    """The module is there, and it has no such name; `names` are those that it defines."""
+
+    def __init__(self, names: list[str]) -> None:
+        super().__init__()
+        self.names = names
+
+
+def locate(module: str) -> ModuleSpec | None:
+    """Where a module lies; None where there is none. Its packages are not imported, as importlib would."""
+    path: Any = None
+    spec: ModuleSpec | None = None
+    names = module.split(".")
+    for count in range(1, len(names) + 1):
+        if spec is not None:
+            path = spec.submodule_search_locations
+            if path is None:
+                return None
+        spec = _spec(".".join(names[:count]), path)
+        if spec is None:
+            return None
+    return spec
+
+
+def _spec(name: str, path: Any) -> ModuleSpec | None:
+    for finder in sys.meta_path:
+        find = getattr(finder, "find_spec", None)
+        spec = find(name, path, None) if find is not None else None
+        if isinstance(spec, ModuleSpec):
+            return spec
+    return None
+
+
+def content(spec: ModuleSpec) -> bytes | None:
+    """The bytes of a module's file; None where it has none."""
+    read = getattr(spec.loader, "get_data", None)
+    if read is None or spec.origin is None or not spec.has_location:
+        return None
+    try:
+        data: bytes = read(spec.origin)
+    except OSError:
+        return None
+    return data
+
+
+def describe(target: str) -> Described | None:
+    """What the source of `package.module:factory` says plainly; None where only running it can tell.
+
+    Raises NoSuchName where the module's source defines no such name.
+    """
+    module, _, name = target.partition(":")
+    for _ in range(_MOST_STEPS):
+        spec = locate(module)
+        tree = _tree(spec) if spec is not None else None
+        if spec is None or tree is None or "." in name:
+            return None
+        found = _definition(tree, name)
+        match found:
+            case ast.FunctionDef(decorator_list=[]):
+                return _of_function(found)
+            case ast.ClassDef(decorator_list=[]):
+                return _of_class(found)
+            case ast.ImportFrom():
+                base = _absolute(found, module, package=spec.submodule_search_locations is not None)
+                alias = next(alias for alias in found.names if (alias.asname or alias.name) == name)
+                if locate(f"{base}.{alias.name}") is not None:
+                    return None
+                module, name = base, alias.name
+            case ast.Assign(value=ast.Name(id=other)):
+                name = other
+            case _:
+                return None
+    return None
+
+
+def _tree(spec: ModuleSpec) -> ast.Module | None:
+    data = content(spec)
+    try:
+        return None if data is None or not str(spec.origin).endswith(".py") else ast.parse(data)
+    except (SyntaxError, ValueError):
+        return None  # importing says why
+
+
+def _definition(tree: ast.Module, name: str) -> ast.stmt | None:
+    """The last statement of the module that defines a name; None where that cannot be seen."""
+    found: ast.stmt | None = None
+    names: list[str] = []
+    plain = True
+    for statement in tree.body:
+        match statement:
+            case ast.FunctionDef() | ast.AsyncFunctionDef() | ast.ClassDef():
+                defined = [statement.name]
+            case ast.ImportFrom() | ast.Import():
+                defined = [(alias.asname or alias.name).partition(".")[0] for alias in statement.names]
+            case ast.Assign(targets=targets):
+                defined = [node.id for target in targets for node in ast.walk(target) if isinstance(node, ast.Name)]
+            case ast.AnnAssign(target=ast.Name(id=word)):
+                defined = [word]
+            case ast.Expr():
+                defined = []
+            case _:
+                plain, defined = False, []
+        plain = plain and not {"*", "__getattr__"}.intersection(defined)
+        names += defined
+        if name in defined:
+            found = statement
+    if found is None and plain:
+        raise NoSuchName(names)
+    return found if plain else None
+
+
+def _of_function(node: ast.FunctionDef, skip: int = 0) -> Described | None:
+    positional = [*node.args.posonlyargs, *node.args.args][skip:]
+    pairs = list(zip(positional[len(positional) - len(node.args.defaults) :], node.args.defaults, strict=True))
+    pairs += [(a, d) for a, d in zip(node.args.kwonlyargs, node.args.kw_defaults, strict=True) if d is not None]
+    try:
+        parameters = {argument.arg: ast.literal_eval(default) for argument, default in pairs}
+    except ValueError:
+        return None
+    return Described(_summary(node), parameters, function=not skip)
+
+
+def _of_class(node: ast.ClassDef) -> Described | None:
+    if any(ast.unparse(base).rpartition(".")[2] not in _BASES for base in node.bases):
+        return None
+    attributes: dict[str, Any] = {}
+    parameters: Mapping[str, Any] = {}
+    for statement in node.body:
+        match statement:
+            case ast.FunctionDef(name="__init__"):
+                made = _of_function(statement, skip=1)
+                if made is None:
+                    return None
+                parameters = made.parameters
+            case (
+                ast.Assign(targets=[ast.Name(id=name)], value=value)
+                | ast.AnnAssign(target=ast.Name(id=name), value=ast.expr() as value)
+            ):
+                try:
+                    attributes[name] = ast.literal_eval(value)
+                except ValueError:
+                    return None
+    return Described(_summary(node), parameters, attributes)
+
+
+def _summary(node: ast.FunctionDef | ast.ClassDef) -> str:
+    return first_line(ast.get_docstring(node))
+
+
+def first_line(docstring: str | None) -> str:
+    """The first line of a docstring, without the full stop at its end."""
+    return (docstring or "").strip().partition("\n")[0].strip().removesuffix(".")
+
+
+# -- what code a factory rests on
+
+
+def digest(module: str) -> str | None:
+    """SHA-256 over the source of a module and of those of its own package, or beside it, that it imports, directly or
+    through others; None where its source is not to be had.
+    """
+    found: dict[str, bytes] = {}
+    pile = [module]
+    while pile:
+        name = pile.pop()
+        spec = locate(name)
+        data = content(spec) if spec is not None else None
+        if spec is None or data is None or name in found:
+            continue
+        found[name] = data
+        pile += [other for other in _imported(spec, name) if _belongs(other, module)]
+    if module not in found:
+        return None
+    whole = hashlib.sha256()
+    for name in sorted(found):
+        whole.update(f"{name} {len(found[name])}\n".encode() + found[name])
+    return whole.hexdigest()
+
+
+def _imported(spec: ModuleSpec, module: str) -> Iterator[str]:
+    for node in ast.walk(_tree(spec) or ast.Module([], [])):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            base = _absolute(node, module, package=spec.submodule_search_locations is not None)
+            for alias in node.names:
+                yield f"{base}.{alias.name}" if locate(f"{base}.{alias.name}") is not None else base
+
+
+def _absolute(node: ast.ImportFrom, module: str, *, package: bool) -> str:
+    """The module that a `from … import` names."""
+    if not node.level:
+        return node.module or ""
+    around = module.split(".") if package else module.split(".")[:-1]
+    around = around[: len(around) - node.level + 1]
+    return ".".join([*around, *([node.module] if node.module else [])])
+
+
+def _belongs(other: str, module: str) -> bool:
+    """Whether a module is of the same package, or lies beside it where that is no folder of installed packages."""
+    ours, theirs = module.partition(".")[0], other.partition(".")[0]
+    if ours == theirs:
+        return True
+    root = _root(ours)
+    return root is not None and root.name not in _INSTALLED and _root(theirs) == root
+
+
+def _root(name: str) -> Path | None:
+    """The folder in which a module or package lies that is in no package itself."""
+    spec = locate(name)
+    if spec is None or spec.origin is None or not spec.has_location:
+        return None
+    path = Path(spec.origin)
+    return path.parent.parent if spec.submodule_search_locations is not None else path.parent
