@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 from tickdsl.report.accuracy import accuracy
 from tickdsl.report.answer import answer, headline
+from tickdsl.report.asked import asked
 from tickdsl.report.cost import cost
 from tickdsl.report.document import Document
 from tickdsl.report.layerwise import layerwise
@@ -26,6 +27,7 @@ def compose(sources: Sequence[Source]) -> Document:
         question(sources),
         answer(sources, symbols),
         accuracy(sources, symbols),
+        *asked(sources),
         layerwise(sources),
         cost(sources, symbols),
         steps(sources),

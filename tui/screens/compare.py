@@ -9,6 +9,8 @@ from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
 from textual.containers import Vertical
 
+from tickdsl.results.figures import remark
+
 from ..views.compare import COSTS, compare_line, compare_rows, heading, picture, selections
 from ..views.figures import within
 from ..views.glance import Glance
@@ -56,13 +58,14 @@ class CompareView(View):
         panel = self.query_one("#compare-panel")
         rows = compare_rows(glance, chosen, self.rivals)
         said = f" · winning: at most {within(glance.state.within)} below dense" if glance.state.within else ""
+        said += " · ~ estimated" if remark(glance.asked) else ""
         panel.border_title = f"Compare: {chosen}"
         panel.border_subtitle = f"* best · ★ Pareto front · ± 95 % interval{said}"
         both = self.fit_list("#compare-panel", len(rows) + 1, Chart)
         self.query_one(Chart).display = both or self.pareto
         panel.display = both or not self.pareto
         self._both = both
-        self.query_one("#compare-heading", Line).show(lambda width: cells((heading(width), self.palette.dim)))
+        self.query_one("#compare-heading", Line).show(lambda width: cells((heading(width, rows), self.palette.dim)))
         self.query_one("#compare-rows", Rows).show(rows)
         self.query_one(Chart).show(picture(glance, self.cost, self.log_scale, self.palette))
 

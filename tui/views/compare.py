@@ -8,6 +8,7 @@ import attrs
 from rich.text import Text
 
 from tickdsl.records.events import ArmInfo
+from tickdsl.results.figures import COLUMNS, columns, said
 from tickdsl.results.verdict import LOSING, WINNING, Standing
 from tickdsl.results.words import count, percent, points
 
@@ -23,7 +24,10 @@ COSTS = ("params", "MACs")
 
 @attrs.frozen
 class CompareRow:
-    """A contestant of an arm at the ticket that is looked at; `best` names the columns in which no arm is better."""
+    """A contestant of an arm at the ticket that is looked at; `best` names the columns in which no arm is better.
+
+    `asked` are the metrics that `report` asked for, with what was measured.
+    """
 
     arm: str
     place: int
@@ -32,6 +36,7 @@ class CompareRow:
     seeds: int
     front: bool = False
     best: frozenset[str] = frozenset()
+    asked: tuple[tuple[str, str], ...] = ()
 
 
 def selections(glance: Glance) -> list[str]:
@@ -54,12 +59,20 @@ def compare_rows(glance: Glance, selection: str, rivals: bool = True) -> list[Co
         ticket, place = tickets[arm.id], glance.places[arm.id]
         wins = (name for name, value in best.items() if ticket in whole and _FIGURES[name](ticket) == value)
         winner = frozenset(wins if len(whole) > 1 else ())
-        rows.append(CompareRow(arm.id, place, "ticket", ticket, len(state.seeds), ticket in front, winner))
+        asked = _asked(glance, ticket)
+        rows.append(CompareRow(arm.id, place, "ticket", ticket, len(state.seeds), ticket in front, winner, asked))
         for rival in state.contestants:
             if rivals and ticket is not None and rival not in ("ticket", "dense"):
                 found = glance.standings.get((arm.id, rival, ticket.level))
-                rows += [CompareRow(arm.id, place, rival, found, len(state.seeds))] if found else []
+                asked = _asked(glance, found)
+                rows += [CompareRow(arm.id, place, rival, found, len(state.seeds), asked=asked)] if found else []
     return rows
+
+
+def _asked(glance: Glance, found: Standing | None) -> tuple[tuple[str, str], ...]:
+    """The main figure of each metric that any network has one of; details have their place in the report."""
+    own = glance.asked.get((found.arm, found.contestant, found.level), {}) if found else {}
+    return tuple((column.figure, said(column, own)) for column in columns(glance.asked) if column.figure in COLUMNS)
 
 
 def pareto(tickets: Sequence[Standing]) -> list[Standing]:
@@ -75,9 +88,10 @@ def pareto(tickets: Sequence[Standing]) -> list[Standing]:
     ]
 
 
-def heading(width: int) -> str:
-    """The heading over `compare_line` at that width."""
-    shape = _shape(width)
+def heading(width: int, rows: Sequence[CompareRow] = ()) -> str:
+    """The heading over `compare_line` of these rows at that width."""
+    names = [name for name, _ in rows[0].asked] if rows else []
+    shape = _shape(width, len(names))
     parts = [
         "  " + fit("arm", shape.name),
         right("round", 5),
@@ -87,12 +101,13 @@ def heading(width: int) -> str:
     parts += [right("params", 8)] if shape.params else []
     parts += [right("MACs", 8)] if shape.macs else []
     parts += [right("time", 8)] if shape.time else []
+    parts += [right(name, _FIGURE) for name in names[: shape.asked]]
     return fit(" ".join(parts) + " ★", width)
 
 
 def compare_line(row: CompareRow, width: int, palette: Palette) -> Text:
     """A row in `width` cells; the best figure of a column is bold and has a star."""
-    shape, found, ticket = _shape(width), row.standing, row.contestant == "ticket"
+    shape, found, ticket = _shape(width, len(row.asked)), row.standing, row.contestant == "ticket"
 
     def figure(name: str, text: str, cells_: int) -> tuple[str, str]:
         best = name in row.best
@@ -121,6 +136,9 @@ def compare_line(row: CompareRow, width: int, palette: Palette) -> Text:
         parts.append(figure("macs", count(found.macs), 8))
     if shape.time:
         parts.append((" " + right("–" if found.seconds is None else took(found.seconds), 8), palette.dim))
+    parts += [
+        (" " + right(text or "–", _FIGURE), "" if ticket else palette.dim) for _, text in row.asked[: shape.asked]
+    ]
     parts.append((" ★" if row.front else "  ", palette.unsure))
     line = cells(*parts)
     line.truncate(width)
@@ -214,10 +232,17 @@ class _Shape:
     params: bool
     macs: bool
     time: bool
+    asked: int
 
 
-def _shape(width: int) -> _Shape:
+#: Cells of a figure that `report` asked for.
+_FIGURE = 11
+
+
+def _shape(width: int, asked: int = 0) -> _Shape:
+    """What fits: of `asked` figures those for which there is room behind the others."""
     interval, params, macs, time = width >= 76, width >= 88, width >= 97, width >= 106
     accuracy, difference = (15, 14) if interval else (8, 8)
-    fixed = 2 + 6 + accuracy + 1 + difference + 1 + 11 + 8 + 2 + 9 * (params + macs + time)
-    return _Shape(max(6, width - fixed - 1), accuracy, difference, interval, params, macs, time)
+    asked = min(asked, (width - 106) // (_FIGURE + 1)) if time else 0
+    fixed = 2 + 6 + accuracy + 1 + difference + 1 + 11 + 8 + 2 + 9 * (params + macs + time) + (_FIGURE + 1) * asked
+    return _Shape(max(6, width - fixed - 1), accuracy, difference, interval, params, macs, time, asked)

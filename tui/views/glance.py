@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Mapping, Sequence
 
 import attrs
@@ -9,6 +10,7 @@ import attrs
 from tickdsl.records import Record
 from tickdsl.records.events import Resource
 from tickdsl.results import RunState
+from tickdsl.results.figures import Figure, Key, figures
 from tickdsl.results.verdict import Standing
 
 from .outline import Outline
@@ -40,6 +42,11 @@ class Glance:
     notes: Sequence[Record] = ()
     load: Sequence[Resource] = ()
     words: str = ""  # the filter
+
+    @functools.cached_property
+    def asked(self) -> Mapping[Key, Mapping[str, Figure]]:
+        """What `report` asked for beside accuracy."""
+        return figures(self.state)
 
     @property
     def until(self) -> float:
