@@ -1,9 +1,13 @@
 """The plans that ship: each says what it asks and what came out, and has no mistake."""
 
+import io
+import itertools
 import re
+import tarfile
 from pathlib import Path
 
 import pytest
+from PIL import Image
 
 from tickdsl.check import check_file
 
@@ -16,18 +20,36 @@ def head(path: Path) -> str:
     return "\n".join(line[1:].strip() for line in lines if line.startswith("#"))
 
 
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Where tickdsl runs, with an archive of pictures like the one that some plans read from there."""
+    here = tmp_path_factory.mktemp("here")
+    buffer = io.BytesIO()
+    Image.new("RGB", (32, 32)).save(buffer, "JPEG")
+    numbers = {"train": range(500), "test": range(1)}
+    with tarfile.open(here / "cifar10-jpeg.tar.gz", "w:gz") as packed:
+        for split, label in itertools.product(numbers, range(10)):
+            for number in numbers[split]:
+                member = tarfile.TarInfo(f"{split}/{label}/{number:04}.jpg")
+                member.size = buffer.tell()
+                packed.addfile(member, io.BytesIO(buffer.getvalue()))
+    return here
+
+
 @pytest.mark.parametrize("path", PLANS, ids=lambda p: str(p.relative_to(ROOT)))
 def test_the_head_says_what_is_asked_and_what_came_out(path: Path) -> None:
     text = head(path)
     assert text.startswith("Asks:")
     outcome = text.split("Outcome:", 1)[1].strip()
-    assert outcome == "not run yet" or re.search(r"\d seeds?, .*20\d\d-\d\d-\d\d", outcome), outcome
+    waits = outcome == "not run yet: needs a GPU" and path.parent.name == "papers"
+    assert waits or re.search(r"\d seeds?, .*20\d\d-\d\d-\d\d", outcome), outcome
 
 
 @pytest.mark.parametrize("path", PLANS, ids=lambda p: str(p.relative_to(ROOT)))
-def test_it_has_no_mistake(path: Path) -> None:
-    findings = [d for d in check_file(path).findings if d.severity == "error"]
-    assert findings == []
+def test_it_has_no_mistake(path: Path, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(folder)
+    tolerated = ("note",) if path.parent.name == "papers" else ("note", "warning")
+    assert [d for d in check_file(path).findings if d.severity not in tolerated] == []
 
 
 def test_the_readme_shows_the_plan_that_it_runs() -> None:
