@@ -161,7 +161,7 @@ class _Page:
         rivals = [rival for rival in plan.rivals if rival != "dense"]
         options = f"levels={plan.rival_levels} within={percentage(plan.within)} budget={plan.rival_budget}"
         yield f"compare {', '.join([*compared, 'dense', *rivals])} {options}"
-        yield f"report {', '.join(map(spelling.text, plan.metrics or SHOWN))}"
+        yield f"report {', '.join(map(spelling.text, plan.metrics or SHOWN))}{spelling.measuring(plan)}"
         for stop in plan.stops:
             yield f"stop when {spelling.condition(stop)}"
 

@@ -74,6 +74,16 @@ def _options(values: Mapping[str, Any], kinds: Mapping[str, OptionType]) -> str:
     )
 
 
+# -- questions
+
+
+def measuring(meant: model.Plan) -> str:
+    """The options of `report` that its metrics read."""
+    read = [name for name, metrics in vocabulary.REPORT_READERS.items() if set(metrics).intersection(meant.metrics)]
+    values = {name: getattr(meant.measuring, name) for name in read}
+    return _options(values, vocabulary.REPORT_OPTIONS)
+
+
 # -- settings
 
 
