@@ -149,6 +149,15 @@ def test_lowest_takes_the_lowest_and_breaks_ties_by_place(values: list[int], cou
     assert lowest(scores, count).tolist() == expected
 
 
+@given(st.integers(1, 20_000), st.integers(1, 50), st.floats(0, 1), st.integers(0, 1000))
+@settings(max_examples=40, deadline=None)
+def test_lowest_of_many_is_the_start_of_a_stable_sort(size: int, levels: int, share: float, seed: int) -> None:
+    drawn = torch.rand(size, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
+    scores = (drawn * levels).floor() if levels < 40 else drawn
+    expected = torch.sort(torch.sort(scores, stable=True).indices[: int(share * size)]).values
+    assert lowest(scores, int(share * size)).tolist() == expected.tolist()
+
+
 @given(st.integers(0, 10**6), st.integers(1, 3))
 @settings(max_examples=20, deadline=None)
 def test_overlap_keeps_what_enough_parts_keep(seed: int, at_least: int) -> None:

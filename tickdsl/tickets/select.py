@@ -54,9 +54,10 @@ def lowest(scores: Tensor, count: int) -> np.ndarray:
     if count >= len(values):
         return np.arange(len(values))
     threshold = np.partition(values, count - 1)[count - 1]
-    below = np.flatnonzero(values < threshold)
-    level = np.flatnonzero(values == threshold)[: count - len(below)]
-    return np.sort(np.concatenate([below, level]))
+    chosen = values < threshold
+    level = np.flatnonzero(values == threshold)
+    chosen[level[: count - np.count_nonzero(chosen)]] = True
+    return np.flatnonzero(chosen)
 
 
 def _counts(args: Mapping[str, Any], found: Scope, scores: list[Tensor]) -> list[np.ndarray]:
@@ -71,9 +72,9 @@ def _counts(args: Mapping[str, Any], found: Scope, scores: list[Tensor]) -> list
             safe[torch.topk(score, pool.least).indices] = torch.inf
         guarded.append(safe)
     chosen = lowest(torch.cat(guarded), global_count(found, args))
-    ends = np.cumsum([len(score) for score in scores])
-    starts = ends - [len(score) for score in scores]
-    return [chosen[(chosen >= a) & (chosen < b)] - a for a, b in zip(starts, ends, strict=True)]
+    starts = np.cumsum([0, *(len(score) for score in scores)])[:-1]
+    parts = np.split(chosen, np.searchsorted(chosen, starts[1:]))
+    return [part - start for part, start in zip(parts, starts, strict=True)]
 
 
 def _ranked(scores: list[Tensor], by: str) -> list[Tensor]:
