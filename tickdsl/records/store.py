@@ -3,6 +3,7 @@
     ROOT/results/ab/abcdef…/{result.json, …}   a finished result
     ROOT/drafts/PROCESS~…/                     a result being written, renamed into place when it is whole
     ROOT/unfinished/KEY/PROCESS/               checkpoints of work under way, inherited from a dead process
+    ROOT/claims/KEY/PROCESS/                   which run is at which work
     ROOT/damaged/KEY-…/                        what was found broken, set aside
 
 No locks: every change that another process can see is one rename, which a file system does or does not.
@@ -25,6 +26,7 @@ import attrs
 
 from tickdsl.errors import TickdslError
 from tickdsl.records.canonical import plain
+from tickdsl.records.claims import Claims
 from tickdsl.records.files import disk_error, sync
 from tickdsl.records.folders import folders, left_by_dead, renamed
 from tickdsl.records.process import Process
@@ -67,7 +69,7 @@ class Draft:
 
 
 class Store:
-    """A folder of results by key, safe for several processes at once.
+    """A folder of results by key, safe for several processes at once. `claims` keeps these from doing work twice.
 
     `warn` is told about a damaged result that was set aside. Raises TickdslError where `root` cannot be used.
     """
@@ -79,6 +81,7 @@ class Store:
         self._drafts = self.root / "drafts"
         unfinished = self.root / "unfinished"
         self._unfinished = Unfinished(unfinished, self._drafts)
+        self.claims = Claims(self.root / "claims", self._drafts)
         try:
             for folder in (self._results, self._drafts, unfinished):
                 folder.mkdir(parents=True, exist_ok=True)
@@ -243,6 +246,7 @@ class Store:
         for draft in folders(self._drafts):
             if left_by_dead(draft.name):
                 shutil.rmtree(draft, ignore_errors=True)
+        self.claims.sweep()
         for key in self._unfinished.pending():
             if (self._results / key[:2] / key / _RESULT).exists():
                 self._unfinished.forget(key)

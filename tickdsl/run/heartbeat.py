@@ -1,4 +1,7 @@
-"""Says every few seconds that the run lives and what it takes of the machine, also while one step takes hours."""
+"""Says every few seconds that the run lives and what it takes of the machine, also while one step takes hours.
+
+Other runs on the store hear it from its claims, a monitor from its events.
+"""
 
 from __future__ import annotations
 
@@ -17,10 +20,12 @@ SECONDS = 5.0
 
 
 @contextlib.contextmanager
-def heartbeat(emit: Callable[[events.Event], None], seconds: float = SECONDS) -> Iterator[None]:
-    """Emit a Heartbeat and a Resource now and every `seconds` until the block ends.
+def heartbeat(
+    emit: Callable[[events.Event], None], renew: Callable[[], None], seconds: float = SECONDS
+) -> Iterator[None]:
+    """Emit a Heartbeat and a Resource, and `renew` the run's claims, now and every `seconds` until the block ends.
 
-    They come from a thread: `emit` must bear that.
+    They come from a thread: `emit` and `renew` must bear that.
     """
     over = threading.Event()
     beat = events.Heartbeat(pid=os.getpid(), host=socket.gethostname(), boot=Process.current().boot)
@@ -29,6 +34,7 @@ def heartbeat(emit: Callable[[events.Event], None], seconds: float = SECONDS) ->
 
     def go_on() -> None:
         while not over.wait(seconds):
+            renew()
             try:
                 emit(beat)
                 emit(meter.read())

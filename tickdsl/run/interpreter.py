@@ -13,6 +13,7 @@ from tickdsl.records import events
 from tickdsl.records.control import ControlReader, Request
 from tickdsl.records.store import Store
 from tickdsl.run.announce import figures, layers, measure, metric, step_names
+from tickdsl.run.elsewhere import Elsewhere
 from tickdsl.run.frontier import Frontier
 from tickdsl.run.messages import (
     PAUSE,
@@ -55,6 +56,7 @@ class Interpreter:
     _sound: set[str] = attrs.field(init=False, factory=set)
     _failed: dict[str, str] = attrs.field(init=False, factory=dict)
     _running: set[str] = attrs.field(init=False, factory=set)
+    _others: Elsewhere = attrs.field(init=False)
     _attempts: Counter[str] = attrs.field(init=False, factory=Counter)
     _ending: int | None = attrs.field(init=False, default=None)
     _ending_told: bool = attrs.field(init=False, default=False)
@@ -66,6 +68,7 @@ class Interpreter:
 
     def __attrs_post_init__(self) -> None:
         self.names = step_names(self.study)
+        self._others = Elsewhere(self.store, self._say_held)
 
     def run(self, hire: Callable[[], Workers]) -> int:
         """Do all that is wanted; the exit code. Workers are hired only where there is work."""
@@ -77,6 +80,8 @@ class Interpreter:
                 ended = self._walk(self._workers)
             finally:
                 self._workers.close()
+                self.store.claims.release_all()
+            self._say_measured()  # what another run made last
             if ended is not None:
                 return ended
         self._say_untouched()
@@ -86,6 +91,7 @@ class Interpreter:
         """Do what is wanted until nothing is; the exit code where the run was ended before."""
         while True:
             self.tick()
+            self._look_elsewhere()
             if self._ending is None and self._pause is None:
                 self._submit(workers)
             if not self._running:
@@ -93,7 +99,7 @@ class Interpreter:
                     return None
                 if self._ending is not None:
                     return self._ending
-                if self._pause is None:
+                if self._pause is None and not self._others.keys:
                     raise RuntimeError("steps are wanted, but none of them can begin")
             for message in workers.poll(_POLL_SECONDS):
                 self.receive(message)
@@ -144,6 +150,14 @@ class Interpreter:
             if damaged := [read for read in self._frontier.reads(key) if not self._is_sound(read)]:
                 self._frontier.missing(key, damaged)
                 continue
+            if self.fresh:
+                self.store.claims.take(key)  # who else is at it does not matter
+            elif self._others.has(key):
+                continue
+            elif self._stored(key):  # it came in just before the claim
+                self.store.claims.release(key)
+                self._frontier.finished(key)
+                continue
             points = {
                 moment: self.study.step(point)
                 for moment, point in self.study.graph.nodes[key]["prefixes"].items()
@@ -156,6 +170,22 @@ class Interpreter:
             self._attempts[key] += 1
             worker = workers.submit(Task(self.study.step(key), points))
             self.emit(events.StepStart(step=self.names[key], attempt=self._attempts[key], worker=worker))
+
+    def _look_elsewhere(self) -> None:
+        """Take in what other runs on this store have done, and what they left undone."""
+        if not self._others.look():
+            return
+        for key in self._others.over():
+            self._frontier.put_back(key)
+        for key in self._others.keys:
+            for point in self.study.graph.nodes[key]["prefixes"].values():
+                if point not in self._metrics and self._stored(point):
+                    self._frontier.finished(point)
+
+    def _say_held(self, key: str, holder: str) -> None:
+        self.emit(
+            events.Log(message=f"{self.names[key]} is being done by another run, {holder}: its result is awaited")
+        )
 
     def receive(self, message: Message) -> None:
         """Take in what a worker says."""
@@ -175,6 +205,7 @@ class Interpreter:
                 self._running.discard(message.key)
                 self._waiting.discard(message.key)
                 self._ended(message) if isinstance(message, Outcome) else self._lost(message)
+                self.store.claims.release(message.key)
                 self._say_paused()
 
     def _take_in(self, key: str, seconds: float) -> None:

@@ -41,8 +41,8 @@ from tickdsl.run.layers import networks
 from tickdsl.run.networks import TRACED_PICTURES
 from tickdsl.run.pool import Pool
 from tickdsl.run.study import prepare, usual_jobs
-from tickdsl.run.workers import Inline, Workers
 from tickdsl.run.work import work
+from tickdsl.run.workers import Inline, Workers
 from tickdsl.training.devices import pick
 
 #: Multiply-adds of a forward step from which a second thread pays.
@@ -126,7 +126,7 @@ def launch(
             emit(resolved(study, lambda key: key in store and not options.fresh, notes))
             for network in networks(plan, options.data):
                 emit(network)
-            with heartbeat(emit), _interruptible(interpreter):
+            with heartbeat(emit, store.claims.renew), _interruptible(interpreter):
                 code = interpreter.run(hire)
             if interpreter.failures:
                 message = f"{len(interpreter.failures)} steps failed"
