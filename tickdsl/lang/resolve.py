@@ -506,7 +506,7 @@ class _Resolver:
         if statement is None:
             return (), model.Measuring()
         before = len(self.findings)
-        found = self._words(statement.metrics, vocabulary.METRICS, "metric", "TD114")
+        found = self._words(statement.metrics, vocabulary.REPORTED, "metric", "TD114")
         metrics = tuple(dict.fromkeys(name for _, name in found))
         # A name that could not be read may have meant any metric.
         read = metrics if len(self.findings) == before else vocabulary.METRICS

@@ -92,7 +92,7 @@ def _names(place: Place, names: Names) -> Iterable[Item]:
     if before == "COMPARE":
         return [*_arms(names), *_meanings(vocabulary.RIVALS), Item(vocabulary.ALL_ARMS, "Keyword", meaning="every arm")]
     if before == "REPORT":
-        return _meanings(dict.fromkeys(vocabulary.METRICS, True))
+        return [*_meanings(dict.fromkeys(vocabulary.METRICS, True)), *_added(vocabulary.REPORTED, "EnumMember")]
     if before in ("WHEN", "UNTIL"):
         return _meanings(dict.fromkeys(vocabulary.WATCHABLE, True))
     if before == "RETRAIN":

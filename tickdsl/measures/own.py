@@ -11,7 +11,7 @@ import attrs
 import torch
 from torch import Tensor, nn
 
-from tickdsl.plugins import PluginError, called, load, required
+from tickdsl.plugins import PluginError, called, kind_of, load, required
 from tickdsl.training.augment import Normalise
 from tickdsl.training.data import Dataset
 
@@ -51,7 +51,7 @@ def own(name: str, trained: Trained) -> dict[str, float]:
     plugin = required("metric", name)
     metric = cast(Metric, load(plugin))
     if not callable(metric):
-        message = f"`{name}` is a {type(metric).__name__}, not a metric"
+        message = f"`{name}` is {kind_of(metric)}, not a metric"
         raise PluginError(message, "name a function of a tickdsl.extending.Trained")
     with torch.random.fork_rng(devices=[]):
         torch.default_generator.manual_seed(0)
@@ -67,7 +67,7 @@ def _number(name: str, word: str, value: Any) -> float:
     if isinstance(value, Tensor) and value.numel() == 1:
         value = value.item()
     if not isinstance(value, Real):
-        message = f"`{name}` gives a {type(value).__name__} for {word}, not a number"
+        message = f"`{name}` gives {kind_of(value)} for {word}, not a number"
         raise PluginError(message, "return a number, or a dictionary of them")
     if not math.isfinite(value):
         raise PluginError(f"`{name}` gives {value} for {word}", "return finite numbers")

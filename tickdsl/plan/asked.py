@@ -11,6 +11,7 @@ from tickdsl.moments import INIT, Moment
 from tickdsl.plan.builder import Builder, Training, parents
 from tickdsl.plan.model import Arm, Plan, Rewind
 from tickdsl.plan.steps import Step
+from tickdsl.plugins import added
 
 #: What the record of a training tells.
 _OF_A_TRAINING = ("train-time", "energy", "carbon", "early-stop")
@@ -48,6 +49,9 @@ def answers(steps: Builder, measured: str, dense: bool, plan: Plan, around: Surr
         elif metric == "barrier" and was_trained:
             roles = {**_network(measured, trained), "other": _twin(steps, trained, dense)}
             yield metric, steps.add(metric, _used(trained), roles, metric)
+        elif added("metric", metric):
+            args = {**_used(trained), "metric": metric}
+            yield metric, steps.add("metric", args, _network(measured, trained), metric)
 
 
 def _network(measured: str, trained: Step) -> dict[str, str]:

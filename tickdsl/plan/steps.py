@@ -23,6 +23,7 @@ OPERATIONS: dict[str, int] = {
     "latency": 1,
     "memory": 1,
     "barrier": 1,
+    "metric": 1,
 }
 
 

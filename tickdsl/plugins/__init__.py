@@ -5,7 +5,7 @@ is imported before its result is wanted: `registry` finds it by name, `source` r
 `loading` imports it. No torch here.
 """
 
-from tickdsl.plugins.loading import called, expect, identity, load
+from tickdsl.plugins.loading import called, expect, identity, kind_of, load
 from tickdsl.plugins.permission import allow_code, code_allowed
 from tickdsl.plugins.registry import GROUPS, Plugin, PluginError, added, find, installed, required, well_formed
 from tickdsl.plugins.source import Described
@@ -25,6 +25,7 @@ __all__ = [
     "find",
     "identity",
     "installed",
+    "kind_of",
     "load",
     "required",
     "well_formed",

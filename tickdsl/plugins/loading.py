@@ -97,6 +97,12 @@ def describe(plugin: Plugin) -> Described:
     )
 
 
+def kind_of(value: object) -> str:
+    """The type of a value, in words: `an int`."""
+    name = type(value).__name__
+    return f"{'an' if name[0] in 'aeiouAEIOU' else 'a'} {name}"
+
+
 def told(error: BaseException) -> str:
     """An error in a line."""
     text = (str(error).splitlines() or [""])[0]

@@ -16,7 +16,7 @@ import attrs
 _INSTALLED = ("site-packages", "dist-packages")
 _MOST_STEPS = 8
 #: Classes to build on that are known here: they take no options, and name no units.
-_BASES = ("Criterion", "Module", "object")
+_BASES = ("Criterion", "Saliency", "Module", "object")
 
 
 @attrs.frozen

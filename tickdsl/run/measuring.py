@@ -19,6 +19,8 @@ from tickdsl.measures import benchmarks
 from tickdsl.measures.barrier import barrier as instability
 from tickdsl.measures.latency import latency as time_to_classify
 from tickdsl.measures.memory import memory as bytes_needed
+from tickdsl.measures.own import Trained
+from tickdsl.measures.own import own as own_metric
 from tickdsl.measures.robustness import robustness as accuracies
 from tickdsl.plan.asked import ALONE, Surroundings
 from tickdsl.plan.model import Plan
@@ -115,6 +117,13 @@ def memory(step: Step, context: Context, folder: Path, prefixes: Mapping[str, St
         autocast=subject.autocast,
     )
     return {"figures": figures, "how": MEASURED}
+
+
+def own(step: Step, context: Context, folder: Path, prefixes: Mapping[str, Step]) -> Metrics:
+    """What a plug-in measures; see `measures.own`."""
+    subject = _Subject(step, context)
+    network = subject.trained("weights").to(context.device).eval()
+    return {"figures": own_metric(step.args["metric"], Trained(network, subject.data, context.device)), "how": MEASURED}
 
 
 class _Subject:

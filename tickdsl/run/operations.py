@@ -305,4 +305,5 @@ _OPERATIONS: dict[str, Operation] = {
     "latency": measuring.latency,
     "memory": measuring.memory,
     "barrier": measuring.barrier,
+    "metric": measuring.own,
 }

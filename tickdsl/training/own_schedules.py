@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, Protocol, cast
 
-from tickdsl.plugins import PluginError, called, load, required
+from tickdsl.plugins import PluginError, called, kind_of, load, required
 
 if TYPE_CHECKING:
     import numpy as np
@@ -32,13 +32,13 @@ def rates(recipe: Recipe, steps: int, per_epoch: int) -> NDArray[np.float64]:
     plugin = required("schedule", name)
     schedule = cast(Schedule, load(plugin))
     if not callable(schedule):
-        message = f"`{name}` is a {type(schedule).__name__}, not a schedule"
+        message = f"`{name}` is {kind_of(schedule)}, not a schedule"
         raise PluginError(message, "name a function of recipe, steps and per_epoch")
     given = called(plugin, cast(Callable[..., Any], schedule), recipe, steps, per_epoch)
     try:
         found = np.array(given, dtype=np.float64)
     except (TypeError, ValueError):
-        message = f"`{name}` gives a {type(given).__name__}, not learning rates"
+        message = f"`{name}` gives {kind_of(given)}, not learning rates"
         raise PluginError(message, f"give a list of {steps} numbers") from None
     if found.shape != (steps,):
         message = f"`{name}` gives rates {list(found.shape)} for {steps} steps"

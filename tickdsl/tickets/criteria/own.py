@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from tickdsl.graph.model import Block, ChannelGroup
-from tickdsl.plugins import Plugin, PluginError, called, load, required
+from tickdsl.plugins import Plugin, PluginError, called, kind_of, load, required
 from tickdsl.tickets.criteria.aggregate import averaged, inside, producers, rows
 from tickdsl.tickets.criteria.protocol import Criterion, Subject
 from tickdsl.tickets.units import left_units
@@ -33,9 +33,9 @@ def own(name: str) -> Criterion:
         found = called(plugin, found)
     if not isinstance(found, Criterion):
         if isinstance(found, type) or not callable(found):
-            what = "class" if isinstance(found, type) else type(found).__name__
+            what = "a class" if isinstance(found, type) else kind_of(found)
             way_out = "subclass tickdsl.extending.Criterion, or name a function from weights to scores"
-            raise PluginError(f"`{name}` is a {what}, not a criterion", way_out)
+            raise PluginError(f"`{name}` is {what}, not a criterion", way_out)
         found = _ByRows(found)
     return _Sound(plugin, found)
 
@@ -69,7 +69,7 @@ class _ByRows(Criterion):
     def _of(self, weights: Tensor) -> Tensor:
         scores = self._score(weights)
         if not isinstance(scores, Tensor) or tuple(scores.shape) != (len(weights),):
-            given = f"{tuple(scores.shape)}" if isinstance(scores, Tensor) else f"a {type(scores).__name__}"
+            given = str(tuple(scores.shape)) if isinstance(scores, Tensor) else kind_of(scores)
             raise ValueError(f"scores {given} for rows {tuple(weights.shape)}; ({len(weights)},) is needed")
         return scores.detach().cpu().double()
 
@@ -105,13 +105,13 @@ class _Sound(Criterion):
 
     def _each(self, given: Any, names: list[str], sizes: list[int], unit: str) -> list[Tensor]:
         if not isinstance(given, list | tuple) or len(given) != len(names):
-            many = f"{len(given)} tensors" if isinstance(given, list | tuple) else f"a {type(given).__name__}"
+            many = f"{len(given)} tensors" if isinstance(given, list | tuple) else kind_of(given)
             raise self._wrong(f"gives {many} for {len(names)} groups of {unit}", f"give a list of {len(names)} tensors")
         return [self._one(scores, name, size, unit) for scores, name, size in zip(given, names, sizes, strict=True)]
 
     def _one(self, scores: Any, name: str, size: int, unit: str) -> Tensor:
         if not isinstance(scores, Tensor) or scores.dtype == torch.bool or scores.is_complex():
-            what = str(scores.dtype) if isinstance(scores, Tensor) else f"a {type(scores).__name__}"
+            what = str(scores.dtype) if isinstance(scores, Tensor) else kind_of(scores)
             raise self._wrong(f"gives {what} for {name}, not scores", f"give a tensor [{size}] of numbers")
         if tuple(scores.shape) != (size,):
             message = f"gives scores {list(scores.shape)} for the {size} {unit} of {name}"

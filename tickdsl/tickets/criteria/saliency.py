@@ -18,7 +18,7 @@ from tickdsl.tickets.criteria.protocol import Batch, Criterion, Sample, Subject
 FEW = Sample(per_class=10)
 
 
-class _Saliency(Criterion):
+class Saliency(Criterion):
     """A score per weight, from which those of larger units follow.
 
     A filter's is the sum over its incoming weights, what all of them do to the measured quantity to first order,
@@ -51,7 +51,7 @@ class _Saliency(Criterion):
         return torch.stack([inside(subject, block, found).mean() for block in blocks])
 
 
-class Snip(_Saliency):
+class Snip(Saliency):
     """Connection sensitivity |w · dL/dw| (Lee et al. 2019, equation 6), on the cross entropy of one batch.
 
     Batch norm uses its running statistics, as in the authors' code: none has any effect on a network that is not
@@ -69,7 +69,7 @@ class Snip(_Saliency):
         return {name: (w * g).detach().abs() for (name, w), g in zip(weights.items(), gradients, strict=True)}
 
 
-class Grasp(_Saliency):
+class Grasp(Saliency):
     """What a weight does for the gradient flow, w · Hg (Wang et al. 2020, equation 8): the lowest go.
 
     The paper scores by -w · Hg and removes the *highest*: weights whose removal raises, or lowers least, the squared
@@ -101,7 +101,7 @@ class Grasp(_Saliency):
         return {name: (w * h).detach() for (name, w), h in zip(weights.items(), products, strict=True)}
 
 
-class SynFlow(_Saliency):
+class SynFlow(Saliency):
     """Synaptic flow |w · dR/dw| (Tanaka et al. 2020, algorithm 1): no data, R is the sum of the outputs for ones.
 
     All parameters and buffers are replaced by their absolute values and batch norm uses its running statistics,

@@ -8,7 +8,7 @@ from typing import Any, Protocol, cast
 import torch
 from torch import Tensor, nn
 
-from tickdsl.plugins import Plugin, PluginError, called, load, required
+from tickdsl.plugins import Plugin, PluginError, called, kind_of, load, required
 from tickdsl.plugins.loading import place, told
 from tickdsl.training.streams import stream_seed
 
@@ -35,7 +35,7 @@ def build(name: str, classes: int, shape: Shape, seed: int, options: Mapping[str
         torch.default_generator.manual_seed(stream_seed(seed, "init"))
         module = called(plugin, cast(Callable[..., Any], factory), classes, shape, **more)
         if not isinstance(module, nn.Module):
-            message = f"`{name}` gives a {type(module).__name__}, not a network"
+            message = f"`{name}` gives {kind_of(module)}, not a network"
             raise PluginError(message, "return a torch.nn.Module")
         _try(plugin, module, classes, shape)
     return module.train()
@@ -52,7 +52,7 @@ def _try(plugin: Plugin, module: nn.Module, classes: int, shape: Shape) -> None:
         raise PluginError(message, place(error, plugin)) from error
     wanted = (2, classes)
     if not isinstance(scores, Tensor):
-        message = f"the network of `{plugin.name}` gives a {type(scores).__name__}, not scores"
+        message = f"the network of `{plugin.name}` gives {kind_of(scores)}, not scores"
         raise PluginError(message, f"give one tensor [N, {classes}]")
     if tuple(scores.shape) != wanted or not scores.is_floating_point():
         given = f"{tuple(scores.shape)} of {str(scores.dtype).removeprefix('torch.')}"

@@ -13,7 +13,7 @@ import attrs
 import numpy as np
 from numpy.typing import NDArray
 
-from tickdsl.plugins import PluginError, called, identity, load, required
+from tickdsl.plugins import PluginError, called, identity, kind_of, load, required
 from tickdsl.training.readers.raw import Raw
 
 _ARRAYS = ("train_images", "train_labels", "test_images", "test_labels")
@@ -43,7 +43,7 @@ def _read(name: str, root: Path, options: str, code: str) -> Raw:
     factory = cast(DataFactory, load(plugin))
     given = called(plugin, cast(Callable[..., Any], factory), root, **json.loads(options))
     if not isinstance(given, Raw):
-        raise PluginError(f"`{name}` gives a {type(given).__name__}, not a data set", "return a tickdsl.extending.Raw")
+        raise PluginError(f"`{name}` gives {kind_of(given)}, not a data set", "return a tickdsl.extending.Raw")
     return _sound(name, given)
 
 

@@ -1,0 +1,81 @@
+"""docs/extending.md: its package is installed by pip, and its plans run on it."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tickdsl.records import find_run
+
+MANUAL = Path(__file__).parents[2] / "docs" / "extending.md"
+BLOCK = re.compile(r"^```(\w+) (\S+)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+FILES = {name: text for _, name, text in BLOCK.findall(MANUAL.read_text("utf-8"))}
+
+
+def tickdsl(folder: Path, *words: object, path: Path | None = None) -> subprocess.CompletedProcess[str]:
+    found = os.pathsep.join(filter(None, [str(path or ""), os.environ.get("PYTHONPATH", "")]))
+    env = {**os.environ, "PYTHONPATH": found, "XDG_CACHE_HOME": str(folder / "cache"), "COLUMNS": "120"}
+    command = [sys.executable, "-m", "tickdsl.cli", *map(str, words)]
+    return subprocess.run(command, cwd=folder, env=env, text=True, capture_output=True)
+
+
+def carried_out(folder: Path, plan: str, *flags: object, path: Path | None = None) -> tuple[Any, list[Any], str]:
+    """The results of a plan, its steps, and what was said."""
+    done = tickdsl(folder, "run", plan, "--plain", "--device", "cpu", *flags, path=path)
+    assert done.returncode == 0, done.stderr
+    run = find_run(folder / "runs")
+    return json.loads(run.results_json.read_text()), json.loads(run.plan_json.read_text())["steps"], done.stdout
+
+
+@pytest.fixture(scope="module")
+def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("project")
+    for name, text in {**FILES, "lotterybox/__init__.py": ""}.items():
+        (folder / name).parent.mkdir(exist_ok=True)
+        (folder / name).write_text(text, "utf-8")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def installed(project: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    target = tmp_path_factory.mktemp("installed")
+    pip = [sys.executable, "-m", "pip", "install", "-q", "--no-deps", "--no-build-isolation", "--no-index"]
+    subprocess.run([*pip, "--target", target, project], check=True, capture_output=True)
+    return target
+
+
+@pytest.mark.parametrize("name", [name for name in FILES if name.endswith(".py")])
+def test_each_takes_under_twenty_lines(name: str) -> None:
+    assert FILES[name].count("\n") < 20
+
+
+def test_an_installed_package_is_named_like_what_is_built_in(installed: Path, tmp_path: Path) -> None:
+    (tmp_path / "own.plan").write_text(FILES["own.plan"])
+    results, steps, said = carried_out(tmp_path, "own.plan", "--jobs", 2, path=installed)
+    levels = [level for arm in results["arms"] for level in arm["levels"]]
+    assert {"worst.accuracy", "worst.class"} <= set(levels[-1]["contestants"]["ticket"]["figures"])
+    assert "worst.accuracy" in said
+    named = {kind for step in steps for kind in step["args"].get("code", {})}
+    assert named == {"model", "criterion", "schedule", "metric"}
+    assert {step["args"]["data"]["name"] for step in steps} == {"bars"}
+    prunes = [step["args"] for step in steps if step["operation"] == "prune"]
+    assert {args["by"] for args in prunes} == {"spread", "steepness"}
+    assert all(args["code"]["criterion"].startswith("lotterybox.") for args in prunes)
+    assert all("lotterybox 1.0" in args["code"]["criterion"] for args in prunes)
+
+
+def test_quoted_names_run_where_code_is_allowed(project: Path) -> None:
+    refused = tickdsl(project, "run", "quoted.plan", "--plain", "--device", "cpu")
+    assert refused.returncode == 1 and refused.stderr.count("TD117") == 5
+    assert not (project / "runs").exists()
+    results, steps, _ = carried_out(project, "quoted.plan", "--allow-code", "--jobs", 1)
+    levels = [level for arm in results["arms"] for level in arm["levels"]]
+    assert "lotterybox.worst:worst.accuracy" in levels[-1]["contestants"]["ticket"]["figures"]
+    assert {step["args"]["model"]["name"] for step in steps} == {"lotterybox.nets:narrow"}

@@ -1,0 +1,342 @@
+"""Plug-ins are found, read, identified and refused where they give something else than the protocol asks for."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from tickdsl.errors import TickdslError
+from tickdsl.lang.diagnostics import Diagnostic
+from tickdsl.plugins import PluginError, identity, permission, source
+from tickdsl.training import data
+from tickdsl.training.models import create
+from tickdsl.training.recipes import Recipe
+
+PRUNE = "prune filters local 25% x 2; rewind lr"
+SHORT = "train 2ep lr=0.1 batch=32\n"
+
+
+def errors(workshop: Any, text: str, **how: Any) -> list[Diagnostic]:
+    return [d for d in workshop.check(text, **how).findings if d.severity == "error"]
+
+
+def error(workshop: Any, text: str, **how: Any) -> Diagnostic:
+    (found,) = errors(workshop, text, **how)
+    return found
+
+
+# -- names
+
+
+QUOTED = [
+    f'model "own:x"\n{PRUNE}',
+    f'model small-cnn on "own:x"\n{PRUNE}',
+    f'data "own:x"\n{PRUNE}',
+    f'train 2ep schedule="own:x"\n{PRUNE}',
+    'prune filters 20% by "own:x"; rewind lr',
+    'prune filters 20%; retrain "own:x" 2ep',
+    'prune filters 20%; rewind lr; transfer to "own:x"',
+    f'{PRUNE}; report "own:x"',
+    'sweep by in [l1, "own:x"]\nprune filters 20% by $by; rewind lr',
+    'let by = "own:x"\nprune filters 20% by $by; rewind lr',
+]
+
+
+@pytest.mark.parametrize("text", QUOTED)
+def test_a_quoted_name_is_refused_where_it_stands(workshop: Any, monkeypatch: pytest.MonkeyPatch, text: str) -> None:
+    monkeypatch.setattr(permission, "_allowed", False)
+    (workshop.folder / "own.py").write_text("raise SystemExit('imported')")
+    found = error(workshop, text)
+    assert (found.code, found.span.text) == ("TD117", '"own:x"')
+    assert "--allow-code" in str(found.help)
+
+
+@pytest.mark.parametrize("name", ["own:", ":x", "own.:x", "a b:x", "own:x()", "../own:x", "own:1"])
+def test_a_name_of_another_form_is_no_code(workshop: Any, name: str) -> None:
+    found = error(workshop, f'prune filters 20% by "{name}"; rewind lr', network=False)
+    assert found.code == "TD118" and found.help == 'write "package.module:factory"'
+
+
+@pytest.mark.parametrize(
+    ("group", "line", "code"),
+    [
+        ("models", "model spreadd", "TD101"),
+        ("datasets", "data spreadd", "TD102"),
+        ("criteria", "prune filters 20% by spreadd", "TD103"),
+        ("schedules", "prune filters 20%; retrain spreadd", "TD116"),
+        ("schedules", "train schedule=spreadd", "TD105"),
+        ("metrics", "report spreadd", "TD114"),
+    ],
+)
+def test_a_misspelt_name_has_the_registered_one_near(workshop: Any, group: str, line: str, code: str) -> None:
+    workshop.install("box", **{group: {"spread": "nowhere:spread"}})
+    found = next(d for d in errors(workshop, f"{line}\n{PRUNE}", network=False) if d.code == code)
+    assert found.label == "did you mean `spread`?"
+
+
+def test_what_no_plan_names_is_not_imported(workshop: Any) -> None:
+    name = workshop.module("raise RuntimeError('imported')")
+    workshop.install("box", models={"mine": f"{name}:net"}, criteria={"spread": f"{name}:spread"})
+    assert errors(workshop, f"{SHORT}{PRUNE}") == []
+    assert name not in sys.modules
+
+
+def test_a_check_without_a_network_imports_nothing(workshop: Any) -> None:
+    name = workshop.module(
+        '''
+        import torch
+
+        def net(classes, shape, width=8):
+            """A net."""
+
+        class Score(torch.nn.Module):
+            units = ("filters",)
+        '''
+    )
+    workshop.install("box", models={"mine": f"{name}:net"}, criteria={"score": f"{name}:Score"})
+    text = f"model mine width=4\n{SHORT}prune filters 20% by score; rewind lr"
+    plan = workshop.folder / "own.plan"
+    plan.write_text(text)
+    code = (
+        "import sys; from tickdsl.cli import main; "
+        f"assert main(['check', '--no-network', {str(plan)!r}]) == 0; assert 'torch' not in sys.modules"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True, env={"PYTHONPATH": f"{workshop.folder}:{sys.path[0]}"})
+    wrong = error(workshop, text.replace("width=4", "depth=4"), network=False)
+    assert wrong.code == "TD104" and "width" in str(wrong.help)
+    unit = error(workshop, text.replace("prune filters", "prune weights"), network=False)
+    assert unit.code == "TD312"
+    assert name not in sys.modules
+
+
+def test_a_name_that_is_built_in_is_told_with_three_ways_out(workshop: Any) -> None:
+    workshop.install("box", criteria={"l2": "box.scores:l2"})
+    found = error(workshop, "prune filters 20% by l2; rewind lr", network=False)
+    assert found.code == "TD118" and found.span.text == "l2" and "box 1.0" in found.message
+    assert all(word in str(found.help) for word in ("rename", '"box.scores:l2"', "uninstall box"))
+
+
+def test_two_packages_with_one_name_are_told_apart(workshop: Any) -> None:
+    workshop.install("box", criteria={"spread": "box:spread"})
+    workshop.install("chest", criteria={"spread": "chest:spread"})
+    found = error(workshop, "prune filters 20% by spread; rewind lr", network=False)
+    assert "box 1.0 and chest 1.0" in found.message and '"box:spread"' in str(found.help)
+
+
+# -- what cannot be used
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("def other(rows): ...", "has no `score`"),
+        ("import absent_module\ndef score(rows): ...", "needs `absent_module`"),
+        ("raise KeyError('x')\ndef score(rows): ...", "raised KeyError"),
+        ("def score(rows:", "raised SyntaxError"),
+        ("score = 3", "is an int, not a criterion"),
+        ("class score: units = ('filters',)", "is a class, not a criterion"),
+        ("class score:\n    units = ('filtres',)", "has units = ('filtres',)"),
+        ("class score: pass", "does not say which units it ranks"),
+    ],
+)
+def test_a_criterion_that_cannot_be_used_is_told_by_check(workshop: Any, text: str, message: str) -> None:
+    name = workshop.module(text)
+    found = error(workshop, f'prune filters 20% by "{name}:score"; rewind lr')
+    assert found.code == "TD118" and found.span.text == f'"{name}:score"'
+    assert message in found.message and found.help
+
+
+def test_a_module_that_is_not_there_is_told(workshop: Any) -> None:
+    found = error(workshop, 'prune filters 20% by "nowhere.scores:l9"; rewind lr', network=False)
+    assert found.code == "TD118" and "no module `nowhere.scores`" in found.message and "folder" in str(found.help)
+    workshop.install("box", criteria={"gone": "nowhere:gone"})
+    found = error(workshop, "prune filters 20% by gone; rewind lr", network=False)
+    assert "install box again" in str(found.help)
+
+
+def test_a_misspelt_factory_has_a_near_one(workshop: Any) -> None:
+    name = workshop.module("def spread(rows): ...")
+    found = error(workshop, f'prune filters 20% by "{name}:spred"; rewind lr', network=False)
+    assert found.help == f"did you mean `{name}:spread`?"
+
+
+NET = """
+from torch import nn
+def net(classes, shape, width=4, fail=False):
+    {body}
+"""
+
+
+@pytest.mark.parametrize(
+    ("body", "message"),
+    [
+        ("return nn.Sequential(nn.Flatten(), nn.Linear(64, classes + 1))", "(2, 11)"),
+        ("return nn.Flatten()", "(2, 64)"),
+        ("return nn.Sequential(nn.Flatten(), nn.Linear(63, classes))", "cannot take pictures of 1x8x8"),
+        ("raise ValueError('no')", "raised ValueError: no"),
+        ("return 3", "gives an int, not a network"),
+        ("return nn.LSTM(8, 8)", "cannot take pictures"),
+    ],
+)
+def test_a_network_that_does_not_fit_is_told_by_check(workshop: Any, body: str, message: str) -> None:
+    name = workshop.module(NET.format(body=body))
+    found = error(workshop, f'model "{name}:net"\n{SHORT}{PRUNE}')
+    assert (found.code, found.span.text) == ("TD118", f'"{name}:net"')
+    assert message in found.message and found.help
+
+
+def test_a_network_begins_as_the_seed_says(workshop: Any) -> None:
+    name = workshop.module(NET.format(body="return nn.Sequential(nn.Flatten(), nn.Linear(64, classes))"))
+
+    def first(seed: int) -> torch.Tensor:
+        return create(f"{name}:net", classes=10, shape=(1, 8, 8), seed=seed)[1].weight
+
+    state = torch.get_rng_state()
+    assert torch.equal(first(1), first(1)) and not torch.equal(first(1), first(2))
+    assert torch.equal(torch.get_rng_state(), state)
+
+
+DATA = """
+import numpy as np
+from tickdsl.extending import Raw
+def pictures(root, shift=0):
+    images = np.zeros((8, 1, 8, 8), dtype=np.uint8) + np.uint8(shift)
+    labels = np.arange(8) % 2
+    names = ("a", "b")
+    {change}
+    return Raw(images, labels, images, labels, names)
+"""
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ("images = images.astype(np.float32)", "train_images is float32 [8, 1, 8, 8]"),
+        ("images = images[:, 0]", "train_images is uint8 [8, 8, 8]"),
+        ("labels = labels.astype(float)", "train_labels is float64 [8]"),
+        ("labels = labels[:5]", "has 8 pictures and 5 labels"),
+        ("labels = labels + 1", "goes from 1 to 2, with 2 class names"),
+        ("return Raw(images, labels, images[..., :4], labels, names)", "is of 1x8x8, test_images of 1x8x4"),
+        ("return images", "gives a ndarray, not a data set"),
+        ("names, labels = ('a',), labels * 0", "class_names names 1"),
+        ("images = open('/nowhere')", "raised FileNotFoundError"),
+    ],
+)
+def test_data_of_another_form_are_told_by_check(workshop: Any, change: str, message: str) -> None:
+    name = workshop.module(DATA.format(change=change))
+    found = error(workshop, f'data "{name}:pictures"\n{SHORT}{PRUNE}')
+    assert (found.code, found.span.text) == ("TD118", f'"{name}:pictures"')
+    assert message in found.message and found.help
+
+
+def test_data_are_known_by_what_they_hold(workshop: Any) -> None:
+    one, other = (workshop.module(DATA.format(change=change)) for change in ("pass", "images[0] = 7"))
+    named = [data.fingerprint(f"{name}:pictures", root=workshop.folder) for name in (one, one, other)]
+    assert named[0] == named[1] != named[2]
+    shifted = data.load(f"{one}:pictures", root=workshop.folder, options={"shift": 3, "size": 4})
+    assert shifted.shape == (1, 4, 4) and int(shifted.train_images.max()) == 3
+    assert shifted.fingerprint != named[0]
+
+
+@pytest.mark.parametrize(
+    ("body", "message"),
+    [
+        ("[recipe.lr] * (steps - 1)", "rates [3] for 4 steps"),
+        ("[float('nan')] * steps", "the rate nan for step 1 of 4"),
+        ("[recipe.lr, -1, 0, 0]", "the rate -1 for step 2 of 4"),
+        ("'fast'", "gives a str, not learning rates"),
+        ("1 / 0", "raised ZeroDivisionError"),
+    ],
+)
+def test_rates_that_are_none_are_told(workshop: Any, body: str, message: str) -> None:
+    name = workshop.module(f"def rates(recipe, steps, per_epoch):\n    return {body}\n")
+    recipe = Recipe(length="2ep", schedule=f"{name}:rates")
+    with pytest.raises(PluginError) as caught:
+        recipe.learning_rates(2)
+    assert message in caught.value.message and caught.value.hint
+
+
+def test_rates_that_fail_are_told_by_check(workshop: Any) -> None:
+    name = workshop.module("def rates(recipe, steps, per_epoch):\n    return []\n")
+    found = error(workshop, f'train 2ep lr=0.1 schedule="{name}:rates"\n{PRUNE}')
+    assert found.code == "TD118" and "rates [0]" in found.message
+    retrained = error(workshop, f'{SHORT}prune filters 20%; retrain "{name}:rates" 2ep')
+    assert retrained.code == "TD118" and retrained.span.text.startswith("retrain")
+
+
+def test_a_warm_up_comes_on_top_of_own_rates(workshop: Any) -> None:
+    name = workshop.module("def rates(recipe, steps, per_epoch):\n    return [recipe.lr * recipe.gamma] * steps\n")
+    recipe = Recipe(length="2ep", lr=0.4, gamma=0.5, schedule=f"{name}:rates", warmup="2it")
+    assert recipe.learning_rates(2).tolist() == [0.1, 0.2, 0.2, 0.2]
+    assert recipe.last == 0.2
+
+
+# -- what identifies code
+
+
+def test_an_edit_of_what_a_module_imports_is_an_edit_of_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(tmp_path)
+    package = tmp_path / "own_box"
+    package.mkdir()
+    texts = {
+        "own_box/__init__.py": "from own_box import nets\n",
+        "own_box/nets.py": "",
+        "own_box/scores.py": "from . import tools\nimport math, numpy\nfrom own_beside import x\n",
+        "own_box/tools.py": "from .deep import y\n",
+        "own_box/deep.py": "y = 1\n",
+        "own_beside.py": "x = 1\n",
+        "own_apart.py": "z = 1\n",
+    }
+    for name, text in texts.items():
+        (tmp_path / name).write_text(text)
+    first = source.digest("own_box.scores")
+    assert first is not None
+    for name in texts:
+        (tmp_path / name).write_text(texts[name] + "# edited\n")
+        changed = source.digest("own_box.scores") != first
+        assert changed is (name in ("own_box/scores.py", "own_box/tools.py", "own_box/deep.py", "own_beside.py")), name
+        (tmp_path / name).write_text(texts[name])
+    assert source.digest("own_box.scores") == first
+    assert "own_box" not in sys.modules
+
+
+def test_code_that_changed_under_way_is_not_run_under_the_old_name(workshop: Any) -> None:
+    from tickdsl.plan.code import code, expect_code
+
+    name = workshop.module("def score(rows):\n    return rows.sum(1)\n")
+    args = {"by": f"{name}:score", "model": {"name": "small-cnn"}}
+    named = code(args)
+    assert set(named) == {"criterion"} and name in named["criterion"]
+    expect_code({**args, "code": named})
+    identity.cache_clear()  # as in a process that begins later
+    (workshop.folder / f"{name}.py").write_text("def score(rows):\n    return rows.mean(1)\n")
+    with pytest.raises(TickdslError, match="was changed while the plan ran"):
+        expect_code({**args, "code": named})
+
+
+@pytest.mark.parametrize(
+    ("text", "plain"),
+    [
+        ('def f(classes, shape, width=8, *, deep=False):\n    """One.\n\n    Two."""', True),
+        ("import functools\n@functools.cache\ndef f(classes, shape, width=8, deep=False):\n    '''One.'''", False),
+        ("W = 8\ndef f(classes, shape, width=W, deep=False):\n    '''One.'''", False),
+        ("def g(classes, shape, width=8, deep=False):\n    '''One.'''\nf = g", True),
+        ("class f:\n    '''One.'''\n    def __init__(self, classes, shape, width=8, deep=False): ...", True),
+        ("def g(classes, shape, width=8, deep=False):\n    '''One.'''\nif True:\n    f = g", False),
+    ],
+)
+def test_reading_and_importing_say_the_same(workshop: Any, text: str, plain: bool) -> None:
+    from tickdsl.training.catalogue import MODELS
+
+    name = workshop.module(text)
+    read = source.describe(f"{name}:f")
+    assert (read is not None) is plain
+    info = MODELS[f"{name}:f"]
+    assert (name in sys.modules) is not plain
+    assert info.summary == "One" and list(info.options) == ["width", "deep", "weights"]
+    assert info.options["width"].default == 8 and info.options["deep"].type is bool

@@ -1,0 +1,45 @@
+"""Everything that networks, data sets, criteria, schedules and metrics of your own need: see docs/extending.md.
+
+what        is                                          registered in
+model       ModelFactory: (classes, shape) -> network   tickdsl.models
+data set    DataFactory: (root) -> Raw                  tickdsl.datasets
+criterion   a Criterion, or RowScore: (rows) -> scores  tickdsl.criteria
+schedule    Schedule: (recipe, steps, per_epoch)        tickdsl.schedules
+metric      Metric: (trained) -> number                 tickdsl.metrics
+"""
+
+from __future__ import annotations
+
+from tickdsl.graph.model import Block, ChannelGroup
+from tickdsl.measures.own import Metric, Trained
+from tickdsl.tickets.criteria.aggregate import averaged, inside, producers, rows
+from tickdsl.tickets.criteria.own import RowScore
+from tickdsl.tickets.criteria.protocol import Batch, Criterion, Sample, Subject
+from tickdsl.tickets.criteria.saliency import Saliency
+from tickdsl.training.models.own import ModelFactory
+from tickdsl.training.own_schedules import Schedule
+from tickdsl.training.readers.own import DataFactory
+from tickdsl.training.readers.raw import Raw
+from tickdsl.training.recipes import Recipe
+
+__all__ = [
+    "Batch",
+    "Block",
+    "ChannelGroup",
+    "Criterion",
+    "DataFactory",
+    "Metric",
+    "ModelFactory",
+    "Raw",
+    "Recipe",
+    "RowScore",
+    "Saliency",
+    "Sample",
+    "Schedule",
+    "Subject",
+    "Trained",
+    "averaged",
+    "inside",
+    "producers",
+    "rows",
+]
