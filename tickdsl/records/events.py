@@ -183,7 +183,7 @@ class Measure(Event):
     """What `report METRIC` asks of a network beside its accuracy: `figures` are numbers by name.
 
     The main figure has the metric's name, details names that begin with it: `latency`, `latency.batch`. `how` says
-    whether they were measured or estimated.
+    whether they were measured or estimated, `host` by which machine.
     """
 
     type: ClassVar[str] = "measure"
@@ -195,6 +195,7 @@ class Measure(Event):
     metric: str
     figures: Mapping[str, Any]
     how: str = MEASURED
+    host: str = ""
 
 
 @attrs.frozen(kw_only=True)

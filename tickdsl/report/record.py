@@ -9,6 +9,7 @@ from tickdsl.report.accuracy import folded
 from tickdsl.report.document import Bullets, Cell, Code, Details, Heading, Part, Section, Table, Text
 from tickdsl.report.source import Source
 from tickdsl.results import words
+from tickdsl.results.figures import machines
 from tickdsl.results.state import RunState
 from tickdsl.results.verdict import remarks, standings
 
@@ -107,7 +108,7 @@ def _notes(source: Source) -> list[Part]:
     if failed and traces:
         parts.append(Details("The last traceback", (Code(traces[-1].rstrip() + "\n", "pytb"),)))
     warnings = dict.fromkeys(f"{w.message} [{w.code}]" if w.code else w.message for w in state.warnings)
-    said = [*remarks(state), *state.notes, *(f"warning: {warning}" for warning in warnings)]
+    said = [*remarks(state), *machines(state), *state.notes, *(f"warning: {warning}" for warning in warnings)]
     if said:
         parts.append(Bullets(tuple(said)))
     return parts

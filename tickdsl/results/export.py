@@ -11,7 +11,7 @@ from typing import Any
 from tickdsl.records.events import ArmInfo
 from tickdsl.records.files import write_whole
 from tickdsl.records.paths import RunPaths
-from tickdsl.results.figures import Figure, Key, figures
+from tickdsl.results.figures import Figure, Key, figures, machines
 from tickdsl.results.plots import accuracy_svg
 from tickdsl.results.sentence import conclusions
 from tickdsl.results.state import MetricKey, RunState
@@ -55,7 +55,7 @@ def results(state: RunState) -> dict[str, Any]:
             }
             for arm in state.arms
         ],
-        "notes": [*state.notes, *remarks(state)],
+        "notes": [*state.notes, *remarks(state), *machines(state)],
     }
 
 

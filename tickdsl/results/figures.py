@@ -67,6 +67,10 @@ COLUMNS: dict[str, tuple[Column, ...]] = {
 }
 
 
+#: Metrics whose figures hang on the machine that did the work.
+_OF_A_MACHINE = ("train-time", "latency", "memory", "energy", "carbon")
+
+
 def figures(state: RunState) -> dict[Key, dict[str, Figure]]:
     """All figures by (arm id, contestant, level) and name."""
     values: dict[Key, dict[str, dict[int, float]]] = {}
@@ -111,6 +115,19 @@ def said(column: Column, found: Mapping[str, Figure]) -> str:
     if figure is None:
         return ""
     return ("~" if figure.how == ESTIMATED else "") + column.said(figure.value.mean)
+
+
+def machines(state: RunState) -> list[str]:
+    """What must be known of figures that hang on the machine: those that several machines measured."""
+    hosts: dict[str, set[str]] = {}
+    for (_, metric), measure in state.measures.items():
+        if metric in _OF_A_MACHINE and measure.host:
+            hosts.setdefault(metric, set()).add(measure.host)
+    said: dict[tuple[str, ...], list[str]] = {}
+    for metric, found in hosts.items():
+        if len(found) > 1:
+            said.setdefault(tuple(sorted(found)), []).append(metric)
+    return [f"{', '.join(them)}: figures of {len(found)} machines, {', '.join(found)}" for found, them in said.items()]
 
 
 def remark(found: Mapping[Key, Mapping[str, Figure]]) -> str:

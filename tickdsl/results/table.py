@@ -12,7 +12,7 @@ from rich.text import Text
 
 from tickdsl.records.events import ArmInfo
 from tickdsl.results import words
-from tickdsl.results.figures import Column, Figure, Key, columns, figures, remark, said
+from tickdsl.results.figures import Column, Figure, Key, columns, figures, machines, remark, said
 from tickdsl.results.sentence import conclusions
 from tickdsl.results.state import RunState
 from tickdsl.results.verdict import LOSING, UNDECIDED, WINNING, Standing, remarks, standings
@@ -56,7 +56,7 @@ def results_table(state: RunState, console: Console) -> RenderableType:
     parts.append(Text(_legend(state, found, asked), style="dim"))
     if state.status != "ok":
         parts.append(Text(f"note: the run is {state.status}; {state.finished} of {len(state.steps)} steps are done"))
-    parts += [Text(f"note: {remark}", style="dim") for remark in remarks(state)]
+    parts += [Text(f"note: {note}", style="dim") for note in [*remarks(state), *machines(state)]]
     content = Group(*parts)
     return content if console.encoding.startswith("utf") else _Ascii(content)
 

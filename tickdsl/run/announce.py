@@ -101,6 +101,7 @@ def measure(m: Measurement, record: Mapping[str, Any], name: str, measuring: Mea
         metric=m.asks,
         figures=figures,
         how=how,
+        host=record["made"]["host"],
     )
 
 

@@ -1,0 +1,151 @@
+"""Instability: the error on the line between two trainings."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from tickdsl.lang.include import load_source
+from tickdsl.lang.resolve import resolve
+from tickdsl.lang.syntax import Source
+from tickdsl.measures.barrier import POINTS, barrier
+from tickdsl.plan.lower import Study
+from tickdsl.plan.steps import Step
+from tickdsl.run import measuring
+from tickdsl.run.study import prepare
+from tickdsl.training.data import Dataset, load
+from tickdsl.training.loop import train
+from tickdsl.training.models import create
+from tickdsl.training.recipes import Recipe
+
+CPU = torch.device("cpu")
+
+
+@pytest.fixture(scope="module")
+def data() -> Dataset:
+    return load("digits")
+
+
+def network() -> nn.Module:
+    return create("lenet-300-100", classes=10, shape=(1, 8, 8), seed=1, options={})
+
+
+@pytest.fixture(scope="module")
+def trained(data: Dataset) -> dict[str, Tensor]:
+    found = network()
+    train(found, data, Recipe.from_dict({"length": "4ep", "lr": 0.1, "batch": 64}), seed=1)
+    return {name: tensor.clone() for name, tensor in found.state_dict().items()}
+
+
+def permuted(state: dict[str, Tensor]) -> dict[str, Tensor]:
+    """The same function by other weights: the units of both hidden layers in another order."""
+    names = list(state)
+    found = dict(state)
+    for weight, bias, behind in (names[0:3], names[2:5]):
+        order = torch.randperm(len(state[weight]), generator=torch.Generator().manual_seed(1))
+        found[weight], found[bias] = found[weight][order], found[bias][order]
+        found[behind] = found[behind][:, order]
+    return found
+
+
+def test_between_a_network_and_itself_nothing_rises(data: Dataset, trained: dict[str, Tensor]) -> None:
+    found = barrier(network(), trained, trained, data, device=CPU)
+    assert found["barrier"] == 0 and found["barrier.loss"] == pytest.approx(0, abs=1e-6)
+    assert len({value for name, value in found.items() if name.startswith("barrier.error.")}) == 1
+
+
+def test_units_in_another_order_are_as_good_and_far_away(data: Dataset, trained: dict[str, Tensor]) -> None:
+    found = barrier(network(), trained, permuted(trained), data, device=CPU)
+    errors = [found[f"barrier.error.{number:02d}"] for number in range(1, POINTS + 1)]
+    assert errors[0] == errors[-1] < 0.2
+    assert found["barrier"] == pytest.approx(max(errors) - errors[0])
+    assert found["barrier"] > 0.05 and found["barrier.loss"] > 0.1
+    assert max(errors) in errors[5:25]
+
+
+def test_both_ends_are_the_networks_themselves(data: Dataset, trained: dict[str, Tensor]) -> None:
+    other = {name: tensor.clone() for name, tensor in network().state_dict().items()}
+    there = barrier(network(), trained, other, data, device=CPU)
+    back = barrier(network(), other, trained, data, device=CPU)
+    assert there["barrier.error.01"] == back["barrier.error.30"]
+    assert there["barrier.error.30"] == back["barrier.error.01"]
+    assert there["barrier"] >= 0
+
+
+# -- the steps
+
+
+def study(text: str, root: Path) -> Study:
+    head = "model small-cnn width=0.5\ndata synthetic size=8 train=64 test=16\ntrain 4ep lr=0.1 batch=32\n"
+    found = resolve(load_source(Source("test.plan", head + text)))
+    assert found.plan is not None, found.findings
+    return prepare(found.plan, root)
+
+
+def twins(found: Study) -> list[Step]:
+    return [found.step(key) for key in found.graph if found.step(key).args.get("noise")]
+
+
+def asked(found: Study, metric: str, contestant: str) -> Step:
+    (step,) = (found.step(m.step) for m in found.measurements if (m.asks, m.contestant) == (metric, contestant))
+    return step
+
+
+def test_a_twin_differs_in_its_noise_alone(tmp_path: Path) -> None:
+    found = study("prune filters 30%; rewind weights to 1ep\nreport barrier\n", tmp_path)
+    step = asked(found, "barrier", "ticket")
+    one, other = found.step(step.parents["weights"]), found.step(step.parents["other"])
+    assert {**one.args, "noise": 1} == other.args
+    assert one.parents == other.parents and one.seed == other.seed and one.args["start"] == "1ep"
+
+
+def test_the_dense_network_branches_at_the_rewinding_point(tmp_path: Path) -> None:
+    found = study("prune filters 30%; rewind weights to 25%\nreport barrier\n", tmp_path)
+    step = asked(found, "barrier", "dense")
+    one, other = found.step(step.parents["weights"]), found.step(step.parents["other"])
+    branch = found.step(other.parents["weights"])
+    assert (other.args["start"], branch.args["stop"]) == ("1ep", "1ep")
+    assert branch.parents["weights"] == one.parents["weights"] and "start" not in one.args
+
+
+def test_dense_networks_of_other_arms_share_a_twin_where_they_branch_alike(tmp_path: Path) -> None:
+    text = (
+        "arm a { prune filters 30%; rewind lr }\narm b { prune filters 30%; rewind weights to init }\nreport barrier\n"
+    )
+    found = study(text, tmp_path)
+    assert len(twins(found)) == 3
+    without = study(text.replace("barrier", "accuracy"), tmp_path)
+    assert found.naive_trainings == without.naive_trainings + 4
+
+
+# -- times and bytes
+
+
+def test_times_are_those_of_a_structure_on_a_machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    text = "seeds 3\nprune filters 30%; rewind lr\ncompare random-init\nreport latency, memory, robustness, barrier\n"
+    here = study(text, tmp_path)
+    dense = {m.step for m in here.measurements if m.contestant == "dense" and m.asks in ("latency", "memory")}
+    assert len(dense) == 2
+    for metric in ("latency", "memory"):
+        at_one = {m.step for m in here.measurements if m.level == 1 and m.seed == 1 and m.asks == metric}
+        assert len(at_one) == 1  # the ticket and its rival are one structure
+    monkeypatch.setattr(measuring, "host_name", lambda: "elsewhere")
+    there = study(text, tmp_path)
+    moved = {here.step(key).operation for key in set(here.graph) - set(there.graph)}
+    assert moved == {"latency", "memory"}
+
+
+def test_what_is_reckoned_is_no_part_of_any_step(tmp_path: Path) -> None:
+    text = "prune filters 30%; rewind lr\nreport energy, carbon, early-stop, train-time"
+    plain = study(text, tmp_path)
+    assert set(plain.graph) == set(study(f"{text} watts=3 intensity=7", tmp_path).graph)
+    assert set(plain.graph) == set(study(text.partition("\n")[0], tmp_path).graph)
+
+
+def test_another_batch_is_another_measurement(tmp_path: Path) -> None:
+    text = "prune filters 30%; rewind lr\nreport latency, robustness batch={}"
+    small, large = (study(text.format(batch), tmp_path) for batch in (1, 2))
+    assert {small.step(key).operation for key in set(small.graph) - set(large.graph)} == {"latency"}

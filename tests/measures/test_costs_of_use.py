@@ -1,0 +1,120 @@
+"""Times and bytes of using a network: bytes are what arithmetic says, times follow the work."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import pytest
+import torch
+from torch import nn
+
+from tickdsl.measures import latency as timing
+from tickdsl.measures.latency import latency
+from tickdsl.measures.memory import memory
+from tickdsl.training.recipes import Recipe
+
+CPU = torch.device("cpu")
+FLOAT = 4
+FEATURES = 20_000
+
+
+def recipe(**fields: Any) -> Recipe:
+    return Recipe.from_dict({"length": "1ep", "lr": 0.1, "batch": 8, **fields})
+
+
+def chain(channels: int, depth: int = 5) -> nn.Module:
+    convolutions = [nn.Conv2d(channels, channels, 3, padding=1, bias=False) for _ in range(depth)]
+    return nn.Sequential(*convolutions, nn.Flatten())
+
+
+# -- memory
+
+
+@pytest.mark.parametrize("channels", [4, 8])
+def test_of_a_chain_two_outputs_live_at_once_beside_the_pictures(channels: int) -> None:
+    found = memory(chain(channels), torch.zeros(4, channels, 16, 16), recipe(), device=CPU)
+    assert found["memory.parameters"] == 5 * channels**2 * 9 * FLOAT
+    assert found["memory.activations"] == 3 * 4 * channels * 16 * 16 * FLOAT
+    assert found["memory"] == found["memory.parameters"] + found["memory.activations"]
+
+
+def test_a_step_of_training_holds_every_output_of_the_chain() -> None:
+    shallow, deep = (memory(chain(8, n), torch.zeros(4, 8, 16, 16), recipe(), device=CPU) for n in (5, 10))
+    maps = 8 * 8 * 16 * 16 * FLOAT
+    assert deep["memory.training"] - shallow["memory.training"] >= 5 * maps
+    assert deep["memory.activations"] == shallow["memory.activations"]
+
+
+@pytest.mark.parametrize(
+    ("fields", "copies"),
+    [({"momentum": 0.0}, 1), ({"momentum": 0.9}, 2), ({"optimizer": "adam"}, 3)],
+    ids=["gradients", "momentum", "Adam"],
+)
+def test_gradients_and_the_optimiser_s_state_are_in_a_step(fields: dict[str, Any], copies: int) -> None:
+    net = nn.Sequential(nn.Flatten(), nn.Linear(FEATURES, 10, bias=False))
+    found = memory(net, torch.zeros(1, FEATURES, 1, 1), recipe(**fields), device=CPU)
+    weights, pictures = FEATURES * 10 * FLOAT, 8 * FEATURES * FLOAT
+    assert found["memory.training"] == pytest.approx((1 + copies) * weights + pictures, rel=0.01)
+    assert found["memory.training.batch"] == 8
+
+
+def test_counting_bytes_changes_no_network_and_gives_them_again() -> None:
+    net = nn.Sequential(nn.Conv2d(1, 4, 3), nn.BatchNorm2d(4), nn.Flatten(), nn.Linear(144, 10)).train()
+    before = {name: tensor.clone() for name, tensor in net.state_dict().items()}
+    first = memory(net, torch.zeros(4, 1, 8, 8), recipe(), device=CPU)
+    assert first == memory(net, torch.zeros(4, 1, 8, 8), recipe(), device=CPU)
+    assert all(torch.equal(tensor, before[name]) for name, tensor in net.state_dict().items())
+    assert all(parameter.grad is None for parameter in net.parameters())
+
+
+# -- latency
+
+
+@pytest.fixture
+def brief(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(timing, "_TOGETHER", 0.05)
+
+
+@pytest.mark.usefixtures("brief")
+def test_more_work_takes_longer() -> None:
+    small, large = (nn.Sequential(nn.Flatten(), nn.Linear(64, n), nn.ReLU(), nn.Linear(n, 10)) for n in (16, 16384))
+    pictures = torch.zeros(64, 1, 8, 8)
+    quick, slow = latency(small, pictures, device=CPU), latency(large, pictures, device=CPU)
+    assert 0 < 3 * quick["latency"] < slow["latency"] < slow["latency.batch"]
+    assert slow["latency.batch.size"] == 64
+    assert min(slow["latency.spread"], slow["latency.batch.spread"]) >= 0
+
+
+@pytest.mark.usefixtures("brief")
+def test_one_thread_works_in_eval_mode_and_the_others_come_back() -> None:
+    seen: list[tuple[int, bool]] = []
+
+    class Spy(nn.Module):
+        def forward(self, pictures: torch.Tensor) -> torch.Tensor:
+            seen.append((torch.get_num_threads(), self.training))
+            return pictures.flatten(1)
+
+    before = torch.get_num_threads()
+    torch.set_num_threads(2)
+    try:
+        latency(Spy(), torch.zeros(4, 1, 2, 2), device=CPU)
+        assert torch.get_num_threads() == 2
+    finally:
+        torch.set_num_threads(before)
+    assert set(seen) == {(1, False)}
+
+
+@pytest.mark.parametrize(("seconds", "rounds"), [(0.001, 50), (0.03, 17), (1.0, 5)])
+def test_rounds_last_ten_milliseconds_and_half_a_second_together(seconds: float, rounds: int) -> None:
+    now, looks = [0.0], []
+
+    def call() -> None:
+        now[0] += seconds
+
+    found = timing._rounds(call, lambda: now[0], lambda: looks.append(now[0]))
+    assert abs(len(found) - rounds) <= 1
+    assert found == pytest.approx([seconds] * len(found))
+    assert len(looks) == len(found) + 1
+    calls = math.ceil(0.01 / seconds)
+    assert now[0] == pytest.approx((4 + calls * len(found)) * seconds)
