@@ -54,6 +54,18 @@ class Moment:
         whole = self.amount.denominator == 1
         return f"{self.amount.numerator if whole else float(self.amount)}{self.unit}"
 
+    @property
+    def brief(self) -> str:
+        """The moment for people, where nobody wrote it: 3.93ep."""
+        return f"{rounded(self.amount)}{self.unit}"
+
+
+def rounded(number: float | Fraction) -> str:
+    """A number for people: at most two decimals, more where nothing would be left of it, never an exponent."""
+    exact = float(number)
+    text = f"{exact:.2f}" if abs(exact) >= 0.01 or not exact else f"{exact:.{1 - math.floor(math.log10(abs(exact)))}f}"
+    return text.rstrip("0").rstrip(".")
+
 
 INIT = Moment(Fraction(0), "it")
 

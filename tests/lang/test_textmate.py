@@ -18,7 +18,7 @@ SCRIPT = runpy.run_path(str(EDITORS / "textmate.py"))
 #: What the lexer calls a token -> how its scope begins.
 SCOPES = {
     Comment.Single: "comment",
-    String.Double: "string",
+    String.Double: "string.quoted.double",
     Keyword: "keyword.control",
     Name.Variable.Global: "entity.name.function",
     Name.Variable: "variable.other",

@@ -65,7 +65,11 @@ def plans(draw: Any) -> str:
         amount = word("share", *AMOUNTS, "$some")
         amount = f"matching {pick(others)}" if others and pick((True, False, False, False)) else amount
         times = f"x {word('n', '1', '2', '$few')}" if not once and pick((True, False)) else ""
-        ends = pick(("", "", "", "until 90%", "until accuracy < 50%")) if not times and not once else ""
+        ends = (
+            pick(("", "", "", "until 90%", "until accuracy < 50%", "until mask-distance < 0.1"))
+            if not times and not once
+            else ""
+        )
         at = pick(("", "", "at init", "at 1ep"))
         by = pick(("by $by", "")) if "by" in swept else pick(CRITERIA)
         layers = pick(("", "", "in $pattern", "except fc", 'except "**.conv1", $pattern'))
@@ -99,7 +103,7 @@ def plans(draw: Any) -> str:
     if (rivals or compared) and pick((True, True, False)):
         shown = ", ".join([*compared, *([rivals] if rivals else [])])
         lines.append(f"compare {shown} {pick(('', 'levels=last', 'within=0.5%', 'budget=flops'))}")
-    lines.append(pick(("", "report accuracy, robustness, params")))
+    lines.append(pick(("", "report accuracy, robustness, params", "report latency, carbon batch=32 watts=65.5")))
     lines.append(pick(("", "stop when accuracy < 12.5%", "stop when loss >= 2.5")))
     unread = [f"sweep {name} " for name in swept if not any(f"${name}" in line for line in lines)]
     return "\n".join(line for line in lines if not line.startswith(tuple(unread))) + "\n"

@@ -27,7 +27,7 @@ SHIPPED = sorted(
     [path for folder in FOLDERS for path in (ROOT / folder).rglob("*.plan")]
     + [path for path in (ROOT / "tests" / "invalid").glob("*.plan") if CODES[path.name[:5]][1] != "error"]
 )
-ASSUMED = {"TD901", "TD902"}
+ASSUMED = {"TD901", "TD902", "TD905", "TD906", "TD907"}
 
 
 def read(text: str) -> Resolved:

@@ -73,7 +73,7 @@ def _epochs(arm: Arm) -> Iterator[Diagnostic]:
     widest = max(arm.rounds, key=lambda group: group.prune.times or 1).prune
     yield Diagnostic(
         "TD208",
-        f"{rounds} rounds × {length} = {float(rounds * length.amount):,.0f} epochs for every seed",
+        f"{rounds} rounds × {length.brief} = {float(rounds * length.amount):,.0f} epochs for every seed",
         widest.span,
         help="take larger amounts in fewer rounds, or train less in each",
     )

@@ -98,7 +98,7 @@ def _budgets(plan: Plan) -> Iterator[Diagnostic]:
         if abs(first.amount - second.amount) > TOLERANCE * max(first.amount, second.amount):
             yield Diagnostic(
                 "TD509",
-                f"arm `{one.name}` trains {first} behind its last prune, arm `{other.name}` {second}",
+                f"arm `{one.name}` trains {first.brief} behind its last prune, arm `{other.name}` {second.brief}",
                 other.span,
                 secondary=(Label(one.span, "compared with this"),),
                 help="give both the same length, or say that this is the question: `# ok TD509`",

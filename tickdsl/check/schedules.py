@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from tickdsl.lang.diagnostics import Diagnostic
+from tickdsl.lang.settings import blamed
+from tickdsl.lang.values import Place
 from tickdsl.moments import INIT, Moment
 from tickdsl.plan.model import Arm, Distill, Retrain, Rewind, Rounds
 from tickdsl.training import catalogue
@@ -80,17 +82,23 @@ def _recipe(arm: Arm) -> Iterator[Diagnostic]:
     try:
         recipe = Recipe.from_dict(arm.recipe)
     except ValueError as error:
-        yield Diagnostic("TD305", f"this recipe cannot be trained: {error}", arm.recipe_span)
+        yield _of_recipe(
+            "TD305", f"this recipe cannot be trained: {error}", arm, blamed(error, arm.recipe_places or {})
+        )
         return
     per_epoch = epoch_steps(arm)
-    for milestone in recipe.milestones:
+    for number, milestone in enumerate(recipe.milestones):
         if _reaches_end(milestone, recipe.length, per_epoch):
-            yield Diagnostic(
-                "TD306",
-                f"milestone {milestone} does not come before the training's end ({recipe.length})",
-                arm.recipe_span,
-                help="move it, or train longer",
-            )
+            message = f"milestone {milestone} does not come before the training's end ({recipe.length})"
+            place = (arm.recipe_places or {}).get(f"milestones.{number}")
+            yield _of_recipe("TD306", message, arm, place, help="move it, or train longer")
+
+
+def _of_recipe(code: str, message: str, arm: Arm, place: Place | None, help: str | None = None) -> Diagnostic:
+    """A finding about one value of a recipe, or about all of it."""
+    if place is None:
+        return Diagnostic(code, message, arm.recipe_span, help=help)
+    return Diagnostic(code, message, place.span, secondary=place.readers, help=help)
 
 
 def _rewinds(arm: Arm, group: Rounds) -> Iterator[Diagnostic]:

@@ -113,6 +113,9 @@ CODES: dict[str, tuple[str, Severity]] = {
     "TD902": ("default-recipe", "note"),
     "TD903": ("rounds-resolved", "note"),
     "TD904": ("shared-steps", "note"),
+    "TD905": ("default-data", "note"),
+    "TD906": ("default-ranking", "note"),
+    "TD907": ("default-options", "note"),
 }
 
 #: What the codes' first digits stand for.

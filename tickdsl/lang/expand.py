@@ -93,6 +93,8 @@ def _meaning(plan: model.Plan, arms: tuple[model.Arm, ...]) -> Any:
         plan.rival_levels,
         plan.rival_budget,
         plan.within,
+        plan.metrics or SHOWN,
+        plan.measuring,
         plan.stops,
     ]
 
@@ -161,7 +163,8 @@ class _Page:
         rivals = [rival for rival in plan.rivals if rival != "dense"]
         options = f"levels={plan.rival_levels} within={percentage(plan.within)} budget={plan.rival_budget}"
         yield f"compare {', '.join([*compared, 'dense', *rivals])} {options}"
-        yield f"report {', '.join(map(spelling.text, plan.metrics or SHOWN))}{spelling.measuring(plan)}"
+        measuring = spelling.report_options(plan.metrics, plan.measuring)
+        yield " ".join([f"report {', '.join(map(spelling.text, plan.metrics or SHOWN))}", *measuring])
         for stop in plan.stops:
             yield f"stop when {spelling.condition(stop)}"
 

@@ -13,7 +13,7 @@ from tickdsl.lang.pieces import TOP_LEVEL
 #: About a name that may have been defined, or read, in the text that was lost.
 _NAMES = {"TD106", "TD107", "TD110", "TD115", "TD507", "TD511", "TD512"}
 #: About something missing that may have stood there.
-_MISSING = {"TD002", "TD301", "TD310", "TD501", "TD506", "TD517", "TD901", "TD902"}
+_MISSING = {"TD002", "TD301", "TD310", "TD501", "TD506", "TD517", "TD901", "TD902", "TD905"}
 _WORD = re.compile(r"[A-Za-z_][\w.-]*")
 
 

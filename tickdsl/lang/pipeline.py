@@ -11,6 +11,7 @@ from typing import Any, TypeVar
 import attrs
 
 from tickdsl.lang import syntax, tails, vocabulary
+from tickdsl.lang.assumed import Assumed
 from tickdsl.lang.diagnostics import Diagnostic, Label, listing
 from tickdsl.lang.rounds import goes_on, single
 from tickdsl.lang.tails import Around
@@ -173,7 +174,7 @@ def prune(statement: syntax.Prune, around: Around) -> model.Prune:
         by = "magnitude"  # one weight's norms are its magnitude
     if read.failed or amount is None:
         raise Unreadable
-    return model.Prune(
+    meant = model.Prune(
         unit=unit,
         scope=scope,
         amount=amount,
@@ -192,6 +193,8 @@ def prune(statement: syntax.Prune, around: Around) -> model.Prune:
         within_spans=tuple(span for _, span in within),
         protect_spans=tuple(span for _, span in protect),
     )
+    Assumed(reader.report).ranking(statement, meant)
+    return meant
 
 
 class _Attempts:

@@ -17,6 +17,7 @@ from typing import Any
 import attrs
 
 from tickdsl.lang import pipeline, settings, syntax, tails, vocabulary
+from tickdsl.lang.assumed import Assumed, comparison
 from tickdsl.lang.diagnostics import Diagnostic, Label
 from tickdsl.lang.include import Loaded
 from tickdsl.lang.lost import Lost
@@ -190,7 +191,7 @@ class _Resolver:
         if not arms:
             return None
         path = self.loaded.source.path
-        return model.Plan(
+        plan = model.Plan(
             name=Path(path).stem or "plan",
             path=path,
             arms=arms,
@@ -206,6 +207,12 @@ class _Resolver:
             compare_span=next((s.span for s in _of(self.top, syntax.Compare)), None),
             report_span=next((s.span for s in _of(self.top, syntax.Report)), None),
         )
+        assumed = Assumed(self.report)
+        for statement in _of(self.top, syntax.Compare)[:1]:
+            assumed.options(statement, comparison(plan), vocabulary.COMPARE_OPTIONS)
+        for statement in _of(self.top, syntax.Report)[:1]:
+            assumed.measuring(statement, plan)
+        return plan
 
     def _empty(self) -> None:
         self.report(
@@ -432,6 +439,7 @@ class _Resolver:
             transfer=found.transfer,
             span=arm.name.span if arm.body else arm.span,
             recipe_span=scope.recipe_span,
+            recipe_places=scope.recipe_places,
         )
 
     # -- questions

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any, TypeVar
 
 import attrs
 
 from tickdsl.lang import syntax, vocabulary
+from tickdsl.lang.assumed import Assumed
 from tickdsl.lang.diagnostics import Diagnostic
-from tickdsl.lang.values import Reader, Unreadable
-from tickdsl.lang.vocabulary import OptionType
+from tickdsl.lang.options import field, schema
+from tickdsl.lang.values import Place, Reader, Unreadable
 from tickdsl.plan.model import Data, Model, Split
 from tickdsl.training import catalogue
 from tickdsl.training.recipes import Recipe
@@ -36,6 +37,7 @@ class Scope:
     data: Data
     recipe: dict[str, Any]
     recipe_span: syntax.Span
+    recipe_places: Mapping[str, Place]
     split: Split | None
 
 
@@ -59,13 +61,14 @@ def read(
             failed = True
             return None
 
-    network = attempt(_model, model_statement, reader, start)
-    data = attempt(_data, inner, outer, reader, start)
+    data = attempt(_data, inner, outer, model_statement, reader, start)
+    network = attempt(_model, model_statement, data, reader, start)
     recipe = attempt(_recipe, _first(inner, syntax.Train) or _first(outer, syntax.Train), reader, start)
     split = attempt(_split, _first(inner, syntax.Split) or _first(outer, syntax.Split), reader)
     if failed:
         return None
-    return Scope(network, data, recipe[0], recipe[1], split)
+    fields, span, written = recipe
+    return Scope(network, data, fields, span, written, split)
 
 
 def beginning(source: syntax.Source) -> syntax.Span:
@@ -78,23 +81,15 @@ def _first(statements: Iterable[syntax.Statement], kind: type[S]) -> S | None:
     return next((s for s in statements if isinstance(s, kind)), None)
 
 
-def schema(options: Any) -> dict[str, OptionType]:
-    """The catalogue's option table as the language reads it."""
-    kinds = {int: "int", float: "float", str: "text", bool: "flag"}
-    return {
-        name: OptionType(kinds[option.type], option.summary, least=getattr(option, "least", None))
-        for name, option in options.items()
-    }
-
-
-def _model(statement: syntax.Model | None, reader: Reader, start: syntax.Span) -> Model:
+def _model(statement: syntax.Model | None, data: Data | None, reader: Reader, start: syntax.Span) -> Model:
     if statement is None:
+        on = f" on {DEFAULT_DATA}" if data is not None and data.span == start else ""
         reader.report(
             Diagnostic(
                 "TD901",
-                f"no `model`: {DEFAULT_MODEL} is used",
+                f"no `model`: {DEFAULT_MODEL}{on} is used",
                 start,
-                help=f"write `model {DEFAULT_MODEL}` to say so, or another one",
+                help=f"write `model {DEFAULT_MODEL}{on}` to say so, or another one",
             )
         )
         return Model(DEFAULT_MODEL, span=start)
@@ -104,7 +99,13 @@ def _model(statement: syntax.Model | None, reader: Reader, start: syntax.Span) -
     return Model(name, options, span=statement.name.span)
 
 
-def _data(inner: list[syntax.Statement], outer: list[syntax.Statement], reader: Reader, start: syntax.Span) -> Data:
+def _data(
+    inner: list[syntax.Statement],
+    outer: list[syntax.Statement],
+    model: syntax.Model | None,
+    reader: Reader,
+    start: syntax.Span,
+) -> Data:
     for scope in (inner, outer):
         statement = _first(scope, syntax.Data)
         if statement is not None:
@@ -116,10 +117,14 @@ def _data(inner: list[syntax.Statement], outer: list[syntax.Statement], reader: 
         if network is not None and network.data is not None:
             name = reader.named(network.data, catalogue.DATASETS, "TD102")
             return Data(name, span=network.data.span)
+    if model is not None:
+        Assumed(reader.report).data(model, DEFAULT_DATA)
     return Data(DEFAULT_DATA, span=start)
 
 
-def _recipe(statement: syntax.Train | None, reader: Reader, start: syntax.Span) -> tuple[dict[str, Any], syntax.Span]:
+def _recipe(
+    statement: syntax.Train | None, reader: Reader, start: syntax.Span
+) -> tuple[dict[str, Any], syntax.Span, dict[str, Place]]:
     if statement is None:
         written = " ".join(f"{name}={value}" for name, value in DEFAULT_RECIPE.items() if name != "length")
         reader.report(
@@ -130,7 +135,7 @@ def _recipe(statement: syntax.Train | None, reader: Reader, start: syntax.Span) 
                 help="write a `train` statement to choose your own",
             )
         )
-        return _canonical(DEFAULT_RECIPE), start
+        return _canonical(DEFAULT_RECIPE), start, {}
     given = reader.options(statement.options, vocabulary.TRAIN_OPTIONS, "train")
     length = str(reader.moment(statement.length, "the training's length")) if statement.length else None
     if length is not None and (length.endswith("%") or length == "0it"):
@@ -145,7 +150,28 @@ def _recipe(statement: syntax.Train | None, reader: Reader, start: syntax.Span) 
     if "augment" in recipe:
         recipe["augment"] = [word for word in recipe["augment"] if word != "none"]
     full = {"length": length or DEFAULT_RECIPE["length"], **defaults, **recipe}
-    return _canonical(full), statement.span
+    canonical = _canonical(full)
+    if canonical is not full:
+        Assumed(reader.report).recipe(statement, given, canonical)
+    return canonical, statement.span, places(statement.length, statement.options, reader)
+
+
+def places(length: syntax.Value | None, options: Iterable[syntax.Option], reader: Reader) -> dict[str, Place]:
+    """Where the values of a recipe were written, by its fields; those of a list by their number too."""
+    found = {"length": reader.place(length)} if length is not None else {}
+    for option in options:
+        name = field(option.key.text)
+        found[name] = reader.place(option.value)
+        for number, item in enumerate(reader.items(option.value)):
+            found[f"{name}.{number}"] = reader.place(item)
+    return found
+
+
+def blamed(error: ValueError, written: Mapping[str, Place]) -> Place | None:
+    """The value that an error of a recipe speaks of."""
+    message = str(error)
+    words = ["length"] if message.startswith("a training of ") else re.findall(r"\w+", message)
+    return next((written[word] for word in words if word in written), None)
 
 
 def _canonical(recipe: dict[str, Any]) -> dict[str, Any]:
@@ -159,11 +185,6 @@ def _canonical(recipe: dict[str, Any]) -> dict[str, Any]:
 def chosen(options: dict[str, Any], schema: Any) -> dict[str, Any]:
     """The options that are not their defaults."""
     return {name: value for name, value in options.items() if value != schema[name].default}
-
-
-def field(option: str) -> str:
-    """A `train` option's name in a recipe."""
-    return "optimizer" if option == "opt" else option.replace("-", "_")
 
 
 def _split(statement: syntax.Split | None, reader: Reader) -> Split | None:

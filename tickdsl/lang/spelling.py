@@ -10,7 +10,8 @@ from typing import Any
 import attrs
 
 from tickdsl.lang import vocabulary
-from tickdsl.lang.settings import field, schema
+from tickdsl.lang.options import field, schema
+from tickdsl.lang.values import decimal
 from tickdsl.lang.vocabulary import OptionType
 from tickdsl.moments import INIT, Moment
 from tickdsl.plan import model
@@ -21,15 +22,6 @@ from tickdsl.training.retraining import PCT_START
 _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*([-.][A-Za-z0-9_]+)*")
 
 # -- values
-
-
-def decimal(number: Fraction) -> str:
-    """A number in full, without an exponent; to as many digits as a float has where there is no end of them."""
-    places = next((n for n in range(19) if not (number * 10**n).denominator - 1), None)
-    if places is None:
-        return f"{float(number):.18f}".rstrip("0").rstrip(".")
-    digits = f"{int(number * 10**places):0{places + 1}d}"
-    return f"{digits[:-places]}.{digits[-places:]}" if places else digits
 
 
 def percentage(share: Fraction | float) -> str:
@@ -59,29 +51,24 @@ def _value(value: Any, kind: OptionType) -> str:
             return percentage(value)
         case "moment":
             return moment(value)
-        case "moments" | "words":
-            items = [moment(item) if kind.kind == "moments" else str(item) for item in value]
-            return items[0] if len(items) == 1 else f"[{', '.join(items)}]"
+        case "moments":
+            return f"[{', '.join(map(moment, value))}]"
+        case "words":
+            return str(value[0]) if len(value) == 1 else f"[{', '.join(map(text, value))}]"
         case "flag":
             return "on" if value else "off"
         case _:
             return text(str(value))
 
 
-def _options(values: Mapping[str, Any], kinds: Mapping[str, OptionType]) -> str:
-    return "".join(
-        f" {name}={_value(values[name], kind)}" for name, kind in kinds.items() if values.get(name) is not None
-    )
+def options(values: Mapping[str, Any], kinds: Mapping[str, OptionType]) -> list[str]:
+    """`key=value` of each value that is not None, in the order of the schema."""
+    said = {name: values[name] for name in kinds if values.get(name) is not None}
+    return [f"{name}={_value(value, kinds[name])}" for name, value in said.items()]
 
 
-# -- questions
-
-
-def measuring(meant: model.Plan) -> str:
-    """The options of `report` that its metrics read."""
-    read = [name for name, metrics in vocabulary.REPORT_READERS.items() if set(metrics).intersection(meant.metrics)]
-    values = {name: getattr(meant.measuring, name) for name in read}
-    return _options(values, vocabulary.REPORT_OPTIONS)
+def _with(start: str, values: Mapping[str, Any], kinds: Mapping[str, OptionType]) -> str:
+    return " ".join([start, *options(values, kinds)])
 
 
 # -- settings
@@ -91,33 +78,33 @@ def settings(arm: model.Arm) -> list[str]:
     """The arm's `model`, `data`, `train` and `split`."""
     network, data = catalogue.MODELS[arm.model.name], catalogue.DATASETS[arm.data.name]
     lines = [
-        f"model {text(arm.model.name)}{_catalogued(arm.model.options, network.options)}",
-        f"data {text(arm.data.name)}{_catalogued(arm.data.options, data.options)}",
+        _catalogued(f"model {text(arm.model.name)}", arm.model.options, network.options),
+        _catalogued(f"data {text(arm.data.name)}", arm.data.options, data.options),
         _train(arm.recipe),
     ]
     return lines if arm.split is None else [*lines, f"split {arm.split.by} {arm.split.parts}"]
 
 
-def _catalogued(given: model.Options, known: Mapping[str, catalogue.Option]) -> str:
+def _catalogued(start: str, given: model.Options, known: Mapping[str, catalogue.Option]) -> str:
     """Options of a model or a data set; a default that only says "as it is" (0, empty) has no spelling."""
     defaults = {name: option.default for name, option in known.items() if option.default}
-    return _options({**defaults, **given}, schema(known))
+    return _with(start, {**defaults, **given}, schema(known))
 
 
-def _train(fields: model.Options) -> str:
-    recipe = Recipe.from_dict(fields)
-    values = _fields(recipe, vocabulary.TRAIN_OPTIONS)
+def _train(written: model.Options) -> str:
+    recipe = Recipe.from_dict(written)
+    values = fields(recipe, vocabulary.TRAIN_OPTIONS)
     shape = {"milestones": ("milestones", "gamma"), "one-cycle": ("max-lr", "pct-start", "div", "final-div")}
-    for schedule, options in shape.items():
-        for name in options:
+    for schedule, names in shape.items():
+        for name in names:
             if recipe.schedule != schedule and _is_default(recipe, name):
                 del values[name]
-    return f"train {moment(recipe.length)}{_options(values, vocabulary.TRAIN_OPTIONS)}"
+    return _with(f"train {moment(recipe.length)}", values, vocabulary.TRAIN_OPTIONS)
 
 
-def _fields(recipe: Recipe, options: Iterable[str]) -> dict[str, Any]:
+def fields(recipe: Recipe, names: Iterable[str]) -> dict[str, Any]:
     """The recipe's values of options of `train`."""
-    values = {name: getattr(recipe, field(name)) for name in options}
+    values = {name: getattr(recipe, field(name)) for name in names}
     if "augment" in values:
         values["augment"] = values["augment"] or ("none",)
     return values
@@ -168,6 +155,13 @@ def _clauses(meant: model.Prune) -> Iterator[str]:
         yield f"except {', '.join(map(text, meant.protect))}"
 
 
+def report_options(metrics: Iterable[str], meant: model.Measuring) -> list[str]:
+    """The options of `report` that its metrics read."""
+    readers, asked = vocabulary.REPORT_READERS, set(metrics)
+    kinds = {name: kind for name, kind in vocabulary.REPORT_OPTIONS.items() if asked.intersection(readers[name])}
+    return options(attrs.asdict(meant), kinds)
+
+
 def condition(meant: model.Condition) -> str:
     bound = percentage(meant.bound) if meant.metric in ("accuracy", "sparsity") else number(meant.bound)
     return f"{meant.metric} {meant.comparison} {bound}"
@@ -184,19 +178,19 @@ def tail(meant: model.Tail, arm: model.Arm, teacher: str) -> str:
             return _retrain(meant)
         case model.Distill():
             values = {name: getattr(meant, name) for name in vocabulary.DISTILL_OPTIONS}
-            return f"distill from {teacher}{_options(values, vocabulary.DISTILL_OPTIONS)}"
+            return _with(f"distill from {teacher}", values, vocabulary.DISTILL_OPTIONS)
 
 
 def _retrain(meant: model.Retrain) -> str:
     recipe = Recipe.from_dict(meant.recipe)
     allowed = {name: vocabulary.RETRAIN_OPTIONS[name] for name in vocabulary.SCHEDULES[meant.schedule].options}
-    shape = {"lr", "min-lr", "pct-start", "gamma", "max-lr", "div", "final-div"}
-    values = {**_fields(recipe, [name for name in allowed if name not in shape]), **_shape(meant, recipe)}
-    return f"retrain {text(meant.schedule)} {moment(recipe.length)}{_options(values, allowed)}"
+    shaping = {"lr", "min-lr", "pct-start", "gamma", "max-lr", "div", "final-div"}
+    values = {**fields(recipe, [name for name in allowed if name not in shaping]), **shape(meant, recipe)}
+    return _with(f"retrain {text(meant.schedule)} {moment(recipe.length)}", values, allowed)
 
 
-def _shape(meant: model.Retrain, recipe: Recipe) -> dict[str, Any]:
-    """What shapes the schedule, as far as the recipe has it."""
+def shape(meant: model.Retrain, recipe: Recipe) -> dict[str, Any]:
+    """The options that shape the schedule of a retraining."""
     given: Mapping[str, Any] = meant.given or {}
     rising = given.get("pct_start", PCT_START)
     match meant.schedule:
@@ -226,4 +220,4 @@ def _shape(meant: model.Retrain, recipe: Recipe) -> dict[str, Any]:
 def transfer(meant: model.Transfer) -> str:
     """The statement without what it holds in braces."""
     known = catalogue.DATASETS[meant.data.name].options
-    return f"transfer to {text(meant.data.name)}{_catalogued(meant.data.options, known)} head={meant.head}"
+    return f"{_catalogued(f'transfer to {text(meant.data.name)}', meant.data.options, known)} head={meant.head}"

@@ -8,7 +8,10 @@ from typing import Any
 import attrs
 
 from tickdsl.lang import settings, syntax, vocabulary
+from tickdsl.lang.assumed import Assumed
 from tickdsl.lang.diagnostics import Diagnostic, Label, did_you_mean, listing
+from tickdsl.lang.options import field
+from tickdsl.lang.options import schema as options_of
 from tickdsl.lang.values import Reader, Unreadable
 from tickdsl.moments import INIT, Moment
 from tickdsl.plan import model
@@ -106,7 +109,9 @@ def _rewind(statement: syntax.Rewind, around: Around) -> model.Rewind:
     if statement.to is not None and reader.follow(statement.to) == syntax.Word("pretrained", span=statement.span):
         return _to_pretrained(statement, what, around)
     to = reader.moment(statement.to, "a rewind's end") if statement.to is not None else INIT
-    return model.Rewind(what, to, span=statement.span)
+    meant = model.Rewind(what, to, span=statement.span)
+    Assumed(reader.report).rewind(statement, meant)
+    return meant
 
 
 def _to_pretrained(statement: syntax.Rewind, what: str, around: Around) -> model.Rewind:
@@ -168,15 +173,23 @@ def _retrain(statement: syntax.Retrain, around: Around) -> model.Retrain:
         raise reader.bad(statement.length, f"a retraining of {length} has no length", help="write `40ep`")
     if schedule == "fine-tune":
         _fine_tuning_rate(statement, given, base, reader)
-    options = {settings.field(name): value for name, value in given.items()}
+    options = {field(name): value for name, value in given.items()}
     if "augment" in options:
         options["augment"] = [word for word in options["augment"] if word != "none"]
     try:
         recipe = retraining(base, schedule, length, options)
     except ValueError as error:
-        reader.report(Diagnostic("TD305", f"this retraining cannot be carried out: {error}", statement.span))
+        place = settings.blamed(error, settings.places(statement.length, statement.options, reader))
+        message = f"this retraining cannot be carried out: {error}"
+        reader.report(
+            Diagnostic("TD305", message, place.span, secondary=place.readers)
+            if place
+            else Diagnostic("TD305", message, statement.span)
+        )
         raise Unreadable from None
-    return model.Retrain(schedule, recipe.to_dict(), schedule == "scratch", given=options, span=statement.span)
+    meant = model.Retrain(schedule, recipe.to_dict(), schedule == "scratch", given=options, span=statement.span)
+    Assumed(reader.report).retraining(statement, meant)
+    return meant
 
 
 def _fine_tuning_rate(statement: syntax.Retrain, given: dict[str, Any], base: Recipe, reader: Reader) -> None:
@@ -208,6 +221,8 @@ def _distill(statement: syntax.Distill, around: Around) -> model.Distill:
         raise Unreadable
     until = Moment.parse(given["until"]) if "until" in given else None
     temperature, weight = given.get("temperature", TEMPERATURE), given.get("weight", WEIGHT)
+    values = {"temperature": temperature, "weight": weight}
+    Assumed(reader.report).options(statement, values, vocabulary.DISTILL_OPTIONS)
     return model.Distill(teacher, temperature, weight, until, span=statement.span)
 
 
@@ -216,7 +231,7 @@ def transfer(statement: syntax.Transfer, around: Around) -> model.Transfer:
     reader = around.reader
     name = reader.named(statement.data, catalogue.DATASETS, "TD102")
     schema = catalogue.DATASETS[name].options
-    both = {**settings.schema(schema), **vocabulary.TRANSFER_OPTIONS}
+    both = {**options_of(schema), **vocabulary.TRANSFER_OPTIONS}
     given = reader.options(statement.options, both, f"transfer to {name}")
     head = given.pop("head", "reset")
     data = model.Data(name, settings.chosen(given, schema), span=statement.data.span)
@@ -237,6 +252,7 @@ def transfer(statement: syntax.Transfer, around: Around) -> model.Transfer:
             continue
         found.append(read)
     _same_head(statement, data, head, around)
+    Assumed(reader.report).options(statement, {"head": head}, vocabulary.TRANSFER_OPTIONS)
     return model.Transfer(data, head, tuple(found), span=statement.span)
 
 

@@ -31,9 +31,10 @@ def spell(value: syntax.Value) -> str:
     """The value as a person writes it."""
     match value:
         case syntax.Number(number):
-            return f"{number:g}" if isinstance(number, float) else str(number)
+            short = f"{number:g}"
+            return short if isinstance(number, float) and float(short) == number else str(number)
         case syntax.Percent(share):
-            return percent(share)
+            return f"{decimal(share * 100)}%"
         case syntax.Length(moment):
             return str(moment)
         case syntax.Word(text):
@@ -48,9 +49,26 @@ def spell(value: syntax.Value) -> str:
             return f"{first}..{last}"
 
 
+def decimal(number: Fraction) -> str:
+    """A number in full, without an exponent; to 18 digits where there is no end of them."""
+    places = next((n for n in range(19) if (number * 10**n).denominator == 1), None)
+    if places is None:
+        return f"{float(number):.18f}".rstrip("0").rstrip(".")
+    digits = f"{int(number * 10**places):0{places + 1}d}"
+    return f"{digits[:-places]}.{digits[-places:]}" if places else digits
+
+
 def percent(share: Fraction | float) -> str:
-    """`20%`, `98.5%`."""
+    """`20%`, `98.5%`: to six digits."""
     return f"{float(share) * 100:.6g}%"
+
+
+@attrs.frozen
+class Place:
+    """Where a value was written; `readers` are the places that hand it on to where it is used."""
+
+    span: syntax.Span
+    readers: tuple[Label, ...] = ()
 
 
 @attrs.frozen
@@ -64,13 +82,16 @@ class Reader:
 
     def wrong(self, code: str, message: str, value: syntax.Value, **more: Any) -> Unreadable:
         """Report what is wrong with a value where it was written; the places that read it come along."""
-        *readers, written = self._trail(value)
-        labels = tuple(
-            Label(reader.span, "read here" if place == 0 else "handed on here") for place, reader in enumerate(readers)
-        )
-        secondary = (*more.pop("secondary", ()), *labels)
-        self.report(Diagnostic(code, message, written.span, secondary=secondary, **more))
+        place = self.place(value)
+        secondary = (*more.pop("secondary", ()), *place.readers)
+        self.report(Diagnostic(code, message, place.span, secondary=secondary, **more))
         return Unreadable()
+
+    def place(self, value: syntax.Value) -> Place:
+        """Where a value was written, and what reads it there."""
+        *readers, written = self._trail(value)
+        labels = (Label(reader.span, "handed on here" if n else "read here") for n, reader in enumerate(readers))
+        return Place(written.span, tuple(labels))
 
     def follow(self, value: syntax.Value) -> syntax.Value:
         """The value that a `$name` stands for."""

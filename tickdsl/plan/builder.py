@@ -79,7 +79,7 @@ class Builder:
         init = self.init(part)
         if moment.amount == 0:
             return init
-        return self.train(init, None, part, stop=moment, label=f"dense to {moment}")
+        return self.train(init, None, part, stop=moment, label=f"dense to {moment.brief}")
 
     def train(
         self,

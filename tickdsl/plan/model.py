@@ -229,6 +229,8 @@ class Arm:
     transfer: Transfer | None = None
     span: Any = _origin()
     recipe_span: Any = _origin()
+    #: field of the recipe (`milestones.0`: one of a list) -> where its value was written
+    recipe_places: Any = _origin()
 
     @property
     def spares_head(self) -> bool:

@@ -9,6 +9,7 @@ from collections import defaultdict
 from collections.abc import Callable
 from typing import TextIO
 
+from tickdsl.moments import rounded
 from tickdsl.records.decode import Record
 from tickdsl.records.events import (
     ControlAck,
@@ -110,7 +111,7 @@ class PlainProgress:
         self._epochs = {step.id: step.epochs for step in event.steps if step.epochs}
         stored = sum(step.stored for step in event.steps)
         epochs = sum(step.epochs or 0 for step in event.steps if not step.stored)
-        text = f"{len(event.steps)} steps, {stored} stored, {epochs:g} epochs to train"
+        text = f"{len(event.steps)} steps, {stored} stored, {rounded(epochs)} epochs to train"
         return "\n".join([text, *(f"  note: {note}" for note in event.notes)])
 
     def _progress(self, event: StepProgress, t: float) -> str | None:

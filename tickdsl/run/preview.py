@@ -17,7 +17,7 @@ from rich.text import Text
 from tickdsl.errors import TickdslError
 from tickdsl.graph.structure import Structure
 from tickdsl.graph.surgery import slice_state
-from tickdsl.moments import duration
+from tickdsl.moments import duration, rounded
 from tickdsl.plan.lower import Study, one_level, prune_args
 from tickdsl.plan.model import Arm, Matching
 from tickdsl.plan.model import as_json as plan_json
@@ -89,7 +89,7 @@ def _summary(study: Study, stored: set[str], store: Store | None, console: Conso
     left = [key for key in study.graph if key not in stored]
     lengths = [epochs(study.step(key)) for key in left if "prefix_of" not in study.graph.nodes[key]]
     total = sum(length for length in lengths if length is not None)
-    console.print(f"{len(stored)} of {len(study.graph)} results are stored; {total:g} epochs are still to train")
+    console.print(f"{len(stored)} of {len(study.graph)} results are stored; {rounded(total)} epochs are still to train")
     if total:
         console.print(_time(estimate(study, left, store, usual_jobs("cpu", study))))
 
@@ -129,7 +129,7 @@ def _levels(study: Study, arm: Arm, forecast: list[dict[str, Any]], stored: set[
             f"{row['macs']:,}",
             f"{row['sparsity']:.1%}",
             f"{row['filters']:.1%}",
-            f"{sum(length or 0 for length in new):g}",
+            rounded(sum(length or 0 for length in new)),
             str(len(steps)),
             f"{have}/{len(steps)}",
         )
@@ -183,7 +183,7 @@ def _steps(study: Study, stored: set[str], console: Console) -> None:
             step.operation,
             node["label"],
             "" if step.seed is None else str(step.seed),
-            "" if length is None else f"{length:g}",
+            "" if length is None else rounded(length),
             " ".join(names[parent] for parent in step.parents.values()),
             ", ".join(dict.fromkeys(arm for arm, _ in node["uses"])),
             "yes" if key in stored else "",
