@@ -15,11 +15,12 @@ class KeptChoices:
     """Answers in `folder`, one file each, of this host.
 
     A question names all that its answer depends on beside the host. Of processes that measure at the same time, the
-    first answer counts for all. Raises TickdslError where `folder` cannot be written.
+    first answer counts for all. `say` is told each answer once. Raises TickdslError where `folder` cannot be written.
     """
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, say: Callable[[str], None] = lambda message: None) -> None:
         self._folder = folder
+        self._say = say
         self._answers: dict[str, bool] = {}
 
     def settle(self, question: str, measure: Callable[[], bool]) -> bool:
@@ -28,6 +29,7 @@ class KeptChoices:
             path = self._folder / f"{hashlib.sha256(f'{host_name()} {question}'.encode()).hexdigest()[:32]}.json"
             answer = _read(path)
             self._answers[question] = _keep(path, question, measure()) if answer is None else answer
+            self._say(f"{question}: {'yes' if self._answers[question] else 'no'}, as measured on {host_name()}")
         return self._answers[question]
 
 

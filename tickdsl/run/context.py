@@ -58,6 +58,7 @@ class Hooks:
     progress: Callable[[dict[str, Any]], None] = lambda report: None
     between: Callable[[Callable[[], None]], None] = lambda save: None
     warn: Callable[[str], None] = lambda message: None
+    log: Callable[[str], None] = lambda message: None
     deposited: Callable[[str], None] = lambda key: None
     saved: Callable[[float], None] = lambda epoch: None
 
@@ -70,7 +71,7 @@ class Context:
         self.hooks = hooks or Hooks()
         self.store = Store(settings.store, warn=lambda message: self.hooks.warn(message))
         self.device = torch.device(settings.device)
-        self.choices = KeptChoices(self.store.root / "choices")
+        self.choices = KeptChoices(self.store.root / "choices", lambda message: self.hooks.log(message))
         self._datasets: dict[bytes, datasets.Dataset] = {}
 
     # -- data and networks

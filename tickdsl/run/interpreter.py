@@ -25,6 +25,7 @@ from tickdsl.run.messages import (
     Note,
     Outcome,
     Progress,
+    Remark,
     Saved,
     Task,
     Waiting,
@@ -63,6 +64,7 @@ class Interpreter:
     _pause: Request | None = attrs.field(init=False, default=None)
     _pause_told: bool = attrs.field(init=False, default=False)
     _waiting: set[str] = attrs.field(init=False, factory=set)
+    _remarks: set[str] = attrs.field(init=False, factory=set)
     _frontier: Frontier = attrs.field(init=False)
     _workers: Workers | None = attrs.field(init=False, default=None)
 
@@ -194,6 +196,10 @@ class Interpreter:
                 self.emit(events.StepProgress(step=self.names[key], **report))
             case Note(key, text):
                 self.emit(events.Warn(message=f"{self.names[key]}: {text}" if key in self.names else text))
+            case Remark(text):
+                if text not in self._remarks:  # every worker says what is so on this machine
+                    self._remarks.add(text)
+                    self.emit(events.Log(message=text))
             case Saved(key, epoch):
                 self.emit(events.Checkpoint(step=self.names[key], epoch=epoch))
             case Deposited(key):

@@ -38,6 +38,13 @@ class Note:
 
 
 @attrs.frozen
+class Remark:
+    """Something for the log, e.g. what a machine was found to do faster."""
+
+    message: str
+
+
+@attrs.frozen
 class Deposited:
     """A training left the result of another step, a rewinding point, on its way."""
 
@@ -81,7 +88,7 @@ class Lost:
     how: str
 
 
-Message = Progress | Note | Saved | Deposited | Waiting | Outcome | Lost
+Message = Progress | Note | Remark | Saved | Deposited | Waiting | Outcome | Lost
 
 
 class Stopped(Exception):

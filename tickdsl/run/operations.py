@@ -25,6 +25,7 @@ from tickdsl.plan.steps import Step
 from tickdsl.records.process import host_name
 from tickdsl.run import measuring
 from tickdsl.run.context import STRUCTURE, Context, describe, save_weights
+from tickdsl.run.layout import layout
 from tickdsl.run.networks import Network
 from tickdsl.run.scoring import subject
 from tickdsl.run.settling import settle
@@ -137,9 +138,11 @@ def _train(step: Step, context: Context, folder: Path, prefixes: Mapping[str, St
         },
         lesson=_lesson(step, context, clock),
         choices=context.choices,
+        layout=layout(step, context, found, data, recipe),
     )
     save_weights(folder, module.state_dict())
-    used = {"steps": history.stop - history.start, **meter.told(context.settings.jobs)}
+    chosen = {"sparse": list(history.sparse), "layout": history.layout}
+    used = {"steps": history.stop - history.start, **chosen, **meter.told(context.settings.jobs)}
     return {**_course(history.epochs), **used, **describe(found.graph, structure)}
 
 

@@ -17,6 +17,7 @@ from tickdsl.plan.model import Arm, Data, Model, Plan, Prune
 from tickdsl.records.canonical import canonical
 from tickdsl.run.graphs import DATA, dense_graph
 from tickdsl.run.measuring import surroundings
+from tickdsl.run.precision import settled
 from tickdsl.tickets.allotment import allotted
 from tickdsl.tickets.amounts import most_rounds, rounds_until
 from tickdsl.tickets.scope import scope
@@ -31,6 +32,8 @@ def prepare(plan: Plan, data: Path | None = None, device: torch.device | None = 
     Raises TickdslError where a data set is missing or a target out of reach.
     """
     root = data or DATA
+    device = device or pick("auto")
+    plan = settled(plan, device)
 
     @functools.cache
     def fingerprint(key: bytes) -> str:
@@ -57,9 +60,7 @@ def prepare(plan: Plan, data: Path | None = None, device: torch.device | None = 
         needed = rounds_until(found, args, float(prune.until))
         return min(needed, prune.times) if prune.times is not None else needed
 
-    return lower(
-        plan, fingerprint=identify, rounds=rounds, surroundings=surroundings(plan, root, device or pick("auto"))
-    )
+    return lower(plan, fingerprint=identify, rounds=rounds, surroundings=surroundings(plan, root, device))
 
 
 def _weights(model: Model) -> str:

@@ -21,6 +21,7 @@ from tickdsl.run.messages import (
     Note,
     Outcome,
     Progress,
+    Remark,
     Saved,
     Stopped,
     Task,
@@ -65,7 +66,7 @@ class Desk:
         self._look = look
         self._key = ""
         self._context = Context(
-            settings, Hooks(self._progress, self._between, self._warn, self._deposited, self._saved)
+            settings, Hooks(self._progress, self._between, self._warn, self._log, self._deposited, self._saved)
         )
 
     def work(self, task: Task) -> Outcome:
@@ -107,6 +108,9 @@ class Desk:
 
     def _warn(self, message: str) -> None:
         self._say(Note(self._key, message))
+
+    def _log(self, message: str) -> None:
+        self._say(Remark(message))
 
     def _saved(self, epoch: float) -> None:
         self._say(Saved(self._key, epoch))

@@ -60,6 +60,16 @@ def fitting_memory_format(model: nn.Module, device: torch.device, autocast: torc
     return torch.channels_last if pays else torch.contiguous_format
 
 
+#: Memory layouts of four-dimensional tensors by the names that checkpoints and results have for them.
+LAYOUTS = {"contiguous": torch.contiguous_format, "channels_last": torch.channels_last}
+
+
+def fitting_layout(model: nn.Module, device: torch.device, autocast: torch.dtype | None) -> str:
+    """`fitting_memory_format` by its name in LAYOUTS."""
+    wanted = fitting_memory_format(model, device, autocast)
+    return next(name for name, memory_format in LAYOUTS.items() if memory_format == wanted)
+
+
 def set_memory_format(model: nn.Module, wanted: torch.memory_format) -> None:
     """Lay out every four-dimensional parameter and buffer of `model` in `wanted`, in place."""
     with torch.no_grad():

@@ -24,7 +24,7 @@ from tickdsl.training.augment import Batches, Normalise
 from tickdsl.training.checkpoints import Checkpoints, identity
 from tickdsl.training.choices import Choices, Remembered
 from tickdsl.training.data import Dataset
-from tickdsl.training.devices import autocast_type, fitting_memory_format, set_memory_format
+from tickdsl.training.devices import LAYOUTS, autocast_type, fitting_layout, fitting_memory_format, set_memory_format
 from tickdsl.training.distillation import Lesson, Teaching
 from tickdsl.training.evaluate import evaluation_sums, from_sums
 from tickdsl.training.masks import Masks
@@ -54,6 +54,7 @@ def train(
     moments: Mapping[int, Callable[[State], None]] | None = None,
     lesson: Lesson | None = None,
     choices: Choices = _REMEMBERED,
+    layout: str | None = None,
 ) -> History:
     """Train `model` in place from step `start` to step `stop` (default: the recipe's end), on `device`.
 
@@ -63,7 +64,8 @@ def train(
     (name to tensor, live: copy them) on reaching a step, bit-equal to a training that stops there; after
     an interruption, those that the checkpoint had passed are not handed over again. lesson: who teaches beside
     the labels. choices: what this machine does faster; linear layers of which little is left are trained sparsely where
-    that pays, equal but for rounding, and a training that is continued keeps to what it chose.
+    that pays, equal but for rounding. layout: of the network in memory, a name in `devices.LAYOUTS` (default: the one
+    that usually fits). A training that is continued keeps to what was chosen when it began.
     The model is left on `device`, in train mode.
 
     Raises TickdslError where the loss is not finite at an epoch's end, or the recipe does not fit the data or the
@@ -76,7 +78,7 @@ def train(
         first = identity(model, masks or {}, recipe, data.fingerprint, seed, training.start, training.stop, taught)
         checkpoint.attach(first, training.capture)
         found = checkpoint.load()
-    training.prepare(choices, found)
+    training.prepare(choices, found, layout)
     # Dropout draws from torch's own generators: set for every step, and put back afterwards.
     cuda = [training.device] if training.device.type == "cuda" else []
     try:
@@ -88,7 +90,8 @@ def train(
         training.sparse.put_back()
     Masks(model, training.kept).check()
     set_memory_format(model, torch.contiguous_format)
-    return History(training.start, training.stop, training.per_epoch, tuple(training.reports), training.sparse.names)
+    reports, sparse = tuple(training.reports), training.sparse.names
+    return History(training.start, training.stop, training.per_epoch, reports, sparse, training.layout)
 
 
 class _Training:
@@ -151,7 +154,10 @@ class _Training:
         self.clock = time.monotonic()
         self.reports: list[EpochReport] = []
 
-    def prepare(self, choices: Choices, found: Mapping[str, Any] | None) -> None:
+    def prepare(self, choices: Choices, found: Mapping[str, Any] | None, layout: str | None) -> None:
+        kept = found.get("layout") if found is not None else None
+        self.layout: str = kept or layout or fitting_layout(self.model, self.device, self.autocast)
+        set_memory_format(self.model, LAYOUTS[self.layout])
         """Lay out the layers as they are trained, make the optimiser, and go on from `found` where there is that."""
         if found is not None:
             sparsely = tuple(found.get("sparse", ()))
@@ -276,6 +282,7 @@ class _Training:
         """Everything that the remaining steps depend on, as tensors, numbers and text."""
         return {
             "step": self.step,
+            "layout": self.layout,
             "sparse": list(self.sparse.names),
             "model": self.model.state_dict(),
             "optimizer": self.optimizer.state_dict(),

@@ -28,7 +28,7 @@ class EpochReport:
 class History:
     """A finished training from step `start` to step `stop`, with every epoch's report.
 
-    sparse: the layers that were trained through sparse products.
+    sparse: the layers that were trained through sparse products; layout: of the network in memory.
     """
 
     start: int
@@ -36,6 +36,7 @@ class History:
     steps_per_epoch: int
     epochs: tuple[EpochReport, ...]
     sparse: tuple[str, ...] = attrs.field(default=(), eq=False)
+    layout: str = attrs.field(default="contiguous", eq=False)
 
     @property
     def last(self) -> EpochReport | None:
