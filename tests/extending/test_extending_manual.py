@@ -7,6 +7,7 @@ import os
 import re
 import subprocess
 import sys
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -72,10 +73,34 @@ def test_an_installed_package_is_named_like_what_is_built_in(installed: Path, tm
 
 
 def test_quoted_names_run_where_code_is_allowed(project: Path) -> None:
+    """In an engine of its own, whose workers are processes of their own."""
     refused = tickdsl(project, "run", "quoted.plan", "--plain", "--device", "cpu")
     assert refused.returncode == 1 and refused.stderr.count("TD117") == 5
     assert not (project / "runs").exists()
-    results, steps, _ = carried_out(project, "quoted.plan", "--allow-code", "--jobs", 1)
-    levels = [level for arm in results["arms"] for level in arm["levels"]]
+    begun = tickdsl(project, "run", "quoted.plan", "--detach", "--device", "cpu", "--allow-code", "--jobs", 2)
+    assert begun.returncode == 0, begun.stderr
+    assert tickdsl(project, "watch", "--plain").returncode == 0
+    run = find_run(project / "runs")
+    levels = json.loads(run.results_json.read_text())["arms"][0]["levels"]
     assert "lotterybox.worst:worst.accuracy" in levels[-1]["contestants"]["ticket"]["figures"]
+    steps = json.loads(run.plan_json.read_text())["steps"]
     assert {step["args"]["model"]["name"] for step in steps} == {"lotterybox.nets:narrow"}
+
+    assert missing(project) == {}
+    assert missing(project, "spread", "std", "var") == {"prune": 2, "train": 2, "metric": 2}
+    assert missing(project, "worst", "min(shares)", "min(shares, default=0)") == {"metric": 3}
+    assert missing(project, "rates", "recipe.lr *", "0.9 * recipe.lr *") == {"train": 3, "prune": 2, "metric": 3}
+    assert missing(project, "pictures", "+= 150", "+= 1 + 149") == {}
+    assert missing(project, "pictures", "+= 150", "+= 151")["init"] == 1
+
+
+def missing(project: Path, module: str = "", old: str = "", new: str = "") -> dict[str, int]:
+    """How many steps of each operation `plan` finds to do once a module is edited; it is put back."""
+    path = project / "lotterybox" / f"{module or '__init__'}.py"
+    text = path.read_text("utf-8")
+    assert old in text
+    path.write_text(text.replace(old, new), "utf-8")
+    said = tickdsl(project, "plan", "quoted.plan", "--json", "--allow-code")
+    path.write_text(text, "utf-8")
+    assert said.returncode == 0, said.stderr
+    return dict(Counter(step["operation"] for step in json.loads(said.stdout)["steps"] if not step["stored"]))

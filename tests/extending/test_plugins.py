@@ -328,6 +328,8 @@ def test_code_that_changed_under_way_is_not_run_under_the_old_name(workshop: Any
         ("def g(classes, shape, width=8, deep=False):\n    '''One.'''\nf = g", True),
         ("class f:\n    '''One.'''\n    def __init__(self, classes, shape, width=8, deep=False): ...", True),
         ("def g(classes, shape, width=8, deep=False):\n    '''One.'''\nif True:\n    f = g", False),
+        ("def f(classes, shape, width=8, deep=False):\n    '''One.'''\nif __name__ == 'x':\n    f()", True),
+        ("def g(classes, shape, width=8, deep=False):\n    '''One.'''\nglobals()['f'] = g", False),
     ],
 )
 def test_reading_and_importing_say_the_same(workshop: Any, text: str, plain: bool) -> None:

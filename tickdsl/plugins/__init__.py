@@ -7,7 +7,7 @@ is imported before its result is wanted: `registry` finds it by name, `source` r
 
 from tickdsl.plugins.loading import called, expect, identity, kind_of, load
 from tickdsl.plugins.permission import allow_code, code_allowed
-from tickdsl.plugins.registry import GROUPS, Plugin, PluginError, added, find, installed, required, well_formed
+from tickdsl.plugins.registry import GROUPS, Plugin, PluginError, added, find, installed, quoted, required, well_formed
 from tickdsl.plugins.source import Described
 from tickdsl.plugins.table import Table
 
@@ -27,6 +27,7 @@ __all__ = [
     "installed",
     "kind_of",
     "load",
+    "quoted",
     "required",
     "well_formed",
 ]

@@ -17,6 +17,10 @@ _INSTALLED = ("site-packages", "dist-packages")
 _MOST_STEPS = 8
 #: Classes to build on that are known here: they take no options, and name no units.
 _BASES = ("Criterion", "Saliency", "Module", "object")
+#: Statements that define a name for good.
+_PLAIN = (ast.FunctionDef, ast.ClassDef, ast.ImportFrom, ast.Assign)
+#: What can define names that no statement shows.
+_HIDDEN = ("globals", "vars", "exec", "setattr")
 
 
 @attrs.frozen
@@ -120,28 +124,38 @@ def _definition(tree: ast.Module, name: str) -> ast.stmt | None:
     """The last statement of the module that defines a name; None where that cannot be seen."""
     found: ast.stmt | None = None
     names: list[str] = []
-    plain = True
     for statement in tree.body:
-        match statement:
-            case ast.FunctionDef() | ast.AsyncFunctionDef() | ast.ClassDef():
-                defined = [statement.name]
-            case ast.ImportFrom() | ast.Import():
-                defined = [(alias.asname or alias.name).partition(".")[0] for alias in statement.names]
-            case ast.Assign(targets=targets):
-                defined = [node.id for target in targets for node in ast.walk(target) if isinstance(node, ast.Name)]
-            case ast.AnnAssign(target=ast.Name(id=word)):
-                defined = [word]
-            case ast.Expr():
-                defined = []
-            case _:
-                plain, defined = False, []
-        plain = plain and not {"*", "__getattr__"}.intersection(defined)
+        defined = list(_defined(statement))
         names += defined
         if name in defined:
-            found = statement
-    if found is None and plain:
+            found = statement if isinstance(statement, _PLAIN) else None
+    hidden = any(isinstance(node, ast.Name) and node.id in _HIDDEN for node in ast.walk(tree))
+    if hidden or {"*", "__getattr__"}.intersection(names):
+        return None
+    if name not in names:
         raise NoSuchName(names)
-    return found if plain else None
+    return found
+
+
+def _defined(statement: ast.stmt) -> Iterator[str]:
+    """The names that a statement of a module defines; also those inside `if` and the like, but of functions and classes
+    their own only."""
+    match statement:
+        case ast.FunctionDef() | ast.AsyncFunctionDef() | ast.ClassDef():
+            yield statement.name
+            return
+        case ast.ImportFrom() | ast.Import():
+            yield from ((alias.asname or alias.name).partition(".")[0] for alias in statement.names)
+            return
+    for child in ast.iter_child_nodes(statement):
+        if isinstance(child, ast.stmt):
+            yield from _defined(child)
+        else:
+            for node in ast.walk(child):
+                if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store):
+                    yield node.id
+                elif isinstance(node, ast.stmt):  # in `except` and `case`
+                    yield from _defined(node)
 
 
 def _of_function(node: ast.FunctionDef, skip: int = 0) -> Described | None:

@@ -11,6 +11,7 @@ import attrs
 from tickdsl.errors import TickdslError
 from tickdsl.lang.diagnostics import did_you_mean, listing
 from tickdsl.plan.model import Arm, Data, Plan
+from tickdsl.plugins import quoted, required
 from tickdsl.records.canonical import canonical
 from tickdsl.run.graph_view import GraphView
 from tickdsl.run.graphs import DATA, Shape, model_graph, pictures
@@ -50,12 +51,16 @@ def of_model(name: str, options: Iterable[tuple[str, str]], data: str | None, ro
 
     Raises TickdslError for a name or an option that is unknown.
     """
+    if quoted(name):
+        required("model", name)
     if name not in MODELS:
         near = did_you_mean(name, MODELS)
         raise TickdslError(f"no model `{name}`, and no file of that name", near or "`tickdsl graph --list` names all")
     chosen = _options(name, options, MODELS[name].options)
     if data is not None:
         word, *rest = data.split() or [""]
+        if quoted(word):
+            required("data set", word)
         if word not in DATASETS:
             raise TickdslError(f"no data set `{word}`", did_you_mean(word, DATASETS) or listing(DATASETS))
         pairs = [(key, value) for key, _, value in (item.partition("=") for item in rest)]

@@ -1,0 +1,223 @@
+"""Scores, figures and words of plug-ins: what is given is looked at, and editors know them without importing."""
+
+from __future__ import annotations
+
+import sys
+from typing import Any
+
+import attrs
+import pytest
+import torch
+from torch import nn
+
+from tickdsl.cli import main
+from tickdsl.graph.structure import Structure
+from tickdsl.graph.trace import trace
+from tickdsl.lsp import outline, words
+from tickdsl.measures.own import Trained, own
+from tickdsl.plugins import PluginError, permission
+from tickdsl.results.figures import columns
+from tickdsl.tickets.criteria import Subject, criterion
+from tickdsl.tickets.criteria.norms import L2
+from tickdsl.tickets.select import prune
+from tickdsl.training import data
+from tickdsl.training.models import create
+
+
+def subject() -> Subject:
+    """A small network that was just made; criteria may run it on pictures that are all one grey."""
+    module = create("resnet20", classes=4, shape=(1, 8, 8), seed=3, options={"width": 0.25})
+    graph = trace(module, (torch.zeros(2, 1, 8, 8),))
+    state = module.state_dict()
+
+    def network(structure: Structure) -> nn.Module:
+        made = create("resnet20", classes=4, shape=(1, 8, 8), seed=3, options={"width": 0.25})
+        made.load_state_dict(state)
+        return made
+
+    return Subject(graph, Structure.dense(graph), state, network=network)
+
+
+@pytest.mark.parametrize(("unit", "args"), [("filters", {"share": 0.3}), ("layers", {"count": 3})])
+def test_a_function_ranks_as_the_class_it_equals(workshop: Any, unit: str, args: dict[str, Any]) -> None:
+    name = workshop.module("def norm(rows):\n    return rows.square().sum(1).sqrt()\n")
+    how = {"unit": unit, "scope": "global", **args}
+    if unit == "layers":  # a layer's own norm is a root mean square
+        name = workshop.module("def norm(rows):\n    return rows.square().mean(1).sqrt()\n")
+    ours, theirs = (prune(subject(), {**how, "by": by}) for by in (f"{name}:norm", "l2"))
+    assert (ours.removed_blocks, ours.kept.keys()) == (theirs.removed_blocks, theirs.kept.keys())
+    assert all((ours.kept[group] == theirs.kept[group]).all() for group in ours.kept)
+
+
+def test_a_function_ranks_single_weights(workshop: Any) -> None:
+    name = workshop.module("def size(rows):\n    return rows.abs()[:, 0]\n")
+    found = subject()
+    names = list(found.graph.weights)
+    scores = criterion(f"{name}:size").weights(found, names)
+    assert all(torch.equal(a, b) for a, b in zip(scores, L2().weights(found, names), strict=True))
+
+
+CLASS = """
+import torch
+from tickdsl.extending import Criterion
+
+class Score(Criterion):
+    units = ("filters",)
+
+    def channels(self, subject, groups):
+        return {body}
+"""
+EACH = "[torch.{0} for group in groups]"
+
+
+@pytest.mark.parametrize(
+    ("body", "message"),
+    [
+        (EACH.format("ones(group.size + 1)"), "gives scores [5] for the 4 units of"),
+        (EACH.format("ones(group.size, 1)"), "gives scores [4, 1] for the 4 units of"),
+        (EACH.format("full((group.size,), float('nan'))"), "no numbers for 4 of the 4 units of"),
+        (EACH.format("ones(group.size) / 0"), "no numbers for 4 of the 4 units of"),
+        (EACH.format("ones(group.size, dtype=torch.bool)"), "gives torch.bool for"),
+        ("[[1.0] * group.size for group in groups]", "gives a list for"),
+        ("[]", "gives 0 tensors for"),
+        ("torch.ones(3)", "gives a Tensor for"),
+        ("None", "gives a NoneType for"),
+        ("[group.sise for group in groups]", "raised AttributeError"),
+    ],
+)
+def test_scores_that_rank_nothing_are_told(workshop: Any, body: str, message: str) -> None:
+    name = workshop.module(CLASS.format(body=body))
+    with pytest.raises(PluginError) as caught:
+        prune(subject(), {"unit": "filters", "scope": "global", "share": 0.3, "by": f"{name}:Score"})
+    assert message in caught.value.message and caught.value.hint
+    assert f"{name}:Score" in caught.value.message
+
+
+def test_where_code_raised_is_told(workshop: Any) -> None:
+    name = workshop.module("def score(rows):\n    rows = rows + 1\n    return rows.view(7, 7, 7, 7)\n")
+    with pytest.raises(PluginError) as caught:
+        prune(subject(), {"unit": "filters", "scope": "global", "share": 0.3, "by": f"{name}:score"})
+    assert "RuntimeError" in caught.value.message and str(caught.value.hint).endswith(f"{name}.py:3")
+
+
+def test_draws_of_a_criterion_repeat_and_leave_the_stream_alone(workshop: Any) -> None:
+    name = workshop.module("import torch\ndef score(rows):\n    return torch.rand(len(rows))\n")
+    found = subject()
+    state = torch.get_rng_state()
+    first, again = (criterion(f"{name}:score").channels(found, found.graph.channels) for _ in range(2))
+    assert all(torch.equal(a, b) for a, b in zip(first, again, strict=True))
+    assert torch.equal(torch.get_rng_state(), state)
+
+
+# -- metrics
+
+
+def trained() -> Trained:
+    found = data.load("synthetic", options={"size": 8, "train": 32, "test": 20, "channels": 1, "classes": 4})
+    network = create("small-cnn", classes=4, shape=(1, 8, 8), seed=1).eval()
+    return Trained(network, found, torch.device("cpu"))
+
+
+def test_a_metric_sees_the_whole_test_set_normalised(workshop: Any) -> None:
+    name = workshop.module(
+        """
+        def about(trained):
+            pictures = [batch for batch, _ in trained.batches(7)]
+            return {"pictures": sum(map(len, pictures)), "scores": trained.scores().shape[1],
+                    "mean": abs(float(sum(p.sum() for p in pictures)) / (20 * 64))}
+        """
+    )
+    figures = own(f"{name}:about", trained())
+    assert (figures[f"{name}:about.pictures"], figures[f"{name}:about.scores"]) == (20, 4)
+    assert figures[f"{name}:about.mean"] < 0.5
+
+
+@pytest.mark.parametrize(
+    ("body", "message"),
+    [
+        ("'good'", "gives a str for"),
+        ("{'a': None}", "gives a NoneType for"),
+        ("float('inf')", "gives inf for"),
+        ("{}", "gives no numbers"),
+        ("trained.netwrok", "raised AttributeError"),
+    ],
+)
+def test_what_is_no_figure_is_told(workshop: Any, body: str, message: str) -> None:
+    name = workshop.module(f"def about(trained):\n    return {body}\n")
+    with pytest.raises(PluginError) as caught:
+        own(f"{name}:about", trained())
+    assert message in caught.value.message and caught.value.hint
+
+
+def test_own_figures_have_columns_of_their_own() -> None:
+    figures = dict.fromkeys(["latency.batch.size", "worst", "box.worst:worst.class", "robustness"])
+    headings = {column.figure: column.heading for column in columns({("a", "ticket", 1): figures})}  # type: ignore[arg-type, dict-item]
+    assert headings.keys() == {"robustness", "worst", "box.worst:worst.class"}
+    assert headings["box.worst:worst.class"] == "worst.class"
+
+
+# -- editors and the command line
+
+
+@attrs.frozen
+class _Written:
+    text: str
+
+    @property
+    def items(self) -> dict[str, str]:
+        place = outline.place(self.text, len(self.text))
+        assert place is not None
+        return {item.word: item.meaning for item in words.items(place, words.Names({}, {}))}
+
+
+@pytest.mark.parametrize(
+    ("group", "text"),
+    [
+        ("models", "model "),
+        ("datasets", "model small-cnn on "),
+        ("datasets", "data "),
+        ("criteria", "prune filters 20% by "),
+        ("schedules", "retrain "),
+        ("schedules", "train 3ep schedule="),
+        ("metrics", "report accuracy, "),
+    ],
+)
+def test_editors_offer_and_explain_what_is_registered(workshop: Any, group: str, text: str) -> None:
+    name = workshop.module('raise RuntimeError\ndef mine(x):\n    """What mine is."""\n')
+    workshop.install("box", **{group: {"mine": f"{name}:mine"}})
+    meaning = _Written(text).items["mine"]
+    assert meaning == f"What mine is\n\n{name}:mine of box 1.0"
+    assert name not in sys.modules
+
+
+def test_editors_offer_the_options_of_a_factory(workshop: Any) -> None:
+    name = workshop.module("def net(classes, shape, max_width=8): ...\n")
+    workshop.install("box", models={"mine": f"{name}:net"})
+    assert "max-width=" in _Written("model mine ").items
+
+
+def test_a_network_of_ones_own_is_drawn(workshop: Any, capsys: pytest.CaptureFixture[str]) -> None:
+    name = workshop.module(
+        """
+        from torch import nn
+        def net(classes, shape, width=4):
+            \"\"\"Mine.\"\"\"
+            return nn.Sequential(nn.Conv2d(shape[0], width, 3), nn.ReLU(), nn.Flatten(), nn.LazyLinear(classes))
+        """.replace("nn.LazyLinear(classes)", "nn.Linear(width * 36, classes)")
+    )
+    workshop.install("box", models={"mine": f"{name}:net"})
+    assert main(["graph", "mine", "--option", "width=6"]) == 0
+    assert "mine width=6 on digits: 1×8×8, 10 classes" in capsys.readouterr().out
+    assert main(["graph", f"{name}:net", "--on", "synthetic size=8"]) == 0
+    assert main(["graph", "--list"]) == 0
+    assert "Mine" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("words", [["own:net"], ["small-cnn", "--on", "own:pictures"]])
+def test_graph_runs_no_code_that_is_not_allowed(
+    workshop: Any, words: list[str], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(permission, "_allowed", False)
+    (workshop.folder / "own.py").write_text("raise SystemExit('imported')")
+    assert main(["graph", *words]) == 2
+    assert "--allow-code" in capsys.readouterr().err
