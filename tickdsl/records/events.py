@@ -97,7 +97,8 @@ class PlanResolved(Event):
     """Everything the run is going to do, in an order in which it can be done.
 
     `within` is how much accuracy, as a share, a ticket may fall short of dense and still count as winning.
-    `report` names the metrics that the plan asks for, none where it leaves the choice.
+    `report` names the metrics that the plan asks for, none where it leaves the choice; `asked` says which steps answer
+    them beside accuracy, by `measure` events.
     """
 
     type: ClassVar[str] = "plan.resolved"
@@ -109,6 +110,7 @@ class PlanResolved(Event):
     notes: tuple[str, ...] = ()
     within: float = 0.0
     report: tuple[str, ...] = ()
+    asked: tuple[MeasurementInfo, ...] = ()
 
 
 @attrs.frozen(kw_only=True)

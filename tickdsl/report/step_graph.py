@@ -27,7 +27,9 @@ _KINDS = {  # a colour of Okabe and Ito and a letter each
     "random-structure": ("#CC79A7", "R"),
     "evaluate": ("#56B4E9", "E"),
 }
-_OTHER = ("#8c959f", "?")
+_GREY = "#8c959f"
+#: What is measured beside accuracy.
+_LETTERS = {"robustness": "A", "latency": "L", "memory": "M", "barrier": "B"}
 _CHIP, _BOX, _LANE, _LABEL, _GAP, _TOP = 40, 28, 44, 210, 26, 30
 
 Lane = tuple[str, str]  # an arm, and a rival of its or ""
@@ -80,7 +82,8 @@ def _figure(state: RunState, name: str, run: str) -> Figure:
 
 
 def _boxes(state: RunState, shown: Sequence[str]) -> tuple[dict[Place, _Box], Counter[tuple[Place, Place]]]:
-    serves = served([step.info for step in state.steps.values()], state.measurements, state.contestants)
+    measured = (*state.measurements, *state.asked)
+    serves = served([step.info for step in state.steps.values()], measured, state.contestants)
     places: dict[str, Place] = {}
     found: dict[Place, _Box] = defaultdict(_Box)
     for name, step in state.steps.items():
@@ -173,7 +176,7 @@ def _box(x: int, y: int, box: _Box) -> Iterator[str]:
 
 
 def _chip(x: int, y: int, kind: str) -> str:
-    colour, letter = _KINDS.get(kind, _OTHER)
+    colour, letter = _KINDS.get(kind, (_GREY, _LETTERS.get(kind, "?")))
     ink = "#ffffff" if kind == "train" else "#000000"
     return (
         f'<rect x="{x}" y="{y}" width="16" height="16" rx="3" fill="{colour}"/>'

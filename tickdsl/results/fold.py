@@ -136,6 +136,7 @@ class Fold:
             within=event.within,
             report=event.report,
             measurements=event.measurements,
+            asked=event.asked,
             notes=event.notes,
             networks={},
         )

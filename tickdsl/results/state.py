@@ -102,6 +102,7 @@ class RunState:
     report: tuple[str, ...] = ()
     steps: Mapping[str, StepState] = attrs.field(factory=dict)
     measurements: tuple[MeasurementInfo, ...] = ()
+    asked: tuple[MeasurementInfo, ...] = ()
     metrics: Mapping[MetricKey, Metric] = attrs.field(factory=dict)
     measures: Mapping[MeasureKey, Measure] = attrs.field(factory=dict)
     networks: Mapping[str, Network] = attrs.field(factory=dict)

@@ -51,15 +51,16 @@ def resolved(study: Study, stored: Callable[[str], bool], notes: tuple[str, ...]
         contestants=("ticket", "dense", *(rival for rival in study.plan.rivals if rival != "dense")),
         seeds=study.plan.seeds,
         steps=tuple(steps),
-        measurements=tuple(
-            events.MeasurementInfo(arm=m.arm, contestant=m.contestant, level=m.level, seed=m.seed, step=names[m.step])
-            for m in study.measurements
-            if not m.asks
-        ),
+        measurements=tuple(_info(m, names) for m in study.measurements if not m.asks),
+        asked=tuple(_info(m, names) for m in study.measurements if m.asks),
         notes=notes,
         within=float(study.plan.within),
         report=study.plan.metrics,
     )
+
+
+def _info(m: Measurement, names: Mapping[str, str]) -> events.MeasurementInfo:
+    return events.MeasurementInfo(arm=m.arm, contestant=m.contestant, level=m.level, seed=m.seed, step=names[m.step])
 
 
 def metric(m: Measurement, found: Mapping[str, Any], name: str) -> events.Metric:

@@ -52,7 +52,7 @@ def outline(state: RunState) -> Outline:
         inherited = (seeds[parent] for parent in step.info.parents if parent in seeds)
         seeds[name] = step.info.seed if step.info.seed is not None else next(inherited, 0)
     levels: dict[str, int] = {}
-    for measurement in state.measurements:
+    for measurement in (*state.measurements, *state.asked):
         levels[measurement.step] = min(measurement.level, levels.get(measurement.step, measurement.level))
     for name, step in reversed(list(state.steps.items())):  # steps stand behind what they build upon
         if name in levels:
