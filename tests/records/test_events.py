@@ -29,13 +29,13 @@ from tickdsl.records.events import (
 
 SURFACE = {
     "run.start": "run plan path argv pid host boot versions jobs device store",
-    "plan.resolved": "arms contestants seeds steps measurements notes within report",
+    "plan.resolved": "arms contestants seeds steps measurements notes within report asked",
     "network": "arms model params macs layers",
     "step.start": "step attempt worker",
     "step.progress": "step epoch epochs loss accuracy lr",
     "step.end": "step status seconds metrics error",
     "metric": "arm contestant level seed step accuracy loss sparsity params macs filters seconds",
-    "measure": "arm contestant level seed step metric figures how",
+    "measure": "arm contestant level seed step metric figures how host",
     "layers": "arm contestant level seed outputs weights",
     "checkpoint": "step epoch",
     "log": "message",
