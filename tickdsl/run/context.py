@@ -20,9 +20,9 @@ from tickdsl.graph.surgery import compact, compact_masks, slice_state
 from tickdsl.plan.steps import Step
 from tickdsl.plugins import PluginError
 from tickdsl.records.canonical import canonical
-from tickdsl.records.choices import KeptChoices
 from tickdsl.records.store import Result, Store
 from tickdsl.run.layers import left_of_layers
+from tickdsl.run.machine import machine_choices
 from tickdsl.run.networks import TRACED_PICTURES, Network, network
 from tickdsl.tickets.carry import carry_over
 from tickdsl.tickets.scope import units_left
@@ -71,7 +71,7 @@ class Context:
         self.hooks = hooks or Hooks()
         self.store = Store(settings.store, warn=lambda message: self.hooks.warn(message))
         self.device = torch.device(settings.device)
-        self.choices = KeptChoices(self.store.root / "choices", lambda message: self.hooks.log(message))
+        self.choices = machine_choices(self.store.root, lambda message: self.hooks.log(message))
         self._datasets: dict[bytes, datasets.Dataset] = {}
 
     # -- data and networks

@@ -126,7 +126,6 @@ class _Training:
         self.autocast = autocast_type(recipe.precision, device)
 
         self.model = model.to(device).train()
-        set_memory_format(model, fitting_memory_format(model, device, self.autocast))
         self.kept = {name: mask.to(device) for name, mask in masks.items()}
         self.masks = Masks(model, self.kept)
         self.masks.apply()
@@ -155,10 +154,10 @@ class _Training:
         self.reports: list[EpochReport] = []
 
     def prepare(self, choices: Choices, found: Mapping[str, Any] | None, layout: str | None) -> None:
+        """Lay out the layers as they are trained, make the optimiser, and go on from `found` where there is that."""
         kept = found.get("layout") if found is not None else None
         self.layout: str = kept or layout or fitting_layout(self.model, self.device, self.autocast)
         set_memory_format(self.model, LAYOUTS[self.layout])
-        """Lay out the layers as they are trained, make the optimiser, and go on from `found` where there is that."""
         if found is not None:
             sparsely = tuple(found.get("sparse", ()))
         elif self.device.type == "cpu" and self.autocast is None:
@@ -282,8 +281,8 @@ class _Training:
         """Everything that the remaining steps depend on, as tensors, numbers and text."""
         return {
             "step": self.step,
-            "layout": self.layout,
             "sparse": list(self.sparse.names),
+            "layout": self.layout,
             "model": self.model.state_dict(),
             "optimizer": self.optimizer.state_dict(),
             "loss_sum": self.loss_sum,
