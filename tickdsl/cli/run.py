@@ -31,7 +31,7 @@ def add(verbs: Verbs) -> None:
     run.add_argument("plan", metavar="FILE", type=Path)
     run.add_argument("--store", metavar="DIR", type=Path, default=Path(".tick/store"), help="where results are kept")
     run.add_argument("--out", metavar="DIR", type=Path, default=Path("runs"), help="where run folders are made")
-    run.add_argument("--jobs", metavar="N", type=positive, help="steps at a time (default: the cores; 1 on a GPU)")
+    run.add_argument("--jobs", metavar="N", type=positive, help="steps at a time (default: the cores; fewer on a GPU)")
     run.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto")
     front = run.add_mutually_exclusive_group()
     front.add_argument("--tui", action="store_true", help="the monitor (by itself on a terminal that can show it)")

@@ -19,8 +19,6 @@ import torch
 
 from tickdsl import __version__
 from tickdsl.errors import TickdslError
-from tickdsl.graph.cost import cost
-from tickdsl.graph.structure import Structure
 from tickdsl.plan.lower import Study
 from tickdsl.plan.model import Plan, as_json
 from tickdsl.plugins import code_allowed
@@ -34,19 +32,17 @@ from tickdsl.records.process import Process
 from tickdsl.records.store import Store
 from tickdsl.run.announce import resolved
 from tickdsl.run.context import Settings
-from tickdsl.run.graphs import DATA, dense_graph
+from tickdsl.run.graphs import DATA
 from tickdsl.run.heartbeat import heartbeat
 from tickdsl.run.interpreter import INTERRUPTED, OK, STEP_FAILED, STOPPED, Interpreter
 from tickdsl.run.layers import networks
-from tickdsl.run.networks import TRACED_PICTURES
 from tickdsl.run.pool import Pool
-from tickdsl.run.study import prepare, usual_jobs
+from tickdsl.run.sharing import threads, usual_jobs
+from tickdsl.run.study import prepare
 from tickdsl.run.work import work
 from tickdsl.run.workers import Inline, Workers
 from tickdsl.training.devices import pick
 
-#: Multiply-adds of a forward step from which a second thread pays.
-_WORTH_DIVIDING = 1_000_000_000
 _STATUS = {OK: "ok", STEP_FAILED: "failed", STOPPED: "stopped", INTERRUPTED: "interrupted"}
 
 
@@ -89,12 +85,12 @@ def launch(
     study = prepare(plan, options.data, device)
     warnings: list[str] = []
     store = Store(options.store, warn=warnings.append)
-    jobs = options.jobs or usual_jobs(device.type, study)
+    jobs = options.jobs or usual_jobs(device.type, study, options.data)
     settings = Settings(
         store=options.store.resolve(),
         data=options.data,
         device=str(device),
-        threads=_threads(plan, options.data, jobs),
+        threads=threads(plan, options.data, jobs),
         jobs=jobs,
         checkpoint_seconds=options.checkpoint_seconds,
         allow_code=code_allowed(),
@@ -138,22 +134,6 @@ def launch(
         finally:
             emit(events.RunEnd(status=_STATUS[code], seconds=time.monotonic() - began, exit=code, message=message))
     return Run(paths, code, interpreter.failures)
-
-
-def _threads(plan: Plan, data: Path, jobs: int) -> int:
-    """The cores divided among the jobs; one for networks whose steps are too small to divide.
-
-    On a busy machine a second thread does not slow small steps down a little but many times over.
-    """
-    share = max(1, (os.cpu_count() or 1) // jobs)
-    if share == 1:
-        return 1
-    work = max(
-        int(arm.recipe.get("batch", 128)) * cost(graph, Structure.dense(graph)).macs // TRACED_PICTURES
-        for arm in plan.arms
-        for graph in [dense_graph(arm, data)]
-    )
-    return share if work >= _WORTH_DIVIDING else 1
 
 
 def _plan_json(plan: Plan, study: Study) -> bytes:

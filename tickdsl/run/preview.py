@@ -29,7 +29,7 @@ from tickdsl.run.context import describe
 from tickdsl.run.estimate import Estimate, NoEstimate, estimate
 from tickdsl.run.graphs import pictures
 from tickdsl.run.networks import network
-from tickdsl.run.study import usual_jobs
+from tickdsl.run.sharing import usual_jobs
 from tickdsl.tickets.criteria import Subject, criterion
 from tickdsl.tickets.select import prune
 from tickdsl.training.catalogue import shaping

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import functools
 import json
-import os
 from pathlib import Path
 from typing import Any
 
@@ -69,10 +68,3 @@ def _weights(model: Model) -> str:
     if not path.is_file():
         raise TickdslError(f"there are no weights at {path}", "paths are relative to the folder where tickdsl runs")
     return files_digest([path])
-
-
-def usual_jobs(device: str, study: Study) -> int:
-    """As many tasks at a time as there are cores, where there is that much work; one on a GPU."""
-    if device != "cpu":
-        return 1
-    return max(1, min(os.cpu_count() or 1, study.trainings, 8))

@@ -28,7 +28,8 @@ from tickdsl.run.messages import (
     Waiting,
 )
 from tickdsl.run.operations import perform
-from tickdsl.training.devices import use_threads
+from tickdsl.run.sharing import memory_share
+from tickdsl.training.devices import bound_memory, use_threads
 
 #: How often a worker looks at what is asked of it.
 LOOK_SECONDS = 0.2
@@ -59,6 +60,9 @@ class Desk:
         self, settings: Settings, say: Callable[[Message], None], look: Callable[[], None] = lambda: None
     ) -> None:
         use_threads(settings.threads)
+        share = memory_share(settings.jobs)
+        if share is not None:
+            bound_memory(torch.device(settings.device), share)
         if settings.allow_code:
             allow_code()
         self.wish = RUN

@@ -31,6 +31,12 @@ def use_threads(count: int) -> None:
     torch.set_num_threads(max(1, count))
 
 
+def bound_memory(device: torch.device, share: float) -> None:
+    """Let this process take no more than a share of a GPU's memory, so that others on it find theirs."""
+    if device.type == "cuda":
+        torch.cuda.set_per_process_memory_fraction(share, device.index)
+
+
 def has_fast_bf16(device: torch.device) -> bool:
     """Whether bf16 pays: on CUDA, and on a CPU with avx512_bf16 or AMX. Others emulate it, 15 times slower."""
     if device.type == "cuda":
