@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 from pathlib import Path
 
@@ -95,6 +96,109 @@ def test_save_now_keeps_the_step_at_which_it_was_asked(tmp_path: Path) -> None:
     resumed: list[int] = []
     train(tiny.model(), tiny.data, tiny.recipe, seed=7, checkpoint=checkpoints, between=lambda: resumed.append(1))
     assert len(resumed) == STEPS - 5
+
+
+class Disk:
+    """A disk that takes its time over a file until it is let, and then may fail."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.let = threading.Event()
+        self.files, self.threads = 0, 0
+        self.error: OSError | None = None
+        monkeypatch.setattr(os, "fsync", self._sync)
+
+    def _sync(self, handle: int) -> None:
+        self.files += 1
+        self.threads = max(self.threads, sum(t.name.startswith("checkpoint") for t in threading.enumerate()))
+        assert self.let.wait(30)
+        if self.error is not None:
+            raise self.error
+
+
+def test_a_training_goes_on_while_one_checkpoint_is_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    tiny, disk = Tiny("sgd"), Disk(monkeypatch)
+    steps, told = 0, []
+    here = threading.get_ident()
+
+    def between() -> None:
+        nonlocal steps
+        steps += 1
+        if steps == 8:  # all the while the first is being written
+            assert not told
+            disk.let.set()
+        if steps > 8:
+            time.sleep(0.05)
+
+    def saved(step: int) -> None:
+        assert threading.get_ident() == here
+        told.append(step)
+
+    model, expected = tiny.model(), tiny.model()
+    checkpoints = Checkpoints(tmp_path, every_seconds=0, saved=saved)
+    train(model, tiny.data, tiny.recipe, seed=7, masks=MASKS, checkpoint=checkpoints, between=between)
+    assert steps == STEPS
+    assert told[0] == 1  # the state when it was begun, not when it was written
+    assert told[1] >= 8
+    assert disk.threads == 1
+    assert not [thread for thread in threading.enumerate() if thread.name.startswith("checkpoint")]
+    tiny.run(expected, None)
+    assert all(torch.equal(a, b) for a, b in zip(model.parameters(), expected.parameters(), strict=True))
+
+
+def test_a_copy_is_written_not_what_became_of_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    disk = Disk(monkeypatch)
+    state = {"step": 3, "model": {"w": torch.zeros(4)}, "seen": [torch.ones(2), (torch.ones(1), 5)]}
+    checkpoints = Checkpoints(tmp_path, every_seconds=0)
+    checkpoints.attach("a" * 64, lambda: state)
+    checkpoints.save_if_due()
+    state["model"]["w"].fill_(9)  # type: ignore[index, call-overload]
+    disk.let.set()
+    checkpoints.detach()
+    checkpoints.attach("a" * 64, lambda: state)
+    found = checkpoints.load()
+    assert found is not None
+    assert found["model"]["w"].tolist() == [0] * 4
+    assert found["seen"][1][1] == 5
+
+
+def test_what_goes_wrong_in_writing_is_raised_at_a_step(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    tiny, disk = Tiny("sgd"), Disk(monkeypatch)
+    disk.error = OSError(28, "No space left on device")
+    disk.let.set()
+    with pytest.raises(TickdslError, match="No space left"):
+        train(
+            tiny.model(), tiny.data, tiny.recipe, seed=7, between=lambda: time.sleep(0.05),
+            checkpoint=Checkpoints(tmp_path, every_seconds=0),
+        )  # fmt: skip
+    assert disk.files == 1
+    assert not list(tmp_path.iterdir())
+
+
+def test_save_now_waits_until_it_is_safe(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    tiny, disk = Tiny("sgd"), Disk(monkeypatch)
+    checkpoints = Checkpoints(tmp_path, every_seconds=0)
+    steps = 0
+
+    def between() -> None:
+        nonlocal steps
+        if steps == 4:  # the checkpoint of step 1 is still being written
+            threading.Timer(0.1, disk.let.set).start()
+            checkpoints.save_now()
+            raise Stop
+        steps += 1
+
+    with pytest.raises(Stop):
+        train(tiny.model(), tiny.data, tiny.recipe, seed=7, checkpoint=checkpoints, between=between)
+    resumed: list[int] = []
+    train(
+        tiny.model(),
+        tiny.data,
+        tiny.recipe,
+        seed=7,
+        checkpoint=Checkpoints(tmp_path),
+        between=lambda: resumed.append(1),
+    )
+    assert len(resumed) == STEPS - 4
 
 
 @pytest.mark.parametrize(

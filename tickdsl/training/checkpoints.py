@@ -8,6 +8,7 @@ import json
 import os
 import time
 from collections.abc import Callable, Mapping
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from pathlib import Path
 from typing import Any
 
@@ -48,8 +49,11 @@ def identity(
 class Checkpoints:
     """Keeps the newest state of one training in `folder`, written at most every `every_seconds`.
 
+    The training waits while its state is copied in memory; a thread writes the copy, one at a time. What goes wrong
+    there is raised at the next step. A kill at any moment leaves the file before, or the new one.
+
     warn is told why a file found there is not used: it is torn, or of another training; saved the step that is safe
-    from now on. The caller removes the folder once the training's result is safe.
+    from now on, both in the training's thread. The caller removes the folder once the training's result is safe.
     """
 
     def __init__(
@@ -65,38 +69,82 @@ class Checkpoints:
         self._tell_saved = saved
         self._identity = ""
         self._capture: Callable[[], Captured] | None = None
-        self._saved = time.monotonic()
+        self._begun = time.monotonic()
+        self._thread: ThreadPoolExecutor | None = None
+        self._writing: Future[int] | None = None
 
     def attach(self, training: str, capture: Callable[[], Captured]) -> None:
         """Serve the training of this identity, whose state `capture` gives."""
-        self._identity, self._capture, self._saved = training, capture, time.monotonic()
+        self._identity, self._capture, self._begun = training, capture, time.monotonic()
 
     def detach(self) -> None:
-        """The training is over or has been left: nothing more to save."""
+        """The training is over or has been left: nothing more to save, and nothing still to be written.
+
+        Whether the last write went well does not matter any more: who leaves a training on purpose has called
+        `save_now`.
+        """
         self._capture = None
+        if self._writing is not None:
+            wait([self._writing])
+            self._writing = None
+        if self._thread is not None:
+            self._thread.shutdown()
+            self._thread = None
+
+    @property
+    def writing(self) -> bool:
+        """Whether a thread is writing."""
+        return self._writing is not None and not self._writing.done()
 
     def save_if_due(self) -> None:
-        """Save where the last save is `every_seconds` ago."""
-        if time.monotonic() - self._saved >= self._every:
-            self.save_now()
+        """Begin to save where that was last begun `every_seconds` ago and is done; raises what went wrong there."""
+        if self.writing:
+            return
+        if self._writing is not None:
+            self._settle()
+        if time.monotonic() - self._begun >= self._every:
+            self._begin()
 
     def save_now(self) -> None:
-        """Save the training as it stands between two steps; nothing happens where none is attached.
+        """Save the training as it stands between two steps; it is safe on return.
 
-        Raises TickdslError where the folder cannot be written.
+        Nothing happens where none is attached. Raises TickdslError where the folder cannot be written.
         """
+        if self._writing is not None:
+            self._settle()
+        self._begin()
+        if self._writing is not None:
+            self._settle()
+
+    def _begin(self) -> None:
+        """Copy the training's state, and let it be written."""
         if self._capture is None:
             return
+        if self._thread is None:
+            self._thread = ThreadPoolExecutor(1, "checkpoint")
+        self._begun = time.monotonic()
+        self._writing = self._thread.submit(self._write, _copied(self._capture()))
+
+    def _settle(self) -> None:
+        """Wait for what is being written."""
+        assert self._writing is not None
+        writing, self._writing = self._writing, None
+        step = writing.result()
+        if self._tell_saved is not None:
+            self._tell_saved(step)
+
+    def _write(self, captured: Captured) -> int:
+        """Write a state beside the one before, and put it in its place; the state's step."""
         buffer = io.BytesIO()
-        captured = self._capture()
         torch.save(captured, buffer)
-        payload = buffer.getvalue()
+        payload = buffer.getbuffer()
         header = b" ".join([_MAGIC, self._identity.encode(), hashlib.sha256(payload).hexdigest().encode()])
         draft = self.path.with_name(f".{self.path.name}.{os.getpid()}")
         try:
             self.path.parent.mkdir(parents=True, exist_ok=True)
             with draft.open("wb") as file:
-                file.write(header + b"\n" + payload)
+                file.write(header + b"\n")
+                file.write(payload)
                 file.flush()
                 os.fsync(file.fileno())
             draft.replace(self.path)
@@ -107,9 +155,8 @@ class Checkpoints:
                 f"the checkpoint {self.path} cannot be written: {error.strerror}",
                 "free some space or change its permissions; a second run goes on from the last checkpoint",
             ) from error
-        self._saved = time.monotonic()
-        if self._tell_saved is not None:
-            self._tell_saved(captured["step"])
+        step: int = captured["step"]
+        return step
 
     def load(self) -> Captured | None:
         """The state to go on from; None where there is none that is whole and of this training."""
@@ -138,3 +185,14 @@ class Checkpoints:
     def _ignore(self, why: str) -> None:
         if self._warn is not None:
             self._warn(f"{self.path} {why}; the training starts over")
+
+
+def _copied(state: Any) -> Any:
+    """A state with tensors of its own, on the CPU."""
+    if isinstance(state, Tensor):
+        return state.detach().to("cpu", copy=True)
+    if isinstance(state, Mapping):
+        return {name: _copied(value) for name, value in state.items()}
+    if isinstance(state, list | tuple):
+        return type(state)(_copied(value) for value in state)
+    return state
