@@ -1,0 +1,84 @@
+"""`report` says how it measures: its options are checked, kept, written out and formatted."""
+
+from __future__ import annotations
+
+import pytest
+
+from tickdsl.lang.expand import expand
+from tickdsl.lang.include import load_source
+from tickdsl.lang.resolve import Resolved, resolve
+from tickdsl.lang.syntax import Source
+from tickdsl.plan.model import Measuring, Plan
+
+HEAD = "model small-cnn\ndata digits\ntrain 4ep\nprune filters 20%; rewind lr\n"
+
+
+def resolved(statement: str) -> Resolved:
+    return resolve(load_source(Source("test.plan", HEAD + statement)))
+
+
+def plan(statement: str) -> Plan:
+    found = resolved(statement)
+    assert found.plan is not None and not errors(statement), found.findings
+    return found.plan
+
+
+def errors(statement: str) -> list[str]:
+    return [finding.code for finding in resolved(statement).findings if finding.severity == "error"]
+
+
+@pytest.mark.parametrize(
+    ("statement", "meant"),
+    [
+        ("report energy, latency", Measuring()),
+        ("report energy watts=45", Measuring(watts=45)),
+        ("report carbon watts=4.5 intensity=0", Measuring(watts=4.5, intensity=0)),
+        ("report memory, accuracy batch=1", Measuring(batch=1)),
+        ("let mine = 12.5\nreport energy watts=$mine", Measuring(watts=12.5)),
+    ],
+)
+def test_what_is_written_is_meant(statement: str, meant: Measuring) -> None:
+    assert plan(statement).measuring == meant
+
+
+@pytest.mark.parametrize(
+    "statement",
+    [
+        "report energy, carbon intensity=20",
+        "report latency, barrier, robustness batch=3",
+        "report accuracy, early-stop, train-time",
+        "report carbon, memory batch=2 watts=7.5 intensity=400",
+    ],
+)
+def test_a_plan_written_out_measures_alike(statement: str) -> None:
+    before = plan(statement)
+    after = resolve(load_source(Source("test.plan", expand(before)))).plan
+    assert after is not None
+    assert (after.metrics, after.measuring) == (before.metrics, before.measuring)
+
+
+@pytest.mark.parametrize(
+    ("statement", "code"),
+    [
+        ("report accuracy watts=45", "TD104"),
+        ("report energy intensity=45", "TD104"),
+        ("report energy batch=45", "TD104"),
+        ("report energy volts=45", "TD104"),
+        ("report energy watts=0", "TD105"),
+        ("report energy watts=20%", "TD105"),
+        ("report latency batch=0", "TD105"),
+        ("report latency batch=1.5", "TD105"),
+        ("report carbon intensity=low", "TD105"),
+        ("report energy watts=1e999", "TD105"),
+        ("report energy watts=1 watts=2", "TD108"),
+        ("report enrgy watts=45", "TD114"),
+    ],
+)
+def test_a_mistake_is_found_once(statement: str, code: str) -> None:
+    assert errors(statement) == [code]
+
+
+def test_an_option_is_told_apart_by_the_metric_that_reads_it() -> None:
+    (finding,) = [f for f in resolved("report accuracy, latency watts=45").findings if f.code == "TD104"]
+    assert finding.message == "`report accuracy, latency` has no option `watts`"
+    assert "batch" in (finding.help or "")
