@@ -42,7 +42,7 @@ class Workshop:
             for line in (f"[tickdsl.{group}]", *(f"{name} = {target}" for name, target in entries.items()))
         ]
         (info / "entry_points.txt").write_text("\n".join(lines) + "\n")
-        registry.installed.cache_clear()
+        registry.scan.cache_clear()
 
     def check(self, text: str, *, network: bool = True) -> Report:
         return check(load_source(Source("own.plan", text)), network=network, data=self.folder / "data")
@@ -54,11 +54,11 @@ def workshop(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Worksh
     monkeypatch.syspath_prepend(tmp_path)
     monkeypatch.setattr(permission, "_allowed", True)
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
-    registry.installed.cache_clear()
+    registry.scan.cache_clear()
     before = set(sys.modules)
     yield Workshop(tmp_path)
     for name in set(sys.modules) - before:
         if name.startswith("own_"):
             del sys.modules[name]
-    registry.installed.cache_clear()
+    registry.scan.cache_clear()
     loading.identity.cache_clear()

@@ -128,6 +128,17 @@ def test_two_packages_with_one_name_are_told_apart(workshop: Any) -> None:
     assert "box 1.0 and chest 1.0" in found.message and '"box:spread"' in str(found.help)
 
 
+def test_a_registration_that_names_no_factory_is_told(workshop: Any) -> None:
+    workshop.install("box", criteria={"spread": "box.scores"})
+    found = error(workshop, "prune filters 20% by spread; rewind lr", network=False)
+    assert found.code == "TD118" and "box 1.0 registers the criterion `spread` as `box.scores`" in found.message
+
+
+def test_scores_that_only_trained_weights_have_are_no_mistake(workshop: Any) -> None:
+    name = workshop.module("def score(rows):\n    return rows.sum(1) / 0\n")
+    assert errors(workshop, f'prune filters 20% by "{name}:score"; rewind lr') == []
+
+
 # -- what cannot be used
 
 
@@ -142,6 +153,8 @@ def test_two_packages_with_one_name_are_told_apart(workshop: Any) -> None:
         ("class score: units = ('filters',)", "is a class, not a criterion"),
         ("class score:\n    units = ('filtres',)", "has units = ('filtres',)"),
         ("class score: pass", "does not say which units it ranks"),
+        ("def score(rows):\n    return rows", "raised ValueError: scores (16, 9) for rows (16, 9); (16,) is needed"),
+        ("def score(rows):\n    return rows.sum(7)", "raised IndexError"),
     ],
 )
 def test_a_criterion_that_cannot_be_used_is_told_by_check(workshop: Any, text: str, message: str) -> None:
@@ -199,6 +212,13 @@ def test_a_network_begins_as_the_seed_says(workshop: Any) -> None:
     state = torch.get_rng_state()
     assert torch.equal(first(1), first(1)) and not torch.equal(first(1), first(2))
     assert torch.equal(torch.get_rng_state(), state)
+
+
+def test_a_network_that_is_handed_out_twice_is_two(workshop: Any) -> None:
+    name = workshop.module(NET.format(body="return ONE") + "ONE = nn.Sequential(nn.Flatten(), nn.Linear(64, 10))\n")
+    first, second = (create(f"{name}:net", classes=10, shape=(1, 8, 8), seed=1) for _ in range(2))
+    torch.nn.init.zeros_(first[1].weight)
+    assert second[1].weight.any()
 
 
 DATA = """

@@ -54,7 +54,7 @@ def findings(arm: Arm, data: Path | None, *, random_rival: bool = False) -> Iter
         yield Diagnostic("TD413", error.message, span, help=error.hint)
         return
     yield from move
-    yield from plugins.findings(arm, epoch_steps(arm))
+    yield from plugins.findings(arm, epoch_steps(arm), data or DATA)
     for place, group in enumerate(arm.rounds):
         prune = _Prune(arm, group.prune, graph, first=place == 0, only=len(arm.rounds) == 1, random_rival=random_rival)
         for check in _CHECKS:

@@ -5,22 +5,30 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Callable, Iterator
 from functools import partial
+from pathlib import Path
 from typing import Any
 
+from tickdsl.errors import TickdslError
+from tickdsl.graph.structure import Structure
 from tickdsl.lang.diagnostics import Diagnostic
 from tickdsl.plan.model import Arm, Options, Plan, Retrain
-from tickdsl.plugins import PluginError, added, load, required
+from tickdsl.plugins import added, load, required
+from tickdsl.records.canonical import canonical
+from tickdsl.run.graphs import pictures
+from tickdsl.tickets.scope import GROUP_KINDS, LAYERS
+from tickdsl.training.catalogue import shaping
 from tickdsl.training.recipes import Recipe
 
 #: The steps of an epoch that a schedule is tried with where the data's size is not known.
 _NOMINAL_EPOCH = 10
 
 
-def findings(arm: Arm, per_epoch: int | None) -> Iterator[Diagnostic]:
+def findings(arm: Arm, per_epoch: int | None, data: Path) -> Iterator[Diagnostic]:
     """Criteria and schedules of an arm that cannot be used. Its network and its data are built anyway, and so tried."""
     for group in arm.rounds:
         if added("criterion", group.prune.by):
-            yield from _tried(partial(_criterion, group.prune.by), group.prune.by_span or group.prune.span)
+            span = group.prune.by_span or group.prune.span
+            yield from _tried(partial(_criterion, group.prune.by, group.prune.unit, arm, data), span)
     transferred = arm.transfer.tail if arm.transfer is not None else ()
     tails = [tail for group in arm.rounds for tail in group.tail] + list(transferred)
     retrainings = [(tail.recipe, tail.span) for tail in tails if isinstance(tail, Retrain)]
@@ -36,10 +44,27 @@ def metrics(plan: Plan) -> Iterator[Diagnostic]:
             yield from _tried(partial(_metric, name), plan.report_span or plan.arms[0].span)
 
 
-def _criterion(name: str) -> None:
-    from tickdsl.tickets.criteria import criterion
+def _criterion(name: str, unit: str, arm: Arm, data: Path) -> None:
+    """Import it; where weights are all it looks at, let it rank what the network begins with."""
+    from tickdsl.run.networks import network
+    from tickdsl.tickets.criteria import Subject, criterion
+    from tickdsl.tickets.criteria.own import NotFinite
 
-    criterion(name)
+    found = criterion(name)
+    if found.runs_network or "training" in found.needs:
+        return
+    shape, classes = pictures(arm.data, data)
+    dense = network(arm.model.name, canonical(shaping(arm.model.options)), classes, shape)
+    seen = Subject(dense.graph, Structure.dense(dense.graph), dense.module.state_dict())
+    # Weights that are trained may well have finite scores where their beginnings have none.
+    with contextlib.suppress(NotFinite):
+        if unit == "weights":
+            found.weights(seen, list(dense.graph.weights))
+        elif unit in LAYERS:
+            found.layers(seen, dense.graph.layers)
+        else:
+            free = [group for group in dense.graph.channels if group.kind == GROUP_KINDS[unit] and not group.reason]
+            found.channels(seen, free)
 
 
 def _schedule(recipe: Options, per_epoch: int) -> None:
@@ -54,10 +79,10 @@ def _metric(name: str) -> None:
 def _tried(attempt: Callable[[], None], span: Any) -> Iterator[Diagnostic]:
     try:
         attempt()
-    except PluginError as error:
+    except TickdslError as error:
         yield unusable(error, span)
 
 
-def unusable(error: PluginError, span: Any) -> Diagnostic:
+def unusable(error: TickdslError, span: Any) -> Diagnostic:
     """The finding that an error of a plug-in is."""
     return Diagnostic("TD118", error.message, span, help=error.hint)

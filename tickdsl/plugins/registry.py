@@ -81,6 +81,9 @@ def find(kind: str, name: str) -> Plugin | None:
         raise PluginError(
             f"{packages} both register a {kind} `{name}`", f'name one of them: "{found[0].target}", with --allow-code'
         )
+    if found and not _TARGET.fullmatch(found[0].target):
+        message = f"{found[0].package} registers the {kind} `{name}` as `{found[0].target}`, which names no factory"
+        raise PluginError(message, f'write "package.module:factory" in its `{GROUPS[kind]}`')
     return found[0] if found else None
 
 
@@ -111,14 +114,24 @@ def _quoted(kind: str, name: str) -> Plugin:
     return Plugin(kind, name, name)
 
 
-@functools.cache
 def installed(kind: str) -> Mapping[str, tuple[Plugin, ...]]:
     """What installed packages register, by name. Nothing of them is imported."""
+    return scan()[kind]
+
+
+@functools.cache
+def scan() -> dict[str, dict[str, tuple[Plugin, ...]]]:
+    """What installed packages register, by kind and name; looked up once in a process."""
     from importlib import metadata
 
-    found: dict[str, dict[str, Plugin]] = {}
-    for entry in metadata.entry_points(group=GROUPS[kind]):
-        package = f"{entry.dist.name} {entry.dist.version}" if entry.dist is not None else ""
-        # A package that stands on the path twice registers everything twice.
-        found.setdefault(entry.name, {}).setdefault(entry.value, Plugin(kind, entry.name, entry.value, package))
-    return {name: tuple(plugins.values()) for name, plugins in sorted(found.items())}
+    everything = metadata.entry_points()
+    found: dict[str, dict[str, tuple[Plugin, ...]]] = {}
+    for kind, group in GROUPS.items():
+        named: dict[str, dict[str, Plugin]] = {}
+        for entry in everything.select(group=group):
+            package = f"{entry.dist.name} {entry.dist.version}" if entry.dist is not None else "a package"
+            target = entry.value.partition("[")[0].strip()
+            # A package that stands on the path twice registers everything twice.
+            named.setdefault(entry.name, {}).setdefault(target, Plugin(kind, entry.name, target, package))
+        found[kind] = {name: tuple(plugins.values()) for name, plugins in sorted(named.items())}
+    return found

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import functools
 import hashlib
 import sys
 from collections.abc import Iterator, Mapping
@@ -113,11 +114,36 @@ def describe(target: str) -> Described | None:
 
 
 def _tree(spec: ModuleSpec) -> ast.Module | None:
-    data = content(spec)
+    """A module's source, parsed; None where it has none that can be."""
+    if spec.origin is None or not spec.origin.endswith(".py") or not spec.has_location:
+        return None
     try:
-        return None if data is None or not str(spec.origin).endswith(".py") else ast.parse(data)
+        facts = Path(spec.origin).stat()
+    except OSError:  # in an archive
+        data = content(spec)
+        return None if data is None else _parsed(data)
+    return _parsed_file(spec.origin, facts.st_mtime_ns, facts.st_size)
+
+
+@functools.lru_cache(maxsize=256)
+def _parsed_file(path: str, changed: int, size: int) -> ast.Module | None:
+    try:
+        return _parsed(Path(path).read_bytes())
+    except OSError:
+        return None
+
+
+def _parsed(data: bytes) -> ast.Module | None:
+    try:
+        return ast.parse(data)
     except (SyntaxError, ValueError):
         return None  # importing says why
+
+
+@functools.lru_cache(maxsize=256)
+def _hides(tree: ast.Module) -> bool:
+    """Whether names may be defined that no statement shows."""
+    return any(isinstance(node, ast.Name) and node.id in _HIDDEN for node in ast.walk(tree))
 
 
 def _definition(tree: ast.Module, name: str) -> ast.stmt | None:
@@ -129,8 +155,7 @@ def _definition(tree: ast.Module, name: str) -> ast.stmt | None:
         names += defined
         if name in defined:
             found = statement if isinstance(statement, _PLAIN) else None
-    hidden = any(isinstance(node, ast.Name) and node.id in _HIDDEN for node in ast.walk(tree))
-    if hidden or {"*", "__getattr__"}.intersection(names):
+    if _hides(tree) or {"*", "__getattr__"}.intersection(names):
         return None
     if name not in names:
         raise NoSuchName(names)

@@ -25,6 +25,10 @@ class RowScore(Protocol):
     def __call__(self, rows: Tensor, /) -> Tensor: ...
 
 
+class NotFinite(PluginError):
+    """Scores that are no numbers."""
+
+
 def own(name: str) -> Criterion:
     """The criterion that the plug-in `name` is. Raises PluginError."""
     plugin = required("criterion", name)
@@ -57,7 +61,7 @@ class _ByRows(Criterion):
                 subject,
                 group,
                 [(piece, self._of(rows(subject.state[piece.parameter], piece.dim))) for piece in pieces],
-                "this criterion",
+                self.name,
             )
             for group in groups
             for pieces in [producers(subject, group)]
@@ -119,9 +123,8 @@ class _Sound(Criterion):
         found: Tensor = scores.detach().cpu().double()
         odd = int((~torch.isfinite(found)).sum())
         if odd:
-            raise self._wrong(
-                f"gives scores that are no numbers for {odd} of the {size} {unit} of {name}", "give finite ones"
-            )
+            message = f"`{self.name}` gives scores that are no numbers for {odd} of the {size} {unit} of {name}"
+            raise NotFinite(message, "give finite ones")
         return found
 
     def _wrong(self, what: str, way_out: str) -> PluginError:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable, Mapping
 from typing import Any, Protocol, cast
 
@@ -37,8 +38,10 @@ def build(name: str, classes: int, shape: Shape, seed: int, options: Mapping[str
         if not isinstance(module, nn.Module):
             message = f"`{name}` gives {kind_of(module)}, not a network"
             raise PluginError(message, "return a torch.nn.Module")
-        _try(plugin, module, classes, shape)
-    return module.train()
+        # One that is handed out twice would be trained twice.
+        network: nn.Module = called(plugin, copy.deepcopy, module)
+        _try(plugin, network, classes, shape)
+    return network.train()
 
 
 def _try(plugin: Plugin, module: nn.Module, classes: int, shape: Shape) -> None:
