@@ -263,6 +263,24 @@ def test_data_are_known_by_what_they_hold(workshop: Any) -> None:
     assert shifted.fingerprint != named[0]
 
 
+def test_a_factory_may_mean_anything_by_its_options(workshop: Any) -> None:
+    from tickdsl.cli import main
+
+    text = DATA.replace("shift=0", "train='left', classes='few', samples='all', size='big'").replace("shift", "3")
+    name = workshop.module(
+        text.format(change="assert train + classes + samples + size == 'righttwohalfs'")
+    )
+    plan = workshop.folder / "own.plan"
+    plan.write_text(
+        f'model small-cnn width=0.25\ndata "{name}:pictures" train=right classes=two samples=half size=s\n'
+        "train 1ep lr=0.1 batch=4\nsplit classes 2\nprune weights 20%; overlap; rewind weights\n"
+    )
+    places = ["--store", workshop.folder / "store", "--data", workshop.folder / "data"]
+    found = errors(workshop, plan.read_text())
+    assert [d.code for d in found] == []
+    assert main(["plan", str(plan), *map(str, places)]) == 0
+
+
 @pytest.mark.parametrize(
     ("body", "message"),
     [

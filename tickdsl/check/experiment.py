@@ -21,8 +21,7 @@ def findings(arm: Arm) -> Iterator[Diagnostic]:
 def _split(arm: Arm) -> Iterator[Diagnostic]:
     if arm.split is None:
         return
-    info = catalogue.DATASETS[arm.data.name]
-    classes = info.classes if info.own else arm.data.options.get("classes", info.classes)
+    classes = catalogue.known(arm.data.name, "classes", arm.data.options)
     if arm.split.by == "classes" and classes is not None and arm.split.parts > classes // 2:
         yield Diagnostic(
             "TD503",

@@ -131,9 +131,7 @@ def _reaches_end(moment: Moment, length: Moment, per_epoch: int | None) -> bool:
 
 def epoch_steps(arm: Arm) -> int | None:
     """As far as the data's size is known without reading them."""
-    options, info = arm.data.options, catalogue.DATASETS[arm.data.name]
-    train = info.train if info.own else options.get("train", info.train)
-    pictures = int(options.get("samples") or train or 0)
+    pictures = catalogue.known(arm.data.name, "train", arm.data.options) or 0
     if arm.split is not None:
         pictures //= arm.split.parts
     length = Moment.parse(str(arm.recipe["length"]))

@@ -260,8 +260,8 @@ def _same_head(statement: syntax.Transfer, data: model.Data, head: str, around: 
     if head != "keep" or around.scope is None:
         return
     source = around.scope.data
-    before = source.options.get("classes", catalogue.DATASETS[source.name].classes)
-    after = data.options.get("classes", catalogue.DATASETS[data.name].classes)
+    before = catalogue.known(source.name, "classes", source.options)
+    after = catalogue.known(data.name, "classes", data.options)
     if before is not None and after is not None and before != after:
         option = next(option for option in statement.options if option.key.text == "head")
         raise around.reader.wrong(

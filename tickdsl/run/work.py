@@ -16,7 +16,7 @@ from tickdsl.plan.steps import Step
 from tickdsl.records.canonical import canonical
 from tickdsl.run.graphs import model_graph, pictures
 from tickdsl.run.networks import TRACED_PICTURES
-from tickdsl.training.catalogue import DATASETS, shaping
+from tickdsl.training.catalogue import known, shaping
 from tickdsl.training.recipes import Recipe, steps_per_epoch
 
 #: Training pictures of a data set that does not say how many it has.
@@ -52,8 +52,7 @@ def work(study: Study, root: Path) -> Callable[[str], float]:
 def seen(step: Step) -> float:
     """How many pictures go through the network, forwards and back counted as three."""
     data = step.args["data"]
-    options, info = data["options"], DATASETS[data["name"]]
-    whole = int(options.get("samples") or options.get("train") or info.train or _PICTURES)
+    whole = known(data["name"], "train", data["options"]) or _PICTURES
     train = max(1, whole // data["part"]["parts"]) if data.get("part") else whole
     if step.operation != "train":
         return _LOOK * train

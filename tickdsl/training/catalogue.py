@@ -234,3 +234,14 @@ def _own_data(plugin: Plugin, found: Described) -> DatasetInfo:
 
 
 DATASETS: Table[DatasetInfo] = Table("data set", _DATASETS, _own_data)
+
+
+def known(name: str, what: str, options: Mapping[str, Any]) -> int | None:
+    """`classes` of a data set, or how many pictures there are to `train` on, as far as that is known before reading it."""
+    info = DATASETS[name]
+    number: int | None = getattr(info, what)
+    if what == "train" and options.get("samples") and "samples" not in info.own:
+        number = options["samples"]
+    elif what in options and what not in info.own:  # a factory may mean anything by it
+        number = options[what]
+    return number
