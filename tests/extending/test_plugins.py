@@ -267,9 +267,7 @@ def test_a_factory_may_mean_anything_by_its_options(workshop: Any) -> None:
     from tickdsl.cli import main
 
     text = DATA.replace("shift=0", "train='left', classes='few', samples='all', size='big'").replace("shift", "3")
-    name = workshop.module(
-        text.format(change="assert train + classes + samples + size == 'righttwohalfs'")
-    )
+    name = workshop.module(text.format(change="assert train + classes + samples + size == 'righttwohalfs'"))
     plan = workshop.folder / "own.plan"
     plan.write_text(
         f'model small-cnn width=0.25\ndata "{name}:pictures" train=right classes=two samples=half size=s\n'

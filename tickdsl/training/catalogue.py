@@ -237,7 +237,7 @@ DATASETS: Table[DatasetInfo] = Table("data set", _DATASETS, _own_data)
 
 
 def known(name: str, what: str, options: Mapping[str, Any]) -> int | None:
-    """`classes` of a data set, or how many pictures there are to `train` on, as far as that is known before reading it."""
+    """`classes` of a data set, or how many pictures there are to `train` on, as far as known before reading it."""
     info = DATASETS[name]
     number: int | None = getattr(info, what)
     if what == "train" and options.get("samples") and "samples" not in info.own:
