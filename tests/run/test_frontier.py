@@ -48,6 +48,8 @@ def walk(
     measured = list(frontier.measured())
     while frontier.pending:
         while len(running) < jobs and (key := frontier.take()) is not None:
+            lonely = [each for each in (key, *running) if found.step(each).operation == "latency"]
+            assert not lonely or not running, "a step that measures times is disturbed"
             assert all(parent in done for parent in found.graph.predecessors(key))
             begun.append(key)
             running.append(key)
@@ -81,6 +83,7 @@ PLANS = [
     "seeds 2\nprune filters 20% x 2; rewind weights to 1ep\ncompare random-init, random-structure",
     "arm a { prune weights 20% x 2; rewind weights to 2ep }\narm b { prune weights 30% at 1ep }\ncompare a, b",
     "arm c { split classes 2; prune weights 30% x 2 except fc; overlap; rewind weights to 1ep }\ncompare c, dense",
+    "seeds 2\nprune filters 20% x 3; rewind weights to 1ep\ncompare random-init\nreport latency, barrier, energy",
 ]
 
 

@@ -15,6 +15,8 @@ from tickdsl.plugins import added
 
 #: What the record of a training tells.
 _OF_A_TRAINING = ("train-time", "energy", "carbon", "early-stop")
+#: Operations that other work on the machine would falsify.
+UNDISTURBED = frozenset({"latency"})
 
 
 @attrs.frozen

@@ -5,7 +5,8 @@ dynamic end needs no dynamic graph, and what is run does not depend on the order
 result costs what hangs on it, not the size of the study.
 
 Of the steps that can begin, the one comes first behind which the longest chain of work waits: workers are idle at the
-end of a study for as long as its last chain takes alone.
+end of a study for as long as its last chain takes alone. Steps that measure times wait until nothing else is being
+done, and nothing begins beside them.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
+from tickdsl.plan.asked import UNDISTURBED
 from tickdsl.plan.lower import Level, Measurement, Study
 
 Metrics = Mapping[str, Any]
@@ -56,6 +58,7 @@ class Frontier:
         self._needed: set[str] = set()
         self._parents_left: dict[str, int] = {}
         self._ready: list[int] = []
+        self._lonely: list[int] = []  # those of them that want to be undisturbed
         self._taken: set[str] = set()
         self._broken: set[str] = set()
         self._expected: dict[str, list[Measurement]] = {}
@@ -72,8 +75,11 @@ class Frontier:
 
     def take(self) -> str | None:
         """The next step whose parents are there; None where all of those are being done."""
-        while self._ready:
-            key = self._keys[heapq.heappop(self._ready)]
+        if any(self._wants_rest(key) for key in self._taken):
+            return None
+        heaps = (self._ready,) if self._taken else (self._ready, self._lonely)
+        while filled := [heap for heap in heaps if heap]:
+            key = self._keys[heapq.heappop(min(filled))]
             open_still = key in self._needed and key not in self._taken and not self._parents_left[key]
             if open_still and not self._comes_along(key):
                 self._taken.add(key)
@@ -124,6 +130,7 @@ class Frontier:
                 pile += self._readers[at]
         self._needed.clear()
         self._ready.clear()
+        self._lonely.clear()
         for target in self._expected:
             self._need(target)
 
@@ -195,7 +202,10 @@ class Frontier:
 
     def _offer(self, key: str) -> None:
         if key in self._needed and not self._parents_left[key]:
-            heapq.heappush(self._ready, self._order[key])
+            heapq.heappush(self._lonely if self._wants_rest(key) else self._ready, self._order[key])
+
+    def _wants_rest(self, key: str) -> bool:
+        return self._study.step(key).operation in UNDISTURBED
 
     def _comes_along(self, key: str) -> bool:
         """Whether a dense training that is wanted too leaves this rewinding point on its way."""
