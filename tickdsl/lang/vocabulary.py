@@ -239,11 +239,12 @@ TRAIN_OPTIONS: dict[str, OptionType] = {
     "div": OptionType("float", "one-cycle: peak / first rate", above=0),
     "final-div": OptionType("float", "one-cycle: first rate / last rate", above=0),
     "precision": OptionType("word", "number format of the arithmetic", ("fp32", "bf16", "auto")),
+    "compile": OptionType("flag", "let torch compile the network's passes"),
     "augment": OptionType("words", "random changes to training pictures", ("none", "crop", "flip", "rotation")),
     "label-smoothing": OptionType("float", "share of the target spread over all classes", least=0),
 }
 #: What every `retrain` may change beside its schedule.
-_ALWAYS = ("opt", "batch", "momentum", "nesterov", "decay", "precision", "augment", "label-smoothing")
+_ALWAYS = ("opt", "batch", "momentum", "nesterov", "decay", "precision", "compile", "augment", "label-smoothing")
 RETRAIN_OPTIONS: dict[str, OptionType] = {
     "lr": OptionType("float", "the highest learning rate (default: the recipe's; of `fine-tune` its last)", above=0),
     "min-lr": OptionType(

@@ -24,6 +24,7 @@ from tickdsl.training.augment import Batches, Normalise
 from tickdsl.training.checkpoints import Checkpoints, identity
 from tickdsl.training.choices import Choices, Remembered
 from tickdsl.training.data import Dataset
+from tickdsl.training.compilation import compiled
 from tickdsl.training.devices import LAYOUTS, autocast_type, fitting_layout, fitting_memory_format, set_memory_format
 from tickdsl.training.distillation import Lesson, Teaching
 from tickdsl.training.evaluate import evaluation_sums, from_sums
@@ -160,7 +161,7 @@ class _Training:
         set_memory_format(self.model, LAYOUTS[self.layout])
         if found is not None:
             sparsely = tuple(found.get("sparse", ()))
-        elif self.device.type == "cpu" and self.autocast is None:
+        elif self.device.type == "cpu" and self.autocast is None and not self.recipe.compile:
             pictures = self.normalise(self.batches.images[: self.recipe.batch])
             sparsely = choose(self.model, self.kept, pictures, choices)
         else:
@@ -170,6 +171,16 @@ class _Training:
         self.parameters = [p for p in self.model.parameters() if p.requires_grad]
         self.optimizer = optimisers.build(self.parameters, self.recipe)
         if found is not None:
+        self.work: Callable[..., None] = self._work
+        self.rate: Tensor | None = None  # the rate on the device, where steps are captured
+        if captures(self.device, self.recipe):
+            self.rate = torch.zeros((), device=self.device)
+            self.work = CapturedStep(
+                self._work, batch=self.recipe.batch, changed=self._changed, seeded=self._seed_dropout,
+                recorder=CudaGraphs(self.optimizer),
+            )  # fmt: skip
+        # The last, smaller batch of an epoch is not compiled for.
+        self.forward: Callable[[Tensor], Tensor] = compiled(self.model) if self.recipe.compile else self.model
             self.restore(found)
 
     def settings(self) -> AbstractContextManager[object]:
@@ -233,7 +244,7 @@ class _Training:
         teaching = self.teaching if self.teaching is not None and self.teaching.at(self.step) else None
         taught = teaching.answers(pictures, chosen) if teaching is not None else None
         with self._precision():
-            scores = self.model(pictures)
+            scores = (self.forward if len(pictures) == self.recipe.batch else self.model)(pictures)
             loss = F.cross_entropy(scores, answers, label_smoothing=self.recipe.label_smoothing)
         if teaching is not None and taught is not None:
             loss = teaching.loss(scores, taught, loss)

@@ -82,7 +82,8 @@ class Recipe:
     length: epochs or steps; batch: pictures a step; decay: weight decay (L2 for sgd and adam, decoupled for
     adamw) on every parameter; warmup: linear rise of the rate from 0, multiplied onto the schedule; max_lr:
     one-cycle's peak (default `lr`); pct_start: its rising share; div: peak / first rate; final_div: first
-    rate / last rate; precision: `auto` is bf16 on CUDA and fp32 on a CPU. Values out of range are a ValueError.
+    rate / last rate; precision: `auto` is bf16 on CUDA and fp32 on a CPU; compile: whole batches go
+    through a compiled network, equal but for rounding. Values out of range are a ValueError.
 
     rise: the warm-up's form. `cosine` goes from `rise_from` to `lr` step by step, `cosine-epochs` once an epoch; the
     schedule begins behind it, milestones excepted, which count from the training's start. min_lr: where `cosine` ends.
@@ -107,6 +108,7 @@ class Recipe:
     div: float = attrs.field(default=25.0, converter=float)
     final_div: float = attrs.field(default=1e4, converter=float)
     precision: str = "fp32"
+    compile: bool = False
     augment: tuple[str, ...] = attrs.field(default=(), converter=_words)
     label_smoothing: float = attrs.field(default=0.0, converter=float)
 

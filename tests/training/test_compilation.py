@@ -1,0 +1,92 @@
+"""Compiled trainings: the same but for rounding, one compilation each, and the same bits when they are continued."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from tickdsl.errors import TickdslError
+from tickdsl.training import data, models
+from tickdsl.training.checkpoints import Checkpoints
+from tickdsl.training.compilation import compiled
+from tickdsl.training.data import Dataset
+from tickdsl.training.loop import train
+from tickdsl.training.recipes import Recipe
+
+#: Two whole batches and a smaller one each epoch.
+RECIPE = Recipe(length="2ep", lr=0.05, batch=32, decay=5e-4, compile=True)
+
+
+@pytest.fixture(scope="module")
+def tiny() -> Dataset:
+    return data.load("synthetic", options={"size": 8, "channels": 3, "train": 80, "test": 24})
+
+
+def network(tiny: Dataset, width: float = 0.5) -> nn.Module:
+    return models.create("small-cnn", classes=tiny.classes, shape=tiny.shape, seed=1, options={"width": width})
+
+
+def masks(model: nn.Module) -> dict[str, Tensor]:
+    draw = torch.Generator().manual_seed(3)
+    return {name: torch.rand(p.shape, generator=draw) < 0.5 for name, p in model.named_parameters() if p.dim() > 1}
+
+
+def graphs() -> int:
+    """Networks compiled since this process began."""
+    from torch._dynamo.utils import counters
+
+    return int(counters["stats"]["unique_graphs"])
+
+
+@pytest.mark.slow
+def test_each_training_is_compiled_once_and_is_the_uncompiled_one_but_for_rounding(tiny: Dataset) -> None:
+    for width in (0.5, 0.25):  # another shape, as after a prune
+        ours, theirs = network(tiny, width), network(tiny, width)
+        before = graphs()
+        history = train(ours, tiny, RECIPE, seed=2, masks=masks(ours))
+        assert graphs() - before == 1, "neither smaller batches nor tests are compiled for"
+        plain = train(
+            theirs, tiny, Recipe.from_dict({**RECIPE.to_dict(), "compile": False}), seed=2, masks=masks(theirs)
+        )
+        assert history.epochs[-1].train_loss == pytest.approx(plain.epochs[-1].train_loss, rel=1e-4)
+        wanted = theirs.state_dict()
+        for name, tensor in ours.state_dict().items():
+            torch.testing.assert_close(tensor, wanted[name], rtol=1e-3, atol=1e-4)
+
+
+@pytest.mark.slow
+def test_a_continued_compiled_training_ends_with_the_same_bits(tiny: Dataset, tmp_path: Path) -> None:
+    whole, cut = network(tiny), network(tiny)
+    train(whole, tiny, RECIPE, seed=2, masks=masks(whole))
+    calls = iter(range(100))
+
+    def break_off() -> None:
+        if next(calls) == 4:
+            raise InterruptedError
+
+    with pytest.raises(InterruptedError):
+        train(cut, tiny, RECIPE, seed=2, masks=masks(cut), checkpoint=Checkpoints(tmp_path, 0), between=break_off)
+    again = network(tiny)
+    train(again, tiny, RECIPE, seed=2, masks=masks(again), checkpoint=Checkpoints(tmp_path, 0))
+    theirs = whole.state_dict()
+    assert all(torch.equal(tensor, theirs[name]) for name, tensor in again.state_dict().items())
+
+
+def test_a_machine_that_cannot_compile_says_what_to_do(monkeypatch: pytest.MonkeyPatch) -> None:
+    from torch._dynamo.exc import TorchDynamoException
+
+    def refuse(pictures: Tensor) -> Tensor:
+        raise TorchDynamoException("no working C++ compiler found\nin a long trace")
+
+    monkeypatch.setattr(torch, "compile", lambda model, dynamic: refuse)
+    with pytest.raises(TickdslError, match="cannot compile this network here: no working C") as caught:
+        compiled(nn.Identity())(torch.zeros(1))
+    assert "take compile=on out" in str(caught.value.hint)
+
+
+def test_a_recipe_without_it_has_the_key_that_it_had() -> None:
+    assert Recipe(length="2ep", compile=False).to_dict() == {"length": "2ep"}
+    assert Recipe(length="2ep", compile=True).to_dict() == {"length": "2ep", "compile": True}

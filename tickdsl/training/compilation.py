@@ -1,0 +1,37 @@
+"""Passes of a network through torch's compiler."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor, nn
+
+from tickdsl.errors import TickdslError
+
+
+def compiled(model: nn.Module) -> Callable[[Tensor], Tensor]:
+    """`model`, compiled for the shape of the first batch that it is given: others would be compiled again.
+
+    What was compiled before is forgotten, since torch keeps but eight shapes of a class of networks and runs the ninth
+    uncompiled. Raises TickdslError at the first call where this machine cannot compile.
+    """
+    from torch._dynamo.exc import TorchDynamoException  # slow to load, and seldom wanted
+    from torch._inductor import config
+
+    torch.compiler.reset()
+    config.compile_threads = 1  # the other cores belong to other jobs
+    made = torch.compile(model, dynamic=False)
+
+    def call(pictures: Tensor) -> Tensor:
+        try:
+            scores: Tensor = made(pictures)
+        except TorchDynamoException as error:
+            words = (str(error).strip().splitlines() or [type(error).__name__])[0]
+            raise TickdslError(
+                f"compile=on: torch cannot compile this network here: {words}",
+                "install a C++ compiler, or take compile=on out of the plan",
+            ) from error
+        return scores
+
+    return call
