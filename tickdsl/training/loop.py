@@ -23,8 +23,8 @@ from tickdsl.training import optimisers
 from tickdsl.training.augment import Batches, Normalise
 from tickdsl.training.checkpoints import Checkpoints, identity
 from tickdsl.training.choices import Choices, Remembered
-from tickdsl.training.data import Dataset
 from tickdsl.training.compilation import compiled
+from tickdsl.training.data import Dataset
 from tickdsl.training.devices import LAYOUTS, autocast_type, fitting_layout, fitting_memory_format, set_memory_format
 from tickdsl.training.distillation import Lesson, Teaching
 from tickdsl.training.evaluate import evaluation_sums, from_sums
@@ -170,17 +170,9 @@ class _Training:
         self.masks = Masks(self.model, self.sparse.others(self.kept))
         self.parameters = [p for p in self.model.parameters() if p.requires_grad]
         self.optimizer = optimisers.build(self.parameters, self.recipe)
-        if found is not None:
-        self.work: Callable[..., None] = self._work
-        self.rate: Tensor | None = None  # the rate on the device, where steps are captured
-        if captures(self.device, self.recipe):
-            self.rate = torch.zeros((), device=self.device)
-            self.work = CapturedStep(
-                self._work, batch=self.recipe.batch, changed=self._changed, seeded=self._seed_dropout,
-                recorder=CudaGraphs(self.optimizer),
-            )  # fmt: skip
         # The last, smaller batch of an epoch is not compiled for.
         self.forward: Callable[[Tensor], Tensor] = compiled(self.model) if self.recipe.compile else self.model
+        if found is not None:
             self.restore(found)
 
     def settings(self) -> AbstractContextManager[object]:
