@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
@@ -21,6 +21,7 @@ from torch.nn import functional as F
 from tickdsl.errors import TickdslError
 from tickdsl.training import optimisers
 from tickdsl.training.augment import Batches, Normalise
+from tickdsl.training.captured import CapturedStep, CudaGraphs, captures
 from tickdsl.training.checkpoints import Checkpoints, identity
 from tickdsl.training.choices import Choices, Remembered
 from tickdsl.training.compilation import compiled
@@ -170,6 +171,14 @@ class _Training:
         self.masks = Masks(self.model, self.sparse.others(self.kept))
         self.parameters = [p for p in self.model.parameters() if p.requires_grad]
         self.optimizer = optimisers.build(self.parameters, self.recipe)
+        self.work: Callable[..., None] = self._work
+        self.rate: Tensor | None = None  # the rate on the device, where steps are captured
+        if captures(self.device, self.recipe):
+            self.rate = torch.zeros((), device=self.device)
+            self.work = CapturedStep(
+                self._work, batch=self.recipe.batch, changed=self._changed, seeded=self._seed_dropout,
+                recorder=CudaGraphs(self.optimizer),
+            )  # fmt: skip
         # The last, smaller batch of an epoch is not compiled for.
         self.forward: Callable[[Tensor], Tensor] = compiled(self.model) if self.recipe.compile else self.model
         if found is not None:
@@ -223,11 +232,10 @@ class _Training:
         first = place * self.recipe.batch
         last = None if place == self.per_epoch - 1 else first + self.recipe.batch
         chosen = order[first:last]
-        seed = stream_seed(self.seed, "dropout", self.step)
-        for stream in self.dropout_streams:
-            stream.manual_seed(seed)
+        self._seed_dropout()
+        rate = self.rates[self.step] if self.rate is None else self.rate.fill_(self.rates[self.step])
         for group in self.optimizer.param_groups:
-            group["lr"] = self.rates[self.step]
+            group["lr"] = rate
         if self.momenta is not None:
             optimisers.set_momentum(self.optimizer, self.momenta[self.step])
 
@@ -235,18 +243,34 @@ class _Training:
         pictures = self.batches.batch(chosen, first)
         teaching = self.teaching if self.teaching is not None and self.teaching.at(self.step) else None
         taught = teaching.answers(pictures, chosen) if teaching is not None else None
+        self.work(pictures, answers, *([] if taught is None else [taught]))
+        self.seen += len(chosen)
+
+    def _work(self, pictures: Tensor, answers: Tensor, taught: Tensor | None = None) -> None:
+        """What a step computes: forward, backward, the optimiser and the masks, without a look at a number."""
         with self._precision():
             scores = (self.forward if len(pictures) == self.recipe.batch else self.model)(pictures)
             loss = F.cross_entropy(scores, answers, label_smoothing=self.recipe.label_smoothing)
-        if teaching is not None and taught is not None:
-            loss = teaching.loss(scores, taught, loss)
+        if self.teaching is not None and taught is not None:
+            loss = self.teaching.loss(scores, taught, loss)
         for parameter in self.parameters:
             parameter.grad = None
         torch.autograd.backward(loss)
         self.optimizer.step()
         self.masks.apply()
-        self.loss_sum.add_(loss.detach(), alpha=len(chosen))
-        self.seen += len(chosen)
+        self.loss_sum.add_(loss.detach(), alpha=len(pictures))
+
+    def _changed(self) -> Iterator[Tensor]:
+        """The tensors that a step changes."""
+        yield from self.model.state_dict().values()
+        for state in self.optimizer.state.values():
+            yield from (value for value in state.values() if isinstance(value, Tensor))
+        yield self.loss_sum
+
+    def _seed_dropout(self) -> None:
+        seed = stream_seed(self.seed, "dropout", self.step)
+        for stream in self.dropout_streams:
+            stream.manual_seed(seed)
 
     def _precision(self) -> AbstractContextManager[object]:
         return nullcontext() if self.autocast is None else torch.autocast(self.device.type, self.autocast)

@@ -1,0 +1,148 @@
+"""Steps that are recorded and replayed train as steps that are not. What records is a stand-in: no GPU is wanted."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import attrs
+import pytest
+import torch
+from torch import Tensor, nn
+
+from tickdsl.training import captured, data, loop, models
+from tickdsl.training.captured import WARM_UP, captures
+from tickdsl.training.data import Dataset
+from tickdsl.training.distillation import Lesson
+from tickdsl.training.recipes import Recipe
+from tickdsl.training.reports import History
+
+RECIPE = Recipe(length="3ep", lr=0.05, batch=16, decay=5e-4, schedule="cosine", augment=("crop", "flip"))
+CUDA = torch.device("cuda")
+
+
+@attrs.define
+class Standing:
+    """Does recorded work again as a graph would: on the tensors and with the numbers that it was recorded with."""
+
+    fails: bool = False
+    forgets: bool = False
+    warm: int = 0
+    recorded: int = 0
+    replayed: int = 0
+
+    def warm_up(self, work: Callable[[], None]) -> None:
+        self.warm += 1
+        work()
+
+    def record(self, work: Callable[[], None]) -> Callable[[], None]:
+        if self.fails:
+            raise RuntimeError("operation not permitted when stream is capturing")
+        self.recorded += 1
+
+        def again() -> None:
+            self.replayed += 1
+            if not self.forgets:
+                work()
+
+        return again
+
+
+@pytest.fixture(scope="module")
+def tiny() -> Dataset:
+    return data.load("synthetic", options={"size": 8, "channels": 1, "train": 100, "test": 40, "classes": 4})
+
+
+def _network() -> nn.Module:
+    return nn.Sequential(nn.Dropout(0.2), models.create("small-cnn", classes=4, shape=(1, 8, 8), seed=0))
+
+
+def _masks(model: nn.Module) -> dict[str, Tensor]:
+    return {name: p.detach() > 0 for name, p in model.named_parameters() if p.dim() > 1}
+
+
+def _trained(
+    tiny: Dataset, recipe: Recipe, monkeypatch: pytest.MonkeyPatch, recorder: Standing, lesson: Lesson | None = None
+) -> tuple[nn.Module, History]:
+    """A training as on CUDA, with the rate in a tensor and with captured steps."""
+    with monkeypatch.context() as patch:
+        patch.setattr(loop, "captures", lambda device, recipe: captures(CUDA, recipe))
+        patch.setattr(loop, "CudaGraphs", lambda optimizer: recorder)
+        model = _network()
+        return model, loop.train(model, tiny, recipe, seed=1, masks=_masks(model), lesson=lesson)
+
+
+def _plain(tiny: Dataset, recipe: Recipe, lesson: Lesson | None = None) -> tuple[nn.Module, History]:
+    model = _network()
+    return model, loop.train(model, tiny, recipe, seed=1, masks=_masks(model), lesson=lesson)
+
+
+def _close(one: nn.Module, other: nn.Module) -> None:
+    for (name, ours), theirs in zip(one.state_dict().items(), other.state_dict().values(), strict=True):
+        # The rate is rounded to float32 on its way into a tensor.
+        torch.testing.assert_close(ours, theirs, rtol=1e-4, atol=1e-6, msg=name)
+
+
+@pytest.mark.parametrize("optimizer", ["sgd", "adam", "adamw"])
+def test_whole_batches_are_replayed_and_the_last_one_is_not(
+    tiny: Dataset, monkeypatch: pytest.MonkeyPatch, optimizer: str
+) -> None:
+    recorder = Standing()
+    recipe = attrs.evolve(RECIPE, optimizer=optimizer, lr=0.05 if optimizer == "sgd" else 1e-3)
+    model, history = _trained(tiny, recipe, monkeypatch, recorder)
+    expected, plain = _plain(tiny, recipe)
+    assert history.steps_per_epoch == 7  # six of 16 pictures, and four pictures
+    assert (recorder.warm, recorder.recorded) == (WARM_UP, 1)
+    assert recorder.replayed == 3 * 6 - WARM_UP
+    _close(model, expected)
+    assert [epoch.test_accuracy for epoch in history.epochs] == [epoch.test_accuracy for epoch in plain.epochs]
+
+
+def test_a_lesson_that_ends_is_recorded_with_it_and_without(tiny: Dataset, monkeypatch: pytest.MonkeyPatch) -> None:
+    def lesson() -> Lesson:
+        return Lesson(models.create("small-cnn", classes=4, shape=(1, 8, 8), seed=5), 4.0, 0.7, until=10)
+
+    recorder = Standing()
+    model, _ = _trained(tiny, RECIPE, monkeypatch, recorder, lesson())
+    assert recorder.recorded == 2
+    _close(model, _plain(tiny, RECIPE, lesson())[0])
+
+
+@pytest.mark.parametrize(("recorder", "why"), [
+    (Standing(fails=True), "cannot be recorded"),
+    (Standing(forgets=True), "something else"),
+])  # fmt: skip
+def test_what_cannot_be_replayed_is_done(
+    tiny: Dataset, monkeypatch: pytest.MonkeyPatch, recorder: Standing, why: str
+) -> None:
+    with pytest.warns(UserWarning, match=why):
+        model, _ = _trained(tiny, RECIPE, monkeypatch, recorder)
+    assert recorder.replayed <= 1
+    _close(model, _plain(tiny, RECIPE)[0])
+
+
+def test_a_recording_that_reads_an_old_batch_is_found_out(tiny: Dataset, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(captured._Recording, "replay", lambda self, inputs: self._again())
+    monkeypatch.setattr(
+        captured, "_own", lambda inputs: [torch.zeros_like(tensor) for tensor in inputs]
+    )  # fmt: skip
+    with pytest.warns(UserWarning, match="something else"):
+        model, _ = _trained(tiny, RECIPE, monkeypatch, Standing())
+    _close(model, _plain(tiny, RECIPE)[0])
+
+
+def test_where_steps_are_captured() -> None:
+    assert captures(CUDA, RECIPE)
+    assert not captures(torch.device("cpu"), RECIPE)
+    assert not captures(CUDA, attrs.evolve(RECIPE, schedule="one-cycle"))
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+@pytest.mark.parametrize("optimizer", ["sgd", "adam"])
+def test_on_a_gpu(tiny: Dataset, monkeypatch: pytest.MonkeyPatch, optimizer: str) -> None:
+    recipe = attrs.evolve(RECIPE, optimizer=optimizer, lr=0.01)
+    replayed, eager = _network(), _network()
+    loop.train(replayed, tiny, recipe, seed=1, masks=_masks(replayed), device="cuda")
+    monkeypatch.setattr(loop, "captures", lambda device, recipe: False)
+    loop.train(eager, tiny, recipe, seed=1, masks=_masks(eager), device="cuda")
+    for ours, theirs in zip(replayed.parameters(), eager.parameters(), strict=True):
+        torch.testing.assert_close(ours, theirs, rtol=1e-2, atol=1e-4)

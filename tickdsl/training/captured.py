@@ -1,0 +1,161 @@
+"""A training step as a CUDA graph: recorded once, then launched as one thing instead of hundreds.
+
+Small networks leave a GPU idle while Python launches their kernels; a graph has them all. What a step reads must lie
+where it lay when it was recorded: batches are copied into tensors that stay, the rate is a tensor on the device, and
+dropout's generator is known to the graph and seeded before every step.
+
+**This has not run on a GPU yet**: its tests run the logic on a CPU. So a recorded step is used only after it has been
+compared with the step it was recorded from; where they differ, or recording fails, steps go on uncaptured.
+"""
+
+from __future__ import annotations
+
+import statistics
+import warnings
+from collections.abc import Callable, Iterable, Sequence
+from typing import Protocol
+
+import torch
+from torch import Tensor
+
+from tickdsl.training.recipes import Recipe
+
+#: Full batches that are trained on uncaptured first: libraries choose algorithms, the optimiser makes its state.
+WARM_UP = 3
+#: How far a recorded step may lie from the other, as a share of what the step changes, for most tensors: kernels that
+#: sum in any order lie closer, a step that reads a stale batch or draws other units to drop does not.
+_ALIKE = 0.05
+
+Step = Callable[..., None]
+
+
+class Recorder(Protocol):
+    """What records work on a device."""
+
+    def warm_up(self, work: Callable[[], None]) -> None:
+        """Do `work` as it would be recorded."""
+
+    def record(self, work: Callable[[], None]) -> Callable[[], None]:
+        """What does `work` again, on the same tensors; it is not done yet. RuntimeError where it cannot be recorded."""
+
+
+class CudaGraphs:
+    """Records on the current CUDA device; `optimizer` takes part in what is recorded."""
+
+    def __init__(self, optimizer: torch.optim.Optimizer) -> None:
+        self._groups = optimizer.param_groups
+
+    def warm_up(self, work: Callable[[], None]) -> None:
+        aside = torch.cuda.Stream()  # type: ignore[no-untyped-call]
+        aside.wait_stream(torch.cuda.current_stream())
+        with torch.cuda.stream(aside):
+            work()
+        torch.cuda.current_stream().wait_stream(aside)
+
+    def record(self, work: Callable[[], None]) -> Callable[[], None]:
+        graph = torch.cuda.CUDAGraph()
+        # Adam refuses to be recorded without this word, and warns of it at all other times.
+        words = [group.get("capturable") for group in self._groups]
+        try:
+            for group in self._groups:
+                group["capturable"] = True
+            with torch.cuda.graph(graph):
+                work()
+        finally:
+            for group, word in zip(self._groups, words, strict=True):
+                group["capturable"] = word
+        replay: Callable[[], None] = graph.replay
+        return replay
+
+
+def captures(device: torch.device, recipe: Recipe) -> bool:
+    """Whether steps are captured: on CUDA, unless the momentum changes, which a recording would not see."""
+    return device.type == "cuda" and recipe.schedule != "one-cycle"
+
+
+class CapturedStep:
+    """`step(*inputs)`, replayed from a recording where the inputs have the shapes of a full batch.
+
+    step changes the tensors that `changed` gives, and nothing else; it reads its inputs, tensors that stay, and
+    generators that `seeded` sets back to where they were before this step. batch: the pictures of a full batch.
+    """
+
+    def __init__(
+        self,
+        step: Step,
+        *,
+        batch: int,
+        changed: Callable[[], Iterable[Tensor]],
+        seeded: Callable[[], None],
+        recorder: Recorder,
+    ) -> None:
+        self._step, self._batch = step, batch
+        self._changed, self._seeded, self._recorder = changed, seeded, recorder
+        self._warm = 0
+        self._recordings: dict[int, _Recording] = {}  # by how many inputs there are: a teacher's answers may end
+        self.given_up = False
+
+    def __call__(self, *inputs: Tensor) -> None:
+        if self.given_up or len(inputs[0]) != self._batch:
+            self._step(*inputs)
+        elif self._warm < WARM_UP:
+            self._warm += 1
+            self._recorder.warm_up(lambda: self._step(*inputs))
+        elif len(inputs) in self._recordings:
+            self._recordings[len(inputs)].replay(inputs)
+        else:
+            self._record(inputs)
+
+    def _record(self, inputs: Sequence[Tensor]) -> None:
+        """Take this step uncaptured; keep a recording that does the same."""
+        tensors = list(self._changed())
+        before = [tensor.clone() for tensor in tensors]
+        try:
+            recording = _Recording(self._step, inputs, self._recorder)
+        except RuntimeError as error:
+            self._give_up(f"cannot be recorded ({error})")
+            self._seeded()
+            self._step(*inputs)
+            return
+        self._seeded()
+        recording.replay(inputs)
+        replayed = [tensor.clone() for tensor in tensors]
+        for tensor, value in zip(tensors, before, strict=True):
+            tensor.copy_(value)
+        self._seeded()
+        self._step(*inputs)
+        if _alike(before, tensors, replayed):
+            self._recordings[len(inputs)] = recording
+        else:
+            self._give_up("does something else when it is replayed")
+
+    def _give_up(self, why: str) -> None:
+        self.given_up = True
+        warnings.warn(f"a training step {why}: it runs uncaptured, and slower", stacklevel=2)
+
+
+class _Recording:
+    """A step recorded on inputs of its own."""
+
+    def __init__(self, step: Step, inputs: Sequence[Tensor], recorder: Recorder) -> None:
+        self._inputs = _own(inputs)
+        self._again = recorder.record(lambda: step(*self._inputs))
+
+    def replay(self, inputs: Sequence[Tensor]) -> None:
+        for own, given in zip(self._inputs, inputs, strict=True):
+            own.copy_(given)
+        self._again()
+
+
+def _own(inputs: Sequence[Tensor]) -> list[Tensor]:
+    return [tensor.clone() for tensor in inputs]
+
+
+def _alike(before: Sequence[Tensor], stepped: Sequence[Tensor], replayed: Sequence[Tensor]) -> bool:
+    """Whether two ways of one step changed the floating-point tensors alike, by the median. Waits for the device."""
+    apart = [
+        float((one.double() - other.double()).norm() / (one.double() - old.double()).norm())
+        for old, one, other in zip(before, stepped, replayed, strict=True)
+        if old.is_floating_point() and not torch.equal(one, old)
+    ]
+    return bool(apart) and statistics.median(apart) <= _ALIKE
