@@ -19,7 +19,7 @@ _BLOCK = re.compile(r"^```([^\n]*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 
 @attrs.frozen
 class Shown:
-    """A fenced block: `plan`, `plan wrong CODE`, `plan pending` (not carried out yet), `plan NAME.plan` (a file)."""
+    """A fenced block: `plan`, `plan wrong CODE`, `plan NAME.plan` (a file)."""
 
     words: tuple[str, ...]
     text: str
@@ -58,9 +58,7 @@ def cases(name: str) -> list[pytest.ParameterSet]:  # type: ignore[name-defined]
 def test_an_example_is_what_it_is_said_to_be(name: str, block: Shown, tmp_path: Path) -> None:
     findings = check_file(write(name, block, tmp_path)).findings
     errors = {d.code for d in findings if d.severity == "error"}
-    if block.kind == "pending":
-        assert errors <= {"TD006"}
-    elif block.kind:
+    if block.kind:
         assert block.words[1] == "wrong"
         assert block.words[2] in {d.code for d in findings}
     else:
@@ -72,7 +70,7 @@ def test_every_statement_has_a_section_with_an_example() -> None:
     sections = dict(re.findall(r"^### (\w+)\n(.*?)(?=^##)", text, re.MULTILINE | re.DOTALL))
     assert list(sections) == list(vocabulary.STATEMENTS)
     for word, section in sections.items():
-        assert re.search(r"^```plan( pending)?$", section, re.MULTILINE), f"{word} has no example"
+        assert re.search(r"^```plan$", section, re.MULTILINE), f"{word} has no example"
         examples = [m[2] for m in _BLOCK.finditer(section) if m[1].split()[:1] == ["plan"]]
         assert any(re.search(rf"\b{word}\b", example) for example in examples)
 

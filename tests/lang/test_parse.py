@@ -5,7 +5,9 @@ import string
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from tickdsl.lang.include import load_source
 from tickdsl.lang.parse import LIMIT, parse
+from tickdsl.lang.resolve import resolve
 from tickdsl.lang.syntax import Prune, Source
 
 GOOD = (
@@ -52,6 +54,31 @@ def test_mutated_plans_give_findings_inside_the_file(data) -> None:
     end = data.draw(st.integers(cut, min(len(text), cut + 12)))
     insert = data.draw(st.sampled_from(["", "}", "{", ";", ",", "$", '"', "prune", "20%", "\n"]))
     positions_are_inside(Source("x.plan", text[:cut] + insert + text[end:]))
+
+
+HEADERS = """\
+model small-cnn on digits
+cycle x3 { prune foo }
+am lth { prune wieghts 20% }
+arm 2nd { prune weights 20% by taylr }
+arm my arm { prune filters 20% x 0 }
+arm a = { rewind lr }
+arm kd
+{
+  prune weights 120%
+}
+compare lth, kd
+"""
+
+
+def test_a_broken_header_does_not_hide_its_block() -> None:
+    found = resolve(load_source(Source("x.plan", HEADERS))).findings
+    told = [(d.code, d.span.line) for d in found if d.severity == "error"]
+    assert told == [
+        ("TD001", 2), ("TD001", 2), ("TD010", 3), ("TD001", 3), ("TD001", 4), ("TD103", 4), ("TD001", 5), ("TD207", 5),
+        ("TD001", 6), ("TD001", 7), ("TD201", 9),
+    ]  # fmt: skip
+    assert not [d for d in found if d.code in ("TD110", "TD507")]
 
 
 def test_the_reader_gives_up_after_its_limit() -> None:

@@ -90,14 +90,17 @@ def test_shipped_plans_written_out(path: Path) -> None:
 
 @pytest.mark.parametrize("path", SHIPPED, ids=lambda path: str(path.relative_to(ROOT)))
 def test_what_is_written_out_has_no_finding_of_weight_that_the_plan_had_not(path: Path) -> None:
-    report = check_file(path, network=path.is_relative_to(ROOT / "plans"))
-    text = written(report.usable(), report.findings, network=path.is_relative_to(ROOT / "plans"))
+    network = path.is_relative_to(ROOT / "plans")
+    report = check_file(path, network=network)
+    if report.plan is None:  # its data are not on this machine
+        network, report = False, check_file(path, network=False)
+    text = written(report.usable(), report.findings, network=network)
     assert format_source(Source("x.plan", text)) == text
-    again = check(load_source(Source("x.plan", text)), network=path.is_relative_to(ROOT / "plans"))
+    again = check(load_source(Source("x.plan", text)), network=network)
     assert {d.code for d in again.findings if d.severity != "note"} <= {d.code for d in report.findings}
     assert again.plan is not None
     same_steps(report.usable(), again.plan)
-    assert written(again.plan, again.findings, network=path.is_relative_to(ROOT / "plans")) == text
+    assert written(again.plan, again.findings, network=network) == text
 
 
 HEAD = "model small-cnn on digits\ntrain 4ep\nseeds 2\n"

@@ -67,6 +67,8 @@ def check(loaded: Loaded, *, data: Path | None = None, network: bool = True) -> 
     complete = not any(d.severity == "error" for d in findings)
     unseen = () if network else _OF_THE_NETWORK
     kept = ordered(silence(findings, loaded.files, complete=complete, unseen=unseen))
+    if not complete:
+        kept = tuple(d for d in kept if d.severity != "note")  # what is assumed matters once the rest is right
     return Report(resolved.plan if complete else None, kept)
 
 
@@ -80,19 +82,20 @@ def _further(plan: Plan, data: Path | None, network: bool, *, whole: bool) -> li
     for _, group in itertools.groupby(plan.arms, lambda arm: arm.name):
         arms = list(group)
         findings = SweptFindings({name: [arm.sweep[name] for arm in arms] for name in arms[0].sweep})
+        sound = []
         for arm in arms:
-            report = findings.under(arm.sweep)
-            for family in families:
-                for finding in family(arm):
-                    report(finding)
-        if network:
-            sound = [arm for arm in arms if not findings.errors_under(arm.sweep)]
-            if sound:
-                from tickdsl.check.network import findings as network_findings
+            told = [finding for family in families for finding in family(arm)]
+            for finding in told:
+                findings.under(arm.sweep)(finding)
+            # What is wrong with a recipe says nothing of the network.
+            if all(finding.severity != "error" or finding.code.startswith("TD3") for finding in told):
+                sound.append(arm)
+        if network and sound:
+            from tickdsl.check.network import findings as network_findings
 
-                for arm in sound:
-                    for finding in network_findings(arm, data, random_rival=rival):
-                        findings.under(arm.sweep)(finding)
+            for arm in sound:
+                for finding in network_findings(arm, data, random_rival=rival):
+                    findings.under(arm.sweep)(finding)
         found += findings.told()
     if whole and network:
         found += plugins.metrics(plan)

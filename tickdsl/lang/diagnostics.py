@@ -9,6 +9,7 @@ from typing import Literal
 import attrs
 
 from tickdsl.errors import TickdslError
+from tickdsl.lang.synonyms import SYNONYMS
 from tickdsl.lang.syntax import Span
 
 Severity = Literal["error", "warning", "note"]
@@ -169,8 +170,10 @@ class PlanError(TickdslError):
 
 
 def suggest(word: str, known: Iterable[str]) -> str | None:
-    """The known word nearest to a misspelt one, if any is near."""
+    """The known word nearest to a misspelt one, or to what others call it, if any is near."""
     word, known = word.lower(), list(known)
+    if SYNONYMS.get(word) in known:
+        return SYNONYMS[word]
     found = difflib.get_close_matches(word, known, n=5, cutoff=0.6)
     # Swapped letters are the commonest slip; difflib rates them no better than wrong ones.
     swapped = [near for near in found if sorted(near) == sorted(word)]

@@ -11,7 +11,7 @@ from tickdsl.errors import TickdslError
 from tickdsl.grammar import parser
 from tickdsl.lang import syntax
 from tickdsl.lang.build import build
-from tickdsl.lang.diagnostics import Diagnostic, Label, did_you_mean, listing
+from tickdsl.lang.diagnostics import Diagnostic, Label, did_you_mean, listing, suggest
 from tickdsl.lang.parse import parse, read
 
 #: Where the text of an included file comes from: the disk, or what an editor holds of it.
@@ -115,9 +115,9 @@ class _Loader:
         except TickdslError as error:
             finding = Diagnostic(
                 "TD113",
-                f"cannot include {include.path.text}: {error.message}",
+                f"cannot include {include.path.text}: {error.message.removeprefix(f'{path}: ')}",
                 include.path.span,
-                label=did_you_mean(path.name, _beside(path)) or "",
+                label=_near(path),
                 help=f"paths are relative to the plan that includes them: {path.resolve()}",
             )
             self._missing(include, finding)
@@ -130,12 +130,14 @@ class _Loader:
         self.lost.append(include.span)
 
 
-def _beside(path: Path) -> list[str]:
-    """The plans in the folder where one was looked for."""
+def _near(path: Path) -> str:
+    """The plan beside a missing one that may have been meant."""
     try:
-        return sorted(other.name for other in path.parent.glob("*.plan"))
+        stems = sorted(other.stem for other in path.parent.glob("*.plan"))
     except (OSError, ValueError):
-        return []
+        return ""
+    near = suggest(path.stem, stems)
+    return f"did you mean `{near}.plan`?" if near else ""
 
 
 def _override(

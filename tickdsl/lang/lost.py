@@ -12,6 +12,8 @@ from tickdsl.lang.pieces import TOP_LEVEL
 
 #: About a name that may have been defined, or read, in the text that was lost.
 _NAMES = {"TD106", "TD107", "TD110", "TD115", "TD507", "TD511", "TD512"}
+#: About the name of an arm, where that could not be read.
+_OF_ARMS = {"TD109", "TD111", "TD507"}
 #: About something missing that may have stood there.
 _MISSING = {"TD002", "TD301", "TD310", "TD501", "TD506", "TD517", "TD901", "TD902", "TD905"}
 _WORD = re.compile(r"[A-Za-z_][\w.-]*")
@@ -30,9 +32,15 @@ class Lost:
         """Whether a finding may be a mere consequence of what was lost."""
         if not self.spans:
             return False
+        if finding.code in _OF_ARMS and any(self._overlap(finding.span, span) for span in self.spans):
+            return True  # its name is a guess
         if finding.code in _NAMES:
             return self.included or finding.span.text.lstrip("$") in self.words or self._is("compare", finding)
         return finding.code in _MISSING and self.touches(finding.span)
+
+    @staticmethod
+    def _overlap(one: syntax.Span, other: syntax.Span) -> bool:
+        return one.source is other.source and one.start < other.end and other.start < one.end
 
     def _is(self, statement: str, finding: Diagnostic) -> bool:
         return finding.code == "TD507" and any(span.text.lstrip().startswith(statement) for span in self.spans)

@@ -9,6 +9,7 @@ from lark.exceptions import UnexpectedCharacters, UnexpectedInput, UnexpectedTok
 from tickdsl.lang import vocabulary
 from tickdsl.lang.diagnostics import Diagnostic, did_you_mean, listing
 from tickdsl.lang.pieces import Piece
+from tickdsl.lang.slips import cure, example
 from tickdsl.lang.syntax import Span
 
 _TOKEN_AT = re.compile(r'"(?:[^"\\\n]|\\.)*"?|[A-Za-z0-9_]+(?:[-.][A-Za-z0-9_]+)*%?|\$\w*|\.\.|<=|>=|//|\S')
@@ -166,6 +167,8 @@ def _explain(error: UnexpectedInput, piece: Piece, place: int) -> Diagnostic:
 
 def _unknown_statement(found: str, span: Span) -> Diagnostic:
     other = _ELSEWHERE.get(found.lower())
+    if found == "for" and re.match(r"\s+\w+\s+in\b", span.source.text[span.end : span.end + 80]):
+        other = "sweep NAME in [10%, 20%]"
     near = did_you_mean(found, vocabulary.STATEMENTS) or ""
     return Diagnostic(
         "TD010",
@@ -194,81 +197,14 @@ def _unexpected(piece: Piece, place: int, found: str, expected: set[str], words:
     after = f" after `{before[-1]}`" if before else ""
     here = f"found `{found}`" if found else "the statement ends here"
     near = did_you_mean(found, words) if found else None
-    slip = _slip(piece, place, found, before, expected)
+    slip = cure(piece, place, found, before, expected)
     return Diagnostic(
         "TD001",
         f"expected {_describe(expected)}{after}; {here}",
         span,
         label=near or "",
-        help=slip or (None if near else _example(before)),
+        help=slip or (None if near else example(before)),
     )
-
-
-def _slip(piece: Piece, place: int, found: str, before: list[str], expected: set[str]) -> str | None:
-    """The cure of a slip that newcomers make."""
-    first, last = (before[0], before[-1]) if before else ("", "")
-    number = re.match(r"\d+(\.\d+)?", found)
-    if number:
-        return _misplaced_number(found, number[0], first, last, before, expected)
-    if found == "." and (decimal := re.search(r"\d*\.\d+", piece.text[max(0, place - 20) : place + 20])):
-        if first == "prune" and decimal[0][0] != ".":
-            return f"an amount is a percentage: `{float(decimal[0]) * 100:g}%`"
-        return f"write a zero before the point: `0{decimal[0]}`" if decimal[0][0] == "." else None
-    if found in (".", "*") and first in ("prune", "let", "sweep"):
-        return 'patterns with `*` stand in quotes: `"layer1.*"`'
-    if found == "=" and first in _EXAMPLES:
-        return f"no `=` here: {_example(before)}"
-    if found == "{" or (not found and "LBRACE" in expected):
-        return "`{` stands on the line of its statement: `arm NAME {`"
-    if found == "," and first in ("train", "retrain", "model", "data") and len(before) > 1:
-        return "options are separated by blanks, not by commas"
-    if found == "until" and len(before) in (2, 3):
-        return "the amount of a round comes first: `20% until 90%`"
-    if not found or found not in _SLIPS:
-        return _missing_comma(found, before, expected)
-    return _SLIPS[found].format(example=_EXAMPLES.get(first, "arm a { … }"))
-
-
-#: What is found -> its cure.
-_SLIPS = {
-    "//": "comments begin with `#`",
-    "}": "no `{{` is open here: remove it",
-    ":": "no `:` here: for example `{example}`",
-    "times": "rounds are written `x 8`",
-    "percent": "write `%`",
-    "'": 'strings stand in double quotes: `"…"`',
-    "(": "plans have no parentheses",
-    "-": "plans have no arithmetic and no negative numbers; write the value itself",
-    "+": "plans have no arithmetic; write the value itself",
-    "*": "plans have no arithmetic; rounds are written `x 8`",
-    "/": "plans have no arithmetic; write the value itself",
-}
-
-
-def _misplaced_number(
-    found: str, number: str, first: str, last: str, before: list[str], expected: set[str]
-) -> str | None:
-    if first == "prune" and len(before) == 1:
-        return f"the unit comes first: `prune filters {found}`"
-    if last.lower().rstrip("s") in ("epoch", "step", "iteration", "iter"):
-        return f"the unit comes behind the number: `{number}{'ep' if last.lower().startswith('e') else 'it'}`"
-    if expected == {"EQUAL"}:
-        return f"options are written with `=`: `{last}={found}`"
-    if "SPAN" in expected and "NUMBER" not in expected and first in ("train", "retrain", "rewind", "prune"):
-        return f"a length has a unit: `{number}ep` or `{number}it`"
-    return None
-
-
-def _missing_comma(found: str, before: list[str], expected: set[str]) -> str | None:
-    first = before[0] if before else ""
-    if first in ("compare", "report") and expected == {"EQUAL"} and len(before) > 2:
-        other = found if found and before[-1] in ("and", "vs", "with", "or", "against") else before[-1]
-        return f"names are separated by commas: `{before[-2]}, {other}`"
-    if first == "report" and len(before) > 1 and "_COMMA" in expected and found:
-        return f"names are separated by commas: `{before[-1]}, {found}`"
-    if first == "prune" and "_COMMA" in expected and found and (found[0].isalpha() or found[0] == '"'):
-        return f"layers are separated by commas: `{before[-1]}, {found}`"
-    return None
 
 
 def _describe(expected: set[str]) -> str:
@@ -283,32 +219,3 @@ def _describe(expected: set[str]) -> str:
     end = _TERMINALS["_SEP"]
     ordered = sorted(names - {end}, key=lambda n: (n.startswith("`"), n)) + ([end] if end in names else [])
     return listing(ordered, 9)
-
-
-def _example(before: list[str]) -> str | None:
-    example = _EXAMPLES.get(before[0]) if before else None
-    return f"for example `{example}`" if example else None
-
-
-_EXAMPLES = {
-    "plan": "plan 1",
-    "let": "let budget = 160ep",
-    "include": 'include "common.plan"',
-    "seeds": "seeds 3",
-    "sweep": "sweep scope in [local, global]",
-    "model": "model vgg16 on cifar10",
-    "data": "data cifar10",
-    "split": "split classes 2",
-    "train": "train 160ep lr=0.1 batch=128 milestones=[80ep, 120ep]",
-    "prune": "prune filters global 20% x 8 by l1",
-    "overlap": "overlap 2 of 2",
-    "rewind": "rewind weights to 5%",
-    "retrain": "retrain fine-tune 40ep lr=0.001",
-    "distill": "distill from dense temperature=5",
-    "transfer": "transfer to cifar10 head=reset",
-    "cycle": "cycle 8 { prune filters global 20%; rewind lr }",
-    "arm": "arm lth { prune weights global 20% x 8; rewind weights to init }",
-    "compare": "compare random-init, dense",
-    "report": "report accuracy, sparsity, params",
-    "stop": "stop when accuracy < 90%",
-}

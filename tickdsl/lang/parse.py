@@ -56,6 +56,7 @@ def parse(source: Source) -> tuple[File, tuple[Diagnostic, ...]]:
 def _read(piece: Piece, findings: list[Diagnostic], lost: list[Span]) -> Iterator[Statement]:
     """The statements of one piece that can be read; the others are reported and noted as lost."""
     whole, first, unread = piece, len(findings), len(lost)
+    mended: set[int] = set()
     place = too_deep(piece.text)
     if place:
         span = piece.span(place, place + 1)
@@ -68,8 +69,14 @@ def _read(piece: Piece, findings: list[Diagnostic], lost: list[Span]) -> Iterato
         except UnexpectedInput as error:
             finding, broken = explain(error, piece)
             findings.append(finding)
-            lost.append(piece.span(*broken))
-            piece = piece.without(*broken)
+            headed = piece.headed(broken[0], finding.span.start - piece.start) if broken[0] not in mended else None
+            if headed is not None:
+                mended.add(broken[0])
+                lost.append(piece.span(broken[0], headed[1]))
+                piece = headed[0]
+            else:
+                lost.append(piece.span(*broken))
+                piece = piece.without(*broken)
         else:
             yield from build(tree, piece.source, piece.start).statements
             break

@@ -7,13 +7,18 @@ from collections.abc import Iterator
 
 import attrs
 
+from tickdsl.lang.diagnostics import suggest
 from tickdsl.lang.syntax import Source, Span
+from tickdsl.lang.vocabulary import STATEMENTS
 
 #: Blocks and lists nested deeper than this are refused: what reads them is recursive.
 DEEPEST = 32
 #: Statements that stand at the top level only: where a block was never closed, it ends before the next of them.
 TOP_LEVEL = ("plan", "let", "include", "seeds", "sweep", "arm", "compare", "report", "stop")
 
+#: What begins a block that holds a pipeline.
+_BLOCKS = {"arm": "arm", "cycle": "cycle", "experiment": "arm", "run": "arm"}
+_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*([-.][A-Za-z0-9_]+)*")
 _LEXEME = re.compile(
     r'(?P<comment>#[^\n]*)|(?P<string>"(?:[^"\\\n]|\\.)*"?)|(?P<comma>,(?:[ \t\r\n]|#[^\n]*)*)'
     r"|(?P<separator>;|\r?\n)|(?P<open>\{)|(?P<close>\})|(?P<list>\[)|(?P<unlist>\])"
@@ -45,6 +50,23 @@ class Piece:
         """The piece with a range blanked; line ends stay."""
         blank = re.sub(r"[^\r\n]", " ", self.text[start:end])
         return attrs.evolve(self, text=self.text[:start] + blank + self.text[end:])
+
+    def headed(self, start: int, place: int) -> tuple[Piece, int] | None:
+        """The piece with the header of the `arm` or `cycle` at `start` made one that can be read, and its end.
+
+        None where what is wrong at `place` is no such header: what stands in the block is lost with it.
+        """
+        for lexeme in _bounds(self.text, start):
+            if lexeme.lastgroup == "open" and place <= lexeme.start():
+                header = self.text[start : lexeme.start()]
+                mended = _header(re.findall(r"[\w.-]+", header))
+                if mended is None or len(mended) > len(header):
+                    return None
+                text = self.text[:start] + mended.ljust(len(header)) + self.text[lexeme.start() :]
+                return attrs.evolve(self, text=text), lexeme.end()
+            if lexeme.lastgroup != "separator" or _ALONE.match(self.text, lexeme.start()) is None:
+                return None
+        return None
 
     def statement(self, place: int) -> tuple[int, int]:
         """The range of the statement around a place; one that opens a block includes the block."""
@@ -90,6 +112,19 @@ class Piece:
         while start < len(self.text) and self.text[start] in " \t":
             start += 1
         return start
+
+
+def _header(words: list[str]) -> str | None:
+    """The header that was meant; an arm has the name that was written, as far as it is one."""
+    if not words or (words[0] in STATEMENTS and words[0] not in _BLOCKS):
+        return None
+    kind = _BLOCKS.get(words[0]) or suggest(words[0], _BLOCKS.values())
+    if kind == "cycle":
+        return "cycle 1"
+    if kind is None:
+        return None
+    name = "-".join(words[1:])
+    return f"arm {name if _NAME.fullmatch(name) else re.sub(r'[^A-Za-z0-9]|^[0-9]', '_', name) or '_'}"
 
 
 def pieces(source: Source) -> Iterator[Piece]:

@@ -37,7 +37,7 @@ def read(statements: Iterable[syntax.Statement], around: Around) -> Pipeline:
     """The pipeline that the statements mean; what is wrong is reported through the reader and left out."""
     statements = list(statements)
     moves = [statement for statement in statements if isinstance(statement, syntax.Transfer)]
-    for statement in statements[statements.index(moves[0]) + 1 :] if moves else ():
+    for statement in statements[statements.index(moves[0]) + 1 :][:1] if moves else ():
         around.reader.report(
             Diagnostic(
                 "TD007",
@@ -76,9 +76,11 @@ def _rounds(statements: Iterable[syntax.Statement], around: Around) -> tuple[mod
                     help = "put it behind the cycle: every level is judged there"
                     reader.report(Diagnostic("TD007", "a transfer ends the pipeline", statement.span, help=help))
                 case _:
+                    if not opened:
+                        raise _misplaced(statement, reader)
                     tail = tails.tail(statement, around)
                     if not built:
-                        raise Unreadable if opened else _misplaced(statement, reader)
+                        raise Unreadable
                     if cycle is not None:
                         raise _behind_cycle(statement, cycle, reader)
                     tails.behind(built[-1].tail, tail, reader)

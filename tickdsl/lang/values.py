@@ -205,6 +205,9 @@ class Reader:
         match found:
             case syntax.Length(moment):
                 return moment
+            case syntax.Number(number):
+                help = f"a length has a unit: `{number}ep` or `{number}it`"
+                raise self.bad(value, f"{what} must be a moment; found `{spell(found)}`", help=help)
             case syntax.Percent(share):
                 if share > 1:
                     raise self.wrong("TD302", f"{percent(share)} lies after the recipe's end", value)
