@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -167,8 +169,129 @@ class PaddedShortcut(nn.Module):
         return self.head(F.relu(x).mean((2, 3)))
 
 
+class Attention(nn.Module):
+    """Multi-head attention as it is written in the wild, with 4 heads of 4 dims: see `STYLES`."""
+
+    def __init__(self, style: str, width: int = 10, heads: int = 4, dims: int = 4) -> None:
+        super().__init__()
+        self.style, self.heads, self.dims = style, heads, dims
+        inner = heads * dims
+        if style in ("separate", "grouped-query", "rotary", "normed", "shifted", "added", "unseen", "picked"):
+            self.query = nn.Linear(width, inner)
+            shared = inner // 2 if style == "grouped-query" else inner
+            self.key, self.value = nn.Linear(width, shared), nn.Linear(width, shared, bias=False)
+        else:
+            self.qkv = nn.Linear(width, 3 * inner)
+        if style == "rotary":
+            angles = torch.arange(5.0)[:, None] / 10 ** (torch.arange(dims // 2) / dims)[None]
+            self.register_buffer("cos", torch.cat([angles.cos(), angles.cos()], -1))
+            self.register_buffer("sin", torch.cat([angles.sin(), angles.sin()], -1))
+        if style == "relative":
+            self.table = nn.Parameter(torch.rand(heads, 5, 5))
+        if style == "normed":
+            self.norm = nn.LayerNorm(dims)
+        if style == "gated":
+            self.gate = nn.Linear(width, heads)
+        self.proj = nn.Linear(inner, width)
+
+    def forward(self, x: Tensor) -> Tensor:
+        b, n, _ = x.shape
+        q, k, v = self.split(x)
+        if self.style in ("separate", "relative", "normed", "shifted"):
+            if self.style == "normed":
+                q, k = self.norm(q), self.norm(k)
+            if self.style == "shifted":
+                q = F.elu(q) + 1
+            scores = (q * q.shape[-1] ** -0.5) @ k.transpose(-2, -1)  # the scale is a matter of the shape
+            if self.style == "relative":
+                scores = scores + self.table
+            y = scores.softmax(-1) @ v
+        elif self.style == "added":
+            queries, keys = q.flatten(0, 1), k.flatten(0, 1).transpose(-2, -1)
+            scores = torch.baddbmm(torch.zeros_like(queries @ keys), queries, keys, alpha=q.shape[-1] ** -0.5)
+            y = scores.view(b, -1, n, n).softmax(-1) @ v
+        elif self.style == "unseen":
+            y = (q @ k.transpose(-2, -1) / torch.sqrt(torch.tensor(q.shape[-1], dtype=q.dtype))).softmax(-1) @ v
+        elif self.style == "rotary":
+            q, k = (z * self.cos + self.turned(z) * self.sin for z in (q, k))
+            y = F.scaled_dot_product_attention(q, k, v)
+        elif self.style == "einsum":
+            weights = torch.einsum("bhid,bhjd->bhij", q, k / k.size(-1) ** 0.5).softmax(-1)
+            y = torch.einsum("bhij,bhjd->bhid", weights, v)
+        else:
+            y = F.scaled_dot_product_attention(q, k, v)  # its scale as well
+        if self.style == "gated":
+            y = y * self.gate(x).sigmoid().transpose(1, 2)[..., None]
+        if self.style == "picked":
+            y = y + y[..., :1]
+            return self.proj(y.transpose(1, 2).reshape(b, n, -1)) * y[:, 0].mean(-1, keepdim=True)
+        return self.proj(y.transpose(1, 2).reshape(b, n, -1))
+
+    def split(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        b, n, _ = x.shape
+        if self.style in ("fused", "relative", "gated"):
+            q, k, v = self.qkv(x).reshape(b, n, 3, self.heads, self.dims).permute(2, 0, 3, 1, 4)
+        elif self.style == "head-major":
+            q, k, v = self.qkv(x).view(b, n, self.heads, 3 * self.dims).transpose(1, 2).chunk(3, -1)
+        elif self.style == "einsum":
+            q, k, v = (z.reshape(b, n, self.heads, self.dims).transpose(1, 2) for z in self.qkv(x).chunk(3, -1))
+        else:
+            q, k, v = (f(x).view(b, n, -1, self.dims).transpose(1, 2) for f in (self.query, self.key, self.value))
+            if self.style == "grouped-query":
+                k, v = (z.repeat_interleave(2, 1) for z in (k, v))
+        return q, k, v
+
+    @staticmethod
+    def turned(x: Tensor) -> Tensor:
+        one, two = x.chunk(2, -1)
+        return torch.cat([-two, one], -1)
+
+
+#: Queries, keys and values of layers of their own; of one, as (3, heads, dims), (heads, 3 × dims) or a third each; keys
+#: and values that two heads share; with a relative position bias, rotary embeddings, gates of heads, norms over the
+#: dims, a function that moves zero, and the scale as a factor of a sum of products.
+STYLES = (
+    "separate", "fused", "head-major", "einsum", "grouped-query", "relative", "rotary", "gated", "normed", "shifted",
+    "added",
+)  # fmt: skip
+
+
+class AttentionNetwork(nn.Module):
+    """An embedding, attention in one of the styles beside a shortcut, a head."""
+
+    def __init__(self, style: str) -> None:
+        super().__init__()
+        self.embed, self.attention, self.head = nn.Linear(6, 10), Attention(style), nn.Linear(10, 4)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.embed(x)
+        return self.head(F.relu(x + self.attention(x)))
+
+
+class TorchAttention(nn.Module):
+    """torch's layer on itself, on others, and on keys and values of widths of their own."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.embed, self.other = nn.Linear(6, 12), nn.Linear(6, 12)
+        self.own = nn.MultiheadAttention(12, 3, batch_first=True)
+        self.cross = nn.MultiheadAttention(12, 2, bias=False)
+        self.wide = nn.MultiheadAttention(12, 3, kdim=6, vdim=6, batch_first=True, add_bias_kv=True)
+        self.head = nn.Linear(12, 4)
+
+    def forward(self, x: Tensor) -> Tensor:
+        y, z = self.embed(x), self.other(x)
+        y = y + self.own(y, y, y, need_weights=False)[0]
+        y = y + self.cross(y.transpose(0, 1), z.transpose(0, 1), z.transpose(0, 1))[0].transpose(0, 1)
+        return self.head(F.relu(y + self.wide(y, x, x, need_weights=False)[0]))
+
+
 def _pictures(channels: int = 3, size: int = 8) -> Tensor:
     return torch.randn(2, channels, size, size, dtype=torch.float64)
+
+
+def _tokens() -> tuple[Tensor]:
+    return (torch.randn(2, 5, 6, dtype=torch.float64),)
 
 
 #: name -> (network, example inputs)
@@ -181,4 +304,6 @@ NETWORKS = {
     "reused": (Reused, lambda: (_pictures(), _pictures(2))),
     "recurrent": (Recurrent, lambda: (_pictures(1),)),
     "padded-shortcut": (PaddedShortcut, lambda: (_pictures(),)),
+    "torch-attention": (TorchAttention, _tokens),
+    **{f"{style}-attention": (partial(AttentionNetwork, style), _tokens) for style in STYLES},
 }

@@ -116,7 +116,8 @@ def emptied(model: nn.Module, small: nn.Module, graph: ModelGraph, structure: St
     blocks passed by.
 
     Knows nothing of the roles in the graph and shares no code with `silence`: a layer's weight that is smaller must
-    be the dense one's part that `kept_indices` says, and the rest of its input dimension is zeroed.
+    be the dense one's part that `kept_indices` says, and the rest of its input dimension is zeroed; of attention layers
+    the queries too.
     """
     left = {**dict(small.named_parameters()), **dict(small.named_buffers())}
     gone = {name for block in structure.removed_blocks for name in graph.block(block).parameters}
@@ -134,6 +135,9 @@ def emptied(model: nn.Module, small: nn.Module, graph: ModelGraph, structure: St
                 if dim is not None and kept[dim] is not None:
                     columns = np.setdiff1d(np.arange(tensor.shape[dim]), kept[dim])
                     undo.enter_context(_zeroed(tensor, dim, torch.from_numpy(columns)))
+                if kept[0] is not None and _holds_queries(path, name):
+                    rows = np.setdiff1d(np.arange(len(tensor) // 3), kept[0])
+                    undo.enter_context(_zeroed(tensor, 0, torch.from_numpy(rows)))
             if lost and isinstance(module, nn.LayerNorm):
                 kept_channels = kept_indices(graph, structure, f"{path}.weight")[0]
                 norm = NormOverKept(module, kept_channels, type(module).__name__ == "LayerNorm2d")
@@ -151,6 +155,11 @@ def _input_dimension(module: nn.Module, name: str) -> int | None:
     if (isinstance(module, nn.Linear) and name == "weight") or name == "in_proj_weight":
         return 1
     return None
+
+
+def _holds_queries(path: str, name: str) -> bool:
+    """Whether the first third of a tensor makes queries: where they are zero, so are their products with keys."""
+    return path.rpartition(".")[2] in ("qkv", "to_qkv") or name.rpartition(".")[2].startswith("in_proj")
 
 
 @contextmanager

@@ -74,8 +74,11 @@ def test_gradients_are_those_of_the_silenced_network(make, inputs) -> None:
         sum(tensor.square().sum() for tensor in outputs(network(*example))).backward()
     wanted = {name: parameter.grad for name, parameter in quiet.named_parameters()}
     wanted = slice_state(graph, wanted, Structure.dense(graph), structure)
+    # The keys' bias shifts all scores of a query alike: of its gradient only rounding is left.
+    floor = 1e-9 * max(float(gradient.abs().max()) for gradient in wanted.values())
     for name, parameter in small.named_parameters():
-        assert torch.allclose(parameter.grad, wanted[name], rtol=1e-7, atol=1e-9 * float(wanted[name].abs().max()))
+        least = 1e-9 * max(float(wanted[name].abs().max()), floor)
+        assert torch.allclose(parameter.grad, wanted[name], rtol=1e-7, atol=least)
 
 
 @pytest.mark.slow

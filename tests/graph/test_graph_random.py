@@ -5,6 +5,7 @@ from __future__ import annotations
 import networkx as nx
 import numpy as np
 import torch
+from graph_networks import Attention
 from graph_oracle import difference, make_telling, silenced, thinned
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -12,11 +13,12 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from tickdsl.graph import compact, cost, trace
-from tickdsl.graph.labels import Atoms, reshape, squeeze_uniform
+from tickdsl.graph.atoms import Atoms
+from tickdsl.graph.labels import reshape, squeeze_uniform
 
 STEPS = (
     "conv", "strided", "depthwise", "grouped", "norm", "group-norm", "act", "residual", "reuse", "cat", "glu",
-    "excite", "pool", "shuffle", "transposed", "scale", "split", "roll", "mix",
+    "excite", "pool", "shuffle", "transposed", "scale", "split", "roll", "mix", "attention", "fused", "torch",
 )  # fmt: skip
 
 
@@ -60,6 +62,19 @@ class RandomNetwork(nn.Module):
                 scale = torch.rand(channels, 1, 1) + 0.5
             elif step == "mix":
                 made = nn.Linear(channels, width)
+            elif step in ("attention", "fused"):
+                styles = {
+                    "attention": ("separate", "einsum", "grouped-query"),
+                    "fused": ("fused", "head-major", "relative"),
+                }
+                made = Attention(
+                    str(draw.choice(styles[step])),
+                    channels,
+                    heads=2 * int(draw.integers(1, 3)),
+                    dims=int(draw.integers(2, 5)),
+                )
+            elif step == "torch":
+                made = nn.MultiheadAttention(channels, 2, batch_first=True)
             self.layers.append(made)
             self.scales.append(nn.Parameter(scale))
             channels = {"grouped": 2 * channels, "cat": channels + 4, "strided": 2 * width}.get(step, channels)
@@ -94,6 +109,10 @@ class RandomNetwork(nn.Module):
                 x = torch.roll(x, (1, 1), (2, 3))
             elif step == "mix":
                 x = layer(x.permute(0, 2, 3, 1)).permute(0, 3, 1, 2)
+            elif step in ("attention", "fused", "torch"):
+                tokens = x.flatten(2).transpose(1, 2)[:, :5]
+                tokens = layer(tokens, tokens, tokens)[0] if step == "torch" else layer(tokens)
+                x = x + tokens.transpose(1, 2).mean(2)[:, :, None, None]
             else:
                 x = layer(x)
         return self.head(F.adaptive_avg_pool2d(x, 2).flatten(1))

@@ -9,7 +9,8 @@ from typing import Any
 import attrs
 from torch import Tensor, nn
 
-from tickdsl.graph.labels import Atoms, Families, Shape, Value
+from tickdsl.graph.atoms import Atoms
+from tickdsl.graph.labels import Families, Shape, Value
 from tickdsl.graph.model import Role
 
 
@@ -79,7 +80,8 @@ class Analysis:
     The first `parameter_atoms` atoms are those of parameters: those of dimension `owners[i]` begin at `starts[i]`.
     `roles` say what operators do with a dimension of a parameter; `weights` which parameters are weights of which
     module, in order of their first run; `convolutions` which of them are convolutions, `followers` which have the
-    channels of their input.
+    channels of their input. `unseen` are the modules whose code calculates with single numbers that a run without data
+    does not show, `attention` those that are torch's attention layers.
     """
 
     atoms: Atoms
@@ -92,19 +94,22 @@ class Analysis:
     weights: dict[str, str] = attrs.field(factory=dict)
     convolutions: set[str] = attrs.field(factory=set)
     followers: set[str] = attrs.field(factory=set)
+    unseen: set[str] = attrs.field(factory=set)
+    attention: frozenset[str] = frozenset()
 
     def value(self, tensor: Tensor) -> Value:
         """What is known of a tensor; of one that no operator made, that it is rigid."""
         known = self.values.get(id(tensor))
         return known if known is not None else Value(tuple(tensor.shape), ())
 
-    def remember(self, tensor: Tensor, value: Value) -> None:
-        """Say what a tensor carries. The tensor is kept alive, so that its identity stays its own."""
+    def remember(self, tensor: Tensor, value: Value, module: str | None = None) -> None:
+        """Say what a tensor that `module` made carries. It is kept alive, so that its identity stays its own."""
         families = tuple(family for family in value.families if not self.atoms.is_fixed(family))
         self.values[id(tensor)] = Value(value.shape, families, value.node, value.origin)
         self.kept_alive.append(tensor)
         for family in families:
-            self.atoms.rectangle(family)
+            # torch's attention layers lay queries, keys and values side by side; those that take their place do not.
+            self.atoms.rectangle(family, "heads" if module in self.attention else "both")
 
     def add_parameter(self, name: str, tensor: Tensor) -> None:
         """Give every dimension of a parameter or buffer its own atoms."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 import attrs
@@ -10,9 +11,10 @@ import numpy as np
 from torch import nn
 
 from tickdsl.graph.analysis import Analysis, Work
+from tickdsl.graph.arrays import Ints
 from tickdsl.graph.blocks import find_blocks
 from tickdsl.graph.grouping import Units, group_units
-from tickdsl.graph.labels import Families, Shape, squeeze_uniform, varying
+from tickdsl.graph.labels import Families, Family, Shape, squeeze_uniform, varying
 from tickdsl.graph.model import Layout, ModelGraph, Run, WeightInfo
 from tickdsl.graph.record import Operator, Recording
 
@@ -127,8 +129,9 @@ class Layouts:
 
     def __init__(self, units: Units) -> None:
         self._units = units
-        self._places: dict[bytes, int | None] = {}
-        self._of_family: dict[int, tuple[Any, dict[int, int | None]]] = {}
+        self._carries = [solution.group[solution.root] >= 0 for solution in units.readings]
+        self._places: dict[tuple[bytes, ...], int] = {}
+        self._of_family: dict[int, tuple[Family, dict[int, int]]] = {}
         self.found: list[Layout] = []
 
     def of(self, shape: Shape, families: Families) -> tuple[int | None, ...]:
@@ -136,24 +139,36 @@ class Layouts:
         dims: list[int | None] = [None] * len(shape)
         for family in families:
             if id(family) not in self._of_family:
-                solved = squeeze_uniform(self._units.root[family])
                 # Kept with the family, so that its identity stays its own.
-                self._of_family[id(family)] = family, {dim: self._place(solved.ravel()) for dim in varying(solved)}
+                self._of_family[id(family)] = (
+                    family,
+                    {dim: self._place(roots) for dim, roots in self._roots(family).items()},
+                )
             for dim, place in self._of_family[id(family)][1].items():
                 dims[dim] = place
         return tuple(dims)
 
-    def _place(self, roots: Any) -> int | None:
-        key = roots.tobytes()
+    def _roots(self, family: Family) -> dict[int, dict[int, Ints]]:
+        """Per dimension that can shrink, and per reading in which it can, the components along it."""
+        found: dict[int, dict[int, Ints]] = {}
+        for reading, solution in enumerate(self._units.readings):
+            if self._carries[reading][family].any():
+                solved = squeeze_uniform(solution.root[family])
+                along = varying(solved)
+                if len(along) == 1:
+                    found.setdefault(along[0], {})[reading] = solved.ravel()
+        return found
+
+    def _place(self, roots: dict[int, Ints]) -> int:
+        key = tuple(roots[reading].tobytes() if reading in roots else b"" for reading in range(len(self._carries)))
         if key not in self._places:
-            groups, units = self._units.group[roots], self._units.unit[roots]
-            runs = tuple(
-                Run(self._units.groups[group].name, np.flatnonzero(groups == group), units[groups == group])
-                for group in dict.fromkeys(groups[groups >= 0].tolist())
-            )
-            if runs:
-                self._places[key] = len(self.found)
-                self.found.append(Layout(len(roots), runs))
-            else:
-                self._places[key] = None
+            runs = [run for reading, mine in roots.items() for run in self._runs(reading, mine)]
+            self._places[key] = len(self.found)
+            self.found.append(Layout(len(next(iter(roots.values()))), tuple(runs)))
         return self._places[key]
+
+    def _runs(self, reading: int, roots: Ints) -> Iterator[Run]:
+        solution = self._units.readings[reading]
+        groups, units = solution.group[roots], solution.unit[roots]
+        for group in dict.fromkeys(groups[groups >= 0].tolist()):
+            yield Run(self._units.groups[group].name, np.flatnonzero(groups == group), units[groups == group])

@@ -1,4 +1,4 @@
-"""Multi-head attention that lost heads or channels: torch's own layer insists that heads times width is the input's."""
+"""Multi-head attention that lost heads, dims or channels: in torch's own layer heads × dims are the input's width."""
 
 from __future__ import annotations
 
@@ -10,20 +10,24 @@ from torch.nn import functional as F
 
 
 class PrunedAttention(nn.MultiheadAttention):
-    """`nn.MultiheadAttention` with any number of heads, over any input width.
+    """`nn.MultiheadAttention` with any number of heads, of any width, over any input width.
 
-    Parameters, names and call are those of torch's layer. The scale is that of the dense layer's head width.
+    Parameters, names and call are those of torch's layer. `head_dim` is the width of the queries and keys of a head,
+    `value_dim` that of its values. The scale is that of the dense layer.
     """
 
+    scale: float
+    value_dim: int
+
     @staticmethod
-    def from_dense(layer: nn.MultiheadAttention) -> None:
-        """Turn a layer whose parameters have been sliced into one of these, in place."""
+    def from_dense(layer: nn.MultiheadAttention, heads: int, head_dim: int, value_dim: int) -> None:
+        """Turn a layer whose parameters have been sliced into one of these, in place; the numbers are those left."""
         packed = layer.in_proj_weight is not None
-        rows = layer.in_proj_weight.shape[0] // 3 if packed else layer.q_proj_weight.shape[0]
         layer.embed_dim = layer.in_proj_weight.shape[1] if packed else layer.q_proj_weight.shape[1]
         layer.kdim = layer.embed_dim if packed else layer.k_proj_weight.shape[1]
         layer.vdim = layer.embed_dim if packed else layer.v_proj_weight.shape[1]
-        layer.num_heads = rows // layer.head_dim
+        scale = getattr(layer, "scale", layer.head_dim**-0.5)
+        vars(layer).update(num_heads=heads, head_dim=head_dim, value_dim=value_dim, scale=scale)
         # Says to torch's transformer layers that their fused path does not apply.
         layer._qkv_same_embed_dim = False
         layer.__class__ = PrunedAttention
@@ -50,24 +54,25 @@ class PrunedAttention(nn.MultiheadAttention):
         dropout = self.dropout if self.training else 0.0
         weights = None
         if need_weights:
-            scores = queries * self.head_dim**-0.5 @ keys.transpose(-2, -1)
+            scores = queries * self.scale @ keys.transpose(-2, -1)
             weights = (scores if mask is None else scores + mask).softmax(-1)
             attended = F.dropout(weights, dropout) @ values
             weights = weights.mean(1) if average_attn_weights else weights
             weights = weights if batched else weights.squeeze(0)
         else:
-            attended = F.scaled_dot_product_attention(queries, keys, values, mask, dropout, scale=self.head_dim**-0.5)
+            attended = F.scaled_dot_product_attention(queries, keys, values, mask, dropout, scale=self.scale)
         result = self.out_proj(attended.transpose(1, 2).flatten(2))
         if not self.batch_first:
             result = result.transpose(0, 1)
         return (result if batched else result.squeeze(0 if self.batch_first else 1)), weights
 
     def _projected(self, query: Tensor, key: Tensor, value: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        sizes = [self.num_heads * width for width in (self.head_dim, self.head_dim, self.value_dim)]
         if self.in_proj_weight is not None:
-            matrices: Any = self.in_proj_weight.chunk(3)
+            matrices: Any = torch.split(self.in_proj_weight, sizes)
         else:
             matrices = (self.q_proj_weight, self.k_proj_weight, self.v_proj_weight)
-        biases: Any = (None,) * 3 if self.in_proj_bias is None else self.in_proj_bias.chunk(3)
+        biases: Any = (None,) * 3 if self.in_proj_bias is None else torch.split(self.in_proj_bias, sizes)
         first, second, third = (
             F.linear(x, matrix, bias) for x, matrix, bias in zip((query, key, value), matrices, biases, strict=True)
         )
@@ -75,7 +80,7 @@ class PrunedAttention(nn.MultiheadAttention):
 
     def _heads(self, x: Tensor) -> Tensor:
         """`[batch, length, heads * width]` as `[batch, heads, length, width]`."""
-        return x.reshape(*x.shape[:2], self.num_heads, self.head_dim).transpose(1, 2)
+        return x.reshape(*x.shape[:2], self.num_heads, -1).transpose(1, 2)
 
     def _extended(self, keys: Tensor, values: Tensor) -> tuple[Tensor, Tensor, int]:
         """With the learnt and the zero position appended, where the layer has them."""

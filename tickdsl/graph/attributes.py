@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
+import numpy as np
 from torch import nn
 from torch.nn.modules.batchnorm import _NormBase
 from torch.nn.modules.conv import _ConvNd, _ConvTransposeNd
@@ -20,7 +21,7 @@ def adjust(module: nn.Module, path: str, graph: ModelGraph, indices: Mapping[str
     prefix = f"{path}." if path else ""
     if isinstance(module, nn.MultiheadAttention):
         if any(f"{prefix}{name}" in indices for name, _ in module.named_parameters()):
-            PrunedAttention.from_dense(module)
+            PrunedAttention.from_dense(module, *_attention(module, prefix, graph, indices))
     elif isinstance(module, _ConvNd):
         _convolution(module, graph.shape(_name(graph, f"{prefix}weight")))
     elif isinstance(module, nn.Linear):
@@ -49,6 +50,25 @@ def adjust(module: nn.Module, path: str, graph: ModelGraph, indices: Mapping[str
 
 def _name(graph: ModelGraph, name: str) -> str:
     return graph.aliases.get(name, name)
+
+
+def _attention(
+    module: nn.MultiheadAttention, prefix: str, graph: ModelGraph, indices: Mapping[str, Kept]
+) -> tuple[int, int, int]:
+    """The heads that are left, and how wide the queries and the values of each are."""
+    heads, width = module.num_heads, module.head_dim
+    widths = (width, width, getattr(module, "value_dim", width))
+    packed = module.in_proj_weight is not None
+    left = []
+    for part, own in ((0, "q_proj_weight"), (2, "v_proj_weight")):
+        name = _name(graph, f"{prefix}{'in_proj_weight' if packed else own}")
+        rows = np.zeros(graph.shape(name)[0], dtype=bool)
+        kept = indices.get(name, [None])[0]
+        rows[slice(None) if kept is None else kept] = True
+        start = heads * sum(widths[:part]) if packed else 0
+        left.append(rows[start : start + heads * widths[part]].reshape(heads, widths[part]))
+    queries, values = left
+    return int(queries.any(1).sum()), int(queries.any(0).sum()), int(values.any(0).sum())
 
 
 def _convolution(module: _ConvNd, dense: tuple[int, ...]) -> None:

@@ -8,8 +8,9 @@ from collections.abc import Iterator, Sequence
 
 import attrs
 import networkx as nx
+import numpy as np
 
-from tickdsl.graph.model import Block, ChannelGroup, Layout, ModelGraph
+from tickdsl.graph.model import Block, ModelGraph
 from tickdsl.graph.record import ModuleCall, Recording
 
 
@@ -189,29 +190,27 @@ class _Finder:
         ties = []
         for one, other in zip(self._dims(region.entry) or (), self._dims(region.exit) or (), strict=True):
             if one != other:
-                pair = _tie(self.model, one, other)
-                if pair is None:
+                pairs = _tie(self.model, one, other)
+                if not pairs:
                     return (), "its input and output channels cannot be paired"
-                ties.append(pair)
+                ties += pairs
         return tuple(ties), None
 
 
-def _tie(model: ModelGraph, one: int | None, other: int | None) -> tuple[str, str] | None:
-    """The two groups, where their units stand at the same positions."""
+def _tie(model: ModelGraph, one: int | None, other: int | None) -> list[tuple[str, str]]:
+    """The groups of both, pair by pair (two where these are heads and their dims), if their units stand at the same
+    positions, each at all of them; else nothing."""
     if one is None or other is None:
-        return None
+        return []
     first, second = model.layouts[one], model.layouts[other]
-    groups = [_only_group(model, layout) for layout in (first, second)]
-    if groups[0] is None or groups[1] is None or groups[0].size != groups[1].size:
-        return None
-    if list(first.runs[0].unit) != list(second.runs[0].unit):
-        return None
-    return groups[0].name, groups[1].name
-
-
-def _only_group(model: ModelGraph, layout: Layout) -> ChannelGroup | None:
-    whole = len(layout.runs) == 1 and len(layout.runs[0].index) == layout.size
-    return model.group(layout.runs[0].group) if whole else None
+    if len(first.runs) != len(second.runs):
+        return []
+    for mine, theirs in zip(first.runs, second.runs, strict=True):
+        whole = len(mine.index) == first.size and len(theirs.index) == second.size
+        sizes = [model.group(run.group).size for run in (mine, theirs)]
+        if not whole or sizes[0] != sizes[1] or not np.array_equal(mine.unit, theirs.unit):
+            return []
+    return [(mine.group, theirs.group) for mine, theirs in zip(first.runs, second.runs, strict=True)]
 
 
 def _spell(shape: tuple[int, ...]) -> str:

@@ -61,5 +61,9 @@ def layout_sizes(graph: ModelGraph, structure: Structure) -> list[int]:
 
 def layout_size(layout: Layout, left: Mapping[str, Bools]) -> int:
     """How many positions of one layout are left."""
-    lost = sum(int((~left[run.group][run.unit]).sum()) for run in layout.runs if run.group in left)
-    return layout.size - lost
+    lost = [run.index[~left[run.group][run.unit]] for run in layout.runs if run.group in left]
+    if len(lost) < 2:
+        return layout.size - sum(map(len, lost))
+    stays = np.ones(layout.size, dtype=bool)
+    stays[np.concatenate(lost)] = False  # heads and dims may both have lost a position
+    return int(stays.sum())

@@ -2,70 +2,63 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Sequence
-from functools import lru_cache
+from collections.abc import Collection, Sequence
 
 import attrs
-import networkx as nx
 import numpy as np
 
 from tickdsl.graph.analysis import Analysis
-from tickdsl.graph.arrays import Bools, Ints, ints
-from tickdsl.graph.labels import Partition
-from tickdsl.graph.model import ChannelGroup, Role, Slice
-
-ROLES: tuple[Role, ...] = ("producer", "consumer", "norm", "other")
+from tickdsl.graph.arrays import Ints
+from tickdsl.graph.head_dims import group_dims
+from tickdsl.graph.model import ChannelGroup
+from tickdsl.graph.slices import (
+    Dimension,
+    Solution,
+    all_dimensions,
+    all_slices,
+    among,
+    keep_one,
+    linked,
+    marked,
+    most_of_one,
+)
 
 
 @attrs.frozen(eq=False)
 class Units:
-    """Per component of atoms its group (-1 where it cannot go) and its unit within the group.
+    """The groups of both readings; `heads` are the weights whose rows are the network's outputs."""
 
-    `heads` are the weights whose rows are the network's outputs.
-    """
-
-    root: Ints
-    group: Ints
-    unit: Ints
+    readings: tuple[Solution, ...]
     groups: tuple[ChannelGroup, ...]
     heads: frozenset[str]
-
-
-@attrs.frozen(eq=False)
-class _Dimension:
-    """One dimension of a parameter: its atoms are those from `start`, `roots` their components."""
-
-    parameter: str
-    dim: int
-    start: int
-    roots: Ints
 
 
 def group_units(analysis: Analysis) -> Units:
     """Solve the atoms, and gather units into groups by the output dimensions of weights that they share."""
     solved = analysis.atoms.solve()
-    dimensions = _dimensions(analysis, solved)
+    dimensions = all_dimensions(analysis, solved.root)
     order = {name: place for place, name in enumerate(analysis.weights)}
     producers = sorted(
         (d for d in dimensions if "producer" in analysis.roles.get((d.parameter, d.dim), ()) and d.parameter in order),
         key=lambda d: order[d.parameter],
     )
     gathered = _gathered(producers, analysis.followers, len(solved.root))
-    home = _marked(len(solved.root), gathered)
-    _keep_one(solved, dimensions, np.where(_among(solved, solved.fixed), -1, home), len(gathered))
-    fixed = _among(solved, solved.fixed)
+    home = marked(len(solved.root), gathered)
+    keep_one(solved, dimensions, np.where(among(solved, solved.fixed), -1, home), len(gathered))
+    fixed = among(solved, solved.fixed)
     unit = np.full(len(solved.root), -1, dtype=np.int64)
     described: list[Ints] = []
     for roots in gathered:
         free = roots[~fixed[roots]]
         described.append(free if len(free) else roots)
         unit[described[-1]] = np.arange(len(described[-1]))
-    slices = _slices(analysis, solved, dimensions, _marked(len(unit), described), unit, len(gathered))
-    members: list[list[_Dimension]] = [[] for _ in gathered]
+    standing = Solution(solved.root, marked(len(unit), described), unit)
+    slices = all_slices(analysis, standing, dimensions, len(gathered), analysis.atoms.silenced())
+    members: list[list[Dimension]] = [[] for _ in gathered]
     for producer in producers:
         for place in dict.fromkeys(home[producer.roots].tolist()):
             members[place].append(producer)
-    heads, inexact = _among(solved, solved.heads), _among(solved, solved.inexact)
+    heads, inexact = among(solved, solved.heads), among(solved, solved.inexact)
     groups: list[ChannelGroup] = []
     taken: set[str] = set()
     for roots, mine, pieces in zip(described, members, slices, strict=True):
@@ -76,7 +69,7 @@ def group_units(analysis: Analysis) -> Units:
             ChannelGroup(
                 name=name,
                 size=len(roots),
-                step=max(_most_of_one(roots, unit, producer) for producer in mine),
+                step=max(most_of_one(roots, unit, producer) for producer in mine),
                 kind="heads" if heads[roots].any() else kind,
                 producers=tuple(dict.fromkeys(analysis.weights[p.parameter] or p.parameter for p in mine)),
                 slices=tuple(pieces),
@@ -84,40 +77,20 @@ def group_units(analysis: Analysis) -> Units:
                 reason=solved.fixed.get(int(roots[0])),
             )
         )
-    outputs = _among(solved, solved.outputs)
+    outputs = among(solved, solved.outputs)
+    readings = [Solution(solved.root, np.where(fixed, -1, home), unit)]
+    if analysis.atoms.head_dims:
+        dims, more = group_dims(analysis, [(p.parameter, p.dim) for p in producers], readings[0], len(groups))
+        readings.append(dims)
+        groups += more
     return Units(
-        root=solved.root,
-        group=np.where(fixed, -1, home),
-        unit=unit,
+        readings=tuple(readings),
         groups=tuple(groups),
         heads=frozenset(d.parameter for d in producers if outputs[d.roots].any()),
     )
 
 
-def _dimensions(analysis: Analysis, solved: Partition) -> list[_Dimension]:
-    ends = [*analysis.starts[1:], analysis.parameter_atoms]
-    return [
-        _Dimension(name, dim, start, solved.root[start:end])
-        for (name, dim), start, end in zip(analysis.owners, analysis.starts, ends, strict=True)
-    ]
-
-
-def _among(solved: Partition, roots: Iterable[int]) -> Bools:
-    """Which components are among these."""
-    found = np.zeros(len(solved.root), dtype=bool)
-    found[list(roots)] = True
-    return found
-
-
-def _marked(count: int, parts: Iterable[Ints]) -> Ints:
-    """Per component the part that it is in, or -1."""
-    found = np.full(count, -1, dtype=np.int64)
-    for place, roots in enumerate(parts):
-        found[roots] = place
-    return found
-
-
-def _gathered(producers: Sequence[_Dimension], followers: Collection[str], count: int) -> list[Ints]:
+def _gathered(producers: Sequence[Dimension], followers: Collection[str], count: int) -> list[Ints]:
     """The roots of every group: producers that share one are together, in order of their first run.
 
     A grouped convolution has the channels of its input: it ties nothing together, but where nothing else
@@ -132,74 +105,11 @@ def _gathered(producers: Sequence[_Dimension], followers: Collection[str], count
         roots = producer.roots[~led[producer.roots]] if producer.parameter in followers else producer.roots
         if len(roots):
             members.append(roots)
-    links = nx.Graph()
-    links.add_nodes_from(range(len(members)))
-    first = np.full(count, -1, dtype=np.int64)
-    for place, roots in enumerate(members):
-        links.add_edges_from((other, place) for other in set(first[roots].tolist()) if other >= 0)
-        first[roots[first[roots] < 0]] = place
-    found = sorted(sorted(component) for component in nx.connected_components(links))
-    return [np.unique(np.concatenate([members[place] for place in component])) for component in found]
+    return [np.unique(np.concatenate([members[place] for place in component])) for component in linked(members, count)]
 
 
-def _keep_one(solved: Partition, dimensions: Iterable[_Dimension], group: Ints, count: int) -> None:
-    """Of a dimension that a part of a group fills one unit stays: no choice of units can then empty a layer.
-
-    `group` says of every component to which group it belongs, -1 where it cannot go.
-    """
-    sizes = np.bincount(group[group >= 0], minlength=count)
-    different = {dimension.roots.tobytes(): dimension for dimension in reversed(list(dimensions))}
-    parts = [(np.unique(d.roots), d) for d in reversed(different.values()) if (group[d.roots] >= 0).all()]
-    for roots, dimension in sorted(parts, key=lambda part: len(part[0])):
-        found = group[roots]
-        if (found >= 0).all() and (np.bincount(found, minlength=count) < sizes)[found].all():
-            solved.fixed[int(roots[0])] = f"the last channel of `{dimension.parameter}`"
-            sizes[found[0]] -= 1
-            group[roots[0]] = -1
-
-
-def _name(analysis: Analysis, producer: _Dimension, taken: set[str]) -> str:
+def _name(analysis: Analysis, producer: Dimension, taken: set[str]) -> str:
     module = analysis.weights[producer.parameter] or producer.parameter
     if module not in taken:
         return module
     return f"{producer.parameter}:{producer.dim}"
-
-
-def _most_of_one(roots: Ints, unit: Ints, producer: _Dimension) -> int:
-    """The most channels of a producer that are one unit."""
-    inside = np.isin(producer.roots, roots)
-    return int(np.bincount(unit[producer.roots[inside]]).max(initial=0))
-
-
-def _slices(
-    analysis: Analysis, solved: Partition, dimensions: Iterable[_Dimension], group: Ints, unit: Ints, count: int
-) -> list[list[Slice]]:
-    """Where every group stands. `group` and `unit` say it of components."""
-    atoms = solved.root[: analysis.parameter_atoms]
-    places, units = group[atoms], unit[atoms]
-    units.setflags(write=False)
-    found: list[list[Slice]] = [[] for _ in range(count)]
-    for d in sorted(dimensions, key=lambda d: (d.parameter, d.dim)):
-        inside = places[d.start : d.start + len(d.roots)]
-        roles = _roles(analysis, d)
-        for place in dict.fromkeys(inside.tolist()):
-            if place < 0:
-                continue
-            index, mine = _every(len(inside)), units[d.start : d.start + len(inside)]
-            if not (inside == place).all():
-                index = np.flatnonzero(inside == place)
-                mine = mine[index]
-            found[place] += [Slice(d.parameter, d.dim, role, index, mine) for role in roles]
-    return found
-
-
-@lru_cache(maxsize=64)
-def _every(count: int) -> Ints:
-    return ints(np.arange(count))
-
-
-def _roles(analysis: Analysis, dimension: _Dimension) -> list[Role]:
-    """Weights that two layers share may produce in one and consume in the other."""
-    said = analysis.roles.get((dimension.parameter, dimension.dim), set())
-    roles: list[Role] = [role for role in ROLES if role in said and role in ("producer", "consumer")]
-    return roles or [role for role in ROLES if role in said][:1] or [ROLES[-1]]

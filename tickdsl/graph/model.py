@@ -17,9 +17,9 @@ from tickdsl.graph.arrays import Ints, from_runs, ints, to_runs
 
 T = TypeVar("T")
 
-FORMAT = 1
+FORMAT = 2
 
-Role = Literal["producer", "consumer", "norm", "other"]
+Role = Literal["producer", "consumer", "norm", "factor", "other"]
 Shape = tuple[int, ...]
 
 
@@ -32,7 +32,8 @@ class Slice:
     """Where a channel group stands in one dimension of one parameter or buffer.
 
     `index[i]` of dimension `dim` belongs to unit `unit[i]` of the group. `role` says what the dimension does with
-    the group: a producer computes it (output rows), a consumer reads it (input columns), a norm scales it.
+    the group: a producer computes it (output rows), a consumer reads it (input columns), a norm scales it. Of a factor
+    (the queries of attention) it is said besides: where it is zero, so is a product of two values of the network.
     """
 
     parameter: str

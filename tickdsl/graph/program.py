@@ -11,8 +11,9 @@ from torch import Tensor
 
 from tickdsl.graph.analysis import Analysis
 from tickdsl.graph.arrays import Bools
+from tickdsl.graph.atoms import Atoms
 from tickdsl.graph.grouping import Units
-from tickdsl.graph.labels import Atoms, Shape, Value, squeeze_uniform, varying
+from tickdsl.graph.labels import Shape, Value, along
 from tickdsl.graph.record import Recorder, Recording, named_arguments, tensors_in
 
 
@@ -96,29 +97,33 @@ class ProgramRecorder(Recorder):  # type: ignore[no-untyped-call]
 
 @attrs.frozen(eq=False)
 class Live:
-    """What is left of values; `kept` says of components whether they are."""
+    """What is left of values; `kept` says of atoms whether they are."""
 
-    units: Units
     kept: Bools
 
     @classmethod
     def of(cls, units: Units, left: Mapping[str, Bools]) -> Live:
         """`left` says of groups which of their units are left; of those not named all are."""
-        kept = np.ones(len(units.root), dtype=bool)
-        for place, group in enumerate(units.groups):
-            if group.name in left:
-                mine = np.flatnonzero(units.group == place)
-                kept[mine] = left[group.name][units.unit[mine]]
-        return cls(units, kept)
+        kept = np.ones(len(units.readings[0].root), dtype=bool)
+        for solution in units.readings:
+            stays = np.ones(len(kept), dtype=bool)
+            for place, group in enumerate(units.groups):
+                if group.name in left:
+                    mine = np.flatnonzero(solution.group == place)
+                    stays[mine] = left[group.name][solution.unit[mine]]
+            kept &= stays[solution.root]
+        return cls(kept)
 
     def mask(self, value: Value, dim: int) -> Bools | None:
         """Which positions along a dimension are left; None where all are."""
+        left: Bools | None = None
         for family in value.families:
-            solved = squeeze_uniform(self.units.root[family])
-            if varying(solved) == (dim,):
-                kept: Bools = self.kept[solved.ravel()]
-                return None if kept.all() else kept
-        return None
+            if along(family, dim):
+                # What stays is a rectangle: the same along this dimension wherever anything stays.
+                rows = self.kept[family].swapaxes(0, dim).reshape(family.shape[dim], -1)
+                kept: Bools = np.logical_or.reduce(rows, axis=1)
+                left = kept if left is None else left & kept
+        return None if left is None or left.all() else left
 
     def shape(self, value: Value) -> Shape:
         """The sizes that are left."""

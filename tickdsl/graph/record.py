@@ -17,8 +17,9 @@ from torch.utils import _pytree as pytree
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from tickdsl.graph.analysis import Analysis, Call, Work
+from tickdsl.graph.atoms import OUTPUT
 from tickdsl.graph.dataless import evaluate, short_name
-from tickdsl.graph.labels import OUTPUT, Families, Shape, Value
+from tickdsl.graph.labels import Families, Shape, Value
 from tickdsl.graph.rules import RULES, VIEWS
 from tickdsl.graph.rules.elementwise import pointwise
 
@@ -132,7 +133,7 @@ class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
             self.recording.operators.append(operator)
         origin = inputs[0].origin if is_view and len(inputs) == 1 else None
         for output, carried in zip(call.outputs, families, strict=True):
-            self.analysis.remember(output, Value(tuple(output.shape), carried, node, origin))
+            self.analysis.remember(output, Value(tuple(output.shape), carried, node, origin), call.module)
 
     def enter(self, path: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         """A module is called."""
@@ -172,9 +173,10 @@ def named_arguments(func: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any])
 
 
 def scalars(func: Any, arguments: Mapping[str, Any]) -> tuple[Any, ...]:
-    """The numbers that an element-wise operator calculates with: the network's code may have made them of sizes."""
+    """The numbers that an element-wise operator or a sum of products calculates with: the network's code may have made
+    them of sizes."""
     if torch.Tag.pointwise not in func.tags:
-        return ()
+        return tuple(arguments[name] for name in ("beta", "alpha") if name in arguments)
     return tuple(value for value in arguments.values() if isinstance(value, int | float))
 
 
@@ -202,6 +204,8 @@ def _followed(model: nn.Module, recorder: Recorder) -> Iterator[None]:
 def observe(bare: nn.Module, recorder: Recorder, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
     """Run a network without data under a recorder. What it returns cannot shrink."""
     analysis, recording = recorder.analysis, recorder.recording
+    layers = (path for path, module in bare.named_modules() if isinstance(module, nn.MultiheadAttention))
+    analysis.attention = frozenset(layers)
     for place, tensor in enumerate(tensors_in((args, kwargs))):
         name = f"input{place}" if place else "input"
         recording.inputs.append(name)

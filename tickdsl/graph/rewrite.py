@@ -235,8 +235,11 @@ def _slice(emitter: _Emitter, step: Step, twin: Step) -> fx.Node:
 def _select(emitter: _Emitter, step: Step, twin: Step) -> fx.Node:
     data, value = emitter._node(step.named["self"]), emitter.input(step)
     dim, index = step.named["dim"] % len(value.shape), step.named["index"]
-    if index != twin.named["index"] or emitter.first.live.mask(value, dim) is not None:
+    mask = emitter.first.live.mask(value, dim)
+    if index != twin.named["index"] or (mask is not None and not mask[index]):
         raise emitter.refusal("it picks one channel by its number")
+    if mask is not None:
+        index = int(mask[: index % len(mask)].sum())
     return emitter.graph.call_function(step.target, (data, dim, index))
 
 

@@ -49,7 +49,11 @@ def compact(model: nn.Module, graph: ModelGraph, structure: Structure) -> nn.Mod
 
 
 def silence(model: nn.Module, graph: ModelGraph, structure: Structure) -> nn.Module:
-    """The dense network with the consumers' slices of the removed channels zeroed: what `compact` must equal."""
+    """The dense network with the consumers' slices of the removed channels zeroed: what `compact` must equal.
+
+    Queries and keys meet in a product, which has no weights: of their removed dims one factor is zeroed, the queries
+    where nothing stands between their weights and the product that makes something of zero, or else the keys.
+    """
     quiet = copy.deepcopy(model)
     tensors = _tensors(quiet)
     left = kept_units(graph, structure)
@@ -59,7 +63,7 @@ def silence(model: nn.Module, graph: ModelGraph, structure: Structure) -> nn.Mod
         for group in graph.channels:
             if group.name in left:
                 for piece in group.slices:
-                    if piece.role == "consumer":
+                    if piece.role in ("consumer", "factor"):
                         gone = torch.from_numpy(piece.index[~left[group.name][piece.unit]])
                         tensors[piece.parameter].index_fill_(piece.dim, gone.to(tensors[piece.parameter].device), 0)
     _bypass(quiet, graph, structure)

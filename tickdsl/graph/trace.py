@@ -9,10 +9,10 @@ from torch import nn
 
 from tickdsl.graph.analysis import Analysis
 from tickdsl.graph.assemble import assemble
+from tickdsl.graph.atoms import Atoms
 from tickdsl.graph.collection import without_collection
 from tickdsl.graph.dataless import copy_without_data, set_mode, without_data
 from tickdsl.graph.inputs import TraceError, build, describe
-from tickdsl.graph.labels import Atoms
 from tickdsl.graph.model import ModelGraph
 from tickdsl.graph.modes import ModeWatch
 from tickdsl.graph.record import Recorder, Recording, observe

@@ -7,7 +7,9 @@ import math
 import attrs
 
 from tickdsl.graph.analysis import Call, Rule, Work
-from tickdsl.graph.labels import Families, Family, Value, along, join, reduce, varying
+from tickdsl.graph.atoms import HeadDims
+from tickdsl.graph.joins import Product, join
+from tickdsl.graph.labels import Families, Family, Value, along, varying
 
 
 def _fix_beyond(call: Call, value: Value, allowed: tuple[int, ...]) -> Families:
@@ -33,7 +35,8 @@ def convolution(call: Call) -> list[Families]:
     """Convolutions and transposed ones; of grouped ones whole groups go."""
     data, weight = call.value("input"), call.value("weight")
     groups, transposed = call["groups"], call["transposed"]
-    inputs = _fix_beyond(call, data, (0, 1))
+    whole = tuple(call.atoms.whole_heads(f, (1,), f"`{call.where}` takes heads for a batch") for f in data.families)
+    inputs = _fix_beyond(call, attrs.evolve(data, families=whole), (0, 1))
     batch = tuple(family for family in inputs if not along(family, 1))
     channels = attrs.evolve(data, families=tuple(family for family in inputs if along(family, 1)))
     for family in channels.families:
@@ -142,16 +145,38 @@ def _product(call: Call, left: Value, right: Value) -> Families:
                 call.analysis.say(
                     family, "consumer" if along(family, k) else "producer" if along(family, free) else "other"
                 )
-    joined = join(call.atoms, [first, second], rank, call.where)
-    for family in joined:
-        if along(family, k) and len(varying(family)) > 1:
-            # Only the whole of a sum can go: the units are the other dimension's, attention heads.
-            call.atoms.mark_heads(family)
-        elif along(family, k) and first.origin is None and second.origin is None:
-            call.atoms.blur(family, f"`{call.where}` multiplies and sums the channels that are left")
+    product = None
+    if first.origin is None and second.origin is None:
+        product = Product(call.module, frozenset(range(i)), k)
+    joined = join(call.atoms, [first, second], rank, call.where, product)
     shape = tuple(max(a, b) for a, b in zip(first.shape, second.shape, strict=True))
     call.work = Work(1, shape, joined)
-    return tuple(family.squeeze(k) for family in reduce(call.atoms, joined, [k]))
+    result = []
+    for family in joined:
+        if along(family, k) and len(varying(family)) > 1:
+            result.append(_sum_of_heads(call, family, (first, second), product))
+        elif not along(family, k):
+            result.append(family)
+        elif product is not None:
+            mark = HeadDims(family, k, call.module, call.where, _factors((first, second), k))
+            call.atoms.sum_of_products(mark, f"`{call.where}` multiplies and sums the channels that are left")
+    return tuple(family.squeeze(k) for family in result)
+
+
+def _sum_of_heads(call: Call, family: Family, sides: tuple[Value, Value], product: Product | None) -> Family:
+    """Only the whole of a sum can go, an attention head, or the same dims of every head."""
+    k = len(call.shape) - 1
+    beyond = set(varying(family)) - {k}
+    if product is not None and beyond <= product.batch:
+        return call.atoms.sum_of_heads(HeadDims(family, k, call.module, call.where, _factors(sides, k)))
+    if set(call.atoms.dims_of(family)) == {k}:
+        return call.atoms.sum_of_heads(HeadDims(family, k, call.module, call.where))
+    call.atoms.mark_heads(family)
+    return call.atoms.merge(family, k)
+
+
+def _factors(sides: tuple[Value, Value], dim: int) -> tuple[Family, ...]:
+    return tuple(family for side in sides for family in side.families if along(family, dim))
 
 
 def multiply(call: Call) -> list[Families]:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import math
+from collections.abc import Iterator, Sequence
 
 from tickdsl.graph.analysis import Call, Rule
-from tickdsl.graph.labels import Families, Family, Shape, join
+from tickdsl.graph.joins import join
+from tickdsl.graph.labels import Families, Family, Shape, Value, varying
 
 
 def pointwise(call: Call) -> list[Families]:
@@ -16,7 +18,18 @@ def pointwise(call: Call) -> list[Families]:
             for family in value.families:
                 call.analysis.say(family, "other")
     families = join(call.atoms, values, len(call.shape), call.where)
+    if call.op not in ZERO_AT_ZERO and not _adds(call, values):
+        for family in families:
+            call.atoms.shift(family)
+    if any(value.node is None and value.origin is None and math.prod(value.shape) == 1 for value in values):
+        call.analysis.unseen.add(call.module)
     return [families for _ in call.outputs]
+
+
+def _adds(call: Call, values: Sequence[Value]) -> bool:
+    """Whether it adds tensors that carry the same: zero where all are zero."""
+    dims = [{dim - len(v.shape) for f in v.families for dim in varying(f)} for v in values]
+    return call.op in ("add", "sub") and len(values) > 1 and all(one == dims[0] for one in dims)
 
 
 def assign(call: Call) -> list[Families]:
@@ -27,7 +40,12 @@ def assign(call: Call) -> list[Families]:
 
 def constant(call: Call) -> list[Families]:
     """Zeros, ones, noise: every element is alike, so that any size will do; atoms of their own say which."""
-    return [tuple(_fresh(call, tuple(output.shape))) for output in call.outputs]
+    found = [tuple(_fresh(call, tuple(output.shape))) for output in call.outputs]
+    if "zeros" not in call.op:
+        for families in found:
+            for family in families:
+                call.atoms.shift(family)
+    return found
 
 
 def _fresh(call: Call, shape: Shape) -> Iterator[Family]:
@@ -38,9 +56,20 @@ def _fresh(call: Call, shape: Shape) -> Iterator[Family]:
 
 def filled(call: Call) -> list[Families]:
     """Noise or a constant in the shape of another tensor, or in its place."""
-    return [call.value("self").families for _ in call.outputs]
+    families = call.value("self").families
+    if "zero" not in call.op:
+        for family in families:
+            call.atoms.shift(family)
+    return [families for _ in call.outputs]
 
 
+#: Zero where what they calculate with is zero (of a quotient, what is divided).
+ZERO_AT_ZERO = frozenset(
+    (
+        "abs", "div", "elu", "erf", "gelu", "hardswish", "hardtanh", "leaky_relu", "mul", "native_dropout", "neg",
+        "relu", "sign", "silu", "sin", "sqrt", "tanh", "_prelu_kernel",
+    )
+)  # fmt: skip
 POINTWISE = ("_prelu_kernel", "hardswish", "hardtanh", "hardsigmoid", "native_dropout", "masked_fill", "where", "lerp")
 LIKE = ("zeros_like", "ones_like", "full_like", "empty_like", "rand_like", "randn_like", "bernoulli", "fill", "zero")
 CONSTANT = (

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from tickdsl.graph.analysis import Call, Rule
-from tickdsl.graph.labels import Families, Family, Value, along, join, varying
+from tickdsl.graph.joins import join
+from tickdsl.graph.labels import Families, Family, Value, along, varying
 
 
 def _affine(call: Call, families: Families, names: tuple[str, ...], shape: tuple[int, ...]) -> Families:
@@ -44,6 +45,8 @@ def layer_norm(call: Call) -> list[Families]:
     families = _affine(call, value.families, names, shape)
     _blur(call, families, tuple(dims), "normalises over the channels that are left")
     statistics = tuple(family for family in families if not any(along(family, dim) for dim in dims))
+    for family in statistics:
+        call.atoms.shift(family)
     return [families] + [statistics for _ in call.outputs[1:]]
 
 
@@ -68,6 +71,8 @@ def softmax(call: Call) -> list[Families]:
     value = call.value("self")
     dim = call["dim"] % max(len(value.shape), 1)
     _blur(call, value.families, (dim,), "sums over the channels that are left")
+    for family in value.families:
+        call.atoms.shift(family)
     return [value.families for _ in call.outputs]
 
 
@@ -76,9 +81,9 @@ def _blur(call: Call, families: Families, dims: tuple[int, ...], what: str) -> N
         inside = [dim for dim in dims if along(family, dim)]
         if inside and set(varying(family)) <= set(inside):
             call.atoms.blur(family, f"`{call.where}` {what}")
-        else:
-            for dim in inside:
-                family = call.atoms.merge(family, dim)
+        elif inside:
+            call.atoms.fix(family, f"`{call.where}` {what}", "dims")
+            call.atoms.merge_but(family, [dim for dim in varying(family) if dim not in inside], "heads")
 
 
 BATCH = (

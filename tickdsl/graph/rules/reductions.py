@@ -5,7 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 from tickdsl.graph.analysis import Call, Rule
-from tickdsl.graph.labels import Families, along, reduce, varying
+from tickdsl.graph.joins import reduce
+from tickdsl.graph.labels import Families, along, varying
 
 
 def reduction(call: Call) -> list[Families]:
@@ -14,10 +15,16 @@ def reduction(call: Call) -> list[Families]:
     rank = len(value.shape)
     asked: Any = call.arguments.get("dim")
     dims = {dim % rank for dim in ([asked] if isinstance(asked, int) else asked or range(rank))} if rank else set()
-    for family in value.families:
+    families: Families = tuple(
+        call.atoms.whole_heads(family, dims, f"`{call.where}` reduces over the dims of heads")
+        for family in value.families
+    )
+    for family in families:
         if set(varying(family)) <= dims:
             call.atoms.blur(family, f"`{call.where}` reduces over the channels that are left")
-    families = reduce(call.atoms, value.families, sorted(dims))
+        elif set(varying(family)) & dims:
+            call.atoms.fix(family, f"`{call.where}` reduces over the channels that are left", "dims")
+    families = reduce(call.atoms, families, sorted(dims))
     kept = len(call.shape) == rank
     return [tuple(f if kept else f.squeeze(tuple(sorted(dims))) for f in families) for _ in call.outputs]
 

@@ -9,7 +9,8 @@ import attrs
 import numpy as np
 
 from tickdsl.graph.analysis import Call, Rule
-from tickdsl.graph.labels import Families, Family, Shape, Value, along, join, reshape, squeeze_uniform, varying
+from tickdsl.graph.joins import join
+from tickdsl.graph.labels import Families, Family, Shape, Value, along, reshape, squeeze_uniform, varying
 
 Move = Callable[[Call, Family, Shape], list[Family]]
 
@@ -25,6 +26,8 @@ def moved(move: Move, argument: str = "self") -> Rule:
                 result = squeeze_uniform(result)
                 if varying(result) or value.shape == call.shape:
                     outputs[place].append(result)
+                    if 1 < result.size < family.size and len(varying(family)) > 1:
+                        call.atoms.pick(result, f"`{call.where}` picks one of its positions")
                 else:
                     # One position of many was taken: its atom alone stands for the whole tensor.
                     call.atoms.fix(result, f"`{call.where}` picks one of its positions")
@@ -167,13 +170,22 @@ def concatenate(call: Call) -> list[Families]:
     values = [call.analysis.value(tensor) for tensor in call["tensors"]]
     rank = len(call.shape)
     dim = _dim(call.arguments.get("dim", 0), rank)
-    values = [value for value in values if len(value.shape) == rank]
+    values = [_whole(call, value, dim) for value in values if len(value.shape) == rank]
     across = [_without(value, dim) for value in values]
     families = list(join(call.atoms, across, rank, call.where))
     if any(along(family, dim) for value in values for family in value.families):
         parts = [_along(call, value, dim) for value in values]
         families.append(np.concatenate(parts, axis=dim))
     return [tuple(families)]
+
+
+def _whole(call: Call, value: Value, dim: int) -> Value:
+    """The value with whole heads in place of their dims, where it has these along the dimension."""
+    families = tuple(
+        call.atoms.whole_heads(family, (dim,), f"`{call.where}` puts the dims of heads beside others")
+        for family in value.families
+    )
+    return attrs.evolve(value, families=families)
 
 
 def _without(value: Value, dim: int) -> Value:
@@ -191,11 +203,7 @@ def _along(call: Call, value: Value, dim: int) -> Family:
         atoms = call.atoms.new(size)
         call.atoms.fix(atoms, f"`{call.where}` puts it beside a value that cannot shrink")
         return atoms.reshape([size if place == dim else 1 for place in range(len(value.shape))])
-    family = found[0]
-    for other in varying(family):
-        if other != dim:
-            family = call.atoms.merge(family, other)
-    return family
+    return call.atoms.merge_but(found[0], (dim,), "both")
 
 
 def stack(call: Call) -> list[Families]:
@@ -212,11 +220,12 @@ def _pad(call: Call, family: Family, shape: Shape) -> list[Family]:
     for place in range(len(amounts) // 2):
         dim = len(shape) - 1 - place
         before, after = amounts[2 * place : 2 * place + 2]
-        if not along(family, dim) or not (before or after):
+        if not (before or after):
             continue
-        for other in varying(family):
-            if other != dim:
-                family = call.atoms.merge(family, other)
+        family = call.atoms.whole_heads(family, (dim,), f"`{call.where}` puts the dims of heads beside others")
+        if not along(family, dim):
+            continue
+        family = call.atoms.merge_but(family, (dim,), "both")
         inner = family.ravel()[max(-before, 0) : shape[dim] - max(-after, 0)]
         parts = [call.atoms.new(max(before, 0)), inner, call.atoms.new(max(after, 0))]
         family = np.concatenate(parts).reshape([-1 if other == dim else 1 for other in range(len(shape))])
