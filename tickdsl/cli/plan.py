@@ -29,7 +29,7 @@ def show_plan(arguments: argparse.Namespace) -> int:
     if report is None:
         return PLAN_ERRORS
     plan = chosen_arms(report.usable(), arguments.only)
-    if arguments.expand:
+    if getattr(arguments, "expand", False):
         from tickdsl.check.expand import written_out
 
         print(written_out(plan, report.findings, data=arguments.data), end="")
