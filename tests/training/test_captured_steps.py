@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from tickdsl.training import captured, data, loop, models
+from tickdsl.training import captured, data, loop, models, optimiser_step
 from tickdsl.training.captured import WARM_UP, captures
 from tickdsl.training.data import Dataset
 from tickdsl.training.distillation import Lesson
@@ -65,8 +65,8 @@ def _trained(
 ) -> tuple[nn.Module, History]:
     """A training as on CUDA, with the rate in a tensor and with captured steps."""
     with monkeypatch.context() as patch:
-        patch.setattr(loop, "captures", lambda device, recipe: captures(CUDA, recipe))
-        patch.setattr(loop, "CudaGraphs", lambda optimizer: recorder)
+        patch.setattr(optimiser_step, "captures", lambda device, recipe: captures(CUDA, recipe))
+        patch.setattr(optimiser_step, "CudaGraphs", lambda optimizer: recorder)
         model = _network()
         return model, loop.train(model, tiny, recipe, seed=1, masks=_masks(model), lesson=lesson)
 
@@ -142,7 +142,7 @@ def test_on_a_gpu(tiny: Dataset, monkeypatch: pytest.MonkeyPatch, optimizer: str
     recipe = attrs.evolve(RECIPE, optimizer=optimizer, lr=0.01)
     replayed, eager = _network(), _network()
     loop.train(replayed, tiny, recipe, seed=1, masks=_masks(replayed), device="cuda")
-    monkeypatch.setattr(loop, "captures", lambda device, recipe: False)
+    monkeypatch.setattr(optimiser_step, "captures", lambda device, recipe: False)
     loop.train(eager, tiny, recipe, seed=1, masks=_masks(eager), device="cuda")
     for ours, theirs in zip(replayed.parameters(), eager.parameters(), strict=True):
         torch.testing.assert_close(ours, theirs, rtol=1e-2, atol=1e-4)

@@ -284,3 +284,37 @@ def test_killed_for_real_and_started_again(tmp_path: Path) -> None:
     again, whole = finish(killed), finish(tmp_path / "whole")
     assert again["digest"] == whole["digest"]
     assert 0 < again["steps"] < whole["steps"] == 24  # type: ignore[operator]
+
+
+_SECOND_HANGS = """
+import os, sys, time
+calls = []
+forced = os.fsync
+def fsync(handle):
+    calls.append(handle)
+    if len(calls) == 2:
+        print("writing", flush=True)
+        time.sleep(600)
+    forced(handle)
+os.fsync = fsync
+"""
+
+
+def test_killed_while_it_writes_leaves_the_checkpoint_before(tmp_path: Path) -> None:
+    command = [sys.executable, "-c", _SECOND_HANGS + _PROGRAM, str(tmp_path), "0.02"]
+    environment = os.environ | {"OMP_NUM_THREADS": "1"}
+    with subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "writing\n"
+        process.send_signal(signal.SIGKILL)
+    warnings: list[str] = []
+    resumed: list[int] = []
+    tiny = data.load("synthetic", options={"size": 8, "channels": 1, "train": 100, "test": 40, "classes": 4})
+    model = models.create("small-cnn", classes=4, shape=(1, 8, 8), seed=0)
+    recipe = Recipe(length="6ep", lr=0.02, batch=32, augment=("crop",))
+    train(
+        model, tiny, recipe, seed=7, checkpoint=Checkpoints(tmp_path, warn=warnings.append),
+        between=lambda: resumed.append(1),
+    )  # fmt: skip
+    assert not warnings
+    assert len(resumed) == 24 - 1

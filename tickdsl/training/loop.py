@@ -9,27 +9,24 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 import attrs
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from tickdsl.errors import TickdslError
-from tickdsl.training import optimisers
 from tickdsl.training.augment import Batches, Normalise
-from tickdsl.training.captured import CapturedStep, CudaGraphs, captures
 from tickdsl.training.checkpoints import Checkpoints, identity
 from tickdsl.training.choices import Choices, Remembered
-from tickdsl.training.compilation import compiled
 from tickdsl.training.data import Dataset
 from tickdsl.training.devices import LAYOUTS, autocast_type, fitting_layout, fitting_memory_format, set_memory_format
 from tickdsl.training.distillation import Lesson, Teaching
 from tickdsl.training.evaluate import evaluation_sums, from_sums
 from tickdsl.training.masks import Masks
+from tickdsl.training.optimiser_step import OptimiserStep
 from tickdsl.training.recipes import Recipe, steps_per_epoch
 from tickdsl.training.reports import EpochReport, History
 from tickdsl.training.sparse_layers import SparseLayers, choose
@@ -80,10 +77,10 @@ def train(
         first = identity(model, masks or {}, recipe, data.fingerprint, seed, training.start, training.stop, taught)
         checkpoint.attach(first, training.capture)
         found = checkpoint.load()
-    training.prepare(choices, found, layout)
     # Dropout draws from torch's own generators: set for every step, and put back afterwards.
     cuda = [training.device] if training.device.type == "cuda" else []
     try:
+        training.prepare(choices, found, layout)
         with torch.random.fork_rng(devices=cuda), training.settings():
             training.run(checkpoint, on_epoch, between, moments or {})
     finally:
@@ -129,8 +126,8 @@ class _Training:
 
         self.model = model.to(device).train()
         self.kept = {name: mask.to(device) for name, mask in masks.items()}
-        self.masks = Masks(model, self.kept)
-        self.masks.apply()
+        Masks(model, self.kept).apply()
+        self.sparse = SparseLayers(model, {}, ())
 
         self.normalise = Normalise(data.mean, data.std, device)
         self.batches = Batches(data.train_images.to(device), self.normalise, recipe.augment)
@@ -143,14 +140,8 @@ class _Training:
                 self.teaching.prepare(data.train_images.to(device), self.normalise)
         self.test = (data.test_images.to(device), data.test_labels.to(device))
 
-        self.dropout_streams = [torch.default_generator]
-        if device.type == "cuda":
-            index = torch.cuda.current_device() if device.index is None else device.index
-            self.dropout_streams.append(torch.cuda.default_generators[index])
-
         self.step = self.start
-        self.loss_sum = torch.zeros((), dtype=torch.float64, device=device)
-        self.seen = 0  # pictures of this epoch in loss_sum
+        self.seen = 0  # pictures of this epoch
         self.seconds = 0.0  # spent on this epoch before the clock below
         self.clock = time.monotonic()
         self.reports: list[EpochReport] = []
@@ -168,19 +159,8 @@ class _Training:
         else:
             sparsely = ()
         self.sparse = SparseLayers(self.model, self.kept, sparsely)
-        self.masks = Masks(self.model, self.sparse.others(self.kept))
-        self.parameters = [p for p in self.model.parameters() if p.requires_grad]
-        self.optimizer = optimisers.build(self.parameters, self.recipe)
-        self.work: Callable[..., None] = self._work
-        self.rate: Tensor | None = None  # the rate on the device, where steps are captured
-        if captures(self.device, self.recipe):
-            self.rate = torch.zeros((), device=self.device)
-            self.work = CapturedStep(
-                self._work, batch=self.recipe.batch, changed=self._changed, seeded=self._seed_dropout,
-                recorder=CudaGraphs(self.optimizer),
-            )  # fmt: skip
-        # The last, smaller batch of an epoch is not compiled for.
-        self.forward: Callable[[Tensor], Tensor] = compiled(self.model) if self.recipe.compile else self.model
+        masks = Masks(self.model, self.sparse.others(self.kept))
+        self.optimiser_step = OptimiserStep(self.model, self.recipe, masks, self.teaching, self.device, self.autocast)
         if found is not None:
             self.restore(found)
 
@@ -232,54 +212,23 @@ class _Training:
         first = place * self.recipe.batch
         last = None if place == self.per_epoch - 1 else first + self.recipe.batch
         chosen = order[first:last]
-        self._seed_dropout()
-        rate = self.rates[self.step] if self.rate is None else self.rate.fill_(self.rates[self.step])
-        for group in self.optimizer.param_groups:
-            group["lr"] = rate
-        if self.momenta is not None:
-            optimisers.set_momentum(self.optimizer, self.momenta[self.step])
-
         answers = self.labels.index_select(0, chosen)
         pictures = self.batches.batch(chosen, first)
         teaching = self.teaching if self.teaching is not None and self.teaching.at(self.step) else None
         taught = teaching.answers(pictures, chosen) if teaching is not None else None
-        self.work(pictures, answers, *([] if taught is None else [taught]))
+        self.optimiser_step.take(
+            pictures, answers, taught,
+            rate=self.rates[self.step],
+            momentum=None if self.momenta is None else self.momenta[self.step],
+            seed=stream_seed(self.seed, "dropout", self.step),
+        )  # fmt: skip
         self.seen += len(chosen)
-
-    def _work(self, pictures: Tensor, answers: Tensor, taught: Tensor | None = None) -> None:
-        """What a step computes: forward, backward, the optimiser and the masks, without a look at a number."""
-        with self._precision():
-            scores = (self.forward if len(pictures) == self.recipe.batch else self.model)(pictures)
-            loss = F.cross_entropy(scores, answers, label_smoothing=self.recipe.label_smoothing)
-        if self.teaching is not None and taught is not None:
-            loss = self.teaching.loss(scores, taught, loss)
-        for parameter in self.parameters:
-            parameter.grad = None
-        torch.autograd.backward(loss)
-        self.optimizer.step()
-        self.masks.apply()
-        self.loss_sum.add_(loss.detach(), alpha=len(pictures))
-
-    def _changed(self) -> Iterator[Tensor]:
-        """The tensors that a step changes."""
-        yield from self.model.state_dict().values()
-        for state in self.optimizer.state.values():
-            yield from (value for value in state.values() if isinstance(value, Tensor))
-        yield self.loss_sum
-
-    def _seed_dropout(self) -> None:
-        seed = stream_seed(self.seed, "dropout", self.step)
-        for stream in self.dropout_streams:
-            stream.manual_seed(seed)
-
-    def _precision(self) -> AbstractContextManager[object]:
-        return nullcontext() if self.autocast is None else torch.autocast(self.device.type, self.autocast)
 
     def _end_epoch(self, epoch: int) -> EpochReport:
         """Test, and bring the epoch's sums over from the device: its only wait."""
         images, labels = self.test
         tested = evaluation_sums(self.model, images, labels, self.normalise, _EVALUATION_BATCH, self.autocast)
-        loss_sum, *sums = torch.cat([self.loss_sum.view(1), tested]).tolist()
+        loss_sum, *sums = torch.cat([self.optimiser_step.loss_sum.view(1), tested]).tolist()
         train_loss, rate = loss_sum / self.seen, self.rates[self.step - 1]
         if not math.isfinite(train_loss):
             raise TickdslError(
@@ -300,7 +249,7 @@ class _Training:
         )
         self.reports.append(report)
         self.clock, self.seconds = now, 0.0
-        self.loss_sum.zero_()
+        self.optimiser_step.loss_sum.zero_()
         self.seen = 0
         return report
 
@@ -311,8 +260,8 @@ class _Training:
             "sparse": list(self.sparse.names),
             "layout": self.layout,
             "model": self.model.state_dict(),
-            "optimizer": self.optimizer.state_dict(),
-            "loss_sum": self.loss_sum,
+            "optimizer": self.optimiser_step.optimizer.state_dict(),
+            "loss_sum": self.optimiser_step.loss_sum,
             "seen": self.seen,
             "seconds": self.seconds + time.monotonic() - self.clock,
             "reports": [attrs.asdict(report) for report in self.reports],
@@ -322,8 +271,8 @@ class _Training:
         """Go on from what `capture` gave."""
         self.step = state["step"]
         self.model.load_state_dict(state["model"])
-        self.optimizer.load_state_dict(state["optimizer"])
-        self.loss_sum.copy_(state["loss_sum"])
+        self.optimiser_step.optimizer.load_state_dict(state["optimizer"])
+        self.optimiser_step.loss_sum.copy_(state["loss_sum"])
         self.seen = state["seen"]
         self.seconds = state["seconds"]
         self.reports = [EpochReport(**report) for report in state["reports"]]

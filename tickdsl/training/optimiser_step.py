@@ -1,0 +1,103 @@
+"""One optimiser step: from a batch to changed weights, without a look at a number."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, nullcontext
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from tickdsl.training import optimisers
+from tickdsl.training.captured import CapturedStep, CudaGraphs, captures
+from tickdsl.training.compilation import compiled
+from tickdsl.training.distillation import Teaching
+from tickdsl.training.masks import Masks
+from tickdsl.training.recipes import Recipe
+
+
+class OptimiserStep:
+    """The steps of one training; `optimizer` and `loss_sum` are all that they remember.
+
+    loss_sum: float64, the loss of every picture since it was last zeroed. On CUDA a step is captured as a graph.
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        recipe: Recipe,
+        masks: Masks,
+        teaching: Teaching | None,
+        device: torch.device,
+        autocast: torch.dtype | None,
+    ) -> None:
+        self._model, self._recipe, self._masks, self._teaching = model, recipe, masks, teaching
+        self._device, self._autocast = device, autocast
+        self._parameters = [p for p in model.parameters() if p.requires_grad]
+        self.optimizer = optimisers.build(self._parameters, recipe)
+        self.loss_sum = torch.zeros((), dtype=torch.float64, device=device)
+        # The last, smaller batch of an epoch is not compiled for.
+        self._forward: Callable[[Tensor], Tensor] = compiled(model) if recipe.compile else model
+        # Dropout draws from torch's own generators.
+        self._streams, self._seed = [torch.default_generator], 0
+        if device.type == "cuda":
+            index = torch.cuda.current_device() if device.index is None else device.index
+            self._streams.append(torch.cuda.default_generators[index])
+        self._step: Callable[..., None] = self._compute
+        self._rate: Tensor | None = None  # a recording has a number for good, and a tensor's value at each replay
+        if captures(device, recipe):
+            self._rate = torch.zeros((), device=device)
+            self._step = CapturedStep(
+                self._compute, batch=recipe.batch, changed=self._changed, seeded=self._seed_dropout,
+                recorder=CudaGraphs(self.optimizer),
+            )  # fmt: skip
+
+    def take(
+        self,
+        pictures: Tensor,
+        answers: Tensor,
+        taught: Tensor | None,
+        *,
+        rate: float,
+        momentum: float | None,
+        seed: int,
+    ) -> None:
+        """Train on normalised pictures [B, C, H, W] with labels [B] and what the teacher says, where there is one.
+
+        rate and momentum (None: the recipe's) are those of this step, seed that of its dropout.
+        """
+        for group in self.optimizer.param_groups:
+            group["lr"] = rate if self._rate is None else self._rate.fill_(rate)
+        if momentum is not None:
+            optimisers.set_momentum(self.optimizer, momentum)
+        self._seed = seed
+        self._seed_dropout()
+        self._step(pictures, answers, *([] if taught is None else [taught]))
+
+    def _compute(self, pictures: Tensor, answers: Tensor, taught: Tensor | None = None) -> None:
+        with self._precision():
+            scores = (self._forward if len(pictures) == self._recipe.batch else self._model)(pictures)
+            loss = F.cross_entropy(scores, answers, label_smoothing=self._recipe.label_smoothing)
+        if self._teaching is not None and taught is not None:
+            loss = self._teaching.loss(scores, taught, loss)
+        for parameter in self._parameters:
+            parameter.grad = None
+        torch.autograd.backward(loss)
+        self.optimizer.step()
+        self._masks.apply()
+        self.loss_sum.add_(loss.detach(), alpha=len(pictures))
+
+    def _precision(self) -> AbstractContextManager[object]:
+        return nullcontext() if self._autocast is None else torch.autocast(self._device.type, self._autocast)
+
+    def _changed(self) -> Iterator[Tensor]:
+        """The tensors that a step changes."""
+        yield from self._model.state_dict().values()
+        for state in self.optimizer.state.values():
+            yield from (value for value in state.values() if isinstance(value, Tensor))
+        yield self.loss_sum
+
+    def _seed_dropout(self) -> None:
+        for stream in self._streams:
+            stream.manual_seed(self._seed)
