@@ -8,8 +8,10 @@ from pathlib import Path
 
 import pytest
 from PIL import Image
+from safetensors.torch import save_file
 
 from tickdsl.check import check_file
+from tickdsl.training.models import create
 
 ROOT = Path(__file__).parents[2]
 PLANS = sorted(ROOT.glob("plans/**/*.plan"))
@@ -22,8 +24,10 @@ def head(path: Path) -> str:
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Where tickdsl runs, with an archive of pictures like the one that some plans read from there."""
+    """Where tickdsl runs, with an archive of pictures and weights like those that some plans read from there."""
     here = tmp_path_factory.mktemp("here")
+    weights = create("small-cnn", classes=10, shape=(1, 8, 8), seed=1).state_dict()
+    save_file(dict(weights), here / "small-cnn-mnist.safetensors")
     buffer = io.BytesIO()
     Image.new("RGB", (32, 32)).save(buffer, "JPEG")
     numbers = {"train": range(500), "test": range(1)}
