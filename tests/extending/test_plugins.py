@@ -263,6 +263,17 @@ def test_data_are_known_by_what_they_hold(workshop: Any) -> None:
     assert shifted.fingerprint != named[0]
 
 
+def test_data_that_are_others_at_each_call_are_not_trained_on(tmp_path: Path, workshop: Any) -> None:
+    from tickdsl.run.context import Context, Settings
+
+    name = f"{workshop.module(DATA.format(change='pass'))}:pictures"
+    spec = {"name": name, "options": {}, "fingerprint": data.fingerprint(name, root=tmp_path)}
+    context = Context(Settings(tmp_path / "store", tmp_path))
+    assert context.dataset(spec, None).fingerprint == spec["fingerprint"]
+    with pytest.raises(PluginError, match="gives other data than when the plan was read"):
+        Context(Settings(tmp_path / "store", tmp_path)).dataset({**spec, "fingerprint": "another"}, None)
+
+
 def test_a_factory_may_mean_anything_by_its_options(workshop: Any) -> None:
     from tickdsl.cli import main
 
