@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import math
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from hypothesis import strategies as st
@@ -61,9 +62,17 @@ def _height(symbol: Symbol, heights: dict[str, float]) -> float:
     return heights[symbol.name] if isinstance(symbol, NonTerminal) else 0
 
 
+Pick = Callable[[Sequence[Any]], Any]
+
+
 @st.composite
 def plans(draw: Any, size: int = 60) -> str:
     """A text that the grammar derives; most, not all, also parse (keywords and names may collide)."""
+    return derived(lambda choices: draw(st.sampled_from(choices)), size)
+
+
+def derived(pick: Pick, size: int) -> str:
+    """The text that comes of what `pick` takes wherever there is a choice."""
     terminals: list[str] = []
 
     def derive(symbol: Symbol, depth: int) -> None:
@@ -75,38 +84,40 @@ def plans(draw: Any, size: int = 60) -> str:
         if depth <= 0 or len(terminals) > size:
             least = min(max((_height(s, heights) for s in e), default=0) for e in expansions)
             expansions = [e for e in expansions if max((_height(s, heights) for s in e), default=0) == least]
-        for part in draw(st.sampled_from(expansions)):
+        for part in pick(expansions):
             derive(part, depth - 1)
 
-    for _ in range(draw(st.integers(1, 6))):
+    for _ in range(pick(range(1, 7))):
         derive(NonTerminal("start"), 14)
         terminals.append("_SEP")
-    return "".join(_spelling(draw, terminals))
+    return "".join(_spelling(pick, terminals))
 
 
-def _spelling(draw: Any, terminals: list[str]) -> list[str]:
+def _spelling(pick: Pick, terminals: list[str]) -> list[str]:
     parts: list[str] = []
     for name in terminals:
         if name == "_SEP":
-            parts.append(draw(_separators()))
+            parts.append(_separator(pick))
         elif name == "_COMMA":
-            parts.append("," + draw(_continuations()))
+            parts.append("," + _continuation(pick))
         else:
-            text = draw(st.sampled_from(SAMPLES[name])) if name in SAMPLES else name.lower()
+            text = pick(SAMPLES[name]) if name in SAMPLES else name.lower()
             tight = {text, (parts[-1][-1:] if parts else "")} & _PUNCTUATION
-            parts.append((draw(st.sampled_from(["", *_PLAIN])) if tight else draw(st.sampled_from(_PLAIN))) + text)
+            parts.append((pick(["", *_PLAIN]) if tight else pick(_PLAIN)) + text)
     return parts
 
 
-def _lines() -> st.SearchStrategy[str]:
+def _lines(pick: Pick) -> str:
     """The end of a line, with or without a comment, and empty and commented lines behind it."""
-    line = st.tuples(st.sampled_from(["", " ", "\t"]), st.sampled_from(["", "", "", *COMMENTS])).map("".join)
-    return st.lists(line, min_size=1, max_size=4).map(lambda lines: "\n".join(lines) + "\n")
+    lines = [pick(["", " ", "\t"]) + pick(["", "", "", *COMMENTS]) for _ in range(pick(range(1, 5)))]
+    return "\n".join(lines) + "\n"
 
 
-def _separators() -> st.SearchStrategy[str]:
-    return st.one_of(st.just(";"), st.just(" ; "), _lines(), _lines().map(lambda lines: ";" + lines))
+def _separator(pick: Pick) -> str:
+    start = pick([";", " ; ", "", ";\n"])
+    return start if start.strip(" ") == ";" else start.rstrip("\n") + _lines(pick)
 
 
-def _continuations() -> st.SearchStrategy[str]:
-    return st.one_of(st.just(""), st.just("  "), _lines())
+def _continuation(pick: Pick) -> str:
+    start = pick(["", "  ", "\n"])
+    return _lines(pick) if start == "\n" else start

@@ -144,31 +144,31 @@ def _moments(arm: Arm, group: Rounds) -> Iterator[Diagnostic]:
     rewinds = [tail for tail in group.tail if isinstance(tail, Rewind)]
     trained, begun = _length(arm, group)
     length = trained if begun is not None else length
-    named = [(f"to {tail.to}", tail.to, tail.span) for tail in rewinds if tail is begun]
+    named = [(f"to {tail.to}", tail.to, tail.to_place or Place(tail.span)) for tail in rewinds if tail is begun]
     named += [
-        (f"until {tail.until}", tail.until, tail.span)
+        (f"until {tail.until}", tail.until, Place(tail.span))
         for tail in group.tail
         if isinstance(tail, Distill) and tail.until is not None and not _reaches_end(tail.until, trained, per_epoch)
     ]
     if group.prune.at is not None:
-        named.append((f"at {group.prune.at}", group.prune.at, group.prune.span))
-    for text, moment, span in named:
+        named.append((f"at {group.prune.at}", group.prune.at, group.prune.at_place or Place(group.prune.span)))
+    for text, moment, place in named:
         if _reaches_end(moment, length, per_epoch):
             yield Diagnostic(
                 "TD302",
                 f"`{text}` leaves nothing to train: the recipe ends at {length}",
-                span,
+                place.span,
+                secondary=place.readers,
                 help="choose an earlier moment",
             )
         elif moment.amount and per_epoch is not None and moment.steps(per_epoch, length.steps(per_epoch)) == 0:
-            yield Diagnostic(
-                "TD302", f"`{text}` is less than one of the {length.steps(per_epoch)} steps", span, help="write `init`"
-            )
+            message = f"`{text}` is less than one of the {length.steps(per_epoch)} steps"
+            yield Diagnostic("TD302", message, place.span, secondary=place.readers, help="write `init`")
     units = {moment.unit for _, moment, _ in named if moment.amount and moment.unit != "%"}
     if len(units) > 1:
         yield Diagnostic(
             "TD302",
-            f"{' and '.join(text for text, _, _ in named)} count in different units",
+            f"{' and '.join(f'`{text}`' for text, _, _ in named)} count in different units",
             group.prune.span,
             help="give both in epochs, or both in steps",
         )

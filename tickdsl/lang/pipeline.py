@@ -187,6 +187,7 @@ def prune(statement: syntax.Prune, around: Around) -> model.Prune:
         ends=ends,
         settles=settles,
         at=at,
+        at_place=reader.place(statement.at) if statement.at is not None else None,
         within=tuple(pattern for pattern, _ in within),
         protect=tuple(pattern for pattern, _ in protect),
         span=statement.span,

@@ -109,7 +109,8 @@ def _rewind(statement: syntax.Rewind, around: Around) -> model.Rewind:
     if statement.to is not None and reader.follow(statement.to) == syntax.Word("pretrained", span=statement.span):
         return _to_pretrained(statement, what, around)
     to = reader.moment(statement.to, "a rewind's end") if statement.to is not None else INIT
-    meant = model.Rewind(what, to, span=statement.span)
+    place = reader.place(statement.to) if statement.to is not None else None
+    meant = model.Rewind(what, to, to_place=place, span=statement.span)
     Assumed(reader.report).rewind(statement, meant)
     return meant
 

@@ -135,6 +135,7 @@ class Prune:
     ends: Condition | None = None
     settles: Condition | None = None
     at: Moment | None = None
+    at_place: Any = _origin()
     within: tuple[str, ...] = ()
     protect: tuple[str, ...] = ()
     span: Any = _origin()
@@ -158,6 +159,7 @@ class Rewind:
 
     what: str
     to: Moment
+    to_place: Any = _origin()
     span: Any = _origin()
 
 
