@@ -13,6 +13,7 @@ import torch
 from tickdsl.errors import TickdslError
 from tickdsl.lang.diagnostics import Diagnostic
 from tickdsl.plugins import PluginError, identity, permission, source
+from tickdsl.plugins.digest import digest
 from tickdsl.training import data
 from tickdsl.training.models import create
 from tickdsl.training.recipes import Recipe
@@ -341,14 +342,14 @@ def test_an_edit_of_what_a_module_imports_is_an_edit_of_it(tmp_path: Path, monke
     }
     for name, text in texts.items():
         (tmp_path / name).write_text(text)
-    first = source.digest("own_box.scores")
+    first = digest("own_box.scores")
     assert first is not None
     for name in texts:
         (tmp_path / name).write_text(texts[name] + "# edited\n")
-        changed = source.digest("own_box.scores") != first
+        changed = digest("own_box.scores") != first
         assert changed is (name in ("own_box/scores.py", "own_box/tools.py", "own_box/deep.py", "own_beside.py")), name
         (tmp_path / name).write_text(texts[name])
-    assert source.digest("own_box.scores") == first
+    assert digest("own_box.scores") == first
     assert "own_box" not in sys.modules
 
 

@@ -2,7 +2,7 @@
 
 A plug-in is named by an entry point of an installed package, or in a plan as `"package.module:factory"`. Nothing of it
 is imported before its result is wanted: `registry` finds it by name, `source` reads what it is without running it,
-`loading` imports it. No torch here.
+`digest` tells its code from another's, `loading` imports it. No torch here.
 """
 
 from tickdsl.plugins.loading import called, expect, identity, kind_of, load

@@ -12,6 +12,7 @@ from typing import Any, TypeVar
 
 from tickdsl.errors import TickdslError
 from tickdsl.plugins import source
+from tickdsl.plugins.digest import digest
 from tickdsl.plugins.registry import Plugin, PluginError, required
 from tickdsl.plugins.source import Described, NoSuchName
 
@@ -26,7 +27,7 @@ def identity(kind: str, name: str) -> str:
     Of a process: what was imported stays, whatever becomes of the file. Raises PluginError where it cannot be found.
     """
     plugin = required(kind, name)
-    found = source.digest(plugin.module)
+    found = digest(plugin.module)
     if found is None:
         _present(plugin)
         if not plugin.package:

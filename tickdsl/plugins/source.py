@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import ast
 import functools
-import hashlib
 import sys
 from collections.abc import Iterator, Mapping
 from importlib.machinery import ModuleSpec
@@ -13,8 +12,6 @@ from typing import Any
 
 import attrs
 
-#: Folders of installed packages: what lies beside a module there has nothing to do with it.
-_INSTALLED = ("site-packages", "dist-packages")
 _MOST_STEPS = 8
 #: Classes to build on that are known here: they take no options, and name no units.
 _BASES = ("Criterion", "Saliency", "Module", "object")
@@ -91,7 +88,7 @@ def describe(target: str) -> Described | None:
     module, _, name = target.partition(":")
     for _ in range(_MOST_STEPS):
         spec = locate(module)
-        tree = _tree(spec) if spec is not None else None
+        tree = tree_of(spec) if spec is not None else None
         if spec is None or tree is None or "." in name:
             return None
         found = _definition(tree, name)
@@ -101,7 +98,7 @@ def describe(target: str) -> Described | None:
             case ast.ClassDef(decorator_list=[]):
                 return _of_class(found)
             case ast.ImportFrom():
-                base = _absolute(found, module, package=spec.submodule_search_locations is not None)
+                base = absolute(found, module, package=spec.submodule_search_locations is not None)
                 alias = next(alias for alias in found.names if (alias.asname or alias.name) == name)
                 if locate(f"{base}.{alias.name}") is not None:
                     return None
@@ -113,7 +110,7 @@ def describe(target: str) -> Described | None:
     return None
 
 
-def _tree(spec: ModuleSpec) -> ast.Module | None:
+def tree_of(spec: ModuleSpec) -> ast.Module | None:
     """A module's source, parsed; None where it has none that can be."""
     if spec.origin is None or not spec.origin.endswith(".py") or not spec.has_location:
         return None
@@ -226,63 +223,10 @@ def first_line(docstring: str | None) -> str:
     return (docstring or "").strip().partition("\n")[0].strip().removesuffix(".")
 
 
-# -- what code a factory rests on
-
-
-def digest(module: str) -> str | None:
-    """SHA-256 over the source of a module and of those of its own package, or beside it, that it imports, directly or
-    through others; None where its source is not to be had.
-    """
-    found: dict[str, bytes] = {}
-    pile = [module]
-    while pile:
-        name = pile.pop()
-        spec = locate(name)
-        data = content(spec) if spec is not None else None
-        if spec is None or data is None or name in found:
-            continue
-        found[name] = data
-        pile += [other for other in _imported(spec, name) if _belongs(other, module)]
-    if module not in found:
-        return None
-    whole = hashlib.sha256()
-    for name in sorted(found):
-        whole.update(f"{name} {len(found[name])}\n".encode() + found[name])
-    return whole.hexdigest()
-
-
-def _imported(spec: ModuleSpec, module: str) -> Iterator[str]:
-    for node in ast.walk(_tree(spec) or ast.Module([], [])):
-        if isinstance(node, ast.Import):
-            yield from (alias.name for alias in node.names)
-        elif isinstance(node, ast.ImportFrom):
-            base = _absolute(node, module, package=spec.submodule_search_locations is not None)
-            for alias in node.names:
-                yield f"{base}.{alias.name}" if locate(f"{base}.{alias.name}") is not None else base
-
-
-def _absolute(node: ast.ImportFrom, module: str, *, package: bool) -> str:
+def absolute(node: ast.ImportFrom, module: str, *, package: bool) -> str:
     """The module that a `from … import` names."""
     if not node.level:
         return node.module or ""
     around = module.split(".") if package else module.split(".")[:-1]
     around = around[: len(around) - node.level + 1]
     return ".".join([*around, *([node.module] if node.module else [])])
-
-
-def _belongs(other: str, module: str) -> bool:
-    """Whether a module is of the same package, or lies beside it where that is no folder of installed packages."""
-    ours, theirs = module.partition(".")[0], other.partition(".")[0]
-    if ours == theirs:
-        return True
-    root = _root(ours)
-    return root is not None and root.name not in _INSTALLED and _root(theirs) == root
-
-
-def _root(name: str) -> Path | None:
-    """The folder in which a module or package lies that is in no package itself."""
-    spec = locate(name)
-    if spec is None or spec.origin is None or not spec.has_location:
-        return None
-    path = Path(spec.origin)
-    return path.parent.parent if spec.submodule_search_locations is not None else path.parent
