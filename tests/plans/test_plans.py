@@ -46,7 +46,7 @@ def test_the_head_says_what_is_asked_and_what_came_out(path: Path) -> None:
     assert text.startswith("Asks:")
     outcome = text.split("Outcome:", 1)[1].strip()
     waits = outcome == "not run yet: needs a GPU" and path.parent.name == "papers"
-    assert waits or re.search(r"\d seeds?, .*20\d\d-\d\d-\d\d", outcome), outcome
+    assert waits or re.search(r"\d seeds?, .*20\d\d-\d\d-\d\d", outcome, re.DOTALL), outcome
 
 
 @pytest.mark.parametrize("path", PLANS, ids=lambda p: str(p.relative_to(ROOT)))
