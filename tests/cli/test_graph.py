@@ -19,6 +19,7 @@ from tickdsl.cli import main
 from tickdsl.graph.cost import cost
 from tickdsl.graph.model import ModelGraph
 from tickdsl.graph.structure import Structure
+from tickdsl.run.graph_branches import lines, spans
 from tickdsl.run.graph_drawing import layer_graph
 from tickdsl.run.graph_subject import of_model
 from tickdsl.run.graph_text import print_view
@@ -37,7 +38,8 @@ def view(request: pytest.FixtureRequest) -> GraphView:
 
 def text_of(view: GraphView, width: int = 400, **more: Any) -> str:
     out = io.StringIO()
-    print_view(view, "title", more.get("preview"), Console(file=out, width=width, color_system=None))
+    console = Console(file=out, width=width, color_system=None)
+    print_view(view, "title", more.get("preview"), console, full=more.get("full", True))
     return out.getvalue()
 
 
@@ -49,6 +51,34 @@ def test_the_text_is_the_golden_one(bench: Any, name: str) -> None:
     lines = [line.rstrip() for line in said.out.splitlines() if "activation bytes" not in line]
     assert max(map(len, lines)) <= 100
     assert lines == (GOLDEN / f"graph-{name}.txt").read_text().splitlines()
+
+
+def test_lines_of_layers_that_are_alike_stand_for_all_of_them(view: GraphView) -> None:
+    whole, folded = list(lines(view, full=True)), list(lines(view, full=False))
+    assert all(len(line.branch.layers) == 1 for line in whole)
+    assert Counter(one.path for line in folded for one in line.branch.layers) == Counter(
+        one.path for line in whole for one in line.branch.layers
+    )
+    for line in folded:
+        assert len({(one.kind, one.outputs, len(one.groups), len(one.blocks)) for one in line.branch.layers}) == 1
+    repeated = any(len(line.branch.layers) > 1 for line in folded)
+    assert ("--full" in text_of(view, full=False)) == repeated == (len(folded) < len(whole))
+    assert "--full" not in text_of(view)
+
+
+def test_equal_layers_share_a_line_unless_full_is_asked_for(bench: Any) -> None:
+    short, full = (bench.call("graph", "resnet56", *more).out for more in ((), ("--full",)))
+    assert "1 … 8 ×8" in short
+    assert "layer1.0 … 8.conv2" in short
+    assert "--full" not in full
+    assert len(full.splitlines()) > 2 * len(short.splitlines())
+
+
+def test_names_that_differ_in_one_number_are_a_span() -> None:
+    names = [f"stage.{place}.norm" for place in (3, 4, 5, 6)]
+    assert spans(["a", *names, "b.1", "b.2"]) == ["a", "stage.3 … 6.norm", "b.1", "b.2"]
+    assert spans(["x1", "x2", "x3", "x5"]) == ["x1", "x2", "x3", "x5"]
+    assert spans([]) == []
 
 
 def test_own_shares_add_up_to_the_network(view: GraphView) -> None:

@@ -28,6 +28,7 @@ def add(verbs: Verbs) -> None:
         "--option", metavar="NAME=VALUE", action="append", default=[], type=assignment, help="e.g. width=0.5"
     )
     graph.add_argument("--at", metavar="SHARE", type=share, help="preview that share of every group gone, e.g. 50%%")
+    graph.add_argument("--full", action="store_true", help="print every layer for itself, also where many are alike")
     form = graph.add_mutually_exclusive_group()
     form.add_argument("--json", action="store_true", help="print the layers and the whole graph as JSON")
     form.add_argument("--dot", action="store_true", help="print the layers for Graphviz")
@@ -62,7 +63,7 @@ def _graph(arguments: argparse.Namespace) -> int:
     else:
         console = Console(width=None if sys.stdout.isatty() or "COLUMNS" in os.environ else 120)
         for subject, view, preview in zip(subjects, views, previews, strict=True):
-            graph_text.print_view(view, subject.title, preview, console)
+            graph_text.print_view(view, subject.title, preview, console, full=arguments.full)
     return OK
 
 

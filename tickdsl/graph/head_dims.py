@@ -10,7 +10,7 @@ import numpy as np
 from tickdsl.graph.analysis import Analysis
 from tickdsl.graph.arrays import Ints
 from tickdsl.graph.atoms import HeadDims
-from tickdsl.graph.model import ChannelGroup
+from tickdsl.graph.model import HEAD_DIMS, ChannelGroup
 from tickdsl.graph.slices import (
     Dimension,
     Solution,
@@ -22,9 +22,6 @@ from tickdsl.graph.slices import (
     marked,
     most_of_one,
 )
-
-#: The kind of these groups.
-KIND = "head-dims"
 
 
 def group_dims(
@@ -79,7 +76,7 @@ def group_dims(
                 name=name,
                 size=len(roots),
                 step=max(most_of_one(roots, unit, producer) for producer in mine),
-                kind=KIND,
+                kind=HEAD_DIMS,
                 producers=tuple(dict.fromkeys(analysis.weights[p.parameter] or p.parameter for p in mine)),
                 slices=(),
                 exact=not inexact[roots].any(),
@@ -143,6 +140,3 @@ def _name(analysis: Analysis, producer: Dimension, marks: Sequence[HeadDims], ta
         more += 1
         name = f"{base}#{more}"
     return name
-
-
-__all__ = ["KIND", "group_dims"]

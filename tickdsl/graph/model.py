@@ -23,6 +23,10 @@ Role = Literal["producer", "consumer", "norm", "factor", "other"]
 Shape = tuple[int, ...]
 
 
+#: The kind of groups of dims within attention heads.
+HEAD_DIMS = "head-dims"
+
+
 class UnknownName(TickdslError):
     """A channel group or block that the network does not have."""
 

@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
-import attrs
 from rich import box
 from rich.console import Console, Group, RenderableType
 from rich.measure import Measurement
 from rich.table import Table
 from rich.text import Text
 
-from tickdsl.graph.model import ChannelGroup
+from tickdsl.graph.model import HEAD_DIMS, ChannelGroup
+from tickdsl.run.graph_branches import Line, lines, spans
 from tickdsl.run.graph_view import GraphView, Layer, Preview
 from tickdsl.training import catalogue
 
@@ -23,14 +23,16 @@ _REASON = 13
 _LAYER, _OUTER = "●", "○"
 
 
-def print_view(view: GraphView, title: str, preview: Preview | None, console: Console) -> None:
-    """Print the layers, what is coupled, what stays and why, and a summary."""
-    lines = list(_lines(view, view.layers[0]))
+def print_view(view: GraphView, title: str, preview: Preview | None, console: Console, full: bool = False) -> None:
+    """Print the layers, what is coupled, what stays and why, and a summary; every layer for itself where `full`."""
+    tree = list(lines(view, full))
     for dropped in range(len(_DISPENSABLE) + 1):
-        table = _table(view, lines, preview, frozenset(_DISPENSABLE[:dropped]))
+        table = _table(view, tree, preview, frozenset(_DISPENSABLE[:dropped]))
         if _least(table, console) <= console.width:
             break
-    parts: list[RenderableType] = [Text(title, style="bold"), table, *_legend(view), *_summary(view, preview)]
+    parts: list[RenderableType] = [Text(title, style="bold"), table, *_legend(view, full), *_summary(view, preview)]
+    if any(len(line.branch.layers) > 1 for line in tree):
+        parts.insert(2, Text("×: so many alike, their costs together; --full shows each", style="dim"))
     content = Group(*parts)
     console.print(content if console.encoding.startswith("utf") else _Ascii(content))
 
@@ -60,40 +62,7 @@ def print_models(console: Console) -> None:
     console.print(f"as {catalogue.PREFIX}NAME, torchvision's own: {', '.join(shadowed)}", style="dim")
 
 
-@attrs.frozen
-class _Line:
-    """A line of the tree: one layer, or the first of `times` equal ones that follow each other."""
-
-    guide: str
-    name: str
-    layer: Layer
-    inside: tuple[Layer, ...]
-
-
-def _lines(view: GraphView, layer: Layer, above: str = "") -> Iterator[_Line]:
-    """The network itself first, then what is in it; containers of a single layer share its line."""
-    if not layer.path:
-        yield _Line("", "(network)", layer, tuple(view.within(layer)))
-    children = view.children.get(layer.path, ())
-    for place, child in enumerate(children):
-        last = place == len(children) - 1
-        start = child.path[len(layer.path) + 1 if layer.path else 0 :]
-        while _transparent(view, child):
-            child = view.children[child.path][0]
-            start = child.path[len(layer.path) + 1 if layer.path else 0 :]
-        name = " + ".join([start, *(norm.rpartition(".")[2] for norm in child.folded)])
-        top = not layer.path
-        guide = "" if top else above + ("└ " if last else "├ ")
-        yield _Line(guide, name, child, tuple(view.within(child)))
-        yield from _lines(view, child, "" if top else above + ("  " if last else "│ "))
-
-
-def _transparent(view: GraphView, layer: Layer) -> bool:
-    inside = view.children.get(layer.path, ())
-    return len(inside) == 1 and not (layer.params or layer.macs or layer.blocks)
-
-
-def _table(view: GraphView, lines: Sequence[_Line], preview: Preview | None, without: frozenset[str]) -> Table:
+def _table(view: GraphView, tree: Sequence[Line], preview: Preview | None, without: frozenset[str]) -> Table:
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False, header_style="bold", padding=(0, 1))
     columns: list[tuple[str, dict[str, Any]]] = [
         ("layer", {"no_wrap": True, "overflow": "ellipsis"}),
@@ -111,29 +80,43 @@ def _table(view: GraphView, lines: Sequence[_Line], preview: Preview | None, wit
     for name, options in columns:
         if name in shown:
             table.add_column(name, **options)
-    for line in lines:
+    for line in tree:
         cells = _cells(view, line, preview)
-        style = "" if line.layer.params or line.layer.macs else "dim"
+        layer = line.branch.layers[0]
+        style = "" if layer.params or layer.macs else "dim"
         table.add_row(*(cells[name] for name in shown), style=style)
     return table
 
 
-def _cells(view: GraphView, line: _Line, preview: Preview | None) -> dict[str, RenderableType]:
-    layer = line.layer
-    params, macs = sum(part.params for part in line.inside), sum(part.macs for part in line.inside)
+def _cells(view: GraphView, line: Line, preview: Preview | None) -> dict[str, RenderableType]:
+    layers = line.branch.layers
+    layer = layers[0]
+    inside = [part for one in layers for part in view.within(one)]
+    params, macs = sum(part.params for part in inside), sum(part.macs for part in inside)
     return {
-        "layer": Text.assemble((line.guide, "dim"), line.name),
+        "layer": Text.assemble((line.guide, "dim"), line.branch.name),
         "kind": layer.kind,
-        "in": "" if layer.inputs is None else str(layer.inputs),
+        "in": _span("" if one.inputs is None else str(one.inputs) for one in layers),
         "out": "" if layer.outputs is None else str(layer.outputs),
-        "left": ", ".join(str(preview.kept[group.name] * _width(layer, group)) for group in layer.groups)
-        if preview
-        else "",
-        "group": Text(", ".join(_group(view, group) for group in layer.groups)),
+        "left": _span(_left(one, preview) for one in layers) if preview else "",
+        "group": Text(_span(", ".join(_group(view, group) for group in one.groups) for one in layers)),
         "params": _share(params, view.dense.params),
         "MACs": _share(macs, view.dense.macs),
         "can go whole": _whole(view, layer),
     }
+
+
+def _span(texts: Iterable[str]) -> str:
+    """One text of layers that are alike: the first and the last where they differ."""
+    found = list(dict.fromkeys(texts))
+    return found[0] if len(found) == 1 else f"{found[0]} … {found[-1]}"
+
+
+def _left(layer: Layer, preview: Preview) -> str:
+    """The channels that are left of a layer's output, group by group; of heads and their dims in one number."""
+    if layer.path in preview.rows:
+        return str(preview.rows[layer.path])
+    return ", ".join(str(preview.kept[group.name] * _width(layer, group)) for group in layer.groups)
 
 
 def _width(layer: Layer, group: ChannelGroup) -> int:
@@ -146,7 +129,9 @@ def _group(view: GraphView, group: ChannelGroup) -> str:
     label = view.labels.get(group.name, "")
     if group.reason is not None:
         return f"fixed {label}".strip()
-    kind = group.kind if group.step == 1 else f"{group.size} {group.kind}"
+    # Of dims the name says whose: of queries and keys, of values, or of all.
+    word = group.name.rpartition(":")[2].partition("#")[0] if group.kind == HEAD_DIMS else group.kind
+    kind = word if group.step == 1 else f"{group.size} {word}"
     return f"{kind} {label}".strip() + ("" if group.exact else " ≈")
 
 
@@ -170,17 +155,17 @@ def _share(part: int, whole: int) -> str:
     return f"{100 * part / whole:.1f} %" if part / whole >= 0.0005 else "<0.1 %"
 
 
-def _legend(view: GraphView) -> Iterator[RenderableType]:
+def _legend(view: GraphView, full: bool) -> Iterator[RenderableType]:
     graph = view.graph
     coupled = [group for group in graph.channels if group.name in view.labels and group.reason is None]
     if coupled:
         yield Text("\ncoupled: these layers lose the same channels", style="bold")
-        yield _listing((view.labels[g.name], f"{g.size} {g.kind}", ", ".join(g.producers)) for g in coupled)
+        yield _listing((view.labels[g.name], f"{g.size} {g.kind}", _names(g, full)) for g in coupled)
     fixed = [group for group in graph.channels if group.reason is not None]
     if fixed:
         yield Text("\nfixed: these channels stay", style="bold")
         yield _listing(
-            (view.labels.get(g.name, ""), f"{g.size} {g.kind}", f"{', '.join(g.producers) or g.name}: {g.reason}")
+            (view.labels.get(g.name, ""), f"{g.size} {g.kind}", f"{_names(g, full) or g.name}: {g.reason}")
             for g in fixed
         )
     if any(not group.exact and group.reason is None for group in graph.channels):
@@ -188,6 +173,10 @@ def _legend(view: GraphView) -> Iterator[RenderableType]:
     if graph.unknown:
         yield Text("\noperators without a rule: what they touch stays", style="bold yellow")
         yield _listing(("", "", name) for name in graph.unknown)
+
+
+def _names(group: ChannelGroup, full: bool) -> str:
+    return ", ".join(group.producers if full else spans(group.producers))
 
 
 def _listing(rows: Iterator[tuple[str, str, str]]) -> Table:

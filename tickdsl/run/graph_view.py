@@ -9,8 +9,8 @@ from math import prod
 import attrs
 
 from tickdsl.graph.cost import Cost, cost
-from tickdsl.graph.model import Block, ChannelGroup, ModelGraph
-from tickdsl.graph.structure import Structure, kept_units
+from tickdsl.graph.model import HEAD_DIMS, Block, ChannelGroup, ModelGraph
+from tickdsl.graph.structure import Structure, kept_indices, kept_units
 from tickdsl.tickets.amounts import local_count
 from tickdsl.tickets.scope import Pool
 
@@ -141,10 +141,12 @@ class GraphView:
 
 @attrs.frozen
 class Preview:
-    """What a uniform structure leaves: units kept per channel group, and the cost before and after, per picture."""
+    """What a uniform structure leaves: units kept per channel group, output channels left of the layers that lose heads
+    and dims within heads (`rows`), and the cost before and after, per picture."""
 
     share: float
     kept: Mapping[str, int]
+    rows: Mapping[str, int]
     before: Cost
     after: Cost
 
@@ -158,7 +160,14 @@ def uniform(view: GraphView, share: float) -> Preview:
             structure = structure.remove(group.name, range(group.size - count, group.size))
     left = {name: int(units.sum()) for name, units in kept_units(view.graph, structure).items()}
     kept = {group.name: left.get(group.name, group.size) for group in view.graph.channels}
-    return Preview(share, kept, view.dense, view.cost(structure))
+    rows: dict[str, int] = {}
+    for group in view.graph.channels:
+        for piece in group.slices if group.kind == HEAD_DIMS else ():
+            if piece.role == "producer" and piece.parameter in view.graph.weights:
+                index = kept_indices(view.graph, structure, piece.parameter)[piece.dim]
+                size = view.graph.shape(piece.parameter)[piece.dim]
+                rows[piece.parameter.rpartition(".")[0]] = size if index is None else len(index)
+    return Preview(share, kept, rows, view.dense, view.cost(structure))
 
 
 def _owners(graph: ModelGraph) -> dict[str, str]:
