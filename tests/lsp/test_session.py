@@ -17,6 +17,7 @@ from pygls.exceptions import JsonRpcException
 from tickdsl.lang.format import format_source
 from tickdsl.lang.syntax import Source
 from tickdsl.lang.vocabulary import STATEMENTS
+from tickdsl.run import graphs
 
 PLAN = """\
 model small-cnn on digits
@@ -332,6 +333,27 @@ def test_no_torch_is_loaded_by_language_service(tmp_path: Path) -> None:
         await editor.formatted(PLAN)
 
     session(tmp_path, talk, sys.executable, "-c", code)
+
+
+def test_networks_that_were_traced_before_are_looked_at(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    plan = PLAN.replace("x 3 by l2; rewind lr", "x 3 by l2 except nolayer; rewind lr")
+    code = "import sys; from tickdsl.cli import main; main(['lsp']); sys.exit('torch' in sys.modules)"
+
+    async def before(editor: Editor) -> None:
+        editor.open(plan)
+        assert await editor.codes() == []
+
+    async def after(editor: Editor) -> None:
+        uri = editor.open(plan)
+        (finding,) = (await editor.findings())[uri]
+        assert (finding.code, start(finding.range)[0]) == ("TD402", 5)
+
+    session(tmp_path, before, sys.executable, "-c", code)
+    graphs.model_graph.cache_clear()
+    graphs.model_graph("small-cnn", b"{}", 10, (1, 8, 8))
+    graphs.model_graph.cache_clear()
+    session(tmp_path, after, sys.executable, "-c", code)
 
 
 def test_without_pygls_the_extra_is_named() -> None:

@@ -19,6 +19,9 @@ from tickdsl.plan.model import Plan
 #: Warnings and notes that only the traced network gives.
 _OF_THE_NETWORK = ("TD411", "TD515", "TD903", "TD904")
 
+#: The networks of so many arms are looked at while somebody types.
+_FEW = 24
+
 
 @attrs.frozen
 class Report:
@@ -53,8 +56,11 @@ def check_file(
     return check(load(path, overrides), data=data, network=network)
 
 
-def check(loaded: Loaded, *, data: Path | None = None, network: bool = True) -> Report:
+def check(loaded: Loaded, *, data: Path | None = None, network: bool = True, traced: bool = False) -> Report:
     """Check a plan.
+
+    `network`: look at the traced networks; `traced`: only at those that were traced before, and of few arms, so that
+    nothing is loaded and an answer comes at once.
 
     The arms without mistakes of the language are checked further, whatever is wrong elsewhere. Torch is loaded only
     where such an arm's network was never traced before.
@@ -62,17 +68,17 @@ def check(loaded: Loaded, *, data: Path | None = None, network: bool = True) -> 
     resolved = resolve(loaded)
     found: list[Diagnostic] = []
     if resolved.readable is not None:
-        found = _further(resolved.readable, data, network, whole=resolved.plan is not None)
+        found = _further(resolved.readable, data, network, traced, whole=resolved.plan is not None)
     findings = ordered([*resolved.findings, *(loaded.led_to(d) for d in found)])
     complete = not any(d.severity == "error" for d in findings)
-    unseen = () if network else _OF_THE_NETWORK
+    unseen = () if network and not traced else _OF_THE_NETWORK
     kept = ordered(silence(findings, loaded.files, complete=complete, unseen=unseen))
     if not complete:
         kept = tuple(d for d in kept if d.severity != "note")  # what is assumed matters once the rest is right
     return Report(resolved.plan if complete else None, kept)
 
 
-def _further(plan: Plan, data: Path | None, network: bool, *, whole: bool) -> list[Diagnostic]:
+def _further(plan: Plan, data: Path | None, network: bool, traced: bool, *, whole: bool) -> list[Diagnostic]:
     """Findings above the language; `whole`: the plan has all its arms, so that they can be set against each other."""
     from tickdsl.check import amounts, comparison, experiment, plugins, schedules
 
@@ -90,6 +96,10 @@ def _further(plan: Plan, data: Path | None, network: bool, *, whole: bool) -> li
             # What is wrong with a recipe says nothing of the network.
             if all(finding.severity != "error" or finding.code.startswith("TD3") for finding in told):
                 sound.append(arm)
+        if traced:
+            from tickdsl.run.graphs import kept
+
+            sound = [arm for arm in sound if kept(arm)] if len(plan.arms) <= _FEW else []
         if network and sound:
             from tickdsl.check.network import findings as network_findings
 
@@ -97,12 +107,12 @@ def _further(plan: Plan, data: Path | None, network: bool, *, whole: bool) -> li
                 for finding in network_findings(arm, data, random_rival=rival):
                     findings.under(arm.sweep)(finding)
         found += findings.told()
-    if whole and network:
+    if whole and network and not traced:
         found += plugins.metrics(plan)
     if whole:
         found += comparison.findings(plan)
         found += amounts.stops(plan)
-    if whole and network and not any(d.severity == "error" for d in found):
+    if whole and network and not traced and not any(d.severity == "error" for d in found):
         from tickdsl.check.network import shared
 
         found += shared(plan, data)

@@ -21,13 +21,18 @@ def cached(folder: Path, key: str, make: Callable[[], ModelGraph]) -> ModelGraph
     The key names the network and the shape of its inputs; the versions of torch, torchvision and tickdsl are added
     to it. What cannot be read is made again.
     """
-    path = folder / f"{_digest(key)}.json"
+    path = place(folder, key)
     try:
         return ModelGraph.from_json(path.read_text(encoding="utf-8"))
     except (FileNotFoundError, ValueError, KeyError, TypeError):
         graph = make()
         _write(path, graph.to_json())
         return graph
+
+
+def place(folder: Path, key: str) -> Path:
+    """Where the graph of a key is kept."""
+    return folder / f"{_digest(key)}.json"
 
 
 def _digest(key: str) -> str:

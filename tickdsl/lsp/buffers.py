@@ -64,9 +64,9 @@ class Buffers:
         return self._loaded[uri]
 
     def findings(self, uri: str) -> tuple[Diagnostic, ...]:
-        """What `tickdsl check --no-network` finds in an open plan and its includes."""
+        """What `tickdsl check` finds in an open plan and its includes, without tracing a network."""
         if uri not in self._findings:
-            self._findings[uri] = check(self.loaded(uri), network=False).findings
+            self._findings[uri] = check(self.loaded(uri), traced=True).findings
         return self._findings[uri]
 
     def beside(self, source: Source, name: str) -> Source | None:

@@ -9,7 +9,7 @@ import os
 from pathlib import Path
 
 import tickdsl
-from tickdsl.graph.cache import cached
+from tickdsl.graph.cache import cached, place
 from tickdsl.graph.model import ModelGraph
 from tickdsl.plan.model import Arm, Data
 from tickdsl.plugins import added, identity
@@ -45,14 +45,34 @@ def model_graph(name: str, options: bytes, classes: int, shape: Shape) -> ModelG
         made.append(traced(name, options, classes, shape))
         return made[0]
 
-    own = identity("model", name) if added("model", name) else ""
-    key = canonical([name, json.loads(options), classes, list(shape), _code(), own]).decode()
     try:
         home = folder()
         home.mkdir(parents=True, exist_ok=True, mode=0o700)
-        return cached(home, key, make)
+        return cached(home, _key(name, options, classes, shape), make)
     except (OSError, RuntimeError):  # no home directory, or one that cannot be written: tracing only costs time
         return made[0] if made else make()
+
+
+def _key(name: str, options: bytes, classes: int, shape: Shape) -> str:
+    own = identity("model", name) if added("model", name) else ""
+    return canonical([name, json.loads(options), classes, list(shape), _code(), own]).decode()
+
+
+def kept(arm: Arm) -> bool:
+    """Whether the arm's network was traced before: it is looked at without torch, without data, without users' code."""
+    info, options = catalogue.DATASETS[arm.data.name], arm.data.options
+    own = added("model", arm.model.name) or added("data set", arm.data.name)
+    own = own or any(added("criterion", group.prune.by) for group in arm.rounds)
+    if own or arm.transfer is not None or info.shape is None or info.classes is None:
+        return False
+    if options.get("channels", info.shape[0]) != info.shape[0] and info.shape[0] != 1:
+        return False  # only its data say whether that can be
+    shape, classes = pictures(arm.data, DATA)
+    key = _key(arm.model.name, canonical(catalogue.shaping(arm.model.options)), classes, shape)
+    try:
+        return place(folder(), key).is_file()
+    except (OSError, RuntimeError):
+        return False
 
 
 def folder() -> Path:
