@@ -23,6 +23,7 @@ from tickdsl.graph.cost import cost
 from tickdsl.graph.structure import Structure
 from tickdsl.graph.surgery import compact
 from tickdsl.graph.trace import trace
+from tickdsl.measures.memory import memory
 from tickdsl.tickets.criteria import Subject
 from tickdsl.tickets.select import available, prune
 from tickdsl.training import data, devices, loop, models
@@ -105,12 +106,13 @@ def measure(name: str, rounds: int, steps: int) -> None:
             found = {id(side): seconds(side) for side in ((masked, small) if turn % 2 else (small, masked))}
             ratios.append(found[id(masked)] / found[id(small)])
         print(f"| {what} | {statistics.median(ratios):.2f} | {min(ratios):.2f} to {max(ratios):.2f} |", flush=True)
-    for what, found in {"weights, bytes": [_bytes(masked), _bytes(small)]}.items():
-        print(f"| {what} | {found[0] / found[1]:.2f} | {found[0]:,} and {found[1]:,} |", flush=True)
-
-
-def _bytes(side: Side) -> int:
-    return sum(tensor.numel() * tensor.element_size() for tensor in side.model.state_dict().values())
+    recipe = Recipe(length="1it", batch=batch, momentum=0.9)
+    small_bytes, masked_bytes = (
+        memory(copy.deepcopy(side.model), pictures, recipe, device=torch.device("cpu")) for side in (small, masked)
+    )
+    for what in ("memory.parameters", "memory", "memory.training"):
+        of = masked_bytes[what], small_bytes[what]
+        print(f"| {what}, batch {batch} | {of[0] / of[1]:.2f} | {of[0]:,} and {of[1]:,} bytes |", flush=True)
 
 
 def main() -> None:
