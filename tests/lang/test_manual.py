@@ -87,9 +87,18 @@ def test_every_option_of_a_training_is_in_the_manual() -> None:
     assert [name for name in vocabulary.TRAIN_OPTIONS if f"[{name}=" not in form[1]] == []
 
 
+STEPS = [block for block in plans("tutorial.md") if not block.kind]
+
+
+@pytest.fixture(scope="module")
+def reader(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of somebody who goes through the tutorial: what one step trained the next does not train again."""
+    return tmp_path_factory.mktemp("tutorial")
+
+
 @pytest.mark.slow
-@pytest.mark.parametrize("step", range(3))
-def test_the_first_steps_of_the_tutorial_run(step: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(tmp_path)
-    path = write("tutorial.md", [block for block in plans("tutorial.md") if not block.kind][step], tmp_path)
+@pytest.mark.parametrize("step", STEPS, ids=lambda step: f"line {step.line}")
+def test_the_steps_of_the_tutorial_run(step: Shown, reader: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(reader)
+    path = write("tutorial.md", step, reader)
     assert main(["run", str(path), "--jobs", "1", "--device", "cpu", "--plain"]) == 0
