@@ -13,7 +13,7 @@ from tickdsl.tui.views.glance import Glance
 from tickdsl.tui.views.marks import DARK, LIGHT
 
 from tickdsl.records import Record
-from tickdsl.records.events import Resource, RunEnd
+from tickdsl.records.events import Measure, Resource, RunEnd
 from tickdsl.results.state import FINISHED
 
 WIDTHS = st.integers(30, 140)
@@ -135,6 +135,34 @@ def test_the_best_figure_of_a_column_is_marked() -> None:
     rows = [row for row in compare.compare_rows(moment(len(story())), "round 2") if row.contestant == "ticket"]
     best = min(row.standing.params for row in rows)
     assert [("params" in row.best) for row in rows] == [row.standing.params == best for row in rows]
+
+
+@functools.cache
+def asked() -> Glance:
+    """The end of the story, where the tickets' energy and latency were asked for as well."""
+    last, now = story()[-1], moment(len(story()))
+    energy, latency = {"energy": 2500.0, "energy.watts": 65.0}, {"latency": 0.00125, "latency.batch": 0.5}
+    told = [
+        Measure(
+            arm=key[0], contestant=key[1], level=key[2], seed=key[3], step="s", metric=metric, figures=figures, how=how
+        )
+        for key in now.state.metrics
+        if key[1] == "ticket"
+        for metric, figures, how in (("energy", energy, "estimated"), ("latency", latency, "measured"))
+    ]
+    return glance([*story(), *(Record(last.seq + n + 1, last.t, event) for n, event in enumerate(told))])
+
+
+@given(st.integers(30, 200))
+def test_what_was_asked_stands_in_the_comparison_where_there_is_room(width: int) -> None:
+    rows = compare.compare_rows(asked(), compare.BEST)
+    heading = compare.heading(width, rows)
+    lines = [compare.compare_line(row, width, LIGHT) for row in rows]
+    assert {len(heading), *(line.cell_len for line in lines)} == {width}
+    assert ("latency" in heading, "energy" in heading) == (width >= 118, width >= 130)
+    for row, line in zip(rows, lines, strict=True):
+        ticket = row.contestant == "ticket"
+        assert ("1.25 ms" in line.plain, "~2.50 kJ" in line.plain) == (ticket and width >= 118, ticket and width >= 130)
 
 
 def test_layers_tell_what_is_left() -> None:
