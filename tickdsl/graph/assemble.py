@@ -130,7 +130,7 @@ class Layouts:
     def __init__(self, units: Units) -> None:
         self._units = units
         self._carries = [solution.group[solution.root] >= 0 for solution in units.readings]
-        self._places: dict[tuple[bytes, ...], int] = {}
+        self._places: dict[tuple[tuple[int, bytes], ...], int] = {}
         self._of_family: dict[int, tuple[Family, dict[int, int]]] = {}
         self.found: list[Layout] = []
 
@@ -152,15 +152,15 @@ class Layouts:
         """Per dimension that can shrink, and per reading in which it can, the components along it."""
         found: dict[int, dict[int, Ints]] = {}
         for reading, solution in enumerate(self._units.readings):
-            if self._carries[reading][family].any():
+            if reading == 0 or self._carries[reading][family].any():
                 solved = squeeze_uniform(solution.root[family])
                 along = varying(solved)
-                if len(along) == 1:
-                    found.setdefault(along[0], {})[reading] = solved.ravel()
+                if len(along) == 1 and (solution.group[roots := solved.ravel()] >= 0).any():
+                    found.setdefault(along[0], {})[reading] = roots
         return found
 
     def _place(self, roots: dict[int, Ints]) -> int:
-        key = tuple(roots[reading].tobytes() if reading in roots else b"" for reading in range(len(self._carries)))
+        key = tuple([(reading, mine.tobytes()) for reading, mine in roots.items()])
         if key not in self._places:
             runs = [run for reading, mine in roots.items() for run in self._runs(reading, mine)]
             self._places[key] = len(self.found)

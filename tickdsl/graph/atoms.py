@@ -210,8 +210,10 @@ class Atoms:
             known[root[mark.family]] = True
         return Partition(root, self._reasons(root, "dims", known), _reasons(root, self._inexact, known))
 
-    def silenced(self, more: Iterable[Ints] = ()) -> Bools:
+    def silenced(self, more: Sequence[Ints] = ()) -> Bools | None:
         """Per atom whether its zeros silence a product: those of sums of products, and `more` silent factors."""
+        if not (self._silent or more):
+            return None
         found = np.zeros(self.count, dtype=bool)
         for components in (*self._silent, *more):
             found[components] = True

@@ -81,6 +81,8 @@ def _scattered(
 
 def _known(atoms: Atoms, members: Sequence[_Member], common: frozenset[int]) -> Single | None:
     """In which reading the common dimensions vary, if some members have heads and dims, and others one of these."""
+    if not atoms.head_dims or len(members) == 1:
+        return None
     wide = [family for family, _ in members if len(varying(family)) > len(common)]
     inner = {frozenset(atoms.dims_of(family)) for family in wide}
     if len(wide) == len(members) or len(inner) != 1 or not (dims := inner.pop()):

@@ -28,8 +28,10 @@ def pointwise(call: Call) -> list[Families]:
 
 def _adds(call: Call, values: Sequence[Value]) -> bool:
     """Whether it adds tensors that carry the same: zero where all are zero."""
+    if call.op not in ("add", "sub") or len(values) < 2:
+        return False
     dims = [{dim - len(v.shape) for f in v.families for dim in varying(f)} for v in values]
-    return call.op in ("add", "sub") and len(values) > 1 and all(one == dims[0] for one in dims)
+    return all(one == dims[0] for one in dims)
 
 
 def assign(call: Call) -> list[Families]:
