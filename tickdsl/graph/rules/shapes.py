@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -26,7 +27,8 @@ def moved(move: Move, argument: str = "self") -> Rule:
                 result = squeeze_uniform(result)
                 if varying(result) or value.shape == call.shape:
                     outputs[place].append(result)
-                    if 1 < result.size < family.size and len(varying(family)) > 1:
+                    fewer = call.outputs[place].numel() < math.prod(value.shape)
+                    if fewer and 1 < result.size < family.size and len(varying(family)) > 1:
                         call.atoms.pick(result, f"`{call.where}` picks one of its positions")
                 else:
                     # One position of many was taken: its atom alone stands for the whole tensor.
