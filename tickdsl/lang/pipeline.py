@@ -53,9 +53,20 @@ def read(statements: Iterable[syntax.Statement], around: Around) -> Pipeline:
             transfer = tails.transfer(statement, around)
     before = statements[: statements.index(moves[0])] if moves else statements
     built = _rounds(before, around)
+    _can_settle(built, around.reader)
     if moves and not any(isinstance(statement, syntax.Prune | syntax.Cycle) for statement in before):
         _misplaced(moves[0], around.reader)
     return Pipeline(built, transfer)
+
+
+def _can_settle(built: Iterable[model.Rounds], reader: Reader) -> None:
+    """Whether there is a training in which each choice that is waited for can settle."""
+    for before, group in itertools.pairwise(built):
+        trains = before.prune.at is not None or any(isinstance(t, model.Rewind | model.Retrain) for t in before.tail)
+        if group.prune.settles is not None and not trains:
+            message = "a choice settles in the training before its prune, and there is none"
+            help = "put `rewind lr`, `rewind weights` or `retrain …` behind the prune before it"
+            reader.report(Diagnostic("TD007", message, group.prune.span, help=help))
 
 
 def _rounds(statements: Iterable[syntax.Statement], around: Around) -> tuple[model.Rounds, ...]:
