@@ -1,4 +1,4 @@
-"""Views of findings: full (source, caret, cure), concise (a line each), JSON, and CI annotations."""
+"""Views of findings: full (source, caret, cure; notes a line each), concise (a line each), JSON, and CI annotations."""
 
 from __future__ import annotations
 
@@ -20,7 +20,10 @@ def render(diagnostics: Iterable[Diagnostic], form: str = "full", *, colour: boo
     found = list(diagnostics)
     match form:
         case "full":
-            return "\n".join(_full(d, colour) for d in found)
+            # Notes tell nothing that is to be mended: a line each, behind what is.
+            blocks = [_full(d, colour) for d in found if d.severity != "note"]
+            notes = [_concise(d) + "\n" for d in found if d.severity == "note"]
+            return "\n".join([*blocks, "".join(notes)] if notes else blocks)
         case "concise":
             return "\n".join(_concise(d) for d in found)
         case "json" | "sarif" | "github":

@@ -162,7 +162,8 @@ class StepEnd(Event):
 class Metric(Event):
     """One measurement: `accuracy` is a share in [0, 1], `sparsity` the share of the weights that is gone.
 
-    `filters` is the share of the filters that is left, `seconds` the wall time of the training.
+    `filters` is the share of the filters that is left, `seconds` the wall time of the training. `accuracy` is that of
+    the last epoch; `best_accuracy` that of the best one, the `best_epoch`-th.
     """
 
     type: ClassVar[str] = "metric"
@@ -178,6 +179,8 @@ class Metric(Event):
     macs: int | None = None
     filters: float | None = None
     seconds: float | None = None
+    best_accuracy: float | None = None
+    best_epoch: int | None = None
 
 
 @attrs.frozen(kw_only=True)

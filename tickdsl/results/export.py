@@ -18,7 +18,9 @@ from tickdsl.results.state import MetricKey, RunState
 from tickdsl.results.verdict import CONFIDENCE, Estimate, Standing, remarks, standings
 
 VERSION = 1
-_MEASURED = ("accuracy", "loss", "sparsity", "params", "macs", "filters", "seconds")
+_MEASURED = (
+    "accuracy", "loss", "sparsity", "params", "macs", "filters", "seconds", "best_accuracy", "best_epoch",
+)  # fmt: skip
 
 
 def write_results(state: RunState, paths: RunPaths) -> None:

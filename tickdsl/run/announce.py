@@ -78,6 +78,8 @@ def metric(m: Measurement, found: Mapping[str, Any], name: str) -> events.Metric
         macs=found.get("macs"),
         filters=found.get("filters"),
         seconds=found.get("train_time"),
+        best_accuracy=found.get("best_accuracy"),
+        best_epoch=found.get("best_epoch"),
     )
 
 

@@ -32,9 +32,10 @@ def layout(step: Step, context: Context, found: Network, data: Dataset, recipe: 
     if usual == "contiguous" or context.device.type != "cpu" or autocast is not None:
         return usual
     model, shape = step.args["model"], "x".join(map(str, found.shape))
+    options = f" {canonical(model['options']).decode()}" if model["options"] else ""
     threads = torch.get_num_threads()
     question = (
-        f"contiguous instead of channels_last for {model['name']} {canonical(model['options']).decode()} on {shape}, "
+        f"contiguous instead of channels_last for {model['name']}{options} on {shape}, "
         f"{recipe.batch} pictures, {threads} threads, torch {torch.__version__}"
     )
 
