@@ -62,7 +62,8 @@ def read(statements: Iterable[syntax.Statement], around: Around) -> Pipeline:
 def _can_settle(built: Iterable[model.Rounds], reader: Reader) -> None:
     """Whether there is a training in which each choice that is waited for can settle."""
     for before, group in itertools.pairwise(built):
-        trains = before.prune.at is not None or any(isinstance(t, model.Rewind | model.Retrain) for t in before.tail)
+        goes_on_training = before.prune.at is not None and before.prune.settles is None
+        trains = goes_on_training or any(isinstance(t, model.Rewind | model.Retrain) for t in before.tail)
         if group.prune.settles is not None and not trains:
             message = "a choice settles in the training before its prune, and there is none"
             help = "put `rewind lr`, `rewind weights` or `retrain …` behind the prune before it"
