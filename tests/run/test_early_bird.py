@@ -72,7 +72,7 @@ def test_the_ticket_goes_on_from_the_weights_of_that_epoch(tmp_path: Path) -> No
         ("prune filters 50% x 3 until mask-distance < 0.1; rewind lr", "TD209"),
         ("train 500it\nprune filters 50% until mask-distance < 0.1; rewind lr", "TD302"),
         ("prune filters 50% at 10it until mask-distance < 0.1; rewind lr", "TD302"),
-        ("prune filters 20%; prune filters 50% until mask-distance < 0.1; rewind lr", "TD006"),
+        ("prune filters 20%; prune filters 50% until mask-distance < 0.1; rewind lr", "TD007"),
         ("prune filters 50%; rewind lr; stop when mask-distance < 0.1", "TD114"),
     ],
 )
