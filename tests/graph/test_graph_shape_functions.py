@@ -94,6 +94,13 @@ def operands(draw) -> tuple[Tensor, Tensor]:
 ATEN = torch.ops.aten
 
 
+def test_strides_that_mean_nothing_order_what_is_broadcast() -> None:
+    one = torch.empty_strided((3, 1, 2), (2, 1, 1), device="meta")
+    other = torch.empty_strided((3, 1, 1, 1), (1, 3, 3, 3), device="meta")
+    with Compare():
+        ATEN.add.Tensor(one, other)
+
+
 @settings(max_examples=300, deadline=None)
 @given(operands(), st.data())
 def test_any_layout(pair: tuple[Tensor, Tensor], data: st.DataObject) -> None:

@@ -51,6 +51,16 @@ def _is_dense(tensor: Tensor) -> bool:
     return True
 
 
+def _is_usual(tensor: Tensor) -> bool:
+    """Whether all strides are those of a new tensor, also along dimensions of size 1, where they mean nothing."""
+    expected = 1
+    for stride, size in zip(reversed(tensor.stride()), reversed(tensor.shape), strict=True):
+        if stride != expected:
+            return False
+        expected *= max(size, 1)
+    return True
+
+
 def like(data: Tensor) -> Tensor:
     """As an element-wise function gives: the same shape, and where it has no gaps the same layout."""
     if data.is_contiguous():
@@ -89,7 +99,9 @@ def _binary(one: Any, other: Any, *_: Any, **options: Any) -> Tensor | None:
         return None
     if one.shape == other.shape:
         return like(one)
-    shape = _broadcast(one.shape, other.shape) if _plain(one, other) else None
+    # Torch orders the dimensions of a sum by all strides, those of size 1 as well.
+    plain = _plain(one, other) and _is_usual(one) and _is_usual(other)
+    shape = _broadcast(one.shape, other.shape) if plain else None
     return None if shape is None else _new(one, shape)
 
 
