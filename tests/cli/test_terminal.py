@@ -76,8 +76,8 @@ def until(condition: Callable[[], object], told: Callable[[], str], seconds: flo
 def terminal(tmp_path: Path) -> Iterator[Terminal]:
     terminal = Terminal(f"tickdsl-{uuid.uuid4().hex[:8]}", tmp_path)
     env = {**os.environ, "TERM": "xterm-256color", "COLORTERM": "truecolor", "OMP_NUM_THREADS": "1"}
-    env.pop("CI", None)
-    env.pop("NO_COLOR", None)
+    for name in ("CI", "NO_COLOR", "COLUMNS", "LINES"):  # what surrounds the tests is not this terminal's
+        env.pop(name, None)
     command = ["tmux", "-L", terminal.server, "new-session", "-d", "-x", "120", "-y", "36", "-s", "t", "sh"]
     subprocess.run(command, cwd=tmp_path, env=env, check=True)
     yield terminal

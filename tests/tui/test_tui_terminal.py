@@ -30,9 +30,12 @@ class Terminal:
     def start(self, *words: object) -> None:
         command = " ".join(f"'{word}'" for word in (sys.executable, "-m", "tickdsl.cli", *words))
         surroundings = {**os.environ, "TERM": "xterm-256color", "OMP_NUM_THREADS": "1"}
-        surroundings.pop("CI", None)
-        # tmux hands its server's surroundings on: CI would keep the monitor away.
-        shell = f"cd '{self._folder}' && env -u CI COLORTERM=truecolor {command}; echo EXIT $?; sleep 600"
+        # tmux hands its server's surroundings on: CI would keep the monitor away, and a size would be believed.
+        without = ("CI", "COLUMNS", "LINES")
+        for name in without:
+            surroundings.pop(name, None)
+        unset = " ".join(f"-u {name}" for name in without)
+        shell = f"cd '{self._folder}' && env {unset} COLORTERM=truecolor {command}; echo EXIT $?; sleep 600"
         self.close()
         self._tmux = ["tmux", "-L", f"tickdsl-{os.getpid()}-{time.monotonic_ns()}"]  # a dying server is left alone
         self._call("new-session", "-d", "-x", "120", "-y", "36", "-s", "t", shell, env=surroundings)
