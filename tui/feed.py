@@ -47,7 +47,6 @@ class Feed:
     events: int = attrs.field(init=False, default=0)
     behind: bool = attrs.field(init=False, default=False)
     notes: deque[Record] = attrs.field(init=False, factory=lambda: deque(maxlen=LOG_LINES))
-    noted: int = attrs.field(init=False, default=0)  # all that were ever put into `notes`
     load: deque[Resource] = attrs.field(init=False, factory=lambda: deque(maxlen=LOAD_POINTS))
     measured: int = attrs.field(init=False, default=0)  # counts up whenever figures came or went
     planned: int = attrs.field(init=False, default=0)  # counts up whenever the steps became others
@@ -77,7 +76,6 @@ class Feed:
         event = record.event
         if not isinstance(event, _QUIET):
             self.notes.append(record)
-            self.noted += 1
         match event:
             case Resource():
                 self.load.append(event)
@@ -94,7 +92,7 @@ class Feed:
         if not isinstance(self.source, ReplaySource) or self.source.rewound == self._rewound:
             return False
         self._rewound = self.source.rewound
-        self._fold, self.events, self.noted = Fold(), 0, 0
+        self._fold, self.events = Fold(), 0
         self.notes.clear()
         self.load.clear()
         self.acks.clear()

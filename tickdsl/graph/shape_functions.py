@@ -13,7 +13,6 @@ from typing import Any
 import torch
 from torch import Tensor
 
-Arguments = tuple[Any, ...]
 ShapeFunction = Callable[..., Any]
 
 _META = torch.device("meta")

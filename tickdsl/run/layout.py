@@ -13,13 +13,10 @@ from tickdsl.records.canonical import canonical
 from tickdsl.run.context import Context
 from tickdsl.run.networks import Network
 from tickdsl.training.augment import Normalise
-from tickdsl.training.choices import times_faster
+from tickdsl.training.choices import pays
 from tickdsl.training.data import Dataset
 from tickdsl.training.devices import LAYOUTS, autocast_type, fitting_layout, set_memory_format
 from tickdsl.training.recipes import Recipe
-
-#: So many times faster another layout must be to be used: a machine's noise decides nothing.
-_WORTH = 1.1
 
 
 def layout(step: Step, context: Context, found: Network, data: Dataset, recipe: Recipe) -> str:
@@ -54,6 +51,6 @@ def layout(step: Step, context: Context, found: Network, data: Dataset, recipe: 
 
         plain, other = network(LAYOUTS["contiguous"]), network(LAYOUTS["channels_last"])
         with torch.random.fork_rng(devices=[]):  # dropout draws
-            return times_faster(lambda: both_ways(plain), lambda: both_ways(other), threads) >= _WORTH
+            return pays(lambda: both_ways(plain), lambda: both_ways(other), threads)
 
     return "contiguous" if context.choices.settle(question, measure) else "channels_last"

@@ -73,7 +73,7 @@ def robustness(step: Step, context: Context, folder: Path, prefixes: Mapping[str
         device=context.device,
         autocast=subject.autocast,
         shifted=_shifted(step, context, subject.data),
-        between=lambda: context.hooks.between(lambda: None),
+        between=subject.between,
     )
     return {"figures": figures, "how": MEASURED}
 
@@ -88,7 +88,7 @@ def barrier(step: Step, context: Context, folder: Path, prefixes: Mapping[str, S
         subject.data,
         device=context.device,
         autocast=subject.autocast,
-        between=lambda: context.hooks.between(lambda: None),
+        between=subject.between,
     )
     return {"figures": figures, "how": MEASURED}
 
@@ -101,7 +101,7 @@ def latency(step: Step, context: Context, folder: Path, prefixes: Mapping[str, S
         subject.pictures(step.args["batch"]),
         device=context.device,
         autocast=subject.autocast,
-        between=lambda: context.hooks.between(lambda: None),
+        between=subject.between,
     )
     return {"figures": figures, "how": MEASURED}
 
@@ -150,6 +150,10 @@ class _Subject:
     def pictures(self, count: int) -> Tensor:
         """Noise in the form of the data: [N, C, H, W]."""
         return torch.randn(count, *self.data.shape, generator=generator(0, "pictures"))
+
+    def between(self) -> None:
+        """Called between the parts of a measurement, of which a stop keeps nothing."""
+        self._context.hooks.between(lambda: None)
 
     def _laid_out(self, module: nn.Module) -> nn.Module:
         set_memory_format(module, fitting_memory_format(module, self._context.device, self.autocast))

@@ -8,6 +8,8 @@ from typing import Protocol
 
 #: Of so many turns, taken alternately, the least counts: what else the machine does only adds to it.
 _TURNS = 15
+#: So many times faster something must be to be used: a machine's noise decides nothing.
+_WORTH = 1.1
 #: Work that takes longer is not repeated as often.
 _SECONDS = 1.0
 
@@ -29,6 +31,11 @@ class Remembered:
         if question not in self._answers:
             self._answers[question] = measure()
         return self._answers[question]
+
+
+def pays(one: Callable[[], object], other: Callable[[], object], threads: int) -> bool:
+    """Whether `one` is so much faster than `other` that it is to be used instead."""
+    return times_faster(one, other, threads) >= _WORTH
 
 
 def times_faster(one: Callable[[], object], other: Callable[[], object], threads: int) -> float:

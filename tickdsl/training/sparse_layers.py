@@ -8,15 +8,13 @@ from collections.abc import Iterable, Mapping
 import torch
 from torch import Tensor, nn
 
-from tickdsl.training.choices import Choices, times_faster
+from tickdsl.training.choices import Choices, pays
 from tickdsl.training.sparse import SparseLinear
 
 #: Of denser layers none is asked about: at 20 % training gained little, and inference lost (benchmarks/sparse.py).
 DENSEST = 0.12
 #: Layers of fewer weights take microseconds either way.
 _SMALLEST = 1 << 14
-#: So many times faster sparse products must be to be used.
-_WORTH = 1.1
 
 
 class SparseLayers:
@@ -126,6 +124,6 @@ def _pays(dense: nn.Linear, mask: Tensor, rows: int, choices: Choices) -> bool:
             wanted = [x, *(parameter for parameter in layer.parameters() if parameter.requires_grad)]
             return torch.autograd.grad(layer(x), wanted, from_above)
 
-        return times_faster(lambda: both_ways(sparse), lambda: both_ways(dense), threads) >= _WORTH
+        return pays(lambda: both_ways(sparse), lambda: both_ways(dense), threads)
 
     return choices.settle(question, measure)

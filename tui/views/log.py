@@ -102,14 +102,6 @@ def log_line(row: LogRow, width: int, palette: Palette) -> Text:
     )
 
 
-def last_traceback(glance: Glance) -> str | None:
-    """The newest message of the log that is a traceback."""
-    for _, message in reversed(glance.state.log):
-        if "Traceback (most recent call last)" in message:
-            return message
-    return None
-
-
 def where(step: str, glance: Glance) -> str:
     """`train part 1, colt, round 3, seed 1`."""
     known = glance.state.steps.get(step)
