@@ -1,14 +1,16 @@
 """Exact removal over torchvision's networks: every channel group and every block alone, and all together.
 
-    python benchmarks/zoo.py [NAME … | --all] [--results FILE] [--limit SECONDS]
+    python benchmarks/zoo.py [NAME … | --all [--share K/N]] [--results FILE] [--limit SECONDS]
     python benchmarks/zoo.py --table [--results FILE]
 
 Measures each network that the file of results lacks or holds in part, smallest first, and adds one JSON line; a killed
 run goes on where it stopped. `--table` prints what the file holds for docs/model-graph.md.
 
 Each small network is compared, in double precision and on small pictures, with the dense one whose layers read
-nothing of what is gone (`tests/graph/graph_oracle.py`); a third to half of the groups' units go. `--limit` ends the
-parts that take each group or block alone after so many seconds per network, and the table says how far they came.
+nothing of what is gone (`tests/graph/graph_oracle.py`); a third to half of the groups' units go. All together,
+gradients are compared too; alone, outputs. `--limit` ends the parts that take each group or block alone after so many
+seconds per network, and the table says how far they came. `--share 1/2` and `--share 2/2` divide the names among
+two processes, each with a file of results of its own.
 """
 
 from __future__ import annotations
@@ -170,8 +172,9 @@ def measure(name: str, limit: float) -> Result:
         with torch.no_grad():
             dense = outputs(model(*first_only(inputs)))
         seeds = {group: seed for seed, group in enumerate(groups)}
-        result["groups_alone"] = alone(groups, lambda g: group_alone(model, graph, inputs, g, seeds[g], dense), limit)
-        result["blocks_alone"] = alone(blocks, lambda b: block_alone(model, graph, inputs, b, dense), limit)
+        given = {"dense": dense, "gradients": False}
+        result["groups_alone"] = alone(groups, lambda g: group_alone(model, graph, inputs, g, seeds[g], **given), limit)
+        result["blocks_alone"] = alone(blocks, lambda b: block_alone(model, graph, inputs, b, **given), limit)
     return result | {"seconds": time.process_time() - start}
 
 
@@ -233,6 +236,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("names", nargs="*", metavar="NAME", help="measure these, also if held")
     parser.add_argument("--all", action="store_true", help="measure every network that is not held in full")
+    parser.add_argument("--share", default="1/1", metavar="K/N", help="of --all, every Nth from the Kth")
     parser.add_argument("--table", action="store_true", help="print what is held")
     parser.add_argument("--results", type=Path, default=RESULTS, metavar="FILE")
     parser.add_argument("--limit", type=float, default=float("inf"), metavar="SECONDS")
@@ -240,7 +244,10 @@ def main() -> None:
     held = read(options.results)
     names = options.names
     if options.all:
-        names = [name for name in every() if name not in held or may_go_further(held[name], options.limit)]
+        first, step = map(int, options.share.split("/"))
+        names = [
+            name for name in every()[first - 1 :: step] if name not in held or may_go_further(held[name], options.limit)
+        ]
     options.results.parent.mkdir(parents=True, exist_ok=True)
     for name in names:
         try:
