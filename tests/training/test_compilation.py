@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from tickdsl.errors import TickdslError
-from tickdsl.training import data, models
+from tickdsl.training import data, models, optimiser_step
 from tickdsl.training.checkpoints import Checkpoints
 from tickdsl.training.compilation import compiled
 from tickdsl.training.data import Dataset
@@ -17,7 +17,7 @@ from tickdsl.training.loop import train
 from tickdsl.training.recipes import Recipe
 
 #: Two whole batches and a smaller one each epoch.
-RECIPE = Recipe(length="2ep", lr=0.05, batch=32, decay=5e-4, compile=True)
+RECIPE = Recipe(length="2ep", lr=0.05, batch=32, decay=5e-4, compile="on")
 
 
 @pytest.fixture(scope="module")
@@ -49,7 +49,7 @@ def test_each_training_is_compiled_once_and_is_the_uncompiled_one_but_for_roundi
         history = train(ours, tiny, RECIPE, seed=2, masks=masks(ours))
         assert graphs() - before == 1, "neither smaller batches nor tests are compiled for"
         plain = train(
-            theirs, tiny, Recipe.from_dict({**RECIPE.to_dict(), "compile": False}), seed=2, masks=masks(theirs)
+            theirs, tiny, Recipe.from_dict({**RECIPE.to_dict(), "compile": "off"}), seed=2, masks=masks(theirs)
         )
         assert history.epochs[-1].train_loss == pytest.approx(plain.epochs[-1].train_loss, rel=1e-4)
         wanted = theirs.state_dict()
@@ -81,12 +81,30 @@ def test_a_machine_that_cannot_compile_says_what_to_do(monkeypatch: pytest.Monke
     def refuse(pictures: Tensor) -> Tensor:
         raise TorchDynamoException("no working C++ compiler found\nin a long trace")
 
-    monkeypatch.setattr(torch, "compile", lambda model, dynamic: refuse)
+    monkeypatch.setattr(torch, "compile", lambda model, dynamic, mode: refuse)
     with pytest.raises(TickdslError, match="cannot compile this network here: no working C") as caught:
-        compiled(nn.Identity())(torch.zeros(1))
-    assert "take compile=on out" in str(caught.value.hint)
+        compiled(nn.Linear(1, 1))(torch.zeros(1))
+    assert "write compile=off" in str(caught.value.hint)
 
 
 def test_a_recipe_without_it_has_the_key_that_it_had() -> None:
-    assert Recipe(length="2ep", compile=False).to_dict() == {"length": "2ep"}
-    assert Recipe(length="2ep", compile=True).to_dict() == {"length": "2ep", "compile": True}
+    assert Recipe(length="2ep", compile="off").to_dict() == {"length": "2ep"}
+    assert Recipe(length="2ep", compile="auto").to_dict() == {"length": "2ep", "compile": "auto"}
+
+
+def test_a_continued_training_keeps_to_what_was_chosen(
+    tiny: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(optimiser_step, "compiled", lambda model: model)
+    recipe = Recipe.from_dict({**RECIPE.to_dict(), "compile": "auto"})
+    calls = iter(range(100))
+
+    def break_off() -> None:
+        if next(calls) == 4:
+            raise InterruptedError
+
+    cut, again = network(tiny), network(tiny)
+    with pytest.raises(InterruptedError):
+        train(cut, tiny, recipe, seed=2, compile=True, checkpoint=Checkpoints(tmp_path, 0), between=break_off)
+    assert train(again, tiny, recipe, seed=2, compile=False, checkpoint=Checkpoints(tmp_path, 0)).compiled
+    assert not train(network(tiny), tiny, recipe, seed=2).compiled, "nobody chose"

@@ -239,7 +239,7 @@ TRAIN_OPTIONS: dict[str, OptionType] = {
     "div": OptionType("float", "one-cycle: peak / first rate", above=0),
     "final-div": OptionType("float", "one-cycle: first rate / last rate", above=0),
     "precision": OptionType("word", "number format of the arithmetic", ("fp32", "bf16", "auto")),
-    "compile": OptionType("flag", "let torch compile the network's passes"),
+    "compile": OptionType("word", "let torch compile the network's passes", ("on", "off", "auto")),
     "augment": OptionType("words", "random changes to training pictures", ("none", "crop", "flip", "rotation")),
     "label-smoothing": OptionType("float", "share of the target spread over all classes", least=0),
 }

@@ -4,11 +4,16 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any, TypeVar
 
 from tickdsl.records.files import disk_error, write_whole
 from tickdsl.records.process import host_name
+
+#: Whether something is so, or a figure.
+Answer = TypeVar("Answer", bool, float)
 
 
 class KeptChoices:
@@ -21,29 +26,36 @@ class KeptChoices:
     def __init__(self, folder: Path, say: Callable[[str], None] = lambda message: None) -> None:
         self._folder = folder
         self._say = say
-        self._answers: dict[str, bool] = {}
+        self._answers: dict[str, Any] = {}
 
-    def settle(self, question: str, measure: Callable[[], bool]) -> bool:
+    def settle(self, question: str, measure: Callable[[], Answer]) -> Answer:
         """The kept answer; that of `measure`, from now on, where there is none."""
         if question not in self._answers:
             path = self._folder / f"{hashlib.sha256(f'{host_name()} {question}'.encode()).hexdigest()[:32]}.json"
             answer = _read(path)
             self._answers[question] = _keep(path, question, measure()) if answer is None else answer
-            self._say(f"{question}: {'yes' if self._answers[question] else 'no'}, as measured on {host_name()}")
-        return self._answers[question]
+            self._say(f"{question}: {_words(self._answers[question])}, as measured on {host_name()}")
+        found: Answer = self._answers[question]
+        return found
 
 
-def _read(path: Path) -> bool | None:
+def _words(answer: bool | float) -> str:
+    if isinstance(answer, bool):
+        return "yes" if answer else "no"
+    return f"{answer:.3g}" if math.isfinite(answer) else "none"
+
+
+def _read(path: Path) -> Any:
     """The answer in a file; None where there is none that is whole."""
     try:
-        return bool(json.loads(path.read_bytes())["answer"])
+        return json.loads(path.read_bytes())["answer"]
     except (FileNotFoundError, ValueError, KeyError, TypeError):
         return None
     except OSError as error:
         raise disk_error(error, path) from error
 
 
-def _keep(path: Path, question: str, answer: bool) -> bool:
+def _keep(path: Path, question: str, answer: Any) -> Any:
     """Write an answer where nobody did meanwhile; the one that is there afterwards."""
     content = json.dumps({"question": question, "host": host_name(), "answer": answer}, indent=1).encode()
     try:

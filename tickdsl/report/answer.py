@@ -124,8 +124,7 @@ def _table(source: Source, found: Sequence[Outcome], symbols: Symbols, several: 
             leads = {s.contestant: words.points(s.lead) for s in o.rivals}
             row += [leads.get(name, "–") for name in rivals]
         rows.append(tuple(cell(one) for one in row))
-    within = f"at most {100 * state.within:g} points below" if state.within else "no lower than"
-    within = within.replace(" 1 points", " 1 point")
+    within = words.below(state.within) if state.within else "no lower than"
     which = "Smallest winning ticket" if won else "Best ticket"
     rest = "; of an arm without one, its best ticket" if 0 < len(won) < len(found) else ""
     return Table(

@@ -194,7 +194,7 @@ def _legend(state: RunState, found: Mapping[tuple[str, str, int], Standing], ask
     if any(standing.accuracy and standing.accuracy.half_width is not None for standing in found.values()):
         parts += ["± 95 % confidence interval of the mean", "differences are paired by seed"]
     if state.within:
-        parts.append(f"winning: at most {100 * state.within:g} points below dense")
+        parts.append(f"winning: {words.below(state.within)} dense")
     if any(standing.verdict is not None for standing in found.values()):
         parts.append("verdicts are corrected for the number of rounds (Holm)")
     if said_of_them := remark(asked):

@@ -36,6 +36,12 @@ def points(found: Estimate | None, interval: bool = True) -> str:
     return f"{value:+.2f}{_interval(found) if interval else ''}".replace("-", MINUS)
 
 
+def below(within: float) -> str:
+    """How far below something a winner may lie: `at most 0.5 points below`."""
+    value = f"{100 * within:g}"
+    return f"at most {value} point{'' if value == '1' else 's'} below"
+
+
 def count(number: float | None) -> str:
     """A count with three digits and a unit: 842, 11.2 k, 1.35 M, 4.1 G."""
     if number is None:

@@ -14,7 +14,7 @@ import attrs
 from tickdsl.errors import TickdslError
 from tickdsl.records.choices import KeptChoices
 from tickdsl.run.graphs import folder
-from tickdsl.training.choices import Choices
+from tickdsl.training.choices import Answer, Choices
 
 
 @attrs.frozen
@@ -22,13 +22,13 @@ class _Both:
     store: Choices
     cache: Choices
 
-    def settle(self, question: str, measure: Callable[[], bool]) -> bool:
+    def settle(self, question: str, measure: Callable[[], Answer]) -> Answer:
         return self.store.settle(question, lambda: self._cached(question, measure))
 
-    def _cached(self, question: str, measure: Callable[[], bool]) -> bool:
-        measured: list[bool] = []
+    def _cached(self, question: str, measure: Callable[[], Answer]) -> Answer:
+        measured: list[Answer] = []
 
-        def once() -> bool:
+        def once() -> Answer:
             measured.append(measure())
             return measured[0]
 

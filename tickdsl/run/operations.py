@@ -24,11 +24,13 @@ from tickdsl.plan.code import expect_code
 from tickdsl.plan.steps import Step
 from tickdsl.records.process import host_name
 from tickdsl.run import measuring
+from tickdsl.run.compiling import compiles
 from tickdsl.run.context import STRUCTURE, Context, describe, save_weights
 from tickdsl.run.layout import layout
 from tickdsl.run.networks import Network
 from tickdsl.run.scoring import subject
 from tickdsl.run.settling import settle
+from tickdsl.run.trial import Trial
 from tickdsl.tickets.overlap import overlap, random_structure
 from tickdsl.tickets.select import prune
 from tickdsl.training import recipes
@@ -113,6 +115,9 @@ def _train(step: Step, context: Context, folder: Path, prefixes: Mapping[str, St
         warn=context.hooks.warn,
         saved=lambda done: context.hooks.saved(round(done / clock.per_epoch, 3)),
     )
+    trial = Trial(step, found, data, recipe)
+    fitting = layout(trial, context)
+    dense, left = (cost(found.graph, each).macs for each in (Structure.dense(found.graph), structure))
     meter = energy.Meter(energy.counter(context.device))
 
     def between() -> None:
@@ -138,10 +143,11 @@ def _train(step: Step, context: Context, folder: Path, prefixes: Mapping[str, St
         },
         lesson=_lesson(step, context, clock),
         choices=context.choices,
-        layout=layout(step, context, found, data, recipe),
+        layout=fitting,
+        compile=compiles(trial, context, fitting, stop - start, left / dense),
     )
     save_weights(folder, module.state_dict())
-    chosen = {"sparse": list(history.sparse), "layout": history.layout}
+    chosen = {"sparse": list(history.sparse), "layout": history.layout, "compiled": history.compiled}
     used = {"steps": history.stop - history.start, **chosen, **meter.told(context.settings.jobs)}
     return {**_course(history.epochs), **used, **describe(found.graph, structure)}
 

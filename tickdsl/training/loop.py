@@ -54,6 +54,7 @@ def train(
     lesson: Lesson | None = None,
     choices: Choices = _REMEMBERED,
     layout: str | None = None,
+    compile: bool | None = None,
 ) -> History:
     """Train `model` in place from step `start` to step `stop` (default: the recipe's end), on `device`.
 
@@ -64,7 +65,8 @@ def train(
     an interruption, those that the checkpoint had passed are not handed over again. lesson: who teaches beside
     the labels. choices: what this machine does faster; linear layers of which little is left are trained sparsely where
     that pays, equal but for rounding. layout: of the network in memory, a name in `devices.LAYOUTS` (default: the one
-    that usually fits). A training that is continued keeps to what was chosen when it began.
+    that usually fits). compile: whether torch compiles the network (default: where the recipe says `on`). A training
+    that is continued keeps to what was chosen when it began.
     The model is left on `device`, in train mode.
 
     Raises TickdslError where the loss is not finite at an epoch's end, or the recipe does not fit the data or the
@@ -80,7 +82,7 @@ def train(
     # Dropout draws from torch's own generators: set for every step, and put back afterwards.
     cuda = [training.device] if training.device.type == "cuda" else []
     try:
-        training.prepare(choices, found, layout)
+        training.prepare(choices, found, layout, compile)
         with torch.random.fork_rng(devices=cuda), training.settings():
             training.run(checkpoint, on_epoch, between, moments or {})
     finally:
@@ -89,8 +91,10 @@ def train(
         training.sparse.put_back()
     Masks(model, training.kept).check()
     set_memory_format(model, torch.contiguous_format)
-    reports, sparse = tuple(training.reports), training.sparse.names
-    return History(training.start, training.stop, training.per_epoch, reports, sparse, training.layout)
+    return History(
+        training.start, training.stop, training.per_epoch, tuple(training.reports),
+        training.sparse.names, training.layout, training.compile,
+    )  # fmt: skip
 
 
 class _Training:
@@ -146,21 +150,27 @@ class _Training:
         self.clock = time.monotonic()
         self.reports: list[EpochReport] = []
 
-    def prepare(self, choices: Choices, found: Mapping[str, Any] | None, layout: str | None) -> None:
+    def prepare(
+        self, choices: Choices, found: Mapping[str, Any] | None, layout: str | None, compile: bool | None
+    ) -> None:
         """Lay out the layers as they are trained, make the optimiser, and go on from `found` where there is that."""
         kept = found.get("layout") if found is not None else None
         self.layout: str = kept or layout or fitting_layout(self.model, self.device, self.autocast)
         set_memory_format(self.model, LAYOUTS[self.layout])
+        self.compile: bool = self.recipe.compile == "on" if compile is None else compile
         if found is not None:
             sparsely = tuple(found.get("sparse", ()))
-        elif self.device.type == "cpu" and self.autocast is None and not self.recipe.compile:
+            self.compile = bool(found.get("compile", self.compile))
+        elif self.device.type == "cpu" and self.autocast is None and not self.compile:
             pictures = self.normalise(self.batches.images[: self.recipe.batch])
             sparsely = choose(self.model, self.kept, pictures, choices)
         else:
             sparsely = ()
         self.sparse = SparseLayers(self.model, self.kept, sparsely)
         masks = Masks(self.model, self.sparse.others(self.kept))
-        self.optimiser_step = OptimiserStep(self.model, self.recipe, masks, self.teaching, self.device, self.autocast)
+        self.optimiser_step = OptimiserStep(
+            self.model, self.recipe, masks, self.teaching, self.device, self.autocast, self.compile
+        )
         if found is not None:
             self.restore(found)
 
@@ -259,6 +269,7 @@ class _Training:
             "step": self.step,
             "sparse": list(self.sparse.names),
             "layout": self.layout,
+            "compile": self.compile,
             "model": self.model.state_dict(),
             "optimizer": self.optimiser_step.optimizer.state_dict(),
             "loss_sum": self.optimiser_step.loss_sum,

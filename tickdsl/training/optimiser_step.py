@@ -31,6 +31,7 @@ class OptimiserStep:
         teaching: Teaching | None,
         device: torch.device,
         autocast: torch.dtype | None,
+        compile: bool = False,
     ) -> None:
         self._model, self._recipe, self._masks, self._teaching = model, recipe, masks, teaching
         self._device, self._autocast = device, autocast
@@ -38,7 +39,7 @@ class OptimiserStep:
         self.optimizer = optimisers.build(self._parameters, recipe)
         self.loss_sum = torch.zeros((), dtype=torch.float64, device=device)
         # The last, smaller batch of an epoch is not compiled for.
-        self._forward: Callable[[Tensor], Tensor] = compiled(model) if recipe.compile else model
+        self._forward: Callable[[Tensor], Tensor] = compiled(model) if compile else model
         # Dropout draws from torch's own generators.
         self._streams, self._seed = [torch.default_generator], 0
         if device.type == "cuda":

@@ -38,6 +38,7 @@ SCHEDULES: Table[str] = Table(
 )
 WARMUPS = ("linear", "cosine", "cosine-epochs")
 PRECISIONS = ("fp32", "bf16", "auto")
+COMPILATIONS = ("on", "off", "auto")
 AUGMENTATIONS = ("crop", "flip", "rotation")
 
 #: One-cycle's momentum falls from the second to the first while the rate rises, and back (Smith 2018; the
@@ -83,7 +84,8 @@ class Recipe:
     adamw) on every parameter; warmup: linear rise of the rate from 0, multiplied onto the schedule; max_lr:
     one-cycle's peak (default `lr`); pct_start: its rising share; div: peak / first rate; final_div: first
     rate / last rate; precision: `auto` is bf16 on CUDA and fp32 on a CPU; compile: whole batches go
-    through a compiled network, equal but for rounding. Values out of range are a ValueError.
+    through a compiled network, equal but for rounding (`auto`: where `train` is told so). Values out of range are a
+    ValueError.
 
     rise: the warm-up's form. `cosine` goes from `rise_from` to `lr` step by step, `cosine-epochs` once an epoch; the
     schedule begins behind it, milestones excepted, which count from the training's start. min_lr: where `cosine` ends.
@@ -108,7 +110,7 @@ class Recipe:
     div: float = attrs.field(default=25.0, converter=float)
     final_div: float = attrs.field(default=1e4, converter=float)
     precision: str = "fp32"
-    compile: bool = False
+    compile: str = "off"
     augment: tuple[str, ...] = attrs.field(default=(), converter=_words)
     label_smoothing: float = attrs.field(default=0.0, converter=float)
 
@@ -117,6 +119,7 @@ class Recipe:
             ("optimizer", self.optimizer, OPTIMIZERS),
             ("schedule", self.schedule, SCHEDULES),
             ("precision", self.precision, PRECISIONS),
+            ("compile", self.compile, COMPILATIONS),
             ("rise", self.rise, WARMUPS),
             *(("augment", word, AUGMENTATIONS) for word in self.augment),
         ):

@@ -28,7 +28,8 @@ class EpochReport:
 class History:
     """A finished training from step `start` to step `stop`, with every epoch's report.
 
-    sparse: the layers that were trained through sparse products; layout: of the network in memory.
+    sparse: the layers that were trained through sparse products; layout: of the network in memory; compiled: whether
+    torch compiled it.
     """
 
     start: int
@@ -37,6 +38,7 @@ class History:
     epochs: tuple[EpochReport, ...]
     sparse: tuple[str, ...] = attrs.field(default=(), eq=False)
     layout: str = attrs.field(default="contiguous", eq=False)
+    compiled: bool = attrs.field(default=False, eq=False)
 
     @property
     def last(self) -> EpochReport | None:
