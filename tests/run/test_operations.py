@@ -135,7 +135,7 @@ def test_arms_of_one_seed_see_the_same_batches(tmp_path: Path, monkeypatch: pyte
             return made
 
         with monkeypatch.context() as patched:
-            patched.setattr("tickdsl.training.loop.generator", spy)
+            patched.setattr("tickdsl.training.material.generator", spy)
             found.do(level.ticket)
     assert len(orders["a"]) == 3
     assert all(torch.equal(one, other) for one, other in zip(orders["a"], orders["b"], strict=True))

@@ -45,16 +45,28 @@ class Batches:
         self._flips = torch.empty(0)
         self._angles = torch.empty(0)
 
-    def start_epoch(self, stream: torch.Generator) -> None:
+    def start_epoch(self, *streams: torch.Generator) -> None:
         """Draw the epoch's alterations, one of each kind per picture; unused kinds are drawn too, so that
-        adding an augmentation to a recipe leaves the others' draws as they were."""
+        adding an augmentation to a recipe leaves the others' draws as they were.
+
+        With several streams, each draws for an order of its own, and the orders are taken picture by picture in turns.
+        """
         if not self._augment:
             return
-        count, device = len(self.images), self.images.device
+        drawn = [self._draw(stream) for stream in streams]
+        offsets, flips, angles = (
+            one[0] if len(one) == 1 else torch.stack(one, -1).flatten(-2) for one in zip(*drawn, strict=True)
+        )
+        device = self.images.device
+        self._offsets, self._flips, self._angles = offsets.to(device), flips.to(device), angles.to(device)
+
+    def _draw(self, stream: torch.Generator) -> tuple[Tensor, Tensor, Tensor]:
+        """Offsets [2, N], flips [N] and angles [N] of one order."""
+        count = len(self.images)
         offsets = torch.randint(0, 2 * PAD + 1, (2, count), generator=stream)
         flips = torch.rand(count, generator=stream) < 0.5
         angles = (torch.rand(count, generator=stream) * 2 - 1) * math.radians(DEGREES)
-        self._offsets, self._flips, self._angles = offsets.to(device), flips.to(device), angles.to(device)
+        return offsets, flips, angles
 
     def batch(self, chosen: Tensor, first: int) -> Tensor:
         """The pictures `chosen` (indices [B]), which stand at places first, first + 1, … of the epoch's order."""

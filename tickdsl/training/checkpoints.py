@@ -97,13 +97,17 @@ class Checkpoints:
         return self._writing is not None and not self._writing.done()
 
     def save_if_due(self) -> None:
-        """Begin to save where that was last begun `every_seconds` ago and is done; raises what went wrong there."""
+        """Begin to save where that is due; raises what went wrong the last time."""
+        if self.due():
+            self.begin()
+
+    def due(self) -> bool:
+        """Whether saving was last begun `every_seconds` ago and is done; raises what went wrong there."""
         if self.writing:
-            return
+            return False
         if self._writing is not None:
             self._settle()
-        if time.monotonic() - self._begun >= self._every:
-            self._begin()
+        return time.monotonic() - self._begun >= self._every
 
     def save_now(self) -> None:
         """Save the training as it stands between two steps; it is safe on return.
@@ -112,12 +116,12 @@ class Checkpoints:
         """
         if self._writing is not None:
             self._settle()
-        self._begin()
+        self.begin()
         if self._writing is not None:
             self._settle()
 
-    def _begin(self) -> None:
-        """Copy the training's state, and let it be written."""
+    def begin(self) -> None:
+        """Copy the training's state, and let a thread write it; not while it is `writing`."""
         if self._capture is None:
             return
         if self._thread is None:

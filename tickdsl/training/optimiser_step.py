@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, nullcontext
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -38,6 +39,7 @@ class OptimiserStep:
         self._parameters = [p for p in model.parameters() if p.requires_grad]
         self.optimizer = optimisers.build(self._parameters, recipe)
         self.loss_sum = torch.zeros((), dtype=torch.float64, device=device)
+        self._from_above: Tensor | None = None  # what the loss is multiplied by before it goes backwards
         # The last, smaller batch of an epoch is not compiled for.
         self._forward: Callable[[Tensor], Tensor] = compiled(model) if compile else model
         # Dropout draws from torch's own generators.
@@ -79,15 +81,26 @@ class OptimiserStep:
     def _compute(self, pictures: Tensor, answers: Tensor, taught: Tensor | None = None) -> None:
         with self._precision():
             scores = (self._forward if len(pictures) == self._recipe.batch else self._model)(pictures)
-            loss = F.cross_entropy(scores, answers, label_smoothing=self._recipe.label_smoothing)
+            loss = self._loss(scores, answers)
         if self._teaching is not None and taught is not None:
             loss = self._teaching.loss(scores, taught, loss)
         for parameter in self._parameters:
             parameter.grad = None
-        torch.autograd.backward(loss)
+        torch.autograd.backward(loss, self._from_above)
         self.optimizer.step()
         self._masks.apply()
         self.loss_sum.add_(loss.detach(), alpha=len(pictures))
+
+    def _loss(self, scores: Tensor, answers: Tensor) -> Tensor:
+        return F.cross_entropy(scores, answers, label_smoothing=self._recipe.label_smoothing)
+
+    def state(self) -> dict[str, Any]:
+        """The optimiser's state."""
+        return self.optimizer.state_dict()
+
+    def load(self, state: Mapping[str, Any]) -> None:
+        """Go on from what `state` gave."""
+        self.optimizer.load_state_dict(dict(state))
 
     def _precision(self) -> AbstractContextManager[object]:
         return nullcontext() if self._autocast is None else torch.autocast(self._device.type, self._autocast)

@@ -29,7 +29,7 @@ class History:
     """A finished training from step `start` to step `stop`, with every epoch's report.
 
     sparse: the layers that were trained through sparse products; layout: of the network in memory; compiled: whether
-    torch compiled it.
+    torch compiled it; stacked: as how many networks in one.
     """
 
     start: int
@@ -39,6 +39,7 @@ class History:
     sparse: tuple[str, ...] = attrs.field(default=(), eq=False)
     layout: str = attrs.field(default="contiguous", eq=False)
     compiled: bool = attrs.field(default=False, eq=False)
+    stacked: int = attrs.field(default=1, eq=False)
 
     @property
     def last(self) -> EpochReport | None:

@@ -1,0 +1,40 @@
+"""A training that is to be done, as one value."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import attrs
+from torch import Tensor, nn
+
+from tickdsl.training.checkpoints import Checkpoints
+from tickdsl.training.data import Dataset
+from tickdsl.training.distillation import Lesson
+from tickdsl.training.recipes import Recipe
+from tickdsl.training.reports import EpochReport
+
+State = Mapping[str, Tensor]
+
+
+@attrs.frozen(eq=False, kw_only=True)
+class Assignment:
+    """Arguments of `train`, by their names there."""
+
+    model: nn.Module
+    data: Dataset
+    recipe: Recipe
+    seed: int
+    start: int = 0
+    stop: int | None = None
+    masks: Mapping[str, Tensor] = attrs.field(factory=dict)
+    checkpoint: Checkpoints | None = None
+    on_epoch: Callable[[EpochReport], None] | None = None
+    moments: Mapping[int, Callable[[State], None]] = attrs.field(factory=dict)
+    lesson: Lesson | None = None
+    layout: str | None = None
+    compile: bool | None = None
+
+    def arguments(self) -> dict[str, Any]:
+        """As keywords."""
+        return attrs.asdict(self, recurse=False)

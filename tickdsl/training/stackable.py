@@ -1,0 +1,74 @@
+"""Which trainings can be done as one stacked network, and whether that pays."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+
+from tickdsl.training.assignment import Assignment
+from tickdsl.training.choices import Choices
+from tickdsl.training.course import Course
+from tickdsl.training.devices import autocast_type
+from tickdsl.training.material import Material
+from tickdsl.training.stacked_network import StackedNetwork
+
+#: Pictures that the networks are compared on.
+_PICTURES = 16
+#: How far the stacked networks' scores and statistics may lie from the single ones', as a share of their size:
+#: rounding, also that of bf16, lies closer, and a network that mixes its members does not.
+_ALIKE = 0.05
+
+
+def why_not(given: Sequence[Assignment], choices: Choices, device: torch.device) -> str | None:
+    """What stands against training these together; None where nothing does. Their networks are left as they are."""
+    first = given[0]
+    for same, what in (
+        (lambda one: one.recipe, "their recipes differ"),
+        (lambda one: one.data.fingerprint, "their data differ"),
+        (lambda one: (one.start, one.stop), "they begin or end at different steps"),
+        (lambda one: one.layout, "their memory layouts differ"),
+        (lambda one: _shapes(one.model), "their networks differ in shape"),
+    ):  # type: tuple[Callable[[Assignment], object], str]
+        if any(same(one) != same(first) for one in given):
+            return what
+    if any(one.lesson is not None for one in given):
+        return "they learn from a teacher"
+    if first.recipe.compile == "on" if first.compile is None else first.compile:
+        return "torch compiles their networks"
+    material = Material(first.data, first.recipe, device)
+    if any(Course(one, material, device).sparse_layers(choices) for one in given):
+        return "layers of theirs are trained sparsely"
+    return _not_alike([one.model for one in given], material, autocast_type(first.recipe.precision, device))
+
+
+def _shapes(network: nn.Module) -> dict[str, tuple[torch.Size, torch.dtype]]:
+    return {name: (tensor.shape, tensor.dtype) for name, tensor in network.state_dict().items()}
+
+
+def _not_alike(networks: Sequence[nn.Module], material: Material, autocast: torch.dtype | None) -> str | None:
+    """What becomes apparent when the networks are really stacked, and compute the same pictures as each alone."""
+    pictures = material.normalise(material.images[:_PICTURES])
+    alone = [copy.deepcopy(network).train() for network in networks]
+    together = [copy.deepcopy(network).train() for network in networks]
+    precision = torch.autocast(pictures.device.type, dtype=autocast, enabled=autocast is not None)
+    with torch.random.fork_rng(devices=[pictures.device] if pictures.is_cuda else []), torch.no_grad(), precision:
+        try:
+            scores = StackedNetwork(together)(pictures.unsqueeze(1).expand(-1, len(networks), -1, -1, -1))
+        except Exception as error:  # whatever a network's own code makes of stacked tensors
+            words = (str(error).strip().splitlines() or [type(error).__name__])[0]
+            return f"torch cannot stack their networks: {words}"
+        expected = [network(pictures) for network in alone]
+    for place, (one, other) in enumerate(zip(alone, together, strict=True)):
+        states = zip(one.state_dict().values(), other.state_dict().values(), strict=True)
+        for single, stacked in [(expected[place], scores[:, place]), *states]:
+            if not _alike(single, stacked):
+                return "stacked, their networks compute something else"
+    return None
+
+
+def _alike(one: Tensor, other: Tensor) -> bool:
+    apart = (one.double() - other.double()).norm()
+    return bool(apart <= _ALIKE * one.double().norm())
