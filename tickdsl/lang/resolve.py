@@ -9,24 +9,23 @@ import contextlib
 import itertools
 import math
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Sequence
 from fractions import Fraction
 from pathlib import Path
-from typing import Any
 
 import attrs
 
-from tickdsl.lang import pipeline, settings, syntax, tails, vocabulary
+from tickdsl.lang import pipeline, settings, syntax, vocabulary
 from tickdsl.lang.assumed import Assumed, comparison
 from tickdsl.lang.diagnostics import Diagnostic, Label
 from tickdsl.lang.include import Loaded
 from tickdsl.lang.lost import Lost
+from tickdsl.lang.questions import Questions, needed
 from tickdsl.lang.render import ordered
 from tickdsl.lang.swept import SweptFindings
 from tickdsl.lang.tails import Around
-from tickdsl.lang.values import MOST_VALUES, Reader, Unreadable, not_yet, spell
+from tickdsl.lang.values import MOST_VALUES, Reader, Unreadable, spell
 from tickdsl.plan import model
-from tickdsl.plugins import Table
 
 #: The name of the arm of a plan that names none.
 IMPLICIT_ARM = "ticket"
@@ -69,20 +68,6 @@ def resolve(loaded: Loaded) -> Resolved:
     return Resolved(None, findings, attrs.evolve(plan, arms=arms) if plan and arms else None)
 
 
-def _of(statements: Iterable[syntax.Statement], *kinds: type) -> list[Any]:
-    return [s for s in statements if isinstance(s, kinds)]
-
-
-def _named_by(arms: Iterable[model.Arm], names: set[str]) -> set[str]:
-    """The arms of these names, and those that they learn from or match, and so on."""
-    arms = list(arms)
-    found, fresh = set(names), set(names)
-    while fresh:
-        fresh = {name for arm in arms if arm.name in fresh for name in arm.named} - found
-        found |= fresh
-    return found
-
-
 def _refs(node: object) -> set[str]:
     return {n.name for n in syntax.walk(node) if isinstance(n, syntax.Ref)}
 
@@ -113,8 +98,8 @@ class _Resolver:
     def _lets(self) -> dict[str, syntax.Value]:
         lets: dict[str, syntax.Value] = {}
         places: dict[str, syntax.Span] = {}
-        sweeps = {s.name.text for s in _of(self.top, syntax.Sweep)}
-        for statement in _of(self.top, syntax.Let):
+        sweeps = {s.name.text for s in syntax.of(self.top, syntax.Sweep)}
+        for statement in syntax.of(self.top, syntax.Let):
             name = statement.name.text
             if name in places or name in sweeps:
                 self._twice(f"`{name}`", statement.name.span, places.get(name))
@@ -126,14 +111,14 @@ class _Resolver:
     def _lets_defined(self) -> None:
         """Lets may name each other and sweeps in any order; what they name has to be there."""
         first = {name: values[0] for name, values in self.sweeps.items()}
-        for statement in _of(self.top, syntax.Let):
+        for statement in syntax.of(self.top, syntax.Let):
             with contextlib.suppress(Unreadable):
                 Reader({**self.lets, **first}, self.report).follow(statement.value)
 
     def _sweeps(self) -> dict[str, tuple[syntax.Value, ...]]:
         sweeps: dict[str, tuple[syntax.Value, ...]] = {}
         reader = Reader(self.lets, self.report)
-        for statement in _of(self.top, syntax.Sweep):
+        for statement in syntax.of(self.top, syntax.Sweep):
             name = statement.name.text
             if name in sweeps:
                 self._twice(f"`sweep {name}`", statement.name.span, None)
@@ -154,10 +139,10 @@ class _Resolver:
 
     def _unused(self) -> None:
         read = _refs(self.top)
-        for statement in _of(self.top, syntax.Let):
+        for statement in syntax.of(self.top, syntax.Let):
             if statement.name.text not in read:
                 self.report(Diagnostic("TD107", f"`let {statement.name.text}` is never read", statement.name.span))
-        for statement in _of(self.top, syntax.Sweep):
+        for statement in syntax.of(self.top, syntax.Sweep):
             if statement.name.text not in read and len(self.sweeps.get(statement.name.text, ())) > 1:
                 self.report(
                     Diagnostic(
@@ -179,14 +164,15 @@ class _Resolver:
         self.names = [arm.name.text for arm in declared]
         arms = tuple(arm for statement in declared for arm in self._expand(statement))
         self._circles(arms)
-        compared, rivals, options = self._compare([s.name.text for s in declared if s], arms)
-        metrics, measuring = self._metrics()
-        stops = self._stops()
-        if not _of(self.top, *syntax.PIPELINE, syntax.Arm, syntax.Compare):
+        questions = Questions(self.top, self.constant, self.findings)
+        compared, rivals, options = questions.compared([s.name.text for s in declared if s], arms)
+        metrics, measuring = questions.metrics()
+        stops = questions.stops()
+        if not syntax.of(self.top, *syntax.PIPELINE, syntax.Arm, syntax.Compare):
             self._empty()
         helpers: tuple[model.Arm, ...] = ()
         if compared is not None:
-            helpers = tuple(arm for arm in arms if arm.name in _named_by(arms, compared) - compared)
+            helpers = tuple(arm for arm in arms if arm.name in needed(arms, compared) - compared)
             arms = tuple(arm for arm in arms if arm.name in compared)
         if not arms:
             return None
@@ -204,13 +190,13 @@ class _Resolver:
             measuring=measuring,
             stops=stops,
             helpers=helpers,
-            compare_span=next((s.span for s in _of(self.top, syntax.Compare)), None),
-            report_span=next((s.span for s in _of(self.top, syntax.Report)), None),
+            compare_span=next((s.span for s in syntax.of(self.top, syntax.Compare)), None),
+            report_span=next((s.span for s in syntax.of(self.top, syntax.Report)), None),
         )
         assumed = Assumed(self.report)
-        for statement in _of(self.top, syntax.Compare)[:1]:
+        for statement in syntax.of(self.top, syntax.Compare)[:1]:
             assumed.options(statement, comparison(plan), vocabulary.COMPARE_OPTIONS)
-        for statement in _of(self.top, syntax.Report)[:1]:
+        for statement in syntax.of(self.top, syntax.Report)[:1]:
             assumed.measuring(statement, plan)
         return plan
 
@@ -225,7 +211,7 @@ class _Resolver:
         )
 
     def _version(self) -> None:
-        for statement in _of(self.top, syntax.Version):
+        for statement in syntax.of(self.top, syntax.Version):
             if statement.number != 1:
                 self.report(
                     Diagnostic(
@@ -238,7 +224,7 @@ class _Resolver:
 
     def _settings_once(self, scope: Sequence[syntax.Statement]) -> None:
         first: dict[str, syntax.Span] = {}
-        for statement in _of(scope, *syntax.SETTINGS, syntax.Seeds, syntax.Version, syntax.Report):
+        for statement in syntax.of(scope, *syntax.SETTINGS, syntax.Seeds, syntax.Version, syntax.Report):
             word = type(statement).__name__.lower()
             words = (word, "data") if isinstance(statement, syntax.Model) and statement.data else (word,)
             for kind in words:
@@ -248,7 +234,7 @@ class _Resolver:
                 first[kind] = statement.span
 
     def _seeds(self) -> tuple[int, ...]:
-        for statement in _of(self.top, syntax.Seeds)[:1]:
+        for statement in syntax.of(self.top, syntax.Seeds)[:1]:
             try:
                 value = self.constant.follow(statement.value)
                 if isinstance(value, syntax.Number):
@@ -271,7 +257,7 @@ class _Resolver:
     def _declared_arms(self) -> list[syntax.Arm]:
         """The arms as written; a plan without any is one arm."""
         named: dict[str, syntax.Arm] = {}
-        for arm in _of(self.top, syntax.Arm):
+        for arm in syntax.of(self.top, syntax.Arm):
             name = arm.name.text
             if name in vocabulary.RIVALS or name == vocabulary.ALL_ARMS:
                 message = f"`{name}` is a builtin of `compare`; pick another arm name"
@@ -358,7 +344,7 @@ class _Resolver:
         return expanded
 
     def _too_many(self, arm: syntax.Arm, swept: list[str]) -> None:
-        first = next((s for s in _of(self.top, syntax.Sweep) if s.name.text in swept), arm)
+        first = next((s for s in syntax.of(self.top, syntax.Sweep) if s.name.text in swept), arm)
         counts = " × ".join(str(len(self.sweeps[name])) for name in swept) or "1"
         self.report(
             Diagnostic(
@@ -379,7 +365,7 @@ class _Resolver:
             words = (
                 self.sweeps.get(value.name, (self.lets.get(value.name),)) if isinstance(value, syntax.Ref) else (value,)
             )
-            for other in _of(self.top, syntax.Arm):
+            for other in syntax.of(self.top, syntax.Arm):
                 if other.name.text not in seen and other.name in words:
                     own = {type(s) for s in other.body}
                     shared = tuple(s for s in self.top if isinstance(s, syntax.SETTINGS) and type(s) not in own)
@@ -390,7 +376,7 @@ class _Resolver:
     def _circles(self, arms: Sequence[model.Arm]) -> None:
         """Arms that learn from each other, or match each other, would wait for ever."""
         for arm in {arm.name: arm for arm in arms}.values():
-            others = {name for name in arm.named if arm.name in _named_by(arms, {name})}
+            others = {name for name in arm.named if arm.name in needed(arms, {name})}
             if others:
                 other = sorted(others)[0]
                 message = f"arm `{arm.name}` rests on arm `{other}`, and that one on `{arm.name}`"
@@ -441,91 +427,3 @@ class _Resolver:
             recipe_span=scope.recipe_span,
             recipe_places=scope.recipe_places,
         )
-
-    # -- questions
-
-    def _compare(
-        self, declared: list[str], arms: Sequence[model.Arm]
-    ) -> tuple[set[str] | None, tuple[str, ...], dict[str, Any]]:
-        """(the arms compared, None for all; the rivals; the options)."""
-        statements = _of(self.top, syntax.Compare)
-        named: set[str] = set()
-        everything = not statements
-        rivals: dict[str, None] = {}
-        options: dict[str, Any] = {}
-        known = [*declared, *vocabulary.RIVALS, vocabulary.ALL_ARMS]
-        for statement in statements:
-            before = len(self.findings)
-            for word, name in self._words(statement.names, known, "arm or builtin", "TD110"):
-                if name == vocabulary.ALL_ARMS:
-                    everything = True
-                elif name in vocabulary.RIVALS:
-                    self._rival(word, name, rivals)
-                else:
-                    named.add(name)
-            # A name that could not be read may have meant any arm.
-            everything = everything or len(self.findings) > before
-            given = self.constant.options(statement.options, vocabulary.COMPARE_OPTIONS, "compare")
-            options.update(given)
-        if statements and not declared:
-            self.report(
-                Diagnostic("TD506", "`compare` needs a pipeline or an arm", statements[0].span, help="add a `prune`")
-            )
-        compared = None if everything or not named else named
-        if compared is not None:
-            needed = _named_by(arms, compared)
-            for arm in _of(self.top, syntax.Arm):
-                if arm.name.text not in needed:
-                    all_of_them = ", ".join(n for n in declared if n in compared or n == arm.name.text)
-                    self.report(
-                        Diagnostic(
-                            "TD507",
-                            f"arm `{arm.name.text}` is never compared, so it does not run",
-                            arm.name.span,
-                            help=f"add it: `compare {all_of_them}`",
-                        )
-                    )
-        return compared, tuple(rivals), options
-
-    def _words(
-        self, written: Iterable[syntax.Value], known: Iterable[str] | Table[Any], what: str, code: str
-    ) -> Iterator[tuple[syntax.Value, str]]:
-        """The known ones among names, each with its place; a `$name` may stand for a list of them."""
-        known = known if isinstance(known, Table) else list(known)
-        for value in written:
-            with contextlib.suppress(Unreadable):
-                for item in self.constant.items(value):
-                    with contextlib.suppress(Unreadable):
-                        read = value if isinstance(value, syntax.Ref) and item == self.constant.follow(value) else item
-                        if isinstance(known, Table):
-                            yield read, self.constant.named(read, known, code)
-                        else:
-                            yield read, self.constant.word(read, known, what, code)
-
-    def _rival(self, word: syntax.Value, name: str, rivals: dict[str, None]) -> None:
-        if vocabulary.RIVALS[name]:
-            rivals[name] = None
-        else:
-            not_yet(self.constant, word, f"the rival `{name}`")
-
-    def _metrics(self) -> tuple[tuple[str, ...], model.Measuring]:
-        """What `report` asks for, and how that is measured."""
-        statement = next(iter(_of(self.top, syntax.Report)), None)
-        if statement is None:
-            return (), model.Measuring()
-        before = len(self.findings)
-        found = self._words(statement.metrics, vocabulary.REPORTED, "metric", "TD114")
-        metrics = tuple(dict.fromkeys(name for _, name in found))
-        # A name that could not be read may have meant any metric.
-        read = metrics if len(self.findings) == before else vocabulary.METRICS
-        readers = vocabulary.REPORT_READERS
-        allowed = {n: kind for n, kind in vocabulary.REPORT_OPTIONS.items() if set(readers[n]).intersection(read)}
-        options = self.constant.options(statement.options, allowed, f"report {', '.join(metrics)}")
-        return metrics, model.Measuring(**options)
-
-    def _stops(self) -> tuple[model.Condition, ...]:
-        stops = []
-        for statement in _of(self.top, syntax.Stop):
-            with contextlib.suppress(Unreadable):
-                stops.append(tails.condition(statement.condition, self.constant))
-        return tuple(stops)

@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import bisect
 import functools
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from fractions import Fraction
+from typing import Any
 
 import attrs
 
@@ -365,6 +366,11 @@ class File:
     statements: tuple[Statement, ...]
     source: Source = attrs.field(eq=False, repr=False)
     lost: tuple[Span, ...] = attrs.field(default=(), eq=False, repr=False)
+
+
+def of(statements: Iterable[Statement], *kinds: type) -> list[Any]:
+    """The statements of these kinds."""
+    return [statement for statement in statements if isinstance(statement, kinds)]
 
 
 def walk(node: object) -> Iterator[object]:
