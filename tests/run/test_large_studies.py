@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Sequence
 from pathlib import Path
 
 import attrs
@@ -44,8 +45,12 @@ class Idle:
     jobs: int = 2
     tasks: list[Task] = attrs.field(factory=list)
 
-    def submit(self, task: Task) -> str:
-        self.tasks.append(task)
+    @property
+    def free(self) -> bool:
+        return len(self.tasks) < self.jobs
+
+    def submit(self, tasks: Sequence[Task]) -> str:
+        self.tasks += tasks
         return "nobody"
 
     def poll(self, timeout: float) -> list[Message]:

@@ -39,6 +39,10 @@ def positive(text: str) -> int:
     return int(text)
 
 
+def stack(text: str) -> int | None:
+    return None if text == "auto" else positive(text)
+
+
 def share(text: str) -> float:
     try:
         share = float(text.removesuffix("%")) / (100 if text.endswith("%") else 1)

@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from tickdsl.cli.arguments import Verbs, plan_options, positive, seconds
+from tickdsl.cli.arguments import Verbs, plan_options, positive, seconds, stack
 from tickdsl.cli.ending import farewell, how_to_return, results_table
 from tickdsl.cli.engine import asked, become, begin, refuse
 from tickdsl.cli.output import OK, PLAN_ERRORS, USAGE, unheard
@@ -32,6 +32,13 @@ def add(verbs: Verbs) -> None:
     run.add_argument("--store", metavar="DIR", type=Path, default=Path(".tick/store"), help="where results are kept")
     run.add_argument("--out", metavar="DIR", type=Path, default=Path("runs"), help="where run folders are made")
     run.add_argument("--jobs", metavar="N", type=positive, help="steps at a time (default: the cores; fewer on a GPU)")
+    run.add_argument(
+        "--stack",
+        metavar="N|auto",
+        type=stack,
+        default=None,
+        help="trainings of equal shape as one network, up to N (default: on a GPU as many as pay, up to 8)",
+    )
     run.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto")
     front = run.add_mutually_exclusive_group()
     front.add_argument("--tui", action="store_true", help="the monitor (by itself on a terminal that can show it)")
@@ -107,6 +114,7 @@ def _here(arguments: argparse.Namespace, plan: Plan) -> int:
         out=arguments.out,
         data=arguments.data,
         jobs=arguments.jobs,
+        stack=arguments.stack,
         device=arguments.device,
         fresh=arguments.fresh,
         checkpoint_seconds=arguments.checkpoint_every,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import platform
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,7 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
+from tickdsl import __version__
 from tickdsl.errors import TickdslError
 from tickdsl.graph.cost import cost
 from tickdsl.graph.model import ModelGraph
@@ -20,6 +22,7 @@ from tickdsl.graph.surgery import compact, compact_masks, slice_state
 from tickdsl.plan.steps import Step
 from tickdsl.plugins import PluginError
 from tickdsl.records.canonical import canonical
+from tickdsl.records.process import host_name
 from tickdsl.records.store import Result, Store
 from tickdsl.run.layers import left_of_layers
 from tickdsl.run.machine import machine_choices
@@ -42,6 +45,8 @@ class Settings:
     threads: int = 1
     jobs: int = 1
     checkpoint_seconds: float = 30.0
+    #: How many trainings of equal shape are one stacked network; None: as many as come, where that was measured to pay.
+    stack: int | None = 1
     #: Whether quoted names of plans run code.
     allow_code: bool = False
 
@@ -51,16 +56,19 @@ class Hooks:
     """How an operation speaks while it works.
 
     `between` is called between optimiser steps with what saves the training at once; it may wait, or raise Stopped.
-    `deposited` is told the key of a rewinding point that a training left on its way, `saved` how many epochs of the
-    training a checkpoint keeps.
+    `progress`, `note` (what a person should know of it) and `saved` (how many epochs of it a checkpoint keeps) are told
+    a training by its key, `deposited` the key of a rewinding point that one left on its way.
     """
 
-    progress: Callable[[dict[str, Any]], None] = lambda report: None
+    progress: Callable[[str, dict[str, Any]], None] = lambda key, report: None
     between: Callable[[Callable[[], None]], None] = lambda save: None
+    note: Callable[[str, str], None] = lambda key, message: None
     warn: Callable[[str], None] = lambda message: None
     log: Callable[[str], None] = lambda message: None
     deposited: Callable[[str], None] = lambda key: None
-    saved: Callable[[float], None] = lambda epoch: None
+    saved: Callable[[str, float], None] = lambda key, epoch: None
+    #: Told why trainings like that of the key are not stacked.
+    single: Callable[[str, str], None] = lambda key, why: None
 
 
 class Context:
@@ -167,3 +175,28 @@ def describe(graph: ModelGraph, structure: Structure) -> dict[str, Any]:
         **shares,
         "left": left_of_layers(graph, structure),
     }
+
+
+def record(step: Step, metrics: Mapping[str, Any], seconds: float, context: Context) -> dict[str, Any]:
+    """What is kept of a step beside the files of its result."""
+    return {
+        "operation": step.operation,
+        "parts": step.parts,
+        "metrics": metrics,
+        "seconds": round(seconds, 3),
+        "made": {
+            "tickdsl": __version__,
+            "torch": torch.__version__,
+            "python": platform.python_version(),
+            "host": host_name(),
+            "device": str(context.device),
+            "threads": context.settings.threads,
+        },
+    }
+
+
+def seed_of(step: Step) -> int:
+    """The seed of a step that must have one."""
+    if step.seed is None:
+        raise ValueError(f"the {step.operation} step needs a seed")
+    return step.seed

@@ -80,11 +80,25 @@ class Frontier:
         heaps = (self._ready,) if self._taken else (self._ready, self._lonely)
         while filled := [heap for heap in heaps if heap]:
             key = self._keys[heapq.heappop(min(filled))]
-            open_still = key in self._needed and key not in self._taken and not self._parents_left[key]
-            if open_still and not self._comes_along(key):
+            if self._is_open(key):
                 self._taken.add(key)
                 return key
         return None
+
+    def take_also(self, fits: Callable[[str], bool], most: int) -> list[str]:
+        """Up to `most` further steps that could be taken now, of those that fit; none that wants to be undisturbed."""
+        found: list[str] = []
+        for place in sorted(set(self._ready)) if most > 0 else ():
+            key = self._keys[place]
+            if len(found) < most and self._is_open(key) and fits(key):
+                self._taken.add(key)
+                found.append(key)
+        return found
+
+    def _is_open(self, key: str) -> bool:
+        """Whether a step in the queue is still to be begun."""
+        open_still = key in self._needed and key not in self._taken and not self._parents_left[key]
+        return open_still and not self._comes_along(key)
 
     def put_back(self, key: str) -> None:
         """A step that was taken is to be done after all."""

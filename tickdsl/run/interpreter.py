@@ -15,6 +15,7 @@ from tickdsl.records.store import Store
 from tickdsl.run.announce import figures, layers, measure, metric, step_names
 from tickdsl.run.elsewhere import Elsewhere
 from tickdsl.run.frontier import Frontier
+from tickdsl.run.likeness import Likeness
 from tickdsl.run.messages import (
     PAUSE,
     RUN,
@@ -27,6 +28,7 @@ from tickdsl.run.messages import (
     Progress,
     Remark,
     Saved,
+    Single,
     Task,
     Waiting,
 )
@@ -43,7 +45,10 @@ Emit = Callable[[events.Event], None]
 
 @attrs.define
 class Interpreter:
-    """One run of a study. `fresh`: do every step again, whatever the store holds. `work`: what a step costs."""
+    """One run of a study. `fresh`: do every step again, whatever the store holds. `work`: what a step costs.
+
+    `stack`: how many trainings of equal shape a worker may be given together.
+    """
 
     study: Study
     store: Store
@@ -51,6 +56,7 @@ class Interpreter:
     control: ControlReader
     fresh: bool = False
     work: Callable[[str], float] = lambda key: 1.0
+    stack: int = 1
     names: dict[str, str] = attrs.field(init=False)
     _metrics: dict[str, Mapping[str, Any]] = attrs.field(init=False, factory=dict)
     _absent: set[str] = attrs.field(init=False, factory=set)
@@ -58,6 +64,7 @@ class Interpreter:
     _failed: dict[str, str] = attrs.field(init=False, factory=dict)
     _running: set[str] = attrs.field(init=False, factory=set)
     _others: Elsewhere = attrs.field(init=False)
+    _likeness: Likeness = attrs.field(init=False)
     _attempts: Counter[str] = attrs.field(init=False, factory=Counter)
     _ending: int | None = attrs.field(init=False, default=None)
     _ending_told: bool = attrs.field(init=False, default=False)
@@ -71,6 +78,7 @@ class Interpreter:
     def __attrs_post_init__(self) -> None:
         self.names = step_names(self.study)
         self._others = Elsewhere(self.store, self._say_held)
+        self._likeness = Likeness(self.study, self.store)
 
     def run(self, hire: Callable[[], Workers]) -> int:
         """Do all that is wanted; the exit code. Workers are hired only where there is work."""
@@ -145,33 +153,52 @@ class Interpreter:
         return True
 
     def _submit(self, workers: Workers) -> None:
-        while len(self._running) < workers.jobs and (key := self._frontier.take()) is not None:
-            if not self.fresh and self._stored(key):
-                self._frontier.finished(key)  # another run on this store was first
-                continue
-            if damaged := [read for read in self._frontier.reads(key) if not self._is_sound(read)]:
-                self._frontier.missing(key, damaged)
-                continue
-            if self.fresh:
-                self.store.claims.take(key)  # who else is at it does not matter
-            elif self._others.has(key):
-                continue
-            elif self._stored(key):  # it came in just before the claim
-                self.store.claims.release(key)
-                self._frontier.finished(key)
-                continue
-            points = {
-                moment: self.study.step(point)
-                for moment, point in self.study.graph.nodes[key]["prefixes"].items()
-                if self._found(point) is None
-            }
-            if self.fresh and not self._attempts[key]:
-                for old in (key, *(point.key for point in points.values())):
-                    self.store.discard(old)
-            self._running.add(key)
-            self._attempts[key] += 1
-            worker = workers.submit(Task(self.study.step(key), points))
-            self.emit(events.StepStart(step=self.names[key], attempt=self._attempts[key], worker=worker))
+        while workers.free and (key := self._frontier.take()) is not None:
+            tasks = [task for each in (key, *self._beside(key)) if (task := self._begin(each)) is not None]
+            if tasks:
+                worker = workers.submit(tasks)
+            for each in (task.step.key for task in tasks):
+                self.emit(events.StepStart(step=self.names[each], attempt=self._attempts[each], worker=worker))
+
+    def _beside(self, key: str) -> list[str]:
+        """Steps to be given to a worker together with one; what was lost before is tried alone."""
+
+        like = self._likeness.of(key) if self.stack > 1 and not self._attempts[key] else None
+        if like is None:
+            return []
+
+        def fits(other: str) -> bool:
+            return not self._attempts[other] and self._likeness.of(other) == like
+
+        return self._frontier.take_also(fits, self.stack - 1)
+
+    def _begin(self, key: str) -> Task | None:
+        """A step that was taken, as a task; None where it is there, is being done elsewhere or cannot begin."""
+        if not self.fresh and self._stored(key):
+            self._frontier.finished(key)  # another run on this store was first
+            return None
+        if damaged := [read for read in self._frontier.reads(key) if not self._is_sound(read)]:
+            self._frontier.missing(key, damaged)
+            return None
+        if self.fresh:
+            self.store.claims.take(key)  # who else is at it does not matter
+        elif self._others.has(key):
+            return None
+        elif self._stored(key):  # it came in just before the claim
+            self.store.claims.release(key)
+            self._frontier.finished(key)
+            return None
+        points = {
+            moment: self.study.step(point)
+            for moment, point in self.study.graph.nodes[key]["prefixes"].items()
+            if self._found(point) is None
+        }
+        if self.fresh and not self._attempts[key]:
+            for old in (key, *(point.key for point in points.values())):
+                self.store.discard(old)
+        self._running.add(key)
+        self._attempts[key] += 1
+        return Task(self.study.step(key), points)
 
     def _look_elsewhere(self) -> None:
         """Take in what other runs on this store have done, and what they left undone."""
@@ -204,6 +231,9 @@ class Interpreter:
                 self.emit(events.Checkpoint(step=self.names[key], epoch=epoch))
             case Deposited(key):
                 self._take_in(key, 0.0)
+            case Single(key, why):
+                if self._likeness.refuse(key):
+                    self.emit(events.Log(message=f"trainings like {self.names[key]} are not stacked: {why}"))
             case Waiting(key):
                 self._waiting.add(key)
                 self._say_paused()
@@ -228,6 +258,9 @@ class Interpreter:
                         self._take_in(point, 0.0)
                 self._take_in(outcome.key, outcome.seconds)
             case "stopped":
+                self._frontier.put_back(outcome.key)
+            case "apart":
+                self._attempts[outcome.key] -= 1
                 self._frontier.put_back(outcome.key)
             case _:
                 if outcome.trace:

@@ -37,7 +37,7 @@ from tickdsl.run.heartbeat import heartbeat
 from tickdsl.run.interpreter import INTERRUPTED, OK, STEP_FAILED, STOPPED, Interpreter
 from tickdsl.run.layers import networks
 from tickdsl.run.pool import Pool
-from tickdsl.run.sharing import threads, usual_jobs
+from tickdsl.run.sharing import threads, usual_jobs, usual_stack
 from tickdsl.run.study import prepare
 from tickdsl.run.work import work
 from tickdsl.run.workers import Inline, Workers
@@ -50,14 +50,15 @@ _STATUS = {OK: "ok", STEP_FAILED: "failed", STOPPED: "stopped", INTERRUPTED: "in
 class Options:
     """How to run, as opposed to what: none of it changes a result's key.
 
-    `jobs` None: chosen here. `folder` is the run's, made before; None: a new one in `out`. `argv` is the command that
-    a person gave.
+    `jobs` None: chosen here. `stack` None: as many trainings in one as pay. `folder` is the run's, made before; None: a
+    new one in `out`. `argv` is the command that a person gave.
     """
 
     store: Path = Path(".tick/store")
     out: Path = Path("runs")
     data: Path = DATA
     jobs: int | None = None
+    stack: int | None = None
     device: str = "auto"
     fresh: bool = False
     checkpoint_seconds: float = 30.0
@@ -93,6 +94,7 @@ def launch(
         threads=threads(plan, options.data, jobs),
         jobs=jobs,
         checkpoint_seconds=options.checkpoint_seconds,
+        stack=options.stack,
         allow_code=code_allowed(),
     )
     paths = RunPaths(options.folder) if options.folder is not None else new_run(options.out, plan.name)
@@ -109,7 +111,13 @@ def launch(
                 listen(writer.write(event))
 
         interpreter = Interpreter(
-            study, store, emit, ControlReader(paths.control), fresh=options.fresh, work=work(study, options.data)
+            study,
+            store,
+            emit,
+            ControlReader(paths.control),
+            fresh=options.fresh,
+            work=work(study, options.data),
+            stack=options.stack or usual_stack(device.type),
         )
 
         def hire() -> Workers:

@@ -67,9 +67,17 @@ class Waiting:
 
 
 @attrs.frozen
+class Single:
+    """Trainings like this one are not to be stacked, and why."""
+
+    key: str
+    why: str
+
+
+@attrs.frozen
 class Outcome:
-    """How a task ended: `done`, `stopped` (a checkpoint is kept) or `failed` (`error` for the person, `trace`
-    for the log).
+    """How a task ended: `done`, `stopped` (a checkpoint is kept), `apart` (it was not begun beside the others that it
+    was given with) or `failed` (`error` for the person, `trace` for the log).
     """
 
     key: str
@@ -88,7 +96,7 @@ class Lost:
     how: str
 
 
-Message = Progress | Note | Remark | Saved | Deposited | Waiting | Outcome | Lost
+Message = Progress | Note | Remark | Saved | Deposited | Waiting | Single | Outcome | Lost
 
 
 class Stopped(Exception):

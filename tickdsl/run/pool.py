@@ -1,4 +1,4 @@
-"""Several worker processes. Each has a pipe of its own: one that dies costs its own step and nobody else's.
+"""Several worker processes. Each has a pipe of its own: one that dies costs its own steps and nobody else's.
 
 They are forked from a server that has loaded torch once and never touched a GPU.
 """
@@ -11,7 +11,7 @@ import os
 import queue
 import signal
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from multiprocessing import resource_tracker
 from multiprocessing.connection import Connection, wait
 from typing import Any
@@ -30,9 +30,9 @@ class _Worker:
     name: str
     process: Any
     pipe: Connection
-    key: str | None = None
+    keys: set[str] = attrs.field(factory=set)  # of what it is at
 
-    def tell(self, message: Task | int) -> bool:
+    def tell(self, message: Sequence[Task] | int) -> bool:
         """Whether the worker was there to hear it."""
         try:
             self.pipe.send(message)
@@ -45,35 +45,38 @@ class Pool:
     """`jobs` processes, begun as they are needed."""
 
     def __init__(self, settings: Settings, jobs: int) -> None:
-        self.jobs = jobs
+        self._jobs = jobs
         self._settings = settings
         self._mp = multiprocessing.get_context("forkserver")
         self._mp.set_forkserver_preload(["tickdsl.run.operations"])
         self._workers: list[_Worker] = []
 
-    def submit(self, task: Task) -> str:
-        """Give a task to a worker that has none."""
+    @property
+    def free(self) -> bool:
+        return sum(bool(worker.keys) for worker in self._workers) < self._jobs
+
+    def submit(self, tasks: Sequence[Task]) -> str:
+        """Give tasks to a worker that has none."""
         while True:
-            idle = next((worker for worker in self._workers if worker.key is None), None) or self._begin()
-            if idle.tell(task):
-                idle.key = task.step.key
+            idle = next((worker for worker in self._workers if not worker.keys), None) or self._begin()
+            if idle.tell(tasks):
+                idle.keys = {task.step.key for task in tasks}
                 return idle.name
             self._bury(idle)
 
     def poll(self, timeout: float) -> list[Message]:
-        """What the workers said; a task whose worker died is Lost."""
+        """What the workers said; tasks whose worker died are Lost."""
         messages: list[Message] = []
         spoke = {id(pipe) for pipe in wait([worker.pipe for worker in self._workers], timeout)}
         for worker in [worker for worker in self._workers if id(worker.pipe) in spoke]:
             try:
                 while worker.pipe.poll():
-                    messages.append(worker.pipe.recv())
-                    if isinstance(messages[-1], Outcome):
-                        worker.key = None
+                    messages.append(message := worker.pipe.recv())
+                    if isinstance(message, Outcome):
+                        worker.keys.discard(message.key)
             except (EOFError, OSError):
                 how = self._bury(worker)
-                if worker.key is not None:
-                    messages.append(Lost(worker.key, how))
+                messages += [Lost(key, how) for key in sorted(worker.keys)]
         return messages
 
     def ask(self, wish: int) -> None:
@@ -130,7 +133,7 @@ def _block_signals() -> set[Any]:
 def _serve(settings: Settings, pipe: Connection) -> None:
     """A worker's life: tasks from the pipe, messages into it, an outcome after each task; death when it closes."""
     _block_signals()
-    tasks: queue.SimpleQueue[Task] = queue.SimpleQueue()
+    given: queue.SimpleQueue[Sequence[Task]] = queue.SimpleQueue()
 
     def say(message: Message) -> None:
         try:
@@ -147,11 +150,12 @@ def _serve(settings: Settings, pipe: Connection) -> None:
             except (EOFError, OSError):
                 # The engine is gone, or wants no more: nobody would take the result.
                 os._exit(1)
-            if isinstance(message, Task):
-                tasks.put(message)
-            else:
+            if isinstance(message, int):
                 desk.wish = message
+            else:
+                given.put(message)
 
     threading.Thread(target=listen, daemon=True).start()
     while True:
-        say(desk.work(tasks.get()))
+        for outcome in desk.work(given.get()):
+            say(outcome)

@@ -21,6 +21,8 @@ _WORTH_DIVIDING = 1_000_000_000
 _FILLS_A_GPU = 10_000_000_000
 #: Tasks at a time on a GPU that one of them does not fill.
 _ON_A_GPU = 4
+#: Trainings in one stacked network on a GPU: as many leave a single one's launches behind (counted, not measured).
+_STACKED = 8
 #: The share of a GPU's memory that the tasks of a run divide among them; the rest is for their contexts.
 _OF_A_GPU = 0.9
 
@@ -48,6 +50,11 @@ def threads(plan: Plan, data: Path, jobs: int) -> int:
     """
     share = max(1, cores() // jobs)
     return share if share > 1 and _forward_step(plan, data) >= _WORTH_DIVIDING else 1
+
+
+def usual_stack(device: str) -> int:
+    """How many trainings of equal shape are tried as one stacked network: none on a CPU, where that was slower."""
+    return 1 if device == "cpu" else _STACKED
 
 
 def memory_share(jobs: int) -> float | None:

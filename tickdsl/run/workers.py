@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import time
 import traceback
-from collections.abc import Callable
-from typing import Any, Protocol
+from collections.abc import Callable, Sequence
+from typing import Protocol
 
 import torch
 
@@ -23,12 +23,14 @@ from tickdsl.run.messages import (
     Progress,
     Remark,
     Saved,
+    Single,
     Stopped,
     Task,
     Waiting,
 )
 from tickdsl.run.operations import perform
 from tickdsl.run.sharing import memory_share
+from tickdsl.run.stacking import perform_together
 from tickdsl.training.devices import bound_memory, use_threads
 
 #: How often a worker looks at what is asked of it.
@@ -36,12 +38,13 @@ LOOK_SECONDS = 0.2
 
 
 class Workers(Protocol):
-    """A place for `jobs` tasks at a time."""
+    """A place for work; `free` tells whether more can begin now."""
 
-    jobs: int
+    @property
+    def free(self) -> bool: ...
 
-    def submit(self, task: Task) -> str:
-        """Begin a task; the name of who does it."""
+    def submit(self, tasks: Sequence[Task]) -> str:
+        """Begin a task, or trainings that may be stacked; the name of who does them. An Outcome comes for each."""
 
     def poll(self, timeout: float) -> list[Message]:
         """What was said since, after waiting for that at most `timeout` seconds."""
@@ -68,31 +71,52 @@ class Desk:
         self.wish = RUN
         self._say = say
         self._look = look
-        self._key = ""
+        self._keys: list[str] = []
         self._context = Context(
-            settings, Hooks(self._progress, self._between, self._warn, self._log, self._deposited, self._saved)
+            settings,
+            Hooks(
+                progress=lambda key, report: say(Progress(key, report)),
+                between=self._between,
+                note=lambda key, message: say(Note(key, message)),
+                warn=lambda message: say(Note(self._keys[0] if self._keys else "", message)),
+                log=lambda message: say(Remark(message)),
+                deposited=lambda key: say(Deposited(key)),
+                saved=lambda key, epoch: say(Saved(key, epoch)),
+                single=lambda key, why: say(Single(key, why)),
+            ),
         )
 
-    def work(self, task: Task) -> Outcome:
-        """Do a task; whatever goes wrong becomes an outcome."""
+    def work(self, tasks: Sequence[Task]) -> list[Outcome]:
+        """Do a task, or several together; whatever goes wrong becomes an outcome; of who leaves the others, at once."""
         began = time.monotonic()
-        self._key = task.step.key
+        self._keys = [task.step.key for task in tasks]
 
-        def outcome(status: str, *reason: str | None) -> Outcome:
-            return Outcome(task.step.key, status, time.monotonic() - began, *reason)
+        def outcome(key: str, status: str, *reason: str | None) -> Outcome:
+            return Outcome(key, status, (time.monotonic() - began) / len(self._keys), *reason)
+
+        def leaves(key: str, error: TickdslError | None) -> None:
+            self._say(outcome(key, "failed", error.message, error.hint) if error else outcome(key, "apart"))
+            self._keys.remove(key)
+
+        def ended(status: str, *reason: str | None) -> list[Outcome]:
+            return [outcome(key, status, *reason) for key in self._keys]
 
         try:
-            perform(task.step, self._context, task.prefixes)
+            if len(tasks) == 1:
+                perform(tasks[0].step, self._context, tasks[0].prefixes)
+            else:
+                perform_together(tasks, self._context, leaves)
         except Stopped:
-            return outcome("stopped")
+            return ended("stopped")
         except TickdslError as error:
-            return outcome("failed", error.message, error.hint)
+            return ended("failed", error.message, error.hint)
         except (MemoryError, torch.OutOfMemoryError) as error:
             words = (str(error).splitlines() or [""])[0]
-            return outcome("failed", f"out of memory: {words}".rstrip(": "), "use a smaller batch, or fewer --jobs")
+            fewer = "fewer --jobs" if len(tasks) == 1 else "fewer --jobs, or --stack 1"
+            return ended("failed", f"out of memory: {words}".rstrip(": "), f"use a smaller batch, or {fewer}")
         except Exception as error:
-            return outcome("failed", f"{type(error).__name__}: {error}", None, traceback.format_exc())
-        return outcome("done")
+            return ended("failed", f"{type(error).__name__}: {error}", None, traceback.format_exc())
+        return ended("done")
 
     def _between(self, save: Callable[[], None]) -> None:
         self._look()
@@ -100,27 +124,13 @@ class Desk:
             return
         save()
         if self.wish == PAUSE:
-            self._say(Waiting(self._key))
+            for key in self._keys:
+                self._say(Waiting(key))
         while self.wish == PAUSE:
             time.sleep(LOOK_SECONDS)
             self._look()
         if self.wish == STOP:
             raise Stopped
-
-    def _progress(self, report: dict[str, Any]) -> None:
-        self._say(Progress(self._key, report))
-
-    def _warn(self, message: str) -> None:
-        self._say(Note(self._key, message))
-
-    def _log(self, message: str) -> None:
-        self._say(Remark(message))
-
-    def _saved(self, epoch: float) -> None:
-        self._say(Saved(self._key, epoch))
-
-    def _deposited(self, key: str) -> None:
-        self._say(Deposited(key))
 
 
 class Inline:
@@ -129,30 +139,32 @@ class Inline:
     `tick` is called while it works, so that the run hears what is asked of it; `receive` gets what is said meanwhile.
     """
 
-    jobs = 1
-
     def __init__(self, settings: Settings, tick: Callable[[], None], receive: Callable[[Message], None]) -> None:
         self._tick = tick
         self._looked = 0.0
-        self._task: Task | None = None
+        self._tasks: Sequence[Task] = ()
         self._desk = Desk(settings, receive, self._look)
 
-    def submit(self, task: Task) -> str:
-        self._task = task
+    @property
+    def free(self) -> bool:
+        return not self._tasks
+
+    def submit(self, tasks: Sequence[Task]) -> str:
+        self._tasks = tasks
         return "this process"
 
     def poll(self, timeout: float) -> list[Message]:
-        if self._task is None:
+        if not self._tasks:
             time.sleep(timeout)
             return []
-        task, self._task = self._task, None
-        return [self._desk.work(task)]
+        tasks, self._tasks = self._tasks, ()
+        return list(self._desk.work(tasks))
 
     def ask(self, wish: int) -> None:
         self._desk.wish = wish
 
     def close(self) -> None:
-        self._task = None
+        self._tasks = ()
 
     def _look(self) -> None:
         now = time.monotonic()

@@ -43,8 +43,11 @@ def pays(one: Callable[[], object], other: Callable[[], object], threads: int) -
     return times_faster(one, other, threads) >= WORTH
 
 
-def times_faster(one: Callable[[], object], other: Callable[[], object], threads: int) -> float:
-    """How many times faster `one` is than `other`. With one thread, processor time tells: others' does not count."""
+def times_faster(one: Callable[[], object], other: Callable[[], object], threads: int | None) -> float:
+    """How many times faster `one` is than `other`. With one thread, processor time tells: others' does not count.
+
+    threads None: the work is not the processor's, and is over on return.
+    """
     ours, theirs = _least_seconds(threads, one, other)
     return theirs / ours
 
@@ -54,7 +57,7 @@ def least_seconds(work: Callable[[], object], threads: int) -> float:
     return _least_seconds(threads, work)[0]
 
 
-def _least_seconds(threads: int, *works: Callable[[], object]) -> list[float]:
+def _least_seconds(threads: int | None, *works: Callable[[], object]) -> list[float]:
     """What each takes in its fastest turn, behind one turn that does not count."""
     clock = time.thread_time if threads == 1 else time.perf_counter
 

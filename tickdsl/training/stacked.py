@@ -28,6 +28,8 @@ from tickdsl.training.stacked_network import StackedNetwork, set_apart
 
 #: How one of several trainings ended; None: it was not begun.
 Ending = History | TickdslError | None
+#: Told by its place who leaves before the others end: with what failed, or not begun.
+Leaves = Callable[[int, TickdslError | None], None]
 
 
 def train_stacked(
@@ -36,26 +38,37 @@ def train_stacked(
     *,
     device: torch.device | str = "cpu",
     between: Callable[[], None] | None = None,
+    leaves: Leaves = lambda place, error: None,
 ) -> list[Ending]:
     """Train networks that `stackable.why_not` has nothing against, in place and in lockstep, as `train` does each.
 
     between is called before every step of all. A training that fails, because it diverged for example, fails alone; its
     share of the stack is computed on and thrown away. Trainings are continued together where their checkpoints stand at
-    the same step; those that stand elsewhere than the first are not begun.
+    the same step; those that stand elsewhere than the first are not begun. Where none stands beside the first, it is
+    trained alone, and raises what `train` raises.
     """
     device = torch.device(device)
     material = Material(given[0].data, given[0].recipe, device)
     courses = [Course(each, material, device) for each in given]
     found = [course.attach() for course in courses]
     together = [place for place, state in enumerate(found) if _standing(state) == _standing(found[0])]
-    for place, course in enumerate(courses):
-        if place not in together or len(together) == 1:
-            _detach(course)
+    if found[0] is not None and found[0].get("sparse"):
+        together = [0]
     endings: list[Ending] = [None] * len(given)
-    if len(together) == 1 or (found[0] is not None and found[0].get("sparse")):
-        endings[0] = _alone(given[0], choices, device, between)
+    for place, course in enumerate(courses):
+        if place not in together:
+            _detach(course)
+            leaves(place, None)
+    if len(together) == 1:
+        _detach(courses[0])
+        endings[0] = train(**given[0].arguments(), choices=choices, device=device, between=between)
         return endings
-    ended = _train([courses[place] for place in together], [found[place] for place in together], between)
+    ended = _train(
+        [courses[place] for place in together],
+        [found[place] for place in together],
+        between,
+        lambda place, error: leaves(together[place], error),
+    )
     for place, ending in zip(together, ended, strict=True):
         endings[place] = ending
     return endings
@@ -66,17 +79,11 @@ def _standing(state: Mapping[str, Any] | None) -> object:
     return None if state is None else (state["step"], state.get("layout"), tuple(state.get("sparse", ())))
 
 
-def _alone(
-    given: Assignment, choices: Choices, device: torch.device, between: Callable[[], None] | None
-) -> History | TickdslError:
-    try:
-        return train(**given.arguments(), choices=choices, device=device, between=between)
-    except TickdslError as error:
-        return error
-
-
 def _train(
-    courses: Sequence[Course], found: Sequence[Mapping[str, Any] | None], between: Callable[[], None] | None
+    courses: Sequence[Course],
+    found: Sequence[Mapping[str, Any] | None],
+    between: Callable[[], None] | None,
+    leaves: Leaves,
 ) -> list[Ending]:
     first = courses[0]
     try:
@@ -87,7 +94,7 @@ def _train(
             course.optimiser_step = Share(step, place)
             if state is not None:
                 course.restore(state)
-        lockstep = _Lockstep(courses)
+        lockstep = _Lockstep(courses, leaves)
         with own_randomness(first.device), first.settings():
             lockstep.run(step, between)
         for course in courses:
@@ -113,8 +120,8 @@ def _detach(course: Course) -> None:
 class _Lockstep:
     """Trainings that stand at one step; `failed` by their places."""
 
-    def __init__(self, courses: Sequence[Course]) -> None:
-        self._courses = courses
+    def __init__(self, courses: Sequence[Course], leaves: Leaves) -> None:
+        self._courses, self._leaves = courses, leaves
         self.failed: dict[int, TickdslError] = {}
 
     def run(self, step: StackedStep, between: Callable[[], None] | None) -> None:
@@ -143,6 +150,7 @@ class _Lockstep:
                 except TickdslError as error:
                     self.failed[place] = error
                     _detach(course)
+                    self._leaves(place, error)
 
     def _save_if_due(self) -> None:
         """All at one step, so that they can be continued together."""
