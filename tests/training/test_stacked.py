@@ -22,7 +22,7 @@ from tickdsl.training.distillation import Lesson
 from tickdsl.training.loop import train
 from tickdsl.training.recipes import Recipe
 from tickdsl.training.reports import EpochReport, History
-from tickdsl.training.stackable import why_not
+from tickdsl.training.stackable import times_faster, why_not
 from tickdsl.training.stacked import train_stacked
 
 #: Six whole batches and a smaller one each epoch, 21 steps.
@@ -333,6 +333,22 @@ def test_asking_changes_no_network(tiny: Dataset) -> None:
     assert why_not(given, Remembered(), CPU) is None
     for each, state in zip(given, before, strict=True):
         assert all(torch.equal(state[name], tensor) for name, tensor in each.model.state_dict().items())
+
+
+def test_measuring_changes_no_network(tiny: Dataset) -> None:
+    given = three(tiny)
+    before = [{name: tensor.clone() for name, tensor in each.model.state_dict().items()} for each in given[:1]]
+    assert 0.05 < times_faster(given, CPU) < 20
+    for each, state in zip(given, before, strict=False):
+        assert all(torch.equal(state[name], tensor) for name, tensor in each.model.state_dict().items())
+
+
+def test_a_network_too_large_to_be_stacked_does_not_pay(tiny: Dataset, monkeypatch: pytest.MonkeyPatch) -> None:
+    def short(courses: object) -> None:
+        raise torch.OutOfMemoryError("of memory")
+
+    monkeypatch.setattr("tickdsl.training.stackable.StackedStep", short)
+    assert times_faster(three(tiny), CPU) == 0.0
 
 
 def test_under_autocast(tiny: Dataset, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -35,7 +35,7 @@ def _train_time(record: Mapping[str, Any], measuring: Measuring) -> Told:
     figures = {"train-time": metrics["train_time"]}
     if steps := metrics.get("steps"):
         figures["train-time.step"] = metrics["train_time"] / steps
-    return figures, MEASURED
+    return figures, MEASURED if metrics.get("stacked", 1) == 1 else ESTIMATED
 
 
 def _energy(record: Mapping[str, Any], measuring: Measuring) -> Told:

@@ -148,7 +148,9 @@ class StepProgress(Event):
 
 @attrs.frozen(kw_only=True)
 class StepEnd(Event):
-    """`status` is done, stored (the result was there), skipped or failed; `seconds` counts this run only."""
+    """`status` is done, stored (the result was there), skipped, failed, or waiting: it was to be stacked and is done by
+    itself after all. `seconds` counts this run only, of a stacked training its share.
+    """
 
     type: ClassVar[str] = "step.end"
     step: str

@@ -88,7 +88,9 @@ class Frontier:
     def take_also(self, fits: Callable[[str], bool], most: int) -> list[str]:
         """Up to `most` further steps that could be taken now, of those that fit; none that wants to be undisturbed."""
         found: list[str] = []
-        for place in sorted(set(self._ready)) if most > 0 else ():
+        if most < 1 or any(self._wants_rest(key) for key in self._taken):
+            return found
+        for place in sorted(set(self._ready)):
             key = self._keys[place]
             if len(found) < most and self._is_open(key) and fits(key):
                 self._taken.add(key)

@@ -15,7 +15,7 @@ from tickdsl.records.store import Store
 from tickdsl.run.announce import figures, layers, measure, metric, step_names
 from tickdsl.run.elsewhere import Elsewhere
 from tickdsl.run.frontier import Frontier
-from tickdsl.run.likeness import Likeness
+from tickdsl.run.grouping import Grouping
 from tickdsl.run.messages import (
     PAUSE,
     RUN,
@@ -64,7 +64,7 @@ class Interpreter:
     _failed: dict[str, str] = attrs.field(init=False, factory=dict)
     _running: set[str] = attrs.field(init=False, factory=set)
     _others: Elsewhere = attrs.field(init=False)
-    _likeness: Likeness = attrs.field(init=False)
+    _fragile: set[str] = attrs.field(init=False, factory=set)  # their workers died
     _attempts: Counter[str] = attrs.field(init=False, factory=Counter)
     _ending: int | None = attrs.field(init=False, default=None)
     _ending_told: bool = attrs.field(init=False, default=False)
@@ -73,16 +73,17 @@ class Interpreter:
     _waiting: set[str] = attrs.field(init=False, factory=set)
     _remarks: set[str] = attrs.field(init=False, factory=set)
     _frontier: Frontier = attrs.field(init=False)
+    _grouping: Grouping = attrs.field(init=False)
     _workers: Workers | None = attrs.field(init=False, default=None)
 
     def __attrs_post_init__(self) -> None:
         self.names = step_names(self.study)
         self._others = Elsewhere(self.store, self._say_held)
-        self._likeness = Likeness(self.study, self.store)
 
     def run(self, hire: Callable[[], Workers]) -> int:
         """Do all that is wanted; the exit code. Workers are hired only where there is work."""
         self._frontier = Frontier(self.study, self._found, self.work)
+        self._grouping = Grouping(self.study, self.store, self._frontier, self.stack)
         self._say_measured()
         if self._frontier.pending:
             self._workers = hire()
@@ -153,24 +154,12 @@ class Interpreter:
         return True
 
     def _submit(self, workers: Workers) -> None:
-        while workers.free and (key := self._frontier.take()) is not None:
-            tasks = [task for each in (key, *self._beside(key)) if (task := self._begin(each)) is not None]
+        while workers.free and (keys := self._grouping.take(self._running, self._fragile)):
+            tasks = [task for key in keys if (task := self._begin(key)) is not None]
             if tasks:
                 worker = workers.submit(tasks)
             for each in (task.step.key for task in tasks):
                 self.emit(events.StepStart(step=self.names[each], attempt=self._attempts[each], worker=worker))
-
-    def _beside(self, key: str) -> list[str]:
-        """Steps to be given to a worker together with one; what was lost before is tried alone."""
-
-        like = self._likeness.of(key) if self.stack > 1 and not self._attempts[key] else None
-        if like is None:
-            return []
-
-        def fits(other: str) -> bool:
-            return not self._attempts[other] and self._likeness.of(other) == like
-
-        return self._frontier.take_also(fits, self.stack - 1)
 
     def _begin(self, key: str) -> Task | None:
         """A step that was taken, as a task; None where it is there, is being done elsewhere or cannot begin."""
@@ -232,7 +221,7 @@ class Interpreter:
             case Deposited(key):
                 self._take_in(key, 0.0)
             case Single(key, why):
-                if self._likeness.refuse(key):
+                if self._grouping.refuse(key):
                     self.emit(events.Log(message=f"trainings like {self.names[key]} are not stacked: {why}"))
             case Waiting(key):
                 self._waiting.add(key)
@@ -262,6 +251,7 @@ class Interpreter:
             case "apart":
                 self._attempts[outcome.key] -= 1
                 self._frontier.put_back(outcome.key)
+                self.emit(events.StepEnd(step=self.names[outcome.key], status="waiting"))
             case _:
                 if outcome.trace:
                     self.emit(events.Log(message=outcome.trace))
@@ -269,6 +259,7 @@ class Interpreter:
 
     def _lost(self, lost: Lost) -> None:
         if self._ending is not None or self._attempts[lost.key] < _ATTEMPTS:
+            self._fragile.add(lost.key)
             self._frontier.put_back(lost.key)
             self.emit(events.Warn(message=f"{self.names[lost.key]}: {lost.how}; the step is tried once more"))
         else:

@@ -1,8 +1,9 @@
-"""Which trainings of a study are so alike that they may be done as one stacked network."""
+"""What is begun next, and what together with it: trainings so alike that they may be done as one stacked network."""
 
 from __future__ import annotations
 
 import functools
+from collections.abc import Collection
 
 from tickdsl.graph.structure import Structure, StructureError
 from tickdsl.plan.lower import Study
@@ -10,9 +11,50 @@ from tickdsl.plan.steps import Step
 from tickdsl.records.canonical import canonical
 from tickdsl.records.store import Store
 from tickdsl.run.context import STRUCTURE
+from tickdsl.run.frontier import Frontier
 
+#: Operations that take moments beside a training.
+_SHORT = frozenset({"init", "prune", "overlap", "random-structure", "transfer"})
 #: Arguments of a step that make its training one of its own.
 _SINGLE = frozenset({"distill", "budget"})
+
+
+class Grouping:
+    """Takes steps from a frontier, up to `most` of them together."""
+
+    def __init__(self, study: Study, store: Store, frontier: Frontier, most: int) -> None:
+        self._study, self._frontier, self._most = study, frontier, most
+        self._likeness = Likeness(study, store)
+
+    def take(self, running: Collection[str], fragile: Collection[str]) -> list[str]:
+        """The next step, and others to be given to its worker with it; nothing where none can begin now.
+
+        Where trainings are stacked, they wait for the short steps that make more of them ready. `running` are the steps
+        that are being done; those that are `fragile` are done alone.
+        """
+        if self._most > 1:
+            if short := self._frontier.take_also(self._is_short, 1):
+                return short
+            if any(self._is_short(key) for key in running):
+                return []
+        key = self._frontier.take()
+        return [] if key is None else [key, *self._beside(key, fragile)]
+
+    def refuse(self, key: str) -> bool:
+        """Stack no trainings like that of `key` any more; False where that was so before."""
+        return self._likeness.refuse(key)
+
+    def _beside(self, key: str, fragile: Collection[str]) -> list[str]:
+        like = self._likeness.of(key) if self._most > 1 and key not in fragile else None
+        if like is None:
+            return []
+        return self._frontier.take_also(
+            lambda other: other not in fragile and self._likeness.of(other) == like, self._most - 1
+        )
+
+    def _is_short(self, key: str) -> bool:
+        step = self._study.step(key)
+        return step.operation in _SHORT and "settles" not in step.args
 
 
 class Likeness:

@@ -1,0 +1,269 @@
+"""`tickdsl run --stack`: trainings of equal shape are one task, and each remains a step of its own."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import time
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from tickdsl.errors import TickdslError
+from tickdsl.records.control import request
+from tickdsl.records.events import ControlAck, StepEnd, StepProgress, StepStart, Warn
+from tickdsl.run.interpreter import Interpreter
+from tickdsl.run.messages import Task
+from tickdsl.run.workers import Inline
+from tickdsl.training.course import Course
+
+PLAN = "seeds 3\nprune weights 30%; rewind weights to 1ep\ncompare random-init\n"
+LONG = PLAN.replace("seeds 3", "train 12ep lr=0.05 batch=16\nseeds 3")
+HEAD = "model small-cnn width=0.5\ndata synthetic size=8 train=256 test=64\n"
+
+
+@pytest.fixture
+def given(monkeypatch: pytest.MonkeyPatch) -> list[list[str]]:
+    """The operations of each task that a worker in this process was given."""
+    sizes: list[list[str]] = []
+    submit = Inline.submit
+
+    def spy(self: Inline, tasks: Sequence[Task]) -> str:
+        sizes.append([task.step.operation for task in tasks])
+        return submit(self, tasks)
+
+    monkeypatch.setattr(Inline, "submit", spy)
+    return sizes
+
+
+def results(store: Path) -> dict[str, dict[str, Any]]:
+    return {path.parent.name: json.loads(path.read_text()) for path in store.glob("results/*/*/result.json")}
+
+
+def assert_equal_but_for_rounding(one: Path, other: Path) -> None:
+    ours, theirs = results(one), results(other)
+    assert ours.keys() == theirs.keys()
+    for key, result in ours.items():
+        expected = theirs[key]
+        assert result["parts"] == expected["parts"]
+        if result["operation"] != "train":
+            continue
+        for name, tensor in load_file(one / "results" / key[:2] / key / "weights.safetensors").items():
+            there = load_file(other / "results" / key[:2] / key / "weights.safetensors")[name]
+            torch.testing.assert_close(tensor, there, rtol=5e-3, atol=5e-3, msg=f"{key} {name}")
+        for name in ("accuracy", "loss", "sparsity"):
+            if name in expected["metrics"]:
+                assert result["metrics"][name] == pytest.approx(expected["metrics"][name], abs=0.04), name
+
+
+def stacked(store: Path) -> list[int]:
+    """Of every training that was done itself, as how many in one."""
+    found = [result["metrics"] for result in results(store).values() if result["operation"] == "train"]
+    return [metrics.get("stacked", 1) for metrics in found if metrics]
+
+
+def test_stacked_trainings_give_the_same_results_but_for_rounding(bench: Any, given: list[list[str]]) -> None:
+    bench.write(PLAN)
+    alone = bench.folder / "alone"
+    assert bench.run("--store", alone).exit == 0
+    trainings = [len(each) for each in given if each[0] == "train"]
+    assert trainings == [1] * 9
+    begun, ended = bench.begun, bench.ended("done")
+    given.clear()
+    said = bench.run("--stack", 3)
+    assert said.exit == 0, said.err
+    assert [each for each in given if each[0] == "train"] == [["train"] * 3] * 3
+    assert all(len(each) == 1 for each in given if each[0] != "train")
+    assert sorted(bench.begun) == sorted(begun)
+    assert sorted(bench.ended("done")) == sorted(ended), "with the rewinding points that are left on the way"
+    assert stacked(bench.store) == [3] * 9 and stacked(alone) == [1] * 9
+    assert_equal_but_for_rounding(bench.store, alone)
+    reports = [(event.step, event.epoch) for event in bench.events_of("step.progress")]
+    assert len(reports) == len(set(reports)) == 9 + 9 - 3  # the tickets begin one epoch later
+    assert len(bench.events_of("metric")) == 9
+
+
+def test_on_a_cpu_nothing_is_stacked_unless_it_is_asked_for(bench: Any, given: list[list[str]]) -> None:
+    bench.write(PLAN)
+    bits = []
+    for flags in ((), ("--stack", "auto"), ("--stack", 1)):
+        store = bench.folder / "-".join(map(str, ("store", *flags)))
+        assert bench.run("--store", store, *flags).exit == 0
+        bits.append(bench.bits(store))
+    assert all(len(each) == 1 for each in given)
+    assert bits[0] == bits[1] == bits[2]
+
+
+def test_structures_of_other_sizes_are_not_stacked(bench: Any, given: list[list[str]]) -> None:
+    arms = [f"arm {name} {{ prune filters {share}% by random; rewind lr }}\n" for name, share in (("a", 30), ("b", 60))]
+    bench.write("train 1ep lr=0.1 batch=32\nseeds 2\n" + "".join(arms) + "compare all\n", head=HEAD)
+    assert bench.run("--stack", 8).exit == 0
+    sizes = sorted(len(each) for each in given if each[0] == "train")
+    assert sizes[-1] == 2, "the dense networks"
+    assert set(bench.ended("done", "train")) == {info.id for info in steps(bench) if info.operation == "train"}
+
+
+def steps(bench: Any) -> list[Any]:
+    return list(bench.events_of("plan.resolved")[0].steps)
+
+
+@pytest.mark.parametrize("other", ["lr=0.2", "opt=adam lr=0.001", "batch=64", "augment=flip"])
+def test_recipes_that_differ_are_not_stacked(bench: Any, given: list[list[str]], other: str) -> None:
+    arms = f"arm a {{ prune weights 30%; rewind lr }}\narm b {{ train 1ep {other}; prune weights 30%; rewind lr }}\n"
+    bench.write("train 1ep lr=0.1 batch=32\n" + arms + "compare all\n", head=HEAD)
+    assert bench.run("--stack", 8).exit == 0
+    assert all(len(each) == 1 for each in given)
+
+
+def test_who_diverges_fails_alone(bench: Any, given: list[list[str]], monkeypatch: pytest.MonkeyPatch) -> None:
+    stepped = Course.stepped
+
+    def diverges(self: Course, pictures: int) -> None:
+        stepped(self, pictures)
+        if self.given.seed == 2 and self.step == 5 and self.stop > 8:
+            raise TickdslError("the training diverged", "lower lr")
+
+    bench.write(PLAN)
+    with monkeypatch.context() as patched:
+        patched.setattr(Course, "stepped", diverges)
+        assert bench.run("--stack", 3).exit == 3
+    failed = [record.t for record in bench.events if getattr(record.event, "status", "") == "failed"]
+    done = [record.t for record in bench.events if isinstance(record.event, StepEnd) and record.event.status == "done"]
+    assert failed and failed[0] < max(done)
+    assert len(bench.ended("failed")) == 1
+    seeds = {result["parts"]["seed"] for result in results(bench.store).values() if result["operation"] == "train"}
+    assert seeds == {1, 3}
+    assert bench.run("--stack", 3).exit == 0, "a second run does what is missing"
+
+
+def test_stopped_and_continued_together_they_end_with_the_same_bits(bench: Any) -> None:
+    bench.write(LONG, head=HEAD)
+    whole = bench.folder / "whole"
+    assert bench.run("--store", whole, "--stack", 3).exit == 0
+    codes, ticks = [], 0
+    tick = Interpreter.tick
+
+    def impatient(self: Interpreter) -> None:
+        nonlocal ticks
+        ticks += 1
+        if ticks % 4 == 0:
+            self.stop(4)
+        tick(self)
+
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(Interpreter, "tick", impatient)
+        patched.setattr("tickdsl.run.workers.LOOK_SECONDS", 0.1)
+        for _ in range(3):
+            codes.append(bench.run("--stack", 3).exit)
+    assert 4 in codes
+    assert bench.run("--stack", 3).exit == 0
+    assert stacked(bench.store) == [3] * 9, "all of them stood at one step"
+    assert bench.bits() == bench.bits(whole)
+
+
+def test_paused_all_of_them_wait(bench: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    tick, asked = Interpreter.tick, iter(("pause", None, None, "resume"))
+
+    def commanding(self: Interpreter) -> None:
+        if len(self._running) == 3 and (command := next(asked, None)) is not None:
+            request(bench.last.control, command)
+        tick(self)
+
+    bench.write(LONG, head=HEAD)
+    monkeypatch.setattr(Interpreter, "tick", commanding)
+    monkeypatch.setattr("tickdsl.run.workers.LOOK_SECONDS", 0.02)
+    assert bench.run("--stack", 3).exit == 0
+    assert [event.state for event in bench.events_of("control.ack")] == ["pausing", "paused", "running"]
+    assert isinstance(bench.events_of("control.ack")[0], ControlAck)
+
+
+def test_trainings_that_cannot_be_stacked_are_done_one_by_one(
+    bench: Any, given: list[list[str]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bench.write(PLAN)
+    assert bench.run("--store", bench.folder / "alone").exit == 0
+    monkeypatch.setattr("tickdsl.run.stacking.why_not", lambda given, choices, device: "the moon is full")
+    given.clear()
+    assert bench.run("--stack", 3).exit == 0
+    told = [event.message for event in bench.events_of("log") if "not stacked" in event.message]
+    assert len(told) == 2, "dense ones and tickets, which start elsewhere"
+    assert all(message.endswith("the moon is full") for message in told)
+    assert [len(each) for each in given].count(3) == 2
+    assert bench.bits() == bench.bits(bench.folder / "alone")
+    assert {event.attempt for event in bench.events_of("step.start")} == {1}
+
+
+@pytest.mark.parametrize(("faster", "expected"), [(0.9, [1] * 9), (2.5, [3] * 9)])
+def test_where_nobody_says_it_is_measured(
+    bench: Any, monkeypatch: pytest.MonkeyPatch, faster: float, expected: list[int]
+) -> None:
+    """As on a GPU."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(bench.folder / "cache"))
+    monkeypatch.setattr("tickdsl.run.launch.usual_stack", lambda device: 3)
+    asked: list[int] = []
+
+    def measured(given: Sequence[object], device: torch.device) -> float:
+        asked.append(len(given))
+        return faster
+
+    monkeypatch.setattr("tickdsl.run.stacking.times_faster", measured)
+    bench.write(PLAN)
+    assert bench.run().exit == 0
+    assert stacked(bench.store) == expected
+    assert asked == [3], "dense and masked networks have one size"
+    slow = [event.message for event in bench.events_of("log") if "0.90 times as fast" in event.message]
+    assert bool(slow) is (faster < 1)
+
+
+@pytest.mark.parametrize("wrong", ["0", "-1", "some"])
+def test_what_stack_takes(bench: Any, wrong: str) -> None:
+    bench.write(PLAN)
+    with pytest.raises(SystemExit):
+        bench.run("--stack", wrong)
+
+
+@pytest.fixture
+def engine(bench: Any) -> Iterator[Callable[..., subprocess.Popen[str]]]:
+    begun: list[subprocess.Popen[str]] = []
+
+    def begin(*flags: object) -> subprocess.Popen[str]:
+        begun.append(bench.begin(*flags))
+        return begun[-1]
+
+    yield begin
+    for process in begun:
+        if process.poll() is None:
+            process.kill()
+        process.communicate()
+
+
+@pytest.mark.slow
+def test_a_killed_worker_costs_each_of_its_steps_one_attempt(bench: Any, engine: Any) -> None:
+    bench.write("train 30ep lr=0.05 batch=32\nseeds 3\nprune weights 20%; rewind weights to 29ep\n", head=HEAD)
+    process = engine("--jobs", 2, "--stack", 3, "--checkpoint-every", 0)
+    deadline = time.monotonic() + 60
+    while not any(isinstance(event, StepProgress) for event in told(bench)):
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+    first = next(event for event in told(bench) if isinstance(event, StepProgress))
+    worker = next(event.worker for event in told(bench) if isinstance(event, StepStart) and event.step == first.step)
+    os.kill(int(worker.removeprefix("process ")), signal.SIGKILL)
+    _, err = process.communicate(timeout=120)
+    assert process.returncode == 0, err
+    again = [event.step for event in told(bench) if isinstance(event, StepStart) and event.attempt == 2]
+    assert len(again) == len(set(again)) == 3
+    warned = [event for event in told(bench) if isinstance(event, Warn) and "killed by signal 9" in event.message]
+    assert len(warned) == 3
+
+
+def told(bench: Any) -> list[Any]:
+    try:
+        return [record.event for record in bench.events]
+    except (TickdslError, FileNotFoundError):  # before the run has made its folder
+        return []
