@@ -26,7 +26,7 @@ _PICTURES = 16
 #: rounding, also that of bf16, lies closer, and a network that mixes its members does not.
 _ALIKE = 0.05
 #: Steps on a GPU between two waits for it.
-_TURNS = 8
+TURNS = 8
 
 
 def why_not(given: Sequence[Assignment], choices: Choices, device: torch.device) -> str | None:
@@ -83,36 +83,38 @@ def _alike(one: Tensor, other: Tensor) -> bool:
 
 def times_faster(given: Sequence[Assignment], device: torch.device) -> float:
     """How many times faster a stacked optimiser step is than one of each training alone; 0 where memory is short."""
+    threads = torch.get_num_threads() if device.type == "cpu" else None
+    try:
+        with own_randomness(device):
+            return len(given) * measured.times_faster(trial(given, device), trial(given[:1], device), threads)
+    except torch.OutOfMemoryError:
+        return 0.0
+
+
+def trial(given: Sequence[Assignment], device: torch.device) -> Callable[[], None]:
+    """What takes optimiser steps with copies of the networks, stacked where there are several; it waits for the device.
+
+    On a CPU one step at a time, on CUDA `TURNS`, as captured there.
+    """
     first = given[0]
     material = Material(first.data, first.recipe, device)
+    courses = [
+        Course(attrs.evolve(one, model=copy.deepcopy(one.model), checkpoint=None), material, device) for one in given
+    ]
+    for course in courses:
+        course.lay_out(None)
+    step = StackedStep(courses) if len(courses) > 1 else courses[0].prepare(Remembered(), None, None)
+    reading = Reading(material, [course.given.seed for course in courses])
+    turns = TURNS if device.type == "cuda" else 1
 
-    def copies(some: Sequence[Assignment]) -> list[Course]:
-        return [
-            Course(attrs.evolve(one, model=copy.deepcopy(one.model), checkpoint=None), material, device) for one in some
-        ]
-
-    def steps(courses: list[Course]) -> Callable[[], None]:
-        for course in courses:
-            course.lay_out(None)
-        step = StackedStep(courses) if len(courses) > 1 else courses[0].prepare(Remembered(), None, None)
-        reading = Reading(material, [course.given.seed for course in courses])
-        turns = _TURNS if device.type == "cuda" else 1
-
-        def turn() -> None:
+    def turn() -> None:
+        with courses[0].settings():
             for _ in range(turns):
                 batch = reading.batch(0)
                 step.take(batch.pictures, batch.answers, None, rate=1e-6, momentum=None, seed=0)
-            if device.type == "cuda":
-                torch.cuda.synchronize(device)
+        if device.type == "cuda":
+            torch.cuda.synchronize(device)
 
-        for _ in range(WARM_UP + 1 if device.type == "cuda" else 0):
-            turn()
-        return turn
-
-    try:
-        together, alone = copies(given), copies(given[:1])
-        with own_randomness(device), alone[0].settings():
-            threads = torch.get_num_threads() if device.type == "cpu" else None
-            return len(given) * measured.times_faster(steps(together), steps(alone), threads)
-    except torch.OutOfMemoryError:
-        return 0.0
+    for _ in range(WARM_UP + 1 if device.type == "cuda" else 0):
+        turn()
+    return turn
