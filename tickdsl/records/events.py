@@ -164,8 +164,8 @@ class StepEnd(Event):
 class Metric(Event):
     """One measurement: `accuracy` is a share in [0, 1], `sparsity` the share of the weights that is gone.
 
-    `filters` is the share of the filters that is left, `seconds` the wall time of the training, of stacked ones an equal
-    share. `accuracy` is that of the last epoch; `best_accuracy` that of the best one, the `best_epoch`-th.
+    `filters` is the share of the filters that is left, `seconds` the wall time of the training (of stacked ones a
+    share). `accuracy` is that of the last epoch; `best_accuracy` that of the best one, the `best_epoch`-th.
     """
 
     type: ClassVar[str] = "metric"
