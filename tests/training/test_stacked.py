@@ -265,6 +265,14 @@ class Sum(nn.Module):
         return scores if float(scores.sum()) > 0 else -scores
 
 
+class Vote(Sum):
+    """Reads a number only where it is tested."""
+
+    def forward(self, pictures: Tensor) -> Tensor:
+        scores: Tensor = self.linear(pictures.flatten(1))
+        return scores if self.training else super().forward(pictures)
+
+
 class Apart(nn.Module):
     """Keeps what tells it from its like outside its parameters."""
 
@@ -300,6 +308,7 @@ def test_what_cannot_be_stacked_says_why(tiny: Dataset) -> None:
         ("compiles", (of(network(1), compile=True), of(network(2), compile=True))),
         ("cannot stack their networks: vmap: called random", dropping),
         ("cannot stack their networks: vmap: It looks like you're calling .item()", (of(Sum()), of(Sum()))),
+        ("cannot stack their networks: vmap: It looks like you're calling .item()", (of(Vote()), of(Vote()))),
         ("compute something else", (of(Apart(1.0)), of(Apart(2.0)))),
     ):
         assert expected in (reason(*given) or ""), expected

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any, Protocol
 
 import attrs
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from tickdsl.errors import TickdslError
 from tickdsl.training.assignment import Assignment, State
@@ -26,6 +26,13 @@ from tickdsl.training.reports import EpochReport, History
 from tickdsl.training.sparse_layers import SparseLayers, choose
 
 _EVALUATION_BATCH = 1000
+
+
+def sums_of_tests(
+    network: nn.Module, material: Material, autocast: torch.dtype | None, together: int | None = None
+) -> Tensor:
+    """`evaluation_sums` on the test set."""
+    return evaluation_sums(network, *material.test, material.normalise, _EVALUATION_BATCH, autocast, together)
 
 
 class Steps(Protocol):
@@ -67,6 +74,7 @@ class Course:
         self.sparse = SparseLayers(self.model, {}, ())
         self.layout, self.compile = "contiguous", False
 
+        self.tested: Callable[[], Tensor] = self._test
         self.step = self.start
         self.seen = 0  # pictures of this epoch
         self.seconds = 0.0  # spent on this epoch before the clock below
@@ -172,17 +180,14 @@ class Course:
 
     def _end_epoch(self, epoch: int) -> EpochReport:
         """Test, and bring the epoch's sums over from the device: its only wait."""
-        images, labels = self.material.test
-        normalise = self.material.normalise
-        tested = evaluation_sums(self.model, images, labels, normalise, _EVALUATION_BATCH, self.autocast)
-        loss_sum, *sums = torch.cat([self.optimiser_step.loss_sum.view(1), tested]).tolist()
+        loss_sum, *sums = torch.cat([self.optimiser_step.loss_sum.view(1), self.tested()]).tolist()
         train_loss, rate = loss_sum / self.seen, self.rates[self.step - 1]
         if not math.isfinite(train_loss):
             raise TickdslError(
                 f"the loss is {train_loss} in epoch {epoch + 1} (lr {rate:g}): the training diverged",
                 "lower lr, add a warmup, or use precision=fp32",
             )
-        result = from_sums(sums, len(labels))
+        result = from_sums(sums, len(self.material.test[1]))
         now = time.monotonic()
         report = EpochReport(
             epoch=epoch + 1,
@@ -199,6 +204,10 @@ class Course:
         self.optimiser_step.loss_sum.zero_()
         self.seen = 0
         return report
+
+    def _test(self) -> Tensor:
+        """Summed loss and correct answers on the test set, float64 [2]."""
+        return sums_of_tests(self.model, self.material, self.autocast)
 
     def finish(self, stacked: int = 1) -> History:
         """The history of a training that is over; its network is left in the plain memory layout.

@@ -45,17 +45,27 @@ def evaluation_sums(
     normalise: Normalise,
     batch: int,
     autocast: torch.dtype | None,
+    together: int | None = None,
 ) -> Tensor:
-    """Summed loss and number of correct answers, float64 [2], left on the device; the model's mode is kept."""
+    """Summed loss and number of correct answers, float64 [2], left on the device; the model's mode is kept.
+
+    together: the model is so many networks in one, with scores [B, K, classes]; the sums are [2, K].
+    """
     was_training = model.training
     model.eval()
-    sums = torch.zeros(2, dtype=torch.float64, device=images.device)
+    sums = torch.zeros((2,) if together is None else (2, together), dtype=torch.float64, device=images.device)
     try:
         with torch.no_grad(), torch.autocast(images.device.type, dtype=autocast, enabled=autocast is not None):
             for part, answers in zip(torch.split(images, batch), torch.split(labels, batch), strict=True):
                 scores = model(normalise(part)).float()
-                sums[0] += F.cross_entropy(scores, answers, reduction="sum")
-                sums[1] += (scores.argmax(1) == answers).sum()
+                if together is None:
+                    sums[0] += F.cross_entropy(scores, answers, reduction="sum")
+                    sums[1] += (scores.argmax(1) == answers).sum()
+                else:
+                    each = answers.unsqueeze(1).expand(-1, together)
+                    losses = F.cross_entropy(scores.flatten(0, 1), each.flatten(), reduction="none")
+                    sums[0] += losses.view(each.shape).sum(0)
+                    sums[1] += (scores.argmax(2) == each).sum(0)
     finally:
         model.train(was_training)
     return sums

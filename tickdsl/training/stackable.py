@@ -43,7 +43,7 @@ def why_not(given: Sequence[Assignment], choices: Choices, device: torch.device)
             return what
     if any(one.lesson is not None for one in given):
         return "they learn from a teacher"
-    if first.recipe.compile == "on" if first.compile is None else first.compile:
+    if any(one.recipe.compile == "on" if one.compile is None else one.compile for one in given):
         return "torch compiles their networks"
     material = Material(first.data, first.recipe, device)
     if any(Course(one, material, device).sparse_layers(choices) for one in given):
@@ -58,22 +58,25 @@ def _shapes(network: nn.Module) -> dict[str, tuple[torch.Size, torch.dtype]]:
 def _not_alike(networks: Sequence[nn.Module], material: Material, autocast: torch.dtype | None) -> str | None:
     """What becomes apparent when the networks are really stacked, and compute the same pictures as each alone."""
     pictures = material.normalise(material.images[:_PICTURES])
-    alone = [copy.deepcopy(network).train() for network in networks]
-    together = [copy.deepcopy(network).train() for network in networks]
+    alone, together = ([copy.deepcopy(network).train() for network in networks] for _ in range(2))
     precision = torch.autocast(pictures.device.type, dtype=autocast, enabled=autocast is not None)
-    with torch.random.fork_rng(devices=[pictures.device] if pictures.is_cuda else []), torch.no_grad(), precision:
+    with own_randomness(pictures.device), torch.no_grad(), precision:
         try:
-            scores = StackedNetwork(together)(pictures.unsqueeze(1).expand(-1, len(networks), -1, -1, -1))
+            whole = StackedNetwork(together)
+            scores = [whole(torch.stack([pictures] * len(networks), 1)), whole.eval()(pictures)]
         except Exception as error:  # whatever a network's own code makes of stacked tensors
             words = (str(error).strip().splitlines() or [type(error).__name__])[0]
             return f"torch cannot stack their networks: {words}"
-        expected = [network(pictures) for network in alone]
-    for place, (one, other) in enumerate(zip(alone, together, strict=True)):
-        states = zip(one.state_dict().values(), other.state_dict().values(), strict=True)
-        for single, stacked in [(expected[place], scores[:, place]), *states]:
-            if not _alike(single, stacked):
-                return "stacked, their networks compute something else"
-    return None
+        expected = [torch.stack([network(pictures) for network in alone], 1)]
+        expected += [torch.stack([network.eval()(pictures) for network in alone], 1)]
+    states = [
+        pair
+        for one, other in zip(alone, together, strict=True)
+        for pair in zip(one.state_dict().values(), other.state_dict().values(), strict=True)
+    ]
+    if all(_alike(one, other) for one, other in [*zip(expected, scores, strict=True), *states]):
+        return None
+    return "stacked, their networks compute something else"
 
 
 def _alike(one: Tensor, other: Tensor) -> bool:

@@ -18,7 +18,7 @@ from torch.nn import functional as F
 from tickdsl.errors import TickdslError
 from tickdsl.training.assignment import Assignment
 from tickdsl.training.choices import Choices
-from tickdsl.training.course import Course
+from tickdsl.training.course import Course, sums_of_tests
 from tickdsl.training.loop import own_randomness, train
 from tickdsl.training.masks import Masks
 from tickdsl.training.material import Material, Reading
@@ -52,8 +52,8 @@ def train_stacked(
     courses = [Course(each, material, device) for each in given]
     found = [course.attach() for course in courses]
     together = [place for place, state in enumerate(found) if _standing(state) == _standing(found[0])]
-    if found[0] is not None and found[0].get("sparse"):
-        together = [0]
+    if found[0] is not None and (found[0].get("sparse") or found[0].get("compile")):
+        together = [0]  # it keeps to what was chosen when it began
     endings: list[Ending] = [None] * len(given)
     for place, course in enumerate(courses):
         if place not in together:
@@ -75,8 +75,10 @@ def train_stacked(
 
 
 def _standing(state: Mapping[str, Any] | None) -> object:
-    """Where a training goes on from, and in which memory layout."""
-    return None if state is None else (state["step"], state.get("layout"), tuple(state.get("sparse", ())))
+    """Where a training goes on from, and how its network was computed."""
+    if state is None:
+        return None
+    return state["step"], state.get("layout"), tuple(state.get("sparse", ())), state.get("compile")
 
 
 def _train(
@@ -90,8 +92,10 @@ def _train(
         for course, state in zip(courses, found, strict=True):
             course.lay_out(state)
         step = StackedStep(courses)
+        tests = _Tests(step.network, courses)
         for place, (course, state) in enumerate(zip(courses, found, strict=True)):
             course.optimiser_step = Share(step, place)
+            course.tested = partial(tests.sums, place)
             if state is not None:
                 course.restore(state)
         lockstep = _Lockstep(courses, leaves)
@@ -115,6 +119,22 @@ def _save(course: Course) -> None:
 def _detach(course: Course) -> None:
     if course.given.checkpoint is not None:
         course.given.checkpoint.detach()
+
+
+class _Tests:
+    """The test of all networks in one, done when the first of them asks at the end of an epoch."""
+
+    def __init__(self, network: StackedNetwork, courses: Sequence[Course]) -> None:
+        self._network, self._courses = network, courses
+        self._step, self._sums = -1, torch.empty(0)
+
+    def sums(self, place: int) -> Tensor:
+        """Those of one network."""
+        course = self._courses[place]
+        if course.step != self._step:
+            self._step = course.step
+            self._sums = sums_of_tests(self._network, course.material, course.autocast, len(self._courses))
+        return self._sums[:, place]
 
 
 class _Lockstep:
@@ -167,7 +187,7 @@ class StackedStep(OptimiserStep):
 
     def __init__(self, courses: Sequence[Course]) -> None:
         first, count = courses[0], len(courses)
-        network = StackedNetwork([course.model for course in courses])
+        network = self.network = StackedNetwork([course.model for course in courses])
         super().__init__(
             network, first.recipe, Masks(network, _masks(network, courses)), None, first.device, first.autocast
         )

@@ -31,8 +31,9 @@ class StackedNetwork(nn.Module):
                 theirs[name].data = tensor.data[place]
 
     def forward(self, pictures: Tensor) -> Tensor:
-        """Pictures [B, K, C, H, W] to scores [B, K, classes]: to each network its own."""
-        scores: Tensor = torch.vmap(self._one, in_dims=(0, 1), out_dims=1)(_tensors(self.one), pictures)
+        """Scores [B, K, classes] of pictures [B, K, C, H, W], each network its own, or [B, C, H, W], all the same."""
+        place = 1 if pictures.dim() == 5 else None
+        scores: Tensor = torch.vmap(self._one, in_dims=(0, place), out_dims=1)(_tensors(self.one), pictures)
         return scores
 
     def _one(self, state: Mapping[str, Tensor], pictures: Tensor) -> Tensor:
