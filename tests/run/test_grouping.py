@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from test_frontier import ORDERS, PLANS, plain, study
 
@@ -53,6 +53,7 @@ def walk(found: Study, store: Store, draw: random.Random, most: int, jobs: int =
     return groups
 
 
+@settings(deadline=None)
 @given(ORDERS, st.sampled_from(PLANS), st.integers(1, 8))
 def test_each_step_is_begun_once(store: Store, draw: random.Random, text: str, most: int) -> None:
     found = study(text)
