@@ -7,7 +7,7 @@ of one head are one, in the reading of dims those at one place in all heads. Wha
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Literal
 
 import attrs
@@ -66,6 +66,7 @@ class Atoms:
     _silent: list[Ints] = attrs.field(factory=list)
     _shifted: list[Ints] = attrs.field(factory=list)
     _picked: list[tuple[Family, str]] = attrs.field(factory=list)
+    _postponed: list[Callable[[], None]] = attrs.field(factory=list)
     _rectangles: dict[bytes, tuple[Family, Reading]] = attrs.field(factory=dict)
     _stays: Bools = attrs.field(factory=lambda: np.zeros(1024, dtype=bool))
     _place: Ints = attrs.field(factory=lambda: np.full(1024, -1, dtype=np.int64))
@@ -108,7 +109,9 @@ class Atoms:
         if len(self._place) < self.count:
             self._place = np.concatenate([self._place, np.full(self.count, -1, dtype=np.int64)])
         sizes = [-1 if dim == mark.dim else 1 for dim in range(mark.family.ndim)]
-        self._place[mark.family] = np.arange(mark.family.shape[mark.dim]).reshape(sizes)
+        place = np.arange(mark.family.shape[mark.dim]).reshape(sizes)
+        for family in (mark.family, *mark.factors):
+            self._place[family] = place
         self.merge_but(mark.family, (mark.dim,), "dims")
 
     def dims_of(self, family: Family) -> tuple[int, ...]:
@@ -181,8 +184,14 @@ class Atoms:
             if reading == "both" or key not in self._rectangles:
                 self._rectangles[key] = squeezed, reading
 
+    def postpone(self, decision: Callable[[], None]) -> None:
+        """What is to be said once all operators have been seen, before anything is solved."""
+        self._postponed.append(decision)
+
     def solve(self) -> Partition:
         """Join what is one, and make every family vary along one dimension only: in the reading of heads."""
+        while self._postponed:
+            self._postponed.pop(0)()
         for mark, reason in self._sums:
             silent = self.silent_factor(mark)
             if silent is None:

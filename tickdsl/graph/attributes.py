@@ -23,7 +23,7 @@ def adjust(module: nn.Module, path: str, graph: ModelGraph, indices: Mapping[str
         if any(f"{prefix}{name}" in indices for name, _ in module.named_parameters()):
             PrunedAttention.from_dense(module, *_attention(module, prefix, graph, indices))
     elif isinstance(module, _ConvNd):
-        _convolution(module, graph.shape(_name(graph, f"{prefix}weight")))
+        _convolution(module)
     elif isinstance(module, nn.Linear):
         module.out_features, module.in_features = module.weight.shape
     elif isinstance(module, _NormBase):
@@ -71,12 +71,12 @@ def _attention(
     return int(queries.any(1).sum()), int(queries.any(0).sum()), int(values.any(0).sum())
 
 
-def _convolution(module: _ConvNd, dense: tuple[int, ...]) -> None:
+def _convolution(module: _ConvNd) -> None:
     """Whole groups went, so the channels per group are those of the dense layer."""
     rows, columns = (1, 0) if isinstance(module, _ConvTransposeNd) else (0, 1)
     weight = module.weight
     if module.groups > 1:
-        module.groups = module.groups * weight.shape[0] // dense[0]
+        module.groups = module.groups * weight.shape[0] // (module.out_channels if rows == 0 else module.in_channels)
     module.out_channels = weight.shape[rows] * (module.groups if rows == 1 else 1)
     module.in_channels = weight.shape[columns] * (module.groups if columns == 1 else 1)
 

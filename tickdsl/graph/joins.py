@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from functools import partial
 
 import attrs
 
@@ -33,22 +34,58 @@ def join(atoms: Atoms, values: Sequence[Value], rank: int, where: str, product: 
         if product is not None and _scatters(members, product):
             result += _scattered(atoms, members, values, rank, where, product)
             continue
-        if (reading := _known(atoms, members, common)) is not None:
+        if (reading := _known(atoms, members, values, rank, common)) is not None:
             result += _read(atoms, members, values, rank, where, common, reading)
-            continue
-        reduced = []
-        for family, _ in members:
-            for dim in varying(family):
-                if dim not in common:
-                    family = atoms.merge(family, dim)
-            reduced.append(family)
-        for family in reduced[1:]:
-            if family is not reduced[0]:
-                (atoms.unify if product is None else atoms.meet)(reduced[0], family)
-        if _meets_rigid(members, values, rank, common):
-            atoms.fix(reduced[0], f"`{where}` combines it with a value that cannot shrink")
-        result.append(reduced[0])
+        elif product is None and _one_alone(members, values, rank, common):
+            # Heads × dims with dims or heads alone, if what comes shows that these are attention's: rotary tables.
+            atoms.postpone(partial(_decide, atoms, members, values, rank, where, common))
+            result += _wide(members, common)
+        else:
+            result.append(_joined(atoms, members, values, rank, where, common, product is not None))
     return tuple(result)
+
+
+def _decide(
+    atoms: Atoms, members: Sequence[_Member], values: Sequence[Value], rank: int, where: str, common: frozenset[int]
+) -> None:
+    """Join what could not be joined before it was known where attention has heads and dims."""
+    if (reading := _known(atoms, members, values, rank, common)) is not None:
+        _read(atoms, members, values, rank, where, common, reading)
+    else:
+        _joined(atoms, members, values, rank, where, common)
+
+
+def _joined(
+    atoms: Atoms,
+    members: Sequence[_Member],
+    values: Sequence[Value],
+    rank: int,
+    where: str,
+    common: frozenset[int],
+    factors: bool = False,
+) -> Family:
+    """The one family of members that are one along the common dimensions and do not vary along others."""
+    reduced = []
+    for family, _ in members:
+        for dim in varying(family):
+            if dim not in common:
+                family = atoms.merge(family, dim)
+        reduced.append(family)
+    for family in reduced[1:]:
+        if family is not reduced[0]:
+            (atoms.meet if factors else atoms.unify)(reduced[0], family)
+    family = reduced[0]
+    rigid = [dim for dim in common if _meets_rigid(members, values, rank, (dim,))]
+    if len(rigid) == len(common):
+        atoms.fix(family, f"`{where}` combines it with a value that cannot shrink")
+    else:
+        for dim in rigid:
+            family = atoms.merge(family, dim)
+    return family
+
+
+def _wide(members: Sequence[_Member], common: frozenset[int]) -> list[Family]:
+    return [family for family, _ in members if not set(varying(family)) <= common]
 
 
 def _meets_rigid(members: Sequence[_Member], values: Sequence[Value], rank: int, dims: Iterable[int]) -> bool:
@@ -79,15 +116,23 @@ def _scattered(
     return _read(atoms, members, values, rank, where, common, "heads")
 
 
-def _known(atoms: Atoms, members: Sequence[_Member], common: frozenset[int]) -> Single | None:
+def _known(
+    atoms: Atoms, members: Sequence[_Member], values: Sequence[Value], rank: int, common: frozenset[int]
+) -> Single | None:
     """In which reading the common dimensions vary, if some members have heads and dims, and others one of these."""
-    if not atoms.head_dims or len(members) == 1:
+    if not atoms.head_dims or not _one_alone(members, values, rank, common):
         return None
-    wide = [family for family, _ in members if len(varying(family)) > len(common)]
-    inner = {frozenset(atoms.dims_of(family)) for family in wide}
-    if len(wide) == len(members) or len(inner) != 1 or not (dims := inner.pop()):
+    inner = {frozenset(atoms.dims_of(family)) for family in _wide(members, common)}
+    if len(inner) != 1 or not (dims := inner.pop()):
         return None
     return "dims" if common == dims else "heads" if not common & dims else None
+
+
+def _one_alone(members: Sequence[_Member], values: Sequence[Value], rank: int, common: frozenset[int]) -> bool:
+    """Whether some members vary along more than the common dimensions, and others have one position there."""
+    more = {dim for family in _wide(members, common) for dim in varying(family)} - common
+    narrow = [owner for family, owner in members if set(varying(family)) <= common]
+    return bool(more and narrow) and not any(_covers(values[owner], rank, more) for owner in narrow)
 
 
 def _read(
@@ -101,7 +146,7 @@ def _read(
 ) -> list[Family]:
     """Members have the common dimensions in common in one reading; in the other, what has no others is rigid."""
     reason = f"`{where}` combines it with a value that cannot shrink"
-    wide = [family for family, _ in members if not set(varying(family)) <= common]
+    wide = _wide(members, common)
     reduced = []
     for family, _ in members:
         reduced.append(atoms.merge_but(family, common, reading))

@@ -6,7 +6,7 @@ functions need no rules of their own; and because shapes are numbers, control fl
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -20,7 +20,7 @@ from tickdsl.graph.analysis import Analysis, Call, Work
 from tickdsl.graph.atoms import OUTPUT
 from tickdsl.graph.dataless import evaluate, short_name
 from tickdsl.graph.labels import Families, Shape, Value
-from tickdsl.graph.rules import RULES, VIEWS
+from tickdsl.graph.rules import KEEPS_WEIGHTS, RULES, VIEWS
 from tickdsl.graph.rules.elementwise import pointwise
 
 
@@ -76,6 +76,7 @@ class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
         self.stack: list[str] = [""]
         self._open: list[ModuleCall] = []
         self._counts: dict[str, int] = {}
+        self._of_parameters: set[str] = set()
 
     def __torch_dispatch__(
         self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Mapping[str, Any] | None = None
@@ -131,9 +132,25 @@ class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
                 call.scalars,
             )
             self.recording.operators.append(operator)
-        origin = inputs[0].origin if is_view and len(inputs) == 1 else None
+            if all(value.node is None or value.origin or value.node in self._of_parameters for value in inputs):
+                self._of_parameters.add(node)
         for output, carried in zip(call.outputs, families, strict=True):
+            origin = (
+                inputs[0].origin
+                if is_view and len(inputs) == 1
+                else self._weight(call, inputs, node, tuple(output.shape))
+            )
             self.analysis.remember(output, Value(tuple(output.shape), carried, node, origin), call.module)
+
+    def _weight(self, call: Call, inputs: Sequence[Value], node: str | None, shape: Shape) -> str | None:
+        """The weight that the result of a node still is: one of its shape, of which parameters alone made it."""
+        weight = next((value for value in inputs if value.origin is not None and value.shape == shape), None)
+        if weight is None or node not in self._of_parameters or call.op not in KEEPS_WEIGHTS:
+            return None
+        if call.op in ("add", "sub"):
+            for family in weight.families:
+                call.atoms.blur(family, f"`{call.where}` adds to what it would silence")
+        return weight.origin
 
     def enter(self, path: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         """A module is called."""

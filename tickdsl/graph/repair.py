@@ -12,6 +12,7 @@ from torch import nn
 
 from tickdsl.graph.arrays import Bools
 from tickdsl.graph.attention import PrunedAttention
+from tickdsl.graph.copies import put
 from tickdsl.graph.cost import layout_sizes
 from tickdsl.graph.dataless import copy_without_data, set_mode, without_data
 from tickdsl.graph.grouping import group_units
@@ -88,22 +89,28 @@ def _rewrite(
         takes = [_record(model, graph, left, paths, None)] * 2
     # With a batch of 1, every 1 could be it; and steps may differ between batches, so training runs with the first.
     training = _steps_in_training(model, graph, paths, batches[0])
+    more = _more_names(model)
     for path in sorted(paths, key=lambda path: -path.count(".")):
         runs = [take.get(path, []) for take in takes]
         if not runs[0]:
             continue
-        if len(runs[0]) > 1:
-            raise SurgeryError(f"`{path}` runs {len(runs[0])} times, and its code has sizes of the dense network in it")
-        (first, names), (second, _) = (run[0] for run in runs)
-        if training.get(path, steps := [step.target for step in first.program.steps]) != steps:
+        steps = [step.target for step in runs[0][0][0].program.steps]
+        if training.get(path, steps) != steps:
             raise SurgeryError(
                 f"`{path}` has sizes of the dense network in its code, which also does otherwise in training",
                 "let it ask tensors for their sizes, or leave dropout and norms to modules of their own",
             )
-        new = rewritten(small.get_submodule(path), (first, second), names)
+        new, *others = (
+            rewritten(small.get_submodule(path), (first, second), names, more)
+            for (first, names), (second, _) in zip(*runs, strict=True)
+        )
+        if any(other.code != new.code for other in others):
+            raise SurgeryError(
+                f"`{path}` runs {len(runs[0])} times, with other sizes left each time, and its code has them in it"
+            )
         if not path:
             return new
-        small.set_submodule(path, new)
+        put(small, path, new)
     return small
 
 
@@ -148,3 +155,15 @@ def _observe(
         args, kwargs = build(graph.inputs, floating=dtype_of(model), batch=batch)
         observe(bare, recorder, args, kwargs)
     return names
+
+
+def _more_names(model: nn.Module) -> dict[str, list[str]]:
+    """Of shared modules, parameters and buffers by their first names: all names."""
+    found: dict[int, list[str]] = {}
+    for name, thing in (
+        *model.named_modules(remove_duplicate=False),
+        *model.named_parameters(remove_duplicate=False),
+        *model.named_buffers(remove_duplicate=False),
+    ):
+        found.setdefault(id(thing), []).append(name)
+    return {names[0]: names for names in found.values() if len(names) > 1}

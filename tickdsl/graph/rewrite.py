@@ -7,9 +7,11 @@ size of the batch stays free: two recordings with different batches tell which n
 from __future__ import annotations
 
 import inspect
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import attrs
+import numpy as np
 import torch
 from torch import Tensor, fx, nn
 from torch.utils import _pytree as pytree
@@ -33,12 +35,15 @@ class Take:
     batch: int
 
 
-def rewritten(module: nn.Module, takes: tuple[Take, Take], names: dict[int, str]) -> fx.GraphModule:
-    """The module as a graph of the steps that it took. `names` are those of parameters and buffers by identity.
+def rewritten(
+    module: nn.Module, takes: tuple[Take, Take], names: dict[int, str], more: Mapping[str, Sequence[str]]
+) -> fx.GraphModule:
+    """The module as a graph of the steps that it took. `names` are those of parameters and buffers by identity,
+    `more` all names of what has several, by the first.
 
     Raises SurgeryError where a step depends on sizes in a way that has no form for smaller ones.
     """
-    graph = _Emitter(module, takes, names).emit()
+    graph = _Emitter(module, takes, names, more).emit()
     written = fx.GraphModule(module, graph, class_name=type(module).__name__)
     # All that the module owns, used or not, in its order: the state dict stays as it was.
     written._modules, written._parameters, written._buffers = module._modules, module._parameters, module._buffers
@@ -47,8 +52,10 @@ def rewritten(module: nn.Module, takes: tuple[Take, Take], names: dict[int, str]
 
 
 class _Emitter:
-    def __init__(self, module: nn.Module, takes: tuple[Take, Take], names: dict[int, str]) -> None:
-        self.module, self.names = module, names
+    def __init__(
+        self, module: nn.Module, takes: tuple[Take, Take], names: dict[int, str], more: Mapping[str, Sequence[str]]
+    ) -> None:
+        self.module, self.names, self.more = module, names, more
         self.first, self.second = takes
         self.path = self.first.program.path
         self.graph = fx.Graph()
@@ -96,8 +103,8 @@ class _Emitter:
             self._device = self.graph.call_function(getattr, (node, "device"))
         if isinstance(value, Tensor) and self._batch is None:
             place = list(self.first.program.values).index(id(value))
-            twin = list(self.second.program.values.values())[place]
-            for dim, (one, other) in enumerate(zip(value.shape, twin.shape, strict=True)):
+            shapes = (take.live.shape(list(take.program.values.values())[place]) for take in (self.first, self.second))
+            for dim, (one, other) in enumerate(zip(*shapes, strict=True)):
                 if one != other and one % self.first.batch == 0:
                     size = self.graph.call_method("size", (node, dim))
                     each = one // self.first.batch
@@ -105,10 +112,12 @@ class _Emitter:
                     return
 
     def _inside(self, path: str) -> str:
+        """The path within the module of a submodule, parameter or buffer."""
         prefix = f"{self.path}." if self.path else ""
-        if not path.startswith(prefix):
+        known = next((name for name in self.more.get(path, [path]) if name.startswith(prefix)), None)
+        if known is None:
             raise self.refusal(f"it uses `{path}`, which is not part of it")
-        return path.removeprefix(prefix)
+        return known.removeprefix(prefix)
 
     def _bind(self, value: Any, node: fx.Node) -> None:
         """This node is that value; of a tuple, its items are those of the tuple."""
@@ -225,10 +234,13 @@ def _slice(emitter: _Emitter, step: Step, twin: Step) -> fx.Node:
         raise emitter.refusal("it takes a share of the batch")
     mask = emitter.first.live.mask(value, dim)
     if mask is not None:
-        start, stop, stride = slice(*bounds).indices(len(mask))
-        if stride != 1:
-            raise emitter.refusal("it takes every so many channels")
-        bounds = [int(mask[:start].sum()), int(mask[:stop].sum()), 1]
+        taken = np.zeros(len(mask), dtype=bool)
+        taken[slice(*bounds)] = True
+        left = np.flatnonzero(taken[mask])
+        stride = int(left[1] - left[0]) if len(left) > 1 else 1
+        if not len(left) or (np.diff(left) != stride).any():
+            raise emitter.refusal("what is left of the channels that it takes does not stand at even distances")
+        bounds = [int(left[0]), int(left[-1]) + 1, stride]
     return emitter.graph.call_function(step.target, (data, dim, *bounds))
 
 

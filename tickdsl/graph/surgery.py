@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from tickdsl.graph.arrays import Ints
 from tickdsl.graph.attributes import adjust
 from tickdsl.graph.collection import without_collection
-from tickdsl.graph.copies import copied
+from tickdsl.graph.copies import copied, put
 from tickdsl.graph.cost import layout_sizes
 from tickdsl.graph.model import ModelGraph
 from tickdsl.graph.repair import repair
@@ -84,7 +84,7 @@ def _bypass(model: nn.Module, graph: ModelGraph, structure: Structure) -> None:
     paths, ends = {path for run in replaced for path in run}, {run[-1] for run in replaced}
     for path in paths:
         if not any(path.startswith(f"{other}.") for other in paths):
-            model.set_submodule(path, Passage() if path in ends else nn.Identity())
+            put(model, path, Passage() if path in ends else nn.Identity())
 
 
 def slice_state(

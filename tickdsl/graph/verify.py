@@ -22,8 +22,8 @@ from tickdsl.graph.model import ModelGraph
 from tickdsl.graph.record import named_arguments, scalars, tensors_in
 from tickdsl.graph.structure import Structure
 
-#: Whether a reshape copies depends on strides.
-_COPIES = frozenset({"clone", "alias", "contiguous", "as_strided"})
+#: Whether a reshape copies depends on strides; how far a value was spread shows where it is used.
+_PASSED_OVER = frozenset({"clone", "alias", "contiguous", "as_strided", "expand"})
 _RESHAPES = frozenset({"view", "_unsafe_view", "unsafe_view", "_reshape_alias", "reshape_alias"})
 
 Step = tuple[str, tuple[tuple[int, ...], ...], tuple[Any, ...]]
@@ -54,7 +54,7 @@ def expected_steps(graph: ModelGraph, structure: Structure) -> dict[str, deque[S
 
 
 def _append(steps: deque[Step], op: str, shapes: tuple[tuple[int, ...], ...], constants: tuple[Any, ...]) -> None:
-    if op not in _COPIES:
+    if op not in _PASSED_OVER:
         steps.append(("view" if op in _RESHAPES else op, shapes, constants))
 
 
@@ -85,7 +85,7 @@ class _Follower(TorchDispatchMode):  # type: ignore[no-untyped-call]
     def _compare(self, module: str, func: Any, arguments: dict[str, Any], outputs: list[Tensor]) -> None:
         name = short_name(func)[0]
         op = "view" if name in _RESHAPES else name.strip("_")
-        if op in _COPIES or self.found is not None:
+        if op in _PASSED_OVER or self.found is not None:
             return
         step = (op, tuple(tuple(output.shape) for output in outputs), scalars(func, arguments))
         queue = self.expected.get(module)

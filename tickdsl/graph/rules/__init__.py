@@ -17,3 +17,6 @@ RULES: dict[str, Rule] = {
 
 #: Operators whose outputs share memory with their inputs.
 VIEWS = shapes.VIEWS
+
+#: A value that one of these makes of parameters alone is the weight of its shape still: scaled, or normalised.
+KEEPS_WEIGHTS = elementwise.ZERO_AT_ZERO | normalisations.NORMS | {"add", "sub", "clone", "contiguous", "_to_copy"}

@@ -27,11 +27,13 @@ def _within(family: Family, shape: tuple[int, ...]) -> tuple[int, ...]:
 
 
 def batch_norm(call: Call) -> list[Families]:
-    """Per channel, dimension 1."""
+    """Per channel, dimension 1: exact, unless its own statistics are over something else that may shrink."""
     shape = call.value("input").shape
     per_channel = tuple(size if dim == 1 else 1 for dim, size in enumerate(shape))
     names = ("weight", "bias", "running_mean", "running_var")
     families = _affine(call, call.value("input").families, names, per_channel)
+    if call.arguments.get("training", call.op == "_batch_norm_with_update"):
+        _blur(call, families, (0, *range(2, len(shape))), "normalises over the channels that are left")
     vector = tuple(family.ravel().reshape(-1) for family in families if varying(family) == (1,))
     return [families] + [vector if output.ndim == 1 and output.numel() else () for output in call.outputs[1:]]
 
@@ -44,10 +46,15 @@ def layer_norm(call: Call) -> list[Families]:
     names = tuple(name for name in ("weight", "bias") if name in call.arguments)
     families = _affine(call, value.families, names, shape)
     _blur(call, families, tuple(dims), "normalises over the channels that are left")
-    statistics = tuple(family for family in families if not any(along(family, dim) for dim in dims))
+    statistics = []
+    for family in families:
+        for dim in dims:  # along these all are one, or nothing can go
+            family = family.take([0], axis=dim)
+        if varying(family):
+            statistics.append(family)
     for family in statistics:
         call.atoms.shift(family)
-    return [families] + [statistics for _ in call.outputs[1:]]
+    return [families] + [tuple(statistics) for _ in call.outputs[1:]]
 
 
 def group_norm(call: Call) -> list[Families]:
@@ -64,6 +71,15 @@ def group_norm(call: Call) -> list[Families]:
         else:
             statistics.append(call.atoms.merge(family.reshape(groups, -1), 1).reshape(1, -1))
     return [families] + [tuple(statistics) for _ in call.outputs[1:]]
+
+
+def weight_norm(call: Call) -> list[Families]:
+    """A length per position of one dimension of a weight: over the others, what stays changes."""
+    weight, length = call.value("v"), call.value("g")
+    rank = len(weight.shape)
+    families = join(call.atoms, [weight, length], rank, call.where)
+    _blur(call, families, tuple(dim for dim in range(rank) if dim != call["dim"]), "normalises over what is left")
+    return [families, length.families]
 
 
 def softmax(call: Call) -> list[Families]:
@@ -91,9 +107,12 @@ BATCH = (
     "_batch_norm_no_update", "_batch_norm_with_update", "miopen_batch_norm", "batch_norm",
 )  # fmt: skip
 
+NORMS = frozenset((*BATCH, "native_layer_norm", "_fused_rms_norm", "native_group_norm", "_weight_norm_interface"))
+
 RULES: dict[str, Rule] = {
     **dict.fromkeys(BATCH, batch_norm),
     **dict.fromkeys(("native_layer_norm", "_fused_rms_norm"), layer_norm),
     "native_group_norm": group_norm,
+    "_weight_norm_interface": weight_norm,
     **dict.fromkeys(("_softmax", "_log_softmax", "_safe_softmax", "softmax", "log_softmax", "cumsum"), softmax),
 }

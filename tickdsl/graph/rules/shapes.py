@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import attrs
@@ -11,7 +11,7 @@ import numpy as np
 
 from tickdsl.graph.analysis import Call, Rule
 from tickdsl.graph.joins import join
-from tickdsl.graph.labels import Families, Family, Shape, Value, along, reshape, squeeze_uniform, varying
+from tickdsl.graph.labels import Families, Family, Shape, Value, aligned, along, reshape, squeeze_uniform, varying
 
 Move = Callable[[Call, Family, Shape], list[Family]]
 
@@ -57,8 +57,17 @@ def _as_strided(call: Call, family: Family, shape: Shape) -> list[Family]:
     return [np.broadcast_to(family.flat[:1].reshape((1,) * len(call.shape)), (1,) * len(call.shape))]
 
 
-def _expand(call: Call, family: Family, shape: Shape) -> list[Family]:
-    return [family.reshape((1,) * (len(call.shape) - family.ndim) + family.shape)]
+def expand(call: Call) -> list[Families]:
+    """`expand`: one position for many. Where nothing else can shrink, any number will do, of all but the batch."""
+    value, rank = call.value("self"), len(call.shape)
+    families = [aligned(family, rank) for family in value.families]
+    before = (1,) * (rank - len(value.shape)) + value.shape
+    for dim in range(1, rank):
+        if not value.families and before[dim] == 1 < call.shape[dim]:
+            atoms = call.atoms.new(call.shape[dim])
+            call.atoms.shift(atoms)
+            families.append(atoms.reshape([-1 if place == dim else 1 for place in range(rank)]))
+    return [tuple(families)]
 
 
 def _permute(call: Call, family: Family, shape: Shape) -> list[Family]:
@@ -172,13 +181,21 @@ def concatenate(call: Call) -> list[Families]:
     values = [call.analysis.value(tensor) for tensor in call["tensors"]]
     rank = len(call.shape)
     dim = _dim(call.arguments.get("dim", 0), rank)
-    values = [_whole(call, value, dim) for value in values if len(value.shape) == rank]
-    across = [_without(value, dim) for value in values]
-    families = list(join(call.atoms, across, rank, call.where))
-    if any(along(family, dim) for value in values for family in value.families):
-        parts = [_along(call, value, dim) for value in values]
-        families.append(np.concatenate(parts, axis=dim))
+    values = [value for value in values if len(value.shape) == rank]
+    alike = _alike(values, dim)
+    if not alike:
+        values = [_whole(call, value, dim) for value in values]
+    families = list(join(call.atoms, [_without(value, dim) for value in values], rank, call.where))
+    if alike or any(along(family, dim) for value in values for family in value.families):
+        families.append(np.concatenate(alike or [_along(call, value, dim) for value in values], axis=dim))
     return [tuple(families)]
+
+
+def _alike(values: Sequence[Value], dim: int) -> list[Family]:
+    """The one family of every value along the dimension, if these vary along the same other dimensions too."""
+    found = [[family for family in value.families if along(family, dim)] for value in values]
+    others = {tuple(np.delete(family.shape, dim)) for families in found for family in families}
+    return [families[0] for families in found] if len(others) == 1 and all(len(f) == 1 for f in found) else []
 
 
 def _whole(call: Call, value: Value, dim: int) -> Value:
@@ -237,7 +254,7 @@ def _pad(call: Call, family: Family, shape: Shape) -> list[Family]:
 VIEWS = frozenset(
     (
         "view", "_unsafe_view", "_reshape_alias", "as_strided", "alias", "detach", "lift_fresh", "expand", "permute",
-        "transpose", "t", "unsqueeze", "squeeze", "slice", "select", "unbind", "split", "split_with_sizes",
+        "transpose", "t", "unsqueeze", "squeeze", "slice", "select", "unbind", "split", "split_with_sizes", "unfold",
     )
 )  # fmt: skip
 
@@ -246,7 +263,7 @@ RULES: dict[str, Rule] = {
     **{name: moved(_same) for name in ("alias", "detach", "clone", "contiguous", "_to_copy", "lift_fresh", "to")},
     **{name: moved(_view) for name in ("view", "_unsafe_view", "reshape", "_reshape_alias")},
     "as_strided": moved(_as_strided),
-    "expand": moved(_expand),
+    "expand": expand,
     "permute": moved(_permute),
     "transpose": moved(_transpose),
     "t": moved(_t),

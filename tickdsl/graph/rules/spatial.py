@@ -1,6 +1,10 @@
-"""Pooling, interpolation and padding: they work on the trailing dimensions, channel by channel."""
+"""Pooling, interpolation, padding, windows: they work on the trailing dimensions, channel by channel."""
 
 from __future__ import annotations
+
+import math
+
+import numpy as np
 
 from tickdsl.graph.analysis import Call, Rule
 from tickdsl.graph.labels import Families, along
@@ -23,6 +27,41 @@ def trailing(count: int) -> Rule:
     return rule
 
 
+def columns(call: Call) -> list[Families]:
+    """`im2col` (`F.unfold`): every position of a window becomes a channel, those of one channel side by side."""
+    (families,) = trailing(2)(call)
+    each = math.prod(call["kernel_size"])
+    return [tuple([np.repeat(f, each if along(f, -3) else 1, axis=-3).squeeze(-1) for f in families])]
+
+
+def from_columns(call: Call) -> list[Families]:
+    """`col2im` (`F.fold`): the channels that `im2col` makes of one are one unit."""
+    (families,) = trailing(1)(call)
+    each = math.prod(call["kernel_size"])
+    found = []
+    for family in families:
+        if along(family, -2):
+            windows = family.reshape(*family.shape[:-2], -1, each, 1)
+            family = call.atoms.merge(windows, windows.ndim - 2)
+        else:
+            family = family[..., None]
+        found.append(family)
+    return [tuple(found)]
+
+
+def windows(call: Call) -> list[Families]:
+    """`unfold`: windows along a dimension that must be rigid; the positions within are a new last dimension."""
+    value = call.value("self")
+    dim = call["dimension"] % len(value.shape)
+    families = []
+    for family in value.families:
+        if along(family, dim):
+            call.atoms.fix(family, f"`{call.where}` slides over it")
+        else:
+            families.append(family[..., None])
+    return [tuple(families)]
+
+
 RULES: dict[str, Rule] = {}
 for _count in (1, 2, 3):
     for _name in (
@@ -36,3 +75,7 @@ for _name, _count in {
     "_upsample_bicubic2d_aa": 2, "upsample_trilinear3d": 3,
 }.items():  # fmt: skip
     RULES[_name] = trailing(_count)
+RULES |= {
+    "im2col": columns, "col2im": from_columns, "unfold": windows, "grid_sampler_2d": trailing(2),
+    "grid_sampler_3d": trailing(3), "triu": trailing(2), "tril": trailing(2),
+}  # fmt: skip

@@ -1,0 +1,282 @@
+"""Networks like those that others write: what was found in collections that the graph had never seen."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable
+
+import pytest
+import torch
+from graph_oracle import check_exact, difference, make_telling, silenced, thinned
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from tickdsl.graph import ModelGraph, Structure, compact, trace
+
+PICTURES = torch.randn(2, 3, 8, 8, dtype=torch.float64, generator=torch.Generator().manual_seed(1))
+TOKENS = torch.randn(2, 5, 6, dtype=torch.float64, generator=torch.Generator().manual_seed(2))
+
+
+def traced(make: Callable[[], nn.Module], x: Tensor) -> tuple[nn.Module, ModelGraph]:
+    torch.manual_seed(0)
+    model = make_telling(make().double()).eval()
+    return model, trace(model, x)
+
+
+def free(graph: ModelGraph) -> dict[str, int]:
+    return {group.name: group.size for group in graph.channels if group.reason is None}
+
+
+class StandardisedConv(nn.Conv2d):
+    """Weights of zero mean and unit variance per filter: by way of a batch norm over the weights, or written out."""
+
+    def __init__(self, *sizes: int, how: str) -> None:
+        super().__init__(*sizes)
+        self.how, self.gain = how, nn.Parameter(torch.ones(sizes[1], 1, 1, 1))
+
+    def forward(self, x: Tensor) -> Tensor:
+        if self.how == "batch-norm":
+            flat = self.weight.reshape(1, self.out_channels, -1)
+            weight = F.batch_norm(flat, None, None, training=True, momentum=0.0).reshape_as(self.weight)
+        else:
+            weight = self.weight - self.weight.mean((1, 2, 3), keepdim=True)
+            weight = weight / (weight.square().mean((1, 2, 3), keepdim=True) + 1e-5).sqrt()
+        return F.conv2d(x, weight * self.gain, self.bias)
+
+
+def standardised(how: str) -> nn.Module:
+    if how == "weight-norm":
+        layers = [nn.utils.parametrizations.weight_norm(nn.Conv2d(one, two, 1)) for one, two in ((3, 8), (8, 6))]
+    else:
+        layers = [StandardisedConv(3, 8, 1, how=how), StandardisedConv(8, 6, 1, how=how)]
+    return nn.Sequential(
+        layers[0], nn.ReLU(), layers[1], nn.ReLU(), nn.Conv2d(6, 4, 1), nn.Flatten(), nn.Linear(256, 2)
+    )
+
+
+class Formula(nn.Module):
+    """`standardised` without some channels of the first layer."""
+
+    def __init__(self, model: nn.Module, kept: Tensor) -> None:
+        super().__init__()
+        self.model, self.kept = model, kept
+
+    def forward(self, x: Tensor) -> Tensor:
+        first, second = self.model[0], copy.deepcopy(self.model[2])
+        x = F.relu(first(x))[:, self.kept]
+        original = second.get_parameter(next(name for name, p in second.named_parameters() if p.shape[:2] == (6, 8)))
+        original.data = original.data[:, self.kept]
+        return self.model[3:](second(x))
+
+
+@pytest.mark.parametrize("how", ["batch-norm", "written-out", "weight-norm"])
+def test_weights_that_are_normalised_are_weights_over_what_is_left(how: str) -> None:
+    model, graph = traced(lambda: standardised(how), PICTURES)
+    names = [group.name for group in graph.channels if group.reason is None]
+    assert [graph.group(name).size for name in names] == [8, 6, 4]
+    assert [graph.group(name).kind for name in names] == ["filters"] * 3
+    assert not graph.group(names[0]).exact  # the weights of the next layer are normalised over these
+    structure = Structure.dense(graph).remove(names[0], [1, 4, 5])
+    small = compact(model, graph, structure)
+    assert difference(small(PICTURES), Formula(model, torch.tensor([0, 2, 3, 6, 7]))(PICTURES)) < 1e-12
+    assert difference(small(PICTURES), model(PICTURES)) > 1e-3
+    exact = [name for name in names if graph.group(name).exact]
+    assert names[-1] in exact
+    check_exact(model, graph, thinned(graph, 0.4, only=exact), PICTURES)
+
+
+class Rotary(nn.Module):
+    """Attention under a rotary table that all layers share; beside the pictures stands a prefix that is not turned."""
+
+    def __init__(self, style: str) -> None:
+        super().__init__()
+        self.style, self.heads, self.dims = style, 4, 4
+        self.layers = nn.ModuleList([nn.Linear(10, 48, bias=False) for _ in range(2)])
+        self.projections = nn.ModuleList([nn.Linear(16, 10) for _ in range(2)])
+        self.embed, self.head = nn.Linear(6, 10), nn.Linear(10, 3)
+        self.norm = nn.LayerNorm(4) if style == "normed" else nn.Identity()
+        self.register_buffer("angles", torch.rand(2))
+
+    def table(self, length: int) -> Tensor:
+        if self.style == "computed":
+            steps = torch.arange(4, dtype=torch.float64) / 4
+            return torch.outer(torch.arange(length, dtype=torch.float64), steps)
+        angles = torch.outer(torch.arange(length, dtype=torch.float64), self.angles)
+        return angles.repeat(1, 2) if self.style != "interleaved" else angles.repeat_interleave(2, 1)
+
+    def turned(self, x: Tensor) -> Tensor:
+        table = self.table(x.shape[2] - 1)
+        prefix, x = x[:, :, :1], x[:, :, 1:]
+        if self.style == "interleaved":
+            other = torch.stack([-x[..., 1::2], x[..., ::2]], -1).reshape(x.shape)
+        else:
+            one, two = x.chunk(2, -1)
+            other = torch.cat([-two, one], -1)
+        return torch.cat([prefix, x * table.cos() + other * table.sin()], 2)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.embed(x)
+        for layer, projection in zip(self.layers, self.projections, strict=True):
+            n, length, _ = x.shape
+            q, k, v = layer(x).reshape(n, length, 3, self.heads, -1).permute(2, 0, 3, 1, 4)
+            q, k = self.turned(self.norm(q)), self.turned(self.norm(k))
+            y = F.scaled_dot_product_attention(q, k, v, scale=0.5)
+            x = x + projection(y.transpose(1, 2).reshape(n, length, -1))
+        return self.head(x.mean(1))
+
+
+@pytest.mark.parametrize("style", ["halves", "interleaved", "computed", "normed"])
+def test_heads_go_under_rotary_tables(style: str) -> None:
+    model, graph = traced(lambda: Rotary(style), TOKENS)
+    assert {name: size for name, size in free(graph).items() if name.startswith("layers") and ":" not in name} == {
+        "layers.0": 4,
+        "layers.1": 4,
+    }
+    dims = [group for group in graph.channels if group.kind == "head-dims"]
+    if style in ("halves", "interleaved"):  # one table: the same pairs of dims in both layers
+        assert [(group.size, group.reason) for group in dims] == [(2, None)]
+    else:
+        assert all(group.reason is not None for group in dims)
+    check_exact(model, graph, thinned(graph, 0.4), TOKENS)
+    for name in free(graph):
+        check_exact(model, graph, thinned(graph, 0.5, only=[name]), TOKENS)
+
+
+class Shared(nn.Module):
+    """One module under two parents, run twice, with sizes in its code; another under two names of one parent."""
+
+    class Position(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.split = [2, 6]
+            self.convs = nn.ModuleList([nn.Conv2d(2, 2, 1, groups=2), nn.Conv2d(6, 6, 3, padding=1, groups=6)])
+
+        def forward(self, x: Tensor) -> Tensor:
+            parts = torch.split(x, self.split, 1)
+            return torch.cat([conv(part) for conv, part in zip(self.convs, parts, strict=True)], 1)
+
+    class Part(nn.Module):
+        def __init__(self, position: nn.Module) -> None:
+            super().__init__()
+            self.conv, self.position = nn.Conv2d(8, 8, 1), position
+
+        def forward(self, x: Tensor) -> Tensor:
+            x = self.conv(x).view(-1, 8, 64).view(-1, 8, 8, 8)
+            return x * self.position(x)
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.position = Shared.Position()
+        self.stem, self.one, self.two = nn.Conv2d(3, 8, 1), Shared.Part(self.position), Shared.Part(self.position)
+        self.last = nn.Conv2d(8, 8, 1)
+        self.body = nn.Sequential(self.last, nn.ReLU())
+        self.head = nn.Linear(8, 2)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.stem(x)
+        x = self.body(self.two(self.one(x) + x) + x)
+        return self.head(x.mean((2, 3)))
+
+
+def test_modules_that_have_several_names() -> None:
+    model, graph = traced(Shared, PICTURES)
+    structure = thinned(graph, 0.4)
+    small = check_exact(model, graph, structure, PICTURES)
+    assert small.one.position is small.two.position is small.position
+    assert list(small.state_dict()) == list(model.state_dict())
+    assert small.body[0] is small.last
+
+
+class ByHead(nn.Module):
+    """Its code holds the number of heads; what another module is given is heads and batch in one dimension."""
+
+    class Bias(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.table = nn.Parameter(torch.rand(3, 5))
+
+        def forward(self, q: Tensor) -> Tensor:
+            found = (q.reshape(-1, 3) @ self.table).reshape(-1, 1, 5, 5)
+            return found.expand(-1, 2, -1, -1).reshape(-1, 2, 5, 5)
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.q, self.k, self.v, self.proj = nn.Linear(6, 24), nn.Linear(6, 24), nn.Linear(6, 24), nn.Linear(24, 4)
+        self.bias = ByHead.Bias()
+
+    def forward(self, x: Tensor) -> Tensor:
+        n = len(x)
+        q, k, v = (layer(x).view(n, 5, 8, 3).transpose(1, 2).reshape(n * 8, 5, 3) for layer in (self.q, self.k, self.v))
+        scores = q @ k.transpose(1, 2) + self.bias(q).mean(1)
+        return self.proj((scores.softmax(-1) @ v).view(n, 8, 5, 3).transpose(1, 2).reshape(n, 5, 24)).mean(1)
+
+
+def test_the_batch_is_read_where_heads_went_too() -> None:
+    model, graph = traced(ByHead, TOKENS)
+    structure = thinned(graph, 0.6, only=["q"])
+    assert structure.kept
+    small = check_exact(model, graph, structure, TOKENS)
+    assert difference(small(TOKENS[:1]), small(TOKENS)[:1]) < 1e-12
+
+
+class Windows(nn.Module):
+    """Pictures taken apart into windows and put together again."""
+
+    def __init__(self, how: str) -> None:
+        super().__init__()
+        self.how = how
+        self.stem, self.mix = nn.Conv2d(3, 8, 1), nn.Conv2d(8, 6, 1)
+        self.columns, self.head = nn.Linear(8 * 4, 8 * 4), nn.Linear(6, 2)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.stem(x)
+        if self.how == "unfold":
+            x = x.unfold(2, 4, 4).unfold(3, 4, 4).amax((4, 5))
+        elif self.how == "im2col":
+            n, c, h, w = x.shape
+            x = F.unfold(x, 3, padding=1).reshape(n, c, 9, h * w).amax(2).reshape(n, c, h, w)
+        elif self.how == "grid":
+            grid = torch.stack(torch.meshgrid(torch.linspace(-1, 1, 5), torch.linspace(-1, 1, 4), indexing="ij"), -1)
+            x = F.grid_sample(x, grid.to(x).expand(len(x), -1, -1, -1), align_corners=False)
+        else:
+            columns = self.columns(F.unfold(x, 2, stride=2).transpose(1, 2)).transpose(1, 2)
+            x = F.fold(columns, x.shape[2:], 2, stride=2)
+        return self.head(F.relu(self.mix(x)).mean((2, 3)))
+
+
+@pytest.mark.parametrize("how", ["unfold", "im2col", "col2im", "grid"])
+def test_channels_go_through_windows(how: str) -> None:
+    model, graph = traced(lambda: Windows(how), PICTURES)
+    assert graph.unknown == ()
+    groups = free(graph)
+    assert groups["stem"] == 8
+    assert groups["mix"] == 6
+    assert groups.get("columns", 8) == 8  # all four positions of a channel at once
+    check_exact(model, graph, thinned(graph, 0.4), PICTURES)
+    for name in groups:
+        check_exact(model, graph, thinned(graph, 0.4, only=[name]), PICTURES)
+
+
+class Normalised(nn.Module):
+    """Additive attention over queries of unit length."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.query, self.weight, self.proj = nn.Linear(6, 8), nn.Parameter(torch.rand(8, 1)), nn.Linear(8, 3)
+
+    def forward(self, x: Tensor) -> Tensor:
+        query = F.normalize(self.query(x), dim=-1)
+        return self.proj((query * (query @ self.weight).softmax(1)).sum(1))
+
+
+def test_a_length_spread_over_channels_has_as_many_as_are_left() -> None:
+    model, graph = traced(Normalised, TOKENS)
+    assert free(graph) == {"query": 8}
+    assert not graph.group("query").exact
+    structure = Structure.dense(graph).remove("query", [1, 4, 5])
+    small = compact(model, graph, structure)
+    kept = torch.tensor([0, 2, 3, 6, 7])
+    query = F.normalize(model.query(TOKENS)[..., kept], dim=-1)
+    wanted = (query * (query @ model.weight[kept]).softmax(1)).sum(1) @ model.proj.weight[:, kept].T + model.proj.bias
+    assert difference(small(TOKENS), wanted) < 1e-12
+    assert difference(silenced(model, graph, structure)(TOKENS), wanted) > 1e-3
