@@ -11,6 +11,7 @@ from graph_oracle import check_exact, difference, make_telling, silenced, thinne
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from tickdsl.errors import TickdslError
 from tickdsl.graph import ModelGraph, Structure, compact, trace
 
 PICTURES = torch.randn(2, 3, 8, 8, dtype=torch.float64, generator=torch.Generator().manual_seed(1))
@@ -160,9 +161,9 @@ class Shared(nn.Module):
             super().__init__()
             self.conv, self.position = nn.Conv2d(8, 8, 1), position
 
-        def forward(self, x: Tensor) -> Tensor:
+        def forward(self, x: Tensor, *more: Tensor, **options: Tensor) -> Tensor:
             x = self.conv(x).view(-1, 8, 64).view(-1, 8, 8, 8)
-            return x * self.position(x)
+            return x * self.position(x) + more[0] * options["scale"]
 
     def __init__(self) -> None:
         super().__init__()
@@ -174,7 +175,7 @@ class Shared(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         x = self.stem(x)
-        x = self.body(self.two(self.one(x) + x) + x)
+        x = self.body(self.two(self.one(x, x, scale=x[:, :1]), x, scale=x) + x)
         return self.head(x.mean((2, 3)))
 
 
@@ -280,3 +281,79 @@ def test_a_length_spread_over_channels_has_as_many_as_are_left() -> None:
     wanted = (query * (query @ model.weight[kept]).softmax(1)).sum(1) @ model.proj.weight[:, kept].T + model.proj.bias
     assert difference(small(TOKENS), wanted) < 1e-12
     assert difference(silenced(model, graph, structure)(TOKENS), wanted) > 1e-3
+
+
+class Places(nn.Module):
+    """Takes channels by their numbers."""
+
+    def __init__(self, how: str) -> None:
+        super().__init__()
+        self.how = how
+        self.stem, self.some, self.all = nn.Conv2d(3, 12, 1), nn.Conv2d(4, 5, 1), nn.Conv2d(12, 5, 1)
+        self.head = nn.Linear(5, 2)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.stem(x)
+        if self.how == "middle":
+            some = self.some(x[:, 4:8])
+        elif self.how == "every other":
+            some = self.some(x[:, 1:9:2])
+        elif self.how == "one":
+            some = x[:, 5][:, None] * self.some(x[:, 4:8])
+        elif self.how == "flipped":
+            some = self.some(x.flip(1)[:, :4])
+        else:
+            some, x = self.some(x[:, :4]), x.roll(2, 1)
+        return self.head((F.relu(some) + self.all(x)).mean((2, 3)))
+
+
+@pytest.mark.parametrize("how", ["middle", "one", "flipped", "rolled"])
+@pytest.mark.parametrize("gone", [[1, 2, 6, 7, 10, 11], [1], [1, 8], [6], [9, 10], [0, 5, 8]])
+def test_channels_that_are_taken_by_number_are_the_right_ones(how: str, gone: list[int]) -> None:
+    """Also where there are as many of the wrong ones."""
+    model, graph = traced(lambda: Places(how), PICTURES)
+    stem = next(group for group in graph.channels if group.name == "stem")
+    (rows,) = [piece for piece in stem.slices if piece.parameter == "stem.weight"]
+    units = [int(unit) for place, unit in zip(rows.index, rows.unit, strict=True) if place in gone]
+    check_exact(model, graph, Structure.dense(graph).remove("stem", units), PICTURES)
+
+
+def test_every_other_channel_is_taken_or_refused() -> None:
+    model, graph = traced(lambda: Places("every other"), PICTURES)
+    refused = 0
+    for unit in range(graph.group("stem").size):
+        structure = Structure.dense(graph).remove("stem", [unit])
+        try:
+            check_exact(model, graph, structure, PICTURES)
+        except TickdslError as error:
+            assert "even distances" in str(error)
+            refused += 1
+    assert 0 < refused < graph.group("stem").size
+
+
+class Remembering(nn.Module):
+    """Keeps what it calculates of weights, by device; reads attributes of a layer that may go."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.stem, self.middle, self.head = nn.Conv2d(3, 6, 1), nn.Conv2d(6, 6, 1), nn.Linear(6, 2)
+        self.scale = nn.Parameter(torch.rand(6, 1, 1))
+        self.known: dict[str, Tensor] = {}
+
+    def forward(self, x: Tensor) -> Tensor:
+        if str(x.device) not in self.known:
+            self.known[str(x.device)] = self.scale.square().detach()
+        x = self.stem(x) * self.known[str(x.device)]
+        x = self.middle(F.pad(x, [self.middle.stride[0] - 1] * 4))
+        return self.head(F.relu(x).mean((2, 3)))
+
+
+def test_what_was_calculated_of_the_dense_weights_is_forgotten() -> None:
+    torch.manual_seed(0)
+    model = make_telling(Remembering().double()).eval()
+    model(PICTURES)
+    graph = trace(model, PICTURES)
+    small = check_exact(model, graph, thinned(graph, 0.4, only=["stem"]), PICTURES)
+    assert small.known["cpu"].shape == (3, 1, 1)
+    assert model.known["cpu"].shape == (6, 1, 1)
+    check_exact(model, graph, Structure.dense(graph).remove_block("middle"), PICTURES)

@@ -11,7 +11,7 @@ import numpy as np
 from torch import nn
 
 from tickdsl.graph.analysis import Analysis, Work
-from tickdsl.graph.arrays import Ints
+from tickdsl.graph.arrays import Ints, to_runs
 from tickdsl.graph.blocks import find_blocks
 from tickdsl.graph.grouping import Units, group_units
 from tickdsl.graph.labels import Families, Family, Shape, squeeze_uniform, varying
@@ -92,12 +92,18 @@ def _add(
         macs=_macs(operator.work),
         work=_work(operator.work, layouts),
         train_only=operator.train_only,
+        taken=_taken(operator, layouts),
     )
     for parent in operator.parents:
         if parent not in graph and parent in tensors:
             graph.add_node(parent, kind="parameter", shape=tensors[parent])
         if parent in graph:
             graph.add_edge(parent, operator.name)
+
+
+def _taken(operator: Operator, layouts: Layouts) -> tuple[tuple[int, int, Any], ...]:
+    found = ((dim, layouts.of(value.shape, value.families)[dim], taken) for value, dim, taken in operator.taken)
+    return tuple((dim, layout, to_runs(taken)) for dim, layout, taken in found if layout is not None)
 
 
 def _macs(work: Work | None) -> int:

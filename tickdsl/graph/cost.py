@@ -7,7 +7,7 @@ from collections.abc import Mapping
 import attrs
 import numpy as np
 
-from tickdsl.graph.arrays import Bools
+from tickdsl.graph.arrays import Bools, Ints
 from tickdsl.graph.model import Layout, ModelGraph
 from tickdsl.graph.structure import Structure, all_kept_indices, kept_units, removed_parameters
 
@@ -61,9 +61,18 @@ def layout_sizes(graph: ModelGraph, structure: Structure) -> list[int]:
 
 def layout_size(layout: Layout, left: Mapping[str, Bools]) -> int:
     """How many positions of one layout are left."""
-    lost = [run.index[~left[run.group][run.unit]] for run in layout.runs if run.group in left]
-    if len(lost) < 2:
-        return layout.size - sum(map(len, lost))
+    if sum(run.group in left for run in layout.runs) < 2:
+        return layout.size - sum(map(len, _lost(layout, left)))
+    return int(layout_left(layout, left).sum())  # heads and dims may both have lost a position
+
+
+def layout_left(layout: Layout, left: Mapping[str, Bools]) -> Bools:
+    """Which positions of one layout are left."""
     stays = np.ones(layout.size, dtype=bool)
-    stays[np.concatenate(lost)] = False  # heads and dims may both have lost a position
-    return int(stays.sum())
+    for lost in _lost(layout, left):
+        stays[lost] = False
+    return stays
+
+
+def _lost(layout: Layout, left: Mapping[str, Bools]) -> list[Ints]:
+    return [run.index[~left[run.group][run.unit]] for run in layout.runs if run.group in left]

@@ -17,7 +17,7 @@ from tickdsl.graph.arrays import Ints, from_runs, ints, to_runs
 
 T = TypeVar("T")
 
-FORMAT = 2
+FORMAT = 3
 
 Role = Literal["producer", "consumer", "norm", "factor", "other"]
 Shape = tuple[int, ...]
@@ -121,8 +121,10 @@ class ModelGraph:
     `graph` is a `networkx.DiGraph`. Operator nodes carry `kind="operator"`, `op`, `module` (path), `shapes` (one per
     output), `dims` (per output and dimension an index into `layouts`, or None where nothing can go), `scalars` (the
     numbers that an element-wise operator calculates with), `itemsize`, `view`, `macs` (multiply-adds), `work`
-    (`[factor, layout, …]`: the macs are the factor times the sizes of the layouts) and `train_only`; parameter nodes
-    `kind="parameter"` and `shape`; inputs and outputs `kind="input"` and `"output"`. Edges follow the data.
+    (`[factor, layout, …]`: the macs are the factor times the sizes of the layouts), `taken` (per dimension along which
+    it takes positions by their numbers: the dimension, its layout, and the positions in runs) and `train_only`;
+    parameter nodes `kind="parameter"` and `shape`; inputs and outputs `kind="input"` and `"output"`. Edges follow the
+    data.
 
     `parameters` and `buffers` give dense shapes; `aliases` maps second names of shared tensors to the first. `calls`
     counts how often each module ran. `inputs` describes the example inputs. `unknown` lists the operators without a

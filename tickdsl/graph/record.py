@@ -17,16 +17,19 @@ from torch.utils import _pytree as pytree
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from tickdsl.graph.analysis import Analysis, Call, Work
+from tickdsl.graph.arrays import Ints
 from tickdsl.graph.atoms import OUTPUT
 from tickdsl.graph.dataless import evaluate, short_name
 from tickdsl.graph.labels import Families, Shape, Value
+from tickdsl.graph.positions import positions
 from tickdsl.graph.rules import KEEPS_WEIGHTS, RULES, VIEWS
 from tickdsl.graph.rules.elementwise import pointwise
 
 
 @attrs.define
 class Operator:
-    """One recorded operator: what it made, and from what."""
+    """One recorded operator: what it made, and from what. `taken`: the positions along dimensions of a value that it
+    takes by their numbers."""
 
     name: str
     op: str
@@ -39,6 +42,7 @@ class Operator:
     work: Work | None
     scalars: tuple[Any, ...]
     train_only: bool = False
+    taken: tuple[tuple[Value, int, Ints], ...] = ()
 
 
 @attrs.define
@@ -130,6 +134,7 @@ class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
                 is_view or in_place,
                 call.work,
                 call.scalars,
+                taken=_taken(call, inputs),
             )
             self.recording.operators.append(operator)
             if all(value.node is None or value.origin or value.node in self._of_parameters for value in inputs):
@@ -176,6 +181,12 @@ class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
         base = f"{self.tag}{call.where}"
         count = self._counts[base] = self._counts.get(base, 0) + 1
         return base if count == 1 else f"{base}#{count}"
+
+
+def _taken(call: Call, inputs: Sequence[Value]) -> tuple[tuple[Value, int, Ints], ...]:
+    shape = inputs[0].shape if inputs else ()
+    found = positions(call.op, call.arguments, shape)
+    return tuple((inputs[0], dim, taken) for dim, taken in found.items() if len(taken) < shape[dim] or taken[0])
 
 
 def named_arguments(func: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> dict[str, Any]:

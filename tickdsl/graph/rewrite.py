@@ -88,11 +88,8 @@ class _Emitter:
         signature = inspect.signature(type(self.module).forward)
         bound = signature.bind(self.module, *program.args, **program.kwargs).arguments
         for name, parameter in list(signature.parameters.items())[1:]:
-            if parameter.kind in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD):
-                if name in bound:
-                    raise self.refusal("its forward takes any number of arguments")
-                continue
-            node = self.graph.placeholder(name, default_value=parameter.default)
+            stars = {parameter.VAR_POSITIONAL: "*", parameter.VAR_KEYWORD: "**"}.get(parameter.kind, "")
+            node = self.graph.placeholder(f"{stars}{name}", default_value=parameter.default)
             if name in bound:
                 self._bind(bound[name], node)
                 self._sources(bound[name], node)
@@ -255,20 +252,19 @@ def _select(emitter: _Emitter, step: Step, twin: Step) -> fx.Node:
     return emitter.graph.call_function(step.target, (data, dim, index))
 
 
-def _rigid(name: str) -> Any:
-    """An operator that goes by position, fit only where no position went."""
-
-    def write(emitter: _Emitter, step: Step, twin: Step) -> fx.Node:
-        value = emitter.input(step)
-        if emitter.first.live.shape(value) != value.shape:
-            masks = [emitter.first.live.mask(value, dim) for dim in range(len(value.shape))]
-            dims = step.named["dims"] if "dims" in step.named else range(len(masks))
-            if any(masks[dim % len(masks)] is not None for dim in dims):
-                raise emitter.refusal(f"`{name}` goes by the position of channels")
-        args, kwargs = emitter._call(step.args, step.kwargs)
-        return emitter.graph.call_function(step.target, args, kwargs)
-
-    return write
+def _roll(emitter: _Emitter, step: Step, twin: Step) -> fx.Node:
+    """As many positions come round as are left of those that did."""
+    data, value = emitter._node(step.named["self"]), emitter.input(step)
+    dims, shifts = list(step.named["dims"]), list(step.named["shifts"])
+    if shifts != list(twin.named["shifts"]):
+        raise emitter.refusal("it rolls by the size of the batch")
+    if not dims and emitter.first.live.shape(value) != value.shape:
+        raise emitter.refusal("it rolls over all dimensions at once")
+    for place, dim in enumerate(dims):
+        mask = emitter.first.live.mask(value, dim % len(value.shape))
+        if mask is not None:
+            shifts[place] = int(mask[len(mask) - shifts[place] % len(mask) :].sum())
+    return emitter.graph.call_function(step.target, (data, shifts, dims))
 
 
 def _same(emitter: _Emitter, step: Step, twin: Step) -> fx.Node:
@@ -334,7 +330,7 @@ _WRITERS: dict[str, Any] = {
     **dict.fromkeys(("split", "split_with_sizes", "unsafe_split"), _split),
     "slice": _slice,
     "select": _select,
-    **{name: _rigid(name) for name in ("roll", "flip")},
+    "roll": _roll,
     "as_strided": _same,
     **dict.fromkeys(("new_zeros", "new_ones", "new_full", "new_empty", "zeros", "ones", "full", "empty"), _factory),
     "convolution": _convolution,

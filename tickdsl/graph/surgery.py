@@ -41,6 +41,7 @@ def compact(model: nn.Module, graph: ModelGraph, structure: Structure) -> nn.Mod
             data = data * torch.from_numpy(take(structure.masks[name], kept or []).copy()).to(data.device)
         memo[id(tensor)] = nn.Parameter(data, tensor.requires_grad) if isinstance(tensor, nn.Parameter) else data
     small = copied(model, memo)
+    _forget(small)
     _bypass(small, graph, structure)
     sizes = layout_sizes(graph, structure)
     for path, module in small.named_modules():
@@ -55,6 +56,7 @@ def silence(model: nn.Module, graph: ModelGraph, structure: Structure) -> nn.Mod
     where nothing stands between their weights and the product that makes something of zero, or else the keys.
     """
     quiet = copy.deepcopy(model)
+    _forget(quiet)
     tensors = _tensors(quiet)
     left = kept_units(graph, structure)
     with torch.no_grad():
@@ -84,7 +86,25 @@ def _bypass(model: nn.Module, graph: ModelGraph, structure: Structure) -> None:
     paths, ends = {path for run in replaced for path in run}, {run[-1] for run in replaced}
     for path in paths:
         if not any(path.startswith(f"{other}.") for other in paths):
-            put(model, path, Passage() if path in ends else nn.Identity())
+            identity = Passage() if path in ends else nn.Identity()
+            # The code around may read them: a stride, an epsilon.
+            settings = {
+                k: v for k, v in vars(model.get_submodule(path)).items() if isinstance(v, int | float | str | tuple)
+            }
+            vars(identity).update({name: value for name, value in settings.items() if not name.startswith("_")})
+            put(model, path, identity)
+
+
+def _forget(model: nn.Module) -> None:
+    """Empty dictionaries of tensors in which code keeps what it once calculated of weights that were others then.
+
+    A run without data has none of them, so the network works without.
+    """
+    own = vars(nn.Module()).keys()
+    for module in model.modules():
+        for name, value in vars(module).items():
+            if name not in own and type(value) is dict and all(isinstance(item, Tensor) for item in value.values()):
+                value.clear()
 
 
 def slice_state(

@@ -11,22 +11,27 @@ from collections.abc import Collection, Mapping
 from typing import Any
 
 import attrs
+import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from tickdsl.graph.cost import layout_sizes
+from tickdsl.graph.arrays import Ints, from_runs
+from tickdsl.graph.cost import layout_left, layout_sizes
 from tickdsl.graph.dataless import copy_without_data, evaluate, set_mode, short_name, without_data
 from tickdsl.graph.inputs import build
 from tickdsl.graph.model import ModelGraph
+from tickdsl.graph.positions import left_of, positions
 from tickdsl.graph.record import named_arguments, scalars, tensors_in
-from tickdsl.graph.structure import Structure
+from tickdsl.graph.structure import Structure, kept_units
 
 #: Whether a reshape copies depends on strides; how far a value was spread shows where it is used.
 _PASSED_OVER = frozenset({"clone", "alias", "contiguous", "as_strided", "expand"})
 _RESHAPES = frozenset({"view", "_unsafe_view", "unsafe_view", "_reshape_alias", "reshape_alias"})
 
 Step = tuple[str, tuple[tuple[int, ...], ...], tuple[Any, ...]]
+#: What is left of the positions that an operator takes by their numbers, by dimension.
+Taken = dict[int, Ints]
 
 
 @attrs.frozen
@@ -37,11 +42,12 @@ class Mismatch:
     message: str
 
 
-def expected_steps(graph: ModelGraph, structure: Structure) -> dict[str, deque[Step]]:
+def expected_steps(graph: ModelGraph, structure: Structure) -> dict[str, deque[tuple[Step, Taken]]]:
     """Per module the operators that its own code runs, with the sizes that are left."""
     sizes = layout_sizes(graph, structure)
+    left = kept_units(graph, structure)
     bypassed = {node for block in structure.removed_blocks for node in graph.block(block).operators}
-    steps: dict[str, deque[Step]] = defaultdict(deque)
+    steps: dict[str, deque[tuple[Step, Taken]]] = defaultdict(deque)
     for node, data in graph.graph.nodes(data=True):
         if data["kind"] != "operator" or data["train_only"] or node in bypassed:
             continue
@@ -49,19 +55,20 @@ def expected_steps(graph: ModelGraph, structure: Structure) -> dict[str, deque[S
             tuple(n if dim is None else sizes[dim] for n, dim in zip(shape, dims, strict=True))
             for shape, dims in zip(data["shapes"], data["dims"], strict=True)
         )
-        _append(steps[data["module"]], data["op"], shapes, data["scalars"])
+        if data["op"] not in _PASSED_OVER:
+            op = "view" if data["op"] in _RESHAPES else data["op"]
+            taken = {
+                dim: left_of(from_runs(runs), layout_left(graph.layouts[layout], left))
+                for dim, layout, runs in data["taken"]
+            }
+            steps[data["module"]].append(((op, shapes, data["scalars"]), taken))
     return steps
-
-
-def _append(steps: deque[Step], op: str, shapes: tuple[tuple[int, ...], ...], constants: tuple[Any, ...]) -> None:
-    if op not in _PASSED_OVER:
-        steps.append(("view" if op in _RESHAPES else op, shapes, constants))
 
 
 class _Follower(TorchDispatchMode):  # type: ignore[no-untyped-call]
     """Compares what runs with what is expected, up to the first difference."""
 
-    def __init__(self, expected: Mapping[str, deque[Step]], trusted: Collection[str]) -> None:
+    def __init__(self, expected: Mapping[str, deque[tuple[Step, Taken]]], trusted: Collection[str]) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
         self.expected, self.trusted = expected, trusted
         self.stack: list[str] = [""]
@@ -89,9 +96,13 @@ class _Follower(TorchDispatchMode):  # type: ignore[no-untyped-call]
             return
         step = (op, tuple(tuple(output.shape) for output in outputs), scalars(func, arguments))
         queue = self.expected.get(module)
-        wanted = queue.popleft() if queue else None
+        wanted, taken = queue.popleft() if queue else (None, {})
         if wanted != step:
             self.found = Mismatch(module, f"runs {_spell(step)} where {_spell(wanted)} was expected")
+        elif taken:
+            found = positions(op, arguments, tuple(arguments["self"].shape))
+            if any(not np.array_equal(found[dim], places) for dim, places in taken.items()):
+                self.found = Mismatch(module, f"runs {_spell(step)} over other channels than are left of those it took")
 
 
 def _spell(step: Step | None) -> str:
