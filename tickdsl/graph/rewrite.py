@@ -88,7 +88,8 @@ class _Emitter:
         signature = inspect.signature(type(self.module).forward)
         bound = signature.bind(self.module, *program.args, **program.kwargs).arguments
         for name, parameter in list(signature.parameters.items())[1:]:
-            stars = {parameter.VAR_POSITIONAL: "*", parameter.VAR_KEYWORD: "**"}.get(parameter.kind, "")
+            several = {inspect.Parameter.VAR_POSITIONAL: "*", inspect.Parameter.VAR_KEYWORD: "**"}
+            stars = next((found for kind, found in several.items() if parameter.kind is kind), "")
             node = self.graph.placeholder(f"{stars}{name}", default_value=parameter.default)
             if name in bound:
                 self._bind(bound[name], node)

@@ -87,11 +87,9 @@ def _bypass(model: nn.Module, graph: ModelGraph, structure: Structure) -> None:
     for path in paths:
         if not any(path.startswith(f"{other}.") for other in paths):
             identity = Passage() if path in ends else nn.Identity()
-            # The code around may read them: a stride, an epsilon.
-            settings = {
-                k: v for k, v in vars(model.get_submodule(path)).items() if isinstance(v, int | float | str | tuple)
-            }
-            vars(identity).update({name: value for name, value in settings.items() if not name.startswith("_")})
+            for name, value in vars(model.get_submodule(path)).items():
+                if isinstance(value, int | float | str | tuple) and not name.startswith("_"):
+                    setattr(identity, name, value)  # a stride, say, that code around it reads
             put(model, path, identity)
 
 
