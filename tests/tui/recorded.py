@@ -9,14 +9,14 @@ from typing import Any
 
 import attrs
 from textual.pilot import Pilot
+from tickdsl.tui import Monitor
+from tickdsl.tui.views.glance import Glance, by_contestant
+from tickdsl.tui.views.outline import outline
 
 from tickdsl.records import Record, read_events
 from tickdsl.records.events import Log, RunEnd, StepEnd
 from tickdsl.results import Fold
 from tickdsl.results.verdict import standings
-from tickdsl.tui import Monitor
-from tickdsl.tui.views.glance import Glance, by_contestant
-from tickdsl.tui.views.outline import outline
 
 HERE = Path(__file__).parent
 PLAN = (HERE / "colt.plan").read_text()

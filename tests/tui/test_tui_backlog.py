@@ -6,6 +6,8 @@ from pathlib import Path
 
 import pytest
 from textual.widgets import ContentSwitcher
+from tickdsl.tui import Monitor
+from tickdsl.tui.widgets.rows import Rows
 
 from tickdsl.records import EventReader, Record
 from tickdsl.records.events import (
@@ -23,8 +25,6 @@ from tickdsl.records.events import (
     StepStart,
 )
 from tickdsl.records.journal import encode
-from tickdsl.tui import Monitor
-from tickdsl.tui.widgets.rows import Rows
 
 ARMS, SEEDS, ROUNDS = 200, 3, 8
 

@@ -6,7 +6,6 @@ from pathlib import Path
 
 import pytest
 from textual.binding import Binding
-
 from tickdsl.tui.app import Monitor
 from tickdsl.tui.keys import named
 from tickdsl.tui.recording import Recording

@@ -4,7 +4,6 @@ import math
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
-
 from tickdsl.tui.views.drawing import Axis, Curve, Picture, Point, draw
 from tickdsl.tui.views.line import fit, right
 from tickdsl.tui.views.marks import bar, spark

@@ -11,9 +11,6 @@ from recorded import Told, monitor, settled, story, until_the_middle, with_failu
 from textual.binding import Binding
 from textual.pilot import Pilot
 from textual.widgets import ContentSwitcher, Input
-
-from tickdsl.records import Process, Record
-from tickdsl.records.events import ControlAck
 from tickdsl.tui import Monitor, Recording, ReplaySource
 from tickdsl.tui.screens.compare import CompareView
 from tickdsl.tui.screens.confirm import Confirm
@@ -24,6 +21,9 @@ from tickdsl.tui.screens.plan import PlanView
 from tickdsl.tui.screens.run import RunView
 from tickdsl.tui.widgets.chart import Chart
 from tickdsl.tui.widgets.rows import Rows
+
+from tickdsl.records import Process, Record
+from tickdsl.records.events import ControlAck
 
 Test = Callable[[Any, Pilot[None]], Awaitable[None]]
 ALL = (Monitor, Recording, RunView, LayersView, CompareView, PlanView, LogView, Rows, Detail, Confirm)

@@ -5,7 +5,6 @@ import sys
 from itertools import pairwise
 
 import pytest
-
 from tickdsl.tui.views.marks import DARK, LIGHT, MARKERS, STATUS, Palette, marker
 
 

@@ -4,10 +4,10 @@ import attrs
 from hypothesis import given
 from hypothesis import strategies as st
 from recorded import story
-
-from tickdsl.results import fold
 from tickdsl.tui import ReplaySource
 from tickdsl.tui.feed import Feed
+
+from tickdsl.results import fold
 
 
 @attrs.define

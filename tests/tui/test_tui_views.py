@@ -7,14 +7,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from recorded import PLAN, glance, story, until_the_middle, with_failure
-
-from tickdsl.records import Record
-from tickdsl.records.events import Measure, Resource, RunEnd
-from tickdsl.results.state import FINISHED
 from tickdsl.tui.views import arms, compare, curves, detail, layers, log, plan, status, tree
 from tickdsl.tui.views.drawing import draw
 from tickdsl.tui.views.glance import Glance
 from tickdsl.tui.views.marks import DARK, LIGHT
+
+from tickdsl.records import Record
+from tickdsl.records.events import Measure, Resource, RunEnd
+from tickdsl.results.state import FINISHED
 
 WIDTHS = st.integers(30, 140)
 moment = functools.cache(lambda cut: glance(story()[:cut]))
