@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from tickdsl.measures import energy
-from tickdsl.run import measuring, operations
+from tickdsl.run import context, measuring
 
 PLAN = "prune filters 30%; rewind lr\ncompare random-init\nreport accuracy, {}\n"
 
@@ -159,7 +159,7 @@ def test_times_of_another_machine_are_measured_anew(bench: Any, monkeypatch: pyt
 def test_figures_of_several_machines_are_said_to_be_such(bench: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     bench.write(PLAN.replace("compare random-init\nreport accuracy, {}\n", ""))
     bench.run()
-    monkeypatch.setattr(operations, "host_name", lambda: "elsewhere")
+    monkeypatch.setattr(context, "host_name", lambda: "elsewhere")
     bench.write(PLAN.format("train-time, early-stop"))
     said = bench.run()
     assert "train-time: figures of 2 machines, " in said.out and "elsewhere" in said.out
