@@ -59,7 +59,7 @@ def test_two_runs_share_the_work(bench: Any, processes: Keep, jobs: int) -> None
 
 @pytest.mark.slow
 def test_a_run_takes_over_from_one_that_was_killed(bench: Any, processes: Keep) -> None:
-    bench.write("train 4000ep lr=0.01 batch=16\nprune weights 20% at 2ep; rewind weights\n", head=HEAD)
+    bench.write("train 4000ep lr=0.01 batch=16\nprune weights 20%; rewind weights\n", head=HEAD)
     one, two = bench.folder / "one", bench.folder / "two"
     engine = processes(bench.begin("--jobs", 1, "--out", one))
     until(lambda: any(isinstance(e, StepProgress) for e in told(one)))
