@@ -113,11 +113,12 @@ def said(error: Exception) -> str:
 def alone(names: Iterable[str], check: Callable[[str], Agreement | None], limit: float) -> Result:
     """Each by itself: how many of how many agree, the largest error, the smallest effect, and what went wrong.
 
-    `check` raises for one that fails, and gives None for one of which only shapes are known.
+    `check` raises for one that fails, and gives None for one of which only shapes are known. `idle` are those that no
+    output depends on: there is nothing to compare.
     """
     names, until = list(names), time.monotonic() + limit
     found: list[Agreement | None] = []
-    failures = []
+    failures, idle = [], []
     for name in names:
         if time.monotonic() > until:
             break
@@ -126,7 +127,9 @@ def alone(names: Iterable[str], check: Callable[[str], Agreement | None], limit:
         except Exception as error:  # any failure belongs into the table
             failures.append(f"{name}: {said(error)}")
         else:
-            if found[-1] is not None and not found[-1].exact:
+            if found[-1] is not None and found[-1].error == found[-1].effect == 0:
+                idle.append(name)
+            elif found[-1] is not None and not found[-1].exact:
                 failures.append(f"{name}: error {found[-1].error:.0e}, effect {found[-1].effect:.0e}")
     compared = [one for one in found if one is not None]
     return {
@@ -138,6 +141,7 @@ def alone(names: Iterable[str], check: Callable[[str], Agreement | None], limit:
         "error": max((one.error for one in compared), default=None),
         "effect": min((one.effect for one in compared), default=None),
         "failures": failures,
+        "idle": idle,
     }
 
 

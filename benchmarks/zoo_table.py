@@ -44,7 +44,8 @@ def _alone(part: Result) -> str:
     left = f" ({part['of']} in all)" if part["done"] < part["of"] else ""
     if part["fit"]:
         return f"{part['fit']} of {part['done']} by shape{left}"
-    return f"{part['exact']} of {part['done']}, {_error(part['error'])}{left}"
+    idle = f", {len(part['idle'])} without effect" if part.get("idle") else ""
+    return f"{part['exact']} of {part['done']}{idle}, {_error(part['error'])}{left}"
 
 
 def _words(result: Result) -> str:

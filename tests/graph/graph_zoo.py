@@ -31,8 +31,8 @@ HUGE = frozenset({"regnet_y_128gf", "ssd300_vgg16.backbone", "vit_h_14"})
 _SMALL: dict[str, tuple[int, ...]] = {
     "inception_v3": (3, 299, 299),
     "maxvit_t": (3, 224, 224),
+    "ssd300_vgg16.backbone": (3, 300, 300),
     "s3d": (3, 16, 64, 64),
-    "ssd300_vgg16.backbone": (3, 264, 264),
     "mvit_v1_b": (3, 8, 64, 64),
     "mvit_v2_s": (3, 8, 64, 64),
 }
