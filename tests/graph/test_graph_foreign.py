@@ -357,3 +357,24 @@ def test_what_was_calculated_of_the_dense_weights_is_forgotten() -> None:
     assert small.known["cpu"].shape == (3, 1, 1)
     assert model.known["cpu"].shape == (6, 1, 1)
     check_exact(model, graph, Structure.dense(graph).remove_block("middle"), PICTURES)
+
+
+class Furnished(nn.Module):
+    """Has tensors that are neither parameters nor buffers, in a dictionary that nothing fills again and beside it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.stem, self.head = nn.Conv2d(3, 6, 1), nn.Linear(6, 2)
+        self.tables = {"shift": torch.full((1,), 0.5)}
+        self.slope = torch.full((), 2.0)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.head((F.relu(self.stem(x)) + self.tables["shift"]).mean((2, 3)) * self.slope)
+
+
+def test_what_a_network_was_given_beside_parameters_stays() -> None:
+    torch.manual_seed(0)
+    model = make_telling(Furnished().double()).eval()
+    graph = trace(model, PICTURES)
+    small = check_exact(model, graph, thinned(graph, 0.4, only=["stem"]), PICTURES)
+    assert torch.equal(small.tables["shift"], model.tables["shift"])

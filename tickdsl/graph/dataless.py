@@ -8,19 +8,27 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.utils._pytree import tree_leaves
 
 from tickdsl.graph.copies import copied
 from tickdsl.graph.shape_functions import SHAPE_FUNCTIONS
 
 
 def copy_without_data(model: nn.Module) -> nn.Module:
-    """A copy of the network on the meta device: shapes, no data; the network itself is not touched."""
+    """A copy of the network on the meta device: shapes, no data; the network itself is not touched.
+
+    So are tensors that modules hold as plain attributes, or in lists and dictionaries, single numbers excepted: code
+    may ask for their values.
+    """
     memo: dict[int, Any] = {}
     for parameter in model.parameters():
         empty = torch.empty_like(parameter, device="meta", requires_grad=False)
         memo[id(parameter)] = nn.Parameter(empty, requires_grad=False)
     for buffer in model.buffers():
         memo[id(buffer)] = torch.empty_like(buffer, device="meta")
+    for held in tree_leaves([vars(module) for module in model.modules()]):
+        if isinstance(held, Tensor) and held.dim() > 0 and id(held) not in memo:
+            memo[id(held)] = torch.empty_like(held, device="meta")
     return copied(model, memo)
 
 

@@ -16,6 +16,7 @@ from tickdsl.graph.collection import without_collection
 from tickdsl.graph.copies import copied, put
 from tickdsl.graph.cost import layout_sizes
 from tickdsl.graph.model import ModelGraph
+from tickdsl.graph.remembered import forget
 from tickdsl.graph.repair import repair
 from tickdsl.graph.structure import Structure, StructureError, all_kept_indices, kept_units, removed_parameters, take
 
@@ -41,7 +42,7 @@ def compact(model: nn.Module, graph: ModelGraph, structure: Structure) -> nn.Mod
             data = data * torch.from_numpy(take(structure.masks[name], kept or []).copy()).to(data.device)
         memo[id(tensor)] = nn.Parameter(data, tensor.requires_grad) if isinstance(tensor, nn.Parameter) else data
     small = copied(model, memo)
-    _forget(small)
+    forget(small, model, graph)
     _bypass(small, graph, structure)
     sizes = layout_sizes(graph, structure)
     for path, module in small.named_modules():
@@ -56,7 +57,7 @@ def silence(model: nn.Module, graph: ModelGraph, structure: Structure) -> nn.Mod
     where nothing stands between their weights and the product that makes something of zero, or else the keys.
     """
     quiet = copy.deepcopy(model)
-    _forget(quiet)
+    forget(quiet, model, graph)
     tensors = _tensors(quiet)
     left = kept_units(graph, structure)
     with torch.no_grad():
@@ -91,18 +92,6 @@ def _bypass(model: nn.Module, graph: ModelGraph, structure: Structure) -> None:
                 if isinstance(value, int | float | str | tuple) and not name.startswith("_"):
                     setattr(identity, name, value)  # a stride, say, that code around it reads
             put(model, path, identity)
-
-
-def _forget(model: nn.Module) -> None:
-    """Empty dictionaries of tensors in which code keeps what it once calculated of weights that were others then.
-
-    A run without data has none of them, so the network works without.
-    """
-    own = vars(nn.Module()).keys()
-    for module in model.modules():
-        for name, value in vars(module).items():
-            if name not in own and type(value) is dict and all(isinstance(item, Tensor) for item in value.values()):
-                value.clear()
 
 
 def slice_state(
