@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import errno
 import os
 import signal
@@ -251,9 +250,7 @@ def test_a_dumb_or_narrow_terminal_gets_no_control_codes(bench: Any, monkeypatch
 
 def test_interrupted_before_anything_began(bench: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     def early(*arguments: object, **more: object) -> None:
-        os.kill(os.getpid(), signal.SIGINT)
-        with contextlib.suppress(OSError):
-            signal.pause()
+        signal.raise_signal(signal.SIGINT)  # to this thread: pytest's helpers have others
 
     monkeypatch.setattr("tickdsl.run.study.lower", early)
     bench.write(ONE)
