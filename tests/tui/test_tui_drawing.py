@@ -2,7 +2,7 @@
 
 import math
 
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from tickdsl.tui.views.drawing import Axis, Curve, Picture, Point, draw
 from tickdsl.tui.views.line import fit, right
@@ -25,6 +25,7 @@ picture = st.builds(
 
 
 @settings(max_examples=200, deadline=None)
+@example(Picture("t", Axis("x"), Axis("x", log=True), (Curve("", (Point(0.0, 1.0),), "#ffffff", ""),), 2e-309), 24, 5)
 @given(picture, st.integers(1, 90), st.integers(0, 24))
 def test_a_picture_fills_its_room(shown: Picture, width: int, height: int) -> None:
     lines = draw(shown, width, height, "#ffffff", "#888888")

@@ -17,6 +17,7 @@ from .line import cells, fit, right
 
 # Braille dots of a cell by column and row (Unicode 15, block 2800).
 _DOTS = ((0x01, 0x02, 0x04, 0x40), (0x08, 0x10, 0x20, 0x80))
+_ZERO = 1e-300  # logarithms of less have no room for an axis around them
 _MOST_DOTS = 4000  # of a line's points, those that fit a screen
 
 
@@ -74,11 +75,11 @@ def draw(picture: Picture, width: int, height: int, ink: str, dim: str) -> list[
     if not found or width < 24 or height < 5:
         return _words(picture.empty if not found else "too small for a chart", width, height, dim)
     ys = [end for point in found for end in (point.y - point.half, point.y + point.half)]
-    level = picture.level if picture.level is not None and (picture.level > 0 or not picture.y.log) else None
+    level = picture.level if picture.level is not None and (picture.level > _ZERO or not picture.y.log) else None
     if level is not None:
         ys.append(level)
     if picture.y.log:
-        ys = [y for y in ys if y > 0] or [point.y for point in found]
+        ys = [y for y in ys if y > _ZERO] or [point.y for point in found]
     elif picture.y.percent:
         ys = [min(1.0, max(0.0, y)) for y in ys]
     rows = height - (3 if height >= 7 else 2)
@@ -193,8 +194,8 @@ def _drawable(point: Point, picture: Picture) -> bool:
         math.isfinite(point.x)
         and math.isfinite(point.y)
         and math.isfinite(point.half)
-        and (not picture.x.log or point.x > 0)
-        and (not picture.y.log or point.y > 0)
+        and (not picture.x.log or point.x > _ZERO)
+        and (not picture.y.log or point.y > _ZERO)
     )
 
 
