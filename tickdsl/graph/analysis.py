@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from bisect import bisect_right
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from typing import Any
 
 import attrs
 from torch import Tensor, nn
 
 from tickdsl.graph.atoms import Atoms
-from tickdsl.graph.labels import Families, Shape, Value
+from tickdsl.graph.labels import Families, Shape, Value, varying
 from tickdsl.graph.model import Role
 
 
@@ -45,6 +45,16 @@ class Call:
     def value(self, name: str) -> Value:
         """What is known of a tensor argument."""
         return self.analysis.value(self.arguments[name])
+
+    def apart_from(self, dims: Collection[int], families: Families, does: str) -> Families:
+        """The families that vary along none of the dimensions; the others cannot shrink for what the operator does."""
+        kept = []
+        for family in families:
+            if set(varying(family)).isdisjoint(dims):
+                kept.append(family)
+            else:
+                self.atoms.fix(family, f"`{self.where}` {does}")
+        return tuple(kept)
 
     @property
     def atoms(self) -> Atoms:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from functools import partial
 
 import attrs
 
@@ -27,70 +26,114 @@ def join(atoms: Atoms, values: Sequence[Value], rank: int, where: str, product: 
     result: list[Family] = []
     for members in _clusters(values, rank):
         common = frozenset.intersection(*(frozenset(varying(family)) for family, _ in members))
+        meeting = _Meeting(atoms, members, values, rank, where, common)
         if not common:
             for family, _ in members:
                 atoms.fix(family, f"`{where}` mixes it with values of another layout")
-            continue
-        if product is not None and _scatters(members, product):
-            result += _scattered(atoms, members, values, rank, where, product)
-            continue
-        if (reading := _known(atoms, members, values, rank, common)) is not None:
-            result += _read(atoms, members, values, rank, where, common, reading)
-        elif product is None and _one_alone(members, values, rank, common):
+        elif product is not None and _scatters(members, product):
+            result += meeting.scattered(product)
+        elif (reading := meeting.known()) is not None:
+            result += meeting.read(reading)
+        elif product is None and meeting.one_alone():
             # Heads × dims with dims or heads alone, if what comes shows that these are attention's: rotary tables.
-            atoms.postpone(partial(_decide, atoms, members, values, rank, where, common))
-            result += _wide(members, common)
+            atoms.postpone(meeting.decide)
+            result += meeting.wide()
         else:
-            result.append(_joined(atoms, members, values, rank, where, common, product is not None))
+            result.append(meeting.joined(product is not None))
     return tuple(result)
 
 
-def _decide(
-    atoms: Atoms, members: Sequence[_Member], values: Sequence[Value], rank: int, where: str, common: frozenset[int]
-) -> None:
-    """Join what could not be joined before it was known where attention has heads and dims."""
-    if (reading := _known(atoms, members, values, rank, common)) is not None:
-        _read(atoms, members, values, rank, where, common, reading)
-    else:
-        _joined(atoms, members, values, rank, where, common)
+@attrs.frozen
+class _Meeting:
+    """Families that an operator brings together, and the dimensions of the result along which all of them vary."""
 
+    atoms: Atoms
+    members: Sequence[_Member]
+    values: Sequence[Value]
+    rank: int
+    where: str
+    common: frozenset[int]
 
-def _joined(
-    atoms: Atoms,
-    members: Sequence[_Member],
-    values: Sequence[Value],
-    rank: int,
-    where: str,
-    common: frozenset[int],
-    factors: bool = False,
-) -> Family:
-    """The one family of members that are one along the common dimensions and do not vary along others."""
-    reduced = []
-    for family, _ in members:
-        for dim in varying(family):
-            if dim not in common:
+    def decide(self) -> None:
+        """Join what could not be joined before it was known where attention has heads and dims."""
+        if (reading := self.known()) is not None:
+            self.read(reading)
+        else:
+            self.joined()
+
+    def joined(self, factors: bool = False) -> Family:
+        """The one family of members that are one along the common dimensions and do not vary along others."""
+        atoms = self.atoms
+        reduced = []
+        for family, _ in self.members:
+            for dim in varying(family):
+                if dim not in self.common:
+                    family = atoms.merge(family, dim)
+            reduced.append(family)
+        for family in reduced[1:]:
+            if family is not reduced[0]:
+                (atoms.meet if factors else atoms.unify)(reduced[0], family)
+        family = reduced[0]
+        rigid = [dim for dim in self.common if self._meets_rigid((dim,))]
+        if len(rigid) == len(self.common):
+            atoms.fix(family, self._rigid)
+        else:
+            for dim in rigid:
                 family = atoms.merge(family, dim)
-        reduced.append(family)
-    for family in reduced[1:]:
-        if family is not reduced[0]:
-            (atoms.meet if factors else atoms.unify)(reduced[0], family)
-    family = reduced[0]
-    rigid = [dim for dim in common if _meets_rigid(members, values, rank, (dim,))]
-    if len(rigid) == len(common):
-        atoms.fix(family, f"`{where}` combines it with a value that cannot shrink")
-    else:
-        for dim in rigid:
-            family = atoms.merge(family, dim)
-    return family
+        return family
 
+    def wide(self) -> list[Family]:
+        """The families that vary along more than the common dimensions."""
+        return [family for family, _ in self.members if not set(varying(family)) <= self.common]
 
-def _wide(members: Sequence[_Member], common: frozenset[int]) -> list[Family]:
-    return [family for family, _ in members if not set(varying(family)) <= common]
+    def one_alone(self) -> bool:
+        """Whether some members vary along more than the common dimensions, and others have one position there."""
+        more = {dim for family in self.wide() for dim in varying(family)} - self.common
+        narrow = [owner for family, owner in self.members if set(varying(family)) <= self.common]
+        return bool(more and narrow) and not any(_covers(self.values[owner], self.rank, more) for owner in narrow)
 
+    def known(self) -> Single | None:
+        """In which reading the common dimensions vary, if some members have heads and dims, and others one of these."""
+        if not self.atoms.head_dims or not self.one_alone():
+            return None
+        inner = {frozenset(self.atoms.dims_of(family)) for family in self.wide()}
+        if len(inner) != 1 or not (dims := inner.pop()):
+            return None
+        return "dims" if self.common == dims else "heads" if not self.common & dims else None
 
-def _meets_rigid(members: Sequence[_Member], values: Sequence[Value], rank: int, dims: Iterable[int]) -> bool:
-    owners = {owner for _, owner in members}
-    return any(owner not in owners and _covers(value, rank, dims) for owner, value in enumerate(values))
+    def read(self, reading: Single) -> list[Family]:
+        """Members have the common dimensions in common in one reading; in the other, what has no others is rigid."""
+        atoms, common = self.atoms, self.common
+        other: Single = "heads" if reading == "dims" else "dims"
+        wide = self.wide()
+        reduced = []
+        for family, _ in self.members:
+            reduced.append(atoms.merge_but(family, common, reading))
+            if family is reduced[-1]:
+                atoms.fix(family, self._rigid, other)
+            else:
+                atoms.merge_but(family, set(varying(family)) - common, other)
+        for family in reduced[1:]:
+            atoms.unify(reduced[0], family, reading)
+        if self._meets_rigid(common):
+            atoms.fix(reduced[0], self._rigid, reading)
+        return wide
+
+    def scattered(self, product: Product) -> list[Family]:
+        """Weights of every head times its values, or the like: the dims of the values stay apart."""
+        for family, _ in self.members:
+            inner = set(varying(family)) - product.batch
+            if inner:
+                self.atoms.mark_dims(HeadDims(family, inner.pop(), product.module, self.where))
+        return attrs.evolve(self, common=self.common & product.batch).read("heads")
+
+    @property
+    def _rigid(self) -> str:
+        return f"`{self.where}` combines it with a value that cannot shrink"
+
+    def _meets_rigid(self, dims: Iterable[int]) -> bool:
+        owners = {owner for _, owner in self.members}
+        return any(owner not in owners and _covers(value, self.rank, dims) for owner, value in enumerate(self.values))
 
 
 def _scatters(members: Sequence[_Member], product: Product) -> bool:
@@ -102,63 +145,6 @@ def _scatters(members: Sequence[_Member], product: Product) -> bool:
         and any(len(mine - product.batch) == 1 for mine in dims)
         and all(len(mine - product.batch) <= 1 for mine in dims)
     )
-
-
-def _scattered(
-    atoms: Atoms, members: Sequence[_Member], values: Sequence[Value], rank: int, where: str, product: Product
-) -> list[Family]:
-    """Weights of every head times its values, or the like: the dims of the values stay apart."""
-    common = frozenset.intersection(*(frozenset(varying(family)) for family, _ in members)) & product.batch
-    for family, _ in members:
-        inner = set(varying(family)) - product.batch
-        if inner:
-            atoms.mark_dims(HeadDims(family, inner.pop(), product.module, where))
-    return _read(atoms, members, values, rank, where, common, "heads")
-
-
-def _known(
-    atoms: Atoms, members: Sequence[_Member], values: Sequence[Value], rank: int, common: frozenset[int]
-) -> Single | None:
-    """In which reading the common dimensions vary, if some members have heads and dims, and others one of these."""
-    if not atoms.head_dims or not _one_alone(members, values, rank, common):
-        return None
-    inner = {frozenset(atoms.dims_of(family)) for family in _wide(members, common)}
-    if len(inner) != 1 or not (dims := inner.pop()):
-        return None
-    return "dims" if common == dims else "heads" if not common & dims else None
-
-
-def _one_alone(members: Sequence[_Member], values: Sequence[Value], rank: int, common: frozenset[int]) -> bool:
-    """Whether some members vary along more than the common dimensions, and others have one position there."""
-    more = {dim for family in _wide(members, common) for dim in varying(family)} - common
-    narrow = [owner for family, owner in members if set(varying(family)) <= common]
-    return bool(more and narrow) and not any(_covers(values[owner], rank, more) for owner in narrow)
-
-
-def _read(
-    atoms: Atoms,
-    members: Sequence[_Member],
-    values: Sequence[Value],
-    rank: int,
-    where: str,
-    common: frozenset[int],
-    reading: Single,
-) -> list[Family]:
-    """Members have the common dimensions in common in one reading; in the other, what has no others is rigid."""
-    reason = f"`{where}` combines it with a value that cannot shrink"
-    wide = _wide(members, common)
-    reduced = []
-    for family, _ in members:
-        reduced.append(atoms.merge_but(family, common, reading))
-        if family is reduced[-1]:
-            atoms.fix(family, reason, "heads" if reading == "dims" else "dims")
-        else:
-            atoms.merge_but(family, set(varying(family)) - common, "heads" if reading == "dims" else "dims")
-    for family in reduced[1:]:
-        atoms.unify(reduced[0], family, reading)
-    if _meets_rigid(members, values, rank, common):
-        atoms.fix(reduced[0], reason, reading)
-    return wide
 
 
 def _covers(value: Value, rank: int, dims: Iterable[int]) -> bool:

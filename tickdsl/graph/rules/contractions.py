@@ -10,17 +10,7 @@ from tickdsl.graph.analysis import Call, Rule, Work
 from tickdsl.graph.atoms import HeadDims
 from tickdsl.graph.joins import Product, join
 from tickdsl.graph.labels import Families, Family, Value, along, varying
-
-
-def _fix_beyond(call: Call, value: Value, allowed: tuple[int, ...]) -> Families:
-    """The families that vary only along the allowed dimensions; the others are fixed."""
-    kept = []
-    for family in value.families:
-        if set(varying(family)) <= set(allowed):
-            kept.append(family)
-        else:
-            call.atoms.fix(family, f"`{call.where}` slides over it")
-    return tuple(kept)
+from tickdsl.graph.rules.spatial import SLIDES
 
 
 def _vector(families: Families, dim: int) -> Family | None:
@@ -36,13 +26,13 @@ def convolution(call: Call) -> list[Families]:
     data, weight = call.value("input"), call.value("weight")
     groups, transposed = call["groups"], call["transposed"]
     whole = tuple(call.atoms.whole_heads(f, (1,), f"`{call.where}` takes heads for a batch") for f in data.families)
-    inputs = _fix_beyond(call, attrs.evolve(data, families=whole), (0, 1))
+    inputs = call.apart_from(range(2, len(data.shape)), whole, SLIDES)
     batch = tuple(family for family in inputs if not along(family, 1))
     channels = attrs.evolve(data, families=tuple(family for family in inputs if along(family, 1)))
     for family in channels.families:
         if along(family, 0):
             call.atoms.fix(family, f"`{call.where}` takes it for a batch")
-    known = _fix_beyond(call, weight, (0, 1))
+    known = call.apart_from(range(2, len(weight.shape)), weight.families, SLIDES)
     rows, columns = (1, 0) if transposed else (0, 1)
     out = next((family for family in known if along(family, rows)), None)
     into = next((family for family in known if along(family, columns)), None)

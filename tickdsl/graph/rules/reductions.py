@@ -6,7 +6,9 @@ from typing import Any
 
 from tickdsl.graph.analysis import Call, Rule
 from tickdsl.graph.joins import reduce
-from tickdsl.graph.labels import Families, along, varying
+from tickdsl.graph.labels import Families, varying
+
+_LOOKS_UP = "looks it up by position"
 
 
 def reduction(call: Call) -> list[Families]:
@@ -36,10 +38,7 @@ def index(call: Call) -> list[Families]:
     span = max(indices[dim].ndim for dim in used)
     contiguous = used == list(range(used[0], used[-1] + 1))
     families = []
-    for family in value.families:
-        if any(along(family, dim) for dim in used):
-            call.atoms.fix(family, f"`{call.where}` looks it up by position")
-            continue
+    for family in call.apart_from(used, value.families, _LOOKS_UP):
         rest = [size for dim, size in enumerate(family.shape) if dim not in used]
         place = used[0] if contiguous else 0
         families.append(family.reshape(*rest[:place], *(1,) * span, *rest[place:]))
@@ -50,12 +49,9 @@ def embedding(call: Call) -> list[Families]:
     """Rows are looked up by position; the width is a producer."""
     value = call.value("weight")
     families = []
-    for family in value.families:
-        if along(family, 0):
-            call.atoms.fix(family, f"`{call.where}` looks it up by position")
-        else:
-            call.analysis.say(family, "producer")
-            families.append(family.reshape((1,) * (len(call.shape) - 1) + (-1,)))
+    for family in call.apart_from({0}, value.families, _LOOKS_UP):
+        call.analysis.say(family, "producer")
+        families.append(family.reshape((1,) * (len(call.shape) - 1) + (-1,)))
     if value.origin is not None:
         call.analysis.weights.setdefault(value.origin, call.module)
     return [tuple(families)]
@@ -64,14 +60,7 @@ def embedding(call: Call) -> list[Families]:
 def index_select(call: Call) -> list[Families]:
     """`index_select` and `gather` along one dimension."""
     value = call.value("self")
-    dim = call["dim"] % len(value.shape)
-    families = []
-    for family in value.families:
-        if along(family, dim):
-            call.atoms.fix(family, f"`{call.where}` looks it up by position")
-        else:
-            families.append(family)
-    return [tuple(families)]
+    return [call.apart_from({call["dim"] % len(value.shape)}, value.families, _LOOKS_UP)]
 
 
 REDUCTIONS = (

@@ -9,6 +9,9 @@ import numpy as np
 from tickdsl.graph.analysis import Call, Rule
 from tickdsl.graph.labels import Families, along
 
+#: Why the dimensions of pictures cannot shrink.
+SLIDES = "slides over it"
+
 
 def trailing(count: int) -> Rule:
     """The rule of an operator over the last `count` dimensions, which must be rigid."""
@@ -16,13 +19,8 @@ def trailing(count: int) -> Rule:
     def rule(call: Call) -> list[Families]:
         value = call.analysis.value(call.tensors[0])
         rank = len(value.shape)
-        families = []
-        for family in value.families:
-            if any(along(family, dim) for dim in range(rank - count, rank)):
-                call.atoms.fix(family, f"`{call.where}` slides over it")
-            else:
-                families.append(family)
-        return [tuple(families) for _ in call.outputs]
+        families = call.apart_from(range(rank - count, rank), value.families, SLIDES)
+        return [families for _ in call.outputs]
 
     return rule
 
@@ -53,13 +51,7 @@ def windows(call: Call) -> list[Families]:
     """`unfold`: windows along a dimension that must be rigid; the positions within are a new last dimension."""
     value = call.value("self")
     dim = call["dimension"] % len(value.shape)
-    families = []
-    for family in value.families:
-        if along(family, dim):
-            call.atoms.fix(family, f"`{call.where}` slides over it")
-        else:
-            families.append(family[..., None])
-    return [tuple(families)]
+    return [tuple(family[..., None] for family in call.apart_from({dim}, value.families, SLIDES))]
 
 
 RULES: dict[str, Rule] = {}
