@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import subprocess
@@ -16,6 +17,7 @@ import pytest
 from tickdsl.cli import main
 from tickdsl.records import Record, RunPaths, find_run, read_events
 from tickdsl.records.events import StepEnd, StepStart
+from tickdsl.run.interpreter import Interpreter
 
 HEAD = """\
 model small-cnn width=0.5
@@ -74,6 +76,21 @@ class Bench:
     def run(self, *flags: object) -> Said:
         """`tickdsl run` on the plan, one job unless the flags say otherwise."""
         return self.call("run", self.plan, *self.places, "--jobs", 1, *flags)
+
+    @contextlib.contextmanager
+    def stopping(self, when: Callable[[], bool], look_seconds: float) -> Iterator[None]:
+        """Runs of this process are stopped as by `tickdsl stop` where `when` says so, which is asked at every turn."""
+        tick = Interpreter.tick
+
+        def impatient(interpreter: Interpreter) -> None:
+            if when():
+                interpreter.stop(4)
+            tick(interpreter)
+
+        with pytest.MonkeyPatch.context() as patched:
+            patched.setattr(Interpreter, "tick", impatient)
+            patched.setattr("tickdsl.run.workers.LOOK_SECONDS", look_seconds)
+            yield
 
     def begin(self, *flags: object, **more: Any) -> subprocess.Popen[str]:
         """`tickdsl run` in a process group of its own, not waited for."""

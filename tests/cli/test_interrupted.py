@@ -159,23 +159,11 @@ def test_stop_keeps_a_checkpoint_and_says_how_to_go_on(bench: Any, processes: Ke
 
 
 def test_stopped_and_continued_gives_the_same_bits(bench: Any) -> None:
-    from tickdsl.run.interpreter import Interpreter
-
     bench.write("train 12ep lr=0.1 batch=16\nprune filters 30%; rewind lr\n", head=HEAD)
     assert bench.run("--store", bench.folder / "whole").exit == 0
-    draw, codes = random.Random(1), []
-    tick = Interpreter.tick
-
-    def impatient(self: Interpreter) -> None:
-        if draw.random() < 0.4:
-            self.stop(4)
-        tick(self)
-
-    with pytest.MonkeyPatch.context() as patched:
-        patched.setattr(Interpreter, "tick", impatient)
-        patched.setattr("tickdsl.run.workers.LOOK_SECONDS", 0.05)
-        for _ in range(4):
-            codes.append(bench.run().exit)
+    draw = random.Random(1)
+    with bench.stopping(lambda: draw.random() < 0.4, look_seconds=0.05):
+        codes = [bench.run().exit for _ in range(4)]
     assert 4 in codes
     assert bench.run().exit == 0
     assert bench.bits() == bench.bits(bench.folder / "whole")

@@ -8,6 +8,7 @@ import signal
 import subprocess
 import time
 from collections.abc import Callable, Iterator, Sequence
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -146,21 +147,9 @@ def test_stopped_and_continued_together_they_end_with_the_same_bits(bench: Any) 
     bench.write(LONG, head=HEAD)
     whole = bench.folder / "whole"
     assert bench.run("--store", whole, "--stack", 3).exit == 0
-    codes, ticks = [], 0
-    tick = Interpreter.tick
-
-    def impatient(self: Interpreter) -> None:
-        nonlocal ticks
-        ticks += 1
-        if ticks % 4 == 0:
-            self.stop(4)
-        tick(self)
-
-    with pytest.MonkeyPatch.context() as patched:
-        patched.setattr(Interpreter, "tick", impatient)
-        patched.setattr("tickdsl.run.workers.LOOK_SECONDS", 0.1)
-        for _ in range(3):
-            codes.append(bench.run("--stack", 3).exit)
+    ticks = count(1)
+    with bench.stopping(lambda: next(ticks) % 4 == 0, look_seconds=0.1):
+        codes = [bench.run("--stack", 3).exit for _ in range(3)]
     assert 4 in codes
     assert bench.run("--stack", 3).exit == 0
     assert stacked(bench.store) == [3] * 9, "all of them stood at one step"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import platform
+import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -31,6 +32,8 @@ from tickdsl.tickets.carry import carry_over
 from tickdsl.tickets.scope import units_left
 from tickdsl.training import data as datasets
 from tickdsl.training.catalogue import DATASETS, shaping
+
+Metrics = dict[str, Any]
 
 WEIGHTS, STRUCTURE = "weights.safetensors", "structure.safetensors"
 
@@ -144,6 +147,18 @@ class Context:
         module = compact(found.module, found.graph, structure)
         module.load_state_dict(dict(state))
         return module
+
+    # -- results of this one
+
+    def keep(self, step: Step, work: Callable[[Path], Metrics], began: float, together: int = 1) -> Metrics:
+        """Store as a step's result what `work` leaves in the folder given to it, and the metrics that it gives back.
+
+        Of the time since `began` (monotonic), which so many steps took together, it counts for an equal share.
+        """
+        with self.store.writing(step.key) as draft:
+            metrics = work(draft.folder)
+            draft.finish(record(step, metrics, (time.monotonic() - began) / together, self))
+        return metrics
 
 
 @functools.lru_cache(maxsize=64)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
 
 import torch
 
@@ -14,7 +13,7 @@ from tickdsl.graph.surgery import compact, compact_masks
 from tickdsl.plan.code import expect_code
 from tickdsl.plan.steps import Step
 from tickdsl.run import measuring, trainings
-from tickdsl.run.context import STRUCTURE, Context, describe, record, save_weights, seed_of
+from tickdsl.run.context import STRUCTURE, Context, Metrics, describe, save_weights, seed_of
 from tickdsl.run.scoring import subject
 from tickdsl.run.settling import settle
 from tickdsl.tickets.overlap import overlap, random_structure
@@ -24,7 +23,6 @@ from tickdsl.training.evaluate import evaluate
 from tickdsl.training.models import create, head, reinitialise
 from tickdsl.training.streams import generator, stream_seed
 
-Metrics = dict[str, Any]
 Operation = Callable[[Step, Context, Path, Mapping[str, Step]], Metrics]
 
 
@@ -35,10 +33,8 @@ def perform(step: Step, context: Context, prefixes: Mapping[str, Step]) -> Metri
     """
     began = time.monotonic()
     expect_code(step.args)
-    with context.store.writing(step.key) as draft:
-        metrics = _OPERATIONS[step.operation](step, context, draft.folder, prefixes)
-        draft.finish(record(step, metrics, time.monotonic() - began, context))
-    return metrics
+    work = _OPERATIONS[step.operation]
+    return context.keep(step, lambda folder: work(step, context, folder, prefixes), began)
 
 
 def _init(step: Step, context: Context, folder: Path, prefixes: Mapping[str, Step]) -> Metrics:

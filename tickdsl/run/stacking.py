@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
+from functools import partial
 
 import torch
 
 from tickdsl.errors import TickdslError
 from tickdsl.measures import energy
 from tickdsl.plan.code import expect_code
-from tickdsl.run.context import Context, record
+from tickdsl.run.context import Context
 from tickdsl.run.messages import Task
-from tickdsl.run.operations import perform
 from tickdsl.run.trainings import Training, prepare
 from tickdsl.training.choices import WORTH
 from tickdsl.training.reports import History
@@ -45,9 +45,8 @@ def perform_together(tasks: Sequence[Task], context: Context, leaves: Leaves) ->
         ready = ready[:1]
     if len(ready) > 1:
         _train(ready, context, leaves, began)
-    for task in tasks:
-        if [each.step.key for each in ready] == [task.step.key]:
-            perform(task.step, context, task.prefixes)
+    elif ready:
+        context.keep(ready[0].step, ready[0].carry_out, began)
 
 
 def _train(ready: Sequence[Training], context: Context, leaves: Leaves, began: float) -> None:
@@ -70,10 +69,9 @@ def _train(ready: Sequence[Training], context: Context, leaves: Leaves, began: f
     )
     for each, ending in zip(ready, endings, strict=True):
         if isinstance(ending, History):
-            seconds = (time.monotonic() - began) / ending.stacked
+            leave = partial(each.leave, history=ending, meter=meter)
             try:
-                with context.store.writing(each.step.key) as draft:
-                    draft.finish(record(each.step, each.leave(draft.folder, ending, meter), seconds, context))
+                context.keep(each.step, leave, began, ending.stacked)
             except TickdslError as error:
                 leaves(each.step.key, error)
 

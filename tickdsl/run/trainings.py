@@ -18,7 +18,7 @@ from tickdsl.measures import energy
 from tickdsl.moments import Moment
 from tickdsl.plan.steps import Step
 from tickdsl.run.compiling import compiles
-from tickdsl.run.context import Context, describe, record, save_weights, seed_of
+from tickdsl.run.context import Context, Metrics, describe, record, save_weights, seed_of
 from tickdsl.run.layout import layout
 from tickdsl.run.networks import Network
 from tickdsl.run.trial import Trial
@@ -30,8 +30,6 @@ from tickdsl.training.loop import train
 from tickdsl.training.reports import EpochReport, History
 from tickdsl.training.retraining import at_cost
 from tickdsl.training.streams import stream_seed
-
-Metrics = dict[str, Any]
 
 
 @attrs.frozen

@@ -35,6 +35,11 @@ class Assignment:
     layout: str | None = None
     compile: bool | None = None
 
+    @property
+    def compiles(self) -> bool:
+        """Whether torch is to compile the network: as was decided, else where the recipe says `on`."""
+        return self.recipe.compile == "on" if self.compile is None else self.compile
+
     def arguments(self) -> dict[str, Any]:
         """As keywords."""
         return attrs.asdict(self, recurse=False)

@@ -113,7 +113,7 @@ class Course:
     def prepare(self, choices: Choices, found: Mapping[str, Any] | None, teaching: Teaching | None) -> OptimiserStep:
         """Lay out the layers as they are trained, make the optimiser, and go on from `found` where there is that."""
         self.lay_out(found)
-        self.compile = self.recipe.compile == "on" if self.given.compile is None else self.given.compile
+        self.compile = self.given.compiles
         if found is not None:
             sparsely = tuple(found.get("sparse", ()))
             self.compile = bool(found.get("compile", self.compile))

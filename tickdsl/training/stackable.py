@@ -43,7 +43,7 @@ def why_not(given: Sequence[Assignment], choices: Choices, device: torch.device)
             return what
     if any(one.lesson is not None for one in given):
         return "they learn from a teacher"
-    if any(one.recipe.compile == "on" if one.compile is None else one.compile for one in given):
+    if any(one.compiles for one in given):
         return "torch compiles their networks"
     material = Material(first.data, first.recipe, device)
     if any(Course(one, material, device).sparse_layers(choices) for one in given):
