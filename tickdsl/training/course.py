@@ -24,6 +24,7 @@ from tickdsl.training.material import Material
 from tickdsl.training.optimiser_step import OptimiserStep
 from tickdsl.training.reports import EpochReport, History
 from tickdsl.training.sparse_layers import SparseLayers, choose
+from tickdsl.training.testing import EpochSums, EpochTests
 
 _EVALUATION_BATCH = 1000
 
@@ -45,6 +46,24 @@ class Steps(Protocol):
 
     def load(self, state: Mapping[str, Any]) -> None:
         """Go on from what `state` gave."""
+
+
+@attrs.frozen(eq=False)
+class Ended:
+    """An epoch whose last step was `step`, on `seen` pictures; its test may still be under way."""
+
+    step: int
+    seen: int
+    tested: EpochSums
+
+    def known(self) -> dict[str, Any]:
+        """As numbers, for a checkpoint."""
+        return {"step": self.step, "seen": self.seen, "sums": self.tested.wait()}
+
+    @classmethod
+    def from_known(cls, step: int, seen: int, sums: list[float]) -> Ended:
+        """What gave these numbers."""
+        return cls(step, seen, EpochSums(torch.tensor(sums, dtype=torch.float64)))
 
 
 class Course:
@@ -74,9 +93,11 @@ class Course:
         self.sparse = SparseLayers(self.model, {}, ())
         self.layout, self.compile = "contiguous", False
 
-        self.tested: Callable[[], Tensor] = self._test
+        tests = EpochTests(self.model, lambda network: sums_of_tests(network, material, self.autocast), device)
+        self.tested: Callable[[], EpochSums] = lambda: tests.begin(self.optimiser_step.loss_sum)
         self.step = self.start
         self.seen = 0  # pictures of this epoch
+        self.ended: Ended | None = None
         self.seconds = 0.0  # spent on this epoch before the clock below
         self.clock = time.monotonic()
         self.reports: list[EpochReport] = []
@@ -165,23 +186,31 @@ class Course:
         """An optimiser step was taken on so many pictures. Raises TickdslError where the training diverged."""
         self.seen += pictures
         self.step += 1
-        self._pass_moment()
         if self.over or self.step % self.per_epoch == 0:
-            report = self._end_epoch((self.step - 1) // self.per_epoch)
-            if self.given.on_epoch is not None:
-                self.given.on_epoch(report)
+            self._report()
+            self.ended = Ended(self.step, self.seen, self.tested())
+            self.optimiser_step.loss_sum.zero_()
+            self.seen = 0
+        if self.over or (self.ended is not None and self.ended.tested.ready()):
+            self._report()
+        self._pass_moment()
 
     def _pass_moment(self) -> None:
         if self.step in self.given.moments:
+            self._report()  # weights of a training that diverged are nobody's
             self.given.moments[self.step](self._weights())
 
     def _weights(self) -> State:
         return {name: tensor.contiguous() for name, tensor in self.model.state_dict().items()}
 
-    def _end_epoch(self, epoch: int) -> EpochReport:
-        """Test, and bring the epoch's sums over from the device: its only wait."""
-        loss_sum, *sums = torch.cat([self.optimiser_step.loss_sum.view(1), self.tested()]).tolist()
-        train_loss, rate = loss_sum / self.seen, self.rates[self.step - 1]
+    def _report(self) -> None:
+        """Report the epoch that ended, where that is still to be done: a training's only wait for the device."""
+        if self.ended is None:
+            return
+        ended, self.ended = self.ended, None
+        epoch, rate = (ended.step - 1) // self.per_epoch, self.rates[ended.step - 1]
+        loss_sum, *sums = ended.tested.wait()
+        train_loss = loss_sum / ended.seen
         if not math.isfinite(train_loss):
             raise TickdslError(
                 f"the loss is {train_loss} in epoch {epoch + 1} (lr {rate:g}): the training diverged",
@@ -192,7 +221,7 @@ class Course:
         report = EpochReport(
             epoch=epoch + 1,
             epochs=math.ceil(self.stop / self.per_epoch),
-            step=self.step,
+            step=ended.step,
             train_loss=train_loss,
             test_loss=result.loss,
             test_accuracy=result.accuracy,
@@ -201,13 +230,8 @@ class Course:
         )
         self.reports.append(report)
         self.clock, self.seconds = now, 0.0
-        self.optimiser_step.loss_sum.zero_()
-        self.seen = 0
-        return report
-
-    def _test(self) -> Tensor:
-        """Summed loss and correct answers on the test set, float64 [2]."""
-        return sums_of_tests(self.model, self.material, self.autocast)
+        if self.given.on_epoch is not None:
+            self.given.on_epoch(report)
 
     def finish(self, stacked: int = 1) -> History:
         """The history of a training that is over; its network is left in the plain memory layout.
@@ -234,6 +258,7 @@ class Course:
             "seen": self.seen,
             "seconds": self.seconds + time.monotonic() - self.clock,
             "reports": [attrs.asdict(report) for report in self.reports],
+            "ended": None if self.ended is None else self.ended.known(),
         }
 
     def restore(self, state: Mapping[str, Any]) -> None:
@@ -245,3 +270,5 @@ class Course:
         self.seen = state["seen"]
         self.seconds = state["seconds"]
         self.reports = [EpochReport(**report) for report in state["reports"]]
+        ended = state.get("ended")
+        self.ended = None if ended is None else Ended.from_known(**ended)

@@ -25,6 +25,7 @@ from tickdsl.training.material import Material, Reading
 from tickdsl.training.optimiser_step import OptimiserStep
 from tickdsl.training.reports import History
 from tickdsl.training.stacked_network import StackedNetwork, set_apart
+from tickdsl.training.testing import EpochSums, EpochTests
 
 #: How one of several trainings ended; None: it was not begun.
 Ending = History | TickdslError | None
@@ -92,10 +93,10 @@ def _train(
         for course, state in zip(courses, found, strict=True):
             course.lay_out(state)
         step = StackedStep(courses)
-        tests = _Tests(step.network, courses)
+        tests = _Tests(step, courses)
         for place, (course, state) in enumerate(zip(courses, found, strict=True)):
             course.optimiser_step = Share(step, place)
-            course.tested = partial(tests.sums, place)
+            course.tested = partial(tests.tested, place)
             if state is not None:
                 course.restore(state)
         lockstep = _Lockstep(courses, leaves)
@@ -122,19 +123,23 @@ def _detach(course: Course) -> None:
 
 
 class _Tests:
-    """The test of all networks in one, done when the first of them asks at the end of an epoch."""
+    """The test of all networks in one, begun when the first of them asks at the end of an epoch."""
 
-    def __init__(self, network: StackedNetwork, courses: Sequence[Course]) -> None:
-        self._network, self._courses = network, courses
-        self._step, self._sums = -1, torch.empty(0)
+    def __init__(self, step: StackedStep, courses: Sequence[Course]) -> None:
+        first, self._step, self._courses = courses[0], step, courses
+        self._tests = EpochTests(
+            step.network,
+            lambda network: sums_of_tests(network, first.material, first.autocast, len(courses)),
+            first.device,
+        )
+        self._at, self._tested = -1, EpochSums(torch.empty(0))
 
-    def sums(self, place: int) -> Tensor:
-        """Those of one network."""
-        course = self._courses[place]
-        if course.step != self._step:
-            self._step = course.step
-            self._sums = sums_of_tests(self._network, course.material, course.autocast, len(self._courses))
-        return self._sums[:, place]
+    def tested(self, place: int) -> EpochSums:
+        """That of one network."""
+        if self._courses[place].step != self._at:
+            self._at = self._courses[place].step
+            self._tested = self._tests.begin(self._step.loss_sum)
+        return self._tested.of(place)
 
 
 class _Lockstep:
