@@ -1,0 +1,135 @@
+"""A second device, made of the CPU: its tensors compute there, but refuse what tensors of a GPU refuse.
+
+A tensor there and one here do not mix, a generator of the CPU draws nothing there, and whoever asks for a number waits
+for the device, which is counted. So a program that forgets to bring a tensor over is found out where there is no GPU.
+Importing this registers the device, which torch cannot take back: only in a process of its own.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+from torch.utils import _foreach_utils
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves, tree_map
+from torch.utils.backend_registration import _setup_privateuseone_for_python_backend
+
+NAME = "elsewhere"
+#: How often was waited for the device, by what was asked.
+WAITS: Counter[str] = Counter()
+
+_CPU = torch.device("cpu")
+#: Operators that take tensors of both devices.
+_CROSSING = {"copy_", "_to_copy"}
+_ASKING = {"_local_scalar_dense", "nonzero"}
+
+
+class _Module:
+    """What torch asks of a device's module."""
+
+    is_initialized = is_available = staticmethod(lambda: True)
+    _lazy_init = staticmethod(lambda: None)
+    _is_in_bad_fork = staticmethod(lambda: False)
+    device_count = staticmethod(lambda: 1)
+    current_device = staticmethod(lambda: 0)
+    manual_seed_all = staticmethod(lambda seed: None)
+    get_amp_supported_dtype = staticmethod(lambda: [torch.bfloat16])
+
+
+_setup_privateuseone_for_python_backend(NAME, _Module)
+DEVICE = torch.device(NAME, 0)
+
+
+class Mixed(RuntimeError):
+    """Tensors of two devices met in one operator."""
+
+
+class Elsewhere(Tensor):
+    """A tensor on the second device; `inside` has its values."""
+
+    inside: Tensor
+
+    @staticmethod
+    def __new__(cls, real: Tensor) -> Elsewhere:
+        made: Elsewhere = Tensor._make_wrapper_subclass(  # type: ignore[attr-defined]
+            cls, real.size(), strides=real.stride(), storage_offset=real.storage_offset(), dtype=real.dtype,
+            layout=real.layout, device=DEVICE,
+        )  # fmt: skip
+        made.inside = real
+        return made
+
+    @classmethod
+    def __torch_function__(cls, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        if func == Tensor.tolist:
+            return args[0].cpu().tolist()
+        with torch._C.DisableTorchFunctionSubclass():
+            found = func(*args, **(kwargs or {}))
+        if func == Tensor.data.__set__:  # type: ignore[attr-defined]
+            args[0].inside = args[1].inside
+        return found
+
+    @classmethod
+    def __torch_dispatch__(cls, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        return _call(func, args, kwargs or {})
+
+
+class _Everything(TorchDispatchMode):
+    """Sees also the operators that make tensors of nothing, or take them there."""
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        return _call(func, args, kwargs or {})
+
+
+@contextmanager
+def there() -> Iterator[None]:
+    """Within, tensors can be on the second device."""
+    fused = _foreach_utils._get_fused_kernels_supported_devices
+    with pytest.MonkeyPatch.context() as patch, _Everything():
+        for name, module in list(sys.modules.items()):
+            if name.startswith("torch.") and hasattr(module, fused.__name__):
+                patch.setattr(module, fused.__name__, lambda: [*fused(), NAME])
+        patch.setattr(torch, "inference_mode", torch.no_grad)  # which wrapped tensors do not know
+        yield
+
+
+def _call(func: Any, args: Any, kwargs: Mapping[str, Any]) -> Any:
+    name, target = func.overloadpacket.__name__, kwargs.get("device")
+    given = [leaf for leaf in tree_leaves((args, kwargs)) if isinstance(leaf, Tensor)]
+    ours = [tensor for tensor in given if isinstance(tensor, Elsewhere)]
+    arrives = bool(ours) if target is None else torch.device(target).type == NAME
+    if name not in _CROSSING and ours and any(tensor.dim() for tensor in given if not isinstance(tensor, Elsewhere)):
+        raise Mixed(f"{func} of {[(type(tensor).__name__, *tensor.shape) for tensor in given]}")
+    if arrives and kwargs.get("generator") is not None:
+        raise Mixed(f"{func} draws from a generator of the CPU")
+    if ours and (name in _ASKING or (name == "_to_copy" and not arrives)):
+        WAITS[name] += 1
+    here = tree_map(_real, dict(kwargs))
+    if target is not None:
+        here["device"] = _CPU if arrives else target
+    found = func(*tree_map(_real, args), **here)
+    if isinstance(found, Tensor) and func._schema.is_mutable and name.endswith("_"):
+        return args[0]
+    return tree_map(_there(ours), found) if arrives else found
+
+
+def _real(value: object) -> object:
+    return value.inside if isinstance(value, Elsewhere) else value
+
+
+def _there(known: list[Elsewhere]) -> Callable[[object], object]:
+    """Takes results there; what an operator gives back as it came is what it was."""
+    same = {id(tensor.inside): tensor for tensor in known}
+
+    def taken(value: object) -> object:
+        if not isinstance(value, Tensor):
+            return value
+        return same[id(value)] if id(value) in same else Elsewhere(value)
+
+    return taken

@@ -1,0 +1,182 @@
+"""Tests on a second device; `test_elsewhere.py` runs them in a process of their own."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import attrs
+import device
+import pytest
+import torch
+
+from tickdsl.cli import main
+from tickdsl.measures import training as measures
+from tickdsl.run import launch, study
+from tickdsl.training import data, loop, models
+from tickdsl.training.assignment import Assignment
+from tickdsl.training.checkpoints import Checkpoints
+from tickdsl.training.choices import Remembered
+from tickdsl.training.data import Dataset
+from tickdsl.training.distillation import Lesson
+from tickdsl.training.recipes import Recipe
+from tickdsl.training.reports import History
+from tickdsl.training.stacked import train_stacked
+
+RECIPE = Recipe(length="3ep", lr=0.01, batch=16, decay=5e-4, schedule="cosine")
+PER_EPOCH = 7
+
+
+@pytest.fixture(autouse=True)
+def second() -> Iterator[None]:
+    device.WAITS.clear()
+    with device.there():
+        yield
+
+
+@pytest.fixture(scope="module")
+def tiny() -> Dataset:
+    return data.load("synthetic", options={"size": 8, "channels": 1, "train": 100, "test": 40, "classes": 4})
+
+
+def given(tiny: Dataset, recipe: Recipe = RECIPE, seed: int = 0, **more: Any) -> Assignment:
+    model = models.create("small-cnn", classes=4, shape=(1, 8, 8), seed=seed)
+    masks = {name: p.detach() > 0 for name, p in model.named_parameters() if p.dim() > 1}
+    return Assignment(model=model, data=tiny, recipe=recipe, seed=seed, masks=masks, layout="contiguous", **more)
+
+
+def lesson() -> Lesson:
+    # Without convolutions, whose layout in memory a device decides.
+    return Lesson(models.create("lenet-300-100", classes=4, shape=(1, 8, 8), seed=5), 4.0, 0.7, until=10)
+
+
+def train(one: Assignment, where: torch.device | str = device.DEVICE, **more: Any) -> History:
+    return loop.train(**one.arguments(), device=where, **more)
+
+
+def assert_equal(there: Assignment, here: Assignment) -> None:
+    expected = here.model.state_dict()
+    for name, tensor in there.model.state_dict().items():
+        assert isinstance(tensor, device.Elsewhere), name
+        assert torch.equal(tensor.inside, expected[name]), name
+
+
+def test_devices_do_not_mix() -> None:
+    one = torch.ones(2, device=device.DEVICE)
+    with pytest.raises(device.Mixed):
+        one + torch.ones(2)
+    with pytest.raises(device.Mixed):
+        torch.randperm(3, generator=torch.Generator(), device=device.DEVICE)
+    assert (one + one).tolist() == [2.0, 2.0]
+    assert device.WAITS == {"_to_copy": 1}
+
+
+@pytest.mark.parametrize("augment", [(), ("crop", "flip", "rotation")])
+@pytest.mark.parametrize("optimizer", ["sgd", "adam"])
+@pytest.mark.parametrize("taught", [False, True])
+def test_a_training_is_the_same_and_waits_once_an_epoch(
+    tiny: Dataset, optimizer: str, augment: tuple[str, ...], taught: bool
+) -> None:
+    recipe = attrs.evolve(RECIPE, optimizer=optimizer, augment=augment)
+    more = [{"lesson": lesson()} if taught else {} for _ in range(2)]
+    here, there = given(tiny, recipe, **more[0]), given(tiny, recipe, **more[1])
+    expected = train(here, "cpu")
+    device.WAITS.clear()
+    waits: list[int] = []
+    assert train(there, between=lambda: waits.append(device.WAITS.total())) == expected
+    assert_equal(there, here)
+    assert waits == [step // PER_EPOCH for step in range(3 * PER_EPOCH)]
+
+
+def test_a_training_goes_on_there(tiny: Dataset, tmp_path: Path) -> None:
+    here = given(tiny)
+    expected = train(here, "cpu")
+    kept, steps = Checkpoints(tmp_path), iter(range(100))
+
+    def leave() -> None:
+        if next(steps) == 10:
+            kept.save_now()
+            raise InterruptedError
+
+    with pytest.raises(InterruptedError):
+        train(given(tiny, checkpoint=kept), between=leave)
+    there = given(tiny, checkpoint=Checkpoints(tmp_path))
+    assert train(there) == expected
+    assert_equal(there, here)
+
+
+def test_a_stack_there(tiny: Dataset) -> None:
+    here, there = ([given(tiny, seed=seed) for seed in range(3)] for _ in range(2))
+    expected = train_stacked(here, Remembered())
+    assert train_stacked(there, Remembered(), device=device.DEVICE) == expected
+    for one, other in zip(there, here, strict=True):
+        assert_equal(one, other)
+
+
+SMALL = "model small-cnn width=0.5\ndata synthetic size=8 train=128 test=64 classes=4\n"
+RECIPES = "train 3ep lr=0.05 batch=32 decay=5e-4 milestones=[2ep]\n"
+RESNET = "model resnet20 width=0.25\ndata synthetic size=8 train=64 test=64 classes=4\n"
+EVERYTHING = "report accuracy, params, flops, train-time, memory, latency, energy, carbon, robustness, barrier\n"
+PLANS = {
+    "at initialisation": SMALL + RECIPES + """\
+sweep criterion in [snip, grasp, magnitude, random]
+arm once { prune weights to 80% by $criterion at init }
+arm flow { prune weights to 80% x 5 by synflow at init }
+compare once, flow, random-init, random-structure, dense
+""",
+    "filters": SMALL + RECIPES + """\
+sweep criterion in [l1, l2, fpgm, bn-scale, taylor, hrank, expected-abs, random]
+arm filters { prune filters local 30% x 2 by $criterion; rewind lr to 1ep }
+compare filters, dense
+""",
+    "overlap": SMALL + RECIPES + """\
+seeds 2
+arm colt { split classes 2; prune weights global 40% x 2 except fc; overlap; rewind weights to init }
+arm imp { prune weights global 40% x 2 except fc; rewind weights to 1ep }
+compare colt, imp, random-init, dense within=1%
+""" + EVERYTHING,
+    "distillation": SMALL + RECIPES + """\
+arm kd { prune weights global to 80% except fc; rewind weights to 1ep; distill from dense temperature=5 weight=0.9 }
+compare kd, dense
+""",
+    "early bird": SMALL + """\
+train 6ep lr=0.05 batch=32
+arm early-bird { prune filters global 50% by bn-scale until mask-distance < 0.3; rewind lr }
+compare early-bird, dense
+""",
+    "retraining": SMALL + RECIPES + """\
+arm fine-tune { prune filters local 60%; retrain fine-tune 2ep }
+arm one-cycle { prune filters local 60%; retrain one-cycle 2ep }
+arm scratch { prune filters local 60%; retrain scratch }
+compare all, dense budget=flops
+""",
+    "layers": RESNET + RECIPES + """\
+sweep criterion in [snip, grasp, hrank, cka, expected-abs, random]
+arm layers { prune layers 3 by $criterion at init }
+arm filters { prune filters global matching layers by snip at init }
+compare layers, filters, dense
+""",
+    "transfer": """\
+data synthetic size=8 train=128 test=64 classes=4 channels=1
+model small-cnn
+train 3ep lr=0.05 batch=32
+arm colt { split classes 2; prune weights 50% x 2 except fc; overlap; rewind weights to init; transfer to digits }
+compare colt, random-init, dense
+""",
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("text", PLANS.values(), ids=list(PLANS))
+def test_a_plan_there(text: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for module in (launch, study):
+        monkeypatch.setattr(module, "pick", lambda asked: device.DEVICE)
+    monkeypatch.setitem(measures.WATTS, device.NAME, 300.0)
+    plan = tmp_path / "test.plan"
+    plan.write_text(text)
+    places = ["--store", tmp_path / "store", "--out", tmp_path / "runs"]
+    code = main([str(word) for word in ("run", plan, *places, "--jobs", 1, "--no-tensorboard")])
+    assert code == 0
+    results = [json.loads(path.read_text()) for path in (tmp_path / "store").glob("results/*/*/result.json")]
+    assert {result["made"]["device"] for result in results} == {str(device.DEVICE)}
