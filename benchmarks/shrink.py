@@ -17,6 +17,7 @@ from itertools import pairwise
 
 import attrs
 import torch
+from loop import bare
 from torch import Tensor, nn
 
 from tickdsl.graph.cost import cost
@@ -41,6 +42,7 @@ class Side:
 
     model: nn.Module
     masks: dict[str, Tensor]
+    device: torch.device = torch.device("cpu")
 
 
 def sides(name: str) -> tuple[Side, Side]:
@@ -76,6 +78,12 @@ def trained(side: Side, images: Dataset, batch: int, steps: int) -> float:
     return min(after - before for before, after in pairwise(ticks))
 
 
+def by_hand(side: Side, images: Dataset, batch: int, steps: int) -> float:
+    """CPU seconds of the fastest step of the bare loop: what shrinking gains on this machine at best."""
+    recipe = Recipe(length=f"{steps}it", lr=0.01, batch=batch, momentum=0.9)
+    return min(bare(attrs.evolve(side, model=copy.deepcopy(side.model)), images, recipe, steps))
+
+
 def asked(side: Side, pictures: Tensor) -> float:
     """CPU seconds of the fastest of some forward passes."""
     model, times = side.model.eval(), []
@@ -97,6 +105,7 @@ def measure(name: str, rounds: int, steps: int) -> None:
     pictures = torch.randn(batch, *SHAPE)
     tries: dict[str, Callable[[Side], float]] = {
         f"retraining, batch {batch}": lambda side: trained(side, images, batch, steps),
+        "by the bare loop": lambda side: by_hand(side, images, batch, steps),
         "latency, 1 picture": lambda side: asked(side, pictures[:1]),
         f"latency, {batch} pictures": lambda side: asked(side, pictures),
     }
