@@ -77,8 +77,12 @@ def test_stacked_trainings_give_the_same_results_but_for_rounding(bench: Any, gi
     assert trainings == [1] * 9
     begun, ended = bench.begun, bench.ended("done")
     given.clear()
+    clock = time.monotonic()
     said = bench.run("--stack", 3)
     assert said.exit == 0, said.err
+    took = time.monotonic() - clock
+    seconds = sum(result["seconds"] for result in results(bench.store).values())
+    assert seconds < took, "together they took their time once"
     assert [each for each in given if each[0] == "train"] == [["train"] * 3] * 3
     assert all(len(each) == 1 for each in given if each[0] != "train")
     assert sorted(bench.begun) == sorted(begun)

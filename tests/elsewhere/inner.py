@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 from collections.abc import Iterator
 from pathlib import Path
@@ -107,10 +108,44 @@ def test_a_training_goes_on_there(tiny: Dataset, tmp_path: Path) -> None:
     assert_equal(there, here)
 
 
+class Sparsely:
+    """Finds that whatever is asked about pays."""
+
+    def settle(self, question: str, measure: object) -> bool:
+        return True
+
+
+def test_a_training_with_sparse_layers_starts_over_there(tiny: Dataset, tmp_path: Path) -> None:
+    def few(**more: Any) -> Assignment:
+        model = models.create("lenet-300-100", classes=4, shape=(1, 8, 8), seed=0)
+        draw = torch.Generator().manual_seed(0)
+        masks = {
+            name: torch.rand(p.shape, generator=draw) < 0.05 for name, p in model.named_parameters() if p.dim() > 1
+        }
+        return Assignment(model=model, data=tiny, recipe=RECIPE, seed=0, masks=masks, **more)
+
+    kept, steps = Checkpoints(tmp_path), iter(range(100))
+
+    def leave() -> None:
+        if next(steps) == 10:
+            kept.save_now()
+            raise InterruptedError
+
+    with pytest.raises(InterruptedError):
+        train(few(checkpoint=kept), "cpu", between=leave, choices=Sparsely())
+    assert torch.load(io.BytesIO(kept.path.read_bytes().partition(b"\n")[2]), weights_only=True)["sparse"]
+    there = few(checkpoint=Checkpoints(tmp_path))
+    assert train(there) == train(few())
+
+
 def test_a_stack_there(tiny: Dataset) -> None:
     here, there = ([given(tiny, seed=seed) for seed in range(3)] for _ in range(2))
     expected = train_stacked(here, Remembered())
-    assert train_stacked(there, Remembered(), device=device.DEVICE) == expected
+    device.WAITS.clear()
+    waits: list[int] = []
+    between = lambda: waits.append(device.WAITS.total())  # noqa: E731
+    assert train_stacked(there, Remembered(), device=device.DEVICE, between=between) == expected
+    assert waits == [step // PER_EPOCH for step in range(3 * PER_EPOCH)]
     for one, other in zip(there, here, strict=True):
         assert_equal(one, other)
 

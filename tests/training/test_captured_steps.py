@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
+import gc
+import weakref
 from collections.abc import Callable
 
 import attrs
@@ -9,10 +12,14 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from tickdsl.collection import without_collection
 from tickdsl.training import captured, data, loop, models, optimiser_step
 from tickdsl.training.captured import WARM_UP, captures
+from tickdsl.training.course import Course
 from tickdsl.training.data import Dataset
 from tickdsl.training.distillation import Lesson
+from tickdsl.training.material import Material
+from tickdsl.training.optimiser_step import OptimiserStep
 from tickdsl.training.recipes import Recipe
 from tickdsl.training.reports import History
 
@@ -134,6 +141,86 @@ def test_where_steps_are_captured() -> None:
     assert captures(CUDA, RECIPE)
     assert not captures(torch.device("cpu"), RECIPE)
     assert not captures(CUDA, attrs.evolve(RECIPE, schedule="one-cycle"))
+
+
+@attrs.define
+class Torn:
+    """A graph whose recording waited for the device."""
+
+    def capture_begin(self, pool: object) -> None:
+        pass
+
+    def capture_end(self) -> None:
+        raise RuntimeError("operation failed due to a previous error during capture")
+
+
+def test_after_a_torn_recording_no_other_is_tried(monkeypatch: pytest.MonkeyPatch) -> None:
+    given_back: list[object] = []
+    torn = {
+        "CUDAGraph": Torn, "Stream": object, "stream": lambda stream: contextlib.nullcontext(),
+        "graph_pool_handle": lambda: (0, 7), "current_device": lambda: 3, "synchronize": lambda: None,
+        "empty_cache": lambda: None,
+    }  # fmt: skip
+    for name, stand_in in torn.items():
+        monkeypatch.setattr(torch.cuda, name, stand_in)
+    for name in ("_cuda_endAllocateToPool", "_cuda_releasePool"):
+        monkeypatch.setattr(torch._C, name, lambda *given: given_back.append(given), raising=False)
+    monkeypatch.setattr(captured.CudaGraphs, "_torn", False)
+    monkeypatch.setattr(captured, "_aside", lambda: None)
+    recorder = captured.CudaGraphs(torch.optim.Adam([nn.Parameter(torch.zeros(1))]))
+
+    def waits() -> None:
+        raise RuntimeError("operation not permitted when stream is capturing")
+
+    with pytest.raises(RuntimeError, match="previous error"):
+        recorder.record(waits)
+    assert given_back == [(3, (0, 7)), (3, (0, 7))]
+    with pytest.raises(RuntimeError, match="torn before"):
+        recorder.record(lambda: None)
+    assert gc.isenabled()
+
+
+def test_what_could_not_be_recorded_is_let_go_before_the_step(tiny: Dataset) -> None:
+    """Both together may not find room on the device."""
+    made: list[weakref.ref[Tensor]] = []
+
+    class Full(Standing):
+        def record(self, work: Callable[[], None]) -> Callable[[], None]:
+            tensor = torch.zeros(1)
+            made.append(weakref.ref(tensor))
+            raise torch.OutOfMemoryError("CUDA out of memory")
+
+    alive: list[bool] = []
+    step = captured.CapturedStep(
+        lambda x: alive.extend(ref() is not None for ref in made),
+        batch=4, changed=list, seeded=lambda: None, recorder=Full(),
+    )  # fmt: skip
+    with pytest.warns(UserWarning, match="out of memory"):
+        for _ in range(WARM_UP + 1):
+            step(torch.zeros(4))
+    assert alive == [False]
+
+
+def test_nothing_of_a_training_is_left_when_it_is_over(tiny: Dataset, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Not until Python looks for cycles, which it does not do for want of a GPU's memory."""
+    _plain(tiny, RECIPE)  # the first optimiser of a process imports much, and what fails there holds its callers
+    made: list[weakref.ref[object]] = []
+
+    def remember(cls: type) -> None:
+        begin = cls.__init__
+
+        def begun(self: object, *given: object, **named: object) -> None:
+            begin(self, *given, **named)
+            made.append(weakref.ref(self))
+
+        monkeypatch.setattr(cls, "__init__", begun)
+
+    for cls in (Course, Material, OptimiserStep, captured.CapturedStep, captured._Recording):
+        remember(cls)
+    with without_collection():
+        _trained(tiny, RECIPE, monkeypatch, Standing())
+        assert len(made) == 5
+        assert [ref() for ref in made] == [None] * 5
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")

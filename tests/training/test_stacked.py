@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -24,6 +25,7 @@ from tickdsl.training.recipes import Recipe
 from tickdsl.training.reports import EpochReport, History
 from tickdsl.training.stackable import times_faster, why_not
 from tickdsl.training.stacked import train_stacked
+from tickdsl.training.stacked_network import StackedNetwork
 
 #: Six whole batches and a smaller one each epoch, 21 steps.
 RECIPE = Recipe(
@@ -331,6 +333,31 @@ def test_sparse_layers_are_not_stacked(tiny: Dataset) -> None:
         mask = torch.rand(model.get_parameter("fc1.weight").shape, generator=torch.Generator().manual_seed(seed)) < 0.05
         given.append(Assignment(model=model, data=tiny, recipe=RECIPE, seed=seed, masks={"fc1.weight": mask}))
     assert why_not(given, Always(), CPU) == "layers of theirs are trained sparsely"
+
+
+@pytest.mark.parametrize("training", [True, False])
+def test_batch_norms_side_by_side_take_the_types_of_autocast(training: bool) -> None:
+    """A GPU's convolutions give them bf16 under autocast; a CPU's, under vmap, do not."""
+    norms = [nn.Sequential(nn.BatchNorm2d(3)).train(training) for _ in range(2)]
+    for norm in norms:
+        nn.init.uniform_(norm[0].weight)
+    pictures = torch.randn(4, 2, 3, 5, 5)
+    expected = [copy.deepcopy(norm)(pictures[:, place]) for place, norm in enumerate(norms)]
+    whole = StackedNetwork(norms)
+    scores = whole(pictures.bfloat16())
+    assert scores.dtype == torch.bfloat16
+    scores.float().sum().backward()
+    for place, one in enumerate(expected):
+        torch.testing.assert_close(scores[:, place].float(), one, rtol=0.02, atol=0.02)
+    assert norms[0][0].running_mean.dtype == torch.float32
+
+
+def test_a_stack_whose_steps_fail_does_not_pay(tiny: Dataset, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fails(*given: object, **named: object) -> None:
+        raise RuntimeError("no kernel for that")
+
+    monkeypatch.setattr("tickdsl.training.optimiser_step.OptimiserStep.take", fails)
+    assert times_faster(three(tiny), CPU) == 0
 
 
 def test_asking_changes_no_network(tiny: Dataset) -> None:

@@ -10,7 +10,7 @@ from pathlib import Path
 import attrs
 import pytest
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from tickdsl.errors import TickdslError
 from tickdsl.training import data, loop, models, testing
@@ -37,8 +37,14 @@ class Late:
     begun: int = 0
     waited: int = 0
     short_of_memory: int | None = None  # from this test on
+    tried: int = 0
+    has_room: bool = True
+
+    def room(self) -> bool:
+        return self.has_room
 
     def __call__(self, work: Callable[[], Tensor]) -> EpochSums:
+        self.tried += 1
         if self.begun == self.short_of_memory:
             raise torch.OutOfMemoryError("CUDA out of memory")
         self.begun += 1
@@ -142,16 +148,18 @@ def test_left_before_its_sums_came(tiny: Dataset, lately: Callable[[Late], Late]
     assert _equal(given, plain)
 
 
+@pytest.mark.parametrize("late", [None, Late(1000)], ids=["at once", "late"])
+@pytest.mark.parametrize("after", [0, 2])
 def test_a_training_that_diverged_is_found_out_and_leaves_no_weights(
-    tiny: Dataset, lately: Callable[[Late], Late]
+    tiny: Dataset, monkeypatch: pytest.MonkeyPatch, late: Late | None, after: int
 ) -> None:
-    lately(Late(1000))
+    monkeypatch.setattr(testing, "beside", lambda device: late)
     handed: list[object] = []
-    given = _given(tiny, recipe=attrs.evolve(RECIPE, lr=1e9), moments={PER_EPOCH + 2: handed.append})
+    given = _given(tiny, recipe=attrs.evolve(RECIPE, lr=1e9), moments={PER_EPOCH + after: handed.append})
     steps: list[int] = []
     with pytest.raises(TickdslError, match="in epoch 1"):
         _train(given, lambda: steps.append(0))
-    assert len(steps) == PER_EPOCH + 2
+    assert len(steps) == PER_EPOCH + (after if late is not None else 0)
     assert handed == []
 
 
@@ -172,7 +180,51 @@ def test_with_little_memory_tests_are_done_at_once(tiny: Dataset, lately: Callab
     expected = _train(_given(tiny))
     late = lately(Late(1000, short_of_memory=short))
     assert _train(_given(tiny)) == expected
-    assert late.begun == short
+    assert (late.begun, late.tried) == (short, short + 1)
+
+
+def test_without_room_for_a_copy_tests_are_done_at_once(tiny: Dataset, lately: Callable[[Late], Late]) -> None:
+    expected = _train(_given(tiny))
+    late = lately(Late(1000, has_room=False))
+    assert _train(_given(tiny)) == expected
+    assert late.tried == 0
+
+
+class Remembers(nn.Module):
+    """Keeps a tensor of the last step, which torch does not copy."""
+
+    def __init__(self, inner: nn.Module) -> None:
+        super().__init__()
+        self.inner = inner
+
+    def forward(self, pictures: Tensor) -> Tensor:
+        self.last = self.inner(pictures)
+        return self.last
+
+
+def test_a_network_that_cannot_be_copied_is_tested_at_once(tiny: Dataset, lately: Callable[[Late], Late]) -> None:
+    plain, given = (attrs.evolve(each, model=Remembers(each.model), masks={}) for each in (_given(tiny), _given(tiny)))
+    expected = _train(plain)
+    late = lately(Late(1000))
+    assert _train(given) == expected
+    assert late.tried == 0
+    assert _equal(given, plain)
+
+
+def test_what_is_wrong_with_a_test_is_told(tiny: Dataset, lately: Callable[[Late], Late]) -> None:
+    class Fails(nn.Module):
+        def forward(self, pictures: Tensor) -> Tensor:
+            if not self.training:
+                raise RuntimeError("no tests, please")
+            return pictures.flatten(1)[:, :4] * self.one
+
+        def __init__(self) -> None:
+            super().__init__()
+            self.one = nn.Parameter(torch.ones(1))
+
+    lately(Late(1))
+    with pytest.raises(RuntimeError, match="no tests, please"):
+        _train(attrs.evolve(_given(tiny), model=Fails(), masks={}))
 
 
 def test_on_a_cpu_nothing_is_late() -> None:

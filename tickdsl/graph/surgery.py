@@ -10,9 +10,9 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from tickdsl.collection import without_collection
 from tickdsl.graph.arrays import Ints
 from tickdsl.graph.attributes import adjust
-from tickdsl.graph.collection import without_collection
 from tickdsl.graph.copies import copied, put
 from tickdsl.graph.cost import layout_sizes
 from tickdsl.graph.model import ModelGraph

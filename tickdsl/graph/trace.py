@@ -7,10 +7,10 @@ from typing import Any
 
 from torch import nn
 
+from tickdsl.collection import without_collection
 from tickdsl.graph.analysis import Analysis
 from tickdsl.graph.assemble import assemble
 from tickdsl.graph.atoms import Atoms
-from tickdsl.graph.collection import without_collection
 from tickdsl.graph.dataless import copy_without_data, set_mode, without_data
 from tickdsl.graph.inputs import TraceError, build, describe
 from tickdsl.graph.model import ModelGraph

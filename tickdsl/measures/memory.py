@@ -7,6 +7,7 @@ added up while the network runs; what a kernel borrows within one operation is n
 from __future__ import annotations
 
 import copy
+import gc
 import weakref
 from collections.abc import Callable
 from typing import Any
@@ -79,6 +80,9 @@ def _training(
 def _peak(work: Callable[[], None], device: torch.device) -> int:
     """The most bytes that `work` holds at once beside what was there before."""
     if device.type == "cuda":
+        work()  # libraries take memory of their own at first, and keep it
+        gc.collect()
+        torch.cuda.synchronize(device)
         torch.cuda.reset_peak_memory_stats(device)
         before = torch.cuda.memory_allocated(device)
         work()

@@ -12,6 +12,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from tickdsl.training.streams import sent
+
 PAD = 4
 DEGREES = 15.0
 
@@ -57,8 +59,9 @@ class Batches:
         offsets, flips, angles = (
             one[0] if len(one) == 1 else torch.stack(one, -1).flatten(-2) for one in zip(*drawn, strict=True)
         )
-        device = self.images.device
-        self._offsets, self._flips, self._angles = offsets.to(device), flips.to(device), angles.to(device)
+        self._offsets, self._flips, self._angles = (
+            sent(draws, self.images.device) for draws in (offsets, flips, angles)
+        )
 
     def _draw(self, stream: torch.Generator) -> tuple[Tensor, Tensor, Tensor]:
         """Offsets [2, N], flips [N] and angles [N] of one order."""

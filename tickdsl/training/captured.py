@@ -10,6 +10,8 @@ compared with the step it was recorded from; where they differ, or recording fai
 
 from __future__ import annotations
 
+import contextlib
+import functools
 import statistics
 import warnings
 from collections.abc import Callable, Iterable, Sequence
@@ -18,6 +20,7 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
+from tickdsl.collection import without_collection
 from tickdsl.training.recipes import Recipe
 
 #: Full batches that are trained on uncaptured first: libraries choose algorithms, the optimiser makes its state.
@@ -39,33 +42,65 @@ class Recorder(Protocol):
         """What does `work` again, on the same tensors; it is not done yet. RuntimeError where it cannot be recorded."""
 
 
+@functools.cache
+def _aside() -> torch.cuda.Stream:
+    """The one stream of this process that work is recorded on: each has memory of its own, which it keeps."""
+    return torch.cuda.Stream()  # type: ignore[no-untyped-call]
+
+
 class CudaGraphs:
     """Records on the current CUDA device; `optimizer` takes part in what is recorded."""
+
+    _torn = False  # in this process
 
     def __init__(self, optimizer: torch.optim.Optimizer) -> None:
         self._groups = optimizer.param_groups
 
     def warm_up(self, work: Callable[[], None]) -> None:
-        aside = torch.cuda.Stream()  # type: ignore[no-untyped-call]
+        aside = _aside()
         aside.wait_stream(torch.cuda.current_stream())
         with torch.cuda.stream(aside):
             work()
         torch.cuda.current_stream().wait_stream(aside)
 
     def record(self, work: Callable[[], None]) -> Callable[[], None]:
+        if CudaGraphs._torn:
+            raise RuntimeError("a recording of this process was torn before")
         graph = torch.cuda.CUDAGraph()
         # Adam refuses to be recorded without this word, and warns of it at all other times.
         words = [group.get("capturable") for group in self._groups]
+        torch.cuda.synchronize()
+        torch.cuda.empty_cache()  # a recording has memory of its own
         try:
             for group in self._groups:
                 group["capturable"] = True
-            with torch.cuda.graph(graph):
-                work()
+            # To free another recording in the middle of this one would tear it.
+            with without_collection(), torch.cuda.stream(_aside()):
+                self._capture(graph, work)
         finally:
             for group, word in zip(self._groups, words, strict=True):
                 group["capturable"] = word
         replay: Callable[[], None] = graph.replay
         return replay
+
+    @staticmethod
+    def _capture(graph: torch.cuda.CUDAGraph, work: Callable[[], None]) -> None:
+        pool = torch.cuda.graph_pool_handle()
+        graph.capture_begin(pool=pool)
+        try:
+            work()
+        finally:
+            try:
+                graph.capture_end()
+            except RuntimeError:
+                # Whatever waits for the device tears a recording. torch then still takes all memory to be the
+                # recording's, and no other can be begun as if nothing had happened.
+                CudaGraphs._torn = True
+                device = torch.cuda.current_device()
+                with contextlib.suppress(RuntimeError):
+                    torch._C._cuda_endAllocateToPool(device, pool)
+                    torch._C._cuda_releasePool(device, pool)
+                raise
 
 
 def captures(device: torch.device, recipe: Recipe) -> bool:
@@ -108,15 +143,18 @@ class CapturedStep:
 
     def _record(self, inputs: Sequence[Tensor]) -> None:
         """Take this step uncaptured; keep a recording that does the same."""
-        tensors = list(self._changed())
-        before = [tensor.clone() for tensor in tensors]
+        recording, why = None, ""
         try:
             recording = _Recording(self._step, inputs, self._recorder)
         except RuntimeError as error:
-            self._give_up(f"cannot be recorded ({error})")
+            why = str(error)
+        if recording is None:  # not while the error is at hand: it holds what the recording computed
+            self._give_up(f"cannot be recorded ({why})")
             self._seeded()
             self._step(*inputs)
             return
+        tensors = list(self._changed())
+        before = [tensor.clone() for tensor in tensors]
         self._seeded()
         recording.replay(inputs)
         replayed = [tensor.clone() for tensor in tensors]
@@ -138,8 +176,8 @@ class _Recording:
     """A step recorded on inputs of its own."""
 
     def __init__(self, step: Step, inputs: Sequence[Tensor], recorder: Recorder) -> None:
-        self._inputs = _own(inputs)
-        self._again = recorder.record(lambda: step(*self._inputs))
+        own = self._inputs = _own(inputs)
+        self._again = recorder.record(lambda: step(*own))
 
     def replay(self, inputs: Sequence[Tensor]) -> None:
         for own, given in zip(self._inputs, inputs, strict=True):

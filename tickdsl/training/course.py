@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Mapping
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from functools import partial
 from typing import Any, Protocol
 
 import attrs
@@ -28,12 +29,26 @@ from tickdsl.training.testing import EpochSums, EpochTests
 
 _EVALUATION_BATCH = 1000
 
+#: Begins the test of a network, given the loss that an epoch's steps summed, after so many steps.
+Test = Callable[[Tensor, int], EpochSums]
+
 
 def sums_of_tests(
     network: nn.Module, material: Material, autocast: torch.dtype | None, together: int | None = None
 ) -> Tensor:
     """`evaluation_sums` on the test set."""
     return evaluation_sums(network, *material.test, material.normalise, _EVALUATION_BATCH, autocast, together)
+
+
+@contextmanager
+def _cuda(device: torch.device) -> Iterator[None]:
+    before = torch.backends.cudnn.benchmark
+    torch.backends.cudnn.benchmark = True
+    try:
+        with torch.cuda.device(device):
+            yield
+    finally:
+        torch.backends.cudnn.benchmark = before
 
 
 class Steps(Protocol):
@@ -93,8 +108,9 @@ class Course:
         self.sparse = SparseLayers(self.model, {}, ())
         self.layout, self.compile = "contiguous", False
 
-        tests = EpochTests(self.model, lambda network: sums_of_tests(network, material, self.autocast), device)
-        self.tested: Callable[[], EpochSums] = lambda: tests.begin(self.optimiser_step.loss_sum)
+        measure = partial(sums_of_tests, material=material, autocast=self.autocast)
+        tests = EpochTests(self.model, measure, device)
+        self.test: Test = lambda loss_sum, step: tests.begin(loss_sum)
         self.step = self.start
         self.seen = 0  # pictures of this epoch
         self.ended: Ended | None = None
@@ -112,7 +128,10 @@ class Course:
             self.model, given.masks, self.recipe, self.material.fingerprint, given.seed, self.start, self.stop, taught
         )
         given.checkpoint.attach(first, self.capture)
-        return given.checkpoint.load()
+        found = given.checkpoint.load()
+        if found is not None and found.get("sparse") and self.device.type != "cpu":
+            return None  # its optimiser's state is of sparse weights, which only a CPU computes with
+        return found
 
     def teaching(self) -> Teaching | None:
         """The training's teacher, on the device."""
@@ -158,14 +177,12 @@ class Course:
 
     def settings(self) -> AbstractContextManager[object]:
         """On CUDA, let cuDNN choose its fastest algorithms: shapes stay the same for a whole training."""
-        if self.device.type != "cuda":
-            return nullcontext()
-        return torch.backends.cudnn.flags(enabled=True, benchmark=True)
+        return _cuda(self.device) if self.device.type == "cuda" else nullcontext()
 
     def begin(self) -> None:
         """Nothing is left to prepare: time counts from now on."""
-        self._pass_moment()
         self.clock = time.monotonic()
+        self._pass_moment()
 
     @property
     def rate(self) -> float:
@@ -183,12 +200,12 @@ class Course:
         return self.step >= self.stop
 
     def stepped(self, pictures: int) -> None:
-        """An optimiser step was taken on so many pictures. Raises TickdslError where the training diverged."""
+        """An optimiser step was taken on so many pictures. Raises TickdslError where an epoch before it diverged."""
         self.seen += pictures
         self.step += 1
         if self.over or self.step % self.per_epoch == 0:
             self._report()
-            self.ended = Ended(self.step, self.seen, self.tested())
+            self.ended = Ended(self.step, self.seen, self.test(self.optimiser_step.loss_sum, self.step))
             self.optimiser_step.loss_sum.zero_()
             self.seen = 0
         if self.over or (self.ended is not None and self.ended.tested.ready()):

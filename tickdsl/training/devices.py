@@ -40,7 +40,7 @@ def bound_memory(device: torch.device, share: float) -> None:
 def has_fast_bf16(device: torch.device) -> bool:
     """Whether bf16 pays: on CUDA, and on a CPU with avx512_bf16 or AMX. Others emulate it, 15 times slower."""
     if device.type == "cuda":
-        return bool(torch.cuda.is_bf16_supported())
+        return bool(torch.cuda.is_bf16_supported(including_emulation=False))
     checks = ("_is_avx512_bf16_supported", "_is_amx_tile_supported")
     return any(check() for check in (getattr(torch.cpu, name, None) for name in checks) if check is not None)
 

@@ -60,8 +60,8 @@ def train(
     that is continued keeps to what was chosen when it began.
     The model is left on `device`, in train mode.
 
-    Raises TickdslError where the loss is not finite at an epoch's end, or the recipe does not fit the data or the
-    device; MaskError where a pruned weight is not zero.
+    Raises TickdslError where an epoch's loss is not finite, as soon as that is known, or the recipe does not fit the
+    data or the device; MaskError where a pruned weight is not zero.
     """
     given = Assignment(
         model=model, data=data, recipe=recipe, seed=seed, start=start, stop=stop, masks=masks or {},
@@ -75,6 +75,7 @@ def train(
         step = course.prepare(choices, found, teaching)
         with own_randomness(where), course.settings():
             _run(course, step, teaching, between)
+        step.release()
     finally:
         if checkpoint is not None:
             checkpoint.detach()

@@ -11,7 +11,7 @@ from torch import Tensor
 from tickdsl.training.augment import Batches, Normalise
 from tickdsl.training.data import Dataset
 from tickdsl.training.recipes import Recipe, steps_per_epoch
-from tickdsl.training.streams import generator
+from tickdsl.training.streams import generator, sent
 
 
 class Material:
@@ -72,4 +72,4 @@ class Reading:
         orders = [torch.randperm(count, generator=generator(seed, "order", epoch)) for seed in self._seeds]
         order = orders[0] if len(orders) == 1 else torch.stack(orders, 1).flatten()
         self._material.batches.start_epoch(*(generator(seed, "augment", epoch) for seed in self._seeds))
-        self._order = order.to(self._material.labels.device)
+        self._order = sent(order, self._material.labels.device)

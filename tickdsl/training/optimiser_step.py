@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any
@@ -47,11 +48,11 @@ class OptimiserStep:
         if device.type == "cuda":
             index = torch.cuda.current_device() if device.index is None else device.index
             self._streams.append(torch.cuda.default_generators[index])
-        self._step: Callable[..., None] = self._compute
+        self._captured: CapturedStep | None = None
         self._rate: Tensor | None = None  # a recording has a number for good, and a tensor's value at each replay
         if captures(device, recipe):
             self._rate = torch.zeros((), device=device)
-            self._step = CapturedStep(
+            self._captured = CapturedStep(
                 self._compute, batch=recipe.batch, changed=self._changed, seeded=self._seed_dropout,
                 recorder=CudaGraphs(self.optimizer),
             )  # fmt: skip
@@ -76,7 +77,15 @@ class OptimiserStep:
             optimisers.set_momentum(self.optimizer, momentum)
         self._seed = seed
         self._seed_dropout()
-        self._step(pictures, answers, *([] if taught is None else [taught]))
+        inputs = [pictures, answers] if taught is None else [pictures, answers, taught]
+        if self._captured is None:
+            self._compute(*inputs)
+        else:
+            self._captured(*inputs)
+
+    def release(self) -> None:
+        """No step is taken any more. A captured one refers back to this; without, what it holds of the device goes."""
+        self._captured = None
 
     def _compute(self, pictures: Tensor, answers: Tensor, taught: Tensor | None = None) -> None:
         with self._precision():
@@ -107,7 +116,7 @@ class OptimiserStep:
 
     def _changed(self) -> Iterator[Tensor]:
         """The tensors that a step changes."""
-        yield from self._model.state_dict().values()
+        yield from (tensor.detach() for tensor in itertools.chain(self._model.parameters(), self._model.buffers()))
         for state in self.optimizer.state.values():
             yield from (value for value in state.values() if isinstance(value, Tensor))
         yield self.loss_sum

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import gc
 from collections.abc import Callable, Sequence
 
 import attrs
@@ -63,7 +64,10 @@ def _not_alike(networks: Sequence[nn.Module], material: Material, autocast: torc
     with own_randomness(pictures.device), torch.no_grad(), precision:
         try:
             whole = StackedNetwork(together)
-            scores = [whole(torch.stack([pictures] * len(networks), 1)), whole.eval()(pictures)]
+            with torch.enable_grad():
+                trained = whole(torch.stack([pictures] * len(networks), 1))
+                torch.autograd.backward(trained.float().sum())
+            scores = [trained.detach(), whole.eval()(pictures)]
         except Exception as error:  # whatever a network's own code makes of stacked tensors
             words = (str(error).strip().splitlines() or [type(error).__name__])[0]
             return f"torch cannot stack their networks: {words}"
@@ -85,13 +89,17 @@ def _alike(one: Tensor, other: Tensor) -> bool:
 
 
 def times_faster(given: Sequence[Assignment], device: torch.device) -> float:
-    """How many times faster a stacked optimiser step is than one of each training alone; 0 where memory is short."""
+    """How many times faster a stacked optimiser step is than one of each training alone; 0 where it cannot be taken,
+    for want of memory or of an operator.
+    """
     threads = torch.get_num_threads() if device.type == "cpu" else None
     try:
         with own_randomness(device):
             return len(given) * measured.times_faster(trial(given, device), trial(given[:1], device), threads)
-    except torch.OutOfMemoryError:
+    except RuntimeError:
         return 0.0
+    finally:
+        gc.collect()  # captured steps hold memory of the device
 
 
 def trial(given: Sequence[Assignment], device: torch.device) -> Callable[[], None]:

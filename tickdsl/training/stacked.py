@@ -96,12 +96,13 @@ def _train(
         tests = _Tests(step, courses)
         for place, (course, state) in enumerate(zip(courses, found, strict=True)):
             course.optimiser_step = Share(step, place)
-            course.tested = partial(tests.tested, place)
+            course.test = partial(tests.begin, place)
             if state is not None:
                 course.restore(state)
         lockstep = _Lockstep(courses, leaves)
         with own_randomness(first.device), first.settings():
             lockstep.run(step, between)
+        step.release()
         for course in courses:
             set_apart(course.model)
         return [
@@ -126,20 +127,16 @@ class _Tests:
     """The test of all networks in one, begun when the first of them asks at the end of an epoch."""
 
     def __init__(self, step: StackedStep, courses: Sequence[Course]) -> None:
-        first, self._step, self._courses = courses[0], step, courses
-        self._tests = EpochTests(
-            step.network,
-            lambda network: sums_of_tests(network, first.material, first.autocast, len(courses)),
-            first.device,
-        )
-        self._at, self._tested = -1, EpochSums(torch.empty(0))
+        first, self._losses = courses[0], step.loss_sum
+        measure = partial(sums_of_tests, material=first.material, autocast=first.autocast, together=len(courses))
+        self._tests = EpochTests(step.network, measure, first.device)
+        self._at, self._sums = -1, EpochSums(torch.empty(0))
 
-    def tested(self, place: int) -> EpochSums:
+    def begin(self, place: int, loss_sum: Tensor, step: int) -> EpochSums:
         """That of one network."""
-        if self._courses[place].step != self._at:
-            self._at = self._courses[place].step
-            self._tested = self._tests.begin(self._step.loss_sum)
-        return self._tested.of(place)
+        if step != self._at:
+            self._at, self._sums = step, self._tests.begin(self._losses)
+        return self._sums.of(place)
 
 
 class _Lockstep:

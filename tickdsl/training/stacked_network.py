@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 import torch
 from torch import Tensor, nn
 from torch.func import functional_call
+from torch.nn.modules.batchnorm import _NormBase
 
 # Global pooling in channels_last lays out its small result picture by picture.
 warnings.filterwarnings("ignore", message=r".*batching rule for aten::as_strided_\.")
@@ -24,6 +25,10 @@ class StackedNetwork(nn.Module):
     def __init__(self, members: Sequence[nn.Module]) -> None:
         super().__init__()
         self.one = copy.deepcopy(members[0])
+        for layer in self.one.modules():
+            if isinstance(layer, _NormBase):
+                layer.register_forward_pre_hook(_widened)
+                layer.register_forward_hook(_narrowed)
         each = [_tensors(member) for member in members]
         for name, tensor in _tensors(self.one).items():
             tensor.data = _stacked([theirs[name] for theirs in each])
@@ -39,6 +44,17 @@ class StackedNetwork(nn.Module):
     def _one(self, state: Mapping[str, Tensor], pictures: Tensor) -> Tensor:
         scores: Tensor = functional_call(self.one, dict(state), (pictures,))
         return scores
+
+
+def _widened(layer: _NormBase, given: tuple[Tensor]) -> tuple[Tensor]:
+    """Side by side, statistics and pictures of batch norms must be of one type, which those of autocast are not."""
+    (pictures,) = given
+    layer._narrow = pictures.dtype  # type: ignore[assignment]
+    return given if layer.running_mean is None else (pictures.to(layer.running_mean.dtype),)
+
+
+def _narrowed(layer: _NormBase, given: tuple[Tensor], normalised: Tensor) -> Tensor:
+    return normalised.to(layer._narrow)  # type: ignore[arg-type]
 
 
 def set_apart(member: nn.Module) -> None:

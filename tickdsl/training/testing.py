@@ -1,8 +1,8 @@
 """The test at an epoch's end: at once, or on a GPU beside the steps of the next epoch.
 
 There a copy of the network is tested on a stream of its own, and the training goes on meanwhile: its sums are asked for
-once they have come. The copy takes as much memory as the network; where that or the test's is not to be had, tests are
-done at once.
+once they have come. Copied are parameters and buffers, anew for each test, and all else at the first. Where memory is
+short or a network cannot be copied, tests are done at once.
 """
 
 from __future__ import annotations
@@ -53,8 +53,14 @@ class EpochSums:
         return EpochSums(self.values[:, place], self.event)
 
 
-#: Does work beside what comes afterwards; what it reads must stay as it is until the event that is given back.
-Beside = Callable[[Callable[[], Tensor]], EpochSums]
+class Beside(Protocol):
+    """What does work beside what comes afterwards."""
+
+    def room(self) -> bool:
+        """Whether there is memory for that."""
+
+    def __call__(self, work: Callable[[], Tensor]) -> EpochSums:
+        """Begin; what `work` reads must stay as it is until the event that is given back."""
 
 
 def beside(device: torch.device) -> Beside | None:
@@ -68,6 +74,12 @@ class OwnStream:
     def __init__(self, device: torch.device) -> None:
         self._device = device
         self._stream = torch.cuda.Stream(device)  # type: ignore[no-untyped-call]
+
+    def room(self) -> bool:
+        # A copy that fits now, between two steps, must not make the next one fail.
+        share = torch.cuda.get_per_process_memory_fraction(self._device)
+        whole = torch.cuda.get_device_properties(self._device).total_memory
+        return torch.cuda.max_memory_allocated(self._device) < share * whole / 2
 
     def __call__(self, work: Callable[[], Tensor]) -> EpochSums:
         self._stream.wait_stream(torch.cuda.current_stream(self._device))
@@ -93,13 +105,18 @@ class EpochTests:
 
     def begin(self, loss_sum: Tensor) -> EpochSums:
         """Test the network as it is now. loss_sum: float64 [] or [K], what the training's steps summed."""
+        if self._copy is None and self._beside is not None and not self._beside.room():
+            self._beside = None
         if self._beside is not None:
             try:
-                network, losses = self._copied(loss_sum)
-                return self._beside(lambda: self._sums(network, losses))
-            except torch.OutOfMemoryError:
+                return self._begun(self._beside, loss_sum)
+            except Exception:  # whatever a network's own code makes of a copy; a fault of the test's tells itself below
                 self._beside = self._copy = None
         return EpochSums(self._sums(self._network, loss_sum).cpu())
+
+    def _begun(self, beside: Beside, loss_sum: Tensor) -> EpochSums:
+        network, losses = self._copied(loss_sum)
+        return beside(lambda: self._sums(network, losses))
 
     def _sums(self, network: nn.Module, losses: Tensor) -> Tensor:
         return torch.cat([losses.unsqueeze(0), self._measure(network)])
