@@ -131,6 +131,7 @@ def main() -> None:
     torch.set_num_threads(options.threads)
     device = torch.device(options.device)
     kind = devices.autocast_type(options.precision, device) or torch.float32
+    torch.backends.cudnn.allow_tf32 = False  # in fp32 convolutions count as precisely as the products of the rate
     machine = Machine(device, kind)
     precision = str(kind).removeprefix("torch.")
     print(f"{machine.rate / 1e12:.3g} TFLOP/s in {precision}, {machine.bandwidth / 1e9:.3g} GB/s\n")

@@ -12,6 +12,7 @@ import statistics
 import tempfile
 import time
 from collections.abc import Callable
+from contextlib import nullcontext
 from functools import partial
 from itertools import pairwise
 from pathlib import Path
@@ -60,25 +61,31 @@ CASES = (
     Case("vgg16", "synthetic", _CIFAR_SHAPED, 128, steps=4),
     Case("vgg16", "synthetic", _CIFAR_SHAPED, 128, masked=True, steps=4),
 )
+#: Steps on CUDA between two waits for it.
+BLOCK = 10
 Side = Callable[["Network", Dataset, Recipe, int], list[float]]
 LAYOUTS = (("small-cnn", 8, 64), ("resnet20", 32, 64), ("vgg11", 32, 64), ("conv4", 32, 64), ("lenet5", 28, 64))
 
 
+@attrs.frozen
 class Network:
-    """A network in the layout that the loop would give it, its masks, and where it computes."""
+    """A network, its masks (True: kept), and where it computes."""
 
-    def __init__(self, case: Case, images: Dataset, device: torch.device) -> None:
-        self.model = models.create(case.model, classes=images.classes, shape=images.shape, seed=0).to(device)
-        self.masks = (
-            {name: p.detach() > 0 for name, p in self.model.named_parameters() if p.dim() > 1} if case.masked else {}
-        )
-        self.device = device
+    model: nn.Module
+    masks: dict[str, Tensor]
+    device: torch.device = torch.device("cpu")
+
+
+def network(case: Case, images: Dataset, device: torch.device) -> Network:
+    """A case's network."""
+    model = models.create(case.model, classes=images.classes, shape=images.shape, seed=0).to(device)
+    weights = {name: p for name, p in model.named_parameters() if p.dim() > 1} if case.masked else {}
+    return Network(model, {name: weight.detach() > 0 for name, weight in weights.items()}, device)
 
 
 def ours(network: Network, images: Dataset, recipe: Recipe, steps: int) -> list[float]:
     """Seconds of each step of ours, evaluation left out; every epoch's figures are written to an event file."""
-    ticks: list[float] = []
-    clock = _clock(network.device)
+    ticks = Ticks(network.device, -(-len(images.train_labels) // recipe.batch))
 
     with tempfile.TemporaryDirectory() as folder, EventWriter(Path(folder) / "events.jsonl") as events:
 
@@ -92,15 +99,16 @@ def ours(network: Network, images: Dataset, recipe: Recipe, steps: int) -> list[
 
         loop.train(
             network.model, images, recipe, seed=0, stop=steps, masks=network.masks, device=network.device,
-            between=lambda: ticks.append(clock()), on_epoch=tell, checkpoint=Checkpoints(folder),
+            between=ticks, on_epoch=tell, checkpoint=Checkpoints(folder),
         )  # fmt: skip
-    return _steps(ticks, -(-len(images.train_labels) // recipe.batch))
+    return ticks.steps()
 
 
 def bare(network: Network, images: Dataset, recipe: Recipe, steps: int) -> list[float]:
     """Seconds of each step of the shortest loop that does the same work with the same tensors."""
     device, model = network.device, network.model.train()
-    devices.set_memory_format(model, devices.fitting_memory_format(model, device, None))
+    autocast = devices.autocast_type(recipe.precision, device)
+    devices.set_memory_format(model, devices.fitting_memory_format(model, device, autocast))
     pictures, labels = images.train_images.to(device), images.train_labels.to(device)
     mean = (images.mean * 255).view(1, -1, 1, 1).to(device)
     scale = 1 / (images.std * 255).view(1, -1, 1, 1).to(device)
@@ -109,16 +117,16 @@ def bare(network: Network, images: Dataset, recipe: Recipe, steps: int) -> list[
     masked: list[Tensor] = [parameters[name] for name in network.masks]
     kept = [mask.to(torch.float32) for mask in network.masks.values()]
     total = torch.zeros((), dtype=torch.float64, device=device)
-    ticks: list[float] = []
-    clock = _clock(device)
     per_epoch = -(-len(labels) // recipe.batch)
+    ticks = Ticks(device, per_epoch)
     for step in range(steps):
-        ticks.append(clock())
+        ticks()
         if step % per_epoch == 0:
             order = torch.randperm(len(labels)).to(device)
         chosen = order[step % per_epoch * recipe.batch :][: recipe.batch]
         x = pictures.index_select(0, chosen).float().sub_(mean).mul_(scale)
-        loss = F.cross_entropy(model(x), labels.index_select(0, chosen))
+        with torch.autocast(device.type, autocast) if autocast is not None else nullcontext():
+            loss = F.cross_entropy(model(x), labels.index_select(0, chosen))
         optimizer.zero_grad()
         torch.autograd.backward(loss)
         optimizer.step()
@@ -126,7 +134,7 @@ def bare(network: Network, images: Dataset, recipe: Recipe, steps: int) -> list[
             with torch.no_grad():
                 torch._foreach_mul_(masked, kept)
         total.add_(loss.detach(), alpha=len(chosen))
-    return _steps(ticks, per_epoch)
+    return ticks.steps()
 
 
 def script(network: Network, images: Dataset, recipe: Recipe, steps: int) -> list[float]:
@@ -149,12 +157,11 @@ def script(network: Network, images: Dataset, recipe: Recipe, steps: int) -> lis
     loader = torch.utils.data.DataLoader(Pictures(), batch_size=recipe.batch, shuffle=True)
     model, device = network.model.train(), network.device
     optimizer = torch.optim.SGD(model.parameters(), recipe.lr, recipe.momentum)
-    clock = _clock(device)
-    ticks: list[float] = []
+    ticks, taken = Ticks(device, len(loader)), 0
     losses, right = 0.0, 0
-    while len(ticks) < steps:
+    while taken < steps:
         for x, y in loader:
-            ticks.append(clock())
+            ticks()
             x, y = x.to(device), y.to(device)
             optimizer.zero_grad()
             scores = model(x)
@@ -166,47 +173,61 @@ def script(network: Network, images: Dataset, recipe: Recipe, steps: int) -> lis
                     parameter.data *= network.masks[name]
             losses += loss.item()
             right += (scores.argmax(1) == y).sum().item()
-            if len(ticks) == steps:
+            taken += 1
+            if taken == steps:
                 break
-    return _steps(ticks, len(loader))
+    return ticks.steps()
 
 
 def still(network: Network, images: Dataset, recipe: Recipe, steps: int) -> list[float]:
     """Seconds of each step on one batch that lies ready: forward, backward and optimiser, which no loop can save."""
     device, model = network.device, network.model.train()
-    devices.set_memory_format(model, devices.fitting_memory_format(model, device, None))
+    autocast = devices.autocast_type(recipe.precision, device)
+    devices.set_memory_format(model, devices.fitting_memory_format(model, device, autocast))
     x = images.train_images[: recipe.batch].to(device).float().div_(255)
     y = images.train_labels[: recipe.batch].to(device)
     optimizer = torch.optim.SGD(model.parameters(), recipe.lr, recipe.momentum, fused=True)
-    ticks: list[float] = []
-    clock = _clock(device)
+    ticks = Ticks(device, -(-len(images.train_labels) // recipe.batch))
     for _ in range(steps):
-        ticks.append(clock())
+        ticks()
         optimizer.zero_grad()
-        torch.autograd.backward(F.cross_entropy(model(x), y))
+        with torch.autocast(device.type, autocast) if autocast is not None else nullcontext():
+            loss = F.cross_entropy(model(x), y)
+        torch.autograd.backward(loss)
         optimizer.step()
-    return _steps(ticks, -(-len(images.train_labels) // recipe.batch))
+    return ticks.steps()
 
 
-def _clock(device: torch.device) -> Callable[[], float]:
-    """Processor time of this process; on CUDA the wall clock, once the device has finished."""
-    if device.type != "cuda":
-        return time.process_time
+class Ticks:
+    """To be called as each step begins. On a CPU every step's processor time counts; on CUDA the wall time of blocks of
+    steps, once the device has finished them, since within one they queue up as they do in a run.
+    """
 
-    def finished() -> float:
-        torch.cuda.synchronize(device)
+    def __init__(self, device: torch.device, per_epoch: int) -> None:
+        self._device, self._per_epoch = device, per_epoch
+        self._block = BLOCK if device.type == "cuda" else 1
+        self._begun = 0
+        self._times: list[float] = []
+
+    def __call__(self) -> None:
+        if self._begun % self._block == 0:
+            self._times.append(self._now())
+        self._begun += 1
+
+    def steps(self) -> list[float]:
+        """Seconds a step, without those in which an epoch began or ended, and without the first."""
+        found = []
+        for place, (before, after) in enumerate(pairwise(self._times)):
+            within = range(place * self._block, (place + 1) * self._block)
+            if not any(step % self._per_epoch in (0, self._per_epoch - 1) for step in within):
+                found.append((after - before) / self._block)
+        return found
+
+    def _now(self) -> float:
+        if self._device.type != "cuda":
+            return time.process_time()
+        torch.cuda.synchronize(self._device)
         return time.perf_counter()
-
-    return finished
-
-
-def _steps(ticks: list[float], per_epoch: int) -> list[float]:
-    """The times between ticks, without those in which an epoch began or ended, and without the first."""
-    return [
-        after - before
-        for step, (before, after) in enumerate(pairwise(ticks))
-        if step % per_epoch not in (0, per_epoch - 1)
-    ]
 
 
 def ratios(one: Callable[[], list[float]], other: Callable[[], list[float]], rounds: int) -> tuple[list[float], float]:
@@ -229,8 +250,11 @@ def _row(what: str, found: list[float], milliseconds: float) -> None:
 def _loops(rounds: int, steps: int, device: torch.device) -> None:
     print("\n| ours / bare | ratio | range | bare, ms a step |\n|---|---|---|---|")
     for case in CASES:
-        images = data.load(case.data, options=case.options)
-        length = steps if case.steps is None or device.type == "cuda" else case.steps
+        options = case.options
+        if device.type == "cuda" and "train" in options:  # blocks of steps, and long epochs
+            options = {**options, "train": 10 * options["train"]}
+        images = data.load(case.data, options=options)
+        length = 10 * steps if device.type == "cuda" else case.steps or steps
         _beside(ours, bare, case, images, length, rounds, device)
 
 
@@ -250,8 +274,8 @@ def _beside(
 ) -> None:
     """Print the ratio of the step of `one` to that of `other`."""
     recipe = Recipe(length=f"{steps}it", lr=0.01, batch=case.batch)
-    network = Network(case, images, device)
-    sides = [partial(side, network, images, recipe, steps) for side in (one, other)]
+    drawn = network(case, images, device)
+    sides = [partial(side, drawn, images, recipe, steps) for side in (one, other)]
     found, milliseconds = ratios(*sides, rounds=rounds)
     masked = ", masked" if case.masked else ""
     _row(f"{words}{case.model} on {case.data}, batch {case.batch}{masked}", found, milliseconds)
@@ -294,11 +318,12 @@ def main() -> None:
     chosen = parser.parse_args()
     devices.use_threads(chosen.threads)
     device = devices.pick(chosen.device)
+    torch.backends.cudnn.benchmark = True  # for both sides, as in our loop
     print(f"torch {torch.__version__}, {device}, {torch.get_num_threads()} thread, {chosen.rounds} rounds")
     if "bare" in chosen.tables:
         _loops(chosen.rounds, chosen.steps, device)
     if "script" in chosen.tables:
-        _scripts(chosen.rounds, min(chosen.steps, 24), device, chosen.data)
+        _scripts(chosen.rounds, min(chosen.steps, 24) if device.type == "cpu" else 10 * BLOCK, device, chosen.data)
     if "layouts" in chosen.tables and device.type == "cpu":
         _layouts(chosen.rounds)
 

@@ -17,8 +17,8 @@ from itertools import pairwise
 
 import attrs
 import torch
-from loop import bare
-from torch import Tensor, nn
+from loop import Network, bare
+from torch import Tensor
 
 from tickdsl.graph.cost import cost
 from tickdsl.graph.structure import Structure
@@ -36,16 +36,7 @@ BATCHES = {"resnet20": 128, "vgg16": 32}
 SHAPE = (3, 32, 32)
 
 
-@attrs.frozen
-class Side:
-    """A network to be trained, and what is masked in it."""
-
-    model: nn.Module
-    masks: dict[str, Tensor]
-    device: torch.device = torch.device("cpu")
-
-
-def sides(name: str) -> tuple[Side, Side]:
+def sides(name: str) -> tuple[Network, Network]:
     """The masked network and the small one: of every group of filters the half with the greater L1 norms."""
     dense = models.create(name, classes=10, shape=SHAPE, seed=0)
     graph = trace(dense, (torch.zeros(2, *SHAPE),))
@@ -64,10 +55,10 @@ def sides(name: str) -> tuple[Side, Side]:
     with torch.no_grad():
         for weight, mask in masks.items():
             dense.get_parameter(weight).mul_(mask)
-    return Side(dense, masks), Side(small, {})
+    return Network(dense, masks), Network(small, {})
 
 
-def trained(side: Side, images: Dataset, batch: int, steps: int) -> float:
+def trained(side: Network, images: Dataset, batch: int, steps: int) -> float:
     """CPU seconds of the fastest step."""
     ticks: list[float] = []
     recipe = Recipe(length=f"{steps}it", lr=0.01, batch=batch, momentum=0.9, decay=5e-4)
@@ -78,13 +69,13 @@ def trained(side: Side, images: Dataset, batch: int, steps: int) -> float:
     return min(after - before for before, after in pairwise(ticks))
 
 
-def by_hand(side: Side, images: Dataset, batch: int, steps: int) -> float:
+def by_hand(side: Network, images: Dataset, batch: int, steps: int) -> float:
     """CPU seconds of the fastest step of the bare loop: what shrinking gains on this machine at best."""
     recipe = Recipe(length=f"{steps}it", lr=0.01, batch=batch, momentum=0.9)
     return min(bare(attrs.evolve(side, model=copy.deepcopy(side.model)), images, recipe, steps))
 
 
-def asked(side: Side, pictures: Tensor) -> float:
+def asked(side: Network, pictures: Tensor) -> float:
     """CPU seconds of the fastest of some forward passes."""
     model, times = side.model.eval(), []
     with torch.inference_mode():
@@ -103,7 +94,7 @@ def measure(name: str, rounds: int, steps: int) -> None:
     masked, small = sides(name)
     print("| what | median ratio | range |\n|---|---|---|")
     pictures = torch.randn(batch, *SHAPE)
-    tries: dict[str, Callable[[Side], float]] = {
+    tries: dict[str, Callable[[Network], float]] = {
         f"retraining, batch {batch}": lambda side: trained(side, images, batch, steps),
         "by the bare loop": lambda side: by_hand(side, images, batch, steps),
         "latency, 1 picture": lambda side: asked(side, pictures[:1]),

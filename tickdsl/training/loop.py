@@ -2,7 +2,8 @@
 
 Steps are counted on the recipe's clock. A training that starts at step k sees the rates, batches and alterations
 that an uninterrupted one sees from step k on, so rewinding replays them. Nothing waits for the device within
-an epoch.
+an epoch. On CUDA the bits are equal but for rounding: there cuDNN takes the algorithms that it finds fastest, and some
+sum in any order.
 """
 
 from __future__ import annotations
