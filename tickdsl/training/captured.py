@@ -147,7 +147,7 @@ class CapturedStep:
         try:
             recording = _Recording(self._step, inputs, self._recorder)
         except RuntimeError as error:
-            why = str(error)
+            why = str(error.__context__ or error)  # a torn recording says less than what tore it
         if recording is None:  # not while the error is at hand: it holds what the recording computed
             self._give_up(f"cannot be recorded ({why})")
             self._seeded()
