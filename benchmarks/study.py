@@ -1,8 +1,9 @@
 """A whole study: two workers beside one, what sharing saves, the store's share of the time, and 10,000 steps.
 
-    python benchmarks/study.py jobs [--rounds N] [--plan FILE]     --jobs 2 and --jobs 1 in turns, each into a new store
-    python benchmarks/study.py store [--plan FILE]                 seconds in the store beside those of the whole run
-    python benchmarks/study.py large [--steps N ...]               a study of many steps that nobody trains
+    python benchmarks/study.py jobs [--rounds N] [--plan FILE] [--jobs N] [--device cuda] [--stack N]
+                                                      --jobs N (2) and --jobs 1 in turns, each into a new store
+    python benchmarks/study.py store [--plan FILE]    seconds in the store beside those of the whole run
+    python benchmarks/study.py large [--steps N ...]  a study of many steps that nobody trains
 
 Linux only: this process adopts what a run leaves behind, so that no worker's processor time is lost.
 """
@@ -64,12 +65,11 @@ class Ran:
     begun: Counter[str]
 
 
-def run(plan: Path, jobs: int, folder: Path) -> Ran:
+def run(plan: Path, jobs: int, folder: Path, flags: Sequence[str]) -> Ran:
     """`tickdsl run` in a process of its own, into a new store."""
-    words = ["run", plan, "--jobs", jobs, "--store", folder / "store", "--out", folder, "--device", "cpu"]
-    more = ["--plain", "--no-tensorboard"]
+    words = ["run", plan, "--jobs", jobs, "--store", folder / "store", "--out", folder, "--plain", "--no-tensorboard"]
     before = _children_seconds()
-    command = [sys.executable, "-m", "tickdsl.cli", *map(str, [*words, *more])]
+    command = [sys.executable, "-m", "tickdsl.cli", *map(str, words), *flags]
     engine = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
     _, said = engine.communicate()
     if engine.returncode:
@@ -102,21 +102,20 @@ def _ran(paths: RunPaths, jobs: int, cpu: float) -> Ran:
     return Ran(wall, cpu, 1 - busy / (wall * jobs), begun)
 
 
-def jobs(plan: Path, rounds: int) -> None:
-    """One worker and two in turns."""
+def jobs(plan: Path, rounds: int, many: int, flags: Sequence[str]) -> None:
+    """One worker and several in turns."""
     ctypes.CDLL(None).prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
     pairs: list[tuple[Ran, Ran]] = []
     for _ in range(rounds):
         with tempfile.TemporaryDirectory() as one, tempfile.TemporaryDirectory() as two:
-            pairs.append((run(plan, 1, Path(one)), run(plan, 2, Path(two))))
+            pairs.append((run(plan, 1, Path(one), flags), run(plan, many, Path(two), flags)))
         a, b = pairs[-1]
-        print(f"  1 job  {a.wall:6.1f} s, {a.cpu:6.1f} CPU s, idle {a.idle:.1%}", flush=True)
-        print(
-            f"  2 jobs {b.wall:6.1f} s, {b.cpu:6.1f} CPU s, idle {b.idle:.1%}: {a.wall / b.wall:.2f} times", flush=True
-        )
-    _ratios("wall time, 1 job / 2 jobs", [a.wall / b.wall for a, b in pairs])
-    _ratios("CPU time, 2 jobs / 1 job", [b.cpu / a.cpu for a, b in pairs])
-    _ratios("idle share of two workers", [b.idle for _, b in pairs])
+        for count, ran in ((1, a), (many, b)):
+            print(f"  {count} at a time {ran.wall:6.1f} s, {ran.cpu:6.1f} CPU s, idle {ran.idle:.1%}", flush=True)
+        print(f"  {a.wall / b.wall:.2f} times", flush=True)
+    _ratios(f"wall time, 1 job / {many} jobs", [a.wall / b.wall for a, b in pairs])
+    _ratios(f"CPU time, {many} jobs / 1 job", [b.cpu / a.cpu for a, b in pairs])
+    _ratios(f"idle share of {many} workers", [b.idle for _, b in pairs])
     naive = _study(plan).naive_trainings
     trained = pairs[-1][1].begun["train"]
     print(f"trainings: {trained}, against {naive} that share nothing: {naive / trained:.2f} times")
@@ -295,11 +294,15 @@ def main() -> None:
     parser.add_argument("what", choices=("jobs", "store", "large"))
     parser.add_argument("--plan", type=Path, default=PLAN)
     parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--jobs", type=int, default=2)
+    parser.add_argument("--device", default="cpu")
+    parser.add_argument("--stack", default="1")
     parser.add_argument("--steps", type=int, nargs="+", default=[2_500, 10_000])
     arguments = parser.parse_args()
     match arguments.what:
         case "jobs":
-            jobs(arguments.plan, arguments.rounds)
+            flags = ("--device", arguments.device, "--stack", arguments.stack)
+            jobs(arguments.plan, arguments.rounds, arguments.jobs, flags)
         case "store":
             store(arguments.plan)
         case _:
