@@ -6,6 +6,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 
 import attrs
 import pytest
@@ -225,6 +226,22 @@ def test_what_is_wrong_with_a_test_is_told(tiny: Dataset, lately: Callable[[Late
     lately(Late(1))
     with pytest.raises(RuntimeError, match="no tests, please"):
         _train(attrs.evolve(_given(tiny), model=Fails(), masks={}))
+
+
+@pytest.mark.parametrize(("device", "peak", "room"), [("cuda", 19, True), ("cuda", 20, False), ("cuda:1", 19, True)])
+def test_room_is_half_of_what_the_process_may_take(
+    monkeypatch: pytest.MonkeyPatch, device: str, peak: int, room: bool
+) -> None:
+    """`cuda` is the current device, which torch's functions do not all know."""
+    indices: list[int] = []
+    monkeypatch.setattr(torch.cuda, "Stream", lambda device: None)
+    monkeypatch.setattr(torch.cuda, "current_device", lambda: 0)
+    monkeypatch.setattr(torch.cuda.memory, "_lazy_init", lambda: None)
+    monkeypatch.setattr(torch._C, "_cuda_getMemoryFraction", lambda index: indices.append(index) or 0.4, raising=False)
+    monkeypatch.setattr(torch.cuda, "get_device_properties", lambda device: SimpleNamespace(total_memory=100))
+    monkeypatch.setattr(torch.cuda, "max_memory_allocated", lambda device: peak)
+    assert testing.OwnStream(torch.device(device)).room() is room
+    assert indices == [torch.device(device).index or 0]
 
 
 def test_on_a_cpu_nothing_is_late() -> None:

@@ -77,7 +77,7 @@ class OwnStream:
 
     def room(self) -> bool:
         # A copy that fits now, between two steps, must not make the next one fail.
-        share = torch.cuda.get_per_process_memory_fraction(self._device)
+        share = torch.cuda.get_per_process_memory_fraction(self._device.index)
         whole = torch.cuda.get_device_properties(self._device).total_memory
         return torch.cuda.max_memory_allocated(self._device) < share * whole / 2
 
