@@ -96,7 +96,7 @@ class OptimiserStep:
         for parameter in self._parameters:
             parameter.grad = None
         torch.autograd.backward(loss, self._from_above)
-        self.optimizer.step()
+        optimisers.update(self.optimizer)
         self._masks.apply()
         self.loss_sum.add_(loss.detach(), alpha=len(pictures))
 
