@@ -12,7 +12,7 @@ import statistics
 import tempfile
 import time
 from collections.abc import Callable
-from contextlib import nullcontext
+from contextlib import AbstractContextManager, nullcontext
 from functools import partial
 from itertools import pairwise
 from pathlib import Path
@@ -29,7 +29,7 @@ from tickdsl.records.events import StepProgress
 from tickdsl.training import data, devices, loop, models
 from tickdsl.training.checkpoints import Checkpoints
 from tickdsl.training.data import Dataset
-from tickdsl.training.recipes import Recipe
+from tickdsl.training.recipes import Recipe, steps_per_epoch
 from tickdsl.training.reports import EpochReport
 from tickdsl.training.torchvision_import import import_torchvision
 
@@ -85,7 +85,7 @@ def network(case: Case, images: Dataset, device: torch.device) -> Network:
 
 def ours(network: Network, images: Dataset, recipe: Recipe, steps: int) -> list[float]:
     """Seconds of each step of ours, evaluation left out; every epoch's figures are written to an event file."""
-    ticks = Ticks(network.device, -(-len(images.train_labels) // recipe.batch))
+    ticks = Ticks(network.device, steps_per_epoch(len(images.train_labels), recipe.batch))
 
     with tempfile.TemporaryDirectory() as folder, EventWriter(Path(folder) / "events.jsonl") as events:
 
@@ -106,9 +106,7 @@ def ours(network: Network, images: Dataset, recipe: Recipe, steps: int) -> list[
 
 def bare(network: Network, images: Dataset, recipe: Recipe, steps: int) -> list[float]:
     """Seconds of each step of the shortest loop that does the same work with the same tensors."""
-    device, model = network.device, network.model.train()
-    autocast = devices.autocast_type(recipe.precision, device)
-    devices.set_memory_format(model, devices.fitting_memory_format(model, device, autocast))
+    device, (model, precision) = network.device, _ready(network, recipe)
     pictures, labels = images.train_images.to(device), images.train_labels.to(device)
     mean = (images.mean * 255).view(1, -1, 1, 1).to(device)
     scale = 1 / (images.std * 255).view(1, -1, 1, 1).to(device)
@@ -117,7 +115,7 @@ def bare(network: Network, images: Dataset, recipe: Recipe, steps: int) -> list[
     masked: list[Tensor] = [parameters[name] for name in network.masks]
     kept = [mask.to(torch.float32) for mask in network.masks.values()]
     total = torch.zeros((), dtype=torch.float64, device=device)
-    per_epoch = -(-len(labels) // recipe.batch)
+    per_epoch = steps_per_epoch(len(labels), recipe.batch)
     ticks = Ticks(device, per_epoch)
     for step in range(steps):
         ticks()
@@ -125,7 +123,7 @@ def bare(network: Network, images: Dataset, recipe: Recipe, steps: int) -> list[
             order = torch.randperm(len(labels)).to(device)
         chosen = order[step % per_epoch * recipe.batch :][: recipe.batch]
         x = pictures.index_select(0, chosen).float().sub_(mean).mul_(scale)
-        with torch.autocast(device.type, autocast) if autocast is not None else nullcontext():
+        with precision():
             loss = F.cross_entropy(model(x), labels.index_select(0, chosen))
         optimizer.zero_grad()
         torch.autograd.backward(loss)
@@ -181,21 +179,27 @@ def script(network: Network, images: Dataset, recipe: Recipe, steps: int) -> lis
 
 def still(network: Network, images: Dataset, recipe: Recipe, steps: int) -> list[float]:
     """Seconds of each step on one batch that lies ready: forward, backward and optimiser, which no loop can save."""
-    device, model = network.device, network.model.train()
-    autocast = devices.autocast_type(recipe.precision, device)
-    devices.set_memory_format(model, devices.fitting_memory_format(model, device, autocast))
+    device, (model, precision) = network.device, _ready(network, recipe)
     x = images.train_images[: recipe.batch].to(device).float().div_(255)
     y = images.train_labels[: recipe.batch].to(device)
     optimizer = torch.optim.SGD(model.parameters(), recipe.lr, recipe.momentum, fused=True)
-    ticks = Ticks(device, -(-len(images.train_labels) // recipe.batch))
+    ticks = Ticks(device, steps_per_epoch(len(images.train_labels), recipe.batch))
     for _ in range(steps):
         ticks()
         optimizer.zero_grad()
-        with torch.autocast(device.type, autocast) if autocast is not None else nullcontext():
+        with precision():
             loss = F.cross_entropy(model(x), y)
         torch.autograd.backward(loss)
         optimizer.step()
     return ticks.steps()
+
+
+def _ready(network: Network, recipe: Recipe) -> tuple[nn.Module, Callable[[], AbstractContextManager[object]]]:
+    """The network laid out in memory as our loop would, and what its forward passes are done in."""
+    device, model = network.device, network.model.train()
+    autocast = devices.autocast_type(recipe.precision, device)
+    devices.set_memory_format(model, devices.fitting_memory_format(model, device, autocast))
+    return model, nullcontext if autocast is None else partial(torch.autocast, device.type, autocast)
 
 
 class Ticks:
