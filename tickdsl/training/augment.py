@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from tickdsl.training.streams import sent
+from tickdsl.training.devices import sent
 
 PAD = 4
 DEGREES = 15.0

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from tickdsl.errors import TickdslError
 
@@ -35,6 +35,11 @@ def bound_memory(device: torch.device, share: float) -> None:
     """Let this process take no more than a share of a GPU's memory, so that others on it find theirs."""
     if device.type == "cuda":
         torch.cuda.set_per_process_memory_fraction(share, device.index)
+
+
+def sent(drawn: Tensor, device: torch.device) -> Tensor:
+    """What was drawn on the CPU, on its way to the device: from pinned memory nobody waits for what goes on there."""
+    return drawn.pin_memory().to(device, non_blocking=True) if device.type == "cuda" else drawn.to(device)
 
 
 def has_fast_bf16(device: torch.device) -> bool:

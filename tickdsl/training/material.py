@@ -10,8 +10,9 @@ from torch import Tensor
 
 from tickdsl.training.augment import Batches, Normalise
 from tickdsl.training.data import Dataset
+from tickdsl.training.devices import sent
 from tickdsl.training.recipes import Recipe, steps_per_epoch
-from tickdsl.training.streams import generator, sent
+from tickdsl.training.streams import generator
 
 
 class Material:

@@ -133,7 +133,7 @@ class _Tests:
         self._at, self._sums = -1, EpochSums(torch.empty(0))
 
     def begin(self, place: int, loss_sum: Tensor, step: int) -> EpochSums:
-        """That of one network."""
+        """That of one network; what its steps summed is a share of what those of all did."""
         if step != self._at:
             self._at, self._sums = step, self._tests.begin(self._losses)
         return self._sums.of(place)

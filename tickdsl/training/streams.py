@@ -17,11 +17,6 @@ def stream_seed(seed: int, *roles: str | int) -> int:
     return int.from_bytes(digest[:8], "big") >> 1
 
 
-def sent(drawn: torch.Tensor, device: torch.device) -> torch.Tensor:
-    """What was drawn on the CPU, on its way to the device: from pinned memory nobody waits for what goes on there."""
-    return drawn.pin_memory().to(device, non_blocking=True) if device.type == "cuda" else drawn.to(device)
-
-
 def generator(seed: int, *roles: str | int, device: torch.device | str = "cpu") -> torch.Generator:
     """A fresh generator for one role. CPU generators draw the same numbers for every training device."""
     return torch.Generator(device=device).manual_seed(stream_seed(seed, *roles))
