@@ -1,4 +1,4 @@
-"""Tests on a second device; `test_elsewhere.py` runs them in a process of their own."""
+"""Tests on a second device; `test_second_device.py` runs them in a process of their own."""
 
 from __future__ import annotations
 
@@ -57,6 +57,19 @@ def train(one: Assignment, where: torch.device | str = device.DEVICE, **more: An
     return loop.train(**one.arguments(), device=where, **more)
 
 
+def leave(one: Assignment, where: torch.device | str = device.DEVICE, **more: Any) -> None:
+    """Train to the tenth step, which the checkpoint keeps."""
+    steps = iter(range(100))
+
+    def between() -> None:
+        if next(steps) == 10:
+            one.checkpoint.save_now()
+            raise InterruptedError
+
+    with pytest.raises(InterruptedError):
+        train(one, where, between=between, **more)
+
+
 def assert_equal(there: Assignment, here: Assignment) -> None:
     expected = here.model.state_dict()
     for name, tensor in there.model.state_dict().items():
@@ -94,15 +107,7 @@ def test_a_training_is_the_same_and_waits_once_an_epoch(
 def test_a_training_goes_on_there(tiny: Dataset, tmp_path: Path) -> None:
     here = given(tiny)
     expected = train(here, "cpu")
-    kept, steps = Checkpoints(tmp_path), iter(range(100))
-
-    def leave() -> None:
-        if next(steps) == 10:
-            kept.save_now()
-            raise InterruptedError
-
-    with pytest.raises(InterruptedError):
-        train(given(tiny, checkpoint=kept), between=leave)
+    leave(given(tiny, checkpoint=Checkpoints(tmp_path)))
     there = given(tiny, checkpoint=Checkpoints(tmp_path))
     assert train(there) == expected
     assert_equal(there, here)
@@ -124,15 +129,8 @@ def test_a_training_with_sparse_layers_starts_over_there(tiny: Dataset, tmp_path
         }
         return Assignment(model=model, data=tiny, recipe=RECIPE, seed=0, masks=masks, **more)
 
-    kept, steps = Checkpoints(tmp_path), iter(range(100))
-
-    def leave() -> None:
-        if next(steps) == 10:
-            kept.save_now()
-            raise InterruptedError
-
-    with pytest.raises(InterruptedError):
-        train(few(checkpoint=kept), "cpu", between=leave, choices=Sparsely())
+    kept = Checkpoints(tmp_path)
+    leave(few(checkpoint=kept), "cpu", choices=Sparsely())
     assert torch.load(io.BytesIO(kept.path.read_bytes().partition(b"\n")[2]), weights_only=True)["sparse"]
     there = few(checkpoint=Checkpoints(tmp_path))
     assert train(there) == train(few())
