@@ -30,8 +30,8 @@ from typing import Any
 import attrs
 import psutil
 
-from tickdsl.lang.include import load_source
-from tickdsl.lang.resolve import resolve
+from tickdsl.lang.meaning.resolve import resolve
+from tickdsl.lang.reading.include import load_source
 from tickdsl.lang.syntax import Source
 from tickdsl.plan.lower import Study
 from tickdsl.plan.model import Plan

@@ -11,7 +11,8 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from tickdsl.lang import highlight, vocabulary
+from tickdsl.lang import vocabulary
+from tickdsl.lang.reading import highlight
 
 TARGET = Path(__file__).parent / "vscode" / "syntaxes" / "tickdsl.tmLanguage.json"
 _AT_STATEMENT = r"(?:^|(?<=[;{]))[ \t]*"

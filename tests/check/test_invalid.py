@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 from tickdsl.check import check_file
-from tickdsl.lang.diagnostics import CODES
-from tickdsl.lang.render import FORMATS, render
+from tickdsl.lang.findings.diagnostics import CODES
+from tickdsl.lang.findings.render import FORMATS, render
 
 INVALID = Path(__file__).parents[1] / "invalid"
 PLANS = sorted(INVALID.glob("*.plan"))

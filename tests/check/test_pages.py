@@ -9,8 +9,8 @@ import pytest
 
 from tickdsl.check import Report, check_file
 from tickdsl.cli import main
-from tickdsl.lang import explain
-from tickdsl.lang.diagnostics import CODES, GROUPS
+from tickdsl.lang.findings import explain
+from tickdsl.lang.findings.diagnostics import CODES, GROUPS
 from tickdsl.plugins import permission
 
 ROOT = Path(__file__).parents[2]
@@ -59,7 +59,7 @@ def test_every_code_is_in_one_group() -> None:
 
 
 def test_the_manual_is_up_to_date() -> None:
-    """Rewrite with `python -m tickdsl.lang.explain > docs/codes.md`."""
+    """Rewrite with `python -m tickdsl.lang.findings.explain > docs/codes.md`."""
     assert (ROOT / "docs" / "codes.md").read_text("utf-8") == explain.manual()
 
 

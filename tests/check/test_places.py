@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 from tickdsl.check import check, check_file
-from tickdsl.lang.diagnostics import Diagnostic
-from tickdsl.lang.include import load_source
+from tickdsl.lang.findings.diagnostics import Diagnostic
+from tickdsl.lang.reading.include import load_source
 from tickdsl.lang.syntax import Source
 
 

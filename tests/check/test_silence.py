@@ -6,7 +6,7 @@ import pytest
 
 from tickdsl.check import Report, check
 from tickdsl.cli import main
-from tickdsl.lang.include import load_source
+from tickdsl.lang.reading.include import load_source
 from tickdsl.lang.syntax import Source
 
 HEAD = "model small-cnn on digits\ntrain 2ep lr=0.1 batch=64 momentum=0.9\n"

@@ -12,7 +12,7 @@ import attrs
 import pytest
 
 from tickdsl.check import Report, check
-from tickdsl.lang.include import load_source
+from tickdsl.lang.reading.include import load_source
 from tickdsl.lang.syntax import Source
 from tickdsl.plugins import loading, permission, registry
 

@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from tickdsl.errors import TickdslError
-from tickdsl.lang.diagnostics import Diagnostic
+from tickdsl.lang.findings.diagnostics import Diagnostic
 from tickdsl.plugins import PluginError, identity, permission, source
 from tickdsl.plugins.digest import digest
 from tickdsl.training import data

@@ -10,10 +10,10 @@ from plan_texts import derived, plans
 
 from tickdsl import grammar
 from tickdsl.check import check_file
-from tickdsl.lang.diagnostics import PlanError
-from tickdsl.lang.format import WIDTH, format_source
-from tickdsl.lang.parse import parse
+from tickdsl.lang.findings.diagnostics import PlanError
+from tickdsl.lang.reading.parse import parse
 from tickdsl.lang.syntax import File, Source
+from tickdsl.lang.writing.format import WIDTH, format_source
 
 ROOT = Path(__file__).parents[2]
 LAYOUTS = Path(__file__).parent / "layouts"
@@ -138,7 +138,7 @@ def test_what_does_not_parse_is_not_touched() -> None:
 
 @pytest.mark.parametrize(
     "path",
-    [*sorted(ROOT.glob("docs/*.md")), ROOT / "README.md", *sorted(ROOT.glob("tickdsl/lang/codes/*.md"))],
+    [*sorted(ROOT.glob("docs/*.md")), ROOT / "README.md", *sorted(ROOT.glob("tickdsl/lang/findings/codes/*.md"))],
     ids=lambda p: p.name,
 )
 def test_plans_in_the_docs_are_formatted(path: Path) -> None:

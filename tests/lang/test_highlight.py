@@ -12,7 +12,7 @@ from pygments.lexers import get_lexer_by_name, get_lexer_for_filename
 from pygments.token import Comment, Error, Keyword, Name, Number, Operator, String, Token
 
 from tickdsl.lang import vocabulary
-from tickdsl.lang.highlight import PlanLexer
+from tickdsl.lang.reading.highlight import PlanLexer
 
 ROOT = Path(__file__).parents[2]
 
@@ -70,5 +70,5 @@ def test_shipped_plans_hold_known_words_only(path: Path) -> None:
 
 
 def test_it_loads_no_torch() -> None:
-    code = "import sys, tickdsl.lang.highlight; sys.exit('torch' in sys.modules)"
+    code = "import sys, tickdsl.lang.reading.highlight; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

@@ -11,7 +11,7 @@ import pytest
 from tickdsl.check import check_file
 from tickdsl.cli import main
 from tickdsl.lang import vocabulary
-from tickdsl.lang.diagnostics import CODES
+from tickdsl.lang.findings.diagnostics import CODES
 
 DOCS = Path(__file__).parents[2] / "docs"
 _BLOCK = re.compile(r"^```([^\n]*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)

@@ -12,9 +12,9 @@ import pytest
 from mutations import mutate, plans
 
 from tickdsl.check import Report, check
-from tickdsl.lang.include import load_source
-from tickdsl.lang.parse import parse
-from tickdsl.lang.render import render
+from tickdsl.lang.findings.render import render
+from tickdsl.lang.reading.include import load_source
+from tickdsl.lang.reading.parse import parse
 from tickdsl.lang.syntax import Source
 
 #: Seconds within which the checker answers, whatever is asked; most mutations take a few milliseconds.

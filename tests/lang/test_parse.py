@@ -5,9 +5,9 @@ import string
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tickdsl.lang.include import load_source
-from tickdsl.lang.parse import LIMIT, parse
-from tickdsl.lang.resolve import resolve
+from tickdsl.lang.meaning.resolve import resolve
+from tickdsl.lang.reading.include import load_source
+from tickdsl.lang.reading.parse import LIMIT, parse
 from tickdsl.lang.syntax import Prune, Source
 
 GOOD = (

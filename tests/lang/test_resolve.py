@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from tickdsl.lang.include import load, load_source
-from tickdsl.lang.resolve import Resolved, resolve
+from tickdsl.lang.meaning.resolve import Resolved, resolve
+from tickdsl.lang.reading.include import load, load_source
 from tickdsl.lang.syntax import Source
 from tickdsl.moments import Moment
 from tickdsl.plan.model import Overlap, Plan, Rewind, Share, To

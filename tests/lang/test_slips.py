@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from tickdsl.check import check
-from tickdsl.lang.include import load_source
+from tickdsl.lang.reading.include import load_source
 from tickdsl.lang.syntax import Source
 
 

@@ -2,8 +2,8 @@
 
 import pytest
 
-from tickdsl.lang.include import load_source
-from tickdsl.lang.resolve import Resolved, resolve
+from tickdsl.lang.meaning.resolve import Resolved, resolve
+from tickdsl.lang.reading.include import load_source
 from tickdsl.lang.syntax import Source
 from tickdsl.plan.model import Arm, Retrain, Rewind
 from tickdsl.training.recipes import Recipe

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from pygments.token import Comment, Keyword, Name, Number, Operator, Punctuation, String
 
-from tickdsl.lang.highlight import PlanLexer
+from tickdsl.lang.reading.highlight import PlanLexer
 
 ROOT = Path(__file__).parents[2]
 EDITORS = ROOT / "grammar" / "editors"

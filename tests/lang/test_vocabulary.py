@@ -6,7 +6,7 @@ import pytest
 
 from tickdsl import grammar
 from tickdsl.lang import vocabulary
-from tickdsl.lang.parse import parse
+from tickdsl.lang.reading.parse import parse
 from tickdsl.lang.syntax import Source
 
 KEYWORD = re.compile(r"([a-z]+)\(\?!")

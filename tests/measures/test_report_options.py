@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 
 from tickdsl.lang.expand import expand
-from tickdsl.lang.include import load_source
-from tickdsl.lang.resolve import Resolved, resolve
+from tickdsl.lang.meaning.resolve import Resolved, resolve
+from tickdsl.lang.reading.include import load_source
 from tickdsl.lang.syntax import Source
 from tickdsl.plan.model import Measuring, Plan
 

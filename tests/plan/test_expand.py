@@ -12,12 +12,12 @@ from meaningful_plans import plans
 from tickdsl.check import check, check_file
 from tickdsl.check.expand import written_out as written
 from tickdsl.cli import main
-from tickdsl.lang.diagnostics import CODES
 from tickdsl.lang.expand import SHOWN, expand, names
-from tickdsl.lang.format import format_source
-from tickdsl.lang.include import load_source
-from tickdsl.lang.resolve import Resolved, resolve
+from tickdsl.lang.findings.diagnostics import CODES
+from tickdsl.lang.meaning.resolve import Resolved, resolve
+from tickdsl.lang.reading.include import load_source
 from tickdsl.lang.syntax import Include, Let, Ref, Source, Sweep, walk
+from tickdsl.lang.writing.format import format_source
 from tickdsl.plan.lower import Study, lower
 from tickdsl.plan.model import Plan
 

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from tickdsl.lang.include import load
-from tickdsl.lang.resolve import resolve
+from tickdsl.lang.meaning.resolve import resolve
+from tickdsl.lang.reading.include import load
 from tickdsl.plan.lower import lower
 
 FROZEN = Path(__file__).parent / "frozen"

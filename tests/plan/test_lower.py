@@ -6,8 +6,8 @@ import attrs
 import networkx as nx
 import pytest
 
-from tickdsl.lang.include import load_source
-from tickdsl.lang.resolve import resolve
+from tickdsl.lang.meaning.resolve import resolve
+from tickdsl.lang.reading.include import load_source
 from tickdsl.lang.syntax import Source
 from tickdsl.plan.lower import Study, lower
 from tickdsl.plan.model import Plan

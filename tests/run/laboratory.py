@@ -11,8 +11,8 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from tickdsl.graph.structure import Structure
-from tickdsl.lang.include import load_source
-from tickdsl.lang.resolve import resolve
+from tickdsl.lang.meaning.resolve import resolve
+from tickdsl.lang.reading.include import load_source
 from tickdsl.lang.syntax import Source
 from tickdsl.plan.lower import Level, Study
 from tickdsl.run.context import WEIGHTS, Context, Settings

@@ -11,8 +11,8 @@ import torch
 from safetensors.torch import load_file
 
 from tickdsl.lang import vocabulary
-from tickdsl.lang.include import load_source
-from tickdsl.lang.resolve import resolve
+from tickdsl.lang.meaning.resolve import resolve
+from tickdsl.lang.reading.include import load_source
 from tickdsl.lang.syntax import Source
 from tickdsl.run.context import STRUCTURE, Context, Settings
 from tickdsl.run.operations import perform

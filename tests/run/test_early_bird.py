@@ -8,7 +8,7 @@ import pytest
 from laboratory import HEAD, Lab, equal, lab
 
 from tickdsl.check import check
-from tickdsl.lang.include import load_source
+from tickdsl.lang.reading.include import load_source
 from tickdsl.lang.syntax import Source
 from tickdsl.tickets.settling import mask_distance
 

@@ -12,8 +12,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tickdsl.lang.include import load_source
-from tickdsl.lang.resolve import resolve
+from tickdsl.lang.meaning.resolve import resolve
+from tickdsl.lang.reading.include import load_source
 from tickdsl.lang.syntax import Source
 from tickdsl.plan.lower import Measurement, Study, lower
 from tickdsl.run.frontier import Frontier

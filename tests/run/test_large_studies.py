@@ -9,8 +9,8 @@ from pathlib import Path
 import attrs
 import pytest
 
-from tickdsl.lang.include import load_source
-from tickdsl.lang.resolve import resolve
+from tickdsl.lang.meaning.resolve import resolve
+from tickdsl.lang.reading.include import load_source
 from tickdsl.lang.syntax import Source
 from tickdsl.plan.lower import Study, lower
 from tickdsl.records import Store

@@ -10,8 +10,8 @@ import pytest
 import torch
 from laboratory import lab
 
-from tickdsl.lang.include import load_source
-from tickdsl.lang.resolve import resolve
+from tickdsl.lang.meaning.resolve import resolve
+from tickdsl.lang.reading.include import load_source
 from tickdsl.lang.syntax import Source
 from tickdsl.plan.lower import Study
 from tickdsl.run.study import prepare

@@ -11,8 +11,8 @@ from laboratory import HEAD, lab
 from tickdsl.graph.cost import cost
 from tickdsl.graph.structure import Structure, kept_indices
 from tickdsl.graph.surgery import slice_state
-from tickdsl.lang.include import load_source
-from tickdsl.lang.resolve import resolve
+from tickdsl.lang.meaning.resolve import resolve
+from tickdsl.lang.reading.include import load_source
 from tickdsl.lang.syntax import Source
 from tickdsl.plan.lower import prune_args
 from tickdsl.run.networks import traced

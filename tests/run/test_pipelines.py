@@ -13,8 +13,8 @@ from safetensors.torch import save_file
 from tickdsl.errors import TickdslError
 from tickdsl.graph.structure import Structure, remaining
 from tickdsl.graph.surgery import slice_state
-from tickdsl.lang.include import load_source
-from tickdsl.lang.resolve import resolve
+from tickdsl.lang.meaning.resolve import resolve
+from tickdsl.lang.reading.include import load_source
 from tickdsl.lang.syntax import Source
 from tickdsl.plan.lower import prune_args
 from tickdsl.run.context import describe

@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from tickdsl.lang.include import load_source
-from tickdsl.lang.resolve import resolve
+from tickdsl.lang.meaning.resolve import resolve
+from tickdsl.lang.reading.include import load_source
 from tickdsl.lang.syntax import Source
 from tickdsl.plan.lower import Study
 from tickdsl.run import sharing

@@ -6,8 +6,8 @@ from collections.abc import Iterator
 from fractions import Fraction
 
 from tickdsl.check.schedules import retraining_steps
-from tickdsl.lang.diagnostics import Diagnostic
-from tickdsl.lang.values import percent
+from tickdsl.lang.findings.diagnostics import Diagnostic
+from tickdsl.lang.writing.literals import percent
 from tickdsl.plan.model import Arm, Condition, Overlap, Plan, Prune, Rounds, Share, To
 
 #: More epochs than this for one seed of an arm are worth a warning.

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from fractions import Fraction
 
 from tickdsl.check.schedules import retraining_steps
-from tickdsl.lang.diagnostics import Diagnostic, Label
+from tickdsl.lang.findings.diagnostics import Diagnostic, Label
 from tickdsl.plan.model import Arm, Data, Plan, Rewind
 
 #: More pipelines than this are worth a warning.

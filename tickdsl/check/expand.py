@@ -6,11 +6,11 @@ from collections.abc import Collection
 from pathlib import Path
 
 from tickdsl.check.report import check
-from tickdsl.lang.diagnostics import Diagnostic
 from tickdsl.lang.expand import expand
-from tickdsl.lang.format import format_source
-from tickdsl.lang.include import load_source
+from tickdsl.lang.findings.diagnostics import Diagnostic
+from tickdsl.lang.reading.include import load_source
 from tickdsl.lang.syntax import Source
+from tickdsl.lang.writing.format import format_source
 from tickdsl.plan.model import Plan
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from tickdsl.lang.diagnostics import Diagnostic, Label
+from tickdsl.lang.findings.diagnostics import Diagnostic, Label
 from tickdsl.moments import INIT, Moment
 from tickdsl.plan.model import Arm, Overlap, Retrain, Rewind, Rounds
 from tickdsl.training import catalogue

@@ -13,8 +13,8 @@ from tickdsl.check.schedules import epoch_steps
 from tickdsl.errors import TickdslError
 from tickdsl.graph.model import ModelGraph
 from tickdsl.graph.structure import Structure
-from tickdsl.lang.diagnostics import Diagnostic, Label, did_you_mean, listing
-from tickdsl.lang.values import percent
+from tickdsl.lang.findings.diagnostics import Diagnostic, Label, did_you_mean, listing
+from tickdsl.lang.writing.literals import percent
 from tickdsl.plan.lower import lower, prune_args
 from tickdsl.plan.model import Arm, Matching, Plan, Prune, Stages
 from tickdsl.plugins import PluginError

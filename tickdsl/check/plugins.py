@@ -10,7 +10,7 @@ from typing import Any
 
 from tickdsl.errors import TickdslError
 from tickdsl.graph.structure import Structure
-from tickdsl.lang.diagnostics import Diagnostic
+from tickdsl.lang.findings.diagnostics import Diagnostic
 from tickdsl.plan.model import Arm, Options, Plan, Retrain
 from tickdsl.plugins import added, load, required
 from tickdsl.records.canonical import canonical

@@ -9,11 +9,11 @@ from pathlib import Path
 import attrs
 
 from tickdsl.check.silence import silence
-from tickdsl.lang.diagnostics import Diagnostic, PlanError
-from tickdsl.lang.include import Loaded, load
-from tickdsl.lang.render import ordered
-from tickdsl.lang.resolve import resolve
-from tickdsl.lang.swept import SweptFindings
+from tickdsl.lang.findings.diagnostics import Diagnostic, PlanError
+from tickdsl.lang.findings.render import ordered
+from tickdsl.lang.meaning.resolve import resolve
+from tickdsl.lang.meaning.sweeps import SweptFindings
+from tickdsl.lang.reading.include import Loaded, load
 from tickdsl.plan.model import Plan
 
 #: Warnings and notes that only the traced network gives.

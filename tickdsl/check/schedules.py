@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from tickdsl.lang.diagnostics import Diagnostic
-from tickdsl.lang.settings import blamed
-from tickdsl.lang.values import Place
+from tickdsl.lang.findings.diagnostics import Diagnostic
+from tickdsl.lang.meaning.settings import blamed
+from tickdsl.lang.meaning.values import Place
 from tickdsl.moments import INIT, Moment
 from tickdsl.plan.model import Arm, Distill, Retrain, Rewind, Rounds
 from tickdsl.training import catalogue

@@ -7,9 +7,9 @@ from collections.abc import Collection, Iterable, Iterator
 
 import attrs
 
-from tickdsl.lang.diagnostics import CODES, Diagnostic
-from tickdsl.lang.explain import nearest
-from tickdsl.lang.pieces import comments
+from tickdsl.lang.findings.diagnostics import CODES, Diagnostic
+from tickdsl.lang.findings.explain import nearest
+from tickdsl.lang.reading.statements import comments
 from tickdsl.lang.syntax import Source, Span
 from tickdsl.lang.vocabulary import SILENCE
 

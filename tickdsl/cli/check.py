@@ -12,7 +12,7 @@ from tickdsl.cli.output import OK, PLAN_ERRORS, USAGE, colour, verdict
 from tickdsl.errors import TickdslError
 
 if TYPE_CHECKING:
-    from tickdsl.lang.diagnostics import Diagnostic
+    from tickdsl.lang.findings.diagnostics import Diagnostic
 
 
 def add(verbs: Verbs) -> None:
@@ -27,7 +27,7 @@ def add(verbs: Verbs) -> None:
 
 def _check(arguments: argparse.Namespace) -> int:
     from tickdsl.check import check_file
-    from tickdsl.lang.render import render, render_all
+    from tickdsl.lang.findings.render import render, render_all
 
     code = OK
     one_document = arguments.format in ("json", "sarif")

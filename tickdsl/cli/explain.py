@@ -18,7 +18,7 @@ def add(verbs: Verbs) -> None:
 
 
 def _explain(arguments: argparse.Namespace) -> int:
-    from tickdsl.lang import explain
+    from tickdsl.lang.findings import explain
 
     if arguments.code is None:
         print(json.dumps(explain.table(), indent=2) if arguments.json else explain.overview())

@@ -50,10 +50,10 @@ def _plans(name: str) -> list[Path | None]:
 
 
 def _format(path: Path | None, *, check: bool, diff: bool) -> int:
-    from tickdsl.lang.diagnostics import PlanError
-    from tickdsl.lang.format import format_source
-    from tickdsl.lang.render import render
+    from tickdsl.lang.findings.diagnostics import PlanError
+    from tickdsl.lang.findings.render import render
     from tickdsl.lang.syntax import Source
+    from tickdsl.lang.writing.format import format_source
 
     content = sys.stdin.buffer.read() if path is None else _read(path)
     name = "<stdin>" if path is None else str(path)

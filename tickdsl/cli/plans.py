@@ -24,7 +24,7 @@ def usable_plan(arguments: argparse.Namespace, *, notes: bool) -> Plan | None:
 def checked_plan(arguments: argparse.Namespace, *, notes: bool) -> Report | None:
     """What was found in the plan, told on standard error; None where it has errors."""
     from tickdsl.check import check_file
-    from tickdsl.lang.render import render
+    from tickdsl.lang.findings.render import render
 
     report = check_file(arguments.plan, dict(arguments.set), data=arguments.data)
     shown = [d for d in report.findings if d.severity == "error" or not report.errors]
@@ -44,7 +44,7 @@ def chosen_arms(plan: Plan, names: Sequence[str] | None) -> Plan:
         return plan
     import attrs
 
-    from tickdsl.lang.diagnostics import did_you_mean, listing
+    from tickdsl.lang.findings.diagnostics import did_you_mean, listing
 
     known = list(dict.fromkeys([*(arm.name for arm in plan.arms), *(arm.id for arm in plan.arms)]))
     for name in names:

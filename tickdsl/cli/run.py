@@ -63,7 +63,7 @@ def _run(arguments: argparse.Namespace) -> int:
         return show_plan(arguments)
     if arguments.into is not None:
         return _as_engine(arguments)
-    from tickdsl.lang.parse import read
+    from tickdsl.lang.reading.parse import read
 
     monitor = wants_monitor(arguments.plain or arguments.json or arguments.detach, arguments.tui)
     plan = usable_plan(arguments, notes=not monitor)
@@ -99,7 +99,7 @@ def _as_engine(arguments: argparse.Namespace) -> int:
 
 def _here(arguments: argparse.Namespace, plan: Plan) -> int:
     """Carry the plan out in this process."""
-    from tickdsl.lang.parse import read
+    from tickdsl.lang.reading.parse import read
     from tickdsl.results.export import write_results
     from tickdsl.results.fold import Fold
     from tickdsl.results.plain import PlainProgress

@@ -9,13 +9,14 @@ from typing import Any
 import attrs
 
 from tickdsl.errors import TickdslError
-from tickdsl.lang import spelling, vocabulary
-from tickdsl.lang.format import format_source
-from tickdsl.lang.include import load_source
-from tickdsl.lang.resolve import IMPLICIT_ARM, resolve
-from tickdsl.lang.rounds import folded
-from tickdsl.lang.spelling import percentage
+from tickdsl.lang import vocabulary
+from tickdsl.lang.meaning.resolve import IMPLICIT_ARM, resolve
+from tickdsl.lang.reading.include import load_source
 from tickdsl.lang.syntax import Source
+from tickdsl.lang.writing import spelling
+from tickdsl.lang.writing.cycles import folded
+from tickdsl.lang.writing.format import format_source
+from tickdsl.lang.writing.literals import percentage, text
 from tickdsl.plan import model
 
 #: What a table shows where a plan has no `report`.
@@ -164,7 +165,7 @@ class _Page:
         options = f"levels={plan.rival_levels} within={percentage(plan.within)} budget={plan.rival_budget}"
         yield f"compare {', '.join([*compared, 'dense', *rivals])} {options}"
         measuring = spelling.report_options(plan.metrics, plan.measuring)
-        yield " ".join([f"report {', '.join(map(spelling.text, plan.metrics or SHOWN))}", *measuring])
+        yield " ".join([f"report {', '.join(map(text, plan.metrics or SHOWN))}", *measuring])
         for stop in plan.stops:
             yield f"stop when {spelling.condition(stop)}"
 

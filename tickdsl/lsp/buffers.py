@@ -13,9 +13,9 @@ from pygls.workspace import PositionCodec
 
 from tickdsl.check import check
 from tickdsl.errors import TickdslError
-from tickdsl.lang import parse
-from tickdsl.lang.diagnostics import Diagnostic
-from tickdsl.lang.include import Loaded, load_source
+from tickdsl.lang.findings.diagnostics import Diagnostic
+from tickdsl.lang.reading import parse
+from tickdsl.lang.reading.include import Loaded, load_source
 from tickdsl.lang.syntax import Source, Span
 from tickdsl.lsp import outline
 

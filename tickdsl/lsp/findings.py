@@ -7,8 +7,8 @@ from collections.abc import Iterator
 from lsprotocol import types
 
 from tickdsl.lang import syntax
-from tickdsl.lang.diagnostics import Diagnostic
-from tickdsl.lang.parse import parse
+from tickdsl.lang.findings.diagnostics import Diagnostic
+from tickdsl.lang.reading.parse import parse
 from tickdsl.lsp.buffers import Buffers
 
 _SEVERITIES = {

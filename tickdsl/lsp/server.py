@@ -13,10 +13,10 @@ from pygls.lsp.server import LanguageServer
 
 from tickdsl import __version__
 from tickdsl.errors import TickdslError
-from tickdsl.lang import explain
-from tickdsl.lang.diagnostics import PlanError
-from tickdsl.lang.format import format_source
+from tickdsl.lang.findings import explain
+from tickdsl.lang.findings.diagnostics import PlanError
 from tickdsl.lang.syntax import Source, Span
+from tickdsl.lang.writing.format import format_source
 from tickdsl.lsp import outline, symbols, words
 from tickdsl.lsp.buffers import Buffers, file_path
 from tickdsl.lsp.findings import findings

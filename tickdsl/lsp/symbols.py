@@ -10,8 +10,8 @@ import attrs
 
 from tickdsl.errors import TickdslError
 from tickdsl.lang import syntax, vocabulary
-from tickdsl.lang.parse import parse
-from tickdsl.lang.values import spell
+from tickdsl.lang.reading.parse import parse
+from tickdsl.lang.writing.literals import spell
 from tickdsl.lsp.buffers import Buffers
 
 _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*(?:[-.][A-Za-z0-9_]+)*")

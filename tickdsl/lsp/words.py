@@ -8,7 +8,7 @@ from typing import Any
 import attrs
 
 from tickdsl.lang import vocabulary
-from tickdsl.lang.settings import ADAM_DEFAULTS, TRAIN_DEFAULTS
+from tickdsl.lang.meaning.settings import ADAM_DEFAULTS, TRAIN_DEFAULTS
 from tickdsl.lang.vocabulary import OptionType
 from tickdsl.lsp.outline import Place
 from tickdsl.plugins import PluginError, Table

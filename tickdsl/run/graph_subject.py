@@ -9,7 +9,7 @@ from typing import Any
 import attrs
 
 from tickdsl.errors import TickdslError
-from tickdsl.lang.diagnostics import did_you_mean, listing
+from tickdsl.lang.findings.diagnostics import did_you_mean, listing
 from tickdsl.plan.model import Arm, Data, Plan
 from tickdsl.plugins import quoted, required
 from tickdsl.records.canonical import canonical

@@ -9,10 +9,10 @@ from lark.exceptions import UnexpectedInput
 
 from tickdsl.errors import TickdslError
 from tickdsl.grammar import parser
-from tickdsl.lang.build import build
-from tickdsl.lang.diagnostics import Diagnostic, Label
-from tickdsl.lang.mistakes import explain
-from tickdsl.lang.pieces import Piece, pieces, too_deep
+from tickdsl.lang.findings.diagnostics import Diagnostic, Label
+from tickdsl.lang.reading.build import build
+from tickdsl.lang.reading.statements import Piece, pieces, too_deep
+from tickdsl.lang.reading.syntax_errors import explain
 from tickdsl.lang.syntax import File, Source, Span, Statement
 
 #: How many broken statements are reported before the reader gives up.

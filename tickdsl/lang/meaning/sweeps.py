@@ -7,7 +7,7 @@ from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 import attrs
 
 from tickdsl.lang import syntax
-from tickdsl.lang.diagnostics import Diagnostic, listing
+from tickdsl.lang.findings.diagnostics import Diagnostic, listing
 
 #: So many combinations of values are named.
 _NAMED = 3

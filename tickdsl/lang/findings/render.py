@@ -8,7 +8,7 @@ from collections.abc import Iterable
 from typing import Any
 
 from tickdsl.errors import TickdslError
-from tickdsl.lang.diagnostics import Diagnostic
+from tickdsl.lang.findings.diagnostics import Diagnostic
 from tickdsl.lang.syntax import Span
 
 FORMATS = ("full", "concise", "json", "github", "sarif")
@@ -39,7 +39,7 @@ def render_all(diagnostics: Iterable[Diagnostic], unread: Iterable[tuple[str, Ti
             [*(as_dict(d) for d in found), *(_unread(*one) for one in missing)], indent=2, ensure_ascii=False
         )
     if form == "sarif":
-        from tickdsl.lang.sarif import sarif
+        from tickdsl.lang.findings.sarif import sarif
 
         return json.dumps(sarif(found, [(path, str(error)) for path, error in missing]), indent=2, ensure_ascii=False)
     lines = [_github(d) for d in found]

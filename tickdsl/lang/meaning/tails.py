@@ -7,12 +7,13 @@ from typing import Any
 
 import attrs
 
-from tickdsl.lang import settings, syntax, vocabulary
-from tickdsl.lang.assumed import Assumed
-from tickdsl.lang.diagnostics import Diagnostic, Label, did_you_mean, listing
+from tickdsl.lang import syntax, vocabulary
+from tickdsl.lang.findings.diagnostics import Diagnostic, Label, did_you_mean, listing
+from tickdsl.lang.meaning import settings
+from tickdsl.lang.meaning.defaults import Assumed
+from tickdsl.lang.meaning.values import Reader, Unreadable
 from tickdsl.lang.options import field
 from tickdsl.lang.options import schema as options_of
-from tickdsl.lang.values import Reader, Unreadable
 from tickdsl.moments import INIT, Moment
 from tickdsl.plan import model
 from tickdsl.training import catalogue

@@ -8,9 +8,10 @@ from typing import Any
 
 import attrs
 
-from tickdsl.lang import syntax, tails, vocabulary
-from tickdsl.lang.diagnostics import Diagnostic
-from tickdsl.lang.values import Reader, Unreadable, not_yet
+from tickdsl.lang import syntax, vocabulary
+from tickdsl.lang.findings.diagnostics import Diagnostic
+from tickdsl.lang.meaning import tails
+from tickdsl.lang.meaning.values import Reader, Unreadable, not_yet
 from tickdsl.plan import model
 from tickdsl.plugins import Table
 

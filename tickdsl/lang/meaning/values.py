@@ -10,8 +10,9 @@ from typing import Any
 import attrs
 
 from tickdsl.lang import syntax
-from tickdsl.lang.diagnostics import Diagnostic, Label, did_you_mean, listing
+from tickdsl.lang.findings.diagnostics import Diagnostic, Label, did_you_mean, listing
 from tickdsl.lang.vocabulary import OptionType
+from tickdsl.lang.writing.literals import percent, spell
 from tickdsl.moments import Moment
 from tickdsl.plugins import PluginError, Table, code_allowed, well_formed
 from tickdsl.training.recipes import SCHEDULES
@@ -25,42 +26,6 @@ MOST_VALUES = 10_000
 
 class Unreadable(Exception):
     """A value was wrong and has been reported; what depends on it is left out."""
-
-
-def spell(value: syntax.Value) -> str:
-    """The value as a person writes it."""
-    match value:
-        case syntax.Number(number):
-            short = f"{number:g}"
-            return short if isinstance(number, float) and float(short) == number else str(number)
-        case syntax.Percent(share):
-            return f"{decimal(share * 100)}%"
-        case syntax.Length(moment):
-            return str(moment)
-        case syntax.Word(text):
-            return text
-        case syntax.Text(text):
-            return f'"{text}"'
-        case syntax.Ref(name):
-            return f"${name}"
-        case syntax.Items(values):
-            return "[" + ", ".join(spell(v) for v in values) + "]"
-        case syntax.IntRange(first, last):
-            return f"{first}..{last}"
-
-
-def decimal(number: Fraction) -> str:
-    """A number in full, without an exponent; to 18 digits where there is no end of them."""
-    places = next((n for n in range(19) if (number * 10**n).denominator == 1), None)
-    if places is None:
-        return f"{float(number):.18f}".rstrip("0").rstrip(".")
-    digits = f"{int(number * 10**places):0{places + 1}d}"
-    return f"{digits[:-places]}.{digits[-places:]}" if places else digits
-
-
-def percent(share: Fraction | float) -> str:
-    """`20%`, `98.5%`: to six digits."""
-    return f"{float(share) * 100:.6g}%"
 
 
 @attrs.frozen

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 
 from tickdsl.lang import vocabulary
-from tickdsl.lang.pieces import Piece
+from tickdsl.lang.reading.statements import Piece
 
 _NAME = re.compile(r"[A-Za-z_][\w.-]*")
 

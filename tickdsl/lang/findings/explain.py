@@ -15,7 +15,7 @@ from pathlib import Path
 
 import attrs
 
-from tickdsl.lang.diagnostics import CODES, GROUPS, Severity, suggest
+from tickdsl.lang.findings.diagnostics import CODES, GROUPS, Severity, suggest
 
 _PAGES = Path(__file__).parent / "codes"
 _SECTION = re.compile(r"^## (.+)$", re.MULTILINE)
@@ -102,7 +102,8 @@ def manual() -> str:
     """All pages as one document: docs/codes.md."""
     parts = [
         "# Findings of `tickdsl check`",
-        "Written from the pages of `tickdsl explain CODE` by `python -m tickdsl.lang.explain > docs/codes.md`. "
+        "Written from the pages of `tickdsl explain CODE` by "
+        "`python -m tickdsl.lang.findings.explain > docs/codes.md`. "
         "Warnings and notes are silenced with `# ok CODE` at the end of their line; errors are not.",
     ]
     for title, codes in groups():

@@ -10,9 +10,9 @@ import attrs
 from tickdsl.errors import TickdslError
 from tickdsl.grammar import parser
 from tickdsl.lang import syntax
-from tickdsl.lang.build import build
-from tickdsl.lang.diagnostics import Diagnostic, Label, did_you_mean, listing, suggest
-from tickdsl.lang.parse import parse, read
+from tickdsl.lang.findings.diagnostics import Diagnostic, Label, did_you_mean, listing, suggest
+from tickdsl.lang.reading.build import build
+from tickdsl.lang.reading.parse import parse, read
 
 #: Where the text of an included file comes from: the disk, or what an editor holds of it.
 ReadPlan = Callable[[Path], syntax.Source]

@@ -6,9 +6,9 @@ import re
 from collections.abc import Iterable
 
 from tickdsl.lang import syntax
-from tickdsl.lang.diagnostics import Diagnostic
-from tickdsl.lang.include import Loaded
-from tickdsl.lang.pieces import TOP_LEVEL
+from tickdsl.lang.findings.diagnostics import Diagnostic
+from tickdsl.lang.reading.include import Loaded
+from tickdsl.lang.reading.statements import TOP_LEVEL
 
 #: About a name that may have been defined, or read, in the text that was lost.
 _NAMES = {"TD106", "TD107", "TD110", "TD115", "TD507", "TD511", "TD512"}

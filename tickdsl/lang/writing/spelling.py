@@ -2,45 +2,21 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable, Iterator, Mapping
-from fractions import Fraction
 from typing import Any
 
 import attrs
 
 from tickdsl.lang import vocabulary
 from tickdsl.lang.options import field, schema
-from tickdsl.lang.values import decimal
 from tickdsl.lang.vocabulary import OptionType
-from tickdsl.moments import INIT, Moment
+from tickdsl.lang.writing.literals import moment, number, percentage, text
 from tickdsl.plan import model
 from tickdsl.training import catalogue
 from tickdsl.training.recipes import Recipe
 from tickdsl.training.retraining import PCT_START
 
-_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*([-.][A-Za-z0-9_]+)*")
-
 # -- values
-
-
-def percentage(share: Fraction | float) -> str:
-    return f"{decimal((share if isinstance(share, Fraction) else Fraction(str(share))) * 100)}%"
-
-
-def number(value: float) -> str:
-    whole = float(value).is_integer() and abs(value) < 1e15
-    return str(int(value)) if whole else repr(float(value))
-
-
-def moment(value: Moment | str) -> str:
-    value = value if isinstance(value, Moment) else Moment.parse(value)
-    return "init" if value == INIT else f"{decimal(value.amount)}{value.unit}"
-
-
-def text(value: str) -> str:
-    """A name, quoted where it is none of the language's."""
-    return value if _NAME.fullmatch(value) else '"' + re.sub(r'(["\\])', r"\\\1", value) + '"'
 
 
 def _value(value: Any, kind: OptionType) -> str:

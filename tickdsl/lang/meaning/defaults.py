@@ -8,10 +8,12 @@ from typing import Any
 
 import attrs
 
-from tickdsl.lang import spelling, syntax, vocabulary
-from tickdsl.lang.diagnostics import Diagnostic
-from tickdsl.lang.values import Report
+from tickdsl.lang import syntax, vocabulary
+from tickdsl.lang.findings.diagnostics import Diagnostic
+from tickdsl.lang.meaning.values import Report
 from tickdsl.lang.vocabulary import OptionType
+from tickdsl.lang.writing import spelling
+from tickdsl.lang.writing.literals import moment
 from tickdsl.plan import model
 from tickdsl.training.recipes import Recipe
 
@@ -37,7 +39,7 @@ class Assumed:
         if recipe.schedule == "one-cycle" and recipe.max_lr is not None:
             names.remove("lr")  # which one-cycle does not read
         left_out = {name: vocabulary.TRAIN_OPTIONS[name] for name in names if name not in set(written)}
-        length = [spelling.moment(recipe.length)] if statement.length is None else []
+        length = [moment(recipe.length)] if statement.length is None else []
         values = spelling.options(spelling.fields(recipe, left_out), left_out)
         self._tell("TD902", "train", length + values, statement.span)
 
@@ -59,7 +61,7 @@ class Assumed:
         shape = {name: value for name, value in spelling.shape(meant, recipe).items() if name not in written}
         if "lr" in written:
             shape.pop("max-lr", None)
-        length = [spelling.moment(recipe.length)] if statement.length is None else []
+        length = [moment(recipe.length)] if statement.length is None else []
         values = spelling.options(shape, vocabulary.RETRAIN_OPTIONS)
         self._tell("TD907", f"retrain {meant.schedule}", length + values, statement.span)
 

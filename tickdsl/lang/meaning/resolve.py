@@ -15,16 +15,18 @@ from pathlib import Path
 
 import attrs
 
-from tickdsl.lang import pipeline, settings, syntax, vocabulary
-from tickdsl.lang.assumed import Assumed, comparison
-from tickdsl.lang.diagnostics import Diagnostic, Label
-from tickdsl.lang.include import Loaded
-from tickdsl.lang.lost import Lost
-from tickdsl.lang.questions import Questions, needed
-from tickdsl.lang.render import ordered
-from tickdsl.lang.swept import SweptFindings
-from tickdsl.lang.tails import Around
-from tickdsl.lang.values import MOST_VALUES, Reader, Unreadable, spell
+from tickdsl.lang import syntax, vocabulary
+from tickdsl.lang.findings.diagnostics import Diagnostic, Label
+from tickdsl.lang.findings.render import ordered
+from tickdsl.lang.meaning import pipeline, settings
+from tickdsl.lang.meaning.cascades import Lost
+from tickdsl.lang.meaning.defaults import Assumed, comparison
+from tickdsl.lang.meaning.questions import Questions, needed
+from tickdsl.lang.meaning.sweeps import SweptFindings
+from tickdsl.lang.meaning.tails import Around
+from tickdsl.lang.meaning.values import MOST_VALUES, Reader, Unreadable
+from tickdsl.lang.reading.include import Loaded
+from tickdsl.lang.writing.literals import spell
 from tickdsl.plan import model
 
 #: The name of the arm of a plan that names none.

@@ -10,12 +10,14 @@ from typing import Any, TypeVar
 
 import attrs
 
-from tickdsl.lang import syntax, tails, vocabulary
-from tickdsl.lang.assumed import Assumed
-from tickdsl.lang.diagnostics import Diagnostic, Label, listing
-from tickdsl.lang.rounds import goes_on, single
-from tickdsl.lang.tails import Around
-from tickdsl.lang.values import Reader, Unreadable, not_yet, percent, spell
+from tickdsl.lang import syntax, vocabulary
+from tickdsl.lang.findings.diagnostics import Diagnostic, Label, listing
+from tickdsl.lang.meaning import tails
+from tickdsl.lang.meaning.defaults import Assumed
+from tickdsl.lang.meaning.tails import Around
+from tickdsl.lang.meaning.values import Reader, Unreadable, not_yet
+from tickdsl.lang.writing.cycles import goes_on, single
+from tickdsl.lang.writing.literals import percent, spell
 from tickdsl.moments import Moment
 from tickdsl.plan import model
 

@@ -9,10 +9,10 @@ from typing import Any, TypeVar
 import attrs
 
 from tickdsl.lang import syntax, vocabulary
-from tickdsl.lang.assumed import Assumed
-from tickdsl.lang.diagnostics import Diagnostic
+from tickdsl.lang.findings.diagnostics import Diagnostic
+from tickdsl.lang.meaning.defaults import Assumed
+from tickdsl.lang.meaning.values import Place, Reader, Unreadable
 from tickdsl.lang.options import field, schema
-from tickdsl.lang.values import Place, Reader, Unreadable
 from tickdsl.plan.model import Data, Model, Split
 from tickdsl.training import catalogue
 from tickdsl.training.recipes import Recipe

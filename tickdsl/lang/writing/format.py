@@ -13,10 +13,10 @@ from collections.abc import Iterable, Sequence
 import attrs
 from lark.exceptions import UnexpectedInput
 
-from tickdsl.lang.diagnostics import PlanError
-from tickdsl.lang.format_tree import Block, Comment, Row, Scope, Statement, Word, read
-from tickdsl.lang.parse import parse
+from tickdsl.lang.findings.diagnostics import PlanError
+from tickdsl.lang.reading.parse import parse
 from tickdsl.lang.syntax import Source
+from tickdsl.lang.writing.layout_tree import Block, Comment, Row, Scope, Statement, Word, read
 
 WIDTH = 120
 INDENT = "    "

@@ -7,9 +7,9 @@ import re
 from lark.exceptions import UnexpectedCharacters, UnexpectedInput, UnexpectedToken
 
 from tickdsl.lang import vocabulary
-from tickdsl.lang.diagnostics import Diagnostic, did_you_mean, listing
-from tickdsl.lang.pieces import Piece
-from tickdsl.lang.slips import cure, example
+from tickdsl.lang.findings.diagnostics import Diagnostic, did_you_mean, listing
+from tickdsl.lang.reading.corrections import cure, example
+from tickdsl.lang.reading.statements import Piece
 from tickdsl.lang.syntax import Span
 
 _TOKEN_AT = re.compile(r'"(?:[^"\\\n]|\\.)*"?|[A-Za-z0-9_]+(?:[-.][A-Za-z0-9_]+)*%?|\$\w*|\.\.|<=|>=|//|\S')

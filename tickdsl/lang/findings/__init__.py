@@ -1,0 +1,1 @@
+"""What `check` says: diagnostics, their pages and the forms they are printed in."""

@@ -1,0 +1,1 @@
+"""Syntax tree to `Plan`: names, defaults, sweeps and arms resolved."""

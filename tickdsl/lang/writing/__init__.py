@@ -1,0 +1,1 @@
+"""Plans and syntax trees back to text."""
