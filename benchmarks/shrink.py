@@ -20,10 +20,10 @@ import torch
 from loop import Network, bare
 from torch import Tensor
 
-from tickdsl.graph.cost import cost
+from tickdsl.graph.costs import cost
 from tickdsl.graph.structure import Structure
-from tickdsl.graph.surgery import compact
-from tickdsl.graph.trace import trace
+from tickdsl.graph.surgery.compact import compact
+from tickdsl.graph.tracing.trace import trace
 from tickdsl.measures.memory import memory
 from tickdsl.tickets.criteria import Subject
 from tickdsl.tickets.select import available, prune

@@ -16,7 +16,7 @@ import pytest
 from rich.console import Console
 
 from tickdsl.cli import main
-from tickdsl.graph.cost import cost
+from tickdsl.graph.costs import cost
 from tickdsl.graph.model import ModelGraph
 from tickdsl.graph.structure import Structure
 from tickdsl.run.graph_branches import lines, spans

@@ -12,7 +12,7 @@ from torch import nn
 
 from tickdsl.cli import main
 from tickdsl.graph.structure import Structure
-from tickdsl.graph.trace import trace
+from tickdsl.graph.tracing.trace import trace
 from tickdsl.lsp import outline, words
 from tickdsl.measures.own import Trained, own
 from tickdsl.plugins import PluginError, permission

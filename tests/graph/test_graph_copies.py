@@ -11,7 +11,7 @@ from graph_oracle import difference
 from torch import nn
 from torch.nn.utils import parametrizations
 
-from tickdsl.graph.copies import copied
+from tickdsl.graph.tracing.copies import copied
 
 
 class Odd(nn.Module):

@@ -18,4 +18,4 @@ def test_functions_are_not_hidden_by_the_modules_that_define_them() -> None:
     from tickdsl.graph import cost, trace
 
     assert callable(cost) and callable(trace)
-    assert cost.__module__ == "tickdsl.graph.cost"
+    assert cost.__module__ == "tickdsl.graph.costs"

@@ -7,8 +7,8 @@ import torch
 from torch import Tensor, nn
 
 from tickdsl.graph import trace
-from tickdsl.graph.dataless import copy_without_data
-from tickdsl.graph.modes import ModeWatch
+from tickdsl.graph.tracing.meta import copy_without_data
+from tickdsl.graph.tracing.train_mode import ModeWatch
 
 
 class Auxiliary(nn.Module):

@@ -14,7 +14,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from tickdsl.graph import Structure, TraceError, compact, cost, slice_state, trace
 from tickdsl.graph.cache import cached
-from tickdsl.graph.rewrite import SurgeryError
+from tickdsl.graph.surgery.rewrite import SurgeryError
 
 CASES = [pytest.param(*case, id=name) for name, case in NETWORKS.items()]
 

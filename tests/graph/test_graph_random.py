@@ -13,8 +13,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from tickdsl.graph import compact, cost, trace
-from tickdsl.graph.atoms import Atoms
-from tickdsl.graph.labels import reshape, squeeze_uniform
+from tickdsl.graph.coupling.atoms import Atoms
+from tickdsl.graph.coupling.labels import reshape, squeeze_uniform
 
 STEPS = (
     "conv", "strided", "depthwise", "grouped", "norm", "group-norm", "act", "residual", "reuse", "cat", "glu",

@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from tickdsl.graph.dataless import copy_without_data, evaluate, short_name, without_data
-from tickdsl.graph.shape_functions import SHAPE_FUNCTIONS
+from tickdsl.graph.tracing.meta import copy_without_data, evaluate, short_name, without_data
+from tickdsl.graph.tracing.shape_functions import SHAPE_FUNCTIONS
 from tickdsl.training.torchvision_import import import_torchvision
 
 models = import_torchvision().models

@@ -6,7 +6,7 @@ import pytest
 from torch import nn
 
 from tickdsl.graph.structure import Structure, remaining
-from tickdsl.graph.surgery import compact
+from tickdsl.graph.surgery.compact import compact
 from tickdsl.records.canonical import canonical
 from tickdsl.run.layers import left_of_layers
 from tickdsl.run.networks import network

@@ -12,7 +12,7 @@ from laboratory import equal, lab
 from torch import Tensor, nn
 
 from tickdsl.graph.structure import Structure
-from tickdsl.graph.surgery import compact_masks, silence, slice_state
+from tickdsl.graph.surgery.compact import compact_masks, silence, slice_state
 from tickdsl.run.context import Context
 from tickdsl.training.streams import generator
 

@@ -8,9 +8,9 @@ import pytest
 import torch
 from laboratory import HEAD, lab
 
-from tickdsl.graph.cost import cost
+from tickdsl.graph.costs import cost
 from tickdsl.graph.structure import Structure, kept_indices
-from tickdsl.graph.surgery import slice_state
+from tickdsl.graph.surgery.compact import slice_state
 from tickdsl.lang.meaning.resolve import resolve
 from tickdsl.lang.reading.include import load_source
 from tickdsl.lang.syntax import Source

@@ -12,7 +12,7 @@ from safetensors.torch import save_file
 
 from tickdsl.errors import TickdslError
 from tickdsl.graph.structure import Structure, remaining
-from tickdsl.graph.surgery import slice_state
+from tickdsl.graph.surgery.compact import slice_state
 from tickdsl.lang.meaning.resolve import resolve
 from tickdsl.lang.reading.include import load_source
 from tickdsl.lang.syntax import Source

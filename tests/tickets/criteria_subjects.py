@@ -10,8 +10,8 @@ from torch import Tensor, nn
 
 from tickdsl.graph.model import ModelGraph
 from tickdsl.graph.structure import Structure
-from tickdsl.graph.surgery import compact, slice_state
-from tickdsl.graph.trace import trace
+from tickdsl.graph.surgery.compact import compact, slice_state
+from tickdsl.graph.tracing.trace import trace
 from tickdsl.tickets.criteria import Batch, Sample, Subject
 from tickdsl.training.models import create
 

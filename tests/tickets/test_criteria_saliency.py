@@ -15,7 +15,7 @@ from torch.nn import functional as F
 from tickdsl.errors import TickdslError
 from tickdsl.graph.model import ModelGraph
 from tickdsl.graph.structure import Structure, remaining
-from tickdsl.graph.surgery import silence
+from tickdsl.graph.surgery.compact import silence
 from tickdsl.tickets.criteria import criterion
 from tickdsl.tickets.select import prune
 from tickdsl.training.data import load

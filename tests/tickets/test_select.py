@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 from tickdsl.errors import TickdslError
 from tickdsl.graph.model import ModelGraph
 from tickdsl.graph.structure import Structure, remaining
-from tickdsl.graph.surgery import compact, compact_masks, slice_state
-from tickdsl.graph.trace import trace
+from tickdsl.graph.surgery.compact import compact, compact_masks, slice_state
+from tickdsl.graph.tracing.trace import trace
 from tickdsl.tickets.amounts import nearest
 from tickdsl.tickets.carry import carry_over
 from tickdsl.tickets.criteria import Subject

@@ -16,10 +16,10 @@ from torch import Tensor, nn
 
 from tickdsl import __version__
 from tickdsl.errors import TickdslError
-from tickdsl.graph.cost import cost
+from tickdsl.graph.costs import cost
 from tickdsl.graph.model import ModelGraph
 from tickdsl.graph.structure import Structure, remaining
-from tickdsl.graph.surgery import compact, compact_masks, slice_state
+from tickdsl.graph.surgery.compact import compact, compact_masks, slice_state
 from tickdsl.plan.steps import Step
 from tickdsl.plugins import PluginError
 from tickdsl.records.canonical import canonical

@@ -8,7 +8,7 @@ from math import prod
 
 import attrs
 
-from tickdsl.graph.cost import Cost, cost
+from tickdsl.graph.costs import Cost, cost
 from tickdsl.graph.model import HEAD_DIMS, Block, ChannelGroup, ModelGraph
 from tickdsl.graph.structure import Structure, kept_indices, kept_units
 from tickdsl.tickets.amounts import local_count

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from tickdsl.graph.structure import Structure
-from tickdsl.graph.surgery import compact
+from tickdsl.graph.surgery.compact import compact
 from tickdsl.measures import benchmarks
 from tickdsl.measures.barrier import barrier as instability
 from tickdsl.measures.latency import latency as time_to_classify

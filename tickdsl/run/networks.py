@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 from tickdsl.graph.model import ModelGraph
-from tickdsl.graph.trace import trace
+from tickdsl.graph.tracing.trace import trace
 from tickdsl.run.graphs import model_graph
 from tickdsl.training.catalogue import shaping
 from tickdsl.training.models import create

@@ -9,7 +9,7 @@ from pathlib import Path
 import torch
 
 from tickdsl.graph.structure import Structure
-from tickdsl.graph.surgery import compact, compact_masks
+from tickdsl.graph.surgery.compact import compact, compact_masks
 from tickdsl.plan.code import expect_code
 from tickdsl.plan.steps import Step
 from tickdsl.run import measuring, trainings

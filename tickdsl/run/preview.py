@@ -16,7 +16,7 @@ from rich.text import Text
 
 from tickdsl.errors import TickdslError
 from tickdsl.graph.structure import Structure
-from tickdsl.graph.surgery import slice_state
+from tickdsl.graph.surgery.compact import slice_state
 from tickdsl.moments import duration, rounded
 from tickdsl.plan.lower import Study, one_level, prune_args
 from tickdsl.plan.model import Arm, Matching

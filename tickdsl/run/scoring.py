@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from tickdsl.graph.structure import Structure
-from tickdsl.graph.surgery import compact_masks, slice_state
+from tickdsl.graph.surgery.compact import compact_masks, slice_state
 from tickdsl.plan.steps import Step
 from tickdsl.run.context import Context
 from tickdsl.run.networks import Network

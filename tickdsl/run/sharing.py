@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-from tickdsl.graph.cost import cost
+from tickdsl.graph.costs import cost
 from tickdsl.graph.structure import Structure
 from tickdsl.plan.lower import Study
 from tickdsl.plan.model import Plan

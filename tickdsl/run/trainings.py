@@ -11,9 +11,9 @@ import attrs
 from torch import Tensor
 
 from tickdsl.errors import TickdslError
-from tickdsl.graph.cost import cost
+from tickdsl.graph.costs import cost
 from tickdsl.graph.structure import Structure
-from tickdsl.graph.surgery import compact_masks
+from tickdsl.graph.surgery.compact import compact_masks
 from tickdsl.measures import energy
 from tickdsl.moments import Moment
 from tickdsl.plan.steps import Step

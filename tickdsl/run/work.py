@@ -7,7 +7,7 @@ import json
 from collections.abc import Callable
 from pathlib import Path
 
-from tickdsl.graph.cost import cost
+from tickdsl.graph.costs import cost
 from tickdsl.graph.structure import Structure
 from tickdsl.moments import Moment
 from tickdsl.plan.lower import Study

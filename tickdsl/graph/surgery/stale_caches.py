@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from torch import Tensor, nn
 
-from tickdsl.graph.dataless import copy_without_data, set_mode, without_data
-from tickdsl.graph.inputs import build
 from tickdsl.graph.model import ModelGraph
-from tickdsl.graph.verify import dtype_of
+from tickdsl.graph.surgery.verify import dtype_of
+from tickdsl.graph.tracing.example_inputs import build
+from tickdsl.graph.tracing.meta import copy_without_data, set_mode, without_data
 
 _OF_TORCH = vars(nn.Module()).keys()
 

@@ -9,9 +9,19 @@ from typing import Any
 import attrs
 import numpy as np
 
-from tickdsl.graph.analysis import Call, Rule
-from tickdsl.graph.joins import join
-from tickdsl.graph.labels import Families, Family, Shape, Value, aligned, along, reshape, squeeze_uniform, varying
+from tickdsl.graph.coupling.analysis import Call, Rule
+from tickdsl.graph.coupling.joins import join
+from tickdsl.graph.coupling.labels import (
+    Families,
+    Family,
+    Shape,
+    Value,
+    aligned,
+    along,
+    reshape,
+    squeeze_uniform,
+    varying,
+)
 
 Move = Callable[[Call, Family, Shape], list[Family]]
 

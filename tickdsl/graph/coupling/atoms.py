@@ -14,7 +14,7 @@ import attrs
 import numpy as np
 
 from tickdsl.graph.arrays import Bools, Ints
-from tickdsl.graph.labels import Family, squeeze_uniform, varying
+from tickdsl.graph.coupling.labels import Family, squeeze_uniform, varying
 
 Single = Literal["heads", "dims"]
 Reading = Literal["both"] | Single

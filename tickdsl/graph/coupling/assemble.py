@@ -10,13 +10,13 @@ import networkx as nx
 import numpy as np
 from torch import nn
 
-from tickdsl.graph.analysis import Analysis, Work
 from tickdsl.graph.arrays import Ints, to_runs
-from tickdsl.graph.blocks import find_blocks
-from tickdsl.graph.grouping import Units, group_units
-from tickdsl.graph.labels import Families, Family, Shape, squeeze_uniform, varying
+from tickdsl.graph.coupling.analysis import Analysis, Work
+from tickdsl.graph.coupling.blocks import find_blocks
+from tickdsl.graph.coupling.grouping import Units, group_units
+from tickdsl.graph.coupling.labels import Families, Family, Shape, squeeze_uniform, varying
+from tickdsl.graph.coupling.recording import Operator, Recording
 from tickdsl.graph.model import Layout, ModelGraph, Run, WeightInfo
-from tickdsl.graph.record import Operator, Recording
 
 
 def assemble(

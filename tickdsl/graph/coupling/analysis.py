@@ -9,8 +9,8 @@ from typing import Any
 import attrs
 from torch import Tensor, nn
 
-from tickdsl.graph.atoms import Atoms
-from tickdsl.graph.labels import Families, Shape, Value, varying
+from tickdsl.graph.coupling.atoms import Atoms
+from tickdsl.graph.coupling.labels import Families, Shape, Value, varying
 from tickdsl.graph.model import Role
 
 

@@ -17,13 +17,13 @@ from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from tickdsl.graph.arrays import Ints, from_runs
-from tickdsl.graph.cost import layout_left, layout_sizes
-from tickdsl.graph.dataless import copy_without_data, evaluate, set_mode, short_name, without_data
-from tickdsl.graph.inputs import build
+from tickdsl.graph.costs import layout_left, layout_sizes
+from tickdsl.graph.coupling.positions import left_of, positions
 from tickdsl.graph.model import ModelGraph
-from tickdsl.graph.positions import left_of, positions
-from tickdsl.graph.record import named_arguments, scalars, tensors_in
 from tickdsl.graph.structure import Structure, kept_units
+from tickdsl.graph.tracing.example_inputs import build
+from tickdsl.graph.tracing.meta import copy_without_data, evaluate, set_mode, short_name, without_data
+from tickdsl.graph.tracing.recorder import named_arguments, scalars, tensors_in
 
 #: Whether a reshape copies depends on strides; how far a value was spread shows where it is used.
 _PASSED_OVER = frozenset({"clone", "alias", "contiguous", "as_strided", "expand"})

@@ -7,11 +7,10 @@ from collections.abc import Collection, Sequence
 import attrs
 import numpy as np
 
-from tickdsl.graph.analysis import Analysis
 from tickdsl.graph.arrays import Ints
-from tickdsl.graph.head_dims import group_dims
-from tickdsl.graph.model import ChannelGroup
-from tickdsl.graph.slices import (
+from tickdsl.graph.coupling.analysis import Analysis
+from tickdsl.graph.coupling.head_dims import group_dims
+from tickdsl.graph.coupling.slices import (
     Dimension,
     Solution,
     all_dimensions,
@@ -22,6 +21,7 @@ from tickdsl.graph.slices import (
     marked,
     most_of_one,
 )
+from tickdsl.graph.model import ChannelGroup
 
 
 @attrs.frozen(eq=False)

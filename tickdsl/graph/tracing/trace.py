@@ -8,14 +8,15 @@ from typing import Any
 from torch import nn
 
 from tickdsl.collection import without_collection
-from tickdsl.graph.analysis import Analysis
-from tickdsl.graph.assemble import assemble
-from tickdsl.graph.atoms import Atoms
-from tickdsl.graph.dataless import copy_without_data, set_mode, without_data
-from tickdsl.graph.inputs import TraceError, build, describe
+from tickdsl.graph.coupling.analysis import Analysis
+from tickdsl.graph.coupling.assemble import assemble
+from tickdsl.graph.coupling.atoms import Atoms
+from tickdsl.graph.coupling.recording import Recording
 from tickdsl.graph.model import ModelGraph
-from tickdsl.graph.modes import ModeWatch
-from tickdsl.graph.record import Recorder, Recording, observe
+from tickdsl.graph.tracing.example_inputs import TraceError, build, describe
+from tickdsl.graph.tracing.meta import copy_without_data, set_mode, without_data
+from tickdsl.graph.tracing.recorder import Recorder, observe
+from tickdsl.graph.tracing.train_mode import ModeWatch
 
 
 @without_collection()

@@ -10,65 +10,20 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
-import attrs
 import torch
 from torch import Tensor, nn
 from torch.utils import _pytree as pytree
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from tickdsl.graph.analysis import Analysis, Call, Work
 from tickdsl.graph.arrays import Ints
-from tickdsl.graph.atoms import OUTPUT
-from tickdsl.graph.dataless import evaluate, short_name
-from tickdsl.graph.labels import Families, Shape, Value
-from tickdsl.graph.positions import positions
-from tickdsl.graph.rules import KEEPS_WEIGHTS, RULES, VIEWS
-from tickdsl.graph.rules.elementwise import pointwise
-
-
-@attrs.define
-class Operator:
-    """One recorded operator: what it made, and from what. `taken`: the positions along dimensions of a value that it
-    takes by their numbers."""
-
-    name: str
-    op: str
-    module: str
-    parents: tuple[str, ...]
-    shapes: tuple[Shape, ...]
-    families: list[Families]
-    itemsize: int
-    view: bool
-    work: Work | None
-    scalars: tuple[Any, ...]
-    train_only: bool = False
-    taken: tuple[tuple[Value, int, Ints], ...] = ()
-
-
-@attrs.define
-class ModuleCall:
-    """One call of a module: the nodes that made its inputs and outputs, and the operators run within.
-
-    `plain`: one tensor goes in, one comes out.
-    """
-
-    path: str
-    inputs: tuple[str, ...]
-    outputs: tuple[str, ...]
-    start: int
-    end: int
-    plain: bool = False
-
-
-@attrs.define
-class Recording:
-    """What one evaluation of the network did."""
-
-    operators: list[Operator] = attrs.field(factory=list)
-    calls: list[ModuleCall] = attrs.field(factory=list)
-    inputs: list[str] = attrs.field(factory=list)
-    outputs: list[str] = attrs.field(factory=list)
-    unknown: list[str] = attrs.field(factory=list)
+from tickdsl.graph.coupling.analysis import Analysis, Call
+from tickdsl.graph.coupling.atoms import OUTPUT
+from tickdsl.graph.coupling.labels import Families, Shape, Value
+from tickdsl.graph.coupling.positions import positions
+from tickdsl.graph.coupling.recording import ModuleCall, Operator, Recording
+from tickdsl.graph.coupling.rules import KEEPS_WEIGHTS, RULES, VIEWS
+from tickdsl.graph.coupling.rules.elementwise import pointwise
+from tickdsl.graph.tracing.meta import evaluate, short_name
 
 
 class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]

@@ -9,12 +9,13 @@ import attrs
 import numpy as np
 from torch import Tensor
 
-from tickdsl.graph.analysis import Analysis
 from tickdsl.graph.arrays import Bools
-from tickdsl.graph.atoms import Atoms
-from tickdsl.graph.grouping import Units
-from tickdsl.graph.labels import Shape, Value, along
-from tickdsl.graph.record import Recorder, Recording, named_arguments, tensors_in
+from tickdsl.graph.coupling.analysis import Analysis
+from tickdsl.graph.coupling.atoms import Atoms
+from tickdsl.graph.coupling.grouping import Units
+from tickdsl.graph.coupling.labels import Shape, Value, along
+from tickdsl.graph.coupling.recording import Recording
+from tickdsl.graph.tracing.recorder import Recorder, named_arguments, tensors_in
 
 
 @attrs.frozen(eq=False)

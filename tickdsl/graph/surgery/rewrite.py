@@ -17,9 +17,9 @@ from torch import Tensor, fx, nn
 from torch.utils import _pytree as pytree
 
 from tickdsl.errors import TickdslError
-from tickdsl.graph.dataless import short_name
-from tickdsl.graph.labels import Value
-from tickdsl.graph.program import Live, Program, Step
+from tickdsl.graph.coupling.labels import Value
+from tickdsl.graph.tracing.meta import short_name
+from tickdsl.graph.tracing.program import Live, Program, Step
 
 
 class SurgeryError(TickdslError):

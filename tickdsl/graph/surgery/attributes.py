@@ -10,8 +10,8 @@ from torch.nn.modules.batchnorm import _NormBase
 from torch.nn.modules.conv import _ConvNd, _ConvTransposeNd
 
 from tickdsl.graph.arrays import Ints
-from tickdsl.graph.attention import PrunedAttention
 from tickdsl.graph.model import ModelGraph
+from tickdsl.graph.surgery.attention import PrunedAttention
 
 Kept = list[Ints | None]
 

@@ -10,8 +10,8 @@ import attrs
 import networkx as nx
 import numpy as np
 
+from tickdsl.graph.coupling.recording import ModuleCall, Recording
 from tickdsl.graph.model import Block, ModelGraph
-from tickdsl.graph.record import ModuleCall, Recording
 
 
 @attrs.frozen

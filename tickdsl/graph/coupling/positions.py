@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from tickdsl.graph.arrays import Bools, Ints
-from tickdsl.graph.labels import Shape
+from tickdsl.graph.coupling.labels import Shape
 
 
 def positions(op: str, arguments: Mapping[str, Any], shape: Shape) -> dict[int, Ints]:

@@ -11,18 +11,18 @@ from collections.abc import Callable, Collection, Iterable, Mapping
 from torch import nn
 
 from tickdsl.graph.arrays import Bools
-from tickdsl.graph.attention import PrunedAttention
-from tickdsl.graph.copies import put
-from tickdsl.graph.cost import layout_sizes
-from tickdsl.graph.dataless import copy_without_data, set_mode, without_data
-from tickdsl.graph.grouping import group_units
-from tickdsl.graph.inputs import batch_size, build
+from tickdsl.graph.costs import layout_sizes
+from tickdsl.graph.coupling.grouping import group_units
 from tickdsl.graph.model import ModelGraph
-from tickdsl.graph.program import Live, ProgramRecorder
-from tickdsl.graph.record import observe
-from tickdsl.graph.rewrite import SurgeryError, Take, rewritten
 from tickdsl.graph.structure import Structure, kept_units
-from tickdsl.graph.verify import dtype_of, first_mismatch
+from tickdsl.graph.surgery.attention import PrunedAttention
+from tickdsl.graph.surgery.rewrite import SurgeryError, Take, rewritten
+from tickdsl.graph.surgery.verify import dtype_of, first_mismatch
+from tickdsl.graph.tracing.copies import put
+from tickdsl.graph.tracing.example_inputs import batch_size, build
+from tickdsl.graph.tracing.meta import copy_without_data, set_mode, without_data
+from tickdsl.graph.tracing.program import Live, ProgramRecorder
+from tickdsl.graph.tracing.recorder import observe
 
 Undo = Callable[[], None]
 #: Per module its recordings, each with the names of parameters and buffers by identity.

@@ -9,9 +9,9 @@ import attrs
 import networkx as nx
 import numpy as np
 
-from tickdsl.graph.analysis import Analysis
 from tickdsl.graph.arrays import Bools, Ints, ints
-from tickdsl.graph.atoms import Partition
+from tickdsl.graph.coupling.analysis import Analysis
+from tickdsl.graph.coupling.atoms import Partition
 from tickdsl.graph.model import Role, Slice
 
 ROLES: tuple[Role, ...] = ("producer", "consumer", "norm", "other")

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from tickdsl.graph.analysis import Call, Rule
-from tickdsl.graph.joins import reduce
-from tickdsl.graph.labels import Families, varying
+from tickdsl.graph.coupling.analysis import Call, Rule
+from tickdsl.graph.coupling.joins import reduce
+from tickdsl.graph.coupling.labels import Families, varying
 
 _LOOKS_UP = "looks it up by position"
 

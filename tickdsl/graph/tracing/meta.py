@@ -10,8 +10,8 @@ import torch
 from torch import Tensor, nn
 from torch.utils._pytree import tree_leaves
 
-from tickdsl.graph.copies import copied
-from tickdsl.graph.shape_functions import SHAPE_FUNCTIONS
+from tickdsl.graph.tracing.copies import copied
+from tickdsl.graph.tracing.shape_functions import SHAPE_FUNCTIONS
 
 
 def copy_without_data(model: nn.Module) -> nn.Module:

@@ -7,11 +7,10 @@ from collections.abc import Sequence
 import attrs
 import numpy as np
 
-from tickdsl.graph.analysis import Analysis
 from tickdsl.graph.arrays import Ints
-from tickdsl.graph.atoms import HeadDims
-from tickdsl.graph.model import HEAD_DIMS, ChannelGroup
-from tickdsl.graph.slices import (
+from tickdsl.graph.coupling.analysis import Analysis
+from tickdsl.graph.coupling.atoms import HeadDims
+from tickdsl.graph.coupling.slices import (
     Dimension,
     Solution,
     all_dimensions,
@@ -22,6 +21,7 @@ from tickdsl.graph.slices import (
     marked,
     most_of_one,
 )
+from tickdsl.graph.model import HEAD_DIMS, ChannelGroup
 
 
 def group_dims(

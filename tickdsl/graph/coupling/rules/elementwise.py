@@ -5,9 +5,9 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Sequence
 
-from tickdsl.graph.analysis import Call, Rule
-from tickdsl.graph.joins import join
-from tickdsl.graph.labels import Families, Family, Shape, Value, varying
+from tickdsl.graph.coupling.analysis import Call, Rule
+from tickdsl.graph.coupling.joins import join
+from tickdsl.graph.coupling.labels import Families, Family, Shape, Value, varying
 
 
 def pointwise(call: Call) -> list[Families]:

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from tickdsl.graph.analysis import Call, Rule
-from tickdsl.graph.joins import join
-from tickdsl.graph.labels import Families, Family, Value, along, varying
+from tickdsl.graph.coupling.analysis import Call, Rule
+from tickdsl.graph.coupling.joins import join
+from tickdsl.graph.coupling.labels import Families, Family, Value, along, varying
 
 
 def _affine(call: Call, families: Families, names: tuple[str, ...], shape: tuple[int, ...]) -> Families:

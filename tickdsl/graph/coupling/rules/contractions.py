@@ -6,11 +6,11 @@ import math
 
 import attrs
 
-from tickdsl.graph.analysis import Call, Rule, Work
-from tickdsl.graph.atoms import HeadDims
-from tickdsl.graph.joins import Product, join
-from tickdsl.graph.labels import Families, Family, Value, along, varying
-from tickdsl.graph.rules.spatial import SLIDES
+from tickdsl.graph.coupling.analysis import Call, Rule, Work
+from tickdsl.graph.coupling.atoms import HeadDims
+from tickdsl.graph.coupling.joins import Product, join
+from tickdsl.graph.coupling.labels import Families, Family, Value, along, varying
+from tickdsl.graph.coupling.rules.spatial import SLIDES
 
 
 def _vector(families: Families, dim: int) -> Family | None:

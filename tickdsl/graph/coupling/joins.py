@@ -6,8 +6,8 @@ from collections.abc import Iterable, Sequence
 
 import attrs
 
-from tickdsl.graph.atoms import Atoms, HeadDims, Single
-from tickdsl.graph.labels import Families, Family, Value, aligned, varying
+from tickdsl.graph.coupling.atoms import Atoms, HeadDims, Single
+from tickdsl.graph.coupling.labels import Families, Family, Value, aligned, varying
 
 _Member = tuple[Family, int]
 

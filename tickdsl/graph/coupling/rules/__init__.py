@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from tickdsl.graph.analysis import Rule
-from tickdsl.graph.rules import contractions, elementwise, normalisations, reductions, shapes, spatial
+from tickdsl.graph.coupling.analysis import Rule
+from tickdsl.graph.coupling.rules import contractions, elementwise, normalisations, reductions, shapes, spatial
 
 #: By the operator's name, without overload and without the trailing underscore of the in-place form.
 RULES: dict[str, Rule] = {

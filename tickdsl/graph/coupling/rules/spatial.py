@@ -6,8 +6,8 @@ import math
 
 import numpy as np
 
-from tickdsl.graph.analysis import Call, Rule
-from tickdsl.graph.labels import Families, along
+from tickdsl.graph.coupling.analysis import Call, Rule
+from tickdsl.graph.coupling.labels import Families, along
 
 #: Why the dimensions of pictures cannot shrink.
 SLIDES = "slides over it"

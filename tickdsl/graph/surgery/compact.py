@@ -12,13 +12,13 @@ from torch import Tensor, nn
 
 from tickdsl.collection import without_collection
 from tickdsl.graph.arrays import Ints
-from tickdsl.graph.attributes import adjust
-from tickdsl.graph.copies import copied, put
-from tickdsl.graph.cost import layout_sizes
+from tickdsl.graph.costs import layout_sizes
 from tickdsl.graph.model import ModelGraph
-from tickdsl.graph.remembered import forget
-from tickdsl.graph.repair import repair
 from tickdsl.graph.structure import Structure, StructureError, all_kept_indices, kept_units, removed_parameters, take
+from tickdsl.graph.surgery.attributes import adjust
+from tickdsl.graph.surgery.repair import repair
+from tickdsl.graph.surgery.stale_caches import forget
+from tickdsl.graph.tracing.copies import copied, put
 
 Kept = list[Ints | None]
 
