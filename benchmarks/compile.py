@@ -17,8 +17,8 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from tickdsl.training import models
-from tickdsl.training.compilation import compiled
 from tickdsl.training.devices import set_memory_format
+from tickdsl.training.step.compilation import compiled
 
 
 def passes(name: str, size: int, batch: int, wrapped: bool) -> Callable[[], object]:

@@ -23,8 +23,9 @@ from torch.nn import functional as F
 from torch.utils.flop_counter import FlopCounterMode
 
 from tickdsl.graph import Structure, cost, trace
-from tickdsl.training import data, devices, loop, models
-from tickdsl.training.recipes import Recipe
+from tickdsl.training import devices, loop, models
+from tickdsl.training.data import datasets
+from tickdsl.training.recipes.recipe import Recipe
 
 
 @attrs.frozen
@@ -84,7 +85,7 @@ class Machine:
         return min(found)
 
 
-def operations(case: Case, images: data.Dataset) -> int:
+def operations(case: Case, images: datasets.Dataset) -> int:
     """Floating-point operations of the products of one step, forward and backward."""
     model = models.create(case.model, classes=images.classes, shape=images.shape, seed=0).train()
     with FlopCounterMode(display=False) as counter:
@@ -92,7 +93,7 @@ def operations(case: Case, images: data.Dataset) -> int:
     return int(counter.get_total_flops())
 
 
-def moved(case: Case, images: data.Dataset, size: int) -> int:
+def moved(case: Case, images: datasets.Dataset, size: int) -> int:
     """Bytes of one step whose activations have `size` bytes a number."""
     model = models.create(case.model, classes=images.classes, shape=images.shape, seed=0)
     graph = trace(model, (torch.zeros(2, *images.shape),))
@@ -100,7 +101,7 @@ def moved(case: Case, images: data.Dataset, size: int) -> int:
     return 5 * whole.activation_bytes * case.batch // 2 * size // 4 + 8 * 4 * whole.params
 
 
-def measured(case: Case, images: data.Dataset, machine: Machine, precision: str, epochs: int) -> float:
+def measured(case: Case, images: datasets.Dataset, machine: Machine, precision: str, epochs: int) -> float:
     """Seconds of a step, the first epoch left out."""
     model = models.create(case.model, classes=images.classes, shape=images.shape, seed=0)
     recipe = Recipe(length=f"{epochs + 1}ep", batch=case.batch, lr=0.01, decay=5e-4, precision=precision)
@@ -141,7 +142,7 @@ def main() -> None:
         if options.names and case.model not in options.names:
             continue
         shaped = {"size": case.side, "channels": case.channels, "train": case.batch * case.steps, "test": 100}
-        images = data.load("synthetic", options=shaped)
+        images = datasets.load("synthetic", options=shaped)
         flops, size = operations(case, images), moved(case, images, kind.itemsize)
         seconds = measured(case, images, machine, options.precision, options.epochs)
         by_rate, by_bytes = flops / machine.rate, size / machine.bandwidth

@@ -26,11 +26,12 @@ from torch.nn import functional as F
 
 from tickdsl.records import EventWriter
 from tickdsl.records.events import StepProgress
-from tickdsl.training import data, devices, loop, models
+from tickdsl.training import devices, loop, models
 from tickdsl.training.checkpoints import Checkpoints
-from tickdsl.training.data import Dataset
-from tickdsl.training.recipes import Recipe, steps_per_epoch
-from tickdsl.training.reports import EpochReport
+from tickdsl.training.data import datasets
+from tickdsl.training.data.datasets import Dataset
+from tickdsl.training.history import EpochReport
+from tickdsl.training.recipes.recipe import Recipe, steps_per_epoch
 from tickdsl.training.torchvision_import import import_torchvision
 
 
@@ -257,14 +258,14 @@ def _loops(rounds: int, steps: int, device: torch.device) -> None:
         options = case.options
         if device.type == "cuda" and "train" in options:  # blocks of steps, and long epochs
             options = {**options, "train": 10 * options["train"]}
-        images = data.load(case.data, options=options)
+        images = datasets.load(case.data, options=options)
         length = 10 * steps if device.type == "cuda" else case.steps or steps
         _beside(ours, bare, case, images, length, rounds, device)
 
 
 def _scripts(rounds: int, steps: int, device: torch.device, root: Path | None) -> None:
     print("\n| times that the script takes longer | ratio | range | ms a step |\n|---|---|---|---|")
-    images = data.load("synthetic", options=_MNIST_SHAPED) if root is None else data.load("mnist", root=root)
+    images = datasets.load("synthetic", options=_MNIST_SHAPED) if root is None else datasets.load("mnist", root=root)
     for batch in (60, 512):
         for masked in (False, True):
             case = Case("lenet-300-100", images.name, {}, batch, masked)

@@ -27,9 +27,10 @@ from tickdsl.graph.tracing.trace import trace
 from tickdsl.measures.memory import memory
 from tickdsl.tickets.criteria import Subject
 from tickdsl.tickets.select import available, prune
-from tickdsl.training import data, devices, loop, models
-from tickdsl.training.data import Dataset
-from tickdsl.training.recipes import Recipe
+from tickdsl.training import devices, loop, models
+from tickdsl.training.data import datasets
+from tickdsl.training.data.datasets import Dataset
+from tickdsl.training.recipes.recipe import Recipe
 
 #: Network -> pictures a step. What VGG-16 takes per picture changes little with their number.
 BATCHES = {"resnet20": 128, "vgg16": 32}
@@ -90,7 +91,7 @@ def measure(name: str, rounds: int, steps: int) -> None:
     """Print the ratios of one network."""
     batch = BATCHES[name]
     # An epoch is one step more than is taken: no tick lies around a test.
-    images = data.load("synthetic", options={"size": 32, "train": batch * (steps + 1), "test": 2})
+    images = datasets.load("synthetic", options={"size": 32, "train": batch * (steps + 1), "test": 2})
     masked, small = sides(name)
     print("| what | median ratio | range |\n|---|---|---|")
     pictures = torch.randn(batch, *SHAPE)

@@ -18,11 +18,12 @@ import attrs
 import torch
 from torch import Tensor, nn
 
-from tickdsl.training import data, devices, loop
-from tickdsl.training.choices import Choices, Remembered
-from tickdsl.training.data import Dataset
-from tickdsl.training.recipes import Recipe
-from tickdsl.training.sparse_layers import SparseLayers
+from tickdsl.training import devices, loop
+from tickdsl.training.autotune import Choices, Remembered
+from tickdsl.training.data import datasets
+from tickdsl.training.data.datasets import Dataset
+from tickdsl.training.recipes.recipe import Recipe
+from tickdsl.training.step.sparse_layers import SparseLayers
 
 
 @attrs.frozen
@@ -99,7 +100,7 @@ def asked(network: nn.Module, pictures: Tensor) -> float:
 
 def measure(case: Case, density: float, rounds: int, steps: int) -> None:
     """Print a line: how many times faster training and asking are."""
-    images = data.load("synthetic", options={"channels": 1, "size": 28, "train": 4 * case.batch, "test": 8})
+    images = datasets.load("synthetic", options={"channels": 1, "size": 28, "train": 4 * case.batch, "test": 8})
     masks = case.masks(density)
     pictures = torch.randn(case.batch, 784)
     training, asking = [], []

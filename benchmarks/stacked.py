@@ -16,13 +16,14 @@ from collections.abc import Callable
 
 import torch
 
-from tickdsl.training import data, models
-from tickdsl.training.assignment import Assignment
-from tickdsl.training.choices import Remembered
-from tickdsl.training.data import Dataset
+from tickdsl.training import models
+from tickdsl.training.autotune import Remembered
+from tickdsl.training.data import datasets
+from tickdsl.training.data.datasets import Dataset
 from tickdsl.training.devices import pick
-from tickdsl.training.recipes import Recipe
-from tickdsl.training.stackable import TURNS, trial, why_not
+from tickdsl.training.job import Assignment
+from tickdsl.training.recipes.recipe import Recipe
+from tickdsl.training.stacked.eligibility import TURNS, trial, why_not
 
 #: Network -> picture channels and side, pictures a step, alterations.
 CASES: dict[str, tuple[int, int, int, tuple[str, ...]]] = {
@@ -66,7 +67,7 @@ def main() -> None:
     for name in arguments.names:
         channels, side, batch, augment = CASES[name]
         options = {"size": side, "channels": channels, "train": 2 * batch, "test": 10, "classes": 10}
-        pictures = data.load("synthetic", options=options)
+        pictures = datasets.load("synthetic", options=options)
         recipe = Recipe(
             length="10ep", lr=0.1, batch=batch, decay=1e-4, augment=augment, precision=arguments.precision
         )  # fmt: skip

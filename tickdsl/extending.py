@@ -16,11 +16,10 @@ from tickdsl.tickets.criteria.aggregate import averaged, inside, producers, rows
 from tickdsl.tickets.criteria.own import RowScore
 from tickdsl.tickets.criteria.protocol import Batch, Criterion, Sample, Subject
 from tickdsl.tickets.criteria.saliency import Saliency
-from tickdsl.training.models.own import ModelFactory
-from tickdsl.training.own_schedules import Schedule
-from tickdsl.training.readers.own import DataFactory
-from tickdsl.training.readers.raw import Raw
-from tickdsl.training.recipes import Recipe
+from tickdsl.training.data.readers.custom import DataFactory
+from tickdsl.training.data.readers.raw import Raw
+from tickdsl.training.models.custom import ModelFactory
+from tickdsl.training.recipes.recipe import Recipe, Schedule
 
 __all__ = [
     "Batch",

@@ -97,7 +97,7 @@ def test_other_code_traces_anew(cache: Path, monkeypatch: pytest.MonkeyPatch) ->
     ],
 )
 def test_the_catalogue_tells_the_shape_that_reading_gives(data: Data, tmp_path: Path) -> None:
-    from tickdsl.training.data import load
+    from tickdsl.training.data.datasets import load
 
     read = load(data.name, root=tmp_path, options=data.options)
     assert graphs.pictures(data, tmp_path) == (read.shape, read.classes)

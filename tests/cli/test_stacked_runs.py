@@ -22,7 +22,7 @@ from tickdsl.records.events import ControlAck, StepEnd, StepProgress, StepStart,
 from tickdsl.run.interpreter import Interpreter
 from tickdsl.run.messages import Task
 from tickdsl.run.workers import Inline
-from tickdsl.training.course import Course
+from tickdsl.training.training_run import Course
 
 PLAN = "seeds 3\nprune weights 30%; rewind weights to 1ep\ncompare random-init\n"
 LONG = PLAN.replace("seeds 3", "train 12ep lr=0.05 batch=16\nseeds 3")

@@ -20,7 +20,7 @@ from tickdsl.results.figures import columns
 from tickdsl.tickets.criteria import Subject, criterion
 from tickdsl.tickets.criteria.norms import L2
 from tickdsl.tickets.select import prune
-from tickdsl.training import data
+from tickdsl.training.data import datasets
 from tickdsl.training.models import create
 
 
@@ -113,7 +113,7 @@ def test_draws_of_a_criterion_repeat_and_leave_the_stream_alone(workshop: Any) -
 
 
 def trained() -> Trained:
-    found = data.load("synthetic", options={"size": 8, "train": 32, "test": 20, "channels": 1, "classes": 4})
+    found = datasets.load("synthetic", options={"size": 8, "train": 32, "test": 20, "channels": 1, "classes": 4})
     network = create("small-cnn", classes=4, shape=(1, 8, 8), seed=1).eval()
     return Trained(network, found, torch.device("cpu"))
 

@@ -14,9 +14,9 @@ from tickdsl.errors import TickdslError
 from tickdsl.lang.findings.diagnostics import Diagnostic
 from tickdsl.plugins import PluginError, identity, permission, source
 from tickdsl.plugins.digest import digest
-from tickdsl.training import data
+from tickdsl.training.data import datasets
 from tickdsl.training.models import create
-from tickdsl.training.recipes import Recipe
+from tickdsl.training.recipes.recipe import Recipe
 
 PRUNE = "prune filters local 25% x 2; rewind lr"
 SHORT = "train 2ep lr=0.1 batch=32\n"
@@ -257,9 +257,9 @@ def test_data_of_another_form_are_told_by_check(workshop: Any, change: str, mess
 
 def test_data_are_known_by_what_they_hold(workshop: Any) -> None:
     one, other = (workshop.module(DATA.format(change=change)) for change in ("pass", "images[0] = 7"))
-    named = [data.fingerprint(f"{name}:pictures", root=workshop.folder) for name in (one, one, other)]
+    named = [datasets.fingerprint(f"{name}:pictures", root=workshop.folder) for name in (one, one, other)]
     assert named[0] == named[1] != named[2]
-    shifted = data.load(f"{one}:pictures", root=workshop.folder, options={"shift": 3, "size": 4})
+    shifted = datasets.load(f"{one}:pictures", root=workshop.folder, options={"shift": 3, "size": 4})
     assert shifted.shape == (1, 4, 4) and int(shifted.train_images.max()) == 3
     assert shifted.fingerprint != named[0]
 
@@ -268,7 +268,7 @@ def test_data_that_are_others_at_each_call_are_not_trained_on(tmp_path: Path, wo
     from tickdsl.run.context import Context, Settings
 
     name = f"{workshop.module(DATA.format(change='pass'))}:pictures"
-    spec = {"name": name, "options": {}, "fingerprint": data.fingerprint(name, root=tmp_path)}
+    spec = {"name": name, "options": {}, "fingerprint": datasets.fingerprint(name, root=tmp_path)}
     context = Context(Settings(tmp_path / "store", tmp_path))
     assert context.dataset(spec, None).fingerprint == spec["fingerprint"]
     with pytest.raises(PluginError, match="gives other data than when the plan was read"):

@@ -6,7 +6,7 @@ from tickdsl.lang.meaning.resolve import Resolved, resolve
 from tickdsl.lang.reading.include import load_source
 from tickdsl.lang.syntax import Source
 from tickdsl.plan.model import Arm, Retrain, Rewind
-from tickdsl.training.recipes import Recipe
+from tickdsl.training.recipes.recipe import Recipe
 
 HEAD = "model small-cnn on digits\ntrain 160ep lr=0.1 batch=64 decay=1e-4 milestones=[80ep, 120ep]\n"
 

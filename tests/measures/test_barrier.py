@@ -16,10 +16,10 @@ from tickdsl.plan.lower import Study
 from tickdsl.plan.steps import Step
 from tickdsl.run import measuring
 from tickdsl.run.study import prepare
-from tickdsl.training.data import Dataset, load
+from tickdsl.training.data.datasets import Dataset, load
 from tickdsl.training.loop import train
 from tickdsl.training.models import create
-from tickdsl.training.recipes import Recipe
+from tickdsl.training.recipes.recipe import Recipe
 
 CPU = torch.device("cpu")
 

@@ -12,7 +12,7 @@ from torch import nn
 from tickdsl.measures import latency as timing
 from tickdsl.measures.latency import latency
 from tickdsl.measures.memory import memory
-from tickdsl.training.recipes import Recipe
+from tickdsl.training.recipes.recipe import Recipe
 
 CPU = torch.device("cpu")
 FLOAT = 4

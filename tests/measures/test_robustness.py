@@ -16,12 +16,12 @@ from tickdsl.errors import TickdslError
 from tickdsl.measures import attacks, benchmarks
 from tickdsl.measures.corruptions import KINDS, SEVERITIES, corrupted
 from tickdsl.measures.robustness import robustness
-from tickdsl.training.data import Dataset, load
-from tickdsl.training.evaluate import evaluate
+from tickdsl.training.data.datasets import Dataset, load
+from tickdsl.training.evaluation import evaluate
 from tickdsl.training.loop import train
 from tickdsl.training.models import create
-from tickdsl.training.recipes import Recipe
-from tickdsl.training.streams import generator
+from tickdsl.training.recipes.recipe import Recipe
+from tickdsl.training.rng import generator
 
 CPU = torch.device("cpu")
 NOISY = ("gaussian-noise", "shot-noise")

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from tickdsl.errors import TickdslError
 from tickdsl.run import compiling
-from tickdsl.training import optimiser_step
+from tickdsl.training.step import optimiser_step
 
 #: 3 epochs of 6 steps; a tenth of a second each, as told below.
 HEAD = "model small-cnn width=0.5\ndata synthetic size=8 train=192 test=64\ntrain 3ep lr=0.1 batch=32 compile={}\n"

@@ -15,10 +15,11 @@ from tickdsl.lang.reading.include import load_source
 from tickdsl.lang.syntax import Source
 from tickdsl.plan.lower import Study
 from tickdsl.run.study import prepare
-from tickdsl.training import data, models
+from tickdsl.training import models
 from tickdsl.training.checkpoints import Checkpoints
+from tickdsl.training.data import datasets
 from tickdsl.training.loop import train
-from tickdsl.training.recipes import Recipe
+from tickdsl.training.recipes.recipe import Recipe
 
 
 @attrs.define
@@ -65,7 +66,7 @@ def test_perceptrons_have_no_layout_to_choose(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("first", ["contiguous", "channels_last"])
 def test_a_continued_training_keeps_its_layout(tmp_path: Path, first: str) -> None:
-    tiny = data.load("synthetic", options={"size": 8, "channels": 3, "train": 96, "test": 32})
+    tiny = datasets.load("synthetic", options={"size": 8, "channels": 3, "train": 96, "test": 32})
     recipe = Recipe(length="2ep", batch=32)
 
     def model() -> torch.nn.Module:

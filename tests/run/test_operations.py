@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from tickdsl.graph.structure import Structure
 from tickdsl.graph.surgery.compact import compact_masks, silence, slice_state
 from tickdsl.run.context import Context
-from tickdsl.training.streams import generator
+from tickdsl.training.rng import generator
 
 
 @pytest.mark.parametrize("moment", ["1ep", "7it", "50%"])
@@ -135,7 +135,7 @@ def test_arms_of_one_seed_see_the_same_batches(tmp_path: Path, monkeypatch: pyte
             return made
 
         with monkeypatch.context() as patched:
-            patched.setattr("tickdsl.training.material.generator", spy)
+            patched.setattr("tickdsl.training.data.batches.generator", spy)
             found.do(level.ticket)
     assert len(orders["a"]) == 3
     assert all(torch.equal(one, other) for one, other in zip(orders["a"], orders["b"], strict=True))

@@ -22,7 +22,7 @@ from tickdsl.run.networks import traced
 from tickdsl.tickets.criteria import Subject
 from tickdsl.tickets.select import prune
 from tickdsl.training.models import create
-from tickdsl.training.recipes import Recipe, steps_per_epoch
+from tickdsl.training.recipes.recipe import Recipe, steps_per_epoch
 
 
 @pytest.mark.parametrize("schedule", ["fine-tune", "scaled", "one-cycle", "cyclic", "linear", "scratch"])

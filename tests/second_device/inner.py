@@ -16,15 +16,16 @@ import torch
 from tickdsl.cli import main
 from tickdsl.measures import training as measures
 from tickdsl.run import launch, study
-from tickdsl.training import data, loop, models
-from tickdsl.training.assignment import Assignment
+from tickdsl.training import loop, models
+from tickdsl.training.autotune import Remembered
 from tickdsl.training.checkpoints import Checkpoints
-from tickdsl.training.choices import Remembered
-from tickdsl.training.data import Dataset
-from tickdsl.training.distillation import Lesson
-from tickdsl.training.recipes import Recipe
-from tickdsl.training.reports import History
-from tickdsl.training.stacked import train_stacked
+from tickdsl.training.data import datasets
+from tickdsl.training.data.datasets import Dataset
+from tickdsl.training.history import History
+from tickdsl.training.job import Assignment
+from tickdsl.training.recipes.recipe import Recipe
+from tickdsl.training.stacked.training import train_stacked
+from tickdsl.training.step.distillation import Lesson
 
 RECIPE = Recipe(length="3ep", lr=0.01, batch=16, decay=5e-4, schedule="cosine")
 PER_EPOCH = 7
@@ -39,7 +40,7 @@ def second() -> Iterator[None]:
 
 @pytest.fixture(scope="module")
 def tiny() -> Dataset:
-    return data.load("synthetic", options={"size": 8, "channels": 1, "train": 100, "test": 40, "classes": 4})
+    return datasets.load("synthetic", options={"size": 8, "channels": 1, "train": 100, "test": 40, "classes": 4})
 
 
 def given(tiny: Dataset, recipe: Recipe = RECIPE, seed: int = 0, **more: Any) -> Assignment:

@@ -18,11 +18,11 @@ from tickdsl.graph.structure import Structure, remaining
 from tickdsl.graph.surgery.compact import silence
 from tickdsl.tickets.criteria import criterion
 from tickdsl.tickets.select import prune
-from tickdsl.training.data import load
+from tickdsl.training.data.datasets import load
+from tickdsl.training.data.sample import sample
 from tickdsl.training.loop import train
 from tickdsl.training.models import create
-from tickdsl.training.recipes import Recipe
-from tickdsl.training.sample import sample
+from tickdsl.training.recipes.recipe import Recipe
 
 
 @functools.cache

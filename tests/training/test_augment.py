@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from tickdsl.training.augment import PAD, Batches, Normalise
+from tickdsl.training.data.augment import PAD, Batches, Normalise
 
 
 @pytest.fixture

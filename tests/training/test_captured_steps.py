@@ -13,15 +13,17 @@ import torch
 from torch import Tensor, nn
 
 from tickdsl.collection import without_collection
-from tickdsl.training import captured, data, loop, models, optimiser_step
-from tickdsl.training.captured import WARM_UP, captures
-from tickdsl.training.course import Course
-from tickdsl.training.data import Dataset
-from tickdsl.training.distillation import Lesson
-from tickdsl.training.material import Material
-from tickdsl.training.optimiser_step import OptimiserStep
-from tickdsl.training.recipes import Recipe
-from tickdsl.training.reports import History
+from tickdsl.training import loop, models
+from tickdsl.training.data import datasets
+from tickdsl.training.data.batches import Material
+from tickdsl.training.data.datasets import Dataset
+from tickdsl.training.history import History
+from tickdsl.training.recipes.recipe import Recipe
+from tickdsl.training.step import cuda_graphs, optimiser_step
+from tickdsl.training.step.cuda_graphs import WARM_UP, captures
+from tickdsl.training.step.distillation import Lesson
+from tickdsl.training.step.optimiser_step import OptimiserStep
+from tickdsl.training.training_run import Course
 
 RECIPE = Recipe(length="3ep", lr=0.05, batch=16, decay=5e-4, schedule="cosine", augment=("crop", "flip"))
 CUDA = torch.device("cuda")
@@ -56,7 +58,7 @@ class Standing:
 
 @pytest.fixture(scope="module")
 def tiny() -> Dataset:
-    return data.load("synthetic", options={"size": 8, "channels": 1, "train": 100, "test": 40, "classes": 4})
+    return datasets.load("synthetic", options={"size": 8, "channels": 1, "train": 100, "test": 40, "classes": 4})
 
 
 def _network() -> nn.Module:
@@ -128,9 +130,9 @@ def test_what_cannot_be_replayed_is_done(
 
 
 def test_a_recording_that_reads_an_old_batch_is_found_out(tiny: Dataset, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(captured._Recording, "replay", lambda self, inputs: self._again())
+    monkeypatch.setattr(cuda_graphs._Recording, "replay", lambda self, inputs: self._again())
     monkeypatch.setattr(
-        captured, "_own", lambda inputs: [torch.zeros_like(tensor) for tensor in inputs]
+        cuda_graphs, "_own", lambda inputs: [torch.zeros_like(tensor) for tensor in inputs]
     )  # fmt: skip
     with pytest.warns(UserWarning, match="something else"):
         model, _ = _trained(tiny, RECIPE, monkeypatch, Standing())
@@ -165,14 +167,14 @@ def test_after_a_torn_recording_no_other_is_tried(monkeypatch: pytest.MonkeyPatc
         monkeypatch.setattr(torch.cuda, name, stand_in)
     for name in ("_cuda_endAllocateToPool", "_cuda_releasePool"):
         monkeypatch.setattr(torch._C, name, lambda *given: given_back.append(given), raising=False)
-    monkeypatch.setattr(captured.CudaGraphs, "_torn", False)
-    monkeypatch.setattr(captured, "_aside", lambda: None)
-    recorder = captured.CudaGraphs(torch.optim.Adam([nn.Parameter(torch.zeros(1))]))
+    monkeypatch.setattr(cuda_graphs.CudaGraphs, "_torn", False)
+    monkeypatch.setattr(cuda_graphs, "_aside", lambda: None)
+    recorder = cuda_graphs.CudaGraphs(torch.optim.Adam([nn.Parameter(torch.zeros(1))]))
 
     def waits() -> None:
         raise RuntimeError("operation not permitted when stream is capturing")
 
-    step = captured.CapturedStep(
+    step = cuda_graphs.CapturedStep(
         lambda x: waits() if not torn_already else None,
         batch=4, changed=list, seeded=lambda: torn_already.append(True), recorder=recorder,
     )  # fmt: skip
@@ -197,7 +199,7 @@ def test_what_could_not_be_recorded_is_let_go_before_the_step(tiny: Dataset) -> 
             raise torch.OutOfMemoryError("CUDA out of memory")
 
     alive: list[bool] = []
-    step = captured.CapturedStep(
+    step = cuda_graphs.CapturedStep(
         lambda x: alive.extend(ref() is not None for ref in made),
         batch=4, changed=list, seeded=lambda: None, recorder=Full(),
     )  # fmt: skip
@@ -221,7 +223,7 @@ def test_nothing_of_a_training_is_left_when_it_is_over(tiny: Dataset, monkeypatc
 
         monkeypatch.setattr(cls, "__init__", begun)
 
-    for cls in (Course, Material, OptimiserStep, captured.CapturedStep, captured._Recording):
+    for cls in (Course, Material, OptimiserStep, cuda_graphs.CapturedStep, cuda_graphs._Recording):
         remember(cls)
     with without_collection():
         _trained(tiny, RECIPE, monkeypatch, Standing())

@@ -7,7 +7,8 @@ import sys
 
 import pytest
 
-from tickdsl.training import catalogue, data, models
+from tickdsl.training import catalogue, models
+from tickdsl.training.data import datasets
 from tickdsl.training.torchvision_import import import_torchvision
 
 
@@ -47,6 +48,6 @@ def test_facts_of_our_networks_hold(name: str) -> None:
 @pytest.mark.parametrize("name", ["digits", "synthetic"])
 def test_facts_of_embedded_data_hold(name: str) -> None:
     info = catalogue.DATASETS[name]
-    found = data.load(name)
+    found = datasets.load(name)
     assert (found.shape, found.classes) == (info.shape, info.classes)
     assert (len(found.train_labels), len(found.test_labels)) == (info.train, info.test)

@@ -18,11 +18,12 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from tickdsl.errors import TickdslError
-from tickdsl.training import data, models
+from tickdsl.training import models
 from tickdsl.training.checkpoints import Checkpoints
+from tickdsl.training.data import datasets
+from tickdsl.training.history import History
 from tickdsl.training.loop import train
-from tickdsl.training.recipes import Recipe
-from tickdsl.training.reports import History
+from tickdsl.training.recipes.recipe import Recipe
 
 STEPS = 12
 MASKS = {"1.conv2.weight": torch.arange(32 * 16 * 9).view(32, 16, 3, 3) % 3 > 0}
@@ -36,7 +37,9 @@ class Tiny:
     """A small training with everything random in it: augmentation, dropout, momentum, masks."""
 
     def __init__(self, optimizer: str) -> None:
-        self.data = data.load("synthetic", options={"size": 8, "channels": 1, "train": 100, "test": 40, "classes": 4})
+        self.data = datasets.load(
+            "synthetic", options={"size": 8, "channels": 1, "train": 100, "test": 40, "classes": 4}
+        )
         self.recipe = Recipe(
             length="3ep", optimizer=optimizer, lr=0.02, batch=32, decay=5e-4, schedule="one-cycle",
             augment=("crop", "flip", "rotation"), label_smoothing=0.1,
@@ -309,7 +312,7 @@ def test_killed_while_it_writes_leaves_the_checkpoint_before(tmp_path: Path) -> 
         process.send_signal(signal.SIGKILL)
     warnings: list[str] = []
     resumed: list[int] = []
-    tiny = data.load("synthetic", options={"size": 8, "channels": 1, "train": 100, "test": 40, "classes": 4})
+    tiny = datasets.load("synthetic", options={"size": 8, "channels": 1, "train": 100, "test": 40, "classes": 4})
     model = models.create("small-cnn", classes=4, shape=(1, 8, 8), seed=0)
     recipe = Recipe(length="6ep", lr=0.02, batch=32, augment=("crop",))
     train(

@@ -9,12 +9,14 @@ import torch
 from torch import Tensor, nn
 
 from tickdsl.errors import TickdslError
-from tickdsl.training import data, models, optimiser_step
+from tickdsl.training import models
 from tickdsl.training.checkpoints import Checkpoints
-from tickdsl.training.compilation import compiled
-from tickdsl.training.data import Dataset
+from tickdsl.training.data import datasets
+from tickdsl.training.data.datasets import Dataset
 from tickdsl.training.loop import train
-from tickdsl.training.recipes import Recipe
+from tickdsl.training.recipes.recipe import Recipe
+from tickdsl.training.step import optimiser_step
+from tickdsl.training.step.compilation import compiled
 
 #: Two whole batches and a smaller one each epoch.
 RECIPE = Recipe(length="2ep", lr=0.05, batch=32, decay=5e-4, compile="on")
@@ -22,7 +24,7 @@ RECIPE = Recipe(length="2ep", lr=0.05, batch=32, decay=5e-4, compile="on")
 
 @pytest.fixture(scope="module")
 def tiny() -> Dataset:
-    return data.load("synthetic", options={"size": 8, "channels": 3, "train": 80, "test": 24})
+    return datasets.load("synthetic", options={"size": 8, "channels": 3, "train": 80, "test": 24})
 
 
 def network(tiny: Dataset, width: float = 0.5) -> nn.Module:

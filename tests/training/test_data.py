@@ -17,8 +17,8 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from tickdsl.errors import TickdslError
-from tickdsl.training import data
-from tickdsl.training.readers import idx
+from tickdsl.training.data import datasets
+from tickdsl.training.data.readers import idx
 
 REAL = Path(os.environ.get("TICKDSL_TEST_DATA", Path(__file__).parents[3] / "shared" / "data"))
 needs_real = pytest.mark.skipif(
@@ -27,7 +27,7 @@ needs_real = pytest.mark.skipif(
 
 
 def test_digits_are_split_once_and_for_all() -> None:
-    digits = data.load("digits")
+    digits = datasets.load("digits")
     assert digits.train_images.dtype == torch.uint8
     assert digits.test_labels.bincount().min() >= 35
     seen = {bytes(picture.numpy().tobytes()) for picture in digits.train_images}
@@ -43,17 +43,17 @@ def test_digits_are_split_once_and_for_all() -> None:
     )
 )
 def test_a_fingerprint_needs_no_decoding_and_tells_options_apart(options: dict[str, int]) -> None:
-    found = data.load("digits", options=options)
-    assert found.fingerprint == data.fingerprint("digits", options=options)
-    assert (found.fingerprint == data.fingerprint("digits")) == (not options)
+    found = datasets.load("digits", options=options)
+    assert found.fingerprint == datasets.fingerprint("digits", options=options)
+    assert (found.fingerprint == datasets.fingerprint("digits")) == (not options)
     assert found.shape == (options.get("channels", 1), *[options.get("size", 8)] * 2)
     assert len(found.train_labels) == options.get("samples", 1437)
 
 
 @given(parts=st.integers(1, 10))
 def test_class_parts_are_contiguous_and_cover_everything(parts: int) -> None:
-    digits = data.load("digits")
-    pieces = [data.part(digits, by="classes", parts=parts, index=i) for i in range(parts)]
+    digits = datasets.load("digits")
+    pieces = [datasets.part(digits, by="classes", parts=parts, index=i) for i in range(parts)]
     assert sum((piece.class_names for piece in pieces), ()) == digits.class_names
     assert sum(len(piece.train_labels) for piece in pieces) == len(digits.train_labels)
     assert sum(len(piece.test_labels) for piece in pieces) == len(digits.test_labels)
@@ -65,8 +65,8 @@ def test_class_parts_are_contiguous_and_cover_everything(parts: int) -> None:
 
 @given(parts=st.integers(1, 20), seed=st.integers(0, 5))
 def test_sample_parts_are_disjoint_and_cover_everything(parts: int, seed: int) -> None:
-    digits = data.load("synthetic", options={"size": 4, "channels": 1, "train": 200, "test": 10})
-    pieces = [data.part(digits, by="samples", parts=parts, index=i, seed=seed) for i in range(parts)]
+    digits = datasets.load("synthetic", options={"size": 4, "channels": 1, "train": 200, "test": 10})
+    pieces = [datasets.part(digits, by="samples", parts=parts, index=i, seed=seed) for i in range(parts)]
     rows = torch.cat([piece.train_images for piece in pieces]).flatten(1)
     expected = digits.train_images.flatten(1)
     assert sorted(map(tuple, rows.tolist())) == sorted(map(tuple, expected.tolist()))
@@ -76,7 +76,7 @@ def test_sample_parts_are_disjoint_and_cover_everything(parts: int, seed: int) -
 
 def test_too_many_parts_are_refused() -> None:
     with pytest.raises(TickdslError, match="10 classes into 12 parts"):
-        data.part(data.load("digits"), by="classes", parts=12, index=0)
+        datasets.part(datasets.load("digits"), by="classes", parts=12, index=0)
 
 
 def _picture(value: int, size: tuple[int, int] = (6, 6), mode: str = "RGB") -> bytes:
@@ -117,36 +117,38 @@ def _write(kind: str, place: Path, content: dict[str, bytes]) -> Path:
 def test_a_picture_folder_is_read_whatever_it_is_packed_in(tmp_path: Path, kind: str) -> None:
     path = _write(kind, tmp_path, _layout())
     options = {"path": str(path)}
-    first = data.load("folder", root=tmp_path / "root", options=options)
+    first = datasets.load("folder", root=tmp_path / "root", options=options)
     assert first.class_names == ("cat", "dog")
     assert first.shape == (3, 6, 6)
     assert first.train_labels.tolist() == [0] * 5 + [1] * 5
     assert first.train_images[:, 0, 0, 0].tolist() == [0, 20, 40, 60, 80, 100, 120, 140, 160, 180]
     kept = list((tmp_path / "root" / "decoded").glob("*.npz"))
     assert len(kept) == 1
-    again = data.load("folder", root=tmp_path / "root", options=options)
+    again = datasets.load("folder", root=tmp_path / "root", options=options)
     assert torch.equal(first.test_images, again.test_images)
-    assert first.fingerprint == again.fingerprint == data.fingerprint("folder", options=options)
+    assert first.fingerprint == again.fingerprint == datasets.fingerprint("folder", options=options)
     kept[0].write_bytes(b"torn")
-    assert torch.equal(data.load("folder", root=tmp_path / "root", options=options).train_images, first.train_images)
+    assert torch.equal(
+        datasets.load("folder", root=tmp_path / "root", options=options).train_images, first.train_images
+    )
 
 
 def test_a_changed_picture_changes_the_fingerprint(tmp_path: Path) -> None:
     path = _write("folder", tmp_path, _layout())
-    before = data.fingerprint("folder", options={"path": str(path)})
+    before = datasets.fingerprint("folder", options={"path": str(path)})
     (path / "train" / "cat" / "0.png").write_bytes(_picture(255))
-    assert data.fingerprint("folder", options={"path": str(path)}) != before
+    assert datasets.fingerprint("folder", options={"path": str(path)}) != before
 
 
 def test_grey_pictures_stay_grey_and_odd_sizes_are_refused(tmp_path: Path) -> None:
     layout = {name: _picture(50, mode="L") for name in _layout()}
     path = str(_write("folder", tmp_path, layout))
-    assert data.load("folder", root=tmp_path, options={"path": path}).shape == (1, 6, 6)
+    assert datasets.load("folder", root=tmp_path, options={"path": path}).shape == (1, 6, 6)
     Path(path, "train/cat/0.png").write_bytes(_picture(1, (4, 9)))
     with pytest.raises(TickdslError, match="9x4") as caught:
-        data.load("folder", root=tmp_path, options={"path": path})
+        datasets.load("folder", root=tmp_path, options={"path": path})
     assert "size=" in (caught.value.hint or "")
-    assert data.load("folder", root=tmp_path, options={"path": path, "size": 5}).shape == (3, 5, 5)
+    assert datasets.load("folder", root=tmp_path, options={"path": path, "size": 5}).shape == (3, 5, 5)
 
 
 def test_tiny_imagenet_is_tested_on_its_validation_pictures(tmp_path: Path) -> None:
@@ -156,7 +158,7 @@ def test_tiny_imagenet_is_tested_on_its_validation_pictures(tmp_path: Path) -> N
     with zipfile.ZipFile(tmp_path / "tiny-imagenet-200.zip", "w") as archive:
         for name, content in layout.items():
             archive.writestr(name, content)
-    found = data.load("tiny-imagenet", root=tmp_path)
+    found = datasets.load("tiny-imagenet", root=tmp_path)
     assert found.class_names == ("n1", "n2")
     assert found.test_labels.tolist() == [0, 1]
     assert found.test_images[:, 0, 0, 0].tolist() == [1, 0]
@@ -174,7 +176,7 @@ def test_what_is_wrong_with_a_folder_is_said(tmp_path: Path, spoil, message: str
     path = _write("folder", tmp_path, _layout())
     spoil(path)
     with pytest.raises(TickdslError, match=message):
-        data.load("folder", root=tmp_path, options={"path": str(path)})
+        datasets.load("folder", root=tmp_path, options={"path": str(path)})
 
 
 @pytest.mark.parametrize(
@@ -194,14 +196,14 @@ def test_what_is_wrong_with_a_folder_is_said(tmp_path: Path, spoil, message: str
 )
 def test_wrong_requests_are_refused(tmp_path: Path, name: str, options: dict[str, object], message: str) -> None:
     with pytest.raises(TickdslError, match=message):
-        data.load(name, root=tmp_path, options=options)
+        datasets.load(name, root=tmp_path, options=options)
 
 
 def test_damaged_archives_and_idx_files_are_named(tmp_path: Path) -> None:
     path = _write("tar", tmp_path, _layout())
     path.write_bytes(path.read_bytes()[:150])
     with pytest.raises(TickdslError, match=r"pictures\.tar\.gz"):
-        data.load("folder", root=tmp_path, options={"path": str(path)})
+        datasets.load("folder", root=tmp_path, options={"path": str(path)})
     for content in (b"", b"\x00\x00\x08\x01", gzip.compress(bytes([0, 0, 8, 1, 0, 0, 0, 9, 1]))):
         (tmp_path / "x.gz").write_bytes(content)
         with pytest.raises(TickdslError, match=r"x\.gz"):
@@ -217,14 +219,14 @@ def test_a_missing_data_set_that_cannot_be_fetched_says_what_to_put_where(
     monkeypatch.setattr("urllib.request.urlopen", offline)
     for name, what in (("mnist", "raw"), ("cifar10", "cifar-10-batches-py")):
         with pytest.raises(TickdslError) as caught:
-            data.load(name, root=tmp_path)
+            datasets.load(name, root=tmp_path)
         assert "cannot be fetched" in caught.value.message
         assert what in (caught.value.hint or "")
 
 
 @needs_real
 def test_real_mnist_is_read_packed() -> None:
-    mnist = data.load("mnist", root=REAL)
+    mnist = datasets.load("mnist", root=REAL)
     assert mnist.train_images.shape == (60_000, 1, 28, 28)
     assert mnist.test_images.shape == (10_000, 1, 28, 28)
     assert mnist.mean.item() == pytest.approx(0.1307, abs=1e-4)
@@ -236,7 +238,7 @@ def test_real_mnist_is_read_packed() -> None:
 @pytest.mark.slow
 def test_real_cifar_pictures_are_read_from_their_archive(tmp_path: Path) -> None:
     options = {"path": str(REAL / "cifar10-jpeg.tar.gz")}
-    cifar = data.load("folder", root=tmp_path, options=options)
+    cifar = datasets.load("folder", root=tmp_path, options=options)
     assert cifar.train_images.shape == (50_000, 3, 32, 32)
     assert cifar.test_labels.bincount().tolist() == [1000] * 10
     np.testing.assert_allclose(cifar.mean, [0.4914, 0.4822, 0.4465], atol=2e-3)

@@ -10,12 +10,13 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from tickdsl.training import data, models
+from tickdsl.training import models
 from tickdsl.training.checkpoints import Checkpoints
-from tickdsl.training.data import Dataset
-from tickdsl.training.distillation import Lesson, Teaching
+from tickdsl.training.data import datasets
+from tickdsl.training.data.datasets import Dataset
 from tickdsl.training.loop import train
-from tickdsl.training.recipes import Recipe
+from tickdsl.training.recipes.recipe import Recipe
+from tickdsl.training.step.distillation import Lesson, Teaching
 
 PLAIN = Recipe(length="2ep", lr=0.05, batch=32)
 ALTERED = attrs.evolve(PLAIN, augment=("crop", "flip"))
@@ -23,7 +24,7 @@ ALTERED = attrs.evolve(PLAIN, augment=("crop", "flip"))
 
 @pytest.fixture(scope="module")
 def tiny() -> Dataset:
-    return data.load("synthetic", options={"size": 8, "channels": 1, "train": 100, "test": 40, "classes": 4})
+    return datasets.load("synthetic", options={"size": 8, "channels": 1, "train": 100, "test": 40, "classes": 4})
 
 
 def network(tiny: Dataset, seed: int = 0) -> nn.Module:

@@ -12,11 +12,12 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.utils import _python_dispatch
 
-from tickdsl.training import data, models
-from tickdsl.training.data import Dataset
-from tickdsl.training.distillation import Lesson
+from tickdsl.training import models
+from tickdsl.training.data import datasets
+from tickdsl.training.data.datasets import Dataset
 from tickdsl.training.loop import train
-from tickdsl.training.recipes import Recipe
+from tickdsl.training.recipes.recipe import Recipe
+from tickdsl.training.step.distillation import Lesson
 
 BATCH = 32
 
@@ -38,7 +39,7 @@ class _Count(_Mode):  # type: ignore[misc]
 
 @pytest.fixture(scope="module")
 def tiny() -> Dataset:
-    return data.load("synthetic", options={"size": 8, "channels": 1, "train": 96, "test": 40, "classes": 4})
+    return datasets.load("synthetic", options={"size": 8, "channels": 1, "train": 96, "test": 40, "classes": 4})
 
 
 def _bare_step(model: nn.Module, images: Tensor, labels: Tensor, mean: Tensor, std: Tensor) -> Callable[[], None]:

@@ -9,9 +9,9 @@ import pytest
 import torch
 from torch import nn
 
-from tickdsl.training import optimisers
-from tickdsl.training.optimisers import FusedSGD
-from tickdsl.training.recipes import Recipe
+from tickdsl.training.recipes.recipe import Recipe
+from tickdsl.training.step import optimisers
+from tickdsl.training.step.optimisers import FusedSGD
 
 RECIPE = Recipe(length="1ep", lr=0.1, momentum=0.9, decay=5e-4)
 

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tickdsl.moments import Moment
-from tickdsl.training.recipes import Recipe, steps_per_epoch
+from tickdsl.training.recipes.recipe import Recipe, steps_per_epoch
 
 
 @given(

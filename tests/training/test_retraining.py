@@ -9,8 +9,8 @@ import pytest
 import torch
 
 from tickdsl.moments import Moment
-from tickdsl.training.recipes import Recipe
-from tickdsl.training.retraining import retraining, stretched
+from tickdsl.training.recipes.recipe import Recipe
+from tickdsl.training.recipes.retraining import retraining, stretched
 
 #: The base training of Le & Hua 2021 on CIFAR.
 BASE = Recipe(length="160ep", lr=0.1, batch=64, decay=1e-4, schedule="milestones", milestones=("80ep", "120ep"))

@@ -2,9 +2,9 @@
 
 import torch
 
-from tickdsl.training.data import Dataset, load
-from tickdsl.training.sample import sample
-from tickdsl.training.streams import generator
+from tickdsl.training.data.datasets import Dataset, load
+from tickdsl.training.data.sample import sample
+from tickdsl.training.rng import generator
 
 
 def data() -> Dataset:

@@ -12,14 +12,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
-from tickdsl.training import data, models
+from tickdsl.training import models
+from tickdsl.training.autotune import Remembered, times_faster
 from tickdsl.training.checkpoints import Checkpoints
-from tickdsl.training.choices import Remembered, times_faster
-from tickdsl.training.data import Dataset
+from tickdsl.training.data import datasets
+from tickdsl.training.data.datasets import Dataset
 from tickdsl.training.loop import train
-from tickdsl.training.recipes import Recipe
-from tickdsl.training.sparse import SparseLinear
-from tickdsl.training.sparse_layers import SparseLayers, choose
+from tickdsl.training.recipes.recipe import Recipe
+from tickdsl.training.step.sparse_layers import SparseLayers, choose
+from tickdsl.training.step.sparse_linear import SparseLinear
 
 RECIPE = Recipe(length="3ep", lr=0.05, batch=32, momentum=0.9, decay=5e-4, schedule="cosine", augment=("crop",))
 
@@ -38,7 +39,7 @@ class Always:
 
 @pytest.fixture(scope="module")
 def tiny() -> Dataset:
-    return data.load("synthetic", options={"size": 16, "channels": 1, "train": 100, "test": 40, "classes": 4})
+    return datasets.load("synthetic", options={"size": 16, "channels": 1, "train": 100, "test": 40, "classes": 4})
 
 
 def _network() -> nn.Module:

@@ -13,19 +13,21 @@ import torch
 from torch import Tensor, nn
 
 from tickdsl.errors import TickdslError
-from tickdsl.training import data, devices, models, optimiser_step
-from tickdsl.training.assignment import Assignment
-from tickdsl.training.captured import captures
+from tickdsl.training import devices, models
+from tickdsl.training.autotune import Remembered
 from tickdsl.training.checkpoints import Checkpoints
-from tickdsl.training.choices import Remembered
-from tickdsl.training.data import Dataset
-from tickdsl.training.distillation import Lesson
+from tickdsl.training.data import datasets
+from tickdsl.training.data.datasets import Dataset
+from tickdsl.training.history import EpochReport, History
+from tickdsl.training.job import Assignment
 from tickdsl.training.loop import train
-from tickdsl.training.recipes import Recipe
-from tickdsl.training.reports import EpochReport, History
-from tickdsl.training.stackable import times_faster, why_not
-from tickdsl.training.stacked import train_stacked
-from tickdsl.training.stacked_network import StackedNetwork
+from tickdsl.training.recipes.recipe import Recipe
+from tickdsl.training.stacked.eligibility import times_faster, why_not
+from tickdsl.training.stacked.network import StackedNetwork
+from tickdsl.training.stacked.training import train_stacked
+from tickdsl.training.step import optimiser_step
+from tickdsl.training.step.cuda_graphs import captures
+from tickdsl.training.step.distillation import Lesson
 
 #: Six whole batches and a smaller one each epoch, 21 steps.
 RECIPE = Recipe(
@@ -38,7 +40,7 @@ CPU = torch.device("cpu")
 
 @pytest.fixture(scope="module")
 def tiny() -> Dataset:
-    return data.load("synthetic", options={"size": 8, "channels": 1, "train": 100, "test": 40, "classes": 4})
+    return datasets.load("synthetic", options={"size": 8, "channels": 1, "train": 100, "test": 40, "classes": 4})
 
 
 def network(seed: int, name: str = "small-cnn", width: float = 0.5) -> nn.Module:
@@ -113,12 +115,12 @@ def test_in_double_precision_nothing_but_rounding_is_left(
     """Float32 hides small mistakes among its own errors, which deep networks make large."""
     real = torch.Tensor.float
     monkeypatch.setattr(torch.Tensor, "float", lambda self: real(self).double())
-    monkeypatch.setattr("tickdsl.training.augment.Normalise.__call__", lambda self, images: (
+    monkeypatch.setattr("tickdsl.training.data.augment.Normalise.__call__", lambda self, images: (
         (images.double() - self._mean.double()) * self._scale.double()
     ))  # fmt: skip
     recipe = attrs.evolve(RECIPE, augment=("crop", "flip"), length="1ep")
     if name == "lenet5":
-        tiny = data.load("synthetic", options={"size": 12, "channels": 1, "train": 40, "test": 20, "classes": 4})
+        tiny = datasets.load("synthetic", options={"size": 12, "channels": 1, "train": 40, "test": 20, "classes": 4})
 
     def given() -> list[Assignment]:
         made = [models.create(name, classes=4, shape=tiny.shape, seed=n, options={"width": 0.25}) for n in range(3)]
@@ -296,7 +298,7 @@ def test_what_cannot_be_stacked_says_why(tiny: Dataset) -> None:
 
     fits = of(network(1))
     dropping = [of(nn.Sequential(nn.Dropout(0.1), network(n))) for n in (1, 2)]
-    other = data.load("synthetic", options={"size": 8, "channels": 1, "train": 90, "test": 40, "classes": 4})
+    other = datasets.load("synthetic", options={"size": 8, "channels": 1, "train": 90, "test": 40, "classes": 4})
     compiling = attrs.evolve(RECIPE, compile="on")
     lesson = Lesson(network(3), 2.0, 0.5)
     for expected, given in (
@@ -356,7 +358,7 @@ def test_a_stack_whose_steps_fail_does_not_pay(tiny: Dataset, monkeypatch: pytes
     def fails(*given: object, **named: object) -> None:
         raise RuntimeError("no kernel for that")
 
-    monkeypatch.setattr("tickdsl.training.optimiser_step.OptimiserStep.take", fails)
+    monkeypatch.setattr("tickdsl.training.step.optimiser_step.OptimiserStep.take", fails)
     assert times_faster(three(tiny), CPU) == 0
 
 
@@ -383,7 +385,7 @@ def test_a_network_too_large_to_be_stacked_does_not_pay(tiny: Dataset, monkeypat
     def short(courses: object) -> None:
         raise torch.OutOfMemoryError("of memory")
 
-    monkeypatch.setattr("tickdsl.training.stackable.StackedStep", short)
+    monkeypatch.setattr("tickdsl.training.stacked.eligibility.StackedStep", short)
     assert times_faster(three(tiny), CPU) == 0.0
 
 

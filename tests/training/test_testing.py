@@ -14,15 +14,16 @@ import torch
 from torch import Tensor, nn
 
 from tickdsl.errors import TickdslError
-from tickdsl.training import data, loop, models, testing
-from tickdsl.training.assignment import Assignment
+from tickdsl.training import epoch_evaluation, loop, models
+from tickdsl.training.autotune import Remembered
 from tickdsl.training.checkpoints import Checkpoints
-from tickdsl.training.choices import Remembered
-from tickdsl.training.data import Dataset
-from tickdsl.training.recipes import Recipe
-from tickdsl.training.reports import EpochReport, History
-from tickdsl.training.stacked import train_stacked
-from tickdsl.training.testing import EpochSums
+from tickdsl.training.data import datasets
+from tickdsl.training.data.datasets import Dataset
+from tickdsl.training.epoch_evaluation import EpochSums
+from tickdsl.training.history import EpochReport, History
+from tickdsl.training.job import Assignment
+from tickdsl.training.recipes.recipe import Recipe
+from tickdsl.training.stacked.training import train_stacked
 
 #: Six whole batches and a smaller one each epoch.
 RECIPE = Recipe(length="3ep", lr=0.05, batch=16, decay=5e-4, schedule="cosine", augment=("crop", "flip"))
@@ -79,13 +80,13 @@ class _LateEvent:
 
 @pytest.fixture(scope="module")
 def tiny() -> Dataset:
-    return data.load("synthetic", options={"size": 8, "channels": 1, "train": 100, "test": 40, "classes": 4})
+    return datasets.load("synthetic", options={"size": 8, "channels": 1, "train": 100, "test": 40, "classes": 4})
 
 
 @pytest.fixture
 def lately(monkeypatch: pytest.MonkeyPatch) -> Callable[[Late], Late]:
     def use(late: Late) -> Late:
-        monkeypatch.setattr(testing, "beside", lambda device: late)
+        monkeypatch.setattr(epoch_evaluation, "beside", lambda device: late)
         return late
 
     return use
@@ -154,7 +155,7 @@ def test_left_before_its_sums_came(tiny: Dataset, lately: Callable[[Late], Late]
 def test_a_training_that_diverged_is_found_out_and_leaves_no_weights(
     tiny: Dataset, monkeypatch: pytest.MonkeyPatch, late: Late | None, after: int
 ) -> None:
-    monkeypatch.setattr(testing, "beside", lambda device: late)
+    monkeypatch.setattr(epoch_evaluation, "beside", lambda device: late)
     handed: list[object] = []
     given = _given(tiny, recipe=attrs.evolve(RECIPE, lr=1e9), moments={PER_EPOCH + after: handed.append})
     steps: list[int] = []
@@ -240,18 +241,18 @@ def test_room_is_half_of_what_the_process_may_take(
     monkeypatch.setattr(torch._C, "_cuda_getMemoryFraction", lambda index: indices.append(index) or 0.4, raising=False)
     monkeypatch.setattr(torch.cuda, "get_device_properties", lambda device: SimpleNamespace(total_memory=100))
     monkeypatch.setattr(torch.cuda, "max_memory_allocated", lambda device: peak)
-    assert testing.OwnStream(torch.device(device)).room() is room
+    assert epoch_evaluation.OwnStream(torch.device(device)).room() is room
     assert indices == [torch.device(device).index or 0]
 
 
 def test_on_a_cpu_nothing_is_late() -> None:
-    assert testing.beside(torch.device("cpu")) is None
+    assert epoch_evaluation.beside(torch.device("cpu")) is None
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
 def test_on_a_gpu(tiny: Dataset, monkeypatch: pytest.MonkeyPatch) -> None:
     late = loop.train(**_given(tiny).arguments(), device="cuda")
-    monkeypatch.setattr(testing, "beside", lambda device: None)
+    monkeypatch.setattr(epoch_evaluation, "beside", lambda device: None)
     plain = loop.train(**_given(tiny).arguments(), device="cuda")
     for one, other in zip(late.epochs, plain.epochs, strict=True):
         assert one.test_loss == pytest.approx(other.test_loss, rel=1e-2)

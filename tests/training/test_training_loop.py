@@ -8,19 +8,20 @@ import torch
 from torch import Tensor, nn
 
 from tickdsl.errors import TickdslError
-from tickdsl.training import data, devices, models
-from tickdsl.training.data import Dataset
+from tickdsl.training import devices, models
+from tickdsl.training.data import datasets
+from tickdsl.training.data.datasets import Dataset
+from tickdsl.training.history import EpochReport
 from tickdsl.training.loop import train
-from tickdsl.training.masks import MaskError, Masks
-from tickdsl.training.recipes import Recipe
-from tickdsl.training.reports import EpochReport
+from tickdsl.training.recipes.recipe import Recipe
+from tickdsl.training.step.masks import MaskError, Masks
 
 SHORT = Recipe(length="3ep", lr=0.05, batch=32, decay=5e-4, schedule="cosine", augment=("crop", "flip"))
 
 
 @pytest.fixture(scope="module")
 def tiny() -> Dataset:
-    return data.load("synthetic", options={"size": 8, "channels": 1, "train": 100, "test": 40, "classes": 4})
+    return datasets.load("synthetic", options={"size": 8, "channels": 1, "train": 100, "test": 40, "classes": 4})
 
 
 def _model(data: Dataset, name: str = "small-cnn") -> nn.Module:
@@ -51,7 +52,7 @@ class _Recorder(nn.Module):
 
 
 def test_small_cnn_learns_digits() -> None:
-    digits = data.load("digits")
+    digits = datasets.load("digits")
     model = models.create("small-cnn", classes=10, shape=digits.shape, seed=0)
     told: list[EpochReport] = []
     recipe = Recipe(length="6ep", lr=0.1, batch=64, schedule="cosine")

@@ -17,7 +17,7 @@ from tickdsl.records.canonical import canonical
 from tickdsl.run.graphs import pictures
 from tickdsl.tickets.scope import GROUP_KINDS, LAYERS
 from tickdsl.training.catalogue import shaping
-from tickdsl.training.recipes import Recipe
+from tickdsl.training.recipes.recipe import Recipe
 
 #: The steps of an epoch that a schedule is tried with where the data's size is not known.
 _NOMINAL_EPOCH = 10

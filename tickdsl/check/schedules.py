@@ -10,7 +10,7 @@ from tickdsl.lang.meaning.values import Place
 from tickdsl.moments import INIT, Moment
 from tickdsl.plan.model import Arm, Distill, Retrain, Rewind, Rounds
 from tickdsl.training import catalogue
-from tickdsl.training.recipes import Recipe, steps_per_epoch
+from tickdsl.training.recipes.recipe import Recipe, steps_per_epoch
 
 
 def findings(arm: Arm) -> Iterator[Diagnostic]:

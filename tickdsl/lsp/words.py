@@ -13,7 +13,7 @@ from tickdsl.lang.vocabulary import OptionType
 from tickdsl.lsp.outline import Place
 from tickdsl.plugins import PluginError, Table
 from tickdsl.training import catalogue
-from tickdsl.training.recipes import SCHEDULES
+from tickdsl.training.recipes.recipe import SCHEDULES
 
 _NOT_YET = "this version cannot carry it out"
 

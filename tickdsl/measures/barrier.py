@@ -10,8 +10,8 @@ from collections.abc import Callable, Mapping
 import torch
 from torch import Tensor, nn
 
-from tickdsl.training.data import Dataset
-from tickdsl.training.evaluate import evaluate
+from tickdsl.training.data.datasets import Dataset
+from tickdsl.training.evaluation import evaluate
 
 BARRIER = "barrier"
 #: Evenly spaced on the line, both ends included.

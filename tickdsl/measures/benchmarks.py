@@ -18,8 +18,8 @@ from torch import Tensor
 
 from tickdsl.errors import TickdslError
 from tickdsl.measures.corruptions import SEVERITIES
-from tickdsl.training.data import Dataset
-from tickdsl.training.sources import files_digest
+from tickdsl.training.data.datasets import Dataset
+from tickdsl.training.data.sources import files_digest
 
 CIFAR_10_C, CIFAR_10_2 = "cifar-10-c", "cifar-10.2"
 _CLASSES = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from tickdsl.training.streams import generator
+from tickdsl.training.rng import generator
 
 SEVERITIES = (1, 2, 3, 4, 5)
 #: One seed for all runs: a test set that is damaged otherwise for every seed would blur what is compared.

@@ -18,8 +18,8 @@ from torch.nn import functional as F
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
-from tickdsl.training import optimisers
-from tickdsl.training.recipes import Recipe
+from tickdsl.training.recipes.recipe import Recipe
+from tickdsl.training.step import optimisers
 
 MEMORY = "memory"
 #: Adam and momentum have their state from the first step on, and need it beside the gradients in the second.

@@ -12,8 +12,8 @@ import torch
 from torch import Tensor, nn
 
 from tickdsl.plugins import PluginError, called, kind_of, load, required
-from tickdsl.training.augment import Normalise
-from tickdsl.training.data import Dataset
+from tickdsl.training.data.augment import Normalise
+from tickdsl.training.data.datasets import Dataset
 
 
 @attrs.frozen(eq=False)

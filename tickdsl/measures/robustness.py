@@ -12,10 +12,10 @@ from torch import Tensor, nn
 from tickdsl.measures import attacks
 from tickdsl.measures.benchmarks import Shifted
 from tickdsl.measures.corruptions import KINDS, SEVERITIES, corrupted
-from tickdsl.training.augment import Normalise
-from tickdsl.training.data import Dataset
-from tickdsl.training.evaluate import evaluate
-from tickdsl.training.streams import generator
+from tickdsl.training.data.augment import Normalise
+from tickdsl.training.data.datasets import Dataset
+from tickdsl.training.evaluation import evaluate
+from tickdsl.training.rng import generator
 
 ROBUSTNESS = "robustness"
 _BATCH = 1000

@@ -14,9 +14,9 @@ import torch
 from tickdsl.errors import TickdslError
 from tickdsl.run.context import Context
 from tickdsl.run.trial import Trial
-from tickdsl.training.choices import WORTH, least_seconds, times_faster
-from tickdsl.training.compilation import compiled
+from tickdsl.training.autotune import WORTH, least_seconds, times_faster
 from tickdsl.training.devices import autocast_type
+from tickdsl.training.step.compilation import compiled
 
 #: The share of a training that a compiler may save, seen at best (ResNet-20: 0.27), and the seconds that this must come
 #: to before one is tried: about what a try takes.

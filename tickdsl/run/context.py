@@ -30,8 +30,8 @@ from tickdsl.run.machine import machine_choices
 from tickdsl.run.networks import TRACED_PICTURES, Network, network
 from tickdsl.tickets.carry import carry_over
 from tickdsl.tickets.scope import units_left
-from tickdsl.training import data as datasets
 from tickdsl.training.catalogue import DATASETS, shaping
+from tickdsl.training.data import datasets
 
 Metrics = dict[str, Any]
 

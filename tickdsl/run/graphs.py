@@ -108,7 +108,7 @@ def pictures(data: Data, root: Path) -> tuple[Shape, int]:
 
 @functools.lru_cache(maxsize=16)
 def _read(name: str, options: bytes, root: Path) -> tuple[Shape, int]:
-    from tickdsl.training import data as datasets
+    from tickdsl.training.data import datasets
 
     found = datasets.load(name, root=root, options=json.loads(options))
     return found.shape, found.classes

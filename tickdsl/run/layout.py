@@ -6,7 +6,7 @@ import torch
 
 from tickdsl.run.context import Context
 from tickdsl.run.trial import Trial
-from tickdsl.training.choices import pays
+from tickdsl.training.autotune import pays
 from tickdsl.training.devices import autocast_type, fitting_layout
 
 

@@ -14,7 +14,7 @@ import attrs
 from tickdsl.errors import TickdslError
 from tickdsl.records.choices import KeptChoices
 from tickdsl.run.graphs import folder
-from tickdsl.training.choices import Answer, Choices
+from tickdsl.training.autotune import Answer, Choices
 
 
 @attrs.frozen

@@ -29,10 +29,10 @@ from tickdsl.records.events import MEASURED
 from tickdsl.records.process import host_name
 from tickdsl.run.context import Context
 from tickdsl.run.networks import Network
-from tickdsl.training.data import Dataset
+from tickdsl.training.data.datasets import Dataset
 from tickdsl.training.devices import autocast_type, fitting_memory_format, set_memory_format
-from tickdsl.training.recipes import Recipe
-from tickdsl.training.streams import generator
+from tickdsl.training.recipes.recipe import Recipe
+from tickdsl.training.rng import generator
 
 #: Data sets that may be CIFAR-10: what they hold is known once they are read.
 _MAYBE_CIFAR_10 = ("cifar10", "folder")

@@ -19,9 +19,9 @@ from tickdsl.run.settling import settle
 from tickdsl.tickets.overlap import overlap, random_structure
 from tickdsl.tickets.select import prune
 from tickdsl.training.catalogue import shaping
-from tickdsl.training.evaluate import evaluate
+from tickdsl.training.evaluation import evaluate
 from tickdsl.training.models import create, head, reinitialise
-from tickdsl.training.streams import generator, stream_seed
+from tickdsl.training.rng import generator, stream_seed
 
 Operation = Callable[[Step, Context, Path, Mapping[str, Step]], Metrics]
 

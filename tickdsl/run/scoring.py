@@ -13,8 +13,8 @@ from tickdsl.plan.steps import Step
 from tickdsl.run.context import Context
 from tickdsl.run.networks import Network
 from tickdsl.tickets.criteria import Batch, Sample, Subject
-from tickdsl.training.sample import sample
-from tickdsl.training.streams import generator
+from tickdsl.training.data.sample import sample
+from tickdsl.training.rng import generator
 
 
 def subject(step: Step, context: Context, found: Network, structure: Structure, state: Mapping[str, Tensor]) -> Subject:

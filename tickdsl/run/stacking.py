@@ -14,10 +14,10 @@ from tickdsl.plan.code import expect_code
 from tickdsl.run.context import Context
 from tickdsl.run.messages import Task
 from tickdsl.run.trainings import Training, prepare
-from tickdsl.training.choices import WORTH
-from tickdsl.training.reports import History
-from tickdsl.training.stackable import times_faster, why_not
-from tickdsl.training.stacked import train_stacked
+from tickdsl.training.autotune import WORTH
+from tickdsl.training.history import History
+from tickdsl.training.stacked.eligibility import times_faster, why_not
+from tickdsl.training.stacked.training import train_stacked
 
 #: Told by its key who leaves before the others end: with what failed, or to be done apart.
 Leaves = Callable[[str, TickdslError | None], None]

@@ -20,9 +20,9 @@ from tickdsl.run.precision import settled
 from tickdsl.tickets.allotment import allotted
 from tickdsl.tickets.amounts import most_rounds, rounds_until
 from tickdsl.tickets.scope import scope
-from tickdsl.training import data as datasets
+from tickdsl.training.data import datasets
+from tickdsl.training.data.sources import files_digest
 from tickdsl.training.devices import pick
-from tickdsl.training.sources import files_digest
 
 
 def prepare(plan: Plan, data: Path | None = None, device: torch.device | None = None) -> Study:

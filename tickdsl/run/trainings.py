@@ -22,14 +22,14 @@ from tickdsl.run.context import Context, Metrics, describe, record, save_weights
 from tickdsl.run.layout import layout
 from tickdsl.run.networks import Network
 from tickdsl.run.trial import Trial
-from tickdsl.training import recipes
-from tickdsl.training.assignment import Assignment
 from tickdsl.training.checkpoints import Checkpoints
-from tickdsl.training.distillation import Lesson
+from tickdsl.training.history import EpochReport, History
+from tickdsl.training.job import Assignment
 from tickdsl.training.loop import train
-from tickdsl.training.reports import EpochReport, History
-from tickdsl.training.retraining import at_cost
-from tickdsl.training.streams import stream_seed
+from tickdsl.training.recipes.recipe import Recipe, steps_per_epoch
+from tickdsl.training.recipes.retraining import at_cost
+from tickdsl.training.rng import stream_seed
+from tickdsl.training.step.distillation import Lesson
 
 
 @attrs.frozen
@@ -117,9 +117,9 @@ def prepare(step: Step, context: Context, prefixes: Mapping[str, Step]) -> Train
     return Training(step, context, found, structure, trial, left / dense, given, checkpoint)
 
 
-def _recipe(step: Step, context: Context, found: Network, structure: Structure) -> recipes.Recipe:
+def _recipe(step: Step, context: Context, found: Network, structure: Structure) -> Recipe:
     """The recipe of a training, as long as its budget of multiply-adds allows where it has one."""
-    recipe = recipes.Recipe.from_dict(step.args["recipe"])
+    recipe = Recipe.from_dict(step.args["recipe"])
     if step.args.get("budget") != "flops":
         return recipe
     matched = context.structure(step.parents.get("matched"), found.graph)
@@ -156,8 +156,8 @@ def _deposit(prefix: Step, context: Context) -> Callable[[Mapping[str, Tensor]],
 class _Clock:
     """A recipe's moments as optimiser steps on a given number of pictures."""
 
-    def __init__(self, recipe: recipes.Recipe, pictures: int) -> None:
-        self.per_epoch = recipes.steps_per_epoch(pictures, recipe.batch)
+    def __init__(self, recipe: Recipe, pictures: int) -> None:
+        self.per_epoch = steps_per_epoch(pictures, recipe.batch)
         self.total = recipe.length.steps(self.per_epoch)
         self.recipe = recipe
 

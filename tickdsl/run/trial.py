@@ -13,10 +13,10 @@ from torch.nn import functional as F
 from tickdsl.plan.steps import Step
 from tickdsl.records.canonical import canonical
 from tickdsl.run.networks import Network
-from tickdsl.training.augment import Normalise
-from tickdsl.training.data import Dataset
+from tickdsl.training.data.augment import Normalise
+from tickdsl.training.data.datasets import Dataset
 from tickdsl.training.devices import LAYOUTS, set_memory_format
-from tickdsl.training.recipes import Recipe
+from tickdsl.training.recipes.recipe import Recipe
 
 
 @attrs.frozen

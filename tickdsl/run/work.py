@@ -17,7 +17,7 @@ from tickdsl.records.canonical import canonical
 from tickdsl.run.graphs import model_graph, pictures
 from tickdsl.run.networks import TRACED_PICTURES
 from tickdsl.training.catalogue import known, shaping
-from tickdsl.training.recipes import Recipe, steps_per_epoch
+from tickdsl.training.recipes.recipe import Recipe, steps_per_epoch
 
 #: Training pictures of a data set that does not say how many it has.
 _PICTURES = 50_000

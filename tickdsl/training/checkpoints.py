@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from tickdsl.errors import TickdslError
-from tickdsl.training.recipes import Recipe
+from tickdsl.training.recipes.recipe import Recipe
 
 FILE = "training.ckpt"
 _MAGIC = b"tickdsl checkpoint 1"

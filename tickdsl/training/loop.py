@@ -14,17 +14,17 @@ from contextlib import AbstractContextManager
 import torch
 from torch import Tensor, nn
 
-from tickdsl.training.assignment import Assignment, State
+from tickdsl.training.autotune import Choices, Remembered
 from tickdsl.training.checkpoints import Checkpoints
-from tickdsl.training.choices import Choices, Remembered
-from tickdsl.training.course import Course
-from tickdsl.training.data import Dataset
-from tickdsl.training.distillation import Lesson, Teaching
-from tickdsl.training.material import Material, Reading
-from tickdsl.training.optimiser_step import OptimiserStep
-from tickdsl.training.recipes import Recipe
-from tickdsl.training.reports import EpochReport, History
-from tickdsl.training.streams import stream_seed
+from tickdsl.training.data.batches import Material, Reading
+from tickdsl.training.data.datasets import Dataset
+from tickdsl.training.history import EpochReport, History
+from tickdsl.training.job import Assignment, State
+from tickdsl.training.recipes.recipe import Recipe
+from tickdsl.training.rng import stream_seed
+from tickdsl.training.step.distillation import Lesson, Teaching
+from tickdsl.training.step.optimiser_step import OptimiserStep
+from tickdsl.training.training_run import Course
 
 _REMEMBERED = Remembered()
 

@@ -15,7 +15,7 @@ from tickdsl.lang.vocabulary import OptionType
 from tickdsl.lang.writing import spelling
 from tickdsl.lang.writing.literals import moment
 from tickdsl.plan import model
-from tickdsl.training.recipes import Recipe
+from tickdsl.training.recipes.recipe import Recipe
 
 #: Numbers that nobody wrote so: 0.010000000000000002.
 _LONG = re.compile(r"\d+\.\d{7,}")

@@ -15,7 +15,7 @@ from tickdsl.lang.meaning.values import Place, Reader, Unreadable
 from tickdsl.lang.options import field, schema
 from tickdsl.plan.model import Data, Model, Split
 from tickdsl.training import catalogue
-from tickdsl.training.recipes import Recipe
+from tickdsl.training.recipes.recipe import Recipe
 
 DEFAULT_MODEL, DEFAULT_DATA = "small-cnn", "digits"
 #: Seconds on a CPU for the default model on the default data.

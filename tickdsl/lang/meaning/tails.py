@@ -17,8 +17,8 @@ from tickdsl.lang.options import schema as options_of
 from tickdsl.moments import INIT, Moment
 from tickdsl.plan import model
 from tickdsl.training import catalogue
-from tickdsl.training.recipes import Recipe
-from tickdsl.training.retraining import retraining
+from tickdsl.training.recipes.recipe import Recipe
+from tickdsl.training.recipes.retraining import retraining
 
 #: What distillation takes where nothing is said (Hinton 2015 has a temperature of this order).
 TEMPERATURE, WEIGHT = 4.0, 0.9

@@ -15,7 +15,7 @@ from tickdsl.lang.vocabulary import OptionType
 from tickdsl.lang.writing.literals import percent, spell
 from tickdsl.moments import Moment
 from tickdsl.plugins import PluginError, Table, code_allowed, well_formed
-from tickdsl.training.recipes import SCHEDULES
+from tickdsl.training.recipes.recipe import SCHEDULES
 
 Report = Callable[[Diagnostic], None]
 

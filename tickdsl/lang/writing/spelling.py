@@ -13,8 +13,8 @@ from tickdsl.lang.vocabulary import OptionType
 from tickdsl.lang.writing.literals import moment, number, percentage, text
 from tickdsl.plan import model
 from tickdsl.training import catalogue
-from tickdsl.training.recipes import Recipe
-from tickdsl.training.retraining import PCT_START
+from tickdsl.training.recipes.recipe import Recipe
+from tickdsl.training.recipes.retraining import PCT_START
 
 # -- values
 

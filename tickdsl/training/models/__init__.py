@@ -11,7 +11,7 @@ from torch import nn
 
 from tickdsl.errors import TickdslError
 from tickdsl.training.catalogue import DEFAULT_WEIGHTS, MODELS, OWN_FAMILY, ModelInfo, shaping
-from tickdsl.training.models import convs, lenet, own, plain, resnet, torchvision_zoo, vgg
+from tickdsl.training.models import convs, custom, lenet, plain, resnet, torchvision_zoo, vgg
 from tickdsl.training.models.initialise import fresh_classifier, initialise
 from tickdsl.training.models.pretrained import load_pretrained
 
@@ -51,7 +51,7 @@ def create(name: str, *, classes: int, shape: Shape, seed: int, options: Mapping
         raise TickdslError(f"there are no weights of {name} to fetch", "name a file, or take a network of torchvision")
     if not info.ours:
         if info.family == OWN_FAMILY:
-            module = own.build(name, classes, shape, seed, shaping(options or {}))
+            module = custom.build(name, classes, shape, seed, shaping(options or {}))
         else:
             module = torchvision_zoo.build(info.name, shape, seed)
             fresh_head(module, classes=classes, seed=seed, name=name)

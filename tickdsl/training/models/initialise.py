@@ -10,7 +10,7 @@ import math
 import torch
 from torch import nn
 
-from tickdsl.training.streams import generator
+from tickdsl.training.rng import generator
 
 _WEIGHTED = (nn.Conv1d, nn.Conv2d, nn.Conv3d, nn.ConvTranspose2d, nn.Linear)
 _NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d)

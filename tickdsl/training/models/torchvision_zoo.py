@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 from tickdsl.training.catalogue import PREFIX
-from tickdsl.training.streams import stream_seed
+from tickdsl.training.rng import stream_seed
 from tickdsl.training.torchvision_import import import_torchvision
 
 #: The constructors' own number of classes. The body is drawn beside a classifier of this size, so that it is

@@ -16,16 +16,16 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from tickdsl.errors import TickdslError
-from tickdsl.training.assignment import Assignment
-from tickdsl.training.choices import Choices
-from tickdsl.training.course import Course, sums_of_tests
+from tickdsl.training.autotune import Choices
+from tickdsl.training.data.batches import Material, Reading
+from tickdsl.training.epoch_evaluation import EpochSums, EpochTests
+from tickdsl.training.history import History
+from tickdsl.training.job import Assignment
 from tickdsl.training.loop import own_randomness, train
-from tickdsl.training.masks import Masks
-from tickdsl.training.material import Material, Reading
-from tickdsl.training.optimiser_step import OptimiserStep
-from tickdsl.training.reports import History
-from tickdsl.training.stacked_network import StackedNetwork, set_apart
-from tickdsl.training.testing import EpochSums, EpochTests
+from tickdsl.training.stacked.network import StackedNetwork, set_apart
+from tickdsl.training.step.masks import Masks
+from tickdsl.training.step.optimiser_step import OptimiserStep
+from tickdsl.training.training_run import Course, sums_of_tests
 
 #: How one of several trainings ended; None: it was not begun.
 Ending = History | TickdslError | None

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tickdsl.plugins import PluginError, called, identity, kind_of, load, required
-from tickdsl.training.readers.raw import Raw
+from tickdsl.training.data.readers.raw import Raw
 
 _ARRAYS = ("train_images", "train_labels", "test_images", "test_labels")
 

@@ -9,10 +9,10 @@ import attrs
 from torch import Tensor, nn
 
 from tickdsl.training.checkpoints import Checkpoints
-from tickdsl.training.data import Dataset
-from tickdsl.training.distillation import Lesson
-from tickdsl.training.recipes import Recipe
-from tickdsl.training.reports import EpochReport
+from tickdsl.training.data.datasets import Dataset
+from tickdsl.training.history import EpochReport
+from tickdsl.training.recipes.recipe import Recipe
+from tickdsl.training.step.distillation import Lesson
 
 State = Mapping[str, Tensor]
 

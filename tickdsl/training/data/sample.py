@@ -5,8 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from tickdsl.training.augment import Normalise
-from tickdsl.training.data import Dataset
+from tickdsl.training.data.augment import Normalise
+from tickdsl.training.data.datasets import Dataset
 
 
 def sample(

@@ -14,18 +14,18 @@ import torch
 from torch import Tensor, nn
 
 from tickdsl.errors import TickdslError
-from tickdsl.training.assignment import Assignment, State
+from tickdsl.training.autotune import Choices
 from tickdsl.training.checkpoints import identity
-from tickdsl.training.choices import Choices
+from tickdsl.training.data.batches import Material
 from tickdsl.training.devices import LAYOUTS, autocast_type, fitting_layout, fitting_memory_format, set_memory_format
-from tickdsl.training.distillation import Teaching
-from tickdsl.training.evaluate import evaluation_sums, from_sums
-from tickdsl.training.masks import Masks
-from tickdsl.training.material import Material
-from tickdsl.training.optimiser_step import OptimiserStep
-from tickdsl.training.reports import EpochReport, History
-from tickdsl.training.sparse_layers import SparseLayers, choose
-from tickdsl.training.testing import EpochSums, EpochTests
+from tickdsl.training.epoch_evaluation import EpochSums, EpochTests
+from tickdsl.training.evaluation import evaluation_sums, from_sums
+from tickdsl.training.history import EpochReport, History
+from tickdsl.training.job import Assignment, State
+from tickdsl.training.step.distillation import Teaching
+from tickdsl.training.step.masks import Masks
+from tickdsl.training.step.optimiser_step import OptimiserStep
+from tickdsl.training.step.sparse_layers import SparseLayers, choose
 
 _EVALUATION_BATCH = 1000
 

@@ -10,7 +10,7 @@ from typing import Any
 import attrs
 
 from tickdsl.moments import Moment
-from tickdsl.training.recipes import Recipe
+from tickdsl.training.recipes.recipe import Recipe
 
 #: The schedules that are defined here.
 BUILT_IN = ("fine-tune", "scaled", "one-cycle", "cyclic", "linear", "scratch")

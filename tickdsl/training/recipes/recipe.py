@@ -7,15 +7,15 @@ A recipe's rates are one table, computed once: rewinding reads it from another r
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from itertools import pairwise
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
 
 import attrs
 
 from tickdsl.moments import INIT, Moment
 from tickdsl.plugins import Table
-from tickdsl.training.own_schedules import rates as own_rates
+from tickdsl.training.recipes.custom_schedules import rates as own_rates
 
 if TYPE_CHECKING:
     import numpy as np
@@ -200,7 +200,7 @@ class Recipe:
             case "constant":
                 rates = np.full(total, self.lr)
             case _:
-                rates = own_rates(self, total, per_epoch)
+                rates = own_rates(self.schedule, self, total, per_epoch)
         if not rise:
             return rates
         if self.rise == "linear":
@@ -249,6 +249,16 @@ class Recipe:
             _require(place < total, f"milestone {moment} lies after the training's end ({self.length})")
         drops = np.searchsorted(np.asarray(places), np.arange(total), side="right")
         return np.asarray(self.lr * self.gamma ** drops.astype(np.float64))
+
+
+class Schedule(Protocol):
+    """Gives the learning rate of every step of a training of `steps` steps, `per_epoch` of them an epoch.
+
+    `recipe` is what the plan says of the training: `recipe.lr`, `recipe.gamma`, `recipe.pct_start` and so on. A warm-up
+    comes on top. The same numbers at each call.
+    """
+
+    def __call__(self, recipe: Recipe, steps: int, per_epoch: int, /) -> Sequence[float]: ...
 
 
 def _require(condition: bool, message: str) -> None:

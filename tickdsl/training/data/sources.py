@@ -14,9 +14,9 @@ import numpy as np
 
 from tickdsl.errors import TickdslError
 from tickdsl.training.catalogue import DATASETS
-from tickdsl.training.readers import digits, folder, idx, own, synthetic
-from tickdsl.training.readers.members import files
-from tickdsl.training.readers.raw import Raw
+from tickdsl.training.data.readers import custom, digits, folder, idx, synthetic
+from tickdsl.training.data.readers.members import files
+from tickdsl.training.data.readers.raw import Raw
 from tickdsl.training.torchvision_import import import_torchvision
 
 #: The arrays of decoded picture folders are kept here, in the data folder.
@@ -71,8 +71,8 @@ def _own(name: str, root: Path, options: Mapping[str, Any]) -> Source:
     """A plug-in is known by what it gives: wherever that lies, an edit of the code alone changes nothing."""
     taken = DATASETS[name].own
     given = json.dumps({word.replace("-", "_"): options[word] for word in taken}, sort_keys=True)
-    read = partial(own.read, name, root.absolute(), given)
-    return Source(read, lambda: own.digest(read()), takes=taken)
+    read = partial(custom.read, name, root.absolute(), given)
+    return Source(read, lambda: custom.digest(read()), takes=taken)
 
 
 def synthetic_digest() -> str:

@@ -8,8 +8,8 @@ from collections.abc import Iterable, Mapping
 import torch
 from torch import Tensor, nn
 
-from tickdsl.training.choices import Choices, pays
-from tickdsl.training.sparse import SparseLinear
+from tickdsl.training.autotune import Choices, pays
+from tickdsl.training.step.sparse_linear import SparseLinear
 
 #: Of denser layers none is asked about: at 20 % training gained little, and inference lost (benchmarks/sparse.py).
 DENSEST = 0.12

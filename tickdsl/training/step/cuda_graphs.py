@@ -21,7 +21,7 @@ import torch
 from torch import Tensor
 
 from tickdsl.collection import without_collection
-from tickdsl.training.recipes import Recipe
+from tickdsl.training.recipes.recipe import Recipe
 
 #: Full batches that are trained on uncaptured first: libraries choose algorithms, the optimiser makes its state.
 WARM_UP = 3

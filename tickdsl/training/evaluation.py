@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from tickdsl.training.augment import Normalise
+from tickdsl.training.data.augment import Normalise
 
 
 @attrs.frozen

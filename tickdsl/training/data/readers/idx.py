@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tickdsl.errors import TickdslError
-from tickdsl.training.readers.raw import Raw
+from tickdsl.training.data.readers.raw import Raw
 
 STEMS = (
     "train-images-idx3-ubyte", "train-labels-idx1-ubyte", "t10k-images-idx3-ubyte", "t10k-labels-idx1-ubyte",

@@ -16,9 +16,9 @@ from torch.nn import functional as F
 
 from tickdsl.errors import TickdslError
 from tickdsl.training.catalogue import DATASETS, Option
-from tickdsl.training.readers.raw import Pictures, Raw
-from tickdsl.training.sources import source
-from tickdsl.training.streams import generator
+from tickdsl.training.data.readers.raw import Pictures, Raw
+from tickdsl.training.data.sources import source
+from tickdsl.training.rng import generator
 
 _FINGERPRINT_VERSION = 1
 

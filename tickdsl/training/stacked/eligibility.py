@@ -10,16 +10,16 @@ import attrs
 import torch
 from torch import Tensor, nn
 
-from tickdsl.training import choices as measured
-from tickdsl.training.assignment import Assignment
-from tickdsl.training.captured import WARM_UP
-from tickdsl.training.choices import Choices, Remembered
-from tickdsl.training.course import Course
+from tickdsl.training import autotune as measured
+from tickdsl.training.autotune import Choices, Remembered
+from tickdsl.training.data.batches import Material, Reading
 from tickdsl.training.devices import autocast_type
+from tickdsl.training.job import Assignment
 from tickdsl.training.loop import own_randomness
-from tickdsl.training.material import Material, Reading
-from tickdsl.training.stacked import StackedStep
-from tickdsl.training.stacked_network import StackedNetwork
+from tickdsl.training.stacked.network import StackedNetwork
+from tickdsl.training.stacked.training import StackedStep
+from tickdsl.training.step.cuda_graphs import WARM_UP
+from tickdsl.training.training_run import Course
 
 #: Pictures that the networks are compared on.
 _PICTURES = 16

@@ -11,12 +11,12 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from tickdsl.training import optimisers
-from tickdsl.training.captured import CapturedStep, CudaGraphs, captures
-from tickdsl.training.compilation import compiled
-from tickdsl.training.distillation import Teaching
-from tickdsl.training.masks import Masks
-from tickdsl.training.recipes import Recipe
+from tickdsl.training.recipes.recipe import Recipe
+from tickdsl.training.step import optimisers
+from tickdsl.training.step.compilation import compiled
+from tickdsl.training.step.cuda_graphs import CapturedStep, CudaGraphs, captures
+from tickdsl.training.step.distillation import Teaching
+from tickdsl.training.step.masks import Masks
 
 
 class OptimiserStep:

@@ -8,11 +8,11 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from tickdsl.training.augment import Batches, Normalise
-from tickdsl.training.data import Dataset
+from tickdsl.training.data.augment import Batches, Normalise
+from tickdsl.training.data.datasets import Dataset
 from tickdsl.training.devices import sent
-from tickdsl.training.recipes import Recipe, steps_per_epoch
-from tickdsl.training.streams import generator
+from tickdsl.training.recipes.recipe import Recipe, steps_per_epoch
+from tickdsl.training.rng import generator
 
 
 class Material:

@@ -15,8 +15,8 @@ import numpy as np
 from PIL import Image, UnidentifiedImageError
 
 from tickdsl.errors import TickdslError
-from tickdsl.training.readers.members import Member, members
-from tickdsl.training.readers.raw import Labels, Pictures, Raw
+from tickdsl.training.data.readers.members import Member, members
+from tickdsl.training.data.readers.raw import Labels, Pictures, Raw
 
 _SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".gif", ".webp", ".ppm", ".pgm", ".tif", ".tiff"})
 _SPLITS = ("train", "test", "val")

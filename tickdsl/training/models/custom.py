@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from tickdsl.plugins import Plugin, PluginError, called, kind_of, load, required
 from tickdsl.plugins.loading import place, told
-from tickdsl.training.streams import stream_seed
+from tickdsl.training.rng import stream_seed
 
 Shape = tuple[int, int, int]
 

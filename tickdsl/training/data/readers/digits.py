@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
-from tickdsl.training.readers.raw import Pictures, Raw
+from tickdsl.training.data.readers.raw import Pictures, Raw
 
 FILE = Path(__file__).parents[1] / "digits.npz"
 

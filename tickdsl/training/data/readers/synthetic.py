@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from tickdsl.training.readers.raw import Labels, Pictures, Raw
+from tickdsl.training.data.readers.raw import Labels, Pictures, Raw
 
 _SHIFT, _NOISE = 2, 48.0
 

@@ -1,0 +1,1 @@
+"""Several trainings of equal shape, trained in lockstep as one stacked network."""

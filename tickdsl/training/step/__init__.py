@@ -1,0 +1,1 @@
+"""One optimiser step: the loss, the optimiser, masks and what makes it fast."""
