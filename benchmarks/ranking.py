@@ -15,7 +15,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from tickdsl.tickets.select import lowest
+from tickdsl.pruning.selection import lowest
 
 Choice = Callable[[Tensor, int], np.ndarray]
 

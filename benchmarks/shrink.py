@@ -24,9 +24,9 @@ from tickdsl.graph.costs import cost
 from tickdsl.graph.structure import Structure
 from tickdsl.graph.surgery.compact import compact
 from tickdsl.graph.tracing.trace import trace
-from tickdsl.measures.memory import memory
-from tickdsl.tickets.criteria import Subject
-from tickdsl.tickets.select import available, prune
+from tickdsl.metrics.memory import memory
+from tickdsl.pruning.criteria import Subject
+from tickdsl.pruning.selection import available, prune
 from tickdsl.training import devices, loop, models
 from tickdsl.training.data import datasets
 from tickdsl.training.data.datasets import Dataset

@@ -11,11 +11,11 @@ metric      Metric: (trained) -> number                 tickdsl.metrics
 from __future__ import annotations
 
 from tickdsl.graph.model import Block, ChannelGroup
-from tickdsl.measures.own import Metric, Trained
-from tickdsl.tickets.criteria.aggregate import averaged, inside, producers, rows
-from tickdsl.tickets.criteria.own import RowScore
-from tickdsl.tickets.criteria.protocol import Batch, Criterion, Sample, Subject
-from tickdsl.tickets.criteria.saliency import Saliency
+from tickdsl.metrics.custom import Metric, Trained
+from tickdsl.pruning.criteria.aggregate import averaged, inside, producers, rows
+from tickdsl.pruning.criteria.custom import RowScore
+from tickdsl.pruning.criteria.protocol import Batch, Criterion, Sample, Subject
+from tickdsl.pruning.criteria.saliency import Saliency
 from tickdsl.training.data.readers.custom import DataFactory
 from tickdsl.training.data.readers.raw import Raw
 from tickdsl.training.models.custom import ModelFactory

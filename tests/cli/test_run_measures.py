@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import torch
 
-from tickdsl.measures import energy
+from tickdsl.metrics import energy
 from tickdsl.run import context, measuring
 
 PLAN = "prune filters 30%; rewind lr\ncompare random-init\nreport accuracy, {}\n"

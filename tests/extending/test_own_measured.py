@@ -14,12 +14,12 @@ from tickdsl.cli import main
 from tickdsl.graph.structure import Structure
 from tickdsl.graph.tracing.trace import trace
 from tickdsl.lsp import outline, words
-from tickdsl.measures.own import Trained, own
+from tickdsl.metrics.custom import Trained, own
 from tickdsl.plugins import PluginError, permission
+from tickdsl.pruning.criteria import Subject, criterion
+from tickdsl.pruning.criteria.norms import L2
+from tickdsl.pruning.selection import prune
 from tickdsl.results.figures import columns
-from tickdsl.tickets.criteria import Subject, criterion
-from tickdsl.tickets.criteria.norms import L2
-from tickdsl.tickets.select import prune
 from tickdsl.training.data import datasets
 from tickdsl.training.models import create
 

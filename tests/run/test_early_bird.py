@@ -10,7 +10,7 @@ from laboratory import HEAD, Lab, equal, lab
 from tickdsl.check import check
 from tickdsl.lang.reading.include import load_source
 from tickdsl.lang.syntax import Source
-from tickdsl.tickets.settling import mask_distance
+from tickdsl.pruning.early_bird import mask_distance
 
 LONG = HEAD.replace("3ep", "8ep")
 

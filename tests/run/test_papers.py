@@ -15,9 +15,9 @@ from tickdsl.lang.meaning.resolve import resolve
 from tickdsl.lang.reading.include import load_source
 from tickdsl.lang.syntax import Source
 from tickdsl.plan.lower import prune_args
+from tickdsl.pruning.criteria import Subject
+from tickdsl.pruning.selection import prune
 from tickdsl.run.networks import traced
-from tickdsl.tickets.criteria import Subject
-from tickdsl.tickets.select import prune
 from tickdsl.training.models import create
 
 FULL = Path(__file__).parents[2] / "plans" / "papers" / "retraining.plan"

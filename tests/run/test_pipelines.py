@@ -17,10 +17,10 @@ from tickdsl.lang.meaning.resolve import resolve
 from tickdsl.lang.reading.include import load_source
 from tickdsl.lang.syntax import Source
 from tickdsl.plan.lower import prune_args
+from tickdsl.pruning.criteria import Subject
+from tickdsl.pruning.selection import prune
 from tickdsl.run.context import describe
 from tickdsl.run.networks import traced
-from tickdsl.tickets.criteria import Subject
-from tickdsl.tickets.select import prune
 from tickdsl.training.models import create
 from tickdsl.training.recipes.recipe import Recipe, steps_per_epoch
 

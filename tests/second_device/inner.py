@@ -14,7 +14,7 @@ import pytest
 import torch
 
 from tickdsl.cli import main
-from tickdsl.measures import training as measures
+from tickdsl.metrics import training_record as measures
 from tickdsl.run import launch, study
 from tickdsl.training import loop, models
 from tickdsl.training.autotune import Remembered

@@ -18,11 +18,11 @@ from tickdsl.lang.writing.literals import percent
 from tickdsl.plan.lower import lower, prune_args
 from tickdsl.plan.model import Arm, Matching, Plan, Prune, Stages
 from tickdsl.plugins import PluginError
+from tickdsl.pruning.allocation import allotted
+from tickdsl.pruning.amounts import forecast, most_rounds, rounds_until
+from tickdsl.pruning.patterns import matches
+from tickdsl.pruning.scope import GROUP_KINDS, LAYERS, Scope, layer_names, named, scope
 from tickdsl.run.graphs import DATA, dense_graph, pictures
-from tickdsl.tickets.allotment import allotted
-from tickdsl.tickets.amounts import forecast, most_rounds, rounds_until
-from tickdsl.tickets.patterns import matches
-from tickdsl.tickets.scope import GROUP_KINDS, LAYERS, Scope, layer_names, named, scope
 from tickdsl.training import catalogue
 
 #: Plans of more pipelines than this are not lowered for a note.

@@ -13,9 +13,9 @@ from tickdsl.graph.structure import Structure
 from tickdsl.lang.findings.diagnostics import Diagnostic
 from tickdsl.plan.model import Arm, Options, Plan, Retrain
 from tickdsl.plugins import added, load, required
+from tickdsl.pruning.scope import GROUP_KINDS, LAYERS
 from tickdsl.records.canonical import canonical
 from tickdsl.run.graphs import pictures
-from tickdsl.tickets.scope import GROUP_KINDS, LAYERS
 from tickdsl.training.catalogue import shaping
 from tickdsl.training.recipes.recipe import Recipe
 
@@ -46,9 +46,9 @@ def metrics(plan: Plan) -> Iterator[Diagnostic]:
 
 def _criterion(name: str, unit: str, arm: Arm, data: Path) -> None:
     """Import it; where weights are all it looks at, let it rank what the network begins with."""
+    from tickdsl.pruning.criteria import Subject, criterion
+    from tickdsl.pruning.criteria.custom import NotFinite
     from tickdsl.run.networks import network
-    from tickdsl.tickets.criteria import Subject, criterion
-    from tickdsl.tickets.criteria.own import NotFinite
 
     found = criterion(name)
     if found.runs_network or "training" in found.needs:

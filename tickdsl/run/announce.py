@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from tickdsl.measures.training import OF_A_TRAINING, told
+from tickdsl.metrics.training_record import OF_A_TRAINING, told
 from tickdsl.moments import Moment
 from tickdsl.plan.lower import Measurement, Study
 from tickdsl.plan.model import Measuring

@@ -22,14 +22,14 @@ from tickdsl.graph.structure import Structure, remaining
 from tickdsl.graph.surgery.compact import compact, compact_masks, slice_state
 from tickdsl.plan.steps import Step
 from tickdsl.plugins import PluginError
+from tickdsl.pruning.scope import units_left
+from tickdsl.pruning.transfer import carry_over
 from tickdsl.records.canonical import canonical
 from tickdsl.records.process import host_name
 from tickdsl.records.store import Result, Store
 from tickdsl.run.layers import left_of_layers
 from tickdsl.run.machine import machine_choices
 from tickdsl.run.networks import TRACED_PICTURES, Network, network
-from tickdsl.tickets.carry import carry_over
-from tickdsl.tickets.scope import units_left
 from tickdsl.training.catalogue import DATASETS, shaping
 from tickdsl.training.data import datasets
 

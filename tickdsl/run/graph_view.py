@@ -11,8 +11,8 @@ import attrs
 from tickdsl.graph.costs import Cost, cost
 from tickdsl.graph.model import HEAD_DIMS, Block, ChannelGroup, ModelGraph
 from tickdsl.graph.structure import Structure, kept_indices, kept_units
-from tickdsl.tickets.amounts import local_count
-from tickdsl.tickets.scope import Pool
+from tickdsl.pruning.amounts import local_count
+from tickdsl.pruning.scope import Pool
 
 _DEPTHWISE = 1
 

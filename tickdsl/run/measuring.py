@@ -15,13 +15,13 @@ from torch import Tensor, nn
 
 from tickdsl.graph.structure import Structure
 from tickdsl.graph.surgery.compact import compact
-from tickdsl.measures import benchmarks
-from tickdsl.measures.barrier import barrier as instability
-from tickdsl.measures.latency import latency as time_to_classify
-from tickdsl.measures.memory import memory as bytes_needed
-from tickdsl.measures.own import Trained
-from tickdsl.measures.own import own as own_metric
-from tickdsl.measures.robustness import robustness as accuracies
+from tickdsl.metrics import benchmarks
+from tickdsl.metrics.barrier import barrier as instability
+from tickdsl.metrics.custom import Trained
+from tickdsl.metrics.custom import own as own_metric
+from tickdsl.metrics.latency import latency as time_to_classify
+from tickdsl.metrics.memory import memory as bytes_needed
+from tickdsl.metrics.robustness import robustness as accuracies
 from tickdsl.plan.asked import ALONE, Surroundings
 from tickdsl.plan.model import Plan
 from tickdsl.plan.steps import Step

@@ -12,12 +12,12 @@ from tickdsl.graph.structure import Structure
 from tickdsl.graph.surgery.compact import compact, compact_masks
 from tickdsl.plan.code import expect_code
 from tickdsl.plan.steps import Step
+from tickdsl.pruning.overlap import overlap, random_structure
+from tickdsl.pruning.selection import prune
 from tickdsl.run import measuring, trainings
 from tickdsl.run.context import STRUCTURE, Context, Metrics, describe, save_weights, seed_of
 from tickdsl.run.scoring import subject
 from tickdsl.run.settling import settle
-from tickdsl.tickets.overlap import overlap, random_structure
-from tickdsl.tickets.select import prune
 from tickdsl.training.catalogue import shaping
 from tickdsl.training.evaluation import evaluate
 from tickdsl.training.models import create, head, reinitialise

@@ -22,6 +22,8 @@ from tickdsl.plan.lower import Study, one_level, prune_args
 from tickdsl.plan.model import Arm, Matching
 from tickdsl.plan.model import as_json as plan_json
 from tickdsl.plan.steps import Step, differences
+from tickdsl.pruning.criteria import Subject, criterion
+from tickdsl.pruning.selection import prune
 from tickdsl.records.canonical import canonical
 from tickdsl.records.store import Store
 from tickdsl.run.announce import epochs, step_names
@@ -30,8 +32,6 @@ from tickdsl.run.estimate import Estimate, NoEstimate, estimate
 from tickdsl.run.graphs import pictures
 from tickdsl.run.networks import network
 from tickdsl.run.sharing import usual_jobs
-from tickdsl.tickets.criteria import Subject, criterion
-from tickdsl.tickets.select import prune
 from tickdsl.training.catalogue import shaping
 
 

@@ -10,9 +10,9 @@ from torch import Tensor, nn
 from tickdsl.graph.structure import Structure
 from tickdsl.graph.surgery.compact import compact_masks, slice_state
 from tickdsl.plan.steps import Step
+from tickdsl.pruning.criteria import Batch, Sample, Subject
 from tickdsl.run.context import Context
 from tickdsl.run.networks import Network
-from tickdsl.tickets.criteria import Batch, Sample, Subject
 from tickdsl.training.data.sample import sample
 from tickdsl.training.rng import generator
 

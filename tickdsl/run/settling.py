@@ -10,12 +10,12 @@ from torch import Tensor
 from tickdsl.graph.structure import Structure
 from tickdsl.plan.model import Condition
 from tickdsl.plan.steps import Step
+from tickdsl.pruning.early_bird import Settling
+from tickdsl.pruning.scope import scope
+from tickdsl.pruning.selection import prune
 from tickdsl.run.context import Context
 from tickdsl.run.networks import Network
 from tickdsl.run.scoring import subject
-from tickdsl.tickets.scope import scope
-from tickdsl.tickets.select import prune
-from tickdsl.tickets.settling import Settling
 
 
 @attrs.frozen(eq=False)

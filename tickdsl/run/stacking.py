@@ -9,7 +9,7 @@ from functools import partial
 import torch
 
 from tickdsl.errors import TickdslError
-from tickdsl.measures import energy
+from tickdsl.metrics import energy
 from tickdsl.plan.code import expect_code
 from tickdsl.run.context import Context
 from tickdsl.run.messages import Task

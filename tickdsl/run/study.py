@@ -13,13 +13,13 @@ from tickdsl.errors import TickdslError
 from tickdsl.graph.structure import Structure
 from tickdsl.plan.lower import Study, lower, prune_args
 from tickdsl.plan.model import Arm, Data, Model, Plan, Prune
+from tickdsl.pruning.allocation import allotted
+from tickdsl.pruning.amounts import most_rounds, rounds_until
+from tickdsl.pruning.scope import scope
 from tickdsl.records.canonical import canonical
 from tickdsl.run.graphs import DATA, dense_graph
 from tickdsl.run.measuring import surroundings
 from tickdsl.run.precision import settled
-from tickdsl.tickets.allotment import allotted
-from tickdsl.tickets.amounts import most_rounds, rounds_until
-from tickdsl.tickets.scope import scope
 from tickdsl.training.data import datasets
 from tickdsl.training.data.sources import files_digest
 from tickdsl.training.devices import pick

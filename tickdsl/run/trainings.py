@@ -14,7 +14,7 @@ from tickdsl.errors import TickdslError
 from tickdsl.graph.costs import cost
 from tickdsl.graph.structure import Structure
 from tickdsl.graph.surgery.compact import compact_masks
-from tickdsl.measures import energy
+from tickdsl.metrics import energy
 from tickdsl.moments import Moment
 from tickdsl.plan.steps import Step
 from tickdsl.run.compiling import compiles

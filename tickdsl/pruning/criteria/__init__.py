@@ -9,8 +9,8 @@ from __future__ import annotations
 import functools
 
 from tickdsl.plugins import identity
-from tickdsl.tickets.criteria import activations, norms, own, saliency, similarity
-from tickdsl.tickets.criteria.protocol import Batch, Criterion, Sample, Subject
+from tickdsl.pruning.criteria import activations, custom, norms, saliency, similarity
+from tickdsl.pruning.criteria.protocol import Batch, Criterion, Sample, Subject
 
 __all__ = ["CRITERIA", "Batch", "Criterion", "Sample", "Subject", "criterion"]
 
@@ -32,4 +32,4 @@ def criterion(name: str) -> Criterion:
 
 @functools.cache
 def _own(name: str, code: str) -> Criterion:
-    return own.own(name)
+    return custom.own(name)

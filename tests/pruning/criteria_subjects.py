@@ -12,7 +12,7 @@ from tickdsl.graph.model import ModelGraph
 from tickdsl.graph.structure import Structure
 from tickdsl.graph.surgery.compact import compact, slice_state
 from tickdsl.graph.tracing.trace import trace
-from tickdsl.tickets.criteria import Batch, Sample, Subject
+from tickdsl.pruning.criteria import Batch, Sample, Subject
 from tickdsl.training.models import create
 
 SHAPE = (1, 8, 8)

@@ -12,8 +12,8 @@ from torch.nn import functional as F
 
 from tickdsl.errors import TickdslError
 from tickdsl.graph.model import Block, ChannelGroup, Slice
-from tickdsl.tickets.criteria.aggregate import averaged, producers
-from tickdsl.tickets.criteria.protocol import Criterion, Sample, Subject
+from tickdsl.pruning.criteria.aggregate import averaged, producers
+from tickdsl.pruning.criteria.protocol import Criterion, Sample, Subject
 
 _CHANNELS_LAST = (nn.Linear, nn.LayerNorm)
 

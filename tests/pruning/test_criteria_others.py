@@ -15,9 +15,9 @@ from torch import Tensor, nn
 from tickdsl.errors import TickdslError
 from tickdsl.graph.structure import Structure
 from tickdsl.lang import vocabulary
-from tickdsl.tickets.criteria import CRITERIA, Criterion, Subject, criterion
-from tickdsl.tickets.criteria.similarity import linear_cka
-from tickdsl.tickets.select import prune
+from tickdsl.pruning.criteria import CRITERIA, Criterion, Subject, criterion
+from tickdsl.pruning.criteria.similarity import linear_cka
+from tickdsl.pruning.selection import prune
 
 
 def test_the_language_and_the_criteria_agree() -> None:

@@ -9,7 +9,7 @@ from typing import Any
 import attrs
 
 from tickdsl.errors import TickdslError
-from tickdsl.tickets.scope import LAYERS, Pool, Scope
+from tickdsl.pruning.scope import LAYERS, Pool, Scope
 
 #: A plan whose target needs more rounds than this is a mistake.
 MOST_ROUNDS = 10_000

@@ -11,8 +11,8 @@ from torch import Tensor
 from tickdsl.errors import TickdslError
 from tickdsl.graph.model import Block, ChannelGroup, Slice
 from tickdsl.graph.structure import kept_indices
-from tickdsl.tickets.criteria.protocol import Subject
-from tickdsl.tickets.units import left_units
+from tickdsl.pruning.criteria.protocol import Subject
+from tickdsl.pruning.units import left_units
 
 #: A slice of a parameter, and a score per position of its dimension in the network that is left.
 Scored = tuple[Slice, Tensor]

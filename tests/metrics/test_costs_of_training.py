@@ -10,8 +10,8 @@ import pynvml
 import pytest
 import torch
 
-from tickdsl.measures import energy
-from tickdsl.measures.training import OF_A_TRAINING, told
+from tickdsl.metrics import energy
+from tickdsl.metrics.training_record import OF_A_TRAINING, told
 from tickdsl.plan.model import Measuring
 
 CPU, CUDA = torch.device("cpu"), torch.device("cuda", 0)

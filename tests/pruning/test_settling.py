@@ -8,8 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tickdsl.graph.structure import Structure
+from tickdsl.pruning.early_bird import WINDOW, Settling, mask_distance
 from tickdsl.run.networks import traced
-from tickdsl.tickets.settling import WINDOW, Settling, mask_distance
 
 GRAPH = traced("small-cnn", b"{}", 10, (1, 8, 8))
 DENSE = Structure.dense(GRAPH)

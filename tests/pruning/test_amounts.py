@@ -5,9 +5,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tickdsl.errors import TickdslError
-from tickdsl.tickets.amounts import global_count, local_count, nearest, rounds_until
-from tickdsl.tickets.patterns import matches
-from tickdsl.tickets.scope import Pool, Scope
+from tickdsl.pruning.amounts import global_count, local_count, nearest, rounds_until
+from tickdsl.pruning.patterns import matches
+from tickdsl.pruning.scope import Pool, Scope
 
 pools = st.lists(st.integers(1, 600), min_size=1, max_size=6).map(
     lambda sizes: tuple(Pool(f"p{i}", size, size, least=1) for i, size in enumerate(sizes))

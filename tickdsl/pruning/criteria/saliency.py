@@ -10,8 +10,8 @@ from torch.nn import functional as F
 
 from tickdsl.graph.model import Block, ChannelGroup
 from tickdsl.graph.structure import removed_parameters
-from tickdsl.tickets.criteria.aggregate import averaged, inside, producers, rows, summed
-from tickdsl.tickets.criteria.protocol import Batch, Criterion, Sample, Subject
+from tickdsl.pruning.criteria.aggregate import averaged, inside, producers, rows, summed
+from tickdsl.pruning.criteria.protocol import Batch, Criterion, Sample, Subject
 
 #: SNIP's and GraSP's pictures: 10 of each class, as in the configurations of GraSP's authors and in the comparison
 #: of Tanaka et al. 2020; SNIP's own code takes 100 of CIFAR-10.

@@ -16,8 +16,8 @@ from tickdsl.errors import TickdslError
 from tickdsl.graph.model import ModelGraph
 from tickdsl.graph.structure import Structure, remaining
 from tickdsl.graph.surgery.compact import silence
-from tickdsl.tickets.criteria import criterion
-from tickdsl.tickets.select import prune
+from tickdsl.pruning.criteria import criterion
+from tickdsl.pruning.selection import prune
 from tickdsl.training.data.datasets import load
 from tickdsl.training.data.sample import sample
 from tickdsl.training.loop import train

@@ -9,9 +9,9 @@ import pytest
 import torch
 from torch import nn
 
-from tickdsl.measures import latency as timing
-from tickdsl.measures.latency import latency
-from tickdsl.measures.memory import memory
+from tickdsl.metrics import latency as timing
+from tickdsl.metrics.latency import latency
+from tickdsl.metrics.memory import memory
 from tickdsl.training.recipes.recipe import Recipe
 
 CPU = torch.device("cpu")

@@ -9,9 +9,9 @@ from collections.abc import Callable, Iterable
 import torch
 from torch import Tensor, nn
 
-from tickdsl.measures import attacks
-from tickdsl.measures.benchmarks import Shifted
-from tickdsl.measures.corruptions import KINDS, SEVERITIES, corrupted
+from tickdsl.metrics import attacks
+from tickdsl.metrics.benchmarks import Shifted
+from tickdsl.metrics.corruptions import KINDS, SEVERITIES, corrupted
 from tickdsl.training.data.augment import Normalise
 from tickdsl.training.data.datasets import Dataset
 from tickdsl.training.evaluation import evaluate

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from tickdsl.errors import TickdslError
 from tickdsl.graph.model import Block
-from tickdsl.tickets.criteria.protocol import Criterion, Sample, Subject
+from tickdsl.pruning.criteria.protocol import Criterion, Sample, Subject
 
 
 class _Similarity(Criterion):

@@ -9,8 +9,8 @@ import torch
 
 from tickdsl.graph.model import ModelGraph
 from tickdsl.graph.structure import Structure
-from tickdsl.tickets.select import available
-from tickdsl.tickets.units import alive_groups, left_units
+from tickdsl.pruning.selection import available
+from tickdsl.pruning.units import alive_groups, left_units
 
 
 def overlap(graph: ModelGraph, parts: Sequence[Structure], at_least: int) -> Structure:

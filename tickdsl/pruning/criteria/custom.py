@@ -10,9 +10,9 @@ from torch import Tensor
 
 from tickdsl.graph.model import Block, ChannelGroup
 from tickdsl.plugins import Plugin, PluginError, called, kind_of, load, required
-from tickdsl.tickets.criteria.aggregate import averaged, inside, producers, rows
-from tickdsl.tickets.criteria.protocol import Criterion, Subject
-from tickdsl.tickets.units import left_units
+from tickdsl.pruning.criteria.aggregate import averaged, inside, producers, rows
+from tickdsl.pruning.criteria.protocol import Criterion, Subject
+from tickdsl.pruning.units import left_units
 
 
 class RowScore(Protocol):

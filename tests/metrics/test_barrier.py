@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from tickdsl.lang.meaning.resolve import resolve
 from tickdsl.lang.reading.include import load_source
 from tickdsl.lang.syntax import Source
-from tickdsl.measures.barrier import POINTS, barrier
+from tickdsl.metrics.barrier import POINTS, barrier
 from tickdsl.plan.lower import Study
 from tickdsl.plan.steps import Step
 from tickdsl.run import measuring

@@ -13,9 +13,9 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from tickdsl.errors import TickdslError
-from tickdsl.measures import attacks, benchmarks
-from tickdsl.measures.corruptions import KINDS, SEVERITIES, corrupted
-from tickdsl.measures.robustness import robustness
+from tickdsl.metrics import attacks, benchmarks
+from tickdsl.metrics.corruptions import KINDS, SEVERITIES, corrupted
+from tickdsl.metrics.robustness import robustness
 from tickdsl.training.data.datasets import Dataset, load
 from tickdsl.training.evaluation import evaluate
 from tickdsl.training.loop import train

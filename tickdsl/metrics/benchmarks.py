@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 
 from tickdsl.errors import TickdslError
-from tickdsl.measures.corruptions import SEVERITIES
+from tickdsl.metrics.corruptions import SEVERITIES
 from tickdsl.training.data.datasets import Dataset
 from tickdsl.training.data.sources import files_digest
 

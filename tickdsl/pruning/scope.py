@@ -10,8 +10,8 @@ import attrs
 from tickdsl.errors import TickdslError
 from tickdsl.graph.model import Block, ModelGraph
 from tickdsl.graph.structure import Structure, remaining
-from tickdsl.tickets.patterns import matches
-from tickdsl.tickets.units import alive_groups, left_units
+from tickdsl.pruning.patterns import matches
+from tickdsl.pruning.units import alive_groups, left_units
 
 #: unit -> the kind of channel group it removes.
 GROUP_KINDS = {"filters": "filters", "neurons": "neurons"}

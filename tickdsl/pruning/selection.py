@@ -12,11 +12,11 @@ from torch import Tensor
 from tickdsl.errors import TickdslError
 from tickdsl.graph.model import ModelGraph
 from tickdsl.graph.structure import Structure, kept_indices
-from tickdsl.tickets.allotment import allotted
-from tickdsl.tickets.amounts import global_count, local_count
-from tickdsl.tickets.criteria import Subject, criterion
-from tickdsl.tickets.scope import LAYERS, Scope, chosen_layers, scope
-from tickdsl.tickets.units import alive_groups, left_units
+from tickdsl.pruning.allocation import allotted
+from tickdsl.pruning.amounts import global_count, local_count
+from tickdsl.pruning.criteria import Subject, criterion
+from tickdsl.pruning.scope import LAYERS, Scope, chosen_layers, scope
+from tickdsl.pruning.units import alive_groups, left_units
 
 
 def prune(subject: Subject, args: Mapping[str, Any], matched: Structure | None = None) -> Structure:

@@ -12,12 +12,12 @@ from tickdsl.graph.model import ModelGraph
 from tickdsl.graph.structure import Structure, remaining
 from tickdsl.graph.surgery.compact import compact, compact_masks, slice_state
 from tickdsl.graph.tracing.trace import trace
-from tickdsl.tickets.amounts import nearest
-from tickdsl.tickets.carry import carry_over
-from tickdsl.tickets.criteria import Subject
-from tickdsl.tickets.overlap import overlap, random_structure
-from tickdsl.tickets.select import lowest, prune
-from tickdsl.tickets.units import left_units
+from tickdsl.pruning.amounts import nearest
+from tickdsl.pruning.criteria import Subject
+from tickdsl.pruning.overlap import overlap, random_structure
+from tickdsl.pruning.selection import lowest, prune
+from tickdsl.pruning.transfer import carry_over
+from tickdsl.pruning.units import left_units
 from tickdsl.training.models import create
 
 SHAPES = {"small-cnn": (1, 8, 8), "resnet20": (3, 16, 16), "vgg11": (3, 32, 32), "lenet-300-100": (1, 8, 8)}

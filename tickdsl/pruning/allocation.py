@@ -10,7 +10,7 @@ import attrs
 from tickdsl.errors import TickdslError
 from tickdsl.graph.model import ModelGraph
 from tickdsl.graph.structure import Structure
-from tickdsl.tickets.scope import LAYERS, scope
+from tickdsl.pruning.scope import LAYERS, scope
 
 
 @attrs.frozen
