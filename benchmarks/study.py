@@ -30,6 +30,12 @@ from typing import Any
 import attrs
 import psutil
 
+from tickdsl.engine.launch import Options, launch
+from tickdsl.engine.messages import Message, Outcome, Progress, Task
+from tickdsl.engine.scheduler.announce import resolved
+from tickdsl.engine.scheduler.interpreter import Interpreter
+from tickdsl.engine.steps import context, operations
+from tickdsl.engine.study import prepare
 from tickdsl.lang.meaning.resolve import resolve
 from tickdsl.lang.reading.include import load_source
 from tickdsl.lang.syntax import Source
@@ -41,12 +47,6 @@ from tickdsl.records.control import ControlReader
 from tickdsl.records.events import Event, PlanResolved, RunEnd, StepEnd, StepStart
 from tickdsl.records.unfinished import Unfinished
 from tickdsl.results.fold import Fold
-from tickdsl.run import context, operations
-from tickdsl.run.announce import resolved
-from tickdsl.run.interpreter import Interpreter
-from tickdsl.run.launch import Options, launch
-from tickdsl.run.messages import Message, Outcome, Progress, Task
-from tickdsl.run.study import prepare
 from tickdsl.training.checkpoints import Checkpoints
 
 PLAN = Path("plans/structured.plan")

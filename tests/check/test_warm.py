@@ -11,9 +11,9 @@ from pathlib import Path
 
 import pytest
 
+from tickdsl.engine import graphs
 from tickdsl.graph.model import ModelGraph
 from tickdsl.plan.model import Data
-from tickdsl.run import graphs
 
 PLAN = "model small-cnn width=0.5\ndata synthetic size=8\ntrain 1ep\nprune filters 30% x 2; rewind lr\nseeds 2\n"
 #: Checks the plan and says whether torch was loaded.

@@ -15,9 +15,9 @@ import attrs
 import pytest
 
 from tickdsl.cli import main
+from tickdsl.engine.scheduler.interpreter import Interpreter
 from tickdsl.records import Record, RunPaths, find_run, read_events
 from tickdsl.records.events import StepEnd, StepStart
-from tickdsl.run.interpreter import Interpreter
 
 HEAD = """\
 model small-cnn width=0.5
@@ -89,7 +89,7 @@ class Bench:
 
         with pytest.MonkeyPatch.context() as patched:
             patched.setattr(Interpreter, "tick", impatient)
-            patched.setattr("tickdsl.run.workers.LOOK_SECONDS", look_seconds)
+            patched.setattr("tickdsl.engine.workers.in_process.LOOK_SECONDS", look_seconds)
             yield
 
     def begin(self, *flags: object, **more: Any) -> subprocess.Popen[str]:

@@ -135,7 +135,7 @@ def test_a_fault_of_the_engine_is_told_in_a_line(bench: Any, monkeypatch: pytest
     def broken(*arguments: object, **more: object) -> None:
         raise ZeroDivisionError("nobody thought of this")
 
-    monkeypatch.setattr("tickdsl.run.trainings.train", broken)
+    monkeypatch.setattr("tickdsl.engine.steps.trainings.train", broken)
     bench.write(ONE)
     said = bench.run()
     assert said.exit == 3
@@ -203,7 +203,7 @@ def test_a_full_disk_fails_the_step_and_a_later_run_goes_on(bench: Any, monkeypa
 
     bench.write(ONE)
     with monkeypatch.context() as patched:
-        patched.setattr("tickdsl.run.trainings.save_weights", full)
+        patched.setattr("tickdsl.engine.steps.trainings.save_weights", full)
         clear(bench.run(), 3, "no space is left", "free some space")
     assert bench.run().exit == 0
 
@@ -252,6 +252,6 @@ def test_interrupted_before_anything_began(bench: Any, monkeypatch: pytest.Monke
     def early(*arguments: object, **more: object) -> None:
         signal.raise_signal(signal.SIGINT)  # to this thread: pytest's helpers have others
 
-    monkeypatch.setattr("tickdsl.run.study.lower", early)
+    monkeypatch.setattr("tickdsl.engine.study.lower", early)
     bench.write(ONE)
     clear(bench.run(), 130, "interrupted")

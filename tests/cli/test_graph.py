@@ -17,13 +17,14 @@ from rich.console import Console
 
 from tickdsl.cli import main
 from tickdsl.graph.costs import cost
+from tickdsl.graph.layer_tree import GraphView
 from tickdsl.graph.model import ModelGraph
 from tickdsl.graph.structure import Structure
-from tickdsl.run.graph_branches import lines, spans
-from tickdsl.run.graph_drawing import layer_graph
-from tickdsl.run.graph_subject import of_model
-from tickdsl.run.graph_text import print_view
-from tickdsl.run.graph_view import GraphView, uniform
+from tickdsl.inspect.graph_branches import lines, spans
+from tickdsl.inspect.graph_drawing import layer_graph
+from tickdsl.inspect.graph_subject import of_model
+from tickdsl.inspect.graph_text import print_view
+from tickdsl.inspect.uniform_pruning import uniform
 
 GOLDEN = Path(__file__).parent / "golden"
 #: Plain, residual, inverted residual, dense, branched, shuffled.

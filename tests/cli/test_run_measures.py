@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 import torch
 
+from tickdsl.engine.steps import context, measuring
 from tickdsl.metrics import energy
-from tickdsl.run import context, measuring
 
 PLAN = "prune filters 30%; rewind lr\ncompare random-init\nreport accuracy, {}\n"
 

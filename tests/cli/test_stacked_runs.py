@@ -16,12 +16,12 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+from tickdsl.engine.messages import Task
+from tickdsl.engine.scheduler.interpreter import Interpreter
+from tickdsl.engine.workers.in_process import Inline
 from tickdsl.errors import TickdslError
 from tickdsl.records.control import request
 from tickdsl.records.events import ControlAck, StepEnd, StepProgress, StepStart, Warn
-from tickdsl.run.interpreter import Interpreter
-from tickdsl.run.messages import Task
-from tickdsl.run.workers import Inline
 from tickdsl.training.training_run import Course
 
 PLAN = "seeds 3\nprune weights 30%; rewind weights to 1ep\ncompare random-init\n"
@@ -170,7 +170,7 @@ def test_paused_all_of_them_wait(bench: Any, monkeypatch: pytest.MonkeyPatch) ->
 
     bench.write(LONG, head=HEAD)
     monkeypatch.setattr(Interpreter, "tick", commanding)
-    monkeypatch.setattr("tickdsl.run.workers.LOOK_SECONDS", 0.02)
+    monkeypatch.setattr("tickdsl.engine.workers.in_process.LOOK_SECONDS", 0.02)
     assert bench.run("--stack", 3).exit == 0
     assert [event.state for event in bench.events_of("control.ack")] == ["pausing", "paused", "running"]
     assert isinstance(bench.events_of("control.ack")[0], ControlAck)
@@ -181,7 +181,7 @@ def test_trainings_that_cannot_be_stacked_are_done_one_by_one(
 ) -> None:
     bench.write(PLAN)
     assert bench.run("--store", bench.folder / "alone").exit == 0
-    monkeypatch.setattr("tickdsl.run.stacking.why_not", lambda given, choices, device: "the moon is full")
+    monkeypatch.setattr("tickdsl.engine.steps.stacking.why_not", lambda given, choices, device: "the moon is full")
     given.clear()
     assert bench.run("--stack", 3).exit == 0
     told = [event.message for event in bench.events_of("log") if "not stacked" in event.message]
@@ -198,14 +198,14 @@ def test_where_nobody_says_it_is_measured(
 ) -> None:
     """As on a GPU."""
     monkeypatch.setenv("XDG_CACHE_HOME", str(bench.folder / "cache"))
-    monkeypatch.setattr("tickdsl.run.launch.usual_stack", lambda device: 3)
+    monkeypatch.setattr("tickdsl.engine.launch.usual_stack", lambda device: 3)
     asked: list[int] = []
 
     def measured(given: Sequence[object], device: torch.device) -> float:
         asked.append(len(given))
         return faster
 
-    monkeypatch.setattr("tickdsl.run.stacking.times_faster", measured)
+    monkeypatch.setattr("tickdsl.engine.steps.stacking.times_faster", measured)
     bench.write(PLAN)
     assert bench.run().exit == 0
     assert stacked(bench.store) == expected

@@ -265,7 +265,7 @@ def test_data_are_known_by_what_they_hold(workshop: Any) -> None:
 
 
 def test_data_that_are_others_at_each_call_are_not_trained_on(tmp_path: Path, workshop: Any) -> None:
-    from tickdsl.run.context import Context, Settings
+    from tickdsl.engine.steps.context import Context, Settings
 
     name = f"{workshop.module(DATA.format(change='pass'))}:pictures"
     spec = {"name": name, "options": {}, "fingerprint": datasets.fingerprint(name, root=tmp_path)}

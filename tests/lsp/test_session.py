@@ -14,10 +14,10 @@ from editor import Editor, session
 from lsprotocol import types
 from pygls.exceptions import JsonRpcException
 
+from tickdsl.engine import graphs
 from tickdsl.lang.syntax import Source
 from tickdsl.lang.vocabulary import STATEMENTS
 from tickdsl.lang.writing.format import format_source
-from tickdsl.run import graphs
 
 PLAN = """\
 model small-cnn on digits

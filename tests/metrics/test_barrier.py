@@ -8,14 +8,14 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from tickdsl.engine.steps import measuring
+from tickdsl.engine.study import prepare
 from tickdsl.lang.meaning.resolve import resolve
 from tickdsl.lang.reading.include import load_source
 from tickdsl.lang.syntax import Source
 from tickdsl.metrics.barrier import POINTS, barrier
 from tickdsl.plan.lower import Study
 from tickdsl.plan.steps import Step
-from tickdsl.run import measuring
-from tickdsl.run.study import prepare
 from tickdsl.training.data.datasets import Dataset, load
 from tickdsl.training.loop import train
 from tickdsl.training.models import create

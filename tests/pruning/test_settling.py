@@ -7,9 +7,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from tickdsl.engine.building import traced
 from tickdsl.graph.structure import Structure
 from tickdsl.pruning.early_bird import WINDOW, Settling, mask_distance
-from tickdsl.run.networks import traced
 
 GRAPH = traced("small-cnn", b"{}", 10, (1, 8, 8))
 DENSE = Structure.dense(GRAPH)

@@ -14,8 +14,8 @@ import pytest
 import torch
 
 from tickdsl.cli import main
+from tickdsl.engine import launch, study
 from tickdsl.metrics import training_record as measures
-from tickdsl.run import launch, study
 from tickdsl.training import loop, models
 from tickdsl.training.autotune import Remembered
 from tickdsl.training.checkpoints import Checkpoints

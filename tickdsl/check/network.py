@@ -10,6 +10,7 @@ import attrs
 
 from tickdsl.check import plugins
 from tickdsl.check.schedules import epoch_steps
+from tickdsl.engine.graphs import DATA, dense_graph, pictures
 from tickdsl.errors import TickdslError
 from tickdsl.graph.model import ModelGraph
 from tickdsl.graph.structure import Structure
@@ -22,7 +23,6 @@ from tickdsl.pruning.allocation import allotted
 from tickdsl.pruning.amounts import forecast, most_rounds, rounds_until
 from tickdsl.pruning.patterns import matches
 from tickdsl.pruning.scope import GROUP_KINDS, LAYERS, Scope, layer_names, named, scope
-from tickdsl.run.graphs import DATA, dense_graph, pictures
 from tickdsl.training import catalogue
 
 #: Plans of more pipelines than this are not lowered for a note.

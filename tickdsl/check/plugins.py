@@ -8,6 +8,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from tickdsl.engine.graphs import pictures
 from tickdsl.errors import TickdslError
 from tickdsl.graph.structure import Structure
 from tickdsl.lang.findings.diagnostics import Diagnostic
@@ -15,7 +16,6 @@ from tickdsl.plan.model import Arm, Options, Plan, Retrain
 from tickdsl.plugins import added, load, required
 from tickdsl.pruning.scope import GROUP_KINDS, LAYERS
 from tickdsl.records.canonical import canonical
-from tickdsl.run.graphs import pictures
 from tickdsl.training.catalogue import shaping
 from tickdsl.training.recipes.recipe import Recipe
 
@@ -46,9 +46,9 @@ def metrics(plan: Plan) -> Iterator[Diagnostic]:
 
 def _criterion(name: str, unit: str, arm: Arm, data: Path) -> None:
     """Import it; where weights are all it looks at, let it rank what the network begins with."""
+    from tickdsl.engine.networks import network
     from tickdsl.pruning.criteria import Subject, criterion
     from tickdsl.pruning.criteria.custom import NotFinite
-    from tickdsl.run.networks import network
 
     found = criterion(name)
     if found.runs_network or "training" in found.needs:

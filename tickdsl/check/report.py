@@ -97,7 +97,7 @@ def _further(plan: Plan, data: Path | None, network: bool, traced: bool, *, whol
             if all(finding.severity != "error" or finding.code.startswith("TD3") for finding in told):
                 sound.append(arm)
         if traced:
-            from tickdsl.run.graphs import kept
+            from tickdsl.engine.graphs import kept
 
             sound = [arm for arm in sound if kept(arm)] if len(plan.arms) <= _FEW else []
         if network and sound:

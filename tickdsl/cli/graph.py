@@ -14,7 +14,7 @@ from tickdsl.cli.output import OK, PLAN_ERRORS, colour
 from tickdsl.errors import TickdslError
 
 if TYPE_CHECKING:
-    from tickdsl.run.graph_subject import Subject
+    from tickdsl.engine.network_specs import Subject
 
 
 def add(verbs: Verbs) -> None:
@@ -40,8 +40,8 @@ def add(verbs: Verbs) -> None:
 def _graph(arguments: argparse.Namespace) -> int:
     from rich.console import Console
 
-    from tickdsl.run import graph_drawing, graph_json, graph_text
-    from tickdsl.run.graph_view import uniform
+    from tickdsl.inspect import graph_drawing, graph_json, graph_text
+    from tickdsl.inspect.uniform_pruning import uniform
 
     if arguments.list:
         graph_text.print_models(Console())
@@ -69,7 +69,8 @@ def _graph(arguments: argparse.Namespace) -> int:
 
 def _subjects(arguments: argparse.Namespace) -> list[Subject] | None:
     """The networks to show; None where the plan has errors, which are told."""
-    from tickdsl.run.graph_subject import of_model, of_plan
+    from tickdsl.engine.network_specs import of_plan
+    from tickdsl.inspect.graph_subject import of_model
 
     name = arguments.subject
     if name is None:

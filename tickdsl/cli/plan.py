@@ -34,14 +34,14 @@ def show_plan(arguments: argparse.Namespace) -> int:
 
         print(written_out(plan, report.findings, data=arguments.data), end="")
         return OK
-    from tickdsl.run import preview
-    from tickdsl.run.study import prepare
+    from tickdsl.engine.study import prepare
+    from tickdsl.inspect import plan_preview
 
     study = prepare(plan, arguments.data)
     if getattr(arguments, "why", None):
-        print(preview.why(study, arguments.why, arguments.store))
+        print(plan_preview.why(study, arguments.why, arguments.store))
     elif getattr(arguments, "json", False):
-        print(json.dumps(preview.as_json(study, arguments.store), indent=1))
+        print(json.dumps(plan_preview.as_json(study, arguments.store), indent=1))
     else:
-        preview.show(study, arguments.store, arguments.data, every_step=getattr(arguments, "steps", False))
+        plan_preview.show(study, arguments.store, arguments.data, every_step=getattr(arguments, "steps", False))
     return OK

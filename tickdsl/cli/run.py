@@ -99,11 +99,11 @@ def _as_engine(arguments: argparse.Namespace) -> int:
 
 def _here(arguments: argparse.Namespace, plan: Plan) -> int:
     """Carry the plan out in this process."""
+    from tickdsl.engine.launch import Options, launch
     from tickdsl.lang.reading.parse import read
     from tickdsl.results.export import write_results
     from tickdsl.results.fold import Fold
     from tickdsl.results.plain import PlainProgress
-    from tickdsl.run.launch import Options, launch
 
     command = ("tickdsl", *asked(arguments.words))
     live = False if arguments.plain or arguments.into is not None else None

@@ -1,0 +1,81 @@
+"""A study whose steps are done one by one, without an interpreter."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import attrs
+import networkx as nx
+from safetensors.torch import load_file
+from torch import Tensor
+
+from tickdsl.engine.steps.context import WEIGHTS, Context, Settings
+from tickdsl.engine.steps.operations import perform
+from tickdsl.engine.study import prepare
+from tickdsl.graph.structure import Structure
+from tickdsl.lang.meaning.resolve import resolve
+from tickdsl.lang.reading.include import load_source
+from tickdsl.lang.syntax import Source
+from tickdsl.plan.lower import Level, Study
+
+HEAD = "model small-cnn width=0.5\ndata synthetic size=8 train=192 test=64\ntrain 3ep lr=0.1 batch=32\n"
+
+
+@attrs.define
+class Lab:
+    """A study whose steps are done one by one, without an interpreter."""
+
+    study: Study
+    context: Context
+
+    def do(self, key: str, deposits: bool = False) -> None:
+        """A step, after all that it rests on."""
+        for each in [*nx.topological_sort(self.study.graph.subgraph(nx.ancestors(self.study.graph, key))), key]:
+            if each not in self.context.store:
+                points = self.study.graph.nodes[each]["prefixes"] if deposits else {}
+                prefixes = {moment: self.study.step(point) for moment, point in points.items()}
+                perform(self.study.step(each), self.context, prefixes)
+
+    def weights(self, key: str) -> dict[str, Tensor]:
+        self.do(key)
+        state: dict[str, Tensor] = load_file(self.context.store.get(key).folder / WEIGHTS)
+        return state
+
+    def metrics(self, key: str) -> dict[str, Any]:
+        self.do(key)
+        return dict(self.context.store.get(key).metrics)
+
+    def structure(self, key: str) -> Structure:
+        self.do(key)
+        return self.context.structure(key, self.context.network(self.study.step(key)).graph)
+
+    def levels(self, arm: str, seed: int = 1) -> list[Level]:
+        return [level for level in self.study.levels if (level.arm, level.seed) == (arm, seed)]
+
+    def measured(self, contestant: str, level: int, arm: str = "ticket", seed: int = 1) -> str:
+        """The step that a contestant is measured by."""
+        (found,) = (
+            m.step
+            for m in self.study.measurements
+            if (m.contestant, m.level, m.arm, m.seed) == (contestant, level, arm, seed)
+        )
+        return found
+
+    def only(self, label: str, seed: int = 1) -> str:
+        """The step with that label."""
+        found = [
+            k for k, n in self.study.graph.nodes(data=True) if n["label"] == label and n["step"].seed in (seed, None)
+        ]
+        assert len(found) == 1, found
+        return str(found[0])
+
+
+def lab(folder: Path, text: str, head: str = HEAD) -> Lab:
+    found = resolve(load_source(Source("test.plan", head + text)))
+    assert found.plan is not None, found.findings
+    return Lab(prepare(found.plan), Context(Settings(folder / "store", folder / "data")))
+
+
+def equal(one: dict[str, Tensor], other: dict[str, Tensor]) -> bool:
+    return one.keys() == other.keys() and all((one[name] == other[name]).all() for name in one)

@@ -1,0 +1,19 @@
+"""The figures that a measurement carries are a picture's, as the field counts them."""
+
+import torch
+from torch.utils.flop_counter import FlopCounterMode
+
+from tickdsl.engine.networks import network
+from tickdsl.engine.steps.context import describe
+from tickdsl.graph.structure import Structure
+from tickdsl.records.canonical import canonical
+
+
+def test_macs_are_those_of_one_picture() -> None:
+    found = network("resnet20", canonical({"width": 0.5}), 10, (3, 16, 16))
+    with FlopCounterMode(display=False) as counter:
+        found.module.eval()(torch.zeros(1, 3, 16, 16))
+    figures = describe(found.graph, Structure.dense(found.graph))
+    assert figures["macs"] == counter.get_total_flops() // 2
+    assert figures["params"] == sum(p.numel() for p in found.module.parameters())
+    assert (figures["sparsity"], figures["filters"], figures["layers"]) == (0.0, 1.0, 1.0)

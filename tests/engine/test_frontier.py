@@ -1,0 +1,236 @@
+"""What is wanted when: hand-made studies, results in any order, failures."""
+
+from __future__ import annotations
+
+import heapq
+import random
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import networkx as nx
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tickdsl.engine.scheduler.frontier import Frontier
+from tickdsl.lang.meaning.resolve import resolve
+from tickdsl.lang.reading.include import load_source
+from tickdsl.lang.syntax import Source
+from tickdsl.plan.lower import Measurement, Study, lower
+
+ROUNDS = 5
+#: In which order results come in.
+ORDERS = st.integers(0, 2**32).map(random.Random)
+Figures = Callable[[str], Mapping[str, Any]]
+
+
+def study(text: str) -> Study:
+    found = resolve(load_source(Source("test.plan", "model small-cnn on digits\ntrain 4ep\n" + text)))
+    assert found.plan is not None, found.findings
+    return lower(found.plan, fingerprint=lambda data: "f" * 64, rounds=lambda arm, prune: ROUNDS)
+
+
+def walk(
+    found: Study,
+    figures: Figures,
+    draw: random.Random,
+    *,
+    failing: frozenset[str] = frozenset(),
+    stored: frozenset[str] = frozenset(),
+    jobs: int = 3,
+    work: Callable[[str], float] = lambda key: 1.0,
+) -> tuple[list[str], set[Measurement]]:
+    """The steps in the order in which they were begun, and what was measured."""
+    done: dict[str, Mapping[str, Any]] = {key: figures(key) for key in stored}
+    frontier = Frontier(found, done.get, work)
+    begun: list[str] = []
+    running: list[str] = []
+    measured = list(frontier.measured())
+    while frontier.pending:
+        while len(running) < jobs and (key := frontier.take()) is not None:
+            lonely = [each for each in (key, *running) if found.step(each).operation == "latency"]
+            assert not lonely or not running, "a step that measures times is disturbed"
+            assert all(parent in done for parent in found.graph.predecessors(key))
+            begun.append(key)
+            running.append(key)
+        assert running, "steps are wanted, but none can begin"
+        key = running.pop(draw.randrange(len(running)))
+        if key in failing:
+            frontier.failed(key)
+            continue
+        if draw.random() < 0.1:
+            frontier.put_back(key)
+            begun.remove(key)
+            continue
+        for point in found.graph.nodes[key]["prefixes"].values():
+            if point not in done:
+                done[point] = figures(point)
+                frontier.finished(point)
+        done[key] = figures(key)
+        frontier.finished(key)
+        measured += frontier.measured()
+    assert len(set(begun)) == len(begun)
+    assert len(set(measured)) == len(measured)
+    return begun, set(measured)
+
+
+def plain(key: str) -> Mapping[str, Any]:
+    return {"accuracy": 0.9, "sparsity": 0.5, "filters": 0.5}
+
+
+PLANS = [
+    "prune weights 20% x 3; rewind lr",
+    "seeds 2\nprune filters 20% x 2; rewind weights to 1ep\ncompare random-init, random-structure",
+    "arm a { prune weights 20% x 2; rewind weights to 2ep }\narm b { prune weights 30% at 1ep }\ncompare a, b",
+    "arm c { split classes 2; prune weights 30% x 2 except fc; overlap; rewind weights to 1ep }\ncompare c, dense",
+    "seeds 2\nprune filters 20% x 3; rewind weights to 1ep\ncompare random-init\nreport latency, barrier, energy",
+]
+
+
+@pytest.mark.parametrize("text", PLANS)
+@pytest.mark.parametrize("jobs", [1, 4])
+def test_a_plan_without_ends_is_done_whole_and_each_step_once(text: str, jobs: int) -> None:
+    found = study(text)
+    begun, measured = walk(found, plain, random.Random(1), jobs=jobs)
+    points = {key for key in found.graph if found.graph.nodes[key].get("prefix_of")}
+    assert set(begun) == set(found.graph) - points
+    assert measured == set(found.measurements)
+
+
+@given(ORDERS, st.sampled_from(PLANS))
+def test_what_is_stored_is_not_begun(draw: random.Random, text: str) -> None:
+    found = study(text)
+    first = [key for key in nx.topological_sort(found.graph) if draw.random() < 0.5]
+    begun, measured = walk(found, plain, draw, stored=frozenset(first))
+    assert not set(begun) & set(first)
+    assert measured == set(found.measurements)
+
+
+def test_nothing_is_wanted_where_all_measurements_are_stored() -> None:
+    found = study(PLANS[1])
+    begun, measured = walk(found, plain, random.Random(1), stored=frozenset(m.step for m in found.measurements))
+    assert begun == [] and measured == set(found.measurements)
+
+
+@given(ORDERS, st.integers(1, ROUNDS))
+def test_until_with_overlap_ends_at_the_first_level_that_reaches_it(draw: random.Random, last: int) -> None:
+    found = study(
+        "seeds 2\narm c { split classes 2; prune weights 30% until 80% except fc; overlap; rewind weights to init }\n"
+        "compare c, random-init"
+    )
+    gone = {level.structure: 0.8 if level.level >= last else 0.1 * level.level for level in found.levels}
+    gone |= {level.structure: 0.1 for level in found.levels if level.level > last}  # whatever comes later
+    _, measured = walk(found, lambda key: {"sparsity": gone.get(key, 0.0), "filters": 1.0}, draw)
+    assert {m.level for m in measured if m.contestant == "ticket"} == set(range(1, last + 1))
+    assert {m.level for m in measured if m.contestant == "random-init"} == set(range(1, last + 1))
+
+
+@given(ORDERS, st.dictionaries(st.integers(1, 2), st.integers(1, ROUNDS)))
+def test_stop_when_ends_each_seed_by_itself(draw: random.Random, ends: dict[int, int]) -> None:
+    found = study("seeds 2\nprune weights 20% x 5; rewind lr\nstop when accuracy < 50%")
+    bad = {level.ticket for level in found.levels if level.level >= ends.get(level.seed, 99)}
+    _, measured = walk(found, lambda key: {"accuracy": 0.4 if key in bad else 0.9}, draw)
+    for seed in (1, 2):
+        levels = {m.level for m in measured if m.seed == seed and m.contestant == "ticket"}
+        assert levels == set(range(1, min(ends.get(seed, ROUNDS), ROUNDS) + 1))
+
+
+@given(ORDERS, st.integers(1, ROUNDS))
+def test_until_a_metric_ends_the_rounds_of_that_arm(draw: random.Random, last: int) -> None:
+    found = study(
+        "arm a { prune weights 20% until accuracy < 50%; rewind lr }\narm b { prune filters 20% x 2; rewind lr }\n"
+        "compare a, b, random-init levels=last"
+    )
+    bad = {level.ticket for level in found.levels if level.level >= last or level.arm == "b"}
+    _, measured = walk(found, lambda key: {"accuracy": 0.4 if key in bad else 0.9}, draw)
+    assert {m.level for m in measured if (m.contestant, m.arm) == ("ticket", "a")} == set(range(1, last + 1))
+    assert {m.level for m in measured if (m.contestant, m.arm) == ("random-init", "a")} == {last}
+    assert {m.level for m in measured if (m.contestant, m.arm) == ("ticket", "b")} == {1, 2}
+
+
+@given(ORDERS, st.integers(1, ROUNDS))
+def test_rivals_of_the_last_level_wait_until_it_is_known(draw: random.Random, last: int) -> None:
+    found = study("prune weights 20% x 5; rewind lr\ncompare random-init levels=last\nstop when accuracy < 50%")
+    bad = {level.ticket for level in found.levels if level.level >= last}
+    begun, measured = walk(found, lambda key: {"accuracy": 0.4 if key in bad else 0.9}, draw)
+    rivals = [m for m in measured if m.contestant == "random-init"]
+    assert {m.level for m in rivals} == {last}
+    assert all(m.step in begun for m in rivals)
+
+
+def test_a_failure_costs_what_rests_on_it_and_no_more() -> None:
+    found = study(
+        "arm a { prune weights 20% x 2; rewind lr }\narm b { prune weights 40% x 2; rewind lr }\ncompare a, b"
+    )
+    first = next(level.structure for level in found.levels if level.arm == "a")
+    begun, measured = walk(found, plain, random.Random(2), failing=frozenset({first}))
+    lost = nx.descendants(found.graph, first)
+    assert not lost & set(begun)
+    assert measured == {m for m in found.measurements if m.step not in lost}
+
+
+def test_the_other_part_is_left_alone_once_one_part_has_failed() -> None:
+    found = study("arm c { split classes 2; prune weights 30% x 2 except fc; overlap; rewind weights }\ncompare c")
+    parts = [
+        key for key in found.graph
+        if found.step(key).operation == "train" and "part" in found.step(key).args["data"]
+    ]  # fmt: skip
+    begun, measured = walk(found, plain, random.Random(3), failing=frozenset(parts[:1]), jobs=1)
+    assert {m.contestant for m in measured} == {"dense"}
+    assert not [key for key in begun if found.step(key).operation in ("prune", "overlap")]
+
+
+def test_a_failed_dense_training_leaves_its_rewinding_point_to_itself() -> None:
+    found = study("prune weights 20% at 1ep\ncompare dense")
+    point = next(key for key in found.graph if found.graph.nodes[key].get("prefix_of"))
+    leader = found.graph.nodes[point]["prefix_of"]
+    begun, measured = walk(found, plain, random.Random(4), failing=frozenset({leader}))
+    assert point in begun
+    assert {m.contestant for m in measured} == {"ticket"}
+
+
+def makespan(found: Study, seconds: Callable[[str], float], jobs: int) -> float:
+    """When the last step ends, each taking its `seconds` on one of so many workers."""
+    done: dict[str, Mapping[str, Any]] = {}
+    frontier = Frontier(found, done.get, seconds)
+    now, running = 0.0, list[tuple[float, str]]()
+    while frontier.pending:
+        while len(running) < jobs and (key := frontier.take()) is not None:
+            heapq.heappush(running, (now + seconds(key), key))
+        now, key = heapq.heappop(running)
+        done[key] = plain(key)
+        frontier.finished(key)
+    return now
+
+
+def test_the_longest_chain_of_work_never_waits() -> None:
+    short = "".join(f"arm s{n} {{ train 2ep lr=0.{n}; prune weights 20%; rewind lr }}\n" for n in (1, 2, 3))
+    found = study(short + "arm long { prune weights 20% x 5; rewind lr }\ncompare all")
+    length = {"train": lambda step: float(step.args["recipe"]["length"].removesuffix("ep"))}
+
+    def seconds(key: str) -> float:
+        step = found.step(key)
+        return length.get(step.operation, lambda step: 0.0)(step)
+
+    assert sum(map(seconds, found.graph)) == 36.0
+    assert makespan(found, seconds, 1) == 36.0
+    assert makespan(found, seconds, 2) == 24.0  # the dense training and five levels, one after another
+
+
+def test_what_begins_from_a_rewinding_point_counts_for_the_training_that_leaves_it() -> None:
+    found = study(
+        "arm a { train 4ep lr=0.2; prune weights 20% at init }\n"
+        "arm b { prune weights 20% at 1ep; rewind weights to 1ep }\ncompare a, b, dense"
+    )
+    leader = next(node["prefix_of"] for _, node in found.graph.nodes(data=True) if node.get("prefix_of"))
+    frontier = Frontier(found, {k: plain(k) for k in found.graph if found.step(k).operation == "init"}.get)
+    assert frontier.take() == leader
+
+
+@given(ORDERS, st.sampled_from(PLANS))
+def test_no_step_is_lost_by_its_place_in_the_queue(draw: random.Random, text: str) -> None:
+    found = study(text)
+    begun, measured = walk(found, plain, draw, work=lambda key: draw.random())
+    points = {key for key in found.graph if found.graph.nodes[key].get("prefix_of")}
+    assert set(begun) == set(found.graph) - points
+    assert measured == set(found.measurements)

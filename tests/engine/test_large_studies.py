@@ -1,0 +1,147 @@
+"""What a study costs its engine grows with its steps, and not faster: counted, never timed."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+
+import attrs
+import pytest
+
+from tickdsl.engine.messages import Message, Outcome, Task
+from tickdsl.engine.scheduler.announce import resolved
+from tickdsl.engine.scheduler.frontier import Frontier
+from tickdsl.engine.scheduler.interpreter import Interpreter
+from tickdsl.lang.meaning.resolve import resolve
+from tickdsl.lang.reading.include import load_source
+from tickdsl.lang.syntax import Source
+from tickdsl.plan.lower import Study, lower
+from tickdsl.records import Store
+from tickdsl.records.control import ControlReader
+from tickdsl.records.decode import Record
+from tickdsl.records.events import Event, PlanResolved, StepInfo, StepProgress
+from tickdsl.results.fold import ALL_POINTS, LEAST_POINTS, Fold
+
+METRICS = {"accuracy": 0.9, "sparsity": 0.1, "filters": 0.9, "epochs": [[n, 0.1, 0.1, 0.9, 0.1] for n in range(50)]}
+
+
+def study(arms: int) -> Study:
+    """Arms that share their dense training and nothing else, and are all compared."""
+    pipelines = "".join(
+        f"arm a{n} {{ prune filters {n + 1}% x 3; rewind weights to {1 + n % 3}ep }}\n" for n in range(arms)
+    )
+    text = f"model small-cnn on digits\ntrain 4ep\nseeds 2\n{pipelines}compare all, random-init\n"
+    found = resolve(load_source(Source("test.plan", text)))
+    assert found.plan is not None, found.findings
+    return lower(found.plan, fingerprint=lambda data: "f" * 64, rounds=lambda arm, prune: 1)
+
+
+@attrs.define
+class Idle:
+    """Workers that leave results without any work."""
+
+    store: Store
+    jobs: int = 2
+    tasks: list[Task] = attrs.field(factory=list)
+
+    @property
+    def free(self) -> bool:
+        return len(self.tasks) < self.jobs
+
+    def submit(self, tasks: Sequence[Task]) -> str:
+        self.tasks += tasks
+        return "nobody"
+
+    def poll(self, timeout: float) -> list[Message]:
+        if not self.tasks:
+            return []
+        task = self.tasks.pop(0)
+        for step in (*task.prefixes.values(), task.step):
+            with self.store.writing(step.key) as draft:
+                draft.finish({"operation": step.operation, "parts": step.parts, "metrics": METRICS, "seconds": 0.0})
+        return [Outcome(task.step.key, "done")]
+
+    def ask(self, wish: int) -> None:
+        pass
+
+    def close(self) -> None:
+        pass
+
+
+def counted(found: Study, folder: Path, monkeypatch: pytest.MonkeyPatch) -> Counter[str]:
+    """What carrying a study out, and then finding all of it stored, asks of the store and says."""
+    counts: Counter[str] = Counter()
+    store = Store(folder)
+    verified = Store._verified
+
+    def look(self: Store, key: str, hashes: bool) -> object:
+        counts["looks"] += 1
+        return verified(self, key, hashes)
+
+    def emit(event: Event) -> None:
+        counts["events"] += 1
+
+    monkeypatch.setattr(Store, "_verified", look)
+    for _ in range(2):
+        emit(resolved(found, lambda key: key in store))
+        assert Interpreter(found, store, emit, ControlReader(folder / "control.jsonl")).run(lambda: Idle(store)) == 0
+    monkeypatch.undo()
+    return counts
+
+
+def test_the_store_is_asked_and_events_are_said_a_few_times_a_step(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    small, large = study(2), study(8)
+    ratio = len(large.graph) / len(small.graph)
+    assert ratio > 3
+    one = counted(small, tmp_path / "small", monkeypatch)
+    four = counted(large, tmp_path / "large", monkeypatch)
+    for what, count in one.items():
+        assert four[what] <= 1.1 * ratio * count, what
+        assert count <= 16 * len(small.graph), what
+
+
+def test_the_frontier_asks_a_few_times_a_step() -> None:
+    asked = []
+    for arms in (20, 80):
+        found, done, lookups = study(arms), dict[str, dict[str, float]](), Counter[str]()
+
+        def metrics(key: str, done: dict[str, dict[str, float]] = done, count: Counter[str] = lookups) -> object:
+            count[key] += 1
+            return done.get(key)
+
+        frontier = Frontier(found, metrics)  # type: ignore[arg-type]
+        while (key := frontier.take()) is not None:
+            for each in (*found.graph.nodes[key]["prefixes"].values(), key):
+                if each not in done:
+                    done[each] = {"accuracy": 0.9, "sparsity": 0.1, "filters": 0.9}
+                    frontier.finished(each)
+            frontier.measured()
+        assert not frontier.pending
+        asked.append(lookups.total() / len(found.graph))
+    assert asked[1] <= 1.1 * asked[0]
+
+
+def test_a_step_that_all_arms_share_names_each_once_and_in_order() -> None:
+    found = study(30)
+    dense = next(m.step for m in found.measurements if m.contestant == "dense" and m.seed == 1)
+    assert list(found.graph.nodes[dense]["uses"]) == [(f"a{n}", 1) for n in range(30)]
+
+
+@pytest.mark.parametrize(("trainings", "most"), [(10, 512), (1_000, 200), (5_000, 40), (20_000, LEAST_POINTS)])
+def test_courses_share_one_budget(trainings: int, most: int) -> None:
+    steps = tuple(
+        StepInfo(id=str(n), key=str(n), operation="train", label="train", arms=(), epochs=1000.0)
+        for n in range(trainings)
+    )
+    fold = Fold()
+    fold.add(Record(0, 0.0, PlanResolved(arms=(), contestants=(), seeds=(1,), steps=steps, measurements=())))
+    for epoch in range(1, 1001):
+        report = StepProgress(step="7", epoch=float(epoch), epochs=1000.0, loss=0.1, accuracy=0.9, lr=0.1)
+        fold.add(Record(epoch, float(epoch), report))
+    course = fold.state.steps["7"].course
+    assert most / 2 <= len(course) <= most
+    assert course[-1].epoch == 1000
+    assert len(course) * trainings <= max(ALL_POINTS, LEAST_POINTS * trainings)

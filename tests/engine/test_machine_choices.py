@@ -1,0 +1,123 @@
+"""What a machine decides: the memory layout, as it measured; the precision, as it can. Both are kept."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import attrs
+import pytest
+import torch
+from laboratory import lab
+
+from tickdsl.engine.study import prepare
+from tickdsl.lang.meaning.resolve import resolve
+from tickdsl.lang.reading.include import load_source
+from tickdsl.lang.syntax import Source
+from tickdsl.plan.lower import Study
+from tickdsl.training import models
+from tickdsl.training.checkpoints import Checkpoints
+from tickdsl.training.data import datasets
+from tickdsl.training.loop import train
+from tickdsl.training.recipes.recipe import Recipe
+
+
+@attrs.define
+class Always:
+    """Answers every question alike, and keeps the questions."""
+
+    answer: bool
+    asked: list[str] = attrs.field(factory=list)
+
+    def settle(self, question: str, measure: Callable[[], bool]) -> bool:
+        self.asked.append(question)
+        return self.answer
+
+
+@pytest.mark.parametrize(("faster", "layout"), [(True, "contiguous"), (False, "channels_last")])
+def test_a_training_has_the_layout_that_was_measured_to_be_faster(tmp_path: Path, faster: bool, layout: str) -> None:
+    bench = lab(tmp_path, "prune filters 30%; rewind lr")
+    choices = Always(faster)
+    bench.context.choices = choices  # type: ignore[assignment]
+    assert bench.metrics(bench.measured("ticket", 1))["layout"] == layout
+    assert bench.metrics(bench.measured("dense", 0))["layout"] == layout
+    assert len(set(choices.asked)) == 1, "dense and pruned, it is one network"
+    assert "small-cnn" in choices.asked[0] and "32 pictures" in choices.asked[0]
+
+
+def test_what_was_measured_is_asked_once_a_store_and_said(tmp_path: Path) -> None:
+    said: list[str] = []
+    for _ in range(2):
+        bench = lab(tmp_path, "prune filters 30%; rewind lr\nseeds 2")
+        bench.context.hooks.log = said.append
+        bench.do(bench.measured("dense", 0, seed=1 + len(said)))
+    assert len(list((tmp_path / "store" / "choices").iterdir())) == 1
+    assert len(said) == 2 and said[0] == said[1]
+    assert "contiguous instead of channels_last for small-cnn" in said[0]
+
+
+def test_perceptrons_have_no_layout_to_choose(tmp_path: Path) -> None:
+    head = "model lenet-300-100\ndata synthetic size=8 train=64 test=32\ntrain 1ep batch=32\n"
+    bench = lab(tmp_path, "prune weights 20%; rewind lr", head)
+    bench.context.choices = choices = Always(True)  # type: ignore[assignment]
+    assert bench.metrics(bench.measured("dense", 0))["layout"] == "contiguous"
+    assert not choices.asked
+
+
+@pytest.mark.parametrize("first", ["contiguous", "channels_last"])
+def test_a_continued_training_keeps_its_layout(tmp_path: Path, first: str) -> None:
+    tiny = datasets.load("synthetic", options={"size": 8, "channels": 3, "train": 96, "test": 32})
+    recipe = Recipe(length="2ep", batch=32)
+
+    def model() -> torch.nn.Module:
+        return models.create("small-cnn", classes=tiny.classes, shape=tiny.shape, seed=1)
+
+    whole, cut = model(), model()
+    train(whole, tiny, recipe, seed=2, layout=first)
+    calls = iter(range(100))
+
+    def break_off() -> None:
+        if next(calls) == 4:
+            raise InterruptedError
+
+    with pytest.raises(InterruptedError):
+        train(cut, tiny, recipe, seed=2, layout=first, checkpoint=Checkpoints(tmp_path, 0), between=break_off)
+    other = "contiguous" if first == "channels_last" else "channels_last"
+    cut = model()
+    history = train(cut, tiny, recipe, seed=2, layout=other, checkpoint=Checkpoints(tmp_path, 0))
+    assert history.layout == first
+    theirs = whole.state_dict()
+    assert all(torch.equal(tensor, theirs[name]) for name, tensor in cut.state_dict().items())
+
+
+def studied(text: str, device: str, monkeypatch: pytest.MonkeyPatch, fast: bool = True) -> Study:
+    monkeypatch.setattr("tickdsl.engine.machine.precision.has_fast_bf16", lambda device: fast)
+    found = resolve(
+        load_source(Source("test.plan", "model small-cnn\ndata synthetic size=8 train=64 test=32\n" + text))
+    )
+    assert found.plan is not None, found.findings
+    return prepare(found.plan, device=torch.device(device))
+
+
+PLAN = "train 2ep precision={}\nprune weights 20%; retrain fine-tune 1ep lr=0.01\ncompare random-init"
+
+
+def test_what_auto_precision_means_is_part_of_the_step(monkeypatch: pytest.MonkeyPatch) -> None:
+    def keys(precision: str, device: str, fast: bool = True) -> list[str]:
+        return list(studied(PLAN.format(precision), device, monkeypatch, fast).graph)
+
+    assert keys("auto", "cpu") == keys("fp32", "cpu") == keys("fp32", "cuda")
+    assert keys("auto", "cuda") == keys("bf16", "cuda") == keys("bf16", "cpu")
+    assert keys("auto", "cuda", fast=False) == keys("fp32", "cuda")
+    trained = [
+        {key for key in found.graph if found.step(key).operation == "train"}
+        for found in (studied(PLAN.format("auto"), device, monkeypatch) for device in ("cpu", "cuda"))
+    ]
+    assert not trained[0] & trained[1], "their results differ"
+
+
+@pytest.mark.parametrize(("device", "precision"), [("cpu", "fp32"), ("cuda", "bf16")])
+def test_no_step_says_auto(monkeypatch: pytest.MonkeyPatch, device: str, precision: str) -> None:
+    found = studied(PLAN.format("auto"), device, monkeypatch)
+    recipes = [found.step(key).args["recipe"] for key in found.graph if found.step(key).operation == "train"]
+    assert {recipe.get("precision", "fp32") for recipe in recipes} == {precision}

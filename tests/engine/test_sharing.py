@@ -1,0 +1,64 @@
+"""How many tasks share a machine, and what each may take."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+
+from tickdsl.engine.machine import sharing
+from tickdsl.engine.steps.context import Settings
+from tickdsl.engine.study import prepare
+from tickdsl.engine.workers.in_process import Desk
+from tickdsl.lang.meaning.resolve import resolve
+from tickdsl.lang.reading.include import load_source
+from tickdsl.lang.syntax import Source
+from tickdsl.plan.lower import Study
+
+SMALL = "model small-cnn\ndata synthetic size=8 train=64 test=32\n"
+LARGE = "model vgg16\ndata synthetic size=32 train=64 test=32\n"
+ROUNDS = "train 2ep\nseeds 3\nprune weights 20% x 2; rewind lr"
+
+
+def study(head: str, text: str = ROUNDS) -> Study:
+    found = resolve(load_source(Source("test.plan", head + text)))
+    assert found.plan is not None, found.findings
+    return prepare(found.plan, device=torch.device("cpu"))
+
+
+@pytest.fixture
+def sixteen(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sharing, "cores", lambda: 16)
+
+
+@pytest.mark.usefixtures("sixteen")
+def test_on_a_gpu_small_steps_run_side_by_side_and_large_ones_alone() -> None:
+    assert sharing.usual_jobs("cuda", study(SMALL)) == 4
+    assert sharing.usual_jobs("cuda", study(LARGE)) == 1
+    assert sharing.usual_jobs("cuda", study(SMALL, "train 1ep\nprune weights 20%; rewind lr")) == 2  # no more work
+
+
+@pytest.mark.usefixtures("sixteen")
+@pytest.mark.parametrize("jobs", [1, 2, 3, 5, 16, 40])
+def test_threads_never_outnumber_the_cores(jobs: int) -> None:
+    each = sharing.threads(study(LARGE).plan, Path(), jobs)
+    assert each >= 1 and (each * jobs <= 16 or each == 1)
+    assert sharing.threads(study(SMALL).plan, Path(), jobs) == 1, "a step too small to divide"
+
+
+def test_cores_are_those_that_this_process_may_use(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sharing.os, "sched_getaffinity", lambda pid: {0, 3, 5}, raising=False)
+    assert sharing.cores() == 3
+
+
+@pytest.mark.parametrize(("jobs", "shares"), [(1, []), (2, [0.45]), (4, [0.225])])
+def test_tasks_on_one_gpu_divide_its_memory(
+    jobs: int, shares: list[float], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bounds: list[float] = []
+    monkeypatch.setattr(torch.cuda, "set_per_process_memory_fraction", lambda share, device: bounds.append(share))
+    Desk(Settings(tmp_path / "store", tmp_path, device="cuda", jobs=jobs), lambda message: None)
+    assert bounds == pytest.approx(shares)
+    Desk(Settings(tmp_path / "store", tmp_path, device="cpu", jobs=jobs), lambda message: None)
+    assert len(bounds) == len(shares)

@@ -1,0 +1,27 @@
+"""Networks of the catalogue: built, and traced anew. `networks` and `graphs` remember both."""
+
+from __future__ import annotations
+
+import functools
+import json
+
+import torch
+from torch import nn
+
+from tickdsl.graph.model import ModelGraph
+from tickdsl.graph.tracing.trace import trace
+from tickdsl.training.catalogue import shaping
+from tickdsl.training.models import create
+
+#: Graphs are traced with two pictures: batch norm in training mode needs more than one.
+TRACED_PICTURES = 2
+
+
+def traced(name: str, options: bytes, classes: int, shape: tuple[int, int, int]) -> ModelGraph:
+    """The model graph of a catalogue network, traced anew."""
+    return trace(build(name, options, classes, shape), (torch.zeros(TRACED_PICTURES, *shape),))
+
+
+@functools.lru_cache(maxsize=16)
+def build(name: str, options: bytes, classes: int, shape: tuple[int, int, int]) -> nn.Module:
+    return create(name, classes=classes, shape=shape, seed=0, options=shaping(json.loads(options)))

@@ -1,0 +1,1 @@
+"""What a machine decides: devices, threads, memory, layouts, precision, compilation."""

@@ -1,0 +1,52 @@
+"""Says every few seconds that the run lives and what it takes of the machine, also while one step takes hours.
+
+Other runs on the store hear it from its claims, a monitor from its events.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import socket
+import threading
+from collections.abc import Callable, Iterator
+
+from tickdsl.engine.machine.resources import Meter
+from tickdsl.errors import TickdslError
+from tickdsl.records import events
+from tickdsl.records.process import Process
+
+SECONDS = 5.0
+
+
+@contextlib.contextmanager
+def heartbeat(
+    emit: Callable[[events.Event], None], renew: Callable[[], None], seconds: float = SECONDS
+) -> Iterator[None]:
+    """Emit a Heartbeat and a Resource, and `renew` the run's claims, now and every `seconds` until the block ends.
+
+    They come from a thread: `emit` and `renew` must bear that.
+    """
+    over = threading.Event()
+    beat = events.Heartbeat(pid=os.getpid(), host=socket.gethostname(), boot=Process.current().boot)
+
+    meter = Meter()
+
+    def go_on() -> None:
+        while not over.wait(seconds):
+            renew()
+            try:
+                emit(beat)
+                emit(meter.read())
+            except TickdslError:
+                return  # the disk is full: the run itself meets that at its next event
+
+    emit(beat)
+    emit(meter.read())
+    heart = threading.Thread(target=go_on, name="heartbeat", daemon=True)
+    heart.start()
+    try:
+        yield
+    finally:
+        over.set()
+        heart.join()

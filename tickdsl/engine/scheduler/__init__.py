@@ -1,0 +1,1 @@
+"""Which step is done next, and by whom; everything that happens is said as events."""

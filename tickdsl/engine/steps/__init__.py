@@ -1,0 +1,1 @@
+"""A step to work: one function per operation."""

@@ -1,0 +1,1 @@
+"""Where steps are done: in this process, or in several others."""

@@ -1,0 +1,274 @@
+"""A model graph as a person reads it: a tree of layers with their channels, groups, shares and blocks. No torch."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from functools import cached_property
+from math import prod
+
+import attrs
+
+from tickdsl.graph.costs import Cost, cost
+from tickdsl.graph.model import Block, ChannelGroup, ModelGraph
+from tickdsl.graph.structure import Structure
+
+_DEPTHWISE = 1
+
+
+@attrs.frozen
+class Layer:
+    """A module of the tree.
+
+    `path` is its module path, "" the network itself. `folded` are the normalisations behind it that are counted with
+    it. `kind` says what it computes; a container has none. `inputs` and `outputs` count channels, `groups` hold its
+    output channels. `params` and `macs` (multiply-adds for one picture) are its own, not those of modules within.
+    """
+
+    path: str
+    kind: str
+    inputs: int | None
+    outputs: int | None
+    groups: tuple[ChannelGroup, ...]
+    params: int
+    macs: int
+    blocks: tuple[Block, ...]
+    folded: tuple[str, ...] = ()
+
+    @property
+    def parent(self) -> str | None:
+        """The path of the module around it; None for the network itself."""
+        return self.path.rpartition(".")[0] if self.path else None
+
+
+class GraphView:
+    """The layers of a model graph in the order in which they first run, containers before their content."""
+
+    def __init__(self, graph: ModelGraph) -> None:
+        self.graph = graph
+        self._owners = _owners(graph)
+        self._folds = dict(_folds(graph, self._owners))
+        self.layers = tuple(self._layers())
+
+    @cached_property
+    def dense(self) -> Cost:
+        """The cost of the dense network, per picture."""
+        return self.cost(Structure.dense(self.graph))
+
+    def cost(self, structure: Structure) -> Cost:
+        """The cost of what a structure leaves, per picture."""
+        whole = cost(self.graph, structure)
+        return Cost(whole.params, whole.macs // self.pictures, whole.activation_bytes // self.pictures)
+
+    @property
+    def pictures(self) -> int:
+        """How many pictures the example inputs hold."""
+        return int(self.graph.inputs["args"][0]["shape"][0])
+
+    @cached_property
+    def children(self) -> Mapping[str, tuple[Layer, ...]]:
+        """The layers directly inside each path."""
+        found: dict[str, list[Layer]] = {}
+        for layer in self.layers:
+            if layer.parent is not None:
+                found.setdefault(layer.parent, []).append(layer)
+        return {path: tuple(inside) for path, inside in found.items()}
+
+    def within(self, layer: Layer) -> Iterator[Layer]:
+        """The layer and all inside it."""
+        yield layer
+        for inside in self.children.get(layer.path, ()):
+            yield from self.within(inside)
+
+    def owner(self, operator: str) -> str | None:
+        """The layer that an operator belongs to; None for what stands between layers."""
+        path = self._owners[operator]
+        path = self._folds.get(path, path)
+        return path if path in self._working else None
+
+    @cached_property
+    def _working(self) -> frozenset[str]:
+        return frozenset(layer.path for layer in self.layers if layer.path and (layer.params or layer.macs))
+
+    @cached_property
+    def labels(self) -> Mapping[str, str]:
+        """A short name for every group that couples several layers: A, B, …"""
+        coupled = [group.name for group in self.graph.channels if len(group.producers) > 1]
+        return {name: _letters(place) for place, name in enumerate(coupled)}
+
+    def _layers(self) -> Iterator[Layer]:
+        graph = self.graph
+        params: dict[str, int] = {}
+        for name, shape in graph.parameters.items():
+            path = name.rpartition(".")[0]
+            path = self._folds.get(path, path)
+            params[path] = params.get(path, 0) + prod(shape)
+        macs: dict[str, int] = {}
+        first: dict[str, int] = {}
+        operators: dict[str, list[str]] = {}
+        for place, (node, data) in enumerate(graph.graph.nodes(data=True)):
+            if data["kind"] == "operator":
+                path = self._owners[node]
+                path = self._folds.get(path, path)
+                first.setdefault(path, place)
+                operators.setdefault(path, []).append(data["op"])
+                if data["macs"] and not data["train_only"]:
+                    macs[path] = macs.get(path, 0) + data["macs"]
+        blocks: dict[str, list[Block]] = {}
+        for block in graph.blocks:
+            blocks.setdefault(self._folds.get(block.name, block.name), []).append(block)
+        shapes = _channels(graph, self._owners)
+        groups = _groups(graph)
+        paths = _with_ancestors([*params, *macs, *blocks])
+        folded: dict[str, tuple[str, ...]] = {}
+        for norm, layer in self._folds.items():
+            folded[layer] = (*folded.get(layer, ()), norm)
+        for path in _in_order(paths, first):
+            kind, inputs, outputs = shapes.get(path, ("", None, None))
+            yield Layer(
+                path=path,
+                kind=_kind(kind, operators.get(path, []), path in params),
+                inputs=inputs,
+                outputs=outputs,
+                groups=groups.get(path, ()),
+                params=params.get(path, 0),
+                macs=macs.get(path, 0) // self.pictures,
+                blocks=tuple(blocks.get(path, ())),
+                folded=folded.get(path, ()),
+            )
+
+
+def _owners(graph: ModelGraph) -> dict[str, str]:
+    """Per operator the module it works for: that of the weight it multiplies with, or else the one that called it."""
+    found = {}
+    for node, data in graph.graph.nodes(data=True):
+        if data["kind"] == "operator":
+            weights = [name for name in _sources(graph, node) if name in graph.weights] if data["macs"] else []
+            found[node] = weights[0].rpartition(".")[0] if len(weights) == 1 else data["module"]
+    return found
+
+
+def _sources(graph: ModelGraph, node: str) -> Iterator[str]:
+    """The parameters that reach an operator through views alone."""
+    for parent in graph.graph.predecessors(node):
+        data = graph.graph.nodes[parent]
+        if data["kind"] == "parameter":
+            yield parent
+        elif data["kind"] == "operator" and data["view"] and graph.graph.in_degree(parent) == 1:
+            yield from _sources(graph, parent)
+
+
+def _folds(graph: ModelGraph, owners: Mapping[str, str]) -> Iterator[tuple[str, str]]:
+    """The normalisations that directly follow a layer beside them."""
+    weighted = {name.rpartition(".")[0] for name in graph.weights}
+    holders = {name.rpartition(".")[0] for name in graph.parameters}
+    nodes: dict[str, list[str]] = {}
+    for node, path in owners.items():
+        nodes.setdefault(path, []).append(node)
+    for path in sorted(holders - weighted):
+        if not path or len(nodes.get(path, ())) != 1:
+            continue
+        before = [owners[node] for node in graph.graph.predecessors(nodes[path][0]) if node in owners]
+        beside = [name for name in before if name.rpartition(".")[0] == path.rpartition(".")[0]]
+        if len(before) == len(beside) == 1 and before[0] in weighted:
+            yield path, before[0]
+
+
+def _channels(graph: ModelGraph, owners: Mapping[str, str]) -> dict[str, tuple[str, int, int]]:
+    """Per layer with a weight what it is, and its input and output channels."""
+    found: dict[str, tuple[str, int, int]] = {}
+    for node, path in owners.items():
+        data = graph.graph.nodes[node]
+        shapes = [graph.weights[name].shape for name in _sources(graph, node) if name in graph.weights]
+        if not data["macs"] or path in found or len(shapes) != 1:
+            continue
+        (shape,) = shapes
+        if "conv" in data["op"]:
+            found[path] = _convolution(graph, node, shape)
+        else:
+            found[path] = ("linear", shape[-1], shape[0])
+    for name, info in graph.weights.items():
+        kind = "linear" if len(info.shape) == 2 else "weights"
+        found.setdefault(name.rpartition(".")[0], (kind, info.shape[1], info.shape[0]))
+    return found
+
+
+def _kind(kind: str, operators: list[str], parameters: bool) -> str:
+    """What a layer is called, by its weight or else by its operators; nothing for a container."""
+    if any("softmax" in op for op in operators):
+        return "attention"
+    if kind or not parameters:
+        return kind
+    return "norm" if any("norm" in op for op in operators) else "parameters"
+
+
+def _convolution(graph: ModelGraph, node: str, shape: tuple[int, ...]) -> tuple[str, int, int]:
+    size = "×".join(map(str, shape[2:]))
+    outputs = graph.graph.nodes[node]["shapes"][0][1]
+    inputs = _input_channels(graph, node) or shape[1]
+    if outputs != shape[0] or (inputs == shape[0] and inputs != shape[1] and inputs % shape[1]):
+        return f"transposed {size}", shape[0], outputs
+    groups = max(1, inputs // shape[1])
+    if groups == 1:
+        return f"conv {size}", inputs, outputs
+    if shape[1] == _DEPTHWISE:
+        return f"depthwise {size}", inputs, outputs
+    return f"conv {size} /{groups}", inputs, outputs
+
+
+def _input_channels(graph: ModelGraph, node: str) -> int | None:
+    """The channels of the picture that a convolution reads; None where they cannot be told."""
+    for parent in graph.graph.predecessors(node):
+        data = graph.graph.nodes[parent]
+        if data["kind"] == "input":
+            shapes = [graph.inputs["args"][0]["shape"]]
+        elif data["kind"] == "operator":
+            shapes = data["shapes"]
+        else:
+            continue
+        sizes = {shape[1] for shape in shapes if len(shape) > 1}
+        return int(sizes.pop()) if len(sizes) == 1 else None
+    return None
+
+
+def _groups(graph: ModelGraph) -> dict[str, tuple[ChannelGroup, ...]]:
+    """Per layer the groups that its output channels are in."""
+    found: dict[str, dict[str, ChannelGroup]] = {}
+    for group in graph.channels:
+        made = {piece.parameter.rpartition(".")[0] for piece in group.slices if piece.role == "producer"}
+        for path in made or set(group.producers):
+            found.setdefault(path, {})[group.name] = group
+    return {path: tuple(groups.values()) for path, groups in found.items()}
+
+
+def _with_ancestors(paths: Iterable[str]) -> set[str]:
+    found = {""}
+    for path in paths:
+        while path and path not in found:
+            found.add(path)
+            path = path.rpartition(".")[0]
+    return found
+
+
+def _in_order(paths: set[str], first: Mapping[str, int]) -> list[str]:
+    """Depth first, modules by their first operator; what never runs by itself stands with what is in it."""
+    starts: dict[str, int] = {}
+    for path, place in first.items():
+        while True:
+            starts[path] = min(place, starts.get(path, place))
+            if not path:
+                break
+            path = path.rpartition(".")[0]
+    late = len(first) + max(first.values(), default=0)
+
+    def key(path: str) -> list[tuple[int, str]]:
+        words = path.split(".")
+        ups = [".".join(words[: n + 1]) for n in range(len(words))] if path else []
+        return [(starts.get(up, late), up) for up in ups]
+
+    return sorted(paths, key=key)
+
+
+def _letters(place: int) -> str:
+    """A, B, …, Z, AA, AB, …"""
+    place, last = divmod(place, 26)
+    return (_letters(place - 1) if place else "") + chr(ord("A") + last)

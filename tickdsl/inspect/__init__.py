@@ -1,0 +1,1 @@
+"""What `tickdsl graph` and `tickdsl plan` show, before anything runs."""

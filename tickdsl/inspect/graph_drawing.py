@@ -1,0 +1,209 @@
+"""A model graph as a drawing: Graphviz text, or a self-contained SVG laid out by topological generations."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping
+from html import escape
+
+import attrs
+import networkx as nx
+
+from tickdsl.graph.layer_tree import GraphView, Layer
+
+_HUES = ("#aecbfa", "#fdd9a0", "#b7e1c1", "#f5b8b8", "#d5c3ee", "#a8e0e3", "#f3c6e2", "#dde39b")
+_PLAIN, _FIXED = "#f4f4f4", "#d0d0d0"
+_WIDTH, _HEIGHT, _GAP_X, _GAP_Y, _MARGIN, _HEAD, _INSET = 236, 40, 28, 22, 24, 34, 10
+
+
+@attrs.frozen
+class _Node:
+    """A layer, or an operator where branches meet."""
+
+    title: str
+    detail: str
+    fill: str
+    layer: Layer | None
+
+
+def layer_graph(view: GraphView) -> nx.DiGraph:
+    """Layers as nodes (attribute `node`), and operators where branches meet; edges follow the data, without cycles.
+
+    A layer that runs again after others have used its result stands there as often as that.
+    """
+    operators = view.graph.graph
+    leads: dict[str, frozenset[str]] = {}
+    drawn = nx.DiGraph()
+    latest: dict[str, str] = {}
+    layers = {layer.path: layer for layer in view.layers}
+    for name in nx.topological_sort(operators):
+        data = operators.nodes[name]
+        if data["kind"] == "parameter" or data.get("train_only"):
+            continue
+        above = [leads[parent] for parent in operators.predecessors(name) if parent in leads]
+        before: frozenset[str] = frozenset().union(*above)
+        owner = view.owner(name) if _works(operators, name) else None
+        if owner is not None:
+            place = latest.get(owner, owner)
+            if place in drawn and any(one != place and nx.has_path(drawn, place, one) for one in before):
+                place = f"{place} again"
+            if place not in drawn:
+                latest[owner] = place
+                drawn.add_node(place, node=_of_layer(view, layers[owner]))
+            drawn.add_edges_from((one, place) for one in before if one != place)
+            leads[name] = frozenset([place])
+        elif data["kind"] != "operator" or len(before) > 1:
+            place = f"{name} "  # a layer may have an operator's name
+            title = data["op"] if data["kind"] == "operator" else data["kind"]
+            drawn.add_node(place, node=_Node(title, "", "#ffffff", None))
+            drawn.add_edges_from((one, place) for one in before)
+            leads[name] = frozenset([place])
+        else:
+            leads[name] = before
+    return drawn
+
+
+def _works(operators: nx.DiGraph, name: str) -> bool:
+    """Whether an operator calculates with weights or multiplies; others only hand on what they get."""
+    data = operators.nodes[name]
+    reads = any(operators.nodes[parent]["kind"] == "parameter" for parent in operators.predecessors(name))
+    return data["kind"] == "operator" and not data["view"] and (data["macs"] > 0 or reads)
+
+
+def _of_layer(view: GraphView, layer: Layer) -> _Node:
+    channels = f" {layer.inputs}→{layer.outputs}" if layer.outputs is not None else ""
+    labels = [view.labels[group.name] for group in layer.groups if group.name in view.labels]
+    mark = f"  [{', '.join(labels)}]" if labels else ""
+    fill = _PLAIN
+    for group in layer.groups:
+        if group.reason is not None:
+            fill = _FIXED
+        elif group.name in view.labels:
+            fill = _HUES[list(view.labels).index(group.name) % len(_HUES)]
+    return _Node(layer.path, f"{layer.kind}{channels}{mark}", fill, layer)
+
+
+def as_dot(view: GraphView, title: str) -> str:
+    """Graphviz text: coupled groups by colour and letter, layers that can go whole as clusters."""
+    drawn = layer_graph(view)
+    lines = [
+        f"digraph {_quoted(title)} {{",
+        "  rankdir=TB; labelloc=t; fontname=Helvetica; " + f"label={_quoted(title)};",
+        '  node [shape=box, style="filled,rounded", fontname=Helvetica, fontsize=10];',
+    ]
+    for name, data in drawn.nodes(data=True):
+        node: _Node = data["node"]
+        label = f"{node.title}\n{node.detail}" if node.detail else node.title
+        shape = "" if node.layer is not None else ", shape=ellipse"
+        lines.append(f"  {_quoted(name)} [label={_quoted(label)}, fillcolor={_quoted(node.fill)}{shape}];")
+    for place, block in enumerate(view.graph.layers):
+        inside = [name for name in drawn if name in block.members]
+        label = _quoted(f"{block.name} can go")
+        lines.append(f"  subgraph cluster_{place} {{ label={label}; color=gray60; style=dashed;")
+        lines += [f"    {_quoted(name)};" for name in inside]
+        lines.append("  }")
+    lines += [f"  {_quoted(one)} -> {_quoted(other)};" for one, other in drawn.edges]
+    return _ascii("\n".join([*lines, "}"]))
+
+
+def _quoted(text: str) -> str:
+    return json.dumps(text, ensure_ascii=False)
+
+
+def as_svg(view: GraphView, title: str) -> str:
+    """A self-contained SVG: data flow downwards, coupled groups by colour and letter, removable layers framed."""
+    drawn = layer_graph(view)
+    spots = _layout(drawn)
+    right = max((x for x, _ in spots.values()), default=0) + _WIDTH + 3 * _MARGIN
+    bottom = max((y for _, y in spots.values()), default=0) + _HEIGHT + _MARGIN
+    lines = [
+        f'<svg xmlns="http://www.w3.org/2000/svg" width="{right}" height="{bottom}" '
+        f'viewBox="0 0 {right} {bottom}" font-family="Helvetica, Arial, sans-serif" font-size="11">',
+        f"<title>{escape(title)}</title>",
+        f'<rect width="{right}" height="{bottom}" fill="#ffffff"/>',
+        f'<text x="{_MARGIN}" y="22" font-size="14" font-weight="bold">{escape(title)}</text>',
+        '<defs><marker id="head" viewBox="0 0 8 8" refX="8" refY="4" markerWidth="7" markerHeight="7" orient="auto">'
+        '<path d="M0 0 L8 4 L0 8 z" fill="#666"/></marker></defs>',
+        *_frames(view, spots),
+        *_wires(drawn, spots),
+    ]
+    for name, (x, y) in spots.items():
+        lines += _box(drawn.nodes[name]["node"], x, y)
+    return _ascii("\n".join([*lines, "</svg>"]))
+
+
+def _ascii(text: str) -> str:
+    """With character references, which Graphviz and SVG both read, whatever the terminal's encoding."""
+    return text.encode("ascii", "xmlcharrefreplace").decode()
+
+
+Spots = Mapping[str, tuple[int, int]]
+
+
+def _layout(drawn: nx.DiGraph) -> dict[str, tuple[int, int]]:
+    """The upper left corner of every node: a row for each generation, below the leftmost of what leads there."""
+    spots: dict[str, tuple[int, int]] = {}
+    columns: dict[str, int] = {}
+    for row, names in enumerate(nx.topological_generations(drawn)):
+        wanted = {name: min((columns[parent] for parent in drawn.predecessors(name)), default=0) for name in names}
+        free = 0
+        for name in sorted(names, key=lambda name: wanted[name]):
+            columns[name] = max(free, wanted[name])
+            free = columns[name] + 1
+            spots[name] = (
+                _MARGIN + columns[name] * (_WIDTH + _GAP_X),
+                _HEAD + _MARGIN + row * (_HEIGHT + _GAP_Y),
+            )
+    return spots
+
+
+def _frames(view: GraphView, spots: Spots) -> Iterator[str]:
+    for block in view.graph.layers:
+        inside = [spots[name] for name in spots if name in block.members]
+        if inside:
+            left, top = min(x for x, _ in inside) - 9, min(y for _, y in inside) - 8
+            width = max(x for x, _ in inside) - left + _WIDTH + 9
+            height = max(y for _, y in inside) - top + _HEIGHT + 8
+            yield (
+                f'<rect x="{left}" y="{top}" width="{width}" height="{height}" rx="8" fill="#f3fbf4" '
+                f'stroke="#5a9a68" stroke-dasharray="4 3"><title>{escape(block.name)} can go whole</title></rect>'
+            )
+
+
+def _wires(drawn: nx.DiGraph, spots: Spots) -> Iterator[str]:
+    """To the next row; past rows in between down the own column, or around the side where that is the other's too."""
+    style = 'fill="none" stroke="#666" marker-end="url(#head)"'
+    for one, other in drawn.edges:
+        (x1, y1), (x2, y2) = spots[one], spots[other]
+        bottom = y1 + _HEIGHT - _inset(drawn, one)
+        top = y2 + _inset(drawn, other)
+        if x1 != x2 or y2 - y1 <= _HEIGHT + _GAP_Y:
+            start, end, turn = x1 + _WIDTH // 2, x2 + _WIDTH // 2, max(bottom, y2 - _GAP_Y)
+            middle = (turn + top) // 2
+            yield f'<path d="M{start} {bottom} V{turn} C{start} {middle} {end} {middle} {end} {top}" {style}/>'
+        else:
+            side = x1 + _WIDTH
+            far = side + 26
+            ends = y1 + _HEIGHT // 2, y2 + _HEIGHT // 2
+            yield f'<path d="M{side} {ends[0]} C{far} {ends[0] + 16} {far} {ends[1] - 16} {side} {ends[1]}" {style}/>'
+
+
+def _inset(drawn: nx.DiGraph, name: str) -> int:
+    """How much lower than a layer's box an operator's is, above and below."""
+    return 0 if drawn.nodes[name]["node"].layer is not None else _INSET
+
+
+def _box(node: _Node, x: int, y: int) -> Iterator[str]:
+    middle = x + _WIDTH // 2
+    if node.layer is None:
+        # As wide as a layer for the wires to meet it, but drawn small.
+        yield (
+            f'<rect x="{x}" y="{y + _INSET}" width="{_WIDTH}" height="{_HEIGHT - 2 * _INSET}" rx="10" '
+            'fill="#ffffff" stroke="#bbb"/>'
+        )
+        yield f'<text x="{middle}" y="{y + 24}" text-anchor="middle" fill="#555">{escape(node.title)}</text>'
+        return
+    yield f'<rect x="{x}" y="{y}" width="{_WIDTH}" height="{_HEIGHT}" rx="6" fill="{node.fill}" stroke="#888"/>'
+    title = node.title if len(node.title) <= 40 else "…" + node.title[-39:]
+    yield f'<text x="{middle}" y="{y + 17}" text-anchor="middle" font-weight="bold">{escape(title)}</text>'
+    yield f'<text x="{middle}" y="{y + 32}" text-anchor="middle" fill="#333">{escape(node.detail)}</text>'

@@ -1,0 +1,237 @@
+"""The tree of a model graph on a terminal. Colours and width follow the console: plain in a pipe."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Any
+
+from rich import box
+from rich.console import Console, Group, RenderableType
+from rich.measure import Measurement
+from rich.table import Table
+from rich.text import Text
+
+from tickdsl.graph.layer_tree import GraphView, Layer
+from tickdsl.graph.model import HEAD_DIMS, ChannelGroup
+from tickdsl.inspect.graph_branches import Line, lines, spans
+from tickdsl.inspect.uniform_pruning import Preview
+from tickdsl.training import catalogue
+
+#: What a narrow terminal goes without, in this order.
+_DISPENSABLE = ("kind", "in", "MACs", "out", "params", "left")
+#: The columns that reasons need at least; they wrap.
+_REASON = 13
+_LAYER, _OUTER = "●", "○"
+
+
+def print_view(view: GraphView, title: str, preview: Preview | None, console: Console, full: bool = False) -> None:
+    """Print the layers, what is coupled, what stays and why, and a summary; every layer for itself where `full`."""
+    tree = list(lines(view, full))
+    for dropped in range(len(_DISPENSABLE) + 1):
+        table = _table(view, tree, preview, frozenset(_DISPENSABLE[:dropped]))
+        if _least(table, console) <= console.width:
+            break
+    parts: list[RenderableType] = [Text(title, style="bold"), table, *_legend(view, full), *_summary(view, preview)]
+    if any(len(line.branch.layers) > 1 for line in tree):
+        parts.insert(2, Text("×: so many alike, their costs together; --full shows each", style="dim"))
+    content = Group(*parts)
+    console.print(content if console.encoding.startswith("utf") else _Ascii(content))
+
+
+def _least(table: Table, console: Console) -> int:
+    """The width that a table needs for nothing but its last column to wrap."""
+    wide = console.options.update(max_width=10_000)
+    last = Measurement.get(console, wide, table).maximum
+    reasons = [Measurement.get(console, wide, cell).maximum for cell in table.columns[-1].cells]
+    return last - max(reasons) + min(_REASON, max(reasons))
+
+
+def print_models(console: Console) -> None:
+    """Print the name of every model of the catalogue, ours first, with what it is; of plug-ins where they are from."""
+    table = Table(box=None, show_header=False, pad_edge=False, padding=(0, 1))
+    table.add_column(no_wrap=True)
+    table.add_column(overflow="fold")
+    builtin = catalogue.MODELS.builtin
+    names = [name for name in builtin if not name.startswith(catalogue.PREFIX)]
+    for name in names:
+        table.add_row(name, builtin[name].summary)
+    for name, plugin in catalogue.MODELS.added.items():
+        table.add_row(name, plugin.summary or plugin.origin)
+    console.print(table)
+    hidden = [name.removeprefix(catalogue.PREFIX) for name in builtin if name not in names]
+    shadowed = [name for name in hidden if catalogue.MODELS[name].ours]
+    console.print(f"as {catalogue.PREFIX}NAME, torchvision's own: {', '.join(shadowed)}", style="dim")
+
+
+def _table(view: GraphView, tree: Sequence[Line], preview: Preview | None, without: frozenset[str]) -> Table:
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False, header_style="bold", padding=(0, 1))
+    columns: list[tuple[str, dict[str, Any]]] = [
+        ("layer", {"no_wrap": True, "overflow": "ellipsis"}),
+        ("kind", {"no_wrap": True}),
+        ("in", {"justify": "right", "no_wrap": True}),
+        ("out", {"justify": "right", "no_wrap": True}),
+        ("group", {"no_wrap": True}),
+        ("params", {"justify": "right", "no_wrap": True}),
+        ("MACs", {"justify": "right", "no_wrap": True}),
+        ("can go whole", {"overflow": "fold", "min_width": _REASON}),
+    ]
+    if preview is not None:
+        columns.insert(4, ("left", {"justify": "right", "no_wrap": True}))
+    shown = [name for name, _ in columns if name not in without]
+    for name, options in columns:
+        if name in shown:
+            table.add_column(name, **options)
+    for line in tree:
+        cells = _cells(view, line, preview)
+        layer = line.branch.layers[0]
+        style = "" if layer.params or layer.macs else "dim"
+        table.add_row(*(cells[name] for name in shown), style=style)
+    return table
+
+
+def _cells(view: GraphView, line: Line, preview: Preview | None) -> dict[str, RenderableType]:
+    layers = line.branch.layers
+    layer = layers[0]
+    inside = [part for one in layers for part in view.within(one)]
+    params, macs = sum(part.params for part in inside), sum(part.macs for part in inside)
+    return {
+        "layer": Text.assemble((line.guide, "dim"), line.branch.name),
+        "kind": layer.kind,
+        "in": _span("" if one.inputs is None else str(one.inputs) for one in layers),
+        "out": "" if layer.outputs is None else str(layer.outputs),
+        "left": _span(_left(one, preview) for one in layers) if preview else "",
+        "group": Text(_span(", ".join(_group(view, group) for group in one.groups) for one in layers)),
+        "params": _share(params, view.dense.params),
+        "MACs": _share(macs, view.dense.macs),
+        "can go whole": _whole(view, layer),
+    }
+
+
+def _span(texts: Iterable[str]) -> str:
+    """One text of layers that are alike: the first and the last where they differ."""
+    found = list(dict.fromkeys(texts))
+    return found[0] if len(found) == 1 else f"{found[0]} … {found[-1]}"
+
+
+def _left(layer: Layer, preview: Preview) -> str:
+    """The channels that are left of a layer's output, group by group; of heads and their dims in one number."""
+    if layer.path in preview.rows:
+        return str(preview.rows[layer.path])
+    return ", ".join(str(preview.kept[group.name] * _width(layer, group)) for group in layer.groups)
+
+
+def _width(layer: Layer, group: ChannelGroup) -> int:
+    """How many of a layer's output channels go with one unit of a group, where they are equal; else 1."""
+    outputs = layer.outputs or group.size
+    return outputs // group.size if outputs % group.size == 0 else 1
+
+
+def _group(view: GraphView, group: ChannelGroup) -> str:
+    label = view.labels.get(group.name, "")
+    if group.reason is not None:
+        return f"fixed {label}".strip()
+    # Of dims the name says whose: of queries and keys, of values, or of all.
+    word = group.name.rpartition(":")[2].partition("#")[0] if group.kind == HEAD_DIMS else group.kind
+    kind = word if group.step == 1 else f"{group.size} {word}"
+    return f"{kind} {label}".strip() + ("" if group.exact else " ≈")
+
+
+def _whole(view: GraphView, layer: Layer) -> Text:
+    found = Text()
+    chosen = {block.name for block in view.graph.layers}
+    for block in layer.blocks:
+        if block.reason is not None:
+            found.append(block.reason, "dim")
+        elif block.name in chosen:
+            found.append(f"{_LAYER} yes", "green")
+        else:
+            found.append(f"{_OUTER} yes", "dim green")
+        found.append("; " if block is not layer.blocks[-1] else "")
+    return found
+
+
+def _share(part: int, whole: int) -> str:
+    if not part:
+        return ""
+    return f"{100 * part / whole:.1f} %" if part / whole >= 0.0005 else "<0.1 %"
+
+
+def _legend(view: GraphView, full: bool) -> Iterator[RenderableType]:
+    graph = view.graph
+    coupled = [group for group in graph.channels if group.name in view.labels and group.reason is None]
+    if coupled:
+        yield Text("\ncoupled: these layers lose the same channels", style="bold")
+        yield _listing((view.labels[g.name], f"{g.size} {g.kind}", _names(g, full)) for g in coupled)
+    fixed = [group for group in graph.channels if group.reason is not None]
+    if fixed:
+        yield Text("\nfixed: these channels stay", style="bold")
+        yield _listing(
+            (view.labels.get(g.name, ""), f"{g.size} {g.kind}", f"{_names(g, full) or g.name}: {g.reason}")
+            for g in fixed
+        )
+    if any(not group.exact and group.reason is None for group in graph.channels):
+        yield Text("\n≈ removal changes a normalisation over these channels: what stays computes something else")
+    if graph.unknown:
+        yield Text("\noperators without a rule: what they touch stays", style="bold yellow")
+        yield _listing(("", "", name) for name in graph.unknown)
+
+
+def _names(group: ChannelGroup, full: bool) -> str:
+    return ", ".join(group.producers if full else spans(group.producers))
+
+
+def _listing(rows: Iterator[tuple[str, str, str]]) -> Table:
+    table = Table(box=None, show_header=False, pad_edge=False, padding=(0, 1))
+    table.add_column(no_wrap=True)
+    table.add_column(no_wrap=True)
+    table.add_column(overflow="fold")
+    for label, size, what in rows:
+        table.add_row(label, size, Text(what))
+    return table
+
+
+def _summary(view: GraphView, preview: Preview | None) -> Iterator[RenderableType]:
+    graph, dense = view.graph, view.dense
+    yield Text(f"\n{dense.params:,} parameters, {dense.macs:,} multiply-adds a picture")
+    free = [group for group in graph.channels if group.reason is None]
+    counts = []
+    for kind in dict.fromkeys(group.kind for group in graph.channels):
+        can = sum(group.size for group in free if group.kind == kind)
+        everything = sum(group.size for group in graph.channels if group.kind == kind)
+        counts.append(f"{can:,} of {everything:,} {kind}")
+    yield Text(f"can go: {', '.join(counts)}, in {len(free)} groups")
+    layers, regions = len(graph.layers), sum(block.reason is None for block in graph.blocks)
+    yield Text(
+        f"can go whole: {layers} layer{'s' * (layers != 1)} ({_LAYER}, `prune layers`) "
+        f"of {regions} region{'s' * (regions != 1)} in all ({_OUTER})"
+    )
+    if preview is not None:
+        before, after = preview.before, preview.after
+        yield Text(f"\nwith {100 * preview.share:.4g} % of the units of every group gone", style="bold")
+        yield _listing(
+            ("", name, f"{old:,} to {new:,}, {_change(old, new)}")
+            for name, old, new in (
+                ("parameters", before.params, after.params),
+                ("multiply-adds", before.macs, after.macs),
+                ("activation bytes", before.activation_bytes, after.activation_bytes),
+            )
+        )
+
+
+def _change(old: int, new: int) -> str:
+    return f"{new / old:.1%} left" if old else "none"
+
+
+class _Ascii:
+    """What a terminal without Unicode can show of `content`."""
+
+    _SPELLING = str.maketrans(
+        {"×": "x", "├": "|", "└": "`", "│": "|", "─": "-", "●": "*", "○": "o", "≈": "~", "…": "~"}
+    )
+
+    def __init__(self, content: RenderableType) -> None:
+        self._content = content
+
+    def __rich_console__(self, console, options):  # type: ignore[no-untyped-def]
+        for segment in console.render(self._content, options):
+            yield segment._replace(text=segment.text.translate(self._SPELLING))
