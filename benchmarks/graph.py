@@ -25,7 +25,7 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-sys.path.insert(0, str(Path(__file__).parents[1] / "tests" / "graph"))
+sys.path.insert(0, str(Path(__file__).parents[1] / "tests" / "helpers"))
 from graph_oracle import NormOverKept, difference, make_telling, outputs
 
 DEFAULT = (

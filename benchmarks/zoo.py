@@ -7,7 +7,7 @@ Measures each network that the file of results lacks or holds in part, smallest 
 run goes on where it stopped. `--table` prints what the file holds for docs/model-graph.md.
 
 Each small network is compared, in double precision and on small pictures, with the dense one whose layers read
-nothing of what is gone (`tests/graph/graph_oracle.py`); a third to half of the groups' units go. All together,
+nothing of what is gone (`tests/helpers/graph_oracle.py`); a third to half of the groups' units go. All together,
 gradients are compared too; alone, outputs. `--limit` ends the parts that take each group or block alone after so many
 seconds per network, and the table says how far they came. `--share 1/2` and `--share 2/2` divide the names among
 two processes, each with a file of results of its own.
@@ -26,7 +26,7 @@ from typing import Any
 
 import torch
 
-sys.path.insert(0, str(Path(__file__).parents[1] / "tests" / "graph"))
+sys.path.insert(0, str(Path(__file__).parents[1] / "tests" / "helpers"))
 from graph_agreement import Agreement, agreement, block_alone, first_only, gradient_difference, group_alone
 from graph_oracle import outputs, thinned, without_layers
 from graph_zoo import (

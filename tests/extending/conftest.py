@@ -11,7 +11,7 @@ from textwrap import dedent
 import attrs
 import pytest
 
-from tickdsl.check import Report, check
+from tickdsl.checks import Report, check
 from tickdsl.lang.reading.include import load_source
 from tickdsl.lang.syntax import Source
 from tickdsl.plugins import loading, permission, registry

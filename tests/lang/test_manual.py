@@ -8,7 +8,7 @@ from pathlib import Path
 import attrs
 import pytest
 
-from tickdsl.check import check_file
+from tickdsl.checks import check_file
 from tickdsl.cli import main
 from tickdsl.lang import vocabulary
 from tickdsl.lang.findings.diagnostics import CODES

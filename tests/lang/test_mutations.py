@@ -11,7 +11,7 @@ from types import FrameType
 import pytest
 from mutations import mutate, plans
 
-from tickdsl.check import Report, check
+from tickdsl.checks import Report, check
 from tickdsl.lang.findings.render import render
 from tickdsl.lang.reading.include import load_source
 from tickdsl.lang.reading.parse import parse

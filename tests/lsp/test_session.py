@@ -323,7 +323,7 @@ def test_no_torch_is_loaded_by_language_service(tmp_path: Path) -> None:
     """The server asks itself on its way out."""
     code = (
         "import sys; from tickdsl.cli import main; main(['lsp']); "
-        "assert 'tickdsl.check' in sys.modules; sys.exit('torch' in sys.modules)"
+        "assert 'tickdsl.checks' in sys.modules; sys.exit('torch' in sys.modules)"
     )
 
     async def talk(editor: Editor) -> None:

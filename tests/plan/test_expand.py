@@ -9,8 +9,8 @@ import pytest
 from hypothesis import HealthCheck, assume, given, settings
 from meaningful_plans import plans
 
-from tickdsl.check import check, check_file
-from tickdsl.check.expand import written_out as written
+from tickdsl.checks import check, check_file
+from tickdsl.checks.expansion import written_out as written
 from tickdsl.cli import main
 from tickdsl.lang.expand import SHOWN, expand, names
 from tickdsl.lang.findings.diagnostics import CODES

@@ -10,7 +10,7 @@ import pytest
 from PIL import Image
 from safetensors.torch import save_file
 
-from tickdsl.check import check_file
+from tickdsl.checks import check_file
 from tickdsl.training.models import create
 
 ROOT = Path(__file__).parents[2]

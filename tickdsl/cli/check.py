@@ -26,7 +26,7 @@ def add(verbs: Verbs) -> None:
 
 
 def _check(arguments: argparse.Namespace) -> int:
-    from tickdsl.check import check_file
+    from tickdsl.checks import check_file
     from tickdsl.lang.findings.render import render, render_all
 
     code = OK

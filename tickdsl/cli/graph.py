@@ -79,7 +79,7 @@ def _subjects(arguments: argparse.Namespace) -> list[Subject] | None:
         return [of_model(name, arguments.option, arguments.on, arguments.data)]
     if arguments.on or arguments.option:
         raise TickdslError("--on and --option belong to a model; a plan says them itself", "change the plan")
-    from tickdsl.check import check_file
+    from tickdsl.checks import check_file
     from tickdsl.lang.findings.render import render
 
     # What only the network tells is left out: whoever looks for a layer's name may have got it wrong.

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from tickdsl.check import Report
+    from tickdsl.checks import Report
 
 OK, PLAN_ERRORS, USAGE = 0, 1, 2
 

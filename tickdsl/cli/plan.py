@@ -30,7 +30,7 @@ def show_plan(arguments: argparse.Namespace) -> int:
         return PLAN_ERRORS
     plan = chosen_arms(report.usable(), arguments.only)
     if getattr(arguments, "expand", False):
-        from tickdsl.check.expand import written_out
+        from tickdsl.checks.expansion import written_out
 
         print(written_out(plan, report.findings, data=arguments.data), end="")
         return OK

@@ -11,7 +11,7 @@ from tickdsl.cli.output import colour, unheard, verdict
 from tickdsl.errors import TickdslError
 
 if TYPE_CHECKING:
-    from tickdsl.check import Report
+    from tickdsl.checks import Report
     from tickdsl.plan.model import Plan
 
 
@@ -23,7 +23,7 @@ def usable_plan(arguments: argparse.Namespace, *, notes: bool) -> Plan | None:
 
 def checked_plan(arguments: argparse.Namespace, *, notes: bool) -> Report | None:
     """What was found in the plan, told on standard error; None where it has errors."""
-    from tickdsl.check import check_file
+    from tickdsl.checks import check_file
     from tickdsl.lang.findings.render import render
 
     report = check_file(arguments.plan, dict(arguments.set), data=arguments.data)

@@ -11,7 +11,7 @@ from lsprotocol import types
 from pygls.uris import from_fs_path, to_fs_path
 from pygls.workspace import PositionCodec
 
-from tickdsl.check import check
+from tickdsl.checks import check
 from tickdsl.errors import TickdslError
 from tickdsl.lang.findings.diagnostics import Diagnostic
 from tickdsl.lang.reading import parse

@@ -10,7 +10,7 @@ from urllib.parse import unquote
 
 import pytest
 
-from tickdsl.check import check_file
+from tickdsl.checks import check_file
 from tickdsl.cli import main
 from tickdsl.lang.findings.diagnostics import CODES
 from tickdsl.lang.findings.render import FORMATS, render

@@ -9,13 +9,13 @@ from hypothesis import HealthCheck, assume, example, given, settings
 from plan_texts import derived, plans
 
 from tickdsl import grammar
-from tickdsl.check import check_file
+from tickdsl.checks import check_file
 from tickdsl.lang.findings.diagnostics import PlanError
 from tickdsl.lang.reading.parse import parse
 from tickdsl.lang.syntax import File, Source
 from tickdsl.lang.writing.format import WIDTH, format_source
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 LAYOUTS = Path(__file__).parent / "layouts"
 COMMENT = re.compile(r'"(?:[^"\\\n]|\\.)*"|(#[^\n]*)')
 

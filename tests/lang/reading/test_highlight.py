@@ -14,7 +14,7 @@ from pygments.token import Comment, Error, Keyword, Name, Number, Operator, Stri
 from tickdsl.lang import vocabulary
 from tickdsl.lang.reading.highlight import PlanLexer
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 
 
 def tokens(text: str) -> list[tuple[object, str]]:

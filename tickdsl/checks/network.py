@@ -8,8 +8,8 @@ from typing import Any
 
 import attrs
 
-from tickdsl.check import plugins
-from tickdsl.check.schedules import epoch_steps
+from tickdsl.checks import plugins
+from tickdsl.checks.schedules import epoch_steps
 from tickdsl.engine.graphs import DATA, dense_graph, pictures
 from tickdsl.errors import TickdslError
 from tickdsl.graph.model import ModelGraph

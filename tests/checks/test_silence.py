@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from tickdsl.check import Report, check
+from tickdsl.checks import Report, check
 from tickdsl.cli import main
 from tickdsl.lang.reading.include import load_source
 from tickdsl.lang.syntax import Source

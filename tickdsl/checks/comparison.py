@@ -6,7 +6,7 @@ import itertools
 from collections.abc import Iterator
 from fractions import Fraction
 
-from tickdsl.check.schedules import retraining_steps
+from tickdsl.checks.schedules import retraining_steps
 from tickdsl.lang.findings.diagnostics import Diagnostic, Label
 from tickdsl.plan.model import Arm, Data, Plan, Rewind
 

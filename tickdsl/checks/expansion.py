@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection
 from pathlib import Path
 
-from tickdsl.check.report import check
+from tickdsl.checks.report import check
 from tickdsl.lang.expand import expand
 from tickdsl.lang.findings.diagnostics import Diagnostic
 from tickdsl.lang.reading.include import load_source

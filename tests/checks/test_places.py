@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from tickdsl.check import check, check_file
+from tickdsl.checks import check, check_file
 from tickdsl.lang.findings.diagnostics import Diagnostic
 from tickdsl.lang.reading.include import load_source
 from tickdsl.lang.syntax import Source

@@ -18,7 +18,7 @@ from tickdsl.records.events import Log, RunEnd, StepEnd
 from tickdsl.results import Fold
 from tickdsl.results.verdict import standings
 
-HERE = Path(__file__).parent
+HERE = Path(__file__).parents[1] / "tui"
 PLAN = (HERE / "colt.plan").read_text()
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from laboratory import HEAD, Lab, equal, lab
 
-from tickdsl.check import check
+from tickdsl.checks import check
 from tickdsl.lang.reading.include import load_source
 from tickdsl.lang.syntax import Source
 from tickdsl.pruning.early_bird import mask_distance

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tickdsl.check import Report, check_file
+from tickdsl.checks import Report, check_file
 from tickdsl.cli import main
 from tickdsl.lang.findings import explain
 from tickdsl.lang.findings.diagnostics import CODES, GROUPS
@@ -49,7 +49,7 @@ def test_a_page_says_what_and_why(code: str) -> None:
 
 
 def test_no_page_without_a_code() -> None:
-    assert {path.stem for path in (ROOT / "tickdsl" / "lang" / "codes").iterdir()} == set(CODES)
+    assert {path.stem for path in (ROOT / "tickdsl" / "lang" / "findings" / "codes").iterdir()} == set(CODES)
     assert explain.page("TD999") is None
 
 

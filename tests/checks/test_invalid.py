@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from tickdsl.check import check_file
+from tickdsl.checks import check_file
 from tickdsl.lang.findings.diagnostics import CODES
 from tickdsl.lang.findings.render import FORMATS, render
 
@@ -40,7 +40,7 @@ def test_every_code_has_a_plan() -> None:
 
 @pytest.mark.parametrize("form", [form for form in FORMATS if form != "sarif"])
 def test_renderings_are_as_recorded(form: str, request: pytest.FixtureRequest) -> None:
-    """Regenerate with `TICKDSL_GOLDEN=write pytest tests/check`, and read the difference."""
+    """Regenerate with `TICKDSL_GOLDEN=write pytest tests/checks`, and read the difference."""
     import os
 
     parts = []

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import attrs
 
-from tickdsl.check.silence import silence
+from tickdsl.checks.suppressions import silence
 from tickdsl.lang.findings.diagnostics import Diagnostic, PlanError
 from tickdsl.lang.findings.render import ordered
 from tickdsl.lang.meaning.resolve import resolve
@@ -80,7 +80,7 @@ def check(loaded: Loaded, *, data: Path | None = None, network: bool = True, tra
 
 def _further(plan: Plan, data: Path | None, network: bool, traced: bool, *, whole: bool) -> list[Diagnostic]:
     """Findings above the language; `whole`: the plan has all its arms, so that they can be set against each other."""
-    from tickdsl.check import amounts, comparison, experiment, plugins, schedules
+    from tickdsl.checks import amounts, comparison, experiment, plugins, schedules
 
     families = (schedules.findings, experiment.findings, amounts.findings)
     found: list[Diagnostic] = []
@@ -101,7 +101,7 @@ def _further(plan: Plan, data: Path | None, network: bool, traced: bool, *, whol
 
             sound = [arm for arm in sound if kept(arm)] if len(plan.arms) <= _FEW else []
         if network and sound:
-            from tickdsl.check.network import findings as network_findings
+            from tickdsl.checks.network import findings as network_findings
 
             for arm in sound:
                 for finding in network_findings(arm, data, random_rival=rival):
@@ -113,7 +113,7 @@ def _further(plan: Plan, data: Path | None, network: bool, traced: bool, *, whol
         found += comparison.findings(plan)
         found += amounts.stops(plan)
     if whole and network and not traced and not any(d.severity == "error" for d in found):
-        from tickdsl.check.network import shared
+        from tickdsl.checks.network import shared
 
         found += shared(plan, data)
     return found

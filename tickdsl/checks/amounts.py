@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from fractions import Fraction
 
-from tickdsl.check.schedules import retraining_steps
+from tickdsl.checks.schedules import retraining_steps
 from tickdsl.lang.findings.diagnostics import Diagnostic
 from tickdsl.lang.writing.literals import percent
 from tickdsl.plan.model import Arm, Condition, Overlap, Plan, Prune, Rounds, Share, To

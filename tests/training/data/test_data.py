@@ -20,7 +20,7 @@ from tickdsl.errors import TickdslError
 from tickdsl.training.data import datasets
 from tickdsl.training.data.readers import idx
 
-REAL = Path(os.environ.get("TICKDSL_TEST_DATA", Path(__file__).parents[3] / "shared" / "data"))
+REAL = Path(os.environ.get("TICKDSL_TEST_DATA", Path(__file__).parents[4] / "shared" / "data"))
 needs_real = pytest.mark.skipif(
     not (REAL / "MNIST" / "raw").is_dir(), reason="no full-size data; TICKDSL_TEST_DATA names the folder"
 )

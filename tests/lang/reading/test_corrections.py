@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from tickdsl.check import check
+from tickdsl.checks import check
 from tickdsl.lang.reading.include import load_source
 from tickdsl.lang.syntax import Source
 
