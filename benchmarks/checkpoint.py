@@ -19,10 +19,10 @@ import torch
 from torch.nn import functional as F
 
 from tickdsl.training import models
-from tickdsl.training.checkpoints import Captured, Checkpoints
+from tickdsl.training.checkpoints import Checkpointer, CheckpointState
 
 
-def state() -> Captured:
+def state() -> CheckpointState:
     """VGG-16 after a step of SGD with momentum, as the loop captures it."""
     model = models.create("vgg16", classes=10, shape=(3, 32, 32), seed=0)
     optimizer = torch.optim.SGD(model.parameters(), 0.1, 0.9, fused=True)
@@ -47,11 +47,11 @@ class Steps:
         self._optimizer.step()
 
 
-def measure(captured: Captured, steps: Steps, folder: Path) -> tuple[float, float, float]:
+def measure(captured: CheckpointState, steps: Steps, folder: Path) -> tuple[float, float, float]:
     """Milliseconds that a training waits for a thread's write, and for a write at once; and how many times longer its
     steps take while the thread writes.
     """
-    checkpoints = Checkpoints(folder, every_seconds=0)
+    checkpoints = Checkpointer(folder, every_seconds=0)
     checkpoints.attach("0" * 64, lambda: captured)
     copied = _milliseconds(checkpoints.save_if_due, time.thread_time)
     count = 0

@@ -18,7 +18,7 @@ from torch.nn import functional as F
 
 from tickdsl.training import models
 from tickdsl.training.devices import set_memory_format
-from tickdsl.training.step.compilation import compiled
+from tickdsl.training.step.compilation import compile_model
 
 
 def passes(name: str, size: int, batch: int, wrapped: bool) -> Callable[[], object]:
@@ -26,7 +26,7 @@ def passes(name: str, size: int, batch: int, wrapped: bool) -> Callable[[], obje
     torch.manual_seed(0)
     model = models.create(name, classes=10, shape=(3, size, size), seed=0).train()
     set_memory_format(model, torch.channels_last)
-    forward: Callable[[Tensor], Tensor] = compiled(model) if wrapped else model
+    forward: Callable[[Tensor], Tensor] = compile_model(model) if wrapped else model
     pictures, answers = torch.randn(batch, 3, size, size), torch.randint(0, 10, (batch,))
     parameters = list(model.parameters())
     return lambda: torch.autograd.grad(F.cross_entropy(forward(pictures), answers), parameters)

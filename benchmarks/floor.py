@@ -109,7 +109,7 @@ def measured(case: Case, images: datasets.Dataset, machine: Machine, precision: 
     ended: list[float] = []
     steps = 0
 
-    def between() -> None:
+    def before_step() -> None:
         nonlocal steps
         if steps % case.steps == 0:
             begun.append(machine.clock())
@@ -117,7 +117,7 @@ def measured(case: Case, images: datasets.Dataset, machine: Machine, precision: 
             ended.append(machine.clock())  # the last step and the test behind it are left out
         steps += 1
 
-    loop.train(model, images, recipe, seed=0, device=machine.device, between=between)
+    loop.train(model, images, recipe, seed=0, device=machine.device, before_step=before_step)
     return min(end - start for start, end in list(zip(begun, ended, strict=True))[1:]) / (case.steps - 1)
 
 

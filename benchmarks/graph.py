@@ -26,7 +26,7 @@ import torch
 from torch import Tensor, nn
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "tests" / "helpers"))
-from graph_oracle import NormOverKept, difference, make_telling, outputs
+from graph_oracle import NormOverKept, make_weights_distinct, outputs, relative_difference
 
 DEFAULT = (
     "resnet18", "resnet50", "vgg16_bn", "mobilenet_v2", "efficientnet_b0", "resnext50_32x4d", "googlenet",
@@ -45,7 +45,7 @@ def build(name: str) -> tuple[nn.Module, Tensor]:
     options = {"init_weights": False} if name in ("googlenet", "inception_v3") else {}
     torch.manual_seed(0)
     size = 299 if name == "inception_v3" else 224
-    model = make_telling(models.get_model(name, **options).double()).eval()
+    model = make_weights_distinct(models.get_model(name, **options).double()).eval()
     with torch.no_grad():
         for parameter in model.parameters():  # initialised in single precision, where values repeat
             parameter.add_(1e-6 * torch.rand_like(parameter))
@@ -53,12 +53,12 @@ def build(name: str) -> tuple[nn.Module, Tensor]:
 
 
 def by_tickdsl(model: nn.Module, inputs: Tensor, share: float) -> nn.Module:
-    from graph_oracle import thinned
+    from graph_oracle import random_thinning
 
     from tickdsl.graph import compact, trace
 
     graph = trace(model, inputs)
-    return compact(model, graph, thinned(graph, share))
+    return compact(model, graph, random_thinning(graph, share))
 
 
 def by_torch_pruning(model: nn.Module, inputs: Tensor, share: float) -> nn.Module:
@@ -136,7 +136,7 @@ def measure(tool: str, name: str, share: float) -> dict[str, object]:
     after = sum(parameter.numel() for parameter in small.parameters())
     with torch.no_grad():
         found = small(inputs)
-        error = difference(found, silenced(build(name)[0], small)(inputs))
+        error = relative_difference(found, silenced(build(name)[0], small)(inputs))
     small.train()
     trained = outputs(small(torch.cat([inputs, inputs])))
     sum(tensor.square().mean() for tensor in trained).backward()

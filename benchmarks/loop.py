@@ -27,7 +27,7 @@ from torch.nn import functional as F
 from tickdsl.records import EventWriter
 from tickdsl.records.events import StepProgress
 from tickdsl.training import devices, loop, models
-from tickdsl.training.checkpoints import Checkpoints
+from tickdsl.training.checkpoints import Checkpointer
 from tickdsl.training.data import datasets
 from tickdsl.training.data.datasets import Dataset
 from tickdsl.training.history import EpochReport
@@ -100,7 +100,7 @@ def ours(network: Network, images: Dataset, recipe: Recipe, steps: int) -> list[
 
         loop.train(
             network.model, images, recipe, seed=0, stop=steps, masks=network.masks, device=network.device,
-            between=ticks, on_epoch=tell, checkpoint=Checkpoints(folder),
+            before_step=ticks, on_epoch=tell, checkpoint=Checkpointer(folder),
         )  # fmt: skip
     return ticks.steps()
 
@@ -199,7 +199,7 @@ def _ready(network: Network, recipe: Recipe) -> tuple[nn.Module, Callable[[], Ab
     """The network laid out in memory as our loop would, and what its forward passes are done in."""
     device, model = network.device, network.model.train()
     autocast = devices.autocast_type(recipe.precision, device)
-    devices.set_memory_format(model, devices.fitting_memory_format(model, device, autocast))
+    devices.set_memory_format(model, devices.preferred_memory_format(model, device, autocast))
     return model, nullcontext if autocast is None else partial(torch.autocast, device.type, autocast)
 
 
@@ -322,7 +322,7 @@ def main() -> None:
     parser.add_argument("--device", default="cpu")
     chosen = parser.parse_args()
     devices.use_threads(chosen.threads)
-    device = devices.pick(chosen.device)
+    device = devices.resolve_device(chosen.device)
     torch.backends.cudnn.benchmark = True  # for both sides, as in our loop
     print(f"torch {torch.__version__}, {device}, {torch.get_num_threads()} thread, {chosen.rounds} rounds")
     if "bare" in chosen.tables:

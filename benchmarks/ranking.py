@@ -15,7 +15,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from tickdsl.pruning.selection import lowest
+from tickdsl.pruning.selection import lowest_positions
 
 Choice = Callable[[Tensor, int], np.ndarray]
 
@@ -63,12 +63,12 @@ def main() -> None:
     for name, rival in RIVALS.items():
         ratios, ours = [], []
         for turn in range(chosen.rounds):
-            sides = [lowest, rival] if turn % 2 else [rival, lowest]
+            sides = [lowest_positions, rival] if turn % 2 else [rival, lowest_positions]
             found = {side: seconds(side, scores, count) for side in sides}
-            if not np.array_equal(found[lowest][1], found[rival][1]):
+            if not np.array_equal(found[lowest_positions][1], found[rival][1]):
                 raise SystemExit(f"{name} chooses others")
-            ratios.append(found[rival][0] / found[lowest][0])
-            ours.append(found[lowest][0] * 1e3)
+            ratios.append(found[rival][0] / found[lowest_positions][0])
+            ours.append(found[lowest_positions][0] * 1e3)
         middle, least, most = statistics.median(ratios), min(ratios), max(ratios)
         print(f"| {name} | {middle:.1f} | {least:.1f} to {most:.1f} | {statistics.median(ours):.0f} |", flush=True)
 

@@ -24,9 +24,9 @@ from tickdsl.graph.costs import cost
 from tickdsl.graph.structure import Structure
 from tickdsl.graph.surgery.compact import compact
 from tickdsl.graph.tracing.trace import trace
-from tickdsl.metrics.memory import memory
-from tickdsl.pruning.criteria import Subject
-from tickdsl.pruning.selection import available, prune
+from tickdsl.metrics.memory import measure_memory
+from tickdsl.pruning.criteria import ScoringContext
+from tickdsl.pruning.selection import prune, remaining_positions
 from tickdsl.training import devices, loop, models
 from tickdsl.training.data import datasets
 from tickdsl.training.data.datasets import Dataset
@@ -42,12 +42,12 @@ def sides(name: str) -> tuple[Network, Network]:
     dense = models.create(name, classes=10, shape=SHAPE, seed=0)
     graph = trace(dense, (torch.zeros(2, *SHAPE),))
     whole = Structure.dense(graph)
-    subject = Subject(graph, whole, dense.state_dict())
+    subject = ScoringContext(graph, whole, dense.state_dict())
     left = prune(subject, {"unit": "filters", "scope": "local", "by": "l1", "share": 0.5})
     masks = {}
     for weight, info in graph.weights.items():
         masks[weight] = torch.zeros(info.shape, dtype=torch.bool)
-        masks[weight].view(-1)[torch.from_numpy(available(graph, left, weight))] = True
+        masks[weight].view(-1)[torch.from_numpy(remaining_positions(graph, left, weight))] = True
     print(
         f"{name}: {int(cost(graph, whole).macs) / int(cost(graph, left).macs):.2f} times fewer multiply-adds",
         flush=True,
@@ -65,7 +65,7 @@ def trained(side: Network, images: Dataset, batch: int, steps: int) -> float:
     recipe = Recipe(length=f"{steps}it", lr=0.01, batch=batch, momentum=0.9, decay=5e-4)
     loop.train(
         copy.deepcopy(side.model), images, recipe, seed=0, masks=side.masks,
-        between=lambda: ticks.append(time.process_time()),
+        before_step=lambda: ticks.append(time.process_time()),
     )  # fmt: skip
     return min(after - before for before, after in pairwise(ticks))
 
@@ -109,7 +109,8 @@ def measure(name: str, rounds: int, steps: int) -> None:
         print(f"| {what} | {statistics.median(ratios):.2f} | {min(ratios):.2f} to {max(ratios):.2f} |", flush=True)
     recipe = Recipe(length="1it", batch=batch, momentum=0.9)
     small_bytes, masked_bytes = (
-        memory(copy.deepcopy(side.model), pictures, recipe, device=torch.device("cpu")) for side in (small, masked)
+        measure_memory(copy.deepcopy(side.model), pictures, recipe, device=torch.device("cpu"))
+        for side in (small, masked)
     )
     for what in ("memory.parameters", "memory", "memory.training"):
         of = masked_bytes[what], small_bytes[what]

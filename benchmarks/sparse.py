@@ -19,7 +19,7 @@ import torch
 from torch import Tensor, nn
 
 from tickdsl.training import devices, loop
-from tickdsl.training.autotune import Choices, Remembered
+from tickdsl.training.autotune import InMemoryChoices, MeasuredChoices
 from tickdsl.training.data import datasets
 from tickdsl.training.data.datasets import Dataset
 from tickdsl.training.recipes.recipe import Recipe
@@ -55,7 +55,7 @@ CASES = (
     Case((784, 512, 512, 10), 128),
     Case((784, 4096, 512, 10), 128),
 )
-_MEASURED = Remembered()
+_MEASURED = InMemoryChoices()
 DENSITIES = (0.1, 0.05, 0.02, 0.01)
 
 
@@ -75,14 +75,14 @@ class Trained:
     sparse: tuple[str, ...]
 
 
-def trained(case: Case, masks: dict[str, Tensor], images: Dataset, steps: int, choices: Choices) -> Trained:
+def trained(case: Case, masks: dict[str, Tensor], images: Dataset, steps: int, choices: MeasuredChoices) -> Trained:
     """Train a new network."""
     ticks: list[float] = []
     network = case.network()
     recipe = Recipe(length=f"{steps}it", lr=0.01, batch=case.batch, momentum=0.9, decay=1e-4)
     history = loop.train(
         network, images, recipe, seed=0, masks=masks, choices=choices,
-        between=lambda: ticks.append(time.process_time()),
+        before_step=lambda: ticks.append(time.process_time()),
     )  # fmt: skip
     return Trained(min(after - before for before, after in pairwise(ticks)), network, history.sparse)
 
@@ -105,12 +105,12 @@ def measure(case: Case, density: float, rounds: int, steps: int) -> None:
     pictures = torch.randn(case.batch, 784)
     training, asking = [], []
     for turn in range(rounds + 1):
-        sides: list[Choices] = [Never(), _MEASURED][:: 1 if turn % 2 else -1]
+        sides: list[MeasuredChoices] = [Never(), _MEASURED][:: 1 if turn % 2 else -1]
         found = {type(choices): trained(case, masks, images, steps, choices) for choices in sides}
-        dense, sparse = found[Never], found[Remembered]
+        dense, sparse = found[Never], found[InMemoryChoices]
         put_in = SparseLayers(sparse.network, masks, sparse.sparse)
         forward = asked(dense.network, pictures) / asked(sparse.network, pictures)
-        put_in.put_back()
+        put_in.restore_dense()
         if turn:  # the first warms up
             training.append(dense.seconds / sparse.seconds)
             asking.append(forward)

@@ -17,13 +17,13 @@ from collections.abc import Callable
 import torch
 
 from tickdsl.training import models
-from tickdsl.training.autotune import Remembered
+from tickdsl.training.autotune import InMemoryChoices
 from tickdsl.training.data import datasets
 from tickdsl.training.data.datasets import Dataset
-from tickdsl.training.devices import pick
-from tickdsl.training.job import Assignment
+from tickdsl.training.devices import resolve_device
+from tickdsl.training.job import TrainingJob
 from tickdsl.training.recipes.recipe import Recipe
-from tickdsl.training.stacked.eligibility import TURNS, trial, why_not
+from tickdsl.training.stacked.eligibility import STEPS_PER_SYNC, make_step_benchmark, stacking_obstacle
 
 #: Network -> picture channels and side, pictures a step, alterations.
 CASES: dict[str, tuple[int, int, int, tuple[str, ...]]] = {
@@ -32,14 +32,14 @@ CASES: dict[str, tuple[int, int, int, tuple[str, ...]]] = {
 }
 
 
-def assignments(name: str, count: int, pictures: Dataset, recipe: Recipe) -> list[Assignment]:
+def assignments(name: str, count: int, pictures: Dataset, recipe: Recipe) -> list[TrainingJob]:
     """So many networks, each with 20 % of its weights masked."""
     found = []
     for seed in range(count):
         model = models.create(name, classes=10, shape=pictures.shape, seed=seed)
         draw = torch.Generator().manual_seed(seed)
         masks = {key: torch.rand(p.shape, generator=draw) < 0.8 for key, p in model.named_parameters() if p.dim() > 1}
-        found.append(Assignment(model=model, data=pictures, recipe=recipe, seed=seed, masks=masks))
+        found.append(TrainingJob(model=model, data=pictures, recipe=recipe, seed=seed, masks=masks))
     return found
 
 
@@ -48,7 +48,7 @@ def seconds(work: Callable[[], None], device: torch.device) -> float:
     clock = time.thread_time if device.type == "cpu" else time.perf_counter
     began = clock()
     work()
-    return (clock() - began) / (TURNS if device.type == "cuda" else 1)
+    return (clock() - began) / (STEPS_PER_SYNC if device.type == "cuda" else 1)
 
 
 def main() -> None:
@@ -59,7 +59,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=7)
     parser.add_argument("--precision", default="auto")
     arguments = parser.parse_args()
-    device = pick(arguments.device)
+    device = resolve_device(arguments.device)
     if device.type == "cpu":
         torch.set_num_threads(1)
     else:
@@ -73,9 +73,9 @@ def main() -> None:
         )  # fmt: skip
         for count in arguments.together:
             given = assignments(name, count, pictures, recipe)
-            why = why_not(given, Remembered(), device)
+            why = stacking_obstacle(given, InMemoryChoices(), device)
             assert why is None, why
-            together, alone = trial(given, device), trial(given[:1], device)
+            together, alone = make_step_benchmark(given, device), make_step_benchmark(given[:1], device)
             turns = [(seconds(together, device), seconds(alone, device)) for _ in range(arguments.rounds + 1)][1:]
             ratios = sorted(ours / theirs for ours, theirs in turns)
             gain = count / statistics.median(ratios)

@@ -30,12 +30,12 @@ from typing import Any
 import attrs
 import psutil
 
-from tickdsl.engine.launch import Options, launch
+from tickdsl.engine.launch import LaunchOptions, launch
 from tickdsl.engine.messages import Message, Outcome, Progress, Task
-from tickdsl.engine.scheduler.announce import resolved
+from tickdsl.engine.scheduler.announce import plan_resolved_event
 from tickdsl.engine.scheduler.interpreter import Interpreter
 from tickdsl.engine.steps import context, operations
-from tickdsl.engine.study import prepare
+from tickdsl.engine.study import prepare_study
 from tickdsl.lang.meaning.resolve import resolve
 from tickdsl.lang.reading.include import load_source
 from tickdsl.lang.syntax import Source
@@ -45,9 +45,9 @@ from tickdsl.records import EventWriter, RunPaths, Store, find_run, read_events
 from tickdsl.records.claims import Claims
 from tickdsl.records.control import ControlReader
 from tickdsl.records.events import Event, PlanResolved, RunEnd, StepEnd, StepStart
-from tickdsl.records.unfinished import Unfinished
-from tickdsl.results.fold import Fold
-from tickdsl.training.checkpoints import Checkpoints
+from tickdsl.records.unfinished import ScratchFolders
+from tickdsl.results.fold import StateBuilder
+from tickdsl.training.checkpoints import Checkpointer
 
 PLAN = Path("plans/structured.plan")
 _PR_SET_CHILD_SUBREAPER = 36
@@ -123,18 +123,18 @@ def jobs(plan: Path, rounds: int, many: int, flags: Sequence[str]) -> None:
 
 #: What a run does in its store and with its events.
 _DEEDS: tuple[tuple[object, str], ...] = (
-    (Store, "_verified"),
-    (Store, "_seal"),
-    (Store, "_land"),
+    (Store, "_load_checked"),
+    (Store, "_write_manifest"),
+    (Store, "_publish"),
     (Store, "scratch"),
     (Store, "_sweep"),
-    (Unfinished, "forget"),
-    (Claims, "take"),
+    (ScratchFolders, "forget"),
+    (Claims, "acquire"),
     (Claims, "release"),
     (operations, "save_weights"),
     (context, "load_file"),
     (EventWriter, "write"),
-    (Checkpoints, "save_now"),
+    (Checkpointer, "save_now"),
 )
 
 
@@ -167,7 +167,7 @@ def store(plan: Path) -> None:
     for owner, name in (*_DEEDS, (os, "fsync")):
         setattr(owner, name, timed(getattr(owner, name), name))
     with tempfile.TemporaryDirectory() as folder:
-        options = Options(store=Path(folder, "store"), out=Path(folder, "runs"), jobs=1, device="cpu")
+        options = LaunchOptions(store=Path(folder, "store"), out=Path(folder, "runs"), jobs=1, device="cpu")
         text = plan.read_text("utf-8")
         began, cpu = time.monotonic(), time.process_time()
         launch(_plan(text), text, options, lambda record: None)
@@ -221,7 +221,7 @@ class Idle:
         ]
         return [*(told if task.step.operation == "train" else ()), Outcome(task.step.key, "done", 1.0)]
 
-    def ask(self, wish: int) -> None:
+    def set_command(self, wish: int) -> None:
         pass
 
     def close(self) -> None:
@@ -238,7 +238,7 @@ def large(sizes: Sequence[int]) -> None:
         )
         text = f"model small-cnn on digits\ntrain 12ep\nseeds 5\n{text}compare all, random-init\n"
         began = time.process_time()
-        found = prepare(_plan(text))
+        found = prepare_study(_plan(text))
         planned = time.process_time() - began
         with tempfile.TemporaryDirectory() as folder:
             _carry_out(found, Path(folder), planned)
@@ -252,14 +252,14 @@ def _carry_out(found: Study, folder: Path, planned: float) -> None:
         if done % max(1, len(found.graph) // 5) == 0:
             memory.append(me.memory_info().rss / 1e6)
 
-    results, fold = Store(folder / "store"), Fold()
+    results, fold = Store(folder / "store"), StateBuilder()
     memory.append(me.memory_info().rss / 1e6)
     with EventWriter(folder / "events.jsonl") as writer:
 
         def emit(event: Event) -> None:
             fold.add(writer.write(event))
 
-        emit(resolved(found, lambda key: key in results))
+        emit(plan_resolved_event(found, lambda key: key in results))
         began = time.process_time()
         Interpreter(found, results, emit, ControlReader(folder / "control.jsonl")).run(lambda: Idle(results, after))
         done = time.process_time() - began
@@ -281,12 +281,12 @@ def _ratios(name: str, found: list[float]) -> None:
 def _plan(text: str) -> Plan:
     found = resolve(load_source(Source("benchmark.plan", text)))
     if found.plan is None:
-        raise SystemExit(str(found.findings))
+        raise SystemExit(str(found.diagnostics))
     return found.plan
 
 
 def _study(plan: Path) -> Study:
-    return prepare(_plan(plan.read_text("utf-8")))
+    return prepare_study(_plan(plan.read_text("utf-8")))
 
 
 def main() -> None:

@@ -27,8 +27,8 @@ from typing import Any
 import torch
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "tests" / "helpers"))
-from graph_agreement import Agreement, agreement, block_alone, first_only, gradient_difference, group_alone
-from graph_oracle import outputs, thinned, without_layers
+from graph_agreement import Agreement, agreement, block_agreement, first_only, gradient_difference, group_agreement
+from graph_oracle import outputs, random_layer_removal, random_thinning
 from graph_zoo import (
     BACKBONES,
     CLASSIFICATION,
@@ -39,9 +39,9 @@ from graph_zoo import (
     SEGMENTATION,
     VIDEO,
     build,
+    distinct_example,
     example,
     models,
-    telling,
 )
 from zoo_table import Result, row, table
 
@@ -65,7 +65,7 @@ def sizes(name: str) -> Result:
     graph = trace(model, inputs)
     seconds = time.process_time() - start
     groups = [group for group in graph.channels if group.reason is None]
-    before, after = cost(graph, Structure.dense(graph)), cost(graph, thinned(graph, SHARE))
+    before, after = cost(graph, Structure.dense(graph)), cost(graph, random_thinning(graph, SHARE))
     return {
         "groups": [len(groups), len(graph.channels)],
         "over_norms": sum(not group.exact for group in groups),
@@ -79,7 +79,7 @@ def sizes(name: str) -> Result:
 
 def together(model: torch.nn.Module, graph: ModelGraph, inputs: tuple[Any, ...]) -> Result:
     """All groups at once, evaluated, trained and derived; and half of the layers gone besides."""
-    structure = thinned(graph, SHARE)
+    structure = random_thinning(graph, SHARE)
     start = time.process_time()
     small = compact(model, graph, structure)
     found: Result = {"compact_seconds": time.process_time() - start}
@@ -89,7 +89,7 @@ def together(model: torch.nn.Module, graph: ModelGraph, inputs: tuple[Any, ...])
     found["training"] = verdict(lambda: agreement(model, small, graph, structure, inputs))
     model.eval()
     if graph.layers:
-        fewer = without_layers(graph, SHARE)
+        fewer = random_layer_removal(graph, SHARE)
         found["layers"] = verdict(lambda: agreement(model, compact(model, graph, fewer), graph, fewer, inputs))
     return found
 
@@ -155,18 +155,18 @@ def measure(name: str, limit: float) -> Result:
     """One network in full; of a huge one only all together by values, and each alone by shapes."""
     result: Result = {"name": name, "torch": torch.__version__} | sizes(name)
     start = time.process_time()
-    model, inputs = telling(name)
+    model, inputs = distinct_example(name)
     graph = trace(model, inputs)
     groups, blocks = removable(graph)
     if name in HUGE:
-        structure = thinned(graph, SHARE)
+        structure = random_thinning(graph, SHARE)
         clock = time.process_time()
         small = compact(model, graph, structure)
         result["compact_seconds"] = time.process_time() - clock
         result["evaluation"] = verdict(lambda: agreement(model, small, graph, structure, inputs))
         del small
         fits = Fits(model.to("meta"), graph, tuple(x.to("meta") for x in inputs))
-        result["groups_alone"] = alone(groups, lambda g: fits(thinned(graph, SHARE, only=[g])), limit)
+        result["groups_alone"] = alone(groups, lambda g: fits(random_thinning(graph, SHARE, only=[g])), limit)
         result["blocks_alone"] = alone(blocks, lambda b: fits(Structure.dense(graph).remove_block(b)), limit)
     else:
         try:
@@ -177,8 +177,10 @@ def measure(name: str, limit: float) -> Result:
             dense = outputs(model(*first_only(inputs)))
         seeds = {group: seed for seed, group in enumerate(groups)}
         given = {"dense": dense, "gradients": False}
-        result["groups_alone"] = alone(groups, lambda g: group_alone(model, graph, inputs, g, seeds[g], **given), limit)
-        result["blocks_alone"] = alone(blocks, lambda b: block_alone(model, graph, inputs, b, **given), limit)
+        result["groups_alone"] = alone(
+            groups, lambda g: group_agreement(model, graph, inputs, g, seeds[g], **given), limit
+        )
+        result["blocks_alone"] = alone(blocks, lambda b: block_agreement(model, graph, inputs, b, **given), limit)
     return result | {"seconds": time.process_time() - start}
 
 
@@ -206,7 +208,7 @@ def refusal(name: str) -> Result:
     inputs = ([torch.rand(3, 320, 320)],) if name in DETECTION else example(name, batch=2)
     try:
         graph = trace(model, inputs)
-        compact(model, graph, thinned(graph, SHARE))
+        compact(model, graph, random_thinning(graph, SHARE))
     except TickdslError as error:
         return {"name": name, "refused": textwrap.shorten(str(error).splitlines()[0], 150, placeholder=" …")}
     return {"name": name, "refused": f"not at all, {len(graph.channels)} groups: take it into the zoo"}

@@ -19,7 +19,7 @@ WORD_END = r"(?![A-Za-z0-9_]|[-.][A-Za-z0-9_]|[ \t]*=(?!=))"
 _CLOSED_WORDS = ("UNIT", "SCOPE", "BASE", "WHAT", "SPLIT_BY")
 
 
-def text() -> str:
+def grammar_text() -> str:
     """The grammar, as written."""
     return resources.files(__name__).joinpath("plan.lark").read_text("utf-8")
 
@@ -35,10 +35,10 @@ def _bound_keywords(terminal: TerminalDef) -> None:
         terminal.priority = 2
 
 
-def build(*, strict: bool = False, cache: str | bool = False) -> Lark:
+def build_parser(*, strict: bool = False, cache: str | bool = False) -> Lark:
     """Build the parser; `strict` also proves the lexer free of collisions (needs interegular)."""
     return Lark(
-        text(),
+        grammar_text(),
         parser="lalr",
         lexer="contextual",
         propagate_positions=True,
@@ -50,7 +50,7 @@ def build(*, strict: bool = False, cache: str | bool = False) -> Lark:
 
 
 @functools.lru_cache(maxsize=1)
-def parser() -> Lark:
+def plan_parser() -> Lark:
     """The parser, from a table kept in the user's own cache folder where there is one.
 
     Never in a shared temporary folder: the table is a pickle, and somebody else could have written it.
@@ -58,12 +58,12 @@ def parser() -> Lark:
     try:
         folder = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "tickdsl"
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        return build(cache=str(folder / f"grammar-{_fingerprint()}.lark"))
+        return build_parser(cache=str(folder / f"grammar-{_fingerprint()}.lark"))
     except (OSError, RuntimeError, EOFError, ValueError):
-        return build()
+        return build_parser()
 
 
 def _fingerprint() -> str:
     """Names the table by all that goes into it; Lark's own check does not cover `edit_terminals`."""
-    source = f"{__version__}\n{lark.__version__}\n{text()}\n{Path(__file__).read_text('utf-8')}"
+    source = f"{__version__}\n{lark.__version__}\n{grammar_text()}\n{Path(__file__).read_text('utf-8')}"
     return hashlib.sha256(source.encode()).hexdigest()[:16]

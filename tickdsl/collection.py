@@ -8,7 +8,7 @@ from contextlib import contextmanager
 
 
 @contextmanager
-def without_collection() -> Iterator[None]:
+def gc_disabled() -> Iterator[None]:
     """Put off automatic garbage collections, for work that makes many objects and little garbage."""
     was_on = gc.isenabled()
     gc.disable()

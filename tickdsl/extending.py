@@ -2,7 +2,7 @@
 
 what        is                                          registered in
 model       ModelFactory: (classes, shape) -> network   tickdsl.models
-data set    DataFactory: (root) -> Raw                  tickdsl.datasets
+data set    DataFactory: (root) -> RawDataset           tickdsl.datasets
 criterion   a Criterion, or RowScore: (rows) -> scores  tickdsl.criteria
 schedule    Schedule: (recipe, steps, per_epoch)        tickdsl.schedules
 metric      Metric: (trained) -> number                 tickdsl.metrics
@@ -11,13 +11,13 @@ metric      Metric: (trained) -> number                 tickdsl.metrics
 from __future__ import annotations
 
 from tickdsl.graph.model import Block, ChannelGroup
-from tickdsl.metrics.custom import Metric, Trained
-from tickdsl.pruning.criteria.aggregate import averaged, inside, producers, rows
+from tickdsl.metrics.custom import Metric, TrainedModel
+from tickdsl.pruning.criteria.aggregate import average_scores, block_scores, flatten_rows, producer_slices
 from tickdsl.pruning.criteria.custom import RowScore
-from tickdsl.pruning.criteria.protocol import Batch, Criterion, Sample, Subject
+from tickdsl.pruning.criteria.protocol import Batch, Criterion, Sample, ScoringContext
 from tickdsl.pruning.criteria.saliency import Saliency
 from tickdsl.training.data.readers.custom import DataFactory
-from tickdsl.training.data.readers.raw import Raw
+from tickdsl.training.data.readers.raw import RawDataset
 from tickdsl.training.models.custom import ModelFactory
 from tickdsl.training.recipes.recipe import Recipe, Schedule
 
@@ -29,16 +29,16 @@ __all__ = [
     "DataFactory",
     "Metric",
     "ModelFactory",
-    "Raw",
+    "RawDataset",
     "Recipe",
     "RowScore",
     "Saliency",
     "Sample",
     "Schedule",
-    "Subject",
-    "Trained",
-    "averaged",
-    "inside",
-    "producers",
-    "rows",
+    "ScoringContext",
+    "TrainedModel",
+    "average_scores",
+    "block_scores",
+    "flatten_rows",
+    "producer_slices",
 ]

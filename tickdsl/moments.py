@@ -57,10 +57,10 @@ class Moment:
     @property
     def brief(self) -> str:
         """The moment for people, where nobody wrote it: 3.93ep."""
-        return f"{rounded(self.amount)}{self.unit}"
+        return f"{format_brief(self.amount)}{self.unit}"
 
 
-def rounded(number: float | Fraction) -> str:
+def format_brief(number: float | Fraction) -> str:
     """A number for people: at most two decimals, more where nothing would be left of it, never an exponent."""
     exact = float(number)
     text = f"{exact:.2f}" if abs(exact) >= 0.01 or not exact else f"{exact:.{1 - math.floor(math.log10(abs(exact)))}f}"
@@ -70,7 +70,7 @@ def rounded(number: float | Fraction) -> str:
 INIT = Moment(Fraction(0), "it")
 
 
-def duration(seconds: float) -> str:
+def format_duration(seconds: float) -> str:
     """Seconds as m:ss or h:mm:ss."""
     whole = max(0, round(seconds))
     hours, minutes, rest = whole // 3600, whole // 60 % 60, whole % 60

@@ -4,8 +4,8 @@
 """
 
 from .app import Monitor, watch
-from .recording import Recording, replay
+from .recording import ReplayMonitor, replay
 from .replay import ReplaySource
-from .source import Source
+from .source import EventSource
 
-__all__ = ["Monitor", "Recording", "ReplaySource", "Source", "replay", "watch"]
+__all__ = ["EventSource", "Monitor", "ReplayMonitor", "ReplaySource", "replay", "watch"]

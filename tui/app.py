@@ -17,11 +17,11 @@ from textual.widgets import ContentSwitcher, Input
 from tickdsl.errors import TickdslError
 from tickdsl.records import Process, RunPaths
 
-from .asking import Asking
+from .asking import ControlRequests
 from .feed import Feed
-from .glances import Glances
-from .keys import TABS, VIEWS, line_of, named, sections
-from .last_words import last_words
+from .glances import SnapshotBuilder
+from .keys import TAB_TITLES, VIEWS, help_sections, key_label, key_line_items
+from .last_words import engine_log_tail
 from .screens.compare import CompareView
 from .screens.confirm import Confirm
 from .screens.help import help_screen
@@ -30,17 +30,17 @@ from .screens.log import LogView
 from .screens.plan import PlanView
 from .screens.run import RunView
 from .screens.view import View
-from .source import Source
+from .source import EventSource
 from .theme import palette_of, themes
-from .views.glance import Glance
+from .views.glance import Snapshot
 from .views.marks import Palette
-from .views.status import OVER, key_line, tab_line, title_line
+from .views.status import FINAL_STATUSES, key_line, tab_line, title_line
 from .widgets.line import Line
 from .widgets.rows import Rows
 
 POLL_SECONDS = 0.25
-_BREATH = 0.01  # seconds between two slices while a backlog is read
-_IDLE = 1.0  # seconds after which times are told anew though nothing happened
+_BACKLOG_POLL_SECONDS = 0.01  # seconds between two slices while a backlog is read
+_IDLE_REDRAW_SECONDS = 1.0  # seconds after which times are told anew though nothing happened
 
 
 class Monitor(App[None]):
@@ -56,7 +56,7 @@ class Monitor(App[None]):
     HORIZONTAL_BREAKPOINTS = [(0, "-narrow"), (90, "-wide")]  # noqa: RUF012
     VERTICAL_BREAKPOINTS = [(0, "-short"), (22, "-middle"), (30, "-tall")]  # noqa: RUF012
     BINDINGS: ClassVar[list[BindingType]] = [
-        *(Binding(str(n + 1), f"view('{name}')", TABS[name], id=f"view.{name}") for n, name in enumerate(VIEWS)),
+        *(Binding(str(n + 1), f"view('{name}')", TAB_TITLES[name], id=f"view.{name}") for n, name in enumerate(VIEWS)),
         Binding("slash", "filter", "Filter", id="filter"),
         Binding("escape", "end_filter", "Back: end the filter", id="back"),
         Binding("space", "freeze", "Freeze the view; the run goes on", id="freeze"),
@@ -69,36 +69,36 @@ class Monitor(App[None]):
         Binding("ctrl+p", "command_palette", "Commands", id="palette", priority=True),
         Binding("q", "quit", "Leave the monitor; the run goes on", id="detach"),
     ]
-    LINE_KEYS: ClassVar[tuple[tuple[str, str], ...]] = (
+    KEY_LINE: ClassVar[tuple[tuple[str, str], ...]] = (
         ("q", "leave"), ("space", "freeze"), ("p", "pause"), ("x", "stop"),
     )  # fmt: skip
 
     def __init__(
         self,
-        source: Source,
+        source: EventSource,
         *,
         control: Path | None = None,
         folder: Path | None = None,
         plan_text: str | None = None,
         engine: Process | None = None,
         clock: Callable[[], float] = time.time,
-        lives: bool = True,
+        has_engine: bool = True,
     ) -> None:
         super().__init__()
         self.feed = Feed(source)
         self.folder = folder
         self.plan_text = plan_text
         self.clock = clock
-        self.asking = Asking(control)
-        self.words = ""  # the filter
+        self.requests = ControlRequests(control)
+        self.filter_text = ""  # the filter
         self.frozen = False
         self._frozen_at = 0
-        self._glances = Glances(self.feed, engine, lives)
-        self._drawn = float("-inf")  # when, by the monotonic clock, and of how many events
-        self._cost = 0.0
+        self._snapshots = SnapshotBuilder(self.feed, engine, has_engine)
+        self._drawn_at = float("-inf")  # when, by the monotonic clock, and of how many events
+        self._draw_seconds = 0.0
         self._stale = True
-        self._jumped = False
-        self._mourned = False
+        self._failure_shown = False
+        self._crash_reported = False
         for theme in themes():
             self.register_theme(theme)
         self.theme = "tickdsl-dark"
@@ -145,63 +145,63 @@ class Monitor(App[None]):
         except TickdslError as error:
             self.notify(str(error), title="The events cannot be read", severity="error")
         now = time.monotonic()
-        waited = now - self._drawn
+        since_last_draw = now - self._drawn_at
         # Drawing takes a tenth of the time at most, however large the plan is.
-        due = self._stale and waited >= max(POLL_SECONDS * 0.9, 10 * self._cost)
-        if due or waited >= _IDLE or self._drawn < 0:
+        due = self._stale and since_last_draw >= max(POLL_SECONDS * 0.9, 10 * self._draw_seconds)
+        if due or since_last_draw >= _IDLE_REDRAW_SECONDS or self._drawn_at < 0:
             self.draw()
-        self.set_timer(_BREATH if self.feed.behind else POLL_SECONDS, self.tick)
+        self.set_timer(_BACKLOG_POLL_SECONDS if self.feed.behind else POLL_SECONDS, self.tick)
 
     def draw(self) -> None:
         """Draw the lines around the screen, and the screen unless it is frozen."""
         began = time.perf_counter()
-        glance = self._glances.glance(self.clock(), self.words)
-        if self.asking.hear(self.feed.acks, glance.status in OVER):
+        snapshot = self._snapshots.snapshot(self.clock(), self.filter_text)
+        if self.requests.resolve(self.feed.acks, snapshot.status in FINAL_STATUSES):
             self._stale = True
-        self._lines(glance)
+        self._draw_bars(snapshot)
         if not self.frozen:
-            self._news(glance)
-            self.view.show(glance)
+            self._announce(snapshot)
+            self.view.show(snapshot)
             self._stale = False
-        self._drawn = time.monotonic()
-        self._cost = time.perf_counter() - began
+        self._drawn_at = time.monotonic()
+        self._draw_seconds = time.perf_counter() - began
 
-    def _lines(self, glance: Glance) -> None:
-        palette, base = self.palette, self.screen_stack[0]
-        hint = self.hint(glance)
-        word = self.asking.word
-        base.query_one("#title", Line).show(lambda width: title_line(glance, width, palette, word, hint))
-        current = base.query_one(ContentSwitcher).current or ""
-        names = [(str(n + 1), TABS[name], name == current) for n, name in enumerate(VIEWS)]
-        base.query_one("#tabs", Line).show(lambda width: tab_line(names, self.words, width, palette))
-        view = base.query_one(f"#{current}", View)
-        keys = line_of(view, self.LINE_KEYS, glance.status in ("paused", "pausing"))
-        base.query_one("#keys", Line).show(lambda width: key_line(keys, width, palette))
+    def _draw_bars(self, snapshot: Snapshot) -> None:
+        palette, screen = self.palette, self.screen_stack[0]
+        hint = self.hint(snapshot)
+        pending_text = self.requests.pending_text
+        screen.query_one("#title", Line).show(lambda width: title_line(snapshot, width, palette, pending_text, hint))
+        current = screen.query_one(ContentSwitcher).current or ""
+        names = [(str(n + 1), TAB_TITLES[name], name == current) for n, name in enumerate(VIEWS)]
+        screen.query_one("#tabs", Line).show(lambda width: tab_line(names, self.filter_text, width, palette))
+        view = screen.query_one(f"#{current}", View)
+        keys = key_line_items(view, self.KEY_LINE, snapshot.status in ("paused", "pausing"))
+        screen.query_one("#keys", Line).show(lambda width: key_line(keys, width, palette))
 
-    def hint(self, glance: Glance) -> str:
+    def hint(self, snapshot: Snapshot) -> str:
         """What stands in the title besides the run."""
         if self.feed.behind:
-            return f"reading {self.feed.events:,} events…"
+            return f"reading {self.feed.event_count:,} events…"
         if self.frozen:
-            return f"frozen, {self.feed.events - self._frozen_at} more events"
+            return f"frozen, {self.feed.event_count - self._frozen_at} more events"
         ended = getattr(self.feed.source, "ended", False)  # of a pipe: nobody writes into it any more
-        return "the stream has ended" if ended and glance.status not in OVER else ""
+        return "the stream has ended" if ended and snapshot.status not in FINAL_STATUSES else ""
 
-    def _news(self, glance: Glance) -> None:
+    def _announce(self, snapshot: Snapshot) -> None:
         """Go to the first failure; say it once when the engine has died."""
-        if glance.state.count("failed") and not self._jumped and not self.feed.behind:
-            self._jumped = True
+        if snapshot.state.count("failed") and not self._failure_shown and not self.feed.behind:
+            self._failure_shown = True
             self.show_view("run")
-            self.query_one(RunView).show_failure(glance)
+            self.query_one(RunView).show_failure(snapshot)
             self.notify("A step failed: enter shows its traceback", severity="error")
-        if glance.status.endswith("crashed") and not self._mourned:
-            self._mourned = True
-            words = last_words(self.folder)
-            self.query_one(RunView).last_words = words
-            self.query_one(LogView).last_words = words
+        if snapshot.status.endswith("crashed") and not self._crash_reported:
+            self._crash_reported = True
+            tail = engine_log_tail(self.folder)
+            self.query_one(RunView).engine_log_tail = tail
+            self.query_one(LogView).engine_log_tail = tail
             self.notify("The engine is gone; the same `tickdsl run` goes on from here", severity="error", timeout=12)
-        elif not glance.status.endswith("crashed"):
-            self._mourned = False
+        elif not snapshot.status.endswith("crashed"):
+            self._crash_reported = False
 
     # -- keys
 
@@ -222,7 +222,7 @@ class Monitor(App[None]):
         self.draw()
         self.frozen = frozen
         if frozen:
-            self._lines(self._glances.glance(self.clock(), self.words))
+            self._draw_bars(self._snapshots.snapshot(self.clock(), self.filter_text))
 
     def action_view(self, name: str) -> None:
         self.show_view(name)
@@ -240,47 +240,47 @@ class Monitor(App[None]):
         self.view.take_focus()
 
     @on(Input.Changed, "#filter")
-    def _filtered(self, message: Input.Changed) -> None:
-        if message.value != self.words:
-            self.words = message.value
+    def _filter_changed(self, message: Input.Changed) -> None:
+        if message.value != self.filter_text:
+            self.filter_text = message.value
             self.draw_now()
 
     @on(Input.Submitted, "#filter")
     def _filter_done(self) -> None:
-        self.query_one("#filter").display = bool(self.words)
+        self.query_one("#filter").display = bool(self.filter_text)
         self.view.take_focus()
 
     def action_freeze(self) -> None:
         self.frozen = not self.frozen
-        self._frozen_at = self.feed.events
+        self._frozen_at = self.feed.event_count
         self.draw()
 
     def action_pause(self) -> None:
         status = self.feed.state.status
-        self._ask("resume" if status in ("paused", "pausing") else "pause")
+        self._request("resume" if status in ("paused", "pausing") else "pause")
 
     def action_stop(self) -> None:
-        if not self._can_ask():
+        if not self._can_request():
             return
 
         def answered(yes: bool | None) -> None:
             if yes:
-                self._ask("stop")
+                self._request("stop")
 
         more = "Running trainings keep a checkpoint. The same `tickdsl run` goes on from there."
         self.push_screen(Confirm("Stop the run?", more), answered)
 
-    def _can_ask(self) -> bool:
-        status = self._glances.status(self.clock())
-        if status in OVER:
+    def _can_request(self) -> bool:
+        status = self._snapshots.status(self.clock())
+        if status in FINAL_STATUSES:
             self.notify(f"The run is over: {status}", severity="warning")
-        return status not in OVER
+        return status not in FINAL_STATUSES
 
-    def _ask(self, command: str) -> None:
-        if not self._can_ask():
+    def _request(self, command: str) -> None:
+        if not self._can_request():
             return
         try:
-            self.asking.ask(command, self.clock())
+            self.requests.send(command, self.clock())
         except TickdslError as error:
             self.notify(str(error), severity="warning")
         self.draw()
@@ -305,7 +305,7 @@ class Monitor(App[None]):
         self.view.reset()
 
     def action_help(self) -> None:
-        self.push_screen(help_screen(sections(self.view, self.BINDINGS, Rows.BINDINGS)))
+        self.push_screen(help_screen(help_sections(self.view, self.BINDINGS, Rows.BINDINGS)))
 
     def action_help_quit(self) -> None:
         """What ctrl+c does here: it says which key does what the hand may have meant."""
@@ -313,20 +313,20 @@ class Monitor(App[None]):
 
     def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
         """Keys of the screens rest while something is open over them."""
-        covered = len(self.screen_stack) > 1
-        return not (covered and action in _UNDER_COVER)
+        dialog_open = len(self.screen_stack) > 1
+        return not (dialog_open and action in _BLOCKED_BY_DIALOG)
 
     def get_system_commands(self, screen: Screen[object]) -> Iterable[SystemCommand]:
         for name in VIEWS:
             yield SystemCommand(
-                f"Show {TABS[name]}", f"screen {VIEWS.index(name) + 1}", lambda n=name: self.show_view(n)
+                f"Show {TAB_TITLES[name]}", f"screen {VIEWS.index(name) + 1}", lambda n=name: self.show_view(n)
             )
         for binding in self.BINDINGS:
             if isinstance(binding, Binding) and not binding.action.startswith(
                 ("view(", "command_palette", "end_filter")
             ):
                 yield SystemCommand(
-                    binding.description, f"key {named(binding.key)}", lambda b=binding: self._run_later(b)
+                    binding.description, f"key {key_label(binding.key)}", lambda b=binding: self._run_later(b)
                 )
         for arm in self.feed.state.arms:
             yield SystemCommand(
@@ -337,13 +337,13 @@ class Monitor(App[None]):
         self.call_later(self.run_action, binding.action)
 
 
-_UNDER_COVER = frozenset(
+_BLOCKED_BY_DIALOG = frozenset(
     {"view", "filter", "end_filter", "freeze", "pause", "stop", "theme", "reset", "help", "screenshot_here", "quit"}
 )
 
 
 def watch(
-    source: Source,
+    source: EventSource,
     *,
     control: Path | None = None,
     folder: Path | None = None,

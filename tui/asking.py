@@ -8,30 +8,30 @@ from pathlib import Path
 import attrs
 
 from tickdsl.errors import TickdslError
-from tickdsl.records import Request, request
+from tickdsl.records import Request, send_request
 
-WORDS = {"pause": "pausing…", "resume": "resuming…", "stop": "stopping…"}
+PENDING_TEXTS = {"pause": "pausing…", "resume": "resuming…", "stop": "stopping…"}
 
 
 @attrs.define
-class Asking:
+class ControlRequests:
     """Writes requests to `control`, and holds each until the engine acknowledges it. None: nobody can be asked."""
 
     control: Path | None
     pending: Request | None = None
 
     @property
-    def word(self) -> str:
+    def pending_text(self) -> str:
         """The request that waits for its answer, in a word; "" where none does."""
-        return WORDS[self.pending.command] if self.pending else ""
+        return PENDING_TEXTS[self.pending.command] if self.pending else ""
 
-    def ask(self, command: str, now: float) -> None:
+    def send(self, command: str, now: float) -> None:
         """Ask for `command`. Raises TickdslError where it cannot be asked here."""
         if self.control is None:
             raise TickdslError("this run cannot be asked from here", "`tickdsl pause|resume|stop RUN` on its host can")
-        self.pending = request(self.control, command, now)
+        self.pending = send_request(self.control, command, now)
 
-    def hear(self, acks: Container[str], over: bool) -> bool:
+    def resolve(self, acks: Container[str], over: bool) -> bool:
         """Whether the request that waited was answered now, or never will be."""
         if self.pending is not None and (over or self.pending.id in acks):
             self.pending = None

@@ -8,7 +8,7 @@ from collections.abc import Callable
 
 import attrs
 
-from tickdsl.records import Record
+from tickdsl.records import EventRecord
 from tickdsl.records.events import (
     Checkpoint,
     ControlAck,
@@ -20,82 +20,82 @@ from tickdsl.records.events import (
     Resource,
     StepProgress,
 )
-from tickdsl.results import Fold, RunState
+from tickdsl.results import RunState, StateBuilder
 
 from .replay import ReplaySource
-from .source import Source
+from .source import EventSource
 
 LOG_LINES = 5000  # events of note that the log remembers
-LOAD_POINTS = 120  # of the machine's load
+RESOURCE_POINTS = 120  # of the machine's load
 # A slice reads little at a time; where that holds no whole event, as a large plan's, more.
 _POLL_BYTES = (1 << 18, 1 << 21, 1 << 24)
-_QUIET = (StepProgress, Heartbeat, Resource, Layers, Network, PlanResolved, Checkpoint)
+_NOT_LOGGED = (StepProgress, Heartbeat, Resource, Layers, Network, PlanResolved, Checkpoint)
 
 
 @attrs.define
 class Feed:
     """The state of a run as far as its events were read, and what the fold does not keep of them.
 
-    `notes` are the events that the log shows, `acks` the engine's last word on each request, `load` the last
+    `log_records` are the events of the log, `acks` the engine's last word on each request, `resource_history` the last
     figures of the machine. `behind` says that more events lie ready.
     """
 
-    source: Source
-    seconds: float = 0.04  # that one slice may take
+    source: EventSource
+    slice_seconds: float = 0.04  # that one slice may take
     clock: Callable[[], float] = time.perf_counter
     state: RunState = attrs.field(init=False, factory=RunState)
-    events: int = attrs.field(init=False, default=0)
+    event_count: int = attrs.field(init=False, default=0)
     behind: bool = attrs.field(init=False, default=False)
-    notes: deque[Record] = attrs.field(init=False, factory=lambda: deque(maxlen=LOG_LINES))
-    load: deque[Resource] = attrs.field(init=False, factory=lambda: deque(maxlen=LOAD_POINTS))
-    measured: int = attrs.field(init=False, default=0)  # counts up whenever figures came or went
-    planned: int = attrs.field(init=False, default=0)  # counts up whenever the steps became others
+    log_records: deque[EventRecord] = attrs.field(init=False, factory=lambda: deque(maxlen=LOG_LINES))
+    resource_history: deque[Resource] = attrs.field(init=False, factory=lambda: deque(maxlen=RESOURCE_POINTS))
+    metrics_version: int = attrs.field(init=False, default=0)  # counts up whenever figures came or went
+    plan_version: int = attrs.field(init=False, default=0)  # counts up whenever the steps became others
     acks: dict[str, str] = attrs.field(init=False, factory=dict)
-    _fold: Fold = attrs.field(init=False, factory=Fold)
+    _builder: StateBuilder = attrs.field(init=False, factory=StateBuilder)
     _rewound: int = attrs.field(init=False, default=0)
 
     def advance(self) -> bool:
         """Read for one slice of time; whether anything came."""
-        began, before = self.clock(), self.events
-        restarted = self._follow_rewind()
+        started_at, before = self.clock(), self.event_count
+        restarted = self._reset_if_rewound()
         while True:
             records = next((found for size in _POLL_BYTES if (found := self.source.poll(size))), [])
             for record in records:
-                self._take(record)
+                self._add(record)
             self.behind = bool(records)
-            if not records or self.clock() - began > self.seconds:
+            if not records or self.clock() - started_at > self.slice_seconds:
                 break
-        changed = restarted or self.events != before
+        changed = restarted or self.event_count != before
         if changed:
-            self.state = self._fold.state
+            self.state = self._builder.state
         return changed
 
-    def _take(self, record: Record) -> None:
-        self._fold.add(record)
-        self.events += 1
+    def _add(self, record: EventRecord) -> None:
+        self._builder.add(record)
+        self.event_count += 1
         event = record.event
-        if not isinstance(event, _QUIET):
-            self.notes.append(record)
+        if not isinstance(event, _NOT_LOGGED):
+            self.log_records.append(record)
         match event:
             case Resource():
-                self.load.append(event)
+                self.resource_history.append(event)
             case Metric():
-                self.measured += 1
+                self.metrics_version += 1
             case PlanResolved():
-                self.planned += 1
-                self.measured += 1
+                self.plan_version += 1
+                self.metrics_version += 1
             case ControlAck():
                 self.acks[event.id] = event.state
 
-    def _follow_rewind(self) -> bool:
+    def _reset_if_rewound(self) -> bool:
         """Begin anew where a recording was wound back."""
         if not isinstance(self.source, ReplaySource) or self.source.rewound == self._rewound:
             return False
         self._rewound = self.source.rewound
-        self._fold, self.events = Fold(), 0
-        self.notes.clear()
-        self.load.clear()
+        self._builder, self.event_count = StateBuilder(), 0
+        self.log_records.clear()
+        self.resource_history.clear()
         self.acks.clear()
-        self.measured += 1
-        self.planned += 1
+        self.metrics_version += 1
+        self.plan_version += 1
         return True

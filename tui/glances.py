@@ -1,53 +1,53 @@
-"""Glances of a feed: what is costly to work out is kept until its events change it."""
+"""Snapshots of a feed: what is costly to work out is kept until its events change it."""
 
 from __future__ import annotations
 
 from tickdsl.records import Process
-from tickdsl.results.liveness import liveness
-from tickdsl.results.state import ENDED
-from tickdsl.results.verdict import standings
+from tickdsl.results.liveness import effective_status
+from tickdsl.results.state import ENDED_STATUSES
+from tickdsl.results.verdict import compute_standings
 
 from .feed import Feed
-from .views.glance import Glance, by_contestant
-from .views.outline import Outline, outline
+from .views.glance import Snapshot, group_by_contestant
+from .views.outline import StepOutline, build_outline
 
 
-class Glances:
+class SnapshotBuilder:
     """Makes glances. `lives` says whether there is an engine whose death would be news: a recording has none."""
 
-    def __init__(self, feed: Feed, engine: Process | None, lives: bool = True) -> None:
+    def __init__(self, feed: Feed, engine: Process | None, has_engine: bool = True) -> None:
         self._feed = feed
         self._engine = engine
-        self._lives = lives
-        self._outlined, self._outline = -1, Outline({}, {}, {})
-        self._judged = -1
-        self._standings = standings(feed.state)
-        self._rounds = by_contestant(self._standings)
+        self._has_engine = has_engine
+        self._plan_version, self._outline = -1, StepOutline({}, {}, {})
+        self._metrics_version = -1
+        self._standings = compute_standings(feed.state)
+        self._rounds = group_by_contestant(self._standings)
 
     def status(self, now: float) -> str:
         """What the run is doing, or what has become of it. A state read halfway says nothing about the engine."""
         state = self._feed.state
-        if not self._lives or self._feed.behind or state.status in ENDED:
+        if not self._has_engine or self._feed.behind or state.status in ENDED_STATUSES:
             return state.status
-        return liveness(state, now, self._engine)
+        return effective_status(state, now, self._engine)
 
-    def glance(self, now: float, words: str) -> Glance:
+    def snapshot(self, now: float, filter_text: str) -> Snapshot:
         """The feed as it is now, looked at through the filter `words`."""
         feed, state = self._feed, self._feed.state
-        if self._outlined != feed.planned or (state.steps.keys() - self._outline.seeds.keys()):
-            self._outlined, self._outline = feed.planned, outline(state)
-        if self._judged != feed.measured:
-            self._judged, self._standings = feed.measured, standings(state)
-            self._rounds = by_contestant(self._standings)
-        return Glance(
+        if self._plan_version != feed.plan_version or (state.steps.keys() - self._outline.seeds.keys()):
+            self._plan_version, self._outline = feed.plan_version, build_outline(state)
+        if self._metrics_version != feed.metrics_version:
+            self._metrics_version, self._standings = feed.metrics_version, compute_standings(state)
+            self._rounds = group_by_contestant(self._standings)
+        return Snapshot(
             state=state,
             status=self.status(now),
             now=now,
             standings=self._standings,
-            rounds=self._rounds,
+            standings_by_round=self._rounds,
             outline=self._outline,
-            places={arm.id: place for place, arm in enumerate(state.arms)},
-            notes=tuple(feed.notes),
-            load=tuple(feed.load),
-            words=words,
+            arm_indices={arm.id: index for index, arm in enumerate(state.arms)},
+            log_records=tuple(feed.log_records),
+            resource_history=tuple(feed.resource_history),
+            filter_text=filter_text,
         )

@@ -10,8 +10,8 @@ from .screens.help import Section
 from .screens.view import View
 
 VIEWS = ("run", "layers", "compare", "plan", "log")
-TABS = {"run": "Run", "layers": "Layers", "compare": "Compare", "plan": "Plan", "log": "Log"}
-_NAMES = {
+TAB_TITLES = {"run": "Run", "layers": "Layers", "compare": "Compare", "plan": "Plan", "log": "Log"}
+_KEY_LABELS = {
     "question_mark": "?", "slash": "/", "left_square_bracket": "[", "right_square_bracket": "]", "comma": ",",
     "full_stop": ".", "escape": "esc", "left": "←", "right": "→", "up": "↑", "down": "↓", "plus": "+", "minus": "-",
     "equals_sign": "=", "shift+left": "shift ←", "shift+right": "shift →", "ctrl+p": "ctrl p", "ctrl+c": "ctrl c",
@@ -19,22 +19,28 @@ _NAMES = {
 }  # fmt: skip
 
 
-def named(key: str) -> str:
+def key_label(key: str) -> str:
     """A binding's keys as a person reads them."""
-    return " ".join(_NAMES.get(part.strip(), part.strip()) for part in key.split(","))
+    return " ".join(_KEY_LABELS.get(part.strip(), part.strip()) for part in key.split(","))
 
 
-def line_of(view: View, own: Sequence[tuple[str, str]], paused: bool) -> list[tuple[str, str]]:
+def key_line_items(view: View, app_keys: Sequence[tuple[str, str]], paused: bool) -> list[tuple[str, str]]:
     """What the key line says on a screen, the most important first and help last."""
-    first = [(key, "resume" if key == "p" and paused else said) for key, said in own]
+    first = [(key, "resume" if key == "p" and paused else description) for key, description in app_keys]
     return [*first, *view.KEYS, ("/", "filter"), ("?", "help")]
 
 
-def sections(view: View, app: Iterable[BindingType], rows: Iterable[BindingType]) -> list[Section]:
+def help_sections(
+    view: View, app_bindings: Iterable[BindingType], list_bindings: Iterable[BindingType]
+) -> list[Section]:
     """All keys: of the monitor, of the screen that is seen, of its lists."""
-    name = TABS.get(view.id or "", "This screen")
-    return [("Everywhere", _table(app)), (name, _table(view.BINDINGS)), ("Lists", _table(rows))]
+    name = TAB_TITLES.get(view.id or "", "This screen")
+    return [
+        ("Everywhere", _key_table(app_bindings)),
+        (name, _key_table(view.BINDINGS)),
+        ("Lists", _key_table(list_bindings)),
+    ]
 
 
-def _table(bindings: Iterable[BindingType]) -> list[tuple[str, str]]:
-    return [(named(b.key), b.description) for b in bindings if isinstance(b, Binding)]
+def _key_table(bindings: Iterable[BindingType]) -> list[tuple[str, str]]:
+    return [(key_label(b.key), b.description) for b in bindings if isinstance(b, Binding)]

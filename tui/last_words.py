@@ -10,7 +10,7 @@ _LINES = 30
 _BYTES = 16384
 
 
-def last_words(folder: Path | None) -> tuple[str, ...]:
+def engine_log_tail(folder: Path | None) -> tuple[str, ...]:
     """The last lines of the engine's own output; none where it left none, or where there is no folder."""
     if folder is None:
         return ()

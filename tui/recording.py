@@ -10,15 +10,15 @@ from typing import ClassVar
 from textual.binding import Binding, BindingType
 from textual.widgets import Input
 
-from tickdsl.records import Record
-from tickdsl.results.words import duration
+from tickdsl.records import EventRecord
+from tickdsl.results.words import format_duration
 
 from .app import Monitor
 from .replay import ReplaySource
-from .views.glance import Glance
+from .views.glance import Snapshot
 
 
-class Recording(Monitor):
+class ReplayMonitor(Monitor):
     """Plays a recorded run. Arrows belong to the clock here; enter and the mouse open what they would."""
 
     BINDINGS: ClassVar[list[BindingType]] = [
@@ -33,7 +33,7 @@ class Recording(Monitor):
         Binding("home", "seek('start')", "To the beginning", id="replay.start", priority=True),
         Binding("end", "seek('end')", "To the end", id="replay.end", priority=True),
     ]
-    LINE_KEYS: ClassVar[tuple[tuple[str, str], ...]] = (
+    KEY_LINE: ClassVar[tuple[tuple[str, str], ...]] = (
         ("q", "leave"), ("space", "play"), ("← →", "event"), ("+ -", "speed"),
     )  # fmt: skip
 
@@ -44,49 +44,49 @@ class Recording(Monitor):
         folder: Path | None = None,
         plan_text: str | None = None,
     ) -> None:
-        super().__init__(replay, folder=folder, plan_text=plan_text, clock=replay.now, lives=False)
+        super().__init__(replay, folder=folder, plan_text=plan_text, clock=replay.now, has_engine=False)
         self.replay = replay
 
-    def hint(self, glance: Glance) -> str:
+    def hint(self, snapshot: Snapshot) -> str:
         replay = self.replay
         sign = f"▶ ×{replay.speed:g}" if replay.playing else "⏸ held"
-        return f"{sign} {duration(replay.elapsed)}/{duration(replay.length)}"
+        return f"{sign} {format_duration(replay.elapsed)}/{format_duration(replay.length)}"
 
     def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
-        clockwork = action in ("play", "step", "speed", "seek")
-        if clockwork and (len(self.screen_stack) > 1 or isinstance(self.focused, Input)):
+        is_clock_action = action in ("play", "step", "speed", "seek")
+        if is_clock_action and (len(self.screen_stack) > 1 or isinstance(self.focused, Input)):
             return False
         return super().check_action(action, parameters)
 
     def action_play(self) -> None:
         self.replay.play(not self.replay.playing)
-        self._moved()
+        self._clock_moved()
 
-    def action_step(self, by: int, whole: bool) -> None:
-        self.replay.step(by, whole)
-        self._moved()
+    def action_step(self, count: int, by_step: bool) -> None:
+        self.replay.step(count, by_step)
+        self._clock_moved()
 
-    def action_speed(self, by: int) -> None:
-        self.replay.faster(by)
-        self._moved()
+    def action_speed(self, direction: int) -> None:
+        self.replay.change_speed(direction)
+        self._clock_moved()
 
     def action_seek(self, to: str) -> None:
         self.replay.to_start() if to == "start" else self.replay.to_end()
-        self._moved()
+        self._clock_moved()
 
-    def _moved(self) -> None:
+    def _clock_moved(self) -> None:
         self.feed.advance()
         self.draw()
 
 
 def replay(
-    records: Iterable[Record],
+    records: Iterable[EventRecord],
     speed: float = 60.0,
     folder: Path | None = None,
     plan_text: str | None = None,
     clock: Callable[[], float] = time.monotonic,
 ) -> int:
     """Show a recorded run until the person leaves; 0, or what Textual says of a monitor that broke down."""
-    app = Recording(ReplaySource(records, speed, clock), folder=folder, plan_text=plan_text)
+    app = ReplayMonitor(ReplaySource(records, speed, clock), folder=folder, plan_text=plan_text)
     app.run()
     return app.return_code or 0

@@ -34,7 +34,7 @@ def _rule(match: str, name: str | None = None, **captures: str) -> dict[str, Any
 
 def grammar() -> dict[str, Any]:
     """The grammar as TextMate's JSON. Rules are tried in order at each place of a line."""
-    defined = "|".join(highlight.DEFINES)
+    defined = "|".join(highlight.DEFINING_KEYWORDS)
     return {
         "$schema": "https://raw.githubusercontent.com/martinring/tmlanguage/master/tmlanguage.json",
         "name": "tickdsl plan",
@@ -59,8 +59,8 @@ def grammar() -> dict[str, Any]:
             _rule(highlight.PERCENT, "constant.numeric"),
             _rule(rf"(?<![\w.-]){highlight.TIMES}", "keyword.operator.word"),
             _rule(highlight.NUMBER, "constant.numeric"),
-            _rule(_words(vocabulary.CLAUSES), "keyword.operator.word"),
-            _rule(_words(highlight.constants()), "support.constant"),
+            _rule(_words(vocabulary.CLAUSE_WORDS), "keyword.operator.word"),
+            _rule(_words(highlight.builtin_words()), "support.constant"),
             _rule(highlight.NAME, "entity.name"),
             _rule(r"<=|>=|<|>|\.\.|=", "keyword.operator"),
             _rule(r"[\[\]{},;]", "punctuation"),

@@ -27,16 +27,16 @@ def output(capsys: pytest.CaptureFixture[str], *words: object) -> str:
 
 @pytest.mark.parametrize("path", PLANS[::4], ids=lambda p: p.stem)
 def test_every_format_tells_the_same_findings(path: Path) -> None:
-    findings = check_file(path, network=False).findings
-    told = [(d.code, d.span.line, d.span.column) for d in findings]
-    concise = re.findall(r":(\d+):(\d+): \w+\[(TD\d+)\]", render(findings, "concise"))
+    diagnostics = check_file(path, network=False).diagnostics
+    told = [(d.code, d.span.line, d.span.column) for d in diagnostics]
+    concise = re.findall(r":(\d+):(\d+): \w+\[(TD\d+)\]", render(diagnostics, "concise"))
     assert [(code, int(line), int(column)) for line, column, code in concise] == told
-    assert [(d["code"], d["line"], d["column"]) for d in json.loads(render(findings, "json"))] == told
-    github = re.findall(r"line=(\d+),col=(\d+),.*title=(TD\d+)", render(findings, "github"))
+    assert [(d["code"], d["line"], d["column"]) for d in json.loads(render(diagnostics, "json"))] == told
+    github = re.findall(r"line=(\d+),col=(\d+),.*title=(TD\d+)", render(diagnostics, "github"))
     assert [(code, int(line), int(column)) for line, column, code in github] == told
-    full = re.findall(r"^(?:.*:\d+:\d+: )?\w+\[(TD\d+)\]", render(findings, "full"), re.MULTILINE)
-    assert full == [d.code for d in sorted(findings, key=lambda d: d.severity == "note")]
-    results = json.loads(render(findings, "sarif"))["runs"][0]["results"]
+    full = re.findall(r"^(?:.*:\d+:\d+: )?\w+\[(TD\d+)\]", render(diagnostics, "full"), re.MULTILINE)
+    assert full == [d.code for d in sorted(diagnostics, key=lambda d: d.severity == "note")]
+    results = json.loads(render(diagnostics, "sarif"))["runs"][0]["results"]
     regions = [result["locations"][0]["physicalLocation"]["region"] for result in results]
     places = [(region["startLine"], region["startColumn"]) for region in regions]
     assert [(result["ruleId"], *place) for result, place in zip(results, places, strict=True)] == told

@@ -23,14 +23,14 @@ def expected(path: Path) -> str:
 @pytest.mark.parametrize("path", PLANS, ids=lambda p: p.stem)
 def test_the_finding_stands_where_the_plan_says(path: Path) -> None:
     report = check_file(path)
-    found = [f"{d.code} {d.span.line}:{d.span.column}" for d in report.findings]
+    found = [f"{d.code} {d.span.line}:{d.span.column}" for d in report.diagnostics]
     assert expected(path) in found
 
 
 @pytest.mark.parametrize("path", PLANS, ids=lambda p: p.stem)
 def test_no_other_error_is_invented(path: Path) -> None:
     code = expected(path).split()[0]
-    others = [d for d in check_file(path).findings if d.severity == "error" and d.code != code]
+    others = [d for d in check_file(path).diagnostics if d.severity == "error" and d.code != code]
     assert others == []
 
 
@@ -45,8 +45,8 @@ def test_renderings_are_as_recorded(form: str, request: pytest.FixtureRequest) -
 
     parts = []
     for path in PLANS:
-        findings = [d for d in check_file(path).findings if d.code == expected(path).split()[0]]
-        parts.append(f"## {path.name}\n" + render(findings, form).replace(str(INVALID) + os.sep, ""))
+        diagnostics = [d for d in check_file(path).diagnostics if d.code == expected(path).split()[0]]
+        parts.append(f"## {path.name}\n" + render(diagnostics, form).replace(str(INVALID) + os.sep, ""))
     text = "\n".join(parts) + "\n"
     golden = INVALID / f"golden.{form}.txt"
     if os.environ.get("TICKDSL_GOLDEN") == "write":
@@ -55,7 +55,7 @@ def test_renderings_are_as_recorded(form: str, request: pytest.FixtureRequest) -
 
 
 def test_a_flag_that_names_nothing() -> None:
-    (error,) = [d for d in check_file(PLANS[0], {"nothing": "1"}).findings if d.code == "TD115"]
+    (error,) = [d for d in check_file(PLANS[0], {"nothing": "1"}).diagnostics if d.code == "TD115"]
     assert (error.span.source.path, error.span.text) == ("--set", "--set nothing=1")
 
 

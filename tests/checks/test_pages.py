@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tickdsl.checks import Report, check_file
+from tickdsl.checks import CheckReport, check_file
 from tickdsl.cli import main
 from tickdsl.lang.findings import explain
 from tickdsl.lang.findings.diagnostics import CODES, GROUPS
@@ -16,7 +16,7 @@ from tickdsl.plugins import permission
 ROOT = Path(__file__).parents[2]
 
 
-def checked(example: explain.Example, folder: Path, monkeypatch: pytest.MonkeyPatch) -> Report:
+def checked(example: explain.Example, folder: Path, monkeypatch: pytest.MonkeyPatch) -> CheckReport:
     for name, text in (("example.plan", example.plan), *example.files):
         (folder / name).write_text(text, "utf-8")
     monkeypatch.setattr(permission, "_allowed", example.allow_code)
@@ -25,7 +25,7 @@ def checked(example: explain.Example, folder: Path, monkeypatch: pytest.MonkeyPa
 
 
 def page(code: str) -> explain.Page:
-    found = explain.page(code)
+    found = explain.load_page(code)
     assert found is not None
     return found
 
@@ -35,10 +35,10 @@ def test_the_example_causes_the_finding_and_the_cure_ends_it(
     code: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     shown = page(code)
-    assert code in {d.code for d in checked(shown.before, tmp_path, monkeypatch).findings}
+    assert code in {d.code for d in checked(shown.before, tmp_path, monkeypatch).diagnostics}
     cured = checked(shown.after, tmp_path, monkeypatch)
-    assert code not in {d.code for d in cured.findings}
-    assert not [d for d in cured.findings if d.severity == "error"]
+    assert code not in {d.code for d in cured.diagnostics}
+    assert not [d for d in cured.diagnostics if d.severity == "error"]
 
 
 @pytest.mark.parametrize("code", CODES)
@@ -50,17 +50,17 @@ def test_a_page_says_what_and_why(code: str) -> None:
 
 def test_no_page_without_a_code() -> None:
     assert {path.stem for path in (ROOT / "tickdsl" / "lang" / "findings" / "codes").iterdir()} == set(CODES)
-    assert explain.page("TD999") is None
+    assert explain.load_page("TD999") is None
 
 
 def test_every_code_is_in_one_group() -> None:
-    assert [code for _, codes in explain.groups() for code in codes] == sorted(CODES)
+    assert [code for _, codes in explain.grouped_codes() for code in codes] == sorted(CODES)
     assert {code[:3] for code in CODES} == set(GROUPS)
 
 
 def test_the_manual_is_up_to_date() -> None:
     """Rewrite with `python -m tickdsl.lang.findings.explain > docs/codes.md`."""
-    assert (ROOT / "docs" / "codes.md").read_text("utf-8") == explain.manual()
+    assert (ROOT / "docs" / "codes.md").read_text("utf-8") == explain.render_manual()
 
 
 @pytest.mark.parametrize(

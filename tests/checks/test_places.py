@@ -14,7 +14,7 @@ from tickdsl.lang.syntax import Source
 
 def found(text: str, network: bool = False, **overrides: str) -> list[Diagnostic]:
     report = check(load_source(Source("x.plan", text), overrides), network=network)
-    return [d for d in report.findings if d.severity != "note"]
+    return [d for d in report.diagnostics if d.severity != "note"]
 
 
 def errors(text: str, network: bool = False, **overrides: str) -> list[Diagnostic]:
@@ -69,7 +69,7 @@ def test_an_included_file_is_named_with_the_chain(tmp_path: Path, inner: str) ->
     use = "$s" if "globl" in inner else "local"
     (tmp_path / "main.plan").write_text(f'include "middle.plan"\nprune weights {use} 20%; rewind lr\n')
     report = check_file(tmp_path / "main.plan", network=False)
-    (error,) = [d for d in report.findings if d.severity == "error"]
+    (error,) = [d for d in report.diagnostics if d.severity == "error"]
     assert Path(error.span.source.path).name == "inner.plan"
     chain = [Path(label.span.source.path).name for label in error.secondary if label.text == "included here"]
     assert chain == ["middle.plan", "main.plan"]

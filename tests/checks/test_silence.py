@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from tickdsl.checks import Report, check
+from tickdsl.checks import CheckReport, check
 from tickdsl.cli import main
 from tickdsl.lang.reading.include import load_source
 from tickdsl.lang.syntax import Source
@@ -12,12 +12,12 @@ from tickdsl.lang.syntax import Source
 HEAD = "model small-cnn on digits\ntrain 2ep lr=0.1 batch=64 momentum=0.9\n"
 
 
-def checked(text: str) -> Report:
+def checked(text: str) -> CheckReport:
     return check(load_source(Source("x.plan", text)), network=False)
 
 
 def codes(text: str) -> list[str]:
-    return [d.code for d in checked(text).findings]
+    return [d.code for d in checked(text).diagnostics]
 
 
 def test_it_silences_its_line_only() -> None:

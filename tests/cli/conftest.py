@@ -1,5 +1,5 @@
-"""The bench that runs plans, and processes that end with their test."""
+"""A harness that runs plans, and processes that end with their test."""
 
-from command_line import bench, processes
+from command_line import harness, processes
 
-__all__ = ["bench", "processes"]
+__all__ = ["harness", "processes"]

@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 
 from tickdsl.records import Store
-from tickdsl.records.control import request
+from tickdsl.records.control import send_request
 from tickdsl.records.events import (
     ControlAck,
     Event,
@@ -41,10 +41,10 @@ ENDLESS = "train 4000ep lr=0.01 batch=16\nprune weights 20%; rewind lr\n"
 HEAD = "model small-cnn width=0.5\ndata synthetic size=8 train=256 test=64\n"
 
 
-def told(bench: Any, since: float = 0.0) -> list[Event]:
+def told(harness: Any, since: float = 0.0) -> list[Event]:
     """The events of the last run that are not older than `since`."""
     try:
-        return [record.event for record in bench.events if record.t >= since]
+        return [record.event for record in harness.events if record.t >= since]
     except Exception as error:  # before the run has made its folder
         assert "no run" in str(error) or "No such file" in str(error), error
         return []
@@ -59,10 +59,10 @@ def until(condition: Callable[[], Any], seconds: float = 60.0) -> Any:
     return found
 
 
-def has(bench: Any, kind: type[Event], **fields: Any) -> bool:
+def has(harness: Any, kind: type[Event], **fields: Any) -> bool:
     return any(
         isinstance(event, kind) and all(getattr(event, name) == value for name, value in fields.items())
-        for event in told(bench)
+        for event in told(harness)
     )
 
 
@@ -86,9 +86,9 @@ def gone(pids: set[int]) -> bool:
     return True
 
 
-def at_work(bench: Any, engine: subprocess.Popen[str], since: float) -> bool:
+def at_work(harness: Any, engine: subprocess.Popen[str], since: float) -> bool:
     """Whether the engine that began then trains, or has ended."""
-    return engine.poll() is not None or any(isinstance(event, StepProgress) for event in told(bench, since))
+    return engine.poll() is not None or any(isinstance(event, StepProgress) for event in told(harness, since))
 
 
 def worker(event: StepStart) -> int:
@@ -98,17 +98,17 @@ def worker(event: StepStart) -> int:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("jobs", [1, 2])
-def test_killed_again_and_again_it_ends_with_the_same_bits(bench: Any, processes: Keep, jobs: int) -> None:
-    bench.write("train 40ep lr=0.1 batch=16\n" + SHORT, head=HEAD)
-    whole = bench.folder / "whole"
-    assert bench.run("--store", whole).exit == 0
+def test_killed_again_and_again_it_ends_with_the_same_bits(harness: Any, processes: Keep, jobs: int) -> None:
+    harness.write("train 40ep lr=0.1 batch=16\n" + SHORT, head=HEAD)
+    whole = harness.folder / "whole"
+    assert harness.run("--store", whole).exit == 0
     draw = random.Random(jobs)
     kills = 0
     for _ in range(12):
         begun = time.time()
-        engine = processes(bench.begin("--jobs", jobs, "--checkpoint-every", 0))
+        engine = processes(harness.start_process("--jobs", jobs, "--checkpoint-every", 0))
         # However fast the machine is: some work was done, and some is left.
-        until(functools.partial(at_work, bench, engine, begun))
+        until(functools.partial(at_work, harness, engine, begun))
         with contextlib.suppress(subprocess.TimeoutExpired):
             engine.wait(draw.uniform(0.0, 2.0))
         if engine.poll() is not None:
@@ -118,174 +118,174 @@ def test_killed_again_and_again_it_ends_with_the_same_bits(bench: Any, processes
         engine.wait()
         kills += 1
         until(functools.partial(gone, below), 5.0)
-        for key in bench.bits():
-            assert Store(bench.store).check(key), "a result is visible, but not whole"
-    last = processes(bench.begin("--jobs", jobs, "--checkpoint-every", 0))
+        for key in harness.weight_bytes():
+            assert Store(harness.store).check(key), "a result is visible, but not whole"
+    last = processes(harness.start_process("--jobs", jobs, "--checkpoint-every", 0))
     _, err = last.communicate(timeout=120)
     assert last.returncode == 0, err
     assert kills >= 2
-    assert bench.bits() == bench.bits(whole)
-    assert not list(bench.store.glob("damaged/*"))
+    assert harness.weight_bytes() == harness.weight_bytes(whole)
+    assert not list(harness.store.glob("damaged/*"))
 
 
-def test_killed_in_a_training_it_goes_on_from_the_checkpoint(bench: Any, processes: Keep) -> None:
-    bench.write("train 20ep lr=0.1 batch=32\nprune filters 30%; rewind weights to 1ep\n", head=HEAD)
-    engine = processes(bench.begin("--jobs", 2, "--checkpoint-every", 0))
-    reached = until(lambda: [e.epoch for e in told(bench) if isinstance(e, StepProgress)])[-1]
+def test_killed_in_a_training_it_goes_on_from_the_checkpoint(harness: Any, processes: Keep) -> None:
+    harness.write("train 20ep lr=0.1 batch=32\nprune filters 30%; rewind weights to 1ep\n", head=HEAD)
+    engine = processes(harness.start_process("--jobs", 2, "--checkpoint-every", 0))
+    reached = until(lambda: [e.epoch for e in told(harness) if isinstance(e, StepProgress)])[-1]
     below = children(engine.pid)
     assert len(below) > 2
     engine.kill()
     engine.wait()
     until(functools.partial(gone, below), 5.0)
-    assert bench.run().exit == 0
-    first = next(record.event for record in bench.events if isinstance(record.event, StepProgress))
+    assert harness.run().exit == 0
+    first = next(record.event for record in harness.events if isinstance(record.event, StepProgress))
     assert first.epoch > reached
-    assert bench.run("--store", bench.folder / "whole").exit == 0
-    assert bench.bits() == bench.bits(bench.folder / "whole")
+    assert harness.run("--store", harness.folder / "whole").exit == 0
+    assert harness.weight_bytes() == harness.weight_bytes(harness.folder / "whole")
 
 
 @BOTH
-def test_stop_keeps_a_checkpoint_and_says_how_to_go_on(bench: Any, processes: Keep, jobs: int) -> None:
-    bench.write(ENDLESS, head=HEAD)
-    engine = processes(bench.begin("--jobs", jobs))
-    until(lambda: has(bench, StepProgress))
-    asked = request(bench.last.control, "stop")
+def test_stop_keeps_a_checkpoint_and_says_how_to_go_on(harness: Any, processes: Keep, jobs: int) -> None:
+    harness.write(ENDLESS, head=HEAD)
+    engine = processes(harness.start_process("--jobs", jobs))
+    until(lambda: has(harness, StepProgress))
+    asked = send_request(harness.last_run.control, "stop")
     _, err = engine.communicate(timeout=20)
     assert engine.returncode == 4
-    assert f"tickdsl run {bench.plan}" in err
-    assert has(bench, ControlAck, id=asked.id, command="stop", state="stopping")
-    assert has(bench, RunEnd, status="stopped", exit=4)
-    assert list(bench.store.glob("unfinished/*/*/training.ckpt"))
+    assert f"tickdsl run {harness.plan}" in err
+    assert has(harness, ControlAck, id=asked.id, command="stop", state="stopping")
+    assert has(harness, RunEnd, status="stopped", exit=4)
+    assert list(harness.store.glob("unfinished/*/*/training.ckpt"))
 
 
-def test_stopped_and_continued_gives_the_same_bits(bench: Any) -> None:
-    bench.write("train 12ep lr=0.1 batch=16\nprune filters 30%; rewind lr\n", head=HEAD)
-    assert bench.run("--store", bench.folder / "whole").exit == 0
+def test_stopped_and_continued_gives_the_same_bits(harness: Any) -> None:
+    harness.write("train 12ep lr=0.1 batch=16\nprune filters 30%; rewind lr\n", head=HEAD)
+    assert harness.run("--store", harness.folder / "whole").exit == 0
     draw = random.Random(1)
-    with bench.stopping(lambda: draw.random() < 0.4, look_seconds=0.05):
-        codes = [bench.run().exit for _ in range(4)]
+    with harness.stopping(lambda: draw.random() < 0.4, look_seconds=0.05):
+        codes = [harness.run().exit for _ in range(4)]
     assert 4 in codes
-    assert bench.run().exit == 0
-    assert bench.bits() == bench.bits(bench.folder / "whole")
+    assert harness.run().exit == 0
+    assert harness.weight_bytes() == harness.weight_bytes(harness.folder / "whole")
 
 
 @BOTH
-def test_nothing_trains_while_the_run_is_paused(bench: Any, processes: Keep, jobs: int) -> None:
-    bench.write(ENDLESS + "seeds 2\n", head=HEAD)
-    engine = processes(bench.begin("--jobs", jobs))
-    until(lambda: has(bench, StepProgress))
-    asked = request(bench.last.control, "pause")
-    until(lambda: has(bench, ControlAck, id=asked.id, state="paused"), 10.0)
-    states = [e.state for e in told(bench) if isinstance(e, ControlAck)]
+def test_nothing_trains_while_the_run_is_paused(harness: Any, processes: Keep, jobs: int) -> None:
+    harness.write(ENDLESS + "seeds 2\n", head=HEAD)
+    engine = processes(harness.start_process("--jobs", jobs))
+    until(lambda: has(harness, StepProgress))
+    asked = send_request(harness.last_run.control, "pause")
+    until(lambda: has(harness, ControlAck, id=asked.id, state="paused"), 10.0)
+    states = [e.state for e in told(harness) if isinstance(e, ControlAck)]
     assert states == ["pausing", "paused"]
-    reports = sum(isinstance(e, StepProgress) for e in told(bench))
+    reports = sum(isinstance(e, StepProgress) for e in told(harness))
     time.sleep(1.0)
-    assert sum(isinstance(e, StepProgress) for e in told(bench)) == reports
-    request(bench.last.control, "resume")
-    until(lambda: sum(isinstance(e, StepProgress) for e in told(bench)) > reports, 10.0)
-    request(bench.last.control, "pause")
-    request(bench.last.control, "stop")
+    assert sum(isinstance(e, StepProgress) for e in told(harness)) == reports
+    send_request(harness.last_run.control, "resume")
+    until(lambda: sum(isinstance(e, StepProgress) for e in told(harness)) > reports, 10.0)
+    send_request(harness.last_run.control, "pause")
+    send_request(harness.last_run.control, "stop")
     engine.communicate(timeout=20)
     assert engine.returncode == 4
 
 
 @pytest.mark.parametrize("jobs", [pytest.param(1, marks=pytest.mark.slow), 2])
-def test_interrupted_once_it_keeps_a_checkpoint(bench: Any, processes: Keep, jobs: int) -> None:
-    bench.write(ENDLESS, head=HEAD)
-    engine = processes(bench.begin("--jobs", jobs))
-    until(lambda: has(bench, StepProgress))
+def test_interrupted_once_it_keeps_a_checkpoint(harness: Any, processes: Keep, jobs: int) -> None:
+    harness.write(ENDLESS, head=HEAD)
+    engine = processes(harness.start_process("--jobs", jobs))
+    until(lambda: has(harness, StepProgress))
     os.killpg(engine.pid, signal.SIGINT)  # as a terminal does it
     _, err = engine.communicate(timeout=20)
     assert engine.returncode == 130
     assert "Traceback" not in err
-    assert f"tickdsl run {bench.plan}" in err
-    assert has(bench, RunEnd, status="interrupted", exit=130)
-    assert any("Ctrl-C again" in e.message for e in told(bench) if isinstance(e, Log))
-    assert list(bench.store.glob("unfinished/*/*/training.ckpt"))
+    assert f"tickdsl run {harness.plan}" in err
+    assert has(harness, RunEnd, status="interrupted", exit=130)
+    assert any("Ctrl-C again" in e.message for e in told(harness) if isinstance(e, Log))
+    assert list(harness.store.glob("unfinished/*/*/training.ckpt"))
 
 
 @BOTH
-def test_interrupted_twice_it_ends_at_once(bench: Any, processes: Keep, jobs: int) -> None:
-    bench.write(ENDLESS, head=HEAD)
-    engine = processes(bench.begin("--jobs", jobs))
-    until(lambda: has(bench, StepProgress))
+def test_interrupted_twice_it_ends_at_once(harness: Any, processes: Keep, jobs: int) -> None:
+    harness.write(ENDLESS, head=HEAD)
+    engine = processes(harness.start_process("--jobs", jobs))
+    until(lambda: has(harness, StepProgress))
     below = children(engine.pid)
-    request(bench.last.control, "pause")  # a run that waits must hear it too
-    until(lambda: has(bench, ControlAck, state="paused"))
+    send_request(harness.last_run.control, "pause")  # a run that waits must hear it too
+    until(lambda: has(harness, ControlAck, state="paused"))
     engine.send_signal(signal.SIGINT)
     engine.send_signal(signal.SIGINT)
     _, err = engine.communicate(timeout=10)
     assert engine.returncode == 130
     assert "Traceback" not in err
-    assert has(bench, RunEnd, status="interrupted")
+    assert has(harness, RunEnd, status="interrupted")
     until(functools.partial(gone, below), 5.0)
 
 
 @pytest.mark.slow
-def test_sigterm_stops_as_a_request_does(bench: Any, processes: Keep) -> None:
-    bench.write(ENDLESS, head=HEAD)
-    engine = processes(bench.begin("--jobs", 2))
-    until(lambda: has(bench, StepProgress))
+def test_sigterm_stops_as_a_request_does(harness: Any, processes: Keep) -> None:
+    harness.write(ENDLESS, head=HEAD)
+    engine = processes(harness.start_process("--jobs", 2))
+    until(lambda: has(harness, StepProgress))
     os.killpg(engine.pid, signal.SIGTERM)
     _, err = engine.communicate(timeout=20)
     assert engine.returncode == 4
     assert "Traceback" not in err
-    assert has(bench, RunEnd, status="stopped")
-    assert list(bench.store.glob("unfinished/*/*/training.ckpt"))
+    assert has(harness, RunEnd, status="stopped")
+    assert list(harness.store.glob("unfinished/*/*/training.ckpt"))
 
 
 @pytest.mark.slow
-def test_the_heart_beats_during_a_single_long_step(bench: Any, processes: Keep) -> None:
-    bench.write(ENDLESS.replace("4000ep", "400000it"), head=HEAD.replace("train=256", "train=200000"))
-    engine = processes(bench.begin("--jobs", 1))
-    until(lambda: has(bench, StepStart))
-    beats = sum(isinstance(e, Heartbeat) for e in told(bench))
+def test_the_heart_beats_during_a_single_long_step(harness: Any, processes: Keep) -> None:
+    harness.write(ENDLESS.replace("4000ep", "400000it"), head=HEAD.replace("train=256", "train=200000"))
+    engine = processes(harness.start_process("--jobs", 1))
+    until(lambda: has(harness, StepStart))
+    beats = sum(isinstance(e, Heartbeat) for e in told(harness))
     time.sleep(6.0)
-    assert sum(isinstance(e, Heartbeat) for e in told(bench)) > beats
-    assert not has(bench, StepEnd, status="failed")
+    assert sum(isinstance(e, Heartbeat) for e in told(harness)) > beats
+    assert not has(harness, StepEnd, status="failed")
     engine.kill()
 
 
 @pytest.mark.slow
-def test_a_killed_worker_costs_its_step_one_attempt(bench: Any, processes: Keep) -> None:
-    bench.write("train 30ep lr=0.05 batch=32\nseeds 2\nprune weights 20%; rewind weights to 29ep\n", head=HEAD)
-    engine = processes(bench.begin("--jobs", 2, "--checkpoint-every", 0))
-    until(lambda: has(bench, StepProgress))
-    os.kill(next(worker(e) for e in told(bench) if isinstance(e, StepStart)), signal.SIGKILL)
+def test_a_killed_worker_costs_its_step_one_attempt(harness: Any, processes: Keep) -> None:
+    harness.write("train 30ep lr=0.05 batch=32\nseeds 2\nprune weights 20%; rewind weights to 29ep\n", head=HEAD)
+    engine = processes(harness.start_process("--jobs", 2, "--checkpoint-every", 0))
+    until(lambda: has(harness, StepProgress))
+    os.kill(next(worker(e) for e in told(harness) if isinstance(e, StepStart)), signal.SIGKILL)
     _, err = engine.communicate(timeout=120)
     assert engine.returncode == 0, err
     assert "killed by signal 9" in err
-    again = [e for e in told(bench) if isinstance(e, StepStart) and e.attempt == 2]
+    again = [e for e in told(harness) if isinstance(e, StepStart) and e.attempt == 2]
     assert len(again) == 1
 
 
 @pytest.mark.slow
-def test_a_step_whose_worker_dies_twice_has_failed_and_the_rest_is_done(bench: Any, processes: Keep) -> None:
-    bench.write(
+def test_a_step_whose_worker_dies_twice_has_failed_and_the_rest_is_done(harness: Any, processes: Keep) -> None:
+    harness.write(
         "arm long { train 4000ep lr=0.01 batch=16; prune weights 20%; rewind lr }\n"
         "arm short { train 1ep lr=0.1; prune weights 20%; rewind lr }\n",
         head=HEAD,
     )
-    engine = processes(bench.begin("--jobs", 2))
-    until(lambda: has(bench, Metric, arm="short", contestant="ticket"))
+    engine = processes(harness.start_process("--jobs", 2))
+    until(lambda: has(harness, Metric, arm="short", contestant="ticket"))
     for attempt in (1, 2):
-        started = until(functools.partial(begun, bench, longest(bench), attempt))
+        started = until(functools.partial(begun, harness, longest(harness), attempt))
         os.kill(worker(started[-1]), signal.SIGKILL)
     _, err = engine.communicate(timeout=60)
     assert engine.returncode == 3, err
     assert "its worker process was killed by signal 9, twice" in err
-    failed = [e for e in told(bench) if isinstance(e, StepEnd) and e.status == "failed"]
+    failed = [e for e in told(harness) if isinstance(e, StepEnd) and e.status == "failed"]
     assert len(failed) == 1
-    short = next(arm for arm in bench.results["arms"] if arm["id"] == "short")
+    short = next(arm for arm in harness.results["arms"] if arm["id"] == "short")
     assert short["levels"][-1]["contestants"]["ticket"]["seeds"]
 
 
-def begun(bench: Any, step: str, attempt: int) -> list[StepStart]:
-    events = [e for e in told(bench) if isinstance(e, StepStart)]
+def begun(harness: Any, step: str, attempt: int) -> list[StepStart]:
+    events = [e for e in told(harness) if isinstance(e, StepStart)]
     return [e for e in events if e.step == step and e.attempt == attempt]
 
 
-def longest(bench: Any) -> str:
+def longest(harness: Any) -> str:
     """The step of the run that takes the longest."""
-    steps = next(e.steps for e in told(bench) if isinstance(e, PlanResolved))
+    steps = next(e.steps for e in told(harness) if isinstance(e, PlanResolved))
     return str(max(steps, key=lambda info: info.epochs or 0.0).id)

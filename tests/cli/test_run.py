@@ -13,64 +13,64 @@ from tickdsl.records.events import Metric, PlanResolved, RunEnd, RunStart
 TWO_ROUNDS = "prune filters 30% x 2; rewind lr\ncompare random-init\n"
 
 
-def test_a_run_prints_a_table_and_leaves_its_results(bench: Any) -> None:
-    bench.write(TWO_ROUNDS)
-    said = bench.run()
+def test_a_run_prints_a_table_and_leaves_its_results(harness: Any) -> None:
+    harness.write(TWO_ROUNDS)
+    said = harness.run()
     assert said.exit == 0
     assert "dense" in said.out and "verdict" in said.out
-    assert str(bench.last.folder) in said.err
-    assert [arm["id"] for arm in bench.results["arms"]] == ["ticket"]
-    rows = list(csv.DictReader(bench.last.results_csv.open()))
+    assert str(harness.last_run.folder) in said.err
+    assert [arm["id"] for arm in harness.results["arms"]] == ["ticket"]
+    rows = list(csv.DictReader(harness.last_run.results_csv.open()))
     assert {(row["contestant"], row["level"]) for row in rows} == {
         ("dense", "0"), ("ticket", "1"), ("ticket", "2"), ("random-init", "1"), ("random-init", "2"),
     }  # fmt: skip
 
 
-def test_events_tell_the_whole_run_once(bench: Any) -> None:
-    bench.write(TWO_ROUNDS)
-    bench.run()
-    events = [record.event for record in bench.events]
-    assert [record.seq for record in bench.events] == list(range(len(events)))
+def test_events_tell_the_whole_run_once(harness: Any) -> None:
+    harness.write(TWO_ROUNDS)
+    harness.run()
+    events = [record.event for record in harness.events]
+    assert [record.seq for record in harness.events] == list(range(len(events)))
     assert isinstance(events[0], RunStart) and isinstance(events[1], PlanResolved)
     assert isinstance(events[-1], RunEnd) and (events[-1].status, events[-1].exit) == ("ok", 0)
-    ended = bench.ended("done")
+    ended = harness.steps_ended("done")
     assert sorted(ended) == sorted(info.id for info in events[1].steps)
-    assert sorted(bench.begun) == sorted(ended)
+    assert sorted(harness.started_steps) == sorted(ended)
     measured = [(m.contestant, m.level) for m in events if isinstance(m, Metric)]
     assert len(measured) == len(set(measured)) == len(events[1].measurements)
 
 
 @pytest.mark.parametrize("jobs", [1, 2])
-def test_a_second_run_trains_nothing_and_says_the_same(bench: Any, jobs: int) -> None:
-    bench.write(TWO_ROUNDS)
-    first = bench.run("--jobs", jobs)
-    before = bench.results
-    second = bench.run("--jobs", jobs)
-    assert bench.begun == []
-    assert bench.ended("skipped") == []
+def test_a_second_run_trains_nothing_and_says_the_same(harness: Any, jobs: int) -> None:
+    harness.write(TWO_ROUNDS)
+    first = harness.run("--jobs", jobs)
+    before = harness.results
+    second = harness.run("--jobs", jobs)
+    assert harness.started_steps == []
+    assert harness.steps_ended("skipped") == []
     assert second.out == first.out
-    assert bench.results["arms"] == before["arms"]
+    assert harness.results["arms"] == before["arms"]
 
 
-def test_jobs_change_no_bit(bench: Any) -> None:
-    bench.write(TWO_ROUNDS + "seeds 2\n")
-    bench.run("--jobs", 2)
-    with_two = bench.bits()
-    bench.run("--store", bench.folder / "other")
-    assert bench.bits(bench.folder / "other") == with_two
+def test_jobs_change_no_bit(harness: Any) -> None:
+    harness.write(TWO_ROUNDS + "seeds 2\n")
+    harness.run("--jobs", 2)
+    with_two = harness.weight_bytes()
+    harness.run("--store", harness.folder / "other")
+    assert harness.weight_bytes(harness.folder / "other") == with_two
 
 
-def test_an_edited_plan_runs_only_what_is_new(bench: Any) -> None:
-    bench.write("prune weights 30% x 2; rewind weights\n")
-    bench.run()
-    bench.write("prune weights 30% x 3; rewind weights\n")
-    bench.run()
-    assert len(bench.ended("done", "train")) == 1
-    assert len(bench.ended("done", "prune")) == 1
-    bench.write("prune weights 30% x 3; rewind weights\ncompare random-structure levels=last\n")
-    bench.run()
-    assert len(bench.ended("done", "train")) == 1
-    assert bench.ended("done", "prune") == []
+def test_an_edited_plan_runs_only_what_is_new(harness: Any) -> None:
+    harness.write("prune weights 30% x 2; rewind weights\n")
+    harness.run()
+    harness.write("prune weights 30% x 3; rewind weights\n")
+    harness.run()
+    assert len(harness.steps_ended("done", "train")) == 1
+    assert len(harness.steps_ended("done", "prune")) == 1
+    harness.write("prune weights 30% x 3; rewind weights\ncompare random-structure levels=last\n")
+    harness.run()
+    assert len(harness.steps_ended("done", "train")) == 1
+    assert harness.steps_ended("done", "prune") == []
 
 
 @pytest.mark.parametrize(
@@ -82,90 +82,90 @@ def test_an_edited_plan_runs_only_what_is_new(bench: Any) -> None:
         "arm a { prune weights 30% x 2; rewind weights }\nreport accuracy, params\n",
     ],
 )
-def test_another_spelling_runs_nothing(bench: Any, other: str) -> None:
-    bench.write("arm a { prune weights 30% x 2; rewind weights }\n")
-    bench.run()
-    bench.write(other)
-    said = bench.run()
+def test_another_spelling_runs_nothing(harness: Any, other: str) -> None:
+    harness.write("arm a { prune weights 30% x 2; rewind weights }\n")
+    harness.run()
+    harness.write(other)
+    said = harness.run()
     assert said.exit == 0
-    assert bench.begun == []
+    assert harness.started_steps == []
 
 
-def test_fresh_does_it_all_again_with_the_same_bits(bench: Any) -> None:
-    bench.write(TWO_ROUNDS)
-    bench.run()
-    before, steps = bench.bits(), bench.begun
-    said = bench.run("--fresh")
+def test_fresh_does_it_all_again_with_the_same_bits(harness: Any) -> None:
+    harness.write(TWO_ROUNDS)
+    harness.run()
+    before, steps = harness.weight_bytes(), harness.started_steps
+    said = harness.run("--fresh")
     assert said.exit == 0
-    assert sorted(bench.begun) == sorted(steps)
-    assert bench.bits() == before
+    assert sorted(harness.started_steps) == sorted(steps)
+    assert harness.weight_bytes() == before
 
 
-def test_only_runs_the_arms_named(bench: Any) -> None:
-    bench.write("arm a { prune weights 30%; rewind lr }\narm b { prune weights 40%; rewind lr }\ncompare a, b\n")
-    bench.run("--only", "b")
-    assert [arm["id"] for arm in bench.results["arms"]] == ["b"]
-    wrong = bench.run("--only", "c")
+def test_only_runs_the_arms_named(harness: Any) -> None:
+    harness.write("arm a { prune weights 30%; rewind lr }\narm b { prune weights 40%; rewind lr }\ncompare a, b\n")
+    harness.run("--only", "b")
+    assert [arm["id"] for arm in harness.results["arms"]] == ["b"]
+    wrong = harness.run("--only", "c")
     assert wrong.exit == 2
     assert "--only c" in wrong.err and "a or b" in wrong.err
 
 
-def test_set_replaces_a_let(bench: Any) -> None:
-    bench.write("let n = 1\nprune weights 30% x $n; rewind lr\n")
-    bench.run("--set", "n=3")
-    assert len(bench.ended("done", "prune")) == 3
-    wrong = bench.run("--set", "m=3")
+def test_set_replaces_a_let(harness: Any) -> None:
+    harness.write("let n = 1\nprune weights 30% x $n; rewind lr\n")
+    harness.run("--set", "n=3")
+    assert len(harness.steps_ended("done", "prune")) == 3
+    wrong = harness.run("--set", "m=3")
     assert wrong.exit in (1, 2)
     assert "m" in wrong.err and "Traceback" not in wrong.err
 
 
-def test_json_prints_the_results_and_nothing_else(bench: Any) -> None:
-    bench.write(TWO_ROUNDS)
-    said = bench.run("--json")
-    assert json.loads(said.out) == bench.results
+def test_json_prints_the_results_and_nothing_else(harness: Any) -> None:
+    harness.write(TWO_ROUNDS)
+    said = harness.run("--json")
+    assert json.loads(said.out) == harness.results
 
 
-def test_dry_run_shows_the_steps_and_makes_nothing(bench: Any) -> None:
-    bench.write(TWO_ROUNDS)
-    said = bench.run("--dry-run")
+def test_dry_run_shows_the_steps_and_makes_nothing(harness: Any) -> None:
+    harness.write(TWO_ROUNDS)
+    said = harness.run("--dry-run")
     assert said.exit == 0
     assert "0 of" in said.out and "epochs are still to train" in said.out
-    assert not bench.store.exists() and not (bench.folder / "runs").exists()
+    assert not harness.store.exists() and not (harness.folder / "runs").exists()
 
 
-def test_plan_says_what_is_stored(bench: Any) -> None:
-    bench.write(TWO_ROUNDS)
-    steps = json.loads(bench.call("plan", bench.plan, "--json", "--store", bench.store).out)["steps"]
+def test_plan_says_what_is_stored(harness: Any) -> None:
+    harness.write(TWO_ROUNDS)
+    steps = json.loads(harness.call("plan", harness.plan, "--json", "--store", harness.store).out)["steps"]
     assert {step["stored"] for step in steps} == {False}
-    bench.run()
-    said = bench.call("plan", bench.plan, "--steps", "--store", bench.store)
+    harness.run()
+    said = harness.call("plan", harness.plan, "--steps", "--store", harness.store)
     assert f"{len(steps)} of {len(steps)} results are stored; 0 epochs are still to train" in said.out
     for step in steps:
         assert step["key"][:8] in said.out
 
 
-def test_plan_estimates_the_time_only_from_what_this_machine_did(bench: Any) -> None:
-    bench.write(TWO_ROUNDS)
-    here = ("plan", bench.plan, "--store", bench.store)
-    assert "no estimate of the time: no training of small-cnn on synthetic" in bench.call(*here).out
-    assert json.loads(bench.call(*here, "--json").out)["time"] is None
-    bench.run()
-    took = sum(event.seconds for event in bench.events_of("step.end"))
-    bench.write(TWO_ROUNDS + "seeds [5, 6, 7]\n")
-    time = json.loads(bench.call(*here, "--json").out)["time"]
+def test_plan_estimates_the_time_only_from_what_this_machine_did(harness: Any) -> None:
+    harness.write(TWO_ROUNDS)
+    here = ("plan", harness.plan, "--store", harness.store)
+    assert "no estimate of the time: no training of small-cnn on synthetic" in harness.call(*here).out
+    assert json.loads(harness.call(*here, "--json").out)["time"] is None
+    harness.run()
+    took = sum(event.seconds for event in harness.events_of("step.end"))
+    harness.write(TWO_ROUNDS + "seeds [5, 6, 7]\n")
+    time = json.loads(harness.call(*here, "--json").out)["time"]
     assert time["low"] <= time["seconds"] <= time["high"]
     assert 0.1 * took < time["seconds"] * time["jobs"] < 10 * 3 * took
     assert time["samples"] == 5
-    assert f"from {time['samples']} earlier trainings" in bench.call(*here).out
+    assert f"from {time['samples']} earlier trainings" in harness.call(*here).out
 
 
-def test_why_names_what_changed(bench: Any) -> None:
-    bench.write(TWO_ROUNDS)
-    bench.run()
-    bench.write(TWO_ROUNDS, head=bench.plan.read_text().split("prune")[0].replace("lr=0.1", "lr=0.2"))
-    steps = json.loads(bench.call("plan", bench.plan, "--json", "--store", bench.store).out)["steps"]
+def test_why_names_what_changed(harness: Any) -> None:
+    harness.write(TWO_ROUNDS)
+    harness.run()
+    harness.write(TWO_ROUNDS, head=harness.plan.read_text().split("prune")[0].replace("lr=0.1", "lr=0.2"))
+    steps = json.loads(harness.call("plan", harness.plan, "--json", "--store", harness.store).out)["steps"]
     dense = next(step["key"] for step in steps if step["operation"] == "train" and "structure" not in step["parents"])
-    said = bench.call("plan", bench.plan, "--why", dense[:10], "--store", bench.store)
+    said = harness.call("plan", harness.plan, "--why", dense[:10], "--store", harness.store)
     assert said.exit == 0
     assert "args.recipe.lr: (default) -> 0.2" in said.out
-    assert bench.call("plan", bench.plan, "--why", "zzzz", "--store", bench.store).exit == 2
+    assert harness.call("plan", harness.plan, "--why", "zzzz", "--store", harness.store).exit == 2

@@ -11,19 +11,19 @@ arm later { prune filters 30% by taylor; rewind lr }
 """
 
 
-def test_jobs_change_no_bit_of_a_ranking(bench: Any) -> None:
-    bench.write(PLAN)
-    assert bench.run("--jobs", 2).exit == 0
-    with_two = bench.bits()
-    assert bench.run("--store", bench.folder / "other").exit == 0
-    assert bench.bits(bench.folder / "other") == with_two
-    assert bench.run().exit == 0
-    assert bench.begun == []
+def test_jobs_change_no_bit_of_a_ranking(harness: Any) -> None:
+    harness.write(PLAN)
+    assert harness.run("--jobs", 2).exit == 0
+    with_two = harness.weight_bytes()
+    assert harness.run("--store", harness.folder / "other").exit == 0
+    assert harness.weight_bytes(harness.folder / "other") == with_two
+    assert harness.run().exit == 0
+    assert harness.started_steps == []
 
 
-def test_a_plan_is_forecast_without_its_pictures(bench: Any) -> None:
+def test_a_plan_is_forecast_without_its_pictures(harness: Any) -> None:
     """`tickdsl plan` counts; what only pictures can rank is not ranked there."""
-    bench.write(PLAN + "arm layers { model resnet20 width=0.25; prune layers 1 x 2 by cka at init }\n")
-    said = bench.call("plan", bench.plan, "--store", bench.store)
+    harness.write(PLAN + "arm layers { model resnet20 width=0.25; prune layers 1 x 2 by cka at init }\n")
+    said = harness.call("plan", harness.plan, "--store", harness.store)
     assert said.exit == 0
     assert "start[criterion=grasp]" in said.out and "layers" in said.out

@@ -18,11 +18,11 @@ from safetensors.torch import load_file
 
 from tickdsl.engine.messages import Task
 from tickdsl.engine.scheduler.interpreter import Interpreter
-from tickdsl.engine.workers.in_process import Inline
+from tickdsl.engine.workers.in_process import InlineWorkers
 from tickdsl.errors import TickdslError
-from tickdsl.records.control import request
+from tickdsl.records.control import send_request
 from tickdsl.records.events import ControlAck, StepEnd, StepProgress, StepStart, Warn
-from tickdsl.training.training_run import Course
+from tickdsl.training.training_run import TrainingRun
 
 PLAN = "seeds 3\nprune weights 30%; rewind weights to 1ep\ncompare random-init\n"
 LONG = PLAN.replace("seeds 3", "train 12ep lr=0.05 batch=16\nseeds 3")
@@ -33,13 +33,13 @@ HEAD = "model small-cnn width=0.5\ndata synthetic size=8 train=256 test=64\n"
 def given(monkeypatch: pytest.MonkeyPatch) -> list[list[str]]:
     """The operations of each task that a worker in this process was given."""
     sizes: list[list[str]] = []
-    submit = Inline.submit
+    submit = InlineWorkers.submit
 
-    def spy(self: Inline, tasks: Sequence[Task]) -> str:
+    def spy(self: InlineWorkers, tasks: Sequence[Task]) -> str:
         sizes.append([task.step.operation for task in tasks])
         return submit(self, tasks)
 
-    monkeypatch.setattr(Inline, "submit", spy)
+    monkeypatch.setattr(InlineWorkers, "submit", spy)
     return sizes
 
 
@@ -69,164 +69,170 @@ def stacked(store: Path) -> list[int]:
     return [metrics.get("stacked", 1) for metrics in found if metrics]
 
 
-def test_stacked_trainings_give_the_same_results_but_for_rounding(bench: Any, given: list[list[str]]) -> None:
-    bench.write(PLAN)
-    alone = bench.folder / "alone"
-    assert bench.run("--store", alone).exit == 0
+def test_stacked_trainings_give_the_same_results_but_for_rounding(harness: Any, given: list[list[str]]) -> None:
+    harness.write(PLAN)
+    alone = harness.folder / "alone"
+    assert harness.run("--store", alone).exit == 0
     trainings = [len(each) for each in given if each[0] == "train"]
     assert trainings == [1] * 9
-    begun, ended = bench.begun, bench.ended("done")
+    begun, ended = harness.started_steps, harness.steps_ended("done")
     given.clear()
     clock = time.monotonic()
-    said = bench.run("--stack", 3)
+    said = harness.run("--stack", 3)
     assert said.exit == 0, said.err
     took = time.monotonic() - clock
-    seconds = sum(result["seconds"] for result in results(bench.store).values())
+    seconds = sum(result["seconds"] for result in results(harness.store).values())
     assert seconds < took, "together they took their time once"
     assert [each for each in given if each[0] == "train"] == [["train"] * 3] * 3
     assert all(len(each) == 1 for each in given if each[0] != "train")
-    assert sorted(bench.begun) == sorted(begun)
-    assert sorted(bench.ended("done")) == sorted(ended), "with the rewinding points that are left on the way"
-    assert stacked(bench.store) == [3] * 9 and stacked(alone) == [1] * 9
-    assert_equal_but_for_rounding(bench.store, alone)
-    reports = [(event.step, event.epoch) for event in bench.events_of("step.progress")]
+    assert sorted(harness.started_steps) == sorted(begun)
+    assert sorted(harness.steps_ended("done")) == sorted(ended), "with the rewinding points that are left on the way"
+    assert stacked(harness.store) == [3] * 9 and stacked(alone) == [1] * 9
+    assert_equal_but_for_rounding(harness.store, alone)
+    reports = [(event.step, event.epoch) for event in harness.events_of("step.progress")]
     assert len(reports) == len(set(reports)) == 9 + 9 - 3  # the tickets begin one epoch later
-    assert len(bench.events_of("metric")) == 9
+    assert len(harness.events_of("metric")) == 9
 
 
-def test_on_a_cpu_nothing_is_stacked_unless_it_is_asked_for(bench: Any, given: list[list[str]]) -> None:
-    bench.write(PLAN)
+def test_on_a_cpu_nothing_is_stacked_unless_it_is_asked_for(harness: Any, given: list[list[str]]) -> None:
+    harness.write(PLAN)
     bits = []
     for flags in ((), ("--stack", "auto"), ("--stack", 1)):
-        store = bench.folder / "-".join(map(str, ("store", *flags)))
-        assert bench.run("--store", store, *flags).exit == 0
-        bits.append(bench.bits(store))
+        store = harness.folder / "-".join(map(str, ("store", *flags)))
+        assert harness.run("--store", store, *flags).exit == 0
+        bits.append(harness.weight_bytes(store))
     assert all(len(each) == 1 for each in given)
     assert bits[0] == bits[1] == bits[2]
 
 
-def test_structures_of_other_sizes_are_not_stacked(bench: Any, given: list[list[str]]) -> None:
+def test_structures_of_other_sizes_are_not_stacked(harness: Any, given: list[list[str]]) -> None:
     arms = [f"arm {name} {{ prune filters {share}% by random; rewind lr }}\n" for name, share in (("a", 30), ("b", 60))]
-    bench.write("train 1ep lr=0.1 batch=32\nseeds 2\n" + "".join(arms) + "compare all\n", head=HEAD)
-    assert bench.run("--stack", 8).exit == 0
+    harness.write("train 1ep lr=0.1 batch=32\nseeds 2\n" + "".join(arms) + "compare all\n", head=HEAD)
+    assert harness.run("--stack", 8).exit == 0
     sizes = sorted(len(each) for each in given if each[0] == "train")
     assert sizes[-1] == 2, "the dense networks"
-    assert set(bench.ended("done", "train")) == {info.id for info in steps(bench) if info.operation == "train"}
+    assert set(harness.steps_ended("done", "train")) == {
+        info.id for info in steps(harness) if info.operation == "train"
+    }
 
 
-def steps(bench: Any) -> list[Any]:
-    return list(bench.events_of("plan.resolved")[0].steps)
+def steps(harness: Any) -> list[Any]:
+    return list(harness.events_of("plan.resolved")[0].steps)
 
 
 @pytest.mark.parametrize("other", ["lr=0.2", "opt=adam lr=0.001", "batch=64", "augment=flip"])
-def test_recipes_that_differ_are_not_stacked(bench: Any, given: list[list[str]], other: str) -> None:
+def test_recipes_that_differ_are_not_stacked(harness: Any, given: list[list[str]], other: str) -> None:
     arms = f"arm a {{ prune weights 30%; rewind lr }}\narm b {{ train 1ep {other}; prune weights 30%; rewind lr }}\n"
-    bench.write("train 1ep lr=0.1 batch=32\n" + arms + "compare all\n", head=HEAD)
-    assert bench.run("--stack", 8).exit == 0
+    harness.write("train 1ep lr=0.1 batch=32\n" + arms + "compare all\n", head=HEAD)
+    assert harness.run("--stack", 8).exit == 0
     assert all(len(each) == 1 for each in given)
 
 
-def test_who_diverges_fails_alone(bench: Any, given: list[list[str]], monkeypatch: pytest.MonkeyPatch) -> None:
-    stepped = Course.stepped
+def test_who_diverges_fails_alone(harness: Any, given: list[list[str]], monkeypatch: pytest.MonkeyPatch) -> None:
+    after_step = TrainingRun.after_step
 
-    def diverges(self: Course, pictures: int) -> None:
-        stepped(self, pictures)
-        if self.given.seed == 2 and self.step == 5 and self.stop > 8:
+    def diverges(self: TrainingRun, num_images: int) -> None:
+        after_step(self, num_images)
+        if self.job.seed == 2 and self.step == 5 and self.stop > 8:
             raise TickdslError("the training diverged", "lower lr")
 
-    bench.write(PLAN)
+    harness.write(PLAN)
     with monkeypatch.context() as patched:
-        patched.setattr(Course, "stepped", diverges)
-        assert bench.run("--stack", 3).exit == 3
-    failed = [record.t for record in bench.events if getattr(record.event, "status", "") == "failed"]
-    done = [record.t for record in bench.events if isinstance(record.event, StepEnd) and record.event.status == "done"]
+        patched.setattr(TrainingRun, "after_step", diverges)
+        assert harness.run("--stack", 3).exit == 3
+    failed = [record.t for record in harness.events if getattr(record.event, "status", "") == "failed"]
+    done = [
+        record.t for record in harness.events if isinstance(record.event, StepEnd) and record.event.status == "done"
+    ]
     assert failed and failed[0] < max(done)
-    assert len(bench.ended("failed")) == 1
-    seeds = {result["parts"]["seed"] for result in results(bench.store).values() if result["operation"] == "train"}
+    assert len(harness.steps_ended("failed")) == 1
+    seeds = {result["parts"]["seed"] for result in results(harness.store).values() if result["operation"] == "train"}
     assert seeds == {1, 3}
-    assert bench.run("--stack", 3).exit == 0, "a second run does what is missing"
+    assert harness.run("--stack", 3).exit == 0, "a second run does what is missing"
 
 
-def test_stopped_and_continued_together_they_end_with_the_same_bits(bench: Any) -> None:
-    bench.write(LONG, head=HEAD)
-    whole = bench.folder / "whole"
-    assert bench.run("--store", whole, "--stack", 3).exit == 0
+def test_stopped_and_continued_together_they_end_with_the_same_bits(harness: Any) -> None:
+    harness.write(LONG, head=HEAD)
+    whole = harness.folder / "whole"
+    assert harness.run("--store", whole, "--stack", 3).exit == 0
     ticks = count(1)
-    with bench.stopping(lambda: next(ticks) % 4 == 0, look_seconds=0.1):
-        codes = [bench.run("--stack", 3).exit for _ in range(3)]
+    with harness.stopping(lambda: next(ticks) % 4 == 0, look_seconds=0.1):
+        codes = [harness.run("--stack", 3).exit for _ in range(3)]
     assert 4 in codes
-    assert bench.run("--stack", 3).exit == 0
-    assert stacked(bench.store) == [3] * 9, "all of them stood at one step"
-    assert bench.bits() == bench.bits(whole)
+    assert harness.run("--stack", 3).exit == 0
+    assert stacked(harness.store) == [3] * 9, "all of them stood at one step"
+    assert harness.weight_bytes() == harness.weight_bytes(whole)
 
 
-def test_paused_all_of_them_wait(bench: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    tick, asked = Interpreter.tick, iter(("pause", None, None, "resume"))
+def test_paused_all_of_them_wait(harness: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    poll_control, asked = Interpreter.poll_control, iter(("pause", None, None, "resume"))
 
     def commanding(self: Interpreter) -> None:
         if len(self._running) == 3 and (command := next(asked, None)) is not None:
-            request(bench.last.control, command)
-        tick(self)
+            send_request(harness.last_run.control, command)
+        poll_control(self)
 
-    bench.write(LONG, head=HEAD)
-    monkeypatch.setattr(Interpreter, "tick", commanding)
-    monkeypatch.setattr("tickdsl.engine.workers.in_process.LOOK_SECONDS", 0.02)
-    assert bench.run("--stack", 3).exit == 0
-    assert [event.state for event in bench.events_of("control.ack")] == ["pausing", "paused", "running"]
-    assert isinstance(bench.events_of("control.ack")[0], ControlAck)
+    harness.write(LONG, head=HEAD)
+    monkeypatch.setattr(Interpreter, "poll_control", commanding)
+    monkeypatch.setattr("tickdsl.engine.workers.in_process.POLL_SECONDS", 0.02)
+    assert harness.run("--stack", 3).exit == 0
+    assert [event.state for event in harness.events_of("control.ack")] == ["pausing", "paused", "running"]
+    assert isinstance(harness.events_of("control.ack")[0], ControlAck)
 
 
 def test_trainings_that_cannot_be_stacked_are_done_one_by_one(
-    bench: Any, given: list[list[str]], monkeypatch: pytest.MonkeyPatch
+    harness: Any, given: list[list[str]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    bench.write(PLAN)
-    assert bench.run("--store", bench.folder / "alone").exit == 0
-    monkeypatch.setattr("tickdsl.engine.steps.stacking.why_not", lambda given, choices, device: "the moon is full")
+    harness.write(PLAN)
+    assert harness.run("--store", harness.folder / "alone").exit == 0
+    monkeypatch.setattr(
+        "tickdsl.engine.steps.stacking.stacking_obstacle", lambda given, choices, device: "the moon is full"
+    )
     given.clear()
-    assert bench.run("--stack", 3).exit == 0
-    told = [event.message for event in bench.events_of("log") if "not stacked" in event.message]
+    assert harness.run("--stack", 3).exit == 0
+    told = [event.message for event in harness.events_of("log") if "not stacked" in event.message]
     assert len(told) == 2, "dense ones and tickets, which start elsewhere"
     assert all(message.endswith("the moon is full") for message in told)
     assert [len(each) for each in given].count(3) == 2
-    assert bench.bits() == bench.bits(bench.folder / "alone")
-    assert {event.attempt for event in bench.events_of("step.start")} == {1}
+    assert harness.weight_bytes() == harness.weight_bytes(harness.folder / "alone")
+    assert {event.attempt for event in harness.events_of("step.start")} == {1}
 
 
 @pytest.mark.parametrize(("faster", "expected"), [(0.9, [1] * 9), (2.5, [3] * 9)])
 def test_where_nobody_says_it_is_measured(
-    bench: Any, monkeypatch: pytest.MonkeyPatch, faster: float, expected: list[int]
+    harness: Any, monkeypatch: pytest.MonkeyPatch, faster: float, expected: list[int]
 ) -> None:
     """As on a GPU."""
-    monkeypatch.setenv("XDG_CACHE_HOME", str(bench.folder / "cache"))
-    monkeypatch.setattr("tickdsl.engine.launch.usual_stack", lambda device: 3)
+    monkeypatch.setenv("XDG_CACHE_HOME", str(harness.folder / "cache"))
+    monkeypatch.setattr("tickdsl.engine.launch.default_stack", lambda device: 3)
     asked: list[int] = []
 
     def measured(given: Sequence[object], device: torch.device) -> float:
         asked.append(len(given))
         return faster
 
-    monkeypatch.setattr("tickdsl.engine.steps.stacking.times_faster", measured)
-    bench.write(PLAN)
-    assert bench.run().exit == 0
-    assert stacked(bench.store) == expected
+    monkeypatch.setattr("tickdsl.engine.steps.stacking.stacking_speedup", measured)
+    harness.write(PLAN)
+    assert harness.run().exit == 0
+    assert stacked(harness.store) == expected
     assert asked == [3], "dense and masked networks have one size"
-    slow = [event.message for event in bench.events_of("log") if "0.90 times as fast" in event.message]
+    slow = [event.message for event in harness.events_of("log") if "0.90 times as fast" in event.message]
     assert bool(slow) is (faster < 1)
 
 
 @pytest.mark.parametrize("wrong", ["0", "-1", "some"])
-def test_what_stack_takes(bench: Any, wrong: str) -> None:
-    bench.write(PLAN)
+def test_what_stack_takes(harness: Any, wrong: str) -> None:
+    harness.write(PLAN)
     with pytest.raises(SystemExit):
-        bench.run("--stack", wrong)
+        harness.run("--stack", wrong)
 
 
 @pytest.fixture
-def engine(bench: Any) -> Iterator[Callable[..., subprocess.Popen[str]]]:
+def engine(harness: Any) -> Iterator[Callable[..., subprocess.Popen[str]]]:
     begun: list[subprocess.Popen[str]] = []
 
     def begin(*flags: object) -> subprocess.Popen[str]:
-        begun.append(bench.begin(*flags))
+        begun.append(harness.start_process(*flags))
         return begun[-1]
 
     yield begin
@@ -237,26 +243,26 @@ def engine(bench: Any) -> Iterator[Callable[..., subprocess.Popen[str]]]:
 
 
 @pytest.mark.slow
-def test_a_killed_worker_costs_each_of_its_steps_one_attempt(bench: Any, engine: Any) -> None:
-    bench.write("train 30ep lr=0.05 batch=32\nseeds 3\nprune weights 20%; rewind weights to 29ep\n", head=HEAD)
+def test_a_killed_worker_costs_each_of_its_steps_one_attempt(harness: Any, engine: Any) -> None:
+    harness.write("train 30ep lr=0.05 batch=32\nseeds 3\nprune weights 20%; rewind weights to 29ep\n", head=HEAD)
     process = engine("--jobs", 2, "--stack", 3, "--checkpoint-every", 0)
     deadline = time.monotonic() + 60
-    while not any(isinstance(event, StepProgress) for event in told(bench)):
+    while not any(isinstance(event, StepProgress) for event in told(harness)):
         assert time.monotonic() < deadline
         time.sleep(0.05)
-    first = next(event for event in told(bench) if isinstance(event, StepProgress))
-    worker = next(event.worker for event in told(bench) if isinstance(event, StepStart) and event.step == first.step)
+    first = next(event for event in told(harness) if isinstance(event, StepProgress))
+    worker = next(event.worker for event in told(harness) if isinstance(event, StepStart) and event.step == first.step)
     os.kill(int(worker.removeprefix("process ")), signal.SIGKILL)
     _, err = process.communicate(timeout=120)
     assert process.returncode == 0, err
-    again = [event.step for event in told(bench) if isinstance(event, StepStart) and event.attempt == 2]
+    again = [event.step for event in told(harness) if isinstance(event, StepStart) and event.attempt == 2]
     assert len(again) == len(set(again)) == 3
-    warned = [event for event in told(bench) if isinstance(event, Warn) and "killed by signal 9" in event.message]
+    warned = [event for event in told(harness) if isinstance(event, Warn) and "killed by signal 9" in event.message]
     assert len(warned) == 3
 
 
-def told(bench: Any) -> list[Any]:
+def told(harness: Any) -> list[Any]:
     try:
-        return [record.event for record in bench.events]
+        return [record.event for record in harness.events]
     except (TickdslError, FileNotFoundError):  # before the run has made its folder
         return []

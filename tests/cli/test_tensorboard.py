@@ -51,10 +51,10 @@ def steps(series: dict[str, list[tuple[int, Any]]], tag: str) -> list[int]:
     return [step for step, _ in series[tag]]
 
 
-def test_a_folder_for_each_arm_and_seed_and_for_its_rivals(bench: Any) -> None:
-    bench.write(PLAN)
-    assert bench.run().exit == 0
-    found = read(bench.last.tb)
+def test_a_folder_for_each_arm_and_seed_and_for_its_rivals(harness: Any) -> None:
+    harness.write(PLAN)
+    assert harness.run().exit == 0
+    found = read(harness.last_run.tensorboard)
     assert set(found) == {"a/seed-1", "a/seed-2", "a/random-init/seed-1", "a/random-init/seed-2"}
     ticket, rival = found["a/seed-1"], found["a/random-init/seed-1"]
     for figure in ("train_loss", "test_loss", "accuracy", "learning_rate"):
@@ -69,11 +69,11 @@ def test_a_folder_for_each_arm_and_seed_and_for_its_rivals(bench: Any) -> None:
     assert ticket["structure/weights_left"][-1][1].image.encoded_image_string.startswith(b"\x89PNG")
 
 
-def test_the_figures_are_those_of_the_results(bench: Any) -> None:
-    bench.write(PLAN)
-    bench.run()
-    found = read(bench.last.tb)
-    for arm in json.loads(bench.last.results_json.read_text())["arms"]:
+def test_the_figures_are_those_of_the_results(harness: Any) -> None:
+    harness.write(PLAN)
+    harness.run()
+    found = read(harness.last_run.tensorboard)
+    for arm in json.loads(harness.last_run.results_json.read_text())["arms"]:
         for level in arm["levels"]:
             for name, contestant in level["contestants"].items():
                 rival = "" if name in ("dense", "ticket") else f"{name}/"
@@ -87,10 +87,10 @@ def test_the_figures_are_those_of_the_results(bench: Any) -> None:
     assert {"_hparams_/experiment", "_hparams_/session_start_info", "_hparams_/session_end_info"} <= set(last)
 
 
-def test_histograms_count_the_weights_that_are_kept(bench: Any) -> None:
-    bench.write("prune weights global 50% x 1; rewind weights to init\n")
-    bench.run()
-    series = next(iter(read(bench.last.tb).values()))
+def test_histograms_count_the_weights_that_are_kept(harness: Any) -> None:
+    harness.write("prune weights global 50% x 1; rewind weights to init\n")
+    harness.run()
+    series = next(iter(read(harness.last_run.tensorboard).values()))
     kept = [
         sum(value.histo.num for tag in series if tag.startswith("weights/") for at, value in series[tag] if at == level)
         for level in (0, 1)
@@ -101,14 +101,14 @@ def test_histograms_count_the_weights_that_are_kept(bench: Any) -> None:
             assert sum(value.histo.bucket) == value.histo.num
 
 
-def test_of_stored_steps_the_courses_come_too(bench: Any) -> None:
-    bench.write(PLAN)
-    bench.run()
-    first = read(bench.last.tb)
+def test_of_stored_steps_the_courses_come_too(harness: Any) -> None:
+    harness.write(PLAN)
+    harness.run()
+    first = read(harness.last_run.tensorboard)
     time.sleep(1.0)  # the next run needs a folder of its own
-    bench.run()
-    again = read(bench.last.tb)
-    assert not bench.begun
+    harness.run()
+    again = read(harness.last_run.tensorboard)
+    assert not harness.started_steps
 
     def figures(found: dict[str, Any]) -> dict[tuple[str, str], list[tuple[int, bytes]]]:
         return {
@@ -120,14 +120,14 @@ def test_of_stored_steps_the_courses_come_too(bench: Any) -> None:
     assert figures(again) == figures(first)
 
 
-def test_no_tensorboard(bench: Any) -> None:
-    bench.write("prune weights 20% x 1; rewind weights to init\n")
-    assert bench.run("--no-tensorboard").exit == 0
-    assert not bench.last.tb.exists()
+def test_no_tensorboard(harness: Any) -> None:
+    harness.write("prune weights 20% x 1; rewind weights to init\n")
+    assert harness.run("--no-tensorboard").exit == 0
+    assert not harness.last_run.tensorboard.exists()
 
 
-def test_what_cannot_be_written_warns_and_harms_no_run(bench: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    bench.write("prune weights 20% x 1; rewind weights to init\n")
+def test_what_cannot_be_written_warns_and_harms_no_run(harness: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    harness.write("prune weights 20% x 1; rewind weights to init\n")
     before = Path.open
 
     def full(path: Path, *arguments: Any, **more: Any) -> Any:
@@ -136,40 +136,40 @@ def test_what_cannot_be_written_warns_and_harms_no_run(bench: Any, monkeypatch: 
         return before(path, *arguments, **more)
 
     monkeypatch.setattr(Path, "open", full)
-    said = bench.run()
+    said = harness.run()
     assert said.exit == 0
     assert "warning: nothing more for TensorBoard: no space is left" in said.err
 
 
 def test_killed_and_taken_up_again_the_curves_are_unbroken(
-    bench: Any, processes: Callable[[subprocess.Popen[str]], subprocess.Popen[str]]
+    harness: Any, processes: Callable[[subprocess.Popen[str]], subprocess.Popen[str]]
 ) -> None:
-    bench.write(
+    harness.write(
         "train 20ep lr=0.01 batch=16\nprune weights 20% x 1; rewind weights to init\n",
         head="model small-cnn width=0.5\ndata synthetic size=8 train=256 test=64\n",
     )
-    engine = processes(bench.begin("--plain", "--jobs", 1, "--checkpoint-every", 0))
+    engine = processes(harness.start_process("--plain", "--jobs", 1, "--checkpoint-every", 0))
     deadline = time.monotonic() + 60
-    while not saved(bench):
+    while not saved(harness):
         assert time.monotonic() < deadline
         time.sleep(0.05)
     engine.kill()
     engine.wait()
-    reached = max(event.epoch for event in bench.events_of("checkpoint"))
+    reached = max(event.epoch for event in harness.events_of("checkpoint"))
     assert 2 < reached < 20
     time.sleep(1.0)
-    assert bench.run().exit == 0
-    assert bench.events_of("step.progress")[0].epoch > 2  # from the checkpoint on
-    (series,) = read(bench.last.tb).values()
+    assert harness.run().exit == 0
+    assert harness.events_of("step.progress")[0].epoch > 2  # from the checkpoint on
+    (series,) = read(harness.last_run.tensorboard).values()
     for figure in ("train_loss", "test_loss", "accuracy", "learning_rate"):
         for level in (0, 1):
             assert steps(series, f"{figure}/round-{level:02}") == list(range(1, 21))
 
 
-def saved(bench: Any) -> bool:
+def saved(harness: Any) -> bool:
     """Whether the run has a checkpoint from the middle of its first training."""
     try:
-        return any(isinstance(r.event, Checkpoint) and r.event.epoch > 3 for r in bench.events)
+        return any(isinstance(r.event, Checkpoint) and r.event.epoch > 3 for r in harness.events)
     except Exception as error:  # before the run has made its folder
         assert "no run" in str(error) or "No such file" in str(error), error
         return False

@@ -43,10 +43,10 @@ def begun(events: list[Event]) -> list[str]:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("jobs", [1, 2])
-def test_two_runs_share_the_work(bench: Any, processes: Keep, jobs: int) -> None:
-    bench.write(PLAN, head=HEAD)
-    outs = [bench.folder / name for name in ("one", "two")]
-    engines = [processes(bench.begin("--jobs", jobs, "--out", out)) for out in outs]
+def test_two_runs_share_the_work(harness: Any, processes: Keep, jobs: int) -> None:
+    harness.write(PLAN, head=HEAD)
+    outs = [harness.folder / name for name in ("one", "two")]
+    engines = [processes(harness.start_process("--jobs", jobs, "--out", out)) for out in outs]
     for engine in engines:
         _, err = engine.communicate(timeout=180)
         assert engine.returncode == 0, err
@@ -54,16 +54,16 @@ def test_two_runs_share_the_work(bench: Any, processes: Keep, jobs: int) -> None
     assert first and second and not set(first) & set(second)
     measured = [{(e.contestant, e.level, e.seed) for e in told(out) if isinstance(e, Metric)} for out in outs]
     assert measured[0] == measured[1]
-    assert not list(bench.store.glob("claims/*"))
+    assert not list(harness.store.glob("claims/*"))
 
 
 @pytest.mark.slow
-def test_a_run_takes_over_from_one_that_was_killed(bench: Any, processes: Keep) -> None:
-    bench.write("train 4000ep lr=0.01 batch=16\nprune weights 20%; rewind weights\n", head=HEAD)
-    one, two = bench.folder / "one", bench.folder / "two"
-    engine = processes(bench.begin("--jobs", 1, "--out", one))
+def test_a_run_takes_over_from_one_that_was_killed(harness: Any, processes: Keep) -> None:
+    harness.write("train 4000ep lr=0.01 batch=16\nprune weights 20%; rewind weights\n", head=HEAD)
+    one, two = harness.folder / "one", harness.folder / "two"
+    engine = processes(harness.start_process("--jobs", 1, "--out", one))
     until(lambda: any(isinstance(e, StepProgress) for e in told(one)))
-    waiting = processes(bench.begin("--jobs", 1, "--out", two))
+    waiting = processes(harness.start_process("--jobs", 1, "--out", two))
     until(lambda: [e for e in told(two) if isinstance(e, Log) and f"process {engine.pid}" in e.message])
     long = begun(told(one))[-1]
     assert long not in begun(told(two))

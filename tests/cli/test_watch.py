@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from tickdsl.cli.engine import engine_of
+from tickdsl.cli.engine import engine_process
 from tickdsl.records import find_run, read_events
 from tickdsl.records.events import RunEnd, StepProgress
 
@@ -31,15 +31,15 @@ def until(condition: Callable[[], Any], seconds: float = 60.0) -> Any:
     return found
 
 
-def trains(bench: Any) -> bool:
-    return bench.last.events.exists() and any(isinstance(r.event, StepProgress) for r in bench.events)
+def trains(harness: Any) -> bool:
+    return harness.last_run.events.exists() and any(isinstance(r.event, StepProgress) for r in harness.events)
 
 
 @pytest.fixture
-def detached(bench: Any) -> Iterator[Any]:
+def detached(harness: Any) -> Iterator[Any]:
     """A bench whose detached engine is ended after the test."""
-    yield bench
-    engine = engine_of(find_run(bench.folder / "runs"))
+    yield harness
+    engine = engine_process(find_run(harness.folder / "runs"))
     if engine is not None and engine.alive():
         os.killpg(engine.pid, signal.SIGKILL)
 
@@ -48,7 +48,7 @@ def test_a_detached_run_is_watched_to_its_end(detached: Any) -> None:
     detached.write(SHORT)
     said = detached.run("--detach")
     assert said.exit == 0
-    assert Path(said.out.strip()) == detached.last.folder
+    assert Path(said.out.strip()) == detached.last_run.folder
     assert "tickdsl watch" in said.err
     watched = detached.call("watch", "--plain", "--out", detached.folder / "runs")
     assert watched.exit == 0
@@ -94,7 +94,7 @@ def test_a_killed_engine_is_dead_within_seconds(detached: Any) -> None:
     detached.run("--detach")
     here = ("--out", detached.folder / "runs")
     until(lambda: trains(detached))
-    engine = engine_of(detached.last)
+    engine = engine_process(detached.last_run)
     assert engine is not None
     os.killpg(engine.pid, signal.SIGKILL)
     until(lambda: not engine.alive())
@@ -113,31 +113,31 @@ def test_an_engine_that_cannot_begin_says_why(detached: Any) -> None:
     assert str(detached.plan) in watched.err
 
 
-def test_events_through_a_pipe(bench: Any) -> None:
-    bench.write(SHORT)
-    bench.run()
+def test_events_through_a_pipe(harness: Any) -> None:
+    harness.write(SHORT)
+    harness.run()
     command = [sys.executable, "-m", "tickdsl.cli", "watch", "-", "--plain"]
-    with bench.last.events.open("rb") as events:
+    with harness.last_run.events.open("rb") as events:
         done = subprocess.run(command, stdin=events, capture_output=True, text=True, start_new_session=True)
     assert done.returncode == 0, done.stderr
     assert "finished after" in done.stderr and "dense" in done.stdout
 
 
-def test_a_replay_tells_the_same_lines(bench: Any) -> None:
-    bench.write(SHORT)
-    said = bench.run("--plain")
-    again = bench.call("replay", "--speed", 1000, "--plain", "--out", bench.folder / "runs")
+def test_a_replay_tells_the_same_lines(harness: Any) -> None:
+    harness.write(SHORT)
+    said = harness.run("--plain")
+    again = harness.call("replay", "--speed", 1000, "--plain", "--out", harness.folder / "runs")
     assert again.exit == 0
     assert again.err.splitlines() == [line for line in said.err.splitlines() if line.startswith("[")]
-    assert list(read_events(bench.last.events))
+    assert list(read_events(harness.last_run.events))
 
 
-def test_watching_loads_no_torch(bench: Any) -> None:
-    bench.write(SHORT)
-    bench.run()
+def test_watching_loads_no_torch(harness: Any) -> None:
+    harness.write(SHORT)
+    harness.run()
     code = "import sys; from tickdsl.cli import main; main(sys.argv[1:]); sys.exit('torch' in sys.modules)"
     for words in (["watch", "--plain"], ["ls"], ["replay", "--speed", "1000", "--plain"]):
-        command = [sys.executable, "-c", code, *words, "--out", str(bench.folder / "runs")]
+        command = [sys.executable, "-c", code, *words, "--out", str(harness.folder / "runs")]
         assert subprocess.run(command, capture_output=True).returncode == 0, words
 
 
@@ -145,16 +145,16 @@ def test_watching_loads_no_torch(bench: Any) -> None:
     ("words", "says"),
     [(["watch"], "no run in"), (["stop", "nope"], "no run nope"), (["replay", "--speed", "0"], "above 0")],
 )
-def test_there_is_no_such_run(bench: Any, words: list[str], says: str) -> None:
+def test_there_is_no_such_run(harness: Any, words: list[str], says: str) -> None:
     try:
-        said = bench.call(*words)
+        said = harness.call(*words)
     except SystemExit as error:  # argparse
         assert error.code == 2
     else:
         assert said.exit == 2 and says in said.err
 
 
-def test_a_terminal_is_asked_for_before_the_monitor_is_loaded(bench: Any) -> None:
-    bench.write(SHORT)
-    said = bench.run("--tui")
+def test_a_terminal_is_asked_for_before_the_monitor_is_loaded(harness: Any) -> None:
+    harness.write(SHORT)
+    said = harness.run("--tui")
     assert said.exit == 2 and "terminal" in said.err

@@ -3,17 +3,17 @@
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
-from tickdsl.engine.networks import network
-from tickdsl.engine.steps.context import describe
+from tickdsl.engine.networks import dense_network
+from tickdsl.engine.steps.context import structure_metrics
 from tickdsl.graph.structure import Structure
-from tickdsl.records.canonical import canonical
+from tickdsl.records.canonical import canonical_json
 
 
 def test_macs_are_those_of_one_picture() -> None:
-    found = network("resnet20", canonical({"width": 0.5}), 10, (3, 16, 16))
+    found = dense_network("resnet20", canonical_json({"width": 0.5}), 10, (3, 16, 16))
     with FlopCounterMode(display=False) as counter:
         found.module.eval()(torch.zeros(1, 3, 16, 16))
-    figures = describe(found.graph, Structure.dense(found.graph))
+    figures = structure_metrics(found.graph, Structure.dense(found.graph))
     assert figures["macs"] == counter.get_total_flops() // 2
     assert figures["params"] == sum(p.numel() for p in found.module.parameters())
     assert (figures["sparsity"], figures["filters"], figures["layers"]) == (0.0, 1.0, 1.0)

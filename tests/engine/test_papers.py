@@ -6,17 +6,17 @@ from pathlib import Path
 
 import pytest
 import torch
-from laboratory import HEAD, lab
+from laboratory import HEAD, step_runner
 
-from tickdsl.engine.building import traced
+from tickdsl.engine.building import trace_model
 from tickdsl.graph.costs import cost
 from tickdsl.graph.structure import Structure, kept_indices
-from tickdsl.graph.surgery.compact import slice_state
+from tickdsl.graph.surgery.compact import slice_state_dict
 from tickdsl.lang.meaning.resolve import resolve
 from tickdsl.lang.reading.include import load_source
 from tickdsl.lang.syntax import Source
 from tickdsl.plan.lower import prune_args
-from tickdsl.pruning.criteria import Subject
+from tickdsl.pruning.criteria import ScoringContext
 from tickdsl.pruning.selection import prune
 from tickdsl.training.models import create
 
@@ -34,7 +34,7 @@ def test_blocks_save_the_multiply_adds_of_table_4(network: str, candidates: int,
 
     Their code counts one candidate less: it keeps the first block of the first stage, though its shape does not change.
     """
-    graph = traced(network, b"{}", 10, (3, 32, 32))
+    graph = trace_model(network, b"{}", 10, (3, 32, 32))
     structure = Structure.dense(graph)
     assert len(graph.layers) == candidates
     for block in graph.layers[:blocks]:  # all cost the same
@@ -46,7 +46,9 @@ def test_blocks_save_the_multiply_adds_of_table_4(network: str, candidates: int,
 def test_filters_that_match_removed_layers_leave_as_many(tmp_path: Path) -> None:
     """Jordao et al. 2023: blocks first, then as many filters as went with them, chosen among all."""
     text = "arm layers { prune layers 2 by snip at init }\n"
-    found = lab(tmp_path, text + "arm filters { prune filters global matching layers by snip at init }", RESIDUAL)
+    found = step_runner(
+        tmp_path, text + "arm filters { prune filters global matching layers by snip at init }", RESIDUAL
+    )
     layers, filters = (found.structure(found.levels(arm)[0].structure) for arm in ("layers", "filters"))
     assert len(layers.removed_blocks) == 2 and not layers.kept
     assert filters.kept and not filters.removed_blocks
@@ -56,14 +58,14 @@ def test_filters_that_match_removed_layers_leave_as_many(tmp_path: Path) -> None
 
 @pytest.mark.parametrize("moment", ["init", "1ep", "2ep"])
 def test_what_stays_of_a_network_without_layers_is_the_dense_one_at_that_epoch(tmp_path: Path, moment: str) -> None:
-    found = lab(tmp_path, f"prune layers 2 by l2; rewind weights to {moment}", RESIDUAL)
+    found = step_runner(tmp_path, f"prune layers 2 by l2; rewind weights to {moment}", RESIDUAL)
     (level,) = found.study.levels
     ticket = found.study.step(level.ticket)
     dense = found.weights(ticket.parents["weights"])
     step = found.study.step(ticket.parents["weights"])
     assert step.args.get("stop", "init") == moment and "structure" not in step.parents
-    found.do(level.structure)
-    graph = found.context.network(ticket).graph
+    found.run_step(level.structure)
+    graph = found.context.dense_network(ticket).graph
     structure = found.structure(level.structure)
     begun = found.context.weights(ticket.parents["weights"], structure, graph)
     assert begun and all(torch.equal(begun[name], dense[name]) for name in begun)
@@ -78,10 +80,10 @@ def test_resnet_56_b_loses_the_filters_of_its_stages() -> None:
     """
     plan = resolve(load_source(Source(str(FULL), FULL.read_text("utf-8")), {"criterion": "l1"})).plan
     assert plan is not None
-    graph = traced("resnet56", b"{}", 10, (3, 32, 32))
+    graph = trace_model("resnet56", b"{}", 10, (3, 32, 32))
     state = dict(create("resnet56", classes=10, shape=(3, 32, 32), seed=1).state_dict())
     dense = Structure.dense(graph)
-    seen = Subject(graph, dense, slice_state(graph, state, dense, dense), torch.Generator().manual_seed(0))
+    seen = ScoringContext(graph, dense, slice_state_dict(graph, state, dense, dense), torch.Generator().manual_seed(0))
     structure = prune(seen, prune_args(plan.arms[0].rounds[0].prune, 0, 1, head=False))
     spared = {"layer1.7", "layer1.8", "layer2.0", "layer2.7", "layer3.0", "layer3.8"}
     kept = {1: 6, 2: 22, 3: 58}
@@ -97,7 +99,7 @@ def test_resnet_56_b_loses_the_filters_of_its_stages() -> None:
 def test_a_random_choice_takes_as_many_of_each_layer(tmp_path: Path, schedule: str, unit: str) -> None:
     """Le & Hua 2021: random pruning keeps the counts, layer by layer; only the schedules behind it differ."""
     text = f"sweep by in [l1, random]\narm a {{ prune {unit} local 40% by $by; retrain {schedule} 1ep }}"
-    found = lab(tmp_path, text)
+    found = step_runner(tmp_path, text)
     first, second = (found.structure(level.structure) for level in found.study.levels)
     assert first != second
     sizes = [

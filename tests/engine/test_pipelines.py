@@ -7,19 +7,19 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from laboratory import HEAD, equal, lab
+from laboratory import HEAD, equal_states, step_runner
 from safetensors.torch import save_file
 
-from tickdsl.engine.building import traced
-from tickdsl.engine.steps.context import describe
+from tickdsl.engine.building import trace_model
+from tickdsl.engine.steps.context import structure_metrics
 from tickdsl.errors import TickdslError
-from tickdsl.graph.structure import Structure, remaining
-from tickdsl.graph.surgery.compact import slice_state
+from tickdsl.graph.structure import Structure, remaining_weights
+from tickdsl.graph.surgery.compact import slice_state_dict
 from tickdsl.lang.meaning.resolve import resolve
 from tickdsl.lang.reading.include import load_source
 from tickdsl.lang.syntax import Source
 from tickdsl.plan.lower import prune_args
-from tickdsl.pruning.criteria import Subject
+from tickdsl.pruning.criteria import ScoringContext
 from tickdsl.pruning.selection import prune
 from tickdsl.training.models import create
 from tickdsl.training.recipes.recipe import Recipe, steps_per_epoch
@@ -27,7 +27,7 @@ from tickdsl.training.recipes.recipe import Recipe, steps_per_epoch
 
 @pytest.mark.parametrize("schedule", ["fine-tune", "scaled", "one-cycle", "cyclic", "linear", "scratch"])
 def test_a_retraining_takes_the_rates_of_its_schedule(tmp_path: Path, schedule: str) -> None:
-    found = lab(tmp_path, f"prune filters 40%; retrain {schedule} 4ep")
+    found = step_runner(tmp_path, f"prune filters 40%; retrain {schedule} 4ep")
     ticket = found.study.levels[0].ticket
     recipe = Recipe.from_dict(found.study.step(ticket).args["recipe"])
     per_epoch = steps_per_epoch(192, 32)
@@ -42,28 +42,30 @@ def test_a_retraining_takes_the_rates_of_its_schedule(tmp_path: Path, schedule: 
 
 def test_a_student_learns_from_the_dense_network_of_its_seed(tmp_path: Path) -> None:
     text = "seeds 2\narm kd { prune weights 60%; rewind weights; distill from dense temperature=3 }\n"
-    found = lab(tmp_path, text + "arm plain { prune weights 60%; rewind weights }")
+    found = step_runner(tmp_path, text + "arm plain { prune weights 60%; rewind weights }")
     for seed in (1, 2):
         (level,) = found.levels("kd", seed)
         step = found.study.step(level.ticket)
-        assert step.parents["teacher"] == found.measured("dense", 0, "kd", seed)
+        assert step.parents["teacher"] == found.measured_step("dense", 0, "kd", seed)
         assert step.args["distill"] == {"temperature": 3.0, "weight": 0.9}
-    assert not equal(found.weights(found.levels("kd")[0].ticket), found.weights(found.levels("plain")[0].ticket))
+    assert not equal_states(found.weights(found.levels("kd")[0].ticket), found.weights(found.levels("plain")[0].ticket))
 
 
 def test_a_teacher_may_be_a_smaller_network_of_another_kind(tmp_path: Path) -> None:
     text = "arm big { model conv3 width=0.1; prune filters 30% x 2; rewind lr }\n"
-    found = lab(tmp_path, text + "arm kd { prune filters 50%; rewind lr; distill from big until=2ep }\ncompare kd")
+    found = step_runner(
+        tmp_path, text + "arm kd { prune filters 50%; rewind lr; distill from big until=2ep }\ncompare kd"
+    )
     assert [arm.name for arm in found.study.plan.arms] == ["kd"]
     (level,) = found.study.levels
     teacher = found.study.step(found.study.step(level.ticket).parents["teacher"])
     assert teacher.args["model"]["name"] == "conv3"
-    found.do(level.ticket)
+    found.run_step(level.ticket)
 
 
 def test_teachers_that_learn_from_each_other_are_refused() -> None:
     arms = "arm a { prune weights 20%; rewind lr; distill from b }\narm b { prune weights matching a; rewind lr }"
-    codes = [d.code for d in resolve(load_source(Source("x.plan", HEAD + arms))).findings]
+    codes = [d.code for d in resolve(load_source(Source("x.plan", HEAD + arms))).diagnostics]
     assert "TD510" in codes
 
 
@@ -74,7 +76,7 @@ MOVE = "transfer to synthetic size=8 train=128 test=32 classes=5"
 
 @pytest.mark.parametrize("unit", ["weights", "filters"])
 def test_a_ticket_on_other_data_keeps_its_structure_and_weights_and_has_a_fresh_head(tmp_path: Path, unit: str) -> None:
-    found = lab(tmp_path, f"prune {unit} 30% x 2; rewind weights to 1ep; {MOVE}")
+    found = step_runner(tmp_path, f"prune {unit} 30% x 2; rewind weights to 1ep; {MOVE}")
     assert len(found.study.levels) == 2
     heads = []
     for level in found.study.levels:
@@ -88,16 +90,18 @@ def test_a_ticket_on_other_data_keeps_its_structure_and_weights_and_has_a_fresh_
         assert all(torch.equal(state[name], source[name]) for name in state if not name.startswith("fc."))
         assert state["fc.weight"].shape[0] == 5
         heads.append(state["fc.weight"])
-        found.do(level.ticket)
-        graph = found.context.network(ticket).graph
-        left = remaining(graph, found.context.structure(level.structure, graph))
+        found.run_step(level.ticket)
+        graph = found.context.dense_network(ticket).graph
+        left = remaining_weights(graph, found.context.structure(level.structure, graph))
         assert left["fc.weight"][0] == left["fc.weight"][1] or unit == "filters"
         assert sum(part for part, _ in left.values()) < sum(whole for _, whole in left.values())
     assert torch.equal(heads[0], heads[1])
 
 
 def test_dense_and_rivals_are_those_on_the_other_data(tmp_path: Path) -> None:
-    found = lab(tmp_path, f"prune weights 30%; rewind weights; {MOVE}\ncompare random-init, random-structure, early")
+    found = step_runner(
+        tmp_path, f"prune weights 30%; rewind weights; {MOVE}\ncompare random-init, random-structure, early"
+    )
     for m in found.study.measurements:
         assert found.study.step(m.step).args["data"]["options"]["classes"] == 5
         assert found.metrics(m.step)["accuracy"] >= 0
@@ -105,25 +109,25 @@ def test_dense_and_rivals_are_those_on_the_other_data(tmp_path: Path) -> None:
 
 def test_a_kept_head_comes_along(tmp_path: Path) -> None:
     move = "transfer to synthetic size=8 train=128 test=32 head=keep { retrain fine-tune 1ep }"
-    found = lab(tmp_path, f"prune weights 30%; rewind lr; {move}")
+    found = step_runner(tmp_path, f"prune weights 30%; rewind lr; {move}")
     (level,) = found.study.levels
     ticket = found.study.step(level.ticket)
     assert found.study.step(ticket.parents["weights"]).args["data"]["options"]["train"] == 192
     assert ticket.args["recipe"]["length"] == "1ep"
-    found.do(level.ticket)
+    found.run_step(level.ticket)
 
 
 def test_the_second_phase_of_colt(tmp_path: Path) -> None:
     """Overlap on halves, weights from init, a fresh head that all tickets share, full training on the target."""
-    found = lab(tmp_path, f"split classes 2; prune weights 30% x 2; overlap; rewind weights to init; {MOVE}")
+    found = step_runner(tmp_path, f"split classes 2; prune weights 30% x 2; overlap; rewind weights to init; {MOVE}")
     for level in found.study.levels:
         ticket = found.study.step(level.ticket)
         carried = found.study.step(ticket.parents["weights"])
         assert found.study.step(carried.parents["weights"]).operation == "init"
         assert "part" not in ticket.args["data"]
-        found.do(level.ticket)
-    initial = found.weights(found.study.step(found.measured("dense", 0)).parents["weights"])
-    assert equal(found.weights(carried.key), initial)  # one seed, one initialisation, on any data
+        found.run_step(level.ticket)
+    initial = found.weights(found.study.step(found.measured_step("dense", 0)).parents["weights"])
+    assert equal_states(found.weights(carried.key), initial)  # one seed, one initialisation, on any data
 
 
 # -- amounts
@@ -133,13 +137,13 @@ def test_the_second_phase_of_colt(tmp_path: Path) -> None:
 @pytest.mark.parametrize("unit", ["filters", "weights"])
 def test_matching_removes_what_the_other_arm_removed(tmp_path: Path, scope: str, unit: str) -> None:
     text = f"arm a {{ prune {unit} {scope} 30% x 2; rewind lr }}\n"
-    found = lab(tmp_path, text + f"arm b {{ prune {unit} {scope} matching a by random; rewind lr }}")
+    found = step_runner(tmp_path, text + f"arm b {{ prune {unit} {scope} matching a by random; rewind lr }}")
     ours, theirs = found.levels("b"), found.levels("a")
     assert len(ours) == len(theirs) == 2
     for one, other in zip(ours, theirs, strict=True):
         first, second = found.structure(one.structure), found.structure(other.structure)
         assert first != second
-        graph = found.context.network(found.study.step(one.structure)).graph
+        graph = found.context.dense_network(found.study.step(one.structure)).graph
         sizes = [
             {name: len(units) for name, units in each.kept.items()} | {name: m.sum() for name, m in each.masks.items()}
             for each in (first, second)
@@ -147,20 +151,23 @@ def test_matching_removes_what_the_other_arm_removed(tmp_path: Path, scope: str,
         if scope == "local":
             assert sizes[0] == sizes[1]
         else:
-            totals = [describe(graph, each)["filters" if unit == "filters" else "sparsity"] for each in (first, second)]
+            totals = [
+                structure_metrics(graph, each)["filters" if unit == "filters" else "sparsity"]
+                for each in (first, second)
+            ]
             assert totals[0] == pytest.approx(totals[1], abs=1e-12)
 
 
 def test_matching_an_arm_that_removes_other_units_says_so(tmp_path: Path) -> None:
     text = "arm a { prune weights 30%; rewind lr }\narm b { prune filters matching a; rewind lr }"
-    found = lab(tmp_path, text)
+    found = step_runner(tmp_path, text)
     with pytest.raises(TickdslError, match="removed no more filters"):
-        found.do(found.levels("b")[0].structure)
+        found.run_step(found.levels("b")[0].structure)
 
 
 def test_stages_lose_their_own_shares(tmp_path: Path) -> None:
     head = HEAD.replace("small-cnn width=0.5", "resnet20 width=0.5")
-    found = lab(tmp_path, 'prune filters local [50%, 25%, 0%] at init in "layer*.*.conv1"', head)
+    found = step_runner(tmp_path, 'prune filters local [50%, 25%, 0%] at init in "layer*.*.conv1"', head)
     structure = found.structure(found.study.levels[0].structure)
     kept = {name: len(units) for name, units in structure.kept.items()}
     assert kept == {f"layer{s}.{b}.conv1": n for s, n in ((1, 4), (2, 12)) for b in range(3)}
@@ -168,7 +175,7 @@ def test_stages_lose_their_own_shares(tmp_path: Path) -> None:
 
 def test_per_layer_rates_give_the_published_labels() -> None:
     """Frankle & Carbin 2019: 20 % of the hidden and 10 % of the output weights a round; what is left in theirs."""
-    graph = traced("lenet-300-100", b"{}", 10, (1, 28, 28))
+    graph = trace_model("lenet-300-100", b"{}", 10, (1, 28, 28))
     both = "prune weights local 20% in fc1, fc2; prune weights local 10% in fc3"
     text = f"model lenet-300-100 on mnist\ncycle 15 {{ {both}; rewind weights }}"
     plan = resolve(load_source(Source("x.plan", text))).plan
@@ -176,11 +183,11 @@ def test_per_layer_rates_give_the_published_labels() -> None:
     state = create("lenet-300-100", classes=10, shape=(1, 28, 28), seed=1).state_dict()
     structure, labels = Structure.dense(graph), []
     for group in plan.arms[0].rounds:
-        masked = slice_state(graph, dict(state), Structure.dense(graph), structure)
-        seen = Subject(graph, structure, masked, torch.Generator().manual_seed(0))
+        masked = slice_state_dict(graph, dict(state), Structure.dense(graph), structure)
+        seen = ScoringContext(graph, structure, masked, torch.Generator().manual_seed(0))
         structure = prune(seen, prune_args(group.prune, 0, 1, head=False))
         if not group.joined:
-            left = remaining(graph, structure)
+            left = remaining_weights(graph, structure)
             labels.append(round(100 * sum(a for a, _ in left.values()) / sum(b for _, b in left.values()), 1))
     assert len(labels) == 15
     assert [labels[n - 1] for n in (1, 3, 7, 9, 12, 15)] == [80.0, 51.3, 21.1, 13.5, 7.0, 3.6]
@@ -190,21 +197,23 @@ def test_per_layer_rates_give_the_published_labels() -> None:
 
 
 def test_fresh_weights_with_the_dense_budget_train_longer(tmp_path: Path) -> None:
-    found = lab(tmp_path, "prune filters 50%; rewind lr\ncompare random-init, early budget=flops")
+    found = step_runner(tmp_path, "prune filters 50%; rewind lr\ncompare random-init, early budget=flops")
     (level,) = found.study.levels
-    graph = found.context.network(found.study.step(level.structure)).graph
-    dense, left = (describe(graph, s)["macs"] for s in (Structure.dense(graph), found.structure(level.structure)))
-    fresh = found.metrics(found.measured("random-init", 1))
+    graph = found.context.dense_network(found.study.step(level.structure)).graph
+    dense, left = (
+        structure_metrics(graph, s)["macs"] for s in (Structure.dense(graph), found.structure(level.structure))
+    )
+    fresh = found.metrics(found.measured_step("random-init", 1))
     assert len(fresh["epochs"]) == int(3 * dense / left) > 3
-    early = found.metrics(found.measured("early", 1))
+    early = found.metrics(found.measured_step("early", 1))
     assert len(early["epochs"]) == max(1, int(3 * left / dense)) < 3
     assert early["sparsity"] == 0
-    equal_epochs = lab(tmp_path, "prune filters 50%; rewind lr\ncompare random-init")
-    assert len(equal_epochs.metrics(equal_epochs.measured("random-init", 1))["epochs"]) == 3
+    equal_epochs = step_runner(tmp_path, "prune filters 50%; rewind lr\ncompare random-init")
+    assert len(equal_epochs.metrics(equal_epochs.measured_step("random-init", 1))["epochs"]) == 3
 
 
 def test_a_condition_ends_the_rounds(tmp_path: Path) -> None:
-    found = lab(tmp_path, "prune weights 40% until sparsity >= 60%; rewind lr")
+    found = step_runner(tmp_path, "prune weights 40% until sparsity >= 60%; rewind lr")
     assert len(found.study.levels) > 5
     assert all(level.ends is not None and level.until is None for level in found.study.levels)
     assert not np.isnan(found.metrics(found.study.levels[0].ticket)["accuracy"])
@@ -221,21 +230,23 @@ def test_a_plan_that_begins_with_weights_of_a_file(tmp_path: Path) -> None:
         path.parent.mkdir(exist_ok=True)
         save_file(dict(state), path)
         head = HEAD.replace("width=0.5", f'width=0.5 weights="{path}"')
-        found = lab(tmp_path, "prune weights 30%; rewind weights to pretrained\ncompare random-init", head)
+        found = step_runner(tmp_path, "prune weights 30%; rewind weights to pretrained\ncompare random-init", head)
         keys.append(set(found.study.graph))
     assert keys[0] == keys[1]  # named by content
     (level,) = found.study.levels
     start = found.study.step(level.ticket).parents["weights"]
-    assert equal(found.weights(start), dict(state))
-    fresh = found.study.step(found.measured("random-init", 1)).parents["weights"]
-    plain = lab(tmp_path, "prune weights 30%; rewind weights\ncompare random-init")
+    assert equal_states(found.weights(start), dict(state))
+    fresh = found.study.step(found.measured_step("random-init", 1)).parents["weights"]
+    plain = step_runner(tmp_path, "prune weights 30%; rewind weights\ncompare random-init")
     assert not torch.equal(found.weights(fresh)["conv1.weight"], state["conv1.weight"])
-    assert found.weights(fresh)["conv1.weight"].shape == plain.weights(plain.only("init"))["conv1.weight"].shape
+    assert (
+        found.weights(fresh)["conv1.weight"].shape == plain.weights(plain.step_labelled("init"))["conv1.weight"].shape
+    )
     files[1].write_bytes(files[1].read_bytes() + b" ")
-    assert not keys[1] & set(lab(tmp_path, "prune weights 30%; rewind weights", head).study.graph)
+    assert not keys[1] & set(step_runner(tmp_path, "prune weights 30%; rewind weights", head).study.graph)
 
 
 @pytest.mark.parametrize("text", ["rewind weights to pretrained", "rewind lr to pretrained"])
 def test_pretrained_needs_weights_from_elsewhere(text: str) -> None:
-    codes = [d.code for d in resolve(load_source(Source("x.plan", HEAD + f"prune weights 20%; {text}"))).findings]
+    codes = [d.code for d in resolve(load_source(Source("x.plan", HEAD + f"prune weights 20%; {text}"))).diagnostics]
     assert "TD105" in codes

@@ -11,7 +11,7 @@ from textwrap import dedent
 import attrs
 import pytest
 
-from tickdsl.checks import Report, check
+from tickdsl.checks import CheckReport, check
 from tickdsl.lang.reading.include import load_source
 from tickdsl.lang.syntax import Source
 from tickdsl.plugins import loading, permission, registry
@@ -20,7 +20,7 @@ _NUMBER = itertools.count()
 
 
 @attrs.frozen
-class Workshop:
+class PluginSandbox:
     """`folder` is on the path; every module has a name of its own, because modules stay imported."""
 
     folder: Path
@@ -42,23 +42,23 @@ class Workshop:
             for line in (f"[tickdsl.{group}]", *(f"{name} = {target}" for name, target in entries.items()))
         ]
         (info / "entry_points.txt").write_text("\n".join(lines) + "\n")
-        registry.scan.cache_clear()
+        registry.scan_entry_points.cache_clear()
 
-    def check(self, text: str, *, network: bool = True) -> Report:
+    def check(self, text: str, *, network: bool = True) -> CheckReport:
         return check(load_source(Source("own.plan", text)), network=network, data=self.folder / "data")
 
 
 @pytest.fixture
-def workshop(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Workshop]:
+def sandbox(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[PluginSandbox]:
     """Code is allowed."""
     monkeypatch.syspath_prepend(tmp_path)
     monkeypatch.setattr(permission, "_allowed", True)
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
-    registry.scan.cache_clear()
+    registry.scan_entry_points.cache_clear()
     before = set(sys.modules)
-    yield Workshop(tmp_path)
+    yield PluginSandbox(tmp_path)
     for name in set(sys.modules) - before:
         if name.startswith("own_"):
             del sys.modules[name]
-    registry.scan.cache_clear()
-    loading.identity.cache_clear()
+    registry.scan_entry_points.cache_clear()
+    loading.code_identity.cache_clear()

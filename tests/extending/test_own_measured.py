@@ -14,17 +14,17 @@ from tickdsl.cli import main
 from tickdsl.graph.structure import Structure
 from tickdsl.graph.tracing.trace import trace
 from tickdsl.lsp import outline, words
-from tickdsl.metrics.custom import Trained, own
+from tickdsl.metrics.custom import TrainedModel, metric_figures
 from tickdsl.plugins import PluginError, permission
-from tickdsl.pruning.criteria import Subject, criterion
+from tickdsl.pruning.criteria import ScoringContext, get_criterion
 from tickdsl.pruning.criteria.norms import L2
 from tickdsl.pruning.selection import prune
-from tickdsl.results.figures import columns
+from tickdsl.results.figures import columns_with_values
 from tickdsl.training.data import datasets
 from tickdsl.training.models import create
 
 
-def subject() -> Subject:
+def subject() -> ScoringContext:
     """A small network that was just made; criteria may run it on pictures that are all one grey."""
     module = create("resnet20", classes=4, shape=(1, 8, 8), seed=3, options={"width": 0.25})
     graph = trace(module, (torch.zeros(2, 1, 8, 8),))
@@ -35,25 +35,25 @@ def subject() -> Subject:
         made.load_state_dict(state)
         return made
 
-    return Subject(graph, Structure.dense(graph), state, network=network)
+    return ScoringContext(graph, Structure.dense(graph), state, network=network)
 
 
 @pytest.mark.parametrize(("unit", "args"), [("filters", {"share": 0.3}), ("layers", {"count": 3})])
-def test_a_function_ranks_as_the_class_it_equals(workshop: Any, unit: str, args: dict[str, Any]) -> None:
-    name = workshop.module("def norm(rows):\n    return rows.square().sum(1).sqrt()\n")
+def test_a_function_ranks_as_the_class_it_equals(sandbox: Any, unit: str, args: dict[str, Any]) -> None:
+    name = sandbox.module("def norm(rows):\n    return rows.square().sum(1).sqrt()\n")
     how = {"unit": unit, "scope": "global", **args}
     if unit == "layers":  # a layer's own norm is a root mean square
-        name = workshop.module("def norm(rows):\n    return rows.square().mean(1).sqrt()\n")
+        name = sandbox.module("def norm(rows):\n    return rows.square().mean(1).sqrt()\n")
     ours, theirs = (prune(subject(), {**how, "by": by}) for by in (f"{name}:norm", "l2"))
     assert (ours.removed_blocks, ours.kept.keys()) == (theirs.removed_blocks, theirs.kept.keys())
     assert all((ours.kept[group] == theirs.kept[group]).all() for group in ours.kept)
 
 
-def test_a_function_ranks_single_weights(workshop: Any) -> None:
-    name = workshop.module("def size(rows):\n    return rows.abs()[:, 0]\n")
+def test_a_function_ranks_single_weights(sandbox: Any) -> None:
+    name = sandbox.module("def size(rows):\n    return rows.abs()[:, 0]\n")
     found = subject()
     names = list(found.graph.weights)
-    scores = criterion(f"{name}:size").weights(found, names)
+    scores = get_criterion(f"{name}:size").weights(found, names)
     assert all(torch.equal(a, b) for a, b in zip(scores, L2().weights(found, names), strict=True))
 
 
@@ -85,26 +85,26 @@ EACH = "[torch.{0} for group in groups]"
         ("[group.sise for group in groups]", "raised AttributeError"),
     ],
 )
-def test_scores_that_rank_nothing_are_told(workshop: Any, body: str, message: str) -> None:
-    name = workshop.module(CLASS.format(body=body))
+def test_scores_that_rank_nothing_are_told(sandbox: Any, body: str, message: str) -> None:
+    name = sandbox.module(CLASS.format(body=body))
     with pytest.raises(PluginError) as caught:
         prune(subject(), {"unit": "filters", "scope": "global", "share": 0.3, "by": f"{name}:Score"})
     assert message in caught.value.message and caught.value.hint
     assert f"{name}:Score" in caught.value.message
 
 
-def test_where_code_raised_is_told(workshop: Any) -> None:
-    name = workshop.module("def score(rows):\n    rows = rows + 1\n    return rows.view(7, 7, 7, 7)\n")
+def test_where_code_raised_is_told(sandbox: Any) -> None:
+    name = sandbox.module("def score(rows):\n    rows = rows + 1\n    return rows.view(7, 7, 7, 7)\n")
     with pytest.raises(PluginError) as caught:
         prune(subject(), {"unit": "filters", "scope": "global", "share": 0.3, "by": f"{name}:score"})
     assert "RuntimeError" in caught.value.message and str(caught.value.hint).endswith(f"{name}.py:3")
 
 
-def test_draws_of_a_criterion_repeat_and_leave_the_stream_alone(workshop: Any) -> None:
-    name = workshop.module("import torch\ndef score(rows):\n    return torch.rand(len(rows))\n")
+def test_draws_of_a_criterion_repeat_and_leave_the_stream_alone(sandbox: Any) -> None:
+    name = sandbox.module("import torch\ndef score(rows):\n    return torch.rand(len(rows))\n")
     found = subject()
     state = torch.get_rng_state()
-    first, again = (criterion(f"{name}:score").channels(found, found.graph.channels) for _ in range(2))
+    first, again = (get_criterion(f"{name}:score").channels(found, found.graph.channels) for _ in range(2))
     assert all(torch.equal(a, b) for a, b in zip(first, again, strict=True))
     assert torch.equal(torch.get_rng_state(), state)
 
@@ -112,14 +112,14 @@ def test_draws_of_a_criterion_repeat_and_leave_the_stream_alone(workshop: Any) -
 # -- metrics
 
 
-def trained() -> Trained:
+def trained() -> TrainedModel:
     found = datasets.load("synthetic", options={"size": 8, "train": 32, "test": 20, "channels": 1, "classes": 4})
     network = create("small-cnn", classes=4, shape=(1, 8, 8), seed=1).eval()
-    return Trained(network, found, torch.device("cpu"))
+    return TrainedModel(network, found, torch.device("cpu"))
 
 
-def test_a_metric_sees_the_whole_test_set_normalised(workshop: Any) -> None:
-    name = workshop.module(
+def test_a_metric_sees_the_whole_test_set_normalised(sandbox: Any) -> None:
+    name = sandbox.module(
         """
         def about(trained):
             pictures = [batch for batch, _ in trained.batches(7)]
@@ -127,7 +127,7 @@ def test_a_metric_sees_the_whole_test_set_normalised(workshop: Any) -> None:
                     "mean": abs(float(sum(p.sum() for p in pictures)) / (20 * 64))}
         """
     )
-    figures = own(f"{name}:about", trained())
+    figures = metric_figures(f"{name}:about", trained())
     assert (figures[f"{name}:about.pictures"], figures[f"{name}:about.scores"]) == (20, 4)
     assert figures[f"{name}:about.mean"] < 0.5
 
@@ -142,16 +142,16 @@ def test_a_metric_sees_the_whole_test_set_normalised(workshop: Any) -> None:
         ("trained.netwrok", "raised AttributeError"),
     ],
 )
-def test_what_is_no_figure_is_told(workshop: Any, body: str, message: str) -> None:
-    name = workshop.module(f"def about(trained):\n    return {body}\n")
+def test_what_is_no_figure_is_told(sandbox: Any, body: str, message: str) -> None:
+    name = sandbox.module(f"def about(trained):\n    return {body}\n")
     with pytest.raises(PluginError) as caught:
-        own(f"{name}:about", trained())
+        metric_figures(f"{name}:about", trained())
     assert message in caught.value.message and caught.value.hint
 
 
 def test_own_figures_have_columns_of_their_own() -> None:
     figures = dict.fromkeys(["latency.batch.size", "worst", "box.worst:worst.class", "robustness"])
-    headings = {column.figure: column.heading for column in columns({("a", "ticket", 1): figures})}  # type: ignore[arg-type, dict-item]
+    headings = {column.figure_name: column.heading for column in columns_with_values({("a", "ticket", 1): figures})}  # type: ignore[arg-type, dict-item]
     assert headings.keys() == {"robustness", "worst", "box.worst:worst.class"}
     assert headings["box.worst:worst.class"] == "worst.class"
 
@@ -165,9 +165,9 @@ class _Written:
 
     @property
     def items(self) -> dict[str, str]:
-        place = outline.place(self.text, len(self.text))
+        place = outline.locate(self.text, len(self.text))
         assert place is not None
-        return {item.word: item.meaning for item in words.items(place, words.Names({}, {}))}
+        return {item.word: item.meaning for item in words.completions(place, words.DefinedNames({}, {}))}
 
 
 @pytest.mark.parametrize(
@@ -182,22 +182,22 @@ class _Written:
         ("metrics", "report accuracy, "),
     ],
 )
-def test_editors_offer_and_explain_what_is_registered(workshop: Any, group: str, text: str) -> None:
-    name = workshop.module('raise RuntimeError\ndef mine(x):\n    """What mine is."""\n')
-    workshop.install("box", **{group: {"mine": f"{name}:mine"}})
+def test_editors_offer_and_explain_what_is_registered(sandbox: Any, group: str, text: str) -> None:
+    name = sandbox.module('raise RuntimeError\ndef mine(x):\n    """What mine is."""\n')
+    sandbox.install("box", **{group: {"mine": f"{name}:mine"}})
     meaning = _Written(text).items["mine"]
     assert meaning == f"What mine is\n\n{name}:mine of box 1.0"
     assert name not in sys.modules
 
 
-def test_editors_offer_the_options_of_a_factory(workshop: Any) -> None:
-    name = workshop.module("def net(classes, shape, max_width=8): ...\n")
-    workshop.install("box", models={"mine": f"{name}:net"})
+def test_editors_offer_the_options_of_a_factory(sandbox: Any) -> None:
+    name = sandbox.module("def net(classes, shape, max_width=8): ...\n")
+    sandbox.install("box", models={"mine": f"{name}:net"})
     assert "max-width=" in _Written("model mine ").items
 
 
-def test_a_network_of_ones_own_is_drawn(workshop: Any, capsys: pytest.CaptureFixture[str]) -> None:
-    name = workshop.module(
+def test_a_network_of_ones_own_is_drawn(sandbox: Any, capsys: pytest.CaptureFixture[str]) -> None:
+    name = sandbox.module(
         """
         from torch import nn
         def net(classes, shape, width=4):
@@ -205,7 +205,7 @@ def test_a_network_of_ones_own_is_drawn(workshop: Any, capsys: pytest.CaptureFix
             return nn.Sequential(nn.Conv2d(shape[0], width, 3), nn.ReLU(), nn.Flatten(), nn.LazyLinear(classes))
         """.replace("nn.LazyLinear(classes)", "nn.Linear(width * 36, classes)")
     )
-    workshop.install("box", models={"mine": f"{name}:net"})
+    sandbox.install("box", models={"mine": f"{name}:net"})
     assert main(["graph", "mine", "--option", "width=6"]) == 0
     assert "mine width=6 on digits: 1×8×8, 10 classes" in capsys.readouterr().out
     assert main(["graph", f"{name}:net", "--on", "synthetic size=8"]) == 0
@@ -215,9 +215,9 @@ def test_a_network_of_ones_own_is_drawn(workshop: Any, capsys: pytest.CaptureFix
 
 @pytest.mark.parametrize("words", [["own:net"], ["small-cnn", "--on", "own:pictures"]])
 def test_graph_runs_no_code_that_is_not_allowed(
-    workshop: Any, words: list[str], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    sandbox: Any, words: list[str], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr(permission, "_allowed", False)
-    (workshop.folder / "own.py").write_text("raise SystemExit('imported')")
+    (sandbox.folder / "own.py").write_text("raise SystemExit('imported')")
     assert main(["graph", *words]) == 2
     assert "--allow-code" in capsys.readouterr().err

@@ -12,8 +12,8 @@ import torch
 
 from tickdsl.errors import TickdslError
 from tickdsl.lang.findings.diagnostics import Diagnostic
-from tickdsl.plugins import PluginError, identity, permission, source
-from tickdsl.plugins.digest import digest
+from tickdsl.plugins import PluginError, code_identity, permission, source
+from tickdsl.plugins.digest import source_digest
 from tickdsl.training.data import datasets
 from tickdsl.training.models import create
 from tickdsl.training.recipes.recipe import Recipe
@@ -22,12 +22,12 @@ PRUNE = "prune filters local 25% x 2; rewind lr"
 SHORT = "train 2ep lr=0.1 batch=32\n"
 
 
-def errors(workshop: Any, text: str, **how: Any) -> list[Diagnostic]:
-    return [d for d in workshop.check(text, **how).findings if d.severity == "error"]
+def errors(sandbox: Any, text: str, **how: Any) -> list[Diagnostic]:
+    return [d for d in sandbox.check(text, **how).diagnostics if d.severity == "error"]
 
 
-def error(workshop: Any, text: str, **how: Any) -> Diagnostic:
-    (found,) = errors(workshop, text, **how)
+def error(sandbox: Any, text: str, **how: Any) -> Diagnostic:
+    (found,) = errors(sandbox, text, **how)
     return found
 
 
@@ -49,17 +49,17 @@ QUOTED = [
 
 
 @pytest.mark.parametrize("text", QUOTED)
-def test_a_quoted_name_is_refused_where_it_stands(workshop: Any, monkeypatch: pytest.MonkeyPatch, text: str) -> None:
+def test_a_quoted_name_is_refused_where_it_stands(sandbox: Any, monkeypatch: pytest.MonkeyPatch, text: str) -> None:
     monkeypatch.setattr(permission, "_allowed", False)
-    (workshop.folder / "own.py").write_text("raise SystemExit('imported')")
-    found = error(workshop, text)
+    (sandbox.folder / "own.py").write_text("raise SystemExit('imported')")
+    found = error(sandbox, text)
     assert (found.code, found.span.text) == ("TD117", '"own:x"')
     assert "--allow-code" in str(found.help)
 
 
 @pytest.mark.parametrize("name", ["own:", ":x", "own.:x", "a b:x", "own:x()", "../own:x", "own:1"])
-def test_a_name_of_another_form_is_no_code(workshop: Any, name: str) -> None:
-    found = error(workshop, f'prune filters 20% by "{name}"; rewind lr', network=False)
+def test_a_name_of_another_form_is_no_code(sandbox: Any, name: str) -> None:
+    found = error(sandbox, f'prune filters 20% by "{name}"; rewind lr', network=False)
     assert found.code == "TD118" and found.help == 'write "package.module:factory"'
 
 
@@ -74,21 +74,21 @@ def test_a_name_of_another_form_is_no_code(workshop: Any, name: str) -> None:
         ("metrics", "report spreadd", "TD114"),
     ],
 )
-def test_a_misspelt_name_has_the_registered_one_near(workshop: Any, group: str, line: str, code: str) -> None:
-    workshop.install("box", **{group: {"spread": "nowhere:spread"}})
-    found = next(d for d in errors(workshop, f"{line}\n{PRUNE}", network=False) if d.code == code)
+def test_a_misspelt_name_has_the_registered_one_near(sandbox: Any, group: str, line: str, code: str) -> None:
+    sandbox.install("box", **{group: {"spread": "nowhere:spread"}})
+    found = next(d for d in errors(sandbox, f"{line}\n{PRUNE}", network=False) if d.code == code)
     assert found.label == "did you mean `spread`?"
 
 
-def test_what_no_plan_names_is_not_imported(workshop: Any) -> None:
-    name = workshop.module("raise RuntimeError('imported')")
-    workshop.install("box", models={"mine": f"{name}:net"}, criteria={"spread": f"{name}:spread"})
-    assert errors(workshop, f"{SHORT}{PRUNE}") == []
+def test_what_no_plan_names_is_not_imported(sandbox: Any) -> None:
+    name = sandbox.module("raise RuntimeError('imported')")
+    sandbox.install("box", models={"mine": f"{name}:net"}, criteria={"spread": f"{name}:spread"})
+    assert errors(sandbox, f"{SHORT}{PRUNE}") == []
     assert name not in sys.modules
 
 
-def test_a_check_without_a_network_imports_nothing(workshop: Any) -> None:
-    name = workshop.module(
+def test_a_check_without_a_network_imports_nothing(sandbox: Any) -> None:
+    name = sandbox.module(
         '''
         import torch
 
@@ -99,45 +99,45 @@ def test_a_check_without_a_network_imports_nothing(workshop: Any) -> None:
             units = ("filters",)
         '''
     )
-    workshop.install("box", models={"mine": f"{name}:net"}, criteria={"score": f"{name}:Score"})
+    sandbox.install("box", models={"mine": f"{name}:net"}, criteria={"score": f"{name}:Score"})
     text = f"model mine width=4\n{SHORT}prune filters 20% by score; rewind lr"
-    plan = workshop.folder / "own.plan"
+    plan = sandbox.folder / "own.plan"
     plan.write_text(text)
     code = (
         "import sys; from tickdsl.cli import main; "
         f"assert main(['check', '--no-network', {str(plan)!r}]) == 0; assert 'torch' not in sys.modules"
     )
-    subprocess.run([sys.executable, "-c", code], check=True, env={"PYTHONPATH": f"{workshop.folder}:{sys.path[0]}"})
-    wrong = error(workshop, text.replace("width=4", "depth=4"), network=False)
+    subprocess.run([sys.executable, "-c", code], check=True, env={"PYTHONPATH": f"{sandbox.folder}:{sys.path[0]}"})
+    wrong = error(sandbox, text.replace("width=4", "depth=4"), network=False)
     assert wrong.code == "TD104" and "width" in str(wrong.help)
-    unit = error(workshop, text.replace("prune filters", "prune weights"), network=False)
+    unit = error(sandbox, text.replace("prune filters", "prune weights"), network=False)
     assert unit.code == "TD312"
     assert name not in sys.modules
 
 
-def test_a_name_that_is_built_in_is_told_with_three_ways_out(workshop: Any) -> None:
-    workshop.install("box", criteria={"l2": "box.scores:l2"})
-    found = error(workshop, "prune filters 20% by l2; rewind lr", network=False)
+def test_a_name_that_is_built_in_is_told_with_three_ways_out(sandbox: Any) -> None:
+    sandbox.install("box", criteria={"l2": "box.scores:l2"})
+    found = error(sandbox, "prune filters 20% by l2; rewind lr", network=False)
     assert found.code == "TD118" and found.span.text == "l2" and "box 1.0" in found.message
     assert all(word in str(found.help) for word in ("rename", '"box.scores:l2"', "uninstall box"))
 
 
-def test_two_packages_with_one_name_are_told_apart(workshop: Any) -> None:
-    workshop.install("box", criteria={"spread": "box:spread"})
-    workshop.install("chest", criteria={"spread": "chest:spread"})
-    found = error(workshop, "prune filters 20% by spread; rewind lr", network=False)
+def test_two_packages_with_one_name_are_told_apart(sandbox: Any) -> None:
+    sandbox.install("box", criteria={"spread": "box:spread"})
+    sandbox.install("chest", criteria={"spread": "chest:spread"})
+    found = error(sandbox, "prune filters 20% by spread; rewind lr", network=False)
     assert "box 1.0 and chest 1.0" in found.message and '"box:spread"' in str(found.help)
 
 
-def test_a_registration_that_names_no_factory_is_told(workshop: Any) -> None:
-    workshop.install("box", criteria={"spread": "box.scores"})
-    found = error(workshop, "prune filters 20% by spread; rewind lr", network=False)
+def test_a_registration_that_names_no_factory_is_told(sandbox: Any) -> None:
+    sandbox.install("box", criteria={"spread": "box.scores"})
+    found = error(sandbox, "prune filters 20% by spread; rewind lr", network=False)
     assert found.code == "TD118" and "box 1.0 registers the criterion `spread` as `box.scores`" in found.message
 
 
-def test_scores_that_only_trained_weights_have_are_no_mistake(workshop: Any) -> None:
-    name = workshop.module("def score(rows):\n    return rows.sum(1) / 0\n")
-    assert errors(workshop, f'prune filters 20% by "{name}:score"; rewind lr') == []
+def test_scores_that_only_trained_weights_have_are_no_mistake(sandbox: Any) -> None:
+    name = sandbox.module("def score(rows):\n    return rows.sum(1) / 0\n")
+    assert errors(sandbox, f'prune filters 20% by "{name}:score"; rewind lr') == []
 
 
 # -- what cannot be used
@@ -158,24 +158,24 @@ def test_scores_that_only_trained_weights_have_are_no_mistake(workshop: Any) -> 
         ("def score(rows):\n    return rows.sum(7)", "raised IndexError"),
     ],
 )
-def test_a_criterion_that_cannot_be_used_is_told_by_check(workshop: Any, text: str, message: str) -> None:
-    name = workshop.module(text)
-    found = error(workshop, f'prune filters 20% by "{name}:score"; rewind lr')
+def test_a_criterion_that_cannot_be_used_is_told_by_check(sandbox: Any, text: str, message: str) -> None:
+    name = sandbox.module(text)
+    found = error(sandbox, f'prune filters 20% by "{name}:score"; rewind lr')
     assert found.code == "TD118" and found.span.text == f'"{name}:score"'
     assert message in found.message and found.help
 
 
-def test_a_module_that_is_not_there_is_told(workshop: Any) -> None:
-    found = error(workshop, 'prune filters 20% by "nowhere.scores:l9"; rewind lr', network=False)
+def test_a_module_that_is_not_there_is_told(sandbox: Any) -> None:
+    found = error(sandbox, 'prune filters 20% by "nowhere.scores:l9"; rewind lr', network=False)
     assert found.code == "TD118" and "no module `nowhere.scores`" in found.message and "folder" in str(found.help)
-    workshop.install("box", criteria={"gone": "nowhere:gone"})
-    found = error(workshop, "prune filters 20% by gone; rewind lr", network=False)
+    sandbox.install("box", criteria={"gone": "nowhere:gone"})
+    found = error(sandbox, "prune filters 20% by gone; rewind lr", network=False)
     assert "install box again" in str(found.help)
 
 
-def test_a_misspelt_factory_has_a_near_one(workshop: Any) -> None:
-    name = workshop.module("def spread(rows): ...")
-    found = error(workshop, f'prune filters 20% by "{name}:spred"; rewind lr', network=False)
+def test_a_misspelt_factory_has_a_near_one(sandbox: Any) -> None:
+    name = sandbox.module("def spread(rows): ...")
+    found = error(sandbox, f'prune filters 20% by "{name}:spred"; rewind lr', network=False)
     assert found.help == f"did you mean `{name}:spread`?"
 
 
@@ -197,15 +197,15 @@ def net(classes, shape, width=4, fail=False):
         ("return nn.LSTM(8, 8)", "cannot take pictures"),
     ],
 )
-def test_a_network_that_does_not_fit_is_told_by_check(workshop: Any, body: str, message: str) -> None:
-    name = workshop.module(NET.format(body=body))
-    found = error(workshop, f'model "{name}:net"\n{SHORT}{PRUNE}')
+def test_a_network_that_does_not_fit_is_told_by_check(sandbox: Any, body: str, message: str) -> None:
+    name = sandbox.module(NET.format(body=body))
+    found = error(sandbox, f'model "{name}:net"\n{SHORT}{PRUNE}')
     assert (found.code, found.span.text) == ("TD118", f'"{name}:net"')
     assert message in found.message and found.help
 
 
-def test_a_network_begins_as_the_seed_says(workshop: Any) -> None:
-    name = workshop.module(NET.format(body="return nn.Sequential(nn.Flatten(), nn.Linear(64, classes))"))
+def test_a_network_begins_as_the_seed_says(sandbox: Any) -> None:
+    name = sandbox.module(NET.format(body="return nn.Sequential(nn.Flatten(), nn.Linear(64, classes))"))
 
     def first(seed: int) -> torch.Tensor:
         return create(f"{name}:net", classes=10, shape=(1, 8, 8), seed=seed)[1].weight
@@ -215,8 +215,8 @@ def test_a_network_begins_as_the_seed_says(workshop: Any) -> None:
     assert torch.equal(torch.get_rng_state(), state)
 
 
-def test_a_network_that_is_handed_out_twice_is_two(workshop: Any) -> None:
-    name = workshop.module(NET.format(body="return ONE") + "ONE = nn.Sequential(nn.Flatten(), nn.Linear(64, 10))\n")
+def test_a_network_that_is_handed_out_twice_is_two(sandbox: Any) -> None:
+    name = sandbox.module(NET.format(body="return ONE") + "ONE = nn.Sequential(nn.Flatten(), nn.Linear(64, 10))\n")
     first, second = (create(f"{name}:net", classes=10, shape=(1, 8, 8), seed=1) for _ in range(2))
     torch.nn.init.zeros_(first[1].weight)
     assert second[1].weight.any()
@@ -224,13 +224,13 @@ def test_a_network_that_is_handed_out_twice_is_two(workshop: Any) -> None:
 
 DATA = """
 import numpy as np
-from tickdsl.extending import Raw
+from tickdsl.extending import RawDataset
 def pictures(root, shift=0):
     images = np.zeros((8, 1, 8, 8), dtype=np.uint8) + np.uint8(shift)
     labels = np.arange(8) % 2
     names = ("a", "b")
     {change}
-    return Raw(images, labels, images, labels, names)
+    return RawDataset(images, labels, images, labels, names)
 """
 
 
@@ -242,32 +242,32 @@ def pictures(root, shift=0):
         ("labels = labels.astype(float)", "train_labels is float64 [8]"),
         ("labels = labels[:5]", "has 8 pictures and 5 labels"),
         ("labels = labels + 1", "goes from 1 to 2, with 2 class names"),
-        ("return Raw(images, labels, images[..., :4], labels, names)", "is of 1x8x8, test_images of 1x8x4"),
+        ("return RawDataset(images, labels, images[..., :4], labels, names)", "is of 1x8x8, test_images of 1x8x4"),
         ("return images", "gives a ndarray, not a data set"),
         ("names, labels = ('a',), labels * 0", "class_names names 1"),
         ("images = open('/nowhere')", "raised FileNotFoundError"),
     ],
 )
-def test_data_of_another_form_are_told_by_check(workshop: Any, change: str, message: str) -> None:
-    name = workshop.module(DATA.format(change=change))
-    found = error(workshop, f'data "{name}:pictures"\n{SHORT}{PRUNE}')
+def test_data_of_another_form_are_told_by_check(sandbox: Any, change: str, message: str) -> None:
+    name = sandbox.module(DATA.format(change=change))
+    found = error(sandbox, f'data "{name}:pictures"\n{SHORT}{PRUNE}')
     assert (found.code, found.span.text) == ("TD118", f'"{name}:pictures"')
     assert message in found.message and found.help
 
 
-def test_data_are_known_by_what_they_hold(workshop: Any) -> None:
-    one, other = (workshop.module(DATA.format(change=change)) for change in ("pass", "images[0] = 7"))
-    named = [datasets.fingerprint(f"{name}:pictures", root=workshop.folder) for name in (one, one, other)]
+def test_data_are_known_by_what_they_hold(sandbox: Any) -> None:
+    one, other = (sandbox.module(DATA.format(change=change)) for change in ("pass", "images[0] = 7"))
+    named = [datasets.fingerprint(f"{name}:pictures", root=sandbox.folder) for name in (one, one, other)]
     assert named[0] == named[1] != named[2]
-    shifted = datasets.load(f"{one}:pictures", root=workshop.folder, options={"shift": 3, "size": 4})
+    shifted = datasets.load(f"{one}:pictures", root=sandbox.folder, options={"shift": 3, "size": 4})
     assert shifted.shape == (1, 4, 4) and int(shifted.train_images.max()) == 3
     assert shifted.fingerprint != named[0]
 
 
-def test_data_that_are_others_at_each_call_are_not_trained_on(tmp_path: Path, workshop: Any) -> None:
+def test_data_that_are_others_at_each_call_are_not_trained_on(tmp_path: Path, sandbox: Any) -> None:
     from tickdsl.engine.steps.context import Context, Settings
 
-    name = f"{workshop.module(DATA.format(change='pass'))}:pictures"
+    name = f"{sandbox.module(DATA.format(change='pass'))}:pictures"
     spec = {"name": name, "options": {}, "fingerprint": datasets.fingerprint(name, root=tmp_path)}
     context = Context(Settings(tmp_path / "store", tmp_path))
     assert context.dataset(spec, None).fingerprint == spec["fingerprint"]
@@ -275,18 +275,18 @@ def test_data_that_are_others_at_each_call_are_not_trained_on(tmp_path: Path, wo
         Context(Settings(tmp_path / "store", tmp_path)).dataset({**spec, "fingerprint": "another"}, None)
 
 
-def test_a_factory_may_mean_anything_by_its_options(workshop: Any) -> None:
+def test_a_factory_may_mean_anything_by_its_options(sandbox: Any) -> None:
     from tickdsl.cli import main
 
     text = DATA.replace("shift=0", "train='left', classes='few', samples='all', size='big'").replace("shift", "3")
-    name = workshop.module(text.format(change="assert train + classes + samples + size == 'righttwohalfs'"))
-    plan = workshop.folder / "own.plan"
+    name = sandbox.module(text.format(change="assert train + classes + samples + size == 'righttwohalfs'"))
+    plan = sandbox.folder / "own.plan"
     plan.write_text(
         f'model small-cnn width=0.25\ndata "{name}:pictures" train=right classes=two samples=half size=s\n'
         "train 1ep lr=0.1 batch=4\nsplit classes 2\nprune weights 20%; overlap; rewind weights\n"
     )
-    places = ["--store", workshop.folder / "store", "--data", workshop.folder / "data"]
-    found = errors(workshop, plan.read_text())
+    places = ["--store", sandbox.folder / "store", "--data", sandbox.folder / "data"]
+    found = errors(sandbox, plan.read_text())
     assert [d.code for d in found] == []
     assert main(["plan", str(plan), *map(str, places)]) == 0
 
@@ -301,27 +301,27 @@ def test_a_factory_may_mean_anything_by_its_options(workshop: Any) -> None:
         ("1 / 0", "raised ZeroDivisionError"),
     ],
 )
-def test_rates_that_are_none_are_told(workshop: Any, body: str, message: str) -> None:
-    name = workshop.module(f"def rates(recipe, steps, per_epoch):\n    return {body}\n")
+def test_rates_that_are_none_are_told(sandbox: Any, body: str, message: str) -> None:
+    name = sandbox.module(f"def rates(recipe, steps, per_epoch):\n    return {body}\n")
     recipe = Recipe(length="2ep", schedule=f"{name}:rates")
     with pytest.raises(PluginError) as caught:
         recipe.learning_rates(2)
     assert message in caught.value.message and caught.value.hint
 
 
-def test_rates_that_fail_are_told_by_check(workshop: Any) -> None:
-    name = workshop.module("def rates(recipe, steps, per_epoch):\n    return []\n")
-    found = error(workshop, f'train 2ep lr=0.1 schedule="{name}:rates"\n{PRUNE}')
+def test_rates_that_fail_are_told_by_check(sandbox: Any) -> None:
+    name = sandbox.module("def rates(recipe, steps, per_epoch):\n    return []\n")
+    found = error(sandbox, f'train 2ep lr=0.1 schedule="{name}:rates"\n{PRUNE}')
     assert found.code == "TD118" and "rates [0]" in found.message
-    retrained = error(workshop, f'{SHORT}prune filters 20%; retrain "{name}:rates" 2ep')
+    retrained = error(sandbox, f'{SHORT}prune filters 20%; retrain "{name}:rates" 2ep')
     assert retrained.code == "TD118" and retrained.span.text.startswith("retrain")
 
 
-def test_a_warm_up_comes_on_top_of_own_rates(workshop: Any) -> None:
-    name = workshop.module("def rates(recipe, steps, per_epoch):\n    return [recipe.lr * recipe.gamma] * steps\n")
+def test_a_warm_up_comes_on_top_of_own_rates(sandbox: Any) -> None:
+    name = sandbox.module("def rates(recipe, steps, per_epoch):\n    return [recipe.lr * recipe.gamma] * steps\n")
     recipe = Recipe(length="2ep", lr=0.4, gamma=0.5, schedule=f"{name}:rates", warmup="2it")
     assert recipe.learning_rates(2).tolist() == [0.1, 0.2, 0.2, 0.2]
-    assert recipe.last == 0.2
+    assert recipe.final_lr == 0.2
 
 
 # -- what identifies code
@@ -342,29 +342,29 @@ def test_an_edit_of_what_a_module_imports_is_an_edit_of_it(tmp_path: Path, monke
     }
     for name, text in texts.items():
         (tmp_path / name).write_text(text)
-    first = digest("own_box.scores")
+    first = source_digest("own_box.scores")
     assert first is not None
     for name in texts:
         (tmp_path / name).write_text(texts[name] + "# edited\n")
-        changed = digest("own_box.scores") != first
+        changed = source_digest("own_box.scores") != first
         assert changed is (name in ("own_box/scores.py", "own_box/tools.py", "own_box/deep.py", "own_beside.py")), name
         (tmp_path / name).write_text(texts[name])
-    assert digest("own_box.scores") == first
+    assert source_digest("own_box.scores") == first
     assert "own_box" not in sys.modules
 
 
-def test_code_that_changed_under_way_is_not_run_under_the_old_name(workshop: Any) -> None:
-    from tickdsl.plan.code import code, expect_code
+def test_code_that_changed_under_way_is_not_run_under_the_old_name(sandbox: Any) -> None:
+    from tickdsl.plan.code import plugin_identities, verify_plugin_code
 
-    name = workshop.module("def score(rows):\n    return rows.sum(1)\n")
+    name = sandbox.module("def score(rows):\n    return rows.sum(1)\n")
     args = {"by": f"{name}:score", "model": {"name": "small-cnn"}}
-    named = code(args)
+    named = plugin_identities(args)
     assert set(named) == {"criterion"} and name in named["criterion"]
-    expect_code({**args, "code": named})
-    identity.cache_clear()  # as in a process that begins later
-    (workshop.folder / f"{name}.py").write_text("def score(rows):\n    return rows.mean(1)\n")
+    verify_plugin_code({**args, "code": named})
+    code_identity.cache_clear()  # as in a process that begins later
+    (sandbox.folder / f"{name}.py").write_text("def score(rows):\n    return rows.mean(1)\n")
     with pytest.raises(TickdslError, match="was changed while the plan ran"):
-        expect_code({**args, "code": named})
+        verify_plugin_code({**args, "code": named})
 
 
 @pytest.mark.parametrize(
@@ -380,10 +380,10 @@ def test_code_that_changed_under_way_is_not_run_under_the_old_name(workshop: Any
         ("def g(classes, shape, width=8, deep=False):\n    '''One.'''\nglobals()['f'] = g", False),
     ],
 )
-def test_reading_and_importing_say_the_same(workshop: Any, text: str, plain: bool) -> None:
+def test_reading_and_importing_say_the_same(sandbox: Any, text: str, plain: bool) -> None:
     from tickdsl.training.catalogue import MODELS
 
-    name = workshop.module(text)
+    name = sandbox.module(text)
     read = source.describe(f"{name}:f")
     assert (read is not None) is plain
     info = MODELS[f"{name}:f"]

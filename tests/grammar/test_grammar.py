@@ -15,18 +15,18 @@ ROOT = Path(__file__).parents[2]
 def test_the_lexer_has_no_collisions() -> None:
     """`strict` raises on any terminal that two rules could claim."""
     pytest.importorskip("interegular")
-    grammar.build(strict=True)
+    grammar.build_parser(strict=True)
 
 
 @pytest.mark.parametrize("path", sorted(ROOT.glob("plans/**/*.plan")), ids=lambda p: p.name)
 def test_shipped_plans_parse(path: Path) -> None:
-    _, findings = parse(Source(str(path), path.read_text()))
-    assert findings == ()
+    _, diagnostics = parse(Source(str(path), path.read_text()))
+    assert diagnostics == ()
 
 
 def test_every_statement_word_begins_a_statement() -> None:
     """The vocabulary and the grammar name the same statements."""
-    words = {name.lower() for name in grammar.build().parse_interactive("").accepts() if name.isalpha()}
+    words = {name.lower() for name in grammar.build_parser().parse_interactive("").accepts() if name.isalpha()}
     assert words == set(vocabulary.STATEMENTS)
 
 
@@ -39,12 +39,12 @@ def test_keywords_have_word_boundaries(text: str) -> None:
 
 @pytest.mark.parametrize("text", ["prune weights 20%x8", "prune weights 20 % × 8", "prune weights 20%  x   8"])
 def test_repeats_are_written_as_people_do(text: str) -> None:
-    file, findings = parse(Source("x.plan", text))
-    assert findings == ()
+    file, diagnostics = parse(Source("x.plan", text))
+    assert diagnostics == ()
     (reference,) = parse(Source("x.plan", "prune weights 20% x 8"))[0].statements
     assert file.statements == (reference,)
 
 
 def test_keywords_are_names_where_only_a_name_can_stand() -> None:
-    _, findings = parse(Source("x.plan", "arm train { prune weights 20% except prune.weight }\ncompare train"))
-    assert findings == ()
+    _, diagnostics = parse(Source("x.plan", "arm train { prune weights 20% except prune.weight }\ncompare train"))
+    assert diagnostics == ()

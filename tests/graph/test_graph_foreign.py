@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 import pytest
 import torch
-from graph_oracle import check_exact, difference, make_telling, silenced, thinned
+from graph_oracle import check_exact, make_weights_distinct, random_thinning, relative_difference, silenced
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -20,7 +20,7 @@ TOKENS = torch.randn(2, 5, 6, dtype=torch.float64, generator=torch.Generator().m
 
 def traced(make: Callable[[], nn.Module], x: Tensor) -> tuple[nn.Module, ModelGraph]:
     torch.manual_seed(0)
-    model = make_telling(make().double()).eval()
+    model = make_weights_distinct(make().double()).eval()
     return model, trace(model, x)
 
 
@@ -79,11 +79,11 @@ def test_weights_that_are_normalised_are_weights_over_what_is_left(how: str) -> 
     assert not graph.group(names[0]).exact  # the weights of the next layer are normalised over these
     structure = Structure.dense(graph).remove(names[0], [1, 4, 5])
     small = compact(model, graph, structure)
-    assert difference(small(PICTURES), Formula(model, torch.tensor([0, 2, 3, 6, 7]))(PICTURES)) < 1e-12
-    assert difference(small(PICTURES), model(PICTURES)) > 1e-3
+    assert relative_difference(small(PICTURES), Formula(model, torch.tensor([0, 2, 3, 6, 7]))(PICTURES)) < 1e-12
+    assert relative_difference(small(PICTURES), model(PICTURES)) > 1e-3
     exact = [name for name in names if graph.group(name).exact]
     assert names[-1] in exact
-    check_exact(model, graph, thinned(graph, 0.4, only=exact), PICTURES)
+    check_exact(model, graph, random_thinning(graph, 0.4, only=exact), PICTURES)
 
 
 class Rotary(nn.Module):
@@ -138,9 +138,9 @@ def test_heads_go_under_rotary_tables(style: str) -> None:
         assert [(group.size, group.reason) for group in dims] == [(2, None)]
     else:
         assert all(group.reason is not None for group in dims)
-    check_exact(model, graph, thinned(graph, 0.4), TOKENS)
+    check_exact(model, graph, random_thinning(graph, 0.4), TOKENS)
     for name in free(graph):
-        check_exact(model, graph, thinned(graph, 0.5, only=[name]), TOKENS)
+        check_exact(model, graph, random_thinning(graph, 0.5, only=[name]), TOKENS)
 
 
 class Shared(nn.Module):
@@ -181,7 +181,7 @@ class Shared(nn.Module):
 
 def test_modules_that_have_several_names() -> None:
     model, graph = traced(Shared, PICTURES)
-    structure = thinned(graph, 0.4)
+    structure = random_thinning(graph, 0.4)
     small = check_exact(model, graph, structure, PICTURES)
     assert small.one.position is small.two.position is small.position
     assert list(small.state_dict()) == list(model.state_dict())
@@ -214,10 +214,10 @@ class ByHead(nn.Module):
 
 def test_the_batch_is_read_where_heads_went_too() -> None:
     model, graph = traced(ByHead, TOKENS)
-    structure = thinned(graph, 0.6, only=["q"])
+    structure = random_thinning(graph, 0.6, only=["q"])
     assert structure.kept
     small = check_exact(model, graph, structure, TOKENS)
-    assert difference(small(TOKENS[:1]), small(TOKENS)[:1]) < 1e-12
+    assert relative_difference(small(TOKENS[:1]), small(TOKENS)[:1]) < 1e-12
 
 
 class Windows(nn.Module):
@@ -253,9 +253,9 @@ def test_channels_go_through_windows(how: str) -> None:
     assert groups["stem"] == 8
     assert groups["mix"] == 6
     assert groups.get("columns", 8) == 8  # all four positions of a channel at once
-    check_exact(model, graph, thinned(graph, 0.4), PICTURES)
+    check_exact(model, graph, random_thinning(graph, 0.4), PICTURES)
     for name in groups:
-        check_exact(model, graph, thinned(graph, 0.4, only=[name]), PICTURES)
+        check_exact(model, graph, random_thinning(graph, 0.4, only=[name]), PICTURES)
 
 
 class Normalised(nn.Module):
@@ -279,8 +279,8 @@ def test_a_length_spread_over_channels_has_as_many_as_are_left() -> None:
     kept = torch.tensor([0, 2, 3, 6, 7])
     query = F.normalize(model.query(TOKENS)[..., kept], dim=-1)
     wanted = (query * (query @ model.weight[kept]).softmax(1)).sum(1) @ model.proj.weight[:, kept].T + model.proj.bias
-    assert difference(small(TOKENS), wanted) < 1e-12
-    assert difference(silenced(model, graph, structure)(TOKENS), wanted) > 1e-3
+    assert relative_difference(small(TOKENS), wanted) < 1e-12
+    assert relative_difference(silenced(model, graph, structure)(TOKENS), wanted) > 1e-3
 
 
 class Places(nn.Module):
@@ -350,10 +350,10 @@ class Remembering(nn.Module):
 
 def test_what_was_calculated_of_the_dense_weights_is_forgotten() -> None:
     torch.manual_seed(0)
-    model = make_telling(Remembering().double()).eval()
+    model = make_weights_distinct(Remembering().double()).eval()
     model(PICTURES)
     graph = trace(model, PICTURES)
-    small = check_exact(model, graph, thinned(graph, 0.4, only=["stem"]), PICTURES)
+    small = check_exact(model, graph, random_thinning(graph, 0.4, only=["stem"]), PICTURES)
     assert small.known["cpu"].shape == (3, 1, 1)
     assert model.known["cpu"].shape == (6, 1, 1)
     check_exact(model, graph, Structure.dense(graph).remove_block("middle"), PICTURES)
@@ -374,7 +374,7 @@ class Furnished(nn.Module):
 
 def test_what_a_network_was_given_beside_parameters_stays() -> None:
     torch.manual_seed(0)
-    model = make_telling(Furnished().double()).eval()
+    model = make_weights_distinct(Furnished().double()).eval()
     graph = trace(model, PICTURES)
-    small = check_exact(model, graph, thinned(graph, 0.4, only=["stem"]), PICTURES)
+    small = check_exact(model, graph, random_thinning(graph, 0.4, only=["stem"]), PICTURES)
     assert torch.equal(small.tables["shift"], model.tables["shift"])

@@ -8,7 +8,7 @@ import sys
 
 def test_graph_structure_cost_and_cache_load_no_torch() -> None:
     code = (
-        "import sys; from tickdsl.graph import ModelGraph, Structure, cost, remaining, kept_indices; "
+        "import sys; from tickdsl.graph import ModelGraph, Structure, cost, remaining_weights, kept_indices; "
         "import tickdsl.graph.cache; sys.exit('torch' in sys.modules)"
     )
     assert subprocess.run([sys.executable, "-c", code]).returncode == 0

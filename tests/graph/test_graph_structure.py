@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
-from graph_oracle import make_telling, thinned
+from graph_oracle import make_weights_distinct, random_thinning
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from torch import nn
@@ -17,17 +17,17 @@ from tickdsl.graph import (
     compact,
     compact_masks,
     kept_indices,
-    remaining,
-    slice_state,
+    remaining_weights,
+    slice_state_dict,
     trace,
 )
-from tickdsl.graph.model import UnknownName
+from tickdsl.graph.model import UnknownNameError
 
 
 def network() -> nn.Module:
     torch.manual_seed(0)
     layers = [nn.Conv2d(2, 6, 3), nn.BatchNorm2d(6), nn.ReLU(), nn.Conv2d(6, 6, 3, padding=1), nn.ReLU()]
-    return make_telling(nn.Sequential(*layers, nn.Flatten(), nn.Linear(6 * 36, 4)).double()).eval()
+    return make_weights_distinct(nn.Sequential(*layers, nn.Flatten(), nn.Linear(6 * 36, 4)).double()).eval()
 
 
 MODEL = network()
@@ -72,7 +72,7 @@ def test_structures_come_back_from_disk(tmp_path, gone: set[int], seed: int, blo
     structure.save(tmp_path / "ticket.safetensors")
     back = Structure.load(tmp_path / "ticket.safetensors")
     assert back == structure
-    assert remaining(GRAPH, back) == remaining(GRAPH, structure)
+    assert remaining_weights(GRAPH, back) == remaining_weights(GRAPH, structure)
 
 
 def test_what_cannot_be_is_refused(tmp_path) -> None:
@@ -86,7 +86,7 @@ def test_what_cannot_be_is_refused(tmp_path) -> None:
         DENSE.remove_block("0")
     with pytest.raises(StructureError, match="boolean of shape"):
         DENSE.with_masks({"3.weight": np.ones((6, 6, 3, 3))})
-    with pytest.raises(UnknownName, match="no channel group"):
+    with pytest.raises(UnknownNameError, match="no channel group"):
         GRAPH.group("77")
     other = trace(nn.Linear(2, 2), torch.zeros(1, 2))
     with pytest.raises(StructureError, match="another network"):
@@ -104,28 +104,28 @@ def test_slices_of_slices_are_slices(first: set[int], second: set[int], seed: in
         return
     mask = np.random.default_rng(seed).random(GRAPH.parameters["3.weight"]) < 0.7
     between, last = DENSE.remove("0", first), DENSE.remove("0", first | second).remove("3", second)
-    direct = slice_state(GRAPH, MODEL.state_dict(), DENSE, last)
-    stepwise = slice_state(GRAPH, slice_state(GRAPH, MODEL.state_dict(), DENSE, between), between, last)
+    direct = slice_state_dict(GRAPH, MODEL.state_dict(), DENSE, last)
+    stepwise = slice_state_dict(GRAPH, slice_state_dict(GRAPH, MODEL.state_dict(), DENSE, between), between, last)
     small = compact(MODEL, GRAPH, last)
     for name, tensor in small.state_dict().items():
         assert torch.equal(direct[name], tensor)
         assert torch.equal(stepwise[name], tensor)
     if second - first:
         with pytest.raises(StructureError, match="lack"):
-            slice_state(GRAPH, small.state_dict(), last, between)
+            slice_state_dict(GRAPH, small.state_dict(), last, between)
     masked = last.with_masks({"3.weight": mask})
     masks = compact_masks(GRAPH, masked)
     weight = compact(MODEL, GRAPH, masked).get_parameter("3.weight")
     assert masks["3.weight"].shape == weight.shape
     assert bool((weight[~masks["3.weight"]] == 0).all())
     assert torch.equal(weight[masks["3.weight"]], small.get_parameter("3.weight")[masks["3.weight"]])
-    assert remaining(GRAPH, masked)["3.weight"] == (int(masks["3.weight"].sum()), 6 * 6 * 9)
+    assert remaining_weights(GRAPH, masked)["3.weight"] == (int(masks["3.weight"].sum()), 6 * 6 * 9)
 
 
 def test_a_removed_block_ties_the_channels_around_it() -> None:
     structure = DENSE.remove_block("3").remove("0", [1]).remove("3", [4])
     assert [list(kept_indices(GRAPH, structure, name)[0]) for name in ("0.weight",)] == [[0, 2, 3, 5]]
-    assert remaining(GRAPH, structure)["3.weight"][0] == 0
+    assert remaining_weights(GRAPH, structure)["3.weight"][0] == 0
     small = compact(MODEL, GRAPH, structure)
     assert isinstance(small[3], nn.Identity)
     assert small(torch.zeros(1, 2, 8, 8, dtype=torch.float64)).shape == (1, 4)
@@ -150,8 +150,8 @@ def test_nested_blocks_go_together() -> None:
 
 
 def test_masks_count_in_what_remains() -> None:
-    structure = thinned(GRAPH, 0.5)
-    kept, dense = remaining(GRAPH, structure)["6.weight"]
+    structure = random_thinning(GRAPH, 0.5)
+    kept, dense = remaining_weights(GRAPH, structure)["6.weight"]
     assert (kept, dense) == (4 * 3 * 36, 4 * 6 * 36)
 
 

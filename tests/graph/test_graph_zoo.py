@@ -10,8 +10,8 @@ import zlib
 import numpy as np
 import pytest
 import torch
-from graph_agreement import agreement, block_alone, gradient_difference, group_alone
-from graph_oracle import emptied, outputs, thinned, without_layers
+from graph_agreement import agreement, block_agreement, gradient_difference, group_agreement
+from graph_oracle import emptied, outputs, random_layer_removal, random_thinning
 from graph_zoo import (
     BACKBONES,
     CLASSIFICATION,
@@ -22,12 +22,12 @@ from graph_zoo import (
     SEGMENTATION,
     VIDEO,
     build,
+    distinct_example,
     example,
-    telling,
 )
 from torch import nn
 
-from tickdsl.graph import Cost, ModelGraph, Structure, TraceError, compact, cost, kept_indices, silence, trace
+from tickdsl.graph import Cost, ModelGraph, Structure, TraceError, compact, cost, kept_indices, trace, zeroed_copy
 from tickdsl.graph.surgery.rewrite import SurgeryError
 
 FAST = {"mobilenet_v3_small", "resnet18", "shufflenet_v2_x0_5", "squeezenet1_1"}
@@ -45,7 +45,7 @@ def sample(names: list[str], seed: int) -> list[str]:
 
 @pytest.mark.parametrize("name", [pytest.param(n, marks=() if n in FAST else pytest.mark.slow) for n in NAMES])
 def test_removal_is_exact_on_every_torchvision_network(name: str) -> None:
-    model, inputs = telling(name)
+    model, inputs = distinct_example(name)
     graph = trace(model, inputs)
     assert not graph.unknown
     check_together(model, graph, inputs)
@@ -53,18 +53,18 @@ def test_removal_is_exact_on_every_torchvision_network(name: str) -> None:
     seed = zlib.crc32(name.encode())
     groups = [group.name for group in graph.channels if group.reason is None and group.size > 1]
     for group in sample(groups, seed):
-        found = group_alone(model, graph, inputs, group, seed)
+        found = group_agreement(model, graph, inputs, group, seed)
         assert found.exact, f"without some of {group}: {found}"
     dense = cost(graph, Structure.dense(graph))
     for block in sample([block.name for block in graph.blocks if block.reason is None], seed):
-        found = block_alone(model, graph, inputs, block)
+        found = block_agreement(model, graph, inputs, block)
         assert found.exact, f"without {block}: {found}"
         assert cost(graph, Structure.dense(graph).remove_block(block)).macs < dense.macs
 
 
 def check_together(model: nn.Module, graph: ModelGraph, inputs: tuple) -> None:
-    """A share of every group is gone: values, gradients, training, size, and what `silence` makes of it."""
-    structure = thinned(graph, 0.4)
+    """A share of every group is gone: values, gradients, training, size, and what `zeroed_copy` makes of it."""
+    structure = random_thinning(graph, 0.4)
     small = compact(model, graph, structure)
     found = agreement(model, small, graph, structure, inputs)
     assert found.exact, found
@@ -77,7 +77,7 @@ def check_together(model: nn.Module, graph: ModelGraph, inputs: tuple) -> None:
     assert isinstance(counted, Cost)
     assert counted.params == sum(parameter.numel() for parameter in small.parameters())
     assert counted.params < 0.6 * cost(graph, Structure.dense(graph)).params
-    quiet = dict(silence(model, graph, structure).named_parameters())
+    quiet = dict(zeroed_copy(model, graph, structure).named_parameters())
     parameters = dict(model.named_parameters())
     with emptied(model, small, graph, structure):
         for name, tensor in parameters.items():
@@ -85,14 +85,14 @@ def check_together(model: nn.Module, graph: ModelGraph, inputs: tuple) -> None:
             rows = kept_indices(graph, structure, name)[0]
             read = slice(None) if rows is None else torch.from_numpy(rows.copy())
             assert torch.equal(tensor[read], quiet[name][read]), (
-                f"`silence` zeroes something else of {name} than what the layers no longer read"
+                f"`zeroed_copy` zeroes something else of {name} than what the layers no longer read"
             )
 
 
 def check_without_layers(model: nn.Module, graph: ModelGraph, inputs: tuple) -> None:
     """Half of the layers are gone, and a share of every group besides."""
     if graph.layers:
-        structure = without_layers(graph, 0.4)
+        structure = random_layer_removal(graph, 0.4)
         small = compact(model, graph, structure)
         found = agreement(model, small, graph, structure, inputs)
         assert found.exact, found
@@ -111,7 +111,7 @@ def test_the_huge_ones_fit_without_data(name: str) -> None:
     assert not graph.unknown
     model.train()  # attention's shortcut in evaluation has no shapes without data
     shapes = [tensor.shape for tensor in outputs(model(*inputs))]
-    for structure in (thinned(graph, 0.4), without_layers(graph, 0.4)):
+    for structure in (random_thinning(graph, 0.4), random_layer_removal(graph, 0.4)):
         small = compact(model, graph, structure)
         assert cost(graph, structure).params == sum(parameter.numel() for parameter in small.parameters())
         assert [tensor.shape for tensor in outputs(small(*inputs))] == shapes
@@ -130,4 +130,4 @@ def test_optical_flow_says_that_it_splits_the_batch(name: str) -> None:
     model = build(name).eval()
     graph = trace(model, example(name, batch=2))
     with pytest.raises(SurgeryError, match="splits the batch"):
-        compact(model, graph, thinned(graph, 0.4))
+        compact(model, graph, random_thinning(graph, 0.4))

@@ -35,37 +35,37 @@ class Page:
     messages: list[str] = attrs.field(factory=list)
     requests: list[str] = attrs.field(factory=list)
 
-    def ask(self, method: str, **params: Any) -> dict[str, Any]:
-        return self._browser.ask(method, params, self)
+    def call(self, method: str, **params: Any) -> dict[str, Any]:
+        return self._browser.call(method, params, self)
 
     def open(self, address: str, width: int = 1280, height: int = 900, scheme: str = "light") -> None:
         """Load `address` on a screen of that size; phones are those below 600 pixels."""
         for domain in ("Page", "Runtime", "Log", "Network"):
-            self.ask(f"{domain}.enable")
+            self.call(f"{domain}.enable")
         phone = width < 600
-        self.ask(
+        self.call(
             "Emulation.setDeviceMetricsOverride", width=width, height=height, deviceScaleFactor=2 if phone else 1,
             mobile=phone,
         )  # fmt: skip
-        self.ask("Emulation.setEmulatedMedia", features=[{"name": "prefers-color-scheme", "value": scheme}])
-        self.ask("Page.navigate", url=address)
-        self._browser.until(self, "Page.loadEventFired")
+        self.call("Emulation.setEmulatedMedia", features=[{"name": "prefers-color-scheme", "value": scheme}])
+        self.call("Page.navigate", url=address)
+        self._browser.wait_for(self, "Page.loadEventFired")
 
     def evaluate(self, expression: str) -> Any:
         """The value of a JavaScript expression, its promise awaited."""
-        answer = self.ask("Runtime.evaluate", expression=expression, awaitPromise=True, returnByValue=True)
+        answer = self.call("Runtime.evaluate", expression=expression, awaitPromise=True, returnByValue=True)
         assert "exceptionDetails" not in answer, answer["exceptionDetails"]
         return answer["result"].get("value")
 
-    def picture(self) -> bytes:
+    def screenshot(self) -> bytes:
         """The whole page as PNG."""
-        return base64.b64decode(self.ask("Page.captureScreenshot", captureBeyondViewport=True)["data"])
+        return base64.b64decode(self.call("Page.captureScreenshot", captureBeyondViewport=True)["data"])
 
-    def paper(self) -> bytes:
+    def pdf(self) -> bytes:
         """The page as PDF."""
-        return base64.b64decode(self.ask("Page.printToPDF", preferCSSPageSize=True, printBackground=False)["data"])
+        return base64.b64decode(self.call("Page.printToPDF", preferCSSPageSize=True, printBackground=False)["data"])
 
-    def hear(self, message: dict[str, Any]) -> None:
+    def handle_message(self, message: dict[str, Any]) -> None:
         params = message.get("params", {})
         match message.get("method"):
             case "Runtime.consoleAPICalled":
@@ -82,44 +82,44 @@ class Page:
 class Browser:
     _write: int
     _read: int
-    _number: int = 0
-    _rest: bytes = b""
+    _last_id: int = 0
+    _buffer: bytes = b""
     _events: list[str] = attrs.field(factory=list)
 
     def page(self) -> Page:
-        target = self.ask("Target.createTarget", {"url": "about:blank"}, None)["targetId"]
-        return Page(self, self.ask("Target.attachToTarget", {"targetId": target, "flatten": True}, None)["sessionId"])
+        target = self.call("Target.createTarget", {"url": "about:blank"}, None)["targetId"]
+        return Page(self, self.call("Target.attachToTarget", {"targetId": target, "flatten": True}, None)["sessionId"])
 
-    def ask(self, method: str, params: dict[str, Any], page: Page | None) -> dict[str, Any]:
-        self._number += 1
-        message = {"id": self._number, "method": method, "params": params}
+    def call(self, method: str, params: dict[str, Any], page: Page | None) -> dict[str, Any]:
+        self._last_id += 1
+        message = {"id": self._last_id, "method": method, "params": params}
         if page is not None:
             message["sessionId"] = page._session
         os.write(self._write, json.dumps(message).encode() + b"\0")
         while True:
-            heard = self._message(page)
-            if heard.get("id") == self._number:
-                assert "error" not in heard, heard["error"]
-                answer: dict[str, Any] = heard["result"]
+            reply = self._message(page)
+            if reply.get("id") == self._last_id:
+                assert "error" not in reply, reply["error"]
+                answer: dict[str, Any] = reply["result"]
                 return answer
 
-    def until(self, page: Page, method: str) -> None:
+    def wait_for(self, page: Page, method: str) -> None:
         """Wait for an event that may have come already."""
         while method not in self._events:
             self._message(page)
         self._events.clear()
 
     def _message(self, page: Page | None) -> dict[str, Any]:
-        while b"\0" not in self._rest:
+        while b"\0" not in self._buffer:
             piece = os.read(self._read, 1 << 16)
             assert piece, "chromium ended"
-            self._rest += piece
-        line, _, self._rest = self._rest.partition(b"\0")
+            self._buffer += piece
+        line, _, self._buffer = self._buffer.partition(b"\0")
         message: dict[str, Any] = json.loads(line)
         if "method" in message:
             self._events.append(message["method"])
             if page is not None:
-                page.hear(message)
+                page.handle_message(message)
         return message
 
 

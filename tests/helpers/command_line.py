@@ -16,7 +16,7 @@ import pytest
 
 from tickdsl.cli import main
 from tickdsl.engine.scheduler.interpreter import Interpreter
-from tickdsl.records import Record, RunPaths, find_run, read_events
+from tickdsl.records import EventRecord, RunPaths, find_run, read_events
 from tickdsl.records.events import StepEnd, StepStart
 
 HEAD = """\
@@ -27,7 +27,7 @@ train 2ep lr=0.1 batch=32
 
 
 @attrs.frozen
-class Said:
+class CliResult:
     """What one call of the command line gave."""
 
     exit: int
@@ -36,7 +36,7 @@ class Said:
 
 
 @attrs.define
-class Bench:
+class CliHarness:
     """`text` is the plan after `HEAD`."""
 
     folder: Path
@@ -51,59 +51,59 @@ class Bench:
         return self.folder / "store"
 
     @property
-    def last(self) -> RunPaths:
+    def last_run(self) -> RunPaths:
         return find_run(self.folder / "runs")
 
     @property
-    def events(self) -> list[Record]:
-        return list(read_events(self.last.events))
+    def events(self) -> list[EventRecord]:
+        return list(read_events(self.last_run.events))
 
     @property
     def results(self) -> dict[str, Any]:
-        content: dict[str, Any] = json.loads(self.last.results_json.read_text())
+        content: dict[str, Any] = json.loads(self.last_run.results_json.read_text())
         return content
 
     def write(self, text: str, head: str = HEAD) -> Path:
         self.plan.write_text(head + text)
         return self.plan
 
-    def call(self, *arguments: object) -> Said:
+    def call(self, *arguments: object) -> CliResult:
         """The command line in this process."""
         self.capture.readouterr()
         code = main([str(argument) for argument in arguments])
-        return Said(code, *self.capture.readouterr())
+        return CliResult(code, *self.capture.readouterr())
 
-    def run(self, *flags: object) -> Said:
+    def run(self, *flags: object) -> CliResult:
         """`tickdsl run` on the plan, one job unless the flags say otherwise."""
-        return self.call("run", self.plan, *self.places, "--jobs", 1, *flags)
+        return self.call("run", self.plan, *self.location_flags, "--jobs", 1, *flags)
 
     @contextlib.contextmanager
     def stopping(self, when: Callable[[], bool], look_seconds: float) -> Iterator[None]:
         """Runs of this process are stopped as by `tickdsl stop` where `when` says so, which is asked at every turn."""
-        tick = Interpreter.tick
+        poll_control = Interpreter.poll_control
 
-        def impatient(interpreter: Interpreter) -> None:
+        def stopping_tick(interpreter: Interpreter) -> None:
             if when():
                 interpreter.stop(4)
-            tick(interpreter)
+            poll_control(interpreter)
 
         with pytest.MonkeyPatch.context() as patched:
-            patched.setattr(Interpreter, "tick", impatient)
-            patched.setattr("tickdsl.engine.workers.in_process.LOOK_SECONDS", look_seconds)
+            patched.setattr(Interpreter, "poll_control", stopping_tick)
+            patched.setattr("tickdsl.engine.workers.in_process.POLL_SECONDS", look_seconds)
             yield
 
-    def begin(self, *flags: object, **more: Any) -> subprocess.Popen[str]:
+    def start_process(self, *flags: object, **more: Any) -> subprocess.Popen[str]:
         """`tickdsl run` in a process group of its own, not waited for."""
-        command = [sys.executable, "-m", "tickdsl.cli", "run", self.plan, *self.places, *flags]
+        command = [sys.executable, "-m", "tickdsl.cli", "run", self.plan, *self.location_flags, *flags]
         how = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, **more}
         env = {**os.environ, "OMP_NUM_THREADS": "1"}
         return subprocess.Popen([str(word) for word in command], text=True, start_new_session=True, env=env, **how)
 
     @property
-    def places(self) -> tuple[object, ...]:
+    def location_flags(self) -> tuple[object, ...]:
         return ("--store", self.store, "--out", self.folder / "runs", "--device", "cpu")
 
-    def ended(self, status: str, operation: str | None = None) -> list[str]:
+    def steps_ended(self, status: str, operation: str | None = None) -> list[str]:
         """The steps of the last run that ended so."""
         kinds = {info.id: info.operation for record in self.events for info in getattr(record.event, "steps", ())}
         return [
@@ -117,41 +117,41 @@ class Bench:
     def ended_keys(self, status: str) -> list[str]:
         """The keys of the steps of the last run that ended so."""
         keys = {info.id: info.key for event in self.events_of("plan.resolved") for info in event.steps}
-        return [keys[step] for step in self.ended(status)]
+        return [keys[step] for step in self.steps_ended(status)]
 
     def events_of(self, kind: str) -> list[Any]:
         """The last run's events of one type."""
         return [record.event for record in self.events if record.event.type == kind]
 
     @property
-    def begun(self) -> list[str]:
+    def started_steps(self) -> list[str]:
         """The steps that the last run began, in order."""
         return [record.event.step for record in self.events if isinstance(record.event, StepStart)]
 
-    def bits(self, store: Path | None = None) -> dict[str, bytes]:
+    def weight_bytes(self, store: Path | None = None) -> dict[str, bytes]:
         """The weights of every finished result, by key."""
         found = (store or self.store).glob("results/*/*/weights.safetensors")
         return {path.parent.name: path.read_bytes() for path in found}
 
 
 @pytest.fixture
-def bench(tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Bench:
+def harness(tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> CliHarness:
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("COLUMNS", "100")
-    return Bench(tmp_path, capsys)
+    return CliHarness(tmp_path, capsys)
 
 
 @pytest.fixture
 def processes() -> Iterator[Callable[[subprocess.Popen[str]], subprocess.Popen[str]]]:
     """Ends what a test began, should the test itself not come to that."""
-    begun: list[subprocess.Popen[str]] = []
+    started: list[subprocess.Popen[str]] = []
 
     def keep(process: subprocess.Popen[str]) -> subprocess.Popen[str]:
-        begun.append(process)
+        started.append(process)
         return process
 
     yield keep
-    for process in begun:
+    for process in started:
         if process.poll() is None:
             process.kill()
         process.communicate()

@@ -10,15 +10,15 @@ from torch import Tensor, nn
 
 from tickdsl.graph.model import ModelGraph
 from tickdsl.graph.structure import Structure
-from tickdsl.graph.surgery.compact import compact, slice_state
+from tickdsl.graph.surgery.compact import compact, slice_state_dict
 from tickdsl.graph.tracing.trace import trace
-from tickdsl.pruning.criteria import Batch, Sample, Subject
+from tickdsl.pruning.criteria import Batch, Sample, ScoringContext
 from tickdsl.training.models import create
 
 SHAPE = (1, 8, 8)
 
 
-def pictures(
+def random_batches(
     count: int, classes: int = 10, seed: int = 0, shape: tuple[int, ...] = SHAPE, batches: int = 1, **more: Any
 ) -> list[Batch]:
     """Random pictures with random labels."""
@@ -28,17 +28,17 @@ def pictures(
     return list(zip(images.chunk(batches), labels.chunk(batches), strict=True))
 
 
-def subject(
+def make_subject(
     module: nn.Module,
     graph: ModelGraph,
     structure: Structure | None = None,
     batches: Sequence[Batch] = (),
     shape: tuple[int, int, int] = SHAPE,
-) -> Subject:
+) -> ScoringContext:
     """A subject of a dense module, pruned to a structure."""
     dense = Structure.dense(graph)
     chosen = structure or dense
-    state: Mapping[str, Tensor] = slice_state(graph, module.state_dict(), dense, chosen)
+    state: Mapping[str, Tensor] = slice_state_dict(graph, module.state_dict(), dense, chosen)
 
     def network(wanted: Structure) -> nn.Module:
         return compact(module, graph, wanted)
@@ -46,21 +46,21 @@ def subject(
     def shown(sample: Sample) -> Sequence[Batch]:
         return batches
 
-    return Subject(graph, chosen, state, torch.Generator().manual_seed(0), shape, network, shown)
+    return ScoringContext(graph, chosen, state, torch.Generator().manual_seed(0), shape, network, shown)
 
 
-def traced(module: nn.Module, shape: tuple[int, ...] = SHAPE) -> ModelGraph:
+def trace_module(module: nn.Module, shape: tuple[int, ...] = SHAPE) -> ModelGraph:
     """The graph of a module for float32 pictures."""
     return trace(module, (torch.zeros(2, *shape),))
 
 
-def catalogue(name: str, shape: tuple[int, int, int] = SHAPE, **options: float) -> tuple[nn.Module, ModelGraph]:
+def catalogue_model(name: str, shape: tuple[int, int, int] = SHAPE, **options: float) -> tuple[nn.Module, ModelGraph]:
     """A network of the catalogue with random weights, and with running statistics that are none of init's."""
     module = create(name, classes=10, shape=shape, seed=1, options=options)
-    return module, traced(module, shape)
+    return module, trace_module(module, shape)
 
 
-def used(module: nn.Module, seed: int = 5) -> nn.Module:
+def with_random_batch_norms(module: nn.Module, seed: int = 5) -> nn.Module:
     """The module with batch norms that have seen something: scales, shifts and running statistics at random."""
     stream = torch.Generator().manual_seed(seed)
     with torch.no_grad():

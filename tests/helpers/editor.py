@@ -32,7 +32,7 @@ class Editor:
     def open(self, text: str, name: str = "test.plan") -> str:
         """Open a buffer, or change it where it is open already; its address."""
         uri = self.uri(name)
-        text = self._cut(text)
+        text = self._extract_cursor(text)
         self.published.clear()
         if uri in self.versions:
             self.versions[uri] += 1
@@ -53,56 +53,58 @@ class Editor:
         del self.versions[uri]
         self.client.text_document_did_close(types.DidCloseTextDocumentParams(types.TextDocumentIdentifier(uri)))
 
-    def _cut(self, text: str) -> str:
+    def _extract_cursor(self, text: str) -> str:
         before, mark, after = text.partition(MARK)
         if mark:
             line = before.rpartition("\n")[2]
             self.cursor = types.Position(before.count("\n"), len(line.encode("utf-16-le")) // 2)
         return before + after
 
-    async def findings(self) -> dict[str, list[types.Diagnostic]]:
+    async def diagnostics(self) -> dict[str, list[types.Diagnostic]]:
         """What is shown once the server has looked; the codes by file name."""
         await asyncio.wait_for(self.published.wait(), 60)
         await asyncio.sleep(0.05)  # the other files of the same look
         return self.shown
 
     async def codes(self, name: str = "test.plan") -> list[str]:
-        shown = await self.findings()
+        shown = await self.diagnostics()
         return [str(d.code) for d in shown.get(self.uri(name), [])]
 
-    def _at(self, uri: str) -> dict[str, Any]:
+    def _position_params(self, uri: str) -> dict[str, Any]:
         return {"text_document": types.TextDocumentIdentifier(uri), "position": self.cursor}
 
     async def completions(self, text: str, name: str = "test.plan") -> dict[str, types.CompletionItem]:
         uri = self.open(text, name)
-        found = await self.client.text_document_completion_async(types.CompletionParams(**self._at(uri)))
-        assert not isinstance(found, types.CompletionList)
-        return {item.label: item for item in found or ()}
+        result = await self.client.text_document_completion_async(types.CompletionParams(**self._position_params(uri)))
+        assert not isinstance(result, types.CompletionList)
+        return {item.label: item for item in result or ()}
 
     async def hover(self, text: str, name: str = "test.plan") -> str:
         uri = self.open(text, name)
-        found = await self.client.text_document_hover_async(types.HoverParams(**self._at(uri)))
-        if found is None:
+        result = await self.client.text_document_hover_async(types.HoverParams(**self._position_params(uri)))
+        if result is None:
             return ""
-        assert isinstance(found.contents, types.MarkupContent)
-        return found.contents.value
+        assert isinstance(result.contents, types.MarkupContent)
+        return result.contents.value
 
     async def definition(self, text: str, name: str = "test.plan") -> types.Location | None:
         uri = self.open(text, name)
-        found = await self.client.text_document_definition_async(types.DefinitionParams(**self._at(uri)))
-        assert found is None or isinstance(found, types.Location)
-        return found
+        result = await self.client.text_document_definition_async(types.DefinitionParams(**self._position_params(uri)))
+        assert result is None or isinstance(result, types.Location)
+        return result
 
     async def rename(self, text: str, new_name: str, name: str = "test.plan") -> dict[str, str]:
         """The texts of the files after renaming, by file name."""
         uri = self.open(text, name)
-        edit = await self.client.text_document_rename_async(types.RenameParams(new_name=new_name, **self._at(uri)))
+        edit = await self.client.text_document_rename_async(
+            types.RenameParams(new_name=new_name, **self._position_params(uri))
+        )
         assert edit is not None and edit.changes is not None
         texts = {}
         for address, edits in edit.changes.items():
             file = address.rpartition("/")[2]
             before = text.replace(MARK, "") if address == uri else (self.folder / file).read_text("utf-8")
-            texts[file] = applied(before, edits)
+            texts[file] = apply_edits(before, edits)
         return texts
 
     async def formatted(self, text: str, name: str = "test.plan") -> str | None:
@@ -110,10 +112,10 @@ class Editor:
         options = types.FormattingOptions(tab_size=4, insert_spaces=True)
         params = types.DocumentFormattingParams(types.TextDocumentIdentifier(uri), options)
         edits = await self.client.text_document_formatting_async(params)
-        return None if edits is None else applied(text, edits)
+        return None if edits is None else apply_edits(text, edits)
 
 
-def applied(text: str, edits: list[Any] | tuple[Any, ...]) -> str:
+def apply_edits(text: str, edits: list[Any] | tuple[Any, ...]) -> str:
     """The text with edits carried out as an editor does: places in UTF-16, from the end to the beginning."""
     lines = text.replace("\r\n", "\n").split("\n")
 
@@ -127,7 +129,7 @@ def applied(text: str, edits: list[Any] | tuple[Any, ...]) -> str:
     return result
 
 
-def session(folder: Path, talk: Callable[[Editor], Awaitable[T]], *command: str) -> T:
+def run_session(folder: Path, conversation: Callable[[Editor], Awaitable[T]], *command: str) -> T:
     """Run a conversation with a server of its own; it has to end well."""
 
     async def run() -> T:
@@ -149,7 +151,7 @@ def session(folder: Path, talk: Callable[[Editor], Awaitable[T]], *command: str)
         )
         client.initialized(types.InitializedParams())
         try:
-            result = await talk(editor)
+            result = await conversation(editor)
         finally:
             await asyncio.wait_for(client.shutdown_async(None), 60)
             client.exit(None)

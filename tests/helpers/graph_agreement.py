@@ -7,7 +7,7 @@ from typing import Any
 import attrs
 import numpy as np
 import torch
-from graph_oracle import difference, emptied, outputs, thinned
+from graph_oracle import emptied, outputs, random_thinning, relative_difference
 from torch import Tensor, nn
 
 from tickdsl.graph import ModelGraph, Structure, compact, kept_indices
@@ -48,7 +48,7 @@ def agreement(
     found = run(small, {}, inputs)
     with emptied(model, small, graph, structure):
         wanted = run(model, {}, inputs)
-    return Agreement(difference(found, wanted), difference(wanted[0], dense))
+    return Agreement(relative_difference(found, wanted), relative_difference(wanted[0], dense))
 
 
 def gradient_difference(
@@ -101,7 +101,7 @@ def first_only(inputs: tuple[Any, ...]) -> tuple[Any, ...]:
     return tuple(x[:1] if isinstance(x, Tensor) else x for x in inputs)
 
 
-def group_alone(
+def group_agreement(
     model: nn.Module,
     graph: ModelGraph,
     inputs: tuple[Any, ...],
@@ -112,7 +112,7 @@ def group_alone(
 ) -> Agreement:
     """A random third to half of one channel group is gone, for the first of the batch; for all of it, in training,
     where evaluation does not reach the group. `dense` is what the model gives for the first."""
-    structure = thinned(graph, np.random.default_rng(seed).uniform(1 / 3, 1 / 2), seed, only=[group])
+    structure = random_thinning(graph, np.random.default_rng(seed).uniform(1 / 3, 1 / 2), seed, only=[group])
     small = compact(model, graph, structure)
     found = agreement(model, small, graph, structure, first_only(inputs), dense, gradients)
     if found.effect == 0:
@@ -122,7 +122,7 @@ def group_alone(
     return found
 
 
-def block_alone(
+def block_agreement(
     model: nn.Module,
     graph: ModelGraph,
     inputs: tuple[Any, ...],

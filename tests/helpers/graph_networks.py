@@ -286,7 +286,7 @@ class TorchAttention(nn.Module):
         return self.head(F.relu(y + self.wide(y, x, x, need_weights=False)[0]))
 
 
-def _pictures(channels: int = 3, size: int = 8) -> Tensor:
+def _images(channels: int = 3, size: int = 8) -> Tensor:
     return torch.randn(2, channels, size, size, dtype=torch.float64)
 
 
@@ -296,14 +296,14 @@ def _tokens() -> tuple[Tensor]:
 
 #: name -> (network, example inputs)
 NETWORKS = {
-    "upscaler": (Upscaler, lambda: (_pictures(),)),
-    "grouped": (Grouped, lambda: (_pictures(),)),
-    "gated": (Gated, lambda: (_pictures(),)),
+    "upscaler": (Upscaler, lambda: (_images(),)),
+    "grouped": (Grouped, lambda: (_images(),)),
+    "gated": (Gated, lambda: (_images(),)),
     "hand-attention": (HandAttention, lambda: (torch.randn(2, 5, 6, dtype=torch.float64),)),
     "encoder": (Encoder, lambda: (torch.randint(7, (2, 5)),)),
-    "reused": (Reused, lambda: (_pictures(), _pictures(2))),
-    "recurrent": (Recurrent, lambda: (_pictures(1),)),
-    "padded-shortcut": (PaddedShortcut, lambda: (_pictures(),)),
+    "reused": (Reused, lambda: (_images(), _images(2))),
+    "recurrent": (Recurrent, lambda: (_images(1),)),
+    "padded-shortcut": (PaddedShortcut, lambda: (_images(),)),
     "torch-attention": (TorchAttention, _tokens),
     **{f"{style}-attention": (partial(AttentionNetwork, style), _tokens) for style in STYLES},
 }

@@ -11,15 +11,15 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from tickdsl.graph import ModelGraph, Structure, compact, kept_indices, silence
+from tickdsl.graph import ModelGraph, Structure, compact, kept_indices, zeroed_copy
 
 
-def make_telling(model: nn.Module, seed: int = 1) -> nn.Module:
+def make_weights_distinct(model: nn.Module, seed: int = 1) -> nn.Module:
     """Distinct values everywhere: biases that are not zero, norms and statistics that are no identity."""
-    draw = torch.Generator().manual_seed(seed)
+    rng = torch.Generator().manual_seed(seed)
 
     def noise(tensor: Tensor) -> Tensor:
-        return torch.rand(tensor.shape, generator=draw, dtype=torch.float64).to(tensor.dtype)
+        return torch.rand(tensor.shape, generator=rng, dtype=torch.float64).to(tensor.dtype)
 
     with torch.no_grad():
         for parameter in model.parameters():
@@ -34,28 +34,28 @@ def make_telling(model: nn.Module, seed: int = 1) -> nn.Module:
     return model
 
 
-def thinned(graph: ModelGraph, share: float, seed: int = 0, only: Iterable[str] | None = None) -> Structure:
+def random_thinning(graph: ModelGraph, share: float, seed: int = 0, only: Iterable[str] | None = None) -> Structure:
     """A random share of every removable channel group is gone."""
-    draw = np.random.default_rng(seed)
+    rng = np.random.default_rng(seed)
     structure = Structure.dense(graph)
     for group in graph.channels:
         if group.reason is None and group.size > 1 and (only is None or group.name in only):
             count = min(math.ceil(group.size * share), group.size - 1)
-            structure = structure.remove(group.name, draw.choice(group.size, count, replace=False))
+            structure = structure.remove(group.name, rng.choice(group.size, count, replace=False))
     return structure
 
 
-def without_layers(graph: ModelGraph, share: float, seed: int = 0) -> Structure:
+def random_layer_removal(graph: ModelGraph, share: float, seed: int = 0) -> Structure:
     """Half of the layers are gone, and a share of every group; groups that a missing block ties lose the same."""
-    draw = np.random.default_rng(seed)
+    rng = np.random.default_rng(seed)
     structure = Structure.dense(graph)
     ties = nx.Graph()
-    for place in draw.permutation(len(graph.layers))[: (len(graph.layers) + 1) // 2]:
+    for place in rng.permutation(len(graph.layers))[: (len(graph.layers) + 1) // 2]:
         structure = structure.remove_block(graph.layers[place].name)
         ties.add_edges_from(graph.layers[place].ties)
     followers = {name for tied in nx.connected_components(ties) for name in sorted(tied)[1:]}
     free = [group.name for group in graph.channels if group.name not in followers]
-    return structure.intersect(thinned(graph, share, seed, only=free))
+    return structure.intersect(random_thinning(graph, share, seed, only=free))
 
 
 class NormOverKept(nn.Module):
@@ -77,8 +77,8 @@ class NormOverKept(nn.Module):
 
 
 def silenced(model: nn.Module, graph: ModelGraph, structure: Structure) -> nn.Module:
-    """`silence`, where layer norms see only what is left: removal is then exact for networks with them too."""
-    quiet = silence(model, graph, structure)
+    """`zeroed_copy`, where layer norms see only what is left: removal is then exact for networks with them too."""
+    quiet = zeroed_copy(model, graph, structure)
     for path, module in list(quiet.named_modules()):
         if isinstance(module, nn.LayerNorm):
             kept = kept_indices(graph, structure, f"{path}.weight")[0]
@@ -92,7 +92,7 @@ def outputs(result: object) -> list[Tensor]:
     return [leaf for leaf in torch.utils._pytree.tree_leaves(result) if isinstance(leaf, Tensor)]
 
 
-def difference(one: object, other: object) -> float:
+def relative_difference(one: object, other: object) -> float:
     """The largest difference, in shares of the largest value."""
     return max(
         float((a - b).detach().abs().max() / b.abs().max().clamp_min(1e-12))
@@ -105,8 +105,8 @@ def check_exact(model: nn.Module, graph: ModelGraph, structure: Structure, *inpu
     small = compact(model, graph, structure)
     with torch.no_grad():
         found, wanted, dense = small(*inputs), silenced(model, graph, structure)(*inputs), model(*inputs)
-    assert difference(found, wanted) < 1e-6
-    assert difference(found, dense) > 1e-9, "nothing changed: the comparison says nothing"
+    assert relative_difference(found, wanted) < 1e-6
+    assert relative_difference(found, dense) > 1e-9, "nothing changed: the comparison says nothing"
     return small
 
 
@@ -115,7 +115,7 @@ def emptied(model: nn.Module, small: nn.Module, graph: ModelGraph, structure: St
     """The dense network, for a while without the inputs that its layers lost in the small one, and with its removed
     blocks passed by.
 
-    Knows nothing of the roles in the graph and shares no code with `silence`: a layer's weight that is smaller must
+    Knows nothing of the roles in the graph and shares no code with `zeroed_copy`: a layer's weight that is smaller must
     be the dense one's part that `kept_indices` says, and the rest of its input dimension is zeroed; of attention layers
     the queries too.
     """
@@ -144,7 +144,7 @@ def emptied(model: nn.Module, small: nn.Module, graph: ModelGraph, structure: St
                 undo.callback(model.set_submodule, path, module)
                 model.set_submodule(path, norm)
         for block in structure.removed_blocks:
-            undo.enter_context(_passed_by(model, graph.block(block).replaced))
+            undo.enter_context(_bypassed(model, graph.block(block).replaced))
         yield
 
 
@@ -173,7 +173,7 @@ def _zeroed(tensor: Tensor, dim: int, columns: Tensor) -> Iterator[None]:
 
 
 @contextmanager
-def _passed_by(model: nn.Module, run: Sequence[str]) -> Iterator[None]:
+def _bypassed(model: nn.Module, run: Sequence[str]) -> Iterator[None]:
     """The modules run as ever, but what the first was given leaves the last."""
     seen: list[Tensor] = []
     first, last = model.get_submodule(run[0]), model.get_submodule(run[-1])

@@ -7,7 +7,7 @@ from typing import Any
 from unittest import mock
 
 import torch
-from graph_oracle import make_telling
+from graph_oracle import make_weights_distinct
 from torch import Tensor, nn
 
 from tickdsl.training.torchvision_import import import_torchvision
@@ -95,21 +95,23 @@ def build(name: str, native: bool = False) -> nn.Module:
 
 def example(name: str, native: bool = False, batch: int = 1, seed: int = 0) -> tuple[Any, ...]:
     """Arguments: pictures; for optical flow two of each and the number of refinements."""
-    draw = torch.Generator().manual_seed(seed)
+    generator = torch.Generator().manual_seed(seed)
 
-    def pictures() -> Tensor:
-        return torch.randn(batch, *shape(name, native), generator=draw, device="cpu").to(torch.get_default_device())
+    def images() -> Tensor:
+        return torch.randn(batch, *shape(name, native), generator=generator, device="cpu").to(
+            torch.get_default_device()
+        )
 
-    return (pictures(), pictures(), 2) if name in OPTICAL_FLOW else (pictures(),)
+    return (images(), images(), 2) if name in OPTICAL_FLOW else (images(),)
 
 
-def telling(name: str, seed: int = 0) -> tuple[nn.Module, tuple[Any, ...]]:
+def distinct_example(name: str, seed: int = 0) -> tuple[nn.Module, tuple[Any, ...]]:
     """A small-picture network and arguments for a batch of two, in double precision, on which a mistake shows.
 
     Nothing is left to chance in training, and the statistics of norms stay as they are.
     """
     torch.manual_seed(seed)
-    model = make_telling(build(name).double()).eval()
+    model = make_weights_distinct(build(name).double()).eval()
     for module in model.modules():
         if isinstance(module, nn.Dropout) or type(module).__name__ == "StochasticDepth":
             module.p = 0.0

@@ -11,8 +11,8 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from tickdsl.engine.steps.context import WEIGHTS, Context, Settings
-from tickdsl.engine.steps.operations import perform
-from tickdsl.engine.study import prepare
+from tickdsl.engine.steps.operations import run_step
+from tickdsl.engine.study import prepare_study
 from tickdsl.graph.structure import Structure
 from tickdsl.lang.meaning.resolve import resolve
 from tickdsl.lang.reading.include import load_source
@@ -23,37 +23,37 @@ HEAD = "model small-cnn width=0.5\ndata synthetic size=8 train=192 test=64\ntrai
 
 
 @attrs.define
-class Lab:
+class StepRunner:
     """A study whose steps are done one by one, without an interpreter."""
 
     study: Study
     context: Context
 
-    def do(self, key: str, deposits: bool = False) -> None:
+    def run_step(self, key: str, deposits: bool = False) -> None:
         """A step, after all that it rests on."""
-        for each in [*nx.topological_sort(self.study.graph.subgraph(nx.ancestors(self.study.graph, key))), key]:
-            if each not in self.context.store:
-                points = self.study.graph.nodes[each]["prefixes"] if deposits else {}
+        for step_key in [*nx.topological_sort(self.study.graph.subgraph(nx.ancestors(self.study.graph, key))), key]:
+            if step_key not in self.context.store:
+                points = self.study.graph.nodes[step_key]["prefixes"] if deposits else {}
                 prefixes = {moment: self.study.step(point) for moment, point in points.items()}
-                perform(self.study.step(each), self.context, prefixes)
+                run_step(self.study.step(step_key), self.context, prefixes)
 
     def weights(self, key: str) -> dict[str, Tensor]:
-        self.do(key)
+        self.run_step(key)
         state: dict[str, Tensor] = load_file(self.context.store.get(key).folder / WEIGHTS)
         return state
 
     def metrics(self, key: str) -> dict[str, Any]:
-        self.do(key)
+        self.run_step(key)
         return dict(self.context.store.get(key).metrics)
 
     def structure(self, key: str) -> Structure:
-        self.do(key)
-        return self.context.structure(key, self.context.network(self.study.step(key)).graph)
+        self.run_step(key)
+        return self.context.structure(key, self.context.dense_network(self.study.step(key)).graph)
 
     def levels(self, arm: str, seed: int = 1) -> list[Level]:
         return [level for level in self.study.levels if (level.arm, level.seed) == (arm, seed)]
 
-    def measured(self, contestant: str, level: int, arm: str = "ticket", seed: int = 1) -> str:
+    def measured_step(self, contestant: str, level: int, arm: str = "ticket", seed: int = 1) -> str:
         """The step that a contestant is measured by."""
         (found,) = (
             m.step
@@ -62,7 +62,7 @@ class Lab:
         )
         return found
 
-    def only(self, label: str, seed: int = 1) -> str:
+    def step_labelled(self, label: str, seed: int = 1) -> str:
         """The step with that label."""
         found = [
             k for k, n in self.study.graph.nodes(data=True) if n["label"] == label and n["step"].seed in (seed, None)
@@ -71,11 +71,11 @@ class Lab:
         return str(found[0])
 
 
-def lab(folder: Path, text: str, head: str = HEAD) -> Lab:
+def step_runner(folder: Path, text: str, head: str = HEAD) -> StepRunner:
     found = resolve(load_source(Source("test.plan", head + text)))
-    assert found.plan is not None, found.findings
-    return Lab(prepare(found.plan), Context(Settings(folder / "store", folder / "data")))
+    assert found.plan is not None, found.diagnostics
+    return StepRunner(prepare_study(found.plan), Context(Settings(folder / "store", folder / "data")))
 
 
-def equal(one: dict[str, Tensor], other: dict[str, Tensor]) -> bool:
+def equal_states(one: dict[str, Tensor], other: dict[str, Tensor]) -> bool:
     return one.keys() == other.keys() and all((one[name] == other[name]).all() for name in one)

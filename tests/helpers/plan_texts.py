@@ -14,7 +14,7 @@ from tickdsl import grammar
 from tickdsl.lang import vocabulary
 
 SAMPLES: dict[str, list[str]] = {
-    **{terminal: list(words) for terminal, words in vocabulary.CLOSED.items()},
+    **{terminal: list(words) for terminal, words in vocabulary.CLOSED_WORDS.items()},
     "CMP": ["<", "<=", ">", ">="],
     "_TIMES": ["x", "x ", "×", "× \t"],
     "SPAN": ["160ep", "2.5 epochs", "500it", "3  steps", "1 epoch", "12 iterations"],
@@ -39,27 +39,27 @@ _PUNCTUATION = set("=[]{}$")
 @functools.cache
 def _rules() -> dict[str, list[list[Symbol]]]:
     rules: dict[str, list[list[Symbol]]] = {}
-    for rule in grammar.parser().rules:
+    for rule in grammar.plan_parser().rules:
         rules.setdefault(rule.origin.name, []).append(rule.expansion)
     return rules
 
 
 @functools.cache
-def _heights() -> dict[str, float]:
+def _min_depths() -> dict[str, float]:
     """The least depth in which each rule ends."""
-    heights: dict[str, float] = dict.fromkeys(_rules(), math.inf)
+    depths: dict[str, float] = dict.fromkeys(_rules(), math.inf)
     changed = True
     while changed:
         changed = False
         for name, expansions in _rules().items():
-            best = 1 + min(max((_height(s, heights) for s in e), default=0) for e in expansions)
-            changed |= best < heights[name]
-            heights[name] = min(best, heights[name])
-    return heights
+            best = 1 + min(max((_min_depth(s, depths) for s in e), default=0) for e in expansions)
+            changed |= best < depths[name]
+            depths[name] = min(best, depths[name])
+    return depths
 
 
-def _height(symbol: Symbol, heights: dict[str, float]) -> float:
-    return heights[symbol.name] if isinstance(symbol, NonTerminal) else 0
+def _min_depth(symbol: Symbol, depths: dict[str, float]) -> float:
+    return depths[symbol.name] if isinstance(symbol, NonTerminal) else 0
 
 
 Pick = Callable[[Sequence[Any]], Any]
@@ -68,10 +68,10 @@ Pick = Callable[[Sequence[Any]], Any]
 @st.composite
 def plans(draw: Any, size: int = 60) -> str:
     """A text that the grammar derives; most, not all, also parse (keywords and names may collide)."""
-    return derived(lambda choices: draw(st.sampled_from(choices)), size)
+    return derive_text(lambda choices: draw(st.sampled_from(choices)), size)
 
 
-def derived(pick: Pick, size: int) -> str:
+def derive_text(pick: Pick, size: int) -> str:
     """The text that comes of what `pick` takes wherever there is a choice."""
     terminals: list[str] = []
 
@@ -79,21 +79,21 @@ def derived(pick: Pick, size: int) -> str:
         if not isinstance(symbol, NonTerminal):
             terminals.append(symbol.name)
             return
-        heights = _heights()
+        depths = _min_depths()
         expansions = _rules()[symbol.name]
         if depth <= 0 or len(terminals) > size:
-            least = min(max((_height(s, heights) for s in e), default=0) for e in expansions)
-            expansions = [e for e in expansions if max((_height(s, heights) for s in e), default=0) == least]
+            least = min(max((_min_depth(s, depths) for s in e), default=0) for e in expansions)
+            expansions = [e for e in expansions if max((_min_depth(s, depths) for s in e), default=0) == least]
         for part in pick(expansions):
             derive(part, depth - 1)
 
     for _ in range(pick(range(1, 7))):
         derive(NonTerminal("start"), 14)
         terminals.append("_SEP")
-    return "".join(_spelling(pick, terminals))
+    return "".join(_spell(pick, terminals))
 
 
-def _spelling(pick: Pick, terminals: list[str]) -> list[str]:
+def _spell(pick: Pick, terminals: list[str]) -> list[str]:
     parts: list[str] = []
     for name in terminals:
         if name == "_SEP":

@@ -23,7 +23,7 @@ _LAYERS = (
 )
 
 
-def tell(
+def write_run(
     out: Path,
     arms: int = 2,
     seeds: tuple[int, ...] = (1, 2, 3),

@@ -1,5 +1,5 @@
-"""The bench that runs plans."""
+"""A harness that runs plans."""
 
-from command_line import bench
+from command_line import harness
 
-__all__ = ["bench"]
+__all__ = ["harness"]

@@ -20,11 +20,11 @@ from tickdsl.graph.costs import cost
 from tickdsl.graph.layer_tree import GraphView
 from tickdsl.graph.model import ModelGraph
 from tickdsl.graph.structure import Structure
-from tickdsl.inspect.graph_branches import lines, spans
+from tickdsl.inspect.graph_branches import collapse_names, tree_lines
 from tickdsl.inspect.graph_drawing import layer_graph
-from tickdsl.inspect.graph_subject import of_model
+from tickdsl.inspect.graph_subject import spec_of_model
 from tickdsl.inspect.graph_text import print_view
-from tickdsl.inspect.uniform_pruning import uniform
+from tickdsl.inspect.uniform_pruning import uniform_preview
 
 GOLDEN = Path(__file__).parent / "golden"
 #: Plain, residual, inverted residual, dense, branched, shuffled.
@@ -34,7 +34,7 @@ SLOW = ("densenet121", "googlenet", "vit_b_16", "swin_t")
 
 @pytest.fixture(params=[*NETWORKS, *(pytest.param(name, marks=pytest.mark.slow) for name in SLOW)])
 def view(request: pytest.FixtureRequest) -> GraphView:
-    return of_model(request.param, [], None, None).view()
+    return spec_of_model(request.param, [], None, None).view()
 
 
 def text_of(view: GraphView, width: int = 400, **more: Any) -> str:
@@ -45,8 +45,8 @@ def text_of(view: GraphView, width: int = 400, **more: Any) -> str:
 
 
 @pytest.mark.parametrize("name", ["small-cnn", "resnet20"])
-def test_the_text_is_the_golden_one(bench: Any, name: str) -> None:
-    said = bench.call("graph", name, "--at", "50%")
+def test_the_text_is_the_golden_one(harness: Any, name: str) -> None:
+    said = harness.call("graph", name, "--at", "50%")
     assert (said.exit, said.err) == (0, "")
     # How many intermediate results there are is a matter of torch's version.
     lines = [line.rstrip() for line in said.out.splitlines() if "activation bytes" not in line]
@@ -55,7 +55,7 @@ def test_the_text_is_the_golden_one(bench: Any, name: str) -> None:
 
 
 def test_lines_of_layers_that_are_alike_stand_for_all_of_them(view: GraphView) -> None:
-    whole, folded = list(lines(view, full=True)), list(lines(view, full=False))
+    whole, folded = list(tree_lines(view, full=True)), list(tree_lines(view, full=False))
     assert all(len(line.branch.layers) == 1 for line in whole)
     assert Counter(one.path for line in folded for one in line.branch.layers) == Counter(
         one.path for line in whole for one in line.branch.layers
@@ -67,8 +67,8 @@ def test_lines_of_layers_that_are_alike_stand_for_all_of_them(view: GraphView) -
     assert "--full" not in text_of(view)
 
 
-def test_equal_layers_share_a_line_unless_full_is_asked_for(bench: Any) -> None:
-    short, full = (bench.call("graph", "resnet56", *more).out for more in ((), ("--full",)))
+def test_equal_layers_share_a_line_unless_full_is_asked_for(harness: Any) -> None:
+    short, full = (harness.call("graph", "resnet56", *more).out for more in ((), ("--full",)))
     assert "1 … 8 ×8" in short
     assert "layer1.0 … 8.conv2" in short
     assert "--full" not in full
@@ -77,15 +77,15 @@ def test_equal_layers_share_a_line_unless_full_is_asked_for(bench: Any) -> None:
 
 def test_names_that_differ_in_one_number_are_a_span() -> None:
     names = [f"stage.{place}.norm" for place in (3, 4, 5, 6)]
-    assert spans(["a", *names, "b.1", "b.2"]) == ["a", "stage.3 … 6.norm", "b.1", "b.2"]
-    assert spans(["x1", "x2", "x3", "x5"]) == ["x1", "x2", "x3", "x5"]
-    assert spans([]) == []
+    assert collapse_names(["a", *names, "b.1", "b.2"]) == ["a", "stage.3 … 6.norm", "b.1", "b.2"]
+    assert collapse_names(["x1", "x2", "x3", "x5"]) == ["x1", "x2", "x3", "x5"]
+    assert collapse_names([]) == []
 
 
 def test_own_shares_add_up_to_the_network(view: GraphView) -> None:
     assert sum(layer.params for layer in view.layers) == view.dense.params
     assert sum(layer.macs for layer in view.layers) == view.dense.macs > 0
-    assert view.dense.macs * view.pictures == cost(view.graph, Structure.dense(view.graph)).macs
+    assert view.dense.macs * view.batch_size == cost(view.graph, Structure.dense(view.graph)).macs
 
 
 def test_every_parent_stands_before_what_is_in_it(view: GraphView) -> None:
@@ -120,7 +120,7 @@ def test_every_block_and_every_reason_is_shown(view: GraphView) -> None:
 
 @pytest.mark.parametrize("share", [0.1, 0.5, 0.9])
 def test_a_uniform_preview_costs_what_the_structure_costs(view: GraphView, share: float) -> None:
-    preview = uniform(view, share)
+    preview = uniform_preview(view, share)
     structure = Structure.dense(view.graph)
     for group in view.graph.channels:
         kept = preview.kept[group.name]
@@ -151,11 +151,11 @@ def test_a_narrow_terminal_cuts_no_line(view: GraphView, width: int) -> None:
     assert any("group" in line for line in lines[:3])
 
 
-def test_json_holds_the_graph_and_the_layers(bench: Any) -> None:
-    said = bench.call("graph", "resnet20", "--json", "--at", "0.5")
+def test_json_holds_the_graph_and_the_layers(harness: Any) -> None:
+    said = harness.call("graph", "resnet20", "--json", "--at", "0.5")
     (network,) = json.loads(said.out)["networks"]
     graph = ModelGraph.from_json(json.dumps(network["graph"]))
-    view = of_model("resnet20", [], None, None).view()
+    view = spec_of_model("resnet20", [], None, None).view()
     assert graph.to_json() == view.graph.to_json()
     assert [layer["path"] for layer in network["layers"]] == [layer.path for layer in GraphView(graph).layers]
     assert sum(layer["params_share"] for layer in network["layers"]) == pytest.approx(1)
@@ -163,12 +163,12 @@ def test_json_holds_the_graph_and_the_layers(bench: Any) -> None:
     assert network["preview"]["after"]["params"] < network["cost"]["params"]
 
 
-def test_svg_and_dot_show_every_layer(bench: Any) -> None:
-    view = of_model("resnet20", [], None, None).view()
+def test_svg_and_dot_show_every_layer(harness: Any) -> None:
+    view = spec_of_model("resnet20", [], None, None).view()
     working = [layer.path for layer in view.layers if layer.macs]
-    svg = bench.call("graph", "resnet20", "--svg").out
+    svg = harness.call("graph", "resnet20", "--svg").out
     words = [element.text for element in ElementTree.fromstring(svg).iter("{http://www.w3.org/2000/svg}text")]
-    dot = bench.call("graph", "resnet20", "--dot").out
+    dot = harness.call("graph", "resnet20", "--dot").out
     assert svg.isascii() and dot.isascii()
     for path in working:
         assert words.count(path) == 1
@@ -176,18 +176,18 @@ def test_svg_and_dot_show_every_layer(bench: Any) -> None:
     assert dot.count("subgraph cluster_") == len(view.graph.layers)
 
 
-def test_a_plan_shows_each_of_its_networks_once(bench: Any) -> None:
-    bench.write("arm a { model lenet5; data synthetic size=16; prune filters 20% }\narm b { prune filters 30% }\n")
-    said = bench.call("graph", bench.plan)
+def test_a_plan_shows_each_of_its_networks_once(harness: Any) -> None:
+    harness.write("arm a { model lenet5; data synthetic size=16; prune filters 20% }\narm b { prune filters 30% }\n")
+    said = harness.call("graph", harness.plan)
     assert said.exit == 0, said.err
     assert said.out.count("lenet5 on synthetic: 3×16×16") == 1
     assert said.out.count("small-cnn width=0.5 on synthetic: 3×8×8") == 1
-    assert bench.call("graph", bench.plan, "--svg").exit == 2
+    assert harness.call("graph", harness.plan, "--svg").exit == 2
 
 
-def test_a_plan_with_errors_exits_1(bench: Any) -> None:
-    bench.write("prune filtres 20%\n")
-    said = bench.call("graph", bench.plan)
+def test_a_plan_with_errors_exits_1(harness: Any) -> None:
+    harness.write("prune filtres 20%\n")
+    said = harness.call("graph", harness.plan)
     assert (said.exit, said.out) == (1, "")
     assert "filters" in said.err
 
@@ -206,8 +206,8 @@ def test_a_plan_with_errors_exits_1(bench: Any) -> None:
         ([], "--list"),
     ],
 )
-def test_bad_input_is_one_message_and_exit_2(bench: Any, words: list[str], told: str) -> None:
-    said = bench.call("graph", *words)
+def test_bad_input_is_one_message_and_exit_2(harness: Any, words: list[str], told: str) -> None:
+    said = harness.call("graph", *words)
     assert (said.exit, said.out) == (2, "")
     assert told in said.err
     assert "Traceback" not in said.err
@@ -221,10 +221,10 @@ def test_a_share_lies_between_0_and_1(capsys: pytest.CaptureFixture[str], share:
     assert "not a share" in capsys.readouterr().err
 
 
-def test_the_list_names_every_model_once(bench: Any) -> None:
-    from tickdsl.training.catalogue import MODELS, PREFIX
+def test_the_list_names_every_model_once(harness: Any) -> None:
+    from tickdsl.training.catalogue import MODELS, TORCHVISION_PREFIX
 
-    words = Counter(line.split()[0] for line in bench.call("graph", "--list").out.splitlines())
+    words = Counter(line.split()[0] for line in harness.call("graph", "--list").out.splitlines())
     for name in MODELS:
-        if not name.startswith(PREFIX):
+        if not name.startswith(TORCHVISION_PREFIX):
             assert words[name] == 1, name

@@ -56,11 +56,11 @@ def cases(name: str) -> list[pytest.ParameterSet]:  # type: ignore[name-defined]
 
 @pytest.mark.parametrize(("name", "block"), cases("language.md") + cases("tutorial.md"))
 def test_an_example_is_what_it_is_said_to_be(name: str, block: Shown, tmp_path: Path) -> None:
-    findings = check_file(write(name, block, tmp_path)).findings
-    errors = {d.code for d in findings if d.severity == "error"}
+    diagnostics = check_file(write(name, block, tmp_path)).diagnostics
+    errors = {d.code for d in diagnostics if d.severity == "error"}
     if block.kind:
         assert block.words[1] == "wrong"
-        assert block.words[2] in {d.code for d in findings}
+        assert block.words[2] in {d.code for d in diagnostics}
     else:
         assert errors == set()
 

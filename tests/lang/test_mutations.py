@@ -11,7 +11,7 @@ from types import FrameType
 import pytest
 from mutations import mutate, plans
 
-from tickdsl.checks import Report, check
+from tickdsl.checks import CheckReport, check
 from tickdsl.lang.findings.render import render
 from tickdsl.lang.reading.include import load_source
 from tickdsl.lang.reading.parse import parse
@@ -36,7 +36,7 @@ def bounded(text: str) -> Iterator[None]:
         signal.signal(signal.SIGALRM, before)
 
 
-def checked(text: str) -> Report:
+def checked(text: str) -> CheckReport:
     return check(load_source(Source("mutated.plan", text)), network=False)
 
 
@@ -45,14 +45,14 @@ def holds(text: str) -> None:
         source = Source("mutated.plan", text)
         broken = parse(source)[1]
         report = checked(text)
-    for finding in report.findings:
-        inside = finding.span.source.text
-        assert 0 <= finding.span.start <= finding.span.end <= len(inside), (finding, text)
-    told = [d for d in report.findings if d.severity == "error" and d.span.source.path == source.path]
+    for diagnostic in report.diagnostics:
+        inside = diagnostic.span.source.text
+        assert 0 <= diagnostic.span.start <= diagnostic.span.end <= len(inside), (diagnostic, text)
+    told = [d for d in report.diagnostics if d.severity == "error" and d.span.source.path == source.path]
     assert bool(told) or not broken, text
     assert (report.plan is None) == (report.errors > 0) or not text.strip(), text
     for form in ("full", "concise"):
-        assert bool(render(report.findings, form)) == bool(report.findings)
+        assert bool(render(report.diagnostics, form)) == bool(report.diagnostics)
 
 
 def mutations(number: int, seed: int) -> Iterator[str]:

@@ -14,24 +14,24 @@ CLOSED = re.compile(r"\(\?:\(\?:([a-z|]+)\)\)")
 
 
 def terminals() -> dict[str, str]:
-    return {terminal.name: terminal.pattern.value for terminal in grammar.build().terminals}
+    return {terminal.name: terminal.pattern.value for terminal in grammar.build_parser().terminals}
 
 
 def test_keywords_are_statements_and_clauses() -> None:
     keywords = {match[1] for pattern in terminals().values() if (match := KEYWORD.match(pattern))}
-    assert keywords == {*vocabulary.STATEMENTS, *vocabulary.CLAUSES}
+    assert keywords == {*vocabulary.STATEMENTS, *vocabulary.CLAUSE_WORDS}
 
 
 def test_closed_words_are_the_grammars() -> None:
     found = {name: set(match[1].split("|")) for name, p in terminals().items() if (match := CLOSED.match(p))}
-    assert found == {name: set(words) for name, words in vocabulary.CLOSED.items()}
+    assert found == {name: set(words) for name, words in vocabulary.CLOSED_WORDS.items()}
 
 
 def test_metrics_rivals_and_options_say_what_they_mean() -> None:
-    assert set(vocabulary.MEANINGS) == {*vocabulary.METRICS, *vocabulary.RIVALS, vocabulary.ALL_ARMS}
-    assert all(kind.summary for schema in vocabulary.OPTIONS.values() for kind in schema.values())
+    assert set(vocabulary.WORD_SUMMARIES) == {*vocabulary.METRICS, *vocabulary.RIVALS, vocabulary.ALL_ARMS}
+    assert all(kind.summary for schema in vocabulary.STATEMENT_OPTIONS.values() for kind in schema.values())
 
 
-@pytest.mark.parametrize("word", [*vocabulary.STATEMENTS, *vocabulary.CLAUSES])
+@pytest.mark.parametrize("word", [*vocabulary.STATEMENTS, *vocabulary.CLAUSE_WORDS])
 def test_every_keyword_is_also_a_name(word: str) -> None:
     assert parse(Source("x.plan", f"arm {word} {{ prune weights 20% except {word} }}"))[1] == ()

@@ -10,7 +10,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from editor import Editor, session
+from editor import Editor, run_session
 from lsprotocol import types
 from pygls.exceptions import JsonRpcException
 
@@ -38,7 +38,7 @@ def start(range: types.Range) -> tuple[int, int]:
 def test_findings_come_and_go_with_the_text(tmp_path: Path) -> None:
     async def talk(editor: Editor) -> None:
         editor.open("prune fliters 20%\ncompare nobody, one")
-        shown = await editor.findings()
+        shown = await editor.diagnostics()
         first = shown[editor.uri("test.plan")][0]
         assert (first.code, first.severity, first.source) == ("TD001", 1, "tickdsl")
         assert (*start(first.range), first.range.end.character) == (0, 6, 13)
@@ -47,7 +47,7 @@ def test_findings_come_and_go_with_the_text(tmp_path: Path) -> None:
         editor.open(PLAN.replace("let budget", "let 😀 budget"))
         assert "TD004" in await editor.codes()
         uri = editor.open(PLAN + "let unread = 1\n")
-        (unread,) = (await editor.findings())[uri]
+        (unread,) = (await editor.diagnostics())[uri]
         assert (unread.code, unread.severity) == ("TD107", types.DiagnosticSeverity.Warning)
         assert unread.tags == (types.DiagnosticTag.Unnecessary,)
         editor.open(PLAN + "let unread = 1  # ok TD107\n")
@@ -57,16 +57,16 @@ def test_findings_come_and_go_with_the_text(tmp_path: Path) -> None:
         editor.close(uri)
         assert await editor.codes() == []
 
-    session(tmp_path, talk)
+    run_session(tmp_path, talk)
 
 
 def test_places_count_in_utf16(tmp_path: Path) -> None:
     async def talk(editor: Editor) -> None:
         uri = editor.open('include "😀𝄞.plan"; prune wieghts 20%\r\nprune 5')
-        places = sorted(start(d.range) for d in (await editor.findings())[uri] if d.code == "TD001")
+        places = sorted(start(d.range) for d in (await editor.diagnostics())[uri] if d.code == "TD001")
         assert places == [(0, 27), (1, 6)]
 
-    session(tmp_path, talk)
+    run_session(tmp_path, talk)
 
 
 def test_included_files_are_read_from_their_buffers(tmp_path: Path) -> None:
@@ -77,7 +77,7 @@ def test_included_files_are_read_from_their_buffers(tmp_path: Path) -> None:
 
     async def talk(editor: Editor) -> None:
         editor.open(plan)
-        shown = await editor.findings()
+        shown = await editor.diagnostics()
         (there,) = shown[editor.uri("common.plan")]
         assert (there.code, start(there.range)) == ("TD101", (0, 6))
         (here,) = shown[editor.uri("test.plan")]
@@ -93,17 +93,17 @@ def test_included_files_are_read_from_their_buffers(tmp_path: Path) -> None:
         editor.close(part)
         assert await editor.codes("common.plan") == ["TD101"]
 
-    session(tmp_path, talk)
+    run_session(tmp_path, talk)
 
 
 def test_files_that_include_each_other(tmp_path: Path) -> None:
     async def talk(editor: Editor) -> None:
         editor.open('include "b.plan"', "a.plan")
-        await editor.findings()
+        await editor.diagnostics()
         editor.open('include "a.plan"', "b.plan")
-        assert "TD112" in [d.code for found in (await editor.findings()).values() for d in found]
+        assert "TD112" in [d.code for found in (await editor.diagnostics()).values() for d in found]
 
-    session(tmp_path, talk)
+    run_session(tmp_path, talk)
 
 
 def test_formatting(tmp_path: Path) -> None:
@@ -114,7 +114,7 @@ def test_formatting(tmp_path: Path) -> None:
         assert await editor.formatted(wanted.replace("\r", "")) == wanted.replace("\r", "")
         assert await editor.formatted("prune filters,") is None
 
-    session(tmp_path, talk)
+    run_session(tmp_path, talk)
 
 
 def test_hover(tmp_path: Path) -> None:
@@ -142,7 +142,7 @@ def test_hover(tmp_path: Path) -> None:
         page = await editor.hover(PLAN.replace("seeds 3", "").replace("arm one", "arm o|ne"))
         assert "**TD505 single-seed**" in page and "#### Why" in page
 
-    session(tmp_path, talk)
+    run_session(tmp_path, talk)
 
 
 COMPLETIONS = [
@@ -193,7 +193,7 @@ def test_completion(tmp_path: Path) -> None:
             assert offered <= items.keys(), (text, offered - items.keys())
             assert not absent & items.keys(), (text, absent & items.keys())
 
-    session(tmp_path, talk)
+    run_session(tmp_path, talk)
 
 
 def test_completion_replaces_the_word_begun(tmp_path: Path) -> None:
@@ -207,7 +207,7 @@ def test_completion_replaces_the_word_begun(tmp_path: Path) -> None:
         assert "theirs" in items
         assert "$shared" in await editor.completions('include "more.plan"; seeds $|')
 
-    session(tmp_path, talk)
+    run_session(tmp_path, talk)
 
 
 def test_definition_and_rename(tmp_path: Path) -> None:
@@ -230,7 +230,7 @@ def test_definition_and_rename(tmp_path: Path) -> None:
             wanted = PLAN.replace(old, new)
             assert await editor.rename(PLAN.replace(before, after, 1), new) == {"test.plan": wanted}
 
-    session(tmp_path, talk)
+    run_session(tmp_path, talk)
 
 
 def test_renaming_reaches_included_files(tmp_path: Path) -> None:
@@ -243,7 +243,7 @@ def test_renaming_reaches_included_files(tmp_path: Path) -> None:
             "test.plan": 'include "more.plan"\nseeds $runs',
         }
 
-    session(tmp_path, talk)
+    run_session(tmp_path, talk)
 
 
 @pytest.mark.parametrize(
@@ -263,7 +263,7 @@ def test_renaming_is_refused_where_it_would_break_the_plan(tmp_path: Path, text:
         with pytest.raises(JsonRpcException, match=reason):
             await editor.rename(text, name)
 
-    session(tmp_path, talk)
+    run_session(tmp_path, talk)
 
 
 GARBAGE = [
@@ -299,7 +299,7 @@ def test_garbage_is_answered(tmp_path: Path) -> None:
         assert await editor.client.text_document_hover_async(types.HoverParams(**params)) is None
         assert await editor.client.text_document_completion_async(types.CompletionParams(**params)) is None
 
-    session(tmp_path, talk)
+    run_session(tmp_path, talk)
 
 
 def test_a_very_long_plan(tmp_path: Path) -> None:
@@ -307,7 +307,7 @@ def test_a_very_long_plan(tmp_path: Path) -> None:
 
     async def talk(editor: Editor) -> None:
         uri = editor.open(long)
-        assert {d.code for d in (await editor.findings())[uri]} == {"TD507", "TD906"}
+        assert {d.code for d in (await editor.diagnostics())[uri]} == {"TD507", "TD906"}
         # While it is being looked at, questions are answered, and only the last text counts.
         for _ in range(5):
             editor.open(long + "prune")
@@ -316,7 +316,7 @@ def test_a_very_long_plan(tmp_path: Path) -> None:
         assert time.monotonic() - began < 10
         assert "TD001" in await editor.codes()
 
-    session(tmp_path, talk)
+    run_session(tmp_path, talk)
 
 
 def test_no_torch_is_loaded_by_language_service(tmp_path: Path) -> None:
@@ -332,7 +332,7 @@ def test_no_torch_is_loaded_by_language_service(tmp_path: Path) -> None:
         await editor.hover(PLAN.replace("by l2", "by l|2"))
         await editor.formatted(PLAN)
 
-    session(tmp_path, talk, sys.executable, "-c", code)
+    run_session(tmp_path, talk, sys.executable, "-c", code)
 
 
 def test_networks_that_were_traced_before_are_looked_at(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -346,14 +346,14 @@ def test_networks_that_were_traced_before_are_looked_at(tmp_path: Path, monkeypa
 
     async def after(editor: Editor) -> None:
         uri = editor.open(plan)
-        (finding,) = (await editor.findings())[uri]
-        assert (finding.code, start(finding.range)[0]) == ("TD402", 5)
+        (diagnostic,) = (await editor.diagnostics())[uri]
+        assert (diagnostic.code, start(diagnostic.range)[0]) == ("TD402", 5)
 
-    session(tmp_path, before, sys.executable, "-c", code)
+    run_session(tmp_path, before, sys.executable, "-c", code)
     graphs.model_graph.cache_clear()
     graphs.model_graph("small-cnn", b"{}", 10, (1, 8, 8))
     graphs.model_graph.cache_clear()
-    session(tmp_path, after, sys.executable, "-c", code)
+    run_session(tmp_path, after, sys.executable, "-c", code)
 
 
 def test_without_pygls_the_extra_is_named() -> None:

@@ -9,11 +9,11 @@ import torch
 from torch import Tensor, nn
 
 from tickdsl.engine.steps import measuring
-from tickdsl.engine.study import prepare
+from tickdsl.engine.study import prepare_study
 from tickdsl.lang.meaning.resolve import resolve
 from tickdsl.lang.reading.include import load_source
 from tickdsl.lang.syntax import Source
-from tickdsl.metrics.barrier import POINTS, barrier
+from tickdsl.metrics.barrier import POINTS, measure_barrier
 from tickdsl.plan.lower import Study
 from tickdsl.plan.steps import Step
 from tickdsl.training.data.datasets import Dataset, load
@@ -52,13 +52,13 @@ def permuted(state: dict[str, Tensor]) -> dict[str, Tensor]:
 
 
 def test_between_a_network_and_itself_nothing_rises(data: Dataset, trained: dict[str, Tensor]) -> None:
-    found = barrier(network(), trained, trained, data, device=CPU)
+    found = measure_barrier(network(), trained, trained, data, device=CPU)
     assert found["barrier"] == 0 and found["barrier.loss"] == pytest.approx(0, abs=1e-6)
     assert len({value for name, value in found.items() if name.startswith("barrier.error.")}) == 1
 
 
 def test_units_in_another_order_are_as_good_and_far_away(data: Dataset, trained: dict[str, Tensor]) -> None:
-    found = barrier(network(), trained, permuted(trained), data, device=CPU)
+    found = measure_barrier(network(), trained, permuted(trained), data, device=CPU)
     errors = [found[f"barrier.error.{number:02d}"] for number in range(1, POINTS + 1)]
     assert errors[0] == errors[-1] < 0.2
     assert found["barrier"] == pytest.approx(max(errors) - errors[0])
@@ -68,8 +68,8 @@ def test_units_in_another_order_are_as_good_and_far_away(data: Dataset, trained:
 
 def test_both_ends_are_the_networks_themselves(data: Dataset, trained: dict[str, Tensor]) -> None:
     other = {name: tensor.clone() for name, tensor in network().state_dict().items()}
-    there = barrier(network(), trained, other, data, device=CPU)
-    back = barrier(network(), other, trained, data, device=CPU)
+    there = measure_barrier(network(), trained, other, data, device=CPU)
+    back = measure_barrier(network(), other, trained, data, device=CPU)
     assert there["barrier.error.01"] == back["barrier.error.30"]
     assert there["barrier.error.30"] == back["barrier.error.01"]
     assert there["barrier"] >= 0
@@ -81,8 +81,8 @@ def test_both_ends_are_the_networks_themselves(data: Dataset, trained: dict[str,
 def study(text: str, root: Path) -> Study:
     head = "model small-cnn width=0.5\ndata synthetic size=8 train=64 test=16\ntrain 4ep lr=0.1 batch=32\n"
     found = resolve(load_source(Source("test.plan", head + text)))
-    assert found.plan is not None, found.findings
-    return prepare(found.plan, root)
+    assert found.plan is not None, found.diagnostics
+    return prepare_study(found.plan, root)
 
 
 def twins(found: Study) -> list[Step]:
@@ -90,7 +90,9 @@ def twins(found: Study) -> list[Step]:
 
 
 def asked(found: Study, metric: str, contestant: str) -> Step:
-    (step,) = (found.step(m.step) for m in found.measurements if (m.asks, m.contestant) == (metric, contestant))
+    (step,) = (
+        found.step(m.step) for m in found.measurements if (m.report_metric, m.contestant) == (metric, contestant)
+    )
     return step
 
 
@@ -127,10 +129,10 @@ def test_dense_networks_of_other_arms_share_a_twin_where_they_branch_alike(tmp_p
 def test_times_are_those_of_a_structure_on_a_machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     text = "seeds 3\nprune filters 30%; rewind lr\ncompare random-init\nreport latency, memory, robustness, barrier\n"
     here = study(text, tmp_path)
-    dense = {m.step for m in here.measurements if m.contestant == "dense" and m.asks in ("latency", "memory")}
+    dense = {m.step for m in here.measurements if m.contestant == "dense" and m.report_metric in ("latency", "memory")}
     assert len(dense) == 2
     for metric in ("latency", "memory"):
-        at_one = {m.step for m in here.measurements if m.level == 1 and m.seed == 1 and m.asks == metric}
+        at_one = {m.step for m in here.measurements if m.level == 1 and m.seed == 1 and m.report_metric == metric}
         assert len(at_one) == 1  # the ticket and its rival are one structure
     monkeypatch.setattr(measuring, "host_name", lambda: "elsewhere")
     there = study(text, tmp_path)

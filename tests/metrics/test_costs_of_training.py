@@ -11,8 +11,8 @@ import pytest
 import torch
 
 from tickdsl.metrics import energy
-from tickdsl.metrics.training_record import OF_A_TRAINING, told
-from tickdsl.plan.model import Measuring
+from tickdsl.metrics.training_record import TRAINING_METRICS, training_figures
+from tickdsl.plan.model import MeasurementOptions
 
 CPU, CUDA = torch.device("cpu"), torch.device("cuda", 0)
 RANGE = 262_143_328_850
@@ -37,7 +37,7 @@ def test_rapl_adds_up_the_packages_and_nothing_twice(tmp_path: Path) -> None:
             "intel-rapl:2": "psys",
         }.items()
     }
-    rapl = energy.Rapl(tmp_path)
+    rapl = energy.RaplCounter(tmp_path)
     assert rapl.read() == 0
     for folder in folders.values():
         (folder / "energy_uj").write_text("3500000\n")
@@ -47,7 +47,7 @@ def test_rapl_adds_up_the_packages_and_nothing_twice(tmp_path: Path) -> None:
 
 def test_rapl_counts_on_from_zero(tmp_path: Path) -> None:
     folder = domain(tmp_path, "intel-rapl:0", "package-0", RANGE - 1_000_000)
-    rapl = energy.Rapl(tmp_path)
+    rapl = energy.RaplCounter(tmp_path)
     (folder / "energy_uj").write_text("2000000\n")
     assert rapl.read() == pytest.approx(3.0)
 
@@ -58,12 +58,12 @@ def test_without_a_readable_counter_there_is_none(
 ) -> None:
     if content is not None:
         (domain(tmp_path, "intel-rapl:0", "package-0", 0) / "energy_uj").write_text(content)
-    monkeypatch.setattr(energy.Rapl, "__init__", lambda self: original(self, tmp_path))
-    assert energy.counter(CPU) is None
-    assert energy.Meter(None).told(1) == {}
+    monkeypatch.setattr(energy.RaplCounter, "__init__", lambda self: original(self, tmp_path))
+    assert energy.open_counter(CPU) is None
+    assert energy.EnergyMeter(None).summary(1) == {}
 
 
-original = energy.Rapl.__init__
+original = energy.RaplCounter.__init__
 
 
 def test_nvml_is_asked_of_the_gpu_that_trains(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -72,7 +72,7 @@ def test_nvml_is_asked_of_the_gpu_that_trains(monkeypatch: pytest.MonkeyPatch) -
     monkeypatch.setattr(pynvml, "nvmlInit", lambda: None)
     monkeypatch.setattr(pynvml, "nvmlDeviceGetHandleByUUID", lambda uuid: {"GPU-ab-c": "handle"}[uuid])
     monkeypatch.setattr(pynvml, "nvmlDeviceGetTotalEnergyConsumption", lambda handle: next(counts))
-    found = energy.counter(CUDA)
+    found = energy.open_counter(CUDA)
     assert found is not None and found.source == "nvml" and found.read() == 7.5
 
 
@@ -81,7 +81,7 @@ def test_a_gpu_that_keeps_no_count_has_no_counter(monkeypatch: pytest.MonkeyPatc
         raise pynvml.NVMLError(pynvml.NVML_ERROR_NOT_SUPPORTED)
 
     monkeypatch.setattr(pynvml, "nvmlInit", refused)
-    assert energy.counter(CUDA) is None
+    assert energy.open_counter(CUDA) is None
 
 
 def test_a_meter_looks_now_and_then_and_at_the_end(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -99,13 +99,13 @@ def test_a_meter_looks_now_and_then_and_at_the_end(monkeypatch: pytest.MonkeyPat
             return 1.0
 
     counter = Steady()
-    meter = energy.Meter(counter)
+    meter = energy.EnergyMeter(counter)
     for second in range(150):
         clock[0] = float(second)
         meter.tick()
     assert counter.readings == 3  # at first, and after each minute
     clock[0] = 200.0
-    assert meter.told(2) == {"energy": {"joules": 3.0, "seconds": 200.0, "source": "rapl", "jobs": 2}}
+    assert meter.summary(2) == {"energy": {"joules": 3.0, "seconds": 200.0, "source": "rapl", "jobs": 2}}
 
 
 # -- figures
@@ -131,33 +131,38 @@ def counted(joules: float, seconds: float = 100.0, jobs: int = 1) -> dict[str, A
     ids=["alone", "among three", "interrupted", "no counter", "no counter on a GPU"],
 )
 def test_energy_is_counted_where_that_can_be(found: dict[str, Any], joules: float, how: str) -> None:
-    told_of = told("energy", found, Measuring())
+    told_of = training_figures("energy", found, MeasurementOptions())
     assert told_of == ({"energy": pytest.approx(joules), "energy.watts": pytest.approx(joules / 100)}, how)
 
 
 def test_stated_watts_stand_in_for_a_counter_only() -> None:
-    stated = Measuring(watts=20.0)
-    assert told("energy", record(), stated) == ({"energy": 2000.0, "energy.watts": 20.0}, "estimated")
-    assert told("energy", record(**counted(900.0)), stated) == told("energy", record(**counted(900.0)), Measuring())
+    stated = MeasurementOptions(watts=20.0)
+    assert training_figures("energy", record(), stated) == ({"energy": 2000.0, "energy.watts": 20.0}, "estimated")
+    assert training_figures("energy", record(**counted(900.0)), stated) == training_figures(
+        "energy", record(**counted(900.0)), MeasurementOptions()
+    )
 
 
 def test_carbon_is_energy_by_intensity_and_never_measured() -> None:
-    found = told("carbon", record(**counted(3.6e6)), Measuring(intensity=250.0))
+    found = training_figures("carbon", record(**counted(3.6e6)), MeasurementOptions(intensity=250.0))
     assert found == ({"carbon": 250.0, "carbon.intensity": 250.0, "carbon.energy": 3.6e6}, "estimated")
 
 
 def test_time_of_a_step() -> None:
-    assert told("train-time", record(), Measuring()) == ({"train-time": 100.0, "train-time.step": 0.25}, "measured")
+    assert training_figures("train-time", record(), MeasurementOptions()) == (
+        {"train-time": 100.0, "train-time.step": 0.25},
+        "measured",
+    )
 
 
 def test_early_stop_is_the_first_epoch_of_the_least_test_loss() -> None:
     epochs = [[3, 1.0, 0.9, 0.5, 0.1], [4, 0.8, 0.4, 0.7, 0.1], [5, 0.1, 0.4, 0.8, 0.1], [6, 0.0, None, 0.9, 0.1]]
     figures = {"early-stop": 4, "early-stop.loss": 0.4, "early-stop.accuracy": 0.7}
-    assert told("early-stop", record(epochs=epochs), Measuring()) == (figures, "measured")
-    assert told("early-stop", record(epochs=epochs[-1:]), Measuring()) is None
+    assert training_figures("early-stop", record(epochs=epochs), MeasurementOptions()) == (figures, "measured")
+    assert training_figures("early-stop", record(epochs=epochs[-1:]), MeasurementOptions()) is None
 
 
 def test_every_one_of_them_can_be_asked_for() -> None:
     from tickdsl.lang.vocabulary import METRICS
 
-    assert set(OF_A_TRAINING) < set(METRICS)
+    assert set(TRAINING_METRICS) < set(METRICS)

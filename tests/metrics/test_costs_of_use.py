@@ -10,8 +10,8 @@ import torch
 from torch import nn
 
 from tickdsl.metrics import latency as timing
-from tickdsl.metrics.latency import latency
-from tickdsl.metrics.memory import memory
+from tickdsl.metrics.latency import measure_latency
+from tickdsl.metrics.memory import measure_memory
 from tickdsl.training.recipes.recipe import Recipe
 
 CPU = torch.device("cpu")
@@ -33,14 +33,14 @@ def chain(channels: int, depth: int = 5) -> nn.Module:
 
 @pytest.mark.parametrize("channels", [4, 8])
 def test_of_a_chain_two_outputs_live_at_once_beside_the_pictures(channels: int) -> None:
-    found = memory(chain(channels), torch.zeros(4, channels, 16, 16), recipe(), device=CPU)
+    found = measure_memory(chain(channels), torch.zeros(4, channels, 16, 16), recipe(), device=CPU)
     assert found["memory.parameters"] == 5 * channels**2 * 9 * FLOAT
     assert found["memory.activations"] == 3 * 4 * channels * 16 * 16 * FLOAT
     assert found["memory"] == found["memory.parameters"] + found["memory.activations"]
 
 
 def test_a_step_of_training_holds_every_output_of_the_chain() -> None:
-    shallow, deep = (memory(chain(8, n), torch.zeros(4, 8, 16, 16), recipe(), device=CPU) for n in (5, 10))
+    shallow, deep = (measure_memory(chain(8, n), torch.zeros(4, 8, 16, 16), recipe(), device=CPU) for n in (5, 10))
     maps = 8 * 8 * 16 * 16 * FLOAT
     assert deep["memory.training"] - shallow["memory.training"] >= 5 * maps
     assert deep["memory.activations"] == shallow["memory.activations"]
@@ -53,7 +53,7 @@ def test_a_step_of_training_holds_every_output_of_the_chain() -> None:
 )
 def test_gradients_and_the_optimiser_s_state_are_in_a_step(fields: dict[str, Any], copies: int) -> None:
     net = nn.Sequential(nn.Flatten(), nn.Linear(FEATURES, 10, bias=False))
-    found = memory(net, torch.zeros(1, FEATURES, 1, 1), recipe(**fields), device=CPU)
+    found = measure_memory(net, torch.zeros(1, FEATURES, 1, 1), recipe(**fields), device=CPU)
     weights, pictures = FEATURES * 10 * FLOAT, 8 * FEATURES * FLOAT
     assert found["memory.training"] == pytest.approx((1 + copies) * weights + pictures, rel=0.01)
     assert found["memory.training.batch"] == 8
@@ -62,8 +62,8 @@ def test_gradients_and_the_optimiser_s_state_are_in_a_step(fields: dict[str, Any
 def test_counting_bytes_changes_no_network_and_gives_them_again() -> None:
     net = nn.Sequential(nn.Conv2d(1, 4, 3), nn.BatchNorm2d(4), nn.Flatten(), nn.Linear(144, 10)).train()
     before = {name: tensor.clone() for name, tensor in net.state_dict().items()}
-    first = memory(net, torch.zeros(4, 1, 8, 8), recipe(), device=CPU)
-    assert first == memory(net, torch.zeros(4, 1, 8, 8), recipe(), device=CPU)
+    first = measure_memory(net, torch.zeros(4, 1, 8, 8), recipe(), device=CPU)
+    assert first == measure_memory(net, torch.zeros(4, 1, 8, 8), recipe(), device=CPU)
     assert all(torch.equal(tensor, before[name]) for name, tensor in net.state_dict().items())
     assert all(parameter.grad is None for parameter in net.parameters())
 
@@ -73,14 +73,14 @@ def test_counting_bytes_changes_no_network_and_gives_them_again() -> None:
 
 @pytest.fixture
 def brief(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(timing, "_TOGETHER", 0.05)
+    monkeypatch.setattr(timing, "_MIN_TOTAL_SECONDS", 0.05)
 
 
 @pytest.mark.usefixtures("brief")
 def test_more_work_takes_longer() -> None:
     small, large = (nn.Sequential(nn.Flatten(), nn.Linear(64, n), nn.ReLU(), nn.Linear(n, 10)) for n in (16, 16384))
     pictures = torch.zeros(64, 1, 8, 8)
-    quick, slow = latency(small, pictures, device=CPU), latency(large, pictures, device=CPU)
+    quick, slow = measure_latency(small, pictures, device=CPU), measure_latency(large, pictures, device=CPU)
     assert 0 < 3 * quick["latency"] < slow["latency"] < slow["latency.batch"]
     assert slow["latency.batch.size"] == 64
     assert min(slow["latency.spread"], slow["latency.batch.spread"]) >= 0
@@ -98,7 +98,7 @@ def test_one_thread_works_in_eval_mode_and_the_others_come_back() -> None:
     before = torch.get_num_threads()
     torch.set_num_threads(2)
     try:
-        latency(Spy(), torch.zeros(4, 1, 2, 2), device=CPU)
+        measure_latency(Spy(), torch.zeros(4, 1, 2, 2), device=CPU)
         assert torch.get_num_threads() == 2
     finally:
         torch.set_num_threads(before)
@@ -112,7 +112,7 @@ def test_rounds_last_ten_milliseconds_and_half_a_second_together(seconds: float,
     def call() -> None:
         now[0] += seconds
 
-    found = timing._rounds(call, lambda: now[0], lambda: looks.append(now[0]))
+    found = timing._time_rounds(call, lambda: now[0], lambda: looks.append(now[0]))
     assert abs(len(found) - rounds) <= 1
     assert found == pytest.approx([seconds] * len(found))
     assert len(looks) == len(found) + 1

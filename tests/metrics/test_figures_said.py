@@ -11,7 +11,14 @@ from hypothesis import strategies as st
 
 from tickdsl.lang.vocabulary import METRICS
 from tickdsl.records.events import Measure
-from tickdsl.results.figures import COLUMNS, columns, figures, machines, remark, said
+from tickdsl.results.figures import (
+    COLUMNS,
+    columns_with_values,
+    estimation_note,
+    format_cell,
+    machine_notes,
+    measured_values,
+)
 from tickdsl.results.state import RunState
 from tickdsl.results.words import quantity
 
@@ -26,12 +33,12 @@ def measure(metric: str, value: float, **more: Any) -> Measure:
 
 
 def test_one_guess_makes_a_mean_an_estimate() -> None:
-    found = figures(
+    found = measured_values(
         state(measure("energy", 10.0), measure("energy", 30.0, seed=2, how="estimated"), measure("latency", 0.5))
     )
     own = found["a", "ticket", 1]
     assert (own["energy"].value.mean, own["energy"].how, own["latency"].how) == (20.0, "estimated", "measured")
-    assert [said(column, own) for column in columns(found)] == ["500 ms", "~20.0 J"]
+    assert [format_cell(column, own) for column in columns_with_values(found)] == ["500 ms", "~20.0 J"]
 
 
 def test_the_constants_behind_estimates_are_said() -> None:
@@ -40,15 +47,15 @@ def test_the_constants_behind_estimates_are_said() -> None:
         for n, watts in enumerate((40.0, 65.0))
     ]
     carbon = measure("carbon", 1.0, how="estimated", figures={"carbon": 1.0, "carbon.intensity": 380.0})
-    assert remark(figures(state(carbon))) == "~ estimated: CO2 at 380 g/kWh"
-    assert remark(figures(state(*told))) == "~ estimated: energy at 52.5 W"
-    assert remark(figures(state(measure("energy", 1.0)))) == ""
+    assert estimation_note(measured_values(state(carbon))) == "~ estimated: CO2 at 380 g/kWh"
+    assert estimation_note(measured_values(state(*told))) == "~ estimated: energy at 52.5 W"
+    assert estimation_note(measured_values(state(measure("energy", 1.0)))) == ""
 
 
 def test_several_machines_are_told_of_where_figures_hang_on_them() -> None:
     both = [measure(metric, 1.0, seed=n, host=f"host{n}") for n in (1, 2) for metric in ("energy", "robustness")]
-    assert machines(state(*both)) == ["energy: figures of 2 machines, host1, host2"]
-    assert machines(state(*both[:2])) == []
+    assert machine_notes(state(*both)) == ["energy: figures of 2 machines, host1, host2"]
+    assert machine_notes(state(*both[:2])) == []
 
 
 def test_every_metric_that_is_measured_has_a_column() -> None:

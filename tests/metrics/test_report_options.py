@@ -5,39 +5,39 @@ from __future__ import annotations
 import pytest
 
 from tickdsl.lang.expand import expand
-from tickdsl.lang.meaning.resolve import Resolved, resolve
+from tickdsl.lang.meaning.resolve import ResolvedPlan, resolve
 from tickdsl.lang.reading.include import load_source
 from tickdsl.lang.syntax import Source
-from tickdsl.plan.model import Measuring, Plan
+from tickdsl.plan.model import MeasurementOptions, Plan
 
 HEAD = "model small-cnn\ndata digits\ntrain 4ep\nprune filters 20%; rewind lr\n"
 
 
-def resolved(statement: str) -> Resolved:
+def resolved(statement: str) -> ResolvedPlan:
     return resolve(load_source(Source("test.plan", HEAD + statement)))
 
 
 def plan(statement: str) -> Plan:
     found = resolved(statement)
-    assert found.plan is not None and not errors(statement), found.findings
+    assert found.plan is not None and not errors(statement), found.diagnostics
     return found.plan
 
 
 def errors(statement: str) -> list[str]:
-    return [finding.code for finding in resolved(statement).findings if finding.severity == "error"]
+    return [diagnostic.code for diagnostic in resolved(statement).diagnostics if diagnostic.severity == "error"]
 
 
 @pytest.mark.parametrize(
     ("statement", "meant"),
     [
-        ("report energy, latency", Measuring()),
-        ("report energy watts=45", Measuring(watts=45)),
-        ("report carbon watts=4.5 intensity=0", Measuring(watts=4.5, intensity=0)),
-        ("report memory, accuracy batch=1", Measuring(batch=1)),
-        ("let mine = 12.5\nreport energy watts=$mine", Measuring(watts=12.5)),
+        ("report energy, latency", MeasurementOptions()),
+        ("report energy watts=45", MeasurementOptions(watts=45)),
+        ("report carbon watts=4.5 intensity=0", MeasurementOptions(watts=4.5, intensity=0)),
+        ("report memory, accuracy batch=1", MeasurementOptions(batch=1)),
+        ("let mine = 12.5\nreport energy watts=$mine", MeasurementOptions(watts=12.5)),
     ],
 )
-def test_what_is_written_is_meant(statement: str, meant: Measuring) -> None:
+def test_what_is_written_is_meant(statement: str, meant: MeasurementOptions) -> None:
     assert plan(statement).measuring == meant
 
 
@@ -79,6 +79,6 @@ def test_a_mistake_is_found_once(statement: str, code: str) -> None:
 
 
 def test_an_option_is_told_apart_by_the_metric_that_reads_it() -> None:
-    (finding,) = [f for f in resolved("report accuracy, latency watts=45").findings if f.code == "TD104"]
-    assert finding.message == "`report accuracy, latency` has no option `watts`"
-    assert "batch" in (finding.help or "")
+    (diagnostic,) = [f for f in resolved("report accuracy, latency watts=45").diagnostics if f.code == "TD104"]
+    assert diagnostic.message == "`report accuracy, latency` has no option `watts`"
+    assert "batch" in (diagnostic.help or "")

@@ -14,8 +14,8 @@ from torch.nn import functional as F
 
 from tickdsl.errors import TickdslError
 from tickdsl.metrics import attacks, benchmarks
-from tickdsl.metrics.corruptions import KINDS, SEVERITIES, corrupted
-from tickdsl.metrics.robustness import robustness
+from tickdsl.metrics.corruptions import KINDS, SEVERITIES, corrupt
+from tickdsl.metrics.robustness import measure_robustness
 from tickdsl.training.data.datasets import Dataset, load
 from tickdsl.training.evaluation import evaluate
 from tickdsl.training.loop import train
@@ -41,7 +41,7 @@ def network(data: Dataset) -> nn.Module:
 
 @pytest.fixture(scope="module")
 def figures(network: nn.Module, data: Dataset) -> dict[str, float]:
-    return robustness(network, data, device=CPU)
+    return measure_robustness(network, data, device=CPU)
 
 
 def pictures(channels: int = 3, side: int = 32) -> Tensor:
@@ -54,12 +54,12 @@ def pictures(channels: int = 3, side: int = 32) -> Tensor:
 def test_damage_keeps_the_form_is_repeatable_and_grows(kind: str, channels: int, side: int) -> None:
     clean = pictures(channels, side)
     before = clean.clone()
-    assert torch.equal(corrupted(clean, kind, 0), clean)
+    assert torch.equal(corrupt(clean, kind, 0), clean)
     errors = []
     for severity in SEVERITIES:
-        found = corrupted(clean, kind, severity)
+        found = corrupt(clean, kind, severity)
         assert (found.shape, found.dtype) == (clean.shape, torch.uint8)
-        assert torch.equal(found, corrupted(clean, kind, severity))
+        assert torch.equal(found, corrupt(clean, kind, severity))
         errors.append((found.float() - clean.float()).abs().mean().item())
     # Of 8 pixels a grid of 6 hurts less than one of 7, and 4 less than 5: they share edges with the picture's.
     slack = 0.8 if kind == "pixelate" and side == 8 else 1.0
@@ -71,22 +71,22 @@ def test_damage_keeps_the_form_is_repeatable_and_grows(kind: str, channels: int,
 def test_corruptions_are_what_they_are_called() -> None:
     grey = torch.full((4, 3, 32, 32), 128, dtype=torch.uint8)
     for kind in ("blur", "contrast", "pixelate"):
-        assert torch.equal(corrupted(grey, kind, 5), grey)
-    assert (corrupted(grey, "brightness", 5).float() / 255).mean().item() == pytest.approx(128 / 255 + 0.3, abs=0.003)
-    noise = corrupted(grey, "gaussian-noise", 5).float() / 255
+        assert torch.equal(corrupt(grey, kind, 5), grey)
+    assert (corrupt(grey, "brightness", 5).float() / 255).mean().item() == pytest.approx(128 / 255 + 0.3, abs=0.003)
+    noise = corrupt(grey, "gaussian-noise", 5).float() / 255
     assert noise.std().item() == pytest.approx(0.14, rel=0.05)
-    shot = corrupted(grey, "shot-noise", 5).float() / 255
+    shot = corrupt(grey, "shot-noise", 5).float() / 255
     assert shot.var().item() == pytest.approx(128 / 255 / 50, rel=0.1)  # a Poisson count's variance is its mean
     drawn = pictures()
     about_their_means = [
-        x.float() - x.float().mean((1, 2, 3), keepdim=True) for x in (drawn, corrupted(drawn, "contrast", 2))
+        x.float() - x.float().mean((1, 2, 3), keepdim=True) for x in (drawn, corrupt(drawn, "contrast", 2))
     ]
     torch.testing.assert_close(about_their_means[1], about_their_means[0] / 2, atol=1.0, rtol=0)
 
 
 def test_batches_of_a_noise_differ() -> None:
     black = torch.full((1500, 1, 8, 8), 100, dtype=torch.uint8)
-    found = corrupted(black, "gaussian-noise", 3)
+    found = corrupt(black, "gaussian-noise", 3)
     assert not torch.equal(found[:500], found[1000:])
 
 
@@ -151,8 +151,8 @@ def cifar_10_c(root: Path, count: int = 10) -> np.ndarray:
 
 def test_cifar_10_c_is_read_severity_by_severity(tmp_path: Path) -> None:
     images = cifar_10_c(tmp_path)
-    assert set(benchmarks.digests(tmp_path)) == {"cifar-10-c"}
-    found = list(benchmarks.read(tmp_path))
+    assert set(benchmarks.benchmark_digests(tmp_path)) == {"cifar-10-c"}
+    found = list(benchmarks.read_shifted_sets(tmp_path))
     assert [(test.kind, test.severity) for test in found] == [("motion-blur", s) for s in SEVERITIES]
     assert np.array_equal(found[2].images.numpy(), images[20:30].transpose(0, 3, 1, 2))
     assert found[2].labels.tolist() == list(range(10))
@@ -161,15 +161,15 @@ def test_cifar_10_c_is_read_severity_by_severity(tmp_path: Path) -> None:
 def test_cifar_10_2_is_read(tmp_path: Path) -> None:
     images = np.zeros((7, 32, 32, 3), dtype=np.uint8)
     np.savez(tmp_path / "cifar102_test.npz", images=images, labels=np.arange(7))
-    (found,) = benchmarks.read(tmp_path)
+    (found,) = benchmarks.read_shifted_sets(tmp_path)
     assert (found.benchmark, found.kind, len(found.images)) == ("cifar-10.2", "", 7)
 
 
 def test_other_bytes_are_another_digest(tmp_path: Path) -> None:
-    assert benchmarks.digests(tmp_path) == {}
+    assert benchmarks.benchmark_digests(tmp_path) == {}
     cifar_10_c(tmp_path / "a")
     cifar_10_c(tmp_path / "b", count=20)
-    assert benchmarks.digests(tmp_path / "a") != benchmarks.digests(tmp_path / "b")
+    assert benchmarks.benchmark_digests(tmp_path / "a") != benchmarks.benchmark_digests(tmp_path / "b")
 
 
 @pytest.mark.parametrize("shape", [(50, 32, 32), (50, 16, 16, 3), (49, 32, 32, 3)])
@@ -177,13 +177,13 @@ def test_files_that_are_something_else_are_named(tmp_path: Path, shape: tuple[in
     cifar_10_c(tmp_path)
     np.save(tmp_path / "CIFAR-10-C" / "fog.npy", np.zeros(shape, dtype=np.uint8))
     with pytest.raises(TickdslError, match=r"fog\.npy"):
-        list(benchmarks.read(tmp_path))
+        list(benchmarks.read_shifted_sets(tmp_path))
 
 
 def test_figures_on_a_benchmark_have_its_name(tmp_path: Path, network: nn.Module, data: Dataset) -> None:
-    test = benchmarks.Shifted("cifar-10-c", "fog", 1, data.test_images, data.test_labels)
+    test = benchmarks.ShiftedTestSet("cifar-10-c", "fog", 1, data.test_images, data.test_labels)
     worse = attrs.evolve(test, severity=2, labels=(data.test_labels + 1) % 10)
-    found = robustness(network, data, device=CPU, shifted=[test, worse])
+    found = measure_robustness(network, data, device=CPU, shifted=[test, worse])
     assert found["robustness.cifar-10-c.fog.1"] == found["robustness.clean"]
     assert found["robustness.cifar-10-c"] == pytest.approx(
         (found["robustness.cifar-10-c.fog.1"] + found["robustness.cifar-10-c.fog.2"]) / 2

@@ -10,11 +10,11 @@ from hypothesis import HealthCheck, assume, given, settings
 from meaningful_plans import plans
 
 from tickdsl.checks import check, check_file
-from tickdsl.checks.expansion import written_out as written
+from tickdsl.checks.expansion import expand_silently as written
 from tickdsl.cli import main
-from tickdsl.lang.expand import SHOWN, expand, names
+from tickdsl.lang.expand import DEFAULT_METRICS, expand, unique_arm_names
 from tickdsl.lang.findings.diagnostics import CODES
-from tickdsl.lang.meaning.resolve import Resolved, resolve
+from tickdsl.lang.meaning.resolve import ResolvedPlan, resolve
 from tickdsl.lang.reading.include import load_source
 from tickdsl.lang.syntax import Include, Let, Ref, Source, Sweep, walk
 from tickdsl.lang.writing.format import format_source
@@ -30,7 +30,7 @@ SHIPPED = sorted(
 ASSUMED = {"TD901", "TD902", "TD905", "TD906", "TD907"}
 
 
-def read(text: str) -> Resolved:
+def read(text: str) -> ResolvedPlan:
     return resolve(load_source(Source("x.plan", text)))
 
 
@@ -53,7 +53,7 @@ def same_steps(plan: Plan, other: Plan) -> None:
     ]
 
 
-def written_out(plan: Plan) -> Plan:
+def expand_silently(plan: Plan) -> Plan:
     """What `expand` says, read again, with all that has to hold of it."""
     text = expand(plan)
     assert format_source(Source("x.plan", text)) == text
@@ -61,7 +61,7 @@ def written_out(plan: Plan) -> Plan:
     assert not [node for node in walk(loaded.statements) if isinstance(node, Let | Sweep | Ref | Include)]
     again = resolve(loaded)
     assert again.plan is not None
-    assert not {finding.code for finding in again.findings} & ASSUMED
+    assert not {diagnostic.code for diagnostic in again.diagnostics} & ASSUMED
     assert expand(again.plan) == text
     return again.plan
 
@@ -72,7 +72,7 @@ def test_a_plan_written_out_has_the_same_steps(text: str) -> None:
     plan = read(text).plan
     assume(plan is not None)
     assert plan is not None
-    same_steps(plan, written_out(plan))
+    same_steps(plan, expand_silently(plan))
 
 
 @pytest.mark.slow
@@ -84,8 +84,8 @@ def test_two_thousand_plans_written_out(text: str) -> None:
 
 @pytest.mark.parametrize("path", SHIPPED, ids=lambda path: str(path.relative_to(ROOT)))
 def test_shipped_plans_written_out(path: Path) -> None:
-    plan = check_file(path, network=False).usable()
-    same_steps(plan, written_out(plan))
+    plan = check_file(path, network=False).require_plan()
+    same_steps(plan, expand_silently(plan))
 
 
 @pytest.mark.parametrize("path", SHIPPED, ids=lambda path: str(path.relative_to(ROOT)))
@@ -94,13 +94,13 @@ def test_what_is_written_out_has_no_finding_of_weight_that_the_plan_had_not(path
     report = check_file(path, network=network)
     if report.plan is None:  # its data are not on this machine
         network, report = False, check_file(path, network=False)
-    text = written(report.usable(), report.findings, network=network)
+    text = written(report.require_plan(), report.diagnostics, network=network)
     assert format_source(Source("x.plan", text)) == text
     again = check(load_source(Source("x.plan", text)), network=network)
-    assert {d.code for d in again.findings if d.severity != "note"} <= {d.code for d in report.findings}
+    assert {d.code for d in again.diagnostics if d.severity != "note"} <= {d.code for d in report.diagnostics}
     assert again.plan is not None
-    same_steps(report.usable(), again.plan)
-    assert written(again.plan, again.findings, network=network) == text
+    same_steps(report.require_plan(), again.plan)
+    assert written(again.plan, again.diagnostics, network=network) == text
 
 
 HEAD = "model small-cnn on digits\ntrain 4ep\nseeds 2\n"
@@ -109,7 +109,7 @@ HEAD = "model small-cnn on digits\ntrain 4ep\nseeds 2\n"
 def arm_names(text: str) -> list[str]:
     plan = read(HEAD + text).plan
     assert plan is not None
-    return list(names(plan.arms).values())
+    return list(unique_arm_names(plan.arms).values())
 
 
 @pytest.mark.parametrize(
@@ -131,7 +131,7 @@ def test_arms_of_a_sweep_have_names_that_tell_them_apart(text: str, wanted: list
     assert arm_names(text) == wanted
     plan = read(HEAD + text).plan
     assert plan is not None
-    assert [arm.name for arm in written_out(plan).arms] == wanted
+    assert [arm.name for arm in expand_silently(plan).arms] == wanted
 
 
 def test_who_learns_from_a_swept_arm_learns_from_the_one_under_the_same_values() -> None:
@@ -140,8 +140,8 @@ def test_who_learns_from_a_swept_arm_learns_from_the_one_under_the_same_values()
         "arm kd { prune filters matching big; rewind lr; distill from big }\ncompare kd"
     ).plan
     assert plan is not None
-    again = written_out(plan)
-    assert [arm.named for arm in again.arms] == [("big-20",), ("big-40",)]
+    again = expand_silently(plan)
+    assert [arm.referenced_arms for arm in again.arms] == [("big-20",), ("big-40",)]
     assert [arm.name for arm in again.helpers] == ["big-20", "big-40"]
     same_steps(plan, again)
 
@@ -153,7 +153,7 @@ def test_rounds_that_repeat_stay_a_cycle() -> None:
     assert plan is not None
     text = expand(plan)
     assert text.count("cycle") == 1 and text.count("prune") == 3
-    same_steps(plan, written_out(plan))
+    same_steps(plan, expand_silently(plan))
 
 
 def test_includes_and_flags_are_resolved(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -183,7 +183,9 @@ def test_only_one_arm_is_written_out_with_those_it_rests_on(tmp_path: Path, caps
 
 
 def test_the_default_report_is_what_the_table_shows() -> None:
-    from tickdsl.results.table import _DISPENSABLE, _columns
+    from tickdsl.results.table import _OPTIONAL_PARTS, _columns
 
-    shown = frozenset(_DISPENSABLE)
-    assert [head for head, _ in _columns(shown, None, ())] == [head for head, _ in _columns(shown, None, SHOWN)]
+    shown = frozenset(_OPTIONAL_PARTS)
+    assert [head for head, _ in _columns(shown, None, ())] == [
+        head for head, _ in _columns(shown, None, DEFAULT_METRICS)
+    ]

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from tickdsl.lang.meaning.resolve import resolve
-from tickdsl.lang.reading.include import load
+from tickdsl.lang.reading.include import load_plan
 from tickdsl.plan.lower import lower
 
 FROZEN = Path(__file__).parent / "frozen"
@@ -18,7 +18,7 @@ FROZEN = Path(__file__).parent / "frozen"
 
 @pytest.mark.parametrize("path", sorted(FROZEN.glob("*.plan")), ids=lambda p: p.stem)
 def test_the_keys_of_shipped_plans_stay(path: Path) -> None:
-    plan = resolve(load(path)).plan
+    plan = resolve(load_plan(path)).plan
     assert plan is not None
     study = lower(plan, fingerprint=lambda data: "f" * 64, rounds=lambda arm, prune: 3)
     found = "".join(f"{key[:16]} {study.step(key).operation}\n" for key in sorted(study.graph))

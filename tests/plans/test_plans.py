@@ -53,7 +53,7 @@ def test_the_head_says_what_is_asked_and_what_came_out(path: Path) -> None:
 def test_it_has_no_mistake(path: Path, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(folder)
     tolerated = ("note",) if path.parent.name == "papers" else ("note", "warning")
-    assert [d for d in check_file(path).findings if d.severity not in tolerated] == []
+    assert [d for d in check_file(path).diagnostics if d.severity not in tolerated] == []
 
 
 def test_the_readme_shows_the_plan_that_it_runs() -> None:

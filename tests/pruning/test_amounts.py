@@ -5,12 +5,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tickdsl.errors import TickdslError
-from tickdsl.pruning.amounts import global_count, local_count, nearest, rounds_until
+from tickdsl.pruning.amounts import global_count, local_count, round_half_up, rounds_until
 from tickdsl.pruning.patterns import matches
 from tickdsl.pruning.scope import Pool, Scope
 
 pools = st.lists(st.integers(1, 600), min_size=1, max_size=6).map(
-    lambda sizes: tuple(Pool(f"p{i}", size, size, least=1) for i, size in enumerate(sizes))
+    lambda sizes: tuple(Pool(f"p{i}", size, size, minimum=1) for i, size in enumerate(sizes))
 )
 shares = st.floats(0.001, 0.999)
 
@@ -22,13 +22,13 @@ def whole(found: tuple[Pool, ...], protected: int = 0) -> Scope:
 @given(pools, st.integers(1, 900))
 def test_a_count_is_taken_whole_or_refused(found: tuple[Pool, ...], count: int) -> None:
     args = {"unit": "filters", "scope": "global", "count": count}
-    if count > sum(p.left - p.least for p in found):
+    if count > sum(p.remaining - p.minimum for p in found):
         with pytest.raises(TickdslError, match="cannot go"):
             global_count(whole(found), args)
     else:
         assert global_count(whole(found), args) == count
     for pool in found:
-        if count > pool.left - pool.least:
+        if count > pool.remaining - pool.minimum:
             with pytest.raises(TickdslError, match=pool.name):
                 local_count(pool, args)
         else:
@@ -38,25 +38,25 @@ def test_a_count_is_taken_whole_or_refused(found: tuple[Pool, ...], count: int) 
 @given(pools, shares.map(lambda s: {"share": s}))
 def test_a_round_never_empties_a_layer(found: tuple[Pool, ...], amount: dict) -> None:
     args = {"unit": "filters", "scope": "global", **amount}
-    assert 0 <= global_count(whole(found), args) <= sum(p.left - p.least for p in found)
+    assert 0 <= global_count(whole(found), args) <= sum(p.remaining - p.minimum for p in found)
     for pool in found:
-        assert 0 <= local_count(pool, args) <= pool.left - pool.least
+        assert 0 <= local_count(pool, args) <= pool.remaining - pool.minimum
 
 
 @given(pools, shares)
 def test_a_target_is_met_exactly_or_refused(found: tuple[Pool, ...], share: float) -> None:
     scope = whole(found)
     args = {"unit": "filters", "scope": "global", "to": share}
-    free = sum(p.left - p.least for p in found)
-    if nearest(share * scope.total) > free:
+    free = sum(p.remaining - p.minimum for p in found)
+    if round_half_up(share * scope.total) > free:
         with pytest.raises(TickdslError):
             global_count(scope, args)
     else:
-        assert global_count(scope, args) == nearest(share * scope.total)
+        assert global_count(scope, args) == round_half_up(share * scope.total)
 
 
 def test_protected_layers_lower_the_ceiling() -> None:
-    scope = Scope((Pool("a", 690, 690, 1),), total=1000, gone=0)
+    scope = Scope((Pool("a", 690, 690, 1),), total=1000, removed=0)
     with pytest.raises(TickdslError, match=r"at most 68\.9% can"):
         global_count(scope, {"unit": "weights", "scope": "global", "to": 0.99})
     with pytest.raises(TickdslError, match="out of reach"):
@@ -78,7 +78,7 @@ def test_the_forecast_is_what_local_rounds_do(found: tuple[Pool, ...], share: fl
         rounds = rounds_until(scope, lambda index: args, until)
     except TickdslError:
         return
-    left = {p.name: p.left for p in found}
+    left = {p.name: p.remaining for p in found}
     for _ in range(rounds):
         assert 1 - sum(left.values()) / scope.total < until
         left = {p.name: left[p.name] - local_count(Pool(p.name, p.original, left[p.name], 1), args) for p in found}
@@ -112,4 +112,4 @@ def test_rounds_of_the_original_add_up(original: int, rounds: int) -> None:
         local_count(Pool("p", original, original, 0), {"of_original": [i / (rounds + 1), (i + 1) / (rounds + 1)]})
         for i in range(rounds)
     ]
-    assert sum(taken) == nearest(rounds / (rounds + 1) * original)
+    assert sum(taken) == round_half_up(rounds / (rounds + 1) * original)

@@ -7,7 +7,7 @@ import math
 import numpy as np
 import pytest
 import torch
-from criteria_subjects import catalogue, pictures, subject, used
+from criteria_subjects import catalogue_model, make_subject, random_batches, with_random_batch_norms
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor, nn
@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from tickdsl.errors import TickdslError
 from tickdsl.graph.structure import Structure
 from tickdsl.lang import vocabulary
-from tickdsl.pruning.criteria import CRITERIA, Criterion, Subject, criterion
+from tickdsl.pruning.criteria import CRITERIA, Criterion, ScoringContext, get_criterion
 from tickdsl.pruning.criteria.similarity import linear_cka
 from tickdsl.pruning.selection import prune
 
@@ -33,22 +33,22 @@ def test_a_criterion_of_ones_own_ranks_like_any_other(monkeypatch: pytest.Monkey
         name = "last"
         units = ("layers",)
 
-        def layers(self, subject: Subject, blocks: object) -> Tensor:
+        def layers(self, subject: ScoringContext, blocks: object) -> Tensor:
             return -torch.arange(1, len(subject.graph.layers) + 1, dtype=torch.float64)
 
-    module, graph = catalogue("resnet20", width=0.25)
+    module, graph = catalogue_model("resnet20", width=0.25)
     monkeypatch.setitem(CRITERIA, "last", Last())
-    pruned = prune(subject(module, graph), {"unit": "layers", "scope": "global", "by": "last", "count": 2})
+    pruned = prune(make_subject(module, graph), {"unit": "layers", "scope": "global", "by": "last", "count": 2})
     assert pruned.removed_blocks == {block.name for block in graph.layers[-2:]}
     with pytest.raises(TickdslError, match="cannot rank filters"):
-        prune(subject(module, graph), {"unit": "filters", "scope": "global", "by": "last", "count": 2})
+        prune(make_subject(module, graph), {"unit": "filters", "scope": "global", "by": "last", "count": 2})
 
 
 @pytest.mark.parametrize("name", ["small-cnn", "resnet20", "lenet-300-100"])
 def test_fpgm_is_the_mean_distance_to_the_others(name: str) -> None:
-    module, graph = catalogue(name, **({} if name == "small-cnn" else {"width": 0.25}))
+    module, graph = catalogue_model(name, **({} if name == "small-cnn" else {"width": 0.25}))
     for group in graph.channels:
-        (found,) = criterion("fpgm").channels(subject(module, graph), [group])
+        (found,) = get_criterion("fpgm").channels(make_subject(module, graph), [group])
         expected = np.zeros(group.size)
         for path in group.producers:
             filters = module.get_submodule(path).weight.detach().double().numpy()
@@ -62,13 +62,13 @@ def test_fpgm_is_the_mean_distance_to_the_others(name: str) -> None:
 
 def test_fpgm_takes_the_filter_that_others_replace() -> None:
     """Five filters on a line: the middle one goes first."""
-    module, graph = catalogue("small-cnn")
+    module, graph = catalogue_model("small-cnn")
     weight = module.get_submodule("conv1").weight
     with torch.no_grad():
         weight.zero_()
         weight[:, 0, 0, 0] = torch.arange(16, dtype=torch.float32) ** 3
     step = {"unit": "filters", "scope": "local", "by": "fpgm", "count": 1, "within": ["conv1"]}
-    pruned = prune(subject(module, graph), step)
+    pruned = prune(make_subject(module, graph), step)
     distances = [sum(abs(i**3 - j**3) for j in range(16)) for i in range(16)]
     assert set(range(16)) - set(pruned.kept["conv1"].tolist()) == {int(np.argmin(distances))}
 
@@ -85,10 +85,12 @@ def maps_of(module: nn.Module, upto: str, images: Tensor) -> np.ndarray:
 
 @pytest.mark.parametrize("number", [1, 2, 3])
 def test_hrank_is_the_mean_matrix_rank(number: int) -> None:
-    module, graph = catalogue("small-cnn")
-    used(module)
-    shown = pictures(30, batches=2)
-    (found,) = criterion("hrank").channels(subject(module, graph, batches=shown), [graph.group(f"conv{number}")])
+    module, graph = catalogue_model("small-cnn")
+    with_random_batch_norms(module)
+    shown = random_batches(30, batches=2)
+    (found,) = get_criterion("hrank").channels(
+        make_subject(module, graph, batches=shown), [graph.group(f"conv{number}")]
+    )
     maps = maps_of(module, f"relu{number}", torch.cat([images for images, _ in shown]))
     expected = [
         np.mean([np.linalg.matrix_rank(picture) for picture in maps[:, channel]]) for channel in range(maps.shape[1])
@@ -98,18 +100,20 @@ def test_hrank_is_the_mean_matrix_rank(number: int) -> None:
 
 @pytest.mark.parametrize("number", [1, 2, 3])
 def test_expected_abs_is_the_mean_activation(number: int) -> None:
-    module, graph = catalogue("small-cnn")
-    used(module)
-    shown = pictures(30, batches=2)
-    (found,) = criterion("expected-abs").channels(subject(module, graph, batches=shown), [graph.group(f"conv{number}")])
+    module, graph = catalogue_model("small-cnn")
+    with_random_batch_norms(module)
+    shown = random_batches(30, batches=2)
+    (found,) = get_criterion("expected-abs").channels(
+        make_subject(module, graph, batches=shown), [graph.group(f"conv{number}")]
+    )
     maps = maps_of(module, f"relu{number}", torch.cat([images for images, _ in shown]))
     np.testing.assert_allclose(found.numpy(), np.abs(maps.astype(np.float64)).mean((0, 2, 3)), rtol=1e-6)
 
 
 def test_expected_abs_of_neurons() -> None:
-    module, graph = catalogue("lenet-300-100", width=0.2)
-    shown = pictures(30)
-    (found,) = criterion("expected-abs").channels(subject(module, graph, batches=shown), [graph.group("fc1")])
+    module, graph = catalogue_model("lenet-300-100", width=0.2)
+    shown = random_batches(30)
+    (found,) = get_criterion("expected-abs").channels(make_subject(module, graph, batches=shown), [graph.group("fc1")])
     with torch.no_grad():
         expected = torch.relu(module.get_submodule("fc1")(shown[0][0].flatten(1))).double().mean(0)
     torch.testing.assert_close(found, expected)
@@ -117,11 +121,11 @@ def test_expected_abs_of_neurons() -> None:
 
 def test_layers_by_what_leaves_them() -> None:
     """Blocks of a residual network: mean over channels of what the block gives."""
-    module, graph = catalogue("resnet20", width=0.25)
-    used(module)
-    shown = pictures(12)
-    seen = subject(module, graph, batches=shown)
-    absolute, rank = (criterion(by).layers(seen, graph.layers) for by in ("expected-abs", "hrank"))
+    module, graph = catalogue_model("resnet20", width=0.25)
+    with_random_batch_norms(module)
+    shown = random_batches(12)
+    seen = make_subject(module, graph, batches=shown)
+    absolute, rank = (get_criterion(by).layers(seen, graph.layers) for by in ("expected-abs", "hrank"))
     outputs: dict[str, Tensor] = {}
     for block in graph.layers:
         module.get_submodule(block.name).register_forward_hook(
@@ -137,11 +141,11 @@ def test_layers_by_what_leaves_them() -> None:
 
 
 def test_hrank_of_coupled_layers_is_the_mean_over_them() -> None:
-    module, graph = catalogue("resnet20", width=0.25)
-    used(module)
-    shown = pictures(12)
+    module, graph = catalogue_model("resnet20", width=0.25)
+    with_random_batch_norms(module)
+    shown = random_batches(12)
     group = graph.group("conv1")
-    (found,) = criterion("hrank").channels(subject(module, graph, batches=shown), [group])
+    (found,) = get_criterion("hrank").channels(make_subject(module, graph, batches=shown), [group])
     outputs: list[np.ndarray] = []
     norms = ["bn1", "layer1.0.bn2", "layer1.1.bn2", "layer1.2.bn2"]
     for path in norms:
@@ -193,11 +197,13 @@ def silent_block(module: nn.Module, path: str) -> None:
 
 @pytest.mark.parametrize("by", ["cka", "kl"])
 def test_a_block_that_adds_nothing_is_not_missed(by: str) -> None:
-    module, graph = catalogue("resnet20", width=0.25)
-    used(module)
+    module, graph = catalogue_model("resnet20", width=0.25)
+    with_random_batch_norms(module)
     silent_block(module, "layer2.1")
-    seen = subject(module, graph, batches=pictures(40, batches=2))
-    scores = dict(zip([b.name for b in graph.layers], criterion(by).layers(seen, graph.layers).tolist(), strict=True))
+    seen = make_subject(module, graph, batches=random_batches(40, batches=2))
+    scores = dict(
+        zip([b.name for b in graph.layers], get_criterion(by).layers(seen, graph.layers).tolist(), strict=True)
+    )
     assert abs(scores["layer2.1"]) < 1e-6
     assert all(score > 1e-4 for name, score in scores.items() if name != "layer2.1")
     pruned = prune(seen, {"unit": "layers", "scope": "global", "by": by, "count": 1})
@@ -207,15 +213,15 @@ def test_a_block_that_adds_nothing_is_not_missed(by: str) -> None:
 @pytest.mark.parametrize("by", ["cka", "kl"])
 def test_a_bypassed_block_is_one_whose_last_batch_norm_is_zero(by: str) -> None:
     """The group of Jordao et al. zeroes it: of a residual block an identity is left."""
-    module, graph = catalogue("resnet20", width=0.25)
-    used(module)
-    shown = pictures(40)
-    scores = criterion(by).layers(subject(module, graph, batches=shown), graph.layers)
+    module, graph = catalogue_model("resnet20", width=0.25)
+    with_random_batch_norms(module)
+    shown = random_batches(40)
+    scores = get_criterion(by).layers(make_subject(module, graph, batches=shown), graph.layers)
     for block, score in zip(graph.layers, scores, strict=True):
         answers = []
         for silent in (False, True):
-            other, _ = catalogue("resnet20", width=0.25)
-            used(other)
+            other, _ = catalogue_model("resnet20", width=0.25)
+            with_random_batch_norms(other)
             if silent:
                 silent_block(other, block.name)
             features: list[Tensor] = []
@@ -234,30 +240,30 @@ def test_a_bypassed_block_is_one_whose_last_batch_norm_is_zero(by: str) -> None:
 @pytest.mark.parametrize("by", ["fpgm", "hrank", "expected-abs", "snip", "grasp", "synflow", "taylor"])
 def test_filters_of_a_network_that_lost_filters_and_layers(by: str) -> None:
     """Rounds go on where others stopped: every count is met, and the network still runs."""
-    module, graph = catalogue("resnet20", width=0.5)
-    used(module)
-    shown = pictures(20)
+    module, graph = catalogue_model("resnet20", width=0.5)
+    with_random_batch_norms(module)
+    shown = random_batches(20)
     structure = Structure.dense(graph)
     for step in (
         {"unit": "layers", "scope": "global", "by": "random", "count": 2},
         {"unit": "filters", "scope": "global", "by": by, "share": 0.3},
         {"unit": "filters", "scope": "local", "by": by, "share": 0.3},
     ):
-        structure = prune(subject(module, graph, structure, shown), step)
-    small = subject(module, graph, structure).network(structure)
+        structure = prune(make_subject(module, graph, structure, shown), step)
+    small = make_subject(module, graph, structure).network(structure)
     assert sum(p.numel() for p in small.parameters()) < 0.5 * sum(p.numel() for p in module.parameters())
     assert small.eval()(shown[0][0]).shape == (20, 10)
 
 
 @pytest.mark.parametrize("by", ["snip", "grasp", "hrank", "expected-abs", "cka", "kl"])
 def test_layers_of_a_network_that_lost_filters(by: str) -> None:
-    module, graph = catalogue("resnet20", width=0.5)
-    used(module)
+    module, graph = catalogue_model("resnet20", width=0.5)
+    with_random_batch_norms(module)
     structure = Structure.dense(graph)
     for step in (
         {"unit": "filters", "scope": "global", "by": "l2", "share": 0.3},
         {"unit": "layers", "scope": "global", "by": by, "count": 2},
         {"unit": "layers", "scope": "global", "by": by, "count": 1},
     ):
-        structure = prune(subject(module, graph, structure, pictures(20)), step)
+        structure = prune(make_subject(module, graph, structure, random_batches(20)), step)
     assert len(structure.removed_blocks) == 3

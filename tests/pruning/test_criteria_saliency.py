@@ -8,18 +8,18 @@ import functools
 import numpy as np
 import pytest
 import torch
-from criteria_subjects import catalogue, pictures, subject, traced, used
+from criteria_subjects import catalogue_model, make_subject, random_batches, trace_module, with_random_batch_norms
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from tickdsl.errors import TickdslError
 from tickdsl.graph.model import ModelGraph
-from tickdsl.graph.structure import Structure, remaining
-from tickdsl.graph.surgery.compact import silence
-from tickdsl.pruning.criteria import criterion
+from tickdsl.graph.structure import Structure, remaining_weights
+from tickdsl.graph.surgery.compact import zeroed_copy
+from tickdsl.pruning.criteria import get_criterion
 from tickdsl.pruning.selection import prune
 from tickdsl.training.data.datasets import load
-from tickdsl.training.data.sample import sample
+from tickdsl.training.data.sample import sample_batches
 from tickdsl.training.loop import train
 from tickdsl.training.models import create
 from tickdsl.training.recipes.recipe import Recipe
@@ -33,7 +33,7 @@ def tiny() -> tuple[nn.Module, ModelGraph]:
         nn.Conv2d(1, 2, 3, bias=False), nn.BatchNorm2d(2), nn.ReLU(),
         nn.Conv2d(2, 3, 1), nn.Tanh(), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(3, 3),
     )  # fmt: skip
-    graph = traced(module)
+    graph = trace_module(module)
     return module.double(), graph
 
 
@@ -45,14 +45,14 @@ def loss_of(module: nn.Module, values: dict[str, Tensor], batch: tuple[Tensor, T
 def test_snip_is_the_gradient_of_a_mask() -> None:
     """|dL(c * w)/dc| at c = 1, in evaluation mode (Lee et al. 2019, equation 5)."""
     module, graph = tiny()
-    (batch,) = pictures(12, classes=3, dtype=torch.float64)
+    (batch,) = random_batches(12, classes=3, dtype=torch.float64)
     weights = {name: module.state_dict()[name] for name in graph.weights}
     mask = {name: torch.ones_like(w).requires_grad_() for name, w in weights.items()}
     quiet = copy.deepcopy(module).eval()
     loss_of(quiet, {name: mask[name] * w for name, w in weights.items()}, batch, 1.0).backward()
     for parts in (1, 3):  # however the pictures are cut into batches
         shown = list(zip(batch[0].chunk(parts), batch[1].chunk(parts), strict=True))
-        found = criterion("snip").weights(subject(module, graph, batches=shown), list(weights))
+        found = get_criterion("snip").weights(make_subject(module, graph, batches=shown), list(weights))
         for name, scores in zip(weights, found, strict=True):
             torch.testing.assert_close(scores, mask[name].grad.abs().flatten(), rtol=1e-9, atol=1e-12)
 
@@ -60,7 +60,7 @@ def test_snip_is_the_gradient_of_a_mask() -> None:
 def test_grasp_is_weight_times_hessian_times_gradient() -> None:
     """With all of the Hessian, written down (Wang et al. 2020, equation 8); batch norm by the batch's statistics."""
     module, graph = tiny()
-    (batch,) = pictures(12, classes=3, dtype=torch.float64)
+    (batch,) = random_batches(12, classes=3, dtype=torch.float64)
     names = list(graph.weights)
     start = torch.cat([module.state_dict()[name].flatten() for name in names])
 
@@ -74,7 +74,7 @@ def test_grasp_is_weight_times_hessian_times_gradient() -> None:
 
     gradient = torch.autograd.functional.jacobian(loss, start)
     expected = start * (torch.autograd.functional.hessian(loss, start) @ gradient)
-    found = torch.cat(criterion("grasp").weights(subject(module, graph, batches=[batch]), names))
+    found = torch.cat(get_criterion("grasp").weights(make_subject(module, graph, batches=[batch]), names))
     torch.testing.assert_close(found, expected, rtol=1e-7, atol=1e-16)
     assert bool((found < 0).any()) and bool((found > 0).any())
 
@@ -82,9 +82,9 @@ def test_grasp_is_weight_times_hessian_times_gradient() -> None:
 def test_grasps_sign() -> None:
     """Taking away a little of a highly scored weight lowers the gradient's norm: it is the one to keep."""
     module, graph = tiny()
-    (batch,) = pictures(12, classes=3, dtype=torch.float64)
+    (batch,) = random_batches(12, classes=3, dtype=torch.float64)
     names = list(graph.weights)
-    scores = criterion("grasp").weights(subject(module, graph, batches=[batch]), names)
+    scores = get_criterion("grasp").weights(make_subject(module, graph, batches=[batch]), names)
 
     def gradient_norm(changed: str, place: int, factor: float) -> float:
         values = {name: module.state_dict()[name].clone().requires_grad_() for name in names}
@@ -102,9 +102,9 @@ def test_grasps_sign() -> None:
 
 def test_synflow_conserves_the_flow() -> None:
     """Every layer of a network without branches carries all of it (Tanaka et al. 2020, theorem 1)."""
-    module, graph = catalogue("vgg11", (3, 32, 32), width=0.25)
+    module, graph = catalogue_model("vgg11", (3, 32, 32), width=0.25)
     shape = (3, 32, 32)
-    scores = criterion("synflow").weights(subject(module, graph, shape=shape), list(graph.weights))
+    scores = get_criterion("synflow").weights(make_subject(module, graph, shape=shape), list(graph.weights))
     positive = copy.deepcopy(module).double().eval()
     with torch.no_grad():
         for parameter in positive.parameters():
@@ -116,11 +116,11 @@ def test_synflow_conserves_the_flow() -> None:
 
 def test_synflow_conserves_the_flow_through_every_filter() -> None:
     """What comes in leaves: a filter's score is also that of the weights that read it."""
-    module, graph = catalogue("small-cnn")
-    seen = subject(module, graph)
-    scores = dict(zip(graph.weights, criterion("synflow").weights(seen, list(graph.weights)), strict=True))
+    module, graph = catalogue_model("small-cnn")
+    seen = make_subject(module, graph)
+    scores = dict(zip(graph.weights, get_criterion("synflow").weights(seen, list(graph.weights)), strict=True))
     group = graph.group("conv1")
-    (incoming,) = criterion("synflow").channels(seen, [group])
+    (incoming,) = get_criterion("synflow").channels(seen, [group])
     outgoing = scores["conv2.weight"].view(graph.parameters["conv2.weight"]).sum((0, 2, 3))
     torch.testing.assert_close(incoming, outgoing, rtol=1e-9, atol=0)
 
@@ -128,13 +128,15 @@ def test_synflow_conserves_the_flow_through_every_filter() -> None:
 def emptied(by: str, rounds: int, share: float) -> list[str]:
     """The layers that lose all their weights to a global ranking without any safeguard."""
     shape = (3, 32, 32)
-    module, graph = catalogue("vgg11", shape, width=0.125)
+    module, graph = catalogue_model("vgg11", shape, width=0.125)
     names = list(graph.weights)
     structure = Structure.dense(graph)
     kept = {name: np.ones(graph.parameters[name], dtype=bool) for name in names}
     total = sum(mask.size for mask in kept.values())
     for index in range(rounds):
-        scores = criterion(by).weights(subject(module, graph, structure, pictures(100, shape=shape), shape), names)
+        scores = get_criterion(by).weights(
+            make_subject(module, graph, structure, random_batches(100, shape=shape), shape), names
+        )
         alive = torch.cat(
             [s.masked_fill(~torch.from_numpy(kept[n]).flatten(), -1) for n, s in zip(names, scores, strict=True)]
         )
@@ -155,41 +157,41 @@ def test_synflow_collapses_no_layer_where_others_do() -> None:
 
 
 def test_synflow_lands_on_its_target() -> None:
-    module, graph = catalogue("vgg11", (3, 32, 32), width=0.125)
+    module, graph = catalogue_model("vgg11", (3, 32, 32), width=0.125)
     structure = Structure.dense(graph)
     for index in range(10):
         step = {"unit": "weights", "scope": "global", "by": "synflow", "to": 1 - 0.01 ** ((index + 1) / 10)}
-        structure = prune(subject(module, graph, structure, shape=(3, 32, 32)), step)
-    counts = remaining(graph, structure)
+        structure = prune(make_subject(module, graph, structure, shape=(3, 32, 32)), step)
+    counts = remaining_weights(graph, structure)
     total = sum(dense for _, dense in counts.values())
     assert sum(left for left, _ in counts.values()) == total - round(0.99 * total)
 
 
 def test_a_flow_that_reaches_no_output_is_said() -> None:
-    module, graph = catalogue("small-cnn")
+    module, graph = catalogue_model("small-cnn")
     with torch.no_grad():
         module.get_submodule("conv2").weight.zero_()
     step = {"unit": "weights", "scope": "global", "by": "synflow", "share": 0.5}
     with pytest.raises(TickdslError, match="every unit 0"):
-        prune(subject(module, graph), step)
+        prune(make_subject(module, graph), step)
 
 
 def test_scores_that_are_no_numbers_are_said() -> None:
-    module, graph = catalogue("small-cnn")
+    module, graph = catalogue_model("small-cnn")
     with torch.no_grad():
         module.get_submodule("conv2").weight.fill_(torch.inf)
     step = {"unit": "weights", "scope": "global", "by": "snip", "share": 0.5}
     with pytest.raises(TickdslError, match="no numbers"):
-        prune(subject(module, graph, batches=pictures(8)), step)
+        prune(make_subject(module, graph, batches=random_batches(8)), step)
 
 
 def test_a_filters_saliency_is_that_of_its_weights() -> None:
-    module, graph = catalogue("resnet20", width=0.25)
-    seen = subject(module, graph, batches=pictures(40))
+    module, graph = catalogue_model("resnet20", width=0.25)
+    seen = make_subject(module, graph, batches=random_batches(40))
     for by in ("snip", "grasp"):
-        scores = dict(zip(graph.weights, criterion(by).weights(seen, list(graph.weights)), strict=True))
+        scores = dict(zip(graph.weights, get_criterion(by).weights(seen, list(graph.weights)), strict=True))
         coupled, alone = graph.group("conv1"), graph.group("layer1.0.conv1")
-        found = criterion(by).channels(seen, [coupled, alone])
+        found = get_criterion(by).channels(seen, [coupled, alone])
         per_layer = [
             scores[f"{path}.weight"].view(graph.parameters[f"{path}.weight"]).flatten(1).sum(1)
             for path in coupled.producers
@@ -200,10 +202,10 @@ def test_a_filters_saliency_is_that_of_its_weights() -> None:
 
 
 def test_a_layers_saliency_is_the_mean_of_its_weights() -> None:
-    module, graph = catalogue("resnet20", width=0.25)
-    seen = subject(module, graph, batches=pictures(40))
-    scores = dict(zip(graph.weights, criterion("snip").weights(seen, list(graph.weights)), strict=True))
-    found = criterion("snip").layers(seen, graph.layers)
+    module, graph = catalogue_model("resnet20", width=0.25)
+    seen = make_subject(module, graph, batches=random_batches(40))
+    scores = dict(zip(graph.weights, get_criterion("snip").weights(seen, list(graph.weights)), strict=True))
+    found = get_criterion("snip").layers(seen, graph.layers)
     for block, score in zip(graph.layers, found, strict=True):
         inside = torch.cat([scores[f"{block.name}.conv{n}.weight"] for n in (1, 2)])
         assert float(score) == pytest.approx(float(inside.mean()))
@@ -213,9 +215,9 @@ def test_a_layers_saliency_is_the_mean_of_its_weights() -> None:
 def trained() -> tuple[nn.Module, ModelGraph, tuple[tuple[Tensor, Tensor], ...]]:
     data = load("digits")
     module = create("small-cnn", classes=10, shape=data.shape, seed=1)
-    graph = traced(module)
+    graph = trace_module(module)
     train(module, data, Recipe.from_dict({"length": "12ep", "lr": 0.1, "batch": 64}), seed=1)
-    return module, graph, tuple(sample(data, torch.Generator().manual_seed(0), total=512, batch=128))
+    return module, graph, tuple(sample_batches(data, torch.Generator().manual_seed(0), total=512, batch=128))
 
 
 def test_taylor_is_the_slope_of_the_loss_along_a_gate() -> None:
@@ -223,7 +225,7 @@ def test_taylor_is_the_slope_of_the_loss_along_a_gate() -> None:
     module, graph, batches = trained()
     module, group = copy.deepcopy(module).double().eval(), graph.group("conv2")
     shown = [(images.double(), labels) for images, labels in batches]
-    (found,) = criterion("taylor").channels(subject(module, graph, batches=shown), [group])
+    (found,) = get_criterion("taylor").channels(make_subject(module, graph, batches=shown), [group])
     weight = module.get_submodule("conv3").weight
     small = 1e-5
     for unit in (0, 3, 17):
@@ -249,11 +251,11 @@ def test_taylor_ranks_filters_as_the_loss_without_them_does() -> None:
     module, graph, batches = trained()
     images, labels = (torch.cat(parts) for parts in zip(*batches, strict=True))
     groups = [group for group in graph.channels if group.reason is None]
-    found = torch.cat(criterion("taylor").channels(subject(module, graph, batches=batches), groups))
+    found = torch.cat(get_criterion("taylor").channels(make_subject(module, graph, batches=batches), groups))
     with torch.no_grad():
         whole = F.cross_entropy(copy.deepcopy(module).eval()(images), labels)
         without = [
-            silence(module, graph, Structure.dense(graph).remove(group.name, [unit])).eval()
+            zeroed_copy(module, graph, Structure.dense(graph).remove(group.name, [unit])).eval()
             for group in groups
             for unit in range(group.size)
         ]
@@ -263,8 +265,8 @@ def test_taylor_ranks_filters_as_the_loss_without_them_does() -> None:
 
 def test_taylor_of_single_weights() -> None:
     module, graph = tiny()
-    batches = pictures(12, classes=3, batches=2, dtype=torch.float64)
-    found = criterion("taylor").weights(subject(module, graph, batches=batches), list(graph.weights))
+    batches = random_batches(12, classes=3, batches=2, dtype=torch.float64)
+    found = get_criterion("taylor").weights(make_subject(module, graph, batches=batches), list(graph.weights))
     quiet = copy.deepcopy(module).eval()
     for name, scores in zip(graph.weights, found, strict=True):
         weight = quiet.state_dict()[name].clone().requires_grad_()
@@ -278,15 +280,17 @@ def test_taylor_of_single_weights() -> None:
 @pytest.mark.parametrize("by", ["snip", "grasp", "synflow", "taylor"])
 def test_scores_are_those_of_the_network_that_is_left(by: str) -> None:
     """A pruned network and an ordinary network of its size and weights get the same scores."""
-    module, graph = catalogue("small-cnn")
-    used(module)
-    batches = pictures(40)
+    module, graph = catalogue_model("small-cnn")
+    with_random_batch_norms(module)
+    batches = random_batches(40)
     structure = Structure.dense(graph).remove("conv2", range(0, 32, 3))
-    seen = subject(module, graph, structure, batches)
+    seen = make_subject(module, graph, structure, batches)
     small = seen.network(structure)
-    own = traced(small)
-    other = subject(small, own, batches=batches)
+    own = trace_module(small)
+    other = make_subject(small, own, batches=batches)
     for one, two in zip(
-        criterion(by).weights(seen, list(graph.weights)), criterion(by).weights(other, list(own.weights)), strict=True
+        get_criterion(by).weights(seen, list(graph.weights)),
+        get_criterion(by).weights(other, list(own.weights)),
+        strict=True,
     ):
         assert torch.equal(one, two)

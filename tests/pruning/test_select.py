@@ -9,15 +9,15 @@ from hypothesis import strategies as st
 
 from tickdsl.errors import TickdslError
 from tickdsl.graph.model import ModelGraph
-from tickdsl.graph.structure import Structure, remaining
-from tickdsl.graph.surgery.compact import compact, compact_masks, slice_state
+from tickdsl.graph.structure import Structure, remaining_weights
+from tickdsl.graph.surgery.compact import compact, compact_masks, slice_state_dict
 from tickdsl.graph.tracing.trace import trace
-from tickdsl.pruning.amounts import nearest
-from tickdsl.pruning.criteria import Subject
+from tickdsl.pruning.amounts import round_half_up
+from tickdsl.pruning.criteria import ScoringContext
 from tickdsl.pruning.overlap import overlap, random_structure
-from tickdsl.pruning.selection import lowest, prune
-from tickdsl.pruning.transfer import carry_over
-from tickdsl.pruning.units import left_units
+from tickdsl.pruning.selection import lowest_positions, prune
+from tickdsl.pruning.transfer import transfer_structure
+from tickdsl.pruning.units import remaining_units
 from tickdsl.training.models import create
 
 SHAPES = {"small-cnn": (1, 8, 8), "resnet20": (3, 16, 16), "vgg11": (3, 32, 32), "lenet-300-100": (1, 8, 8)}
@@ -35,8 +35,8 @@ def rounds(name: str, *steps: dict, seed: int = 0) -> list[Structure]:
     dense = Structure.dense(graph)
     found = [dense]
     for step in steps:
-        state = slice_state(graph, module.state_dict(), dense, found[-1])
-        found.append(prune(Subject(graph, found[-1], state, torch.Generator().manual_seed(seed)), step))
+        state = slice_state_dict(graph, module.state_dict(), dense, found[-1])
+        found.append(prune(ScoringContext(graph, found[-1], state, torch.Generator().manual_seed(seed)), step))
     return found
 
 
@@ -49,13 +49,13 @@ def args(unit: str, scope: str = "global", by: str = "l2", **more: object) -> di
 def test_weight_rounds_leave_exactly_what_they_should(name: str, scope: str) -> None:
     _, graph = network(name)
     step = args("weights", scope, "magnitude", share=0.2)
-    left = {n: pair[0] for n, pair in remaining(graph, Structure.dense(graph)).items()}
+    left = {n: pair[0] for n, pair in remaining_weights(graph, Structure.dense(graph)).items()}
     for structure in rounds(name, step, step, step)[1:]:
-        now = {n: pair[0] for n, pair in remaining(graph, structure).items()}
+        now = {n: pair[0] for n, pair in remaining_weights(graph, structure).items()}
         if scope == "local":
-            assert now == {n: count - min(nearest(0.2 * count), count - 1) for n, count in left.items()}
+            assert now == {n: count - min(round_half_up(0.2 * count), count - 1) for n, count in left.items()}
         else:
-            assert sum(now.values()) == sum(left.values()) - nearest(0.2 * sum(left.values()))
+            assert sum(now.values()) == sum(left.values()) - round_half_up(0.2 * sum(left.values()))
         left = now
 
 
@@ -71,9 +71,9 @@ def test_the_published_labels_of_lenet() -> None:
             args("weights", "local", "random", share=0.1, within=["fc3"]),
         ):
             structure = prune(
-                Subject(graph, structure, module.state_dict(), torch.Generator().manual_seed(number)), step
+                ScoringContext(graph, structure, module.state_dict(), torch.Generator().manual_seed(number)), step
             )
-        counts = remaining(graph, structure)
+        counts = remaining_weights(graph, structure)
         labels[number] = round(100 * sum(k for k, _ in counts.values()) / sum(d for _, d in counts.values()), 1)
     assert [labels[n] for n in (1, 3, 7, 9, 12, 15)] == [80.0, 51.3, 21.1, 13.5, 7.0, 3.6]
 
@@ -146,7 +146,7 @@ def test_a_round_that_changes_nothing_is_an_error() -> None:
 def test_lowest_takes_the_lowest_and_breaks_ties_by_place(values: list[int], count: int) -> None:
     scores = torch.tensor(values, dtype=torch.float64)
     expected = sorted(sorted(range(len(values)), key=lambda i: (values[i], i))[:count])
-    assert lowest(scores, count).tolist() == expected
+    assert lowest_positions(scores, count).tolist() == expected
 
 
 @given(st.integers(1, 20_000), st.integers(1, 50), st.floats(0, 1), st.integers(0, 1000))
@@ -155,7 +155,7 @@ def test_lowest_of_many_is_the_start_of_a_stable_sort(size: int, levels: int, sh
     drawn = torch.rand(size, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
     scores = (drawn * levels).floor() if levels < 40 else drawn
     expected = torch.sort(torch.sort(scores, stable=True).indices[: int(share * size)]).values
-    assert lowest(scores, int(share * size)).tolist() == expected.tolist()
+    assert lowest_positions(scores, int(share * size)).tolist() == expected.tolist()
 
 
 @given(st.integers(0, 10**6), st.integers(1, 3))
@@ -174,9 +174,9 @@ def test_overlap_keeps_what_enough_parts_keep(seed: int, at_least: int) -> None:
         assert (found.masks[name] == (votes >= min(at_least, votes.max()))).all()
     for group in graph.channels:
         if group.reason is None:
-            kept = [set(left_units(graph, part, group.name).tolist()) for part in parts]
+            kept = [set(remaining_units(graph, part, group.name).tolist()) for part in parts]
             expected = {u for u in range(group.size) if sum(u in k for k in kept) >= at_least}
-            assert set(left_units(graph, found, group.name).tolist()) == expected or not expected
+            assert set(remaining_units(graph, found, group.name).tolist()) == expected or not expected
 
 
 def test_a_random_structure_has_the_same_counts() -> None:
@@ -187,7 +187,7 @@ def test_a_random_structure_has_the_same_counts() -> None:
     drawn = random_structure(graph, given, torch.Generator().manual_seed(3))
     assert drawn != given
     assert {n: len(k) for n, k in drawn.kept.items()} == {n: len(k) for n, k in given.kept.items()}
-    assert remaining(graph, drawn) == remaining(graph, given)
+    assert remaining_weights(graph, drawn) == remaining_weights(graph, given)
 
 
 def test_a_ticket_carries_over_to_another_classifier() -> None:
@@ -196,6 +196,6 @@ def test_a_ticket_carries_over_to_another_classifier() -> None:
     found = rounds("small-cnn", args("filters", share=0.3), args("weights", by="magnitude", share=0.3, protect=["fc"]))[
         -1
     ]
-    carried = carry_over(found, half)
-    assert carry_over(carried, graph) == found
+    carried = transfer_structure(found, half)
+    assert transfer_structure(carried, graph) == found
     assert set(compact_masks(half, carried)) == set(compact_masks(graph, found))

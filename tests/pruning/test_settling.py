@@ -7,11 +7,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tickdsl.engine.building import traced
+from tickdsl.engine.building import trace_model
 from tickdsl.graph.structure import Structure
-from tickdsl.pruning.early_bird import WINDOW, Settling, mask_distance
+from tickdsl.pruning.early_bird import WINDOW, EarlyBirdDetector, mask_distance
 
-GRAPH = traced("small-cnn", b"{}", 10, (1, 8, 8))
+GRAPH = trace_model("small-cnn", b"{}", 10, (1, 8, 8))
 DENSE = Structure.dense(GRAPH)
 WIDEST = max((group for group in GRAPH.channels if group.name not in DENSE.extent.fixed), key=lambda g: g.size)
 gone = st.sets(st.integers(0, WIDEST.size - 1), max_size=WIDEST.size - 1)
@@ -35,9 +35,9 @@ def test_masks_of_single_weights_count_alike(first: set[int], second: set[int]) 
 
 
 def test_a_choice_is_compared_with_each_of_the_last_five() -> None:
-    settling = Settling(WIDEST.size)
+    settling = EarlyBirdDetector(WIDEST.size)
     jump = DENSE.remove(WIDEST.name, [0])
-    assert [settling.farthest(DENSE) for _ in range(WINDOW)] == [None] * WINDOW
-    assert settling.farthest(DENSE) == 0
-    far = [settling.farthest(jump), *(settling.farthest(jump) for _ in range(WINDOW))]
+    assert [settling.max_distance(DENSE) for _ in range(WINDOW)] == [None] * WINDOW
+    assert settling.max_distance(DENSE) == 0
+    far = [settling.max_distance(jump), *(settling.max_distance(jump) for _ in range(WINDOW))]
     assert far == pytest.approx([1 / WIDEST.size] * WINDOW + [0])

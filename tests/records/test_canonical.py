@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tickdsl.records import canonical, digest
+from tickdsl.records import canonical_json, digest
 
 VALUES = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.text(),
@@ -21,7 +21,7 @@ def test_the_order_of_a_mapping_means_nothing(value: object) -> None:
             return {key: turned(inner) for key, inner in reversed(value.items())}
         return tuple(map(turned, value)) if isinstance(value, list) else value
 
-    assert canonical(turned(value)) == canonical(value)
+    assert canonical_json(turned(value)) == canonical_json(value)
 
 
 @settings(deadline=None)
@@ -39,10 +39,10 @@ def sort(value: object) -> object:
 @pytest.mark.parametrize("value", [{1: 2}, {"a": {None: 1}}, {1, 2}, b"x", object(), [3 + 0j]])
 def test_what_has_no_canonical_form_is_refused(value: object) -> None:
     with pytest.raises(TypeError):
-        canonical(value)
+        canonical_json(value)
 
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf"), {"a": [float("-inf")]}])
 def test_what_is_not_finite_is_refused(value: object) -> None:
     with pytest.raises(ValueError, match="JSON"):
-        canonical(value)
+        canonical_json(value)

@@ -37,8 +37,8 @@ def store(tmp_path: Path) -> Store:
 
 
 def test_a_claim_is_taken_once_and_given_up(store: Store) -> None:
-    assert store.claims.take(KEY) is None
-    assert store.claims.take(KEY) is None  # ours already
+    assert store.claims.acquire(KEY) is None
+    assert store.claims.acquire(KEY) is None  # ours already
     store.claims.release(KEY)
     assert not list((store.root / "claims").iterdir())
     assert not list((store.root / "drafts").iterdir())
@@ -47,15 +47,15 @@ def test_a_claim_is_taken_once_and_given_up(store: Store) -> None:
 def test_a_living_process_keeps_its_claim(store: Store) -> None:
     me = Process.current()
     place = left(store, Process(me.host, me.boot, os.getppid()))
-    assert store.claims.take(KEY) == f"process {os.getppid()} on {me.host}"
+    assert store.claims.acquire(KEY) == f"process {os.getppid()} on {me.host}"
     store.claims.release(KEY)  # not ours to give up
     assert place.is_dir()
-    assert Store(store.root).claims.take(KEY) is not None
+    assert Store(store.root).claims.acquire(KEY) is not None
 
 
 def test_a_dead_process_loses_its_claim(store: Store) -> None:
     left(store, dead())
-    assert store.claims.take(KEY) is None
+    assert store.claims.acquire(KEY) is None
 
 
 def test_claims_of_the_dead_are_swept(store: Store) -> None:
@@ -70,20 +70,20 @@ def test_a_claim_that_nobody_renews_lapses(store: Store, monkeypatch: pytest.Mon
     place = left(store, Process("elsewhere", "1.2", 7))
     now = 1000.0
     monkeypatch.setattr("tickdsl.records.claims.time.monotonic", lambda: now)
-    assert store.claims.take(KEY) == "process 7 on elsewhere"
+    assert store.claims.acquire(KEY) == "process 7 on elsewhere"
     now += 170
-    assert store.claims.take(KEY) is not None
+    assert store.claims.acquire(KEY) is not None
     os.utime(place)  # renewed
     now += 20
-    assert store.claims.take(KEY) is not None
+    assert store.claims.acquire(KEY) is not None
     now += 170
-    assert store.claims.take(KEY) is not None
+    assert store.claims.acquire(KEY) is not None
     now += 20
-    assert store.claims.take(KEY) is None
+    assert store.claims.acquire(KEY) is None
 
 
 def test_renewing_reaches_the_claim(store: Store) -> None:
-    store.claims.take(KEY)
+    store.claims.acquire(KEY)
     place = store.root / "claims" / KEY
     os.utime(place, (0, 0))
     store.claims.renew()
@@ -94,7 +94,7 @@ def test_of_two_that_reach_for_a_dead_ones_claim_one_gets_it(tmp_path: Path) -> 
     store = Store(tmp_path / "store")
     program = (
         "import sys; from pathlib import Path; from tickdsl.records import Store; s = Store(Path(sys.argv[1]));"
-        "sys.stdin.readline(); print(s.claims.take(sys.argv[2]) is None, flush=True); sys.stdin.readline()"
+        "sys.stdin.readline(); print(s.claims.acquire(sys.argv[2]) is None, flush=True); sys.stdin.readline()"
     )
     command = [sys.executable, "-c", program, str(store.root), KEY]
     rivals = [subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) for _ in range(2)]
@@ -123,7 +123,7 @@ def test_threads_of_one_run_may_renew_while_others_claim(store: Store) -> None:
     thread = threading.Thread(target=renew)
     thread.start()
     for number in range(200):
-        store.claims.take(f"{number:064}")
+        store.claims.acquire(f"{number:064}")
         if number % 3:
             store.claims.release(f"{number:064}")
     over.set()

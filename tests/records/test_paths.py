@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from tickdsl.errors import TickdslError
-from tickdsl.records import ControlReader, find_run, new_run, request, runs
+from tickdsl.records import ControlReader, find_run, list_runs, new_run, send_request
 
 NOW = datetime.datetime(2026, 1, 2, 3, 4, 5)
 
@@ -19,7 +19,7 @@ def test_a_run_has_its_name_and_is_the_latest(tmp_path: Path) -> None:
     second = new_run(out, "card", NOW + datetime.timedelta(seconds=1))
     assert find_run(out).folder == second.folder.resolve()
     assert (out / "latest").readlink() == Path(second.folder.name)
-    assert runs(out) == [first, second]
+    assert list_runs(out) == [first, second]
 
 
 def test_the_latest_run_where_links_are_not_possible(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -66,14 +66,14 @@ def test_a_plan_name_never_leaves_the_folder(tmp_path: Path, name: str) -> None:
 
 def test_requests_arrive_once_and_old_ones_never(tmp_path: Path) -> None:
     path = tmp_path / "control.jsonl"
-    request(path, "stop")
+    send_request(path, "stop")
     reader = ControlReader(path)
     assert reader.poll() == []
-    made = [request(path, "pause"), request(path, "resume")]
+    made = [send_request(path, "pause"), send_request(path, "resume")]
     with path.open("a") as file:
         file.write('nonsense\n{"id": "1", "command": "explode", "t": 1}\n{"id": "2", "comma')
     assert reader.poll() == made
-    after = request(path, "stop")
+    after = send_request(path, "stop")
     assert reader.poll() == [after]
     assert [found.command for found in ControlReader(path, skip_old=False).poll()] == [
         "stop",

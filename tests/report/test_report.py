@@ -15,23 +15,23 @@ from xml.etree import ElementTree
 
 import html5lib
 import pytest
-from report_stories import PLAN, tell
+from report_stories import PLAN, write_run
 
 from tickdsl.cli import main
 from tickdsl.errors import TickdslError
 from tickdsl.records import RunPaths, read_events
-from tickdsl.report import FORMS, read_source, write_as, write_report
-from tickdsl.results.fold import fold
+from tickdsl.report import FORMATS, read_source, render_report, write_report
+from tickdsl.results.fold import build_state
 
 GOLDEN = Path(__file__).parent / "golden"
 
 
 def page(*runs: RunPaths) -> str:
-    return write_as("html", [read_source(run) for run in runs]).decode()
+    return render_report("html", [read_source(run) for run in runs]).decode()
 
 
 def text(*runs: RunPaths) -> str:
-    return write_as("md", [read_source(run) for run in runs]).decode()
+    return render_report("md", [read_source(run) for run in runs]).decode()
 
 
 def compare(name: str, found: str) -> None:
@@ -44,20 +44,20 @@ def compare(name: str, found: str) -> None:
 
 def every_kind(out: Path) -> dict[str, list[RunPaths]]:
     return {
-        "finished": [tell(out)],
-        "one arm": [tell(out, arms=1)],
-        "one seed": [tell(out, seeds=(1,))],
-        "no rivals": [tell(out, rivals=())],
-        "hundreds of arms": [tell(out, arms=200, levels=2, rivals=())],
-        "failed": [tell(out, end="failed")],
-        "stopped": [tell(out, end="stopped", until=60)],
-        "killed": [tell(out, until=60)],
-        "begun": [tell(out, until=1)],
-        "resolved": [tell(out, until=2)],
-        "dense alone": [tell(out, until=8)],
-        "without a plan": [tell(out, text=None)],
-        "two": [tell(out), tell(out, plan="later", text=PLAN.replace("30%", "20%"), seeds=(1, 2))],
-        "twice the same plan": [tell(out), tell(out)],
+        "finished": [write_run(out)],
+        "one arm": [write_run(out, arms=1)],
+        "one seed": [write_run(out, seeds=(1,))],
+        "no rivals": [write_run(out, rivals=())],
+        "hundreds of arms": [write_run(out, arms=200, levels=2, rivals=())],
+        "failed": [write_run(out, end="failed")],
+        "stopped": [write_run(out, end="stopped", until=60)],
+        "killed": [write_run(out, until=60)],
+        "begun": [write_run(out, until=1)],
+        "resolved": [write_run(out, until=2)],
+        "dense alone": [write_run(out, until=8)],
+        "without a plan": [write_run(out, text=None)],
+        "two": [write_run(out), write_run(out, plan="later", text=PLAN.replace("30%", "20%"), seeds=(1, 2))],
+        "twice the same plan": [write_run(out), write_run(out)],
     }
 
 
@@ -118,14 +118,14 @@ def test_headings_are_in_order_and_tables_have_headers(kinds: dict[str, list[Run
 
 
 @pytest.mark.parametrize("kind", KINDS)
-@pytest.mark.parametrize("form", [form for form in FORMS if form != "html"])
+@pytest.mark.parametrize("form", [form for form in FORMATS if form != "html"])
 def test_every_form_of_every_run(kinds: dict[str, list[RunPaths]], kind: str, form: str) -> None:
     sources = [read_source(run) for run in kinds[kind]]
     if form in ("svg", "png") and kind in ("begun", "resolved", "dense alone"):
         with pytest.raises(TickdslError, match="nothing was measured"):
-            write_as(form, sources)
+            render_report(form, sources)
         return
-    content = write_as(form, sources)
+    content = render_report(form, sources)
     match form:
         case "svg":
             assert ElementTree.fromstring(content).tag.endswith("svg")
@@ -142,12 +142,12 @@ def test_every_form_of_every_run(kinds: dict[str, list[RunPaths]], kind: str, fo
 
 
 def test_markdown_as_it_was(tmp_path: Path) -> None:
-    compare("finished.md", _dateless(text(tell(tmp_path))))
+    compare("finished.md", _dateless(text(write_run(tmp_path))))
 
 
 def test_several_runs_as_they_were(tmp_path: Path) -> None:
-    later = tell(tmp_path, plan="later", text=PLAN.replace("30%", "20%"), seeds=(1, 2), arms=1)
-    first = tell(tmp_path, arms=1)
+    later = write_run(tmp_path, plan="later", text=PLAN.replace("30%", "20%"), seeds=(1, 2), arms=1)
+    first = write_run(tmp_path, arms=1)
     compare("several.md", _dateless(text(first, later)))
 
 
@@ -157,7 +157,7 @@ def _dateless(found: str) -> str:
 
 
 def test_the_answer_comes_first(tmp_path: Path) -> None:
-    content = page(tell(tmp_path))
+    content = page(write_run(tmp_path))
     lead = content[content.index('class="lead"') : content.index("<main>")]
     assert "of 2 arms found a winning ticket" in lead or "arms found a winning ticket" in lead
     names = ("question", "answer", "accuracy", "layers", "cost", "steps", "seeds", "environment", "notes")
@@ -166,7 +166,7 @@ def test_the_answer_comes_first(tmp_path: Path) -> None:
 
 
 def test_names_and_messages_are_escaped(tmp_path: Path) -> None:
-    content = page(tell(tmp_path, end="failed"))
+    content = page(write_run(tmp_path, end="failed"))
     assert "&lt;broken&gt;" in content and "<broken>" not in content
     assert "&lt;colt&gt; &amp; co." in content
 
@@ -194,14 +194,14 @@ def test_an_empty_folder_is_an_error(tmp_path: Path) -> None:
     (tmp_path / "empty").mkdir()
     with pytest.raises(TickdslError, match="holds no run"):
         read_source(RunPaths(tmp_path / "empty"))
-    paths = tell(tmp_path, until=0)
+    paths = write_run(tmp_path, until=0)
     with pytest.raises(TickdslError, match="no run yet"):
         read_source(paths)
 
 
 def test_the_report_at_the_end_of_a_run(tmp_path: Path) -> None:
-    paths = tell(tmp_path)
-    state = fold(read_events(paths.events))
+    paths = write_run(tmp_path)
+    state = build_state(read_events(paths.events))
     assert write_report(state, paths) == paths.report
     assert paths.report.read_text() == page(paths)
 
@@ -210,7 +210,7 @@ def test_the_verb_writes_where_it_is_told(
     tmp_path: Path, capsysbinary: pytest.CaptureFixture[bytes], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    first, second = tell(Path("runs")), tell(Path("runs"), plan="later")
+    first, second = write_run(Path("runs")), write_run(Path("runs"), plan="later")
     assert main(["report"]) == 0
     assert capsysbinary.readouterr().out.decode().strip() == str(second.report.resolve())
     assert main(["report", first.folder.name, "--format", "md"]) == 0
@@ -229,12 +229,12 @@ def test_the_verb_writes_where_it_is_told(
 def test_png_says_what_to_install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "resvg_py", None)
     with pytest.raises(TickdslError, match="resvg-py") as caught:
-        write_as("png", [read_source(tell(tmp_path))])
+        render_report("png", [read_source(write_run(tmp_path))])
     assert "tickdsl[plots]" in (caught.value.hint or "")
 
 
 def test_reading_a_run_loads_no_torch(tmp_path: Path) -> None:
-    paths = tell(tmp_path)
+    paths = write_run(tmp_path)
     code = "import sys; from tickdsl.cli import main; main(sys.argv[1:]); sys.exit('torch' in sys.modules)"
     command = [sys.executable, "-c", code, "report", str(paths.folder)]
     assert subprocess.run(command, check=False, stdout=subprocess.DEVNULL).returncode == 0

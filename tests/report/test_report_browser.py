@@ -10,10 +10,10 @@ from pathlib import Path
 
 import pytest
 from browser import CHROMIUM, Browser, browser
-from report_stories import PLAN, tell
+from report_stories import PLAN, write_run
 
 from tickdsl.records import RunPaths
-from tickdsl.report import read_source, write_as
+from tickdsl.report import read_source, render_report
 
 STYLE = Path(__file__).parents[2] / "tickdsl" / "report" / "templates" / "style.css"
 SIZES = [(390, 844), (1280, 900)]
@@ -43,14 +43,14 @@ def chromium(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Browser]:
 def pages(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     out = tmp_path_factory.mktemp("runs")
     kinds: dict[str, list[RunPaths]] = {
-        "one": [tell(out)],
-        "several": [tell(out), tell(out, plan="later", text=PLAN.replace("30%", "20%"), arms=4)],
-        "failed": [tell(out, end="failed", arms=20)],
+        "one": [write_run(out)],
+        "several": [write_run(out), write_run(out, plan="later", text=PLAN.replace("30%", "20%"), arms=4)],
+        "failed": [write_run(out, end="failed", arms=20)],
     }
     found = {}
     for name, runs in kinds.items():
         found[name] = out / f"{name}.html"
-        found[name].write_bytes(write_as("html", [read_source(run) for run in runs]))
+        found[name].write_bytes(render_report("html", [read_source(run) for run in runs]))
     return found
 
 
@@ -69,7 +69,7 @@ def test_a_page_is_silent_and_fits(
     least = "Math.min(...[...document.querySelectorAll('svg text')].filter(t => t.getBoundingClientRect().width)"
     least += ".map(t => Math.hypot(t.getScreenCTM().a, t.getScreenCTM().b) * parseFloat(getComputedStyle(t).fontSize)))"
     assert page.evaluate(least) > 10.5  # pixels, also in figures
-    assert page.picture().startswith(b"\x89PNG")
+    assert page.screenshot().startswith(b"\x89PNG")
     assert page.messages == []
     assert page.requests == [pages[name].as_uri()]
 
@@ -94,12 +94,12 @@ def test_axe_finds_nothing(chromium: Browser, pages: dict[str, Path], name: str,
 def test_on_paper_everything_is_shown(chromium: Browser, pages: dict[str, Path]) -> None:
     page = chromium.page()
     page.open(pages["several"].as_uri(), scheme="dark")
-    page.ask("Emulation.setEmulatedMedia", media="print")
+    page.call("Emulation.setEmulatedMedia", media="print")
     hidden = "[...document.querySelectorAll('details td')].filter(cell => !cell.getBoundingClientRect().height).length"
     assert page.evaluate("document.querySelectorAll('details td').length") > 0
     assert page.evaluate(hidden) == 0
     assert page.evaluate("getComputedStyle(document.body).backgroundColor") == "rgb(255, 255, 255)"
-    assert page.paper().startswith(b"%PDF")
+    assert page.pdf().startswith(b"%PDF")
 
 
 def _luminance(colour: str) -> float:

@@ -13,7 +13,7 @@ from stories import finished_run
 from tickdsl.errors import TickdslError
 from tickdsl.records.paths import RunPaths
 from tickdsl.results import RunState
-from tickdsl.results.export import results, results_csv, write_results
+from tickdsl.results.export import results_csv, results_dict, write_results
 
 DOCUMENT = Path(__file__).parents[2] / "docs" / "results.md"
 
@@ -55,7 +55,7 @@ def test_every_field_is_documented() -> None:
             return names.union(*map(fields, value.values()))
         return set().union(*map(fields, value)) if isinstance(value, list) else set()
 
-    data = results(attrs.evolve(finished_run(), run=None))
+    data = results_dict(attrs.evolve(finished_run(), run=None))
     assert fields(data) <= words
 
 

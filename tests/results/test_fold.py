@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tickdsl.records import EventDecoder, Record
+from tickdsl.records import EventDecoder, EventRecord
 from tickdsl.records.events import (
     ArmInfo,
     Checkpoint,
@@ -33,7 +33,7 @@ from tickdsl.records.events import (
     Warn,
 )
 from tickdsl.records.journal import encode
-from tickdsl.results import Fold, RunState, apply, fold
+from tickdsl.results import RunState, StateBuilder, apply_event, build_state
 
 START = RunStart(
     run="colt-1", plan="colt", path="colt.plan", argv=("run",), pid=7, host="h", boot="b", versions={},
@@ -57,9 +57,9 @@ LEFT = Layers(arm="a", contestant="ticket", level=1, seed=1, outputs={"fc": 3}, 
 METRIC = Metric(arm="a", contestant="dense", level=0, seed=1, step="s1", accuracy=0.9)
 
 
-def told(*events: Event, since: float = 0.0) -> list[Record]:
+def told(*events: Event, since: float = 0.0) -> list[EventRecord]:
     """One event every ten seconds."""
-    return [Record(number, since + 10.0 * number, event) for number, event in enumerate(events)]
+    return [EventRecord(number, since + 10.0 * number, event) for number, event in enumerate(events)]
 
 
 def progress(step: str, epoch: float) -> StepProgress:
@@ -77,7 +77,7 @@ STORY = told(
 
 
 def test_a_whole_story() -> None:
-    state = fold(STORY)
+    state = build_state(STORY)
     assert (state.status, state.exit, state.attempts, state.elapsed) == ("failed", 3, 1, 200.0)
     first, second = state.steps.values()
     assert (first.status, first.seconds, first.accuracy, first.checkpoint) == ("done", 40, 0.9, 5)
@@ -85,11 +85,11 @@ def test_a_whole_story() -> None:
     assert state.metrics == {("a", "dense", 0, 1): METRIC}
     assert state.networks == {"a": NETWORK}
     assert state.layers == {("a", "ticket", 1, 1): LEFT}
-    assert [point.epoch for point in first.course] == [5, 10]
+    assert [point.epoch for point in first.history] == [5, 10]
     assert state.log == ((60.0, "hello"),)
     assert state.warnings == (Warn(message="careful"),)
     assert state.notes == PLAN.notes
-    assert state.finished == 1
+    assert state.finished_steps == 1
 
 
 @settings(deadline=None)
@@ -97,42 +97,42 @@ def test_a_whole_story() -> None:
 def test_any_cut_of_the_stream_gives_the_same_state(cuts: list[int], one_by_one: bool) -> None:
     stream = b"".join(encode(record) for record in STORY)
     edges = [0, *sorted(min(cut, len(stream)) for cut in cuts), len(stream)]
-    decoder, folding, state = EventDecoder(), Fold(), RunState()
+    decoder, builder, state = EventDecoder(), StateBuilder(), RunState()
     for start, end in itertools.pairwise(edges):
         for record in decoder.feed(stream[start:end]):
-            folding.add(record)
-            state = apply(state, record)
+            builder.add(record)
+            state = apply_event(state, record)
         if one_by_one:
-            assert folding.state == state
-    assert folding.state == state == fold(STORY)
+            assert builder.state == state
+    assert builder.state == state == build_state(STORY)
 
 
 def test_a_state_never_changes_after_it_was_given() -> None:
-    folding = Fold()
+    builder = StateBuilder()
     seen = []
     for record in STORY:
-        folding.add(record)
-        seen.append((folding.state, repr(folding.state)))
+        builder.add(record)
+        seen.append((builder.state, repr(builder.state)))
     assert all(repr(state) == then for state, then in seen)
 
 
 def test_the_rest_is_estimated_from_the_epochs_done() -> None:
-    assert fold(STORY[:3]).eta is None
-    state = fold(told(START, PLAN, StepStart(step="s1"), progress("s1", 1), progress("s1", 2)))
+    assert build_state(STORY[:3]).eta is None
+    state = build_state(told(START, PLAN, StepStart(step="s1"), progress("s1", 1), progress("s1", 2)))
     assert state.eta == pytest.approx(18 * 20 / 2)
-    assert fold(STORY).eta is None
+    assert build_state(STORY).eta is None
 
 
 def test_what_was_done_on_the_way_of_another_step_is_no_pace() -> None:
     on_the_way = StepEnd(step="s2", status="done", seconds=0.0)
-    state = fold(told(START, PLAN, StepStart(step="s1"), progress("s1", 1), progress("s1", 2), on_the_way))
+    state = build_state(told(START, PLAN, StepStart(step="s1"), progress("s1", 1), progress("s1", 2), on_the_way))
     assert state.eta == pytest.approx(8 * 30 / 2)
 
 
 def test_a_pause_costs_no_pace() -> None:
     pause, resume = (ControlAck(id="1", command="c", state=s) for s in ("paused", "running"))
-    straight = fold(told(START, PLAN, StepStart(step="s1"), progress("s1", 1), progress("s1", 2)))
-    paused = fold(
+    straight = build_state(told(START, PLAN, StepStart(step="s1"), progress("s1", 1), progress("s1", 2)))
+    paused = build_state(
         [
             *told(START, PLAN, StepStart(step="s1"), progress("s1", 1), pause),
             *told(resume, progress("s1", 2), since=3600.0),
@@ -145,7 +145,7 @@ def test_a_pause_costs_no_pace() -> None:
 def test_a_killed_run_that_is_taken_up_again() -> None:
     stored = attrs.evolve(PLAN, steps=(attrs.evolve(PLAN.steps[0], stored=True), PLAN.steps[1]))
     killed = STORY[:18]
-    state = fold([*killed, *told(START, stored, StepStart(step="s2"), progress("s2", 6), since=1000.0)])
+    state = build_state([*killed, *told(START, stored, StepStart(step="s2"), progress("s2", 6), since=1000.0)])
     assert state.status == "running"
     assert state.attempts == 2
     assert state.started == 0.0
@@ -156,32 +156,32 @@ def test_a_killed_run_that_is_taken_up_again() -> None:
 
 
 def test_a_steps_story_may_begin_without_a_plan() -> None:
-    state = fold(told(progress("x", 3), StepEnd(step="x", status="done", seconds=1)))
+    state = build_state(told(progress("x", 3), StepEnd(step="x", status="done", seconds=1)))
     assert state.steps["x"].status == "done"
     assert state.steps["x"].info.label == "x"
 
 
 def test_the_log_keeps_its_end() -> None:
-    state = fold(told(*(Log(message=str(number)) for number in range(2500))))
+    state = build_state(told(*(Log(message=str(number)) for number in range(2500))))
     assert [message for _, message in state.log] == [str(number) for number in range(2000, 2500)]
 
 
 def test_a_long_course_is_thinned_and_begins_anew_where_a_checkpoint_was_taken_up() -> None:
     epochs = [float(number) for number in range(1, 1025)]
-    state = fold(told(START, PLAN, *(progress("s1", epoch) for epoch in epochs)))
-    found = [point.epoch for point in state.steps["s1"].course]
+    state = build_state(told(START, PLAN, *(progress("s1", epoch) for epoch in epochs)))
+    found = [point.epoch for point in state.steps["s1"].history]
     assert len(found) <= 512 and found[-1] == 1024 and found == sorted(found)
-    again = fold(told(*(progress("s1", epoch) for epoch in [1, 2, 3, 4, 3, 4, 5])))
-    assert [point.epoch for point in again.steps["s1"].course] == [1, 2, 3, 4, 5]
+    again = build_state(told(*(progress("s1", epoch) for epoch in [1, 2, 3, 4, 3, 4, 5])))
+    assert [point.epoch for point in again.steps["s1"].history] == [1, 2, 3, 4, 5]
 
 
 @pytest.mark.slow
 def test_half_a_million_events_take_seconds() -> None:
-    def stream() -> Iterator[Record]:
+    def stream() -> Iterator[EventRecord]:
         yield from told(START, PLAN)
         for number in range(500_000):
-            yield Record(number, float(number), progress("s1", number % 10))
+            yield EventRecord(number, float(number), progress("s1", number % 10))
 
     before = time.perf_counter()
-    fold(stream())
+    build_state(stream())
     assert time.perf_counter() - before < 30

@@ -10,7 +10,7 @@ from stories import RUN
 from tickdsl.records import Process
 from tickdsl.records.events import Heartbeat
 from tickdsl.results import RunState
-from tickdsl.results.liveness import liveness
+from tickdsl.results.liveness import effective_status
 
 
 def running(process: Process) -> RunState:
@@ -20,19 +20,19 @@ def running(process: Process) -> RunState:
 
 def test_an_engine_of_this_host() -> None:
     here = Process.current()
-    assert liveness(running(here), 1e9) == "running"
+    assert effective_status(running(here), 1e9) == "running"
     child = subprocess.Popen([sys.executable, "-c", ""])
     child.wait()
     gone = attrs.evolve(here, pid=child.pid)
-    assert liveness(running(gone), 1000.0) == "crashed"
-    assert liveness(running(attrs.evolve(here, boot="0123.1")), 1000.0) == "crashed"
-    assert liveness(attrs.evolve(running(gone), status="ok"), 1000.0) == "ok"
+    assert effective_status(running(gone), 1000.0) == "crashed"
+    assert effective_status(running(attrs.evolve(here, boot="0123.1")), 1000.0) == "crashed"
+    assert effective_status(attrs.evolve(running(gone), status="ok"), 1000.0) == "ok"
 
 
 @pytest.mark.parametrize(("silence", "said"), [(30, "running"), (599, "running"), (601, "presumed crashed")])
 def test_an_engine_of_another_host(silence: float, said: str) -> None:
-    assert liveness(running(Process("elsewhere", "b", 1)), 1000.0 + silence) == said
+    assert effective_status(running(Process("elsewhere", "b", 1)), 1000.0 + silence) == said
 
 
 def test_a_run_without_events() -> None:
-    assert liveness(RunState(), 0.0) == "waiting"
+    assert effective_status(RunState(), 0.0) == "waiting"

@@ -6,7 +6,7 @@ from collections.abc import Iterable
 import pytest
 from stories import RUN
 
-from tickdsl.records import Record
+from tickdsl.records import EventRecord
 from tickdsl.records.events import (
     ArmInfo,
     ControlAck,
@@ -56,7 +56,7 @@ def progress(name: str, epoch: int) -> StepProgress:
     return StepProgress(step=name, epoch=epoch, epochs=10, loss=1 / epoch, accuracy=0.9 + epoch / 200)
 
 
-def story() -> list[Record]:
+def story() -> list[EventRecord]:
     def told() -> Iterable[tuple[float, Event]]:
         yield 0, RUN
         yield 1, PLAN
@@ -79,10 +79,10 @@ def story() -> list[Record]:
         yield 3761, metric(1, 0.9402)
         yield 3762, RunEnd(status="ok", seconds=3762, exit=0)
 
-    return [Record(number, t, event) for number, (t, event) in enumerate(told())]
+    return [EventRecord(number, t, event) for number, (t, event) in enumerate(told())]
 
 
-def lines(records: Iterable[Record], **options: object) -> str:
+def lines(records: Iterable[EventRecord], **options: object) -> str:
     out = io.StringIO()
     plain = PlainProgress(out, **options)
     for record in records:
@@ -133,12 +133,12 @@ def test_progress_is_told_as_often_as_wished() -> None:
 )
 def test_what_goes_wrong_is_a_line(event: Event, said: str) -> None:
     failed = StepEnd(step="p", status="failed", seconds=1.0)
-    start = [*story()[:3], Record(8, 8.0, failed)]
-    assert said in lines([*start, Record(9, 9.0, event)]).splitlines()[-1]
+    start = [*story()[:3], EventRecord(8, 8.0, failed)]
+    assert said in lines([*start, EventRecord(9, 9.0, event)]).splitlines()[-1]
 
 
 def test_a_finished_or_stored_step_is_told_once() -> None:
-    stored = [Record(n, float(n), StepEnd(step=s, status="stored")) for n, s in enumerate("idpte")]
+    stored = [EventRecord(n, float(n), StepEnd(step=s, status="stored")) for n, s in enumerate("idpte")]
     assert lines(stored) == ""
 
 
@@ -193,5 +193,5 @@ def test_only_a_capable_terminal_is_redrawn(monkeypatch: pytest.MonkeyPatch, ter
 def test_a_stream_of_another_encoding_gets_what_it_can_hold() -> None:
     raw = io.BytesIO()
     out = io.TextIOWrapper(raw, encoding="ascii")
-    PlainProgress(out).show(Record(0, 0.0, Log(message="naïve")))
+    PlainProgress(out).show(EventRecord(0, 0.0, Log(message="naïve")))
     assert raw.getvalue() == b"[0:00] na?ve\n"

@@ -10,7 +10,17 @@ from hypothesis import strategies as st
 
 from tickdsl.records.events import ArmInfo, Metric
 from tickdsl.results import RunState
-from tickdsl.results.verdict import Estimate, estimate, holm, p_above, p_below, paired, remarks, standings, verdict
+from tickdsl.results.verdict import (
+    Estimate,
+    caveats,
+    compute_standings,
+    estimate,
+    holm,
+    p_above,
+    p_below,
+    paired_difference,
+    verdict,
+)
 
 SHARES = st.integers(0, 1000).map(lambda count: count / 1000)
 SEEDS = st.dictionaries(st.integers(0, 20), SHARES, min_size=2, max_size=8)
@@ -34,16 +44,16 @@ def test_one_value_has_no_interval_and_none_no_mean() -> None:
 @settings(deadline=None)
 @given(SEEDS)
 def test_a_contestant_differs_from_itself_by_nothing_and_wins(values: dict[int, float]) -> None:
-    difference = paired(values, values)
+    difference = paired_difference(values, values)
     assert difference == Estimate(len(values), 0.0, 0.0)
-    assert difference.flat
+    assert difference.zero_width
     assert verdict(difference, 0.0) == "winning"
 
 
 @settings(deadline=None)
 @given(SEEDS, SHARES)
 def test_a_constant_gap_is_found_whatever_the_seeds_do(values: dict[int, float], gap: float) -> None:
-    difference = paired({seed: value - gap for seed, value in values.items()}, values)
+    difference = paired_difference({seed: value - gap for seed, value in values.items()}, values)
     assert difference is not None
     assert difference.mean == pytest.approx(-gap)
     assert verdict(difference, gap) == "winning"
@@ -53,7 +63,7 @@ def test_a_constant_gap_is_found_whatever_the_seeds_do(values: dict[int, float],
 @settings(deadline=None)
 @given(SEEDS, SEEDS)
 def test_pairing_is_antisymmetric_and_uses_common_seeds_only(one: dict[int, float], other: dict[int, float]) -> None:
-    there, back = paired(one, other), paired(other, one)
+    there, back = paired_difference(one, other), paired_difference(other, one)
     if not one.keys() & other.keys():
         assert there is None
         assert back is None
@@ -75,7 +85,7 @@ def test_a_wider_tolerance_never_harms(mean: float, half: float, within: float, 
 
 
 def test_rounding_decides_nothing() -> None:
-    assert verdict(paired({1: 0.95, 2: 0.96}, {1: 0.96, 2: 0.97}), 0.01) == "winning"
+    assert verdict(paired_difference({1: 0.95, 2: 0.96}, {1: 0.96, 2: 0.97}), 0.01) == "winning"
 
 
 def state(**accuracies: list[float | None]) -> RunState:
@@ -98,23 +108,23 @@ def state(**accuracies: list[float | None]) -> RunState:
 
 def test_standings_pair_with_dense_and_with_the_ticket() -> None:
     run = state(dense=[0.9, 0.8, 0.7], ticket=[0.91, 0.81, 0.71], random_init=[0.8, 0.7, 0.6])
-    found = standings(run)
+    found = compute_standings(run)
     assert list(found) == [("a", "dense", 0), ("a", "ticket", 1), ("a", "random-init", 1)]
     ticket, rival = found["a", "ticket", 1], found["a", "random-init", 1]
     assert ticket.to_dense is not None
     assert ticket.to_dense.mean == pytest.approx(0.01)
     assert (ticket.verdict, rival.verdict) == ("winning", "losing")
-    assert ticket.left == pytest.approx(0.2)
+    assert ticket.density == pytest.approx(0.2)
     assert rival.lead is not None
     assert rival.lead.mean == pytest.approx(0.11)
     assert found["a", "dense", 0].verdict is None
-    assert any("same for every seed" in remark for remark in remarks(run))
+    assert any("same for every seed" in remark for remark in caveats(run))
 
 
 def test_missing_seeds_are_said() -> None:
     run = state(dense=[0.9, 0.8, 0.7], ticket=[0.9, None])
-    assert standings(run)["a", "ticket", 1].verdict is None
-    said = " ".join(remarks(run))
+    assert compute_standings(run)["a", "ticket", 1].verdict is None
+    said = " ".join(caveats(run))
     assert "one seed" in said
     assert "1 of 2 figures lack seeds" in said
 

@@ -28,7 +28,7 @@ def test_a_count_keeps_three_digits(number: int) -> None:
 @settings(deadline=None)
 @given(st.integers(0, 10**6))
 def test_a_duration_can_be_read_back(seconds: int) -> None:
-    parts = [int(part) for part in words.duration(seconds).split(":")]
+    parts = [int(part) for part in words.format_duration(seconds).split(":")]
     assert sum(part * 60**place for place, part in enumerate(reversed(parts))) == seconds
 
 
@@ -49,4 +49,4 @@ def test_what_was_not_measured_is_a_dash() -> None:
     [(0, "0 s"), (0.634, "0.63 s"), (0.996, "1.0 s"), (8.21, "8.2 s"), (9.96, "10 s"), (41.4, "41 s"), (59.6, "1:00")],
 )
 def test_times_have_two_digits_and_more_from_a_minute_on(seconds: float, said: str) -> None:
-    assert words.time(seconds) == said
+    assert words.training_time(seconds) == said

@@ -23,15 +23,15 @@ from torch.utils.backend_registration import _setup_privateuseone_for_python_bac
 
 NAME = "elsewhere"
 #: How often was waited for the device, by what was asked.
-WAITS: Counter[str] = Counter()
+SYNC_COUNTS: Counter[str] = Counter()
 
 _CPU = torch.device("cpu")
 #: Operators that take tensors of both devices.
-_CROSSING = {"copy_", "_to_copy"}
-_ASKING = {"_local_scalar_dense", "nonzero"}
+_CROSS_DEVICE_OPS = {"copy_", "_to_copy"}
+_SYNCING_OPS = {"_local_scalar_dense", "nonzero"}
 
 
-class _Module:
+class _DeviceModule:
     """What torch asks of a device's module."""
 
     is_initialized = is_available = staticmethod(lambda: True)
@@ -43,26 +43,26 @@ class _Module:
     get_amp_supported_dtype = staticmethod(lambda: [torch.bfloat16])
 
 
-_setup_privateuseone_for_python_backend(NAME, _Module)
+_setup_privateuseone_for_python_backend(NAME, _DeviceModule)
 DEVICE = torch.device(NAME, 0)
 
 
-class Mixed(RuntimeError):
+class MixedDevicesError(RuntimeError):
     """Tensors of two devices met in one operator."""
 
 
-class Elsewhere(Tensor):
+class FakeDeviceTensor(Tensor):
     """A tensor on the second device; `inside` has its values."""
 
-    inside: Tensor
+    cpu_tensor: Tensor
 
     @staticmethod
-    def __new__(cls, real: Tensor) -> Elsewhere:
-        made: Elsewhere = Tensor._make_wrapper_subclass(  # type: ignore[attr-defined]
+    def __new__(cls, real: Tensor) -> FakeDeviceTensor:
+        made: FakeDeviceTensor = Tensor._make_wrapper_subclass(  # type: ignore[attr-defined]
             cls, real.size(), strides=real.stride(), storage_offset=real.storage_offset(), dtype=real.dtype,
             layout=real.layout, device=DEVICE,
         )  # fmt: skip
-        made.inside = real
+        made.cpu_tensor = real
         return made
 
     @classmethod
@@ -70,17 +70,17 @@ class Elsewhere(Tensor):
         if func == Tensor.tolist:
             return args[0].cpu().tolist()
         with torch._C.DisableTorchFunctionSubclass():
-            found = func(*args, **(kwargs or {}))
+            result = func(*args, **(kwargs or {}))
         if func == Tensor.data.__set__:  # type: ignore[attr-defined]
-            args[0].inside = args[1].inside
-        return found
+            args[0].cpu_tensor = args[1].cpu_tensor
+        return result
 
     @classmethod
     def __torch_dispatch__(cls, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         return _call(func, args, kwargs or {})
 
 
-class _Everything(TorchDispatchMode):
+class _DispatchAll(TorchDispatchMode):
     """Sees also the operators that make tensors of nothing, or take them there."""
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
@@ -88,10 +88,10 @@ class _Everything(TorchDispatchMode):
 
 
 @contextmanager
-def there() -> Iterator[None]:
+def fake_device() -> Iterator[None]:
     """Within, tensors can be on the second device."""
     fused = _foreach_utils._get_fused_kernels_supported_devices
-    with pytest.MonkeyPatch.context() as patch, _Everything():
+    with pytest.MonkeyPatch.context() as patch, _DispatchAll():
         for name, module in list(sys.modules.items()):
             if name.startswith("torch.") and hasattr(module, fused.__name__):
                 patch.setattr(module, fused.__name__, lambda: [*fused(), NAME])
@@ -101,35 +101,39 @@ def there() -> Iterator[None]:
 
 def _call(func: Any, args: Any, kwargs: Mapping[str, Any]) -> Any:
     name, target = func.overloadpacket.__name__, kwargs.get("device")
-    given = [leaf for leaf in tree_leaves((args, kwargs)) if isinstance(leaf, Tensor)]
-    ours = [tensor for tensor in given if isinstance(tensor, Elsewhere)]
-    arrives = bool(ours) if target is None else torch.device(target).type == NAME
-    if name not in _CROSSING and ours and any(tensor.dim() for tensor in given if not isinstance(tensor, Elsewhere)):
-        raise Mixed(f"{func} of {[(type(tensor).__name__, *tensor.shape) for tensor in given]}")
-    if arrives and kwargs.get("generator") is not None:
-        raise Mixed(f"{func} draws from a generator of the CPU")
-    if ours and (name in _ASKING or (name == "_to_copy" and not arrives)):
-        WAITS[name] += 1
-    here = tree_map(_real, dict(kwargs))
+    tensors = [leaf for leaf in tree_leaves((args, kwargs)) if isinstance(leaf, Tensor)]
+    fake_tensors = [tensor for tensor in tensors if isinstance(tensor, FakeDeviceTensor)]
+    returns_fake = bool(fake_tensors) if target is None else torch.device(target).type == NAME
+    if (
+        name not in _CROSS_DEVICE_OPS
+        and fake_tensors
+        and any(tensor.dim() for tensor in tensors if not isinstance(tensor, FakeDeviceTensor))
+    ):
+        raise MixedDevicesError(f"{func} of {[(type(tensor).__name__, *tensor.shape) for tensor in tensors]}")
+    if returns_fake and kwargs.get("generator") is not None:
+        raise MixedDevicesError(f"{func} draws from a generator of the CPU")
+    if fake_tensors and (name in _SYNCING_OPS or (name == "_to_copy" and not returns_fake)):
+        SYNC_COUNTS[name] += 1
+    here = tree_map(_unwrap, dict(kwargs))
     if target is not None:
-        here["device"] = _CPU if arrives else target
-    found = func(*tree_map(_real, args), **here)
-    if isinstance(found, Tensor) and func._schema.is_mutable and name.endswith("_"):
+        here["device"] = _CPU if returns_fake else target
+    result = func(*tree_map(_unwrap, args), **here)
+    if isinstance(result, Tensor) and func._schema.is_mutable and name.endswith("_"):
         return args[0]
-    return tree_map(_there(ours), found) if arrives else found
+    return tree_map(_wrap_results(fake_tensors), result) if returns_fake else result
 
 
-def _real(value: object) -> object:
-    return value.inside if isinstance(value, Elsewhere) else value
+def _unwrap(value: object) -> object:
+    return value.cpu_tensor if isinstance(value, FakeDeviceTensor) else value
 
 
-def _there(known: list[Elsewhere]) -> Callable[[object], object]:
+def _wrap_results(known: list[FakeDeviceTensor]) -> Callable[[object], object]:
     """Takes results there; what an operator gives back as it came is what it was."""
-    same = {id(tensor.inside): tensor for tensor in known}
+    same = {id(tensor.cpu_tensor): tensor for tensor in known}
 
-    def taken(value: object) -> object:
+    def wrap(value: object) -> object:
         if not isinstance(value, Tensor):
             return value
-        return same[id(value)] if id(value) in same else Elsewhere(value)
+        return same[id(value)] if id(value) in same else FakeDeviceTensor(value)
 
-    return taken
+    return wrap

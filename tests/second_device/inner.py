@@ -17,15 +17,15 @@ from tickdsl.cli import main
 from tickdsl.engine import launch, study
 from tickdsl.metrics import training_record as measures
 from tickdsl.training import loop, models
-from tickdsl.training.autotune import Remembered
-from tickdsl.training.checkpoints import Checkpoints
+from tickdsl.training.autotune import InMemoryChoices
+from tickdsl.training.checkpoints import Checkpointer
 from tickdsl.training.data import datasets
 from tickdsl.training.data.datasets import Dataset
-from tickdsl.training.history import History
-from tickdsl.training.job import Assignment
+from tickdsl.training.history import TrainingHistory
+from tickdsl.training.job import TrainingJob
 from tickdsl.training.recipes.recipe import Recipe
 from tickdsl.training.stacked.training import train_stacked
-from tickdsl.training.step.distillation import Lesson
+from tickdsl.training.step.distillation import Distillation
 
 RECIPE = Recipe(length="3ep", lr=0.01, batch=16, decay=5e-4, schedule="cosine")
 PER_EPOCH = 7
@@ -33,8 +33,8 @@ PER_EPOCH = 7
 
 @pytest.fixture(autouse=True)
 def second() -> Iterator[None]:
-    device.WAITS.clear()
-    with device.there():
+    device.SYNC_COUNTS.clear()
+    with device.fake_device():
         yield
 
 
@@ -43,49 +43,49 @@ def tiny() -> Dataset:
     return datasets.load("synthetic", options={"size": 8, "channels": 1, "train": 100, "test": 40, "classes": 4})
 
 
-def given(tiny: Dataset, recipe: Recipe = RECIPE, seed: int = 0, **more: Any) -> Assignment:
+def make_job(tiny: Dataset, recipe: Recipe = RECIPE, seed: int = 0, **more: Any) -> TrainingJob:
     model = models.create("small-cnn", classes=4, shape=(1, 8, 8), seed=seed)
     masks = {name: p.detach() > 0 for name, p in model.named_parameters() if p.dim() > 1}
-    return Assignment(model=model, data=tiny, recipe=recipe, seed=seed, masks=masks, layout="contiguous", **more)
+    return TrainingJob(model=model, data=tiny, recipe=recipe, seed=seed, masks=masks, layout="contiguous", **more)
 
 
-def lesson() -> Lesson:
+def make_distillation() -> Distillation:
     # Without convolutions, whose layout in memory a device decides.
-    return Lesson(models.create("lenet-300-100", classes=4, shape=(1, 8, 8), seed=5), 4.0, 0.7, until=10)
+    return Distillation(models.create("lenet-300-100", classes=4, shape=(1, 8, 8), seed=5), 4.0, 0.7, until=10)
 
 
-def train(one: Assignment, where: torch.device | str = device.DEVICE, **more: Any) -> History:
-    return loop.train(**one.arguments(), device=where, **more)
+def train(job: TrainingJob, device_: torch.device | str = device.DEVICE, **more: Any) -> TrainingHistory:
+    return loop.train(**job.as_kwargs(), device=device_, **more)
 
 
-def leave(one: Assignment, where: torch.device | str = device.DEVICE, **more: Any) -> None:
+def train_until_checkpoint(job: TrainingJob, device_: torch.device | str = device.DEVICE, **more: Any) -> None:
     """Train to the tenth step, which the checkpoint keeps."""
     steps = iter(range(100))
 
-    def between() -> None:
+    def before_step() -> None:
         if next(steps) == 10:
-            one.checkpoint.save_now()
+            job.checkpoint.save_now()
             raise InterruptedError
 
     with pytest.raises(InterruptedError):
-        train(one, where, between=between, **more)
+        train(job, device_, before_step=before_step, **more)
 
 
-def assert_equal(there: Assignment, here: Assignment) -> None:
+def assert_equal(there: TrainingJob, here: TrainingJob) -> None:
     expected = here.model.state_dict()
     for name, tensor in there.model.state_dict().items():
-        assert isinstance(tensor, device.Elsewhere), name
-        assert torch.equal(tensor.inside, expected[name]), name
+        assert isinstance(tensor, device.FakeDeviceTensor), name
+        assert torch.equal(tensor.cpu_tensor, expected[name]), name
 
 
 def test_devices_do_not_mix() -> None:
     one = torch.ones(2, device=device.DEVICE)
-    with pytest.raises(device.Mixed):
+    with pytest.raises(device.MixedDevicesError):
         one + torch.ones(2)
-    with pytest.raises(device.Mixed):
+    with pytest.raises(device.MixedDevicesError):
         torch.randperm(3, generator=torch.Generator(), device=device.DEVICE)
     assert (one + one).tolist() == [2.0, 2.0]
-    assert device.WAITS == {"_to_copy": 1}
+    assert device.SYNC_COUNTS == {"_to_copy": 1}
 
 
 @pytest.mark.parametrize("augment", [(), ("crop", "flip", "rotation")])
@@ -95,26 +95,26 @@ def test_a_training_is_the_same_and_waits_once_an_epoch(
     tiny: Dataset, optimizer: str, augment: tuple[str, ...], taught: bool
 ) -> None:
     recipe = attrs.evolve(RECIPE, optimizer=optimizer, augment=augment)
-    more = [{"lesson": lesson()} if taught else {} for _ in range(2)]
-    here, there = given(tiny, recipe, **more[0]), given(tiny, recipe, **more[1])
+    more = [{"distillation": make_distillation()} if taught else {} for _ in range(2)]
+    here, there = make_job(tiny, recipe, **more[0]), make_job(tiny, recipe, **more[1])
     expected = train(here, "cpu")
-    device.WAITS.clear()
+    device.SYNC_COUNTS.clear()
     waits: list[int] = []
-    assert train(there, between=lambda: waits.append(device.WAITS.total())) == expected
+    assert train(there, before_step=lambda: waits.append(device.SYNC_COUNTS.total())) == expected
     assert_equal(there, here)
     assert waits == [step // PER_EPOCH for step in range(3 * PER_EPOCH)]
 
 
 def test_a_training_goes_on_there(tiny: Dataset, tmp_path: Path) -> None:
-    here = given(tiny)
+    here = make_job(tiny)
     expected = train(here, "cpu")
-    leave(given(tiny, checkpoint=Checkpoints(tmp_path)))
-    there = given(tiny, checkpoint=Checkpoints(tmp_path))
+    train_until_checkpoint(make_job(tiny, checkpoint=Checkpointer(tmp_path)))
+    there = make_job(tiny, checkpoint=Checkpointer(tmp_path))
     assert train(there) == expected
     assert_equal(there, here)
 
 
-class Sparsely:
+class AlwaysSparse:
     """Finds that whatever is asked about pays."""
 
     def settle(self, question: str, measure: object) -> bool:
@@ -122,28 +122,28 @@ class Sparsely:
 
 
 def test_a_training_with_sparse_layers_starts_over_there(tiny: Dataset, tmp_path: Path) -> None:
-    def few(**more: Any) -> Assignment:
+    def sparse_job(**more: Any) -> TrainingJob:
         model = models.create("lenet-300-100", classes=4, shape=(1, 8, 8), seed=0)
         draw = torch.Generator().manual_seed(0)
         masks = {
             name: torch.rand(p.shape, generator=draw) < 0.05 for name, p in model.named_parameters() if p.dim() > 1
         }
-        return Assignment(model=model, data=tiny, recipe=RECIPE, seed=0, masks=masks, **more)
+        return TrainingJob(model=model, data=tiny, recipe=RECIPE, seed=0, masks=masks, **more)
 
-    kept = Checkpoints(tmp_path)
-    leave(few(checkpoint=kept), "cpu", choices=Sparsely())
-    assert torch.load(io.BytesIO(kept.path.read_bytes().partition(b"\n")[2]), weights_only=True)["sparse"]
-    there = few(checkpoint=Checkpoints(tmp_path))
-    assert train(there) == train(few())
+    checkpoints = Checkpointer(tmp_path)
+    train_until_checkpoint(sparse_job(checkpoint=checkpoints), "cpu", choices=AlwaysSparse())
+    assert torch.load(io.BytesIO(checkpoints.path.read_bytes().partition(b"\n")[2]), weights_only=True)["sparse"]
+    there = sparse_job(checkpoint=Checkpointer(tmp_path))
+    assert train(there) == train(sparse_job())
 
 
 def test_a_stack_there(tiny: Dataset) -> None:
-    here, there = ([given(tiny, seed=seed) for seed in range(3)] for _ in range(2))
-    expected = train_stacked(here, Remembered())
-    device.WAITS.clear()
+    here, there = ([make_job(tiny, seed=seed) for seed in range(3)] for _ in range(2))
+    expected = train_stacked(here, InMemoryChoices())
+    device.SYNC_COUNTS.clear()
     waits: list[int] = []
-    between = lambda: waits.append(device.WAITS.total())  # noqa: E731
-    assert train_stacked(there, Remembered(), device=device.DEVICE, between=between) == expected
+    before_step = lambda: waits.append(device.SYNC_COUNTS.total())  # noqa: E731
+    assert train_stacked(there, InMemoryChoices(), device=device.DEVICE, before_step=before_step) == expected
     assert waits == [step // PER_EPOCH for step in range(3 * PER_EPOCH)]
     for one, other in zip(there, here, strict=True):
         assert_equal(one, other)
@@ -205,7 +205,7 @@ compare colt, random-init, dense
 @pytest.mark.parametrize("text", PLANS.values(), ids=list(PLANS))
 def test_a_plan_there(text: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for module in (launch, study):
-        monkeypatch.setattr(module, "pick", lambda asked: device.DEVICE)
+        monkeypatch.setattr(module, "resolve_device", lambda asked: device.DEVICE)
     monkeypatch.setitem(measures.WATTS, device.NAME, 300.0)
     plan = tmp_path / "test.plan"
     plan.write_text(text)

@@ -10,11 +10,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from tensorboardX.proto.event_pb2 import Event
 
-from tickdsl.records import Record
+from tickdsl.records import EventRecord
 from tickdsl.records import events as e
-from tickdsl.tensorboard import Board
+from tickdsl.tensorboard import TensorBoardWriter
 from tickdsl.tensorboard.files import folder_name
-from tickdsl.tensorboard.order import InOrder
+from tickdsl.tensorboard.order import ReorderBuffer
 
 
 def plan(*arms: str, levels: int = 3, epochs: float = 4.0) -> e.PlanResolved:
@@ -39,11 +39,11 @@ def write(folder: Path, *told: e.Event) -> dict[str, dict[str, list[int]]]:
     """Folder -> tag -> steps, of a run that says this."""
     start = e.RunStart(run="r", plan="p", path="p.plan", argv=(), pid=1, host="h", boot="b", versions={}, jobs=1,
                        device="cpu", store=str(folder / "store"))  # fmt: skip
-    board = Board(folder / "tb")
+    board = TensorBoardWriter(folder / "tb")
     for number, event in enumerate((start, *told)):
-        board.listen(Record(number, 1e9 + number, event))
+        board.submit(EventRecord(number, 1e9 + number, event))
     board.close()
-    assert board.trouble is None
+    assert board.error is None
     found: dict[str, dict[str, list[int]]] = {}
     for path in (folder / "tb").rglob("events.*"):
         series = found[path.parent.relative_to(folder / "tb").as_posix()] = defaultdict(list)
@@ -106,10 +106,10 @@ def test_arms_whose_names_become_equal_have_folders_of_their_own(tmp_path: Path)
 
 @given(st.permutations(range(6)), st.sets(st.integers(0, 5)))
 def test_whatever_the_order_nothing_is_lost_or_early(arriving: list[int], missing: set[int]) -> None:
-    gate = InOrder[str](range(6))
+    gate = ReorderBuffer[str](range(6))
     given_on = [n for number in arriving if number not in missing for n, _ in gate.put(number, str(number))]
     assert given_on == sorted(given_on)
-    assert [*given_on, *(n for n, _ in gate.rest())] == sorted(set(range(6)) - missing)
+    assert [*given_on, *(n for n, _ in gate.remaining())] == sorted(set(range(6)) - missing)
 
 
 @given(st.text(min_size=1))

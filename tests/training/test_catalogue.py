@@ -19,16 +19,16 @@ def test_it_loads_no_torch() -> None:
 
 def test_it_lists_torchvisions_classifiers() -> None:
     torchvision = import_torchvision()
-    assert set(catalogue.TORCHVISION) == set(torchvision.models.list_models(module=torchvision.models))
+    assert set(catalogue.TORCHVISION_MODELS) == set(torchvision.models.list_models(module=torchvision.models))
 
 
 def test_names_of_ours_win_and_torchvisions_are_reachable() -> None:
-    assert catalogue.MODELS["vgg16"].ours
-    assert not catalogue.MODELS["torchvision.vgg16"].ours
+    assert catalogue.MODELS["vgg16"].is_builtin
+    assert not catalogue.MODELS["torchvision.vgg16"].is_builtin
     assert catalogue.MODELS["resnet18"] == catalogue.MODELS["torchvision.resnet18"]
 
 
-@pytest.mark.parametrize("name", [info.name for info in catalogue.MODELS.values() if info.ours])
+@pytest.mark.parametrize("name", [info.name for info in catalogue.MODELS.values() if info.is_builtin])
 def test_facts_of_our_networks_hold(name: str) -> None:
     import torch
 

@@ -19,9 +19,9 @@ from hypothesis import strategies as st
 
 from tickdsl.errors import TickdslError
 from tickdsl.training import models
-from tickdsl.training.checkpoints import Checkpoints
+from tickdsl.training.checkpoints import Checkpointer
 from tickdsl.training.data import datasets
-from tickdsl.training.history import History
+from tickdsl.training.history import TrainingHistory
 from tickdsl.training.loop import train
 from tickdsl.training.recipes.recipe import Recipe
 
@@ -49,17 +49,19 @@ class Tiny:
         model = models.create("small-cnn", classes=4, shape=(1, 8, 8), seed=0)
         return torch.nn.Sequential(torch.nn.Dropout(0.1), model)
 
-    def run(self, model: torch.nn.Module, folder: Path | None, stop_at: int | None = None) -> History:
-        checkpoints = Checkpoints(folder, every_seconds=0) if folder else None
+    def run(self, model: torch.nn.Module, folder: Path | None, stop_at: int | None = None) -> TrainingHistory:
+        checkpoints = Checkpointer(folder, every_seconds=0) if folder else None
         steps = 0
 
-        def between() -> None:
+        def before_step() -> None:
             nonlocal steps
             if steps == stop_at:
                 raise Stop
             steps += 1
 
-        return train(model, self.data, self.recipe, seed=7, masks=MASKS, checkpoint=checkpoints, between=between)
+        return train(
+            model, self.data, self.recipe, seed=7, masks=MASKS, checkpoint=checkpoints, before_step=before_step
+        )
 
 
 @pytest.mark.parametrize("optimizer", ["sgd", "adam"])
@@ -84,10 +86,10 @@ def test_stopped_anywhere_and_continued_is_never_stopped(tmp_path: Path, optimiz
 
 def test_save_now_keeps_the_step_at_which_it_was_asked(tmp_path: Path) -> None:
     tiny = Tiny("sgd")
-    checkpoints = Checkpoints(tmp_path, every_seconds=1e9)
+    checkpoints = Checkpointer(tmp_path, every_seconds=1e9)
     seen = 0
 
-    def between() -> None:
+    def before_step() -> None:
         nonlocal seen
         if seen == 5:
             checkpoints.save_now()
@@ -95,9 +97,9 @@ def test_save_now_keeps_the_step_at_which_it_was_asked(tmp_path: Path) -> None:
         seen += 1
 
     with pytest.raises(Stop):
-        train(tiny.model(), tiny.data, tiny.recipe, seed=7, checkpoint=checkpoints, between=between)
+        train(tiny.model(), tiny.data, tiny.recipe, seed=7, checkpoint=checkpoints, before_step=before_step)
     resumed: list[int] = []
-    train(tiny.model(), tiny.data, tiny.recipe, seed=7, checkpoint=checkpoints, between=lambda: resumed.append(1))
+    train(tiny.model(), tiny.data, tiny.recipe, seed=7, checkpoint=checkpoints, before_step=lambda: resumed.append(1))
     assert len(resumed) == STEPS - 5
 
 
@@ -123,7 +125,7 @@ def test_a_training_goes_on_while_one_checkpoint_is_written(tmp_path: Path, monk
     steps, told = 0, []
     here = threading.get_ident()
 
-    def between() -> None:
+    def before_step() -> None:
         nonlocal steps
         steps += 1
         if steps == 8:  # all the while the first is being written
@@ -137,8 +139,8 @@ def test_a_training_goes_on_while_one_checkpoint_is_written(tmp_path: Path, monk
         told.append(step)
 
     model, expected = tiny.model(), tiny.model()
-    checkpoints = Checkpoints(tmp_path, every_seconds=0, saved=saved)
-    train(model, tiny.data, tiny.recipe, seed=7, masks=MASKS, checkpoint=checkpoints, between=between)
+    checkpoints = Checkpointer(tmp_path, every_seconds=0, on_saved=saved)
+    train(model, tiny.data, tiny.recipe, seed=7, masks=MASKS, checkpoint=checkpoints, before_step=before_step)
     assert steps == STEPS
     assert told[0] == 1  # the state when it was begun, not when it was written
     assert told[1] >= 8
@@ -151,7 +153,7 @@ def test_a_training_goes_on_while_one_checkpoint_is_written(tmp_path: Path, monk
 def test_a_copy_is_written_not_what_became_of_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     disk = Disk(monkeypatch)
     state = {"step": 3, "model": {"w": torch.zeros(4)}, "seen": [torch.ones(2), (torch.ones(1), 5)]}
-    checkpoints = Checkpoints(tmp_path, every_seconds=0)
+    checkpoints = Checkpointer(tmp_path, every_seconds=0)
     checkpoints.attach("a" * 64, lambda: state)
     checkpoints.save_if_due()
     state["model"]["w"].fill_(9)  # type: ignore[index, call-overload]
@@ -170,8 +172,8 @@ def test_what_goes_wrong_in_writing_is_raised_at_a_step(tmp_path: Path, monkeypa
     disk.let.set()
     with pytest.raises(TickdslError, match="No space left"):
         train(
-            tiny.model(), tiny.data, tiny.recipe, seed=7, between=lambda: time.sleep(0.05),
-            checkpoint=Checkpoints(tmp_path, every_seconds=0),
+            tiny.model(), tiny.data, tiny.recipe, seed=7, before_step=lambda: time.sleep(0.05),
+            checkpoint=Checkpointer(tmp_path, every_seconds=0),
         )  # fmt: skip
     assert disk.files == 1
     assert not list(tmp_path.iterdir())
@@ -179,10 +181,10 @@ def test_what_goes_wrong_in_writing_is_raised_at_a_step(tmp_path: Path, monkeypa
 
 def test_save_now_waits_until_it_is_safe(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     tiny, disk = Tiny("sgd"), Disk(monkeypatch)
-    checkpoints = Checkpoints(tmp_path, every_seconds=0)
+    checkpoints = Checkpointer(tmp_path, every_seconds=0)
     steps = 0
 
-    def between() -> None:
+    def before_step() -> None:
         nonlocal steps
         if steps == 4:  # the checkpoint of step 1 is still being written
             threading.Timer(0.1, disk.let.set).start()
@@ -191,15 +193,15 @@ def test_save_now_waits_until_it_is_safe(tmp_path: Path, monkeypatch: pytest.Mon
         steps += 1
 
     with pytest.raises(Stop):
-        train(tiny.model(), tiny.data, tiny.recipe, seed=7, checkpoint=checkpoints, between=between)
+        train(tiny.model(), tiny.data, tiny.recipe, seed=7, checkpoint=checkpoints, before_step=before_step)
     resumed: list[int] = []
     train(
         tiny.model(),
         tiny.data,
         tiny.recipe,
         seed=7,
-        checkpoint=Checkpoints(tmp_path),
-        between=lambda: resumed.append(1),
+        checkpoint=Checkpointer(tmp_path),
+        before_step=lambda: resumed.append(1),
     )
     assert len(resumed) == STEPS - 4
 
@@ -219,7 +221,7 @@ def test_a_checkpoint_that_is_not_ours_is_told_and_ignored(tmp_path: Path, spoil
     with pytest.raises(Stop):
         tiny.run(tiny.model(), tmp_path, stop_at=6)
     warnings: list[str] = []
-    checkpoints = Checkpoints(tmp_path, warn=warnings.append)
+    checkpoints = Checkpointer(tmp_path, warn=warnings.append)
     checkpoints.path.write_bytes(spoil(checkpoints.path.read_bytes()))
     expected, model = tiny.model(), tiny.model()
     tiny.run(expected, None)
@@ -234,7 +236,7 @@ def test_another_seed_does_not_go_on_from_this_checkpoint(tmp_path: Path) -> Non
     with pytest.raises(Stop):
         tiny.run(tiny.model(), tmp_path, stop_at=6)
     warnings: list[str] = []
-    train(tiny.model(), tiny.data, tiny.recipe, seed=8, checkpoint=Checkpoints(tmp_path, warn=warnings.append))
+    train(tiny.model(), tiny.data, tiny.recipe, seed=8, checkpoint=Checkpointer(tmp_path, warn=warnings.append))
     assert "another training" in warnings[0]
 
 
@@ -249,17 +251,18 @@ import hashlib, json, sys, time
 from pathlib import Path
 import torch
 torch.set_num_threads(1)
-from tickdsl.training import data, models
-from tickdsl.training.checkpoints import Checkpoints
+from tickdsl.training import models
+from tickdsl.training.data import datasets
+from tickdsl.training.checkpoints import Checkpointer
 from tickdsl.training.loop import train
-from tickdsl.training.recipes import Recipe
+from tickdsl.training.recipes.recipe import Recipe
 folder, pause = sys.argv[1], float(sys.argv[2])
-tiny = data.load("synthetic", options={"size": 8, "channels": 1, "train": 100, "test": 40, "classes": 4})
+tiny = datasets.load("synthetic", options={"size": 8, "channels": 1, "train": 100, "test": 40, "classes": 4})
 model = models.create("small-cnn", classes=4, shape=(1, 8, 8), seed=0)
 recipe = Recipe(length="6ep", lr=0.02, batch=32, augment=("crop",))
 steps = []
-train(model, tiny, recipe, seed=7, checkpoint=Checkpoints(folder, every_seconds=0),
-      between=lambda: (steps.append(1), time.sleep(pause)))
+train(model, tiny, recipe, seed=7, checkpoint=Checkpointer(folder, every_seconds=0),
+      before_step=lambda: (steps.append(1), time.sleep(pause)))
 digest = hashlib.sha256(b"".join(t.numpy().tobytes() for t in model.state_dict().values())).hexdigest()
 print(json.dumps({"steps": len(steps), "digest": digest}))
 """
@@ -316,8 +319,8 @@ def test_killed_while_it_writes_leaves_the_checkpoint_before(tmp_path: Path) -> 
     model = models.create("small-cnn", classes=4, shape=(1, 8, 8), seed=0)
     recipe = Recipe(length="6ep", lr=0.02, batch=32, augment=("crop",))
     train(
-        model, tiny, recipe, seed=7, checkpoint=Checkpoints(tmp_path, warn=warnings.append),
-        between=lambda: resumed.append(1),
+        model, tiny, recipe, seed=7, checkpoint=Checkpointer(tmp_path, warn=warnings.append),
+        before_step=lambda: resumed.append(1),
     )  # fmt: skip
     assert not warnings
     assert len(resumed) == 24 - 1

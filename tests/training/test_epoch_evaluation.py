@@ -15,13 +15,13 @@ from torch import Tensor, nn
 
 from tickdsl.errors import TickdslError
 from tickdsl.training import epoch_evaluation, loop, models
-from tickdsl.training.autotune import Remembered
-from tickdsl.training.checkpoints import Checkpoints
+from tickdsl.training.autotune import InMemoryChoices
+from tickdsl.training.checkpoints import Checkpointer
 from tickdsl.training.data import datasets
 from tickdsl.training.data.datasets import Dataset
 from tickdsl.training.epoch_evaluation import EpochSums
-from tickdsl.training.history import EpochReport, History
-from tickdsl.training.job import Assignment
+from tickdsl.training.history import EpochReport, TrainingHistory
+from tickdsl.training.job import TrainingJob
 from tickdsl.training.recipes.recipe import Recipe
 from tickdsl.training.stacked.training import train_stacked
 
@@ -42,7 +42,7 @@ class Late:
     tried: int = 0
     has_room: bool = True
 
-    def room(self) -> bool:
+    def has_memory(self) -> bool:
         return self.has_room
 
     def __call__(self, work: Callable[[], Tensor]) -> EpochSums:
@@ -86,23 +86,23 @@ def tiny() -> Dataset:
 @pytest.fixture
 def lately(monkeypatch: pytest.MonkeyPatch) -> Callable[[Late], Late]:
     def use(late: Late) -> Late:
-        monkeypatch.setattr(epoch_evaluation, "beside", lambda device: late)
+        monkeypatch.setattr(epoch_evaluation, "async_evaluator", lambda device: late)
         return late
 
     return use
 
 
-def _given(tiny: Dataset, seed: int = 0, recipe: Recipe = RECIPE, **more: object) -> Assignment:
+def _given(tiny: Dataset, seed: int = 0, recipe: Recipe = RECIPE, **more: object) -> TrainingJob:
     model = models.create("small-cnn", classes=4, shape=(1, 8, 8), seed=seed, options={"width": 0.5})
     masks = {name: p.detach() > 0 for name, p in model.named_parameters() if p.dim() > 1}
-    return Assignment(model=model, data=tiny, recipe=recipe, seed=seed, masks=masks, **more)
+    return TrainingJob(model=model, data=tiny, recipe=recipe, seed=seed, masks=masks, **more)
 
 
-def _train(given: Assignment, between: Callable[[], None] | None = None) -> History:
-    return loop.train(**given.arguments(), between=between)
+def _train(given: TrainingJob, before_step: Callable[[], None] | None = None) -> TrainingHistory:
+    return loop.train(**given.as_kwargs(), before_step=before_step)
 
 
-def _equal(one: Assignment, other: Assignment) -> bool:
+def _equal(one: TrainingJob, other: TrainingJob) -> bool:
     theirs = other.model.state_dict()
     return all(torch.equal(tensor, theirs[name]) for name, tensor in one.model.state_dict().items())
 
@@ -115,7 +115,7 @@ def test_late_tests_are_those_at_once(tiny: Dataset, lately: Callable[[Late], La
     told: list[tuple[int, EpochReport]] = []
     late = lately(Late(asks))
     given = _given(tiny, on_epoch=lambda report: told.append((len(steps), report)))
-    history = _train(given, between=lambda: steps.append(0))
+    history = _train(given, before_step=lambda: steps.append(0))
     assert history == expected
     assert _equal(given, plain)
     assert late.begun == 3
@@ -132,7 +132,7 @@ def test_left_before_its_sums_came(tiny: Dataset, lately: Callable[[Late], Late]
     expected = _train(plain)
     lately(Late(1000))
     told: list[EpochReport] = []
-    kept = Checkpoints(tmp_path, every_seconds=1e9)
+    kept = Checkpointer(tmp_path, every_seconds=1e9)
     steps: list[int] = []
 
     def leave() -> None:
@@ -144,7 +144,7 @@ def test_left_before_its_sums_came(tiny: Dataset, lately: Callable[[Late], Late]
     with pytest.raises(InterruptedError):
         _train(_given(tiny, checkpoint=kept, on_epoch=told.append), leave)
     assert told == []
-    given = _given(tiny, checkpoint=Checkpoints(tmp_path), on_epoch=told.append)
+    given = _given(tiny, checkpoint=Checkpointer(tmp_path), on_epoch=told.append)
     assert _train(given) == expected
     assert told == list(expected.epochs)
     assert _equal(given, plain)
@@ -155,9 +155,9 @@ def test_left_before_its_sums_came(tiny: Dataset, lately: Callable[[Late], Late]
 def test_a_training_that_diverged_is_found_out_and_leaves_no_weights(
     tiny: Dataset, monkeypatch: pytest.MonkeyPatch, late: Late | None, after: int
 ) -> None:
-    monkeypatch.setattr(epoch_evaluation, "beside", lambda device: late)
+    monkeypatch.setattr(epoch_evaluation, "async_evaluator", lambda device: late)
     handed: list[object] = []
-    given = _given(tiny, recipe=attrs.evolve(RECIPE, lr=1e9), moments={PER_EPOCH + after: handed.append})
+    given = _given(tiny, recipe=attrs.evolve(RECIPE, lr=1e9), step_callbacks={PER_EPOCH + after: handed.append})
     steps: list[int] = []
     with pytest.raises(TickdslError, match="in epoch 1"):
         _train(given, lambda: steps.append(0))
@@ -167,11 +167,11 @@ def test_a_training_that_diverged_is_found_out_and_leaves_no_weights(
 
 def test_a_stack_is_tested_late_too(tiny: Dataset, lately: Callable[[Late], Late]) -> None:
     plain = [_given(tiny, seed) for seed in range(3)]
-    expected = train_stacked(plain, Remembered())
+    expected = train_stacked(plain, InMemoryChoices())
     late = lately(Late(4, networks=3))
     told: list[EpochReport] = []
     given = [_given(tiny, seed, on_epoch=told.append) for seed in range(3)]
-    assert train_stacked(given, Remembered()) == expected
+    assert train_stacked(given, InMemoryChoices()) == expected
     assert late.begun == 3
     assert sorted(told, key=lambda report: report.epoch) == told
     assert all(_equal(one, other) for one, other in zip(given, plain, strict=True))
@@ -241,18 +241,18 @@ def test_room_is_half_of_what_the_process_may_take(
     monkeypatch.setattr(torch._C, "_cuda_getMemoryFraction", lambda index: indices.append(index) or 0.4, raising=False)
     monkeypatch.setattr(torch.cuda, "get_device_properties", lambda device: SimpleNamespace(total_memory=100))
     monkeypatch.setattr(torch.cuda, "max_memory_allocated", lambda device: peak)
-    assert epoch_evaluation.OwnStream(torch.device(device)).room() is room
+    assert epoch_evaluation.CudaStreamEvaluator(torch.device(device)).has_memory() is room
     assert indices == [torch.device(device).index or 0]
 
 
 def test_on_a_cpu_nothing_is_late() -> None:
-    assert epoch_evaluation.beside(torch.device("cpu")) is None
+    assert epoch_evaluation.async_evaluator(torch.device("cpu")) is None
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
 def test_on_a_gpu(tiny: Dataset, monkeypatch: pytest.MonkeyPatch) -> None:
-    late = loop.train(**_given(tiny).arguments(), device="cuda")
-    monkeypatch.setattr(epoch_evaluation, "beside", lambda device: None)
-    plain = loop.train(**_given(tiny).arguments(), device="cuda")
+    late = loop.train(**_given(tiny).as_kwargs(), device="cuda")
+    monkeypatch.setattr(epoch_evaluation, "async_evaluator", lambda device: None)
+    plain = loop.train(**_given(tiny).as_kwargs(), device="cuda")
     for one, other in zip(late.epochs, plain.epochs, strict=True):
         assert one.test_loss == pytest.approx(other.test_loss, rel=1e-2)

@@ -17,7 +17,7 @@ from tickdsl.training.data import datasets
 from tickdsl.training.data.datasets import Dataset
 from tickdsl.training.loop import train
 from tickdsl.training.recipes.recipe import Recipe
-from tickdsl.training.step.distillation import Lesson
+from tickdsl.training.step.distillation import Distillation
 
 BATCH = 32
 
@@ -60,12 +60,12 @@ def _bare_step(model: nn.Module, images: Tensor, labels: Tensor, mean: Tensor, s
 
 
 def _counted_step(
-    model: nn.Module, tiny: Dataset, masks: dict[str, Tensor], lesson: Lesson | None = None, **more: Any
+    model: nn.Module, tiny: Dataset, masks: dict[str, Tensor], distillation: Distillation | None = None, **more: Any
 ) -> Counter[str]:
     """The operations of one whole step in the middle of an epoch of ours."""
     counter, calls = _Count(), 0
 
-    def between() -> None:
+    def before_step() -> None:
         nonlocal calls
         calls += 1
         if calls == 2:
@@ -74,7 +74,7 @@ def _counted_step(
             counter.__exit__(None, None, None)
 
     recipe = Recipe(length="1ep", lr=0.05, batch=BATCH, decay=5e-4, momentum=0.9, **more)
-    train(model, tiny, recipe, seed=0, masks=masks, between=between, lesson=lesson)
+    train(model, tiny, recipe, seed=0, masks=masks, before_step=before_step, distillation=distillation)
     assert calls == 3
     return counter.names
 
@@ -120,10 +120,10 @@ def test_a_lesson_costs_the_divergence_and_where_pictures_are_altered_the_teache
         return models.create("small-cnn", classes=4, shape=tiny.shape, seed=0)
 
     plain = _counted_step(network(), tiny, {})
-    taught = _counted_step(network(), tiny, {}, Lesson(network(), 5.0, 0.9))
+    taught = _counted_step(network(), tiny, {}, Distillation(network(), 5.0, 0.9))
     assert taught == plain + _LESSON  # no forward: the teacher answered beforehand
     flipped = _counted_step(network(), tiny, {}, augment=("flip",))
-    both = _counted_step(network(), tiny, {}, Lesson(network(), 5.0, 0.9), augment=("flip",))
+    both = _counted_step(network(), tiny, {}, Distillation(network(), 5.0, 0.9), augment=("flip",))
     assert both["convolution"] == 2 * flipped["convolution"]
     assert both["convolution_backward"] == flipped["convolution_backward"]
     assert taught["_local_scalar_dense"] == both["_local_scalar_dense"] == 0

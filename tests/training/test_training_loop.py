@@ -95,7 +95,7 @@ def test_a_moment_is_the_training_that_stops_there(tiny: Dataset, step: int) -> 
     def keep(state: object) -> None:
         kept.update({name: tensor.clone() for name, tensor in state.items()})  # type: ignore[attr-defined]
 
-    train(_model(tiny), tiny, SHORT, seed=1, moments={step: keep})
+    train(_model(tiny), tiny, SHORT, seed=1, step_callbacks={step: keep})
     stopped = _model(tiny)
     history = train(stopped, tiny, SHORT, seed=1, stop=step)
     assert history.stop == step
@@ -113,7 +113,7 @@ def test_masked_weights_stay_exactly_zero(tiny: Dataset, name: str, optimizer: s
     def look() -> None:
         zero_after_step.append(all(not p[~masks[k]].any() for k, p in model.named_parameters() if k in masks))
 
-    train(model, tiny, attrs.evolve(SHORT, optimizer=optimizer, lr=0.01), seed=1, masks=masks, between=look)
+    train(model, tiny, attrs.evolve(SHORT, optimizer=optimizer, lr=0.01), seed=1, masks=masks, before_step=look)
     assert zero_after_step == [True] * 12
     for key, parameter in model.named_parameters():
         if key in masks:
@@ -164,10 +164,10 @@ def test_nothing_to_do_is_done(tiny: Dataset) -> None:
 
 def test_devices_are_picked_or_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
-    assert devices.pick("auto") == devices.pick("cpu") == torch.device("cpu")
+    assert devices.resolve_device("auto") == devices.resolve_device("cpu") == torch.device("cpu")
     for wrong in ("cuda", "tpu", "mps"):
         with pytest.raises(TickdslError):
-            devices.pick(wrong)
+            devices.resolve_device(wrong)
     monkeypatch.setattr(devices, "has_fast_bf16", lambda device: False)
     with pytest.raises(TickdslError, match="bf16"):
         devices.autocast_type("bf16", torch.device("cpu"))

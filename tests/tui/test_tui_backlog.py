@@ -9,7 +9,7 @@ from textual.widgets import ContentSwitcher
 from tickdsl.tui import Monitor
 from tickdsl.tui.widgets.rows import Rows
 
-from tickdsl.records import EventReader, Record
+from tickdsl.records import EventReader, EventRecord
 from tickdsl.records.events import (
     ArmInfo,
     LayerInfo,
@@ -61,7 +61,7 @@ def large_run(path: Path, events: int) -> None:
 
         def tell(event: object) -> None:
             nonlocal told
-            file.write(encode(Record(told, 1767322800.0 + told / 100, event)))  # type: ignore[arg-type]
+            file.write(encode(EventRecord(told, 1767322800.0 + told / 100, event)))  # type: ignore[arg-type]
             told += 1
 
         for event in (start, plan, network):
@@ -85,10 +85,10 @@ def large_run(path: Path, events: int) -> None:
 
 async def open_and_use(path: Path) -> tuple[float, list[float], list[float], Monitor]:
     """CPU seconds until all is read, what each key took meanwhile, and what keys take afterwards."""
-    app = Monitor(EventReader(path), lives=False)
+    app = Monitor(EventReader(path), has_engine=False)
     async with app.run_test(size=(120, 36)) as pilot:
         began, waits, keys = time.process_time(), list[float](), "12345"
-        while app.feed.behind or not app.feed.events:
+        while app.feed.behind or not app.feed.event_count:
             pressed = time.process_time()
             await pilot.press(keys[len(waits) % 5])
             waits.append(time.process_time() - pressed)
@@ -110,9 +110,9 @@ def test_half_a_million_events_open_while_keys_are_pressed(tmp_path: Path) -> No
     path = tmp_path / "events.jsonl"
     large_run(path, 500_000)
     read, waits, after, app = asyncio.run(open_and_use(path))
-    told = f"{app.feed.events} events read in {read:.1f} s of CPU"
+    told = f"{app.feed.event_count} events read in {read:.1f} s of CPU"
     print(f"\n{told}, a key took {max(waits):.2f} s at most meanwhile, {max(after):.2f} s afterwards")
-    assert app.feed.events >= 500_000
+    assert app.feed.event_count >= 500_000
     assert len(waits) > 3, "no key gets through while events are read"
     assert max(after) < read, "a key is worked on as if all were read anew"
 

@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 from textual.binding import Binding
 from tickdsl.tui.app import Monitor
-from tickdsl.tui.keys import named
-from tickdsl.tui.recording import Recording
+from tickdsl.tui.keys import key_label
+from tickdsl.tui.recording import ReplayMonitor
 from tickdsl.tui.screens.compare import CompareView
 from tickdsl.tui.screens.layers import LayersView
 from tickdsl.tui.screens.plan import PlanView
@@ -17,9 +17,9 @@ from tickdsl.tui.screens.run import RunView
 DOCS = (Path(__file__).parents[2] / "docs" / "monitor.md").read_text()
 
 
-@pytest.mark.parametrize("owner", [Monitor, Recording, RunView, LayersView, CompareView, PlanView])
+@pytest.mark.parametrize("owner", [Monitor, ReplayMonitor, RunView, LayersView, CompareView, PlanView])
 def test_every_key_stands_in_the_manual(owner: type) -> None:
     bindings = [binding for binding in owner.BINDINGS if isinstance(binding, Binding) and binding.show]
     assert bindings
     for binding in bindings:
-        assert f"| `{named(binding.key)}` | {binding.description} |" in DOCS
+        assert f"| `{key_label(binding.key)}` | {binding.description} |" in DOCS

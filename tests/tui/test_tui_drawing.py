@@ -4,9 +4,9 @@ import math
 
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
-from tickdsl.tui.views.drawing import Axis, Curve, Picture, Point, draw
-from tickdsl.tui.views.line import fit, right
-from tickdsl.tui.views.marks import bar, spark
+from tickdsl.tui.views.drawing import Axis, ChartData, Curve, Point, draw_chart
+from tickdsl.tui.views.line import align_right, fit
+from tickdsl.tui.views.marks import bar, sparkline
 
 figures = st.floats(allow_nan=True, allow_infinity=True, width=32)
 points = st.builds(Point, figures, figures, st.floats(0, 1e6) | st.just(math.nan))
@@ -20,22 +20,22 @@ curve = st.builds(
 )
 axis = st.builds(Axis, st.just("x"), st.booleans(), st.booleans(), st.booleans(), st.booleans())
 picture = st.builds(
-    Picture, st.just("t"), axis, axis, st.lists(curve, max_size=4).map(tuple), st.none() | st.floats(-1e3, 1e3)
+    ChartData, st.just("t"), axis, axis, st.lists(curve, max_size=4).map(tuple), st.none() | st.floats(-1e3, 1e3)
 )
 
 
 @settings(max_examples=200, deadline=None)
-@example(Picture("t", Axis("x"), Axis("x", log=True), (Curve("", (Point(0.0, 1.0),), "#ffffff", ""),), 2e-309), 24, 5)
+@example(ChartData("t", Axis("x"), Axis("x", log=True), (Curve("", (Point(0.0, 1.0),), "#ffffff", ""),), 2e-309), 24, 5)
 @given(picture, st.integers(1, 90), st.integers(0, 24))
-def test_a_picture_fills_its_room(shown: Picture, width: int, height: int) -> None:
-    lines = draw(shown, width, height, "#ffffff", "#888888")
+def test_a_picture_fills_its_room(shown: ChartData, width: int, height: int) -> None:
+    lines = draw_chart(shown, width, height, "#ffffff", "#888888")
     assert len(lines) == height
     assert {line.cell_len for line in lines} <= {width}
 
 
 def test_a_marker_stands_where_its_figures_are() -> None:
     rising = Curve("up", (Point(0, 0.0), Point(10, 1.0)), "#fff", "●")
-    lines = [line.plain for line in draw(Picture("t", Axis("x"), Axis("y"), (rising,)), 60, 14, "", "")]
+    lines = [line.plain for line in draw_chart(ChartData("t", Axis("x"), Axis("y"), (rising,)), 60, 14, "", "")]
     rows = [n for n, line in enumerate(lines) if "●" in line and "up" not in line]
     assert len(rows) == 2
     high, low = (lines[n].index("●") for n in rows)
@@ -44,8 +44,8 @@ def test_a_marker_stands_where_its_figures_are() -> None:
 
 def test_a_falling_axis_begins_with_the_largest() -> None:
     falling = Curve("left", (Point(1.0, 0.9), Point(0.1, 0.5)), "#fff", "●")
-    shown = Picture("t", Axis("left", log=True, falling=True, percent=True), Axis("y"), (falling,))
-    lines = [line.plain for line in draw(shown, 60, 14, "", "")]
+    shown = ChartData("t", Axis("left", log=True, falling=True, percent=True), Axis("y"), (falling,))
+    lines = [line.plain for line in draw_chart(shown, 60, 14, "", "")]
     ticks = next(line for line in lines if "100" in line)
     assert ticks.index("100") < ticks.index("20") < ticks.index("10 ") if "10 " in ticks else True
     rows = [line.index("●") for line in lines if "●" in line and "left" not in line]
@@ -54,7 +54,10 @@ def test_a_falling_axis_begins_with_the_largest() -> None:
 
 def test_whole_numbers_stay_whole() -> None:
     rounds = Curve("r", (Point(0, 1.0), Point(2, 0.5)), "#fff", "●")
-    lines = [line.plain for line in draw(Picture("t", Axis("round", whole=True), Axis("y"), (rounds,)), 80, 12, "", "")]
+    lines = [
+        line.plain
+        for line in draw_chart(ChartData("t", Axis("round", integer=True), Axis("y"), (rounds,)), 80, 12, "", "")
+    ]
     assert lines[-2].split() == ["0", "1", "2", "round"] or lines[-2].split() == ["0", "1", "2"]
 
 
@@ -63,7 +66,7 @@ def test_cut_and_filled_text_has_the_width_asked_for(text: str, width: int) -> N
     from rich.cells import cell_len
 
     assert cell_len(fit(text, width)) == width
-    assert cell_len(right(text, width)) == width
+    assert cell_len(align_right(text, width)) == width
 
 
 @given(st.floats(-1, 2), st.integers(0, 40))
@@ -75,4 +78,4 @@ def test_a_bar_is_as_wide_as_its_room(share: float, width: int) -> None:
 
 @given(st.lists(st.floats(0, 100), max_size=30), st.integers(0, 20))
 def test_a_spark_line_is_as_wide_as_its_room(values: list[float], width: int) -> None:
-    assert len(spark(values, width, 100.0)) == width
+    assert len(sparkline(values, width, 100.0)) == width

@@ -7,11 +7,18 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from recorded import Told, monitor, settled, story, until_the_middle, with_failure
+from recorded import (
+    StubSource,
+    events_until_midway,
+    events_with_failure,
+    make_monitor,
+    recorded_events,
+    wait_until_drawn,
+)
 from textual.binding import Binding
 from textual.pilot import Pilot
 from textual.widgets import ContentSwitcher, Input
-from tickdsl.tui import Monitor, Recording, ReplaySource
+from tickdsl.tui import Monitor, ReplayMonitor, ReplaySource
 from tickdsl.tui.screens.compare import CompareView
 from tickdsl.tui.screens.confirm import Confirm
 from tickdsl.tui.screens.detail import Detail
@@ -22,20 +29,20 @@ from tickdsl.tui.screens.run import RunView
 from tickdsl.tui.widgets.chart import Chart
 from tickdsl.tui.widgets.rows import Rows
 
-from tickdsl.records import Process, Record
+from tickdsl.records import EventRecord, Process
 from tickdsl.records.events import ControlAck
 
 Test = Callable[[Any, Pilot[None]], Awaitable[None]]
-ALL = (Monitor, Recording, RunView, LayersView, CompareView, PlanView, LogView, Rows, Detail, Confirm)
+ALL = (Monitor, ReplayMonitor, RunView, LayersView, CompareView, PlanView, LogView, Rows, Detail, Confirm)
 
 
 def drive(test: Test, app: Monitor | None = None, size: tuple[int, int] = (120, 36)) -> None:
     """Run a test in a monitor without a terminal."""
 
     async def run() -> None:
-        driven = app or monitor()
+        driven = app or make_monitor()
         async with driven.run_test(size=size) as pilot:
-            await settled(driven, pilot)
+            await wait_until_drawn(driven, pilot)
             await test(driven, pilot)
 
     asyncio.run(run())
@@ -138,7 +145,7 @@ def test_f_follows_what_runs_again() -> None:
 def test_v_l_and_r_change_the_chart() -> None:
     async def test(app: Monitor, pilot: Pilot[None]) -> None:
         def chart() -> Any:
-            return app.query_one("#chart", Chart).picture
+            return app.query_one("#chart", Chart).chart
 
         titles = []
         for _ in range(5):
@@ -194,7 +201,7 @@ def test_an_arm_leads_to_its_layers() -> None:
         await pilot.press("j", "enter")
         await pilot.pause()
         assert app.query_one(ContentSwitcher).current == "layers"
-        assert app.query_one(LayersView).choice.arm == "imp"
+        assert app.query_one(LayersView).selection.arm == "imp"
 
     drive(test)
 
@@ -210,18 +217,18 @@ def test_layers_go_by_rounds_arms_seeds_and_contestants() -> None:
         await pilot.press("full_stop")
         assert sum(row.weights_left for row in rows.rows) == left
         await pilot.press("right")
-        assert view.choice.arm == "imp"
+        assert view.selection.arm == "imp"
         await pilot.press("h")
-        assert view.choice.arm == "colt"
-        seed = view.choice.seed
+        assert view.selection.arm == "colt"
+        seed = view.selection.seed
         await pilot.press("n")
-        assert view.choice.seed != seed
+        assert view.selection.seed != seed
         await pilot.press("c")
-        assert view.choice.contestant == "random-init"
+        assert view.selection.contestant == "random-init"
         await pilot.press("0")
-        assert view.choice.contestant == "ticket"
+        assert view.selection.contestant == "ticket"
 
-    drive(test, monitor(story()))
+    drive(test, make_monitor(recorded_events()))
 
 
 def test_compare_goes_through_tickets_and_views() -> None:
@@ -239,15 +246,15 @@ def test_compare_goes_through_tickets_and_views() -> None:
         await pilot.press("r")
         assert len(rows.rows) < with_rivals
         chart = app.query_one("#pareto", Chart)
-        assert chart.picture.x.title == "params"
+        assert chart.chart.x.title == "params"
         await pilot.press("v", "l")
-        assert chart.picture.x.title == "MACs"
-        assert not chart.picture.x.log
+        assert chart.chart.x.title == "MACs"
+        assert not chart.chart.x.log
         await pilot.press("enter")
         await pilot.pause()
         assert app.query_one(ContentSwitcher).current == "layers"
 
-    drive(test, monitor(story()))
+    drive(test, make_monitor(recorded_events()))
 
 
 def test_in_a_low_terminal_v_turns_to_the_pareto_view_and_back() -> None:
@@ -259,7 +266,7 @@ def test_in_a_low_terminal_v_turns_to_the_pareto_view_and_back() -> None:
             await pilot.press("v")
         assert seen == [(True, False), (False, True), (False, True), (True, False)]
 
-    drive(test, monitor(story()), size=(60, 16))
+    drive(test, make_monitor(recorded_events()), size=(60, 16))
 
 
 def test_the_plan_is_marked_and_lines_open() -> None:
@@ -268,7 +275,7 @@ def test_the_plan_is_marked_and_lines_open() -> None:
         source = app.query_one("#source", Rows)
         assert [row.text for row in source.rows][1] == "model small-cnn on digits"
         await pilot.press("f")
-        assert source.row.arms
+        assert source.row.arm_indices
         await pilot.press("enter")
         await pilot.pause()
         assert isinstance(app.screen, Detail)
@@ -311,20 +318,20 @@ def test_the_filter_thins_arms_tree_and_chart() -> None:
 
 
 def test_space_freezes_the_view_and_counters_go_on() -> None:
-    source = Told(until_the_middle())
-    app = monitor([])
+    source = StubSource(events_until_midway())
+    app = make_monitor([])
     app.feed.source = source
 
     async def test(app: Monitor, pilot: Pilot[None]) -> None:
         before = app.query_one("#arms", Rows).rows
-        steps = app.feed.state.finished
+        steps = app.feed.state.finished_steps
         await pilot.press("space")
-        source.records = list(story()[300:])
+        source.records = list(recorded_events()[300:])
         await pilot.pause(0.6)
-        assert app.feed.state.finished > steps
+        assert app.feed.state.finished_steps > steps
         assert app.query_one("#arms", Rows).rows == before
-        assert f"frozen, {len(story()) - 300} more events" in title(app)
-        assert f"{app.feed.state.finished}/" in title(app)
+        assert f"frozen, {len(recorded_events()) - 300} more events" in title(app)
+        assert f"{app.feed.state.finished_steps}/" in title(app)
         await pilot.press("space")
         assert app.query_one("#arms", Rows).rows != before
 
@@ -333,16 +340,18 @@ def test_space_freezes_the_view_and_counters_go_on() -> None:
 
 def test_pause_is_pending_until_the_engine_says_so(tmp_path: Path) -> None:
     control = tmp_path / "control.jsonl"
-    source = Told(until_the_middle())
-    app = monitor([], control=control)
+    source = StubSource(events_until_midway())
+    app = make_monitor([], control=control)
     app.feed.source = source
 
     def asked() -> dict[str, Any]:
         return json.loads(control.read_text().split("\n")[-2])
 
     async def answer(pilot: Pilot[None], state: str) -> None:
-        last = story()[299]
-        source.records = [Record(999, last.t, ControlAck(id=asked()["id"], command=asked()["command"], state=state))]
+        last = recorded_events()[299]
+        source.records = [
+            EventRecord(999, last.t, ControlAck(id=asked()["id"], command=asked()["command"], state=state))
+        ]
         await pilot.pause(0.5)
 
     async def test(app: Monitor, pilot: Pilot[None]) -> None:
@@ -378,7 +387,7 @@ def test_stop_asks_first(tmp_path: Path) -> None:
         assert json.loads(control.read_text())["command"] == "stop"
         assert "stopping…" in title(app)
 
-    drive(test, monitor(control=control))
+    drive(test, make_monitor(control=control))
 
 
 def test_nobody_is_asked_where_nobody_can_be(tmp_path: Path) -> None:
@@ -395,7 +404,7 @@ def test_nobody_is_asked_where_nobody_can_be(tmp_path: Path) -> None:
         assert len(app.screen_stack) == 1
         assert not (tmp_path / "control.jsonl").exists()
 
-    drive(over, monitor(story(), control=tmp_path / "control.jsonl"))
+    drive(over, make_monitor(recorded_events(), control=tmp_path / "control.jsonl"))
 
 
 def test_a_screenshot_lands_in_the_run(tmp_path: Path) -> None:
@@ -403,13 +412,13 @@ def test_a_screenshot_lands_in_the_run(tmp_path: Path) -> None:
         await pilot.press("s")
         assert [path.suffix for path in tmp_path.iterdir()] == [".svg"]
 
-    drive(test, monitor(folder=tmp_path))
+    drive(test, make_monitor(folder=tmp_path))
 
     async def refused(app: Monitor, pilot: Pilot[None]) -> None:
         await pilot.press("s")
         assert "No screenshot" in str([note.title for note in app._notifications])
 
-    drive(refused, monitor(folder=tmp_path / "gone"))
+    drive(refused, make_monitor(folder=tmp_path / "gone"))
 
 
 def test_d_changes_the_theme() -> None:
@@ -450,7 +459,7 @@ def test_the_palette_knows_screens_keys_and_arms() -> None:
         await pilot.press("enter")
         await pilot.pause(0.5)
         assert app.query_one(ContentSwitcher).current == "layers"
-        assert app.query_one(LayersView).choice.arm == "imp"
+        assert app.query_one(LayersView).selection.arm == "imp"
 
     drive(test)
 
@@ -462,7 +471,7 @@ def test_q_leaves_with_zero_and_ctrl_c_explains() -> None:
         await pilot.press("q")
         assert not app.is_running or app._exit
 
-    app = monitor()
+    app = make_monitor()
     drive(test, app)
     assert not app.return_code
 
@@ -481,14 +490,14 @@ def test_a_failure_is_gone_to_once() -> None:
         await pilot.pause(1.2)
         assert app.query_one(ContentSwitcher).current == "layers"
 
-    drive(test, monitor(with_failure()))
+    drive(test, make_monitor(events_with_failure()))
 
 
 def test_a_dead_engine_is_shown_as_dead(tmp_path: Path) -> None:
     (tmp_path / "engine.log").write_text("Killed by the kernel\n")
     here = Process.current()
     dead = Process(here.host, here.boot, 2**22 + 1)
-    app = Monitor(Told([]), folder=tmp_path, engine=dead)
+    app = Monitor(StubSource([]), folder=tmp_path, engine=dead)
 
     async def test(app: Monitor, pilot: Pilot[None]) -> None:
         await pilot.pause(0.3)
@@ -500,31 +509,31 @@ def test_a_dead_engine_is_shown_as_dead(tmp_path: Path) -> None:
 
 
 def test_the_arrows_of_a_recording_move_its_clock() -> None:
-    replay = ReplaySource(story(), speed=1.0)
-    app = Recording(replay)
+    replay = ReplaySource(recorded_events(), speed=1.0)
+    app = ReplayMonitor(replay)
 
-    async def test(app: Recording, pilot: Pilot[None]) -> None:
+    async def test(app: ReplayMonitor, pilot: Pilot[None]) -> None:
         await pilot.press("space")
         assert not replay.playing
         await pilot.press("home")
-        assert app.feed.events == 1
+        assert app.feed.event_count == 1
         await pilot.press("right", "right", "right")
-        assert app.feed.events == 4
+        assert app.feed.event_count == 4
         await pilot.press("left")
-        assert app.feed.events == 3
+        assert app.feed.event_count == 3
         await pilot.press("shift+right")
-        assert story()[app.feed.events - 1].event.type == "step.end"
+        assert recorded_events()[app.feed.event_count - 1].event.type == "step.end"
         await pilot.press("shift+right", "shift+left")
-        assert story()[app.feed.events - 1].event.type == "step.end"
+        assert recorded_events()[app.feed.event_count - 1].event.type == "step.end"
         await pilot.press("end")
-        assert app.feed.events == len(story())
+        assert app.feed.event_count == len(recorded_events())
         assert "held" in title(app)
         await pilot.press("plus")
         assert replay.speed == 2
         await pilot.press("minus", "minus")
         assert replay.speed == 1
         await pilot.press("slash", "home", "left", "escape")
-        assert app.feed.events == len(story())
+        assert app.feed.event_count == len(recorded_events())
         await pilot.press("home", "space")
         assert replay.playing
 
@@ -535,7 +544,7 @@ def test_a_monitor_that_breaks_down_says_so(monkeypatch: pytest.MonkeyPatch) -> 
     from tickdsl import tui
 
     class Broken:
-        def poll(self, limit: int | None = None) -> list[Record]:
+        def poll(self, limit: int | None = None) -> list[EventRecord]:
             raise RuntimeError("no such luck")
 
     run = Monitor.run

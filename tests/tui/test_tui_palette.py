@@ -5,7 +5,7 @@ import sys
 from itertools import pairwise
 
 import pytest
-from tickdsl.tui.views.marks import DARK, LIGHT, MARKERS, STATUS, Palette, marker
+from tickdsl.tui.views.marks import DARK, LIGHT, MARKERS, STATUS_GLYPHS, Palette, arm_marker
 
 
 def luminance(colour: str) -> float:
@@ -32,15 +32,15 @@ def test_text_stands_out_from_its_ground(palette: Palette) -> None:
 
 
 def test_arms_differ_in_marker_and_colour() -> None:
-    signs = {(marker(place), DARK.arm(place)) for place in range(78)}
+    signs = {(arm_marker(place), DARK.arm(place)) for place in range(78)}
     assert len(signs) == 78
-    assert all(marker(a) != marker(b) for a, b in pairwise(range(200)))
+    assert all(arm_marker(a) != arm_marker(b) for a, b in pairwise(range(200)))
     assert len(set(MARKERS)) == len(MARKERS)
 
 
 def test_no_two_fates_of_a_step_look_the_same() -> None:
     fates = ("waiting", "running", "done", "stored", "skipped", "failed", "paused")
-    assert len({STATUS[fate] for fate in fates}) == len(fates)
+    assert len({STATUS_GLYPHS[fate] for fate in fates}) == len(fates)
 
 
 def test_the_monitor_loads_neither_torch_nor_numpy() -> None:

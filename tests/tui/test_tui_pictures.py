@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 import textual
-from recorded import monitor, settled, story, with_failure
+from recorded import events_with_failure, make_monitor, recorded_events, wait_until_drawn
 from rich.segment import Segment
 from textual.app import App
 
@@ -57,17 +57,22 @@ def fixed_surroundings(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 
 def take(size: tuple[int, int], keys: tuple[str, ...], theme: str, which: str) -> tuple[str, str]:
     """The screen after these keys, as text with colours and as SVG."""
-    stories: dict[str, Any] = {"middle": None, "whole": story(), "failed": with_failure(), "nothing": []}
+    stories: dict[str, Any] = {
+        "middle": None,
+        "whole": recorded_events(),
+        "failed": events_with_failure(),
+        "nothing": [],
+    }
 
     async def run() -> tuple[str, str]:
-        app = monitor(stories[which])
+        app = make_monitor(stories[which])
         app.theme = theme
         async with app.run_test(size=size, notifications=False) as pilot:
-            await settled(app, pilot)
+            await wait_until_drawn(app, pilot)
             await pilot.press(*keys)
             await pilot.pause()
             app.clear_notifications()
-            await settled(app, pilot)
+            await wait_until_drawn(app, pilot)
             return look(app), app.export_screenshot(title="tickdsl")
 
     return asyncio.run(run())

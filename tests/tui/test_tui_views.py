@@ -6,44 +6,44 @@ import attrs
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from recorded import PLAN, glance, story, until_the_middle, with_failure
+from recorded import PLAN, events_until_midway, events_with_failure, recorded_events, snapshot
 from tickdsl.tui.views import arms, compare, curves, detail, layers, log, plan, status, tree
-from tickdsl.tui.views.drawing import draw
-from tickdsl.tui.views.glance import Glance
+from tickdsl.tui.views.drawing import draw_chart
+from tickdsl.tui.views.glance import Snapshot
 from tickdsl.tui.views.marks import DARK, LIGHT
 
-from tickdsl.records import Record
+from tickdsl.records import EventRecord
 from tickdsl.records.events import Measure, Resource, RunEnd
-from tickdsl.results.state import FINISHED
+from tickdsl.results.state import FINISHED_STATUSES
 
 WIDTHS = st.integers(30, 140)
-moment = functools.cache(lambda cut: glance(story()[:cut]))
+moment = functools.cache(lambda cut: snapshot(recorded_events()[:cut]))
 
 
-def everything(now: Glance, width: int) -> list[str]:
+def everything(now: Snapshot, width: int) -> list[str]:
     """Every line that a screen could show of this moment."""
     lines = []
-    folding = tree.Folding()
+    folding = tree.TreeExpansion()
     for row in tree.tree_rows(now, folding):
-        folding = folding.toggle(row.path, True)
+        folding = folding.with_expanded(row.path, True)
     lines += [tree.tree_line(row, width, DARK) for row in tree.tree_rows(now, folding)]
     lines += [arms.arm_line(row, width, DARK) for row in arms.arm_rows(now)]
     for selection in compare.selections(now):
         lines += [compare.compare_line(row, width, LIGHT) for row in compare.compare_rows(now, selection)]
-    for arm in now.places:
-        for choice in layers.choices(now, arm):
-            rows = layers.layer_rows(now, choice)
+    for arm in now.arm_indices:
+        for selection in layers.available_selections(now, arm):
+            rows = layers.layer_rows(now, selection)
             columns = layers.layout(rows, width)
             lines += [layers.layer_line(row, columns, DARK.accent, DARK) for row in rows]
-    lines += [log.log_line(log.in_words(row, now), width, DARK) for row in log.log_rows(now)]
+    lines += [log.log_line(log.as_log_row(row, now), width, DARK) for row in log.log_rows(now)]
     pictures = [
-        curves.picture(now, metric, scale, rivals, DARK, ())
+        curves.metric_chart(now, metric, scale, rivals, DARK, ())
         for metric in range(len(curves.METRICS))
         for scale in (False, True)
         for rivals in (False, True)
     ]
-    pictures += [compare.picture(now, cost, scale, DARK) for cost in (0, 1) for scale in (False, True)]
-    lines += [line for picture in pictures for line in draw(picture, width, 12, DARK.ink, DARK.dim)]
+    pictures += [compare.pareto_chart(now, cost, scale, DARK) for cost in (0, 1) for scale in (False, True)]
+    lines += [line for pareto_chart in pictures for line in draw_chart(pareto_chart, width, 12, DARK.ink, DARK.dim)]
     assert all(line.cell_len <= width for line in lines), [line.plain for line in lines if line.cell_len > width]
     for step in now.state.steps:
         detail.step_lines(step, now)
@@ -53,27 +53,30 @@ def everything(now: Glance, width: int) -> list[str]:
 
 
 @settings(max_examples=25, deadline=None)
-@given(st.integers(0, len(story())), WIDTHS)
+@given(st.integers(0, len(recorded_events())), WIDTHS)
 def test_any_beginning_of_a_story_can_be_shown(cut: int, width: int) -> None:
     everything(moment(cut), width)
 
 
 @settings(max_examples=15, deadline=None)
-@given(st.integers(0, len(story())), st.sampled_from(["", "imp", "colt seed", "conv", "[", "no such thing", "é\x1b"]))
+@given(
+    st.integers(0, len(recorded_events())),
+    st.sampled_from(["", "imp", "colt seed", "conv", "[", "no such thing", "é\x1b"]),
+)
 def test_any_filter_shows_no_more_than_there_is(cut: int, words: str) -> None:
-    whole = glance(story()[:cut])
-    some = glance(story()[:cut], words)
+    whole = snapshot(recorded_events()[:cut])
+    some = snapshot(recorded_events()[:cut], words)
     everything(some, 80)
     assert {row.id for row in arms.arm_rows(some)} <= {row.id for row in arms.arm_rows(whole)}
     assert len(log.log_rows(some)) <= len(log.log_rows(whole))
 
 
 def test_the_tree_counts_every_step_of_an_arm_once() -> None:
-    now = moment(len(story()))
-    rows = {row.label: row for row in tree.tree_rows(now, tree.Folding()) if len(row.path) == 1}
+    now = moment(len(recorded_events()))
+    rows = {row.label: row for row in tree.tree_rows(now, tree.TreeExpansion()) if len(row.path) == 1}
     for arm in now.state.arms:
         steps = [step for step in now.state.steps.values() if arm.id in step.info.arms]
-        done = sum(step.status in FINISHED for step in steps)
+        done = sum(step.status in FINISHED_STATUSES for step in steps)
         skipped = sum(step.status == "skipped" for step in steps)
         assert rows[arm.id].note == f"{done}/{len(steps) - skipped}"
 
@@ -92,13 +95,13 @@ def test_what_runs_is_open_and_what_a_person_closed_is_not() -> None:
     now = moment(300)
     running = tree.running_path(now)
     assert running is not None
-    assert running in [row.path for row in tree.tree_rows(now, tree.Folding())]
-    closed = tree.Folding().toggle(running[:1], False)
+    assert running in [row.path for row in tree.tree_rows(now, tree.TreeExpansion())]
+    closed = tree.TreeExpansion().with_expanded(running[:1], False)
     assert running not in [row.path for row in tree.tree_rows(now, closed)]
 
 
 def test_a_failure_is_found_with_its_traceback() -> None:
-    now = glance(with_failure())
+    now = snapshot(events_with_failure())
     path = tree.failed_path(now)
     assert path is not None
     assert now.state.steps[str(path[3])].status == "failed"
@@ -117,7 +120,7 @@ def test_a_step_of_a_dead_run_does_not_run() -> None:
 
 
 def test_the_pareto_front_holds_whom_nobody_beats() -> None:
-    now = moment(len(story()))
+    now = moment(len(recorded_events()))
     tickets = [s for (_, who, _), s in now.standings.items() if who == "ticket"]
     front = compare.pareto(tickets)
     assert front
@@ -132,15 +135,17 @@ def test_the_pareto_front_holds_whom_nobody_beats() -> None:
 
 
 def test_the_best_figure_of_a_column_is_marked() -> None:
-    rows = [row for row in compare.compare_rows(moment(len(story())), "round 2") if row.contestant == "ticket"]
+    rows = [
+        row for row in compare.compare_rows(moment(len(recorded_events())), "round 2") if row.contestant == "ticket"
+    ]
     best = min(row.standing.params for row in rows)
     assert [("params" in row.best) for row in rows] == [row.standing.params == best for row in rows]
 
 
 @functools.cache
-def asked() -> Glance:
+def asked() -> Snapshot:
     """The end of the story, where the tickets' energy and latency were asked for as well."""
-    last, now = story()[-1], moment(len(story()))
+    last, now = recorded_events()[-1], moment(len(recorded_events()))
     energy, latency = {"energy": 2500.0, "energy.watts": 65.0}, {"latency": 0.00125, "latency.batch": 0.5}
     told = [
         Measure(
@@ -150,7 +155,9 @@ def asked() -> Glance:
         if key[1] == "ticket"
         for metric, figures, how in (("energy", energy, "estimated"), ("latency", latency, "measured"))
     ]
-    return glance([*story(), *(Record(last.seq + n + 1, last.t, event) for n, event in enumerate(told))])
+    return snapshot(
+        [*recorded_events(), *(EventRecord(last.seq + n + 1, last.t, event) for n, event in enumerate(told))]
+    )
 
 
 @given(st.integers(30, 200))
@@ -166,34 +173,34 @@ def test_what_was_asked_stands_in_the_comparison_where_there_is_room(width: int)
 
 
 def test_layers_tell_what_is_left() -> None:
-    now = moment(len(story()))
-    options = layers.choices(now, "colt")
+    now = moment(len(recorded_events()))
+    options = layers.available_selections(now, "colt")
     levels = [option.level for option in options if option.contestant in ("ticket", "dense") and option.seed == 1]
     assert levels == [0, 1, 2]
-    last = layers.nearest(options, layers.Choice("colt", "ticket", 99, 1))
+    last = layers.nearest_selection(options, layers.LayerSelection("colt", "ticket", 99, 1))
     assert (last.level, last.contestant) == (2, "ticket")
     rows = layers.layer_rows(now, last)
     metric = now.state.metrics["colt", "ticket", 2, 1]
     left, all_of_them = sum(row.weights_left for row in rows), sum(row.weights for row in rows)
     assert left / all_of_them == pytest.approx(1 - (metric.sparsity or 0), abs=0.03)
-    assert layers.step_choice(options, last, -1).level == 1
-    assert layers.step_choice(options, last, 1).level == 2
+    assert layers.step_round(options, last, -1).level == 1
+    assert layers.step_round(options, last, 1).level == 2
 
 
 def test_the_plan_marks_the_statement_that_runs() -> None:
     lines = {line.number: line for line in plan.plan_lines(PLAN, moment(300))}
-    marked = {number for number, line in lines.items() if line.arms}
+    marked = {number for number, line in lines.items() if line.arm_indices}
     assert marked
     assert all("arm" in lines[n].text or "prune" in lines[n].text or "rewind" in lines[n].text for n in marked)
     early = plan.plan_lines(PLAN, moment(12))
-    assert all(line.text.startswith(("train", "model", "arm")) for line in early if line.arms)
+    assert all(line.text.startswith(("train", "model", "arm")) for line in early if line.arm_indices)
 
 
 def test_the_title_counts_time_from_the_run_not_from_the_last_event() -> None:
     now = moment(300)
     line = status.title_line(now, 120, DARK).plain
     assert "colt-20260102-030405-00ff" in line
-    assert f"{now.state.finished}/{len(now.state.steps)} steps" in line
+    assert f"{now.state.finished_steps}/{len(now.state.steps)} steps" in line
 
 
 @given(st.lists(st.builds(Resource, cpu=st.none() | st.floats(0, 100), ram=st.none() | st.integers(0, 10**13))), WIDTHS)
@@ -211,15 +218,15 @@ def test_a_gpu_is_told_of() -> None:
 
 def test_no_time_passes_for_steps_of_a_run_that_ended() -> None:
     """A step that was under way when the run was stopped is not under way an hour later."""
-    records = until_the_middle()
+    records = events_until_midway()
     last = records[-1]
-    stopped = Record(last.seq + 1, last.t + 1.0, RunEnd(status="stopped", seconds=9.0, exit=130, message=""))
+    stopped = EventRecord(last.seq + 1, last.t + 1.0, RunEnd(status="stopped", seconds=9.0, exit=130, message=""))
 
-    running = tree.running_path(glance(records))
+    running = tree.running_path(snapshot(records))
     assert running is not None
-    folding = tree.Folding(frozenset(running[:depth] for depth in range(1, len(running))))
+    folding = tree.TreeExpansion(frozenset(running[:depth] for depth in range(1, len(running))))
     for told in ([*records, stopped], records):
-        now = glance(told)
+        now = snapshot(told)
         later = attrs.evolve(now, now=now.now + 3600)
         before, after = ([row.note for row in tree.tree_rows(at, folding)] for at in (now, later))
         assert (before == after) is (stopped in told)

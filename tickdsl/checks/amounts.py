@@ -5,25 +5,25 @@ from __future__ import annotations
 from collections.abc import Iterator
 from fractions import Fraction
 
-from tickdsl.checks.schedules import retraining_steps
+from tickdsl.checks.schedules import retraining_length
 from tickdsl.lang.findings.diagnostics import Diagnostic
 from tickdsl.lang.writing.literals import percent
 from tickdsl.plan.model import Arm, Condition, Overlap, Plan, Prune, Rounds, Share, To
 
 #: More epochs than this for one seed of an arm are worth a warning.
-MOST_EPOCHS = 10_000
+MAX_EPOCHS = 10_000
 
 
-def findings(arm: Arm) -> Iterator[Diagnostic]:
+def diagnostics(arm: Arm) -> Iterator[Diagnostic]:
     """Findings about an arm's amounts."""
-    yield from _targets(arm)
-    yield from _epochs(arm)
+    yield from _check_targets(arm)
+    yield from _check_epochs(arm)
 
 
-def stops(plan: Plan) -> Iterator[Diagnostic]:
+def unreachable_stops(plan: Plan) -> Iterator[Diagnostic]:
     """Conditions of `stop when` that no arm can meet."""
     for stop in plan.stops:
-        yield from _never(plan, stop)
+        yield from _check_stop(plan, stop)
 
 
 def _share_left(prune: Prune, left: Fraction) -> Fraction | None:
@@ -42,7 +42,7 @@ def _share_left(prune: Prune, left: Fraction) -> Fraction | None:
     return None
 
 
-def _targets(arm: Arm) -> Iterator[Diagnostic]:
+def _check_targets(arm: Arm) -> Iterator[Diagnostic]:
     left: dict[str, Fraction] = {}
     for group in arm.rounds:
         prune = group.prune
@@ -65,10 +65,10 @@ def _targets(arm: Arm) -> Iterator[Diagnostic]:
         left[prune.unit] = after
 
 
-def _epochs(arm: Arm) -> Iterator[Diagnostic]:
+def _check_epochs(arm: Arm) -> Iterator[Diagnostic]:
     rounds = sum(group.prune.times or 1 for group in arm.rounds if group.tail)
-    length = retraining_steps(arm)
-    if length is None or length.unit != "ep" or rounds * length.amount <= MOST_EPOCHS:
+    length = retraining_length(arm)
+    if length is None or length.unit != "ep" or rounds * length.amount <= MAX_EPOCHS:
         return
     widest = max(arm.rounds, key=lambda group: group.prune.times or 1).prune
     yield Diagnostic(
@@ -79,7 +79,7 @@ def _epochs(arm: Arm) -> Iterator[Diagnostic]:
     )
 
 
-def _never(plan: Plan, stop: Condition) -> Iterator[Diagnostic]:
+def _check_stop(plan: Plan, stop: Condition) -> Iterator[Diagnostic]:
     if stop.metric != "sparsity" or stop.comparison not in (">", ">="):
         return
     most = [_most_sparse(arm.rounds) for arm in plan.arms]

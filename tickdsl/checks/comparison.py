@@ -6,22 +6,29 @@ import itertools
 from collections.abc import Iterator
 from fractions import Fraction
 
-from tickdsl.checks.schedules import retraining_steps
+from tickdsl.checks.schedules import retraining_length
 from tickdsl.lang.findings.diagnostics import Diagnostic, Label
 from tickdsl.plan.model import Arm, Data, Plan, Rewind
 
 #: More pipelines than this are worth a warning.
-MANY = 100
+MAX_PIPELINES = 100
 #: Lengths of training that differ by a smaller share than this are taken for equal.
 TOLERANCE = Fraction(1, 10)
 
 
-def findings(plan: Plan) -> list[Diagnostic]:
+def diagnostics(plan: Plan) -> list[Diagnostic]:
     """Findings about the arms of a plan together; `plan.arms` are all of them."""
-    return [*_seeds(plan), *_explosion(plan), *_baseline(plan), *_random_rival(plan), *_budgets(plan), *_data(plan)]
+    return [
+        *_check_seeds(plan),
+        *_check_size(plan),
+        *_check_baseline(plan),
+        *_check_random_structure(plan),
+        *_check_budgets(plan),
+        *_check_data(plan),
+    ]
 
 
-def _seeds(plan: Plan) -> Iterator[Diagnostic]:
+def _check_seeds(plan: Plan) -> Iterator[Diagnostic]:
     if len(plan.seeds) == 1:
         yield Diagnostic(
             "TD505",
@@ -31,9 +38,9 @@ def _seeds(plan: Plan) -> Iterator[Diagnostic]:
         )
 
 
-def _explosion(plan: Plan) -> Iterator[Diagnostic]:
+def _check_size(plan: Plan) -> Iterator[Diagnostic]:
     number = len(plan.arms) * len(plan.seeds)
-    if number > MANY:
+    if number > MAX_PIPELINES:
         names = len({arm.name for arm in plan.arms})
         yield Diagnostic(
             "TD513",
@@ -44,7 +51,7 @@ def _explosion(plan: Plan) -> Iterator[Diagnostic]:
         )
 
 
-def _baseline(plan: Plan) -> Iterator[Diagnostic]:
+def _check_baseline(plan: Plan) -> Iterator[Diagnostic]:
     """Rewound weights claim a ticket; only a rival without them can deny it."""
     if plan.compare_span is None or {"random-init", "random-structure"} & set(plan.rivals):
         return
@@ -62,7 +69,7 @@ def _baseline(plan: Plan) -> Iterator[Diagnostic]:
                 return
 
 
-def _random_rival(plan: Plan) -> Iterator[Diagnostic]:
+def _check_random_structure(plan: Plan) -> Iterator[Diagnostic]:
     if "random-structure" not in plan.rivals:
         return
     for arm in plan.arms:
@@ -80,7 +87,7 @@ def _random_rival(plan: Plan) -> Iterator[Diagnostic]:
 
 def _pairs(plan: Plan) -> Iterator[tuple[Arm, Arm]]:
     """Arms of unlike names under one binding of the sweeps that both read."""
-    if len(plan.arms) > MANY:
+    if len(plan.arms) > MAX_PIPELINES:
         return  # so many arms are a grid, not a comparison
     for one, other in itertools.combinations(plan.arms, 2):
         common = one.sweep.keys() & other.sweep.keys()
@@ -88,11 +95,11 @@ def _pairs(plan: Plan) -> Iterator[tuple[Arm, Arm]]:
             yield one, other
 
 
-def _budgets(plan: Plan) -> Iterator[Diagnostic]:
+def _check_budgets(plan: Plan) -> Iterator[Diagnostic]:
     for one, other in _pairs(plan):
-        if _judged_on(one) != _judged_on(other):
+        if _evaluation_data(one) != _evaluation_data(other):
             continue
-        first, second = retraining_steps(one), retraining_steps(other)
+        first, second = retraining_length(one), retraining_length(other)
         if first is None or second is None or first.unit != second.unit:
             continue
         if abs(first.amount - second.amount) > TOLERANCE * max(first.amount, second.amount):
@@ -106,9 +113,9 @@ def _budgets(plan: Plan) -> Iterator[Diagnostic]:
             return
 
 
-def _data(plan: Plan) -> Iterator[Diagnostic]:
+def _check_data(plan: Plan) -> Iterator[Diagnostic]:
     for one, other in _pairs(plan):
-        first, second = _judged_on(one), _judged_on(other)
+        first, second = _evaluation_data(one), _evaluation_data(other)
         if first.name != second.name:
             yield Diagnostic(
                 "TD516",
@@ -121,6 +128,6 @@ def _data(plan: Plan) -> Iterator[Diagnostic]:
             return
 
 
-def _judged_on(arm: Arm) -> Data:
+def _evaluation_data(arm: Arm) -> Data:
     """The data that its levels are trained and tested on in the end."""
     return arm.data if arm.transfer is None else arm.transfer.data

@@ -14,18 +14,20 @@ from tickdsl.lang.writing.format import format_source
 from tickdsl.plan.model import Plan
 
 
-def written_out(plan: Plan, shown: Collection[Diagnostic], *, data: Path | None = None, network: bool = True) -> str:
+def expand_silently(
+    plan: Plan, shown: Collection[Diagnostic], *, data: Path | None = None, network: bool = True
+) -> str:
     """The text of `plan` (see `lang.expand`); warnings that are not among those `shown` of it are silenced there.
 
     A plan's own `# ok` is gone with its lines, and arms of one sweep are arms like any others once written out.
     """
     text = expand(plan)
     source = Source(plan.path, text)
-    told = {finding.code for finding in shown}
+    told = {diagnostic.code for diagnostic in shown}
     silenced: dict[int, dict[str, None]] = {}
-    for finding in check(load_source(source), data=data, network=network).findings:
-        if finding.severity == "warning" and finding.code not in told:
-            silenced.setdefault(finding.span.line, {})[finding.code] = None
+    for diagnostic in check(load_source(source), data=data, network=network).diagnostics:
+        if diagnostic.severity == "warning" and diagnostic.code not in told:
+            silenced.setdefault(diagnostic.span.line, {})[diagnostic.code] = None
     if not silenced:
         return text
     lines = text.split("\n")

@@ -10,18 +10,18 @@ from tickdsl.plan.model import Arm, Overlap, Retrain, Rewind, Rounds
 from tickdsl.training import catalogue
 
 
-def findings(arm: Arm) -> Iterator[Diagnostic]:
+def diagnostics(arm: Arm) -> Iterator[Diagnostic]:
     """Findings about an arm's design."""
-    yield from _split(arm)
-    yield from _until(arm)
-    yield from _settles(arm)
-    yield from _input(arm)
+    yield from _check_split(arm)
+    yield from _check_until(arm)
+    yield from _check_settling(arm)
+    yield from _check_input(arm)
 
 
-def _split(arm: Arm) -> Iterator[Diagnostic]:
+def _check_split(arm: Arm) -> Iterator[Diagnostic]:
     if arm.split is None:
         return
-    classes = catalogue.known(arm.data.name, "classes", arm.data.options)
+    classes = catalogue.known_size(arm.data.name, "classes", arm.data.options)
     if arm.split.by == "classes" and classes is not None and arm.split.parts > classes // 2:
         yield Diagnostic(
             "TD503",
@@ -30,10 +30,10 @@ def _split(arm: Arm) -> Iterator[Diagnostic]:
             help=f"at most `split classes {classes // 2}`",
         )
     for group in arm.rounds:
-        yield from _ticket_of_parts(arm, group)
+        yield from _check_parts(arm, group)
 
 
-def _ticket_of_parts(arm: Arm, group: Rounds) -> Iterator[Diagnostic]:
+def _check_parts(arm: Arm, group: Rounds) -> Iterator[Diagnostic]:
     assert arm.split is not None
     split = (Label(arm.split.span, "the split"),)
     if not any(isinstance(tail, Overlap) for tail in group.tail):
@@ -60,7 +60,7 @@ def _ticket_of_parts(arm: Arm, group: Rounds) -> Iterator[Diagnostic]:
         )
 
 
-def _settles(arm: Arm) -> Iterator[Diagnostic]:
+def _check_settling(arm: Arm) -> Iterator[Diagnostic]:
     """What `until mask-distance` needs: a training in epochs before it, and behind it a word on where to go on."""
     length, behind_training, start = Moment.parse(str(arm.recipe["length"])), True, INIT
     for group in arm.rounds:
@@ -89,7 +89,7 @@ def _in_epochs(moment: Moment, length: Moment) -> bool:
     return moment.unit == "ep" and moment.amount >= 1 and moment.amount.denominator == 1
 
 
-def _until(arm: Arm) -> Iterator[Diagnostic]:
+def _check_until(arm: Arm) -> Iterator[Diagnostic]:
     for place, group in enumerate(arm.rounds):
         overlaps = [tail for tail in group.tail if isinstance(tail, Overlap)]
         if group.prune.until is not None and arm.split and any(o.at_least < arm.split.parts for o in overlaps):
@@ -118,7 +118,7 @@ def _until(arm: Arm) -> Iterator[Diagnostic]:
             )
 
 
-def _input(arm: Arm) -> Iterator[Diagnostic]:
+def _check_input(arm: Arm) -> Iterator[Diagnostic]:
     """Whether the network takes the data's pictures, as far as the catalogue knows without loading them."""
     data, model = catalogue.DATASETS[arm.data.name], catalogue.MODELS[arm.model.name]
     if data.shape is None:

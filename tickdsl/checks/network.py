@@ -9,54 +9,56 @@ from typing import Any
 import attrs
 
 from tickdsl.checks import plugins
-from tickdsl.checks.schedules import epoch_steps
-from tickdsl.engine.graphs import DATA, dense_graph, pictures
+from tickdsl.checks.schedules import arm_steps_per_epoch
+from tickdsl.engine.graphs import DEFAULT_DATA_DIR, dense_graph, image_shape_and_classes
 from tickdsl.errors import TickdslError
 from tickdsl.graph.model import ModelGraph
 from tickdsl.graph.structure import Structure
-from tickdsl.lang.findings.diagnostics import Diagnostic, Label, did_you_mean, listing
+from tickdsl.lang.findings.diagnostics import Diagnostic, Label, did_you_mean, join_or
 from tickdsl.lang.writing.literals import percent
 from tickdsl.plan.lower import lower, prune_args
 from tickdsl.plan.model import Arm, Matching, Plan, Prune, Stages
 from tickdsl.plugins import PluginError
-from tickdsl.pruning.allocation import allotted
-from tickdsl.pruning.amounts import forecast, most_rounds, rounds_until
+from tickdsl.pruning.allocation import resolve_amounts
+from tickdsl.pruning.amounts import forecast_rounds, max_rounds, rounds_until
 from tickdsl.pruning.patterns import matches
-from tickdsl.pruning.scope import GROUP_KINDS, LAYERS, Scope, layer_names, named, scope
+from tickdsl.pruning.scope import GROUP_KINDS, LAYERS, Scope, find_scope, layer_names, matches_any
 from tickdsl.training import catalogue
 
 #: Plans of more pipelines than this are not lowered for a note.
-MANY = 24
+MAX_PIPELINES = 24
 
 
-def findings(arm: Arm, data: Path | None, *, random_rival: bool = False) -> Iterator[Diagnostic]:
+def diagnostics(arm: Arm, data: Path | None, *, random_rival: bool = False) -> Iterator[Diagnostic]:
     """Findings about every prune of an arm, on its dense network.
 
     `random_rival`: the arm is compared with a random structure.
     """
     span = arm.data.span
     try:
-        pictures(arm.data, data or DATA)
+        image_shape_and_classes(arm.data, data or DEFAULT_DATA_DIR)
         span = arm.model.span
         if arm.model.weights_file is not None and not Path(arm.model.weights_file).is_file():
             raise TickdslError(f"there are no weights at {arm.model.weights_file}", "name a file that is there")
         fetched = arm.model.options.get("weights") == catalogue.DEFAULT_WEIGHTS
-        if fetched and not catalogue.MODELS[arm.model.name].fetches:
+        if fetched and not catalogue.MODELS[arm.model.name].has_fetchable_weights:
             hint = "name a file, or take a network of torchvision"
             raise TickdslError(f"there are no weights of {arm.model.name} to fetch", hint)
         graph = dense_graph(arm, data)
         span = arm.transfer.data.span if arm.transfer is not None else span
-        move = list(_target(arm, data or DATA))
+        move = list(_check_transfer(arm, data or DEFAULT_DATA_DIR))
     except PluginError as error:
-        yield plugins.unusable(error, span)
+        yield plugins.plugin_diagnostic(error, span)
         return
     except TickdslError as error:
         yield Diagnostic("TD413", error.message, span, help=error.hint)
         return
     yield from move
-    yield from plugins.findings(arm, epoch_steps(arm), data or DATA)
+    yield from plugins.diagnostics(arm, arm_steps_per_epoch(arm), data or DEFAULT_DATA_DIR)
     for place, group in enumerate(arm.rounds):
-        prune = _Prune(arm, group.prune, graph, first=place == 0, only=len(arm.rounds) == 1, random_rival=random_rival)
+        prune = _PruneCheck(
+            arm, group.prune, graph, first=place == 0, only=len(arm.rounds) == 1, random_rival=random_rival
+        )
         for check in _CHECKS:
             found = list(check(prune))
             yield from found
@@ -64,12 +66,15 @@ def findings(arm: Arm, data: Path | None, *, random_rival: bool = False) -> Iter
                 break  # what follows would only be its consequence
 
 
-def _target(arm: Arm, root: Path) -> Iterator[Diagnostic]:
+def _check_transfer(arm: Arm, root: Path) -> Iterator[Diagnostic]:
     """Whether the network that was pruned on one data set takes the pictures and has the classes of the other."""
     if arm.transfer is None:
         return
     move = arm.transfer
-    (shape, classes), (other, others) = pictures(arm.data, root), pictures(move.data, root)
+    (shape, classes), (other, others) = (
+        image_shape_and_classes(arm.data, root),
+        image_shape_and_classes(move.data, root),
+    )
     if shape != other:
         sizes = ["×".join(map(str, each)) for each in (shape, other)]
         yield Diagnostic(
@@ -89,7 +94,7 @@ def _target(arm: Arm, root: Path) -> Iterator[Diagnostic]:
 
 
 @attrs.frozen
-class _Prune:
+class _PruneCheck:
     """One prune of an arm on its dense network."""
 
     arm: Arm
@@ -111,24 +116,24 @@ class _Prune:
         return self.prune.amount_span or self.prune.span
 
     def args(self, index: int = 0) -> dict[str, Any]:
-        args = prune_args(self.prune, index, self.prune.times or 1, head=self.arm.spares_head)
-        return dict(allotted(self.graph, Structure.dense(self.graph), args))
+        args = prune_args(self.prune, index, self.prune.times or 1, head=self.arm.protects_head)
+        return dict(resolve_amounts(self.graph, Structure.dense(self.graph), args))
 
     def scope(self) -> Scope:
-        return scope(self.graph, Structure.dense(self.graph), self.args())
+        return find_scope(self.graph, Structure.dense(self.graph), self.args())
 
 
-def shared(plan: Plan, data: Path | None) -> Iterator[Diagnostic]:
+def shared_trainings(plan: Plan, data: Path | None) -> Iterator[Diagnostic]:
     """How many trainings the arms and seeds share."""
-    if len(plan.arms) == 1 or len(plan.arms) * len(plan.seeds) > MANY:
+    if len(plan.arms) == 1 or len(plan.arms) * len(plan.seeds) > MAX_PIPELINES:
         return
 
     def rounds(arm: Arm, prune: Prune) -> int:
         if prune.until is None and prune.ends is None:
             return prune.times or 1
-        at = _Prune(arm, prune, dense_graph(arm, data), first=True, only=True, random_rival=False)
+        at = _PruneCheck(arm, prune, dense_graph(arm, data), first=True, only=True, random_rival=False)
         if prune.until is None:
-            return most_rounds(at.scope(), at.args)
+            return max_rounds(at.scope(), at.args)
         return rounds_until(at.scope(), at.args, float(prune.until))
 
     # Equal data are equal by name and options: nothing is read.
@@ -143,7 +148,7 @@ def shared(plan: Plan, data: Path | None) -> Iterator[Diagnostic]:
         )
 
 
-def _unit(at: _Prune) -> Iterator[Diagnostic]:
+def _check_unit(at: _PruneCheck) -> Iterator[Diagnostic]:
     model, prune = at.arm.model.name, at.prune
     if prune.unit in LAYERS and not at.graph.layers:
         reasons = [f"{block.name} {block.reason}" for block in at.graph.blocks[:3]]
@@ -168,7 +173,7 @@ def _unit(at: _Prune) -> Iterator[Diagnostic]:
         )
 
 
-def _patterns(at: _Prune) -> Iterator[Diagnostic]:
+def _check_patterns(at: _PruneCheck) -> Iterator[Diagnostic]:
     names = layer_names(at.graph)
     for pattern, span in at.patterns:
         if not any(matches(pattern, name) for name in names):
@@ -178,14 +183,14 @@ def _patterns(at: _Prune) -> Iterator[Diagnostic]:
                 f'"{pattern}" matches no layer of {at.arm.model.name}',
                 span,
                 label=near or "",
-                help=f"its layers: {listing(names, 8)}",
+                help=f"its layers: {join_or(names, 8)}",
             )
     for pattern, span in zip(at.prune.protect, at.prune.protect_spans or (), strict=True):
         if all(matches(pattern, name) for name in names):
             yield Diagnostic("TD403", f'`except "{pattern}"` protects every layer: nothing is left to prune', span)
 
 
-def _coupled(at: _Prune) -> Iterator[Diagnostic]:
+def _check_coupled(at: _PruneCheck) -> Iterator[Diagnostic]:
     """Layers that feed one addition must lose the same filters: a plan cannot protect some and prune others."""
     if at.prune.unit not in GROUP_KINDS:
         return
@@ -194,20 +199,20 @@ def _coupled(at: _Prune) -> Iterator[Diagnostic]:
             continue
         for pattern, span in zip(at.prune.protect, at.prune.protect_spans or (), strict=True):
             inside = [path for path in group.producers if matches(pattern, path)]
-            outside = [path for path in group.producers if not named(at.prune.protect, path)]
+            outside = [path for path in group.producers if not matches_any(at.prune.protect, path)]
             if inside and outside:
                 yield Diagnostic(
                     "TD406",
-                    f"{listing([*inside, *outside], 6)} must lose the same filters; `except` names only some of them",
+                    f"{join_or([*inside, *outside], 6)} must lose the same filters; `except` names only some of them",
                     span,
-                    label=f"names {listing(inside, 4)}",
-                    notes=(f"not named: {listing(outside, 4)}",),
+                    label=f"names {join_or(inside, 4)}",
+                    notes=(f"not named: {join_or(outside, 4)}",),
                     help="name all of them, or none",
                 )
                 return
 
 
-def _named_alone(at: _Prune) -> Iterator[Diagnostic]:
+def _check_named_alone(at: _PruneCheck) -> Iterator[Diagnostic]:
     """Layers that `in` names without those that must lose the same units: nothing of them would go."""
     prune = at.prune
     if prune.unit not in GROUP_KINDS:
@@ -220,18 +225,18 @@ def _named_alone(at: _Prune) -> Iterator[Diagnostic]:
             and group.reason is None
             and any(matches(pattern, path) for path in group.producers)
         ]
-        missing = [[path for path in group.producers if not named(prune.within, path)] for group in touched]
+        missing = [[path for path in group.producers if not matches_any(prune.within, path)] for group in touched]
         if touched and all(missing):
             inside = [path for path in touched[0].producers if matches(pattern, path)]
             yield Diagnostic(
                 "TD410",
-                f"{listing(inside, 4)} cannot lose {prune.unit} alone: {listing(missing[0], 4)} lose the same ones",
+                f"{join_or(inside, 4)} cannot lose {prune.unit} alone: {join_or(missing[0], 4)} lose the same ones",
                 span,
                 help=f"name them too: `in {', '.join(touched[0].producers)}`",
             )
 
 
-def _named_targets(at: _Prune) -> Iterator[Diagnostic]:
+def _check_named_targets(at: _PruneCheck) -> Iterator[Diagnostic]:
     """Targets of `in` that can never go."""
     for pattern, span in zip(at.prune.within, at.prune.within_spans or (), strict=True):
         if at.prune.unit in LAYERS:
@@ -239,7 +244,7 @@ def _named_targets(at: _Prune) -> Iterator[Diagnostic]:
             if chosen and chosen[0].reason is not None:
                 message = f"{pattern} {chosen[0].reason}: it cannot be dropped"
                 free = [block.name for block in at.graph.layers]
-                yield Diagnostic("TD407", message, span, help=f"these can: {listing(free, 8)}")
+                yield Diagnostic("TD407", message, span, help=f"these can: {join_or(free, 8)}")
         elif at.prune.unit in GROUP_KINDS:
             outputs = [info.module for info in at.graph.weights.values() if info.is_output]
             hit = [name for name in layer_names(at.graph) if matches(pattern, name)]
@@ -252,7 +257,7 @@ def _named_targets(at: _Prune) -> Iterator[Diagnostic]:
                 )
 
 
-def _global_norms(at: _Prune) -> Iterator[Diagnostic]:
+def _check_global_norms(at: _PruneCheck) -> Iterator[Diagnostic]:
     prune = at.prune
     if prune.unit == "filters" and prune.scope == "global" and prune.by in ("l1", "magnitude"):
         favoured = "wide" if prune.by == "l1" else "narrow"
@@ -264,7 +269,7 @@ def _global_norms(at: _Prune) -> Iterator[Diagnostic]:
         )
 
 
-def _stages(at: _Prune) -> Iterator[Diagnostic]:
+def _check_stages(at: _PruneCheck) -> Iterator[Diagnostic]:
     if not isinstance(at.prune.amount, Stages):
         return
     try:
@@ -273,7 +278,7 @@ def _stages(at: _Prune) -> Iterator[Diagnostic]:
         yield Diagnostic("TD211", error.message, at.amount_span, help=error.hint)
 
 
-def _amount(at: _Prune) -> Iterator[Diagnostic]:
+def _check_amount(at: _PruneCheck) -> Iterator[Diagnostic]:
     prune, arm = at.prune, at.arm
     if isinstance(prune.amount, Matching):
         return  # how much goes is known once the other arm has run
@@ -285,11 +290,11 @@ def _amount(at: _Prune) -> Iterator[Diagnostic]:
             yield Diagnostic(
                 "TD903", f"`until {percent(prune.until)}` = {most}{rounds} rounds on {arm.model.name}", prune.span
             )
-        exhausted = list(_exhausted(at, found))
+        exhausted = list(_check_exhausted(at, found))
         if exhausted:
             yield from exhausted
             return
-        counts = list(forecast(found, at.args, prune.times or 1 if prune.until is None else 1))
+        counts = list(forecast_rounds(found, at.args, prune.times or 1 if prune.until is None else 1))
     except TickdslError as error:
         yield Diagnostic("TD404", error.message, at.amount_span, help=error.hint)
         return
@@ -303,23 +308,23 @@ def _amount(at: _Prune) -> Iterator[Diagnostic]:
         )
 
 
-def _one_structure(at: _Prune) -> Iterator[Diagnostic]:
+def _check_one_structure(at: _PruneCheck) -> Iterator[Diagnostic]:
     """Whole layers, all of which go: a random choice of as many is the same one."""
     prune = at.prune
     if not at.random_rival or prune.unit not in LAYERS or not at.only:
         return
     (pool,) = at.scope().pools
-    gone = sum(forecast(at.scope(), at.args, prune.times or 1)) if prune.until is None else 0
-    if gone == pool.left:
+    gone = sum(forecast_rounds(at.scope(), at.args, prune.times or 1)) if prune.until is None else 0
+    if gone == pool.remaining:
         yield Diagnostic(
             "TD515",
-            f"all {pool.left} layers that can go do: `random-structure` would be the ticket's own structure",
+            f"all {pool.remaining} layers that can go do: `random-structure` would be the ticket's own structure",
             at.amount_span,
             help="compare with `random-init`",
         )
 
 
-def _exhausted(at: _Prune, found: Scope) -> Iterator[Diagnostic]:
+def _check_exhausted(at: _PruneCheck, found: Scope) -> Iterator[Diagnostic]:
     """Counts that ask for more than there is."""
     args, times = at.args(), at.prune.times or 1
     if "count" not in args:
@@ -327,15 +332,15 @@ def _exhausted(at: _Prune, found: Scope) -> Iterator[Diagnostic]:
     wanted = times * int(args["count"])
     if at.prune.unit in LAYERS:
         (pool,) = found.pools
-        if wanted > pool.left:
+        if wanted > pool.remaining:
             yield Diagnostic(
                 "TD408",
-                f"`{at.prune.span.text}`: only {pool.left} layers of {at.arm.model.name} can go",
+                f"`{at.prune.span.text}`: only {pool.remaining} layers of {at.arm.model.name} can go",
                 at.amount_span,
-                help=f"take at most {pool.left}",
+                help=f"take at most {pool.remaining}",
             )
     elif at.prune.scope == "global":
-        free = sum(pool.left - pool.least for pool in found.pools)
+        free = sum(pool.remaining - pool.minimum for pool in found.pools)
         if wanted > free:
             yield Diagnostic(
                 "TD405",
@@ -346,10 +351,10 @@ def _exhausted(at: _Prune, found: Scope) -> Iterator[Diagnostic]:
             )
     else:
         for pool in found.pools:
-            if wanted >= pool.left:
+            if wanted >= pool.remaining:
                 yield Diagnostic(
                     "TD405",
-                    f"{times} rounds of {args['count']} would leave `{pool.name}` none of its {pool.left} "
+                    f"{times} rounds of {args['count']} would leave `{pool.name}` none of its {pool.remaining} "
                     f"{at.prune.unit}: the network would be cut",
                     at.amount_span,
                     help="protect it with `except`, or take fewer",
@@ -357,14 +362,14 @@ def _exhausted(at: _Prune, found: Scope) -> Iterator[Diagnostic]:
                 return
 
 
-_CHECKS: tuple[Callable[[_Prune], Iterator[Diagnostic]], ...] = (
-    _unit,
-    _patterns,
-    _coupled,
-    _named_targets,
-    _named_alone,
-    _global_norms,
-    _stages,
-    _amount,
-    _one_structure,
+_CHECKS: tuple[Callable[[_PruneCheck], Iterator[Diagnostic]], ...] = (
+    _check_unit,
+    _check_patterns,
+    _check_coupled,
+    _check_named_targets,
+    _check_named_alone,
+    _check_global_norms,
+    _check_stages,
+    _check_amount,
+    _check_one_structure,
 )

@@ -8,56 +8,56 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from tickdsl.engine.graphs import pictures
+from tickdsl.engine.graphs import image_shape_and_classes
 from tickdsl.errors import TickdslError
 from tickdsl.graph.structure import Structure
 from tickdsl.lang.findings.diagnostics import Diagnostic
 from tickdsl.plan.model import Arm, Options, Plan, Retrain
-from tickdsl.plugins import added, load, required
+from tickdsl.plugins import is_plugin, load_plugin, require_plugin
 from tickdsl.pruning.scope import GROUP_KINDS, LAYERS
-from tickdsl.records.canonical import canonical
-from tickdsl.training.catalogue import shaping
+from tickdsl.records.canonical import canonical_json
+from tickdsl.training.catalogue import architecture_options
 from tickdsl.training.recipes.recipe import Recipe
 
 #: The steps of an epoch that a schedule is tried with where the data's size is not known.
 _NOMINAL_EPOCH = 10
 
 
-def findings(arm: Arm, per_epoch: int | None, data: Path) -> Iterator[Diagnostic]:
+def diagnostics(arm: Arm, per_epoch: int | None, data: Path) -> Iterator[Diagnostic]:
     """Criteria and schedules of an arm that cannot be used. Its network and its data are built anyway, and so tried."""
     for group in arm.rounds:
-        if added("criterion", group.prune.by):
+        if is_plugin("criterion", group.prune.by):
             span = group.prune.by_span or group.prune.span
-            yield from _tried(partial(_criterion, group.prune.by, group.prune.unit, arm, data), span)
+            yield from _errors_of(partial(_try_criterion, group.prune.by, group.prune.unit, arm, data), span)
     transferred = arm.transfer.tail if arm.transfer is not None else ()
     tails = [tail for group in arm.rounds for tail in group.tail] + list(transferred)
     retrainings = [(tail.recipe, tail.span) for tail in tails if isinstance(tail, Retrain)]
     for fields, span in [(arm.recipe, arm.recipe_span), *retrainings]:
-        if added("schedule", str(fields.get("schedule", ""))):
-            yield from _tried(partial(_schedule, fields, per_epoch or _NOMINAL_EPOCH), span)
+        if is_plugin("schedule", str(fields.get("schedule", ""))):
+            yield from _errors_of(partial(_try_schedule, fields, per_epoch or _NOMINAL_EPOCH), span)
 
 
-def metrics(plan: Plan) -> Iterator[Diagnostic]:
+def metric_diagnostics(plan: Plan) -> Iterator[Diagnostic]:
     """Metrics of a plan that cannot be imported."""
     for name in plan.metrics:
-        if added("metric", name):
-            yield from _tried(partial(_metric, name), plan.report_span or plan.arms[0].span)
+        if is_plugin("metric", name):
+            yield from _errors_of(partial(_try_metric, name), plan.report_span or plan.arms[0].span)
 
 
-def _criterion(name: str, unit: str, arm: Arm, data: Path) -> None:
+def _try_criterion(name: str, unit: str, arm: Arm, data: Path) -> None:
     """Import it; where weights are all it looks at, let it rank what the network begins with."""
-    from tickdsl.engine.networks import network
-    from tickdsl.pruning.criteria import Subject, criterion
-    from tickdsl.pruning.criteria.custom import NotFinite
+    from tickdsl.engine.networks import dense_network
+    from tickdsl.pruning.criteria import ScoringContext, get_criterion
+    from tickdsl.pruning.criteria.custom import NonFiniteScoresError
 
-    found = criterion(name)
+    found = get_criterion(name)
     if found.runs_network or "training" in found.needs:
         return
-    shape, classes = pictures(arm.data, data)
-    dense = network(arm.model.name, canonical(shaping(arm.model.options)), classes, shape)
-    seen = Subject(dense.graph, Structure.dense(dense.graph), dense.module.state_dict())
+    shape, classes = image_shape_and_classes(arm.data, data)
+    dense = dense_network(arm.model.name, canonical_json(architecture_options(arm.model.options)), classes, shape)
+    seen = ScoringContext(dense.graph, Structure.dense(dense.graph), dense.module.state_dict())
     # Weights that are trained may well have finite scores where their beginnings have none.
-    with contextlib.suppress(NotFinite):
+    with contextlib.suppress(NonFiniteScoresError):
         if unit == "weights":
             found.weights(seen, list(dense.graph.weights))
         elif unit in LAYERS:
@@ -67,22 +67,22 @@ def _criterion(name: str, unit: str, arm: Arm, data: Path) -> None:
             found.channels(seen, free)
 
 
-def _schedule(recipe: Options, per_epoch: int) -> None:
+def _try_schedule(recipe: Options, per_epoch: int) -> None:
     with contextlib.suppress(ValueError):  # the recipe's own mistake, which has its own finding
         Recipe.from_dict(recipe).learning_rates(per_epoch)
 
 
-def _metric(name: str) -> None:
-    load(required("metric", name))
+def _try_metric(name: str) -> None:
+    load_plugin(require_plugin("metric", name))
 
 
-def _tried(attempt: Callable[[], None], span: Any) -> Iterator[Diagnostic]:
+def _errors_of(attempt: Callable[[], None], span: Any) -> Iterator[Diagnostic]:
     try:
         attempt()
     except TickdslError as error:
-        yield unusable(error, span)
+        yield plugin_diagnostic(error, span)
 
 
-def unusable(error: TickdslError, span: Any) -> Diagnostic:
+def plugin_diagnostic(error: TickdslError, span: Any) -> Diagnostic:
     """The finding that an error of a plug-in is."""
     return Diagnostic("TD118", error.message, span, help=error.hint)

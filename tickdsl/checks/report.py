@@ -8,40 +8,40 @@ from pathlib import Path
 
 import attrs
 
-from tickdsl.checks.suppressions import silence
+from tickdsl.checks.suppressions import apply_silences
 from tickdsl.lang.findings.diagnostics import Diagnostic, PlanError
-from tickdsl.lang.findings.render import ordered
+from tickdsl.lang.findings.render import sorted_unique
 from tickdsl.lang.meaning.resolve import resolve
-from tickdsl.lang.meaning.sweeps import SweptFindings
-from tickdsl.lang.reading.include import Loaded, load
+from tickdsl.lang.meaning.sweeps import SweepDiagnostics
+from tickdsl.lang.reading.include import LoadedPlan, load_plan
 from tickdsl.plan.model import Plan
 
 #: Warnings and notes that only the traced network gives.
-_OF_THE_NETWORK = ("TD411", "TD515", "TD903", "TD904")
+_NETWORK_CODES = ("TD411", "TD515", "TD903", "TD904")
 
 #: The networks of so many arms are looked at while somebody types.
-_FEW = 24
+_MAX_TRACED_ARMS = 24
 
 
 @attrs.frozen
-class Report:
+class CheckReport:
     """What `tickdsl check` found; `plan` is None where there are errors."""
 
     plan: Plan | None
-    findings: tuple[Diagnostic, ...]
+    diagnostics: tuple[Diagnostic, ...]
 
     @property
     def errors(self) -> int:
-        return sum(d.severity == "error" for d in self.findings)
+        return sum(d.severity == "error" for d in self.diagnostics)
 
     @property
     def warnings(self) -> int:
-        return sum(d.severity == "warning" for d in self.findings)
+        return sum(d.severity == "warning" for d in self.diagnostics)
 
-    def usable(self) -> Plan:
+    def require_plan(self) -> Plan:
         """The plan. Raises PlanError where it has errors."""
         if self.plan is None or self.errors:
-            raise PlanError(self.findings)
+            raise PlanError(self.diagnostics)
         return self.plan
 
 
@@ -51,12 +51,14 @@ def check_file(
     *,
     data: Path | None = None,
     network: bool = True,
-) -> Report:
+) -> CheckReport:
     """Check a plan file. Raises TickdslError where it cannot be read."""
-    return check(load(path, overrides), data=data, network=network)
+    return check(load_plan(path, overrides), data=data, network=network)
 
 
-def check(loaded: Loaded, *, data: Path | None = None, network: bool = True, traced: bool = False) -> Report:
+def check(
+    loaded: LoadedPlan, *, data: Path | None = None, network: bool = True, traced_only: bool = False
+) -> CheckReport:
     """Check a plan.
 
     `network`: look at the traced networks; `traced`: only at those that were traced before, and of few arms, so that
@@ -68,52 +70,54 @@ def check(loaded: Loaded, *, data: Path | None = None, network: bool = True, tra
     resolved = resolve(loaded)
     found: list[Diagnostic] = []
     if resolved.readable is not None:
-        found = _further(resolved.readable, data, network, traced, whole=resolved.plan is not None)
-    findings = ordered([*resolved.findings, *(loaded.led_to(d) for d in found)])
-    complete = not any(d.severity == "error" for d in findings)
-    unseen = () if network and not traced else _OF_THE_NETWORK
-    kept = ordered(silence(findings, loaded.files, complete=complete, unseen=unseen))
+        found = _check_resolved(resolved.readable, data, network, traced_only, whole=resolved.plan is not None)
+    diagnostics = sorted_unique([*resolved.diagnostics, *(loaded.with_include_chain(d) for d in found)])
+    complete = not any(d.severity == "error" for d in diagnostics)
+    unseen = () if network and not traced_only else _NETWORK_CODES
+    kept = sorted_unique(apply_silences(diagnostics, loaded.files, complete=complete, unseen=unseen))
     if not complete:
         kept = tuple(d for d in kept if d.severity != "note")  # what is assumed matters once the rest is right
-    return Report(resolved.plan if complete else None, kept)
+    return CheckReport(resolved.plan if complete else None, kept)
 
 
-def _further(plan: Plan, data: Path | None, network: bool, traced: bool, *, whole: bool) -> list[Diagnostic]:
+def _check_resolved(
+    plan: Plan, data: Path | None, network: bool, traced_only: bool, *, whole: bool
+) -> list[Diagnostic]:
     """Findings above the language; `whole`: the plan has all its arms, so that they can be set against each other."""
     from tickdsl.checks import amounts, comparison, experiment, plugins, schedules
 
-    families = (schedules.findings, experiment.findings, amounts.findings)
+    families = (schedules.diagnostics, experiment.diagnostics, amounts.diagnostics)
     found: list[Diagnostic] = []
     rival = "random-structure" in plan.rivals
     for _, group in itertools.groupby(plan.arms, lambda arm: arm.name):
         arms = list(group)
-        findings = SweptFindings({name: [arm.sweep[name] for arm in arms] for name in arms[0].sweep})
+        diagnostics = SweepDiagnostics({name: [arm.sweep[name] for arm in arms] for name in arms[0].sweep})
         sound = []
         for arm in arms:
-            told = [finding for family in families for finding in family(arm)]
-            for finding in told:
-                findings.under(arm.sweep)(finding)
+            told = [diagnostic for family in families for diagnostic in family(arm)]
+            for diagnostic in told:
+                diagnostics.reporter_for(arm.sweep)(diagnostic)
             # What is wrong with a recipe says nothing of the network.
-            if all(finding.severity != "error" or finding.code.startswith("TD3") for finding in told):
+            if all(diagnostic.severity != "error" or diagnostic.code.startswith("TD3") for diagnostic in told):
                 sound.append(arm)
-        if traced:
-            from tickdsl.engine.graphs import kept
+        if traced_only:
+            from tickdsl.engine.graphs import is_cached
 
-            sound = [arm for arm in sound if kept(arm)] if len(plan.arms) <= _FEW else []
+            sound = [arm for arm in sound if is_cached(arm)] if len(plan.arms) <= _MAX_TRACED_ARMS else []
         if network and sound:
-            from tickdsl.checks.network import findings as network_findings
+            from tickdsl.checks.network import diagnostics as network_diagnostics
 
             for arm in sound:
-                for finding in network_findings(arm, data, random_rival=rival):
-                    findings.under(arm.sweep)(finding)
-        found += findings.told()
-    if whole and network and not traced:
-        found += plugins.metrics(plan)
+                for diagnostic in network_diagnostics(arm, data, random_rival=rival):
+                    diagnostics.reporter_for(arm.sweep)(diagnostic)
+        found += diagnostics.merged()
+    if whole and network and not traced_only:
+        found += plugins.metric_diagnostics(plan)
     if whole:
-        found += comparison.findings(plan)
-        found += amounts.stops(plan)
-    if whole and network and not traced and not any(d.severity == "error" for d in found):
-        from tickdsl.checks.network import shared
+        found += comparison.diagnostics(plan)
+        found += amounts.unreachable_stops(plan)
+    if whole and network and not traced_only and not any(d.severity == "error" for d in found):
+        from tickdsl.checks.network import shared_trainings
 
-        found += shared(plan, data)
+        found += shared_trainings(plan, data)
     return found

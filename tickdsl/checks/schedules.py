@@ -5,31 +5,31 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from tickdsl.lang.findings.diagnostics import Diagnostic
-from tickdsl.lang.meaning.settings import blamed
-from tickdsl.lang.meaning.values import Place
+from tickdsl.lang.meaning.settings import location_at_fault
+from tickdsl.lang.meaning.values import ValueLocation
 from tickdsl.moments import INIT, Moment
 from tickdsl.plan.model import Arm, Distill, Retrain, Rewind, Rounds
 from tickdsl.training import catalogue
 from tickdsl.training.recipes.recipe import Recipe, steps_per_epoch
 
 
-def findings(arm: Arm) -> Iterator[Diagnostic]:
+def diagnostics(arm: Arm) -> Iterator[Diagnostic]:
     """Findings about an arm's recipe and rewinds."""
-    yield from _recipe(arm)
+    yield from _check_recipe(arm)
     for group in arm.rounds:
-        yield from _rewinds(arm, group)
-        yield from _moments(arm, group)
-        yield from _tail(arm, group)
-    yield from _deep_init(arm)
+        yield from _check_rewinds(arm, group)
+        yield from _check_moments(arm, group)
+        yield from _check_tail(arm, group)
+    yield from _check_init_rewind(arm)
 
 
-def retraining_steps(arm: Arm) -> Moment | None:
+def retraining_length(arm: Arm) -> Moment | None:
     """How long the arm trains behind its last prune, in the recipe's unit; None where units differ."""
     if not arm.rounds:
         return None
     last = arm.rounds[-1]
-    length, begun = _length(arm, last)
-    start = begun.to if begun is not None else None
+    length, rewind = _final_length(arm, last)
+    start = rewind.to if rewind is not None else None
     if start is None:
         # `at init` has the whole recipe before it; a prune without a tail has no training at all.
         start = last.prune.at if last.prune.at is not None else Moment(100, "%")
@@ -40,7 +40,7 @@ def retraining_steps(arm: Arm) -> Moment | None:
         return Moment(length.amount * (100 - start.amount) / 100, length.unit)
     if start.unit == length.unit:
         return Moment(length.amount - start.amount, length.unit)
-    per_epoch = epoch_steps(arm)
+    per_epoch = arm_steps_per_epoch(arm)
     if per_epoch is None:
         return None
     return Moment(
@@ -48,19 +48,19 @@ def retraining_steps(arm: Arm) -> Moment | None:
     )
 
 
-def _length(arm: Arm, group: Rounds) -> tuple[Moment, Rewind | None]:
+def _final_length(arm: Arm, group: Rounds) -> tuple[Moment, Rewind | None]:
     """The length of the recipe that is trained behind a prune, and the rewind that says from where, if any."""
-    length, begun = Moment.parse(str(arm.recipe["length"])), None
+    length, rewind = Moment.parse(str(arm.recipe["length"])), None
     for tail in group.tail:
         match tail:
             case Rewind():
-                begun = tail
+                rewind = tail
             case Retrain(_, recipe):
-                length, begun = Moment.parse(str(recipe["length"])), None
-    return length, begun
+                length, rewind = Moment.parse(str(recipe["length"])), None
+    return length, rewind
 
 
-def _deep_init(arm: Arm) -> Iterator[Diagnostic]:
+def _check_init_rewind(arm: Arm) -> Iterator[Diagnostic]:
     info = catalogue.MODELS[arm.model.name]
     deep = info.residual or info.family in ("vgg", catalogue.TORCHVISION_FAMILY)
     if arm.model.options.get("weights"):
@@ -78,30 +78,32 @@ def _deep_init(arm: Arm) -> Iterator[Diagnostic]:
                 )
 
 
-def _recipe(arm: Arm) -> Iterator[Diagnostic]:
+def _check_recipe(arm: Arm) -> Iterator[Diagnostic]:
     try:
         recipe = Recipe.from_dict(arm.recipe)
     except ValueError as error:
-        yield _of_recipe(
-            "TD305", f"this recipe cannot be trained: {error}", arm, blamed(error, arm.recipe_places or {})
+        yield _recipe_diagnostic(
+            "TD305", f"this recipe cannot be trained: {error}", arm, location_at_fault(error, arm.recipe_places or {})
         )
         return
-    per_epoch = epoch_steps(arm)
+    per_epoch = arm_steps_per_epoch(arm)
     for number, milestone in enumerate(recipe.milestones):
         if _reaches_end(milestone, recipe.length, per_epoch):
             message = f"milestone {milestone} does not come before the training's end ({recipe.length})"
             place = (arm.recipe_places or {}).get(f"milestones.{number}")
-            yield _of_recipe("TD306", message, arm, place, help="move it, or train longer")
+            yield _recipe_diagnostic("TD306", message, arm, place, help="move it, or train longer")
 
 
-def _of_recipe(code: str, message: str, arm: Arm, place: Place | None, help: str | None = None) -> Diagnostic:
+def _recipe_diagnostic(
+    code: str, message: str, arm: Arm, place: ValueLocation | None, help: str | None = None
+) -> Diagnostic:
     """A finding about one value of a recipe, or about all of it."""
     if place is None:
         return Diagnostic(code, message, arm.recipe_span, help=help)
     return Diagnostic(code, message, place.span, secondary=place.readers, help=help)
 
 
-def _rewinds(arm: Arm, group: Rounds) -> Iterator[Diagnostic]:
+def _check_rewinds(arm: Arm, group: Rounds) -> Iterator[Diagnostic]:
     at_start = group.prune.at is not None and not group.prune.at.amount
     for tail in group.tail:
         if not isinstance(tail, Rewind):
@@ -129,29 +131,31 @@ def _reaches_end(moment: Moment, length: Moment, per_epoch: int | None) -> bool:
     return moment.unit == length.unit and moment.amount >= length.amount
 
 
-def epoch_steps(arm: Arm) -> int | None:
+def arm_steps_per_epoch(arm: Arm) -> int | None:
     """As far as the data's size is known without reading them."""
-    pictures = catalogue.known(arm.data.name, "train", arm.data.options) or 0
+    pictures = catalogue.known_size(arm.data.name, "train", arm.data.options) or 0
     if arm.split is not None:
         pictures //= arm.split.parts
     length = Moment.parse(str(arm.recipe["length"]))
     return steps_per_epoch(pictures, int(arm.recipe.get("batch", Recipe(length=length).batch))) if pictures else None
 
 
-def _moments(arm: Arm, group: Rounds) -> Iterator[Diagnostic]:
+def _check_moments(arm: Arm, group: Rounds) -> Iterator[Diagnostic]:
     """`at` and `to`: inside the recipe, not rounding to its ends, comparable with each other."""
-    length, per_epoch = Moment.parse(str(arm.recipe["length"])), epoch_steps(arm)
+    length, per_epoch = Moment.parse(str(arm.recipe["length"])), arm_steps_per_epoch(arm)
     rewinds = [tail for tail in group.tail if isinstance(tail, Rewind)]
-    trained, begun = _length(arm, group)
-    length = trained if begun is not None else length
-    named = [(f"to {tail.to}", tail.to, tail.to_place or Place(tail.span)) for tail in rewinds if tail is begun]
+    trained, rewind = _final_length(arm, group)
+    length = trained if rewind is not None else length
+    named = [
+        (f"to {tail.to}", tail.to, tail.to_place or ValueLocation(tail.span)) for tail in rewinds if tail is rewind
+    ]
     named += [
-        (f"until {tail.until}", tail.until, Place(tail.span))
+        (f"until {tail.until}", tail.until, ValueLocation(tail.span))
         for tail in group.tail
         if isinstance(tail, Distill) and tail.until is not None and not _reaches_end(tail.until, trained, per_epoch)
     ]
     if group.prune.at is not None:
-        named.append((f"at {group.prune.at}", group.prune.at, group.prune.at_place or Place(group.prune.span)))
+        named.append((f"at {group.prune.at}", group.prune.at, group.prune.at_place or ValueLocation(group.prune.span)))
     for text, moment, place in named:
         if _reaches_end(moment, length, per_epoch):
             yield Diagnostic(
@@ -174,7 +178,7 @@ def _moments(arm: Arm, group: Rounds) -> Iterator[Diagnostic]:
         )
 
 
-def _tail(arm: Arm, group: Rounds) -> Iterator[Diagnostic]:
+def _check_tail(arm: Arm, group: Rounds) -> Iterator[Diagnostic]:
     if group.joined or group.prune.at is not None or arm.transfer is not None:
         return
     if not any(isinstance(tail, Rewind | Retrain) for tail in group.tail):

@@ -8,10 +8,10 @@ from collections.abc import Collection, Iterable, Iterator
 import attrs
 
 from tickdsl.lang.findings.diagnostics import CODES, Diagnostic
-from tickdsl.lang.findings.explain import nearest
-from tickdsl.lang.reading.statements import comments
+from tickdsl.lang.findings.explain import closest_code
+from tickdsl.lang.reading.statements import comment_ranges
 from tickdsl.lang.syntax import Source, Span
-from tickdsl.lang.vocabulary import SILENCE
+from tickdsl.lang.vocabulary import SILENCE_COMMENT
 
 _CODE = re.compile(r"[A-Za-z]+\d+|[^\s,]+")
 
@@ -23,18 +23,18 @@ class _Silence:
     code: str
     span: Span
 
-    def covers(self, finding: Diagnostic) -> bool:
+    def covers(self, diagnostic: Diagnostic) -> bool:
         """A warning or note of that code on the comment's line; errors cannot be silenced."""
         return (
-            finding.severity != "error"
-            and finding.code == self.code
-            and finding.span.source is self.span.source
-            and finding.span.line == self.span.line
+            diagnostic.severity != "error"
+            and diagnostic.code == self.code
+            and diagnostic.span.source is self.span.source
+            and diagnostic.span.line == self.span.line
         )
 
 
-def silence(
-    findings: Collection[Diagnostic], sources: Iterable[Source], *, complete: bool, unseen: Collection[str] = ()
+def apply_silences(
+    diagnostics: Collection[Diagnostic], sources: Iterable[Source], *, complete: bool, unseen: Collection[str] = ()
 ) -> list[Diagnostic]:
     """The findings that nobody silenced, and those about the silences themselves.
 
@@ -49,11 +49,11 @@ def silence(
         by_code.setdefault(one.code, []).append(one)
     used: set[_Silence] = set()
     kept = []
-    for finding in findings:
-        covering = [one for one in by_code.get(finding.code, ()) if one.covers(finding)]
+    for diagnostic in diagnostics:
+        covering = [one for one in by_code.get(diagnostic.code, ()) if one.covers(diagnostic)]
         used.update(covering)
         if not covering:
-            kept.append(finding)
+            kept.append(diagnostic)
     if complete:
         mistakes += [_unused(one) for one in silences if one not in used and one.code not in unseen]
     return [*kept, *mistakes]
@@ -62,8 +62,8 @@ def silence(
 def _silences(source: Source) -> Iterator[_Silence | Diagnostic]:
     if "ok" not in source.text:
         return
-    for start, end in comments(source.text):
-        found = SILENCE.match(source.text, start, end)
+    for start, end in comment_ranges(source.text):
+        found = SILENCE_COMMENT.match(source.text, start, end)
         if found is None:
             continue
         codes = _CODE.finditer(source.text, found.start(1), found.end(1))
@@ -73,7 +73,7 @@ def _silences(source: Source) -> Iterator[_Silence | Diagnostic]:
         for match in named:
             span = Span(source, *match.span())
             if match[0] not in CODES:
-                near = nearest(match[0])
+                near = closest_code(match[0])
                 label = f"did you mean `{near}`?" if near else ""
                 yield Diagnostic("TD015", f"there is no finding `{match[0]}`", span, label, help="`tickdsl explain`")
             elif CODES[match[0]][1] == "error":

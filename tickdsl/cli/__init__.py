@@ -12,7 +12,7 @@ from collections.abc import Sequence
 
 from tickdsl import __version__
 from tickdsl.cli import check, control, explain, fmt, graph, ls, lsp, plan, report, run, watch
-from tickdsl.cli.output import OK, USAGE, nobody_reads, unheard
+from tickdsl.cli.output import OK, USAGE, discard_broken_streams, ignore_closed_output
 from tickdsl.errors import TickdslError
 
 _VERBS = (check, explain, fmt, plan, run, watch, ls, control, report, graph, lsp)
@@ -20,9 +20,9 @@ _VERBS = (check, explain, fmt, plan, run, watch, ls, control, report, graph, lsp
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line; the exit code."""
-    words = sys.argv[1:] if argv is None else argv
-    arguments = _parser().parse_args(words)
-    arguments.words = list(words)
+    command_line = sys.argv[1:] if argv is None else argv
+    arguments = _parser().parse_args(command_line)
+    arguments.argv = list(command_line)
     if getattr(arguments, "allow_code", False):
         from tickdsl.plugins import allow_code
 
@@ -35,12 +35,12 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(f"tickdsl: {error}", file=sys.stderr)
         return USAGE
     except BrokenPipeError:
-        nobody_reads()
+        discard_broken_streams()
         return OK
     except OSError as error:
-        with unheard():
+        with ignore_closed_output():
             print(f"tickdsl: the output cannot be written: {error.strerror or error}", file=sys.stderr)
-        nobody_reads()
+        discard_broken_streams()
         return USAGE
     except KeyboardInterrupt:
         print("tickdsl: interrupted", file=sys.stderr)

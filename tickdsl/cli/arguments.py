@@ -11,10 +11,10 @@ from typing import TypeAlias
 Verbs: TypeAlias = "argparse._SubParsersAction[argparse.ArgumentParser]"
 
 
-def plan_options(verb: argparse.ArgumentParser) -> None:
-    code_option(verb)
+def add_plan_options(verb: argparse.ArgumentParser) -> None:
+    add_code_option(verb)
     verb.add_argument(
-        "--set", metavar="NAME=VALUE", action="append", default=[], type=assignment, help="replace a let or sweep"
+        "--set", metavar="NAME=VALUE", action="append", default=[], type=name_value, help="replace a let or sweep"
     )
     verb.add_argument(
         "--data",
@@ -25,7 +25,7 @@ def plan_options(verb: argparse.ArgumentParser) -> None:
     )
 
 
-def code_option(verb: argparse.ArgumentParser) -> None:
+def add_code_option(verb: argparse.ArgumentParser) -> None:
     verb.add_argument(
         "--allow-code",
         action="store_true",
@@ -33,44 +33,44 @@ def code_option(verb: argparse.ArgumentParser) -> None:
     )
 
 
-def positive(text: str) -> int:
+def positive_int(text: str) -> int:
     if not text.isdigit() or int(text) < 1:
         raise argparse.ArgumentTypeError(f"{text!r} is not a whole number of at least 1")
     return int(text)
 
 
-def stack(text: str) -> int | None:
-    return None if text == "auto" else positive(text)
+def stack_size(text: str) -> int | None:
+    return None if text == "auto" else positive_int(text)
 
 
-def share(text: str) -> float:
+def proper_share(text: str) -> float:
     try:
-        share = float(text.removesuffix("%")) / (100 if text.endswith("%") else 1)
+        proper_share = float(text.removesuffix("%")) / (100 if text.endswith("%") else 1)
     except ValueError:
-        share = math.nan
-    if not 0 < share < 1:
+        proper_share = math.nan
+    if not 0 < proper_share < 1:
         raise argparse.ArgumentTypeError(f"{text!r} is not a share between 0% and 100%")
-    return share
+    return proper_share
 
 
-def seconds(text: str) -> float:
+def non_negative_seconds(text: str) -> float:
     try:
-        seconds = float(text)
+        non_negative_seconds = float(text)
     except ValueError:
-        seconds = math.nan
-    if not seconds >= 0:
+        non_negative_seconds = math.nan
+    if not non_negative_seconds >= 0:
         raise argparse.ArgumentTypeError(f"{text!r} is not a number of seconds")
-    return seconds
+    return non_negative_seconds
 
 
-def assignment(text: str) -> tuple[str, str]:
+def name_value(text: str) -> tuple[str, str]:
     name, equals, value = text.partition("=")
     if not equals or not name.strip() or not value.strip():
         raise argparse.ArgumentTypeError(f"{text!r} is not NAME=VALUE, e.g. --set budget=40ep")
     return name.strip(), value.strip()
 
 
-def positive_number(text: str) -> float:
+def positive_float(text: str) -> float:
     try:
         number = float(text)
     except ValueError:
@@ -80,9 +80,11 @@ def positive_number(text: str) -> float:
     return number
 
 
-def run_argument(
-    verb: argparse.ArgumentParser, metavar: str = "RUN", about: str = "a run's folder, its name, or how its name begins"
+def add_run_argument(
+    verb: argparse.ArgumentParser,
+    metavar: str = "RUN",
+    description: str = "a run's folder, its name, or how its name begins",
 ) -> None:
     """Which run a verb is about; the newest one where nobody says."""
-    verb.add_argument("run", metavar=metavar, nargs="?", default="latest", help=f"{about} (default: the newest)")
+    verb.add_argument("run", metavar=metavar, nargs="?", default="latest", help=f"{description} (default: the newest)")
     verb.add_argument("--out", metavar="DIR", type=Path, default=Path("runs"), help="where run folders are")

@@ -7,8 +7,8 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from tickdsl.cli.arguments import Verbs, plan_options
-from tickdsl.cli.output import OK, PLAN_ERRORS, USAGE, colour, verdict
+from tickdsl.cli.arguments import Verbs, add_plan_options
+from tickdsl.cli.output import OK, PLAN_ERRORS, USAGE, colour, count_findings
 from tickdsl.errors import TickdslError
 
 if TYPE_CHECKING:
@@ -21,7 +21,7 @@ def add(verbs: Verbs) -> None:
     check.add_argument("--format", choices=("full", "concise", "json", "github", "sarif"), default="full")
     check.add_argument("--strict", action="store_true", help="warnings count as errors")
     check.add_argument("--no-network", action="store_true", help="leave out what needs the traced network")
-    plan_options(check)
+    add_plan_options(check)
     check.set_defaults(verb=_check)
 
 
@@ -31,7 +31,7 @@ def _check(arguments: argparse.Namespace) -> int:
 
     code = OK
     one_document = arguments.format in ("json", "sarif")
-    findings: list[Diagnostic] = []
+    diagnostics: list[Diagnostic] = []
     unread: list[tuple[str, TickdslError]] = []
     for path in arguments.plans:
         try:
@@ -43,15 +43,15 @@ def _check(arguments: argparse.Namespace) -> int:
             continue
         if report.errors or (arguments.strict and report.warnings):
             code = max(code, PLAN_ERRORS)
-        findings += report.findings
+        diagnostics += report.diagnostics
         if one_document:
             continue
-        if report.findings:
-            print(render(report.findings, arguments.format, colour=colour(sys.stdout)))
+        if report.diagnostics:
+            print(render(report.diagnostics, arguments.format, colour=colour(sys.stdout)))
         if arguments.format == "full":
-            print(f"{path}: {verdict(report)}")
+            print(f"{path}: {count_findings(report)}")
     if one_document:
-        print(render_all(findings, unread, arguments.format))
+        print(render_all(diagnostics, unread, arguments.format))
     elif arguments.format == "github" and unread:
         print(render_all((), unread, "github"))
     return code

@@ -6,16 +6,16 @@ import argparse
 import sys
 import time
 
-from tickdsl.cli.arguments import Verbs, run_argument, seconds
-from tickdsl.cli.engine import engine_of
+from tickdsl.cli.arguments import Verbs, add_run_argument, non_negative_seconds
+from tickdsl.cli.engine import engine_process
 from tickdsl.cli.output import OK
 from tickdsl.errors import TickdslError
-from tickdsl.records.control import request
+from tickdsl.records.control import send_request
 from tickdsl.records.events import ControlAck, RunEnd
 from tickdsl.records.journal import EventReader
 from tickdsl.records.paths import find_run
 
-_SAYS = {
+_COMMAND_HELP = {
     "pause": "keep a checkpoint and wait",
     "resume": "go on after a pause",
     "stop": "keep a checkpoint and end; asked twice, end at once",
@@ -24,33 +24,33 @@ _POLL_SECONDS = 0.1
 
 
 def add(verbs: Verbs) -> None:
-    for command, about in _SAYS.items():
+    for command, about in _COMMAND_HELP.items():
         verb = verbs.add_parser(command, help=f"ask a run to {about}")
-        run_argument(verb)
+        add_run_argument(verb)
         verb.add_argument(
             "--wait",
             metavar="SECONDS",
-            type=seconds,
+            type=non_negative_seconds,
             default=10.0,
             help="how long to wait for an answer (default: 10)",
         )
-        verb.set_defaults(verb=_ask, command=command)
+        verb.set_defaults(verb=_send_command, command=command)
 
 
-def _ask(arguments: argparse.Namespace) -> int:
-    from tickdsl.results.fold import fold
-    from tickdsl.results.liveness import liveness
-    from tickdsl.results.state import ENDED
+def _send_command(arguments: argparse.Namespace) -> int:
+    from tickdsl.results.fold import build_state
+    from tickdsl.results.liveness import effective_status
+    from tickdsl.results.state import ENDED_STATUSES
 
     paths = find_run(arguments.out, arguments.run)
     reader = EventReader(paths.events)
-    state = fold(reader.poll())
-    status = liveness(state, time.time(), engine_of(paths))
-    if status in ENDED or status == "crashed":
+    state = build_state(reader.poll())
+    status = effective_status(state, time.time(), engine_process(paths))
+    if status in ENDED_STATUSES or status == "crashed":
         words = "has died" if status == "crashed" else f"has ended ({status})"
         raise TickdslError(f"{paths.folder.name} {words}: there is nothing to {arguments.command}", "`tickdsl ls`")
-    asked = request(paths.control, arguments.command)
-    answer = _answer(reader, asked.id, arguments.wait)
+    sent = send_request(paths.control, arguments.command)
+    answer = _await_answer(reader, sent.id, arguments.wait)
     if answer is None:
         print(f"{paths.folder.name}: {arguments.command} asked for, no answer yet", file=sys.stderr)
     else:
@@ -58,12 +58,12 @@ def _ask(arguments: argparse.Namespace) -> int:
     return OK
 
 
-def _answer(reader: EventReader, asked: str, patience: float) -> str | None:
-    deadline = time.monotonic() + patience
+def _await_answer(reader: EventReader, request_id: str, timeout: float) -> str | None:
+    deadline = time.monotonic() + timeout
     while True:
         for record in reader.poll():
             match record.event:
-                case ControlAck(id=answered, state=state) if answered == asked:
+                case ControlAck(id=acknowledged, state=state) if acknowledged == request_id:
                     return state
                 case RunEnd(status=status):
                     return f"ended ({status})"

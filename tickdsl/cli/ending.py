@@ -10,7 +10,7 @@ from tickdsl.records.paths import RunPaths
 if TYPE_CHECKING:
     from tickdsl.results.state import RunState
 
-_RESUMABLE = ("stopped", "interrupted")
+_RESUMABLE_STATUSES = ("stopped", "interrupted")
 
 
 def results_table(state: RunState) -> str:
@@ -25,19 +25,19 @@ def results_table(state: RunState) -> str:
     return table.get()
 
 
-def farewell(state: RunState, paths: RunPaths) -> str:
+def closing_message(state: RunState, paths: RunPaths) -> str:
     """What failed, how to go on, and where the results are."""
     lines = [
         f"tickdsl: step {name} failed: {step.error}" for name, step in state.steps.items() if step.status == "failed"
     ]
     if lines:
         lines.append(f"tickdsl: what happened is in {paths.events}")
-    if state.status in _RESUMABLE and state.run is not None:
+    if state.status in _RESUMABLE_STATUSES and state.run is not None:
         lines.append(f"tickdsl: to go on from here: {shlex.join(state.run.argv)}")
     return "\n".join([*lines, f"results: {paths.folder}"])
 
 
-def how_to_return(paths: RunPaths) -> str:
+def reattach_hint(paths: RunPaths) -> str:
     """For a run that goes on without anybody watching."""
     folder = shlex.quote(str(paths.folder))
     return f"tickdsl: the run goes on; `tickdsl watch {folder}` shows it, `tickdsl stop {folder}` ends it"

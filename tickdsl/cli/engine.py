@@ -11,32 +11,32 @@ from pathlib import Path
 from typing import NoReturn
 
 from tickdsl.records.events import RunEnd
-from tickdsl.records.files import write_whole
+from tickdsl.records.files import write_atomically
 from tickdsl.records.journal import EventWriter
 from tickdsl.records.paths import RunPaths
 from tickdsl.records.process import Process, boot_id, host_name
 
-_INTO = "--into"
+_INTO_FLAG = "--into"
 
 
-def begin(words: Sequence[str], paths: RunPaths) -> Process:
+def start_engine(arguments: Sequence[str], paths: RunPaths) -> Process:
     """Start the engine for `tickdsl WORDS…` in the folder of a new run; it outlives this process and its terminal."""
-    command = [sys.executable, "-m", "tickdsl.cli", *words, _INTO, str(paths.folder)]
+    command = [sys.executable, "-m", "tickdsl.cli", *arguments, _INTO_FLAG, str(paths.folder)]
     with paths.log.open("ab") as log:
-        child = subprocess.Popen(
+        process = subprocess.Popen(
             command, stdin=subprocess.DEVNULL, stdout=log, stderr=subprocess.STDOUT, start_new_session=True
         )
-    engine = Process(host_name(), boot_id(), child.pid)
-    write_whole(paths.engine, f"{engine.token}\n".encode())
+    engine = Process(host_name(), boot_id(), process.pid)
+    write_atomically(paths.engine, f"{engine.token}\n".encode())
     return engine
 
 
-def asked(words: Sequence[str]) -> tuple[str, ...]:
-    """The words that a person gave: without what `begin` added."""
-    return tuple(words[: words.index(_INTO)]) if _INTO in words else tuple(words)
+def user_arguments(arguments: Sequence[str]) -> tuple[str, ...]:
+    """The words that a person gave: without what `start_engine` added."""
+    return tuple(arguments[: arguments.index(_INTO_FLAG)]) if _INTO_FLAG in arguments else tuple(arguments)
 
 
-def engine_of(paths: RunPaths) -> Process | None:
+def engine_process(paths: RunPaths) -> Process | None:
     """The process that was begun for a run; None where it ran in the person's own."""
     try:
         return Process.from_token(paths.engine.read_text().strip())
@@ -44,22 +44,22 @@ def engine_of(paths: RunPaths) -> Process | None:
         return None
 
 
-def await_end(engine: Process | None, seconds: float = 30.0) -> None:
+def wait_for_end(engine: Process | None, seconds: float = 30.0) -> None:
     """Give an engine that has said its last event the time to leave its results and its report behind."""
     deadline = time.monotonic() + seconds
     while engine is not None and engine.alive() and time.monotonic() < deadline:
         time.sleep(0.05)
 
 
-def refuse(folder: Path, code: int, message: str) -> None:
+def record_failed_start(folder: Path, code: int, message: str) -> None:
     """Say in the events that the engine ended before its run began."""
     with EventWriter(RunPaths(folder).events) as writer:
         writer.write(RunEnd(status="failed", seconds=0.0, exit=code, message=message))
 
 
-def become(words: Sequence[str]) -> NoReturn:
+def exec_tickdsl(arguments: Sequence[str]) -> NoReturn:
     """`tickdsl WORDS…` in place of this process, which may hold much memory that a monitor does not need."""
-    command = [sys.executable, "-m", "tickdsl.cli", *words]
+    command = [sys.executable, "-m", "tickdsl.cli", *arguments]
     if os.name == "nt":  # a process there cannot be replaced under its console
         sys.exit(subprocess.call(command))
     sys.stdout.flush()
@@ -67,7 +67,7 @@ def become(words: Sequence[str]) -> NoReturn:
     os.execv(sys.executable, command)
 
 
-def last_words(paths: RunPaths, lines: int = 12) -> str:
+def log_tail(paths: RunPaths, lines: int = 12) -> str:
     """The end of what the engine printed; empty where that cannot be read."""
     try:
         return "\n".join(paths.log.read_text(errors="replace").splitlines()[-lines:])

@@ -21,13 +21,13 @@ def _explain(arguments: argparse.Namespace) -> int:
     from tickdsl.lang.findings import explain
 
     if arguments.code is None:
-        print(json.dumps(explain.table(), indent=2) if arguments.json else explain.overview())
+        print(json.dumps(explain.code_table(), indent=2) if arguments.json else explain.render_overview())
         return OK
     code = arguments.code.upper()
-    page = explain.page(code) or explain.named(arguments.code)
+    page = explain.load_page(code) or explain.page_by_slug(arguments.code)
     if page is None:
-        near = explain.nearest(arguments.code)
+        near = explain.closest_code(arguments.code)
         hint = f"did you mean {near}?" if near else "`tickdsl explain` lists all codes"
         raise TickdslError(f"there is no finding {arguments.code}", hint)
-    print(json.dumps(explain.as_dict(page), indent=2, ensure_ascii=False) if arguments.json else page.text)
+    print(json.dumps(explain.page_as_dict(page), indent=2, ensure_ascii=False) if arguments.json else page.text)
     return OK

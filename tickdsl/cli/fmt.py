@@ -27,7 +27,7 @@ def _fmt(arguments: argparse.Namespace) -> int:
     code = OK
     if STANDARD_INPUT in arguments.plans and len(arguments.plans) > 1:
         raise TickdslError("- stands for standard input and cannot be mixed with files", "call `tickdsl fmt` twice")
-    for path in [path for name in arguments.plans for path in _plans(name)]:
+    for path in [path for name in arguments.plans for path in _plan_paths(name)]:
         try:
             code = max(code, _format(path, check=arguments.check, diff=arguments.diff))
         except TickdslError as error:
@@ -36,17 +36,17 @@ def _fmt(arguments: argparse.Namespace) -> int:
     return code
 
 
-def _plans(name: str) -> list[Path | None]:
+def _plan_paths(name: str) -> list[Path | None]:
     """The files that a name stands for; None is standard input."""
     if name == STANDARD_INPUT:
         return [None]
     path = Path(name)
     if not path.is_dir():
         return [path]
-    found: list[Path | None] = [*sorted(path.rglob("*.plan"))]
-    if not found:
+    plans: list[Path | None] = [*sorted(path.rglob("*.plan"))]
+    if not plans:
         raise TickdslError(f"{name}: there is no plan in this folder", "plans end in .plan")
-    return found
+    return plans
 
 
 def _format(path: Path | None, *, check: bool, diff: bool) -> int:
@@ -70,7 +70,7 @@ def _format(path: Path | None, *, check: bool, diff: bool) -> int:
     changed = after.encode() != content
     if check or diff:
         if diff:
-            sys.stdout.write(_difference(before, after, name))
+            sys.stdout.write(_unified_diff(before, after, name))
         if check and changed:
             print(f"{name}: would be formatted")
         return PLAN_ERRORS if changed else OK
@@ -96,18 +96,18 @@ def _read(path: Path) -> bytes:
 
 def _write(path: Path, content: bytes) -> None:
     """Whole or not at all, with the file's own permissions; a link stays a link."""
-    from tickdsl.records.files import write_whole
+    from tickdsl.records.files import write_atomically
 
     target = path.resolve()
     try:
-        write_whole(target, content, mode=target.stat().st_mode)
+        write_atomically(target, content, mode=target.stat().st_mode)
     except TickdslError as error:
         raise TickdslError(
             error.message, "look at the permissions of the file and its folder, and at the disk"
         ) from error
 
 
-def _difference(before: str, after: str, name: str) -> str:
+def _unified_diff(before: str, after: str, name: str) -> str:
     lines = difflib.unified_diff(
         io.StringIO(before).readlines(), io.StringIO(after).readlines(), name, f"{name} (formatted)"
     )

@@ -9,12 +9,12 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from tickdsl.cli.arguments import Verbs, assignment, plan_options, share
+from tickdsl.cli.arguments import Verbs, add_plan_options, name_value, proper_share
 from tickdsl.cli.output import OK, PLAN_ERRORS, colour
 from tickdsl.errors import TickdslError
 
 if TYPE_CHECKING:
-    from tickdsl.engine.network_specs import Subject
+    from tickdsl.engine.network_specs import NetworkSpec
 
 
 def add(verbs: Verbs) -> None:
@@ -25,15 +25,17 @@ def add(verbs: Verbs) -> None:
         "--on", metavar="DATA", help='the data set whose pictures it takes, e.g. cifar10, "digits size=32"'
     )
     graph.add_argument(
-        "--option", metavar="NAME=VALUE", action="append", default=[], type=assignment, help="e.g. width=0.5"
+        "--option", metavar="NAME=VALUE", action="append", default=[], type=name_value, help="e.g. width=0.5"
     )
-    graph.add_argument("--at", metavar="SHARE", type=share, help="preview that share of every group gone, e.g. 50%%")
+    graph.add_argument(
+        "--at", metavar="SHARE", type=proper_share, help="preview that share of every group gone, e.g. 50%%"
+    )
     graph.add_argument("--full", action="store_true", help="print every layer for itself, also where many are alike")
     form = graph.add_mutually_exclusive_group()
     form.add_argument("--json", action="store_true", help="print the layers and the whole graph as JSON")
     form.add_argument("--dot", action="store_true", help="print the layers for Graphviz")
     form.add_argument("--svg", action="store_true", help="print the layers as a drawing")
-    plan_options(graph)
+    add_plan_options(graph)
     graph.set_defaults(verb=_graph)
 
 
@@ -41,42 +43,42 @@ def _graph(arguments: argparse.Namespace) -> int:
     from rich.console import Console
 
     from tickdsl.inspect import graph_drawing, graph_json, graph_text
-    from tickdsl.inspect.uniform_pruning import uniform
+    from tickdsl.inspect.uniform_pruning import uniform_preview
 
     if arguments.list:
         graph_text.print_models(Console())
         return OK
-    subjects = _subjects(arguments)
-    if subjects is None:
+    specs = _subjects(arguments)
+    if specs is None:
         return PLAN_ERRORS
-    views = [subject.view() for subject in subjects]
-    previews = [None if arguments.at is None else uniform(view, arguments.at) for view in views]
+    views = [subject.view() for subject in specs]
+    previews = [None if arguments.at is None else uniform_preview(view, arguments.at) for view in views]
     if arguments.json:
-        networks = [graph_json.as_json(*parts) for parts in zip(subjects, views, previews, strict=True)]
+        networks = [graph_json.as_json(*parts) for parts in zip(specs, views, previews, strict=True)]
         print(json.dumps({"v": 1, "networks": networks}))
     elif arguments.dot or arguments.svg:
-        if arguments.svg and len(subjects) > 1:
-            names = ", ".join(subject.title for subject in subjects)
+        if arguments.svg and len(specs) > 1:
+            names = ", ".join(subject.title for subject in specs)
             raise TickdslError(f"a drawing shows one network; the plan has {names}", "name a model instead of the plan")
-        for subject, view in zip(subjects, views, strict=True):
+        for subject, view in zip(specs, views, strict=True):
             print((graph_drawing.as_svg if arguments.svg else graph_drawing.as_dot)(view, subject.title))
     else:
         console = Console(width=None if sys.stdout.isatty() or "COLUMNS" in os.environ else 120)
-        for subject, view, preview in zip(subjects, views, previews, strict=True):
+        for subject, view, preview in zip(specs, views, previews, strict=True):
             graph_text.print_view(view, subject.title, preview, console, full=arguments.full)
     return OK
 
 
-def _subjects(arguments: argparse.Namespace) -> list[Subject] | None:
+def _subjects(arguments: argparse.Namespace) -> list[NetworkSpec] | None:
     """The networks to show; None where the plan has errors, which are told."""
-    from tickdsl.engine.network_specs import of_plan
-    from tickdsl.inspect.graph_subject import of_model
+    from tickdsl.engine.network_specs import specs_of_plan
+    from tickdsl.inspect.graph_subject import spec_of_model
 
     name = arguments.subject
     if name is None:
         raise TickdslError("name a model or a plan", "`tickdsl graph --list` names all models")
     if not name.endswith(".plan") and not Path(name).is_file():
-        return [of_model(name, arguments.option, arguments.on, arguments.data)]
+        return [spec_of_model(name, arguments.option, arguments.on, arguments.data)]
     if arguments.on or arguments.option:
         raise TickdslError("--on and --option belong to a model; a plan says them itself", "change the plan")
     from tickdsl.checks import check_file
@@ -85,7 +87,7 @@ def _subjects(arguments: argparse.Namespace) -> list[Subject] | None:
     # What only the network tells is left out: whoever looks for a layer's name may have got it wrong.
     report = check_file(name, dict(arguments.set), data=arguments.data, network=False)
     if report.errors:
-        shown = [d for d in report.findings if d.severity == "error"]
+        shown = [d for d in report.diagnostics if d.severity == "error"]
         print(render(shown, colour=colour(sys.stderr)), file=sys.stderr)
         return None
-    return of_plan(report.usable(), arguments.data)
+    return specs_of_plan(report.require_plan(), arguments.data)

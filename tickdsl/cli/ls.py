@@ -10,16 +10,16 @@ from pathlib import Path
 
 import attrs
 
-from tickdsl.cli.arguments import Verbs, positive
-from tickdsl.cli.engine import engine_of
+from tickdsl.cli.arguments import Verbs, positive_int
+from tickdsl.cli.engine import engine_process
 from tickdsl.cli.output import OK
 from tickdsl.records.journal import read_events
-from tickdsl.records.paths import RunPaths, runs
+from tickdsl.records.paths import RunPaths, list_runs
 
 
 @attrs.frozen
 class Row:
-    """A run: `status` as `liveness` gives it, times in seconds, `steps` finished and all."""
+    """A run: `status` as `effective_status` gives it, times in seconds, `steps` finished and all."""
 
     run: str
     plan: str
@@ -33,44 +33,44 @@ class Row:
 def add(verbs: Verbs) -> None:
     ls = verbs.add_parser("ls", help="list the runs: which go on, which have ended, stopped or died")
     ls.add_argument("--out", metavar="DIR", type=Path, default=Path("runs"), help="where run folders are")
-    ls.add_argument("-n", metavar="N", type=positive, default=20, dest="number", help="of the newest, so many (20)")
+    ls.add_argument("-n", metavar="N", type=positive_int, default=20, dest="number", help="of the newest, so many (20)")
     ls.add_argument("--json", action="store_true", help="print them as JSON")
     ls.set_defaults(verb=_ls)
 
 
 def _ls(arguments: argparse.Namespace) -> int:
-    found = [_row(paths) for paths in runs(arguments.out)[-arguments.number :]]
+    rows = [_row(paths) for paths in list_runs(arguments.out)[-arguments.number :]]
     if arguments.json:
-        print(json.dumps([attrs.asdict(row) for row in found], indent=1))
-    elif not found:
+        print(json.dumps([attrs.asdict(row) for row in rows], indent=1))
+    elif not rows:
         print(f"no runs in {arguments.out}")
     else:
-        _print(found)
+        _print_table(rows)
     return OK
 
 
 def _row(paths: RunPaths) -> Row:
-    from tickdsl.results.fold import fold
-    from tickdsl.results.liveness import liveness
+    from tickdsl.results.fold import build_state
+    from tickdsl.results.liveness import effective_status
 
-    state = fold(read_events(paths.events) if paths.events.exists() else ())
+    state = build_state(read_events(paths.events) if paths.events.exists() else ())
     return Row(
         run=paths.folder.name,
         plan=state.run.plan if state.run is not None else paths.folder.name.rsplit("-", 3)[0],
-        status=liveness(state, time.time(), engine_of(paths)),
-        steps=(state.finished, len(state.steps)),
+        status=effective_status(state, time.time(), engine_process(paths)),
+        steps=(state.finished_steps, len(state.steps)),
         started=state.started,
         elapsed=state.elapsed,
         eta=state.eta,
     )
 
 
-def _print(rows: Sequence[Row]) -> None:
+def _print_table(rows: Sequence[Row]) -> None:
     from rich import box
     from rich.console import Console
     from rich.table import Table
 
-    from tickdsl.results.words import duration
+    from tickdsl.results.words import format_duration
 
     table = Table(box=box.SIMPLE_HEAD)
     for name in ("run", "status"):
@@ -78,8 +78,8 @@ def _print(rows: Sequence[Row]) -> None:
     for name in ("steps", "time", "left"):
         table.add_column(name, justify="right", no_wrap=True)
     for row in rows:
-        left = duration(row.eta) if row.eta is not None and row.status == "running" else ""
-        table.add_row(row.run, row.status, f"{row.steps[0]}/{row.steps[1]}", duration(row.elapsed), left)
+        eta = format_duration(row.eta) if row.eta is not None and row.status == "running" else ""
+        table.add_row(row.run, row.status, f"{row.steps[0]}/{row.steps[1]}", format_duration(row.elapsed), eta)
     console = Console()
     with console.capture() as text:
         console.print(table)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 
-from tickdsl.cli.arguments import Verbs, code_option
+from tickdsl.cli.arguments import Verbs, add_code_option
 from tickdsl.cli.output import OK, PLAN_ERRORS
 from tickdsl.errors import TickdslError
 
@@ -12,7 +12,7 @@ from tickdsl.errors import TickdslError
 def add(verbs: Verbs) -> None:
     lsp = verbs.add_parser("lsp", help="serve the language to an editor, on standard input and output")
     lsp.add_argument("--stdio", action="store_true", help="the only way there is; editors may say so")
-    code_option(lsp)
+    add_code_option(lsp)
     lsp.set_defaults(verb=_lsp)
 
 

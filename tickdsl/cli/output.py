@@ -9,33 +9,33 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from tickdsl.checks import Report
+    from tickdsl.checks import CheckReport
 
 OK, PLAN_ERRORS, USAGE = 0, 1, 2
 
 
-def nobody_reads() -> None:
+def discard_broken_streams() -> None:
     """The reader (head, less) has gone; keep the interpreter from complaining about that on its way out."""
-    nowhere = os.open(os.devnull, os.O_WRONLY)
+    null_device = os.open(os.devnull, os.O_WRONLY)
     for stream in (sys.stdout, sys.stderr):
         try:
             stream.flush()
         except OSError:
-            os.dup2(nowhere, stream.fileno())
-    os.close(nowhere)
+            os.dup2(null_device, stream.fileno())
+    os.close(null_device)
 
 
 @contextlib.contextmanager
-def unheard(lost: type[OSError] = OSError) -> Iterator[None]:
+def ignore_closed_output(errors: type[OSError] = OSError) -> Iterator[None]:
     """What a run says is lost where nobody reads it; the run and its exit code are not."""
     try:
         yield
         sys.stdout.flush()
-    except lost:
-        nobody_reads()
+    except errors:
+        discard_broken_streams()
 
 
-def verdict(report: Report) -> str:
+def count_findings(report: CheckReport) -> str:
     parts = [
         f"{number} {word}{'s' * (number != 1)}"
         for number, word in ((report.errors, "error"), (report.warnings, "warning"))

@@ -6,9 +6,9 @@ import argparse
 import json
 from pathlib import Path
 
-from tickdsl.cli.arguments import Verbs, plan_options
+from tickdsl.cli.arguments import Verbs, add_plan_options
 from tickdsl.cli.output import OK, PLAN_ERRORS
-from tickdsl.cli.plans import checked_plan, chosen_arms
+from tickdsl.cli.plans import check_plan, select_arms
 
 
 def add(verbs: Verbs) -> None:
@@ -20,28 +20,30 @@ def add(verbs: Verbs) -> None:
     plan.add_argument("--expand", action="store_true", help="print the plan with sweeps, lets and defaults written out")
     plan.add_argument("--only", metavar="ARM", action="append", help="only this arm (may be given several times)")
     plan.add_argument("--store", metavar="DIR", type=Path, default=Path(".tick/store"))
-    plan_options(plan)
+    add_plan_options(plan)
     plan.set_defaults(verb=show_plan)
 
 
 def show_plan(arguments: argparse.Namespace) -> int:
-    report = checked_plan(arguments, notes=True)
+    report = check_plan(arguments, notes=True)
     if report is None:
         return PLAN_ERRORS
-    plan = chosen_arms(report.usable(), arguments.only)
+    plan = select_arms(report.require_plan(), arguments.only)
     if getattr(arguments, "expand", False):
-        from tickdsl.checks.expansion import written_out
+        from tickdsl.checks.expansion import expand_silently
 
-        print(written_out(plan, report.findings, data=arguments.data), end="")
+        print(expand_silently(plan, report.diagnostics, data=arguments.data), end="")
         return OK
-    from tickdsl.engine.study import prepare
+    from tickdsl.engine.study import prepare_study
     from tickdsl.inspect import plan_preview
 
-    study = prepare(plan, arguments.data)
+    study = prepare_study(plan, arguments.data)
     if getattr(arguments, "why", None):
-        print(plan_preview.why(study, arguments.why, arguments.store))
+        print(plan_preview.explain_rerun(study, arguments.explain_rerun, arguments.store))
     elif getattr(arguments, "json", False):
         print(json.dumps(plan_preview.as_json(study, arguments.store), indent=1))
     else:
-        plan_preview.show(study, arguments.store, arguments.data, every_step=getattr(arguments, "steps", False))
+        plan_preview.print_preview(
+            study, arguments.store, arguments.data, every_step=getattr(arguments, "steps", False)
+        )
     return OK

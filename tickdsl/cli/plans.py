@@ -7,49 +7,49 @@ import sys
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from tickdsl.cli.output import colour, unheard, verdict
+from tickdsl.cli.output import colour, count_findings, ignore_closed_output
 from tickdsl.errors import TickdslError
 
 if TYPE_CHECKING:
-    from tickdsl.checks import Report
+    from tickdsl.checks import CheckReport
     from tickdsl.plan.model import Plan
 
 
-def usable_plan(arguments: argparse.Namespace, *, notes: bool) -> Plan | None:
+def load_plan(arguments: argparse.Namespace, *, notes: bool) -> Plan | None:
     """The plan to work on, its findings told on standard error; None where it has errors."""
-    report = checked_plan(arguments, notes=notes)
-    return None if report is None else chosen_arms(report.usable(), arguments.only)
+    report = check_plan(arguments, notes=notes)
+    return None if report is None else select_arms(report.require_plan(), arguments.only)
 
 
-def checked_plan(arguments: argparse.Namespace, *, notes: bool) -> Report | None:
+def check_plan(arguments: argparse.Namespace, *, notes: bool) -> CheckReport | None:
     """What was found in the plan, told on standard error; None where it has errors."""
     from tickdsl.checks import check_file
     from tickdsl.lang.findings.render import render
 
     report = check_file(arguments.plan, dict(arguments.set), data=arguments.data)
-    shown = [d for d in report.findings if d.severity == "error" or not report.errors]
+    shown = [d for d in report.diagnostics if d.severity == "error" or not report.errors]
     if report.errors:
         print(render(shown, colour=colour(sys.stderr)), file=sys.stderr)
-        print(f"{arguments.plan}: {verdict(report)}; nothing was run", file=sys.stderr)
+        print(f"{arguments.plan}: {count_findings(report)}; nothing was run", file=sys.stderr)
         return None
     if notes and shown:
-        with unheard():
+        with ignore_closed_output():
             print(render(shown, "concise", colour=colour(sys.stderr)), file=sys.stderr)
     return report
 
 
-def chosen_arms(plan: Plan, names: Sequence[str] | None) -> Plan:
+def select_arms(plan: Plan, names: Sequence[str] | None) -> Plan:
     """The plan of the arms that `--only` names; the others are at hand where one of these rests on them."""
     if not names:
         return plan
     import attrs
 
-    from tickdsl.lang.findings.diagnostics import did_you_mean, listing
+    from tickdsl.lang.findings.diagnostics import did_you_mean, join_or
 
     known = list(dict.fromkeys([*(arm.name for arm in plan.arms), *(arm.id for arm in plan.arms)]))
     for name in names:
         if name not in known:
-            raise TickdslError(f"--only {name}: the plan has no such arm", did_you_mean(name, known) or listing(known))
-    chosen = tuple(arm for arm in plan.arms if arm.name in names or arm.id in names)
-    others = tuple(arm for arm in plan.arms if arm not in chosen)
-    return attrs.evolve(plan, arms=chosen, helpers=(*others, *plan.helpers))
+            raise TickdslError(f"--only {name}: the plan has no such arm", did_you_mean(name, known) or join_or(known))
+    selected = tuple(arm for arm in plan.arms if arm.name in names or arm.id in names)
+    others = tuple(arm for arm in plan.arms if arm not in selected)
+    return attrs.evolve(plan, arms=selected, helpers=(*others, *plan.helpers))

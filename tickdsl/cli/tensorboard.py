@@ -8,14 +8,14 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from tickdsl.cli.output import unheard
+from tickdsl.cli.output import ignore_closed_output
 
 if TYPE_CHECKING:
-    from tickdsl.records import Record
+    from tickdsl.records import EventRecord
 
 
 @contextmanager
-def tensorboard(wanted: bool, out: Path, into: Path | None) -> Iterator[Callable[[Record], None]]:
+def tensorboard_listener(wanted: bool, out: Path, into: Path | None) -> Iterator[Callable[[EventRecord], None]]:
     """What a run's events are told to, so that TensorBoard can show it; what goes wrong there is worth a warning.
 
     The run makes its folder in `out`, unless `into` names it.
@@ -25,22 +25,22 @@ def tensorboard(wanted: bool, out: Path, into: Path | None) -> Iterator[Callable
         return
     from tickdsl.records import RunPaths
     from tickdsl.records.events import RunStart
-    from tickdsl.tensorboard import Board
+    from tickdsl.tensorboard import TensorBoardWriter
 
-    board: Board | None = None
+    writer: TensorBoardWriter | None = None
 
-    def show(record: Record) -> None:
-        nonlocal board
-        if board is None and isinstance(record.event, RunStart):
-            board = Board(RunPaths(into or out / record.event.run).tb)
-        if board is not None:
-            board.listen(record)
+    def show(record: EventRecord) -> None:
+        nonlocal writer
+        if writer is None and isinstance(record.event, RunStart):
+            writer = TensorBoardWriter(RunPaths(into or out / record.event.run).tensorboard)
+        if writer is not None:
+            writer.submit(record)
 
     try:
         yield show
     finally:
-        if board is not None:
-            board.close()
-            if board.trouble is not None:
-                with unheard():
-                    print(f"tickdsl: warning: nothing more for TensorBoard: {board.trouble}", file=sys.stderr)
+        if writer is not None:
+            writer.close()
+            if writer.error is not None:
+                with ignore_closed_output():
+                    print(f"tickdsl: warning: nothing more for TensorBoard: {writer.error}", file=sys.stderr)

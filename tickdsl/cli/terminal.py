@@ -10,10 +10,10 @@ import sys
 from tickdsl.errors import TickdslError
 
 #: The least width and height that the monitor is laid out for.
-LEAST = (60, 16)
+MIN_SIZE = (60, 16)
 
 
-def unfit() -> str | None:
+def why_no_monitor() -> str | None:
     """Why the monitor is not shown by itself here; None where it is."""
     if importlib.util.find_spec("textual") is None:
         return "textual is not installed"
@@ -24,8 +24,8 @@ def unfit() -> str | None:
     if os.environ.get("CI"):
         return "CI is set"
     size = shutil.get_terminal_size()
-    if size.columns < LEAST[0] or size.lines < LEAST[1]:
-        return f"the terminal is smaller than {LEAST[0]} by {LEAST[1]}"
+    if size.columns < MIN_SIZE[0] or size.lines < MIN_SIZE[1]:
+        return f"the terminal is smaller than {MIN_SIZE[0]} by {MIN_SIZE[1]}"
     return None
 
 
@@ -36,9 +36,9 @@ def wants_monitor(plain: bool, forced: bool) -> bool:
     """
     if plain:
         return False
-    why = unfit()
+    reason = why_no_monitor()
     if not forced:
-        return why is None
+        return reason is None
     if importlib.util.find_spec("textual") is None:
         raise TickdslError("--tui: textual is not installed", "pip install textual textual-plot")
     if not (sys.stdin.isatty() and sys.stdout.isatty()):

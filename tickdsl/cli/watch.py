@@ -10,10 +10,10 @@ import time
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Protocol
 
-from tickdsl.cli.arguments import Verbs, positive_number, run_argument
-from tickdsl.cli.ending import farewell, how_to_return, results_table
-from tickdsl.cli.engine import await_end, engine_of, last_words
-from tickdsl.cli.output import OK, USAGE, unheard
+from tickdsl.cli.arguments import Verbs, add_run_argument, positive_float
+from tickdsl.cli.ending import closing_message, reattach_hint, results_table
+from tickdsl.cli.engine import engine_process, log_tail, wait_for_end
+from tickdsl.cli.output import OK, USAGE, ignore_closed_output
 from tickdsl.cli.terminal import wants_monitor
 from tickdsl.errors import TickdslError
 from tickdsl.records.journal import EventReader, read_events
@@ -21,35 +21,35 @@ from tickdsl.records.paths import RunPaths, find_run
 from tickdsl.records.pipes import PipeReader
 
 if TYPE_CHECKING:
-    from tickdsl.records import Record
+    from tickdsl.records import EventRecord
     from tickdsl.results.state import RunState
 
 _POLL_SECONDS = 0.25
-_CRASHED = 3
+_CRASH_EXIT = 3
 
 
-class Source(Protocol):
+class EventSource(Protocol):
     """Where events come from, as they come."""
 
-    def poll(self, limit: int | None = None) -> list[Record]:
+    def poll(self, limit: int | None = None) -> list[EventRecord]:
         """The events since the last call."""
         ...
 
 
 def add(verbs: Verbs) -> None:
     watch = verbs.add_parser("watch", help="look at a run: before it begins, while it goes, after it ended or died")
-    run_argument(watch, "RUN|HOST:RUN|-", "a run's folder or name, or `-`: events come through standard input")
-    _front(watch)
+    add_run_argument(watch, "RUN|HOST:RUN|-", "a run's folder or name, or `-`: events come through standard input")
+    _add_display_flags(watch)
     watch.set_defaults(verb=_watch)
 
     replay = verbs.add_parser("replay", help="show a run again, faster than it was")
-    run_argument(replay)
-    replay.add_argument("--speed", metavar="X", type=positive_number, default=60.0, help="times as fast (default: 60)")
-    _front(replay)
+    add_run_argument(replay)
+    replay.add_argument("--speed", metavar="X", type=positive_float, default=60.0, help="times as fast (default: 60)")
+    _add_display_flags(replay)
     replay.set_defaults(verb=_replay)
 
 
-def _front(verb: argparse.ArgumentParser) -> None:
+def _add_display_flags(verb: argparse.ArgumentParser) -> None:
     front = verb.add_mutually_exclusive_group()
     front.add_argument("--tui", action="store_true", help="the monitor (by itself on a terminal that can show it)")
     front.add_argument("--plain", action="store_true", help="lines, also on a terminal")
@@ -57,14 +57,14 @@ def _front(verb: argparse.ArgumentParser) -> None:
 
 def _watch(arguments: argparse.Namespace) -> int:
     if arguments.run == "-" or (":" in arguments.run and not Path(arguments.run).exists()):
-        return _from_afar(arguments)
+        return _watch_remote(arguments)
     paths = find_run(arguments.out, arguments.run)
     if wants_monitor(arguments.plain, arguments.tui):
-        return attend(paths)
+        return show_monitor(paths)
     return _follow(EventReader(paths.events), paths)
 
 
-def attend(paths: RunPaths) -> int:
+def show_monitor(paths: RunPaths) -> int:
     """Show the monitor until somebody closes it; then what has become of the run. The run's exit code once it ended."""
     from tickdsl.tui import watch
 
@@ -73,73 +73,73 @@ def attend(paths: RunPaths) -> int:
         control=paths.control,
         folder=paths.folder,
         plan_text=_plan_text(paths),
-        engine=engine_of(paths),
+        engine=engine_process(paths),
     )
-    return code or _left(_state_of(paths), paths)
+    return code or _report_ending(_read_state(paths), paths)
 
 
-def _follow(source: Source, paths: RunPaths | None) -> int:
+def _follow(source: EventSource, paths: RunPaths | None) -> int:
     """Tell a run's events as lines until it has ended."""
-    from tickdsl.results.fold import Fold
-    from tickdsl.results.liveness import liveness
+    from tickdsl.results.fold import StateBuilder
+    from tickdsl.results.liveness import effective_status
     from tickdsl.results.plain import PlainProgress
-    from tickdsl.results.state import ENDED
+    from tickdsl.results.state import ENDED_STATUSES
 
-    progress, fold = PlainProgress(sys.stderr), Fold()
-    engine = None if paths is None else engine_of(paths)
+    progress, builder = PlainProgress(sys.stderr), StateBuilder()
+    engine = None if paths is None else engine_process(paths)
     try:
         while True:
             records = source.poll()
             for record in records:
-                fold.add(record)
-                with unheard():
+                builder.add(record)
+                with ignore_closed_output():
                     progress.show(record)
-            if fold.state.status in ENDED or getattr(source, "ended", False):
+            if builder.state.status in ENDED_STATUSES or getattr(source, "ended", False):
                 break
-            if not records and liveness(fold.state, time.time(), engine).endswith("crashed"):
+            if not records and effective_status(builder.state, time.time(), engine).endswith("crashed"):
                 break
             if not records:
                 time.sleep(_POLL_SECONDS)
     except KeyboardInterrupt:
         if paths is not None:
-            print(f"\n{how_to_return(paths)}", file=sys.stderr)
+            print(f"\n{reattach_hint(paths)}", file=sys.stderr)
         return OK
-    return _left(fold.state, paths)
+    return _report_ending(builder.state, paths)
 
 
-def _left(state: RunState, paths: RunPaths | None) -> int:
+def _report_ending(state: RunState, paths: RunPaths | None) -> int:
     """What has become of a run that nobody looks at any more."""
-    from tickdsl.results.liveness import liveness
-    from tickdsl.results.state import ENDED
+    from tickdsl.results.liveness import effective_status
+    from tickdsl.results.state import ENDED_STATUSES
 
-    engine = None if paths is None else engine_of(paths)
-    status = liveness(state, time.time(), engine)
+    engine = None if paths is None else engine_process(paths)
+    status = effective_status(state, time.time(), engine)
     if status.endswith("crashed"):
         print("tickdsl: the engine has died without a word; the same `tickdsl run` goes on from here", file=sys.stderr)
-        if paths is not None and (words := last_words(paths)):
-            print(words, file=sys.stderr)
-        return _CRASHED
-    if state.status not in ENDED:
+        if paths is not None and (printed := log_tail(paths)):
+            print(printed, file=sys.stderr)
+        return _CRASH_EXIT
+    if state.status not in ENDED_STATUSES:
         if paths is not None:
-            print(how_to_return(paths), file=sys.stderr)
+            print(reattach_hint(paths), file=sys.stderr)
         return OK
-    await_end(engine)
+    wait_for_end(engine)
     if state.metrics:
-        with unheard(BrokenPipeError):
+        with ignore_closed_output(BrokenPipeError):
             print(results_table(state), end="")
     if state.run is None and state.message:
         print(f"tickdsl: {state.message}", file=sys.stderr)
         if paths is not None:
-            print(last_words(paths), file=sys.stderr)
+            print(log_tail(paths), file=sys.stderr)
     elif paths is not None:
-        print(farewell(state, paths), file=sys.stderr)
+        print(closing_message(state, paths), file=sys.stderr)
     return USAGE if state.exit is None else state.exit
 
 
-def _state_of(paths: RunPaths) -> RunState:
-    from tickdsl.results.fold import fold
+def _read_state(paths: RunPaths) -> RunState:
+    from tickdsl.results.fold import build_state
 
-    return fold(read_events(paths.events) if paths.events.exists() else ())
+    return build_state(read_events(paths.events) if paths.events.exists() else ())
 
 
 def _replay(arguments: argparse.Namespace) -> int:
@@ -154,11 +154,11 @@ def _replay(arguments: argparse.Namespace) -> int:
     from tickdsl.results.plain import PlainProgress
 
     progress = PlainProgress(sys.stderr, live=False)
-    before: float | None = None
+    previous: float | None = None
     for record in read_events(paths.events):
-        time.sleep(max(0.0, record.t - (record.t if before is None else before)) / arguments.speed)
-        before = record.t
-        with unheard():
+        time.sleep(max(0.0, record.t - (record.t if previous is None else previous)) / arguments.speed)
+        previous = record.t
+        with ignore_closed_output():
             progress.show(record)
     return OK
 
@@ -173,8 +173,8 @@ def _plan_text(paths: RunPaths) -> str | None:
 # -- from another host
 
 
-def _from_afar(arguments: argparse.Namespace) -> int:
-    stream, process = _stream(arguments.run)
+def _watch_remote(arguments: argparse.Namespace) -> int:
+    stream, process = _open_stream(arguments.run)
     source = PipeReader(stream)
     try:
         if not wants_monitor(arguments.plain, arguments.tui):
@@ -188,7 +188,7 @@ def _from_afar(arguments: argparse.Namespace) -> int:
             process.terminate()
 
 
-def _stream(run: str) -> tuple[IO[bytes], subprocess.Popen[bytes] | None]:
+def _open_stream(run: str) -> tuple[IO[bytes], subprocess.Popen[bytes] | None]:
     """The bytes of a run's events; the keyboard becomes standard input where they came by it."""
     if run != "-":
         host, _, folder = run.partition(":")

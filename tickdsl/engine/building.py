@@ -10,18 +10,18 @@ from torch import nn
 
 from tickdsl.graph.model import ModelGraph
 from tickdsl.graph.tracing.trace import trace
-from tickdsl.training.catalogue import shaping
+from tickdsl.training.catalogue import architecture_options
 from tickdsl.training.models import create
 
 #: Graphs are traced with two pictures: batch norm in training mode needs more than one.
-TRACED_PICTURES = 2
+TRACE_BATCH_SIZE = 2
 
 
-def traced(name: str, options: bytes, classes: int, shape: tuple[int, int, int]) -> ModelGraph:
+def trace_model(name: str, options: bytes, classes: int, shape: tuple[int, int, int]) -> ModelGraph:
     """The model graph of a catalogue network, traced anew."""
-    return trace(build(name, options, classes, shape), (torch.zeros(TRACED_PICTURES, *shape),))
+    return trace(build(name, options, classes, shape), (torch.zeros(TRACE_BATCH_SIZE, *shape),))
 
 
 @functools.lru_cache(maxsize=16)
 def build(name: str, options: bytes, classes: int, shape: tuple[int, int, int]) -> nn.Module:
-    return create(name, classes=classes, shape=shape, seed=0, options=shaping(json.loads(options)))
+    return create(name, classes=classes, shape=shape, seed=0, options=architecture_options(json.loads(options)))

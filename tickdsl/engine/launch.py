@@ -18,36 +18,36 @@ import attrs
 import torch
 
 from tickdsl import __version__
-from tickdsl.engine.graphs import DATA
-from tickdsl.engine.layers import networks
+from tickdsl.engine.graphs import DEFAULT_DATA_DIR
+from tickdsl.engine.layers import network_events
 from tickdsl.engine.machine.heartbeat import heartbeat
-from tickdsl.engine.machine.sharing import threads, usual_jobs, usual_stack
-from tickdsl.engine.scheduler.announce import resolved
+from tickdsl.engine.machine.sharing import default_jobs, default_stack, threads
+from tickdsl.engine.scheduler.announce import plan_resolved_event
 from tickdsl.engine.scheduler.interpreter import INTERRUPTED, OK, STEP_FAILED, STOPPED, Interpreter
-from tickdsl.engine.scheduler.work import work
+from tickdsl.engine.scheduler.work import step_cost
 from tickdsl.engine.steps.context import Settings
-from tickdsl.engine.study import prepare
-from tickdsl.engine.workers.in_process import Inline, Workers
-from tickdsl.engine.workers.processes import Pool
+from tickdsl.engine.study import prepare_study
+from tickdsl.engine.workers.in_process import InlineWorkers, Workers
+from tickdsl.engine.workers.processes import WorkerPool
 from tickdsl.errors import TickdslError
 from tickdsl.plan.lower import Study
 from tickdsl.plan.model import Plan, as_json
 from tickdsl.plugins import code_allowed
 from tickdsl.records import events
 from tickdsl.records.control import ControlReader
-from tickdsl.records.decode import Record
-from tickdsl.records.files import write_whole
+from tickdsl.records.decode import EventRecord
+from tickdsl.records.files import write_atomically
 from tickdsl.records.journal import EventWriter
 from tickdsl.records.paths import RunPaths, new_run
 from tickdsl.records.process import Process
 from tickdsl.records.store import Store
-from tickdsl.training.devices import pick
+from tickdsl.training.devices import resolve_device
 
 _STATUS = {OK: "ok", STEP_FAILED: "failed", STOPPED: "stopped", INTERRUPTED: "interrupted"}
 
 
 @attrs.frozen
-class Options:
+class LaunchOptions:
     """How to run, as opposed to what: none of it changes a result's key.
 
     `jobs` None: chosen here. `stack` None: as many trainings in one as pay. `folder` is the run's, made before; None: a
@@ -56,7 +56,7 @@ class Options:
 
     store: Path = Path(".tick/store")
     out: Path = Path("runs")
-    data: Path = DATA
+    data: Path = DEFAULT_DATA_DIR
     jobs: int | None = None
     stack: int | None = None
     device: str = "auto"
@@ -67,7 +67,7 @@ class Options:
 
 
 @attrs.frozen
-class Run:
+class FinishedRun:
     """A run that has ended."""
 
     paths: RunPaths
@@ -76,17 +76,17 @@ class Run:
 
 
 def launch(
-    plan: Plan, text: str, options: Options, listen: Callable[[Record], None], notes: tuple[str, ...] = ()
-) -> Run:
+    plan: Plan, text: str, options: LaunchOptions, listen: Callable[[EventRecord], None], notes: tuple[str, ...] = ()
+) -> FinishedRun:
     """Carry a plan out; `listen` gets every event as it is written.
 
     Raises TickdslError before any work where the data, the device, the store or the output folder is unusable.
     """
-    device = pick(options.device)
-    study = prepare(plan, options.data, device)
+    device = resolve_device(options.device)
+    study = prepare_study(plan, options.data, device)
     warnings: list[str] = []
     store = Store(options.store, warn=warnings.append)
-    jobs = options.jobs or usual_jobs(device.type, study, options.data)
+    jobs = options.jobs or default_jobs(device.type, study, options.data)
     settings = Settings(
         store=options.store.resolve(),
         data=options.data,
@@ -98,14 +98,14 @@ def launch(
         allow_code=code_allowed(),
     )
     paths = RunPaths(options.folder) if options.folder is not None else new_run(options.out, plan.name)
-    write_whole(paths.plan, text.encode())
-    write_whole(paths.plan_json, _plan_json(plan, study))
-    began = time.monotonic()
+    write_atomically(paths.plan, text.encode())
+    write_atomically(paths.plan_json, _plan_json(plan, study))
+    start_time = time.monotonic()
     with EventWriter(paths.events) as writer:
-        one_at_a_time = threading.Lock()
+        emit_lock = threading.Lock()
 
         def emit(event: events.Event) -> None:
-            with one_at_a_time:
+            with emit_lock:
                 while warnings:
                     listen(writer.write(events.Warn(message=warnings.pop(0))))
                 listen(writer.write(event))
@@ -116,32 +116,40 @@ def launch(
             emit,
             ControlReader(paths.control),
             fresh=options.fresh,
-            work=work(study, options.data),
-            stack=options.stack or usual_stack(device.type),
+            step_cost=step_cost(study, options.data),
+            stack=options.stack or default_stack(device.type),
         )
 
-        def hire() -> Workers:
-            return Pool(settings, jobs) if jobs > 1 else Inline(settings, interpreter.tick, interpreter.receive)
+        def start_workers() -> Workers:
+            return (
+                WorkerPool(settings, jobs)
+                if jobs > 1
+                else InlineWorkers(settings, interpreter.poll_control, interpreter.handle_message)
+            )
 
-        code = STEP_FAILED
+        exit_code = STEP_FAILED
         message: str | None = None
         try:
             emit(_run_start(plan, paths, options, jobs, str(device)))
-            emit(resolved(study, lambda key: key in store and not options.fresh, notes))
-            for network in networks(plan, options.data):
-                emit(network)
-            with heartbeat(emit, store.claims.renew), _interruptible(interpreter):
-                code = interpreter.run(hire)
+            emit(plan_resolved_event(study, lambda key: key in store and not options.fresh, notes))
+            for network_event in network_events(plan, options.data):
+                emit(network_event)
+            with heartbeat(emit, store.claims.renew), _signals_handled(interpreter):
+                exit_code = interpreter.run(start_workers)
             if interpreter.failures:
                 message = f"{len(interpreter.failures)} steps failed"
         except KeyboardInterrupt:
-            code, message = INTERRUPTED, "interrupted"
+            exit_code, message = INTERRUPTED, "interrupted"
         except TickdslError as error:
             message = error.message
             raise
         finally:
-            emit(events.RunEnd(status=_STATUS[code], seconds=time.monotonic() - began, exit=code, message=message))
-    return Run(paths, code, interpreter.failures)
+            emit(
+                events.RunEnd(
+                    status=_STATUS[exit_code], seconds=time.monotonic() - start_time, exit=exit_code, message=message
+                )
+            )
+    return FinishedRun(paths, exit_code, interpreter.failures)
 
 
 def _plan_json(plan: Plan, study: Study) -> bytes:
@@ -149,8 +157,8 @@ def _plan_json(plan: Plan, study: Study) -> bytes:
     return json.dumps({"v": 1, "plan": as_json(plan), "steps": steps}, indent=1).encode()
 
 
-def _run_start(plan: Plan, paths: RunPaths, options: Options, jobs: int, device: str) -> events.RunStart:
-    me = Process.current()
+def _run_start(plan: Plan, paths: RunPaths, options: LaunchOptions, jobs: int, device: str) -> events.RunStart:
+    process = Process.current()
     return events.RunStart(
         run=paths.folder.name,
         plan=plan.name,
@@ -158,7 +166,7 @@ def _run_start(plan: Plan, paths: RunPaths, options: Options, jobs: int, device:
         argv=options.argv,
         pid=os.getpid(),
         host=socket.gethostname(),
-        boot=me.boot,
+        boot=process.boot,
         versions={"tickdsl": __version__, "torch": torch.__version__, "python": platform.python_version()},
         jobs=jobs,
         device=device,
@@ -167,20 +175,20 @@ def _run_start(plan: Plan, paths: RunPaths, options: Options, jobs: int, device:
 
 
 @contextmanager
-def _interruptible(interpreter: Interpreter) -> Iterator[None]:
+def _signals_handled(interpreter: Interpreter) -> Iterator[None]:
     """The first Ctrl-C (or SIGTERM) ends the run at the next safe point, the second at once."""
 
-    def first(number: int, frame: FrameType | None) -> None:
+    def on_signal(number: int, frame: FrameType | None) -> None:
         signal.signal(number, signal.default_int_handler)
         interpreter.stop(INTERRUPTED if number == signal.SIGINT else STOPPED)
 
     try:
-        before = {number: signal.signal(number, first) for number in (signal.SIGINT, signal.SIGTERM)}
+        previous = {number: signal.signal(number, on_signal) for number in (signal.SIGINT, signal.SIGTERM)}
     except ValueError:  # not the main thread: the caller owns the signals
         yield
         return
     try:
         yield
     finally:
-        for number, handler in before.items():
+        for number, handler in previous.items():
             signal.signal(number, handler)

@@ -5,30 +5,30 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 
-from tickdsl.engine.network_specs import of_plan, subject
+from tickdsl.engine.network_specs import spec_of_arm, specs_of_plan
 from tickdsl.graph.layer_tree import GraphView
 from tickdsl.graph.model import ModelGraph
-from tickdsl.graph.structure import Structure, all_kept_indices, remaining
+from tickdsl.graph.structure import Structure, all_kept_indices, remaining_weights
 from tickdsl.plan.model import Plan
 from tickdsl.records import events
 
 
-def networks(plan: Plan, data: Path | None) -> Iterator[events.Network]:
+def network_events(plan: Plan, data: Path | None) -> Iterator[events.Network]:
     """The dense network of every arm, each network once."""
-    for found in of_plan(plan, data):
-        view = found.view()
+    for spec in specs_of_plan(plan, data):
+        view = spec.view()
         yield events.Network(
-            arms=tuple(arm.id for arm in plan.arms if subject(arm, data) == found),
-            model=found.model,
+            arms=tuple(arm.id for arm in plan.arms if spec_of_arm(arm, data) == spec),
+            model=spec.model,
             params=int(view.dense.params),
             macs=int(view.dense.macs),
-            layers=tuple(_layers(view)),
+            layers=tuple(_layer_infos(view)),
         )
 
 
-def _layers(view: GraphView) -> Iterator[events.LayerInfo]:
+def _layer_infos(view: GraphView) -> Iterator[events.LayerInfo]:
     weights: dict[str, int] = {}
-    for name, (_, dense) in remaining(view.graph, Structure.dense(view.graph)).items():
+    for name, (_, dense) in remaining_weights(view.graph, Structure.dense(view.graph)).items():
         path = view.graph.weights[name].module
         weights[path] = weights.get(path, 0) + dense
     for layer in view.layers:
@@ -43,22 +43,31 @@ def _layers(view: GraphView) -> Iterator[events.LayerInfo]:
             )
 
 
-def left_of_layers(graph: ModelGraph, structure: Structure) -> dict[str, dict[str, int]]:
+def remaining_by_layer(graph: ModelGraph, structure: Structure) -> dict[str, dict[str, int]]:
     """`outputs` and `weights` that are left, by the path of each layer that lost some."""
     outputs: dict[str, int] = {}
     weights: dict[str, int] = {}
-    dense: dict[str, int] = {}
+    dense_by_layer: dict[str, int] = {}
     kept = all_kept_indices(graph, structure)
-    for name, (left, whole) in remaining(graph, structure).items():
+    for name, (kept_weights, dense_weights) in remaining_weights(graph, structure).items():
         path = graph.weights[name].module
-        weights[path] = weights.get(path, 0) + left
-        dense[path] = dense.get(path, 0) + whole
-        if not left:
+        weights[path] = weights.get(path, 0) + kept_weights
+        dense_by_layer[path] = dense_by_layer.get(path, 0) + dense_weights
+        if not kept_weights:
             outputs.setdefault(path, 0)
             continue
-        produced = {piece.dim for _, piece in graph.slices.get(name, ()) if piece.role == "producer"}
-        for dim in produced:
+        output_dims = {
+            group_slice.dim for _, group_slice in graph.slices.get(name, ()) if group_slice.role == "producer"
+        }
+        for dim in output_dims:
             index = kept[name][dim] if name in kept else None
             if index is not None:
                 outputs[path] = len(index)
-    return {"outputs": outputs, "weights": {path: left for path, left in weights.items() if left < dense[path]}}
+    return {
+        "outputs": outputs,
+        "weights": {
+            path: remaining_weights
+            for path, remaining_weights in weights.items()
+            if remaining_weights < dense_by_layer[path]
+        },
+    }

@@ -30,7 +30,7 @@ class Progress:
 
 
 @attrs.frozen
-class Note:
+class StepWarning:
     """Something that a person should know, e.g. a damaged checkpoint that was ignored."""
 
     key: str
@@ -38,21 +38,21 @@ class Note:
 
 
 @attrs.frozen
-class Remark:
+class LogMessage:
     """Something for the log, e.g. what a machine was found to do faster."""
 
     message: str
 
 
 @attrs.frozen
-class Deposited:
+class RewindPointSaved:
     """A training left the result of another step, a rewinding point, on its way."""
 
     key: str
 
 
 @attrs.frozen
-class Saved:
+class CheckpointSaved:
     """A training kept a checkpoint: `epoch` epochs of it are safe."""
 
     key: str
@@ -60,18 +60,18 @@ class Saved:
 
 
 @attrs.frozen
-class Waiting:
+class Paused:
     """A training waits, as it was asked to; its checkpoint is kept."""
 
     key: str
 
 
 @attrs.frozen
-class Single:
+class NotStackable:
     """Trainings like this one are not to be stacked, and why."""
 
     key: str
-    why: str
+    reason: str
 
 
 @attrs.frozen
@@ -89,14 +89,24 @@ class Outcome:
 
 
 @attrs.frozen
-class Lost:
-    """The worker process died under a task; `how` says what is known of it."""
+class WorkerLost:
+    """The worker process died under a task; `reason` says what is known of it."""
 
     key: str
-    how: str
+    reason: str
 
 
-Message = Progress | Note | Remark | Saved | Deposited | Waiting | Single | Outcome | Lost
+Message = (
+    Progress
+    | StepWarning
+    | LogMessage
+    | CheckpointSaved
+    | RewindPointSaved
+    | Paused
+    | NotStackable
+    | Outcome
+    | WorkerLost
+)
 
 
 class Stopped(Exception):

@@ -8,15 +8,15 @@ from typing import Any
 
 import attrs
 
-from tickdsl.engine.graphs import DATA, Shape, model_graph, pictures
+from tickdsl.engine.graphs import DEFAULT_DATA_DIR, Shape, image_shape_and_classes, model_graph
 from tickdsl.graph.layer_tree import GraphView
 from tickdsl.plan.model import Arm, Plan
-from tickdsl.records.canonical import canonical
-from tickdsl.training.catalogue import shaping
+from tickdsl.records.canonical import canonical_json
+from tickdsl.training.catalogue import architecture_options
 
 
 @attrs.frozen
-class Subject:
+class NetworkSpec:
     """A network to show: its model spec, and the pictures (C, H, W) and classes that it is built for."""
 
     model: str
@@ -34,20 +34,20 @@ class Subject:
 
     def view(self) -> GraphView:
         """Its graph, laid out for reading. Raises TickdslError where the network cannot take such pictures."""
-        return GraphView(model_graph(self.model, canonical(dict(self.options)), self.classes, self.shape))
+        return GraphView(model_graph(self.model, canonical_json(dict(self.options)), self.classes, self.shape))
 
 
-def of_plan(plan: Plan, root: Path | None) -> list[Subject]:
+def specs_of_plan(plan: Plan, root: Path | None) -> list[NetworkSpec]:
     """Every distinct network of a plan's arms."""
-    found: list[Subject] = []
+    specs: list[NetworkSpec] = []
     for arm in plan.arms:
-        wanted = subject(arm, root)
-        if wanted not in found:
-            found.append(wanted)
-    return found
+        spec = spec_of_arm(arm, root)
+        if spec not in specs:
+            specs.append(spec)
+    return specs
 
 
-def subject(arm: Arm, root: Path | None) -> Subject:
+def spec_of_arm(arm: Arm, root: Path | None) -> NetworkSpec:
     """The network of an arm."""
-    shape, classes = pictures(arm.data, root or DATA)
-    return Subject(arm.model.name, shaping(arm.model.options), arm.data.name, shape, classes)
+    shape, classes = image_shape_and_classes(arm.data, root or DEFAULT_DATA_DIR)
+    return NetworkSpec(arm.model.name, architecture_options(arm.model.options), arm.data.name, shape, classes)

@@ -13,7 +13,7 @@ from tickdsl.graph.model import ModelGraph
 
 
 @attrs.frozen
-class Network:
+class DenseNetwork:
     """A dense network as a mould: its modules and shapes count, its weights do not."""
 
     module: nn.Module
@@ -23,7 +23,7 @@ class Network:
 
 
 @functools.lru_cache(maxsize=16)
-def network(name: str, options: bytes, classes: int, shape: tuple[int, int, int]) -> Network:
+def dense_network(name: str, options: bytes, classes: int, shape: tuple[int, int, int]) -> DenseNetwork:
     """A catalogue network for `classes` and pictures of `shape` (C, H, W); `options` is canonical JSON."""
     module = build(name, options, classes, shape)
-    return Network(module, model_graph(name, options, classes, shape), shape, classes)
+    return DenseNetwork(module, model_graph(name, options, classes, shape), shape, classes)

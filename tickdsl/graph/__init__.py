@@ -11,11 +11,11 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from tickdsl.graph.costs import Cost, cost
     from tickdsl.graph.model import Block, ChannelGroup, ModelGraph, Slice, WeightInfo
-    from tickdsl.graph.structure import Structure, StructureError, kept_indices, remaining
-    from tickdsl.graph.surgery.compact import compact, compact_masks, silence, slice_state
+    from tickdsl.graph.structure import Structure, StructureError, kept_indices, remaining_weights
+    from tickdsl.graph.surgery.compact import compact, compact_masks, slice_state_dict, zeroed_copy
     from tickdsl.graph.tracing.trace import TraceError, trace
 
-_HOMES = {
+_MODULES = {
     "Block": "model",
     "ChannelGroup": "model",
     "Cost": "costs",
@@ -29,19 +29,34 @@ _HOMES = {
     "compact_masks": "surgery.compact",
     "cost": "costs",
     "kept_indices": "structure",
-    "remaining": "structure",
-    "silence": "surgery.compact",
-    "slice_state": "surgery.compact",
+    "remaining_weights": "structure",
+    "zeroed_copy": "surgery.compact",
+    "slice_state_dict": "surgery.compact",
     "trace": "tracing.trace",
 }
 
 __all__ = [
-    "Block", "ChannelGroup", "Cost", "ModelGraph", "Slice", "Structure", "StructureError", "TraceError",
-    "WeightInfo", "compact", "compact_masks", "cost", "kept_indices", "remaining", "silence", "slice_state", "trace",
+    "Block",
+    "ChannelGroup",
+    "Cost",
+    "ModelGraph",
+    "Slice",
+    "Structure",
+    "StructureError",
+    "TraceError",
+    "WeightInfo",
+    "compact",
+    "compact_masks",
+    "cost",
+    "kept_indices",
+    "remaining_weights",
+    "slice_state_dict",
+    "trace",
+    "zeroed_copy",
 ]  # fmt: skip
 
 
 def __getattr__(name: str) -> Any:
-    if name not in _HOMES:
+    if name not in _MODULES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(importlib.import_module(f"{__name__}.{_HOMES[name]}"), name)
+    return getattr(importlib.import_module(f"{__name__}.{_MODULES[name]}"), name)

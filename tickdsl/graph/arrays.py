@@ -7,11 +7,11 @@ from collections.abc import Sequence
 import numpy as np
 import numpy.typing as npt
 
-Ints = npt.NDArray[np.int64]
-Bools = npt.NDArray[np.bool_]
+IntArray = npt.NDArray[np.int64]
+BoolArray = npt.NDArray[np.bool_]
 
 
-def ints(values: object) -> Ints:
+def readonly_ints(values: object) -> IntArray:
     """As int64 that nobody can write, so that a value that holds it cannot change: a copy where that is not yet so."""
     if isinstance(values, np.ndarray) and values.dtype == np.int64 and _is_constant(values):
         return values
@@ -20,12 +20,12 @@ def ints(values: object) -> Ints:
     return array
 
 
-def _is_constant(array: Ints) -> bool:
+def _is_constant(array: IntArray) -> bool:
     owner = array if array.base is None else array.base
     return isinstance(owner, np.ndarray) and not owner.flags.writeable and not array.flags.writeable
 
 
-def to_runs(array: Ints) -> list[list[int]]:
+def to_runs(array: IntArray) -> list[list[int]]:
     """`[5, 6, 7, 0, 0]` becomes `[[5, 3, 1], [0, 2, 0]]`."""
     runs: list[list[int]] = []
     if not len(array):
@@ -41,7 +41,7 @@ def to_runs(array: Ints) -> list[list[int]]:
     return runs
 
 
-def from_runs(runs: Sequence[Sequence[int]]) -> Ints:
+def from_runs(runs: Sequence[Sequence[int]]) -> IntArray:
     """The inverse of `to_runs`."""
     parts = [start + step * np.arange(count, dtype=np.int64) for start, count, step in runs]
-    return ints(np.concatenate(parts) if parts else [])
+    return readonly_ints(np.concatenate(parts) if parts else [])

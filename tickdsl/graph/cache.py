@@ -15,7 +15,7 @@ from tickdsl.graph.model import FORMAT, ModelGraph
 _PACKAGES = ("torch", "torchvision", "tickdsl")
 
 
-def cached(folder: Path, key: str, make: Callable[[], ModelGraph]) -> ModelGraph:
+def load_or_trace(folder: Path, key: str, make: Callable[[], ModelGraph]) -> ModelGraph:
     """The graph kept under `key` in `folder`, or else the one that `make` gives, which is then kept.
 
     The key names the network and the shape of its inputs; the versions of torch, torchvision and tickdsl are added

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 import attrs
 import numpy as np
 
-from tickdsl.graph.arrays import Bools, Ints
+from tickdsl.graph.arrays import BoolArray, IntArray
 from tickdsl.graph.model import Layout, ModelGraph
 from tickdsl.graph.structure import Structure, all_kept_indices, kept_units, removed_parameters
 
@@ -37,15 +37,15 @@ def cost(graph: ModelGraph, structure: Structure) -> Cost:
             for shape, dims in zip(data["shapes"], data["dims"], strict=True):
                 live = [n if dim is None else sizes[dim] for n, dim in zip(shape, dims, strict=True)]
                 memory += int(np.prod(live, dtype=np.int64)) * data["itemsize"]
-    return Cost(_parameters(graph, structure), macs, memory)
+    return Cost(_count_parameters(graph, structure), macs, memory)
 
 
-def _parameters(graph: ModelGraph, structure: Structure) -> int:
+def _count_parameters(graph: ModelGraph, structure: Structure) -> int:
     indices = all_kept_indices(graph, structure)
-    gone = removed_parameters(graph, structure)
+    removed = removed_parameters(graph, structure)
     total = 0
     for name, shape in graph.parameters.items():
-        if name not in gone:
+        if name not in removed:
             kept = indices.get(name, [None] * len(shape))
             total += int(
                 np.prod([n if k is None else len(k) for n, k in zip(shape, kept, strict=True)], dtype=np.int64)
@@ -55,24 +55,24 @@ def _parameters(graph: ModelGraph, structure: Structure) -> int:
 
 def layout_sizes(graph: ModelGraph, structure: Structure) -> list[int]:
     """How many positions of every layout are left."""
-    left = kept_units(graph, structure)
-    return [layout_size(layout, left) for layout in graph.layouts]
+    kept_masks = kept_units(graph, structure)
+    return [layout_size(layout, kept_masks) for layout in graph.layouts]
 
 
-def layout_size(layout: Layout, left: Mapping[str, Bools]) -> int:
+def layout_size(layout: Layout, kept_masks: Mapping[str, BoolArray]) -> int:
     """How many positions of one layout are left."""
-    if sum(run.group in left for run in layout.runs) < 2:
-        return layout.size - sum(map(len, _lost(layout, left)))
-    return int(layout_left(layout, left).sum())  # heads and dims may both have lost a position
+    if sum(run.group in kept_masks for run in layout.runs) < 2:
+        return layout.size - sum(map(len, _removed_positions(layout, kept_masks)))
+    return int(layout_mask(layout, kept_masks).sum())  # heads and dims may both have lost a position
 
 
-def layout_left(layout: Layout, left: Mapping[str, Bools]) -> Bools:
+def layout_mask(layout: Layout, kept_masks: Mapping[str, BoolArray]) -> BoolArray:
     """Which positions of one layout are left."""
-    stays = np.ones(layout.size, dtype=bool)
-    for lost in _lost(layout, left):
-        stays[lost] = False
-    return stays
+    mask = np.ones(layout.size, dtype=bool)
+    for removed in _removed_positions(layout, kept_masks):
+        mask[removed] = False
+    return mask
 
 
-def _lost(layout: Layout, left: Mapping[str, Bools]) -> list[Ints]:
-    return [run.index[~left[run.group][run.unit]] for run in layout.runs if run.group in left]
+def _removed_positions(layout: Layout, kept_masks: Mapping[str, BoolArray]) -> list[IntArray]:
+    return [run.index[~kept_masks[run.group][run.unit]] for run in layout.runs if run.group in kept_masks]

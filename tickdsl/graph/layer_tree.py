@@ -45,8 +45,8 @@ class GraphView:
 
     def __init__(self, graph: ModelGraph) -> None:
         self.graph = graph
-        self._owners = _owners(graph)
-        self._folds = dict(_folds(graph, self._owners))
+        self._owners = _operator_owners(graph)
+        self._folds = dict(_foldable_norms(graph, self._owners))
         self.layers = tuple(self._layers())
 
     @cached_property
@@ -57,36 +57,36 @@ class GraphView:
     def cost(self, structure: Structure) -> Cost:
         """The cost of what a structure leaves, per picture."""
         whole = cost(self.graph, structure)
-        return Cost(whole.params, whole.macs // self.pictures, whole.activation_bytes // self.pictures)
+        return Cost(whole.params, whole.macs // self.batch_size, whole.activation_bytes // self.batch_size)
 
     @property
-    def pictures(self) -> int:
+    def batch_size(self) -> int:
         """How many pictures the example inputs hold."""
         return int(self.graph.inputs["args"][0]["shape"][0])
 
     @cached_property
     def children(self) -> Mapping[str, tuple[Layer, ...]]:
         """The layers directly inside each path."""
-        found: dict[str, list[Layer]] = {}
+        children_by_path: dict[str, list[Layer]] = {}
         for layer in self.layers:
             if layer.parent is not None:
-                found.setdefault(layer.parent, []).append(layer)
-        return {path: tuple(inside) for path, inside in found.items()}
+                children_by_path.setdefault(layer.parent, []).append(layer)
+        return {path: tuple(inside) for path, inside in children_by_path.items()}
 
-    def within(self, layer: Layer) -> Iterator[Layer]:
+    def subtree(self, layer: Layer) -> Iterator[Layer]:
         """The layer and all inside it."""
         yield layer
         for inside in self.children.get(layer.path, ()):
-            yield from self.within(inside)
+            yield from self.subtree(inside)
 
-    def owner(self, operator: str) -> str | None:
+    def owner_path(self, operator: str) -> str | None:
         """The layer that an operator belongs to; None for what stands between layers."""
         path = self._owners[operator]
         path = self._folds.get(path, path)
-        return path if path in self._working else None
+        return path if path in self._compute_paths else None
 
     @cached_property
-    def _working(self) -> frozenset[str]:
+    def _compute_paths(self) -> frozenset[str]:
         return frozenset(layer.path for layer in self.layers if layer.path and (layer.params or layer.macs))
 
     @cached_property
@@ -103,61 +103,63 @@ class GraphView:
             path = self._folds.get(path, path)
             params[path] = params.get(path, 0) + prod(shape)
         macs: dict[str, int] = {}
-        first: dict[str, int] = {}
+        first_index: dict[str, int] = {}
         operators: dict[str, list[str]] = {}
-        for place, (node, data) in enumerate(graph.graph.nodes(data=True)):
+        for index, (node, data) in enumerate(graph.graph.nodes(data=True)):
             if data["kind"] == "operator":
                 path = self._owners[node]
                 path = self._folds.get(path, path)
-                first.setdefault(path, place)
+                first_index.setdefault(path, index)
                 operators.setdefault(path, []).append(data["op"])
                 if data["macs"] and not data["train_only"]:
                     macs[path] = macs.get(path, 0) + data["macs"]
         blocks: dict[str, list[Block]] = {}
         for block in graph.blocks:
             blocks.setdefault(self._folds.get(block.name, block.name), []).append(block)
-        shapes = _channels(graph, self._owners)
-        groups = _groups(graph)
+        shapes = _layer_channels(graph, self._owners)
+        groups = _output_groups(graph)
         paths = _with_ancestors([*params, *macs, *blocks])
         folded: dict[str, tuple[str, ...]] = {}
         for norm, layer in self._folds.items():
             folded[layer] = (*folded.get(layer, ()), norm)
-        for path in _in_order(paths, first):
+        for path in _execution_order(paths, first_index):
             kind, inputs, outputs = shapes.get(path, ("", None, None))
             yield Layer(
                 path=path,
-                kind=_kind(kind, operators.get(path, []), path in params),
+                kind=_layer_kind(kind, operators.get(path, []), path in params),
                 inputs=inputs,
                 outputs=outputs,
                 groups=groups.get(path, ()),
                 params=params.get(path, 0),
-                macs=macs.get(path, 0) // self.pictures,
+                macs=macs.get(path, 0) // self.batch_size,
                 blocks=tuple(blocks.get(path, ())),
                 folded=folded.get(path, ()),
             )
 
 
-def _owners(graph: ModelGraph) -> dict[str, str]:
+def _operator_owners(graph: ModelGraph) -> dict[str, str]:
     """Per operator the module it works for: that of the weight it multiplies with, or else the one that called it."""
-    found = {}
+    owners = {}
     for node, data in graph.graph.nodes(data=True):
         if data["kind"] == "operator":
-            weights = [name for name in _sources(graph, node) if name in graph.weights] if data["macs"] else []
-            found[node] = weights[0].rpartition(".")[0] if len(weights) == 1 else data["module"]
-    return found
+            weights = (
+                [name for name in _source_parameters(graph, node) if name in graph.weights] if data["macs"] else []
+            )
+            owners[node] = weights[0].rpartition(".")[0] if len(weights) == 1 else data["module"]
+    return owners
 
 
-def _sources(graph: ModelGraph, node: str) -> Iterator[str]:
+def _source_parameters(graph: ModelGraph, node: str) -> Iterator[str]:
     """The parameters that reach an operator through views alone."""
     for parent in graph.graph.predecessors(node):
         data = graph.graph.nodes[parent]
         if data["kind"] == "parameter":
             yield parent
         elif data["kind"] == "operator" and data["view"] and graph.graph.in_degree(parent) == 1:
-            yield from _sources(graph, parent)
+            yield from _source_parameters(graph, parent)
 
 
-def _folds(graph: ModelGraph, owners: Mapping[str, str]) -> Iterator[tuple[str, str]]:
+def _foldable_norms(graph: ModelGraph, owners: Mapping[str, str]) -> Iterator[tuple[str, str]]:
     """The normalisations that directly follow a layer beside them."""
     weighted = {name.rpartition(".")[0] for name in graph.weights}
     holders = {name.rpartition(".")[0] for name in graph.parameters}
@@ -173,26 +175,26 @@ def _folds(graph: ModelGraph, owners: Mapping[str, str]) -> Iterator[tuple[str, 
             yield path, before[0]
 
 
-def _channels(graph: ModelGraph, owners: Mapping[str, str]) -> dict[str, tuple[str, int, int]]:
+def _layer_channels(graph: ModelGraph, owners: Mapping[str, str]) -> dict[str, tuple[str, int, int]]:
     """Per layer with a weight what it is, and its input and output channels."""
-    found: dict[str, tuple[str, int, int]] = {}
+    channels: dict[str, tuple[str, int, int]] = {}
     for node, path in owners.items():
         data = graph.graph.nodes[node]
-        shapes = [graph.weights[name].shape for name in _sources(graph, node) if name in graph.weights]
-        if not data["macs"] or path in found or len(shapes) != 1:
+        shapes = [graph.weights[name].shape for name in _source_parameters(graph, node) if name in graph.weights]
+        if not data["macs"] or path in channels or len(shapes) != 1:
             continue
         (shape,) = shapes
         if "conv" in data["op"]:
-            found[path] = _convolution(graph, node, shape)
+            channels[path] = _convolution(graph, node, shape)
         else:
-            found[path] = ("linear", shape[-1], shape[0])
+            channels[path] = ("linear", shape[-1], shape[0])
     for name, info in graph.weights.items():
         kind = "linear" if len(info.shape) == 2 else "weights"
-        found.setdefault(name.rpartition(".")[0], (kind, info.shape[1], info.shape[0]))
-    return found
+        channels.setdefault(name.rpartition(".")[0], (kind, info.shape[1], info.shape[0]))
+    return channels
 
 
-def _kind(kind: str, operators: list[str], parameters: bool) -> str:
+def _layer_kind(kind: str, operators: list[str], parameters: bool) -> str:
     """What a layer is called, by its weight or else by its operators; nothing for a container."""
     if any("softmax" in op for op in operators):
         return "attention"
@@ -230,45 +232,47 @@ def _input_channels(graph: ModelGraph, node: str) -> int | None:
     return None
 
 
-def _groups(graph: ModelGraph) -> dict[str, tuple[ChannelGroup, ...]]:
+def _output_groups(graph: ModelGraph) -> dict[str, tuple[ChannelGroup, ...]]:
     """Per layer the groups that its output channels are in."""
-    found: dict[str, dict[str, ChannelGroup]] = {}
+    groups_by_layer: dict[str, dict[str, ChannelGroup]] = {}
     for group in graph.channels:
-        made = {piece.parameter.rpartition(".")[0] for piece in group.slices if piece.role == "producer"}
-        for path in made or set(group.producers):
-            found.setdefault(path, {})[group.name] = group
-    return {path: tuple(groups.values()) for path, groups in found.items()}
+        producers = {
+            group_slice.parameter.rpartition(".")[0] for group_slice in group.slices if group_slice.role == "producer"
+        }
+        for path in producers or set(group.producers):
+            groups_by_layer.setdefault(path, {})[group.name] = group
+    return {path: tuple(groups.values()) for path, groups in groups_by_layer.items()}
 
 
 def _with_ancestors(paths: Iterable[str]) -> set[str]:
-    found = {""}
+    known = {""}
     for path in paths:
-        while path and path not in found:
-            found.add(path)
+        while path and path not in known:
+            known.add(path)
             path = path.rpartition(".")[0]
-    return found
+    return known
 
 
-def _in_order(paths: set[str], first: Mapping[str, int]) -> list[str]:
+def _execution_order(paths: set[str], first: Mapping[str, int]) -> list[str]:
     """Depth first, modules by their first operator; what never runs by itself stands with what is in it."""
     starts: dict[str, int] = {}
-    for path, place in first.items():
+    for path, index in first.items():
         while True:
-            starts[path] = min(place, starts.get(path, place))
+            starts[path] = min(index, starts.get(path, index))
             if not path:
                 break
             path = path.rpartition(".")[0]
-    late = len(first) + max(first.values(), default=0)
+    never_run = len(first) + max(first.values(), default=0)
 
     def key(path: str) -> list[tuple[int, str]]:
-        words = path.split(".")
-        ups = [".".join(words[: n + 1]) for n in range(len(words))] if path else []
-        return [(starts.get(up, late), up) for up in ups]
+        names = path.split(".")
+        ancestors = [".".join(names[: n + 1]) for n in range(len(names))] if path else []
+        return [(starts.get(ancestor, never_run), ancestor) for ancestor in ancestors]
 
     return sorted(paths, key=key)
 
 
-def _letters(place: int) -> str:
+def _letters(index: int) -> str:
     """A, B, …, Z, AA, AB, …"""
-    place, last = divmod(place, 26)
-    return (_letters(place - 1) if place else "") + chr(ord("A") + last)
+    index, last = divmod(index, 26)
+    return (_letters(index - 1) if index else "") + chr(ord("A") + last)

@@ -13,7 +13,7 @@ import networkx as nx
 import numpy as np
 
 from tickdsl.errors import TickdslError
-from tickdsl.graph.arrays import Ints, from_runs, ints, to_runs
+from tickdsl.graph.arrays import IntArray, from_runs, readonly_ints, to_runs
 
 T = TypeVar("T")
 
@@ -27,7 +27,7 @@ Shape = tuple[int, ...]
 HEAD_DIMS = "head-dims"
 
 
-class UnknownName(TickdslError):
+class UnknownNameError(TickdslError):
     """A channel group or block that the network does not have."""
 
 
@@ -43,8 +43,8 @@ class Slice:
     parameter: str
     dim: int
     role: Role
-    index: Ints = attrs.field(converter=ints, eq=attrs.cmp_using(eq=np.array_equal))
-    unit: Ints = attrs.field(converter=ints, eq=attrs.cmp_using(eq=np.array_equal))
+    index: IntArray = attrs.field(converter=readonly_ints, eq=attrs.cmp_using(eq=np.array_equal))
+    unit: IntArray = attrs.field(converter=readonly_ints, eq=attrs.cmp_using(eq=np.array_equal))
 
 
 @attrs.frozen
@@ -98,12 +98,12 @@ class WeightInfo:
 
 
 @attrs.frozen
-class Run:
+class LayoutRun:
     """Positions `index` along a dimension of a value, and the units of `group` that they belong to."""
 
     group: str
-    index: Ints = attrs.field(converter=ints, eq=attrs.cmp_using(eq=np.array_equal))
-    unit: Ints = attrs.field(converter=ints, eq=attrs.cmp_using(eq=np.array_equal))
+    index: IntArray = attrs.field(converter=readonly_ints, eq=attrs.cmp_using(eq=np.array_equal))
+    unit: IntArray = attrs.field(converter=readonly_ints, eq=attrs.cmp_using(eq=np.array_equal))
 
 
 @attrs.frozen
@@ -111,7 +111,7 @@ class Layout:
     """What stands along one dimension of a value: `size` positions, those in `runs` removable."""
 
     size: int
-    runs: tuple[Run, ...]
+    runs: tuple[LayoutRun, ...]
 
 
 @attrs.frozen(eq=False)
@@ -153,30 +153,30 @@ class ModelGraph:
     @cached_property
     def slices(self) -> Mapping[str, tuple[tuple[ChannelGroup, Slice], ...]]:
         """For every parameter and buffer the slices of it that can go."""
-        found: dict[str, list[tuple[ChannelGroup, Slice]]] = {}
+        slices_by_tensor: dict[str, list[tuple[ChannelGroup, Slice]]] = {}
         for group in self.channels:
             if group.reason is None:
-                for piece in group.slices:
-                    found.setdefault(piece.parameter, []).append((group, piece))
-        return {name: tuple(pieces) for name, pieces in found.items()}
+                for group_slice in group.slices:
+                    slices_by_tensor.setdefault(group_slice.parameter, []).append((group, group_slice))
+        return {name: tuple(group_slices) for name, group_slices in slices_by_tensor.items()}
 
     def group(self, name: str) -> ChannelGroup:
-        """The channel group of that name. Raises UnknownName."""
+        """The channel group of that name. Raises UnknownNameError."""
         return _lookup(self._groups, name, "channel group")
 
     def block(self, name: str) -> Block:
-        """The block of that name. Raises UnknownName."""
+        """The block of that name. Raises UnknownNameError."""
         return _lookup(self._blocks, name, "block")
 
     @cached_property
     def layers(self) -> tuple[Block, ...]:
         """What `prune layers` removes: the smallest residual blocks that can go; in a network without, plain layers."""
         free = [block for block in self.blocks if block.reason is None]
-        found = [block for block in free if block.kind == "residual"] or free
-        around = {name for block in found for name in self._around(block)}
-        return tuple(block for block in found if block.name not in around)
+        blocks = [block for block in free if block.kind == "residual"] or free
+        ancestors = {name for block in blocks for name in self._ancestors(block)}
+        return tuple(block for block in blocks if block.name not in ancestors)
 
-    def _around(self, block: Block) -> Iterator[str]:
+    def _ancestors(self, block: Block) -> Iterator[str]:
         while block.parent is not None:
             yield block.parent
             block = self.block(block.parent)
@@ -192,13 +192,13 @@ class ModelGraph:
                 "format": FORMAT,
                 "nodes": [[name, data] for name, data in self.graph.nodes(data=True)],
                 "edges": list(self.graph.edges),
-                "channels": [attrs.asdict(group, value_serializer=_pack) for group in self.channels],
+                "channels": [attrs.asdict(group, value_serializer=_encode_array) for group in self.channels],
                 "blocks": [attrs.asdict(block) for block in self.blocks],
                 "parameters": self.parameters,
                 "buffers": self.buffers,
                 "aliases": self.aliases,
                 "weights": {name: attrs.asdict(info) for name, info in self.weights.items()},
-                "layouts": [attrs.asdict(layout, value_serializer=_pack) for layout in self.layouts],
+                "layouts": [attrs.asdict(layout, value_serializer=_encode_array) for layout in self.layouts],
                 "inputs": self.inputs,
                 "unknown": self.unknown,
             }
@@ -211,20 +211,20 @@ class ModelGraph:
         if not isinstance(data, dict) or data.get("format") != FORMAT:
             raise ValueError(f"not a model graph of format {FORMAT}")
         graph = nx.DiGraph()
-        graph.add_nodes_from((name, _node(node)) for name, node in data["nodes"])
+        graph.add_nodes_from((name, _node_from_json(node)) for name, node in data["nodes"])
         graph.add_edges_from(data["edges"])
         return cls(
             graph=graph,
-            channels=tuple(_group(group) for group in data["channels"]),
-            blocks=tuple(Block(**{key: _tuples(value) for key, value in block.items()}) for block in data["blocks"]),
-            parameters=_shapes(data["parameters"]),
-            buffers=_shapes(data["buffers"]),
+            channels=tuple(_group_from_json(group) for group in data["channels"]),
+            blocks=tuple(Block(**{key: _to_tuples(value) for key, value in block.items()}) for block in data["blocks"]),
+            parameters=_shapes_from_json(data["parameters"]),
+            buffers=_shapes_from_json(data["buffers"]),
             aliases=data["aliases"],
             weights={
                 name: WeightInfo(**{**info, "shape": tuple(info["shape"])}) for name, info in data["weights"].items()
             },
             layouts=tuple(
-                Layout(layout["size"], tuple(Run(**_arrays(run)) for run in layout["runs"]))
+                Layout(layout["size"], tuple(LayoutRun(**_decode_arrays(run)) for run in layout["runs"]))
                 for layout in data["layouts"]
             ),
             inputs=data["inputs"],
@@ -232,38 +232,40 @@ class ModelGraph:
         )
 
 
-def _lookup(table: Mapping[str, T], name: str, what: str) -> T:
+def _lookup(table: Mapping[str, T], name: str, kind: str) -> T:
     if name in table:
         return table[name]
-    near = difflib.get_close_matches(name, table, n=1)
-    raise UnknownName(f"the network has no {what} `{name}`", f"did you mean `{near[0]}`?" if near else None)
+    suggestions = difflib.get_close_matches(name, table, n=1)
+    raise UnknownNameError(
+        f"the network has no {kind} `{name}`", f"did you mean `{suggestions[0]}`?" if suggestions else None
+    )
 
 
-def _pack(_instance: object, _field: object, value: Any) -> Any:
+def _encode_array(_instance: object, _field: object, value: Any) -> Any:
     return to_runs(value) if isinstance(value, np.ndarray) else value
 
 
-def _tuples(value: Any) -> Any:
-    return tuple(_tuples(item) for item in value) if isinstance(value, list) else value
+def _to_tuples(value: Any) -> Any:
+    return tuple(_to_tuples(item) for item in value) if isinstance(value, list) else value
 
 
-def _node(data: dict[str, Any]) -> dict[str, Any]:
-    return {key: _tuples(value) for key, value in data.items()}
+def _node_from_json(data: dict[str, Any]) -> dict[str, Any]:
+    return {key: _to_tuples(value) for key, value in data.items()}
 
 
-def _arrays(data: dict[str, Any]) -> dict[str, Any]:
+def _decode_arrays(data: dict[str, Any]) -> dict[str, Any]:
     return {**data, "index": from_runs(data["index"]), "unit": from_runs(data["unit"])}
 
 
-def _group(data: dict[str, Any]) -> ChannelGroup:
+def _group_from_json(data: dict[str, Any]) -> ChannelGroup:
     return ChannelGroup(
         **{
             **data,
             "producers": tuple(data["producers"]),
-            "slices": tuple(Slice(**_arrays(piece)) for piece in data["slices"]),
+            "slices": tuple(Slice(**_decode_arrays(group_slice)) for group_slice in data["slices"]),
         }
     )
 
 
-def _shapes(data: dict[str, list[int]]) -> dict[str, Shape]:
+def _shapes_from_json(data: dict[str, list[int]]) -> dict[str, Shape]:
     return {name: tuple(shape) for name, shape in data.items()}

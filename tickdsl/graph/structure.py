@@ -17,7 +17,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
 
 from tickdsl.errors import TickdslError
-from tickdsl.graph.arrays import Bools, Ints, ints
+from tickdsl.graph.arrays import BoolArray, IntArray, readonly_ints
 from tickdsl.graph.model import ModelGraph, Shape
 
 FORMAT = "1"
@@ -41,7 +41,7 @@ class Extent:
     shapes: Mapping[str, Shape]
 
     @classmethod
-    def of(cls, graph: ModelGraph) -> Extent:
+    def from_graph(cls, graph: ModelGraph) -> Extent:
         """The extent of a traced network."""
         return cls(
             groups={group.name: group.size for group in graph.channels},
@@ -59,41 +59,41 @@ class Structure:
     """
 
     extent: Extent
-    kept: Mapping[str, Ints] = attrs.field(factory=dict, converter=_read_only)
+    kept: Mapping[str, IntArray] = attrs.field(factory=dict, converter=_read_only)
     removed_blocks: frozenset[str] = frozenset()
-    masks: Mapping[str, Bools] = attrs.field(factory=dict, converter=_read_only)
+    masks: Mapping[str, BoolArray] = attrs.field(factory=dict, converter=_read_only)
 
     @classmethod
     def dense(cls, graph: ModelGraph) -> Structure:
         """The whole network."""
-        return cls(Extent.of(graph))
+        return cls(Extent.from_graph(graph))
 
-    def remove(self, group: str, units: Iterable[int] | Ints) -> Structure:
+    def remove(self, group: str, units: Iterable[int] | IntArray) -> Structure:
         """Without these units of a group, in dense numbering. Raises StructureError where none would be left."""
-        size = self._known(self.extent.groups, group, "channel group")
+        size = self._require_known(self.extent.groups, group, "channel group")
         if group in self.extent.fixed:
             raise StructureError(f"no channel of `{group}` can go: {self.extent.fixed[group]}")
-        gone = np.asarray(units if isinstance(units, np.ndarray) else list(units), dtype=np.int64)
-        if len(gone) and (gone.min() < 0 or gone.max() >= size):
-            raise StructureError(f"`{group}` has units 0 to {size - 1}; {int(gone.max())} is none of them")
-        left = np.setdiff1d(self.kept.get(group, np.arange(size)), gone)
-        return self._with_kept({group: left})
+        removed = np.asarray(units if isinstance(units, np.ndarray) else list(units), dtype=np.int64)
+        if len(removed) and (removed.min() < 0 or removed.max() >= size):
+            raise StructureError(f"`{group}` has units 0 to {size - 1}; {int(removed.max())} is none of them")
+        remaining_units = np.setdiff1d(self.kept.get(group, np.arange(size)), removed)
+        return self._with_kept({group: remaining_units})
 
     def remove_block(self, block: str) -> Structure:
         """Without a block. Raises StructureError where it cannot go."""
-        reason = self._known(self.extent.blocks, block, "block")
+        reason = self._require_known(self.extent.blocks, block, "block")
         if reason is not None:
             raise StructureError(f"block `{block}` cannot go: {reason}")
         return attrs.evolve(self, removed_blocks=self.removed_blocks | {block})
 
-    def with_masks(self, masks: Mapping[str, Bools]) -> Structure:
+    def with_masks(self, masks: Mapping[str, BoolArray]) -> Structure:
         """With these masks (True = kept) in place of those that the same weights had."""
         merged = dict(self.masks)
         for name, mask in masks.items():
-            shape = self._known(self.extent.shapes, name, "parameter")
+            shape = self._require_known(self.extent.shapes, name, "parameter")
             if mask.dtype != np.bool_ or mask.shape != tuple(shape):
-                found = f"{mask.dtype} of shape {tuple(mask.shape)}"
-                raise StructureError(f"the mask of `{name}` must be boolean of shape {tuple(shape)}, not {found}")
+                actual = f"{mask.dtype} of shape {tuple(mask.shape)}"
+                raise StructureError(f"the mask of `{name}` must be boolean of shape {tuple(shape)}, not {actual}")
             merged.pop(name, None)
             if not mask.all():
                 merged[name] = mask.copy()
@@ -112,23 +112,23 @@ class Structure:
             self._with_kept(kept), removed_blocks=self.removed_blocks | other.removed_blocks
         ).with_masks({**other.masks, **self.masks, **both})
 
-    def _units(self, group: str) -> Ints:
+    def _units(self, group: str) -> IntArray:
         return self.kept.get(group, np.arange(self.extent.groups[group]))
 
-    def _with_kept(self, changed: Mapping[str, Ints]) -> Structure:
+    def _with_kept(self, changed: Mapping[str, IntArray]) -> Structure:
         kept = dict(self.kept)
         for name, units in changed.items():
             if not len(units):
                 raise StructureError(f"nothing would be left of `{name}`", "keep at least one unit of every group")
             kept.pop(name, None)
             if len(units) < self.extent.groups[name]:
-                kept[name] = ints(units)
+                kept[name] = readonly_ints(units)
         return attrs.evolve(self, kept=kept)
 
     @staticmethod
-    def _known(table: Mapping[str, Any], name: str, what: str) -> Any:
+    def _require_known(table: Mapping[str, Any], name: str, kind: str) -> Any:
         if name not in table:
-            raise StructureError(f"the network has no {what} `{name}`")
+            raise StructureError(f"the network has no {kind} `{name}`")
         return table[name]
 
     @cached_property
@@ -171,71 +171,71 @@ class Structure:
         if metadata.get("tickdsl-structure") != FORMAT:
             raise StructureError(f"{path} is no structure of format {FORMAT}")
         about = json.loads(metadata["about"])
-        known = about["extent"]
-        shapes = {name: tuple(shape) for name, shape in known["shapes"].items()}
-        kept: dict[str, Ints] = {}
-        masks: dict[str, Bools] = {}
+        extent_fields = about["extent"]
+        shapes = {name: tuple(shape) for name, shape in extent_fields["shapes"].items()}
+        kept: dict[str, IntArray] = {}
+        masks: dict[str, BoolArray] = {}
         for key, value in tensors.items():
             kind, name = key.split("/", 1)
             if kind == "kept":
-                kept[name] = ints(value)
+                kept[name] = readonly_ints(value)
             else:
                 masks[name] = _unpack(value, shapes[name])
-        extent = Extent(known["groups"], known["fixed"], known["blocks"], shapes)
+        extent = Extent(extent_fields["groups"], extent_fields["fixed"], extent_fields["blocks"], shapes)
         return cls(extent, kept, frozenset(about["removed_blocks"]), masks)
 
 
-def _unpack(bits: Any, shape: Shape) -> Bools:
+def _unpack(bits: Any, shape: Shape) -> BoolArray:
     mask = np.unpackbits(bits, count=int(np.prod(shape))).astype(bool).reshape(shape)
     mask.setflags(write=False)
     return mask
 
 
-def kept_units(graph: ModelGraph, structure: Structure) -> dict[str, Bools]:
+def kept_units(graph: ModelGraph, structure: Structure) -> dict[str, BoolArray]:
     """For every group that loses units which ones stay, as a boolean array; what removed blocks tie is one group.
 
     Raises StructureError where groups that removed blocks tie have no unit in common.
     """
-    if structure.extent != Extent.of(graph):
+    if structure.extent != Extent.from_graph(graph):
         raise StructureError("the structure belongs to another network")
-    left: dict[str, Bools] = {}
+    kept_masks: dict[str, BoolArray] = {}
     for name, units in structure.kept.items():
-        left[name] = np.zeros(structure.extent.groups[name], dtype=bool)
-        left[name][units] = True
+        kept_masks[name] = np.zeros(structure.extent.groups[name], dtype=bool)
+        kept_masks[name][units] = True
     ties = nx.Graph(pair for name in structure.removed_blocks for pair in graph.block(name).ties)
     for tied in nx.connected_components(ties):
-        lost = [left[name] for name in tied if name in left]
-        if lost:
-            common = np.logical_and.reduce(lost)
+        tied_masks = [kept_masks[name] for name in tied if name in kept_masks]
+        if tied_masks:
+            common = np.logical_and.reduce(tied_masks)
             if not common.any():
                 names = ", ".join(sorted(tied))
                 raise StructureError(f"without the removed blocks, nothing is left that {names} have in common")
-            left |= dict.fromkeys(tied, common)
-    return left
+            kept_masks |= dict.fromkeys(tied, common)
+    return kept_masks
 
 
-def kept_indices(graph: ModelGraph, structure: Structure, tensor: str) -> list[Ints | None]:
+def kept_indices(graph: ModelGraph, structure: Structure, tensor: str) -> list[IntArray | None]:
     """Per dimension of a parameter or buffer the dense indices that stay; None where all do."""
     return _kept_indices(graph, kept_units(graph, structure), tensor)
 
 
-def _kept_indices(graph: ModelGraph, left: Mapping[str, Bools], tensor: str) -> list[Ints | None]:
+def _kept_indices(graph: ModelGraph, kept_masks: Mapping[str, BoolArray], tensor: str) -> list[IntArray | None]:
     shape = graph.shape(tensor)
-    alive: list[Bools | None] = [None] * len(shape)
-    for group, piece in graph.slices.get(tensor, ()):
-        if group.name in left:
-            mask = alive[piece.dim]
+    masks: list[BoolArray | None] = [None] * len(shape)
+    for group, group_slice in graph.slices.get(tensor, ()):
+        if group.name in kept_masks:
+            mask = masks[group_slice.dim]
             if mask is None:
-                mask = alive[piece.dim] = np.ones(shape[piece.dim], dtype=bool)
-            mask[piece.index] &= left[group.name][piece.unit]
-    return [None if mask is None or mask.all() else ints(np.flatnonzero(mask)) for mask in alive]
+                mask = masks[group_slice.dim] = np.ones(shape[group_slice.dim], dtype=bool)
+            mask[group_slice.index] &= kept_masks[group.name][group_slice.unit]
+    return [None if mask is None or mask.all() else readonly_ints(np.flatnonzero(mask)) for mask in masks]
 
 
-def all_kept_indices(graph: ModelGraph, structure: Structure) -> dict[str, list[Ints | None]]:
+def all_kept_indices(graph: ModelGraph, structure: Structure) -> dict[str, list[IntArray | None]]:
     """`kept_indices` of every parameter and buffer that loses something."""
-    left = kept_units(graph, structure)
-    found = {name: _kept_indices(graph, left, name) for name in graph.slices}
-    return {name: kept for name, kept in found.items() if any(index is not None for index in kept)}
+    kept_masks = kept_units(graph, structure)
+    indices = {name: _kept_indices(graph, kept_masks, name) for name in graph.slices}
+    return {name: kept for name, kept in indices.items() if any(index is not None for index in kept)}
 
 
 def removed_parameters(graph: ModelGraph, structure: Structure) -> frozenset[str]:
@@ -243,26 +243,26 @@ def removed_parameters(graph: ModelGraph, structure: Structure) -> frozenset[str
     return frozenset(name for block in structure.removed_blocks for name in graph.block(block).parameters)
 
 
-def remaining(graph: ModelGraph, structure: Structure) -> dict[str, tuple[int, int]]:
+def remaining_weights(graph: ModelGraph, structure: Structure) -> dict[str, tuple[int, int]]:
     """Per weight (of `graph.weights`) how many single weights are left, and how many the dense network has."""
     indices = all_kept_indices(graph, structure)
-    gone = removed_parameters(graph, structure)
+    removed = removed_parameters(graph, structure)
     counts = {}
     for name, info in graph.weights.items():
-        dense = int(np.prod(info.shape))
+        dense_count = int(np.prod(info.shape))
         kept = indices.get(name, [None] * len(info.shape))
         mask = structure.masks.get(name)
-        if name in gone:
-            left = 0
+        if name in removed:
+            kept_count = 0
         elif mask is not None:
-            left = int(take(mask, kept).sum())
+            kept_count = int(slice_array(mask, kept).sum())
         else:
-            left = int(np.prod([n if k is None else len(k) for n, k in zip(info.shape, kept, strict=True)]))
-        counts[name] = (left, dense)
+            kept_count = int(np.prod([n if k is None else len(k) for n, k in zip(info.shape, kept, strict=True)]))
+        counts[name] = (kept_count, dense_count)
     return counts
 
 
-def take(array: Bools, kept: list[Ints | None]) -> Bools:
+def slice_array(array: BoolArray, kept: list[IntArray | None]) -> BoolArray:
     """The part of an array that stays, dimension by dimension."""
     for dim, index in enumerate(kept):
         if index is not None:

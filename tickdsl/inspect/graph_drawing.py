@@ -11,9 +11,9 @@ import networkx as nx
 
 from tickdsl.graph.layer_tree import GraphView, Layer
 
-_HUES = ("#aecbfa", "#fdd9a0", "#b7e1c1", "#f5b8b8", "#d5c3ee", "#a8e0e3", "#f3c6e2", "#dde39b")
-_PLAIN, _FIXED = "#f4f4f4", "#d0d0d0"
-_WIDTH, _HEIGHT, _GAP_X, _GAP_Y, _MARGIN, _HEAD, _INSET = 236, 40, 28, 22, 24, 34, 10
+_GROUP_FILLS = ("#aecbfa", "#fdd9a0", "#b7e1c1", "#f5b8b8", "#d5c3ee", "#a8e0e3", "#f3c6e2", "#dde39b")
+_DEFAULT_FILL, _FIXED_FILL = "#f4f4f4", "#d0d0d0"
+_WIDTH, _HEIGHT, _GAP_X, _GAP_Y, _MARGIN, _HEADER, _INSET = 236, 40, 28, 22, 24, 34, 10
 
 
 @attrs.frozen
@@ -32,77 +32,79 @@ def layer_graph(view: GraphView) -> nx.DiGraph:
     A layer that runs again after others have used its result stands there as often as that.
     """
     operators = view.graph.graph
-    leads: dict[str, frozenset[str]] = {}
-    drawn = nx.DiGraph()
+    sources: dict[str, frozenset[str]] = {}
+    layer_dag = nx.DiGraph()
     latest: dict[str, str] = {}
     layers = {layer.path: layer for layer in view.layers}
     for name in nx.topological_sort(operators):
         data = operators.nodes[name]
         if data["kind"] == "parameter" or data.get("train_only"):
             continue
-        above = [leads[parent] for parent in operators.predecessors(name) if parent in leads]
-        before: frozenset[str] = frozenset().union(*above)
-        owner = view.owner(name) if _works(operators, name) else None
+        input_sets = [sources[parent] for parent in operators.predecessors(name) if parent in sources]
+        inputs: frozenset[str] = frozenset().union(*input_sets)
+        owner = view.owner_path(name) if _is_compute(operators, name) else None
         if owner is not None:
-            place = latest.get(owner, owner)
-            if place in drawn and any(one != place and nx.has_path(drawn, place, one) for one in before):
-                place = f"{place} again"
-            if place not in drawn:
-                latest[owner] = place
-                drawn.add_node(place, node=_of_layer(view, layers[owner]))
-            drawn.add_edges_from((one, place) for one in before if one != place)
-            leads[name] = frozenset([place])
-        elif data["kind"] != "operator" or len(before) > 1:
-            place = f"{name} "  # a layer may have an operator's name
+            node_name = latest.get(owner, owner)
+            if node_name in layer_dag and any(
+                source != node_name and nx.has_path(layer_dag, node_name, source) for source in inputs
+            ):
+                node_name = f"{node_name} again"
+            if node_name not in layer_dag:
+                latest[owner] = node_name
+                layer_dag.add_node(node_name, node=_layer_node(view, layers[owner]))
+            layer_dag.add_edges_from((source, node_name) for source in inputs if source != node_name)
+            sources[name] = frozenset([node_name])
+        elif data["kind"] != "operator" or len(inputs) > 1:
+            node_name = f"{name} "  # a layer may have an operator's name
             title = data["op"] if data["kind"] == "operator" else data["kind"]
-            drawn.add_node(place, node=_Node(title, "", "#ffffff", None))
-            drawn.add_edges_from((one, place) for one in before)
-            leads[name] = frozenset([place])
+            layer_dag.add_node(node_name, node=_Node(title, "", "#ffffff", None))
+            layer_dag.add_edges_from((source, node_name) for source in inputs)
+            sources[name] = frozenset([node_name])
         else:
-            leads[name] = before
-    return drawn
+            sources[name] = inputs
+    return layer_dag
 
 
-def _works(operators: nx.DiGraph, name: str) -> bool:
+def _is_compute(operators: nx.DiGraph, name: str) -> bool:
     """Whether an operator calculates with weights or multiplies; others only hand on what they get."""
     data = operators.nodes[name]
     reads = any(operators.nodes[parent]["kind"] == "parameter" for parent in operators.predecessors(name))
     return data["kind"] == "operator" and not data["view"] and (data["macs"] > 0 or reads)
 
 
-def _of_layer(view: GraphView, layer: Layer) -> _Node:
+def _layer_node(view: GraphView, layer: Layer) -> _Node:
     channels = f" {layer.inputs}→{layer.outputs}" if layer.outputs is not None else ""
     labels = [view.labels[group.name] for group in layer.groups if group.name in view.labels]
     mark = f"  [{', '.join(labels)}]" if labels else ""
-    fill = _PLAIN
+    fill = _DEFAULT_FILL
     for group in layer.groups:
         if group.reason is not None:
-            fill = _FIXED
+            fill = _FIXED_FILL
         elif group.name in view.labels:
-            fill = _HUES[list(view.labels).index(group.name) % len(_HUES)]
+            fill = _GROUP_FILLS[list(view.labels).index(group.name) % len(_GROUP_FILLS)]
     return _Node(layer.path, f"{layer.kind}{channels}{mark}", fill, layer)
 
 
 def as_dot(view: GraphView, title: str) -> str:
     """Graphviz text: coupled groups by colour and letter, layers that can go whole as clusters."""
-    drawn = layer_graph(view)
+    layer_dag = layer_graph(view)
     lines = [
         f"digraph {_quoted(title)} {{",
         "  rankdir=TB; labelloc=t; fontname=Helvetica; " + f"label={_quoted(title)};",
         '  node [shape=box, style="filled,rounded", fontname=Helvetica, fontsize=10];',
     ]
-    for name, data in drawn.nodes(data=True):
+    for name, data in layer_dag.nodes(data=True):
         node: _Node = data["node"]
         label = f"{node.title}\n{node.detail}" if node.detail else node.title
         shape = "" if node.layer is not None else ", shape=ellipse"
         lines.append(f"  {_quoted(name)} [label={_quoted(label)}, fillcolor={_quoted(node.fill)}{shape}];")
-    for place, block in enumerate(view.graph.layers):
-        inside = [name for name in drawn if name in block.members]
+    for index, block in enumerate(view.graph.layers):
+        inside = [name for name in layer_dag if name in block.members]
         label = _quoted(f"{block.name} can go")
-        lines.append(f"  subgraph cluster_{place} {{ label={label}; color=gray60; style=dashed;")
+        lines.append(f"  subgraph cluster_{index} {{ label={label}; color=gray60; style=dashed;")
         lines += [f"    {_quoted(name)};" for name in inside]
         lines.append("  }")
-    lines += [f"  {_quoted(one)} -> {_quoted(other)};" for one, other in drawn.edges]
+    lines += [f"  {_quoted(source)} -> {_quoted(target)};" for source, target in layer_dag.edges]
     return _ascii("\n".join([*lines, "}"]))
 
 
@@ -112,10 +114,10 @@ def _quoted(text: str) -> str:
 
 def as_svg(view: GraphView, title: str) -> str:
     """A self-contained SVG: data flow downwards, coupled groups by colour and letter, removable layers framed."""
-    drawn = layer_graph(view)
-    spots = _layout(drawn)
-    right = max((x for x, _ in spots.values()), default=0) + _WIDTH + 3 * _MARGIN
-    bottom = max((y for _, y in spots.values()), default=0) + _HEIGHT + _MARGIN
+    layer_dag = layer_graph(view)
+    positions = _layout(layer_dag)
+    right = max((x for x, _ in positions.values()), default=0) + _WIDTH + 3 * _MARGIN
+    bottom = max((y for _, y in positions.values()), default=0) + _HEIGHT + _MARGIN
     lines = [
         f'<svg xmlns="http://www.w3.org/2000/svg" width="{right}" height="{bottom}" '
         f'viewBox="0 0 {right} {bottom}" font-family="Helvetica, Arial, sans-serif" font-size="11">',
@@ -124,11 +126,11 @@ def as_svg(view: GraphView, title: str) -> str:
         f'<text x="{_MARGIN}" y="22" font-size="14" font-weight="bold">{escape(title)}</text>',
         '<defs><marker id="head" viewBox="0 0 8 8" refX="8" refY="4" markerWidth="7" markerHeight="7" orient="auto">'
         '<path d="M0 0 L8 4 L0 8 z" fill="#666"/></marker></defs>',
-        *_frames(view, spots),
-        *_wires(drawn, spots),
+        *_block_frames(view, positions),
+        *_edge_paths(layer_dag, positions),
     ]
-    for name, (x, y) in spots.items():
-        lines += _box(drawn.nodes[name]["node"], x, y)
+    for name, (x, y) in positions.items():
+        lines += _node_box(layer_dag.nodes[name]["node"], x, y)
     return _ascii("\n".join([*lines, "</svg>"]))
 
 
@@ -137,46 +139,46 @@ def _ascii(text: str) -> str:
     return text.encode("ascii", "xmlcharrefreplace").decode()
 
 
-Spots = Mapping[str, tuple[int, int]]
+Positions = Mapping[str, tuple[int, int]]
 
 
-def _layout(drawn: nx.DiGraph) -> dict[str, tuple[int, int]]:
+def _layout(layer_dag: nx.DiGraph) -> dict[str, tuple[int, int]]:
     """The upper left corner of every node: a row for each generation, below the leftmost of what leads there."""
-    spots: dict[str, tuple[int, int]] = {}
+    positions: dict[str, tuple[int, int]] = {}
     columns: dict[str, int] = {}
-    for row, names in enumerate(nx.topological_generations(drawn)):
-        wanted = {name: min((columns[parent] for parent in drawn.predecessors(name)), default=0) for name in names}
+    for row, names in enumerate(nx.topological_generations(layer_dag)):
+        wanted = {name: min((columns[parent] for parent in layer_dag.predecessors(name)), default=0) for name in names}
         free = 0
         for name in sorted(names, key=lambda name: wanted[name]):
             columns[name] = max(free, wanted[name])
             free = columns[name] + 1
-            spots[name] = (
+            positions[name] = (
                 _MARGIN + columns[name] * (_WIDTH + _GAP_X),
-                _HEAD + _MARGIN + row * (_HEIGHT + _GAP_Y),
+                _HEADER + _MARGIN + row * (_HEIGHT + _GAP_Y),
             )
-    return spots
+    return positions
 
 
-def _frames(view: GraphView, spots: Spots) -> Iterator[str]:
+def _block_frames(view: GraphView, positions: Positions) -> Iterator[str]:
     for block in view.graph.layers:
-        inside = [spots[name] for name in spots if name in block.members]
-        if inside:
-            left, top = min(x for x, _ in inside) - 9, min(y for _, y in inside) - 8
-            width = max(x for x, _ in inside) - left + _WIDTH + 9
-            height = max(y for _, y in inside) - top + _HEIGHT + 8
+        members = [positions[name] for name in positions if name in block.members]
+        if members:
+            left, top = min(x for x, _ in members) - 9, min(y for _, y in members) - 8
+            width = max(x for x, _ in members) - left + _WIDTH + 9
+            height = max(y for _, y in members) - top + _HEIGHT + 8
             yield (
                 f'<rect x="{left}" y="{top}" width="{width}" height="{height}" rx="8" fill="#f3fbf4" '
                 f'stroke="#5a9a68" stroke-dasharray="4 3"><title>{escape(block.name)} can go whole</title></rect>'
             )
 
 
-def _wires(drawn: nx.DiGraph, spots: Spots) -> Iterator[str]:
+def _edge_paths(layer_dag: nx.DiGraph, positions: Positions) -> Iterator[str]:
     """To the next row; past rows in between down the own column, or around the side where that is the other's too."""
     style = 'fill="none" stroke="#666" marker-end="url(#head)"'
-    for one, other in drawn.edges:
-        (x1, y1), (x2, y2) = spots[one], spots[other]
-        bottom = y1 + _HEIGHT - _inset(drawn, one)
-        top = y2 + _inset(drawn, other)
+    for source, target in layer_dag.edges:
+        (x1, y1), (x2, y2) = positions[source], positions[target]
+        bottom = y1 + _HEIGHT - _inset(layer_dag, source)
+        top = y2 + _inset(layer_dag, target)
         if x1 != x2 or y2 - y1 <= _HEIGHT + _GAP_Y:
             start, end, turn = x1 + _WIDTH // 2, x2 + _WIDTH // 2, max(bottom, y2 - _GAP_Y)
             middle = (turn + top) // 2
@@ -188,12 +190,12 @@ def _wires(drawn: nx.DiGraph, spots: Spots) -> Iterator[str]:
             yield f'<path d="M{side} {ends[0]} C{far} {ends[0] + 16} {far} {ends[1] - 16} {side} {ends[1]}" {style}/>'
 
 
-def _inset(drawn: nx.DiGraph, name: str) -> int:
+def _inset(layer_dag: nx.DiGraph, name: str) -> int:
     """How much lower than a layer's box an operator's is, above and below."""
-    return 0 if drawn.nodes[name]["node"].layer is not None else _INSET
+    return 0 if layer_dag.nodes[name]["node"].layer is not None else _INSET
 
 
-def _box(node: _Node, x: int, y: int) -> Iterator[str]:
+def _node_box(node: _Node, x: int, y: int) -> Iterator[str]:
     middle = x + _WIDTH // 2
     if node.layer is None:
         # As wide as a layer for the wires to meet it, but drawn small.

@@ -7,28 +7,28 @@ from typing import Any
 
 import attrs
 
-from tickdsl.engine.network_specs import Subject
+from tickdsl.engine.network_specs import NetworkSpec
 from tickdsl.graph.layer_tree import GraphView, Layer
 from tickdsl.inspect.uniform_pruning import Preview
 
 
-def as_json(subject: Subject, view: GraphView, preview: Preview | None) -> dict[str, Any]:
+def as_json(spec: NetworkSpec, view: GraphView, preview: Preview | None) -> dict[str, Any]:
     """One network. Costs are per picture."""
     return {
-        "model": subject.model,
-        "options": dict(subject.options),
-        "data": subject.data,
-        "shape": list(subject.shape),
-        "classes": subject.classes,
+        "model": spec.model,
+        "options": dict(spec.options),
+        "data": spec.data,
+        "shape": list(spec.shape),
+        "classes": spec.classes,
         "cost": attrs.asdict(view.dense),
-        "layers": [_layer(view, layer) for layer in view.layers],
+        "layers": [_layer_json(view, layer) for layer in view.layers],
         "prune_layers": [block.name for block in view.graph.layers],
         "preview": None if preview is None else attrs.asdict(preview),
         "graph": json.loads(view.graph.to_json()),
     }
 
 
-def _layer(view: GraphView, layer: Layer) -> dict[str, Any]:
+def _layer_json(view: GraphView, layer: Layer) -> dict[str, Any]:
     return {
         "path": layer.path,
         "kind": layer.kind,

@@ -13,23 +13,23 @@ from rich.text import Text
 
 from tickdsl.graph.layer_tree import GraphView, Layer
 from tickdsl.graph.model import HEAD_DIMS, ChannelGroup
-from tickdsl.inspect.graph_branches import Line, lines, spans
+from tickdsl.inspect.graph_branches import TreeLine, collapse_names, tree_lines
 from tickdsl.inspect.uniform_pruning import Preview
 from tickdsl.training import catalogue
 
 #: What a narrow terminal goes without, in this order.
-_DISPENSABLE = ("kind", "in", "MACs", "out", "params", "left")
+_DROPPABLE_COLUMNS = ("kind", "in", "MACs", "out", "params", "left")
 #: The columns that reasons need at least; they wrap.
-_REASON = 13
-_LAYER, _OUTER = "●", "○"
+_MIN_REASON_WIDTH = 13
+_LAYER_MARK, _OUTER_MARK = "●", "○"
 
 
 def print_view(view: GraphView, title: str, preview: Preview | None, console: Console, full: bool = False) -> None:
     """Print the layers, what is coupled, what stays and why, and a summary; every layer for itself where `full`."""
-    tree = list(lines(view, full))
-    for dropped in range(len(_DISPENSABLE) + 1):
-        table = _table(view, tree, preview, frozenset(_DISPENSABLE[:dropped]))
-        if _least(table, console) <= console.width:
+    tree = list(tree_lines(view, full))
+    for dropped in range(len(_DROPPABLE_COLUMNS) + 1):
+        table = _table(view, tree, preview, frozenset(_DROPPABLE_COLUMNS[:dropped]))
+        if _min_width(table, console) <= console.width:
             break
     parts: list[RenderableType] = [Text(title, style="bold"), table, *_legend(view, full), *_summary(view, preview)]
     if any(len(line.branch.layers) > 1 for line in tree):
@@ -38,12 +38,12 @@ def print_view(view: GraphView, title: str, preview: Preview | None, console: Co
     console.print(content if console.encoding.startswith("utf") else _Ascii(content))
 
 
-def _least(table: Table, console: Console) -> int:
+def _min_width(table: Table, console: Console) -> int:
     """The width that a table needs for nothing but its last column to wrap."""
-    wide = console.options.update(max_width=10_000)
-    last = Measurement.get(console, wide, table).maximum
-    reasons = [Measurement.get(console, wide, cell).maximum for cell in table.columns[-1].cells]
-    return last - max(reasons) + min(_REASON, max(reasons))
+    options = console.options.update(max_width=10_000)
+    full_width = Measurement.get(console, options, table).maximum
+    reason_widths = [Measurement.get(console, options, cell).maximum for cell in table.columns[-1].cells]
+    return full_width - max(reason_widths) + min(_MIN_REASON_WIDTH, max(reason_widths))
 
 
 def print_models(console: Console) -> None:
@@ -52,18 +52,18 @@ def print_models(console: Console) -> None:
     table.add_column(no_wrap=True)
     table.add_column(overflow="fold")
     builtin = catalogue.MODELS.builtin
-    names = [name for name in builtin if not name.startswith(catalogue.PREFIX)]
+    names = [name for name in builtin if not name.startswith(catalogue.TORCHVISION_PREFIX)]
     for name in names:
         table.add_row(name, builtin[name].summary)
     for name, plugin in catalogue.MODELS.added.items():
         table.add_row(name, plugin.summary or plugin.origin)
     console.print(table)
-    hidden = [name.removeprefix(catalogue.PREFIX) for name in builtin if name not in names]
-    shadowed = [name for name in hidden if catalogue.MODELS[name].ours]
-    console.print(f"as {catalogue.PREFIX}NAME, torchvision's own: {', '.join(shadowed)}", style="dim")
+    hidden = [name.removeprefix(catalogue.TORCHVISION_PREFIX) for name in builtin if name not in names]
+    shadowed = [name for name in hidden if catalogue.MODELS[name].is_builtin]
+    console.print(f"as {catalogue.TORCHVISION_PREFIX}NAME, torchvision's own: {', '.join(shadowed)}", style="dim")
 
 
-def _table(view: GraphView, tree: Sequence[Line], preview: Preview | None, without: frozenset[str]) -> Table:
+def _table(view: GraphView, tree: Sequence[TreeLine], preview: Preview | None, without: frozenset[str]) -> Table:
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False, header_style="bold", padding=(0, 1))
     columns: list[tuple[str, dict[str, Any]]] = [
         ("layer", {"no_wrap": True, "overflow": "ellipsis"}),
@@ -73,7 +73,7 @@ def _table(view: GraphView, tree: Sequence[Line], preview: Preview | None, witho
         ("group", {"no_wrap": True}),
         ("params", {"justify": "right", "no_wrap": True}),
         ("MACs", {"justify": "right", "no_wrap": True}),
-        ("can go whole", {"overflow": "fold", "min_width": _REASON}),
+        ("can go whole", {"overflow": "fold", "min_width": _MIN_REASON_WIDTH}),
     ]
     if preview is not None:
         columns.insert(4, ("left", {"justify": "right", "no_wrap": True}))
@@ -89,44 +89,44 @@ def _table(view: GraphView, tree: Sequence[Line], preview: Preview | None, witho
     return table
 
 
-def _cells(view: GraphView, line: Line, preview: Preview | None) -> dict[str, RenderableType]:
+def _cells(view: GraphView, line: TreeLine, preview: Preview | None) -> dict[str, RenderableType]:
     layers = line.branch.layers
     layer = layers[0]
-    inside = [part for one in layers for part in view.within(one)]
+    inside = [part for member in layers for part in view.subtree(member)]
     params, macs = sum(part.params for part in inside), sum(part.macs for part in inside)
     return {
         "layer": Text.assemble((line.guide, "dim"), line.branch.name),
         "kind": layer.kind,
-        "in": _span("" if one.inputs is None else str(one.inputs) for one in layers),
+        "in": _range_text("" if member.inputs is None else str(member.inputs) for member in layers),
         "out": "" if layer.outputs is None else str(layer.outputs),
-        "left": _span(_left(one, preview) for one in layers) if preview else "",
-        "group": Text(_span(", ".join(_group(view, group) for group in one.groups) for one in layers)),
-        "params": _share(params, view.dense.params),
-        "MACs": _share(macs, view.dense.macs),
-        "can go whole": _whole(view, layer),
+        "left": _range_text(_remaining_channels(member, preview) for member in layers) if preview else "",
+        "group": Text(_range_text(", ".join(_group_text(view, group) for group in member.groups) for member in layers)),
+        "params": _percentage(params, view.dense.params),
+        "MACs": _percentage(macs, view.dense.macs),
+        "can go whole": _removable_text(view, layer),
     }
 
 
-def _span(texts: Iterable[str]) -> str:
+def _range_text(texts: Iterable[str]) -> str:
     """One text of layers that are alike: the first and the last where they differ."""
-    found = list(dict.fromkeys(texts))
-    return found[0] if len(found) == 1 else f"{found[0]} … {found[-1]}"
+    distinct = list(dict.fromkeys(texts))
+    return distinct[0] if len(distinct) == 1 else f"{distinct[0]} … {distinct[-1]}"
 
 
-def _left(layer: Layer, preview: Preview) -> str:
+def _remaining_channels(layer: Layer, preview: Preview) -> str:
     """The channels that are left of a layer's output, group by group; of heads and their dims in one number."""
     if layer.path in preview.rows:
         return str(preview.rows[layer.path])
-    return ", ".join(str(preview.kept[group.name] * _width(layer, group)) for group in layer.groups)
+    return ", ".join(str(preview.kept[group.name] * _channels_per_unit(layer, group)) for group in layer.groups)
 
 
-def _width(layer: Layer, group: ChannelGroup) -> int:
+def _channels_per_unit(layer: Layer, group: ChannelGroup) -> int:
     """How many of a layer's output channels go with one unit of a group, where they are equal; else 1."""
     outputs = layer.outputs or group.size
     return outputs // group.size if outputs % group.size == 0 else 1
 
 
-def _group(view: GraphView, group: ChannelGroup) -> str:
+def _group_text(view: GraphView, group: ChannelGroup) -> str:
     label = view.labels.get(group.name, "")
     if group.reason is not None:
         return f"fixed {label}".strip()
@@ -136,21 +136,21 @@ def _group(view: GraphView, group: ChannelGroup) -> str:
     return f"{kind} {label}".strip() + ("" if group.exact else " ≈")
 
 
-def _whole(view: GraphView, layer: Layer) -> Text:
-    found = Text()
-    chosen = {block.name for block in view.graph.layers}
+def _removable_text(view: GraphView, layer: Layer) -> Text:
+    text = Text()
+    removable = {block.name for block in view.graph.layers}
     for block in layer.blocks:
         if block.reason is not None:
-            found.append(block.reason, "dim")
-        elif block.name in chosen:
-            found.append(f"{_LAYER} yes", "green")
+            text.append(block.reason, "dim")
+        elif block.name in removable:
+            text.append(f"{_LAYER_MARK} yes", "green")
         else:
-            found.append(f"{_OUTER} yes", "dim green")
-        found.append("; " if block is not layer.blocks[-1] else "")
-    return found
+            text.append(f"{_OUTER_MARK} yes", "dim green")
+        text.append("; " if block is not layer.blocks[-1] else "")
+    return text
 
 
-def _share(part: int, whole: int) -> str:
+def _percentage(part: int, whole: int) -> str:
     if not part:
         return ""
     return f"{100 * part / whole:.1f} %" if part / whole >= 0.0005 else "<0.1 %"
@@ -161,54 +161,54 @@ def _legend(view: GraphView, full: bool) -> Iterator[RenderableType]:
     coupled = [group for group in graph.channels if group.name in view.labels and group.reason is None]
     if coupled:
         yield Text("\ncoupled: these layers lose the same channels", style="bold")
-        yield _listing((view.labels[g.name], f"{g.size} {g.kind}", _names(g, full)) for g in coupled)
+        yield _plain_table((view.labels[g.name], f"{g.size} {g.kind}", _producer_names(g, full)) for g in coupled)
     fixed = [group for group in graph.channels if group.reason is not None]
     if fixed:
         yield Text("\nfixed: these channels stay", style="bold")
-        yield _listing(
-            (view.labels.get(g.name, ""), f"{g.size} {g.kind}", f"{_names(g, full) or g.name}: {g.reason}")
+        yield _plain_table(
+            (view.labels.get(g.name, ""), f"{g.size} {g.kind}", f"{_producer_names(g, full) or g.name}: {g.reason}")
             for g in fixed
         )
     if any(not group.exact and group.reason is None for group in graph.channels):
         yield Text("\n≈ removal changes a normalisation over these channels: what stays computes something else")
     if graph.unknown:
         yield Text("\noperators without a rule: what they touch stays", style="bold yellow")
-        yield _listing(("", "", name) for name in graph.unknown)
+        yield _plain_table(("", "", name) for name in graph.unknown)
 
 
-def _names(group: ChannelGroup, full: bool) -> str:
-    return ", ".join(group.producers if full else spans(group.producers))
+def _producer_names(group: ChannelGroup, full: bool) -> str:
+    return ", ".join(group.producers if full else collapse_names(group.producers))
 
 
-def _listing(rows: Iterator[tuple[str, str, str]]) -> Table:
+def _plain_table(rows: Iterator[tuple[str, str, str]]) -> Table:
     table = Table(box=None, show_header=False, pad_edge=False, padding=(0, 1))
     table.add_column(no_wrap=True)
     table.add_column(no_wrap=True)
     table.add_column(overflow="fold")
-    for label, size, what in rows:
-        table.add_row(label, size, Text(what))
+    for label, size, description in rows:
+        table.add_row(label, size, Text(description))
     return table
 
 
 def _summary(view: GraphView, preview: Preview | None) -> Iterator[RenderableType]:
     graph, dense = view.graph, view.dense
     yield Text(f"\n{dense.params:,} parameters, {dense.macs:,} multiply-adds a picture")
-    free = [group for group in graph.channels if group.reason is None]
+    removable_groups = [group for group in graph.channels if group.reason is None]
     counts = []
     for kind in dict.fromkeys(group.kind for group in graph.channels):
-        can = sum(group.size for group in free if group.kind == kind)
-        everything = sum(group.size for group in graph.channels if group.kind == kind)
-        counts.append(f"{can:,} of {everything:,} {kind}")
-    yield Text(f"can go: {', '.join(counts)}, in {len(free)} groups")
+        removable = sum(group.size for group in removable_groups if group.kind == kind)
+        total = sum(group.size for group in graph.channels if group.kind == kind)
+        counts.append(f"{removable:,} of {total:,} {kind}")
+    yield Text(f"can go: {', '.join(counts)}, in {len(removable_groups)} groups")
     layers, regions = len(graph.layers), sum(block.reason is None for block in graph.blocks)
     yield Text(
-        f"can go whole: {layers} layer{'s' * (layers != 1)} ({_LAYER}, `prune layers`) "
-        f"of {regions} region{'s' * (regions != 1)} in all ({_OUTER})"
+        f"can go whole: {layers} layer{'s' * (layers != 1)} ({_LAYER_MARK}, `prune layers`) "
+        f"of {regions} region{'s' * (regions != 1)} in all ({_OUTER_MARK})"
     )
     if preview is not None:
         before, after = preview.before, preview.after
         yield Text(f"\nwith {100 * preview.share:.4g} % of the units of every group gone", style="bold")
-        yield _listing(
+        yield _plain_table(
             ("", name, f"{old:,} to {new:,}, {_change(old, new)}")
             for name, old, new in (
                 ("parameters", before.params, after.params),

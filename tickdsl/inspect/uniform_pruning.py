@@ -26,20 +26,20 @@ class Preview:
     after: Cost
 
 
-def uniform(view: GraphView, share: float) -> Preview:
+def uniform_preview(view: GraphView, share: float) -> Preview:
     """The same share of every channel group that can shrink is gone; the counts are those of `prune … local`."""
     structure = Structure.dense(view.graph)
     for group in view.graph.channels:
         if group.reason is None:
-            count = local_count(Pool(group.name, group.size, group.size, least=1), {"share": share})
+            count = local_count(Pool(group.name, group.size, group.size, minimum=1), {"share": share})
             structure = structure.remove(group.name, range(group.size - count, group.size))
-    left = {name: int(units.sum()) for name, units in kept_units(view.graph, structure).items()}
-    kept = {group.name: left.get(group.name, group.size) for group in view.graph.channels}
+    kept_by_group = {name: int(units.sum()) for name, units in kept_units(view.graph, structure).items()}
+    kept = {group.name: kept_by_group.get(group.name, group.size) for group in view.graph.channels}
     rows: dict[str, int] = {}
     for group in view.graph.channels:
-        for piece in group.slices if group.kind == HEAD_DIMS else ():
-            if piece.role == "producer" and piece.parameter in view.graph.weights:
-                index = kept_indices(view.graph, structure, piece.parameter)[piece.dim]
-                size = view.graph.shape(piece.parameter)[piece.dim]
-                rows[piece.parameter.rpartition(".")[0]] = size if index is None else len(index)
+        for group_slice in group.slices if group.kind == HEAD_DIMS else ():
+            if group_slice.role == "producer" and group_slice.parameter in view.graph.weights:
+                index = kept_indices(view.graph, structure, group_slice.parameter)[group_slice.dim]
+                size = view.graph.shape(group_slice.parameter)[group_slice.dim]
+                rows[group_slice.parameter.rpartition(".")[0]] = size if index is None else len(index)
     return Preview(share, kept, rows, view.dense, view.cost(structure))

@@ -7,7 +7,7 @@ from typing import Any
 from tickdsl.lang.vocabulary import OptionType
 
 
-def schema(options: Any) -> dict[str, OptionType]:
+def option_types(options: Any) -> dict[str, OptionType]:
     """The catalogue's option table as the language reads it."""
     kinds = {int: "int", float: "float", str: "text", bool: "flag"}
     return {
@@ -16,6 +16,6 @@ def schema(options: Any) -> dict[str, OptionType]:
     }
 
 
-def field(option: str) -> str:
+def recipe_field(option: str) -> str:
     """A `train` option's name in a recipe."""
     return "optimizer" if option == "opt" else option.replace("-", "_")

@@ -107,7 +107,7 @@ class Word:
 
 
 @attrs.frozen
-class Text:
+class String:
     """A quoted string: a glob, a path or an odd name."""
 
     text: str
@@ -123,7 +123,7 @@ class Ref:
 
 
 @attrs.frozen
-class Items:
+class ListValue:
     """`[a, b]`."""
 
     values: tuple[Value, ...]
@@ -139,7 +139,7 @@ class IntRange:
     span: Span = _span()
 
 
-Value = Number | Percent | Length | Word | Text | Ref | Items | IntRange
+Value = Number | Percent | Length | Word | String | Ref | ListValue | IntRange
 
 
 @attrs.frozen
@@ -179,7 +179,7 @@ class Let:
 
 @attrs.frozen
 class Include:
-    path: Text
+    path: String
     span: Span = _span()
 
 
@@ -230,7 +230,7 @@ class Train:
 
 
 @attrs.frozen
-class Step:
+class RoundAmount:
     """`20%`, `20% of original`, `3`, `[60%, 30%, 10%]`: what one round takes."""
 
     value: Value
@@ -239,7 +239,7 @@ class Step:
 
 
 @attrs.frozen
-class Target:
+class TargetAmount:
     """`to 95%`: what is gone in the end."""
 
     value: Value
@@ -254,7 +254,7 @@ class Matching:
     span: Span = _span()
 
 
-Amount = Step | Target | Matching
+Amount = RoundAmount | TargetAmount | Matching
 
 
 @attrs.frozen
@@ -365,10 +365,10 @@ class File:
 
     statements: tuple[Statement, ...]
     source: Source = attrs.field(eq=False, repr=False)
-    lost: tuple[Span, ...] = attrs.field(default=(), eq=False, repr=False)
+    unparsed: tuple[Span, ...] = attrs.field(default=(), eq=False, repr=False)
 
 
-def of(statements: Iterable[Statement], *kinds: type) -> list[Any]:
+def of_type(statements: Iterable[Statement], *kinds: type) -> list[Any]:
     """The statements of these kinds."""
     return [statement for statement in statements if isinstance(statement, kinds)]
 
@@ -381,7 +381,7 @@ def walk(node: object) -> Iterator[object]:
             yield from walk(child)
     elif attrs.has(kind := type(node)) and not isinstance(node, Span | Source | Moment):
         for field in attrs.fields(kind):
-            if field.name not in ("span", "source", "lost"):
+            if field.name not in ("span", "source", "unparsed"):
                 value = getattr(node, field.name)
                 if isinstance(value, tuple):
                     for child in value:

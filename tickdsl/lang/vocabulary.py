@@ -10,10 +10,10 @@ from typing import Literal
 
 import attrs
 
-from tickdsl.plugins import Described, Plugin, PluginError, Table
+from tickdsl.plugins import Plugin, PluginDescription, PluginError, Registry
 
 #: Words that a statement chooses from, by the grammar's terminal -> what each means.
-CLOSED: dict[str, dict[str, str]] = {
+CLOSED_WORDS: dict[str, dict[str, str]] = {
     "UNIT": {
         "weights": "single weights of convolutions and linear layers, masked",
         "filters": "channels of convolutions; those that additions tie together go together",
@@ -39,15 +39,15 @@ CLOSED: dict[str, dict[str, str]] = {
         "samples": "each part holds some of the pictures of every class",
     },
 }
-UNITS = tuple(CLOSED["UNIT"])
-SCOPES = tuple(CLOSED["SCOPE"])
-BASES = tuple(CLOSED["BASE"])
-REWINDS = tuple(CLOSED["WHAT"])
-SPLITS = tuple(CLOSED["SPLIT_BY"])
+UNITS = tuple(CLOSED_WORDS["UNIT"])
+SCOPES = tuple(CLOSED_WORDS["SCOPE"])
+AMOUNT_BASES = tuple(CLOSED_WORDS["BASE"])
+REWIND_TARGETS = tuple(CLOSED_WORDS["WHAT"])
+SPLIT_KINDS = tuple(CLOSED_WORDS["SPLIT_BY"])
 
 
 @attrs.frozen
-class Form:
+class StatementForm:
     """A statement: its kind, how it is written, and what it does."""
 
     kind: Literal["definition", "setting", "pipeline", "question"]
@@ -55,37 +55,51 @@ class Form:
     summary: str
 
 
-STATEMENTS: dict[str, Form] = {
-    "plan": Form("definition", "plan 1", "the version of the language"),
-    "let": Form("definition", "let NAME = VALUE", "a name for a value; `$NAME` stands for it"),
-    "include": Form("definition", 'include "x.plan"', "definitions, settings and arms of another file"),
-    "seeds": Form(
+STATEMENTS: dict[str, StatementForm] = {
+    "plan": StatementForm("definition", "plan 1", "the version of the language"),
+    "let": StatementForm("definition", "let NAME = VALUE", "a name for a value; `$NAME` stands for it"),
+    "include": StatementForm("definition", 'include "x.plan"', "definitions, settings and arms of another file"),
+    "seeds": StatementForm(
         "definition", "seeds 5 | 1..5 | [1, 7]", "runs everything once per seed; arms of one seed are paired"
     ),
-    "sweep": Form("definition", "sweep NAME in [a, b] | 1..5", "repeats the arms that read `$NAME` for each value"),
-    "model": Form("setting", "model NAME [on DATA] [key=value …]", "the network"),
-    "data": Form("setting", "data NAME [key=value …]", "the data set"),
-    "split": Form("setting", "split classes|samples K", "trains once per part, from one shared initialisation"),
-    "train": Form("setting", "train [LENGTH] [key=value …]", "the recipe of a training"),
-    "prune": Form(
+    "sweep": StatementForm(
+        "definition", "sweep NAME in [a, b] | 1..5", "repeats the arms that read `$NAME` for each value"
+    ),
+    "model": StatementForm("setting", "model NAME [on DATA] [key=value …]", "the network"),
+    "data": StatementForm("setting", "data NAME [key=value …]", "the data set"),
+    "split": StatementForm(
+        "setting", "split classes|samples K", "trains once per part, from one shared initialisation"
+    ),
+    "train": StatementForm("setting", "train [LENGTH] [key=value …]", "the recipe of a training"),
+    "prune": StatementForm(
         "pipeline",
         "prune UNIT [SCOPE] AMOUNT [x N] [until SHARE] [by CRITERION] [at MOMENT] [in LAYER, …] [except LAYER, …]",
         "trains what is pending, then scores, chooses and removes",
     ),
-    "overlap": Form("pipeline", "overlap [k of K]", "keeps what at least k of the parts kept"),
-    "rewind": Form("pipeline", "rewind lr|weights [to MOMENT]", "what the next training starts from"),
-    "retrain": Form("pipeline", "retrain SCHEDULE [LENGTH] [key=value …]", "trains on by a schedule of its own"),
-    "distill": Form("pipeline", "distill from ARM|dense [key=value …]", "adds a distillation loss to the training"),
-    "transfer": Form("pipeline", "transfer to DATA [head=reset|keep]", "carries the structure over to other data"),
-    "cycle": Form("pipeline", "cycle N { prune …; rewind … }", "rounds, spelled out"),
-    "arm": Form("question", "arm NAME { settings and pipeline }", "one way to go on from what stands before the arms"),
-    "compare": Form("question", "compare ARM, …, random-init, dense [key=value …]", "what is set against what"),
-    "report": Form("question", "report METRIC, … [key=value …]", "what the table shows"),
-    "stop": Form("question", "stop when METRIC <|<=|>|>= VALUE", "ends an arm after the first such level"),
+    "overlap": StatementForm("pipeline", "overlap [k of K]", "keeps what at least k of the parts kept"),
+    "rewind": StatementForm("pipeline", "rewind lr|weights [to MOMENT]", "what the next training starts from"),
+    "retrain": StatementForm(
+        "pipeline", "retrain SCHEDULE [LENGTH] [key=value …]", "trains on by a schedule of its own"
+    ),
+    "distill": StatementForm(
+        "pipeline", "distill from ARM|dense [key=value …]", "adds a distillation loss to the training"
+    ),
+    "transfer": StatementForm(
+        "pipeline", "transfer to DATA [head=reset|keep]", "carries the structure over to other data"
+    ),
+    "cycle": StatementForm("pipeline", "cycle N { prune …; rewind … }", "rounds, spelled out"),
+    "arm": StatementForm(
+        "question", "arm NAME { settings and pipeline }", "one way to go on from what stands before the arms"
+    ),
+    "compare": StatementForm(
+        "question", "compare ARM, …, random-init, dense [key=value …]", "what is set against what"
+    ),
+    "report": StatementForm("question", "report METRIC, … [key=value …]", "what the table shows"),
+    "stop": StatementForm("question", "stop when METRIC <|<=|>|>= VALUE", "ends an arm after the first such level"),
 }
 
 #: Words inside statements -> what follows them.
-CLAUSES: dict[str, str] = {
+CLAUSE_WORDS: dict[str, str] = {
     "on": "the data set of this model",
     "in": "only these layers; of a sweep: its values",
     "except": "all layers but these",
@@ -99,13 +113,13 @@ CLAUSES: dict[str, str] = {
     "when": "a condition on a level",
 }
 #: Words for moments beside lengths and shares.
-MOMENTS: dict[str, str] = {
+MOMENT_WORDS: dict[str, str] = {
     "init": "before the first step of the training",
     "pretrained": "the weights from elsewhere that the model begins with",
 }
 
 #: `# ok TD505` at the end of a line; the codes stand in the first group.
-SILENCE = re.compile(r"#\s*ok\b([^#\n]*)")
+SILENCE_COMMENT = re.compile(r"#\s*ok\b([^#\n]*)")
 
 
 @attrs.frozen
@@ -143,16 +157,16 @@ _CRITERIA = {
     "kl": Criterion("divergence of the answers without the layer", _LAYERS, ("data",)),
 }
 #: What a criterion may need.
-NEEDS = ("data", "gradients", "network", "training", "batch norm")
+CRITERION_NEEDS = ("data", "gradients", "network", "training", "batch norm")
 
 
-def _own_criterion(plugin: Plugin, found: Described) -> Criterion:
+def _plugin_criterion(plugin: Plugin, found: PluginDescription) -> Criterion:
     """A plug-in: a function on weights ranks all units, a class says which."""
     summary = found.summary or plugin.origin
     if found.function:
         return Criterion(summary, UNITS)
     said = {"units": found.attributes.get("units", ()), "needs": found.attributes.get("needs", ())}
-    for word, known in (("units", UNITS), ("needs", NEEDS)):
+    for word, known in (("units", UNITS), ("needs", CRITERION_NEEDS)):
         if not isinstance(said[word], tuple | list) or any(each not in known for each in said[word]):
             way_out = f"give a tuple of {', '.join(map(repr, known))}"
             raise PluginError(f"`{plugin.name}` has {word} = {said[word]!r}", way_out)
@@ -162,7 +176,7 @@ def _own_criterion(plugin: Plugin, found: Described) -> Criterion:
 
 
 #: What ranks units by name; users add more.
-CRITERIA: Table[Criterion] = Table("criterion", _CRITERIA, _own_criterion)
+CRITERIA: Registry[Criterion] = Registry("criterion", _CRITERIA, _plugin_criterion)
 
 #: What ranks units where the plan does not say. Filters by their norm: under Kaiming initialisation norms are alike
 #: in all layers, while mean absolute weights shrink and sums grow with the fan-in, so that a global ranking by them
@@ -179,7 +193,7 @@ METRICS = (
     "early-stop", "robustness", "barrier",
 )  # fmt: skip
 #: What the metrics and the rivals mean.
-MEANINGS: dict[str, str] = {
+WORD_SUMMARIES: dict[str, str] = {
     "accuracy": "share of the test pictures that are classified right",
     "loss": "mean cross-entropy on the test set",
     "sparsity": "share of the weights that are gone",
@@ -201,7 +215,7 @@ MEANINGS: dict[str, str] = {
     "all": "every arm",
 }
 #: What a `stop when` or an `until` condition can watch.
-WATCHABLE = ("accuracy", "loss", "sparsity", "params", "flops")
+CONDITION_METRICS = ("accuracy", "loss", "sparsity", "params", "flops")
 #: What an `until` can watch beside these: how far what would go now is from what would have gone at the epochs before.
 MASK_DISTANCE = "mask-distance"
 
@@ -244,7 +258,17 @@ TRAIN_OPTIONS: dict[str, OptionType] = {
     "label-smoothing": OptionType("float", "share of the target spread over all classes", least=0),
 }
 #: What every `retrain` may change beside its schedule.
-_ALWAYS = ("opt", "batch", "momentum", "nesterov", "decay", "precision", "compile", "augment", "label-smoothing")
+_COMMON_RETRAIN_OPTIONS = (
+    "opt",
+    "batch",
+    "momentum",
+    "nesterov",
+    "decay",
+    "precision",
+    "compile",
+    "augment",
+    "label-smoothing",
+)
 RETRAIN_OPTIONS: dict[str, OptionType] = {
     "lr": OptionType("float", "the highest learning rate (default: the recipe's; of `fine-tune` its last)", above=0),
     "min-lr": OptionType(
@@ -252,19 +276,19 @@ RETRAIN_OPTIONS: dict[str, OptionType] = {
     ),
     "pct-start": OptionType("share", "the rising share of the schedule (default 10%)"),
     "gamma": TRAIN_OPTIONS["gamma"],
-    **{name: TRAIN_OPTIONS[name] for name in ("max-lr", "div", "final-div", *_ALWAYS)},
+    **{name: TRAIN_OPTIONS[name] for name in ("max-lr", "div", "final-div", *_COMMON_RETRAIN_OPTIONS)},
 }
 #: The options that each schedule of `retrain` reads.
 _SCHEDULE_OPTIONS = {
-    "fine-tune": ("lr", *_ALWAYS),
-    "scaled": ("lr", "min-lr", "pct-start", "gamma", *_ALWAYS),
-    "one-cycle": ("lr", "max-lr", "pct-start", "div", "final-div", *_ALWAYS),
-    "cyclic": ("lr", "min-lr", "pct-start", *_ALWAYS),
-    "linear": ("lr", "pct-start", *_ALWAYS),
-    "scratch": ("lr", *_ALWAYS),
+    "fine-tune": ("lr", *_COMMON_RETRAIN_OPTIONS),
+    "scaled": ("lr", "min-lr", "pct-start", "gamma", *_COMMON_RETRAIN_OPTIONS),
+    "one-cycle": ("lr", "max-lr", "pct-start", "div", "final-div", *_COMMON_RETRAIN_OPTIONS),
+    "cyclic": ("lr", "min-lr", "pct-start", *_COMMON_RETRAIN_OPTIONS),
+    "linear": ("lr", "pct-start", *_COMMON_RETRAIN_OPTIONS),
+    "scratch": ("lr", *_COMMON_RETRAIN_OPTIONS),
 }
 #: What users' schedules can read of the recipe.
-_OWN_SCHEDULE_OPTIONS = ("lr", "min-lr", "pct-start", "gamma", "div", "final-div", *_ALWAYS)
+_PLUGIN_SCHEDULE_OPTIONS = ("lr", "min-lr", "pct-start", "gamma", "div", "final-div", *_COMMON_RETRAIN_OPTIONS)
 COMPARE_OPTIONS: dict[str, OptionType] = {
     "levels": OptionType("word", "judge rivals at", ("all", "last")),
     "within": OptionType("share", "how far below dense a ticket may lie and still win"),
@@ -276,7 +300,7 @@ REPORT_OPTIONS: dict[str, OptionType] = {
     "intensity": OptionType("float", "grams of CO2 for a kilowatt-hour (default 480)", least=0),
 }
 #: The metrics that read an option of `report`.
-REPORT_READERS: dict[str, tuple[str, ...]] = {
+REPORT_OPTION_METRICS: dict[str, tuple[str, ...]] = {
     "batch": ("latency", "memory"),
     "watts": ("energy", "carbon"),
     "intensity": ("carbon",),
@@ -291,7 +315,7 @@ TRANSFER_OPTIONS: dict[str, OptionType] = {
     "head": OptionType("word", "what becomes of the classifier", ("reset", "keep")),
 }
 #: The schemas of the statements whose options depend on no name.
-OPTIONS: dict[str, dict[str, OptionType]] = {
+STATEMENT_OPTIONS: dict[str, dict[str, OptionType]] = {
     "train": TRAIN_OPTIONS,
     "retrain": RETRAIN_OPTIONS,
     "split": SPLIT_OPTIONS,
@@ -320,12 +344,12 @@ class Schedule:
 
 
 #: Schedules of `retrain`; users add more.
-SCHEDULES: Table[Schedule] = Table(
+SCHEDULES: Registry[Schedule] = Registry(
     "schedule",
     {name: Schedule(summary, _SCHEDULE_OPTIONS[name]) for name, summary in _SCHEDULES.items()},
-    lambda plugin, found: Schedule(found.summary or plugin.origin, _OWN_SCHEDULE_OPTIONS),
+    lambda plugin, found: Schedule(found.summary or plugin.origin, _PLUGIN_SCHEDULE_OPTIONS),
 )
 #: What `report` can ask for; users add more.
-REPORTED: Table[str] = Table(
-    "metric", {name: MEANINGS[name] for name in METRICS}, lambda plugin, found: found.summary or plugin.origin
+REPORT_METRICS: Registry[str] = Registry(
+    "metric", {name: WORD_SUMMARIES[name] for name in METRICS}, lambda plugin, found: found.summary or plugin.origin
 )

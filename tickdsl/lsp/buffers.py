@@ -15,7 +15,7 @@ from tickdsl.checks import check
 from tickdsl.errors import TickdslError
 from tickdsl.lang.findings.diagnostics import Diagnostic
 from tickdsl.lang.reading import parse
-from tickdsl.lang.reading.include import Loaded, load_source
+from tickdsl.lang.reading.include import LoadedPlan, load_source
 from tickdsl.lang.syntax import Source, Span
 from tickdsl.lsp import outline
 
@@ -45,7 +45,7 @@ class Buffers:
         return {Path(source.path).resolve(): uri for uri, source in self.sources.items()}
 
     @functools.cached_property
-    def _loaded(self) -> dict[str, Loaded]:
+    def _loaded(self) -> dict[str, LoadedPlan]:
         return {}
 
     @functools.cached_property
@@ -55,43 +55,43 @@ class Buffers:
     def read_plan(self, path: Path) -> Source:
         """A plan's text, from its buffer where it is open. Raises TickdslError as `parse.read` does."""
         uri = self._open.get(path.resolve())
-        return parse.read(path) if uri is None else self.sources[uri]
+        return parse.read_source(path) if uri is None else self.sources[uri]
 
-    def loaded(self, uri: str) -> Loaded:
+    def loaded(self, uri: str) -> LoadedPlan:
         """An open plan with its includes."""
         if uri not in self._loaded:
             self._loaded[uri] = load_source(self.sources[uri], None, self.read_plan)
         return self._loaded[uri]
 
-    def findings(self, uri: str) -> tuple[Diagnostic, ...]:
+    def diagnostics(self, uri: str) -> tuple[Diagnostic, ...]:
         """What `tickdsl check` finds in an open plan and its includes, without tracing a network."""
         if uri not in self._findings:
-            self._findings[uri] = check(self.loaded(uri), traced=True).findings
+            self._findings[uri] = check(self.loaded(uri), traced_only=True).diagnostics
         return self._findings[uri]
 
-    def beside(self, source: Source, name: str) -> Source | None:
+    def included_source(self, source: Source, name: str) -> Source | None:
         """The file that a plan includes by that name; None where it cannot be read."""
         try:
             return self.read_plan(Path(source.path).parent / name.replace("\0", ""))
         except TickdslError:
             return None
 
-    def reached(self, source: Source) -> list[Source]:
+    def with_includes(self, source: Source) -> list[Source]:
         """The source and all that it includes, directly or through others, each once; broken files too."""
-        found = {self.address(source): source}
+        found = {self.uri_of(source): source}
         waiting = [source]
         while waiting:
             here = waiting.pop()
             for name in outline.includes(here.text):
-                there = self.beside(here, name)
-                if there is not None and self.address(there) not in found:
-                    found[self.address(there)] = there
+                there = self.included_source(here, name)
+                if there is not None and self.uri_of(there) not in found:
+                    found[self.uri_of(there)] = there
                     waiting.append(there)
         return list(found.values())
 
     # -- places
 
-    def address(self, source: Source) -> str:
+    def uri_of(self, source: Source) -> str:
         """The address of a source: that of its buffer, else of its file."""
         path = Path(source.path).resolve()
         return self._open.get(path) or from_fs_path(str(path)) or source.path
@@ -105,7 +105,7 @@ class Buffers:
         return types.Range(self.position(span.source, span.start), self.position(span.source, span.end))
 
     def location(self, span: Span) -> types.Location:
-        return types.Location(self.address(span.source), self.range(span))
+        return types.Location(self.uri_of(span.source), self.range(span))
 
     def offset(self, source: Source, position: types.Position) -> int:
         """The offset of a place; one behind a line's or the text's end is that end."""

@@ -17,58 +17,63 @@ _SEVERITIES = {
     "note": types.DiagnosticSeverity.Information,
 }
 #: Findings about what is never read: editors show them faded.
-_UNREAD = ("TD107", "TD507", "TD512")
+_UNUSED_CODES = ("TD107", "TD507", "TD512")
 
 
-def findings(buffers: Buffers) -> dict[str, list[types.Diagnostic]]:
+def collect_diagnostics(buffers: Buffers) -> dict[str, list[types.Diagnostic]]:
     """What to show in each document. A plan that an open plan includes is judged as a part of that one."""
     shown: dict[str, list[types.Diagnostic]] = {uri: [] for uri in buffers.texts}
-    reached = {uri: {*map(buffers.address, buffers.reached(source))} for uri, source in buffers.sources.items()}
+    reached = {uri: {*map(buffers.uri_of, buffers.with_includes(source))} for uri, source in buffers.sources.items()}
     for uri in buffers.texts:
         if any(uri in parts and root not in reached[uri] for root, parts in reached.items()):
             continue
-        for finding in buffers.findings(uri):
-            address = buffers.address(finding.span.source)
+        for diagnostic in buffers.diagnostics(uri):
+            address = buffers.uri_of(diagnostic.span.source)
             placed = shown.setdefault(address, [])
-            diagnostic = _diagnostic(buffers, finding)
-            if diagnostic not in placed:
-                placed.append(diagnostic)
-            if address != uri and finding.severity != "note":
-                shown[uri] += _at_include(buffers, uri, finding)
+            lsp_diagnostic = _to_lsp(buffers, diagnostic)
+            if lsp_diagnostic not in placed:
+                placed.append(lsp_diagnostic)
+            if address != uri and diagnostic.severity != "note":
+                shown[uri] += _repeat_at_include(buffers, uri, diagnostic)
     return shown
 
 
-def _diagnostic(buffers: Buffers, finding: Diagnostic) -> types.Diagnostic:
+def _to_lsp(buffers: Buffers, diagnostic: Diagnostic) -> types.Diagnostic:
     related = [
-        types.DiagnosticRelatedInformation(buffers.location(label.span), label.text) for label in finding.secondary
+        types.DiagnosticRelatedInformation(buffers.location(label.span), label.text) for label in diagnostic.secondary
     ]
-    lines = [finding.message, finding.label, *finding.notes, f"help: {finding.help}" if finding.help else ""]
+    lines = [
+        diagnostic.message,
+        diagnostic.label,
+        *diagnostic.notes,
+        f"help: {diagnostic.help}" if diagnostic.help else "",
+    ]
     return types.Diagnostic(
-        range=buffers.range(finding.span),
+        range=buffers.range(diagnostic.span),
         message="\n".join(line for line in lines if line),
-        severity=_SEVERITIES[finding.severity],
-        code=finding.code,
+        severity=_SEVERITIES[diagnostic.severity],
+        code=diagnostic.code,
         source="tickdsl",
         related_information=related or None,
-        tags=[types.DiagnosticTag.Unnecessary] if finding.code in _UNREAD else None,
+        tags=[types.DiagnosticTag.Unnecessary] if diagnostic.code in _UNUSED_CODES else None,
     )
 
 
-def _at_include(buffers: Buffers, uri: str, finding: Diagnostic) -> Iterator[types.Diagnostic]:
+def _repeat_at_include(buffers: Buffers, uri: str, diagnostic: Diagnostic) -> Iterator[types.Diagnostic]:
     """The finding once more at the `include` that brought it in, pointing to where it stands."""
     source = buffers.sources[uri]
-    there = buffers.address(finding.span.source)
+    there = buffers.uri_of(diagnostic.span.source)
     for include in parse(source)[0].statements:
         if not isinstance(include, syntax.Include):
             continue
-        beside = buffers.beside(source, include.path.text)
-        if beside is not None and there in map(buffers.address, buffers.reached(beside)):
-            place = buffers.location(finding.span)
+        beside = buffers.included_source(source, include.path.text)
+        if beside is not None and there in map(buffers.uri_of, buffers.with_includes(beside)):
+            place = buffers.location(diagnostic.span)
             yield types.Diagnostic(
                 range=buffers.range(include.span),
-                message=f"in {include.path.text}: {finding.message}",
-                severity=_SEVERITIES[finding.severity],
-                code=finding.code,
+                message=f"in {include.path.text}: {diagnostic.message}",
+                severity=_SEVERITIES[diagnostic.severity],
+                code=diagnostic.code,
                 source="tickdsl",
-                related_information=[types.DiagnosticRelatedInformation(place, finding.message)],
+                related_information=[types.DiagnosticRelatedInformation(place, diagnostic.message)],
             )

@@ -9,7 +9,7 @@ import attrs
 from lark import Token
 from lark.exceptions import UnexpectedInput
 
-from tickdsl.grammar import parser
+from tickdsl.grammar import plan_parser
 
 _LEXEME = re.compile(
     r'(?P<comment>#[^\n]*)|(?P<string>"(?:[^"\\\n]|\\.)*"?)|(?P<comma>,(?:[ \t\r\n]|#[^\n]*)*)'
@@ -24,16 +24,16 @@ _DEFINITION = re.compile(r"(let|sweep|arm)[ \t\f]+([A-Za-z_][A-Za-z0-9_]*(?:[-.]
 
 
 @attrs.frozen
-class Head:
+class StatementRange:
     """A statement without its block: its text's range, and the first words of the blocks around it."""
 
     start: int
     end: int
-    around: tuple[str, ...]
+    enclosing: tuple[str, ...]
 
 
 @attrs.frozen
-class Place:
+class CursorContext:
     """A word in a statement.
 
     before: the tokens of the statement up to the word. accepts: the grammar's terminals that can stand there.
@@ -44,7 +44,7 @@ class Place:
     end: int
     before: tuple[Token, ...]
     accepts: frozenset[str]
-    around: tuple[str, ...]
+    enclosing: tuple[str, ...]
 
     @property
     def statement(self) -> str:
@@ -52,31 +52,31 @@ class Place:
         return str(self.before[0]) if self.before else ""
 
 
-def heads(text: str) -> Iterator[Head]:
+def statement_ranges(text: str) -> Iterator[StatementRange]:
     """All statements in order."""
-    around: list[str] = []
+    enclosing: list[str] = []
     start: int | None = None
     for lexeme in _LEXEME.finditer(text):
         if lexeme.lastgroup == "break":
-            head = Head(lexeme.start() if start is None else start, lexeme.start(), tuple(around))
+            head = StatementRange(lexeme.start() if start is None else start, lexeme.start(), tuple(enclosing))
             if start is not None:
                 yield head
             if lexeme[0] == "{":
                 word = _HEAD.match(text, head.start)
-                around.append(word[0] if word else "")
-            elif lexeme[0] == "}" and around:
-                around.pop()
+                enclosing.append(word[0] if word else "")
+            elif lexeme[0] == "}" and enclosing:
+                enclosing.pop()
             start = None
         elif lexeme.lastgroup != "comment" and start is None and lexeme[0].strip():
             start = lexeme.start() + len(lexeme[0]) - len(lexeme[0].lstrip())
     if start is not None:
-        yield Head(start, len(text), tuple(around))
+        yield StatementRange(start, len(text), tuple(enclosing))
 
 
 def definitions(text: str) -> dict[str, dict[str, str]]:
     """`let`, `sweep` and `arm` -> name -> the statement as written; also of plans that do not parse."""
     found: dict[str, dict[str, str]] = {"let": {}, "sweep": {}, "arm": {}}
-    for head in heads(text):
+    for head in statement_ranges(text):
         match = _DEFINITION.match(text, head.start, head.end)
         if match is not None:
             found[match[1]].setdefault(match[2], text[head.start : head.end].strip())
@@ -85,11 +85,11 @@ def definitions(text: str) -> dict[str, dict[str, str]]:
 
 def includes(text: str) -> list[str]:
     """The paths that a text includes."""
-    found = (_INCLUDE.match(text, head.start, head.end) for head in heads(text))
+    found = (_INCLUDE.match(text, head.start, head.end) for head in statement_ranges(text))
     return [re.sub(r"\\(.)", r"\1", match[1][1:-1]) for match in found if match is not None]
 
 
-def place(text: str, offset: int) -> Place | None:
+def locate(text: str, offset: int) -> CursorContext | None:
     """What stands, or could stand, at an offset. None in comments and strings, and behind a mistake."""
     before = text[:offset]
     if _in_comment_or_string(before):
@@ -98,14 +98,14 @@ def place(text: str, offset: int) -> Place | None:
     start = word.start() if word else offset
     after = _WORD_AFTER.match(text, offset)
     end = after.end() if after and (word or after[0]) else offset
-    *_, here = heads(text[:start] + "_")
-    around = here.around
+    *_, here = statement_ranges(text[:start] + "_")
+    enclosing = here.enclosing
     written = text[here.start : start]
-    tokens = _tokens("arm a {" * len(around) + written)
+    tokens = _tokens("arm a {" * len(enclosing) + written)
     if tokens is None:
         return None
     read, accepts = tokens
-    return Place(text[start:end], start, end, tuple(read[3 * len(around) :]), frozenset(accepts), around)
+    return CursorContext(text[start:end], start, end, tuple(read[3 * len(enclosing) :]), frozenset(accepts), enclosing)
 
 
 def _in_comment_or_string(before: str) -> bool:
@@ -119,7 +119,7 @@ def _in_comment_or_string(before: str) -> bool:
 
 
 def _tokens(text: str) -> tuple[list[Token], set[str]] | None:
-    state = parser().parse_interactive(text)
+    state = plan_parser().parse_interactive(text)
     try:
         read = list(state.iter_parse())
     except UnexpectedInput:

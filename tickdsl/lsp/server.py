@@ -19,10 +19,10 @@ from tickdsl.lang.syntax import Source, Span
 from tickdsl.lang.writing.format import format_source
 from tickdsl.lsp import outline, symbols, words
 from tickdsl.lsp.buffers import Buffers, file_path
-from tickdsl.lsp.findings import findings
+from tickdsl.lsp.findings import collect_diagnostics
 
 #: Seconds without a change after which open plans are checked.
-PAUSE = 0.15
+DEBOUNCE_SECONDS = 0.15
 
 
 class PlanServer(LanguageServer):
@@ -32,7 +32,7 @@ class PlanServer(LanguageServer):
         super().__init__("tickdsl", __version__, text_document_sync_kind=types.TextDocumentSyncKind.Full)
         self._buffers: Buffers | None = None
         self._shown: set[str] = set()
-        self.dismissed = False
+        self.shutdown_requested = False
 
     @property
     def buffers(self) -> Buffers:
@@ -46,10 +46,10 @@ class PlanServer(LanguageServer):
         """Check all open plans once nothing has changed for a while, and show what was found."""
         self._buffers = None
         buffers = self.buffers
-        await asyncio.sleep(PAUSE)
+        await asyncio.sleep(DEBOUNCE_SECONDS)
         if buffers is not self._buffers:
             return
-        found = await asyncio.to_thread(findings, buffers)
+        found = await asyncio.to_thread(collect_diagnostics, buffers)
         if buffers is not self._buffers:
             return
         for uri in sorted(self._shown - found.keys()):
@@ -61,7 +61,7 @@ class PlanServer(LanguageServer):
                 types.PublishDiagnosticsParams(uri, diagnostics, document.version if document else None)
             )
 
-    def place(self, uri: str, position: types.Position) -> tuple[Source, int] | None:
+    def locate(self, uri: str, position: types.Position) -> tuple[Source, int] | None:
         """The plan and the offset that a request is about; None where that plan is not open."""
         source = self.buffers.sources.get(uri)
         return None if source is None else (source, self.buffers.offset(source, position))
@@ -69,13 +69,13 @@ class PlanServer(LanguageServer):
 
 def serve() -> bool:
     """Speak LSP on standard input and output to the end; whether the client took its leave before."""
-    server = build()
+    server = build_server()
     with os.fdopen(os.dup(sys.stdout.fileno()), "wb") as pipe, contextlib.redirect_stdout(sys.stderr):
         server.start_io(sys.stdin.buffer, pipe)
-    return server.dismissed
+    return server.shutdown_requested
 
 
-def build() -> PlanServer:
+def build_server() -> PlanServer:
     """The server with all its features."""
     server = PlanServer()
 
@@ -96,8 +96,8 @@ def build() -> PlanServer:
         await ls.changed()
 
     @server.feature(types.SHUTDOWN)
-    def dismissed(ls: PlanServer, params: None) -> None:
-        ls.dismissed = True
+    def shutdown_requested(ls: PlanServer, params: None) -> None:
+        ls.shutdown_requested = True
 
     server.feature(types.TEXT_DOCUMENT_FORMATTING)(_formatting)
     server.feature(types.TEXT_DOCUMENT_HOVER)(_hover)
@@ -124,23 +124,23 @@ def _formatting(ls: PlanServer, params: types.DocumentFormattingParams) -> list[
     return [types.TextEdit(ls.buffers.range(Span(source, 0, len(source.text))), text)]
 
 
-def _names(buffers: Buffers, source: Source) -> words.Names:
+def _defined_names(buffers: Buffers, source: Source) -> words.DefinedNames:
     """What a plan and its includes define, also where they do not parse."""
     variables: dict[str, str] = {}
     arms: dict[str, str] = {}
-    for part in buffers.reached(source):
+    for part in buffers.with_includes(source):
         defined = outline.definitions(part.text)
         variables |= defined["let"] | defined["sweep"]
         arms |= defined["arm"]
-    return words.Names(variables, arms)
+    return words.DefinedNames(variables, arms)
 
 
 def _completion(ls: PlanServer, params: types.CompletionParams) -> list[types.CompletionItem] | None:
-    found = ls.place(params.text_document.uri, params.position)
+    found = ls.locate(params.text_document.uri, params.position)
     if found is None:
         return None
     source, offset = found
-    place = outline.place(source.text, offset)
+    place = outline.locate(source.text, offset)
     if place is None:
         return []
     span = ls.buffers.range(Span(source, place.start, offset))
@@ -154,29 +154,31 @@ def _completion(ls: PlanServer, params: types.CompletionParams) -> list[types.Co
             filter_text=item.word,
             text_edit=types.TextEdit(span, item.word),
         )
-        for order, item in enumerate(words.items(place, _names(ls.buffers, source)))
+        for order, item in enumerate(words.completions(place, _defined_names(ls.buffers, source)))
     ]
 
 
 def _hover(ls: PlanServer, params: types.HoverParams) -> types.Hover | None:
-    found = ls.place(params.text_document.uri, params.position)
+    found = ls.locate(params.text_document.uri, params.position)
     if found is None:
         return None
     source, offset = found
     uri = params.text_document.uri
     parts: list[str] = []
     span: Span | None = None
-    place = outline.place(source.text, offset)
+    place = outline.locate(source.text, offset)
     if place is not None and place.word:
         span = Span(source, place.start, place.end)
         name = symbols.occurrence(ls.buffers, uri, offset)
-        text = symbols.meaning(ls.buffers, uri, name.kind, name.name) if name else None
-        known = words.items(place, _names(ls.buffers, source)) if text is None else []
+        text = symbols.describe(ls.buffers, uri, name.kind, name.name) if name else None
+        known = words.completions(place, _defined_names(ls.buffers, source)) if text is None else []
         parts += [text] if text else [item.markdown for item in known if item.word.rstrip("=") == place.word][:1]
-    for finding in ls.buffers.findings(uri):
-        here = finding.span
+    for diagnostic in ls.buffers.diagnostics(uri):
+        here = diagnostic.span
         if here.source is source and here.start <= offset <= max(here.end, here.start + 1):
-            parts.append(f"**{finding.code} {finding.slug}**: {finding.message}\n\n{_page(finding.code)}")
+            parts.append(
+                f"**{diagnostic.code} {diagnostic.slug}**: {diagnostic.message}\n\n{_code_page(diagnostic.code)}"
+            )
             span = span or here
     if not parts or span is None:
         return None
@@ -184,9 +186,9 @@ def _hover(ls: PlanServer, params: types.HoverParams) -> types.Hover | None:
     return types.Hover(content, ls.buffers.range(span))
 
 
-def _page(code: str) -> str:
+def _code_page(code: str) -> str:
     """The page of a code, without its title."""
-    page = explain.page(code)
+    page = explain.load_page(code)
     if page is None:
         return ""
     _, _, body = page.text.partition("\n")
@@ -194,19 +196,19 @@ def _page(code: str) -> str:
 
 
 def _definition(ls: PlanServer, params: types.DefinitionParams) -> types.Location | None:
-    found = ls.place(params.text_document.uri, params.position)
+    found = ls.locate(params.text_document.uri, params.position)
     span = symbols.definition(ls.buffers, params.text_document.uri, found[1]) if found else None
     return None if span is None else ls.buffers.location(span)
 
 
 def _prepare_rename(ls: PlanServer, params: types.PrepareRenameParams) -> types.Range | None:
-    found = ls.place(params.text_document.uri, params.position)
+    found = ls.locate(params.text_document.uri, params.position)
     name = symbols.occurrence(ls.buffers, params.text_document.uri, found[1]) if found else None
     return None if name is None else ls.buffers.range(name.span)
 
 
 def _rename(ls: PlanServer, params: types.RenameParams) -> types.WorkspaceEdit | None:
-    found = ls.place(params.text_document.uri, params.position)
+    found = ls.locate(params.text_document.uri, params.position)
     if found is None:
         return None
     try:

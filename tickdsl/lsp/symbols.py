@@ -11,7 +11,7 @@ import attrs
 from tickdsl.errors import TickdslError
 from tickdsl.lang import syntax, vocabulary
 from tickdsl.lang.reading.parse import parse
-from tickdsl.lang.writing.literals import spell
+from tickdsl.lang.writing.literals import format_value
 from tickdsl.lsp.buffers import Buffers
 
 _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*(?:[-.][A-Za-z0-9_]+)*")
@@ -40,26 +40,26 @@ def occurrences(statements: tuple[syntax.Statement, ...]) -> Iterator[Occurrence
             case syntax.Ref(name=text, span=span):
                 yield Occurrence("variable", text, syntax.Span(span.source, span.end - len(text), span.end))
             case syntax.Compare(names=names):
-                yield from (Occurrence("arm", n.text, n.span) for n in names if _names_one_of(n, arms))
-            case syntax.Matching(arm=name) | syntax.Distill(teacher=name) if _names_one_of(name, arms):
+                yield from (Occurrence("arm", n.text, n.span) for n in names if _is_one_of(n, arms))
+            case syntax.Matching(arm=name) | syntax.Distill(teacher=name) if _is_one_of(name, arms):
                 yield Occurrence("arm", name.text, name.span)
 
 
-def _names_one_of(value: syntax.Value, arms: set[str]) -> TypeGuard[syntax.Word]:
+def _is_one_of(value: syntax.Value, arms: set[str]) -> TypeGuard[syntax.Word]:
     return isinstance(value, syntax.Word) and value.text in arms
 
 
 def occurrence(buffers: Buffers, uri: str, offset: int) -> Occurrence | None:
     """The name at an offset of an open plan."""
-    return next((o for _, o in _at(buffers, uri, offset)), None)
+    return next((o for _, o in _occurrences_at(buffers, uri, offset)), None)
 
 
-def _at(buffers: Buffers, uri: str, offset: int) -> Iterator[tuple[str, Occurrence]]:
+def _occurrences_at(buffers: Buffers, uri: str, offset: int) -> Iterator[tuple[str, Occurrence]]:
     """The name at an offset, as each open plan that this one is a part of sees it."""
     for root in sorted(buffers.texts, key=lambda root: root != uri):
         for found in occurrences(buffers.loaded(root).statements):
             span = found.span
-            if span.start <= offset <= span.end and buffers.address(span.source) == uri:
+            if span.start <= offset <= span.end and buffers.uri_of(span.source) == uri:
                 yield root, found
                 break
 
@@ -69,16 +69,16 @@ def definition(buffers: Buffers, uri: str, offset: int) -> syntax.Span | None:
     source = buffers.sources[uri]
     for statement in parse(source)[0].statements:
         if isinstance(statement, syntax.Include) and statement.span.start <= offset <= statement.span.end:
-            there = buffers.beside(source, statement.path.text)
+            there = buffers.included_source(source, statement.path.text)
             return None if there is None else syntax.Span(there, 0, 0)
-    for root, found in _at(buffers, uri, offset):
+    for root, found in _occurrences_at(buffers, uri, offset):
         for other in occurrences(buffers.loaded(root).statements):
             if other.definition and (other.kind, other.name) == (found.kind, found.name):
                 return other.span
     return None
 
 
-def meaning(buffers: Buffers, uri: str, kind: str, name: str) -> str | None:
+def describe(buffers: Buffers, uri: str, kind: str, name: str) -> str | None:
     """What a variable stands for, or what an arm does, in Markdown."""
     defined = {
         s.name.text: s
@@ -98,12 +98,12 @@ def meaning(buffers: Buffers, uri: str, kind: str, name: str) -> str | None:
         target = defined[value.name]
         value = target.value if isinstance(target, syntax.Let) else target.values  # type: ignore[union-attr]
     swept = any(isinstance(defined[n], syntax.Sweep) for n in seen)
-    return f"{text}\n\n`${name}` is {'each of ' if swept else ''}`{spell(value)}`"
+    return f"{text}\n\n`${name}` is {'each of ' if swept else ''}`{format_value(value)}`"
 
 
 def rename(buffers: Buffers, uri: str, offset: int, name: str) -> dict[str, list[syntax.Span]]:
     """All places of the name at an offset, by address. Raises TickdslError where the new name will not do."""
-    found = list(_at(buffers, uri, offset))
+    found = list(_occurrences_at(buffers, uri, offset))
     if not found:
         raise TickdslError("here stands no name of a `let`, a `sweep` or an `arm`")
     kind, old = found[0][1].kind, found[0][1].name
@@ -113,7 +113,7 @@ def rename(buffers: Buffers, uri: str, offset: int, name: str) -> dict[str, list
         raise TickdslError(f"`{name}` is a builtin of `compare`", "pick another name")
     places: dict[str, dict[int, syntax.Span]] = {}
     for root in {root for root, _ in found}:
-        if any(parse(source)[1] for source in buffers.reached(buffers.sources[root])):
+        if any(parse(source)[1] for source in buffers.with_includes(buffers.sources[root])):
             raise TickdslError("a statement that does not parse may hold this name too", "mend the syntax first")
         all_names = list(occurrences(buffers.loaded(root).statements))
         if name != old and any((o.kind, o.name) == (kind, name) for o in all_names):
@@ -122,7 +122,7 @@ def rename(buffers: Buffers, uri: str, offset: int, name: str) -> dict[str, list
             raise TickdslError(f"`{old}` is defined nowhere", f"add `let {old} = …` first")
         for other in all_names:
             if (other.kind, other.name) == (kind, old):
-                places.setdefault(buffers.address(other.span.source), {})[other.span.start] = other.span
+                places.setdefault(buffers.uri_of(other.span.source), {})[other.span.start] = other.span
     if not any(
         o.definition for root, _ in found for o in occurrences(buffers.loaded(root).statements) if o.name == old
     ):

@@ -10,8 +10,8 @@ import attrs
 from tickdsl.lang import vocabulary
 from tickdsl.lang.meaning.settings import ADAM_DEFAULTS, TRAIN_DEFAULTS
 from tickdsl.lang.vocabulary import OptionType
-from tickdsl.lsp.outline import Place
-from tickdsl.plugins import PluginError, Table
+from tickdsl.lsp.outline import CursorContext
+from tickdsl.plugins import PluginError, Registry
 from tickdsl.training import catalogue
 from tickdsl.training.recipes.recipe import SCHEDULES
 
@@ -19,7 +19,7 @@ _NOT_YET = "this version cannot carry it out"
 
 
 @attrs.frozen
-class Item:
+class CompletionEntry:
     """A word, its kind (one of LSP's CompletionItemKind, by name), a line about it, and what it means."""
 
     word: str
@@ -36,48 +36,51 @@ class Item:
 
 
 @attrs.frozen
-class Names:
+class DefinedNames:
     """What the plan itself defines: name -> the statement as written."""
 
     variables: Mapping[str, str]
     arms: Mapping[str, str]
 
 
-def items(place: Place, names: Names) -> list[Item]:
+def completions(place: CursorContext, names: DefinedNames) -> list[CompletionEntry]:
     """What the parser takes at the place, put into words."""
-    found: list[Item] = []
+    found: list[CompletionEntry] = []
     once = {token.type for token in place.before} - {"IN", "EXCEPT"}
     if "PRUNE" in place.accepts:
-        found += _statements(place.around)
+        found += _statements(place.enclosing)
     else:
         found += [
-            Item(word, "Keyword", meaning=meaning)
-            for word, meaning in vocabulary.CLAUSES.items()
+            CompletionEntry(word, "Keyword", meaning=meaning)
+            for word, meaning in vocabulary.CLAUSE_WORDS.items()
             if word.upper() in place.accepts - once
         ]
         if "_TIMES" in place.accepts - once:
-            found.append(Item("x", "Keyword", "x N", "repeats the prune and its tail"))
-    for terminal in sorted(place.accepts & vocabulary.CLOSED.keys()):
-        found += [Item(word, "EnumMember", meaning=text) for word, text in vocabulary.CLOSED[terminal].items()]
+            found.append(CompletionEntry("x", "Keyword", "x N", "repeats the prune and its tail"))
+    for terminal in sorted(place.accepts & vocabulary.CLOSED_WORDS.keys()):
+        found += [
+            CompletionEntry(word, "EnumMember", meaning=text)
+            for word, text in vocabulary.CLOSED_WORDS[terminal].items()
+        ]
     if "DOLLAR" in place.accepts:
-        found += [Item(f"${name}", "Variable", text) for name, text in names.variables.items()]
+        found += [CompletionEntry(f"${name}", "Variable", text) for name, text in names.variables.items()]
     if "NAME" in place.accepts and place.before:
         found += _names(place, names)
     return found
 
 
-def _statements(around: tuple[str, ...]) -> Iterator[Item]:
+def _statements(enclosing: tuple[str, ...]) -> Iterator[CompletionEntry]:
     kinds = {"definition", "setting", "pipeline", "question"}
-    if "cycle" in around:
+    if "cycle" in enclosing:
         kinds = {"pipeline"}
-    elif around:
+    elif enclosing:
         kinds = {"setting", "pipeline"}
     for word, form in vocabulary.STATEMENTS.items():
         if form.kind in kinds:
-            yield Item(word, "Keyword", form.form, form.summary)
+            yield CompletionEntry(word, "Keyword", form.form, form.summary)
 
 
-def _names(place: Place, names: Names) -> Iterable[Item]:
+def _names(place: CursorContext, names: DefinedNames) -> Iterable[CompletionEntry]:
     """What a bare name can be: that hangs on the word before it."""
     statement, option = place.statement, _option(place)
     if option is not None:
@@ -90,27 +93,31 @@ def _names(place: Place, names: Names) -> Iterable[Item]:
     if before == "BY":
         return _criteria(place)
     if before == "COMPARE":
-        return [*_arms(names), *_meanings(vocabulary.RIVALS), Item(vocabulary.ALL_ARMS, "Keyword", meaning="every arm")]
+        return [
+            *_arms(names),
+            *_meanings(vocabulary.RIVALS),
+            CompletionEntry(vocabulary.ALL_ARMS, "Keyword", meaning="every arm"),
+        ]
     if before == "REPORT":
-        return [*_meanings(dict.fromkeys(vocabulary.METRICS, True)), *_added(vocabulary.REPORTED, "EnumMember")]
+        return [*_meanings(dict.fromkeys(vocabulary.METRICS, True)), *_added(vocabulary.REPORT_METRICS, "EnumMember")]
     if before in ("WHEN", "UNTIL"):
-        return _meanings(dict.fromkeys(vocabulary.WATCHABLE, True))
+        return _meanings(dict.fromkeys(vocabulary.CONDITION_METRICS, True))
     if before == "RETRAIN":
         builtin = vocabulary.SCHEDULES.builtin.items()
-        known = [Item(word, "EnumMember", meaning=schedule.summary) for word, schedule in builtin]
+        known = [CompletionEntry(word, "EnumMember", meaning=schedule.summary) for word, schedule in builtin]
         return [*known, *_added(vocabulary.SCHEDULES, "EnumMember")]
     if before == "FROM":
         return [*_arms(names), *_meanings({"dense": True})]
     if before == "MATCHING":
         return _arms(names)
     if before in ("AT", "TO"):
-        return [Item(word, "EnumMember", meaning=text) for word, text in vocabulary.MOMENTS.items()]
+        return [CompletionEntry(word, "EnumMember", meaning=text) for word, text in vocabulary.MOMENT_WORDS.items()]
     if before in ("LET", "SWEEP", "ARM", "IN", "EXCEPT"):
         return []
     return _options(place)
 
 
-def _clause(place: Place) -> str:
+def _clause(place: CursorContext) -> str:
     """The terminal that a name at the place belongs to: the word before it, through lists of names."""
     kinds = [token.type for token in place.before]
     while len(kinds) > 2 and kinds[-1] == "_COMMA":
@@ -120,7 +127,7 @@ def _clause(place: Place) -> str:
     return kinds[-1] if kinds else ""
 
 
-def _option(place: Place) -> str | None:
+def _option(place: CursorContext) -> str | None:
     """The key of the option whose value stands at the place."""
     kinds = [token.type for token in place.before]
     end = len(kinds) - 1
@@ -134,45 +141,50 @@ def _option(place: Place) -> str | None:
 # -- tables
 
 
-def _models() -> Iterator[Item]:
+def _models() -> Iterator[CompletionEntry]:
     for name, info in catalogue.MODELS.builtin.items():
-        yield Item(name, "Class", meaning=info.summary)
+        yield CompletionEntry(name, "Class", meaning=info.summary)
     yield from _added(catalogue.MODELS, "Class")
 
 
-def _datasets() -> Iterator[Item]:
+def _datasets() -> Iterator[CompletionEntry]:
     for name, info in catalogue.DATASETS.builtin.items():
         known = ["x".join(map(str, info.shape))] if info.shape else []
         known += [f"{info.classes} classes"] if info.classes else []
         known += [f"{info.train} + {info.test} pictures"] if info.train else []
-        yield Item(name, "Class", meaning=f"{info.summary}\n\n{', '.join(known)}".strip())
+        yield CompletionEntry(name, "Class", meaning=f"{info.summary}\n\n{', '.join(known)}".strip())
     yield from _added(catalogue.DATASETS, "Class")
 
 
-def _criteria(place: Place) -> Iterator[Item]:
+def _criteria(place: CursorContext) -> Iterator[CompletionEntry]:
     unit = next((str(token) for token in place.before if token.type == "UNIT"), None)
     for name, criterion in vocabulary.CRITERIA.builtin.items():
         if unit is None or unit in criterion.units:
             needs = f"; needs {', '.join(criterion.needs)}" if criterion.needs else ""
-            yield Item(name, "Function", meaning=f"{criterion.summary}\n\nranks {', '.join(criterion.units)}{needs}")
+            yield CompletionEntry(
+                name, "Function", meaning=f"{criterion.summary}\n\nranks {', '.join(criterion.units)}{needs}"
+            )
     yield from _added(vocabulary.CRITERIA, "Function")
 
 
-def _added(known: Table[Any], kind: str) -> Iterator[Item]:
+def _added(known: Registry[Any], kind: str) -> Iterator[CompletionEntry]:
     """What installed packages register, as their source has it: nothing is imported."""
     for name, plugin in known.added.items():
-        yield Item(name, kind, meaning=f"{plugin.summary}\n\n{plugin.origin}".strip())
+        yield CompletionEntry(name, kind, meaning=f"{plugin.summary}\n\n{plugin.origin}".strip())
 
 
-def _arms(names: Names) -> list[Item]:
-    return [Item(name, "Module", text) for name, text in names.arms.items()]
+def _arms(names: DefinedNames) -> list[CompletionEntry]:
+    return [CompletionEntry(name, "Module", text) for name, text in names.arms.items()]
 
 
-def _meanings(words: Mapping[str, bool]) -> list[Item]:
-    return [Item(word, "EnumMember", meaning=vocabulary.MEANINGS[word], ready=ready) for word, ready in words.items()]
+def _meanings(words: Mapping[str, bool]) -> list[CompletionEntry]:
+    return [
+        CompletionEntry(word, "EnumMember", meaning=vocabulary.WORD_SUMMARIES[word], ready=ready)
+        for word, ready in words.items()
+    ]
 
 
-def _schema(place: Place) -> Mapping[str, OptionType | catalogue.Option]:
+def _schema(place: CursorContext) -> Mapping[str, OptionType | catalogue.Option]:
     """The options of the statement at the place; of a model or data set they hang on its name."""
     name = str(place.before[1]).strip('"') if len(place.before) > 1 else ""
     try:
@@ -182,15 +194,15 @@ def _schema(place: Place) -> Mapping[str, OptionType | catalogue.Option]:
             return catalogue.DATASETS[name].options if name in catalogue.DATASETS else {}
     except PluginError:  # its finding says why
         return {}
-    return vocabulary.OPTIONS.get(place.statement, {})
+    return vocabulary.STATEMENT_OPTIONS.get(place.statement, {})
 
 
-def _options(place: Place) -> Iterator[Item]:
+def _options(place: CursorContext) -> Iterator[CompletionEntry]:
     given = {str(a) for a, b in zip(place.before, place.before[1:], strict=False) if b.type == "EQUAL"}
     for key, option in _schema(place).items():
         if key not in given:
             default = _train_default(key) if place.statement == "train" else getattr(option, "default", None)
-            yield Item(f"{key}=", "Property", f"{key}={_value_form(option, default)}", option.summary)
+            yield CompletionEntry(f"{key}=", "Property", f"{key}={_value_form(option, default)}", option.summary)
 
 
 def _train_default(key: str) -> Any:
@@ -214,11 +226,11 @@ def _value_form(option: OptionType | catalogue.Option, default: Any) -> str:
     return form + bounds + (f" (default {default})" if default else "")
 
 
-def _values(option: OptionType | catalogue.Option | None) -> list[Item]:
+def _values(option: OptionType | catalogue.Option | None) -> list[CompletionEntry]:
     if not isinstance(option, OptionType):
         return []
     if option.kind == "schedule":
-        known = [Item(word, "EnumMember", meaning=text) for word, text in SCHEDULES.builtin.items()]
+        known = [CompletionEntry(word, "EnumMember", meaning=text) for word, text in SCHEDULES.builtin.items()]
         return [*known, *_added(SCHEDULES, "EnumMember")]
     words = ("on", "off") if option.kind == "flag" else option.words
-    return [Item(word, "EnumMember", meaning=option.summary) for word in words]
+    return [CompletionEntry(word, "EnumMember", meaning=option.summary) for word in words]

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-Scores = Callable[[Tensor], Tensor]
+LogitFunction = Callable[[Tensor], Tensor]
 
 #: Largest change of a pixel on the 0..1 scale, and PGD's step and number of steps: Madry et al.'s for CIFAR-10.
 RADIUS = 8 / 255
@@ -19,38 +19,38 @@ STEP = 2 / 255
 STEPS = 10
 
 
-def fgsm(scores: Scores, images: Tensor, labels: Tensor, radius: float = RADIUS) -> Tensor:
+def fgsm(logits: LogitFunction, images: Tensor, labels: Tensor, radius: float = RADIUS) -> Tensor:
     """One step of `radius` along the sign of the loss's gradient (Goodfellow, Shlens & Szegedy, ICLR 2015).
 
     images [N, C, H, W] in [0, 1]; so is the result.
     """
-    return (images + radius * _gradient(scores, images, labels).sign()).clamp(0, 1)
+    return (images + radius * _input_gradient(logits, images, labels).sign()).clamp(0, 1)
 
 
 def pgd(
-    scores: Scores,
+    logits: LogitFunction,
     images: Tensor,
     labels: Tensor,
-    stream: torch.Generator,
+    generator: torch.Generator,
     radius: float = RADIUS,
     step: float = STEP,
     steps: int = STEPS,
 ) -> Tensor:
     """Projected gradient ascent from a random point of the ball (Madry et al., ICLR 2018).
 
-    `stream` is a generator of the CPU. The result lies within `radius` of the pictures, and in [0, 1].
+    `generator` is one of the CPU. The result lies within `radius` of the pictures, and in [0, 1].
     """
     low, high = (images - radius).clamp(min=0), (images + radius).clamp(max=1)
-    start = torch.rand(images.shape, generator=stream).to(images.device)
+    start = torch.rand(images.shape, generator=generator).to(images.device)
     attacked = (images + radius * (2 * start - 1)).clamp(0, 1)
     for _ in range(steps):
-        attacked = attacked + step * _gradient(scores, attacked, labels).sign()
+        attacked = attacked + step * _input_gradient(logits, attacked, labels).sign()
         attacked = torch.minimum(torch.maximum(attacked, low), high)
     return attacked
 
 
-def _gradient(scores: Scores, images: Tensor, labels: Tensor) -> Tensor:
-    point = images.detach().requires_grad_()
-    loss = F.cross_entropy(scores(point).float(), labels, reduction="sum")
-    (found,) = torch.autograd.grad(loss, point)
-    return found
+def _input_gradient(logits: LogitFunction, images: Tensor, labels: Tensor) -> Tensor:
+    inputs = images.detach().requires_grad_()
+    loss = F.cross_entropy(logits(inputs).float(), labels, reduction="sum")
+    (gradient,) = torch.autograd.grad(loss, inputs)
+    return gradient

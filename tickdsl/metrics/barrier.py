@@ -20,38 +20,38 @@ POINTS = 30
 State = Mapping[str, Tensor]
 
 
-def barrier(
+def measure_barrier(
     model: nn.Module,
-    one: State,
-    other: State,
+    first: State,
+    second: State,
     data: Dataset,
     *,
     device: torch.device,
     autocast: torch.dtype | None = None,
     between: Callable[[], None] = lambda: None,
 ) -> dict[str, float]:
-    """`barrier`: the highest test error on the line from `one` to `other`, minus the mean of both ends, as a share.
+    """`barrier`: the highest test error on the line from `first` to `second`, minus the mean of both ends, as a share.
 
     `barrier.loss` is the same of the mean cross entropy, `barrier.error.01` to `barrier.error.30` the test errors along
     the line. Running statistics lie on the line like the weights. `model` takes state dicts of that form; it is left
-    at `other`, on `device`. `between` is called between the points.
+    at `second`, on `device`. `between` is called between the points.
     """
     model.to(device)
     images, labels = data.test_images.to(device), data.test_labels.to(device)
     errors, losses = [], []
-    for place in torch.linspace(0, 1, POINTS, dtype=torch.float64).tolist():
+    for position in torch.linspace(0, 1, POINTS, dtype=torch.float64).tolist():
         between()
-        model.load_state_dict({name: _on_the_line(tensor, other[name], place) for name, tensor in one.items()})
-        found = evaluate(model, images, labels, mean=data.mean, std=data.std, device=device, autocast=autocast)
-        errors.append(1 - found.accuracy)
-        losses.append(found.loss)
-    along = {f"{BARRIER}.error.{number:02d}": error for number, error in enumerate(errors, start=1)}
-    return {BARRIER: _rise(errors), f"{BARRIER}.loss": _rise(losses), **along}
+        model.load_state_dict({name: _interpolate(tensor, second[name], position) for name, tensor in first.items()})
+        result = evaluate(model, images, labels, mean=data.mean, std=data.std, device=device, autocast=autocast)
+        errors.append(1 - result.accuracy)
+        losses.append(result.loss)
+    errors_on_line = {f"{BARRIER}.error.{number:02d}": error for number, error in enumerate(errors, start=1)}
+    return {BARRIER: _height(errors), f"{BARRIER}.loss": _height(losses), **errors_on_line}
 
 
-def _on_the_line(one: Tensor, other: Tensor, place: float) -> Tensor:
-    return torch.lerp(one, other, place) if one.is_floating_point() else other
+def _interpolate(first: Tensor, second: Tensor, position: float) -> Tensor:
+    return torch.lerp(first, second, position) if first.is_floating_point() else second
 
 
-def _rise(values: list[float]) -> float:
+def _height(values: list[float]) -> float:
     return max(values) - (values[0] + values[-1]) / 2

@@ -28,7 +28,7 @@ _LABELS = "labels.npy"
 
 
 @attrs.frozen(eq=False)
-class Shifted:
+class ShiftedTestSet:
     """Pictures uint8 [N, C, H, W] with labels int64 [N] of one kind of shift; severity 0 where it has no degrees."""
 
     benchmark: str
@@ -38,30 +38,30 @@ class Shifted:
     labels: Tensor
 
 
-def digests(root: Path) -> dict[str, str]:
+def benchmark_digests(root: Path) -> dict[str, str]:
     """The benchmarks that lie in a data folder -> SHA-256 of their files."""
-    return {name: files_digest(found) for name, found in _files(root).items() if found}
+    return {name: files_digest(paths) for name, paths in _benchmark_files(root).items() if paths}
 
 
-def apply_to(data: Dataset) -> bool:
+def applies_to(data: Dataset) -> bool:
     """Whether a data set is CIFAR-10 at its size: these classes in this order, whatever it was read from."""
     return data.class_names == _CLASSES and data.shape == _SHAPE
 
 
-def read(root: Path) -> Iterator[Shifted]:
+def read_shifted_sets(root: Path) -> Iterator[ShiftedTestSet]:
     """All shifted test sets of a data folder, one by one. TickdslError where a file is not what it should be."""
-    found = _files(root)
-    yield from _cifar_10_c(found[CIFAR_10_C])
-    for path in found[CIFAR_10_2]:
+    files = _benchmark_files(root)
+    yield from _cifar_10_c(files[CIFAR_10_C])
+    for path in files[CIFAR_10_2]:
         try:
             with np.load(path) as arrays:
                 images, labels = arrays["images"], arrays["labels"]
         except (OSError, ValueError, KeyError, zipfile.BadZipFile) as error:
-            raise _damaged(path, str(error)) from error
-        yield _shifted(path, CIFAR_10_2, "", 0, images, labels)
+            raise _damaged_file_error(path, str(error)) from error
+        yield _shifted_test_set(path, CIFAR_10_2, "", 0, images, labels)
 
 
-def _files(root: Path) -> dict[str, list[Path]]:
+def _benchmark_files(root: Path) -> dict[str, list[Path]]:
     corrupted = sorted((root / "CIFAR-10-C").glob("*.npy"))
     if not any(path.name == _LABELS for path in corrupted):
         corrupted = []
@@ -69,34 +69,36 @@ def _files(root: Path) -> dict[str, list[Path]]:
     return {CIFAR_10_C: corrupted, CIFAR_10_2: [natural] if natural.is_file() else []}
 
 
-def _cifar_10_c(paths: list[Path]) -> Iterator[Shifted]:
-    arrays = {path: _array(path) for path in paths}
+def _cifar_10_c(paths: list[Path]) -> Iterator[ShiftedTestSet]:
+    arrays = {path: _load_array(path) for path in paths}
     labels = next((array for path, array in arrays.items() if path.name == _LABELS), None)
     for path, images in arrays.items():
         if labels is None or path.name == _LABELS:
             continue
         if len(images) != len(labels) or len(images) % len(SEVERITIES):
-            raise _damaged(path, f"{len(images)} pictures, {len(labels)} labels")
-        each = len(images) // len(SEVERITIES)
-        for place, severity in enumerate(SEVERITIES):
-            part = slice(each * place, each * (place + 1))
-            yield _shifted(path, CIFAR_10_C, path.stem.replace("_", "-"), severity, images[part], labels[part])
+            raise _damaged_file_error(path, f"{len(images)} pictures, {len(labels)} labels")
+        per_severity = len(images) // len(SEVERITIES)
+        for index, severity in enumerate(SEVERITIES):
+            part = slice(per_severity * index, per_severity * (index + 1))
+            yield _shifted_test_set(path, CIFAR_10_C, path.stem.replace("_", "-"), severity, images[part], labels[part])
 
 
-def _array(path: Path) -> np.ndarray:
+def _load_array(path: Path) -> np.ndarray:
     try:
-        found: np.ndarray = np.load(path, mmap_mode="r")
+        array: np.ndarray = np.load(path, mmap_mode="r")
     except (OSError, ValueError) as error:
-        raise _damaged(path, str(error)) from error
-    return found
+        raise _damaged_file_error(path, str(error)) from error
+    return array
 
 
-def _shifted(path: Path, benchmark: str, kind: str, severity: int, images: np.ndarray, labels: np.ndarray) -> Shifted:
+def _shifted_test_set(
+    path: Path, benchmark: str, kind: str, severity: int, images: np.ndarray, labels: np.ndarray
+) -> ShiftedTestSet:
     if images.shape[1:] != (32, 32, 3) or images.dtype != np.uint8 or labels.shape != images.shape[:1]:
-        raise _damaged(path, f"{images.dtype} {list(images.shape)} with labels {list(labels.shape)}")
-    pictures = torch.from_numpy(np.ascontiguousarray(images.transpose(0, 3, 1, 2)))
-    return Shifted(benchmark, kind, severity, pictures, torch.from_numpy(labels.astype(np.int64)))
+        raise _damaged_file_error(path, f"{images.dtype} {list(images.shape)} with labels {list(labels.shape)}")
+    image_tensor = torch.from_numpy(np.ascontiguousarray(images.transpose(0, 3, 1, 2)))
+    return ShiftedTestSet(benchmark, kind, severity, image_tensor, torch.from_numpy(labels.astype(np.int64)))
 
 
-def _damaged(path: Path, why: str) -> TickdslError:
+def _damaged_file_error(path: Path, why: str) -> TickdslError:
     return TickdslError(f"{path} is not the file of the benchmark: {why}", "fetch it again, or move it away")

@@ -20,23 +20,23 @@ SEVERITIES = (1, 2, 3, 4, 5)
 _SEED = 20190506
 _BATCH = 1000
 #: Up to this side a blur is as wide in pixels as it says; beyond, it grows with the picture.
-_SIDE = 32
+_REFERENCE_SIDE = 32
 
-_Damage = Callable[[Tensor, float, torch.Generator], Tensor]
+_Corruption = Callable[[Tensor, float, torch.Generator], Tensor]
 
 
-def corrupted(images: Tensor, kind: str, severity: int) -> Tensor:
+def corrupt(images: Tensor, kind: str, severity: int) -> Tensor:
     """Pictures uint8 [N, C, H, W] after a corruption of KINDS; severity 0 leaves them as they are.
 
     What is random is drawn on the CPU, equal for every device and every severity of a kind; a picture's damage depends
     on its place among the N.
     """
-    damage, strengths = KINDS[kind]
+    corruption, strengths = KINDS[kind]
     if severity == 0:
         return images
     stream = generator(_SEED, "corruption", kind)
     parts = [
-        damage(part.float().div_(255), strengths[severity - 1], stream).mul_(255).round_().clamp_(0, 255).byte()
+        corruption(part.float().div_(255), strengths[severity - 1], stream).mul_(255).round_().clamp_(0, 255).byte()
         for part in torch.split(images, _BATCH)
     ]
     return torch.cat(parts)
@@ -53,7 +53,7 @@ def _shot_noise(x: Tensor, photons: float, stream: torch.Generator) -> Tensor:
 
 def _blur(x: Tensor, deviation: float, stream: torch.Generator) -> Tensor:
     """A Gaussian of that deviation in pixels, edges repeated."""
-    deviation *= max(1.0, max(x.shape[2:]) / _SIDE)
+    deviation *= max(1.0, max(x.shape[2:]) / _REFERENCE_SIDE)
     radius = math.ceil(3 * deviation)
     offsets = torch.arange(-radius, radius + 1, device=x.device, dtype=x.dtype)
     weights = torch.exp(-offsets.square() / (2 * deviation**2))
@@ -80,7 +80,7 @@ def _pixelate(x: Tensor, kept: float, stream: torch.Generator) -> Tensor:
 
 
 #: kind -> how it damages pictures on the 0..1 scale, and how strongly at severities 1 to 5.
-KINDS: dict[str, tuple[_Damage, tuple[float, float, float, float, float]]] = {
+KINDS: dict[str, tuple[_Corruption, tuple[float, float, float, float, float]]] = {
     "gaussian-noise": (_gaussian_noise, (0.04, 0.06, 0.08, 0.10, 0.14)),
     "shot-noise": (_shot_noise, (500.0, 250.0, 100.0, 75.0, 50.0)),
     "blur": (_blur, (0.4, 0.6, 0.8, 1.0, 1.4)),

@@ -16,10 +16,10 @@ import torch
 
 _POWERCAP = Path("/sys/class/powercap")
 #: RAPL counts up to 2¹⁸ J or so and then from 0 again: looked at so often, none of that is missed.
-_LOOK_SECONDS = 60.0
+_READ_INTERVAL_SECONDS = 60.0
 
 
-class Counter(Protocol):
+class EnergyCounter(Protocol):
     """`source` names the counter; `read` gives joules since the last reading."""
 
     source: str
@@ -27,42 +27,42 @@ class Counter(Protocol):
     def read(self) -> float: ...
 
 
-class Meter:
+class EnergyMeter:
     """What a device takes from now on; `tick` is called now and then while it works."""
 
-    def __init__(self, counter: Counter | None) -> None:
+    def __init__(self, counter: EnergyCounter | None) -> None:
         self._counter = counter
         self._joules = 0.0
-        self._began = self._looked = time.monotonic()
+        self._started = self._last_read = time.monotonic()
         if counter is not None:
             counter.read()
 
     def tick(self) -> None:
-        if self._counter is not None and time.monotonic() - self._looked >= _LOOK_SECONDS:
-            self._look(self._counter)
+        if self._counter is not None and time.monotonic() - self._last_read >= _READ_INTERVAL_SECONDS:
+            self._read_counter(self._counter)
 
-    def told(self, jobs: int) -> dict[str, Mapping[str, Any]]:
+    def summary(self, jobs: int) -> dict[str, Mapping[str, Any]]:
         """`energy`: joules, over how many seconds, by which counter, of how many jobs at a time; nothing without it."""
         if self._counter is None:
             return {}
-        self._look(self._counter)
-        seconds = self._looked - self._began
+        self._read_counter(self._counter)
+        seconds = self._last_read - self._started
         return {"energy": {"joules": self._joules, "seconds": seconds, "source": self._counter.source, "jobs": jobs}}
 
-    def _look(self, counter: Counter) -> None:
+    def _read_counter(self, counter: EnergyCounter) -> None:
         self._joules += counter.read()
-        self._looked = time.monotonic()
+        self._last_read = time.monotonic()
 
 
-def counter(device: torch.device) -> Counter | None:
+def open_counter(device: torch.device) -> EnergyCounter | None:
     """The counter of what trains on `device`; None where none can be read."""
     try:
-        return Nvml(device) if device.type == "cuda" else Rapl()
+        return NvmlCounter(device) if device.type == "cuda" else RaplCounter()
     except (OSError, ValueError, pynvml.NVMLError):
         return None
 
 
-class Rapl:
+class RaplCounter:
     """The processor packages' running average power limit, as Linux shows it. OSError where it cannot be read."""
 
     source = "rapl"
@@ -71,16 +71,16 @@ class Rapl:
         domains = [domain for domain in sorted(folder.glob("intel-rapl:*")) if _is_package(domain)]
         if not domains:
             raise FileNotFoundError(f"{folder} counts no processor package")
-        self._domains = {domain: _number(domain / "max_energy_range_uj") for domain in domains}
+        self._domains = {domain: _read_int(domain / "max_energy_range_uj") for domain in domains}
         self._last = self._counts()
 
     def read(self) -> float:
         now, last = self._counts(), self._last
         self._last = now
-        return sum((now[domain] - last[domain]) % most for domain, most in self._domains.items()) / 1e6
+        return sum((now[domain] - last[domain]) % max_range for domain, max_range in self._domains.items()) / 1e6
 
     def _counts(self) -> dict[Path, int]:
-        return {domain: _number(domain / "energy_uj") for domain in self._domains}
+        return {domain: _read_int(domain / "energy_uj") for domain in self._domains}
 
 
 def _is_package(domain: Path) -> bool:
@@ -88,11 +88,11 @@ def _is_package(domain: Path) -> bool:
     return (domain / "name").read_text().startswith("package")
 
 
-def _number(path: Path) -> int:
+def _read_int(path: Path) -> int:
     return int(path.read_text())
 
 
-class Nvml:
+class NvmlCounter:
     """NVML's count of one GPU. NVMLError where it keeps none."""
 
     source = "nvml"

@@ -26,58 +26,58 @@ MEMORY = "memory"
 _STEPS = 2
 
 
-def memory(
-    model: nn.Module, pictures: Tensor, recipe: Recipe, *, device: torch.device, autocast: torch.dtype | None = None
+def measure_memory(
+    model: nn.Module, images: Tensor, recipe: Recipe, *, device: torch.device, autocast: torch.dtype | None = None
 ) -> dict[str, float]:
     """Bytes by name.
 
-    `memory` is the peak of classifying `pictures` [N, C, H, W], with the network itself (`memory.parameters`, buffers
+    `memory` is the peak of classifying `images` [N, C, H, W], with the network itself (`memory.parameters`, buffers
     too), the pictures and what is made of them on the way (`memory.activations`). `memory.training` is that of a step
     of the recipe on `memory.training.batch` pictures, gradients and the optimiser's state included. `model` is left in
     eval mode on `device`.
     """
     model.to(device).eval()
-    own = sum(tensor.numel() * tensor.element_size() for tensor in (*model.parameters(), *model.buffers()))
-    pictures = pictures.to(device)
+    model_bytes = sum(tensor.numel() * tensor.element_size() for tensor in (*model.parameters(), *model.buffers()))
+    images = images.to(device)
 
     def classify() -> None:
         with torch.no_grad(), torch.autocast(device.type, dtype=autocast, enabled=autocast is not None):
-            model(pictures)
+            model(images)
 
-    on_the_way = _peak(classify, device)
-    given = pictures.numel() * pictures.element_size()
+    activation_bytes = _peak_bytes(classify, device)
+    image_bytes = images.numel() * images.element_size()
     return {
-        MEMORY: own + given + on_the_way,
-        f"{MEMORY}.parameters": own,
-        f"{MEMORY}.activations": given + on_the_way,
-        f"{MEMORY}.batch": len(pictures),
-        f"{MEMORY}.training": own + _training(model, pictures.shape[1:], recipe, device, autocast),
+        MEMORY: model_bytes + image_bytes + activation_bytes,
+        f"{MEMORY}.parameters": model_bytes,
+        f"{MEMORY}.activations": image_bytes + activation_bytes,
+        f"{MEMORY}.batch": len(images),
+        f"{MEMORY}.training": model_bytes + _training_bytes(model, images.shape[1:], recipe, device, autocast),
         f"{MEMORY}.training.batch": recipe.batch,
     }
 
 
-def _training(
+def _training_bytes(
     model: nn.Module, shape: torch.Size, recipe: Recipe, device: torch.device, autocast: torch.dtype | None
 ) -> int:
     """What a step of training needs beside the network."""
-    trained = copy.deepcopy(model).train().requires_grad_(True)
-    parameters = list(trained.parameters())
+    model_copy = copy.deepcopy(model).train().requires_grad_(True)
+    parameters = list(model_copy.parameters())
 
-    def steps() -> None:
-        pictures = torch.zeros(recipe.batch, *shape, device=device)
+    def train_steps() -> None:
+        images = torch.zeros(recipe.batch, *shape, device=device)
         labels = torch.zeros(recipe.batch, dtype=torch.long, device=device)
         optimizer = optimisers.build(parameters, recipe)
         for _ in range(_STEPS):
             with torch.autocast(device.type, dtype=autocast, enabled=autocast is not None):
-                loss = F.cross_entropy(trained(pictures), labels)
+                loss = F.cross_entropy(model_copy(images), labels)
             optimizer.zero_grad()
             torch.autograd.backward(loss)
             optimizer.step()
 
-    return _peak(steps, device)
+    return _peak_bytes(train_steps, device)
 
 
-def _peak(work: Callable[[], None], device: torch.device) -> int:
+def _peak_bytes(work: Callable[[], None], device: torch.device) -> int:
     """The most bytes that `work` holds at once beside what was there before."""
     if device.type == "cuda":
         work()  # libraries take memory of their own at first, and keep it
@@ -87,38 +87,38 @@ def _peak(work: Callable[[], None], device: torch.device) -> int:
         before = torch.cuda.memory_allocated(device)
         work()
         return int(torch.cuda.max_memory_allocated(device)) - before
-    with _Live() as live:
+    with _LiveStorageCounter() as counter:
         work()
-    peak: int = live.peak
+    peak: int = counter.peak
     return peak
 
 
-class _Live(TorchDispatchMode):  # type: ignore[no-untyped-call]
+class _LiveStorageCounter(TorchDispatchMode):  # type: ignore[no-untyped-call]
     """Counts the bytes of the storages that operations make, until nobody holds them any more."""
 
     def __init__(self) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
-        self.now = self.peak = 0
+        self.current = self.peak = 0
         self._known: dict[int, weakref.ref[torch.UntypedStorage]] = {}
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         # What comes in was made before, or is counted already.
-        old = {leaf.untyped_storage()._cdata for leaf in tree_leaves((args, kwargs)) if isinstance(leaf, Tensor)}
-        found = func(*args, **(kwargs or {}))
-        for leaf in tree_leaves(found):
-            if isinstance(leaf, Tensor) and leaf.untyped_storage()._cdata not in old:
+        existing = {leaf.untyped_storage()._cdata for leaf in tree_leaves((args, kwargs)) if isinstance(leaf, Tensor)}
+        result = func(*args, **(kwargs or {}))
+        for leaf in tree_leaves(result):
+            if isinstance(leaf, Tensor) and leaf.untyped_storage()._cdata not in existing:
                 self._count(leaf.untyped_storage())
-        return found
+        return result
 
     def _count(self, storage: torch.UntypedStorage) -> None:
-        place, size = storage._cdata, storage.nbytes()
-        if place in self._known:
+        key, size = storage._cdata, storage.nbytes()
+        if key in self._known:
             return
 
-        def gone(_: object) -> None:
-            del self._known[place]
-            self.now -= size
+        def freed(_: object) -> None:
+            del self._known[key]
+            self.current -= size
 
-        self._known[place] = weakref.ref(storage, gone)
-        self.now += size
-        self.peak = max(self.peak, self.now)
+        self._known[key] = weakref.ref(storage, freed)
+        self.current += size
+        self.peak = max(self.peak, self.current)

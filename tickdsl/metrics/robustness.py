@@ -10,8 +10,8 @@ import torch
 from torch import Tensor, nn
 
 from tickdsl.metrics import attacks
-from tickdsl.metrics.benchmarks import Shifted
-from tickdsl.metrics.corruptions import KINDS, SEVERITIES, corrupted
+from tickdsl.metrics.benchmarks import ShiftedTestSet
+from tickdsl.metrics.corruptions import KINDS, SEVERITIES, corrupt
 from tickdsl.training.data.augment import Normalise
 from tickdsl.training.data.datasets import Dataset
 from tickdsl.training.evaluation import evaluate
@@ -21,13 +21,13 @@ ROBUSTNESS = "robustness"
 _BATCH = 1000
 
 
-def robustness(
+def measure_robustness(
     model: nn.Module,
     data: Dataset,
     *,
     device: torch.device,
     autocast: torch.dtype | None = None,
-    shifted: Iterable[Shifted] = (),
+    shifted: Iterable[ShiftedTestSet] = (),
     between: Callable[[], None] = lambda: None,
 ) -> dict[str, float]:
     """Accuracies on changed test pictures, as shares by name.
@@ -40,27 +40,27 @@ def robustness(
     model.to(device).eval().requires_grad_(False)
     images, labels = data.test_images.to(device), data.test_labels.to(device)
 
-    def accuracy(pictures: Tensor, answers: Tensor) -> float:
+    def accuracy(batch: Tensor, targets: Tensor) -> float:
         between()
         return evaluate(
-            model, pictures, answers, mean=data.mean, std=data.std, device=device, batch=_BATCH, autocast=autocast
+            model, batch, targets, mean=data.mean, std=data.std, device=device, batch=_BATCH, autocast=autocast
         ).accuracy
 
-    each = {
-        f"{ROBUSTNESS}.{kind}.{severity}": accuracy(corrupted(images, kind, severity), labels)
+    by_corruption = {
+        f"{ROBUSTNESS}.{kind}.{severity}": accuracy(corrupt(images, kind, severity), labels)
         for kind in KINDS
         for severity in SEVERITIES
     }
     return {
-        ROBUSTNESS: statistics.fmean(each.values()),
+        ROBUSTNESS: statistics.fmean(by_corruption.values()),
         f"{ROBUSTNESS}.clean": accuracy(images, labels),
-        **each,
-        **_attacked(model, images, labels, Normalise(data.mean, data.std, device), autocast, between),
-        **_benchmarks(shifted, accuracy),
+        **by_corruption,
+        **_attack_accuracies(model, images, labels, Normalise(data.mean, data.std, device), autocast, between),
+        **_benchmark_accuracies(shifted, accuracy),
     }
 
 
-def _attacked(
+def _attack_accuracies(
     model: nn.Module,
     images: Tensor,
     labels: Tensor,
@@ -68,29 +68,31 @@ def _attacked(
     autocast: torch.dtype | None,
     between: Callable[[], None],
 ) -> dict[str, float]:
-    def scores(pictures: Tensor) -> Tensor:
-        with torch.autocast(pictures.device.type, dtype=autocast, enabled=autocast is not None):
-            found: Tensor = model(normalise(pictures * 255)).float()
-        return found
+    def logits(batch: Tensor) -> Tensor:
+        with torch.autocast(batch.device.type, dtype=autocast, enabled=autocast is not None):
+            output: Tensor = model(normalise(batch * 255)).float()
+        return output
 
-    stream = generator(0, "pgd")
-    survived: dict[str, int] = defaultdict(int)
-    for part, answers in zip(torch.split(images, _BATCH), torch.split(labels, _BATCH), strict=True):
+    attack_generator = generator(0, "pgd")
+    correct: dict[str, int] = defaultdict(int)
+    for part, targets in zip(torch.split(images, _BATCH), torch.split(labels, _BATCH), strict=True):
         between()
-        pictures = part.float() / 255
-        for name, attacked in (
-            ("fgsm", attacks.fgsm(scores, pictures, answers)),
-            ("pgd", attacks.pgd(scores, pictures, answers, stream)),
+        batch = part.float() / 255
+        for name, adversarial in (
+            ("fgsm", attacks.fgsm(logits, batch, targets)),
+            ("pgd", attacks.pgd(logits, batch, targets, attack_generator)),
         ):
             with torch.no_grad():
-                survived[name] += int((scores(attacked).argmax(1) == answers).sum())
-    return {f"{ROBUSTNESS}.{name}": count / len(images) for name, count in survived.items()}
+                correct[name] += int((logits(adversarial).argmax(1) == targets).sum())
+    return {f"{ROBUSTNESS}.{name}": count / len(images) for name, count in correct.items()}
 
 
-def _benchmarks(shifted: Iterable[Shifted], accuracy: Callable[[Tensor, Tensor], float]) -> dict[str, float]:
-    found: dict[str, dict[str, float]] = defaultdict(dict)
+def _benchmark_accuracies(
+    shifted: Iterable[ShiftedTestSet], accuracy: Callable[[Tensor, Tensor], float]
+) -> dict[str, float]:
+    by_benchmark: dict[str, dict[str, float]] = defaultdict(dict)
     for test in shifted:
         name = f"{ROBUSTNESS}.{test.benchmark}" + (f".{test.kind}.{test.severity}" if test.kind else "")
-        found[test.benchmark][name] = accuracy(test.images, test.labels)
-    whole = {f"{ROBUSTNESS}.{name}": statistics.fmean(each.values()) for name, each in found.items()}
-    return {name: value for each in found.values() for name, value in each.items()} | whole
+        by_benchmark[test.benchmark][name] = accuracy(test.images, test.labels)
+    means = {f"{ROBUSTNESS}.{name}": statistics.fmean(accuracies.values()) for name, accuracies in by_benchmark.items()}
+    return {name: value for accuracies in by_benchmark.values() for name, value in accuracies.items()} | means

@@ -8,29 +8,29 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from tickdsl.plan.model import Measuring
+from tickdsl.plan.model import MeasurementOptions
 from tickdsl.records.events import ESTIMATED, MEASURED
 
 Figures = dict[str, float]
-Told = tuple[Figures, str] | None
+MetricResult = tuple[Figures, str] | None
 
 #: Watts of a training by the type of its device, where the plan states none and no counter is readable: a desktop
 #: processor's, a large GPU's.
 WATTS = {"cpu": 65.0, "cuda": 300.0}
 _JOULES_PER_KWH = 3.6e6
 #: What a counter saw of a training, where it was not interrupted.
-_WHOLE = 0.95
+_COMPLETE_SHARE = 0.95
 
 
-def told(metric: str, record: Mapping[str, Any], measuring: Measuring) -> Told:
+def training_figures(metric: str, record: Mapping[str, Any], measuring: MeasurementOptions) -> MetricResult:
     """The figures of a metric, and whether they are measured or estimated; None where the record does not tell.
 
     `record` is that of a training's result: `metrics` and how it was `made`.
     """
-    return OF_A_TRAINING[metric](record, measuring)
+    return TRAINING_METRICS[metric](record, measuring)
 
 
-def _train_time(record: Mapping[str, Any], measuring: Measuring) -> Told:
+def _train_time(record: Mapping[str, Any], measuring: MeasurementOptions) -> MetricResult:
     metrics = record["metrics"]
     figures = {"train-time": metrics["train_time"]}
     if steps := metrics.get("steps"):
@@ -38,13 +38,13 @@ def _train_time(record: Mapping[str, Any], measuring: Measuring) -> Told:
     return figures, MEASURED if metrics.get("stacked", 1) == 1 else ESTIMATED
 
 
-def _energy(record: Mapping[str, Any], measuring: Measuring) -> Told:
+def _energy(record: Mapping[str, Any], measuring: MeasurementOptions) -> MetricResult:
     joules, how = _joules(record, measuring)
     seconds = record["metrics"]["train_time"]
     return {"energy": joules, **({"energy.watts": joules / seconds} if seconds else {})}, how
 
 
-def _carbon(record: Mapping[str, Any], measuring: Measuring) -> Told:
+def _carbon(record: Mapping[str, Any], measuring: MeasurementOptions) -> MetricResult:
     """Energy by an intensity (Lacoste et al. 2019): never more than an estimate."""
     joules, _ = _joules(record, measuring)
     return {
@@ -54,19 +54,22 @@ def _carbon(record: Mapping[str, Any], measuring: Measuring) -> Told:
     }, ESTIMATED
 
 
-def _joules(record: Mapping[str, Any], measuring: Measuring) -> tuple[float, str]:
+def _joules(record: Mapping[str, Any], measuring: MeasurementOptions) -> tuple[float, str]:
     """What the counter said; estimated where it saw other jobs too, or not all of the training."""
-    seconds, counted = record["metrics"]["train_time"], record["metrics"].get("energy")
-    if not counted or not counted["seconds"]:
+    seconds, energy_reading = record["metrics"]["train_time"], record["metrics"].get("energy")
+    if not energy_reading or not energy_reading["seconds"]:
         device = str(record["made"]["device"]).partition(":")[0]
         return (measuring.watts or WATTS[device]) * seconds, ESTIMATED
-    joules, how = counted["joules"] / counted["jobs"], MEASURED if counted["jobs"] == 1 else ESTIMATED
-    if counted["seconds"] < _WHOLE * seconds:
-        joules, how = joules * seconds / counted["seconds"], ESTIMATED
+    joules, how = (
+        energy_reading["joules"] / energy_reading["jobs"],
+        MEASURED if energy_reading["jobs"] == 1 else ESTIMATED,
+    )
+    if energy_reading["seconds"] < _COMPLETE_SHARE * seconds:
+        joules, how = joules * seconds / energy_reading["seconds"], ESTIMATED
     return joules, how
 
 
-def _early_stop(record: Mapping[str, Any], measuring: Measuring) -> Told:
+def _early_stop(record: Mapping[str, Any], measuring: MeasurementOptions) -> MetricResult:
     """The epoch (on the recipe's clock) of the least test loss, the first of equals, and what was reached there."""
     epochs = [(row[2], row[0], row[3]) for row in record["metrics"]["epochs"] if row[2] is not None]
     if not epochs:
@@ -75,7 +78,7 @@ def _early_stop(record: Mapping[str, Any], measuring: Measuring) -> Told:
     return {"early-stop": epoch, "early-stop.loss": loss, "early-stop.accuracy": accuracy}, MEASURED
 
 
-OF_A_TRAINING: dict[str, Callable[[Mapping[str, Any], Measuring], Told]] = {
+TRAINING_METRICS: dict[str, Callable[[Mapping[str, Any], MeasurementOptions], MetricResult]] = {
     "train-time": _train_time,
     "energy": _energy,
     "carbon": _carbon,

@@ -9,7 +9,7 @@ import attrs
 import networkx as nx
 
 from tickdsl.moments import INIT, Moment
-from tickdsl.plan.code import code
+from tickdsl.plan.code import plugin_identities
 from tickdsl.plan.model import Arm, Data, Model, Options, as_json
 from tickdsl.plan.steps import Step
 
@@ -17,7 +17,7 @@ Fingerprint = Callable[[Data | Model], str]
 
 
 @attrs.frozen
-class Lesson:
+class DistillationSpec:
     """Who teaches in a training: the trained network of step `teacher`, and how (see `model.Distill`)."""
 
     teacher: str
@@ -27,12 +27,12 @@ class Lesson:
 
 
 @attrs.frozen
-class Training:
+class TrainingSpec:
     """A recipe from one of its moments on."""
 
     recipe: Options
     start: Moment = INIT
-    lesson: Lesson | None = None
+    distillation: DistillationSpec | None = None
 
     def canonical(self, moment: Moment) -> Moment:
         """Shares of the recipe in its own unit, so that `5%` and `8ep` of 160 epochs are one step."""
@@ -43,7 +43,7 @@ class Training:
 
 
 @attrs.define
-class Builder:
+class StepBuilder:
     """Adds steps for `arm` and `seed`; `trainings` counts those asked for, shared or not."""
 
     graph: nx.DiGraph[str]
@@ -52,11 +52,11 @@ class Builder:
     fingerprint: Fingerprint
     trainings: int = 0
 
-    def on(self, data: Data) -> Builder:
+    def for_data(self, data: Data) -> StepBuilder:
         """The same network on other data, whole."""
-        return Builder(self.graph, attrs.evolve(self.arm, data=data, split=None), self.seed, self.fingerprint)
+        return StepBuilder(self.graph, attrs.evolve(self.arm, data=data, split=None), self.seed, self.fingerprint)
 
-    def subject(self, part: int | None) -> dict[str, Any]:
+    def network_args(self, part: int | None) -> dict[str, Any]:
         """The arguments that name a network on data."""
         data = {**as_json(self.arm.data), "fingerprint": self.fingerprint(self.arm.data)}
         if part is not None and self.arm.split is not None:
@@ -68,11 +68,11 @@ class Builder:
 
     def init(self, part: int | None, structure: str | None = None) -> str:
         """The initial weights; with a structure, fresh ones drawn for the network that is left."""
-        args = self.subject(part)
+        args = self.network_args(part)
         if structure is not None:
             args["role"] = "random-init"
         label = "random init" if structure else "init"
-        return self.add("init", args, parents(structure=structure), label, seeded=True)
+        return self.add("init", args, step_parents(structure=structure), label, seeded=True)
 
     def dense_at(self, moment: Moment, part: int | None) -> str:
         """The dense network's weights at a moment of its training."""
@@ -86,7 +86,7 @@ class Builder:
         weights: str,
         structure: str | None,
         part: int | None,
-        training: Training | None = None,
+        training: TrainingSpec | None = None,
         *,
         stop: Moment | None = None,
         label: str = "",
@@ -98,23 +98,26 @@ class Builder:
         match_flops: the recipe is stretched or squeezed until it costs as many multiply-adds as the recipe itself costs
         the network `matched` (default: the dense one).
         """
-        training = training or Training(self.arm.recipe)
-        args: dict[str, Any] = {**self.subject(part), "recipe": dict(training.recipe)}
+        training = training or TrainingSpec(self.arm.recipe)
+        args: dict[str, Any] = {**self.network_args(part), "recipe": dict(training.recipe)}
         if training.start.amount:
             args["start"] = str(training.start)
         if stop is not None:
             args["stop"] = str(stop)
         if match_flops:
             args["budget"] = "flops"
-        lesson = training.lesson
-        if lesson is not None:
-            args["distill"] = {"temperature": lesson.temperature, "weight": lesson.weight}
-            if lesson.until is not None:
-                args["distill"]["until"] = str(training.canonical(lesson.until))
+        distillation = training.distillation
+        if distillation is not None:
+            args["distill"] = {"temperature": distillation.temperature, "weight": distillation.weight}
+            if distillation.until is not None:
+                args["distill"]["until"] = str(training.canonical(distillation.until))
         self.trainings += 1
         label = label or ("train" if part is None else f"train part {part + 1}")
-        roles = parents(
-            weights=weights, structure=structure, teacher=lesson.teacher if lesson else None, matched=matched
+        roles = step_parents(
+            weights=weights,
+            structure=structure,
+            teacher=distillation.teacher if distillation else None,
+            matched=matched,
         )
         return self.add("train", args, roles, label, seeded=True)
 
@@ -123,7 +126,7 @@ class Builder:
     ) -> str:
         """The key of a step; the arm and the seed are entered among those that use it."""
         needs_seed = seeded or "round" in args
-        if own := code(args):
+        if own := plugin_identities(args):
             args = {**args, "code": own}
         step = Step(operation, args, roles, self.seed if needs_seed else None)
         if step.key not in self.graph:
@@ -134,6 +137,6 @@ class Builder:
         return step.key
 
 
-def parents(**keys: str | None) -> dict[str, str]:
+def step_parents(**keys: str | None) -> dict[str, str]:
     """The roles that are filled."""
     return {role: key for role, key in keys.items() if key is not None}

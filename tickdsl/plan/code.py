@@ -5,25 +5,25 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from tickdsl.plugins import added, expect, identity
+from tickdsl.plugins import code_identity, is_plugin, verify_identity
 
 
-def code(args: Mapping[str, Any]) -> dict[str, str]:
+def plugin_identities(args: Mapping[str, Any]) -> dict[str, str]:
     """The identities of the plug-ins that a step with these arguments runs, by kind.
 
     Data sets are not among them: those are known by what they hold.
     """
-    return {kind: identity(kind, name) for kind, name in _named(args) if added(kind, name)}
+    return {kind: code_identity(kind, name) for kind, name in _named_plugins(args) if is_plugin(kind, name)}
 
 
-def expect_code(args: Mapping[str, Any]) -> None:
+def verify_plugin_code(args: Mapping[str, Any]) -> None:
     """Raise PluginError where this process has other code than the step is named by."""
-    names = dict(_named(args))
+    names = dict(_named_plugins(args))
     for kind, known in args.get("code", {}).items():
-        expect(kind, names[kind], known)
+        verify_identity(kind, names[kind], known)
 
 
-def _named(args: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+def _named_plugins(args: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
     named = {
         "model": args.get("model", {}).get("name"),
         "criterion": args.get("by"),

@@ -15,8 +15,8 @@ import attrs
 import networkx as nx
 
 from tickdsl.moments import INIT, Moment
-from tickdsl.plan.asked import ALONE, Surroundings, answers
-from tickdsl.plan.builder import Builder, Fingerprint, Lesson, Training, parents
+from tickdsl.plan.asked import DEFAULT_CONTEXT, MeasurementContext, measurement_steps
+from tickdsl.plan.builder import DistillationSpec, Fingerprint, StepBuilder, TrainingSpec, step_parents
 from tickdsl.plan.model import (
     Arm,
     Condition,
@@ -54,7 +54,7 @@ class Measurement:
     step: str
     #: A rival judged at the last level only: it runs once that level is known to be the last.
     final_only: bool = False
-    asks: str = ""
+    report_metric: str = ""
 
 
 @attrs.frozen
@@ -104,7 +104,7 @@ class _State:
 
     weights: str
     structure: str | None
-    pending: Training | None
+    pending: TrainingSpec | None
     part: int | None = None
     #: The moment of the dense training that the weights were rewound to.
     rewound: Moment = INIT
@@ -115,7 +115,7 @@ class _State:
 
 
 @attrs.define
-class _Trail:
+class _ArmResults:
     """What an arm left under one seed, level by level: what others match or learn from."""
 
     structures: list[str] = attrs.field(factory=list)
@@ -127,7 +127,7 @@ def lower(
     *,
     fingerprint: Fingerprint,
     rounds: Callable[[Arm, Prune], int],
-    surroundings: Surroundings = ALONE,
+    surroundings: MeasurementContext = DEFAULT_CONTEXT,
 ) -> Study:
     """All steps of a plan.
 
@@ -145,61 +145,61 @@ class _Lowering:
         plan: Plan,
         fingerprint: Fingerprint,
         rounds: Callable[[Arm, Prune], int],
-        surroundings: Surroundings,
+        surroundings: MeasurementContext,
     ) -> None:
         self.plan, self.fingerprint, self.rounds, self.surroundings = plan, fingerprint, rounds, surroundings
         #: The arms whose levels are measured; helpers only serve them.
-        self.told = frozenset(arm.id for arm in plan.arms)
+        self.measured = frozenset(arm.id for arm in plan.arms)
         self.graph: nx.DiGraph[str] = nx.DiGraph()
         self.measurements: list[Measurement] = []
         self.levels: list[Level] = []
-        self.naive = 0
-        self.trails: dict[tuple[str, int], _Trail | None] = {}
+        self.unshared_trainings = 0
+        self.results_by_arm: dict[tuple[str, int], _ArmResults | None] = {}
 
     def study(self) -> Study:
         for arm, seed in itertools.product(self.plan.arms, self.plan.seeds):
-            self.trail(arm, seed)
+            self.results(arm, seed)
         _link_prefixes(self.graph)
-        return Study(self.plan, self.graph, tuple(self.measurements), tuple(self.levels), self.naive)
+        return Study(self.plan, self.graph, tuple(self.measurements), tuple(self.levels), self.unshared_trainings)
 
-    def trail(self, arm: Arm, seed: int) -> _Trail:
+    def results(self, arm: Arm, seed: int) -> _ArmResults:
         """What an arm leaves under a seed; lowered where that was not done yet."""
         place = (arm.id, seed)
-        if place in self.trails:
-            found = self.trails[place]
+        if place in self.results_by_arm:
+            found = self.results_by_arm[place]
             if found is None:
                 raise ValueError(f"arm {arm.id} rests on itself")
             return found
-        self.trails[place] = None
+        self.results_by_arm[place] = None
         pipeline = _Pipeline(self, arm, seed)
         pipeline.lower()
-        self.naive += pipeline.steps.trainings + (pipeline.target.trainings if arm.transfer else 0)
-        self.trails[place] = pipeline.trail
-        return pipeline.trail
+        self.unshared_trainings += pipeline.steps.trainings + (pipeline.target.trainings if arm.transfer else 0)
+        self.results_by_arm[place] = pipeline.results
+        return pipeline.results
 
-    def named(self, name: str, asking: Arm, seed: int) -> _Trail:
+    def named(self, name: str, asking: Arm, seed: int) -> _ArmResults:
         """What the arm of that name leaves, under the same seed and the same values of the sweeps."""
-        arm = self.plan.meant(name, asking)
+        arm = self.plan.find_arm(name, asking)
         if arm is None:
             raise ValueError(f"arm {asking.id} names arm {name}, which there is not")
-        return self.trail(arm, seed)
+        return self.results(arm, seed)
 
 
 class _Pipeline:
     """One arm under one seed."""
 
-    def __init__(self, whole: _Lowering, arm: Arm, seed: int) -> None:
-        self.whole, self.plan, self.arm, self.seed = whole, whole.plan, arm, seed
-        self.trail = _Trail()
-        self.steps = Builder(whole.graph, arm, seed, whole.fingerprint)
+    def __init__(self, lowering: _Lowering, arm: Arm, seed: int) -> None:
+        self.lowering, self.plan, self.arm, self.seed = lowering, lowering.plan, arm, seed
+        self.results = _ArmResults()
+        self.steps = StepBuilder(lowering.graph, arm, seed, lowering.fingerprint)
         #: Where levels are judged.
-        self.target = self.steps if arm.transfer is None else self.steps.on(arm.transfer.data)
-        self.told = arm.id in whole.told
+        self.target = self.steps if arm.transfer is None else self.steps.for_data(arm.transfer.data)
+        self.measured = arm.id in lowering.measured
 
     def lower(self) -> None:
         arm = self.arm
         indices = range(arm.split.parts) if arm.split else (None,)
-        recipe = Training(arm.recipe)
+        recipe = TrainingSpec(arm.recipe)
         states = [_State(self.steps.init(part), None, recipe, part) for part in indices]
         dense = self.target.train(self.target.init(None), None, None, label="dense")
         self._measure(DENSE, 0, dense)
@@ -209,56 +209,62 @@ class _Pipeline:
             for index in range(times):
                 states = self._round(states, group, index, times, done)
                 done += 1
-                if not group.joined and (not one_level(group) or index == times - 1):
+                if not group.joined and (not is_one_level(group) or index == times - 1):
                     level += 1
                     final = place == len(arm.rounds) - 1
                     self._level(level, states, group, final=final, last=final and index == times - 1)
 
     def _times(self, prune: Prune) -> int:
         if prune.until is not None or (prune.ends is not None and prune.times is None):
-            return self.whole.rounds(self.arm, prune)
+            return self.lowering.rounds(self.arm, prune)
         if prune.times is None and isinstance(prune.amount, Matching):
-            return len(self.whole.named(prune.amount.arm, self.arm, self.seed).structures)
+            return len(self.lowering.named(prune.amount.arm, self.arm, self.seed).structures)
         return prune.times or 1
 
     def _round(self, states: list[_State], group: Rounds, index: int, times: int, done: int) -> list[_State]:
         """One round of a group; `done` counts the arm's rounds before it, of all groups."""
         if group.prune.settles is not None:
-            return self._follow(group, [self._settled(state, group.prune, group.prune.settles) for state in states])
-        states = [self._until(state, group.prune.at) for state in states]
-        args = prune_args(group.prune, index, times, head=self.arm.spares_head, draw=done)
+            return self._apply_tails(
+                group, [self._prune_once_settled(state, group.prune, group.prune.settles) for state in states]
+            )
+        states = [self._train_until(state, group.prune.at) for state in states]
+        args = prune_args(group.prune, index, times, head=self.arm.protects_head, draw=done)
         matched = self._matched(group.prune)
         pruned = []
         for state in states:
-            roles = parents(weights=state.weights, structure=state.structure, matched=matched)
-            whole = {**args, **self.steps.subject(state.part)}
+            roles = step_parents(weights=state.weights, structure=state.structure, matched=matched)
+            whole = {**args, **self.steps.network_args(state.part)}
             key = self.steps.add("prune", whole, roles, f"prune round {index + 1}", seeded=group.prune.pictures)
             pruned.append(attrs.evolve(state, structure=key, chosen=False))
-        return self._follow(group, pruned)
+        return self._apply_tails(group, pruned)
 
-    def _follow(self, group: Rounds, pruned: list[_State]) -> list[_State]:
+    def _apply_tails(self, group: Rounds, pruned: list[_State]) -> list[_State]:
         """The states behind what stands behind a prune."""
         for tail in group.tail:
-            pruned = self._overlap(pruned, tail) if isinstance(tail, Overlap) else [self._next(s, tail) for s in pruned]
+            pruned = (
+                self._overlap(pruned, tail)
+                if isinstance(tail, Overlap)
+                else [self._apply_tail(s, tail) for s in pruned]
+            )
         return pruned
 
-    def _settled(self, state: _State, prune: Prune, settles: Condition) -> _State:
+    def _prune_once_settled(self, state: _State, prune: Prune, settles: Condition) -> _State:
         """What goes is chosen from the weights of every epoch; the step says which, and leaves those it took."""
         training = state.pending
         if training is None:
             raise ValueError(f"arm {self.arm.id}: no training is pending in which a choice could settle")
         length = Moment.parse(str(training.recipe["length"]))
         last = training.canonical(prune.at) if prune.at is not None else length
-        roles = parents(structure=state.structure)
+        roles = step_parents(structure=state.structure)
         for epoch in range(int(training.start.amount) + 1, int(last.amount) + 1):
             stop = Moment(epoch, "ep")
             whole = stop == length
             roles[f"epoch {epoch}"] = self.steps.train(
                 state.weights, state.structure, state.part, training, stop=None if whole else stop
             )
-        args = prune_args(prune, 0, 1, head=self.arm.spares_head)
+        args = prune_args(prune, 0, 1, head=self.arm.protects_head)
         args["settles"] = {settles.comparison: settles.bound}
-        whole_args = {**args, **self.steps.subject(state.part)}
+        whole_args = {**args, **self.steps.network_args(state.part)}
         key = self.steps.add("prune", whole_args, roles, "prune once settled", seeded=prune.pictures)
         return attrs.evolve(state, weights=key, structure=key, pending=None, chosen=False)
 
@@ -266,16 +272,16 @@ class _Pipeline:
         """The structure that a prune matches: that of the same level, or of the last one there is."""
         if not isinstance(prune.amount, Matching):
             return None
-        structures = self.whole.named(prune.amount.arm, self.arm, self.seed).structures
-        return structures[min(len(self.trail.structures), len(structures) - 1)]
+        structures = self.lowering.named(prune.amount.arm, self.arm, self.seed).structures
+        return structures[min(len(self.results.structures), len(structures) - 1)]
 
-    def _until(self, state: _State, moment: Moment | None) -> _State:
+    def _train_until(self, state: _State, moment: Moment | None) -> _State:
         """Run the pending training: whole, or up to the moment that the prune names."""
         training = state.pending
         if training is None:
             return state
         if moment is None:
-            return attrs.evolve(state, weights=self._trained(state), pending=None)
+            return attrs.evolve(state, weights=self._train_pending(state), pending=None)
         moment = training.canonical(moment)
         if not _before(training.start, moment):
             return state
@@ -284,44 +290,44 @@ class _Pipeline:
 
     def _overlap(self, states: list[_State], tail: Overlap) -> list[_State]:
         roles = {f"part {i}": str(state.structure) for i, state in enumerate(states)}
-        key = self.steps.add("overlap", {"at_least": tail.at_least, **self.steps.subject(None)}, roles, "overlap")
+        key = self.steps.add("overlap", {"at_least": tail.at_least, **self.steps.network_args(None)}, roles, "overlap")
         return [attrs.evolve(state, structure=key) for state in states]
 
-    def _next(self, state: _State, tail: Tail) -> _State:
+    def _apply_tail(self, state: _State, tail: Tail) -> _State:
         """The state behind a statement that says what is trained next."""
         match tail:
             case Rewind("lr", to):
                 # Behind a `retrain` it is that schedule which is begun later.
-                training = state.pending if state.chosen and state.pending else Training(self.arm.recipe)
+                training = state.pending if state.chosen and state.pending else TrainingSpec(self.arm.recipe)
                 return attrs.evolve(state, pending=attrs.evolve(training, start=training.canonical(to)))
             case Rewind(_, to):
-                training = Training(self.arm.recipe)
+                training = TrainingSpec(self.arm.recipe)
                 to = training.canonical(to)
                 weights, pending = self.steps.dense_at(to, state.part), attrs.evolve(training, start=to)
                 return attrs.evolve(state, weights=weights, pending=pending, rewound=to, fresh=False)
             case Retrain(_, recipe, fresh):
                 weights = self.steps.init(state.part, state.structure) if fresh else state.weights
                 return attrs.evolve(
-                    state, weights=weights, pending=Training(recipe), fresh=fresh or state.fresh, chosen=True
+                    state, weights=weights, pending=TrainingSpec(recipe), fresh=fresh or state.fresh, chosen=True
                 )
             case Distill():
-                return attrs.evolve(state, pending=self._taught(state.pending, tail, state.part))
+                return attrs.evolve(state, pending=self._with_teacher(state.pending, tail, state.part))
         return state
 
-    def _taught(self, training: Training | None, tail: Distill, part: int | None) -> Training | None:
+    def _with_teacher(self, training: TrainingSpec | None, tail: Distill, part: int | None) -> TrainingSpec | None:
         if training is None:
             return None
         if tail.teacher == "dense":
             teacher = self.steps.train(self.steps.init(part), None, part, label="dense" if part is None else "")
         else:
-            teacher = self.whole.named(tail.teacher, self.arm, self.seed).tickets[-1]
-        return attrs.evolve(training, lesson=Lesson(teacher, tail.temperature, tail.weight, tail.until))
+            teacher = self.lowering.named(tail.teacher, self.arm, self.seed).tickets[-1]
+        return attrs.evolve(training, distillation=DistillationSpec(teacher, tail.temperature, tail.weight, tail.until))
 
-    def _trained(self, state: _State) -> str:
+    def _train_pending(self, state: _State) -> str:
         """The trained weights of a state; evaluated as they are where no training is pending."""
         if state.pending is None:
-            roles = parents(weights=state.weights, structure=state.structure)
-            return self.steps.add("evaluate", self.steps.subject(state.part), roles, "evaluate")
+            roles = step_parents(weights=state.weights, structure=state.structure)
+            return self.steps.add("evaluate", self.steps.network_args(state.part), roles, "evaluate")
         return self.steps.train(state.weights, state.structure, state.part, state.pending)
 
     # -- levels
@@ -329,55 +335,57 @@ class _Pipeline:
     def _level(self, level: int, states: list[_State], group: Rounds, *, final: bool, last: bool) -> None:
         """Measure a level; `final`: of the arm's last group of rounds, `last`: the last round there can be."""
         state = states[0]
-        ticket = self._judged(state, level)
+        ticket = self._evaluate_level(state, level)
         structure = str(state.structure)
-        self.trail.structures.append(structure)
-        self.trail.tickets.append(ticket)
-        if not self.told:
+        self.results.structures.append(structure)
+        self.results.tickets.append(ticket)
+        if not self.measured:
             return
         # The rounds of the last group end when the share is reached; those of an earlier one are counted ahead.
         dynamic = final and (group.prune.until is not None or group.prune.ends is not None)
         until = float(group.prune.until) if dynamic and group.prune.until is not None else None
         ends = group.prune.ends if final else None
-        self.whole.levels.append(Level(self.arm.id, self.seed, level, group.prune.unit, structure, ticket, until, ends))
+        self.lowering.levels.append(
+            Level(self.arm.id, self.seed, level, group.prune.unit, structure, ticket, until, ends)
+        )
         self._measure(TICKET, level, ticket)
         final_only = self.plan.rival_levels == "last"
         if not final_only or last or dynamic or self.plan.stops:
-            self._rivals(level, structure, final_only)
+            self._add_rivals(level, structure, final_only)
 
-    def _judged(self, state: _State, level: int) -> str:
+    def _evaluate_level(self, state: _State, level: int) -> str:
         """The training that a level is measured by."""
         if self.arm.transfer is not None:
-            return self._carried(state, self.arm.transfer, level)
+            return self._transferred(state, self.arm.transfer, level)
         if self.arm.split is None:
-            return self._trained(state)
+            return self._train_pending(state)
         # A ticket found on parts is judged on all data, with a fresh head.
-        whole = self._whole(state)
+        whole = self._on_all_data(state)
         label = f"judge level {level}"
         return self.steps.train(whole.weights, whole.structure, None, whole.pending, label=label)
 
-    def _whole(self, state: _State) -> _State:
+    def _on_all_data(self, state: _State) -> _State:
         """The state of a part as one on all data: its weights are those of the dense run there."""
-        training = state.pending or Training(self.arm.recipe)
+        training = state.pending or TrainingSpec(self.arm.recipe)
         drawn = self.steps.init(None, state.structure) if state.fresh else None
         weights = drawn or self.steps.dense_at(state.rewound, None)
         return attrs.evolve(state, weights=weights, pending=training, part=None)
 
-    def _carried(self, state: _State, transfer: Transfer, level: int) -> str:
+    def _transferred(self, state: _State, transfer: Transfer, level: int) -> str:
         """A level on other data: what is pending is trained there instead."""
         if self.arm.split is not None:
-            state = self._whole(state)
+            state = self._on_all_data(state)
         for tail in transfer.tail:
-            state = self._next(state, tail)
+            state = self._apply_tail(state, tail)
         weights = state.weights
         if transfer.head == "reset":
-            source = self.whole.graph.nodes[weights]["step"].parents.get("structure")
-            roles = parents(weights=weights, structure=source, head=self.target.init(None))
-            weights = self.target.add("transfer", self.target.subject(None), roles, "transfer")
-        training = state.pending or Training(self.arm.recipe)
+            source = self.lowering.graph.nodes[weights]["step"].parents.get("structure")
+            roles = step_parents(weights=weights, structure=source, head=self.target.init(None))
+            weights = self.target.add("transfer", self.target.network_args(None), roles, "transfer")
+        training = state.pending or TrainingSpec(self.arm.recipe)
         return self.target.train(weights, state.structure, None, training, label=f"transfer level {level}")
 
-    def _rivals(self, level: int, structure: str, final_only: bool) -> None:
+    def _add_rivals(self, level: int, structure: str, final_only: bool) -> None:
         steps, match_flops = self.target, self.plan.rival_budget == "flops"
         if "random-init" in self.plan.rivals:
             fresh = steps.init(None, structure)
@@ -385,7 +393,7 @@ class _Pipeline:
             self._measure("random-init", level, key, final_only)
         if "random-structure" in self.plan.rivals:
             roles = {"structure": structure}
-            other = steps.add("random-structure", steps.subject(None), roles, "random structure", seeded=True)
+            other = steps.add("random-structure", steps.network_args(None), roles, "random structure", seeded=True)
             key = steps.train(steps.init(None), other, None, match_flops=match_flops)
             self._measure("random-structure", level, key, final_only)
         if "early" in self.plan.rivals:
@@ -393,11 +401,13 @@ class _Pipeline:
             self._measure("early", level, key, final_only)
 
     def _measure(self, contestant: str, level: int, key: str, final_only: bool = False) -> None:
-        if self.told:
+        if self.measured:
             found = Measurement(self.arm.id, contestant, level, self.seed, key, final_only)
-            self.whole.measurements.append(found)
-            for metric, answer in answers(self.target, key, contestant == DENSE, self.plan, self.whole.surroundings):
-                self.whole.measurements.append(attrs.evolve(found, step=answer, asks=metric))
+            self.lowering.measurements.append(found)
+            for metric, answer in measurement_steps(
+                self.target, key, contestant == DENSE, self.plan, self.lowering.surroundings
+            ):
+                self.lowering.measurements.append(attrs.evolve(found, step=answer, report_metric=metric))
 
 
 def _before(first: Moment, second: Moment) -> bool:
@@ -426,7 +436,7 @@ def _without_stop(step: Step) -> str:
     return Step("train", args, step.parents, step.seed).key
 
 
-def one_level(group: Rounds) -> bool:
+def is_one_level(group: Rounds) -> bool:
     """Rounds at a fixed moment with nothing between them only refine one choice: one level in all."""
     return group.prune.at is not None and not group.tail
 

@@ -14,7 +14,7 @@ from tickdsl.moments import Moment
 Options = Mapping[str, Any]
 
 
-def _origin() -> Any:
+def _source_location() -> Any:
     """Where in the source a value was written; no part of what it means."""
     return attrs.field(default=None, eq=False, repr=False, kw_only=True, metadata={"origin": True})
 
@@ -25,7 +25,7 @@ class Model:
 
     name: str
     options: Options = attrs.field(factory=dict)
-    span: Any = _origin()
+    span: Any = _source_location()
 
     @property
     def weights_file(self) -> str | None:
@@ -40,7 +40,7 @@ class Data:
 
     name: str
     options: Options = attrs.field(factory=dict)
-    span: Any = _origin()
+    span: Any = _source_location()
 
 
 @attrs.frozen
@@ -49,7 +49,7 @@ class Split:
 
     by: str
     parts: int
-    span: Any = _origin()
+    span: Any = _source_location()
 
 
 @attrs.frozen
@@ -98,7 +98,7 @@ class Condition:
     metric: str
     comparison: str
     bound: float
-    span: Any = _origin()
+    span: Any = _source_location()
 
     def holds(self, value: float) -> bool:
         """Whether the condition is met by a measured value."""
@@ -135,14 +135,14 @@ class Prune:
     ends: Condition | None = None
     settles: Condition | None = None
     at: Moment | None = None
-    at_place: Any = _origin()
+    at_place: Any = _source_location()
     within: tuple[str, ...] = ()
     protect: tuple[str, ...] = ()
-    span: Any = _origin()
-    amount_span: Any = _origin()
-    by_span: Any = _origin()
-    within_spans: Any = _origin()
-    protect_spans: Any = _origin()
+    span: Any = _source_location()
+    amount_span: Any = _source_location()
+    by_span: Any = _source_location()
+    within_spans: Any = _source_location()
+    protect_spans: Any = _source_location()
 
 
 @attrs.frozen
@@ -150,7 +150,7 @@ class Overlap:
     """Keep what at least `at_least` of the parts kept."""
 
     at_least: int
-    span: Any = _origin()
+    span: Any = _source_location()
 
 
 @attrs.frozen
@@ -159,8 +159,8 @@ class Rewind:
 
     what: str
     to: Moment
-    to_place: Any = _origin()
-    span: Any = _origin()
+    to_place: Any = _source_location()
+    span: Any = _source_location()
 
 
 @attrs.frozen
@@ -173,8 +173,8 @@ class Retrain:
     schedule: str
     recipe: Options
     fresh: bool = False
-    given: Any = _origin()
-    span: Any = _origin()
+    given: Any = _source_location()
+    span: Any = _source_location()
 
 
 @attrs.frozen
@@ -188,7 +188,7 @@ class Distill:
     temperature: float
     weight: float
     until: Moment | None = None
-    span: Any = _origin()
+    span: Any = _source_location()
 
 
 Tail = Overlap | Rewind | Retrain | Distill
@@ -213,7 +213,7 @@ class Transfer:
     data: Data
     head: str = "reset"
     tail: tuple[Rewind | Retrain, ...] = ()
-    span: Any = _origin()
+    span: Any = _source_location()
 
 
 @attrs.frozen
@@ -229,18 +229,18 @@ class Arm:
     rounds: tuple[Rounds, ...]
     split: Split | None = None
     transfer: Transfer | None = None
-    span: Any = _origin()
-    recipe_span: Any = _origin()
+    span: Any = _source_location()
+    recipe_span: Any = _source_location()
     #: field of the recipe (`milestones.0`: one of a list) -> where its value was written
-    recipe_places: Any = _origin()
+    recipe_places: Any = _source_location()
 
     @property
-    def spares_head(self) -> bool:
+    def protects_head(self) -> bool:
         """Whether the classifier is left alone: parts have their own, and other data get a fresh one."""
         return self.split is not None or (self.transfer is not None and self.transfer.head == "reset")
 
     @property
-    def named(self) -> tuple[str, ...]:
+    def referenced_arms(self) -> tuple[str, ...]:
         """The arms that this one learns from or matches."""
         tails = (tail for group in self.rounds for tail in group.tail)
         teachers = [tail.teacher for tail in tails if isinstance(tail, Distill) and tail.teacher != "dense"]
@@ -249,7 +249,7 @@ class Arm:
 
 
 @attrs.frozen
-class Measuring:
+class MeasurementOptions:
     """How `report` measures: `batch` pictures are classified at once; energy is reckoned from `watts` where no counter
     is readable (None: by the device), CO2 from energy by `intensity` in grams per kilowatt-hour.
 
@@ -275,22 +275,22 @@ class Plan:
     within: Fraction = Fraction(0)
     #: What `report` asks for; empty where the plan leaves the choice.
     metrics: tuple[str, ...] = ()
-    measuring: Measuring = Measuring()
+    measuring: MeasurementOptions = MeasurementOptions()
     stops: tuple[Condition, ...] = ()
     helpers: tuple[Arm, ...] = ()
-    compare_span: Any = _origin()
-    report_span: Any = _origin()
+    compare_span: Any = _source_location()
+    report_span: Any = _source_location()
 
-    def meant(self, name: str, asking: Arm) -> Arm | None:
+    def find_arm(self, name: str, referrer: Arm) -> Arm | None:
         """The arm that another one names: under the same values of the sweeps that both read."""
         for arm in (*self.arms, *self.helpers):
-            if arm.name == name and all(asking.sweep.get(key, value) == value for key, value in arm.sweep.items()):
+            if arm.name == name and all(referrer.sweep.get(key, value) == value for key, value in arm.sweep.items()):
                 return arm
         return None
 
 
 #: Where several types may stand, each names itself.
-_TOLD_APART = Share | Count | To | Stages | Matching | Overlap | Rewind | Retrain | Distill
+_TAGGED_TYPES = Share | Count | To | Stages | Matching | Overlap | Rewind | Retrain | Distill
 
 
 def as_json(value: Any) -> Any:
@@ -308,5 +308,5 @@ def as_json(value: Any) -> Any:
             f.name: as_json(getattr(value, f.name)) for f in attrs.fields(type(value)) if not f.metadata.get("origin")
         }
         kind = type(value).__name__.lower()
-        return {"kind": kind, **fields} if isinstance(value, _TOLD_APART) else fields
+        return {"kind": kind, **fields} if isinstance(value, _TAGGED_TYPES) else fields
     return value

@@ -46,7 +46,7 @@ class Step:
         return {
             "operation": self.operation,
             "version": OPERATIONS[self.operation],
-            "args": _named(self.args),
+            "args": _keyed_args(self.args),
             "parents": dict(self.parents),
             "seed": self.seed,
         }
@@ -57,7 +57,7 @@ class Step:
         return digest(self.parts)
 
 
-def _named(args: Mapping[str, Any]) -> dict[str, Any]:
+def _keyed_args(args: Mapping[str, Any]) -> dict[str, Any]:
     """The arguments that name a step: data and weights are named by their fingerprint, not by where they lie."""
     named = dict(args)
     for subject, place in (("data", "path"), ("model", "weights")):

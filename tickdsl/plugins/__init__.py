@@ -5,29 +5,39 @@ is imported before its result is wanted: `registry` finds it by name, `source` r
 `digest` tells its code from another's, `loading` imports it. No torch here.
 """
 
-from tickdsl.plugins.loading import called, expect, identity, kind_of, load
+from tickdsl.plugins.loading import call_plugin, code_identity, load_plugin, type_in_words, verify_identity
 from tickdsl.plugins.permission import allow_code, code_allowed
-from tickdsl.plugins.registry import GROUPS, Plugin, PluginError, added, find, installed, quoted, required, well_formed
-from tickdsl.plugins.source import Described
-from tickdsl.plugins.table import Table
+from tickdsl.plugins.registry import (
+    ENTRY_POINT_GROUPS,
+    Plugin,
+    PluginError,
+    check_target,
+    find_plugin,
+    installed,
+    is_plugin,
+    is_quoted_target,
+    require_plugin,
+)
+from tickdsl.plugins.source import PluginDescription
+from tickdsl.plugins.table import Registry
 
 __all__ = [
-    "GROUPS",
-    "Described",
+    "ENTRY_POINT_GROUPS",
     "Plugin",
+    "PluginDescription",
     "PluginError",
-    "Table",
-    "added",
+    "Registry",
     "allow_code",
-    "called",
+    "call_plugin",
+    "check_target",
     "code_allowed",
-    "expect",
-    "find",
-    "identity",
+    "code_identity",
+    "find_plugin",
     "installed",
-    "kind_of",
-    "load",
-    "quoted",
-    "required",
-    "well_formed",
+    "is_plugin",
+    "is_quoted_target",
+    "load_plugin",
+    "require_plugin",
+    "type_in_words",
+    "verify_identity",
 ]

@@ -8,13 +8,13 @@ from collections.abc import Iterator
 from importlib.machinery import ModuleSpec
 from pathlib import Path
 
-from tickdsl.plugins.source import absolute, content, locate, tree_of
+from tickdsl.plugins.source import absolute_module, find_module, parse_module, read_source_bytes
 
 #: Folders of installed packages: what lies beside a module there has nothing to do with it.
 _INSTALLED = ("site-packages", "dist-packages")
 
 
-def digest(module: str) -> str | None:
+def source_digest(module: str) -> str | None:
     """SHA-256 over the source of a module and of those of its own package, or beside it, that it imports, directly or
     through others; None where its source is not to be had.
     """
@@ -22,8 +22,8 @@ def digest(module: str) -> str | None:
     pile = [module]
     while pile:
         name = pile.pop()
-        spec = locate(name)
-        data = content(spec) if spec is not None else None
+        spec = find_module(name)
+        data = read_source_bytes(spec) if spec is not None else None
         if spec is None or data is None or name in found:
             continue
         found[name] = data
@@ -37,13 +37,13 @@ def digest(module: str) -> str | None:
 
 
 def _imported(spec: ModuleSpec, module: str) -> Iterator[str]:
-    for node in ast.walk(tree_of(spec) or ast.Module([], [])):
+    for node in ast.walk(parse_module(spec) or ast.Module([], [])):
         if isinstance(node, ast.Import):
             yield from (alias.name for alias in node.names)
         elif isinstance(node, ast.ImportFrom):
-            base = absolute(node, module, package=spec.submodule_search_locations is not None)
+            base = absolute_module(node, module, package=spec.submodule_search_locations is not None)
             for alias in node.names:
-                yield f"{base}.{alias.name}" if locate(f"{base}.{alias.name}") is not None else base
+                yield f"{base}.{alias.name}" if find_module(f"{base}.{alias.name}") is not None else base
 
 
 def _belongs(other: str, module: str) -> bool:
@@ -57,7 +57,7 @@ def _belongs(other: str, module: str) -> bool:
 
 def _root(name: str) -> Path | None:
     """The folder in which a module or package lies that is in no package itself."""
-    spec = locate(name)
+    spec = find_module(name)
     if spec is None or spec.origin is None or not spec.has_location:
         return None
     path = Path(spec.origin)

@@ -13,7 +13,7 @@ from tickdsl.plugins import source
 from tickdsl.plugins.permission import code_allowed
 
 #: What can be added -> the entry-point group that registers it.
-GROUPS: dict[str, str] = {
+ENTRY_POINT_GROUPS: dict[str, str] = {
     "model": "tickdsl.models",
     "data set": "tickdsl.datasets",
     "criterion": "tickdsl.criteria",
@@ -63,17 +63,17 @@ class Plugin:
         return f"{self.target} of {self.package}" if self.package else self.target
 
 
-def quoted(name: str) -> bool:
+def is_quoted_target(name: str) -> bool:
     """Whether a name is a `package.module:factory`."""
     return ":" in name
 
 
-def find(kind: str, name: str) -> Plugin | None:
+def find_plugin(kind: str, name: str) -> Plugin | None:
     """The plug-in of that name; None where no package registers one.
 
     Raises PluginError where several packages do, or where a quoted name is none or may not run.
     """
-    if quoted(name):
+    if is_quoted_target(name):
         return _quoted(kind, name)
     found = installed(kind).get(name, ())
     if len(found) > 1:
@@ -83,32 +83,32 @@ def find(kind: str, name: str) -> Plugin | None:
         )
     if found and not _TARGET.fullmatch(found[0].target):
         message = f"{found[0].package} registers the {kind} `{name}` as `{found[0].target}`, which names no factory"
-        raise PluginError(message, f'write "package.module:factory" in its `{GROUPS[kind]}`')
+        raise PluginError(message, f'write "package.module:factory" in its `{ENTRY_POINT_GROUPS[kind]}`')
     return found[0] if found else None
 
 
-def added(kind: str, name: str) -> bool:
+def is_plugin(kind: str, name: str) -> bool:
     """Whether a name of a plan that was checked is a plug-in's."""
-    return quoted(name) or name in installed(kind)
+    return is_quoted_target(name) or name in installed(kind)
 
 
-def required(kind: str, name: str) -> Plugin:
+def require_plugin(kind: str, name: str) -> Plugin:
     """As `find`, where there has to be one."""
-    plugin = find(kind, name)
+    plugin = find_plugin(kind, name)
     if plugin is None:
-        group = GROUPS[kind]
+        group = ENTRY_POINT_GROUPS[kind]
         raise PluginError(f"no {kind} `{name}`", f"is its package installed? it registers `{name}` in `{group}`")
     return plugin
 
 
-def well_formed(name: str) -> None:
+def check_target(name: str) -> None:
     """Raise PluginError where a quoted name is no `package.module:factory`."""
     if not _TARGET.fullmatch(name):
         raise PluginError(f'"{name}" names no code', 'write "package.module:factory"')
 
 
 def _quoted(kind: str, name: str) -> Plugin:
-    well_formed(name)
+    check_target(name)
     if not code_allowed():
         raise PluginError(f'"{name}" is code, which runs only where it is allowed', "add --allow-code")
     return Plugin(kind, name, name)
@@ -116,17 +116,17 @@ def _quoted(kind: str, name: str) -> Plugin:
 
 def installed(kind: str) -> Mapping[str, tuple[Plugin, ...]]:
     """What installed packages register, by name. Nothing of them is imported."""
-    return scan()[kind]
+    return scan_entry_points()[kind]
 
 
 @functools.cache
-def scan() -> dict[str, dict[str, tuple[Plugin, ...]]]:
+def scan_entry_points() -> dict[str, dict[str, tuple[Plugin, ...]]]:
     """What installed packages register, by kind and name; looked up once in a process."""
     from importlib import metadata
 
     everything = metadata.entry_points()
     found: dict[str, dict[str, tuple[Plugin, ...]]] = {}
-    for kind, group in GROUPS.items():
+    for kind, group in ENTRY_POINT_GROUPS.items():
         named: dict[str, dict[str, Plugin]] = {}
         for entry in everything.select(group=group):
             package = f"{entry.dist.name} {entry.dist.version}" if entry.dist is not None else "a package"

@@ -12,17 +12,17 @@ from typing import Any
 
 import attrs
 
-_MOST_STEPS = 8
+_MAX_ALIASES = 8
 #: Classes to build on that are known here: they take no options, and name no units.
-_BASES = ("Criterion", "Saliency", "Module", "object")
+_KNOWN_BASES = ("Criterion", "Saliency", "Module", "object")
 #: Statements that define a name for good.
-_PLAIN = (ast.FunctionDef, ast.ClassDef, ast.ImportFrom, ast.Assign)
+_DEFINING = (ast.FunctionDef, ast.ClassDef, ast.ImportFrom, ast.Assign)
 #: What can define names that no statement shows.
-_HIDDEN = ("globals", "vars", "exec", "setattr")
+_DYNAMIC = ("globals", "vars", "exec", "setattr")
 
 
 @attrs.frozen
-class Described:
+class PluginDescription:
     """What can be known of a factory without calling it.
 
     `parameters` are those with a default; `attributes` those of a class that have plain values. `function`: it is no
@@ -43,7 +43,7 @@ class NoSuchName(Exception):
         self.names = names
 
 
-def locate(module: str) -> ModuleSpec | None:
+def find_module(module: str) -> ModuleSpec | None:
     """Where a module lies; None where there is none. Its packages are not imported, as importlib would."""
     path: Any = None
     spec: ModuleSpec | None = None
@@ -68,7 +68,7 @@ def _spec(name: str, path: Any) -> ModuleSpec | None:
     return None
 
 
-def content(spec: ModuleSpec) -> bytes | None:
+def read_source_bytes(spec: ModuleSpec) -> bytes | None:
     """The bytes of a module's file; None where it has none."""
     read = getattr(spec.loader, "get_data", None)
     if read is None or spec.origin is None or not spec.has_location:
@@ -80,27 +80,27 @@ def content(spec: ModuleSpec) -> bytes | None:
     return data
 
 
-def describe(target: str) -> Described | None:
+def describe(target: str) -> PluginDescription | None:
     """What the source of `package.module:factory` says plainly; None where only running it can tell.
 
     Raises NoSuchName where the module's source defines no such name.
     """
     module, _, name = target.partition(":")
-    for _ in range(_MOST_STEPS):
-        spec = locate(module)
-        tree = tree_of(spec) if spec is not None else None
+    for _ in range(_MAX_ALIASES):
+        spec = find_module(module)
+        tree = parse_module(spec) if spec is not None else None
         if spec is None or tree is None or "." in name:
             return None
-        found = _definition(tree, name)
+        found = _find_definition(tree, name)
         match found:
             case ast.FunctionDef(decorator_list=[]):
-                return _of_function(found)
+                return _describe_function(found)
             case ast.ClassDef(decorator_list=[]):
-                return _of_class(found)
+                return _describe_class(found)
             case ast.ImportFrom():
-                base = absolute(found, module, package=spec.submodule_search_locations is not None)
+                base = absolute_module(found, module, package=spec.submodule_search_locations is not None)
                 alias = next(alias for alias in found.names if (alias.asname or alias.name) == name)
-                if locate(f"{base}.{alias.name}") is not None:
+                if find_module(f"{base}.{alias.name}") is not None:
                     return None
                 module, name = base, alias.name
             case ast.Assign(value=ast.Name(id=other)):
@@ -110,14 +110,14 @@ def describe(target: str) -> Described | None:
     return None
 
 
-def tree_of(spec: ModuleSpec) -> ast.Module | None:
+def parse_module(spec: ModuleSpec) -> ast.Module | None:
     """A module's source, parsed; None where it has none that can be."""
     if spec.origin is None or not spec.origin.endswith(".py") or not spec.has_location:
         return None
     try:
         facts = Path(spec.origin).stat()
     except OSError:  # in an archive
-        data = content(spec)
+        data = read_source_bytes(spec)
         return None if data is None else _parsed(data)
     return _parsed_file(spec.origin, facts.st_mtime_ns, facts.st_size)
 
@@ -138,28 +138,28 @@ def _parsed(data: bytes) -> ast.Module | None:
 
 
 @functools.lru_cache(maxsize=256)
-def _hides(tree: ast.Module) -> bool:
+def _defines_dynamically(tree: ast.Module) -> bool:
     """Whether names may be defined that no statement shows."""
-    return any(isinstance(node, ast.Name) and node.id in _HIDDEN for node in ast.walk(tree))
+    return any(isinstance(node, ast.Name) and node.id in _DYNAMIC for node in ast.walk(tree))
 
 
-def _definition(tree: ast.Module, name: str) -> ast.stmt | None:
+def _find_definition(tree: ast.Module, name: str) -> ast.stmt | None:
     """The last statement of the module that defines a name; None where that cannot be seen."""
     found: ast.stmt | None = None
     names: list[str] = []
     for statement in tree.body:
-        defined = list(_defined(statement))
+        defined = list(_defined_names(statement))
         names += defined
         if name in defined:
-            found = statement if isinstance(statement, _PLAIN) else None
-    if _hides(tree) or {"*", "__getattr__"}.intersection(names):
+            found = statement if isinstance(statement, _DEFINING) else None
+    if _defines_dynamically(tree) or {"*", "__getattr__"}.intersection(names):
         return None
     if name not in names:
         raise NoSuchName(names)
     return found
 
 
-def _defined(statement: ast.stmt) -> Iterator[str]:
+def _defined_names(statement: ast.stmt) -> Iterator[str]:
     """The names that a statement of a module defines; also those inside `if` and the like, but of functions and classes
     their own only."""
     match statement:
@@ -171,16 +171,16 @@ def _defined(statement: ast.stmt) -> Iterator[str]:
             return
     for child in ast.iter_child_nodes(statement):
         if isinstance(child, ast.stmt):
-            yield from _defined(child)
+            yield from _defined_names(child)
         else:
             for node in ast.walk(child):
                 if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store):
                     yield node.id
                 elif isinstance(node, ast.stmt):  # in `except` and `case`
-                    yield from _defined(node)
+                    yield from _defined_names(node)
 
 
-def _of_function(node: ast.FunctionDef, skip: int = 0) -> Described | None:
+def _describe_function(node: ast.FunctionDef, skip: int = 0) -> PluginDescription | None:
     positional = [*node.args.posonlyargs, *node.args.args][skip:]
     pairs = list(zip(positional[len(positional) - len(node.args.defaults) :], node.args.defaults, strict=True))
     pairs += [(a, d) for a, d in zip(node.args.kwonlyargs, node.args.kw_defaults, strict=True) if d is not None]
@@ -188,18 +188,18 @@ def _of_function(node: ast.FunctionDef, skip: int = 0) -> Described | None:
         parameters = {argument.arg: ast.literal_eval(default) for argument, default in pairs}
     except ValueError:
         return None
-    return Described(_summary(node), parameters, function=not skip)
+    return PluginDescription(_summary(node), parameters, function=not skip)
 
 
-def _of_class(node: ast.ClassDef) -> Described | None:
-    if any(ast.unparse(base).rpartition(".")[2] not in _BASES for base in node.bases):
+def _describe_class(node: ast.ClassDef) -> PluginDescription | None:
+    if any(ast.unparse(base).rpartition(".")[2] not in _KNOWN_BASES for base in node.bases):
         return None
     attributes: dict[str, Any] = {}
     parameters: Mapping[str, Any] = {}
     for statement in node.body:
         match statement:
             case ast.FunctionDef(name="__init__"):
-                made = _of_function(statement, skip=1)
+                made = _describe_function(statement, skip=1)
                 if made is None:
                     return None
                 parameters = made.parameters
@@ -211,7 +211,7 @@ def _of_class(node: ast.ClassDef) -> Described | None:
                     attributes[name] = ast.literal_eval(value)
                 except ValueError:
                     return None
-    return Described(_summary(node), parameters, attributes)
+    return PluginDescription(_summary(node), parameters, attributes)
 
 
 def _summary(node: ast.FunctionDef | ast.ClassDef) -> str:
@@ -223,7 +223,7 @@ def first_line(docstring: str | None) -> str:
     return (docstring or "").strip().partition("\n")[0].strip().removesuffix(".")
 
 
-def absolute(node: ast.ImportFrom, module: str, *, package: bool) -> str:
+def absolute_module(node: ast.ImportFrom, module: str, *, package: bool) -> str:
     """The module that a `from … import` names."""
     if not node.level:
         return node.module or ""

@@ -7,19 +7,19 @@ from typing import TypeVar
 
 from tickdsl.plugins import loading
 from tickdsl.plugins.permission import code_allowed
-from tickdsl.plugins.registry import Plugin, PluginError, find, installed, quoted
-from tickdsl.plugins.source import Described
+from tickdsl.plugins.registry import Plugin, PluginError, find_plugin, installed, is_quoted_target
+from tickdsl.plugins.source import PluginDescription
 
 T = TypeVar("T")
 
 
-class Table(Mapping[str, T]):
+class Registry(Mapping[str, T]):
     """`builtin` by name, then what installed packages register; quoted names where code is allowed.
 
     `describe` says what a plug-in is in the table's terms. Iterating names plug-ins and imports none.
     """
 
-    def __init__(self, kind: str, builtin: Mapping[str, T], describe: Callable[[Plugin, Described], T]) -> None:
+    def __init__(self, kind: str, builtin: Mapping[str, T], describe: Callable[[Plugin, PluginDescription], T]) -> None:
         self.kind = kind
         self.builtin = builtin
         self._describe = describe
@@ -27,7 +27,7 @@ class Table(Mapping[str, T]):
     def __getitem__(self, name: str) -> T:
         if name in self.builtin:
             return self.builtin[name]
-        plugin = find(self.kind, name)
+        plugin = find_plugin(self.kind, name)
         if plugin is None:
             raise KeyError(name)
         return self._describe(plugin, loading.describe(plugin))
@@ -42,14 +42,14 @@ class Table(Mapping[str, T]):
     def __contains__(self, name: object) -> bool:
         if name in self.builtin:
             return True
-        return isinstance(name, str) and (code_allowed() if quoted(name) else name in installed(self.kind))
+        return isinstance(name, str) and (code_allowed() if is_quoted_target(name) else name in installed(self.kind))
 
     @property
     def added(self) -> dict[str, Plugin]:
         """What installed packages register under names of their own. Nothing is imported."""
         return {name: plugins[0] for name, plugins in installed(self.kind).items() if name not in self.builtin}
 
-    def usable(self, name: str) -> T:
+    def resolve(self, name: str) -> T:
         """As `[name]`. Raises PluginError where a package registers a name that is built in as well."""
         clash = installed(self.kind).get(name) if name in self.builtin else None
         if clash:

@@ -10,7 +10,7 @@ import attrs
 from tickdsl.errors import TickdslError
 from tickdsl.graph.model import ModelGraph
 from tickdsl.graph.structure import Structure
-from tickdsl.pruning.scope import LAYERS, scope
+from tickdsl.pruning.scope import LAYERS, find_scope
 
 
 @attrs.frozen
@@ -26,57 +26,62 @@ class Stage:
         return f"{names} ({size})"
 
 
-def stages(graph: ModelGraph, args: Mapping[str, Any]) -> list[Stage]:
+def stages_in_scope(graph: ModelGraph, args: Mapping[str, Any]) -> list[Stage]:
     """The stages of the layers that a prune with these arguments has in scope, from the pictures on."""
     sizes: dict[str, tuple[int, ...]] = {}
     order: dict[str, int] = {}
-    for place, (_, node) in enumerate(graph.graph.nodes(data=True)):
+    for position, (_, node) in enumerate(graph.graph.nodes(data=True)):
         if node["kind"] == "operator" and node.get("module") and len(node["shapes"][0]) == 4:
             sizes.setdefault(node["module"], tuple(node["shapes"][0][2:]))
-            order.setdefault(node["module"], place)
-    found: list[Stage] = []
-    modules = {pool.name: _module(graph, pool.name, args) for pool in scope(graph, Structure.dense(graph), args).pools}
+            order.setdefault(node["module"], position)
+    stages: list[Stage] = []
+    modules = {
+        pool.name: _pool_module(graph, pool.name, args)
+        for pool in find_scope(graph, Structure.dense(graph), args).pools
+    }
     for name in sorted((name for name in modules if modules[name] in sizes), key=lambda name: order[modules[name]]):
         size = sizes[modules[name]]
-        same = next((stage for stage in found if stage.resolution == size), None)
-        if same is None:
-            found.append(Stage(size, (name,)))
+        existing = next((stage for stage in stages if stage.resolution == size), None)
+        if existing is None:
+            stages.append(Stage(size, (name,)))
         else:
-            found[found.index(same)] = attrs.evolve(same, pools=(*same.pools, name))
-    return found
+            stages[stages.index(existing)] = attrs.evolve(existing, pools=(*existing.pools, name))
+    return stages
 
 
-def _module(graph: ModelGraph, pool: str, args: Mapping[str, Any]) -> str:
+def _pool_module(graph: ModelGraph, pool: str, args: Mapping[str, Any]) -> str:
     return graph.weights[pool].module if args["unit"] == "weights" else graph.group(pool).producers[0]
 
 
-def allotted(
-    graph: ModelGraph, structure: Structure, args: Mapping[str, Any], other: Structure | None = None
+def resolve_amounts(
+    graph: ModelGraph, structure: Structure, args: Mapping[str, Any], matched_structure: Structure | None = None
 ) -> Mapping[str, Any]:
     """The arguments of a prune with its amount said pool by pool, or as one number; unchanged where it is uniform.
 
-    `other` is the structure that a prune with `matching` matches. Raises TickdslError where there are not as many
+    `matched_structure` is the one that a prune with `matching` matches. Raises TickdslError where there are not as many
     amounts as stages, or the other structure lost no more than this one.
     """
     if "stages" in args:
-        found = stages(graph, args)
-        if len(found) != len(args["stages"]):
+        stages = stages_in_scope(graph, args)
+        if len(stages) != len(args["stages"]):
             raise TickdslError(
-                f"{len(args['stages'])} amounts for {len(found)} stages: {', '.join(map(str, found))}",
+                f"{len(args['stages'])} amounts for {len(stages)} stages: {', '.join(map(str, stages))}",
                 "give one amount for each stage",
             )
-        shares = {name: share for stage, share in zip(found, args["stages"], strict=True) for name in stage.pools}
+        shares = {name: share for stage, share in zip(stages, args["stages"], strict=True) for name in stage.pools}
         return {**args, "shares": shares}
-    if args.get("matching") and other is not None:
-        theirs, ours = scope(graph, other, args), scope(graph, structure, args)
+    if args.get("matching") and matched_structure is not None:
+        matched_scope, current_scope = find_scope(graph, matched_structure, args), find_scope(graph, structure, args)
         if args["scope"] == "global" or args["unit"] in LAYERS:
-            matched: dict[str, Any] = {"take": theirs.gone - ours.gone}
-            more = matched["take"] > 0
+            matched: dict[str, Any] = {"take": matched_scope.removed - current_scope.removed}
+            removes_more = matched["take"] > 0
         else:
-            left = {pool.name: pool.left for pool in theirs.pools}
-            matched = {"keep": left}
-            more = any(left.get(pool.name, pool.left) < pool.left for pool in ours.pools)
-        if not more:
+            remaining = {pool.name: pool.remaining for pool in matched_scope.pools}
+            matched = {"keep": remaining}
+            removes_more = any(
+                remaining.get(pool.name, pool.remaining) < pool.remaining for pool in current_scope.pools
+            )
+        if not removes_more:
             raise TickdslError(
                 f"the arm to match has removed no more {args['unit']} than are gone already",
                 "match an arm that removes such units, or prune by an amount of your own",

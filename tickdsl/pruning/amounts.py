@@ -12,12 +12,12 @@ from tickdsl.errors import TickdslError
 from tickdsl.pruning.scope import LAYERS, Pool, Scope
 
 #: A plan whose target needs more rounds than this is a mistake.
-MOST_ROUNDS = 10_000
+MAX_ROUNDS = 10_000
 #: The most rounds of a prune that ends by a condition.
-MOST_OPEN_ROUNDS = 200
+MAX_OPEN_ENDED_ROUNDS = 200
 
 
-def nearest(value: float) -> int:
+def round_half_up(value: float) -> int:
     """Halves round up."""
     return math.floor(value + 0.5)
 
@@ -25,18 +25,18 @@ def nearest(value: float) -> int:
 def local_count(pool: Pool, args: Mapping[str, Any]) -> int:
     """Units to take from one pool ranked by itself."""
     if "share" in args:
-        wanted = nearest(args["share"] * pool.left)
+        requested = round_half_up(args["share"] * pool.remaining)
     elif "shares" in args:
-        wanted = nearest(args["shares"].get(pool.name, 0) * pool.left)
+        requested = round_half_up(args["shares"].get(pool.name, 0) * pool.remaining)
     elif "keep" in args:
-        wanted = pool.left - args["keep"].get(pool.name, pool.left)
+        requested = pool.remaining - args["keep"].get(pool.name, pool.remaining)
     elif "count" in args:
-        return _counted(int(args["count"]), pool.left - pool.least, args["unit"], f" of {pool.name}")
+        return _checked_count(int(args["count"]), pool.remaining - pool.minimum, args["unit"], f" of {pool.name}")
     elif "of_original" in args:
-        wanted = _step(args["of_original"], pool.original)
+        requested = _units_between_shares(args["of_original"], pool.original)
     else:
-        wanted = nearest(args["to"] * pool.original) - (pool.original - pool.left)
-    return max(0, min(wanted, pool.left - pool.least))
+        requested = round_half_up(args["to"] * pool.original) - (pool.original - pool.remaining)
+    return max(0, min(requested, pool.remaining - pool.minimum))
 
 
 def global_count(scope: Scope, args: Mapping[str, Any]) -> int:
@@ -44,53 +44,53 @@ def global_count(scope: Scope, args: Mapping[str, Any]) -> int:
 
     A share is of the units in scope; a target (`to`) is of the whole network, so protected layers count as kept.
     """
-    left = sum(pool.left for pool in scope.pools)
+    remaining = sum(pool.remaining for pool in scope.pools)
     original = sum(pool.original for pool in scope.pools)
-    free = left - sum(pool.least for pool in scope.pools)
+    removable = remaining - sum(pool.minimum for pool in scope.pools)
     if "share" in args:
-        wanted = nearest(args["share"] * left)
+        requested = round_half_up(args["share"] * remaining)
     elif "take" in args:
-        return _counted(int(args["take"]), free, args["unit"], "")
+        return _checked_count(int(args["take"]), removable, args["unit"], "")
     elif "count" in args:
-        return _counted(int(args["count"]), free, args["unit"], "")
+        return _checked_count(int(args["count"]), removable, args["unit"], "")
     elif "of_original" in args:
-        wanted = _step(args["of_original"], original)
+        requested = _units_between_shares(args["of_original"], original)
     else:
-        wanted = nearest(args["to"] * scope.total) - scope.gone
-        if wanted > free:
-            ceiling = (scope.gone + free) / scope.total
+        requested = round_half_up(args["to"] * scope.total) - scope.removed
+        if requested > removable:
+            ceiling = (scope.removed + removable) / scope.total
             raise TickdslError(
                 f"{args['to']:.4g} of all {args['unit']} cannot go: protected layers and the last unit of each "
                 f"layer stay, so at most {ceiling:.1%} can",
                 "lower the target, or protect fewer layers",
             )
-    return max(0, min(wanted, free))
+    return max(0, min(requested, removable))
 
 
-def _step(shares: Sequence[float], original: int) -> int:
+def _units_between_shares(shares: Sequence[float], original: int) -> int:
     """Units between two shares of the original: rounds of one statement add up exactly."""
     before, after = shares
-    return nearest(after * original) - nearest(before * original)
+    return round_half_up(after * original) - round_half_up(before * original)
 
 
-def _counted(wanted: int, free: int, unit: str, where: str) -> int:
-    if wanted > free:
-        raise TickdslError(f"{wanted} {unit}{where} cannot go: only {free} can", "take fewer, or fewer rounds")
-    return wanted
+def _checked_count(requested: int, removable: int, unit: str, where: str) -> int:
+    if requested > removable:
+        raise TickdslError(f"{requested} {unit}{where} cannot go: only {removable} can", "take fewer, or fewer rounds")
+    return requested
 
 
-def rounds_until(scope: Scope, args_of: Callable[[int], Mapping[str, Any]], until: float) -> int:
-    """Rounds until a share `until` of the network's units is gone; `args_of(index)` are those of a round.
+def rounds_until(scope: Scope, round_args: Callable[[int], Mapping[str, Any]], until: float) -> int:
+    """Rounds until a share `until` of the network's units is gone; `round_args(index)` are those of a round.
 
     Raises TickdslError where the target cannot be reached.
     """
     wanted = math.ceil(until * scope.total - 1e-9)
-    gone, unit = scope.gone, args_of(0)["unit"]
-    for done, took in enumerate(forecast(scope, args_of, MOST_ROUNDS)):
+    gone, unit = scope.removed, round_args(0)["unit"]
+    for rounds, taken in enumerate(forecast_rounds(scope, round_args, MAX_ROUNDS)):
         if gone >= wanted:
-            return done
-        gone += took
-        if took == 0:
+            return rounds
+        gone += taken
+        if taken == 0:
             break
     raise TickdslError(
         f"{until:.6g} of all {unit} is out of reach: {gone / scope.total:.1%} can go this way",
@@ -98,12 +98,12 @@ def rounds_until(scope: Scope, args_of: Callable[[int], Mapping[str, Any]], unti
     )
 
 
-def most_rounds(scope: Scope, args_of: Callable[[int], Mapping[str, Any]]) -> int:
+def max_rounds(scope: Scope, round_args: Callable[[int], Mapping[str, Any]]) -> int:
     """Rounds until nothing more goes, where no target ends them: 200 at most."""
     done = 0
     try:
-        for took in forecast(scope, args_of, MOST_OPEN_ROUNDS):
-            if not took:
+        for taken in forecast_rounds(scope, round_args, MAX_OPEN_ENDED_ROUNDS):
+            if not taken:
                 break
             done += 1
     except TickdslError:  # a count asks for more than there is
@@ -111,28 +111,28 @@ def most_rounds(scope: Scope, args_of: Callable[[int], Mapping[str, Any]]) -> in
     return max(1, done)
 
 
-def forecast(scope: Scope, args_of: Callable[[int], Mapping[str, Any]], rounds: int) -> Iterator[int]:
+def forecast_rounds(scope: Scope, round_args: Callable[[int], Mapping[str, Any]], rounds: int) -> Iterator[int]:
     """The units that each of `rounds` rounds takes. Raises TickdslError where one asks for more than there is."""
-    pools, gone = list(scope.pools), scope.gone
+    pools, gone = list(scope.pools), scope.removed
     for index in range(rounds):
-        args = args_of(index)
-        now = Scope(tuple(pools), scope.total, gone)
+        args = round_args(index)
+        current_scope = Scope(tuple(pools), scope.total, gone)
         if args["scope"] == "global" or args["unit"] in LAYERS:
-            took = global_count(now, args)
+            taken = global_count(current_scope, args)
             # Which pool loses the units does not change how many go: take them where there are most.
-            pools = _drain(pools, took)
+            pools = _take_from_fullest(pools, taken)
         else:
             counts = [local_count(pool, args) for pool in pools]
-            took = sum(counts)
-            pools = [attrs.evolve(p, left=p.left - n) for p, n in zip(pools, counts, strict=True)]
-        gone += took
-        yield took
+            taken = sum(counts)
+            pools = [attrs.evolve(p, remaining=p.remaining - n) for p, n in zip(pools, counts, strict=True)]
+        gone += taken
+        yield taken
 
 
-def _drain(pools: list[Pool], count: int) -> list[Pool]:
+def _take_from_fullest(pools: list[Pool], count: int) -> list[Pool]:
     drained = []
-    for pool in sorted(pools, key=lambda p: p.left - p.least, reverse=True):
-        took = min(count, pool.left - pool.least)
-        count -= took
-        drained.append(attrs.evolve(pool, left=pool.left - took))
+    for pool in sorted(pools, key=lambda p: p.remaining - p.minimum, reverse=True):
+        taken = min(count, pool.remaining - pool.minimum)
+        count -= taken
+        drained.append(attrs.evolve(pool, remaining=pool.remaining - taken))
     return drained

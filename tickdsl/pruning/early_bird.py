@@ -12,28 +12,28 @@ from tickdsl.graph.structure import Structure
 WINDOW = 5
 
 
-def mask_distance(one: Structure, other: Structure, units: int) -> float:
+def mask_distance(first: Structure, second: Structure, units: int) -> float:
     """The share of `units` that only one of two structures of a network keeps: the Hamming distance of their masks."""
-    differ = len(one.removed_blocks ^ other.removed_blocks)
-    for name in one.kept.keys() | other.kept.keys():
-        everything = np.arange(one.extent.groups[name])
-        differ += len(np.setxor1d(one.kept.get(name, everything), other.kept.get(name, everything)))
-    for name in one.masks.keys() | other.masks.keys():
-        whole = np.ones(one.extent.shapes[name], dtype=bool)
-        differ += int((one.masks.get(name, whole) != other.masks.get(name, whole)).sum())
+    differ = len(first.removed_blocks ^ second.removed_blocks)
+    for name in first.kept.keys() | second.kept.keys():
+        all_units = np.arange(first.extent.groups[name])
+        differ += len(np.setxor1d(first.kept.get(name, all_units), second.kept.get(name, all_units)))
+    for name in first.masks.keys() | second.masks.keys():
+        all_kept = np.ones(first.extent.shapes[name], dtype=bool)
+        differ += int((first.masks.get(name, all_kept) != second.masks.get(name, all_kept)).sum())
     return differ / units
 
 
-class Settling:
+class EarlyBirdDetector:
     """Choices as they come, epoch by epoch."""
 
     def __init__(self, units: int) -> None:
         self.units = units
-        self.before: deque[Structure] = deque(maxlen=WINDOW)
+        self.recent_choices: deque[Structure] = deque(maxlen=WINDOW)
 
-    def farthest(self, choice: Structure) -> float | None:
+    def max_distance(self, choice: Structure) -> float | None:
         """The largest distance to the last choices; None before there are as many as are compared with."""
-        distances = [mask_distance(choice, other, self.units) for other in self.before]
-        full = len(self.before) == WINDOW
-        self.before.append(choice)
+        distances = [mask_distance(choice, other, self.units) for other in self.recent_choices]
+        full = len(self.recent_choices) == WINDOW
+        self.recent_choices.append(choice)
         return max(distances) if full else None

@@ -9,8 +9,8 @@ import torch
 
 from tickdsl.graph.model import ModelGraph
 from tickdsl.graph.structure import Structure
-from tickdsl.pruning.selection import available
-from tickdsl.pruning.units import alive_groups, left_units
+from tickdsl.pruning.selection import remaining_positions
+from tickdsl.pruning.units import remaining_groups, remaining_units
 
 
 def overlap(graph: ModelGraph, parts: Sequence[Structure], at_least: int) -> Structure:
@@ -23,9 +23,9 @@ def overlap(graph: ModelGraph, parts: Sequence[Structure], at_least: int) -> Str
         votes = np.zeros(group.size, dtype=np.int64)
         for part in parts:
             votes[part.kept.get(group.name, np.arange(group.size))] += 1
-        gone = np.flatnonzero(votes < min(at_least, int(votes.max())))
-        if len(gone):
-            result = result.remove(group.name, gone)
+        removed = np.flatnonzero(votes < min(at_least, int(votes.max())))
+        if len(removed):
+            result = result.remove(group.name, removed)
     for block in sorted({name for part in parts for name in part.removed_blocks}):
         if sum(block not in part.removed_blocks for part in parts) < at_least:
             result = result.remove_block(block)
@@ -44,20 +44,20 @@ def random_structure(graph: ModelGraph, structure: Structure, generator: torch.G
     if structure.removed_blocks:
         candidates = graph.layers
         order = torch.randperm(len(candidates), generator=generator)
-        for place in sorted(order[: len(structure.removed_blocks)].tolist()):
-            result = result.remove_block(candidates[place].name)
+        for index in sorted(order[: len(structure.removed_blocks)].tolist()):
+            result = result.remove_block(candidates[index].name)
     # What removed layers tie together is one group, drawn once.
-    for group in alive_groups(graph, result):
-        left = len(left_units(graph, structure, group.name))
-        if left < group.size:
-            gone = torch.randperm(group.size, generator=generator)[left:]
-            result = result.remove(group.name, np.sort(gone.numpy()))
+    for group in remaining_groups(graph, result):
+        remaining = len(remaining_units(graph, structure, group.name))
+        if remaining < group.size:
+            removed = torch.randperm(group.size, generator=generator)[remaining:]
+            result = result.remove(group.name, np.sort(removed.numpy()))
     masks = {}
     for name in structure.masks:
-        count = len(available(graph, structure, name))
-        places = available(graph, result, name)
-        drawn = torch.randperm(len(places), generator=generator)[:count].numpy()
+        count = len(remaining_positions(graph, structure, name))
+        positions = remaining_positions(graph, result, name)
+        drawn = torch.randperm(len(positions), generator=generator)[:count].numpy()
         mask = np.zeros(graph.parameters[name], dtype=bool)
-        mask.reshape(-1)[places[drawn]] = True
+        mask.reshape(-1)[positions[drawn]] = True
         masks[name] = mask
     return result.with_masks(masks) if masks else result

@@ -8,14 +8,18 @@ import functools
 
 def matches(pattern: str, path: str) -> bool:
     """Whether the pattern names the module or one that holds it: `layer1` matches `layer1.0.conv1`, not `layer10`."""
-    want, have = tuple(pattern.split(".")), tuple(path.split("."))
-    return any(_match(want, have[:end]) for end in range(1, len(have) + 1))
+    pattern_parts, path_parts = tuple(pattern.split(".")), tuple(path.split("."))
+    return any(_parts_match(pattern_parts, path_parts[:end]) for end in range(1, len(path_parts) + 1))
 
 
 @functools.lru_cache(maxsize=65536)
-def _match(want: tuple[str, ...], have: tuple[str, ...]) -> bool:
-    if not want:
-        return not have
-    if want[0] == "**":
-        return any(_match(want[1:], have[i:]) for i in range(len(have) + 1))
-    return bool(have) and fnmatch.fnmatchcase(have[0], want[0]) and _match(want[1:], have[1:])
+def _parts_match(pattern_parts: tuple[str, ...], path_parts: tuple[str, ...]) -> bool:
+    if not pattern_parts:
+        return not path_parts
+    if pattern_parts[0] == "**":
+        return any(_parts_match(pattern_parts[1:], path_parts[i:]) for i in range(len(path_parts) + 1))
+    return (
+        bool(path_parts)
+        and fnmatch.fnmatchcase(path_parts[0], pattern_parts[0])
+        and _parts_match(pattern_parts[1:], path_parts[1:])
+    )

@@ -12,38 +12,38 @@ from torch import Tensor
 from tickdsl.errors import TickdslError
 from tickdsl.graph.model import ModelGraph
 from tickdsl.graph.structure import Structure, kept_indices
-from tickdsl.pruning.allocation import allotted
+from tickdsl.pruning.allocation import resolve_amounts
 from tickdsl.pruning.amounts import global_count, local_count
-from tickdsl.pruning.criteria import Subject, criterion
-from tickdsl.pruning.scope import LAYERS, Scope, chosen_layers, scope
-from tickdsl.pruning.units import alive_groups, left_units
+from tickdsl.pruning.criteria import ScoringContext, get_criterion
+from tickdsl.pruning.scope import LAYERS, Scope, find_scope, layers_in_scope
+from tickdsl.pruning.units import remaining_groups, remaining_units
 
 
-def prune(subject: Subject, args: Mapping[str, Any], matched: Structure | None = None) -> Structure:
+def prune(context: ScoringContext, args: Mapping[str, Any], matched_structure: Structure | None = None) -> Structure:
     """The structure after one round.
 
     `args` are those of a `prune` step: unit, scope, by, one of share, of_original, to, count, stages or matching, and
-    within, protect, protect_head. `matched`: the structure that `matching` matches. Raises TickdslError where the round
+    within, protect, protect_head. `matched_structure` is what `matching` matches. Raises TickdslError where the round
     would change nothing, or the criterion cannot rank.
     """
-    args = allotted(subject.graph, subject.structure, args, matched)
-    found = scope(subject.graph, subject.structure, args)
+    args = resolve_amounts(context.graph, context.structure, args, matched_structure)
+    pruning_scope = find_scope(context.graph, context.structure, args)
     if args["unit"] in LAYERS:
-        pruned = _layers(subject, args, found)
+        pruned = _prune_layers(context, args, pruning_scope)
     elif args["unit"] == "weights":
-        pruned = _weights(subject, args, found)
+        pruned = _prune_weights(context, args, pruning_scope)
     else:
-        pruned = _channels(subject, args, found)
+        pruned = _prune_channels(context, args, pruning_scope)
     if pruned is None:
-        left = sum(pool.left for pool in found.pools)
+        remaining = sum(pool.remaining for pool in pruning_scope.pools)
         raise TickdslError(
-            f"this round would remove nothing: the amount rounds to 0 of the {left} {args['unit']} left in scope",
+            f"this round would remove nothing: the amount rounds to 0 of the {remaining} {args['unit']} left in scope",
             "take a larger amount or fewer rounds",
         )
     return pruned
 
 
-def lowest(scores: Tensor, count: int) -> np.ndarray:
+def lowest_positions(scores: Tensor, count: int) -> np.ndarray:
     """The positions of the `count` lowest scores; ties go to the lower position.
 
     By partition, not by sorting: a network has millions of weights.
@@ -55,29 +55,32 @@ def lowest(scores: Tensor, count: int) -> np.ndarray:
         return np.arange(len(values))
     threshold = np.partition(values, count - 1)[count - 1]
     chosen = values < threshold
-    level = np.flatnonzero(values == threshold)
-    chosen[level[: count - np.count_nonzero(chosen)]] = True
+    ties = np.flatnonzero(values == threshold)
+    chosen[ties[: count - np.count_nonzero(chosen)]] = True
     return np.flatnonzero(chosen)
 
 
-def _counts(args: Mapping[str, Any], found: Scope, scores: list[Tensor]) -> list[np.ndarray]:
+def _select_positions(args: Mapping[str, Any], pruning_scope: Scope, scores: list[Tensor]) -> list[np.ndarray]:
     """For each pool the positions, among its units that are left, of those that go."""
     if args["scope"] != "global":
-        return [lowest(score, local_count(pool, args)) for pool, score in zip(found.pools, scores, strict=True)]
-    # The best `least` units of a pool stay out of the ranking: no layer is ever emptied.
+        return [
+            lowest_positions(score, local_count(pool, args))
+            for pool, score in zip(pruning_scope.pools, scores, strict=True)
+        ]
+    # The best `minimum` units of a pool stay out of the ranking: no layer is ever emptied.
     guarded = []
-    for pool, score in zip(found.pools, scores, strict=True):
+    for pool, score in zip(pruning_scope.pools, scores, strict=True):
         safe = score.clone()
-        if pool.least:
-            safe[torch.topk(score, pool.least).indices] = torch.inf
+        if pool.minimum:
+            safe[torch.topk(score, pool.minimum).indices] = torch.inf
         guarded.append(safe)
-    chosen = lowest(torch.cat(guarded), global_count(found, args))
+    chosen = lowest_positions(torch.cat(guarded), global_count(pruning_scope, args))
     starts = np.cumsum([0, *(len(score) for score in scores)])[:-1]
     parts = np.split(chosen, np.searchsorted(chosen, starts[1:]))
     return [part - start for part, start in zip(parts, starts, strict=True)]
 
 
-def _ranked(scores: list[Tensor], by: str) -> list[Tensor]:
+def _checked_scores(scores: list[Tensor], by: str) -> list[Tensor]:
     """The scores, once they order anything."""
     if not all(bool(torch.isfinite(score).all()) for score in scores):
         raise TickdslError(f"`by {by}` gives scores that are no numbers: the network overflows", "rank by another")
@@ -89,49 +92,49 @@ def _ranked(scores: list[Tensor], by: str) -> list[Tensor]:
     return scores
 
 
-def _channels(subject: Subject, args: Mapping[str, Any], found: Scope) -> Structure | None:
-    graph, structure = subject.graph, subject.structure
-    alive = {group.name: group for group in alive_groups(graph, structure)}
-    groups = [alive[pool.name] for pool in found.pools]
-    scores = _ranked(criterion(args["by"]).channels(subject, groups), args["by"])
-    chosen = _counts(args, found, scores)
+def _prune_channels(context: ScoringContext, args: Mapping[str, Any], pruning_scope: Scope) -> Structure | None:
+    graph, structure = context.graph, context.structure
+    candidates = {group.name: group for group in remaining_groups(graph, structure)}
+    groups = [candidates[pool.name] for pool in pruning_scope.pools]
+    scores = _checked_scores(get_criterion(args["by"]).channels(context, groups), args["by"])
+    chosen = _select_positions(args, pruning_scope, scores)
     if not any(len(positions) for positions in chosen):
         return None
     smaller = structure
     for group, positions in zip(groups, chosen, strict=True):
         if len(positions):
-            smaller = smaller.remove(group.name, left_units(graph, structure, group.name)[positions])
+            smaller = smaller.remove(group.name, remaining_units(graph, structure, group.name)[positions])
     return smaller
 
 
-def _layers(subject: Subject, args: Mapping[str, Any], found: Scope) -> Structure | None:
-    structure = subject.structure
-    chosen = chosen_layers(subject.graph, args.get("within"), args.get("protect") or ())
-    left = [block for block in chosen if block.name not in structure.removed_blocks]
-    count = global_count(found, args)
+def _prune_layers(context: ScoringContext, args: Mapping[str, Any], pruning_scope: Scope) -> Structure | None:
+    structure = context.structure
+    in_scope = layers_in_scope(context.graph, args.get("within"), args.get("protect") or ())
+    remaining = [block for block in in_scope if block.name not in structure.removed_blocks]
+    count = global_count(pruning_scope, args)
     if not count:
         return None
-    (scores,) = _ranked([criterion(args["by"]).layers(subject, left)], args["by"])
-    for place in lowest(scores, count):
-        structure = structure.remove_block(left[place].name)
+    (scores,) = _checked_scores([get_criterion(args["by"]).layers(context, remaining)], args["by"])
+    for index in lowest_positions(scores, count):
+        structure = structure.remove_block(remaining[index].name)
     return structure
 
 
-def _weights(subject: Subject, args: Mapping[str, Any], found: Scope) -> Structure | None:
+def _prune_weights(context: ScoringContext, args: Mapping[str, Any], pruning_scope: Scope) -> Structure | None:
     """Masks are kept in dense coordinates; scores are those of the weights that are left."""
-    graph, structure = subject.graph, subject.structure
-    names = [pool.name for pool in found.pools]
-    alive = [available(graph, structure, name) for name in names]
-    everything = criterion(args["by"]).weights(subject, names)
+    graph, structure = context.graph, context.structure
+    names = [pool.name for pool in pruning_scope.pools]
+    candidates = [remaining_positions(graph, structure, name) for name in names]
+    all_scores = get_criterion(args["by"]).weights(context, names)
     scores = [
-        score[torch.from_numpy(_within_compact(graph, structure, name, free))]
-        for name, free, score in zip(names, alive, everything, strict=True)
+        score[torch.from_numpy(_compact_positions(graph, structure, name, free))]
+        for name, free, score in zip(names, candidates, all_scores, strict=True)
     ]
-    chosen = _counts(args, found, _ranked(scores, args["by"]))
+    chosen = _select_positions(args, pruning_scope, _checked_scores(scores, args["by"]))
     if not any(len(positions) for positions in chosen):
         return None
     masks: dict[str, np.ndarray] = {}
-    for name, free, positions in zip(names, alive, chosen, strict=True):
+    for name, free, positions in zip(names, candidates, chosen, strict=True):
         mask = structure.masks.get(name)
         shape = graph.parameters[name]
         mask = np.ones(shape, dtype=bool) if mask is None else mask.copy()
@@ -140,29 +143,29 @@ def _weights(subject: Subject, args: Mapping[str, Any], found: Scope) -> Structu
     return structure.with_masks(masks)
 
 
-def available(graph: ModelGraph, structure: Structure, name: str) -> np.ndarray:
+def remaining_positions(graph: ModelGraph, structure: Structure, name: str) -> np.ndarray:
     """Flat dense positions of a weight tensor's entries that are left: not removed, not masked."""
     shape = graph.parameters[name]
     free = np.ones(shape, dtype=bool)
-    for dim, left in enumerate(kept_indices(graph, structure, name)):
-        if left is not None:
-            gone = np.ones(shape[dim], dtype=bool)
-            gone[left] = False
-            free[(slice(None),) * dim + (gone,)] = False
+    for dim, kept in enumerate(kept_indices(graph, structure, name)):
+        if kept is not None:
+            removed = np.ones(shape[dim], dtype=bool)
+            removed[kept] = False
+            free[(slice(None),) * dim + (removed,)] = False
     mask = structure.masks.get(name)
     return np.flatnonzero(free if mask is None else free & mask)
 
 
-def _within_compact(graph: ModelGraph, structure: Structure, name: str, dense: np.ndarray) -> np.ndarray:
+def _compact_positions(graph: ModelGraph, structure: Structure, name: str, dense_positions: np.ndarray) -> np.ndarray:
     """Flat positions in the compact tensor of flat dense positions."""
     shape = graph.parameters[name]
-    left = kept_indices(graph, structure, name)
-    if all(kept is None for kept in left):
-        return dense
-    index = list(np.unravel_index(dense, shape))
-    small = list(shape)
-    for dim, kept in enumerate(left):
+    kept_by_dim = kept_indices(graph, structure, name)
+    if all(kept is None for kept in kept_by_dim):
+        return dense_positions
+    index = list(np.unravel_index(dense_positions, shape))
+    compact_shape = list(shape)
+    for dim, kept in enumerate(kept_by_dim):
         if kept is not None:
             index[dim] = np.searchsorted(kept, index[dim])
-            small[dim] = len(kept)
-    return np.ravel_multi_index(tuple(index), tuple(small))
+            compact_shape[dim] = len(kept)
+    return np.ravel_multi_index(tuple(index), tuple(compact_shape))

@@ -8,16 +8,16 @@ from tickdsl.graph.model import ModelGraph
 from tickdsl.graph.structure import Extent, Structure
 
 
-def carry_over(structure: Structure, graph: ModelGraph) -> Structure:
+def transfer_structure(structure: Structure, graph: ModelGraph) -> Structure:
     """The same removals and masks on another network, such as one with fewer classes.
 
     Raises StructureError where the other network lacks, or sizes differently, something that was removed from.
     """
-    if structure.extent == Extent.of(graph):
+    if structure.extent == Extent.from_graph(graph):
         return structure
-    carried = Structure.dense(graph)
+    transferred = Structure.dense(graph)
     for name, kept in structure.kept.items():
-        carried = carried.remove(name, np.setdiff1d(np.arange(structure.extent.groups[name]), kept))
+        transferred = transferred.remove(name, np.setdiff1d(np.arange(structure.extent.groups[name]), kept))
     for block in structure.removed_blocks:
-        carried = carried.remove_block(block)
-    return carried.with_masks(structure.masks)
+        transferred = transferred.remove_block(block)
+    return transferred.with_masks(structure.masks)

@@ -10,35 +10,37 @@ from tickdsl.graph.model import ChannelGroup, ModelGraph
 from tickdsl.graph.structure import Structure, kept_units, removed_parameters
 
 
-def alive_groups(graph: ModelGraph, structure: Structure) -> list[ChannelGroup]:
+def remaining_groups(graph: ModelGraph, structure: Structure) -> list[ChannelGroup]:
     """The channel groups of what is left: removed layers' slices left out, groups that they tied made one."""
     if not structure.removed_blocks:
         return list(graph.channels)
-    gone = removed_parameters(graph, structure)
+    removed = removed_parameters(graph, structure)
     ties = nx.Graph(pair for name in structure.removed_blocks for pair in graph.block(name).ties)
-    found = []
-    done: set[str] = set()
+    groups = []
+    seen: set[str] = set()
     for group in graph.channels:
-        if group.name in done:
+        if group.name in seen:
             continue
         tied = sorted(nx.node_connected_component(ties, group.name)) if group.name in ties else [group.name]
-        done.update(tied)
+        seen.update(tied)
         members = [graph.group(name) for name in tied]
-        slices = tuple(piece for member in members for piece in member.slices if piece.parameter not in gone)
+        slices = tuple(
+            group_slice for member in members for group_slice in member.slices if group_slice.parameter not in removed
+        )
         producers = tuple(
-            path for member in members for path in member.producers if not _inside(graph, structure, path)
+            path for member in members for path in member.producers if not _is_in_removed_block(graph, structure, path)
         )
         if producers:
             reason = next((member.reason for member in members if member.reason is not None), None)
-            found.append(attrs.evolve(group, slices=slices, producers=producers, reason=reason))
-    return found
+            groups.append(attrs.evolve(group, slices=slices, producers=producers, reason=reason))
+    return groups
 
 
-def _inside(graph: ModelGraph, structure: Structure, path: str) -> bool:
+def _is_in_removed_block(graph: ModelGraph, structure: Structure, path: str) -> bool:
     return any(path in graph.block(name).members for name in structure.removed_blocks)
 
 
-def left_units(graph: ModelGraph, structure: Structure, group: str) -> np.ndarray:
+def remaining_units(graph: ModelGraph, structure: Structure, group: str) -> np.ndarray:
     """The units of a group that are left, in dense numbering."""
     mask = kept_units(graph, structure).get(group)
     return np.arange(graph.group(group).size) if mask is None else np.flatnonzero(mask)

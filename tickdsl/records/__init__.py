@@ -1,10 +1,10 @@
 """What a run leaves behind: store, events, paths. Imports no torch."""
 
-from tickdsl.records.canonical import canonical, digest
-from tickdsl.records.control import ControlReader, Request, request
-from tickdsl.records.decode import Record
+from tickdsl.records.canonical import canonical_json, digest
+from tickdsl.records.control import ControlReader, Request, send_request
+from tickdsl.records.decode import EventRecord
 from tickdsl.records.journal import EventDecoder, EventReader, EventWriter, read_events
-from tickdsl.records.paths import RunPaths, find_run, new_run, runs
+from tickdsl.records.paths import RunPaths, find_run, list_runs, new_run
 from tickdsl.records.process import Process
 from tickdsl.records.store import Draft, Result, Store
 
@@ -13,18 +13,18 @@ __all__ = [
     "Draft",
     "EventDecoder",
     "EventReader",
+    "EventRecord",
     "EventWriter",
     "Process",
-    "Record",
     "Request",
     "Result",
     "RunPaths",
     "Store",
-    "canonical",
+    "canonical_json",
     "digest",
     "find_run",
+    "list_runs",
     "new_run",
     "read_events",
-    "request",
-    "runs",
+    "send_request",
 ]

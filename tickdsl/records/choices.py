@@ -9,7 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TypeVar
 
-from tickdsl.records.files import disk_error, write_whole
+from tickdsl.records.files import disk_error, write_atomically
 from tickdsl.records.process import host_name
 
 #: Whether something is so, or a figure.
@@ -23,29 +23,29 @@ class KeptChoices:
     first answer counts for all. `say` is told each answer once. Raises TickdslError where `folder` cannot be written.
     """
 
-    def __init__(self, folder: Path, say: Callable[[str], None] = lambda message: None) -> None:
+    def __init__(self, folder: Path, log: Callable[[str], None] = lambda message: None) -> None:
         self._folder = folder
-        self._say = say
+        self._log = log
         self._answers: dict[str, Any] = {}
 
     def settle(self, question: str, measure: Callable[[], Answer]) -> Answer:
         """The kept answer; that of `measure`, from now on, where there is none."""
         if question not in self._answers:
             path = self._folder / f"{hashlib.sha256(f'{host_name()} {question}'.encode()).hexdigest()[:32]}.json"
-            answer = _read(path)
-            self._answers[question] = _keep(path, question, measure()) if answer is None else answer
-            self._say(f"{question}: {_words(self._answers[question])}, as measured on {host_name()}")
-        found: Answer = self._answers[question]
-        return found
+            answer = _read_answer(path)
+            self._answers[question] = _write_if_absent(path, question, measure()) if answer is None else answer
+            self._log(f"{question}: {_answer_text(self._answers[question])}, as measured on {host_name()}")
+        kept: Answer = self._answers[question]
+        return kept
 
 
-def _words(answer: bool | float) -> str:
+def _answer_text(answer: bool | float) -> str:
     if isinstance(answer, bool):
         return "yes" if answer else "no"
     return f"{answer:.3g}" if math.isfinite(answer) else "none"
 
 
-def _read(path: Path) -> Any:
+def _read_answer(path: Path) -> Any:
     """The answer in a file; None where there is none that is whole."""
     try:
         return json.loads(path.read_bytes())["answer"]
@@ -55,7 +55,7 @@ def _read(path: Path) -> Any:
         raise disk_error(error, path) from error
 
 
-def _keep(path: Path, question: str, answer: Any) -> Any:
+def _write_if_absent(path: Path, question: str, answer: Any) -> Any:
     """Write an answer where nobody did meanwhile; the one that is there afterwards."""
     content = json.dumps({"question": question, "host": host_name(), "answer": answer}, indent=1).encode()
     try:
@@ -64,10 +64,10 @@ def _keep(path: Path, question: str, answer: Any) -> Any:
             with path.open("xb") as file:
                 file.write(content)
         except FileExistsError:
-            first = _read(path)
-            if first is not None:
-                return first
-            write_whole(path, content)  # it was damaged
+            existing = _read_answer(path)
+            if existing is not None:
+                return existing
+            write_atomically(path, content)  # it was damaged
     except OSError as error:
         raise disk_error(error, path) from error
     return answer

@@ -16,11 +16,11 @@ import time
 from pathlib import Path
 
 from tickdsl.records.files import disk_error
-from tickdsl.records.folders import folders, left_by_dead, renamed
+from tickdsl.records.folders import owner_is_dead, subfolders, try_rename
 from tickdsl.records.process import Process
 
 #: Runs renew their claims every few seconds; network file systems show that up to a minute late.
-_PATIENCE_SECONDS = 180.0
+_EXPIRY_SECONDS = 180.0
 
 
 class Claims:
@@ -30,26 +30,26 @@ class Claims:
         self._root = root
         self._drafts = drafts
         self._held: set[str] = set()
-        self._seen: dict[str, tuple[tuple[str, int], float]] = {}
+        self._last_seen: dict[str, tuple[tuple[str, int], float]] = {}
 
-    def take(self, key: str) -> str | None:
+    def acquire(self, key: str) -> str | None:
         """Claim `key`: None where it is this process's now, else who has it, in words for a person.
 
         Raises TickdslError where the folder cannot be written.
         """
-        place = self._root / key
+        path = self._root / key
         try:
-            while not self._placed(place):
-                holder = _holder(place)
+            while not self._try_create(path):
+                holder = _holder(path)
                 if holder == Process.current().token:
                     break
-                if holder is not None and not self._lapsed(key, place, holder):
-                    return _words(holder)
-                self._remove(place, holder)
+                if holder is not None and not self._has_expired(key, path, holder):
+                    return _describe_holder(holder)
+                self._remove(path, holder)
         except OSError as error:
-            raise disk_error(error, place) from error
+            raise disk_error(error, path) from error
         self._held.add(key)
-        self._seen.pop(key, None)
+        self._last_seen.pop(key, None)
         return None
 
     def release(self, key: str) -> None:
@@ -72,52 +72,52 @@ class Claims:
 
     def sweep(self) -> None:
         """Remove the claims of processes that died."""
-        for place in folders(self._root):
-            holder = _holder(place)
-            if holder is not None and left_by_dead(holder):
-                self._remove(place, holder)
+        for path in subfolders(self._root):
+            holder = _holder(path)
+            if holder is not None and owner_is_dead(holder):
+                self._remove(path, holder)
 
-    def _placed(self, place: Path) -> bool:
-        draft = self._draft()
+    def _try_create(self, path: Path) -> bool:
+        draft = self._draft_path()
         (draft / Process.current().token).mkdir(parents=True)
-        place.parent.mkdir(exist_ok=True)
-        if renamed(draft, place):
+        path.parent.mkdir(exist_ok=True)
+        if try_rename(draft, path):
             return True
         shutil.rmtree(draft, ignore_errors=True)
         return False
 
-    def _remove(self, place: Path, holder: str | None) -> None:
+    def _remove(self, path: Path, holder: str | None) -> None:
         """Remove a claim, should it still be that holder's."""
-        draft = self._draft()
-        if not renamed(place, draft):
+        draft = self._draft_path()
+        if not try_rename(path, draft):
             return
-        if _holder(draft) != holder and renamed(draft, place):
+        if _holder(draft) != holder and try_rename(draft, path):
             return  # another process took it over while we looked
         shutil.rmtree(draft, ignore_errors=True)
 
-    def _lapsed(self, key: str, place: Path, holder: str) -> bool:
-        if left_by_dead(holder):
+    def _has_expired(self, key: str, path: Path, holder: str) -> bool:
+        if owner_is_dead(holder):
             return True
         try:
-            sign = (holder, place.stat().st_mtime_ns)
+            stamp = (holder, path.stat().st_mtime_ns)
         except FileNotFoundError:
             return False
         now = time.monotonic()  # clocks of two hosts need not agree
-        before, since = self._seen.get(key, (None, now))
-        if before != sign:
-            self._seen[key] = (sign, now)
+        last_stamp, since = self._last_seen.get(key, (None, now))
+        if last_stamp != stamp:
+            self._last_seen[key] = (stamp, now)
             return False
-        return now - since > _PATIENCE_SECONDS
+        return now - since > _EXPIRY_SECONDS
 
-    def _draft(self) -> Path:
+    def _draft_path(self) -> Path:
         return self._drafts / f"{Process.current().token}~{secrets.token_hex(8)}"
 
 
-def _holder(place: Path) -> str | None:
+def _holder(path: Path) -> str | None:
     """The token of the process that has a claim; None where there is none."""
-    return next((folder.name for folder in folders(place)), None)
+    return next((folder.name for folder in subfolders(path)), None)
 
 
-def _words(holder: str) -> str:
+def _describe_holder(holder: str) -> str:
     process = Process.from_token(holder)
     return f"process {process.pid} on {process.host}" if process is not None else "another run"

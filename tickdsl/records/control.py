@@ -24,13 +24,13 @@ class Request:
     t: float
 
 
-def request(path: Path, command: str, now: float | None = None) -> Request:
+def send_request(path: Path, command: str, now: float | None = None) -> Request:
     """Append a request and give it back. Raises TickdslError where the file cannot be written."""
     if command not in COMMANDS:
         raise ValueError(f"{command!r} is none of {', '.join(COMMANDS)}")
-    made = Request(secrets.token_hex(6), command, time.time() if now is None else now)
+    request = Request(secrets.token_hex(6), command, time.time() if now is None else now)
     # A leading newline ends what another writer may have left torn; blank lines mean nothing.
-    line = b"\n" + json.dumps(attrs.asdict(made)).encode() + b"\n"
+    line = b"\n" + json.dumps(attrs.asdict(request)).encode() + b"\n"
     try:
         handle = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o666)
         try:
@@ -39,7 +39,7 @@ def request(path: Path, command: str, now: float | None = None) -> Request:
             os.close(handle)
     except OSError as error:
         raise disk_error(error, path) from error
-    return made
+    return request
 
 
 class ControlReader:
@@ -50,7 +50,7 @@ class ControlReader:
 
     def __init__(self, path: Path, skip_old: bool = True) -> None:
         self._path = path
-        self._rest = b""
+        self._partial_line = b""
         self._offset = path.stat().st_size if skip_old and path.exists() else 0
 
     def poll(self) -> list[Request]:
@@ -58,20 +58,20 @@ class ControlReader:
         try:
             with self._path.open("rb") as file:
                 file.seek(self._offset)
-                piece = file.read()
+                chunk = file.read()
         except FileNotFoundError:
             return []
         except OSError as error:
             raise disk_error(error, self._path) from error
-        self._offset += len(piece)
-        *lines, self._rest = (self._rest + piece).split(b"\n")
-        return [found for line in lines if (found := _request(line)) is not None]
+        self._offset += len(chunk)
+        *lines, self._partial_line = (self._partial_line + chunk).split(b"\n")
+        return [request for line in lines if (request := _parse_request(line)) is not None]
 
 
-def _request(line: bytes) -> Request | None:
+def _parse_request(line: bytes) -> Request | None:
     try:
         content = json.loads(line)
-        found = Request(str(content["id"]), content["command"], float(content["t"]))
+        request = Request(str(content["id"]), content["command"], float(content["t"]))
     except (ValueError, KeyError, TypeError):
         return None
-    return found if found.command in COMMANDS else None
+    return request if request.command in COMMANDS else None

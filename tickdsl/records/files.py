@@ -11,7 +11,7 @@ from pathlib import Path
 from tickdsl.errors import TickdslError
 
 
-def write_whole(path: Path, content: bytes, *, mode: int | None = None) -> None:
+def write_atomically(path: Path, content: bytes, *, mode: int | None = None) -> None:
     """Put `content` at `path` at once: a reader sees the old file or the new one, never a part.
 
     mode: the permissions of the file; by default those of any new file.
@@ -30,7 +30,7 @@ def write_whole(path: Path, content: bytes, *, mode: int | None = None) -> None:
         raise disk_error(error, path) from error
 
 
-def sync(path: Path) -> None:
+def fsync_file(path: Path) -> None:
     """Force a file to the disk."""
     handle = os.open(path, os.O_RDONLY)
     try:

@@ -8,7 +8,7 @@ from pathlib import Path
 from tickdsl.records.process import Process
 
 
-def folders(parent: Path) -> list[Path]:
+def subfolders(parent: Path) -> list[Path]:
     """The folders in `parent`; none where it does not exist."""
     try:
         return [path for path in parent.iterdir() if path.is_dir()]
@@ -16,7 +16,7 @@ def folders(parent: Path) -> list[Path]:
         return []
 
 
-def renamed(source: Path, target: Path) -> bool:
+def try_rename(source: Path, target: Path) -> bool:
     """Rename a folder; False where `target` is taken or `source` is gone: another process was first."""
     try:
         source.rename(target)
@@ -27,7 +27,7 @@ def renamed(source: Path, target: Path) -> bool:
     return True
 
 
-def left_by_dead(name: str) -> bool:
+def owner_is_dead(name: str) -> bool:
     """Whether the folder called `name` was made by a process of this host that is gone."""
     process = Process.from_token(name)
     return process is not None and process.alive() is False

@@ -13,13 +13,13 @@ from typing import IO
 
 import attrs
 
-from tickdsl.records.canonical import plain
-from tickdsl.records.decode import Record, decode
+from tickdsl.records.canonical import json_safe
+from tickdsl.records.decode import EventRecord, decode
 from tickdsl.records.events import VERSION, Event, RunEnd, StepEnd
 from tickdsl.records.files import disk_error
 
-_CHUNK = 1 << 20
-_FORCE_SECONDS = 1.0
+_CHUNK_BYTES = 1 << 20
+_FSYNC_SECONDS = 1.0
 
 
 class EventWriter:
@@ -34,37 +34,37 @@ class EventWriter:
         self._path = path
         self._clock = clock
         self._lock = threading.Lock()
-        self._forced = -_FORCE_SECONDS
+        self._last_fsync = -_FSYNC_SECONDS
         try:
             self._seq = _last_seq(path) + 1
             self._file: IO[bytes] = path.open("ab")
-            if not _ends_whole(path):
+            if not _ends_with_newline(path):
                 self._file.write(b"\n")
                 self._file.flush()
         except OSError as error:
             raise disk_error(error, path) from error
 
-    def write(self, event: Event) -> Record:
+    def write(self, event: Event) -> EventRecord:
         """Append `event`. Raises TickdslError where the disk is full, TypeError for what JSON cannot hold."""
         with self._lock:
-            record = Record(self._seq, self._clock(), event)
+            record = EventRecord(self._seq, self._clock(), event)
             line = encode(record)
             try:
                 self._file.write(line)
                 self._file.flush()
-                if isinstance(event, RunEnd) or (isinstance(event, StepEnd) and self._due()):
+                if isinstance(event, RunEnd) or (isinstance(event, StepEnd) and self._fsync_due()):
                     os.fsync(self._file.fileno())
             except OSError as error:
                 raise disk_error(error, self._path) from error
             self._seq += 1
             return record
 
-    def _due(self) -> bool:
+    def _fsync_due(self) -> bool:
         """Whether the last forcing is long ago; this one is the last from now on."""
         now = time.monotonic()
-        if now - self._forced < _FORCE_SECONDS:
+        if now - self._last_fsync < _FSYNC_SECONDS:
             return False
-        self._forced = now
+        self._last_fsync = now
         return True
 
     def close(self) -> None:
@@ -88,13 +88,13 @@ class EventDecoder:
     def __init__(self) -> None:
         self.damaged = 0  # lines that are no event at all
         self.unknown = 0  # events of a type that this version does not know
-        self._rest = b""
+        self._partial_line = b""
 
-    def feed(self, piece: bytes) -> list[Record]:
-        if b"\n" not in piece:
-            self._rest += piece
+    def feed(self, chunk: bytes) -> list[EventRecord]:
+        if b"\n" not in chunk:
+            self._partial_line += chunk
             return []
-        *lines, self._rest = (self._rest + piece).split(b"\n")
+        *lines, self._partial_line = (self._partial_line + chunk).split(b"\n")
         records = []
         for line in lines:
             if not line.strip():
@@ -124,54 +124,54 @@ class EventReader:
         """The number of lines so far that are no event."""
         return self._decoder.damaged
 
-    def poll(self, limit: int | None = None) -> list[Record]:
+    def poll(self, limit: int | None = None) -> list[EventRecord]:
         """The events written since the last call, at most about `limit` bytes of them."""
         try:
             with self._path.open("rb") as file:
                 if os.fstat(file.fileno()).st_size < self._offset:
                     self._offset, self._decoder = 0, EventDecoder()
                 file.seek(self._offset)
-                piece = file.read(limit if limit is not None else -1)
+                chunk = file.read(limit if limit is not None else -1)
         except FileNotFoundError:
             return []
         except OSError as error:
             raise disk_error(error, self._path) from error
-        self._offset += len(piece)
-        return self._decoder.feed(piece)
+        self._offset += len(chunk)
+        return self._decoder.feed(chunk)
 
 
-def read_events(source: Path | IO[bytes]) -> Iterator[Record]:
+def read_events(source: Path | IO[bytes]) -> Iterator[EventRecord]:
     """The complete events of a file, or of a binary stream until it ends."""
     if not isinstance(source, Path):
-        yield from _read(source)
+        yield from _decode_stream(source)
         return
     try:
         with source.open("rb") as file:
-            yield from _read(file)
+            yield from _decode_stream(file)
     except OSError as error:
         raise disk_error(error, source) from error
 
 
-def _read(stream: IO[bytes]) -> Iterator[Record]:
+def _decode_stream(stream: IO[bytes]) -> Iterator[EventRecord]:
     decoder = EventDecoder()
     # A pipe hands over what is there instead of waiting for a full chunk.
     take = getattr(stream, "read1", stream.read)
-    while piece := take(_CHUNK):
-        yield from decoder.feed(piece)
+    while chunk := take(_CHUNK_BYTES):
+        yield from decoder.feed(chunk)
 
 
-def encode(record: Record) -> bytes:
+def encode(record: EventRecord) -> bytes:
     """The line of a record, with its newline. A float that is not finite is written as null."""
     head = {"v": VERSION, "seq": record.seq, "t": round(record.t, 3), "type": record.event.type}
     content = {**head, **attrs.asdict(record.event)}
     try:
         text = json.dumps(content, separators=(",", ":"), allow_nan=False)
     except (ValueError, TypeError):
-        text = json.dumps(plain(content), separators=(",", ":"), allow_nan=False)
+        text = json.dumps(json_safe(content), separators=(",", ":"), allow_nan=False)
     return text.encode() + b"\n"
 
 
-def _ends_whole(path: Path) -> bool:
+def _ends_with_newline(path: Path) -> bool:
     with path.open("rb") as file:
         if file.seek(0, os.SEEK_END) == 0:
             return True
@@ -187,7 +187,7 @@ def _last_seq(path: Path) -> int:
         start = file.seek(0, os.SEEK_END)
         tail = b""
         while start > 0:
-            step = min(_CHUNK, start)
+            step = min(_CHUNK_BYTES, start)
             start -= step
             file.seek(start)
             tail = file.read(step) + tail

@@ -12,9 +12,9 @@ from pathlib import Path
 import attrs
 
 from tickdsl.errors import TickdslError
-from tickdsl.records.files import disk_error, write_whole
+from tickdsl.records.files import disk_error, write_atomically
 
-_RUN = re.compile(r".+-\d{8}-\d{6}-[0-9a-f]{4}")
+_RUN_FOLDER = re.compile(r".+-\d{8}-\d{6}-[0-9a-f]{4}")
 
 
 @attrs.frozen
@@ -74,7 +74,7 @@ class RunPaths:
         return self.folder / f"monitor-{moment:%Y%m%d-%H%M%S}.svg"
 
     @property
-    def tb(self) -> Path:
+    def tensorboard(self) -> Path:
         """TensorBoard's files, a folder per arm and seed."""
         return self.folder / "tb"
 
@@ -96,7 +96,7 @@ def new_run(out: Path, plan_name: str, now: datetime.datetime | None = None, tok
             if isinstance(error, FileExistsError) and token is None and folder.is_dir():
                 continue  # many runs may start in one second
             raise disk_error(error, folder if Path(out).is_dir() else Path(out)) from error
-    _point(out / "latest", folder.name)
+    _link_latest(out / "latest", folder.name)
     return RunPaths(folder)
 
 
@@ -107,46 +107,46 @@ def find_run(out: Path, run: str = "latest") -> RunPaths:
     """
     out = Path(out)
     if run == "latest":
-        named = _latest(out)
-        if named is None:
+        latest = _latest_run(out)
+        if latest is None:
             raise TickdslError(f"no run in {out}", "start one with `tickdsl run PLAN`, or name its folder")
-        return named
+        return latest
     path = Path(run)
     if path.name == "events.jsonl":
         path = path.parent
     for folder in (path, out / run):
         if folder.is_dir() and (len(folder.parts) > 1 or RunPaths(folder).events.exists()):
             return RunPaths(folder)
-    starting = [known for known in runs(out) if known.folder.name.startswith(run)]
-    if len(starting) == 1:
-        return starting[0]
-    if starting:
-        names = ", ".join(known.folder.name for known in starting[:4])
+    matches = [candidate for candidate in list_runs(out) if candidate.folder.name.startswith(run)]
+    if len(matches) == 1:
+        return matches[0]
+    if matches:
+        names = ", ".join(candidate.folder.name for candidate in matches[:4])
         raise TickdslError(f"several runs begin with {run}: {names}", "give more of the name")
     raise TickdslError(f"no run {run} in {out}", "`tickdsl ls` lists the runs; --out names another folder")
 
 
-def runs(out: Path) -> list[RunPaths]:
+def list_runs(out: Path) -> list[RunPaths]:
     """The runs in OUT, oldest first."""
     try:
-        folders = [path for path in Path(out).iterdir() if _RUN.fullmatch(path.name) and path.is_dir()]
+        folders = [path for path in Path(out).iterdir() if _RUN_FOLDER.fullmatch(path.name) and path.is_dir()]
     except OSError:
         return []
     return [RunPaths(path) for path in sorted(folders, key=lambda path: path.name.rsplit("-", 3)[1:])]
 
 
-def _latest(out: Path) -> RunPaths | None:
+def _latest_run(out: Path) -> RunPaths | None:
     link = out / "latest"
     folder = link
     if link.is_file():
         folder = out / link.read_text().strip()
     if folder.is_dir():
         return RunPaths(folder.resolve())
-    known = runs(out)
-    return known[-1] if known else None
+    all_runs = list_runs(out)
+    return all_runs[-1] if all_runs else None
 
 
-def _point(link: Path, name: str) -> None:
+def _link_latest(link: Path, name: str) -> None:
     """Make `link` name a sibling folder, at once; a text file with the name where links are not possible."""
     draft = link.with_name(f".latest.{os.getpid()}.{secrets.token_hex(4)}")
     try:
@@ -155,4 +155,4 @@ def _point(link: Path, name: str) -> None:
     except (OSError, NotImplementedError):
         with contextlib.suppress(OSError):
             draft.unlink(missing_ok=True)
-        write_whole(link, f"{name}\n".encode())
+        write_atomically(link, f"{name}\n".encode())

@@ -36,21 +36,21 @@ class Process:
 
     def alive(self) -> bool | None:
         """Whether the process runs; None where that cannot be known from here (another host)."""
-        if _tame(self.host) != host_name():
+        if _file_name_safe(self.host) != host_name():
             return None
         if self.boot != boot_id():
             # The host was restarted, or this is another container that shares its name.
             return False if self.boot.split(".")[0] != boot_id().split(".")[0] else None
-        return _runs(self.pid)
+        return _is_running(self.pid)
 
 
 @functools.cache
 def host_name() -> str:
     """This host's name, reduced to what every file system takes."""
-    return _tame(socket.gethostname())
+    return _file_name_safe(socket.gethostname())
 
 
-def _tame(host: str) -> str:
+def _file_name_safe(host: str) -> str:
     return re.sub(r"[^A-Za-z0-9._-]", "-", host) or "localhost"
 
 
@@ -59,13 +59,13 @@ def boot_id() -> str:
     """What tells this start of the host (and this space of process ids) from others; "0" where unknown."""
     try:
         boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip().replace("-", "")[:12]
-        space = re.sub(r"\D", "", str(Path("/proc/self/ns/pid").readlink()))
+        pid_namespace = re.sub(r"\D", "", str(Path("/proc/self/ns/pid").readlink()))
     except OSError:
         return "0"
-    return f"{boot}.{space}"
+    return f"{boot}.{pid_namespace}"
 
 
-def _runs(pid: int) -> bool:
+def _is_running(pid: int) -> bool:
     if pid <= 0 or pid > 2**31 - 1:
         return False
     if os.name == "nt":

@@ -25,12 +25,12 @@ from typing import Any
 import attrs
 
 from tickdsl.errors import TickdslError
-from tickdsl.records.canonical import plain
+from tickdsl.records.canonical import json_safe
 from tickdsl.records.claims import Claims
-from tickdsl.records.files import disk_error, sync
-from tickdsl.records.folders import folders, left_by_dead, renamed
+from tickdsl.records.files import disk_error, fsync_file
+from tickdsl.records.folders import owner_is_dead, subfolders, try_rename
 from tickdsl.records.process import Process
-from tickdsl.records.unfinished import Unfinished
+from tickdsl.records.unfinished import ScratchFolders
 
 VERSION = 1
 _RESULT = "result.json"
@@ -63,7 +63,7 @@ class Draft:
 
         What is not finite becomes null. Raises TypeError for what JSON cannot hold.
         """
-        record = {**plain(data), "v": VERSION, "key": self.key}
+        record = {**json_safe(data), "v": VERSION, "key": self.key}
         json.dumps(record, allow_nan=False)
         self.data = record
 
@@ -80,12 +80,12 @@ class Store:
         self._results = self.root / "results"
         self._drafts = self.root / "drafts"
         unfinished = self.root / "unfinished"
-        self._unfinished = Unfinished(unfinished, self._drafts)
+        self._scratch = ScratchFolders(unfinished, self._drafts)
         self.claims = Claims(self.root / "claims", self._drafts)
         try:
             for folder in (self._results, self._drafts, unfinished):
                 folder.mkdir(parents=True, exist_ok=True)
-            probe = self._drafts / self._token()
+            probe = self._drafts / self._unique_name()
             probe.mkdir()
             probe.rmdir()
             self._sweep()
@@ -102,17 +102,17 @@ class Store:
 
     def get(self, key: str) -> Result:
         """The result of `key`. Raises KeyError where there is none, or only a damaged one."""
-        data = self._verified(key, hashes=False)
+        data = self._load_checked(key, hashes=False)
         if data is None:
             raise KeyError(key)
-        return Result(key, self._place(key), data)
+        return Result(key, self._result_folder(key), data)
 
     def check(self, key: str, hashes: bool = True) -> bool:
         """Whether a sound result of `key` is there; with `hashes` every file's content is compared too.
 
         A damaged one is moved to ROOT/damaged and counts as absent, so that the work is done again.
         """
-        return self._verified(key, hashes) is not None
+        return self._load_checked(key, hashes) is not None
 
     @contextlib.contextmanager
     def writing(self, key: str) -> Iterator[Draft]:
@@ -121,8 +121,8 @@ class Store:
         Where another process finished the same work first, theirs stays. Raises RuntimeError if the block
         ended without `draft.finish`, TickdslError where the disk is full or read-only.
         """
-        place = self._place(key)
-        draft = Draft(key, self._drafts / self._token())
+        place = self._result_folder(key)
+        draft = Draft(key, self._drafts / self._unique_name())
         try:
             with self._disk_errors():
                 draft.folder.mkdir(parents=True)
@@ -131,11 +131,11 @@ class Store:
             if draft.data is None:
                 raise RuntimeError(f"the draft of {key} ended without finish()")
             with self._disk_errors():
-                self._seal(draft)
-                self._land(draft, place)
+                self._write_manifest(draft)
+                self._publish(draft, place)
         finally:
             shutil.rmtree(draft.folder, ignore_errors=True)
-        self._unfinished.forget(key)
+        self._scratch.forget(key)
 
     def scratch(self, key: str) -> Path:
         """This process's folder for the unfinished work of `key`: the same at each call, kept after a crash.
@@ -143,17 +143,17 @@ class Store:
         What a dead process left is inherited; of a living one (or one on another host) a copy is taken, so
         that two processes at the same work never write into one folder.
         """
-        self._place(key)
-        return self._unfinished.claim(key)
+        self._result_folder(key)
+        return self._scratch.claim(key)
 
     def discard(self, key: str) -> None:
         """Forget the result and the unfinished work of `key`, so that the work is done from the start."""
-        place = self._place(key)
-        condemned = self._drafts / self._token()
+        place = self._result_folder(key)
+        trash = self._drafts / self._unique_name()
         with self._disk_errors():
-            renamed(place, condemned)
-            shutil.rmtree(condemned, ignore_errors=True)
-            self._unfinished.forget(key)
+            try_rename(place, trash)
+            shutil.rmtree(trash, ignore_errors=True)
+            self._scratch.forget(key)
 
     @contextlib.contextmanager
     def _disk_errors(self, only: tuple[int, ...] | None = None) -> Iterator[None]:
@@ -164,15 +164,15 @@ class Store:
                 raise disk_error(error, self.root) from error
             raise
 
-    def _place(self, key: str) -> Path:
+    def _result_folder(self, key: str) -> Path:
         if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_-]{1,127}", key):
             raise ValueError(f"{key!r} is no key of a result")
         return self._results / key[:2] / key
 
-    def _token(self) -> str:
+    def _unique_name(self) -> str:
         return f"{Process.current().token}~{secrets.token_hex(8)}"
 
-    def _seal(self, draft: Draft) -> None:
+    def _write_manifest(self, draft: Draft) -> None:
         """Write result.json with the size and hash of every file, and force their contents to the disk.
 
         Folders are not forced: should the power fail, the newest results may be absent, and are made again.
@@ -188,24 +188,24 @@ class Store:
         for path in files:
             path.chmod(mode)
         for path in [record, *files]:
-            sync(path)
+            fsync_file(path)
 
-    def _land(self, draft: Draft, place: Path) -> None:
+    def _publish(self, draft: Draft, place: Path) -> None:
         place.parent.mkdir(parents=True, exist_ok=True)
-        while not renamed(draft.folder, place):
+        while not try_rename(draft.folder, place):
             if self.check(draft.key, hashes=False):
                 return  # another process was first, and equal keys mean equal results
             if not draft.folder.exists():
                 raise TickdslError(f"{draft.folder} was removed while it was in use", "run the plan again")
 
-    def _verified(self, key: str, hashes: bool) -> dict[str, Any] | None:
-        place = self._place(key)
+    def _load_checked(self, key: str, hashes: bool) -> dict[str, Any] | None:
+        place = self._result_folder(key)
         try:
             text = (place / _RESULT).read_bytes()
         except FileNotFoundError:
             if not place.exists():
                 return None
-            self._absent(place, "it has no result.json")
+            self._set_aside(place, "it has no result.json")
             return None
         except OSError as error:
             raise disk_error(error, place) from error
@@ -216,26 +216,28 @@ class Store:
                     f"{place} was written by another version of tickdsl (format {data['v']})",
                     "use that version, or another folder with --store",
                 )
-            wrong = data["key"] != key or [
+            mismatches = data["key"] != key or [
                 name for name, file in data["files"].items() if not _intact(place / name, file, hashes)
             ]
         except (ValueError, KeyError, TypeError, AttributeError):
-            self._absent(place, "its result.json cannot be read")
+            self._set_aside(place, "its result.json cannot be read")
             return None
-        if wrong:
-            what = "it holds another key" if wrong is True else f"{', '.join(wrong)} changed or went missing"
-            self._absent(place, what)
+        if mismatches:
+            problem = (
+                "it holds another key" if mismatches is True else f"{', '.join(mismatches)} changed or went missing"
+            )
+            self._set_aside(place, problem)
             return None
         return data
 
-    def _absent(self, place: Path, reason: str) -> None:
+    def _set_aside(self, place: Path, reason: str) -> None:
         """Move a damaged result out of the way and say so."""
         if not place.exists():
             return  # another process set it aside meanwhile
         aside = self.root / "damaged" / f"{place.name}-{secrets.token_hex(4)}"
         try:
             aside.parent.mkdir(exist_ok=True)
-            moved = renamed(place, aside)
+            moved = try_rename(place, aside)
         except OSError as error:
             raise disk_error(error, aside) from error
         if moved:
@@ -243,13 +245,13 @@ class Store:
 
     def _sweep(self) -> None:
         """Remove the drafts of processes that died, and checkpoints of work that was finished since."""
-        for draft in folders(self._drafts):
-            if left_by_dead(draft.name):
+        for draft in subfolders(self._drafts):
+            if owner_is_dead(draft.name):
                 shutil.rmtree(draft, ignore_errors=True)
         self.claims.sweep()
-        for key in self._unfinished.pending():
+        for key in self._scratch.pending():
             if (self._results / key[:2] / key / _RESULT).exists():
-                self._unfinished.forget(key)
+                self._scratch.forget(key)
 
 
 def _intact(path: Path, recorded: Mapping[str, Any], hashes: bool) -> bool:

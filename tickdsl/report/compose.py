@@ -4,49 +4,51 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from tickdsl.report.accuracy import accuracy
-from tickdsl.report.answer import answer, headline
-from tickdsl.report.asked import asked
-from tickdsl.report.cost import cost
+from tickdsl.report.accuracy import accuracy_section
+from tickdsl.report.answer import answer_section, headline
+from tickdsl.report.asked import extra_metrics_section
+from tickdsl.report.cost import cost_section
 from tickdsl.report.document import Document
-from tickdsl.report.layerwise import layerwise
-from tickdsl.report.question import question
-from tickdsl.report.record import environment, notes, seeds
-from tickdsl.report.source import Source, with_short_names
-from tickdsl.report.step_graph import steps
-from tickdsl.report.symbols import Symbols
+from tickdsl.report.layerwise import layers_section
+from tickdsl.report.question import question_section
+from tickdsl.report.record import environment_section, notes_section, seeds_section
+from tickdsl.report.source import ReportSource, with_short_names
+from tickdsl.report.step_graph import steps_section
+from tickdsl.report.symbols import ArmSymbols
 from tickdsl.results import words
 
 
-def compose(sources: Sequence[Source]) -> Document:
+def build_document(sources: Sequence[ReportSource]) -> Document:
     """The report on one run or more."""
-    runs = tuple(source.name for source in sources)
+    names = tuple(source.name for source in sources)
     sources = with_short_names(sources)
-    symbols = Symbols(sources)
+    symbols = ArmSymbols(sources)
     sections = (
-        question(sources),
-        answer(sources, symbols),
-        accuracy(sources, symbols),
-        *asked(sources),
-        layerwise(sources),
-        cost(sources, symbols),
-        steps(sources),
-        seeds(sources),
-        environment(sources),
-        notes(sources),
+        question_section(sources),
+        answer_section(sources, symbols),
+        accuracy_section(sources, symbols),
+        *extra_metrics_section(sources),
+        layers_section(sources),
+        cost_section(sources, symbols),
+        steps_section(sources),
+        seeds_section(sources),
+        environment_section(sources),
+        notes_section(sources),
     )
     if len(sources) > 1:
-        alarms = [f"{source.name}: {said}" for source in sources if (said := _alarm(source))]
-        return Document(f"{len(sources)} runs compared", runs, "", " ".join(alarms), sections)
+        notices = [f"{source.name}: {notice}" for source in sources if (notice := _failure_notice(source))]
+        return Document(f"{len(sources)} runs compared", names, "", " ".join(notices), sections)
     source = sources[0]
     run = source.state.run
-    return Document(run.plan if run else "run", _facts(source), headline(source.state), _alarm(source), sections)
+    return Document(
+        run.plan if run else "run", _header_facts(source), headline(source.state), _failure_notice(source), sections
+    )
 
 
-def _facts(source: Source) -> tuple[str, ...]:
+def _header_facts(source: ReportSource) -> tuple[str, ...]:
     state = source.state
     number = len(state.seeds)
-    facts = [source.name, f"{number} seed{'s' * (number != 1)}", words.time(state.elapsed)]
+    facts = [source.name, f"{number} seed{'s' * (number != 1)}", words.training_time(state.elapsed)]
     if state.run is not None:
         facts.append(state.run.device)
     networks = {(network.model, network.params, network.macs) for network in state.networks.values()}
@@ -54,15 +56,15 @@ def _facts(source: Source) -> tuple[str, ...]:
     return tuple(facts)
 
 
-def _alarm(source: Source) -> str:
+def _failure_notice(source: ReportSource) -> str:
     """What a reader of an unfinished or failed run must know first."""
     state = source.state
     if source.status == "ok":
         return ""
-    said = f"The run is {source.status}: {state.finished} of {len(state.steps)} steps are there."
+    notice = f"The run is {source.status}: {state.finished_steps} of {len(state.steps)} steps are there."
     failed = [step for step in state.steps.values() if step.status == "failed"]
     if failed:
-        said += f" {failed[0].info.label} failed: {failed[0].error or 'no reason given'}"
+        notice += f" {failed[0].info.label} failed: {failed[0].error or 'no reason given'}"
     elif state.message:
-        said += f" {state.message}"
-    return said
+        notice += f" {state.message}"
+    return notice

@@ -4,19 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
-from tickdsl.report.answer import FEW, outcomes
+from tickdsl.report.answer import MAX_ARMS_SHOWN, outcomes
 from tickdsl.report.document import Cell, Details, Part, Section, Table, Text
-from tickdsl.report.source import Source
-from tickdsl.report.symbols import Symbols
+from tickdsl.report.source import ReportSource
+from tickdsl.report.symbols import ArmSymbols
 from tickdsl.results import words
 from tickdsl.results.state import RunState, StepState
-from tickdsl.results.verdict import standings
+from tickdsl.results.verdict import compute_standings
 
 _STATUSES = ("done", "stored", "skipped", "failed", "running", "waiting")
 _KINDS = ("init", "train", "prune", "overlap", "random-structure", "evaluate")
 
 
-def cost(sources: Sequence[Source], symbols: Symbols) -> Section:
+def cost_section(sources: Sequence[ReportSource], symbols: ArmSymbols) -> Section:
     """Per run a table of its steps by kind, and one of the arms: cost of the networks, time of the trainings."""
     parts: list[Part] = []
     for source in sources:
@@ -26,7 +26,7 @@ def cost(sources: Sequence[Source], symbols: Symbols) -> Section:
             parts += [Text(prefix + _summary(state)), _steps(state, prefix)]
         if state.metrics:
             table = _arms(source, symbols, prefix)
-            parts.append(table if len(table.rows) <= FEW else Details(table.caption, (table,)))
+            parts.append(table if len(table.rows) <= MAX_ARMS_SHOWN else Details(table.caption, (table,)))
     if not parts:
         parts = [Text("The run has no steps yet.")]
     return Section("cost", "Cost and time", tuple(parts))
@@ -37,49 +37,53 @@ def _summary(state: RunState) -> str:
     done = [step for step in trainings if step.status == "done" and step.seconds > 0]
     stored = [step for step in trainings if step.status == "stored"]
     shared = sum(len(step.info.arms) - 1 for step in trainings if step.info.arms and step.status != "skipped")
-    said = [
-        f"{words.time(state.elapsed)} from the first event to the last",
-        f"{_number(len(done), 'training')} of {_epochs(done)} epochs in {words.time(_seconds(done))}",
+    sentences = [
+        f"{words.training_time(state.elapsed)} from the first event to the last",
+        f"{_counted(len(done), 'training')} of {_epochs(done)} epochs in {words.training_time(_seconds(done))}",
     ]
     if stored:
-        spared = sum(float(step.metrics.get("train_time") or 0.0) for step in stored)
-        said.append(f"{_number(len(stored), 'training')} taken from the store, {words.time(spared)} spared")
+        saved = sum(float(step.metrics.get("train_time") or 0.0) for step in stored)
+        sentences.append(
+            f"{_counted(len(stored), 'training')} taken from the store, {words.training_time(saved)} spared"
+        )
     if shared:
-        said.append(f"sharing among arms spared {_number(shared, 'training')}")
-    return "; ".join(said) + "."
+        sentences.append(f"sharing among arms spared {_counted(shared, 'training')}")
+    return "; ".join(sentences) + "."
 
 
 def _steps(state: RunState, prefix: str) -> Table:
     statuses = [status for status in _STATUSES if state.count(status)]
-    found = list(state.steps.values())
-    kinds = sorted({step.info.operation for step in found}, key=lambda kind: (*_KINDS, kind).index(kind))
-    groups = [(kind, [step for step in found if step.info.operation == kind]) for kind in kinds]
-    rows = [_kind(name, group, statuses) for name, group in [*groups, ("all", found)]]
+    steps = list(state.steps.values())
+    kinds = sorted({step.info.operation for step in steps}, key=lambda kind: (*_KINDS, kind).index(kind))
+    groups = [(kind, [step for step in steps if step.info.operation == kind]) for kind in kinds]
+    rows = [_operation_row(name, group, statuses) for name, group in [*groups, ("all", steps)]]
     columns = ("kind", "steps", "shared", *statuses, "epochs", "time")
     return Table(f"{prefix}Steps", columns, tuple(rows), note="Shared: wanted by more than one arm, done once.")
 
 
-def _kind(name: str, steps: Sequence[StepState], statuses: Iterable[str]) -> tuple[Cell, ...]:
+def _operation_row(name: str, steps: Sequence[StepState], statuses: Iterable[str]) -> tuple[Cell, ...]:
     counts = [sum(step.status == status for step in steps) for status in statuses]
     done = [step for step in steps if step.status == "done" and step.seconds > 0]  # not on the way of another
     shared = sum(len(step.info.arms) > 1 for step in steps)
-    figures = [str(len(steps)), str(shared), *map(str, counts), _epochs(done), words.time(_seconds(steps))]
+    figures = [str(len(steps)), str(shared), *map(str, counts), _epochs(done), words.training_time(_seconds(steps))]
     return (Cell(name), *map(Cell, figures))
 
 
-def _arms(source: Source, symbols: Symbols, prefix: str) -> Table:
+def _arms(source: ReportSource, symbols: ArmSymbols, prefix: str) -> Table:
     state = source.state
     rows = []
-    for o in outcomes(state, standings(state)):
+    for o in outcomes(state, compute_standings(state)):
         steps = [step for step in state.steps.values() if o.arm.id in step.info.arms]
         sizes = []
         for name in ("params", "macs", "seconds"):
             for standing in (o.dense, o.winner):
                 value = None if standing is None else getattr(standing, name)
-                sizes.append("–" if value is None else (words.time if name == "seconds" else words.count)(value))
-        mark = Cell(o.arm.id, symbol=symbols.of(source.name, o.arm.id))
+                sizes.append(
+                    "–" if value is None else (words.training_time if name == "seconds" else words.count)(value)
+                )
+        mark = Cell(o.arm.id, symbol=symbols.svg_for(source.name, o.arm.id))
         all_time = sum(float(step.metrics.get("train_time") or step.seconds) for step in steps)
-        rows.append((mark, *map(Cell, sizes), Cell(str(len(steps))), Cell(words.time(all_time))))
+        rows.append((mark, *map(Cell, sizes), Cell(str(len(steps))), Cell(words.training_time(all_time))))
     return Table(
         f"{prefix}Cost of the networks",
         (
@@ -102,5 +106,5 @@ def _seconds(steps: Iterable[StepState]) -> float:
     return sum(step.seconds for step in steps)
 
 
-def _number(count: int, word: str) -> str:
+def _counted(count: int, word: str) -> str:
     return f"{count} {word}{'s' * (count != 1)}"

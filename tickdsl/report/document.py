@@ -35,12 +35,12 @@ class Cell:
 
 @attrs.frozen
 class Table:
-    """The first column names the row. `words` are the columns, by number, that hold words and not figures."""
+    """The first column names the row. `text_columns` are the columns, by number, that hold words and not figures."""
 
     caption: str
     columns: tuple[str, ...]
     rows: tuple[tuple[Cell, ...], ...]
-    words: frozenset[int] = frozenset({0})
+    text_columns: frozenset[int] = frozenset({0})
     note: str = ""
 
 
@@ -50,7 +50,7 @@ class Figure:
     phone. `text` says what is to be seen; `legend` names what is drawn, with a small SVG for each."""
 
     title: str
-    text: str
+    description: str
     wide: str
     narrow: str | None = None
     legend: tuple[tuple[str, str], ...] = ()
@@ -105,6 +105,6 @@ class Document:
     sections: tuple[Section, ...]
 
 
-def cell(text: str | Cell) -> Cell:
+def as_cell(text: str | Cell) -> Cell:
     """Plain text as a cell."""
     return text if isinstance(text, Cell) else Cell(text)

@@ -8,25 +8,25 @@ import json
 from collections.abc import Sequence
 
 from tickdsl.errors import TickdslError
-from tickdsl.report.compose import compose
-from tickdsl.report.html import as_html
-from tickdsl.report.markdown import as_markdown
-from tickdsl.report.source import Source, with_short_names
-from tickdsl.results.export import results, results_csv
+from tickdsl.report.compose import build_document
+from tickdsl.report.html import render_html
+from tickdsl.report.markdown import render_markdown
+from tickdsl.report.source import ReportSource, with_short_names
+from tickdsl.results.export import results_csv, results_dict
 from tickdsl.results.plots import accuracy_svg, comparison_svg
 
-FORMS = ("html", "md", "csv", "json", "png", "svg")
+FORMATS = ("html", "md", "csv", "json", "png", "svg")
 _PNG_WIDTH = 1520  # twice the figure's own, for sharp text on dense screens
 
 
-def write_as(form: str, sources: Sequence[Source]) -> bytes:
+def render_report(format: str, sources: Sequence[ReportSource]) -> bytes:
     """The report on one run or more. Raises TickdslError for a figure where nothing was measured, and for png where
     the library that draws it is not installed."""
-    match form:
+    match format:
         case "html":
-            return as_html(compose(sources)).encode()
+            return render_html(build_document(sources)).encode()
         case "md":
-            return as_markdown(compose(sources)).encode()
+            return render_markdown(build_document(sources)).encode()
         case "json":
             return _json(sources).encode()
         case "csv":
@@ -35,16 +35,16 @@ def write_as(form: str, sources: Sequence[Source]) -> bytes:
             return _svg(sources).encode()
         case "png":
             return _png(_svg(sources))
-    raise ValueError(f"{form!r} is no form of a report")
+    raise ValueError(f"{format!r} is no form of a report")
 
 
-def _json(sources: Sequence[Source]) -> str:
-    found = [results(source.state) for source in sources]
-    content = found[0] if len(found) == 1 else {"v": found[0]["v"], "runs": found}
+def _json(sources: Sequence[ReportSource]) -> str:
+    dicts = [results_dict(source.state) for source in sources]
+    content = dicts[0] if len(dicts) == 1 else {"v": dicts[0]["v"], "runs": dicts}
     return json.dumps(content, indent=1, allow_nan=False) + "\n"
 
 
-def _csv(sources: Sequence[Source]) -> str:
+def _csv(sources: Sequence[ReportSource]) -> str:
     """That of one run as it is; of several, their rows with the run's name before, and all columns of any."""
     if len(sources) == 1:
         return results_csv(sources[0].state)
@@ -60,7 +60,7 @@ def _csv(sources: Sequence[Source]) -> str:
     return text.getvalue()
 
 
-def _svg(sources: Sequence[Source]) -> str:
+def _svg(sources: Sequence[ReportSource]) -> str:
     states = {source.name: source.state for source in with_short_names(sources)}
     figure = accuracy_svg(sources[0].state) if len(sources) == 1 else comparison_svg(states)
     if figure is None:

@@ -17,15 +17,15 @@ from tickdsl import __version__
 from tickdsl.report.document import Code, Document
 
 
-def as_html(document: Document) -> str:
+def render_html(document: Document) -> str:
     """The page. Every name from a plan is escaped."""
     numbers = itertools.count(1)
-    page = _templates().get_template("report.html")
+    page = _environment().get_template("report.html")
     return page.render(document=document, version=__version__, number=lambda: next(numbers))
 
 
 @functools.cache
-def _templates() -> Environment:
+def _environment() -> Environment:
     templates = Environment(
         loader=PackageLoader("tickdsl.report"),
         autoescape=True,
@@ -33,13 +33,13 @@ def _templates() -> Environment:
         lstrip_blocks=True,
         undefined=StrictUndefined,
     )
-    templates.filters["highlight"] = highlight
-    templates.filters["breakable"] = breakable
+    templates.filters["highlight"] = highlight_code
+    templates.filters["breakable"] = with_line_breaks
     templates.tests["kind"] = lambda part, name: type(part).__name__ == name
     return templates
 
 
-def highlight(code: Code) -> Markup:
+def highlight_code(code: Code) -> Markup:
     """The code with its words in spans; plain where no lexer of that name is installed."""
     try:
         lexer = get_lexer_by_name(code.language, stripnl=False)
@@ -48,6 +48,6 @@ def highlight(code: Code) -> Markup:
     return Markup(pygments.highlight(code.text, lexer, HtmlFormatter(nowrap=True)))
 
 
-def breakable(name: str) -> Markup:
+def with_line_breaks(name: str) -> Markup:
     """A name of an arm that may go on in a second line where its sweep begins."""
     return Markup("<wbr>").join(Markup.escape(part) for part in re.split(r"(?=\[)", name))

@@ -7,32 +7,32 @@ from collections.abc import Iterator, Sequence
 
 from tickdsl.records.events import LayerInfo, Network
 from tickdsl.report.document import Cell, Details, Heading, Panels, Part, Section, Table, Text
-from tickdsl.report.source import Source
+from tickdsl.report.source import ReportSource
 from tickdsl.results import words
-from tickdsl.results.plots import foremost
+from tickdsl.results.plots import top_arms
 from tickdsl.results.state import RunState
-from tickdsl.results.verdict import standings
+from tickdsl.results.verdict import compute_standings
 
 _OPEN_ROWS = 30  # a longer strip is shown on request
 
 
-def layerwise(sources: Sequence[Source]) -> Section:
+def layers_section(sources: Sequence[ReportSource]) -> Section:
     """For each arm a strip of its layers: rows in the order in which they run, a column per round."""
     parts: list[Part] = []
     for source in sources:
         state = source.state
-        chosen = foremost(state, standings(state))
-        if state.layers and len(chosen) < len(state.arms):
-            parts.append(Text(f"Shown are {len(chosen)} of {len(state.arms)} arms, those with the smallest tickets."))
+        arms = top_arms(state, compute_standings(state))
+        if state.layers and len(arms) < len(state.arms):
+            parts.append(Text(f"Shown are {len(arms)} of {len(state.arms)} arms, those with the smallest tickets."))
         prefix = f"{source.name}: " if len(sources) > 1 else ""
-        for arm in chosen:
+        for arm in arms:
             network = state.networks.get(arm)
-            if network is not None and (strips := tuple(_strips(state, arm, network))):
+            if network is not None and (tables := tuple(_layer_tables(state, arm, network))):
                 title = f"{prefix}{arm}, {network.model}"
                 if len(sources) > 1 or len(network.layers) > _OPEN_ROWS:
-                    parts.append(Details(title, (Panels(strips),)))
+                    parts.append(Details(title, (Panels(tables),)))
                 else:
-                    parts += [Heading(title), Panels(strips)]
+                    parts += [Heading(title), Panels(tables)]
     if parts:
         parts.append(Text("Mean over seeds. Layers of one group lose the same channels.", "note"))
     else:
@@ -40,40 +40,44 @@ def layerwise(sources: Sequence[Source]) -> Section:
     return Section("layers", "Layers", tuple(parts))
 
 
-def _strips(state: RunState, arm: str, network: Network) -> Iterator[Table]:
+def _layer_tables(state: RunState, arm: str, network: Network) -> Iterator[Table]:
     levels = sorted({level for owner, contestant, level, _ in state.layers if (owner, contestant) == (arm, "ticket")})
     if not levels:
         return
-    if any(_left(state, arm, level, layer, "outputs") < 1.0 for level in levels for layer in network.layers):
-        yield _strip(state, arm, network, levels, "outputs")
-    yield _strip(state, arm, network, levels, "weights")
+    if any(_share_left(state, arm, level, layer, "outputs") < 1.0 for level in levels for layer in network.layers):
+        yield _layer_table(state, arm, network, levels, "outputs")
+    yield _layer_table(state, arm, network, levels, "weights")
 
 
-def _strip(state: RunState, arm: str, network: Network, levels: Sequence[int], unit: str) -> Table:
+def _layer_table(state: RunState, arm: str, network: Network, levels: Sequence[int], unit: str) -> Table:
     grouped = any(layer.group for layer in network.layers)
     rows = []
     for layer in network.layers:
         dense = layer.outputs if unit == "outputs" else layer.weights
         head = [Cell(layer.path), Cell(layer.kind, "faint"), *([Cell(layer.group or "–", "faint")] if grouped else [])]
-        shares = [_left(state, arm, level, layer, unit) for level in levels]
+        shares = [_share_left(state, arm, level, layer, unit) for level in levels]
         rows.append((*head, Cell(words.count(dense)), *(Cell(_percent(share), share=share) for share in shares)))
-    words_in = frozenset({0, 1, 2} if grouped else {0, 1})
+    text_columns = frozenset({0, 1, 2} if grouped else {0, 1})
     return Table(
         f"{'Output channels' if unit == 'outputs' else 'Weights'} left in %, by round",
         ("layer", "kind", *(("group",) if grouped else ()), unit, *map(str, levels)),
         tuple(rows),
-        words_in,
+        text_columns,
     )
 
 
-def _left(state: RunState, arm: str, level: int, layer: LayerInfo, unit: str) -> float:
+def _share_left(state: RunState, arm: str, level: int, layer: LayerInfo, unit: str) -> float:
     """The share of a layer that is left, mean over the seeds."""
     dense = layer.outputs if unit == "outputs" else layer.weights
-    seeds = [seed for owner, contestant, at, seed in state.layers if (owner, contestant, at) == (arm, "ticket", level)]
+    seeds = [
+        seed
+        for owner, contestant, event_level, seed in state.layers
+        if (owner, contestant, event_level) == (arm, "ticket", level)
+    ]
     if not dense or not seeds:
         return 1.0
-    found = [state.layers[arm, "ticket", level, seed] for seed in seeds]
-    kept = [(one.outputs if unit == "outputs" else one.weights).get(layer.path, dense) for one in found]
+    events = [state.layers[arm, "ticket", level, seed] for seed in seeds]
+    kept = [(event.outputs if unit == "outputs" else event.weights).get(layer.path, dense) for event in events]
     return statistics.fmean(kept) / dense
 
 

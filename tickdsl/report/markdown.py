@@ -20,11 +20,11 @@ from tickdsl.report.document import (
 )
 
 
-def as_markdown(document: Document) -> str:
+def render_markdown(document: Document) -> str:
     """The text of the report."""
-    blocks = [f"# {_plain(document.title)}", _plain(" · ".join(document.facts))]
-    blocks += [f"> **{_plain(document.alarm)}**"] if document.alarm else []
-    blocks += [f"**{_plain(document.lead)}**"] if document.lead else []
+    blocks = [f"# {_escape(document.title)}", _escape(" · ".join(document.facts))]
+    blocks += [f"> **{_escape(document.alarm)}**"] if document.alarm else []
+    blocks += [f"**{_escape(document.lead)}**"] if document.lead else []
     for section in document.sections:
         blocks += _section(section)
     return "\n\n".join(blocks) + "\n"
@@ -40,19 +40,19 @@ def _section(section: Section) -> Iterator[str]:
 def _part(part: Part, depth: int) -> Iterator[str]:
     match part:
         case Text():
-            yield _plain(part.text)
+            yield _escape(part.text)
         case Heading():
-            yield f"{'#' * depth} {_plain(part.text)}"
+            yield f"{'#' * depth} {_escape(part.text)}"
         case Bullets():
-            yield "\n".join(f"- {_plain(item)}" for item in part.items)
+            yield "\n".join(f"- {_escape(item)}" for item in part.items)
         case Code():
             fence = "`" * max(3, 1 + max((len(run) for run in re.findall("`+", part.text)), default=0))
             yield f"{fence}{part.language}\n{part.text.rstrip()}\n{fence}"
         case Table():
-            yield f"{'#' * depth} {_plain(part.caption)}"
+            yield f"{'#' * depth} {_escape(part.caption)}"
             yield _table(part)
             if part.note:
-                yield _plain(part.note)
+                yield _escape(part.note)
         case Details():
             for inner in part.parts:
                 yield from _part(inner, depth)
@@ -64,13 +64,13 @@ def _part(part: Part, depth: int) -> Iterator[str]:
 
 
 def _table(table: Table) -> str:
-    rules = [":--" if place in table.words else "--:" for place in range(len(table.columns))]
+    rules = [":--" if place in table.text_columns else "--:" for place in range(len(table.columns))]
     rows = [table.columns, rules, *([cell.text for cell in row] for row in table.rows)]
-    cells = [[_plain(text).replace("|", "\\|") for text in row] for row in (rows[0], *rows[2:])]
+    cells = [[_escape(text).replace("|", "\\|") for text in row] for row in (rows[0], *rows[2:])]
     lines = [cells[0], rules, *cells[1:]]
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)
 
 
-def _plain(text: str) -> str:
+def _escape(text: str) -> str:
     """Text that Markdown reads as it stands: names of arms may hold [, *, _ and <."""
     return re.sub(r"([\\`*_\[\]<>])", r"\\\1", " ".join(text.split()))

@@ -6,12 +6,12 @@ import difflib
 from collections.abc import Sequence
 
 from tickdsl.report.document import Code, Details, Part, Section, Text
-from tickdsl.report.source import Source
+from tickdsl.report.source import ReportSource
 
 _OPEN_LINES = 40  # a longer plan is shown on request
 
 
-def question(sources: Sequence[Source]) -> Section:
+def question_section(sources: Sequence[ReportSource]) -> Section:
     """The plan of the first run, and the differences of the others' to it."""
     first, *others = sources
     parts: list[Part] = []
@@ -26,7 +26,7 @@ def question(sources: Sequence[Source]) -> Section:
     return Section("question", "Question", tuple(parts))
 
 
-def _difference(first: Source, other: Source) -> list[Part]:
+def _difference(first: ReportSource, other: ReportSource) -> list[Part]:
     if not (first.plan and other.plan):
         return [Text(f"{other.name}: the plans cannot be compared, one of them was not kept.")]
     old, new = _statements(first.plan), _statements(other.plan)

@@ -10,13 +10,13 @@ import attrs
 from tickdsl.errors import TickdslError
 from tickdsl.records.journal import read_events
 from tickdsl.records.paths import RunPaths
-from tickdsl.results.fold import fold
-from tickdsl.results.liveness import liveness
+from tickdsl.results.fold import build_state
+from tickdsl.results.liveness import effective_status
 from tickdsl.results.state import RunState
 
 
 @attrs.frozen
-class Source:
+class ReportSource:
     """A run as its events tell it, with the text of its plan. `status` also knows of engines that died.
     `name` is the run's, which its folder has."""
 
@@ -26,30 +26,30 @@ class Source:
     name: str = attrs.field()
 
     @name.default
-    def _run(self) -> str:
+    def _default_name(self) -> str:
         return self.state.run.run if self.state.run else "run"
 
 
-def read_source(paths: RunPaths) -> Source:
+def read_source(paths: RunPaths) -> ReportSource:
     """What the folder of a run tells. Raises TickdslError where it holds no event of a run."""
     if not paths.events.exists():
         raise TickdslError(f"{paths.folder} holds no run: it has no events.jsonl", "`tickdsl ls` lists the runs")
-    state = fold(read_events(paths.events))
+    state = build_state(read_events(paths.events))
     if state.run is None:
         raise TickdslError(f"{paths.events} tells of no run yet", "look again when the run has begun")
-    return source(state, paths)
+    return source_from_state(state, paths)
 
 
-def source(state: RunState, paths: RunPaths) -> Source:
+def source_from_state(state: RunState, paths: RunPaths) -> ReportSource:
     """The run of `state`, whose folder is at `paths`."""
     try:
         plan = paths.plan.read_text(errors="replace")
     except OSError:
         plan = ""  # folders are copied in part; the figures still stand
-    return Source(state, plan, liveness(state, time.time()))
+    return ReportSource(state, plan, effective_status(state, time.time()))
 
 
-def with_short_names(sources: Sequence[Source]) -> list[Source]:
+def with_short_names(sources: Sequence[ReportSource]) -> list[ReportSource]:
     """Runs beside each other under the names of their plans, where these tell them apart."""
     plans = [source.state.run.plan if source.state.run else "" for source in sources]
     if len(sources) == 1 or "" in plans or len(set(plans)) < len(plans):

@@ -12,14 +12,14 @@ from html import escape
 import attrs
 
 from tickdsl.report.document import Details, Figure, Part, Section, Text
-from tickdsl.report.source import Source
-from tickdsl.report.symbols import title
-from tickdsl.results.plots import foremost
-from tickdsl.results.served import served
+from tickdsl.report.source import ReportSource
+from tickdsl.report.symbols import accessible_title
+from tickdsl.results.plots import top_arms
+from tickdsl.results.served import first_uses
 from tickdsl.results.state import RunState
-from tickdsl.results.verdict import standings
+from tickdsl.results.verdict import compute_standings
 
-_KINDS = {  # a colour of Okabe and Ito and a letter each
+_OPERATION_STYLES = {  # a colour of Okabe and Ito and a letter each
     "init": ("#E69F00", "I"),
     "train": ("#0072B2", "T"),
     "prune": ("#D55E00", "P"),
@@ -29,7 +29,7 @@ _KINDS = {  # a colour of Okabe and Ito and a letter each
 }
 _GREY = "#8c959f"
 #: What is measured beside accuracy.
-_LETTERS = {"robustness": "A", "latency": "L", "memory": "M", "barrier": "B"}
+_MEASURE_LETTERS = {"robustness": "A", "latency": "L", "memory": "M", "barrier": "B"}
 _CHIP, _BOX, _LANE, _LABEL, _GAP, _TOP = 40, 28, 44, 210, 26, 30
 
 Lane = tuple[str, str]  # an arm, and a rival of its or ""
@@ -55,7 +55,7 @@ class _Box:
         return self.kinds.total()
 
 
-def steps(sources: Sequence[Source]) -> Section:
+def steps_section(sources: Sequence[ReportSource]) -> Section:
     """A drawing for each run; of many arms those with the smallest tickets."""
     parts: list[Part] = []
     for number, source in enumerate(sources):
@@ -66,8 +66,8 @@ def steps(sources: Sequence[Source]) -> Section:
 
 
 def _figure(state: RunState, name: str, run: str) -> Figure:
-    shown = foremost(state, standings(state))
-    boxes, wires = _boxes(state, shown)
+    shown = top_arms(state, compute_standings(state))
+    boxes, edges = _boxes(state, shown)
     heading = f"Steps of {run}" if run else "Steps by arm and round"
     shared = sum(box.steps for (lane, _), box in boxes.items() if lane == _SHARED)
     text = f"{len(state.steps)} steps, {shared} of them shared by arms."
@@ -76,56 +76,58 @@ def _figure(state: RunState, name: str, run: str) -> Figure:
     text += (
         " A box stands for all seeds; a pale one was not needed. Lines lead from results to the steps that use them."
     )
-    kinds = sorted({kind for box in boxes.values() for kind in box.kinds}, key=lambda kind: [*_KINDS, kind].index(kind))
+    kinds = sorted(
+        {kind for box in boxes.values() for kind in box.kinds}, key=lambda kind: [*_OPERATION_STYLES, kind].index(kind)
+    )
     legend = tuple((_chip_symbol(kind), kind) for kind in kinds)
-    return Figure(heading, text, _drawing(boxes, wires, title(heading, text, name)), None, legend)
+    return Figure(heading, text, _drawing(boxes, edges, accessible_title(heading, text, name)), None, legend)
 
 
 def _boxes(state: RunState, shown: Sequence[str]) -> tuple[dict[Place, _Box], Counter[tuple[Place, Place]]]:
-    measured = (*state.measurements, *state.asked)
-    serves = served([step.info for step in state.steps.values()], measured, state.contestants)
+    measured = (*state.measurements, *state.extra_measurements)
+    uses = first_uses([step.info for step in state.steps.values()], measured, state.contestants)
     places: dict[str, Place] = {}
-    found: dict[Place, _Box] = defaultdict(_Box)
+    boxes: dict[Place, _Box] = defaultdict(_Box)
     for name, step in state.steps.items():
         arms = [arm for arm in step.info.arms if arm in shown]
-        if not arms or name not in serves:
+        if not arms or name not in uses:
             continue
-        level, contestant = serves[name]
-        rival = "" if contestant in ("dense", "ticket") else contestant
-        place = places[name] = (_SHARED if len(step.info.arms) > 1 else (arms[0], rival), level)
-        found[place].kinds[step.info.operation] += 1
-        found[place].idle += step.status == "skipped"
-        found[place].failed += step.status == "failed"
-    wires: Counter[tuple[Place, Place]] = Counter()
+        level, contestant = uses[name]
+        control = "" if contestant in ("dense", "ticket") else contestant
+        place = places[name] = (_SHARED if len(step.info.arms) > 1 else (arms[0], control), level)
+        boxes[place].kinds[step.info.operation] += 1
+        boxes[place].idle += step.status == "skipped"
+        boxes[place].failed += step.status == "failed"
+    edges: Counter[tuple[Place, Place]] = Counter()
     for name, place in places.items():
         for parent in state.steps[name].info.parents:
             if parent in places and places[parent] != place:
-                wires[places[parent], place] += 1
+                edges[places[parent], place] += 1
     lanes = [_SHARED]
     for arm in shown:
         lanes += [(arm, ""), *((arm, name) for name in state.contestants if name not in ("dense", "ticket"))]
-    return {place: found[place] for place in sorted(found, key=lambda at: (lanes.index(at[0]), at[1]))}, wires
+    return {place: boxes[place] for place in sorted(boxes, key=lambda at: (lanes.index(at[0]), at[1]))}, edges
 
 
-def _drawing(boxes: Mapping[Place, _Box], wires: Iterable[tuple[Place, Place]], words: tuple[str, str]) -> str:
+def _drawing(boxes: Mapping[Place, _Box], edges: Iterable[tuple[Place, Place]], title: tuple[str, str]) -> str:
     lanes = list(dict.fromkeys(lane for lane, _ in boxes))
     columns: dict[int, int] = {}
     for (_, level), box in boxes.items():
         columns[level] = max(columns.get(level, 0), box.width)
-    left: dict[int, int] = {}
+    column_x: dict[int, int] = {}
     x = _LABEL
     for level in sorted(columns):
-        left[level] = x
+        column_x[level] = x
         x += columns[level] + _GAP
     width, height = x - _GAP + 8, _TOP + _LANE * len(lanes) + 4
-    attributes, said = words
+    attributes, title_element = title
     parts = [
         f'<svg xmlns="http://www.w3.org/2000/svg" class="steps" viewBox="0 0 {width} {height}" width="{width}" '
         f'height="{height}" {attributes}>',
-        said,
+        title_element,
     ]
-    for level, at in left.items():
-        middle = at + columns[level] / 2
+    for level, x0 in column_x.items():
+        middle = x0 + columns[level] / 2
         parts.append(
             f'<text x="{middle:.0f}" y="18" text-anchor="middle">{(level and f"round {level}") or "dense"}</text>'
         )
@@ -134,25 +136,26 @@ def _drawing(boxes: Mapping[Place, _Box], wires: Iterable[tuple[Place, Place]], 
         if row % 2 == 0:
             parts.append(f'<rect class="lane" x="0" y="{y}" width="{width}" height="{_LANE}"/>')
         parts.append(_label(lane, y + _LANE // 2 + 4, (lane[0], "") in lanes))
-    spots = {
-        (lane, level): (left[level], _TOP + _LANE * lanes.index(lane) + (_LANE - _BOX) // 2) for lane, level in boxes
+    positions = {
+        (lane, level): (column_x[level], _TOP + _LANE * lanes.index(lane) + (_LANE - _BOX) // 2)
+        for lane, level in boxes
     }
-    for start, end in wires:
-        parts.append(_wire(spots[start], boxes[start].width, spots[end], end[1] - start[1] > 1))
+    for start, end in edges:
+        parts.append(_edge(positions[start], boxes[start].width, positions[end], end[1] - start[1] > 1))
     for place, box in boxes.items():
-        parts += _box(*spots[place], box)
+        parts += _box(*positions[place], box)
     return "\n".join([*parts, "</svg>\n"])
 
 
-def _label(lane: Lane, y: int, below: bool) -> str:
+def _label(lane: Lane, y: int, indented: bool) -> str:
     """The name of a lane; a rival's stands further in below its arm's."""
-    rival = lane[1]
-    name = rival if rival and below else " ".join(filter(None, lane))
+    control = lane[1]
+    name = control if control and indented else " ".join(filter(None, lane))
     short = name if len(name) <= 28 else name[:13] + "…" + name[-14:]
-    return f'<text x="{22 if rival and below else 8}" y="{y}">{escape(short)}</text>'
+    return f'<text x="{22 if control and indented else 8}" y="{y}">{escape(short)}</text>'
 
 
-def _wire(start: tuple[int, int], width: int, end: tuple[int, int], far: bool) -> str:
+def _edge(start: tuple[int, int], width: int, end: tuple[int, int], far: bool) -> str:
     x1, y1, x2, y2 = start[0] + width, start[1] + _BOX / 2, end[0], end[1] + _BOX / 2
     kind = "wire far" if far else "wire"
     if x2 <= x1:  # within a round: from below or above
@@ -165,18 +168,18 @@ def _wire(start: tuple[int, int], width: int, end: tuple[int, int], far: bool) -
 def _box(x: int, y: int, box: _Box) -> Iterator[str]:
     idle = ' opacity=".45"' if box.idle == box.steps else ""
     failed = " failed" if box.failed else ""
-    said = ", ".join(f"{number} {kind}" for kind, number in box.kinds.items())
-    yield f"<g{idle}><title>{escape(said)}</title>"
+    tooltip = ", ".join(f"{number} {kind}" for kind, number in box.kinds.items())
+    yield f"<g{idle}><title>{escape(tooltip)}</title>"
     yield f'<rect class="box{failed}" x="{x}" y="{y}" width="{box.width}" height="{_BOX}" rx="6"/>'
-    for place, (kind, number) in enumerate(box.kinds.items()):
-        at = x + 6 + _CHIP * place
-        yield _chip(at, y + 6, kind)
-        yield f'<text x="{at + 19}" y="{y + 19}">{number}</text>'
+    for index, (kind, number) in enumerate(box.kinds.items()):
+        chip_x = x + 6 + _CHIP * index
+        yield _chip(chip_x, y + 6, kind)
+        yield f'<text x="{chip_x + 19}" y="{y + 19}">{number}</text>'
     yield "</g>"
 
 
 def _chip(x: int, y: int, kind: str) -> str:
-    colour, letter = _KINDS.get(kind, (_GREY, _LETTERS.get(kind, "?")))
+    colour, letter = _OPERATION_STYLES.get(kind, (_GREY, _MEASURE_LETTERS.get(kind, "?")))
     ink = "#ffffff" if kind == "train" else "#000000"
     return (
         f'<rect x="{x}" y="{y}" width="16" height="16" rx="3" fill="{colour}"/>'

@@ -13,11 +13,11 @@ from tickdsl.results import words
 from tickdsl.results.state import RunState
 from tickdsl.results.verdict import Estimate, estimate
 
-Key = tuple[str, str, int]  # arm id, contestant, level
+NetworkKey = tuple[str, str, int]  # arm id, contestant, level
 
 
 @attrs.frozen
-class Figure:
+class MeasuredValue:
     """A figure over the seeds; `how` is `measured`, or `estimated` where it is so for any seed."""
 
     value: Estimate
@@ -27,9 +27,9 @@ class Figure:
 class Column(NamedTuple):
     """How a metric is shown: the figure of that name, its heading, and its values in words."""
 
-    figure: str
+    figure_name: str
     heading: str
-    said: Callable[[float], str]
+    format_value: Callable[[float], str]
 
 
 def _percent(share: float) -> str:
@@ -68,77 +68,85 @@ COLUMNS: dict[str, tuple[Column, ...]] = {
 
 
 #: Metrics whose figures hang on the machine that did the work.
-_OF_A_MACHINE = ("train-time", "latency", "memory", "energy", "carbon")
+_MACHINE_DEPENDENT = ("train-time", "latency", "memory", "energy", "carbon")
 
 
-def figures(state: RunState) -> dict[Key, dict[str, Figure]]:
+def measured_values(state: RunState) -> dict[NetworkKey, dict[str, MeasuredValue]]:
     """All figures by (arm id, contestant, level) and name."""
-    values: dict[Key, dict[str, dict[int, float]]] = {}
-    guessed: set[tuple[Key, str]] = set()
+    values: dict[NetworkKey, dict[str, dict[int, float]]] = {}
+    estimated: set[tuple[NetworkKey, str]] = set()
     for ((arm, contestant, level, seed), _), measure in state.measures.items():
         key = (arm, contestant, level)
         for name, value in measure.figures.items():
             if isinstance(value, int | float):
                 values.setdefault(key, {}).setdefault(name, {})[seed] = value
                 if measure.how == ESTIMATED:
-                    guessed.add((key, name))
+                    estimated.add((key, name))
     return {
         key: {
-            name: Figure(found, ESTIMATED if (key, name) in guessed else MEASURED)
-            for name, seeds in named.items()
-            if (found := estimate([seeds[seed] for seed in sorted(seeds)])) is not None
+            name: MeasuredValue(mean, ESTIMATED if (key, name) in estimated else MEASURED)
+            for name, by_seed in values_by_name.items()
+            if (mean := estimate([by_seed[seed] for seed in sorted(by_seed)])) is not None
         }
-        for key, named in values.items()
+        for key, values_by_name in values.items()
     }
 
 
-def columns(found: Mapping[Key, Mapping[str, Figure]]) -> list[Column]:
+def columns_with_values(values: Mapping[NetworkKey, Mapping[str, MeasuredValue]]) -> list[Column]:
     """The columns that have anything in them."""
-    there = {name: None for named in found.values() for name in named}
-    known = [column for metric in COLUMNS.values() for column in metric if column.figure in there]
-    return [*known, *(_own(name) for name in there if not any(_told(name, metric) for metric in COLUMNS))]
+    names = {name: None for by_name in values.values() for name in by_name}
+    known = [column for metric in COLUMNS.values() for column in metric if column.figure_name in names]
+    return [
+        *known,
+        *(_plugin_column(name) for name in names if not any(_belongs_to(name, metric) for metric in COLUMNS)),
+    ]
 
 
-def _told(figure: str, metric: str) -> bool:
+def _belongs_to(figure_name: str, metric: str) -> bool:
     """Whether a figure is a metric's own, or one of its details."""
-    return figure == metric or figure.startswith(f"{metric}.")
+    return figure_name == metric or figure_name.startswith(f"{metric}.")
 
 
-def _own(figure: str) -> Column:
+def _plugin_column(figure_name: str) -> Column:
     """What users measure: named as they do, without the package that it comes from."""
-    return Column(figure, figure.rpartition(":")[2], lambda value: f"{value:.4g}")
+    return Column(figure_name, figure_name.rpartition(":")[2], lambda value: f"{value:.4g}")
 
 
-def said(column: Column, found: Mapping[str, Figure]) -> str:
+def format_cell(column: Column, values: Mapping[str, MeasuredValue]) -> str:
     """A cell: the mean over the seeds, with `~` before what is estimated."""
-    figure = found.get(column.figure)
-    if figure is None:
+    value = values.get(column.figure_name)
+    if value is None:
         return ""
-    return ("~" if figure.how == ESTIMATED else "") + column.said(figure.value.mean)
+    return ("~" if value.how == ESTIMATED else "") + column.format_value(value.value.mean)
 
 
-def machines(state: RunState) -> list[str]:
+def machine_notes(state: RunState) -> list[str]:
     """What must be known of figures that hang on the machine: those that several machines measured."""
-    hosts: dict[str, set[str]] = {}
+    hosts_by_metric: dict[str, set[str]] = {}
     for (_, metric), measure in state.measures.items():
-        if metric in _OF_A_MACHINE and measure.host:
-            hosts.setdefault(metric, set()).add(measure.host)
-    said: dict[tuple[str, ...], list[str]] = {}
-    for metric, found in hosts.items():
-        if len(found) > 1:
-            said.setdefault(tuple(sorted(found)), []).append(metric)
-    return [f"{', '.join(them)}: figures of {len(found)} machines, {', '.join(found)}" for found, them in said.items()]
+        if metric in _MACHINE_DEPENDENT and measure.host:
+            hosts_by_metric.setdefault(metric, set()).add(measure.host)
+    metrics_by_hosts: dict[tuple[str, ...], list[str]] = {}
+    for metric, hosts in hosts_by_metric.items():
+        if len(hosts) > 1:
+            metrics_by_hosts.setdefault(tuple(sorted(hosts)), []).append(metric)
+    return [
+        f"{', '.join(metrics)}: figures of {len(hosts)} machines, {', '.join(hosts)}"
+        for hosts, metrics in metrics_by_hosts.items()
+    ]
 
 
-def remark(found: Mapping[Key, Mapping[str, Figure]]) -> str:
+def estimation_note(values_by_key: Mapping[NetworkKey, Mapping[str, MeasuredValue]]) -> str:
     """How the estimated ones came about: `~ estimated: energy at 65 W, CO2 at 480 g/kWh`; empty without any."""
-    guessed = [(name, f) for named in found.values() for name, f in named.items() if f.how == ESTIMATED]
-    if not guessed:
+    estimated = [
+        (name, value) for by_name in values_by_key.values() for name, value in by_name.items() if value.how == ESTIMATED
+    ]
+    if not estimated:
         return ""
     parts = []
-    for figure, form in (("energy.watts", "energy at {} W"), ("carbon.intensity", "CO2 at {} g/kWh")):
-        values = [round(f.value.mean, 1) for name, f in guessed if name == figure]
+    for figure, template in (("energy.watts", "energy at {} W"), ("carbon.intensity", "CO2 at {} g/kWh")):
+        values = [round(value.value.mean, 1) for name, value in estimated if name == figure]
         if values:
             ends = dict.fromkeys((min(values), max(values)))
-            parts.append(form.format("–".join(f"{value:g}" for value in ends)))
+            parts.append(template.format("–".join(f"{value:g}" for value in ends)))
     return "~ estimated" + (f": {', '.join(parts)}" if parts else "")

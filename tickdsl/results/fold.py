@@ -7,7 +7,7 @@ from typing import Any
 
 import attrs
 
-from tickdsl.records.decode import Record
+from tickdsl.records.decode import EventRecord
 from tickdsl.records.events import (
     Checkpoint,
     ControlAck,
@@ -27,49 +27,49 @@ from tickdsl.records.events import (
     StepStart,
     Warn,
 )
-from tickdsl.results.state import ENDED, CoursePoint, MeasureKey, MetricKey, Pace, RunState, StepState
+from tickdsl.results.state import ENDED_STATUSES, EpochMetrics, MeasureKey, MetricKey, Pace, RunState, StepState
 
 LOG_LINES = 500  # of the log and of the warnings, the last so many are kept
-COURSE_POINTS = 512  # of a training's course; a longer one loses every second of its points
-ALL_POINTS = 200_000  # of all courses together, as long as each has its least
-LEAST_POINTS = 32
+MAX_HISTORY_POINTS = 512  # of a training's course; a longer one loses every second of its points
+MAX_TOTAL_POINTS = 200_000  # of all courses together, as long as each has its least
+MIN_HISTORY_POINTS = 32
 
 
-def apply(state: RunState, record: Record) -> RunState:
-    """The state after one more event. For many events `Fold` does the same without a copy for each."""
-    return fold([record], state)
+def apply_event(state: RunState, record: EventRecord) -> RunState:
+    """The state after one more event. For many events `StateBuilder` does the same without a copy for each."""
+    return build_state([record], state)
 
 
-def fold(records: Iterable[Record], state: RunState | None = None) -> RunState:
+def build_state(records: Iterable[EventRecord], state: RunState | None = None) -> RunState:
     """The state after all `records`, from the beginning or from `state` on."""
-    folding = Fold(state)
+    builder = StateBuilder(state)
     for record in records:
-        folding.add(record)
-    return folding.state
+        builder.add(record)
+    return builder.state
 
 
-class Fold:
+class StateBuilder:
     """Takes events one by one and gives a frozen state when asked; what it gave never changes."""
 
     def __init__(self, state: RunState | None = None) -> None:
-        self._base = state or RunState()
-        self._changed: dict[str, Any] = {}
-        self._steps = dict(self._base.steps)
-        self._metrics: dict[MetricKey, Metric] = dict(self._base.metrics)
-        self._layers: dict[MetricKey, Layers] = dict(self._base.layers)
-        self._measures: dict[MeasureKey, Measure] = dict(self._base.measures)
-        self._courses = {name: list(step.course) for name, step in self._steps.items() if step.course}
-        self._most = _points(step.info for step in self._steps.values())
-        self._log = list(self._base.log)
-        self._warnings = list(self._base.warnings)
-        self._pace = self._base.pace
-        self._trained = 0.0  # epochs that the pace does not count yet
+        self._state = state or RunState()
+        self._changes: dict[str, Any] = {}
+        self._steps = dict(self._state.steps)
+        self._metrics: dict[MetricKey, Metric] = dict(self._state.metrics)
+        self._layers: dict[MetricKey, Layers] = dict(self._state.layers)
+        self._measures: dict[MeasureKey, Measure] = dict(self._state.measures)
+        self._histories = {name: list(step.history) for name, step in self._steps.items() if step.history}
+        self._max_points = _max_history_points(step.info for step in self._steps.values())
+        self._log = list(self._state.log)
+        self._warnings = list(self._state.warnings)
+        self._pace = self._state.pace
+        self._uncounted_epochs = 0.0  # epochs that the pace does not count yet
         self._progress: dict[str, StepProgress] = {}  # of each step the last, where its state does not hold it
 
-    def add(self, record: Record) -> None:
+    def add(self, record: EventRecord) -> None:
         """Take one event in; a type that means nothing to the state only moves its time on."""
         event, t = record.event, record.t
-        self._changed["now"] = t
+        self._changes["now"] = t
         handler = _HANDLERS.get(type(event))
         if handler is not None:
             handler(self, event, t)
@@ -79,10 +79,10 @@ class Fold:
         """The state after all events so far."""
         for name in list(self._progress):
             self._steps[name] = self._step(name)
-        self._count_work()
-        self._base = attrs.evolve(
-            self._base,
-            **self._changed,
+        self._update_pace()
+        self._state = attrs.evolve(
+            self._state,
+            **self._changes,
             steps=dict(self._steps),
             metrics=dict(self._metrics),
             layers=dict(self._layers),
@@ -91,24 +91,24 @@ class Fold:
             warnings=tuple(self._warnings[-LOG_LINES:]),
             pace=self._pace,
         )
-        self._changed = {}
-        return self._base
+        self._changes = {}
+        return self._state
 
-    def _get(self, name: str) -> Any:
-        return self._changed[name] if name in self._changed else getattr(self._base, name)
+    def _current(self, name: str) -> Any:
+        return self._changes[name] if name in self._changes else getattr(self._state, name)
 
     def _run_start(self, event: RunStart, t: float) -> None:
-        started = self._get("started")
-        self._changed.update(
+        started = self._current("started")
+        self._changes.update(
             run=event,
             status="running",
-            attempts=self._get("attempts") + 1,
+            attempts=self._current("attempts") + 1,
             started=t if started is None else started,
             ended=None,
             exit=None,
             message=None,
         )
-        self._pace, self._trained = Pace(), 0.0
+        self._pace, self._uncounted_epochs = Pace(), 0.0
         for name in list(self._progress):
             self._steps[name] = self._step(name)
         for name, step in self._steps.items():  # an engine that died finishes nothing
@@ -124,25 +124,25 @@ class Fold:
             info.id: StepState(
                 info,
                 status="stored" if info.stored else "waiting",
-                course=tuple(self._courses.get(info.id, ())),
+                history=tuple(self._histories.get(info.id, ())),
             )
             for info in event.steps
         }
-        self._most = _points(event.steps)
-        self._changed.update(
+        self._max_points = _max_history_points(event.steps)
+        self._changes.update(
             arms=event.arms,
             contestants=event.contestants,
             seeds=event.seeds,
             within=event.within,
             report=event.report,
             measurements=event.measurements,
-            asked=event.asked,
+            extra_measurements=event.asked,
             notes=event.notes,
             networks={},
         )
 
     def _network(self, event: Network, t: float) -> None:
-        self._changed["networks"] = {**self._get("networks"), **dict.fromkeys(event.arms, event)}
+        self._changes["networks"] = {**self._current("networks"), **dict.fromkeys(event.arms, event)}
 
     def _step_start(self, event: StepStart, t: float) -> None:
         self._steps[event.step] = attrs.evolve(
@@ -154,28 +154,28 @@ class Fold:
             ended=None,
             error=None,
         )
-        self._run_clock(t, True)
+        self._set_clock(t, True)
 
     def _step_progress(self, event: StepProgress, t: float) -> None:
         before = self._epoch(event.step)
         if before is None:
             # The first report of a training may come from the middle of it: a checkpoint was taken up.
             before = max(0.0, event.epoch - 1)
-        self._trained += max(0.0, event.epoch - before)
+        self._uncounted_epochs += max(0.0, event.epoch - before)
         self._progress[event.step] = event
-        course = self._courses.setdefault(event.step, [])
-        while course and course[-1].epoch >= event.epoch:  # taken up again from a checkpoint
-            course.pop()
-        course.append(CoursePoint(event.epoch, event.loss, event.accuracy, event.lr))
-        if len(course) > self._most:
-            del course[-2::-2]
+        history = self._histories.setdefault(event.step, [])
+        while history and history[-1].epoch >= event.epoch:  # taken up again from a checkpoint
+            history.pop()
+        history.append(EpochMetrics(event.epoch, event.loss, event.accuracy, event.lr))
+        if len(history) > self._max_points:
+            del history[-2::-2]
 
     def _step_end(self, event: StepEnd, t: float) -> None:
         step = self._step(event.step)
         if event.status == "done" and event.seconds > 0:  # else another step did this one's work on its way
-            whole = step.info.epochs or 0.0
-            self._trained += max(0.0, whole - (step.epoch or 0.0))
-            self._count_work(steps=1)
+            total_epochs = step.info.epochs or 0.0
+            self._uncounted_epochs += max(0.0, total_epochs - (step.epoch or 0.0))
+            self._update_pace(steps=1)
         accuracy = event.metrics.get("accuracy", step.accuracy)
         self._steps[event.step] = attrs.evolve(
             step,
@@ -210,20 +210,20 @@ class Fold:
             del self._warnings[:-LOG_LINES]
 
     def _resource(self, event: Resource, t: float) -> None:
-        self._changed["resource"] = event
+        self._changes["resource"] = event
 
     def _heartbeat(self, event: Heartbeat, t: float) -> None:
-        self._changed["heartbeat"] = event
+        self._changes["heartbeat"] = event
 
     def _control_ack(self, event: ControlAck, t: float) -> None:
-        if self._get("status") in ENDED:
+        if self._current("status") in ENDED_STATUSES:
             return
-        self._changed["status"] = event.state
-        self._run_clock(t, event.state != "paused")
+        self._changes["status"] = event.state
+        self._set_clock(t, event.state != "paused")
 
     def _run_end(self, event: RunEnd, t: float) -> None:
-        self._changed.update(status=event.status, ended=t, exit=event.exit, message=event.message)
-        self._run_clock(t, False)
+        self._changes.update(status=event.status, ended=t, exit=event.exit, message=event.message)
+        self._set_clock(t, False)
 
     def _step(self, name: str) -> StepState:
         """The step with its progress told; what is most of a file is kept aside until somebody looks."""
@@ -239,7 +239,7 @@ class Fold:
             loss=event.loss,
             accuracy=event.accuracy,
             lr=event.lr,
-            course=tuple(self._courses[name]),
+            history=tuple(self._histories[name]),
         )
 
     def _epoch(self, name: str) -> float | None:
@@ -247,40 +247,40 @@ class Fold:
             return self._progress[name].epoch
         return self._steps[name].epoch if name in self._steps else None
 
-    def _count_work(self, steps: int = 0) -> None:
+    def _update_pace(self, steps: int = 0) -> None:
         pace = self._pace
-        self._pace = attrs.evolve(pace, epochs=pace.epochs + self._trained, steps=pace.steps + steps)
-        self._trained = 0.0
+        self._pace = attrs.evolve(pace, epochs=pace.epochs + self._uncounted_epochs, steps=pace.steps + steps)
+        self._uncounted_epochs = 0.0
 
-    def _run_clock(self, t: float, on: bool) -> None:
+    def _set_clock(self, t: float, running: bool) -> None:
         pace = self._pace
-        if on and pace.since is None:
-            self._pace = attrs.evolve(pace, since=t)
-        elif not on and pace.since is not None:
-            self._pace = attrs.evolve(pace, since=None, seconds=pace.seconds + t - pace.since)
+        if running and pace.running_since is None:
+            self._pace = attrs.evolve(pace, running_since=t)
+        elif not running and pace.running_since is not None:
+            self._pace = attrs.evolve(pace, running_since=None, seconds=pace.seconds + t - pace.running_since)
 
 
-def _points(steps: Iterable[StepInfo]) -> int:
+def _max_history_points(steps: Iterable[StepInfo]) -> int:
     """How many points each course may have, so that memory does not grow with a study."""
     trainings = sum(info.epochs is not None for info in steps)
-    return max(LEAST_POINTS, min(COURSE_POINTS, ALL_POINTS // max(1, trainings)))
+    return max(MIN_HISTORY_POINTS, min(MAX_HISTORY_POINTS, MAX_TOTAL_POINTS // max(1, trainings)))
 
 
-_HANDLERS: dict[type, Callable[[Fold, Any, float], None]] = {
-    RunStart: Fold._run_start,
-    PlanResolved: Fold._plan_resolved,
-    Network: Fold._network,
-    StepStart: Fold._step_start,
-    StepProgress: Fold._step_progress,
-    StepEnd: Fold._step_end,
-    Metric: Fold._metric,
-    Measure: Fold._measure,
-    Layers: Fold._layers_left,
-    Checkpoint: Fold._checkpoint,
-    Log: Fold._log_line,
-    Warn: Fold._warn,
-    Resource: Fold._resource,
-    Heartbeat: Fold._heartbeat,
-    ControlAck: Fold._control_ack,
-    RunEnd: Fold._run_end,
+_HANDLERS: dict[type, Callable[[StateBuilder, Any, float], None]] = {
+    RunStart: StateBuilder._run_start,
+    PlanResolved: StateBuilder._plan_resolved,
+    Network: StateBuilder._network,
+    StepStart: StateBuilder._step_start,
+    StepProgress: StateBuilder._step_progress,
+    StepEnd: StateBuilder._step_end,
+    Metric: StateBuilder._metric,
+    Measure: StateBuilder._measure,
+    Layers: StateBuilder._layers_left,
+    Checkpoint: StateBuilder._checkpoint,
+    Log: StateBuilder._log_line,
+    Warn: StateBuilder._warn,
+    Resource: StateBuilder._resource,
+    Heartbeat: StateBuilder._heartbeat,
+    ControlAck: StateBuilder._control_ack,
+    RunEnd: StateBuilder._run_end,
 }

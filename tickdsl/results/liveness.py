@@ -3,19 +3,19 @@
 from __future__ import annotations
 
 from tickdsl.records.process import Process
-from tickdsl.results.state import ENDED, RunState
+from tickdsl.results.state import ENDED_STATUSES, RunState
 
-SILENCE = 600.0  # seconds without an event after which an engine on another host is presumed dead
+SILENCE_SECONDS = 600.0  # seconds without an event after which an engine on another host is presumed dead
 
 
-def liveness(state: RunState, now: float, engine: Process | None = None) -> str:
+def effective_status(state: RunState, now: float, engine: Process | None = None) -> str:
     """`state.status`, or what has become of an engine that did not say goodbye.
 
     "crashed": its process on this host is gone. "presumed crashed": it is on another host and has been silent
-    for SILENCE seconds; new events bring it back. `now` is in seconds since 1970. `engine` is the process that was
+    for SILENCE_SECONDS; new events bring it back. `now` is in seconds since 1970. `engine` is the process that was
     begun, where that is known: it may die before its first event.
     """
-    if state.status in ENDED:
+    if state.status in ENDED_STATUSES:
         return state.status
     last = state.heartbeat or state.run
     process = engine if last is None else Process(last.host, last.boot, last.pid)
@@ -23,6 +23,6 @@ def liveness(state: RunState, now: float, engine: Process | None = None) -> str:
         return state.status
     alive = process.alive()
     if alive is None:
-        silent = last is not None and now - state.now > SILENCE
+        silent = last is not None and now - state.now > SILENCE_SECONDS
         return "presumed crashed" if silent else state.status
     return state.status if alive else "crashed"

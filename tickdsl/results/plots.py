@@ -10,13 +10,13 @@ from html import escape
 import attrs
 
 from tickdsl.results.state import RunState
-from tickdsl.results.verdict import WINNING, Estimate, Standing, standings
+from tickdsl.results.verdict import WINNING, Estimate, Standing, compute_standings
 
 #: Okabe and Ito's colours, told apart by most colour-blind readers; each arm has a marker of its own as well.
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
 MARKERS = 4
-_OTHERS = "#8c959f"  # of arms that get no colour of their own
-_ROW = 20  # of the legend
+_OTHER_COLOUR = "#8c959f"  # of arms that get no colour of their own
+_LEGEND_ROW = 20  # of the legend
 _STYLE = """
 text { font: 13px system-ui, sans-serif; fill: #24292f }
 .title { font-weight: 600 } .axis, .grid { stroke: #8c959f; stroke-width: 1; fill: none } .grid { stroke-opacity: .25 }
@@ -52,22 +52,27 @@ class Frame:
 class Scales:
     """Ranges of both axes: the share left is logarithmic and falls to the right; accuracy is in percent."""
 
-    least: float
+    min_density: float
     low: float
     high: float
 
     @classmethod
-    def around(cls, curves: Iterable[Curve], dense: Iterable[Estimate]) -> Scales:
+    def fit(cls, curves: Iterable[Curve], dense: Iterable[Estimate]) -> Scales:
         """Room for all curves and for their intervals, unless these are so wide that they would flatten the curves."""
         drawn = list(curves)
-        least = min(left for curve in drawn for left, _ in curve.points)
-        found = [estimate for curve in drawn for _, estimate in curve.points] + list(dense)
-        low, high = 100 * min(estimate.mean for estimate in found), 100 * max(estimate.mean for estimate in found)
+        min_density = min(left for curve in drawn for left, _ in curve.points)
+        estimates = [estimate for curve in drawn for _, estimate in curve.points] + list(dense)
+        low, high = (
+            100 * min(estimate.mean for estimate in estimates),
+            100 * max(estimate.mean for estimate in estimates),
+        )
         room = max(3.0, 0.5 * (high - low))
-        ends = [100 * (estimate.mean + sign * (estimate.half_width or 0.0)) for estimate in found for sign in (-1, 1)]
+        ends = [
+            100 * (estimate.mean + sign * (estimate.half_width or 0.0)) for estimate in estimates for sign in (-1, 1)
+        ]
         low, high = max(low - room, min(ends)), min(high + room, max(ends))
         margin = max(0.5, 0.05 * (high - low))
-        return cls(0.93 * min(least, 0.95), max(0.0, low - margin), min(100.0, high + margin))
+        return cls(0.93 * min(min_density, 0.95), max(0.0, low - margin), min(100.0, high + margin))
 
 
 def accuracy_svg(state: RunState) -> str | None:
@@ -75,108 +80,114 @@ def accuracy_svg(state: RunState) -> str | None:
 
     A file of its own, with a legend. None where no level was measured.
     """
-    return _file(curves(state), dense_levels(state), state.run.plan if state.run else "run")
+    return _standalone_svg(accuracy_curves(state), dense_accuracies(state), state.run.plan if state.run else "run")
 
 
 def comparison_svg(states: Mapping[str, RunState]) -> str | None:
     """The same for several runs by name: the tickets of all their arms. None where no level was measured."""
-    tickets = [curve for drawn in curves_of(states).values() for curve in drawn if not curve.dashed]
-    dense = list(dict.fromkeys(level for state in states.values() for level in dense_levels(state)))
-    return _file(tickets, dense, f"{len(states)} runs")
+    tickets = [curve for drawn in curves_by_run(states).values() for curve in drawn if not curve.dashed]
+    dense = list(dict.fromkeys(level for state in states.values() for level in dense_accuracies(state)))
+    return _standalone_svg(tickets, dense, f"{len(states)} runs")
 
 
-def _file(drawn: Sequence[Curve], dense: Sequence[Estimate], name: str) -> str | None:
-    if not drawn:
+def _standalone_svg(curves: Sequence[Curve], dense: Sequence[Estimate], name: str) -> str | None:
+    if not curves:
         return None
-    named = [curve for curve in drawn if curve.marker is not None]
-    frame = attrs.evolve(Frame(), height=max(Frame().height, Frame().top + _ROW * (len(named) + 4)))
+    marked = [curve for curve in curves if curve.marker is not None]
+    frame = attrs.evolve(Frame(), height=max(Frame().height, Frame().top + _LEGEND_ROW * (len(marked) + 4)))
     title = f"{name}: accuracy against the weights left"
-    body = [f"<style>{_STYLE}</style>", *plot(drawn, dense, Scales.around(drawn, dense), frame)]
-    body += _legend(named, len(drawn) - len(named), bool(dense), frame)
+    body = [f"<style>{_STYLE}</style>", *plot_elements(curves, dense, Scales.fit(curves, dense), frame)]
+    body += _legend(marked, len(curves) - len(marked), bool(dense), frame)
     body.append(f'<text class="title" x="{frame.left}" y="20">{escape(title)}</text>')
-    return svg(body, frame, f'role="img" aria-label="{escape(title)}"')
+    return svg_element(body, frame, f'role="img" aria-label="{escape(title)}"')
 
 
-def svg(body: Iterable[str], frame: Frame, attributes: str) -> str:
+def svg_element(body: Iterable[str], frame: Frame, attributes: str) -> str:
     """The parts of a figure as one element."""
     head = f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {frame.width} {frame.height}" {attributes}>'
     return "\n".join([head, *body, "</svg>\n"])
 
 
-def curves_of(states: Mapping[str, RunState]) -> dict[str, list[Curve]]:
+def curves_by_run(states: Mapping[str, RunState]) -> dict[str, list[Curve]]:
     """The curves of several runs by name, told apart by their colours; of several, labels begin with the name."""
-    drawn: dict[str, list[Curve]] = {}
+    by_run: dict[str, list[Curve]] = {}
     coloured = 0
     for name, state in states.items():
-        drawn[name] = curves(state, f"{name}: " if len(states) > 1 else "", coloured)
-        coloured += sum(curve.marker is not None and not curve.dashed for curve in drawn[name])
-    return drawn
+        by_run[name] = accuracy_curves(state, f"{name}: " if len(states) > 1 else "", coloured)
+        coloured += sum(curve.marker is not None and not curve.dashed for curve in by_run[name])
+    return by_run
 
 
-def curves(state: RunState, prefix: str = "", offset: int = 0) -> list[Curve]:
+def accuracy_curves(state: RunState, prefix: str = "", offset: int = 0) -> list[Curve]:
     """The curves of a run: for each arm its ticket's, then its rivals'. Where there are more arms than colours, the
     arms with the smallest winning tickets have one, and of the others only the tickets are drawn.
 
     `prefix` begins every label; `offset` is the number of arms that have colours already.
     """
-    found = standings(state)
-    levels: dict[tuple[str, str], list[tuple[float, Estimate]]] = {}
-    for (arm, contestant, _), s in sorted(found.items(), key=lambda item: item[0][2]):
-        if s.accuracy is not None and s.left:
-            levels.setdefault((arm, contestant), []).append((s.left, s.accuracy))
-    coloured = foremost(state, found)
-    drawn, others = [], []
+    standings = compute_standings(state)
+    points_by_contestant: dict[tuple[str, str], list[tuple[float, Estimate]]] = {}
+    for (arm, contestant, _), s in sorted(standings.items(), key=lambda item: item[0][2]):
+        if s.accuracy is not None and s.density:
+            points_by_contestant.setdefault((arm, contestant), []).append((s.density, s.accuracy))
+    coloured = top_arms(state, standings)
+    curves, unmarked = [], []
     for arm in (arm.id for arm in state.arms):
         if arm not in coloured:
-            if (arm, "ticket") in levels:
-                others.append(Curve(prefix + arm, _OTHERS, None, False, tuple(levels[arm, "ticket"])))
+            if (arm, "ticket") in points_by_contestant:
+                unmarked.append(
+                    Curve(prefix + arm, _OTHER_COLOUR, None, False, tuple(points_by_contestant[arm, "ticket"]))
+                )
             continue
         number = offset + coloured.index(arm)
         for contestant in state.contestants:
-            if contestant != "dense" and (arm, contestant) in levels:
+            if contestant != "dense" and (arm, contestant) in points_by_contestant:
                 label = arm if contestant == "ticket" else f"{contestant} ({arm})"
                 colour, marker = COLOURS[number % len(COLOURS)], number % MARKERS
-                points = tuple(levels[arm, contestant])
-                drawn.append(Curve(prefix + label, colour, marker, contestant != "ticket", points))
-    return others + drawn
+                points = tuple(points_by_contestant[arm, contestant])
+                curves.append(Curve(prefix + label, colour, marker, contestant != "ticket", points))
+    return unmarked + curves
 
 
-def foremost(state: RunState, found: Mapping[tuple[str, str, int], Standing], limit: int = len(COLOURS)) -> list[str]:
+def top_arms(
+    state: RunState, standings: Mapping[tuple[str, str, int], Standing], limit: int = len(COLOURS)
+) -> list[str]:
     """Ids of at most `limit` arms, in the plan's order: those with the smallest winning, then the best tickets."""
     if len(state.arms) <= limit:
         return [arm.id for arm in state.arms]
-    smallest: dict[str, float] = {}
-    best: dict[str, float] = {}
-    for (arm, contestant, _), s in found.items():
+    smallest_winning: dict[str, float] = {}
+    best_accuracy: dict[str, float] = {}
+    for (arm, contestant, _), s in standings.items():
         if contestant == "ticket" and s.accuracy is not None:
-            best[arm] = max(best.get(arm, 0.0), s.accuracy.mean)
-            if s.verdict == WINNING and s.left is not None:
-                smallest[arm] = min(smallest.get(arm, 1.0), s.left)
-    ranked = sorted((arm.id for arm in state.arms), key=lambda arm: (smallest.get(arm, 2.0), -best.get(arm, 0.0)))
+            best_accuracy[arm] = max(best_accuracy.get(arm, 0.0), s.accuracy.mean)
+            if s.verdict == WINNING and s.density is not None:
+                smallest_winning[arm] = min(smallest_winning.get(arm, 1.0), s.density)
+    ranked = sorted(
+        (arm.id for arm in state.arms), key=lambda arm: (smallest_winning.get(arm, 2.0), -best_accuracy.get(arm, 0.0))
+    )
     chosen = set(ranked[:limit])
     return [arm.id for arm in state.arms if arm.id in chosen]
 
 
-def dense_levels(state: RunState) -> list[Estimate]:
+def dense_accuracies(state: RunState) -> list[Estimate]:
     """The accuracies of the dense networks; arms of equal settings share one."""
-    found = standings(state).values()
-    return list(dict.fromkeys(s.accuracy for s in found if s.contestant == "dense" and s.accuracy is not None))
+    standings = compute_standings(state).values()
+    return list(dict.fromkeys(s.accuracy for s in standings if s.contestant == "dense" and s.accuracy is not None))
 
 
-def plot(drawn: Sequence[Curve], dense: Iterable[Estimate], scales: Scales, frame: Frame) -> list[str]:
+def plot_elements(curves: Sequence[Curve], dense: Iterable[Estimate], scales: Scales, frame: Frame) -> list[str]:
     """Axes, the dense networks' intervals as bands, and the curves; no legend, no style.
 
     Intervals of contestants at equal sizes stand a little apart.
     """
     parts = [*_axes(scales, frame), *(part for estimate in dense for part in _dense(scales, frame, estimate))]
-    named = [curve for curve in drawn if curve.marker is not None]
-    for curve in drawn:
-        aside = 0.0 if curve not in named else 3.0 * (named.index(curve) - (len(named) - 1) / 2)
-        parts += _curve(scales, frame, curve, max(-9.0, min(9.0, aside)))
+    marked = [curve for curve in curves if curve.marker is not None]
+    for curve in curves:
+        offset = 0.0 if curve not in marked else 3.0 * (marked.index(curve) - (len(marked) - 1) / 2)
+        parts += _curve(scales, frame, curve, max(-9.0, min(9.0, offset)))
     return parts
 
 
-def marker(x: float, y: float, curve: Curve) -> str:
+def marker_path(x: float, y: float, curve: Curve) -> str:
     """The sign of a curve at a place: hollow for rivals."""
     shapes = (
         f"M{x - 4:.1f} {y:.1f}a4 4 0 1 0 8 0a4 4 0 1 0 -8 0z",
@@ -188,7 +199,7 @@ def marker(x: float, y: float, curve: Curve) -> str:
     return f'<path d="{shapes[curve.marker or 0]}" fill="{fill}" stroke="{curve.colour}"/>'
 
 
-def stroke(curve: Curve) -> str:
+def stroke_attributes(curve: Curve) -> str:
     """The attributes of a curve's line."""
     if curve.marker is None:
         return f'fill="none" stroke="{curve.colour}" stroke-opacity=".45"'
@@ -196,8 +207,8 @@ def stroke(curve: Curve) -> str:
     return f'fill="none" stroke="{curve.colour}" stroke-width="2"{dash}'
 
 
-def _place(scales: Scales, frame: Frame, left: float, accuracy: float) -> tuple[float, float]:
-    span = -math.log(scales.least) or 1.0
+def _position(scales: Scales, frame: Frame, left: float, accuracy: float) -> tuple[float, float]:
+    span = -math.log(scales.min_density) or 1.0
     x = frame.left - math.log(left) / span * (frame.width - frame.left - frame.right)
     kept = min(max(accuracy, scales.low), scales.high)
     y = frame.top + (scales.high - kept) / (scales.high - scales.low) * (frame.height - frame.top - frame.bottom)
@@ -209,8 +220,8 @@ def _axes(scales: Scales, frame: Frame) -> list[str]:
     parts = [f'<path class="axis" d="M{frame.left} {frame.top}V{bottom}H{right}"/>']
     decades = (share * 10.0**-power for power in itertools.count() for share in (1, 0.5, 0.2))
     written = -math.inf
-    for left in itertools.takewhile(lambda share: share >= scales.least, decades):
-        x, _ = _place(scales, frame, left, scales.low)
+    for left in itertools.takewhile(lambda share: share >= scales.min_density, decades):
+        x, _ = _position(scales, frame, left, scales.low)
         parts.append(f'<path class="grid" d="M{x:.1f} {frame.top}V{bottom}"/>')
         label = f"{100 * left:g} %"
         if x - written >= 8 * len(label):
@@ -218,7 +229,7 @@ def _axes(scales: Scales, frame: Frame) -> list[str]:
             parts.append(f'<text x="{x:.1f}" y="{bottom + 18}" text-anchor="middle">{label}</text>')
     step = next(s for s in (0.5, 1, 2, 5, 10, 20) if (scales.high - scales.low) / s <= 7 or s == 20)
     for n in range(math.ceil(scales.low / step), math.floor(scales.high / step) + 1):
-        _, y = _place(scales, frame, 1.0, n * step)
+        _, y = _position(scales, frame, 1.0, n * step)
         parts.append(f'<path class="grid" d="M{frame.left} {y:.1f}H{right}"/>')
         parts.append(f'<text x="{frame.left - 8}" y="{y + 4:.1f}" text-anchor="end">{n * step:g}</text>')
     across, down = (frame.left + right) / 2, (frame.top + bottom) / 2
@@ -229,44 +240,44 @@ def _axes(scales: Scales, frame: Frame) -> list[str]:
 
 def _dense(scales: Scales, frame: Frame, estimate: Estimate) -> list[str]:
     mean, half, width = 100 * estimate.mean, 100 * (estimate.half_width or 0.0), frame.width - frame.left - frame.right
-    _, top = _place(scales, frame, 1.0, mean + half)
-    _, middle = _place(scales, frame, 1.0, mean)
-    _, bottom = _place(scales, frame, 1.0, mean - half)
+    _, top = _position(scales, frame, 1.0, mean + half)
+    _, middle = _position(scales, frame, 1.0, mean)
+    _, bottom = _position(scales, frame, 1.0, mean - half)
     return [
         f'<rect class="dense" x="{frame.left}" y="{top:.1f}" width="{width}" height="{bottom - top:.1f}"/>',
         f'<path class="dense-line" d="M{frame.left} {middle:.1f}h{width}"/>',
     ]
 
 
-def _curve(scales: Scales, frame: Frame, curve: Curve, aside: float) -> list[str]:
-    places = [_place(scales, frame, left, 100 * estimate.mean) for left, estimate in curve.points]
-    parts = [f'<polyline points="{" ".join(f"{x:.1f},{y:.1f}" for x, y in places)}" {stroke(curve)}/>']
+def _curve(scales: Scales, frame: Frame, curve: Curve, offset: float) -> list[str]:
+    places = [_position(scales, frame, left, 100 * estimate.mean) for left, estimate in curve.points]
+    parts = [f'<polyline points="{" ".join(f"{x:.1f},{y:.1f}" for x, y in places)}" {stroke_attributes(curve)}/>']
     if curve.marker is None:
         return parts
     for (x, y), (left, estimate) in zip(places, curve.points, strict=True):
         if estimate.half_width:
             ends = [100 * (estimate.mean + sign * estimate.half_width) for sign in (1, -1)]
-            (_, top), (_, bottom) = (_place(scales, frame, left, end) for end in ends)
-            at = x + aside
+            (_, top), (_, bottom) = (_position(scales, frame, left, end) for end in ends)
+            at = x + offset
             bar = f"M{at:.1f} {top:.1f}V{bottom:.1f}"
             for end, place in zip(ends, (top, bottom), strict=True):
                 if scales.low <= end <= scales.high:  # one that leaves the figure has no end there
                     bar += f"M{at - 3:.1f} {place:.1f}h6"
             faint = ' stroke-opacity=".55"' if curve.dashed else ""
             parts.append(f'<path d="{bar}" stroke="{curve.colour}" fill="none"{faint}/>')
-        parts.append(marker(x, y, curve))
+        parts.append(marker_path(x, y, curve))
     return parts
 
 
-def _legend(named: Sequence[Curve], others: int, dense: bool, frame: Frame) -> list[str]:
-    x, parts, rows = frame.width - frame.right + 18, [], itertools.count(frame.top + 12, _ROW)
-    for curve, y in zip(named, rows, strict=False):
-        parts.append(f'<path d="M{x} {y}h24" {stroke(curve)}/>')
-        parts.append(marker(x + 12, y, curve))
+def _legend(marked: Sequence[Curve], others: int, dense: bool, frame: Frame) -> list[str]:
+    x, parts, rows = frame.width - frame.right + 18, [], itertools.count(frame.top + 12, _LEGEND_ROW)
+    for curve, y in zip(marked, rows, strict=False):
+        parts.append(f'<path d="M{x} {y}h24" {stroke_attributes(curve)}/>')
+        parts.append(marker_path(x + 12, y, curve))
         parts.append(f'<text x="{x + 32}" y="{y + 4}">{escape(curve.label)}</text>')
     if others:
         y = next(rows)
-        parts.append(f'<path d="M{x} {y}h24" fill="none" stroke="{_OTHERS}" stroke-opacity=".45"/>')
+        parts.append(f'<path d="M{x} {y}h24" fill="none" stroke="{_OTHER_COLOUR}" stroke-opacity=".45"/>')
         parts.append(f'<text x="{x + 32}" y="{y + 4}">{others} more arms</text>')
     if dense:
         y = next(rows)

@@ -7,37 +7,37 @@ from collections.abc import Mapping, Sequence
 
 from tickdsl.records.events import ArmInfo
 from tickdsl.results.state import RunState
-from tickdsl.results.verdict import LOSING, UNDECIDED, WINNING, Standing, standings
+from tickdsl.results.verdict import LOSING, UNDECIDED, WINNING, Standing, compute_standings
 from tickdsl.results.words import MINUS, percent, points
 
 
 def conclusions(state: RunState) -> dict[str, str]:
     """A sentence for each arm id: its smallest winning ticket, and how the rivals did."""
-    found = standings(state)
-    return {arm.id: _conclusion(arm, found, state) for arm in state.arms}
+    standings = compute_standings(state)
+    return {arm.id: _conclusion(arm, standings, state) for arm in state.arms}
 
 
-def _conclusion(arm: ArmInfo, found: Mapping[tuple[str, str, int], Standing], state: RunState) -> str:
-    tickets = _levels(found, arm.id, "ticket")
+def _conclusion(arm: ArmInfo, standings: Mapping[tuple[str, str, int], Standing], state: RunState) -> str:
+    tickets = _levels(standings, arm.id, "ticket")
     if not tickets:
         return f"{arm.id}: nothing was measured"
     if all(ticket.verdict is None for ticket in tickets):
         return f"{arm.id}: {_without_verdict(tickets, state.within)}"
-    winner, said = _tickets(tickets)
-    rivals = []
-    for rival in state.contestants:
-        levels = _levels(found, arm.id, rival)
-        if rival not in ("ticket", "dense") and levels:
-            at_winner = found.get((arm.id, rival, winner.level)) if winner else None
-            rivals.append(_rival(rival, levels, at_winner))
-    return "; ".join([f"{arm.id}: {said}", *rivals])
+    winner, sentence = _ticket_clause(tickets)
+    controls = []
+    for control in state.contestants:
+        levels = _levels(standings, arm.id, control)
+        if control not in ("ticket", "dense") and levels:
+            at_winner = standings.get((arm.id, control, winner.level)) if winner else None
+            controls.append(_control_clause(control, levels, at_winner))
+    return "; ".join([f"{arm.id}: {sentence}", *controls])
 
 
-def _levels(found: Mapping[tuple[str, str, int], Standing], arm: str, contestant: str) -> list[Standing]:
-    return [standing for key, standing in found.items() if key[:2] == (arm, contestant) and key[2] > 0]
+def _levels(standings: Mapping[tuple[str, str, int], Standing], arm: str, contestant: str) -> list[Standing]:
+    return [standing for key, standing in standings.items() if key[:2] == (arm, contestant) and key[2] > 0]
 
 
-def _tickets(tickets: Sequence[Standing]) -> tuple[Standing | None, str]:
+def _ticket_clause(tickets: Sequence[Standing]) -> tuple[Standing | None, str]:
     winners = [ticket for ticket in tickets if ticket.verdict == WINNING]
     if not winners:
         undecided = sum(ticket.verdict == UNDECIDED for ticket in tickets)
@@ -45,28 +45,28 @@ def _tickets(tickets: Sequence[Standing]) -> tuple[Standing | None, str]:
             return None, "no winning ticket: every round loses against dense"
         return None, f"no winning ticket is shown; {undecided} of {len(tickets)} rounds undecided"
     smallest = winners[-1]
-    where = f"{_left(smallest)} (round {smallest.level})"
+    size = f"{_size(smallest)} (round {smallest.level})"
     if len(winners) == len([ticket for ticket in tickets if ticket.level <= smallest.level]):
-        return smallest, f"winning down to {where}"
-    return smallest, f"the smallest winning ticket keeps {where}, though not every larger one wins"
+        return smallest, f"winning down to {size}"
+    return smallest, f"the smallest winning ticket keeps {size}, though not every larger one wins"
 
 
-def _rival(name: str, levels: Sequence[Standing], at_winner: Standing | None) -> str:
+def _control_clause(name: str, levels: Sequence[Standing], at_winner: Standing | None) -> str:
     """From where on the rival loses to dense, and how far it is from the ticket at the smallest winning one."""
-    lost = list(itertools.takewhile(lambda standing: standing.verdict == LOSING, reversed(levels)))
-    if lost:
-        said = f"{name} loses from {percent(lost[-1].left)}"
+    losing = list(itertools.takewhile(lambda standing: standing.verdict == LOSING, reversed(levels)))
+    if losing:
+        sentence = f"{name} loses from {percent(losing[-1].density)}"
     elif levels[-1].verdict == WINNING:
-        said = f"{name} wins down to {percent(levels[-1].left)} too"
+        sentence = f"{name} wins down to {percent(levels[-1].density)} too"
     else:
-        said = f"{name} is not shown to lose"
+        sentence = f"{name} is not shown to lose"
     lead = at_winner.lead if at_winner else None
     if at_winner is None or lead is None or lead.low is None or lead.high is None:
-        return said
+        return sentence
     if lead.low <= 0.0 <= lead.high:
-        return f"{said}, no clear distance from the ticket at {percent(at_winner.left)}"
+        return f"{sentence}, no clear distance from the ticket at {percent(at_winner.density)}"
     side = "behind" if lead.mean > 0 else "ahead of"
-    return f"{said}, {points(lead).lstrip('+' + MINUS)} points {side} the ticket at {percent(at_winner.left)}"
+    return f"{sentence}, {points(lead).lstrip('+' + MINUS)} points {side} the ticket at {percent(at_winner.density)}"
 
 
 def _without_verdict(tickets: Sequence[Standing], within: float) -> str:
@@ -74,10 +74,10 @@ def _without_verdict(tickets: Sequence[Standing], within: float) -> str:
     if not reached:
         return "one seed, no verdict; every round stays below dense on this seed"
     goal = f"come within {100 * within:g} points of dense" if within else "reach dense"
-    return f"one seed, no verdict; on this seed {_left(reached[-1])} (round {reached[-1].level}) are enough to {goal}"
+    return f"one seed, no verdict; on this seed {_size(reached[-1])} (round {reached[-1].level}) are enough to {goal}"
 
 
-def _left(standing: Standing) -> str:
-    if standing.left is None:
+def _size(standing: Standing) -> str:
+    if standing.density is None:
         return f"round {standing.level}"
-    return f"{percent(standing.left)} of the weights"
+    return f"{percent(standing.density)} of the weights"

@@ -7,26 +7,26 @@ from collections.abc import Iterable, Sequence
 
 from tickdsl.records.events import MeasurementInfo, StepInfo
 
-Place = tuple[int, str]  # level, contestant
+FirstUse = tuple[int, str]  # level, contestant
 
 
-def served(
+def first_uses(
     steps: Sequence[StepInfo], measurements: Iterable[MeasurementInfo], contestants: Sequence[str]
-) -> dict[str, Place]:
+) -> dict[str, FirstUse]:
     """For each step the lowest level that it or a step after it is measured at, and the contestant there: dense
     before the ticket before rivals. Steps that no measurement rests on are left out.
 
     `steps` stand behind their parents, as in `plan.resolved`.
     """
-    order = {name: place for place, name in enumerate(dict.fromkeys(("dense", "ticket", *contestants)))}
-    found: dict[str, list[tuple[int, int, str]]] = defaultdict(list)
+    rank = {name: index for index, name in enumerate(dict.fromkeys(("dense", "ticket", *contestants)))}
+    uses: dict[str, list[tuple[int, int, str]]] = defaultdict(list)
     for m in measurements:
-        found[m.step].append((m.level, order.get(m.contestant, len(order)), m.contestant))
-    first: dict[str, Place] = {}
+        uses[m.step].append((m.level, rank.get(m.contestant, len(rank)), m.contestant))
+    result: dict[str, FirstUse] = {}
     for step in reversed(steps):
-        if step.id in found:
-            serves = min(found[step.id])
-            first[step.id] = (serves[0], serves[2])
+        if step.id in uses:
+            use = min(uses[step.id])
+            result[step.id] = (use[0], use[2])
             for parent in step.parents:
-                found[parent].append(serves)
-    return first
+                uses[parent].append(use)
+    return result

@@ -21,14 +21,14 @@ from tickdsl.records.events import (
     Warn,
 )
 
-FINISHED = frozenset({"done", "stored"})
-ENDED = frozenset({"ok", "failed", "stopped", "interrupted"})
+FINISHED_STATUSES = frozenset({"done", "stored"})
+ENDED_STATUSES = frozenset({"ok", "failed", "stopped", "interrupted"})
 
 MetricKey = tuple[str, str, int, int]  # arm id, contestant, level, seed
 MeasureKey = tuple[MetricKey, str]  # and the metric that was asked for
 
 
-class CoursePoint(NamedTuple):
+class EpochMetrics(NamedTuple):
     """Where a training was after an epoch; shares for accuracies, None for what was not measured."""
 
     epoch: float
@@ -41,7 +41,7 @@ class CoursePoint(NamedTuple):
 class StepState:
     """A step: `status` is waiting, running, done, stored, skipped or failed; times in seconds since 1970.
 
-    `course` is what its training reported in this run, thinned where it is long.
+    `history` is what its training reported in this run, thinned where it is long.
     """
 
     info: StepInfo
@@ -57,12 +57,12 @@ class StepState:
     accuracy: float | None = None
     lr: float | None = None
     checkpoint: float | None = None  # the epoch that is safe on the disk
-    course: tuple[CoursePoint, ...] = ()
+    history: tuple[EpochMetrics, ...] = ()
     metrics: Mapping[str, Any] = attrs.field(factory=dict)
     error: str | None = None
 
     @property
-    def remaining(self) -> float:
+    def remaining_epochs(self) -> float:
         """Epochs that are still to be trained."""
         if self.status not in ("waiting", "running"):
             return 0.0
@@ -76,7 +76,7 @@ class Pace:
     epochs: float = 0.0
     steps: int = 0
     seconds: float = 0.0
-    since: float | None = None  # when the clock that now runs was started; None while it stands
+    running_since: float | None = None  # when the clock that now runs was started; None while it stands
 
 
 @attrs.frozen
@@ -102,7 +102,7 @@ class RunState:
     report: tuple[str, ...] = ()
     steps: Mapping[str, StepState] = attrs.field(factory=dict)
     measurements: tuple[MeasurementInfo, ...] = ()
-    asked: tuple[MeasurementInfo, ...] = ()
+    extra_measurements: tuple[MeasurementInfo, ...] = ()
     metrics: Mapping[MetricKey, Metric] = attrs.field(factory=dict)
     measures: Mapping[MeasureKey, Measure] = attrs.field(factory=dict)
     networks: Mapping[str, Network] = attrs.field(factory=dict)
@@ -122,9 +122,9 @@ class RunState:
         return 0.0 if self.started is None else self.now - self.started
 
     @property
-    def finished(self) -> int:
+    def finished_steps(self) -> int:
         """The number of steps whose result is there."""
-        return sum(step.status in FINISHED for step in self.steps.values())
+        return sum(step.status in FINISHED_STATUSES for step in self.steps.values())
 
     def count(self, status: str) -> int:
         """The number of steps with this status."""
@@ -133,10 +133,12 @@ class RunState:
     @property
     def eta(self) -> float | None:
         """Seconds that the rest takes at the pace of this attempt, from the last event on; None if unknown."""
-        if self.status in ENDED or not self.steps:
+        if self.status in ENDED_STATUSES or not self.steps:
             return None
-        seconds = self.pace.seconds + (self.now - self.pace.since if self.pace.since is not None else 0.0)
-        epochs = sum(step.remaining for step in self.steps.values())
+        seconds = self.pace.seconds + (
+            self.now - self.pace.running_since if self.pace.running_since is not None else 0.0
+        )
+        epochs = sum(step.remaining_epochs for step in self.steps.values())
         if any(step.info.epochs for step in self.steps.values()):
             done: float = self.pace.epochs
         else:

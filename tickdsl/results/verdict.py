@@ -3,7 +3,7 @@
 For n values x with mean m and sample standard deviation s (divisor n - 1), the 95 % confidence interval of the
 mean is m ± t(0.975, n-1) · s/√n (Student, "The probable error of a mean", Biometrika 6, 1908). Arms of one seed
 share initial weights and batches, so two contestants are compared by the n differences of equal seeds, whose
-mean gets the same interval: the paired t interval. From MANY seeds on, the bootstrap takes the place of t (Efron
+mean gets the same interval: the paired t interval. From MIN_BOOTSTRAP_SEEDS on, the bootstrap replaces t (Efron
 1979, percentiles of the mean over resampled seeds).
 
 Intervals are for one comparison each. Verdicts are for all levels of an arm at once: the one-sided p values of its
@@ -20,12 +20,12 @@ from collections.abc import Mapping, Sequence
 import attrs
 
 from tickdsl.records.events import Metric
-from tickdsl.results.bootstrap import MANY, mean_interval, mean_tail
+from tickdsl.results.bootstrap import MIN_BOOTSTRAP_SEEDS, mean_interval, mean_tail
 from tickdsl.results.state import RunState
 from tickdsl.results.student import t_quantile, t_tail
 
 CONFIDENCE = 0.95
-_ROUNDING = 1e-12  # accuracies are ratios of counts: smaller differences are those of floating point
+_FLOAT_TOLERANCE = 1e-12  # accuracies are ratios of counts: smaller differences are those of floating point
 
 WINNING, LOSING, UNDECIDED = "winning", "losing", "undecided"
 
@@ -48,9 +48,9 @@ class Estimate:
         return None if self.half_width is None else self.mean + self.half_width
 
     @property
-    def flat(self) -> bool:
+    def zero_width(self) -> bool:
         """Whether all values are equal: an interval of no width, which says little about the next seed."""
-        return self.half_width is not None and self.half_width <= _ROUNDING
+        return self.half_width is not None and self.half_width <= _FLOAT_TOLERANCE
 
 
 @attrs.frozen
@@ -79,7 +79,7 @@ class Standing:
     lead: Estimate | None = None
 
     @property
-    def left(self) -> float | None:
+    def density(self) -> float | None:
         """The share of the weights that is left."""
         return None if self.sparsity is None else 1.0 - self.sparsity
 
@@ -93,28 +93,28 @@ def estimate(values: Sequence[float]) -> Estimate | None:
     mean = statistics.fmean(values)
     if n == 1:
         return Estimate(1, mean, None, tuple(values))
-    if n >= MANY:
+    if n >= MIN_BOOTSTRAP_SEEDS:
         low, high = mean_interval(tuple(values), CONFIDENCE)
         return Estimate(n, mean, max(mean - low, high - mean), tuple(values))
     deviation = math.sqrt(math.fsum((value - mean) ** 2 for value in values) / (n - 1))
     return Estimate(n, mean, t_quantile((1 + CONFIDENCE) / 2, n - 1) * deviation / math.sqrt(n), tuple(values))
 
 
-def paired(one: Mapping[int, float], other: Mapping[int, float]) -> Estimate | None:
+def paired_difference(values: Mapping[int, float], reference: Mapping[int, float]) -> Estimate | None:
     """The mean of one - other over the seeds that both have; None where they share none."""
-    return estimate([one[seed] - other[seed] for seed in sorted(one.keys() & other.keys())])
+    return estimate([values[seed] - reference[seed] for seed in sorted(values.keys() & reference.keys())])
 
 
 def p_above(difference: Estimate | None, bound: float) -> float | None:
     """How likely so large a mean difference is by luck, were the true one at most `bound`; None below two seeds.
 
-    One-sided: of Student's t, or of the bootstrap from MANY seeds on. Differences that are all equal leave no doubt.
+    One-sided: of Student's t, or of the bootstrap from MIN_BOOTSTRAP_SEEDS on. Equal differences leave no doubt.
     """
     if difference is None or difference.half_width is None:
         return None
-    if difference.flat:
-        return 0.0 if difference.mean >= bound - _ROUNDING else 1.0
-    if difference.n >= MANY and difference.values:
+    if difference.zero_width:
+        return 0.0 if difference.mean >= bound - _FLOAT_TOLERANCE else 1.0
+    if difference.n >= MIN_BOOTSTRAP_SEEDS and difference.values:
         return mean_tail(difference.values, bound)
     freedom = difference.n - 1
     error = difference.half_width / t_quantile((1 + CONFIDENCE) / 2, freedom)
@@ -126,31 +126,33 @@ def p_below(difference: Estimate | None, bound: float) -> float | None:
     if difference is None:
         return None
     mirrored = attrs.evolve(difference, mean=-difference.mean, values=tuple(-value for value in difference.values))
-    if difference.flat:  # what equals the bound does not lie below it
-        return 0.0 if difference.mean < bound - _ROUNDING else 1.0
+    if difference.zero_width:  # what equals the bound does not lie below it
+        return 0.0 if difference.mean < bound - _FLOAT_TOLERANCE else 1.0
     return p_above(mirrored, -bound)
 
 
-def holm(ps: Sequence[float]) -> list[float]:
+def holm(p_values: Sequence[float]) -> list[float]:
     """The p values of one family, each corrected for the whole of it (Holm 1979)."""
-    corrected = [0.0] * len(ps)
+    corrected = [0.0] * len(p_values)
     worst = 0.0
-    for rank, place in enumerate(sorted(range(len(ps)), key=ps.__getitem__)):
-        worst = max(worst, min(1.0, (len(ps) - rank) * ps[place]))
-        corrected[place] = worst
+    for rank, index in enumerate(sorted(range(len(p_values)), key=p_values.__getitem__)):
+        worst = max(worst, min(1.0, (len(p_values) - rank) * p_values[index]))
+        corrected[index] = worst
     return corrected
 
 
-def _judged(found: list[Standing], within: float) -> list[Standing]:
+def _with_verdicts(standings: list[Standing], within: float) -> list[Standing]:
     """The levels of one contestant with their verdicts, corrected over all of them."""
-    above = [p_above(standing.to_dense, -within) for standing in found]
-    below = [p_below(standing.to_dense, -within) for standing in found]
-    known = [place for place, p in enumerate(above) if p is not None]
-    wins = holm([above[place] or 0.0 for place in known])
-    losses = holm([below[place] or 0.0 for place in known])
-    judged = list(found)
-    for place, win, loss in zip(known, wins, losses, strict=True):
-        judged[place] = attrs.evolve(found[place], verdict=_word(win, loss), p_winning=win, p_losing=loss)
+    above = [p_above(standing.to_dense, -within) for standing in standings]
+    below = [p_below(standing.to_dense, -within) for standing in standings]
+    comparable = [index for index, p in enumerate(above) if p is not None]
+    p_wins = holm([above[index] or 0.0 for index in comparable])
+    p_losses = holm([below[index] or 0.0 for index in comparable])
+    judged = list(standings)
+    for index, p_win, p_loss in zip(comparable, p_wins, p_losses, strict=True):
+        judged[index] = attrs.evolve(
+            standings[index], verdict=_verdict_word(p_win, p_loss), p_winning=p_win, p_losing=p_loss
+        )
     return judged
 
 
@@ -159,53 +161,59 @@ def verdict(difference: Estimate | None, within: float) -> str | None:
 
     Winning if the interval lies at or above -within, losing if it lies below, else undecided.
     """
-    win, loss = p_above(difference, -within), p_below(difference, -within)
-    return None if win is None or loss is None else _word(win, loss)
+    p_win, p_loss = p_above(difference, -within), p_below(difference, -within)
+    return None if p_win is None or p_loss is None else _verdict_word(p_win, p_loss)
 
 
-def _word(win: float, loss: float) -> str:
-    level = (1 - CONFIDENCE) / 2 + 1e-9  # quantile and tail agree to about that
-    return WINNING if win <= level else LOSING if loss <= level else UNDECIDED
+def _verdict_word(p_win: float, p_loss: float) -> str:
+    threshold = (1 - CONFIDENCE) / 2 + 1e-9  # quantile and tail agree to about that
+    return WINNING if p_win <= threshold else LOSING if p_loss <= threshold else UNDECIDED
 
 
-def standings(state: RunState) -> dict[tuple[str, str, int], Standing]:
+def compute_standings(state: RunState) -> dict[tuple[str, str, int], Standing]:
     """How everyone stands, by (arm id, contestant, level), in the order of the plan."""
     grouped: dict[tuple[str, str, int], dict[int, Metric]] = {}
     for (arm, contestant, level, seed), metric in state.metrics.items():
         grouped.setdefault((arm, contestant, level), {})[seed] = metric
-    arms = {arm.id: place for place, arm in enumerate(state.arms)}
-    contestants = {name: place for place, name in enumerate(state.contestants)}
+    arm_order = {arm.id: sort_key for sort_key, arm in enumerate(state.arms)}
+    contestant_order = {name: sort_key for sort_key, name in enumerate(state.contestants)}
 
-    def place(key: tuple[str, str, int]) -> tuple[int, int, int, str, str]:
+    def sort_key(key: tuple[str, str, int]) -> tuple[int, int, int, str, str]:
         arm, contestant, level = key
-        return arms.get(arm, len(arms)), level, contestants.get(contestant, len(contestants)), arm, contestant
+        return (
+            arm_order.get(arm, len(arm_order)),
+            level,
+            contestant_order.get(contestant, len(contestant_order)),
+            arm,
+            contestant,
+        )
 
     accuracies = {key: _accuracies(metrics) for key, metrics in grouped.items()}
-    found = {key: _standing(key, grouped[key], accuracies) for key in sorted(grouped, key=place)}
+    standings = {key: _standing(key, grouped[key], accuracies) for key in sorted(grouped, key=sort_key)}
     families: dict[tuple[str, str], list[tuple[str, str, int]]] = {}
-    for key, standing in found.items():
+    for key, standing in standings.items():
         if standing.to_dense is not None:
             families.setdefault(key[:2], []).append(key)
     for keys in families.values():
-        found.update(zip(keys, _judged([found[key] for key in keys], state.within), strict=True))
-    return found
+        standings.update(zip(keys, _with_verdicts([standings[key] for key in keys], state.within), strict=True))
+    return standings
 
 
-def remarks(state: RunState) -> list[str]:
+def caveats(state: RunState) -> list[str]:
     """What a reader of the figures must know: too few seeds, missing or suspiciously equal values."""
-    found = []
-    everyone = standings(state).values()
-    if any(s.contestant != "dense" and s.accuracy and s.accuracy.n == 1 for s in everyone):
-        found.append("a figure from one seed has no interval and gets no verdict; `seeds 3` or more gives both")
-    if any(s.to_dense is not None and s.contestant != "dense" and s.to_dense.flat for s in everyone):
-        found.append(
+    notes = []
+    all_standings = compute_standings(state).values()
+    if any(s.contestant != "dense" and s.accuracy and s.accuracy.n == 1 for s in all_standings):
+        notes.append("a figure from one seed has no interval and gets no verdict; `seeds 3` or more gives both")
+    if any(s.to_dense is not None and s.contestant != "dense" and s.to_dense.zero_width for s in all_standings):
+        notes.append(
             "some differences to dense are the same for every seed: their interval has no width, "
             "and says little about the next seed"
         )
-    partial = [s for s in everyone if s.accuracy is None or s.accuracy.n < len(state.seeds)]
+    partial = [s for s in all_standings if s.accuracy is None or s.accuracy.n < len(state.seeds)]
     if partial:
-        found.append(f"{len(partial)} of {len(everyone)} figures lack seeds and rest on those that are there")
-    return found
+        notes.append(f"{len(partial)} of {len(all_standings)} figures lack seeds and rest on those that are there")
+    return notes
 
 
 def _standing(
@@ -214,16 +222,16 @@ def _standing(
     accuracies: Mapping[tuple[str, str, int], Mapping[int, float]],
 ) -> Standing:
     arm, contestant, level = key
-    own = accuracies[key]
+    by_seed = accuracies[key]
     dense = accuracies.get((arm, "dense", 0), {})
     ticket = accuracies.get((arm, "ticket", level), {})
     is_dense = contestant == "dense"
-    to_dense = None if is_dense else paired(own, dense)
+    to_dense = None if is_dense else paired_difference(by_seed, dense)
     return Standing(
         arm=arm,
         contestant=contestant,
         level=level,
-        accuracy=estimate([own[seed] for seed in sorted(own)]),
+        accuracy=estimate([by_seed[seed] for seed in sorted(by_seed)]),
         sparsity=_mean([metric.sparsity for metric in metrics.values()]),
         params=_mean([metric.params for metric in metrics.values()]),
         macs=_mean([metric.macs for metric in metrics.values()]),
@@ -231,7 +239,7 @@ def _standing(
         loss=_mean([metric.loss for metric in metrics.values()]),
         seconds=_mean([metric.seconds for metric in metrics.values()]),
         to_dense=to_dense,
-        lead=None if is_dense or contestant == "ticket" else paired(ticket, own),
+        lead=None if is_dense or contestant == "ticket" else paired_difference(ticket, by_seed),
     )
 
 

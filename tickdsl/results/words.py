@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 
-from tickdsl.moments import duration as duration
+from tickdsl.moments import format_duration as format_duration
 from tickdsl.results.verdict import Estimate
 
 MINUS = "−"
@@ -21,19 +21,19 @@ def percent(share: float | None, digits: int = 1) -> str:
     return f"{value:.{digits}f} %".replace("-", MINUS)
 
 
-def accuracy(found: Estimate | None, interval: bool = True) -> str:
+def accuracy(estimate: Estimate | None, interval: bool = True) -> str:
     """An accuracy in percent, with its interval: `93.12 ± 0.41`."""
-    if found is None:
+    if estimate is None:
         return "–"
-    return f"{100 * found.mean:.2f}{_interval(found) if interval else ''}"
+    return f"{100 * estimate.mean:.2f}{_interval(estimate) if interval else ''}"
 
 
-def points(found: Estimate | None, interval: bool = True) -> str:
+def points(estimate: Estimate | None, interval: bool = True) -> str:
     """A difference of accuracies in percentage points, with its sign: `+0.31 ± 0.20`."""
-    if found is None:
+    if estimate is None:
         return "–"
-    value = round(100 * found.mean, 2) + 0.0  # no minus before zero
-    return f"{value:+.2f}{_interval(found) if interval else ''}".replace("-", MINUS)
+    value = round(100 * estimate.mean, 2) + 0.0  # no minus before zero
+    return f"{value:+.2f}{_interval(estimate) if interval else ''}".replace("-", MINUS)
 
 
 def below(within: float) -> str:
@@ -62,14 +62,14 @@ def quantity(value: float, unit: str) -> str:
     return f"{number:.{max(0, 2 - int(math.log10(max(abs(number), 1.0))))}f} {prefix}{unit}".replace("-", MINUS)
 
 
-def time(seconds: float) -> str:
+def training_time(seconds: float) -> str:
     """What a training took: 0.63 s, 8.2 s, 41 s, and from a minute on as m:ss."""
     if not seconds:
         return "0 s"
     if seconds < 59.5:
         return f"{seconds:.{0 if seconds >= 9.95 else 1 if seconds >= 0.995 else 2}f} s"
-    return duration(seconds)
+    return format_duration(seconds)
 
 
-def _interval(found: Estimate) -> str:
-    return "" if found.half_width is None else f" ± {100 * found.half_width:.2f}"
+def _interval(estimate: Estimate) -> str:
+    return "" if estimate.half_width is None else f" ± {100 * estimate.half_width:.2f}"

@@ -15,7 +15,7 @@ from tensorboardX.record_writer import RecordWriter
 from tickdsl.records.files import disk_error
 
 
-class _Memory(RecordWriter):  # type: ignore[misc]
+class _MemoryWriter(RecordWriter):  # type: ignore[misc]
     """Frames records with their checksums, without a file of its own."""
 
     def __init__(self) -> None:
@@ -36,7 +36,7 @@ class EventFile:
     def __init__(self, folder: Path, t: float) -> None:
         self.folder = folder
         self._path = folder / f"events.out.tfevents.{int(t):010}.{socket.gethostname()}.{os.getpid()}.tickdsl"
-        self._records = _Memory()
+        self._records = _MemoryWriter()
         self._records.write(Event(wall_time=t, file_version="brain.Event:2").SerializeToString())
 
     def add(self, summary: Summary, step: int, t: float) -> None:

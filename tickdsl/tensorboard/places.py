@@ -8,7 +8,7 @@ from pathlib import Path
 import attrs
 
 from tickdsl.records.events import PlanResolved, StepInfo
-from tickdsl.results.served import served
+from tickdsl.results.served import first_uses
 from tickdsl.tensorboard.files import folder_name
 
 
@@ -23,7 +23,7 @@ class Series:
 
 
 @attrs.frozen
-class Course:
+class TrainingCurve:
     """Where the course of a training goes: `round` and, where it only leads to another one, what it does there."""
 
     series: Series
@@ -35,35 +35,35 @@ class Course:
         return "/".join(filter(None, (self.part, figure, self.round)))
 
 
-class Places:
+class TagLayout:
     """The places of everything that a resolved plan will bring."""
 
     def __init__(self, plan: PlanResolved) -> None:
         self._folders = _folders(plan)
         self._digits = max(2, len(str(max((m.level for m in plan.measurements), default=0))))
         self.levels: dict[Series, list[int]] = defaultdict(list)
-        self.courses: dict[str, list[Course]] = defaultdict(list)
+        self.training_curves: dict[str, list[TrainingCurve]] = defaultdict(list)
         for m in plan.measurements:
             series = self.series(m.arm, m.contestant, m.seed)
             self.levels[series].append(m.level)
-            self.courses[m.step].append(Course(series, self._round(m.level)))
-        serves = served(plan.steps, plan.measurements, plan.contestants)
+            self.training_curves[m.step].append(TrainingCurve(series, self._round(m.level)))
+        uses = first_uses(plan.steps, plan.measurements, plan.contestants)
         for step in plan.steps:
-            if step.operation == "train" and step.id not in self.courses and step.seed is not None:
-                self._unmeasured(step, *serves.get(step.id, (0, "ticket")))
+            if step.operation == "train" and step.id not in self.training_curves and step.seed is not None:
+                self._add_unmeasured(step, *uses.get(step.id, (0, "ticket")))
 
     def series(self, arm: str, contestant: str, seed: int) -> Series:
-        own = "ticket" if contestant == "dense" else contestant
+        series_contestant = "ticket" if contestant == "dense" else contestant
         folder = self._folders.get(arm, Path(folder_name(arm)))
-        if own != "ticket":
-            folder /= folder_name(own)
-        return Series(arm, own, seed, folder / f"seed-{seed}")
+        if series_contestant != "ticket":
+            folder /= folder_name(series_contestant)
+        return Series(arm, series_contestant, seed, folder / f"seed-{seed}")
 
-    def _unmeasured(self, step: StepInfo, level: int, contestant: str) -> None:
+    def _add_unmeasured(self, step: StepInfo, level: int, contestant: str) -> None:
         """A training that only leads to another, such as that of a part of the data."""
         for arm in step.arms:
             series = self.series(arm, contestant, step.seed or 0)
-            self.courses[step.id].append(Course(series, self._round(level), folder_name(step.label)))
+            self.training_curves[step.id].append(TrainingCurve(series, self._round(level), folder_name(step.label)))
 
     def _round(self, level: int) -> str:
         return f"round-{level:0{self._digits}}"

@@ -11,7 +11,7 @@ from tensorboardX import summary
 from tensorboardX.proto.summary_pb2 import Summary
 
 _BINS = 64
-_MOST = 1 << 18  # weights of a layer that are looked at; of more, every n-th
+_MAX_WEIGHTS = 1 << 18  # weights of a layer that are looked at; of more, every n-th
 _READABLE = frozenset({"F16", "F32", "F64"})
 
 
@@ -22,11 +22,15 @@ def histograms(folder: Path) -> Iterator[Summary]:
         return
     with safe_open(path, framework="numpy") as file:
         for name in sorted(file.keys()):
-            piece = file.get_slice(name)
-            if not name.endswith(".weight") or len(piece.get_shape()) < 2 or piece.get_dtype() not in _READABLE:
+            tensor_slice = file.get_slice(name)
+            if (
+                not name.endswith(".weight")
+                or len(tensor_slice.get_shape()) < 2
+                or tensor_slice.get_dtype() not in _READABLE
+            ):
                 continue
             values = file.get_tensor(name).ravel()
-            kept = values[:: max(1, values.size // _MOST)]
+            kept = values[:: max(1, values.size // _MAX_WEIGHTS)]
             kept = kept[(kept != 0) & np.isfinite(kept)]
             if kept.size:
                 yield summary.histogram(f"weights/{name.removesuffix('.weight')}", kept, bins=_BINS)

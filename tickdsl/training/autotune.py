@@ -7,25 +7,25 @@ from collections.abc import Callable
 from typing import Any, Protocol, TypeVar
 
 #: Of so many turns, taken alternately, the least counts: what else the machine does only adds to it.
-_TURNS = 15
+_REPEATS = 15
 #: So many times faster something must be to be used: a machine's noise decides nothing.
-WORTH = 1.1
+MIN_SPEEDUP = 1.1
 #: Work that takes longer is not repeated as often.
-_SECONDS = 1.0
+_TIME_LIMIT = 1.0
 
 
 #: Whether something is so, or a figure.
 Answer = TypeVar("Answer", bool, float)
 
 
-class Choices(Protocol):
+class MeasuredChoices(Protocol):
     """Answers by question. A question names all that its answer may depend on, the machine excepted."""
 
     def settle(self, question: str, measure: Callable[[], Answer]) -> Answer:
         """The remembered answer; that of `measure`, from now on, where there is none."""
 
 
-class Remembered:
+class InMemoryChoices:
     """Answers that last as long as the process."""
 
     def __init__(self) -> None:
@@ -34,44 +34,44 @@ class Remembered:
     def settle(self, question: str, measure: Callable[[], Answer]) -> Answer:
         if question not in self._answers:
             self._answers[question] = measure()
-        found: Answer = self._answers[question]
-        return found
+        answer: Answer = self._answers[question]
+        return answer
 
 
-def pays(one: Callable[[], object], other: Callable[[], object], threads: int) -> bool:
-    """Whether `one` is so much faster than `other` that it is to be used instead."""
-    return times_faster(one, other, threads) >= WORTH
+def is_clearly_faster(candidate: Callable[[], object], baseline: Callable[[], object], threads: int) -> bool:
+    """Whether `candidate` is so much faster than `baseline` that it is to be used instead."""
+    return speedup(candidate, baseline, threads) >= MIN_SPEEDUP
 
 
-def times_faster(one: Callable[[], object], other: Callable[[], object], threads: int | None) -> float:
-    """How many times faster `one` is than `other`. With one thread, processor time tells: others' does not count.
+def speedup(candidate: Callable[[], object], baseline: Callable[[], object], threads: int | None) -> float:
+    """How many times faster `candidate` is. With one thread, processor time tells: others' does not count.
 
     threads None: the work is not the processor's, and is over on return.
     """
-    ours, theirs = _least_seconds(threads, one, other)
-    return theirs / ours
+    candidate_seconds, baseline_seconds = _fastest_seconds(threads, candidate, baseline)
+    return baseline_seconds / candidate_seconds
 
 
-def least_seconds(work: Callable[[], object], threads: int) -> float:
-    """How long `work` takes. With one thread, in processor time."""
-    return _least_seconds(threads, work)[0]
+def fastest_seconds(function: Callable[[], object], threads: int) -> float:
+    """How long `function` takes. With one thread, in processor time."""
+    return _fastest_seconds(threads, function)[0]
 
 
-def _least_seconds(threads: int | None, *works: Callable[[], object]) -> list[float]:
+def _fastest_seconds(threads: int | None, *functions: Callable[[], object]) -> list[float]:
     """What each takes in its fastest turn, behind one turn that does not count."""
     clock = time.thread_time if threads == 1 else time.perf_counter
 
-    def turn() -> list[float]:
-        found = []
-        for work in works:
-            began = clock()
-            work()
-            found.append(clock() - began)
-        return found
+    def time_once() -> list[float]:
+        seconds = []
+        for function in functions:
+            start = clock()
+            function()
+            seconds.append(clock() - start)
+        return seconds
 
-    turn()
-    until = time.monotonic() + _SECONDS
-    turns = [turn()]
-    while len(turns) < _TURNS and time.monotonic() < until:
-        turns.append(turn())
-    return [min(each) for each in zip(*turns, strict=True)]
+    time_once()
+    deadline = time.monotonic() + _TIME_LIMIT
+    timings = [time_once()]
+    while len(timings) < _REPEATS and time.monotonic() < deadline:
+        timings.append(time_once())
+    return [min(seconds) for seconds in zip(*timings, strict=True)]

@@ -21,10 +21,10 @@ from tickdsl.training.recipes.recipe import Recipe
 FILE = "training.ckpt"
 _MAGIC = b"tickdsl checkpoint 1"
 
-Captured = dict[str, Any]
+CheckpointState = dict[str, Any]
 
 
-def identity(
+def training_identity(
     model: nn.Module,
     masks: Mapping[str, Tensor],
     recipe: Recipe,
@@ -32,13 +32,13 @@ def identity(
     seed: int,
     start: int,
     stop: int,
-    lesson: str | None = None,
+    distillation: str | None = None,
 ) -> str:
     """SHA-256 of all that decides a training's outcome: first weights, masks, recipe, data, seed, steps and teacher."""
-    facts = [recipe.to_dict(), data, seed, start, stop, *([lesson] if lesson else [])]
-    digest = hashlib.sha256(json.dumps(facts).encode())
-    named = [("weight", model.state_dict()), ("mask", masks)]
-    for kind, tensors in named:
+    inputs = [recipe.to_dict(), data, seed, start, stop, *([distillation] if distillation else [])]
+    digest = hashlib.sha256(json.dumps(inputs).encode())
+    tensor_groups = [("weight", model.state_dict()), ("mask", masks)]
+    for kind, tensors in tensor_groups:
         for name, tensor in sorted(tensors.items()):
             digest.update(f"{kind} {name} {tuple(tensor.shape)} {tensor.dtype}".encode())
             flat = tensor.detach().cpu().contiguous().view(-1)
@@ -46,13 +46,13 @@ def identity(
     return digest.hexdigest()
 
 
-class Checkpoints:
+class Checkpointer:
     """Keeps the newest state of one training in `folder`, written at most every `every_seconds`.
 
     The training waits while its state is copied in memory; a thread writes the copy, one at a time. What goes wrong
     there is raised at the next step. A kill at any moment leaves the file before, or the new one.
 
-    warn is told why a file found there is not used: it is torn, or of another training; saved the step that is safe
+    warn is told why a file found there is not used: it is torn, or of another training; on_saved the step that is safe
     from now on, both in the training's thread. The caller removes the folder once the training's result is safe.
     """
 
@@ -61,21 +61,21 @@ class Checkpoints:
         folder: Path | str,
         every_seconds: float = 30.0,
         warn: Callable[[str], None] | None = None,
-        saved: Callable[[int], None] | None = None,
+        on_saved: Callable[[int], None] | None = None,
     ) -> None:
         self.path = Path(folder) / FILE
-        self._every = every_seconds
+        self._interval_seconds = every_seconds
         self._warn = warn
-        self._tell_saved = saved
+        self._on_saved = on_saved
         self._identity = ""
-        self._capture: Callable[[], Captured] | None = None
-        self._begun = time.monotonic()
+        self._capture: Callable[[], CheckpointState] | None = None
+        self._last_save = time.monotonic()
         self._thread: ThreadPoolExecutor | None = None
         self._writing: Future[int] | None = None
 
-    def attach(self, training: str, capture: Callable[[], Captured]) -> None:
+    def attach(self, training: str, capture: Callable[[], CheckpointState]) -> None:
         """Serve the training of this identity, whose state `capture` gives."""
-        self._identity, self._capture, self._begun = training, capture, time.monotonic()
+        self._identity, self._capture, self._last_save = training, capture, time.monotonic()
 
     def detach(self) -> None:
         """The training is over or has been left: nothing more to save, and nothing still to be written.
@@ -98,16 +98,16 @@ class Checkpoints:
 
     def save_if_due(self) -> None:
         """Begin to save where that is due; raises what went wrong the last time."""
-        if self.due():
-            self.begin()
+        if self.is_due():
+            self.begin_save()
 
-    def due(self) -> bool:
+    def is_due(self) -> bool:
         """Whether saving was last begun `every_seconds` ago and is done; raises what went wrong there."""
         if self.writing:
             return False
         if self._writing is not None:
-            self._settle()
-        return time.monotonic() - self._begun >= self._every
+            self._wait_for_write()
+        return time.monotonic() - self._last_save >= self._interval_seconds
 
     def save_now(self) -> None:
         """Save the training as it stands between two steps; it is safe on return.
@@ -115,46 +115,46 @@ class Checkpoints:
         Nothing happens where none is attached. Raises TickdslError where the folder cannot be written.
         """
         if self._writing is not None:
-            self._settle()
-        self.begin()
+            self._wait_for_write()
+        self.begin_save()
         if self._writing is not None:
-            self._settle()
+            self._wait_for_write()
 
-    def begin(self) -> None:
+    def begin_save(self) -> None:
         """Copy the training's state, and let a thread write it; not while it is `writing`."""
         if self._capture is None:
             return
         if self._thread is None:
             self._thread = ThreadPoolExecutor(1, "checkpoint")
-        self._begun = time.monotonic()
-        self._writing = self._thread.submit(self._write, _copied(self._capture()))
+        self._last_save = time.monotonic()
+        self._writing = self._thread.submit(self._write, _cpu_copy(self._capture()))
 
-    def _settle(self) -> None:
+    def _wait_for_write(self) -> None:
         """Wait for what is being written."""
         assert self._writing is not None
         writing, self._writing = self._writing, None
         step = writing.result()
-        if self._tell_saved is not None:
-            self._tell_saved(step)
+        if self._on_saved is not None:
+            self._on_saved(step)
 
-    def _write(self, captured: Captured) -> int:
+    def _write(self, captured: CheckpointState) -> int:
         """Write a state beside the one before, and put it in its place; the state's step."""
         buffer = io.BytesIO()
         torch.save(captured, buffer)
         payload = buffer.getbuffer()
         header = b" ".join([_MAGIC, self._identity.encode(), hashlib.sha256(payload).hexdigest().encode()])
-        draft = self.path.with_name(f".{self.path.name}.{os.getpid()}")
+        temporary = self.path.with_name(f".{self.path.name}.{os.getpid()}")
         try:
             self.path.parent.mkdir(parents=True, exist_ok=True)
-            with draft.open("wb") as file:
+            with temporary.open("wb") as file:
                 file.write(header + b"\n")
                 file.write(payload)
                 file.flush()
                 os.fsync(file.fileno())
-            draft.replace(self.path)
+            temporary.replace(self.path)
         except OSError as error:
-            if draft.is_file():
-                draft.unlink()
+            if temporary.is_file():
+                temporary.unlink()
             raise TickdslError(
                 f"the checkpoint {self.path} cannot be written: {error.strerror}",
                 "free some space or change its permissions; a second run goes on from the last checkpoint",
@@ -162,41 +162,41 @@ class Checkpoints:
         step: int = captured["step"]
         return step
 
-    def load(self) -> Captured | None:
+    def load(self) -> CheckpointState | None:
         """The state to go on from; None where there is none that is whole and of this training."""
         try:
             content = self.path.read_bytes()
         except FileNotFoundError:
             return None
         except OSError as error:
-            self._ignore(f"cannot be read ({error.strerror})")
+            self._warn_unusable(f"cannot be read ({error.strerror})")
             return None
         header, _, payload = content.partition(b"\n")
-        words = header.removeprefix(_MAGIC).split()
-        if not header.startswith(_MAGIC) or len(words) != 2:
-            self._ignore("is no checkpoint of this version")
+        fields = header.removeprefix(_MAGIC).split()
+        if not header.startswith(_MAGIC) or len(fields) != 2:
+            self._warn_unusable("is no checkpoint of this version")
             return None
-        of, digest = (word.decode("ascii", "replace") for word in words)
+        stored_identity, digest = (word.decode("ascii", "replace") for word in fields)
         if hashlib.sha256(payload).hexdigest() != digest:
-            self._ignore("is torn")
+            self._warn_unusable("is torn")
             return None
-        if of != self._identity:
-            self._ignore("belongs to another training")
+        if stored_identity != self._identity:
+            self._warn_unusable("belongs to another training")
             return None
-        found: Captured = torch.load(io.BytesIO(payload), map_location="cpu", weights_only=True)
-        return found
+        captured: CheckpointState = torch.load(io.BytesIO(payload), map_location="cpu", weights_only=True)
+        return captured
 
-    def _ignore(self, why: str) -> None:
+    def _warn_unusable(self, reason: str) -> None:
         if self._warn is not None:
-            self._warn(f"{self.path} {why}; the training starts over")
+            self._warn(f"{self.path} {reason}; the training starts over")
 
 
-def _copied(state: Any) -> Any:
+def _cpu_copy(state: Any) -> Any:
     """A state with tensors of its own, on the CPU."""
     if isinstance(state, Tensor):
         return state.detach().to("cpu", copy=True)
     if isinstance(state, Mapping):
-        return {name: _copied(value) for name, value in state.items()}
+        return {name: _cpu_copy(value) for name, value in state.items()}
     if isinstance(state, list | tuple):
-        return type(state)(_copied(value) for value in state)
+        return type(state)(_cpu_copy(value) for value in state)
     return state

@@ -17,7 +17,7 @@ import torch
 from torch import Tensor, nn
 
 
-class Event(Protocol):
+class DeviceEvent(Protocol):
     """What comes to pass on a device, as torch's events."""
 
     def query(self) -> bool:
@@ -35,7 +35,7 @@ class EpochSums:
     """
 
     values: Tensor
-    event: Event | None = None
+    event: DeviceEvent | None = None
 
     def ready(self) -> bool:
         """Whether the sums have come."""
@@ -45,93 +45,93 @@ class EpochSums:
         """The sums, when they have come."""
         if self.event is not None:
             self.event.synchronize()
-        found: list[float] = self.values.tolist()
-        return found
+        sums: list[float] = self.values.tolist()
+        return sums
 
-    def of(self, place: int) -> EpochSums:
+    def select(self, index: int) -> EpochSums:
         """Those of one of several networks."""
-        return EpochSums(self.values[:, place], self.event)
+        return EpochSums(self.values[:, index], self.event)
 
 
-class Beside(Protocol):
+class AsyncEvaluator(Protocol):
     """What does work beside what comes afterwards."""
 
-    def room(self) -> bool:
+    def has_memory(self) -> bool:
         """Whether there is memory for that."""
 
     def __call__(self, work: Callable[[], Tensor]) -> EpochSums:
         """Begin; what `work` reads must stay as it is until the event that is given back."""
 
 
-def beside(device: torch.device) -> Beside | None:
+def async_evaluator(device: torch.device) -> AsyncEvaluator | None:
     """How work is done beside other work there; None where that gains nothing."""
-    return OwnStream(device) if device.type == "cuda" else None
+    return CudaStreamEvaluator(device) if device.type == "cuda" else None
 
 
-class OwnStream:
-    """Work on a CUDA stream of its own. **This has not run on a GPU yet**: tests of `EpochTests` use a stand-in."""
+class CudaStreamEvaluator:
+    """Work on a CUDA stream of its own. **This has not run on a GPU yet**: tests of `EpochTester` use a stand-in."""
 
     def __init__(self, device: torch.device) -> None:
         self._device = device
         self._stream = torch.cuda.Stream(device)  # type: ignore[no-untyped-call]
 
-    def room(self) -> bool:
+    def has_memory(self) -> bool:
         # A copy that fits now, between two steps, must not make the next one fail.
-        share = torch.cuda.get_per_process_memory_fraction(self._device.index)
-        whole = torch.cuda.get_device_properties(self._device).total_memory
-        return torch.cuda.max_memory_allocated(self._device) < share * whole / 2
+        fraction = torch.cuda.get_per_process_memory_fraction(self._device.index)
+        total = torch.cuda.get_device_properties(self._device).total_memory
+        return torch.cuda.max_memory_allocated(self._device) < fraction * total / 2
 
     def __call__(self, work: Callable[[], Tensor]) -> EpochSums:
         self._stream.wait_stream(torch.cuda.current_stream(self._device))
         with torch.cuda.stream(self._stream):
             sums = work()
-            here = torch.empty(sums.shape, dtype=sums.dtype, pin_memory=True)
-            here.copy_(sums, non_blocking=True)
+            host_sums = torch.empty(sums.shape, dtype=sums.dtype, pin_memory=True)
+            host_sums.copy_(sums, non_blocking=True)
             event = torch.cuda.Event()  # type: ignore[no-untyped-call]
             event.record()
-        return EpochSums(here, event)
+        return EpochSums(host_sums, event)
 
 
-class EpochTests:
-    """The tests of one network by `measure`, which gives the summed loss and right answers, float64 [2] or [2, K].
+class EpochTester:
+    """The tests of one network by `evaluate`, which gives the summed loss and right answers, float64 [2] or [2, K].
 
     Only one test is under way at a time: who begins another has waited for the one before.
     """
 
-    def __init__(self, network: nn.Module, measure: Callable[[nn.Module], Tensor], device: torch.device) -> None:
-        self._network, self._measure = network, measure
-        self._beside = beside(device)
-        self._copy: tuple[nn.Module, Tensor] | None = None
+    def __init__(self, network: nn.Module, evaluate: Callable[[nn.Module], Tensor], device: torch.device) -> None:
+        self._network, self._evaluate = network, evaluate
+        self._async_evaluator = async_evaluator(device)
+        self._snapshot: tuple[nn.Module, Tensor] | None = None
 
     def begin(self, loss_sum: Tensor) -> EpochSums:
         """Test the network as it is now. loss_sum: float64 [] or [K], what the training's steps summed."""
-        if self._copy is None and self._beside is not None and not self._beside.room():
-            self._beside = None
-        if self._beside is not None:
+        if self._snapshot is None and self._async_evaluator is not None and not self._async_evaluator.has_memory():
+            self._async_evaluator = None
+        if self._async_evaluator is not None:
             try:
-                return self._begun(self._beside, loss_sum)
+                return self._start_async(self._async_evaluator, loss_sum)
             except Exception:  # whatever a network's own code makes of a copy; a fault of the test's tells itself below
-                self._beside = self._copy = None
+                self._async_evaluator = self._snapshot = None
         return EpochSums(self._sums(self._network, loss_sum).cpu())
 
-    def _begun(self, beside: Beside, loss_sum: Tensor) -> EpochSums:
-        network, losses = self._copied(loss_sum)
-        return beside(lambda: self._sums(network, losses))
+    def _start_async(self, async_evaluator: AsyncEvaluator, loss_sum: Tensor) -> EpochSums:
+        network, losses = self._update_snapshot(loss_sum)
+        return async_evaluator(lambda: self._sums(network, losses))
 
     def _sums(self, network: nn.Module, losses: Tensor) -> Tensor:
-        return torch.cat([losses.unsqueeze(0), self._measure(network)])
+        return torch.cat([losses.unsqueeze(0), self._evaluate(network)])
 
-    def _copied(self, loss_sum: Tensor) -> tuple[nn.Module, Tensor]:
+    def _update_snapshot(self, loss_sum: Tensor) -> tuple[nn.Module, Tensor]:
         """The network and its loss as they are now, in memory that no step changes."""
-        if self._copy is None:
-            self._copy = copy.deepcopy(self._network), loss_sum.clone()
+        if self._snapshot is None:
+            self._snapshot = copy.deepcopy(self._network), loss_sum.clone()
         else:
-            network, losses = self._copy
+            network, losses = self._snapshot
             losses.copy_(loss_sum)
             with torch.no_grad():
                 for mine, theirs in zip(_tensors(network), _tensors(self._network), strict=True):
                     mine.copy_(theirs)
-        return self._copy
+        return self._snapshot
 
 
 def _tensors(network: nn.Module) -> Iterator[Tensor]:

@@ -11,7 +11,7 @@ from tickdsl.training.data.augment import Normalise
 
 
 @attrs.frozen
-class Evaluation:
+class EvaluationResult:
     """Mean cross entropy (nats), share of correct answers in [0, 1], and the counts behind it."""
 
     loss: float
@@ -30,12 +30,12 @@ def evaluate(
     device: torch.device | str = "cpu",
     batch: int = 1000,
     autocast: torch.dtype | None = None,
-) -> Evaluation:
+) -> EvaluationResult:
     """Evaluate in eval mode. images uint8 [N, C, H, W], labels int64 [N]; mean and std [C] on the 0..1 scale."""
     device = torch.device(device)
     normalise = Normalise(mean, std, device)
     sums = evaluation_sums(model, images.to(device), labels.to(device), normalise, batch, autocast)
-    return from_sums(sums.tolist(), len(images))
+    return evaluation_from_sums(sums.tolist(), len(images))
 
 
 def evaluation_sums(
@@ -45,7 +45,7 @@ def evaluation_sums(
     normalise: Normalise,
     batch: int,
     autocast: torch.dtype | None,
-    together: int | None = None,
+    num_networks: int | None = None,
 ) -> Tensor:
     """Summed loss and number of correct answers, float64 [2], left on the device; the model's mode is kept.
 
@@ -53,24 +53,24 @@ def evaluation_sums(
     """
     was_training = model.training
     model.eval()
-    sums = torch.zeros((2,) if together is None else (2, together), dtype=torch.float64, device=images.device)
+    sums = torch.zeros((2,) if num_networks is None else (2, num_networks), dtype=torch.float64, device=images.device)
     try:
         with torch.no_grad(), torch.autocast(images.device.type, dtype=autocast, enabled=autocast is not None):
-            for part, answers in zip(torch.split(images, batch), torch.split(labels, batch), strict=True):
-                scores = model(normalise(part)).float()
-                if together is None:
-                    sums[0] += F.cross_entropy(scores, answers, reduction="sum")
-                    sums[1] += (scores.argmax(1) == answers).sum()
+            for image_batch, label_batch in zip(torch.split(images, batch), torch.split(labels, batch), strict=True):
+                logits = model(normalise(image_batch)).float()
+                if num_networks is None:
+                    sums[0] += F.cross_entropy(logits, label_batch, reduction="sum")
+                    sums[1] += (logits.argmax(1) == label_batch).sum()
                 else:
-                    each = answers.unsqueeze(1).expand(-1, together)
-                    losses = F.cross_entropy(scores.flatten(0, 1), each.flatten(), reduction="none")
-                    sums[0] += losses.view(each.shape).sum(0)
-                    sums[1] += (scores.argmax(2) == each).sum(0)
+                    expanded_labels = label_batch.unsqueeze(1).expand(-1, num_networks)
+                    losses = F.cross_entropy(logits.flatten(0, 1), expanded_labels.flatten(), reduction="none")
+                    sums[0] += losses.view(expanded_labels.shape).sum(0)
+                    sums[1] += (logits.argmax(2) == expanded_labels).sum(0)
     finally:
         model.train(was_training)
     return sums
 
 
-def from_sums(sums: list[float], count: int) -> Evaluation:
-    """An Evaluation from summed loss and correct answers over `count` pictures."""
-    return Evaluation(sums[0] / count, sums[1] / count, int(sums[1]), count)
+def evaluation_from_sums(sums: list[float], count: int) -> EvaluationResult:
+    """An EvaluationResult from summed loss and correct answers over `count` pictures."""
+    return EvaluationResult(sums[0] / count, sums[1] / count, int(sums[1]), count)

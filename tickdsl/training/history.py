@@ -25,7 +25,7 @@ class EpochReport:
 
 
 @attrs.frozen
-class History:
+class TrainingHistory:
     """A finished training from step `start` to step `stop`, with every epoch's report.
 
     sparse: the layers that were trained through sparse products; layout: of the network in memory; compiled: whether
@@ -39,7 +39,7 @@ class History:
     sparse: tuple[str, ...] = attrs.field(default=(), eq=False)
     layout: str = attrs.field(default="contiguous", eq=False)
     compiled: bool = attrs.field(default=False, eq=False)
-    stacked: int = attrs.field(default=1, eq=False)
+    stack_size: int = attrs.field(default=1, eq=False)
 
     @property
     def last(self) -> EpochReport | None:

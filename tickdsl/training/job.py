@@ -8,17 +8,17 @@ from typing import Any
 import attrs
 from torch import Tensor, nn
 
-from tickdsl.training.checkpoints import Checkpoints
+from tickdsl.training.checkpoints import Checkpointer
 from tickdsl.training.data.datasets import Dataset
 from tickdsl.training.history import EpochReport
 from tickdsl.training.recipes.recipe import Recipe
-from tickdsl.training.step.distillation import Lesson
+from tickdsl.training.step.distillation import Distillation
 
-State = Mapping[str, Tensor]
+StateDict = Mapping[str, Tensor]
 
 
 @attrs.frozen(eq=False, kw_only=True)
-class Assignment:
+class TrainingJob:
     """Arguments of `train`, by their names there."""
 
     model: nn.Module
@@ -28,18 +28,18 @@ class Assignment:
     start: int = 0
     stop: int | None = None
     masks: Mapping[str, Tensor] = attrs.field(factory=dict)
-    checkpoint: Checkpoints | None = None
+    checkpoint: Checkpointer | None = None
     on_epoch: Callable[[EpochReport], None] | None = None
-    moments: Mapping[int, Callable[[State], None]] = attrs.field(factory=dict)
-    lesson: Lesson | None = None
+    step_callbacks: Mapping[int, Callable[[StateDict], None]] = attrs.field(factory=dict)
+    distillation: Distillation | None = None
     layout: str | None = None
     compile: bool | None = None
 
     @property
-    def compiles(self) -> bool:
+    def should_compile(self) -> bool:
         """Whether torch is to compile the network: as was decided, else where the recipe says `on`."""
         return self.recipe.compile == "on" if self.compile is None else self.compile
 
-    def arguments(self) -> dict[str, Any]:
+    def as_kwargs(self) -> dict[str, Any]:
         """As keywords."""
         return attrs.asdict(self, recurse=False)

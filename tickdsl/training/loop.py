@@ -14,19 +14,19 @@ from contextlib import AbstractContextManager
 import torch
 from torch import Tensor, nn
 
-from tickdsl.training.autotune import Choices, Remembered
-from tickdsl.training.checkpoints import Checkpoints
-from tickdsl.training.data.batches import Material, Reading
+from tickdsl.training.autotune import InMemoryChoices, MeasuredChoices
+from tickdsl.training.checkpoints import Checkpointer
+from tickdsl.training.data.batches import BatchStream, DeviceDataset
 from tickdsl.training.data.datasets import Dataset
-from tickdsl.training.history import EpochReport, History
-from tickdsl.training.job import Assignment, State
+from tickdsl.training.history import EpochReport, TrainingHistory
+from tickdsl.training.job import StateDict, TrainingJob
 from tickdsl.training.recipes.recipe import Recipe
 from tickdsl.training.rng import stream_seed
-from tickdsl.training.step.distillation import Lesson, Teaching
+from tickdsl.training.step.distillation import Distillation, Distiller
 from tickdsl.training.step.optimiser_step import OptimiserStep
-from tickdsl.training.training_run import Course
+from tickdsl.training.training_run import TrainingRun
 
-_REMEMBERED = Remembered()
+_IN_MEMORY_CHOICES = InMemoryChoices()
 
 
 def train(
@@ -39,22 +39,22 @@ def train(
     stop: int | None = None,
     masks: Mapping[str, Tensor] | None = None,
     device: torch.device | str = "cpu",
-    checkpoint: Checkpoints | None = None,
+    checkpoint: Checkpointer | None = None,
     on_epoch: Callable[[EpochReport], None] | None = None,
-    between: Callable[[], None] | None = None,
-    moments: Mapping[int, Callable[[State], None]] | None = None,
-    lesson: Lesson | None = None,
-    choices: Choices = _REMEMBERED,
+    before_step: Callable[[], None] | None = None,
+    step_callbacks: Mapping[int, Callable[[StateDict], None]] | None = None,
+    distillation: Distillation | None = None,
+    choices: MeasuredChoices = _IN_MEMORY_CHOICES,
     layout: str | None = None,
     compile: bool | None = None,
-) -> History:
+) -> TrainingHistory:
     """Train `model` in place from step `start` to step `stop` (default: the recipe's end), on `device`.
 
     The optimiser's state is fresh at `start`. masks: True where a weight is kept; weights that are gone are exactly
-    zero after every step. on_epoch is told of each epoch, once tested. between is called before every step;
-    what it raises ends the training, which goes on from its checkpoint. moments: the weights are handed over
+    zero after every step. on_epoch is told of each epoch, once tested. before_step is called before every step;
+    what it raises ends the training, which goes on from its checkpoint. step_callbacks: the weights are handed over
     (name to tensor, live: copy them) on reaching a step, bit-equal to a training that stops there; after
-    an interruption, those that the checkpoint had passed are not handed over again. lesson: who teaches beside
+    an interruption, those that the checkpoint had passed are not handed over again. distillation: who teaches beside
     the labels. choices: what this machine does faster; linear layers of which little is left are trained sparsely where
     that pays, equal but for rounding. layout: of the network in memory, a name in `devices.LAYOUTS` (default: the one
     that usually fits). compile: whether torch compiles the network (default: where the recipe says `on`). A training
@@ -64,47 +64,50 @@ def train(
     Raises TickdslError where an epoch's loss is not finite, as soon as that is known, or the recipe does not fit the
     data or the device; MaskError where a pruned weight is not zero.
     """
-    given = Assignment(
+    job = TrainingJob(
         model=model, data=data, recipe=recipe, seed=seed, start=start, stop=stop, masks=masks or {},
-        checkpoint=checkpoint, on_epoch=on_epoch, moments=moments or {}, lesson=lesson, layout=layout, compile=compile,
+        checkpoint=checkpoint, on_epoch=on_epoch, step_callbacks=step_callbacks or {}, distillation=distillation,
+        layout=layout, compile=compile,
     )  # fmt: skip
-    where = torch.device(device)
-    course = Course(given, Material(data, recipe, where), where)
-    teaching = course.teaching()
-    found = course.attach()
+    target_device = torch.device(device)
+    run = TrainingRun(job, DeviceDataset(data, recipe, target_device), target_device)
+    distiller = run.make_distiller()
+    checkpoint_state = run.attach_checkpoint()
     try:
-        step = course.prepare(choices, found, teaching)
-        with own_randomness(where), course.settings():
-            _run(course, step, teaching, between)
-        step.release()
+        optimiser_step = run.prepare(choices, checkpoint_state, distiller)
+        with isolated_rng(target_device), run.device_context():
+            _take_steps(run, optimiser_step, distiller, before_step)
+        optimiser_step.release()
     finally:
         if checkpoint is not None:
             checkpoint.detach()
-        course.sparse.put_back()
-    return course.finish()
+        run.sparse_layers.restore_dense()
+    return run.finish()
 
 
-def own_randomness(device: torch.device) -> AbstractContextManager[None]:
+def isolated_rng(device: torch.device) -> AbstractContextManager[None]:
     """Torch's own generators, from which dropout draws, are set for every step, and put back afterwards."""
     return torch.random.fork_rng(devices=[device] if device.type == "cuda" else [])
 
 
-def _run(course: Course, step: OptimiserStep, teaching: Teaching | None, between: Callable[[], None] | None) -> None:
+def _take_steps(
+    run: TrainingRun, optimiser_step: OptimiserStep, distiller: Distiller | None, before_step: Callable[[], None] | None
+) -> None:
     """Take the remaining steps."""
-    given = course.given
-    reading = Reading(course.material, [given.seed])
-    course.begin()
-    while not course.over:
-        if between is not None:
-            between()
-        pictures, answers, chosen = reading.batch(course.step)
-        taught = None
-        if teaching is not None and teaching.at(course.step):
-            taught = teaching.answers(pictures, chosen)
-        step.take(
-            pictures, answers, taught, rate=course.rate, momentum=course.momentum,
-            seed=stream_seed(given.seed, "dropout", course.step),
+    job = run.job
+    batch_stream = BatchStream(run.dataset, [job.seed])
+    run.begin()
+    while not run.finished:
+        if before_step is not None:
+            before_step()
+        images, labels, indices = batch_stream.batch(run.step)
+        soft_targets = None
+        if distiller is not None and distiller.active_at(run.step):
+            soft_targets = distiller.soft_targets(images, indices)
+        optimiser_step.take(
+            images, labels, soft_targets, lr=run.lr, momentum=run.momentum,
+            seed=stream_seed(job.seed, "dropout", run.step),
         )  # fmt: skip
-        course.stepped(len(answers))
-        if given.checkpoint is not None and not course.over:
-            given.checkpoint.save_if_due()
+        run.after_step(len(labels))
+        if job.checkpoint is not None and not run.finished:
+            job.checkpoint.save_if_due()

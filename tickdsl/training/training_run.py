@@ -14,180 +14,197 @@ import torch
 from torch import Tensor, nn
 
 from tickdsl.errors import TickdslError
-from tickdsl.training.autotune import Choices
-from tickdsl.training.checkpoints import identity
-from tickdsl.training.data.batches import Material
-from tickdsl.training.devices import LAYOUTS, autocast_type, fitting_layout, fitting_memory_format, set_memory_format
-from tickdsl.training.epoch_evaluation import EpochSums, EpochTests
-from tickdsl.training.evaluation import evaluation_sums, from_sums
-from tickdsl.training.history import EpochReport, History
-from tickdsl.training.job import Assignment, State
-from tickdsl.training.step.distillation import Teaching
+from tickdsl.training.autotune import MeasuredChoices
+from tickdsl.training.checkpoints import training_identity
+from tickdsl.training.data.batches import DeviceDataset
+from tickdsl.training.devices import (
+    LAYOUTS,
+    autocast_type,
+    preferred_layout,
+    preferred_memory_format,
+    set_memory_format,
+)
+from tickdsl.training.epoch_evaluation import EpochSums, EpochTester
+from tickdsl.training.evaluation import evaluation_from_sums, evaluation_sums
+from tickdsl.training.history import EpochReport, TrainingHistory
+from tickdsl.training.job import StateDict, TrainingJob
+from tickdsl.training.step.distillation import Distiller
 from tickdsl.training.step.masks import Masks
 from tickdsl.training.step.optimiser_step import OptimiserStep
-from tickdsl.training.step.sparse_layers import SparseLayers, choose
+from tickdsl.training.step.sparse_layers import SparseLayers, choose_sparse_layers
 
 _EVALUATION_BATCH = 1000
 
 #: Begins the test of a network, given the loss that an epoch's steps summed, after so many steps.
-Test = Callable[[Tensor, int], EpochSums]
+StartTest = Callable[[Tensor, int], EpochSums]
 
 
-def sums_of_tests(
-    network: nn.Module, material: Material, autocast: torch.dtype | None, together: int | None = None
+def evaluate_test_set(
+    network: nn.Module, dataset: DeviceDataset, autocast: torch.dtype | None, num_networks: int | None = None
 ) -> Tensor:
     """`evaluation_sums` on the test set."""
-    return evaluation_sums(network, *material.test, material.normalise, _EVALUATION_BATCH, autocast, together)
+    return evaluation_sums(network, *dataset.test_set, dataset.normalise, _EVALUATION_BATCH, autocast, num_networks)
 
 
 @contextmanager
-def _cuda(device: torch.device) -> Iterator[None]:
-    before = torch.backends.cudnn.benchmark
+def _cudnn_benchmark(device: torch.device) -> Iterator[None]:
+    previous = torch.backends.cudnn.benchmark
     torch.backends.cudnn.benchmark = True
     try:
         with torch.cuda.device(device):
             yield
     finally:
-        torch.backends.cudnn.benchmark = before
+        torch.backends.cudnn.benchmark = previous
 
 
-class Steps(Protocol):
+class OptimiserState(Protocol):
     """What optimiser steps remember. loss_sum: float64 [], the loss of every picture since it was last zeroed."""
 
     loss_sum: Tensor
 
-    def state(self) -> dict[str, Any]:
+    def state_dict(self) -> dict[str, Any]:
         """The optimiser's state, as torch's optimisers give it."""
 
-    def load(self, state: Mapping[str, Any]) -> None:
-        """Go on from what `state` gave."""
+    def load_state_dict(self, state_dict: Mapping[str, Any]) -> None:
+        """Go on from what `state_dict` gave."""
 
 
 @attrs.frozen(eq=False)
-class Ended:
+class FinishedEpoch:
     """An epoch whose last step was `step`, on `seen` pictures; its test may still be under way."""
 
     step: int
     seen: int
-    tested: EpochSums
+    test_sums: EpochSums
 
-    def known(self) -> dict[str, Any]:
+    def to_state(self) -> dict[str, Any]:
         """As numbers, for a checkpoint."""
-        return {"step": self.step, "seen": self.seen, "sums": self.tested.wait()}
+        return {"step": self.step, "seen": self.seen, "sums": self.test_sums.wait()}
 
     @classmethod
-    def from_known(cls, step: int, seen: int, sums: list[float]) -> Ended:
+    def from_state(cls, step: int, seen: int, sums: list[float]) -> FinishedEpoch:
         """What gave these numbers."""
         return cls(step, seen, EpochSums(torch.tensor(sums, dtype=torch.float64)))
 
 
-class Course:
+class TrainingRun:
     """A training in its course: it counts steps that others take, tests, reports, and keeps what a checkpoint wants."""
 
-    optimiser_step: Steps
+    optimiser_step: OptimiserState
 
-    def __init__(self, given: Assignment, material: Material, device: torch.device) -> None:
-        self.given, self.material, self.device = given, material, device
-        recipe = self.recipe = given.recipe
-        self.per_epoch = material.per_epoch
-        total = recipe.steps(self.per_epoch)
-        self.start, self.stop = given.start, total if given.stop is None else given.stop
+    def __init__(self, job: TrainingJob, dataset: DeviceDataset, device: torch.device) -> None:
+        self.job, self.dataset, self.device = job, dataset, device
+        recipe = self.recipe = job.recipe
+        self.steps_per_epoch = dataset.steps_per_epoch
+        total = recipe.steps(self.steps_per_epoch)
+        self.start, self.stop = job.start, total if job.stop is None else job.stop
         if not 0 <= self.start <= self.stop <= total:
             raise ValueError(f"steps {self.start} to {self.stop} of a recipe of {total}")
         try:
-            self.rates = recipe.learning_rates(self.per_epoch).tolist()
+            self.learning_rates = recipe.learning_rates(self.steps_per_epoch).tolist()
         except ValueError as error:
-            raise TickdslError(f"the recipe does not fit {material.name}: {error}", "change `train`") from error
-        momenta = recipe.momenta(self.per_epoch)
+            raise TickdslError(f"the recipe does not fit {dataset.name}: {error}", "change `train`") from error
+        momenta = recipe.momenta(self.steps_per_epoch)
         self.momenta = momenta.tolist() if recipe.schedule == "one-cycle" else None
         self.autocast = autocast_type(recipe.precision, device)
 
-        self.model = given.model.to(device).train()
-        self.kept = {name: mask.to(device) for name, mask in given.masks.items()}
-        Masks(self.model, self.kept).apply()
-        self.sparse = SparseLayers(self.model, {}, ())
+        self.model = job.model.to(device).train()
+        self.masks = {name: mask.to(device) for name, mask in job.masks.items()}
+        Masks(self.model, self.masks).apply()
+        self.sparse_layers = SparseLayers(self.model, {}, ())
         self.layout, self.compile = "contiguous", False
 
-        measure = partial(sums_of_tests, material=material, autocast=self.autocast)
-        tests = EpochTests(self.model, measure, device)
-        self.test: Test = lambda loss_sum, step: tests.begin(loss_sum)
+        measure = partial(evaluate_test_set, dataset=dataset, autocast=self.autocast)
+        tests = EpochTester(self.model, measure, device)
+        self.start_test: StartTest = lambda loss_sum, step: tests.begin(loss_sum)
         self.step = self.start
-        self.seen = 0  # pictures of this epoch
-        self.ended: Ended | None = None
-        self.seconds = 0.0  # spent on this epoch before the clock below
-        self.clock = time.monotonic()
+        self.images_seen = 0  # pictures of this epoch
+        self.finished_epoch: FinishedEpoch | None = None
+        self.earlier_seconds = 0.0  # spent on this epoch before the clock below
+        self.started_at = time.monotonic()
         self.reports: list[EpochReport] = []
 
-    def attach(self) -> Mapping[str, Any] | None:
+    def attach_checkpoint(self) -> Mapping[str, Any] | None:
         """Let the checkpoint serve this training, whose first weights are still there; what it goes on from."""
-        given = self.given
-        if given.checkpoint is None:
+        job = self.job
+        if job.checkpoint is None:
             return None
-        taught = given.lesson.identity() if given.lesson is not None else None
-        first = identity(
-            self.model, given.masks, self.recipe, self.material.fingerprint, given.seed, self.start, self.stop, taught
+        teacher_identity = job.distillation.identity() if job.distillation is not None else None
+        digest = training_identity(
+            self.model,
+            job.masks,
+            self.recipe,
+            self.dataset.fingerprint,
+            job.seed,
+            self.start,
+            self.stop,
+            teacher_identity,
         )
-        given.checkpoint.attach(first, self.capture)
-        found = given.checkpoint.load()
-        if found is not None and found.get("sparse") and self.device.type != "cpu":
+        job.checkpoint.attach(digest, self.capture)
+        checkpoint_state = job.checkpoint.load()
+        if checkpoint_state is not None and checkpoint_state.get("sparse") and self.device.type != "cpu":
             return None  # its optimiser's state is of sparse weights, which only a CPU computes with
-        return found
+        return checkpoint_state
 
-    def teaching(self) -> Teaching | None:
+    def make_distiller(self) -> Distiller | None:
         """The training's teacher, on the device."""
-        lesson, device = self.given.lesson, self.device
-        if lesson is None:
+        distillation, device = self.job.distillation, self.device
+        if distillation is None:
             return None
-        set_memory_format(lesson.teacher, fitting_memory_format(lesson.teacher.to(device), device, self.autocast))
-        teaching = Teaching(lesson, device, self.autocast)
+        set_memory_format(
+            distillation.teacher, preferred_memory_format(distillation.teacher.to(device), device, self.autocast)
+        )
+        distiller = Distiller(distillation, device, self.autocast)
         if not self.recipe.augment:
-            teaching.prepare(self.material.images, self.material.normalise)
-        return teaching
+            distiller.precompute(self.dataset.images, self.dataset.normalise)
+        return distiller
 
-    def lay_out(self, found: Mapping[str, Any] | None) -> None:
+    def set_layout(self, checkpoint_state: Mapping[str, Any] | None) -> None:
         """Lay the network out in memory as it is trained."""
-        kept = found.get("layout") if found is not None else None
-        self.layout = kept or self.given.layout or fitting_layout(self.model, self.device, self.autocast)
+        saved_layout = checkpoint_state.get("layout") if checkpoint_state is not None else None
+        self.layout = saved_layout or self.job.layout or preferred_layout(self.model, self.device, self.autocast)
         set_memory_format(self.model, LAYOUTS[self.layout])
 
-    def prepare(self, choices: Choices, found: Mapping[str, Any] | None, teaching: Teaching | None) -> OptimiserStep:
-        """Lay out the layers as they are trained, make the optimiser, and go on from `found` where there is that."""
-        self.lay_out(found)
-        self.compile = self.given.compiles
-        if found is not None:
-            sparsely = tuple(found.get("sparse", ()))
-            self.compile = bool(found.get("compile", self.compile))
+    def prepare(
+        self, choices: MeasuredChoices, checkpoint_state: Mapping[str, Any] | None, distiller: Distiller | None
+    ) -> OptimiserStep:
+        """Lay out the layers as they are trained, make the optimiser, and go on from a checkpoint, if there is one."""
+        self.set_layout(checkpoint_state)
+        self.compile = self.job.should_compile
+        if checkpoint_state is not None:
+            sparse_names = tuple(checkpoint_state.get("sparse", ()))
+            self.compile = bool(checkpoint_state.get("compile", self.compile))
         else:
-            sparsely = self.sparse_layers(choices)
-        self.sparse = SparseLayers(self.model, self.kept, sparsely)
-        masks = Masks(self.model, self.sparse.others(self.kept))
-        step = self.optimiser_step = OptimiserStep(
-            self.model, self.recipe, masks, teaching, self.device, self.autocast, self.compile
+            sparse_names = self.choose_sparse_layers(choices)
+        self.sparse_layers = SparseLayers(self.model, self.masks, sparse_names)
+        masks = Masks(self.model, self.sparse_layers.remaining_masks(self.masks))
+        optimiser_step = self.optimiser_step = OptimiserStep(
+            self.model, self.recipe, masks, distiller, self.device, self.autocast, self.compile
         )
-        if found is not None:
-            self.restore(found)
-        return step
+        if checkpoint_state is not None:
+            self.restore(checkpoint_state)
+        return optimiser_step
 
-    def sparse_layers(self, choices: Choices) -> tuple[str, ...]:
+    def choose_sparse_layers(self, choices: MeasuredChoices) -> tuple[str, ...]:
         """The layers that are trained sparsely where nothing was chosen yet."""
         if self.device.type != "cpu" or self.autocast is not None or self.compile:
             return ()
-        pictures = self.material.normalise(self.material.images[: self.recipe.batch])
-        return choose(self.model, self.kept, pictures, choices)
+        images = self.dataset.normalise(self.dataset.images[: self.recipe.batch])
+        return choose_sparse_layers(self.model, self.masks, images, choices)
 
-    def settings(self) -> AbstractContextManager[object]:
+    def device_context(self) -> AbstractContextManager[object]:
         """On CUDA, let cuDNN choose its fastest algorithms: shapes stay the same for a whole training."""
-        return _cuda(self.device) if self.device.type == "cuda" else nullcontext()
+        return _cudnn_benchmark(self.device) if self.device.type == "cuda" else nullcontext()
 
     def begin(self) -> None:
         """Nothing is left to prepare: time counts from now on."""
-        self.clock = time.monotonic()
-        self._pass_moment()
+        self.started_at = time.monotonic()
+        self._call_step_callbacks()
 
     @property
-    def rate(self) -> float:
+    def lr(self) -> float:
         """The rate of the next step."""
-        return float(self.rates[self.step])
+        return float(self.learning_rates[self.step])
 
     @property
     def momentum(self) -> float | None:
@@ -195,97 +212,99 @@ class Course:
         return None if self.momenta is None else self.momenta[self.step]
 
     @property
-    def over(self) -> bool:
+    def finished(self) -> bool:
         """Whether the last step was taken."""
         return self.step >= self.stop
 
-    def stepped(self, pictures: int) -> None:
+    def after_step(self, num_images: int) -> None:
         """An optimiser step was taken on so many pictures. Raises TickdslError where an epoch before it diverged."""
-        self.seen += pictures
+        self.images_seen += num_images
         self.step += 1
-        if self.over or self.step % self.per_epoch == 0:
-            self._report()
-            self.ended = Ended(self.step, self.seen, self.test(self.optimiser_step.loss_sum, self.step))
+        if self.finished or self.step % self.steps_per_epoch == 0:
+            self._report_epoch()
+            self.finished_epoch = FinishedEpoch(
+                self.step, self.images_seen, self.start_test(self.optimiser_step.loss_sum, self.step)
+            )
             self.optimiser_step.loss_sum.zero_()
-            self.seen = 0
-        if self.over or (self.ended is not None and self.ended.tested.ready()):
-            self._report()
-        self._pass_moment()
+            self.images_seen = 0
+        if self.finished or (self.finished_epoch is not None and self.finished_epoch.test_sums.ready()):
+            self._report_epoch()
+        self._call_step_callbacks()
 
-    def _pass_moment(self) -> None:
-        if self.step in self.given.moments:
-            self._report()  # weights of a training that diverged are nobody's
-            self.given.moments[self.step](self._weights())
+    def _call_step_callbacks(self) -> None:
+        if self.step in self.job.step_callbacks:
+            self._report_epoch()  # weights of a training that diverged are nobody's
+            self.job.step_callbacks[self.step](self._state_dict())
 
-    def _weights(self) -> State:
+    def _state_dict(self) -> StateDict:
         return {name: tensor.contiguous() for name, tensor in self.model.state_dict().items()}
 
-    def _report(self) -> None:
+    def _report_epoch(self) -> None:
         """Report the epoch that ended, where that is still to be done: a training's only wait for the device."""
-        if self.ended is None:
+        if self.finished_epoch is None:
             return
-        ended, self.ended = self.ended, None
-        epoch, rate = (ended.step - 1) // self.per_epoch, self.rates[ended.step - 1]
-        loss_sum, *sums = ended.tested.wait()
-        train_loss = loss_sum / ended.seen
+        finished_epoch, self.finished_epoch = self.finished_epoch, None
+        epoch, lr = (finished_epoch.step - 1) // self.steps_per_epoch, self.learning_rates[finished_epoch.step - 1]
+        loss_sum, *sums = finished_epoch.test_sums.wait()
+        train_loss = loss_sum / finished_epoch.seen
         if not math.isfinite(train_loss):
             raise TickdslError(
-                f"the loss is {train_loss} in epoch {epoch + 1} (lr {rate:g}): the training diverged",
+                f"the loss is {train_loss} in epoch {epoch + 1} (lr {lr:g}): the training diverged",
                 "lower lr, add a warmup, or use precision=fp32",
             )
-        result = from_sums(sums, len(self.material.test[1]))
+        result = evaluation_from_sums(sums, len(self.dataset.test_set[1]))
         now = time.monotonic()
         report = EpochReport(
             epoch=epoch + 1,
-            epochs=math.ceil(self.stop / self.per_epoch),
-            step=ended.step,
+            epochs=math.ceil(self.stop / self.steps_per_epoch),
+            step=finished_epoch.step,
             train_loss=train_loss,
             test_loss=result.loss,
             test_accuracy=result.accuracy,
-            lr=rate,
-            seconds=self.seconds + now - self.clock,
+            lr=lr,
+            seconds=self.earlier_seconds + now - self.started_at,
         )
         self.reports.append(report)
-        self.clock, self.seconds = now, 0.0
-        if self.given.on_epoch is not None:
-            self.given.on_epoch(report)
+        self.started_at, self.earlier_seconds = now, 0.0
+        if self.job.on_epoch is not None:
+            self.job.on_epoch(report)
 
-    def finish(self, stacked: int = 1) -> History:
+    def finish(self, stack_size: int = 1) -> TrainingHistory:
         """The history of a training that is over; its network is left in the plain memory layout.
 
         Raises MaskError where a pruned weight is not zero.
         """
-        Masks(self.model, self.kept).check()
+        Masks(self.model, self.masks).check()
         set_memory_format(self.model, torch.contiguous_format)
-        return History(
-            self.start, self.stop, self.per_epoch, tuple(self.reports),
-            self.sparse.names, self.layout, self.compile, stacked,
+        return TrainingHistory(
+            self.start, self.stop, self.steps_per_epoch, tuple(self.reports),
+            self.sparse_layers.names, self.layout, self.compile, stack_size,
         )  # fmt: skip
 
     def capture(self) -> dict[str, Any]:
         """Everything that the remaining steps depend on, as tensors, numbers and text."""
         return {
             "step": self.step,
-            "sparse": list(self.sparse.names),
+            "sparse": list(self.sparse_layers.names),
             "layout": self.layout,
             "compile": self.compile,
             "model": self.model.state_dict(),
-            "optimizer": self.optimiser_step.state(),
+            "optimizer": self.optimiser_step.state_dict(),
             "loss_sum": self.optimiser_step.loss_sum,
-            "seen": self.seen,
-            "seconds": self.seconds + time.monotonic() - self.clock,
+            "seen": self.images_seen,
+            "seconds": self.earlier_seconds + time.monotonic() - self.started_at,
             "reports": [attrs.asdict(report) for report in self.reports],
-            "ended": None if self.ended is None else self.ended.known(),
+            "ended": None if self.finished_epoch is None else self.finished_epoch.to_state(),
         }
 
     def restore(self, state: Mapping[str, Any]) -> None:
         """Go on from what `capture` gave."""
         self.step = state["step"]
         self.model.load_state_dict(state["model"])
-        self.optimiser_step.load(state["optimizer"])
+        self.optimiser_step.load_state_dict(state["optimizer"])
         self.optimiser_step.loss_sum.copy_(state["loss_sum"])
-        self.seen = state["seen"]
-        self.seconds = state["seconds"]
+        self.images_seen = state["seen"]
+        self.earlier_seconds = state["seconds"]
         self.reports = [EpochReport(**report) for report in state["reports"]]
-        ended = state.get("ended")
-        self.ended = None if ended is None else Ended.from_known(**ended)
+        finished_epoch = state.get("ended")
+        self.finished_epoch = None if finished_epoch is None else FinishedEpoch.from_state(**finished_epoch)

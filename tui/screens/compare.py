@@ -9,12 +9,12 @@ from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
 from textual.containers import Vertical
 
-from tickdsl.results.figures import remark
+from tickdsl.results.figures import estimation_note
 
-from ..views.compare import COSTS, compare_line, compare_rows, heading, picture, selections
-from ..views.figures import within
-from ..views.glance import Glance
-from ..views.line import cells
+from ..views.compare import COSTS, compare_line, compare_rows, heading, pareto_chart, selections
+from ..views.figures import format_margin
+from ..views.glance import Snapshot
+from ..views.line import styled_line
 from ..widgets.chart import Chart
 from ..widgets.line import Line
 from ..widgets.rows import Rows
@@ -36,10 +36,10 @@ class CompareView(View):
 
     def __init__(self, id: str) -> None:
         super().__init__(id=id)
-        self.selection, self.cost, self.log_scale, self.rivals = 0, 0, True, True
+        self.selection, self.cost, self.log_scale, self.controls = 0, 0, True, True
         self.pareto = False
 
-    _both = False  # table and chart are both seen
+    _both_shown = False  # table and chart are both seen
 
     def compose(self) -> ComposeResult:
         with Vertical(classes="panel", id="compare-panel"):
@@ -47,45 +47,49 @@ class CompareView(View):
             yield Rows(
                 lambda row, width: compare_line(row, width, self.palette),
                 key=lambda row: (row.arm, row.contestant),
-                empty="nothing is measured yet",
+                placeholder_text="nothing is measured yet",
                 id="compare-rows",
             )
         yield Chart(id="pareto", classes="panel")
 
-    def draw(self, glance: Glance) -> None:
-        options = selections(glance)
-        chosen = options[min(self.selection, len(options) - 1)]
+    def draw(self, snapshot: Snapshot) -> None:
+        options = selections(snapshot)
+        selection = options[min(self.selection, len(options) - 1)]
         panel = self.query_one("#compare-panel")
-        rows = compare_rows(glance, chosen, self.rivals)
-        said = f" · winning: at most {within(glance.state.within)} below dense" if glance.state.within else ""
-        said += " · ~ estimated" if remark(glance.asked) else ""
-        panel.border_title = f"Compare: {chosen}"
-        panel.border_subtitle = f"* best · ★ Pareto front · ± 95 % interval{said}"
-        both = self.fit_list("#compare-panel", len(rows) + 1, Chart)
-        self.query_one(Chart).display = both or self.pareto
-        panel.display = both or not self.pareto
-        self._both = both
-        self.query_one("#compare-heading", Line).show(lambda width: cells((heading(width, rows), self.palette.dim)))
+        rows = compare_rows(snapshot, selection, self.controls)
+        legend = (
+            f" · winning: at most {format_margin(snapshot.state.within)} below dense" if snapshot.state.within else ""
+        )
+        legend += " · ~ estimated" if estimation_note(snapshot.extra_values) else ""
+        panel.border_title = f"Compare: {selection}"
+        panel.border_subtitle = f"* best · ★ Pareto front · ± 95 % interval{legend}"
+        both_shown = self.fit_panel("#compare-panel", len(rows) + 1, Chart)
+        self.query_one(Chart).display = both_shown or self.pareto
+        panel.display = both_shown or not self.pareto
+        self._both_shown = both_shown
+        self.query_one("#compare-heading", Line).show(
+            lambda width: styled_line((heading(width, rows), self.palette.dim))
+        )
         self.query_one("#compare-rows", Rows).show(rows)
-        self.query_one(Chart).show(picture(glance, self.cost, self.log_scale, self.palette))
+        self.query_one(Chart).show(pareto_chart(snapshot, self.cost, self.log_scale, self.palette))
 
     def take_focus(self) -> None:
         panel = self.query_one("#compare-panel")
         (self.query_one("#compare-rows") if panel.display else self.query_one(Chart)).focus()
 
     def reset(self) -> None:
-        self.selection, self.cost, self.log_scale, self.rivals = 0, 0, True, True
+        self.selection, self.cost, self.log_scale, self.controls = 0, 0, True, True
         self.pareto = False
-        self.again()
+        self.redraw()
 
-    def action_select(self, by: int) -> None:
-        if self.glance is not None:
-            self.selection = (self.selection + by) % len(selections(self.glance))
-            self.again()
+    def action_select(self, delta: int) -> None:
+        if self.snapshot is not None:
+            self.selection = (self.selection + delta) % len(selections(self.snapshot))
+            self.redraw()
 
     def action_view(self) -> None:
         """Table, then each cost of the Pareto view in turn; where both are seen, the cost changes."""
-        if self._both:
+        if self._both_shown:
             self.cost = (self.cost + 1) % len(COSTS)
         elif not self.pareto:
             self.cost, self.pareto = 0, True
@@ -93,18 +97,18 @@ class CompareView(View):
             self.cost += 1
         else:
             self.pareto = False
-        self.again()
+        self.redraw()
         self.take_focus()
 
     def action_log_scale(self) -> None:
         self.log_scale = not self.log_scale
-        self.again()
+        self.redraw()
 
     def action_rivals(self) -> None:
-        self.rivals = not self.rivals
-        self.again()
+        self.controls = not self.controls
+        self.redraw()
 
-    @on(Rows.Chosen)
-    def _open(self, message: Rows.Chosen) -> None:
+    @on(Rows.Selected)
+    def _open(self, message: Rows.Selected) -> None:
         monitor: Any = self.app
         monitor.show_layers(message.row.arm)

@@ -19,15 +19,15 @@ class Confirm(ModalScreen[bool]):
         Binding("n,escape,q", "answer(False)", "No", id="confirm.no"),
     ]
 
-    def __init__(self, question: str, more: str) -> None:
+    def __init__(self, question: str, details: str) -> None:
         super().__init__()
         self.question = question
-        self.more = more
+        self.details = details
 
     def compose(self) -> ComposeResult:
         with Vertical(classes="dialog small") as box:
             box.border_title = self.question
-            yield Static(self.more, markup=False)
+            yield Static(self.details, markup=False)
             yield Static("\n[b $accent]y[/] yes    [b $accent]n[/] no")
 
     def action_answer(self, yes: bool) -> None:

@@ -12,8 +12,8 @@ from textual.screen import ModalScreen
 from textual.widgets import Static
 
 from ..views.detail import step_lines
-from ..views.glance import Glance
-from ..views.log import LogRow, where
+from ..views.glance import Snapshot
+from ..views.log import LogRow, step_description
 
 
 class Detail(ModalScreen[None]):
@@ -31,14 +31,14 @@ class Detail(ModalScreen[None]):
         self.text = text
 
     @classmethod
-    def of_step(cls, step: str, glance: Glance) -> Detail:
+    def of_step(cls, step: str, snapshot: Snapshot) -> Detail:
         """All that is known of a step."""
-        return cls(where(step, glance), "\n".join(step_lines(step, glance)))
+        return cls(step_description(step, snapshot), "\n".join(step_lines(step, snapshot)))
 
     @classmethod
-    def of_log(cls, row: LogRow, glance: Glance) -> Detail:
+    def of_log(cls, row: LogRow, snapshot: Snapshot) -> Detail:
         """A line of the log, and the step it speaks of."""
-        more = ["", *step_lines(row.step, glance)] if row.step in glance.state.steps else []
+        more = ["", *step_lines(row.step, snapshot)] if row.step in snapshot.state.steps else []
         return cls(row.kind, "\n".join([row.text, *more]))
 
     def compose(self) -> ComposeResult:

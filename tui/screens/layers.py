@@ -11,23 +11,23 @@ from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
 from textual.containers import Vertical
 
-from ..views.glance import Glance
+from ..views.glance import Snapshot
 from ..views.layers import (
-    Choice,
     LayerRow,
+    LayerSelection,
     Layout,
-    choices,
+    available_selections,
     heading,
     layer_line,
     layer_rows,
     layout,
-    nearest,
-    over_rounds,
-    step_choice,
+    nearest_selection,
+    step_round,
     title,
     totals,
+    weights_chart,
 )
-from ..views.line import cells
+from ..views.line import styled_line
 from ..widgets.chart import Chart
 from ..widgets.line import Line
 from ..widgets.rows import Rows
@@ -52,11 +52,11 @@ class LayersView(View):
 
     def __init__(self, id: str) -> None:
         super().__init__(id=id)
-        self.choice = Choice("", "ticket", _NEWEST, 0)
-        self.options: list[Choice] = []
-        self.shown: Choice | None = None
+        self.selection = LayerSelection("", "ticket", _NEWEST, 0)
+        self.options: list[LayerSelection] = []
+        self.shown: LayerSelection | None = None
         self._colour = ""
-        self._laid_out: tuple[object, Layout] = (None, layout((), 0))
+        self._cached_layout: tuple[object, Layout] = (None, layout((), 0))
 
     def compose(self) -> ComposeResult:
         with Vertical(classes="panel", id="layers-panel"):
@@ -65,7 +65,7 @@ class LayersView(View):
             yield Rows(
                 self._line,
                 key=lambda row: row.path,
-                empty="the layers come with the network and with the first measurement",
+                placeholder_text="the layers come with the network and with the first measurement",
                 id="layer-rows",
             )
         yield Chart(id="rounds", classes="panel")
@@ -73,46 +73,48 @@ class LayersView(View):
     def on_mount(self) -> None:
         self.query_one("#layers-panel").border_title = "Layers"
 
-    def draw(self, glance: Glance) -> None:
-        self.options, self.shown = self._find(glance)
+    def draw(self, snapshot: Snapshot) -> None:
+        self.options, self.shown = self._resolve_selection(snapshot)
         shown = self.shown
-        self._colour = self.palette.arm(glance.places.get(shown.arm, 0) if shown else 0)
-        rows = layer_rows(glance, shown) if shown else []
+        self._colour = self.palette.arm(snapshot.arm_indices.get(shown.arm, 0) if shown else 0)
+        rows = layer_rows(snapshot, shown) if shown else []
         rounds = sorted({option.level for option in self.options})
-        said = f"   {totals(rows)}" if rows else ""
+        totals_text = f"   {totals(rows)}" if rows else ""
         steps = " ".join("●" if shown and level == shown.level else "·" for level in rounds)
-        whose = f" {title(shown)}" if shown else " no network yet"
+        title_text = f" {title(shown)}" if shown else " no network yet"
 
         def headline(width: int) -> Text:
-            marks = f"   {steps}" if len(whose) + len(steps) + 3 < width else ""
-            more = said if len(whose) + len(marks) + len(said) < width else ""
-            return cells((whose, "bold"), (marks, self._colour), (more, self.palette.dim))
+            marks = f"   {steps}" if len(title_text) + len(steps) + 3 < width else ""
+            more = totals_text if len(title_text) + len(marks) + len(totals_text) < width else ""
+            return styled_line((title_text, "bold"), (marks, self._colour), (more, self.palette.dim))
 
         self.query_one("#layers-title", Line).show(headline)
-        self.query_one("#layers-heading", Line).show(lambda width: cells((heading(rows, width), self.palette.dim)))
+        self.query_one("#layers-heading", Line).show(
+            lambda width: styled_line((heading(rows, width), self.palette.dim))
+        )
         layers = self.query_one("#layer-rows", Rows)
         layers.show(rows)
-        self.fit_list("#layers-panel", len(rows) + 2, Chart)
+        self.fit_panel("#layers-panel", len(rows) + 2, Chart)
         if shown:
-            self.query_one(Chart).show(over_rounds(glance, shown, self.palette))
+            self.query_one(Chart).show(weights_chart(snapshot, shown, self.palette))
         layers.refresh()
 
     def show_arm(self, arm: str) -> None:
         """Look at this arm."""
-        self.choice = attrs.evolve(self.choice, arm=arm)
-        self.again()
+        self.selection = attrs.evolve(self.selection, arm=arm)
+        self.redraw()
 
     def reset(self) -> None:
-        self.choice = Choice("", "ticket", _NEWEST, 0)
-        self.again()
+        self.selection = LayerSelection("", "ticket", _NEWEST, 0)
+        self.redraw()
 
-    def action_round(self, by: int) -> None:
-        self._move(lambda options, now: step_choice(options, now, by))
+    def action_round(self, delta: int) -> None:
+        self._move(lambda options, now: step_round(options, now, delta))
 
-    def action_arm(self, by: int) -> None:
-        if self.glance is not None and self.shown is not None:
-            arms = self._arms(self.glance)
-            self.show_arm(arms[(arms.index(self.shown.arm) + by) % len(arms)])
+    def action_arm(self, delta: int) -> None:
+        if self.snapshot is not None and self.shown is not None:
+            arms = self._arms(self.snapshot)
+            self.show_arm(arms[(arms.index(self.shown.arm) + delta) % len(arms)])
 
     def action_seed(self) -> None:
         self._cycle("seed")
@@ -121,37 +123,37 @@ class LayersView(View):
         self._cycle("contestant")
 
     def _cycle(self, field: str) -> None:
-        def next_of(options: list[Choice], now: Choice) -> Choice:
+        def next_of(options: list[LayerSelection], now: LayerSelection) -> LayerSelection:
             here = [option for option in options if option.level == now.level]
             values = list(dict.fromkeys(getattr(option, field) for option in here))
             if getattr(now, field) not in values:
                 return now
             value = values[(values.index(getattr(now, field)) + 1) % len(values)]
             fitting = [option for option in here if getattr(option, field) == value]
-            return nearest(fitting, attrs.evolve(now, **{field: value}))
+            return nearest_selection(fitting, attrs.evolve(now, **{field: value}))
 
         self._move(next_of)
 
-    def _move(self, step: Callable[[list[Choice], Choice], Choice]) -> None:
+    def _move(self, step: Callable[[list[LayerSelection], LayerSelection], LayerSelection]) -> None:
         if self.shown is not None and self.options:
-            self.choice = step(self.options, self.shown)
-            self.again()
+            self.selection = step(self.options, self.shown)
+            self.redraw()
 
-    def _arms(self, glance: Glance) -> list[str]:
-        return [arm for arm in glance.places if arm in glance.state.networks]
+    def _arms(self, snapshot: Snapshot) -> list[str]:
+        return [arm for arm in snapshot.arm_indices if arm in snapshot.state.networks]
 
-    def _find(self, glance: Glance) -> tuple[list[Choice], Choice | None]:
+    def _resolve_selection(self, snapshot: Snapshot) -> tuple[list[LayerSelection], LayerSelection | None]:
         """What there is of the chosen arm, and what comes nearest to the choice."""
-        arms = self._arms(glance)
+        arms = self._arms(snapshot)
         if not arms:
             return [], None
-        arm = self.choice.arm if self.choice.arm in arms else arms[0]
-        wanted = attrs.evolve(self.choice, arm=arm)
-        options = choices(glance, arm)
-        return options, nearest(options, wanted) if options else Choice(arm, "dense", 0, wanted.seed)
+        arm = self.selection.arm if self.selection.arm in arms else arms[0]
+        wanted = attrs.evolve(self.selection, arm=arm)
+        options = available_selections(snapshot, arm)
+        return options, nearest_selection(options, wanted) if options else LayerSelection(arm, "dense", 0, wanted.seed)
 
     def _line(self, row: LayerRow, width: int) -> Text:
         rows = self.query_one("#layer-rows", Rows).rows
-        if self._laid_out[0] != (rows, width):
-            self._laid_out = ((rows, width), layout(rows, width))
-        return layer_line(row, self._laid_out[1], self._colour, self.palette)
+        if self._cached_layout[0] != (rows, width):
+            self._cached_layout = ((rows, width), layout(rows, width))
+        return layer_line(row, self._cached_layout[1], self._colour, self.palette)

@@ -7,10 +7,10 @@ from textual import on
 from textual.app import ComposeResult
 from textual.containers import Vertical
 
-from tickdsl.records import Record
+from tickdsl.records import EventRecord
 
-from ..views.glance import Glance
-from ..views.log import LogRow, in_words, log_line, log_rows
+from ..views.glance import Snapshot
+from ..views.log import LogRow, as_log_row, log_line, log_rows
 from ..widgets.rows import Rows
 from .detail import Detail
 from .view import View
@@ -21,30 +21,30 @@ class LogView(View):
 
     KEYS = (("enter", "whole message"), ("G", "to the end"))
     DEFAULT_FOCUS = "#log-rows"
-    last_words: tuple[str, ...] = ()
+    engine_log_tail: tuple[str, ...] = ()
 
     def compose(self) -> ComposeResult:
         with Vertical(classes="panel", id="log-panel"):
             yield Rows(
                 self._line,
                 follow=True,
-                empty="nothing has happened, or nothing that the filter wants",
+                placeholder_text="nothing has happened, or nothing that the filter wants",
                 id="log-rows",
             )
 
-    def draw(self, glance: Glance) -> None:
-        rows = log_rows(glance, self.last_words)
+    def draw(self, snapshot: Snapshot) -> None:
+        rows = log_rows(snapshot, self.engine_log_tail)
         self.query_one("#log-panel").border_title = f"Log: {len(rows)} lines"
         self.query_one("#log-rows", Rows).show(rows)
 
     def reset(self) -> None:
         self.query_one("#log-rows", Rows).action_jump(-1)
-        self.again()
+        self.redraw()
 
-    @on(Rows.Chosen)
-    def _open(self, message: Rows.Chosen) -> None:
-        if self.glance is not None:
-            self.app.push_screen(Detail.of_log(in_words(message.row, self.glance), self.glance))
+    @on(Rows.Selected)
+    def _open(self, message: Rows.Selected) -> None:
+        if self.snapshot is not None:
+            self.app.push_screen(Detail.of_log(as_log_row(message.row, self.snapshot), self.snapshot))
 
-    def _line(self, row: Record | LogRow, width: int) -> Text:
-        return log_line(in_words(row, self.glance), width, self.palette) if self.glance else Text("", end="")
+    def _line(self, row: EventRecord | LogRow, width: int) -> Text:
+        return log_line(as_log_row(row, self.snapshot), width, self.palette) if self.snapshot else Text("", end="")

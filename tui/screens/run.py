@@ -10,17 +10,26 @@ from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
 from textual.containers import Horizontal, Vertical
 
-from tickdsl.records import Record
+from tickdsl.records import EventRecord
 
 from ..views import curves
 from ..views.arms import ArmRow, arm_line, arm_rows
 from ..views.arms import heading as arms_heading
-from ..views.glance import Glance
-from ..views.line import cells
-from ..views.log import LogRow, in_words, log_line, log_rows
-from ..views.outline import Path
+from ..views.glance import Snapshot
+from ..views.line import styled_line
+from ..views.log import LogRow, as_log_row, log_line, log_rows
+from ..views.outline import TreePath
 from ..views.status import load_line
-from ..views.tree import Folding, TreeRow, counted, failed_path, parent_of, running_path, tree_line, tree_rows
+from ..views.tree import (
+    TreeExpansion,
+    TreeRow,
+    failed_path,
+    parent_of,
+    running_path,
+    status_counts,
+    tree_line,
+    tree_rows,
+)
 from ..widgets.chart import Chart
 from ..widgets.line import Line
 from ..widgets.rows import Rows
@@ -48,11 +57,11 @@ class RunView(View):
         super().__init__(id=id)
         self.metric = 0
         self.log_scale = {0: True, 1: True}
-        self.rivals = False
-        self.folding = Folding()
-        self.chosen: tuple[str, ...] = ()
-        self._followed: Path | None = None
-        self._roaming = False  # a person moved the cursor: it is not taken along any more
+        self.controls = False
+        self.expansion = TreeExpansion()
+        self.selected_steps: tuple[str, ...] = ()
+        self._followed_path: TreePath | None = None
+        self._cursor_moved = False  # a person moved the cursor: it is not taken along any more
 
     def compose(self) -> ComposeResult:
         with Horizontal(id="upper"):
@@ -60,7 +69,7 @@ class RunView(View):
                 yield Rows(
                     lambda row, width: tree_line(row, width, self.palette),
                     key=lambda row: row.path,
-                    empty="the steps come with the plan",
+                    placeholder_text="the steps come with the plan",
                     id="tree",
                 )
             with Vertical(id="right"):
@@ -69,12 +78,12 @@ class RunView(View):
                     yield Rows(
                         lambda row, width: arm_line(row, width, self.palette),
                         key=lambda row: row.id,
-                        empty="no arm yet",
+                        placeholder_text="no arm yet",
                         id="arms",
                     )
                 yield Chart(id="chart", classes="panel")
         with Vertical(id="tail-panel", classes="panel"):
-            yield Rows(self._log_line, follow=True, empty="silence", id="tail")
+            yield Rows(self._log_line, follow=True, placeholder_text="silence", id="tail")
         yield Line(id="load")
 
     def on_mount(self) -> None:
@@ -82,45 +91,47 @@ class RunView(View):
         self.query_one("#arms-panel").border_title = "Arms"
         self.query_one("#tail-panel").border_title = "Log"
 
-    def draw(self, glance: Glance) -> None:
+    def draw(self, snapshot: Snapshot) -> None:
         tree = self.query_one("#tree", Rows)
-        if not self._roaming and (running := running_path(glance)) is not None and running != self._followed:
-            self._followed = running
-            tree.show(tree_rows(glance, self.folding))
-            tree.select(running)
+        if not self._cursor_moved and (path := running_path(snapshot)) is not None and path != self._followed_path:
+            self._followed_path = path
+            tree.show(tree_rows(snapshot, self.expansion))
+            tree.select(path)
         else:
-            tree.show(tree_rows(glance, self.folding))
-        said = " ".join(f"{number} {status}" for status, number in counted(glance.state))
-        self.query_one("#left").border_subtitle = said
-        arms = arm_rows(glance)
+            tree.show(tree_rows(snapshot, self.expansion))
+        counts = " ".join(f"{number} {status}" for status, number in status_counts(snapshot.state))
+        self.query_one("#left").border_subtitle = counts
+        arms = arm_rows(snapshot)
         self.query_one("#arms", Rows).show(arms)
-        if not self._roaming and self._followed is not None:
-            self.query_one("#arms", Rows).select(self._followed[0])
-        of = f" {len(arms)} of {len(glance.state.arms)}" if glance.words else ""
-        self.query_one("#arms-panel").border_title = f"Arms{of}"
+        if not self._cursor_moved and self._followed_path is not None:
+            self.query_one("#arms", Rows).select(self._followed_path[0])
+        matched = f" {len(arms)} of {len(snapshot.state.arms)}" if snapshot.filter_text else ""
+        self.query_one("#arms-panel").border_title = f"Arms{matched}"
         base = self.app.screen_stack[0]
         chrome = (1 if base.has_class("-narrow") else 2) + (not base.has_class("-short"))
         self.query_one("#arms-panel").styles.max_height = max(1, len(arms)) + chrome
-        self.query_one("#arms-heading", Line).show(lambda width: cells((arms_heading(width), self.palette.dim)))
+        self.query_one("#arms-heading", Line).show(lambda width: styled_line((arms_heading(width), self.palette.dim)))
         log = self.log_scale.get(self.metric, False)
-        self.query_one(Chart).show(curves.picture(glance, self.metric, log, self.rivals, self.palette, self.chosen))
-        self.query_one("#tail", Rows).show(log_rows(glance, self.last_words, 200))
-        self.query_one("#load", Line).show(lambda width: load_line(glance.load, width, self.palette))
+        self.query_one(Chart).show(
+            curves.metric_chart(snapshot, self.metric, log, self.controls, self.palette, self.selected_steps)
+        )
+        self.query_one("#tail", Rows).show(log_rows(snapshot, self.engine_log_tail, 200))
+        self.query_one("#load", Line).show(lambda width: load_line(snapshot.resource_history, width, self.palette))
 
-    last_words: tuple[str, ...] = ()
+    engine_log_tail: tuple[str, ...] = ()
 
-    def show_failure(self, glance: Glance) -> None:
+    def show_failure(self, snapshot: Snapshot) -> None:
         """Go to the step that failed last, and to the end of the log."""
-        path = failed_path(glance)
+        path = failed_path(snapshot)
         if path is None:
             return
-        self._roaming = True
+        self._cursor_moved = True
         self.remove_class("no-left")
         self.set_class(self.app.screen_stack[0].has_class("-narrow"), "steps-first")
         for depth in (1, 2, 3):
-            self.folding = self.folding.toggle(path[:depth], True)
+            self.expansion = self.expansion.with_expanded(path[:depth], True)
         tree = self.query_one("#tree", Rows)
-        tree.show(tree_rows(glance, self.folding))
+        tree.show(tree_rows(snapshot, self.expansion))
         tree.select(path)
         tree.focus()
 
@@ -132,23 +143,23 @@ class RunView(View):
         self.query_one("#tree" if steps else "#arms").focus()
 
     def reset(self) -> None:
-        self.metric, self.log_scale, self.rivals = 0, {0: True, 1: True}, False
-        self.folding, self.chosen = Folding(), ()
-        self._roaming, self._followed = False, None
+        self.metric, self.log_scale, self.controls = 0, {0: True, 1: True}, False
+        self.expansion, self.selected_steps = TreeExpansion(), ()
+        self._cursor_moved, self._followed_path = False, None
         self.remove_class("no-left", "no-right", "steps-first")
-        self.again()
+        self.redraw()
 
     def action_next_metric(self) -> None:
         self.metric = (self.metric + 1) % len(curves.METRICS)
-        self.again()
+        self.redraw()
 
     def action_log_scale(self) -> None:
         self.log_scale = {**self.log_scale, self.metric: not self.log_scale.get(self.metric, False)}
-        self.again()
+        self.redraw()
 
     def action_rivals(self) -> None:
-        self.rivals = not self.rivals
-        self.again()
+        self.controls = not self.controls
+        self.redraw()
 
     def action_hide(self, side: str) -> None:
         """Hide a side or show it again; one of the two is always there."""
@@ -162,51 +173,51 @@ class RunView(View):
         self.take_focus()
 
     def action_follow(self) -> None:
-        self._roaming, self._followed = False, None
-        self.again()
+        self._cursor_moved, self._followed_path = False, None
+        self.redraw()
 
-    def action_fold(self, to: bool) -> None:
+    def action_fold(self, expand: bool) -> None:
         """Open or close the row of the tree; a closed one closes what holds it."""
         row = self.query_one("#tree", Rows).row
         if row is None:
             return
         path = row.path
-        if not to and not row.open:
+        if not expand and not row.open:
             path = parent_of(path)
-        self.folding = self.folding.toggle(path, to)
-        self.again()
+        self.expansion = self.expansion.with_expanded(path, expand)
+        self.redraw()
         self.query_one("#tree", Rows).select(path)
 
-    @on(Rows.Moved, "#tree")
-    def _look_at(self, message: Rows.Moved) -> None:
-        self._roaming = True
+    @on(Rows.CursorMoved, "#tree")
+    def _look_at(self, message: Rows.CursorMoved) -> None:
+        self._cursor_moved = True
         row: TreeRow = message.row
-        self.chosen = (str(row.path[3]),) if len(row.path) == 4 else ()
+        self.selected_steps = (str(row.path[3]),) if len(row.path) == 4 else ()
         if self.metric >= 3:
-            self.again()
+            self.redraw()
 
-    @on(Rows.Chosen, "#tree")
-    def _open(self, message: Rows.Chosen) -> None:
+    @on(Rows.Selected, "#tree")
+    def _open(self, message: Rows.Selected) -> None:
         row: TreeRow = message.row
         if row.open is not None:
             self.action_fold(not row.open)
-        elif self.glance is not None:
-            self.app.push_screen(Detail.of_step(str(row.path[3]), self.glance))
+        elif self.snapshot is not None:
+            self.app.push_screen(Detail.of_step(str(row.path[3]), self.snapshot))
 
-    @on(Rows.Moved, "#arms")
-    def _stay(self, message: Rows.Moved) -> None:
-        self._roaming = True
+    @on(Rows.CursorMoved, "#arms")
+    def _stay(self, message: Rows.CursorMoved) -> None:
+        self._cursor_moved = True
 
-    @on(Rows.Chosen, "#arms")
-    def _open_arm(self, message: Rows.Chosen) -> None:
+    @on(Rows.Selected, "#arms")
+    def _open_arm(self, message: Rows.Selected) -> None:
         row: ArmRow = message.row
         monitor: Any = self.app
         monitor.show_layers(row.id)
 
-    @on(Rows.Chosen, "#tail")
-    def _open_line(self, message: Rows.Chosen) -> None:
-        if self.glance is not None:
-            self.app.push_screen(Detail.of_log(in_words(message.row, self.glance), self.glance))
+    @on(Rows.Selected, "#tail")
+    def _open_line(self, message: Rows.Selected) -> None:
+        if self.snapshot is not None:
+            self.app.push_screen(Detail.of_log(as_log_row(message.row, self.snapshot), self.snapshot))
 
-    def _log_line(self, row: Record | LogRow, width: int) -> Text:
-        return log_line(in_words(row, self.glance), width, self.palette) if self.glance else Text("", end="")
+    def _log_line(self, row: EventRecord | LogRow, width: int) -> Text:
+        return log_line(as_log_row(row, self.snapshot), width, self.palette) if self.snapshot else Text("", end="")

@@ -8,7 +8,7 @@ from textual.containers import Container
 from textual.widget import Widget
 
 from ..theme import palette_of
-from ..views.glance import Glance
+from ..views.glance import Snapshot
 from ..views.marks import Palette
 
 
@@ -20,7 +20,7 @@ class View(Container):
 
     KEYS: ClassVar[tuple[tuple[str, str], ...]] = ()
     DEFAULT_FOCUS: ClassVar[str] = "Rows"
-    glance: Glance | None = None
+    snapshot: Snapshot | None = None
 
     @property
     def palette(self) -> Palette:
@@ -31,31 +31,31 @@ class View(Container):
         """Give the keyboard to the part that is used most."""
         self.query_one(self.DEFAULT_FOCUS).focus()
 
-    def fit_list(self, panel: str, lines: int, chart: type[Widget]) -> bool:
+    def fit_panel(self, panel: str, lines: int, chart: type[Widget]) -> bool:
         """Give a panel the `lines` that it fills, and the rest to the chart; whether that has its room."""
         lines += 1 if self.app.screen_stack[0].has_class("-narrow") else 2
         self.query_one(panel).styles.max_height = lines
-        room = self.size.height >= 26 or self.size.height - lines >= 9
-        self.query_one(chart).display = room
-        return room
+        has_room = self.size.height >= 26 or self.size.height - lines >= 9
+        self.query_one(chart).display = has_room
+        return has_room
 
     def on_resize(self) -> None:
-        self.again()
+        self.redraw()
 
-    def show(self, glance: Glance) -> None:
-        """Take this glance and draw what it changes."""
-        self.glance = glance
-        self.draw(glance)
+    def show(self, snapshot: Snapshot) -> None:
+        """Take this snapshot and draw what it changes."""
+        self.snapshot = snapshot
+        self.draw(snapshot)
 
-    def draw(self, glance: Glance) -> None:
-        """Draw a glance."""
+    def draw(self, snapshot: Snapshot) -> None:
+        """Draw a snapshot."""
         raise NotImplementedError
 
-    def again(self) -> None:
-        """Draw the last glance again, after a key changed how it is looked at."""
-        if self.glance is not None:
-            self.draw(self.glance)
+    def redraw(self) -> None:
+        """Draw the last snapshot again, after a key changed how it is looked at."""
+        if self.snapshot is not None:
+            self.draw(self.snapshot)
 
     def reset(self) -> None:
         """Back to how the screen looked at first."""
-        self.again()
+        self.redraw()

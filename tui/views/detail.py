@@ -5,24 +5,24 @@ from __future__ import annotations
 import time
 
 from tickdsl.results.state import StepState
-from tickdsl.results.words import duration, percent
+from tickdsl.results.words import format_duration, percent
 
-from .glance import Glance
-from .log import where
+from .glance import Snapshot
+from .log import step_description
 
 
-def step_lines(name: str, glance: Glance) -> list[str]:
+def step_lines(name: str, snapshot: Snapshot) -> list[str]:
     """The lines about a step: what it is, how it went, what it found, why it failed."""
-    step = glance.state.steps.get(name)
+    step = snapshot.state.steps.get(name)
     if step is None:
         return [f"step {name} is not in the plan"]
     info = step.info
-    parents = [f"{parent} ({where(parent, glance)})" for parent in info.parents]
+    parents = [f"{parent} ({step_description(parent, snapshot)})" for parent in info.parents]
     lines = [
         f"step      {info.id}   {info.operation}",
         f"status    {step.status}{_attempt(step)}",
         f"arms      {', '.join(info.arms) or 'none'}",
-        f"times     {_times(step, glance)}",
+        f"times     {_times(step, snapshot)}",
     ]
     if info.epochs:
         reached = f"{step.epoch:g} of " if step.epoch is not None else ""
@@ -35,12 +35,12 @@ def step_lines(name: str, glance: Glance) -> list[str]:
         lines.append(f"accuracy  {percent(step.accuracy, 2)}")
     if parents:
         lines += [f"{'after' if n == 0 else '':9} {parent}" for n, parent in enumerate(parents)]
-    lines += [f"{label:9} {value}" for label, value in _figures(step)]
+    lines += [f"{label:9} {value}" for label, value in _metrics(step)]
     if info.key:
         lines.append(f"key       {info.key}")
     if step.error:
         lines += ["", f"error: {step.error}"]
-        lines += [line.rstrip() for line in (_trace(step, glance) or "").splitlines()]
+        lines += [line.rstrip() for line in (_trace(step, snapshot) or "").splitlines()]
     return lines
 
 
@@ -50,26 +50,26 @@ def _attempt(step: StepState) -> str:
     return f"   ({', '.join(parts)})" if parts else ""
 
 
-def _times(step: StepState, glance: Glance) -> str:
+def _times(step: StepState, snapshot: Snapshot) -> str:
     if step.started is None:
         return "not begun in this run"
     began = time.strftime("%H:%M:%S", time.localtime(step.started))
     if step.status == "running":
-        return f"since {began}, {duration(glance.until - step.started)}"
-    return f"began {began}, took {duration(step.seconds)}"
+        return f"since {began}, {format_duration(snapshot.clock_end - step.started)}"
+    return f"began {began}, took {format_duration(step.seconds)}"
 
 
-def _figures(step: StepState) -> list[tuple[str, str]]:
-    told = {"accuracy", "loss"}
+def _metrics(step: StepState) -> list[tuple[str, str]]:
+    shown_above = {"accuracy", "loss"}
     return [
         (name.replace("_", " ")[:9], f"{value:g}" if isinstance(value, float) else str(value))
         for name, value in step.metrics.items()
-        if name not in told and isinstance(value, (int, float, str))
+        if name not in shown_above and isinstance(value, (int, float, str))
     ]
 
 
-def _trace(step: StepState, glance: Glance) -> str | None:
+def _trace(step: StepState, snapshot: Snapshot) -> str | None:
     """The traceback that was logged with the step's error: it ends with the error's own words."""
-    told = (step.error or "").split(" (help:")[0]
-    traces = [message for _, message in glance.state.log if "Traceback (most recent call last)" in message]
-    return next((trace for trace in reversed(traces) if told and told.splitlines()[0] in trace), None)
+    message = (step.error or "").split(" (help:")[0]
+    traces = [message for _, message in snapshot.state.log if "Traceback (most recent call last)" in message]
+    return next((trace for trace in reversed(traces) if message and message.splitlines()[0] in trace), None)

@@ -6,18 +6,18 @@ from tickdsl.results import words
 from tickdsl.results.verdict import Estimate
 
 
-def accuracy(found: Estimate | None, interval: bool, seeds: int) -> str:
+def accuracy(estimate: Estimate | None, interval: bool, seeds: int) -> str:
     """An accuracy in percent; one that rests on a single seed of several says so where it has no interval."""
-    said = words.accuracy(found, interval)
-    return f"{said} (n=1)" if interval and found is not None and found.n == 1 < seeds else said
+    text = words.accuracy(estimate, interval)
+    return f"{text} (n=1)" if interval and estimate is not None and estimate.n == 1 < seeds else text
 
 
-def took(seconds: float) -> str:
+def format_seconds(seconds: float) -> str:
     """How long something took: tenths of a second where it was short."""
-    return words.duration(seconds) if seconds >= 9.95 else f"{seconds:.1f} s"
+    return words.format_duration(seconds) if seconds >= 9.95 else f"{seconds:.1f} s"
 
 
-def within(share: float) -> str:
+def format_margin(share: float) -> str:
     """How much a ticket may fall short of dense and still win."""
     points = 100 * share
     return f"{points:g} point" if points == 1 else f"{points:g} points"

@@ -10,7 +10,7 @@ from rich.text import Text
 from .marks import Palette
 
 
-def highlighted(text: str, palette: Palette) -> list[Text]:
+def highlight_plan(text: str, palette: Palette) -> list[Text]:
     """The lines of `text`; plain where nobody knows the language."""
     plain = text.expandtabs(4)
     try:

@@ -10,16 +10,16 @@ from rich.text import Text
 
 from tickdsl.results.words import count, percent
 
-from .drawing import Axis, Curve, Picture, Point
-from .glance import Glance
-from .line import cells, fit, right
-from .marks import Palette, bar, marker
+from .drawing import Axis, ChartData, Curve, Point
+from .glance import Snapshot
+from .line import align_right, fit, styled_line
+from .marks import Palette, arm_marker, bar
 
-_MOST = 12  # layers in one chart
+_MAX_CURVES = 12  # layers in one chart
 
 
 @attrs.frozen
-class Choice:
+class LayerSelection:
     """Whose layers are shown: a contestant of an arm after a round, with one seed."""
 
     arm: str
@@ -43,7 +43,7 @@ class LayerRow:
     weights: int
     weights_left: int
     widest: int
-    whole: bool
+    all_channels_kept: bool
 
     @property
     def kept(self) -> float:
@@ -62,20 +62,20 @@ class Layout:
     bar: int
 
 
-def choices(glance: Glance, arm: str) -> list[Choice]:
+def available_selections(snapshot: Snapshot, arm: str) -> list[LayerSelection]:
     """What there is to show of an arm: rounds in order, the dense network first; seeds and contestants within."""
-    contestants = {name: n for n, name in enumerate(glance.state.contestants)}
-    found = [Choice(*key) for key in glance.state.metrics if key[0] == arm]
-    return sorted(found, key=lambda c: (c.level, c.seed, contestants.get(c.contestant, 0)))
+    contestants = {name: n for n, name in enumerate(snapshot.state.contestants)}
+    selections = [LayerSelection(*key) for key in snapshot.state.metrics if key[0] == arm]
+    return sorted(selections, key=lambda c: (c.level, c.seed, contestants.get(c.contestant, 0)))
 
 
-def layer_rows(glance: Glance, choice: Choice) -> list[LayerRow]:
+def layer_rows(snapshot: Snapshot, selection: LayerSelection) -> list[LayerRow]:
     """A row per layer in the order in which they run, as far as the filter wants them. Nothing left out is whole."""
-    network = glance.state.networks.get(choice.arm)
+    network = snapshot.state.networks.get(selection.arm)
     if network is None:
         return []
-    left = glance.state.layers.get((choice.arm, choice.contestant, choice.level, choice.seed))
-    whole = left is None or not left.outputs
+    left = snapshot.state.layers.get((selection.arm, selection.contestant, selection.level, selection.seed))
+    all_channels_kept = left is None or not left.outputs
     widest = max((layer.outputs for layer in network.layers), default=1)
     return [
         LayerRow(
@@ -87,39 +87,42 @@ def layer_rows(glance: Glance, choice: Choice) -> list[LayerRow]:
             weights=layer.weights,
             weights_left=left.weights.get(layer.path, layer.weights) if left else layer.weights,
             widest=widest,
-            whole=whole,
+            all_channels_kept=all_channels_kept,
         )
         for layer in network.layers
-        if glance.wants(f"{layer.path} {layer.kind} {layer.group}")
+        if snapshot.matches_filter(f"{layer.path} {layer.kind} {layer.group}")
     ]
 
 
-def over_rounds(glance: Glance, choice: Choice, palette: Palette) -> Picture:
+def weights_chart(snapshot: Snapshot, selection: LayerSelection, palette: Palette) -> ChartData:
     """What is left of each layer's weights, round by round, for the contestant and seed of `choice`."""
-    network = glance.state.networks.get(choice.arm)
+    network = snapshot.state.networks.get(selection.arm)
     layers = (
-        [layer for layer in network.layers if glance.wants(f"{layer.path} {layer.kind} {layer.group}")]
+        [layer for layer in network.layers if snapshot.matches_filter(f"{layer.path} {layer.kind} {layer.group}")]
         if network
         else []
     )
-    who = "ticket" if choice.contestant == "dense" else choice.contestant
-    found = {
+    pruned_contestant = "ticket" if selection.contestant == "dense" else selection.contestant
+    layers_by_level = {
         level: left
-        for (arm, contestant, level, seed), left in glance.state.layers.items()
-        if (arm, contestant, seed) == (choice.arm, who, choice.seed)
+        for (arm, contestant, level, seed), left in snapshot.state.layers.items()
+        if (arm, contestant, seed) == (selection.arm, pruned_contestant, selection.seed)
     }
-    shown = sorted(layers, key=lambda layer: -layer.weights)[:_MOST]
+    shown = sorted(layers, key=lambda layer: -layer.weights)[:_MAX_CURVES]
     curves = []
     for n, layer in enumerate(layer for layer in layers if layer in shown):
-        points = [Point(0, 1.0)] if found else []
+        points = [Point(0, 1.0)] if layers_by_level else []
         points += [
-            Point(k, left.weights.get(layer.path, layer.weights) / layer.weights) for k, left in sorted(found.items())
+            Point(k, left.weights.get(layer.path, layer.weights) / layer.weights)
+            for k, left in sorted(layers_by_level.items())
         ]
-        curves.append(Curve(layer.path, tuple(points), palette.arm(n), marker(n)))
-    more = f", the {_MOST} largest of {len(layers)} layers" if len(layers) > _MOST else ""
-    title_ = f"weights kept, % / round{more}"
-    empty = "no round is measured yet"
-    return Picture(title_, Axis("round", whole=True), Axis("kept %", percent=True), tuple(curves), empty=empty)
+        curves.append(Curve(layer.path, tuple(points), palette.arm(n), arm_marker(n)))
+    more = f", the {_MAX_CURVES} largest of {len(layers)} layers" if len(layers) > _MAX_CURVES else ""
+    chart_title = f"weights kept, % / round{more}"
+    empty_text = "no round is measured yet"
+    return ChartData(
+        chart_title, Axis("round", integer=True), Axis("kept %", percent=True), tuple(curves), empty_text=empty_text
+    )
 
 
 def totals(rows: Sequence[LayerRow]) -> str:
@@ -143,12 +146,16 @@ def layout(rows: Sequence[LayerRow], width: int) -> Layout:
 def heading(rows: Sequence[LayerRow], width: int) -> str:
     """The heading over these rows."""
     columns = layout(rows, width)
-    whole = not rows or rows[0].whole
+    all_channels_kept = not rows or rows[0].all_channels_kept
     parts = [fit("layer", columns.name)]
     parts += [fit("kind", 10)] if columns.kind else []
     parts += [fit("group", 6)] if columns.group else []
-    parts += [right("channels", 11), right("weights", 16) if columns.figures else "", right("kept", 7)]
-    parts += [f"{'weights' if whole else 'channels'} kept █ gone ·"] if columns.bar >= 24 else []
+    parts += [
+        align_right("channels", 11),
+        align_right("weights", 16) if columns.figures else "",
+        align_right("kept", 7),
+    ]
+    parts += [f"{'weights' if all_channels_kept else 'channels'} kept █ gone ·"] if columns.bar >= 24 else []
     return fit(" ".join(part for part in parts if part), width)
 
 
@@ -159,26 +166,26 @@ def layer_line(row: LayerRow, columns: Layout, colour: str, palette: Palette) ->
         parts.append((" " + fit(row.kind, 10), palette.dim))
     if columns.group:
         parts.append((" " + fit(row.group, 6), palette.accent))
-    parts.append((" " + right(f"{row.outputs_left}/{row.outputs}", 11), ""))
+    parts.append((" " + align_right(f"{row.outputs_left}/{row.outputs}", 11), ""))
     if columns.figures:
-        parts.append((" " + right(f"{count(row.weights_left)} / {count(row.weights)}", 16), palette.dim))
-    parts.append((" " + right(percent(row.kept), 7), "bold" if row.kept < 1 else palette.dim))
+        parts.append((" " + align_right(f"{count(row.weights_left)} / {count(row.weights)}", 16), palette.dim))
+    parts.append((" " + align_right(percent(row.kept), 7), "bold" if row.kept < 1 else palette.dim))
     if columns.bar:
         parts.append((" ", ""))
         parts += _bar(row, columns.bar, colour, palette)
-    return cells(*parts)
+    return styled_line(*parts)
 
 
-def step_choice(options: list[Choice], now: Choice, by: int) -> Choice:
+def step_round(options: list[LayerSelection], now: LayerSelection, by: int) -> LayerSelection:
     """The round `by` further, with the same contestant and seed where it has them."""
     levels = sorted({option.level for option in options})
     if not levels:
         return now
     here = min(range(len(levels)), key=lambda n: abs(levels[n] - now.level))
-    return nearest(options, attrs.evolve(now, level=levels[min(len(levels) - 1, max(0, here + by))]))
+    return nearest_selection(options, attrs.evolve(now, level=levels[min(len(levels) - 1, max(0, here + by))]))
 
 
-def nearest(options: list[Choice], wanted: Choice) -> Choice:
+def nearest_selection(options: list[LayerSelection], wanted: LayerSelection) -> LayerSelection:
     """Of the options the one most like `wanted`: its level first, then its seed, then its contestant."""
     return min(
         options,
@@ -192,15 +199,15 @@ def nearest(options: list[Choice], wanted: Choice) -> Choice:
     )
 
 
-def title(choice: Choice) -> str:
+def title(selection: LayerSelection) -> str:
     """Whose layers these are."""
-    if choice.level == 0:
-        return f"{choice.arm} · dense · seed {choice.seed}"
-    return f"{choice.arm} · {choice.contestant} · round {choice.level} · seed {choice.seed}"
+    if selection.level == 0:
+        return f"{selection.arm} · dense · seed {selection.seed}"
+    return f"{selection.arm} · {selection.contestant} · round {selection.level} · seed {selection.seed}"
 
 
 def _bar(row: LayerRow, width: int, colour: str, palette: Palette) -> list[tuple[str, str]]:
-    whole = max(1, round(width * row.outputs / row.widest)) if row.outputs else 0
-    share = row.kept if row.whole else row.outputs_left / row.outputs if row.outputs else 0.0
-    kept = bar(share, whole).rstrip()
-    return [(kept, colour), ("·" * (whole - len(kept)), palette.dim), (" " * max(0, width - whole), "")]
+    bar_width = max(1, round(width * row.outputs / row.widest)) if row.outputs else 0
+    share = row.kept if row.all_channels_kept else row.outputs_left / row.outputs if row.outputs else 0.0
+    kept = bar(share, bar_width).rstrip()
+    return [(kept, colour), ("·" * (bar_width - len(kept)), palette.dim), (" " * max(0, width - bar_width), "")]

@@ -15,13 +15,13 @@ def fit(text: str, width: int) -> str:
     return set_cell_size(text, width - 1) + "…" if width > 1 else set_cell_size(text, width)
 
 
-def right(text: str, width: int) -> str:
+def align_right(text: str, width: int) -> str:
     """`text` at the right of exactly `width` cells."""
     missing = width - cell_len(text)
     return " " * missing + text if missing >= 0 else fit(text, width)
 
 
-def cells(*parts: tuple[str, str]) -> Text:
+def styled_line(*parts: tuple[str, str]) -> Text:
     """A line of (text, style) pieces."""
     line = Text(no_wrap=True, end="")
     for text, style in parts:

@@ -8,16 +8,16 @@ from collections.abc import Sequence
 import attrs
 from rich.text import Text
 
-from tickdsl.records import Record
+from tickdsl.records import EventRecord
 from tickdsl.records.events import ControlAck, Log, Metric, RunEnd, RunStart, StepEnd, StepStart, Warn
-from tickdsl.results.words import count, duration, percent
+from tickdsl.results.words import count, format_duration, percent
 
-from .figures import took
-from .glance import Glance
-from .line import cells, fit
+from .figures import format_seconds
+from .glance import Snapshot
+from .line import fit, styled_line
 from .marks import Palette
 
-_SIGNS = {
+_GLYPHS = {
     "run": "▶", "end": "■", "step": "◐", "done": "●", "stored": "◉", "skipped": "⊘", "failed": "✗", "figure": "◆",
     "log": " ", "warning": "!", "asked": "?",
 }  # fmt: skip
@@ -43,19 +43,19 @@ class LogRow:
         return lines[0] + (f"  (+{len(lines) - 1} lines)" if len(lines) > 1 else "")
 
 
-def log_row(record: Record, glance: Glance) -> LogRow:
-    """An event as a row; steps are named by what they do, as far as `glance` knows them."""
+def log_row(record: EventRecord, snapshot: Snapshot) -> LogRow:
+    """An event as a row; steps are named by what they do, as far as `snapshot` knows them."""
     event, t = record.event, record.t
     match event:
         case RunStart():
             return LogRow(t, "run", f"{event.run} on {event.device}, jobs {event.jobs}, process {event.pid}")
         case StepStart():
             again = f", attempt {event.attempt}" if event.attempt > 1 else ""
-            return LogRow(t, "step", f"{where(event.step, glance)}{again}", event.step)
+            return LogRow(t, "step", f"{step_description(event.step, snapshot)}{again}", event.step)
         case StepEnd():
-            return LogRow(t, event.status, _ended(event, glance), event.step)
+            return LogRow(t, event.status, _step_end_text(event, snapshot), event.step)
         case Metric():
-            return LogRow(t, "figure", _measured(event), event.step)
+            return LogRow(t, "figure", _metric_text(event), event.step)
         case Log():
             return LogRow(t, "log", event.message)
         case Warn():
@@ -64,27 +64,30 @@ def log_row(record: Record, glance: Glance) -> LogRow:
             return LogRow(t, "asked", f"{event.command}: {event.state}")
         case RunEnd():
             more = f": {event.message}" if event.message else ""
-            return LogRow(t, "end", f"{event.status} after {duration(event.seconds)}{more}")
+            return LogRow(t, "end", f"{event.status} after {format_duration(event.seconds)}{more}")
         case _:
             return LogRow(t, "log", event.type)
 
 
-def log_rows(glance: Glance, tail: Sequence[str] = (), last: int | None = None) -> list[Record | LogRow]:
+def log_rows(snapshot: Snapshot, tail: Sequence[str] = (), last: int | None = None) -> list[EventRecord | LogRow]:
     """What the filter wants, oldest first, at most the `last` so many; `tail` are last words that are no events.
 
     Without a filter events stay as they are: a list puts those into words that are seen.
     """
-    words = [LogRow(glance.state.now, "failed", line) for line in tail]
-    found: list[Record | LogRow] = [*(glance.notes if last is None or glance.words else glance.notes[-last:]), *words]
-    if glance.words:
-        rows = (in_words(item, glance) for item in found)
-        found = [row for row in rows if glance.wants(f"{row.kind} {row.text}")]
-    return found if last is None else found[-last:]
+    tail_rows = [LogRow(snapshot.state.now, "failed", line) for line in tail]
+    entries: list[EventRecord | LogRow] = [
+        *(snapshot.log_records if last is None or snapshot.filter_text else snapshot.log_records[-last:]),
+        *tail_rows,
+    ]
+    if snapshot.filter_text:
+        rows = (as_log_row(entry, snapshot) for entry in entries)
+        entries = [row for row in rows if snapshot.matches_filter(f"{row.kind} {row.text}")]
+    return entries if last is None else entries[-last:]
 
 
-def in_words(item: Record | LogRow, glance: Glance) -> LogRow:
+def as_log_row(entry: EventRecord | LogRow, snapshot: Snapshot) -> LogRow:
     """A row of the log, whatever it was kept as."""
-    return item if isinstance(item, LogRow) else log_row(item, glance)
+    return entry if isinstance(entry, LogRow) else log_row(entry, snapshot)
 
 
 def log_line(row: LogRow, width: int, palette: Palette) -> Text:
@@ -95,42 +98,42 @@ def log_line(row: LogRow, width: int, palette: Palette) -> Text:
         "stored": palette.good, "end": palette.ink, "run": palette.ink,
     }.get(row.kind, palette.dim)  # fmt: skip
     plain = palette.bad if row.kind == "failed" else palette.dim if row.kind in ("step", "skipped") else ""
-    return cells(
+    return styled_line(
         (f"{clock} ", palette.dim),
-        (f"{_SIGNS.get(row.kind, ' ')} ", colour),
+        (f"{_GLYPHS.get(row.kind, ' ')} ", colour),
         (fit(row.first, width - 11), plain),
     )
 
 
-def where(step: str, glance: Glance) -> str:
+def step_description(step: str, snapshot: Snapshot) -> str:
     """`train part 1, colt, round 3, seed 1`."""
-    known = glance.state.steps.get(step)
-    if known is None or not known.info.label:
+    step_state = snapshot.state.steps.get(step)
+    if step_state is None or not step_state.info.label:
         return step
-    parts = [known.info.label]
-    if known.info.arms:
-        more = f" +{len(known.info.arms) - 1}" if len(known.info.arms) > 1 else ""
-        parts.append(known.info.arms[0] + more)
-    level = glance.outline.levels.get(step, 0)
-    if level and f" {level}" not in known.info.label:
+    parts = [step_state.info.label]
+    if step_state.info.arms:
+        more = f" +{len(step_state.info.arms) - 1}" if len(step_state.info.arms) > 1 else ""
+        parts.append(step_state.info.arms[0] + more)
+    level = snapshot.outline.levels.get(step, 0)
+    if level and f" {level}" not in step_state.info.label:
         parts.append(f"round {level}")
-    seed = glance.outline.seeds.get(step, 0)
+    seed = snapshot.outline.seeds.get(step, 0)
     return ", ".join([*parts, f"seed {seed}"] if seed else parts)
 
 
-def _ended(event: StepEnd, glance: Glance) -> str:
-    parts = [where(event.step, glance)]
+def _step_end_text(event: StepEnd, snapshot: Snapshot) -> str:
+    parts = [step_description(event.step, snapshot)]
     if event.status == "failed":
         return f"{parts[0]}: {event.error or 'no reason given'}"
-    found = event.metrics.get("accuracy")
+    accuracy = event.metrics.get("accuracy")
     if event.status == "done" and event.seconds:
-        parts.append(took(event.seconds))
-    if isinstance(found, (int, float)):
-        parts.append(f"accuracy {percent(found)}")
+        parts.append(format_seconds(event.seconds))
+    if isinstance(accuracy, (int, float)):
+        parts.append(f"accuracy {percent(accuracy)}")
     return ", ".join(parts if len(parts) > 1 else [*parts, event.status])
 
 
-def _measured(event: Metric) -> str:
+def _metric_text(event: Metric) -> str:
     level = "dense" if event.contestant == "dense" else f"round {event.level}"
     who = "" if event.contestant in ("dense", "ticket") else f"{event.contestant} "
     parts = [f"accuracy {percent(event.accuracy, 2)}"]

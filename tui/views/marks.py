@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import attrs
 
-STATUS = {
+STATUS_GLYPHS = {
     "waiting": "○",
     "running": "◐",
     "done": "●",
@@ -40,9 +40,9 @@ class Palette:
     cursor: str
     arms: tuple[str, ...]
 
-    def arm(self, place: int) -> str:
+    def arm(self, index: int) -> str:
         """The colour of the arm at this place of the plan."""
-        return self.arms[place % len(self.arms)]
+        return self.arms[index % len(self.arms)]
 
     def status(self, status: str) -> str:
         """The colour of a status of a step or run."""
@@ -82,9 +82,9 @@ LIGHT = Palette(
 )
 
 
-def marker(place: int) -> str:
+def arm_marker(index: int) -> str:
     """The marker of the arm at this place of the plan; with the colour it repeats after 78 arms."""
-    return MARKERS[place % len(MARKERS)]
+    return MARKERS[index % len(MARKERS)]
 
 
 def bar(share: float, width: int) -> str:
@@ -94,7 +94,7 @@ def bar(share: float, width: int) -> str:
     return ("█" * whole + (EIGHTHS[rest] if rest else "")).ljust(width)
 
 
-def spark(values: list[float], width: int, top: float) -> str:
+def sparkline(values: list[float], width: int, top: float) -> str:
     """The last `width` values as a line of bars; `top` fills a cell."""
     last = values[-width:] if width > 0 else []
     scale = (len(SPARKS) - 1) / top if top > 0 else 0.0

@@ -8,11 +8,11 @@ import attrs
 
 from tickdsl.results import RunState
 
-Path = tuple[str | int, ...]  # (arm,) (arm, seed) (arm, seed, round) (arm, seed, round, step)
+TreePath = tuple[str | int, ...]  # (arm,) (arm, seed) (arm, seed, round) (arm, seed, round, step)
 
 
 @attrs.frozen
-class Outline:
+class StepOutline:
     """Which steps are where. `seeds` and `levels` tell of every step to which seed and round it belongs.
 
     A step that names no seed has that of the first step it builds upon; 0 where none does. A step belongs to the
@@ -23,14 +23,14 @@ class Outline:
     seeds: Mapping[str, int]
     levels: Mapping[str, int]
 
-    def paths(self, step: str) -> list[Path]:
+    def paths(self, step: str) -> list[TreePath]:
         """Where the step stands, once per arm that needs it."""
         seed, level = self.seeds.get(step, 0), self.levels.get(step, 0)
         return [
             (arm, seed, level, step) for arm, seeds in self.arms.items() if step in seeds.get(seed, {}).get(level, ())
         ]
 
-    def steps(self, path: Path) -> Iterable[str]:
+    def steps(self, path: TreePath) -> Iterable[str]:
         """The steps below a path."""
         if len(path) == 4:
             return [str(path[3])]
@@ -45,14 +45,14 @@ class Outline:
         )
 
 
-def outline(state: RunState) -> Outline:
+def build_outline(state: RunState) -> StepOutline:
     """The outline of the steps that `state` knows."""
     seeds: dict[str, int] = {}
     for name, step in state.steps.items():
         inherited = (seeds[parent] for parent in step.info.parents if parent in seeds)
         seeds[name] = step.info.seed if step.info.seed is not None else next(inherited, 0)
     levels: dict[str, int] = {}
-    for measurement in (*state.measurements, *state.asked):
+    for measurement in (*state.measurements, *state.extra_measurements):
         levels[measurement.step] = min(measurement.level, levels.get(measurement.step, measurement.level))
     for name, step in reversed(list(state.steps.items())):  # steps stand behind what they build upon
         if name in levels:
@@ -64,11 +64,11 @@ def outline(state: RunState) -> Outline:
         level = levels.setdefault(name, last)
         for arm in step.info.arms:
             arms.setdefault(arm, {}).setdefault(seeds[name], {}).setdefault(level, []).append(name)
-    return Outline(
+    return StepOutline(
         {
             arm: {
-                seed: {level: tuple(steps) for level, steps in sorted(found.items())}
-                for seed, found in sorted(by_seed.items())
+                seed: {level: tuple(steps) for level, steps in sorted(by_level.items())}
+                for seed, by_level in sorted(by_seed.items())
             }
             for arm, by_seed in arms.items()
         },

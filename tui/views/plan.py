@@ -7,11 +7,11 @@ from collections.abc import Mapping
 
 import attrs
 
-from .glance import Glance
+from .glance import Snapshot
 
-_ARM = re.compile(r"\s*arm\s+([\w.-]+)")
+_ARM_PATTERN = re.compile(r"\s*arm\s+([\w.-]+)")
 # What a statement is called that makes steps of an operation.
-_WORDS = {
+_STATEMENT_KEYWORDS = {
     "train": ("rewind", "train", "judge"),
     "prune": ("prune",),
     "overlap": ("overlap",),
@@ -27,33 +27,33 @@ class PlanLine:
 
     number: int
     text: str
-    arms: tuple[int, ...] = ()
+    arm_indices: tuple[int, ...] = ()
 
 
-def plan_lines(text: str, glance: Glance) -> list[PlanLine]:
+def plan_lines(text: str, snapshot: Snapshot) -> list[PlanLine]:
     """The lines of the plan, with the arms that now run marked as closely as their text tells.
 
     The mark is at the line of the arm's block that names the running operation, else at the block's first line.
     """
     source = text.splitlines()
-    blocks = _blocks(source)
+    blocks = _arm_blocks(source)
     marks: dict[int, set[int]] = {}
-    for step in glance.state.steps.values():
+    for step in snapshot.state.steps.values():
         if step.status != "running":
             continue
         for arm in step.info.arms:
-            name = next((known.name for known in glance.state.arms if known.id == arm), arm)
-            for n in _lines_of(step.info.operation, step.info.label, name, source, blocks):
-                marks.setdefault(n, set()).add(glance.places.get(arm, 0))
+            name = next((known.name for known in snapshot.state.arms if known.id == arm), arm)
+            for n in _statement_lines(step.info.operation, step.info.label, name, source, blocks):
+                marks.setdefault(n, set()).add(snapshot.arm_indices.get(arm, 0))
     return [PlanLine(n + 1, line, tuple(sorted(marks.get(n, ())))) for n, line in enumerate(source)]
 
 
-def _lines_of(
+def _statement_lines(
     operation: str, label: str, arm: str, source: list[str], blocks: Mapping[str, tuple[int, int]]
 ) -> list[int]:
     dense = label.startswith("dense") or (operation == "init" and "random" not in label)
     if dense:
-        top = _first(source, 0, len(source), ("train",) if operation == "train" else ("model",), top=True)
+        top = _find_line(source, 0, len(source), ("train",) if operation == "train" else ("model",), top=True)
         if top is not None:
             return [top]
     if arm not in blocks:
@@ -61,11 +61,11 @@ def _lines_of(
     first, last = blocks[arm]
     if first == last:
         return [first]
-    found = _first(source, first, last + 1, _WORDS.get(operation, ()), top=False)
-    return [first if found is None else found]
+    line = _find_line(source, first, last + 1, _STATEMENT_KEYWORDS.get(operation, ()), top=False)
+    return [first if line is None else line]
 
 
-def _first(source: list[str], start: int, end: int, words: tuple[str, ...], top: bool) -> int | None:
+def _find_line(source: list[str], start: int, end: int, words: tuple[str, ...], top: bool) -> int | None:
     for word in words:
         pattern = re.compile(rf"{word}\b" if top else rf"(?:.*[{{;\s])?{word}\b")
         for n in range(start, end):
@@ -74,17 +74,17 @@ def _first(source: list[str], start: int, end: int, words: tuple[str, ...], top:
     return None
 
 
-def _blocks(source: list[str]) -> dict[str, tuple[int, int]]:
+def _arm_blocks(source: list[str]) -> dict[str, tuple[int, int]]:
     """The first and last line of each arm's block."""
     blocks: dict[str, tuple[int, int]] = {}
     for n, line in enumerate(source):
-        found = _ARM.match(line.split("#")[0])
-        if found and found[1] not in blocks:
+        match = _ARM_PATTERN.match(line.split("#")[0])
+        if match and match[1] not in blocks:
             depth, end = 0, n
             for end in range(n, len(source)):
                 code = source[end].split("#")[0]
                 depth += code.count("{") - code.count("}")
                 if depth <= 0 and ("{" in code or end > n):
                     break
-            blocks[found[1]] = (n, end)
+            blocks[match[1]] = (n, end)
     return blocks

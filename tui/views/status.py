@@ -7,67 +7,67 @@ from collections.abc import Sequence
 from rich.text import Text
 
 from tickdsl.records.events import Resource
-from tickdsl.results.state import ENDED
-from tickdsl.results.words import duration
+from tickdsl.results.state import ENDED_STATUSES
+from tickdsl.results.words import format_duration
 
-from .glance import Glance
-from .line import cells, fit
-from .marks import STATUS, Palette, bar, spark
+from .glance import Snapshot
+from .line import fit, styled_line
+from .marks import STATUS_GLYPHS, Palette, bar, sparkline
 
-OVER = ENDED | {"crashed", "presumed crashed"}
+FINAL_STATUSES = ENDED_STATUSES | {"crashed", "presumed crashed"}
 
 
-def title_line(glance: Glance, width: int, palette: Palette, asked: str = "", hint: str = "") -> Text:
+def title_line(snapshot: Snapshot, width: int, palette: Palette, pending_request: str = "", hint: str = "") -> Text:
     """The run's name, status, steps and times; `asked` is a request without an answer, `hint` stands at the right."""
-    state = glance.state
+    state = snapshot.state
     name = state.run.run if state.run else "no event yet"
-    word = asked or glance.status
-    style = f"bold {palette.unsure if asked else palette.status(glance.status)}"
+    word = pending_request or snapshot.status
+    style = f"bold {palette.unsure if pending_request else palette.status(snapshot.status)}"
     total = len(state.steps) - state.count("skipped")
-    parts = [(f" {STATUS.get(glance.status, '○')} {word} ", style)]
+    parts = [(f" {STATUS_GLYPHS.get(snapshot.status, '○')} {word} ", style)]
     if total:
-        parts.append((f"{state.finished}/{total} steps ", ""))
+        parts.append((f"{state.finished_steps}/{total} steps ", ""))
     if state.count("failed"):
         parts.append((f"{state.count('failed')} failed ", f"bold {palette.bad}"))
     if state.started is not None:
-        parts.append((f"· {duration(glance.until - state.started)} ", ""))
+        parts.append((f"· {format_duration(snapshot.clock_end - state.started)} ", ""))
     eta = state.eta
-    if eta is not None and glance.status not in OVER:
-        rest = max(0.0, eta - max(0.0, glance.now - state.now)) if glance.status != "paused" else eta
-        parts.append((f"· {duration(rest)} left ", palette.accent))
+    if eta is not None and snapshot.status not in FINAL_STATUSES:
+        rest = max(0.0, eta - max(0.0, snapshot.now - state.now)) if snapshot.status != "paused" else eta
+        parts.append((f"· {format_duration(rest)} left ", palette.accent))
     if hint:
         parts.append((f"{hint} ", f"bold {palette.unsure}"))
     used = sum(len(text) for text, _ in parts)
     room = width - used - 1
     if room < 12 and state.run:
         name = state.run.plan
-    line = cells((" " + fit(name, max(0, room)), "bold" if state.run else palette.dim), *parts)
+    line = styled_line((" " + fit(name, max(0, room)), "bold" if state.run else palette.dim), *parts)
     line.truncate(width)
     return line
 
 
-def load_line(load: Sequence[Resource], width: int, palette: Palette) -> Text:
+def load_line(resources: Sequence[Resource], width: int, palette: Palette) -> Text:
     """The machine in one line: the processor with its last minutes, memory, and the GPU where there is one."""
-    if not load:
-        return cells((fit(" the machine's load comes with the first heartbeat", width), palette.dim))
-    last = load[-1]
+    if not resources:
+        return styled_line((fit(" the machine's load comes with the first heartbeat", width), palette.dim))
+    last = resources[-1]
     parts: list[tuple[str, str]] = []
     if last.cpu is not None:
-        history = [found.cpu for found in load if found.cpu is not None]
-        parts += [(" cpu ", palette.dim), (f"{last.cpu:3.0f} % ", ""), (spark(history, 16, 100.0), palette.accent)]
+        history = [resource.cpu for resource in resources if resource.cpu is not None]
+        parts += [(" cpu ", palette.dim), (f"{last.cpu:3.0f} % ", ""), (sparkline(history, 16, 100.0), palette.accent)]
     if last.ram is not None:
-        parts += [("  ram ", palette.dim), (_size(last.ram), "")]
+        parts += [("  ram ", palette.dim), (_byte_size(last.ram), "")]
     gpu = last.gpu
     if gpu:
         busy, memory, total, watts = (_number(gpu.get(key)) for key in ("percent", "memory", "total", "watts"))
         if busy is not None:
             parts += [("  gpu ", palette.dim), (f"{busy:3.0f} % ", ""), (bar(busy / 100, 8), palette.accent)]
         if memory is not None:
-            of = f" of {_size(total)}" if total else ""
-            parts += [("  mem ", palette.dim), (f"{_size(memory)}{of}", "")]
+            total_text = f" of {_byte_size(total)}" if total else ""
+            parts += [("  mem ", palette.dim), (f"{_byte_size(memory)}{total_text}", "")]
         if watts is not None:
             parts += [("  ", ""), (f"{watts:.0f} W", "")]
-    line = cells(*parts)
+    line = styled_line(*parts)
     line.truncate(width)
     return line
 
@@ -79,19 +79,19 @@ def key_line(keys: Sequence[tuple[str, str]], width: int, palette: Palette) -> T
         return line
     *others, last = keys
     room = width - len(last[0]) - len(last[1]) - 4
-    for key, said in others:
-        need = len(key) + len(said) + 3
+    for key, description in others:
+        need = len(key) + len(description) + 3
         if need > room:
             break
         room -= need
         line.append(f" {key}", f"bold {palette.accent}")
-        line.append(f" {said} ")
+        line.append(f" {description} ")
     line.append(f" {last[0]}", f"bold {palette.accent}")
     line.append(f" {last[1]} ")
     return line
 
 
-def _size(size: float) -> str:
+def _byte_size(size: float) -> str:
     for unit, step in (("TB", 1e12), ("GB", 1e9), ("MB", 1e6)):
         if size >= step:
             return f"{size / step:.1f} {unit}"
@@ -102,15 +102,15 @@ def _number(value: object) -> float | None:
     return float(value) if isinstance(value, (int, float)) else None
 
 
-def tab_line(names: Sequence[tuple[str, str, bool]], words: str, width: int, palette: Palette) -> Text:
+def tab_line(names: Sequence[tuple[str, str, bool]], filter_text: str, width: int, palette: Palette) -> Text:
     """The screens with their keys, the one that is seen set off; the filter at the right."""
     line = Text(no_wrap=True, end="")
     for key, name, active in names:
         line.append(f" {key}", f"bold {palette.accent}" if not active else f"bold {palette.ground} on {palette.accent}")
         line.append(f" {name} ", f"bold {palette.ground} on {palette.accent}" if active else None)
         line.append(" ")
-    if words:
+    if filter_text:
         line.append(" /", palette.dim)
-        line.append(words, f"bold {palette.unsure}")
+        line.append(filter_text, f"bold {palette.unsure}")
     line.truncate(width)
     return line

@@ -7,7 +7,7 @@ from textual.strip import Strip
 from textual.widget import Widget
 
 from ..theme import palette_of
-from ..views.drawing import Picture, draw
+from ..views.drawing import ChartData, draw_chart
 
 
 class Chart(Widget, can_focus=True):
@@ -15,19 +15,19 @@ class Chart(Widget, can_focus=True):
 
     def __init__(self, id: str | None = None, classes: str | None = None) -> None:
         super().__init__(id=id, classes=classes)
-        self._picture: Picture | None = None
-        self._drawn: tuple[object, list[Text]] = (None, [])
+        self._chart: ChartData | None = None
+        self._cache: tuple[object, list[Text]] = (None, [])
 
     @property
-    def picture(self) -> Picture | None:
+    def chart(self) -> ChartData | None:
         """What is shown."""
-        return self._picture
+        return self._chart
 
-    def show(self, picture: Picture) -> None:
+    def show(self, chart: ChartData) -> None:
         """Draw this picture from now on."""
-        if picture != self._picture:
-            self._picture = picture
-            self.border_title = picture.title
+        if chart != self._chart:
+            self._chart = chart
+            self.border_title = chart.title
             self.refresh()
 
     def render_line(self, y: int) -> Strip:
@@ -38,8 +38,8 @@ class Chart(Widget, can_focus=True):
 
     def _lines(self, width: int, height: int) -> list[Text]:
         palette = palette_of(self.app.theme)
-        made_of = (self._picture, width, height, palette)
-        if self._drawn[0] != made_of:
-            lines = draw(self._picture, width, height, palette.ink, palette.dim) if self._picture else []
-            self._drawn = (made_of, lines)
-        return self._drawn[1]
+        cache_key = (self._chart, width, height, palette)
+        if self._cache[0] != cache_key:
+            lines = draw_chart(self._chart, width, height, palette.ink, palette.dim) if self._chart else []
+            self._cache = (cache_key, lines)
+        return self._cache[1]

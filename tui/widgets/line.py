@@ -16,17 +16,17 @@ class Line(Widget):
 
     def __init__(self, id: str | None = None, classes: str | None = None) -> None:
         super().__init__(id=id, classes=classes)
-        self._make: Callable[[int], Text] = lambda width: Text("", end="")
-        self._shown: Text | None = None
+        self._render_text: Callable[[int], Text] = lambda width: Text("", end="")
+        self._last_text: Text | None = None
 
-    def show(self, make: Callable[[int], Text]) -> None:
+    def show(self, render_text: Callable[[int], Text]) -> None:
         """Say what `make` makes of the width, now and after each change of it."""
-        self._make = make
-        text = make(self.size.width)
-        if self._shown is None or text != self._shown or text.spans != self._shown.spans:
+        self._render_text = render_text
+        text = render_text(self.size.width)
+        if self._last_text is None or text != self._last_text or text.spans != self._last_text.spans:
             self.refresh()
 
     def render_line(self, y: int) -> Strip:
-        self._shown = self._make(self.size.width)
-        strip = Strip(self._shown.render(self.app.console)).adjust_cell_length(self.size.width)
+        self._last_text = self._render_text(self.size.width)
+        strip = Strip(self._last_text.render(self.app.console)).adjust_cell_length(self.size.width)
         return strip.apply_style(self.rich_style)

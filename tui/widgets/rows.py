@@ -15,7 +15,7 @@ from textual.reactive import reactive
 from textual.scroll_view import ScrollView
 from textual.strip import Strip
 
-Draw = Callable[[Any, int], Text]
+DrawRow = Callable[[Any, int], Text]
 
 
 class Rows(ScrollView, can_focus=True):
@@ -40,7 +40,7 @@ class Rows(ScrollView, can_focus=True):
     """
     cursor: reactive[int] = reactive(0, repaint=False)
 
-    class OnRow(Message):
+    class RowMessage(Message):
         """Something was done to a row."""
 
         def __init__(self, rows: Rows, row: Any) -> None:
@@ -53,18 +53,18 @@ class Rows(ScrollView, can_focus=True):
             """The list."""
             return self.rows
 
-    class Chosen(OnRow):
+    class Selected(RowMessage):
         """Enter, or a second click, on a row."""
 
-    class Moved(OnRow):
+    class CursorMoved(RowMessage):
         """A person put the cursor on a row."""
 
     def __init__(
         self,
-        draw: Draw,
+        draw: DrawRow,
         key: Callable[[Any], Hashable] = lambda row: row,
         follow: bool = False,
-        empty: str = "",
+        placeholder_text: str = "",
         id: str | None = None,
         classes: str | None = None,
     ) -> None:
@@ -72,7 +72,7 @@ class Rows(ScrollView, can_focus=True):
         self._draw = draw
         self._key = key
         self._follow = follow
-        self.empty = empty
+        self.placeholder_text = placeholder_text
         self.rows: Sequence[Any] = ()
 
     @property
@@ -88,19 +88,21 @@ class Rows(ScrollView, can_focus=True):
     def show(self, rows: Sequence[Any]) -> None:
         """Take these rows; the cursor stays on its row where that is still there."""
         old, following = self.rows, self.following
-        before, under = self.cursor, self.row
+        old_cursor, current_row = self.cursor, self.row
         self.rows = rows
         if following:
             self.cursor = len(rows) - 1
-        elif under is not None and not (before < len(rows) and self._key(rows[before]) == self._key(under)):
-            wanted = self._key(under)
-            found = next((n for n, row in enumerate(rows) if self._key(row) == wanted), None)
-            self.cursor = found if found is not None else before
+        elif current_row is not None and not (
+            old_cursor < len(rows) and self._key(rows[old_cursor]) == self._key(current_row)
+        ):
+            current_key = self._key(current_row)
+            index = next((n for n, row in enumerate(rows) if self._key(row) == current_key), None)
+            self.cursor = index if index is not None else old_cursor
         self.cursor = max(0, min(self.cursor, len(rows) - 1))
         if len(rows) != len(old):
             self.virtual_size = Size(0, len(rows))
-            if self.cursor != before:
-                self._reveal()
+            if self.cursor != old_cursor:
+                self._scroll_to_cursor()
             self.refresh()
             return
         top = self.scroll_offset.y
@@ -110,11 +112,11 @@ class Rows(ScrollView, can_focus=True):
 
     def select(self, key: Hashable) -> bool:
         """Put the cursor on the row of this key; whether there is one."""
-        found = next((n for n, row in enumerate(self.rows) if self._key(row) == key), None)
-        if found is None:
+        index = next((n for n, row in enumerate(self.rows) if self._key(row) == key), None)
+        if index is None:
             return False
-        self.cursor = found
-        self._reveal()
+        self.cursor = index
+        self._scroll_to_cursor()
         return True
 
     def watch_cursor(self, old: int, new: int) -> None:
@@ -125,8 +127,8 @@ class Rows(ScrollView, can_focus=True):
         width, n = self.scrollable_content_region.width, self.scroll_offset.y + y
         style = self.rich_style
         if n >= len(self.rows):
-            said = f" {self.empty}" if n == 0 and not self.rows else ""
-            line = Text(said[:width], style="dim", end="")
+            placeholder = f" {self.placeholder_text}" if n == 0 and not self.rows else ""
+            line = Text(placeholder[:width], style="dim", end="")
         else:
             line = self._draw(self.rows[n], width)
             if n == self.cursor:
@@ -147,30 +149,30 @@ class Rows(ScrollView, can_focus=True):
         n = self.scroll_offset.y + event.y
         if n < len(self.rows):
             again = n == self.cursor and event.chain > 1
-            self._go(n)
+            self._move_cursor(n)
             if again:
                 self.action_choose()
 
     def action_move(self, by: int) -> None:
-        self._go(self.cursor + by)
+        self._move_cursor(self.cursor + by)
 
     def action_page(self, by: int) -> None:
-        self._go(self.cursor + by * max(1, self.size.height - 1))
+        self._move_cursor(self.cursor + by * max(1, self.size.height - 1))
 
     def action_jump(self, to: int) -> None:
-        self._go(len(self.rows) - 1 if to < 0 else to)
+        self._move_cursor(len(self.rows) - 1 if to < 0 else to)
 
     def action_choose(self) -> None:
         if self.row is not None:
-            self.post_message(self.Chosen(self, self.row))
+            self.post_message(self.Selected(self, self.row))
 
-    def _go(self, to: int) -> None:
+    def _move_cursor(self, to: int) -> None:
         self.cursor = max(0, min(to, len(self.rows) - 1))
-        self._reveal()
+        self._scroll_to_cursor()
         if self.row is not None:
-            self.post_message(self.Moved(self, self.row))
+            self.post_message(self.CursorMoved(self, self.row))
 
-    def _reveal(self) -> None:
+    def _scroll_to_cursor(self) -> None:
         """Scroll so far that the cursor is seen."""
         top, height = self.scroll_offset.y, max(1, self.size.height)
         if self.cursor < top:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import attrs
 import pytest
-from laboratory import Lab, lab
+from laboratory import StepRunner, step_runner
 from torch import Tensor, nn
 
 from tickdsl.engine.machine import compiling
@@ -37,16 +37,16 @@ def compilations(monkeypatch: pytest.MonkeyPatch) -> list[nn.Module]:
     """The networks that were compiled, none of them in truth."""
     found: list[nn.Module] = []
 
-    def compiled(model: nn.Module) -> Callable[[Tensor], Tensor]:
+    def compile_model(model: nn.Module) -> Callable[[Tensor], Tensor]:
         found.append(model)
         return model
 
-    monkeypatch.setattr(optimiser_step, "compiled", compiled)
+    monkeypatch.setattr(optimiser_step, "compile_model", compile_model)
     return found
 
 
-def told(folder: Path, step: float, needed: float, word: str = "auto") -> tuple[Lab, Told, list[str]]:
-    bench, said = lab(folder, ROUND, HEAD.format(word)), []
+def told(folder: Path, step: float, needed: float, word: str = "auto") -> tuple[StepRunner, Told, list[str]]:
+    bench, said = step_runner(folder, ROUND, HEAD.format(word)), []
     choices = Told({"seconds of a step": step, "steps that pay back": needed})
     bench.context.choices, bench.context.hooks.log = choices, said.append  # type: ignore[assignment]
     return bench, choices, said
@@ -54,25 +54,25 @@ def told(folder: Path, step: float, needed: float, word: str = "auto") -> tuple[
 
 def test_a_training_is_compiled_where_its_steps_pay_that_back(tmp_path: Path, compilations: list[nn.Module]) -> None:
     bench, choices, said = told(tmp_path, step=100, needed=17.5)
-    assert bench.metrics(bench.measured("dense", 0))["compiled"] is True
+    assert bench.metrics(bench.measured_step("dense", 0))["compiled"] is True
     assert "compiled, 18 steps" in said[-1] and "18 pay back a compilation" in said[-1]
     asked = "steps that pay back a compilation of small-cnn"
     assert any(question.startswith(asked) and "32 pictures" in question for question in choices.asked)
     # As many steps of a network with half its filters save a quarter of that.
-    assert bench.metrics(bench.measured("ticket", 1))["compiled"] is False
+    assert bench.metrics(bench.measured_step("ticket", 1))["compiled"] is False
     assert "not compiled, 18 steps" in said[-1]
     assert len(compilations) == 1
 
 
 def test_a_network_that_is_hardly_faster_compiled_never_is(tmp_path: Path, compilations: list[nn.Module]) -> None:
     bench, _, said = told(tmp_path, step=100, needed=math.inf)
-    assert bench.metrics(bench.measured("dense", 0))["compiled"] is False
+    assert bench.metrics(bench.measured_step("dense", 0))["compiled"] is False
     assert "no number of them pay back" in said[-1] and not compilations
 
 
 def test_short_trainings_do_not_even_try(tmp_path: Path, compilations: list[nn.Module]) -> None:
     bench, choices, said = told(tmp_path, step=0.1, needed=1)
-    assert bench.metrics(bench.measured("dense", 0))["compiled"] is False
+    assert bench.metrics(bench.measured_step("dense", 0))["compiled"] is False
     assert "too short" in said[-1] and not compilations
     assert not any("pay back" in question for question in choices.asked)
 
@@ -80,7 +80,7 @@ def test_short_trainings_do_not_even_try(tmp_path: Path, compilations: list[nn.M
 @pytest.mark.parametrize("word", ["on", "off"])
 def test_what_a_plan_says_is_not_asked_about(tmp_path: Path, word: str, compilations: list[nn.Module]) -> None:
     bench, choices, said = told(tmp_path, step=100, needed=1, word=word)
-    assert bench.metrics(bench.measured("dense", 0))["compiled"] is (word == "on")
+    assert bench.metrics(bench.measured_step("dense", 0))["compiled"] is (word == "on")
     assert len(compilations) == (word == "on") and not said
     assert all("channels_last" in question for question in choices.asked)
 
@@ -90,25 +90,25 @@ def test_where_torch_cannot_compile_trainings_go_without(tmp_path: Path, monkeyp
         raise TickdslError("torch cannot compile this network here: no compiler")
 
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
-    monkeypatch.setattr(compiling, "compiled", lambda model: refused)
-    monkeypatch.setattr(compiling, "_TRY_SECONDS", 0.0)
-    bench, warned = lab(tmp_path, ROUND, HEAD.format("auto")), []
+    monkeypatch.setattr(compiling, "compile_model", lambda model: refused)
+    monkeypatch.setattr(compiling, "_MIN_SAVED_SECONDS", 0.0)
+    bench, warned = step_runner(tmp_path, ROUND, HEAD.format("auto")), []
     bench.context.hooks.warn = warned.append
-    assert bench.metrics(bench.measured("dense", 0))["compiled"] is False
+    assert bench.metrics(bench.measured_step("dense", 0))["compiled"] is False
     assert warned == ["compile=auto: torch cannot compile this network here: no compiler: trainings go uncompiled"]
 
 
 @pytest.mark.slow
 def test_the_figures_are_measured_and_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
-    monkeypatch.setattr(compiling, "_TRY_SECONDS", 0.0)
-    monkeypatch.setattr(compiling, "WORTH", 0.0)  # how fast it is compiled is this machine's affair
-    monkeypatch.setattr(optimiser_step, "compiled", compiling.compiled)
+    monkeypatch.setattr(compiling, "_MIN_SAVED_SECONDS", 0.0)
+    monkeypatch.setattr(compiling, "MIN_SPEEDUP", 0.0)  # how fast it is compiled is this machine's affair
+    monkeypatch.setattr(optimiser_step, "compile_model", compiling.compile_model)
     seen: list[set[str]] = []
     for _ in range(2):
-        bench, said = lab(tmp_path, ROUND + "\nseeds 2", HEAD.format("auto")), []
+        bench, said = step_runner(tmp_path, ROUND + "\nseeds 2", HEAD.format("auto")), []
         bench.context.hooks.log = said.append
-        metrics = bench.metrics(bench.measured("dense", 0, seed=1 + len(seen)))
+        metrics = bench.metrics(bench.measured_step("dense", 0, seed=1 + len(seen)))
         (figure,) = (line for line in said if line.startswith("steps that pay back"))
         (word,) = (line for line in said if line.startswith("compile=auto"))
         assert ("not compiled" not in word) is metrics["compiled"]

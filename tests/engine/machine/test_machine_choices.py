@@ -8,15 +8,15 @@ from pathlib import Path
 import attrs
 import pytest
 import torch
-from laboratory import lab
+from laboratory import step_runner
 
-from tickdsl.engine.study import prepare
+from tickdsl.engine.study import prepare_study
 from tickdsl.lang.meaning.resolve import resolve
 from tickdsl.lang.reading.include import load_source
 from tickdsl.lang.syntax import Source
 from tickdsl.plan.lower import Study
 from tickdsl.training import models
-from tickdsl.training.checkpoints import Checkpoints
+from tickdsl.training.checkpoints import Checkpointer
 from tickdsl.training.data import datasets
 from tickdsl.training.loop import train
 from tickdsl.training.recipes.recipe import Recipe
@@ -36,11 +36,11 @@ class Always:
 
 @pytest.mark.parametrize(("faster", "layout"), [(True, "contiguous"), (False, "channels_last")])
 def test_a_training_has_the_layout_that_was_measured_to_be_faster(tmp_path: Path, faster: bool, layout: str) -> None:
-    bench = lab(tmp_path, "prune filters 30%; rewind lr")
+    bench = step_runner(tmp_path, "prune filters 30%; rewind lr")
     choices = Always(faster)
     bench.context.choices = choices  # type: ignore[assignment]
-    assert bench.metrics(bench.measured("ticket", 1))["layout"] == layout
-    assert bench.metrics(bench.measured("dense", 0))["layout"] == layout
+    assert bench.metrics(bench.measured_step("ticket", 1))["layout"] == layout
+    assert bench.metrics(bench.measured_step("dense", 0))["layout"] == layout
     assert len(set(choices.asked)) == 1, "dense and pruned, it is one network"
     assert "small-cnn" in choices.asked[0] and "32 pictures" in choices.asked[0]
 
@@ -48,9 +48,9 @@ def test_a_training_has_the_layout_that_was_measured_to_be_faster(tmp_path: Path
 def test_what_was_measured_is_asked_once_a_store_and_said(tmp_path: Path) -> None:
     said: list[str] = []
     for _ in range(2):
-        bench = lab(tmp_path, "prune filters 30%; rewind lr\nseeds 2")
+        bench = step_runner(tmp_path, "prune filters 30%; rewind lr\nseeds 2")
         bench.context.hooks.log = said.append
-        bench.do(bench.measured("dense", 0, seed=1 + len(said)))
+        bench.run_step(bench.measured_step("dense", 0, seed=1 + len(said)))
     assert len(list((tmp_path / "store" / "choices").iterdir())) == 1
     assert len(said) == 2 and said[0] == said[1]
     assert "contiguous instead of channels_last for small-cnn" in said[0]
@@ -58,9 +58,9 @@ def test_what_was_measured_is_asked_once_a_store_and_said(tmp_path: Path) -> Non
 
 def test_perceptrons_have_no_layout_to_choose(tmp_path: Path) -> None:
     head = "model lenet-300-100\ndata synthetic size=8 train=64 test=32\ntrain 1ep batch=32\n"
-    bench = lab(tmp_path, "prune weights 20%; rewind lr", head)
+    bench = step_runner(tmp_path, "prune weights 20%; rewind lr", head)
     bench.context.choices = choices = Always(True)  # type: ignore[assignment]
-    assert bench.metrics(bench.measured("dense", 0))["layout"] == "contiguous"
+    assert bench.metrics(bench.measured_step("dense", 0))["layout"] == "contiguous"
     assert not choices.asked
 
 
@@ -81,10 +81,10 @@ def test_a_continued_training_keeps_its_layout(tmp_path: Path, first: str) -> No
             raise InterruptedError
 
     with pytest.raises(InterruptedError):
-        train(cut, tiny, recipe, seed=2, layout=first, checkpoint=Checkpoints(tmp_path, 0), between=break_off)
+        train(cut, tiny, recipe, seed=2, layout=first, checkpoint=Checkpointer(tmp_path, 0), before_step=break_off)
     other = "contiguous" if first == "channels_last" else "channels_last"
     cut = model()
-    history = train(cut, tiny, recipe, seed=2, layout=other, checkpoint=Checkpoints(tmp_path, 0))
+    history = train(cut, tiny, recipe, seed=2, layout=other, checkpoint=Checkpointer(tmp_path, 0))
     assert history.layout == first
     theirs = whole.state_dict()
     assert all(torch.equal(tensor, theirs[name]) for name, tensor in cut.state_dict().items())
@@ -95,8 +95,8 @@ def studied(text: str, device: str, monkeypatch: pytest.MonkeyPatch, fast: bool 
     found = resolve(
         load_source(Source("test.plan", "model small-cnn\ndata synthetic size=8 train=64 test=32\n" + text))
     )
-    assert found.plan is not None, found.findings
-    return prepare(found.plan, device=torch.device(device))
+    assert found.plan is not None, found.diagnostics
+    return prepare_study(found.plan, device=torch.device(device))
 
 
 PLAN = "train 2ep precision={}\nprune weights 20%; retrain fine-tune 1ep lr=0.01\ncompare random-init"

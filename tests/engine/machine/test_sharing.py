@@ -9,8 +9,8 @@ import torch
 
 from tickdsl.engine.machine import sharing
 from tickdsl.engine.steps.context import Settings
-from tickdsl.engine.study import prepare
-from tickdsl.engine.workers.in_process import Desk
+from tickdsl.engine.study import prepare_study
+from tickdsl.engine.workers.in_process import Worker
 from tickdsl.lang.meaning.resolve import resolve
 from tickdsl.lang.reading.include import load_source
 from tickdsl.lang.syntax import Source
@@ -23,20 +23,20 @@ ROUNDS = "train 2ep\nseeds 3\nprune weights 20% x 2; rewind lr"
 
 def study(head: str, text: str = ROUNDS) -> Study:
     found = resolve(load_source(Source("test.plan", head + text)))
-    assert found.plan is not None, found.findings
-    return prepare(found.plan, device=torch.device("cpu"))
+    assert found.plan is not None, found.diagnostics
+    return prepare_study(found.plan, device=torch.device("cpu"))
 
 
 @pytest.fixture
 def sixteen(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(sharing, "cores", lambda: 16)
+    monkeypatch.setattr(sharing, "available_cores", lambda: 16)
 
 
 @pytest.mark.usefixtures("sixteen")
 def test_on_a_gpu_small_steps_run_side_by_side_and_large_ones_alone() -> None:
-    assert sharing.usual_jobs("cuda", study(SMALL)) == 4
-    assert sharing.usual_jobs("cuda", study(LARGE)) == 1
-    assert sharing.usual_jobs("cuda", study(SMALL, "train 1ep\nprune weights 20%; rewind lr")) == 2  # no more work
+    assert sharing.default_jobs("cuda", study(SMALL)) == 4
+    assert sharing.default_jobs("cuda", study(LARGE)) == 1
+    assert sharing.default_jobs("cuda", study(SMALL, "train 1ep\nprune weights 20%; rewind lr")) == 2  # no more work
 
 
 @pytest.mark.usefixtures("sixteen")
@@ -49,7 +49,7 @@ def test_threads_never_outnumber_the_cores(jobs: int) -> None:
 
 def test_cores_are_those_that_this_process_may_use(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sharing.os, "sched_getaffinity", lambda pid: {0, 3, 5}, raising=False)
-    assert sharing.cores() == 3
+    assert sharing.available_cores() == 3
 
 
 @pytest.mark.parametrize(("jobs", "shares"), [(1, []), (2, [0.45]), (4, [0.225])])
@@ -58,7 +58,7 @@ def test_tasks_on_one_gpu_divide_its_memory(
 ) -> None:
     bounds: list[float] = []
     monkeypatch.setattr(torch.cuda, "set_per_process_memory_fraction", lambda share, device: bounds.append(share))
-    Desk(Settings(tmp_path / "store", tmp_path, device="cuda", jobs=jobs), lambda message: None)
+    Worker(Settings(tmp_path / "store", tmp_path, device="cuda", jobs=jobs), lambda message: None)
     assert bounds == pytest.approx(shares)
-    Desk(Settings(tmp_path / "store", tmp_path, device="cpu", jobs=jobs), lambda message: None)
+    Worker(Settings(tmp_path / "store", tmp_path, device="cpu", jobs=jobs), lambda message: None)
     assert len(bounds) == len(shares)

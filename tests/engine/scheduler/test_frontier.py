@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tickdsl.engine.scheduler.frontier import Frontier
+from tickdsl.engine.scheduler.frontier import StepScheduler
 from tickdsl.lang.meaning.resolve import resolve
 from tickdsl.lang.reading.include import load_source
 from tickdsl.lang.syntax import Source
@@ -26,7 +26,7 @@ Figures = Callable[[str], Mapping[str, Any]]
 
 def study(text: str) -> Study:
     found = resolve(load_source(Source("test.plan", "model small-cnn on digits\ntrain 4ep\n" + text)))
-    assert found.plan is not None, found.findings
+    assert found.plan is not None, found.diagnostics
     return lower(found.plan, fingerprint=lambda data: "f" * 64, rounds=lambda arm, prune: ROUNDS)
 
 
@@ -42,10 +42,10 @@ def walk(
 ) -> tuple[list[str], set[Measurement]]:
     """The steps in the order in which they were begun, and what was measured."""
     done: dict[str, Mapping[str, Any]] = {key: figures(key) for key in stored}
-    frontier = Frontier(found, done.get, work)
+    frontier = StepScheduler(found, done.get, work)
     begun: list[str] = []
     running: list[str] = []
-    measured = list(frontier.measured())
+    measured = list(frontier.pop_measured())
     while frontier.pending:
         while len(running) < jobs and (key := frontier.take()) is not None:
             lonely = [each for each in (key, *running) if found.step(each).operation == "latency"]
@@ -56,19 +56,19 @@ def walk(
         assert running, "steps are wanted, but none can begin"
         key = running.pop(draw.randrange(len(running)))
         if key in failing:
-            frontier.failed(key)
+            frontier.fail(key)
             continue
         if draw.random() < 0.1:
-            frontier.put_back(key)
+            frontier.requeue(key)
             begun.remove(key)
             continue
         for point in found.graph.nodes[key]["prefixes"].values():
             if point not in done:
                 done[point] = figures(point)
-                frontier.finished(point)
+                frontier.finish(point)
         done[key] = figures(key)
-        frontier.finished(key)
-        measured += frontier.measured()
+        frontier.finish(key)
+        measured += frontier.pop_measured()
     assert len(set(begun)) == len(begun)
     assert len(set(measured)) == len(measured)
     return begun, set(measured)
@@ -192,14 +192,14 @@ def test_a_failed_dense_training_leaves_its_rewinding_point_to_itself() -> None:
 def makespan(found: Study, seconds: Callable[[str], float], jobs: int) -> float:
     """When the last step ends, each taking its `seconds` on one of so many workers."""
     done: dict[str, Mapping[str, Any]] = {}
-    frontier = Frontier(found, done.get, seconds)
+    frontier = StepScheduler(found, done.get, seconds)
     now, running = 0.0, list[tuple[float, str]]()
     while frontier.pending:
         while len(running) < jobs and (key := frontier.take()) is not None:
             heapq.heappush(running, (now + seconds(key), key))
         now, key = heapq.heappop(running)
         done[key] = plain(key)
-        frontier.finished(key)
+        frontier.finish(key)
     return now
 
 
@@ -223,7 +223,7 @@ def test_what_begins_from_a_rewinding_point_counts_for_the_training_that_leaves_
         "arm b { prune weights 20% at 1ep; rewind weights to 1ep }\ncompare a, b, dense"
     )
     leader = next(node["prefix_of"] for _, node in found.graph.nodes(data=True) if node.get("prefix_of"))
-    frontier = Frontier(found, {k: plain(k) for k in found.graph if found.step(k).operation == "init"}.get)
+    frontier = StepScheduler(found, {k: plain(k) for k in found.graph if found.step(k).operation == "init"}.get)
     assert frontier.take() == leader
 
 

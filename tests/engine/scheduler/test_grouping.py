@@ -11,8 +11,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from test_frontier import ORDERS, PLANS, plain, study
 
-from tickdsl.engine.scheduler.frontier import Frontier
-from tickdsl.engine.scheduler.grouping import Grouping, Likeness
+from tickdsl.engine.scheduler.frontier import StepScheduler
+from tickdsl.engine.scheduler.grouping import StackingKeys, StepGrouper
 from tickdsl.plan.lower import Study
 from tickdsl.records import Store
 
@@ -25,31 +25,31 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> Store:
 @pytest.fixture(autouse=True)
 def sizeless(monkeypatch: pytest.MonkeyPatch) -> None:
     """No structure is there to be read: all are of one size."""
-    monkeypatch.setattr(Likeness, "_sizes", lambda self, step: [])
+    monkeypatch.setattr(StackingKeys, "_structure_sizes", lambda self, step: [])
 
 
 def walk(found: Study, store: Store, draw: random.Random, most: int, jobs: int = 3) -> list[list[str]]:
     """What was begun together, where groups end in any order and some of their steps are put back."""
     done: dict[str, Mapping[str, Any]] = {}
-    frontier = Frontier(found, done.get)
-    grouping = Grouping(found, store, frontier, most)
+    frontier = StepScheduler(found, done.get)
+    grouping = StepGrouper(found, store, frontier, most)
     groups: list[list[str]] = []
     running: list[list[str]] = []
     while frontier.pending:
-        while len(running) < jobs and (keys := grouping.take([key for each in running for key in each], ())):
+        while len(running) < jobs and (keys := grouping.take_batch([key for each in running for key in each], ())):
             running.append(keys)
         assert running, "steps are wanted, but none can begin"
         ended = running.pop(draw.randrange(len(running)))
         apart = [key for key in ended[1:] if draw.random() < 0.2]
         for key in apart:
-            frontier.put_back(key)
+            frontier.requeue(key)
         groups.append([key for key in ended if key not in apart])
         for key in groups[-1]:
             for each in (*found.graph.nodes[key]["prefixes"].values(), key):
                 if each not in done:
                     done[each] = plain(each)
-                    frontier.finished(each)
-        frontier.measured()
+                    frontier.finish(each)
+        frontier.pop_measured()
     return groups
 
 
@@ -72,19 +72,19 @@ def test_each_step_is_begun_once(store: Store, draw: random.Random, text: str, m
 def test_trainings_of_all_seeds_wait_for_each_other(store: Store) -> None:
     found = study("seeds 4\nprune weights 20% x 3; rewind weights to 1ep")
     done: dict[str, Mapping[str, Any]] = {}
-    frontier = Frontier(found, done.get)
-    grouping = Grouping(found, store, frontier, 4)
+    frontier = StepScheduler(found, done.get)
+    grouping = StepGrouper(found, store, frontier, 4)
     groups: list[list[str]] = []
     while frontier.pending:
         running: list[list[str]] = []
-        while len(running) < 2 and (keys := grouping.take([key for each in running for key in each], ())):
+        while len(running) < 2 and (keys := grouping.take_batch([key for each in running for key in each], ())):
             running.append(keys)
         for keys in running:
             groups.append(keys)
             for key in keys:
                 for each in (*found.graph.nodes[key]["prefixes"].values(), key):
                     done[each] = plain(each)
-                    frontier.finished(each)
+                    frontier.finish(each)
     trainings = [keys for keys in groups if found.step(keys[0]).operation == "train"]
     assert [len(keys) for keys in trainings] == [4, 4, 4, 4]
 
@@ -97,10 +97,10 @@ def test_what_makes_a_training_one_of_its_own(store: Store) -> None:
         "arm d { split samples 2; prune weights 30%; overlap; rewind weights }\ncompare all, random-init budget=flops"
     )
     found = study(text)
-    likeness = Likeness(found, store)
+    likeness = StackingKeys(found, store)
     words: dict[bytes | None, list[str]] = {}
     for key in found.graph:
-        words.setdefault(likeness.of(key), []).append(key)
+        words.setdefault(likeness.key_for(key), []).append(key)
     for key in words[None]:
         step = found.step(key)
         own = {"distill", "budget"} & step.args.keys() or step.args.get("recipe", {}).get("compile") == "on"
@@ -116,8 +116,10 @@ def test_what_makes_a_training_one_of_its_own(store: Store) -> None:
 
 def test_what_was_refused_once_is_refused(store: Store) -> None:
     found = study("seeds 2\nprune weights 20%; rewind lr")
-    likeness = Likeness(found, store)
-    one, other = [key for key in found.graph if likeness.of(key) and not found.step(key).parents.get("structure")][:2]
-    assert likeness.of(one) == likeness.of(other) is not None
-    assert likeness.refuse(one) and not likeness.refuse(other)
-    assert likeness.of(one) is likeness.of(other) is None
+    likeness = StackingKeys(found, store)
+    one, other = [key for key in found.graph if likeness.key_for(key) and not found.step(key).parents.get("structure")][
+        :2
+    ]
+    assert likeness.key_for(one) == likeness.key_for(other) is not None
+    assert likeness.disable(one) and not likeness.disable(other)
+    assert likeness.key_for(one) is likeness.key_for(other) is None

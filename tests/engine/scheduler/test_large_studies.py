@@ -10,8 +10,8 @@ import attrs
 import pytest
 
 from tickdsl.engine.messages import Message, Outcome, Task
-from tickdsl.engine.scheduler.announce import resolved
-from tickdsl.engine.scheduler.frontier import Frontier
+from tickdsl.engine.scheduler.announce import plan_resolved_event
+from tickdsl.engine.scheduler.frontier import StepScheduler
 from tickdsl.engine.scheduler.interpreter import Interpreter
 from tickdsl.lang.meaning.resolve import resolve
 from tickdsl.lang.reading.include import load_source
@@ -19,9 +19,9 @@ from tickdsl.lang.syntax import Source
 from tickdsl.plan.lower import Study, lower
 from tickdsl.records import Store
 from tickdsl.records.control import ControlReader
-from tickdsl.records.decode import Record
+from tickdsl.records.decode import EventRecord
 from tickdsl.records.events import Event, PlanResolved, StepInfo, StepProgress
-from tickdsl.results.fold import ALL_POINTS, LEAST_POINTS, Fold
+from tickdsl.results.fold import MAX_TOTAL_POINTS, MIN_HISTORY_POINTS, StateBuilder
 
 METRICS = {"accuracy": 0.9, "sparsity": 0.1, "filters": 0.9, "epochs": [[n, 0.1, 0.1, 0.9, 0.1] for n in range(50)]}
 
@@ -33,7 +33,7 @@ def study(arms: int) -> Study:
     )
     text = f"model small-cnn on digits\ntrain 4ep\nseeds 2\n{pipelines}compare all, random-init\n"
     found = resolve(load_source(Source("test.plan", text)))
-    assert found.plan is not None, found.findings
+    assert found.plan is not None, found.diagnostics
     return lower(found.plan, fingerprint=lambda data: "f" * 64, rounds=lambda arm, prune: 1)
 
 
@@ -46,7 +46,7 @@ class Idle:
     tasks: list[Task] = attrs.field(factory=list)
 
     @property
-    def free(self) -> bool:
+    def has_capacity(self) -> bool:
         return len(self.tasks) < self.jobs
 
     def submit(self, tasks: Sequence[Task]) -> str:
@@ -62,7 +62,7 @@ class Idle:
                 draft.finish({"operation": step.operation, "parts": step.parts, "metrics": METRICS, "seconds": 0.0})
         return [Outcome(task.step.key, "done")]
 
-    def ask(self, wish: int) -> None:
+    def set_command(self, wish: int) -> None:
         pass
 
     def close(self) -> None:
@@ -73,7 +73,7 @@ def counted(found: Study, folder: Path, monkeypatch: pytest.MonkeyPatch) -> Coun
     """What carrying a study out, and then finding all of it stored, asks of the store and says."""
     counts: Counter[str] = Counter()
     store = Store(folder)
-    verified = Store._verified
+    verified = Store._load_checked
 
     def look(self: Store, key: str, hashes: bool) -> object:
         counts["looks"] += 1
@@ -82,9 +82,9 @@ def counted(found: Study, folder: Path, monkeypatch: pytest.MonkeyPatch) -> Coun
     def emit(event: Event) -> None:
         counts["events"] += 1
 
-    monkeypatch.setattr(Store, "_verified", look)
+    monkeypatch.setattr(Store, "_load_checked", look)
     for _ in range(2):
-        emit(resolved(found, lambda key: key in store))
+        emit(plan_resolved_event(found, lambda key: key in store))
         assert Interpreter(found, store, emit, ControlReader(folder / "control.jsonl")).run(lambda: Idle(store)) == 0
     monkeypatch.undo()
     return counts
@@ -112,13 +112,13 @@ def test_the_frontier_asks_a_few_times_a_step() -> None:
             count[key] += 1
             return done.get(key)
 
-        frontier = Frontier(found, metrics)  # type: ignore[arg-type]
+        frontier = StepScheduler(found, metrics)  # type: ignore[arg-type]
         while (key := frontier.take()) is not None:
             for each in (*found.graph.nodes[key]["prefixes"].values(), key):
                 if each not in done:
                     done[each] = {"accuracy": 0.9, "sparsity": 0.1, "filters": 0.9}
-                    frontier.finished(each)
-            frontier.measured()
+                    frontier.finish(each)
+            frontier.pop_measured()
         assert not frontier.pending
         asked.append(lookups.total() / len(found.graph))
     assert asked[1] <= 1.1 * asked[0]
@@ -130,18 +130,18 @@ def test_a_step_that_all_arms_share_names_each_once_and_in_order() -> None:
     assert list(found.graph.nodes[dense]["uses"]) == [(f"a{n}", 1) for n in range(30)]
 
 
-@pytest.mark.parametrize(("trainings", "most"), [(10, 512), (1_000, 200), (5_000, 40), (20_000, LEAST_POINTS)])
+@pytest.mark.parametrize(("trainings", "most"), [(10, 512), (1_000, 200), (5_000, 40), (20_000, MIN_HISTORY_POINTS)])
 def test_courses_share_one_budget(trainings: int, most: int) -> None:
     steps = tuple(
         StepInfo(id=str(n), key=str(n), operation="train", label="train", arms=(), epochs=1000.0)
         for n in range(trainings)
     )
-    fold = Fold()
-    fold.add(Record(0, 0.0, PlanResolved(arms=(), contestants=(), seeds=(1,), steps=steps, measurements=())))
+    fold = StateBuilder()
+    fold.add(EventRecord(0, 0.0, PlanResolved(arms=(), contestants=(), seeds=(1,), steps=steps, measurements=())))
     for epoch in range(1, 1001):
         report = StepProgress(step="7", epoch=float(epoch), epochs=1000.0, loss=0.1, accuracy=0.9, lr=0.1)
-        fold.add(Record(epoch, float(epoch), report))
-    course = fold.state.steps["7"].course
+        fold.add(EventRecord(epoch, float(epoch), report))
+    course = fold.state.steps["7"].history
     assert most / 2 <= len(course) <= most
     assert course[-1].epoch == 1000
-    assert len(course) * trainings <= max(ALL_POINTS, LEAST_POINTS * trainings)
+    assert len(course) * trainings <= max(MAX_TOTAL_POINTS, MIN_HISTORY_POINTS * trainings)

@@ -11,8 +11,8 @@ import torch
 from safetensors.torch import load_file
 
 from tickdsl.engine.steps.context import STRUCTURE, Context, Settings
-from tickdsl.engine.steps.operations import perform
-from tickdsl.engine.study import prepare
+from tickdsl.engine.steps.operations import run_step
+from tickdsl.engine.study import prepare_study
 from tickdsl.lang import vocabulary
 from tickdsl.lang.meaning.resolve import resolve
 from tickdsl.lang.reading.include import load_source
@@ -40,11 +40,11 @@ def plan(by: str, unit: str) -> str:
 def work(folder: Path, text: str) -> Iterator[tuple[str, Mapping[str, torch.Tensor]]]:
     """What every step of a plan leaves, done one by one."""
     found = resolve(load_source(Source("test.plan", text)))
-    assert found.plan is not None, found.findings
-    study = prepare(found.plan)
+    assert found.plan is not None, found.diagnostics
+    study = prepare_study(found.plan)
     context = Context(Settings(folder / "store", folder / "data"))
     for key in nx.topological_sort(study.graph):
-        perform(study.step(key), context, {})
+        run_step(study.step(key), context, {})
         result = context.store.get(key).folder
         name = STRUCTURE if study.step(key).operation == "prune" else "weights.safetensors"
         yield f"{study.step(key).operation} {key}", load_file(result / name)
@@ -66,7 +66,7 @@ def test_seeds_draw_pictures_of_their_own(tmp_path: Path) -> None:
     text = plan("snip", "weights") + "\nseeds 2"
     found = resolve(load_source(Source("test.plan", text))).plan
     assert found is not None
-    study = prepare(found)
+    study = prepare_study(found)
     steps = [step for step in map(study.step, study.graph) if step.operation == "prune"]
     assert {step.seed for step in steps} == {1, 2}
     kept = {name: tensors for name, tensors in work(tmp_path, text) if name.startswith("prune")}

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from laboratory import HEAD, Lab, equal, lab
+from laboratory import HEAD, StepRunner, equal_states, step_runner
 
 from tickdsl.checks import check
 from tickdsl.lang.reading.include import load_source
@@ -15,8 +15,8 @@ from tickdsl.pruning.early_bird import mask_distance
 LONG = HEAD.replace("3ep", "8ep")
 
 
-def settled(folder: Path, until: str, tail: str = "rewind lr") -> tuple[Lab, str]:
-    found = lab(folder, f"prune filters 50% by bn-scale until {until}; {tail}", LONG)
+def settled(folder: Path, until: str, tail: str = "rewind lr") -> tuple[StepRunner, str]:
+    found = step_runner(folder, f"prune filters 50% by bn-scale until {until}; {tail}", LONG)
     (level,) = found.study.levels
     return found, level.structure
 
@@ -27,8 +27,8 @@ def test_the_choice_is_that_of_the_first_epoch_at_which_it_has_settled(tmp_path:
     assert metrics["settled"] and metrics["epoch"] == 6  # the first that has five before it
     step = found.study.step(key)
     assert sorted(step.parents) == [f"epoch {n}" for n in range(1, 9)]
-    assert equal(found.weights(key), found.weights(step.parents["epoch 6"]))
-    at = lab(tmp_path, "prune filters 50% by bn-scale at 6ep; rewind lr", LONG)
+    assert equal_states(found.weights(key), found.weights(step.parents["epoch 6"]))
+    at = step_runner(tmp_path, "prune filters 50% by bn-scale at 6ep; rewind lr", LONG)
     assert at.structure(at.study.levels[0].structure) == found.structure(key)
 
 
@@ -37,7 +37,7 @@ def test_the_distance_is_to_the_farthest_of_five_choices(tmp_path: Path) -> None
     metrics = found.metrics(key)
     chosen = []
     for epoch in range(1, 9):
-        at = lab(tmp_path, f"prune filters 50% by bn-scale at {epoch}ep; rewind lr", LONG)
+        at = step_runner(tmp_path, f"prune filters 50% by bn-scale at {epoch}ep; rewind lr", LONG)
         chosen.append(at.structure(at.study.levels[0].structure))
     units = 8 + 16 + 16
     assert metrics["distances"] == [
@@ -49,7 +49,7 @@ def test_the_distance_is_to_the_farthest_of_five_choices(tmp_path: Path) -> None
 
 
 def test_a_latest_moment_bounds_the_wait(tmp_path: Path) -> None:
-    found = lab(tmp_path, "prune filters 50% by bn-scale at 2ep until mask-distance < 0.1; rewind lr", LONG)
+    found = step_runner(tmp_path, "prune filters 50% by bn-scale at 2ep until mask-distance < 0.1; rewind lr", LONG)
     metrics = found.metrics(found.study.levels[0].structure)
     assert not metrics["settled"] and metrics["epoch"] == 2 and metrics["distances"] == []
 
@@ -77,5 +77,5 @@ def test_the_ticket_goes_on_from_the_weights_of_that_epoch(tmp_path: Path) -> No
     ],
 )
 def test_what_cannot_settle_is_said(text: str, code: str) -> None:
-    found = check(load_source(Source("x.plan", text)), network=False).findings
+    found = check(load_source(Source("x.plan", text)), network=False).diagnostics
     assert code in {d.code for d in found if d.severity == "error"}

@@ -8,25 +8,25 @@ from pathlib import Path
 
 import pytest
 import torch
-from laboratory import equal, lab
+from laboratory import equal_states, step_runner
 from torch import Tensor, nn
 
 from tickdsl.engine.steps.context import Context
 from tickdsl.graph.structure import Structure
-from tickdsl.graph.surgery.compact import compact_masks, silence, slice_state
+from tickdsl.graph.surgery.compact import compact_masks, slice_state_dict, zeroed_copy
 from tickdsl.training.rng import generator
 
 
 @pytest.mark.parametrize("moment", ["1ep", "7it", "50%"])
 def test_a_deposited_rewinding_point_is_a_training_that_stops_there(tmp_path: Path, moment: str) -> None:
     text = f"prune weights 20%; rewind weights to {moment}"
-    one, other = lab(tmp_path / "a", text), lab(tmp_path / "b", text)
+    one, other = step_runner(tmp_path / "a", text), step_runner(tmp_path / "b", text)
     point = next(key for key in one.study.graph if "prefix_of" in one.study.graph.nodes[key])
     leader = one.study.graph.nodes[point]["prefix_of"]
-    one.do(leader, deposits=True)
+    one.run_step(leader, deposits=True)
     assert point in one.context.store
-    assert equal(one.weights(point), other.weights(point))
-    assert equal(one.weights(leader), other.weights(leader))  # and leaving it changes nothing
+    assert equal_states(one.weights(point), other.weights(point))
+    assert equal_states(one.weights(leader), other.weights(leader))  # and leaving it changes nothing
 
 
 @contextmanager
@@ -49,33 +49,35 @@ def first_weights(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[dict[str, Te
 def test_rewinding_to_init_starts_from_the_initial_weights(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, unit: str
 ) -> None:
-    found = lab(tmp_path, f"prune {unit} 30%; rewind weights to init")
+    found = step_runner(tmp_path, f"prune {unit} 30%; rewind weights to init")
     level = found.study.levels[0]
-    found.do(level.structure)
+    found.run_step(level.structure)
     with first_weights(monkeypatch) as seen:
-        found.do(level.ticket)
-    graph = found.context.network(found.study.step(level.ticket)).graph
+        found.run_step(level.ticket)
+    graph = found.context.dense_network(found.study.step(level.ticket)).graph
     structure = found.context.structure(level.structure, graph)
-    init = found.weights(found.only("init"))
-    assert equal(seen[0], slice_state(graph, init, Structure.dense(graph), structure))
+    init = found.weights(found.step_labelled("init"))
+    assert equal_states(seen[0], slice_state_dict(graph, init, Structure.dense(graph), structure))
 
 
 def test_rewinding_the_rate_keeps_the_trained_weights(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    found = lab(tmp_path, "prune filters 30%; rewind lr")
+    found = step_runner(tmp_path, "prune filters 30%; rewind lr")
     level = found.study.levels[0]
-    found.do(level.structure)
+    found.run_step(level.structure)
     with first_weights(monkeypatch) as seen:
-        found.do(level.ticket)
-    graph = found.context.network(found.study.step(level.ticket)).graph
+        found.run_step(level.ticket)
+    graph = found.context.dense_network(found.study.step(level.ticket)).graph
     structure = found.context.structure(level.structure, graph)
-    assert equal(seen[0], slice_state(graph, found.weights(found.only("dense")), Structure.dense(graph), structure))
+    assert equal_states(
+        seen[0], slice_state_dict(graph, found.weights(found.step_labelled("dense")), Structure.dense(graph), structure)
+    )
 
 
 def test_masked_weights_are_exactly_zero_after_training(tmp_path: Path) -> None:
-    found = lab(tmp_path, "prune weights 60% x 2; rewind weights to 1ep")
+    found = step_runner(tmp_path, "prune weights 60% x 2; rewind weights to 1ep")
     for level in found.study.levels:
         state = found.weights(level.ticket)
-        graph = found.context.network(found.study.step(level.ticket)).graph
+        graph = found.context.dense_network(found.study.step(level.ticket)).graph
         masks = compact_masks(graph, found.context.structure(level.structure, graph))
         assert masks
         for name, kept in masks.items():
@@ -84,19 +86,21 @@ def test_masked_weights_are_exactly_zero_after_training(tmp_path: Path) -> None:
 
 
 def test_pruned_filters_are_gone_and_the_rest_computes_the_same(tmp_path: Path) -> None:
-    found = lab(tmp_path, "prune filters 40%; rewind lr")
+    found = step_runner(tmp_path, "prune filters 40%; rewind lr")
     level = found.study.levels[0]
-    found.do(level.structure)
-    network = found.context.network(found.study.step(level.ticket))
+    found.run_step(level.structure)
+    network = found.context.dense_network(found.study.step(level.ticket))
     structure = found.context.structure(level.structure, network.graph)
-    dense_state = found.weights(found.only("dense"))
+    dense_state = found.weights(found.step_labelled("dense"))
     dense = found.context.module(network, Structure.dense(network.graph), dense_state).eval()
     whole = Structure.dense(network.graph)
-    small = found.context.module(network, structure, slice_state(network.graph, dense_state, whole, structure)).eval()
+    small = found.context.module(
+        network, structure, slice_state_dict(network.graph, dense_state, whole, structure)
+    ).eval()
     assert sum(p.numel() for p in small.parameters()) < sum(p.numel() for p in dense.parameters())
     pictures = torch.rand(5, *network.shape, generator=torch.Generator().manual_seed(1))
     with torch.no_grad():
-        silenced = silence(dense, network.graph, structure).eval()
+        silenced = zeroed_copy(dense, network.graph, structure).eval()
         torch.testing.assert_close(small(pictures), silenced(pictures), rtol=1e-5, atol=1e-5)
     trained = found.weights(level.ticket)
     assert {name: tensor.shape for name, tensor in trained.items()} == {
@@ -105,27 +109,27 @@ def test_pruned_filters_are_gone_and_the_rest_computes_the_same(tmp_path: Path) 
 
 
 def test_arms_of_one_seed_share_the_initial_weights_and_seeds_do_not(tmp_path: Path) -> None:
-    found = lab(
+    found = step_runner(
         tmp_path,
         "seeds 2\narm a { prune weights 20%; rewind weights }\n"
         "arm b { prune filters 40%; rewind weights }\ncompare a, b",
     )
-    inits = {seed: found.only("init", seed) for seed in (1, 2)}
+    inits = {seed: found.step_labelled("init", seed) for seed in (1, 2)}
     assert {arm for arm, _ in found.study.graph.nodes[inits[1]]["uses"]} == {"a", "b"}
-    assert not equal(found.weights(inits[1]), found.weights(inits[2]))
+    assert not equal_states(found.weights(inits[1]), found.weights(inits[2]))
     for level in found.study.levels:
         assert found.study.step(level.ticket).parents["weights"] == inits[level.seed]
         assert found.study.step(level.ticket).seed == level.seed
 
 
 def test_arms_of_one_seed_see_the_same_batches(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    found = lab(
+    found = step_runner(
         tmp_path, "arm a { prune weights 20%; rewind lr }\narm b { prune filters 40%; rewind lr }\ncompare a, b"
     )
     orders: dict[str, list[Tensor]] = {}
 
     for level in found.study.levels:
-        found.do(level.structure)
+        found.run_step(level.structure)
         drawn = orders.setdefault(level.arm, [])
 
         def spy(seed: int, *roles: str | int, drawn: list[Tensor] = drawn, **more: object) -> torch.Generator:
@@ -136,6 +140,6 @@ def test_arms_of_one_seed_see_the_same_batches(tmp_path: Path, monkeypatch: pyte
 
         with monkeypatch.context() as patched:
             patched.setattr("tickdsl.training.data.batches.generator", spy)
-            found.do(level.ticket)
+            found.run_step(level.ticket)
     assert len(orders["a"]) == 3
     assert all(torch.equal(one, other) for one, other in zip(orders["a"], orders["b"], strict=True))

@@ -9,13 +9,13 @@ import numpy as np
 import pytest
 import torch
 from graph_networks import Attention, AttentionNetwork, TorchAttention
-from graph_oracle import check_exact, difference, make_telling, silenced, thinned
+from graph_oracle import check_exact, make_weights_distinct, random_thinning, relative_difference, silenced
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from tickdsl.graph import ModelGraph, Structure, StructureError, compact, cost, silence, slice_state, trace
+from tickdsl.graph import ModelGraph, Structure, StructureError, compact, cost, slice_state_dict, trace, zeroed_copy
 from tickdsl.training.torchvision_import import import_torchvision
 
 models = import_torchvision().models
@@ -50,7 +50,7 @@ class Reference(nn.Module):
 
 def network(style: str) -> tuple[nn.Module, ModelGraph, Tensor]:
     torch.manual_seed(0)
-    model = make_telling(AttentionNetwork(style).double()).eval()
+    model = make_weights_distinct(AttentionNetwork(style).double()).eval()
     x = torch.randn(2, 5, 6, dtype=torch.float64)
     return model, ModelGraph.from_json(trace(model, x).to_json()), x
 
@@ -91,7 +91,7 @@ def test_what_is_left_is_attention_over_what_is_left(style: str, heads: set, inn
     small = compact(model, graph, structure)
     wanted = Reference(model, (mask(heads), mask(inner), mask(outer)))
     runs = {}
-    for name, one in (("small", small), ("wanted", wanted), ("quiet", silence(model, graph, structure))):
+    for name, one in (("small", small), ("wanted", wanted), ("quiet", zeroed_copy(model, graph, structure))):
         data = x.clone().requires_grad_()
         result = one(data)
         parameters = dict((model if one is wanted else one).named_parameters())
@@ -99,13 +99,13 @@ def test_what_is_left_is_attention_over_what_is_left(style: str, heads: set, inn
         runs[name] = result, found[0], dict(zip(parameters, found[1:], strict=True))
     floor = max(float(gradient.abs().max()) for gradient in runs["wanted"][2].values())
     for name in ("wanted", "quiet"):
-        assert difference(runs["small"][0], runs[name][0]) < 1e-9
-        assert difference(runs["small"][1], runs[name][1]) < 1e-9
-        kept = slice_state(graph, runs[name][2], Structure.dense(graph), structure)
+        assert relative_difference(runs["small"][0], runs[name][0]) < 1e-9
+        assert relative_difference(runs["small"][1], runs[name][1]) < 1e-9
+        kept = slice_state_dict(graph, runs[name][2], Structure.dense(graph), structure)
         for parameter, gradient in runs["small"][2].items():
             assert float((gradient - kept[parameter]).abs().max()) < 1e-9 * floor
     if inner != set(range(4)):
-        assert difference(runs["wanted"][0], model(x)) > 1e-9
+        assert relative_difference(runs["wanted"][0], model(x)) > 1e-9
     assert cost(graph, structure).params == sum(parameter.numel() for parameter in small.parameters())
 
 
@@ -139,7 +139,7 @@ def test_the_head_and_the_dim_that_are_picked_by_number_stay(seed: int) -> None:
     assert sizes["attention.query"] == sizes["attention.value:v-dims"] == 3
     assert sizes["attention.query:qk-dims"] == 4
     assert not graph.group("attention.value:v-dims").exact  # a mean is over those that are left
-    check_exact(model, graph, thinned(graph, 0.5, seed, only=["attention.query", "attention.query:qk-dims"]), x)
+    check_exact(model, graph, random_thinning(graph, 0.5, seed, only=["attention.query", "attention.query:qk-dims"]), x)
 
 
 def test_dims_stay_over_which_a_window_normalises() -> None:
@@ -184,7 +184,7 @@ class Formula(nn.Module):
 def test_a_vision_transformer_is_what_its_formula_says(kinds: tuple[str, ...]) -> None:
     torch.manual_seed(0)
     sizes = {"image_size": 32, "patch_size": 8, "num_layers": 2, "num_heads": 4, "hidden_dim": 32, "mlp_dim": 24}
-    model = make_telling(models.VisionTransformer(**sizes, num_classes=5).double()).eval()
+    model = make_weights_distinct(models.VisionTransformer(**sizes, num_classes=5).double()).eval()
     x = torch.randn(2, 3, 32, 32, dtype=torch.float64)
     graph = trace(model, x)
     structure = cut(graph, 0.4, kinds)
@@ -200,11 +200,11 @@ def test_a_vision_transformer_is_what_its_formula_says(kinds: tuple[str, ...]) -
     for train in (False, True):
         for one in (small, wanted):
             one.train(train)
-        assert difference(small(x), wanted(x)) < 1e-9
-    assert difference(wanted(x), model(x)) > 1e-3
+        assert relative_difference(small(x), wanted(x)) < 1e-9
+    assert relative_difference(wanted(x), model(x)) > 1e-3
     small.eval()
     with torch.no_grad():  # where torch's own layer takes its fused path
-        assert difference(small(x), wanted.eval()(x)) < 1e-9
+        assert relative_difference(small(x), wanted.eval()(x)) < 1e-9
     fresh = compact(copy.deepcopy(model), graph, structure)
     fresh.load_state_dict(small.state_dict())
     for other in (fresh, pickle.loads(pickle.dumps(small))):
@@ -214,7 +214,7 @@ def test_a_vision_transformer_is_what_its_formula_says(kinds: tuple[str, ...]) -
 
 def test_a_compact_attention_layer_can_be_made_smaller_again() -> None:
     torch.manual_seed(0)
-    model = make_telling(TorchAttention().double()).eval()
+    model = make_weights_distinct(TorchAttention().double()).eval()
     x = torch.randn(2, 5, 6, dtype=torch.float64)
     graph = trace(model, x)
     kinds = ("heads", "head-dims")
@@ -223,8 +223,8 @@ def test_a_compact_attention_layer_can_be_made_smaller_again() -> None:
     structure = cut(again, 0.3, kinds)
     assert structure.kept
     twice = compact(once, again, structure)
-    assert difference(twice(x), silenced(once, again, structure)(x)) < 1e-9
-    assert difference(twice(x), once(x)) > 1e-9
+    assert relative_difference(twice(x), silenced(once, again, structure)(x)) < 1e-9
+    assert relative_difference(twice(x), once(x)) > 1e-9
 
 
 @pytest.mark.slow
@@ -232,7 +232,7 @@ def test_a_compact_attention_layer_can_be_made_smaller_again() -> None:
 def test_attention_without_some_dims_exports(style: str) -> None:
     model, graph, x = CASES[style]
     small = compact(model, graph, cut(graph, 0.4, ("heads", "head-dims")))
-    assert difference(torch.export.export(small, (x,)).module()(x), small(x)) < 1e-9
+    assert relative_difference(torch.export.export(small, (x,)).module()(x), small(x)) < 1e-9
 
 
 def test_attention_layers_are_written_for_the_tests_as_they_stand() -> None:
@@ -240,4 +240,4 @@ def test_attention_layers_are_written_for_the_tests_as_they_stand() -> None:
     for model, _, x in CASES.values():
         every = torch.ones(4, dtype=torch.bool)
         assert isinstance(model.attention, Attention)
-        assert difference(Reference(model, (every, every, every))(x), model(x)) < 1e-12
+        assert relative_difference(Reference(model, (every, every, every))(x), model(x)) < 1e-12

@@ -8,12 +8,12 @@ import pickle
 import pytest
 import torch
 from graph_networks import NETWORKS
-from graph_oracle import check_exact, difference, make_telling, outputs, silenced, thinned
+from graph_oracle import check_exact, make_weights_distinct, outputs, random_thinning, relative_difference, silenced
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from tickdsl.graph import Structure, TraceError, compact, cost, slice_state, trace
-from tickdsl.graph.cache import cached
+from tickdsl.graph import Structure, TraceError, compact, cost, slice_state_dict, trace
+from tickdsl.graph.cache import load_or_trace
 from tickdsl.graph.surgery.rewrite import SurgeryError
 
 CASES = [pytest.param(*case, id=name) for name, case in NETWORKS.items()]
@@ -21,7 +21,7 @@ CASES = [pytest.param(*case, id=name) for name, case in NETWORKS.items()]
 
 def build(make, inputs):
     torch.manual_seed(0)
-    return make_telling(make().double()).eval(), inputs()
+    return make_weights_distinct(make().double()).eval(), inputs()
 
 
 @pytest.mark.parametrize(("make", "inputs"), CASES)
@@ -33,10 +33,10 @@ def test_removal_is_exact(make, inputs, share: float) -> None:
     free = [group for group in graph.channels if group.reason is None and group.size > 1]
     # Layer norms are made to see what is left; a product of two activations cannot be silenced.
     comparable = [group.name for group in free if group.exact or any(p.role == "norm" for p in group.slices)]
-    small = check_exact(model, graph, thinned(graph, share, only=comparable), *example)
+    small = check_exact(model, graph, random_thinning(graph, share, only=comparable), *example)
     for name in comparable:
-        check_exact(model, graph, thinned(graph, share, only=[name]), *example)
-    every = compact(model, graph, thinned(graph, share))
+        check_exact(model, graph, random_thinning(graph, share, only=[name]), *example)
+    every = compact(model, graph, random_thinning(graph, share))
     shapes = [tensor.shape for tensor in outputs(model(*example))]
     assert [tensor.shape for tensor in outputs(every(*example))] == shapes
     assert list(small.state_dict()) == list(model.state_dict())
@@ -47,14 +47,14 @@ def test_removal_is_exact(make, inputs, share: float) -> None:
 def test_compact_networks_are_ordinary(make, inputs) -> None:
     model, example = build(make, inputs)
     graph = trace(model, example)
-    structure = thinned(graph, 0.4)
+    structure = random_thinning(graph, 0.4)
     small = compact(model, graph, structure)
     with torch.no_grad():
         wanted = small(*example)
     fresh = compact(make().double().eval(), graph, structure)
     fresh.load_state_dict(small.state_dict())
     for other in (copy.deepcopy(small), pickle.loads(pickle.dumps(small)), fresh):
-        assert difference(other(*example), wanted) < 1e-12
+        assert relative_difference(other(*example), wanted) < 1e-12
     more = [torch.cat([tensor, tensor, tensor[:1]]) for tensor in example]
     for part, whole in zip(outputs(wanted), outputs(small(*more)), strict=True):
         assert torch.allclose(whole[: len(part)], part)
@@ -68,12 +68,12 @@ def test_gradients_are_those_of_the_silenced_network(make, inputs) -> None:
     model, example = build(make, inputs)
     graph = trace(model, example)
     exact = [group.name for group in graph.channels if group.exact]
-    structure = thinned(graph, 0.4, only=exact)
+    structure = random_thinning(graph, 0.4, only=exact)
     small, quiet = compact(model, graph, structure), silenced(model, graph, structure)
     for network in (small, quiet):
         sum(tensor.square().sum() for tensor in outputs(network(*example))).backward()
     wanted = {name: parameter.grad for name, parameter in quiet.named_parameters()}
-    wanted = slice_state(graph, wanted, Structure.dense(graph), structure)
+    wanted = slice_state_dict(graph, wanted, Structure.dense(graph), structure)
     # The keys' bias shifts all scores of a query alike: of its gradient only rounding is left.
     floor = 1e-9 * max(float(gradient.abs().max()) for gradient in wanted.values())
     for name, parameter in small.named_parameters():
@@ -86,16 +86,16 @@ def test_gradients_are_those_of_the_silenced_network(make, inputs) -> None:
 def test_compact_networks_export(make, inputs) -> None:
     model, example = build(make, inputs)
     graph = trace(model, example)
-    small = compact(model, graph, thinned(graph, 0.4))
+    small = compact(model, graph, random_thinning(graph, 0.4))
     exported = torch.export.export(small, example).module()
-    assert difference(exported(*example), small(*example)) < 1e-9
+    assert relative_difference(exported(*example), small(*example)) < 1e-9
 
 
 @pytest.mark.parametrize(("make", "inputs"), CASES)
 def test_macs_are_half_of_the_flops_that_torch_counts(make, inputs) -> None:
     model, example = build(make, inputs)
     graph = trace(model, example)
-    for structure in (Structure.dense(graph), thinned(graph, 0.4)):
+    for structure in (Structure.dense(graph), random_thinning(graph, 0.4)):
         network = compact(model, graph, structure)
         with FlopCounterMode(display=False) as counter, torch.no_grad(), torch.device("meta"):
             network.to("meta")(*(tensor.to("meta") for tensor in example))
@@ -169,12 +169,12 @@ def test_graphs_are_kept_by_key(tmp_path) -> None:
         made.append(trace(nn.Linear(3, 2), torch.zeros(1, 3)))
         return made[-1]
 
-    first, second = cached(tmp_path, "linear", make), cached(tmp_path, "linear", make)
+    first, second = load_or_trace(tmp_path, "linear", make), load_or_trace(tmp_path, "linear", make)
     assert first.to_json() == second.to_json()
     assert len(made) == 1
-    cached(tmp_path, "other", make)
+    load_or_trace(tmp_path, "other", make)
     assert len(made) == 2
     for path in tmp_path.iterdir():
         path.write_text("{broken")
-    assert cached(tmp_path, "linear", make).to_json() == first.to_json()
+    assert load_or_trace(tmp_path, "linear", make).to_json() == first.to_json()
     assert len(made) == 3

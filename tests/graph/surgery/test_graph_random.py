@@ -6,15 +6,15 @@ import networkx as nx
 import numpy as np
 import torch
 from graph_networks import Attention
-from graph_oracle import difference, make_telling, silenced, thinned
+from graph_oracle import make_weights_distinct, random_thinning, relative_difference, silenced
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from tickdsl.graph import compact, cost, trace
-from tickdsl.graph.coupling.atoms import Atoms
-from tickdsl.graph.coupling.labels import reshape, squeeze_uniform
+from tickdsl.graph.coupling.atoms import AtomConstraints
+from tickdsl.graph.coupling.labels import reshape_family, squeeze_uniform
 
 STEPS = (
     "conv", "strided", "depthwise", "grouped", "norm", "group-norm", "act", "residual", "reuse", "cat", "glu",
@@ -121,14 +121,14 @@ class RandomNetwork(nn.Module):
 @settings(max_examples=25, deadline=None)
 @given(st.lists(st.sampled_from(STEPS), min_size=1, max_size=8), st.integers(0, 1000), st.sampled_from([0.3, 0.5, 0.8]))
 def test_removal_is_exact_for_random_networks(steps: list[str], seed: int, share: float) -> None:
-    model = make_telling(RandomNetwork(steps, seed).double(), seed).eval()
+    model = make_weights_distinct(RandomNetwork(steps, seed).double(), seed).eval()
     x = torch.randn(2, 3, 6, 6, dtype=torch.float64)
     graph = trace(model, x)
     assert graph.unknown == ()
-    structure = thinned(graph, share, seed)
+    structure = random_thinning(graph, share, seed)
     small = compact(model, graph, structure)
     with torch.no_grad():
-        assert difference(small(x), silenced(model, graph, structure)(x)) < 1e-9
+        assert relative_difference(small(x), silenced(model, graph, structure)(x)) < 1e-9
     assert cost(graph, structure).params == sum(parameter.numel() for parameter in small.parameters())
     free = sum(group.reason is None for group in graph.channels)
     assert free >= 1, "the stem at least can shrink"
@@ -139,8 +139,8 @@ PAIRS = st.lists(st.tuples(st.integers(0, 29), st.integers(0, 29)), max_size=40)
 
 @given(PAIRS)
 def test_components_are_those_of_a_graph(pairs: list[tuple[int, int]]) -> None:
-    atoms = Atoms()
-    every = atoms.new(30)
+    atoms = AtomConstraints()
+    every = atoms.new_atoms(30)
     graph = nx.Graph()
     graph.add_nodes_from(range(30))
     for one, other in pairs:
@@ -173,6 +173,6 @@ def test_reshaping_labels_is_reshaping_what_they_stand_for(shapes, place: int) -
     shape, target = shapes
     dim = place % len(shape)
     family = np.arange(shape[dim]).reshape([size if d == dim else 1 for d, size in enumerate(shape)])
-    moved = reshape(family, shape, target)
+    moved = reshape_family(family, shape, target)
     assert np.array_equal(np.broadcast_to(moved, target), np.broadcast_to(family, shape).reshape(target))
     assert np.array_equal(squeeze_uniform(moved), moved)

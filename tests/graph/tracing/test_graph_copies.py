@@ -7,11 +7,11 @@ import copy
 import pytest
 import torch
 from graph_networks import NETWORKS
-from graph_oracle import difference
+from graph_oracle import relative_difference
 from torch import nn
 from torch.nn.utils import parametrizations
 
-from tickdsl.graph.tracing.copies import copied
+from tickdsl.graph.tracing.copies import deepcopy_model
 
 
 class Odd(nn.Module):
@@ -44,7 +44,7 @@ def _hook(module, args, result):
 @pytest.mark.parametrize("make", [make for make, _ in NETWORKS.values()], ids=NETWORKS)
 def test_a_copy_is_that_of_deepcopy(make) -> None:
     model = make()
-    one, other = copied(model, {}), copy.deepcopy(model)
+    one, other = deepcopy_model(model, {}), copy.deepcopy(model)
     assert repr(one) == repr(other)
     for a, b in zip(one.modules(), other.modules(), strict=True):
         assert type(a) is type(b) and list(vars(a)) == list(vars(b))
@@ -57,14 +57,14 @@ def test_a_copy_is_that_of_deepcopy(make) -> None:
 
 def test_what_a_module_says_of_its_copies_holds() -> None:
     model = nn.Sequential(Odd(), nn.Linear(3, 2))
-    new = copied(model, {})
+    new = deepcopy_model(model, {})
     odd = new[0]
     assert odd.copies == 1 and odd.parent is odd and odd.listed is odd.again and odd.listed is not model[0].listed
     assert odd.listed[0] is not model[0].listed[0] and odd._non_persistent_buffers_set == {"scratch"}
-    assert difference(new(torch.ones(1, 3)), model(torch.ones(1, 3))) == 0
+    assert relative_difference(new(torch.ones(1, 3)), model(torch.ones(1, 3))) == 0
 
 
 def test_the_memo_says_what_stands_for_what() -> None:
     model = nn.Linear(3, 2)
     weight = nn.Parameter(torch.ones(1, 3))
-    assert copied(model, {id(model.weight): weight}).weight is weight
+    assert deepcopy_model(model, {id(model.weight): weight}).weight is weight

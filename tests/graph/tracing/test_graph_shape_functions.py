@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from tickdsl.graph.tracing.meta import copy_without_data, evaluate, short_name, without_data
+from tickdsl.graph.tracing.meta import copy_to_meta, on_meta_device, operator_name, run_operator
 from tickdsl.graph.tracing.shape_functions import SHAPE_FUNCTIONS
 from tickdsl.training.torchvision_import import import_torchvision
 
@@ -35,8 +35,8 @@ class Compare(TorchDispatchMode):
         self.seen: set[str] = set()
 
     def __torch_dispatch__(self, func, types, args=(), kwargs=None):
-        op, in_place = short_name(func)
-        result = evaluate(func, args, kwargs or {})
+        op, in_place = operator_name(func)
+        result = run_operator(func, args, kwargs or {})
         if op in SHAPE_FUNCTIONS and not in_place:
             self.seen.add(op)
             wanted = func(*args, **(kwargs or {}))
@@ -48,8 +48,8 @@ class Compare(TorchDispatchMode):
 
 
 def _compare(model: nn.Module, *inputs: Tensor) -> set[str]:
-    with without_data(), Compare() as mode:
-        copy_without_data(model).eval()(*(tensor.to("meta") for tensor in inputs))
+    with on_meta_device(), Compare() as mode:
+        copy_to_meta(model).eval()(*(tensor.to("meta") for tensor in inputs))
     return mode.seen
 
 
@@ -150,5 +150,5 @@ MISFITS = {
 
 @pytest.mark.parametrize("call", MISFITS.values(), ids=MISFITS)
 def test_what_does_not_fit_is_an_error(call) -> None:
-    with without_data(), pytest.raises((RuntimeError, IndexError)), Compare():
+    with on_meta_device(), pytest.raises((RuntimeError, IndexError)), Compare():
         call(torch.empty(2, 3, 4, 4))

@@ -7,8 +7,8 @@ import torch
 from torch import Tensor, nn
 
 from tickdsl.graph import trace
-from tickdsl.graph.tracing.meta import copy_without_data
-from tickdsl.graph.tracing.train_mode import ModeWatch
+from tickdsl.graph.tracing.meta import copy_to_meta
+from tickdsl.graph.tracing.train_mode import TrainingModeWatch
 
 
 class Auxiliary(nn.Module):
@@ -49,10 +49,10 @@ def test_a_network_that_does_not_ask_runs_once() -> None:
 
 def test_the_watch_changes_nothing_else() -> None:
     model = Auxiliary(ASK["attribute"])
-    bare = copy_without_data(model)
-    watch = ModeWatch(bare)
+    bare = copy_to_meta(model)
+    watch = TrainingModeWatch(bare)
     bare.eval()
-    assert not watch.asked
+    assert not watch.reads_training
     assert isinstance(bare, Auxiliary) and type(bare).__name__ == "Auxiliary" and type(model) is Auxiliary
     assert [module.training for module in bare.modules()] == [False] * 6
-    assert watch.asked
+    assert watch.reads_training

@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from tickdsl.lang.meaning.resolve import Resolved, resolve
-from tickdsl.lang.reading.include import load, load_source
+from tickdsl.lang.meaning.resolve import ResolvedPlan, resolve
+from tickdsl.lang.reading.include import load_plan, load_source
 from tickdsl.lang.syntax import Source
 from tickdsl.moments import Moment
 from tickdsl.plan.model import Overlap, Plan, Rewind, Share, To
@@ -14,7 +14,7 @@ from tickdsl.plan.model import Overlap, Plan, Rewind, Share, To
 CARD = "prune filters global 20% x 8; rewind lr; compare random-init"
 
 
-def meaning(text: str, **overrides: str) -> Resolved:
+def meaning(text: str, **overrides: str) -> ResolvedPlan:
     return resolve(load_source(Source("test.plan", text), overrides))
 
 
@@ -25,7 +25,7 @@ def plan(text: str, **overrides: str) -> Plan:
 
 
 def codes(text: str, **overrides: str) -> list[str]:
-    return [d.code for d in meaning(text, **overrides).findings]
+    return [d.code for d in meaning(text, **overrides).diagnostics]
 
 
 def test_the_card_is_a_complete_plan() -> None:
@@ -105,7 +105,7 @@ def test_includes_are_spliced_and_resolved_beside_the_includer(tmp_path: Path) -
     (tmp_path / "common" / "settings.plan").write_text('include "deeper.plan"\ntrain 3ep\n')
     (tmp_path / "common" / "deeper.plan").write_text("seeds 4\n")
     (tmp_path / "main.plan").write_text('include "common/settings.plan"\nprune weights 20%; rewind lr\n')
-    found = resolve(load(tmp_path / "main.plan")).plan
+    found = resolve(load_plan(tmp_path / "main.plan")).plan
     assert found is not None
     assert (found.seeds, found.arms[0].recipe["length"]) == ((1, 2, 3, 4), "3ep")
 
@@ -113,14 +113,14 @@ def test_includes_are_spliced_and_resolved_beside_the_includer(tmp_path: Path) -
 def test_errors_in_an_included_file_stand_there(tmp_path: Path) -> None:
     (tmp_path / "a.plan").write_text("trian 3ep\n")
     (tmp_path / "b.plan").write_text('include "a.plan"\nprune weights 20%; rewind lr\n')
-    (error,) = resolve(load(tmp_path / "b.plan")).errors
+    (error,) = resolve(load_plan(tmp_path / "b.plan")).errors
     assert (error.code, Path(error.span.source.path).name, error.span.line) == ("TD010", "a.plan", 1)
 
 
 def test_an_include_cycle_names_the_chain(tmp_path: Path) -> None:
     (tmp_path / "a.plan").write_text('include "b.plan"\nprune weights 20%; rewind lr\n')
     (tmp_path / "b.plan").write_text('include "a.plan"\n')
-    (error,) = [d for d in resolve(load(tmp_path / "a.plan")).findings if d.code == "TD112"]
+    (error,) = [d for d in resolve(load_plan(tmp_path / "a.plan")).diagnostics if d.code == "TD112"]
     assert "through" in error.message
 
 

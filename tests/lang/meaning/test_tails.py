@@ -2,7 +2,7 @@
 
 import pytest
 
-from tickdsl.lang.meaning.resolve import Resolved, resolve
+from tickdsl.lang.meaning.resolve import ResolvedPlan, resolve
 from tickdsl.lang.reading.include import load_source
 from tickdsl.lang.syntax import Source
 from tickdsl.plan.model import Arm, Retrain, Rewind
@@ -11,18 +11,18 @@ from tickdsl.training.recipes.recipe import Recipe
 HEAD = "model small-cnn on digits\ntrain 160ep lr=0.1 batch=64 decay=1e-4 milestones=[80ep, 120ep]\n"
 
 
-def resolved(text: str) -> Resolved:
+def resolved(text: str) -> ResolvedPlan:
     return resolve(load_source(Source("test.plan", HEAD + text)))
 
 
 def arm(text: str) -> Arm:
     found = resolved(text)
-    assert found.plan is not None, found.findings
+    assert found.plan is not None, found.diagnostics
     return found.plan.arms[0]
 
 
 def codes(text: str) -> list[str]:
-    return [d.code for d in resolved(text).findings]
+    return [d.code for d in resolved(text).diagnostics]
 
 
 def retrained(text: str) -> Retrain:
@@ -34,7 +34,7 @@ def retrained(text: str) -> Retrain:
 def test_a_retraining_inherits_what_it_does_not_say() -> None:
     recipe = Recipe.from_dict(retrained("retrain one-cycle 72ep max-lr=0.05").recipe)
     assert (recipe.batch, recipe.decay, str(recipe.length)) == (64, 1e-4, "72ep")
-    assert (recipe.schedule, recipe.peak, recipe.pct_start, recipe.div) == ("one-cycle", 0.05, 0.1, 100)
+    assert (recipe.schedule, recipe.peak_lr, recipe.pct_start, recipe.div) == ("one-cycle", 0.05, 0.1, 100)
     assert str(Recipe.from_dict(retrained("retrain fine-tune").recipe).length) == "160ep"
 
 

@@ -11,8 +11,8 @@ from tickdsl.lang.syntax import Source
 
 def told(text: str) -> str:
     """The first error, its label and its help."""
-    findings = check(load_source(Source("x.plan", text)), network=False).findings
-    first = next(d for d in findings if d.severity == "error")
+    diagnostics = check(load_source(Source("x.plan", text)), network=False).diagnostics
+    first = next(d for d in diagnostics if d.severity == "error")
     return f"{first.message} {first.label} {first.help}"
 
 
@@ -57,4 +57,4 @@ def test_a_slip_is_told_its_cure(written: str, cure: str) -> None:
 
 def test_a_mistake_of_the_recipe_hides_none_of_the_network() -> None:
     text = "model small-cnn on digits\ntrain 8ep\nprune weights 20% except nolayer; rewind lr to 9ep\n"
-    assert {"TD302", "TD402"} <= {d.code for d in check(load_source(Source("x.plan", text))).findings}
+    assert {"TD302", "TD402"} <= {d.code for d in check(load_source(Source("x.plan", text))).diagnostics}

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from tickdsl.lang.meaning.resolve import resolve
 from tickdsl.lang.reading.include import load_source
-from tickdsl.lang.reading.parse import LIMIT, parse
+from tickdsl.lang.reading.parse import MAX_BROKEN_STATEMENTS, parse
 from tickdsl.lang.syntax import Prune, Source
 
 GOOD = (
@@ -25,9 +25,9 @@ BROKEN = ("prune filter 20%", "pruen weights", "train 5ep lr=", "compare a,, b",
 
 
 def positions_are_inside(source: Source) -> None:
-    for finding in parse(source)[1]:
-        assert 0 <= finding.span.start <= finding.span.end <= len(source.text)
-        assert finding.message
+    for diagnostic in parse(source)[1]:
+        assert 0 <= diagnostic.span.start <= diagnostic.span.end <= len(source.text)
+        assert diagnostic.message
 
 
 @given(st.lists(st.sampled_from(GOOD), unique=True), st.lists(st.sampled_from(BROKEN), max_size=4), st.randoms())
@@ -35,8 +35,8 @@ def positions_are_inside(source: Source) -> None:
 def test_each_broken_statement_is_one_finding_and_the_others_survive(good, broken, random) -> None:
     lines = [*good, *broken]
     random.shuffle(lines)
-    file, findings = parse(Source("x.plan", "\n".join(lines)))
-    assert len(findings) == len(broken)
+    file, diagnostics = parse(Source("x.plan", "\n".join(lines)))
+    assert len(diagnostics) == len(broken)
     assert len(file.statements) == len(good)
 
 
@@ -72,7 +72,7 @@ compare lth, kd
 
 
 def test_a_broken_header_does_not_hide_its_block() -> None:
-    found = resolve(load_source(Source("x.plan", HEADERS))).findings
+    found = resolve(load_source(Source("x.plan", HEADERS))).diagnostics
     told = [(d.code, d.span.line) for d in found if d.severity == "error"]
     assert told == [
         ("TD001", 2), ("TD001", 2), ("TD010", 3), ("TD001", 3), ("TD001", 4), ("TD103", 4), ("TD001", 5), ("TD207", 5),
@@ -82,7 +82,10 @@ def test_a_broken_header_does_not_hide_its_block() -> None:
 
 
 def test_the_reader_gives_up_after_its_limit() -> None:
-    assert len(parse(Source("x.plan", "prune filter 20%\n" * (LIMIT + 30)))[1]) == LIMIT + 1
+    assert (
+        len(parse(Source("x.plan", "prune filter 20%\n" * (MAX_BROKEN_STATEMENTS + 30)))[1])
+        == MAX_BROKEN_STATEMENTS + 1
+    )
 
 
 def test_spans_name_the_text_they_stand_for() -> None:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 from hypothesis import HealthCheck, assume, example, given, settings
-from plan_texts import derived, plans
+from plan_texts import derive_text, plans
 
 from tickdsl import grammar
 from tickdsl.checks import check_file
@@ -25,8 +25,8 @@ def formatted(text: str) -> str:
 
 
 def tree(text: str) -> File:
-    file, findings = parse(Source("x.plan", text))
-    assert findings == ()
+    file, diagnostics = parse(Source("x.plan", text))
+    assert diagnostics == ()
     return file
 
 
@@ -37,7 +37,7 @@ def comments(text: str) -> list[str]:
 def silenced_tokens(text: str) -> list[list[str]]:
     """The tokens that share a line with each `# ok`."""
     lines: dict[int, list[str]] = {}
-    for token in grammar.parser().parse_interactive(text).iter_parse():
+    for token in grammar.plan_parser().parse_interactive(text).iter_parse():
         word = {"_TIMES": "x", "PERCENT": "%", "SPAN": "ep"}.get(token.type, str(token))
         if token.type not in ("_SEP", "_COMMA"):
             lines.setdefault(text.count("\n", 0, token.start_pos or 0), []).append(word)
@@ -47,8 +47,8 @@ def silenced_tokens(text: str) -> list[list[str]]:
 
 def holds(text: str) -> bool:
     """Whether the text is a plan; then all that a layout has to keep."""
-    file, findings = parse(Source("x.plan", text))
-    if findings:
+    file, diagnostics = parse(Source("x.plan", text))
+    if diagnostics:
         return False
     once = formatted(text)
     assert tree(once) == file
@@ -73,7 +73,7 @@ def test_five_thousand_plans_keep_all_of_it() -> None:
     """Derived by chance alone: nothing is shrunk, and a plan takes milliseconds."""
     kept = 0
     for seed in range(5_000):
-        text = derived(random.Random(seed).choice, size=150)
+        text = derive_text(random.Random(seed).choice, size=150)
         try:
             kept += holds(text)
         except AssertionError as error:
@@ -102,7 +102,7 @@ def test_formatting_changes_no_finding(path: Path, tmp_path: Path) -> None:
     except PlanError:
         return
     (tmp_path / path.name).write_text(text, "utf-8")
-    before, after = (check_file(p, network=False).findings for p in (path, tmp_path / path.name))
+    before, after = (check_file(p, network=False).diagnostics for p in (path, tmp_path / path.name))
     if "include" not in text:
         assert [d.code for d in after] == [d.code for d in before]
 

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from tickdsl.training.data.augment import PAD, Batches, Normalise
+from tickdsl.training.data.augment import CROP_PADDING, AugmentedBatches, Normalise
 
 
 @pytest.fixture
@@ -32,17 +32,17 @@ def _window(padded: torch.Tensor, row: int, column: int, flip: bool) -> torch.Te
 
 
 def test_crops_and_flips_are_windows_of_the_padded_pictures(images: torch.Tensor) -> None:
-    batches = Batches(images, _plain(), ("crop", "flip"))
+    batches = AugmentedBatches(images, _plain(), ("crop", "flip"))
     batches.start_epoch(torch.Generator().manual_seed(1))
     chosen = torch.randperm(64, generator=torch.Generator().manual_seed(2))
     out = batches.batch(chosen, 0)
-    padded = F.pad(images, (PAD,) * 4).float()
+    padded = F.pad(images, (CROP_PADDING,) * 4).float()
     places, flips = set(), 0
     for picture, index in zip(out, chosen.tolist(), strict=True):
         found = [
             (row, column, flip)
-            for row in range(2 * PAD + 1)
-            for column in range(2 * PAD + 1)
+            for row in range(2 * CROP_PADDING + 1)
+            for column in range(2 * CROP_PADDING + 1)
             for flip in (False, True)
             if torch.equal(picture, _window(padded[index], row, column, flip))
         ]
@@ -55,7 +55,7 @@ def test_crops_and_flips_are_windows_of_the_padded_pictures(images: torch.Tensor
 
 @pytest.mark.parametrize("augment", [("crop",), ("flip",), ("rotation",), ("crop", "flip", "rotation")])
 def test_a_batch_is_the_same_alone_as_among_others(images: torch.Tensor, augment: tuple[str, ...]) -> None:
-    batches = Batches(images, _plain(), augment)
+    batches = AugmentedBatches(images, _plain(), augment)
     batches.start_epoch(torch.Generator().manual_seed(1))
     order = torch.randperm(64, generator=torch.Generator().manual_seed(2))
     whole = batches.batch(order, 0)
@@ -65,7 +65,7 @@ def test_a_batch_is_the_same_alone_as_among_others(images: torch.Tensor, augment
 def test_rotations_stay_within_fifteen_degrees_and_keep_the_centre() -> None:
     images = torch.zeros(200, 1, 33, 33, dtype=torch.uint8)
     images[:, 0, 16, :] = 255  # a horizontal line through the centre
-    batches = Batches(images, _plain(1), ("rotation",))
+    batches = AugmentedBatches(images, _plain(1), ("rotation",))
     batches.start_epoch(torch.Generator().manual_seed(0))
     turned = batches.batch(torch.arange(200), 0)
     assert (turned[:, 0, 16, 16] > 200).all()
@@ -76,7 +76,7 @@ def test_rotations_stay_within_fifteen_degrees_and_keep_the_centre() -> None:
 
 
 def test_without_augmentation_pictures_are_as_they_are(images: torch.Tensor) -> None:
-    batches = Batches(images, _plain(), ())
+    batches = AugmentedBatches(images, _plain(), ())
     batches.start_epoch(torch.Generator())
     chosen = torch.tensor([5, 3, 60])
     torch.testing.assert_close(batches.batch(chosen, 7), images[chosen].float(), rtol=0, atol=1e-4)

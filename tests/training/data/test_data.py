@@ -53,7 +53,7 @@ def test_a_fingerprint_needs_no_decoding_and_tells_options_apart(options: dict[s
 @given(parts=st.integers(1, 10))
 def test_class_parts_are_contiguous_and_cover_everything(parts: int) -> None:
     digits = datasets.load("digits")
-    pieces = [datasets.part(digits, by="classes", parts=parts, index=i) for i in range(parts)]
+    pieces = [datasets.take_part(digits, by="classes", parts=parts, index=i) for i in range(parts)]
     assert sum((piece.class_names for piece in pieces), ()) == digits.class_names
     assert sum(len(piece.train_labels) for piece in pieces) == len(digits.train_labels)
     assert sum(len(piece.test_labels) for piece in pieces) == len(digits.test_labels)
@@ -66,7 +66,7 @@ def test_class_parts_are_contiguous_and_cover_everything(parts: int) -> None:
 @given(parts=st.integers(1, 20), seed=st.integers(0, 5))
 def test_sample_parts_are_disjoint_and_cover_everything(parts: int, seed: int) -> None:
     digits = datasets.load("synthetic", options={"size": 4, "channels": 1, "train": 200, "test": 10})
-    pieces = [datasets.part(digits, by="samples", parts=parts, index=i, seed=seed) for i in range(parts)]
+    pieces = [datasets.take_part(digits, by="samples", parts=parts, index=i, seed=seed) for i in range(parts)]
     rows = torch.cat([piece.train_images for piece in pieces]).flatten(1)
     expected = digits.train_images.flatten(1)
     assert sorted(map(tuple, rows.tolist())) == sorted(map(tuple, expected.tolist()))
@@ -76,7 +76,7 @@ def test_sample_parts_are_disjoint_and_cover_everything(parts: int, seed: int) -
 
 def test_too_many_parts_are_refused() -> None:
     with pytest.raises(TickdslError, match="10 classes into 12 parts"):
-        datasets.part(datasets.load("digits"), by="classes", parts=12, index=0)
+        datasets.take_part(datasets.load("digits"), by="classes", parts=12, index=0)
 
 
 def _picture(value: int, size: tuple[int, int] = (6, 6), mode: str = "RGB") -> bytes:

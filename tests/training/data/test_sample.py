@@ -3,7 +3,7 @@
 import torch
 
 from tickdsl.training.data.datasets import Dataset, load
-from tickdsl.training.data.sample import sample
+from tickdsl.training.data.sample import sample_batches
 from tickdsl.training.rng import generator
 
 
@@ -12,7 +12,7 @@ def data() -> Dataset:
 
 
 def test_so_many_of_each_class() -> None:
-    found = sample(data(), generator(1, "prune", "pictures"), per_class=7, batch=10)
+    found = sample_batches(data(), generator(1, "prune", "pictures"), per_class=7, batch=10)
     labels = torch.cat([part for _, part in found])
     assert torch.bincount(labels).tolist() == [7] * 5
     assert {len(part) for _, part in found} == {8, 9}
@@ -20,15 +20,15 @@ def test_so_many_of_each_class() -> None:
 
 
 def test_no_more_than_there_are() -> None:
-    found = sample(data(), generator(1, "a"), per_class=10_000, batch=64)
+    found = sample_batches(data(), generator(1, "a"), per_class=10_000, batch=64)
     assert sum(len(labels) for _, labels in found) == 200
-    found = sample(data(), generator(1, "a"), total=10_000, batch=64)
+    found = sample_batches(data(), generator(1, "a"), total=10_000, batch=64)
     assert sum(len(labels) for _, labels in found) == 200
 
 
 def test_they_are_training_pictures_normalised() -> None:
     whole = data()
-    ((images, labels),) = sample(whole, generator(1, "a"), total=50, batch=64)
+    ((images, labels),) = sample_batches(whole, generator(1, "a"), total=50, batch=64)
     assert images.shape == (50, 3, 4, 4)
     bytes_ = (images * whole.std.view(-1, 1, 1) + whole.mean.view(-1, 1, 1)) * 255
     rows = {tuple(row): int(label) for row, label in zip(bytes_.round().flatten(1).int().tolist(), labels, strict=True)}
@@ -41,7 +41,7 @@ def test_they_are_training_pictures_normalised() -> None:
 
 def test_the_stream_decides() -> None:
     one, two, other = (
-        torch.cat([images for images, _ in sample(data(), generator(seed, "a"), total=40, batch=16)])
+        torch.cat([images for images, _ in sample_batches(data(), generator(seed, "a"), total=40, batch=16)])
         for seed in (1, 1, 2)
     )
     assert torch.equal(one, two)

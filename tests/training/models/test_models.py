@@ -12,7 +12,7 @@ from torch import nn
 from tickdsl.errors import TickdslError
 from tickdsl.training import catalogue, models
 
-OURS = [info.name for info in catalogue.MODELS.values() if info.ours]
+OURS = [info.name for info in catalogue.MODELS.values() if info.is_builtin]
 ONE_A_FAMILY = ["small-cnn", "lenet-300-100", "lenet5", "conv6", "conv3", "vgg11", "resnet20", "resnet18-cifar"]
 SMALL_TORCHVISION = ["mobilenet_v3_small", "squeezenet1_1", "shufflenet_v2_x0_5", "resnet18", "efficientnet_b0"]
 
@@ -26,14 +26,14 @@ def _shape(name: str) -> tuple[int, int, int]:
 @pytest.mark.parametrize("name", [*ONE_A_FAMILY, *SMALL_TORCHVISION])
 def test_a_seed_gives_the_same_body_whatever_the_number_of_classes(name: str) -> None:
     before = torch.random.get_rng_state()
-    options = {"width": 0.5} if catalogue.MODELS[name].ours else {}
+    options = {"width": 0.5} if catalogue.MODELS[name].is_builtin else {}
     few, many, again = (
         models.create(name, classes=n, shape=_shape(name), seed=3, options=options) for n in (5, 10, 10)
     )
     other = models.create(name, classes=10, shape=_shape(name), seed=4, options=options)
     assert torch.equal(before, torch.random.get_rng_state()), "the global stream moved"
-    head = models.head(few)
-    assert models.head(many) == head
+    head = models.classifier_path(few)
+    assert models.classifier_path(many) == head
     differing = 0
     for key, tensor in many.state_dict().items():
         assert torch.equal(tensor, again.state_dict()[key])
@@ -73,7 +73,7 @@ def test_a_fresh_head_is_the_one_of_create() -> None:
     shape = (1, 8, 8)
     ten = models.create("small-cnn", classes=10, shape=shape, seed=5)
     five = models.create("small-cnn", classes=5, shape=shape, seed=5)
-    models.fresh_head(five, classes=10, seed=5, name="small-cnn")
+    models.replace_classifier(five, classes=10, seed=5, name="small-cnn")
     assert all(torch.equal(a, b) for a, b in zip(ten.parameters(), five.parameters(), strict=True))
 
 
@@ -98,7 +98,7 @@ def test_what_a_network_cannot_take_is_said_with_the_cure(
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", catalogue.TORCHVISION)
+@pytest.mark.parametrize("name", catalogue.TORCHVISION_MODELS)
 def test_torchvisions_networks_are_built_for_the_classes(name: str) -> None:
     module = models.create(f"torchvision.{name}", classes=7, shape=_shape(f"torchvision.{name}"), seed=0)
     module.eval()

@@ -10,7 +10,7 @@ import torch
 
 from tickdsl.moments import Moment
 from tickdsl.training.recipes.recipe import Recipe
-from tickdsl.training.recipes.retraining import retraining, stretched
+from tickdsl.training.recipes.retraining import retraining_recipe, stretch
 
 #: The base training of Le & Hua 2021 on CIFAR.
 BASE = Recipe(length="160ep", lr=0.1, batch=64, decay=1e-4, schedule="milestones", milestones=("80ep", "120ep"))
@@ -38,10 +38,10 @@ def of_scheduler(schedule: torch.optim.lr_scheduler.LRScheduler, steps: int) -> 
 
 @pytest.mark.parametrize("epochs", BUDGETS)
 def test_fine_tuning_goes_on_at_the_last_rate(epochs: int) -> None:
-    found = retraining(BASE, "fine-tune", Moment(epochs, "ep"))
+    found = retraining_recipe(BASE, "fine-tune", Moment(epochs, "ep"))
     assert by_epoch(found) == pytest.approx([0.001] * epochs)
     assert (found.batch, found.decay, found.momentum) == (64, 1e-4, 0.9)
-    assert by_epoch(retraining(BASE, "fine-tune", Moment(2, "ep"), {"lr": 0.003})) == [0.003, 0.003]
+    assert by_epoch(retraining_recipe(BASE, "fine-tune", Moment(2, "ep"), {"lr": 0.003})) == [0.003, 0.003]
 
 
 def paper_scaled(epochs: int) -> list[float]:
@@ -56,7 +56,7 @@ def paper_scaled(epochs: int) -> list[float]:
 
 @pytest.mark.parametrize("epochs", BUDGETS)
 def test_scaled_restarting_is_that_of_the_paper(epochs: int) -> None:
-    found = retraining(BASE, "scaled", Moment(epochs, "ep"))
+    found = retraining_recipe(BASE, "scaled", Moment(epochs, "ep"))
     np.testing.assert_allclose(by_epoch(found), paper_scaled(epochs), rtol=1e-9)
     # Constant within an epoch.
     rates = found.learning_rates(PER_EPOCH).reshape(epochs, PER_EPOCH)
@@ -64,7 +64,7 @@ def test_scaled_restarting_is_that_of_the_paper(epochs: int) -> None:
 
 
 def test_scaled_restarting_drops_where_the_paper_says() -> None:
-    rates = by_epoch(retraining(BASE, "scaled", Moment(72, "ep")))
+    rates = by_epoch(retraining_recipe(BASE, "scaled", Moment(72, "ep")))
     assert rates[0] == pytest.approx(0.001)
     assert rates[7:39] == pytest.approx([0.1] * 32)  # warm-up of 7 epochs
     assert rates[39:55] == pytest.approx([0.01] * 16)
@@ -84,7 +84,7 @@ def test_one_cycle_is_that_of_the_paper(epochs: int) -> None:
         schedule.optimizer.step()
         if step < epochs * PER_EPOCH - 1:
             schedule.step()
-    found = retraining(BASE, "one-cycle", Moment(epochs, "ep"))
+    found = retraining_recipe(BASE, "one-cycle", Moment(epochs, "ep"))
     np.testing.assert_allclose(found.learning_rates(PER_EPOCH), rates, rtol=1e-12)
     np.testing.assert_allclose(found.momenta(PER_EPOCH), momenta, rtol=1e-12)
     assert (rates[0], rates[-1]) == (pytest.approx(0.001), pytest.approx(1e-5))
@@ -100,7 +100,7 @@ def test_cyclic_and_linear_rise_by_a_cosine_and_come_down(epochs: int) -> None:
     cosine = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer(0.1), T_max=total - rising, eta_min=0.001)
     line = torch.optim.lr_scheduler.LinearLR(optimizer(0.1), 1.0, 0.0, total_iters=total - rising)
     for name, down in (("cyclic", cosine), ("linear", line)):
-        rates = retraining(BASE, name, Moment(epochs, "ep")).learning_rates(PER_EPOCH)
+        rates = retraining_recipe(BASE, name, Moment(epochs, "ep")).learning_rates(PER_EPOCH)
         np.testing.assert_allclose(rates, risen + of_scheduler(down, total - rising), rtol=1e-6, atol=1e-9)
 
 
@@ -112,29 +112,31 @@ def test_rewinding_the_rate_is_the_end_of_the_original_trace(epochs: int, milest
 
 
 def test_scratch_is_the_recipe_and_stretches() -> None:
-    assert retraining(BASE, "scratch") == BASE
-    longer = retraining(BASE, "scratch", Moment(240, "ep"))
+    assert retraining_recipe(BASE, "scratch") == BASE
+    longer = retraining_recipe(BASE, "scratch", Moment(240, "ep"))
     assert by_epoch(longer) == pytest.approx([0.1] * 120 + [0.01] * 60 + [0.001] * 60)
 
 
 @pytest.mark.parametrize("length", [Moment(7, "ep"), Moment(33, "it"), Moment(161, "ep")])
 def test_a_stretched_recipe_keeps_its_shares(length: Moment) -> None:
     base = Recipe(length="6ep", schedule="milestones", milestones=("2ep", "75%"), warmup="1ep")
-    rates = stretched(base, length).learning_rates(PER_EPOCH)
+    rates = stretch(base, length).learning_rates(PER_EPOCH)
     drops = [int(place) / len(rates) for place in np.flatnonzero(np.diff(rates) < 0) + 1]
     assert drops == pytest.approx([1 / 3, 0.75], abs=1 / len(rates))
 
 
 @pytest.mark.parametrize("schedule", ["fine-tune", "scaled", "one-cycle", "cyclic", "linear", "scratch"])
 def test_a_retraining_is_written_and_read_back(schedule: str) -> None:
-    found = retraining(BASE, schedule, Moment(30, "ep"))
+    found = retraining_recipe(BASE, schedule, Moment(30, "ep"))
     again = Recipe.from_dict(found.to_dict())
     assert (again.learning_rates(PER_EPOCH) == found.learning_rates(PER_EPOCH)).all()
     assert len(again.learning_rates(PER_EPOCH)) == 30 * PER_EPOCH
 
 
 def test_options_shape_the_schedule() -> None:
-    found = retraining(BASE, "scaled", Moment(20, "ep"), {"lr": 0.05, "min_lr": 0.01, "pct_start": 0.2, "gamma": 0.5})
+    found = retraining_recipe(
+        BASE, "scaled", Moment(20, "ep"), {"lr": 0.05, "min_lr": 0.01, "pct_start": 0.2, "gamma": 0.5}
+    )
     rates = by_epoch(found)
     assert (rates[0], max(rates), rates[-1]) == (pytest.approx(0.01), pytest.approx(0.05), pytest.approx(0.0125))
     assert rates.index(max(rates)) == 4
@@ -142,4 +144,4 @@ def test_options_shape_the_schedule() -> None:
 
 def test_a_schedule_without_a_last_rate_cannot_be_gone_on_from() -> None:
     with pytest.raises(ValueError, match="lr=0"):
-        retraining(Recipe(length="10ep", schedule="cosine"), "fine-tune")
+        retraining_recipe(Recipe(length="10ep", schedule="cosine"), "fine-tune")

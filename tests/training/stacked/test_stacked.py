@@ -14,20 +14,20 @@ from torch import Tensor, nn
 
 from tickdsl.errors import TickdslError
 from tickdsl.training import devices, models
-from tickdsl.training.autotune import Remembered
-from tickdsl.training.checkpoints import Checkpoints
+from tickdsl.training.autotune import InMemoryChoices
+from tickdsl.training.checkpoints import Checkpointer
 from tickdsl.training.data import datasets
 from tickdsl.training.data.datasets import Dataset
-from tickdsl.training.history import EpochReport, History
-from tickdsl.training.job import Assignment
+from tickdsl.training.history import EpochReport, TrainingHistory
+from tickdsl.training.job import TrainingJob
 from tickdsl.training.loop import train
 from tickdsl.training.recipes.recipe import Recipe
-from tickdsl.training.stacked.eligibility import times_faster, why_not
+from tickdsl.training.stacked.eligibility import stacking_obstacle, stacking_speedup
 from tickdsl.training.stacked.network import StackedNetwork
 from tickdsl.training.stacked.training import train_stacked
 from tickdsl.training.step import optimiser_step
-from tickdsl.training.step.cuda_graphs import captures
-from tickdsl.training.step.distillation import Lesson
+from tickdsl.training.step.cuda_graphs import should_capture
+from tickdsl.training.step.distillation import Distillation
 
 #: Six whole batches and a smaller one each epoch, 21 steps.
 RECIPE = Recipe(
@@ -52,35 +52,35 @@ def masks(model: nn.Module, seed: int) -> dict[str, Tensor]:
     return {name: torch.rand(p.shape, generator=draw) < 0.6 for name, p in model.named_parameters() if p.dim() > 1}
 
 
-def three(tiny: Dataset, recipe: Recipe = RECIPE, name: str = "small-cnn", **more: Any) -> list[Assignment]:
+def three(tiny: Dataset, recipe: Recipe = RECIPE, name: str = "small-cnn", **more: Any) -> list[TrainingJob]:
     """A dense network and two that are masked differently, each of its own seed."""
     found = []
     for seed in range(3):
         model = network(seed, name)
         kept = masks(model, seed) if seed else {}
-        found.append(Assignment(model=model, data=tiny, recipe=recipe, seed=seed, masks=kept, **more))
+        found.append(TrainingJob(model=model, data=tiny, recipe=recipe, seed=seed, masks=kept, **more))
     return found
 
 
-def alone(given: list[Assignment]) -> list[History]:
-    return [train(**each.arguments()) for each in given]
+def alone(given: list[TrainingJob]) -> list[TrainingHistory]:
+    return [train(**each.as_kwargs()) for each in given]
 
 
-def stacked(given: list[Assignment], **more: Any) -> list[Any]:
-    assert why_not(given, Remembered(), CPU) is None
-    return train_stacked(given, Remembered(), **more)
+def stacked(given: list[TrainingJob], **more: Any) -> list[Any]:
+    assert stacking_obstacle(given, InMemoryChoices(), CPU) is None
+    return train_stacked(given, InMemoryChoices(), **more)
 
 
-def assert_close(ours: list[Assignment], theirs: list[Assignment], far: float = 1e-5) -> None:
+def assert_close(ours: list[TrainingJob], theirs: list[TrainingJob], far: float = 1e-5) -> None:
     for one, other in zip(ours, theirs, strict=True):
         expected = other.model.state_dict()
         for name, tensor in one.model.state_dict().items():
             torch.testing.assert_close(tensor, expected[name], rtol=far, atol=far, msg=name)
 
 
-def assert_histories_close(ours: list[Any], theirs: list[History]) -> None:
+def assert_histories_close(ours: list[Any], theirs: list[TrainingHistory]) -> None:
     for one, other in zip(ours, theirs, strict=True):
-        assert isinstance(one, History)
+        assert isinstance(one, TrainingHistory)
         assert (one.start, one.stop, one.layout) == (other.start, other.stop, other.layout)
         for epoch, expected in zip(one.epochs, other.epochs, strict=True):
             assert epoch.train_loss == pytest.approx(expected.train_loss, rel=1e-4)
@@ -102,7 +102,7 @@ def test_stacked_trainings_are_the_single_ones(tiny: Dataset, optimizer: str, la
     assert_histories_close(found, alone(theirs))
     assert_close(ours, theirs, 2e-5)
     assert [history.epochs for history in found] == [tuple(reports) for reports in told.values()]
-    assert [history.stacked for history in found] == [3, 3, 3]
+    assert [history.stack_size for history in found] == [3, 3, 3]
     for each in ours:
         for name, kept in each.masks.items():
             assert not each.model.get_parameter(name)[~kept].any()
@@ -122,10 +122,10 @@ def test_in_double_precision_nothing_but_rounding_is_left(
     if name == "lenet5":
         tiny = datasets.load("synthetic", options={"size": 12, "channels": 1, "train": 40, "test": 20, "classes": 4})
 
-    def given() -> list[Assignment]:
+    def given() -> list[TrainingJob]:
         made = [models.create(name, classes=4, shape=tiny.shape, seed=n, options={"width": 0.25}) for n in range(3)]
         return [
-            Assignment(
+            TrainingJob(
                 model=model.double(), data=tiny, recipe=recipe, seed=n, masks=masks(model, n) if n else {}
             ) for n, model in enumerate(made)
         ]  # fmt: skip
@@ -142,7 +142,7 @@ def test_weights_are_handed_over_on_the_way(tiny: Dataset) -> None:
     def keep(place: int) -> Callable[[Mapping[str, Tensor]], None]:
         return lambda state: kept[place].update({name: tensor.clone() for name, tensor in state.items()})
 
-    given = [attrs.evolve(each, moments={9: keep(each.seed)}) for each in three(tiny)]
+    given = [attrs.evolve(each, step_callbacks={9: keep(each.seed)}) for each in three(tiny)]
     stacked(given)
     theirs = three(tiny, stop=9)
     alone(theirs)
@@ -155,22 +155,22 @@ class Stop(Exception):
     """What a caller raises to leave a training."""
 
 
-def leaving(given: list[Assignment], steps: int) -> Callable[[], None]:
+def leaving(given: list[TrainingJob], steps: int) -> Callable[[], None]:
     """Leaves after so many steps, with checkpoints kept."""
     calls = iter(range(1000))
 
-    def between() -> None:
+    def before_step() -> None:
         if next(calls) == steps:
             for each in given:
                 assert each.checkpoint is not None
                 each.checkpoint.save_now()
             raise Stop
 
-    return between
+    return before_step
 
 
-def with_checkpoints(given: list[Assignment], folder: Path) -> list[Assignment]:
-    return [attrs.evolve(each, checkpoint=Checkpoints(folder / str(each.seed), 0)) for each in given]
+def with_checkpoints(given: list[TrainingJob], folder: Path) -> list[TrainingJob]:
+    return [attrs.evolve(each, checkpoint=Checkpointer(folder / str(each.seed), 0)) for each in given]
 
 
 @pytest.mark.parametrize("optimizer", ["sgd", "adam"])
@@ -179,7 +179,7 @@ def test_left_and_continued_together(tiny: Dataset, tmp_path: Path, optimizer: s
     recipe = attrs.evolve(RECIPE, optimizer=optimizer, lr=0.01 if optimizer == "sgd" else 1e-3)
     cut, again = (with_checkpoints(three(tiny, recipe), tmp_path) for _ in range(2))
     with pytest.raises(Stop):
-        stacked(cut, between=leaving(cut, left))
+        stacked(cut, before_step=leaving(cut, left))
     steps = 0
 
     def count() -> None:
@@ -187,7 +187,7 @@ def test_left_and_continued_together(tiny: Dataset, tmp_path: Path, optimizer: s
         steps += 1
 
     theirs = three(tiny, recipe)
-    assert_histories_close(stacked(again, between=count), alone(theirs))
+    assert_histories_close(stacked(again, before_step=count), alone(theirs))
     assert steps == STEPS - left
     assert_close(again, theirs, 5e-5)
 
@@ -195,10 +195,10 @@ def test_left_and_continued_together(tiny: Dataset, tmp_path: Path, optimizer: s
 def test_checkpoints_of_stacks_and_of_single_trainings_are_alike(tiny: Dataset, tmp_path: Path) -> None:
     first, second, ours = (with_checkpoints(three(tiny), tmp_path) for _ in range(3))
     with pytest.raises(Stop):
-        stacked(first, between=leaving(first, 6))
+        stacked(first, before_step=leaving(first, 6))
     for each in second:  # each goes on alone, for three steps
         with pytest.raises(Stop):
-            train(**each.arguments(), between=leaving([each], 3))
+            train(**each.as_kwargs(), before_step=leaving([each], 3))
     theirs = three(tiny)
     assert_histories_close(stacked(ours), alone(theirs))  # and from there on together
     assert_close(ours, theirs, 5e-5)
@@ -208,7 +208,7 @@ def test_those_that_stand_elsewhere_wait(tiny: Dataset, tmp_path: Path) -> None:
     first, ours = (with_checkpoints(three(tiny), tmp_path) for _ in range(2))
     for each, steps in zip(first, (5, 8, 5), strict=True):
         with pytest.raises(Stop):
-            train(**each.arguments(), between=leaving([each], steps))
+            train(**each.as_kwargs(), before_step=leaving([each], steps))
     found = stacked(ours)
     theirs = three(tiny)
     expected = alone(theirs)
@@ -225,7 +225,7 @@ def test_who_diverges_fails_alone(tiny: Dataset) -> None:
     with torch.no_grad():
         for parameter in ours[1].model.parameters():
             parameter.fill_(1e30)
-    found = train_stacked(ours, Remembered())
+    found = train_stacked(ours, InMemoryChoices())
     assert isinstance(found[1], TickdslError)
     assert "diverged" in found[1].message and "epoch 1" in found[1].message
     expected = alone(theirs)
@@ -246,9 +246,11 @@ def test_captured_steps_of_a_stack(tiny: Dataset, monkeypatch: pytest.MonkeyPatc
 
     ours, theirs = three(tiny), three(tiny)
     with monkeypatch.context() as patch:
-        patch.setattr(optimiser_step, "captures", lambda device, recipe: captures(torch.device("cuda"), recipe))
-        patch.setattr(optimiser_step, "CudaGraphs", lambda optimizer: Standing())
-        train_stacked(ours, Remembered())
+        patch.setattr(
+            optimiser_step, "should_capture", lambda device, recipe: should_capture(torch.device("cuda"), recipe)
+        )
+        patch.setattr(optimiser_step, "CudaGraphRecorder", lambda optimizer: Standing())
+        train_stacked(ours, InMemoryChoices())
     assert len(replays) == 3 * 6 - 3  # the whole batches, but for three to warm up
     alone(theirs)
     assert_close(ours, theirs, 1e-4)  # the rate is rounded to float32 on its way into a tensor
@@ -290,24 +292,24 @@ class Apart(nn.Module):
 
 
 def test_what_cannot_be_stacked_says_why(tiny: Dataset) -> None:
-    def reason(*given: Assignment) -> str | None:
-        return why_not(given, Remembered(), CPU)
+    def reason(*given: TrainingJob) -> str | None:
+        return stacking_obstacle(given, InMemoryChoices(), CPU)
 
-    def of(model: nn.Module, **more: Any) -> Assignment:
-        return Assignment(**{"model": model, "data": tiny, "recipe": RECIPE, "seed": 1, **more})
+    def of(model: nn.Module, **more: Any) -> TrainingJob:
+        return TrainingJob(**{"model": model, "data": tiny, "recipe": RECIPE, "seed": 1, **more})
 
     fits = of(network(1))
     dropping = [of(nn.Sequential(nn.Dropout(0.1), network(n))) for n in (1, 2)]
     other = datasets.load("synthetic", options={"size": 8, "channels": 1, "train": 90, "test": 40, "classes": 4})
     compiling = attrs.evolve(RECIPE, compile="on")
-    lesson = Lesson(network(3), 2.0, 0.5)
+    distillation = Distillation(network(3), 2.0, 0.5)
     for expected, given in (
         ("recipes differ", (fits, of(network(2), recipe=attrs.evolve(RECIPE, lr=0.3)))),
         ("data differ", (fits, of(network(2), data=other))),
         ("different steps", (fits, of(network(2), stop=4))),
         ("layouts differ", (fits, of(network(2), layout="contiguous"))),
         ("differ in shape", (fits, of(network(2, width=0.25)))),
-        ("learn from a teacher", (fits, of(network(2), lesson=lesson))),
+        ("learn from a teacher", (fits, of(network(2), distillation=distillation))),
         ("compiles", (of(network(1), recipe=compiling), of(network(2), recipe=compiling))),
         ("compiles", (of(network(1), compile=True), of(network(2), compile=True))),
         ("cannot stack their networks: vmap: called random", dropping),
@@ -333,8 +335,8 @@ def test_sparse_layers_are_not_stacked(tiny: Dataset) -> None:
     for seed in (1, 2):
         model = models.create("lenet-300-100", classes=4, shape=(1, 8, 8), seed=seed)
         mask = torch.rand(model.get_parameter("fc1.weight").shape, generator=torch.Generator().manual_seed(seed)) < 0.05
-        given.append(Assignment(model=model, data=tiny, recipe=RECIPE, seed=seed, masks={"fc1.weight": mask}))
-    assert why_not(given, Always(), CPU) == "layers of theirs are trained sparsely"
+        given.append(TrainingJob(model=model, data=tiny, recipe=RECIPE, seed=seed, masks={"fc1.weight": mask}))
+    assert stacking_obstacle(given, Always(), CPU) == "layers of theirs are trained sparsely"
 
 
 @pytest.mark.parametrize("training", [True, False])
@@ -359,7 +361,7 @@ def test_a_stack_whose_steps_fail_does_not_pay(tiny: Dataset, monkeypatch: pytes
         raise RuntimeError("no kernel for that")
 
     monkeypatch.setattr("tickdsl.training.step.optimiser_step.OptimiserStep.take", fails)
-    assert times_faster(three(tiny), CPU) == 0
+    assert stacking_speedup(three(tiny), CPU) == 0
 
 
 def test_asking_changes_no_network(tiny: Dataset) -> None:
@@ -368,7 +370,7 @@ def test_asking_changes_no_network(tiny: Dataset) -> None:
     for each, state in zip(given, before, strict=True):
         for name, kept in each.masks.items():
             state[name] *= kept
-    assert why_not(given, Remembered(), CPU) is None
+    assert stacking_obstacle(given, InMemoryChoices(), CPU) is None
     for each, state in zip(given, before, strict=True):
         assert all(torch.equal(state[name], tensor) for name, tensor in each.model.state_dict().items())
 
@@ -376,7 +378,7 @@ def test_asking_changes_no_network(tiny: Dataset) -> None:
 def test_measuring_changes_no_network(tiny: Dataset) -> None:
     given = three(tiny)
     before = [{name: tensor.clone() for name, tensor in each.model.state_dict().items()} for each in given[:1]]
-    assert 0.05 < times_faster(given, CPU) < 20
+    assert 0.05 < stacking_speedup(given, CPU) < 20
     for each, state in zip(given, before, strict=False):
         assert all(torch.equal(state[name], tensor) for name, tensor in each.model.state_dict().items())
 
@@ -386,7 +388,7 @@ def test_a_network_too_large_to_be_stacked_does_not_pay(tiny: Dataset, monkeypat
         raise torch.OutOfMemoryError("of memory")
 
     monkeypatch.setattr("tickdsl.training.stacked.eligibility.StackedStep", short)
-    assert times_faster(three(tiny), CPU) == 0.0
+    assert stacking_speedup(three(tiny), CPU) == 0.0
 
 
 def test_under_autocast(tiny: Dataset, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -10,13 +10,13 @@ from torch import Tensor, nn
 
 from tickdsl.errors import TickdslError
 from tickdsl.training import models
-from tickdsl.training.checkpoints import Checkpoints
+from tickdsl.training.checkpoints import Checkpointer
 from tickdsl.training.data import datasets
 from tickdsl.training.data.datasets import Dataset
 from tickdsl.training.loop import train
 from tickdsl.training.recipes.recipe import Recipe
 from tickdsl.training.step import optimiser_step
-from tickdsl.training.step.compilation import compiled
+from tickdsl.training.step.compilation import compile_model
 
 #: Two whole batches and a smaller one each epoch.
 RECIPE = Recipe(length="2ep", lr=0.05, batch=32, decay=5e-4, compile="on")
@@ -70,9 +70,9 @@ def test_a_continued_compiled_training_ends_with_the_same_bits(tiny: Dataset, tm
             raise InterruptedError
 
     with pytest.raises(InterruptedError):
-        train(cut, tiny, RECIPE, seed=2, masks=masks(cut), checkpoint=Checkpoints(tmp_path, 0), between=break_off)
+        train(cut, tiny, RECIPE, seed=2, masks=masks(cut), checkpoint=Checkpointer(tmp_path, 0), before_step=break_off)
     again = network(tiny)
-    train(again, tiny, RECIPE, seed=2, masks=masks(again), checkpoint=Checkpoints(tmp_path, 0))
+    train(again, tiny, RECIPE, seed=2, masks=masks(again), checkpoint=Checkpointer(tmp_path, 0))
     theirs = whole.state_dict()
     assert all(torch.equal(tensor, theirs[name]) for name, tensor in again.state_dict().items())
 
@@ -85,7 +85,7 @@ def test_a_machine_that_cannot_compile_says_what_to_do(monkeypatch: pytest.Monke
 
     monkeypatch.setattr(torch, "compile", lambda model, dynamic, mode: refuse)
     with pytest.raises(TickdslError, match="cannot compile this network here: no working C") as caught:
-        compiled(nn.Linear(1, 1))(torch.zeros(1))
+        compile_model(nn.Linear(1, 1))(torch.zeros(1))
     assert "write compile=off" in str(caught.value.hint)
 
 
@@ -97,7 +97,7 @@ def test_a_recipe_without_it_has_the_key_that_it_had() -> None:
 def test_a_continued_training_keeps_to_what_was_chosen(
     tiny: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(optimiser_step, "compiled", lambda model: model)
+    monkeypatch.setattr(optimiser_step, "compile_model", lambda model: model)
     recipe = Recipe.from_dict({**RECIPE.to_dict(), "compile": "auto"})
     calls = iter(range(100))
 
@@ -107,6 +107,6 @@ def test_a_continued_training_keeps_to_what_was_chosen(
 
     cut, again = network(tiny), network(tiny)
     with pytest.raises(InterruptedError):
-        train(cut, tiny, recipe, seed=2, compile=True, checkpoint=Checkpoints(tmp_path, 0), between=break_off)
-    assert train(again, tiny, recipe, seed=2, compile=False, checkpoint=Checkpoints(tmp_path, 0)).compiled
+        train(cut, tiny, recipe, seed=2, compile=True, checkpoint=Checkpointer(tmp_path, 0), before_step=break_off)
+    assert train(again, tiny, recipe, seed=2, compile=False, checkpoint=Checkpointer(tmp_path, 0)).compiled
     assert not train(network(tiny), tiny, recipe, seed=2).compiled, "nobody chose"

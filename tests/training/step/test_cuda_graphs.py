@@ -12,18 +12,18 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from tickdsl.collection import without_collection
+from tickdsl.collection import gc_disabled
 from tickdsl.training import loop, models
 from tickdsl.training.data import datasets
-from tickdsl.training.data.batches import Material
+from tickdsl.training.data.batches import DeviceDataset
 from tickdsl.training.data.datasets import Dataset
-from tickdsl.training.history import History
+from tickdsl.training.history import TrainingHistory
 from tickdsl.training.recipes.recipe import Recipe
 from tickdsl.training.step import cuda_graphs, optimiser_step
-from tickdsl.training.step.cuda_graphs import WARM_UP, captures
-from tickdsl.training.step.distillation import Lesson
+from tickdsl.training.step.cuda_graphs import WARM_UP_STEPS, should_capture
+from tickdsl.training.step.distillation import Distillation
 from tickdsl.training.step.optimiser_step import OptimiserStep
-from tickdsl.training.training_run import Course
+from tickdsl.training.training_run import TrainingRun
 
 RECIPE = Recipe(length="3ep", lr=0.05, batch=16, decay=5e-4, schedule="cosine", augment=("crop", "flip"))
 CUDA = torch.device("cuda")
@@ -70,19 +70,25 @@ def _masks(model: nn.Module) -> dict[str, Tensor]:
 
 
 def _trained(
-    tiny: Dataset, recipe: Recipe, monkeypatch: pytest.MonkeyPatch, recorder: Standing, lesson: Lesson | None = None
-) -> tuple[nn.Module, History]:
+    tiny: Dataset,
+    recipe: Recipe,
+    monkeypatch: pytest.MonkeyPatch,
+    recorder: Standing,
+    distillation: Distillation | None = None,
+) -> tuple[nn.Module, TrainingHistory]:
     """A training as on CUDA, with the rate in a tensor and with captured steps."""
     with monkeypatch.context() as patch:
-        patch.setattr(optimiser_step, "captures", lambda device, recipe: captures(CUDA, recipe))
-        patch.setattr(optimiser_step, "CudaGraphs", lambda optimizer: recorder)
+        patch.setattr(optimiser_step, "should_capture", lambda device, recipe: should_capture(CUDA, recipe))
+        patch.setattr(optimiser_step, "CudaGraphRecorder", lambda optimizer: recorder)
         model = _network()
-        return model, loop.train(model, tiny, recipe, seed=1, masks=_masks(model), lesson=lesson)
+        return model, loop.train(model, tiny, recipe, seed=1, masks=_masks(model), distillation=distillation)
 
 
-def _plain(tiny: Dataset, recipe: Recipe, lesson: Lesson | None = None) -> tuple[nn.Module, History]:
+def _plain(
+    tiny: Dataset, recipe: Recipe, distillation: Distillation | None = None
+) -> tuple[nn.Module, TrainingHistory]:
     model = _network()
-    return model, loop.train(model, tiny, recipe, seed=1, masks=_masks(model), lesson=lesson)
+    return model, loop.train(model, tiny, recipe, seed=1, masks=_masks(model), distillation=distillation)
 
 
 def _close(one: nn.Module, other: nn.Module) -> None:
@@ -100,20 +106,20 @@ def test_whole_batches_are_replayed_and_the_last_one_is_not(
     model, history = _trained(tiny, recipe, monkeypatch, recorder)
     expected, plain = _plain(tiny, recipe)
     assert history.steps_per_epoch == 7  # six of 16 pictures, and four pictures
-    assert (recorder.warm, recorder.recorded) == (WARM_UP, 1)
-    assert recorder.replayed == 3 * 6 - WARM_UP
+    assert (recorder.warm, recorder.recorded) == (WARM_UP_STEPS, 1)
+    assert recorder.replayed == 3 * 6 - WARM_UP_STEPS
     _close(model, expected)
     assert [epoch.test_accuracy for epoch in history.epochs] == [epoch.test_accuracy for epoch in plain.epochs]
 
 
 def test_a_lesson_that_ends_is_recorded_with_it_and_without(tiny: Dataset, monkeypatch: pytest.MonkeyPatch) -> None:
-    def lesson() -> Lesson:
-        return Lesson(models.create("small-cnn", classes=4, shape=(1, 8, 8), seed=5), 4.0, 0.7, until=10)
+    def distillation() -> Distillation:
+        return Distillation(models.create("small-cnn", classes=4, shape=(1, 8, 8), seed=5), 4.0, 0.7, until=10)
 
     recorder = Standing()
-    model, _ = _trained(tiny, RECIPE, monkeypatch, recorder, lesson())
+    model, _ = _trained(tiny, RECIPE, monkeypatch, recorder, distillation())
     assert recorder.recorded == 2
-    _close(model, _plain(tiny, RECIPE, lesson())[0])
+    _close(model, _plain(tiny, RECIPE, distillation())[0])
 
 
 @pytest.mark.parametrize(("recorder", "why"), [
@@ -130,9 +136,9 @@ def test_what_cannot_be_replayed_is_done(
 
 
 def test_a_recording_that_reads_an_old_batch_is_found_out(tiny: Dataset, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(cuda_graphs._Recording, "replay", lambda self, inputs: self._again())
+    monkeypatch.setattr(cuda_graphs._RecordedStep, "replay", lambda self, inputs: self._replay())
     monkeypatch.setattr(
-        cuda_graphs, "_own", lambda inputs: [torch.zeros_like(tensor) for tensor in inputs]
+        cuda_graphs, "_clones", lambda inputs: [torch.zeros_like(tensor) for tensor in inputs]
     )  # fmt: skip
     with pytest.warns(UserWarning, match="something else"):
         model, _ = _trained(tiny, RECIPE, monkeypatch, Standing())
@@ -140,9 +146,9 @@ def test_a_recording_that_reads_an_old_batch_is_found_out(tiny: Dataset, monkeyp
 
 
 def test_where_steps_are_captured() -> None:
-    assert captures(CUDA, RECIPE)
-    assert not captures(torch.device("cpu"), RECIPE)
-    assert not captures(CUDA, attrs.evolve(RECIPE, schedule="one-cycle"))
+    assert should_capture(CUDA, RECIPE)
+    assert not should_capture(torch.device("cpu"), RECIPE)
+    assert not should_capture(CUDA, attrs.evolve(RECIPE, schedule="one-cycle"))
 
 
 @attrs.define
@@ -167,19 +173,19 @@ def test_after_a_torn_recording_no_other_is_tried(monkeypatch: pytest.MonkeyPatc
         monkeypatch.setattr(torch.cuda, name, stand_in)
     for name in ("_cuda_endAllocateToPool", "_cuda_releasePool"):
         monkeypatch.setattr(torch._C, name, lambda *given: given_back.append(given), raising=False)
-    monkeypatch.setattr(cuda_graphs.CudaGraphs, "_torn", False)
-    monkeypatch.setattr(cuda_graphs, "_aside", lambda: None)
-    recorder = cuda_graphs.CudaGraphs(torch.optim.Adam([nn.Parameter(torch.zeros(1))]))
+    monkeypatch.setattr(cuda_graphs.CudaGraphRecorder, "_capture_broken", False)
+    monkeypatch.setattr(cuda_graphs, "_capture_stream", lambda: None)
+    recorder = cuda_graphs.CudaGraphRecorder(torch.optim.Adam([nn.Parameter(torch.zeros(1))]))
 
     def waits() -> None:
         raise RuntimeError("operation not permitted when stream is capturing")
 
     step = cuda_graphs.CapturedStep(
         lambda x: waits() if not torn_already else None,
-        batch=4, changed=list, seeded=lambda: torn_already.append(True), recorder=recorder,
+        batch=4, mutated=list, reseed=lambda: torn_already.append(True), recorder=recorder,
     )  # fmt: skip
     torn_already: list[bool] = []
-    step._warm = WARM_UP
+    step._warm_up_steps = WARM_UP_STEPS
     with pytest.warns(UserWarning, match=r"cannot be recorded \(operation not permitted"):
         step(torch.zeros(4))
     assert given_back == [(3, (0, 7)), (3, (0, 7))]
@@ -201,10 +207,10 @@ def test_what_could_not_be_recorded_is_let_go_before_the_step(tiny: Dataset) -> 
     alive: list[bool] = []
     step = cuda_graphs.CapturedStep(
         lambda x: alive.extend(ref() is not None for ref in made),
-        batch=4, changed=list, seeded=lambda: None, recorder=Full(),
+        batch=4, mutated=list, reseed=lambda: None, recorder=Full(),
     )  # fmt: skip
     with pytest.warns(UserWarning, match="out of memory"):
-        for _ in range(WARM_UP + 1):
+        for _ in range(WARM_UP_STEPS + 1):
             step(torch.zeros(4))
     assert alive == [False]
 
@@ -223,9 +229,9 @@ def test_nothing_of_a_training_is_left_when_it_is_over(tiny: Dataset, monkeypatc
 
         monkeypatch.setattr(cls, "__init__", begun)
 
-    for cls in (Course, Material, OptimiserStep, cuda_graphs.CapturedStep, cuda_graphs._Recording):
+    for cls in (TrainingRun, DeviceDataset, OptimiserStep, cuda_graphs.CapturedStep, cuda_graphs._RecordedStep):
         remember(cls)
-    with without_collection():
+    with gc_disabled():
         _trained(tiny, RECIPE, monkeypatch, Standing())
         assert len(made) == 5
         assert [ref() for ref in made] == [None] * 5
@@ -237,7 +243,7 @@ def test_on_a_gpu(tiny: Dataset, monkeypatch: pytest.MonkeyPatch, optimizer: str
     recipe = attrs.evolve(RECIPE, optimizer=optimizer, lr=0.01)
     replayed, eager = _network(), _network()
     loop.train(replayed, tiny, recipe, seed=1, masks=_masks(replayed), device="cuda")
-    monkeypatch.setattr(optimiser_step, "captures", lambda device, recipe: False)
+    monkeypatch.setattr(optimiser_step, "should_capture", lambda device, recipe: False)
     loop.train(eager, tiny, recipe, seed=1, masks=_masks(eager), device="cuda")
     for ours, theirs in zip(replayed.parameters(), eager.parameters(), strict=True):
         torch.testing.assert_close(ours, theirs, rtol=1e-2, atol=1e-4)

@@ -11,12 +11,12 @@ import torch
 from torch import Tensor, nn
 
 from tickdsl.training import models
-from tickdsl.training.checkpoints import Checkpoints
+from tickdsl.training.checkpoints import Checkpointer
 from tickdsl.training.data import datasets
 from tickdsl.training.data.datasets import Dataset
 from tickdsl.training.loop import train
 from tickdsl.training.recipes.recipe import Recipe
-from tickdsl.training.step.distillation import Lesson, Teaching
+from tickdsl.training.step.distillation import Distillation, Distiller
 
 PLAIN = Recipe(length="2ep", lr=0.05, batch=32)
 ALTERED = attrs.evolve(PLAIN, augment=("crop", "flip"))
@@ -31,13 +31,13 @@ def network(tiny: Dataset, seed: int = 0) -> nn.Module:
     return models.create("small-cnn", classes=tiny.classes, shape=tiny.shape, seed=seed)
 
 
-def lesson(tiny: Dataset, until: int | None = None, weight: float = 0.9) -> Lesson:
-    return Lesson(network(tiny, seed=7), 5.0, weight, until)
+def distillation(tiny: Dataset, until: int | None = None, weight: float = 0.9) -> Distillation:
+    return Distillation(network(tiny, seed=7), 5.0, weight, until)
 
 
-def trained(tiny: Dataset, recipe: Recipe, taught: Lesson | None) -> dict[str, Tensor]:
+def trained(tiny: Dataset, recipe: Recipe, taught: Distillation | None) -> dict[str, Tensor]:
     model = network(tiny)
-    train(model, tiny, recipe, seed=1, lesson=taught)
+    train(model, tiny, recipe, seed=1, distillation=taught)
     return dict(model.state_dict())
 
 
@@ -50,20 +50,20 @@ def test_the_loss_is_that_of_hinton() -> None:
     scores, answers = torch.randn(6, 4, generator=draw), torch.randn(6, 4, generator=draw)
     labels = torch.randint(0, 4, (6,), generator=draw)
     plain = nn.functional.cross_entropy(scores, labels)
-    teaching = Teaching(Lesson(nn.Identity(), 5.0, 0.9), torch.device("cpu"), None)
+    distiller = Distiller(Distillation(nn.Identity(), 5.0, 0.9), torch.device("cpu"), None)
     p, q = (answers / 5).softmax(1), (scores / 5).softmax(1)
     apart = (p * (p / q).log()).sum(1).mean()
     expected = 0.9 * 25 * apart + 0.1 * plain
-    torch.testing.assert_close(teaching.loss(scores, teaching.answers(answers, labels), plain), expected)
+    torch.testing.assert_close(distiller.loss(scores, distiller.soft_targets(answers, labels), plain), expected)
 
 
 def test_unaltered_pictures_are_answered_once_with_the_same_answers(tiny: Dataset) -> None:
     seen: Counter[int] = Counter()
-    taught = lesson(tiny)
+    taught = distillation(tiny)
     taught.teacher.register_forward_hook(lambda module, args, out: seen.update([len(args[0])]))
     trained(tiny, PLAIN, taught)
     assert seen == {100: 1}
-    altered = lesson(tiny)
+    altered = distillation(tiny)
     seen.clear()
     altered.teacher.register_forward_hook(lambda module, args, out: seen.update([len(args[0])]))
     trained(tiny, ALTERED, altered)
@@ -72,7 +72,7 @@ def test_unaltered_pictures_are_answered_once_with_the_same_answers(tiny: Datase
 
 @pytest.mark.parametrize("recipe", [PLAIN, ALTERED], ids=["plain", "altered"])
 def test_a_teacher_changes_the_student_and_nothing_changes_the_teacher(tiny: Dataset, recipe: Recipe) -> None:
-    taught = lesson(tiny)
+    taught = distillation(tiny)
     before = {name: tensor.clone() for name, tensor in taught.teacher.state_dict().items()}
     assert not same(trained(tiny, recipe, taught), trained(tiny, recipe, None))
     assert same(before, dict(taught.teacher.state_dict()))
@@ -81,15 +81,15 @@ def test_a_teacher_changes_the_student_and_nothing_changes_the_teacher(tiny: Dat
 
 def test_a_lesson_of_no_weight_or_no_length_is_the_plain_training(tiny: Dataset) -> None:
     plain = trained(tiny, ALTERED, None)
-    assert same(plain, trained(tiny, ALTERED, lesson(tiny, until=0)))
-    almost = trained(tiny, ALTERED, lesson(tiny, weight=0.0))
+    assert same(plain, trained(tiny, ALTERED, distillation(tiny, until=0)))
+    almost = trained(tiny, ALTERED, distillation(tiny, weight=0.0))
     assert all(torch.allclose(plain[name].float(), almost[name].float(), atol=1e-5) for name in plain)
 
 
 def test_behind_its_end_a_lesson_costs_and_changes_nothing(tiny: Dataset) -> None:
     """Until step 4, then cross-entropy alone: as a training that goes on from there without a teacher."""
     answered = 0
-    taught = lesson(tiny, until=4)
+    taught = distillation(tiny, until=4)
 
     def count(module: nn.Module, args: object, out: object) -> None:
         nonlocal answered
@@ -109,9 +109,9 @@ class Stop(Exception):
 def test_an_interrupted_lesson_goes_on_with_the_same_bits(
     tiny: Dataset, tmp_path: Path, recipe: Recipe, cut: int
 ) -> None:
-    checkpoints, steps = Checkpoints(tmp_path, every_seconds=0), 0
+    checkpoints, steps = Checkpointer(tmp_path, every_seconds=0), 0
 
-    def between() -> None:
+    def before_step() -> None:
         nonlocal steps
         steps += 1
         if steps == cut + 1:
@@ -119,21 +119,27 @@ def test_an_interrupted_lesson_goes_on_with_the_same_bits(
 
     with pytest.raises(Stop):
         train(
-            network(tiny), tiny, recipe, seed=1, lesson=lesson(tiny, until=5), checkpoint=checkpoints, between=between
+            network(tiny),
+            tiny,
+            recipe,
+            seed=1,
+            distillation=distillation(tiny, until=5),
+            checkpoint=checkpoints,
+            before_step=before_step,
         )
     resumed, steps = network(tiny), 100
     warned: list[str] = []
-    again = Checkpoints(tmp_path, every_seconds=60, warn=warned.append)
-    train(resumed, tiny, recipe, seed=1, lesson=lesson(tiny, until=5), checkpoint=again)
+    again = Checkpointer(tmp_path, every_seconds=60, warn=warned.append)
+    train(resumed, tiny, recipe, seed=1, distillation=distillation(tiny, until=5), checkpoint=again)
     assert warned == []
-    assert same(trained(tiny, recipe, lesson(tiny, until=5)), dict(resumed.state_dict()))
+    assert same(trained(tiny, recipe, distillation(tiny, until=5)), dict(resumed.state_dict()))
 
 
 def test_a_checkpoint_of_another_teacher_is_not_gone_on_from(tiny: Dataset, tmp_path: Path) -> None:
-    first = Checkpoints(tmp_path, every_seconds=0)
-    train(network(tiny), tiny, PLAIN, seed=1, lesson=lesson(tiny), checkpoint=first, stop=4)
+    first = Checkpointer(tmp_path, every_seconds=0)
+    train(network(tiny), tiny, PLAIN, seed=1, distillation=distillation(tiny), checkpoint=first, stop=4)
     warned: list[str] = []
-    other = Lesson(network(tiny, seed=8), 5.0, 0.9)
-    again = Checkpoints(tmp_path, every_seconds=60, warn=warned.append)
-    train(network(tiny), tiny, PLAIN, seed=1, lesson=other, checkpoint=again, stop=4)
+    other = Distillation(network(tiny, seed=8), 5.0, 0.9)
+    again = Checkpointer(tmp_path, every_seconds=60, warn=warned.append)
+    train(network(tiny), tiny, PLAIN, seed=1, distillation=other, checkpoint=again, stop=4)
     assert len(warned) == 1 and "another training" in warned[0]

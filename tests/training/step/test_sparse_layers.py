@@ -13,13 +13,13 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 
 from tickdsl.training import models
-from tickdsl.training.autotune import Remembered, times_faster
-from tickdsl.training.checkpoints import Checkpoints
+from tickdsl.training.autotune import InMemoryChoices, speedup
+from tickdsl.training.checkpoints import Checkpointer
 from tickdsl.training.data import datasets
 from tickdsl.training.data.datasets import Dataset
 from tickdsl.training.loop import train
 from tickdsl.training.recipes.recipe import Recipe
-from tickdsl.training.step.sparse_layers import SparseLayers, choose
+from tickdsl.training.step.sparse_layers import SparseLayers, choose_sparse_layers
 from tickdsl.training.step.sparse_linear import SparseLinear
 
 RECIPE = Recipe(length="3ep", lr=0.05, batch=32, momentum=0.9, decay=5e-4, schedule="cosine", augment=("crop",))
@@ -126,19 +126,19 @@ def test_a_continued_training_keeps_to_what_it_chose(tiny: Dataset, tmp_path: Pa
     history = train(whole, tiny, RECIPE, seed=1, masks=masks, choices=Always(first))
     steps = iter(range(7))
 
-    def between() -> None:
+    def before_step() -> None:
         if next(steps, None) is None:
             raise Stop
 
     with pytest.raises(Stop):
         train(
-            cut, tiny, RECIPE, seed=1, masks=masks, choices=Always(first), between=between,
-            checkpoint=Checkpoints(tmp_path, every_seconds=0),
+            cut, tiny, RECIPE, seed=1, masks=masks, choices=Always(first), before_step=before_step,
+            checkpoint=Checkpointer(tmp_path, every_seconds=0),
         )  # fmt: skip
     assert all(type(layer) is not SparseLinear for layer in cut.modules())
     otherwise = Always(not first)
     continued = train(
-        model, tiny, RECIPE, seed=1, masks=masks, choices=otherwise, checkpoint=Checkpoints(tmp_path)
+        model, tiny, RECIPE, seed=1, masks=masks, choices=otherwise, checkpoint=Checkpointer(tmp_path)
     )  # fmt: skip
     assert continued == history
     assert continued.sparse == history.sparse
@@ -152,7 +152,7 @@ def test_moments_are_dense(tiny: Dataset) -> None:
     kept: dict[str, Tensor] = {}
     train(
         model, tiny, RECIPE, seed=1, masks=masks, choices=Always(True),
-        moments={5: lambda state: kept.update({name: tensor.clone() for name, tensor in state.items()})},
+        step_callbacks={5: lambda state: kept.update({name: tensor.clone() for name, tensor in state.items()})},
     )  # fmt: skip
     stopped = _network()
     train(stopped, tiny, RECIPE, seed=1, stop=5, masks=masks, choices=Always(True))
@@ -180,21 +180,21 @@ def test_layers_that_others_hold_or_read_are_left_alone() -> None:
     model = _Attention()
     masks = _masks(model, 0.05)
     always = Always(True)
-    assert choose(model, masks, torch.randn(8, 1, 16, 16), always) == ("once",)
+    assert choose_sparse_layers(model, masks, torch.randn(8, 1, 16, 16), always) == ("once",)
     assert len(always.asked) == 1
-    assert choose(model, _masks(model, 0.2), torch.randn(8, 1, 16, 16), always) == ()
+    assert choose_sparse_layers(model, _masks(model, 0.2), torch.randn(8, 1, 16, 16), always) == ()
     assert model.training
     layers = SparseLayers(model, masks, ["once"])
-    assert "once.weight" not in layers.others(masks)
-    assert "twice.weight" in layers.others(masks)
-    layers.put_back()
+    assert "once.weight" not in layers.remaining_masks(masks)
+    assert "twice.weight" in layers.remaining_masks(masks)
+    layers.restore_dense()
     assert type(model.once) is nn.Linear
 
 
 def test_what_was_measured_is_not_measured_again() -> None:
-    remembered = Remembered()
+    remembered = InMemoryChoices()
     assert remembered.settle("one", lambda: True)
     assert remembered.settle("one", lambda: False)
     assert not remembered.settle("other", lambda: False)
     slow = torch.randn(600, 600)
-    assert times_faster(lambda: slow[:8] @ slow, lambda: slow @ slow, 1) > 2
+    assert speedup(lambda: slow[:8] @ slow, lambda: slow @ slow, 1) > 2

@@ -11,21 +11,21 @@ from pathlib import Path
 
 import attrs
 
-from tickdsl.engine.graphs import folder
+from tickdsl.engine.graphs import graph_cache_dir
 from tickdsl.errors import TickdslError
 from tickdsl.records.choices import KeptChoices
-from tickdsl.training.autotune import Answer, Choices
+from tickdsl.training.autotune import Answer, MeasuredChoices
 
 
 @attrs.frozen
-class _Both:
-    store: Choices
-    cache: Choices
+class _StoreThenCache:
+    store: MeasuredChoices
+    cache: MeasuredChoices
 
     def settle(self, question: str, measure: Callable[[], Answer]) -> Answer:
-        return self.store.settle(question, lambda: self._cached(question, measure))
+        return self.store.settle(question, lambda: self._settle_in_cache(question, measure))
 
-    def _cached(self, question: str, measure: Callable[[], Answer]) -> Answer:
+    def _settle_in_cache(self, question: str, measure: Callable[[], Answer]) -> Answer:
         measured: list[Answer] = []
 
         def once() -> Answer:
@@ -38,10 +38,10 @@ class _Both:
             return measured[0] if measured else measure()
 
 
-def machine_choices(store: Path, say: Callable[[str], None]) -> Choices:
-    """The choices of this machine for the results in `store`; `say` is told each once."""
+def machine_choices(store: Path, log: Callable[[str], None]) -> MeasuredChoices:
+    """The choices of this machine for the results in `store`; `log` is told each once."""
     try:
-        cache = folder().with_name("choices")
+        cache = graph_cache_dir().with_name("choices")
     except RuntimeError:  # no home directory
-        return KeptChoices(store / "choices", say)
-    return _Both(KeptChoices(store / "choices", say), KeptChoices(cache))
+        return KeptChoices(store / "choices", log)
+    return _StoreThenCache(KeptChoices(store / "choices", log), KeptChoices(cache))

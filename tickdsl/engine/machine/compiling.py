@@ -12,19 +12,26 @@ import resource
 import torch
 
 from tickdsl.engine.hooks import Hooks
-from tickdsl.engine.machine.trial import Trial
+from tickdsl.engine.machine.trial import SpeedTrial
 from tickdsl.errors import TickdslError
-from tickdsl.training.autotune import WORTH, Choices, least_seconds, times_faster
+from tickdsl.training.autotune import MIN_SPEEDUP, MeasuredChoices, fastest_seconds, speedup
 from tickdsl.training.devices import autocast_type
-from tickdsl.training.step.compilation import compiled
+from tickdsl.training.step.compilation import compile_model
 
 #: The share of a training that a compiler may save, seen at best (ResNet-20: 0.27), and the seconds that this must come
 #: to before one is tried: about what a try takes.
-_HOPED, _TRY_SECONDS = 0.3, 60.0
+_BEST_SAVING, _MIN_SAVED_SECONDS = 0.3, 60.0
 
 
-def compiles(
-    trial: Trial, layout: str, steps: int, share: float, *, device: torch.device, choices: Choices, hooks: Hooks
+def should_compile(
+    trial: SpeedTrial,
+    layout: str,
+    steps: int,
+    share: float,
+    *,
+    device: torch.device,
+    choices: MeasuredChoices,
+    hooks: Hooks,
 ) -> bool:
     """Whether torch is to compile a training of so many steps, by a network with `share` of the multiply-adds.
 
@@ -36,51 +43,53 @@ def compiles(
         return trial.recipe.compile == "on"
     if device.type != "cpu" or autocast_type(trial.recipe.precision, device) is not None:
         return False
-    whole_steps = steps * share
-    seconds = choices.settle(f"seconds of a step of {trial.words}, {layout}", lambda: _plain(trial, layout))
-    if whole_steps * seconds * _HOPED < _TRY_SECONDS:
+    dense_steps = steps * share
+    step_seconds = choices.settle(
+        f"seconds of a step of {trial.label}, {layout}", lambda: _uncompiled_step_seconds(trial, layout)
+    )
+    if dense_steps * step_seconds * _BEST_SAVING < _MIN_SAVED_SECONDS:
         hooks.log(f"compile=auto: {steps} steps are too short a training to compile for")
         return False
-    needed = choices.settle(
-        f"steps that pay back a compilation of {trial.words}, {layout}", lambda: _pay_back(trial, layout, hooks)
+    break_even = choices.settle(
+        f"steps that pay back a compilation of {trial.label}, {layout}", lambda: _break_even_steps(trial, layout, hooks)
     )
-    answer = whole_steps > needed
+    pays = dense_steps > break_even
     hooks.log(
-        f"compile=auto: {'compiled' if answer else 'not compiled'}, {steps} steps of a network with {share:.0%} of the "
-        f"multiply-adds count for {whole_steps:.0f}, and {_number(needed)} pay back a compilation"
+        f"compile=auto: {'compiled' if pays else 'not compiled'}, {steps} steps of a network with {share:.0%} of the "
+        f"multiply-adds count for {dense_steps:.0f}, and {_steps_text(break_even)} pay back a compilation"
     )
-    return answer
+    return pays
 
 
-def _number(steps: float) -> str:
+def _steps_text(steps: float) -> str:
     return f"{math.ceil(steps)}" if math.isfinite(steps) else "no number of them"
 
 
-def _plain(trial: Trial, layout: str) -> float:
+def _uncompiled_step_seconds(trial: SpeedTrial, layout: str) -> float:
     with torch.random.fork_rng(devices=[]):  # dropout draws
-        return least_seconds(trial.passes(layout), torch.get_num_threads())
+        return fastest_seconds(trial.training_pass(layout), torch.get_num_threads())
 
 
-def _pay_back(trial: Trial, layout: str, hooks: Hooks) -> float:
+def _break_even_steps(trial: SpeedTrial, layout: str, hooks: Hooks) -> float:
     """Steps of the dense network that save the time of a compilation; infinite where it is hardly faster."""
     threads = torch.get_num_threads()
     with torch.random.fork_rng(devices=[]):
-        plain, faster = trial.passes(layout), trial.passes(layout, compiled)
-        before = _used()
+        uncompiled, compiled_pass = trial.training_pass(layout), trial.training_pass(layout, compile_model)
+        cpu_before = _cpu_seconds()
         try:
-            faster()
+            compiled_pass()
         except TickdslError as error:
             hooks.warn(f"compile=auto: {error.message}: trainings go uncompiled")
             return math.inf
-        seconds = _used() - before
-        ratio = times_faster(faster, plain, threads)
+        compile_seconds = _cpu_seconds() - cpu_before
+        ratio = speedup(compiled_pass, uncompiled, threads)
         torch.compiler.reset()
-        if ratio < WORTH:
+        if ratio < MIN_SPEEDUP:
             return math.inf
-        return seconds / (least_seconds(plain, threads) * (1 - 1 / ratio))
+        return compile_seconds / (fastest_seconds(uncompiled, threads) * (1 - 1 / ratio))
 
 
-def _used() -> float:
+def _cpu_seconds() -> float:
     """Processor seconds of this process and those that the compiler began."""
-    found = [resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
-    return sum(each.ru_utime + each.ru_stime for each in found)
+    usages = [resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
+    return sum(usage.ru_utime + usage.ru_stime for usage in usages)

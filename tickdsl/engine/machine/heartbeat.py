@@ -11,42 +11,42 @@ import socket
 import threading
 from collections.abc import Callable, Iterator
 
-from tickdsl.engine.machine.resources import Meter
+from tickdsl.engine.machine.resources import ResourceMeter
 from tickdsl.errors import TickdslError
 from tickdsl.records import events
 from tickdsl.records.process import Process
 
-SECONDS = 5.0
+INTERVAL_SECONDS = 5.0
 
 
 @contextlib.contextmanager
 def heartbeat(
-    emit: Callable[[events.Event], None], renew: Callable[[], None], seconds: float = SECONDS
+    emit: Callable[[events.Event], None], renew: Callable[[], None], seconds: float = INTERVAL_SECONDS
 ) -> Iterator[None]:
     """Emit a Heartbeat and a Resource, and `renew` the run's claims, now and every `seconds` until the block ends.
 
     They come from a thread: `emit` and `renew` must bear that.
     """
-    over = threading.Event()
-    beat = events.Heartbeat(pid=os.getpid(), host=socket.gethostname(), boot=Process.current().boot)
+    stopped = threading.Event()
+    beat_event = events.Heartbeat(pid=os.getpid(), host=socket.gethostname(), boot=Process.current().boot)
 
-    meter = Meter()
+    meter = ResourceMeter()
 
-    def go_on() -> None:
-        while not over.wait(seconds):
+    def keep_beating() -> None:
+        while not stopped.wait(seconds):
             renew()
             try:
-                emit(beat)
+                emit(beat_event)
                 emit(meter.read())
             except TickdslError:
                 return  # the disk is full: the run itself meets that at its next event
 
-    emit(beat)
+    emit(beat_event)
     emit(meter.read())
-    heart = threading.Thread(target=go_on, name="heartbeat", daemon=True)
-    heart.start()
+    thread = threading.Thread(target=keep_beating, name="heartbeat", daemon=True)
+    thread.start()
     try:
         yield
     finally:
-        over.set()
-        heart.join()
+        stopped.set()
+        thread.join()

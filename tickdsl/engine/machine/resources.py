@@ -10,11 +10,11 @@ import psutil
 from tickdsl.records import events
 
 
-class Meter:
+class ResourceMeter:
     """Reads the load since the last reading."""
 
     def __init__(self) -> None:
-        self._me = psutil.Process()
+        self._process = psutil.Process()
         self._gpu = _first_gpu()
         psutil.cpu_percent()  # the first reading has nothing to compare with
 
@@ -25,7 +25,7 @@ class Meter:
     def _memory(self) -> int:
         """Bytes of this process and those below it; pages that they share count once for each."""
         total = 0
-        for process in [self._me, *self._me.children(recursive=True)]:
+        for process in [self._process, *self._process.children(recursive=True)]:
             with contextlib.suppress(psutil.Error):  # it has just ended
                 total += process.memory_info().rss
         return total

@@ -5,15 +5,15 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from tickdsl.metrics.training_record import OF_A_TRAINING, told
+from tickdsl.metrics.training_record import TRAINING_METRICS, training_figures
 from tickdsl.moments import Moment
 from tickdsl.plan.lower import Measurement, Study
-from tickdsl.plan.model import Measuring
+from tickdsl.plan.model import MeasurementOptions
 from tickdsl.plan.steps import Step
 from tickdsl.records import events
 
 
-def step_names(study: Study) -> dict[str, str]:
+def short_step_names(study: Study) -> dict[str, str]:
     """A short name for each step: the first digits of its key, as many as tell all apart."""
     length = 8
     while len({key[:length] for key in study.graph}) < len(study.graph):
@@ -21,12 +21,14 @@ def step_names(study: Study) -> dict[str, str]:
     return {key: key[:length] for key in study.graph}
 
 
-def resolved(study: Study, stored: Callable[[str], bool], notes: tuple[str, ...] = ()) -> events.PlanResolved:
+def plan_resolved_event(
+    study: Study, stored: Callable[[str], bool], notes: tuple[str, ...] = ()
+) -> events.PlanResolved:
     """The study as the event that opens a run."""
-    names = step_names(study)
-    last = {arm.id: 0 for arm in study.plan.arms}
+    names = short_step_names(study)
+    last_level = {arm.id: 0 for arm in study.plan.arms}
     for level in study.levels:
-        last[level.arm] = max(last[level.arm], level.level)
+        last_level[level.arm] = max(last_level[level.arm], level.level)
     steps = []
     for key, node in study.graph.nodes(data=True):
         step: Step = node["step"]
@@ -45,75 +47,77 @@ def resolved(study: Study, stored: Callable[[str], bool], notes: tuple[str, ...]
         )
     return events.PlanResolved(
         arms=tuple(
-            events.ArmInfo(id=arm.id, name=arm.name, sweep=dict(arm.sweep), levels=last[arm.id])
+            events.ArmInfo(id=arm.id, name=arm.name, sweep=dict(arm.sweep), levels=last_level[arm.id])
             for arm in study.plan.arms
         ),
         contestants=("ticket", "dense", *(rival for rival in study.plan.rivals if rival != "dense")),
         seeds=study.plan.seeds,
         steps=tuple(steps),
-        measurements=tuple(_info(m, names) for m in study.measurements if not m.asks),
-        asked=tuple(_info(m, names) for m in study.measurements if m.asks),
+        measurements=tuple(_measurement_info(m, names) for m in study.measurements if not m.report_metric),
+        asked=tuple(_measurement_info(m, names) for m in study.measurements if m.report_metric),
         notes=notes,
         within=float(study.plan.within),
         report=study.plan.metrics,
     )
 
 
-def _info(m: Measurement, names: Mapping[str, str]) -> events.MeasurementInfo:
+def _measurement_info(m: Measurement, names: Mapping[str, str]) -> events.MeasurementInfo:
     return events.MeasurementInfo(arm=m.arm, contestant=m.contestant, level=m.level, seed=m.seed, step=names[m.step])
 
 
-def metric(m: Measurement, found: Mapping[str, Any], name: str) -> events.Metric:
-    """A measurement as an event; `found` are its step's metrics, `name` is its step's."""
+def metric_event(m: Measurement, metrics: Mapping[str, Any], step_name: str) -> events.Metric:
+    """A measurement as an event; `metrics` are its step's metrics, `step_name` is its step's."""
     return events.Metric(
         arm=m.arm,
         contestant=m.contestant,
         level=m.level,
         seed=m.seed,
-        step=name,
-        accuracy=found.get("accuracy"),
-        loss=found.get("loss"),
-        sparsity=found.get("sparsity"),
-        params=found.get("params"),
-        macs=found.get("macs"),
-        filters=found.get("filters"),
-        seconds=found.get("train_time"),
-        best_accuracy=found.get("best_accuracy"),
-        best_epoch=found.get("best_epoch"),
+        step=step_name,
+        accuracy=metrics.get("accuracy"),
+        loss=metrics.get("loss"),
+        sparsity=metrics.get("sparsity"),
+        params=metrics.get("params"),
+        macs=metrics.get("macs"),
+        filters=metrics.get("filters"),
+        seconds=metrics.get("train_time"),
+        best_accuracy=metrics.get("best_accuracy"),
+        best_epoch=metrics.get("best_epoch"),
     )
 
 
-def measure(m: Measurement, record: Mapping[str, Any], name: str, measuring: Measuring) -> events.Measure | None:
-    """What `report` asks beside accuracy as an event; `record` is that of the step `name` that tells it.
+def measure_event(
+    m: Measurement, record: Mapping[str, Any], step_name: str, measuring: MeasurementOptions
+) -> events.Measure | None:
+    """What `report` asks beside accuracy as an event; `record` is that of the step `step_name` that tells it.
 
     None where the step does not tell it after all.
     """
-    if m.asks in OF_A_TRAINING:
-        found = told(m.asks, record, measuring)
+    if m.report_metric in TRAINING_METRICS:
+        measured = training_figures(m.report_metric, record, measuring)
     else:
-        found = record["metrics"]["figures"], record["metrics"]["how"]
-    if found is None:
+        measured = record["metrics"]["figures"], record["metrics"]["how"]
+    if measured is None:
         return None
-    figures, how = found
+    figures, how = measured
     return events.Measure(
         arm=m.arm,
         contestant=m.contestant,
         level=m.level,
         seed=m.seed,
-        step=name,
-        metric=m.asks,
+        step=step_name,
+        metric=m.report_metric,
         figures=figures,
         how=how,
         host=record["made"]["host"],
     )
 
 
-def layers(m: Measurement, left: Mapping[str, Mapping[str, int]]) -> events.Layers:
+def layers_event(m: Measurement, remaining: Mapping[str, Mapping[str, int]]) -> events.Layers:
     """What is left of the layers where a measurement was made."""
-    return events.Layers(arm=m.arm, contestant=m.contestant, level=m.level, seed=m.seed, **left)
+    return events.Layers(arm=m.arm, contestant=m.contestant, level=m.level, seed=m.seed, **remaining)
 
 
-def figures(metrics: Mapping[str, Any]) -> dict[str, Any]:
+def scalar_metrics(metrics: Mapping[str, Any]) -> dict[str, Any]:
     """Metrics without the course of the training: what is kept in memory and said in events."""
     return {name: value for name, value in metrics.items() if isinstance(value, int | float)}
 

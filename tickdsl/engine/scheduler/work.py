@@ -7,27 +7,27 @@ import json
 from collections.abc import Callable
 from pathlib import Path
 
-from tickdsl.engine.building import TRACED_PICTURES
-from tickdsl.engine.graphs import model_graph, pictures
+from tickdsl.engine.building import TRACE_BATCH_SIZE
+from tickdsl.engine.graphs import image_shape_and_classes, model_graph
 from tickdsl.graph.costs import cost
 from tickdsl.graph.structure import Structure
 from tickdsl.moments import Moment
 from tickdsl.plan.lower import Study
 from tickdsl.plan.model import Data
 from tickdsl.plan.steps import Step
-from tickdsl.records.canonical import canonical
-from tickdsl.training.catalogue import known, shaping
+from tickdsl.records.canonical import canonical_json
+from tickdsl.training.catalogue import architecture_options, known_size
 from tickdsl.training.recipes.recipe import Recipe, steps_per_epoch
 
 #: Training pictures of a data set that does not say how many it has.
-_PICTURES = 50_000
+_DEFAULT_IMAGES = 50_000
 #: A backward pass costs about two forward passes.
-_PASSES = 3
+_FORWARD_EQUIVALENTS = 3
 #: What is no training looks at some pictures once: a share of an epoch.
-_LOOK = 0.05
+_LOOK_SHARE = 0.05
 
 
-def work(study: Study, root: Path) -> Callable[[str], float]:
+def step_cost(study: Study, root: Path) -> Callable[[str], float]:
     """The multiply-adds of a step by its key, those of the dense network: what is pruned costs less, in the same order.
 
     Raises TickdslError where a network cannot be traced on its data.
@@ -36,31 +36,31 @@ def work(study: Study, root: Path) -> Callable[[str], float]:
     @functools.cache
     def macs(subject: bytes) -> float:
         model, data = json.loads(subject)
-        shape, classes = pictures(Data(data["name"], data["options"]), root)
-        graph = model_graph(model["name"], canonical(shaping(model["options"])), classes, shape)
-        return float(cost(graph, Structure.dense(graph)).macs) / TRACED_PICTURES
+        shape, classes = image_shape_and_classes(Data(data["name"], data["options"]), root)
+        graph = model_graph(model["name"], canonical_json(architecture_options(model["options"])), classes, shape)
+        return float(cost(graph, Structure.dense(graph)).macs) / TRACE_BATCH_SIZE
 
-    def found(key: str) -> float:
+    def cost_of(key: str) -> float:
         step = study.step(key)
         if "data" not in step.args or "model" not in step.args:
             return 0.0
-        return macs(canonical([step.args["model"], step.args["data"]])) * seen(step)
+        return macs(canonical_json([step.args["model"], step.args["data"]])) * images_processed(step)
 
-    return found
+    return cost_of
 
 
-def seen(step: Step) -> float:
+def images_processed(step: Step) -> float:
     """How many pictures go through the network, forwards and back counted as three."""
     data = step.args["data"]
-    whole = known(data["name"], "train", data["options"]) or _PICTURES
-    train = max(1, whole // data["part"]["parts"]) if data.get("part") else whole
+    dataset_size = known_size(data["name"], "train", data["options"]) or _DEFAULT_IMAGES
+    train_size = max(1, dataset_size // data["part"]["parts"]) if data.get("part") else dataset_size
     if step.operation != "train":
-        return _LOOK * train
+        return _LOOK_SHARE * train_size
     recipe = Recipe.from_dict(step.args["recipe"])
-    per_epoch = steps_per_epoch(train, recipe.batch)
+    per_epoch = steps_per_epoch(train_size, recipe.batch)
     total = recipe.steps(per_epoch)
     start, stop = (
-        Moment.parse(step.args.get(name, usual)).steps(per_epoch, total)
-        for name, usual in (("start", "0it"), ("stop", "end"))
+        Moment.parse(step.args.get(name, default)).steps(per_epoch, total)
+        for name, default in (("start", "0it"), ("stop", "end"))
     )
-    return float(_PASSES * (stop - start) * recipe.batch)
+    return float(_FORWARD_EQUIVALENTS * (stop - start) * recipe.batch)

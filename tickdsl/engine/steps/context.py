@@ -15,24 +15,24 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from tickdsl import __version__
-from tickdsl.engine.building import TRACED_PICTURES
+from tickdsl.engine.building import TRACE_BATCH_SIZE
 from tickdsl.engine.hooks import Hooks
-from tickdsl.engine.layers import left_of_layers
+from tickdsl.engine.layers import remaining_by_layer
 from tickdsl.engine.machine.autotune import machine_choices
-from tickdsl.engine.networks import Network, network
+from tickdsl.engine.networks import DenseNetwork, dense_network
 from tickdsl.errors import TickdslError
 from tickdsl.graph.costs import cost
 from tickdsl.graph.model import ModelGraph
-from tickdsl.graph.structure import Structure, remaining
-from tickdsl.graph.surgery.compact import compact, compact_masks, slice_state
+from tickdsl.graph.structure import Structure, remaining_weights
+from tickdsl.graph.surgery.compact import compact, compact_masks, slice_state_dict
 from tickdsl.plan.steps import Step
 from tickdsl.plugins import PluginError
-from tickdsl.pruning.scope import units_left
-from tickdsl.pruning.transfer import carry_over
-from tickdsl.records.canonical import canonical
+from tickdsl.pruning.scope import remaining_unit_share
+from tickdsl.pruning.transfer import transfer_structure
+from tickdsl.records.canonical import canonical_json
 from tickdsl.records.process import host_name
 from tickdsl.records.store import Result, Store
-from tickdsl.training.catalogue import DATASETS, shaping
+from tickdsl.training.catalogue import DATASETS, architecture_options
 from tickdsl.training.data import datasets
 
 Metrics = dict[str, Any]
@@ -72,27 +72,29 @@ class Context:
     def dataset(self, spec: Mapping[str, Any], seed: int | None) -> datasets.Dataset:
         """The data set of a step, cut down to its part where the step names one."""
         part = spec.get("part")
-        key = canonical(
+        key = canonical_json(
             {"name": spec["name"], "options": spec["options"], "part": part, "seed": seed if part else None}
         )
         if key not in self._datasets:
             if part is None:
-                found = datasets.load(spec["name"], root=self.settings.data, options=spec["options"])
-                if spec["name"] not in DATASETS.builtin and found.fingerprint != spec["fingerprint"]:
+                dataset = datasets.load(spec["name"], root=self.settings.data, options=spec["options"])
+                if spec["name"] not in DATASETS.builtin and dataset.fingerprint != spec["fingerprint"]:
                     message = f"`{spec['name']}` gives other data than when the plan was read"
                     raise PluginError(message, "let it give the same at each call; fix the seeds of what it draws")
             else:
                 whole = self.dataset({**spec, "part": None}, None)
-                found = datasets.part(whole, by=part["by"], parts=part["parts"], index=part["index"], seed=seed or 0)
-            self._datasets[key] = found
+                dataset = datasets.take_part(
+                    whole, by=part["by"], parts=part["parts"], index=part["index"], seed=seed or 0
+                )
+            self._datasets[key] = dataset
         return self._datasets[key]
 
-    def network(self, step: Step) -> Network:
+    def dense_network(self, step: Step) -> DenseNetwork:
         """The dense network of a step, with its graph."""
         data = self.dataset(step.args["data"], step.seed)
         model = step.args["model"]
         shape = tuple(data.train_images.shape[1:])
-        return network(model["name"], canonical(shaping(model["options"])), data.classes, shape)
+        return dense_network(model["name"], canonical_json(architecture_options(model["options"])), data.classes, shape)
 
     # -- results of other steps
 
@@ -101,7 +103,7 @@ class Context:
         if key is None:
             return Structure.dense(graph)
         # A part's network differs from the whole's in its classifier; what was removed is the same.
-        return carry_over(_structure(str(self._result(key).folder / STRUCTURE)), graph)
+        return transfer_structure(_load_structure(str(self._result(key).folder / STRUCTURE)), graph)
 
     def _result(self, key: str) -> Result:
         """The result of a step, its files compared with what was written."""
@@ -112,39 +114,39 @@ class Context:
             )
         return self.store.get(key)
 
-    def parts(self, key: str) -> dict[str, Any]:
+    def step_parts(self, key: str) -> dict[str, Any]:
         """What made a result: the parts of its step."""
-        found: dict[str, Any] = self._result(key).data["parts"]
-        return found
+        parts: dict[str, Any] = self._result(key).data["parts"]
+        return parts
 
     def weights(self, key: str, target: Structure, graph: ModelGraph) -> dict[str, Tensor]:
         """The state dict that a step left, sliced to a structure: this is what rewinding is."""
         result = self._result(key)
         state: dict[str, Tensor] = load_file(result.folder / WEIGHTS)
         source = self.structure(result.data["parts"]["parents"].get("structure"), graph)
-        return slice_state(graph, state, source, target)
+        return slice_state_dict(graph, state, source, target)
 
-    def module(self, found: Network, structure: Structure, state: Mapping[str, Tensor]) -> nn.Module:
+    def module(self, network: DenseNetwork, structure: Structure, state: Mapping[str, Tensor]) -> nn.Module:
         """An ordinary network of that structure with those weights."""
-        module = compact(found.module, found.graph, structure)
+        module = compact(network.module, network.graph, structure)
         module.load_state_dict(dict(state))
         return module
 
     # -- results of this one
 
-    def keep(self, step: Step, work: Callable[[Path], Metrics], began: float, together: int = 1) -> Metrics:
+    def store_result(self, step: Step, work: Callable[[Path], Metrics], began: float, shared_by: int = 1) -> Metrics:
         """Store as a step's result what `work` leaves in the folder given to it, and the metrics that it gives back.
 
         Of the time since `began` (monotonic), which so many steps took together, it counts for an equal share.
         """
         with self.store.writing(step.key) as draft:
             metrics = work(draft.folder)
-            draft.finish(record(step, metrics, (time.monotonic() - began) / together, self))
+            draft.finish(result_record(step, metrics, (time.monotonic() - began) / shared_by, self))
         return metrics
 
 
 @functools.lru_cache(maxsize=64)
-def _structure(path: str) -> Structure:
+def _load_structure(path: str) -> Structure:
     return Structure.load(Path(path))
 
 
@@ -154,27 +156,27 @@ def save_weights(folder: Path, state: Mapping[str, Tensor]) -> None:
     save_file(plain, folder / WEIGHTS)
 
 
-def describe(graph: ModelGraph, structure: Structure) -> dict[str, Any]:
+def structure_metrics(graph: ModelGraph, structure: Structure) -> dict[str, Any]:
     """What is left of a network: `params` without masked weights, `macs` a picture of the network that runs, `sparsity`
     as the share of convolution and linear weights that is gone, `filters`, `neurons` and `layers` as the shares left,
     `left` layer by layer.
     """
-    left = remaining(graph, structure)
-    dense = sum(whole for _, whole in left.values())
-    kept = sum(part for part, _ in left.values())
-    size = cost(graph, structure)
+    left = remaining_weights(graph, structure)
+    dense_weights = sum(whole for _, whole in left.values())
+    kept_weights = sum(part for part, _ in left.values())
+    remaining_cost = cost(graph, structure)
     masked = sum(int((~mask).sum()) for mask in compact_masks(graph, structure).values())
-    shares = {unit: units_left(graph, structure, unit) for unit in ("filters", "neurons", "layers")}
+    unit_shares = {unit: remaining_unit_share(graph, structure, unit) for unit in ("filters", "neurons", "layers")}
     return {
-        "params": int(size.params) - masked,
-        "macs": int(size.macs) // TRACED_PICTURES,
-        "sparsity": 1 - kept / dense,
-        **shares,
-        "left": left_of_layers(graph, structure),
+        "params": int(remaining_cost.params) - masked,
+        "macs": int(remaining_cost.macs) // TRACE_BATCH_SIZE,
+        "sparsity": 1 - kept_weights / dense_weights,
+        **unit_shares,
+        "left": remaining_by_layer(graph, structure),
     }
 
 
-def record(step: Step, metrics: Mapping[str, Any], seconds: float, context: Context) -> dict[str, Any]:
+def result_record(step: Step, metrics: Mapping[str, Any], seconds: float, context: Context) -> dict[str, Any]:
     """What is kept of a step beside the files of its result."""
     return {
         "operation": step.operation,
@@ -192,7 +194,7 @@ def record(step: Step, metrics: Mapping[str, Any], seconds: float, context: Cont
     }
 
 
-def seed_of(step: Step) -> int:
+def required_seed(step: Step) -> int:
     """The seed of a step that must have one."""
     if step.seed is None:
         raise ValueError(f"the {step.operation} step needs a seed")

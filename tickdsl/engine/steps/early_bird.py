@@ -7,19 +7,19 @@ from collections.abc import Mapping
 import attrs
 from torch import Tensor
 
-from tickdsl.engine.networks import Network
+from tickdsl.engine.networks import DenseNetwork
 from tickdsl.engine.steps.context import Context
-from tickdsl.engine.steps.scoring import subject
+from tickdsl.engine.steps.scoring import criterion_subject
 from tickdsl.graph.structure import Structure
 from tickdsl.plan.model import Condition
 from tickdsl.plan.steps import Step
-from tickdsl.pruning.early_bird import Settling
-from tickdsl.pruning.scope import scope
+from tickdsl.pruning.early_bird import EarlyBirdDetector
+from tickdsl.pruning.scope import find_scope
 from tickdsl.pruning.selection import prune
 
 
 @attrs.frozen(eq=False)
-class Choice:
+class SettledPruning:
     """What is left, chosen after `epoch`, and the weights then; `distances`: the largest to those before, by epoch."""
 
     structure: Structure
@@ -29,23 +29,23 @@ class Choice:
     distances: list[tuple[int, float]]
 
 
-def settle(step: Step, context: Context, found: Network, structure: Structure) -> Choice:
+def prune_when_settled(step: Step, context: Context, network: DenseNetwork, structure: Structure) -> SettledPruning:
     """The first choice whose distance to each of the last ones meets the step's bound, else that of the last epoch."""
-    ((comparison, bound),) = step.args["settles"].items()
-    condition = Condition("mask-distance", comparison, bound)
-    settling = Settling(sum(pool.left for pool in scope(found.graph, structure, step.args).pools))
+    ((operator, bound),) = step.args["settles"].items()
+    condition = Condition("mask-distance", operator, bound)
+    settling = EarlyBirdDetector(sum(pool.remaining for pool in find_scope(network.graph, structure, step.args).pools))
     distances: list[tuple[int, float]] = []
-    for role in sorted((role for role in step.parents if role.startswith("epoch ")), key=_epoch):
-        weights = context.weights(step.parents[role], structure, found.graph)
-        chosen = prune(subject(step, context, found, structure, weights), step.args)
-        farthest = settling.farthest(chosen)
-        if farthest is not None:
-            distances.append((_epoch(role), farthest))
-        settled = farthest is not None and condition.holds(farthest)
+    for role in sorted((role for role in step.parents if role.startswith("epoch ")), key=_epoch_of_role):
+        weights = context.weights(step.parents[role], structure, network.graph)
+        chosen = prune(criterion_subject(step, context, network, structure, weights), step.args)
+        max_distance = settling.max_distance(chosen)
+        if max_distance is not None:
+            distances.append((_epoch_of_role(role), max_distance))
+        settled = max_distance is not None and condition.holds(max_distance)
         if settled:
             break
-    return Choice(chosen, weights, _epoch(role), settled, distances)
+    return SettledPruning(chosen, weights, _epoch_of_role(role), settled, distances)
 
 
-def _epoch(role: str) -> int:
+def _epoch_of_role(role: str) -> int:
     return int(role.split()[-1])

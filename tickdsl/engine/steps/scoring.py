@@ -7,46 +7,50 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor, nn
 
-from tickdsl.engine.networks import Network
+from tickdsl.engine.networks import DenseNetwork
 from tickdsl.engine.steps.context import Context
 from tickdsl.graph.structure import Structure
-from tickdsl.graph.surgery.compact import compact_masks, slice_state
+from tickdsl.graph.surgery.compact import compact_masks, slice_state_dict
 from tickdsl.plan.steps import Step
-from tickdsl.pruning.criteria import Batch, Sample, Subject
-from tickdsl.training.data.sample import sample
+from tickdsl.pruning.criteria import Batch, Sample, ScoringContext
+from tickdsl.training.data.sample import sample_batches
 from tickdsl.training.rng import generator
 
 
-def subject(step: Step, context: Context, found: Network, structure: Structure, state: Mapping[str, Tensor]) -> Subject:
+def criterion_subject(
+    step: Step, context: Context, network: DenseNetwork, structure: Structure, state: Mapping[str, Tensor]
+) -> ScoringContext:
     """The subject of a `prune` step. Pictures depend on data and seed alone: every round looks at the same ones."""
-    draw = None
+    random_draw = None
     if step.args["by"] == "random":
         part = step.args["data"].get("part", {}).get("index", 0)
-        draw = generator(_seed(step), "prune", step.args.get("round", 0), part)
+        random_draw = generator(_required_seed(step), "prune", step.args.get("round", 0), part)
 
-    def network(wanted: Structure) -> nn.Module:
-        module = context.module(found, wanted, slice_state(found.graph, state, structure, wanted)).to(context.device)
-        masks = compact_masks(found.graph, wanted)
+    def build_network(target: Structure) -> nn.Module:
+        module = context.module(network, target, slice_state_dict(network.graph, state, structure, target)).to(
+            context.device
+        )
+        masks = compact_masks(network.graph, target)
         with torch.no_grad():
             for name, parameter in module.named_parameters():
                 if name in masks:
                     parameter.mul_(masks[name].to(parameter.device))
         return module
 
-    def pictures(wanted: Sample) -> list[Batch]:
-        return sample(
+    def draw_images(target: Sample) -> list[Batch]:
+        return sample_batches(
             context.dataset(step.args["data"], step.seed),
-            generator(_seed(step), "prune", "pictures"),
-            per_class=wanted.per_class,
-            total=wanted.total,
-            batch=wanted.batch,
+            generator(_required_seed(step), "prune", "pictures"),
+            per_class=target.per_class,
+            total=target.total,
+            batch=target.batch,
             device=context.device,
         )
 
-    return Subject(found.graph, structure, state, draw, found.shape, network, pictures)
+    return ScoringContext(network.graph, structure, state, random_draw, network.shape, build_network, draw_images)
 
 
-def _seed(step: Step) -> int:
+def _required_seed(step: Step) -> int:
     if step.seed is None:
         raise ValueError("a ranking that draws needs a seed")
     return step.seed

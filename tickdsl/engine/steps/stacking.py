@@ -10,87 +10,91 @@ import torch
 
 from tickdsl.engine.messages import Task
 from tickdsl.engine.steps.context import Context
-from tickdsl.engine.steps.trainings import Training, prepare
+from tickdsl.engine.steps.trainings import PreparedTraining, prepare_training
 from tickdsl.errors import TickdslError
 from tickdsl.metrics import energy
-from tickdsl.plan.code import expect_code
-from tickdsl.training.autotune import WORTH
-from tickdsl.training.history import History
-from tickdsl.training.stacked.eligibility import times_faster, why_not
+from tickdsl.plan.code import verify_plugin_code
+from tickdsl.training.autotune import MIN_SPEEDUP
+from tickdsl.training.history import TrainingHistory
+from tickdsl.training.stacked.eligibility import stacking_obstacle, stacking_speedup
 from tickdsl.training.stacked.training import train_stacked
 
 #: Told by its key who leaves before the others end: with what failed, or to be done apart.
-Leaves = Callable[[str, TickdslError | None], None]
+OnLeave = Callable[[str, TickdslError | None], None]
 
 
-def perform_together(tasks: Sequence[Task], context: Context, leaves: Leaves) -> None:
+def run_stacked_steps(tasks: Sequence[Task], context: Context, on_leave: OnLeave) -> None:
     """Do train steps as one stacked network and store their results.
 
     Where the trainings cannot be stacked, or that does not pay, the first is done by itself, and `context.hooks.single`
     is told why.
     """
-    began = time.monotonic()
-    ready: list[Training] = []
+    start_time = time.monotonic()
+    trainings: list[PreparedTraining] = []
     for task in tasks:
         try:
-            expect_code(task.step.args)
-            ready.append(prepare(task.step, context, task.prefixes))
+            verify_plugin_code(task.step.args)
+            trainings.append(prepare_training(task.step, context, task.prefixes))
         except TickdslError as error:
-            leaves(task.step.key, error)
-    why = _why_not(ready, context) if len(ready) > 1 else None
-    if why is not None:
-        context.hooks.single(ready[0].step.key, why)
-        for each in ready[1:]:
-            leaves(each.step.key, None)
-        ready = ready[:1]
-    if len(ready) > 1:
-        _train(ready, context, leaves, began)
-    elif ready:
-        context.keep(ready[0].step, ready[0].carry_out, time.monotonic())  # the others' time is not its own
+            on_leave(task.step.key, error)
+    reason = _reason_against_stacking(trainings, context) if len(trainings) > 1 else None
+    if reason is not None:
+        context.hooks.not_stackable(trainings[0].step.key, reason)
+        for training in trainings[1:]:
+            on_leave(training.step.key, None)
+        trainings = trainings[:1]
+    if len(trainings) > 1:
+        _train_stacked(trainings, context, on_leave, start_time)
+    elif trainings:
+        context.store_result(trainings[0].step, trainings[0].run, time.monotonic())  # the others' time is not its own
 
 
-def _train(ready: Sequence[Training], context: Context, leaves: Leaves, began: float) -> None:
-    meter = energy.Meter(energy.counter(context.device))
+def _train_stacked(trainings: Sequence[PreparedTraining], context: Context, leaves: OnLeave, start_time: float) -> None:
+    meter = energy.EnergyMeter(energy.open_counter(context.device))
 
     def save() -> None:
-        for each in ready:
-            each.checkpoint.save_now()
+        for training in trainings:
+            training.checkpoint.save_now()
 
     def between() -> None:
         meter.tick()
-        context.hooks.between(save)
+        context.hooks.between_steps(save)
 
-    endings = train_stacked(
-        [each.given for each in ready],
+    outcomes = train_stacked(
+        [training.job for training in trainings],
         context.choices,
         device=context.device,
-        between=between,
-        leaves=lambda place, error: leaves(ready[place].step.key, error),
+        before_step=between,
+        on_leave=lambda place, error: leaves(trainings[place].step.key, error),
     )
-    for each, ending in zip(ready, endings, strict=True):
-        if isinstance(ending, History):
-            leave = partial(each.leave, history=ending, meter=meter)
+    for training, outcome in zip(trainings, outcomes, strict=True):
+        if isinstance(outcome, TrainingHistory):
+            save_result = partial(training.save_result, history=outcome, meter=meter)
             try:
-                context.keep(each.step, leave, began, ending.stacked)
+                context.store_result(training.step, save_result, start_time, outcome.stack_size)
             except TickdslError as error:
-                leaves(each.step.key, error)
+                leaves(training.step.key, error)
 
 
-def _why_not(ready: Sequence[Training], context: Context) -> str | None:
+def _reason_against_stacking(trainings: Sequence[PreparedTraining], context: Context) -> str | None:
     """What stands against stacking trainings, or that it does not pay; that is not asked where a person decided."""
-    given = [each.given for each in ready]
-    why = why_not(given, context.choices, context.device)
-    if why is not None or context.settings.stack is not None:
-        return why
-    faster = context.choices.settle(_question(ready, context), lambda: times_faster(given, context.device))
-    return None if faster >= WORTH else f"{len(ready)} of them in one are {faster:.2f} times as fast as one by one"
-
-
-def _question(ready: Sequence[Training], context: Context) -> str:
-    device = context.device
-    name = torch.cuda.get_device_name(device) if device.type == "cuda" else "the processor"
-    first = ready[0]
+    jobs = [training.job for training in trainings]
+    reason = stacking_obstacle(jobs, context.choices, context.device)
+    if reason is not None or context.settings.stack is not None:
+        return reason
+    speedup = context.choices.settle(_question(trainings, context), lambda: stacking_speedup(jobs, context.device))
     return (
-        f"times that a step of {len(ready)} trainings in one is faster than of one by one, on {name}, "
-        f"{first.share:.1g} of {first.trial.words}, {first.given.recipe.optimizer}, {first.given.recipe.precision}"
+        None
+        if speedup >= MIN_SPEEDUP
+        else f"{len(trainings)} of them in one are {speedup:.2f} times as fast as one by one"
+    )
+
+
+def _question(trainings: Sequence[PreparedTraining], context: Context) -> str:
+    device = context.device
+    device_name = torch.cuda.get_device_name(device) if device.type == "cuda" else "the processor"
+    first = trainings[0]
+    return (
+        f"times that a step of {len(trainings)} trainings in one is faster than of one by one, on {device_name}, "
+        f"{first.macs_share:.1g} of {first.trial.label}, {first.job.recipe.optimizer}, {first.job.recipe.precision}"
     )

@@ -10,11 +10,11 @@ from typing import Any
 import attrs
 from torch import Tensor
 
-from tickdsl.engine.machine.compiling import compiles
+from tickdsl.engine.machine.compiling import should_compile
 from tickdsl.engine.machine.layout import layout
-from tickdsl.engine.machine.trial import Trial
-from tickdsl.engine.networks import Network
-from tickdsl.engine.steps.context import Context, Metrics, describe, record, save_weights, seed_of
+from tickdsl.engine.machine.trial import SpeedTrial
+from tickdsl.engine.networks import DenseNetwork
+from tickdsl.engine.steps.context import Context, Metrics, required_seed, result_record, save_weights, structure_metrics
 from tickdsl.errors import TickdslError
 from tickdsl.graph.costs import cost
 from tickdsl.graph.structure import Structure
@@ -22,146 +22,150 @@ from tickdsl.graph.surgery.compact import compact_masks
 from tickdsl.metrics import energy
 from tickdsl.moments import Moment
 from tickdsl.plan.steps import Step
-from tickdsl.training.checkpoints import Checkpoints
-from tickdsl.training.history import EpochReport, History
-from tickdsl.training.job import Assignment
+from tickdsl.training.checkpoints import Checkpointer
+from tickdsl.training.history import EpochReport, TrainingHistory
+from tickdsl.training.job import TrainingJob
 from tickdsl.training.loop import train
 from tickdsl.training.recipes.recipe import Recipe, steps_per_epoch
-from tickdsl.training.recipes.retraining import at_cost
+from tickdsl.training.recipes.retraining import scale_length
 from tickdsl.training.rng import stream_seed
-from tickdsl.training.step.distillation import Lesson
+from tickdsl.training.step.distillation import Distillation
 
 
 @attrs.frozen
-class Training:
-    """A train step made ready. `share` is that of the dense network's multiply-adds which is left."""
+class PreparedTraining:
+    """A train step made ready. `macs_share` is that of the dense network's multiply-adds which is left."""
 
     step: Step
     context: Context
-    found: Network
+    network: DenseNetwork
     structure: Structure
-    trial: Trial
-    share: float
-    given: Assignment
-    checkpoint: Checkpoints
+    trial: SpeedTrial
+    macs_share: float
+    job: TrainingJob
+    checkpoint: Checkpointer
 
-    def carry_out(self, folder: Path) -> Metrics:
+    def run(self, folder: Path) -> Metrics:
         """Train, and leave the weights in `folder`."""
-        context, meter = self.context, energy.Meter(energy.counter(self.context.device))
+        context, meter = self.context, energy.EnergyMeter(energy.open_counter(self.context.device))
 
         def between() -> None:
             meter.tick()
-            context.hooks.between(self.checkpoint.save_now)
+            context.hooks.between_steps(self.checkpoint.save_now)
 
-        history = train(**self.given.arguments(), device=context.device, between=between, choices=context.choices)
-        return self.leave(folder, history, meter)
+        history = train(**self.job.as_kwargs(), device=context.device, before_step=between, choices=context.choices)
+        return self.save_result(folder, history, meter)
 
-    def leave(self, folder: Path, history: History, meter: energy.Meter) -> Metrics:
+    def save_result(self, folder: Path, history: TrainingHistory, meter: energy.EnergyMeter) -> Metrics:
         """Leave the weights of the training that is over in `folder`.
 
         Of trainings that were stacked each counts for an equal share of their time and energy.
         """
-        save_weights(folder, self.given.model.state_dict())
-        stacked = {"stacked": history.stacked} if history.stacked > 1 else {}
+        save_weights(folder, self.job.model.state_dict())
+        stacked = {"stacked": history.stack_size} if history.stack_size > 1 else {}
         chosen = {"sparse": list(history.sparse), "layout": history.layout, "compiled": history.compiled, **stacked}
-        counted = meter.told(self.context.settings.jobs * history.stacked)
+        counted = meter.summary(self.context.settings.jobs * history.stack_size)
         used = {"steps": history.stop - history.start, **chosen, **counted}
-        return {**_course(history), **used, **describe(self.found.graph, self.structure)}
+        return {**_history_metrics(history), **used, **structure_metrics(self.network.graph, self.structure)}
 
 
-def prepare(step: Step, context: Context, prefixes: Mapping[str, Step]) -> Training:
+def prepare_training(step: Step, context: Context, prefixes: Mapping[str, Step]) -> PreparedTraining:
     """A train step as a training; `prefixes` ({moment: step}) are rewinding points that it deposits on its way.
 
     Raises TickdslError where nothing is left to train.
     """
-    found = context.network(step)
-    structure = context.structure(step.parents.get("structure"), found.graph)
+    network = context.dense_network(step)
+    structure = context.structure(step.parents.get("structure"), network.graph)
     data = context.dataset(step.args["data"], step.seed)
-    recipe = _recipe(step, context, found, structure)
-    module = context.module(found, structure, context.weights(step.parents["weights"], structure, found.graph))
-    clock = _Clock(recipe, len(data.train_labels))
-    start, stop = clock.at(step.args.get("start", "0it")), clock.at(step.args.get("stop", "end"))
+    recipe = _budgeted_recipe(step, context, network, structure)
+    module = context.module(network, structure, context.weights(step.parents["weights"], structure, network.graph))
+    clock = _StepClock(recipe, len(data.train_labels))
+    start, stop = clock.step_at(step.args.get("start", "0it")), clock.step_at(step.args.get("stop", "end"))
     if start >= stop:
         raise TickdslError(
             f"nothing is left to train: the training starts at {step.args.get('start')} of {recipe.length}",
             "rewind to an earlier moment",
         )
-    checkpoint = Checkpoints(
+    checkpoint = Checkpointer(
         context.store.scratch(step.key),
         context.settings.checkpoint_seconds,
-        warn=lambda message: context.hooks.note(step.key, message),
-        saved=lambda done: context.hooks.saved(step.key, round(done / clock.per_epoch, 3)),
+        warn=lambda message: context.hooks.step_warning(step.key, message),
+        on_saved=lambda done: context.hooks.checkpoint_saved(step.key, round(done / clock.per_epoch, 3)),
     )
-    trial = Trial(step, found, data, recipe)
-    fitting = layout(trial, context.device, context.choices)
-    dense, left = (cost(found.graph, each).macs for each in (Structure.dense(found.graph), structure))
-    given = Assignment(
+    trial = SpeedTrial(step, network, data, recipe)
+    layout_name = layout(trial, context.device, context.choices)
+    dense_macs, macs_left = (
+        cost(network.graph, subject).macs for subject in (Structure.dense(network.graph), structure)
+    )
+    job = TrainingJob(
         model=module,
         data=data,
         recipe=recipe,
-        seed=_noise(step),
+        seed=_noise_seed(step),
         start=start,
         stop=stop,
-        masks=compact_masks(found.graph, structure),
+        masks=compact_masks(network.graph, structure),
         checkpoint=checkpoint,
-        on_epoch=lambda report: context.hooks.progress(step.key, _report(report)),
-        moments={
-            clock.at(moment): _deposit(prefix, context)
+        on_epoch=lambda report: context.hooks.progress(step.key, _progress(report)),
+        step_callbacks={
+            clock.step_at(moment): _rewind_point_writer(prefix, context)
             for moment, prefix in prefixes.items()
-            if start < clock.at(moment) < stop
+            if start < clock.step_at(moment) < stop
         },
-        lesson=_lesson(step, context, clock),
-        layout=fitting,
-        compile=compiles(
+        distillation=_distillation(step, context, clock),
+        layout=layout_name,
+        compile=should_compile(
             trial,
-            fitting,
+            layout_name,
             stop - start,
-            left / dense,
+            macs_left / dense_macs,
             device=context.device,
             choices=context.choices,
             hooks=context.hooks,
         ),
     )
-    return Training(step, context, found, structure, trial, left / dense, given, checkpoint)
+    return PreparedTraining(step, context, network, structure, trial, macs_left / dense_macs, job, checkpoint)
 
 
-def _recipe(step: Step, context: Context, found: Network, structure: Structure) -> Recipe:
+def _budgeted_recipe(step: Step, context: Context, network: DenseNetwork, structure: Structure) -> Recipe:
     """The recipe of a training, as long as its budget of multiply-adds allows where it has one."""
     recipe = Recipe.from_dict(step.args["recipe"])
     if step.args.get("budget") != "flops":
         return recipe
-    matched = context.structure(step.parents.get("matched"), found.graph)
-    return at_cost(recipe, Fraction(int(cost(found.graph, matched).macs), int(cost(found.graph, structure).macs)))
+    matched = context.structure(step.parents.get("matched"), network.graph)
+    return scale_length(
+        recipe, Fraction(int(cost(network.graph, matched).macs), int(cost(network.graph, structure).macs))
+    )
 
 
-def _lesson(step: Step, context: Context, clock: _Clock) -> Lesson | None:
+def _distillation(step: Step, context: Context, clock: _StepClock) -> Distillation | None:
     """Who teaches in a training: the network that another training left, on the same data."""
     spec = step.args.get("distill")
     if spec is None:
         return None
     key = step.parents["teacher"]
-    theirs = context.parts(key)
-    found = context.network(attrs.evolve(step, args={**step.args, "model": theirs["args"]["model"]}))
-    structure = context.structure(theirs["parents"].get("structure"), found.graph)
-    teacher = context.module(found, structure, context.weights(key, structure, found.graph))
-    until = clock.at(spec["until"]) if "until" in spec else None
-    return Lesson(teacher, spec["temperature"], spec["weight"], until)
+    teacher_parts = context.step_parts(key)
+    network = context.dense_network(attrs.evolve(step, args={**step.args, "model": teacher_parts["args"]["model"]}))
+    structure = context.structure(teacher_parts["parents"].get("structure"), network.graph)
+    teacher = context.module(network, structure, context.weights(key, structure, network.graph))
+    until = clock.step_at(spec["until"]) if "until" in spec else None
+    return Distillation(teacher, spec["temperature"], spec["weight"], until)
 
 
-def _deposit(prefix: Step, context: Context) -> Callable[[Mapping[str, Tensor]], None]:
+def _rewind_point_writer(prefix: Step, context: Context) -> Callable[[Mapping[str, Tensor]], None]:
     """What a training does when it passes a rewinding point: leave the weights there as that step's result."""
 
     def write(state: Mapping[str, Tensor]) -> None:
         if prefix.key not in context.store:
             with context.store.writing(prefix.key) as draft:
                 save_weights(draft.folder, state)
-                draft.finish(record(prefix, {}, 0.0, context))
-        context.hooks.deposited(prefix.key)
+                draft.finish(result_record(prefix, {}, 0.0, context))
+        context.hooks.rewind_point_saved(prefix.key)
 
     return write
 
 
-class _Clock:
+class _StepClock:
     """A recipe's moments as optimiser steps on a given number of pictures."""
 
     def __init__(self, recipe: Recipe, pictures: int) -> None:
@@ -169,7 +173,7 @@ class _Clock:
         self.total = recipe.length.steps(self.per_epoch)
         self.recipe = recipe
 
-    def at(self, text: str) -> int:
+    def step_at(self, text: str) -> int:
         steps = Moment.parse(text).steps(self.per_epoch, self.total)
         if steps > self.total:
             raise TickdslError(
@@ -179,7 +183,7 @@ class _Clock:
         return steps
 
 
-def _report(report: EpochReport) -> dict[str, Any]:
+def _progress(report: EpochReport) -> dict[str, Any]:
     return {
         "epoch": report.epoch,
         "epochs": report.epochs,
@@ -189,7 +193,7 @@ def _report(report: EpochReport) -> dict[str, Any]:
     }
 
 
-def _course(history: History) -> Metrics:
+def _history_metrics(history: TrainingHistory) -> Metrics:
     """The last epoch's figures are the training's; the best are kept beside them. `train_time` in seconds."""
     epochs = history.epochs
     last, best = epochs[-1], max(epochs, key=lambda e: e.test_accuracy)
@@ -199,12 +203,12 @@ def _course(history: History) -> Metrics:
         "train_loss": last.train_loss,
         "best_accuracy": best.test_accuracy,
         "best_epoch": best.epoch,
-        "train_time": sum(e.seconds for e in epochs) / history.stacked,
+        "train_time": sum(e.seconds for e in epochs) / history.stack_size,
         "epochs": [[e.epoch, e.train_loss, e.test_loss, e.test_accuracy, e.lr] for e in epochs],
     }
 
 
-def _noise(step: Step) -> int:
+def _noise_seed(step: Step) -> int:
     """The seed of a training's data order, alterations and dropout."""
     noise = step.args.get("noise", 0)
-    return stream_seed(seed_of(step), "noise", noise) if noise else seed_of(step)
+    return stream_seed(required_seed(step), "noise", noise) if noise else required_seed(step)

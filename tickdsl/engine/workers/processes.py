@@ -18,21 +18,21 @@ from typing import Any
 
 import attrs
 
-from tickdsl.engine.messages import Lost, Message, Outcome, Task
+from tickdsl.engine.messages import Message, Outcome, Task, WorkerLost
 from tickdsl.engine.steps.context import Settings
-from tickdsl.engine.workers.in_process import Desk
+from tickdsl.engine.workers.in_process import Worker
 
-_PATIENCE_SECONDS = 5.0
+_JOIN_SECONDS = 5.0
 
 
 @attrs.define(eq=False)
-class _Worker:
+class _WorkerProcess:
     name: str
     process: Any
     pipe: Connection
     keys: set[str] = attrs.field(factory=set)  # of what it is at
 
-    def tell(self, message: Sequence[Task] | int) -> bool:
+    def send(self, message: Sequence[Task] | int) -> bool:
         """Whether the worker was there to hear it."""
         try:
             self.pipe.send(message)
@@ -41,7 +41,7 @@ class _Worker:
         return True
 
 
-class Pool:
+class WorkerPool:
     """`jobs` processes, begun as they are needed."""
 
     def __init__(self, settings: Settings, jobs: int) -> None:
@@ -49,99 +49,99 @@ class Pool:
         self._settings = settings
         self._mp = multiprocessing.get_context("forkserver")
         self._mp.set_forkserver_preload(["tickdsl.engine.steps.operations"])
-        self._workers: list[_Worker] = []
+        self._workers: list[_WorkerProcess] = []
 
     @property
-    def free(self) -> bool:
+    def has_capacity(self) -> bool:
         return sum(bool(worker.keys) for worker in self._workers) < self._jobs
 
     def submit(self, tasks: Sequence[Task]) -> str:
         """Give tasks to a worker that has none."""
         while True:
-            idle = next((worker for worker in self._workers if not worker.keys), None) or self._begin()
-            if idle.tell(tasks):
-                idle.keys = {task.step.key for task in tasks}
-                return idle.name
-            self._bury(idle)
+            worker = next((worker for worker in self._workers if not worker.keys), None) or self._start_worker()
+            if worker.send(tasks):
+                worker.keys = {task.step.key for task in tasks}
+                return worker.name
+            self._reap(worker)
 
     def poll(self, timeout: float) -> list[Message]:
         """What the workers said; tasks whose worker died are Lost."""
         messages: list[Message] = []
-        spoke = {id(pipe) for pipe in wait([worker.pipe for worker in self._workers], timeout)}
-        for worker in [worker for worker in self._workers if id(worker.pipe) in spoke]:
+        readable = {id(pipe) for pipe in wait([worker.pipe for worker in self._workers], timeout)}
+        for worker in [worker for worker in self._workers if id(worker.pipe) in readable]:
             try:
                 while worker.pipe.poll():
                     messages.append(message := worker.pipe.recv())
                     if isinstance(message, Outcome):
                         worker.keys.discard(message.key)
             except (EOFError, OSError):
-                how = self._bury(worker)
-                messages += [Lost(key, how) for key in sorted(worker.keys)]
+                reason = self._reap(worker)
+                messages += [WorkerLost(key, reason) for key in sorted(worker.keys)]
         return messages
 
-    def ask(self, wish: int) -> None:
+    def set_command(self, command: int) -> None:
         """RUN, PAUSE or STOP, for all; one that died is noticed by `poll`."""
         for worker in self._workers:
-            worker.tell(wish)
+            worker.send(command)
 
     def close(self) -> None:
         """End all workers at once: they end with their pipe."""
         for worker in self._workers:
             worker.pipe.close()
         while self._workers:
-            self._bury(self._workers[-1])
+            self._reap(self._workers[-1])
 
-    def _begin(self) -> _Worker:
-        ours, theirs = self._mp.Pipe()
-        process = self._mp.Process(target=_serve, args=(self._settings, theirs))
-        with _signals_held_back():
+    def _start_worker(self) -> _WorkerProcess:
+        parent_pipe, child_pipe = self._mp.Pipe()
+        process = self._mp.Process(target=_worker_main, args=(self._settings, child_pipe))
+        with _signals_blocked():
             process.start()
-        theirs.close()
-        worker = _Worker(f"process {process.pid}", process, ours)
+        child_pipe.close()
+        worker = _WorkerProcess(f"process {process.pid}", process, parent_pipe)
         self._workers.append(worker)
         return worker
 
-    def _bury(self, worker: _Worker) -> str:
+    def _reap(self, worker: _WorkerProcess) -> str:
         """Wait for the end of a worker; how it died."""
         self._workers.remove(worker)
         worker.pipe.close()
-        worker.process.join(_PATIENCE_SECONDS)
+        worker.process.join(_JOIN_SECONDS)
         if worker.process.is_alive():
             worker.process.kill()
             worker.process.join()
         code = worker.process.exitcode or 0
         worker.process.close()
-        how = f"was killed by signal {-code}" if code < 0 else f"ended with exit code {code}"
-        return f"its worker process {how}"
+        ending = f"was killed by signal {-code}" if code < 0 else f"ended with exit code {code}"
+        return f"its worker process {ending}"
 
 
 @contextlib.contextmanager
-def _signals_held_back() -> Iterator[None]:
+def _signals_blocked() -> Iterator[None]:
     """Children begun here have SIGINT and SIGTERM blocked: those reach the whole group, and the engine answers."""
     resource_tracker.ensure_running()  # it would unblock them when it is started on the way
-    before = _block_signals()
+    previous_mask = _block_signals()
     try:
         yield
     finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+        signal.pthread_sigmask(signal.SIG_SETMASK, previous_mask)
 
 
 def _block_signals() -> set[Any]:
     return signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT, signal.SIGTERM})
 
 
-def _serve(settings: Settings, pipe: Connection) -> None:
+def _worker_main(settings: Settings, pipe: Connection) -> None:
     """A worker's life: tasks from the pipe, messages into it, an outcome after each task; death when it closes."""
     _block_signals()
-    given: queue.SimpleQueue[Sequence[Task]] = queue.SimpleQueue()
+    task_queue: queue.SimpleQueue[Sequence[Task]] = queue.SimpleQueue()
 
-    def say(message: Message) -> None:
+    def send(message: Message) -> None:
         try:
             pipe.send(message)
         except OSError:
             os._exit(1)
 
-    desk = Desk(settings, say)
+    worker = Worker(settings, send)
 
     def listen() -> None:
         while True:
@@ -151,11 +151,11 @@ def _serve(settings: Settings, pipe: Connection) -> None:
                 # The engine is gone, or wants no more: nobody would take the result.
                 os._exit(1)
             if isinstance(message, int):
-                desk.wish = message
+                worker.command = message
             else:
-                given.put(message)
+                task_queue.put(message)
 
     threading.Thread(target=listen, daemon=True).start()
     while True:
-        for outcome in desk.work(given.get()):
-            say(outcome)
+        for outcome in worker.run_tasks(task_queue.get()):
+            send(outcome)

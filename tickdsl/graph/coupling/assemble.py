@@ -10,36 +10,36 @@ import networkx as nx
 import numpy as np
 from torch import nn
 
-from tickdsl.graph.arrays import Ints, to_runs
-from tickdsl.graph.coupling.analysis import Analysis, Work
+from tickdsl.graph.arrays import IntArray, to_runs
+from tickdsl.graph.coupling.analysis import Analysis, MacsFormula
 from tickdsl.graph.coupling.blocks import find_blocks
-from tickdsl.graph.coupling.grouping import Units, group_units
-from tickdsl.graph.coupling.labels import Families, Family, Shape, squeeze_uniform, varying
+from tickdsl.graph.coupling.grouping import ChannelGrouping, solve_channel_groups
+from tickdsl.graph.coupling.labels import Families, Family, Shape, squeeze_uniform, varying_dims
 from tickdsl.graph.coupling.recording import Operator, Recording
-from tickdsl.graph.model import Layout, ModelGraph, Run, WeightInfo
+from tickdsl.graph.model import Layout, LayoutRun, ModelGraph, WeightInfo
 
 
 def assemble(
     model: nn.Module, analysis: Analysis, evaluation: Recording, training: Recording, inputs: Any
 ) -> ModelGraph:
     """The model graph of two recordings that share their atoms."""
-    units = group_units(analysis)
-    layouts = Layouts(units)
+    units = solve_channel_groups(analysis)
+    layouts = LayoutTable(units)
     graph = nx.DiGraph()
     parameters = {name: tuple(tensor.shape) for name, tensor in model.named_parameters()}
     buffers = {name: tuple(tensor.shape) for name, tensor in model.named_buffers()}
-    for recording in (evaluation, _new_in(training, evaluation)):
+    for recording in (evaluation, _training_only(training, evaluation)):
         for name in recording.inputs:
             graph.add_node(name, kind="input")
         for operator in recording.operators:
-            _add(graph, operator, layouts, analysis, {**parameters, **buffers})
-        for place, node in enumerate(recording.outputs):
+            _add_operator(graph, operator, layouts, analysis, {**parameters, **buffers})
+        for index, node in enumerate(recording.outputs):
             if node in graph:
-                name = f"output{place}" if place else "output"
+                name = f"output{index}" if index else "output"
                 graph.add_node(name, kind="output")
                 graph.add_edge(node, name)
     weights = {
-        name: WeightInfo(module, parameters[name], name in units.heads)
+        name: WeightInfo(module, parameters[name], name in units.output_weights)
         for name, module in analysis.weights.items()
         if name in parameters and len(parameters[name]) > 1
     }
@@ -51,33 +51,33 @@ def assemble(
         buffers=buffers,
         aliases=_aliases(model),
         weights=weights,
-        layouts=tuple(layouts.found),
+        layouts=tuple(layouts.layouts),
         inputs=inputs,
         unknown=tuple(dict.fromkeys(evaluation.unknown + training.unknown)),
     )
     return attrs.evolve(result, blocks=find_blocks(result, evaluation))
 
 
-def _new_in(training: Recording, evaluation: Recording) -> Recording:
+def _training_only(training: Recording, evaluation: Recording) -> Recording:
     """Of a training run, what evaluation does not do: operators of other modules."""
-    seen = {operator.module for operator in evaluation.operators}
-    renamed = {}
-    kept = []
+    evaluated_modules = {operator.module for operator in evaluation.operators}
+    new_names = {}
+    training_operators = []
     for operator in training.operators:
-        plain = operator.name.removeprefix("train:")
-        if operator.module in seen:
-            renamed[operator.name] = plain
+        base_name = operator.name.removeprefix("train:")
+        if operator.module in evaluated_modules:
+            new_names[operator.name] = base_name
         else:
-            parents = tuple(renamed.get(parent, parent) for parent in operator.parents)
-            kept.append(attrs.evolve(operator, parents=parents, train_only=True))
-    return Recording(operators=kept)
+            parents = tuple(new_names.get(parent, parent) for parent in operator.parents)
+            training_operators.append(attrs.evolve(operator, parents=parents, train_only=True))
+    return Recording(operators=training_operators)
 
 
-def _add(
-    graph: nx.DiGraph, operator: Operator, layouts: Layouts, analysis: Analysis, tensors: dict[str, Shape]
+def _add_operator(
+    graph: nx.DiGraph, operator: Operator, layouts: LayoutTable, analysis: Analysis, tensors: dict[str, Shape]
 ) -> None:
     dims = tuple(
-        layouts.of(shape, families) for shape, families in zip(operator.shapes, operator.families, strict=True)
+        layouts.dim_layouts(shape, families) for shape, families in zip(operator.shapes, operator.families, strict=True)
     )
     graph.add_node(
         operator.name,
@@ -90,9 +90,9 @@ def _add(
         itemsize=operator.itemsize,
         view=operator.view,
         macs=_macs(operator.work),
-        work=_work(operator.work, layouts),
+        work=_macs_formula(operator.work, layouts),
         train_only=operator.train_only,
-        taken=_taken(operator, layouts),
+        taken=_taken_positions(operator, layouts),
     )
     for parent in operator.parents:
         if parent not in graph and parent in tensors:
@@ -101,80 +101,86 @@ def _add(
             graph.add_edge(parent, operator.name)
 
 
-def _taken(operator: Operator, layouts: Layouts) -> tuple[tuple[int, int, Any], ...]:
-    found = ((dim, layouts.of(value.shape, value.families)[dim], taken) for value, dim, taken in operator.taken)
+def _taken_positions(operator: Operator, layouts: LayoutTable) -> tuple[tuple[int, int, Any], ...]:
+    found = (
+        (dim, layouts.dim_layouts(value.shape, value.families)[dim], taken) for value, dim, taken in operator.taken
+    )
     return tuple((dim, layout, to_runs(taken)) for dim, layout, taken in found if layout is not None)
 
 
-def _macs(work: Work | None) -> int:
+def _macs(work: MacsFormula | None) -> int:
     return work.factor * int(np.prod(work.shape, dtype=np.int64)) if work else 0
 
 
-def _work(work: Work | None, layouts: Layouts) -> tuple[int, ...]:
+def _macs_formula(work: MacsFormula | None, layouts: LayoutTable) -> tuple[int, ...]:
     if work is None:
         return ()
-    dims = layouts.of(work.shape, work.families)
+    dims = layouts.dim_layouts(work.shape, work.families)
     rigid = [size for size, dim in zip(work.shape, dims, strict=True) if dim is None]
     return (work.factor * int(np.prod(rigid, dtype=np.int64)), *(dim for dim in dims if dim is not None))
 
 
 def _aliases(model: nn.Module) -> dict[str, str]:
-    first: dict[int, str] = {}
+    first_names: dict[int, str] = {}
     aliases = {}
-    for named in (model.named_parameters(remove_duplicate=False), model.named_buffers(remove_duplicate=False)):
-        for name, tensor in named:
-            if id(tensor) in first:
-                aliases[name] = first[id(tensor)]
+    for named_tensors in (model.named_parameters(remove_duplicate=False), model.named_buffers(remove_duplicate=False)):
+        for name, tensor in named_tensors:
+            if id(tensor) in first_names:
+                aliases[name] = first_names[id(tensor)]
             else:
-                first[id(tensor)] = name
+                first_names[id(tensor)] = name
     return aliases
 
 
-class Layouts:
+class LayoutTable:
     """The layouts of all tensors, each once."""
 
-    def __init__(self, units: Units) -> None:
+    def __init__(self, units: ChannelGrouping) -> None:
         self._units = units
-        self._carries = [solution.group[solution.root] >= 0 for solution in units.readings]
-        self._places: dict[tuple[tuple[int, bytes], ...], int] = {}
-        self._of_family: dict[int, tuple[Family, dict[int, int]]] = {}
-        self.found: list[Layout] = []
+        self._removable_roots = [solution.group[solution.root] >= 0 for solution in units.solutions]
+        self._index_by_key: dict[tuple[tuple[int, bytes], ...], int] = {}
+        self._layouts_by_family: dict[int, tuple[Family, dict[int, int]]] = {}
+        self.layouts: list[Layout] = []
 
-    def of(self, shape: Shape, families: Families) -> tuple[int | None, ...]:
+    def dim_layouts(self, shape: Shape, families: Families) -> tuple[int | None, ...]:
         """Per dimension the layout along it, or None where nothing can go."""
         dims: list[int | None] = [None] * len(shape)
         for family in families:
-            if id(family) not in self._of_family:
+            if id(family) not in self._layouts_by_family:
                 # Kept with the family, so that its identity stays its own.
-                self._of_family[id(family)] = (
+                self._layouts_by_family[id(family)] = (
                     family,
-                    {dim: self._place(roots) for dim, roots in self._roots(family).items()},
+                    {dim: self._layout_index(roots) for dim, roots in self._component_roots(family).items()},
                 )
-            for dim, place in self._of_family[id(family)][1].items():
-                dims[dim] = place
+            for dim, layout in self._layouts_by_family[id(family)][1].items():
+                dims[dim] = layout
         return tuple(dims)
 
-    def _roots(self, family: Family) -> dict[int, dict[int, Ints]]:
+    def _component_roots(self, family: Family) -> dict[int, dict[int, IntArray]]:
         """Per dimension that can shrink, and per reading in which it can, the components along it."""
-        found: dict[int, dict[int, Ints]] = {}
-        for reading, solution in enumerate(self._units.readings):
-            if reading == 0 or self._carries[reading][family].any():
+        roots_by_dim: dict[int, dict[int, IntArray]] = {}
+        for granularity, solution in enumerate(self._units.solutions):
+            if granularity == 0 or self._removable_roots[granularity][family].any():
                 solved = squeeze_uniform(solution.root[family])
-                along = varying(solved)
-                if len(along) == 1 and (solution.group[roots := solved.ravel()] >= 0).any():
-                    found.setdefault(along[0], {})[reading] = roots
-        return found
+                dims = varying_dims(solved)
+                if len(dims) == 1 and (solution.group[roots := solved.ravel()] >= 0).any():
+                    roots_by_dim.setdefault(dims[0], {})[granularity] = roots
+        return roots_by_dim
 
-    def _place(self, roots: dict[int, Ints]) -> int:
-        key = tuple([(reading, mine.tobytes()) for reading, mine in roots.items()])
-        if key not in self._places:
-            runs = [run for reading, mine in roots.items() for run in self._runs(reading, mine)]
-            self._places[key] = len(self.found)
-            self.found.append(Layout(len(next(iter(roots.values()))), tuple(runs)))
-        return self._places[key]
+    def _layout_index(self, roots: dict[int, IntArray]) -> int:
+        key = tuple([(granularity, component_roots.tobytes()) for granularity, component_roots in roots.items()])
+        if key not in self._index_by_key:
+            runs = [
+                run
+                for granularity, component_roots in roots.items()
+                for run in self._layout_runs(granularity, component_roots)
+            ]
+            self._index_by_key[key] = len(self.layouts)
+            self.layouts.append(Layout(len(next(iter(roots.values()))), tuple(runs)))
+        return self._index_by_key[key]
 
-    def _runs(self, reading: int, roots: Ints) -> Iterator[Run]:
-        solution = self._units.readings[reading]
+    def _layout_runs(self, granularity: int, roots: IntArray) -> Iterator[LayoutRun]:
+        solution = self._units.solutions[granularity]
         groups, units = solution.group[roots], solution.unit[roots]
         for group in dict.fromkeys(groups[groups >= 0].tolist()):
-            yield Run(self._units.groups[group].name, np.flatnonzero(groups == group), units[groups == group])
+            yield LayoutRun(self._units.groups[group].name, np.flatnonzero(groups == group), units[groups == group])

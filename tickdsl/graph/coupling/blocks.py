@@ -34,24 +34,24 @@ def find_blocks(model: ModelGraph, recording: Recording) -> tuple[Block, ...]:
     A region runs from a value that dominates all of it to a value that post-dominates all of it, along module
     boundaries, so that identities can take its place.
     """
-    finder = _Finder(model, recording)
-    found: dict[tuple[str, ...], Block] = {}
+    finder = _BlockFinder(model, recording)
+    blocks: dict[tuple[str, ...], Block] = {}
     for chain in finder.chains():
         regions = [region for region in finder.regions(chain) if finder.has_weights(region)]
-        verdicts = [finder.verdict(region) for region in regions]
-        if any(reason is None for _, reason in verdicts):
-            for region, (ties, reason) in zip(regions, verdicts, strict=True):
-                found.setdefault(region.operators, finder.block(region, ties, reason))
-    return _related(sorted(found.values(), key=lambda block: finder.position[block.operators[0]]))
+        reasons_by_region = [finder.removability(region) for region in regions]
+        if any(reason is None for _, reason in reasons_by_region):
+            for region, (ties, reason) in zip(regions, reasons_by_region, strict=True):
+                blocks.setdefault(region.operators, finder.make_block(region, ties, reason))
+    return _with_parents(sorted(blocks.values(), key=lambda block: finder.position[block.operators[0]]))
 
 
-class _Finder:
+class _BlockFinder:
     def __init__(self, model: ModelGraph, recording: Recording) -> None:
         self.model, self.recording = model, recording
         self.operators = [operator.name for operator in recording.operators]
-        self.position = {name: place for place, name in enumerate(self.operators)}
+        self.position = {name: index for index, name in enumerate(self.operators)}
         self.calls = Counter(call.path for call in recording.calls)
-        self.weighted = {path for info in model.weights.values() for path in _upwards(info.module)}
+        self.weighted_paths = {path for info in model.weights.values() for path in _ancestor_paths(info.module)}
         self.tensors: dict[str, list[str]] = defaultdict(list)
         for name in (*model.parameters, *model.buffers):
             self.tensors[name.rpartition(".")[0]].append(name)
@@ -78,26 +78,26 @@ class _Finder:
 
     def regions(self, chain: Sequence[ModuleCall]) -> Iterator[_Region]:
         """Every module with weights, and the modules without (norms, activations) that follow it at equal shape."""
-        place = 0
-        while place < len(chain):
-            run = [chain[place]]
-            place += 1
-            if self._has_weights(run[0]) and self._replaceable(run[0]):
-                while place < len(chain) and self._follows(chain[place], run[-1]):
-                    run.append(chain[place])
-                    place += 1
-                if self._is_step(run):
-                    names = tuple(self.operators[run[0].start : run[-1].end])
-                    yield _Region(tuple(run), run[0].inputs[0], run[-1].outputs[0], names)
+        index = 0
+        while index < len(chain):
+            calls = [chain[index]]
+            index += 1
+            if self._has_weights(calls[0]) and self._replaceable(calls[0]):
+                while index < len(chain) and self._follows(chain[index], calls[-1]):
+                    calls.append(chain[index])
+                    index += 1
+                if self._is_single_entry_exit(calls):
+                    names = tuple(self.operators[calls[0].start : calls[-1].end])
+                    yield _Region(tuple(calls), calls[0].inputs[0], calls[-1].outputs[0], names)
 
     def has_weights(self, region: _Region) -> bool:
         return any(self._has_weights(call) for call in region.calls)
 
     def _has_weights(self, call: ModuleCall) -> bool:
-        return call.path in self.weighted
+        return call.path in self.weighted_paths
 
     def _replaceable(self, call: ModuleCall) -> bool:
-        return call.plain and self.calls[call.path] == 1 and call.end > call.start
+        return call.is_unary and self.calls[call.path] == 1 and call.end > call.start
 
     def _follows(self, call: ModuleCall, before: ModuleCall) -> bool:
         return (
@@ -107,17 +107,18 @@ class _Finder:
             and self._shape(call.outputs[0]) == self._shape(before.outputs[0])
         )
 
-    def _is_step(self, run: Sequence[ModuleCall]) -> bool:
+    def _is_single_entry_exit(self, calls: Sequence[ModuleCall]) -> bool:
         """Whether all of the run lies between its entry and its exit."""
-        if len(run[0].inputs) != 1 or len(run[-1].outputs) != 1:
+        if len(calls[0].inputs) != 1 or len(calls[-1].outputs) != 1:
             return False
-        entry, exit_ = run[0].inputs[0], run[-1].outputs[0]
-        inside = self.operators[run[0].start : run[-1].end]
+        entry, exit_ = calls[0].inputs[0], calls[-1].outputs[0]
+        inside = self.operators[calls[0].start : calls[-1].end]
         if entry in inside or exit_ not in inside:
             return False
         # What is computed of parameters alone has no entry; that it is used inside only, the exit says.
         return all(
-            (n not in self.dominators or self.dominators.above(entry, n)) and self.post_dominators.above(exit_, n)
+            (n not in self.dominators or self.dominators.dominates(entry, n))
+            and self.post_dominators.dominates(exit_, n)
             for n in inside
         )
 
@@ -129,7 +130,7 @@ class _Finder:
         data = self.model.graph.nodes[node]
         return data["dims"][0] if data["kind"] == "operator" else None
 
-    def verdict(self, region: _Region) -> tuple[tuple[tuple[str, str], ...], str | None]:
+    def removability(self, region: _Region) -> tuple[tuple[tuple[str, str], ...], str | None]:
         """What the region ties when it goes, and why it cannot go."""
         ties, reason = self._ties(region)
         if reason is None:
@@ -140,7 +141,7 @@ class _Finder:
                     return ties, f"shares `{name}` with the rest of the network"
         return ties, reason
 
-    def block(self, region: _Region, ties: tuple[tuple[str, str], ...], reason: str | None) -> Block:
+    def make_block(self, region: _Region, ties: tuple[tuple[str, str], ...], reason: str | None) -> Block:
         """The block of a region, and what goes with it."""
         members = self._members(region)
         return Block(
@@ -151,24 +152,24 @@ class _Finder:
             replaced=tuple(call.path for call in region.calls),
             parameters=tuple(self._tensors(members)),
             operators=region.operators,
-            kind="residual" if self._skips(region) else "plain",
+            kind="residual" if self._has_skip_path(region) else "plain",
             ties=ties,
             reason=reason,
         )
 
     def _members(self, region: _Region) -> list[str]:
         """The region's modules and all within them."""
-        found = []
+        members = []
         for call in region.calls:
             first = bisect_left(self.paths, f"{call.path}.")
             last = bisect_left(self.paths, f"{call.path}/")
-            found += [call.path, *self.paths[first:last]]
-        return found
+            members += [call.path, *self.paths[first:last]]
+        return members
 
     def _tensors(self, members: Sequence[str]) -> list[str]:
         return [name for path in members for name in self.tensors.get(path, ())]
 
-    def _skips(self, region: _Region) -> bool:
+    def _has_skip_path(self, region: _Region) -> bool:
         """Whether a path from entry to exit passes no weight."""
         inside = set(region.operators)
         weightless = [n for n in inside if not self._multiplies(n)]
@@ -186,38 +187,40 @@ class _Finder:
         if before is None or after is None:
             return (), "reads the network's input"
         if before != after:
-            return (), f"changes {_spell(before)} to {_spell(after)}"
+            return (), f"changes {_format_shape(before)} to {_format_shape(after)}"
         ties = []
-        for one, other in zip(self._dims(region.entry) or (), self._dims(region.exit) or (), strict=True):
-            if one != other:
-                pairs = _tie(self.model, one, other)
+        for entry_layout, exit_layout in zip(
+            self._dims(region.entry) or (), self._dims(region.exit) or (), strict=True
+        ):
+            if entry_layout != exit_layout:
+                pairs = _paired_groups(self.model, entry_layout, exit_layout)
                 if not pairs:
                     return (), "its input and output channels cannot be paired"
                 ties += pairs
         return tuple(ties), None
 
 
-def _tie(model: ModelGraph, one: int | None, other: int | None) -> list[tuple[str, str]]:
+def _paired_groups(model: ModelGraph, entry_layout: int | None, exit_layout: int | None) -> list[tuple[str, str]]:
     """The groups of both, pair by pair (two where these are heads and their dims), if their units stand at the same
     positions, each at all of them; else nothing."""
-    if one is None or other is None:
+    if entry_layout is None or exit_layout is None:
         return []
-    first, second = model.layouts[one], model.layouts[other]
-    if len(first.runs) != len(second.runs):
+    entry, exit_ = model.layouts[entry_layout], model.layouts[exit_layout]
+    if len(entry.runs) != len(exit_.runs):
         return []
-    for mine, theirs in zip(first.runs, second.runs, strict=True):
-        whole = len(mine.index) == first.size and len(theirs.index) == second.size
-        sizes = [model.group(run.group).size for run in (mine, theirs)]
-        if not whole or sizes[0] != sizes[1] or not np.array_equal(mine.unit, theirs.unit):
+    for entry_run, exit_run in zip(entry.runs, exit_.runs, strict=True):
+        covers_layout = len(entry_run.index) == entry.size and len(exit_run.index) == exit_.size
+        sizes = [model.group(run.group).size for run in (entry_run, exit_run)]
+        if not covers_layout or sizes[0] != sizes[1] or not np.array_equal(entry_run.unit, exit_run.unit):
             return []
-    return [(mine.group, theirs.group) for mine, theirs in zip(first.runs, second.runs, strict=True)]
+    return [(entry_run.group, exit_run.group) for entry_run, exit_run in zip(entry.runs, exit_.runs, strict=True)]
 
 
-def _spell(shape: tuple[int, ...]) -> str:
+def _format_shape(shape: tuple[int, ...]) -> str:
     return "×".join(map(str, shape[1:]))
 
 
-def _upwards(path: str) -> Iterator[str]:
+def _ancestor_paths(path: str) -> Iterator[str]:
     while path:
         yield path
         path = path.rpartition(".")[0]
@@ -226,13 +229,13 @@ def _upwards(path: str) -> Iterator[str]:
 def _spans(tree: nx.DiGraph) -> dict[str, tuple[int, int]]:
     """Per node its place in preorder and the last place below it: ancestors are spans around a place."""
     spans: dict[str, tuple[int, int]] = {}
-    begun: dict[str, int] = {}
+    preorder: dict[str, int] = {}
     if "" in tree:
         for _, node, label in nx.dfs_labeled_edges(tree, ""):
             if label == "forward":
-                begun[node] = len(begun)
+                preorder[node] = len(preorder)
             elif label == "reverse":
-                spans[node] = begun[node], len(begun) - 1
+                spans[node] = preorder[node], len(preorder) - 1
     return spans
 
 
@@ -246,25 +249,27 @@ class _Dominators:
         tree = nx.DiGraph()
         if "" in nodes:
             immediate = nx.immediate_dominators(nodes, "").items()
-            tree.add_edges_from((above, node) for node, above in immediate if above is not None and above != node)
-        self._span = _spans(tree)
+            tree.add_edges_from(
+                (dominator, node) for node, dominator in immediate if dominator is not None and dominator != node
+            )
+        self._spans_by_node = _spans(tree)
 
     def __contains__(self, node: str) -> bool:
-        return node in self._span
+        return node in self._spans_by_node
 
-    def above(self, upper: str, node: str) -> bool:
+    def dominates(self, upper: str, node: str) -> bool:
         """Whether every path from the root to `node` passes `upper`."""
-        if upper not in self._span or node not in self._span:
+        if upper not in self._spans_by_node or node not in self._spans_by_node:
             return False
-        (start, end), (place, _) = self._span[upper], self._span[node]
-        return start <= place <= end
+        (start, end), (position, _) = self._spans_by_node[upper], self._spans_by_node[node]
+        return start <= position <= end
 
 
-def _related(blocks: Sequence[Block]) -> tuple[Block, ...]:
+def _with_parents(blocks: Sequence[Block]) -> tuple[Block, ...]:
     """Blocks with the smallest block around each as its parent."""
     sets = [frozenset(block.operators) for block in blocks]
-    related = []
-    for block, mine in zip(blocks, sets, strict=True):
-        around = [(len(other), blocks[place].name) for place, other in enumerate(sets) if mine < other]
-        related.append(attrs.evolve(block, parent=min(around)[1] if around else None))
-    return tuple(related)
+    result = []
+    for block, operators in zip(blocks, sets, strict=True):
+        enclosing = [(len(other), blocks[index].name) for index, other in enumerate(sets) if operators < other]
+        result.append(attrs.evolve(block, parent=min(enclosing)[1] if enclosing else None))
+    return tuple(result)

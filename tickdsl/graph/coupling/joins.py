@@ -6,14 +6,14 @@ from collections.abc import Iterable, Sequence
 
 import attrs
 
-from tickdsl.graph.coupling.atoms import Atoms, HeadDims, Single
-from tickdsl.graph.coupling.labels import Families, Family, Value, aligned, varying
+from tickdsl.graph.coupling.atoms import AtomConstraints, Granularity, HeadDims
+from tickdsl.graph.coupling.labels import Families, Family, TensorInfo, expand_rank, varying_dims
 
 _Member = tuple[Family, int]
 
 
 @attrs.frozen
-class Product:
+class MatrixProduct:
     """A product of two activations: its batch dimensions, and the one that it sums over."""
 
     module: str
@@ -21,144 +21,152 @@ class Product:
     summed: int
 
 
-def join(atoms: Atoms, values: Sequence[Value], rank: int, where: str, product: Product | None = None) -> Families:
+def join_families(
+    constraints: AtomConstraints,
+    values: Sequence[TensorInfo],
+    rank: int,
+    location: str,
+    product: MatrixProduct | None = None,
+) -> Families:
     """The families of an element-wise result: where operands overlap, their atoms are one."""
     result: list[Family] = []
-    for members in _clusters(values, rank):
-        common = frozenset.intersection(*(frozenset(varying(family)) for family, _ in members))
-        meeting = _Meeting(atoms, members, values, rank, where, common)
-        if not common:
+    for members in _cluster_families(values, rank):
+        common_dims = frozenset.intersection(*(frozenset(varying_dims(family)) for family, _ in members))
+        family_join = _FamilyJoin(constraints, members, values, rank, location, common_dims)
+        if not common_dims:
             for family, _ in members:
-                atoms.fix(family, f"`{where}` mixes it with values of another layout")
-        elif product is not None and _scatters(members, product):
-            result += meeting.scattered(product)
-        elif (reading := meeting.known()) is not None:
-            result += meeting.read(reading)
-        elif product is None and meeting.one_alone():
+                constraints.fix(family, f"`{location}` mixes it with values of another layout")
+        elif product is not None and _keeps_value_dims(members, product):
+            result += family_join.mark_value_dims(product)
+        elif (granularity := family_join.known_granularity()) is not None:
+            result += family_join.unify_at(granularity)
+        elif product is None and family_join.mixes_wide_and_narrow():
             # Heads × dims with dims or heads alone, if what comes shows that these are attention's: rotary tables.
-            atoms.postpone(meeting.decide)
-            result += meeting.wide()
+            constraints.defer(family_join.join_deferred)
+            result += family_join.wide_families()
         else:
-            result.append(meeting.joined(product is not None))
+            result.append(family_join.unify_members(product is not None))
     return tuple(result)
 
 
 @attrs.frozen
-class _Meeting:
+class _FamilyJoin:
     """Families that an operator brings together, and the dimensions of the result along which all of them vary."""
 
-    atoms: Atoms
+    constraints: AtomConstraints
     members: Sequence[_Member]
-    values: Sequence[Value]
+    values: Sequence[TensorInfo]
     rank: int
-    where: str
-    common: frozenset[int]
+    location: str
+    common_dims: frozenset[int]
 
-    def decide(self) -> None:
+    def join_deferred(self) -> None:
         """Join what could not be joined before it was known where attention has heads and dims."""
-        if (reading := self.known()) is not None:
-            self.read(reading)
+        if (granularity := self.known_granularity()) is not None:
+            self.unify_at(granularity)
         else:
-            self.joined()
+            self.unify_members()
 
-    def joined(self, factors: bool = False) -> Family:
+    def unify_members(self, factors: bool = False) -> Family:
         """The one family of members that are one along the common dimensions and do not vary along others."""
-        atoms = self.atoms
+        constraints = self.constraints
         reduced = []
         for family, _ in self.members:
-            for dim in varying(family):
-                if dim not in self.common:
-                    family = atoms.merge(family, dim)
+            for dim in varying_dims(family):
+                if dim not in self.common_dims:
+                    family = constraints.merge(family, dim)
             reduced.append(family)
         for family in reduced[1:]:
             if family is not reduced[0]:
-                (atoms.meet if factors else atoms.unify)(reduced[0], family)
+                (constraints.unify_factors if factors else constraints.unify)(reduced[0], family)
         family = reduced[0]
-        rigid = [dim for dim in self.common if self._meets_rigid((dim,))]
-        if len(rigid) == len(self.common):
-            atoms.fix(family, self._rigid)
+        rigid = [dim for dim in self.common_dims if self._meets_rigid((dim,))]
+        if len(rigid) == len(self.common_dims):
+            constraints.fix(family, self._rigid_reason)
         else:
             for dim in rigid:
-                family = atoms.merge(family, dim)
+                family = constraints.merge(family, dim)
         return family
 
-    def wide(self) -> list[Family]:
+    def wide_families(self) -> list[Family]:
         """The families that vary along more than the common dimensions."""
-        return [family for family, _ in self.members if not set(varying(family)) <= self.common]
+        return [family for family, _ in self.members if not set(varying_dims(family)) <= self.common_dims]
 
-    def one_alone(self) -> bool:
+    def mixes_wide_and_narrow(self) -> bool:
         """Whether some members vary along more than the common dimensions, and others have one position there."""
-        more = {dim for family in self.wide() for dim in varying(family)} - self.common
-        narrow = [owner for family, owner in self.members if set(varying(family)) <= self.common]
-        return bool(more and narrow) and not any(_covers(self.values[owner], self.rank, more) for owner in narrow)
+        extra_dims = {dim for family in self.wide_families() for dim in varying_dims(family)} - self.common_dims
+        narrow_owners = [owner for family, owner in self.members if set(varying_dims(family)) <= self.common_dims]
+        return bool(extra_dims and narrow_owners) and not any(
+            _covers(self.values[owner], self.rank, extra_dims) for owner in narrow_owners
+        )
 
-    def known(self) -> Single | None:
+    def known_granularity(self) -> Granularity | None:
         """In which reading the common dimensions vary, if some members have heads and dims, and others one of these."""
-        if not self.atoms.head_dims or not self.one_alone():
+        if not self.constraints.head_dims or not self.mixes_wide_and_narrow():
             return None
-        inner = {frozenset(self.atoms.dims_of(family)) for family in self.wide()}
+        inner = {frozenset(self.constraints.head_dim_axes(family)) for family in self.wide_families()}
         if len(inner) != 1 or not (dims := inner.pop()):
             return None
-        return "dims" if self.common == dims else "heads" if not self.common & dims else None
+        return "dims" if self.common_dims == dims else "heads" if not self.common_dims & dims else None
 
-    def read(self, reading: Single) -> list[Family]:
+    def unify_at(self, granularity: Granularity) -> list[Family]:
         """Members have the common dimensions in common in one reading; in the other, what has no others is rigid."""
-        atoms, common = self.atoms, self.common
-        other: Single = "heads" if reading == "dims" else "dims"
-        wide = self.wide()
+        constraints, common_dims = self.constraints, self.common_dims
+        other: Granularity = "heads" if granularity == "dims" else "dims"
+        wide_families = self.wide_families()
         reduced = []
         for family, _ in self.members:
-            reduced.append(atoms.merge_but(family, common, reading))
+            reduced.append(constraints.merge_except(family, common_dims, granularity))
             if family is reduced[-1]:
-                atoms.fix(family, self._rigid, other)
+                constraints.fix(family, self._rigid_reason, other)
             else:
-                atoms.merge_but(family, set(varying(family)) - common, other)
+                constraints.merge_except(family, set(varying_dims(family)) - common_dims, other)
         for family in reduced[1:]:
-            atoms.unify(reduced[0], family, reading)
-        if self._meets_rigid(common):
-            atoms.fix(reduced[0], self._rigid, reading)
-        return wide
+            constraints.unify(reduced[0], family, granularity)
+        if self._meets_rigid(common_dims):
+            constraints.fix(reduced[0], self._rigid_reason, granularity)
+        return wide_families
 
-    def scattered(self, product: Product) -> list[Family]:
+    def mark_value_dims(self, product: MatrixProduct) -> list[Family]:
         """Weights of every head times its values, or the like: the dims of the values stay apart."""
         for family, _ in self.members:
-            inner = set(varying(family)) - product.batch
+            inner = set(varying_dims(family)) - product.batch
             if inner:
-                self.atoms.mark_dims(HeadDims(family, inner.pop(), product.module, self.where))
-        return attrs.evolve(self, common=self.common & product.batch).read("heads")
+                self.constraints.mark_head_dims(HeadDims(family, inner.pop(), product.module, self.location))
+        return attrs.evolve(self, common_dims=self.common_dims & product.batch).unify_at("heads")
 
     @property
-    def _rigid(self) -> str:
-        return f"`{self.where}` combines it with a value that cannot shrink"
+    def _rigid_reason(self) -> str:
+        return f"`{self.location}` combines it with a value that cannot shrink"
 
     def _meets_rigid(self, dims: Iterable[int]) -> bool:
         owners = {owner for _, owner in self.members}
         return any(owner not in owners and _covers(value, self.rank, dims) for owner, value in enumerate(self.values))
 
 
-def _scatters(members: Sequence[_Member], product: Product) -> bool:
+def _keeps_value_dims(members: Sequence[_Member], product: MatrixProduct) -> bool:
     """Whether the sums are over something else than these families, one of which has dims of its own in every head."""
-    dims = [set(varying(family)) for family, _ in members]
+    dims = [set(varying_dims(family)) for family, _ in members]
     return (
-        not any(product.summed in mine for mine in dims)
+        not any(product.summed in own_dims for own_dims in dims)
         and bool(frozenset.intersection(*map(frozenset, dims)) & product.batch)
-        and any(len(mine - product.batch) == 1 for mine in dims)
-        and all(len(mine - product.batch) <= 1 for mine in dims)
+        and any(len(own_dims - product.batch) == 1 for own_dims in dims)
+        and all(len(own_dims - product.batch) <= 1 for own_dims in dims)
     )
 
 
-def _covers(value: Value, rank: int, dims: Iterable[int]) -> bool:
+def _covers(value: TensorInfo, rank: int, dims: Iterable[int]) -> bool:
     shape = (1,) * (rank - len(value.shape)) + value.shape
     return any(shape[dim] > 1 for dim in dims)
 
 
-def _clusters(values: Sequence[Value], rank: int) -> list[list[_Member]]:
+def _cluster_families(values: Sequence[TensorInfo], rank: int) -> list[list[_Member]]:
     """The operands' families, those that vary along a common dimension together."""
     clusters: list[tuple[set[int], list[_Member]]] = []
     for owner, value in enumerate(values):
         for family in value.families:
-            family = aligned(family, rank)
-            dims, members = set(varying(family)), [(family, owner)]
+            family = expand_rank(family, rank)
+            dims, members = set(varying_dims(family)), [(family, owner)]
             for cluster in [cluster for cluster in clusters if cluster[0] & dims]:
                 clusters.remove(cluster)
                 dims |= cluster[0]
@@ -167,13 +175,13 @@ def _clusters(values: Sequence[Value], rank: int) -> list[list[_Member]]:
     return [members for dims, members in clusters if dims]
 
 
-def reduce(atoms: Atoms, families: Families, dims: Iterable[int]) -> Families:
+def reduce_families(constraints: AtomConstraints, families: Families, dims: Iterable[int]) -> Families:
     """The families after the dimensions were summed away (kept with size 1)."""
     result = []
     for family in families:
-        if set(varying(family)) <= set(dims):
+        if set(varying_dims(family)) <= set(dims):
             continue
         for dim in dims:
-            family = atoms.merge(family, dim)
+            family = constraints.merge(family, dim)
         result.append(family)
     return tuple(result)

@@ -12,21 +12,21 @@ from __future__ import annotations
 import attrs
 import numpy as np
 
-from tickdsl.graph.arrays import Ints
+from tickdsl.graph.arrays import IntArray
 
-Family = Ints
+Family = IntArray
 Families = tuple[Family, ...]
 Shape = tuple[int, ...]
 
 
-def varying(family: Family) -> tuple[int, ...]:
+def varying_dims(family: Family) -> tuple[int, ...]:
     """The dimensions along which a family varies."""
     return tuple([dim for dim, size in enumerate(family.shape) if size > 1])
 
 
 def squeeze_uniform(family: Family) -> Family:
     """The same family with size 1 along every dimension on which its atoms do not differ."""
-    for dim in varying(family):
+    for dim in varying_dims(family):
         first = family.take([0], axis=dim)
         if (family == first).all():
             family = first
@@ -34,7 +34,7 @@ def squeeze_uniform(family: Family) -> Family:
 
 
 @attrs.frozen(eq=False)
-class Value:
+class TensorInfo:
     """What is known of one tensor. `origin` names the parameter that it is a view of, `node` its operator."""
 
     shape: Shape
@@ -43,27 +43,27 @@ class Value:
     origin: str | None = None
 
 
-def reshape(family: Family, shape: Shape, target: Shape) -> Family:
+def reshape_family(family: Family, shape: Shape, target: Shape) -> Family:
     """A family of a tensor of `shape` after the tensor was reshaped to `target`."""
     if family.size == 1:
         return family.reshape((1,) * len(target))
-    pieces = []
-    for (i, j), (k, m) in segments(shape, target):
+    spans = []
+    for (i, j), (k, m) in matching_segments(shape, target):
         if all(size == 1 for size in family.shape[i:j]):
-            pieces.append((i, j, (1,) * (m - k)))
+            spans.append((i, j, (1,) * (m - k)))
         else:
-            pieces.append((i, j, target[k:m]))
+            spans.append((i, j, target[k:m]))
     full = list(family.shape)
-    for i, j, out in pieces:
+    for i, j, out in spans:
         if any(size != 1 for size in out) or any(size != 1 for size in full[i:j]):
             full[i:j] = shape[i:j]
     expanded = np.broadcast_to(family, full)
-    return squeeze_uniform(expanded.reshape([size for _, _, out in pieces for size in out]))
+    return squeeze_uniform(expanded.reshape([size for _, _, out in spans for size in out]))
 
 
-def segments(shape: Shape, target: Shape) -> list[tuple[tuple[int, int], tuple[int, int]]]:
+def matching_segments(shape: Shape, target: Shape) -> list[tuple[tuple[int, int], tuple[int, int]]]:
     """The smallest runs of dimensions of two shapes whose products agree, from the left."""
-    found = []
+    pairs = []
     i = k = 0
     while i < len(shape) or k < len(target):
         j, m = i, k
@@ -77,16 +77,16 @@ def segments(shape: Shape, target: Shape) -> list[tuple[tuple[int, int], tuple[i
                 left, j = left * shape[j], j + 1
             else:
                 right, m = right * target[m], m + 1
-        found.append(((i, j), (k, m)))
+        pairs.append(((i, j), (k, m)))
         i, k = j, m
-    return found
+    return pairs
 
 
-def aligned(family: Family, rank: int) -> Family:
+def expand_rank(family: Family, rank: int) -> Family:
     """The family with leading dimensions of size 1, as broadcasting adds them."""
     return family if family.ndim == rank else family.reshape((1,) * (rank - family.ndim) + family.shape)
 
 
-def along(family: Family, dim: int) -> bool:
+def varies_along(family: Family, dim: int) -> bool:
     """Whether a family varies along a dimension."""
     return bool(family.shape[dim] > 1)

@@ -7,11 +7,11 @@ from typing import Any
 
 import numpy as np
 
-from tickdsl.graph.arrays import Bools, Ints
+from tickdsl.graph.arrays import BoolArray, IntArray
 from tickdsl.graph.coupling.labels import Shape
 
 
-def positions(op: str, arguments: Mapping[str, Any], shape: Shape) -> dict[int, Ints]:
+def selected_positions(op: str, arguments: Mapping[str, Any], shape: Shape) -> dict[int, IntArray]:
     """Per dimension of a tensor of that shape which an operator takes apart: the positions that it gives, in order."""
     rank = len(shape)
     if op == "slice":
@@ -26,6 +26,6 @@ def positions(op: str, arguments: Mapping[str, Any], shape: Shape) -> dict[int, 
     return {}
 
 
-def left_of(taken: Ints, stays: Bools) -> Ints:
+def kept_positions(taken: IntArray, stays: BoolArray) -> IntArray:
     """Where what stays of the positions taken stands among what stays of all."""
     return (np.cumsum(stays) - 1)[taken[stays[taken]]]

@@ -6,9 +6,9 @@ from typing import Any
 
 import attrs
 
-from tickdsl.graph.arrays import Ints
-from tickdsl.graph.coupling.analysis import Work
-from tickdsl.graph.coupling.labels import Families, Shape, Value
+from tickdsl.graph.arrays import IntArray
+from tickdsl.graph.coupling.analysis import MacsFormula
+from tickdsl.graph.coupling.labels import Families, Shape, TensorInfo
 
 
 @attrs.define
@@ -24,17 +24,17 @@ class Operator:
     families: list[Families]
     itemsize: int
     view: bool
-    work: Work | None
+    work: MacsFormula | None
     scalars: tuple[Any, ...]
     train_only: bool = False
-    taken: tuple[tuple[Value, int, Ints], ...] = ()
+    taken: tuple[tuple[TensorInfo, int, IntArray], ...] = ()
 
 
 @attrs.define
 class ModuleCall:
     """One call of a module: the nodes that made its inputs and outputs, and the operators run within.
 
-    `plain`: one tensor goes in, one comes out.
+    `is_unary`: one tensor goes in, one comes out.
     """
 
     path: str
@@ -42,7 +42,7 @@ class ModuleCall:
     outputs: tuple[str, ...]
     start: int
     end: int
-    plain: bool = False
+    is_unary: bool = False
 
 
 @attrs.define

@@ -48,9 +48,9 @@ class PrunedAttention(nn.MultiheadAttention):
         inputs = [x if batched else x.unsqueeze(0 if self.batch_first else 1) for x in (query, key, value)]
         if not self.batch_first:
             inputs = [x.transpose(0, 1) for x in inputs]
-        queries, keys, values = (self._heads(x) for x in self._projected(*inputs))
-        keys, values, extra = self._extended(keys, values)
-        mask = self._mask(queries, keys.shape[2], extra, key_padding_mask, attn_mask)
+        queries, keys, values = (self._split_heads(x) for x in self._project(*inputs))
+        keys, values, extra_positions = self._append_bias_positions(keys, values)
+        mask = self._combine_masks(queries, keys.shape[2], extra_positions, key_padding_mask, attn_mask)
         dropout = self.dropout if self.training else 0.0
         weights = None
         if need_weights:
@@ -66,7 +66,7 @@ class PrunedAttention(nn.MultiheadAttention):
             result = result.transpose(0, 1)
         return (result if batched else result.squeeze(0 if self.batch_first else 1)), weights
 
-    def _projected(self, query: Tensor, key: Tensor, value: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    def _project(self, query: Tensor, key: Tensor, value: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         sizes = [self.num_heads * width for width in (self.head_dim, self.head_dim, self.value_dim)]
         if self.in_proj_weight is not None:
             matrices: Any = torch.split(self.in_proj_weight, sizes)
@@ -78,37 +78,37 @@ class PrunedAttention(nn.MultiheadAttention):
         )
         return first, second, third
 
-    def _heads(self, x: Tensor) -> Tensor:
+    def _split_heads(self, x: Tensor) -> Tensor:
         """`[batch, length, heads * width]` as `[batch, heads, length, width]`."""
         return x.reshape(*x.shape[:2], self.num_heads, -1).transpose(1, 2)
 
-    def _extended(self, keys: Tensor, values: Tensor) -> tuple[Tensor, Tensor, int]:
+    def _append_bias_positions(self, keys: Tensor, values: Tensor) -> tuple[Tensor, Tensor, int]:
         """With the learnt and the zero position appended, where the layer has them."""
         batch, extra = keys.shape[0], 0
         if self.bias_k is not None and self.bias_v is not None:
-            keys = torch.cat([keys, self._heads(self.bias_k).expand(batch, -1, -1, -1)], 2)
-            values = torch.cat([values, self._heads(self.bias_v).expand(batch, -1, -1, -1)], 2)
+            keys = torch.cat([keys, self._split_heads(self.bias_k).expand(batch, -1, -1, -1)], 2)
+            values = torch.cat([values, self._split_heads(self.bias_v).expand(batch, -1, -1, -1)], 2)
             extra += 1
         if self.add_zero_attn:
             keys, values = F.pad(keys, (0, 0, 0, 1)), F.pad(values, (0, 0, 0, 1))
             extra += 1
         return keys, values, extra
 
-    def _mask(
+    def _combine_masks(
         self, queries: Tensor, length: int, extra: int, padding: Tensor | None, mask: Tensor | None
     ) -> Tensor | None:
         """Both masks as one that is added to the scores, `[batch or 1, heads or 1, queries, keys]`."""
-        total = None
+        combined = None
         if mask is not None:
-            mask = _additive(mask, queries)
-            total = mask if mask.dim() == 2 else mask.reshape(queries.shape[0], -1, *mask.shape[1:])
+            mask = _to_additive_mask(mask, queries)
+            combined = mask if mask.dim() == 2 else mask.reshape(queries.shape[0], -1, *mask.shape[1:])
         if padding is not None:
-            padding = _additive(padding, queries).reshape(-1, 1, 1, padding.shape[-1])
-            total = padding if total is None else total + padding
-        return F.pad(total, (0, extra)) if total is not None and extra else total
+            padding = _to_additive_mask(padding, queries).reshape(-1, 1, 1, padding.shape[-1])
+            combined = padding if combined is None else combined + padding
+        return F.pad(combined, (0, extra)) if combined is not None and extra else combined
 
 
-def _additive(mask: Tensor, like: Tensor) -> Tensor:
+def _to_additive_mask(mask: Tensor, like: Tensor) -> Tensor:
     if mask.dtype != torch.bool:
         return mask.to(like.dtype)
     return torch.zeros_like(mask, dtype=like.dtype).masked_fill_(mask, float("-inf"))

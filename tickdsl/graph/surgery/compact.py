@@ -10,70 +10,79 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from tickdsl.collection import without_collection
-from tickdsl.graph.arrays import Ints
+from tickdsl.collection import gc_disabled
+from tickdsl.graph.arrays import IntArray
 from tickdsl.graph.costs import layout_sizes
 from tickdsl.graph.model import ModelGraph
-from tickdsl.graph.structure import Structure, StructureError, all_kept_indices, kept_units, removed_parameters, take
-from tickdsl.graph.surgery.attributes import adjust
-from tickdsl.graph.surgery.repair import repair
-from tickdsl.graph.surgery.stale_caches import forget
-from tickdsl.graph.tracing.copies import copied, put
+from tickdsl.graph.structure import (
+    Structure,
+    StructureError,
+    all_kept_indices,
+    kept_units,
+    removed_parameters,
+    slice_array,
+)
+from tickdsl.graph.surgery.attributes import update_layer_attributes
+from tickdsl.graph.surgery.repair import repair_hardcoded_sizes
+from tickdsl.graph.surgery.stale_caches import clear_tensor_caches
+from tickdsl.graph.tracing.copies import deepcopy_model, replace_module
 
-Kept = list[Ints | None]
+KeptIndices = list[IntArray | None]
 
 
-@without_collection()
+@gc_disabled()
 def compact(model: nn.Module, graph: ModelGraph, structure: Structure) -> nn.Module:
     """A network without what the structure removed; its weights are slices of the model's, masked ones are zero.
 
     `model` is the dense network that `graph` was traced from; it is not changed. Names of submodules and parameters
     stay. Raises StructureError where the structure belongs to another network.
     """
-    tensors = _tensors(model)
+    tensors = _named_tensors(model)
     indices = all_kept_indices(graph, structure)
     memo: dict[int, Any] = {}
     for name, tensor in tensors.items():
         kept = indices.get(name)
         if kept is None and name not in structure.masks:
             continue
-        data = sliced(tensor.detach(), kept)
+        data = slice_tensor(tensor.detach(), kept)
         if name in structure.masks:
-            data = data * torch.from_numpy(take(structure.masks[name], kept or []).copy()).to(data.device)
+            data = data * torch.from_numpy(slice_array(structure.masks[name], kept or []).copy()).to(data.device)
         memo[id(tensor)] = nn.Parameter(data, tensor.requires_grad) if isinstance(tensor, nn.Parameter) else data
-    small = copied(model, memo)
-    forget(small, model, graph)
-    _bypass(small, graph, structure)
+    compact_model = deepcopy_model(model, memo)
+    clear_tensor_caches(compact_model, model, graph)
+    _bypass_removed_blocks(compact_model, graph, structure)
     sizes = layout_sizes(graph, structure)
-    for path, module in small.named_modules():
-        adjust(module, path, graph, indices, sizes)
-    return repair(model, small, graph, structure)
+    for path, module in compact_model.named_modules():
+        update_layer_attributes(module, path, graph, indices, sizes)
+    return repair_hardcoded_sizes(model, compact_model, graph, structure)
 
 
-def silence(model: nn.Module, graph: ModelGraph, structure: Structure) -> nn.Module:
+def zeroed_copy(model: nn.Module, graph: ModelGraph, structure: Structure) -> nn.Module:
     """The dense network with the consumers' slices of the removed channels zeroed: what `compact` must equal.
 
     Queries and keys meet in a product, which has no weights: of their removed dims one factor is zeroed, the queries
     where nothing stands between their weights and the product that makes something of zero, or else the keys.
     """
-    quiet = copy.deepcopy(model)
-    forget(quiet, model, graph)
-    tensors = _tensors(quiet)
-    left = kept_units(graph, structure)
+    zeroed = copy.deepcopy(model)
+    clear_tensor_caches(zeroed, model, graph)
+    tensors = _named_tensors(zeroed)
+    kept_masks = kept_units(graph, structure)
     with torch.no_grad():
         for name, mask in structure.masks.items():
             tensors[name] *= torch.from_numpy(mask.copy()).to(tensors[name].device)
         for group in graph.channels:
-            if group.name in left:
-                for piece in group.slices:
-                    if piece.role in ("consumer", "factor"):
-                        gone = torch.from_numpy(piece.index[~left[group.name][piece.unit]])
-                        tensors[piece.parameter].index_fill_(piece.dim, gone.to(tensors[piece.parameter].device), 0)
-    _bypass(quiet, graph, structure)
-    return quiet
+            if group.name in kept_masks:
+                for group_slice in group.slices:
+                    if group_slice.role in ("consumer", "factor"):
+                        removed = torch.from_numpy(group_slice.index[~kept_masks[group.name][group_slice.unit]])
+                        tensors[group_slice.parameter].index_fill_(
+                            group_slice.dim, removed.to(tensors[group_slice.parameter].device), 0
+                        )
+    _bypass_removed_blocks(zeroed, graph, structure)
+    return zeroed
 
 
-class Passage(nn.Identity):
+class CloneIdentity(nn.Identity):
     """What is left of a removed block: its input, as a tensor of its own, since code behind may write into it."""
 
     def forward(self, input: Tensor) -> Tensor:
@@ -81,20 +90,20 @@ class Passage(nn.Identity):
         return input.clone()
 
 
-def _bypass(model: nn.Module, graph: ModelGraph, structure: Structure) -> None:
+def _bypass_removed_blocks(model: nn.Module, graph: ModelGraph, structure: Structure) -> None:
     """Put identities in the place of removed blocks, of nested ones in the outermost."""
     replaced = [graph.block(block).replaced for block in structure.removed_blocks]
     paths, ends = {path for run in replaced for path in run}, {run[-1] for run in replaced}
     for path in paths:
         if not any(path.startswith(f"{other}.") for other in paths):
-            identity = Passage() if path in ends else nn.Identity()
+            identity = CloneIdentity() if path in ends else nn.Identity()
             for name, value in vars(model.get_submodule(path)).items():
                 if isinstance(value, int | float | str | tuple) and not name.startswith("_"):
                     setattr(identity, name, value)  # a stride, say, that code around it reads
-            put(model, path, identity)
+            replace_module(model, path, identity)
 
 
-def slice_state(
+def slice_state_dict(
     graph: ModelGraph, state: Mapping[str, Tensor], source: Structure, target: Structure
 ) -> dict[str, Tensor]:
     """The state dict of `compact(target)` from that of `compact(source)`, of which target must be a part.
@@ -102,29 +111,32 @@ def slice_state(
     Raises StructureError where target keeps what source lacks.
     """
     before, after = all_kept_indices(graph, source), all_kept_indices(graph, target)
-    lacking, gone = removed_parameters(graph, source), removed_parameters(graph, target)
-    if lacking - gone:
+    missing, removed = removed_parameters(graph, source), removed_parameters(graph, target)
+    if missing - removed:
         raise StructureError("the structure asked for keeps a block that these weights lack")
     result = {}
     for name, tensor in state.items():
-        known = graph.aliases.get(name, name)
-        if known not in gone:
-            result[name] = sliced(tensor, _relative(known, before.get(known), after.get(known), tensor.ndim)).clone()
+        canonical_name = graph.aliases.get(name, name)
+        if canonical_name not in removed:
+            result[name] = slice_tensor(
+                tensor,
+                _relative_indices(canonical_name, before.get(canonical_name), after.get(canonical_name), tensor.ndim),
+            ).clone()
     return result
 
 
 def compact_masks(graph: ModelGraph, structure: Structure) -> dict[str, Tensor]:
     """The masks of the weights that are left, in the shapes of the compact network."""
     indices = all_kept_indices(graph, structure)
-    gone = removed_parameters(graph, structure)
+    removed = removed_parameters(graph, structure)
     masks = {}
     for name, mask in structure.masks.items():
-        if name not in gone:
-            masks[name] = torch.from_numpy(take(mask, indices.get(name, [None] * mask.ndim)).copy())
+        if name not in removed:
+            masks[name] = torch.from_numpy(slice_array(mask, indices.get(name, [None] * mask.ndim)).copy())
     return masks
 
 
-def sliced(tensor: Tensor, kept: Kept | None) -> Tensor:
+def slice_tensor(tensor: Tensor, kept: KeptIndices | None) -> Tensor:
     """The part of a tensor that stays, dimension by dimension."""
     for dim, index in enumerate(kept or ()):
         if index is not None:
@@ -132,13 +144,13 @@ def sliced(tensor: Tensor, kept: Kept | None) -> Tensor:
     return tensor
 
 
-def _tensors(model: nn.Module) -> dict[str, Tensor]:
+def _named_tensors(model: nn.Module) -> dict[str, Tensor]:
     return {**dict(model.named_parameters()), **dict(model.named_buffers())}
 
 
-def _relative(name: str, before: Kept | None, after: Kept | None, rank: int) -> Kept:
+def _relative_indices(name: str, before: KeptIndices | None, after: KeptIndices | None, rank: int) -> KeptIndices:
     """Where the indices of `after` stand among those of `before`."""
-    result: Kept = []
+    result: KeptIndices = []
     for old, new in zip(before or [None] * rank, after or [None] * rank, strict=True):
         if old is None:
             result.append(new)

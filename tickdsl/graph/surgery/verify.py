@@ -16,22 +16,22 @@ import torch
 from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from tickdsl.graph.arrays import Ints, from_runs
-from tickdsl.graph.costs import layout_left, layout_sizes
-from tickdsl.graph.coupling.positions import left_of, positions
+from tickdsl.graph.arrays import IntArray, from_runs
+from tickdsl.graph.costs import layout_mask, layout_sizes
+from tickdsl.graph.coupling.positions import kept_positions, selected_positions
 from tickdsl.graph.model import ModelGraph
 from tickdsl.graph.structure import Structure, kept_units
-from tickdsl.graph.tracing.example_inputs import build
-from tickdsl.graph.tracing.meta import copy_without_data, evaluate, set_mode, short_name, without_data
+from tickdsl.graph.tracing.example_inputs import build_inputs
+from tickdsl.graph.tracing.meta import copy_to_meta, on_meta_device, operator_name, run_operator, set_training_mode
 from tickdsl.graph.tracing.recorder import named_arguments, scalars, tensors_in
 
 #: Whether a reshape copies depends on strides; how far a value was spread shows where it is used.
-_PASSED_OVER = frozenset({"clone", "alias", "contiguous", "as_strided", "expand"})
+_IGNORED_OPERATORS = frozenset({"clone", "alias", "contiguous", "as_strided", "expand"})
 _RESHAPES = frozenset({"view", "_unsafe_view", "unsafe_view", "_reshape_alias", "reshape_alias"})
 
-Step = tuple[str, tuple[tuple[int, ...], ...], tuple[Any, ...]]
+OperatorStep = tuple[str, tuple[tuple[int, ...], ...], tuple[Any, ...]]
 #: What is left of the positions that an operator takes by their numbers, by dimension.
-Taken = dict[int, Ints]
+TakenPositions = dict[int, IntArray]
 
 
 @attrs.frozen
@@ -42,12 +42,12 @@ class Mismatch:
     message: str
 
 
-def expected_steps(graph: ModelGraph, structure: Structure) -> dict[str, deque[tuple[Step, Taken]]]:
+def expected_steps(graph: ModelGraph, structure: Structure) -> dict[str, deque[tuple[OperatorStep, TakenPositions]]]:
     """Per module the operators that its own code runs, with the sizes that are left."""
     sizes = layout_sizes(graph, structure)
-    left = kept_units(graph, structure)
+    kept_masks = kept_units(graph, structure)
     bypassed = {node for block in structure.removed_blocks for node in graph.block(block).operators}
-    steps: dict[str, deque[tuple[Step, Taken]]] = defaultdict(deque)
+    steps: dict[str, deque[tuple[OperatorStep, TakenPositions]]] = defaultdict(deque)
     for node, data in graph.graph.nodes(data=True):
         if data["kind"] != "operator" or data["train_only"] or node in bypassed:
             continue
@@ -55,32 +55,34 @@ def expected_steps(graph: ModelGraph, structure: Structure) -> dict[str, deque[t
             tuple(n if dim is None else sizes[dim] for n, dim in zip(shape, dims, strict=True))
             for shape, dims in zip(data["shapes"], data["dims"], strict=True)
         )
-        if data["op"] not in _PASSED_OVER:
+        if data["op"] not in _IGNORED_OPERATORS:
             op = "view" if data["op"] in _RESHAPES else data["op"]
             taken = {
-                dim: left_of(from_runs(runs), layout_left(graph.layouts[layout], left))
+                dim: kept_positions(from_runs(runs), layout_mask(graph.layouts[layout], kept_masks))
                 for dim, layout, runs in data["taken"]
             }
             steps[data["module"]].append(((op, shapes, data["scalars"]), taken))
     return steps
 
 
-class _Follower(TorchDispatchMode):  # type: ignore[no-untyped-call]
+class _OperatorChecker(TorchDispatchMode):  # type: ignore[no-untyped-call]
     """Compares what runs with what is expected, up to the first difference."""
 
-    def __init__(self, expected: Mapping[str, deque[tuple[Step, Taken]]], trusted: Collection[str]) -> None:
+    def __init__(
+        self, expected: Mapping[str, deque[tuple[OperatorStep, TakenPositions]]], trusted: Collection[str]
+    ) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
         self.expected, self.trusted = expected, trusted
         self.stack: list[str] = [""]
         self.derived: dict[int, Tensor] = {}
-        self.found: Mismatch | None = None
+        self.mismatch: Mismatch | None = None
 
     def __torch_dispatch__(
         self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Mapping[str, Any] | None = None
     ) -> Any:
         tensors = tensors_in((args, kwargs))
         known = any(id(tensor) in self.derived for tensor in tensors)
-        result = evaluate(func, args, kwargs or {})
+        result = run_operator(func, args, kwargs or {})
         outputs = tensors_in(result)
         if known and outputs:
             self.derived.update((id(tensor), tensor) for tensor in outputs)
@@ -90,22 +92,24 @@ class _Follower(TorchDispatchMode):  # type: ignore[no-untyped-call]
         return result
 
     def _compare(self, module: str, func: Any, arguments: dict[str, Any], outputs: list[Tensor]) -> None:
-        name = short_name(func)[0]
+        name = operator_name(func)[0]
         op = "view" if name in _RESHAPES else name.strip("_")
-        if op in _PASSED_OVER or self.found is not None:
+        if op in _IGNORED_OPERATORS or self.mismatch is not None:
             return
         step = (op, tuple(tuple(output.shape) for output in outputs), scalars(func, arguments))
         queue = self.expected.get(module)
-        wanted, taken = queue.popleft() if queue else (None, {})
-        if wanted != step:
-            self.found = Mismatch(module, f"runs {_spell(step)} where {_spell(wanted)} was expected")
+        expected, taken = queue.popleft() if queue else (None, {})
+        if expected != step:
+            self.mismatch = Mismatch(module, f"runs {_format_step(step)} where {_format_step(expected)} was expected")
         elif taken:
-            found = positions(op, arguments, tuple(arguments["self"].shape))
-            if any(not np.array_equal(found[dim], places) for dim, places in taken.items()):
-                self.found = Mismatch(module, f"runs {_spell(step)} over other channels than are left of those it took")
+            actual = selected_positions(op, arguments, tuple(arguments["self"].shape))
+            if any(not np.array_equal(actual[dim], places) for dim, places in taken.items()):
+                self.mismatch = Mismatch(
+                    module, f"runs {_format_step(step)} over other channels than are left of those it took"
+                )
 
 
-def _spell(step: Step | None) -> str:
+def _format_step(step: OperatorStep | None) -> str:
     if step is None:
         return "nothing"
     op, shapes, constants = step
@@ -113,30 +117,30 @@ def _spell(step: Step | None) -> str:
 
 
 def first_mismatch(
-    small: nn.Module, graph: ModelGraph, structure: Structure, trusted: Collection[str] = ()
+    compact_model: nn.Module, graph: ModelGraph, structure: Structure, trusted: Collection[str] = ()
 ) -> Mismatch | None:
     """Run a compact network without data; the first module of its own code that differs from the graph, if any."""
-    bare = copy_without_data(small)
-    set_mode(bare, train=False)
-    follower = _Follower(expected_steps(graph, structure), trusted)
-    follower.derived.update((id(t), t) for t in (*bare.parameters(), *bare.buffers()))
+    meta_model = copy_to_meta(compact_model)
+    set_training_mode(meta_model, train=False)
+    checker = _OperatorChecker(expected_steps(graph, structure), trusted)
+    checker.derived.update((id(t), t) for t in (*meta_model.parameters(), *meta_model.buffers()))
     handles = []
-    for path, module in bare.named_modules():
+    for path, module in meta_model.named_modules():
         if path:
-            handles.append(module.register_forward_pre_hook(lambda *_, path=path: follower.stack.append(path)))
-            handles.append(module.register_forward_hook(lambda *_: follower.stack.pop() and None))
-    with without_data():
-        args, kwargs = build(graph.inputs, floating=dtype_of(small))
-        follower.derived.update((id(t), t) for t in tensors_in((args, kwargs)))
+            handles.append(module.register_forward_pre_hook(lambda *_, path=path: checker.stack.append(path)))
+            handles.append(module.register_forward_hook(lambda *_: checker.stack.pop() and None))
+    with on_meta_device():
+        args, kwargs = build_inputs(graph.inputs, floating=model_dtype(compact_model))
+        checker.derived.update((id(t), t) for t in tensors_in((args, kwargs)))
         try:
-            with follower:
-                bare(*args, **kwargs)
+            with checker:
+                meta_model(*args, **kwargs)
         except Exception as error:  # the network's own code, or torch's, over sizes that do not fit
-            if follower.found is None:
-                return Mismatch(follower.stack[-1], f"{type(error).__name__}: {error}")
-    return follower.found
+            if checker.mismatch is None:
+                return Mismatch(checker.stack[-1], f"{type(error).__name__}: {error}")
+    return checker.mismatch
 
 
-def dtype_of(model: nn.Module) -> torch.dtype | None:
+def model_dtype(model: nn.Module) -> torch.dtype | None:
     """The type of the network's first floating parameter."""
     return next((p.dtype for p in model.parameters() if p.is_floating_point()), None)

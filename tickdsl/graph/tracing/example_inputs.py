@@ -14,19 +14,19 @@ class TraceError(TickdslError):
     """The network could not be run on the example inputs."""
 
 
-def describe(example_inputs: Any) -> dict[str, Any]:
+def describe_inputs(example_inputs: Any) -> dict[str, Any]:
     """Example inputs as JSON: tensors by shape and type, other values as they are."""
     if isinstance(example_inputs, dict):
-        return {"args": [], "kwargs": {name: _described(value) for name, value in example_inputs.items()}}
+        return {"args": [], "kwargs": {name: _describe_value(value) for name, value in example_inputs.items()}}
     args = example_inputs if isinstance(example_inputs, tuple) else (example_inputs,)
-    return {"args": [_described(value) for value in args], "kwargs": {}}
+    return {"args": [_describe_value(value) for value in args], "kwargs": {}}
 
 
-def _described(value: Any) -> Any:
+def _describe_value(value: Any) -> Any:
     if isinstance(value, Tensor):
         return {"shape": list(value.shape), "dtype": str(value.dtype).removeprefix("torch.")}
     if isinstance(value, list | tuple):
-        return [_described(item) for item in value]
+        return [_describe_value(item) for item in value]
     if value is None or isinstance(value, bool | int | float | str):
         return value
     raise TraceError(
@@ -34,34 +34,36 @@ def _described(value: Any) -> Any:
     )
 
 
-def build(
+def build_inputs(
     inputs: dict[str, Any], floating: torch.dtype | None = None, batch: int | None = None
 ) -> tuple[tuple[Any, ...], dict[str, Any]]:
     """Arguments without data; floating ones of the type given, with the first dimension given."""
 
-    def built(value: Any) -> Any:
+    def build_value(value: Any) -> Any:
         if isinstance(value, dict):
             dtype = getattr(torch, value["dtype"])
             shape = list(value["shape"])
             if batch is not None and shape:
                 shape[0] = batch
             return torch.empty(shape, dtype=floating if floating and dtype.is_floating_point else dtype, device="meta")
-        return [built(item) for item in value] if isinstance(value, list) else value
+        return [build_value(item) for item in value] if isinstance(value, list) else value
 
-    return tuple(built(value) for value in inputs["args"]), {k: built(v) for k, v in inputs["kwargs"].items()}
+    return tuple(build_value(value) for value in inputs["args"]), {
+        k: build_value(v) for k, v in inputs["kwargs"].items()
+    }
 
 
 def batch_size(inputs: dict[str, Any]) -> int | None:
     """The first dimension that all tensors share, or None."""
-    found: set[int | None] = set()
+    sizes: set[int | None] = set()
 
     def visit(value: Any) -> None:
         if isinstance(value, dict):
-            found.add(value["shape"][0] if value["shape"] else None)
+            sizes.add(value["shape"][0] if value["shape"] else None)
         elif isinstance(value, list):
             for item in value:
                 visit(item)
 
     for value in (*inputs["args"], *inputs["kwargs"].values()):
         visit(value)
-    return found.pop() if len(found) == 1 else None
+    return sizes.pop() if len(sizes) == 1 else None

@@ -10,11 +10,11 @@ import torch
 from torch import Tensor, nn
 from torch.utils._pytree import tree_leaves
 
-from tickdsl.graph.tracing.copies import copied
+from tickdsl.graph.tracing.copies import deepcopy_model
 from tickdsl.graph.tracing.shape_functions import SHAPE_FUNCTIONS
 
 
-def copy_without_data(model: nn.Module) -> nn.Module:
+def copy_to_meta(model: nn.Module) -> nn.Module:
     """A copy of the network on the meta device: shapes, no data; the network itself is not touched.
 
     So are tensors that modules hold as plain attributes, or in lists and dictionaries, single numbers excepted: code
@@ -29,17 +29,17 @@ def copy_without_data(model: nn.Module) -> nn.Module:
     for held in tree_leaves([vars(module) for module in model.modules()]):
         if isinstance(held, Tensor) and held.dim() > 0 and id(held) not in memo:
             memo[id(held)] = torch.empty_like(held, device="meta")
-    return copied(model, memo)
+    return deepcopy_model(model, memo)
 
 
-def set_mode(model: nn.Module, train: bool) -> None:
+def set_training_mode(model: nn.Module, train: bool) -> None:
     """Containers in the mode asked for, since auxiliary heads depend on it; single layers always as in evaluation."""
     for module in model.modules():
         module.training = train and any(True for _ in module.children())
 
 
 @contextmanager
-def without_data() -> Iterator[None]:
+def on_meta_device() -> Iterator[None]:
     """New tensors have no data either, no gradients are recorded, and attention takes its ordinary path."""
     fast = torch.backends.mha.get_fastpath_enabled()
     torch.backends.mha.set_fastpath_enabled(False)
@@ -50,11 +50,11 @@ def without_data() -> Iterator[None]:
         torch.backends.mha.set_fastpath_enabled(fast)
 
 
-def evaluate(func: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:
+def run_operator(func: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:
     """What an ATen operator gives."""
-    op, in_place = short_name(func)
+    op, in_place = operator_name(func)
     shape_function = SHAPE_FUNCTIONS.get(op)
-    if shape_function is not None and _without_data(args) and "out" not in kwargs:
+    if shape_function is not None and _is_meta(args) and "out" not in kwargs:
         result = shape_function(*args, **kwargs)
         if result is not None and not in_place:
             return result
@@ -63,7 +63,7 @@ def evaluate(func: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any
     return func(*args, **kwargs)
 
 
-def _without_data(args: tuple[Any, ...]) -> bool:
+def _is_meta(args: tuple[Any, ...]) -> bool:
     data = args[0] if args else None
     first = data[0] if isinstance(data, list | tuple) and data else data
     return isinstance(first, Tensor) and first.is_meta
@@ -72,7 +72,7 @@ def _without_data(args: tuple[Any, ...]) -> bool:
 _NAMES: dict[Any, tuple[str, bool]] = {}
 
 
-def short_name(func: Any) -> tuple[str, bool]:
+def operator_name(func: Any) -> tuple[str, bool]:
     """An operator's name without namespace, overload and in-place mark; whether it works in place."""
     if func not in _NAMES:
         name: str = func._schema.name.split("::")[-1]

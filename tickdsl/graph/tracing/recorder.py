@@ -15,62 +15,62 @@ from torch import Tensor, nn
 from torch.utils import _pytree as pytree
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from tickdsl.graph.arrays import Ints
-from tickdsl.graph.coupling.analysis import Analysis, Call
+from tickdsl.graph.arrays import IntArray
+from tickdsl.graph.coupling.analysis import Analysis, OperatorCall
 from tickdsl.graph.coupling.atoms import OUTPUT
-from tickdsl.graph.coupling.labels import Families, Shape, Value
-from tickdsl.graph.coupling.positions import positions
+from tickdsl.graph.coupling.labels import Families, Shape, TensorInfo
+from tickdsl.graph.coupling.positions import selected_positions
 from tickdsl.graph.coupling.recording import ModuleCall, Operator, Recording
 from tickdsl.graph.coupling.rules import KEEPS_WEIGHTS, RULES, VIEWS
 from tickdsl.graph.coupling.rules.elementwise import pointwise
-from tickdsl.graph.tracing.meta import evaluate, short_name
+from tickdsl.graph.tracing.meta import operator_name, run_operator
 
 
 class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
     """Applies the rules while the network runs."""
 
-    def __init__(self, analysis: Analysis, recording: Recording, tag: str) -> None:
+    def __init__(self, analysis: Analysis, recording: Recording, name_prefix: str) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
-        self.analysis, self.recording, self.tag = analysis, recording, tag
+        self.analysis, self.recording, self.name_prefix = analysis, recording, name_prefix
         self.stack: list[str] = [""]
-        self._open: list[ModuleCall] = []
+        self._open_calls: list[ModuleCall] = []
         self._counts: dict[str, int] = {}
-        self._of_parameters: set[str] = set()
+        self._parameter_only_nodes: set[str] = set()
 
     def __torch_dispatch__(
         self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Mapping[str, Any] | None = None
     ) -> Any:
         arguments = named_arguments(func, args, kwargs or {})
-        result = evaluate(func, args, kwargs or {})
+        result = run_operator(func, args, kwargs or {})
         outputs = tuple(tensors_in(result))
         if outputs:
-            self._apply(func, arguments, outputs)
+            self._apply_rule(func, arguments, outputs)
         return result
 
-    def _apply(self, func: Any, arguments: dict[str, Any], outputs: tuple[Tensor, ...]) -> None:
-        op, in_place = short_name(func)
+    def _apply_rule(self, func: Any, arguments: dict[str, Any], outputs: tuple[Tensor, ...]) -> None:
+        op, in_place = operator_name(func)
         module = self.stack[-1]
-        where = f"{module}.{op.strip('_')}" if module else op.strip("_")
-        call = Call(op, where, module, arguments, outputs, self.analysis, scalars(func, arguments))
+        location = f"{module}.{op.strip('_')}" if module else op.strip("_")
+        call = OperatorCall(op, location, module, arguments, outputs, self.analysis, scalars(func, arguments))
         rule = RULES.get(op)
         if rule is None and torch.Tag.pointwise in func.tags:
             rule = pointwise
-        families = self._protect(call, str(func)) if rule is None else rule(call)
-        self._remember(call, families, in_place)
+        families = self._fix_inputs(call, str(func)) if rule is None else rule(call)
+        self._record_operator(call, families, in_place)
 
-    def _protect(self, call: Call, operator: str) -> list[Families]:
+    def _fix_inputs(self, call: OperatorCall, operator: str) -> list[Families]:
         """An operator without a rule: nothing that it touches can go."""
         touched = False
         for tensor in call.tensors:
-            for family in self.analysis.value(tensor).families:
+            for family in self.analysis.tensor_info(tensor).families:
                 touched = True
-                call.atoms.fix(family, f"operator `{operator}` (in `{call.module}`) has no rule")
+                call.constraints.fix(family, f"operator `{operator}` (in `{call.module}`) has no rule")
         if touched and operator not in self.recording.unknown:
             self.recording.unknown.append(operator)
         return [() for _ in call.outputs]
 
-    def _remember(self, call: Call, families: list[Families], in_place: bool) -> None:
-        inputs = [self.analysis.value(tensor) for tensor in call.tensors]
+    def _record_operator(self, call: OperatorCall, families: list[Families], in_place: bool) -> None:
+        inputs = [self.analysis.tensor_info(tensor) for tensor in call.tensors]
         parents = tuple(dict.fromkeys(value.node for value in inputs if value.node is not None))
         node = None
         is_view = call.op in VIEWS
@@ -89,67 +89,69 @@ class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
                 is_view or in_place,
                 call.work,
                 call.scalars,
-                taken=_taken(call, inputs),
+                taken=_taken_positions(call, inputs),
             )
             self.recording.operators.append(operator)
-            if all(value.node is None or value.origin or value.node in self._of_parameters for value in inputs):
-                self._of_parameters.add(node)
+            if all(value.node is None or value.origin or value.node in self._parameter_only_nodes for value in inputs):
+                self._parameter_only_nodes.add(node)
         for output, carried in zip(call.outputs, families, strict=True):
             origin = (
                 inputs[0].origin
                 if is_view and len(inputs) == 1
-                else self._weight(call, inputs, node, tuple(output.shape))
+                else self._source_weight(call, inputs, node, tuple(output.shape))
             )
-            self.analysis.remember(output, Value(tuple(output.shape), carried, node, origin), call.module)
+            self.analysis.set_tensor_info(output, TensorInfo(tuple(output.shape), carried, node, origin), call.module)
 
-    def _weight(self, call: Call, inputs: Sequence[Value], node: str | None, shape: Shape) -> str | None:
+    def _source_weight(
+        self, call: OperatorCall, inputs: Sequence[TensorInfo], node: str | None, shape: Shape
+    ) -> str | None:
         """The weight that the result of a node still is: one of its shape, of which parameters alone made it."""
         weight = next((value for value in inputs if value.origin is not None and value.shape == shape), None)
-        if weight is None or node not in self._of_parameters or call.op not in KEEPS_WEIGHTS:
+        if weight is None or node not in self._parameter_only_nodes or call.op not in KEEPS_WEIGHTS:
             return None
         if call.op in ("add", "sub"):
             for family in weight.families:
-                call.atoms.blur(family, f"`{call.where}` adds to what it would silence")
+                call.constraints.mark_inexact(family, f"`{call.location}` adds to what it would silence")
         return weight.origin
 
     def enter(self, path: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         """A module is called."""
         self.stack.append(path)
-        plain = len(args) == 1 and isinstance(args[0], Tensor) and not kwargs
+        is_unary = len(args) == 1 and isinstance(args[0], Tensor) and not kwargs
         start = len(self.recording.operators)
-        self._open.append(ModuleCall(path, self._nodes((args, kwargs)), (), start, start, plain))
+        self._open_calls.append(ModuleCall(path, self._nodes((args, kwargs)), (), start, start, is_unary))
 
     def leave(self, path: str, args: tuple[Any, ...], kwargs: dict[str, Any], result: Any) -> None:
         """A module returns."""
         self.stack.pop()
-        call = self._open.pop()
+        call = self._open_calls.pop()
         call.outputs, call.end = self._nodes(result), len(self.recording.operators)
-        call.plain = call.plain and isinstance(result, Tensor)
+        call.is_unary = call.is_unary and isinstance(result, Tensor)
         if path:
             self.recording.calls.append(call)
 
     def _nodes(self, values: Any) -> tuple[str, ...]:
-        nodes = [self.analysis.value(tensor).node for tensor in tensors_in(values)]
+        nodes = [self.analysis.tensor_info(tensor).node for tensor in tensors_in(values)]
         return tuple(dict.fromkeys(node for node in nodes if node is not None))
 
-    def _name(self, call: Call) -> str:
-        base = f"{self.tag}{call.where}"
+    def _name(self, call: OperatorCall) -> str:
+        base = f"{self.name_prefix}{call.location}"
         count = self._counts[base] = self._counts.get(base, 0) + 1
         return base if count == 1 else f"{base}#{count}"
 
 
-def _taken(call: Call, inputs: Sequence[Value]) -> tuple[tuple[Value, int, Ints], ...]:
+def _taken_positions(call: OperatorCall, inputs: Sequence[TensorInfo]) -> tuple[tuple[TensorInfo, int, IntArray], ...]:
     shape = inputs[0].shape if inputs else ()
-    found = positions(call.op, call.arguments, shape)
-    return tuple((inputs[0], dim, taken) for dim, taken in found.items() if len(taken) < shape[dim] or taken[0])
+    selected = selected_positions(call.op, call.arguments, shape)
+    return tuple((inputs[0], dim, taken) for dim, taken in selected.items() if len(taken) < shape[dim] or taken[0])
 
 
 def named_arguments(func: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> dict[str, Any]:
     """All arguments by their names in the operator's schema, defaults filled in."""
-    known = func._schema.arguments
-    named = {argument.name: value for argument, value in zip(known, args, strict=False)}
+    schema_arguments = func._schema.arguments
+    named = {argument.name: value for argument, value in zip(schema_arguments, args, strict=False)}
     named.update(kwargs)
-    for argument in known[len(args) :]:
+    for argument in schema_arguments[len(args) :]:
         if argument.name not in named and argument.has_default_value():
             named[argument.name] = argument.default_value
     return named
@@ -164,7 +166,7 @@ def scalars(func: Any, arguments: Mapping[str, Any]) -> tuple[Any, ...]:
 
 
 @contextmanager
-def _followed(model: nn.Module, recorder: Recorder) -> Iterator[None]:
+def _module_hooks(model: nn.Module, recorder: Recorder) -> Iterator[None]:
     """While this lasts, the recorder knows which module runs, and what goes in and comes out."""
     handles = []
     for path, module in model.named_modules():
@@ -184,23 +186,23 @@ def _followed(model: nn.Module, recorder: Recorder) -> Iterator[None]:
             handle.remove()
 
 
-def observe(bare: nn.Module, recorder: Recorder, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+def record_run(meta_model: nn.Module, recorder: Recorder, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
     """Run a network without data under a recorder. What it returns cannot shrink."""
     analysis, recording = recorder.analysis, recorder.recording
-    layers = (path for path, module in bare.named_modules() if isinstance(module, nn.MultiheadAttention))
-    analysis.attention = frozenset(layers)
-    for place, tensor in enumerate(tensors_in((args, kwargs))):
-        name = f"input{place}" if place else "input"
+    layers = (path for path, module in meta_model.named_modules() if isinstance(module, nn.MultiheadAttention))
+    analysis.attention_modules = frozenset(layers)
+    for index, tensor in enumerate(tensors_in((args, kwargs))):
+        name = f"input{index}" if index else "input"
         recording.inputs.append(name)
-        analysis.remember(tensor, Value(tuple(tensor.shape), (), name))
-    with _followed(bare, recorder), recorder:
-        result = bare(*args, **kwargs)
+        analysis.set_tensor_info(tensor, TensorInfo(tuple(tensor.shape), (), name))
+    with _module_hooks(meta_model, recorder), recorder:
+        result = meta_model(*args, **kwargs)
     for tensor in tensors_in(result):
-        value = analysis.value(tensor)
+        value = analysis.tensor_info(tensor)
         if value.node is not None:
             recording.outputs.append(value.node)
         for family in value.families:
-            analysis.atoms.fix(family, OUTPUT)
+            analysis.constraints.fix(family, OUTPUT)
 
 
 def tensors_in(values: Any) -> list[Tensor]:

@@ -18,11 +18,11 @@ ShapeFunction = Callable[..., Any]
 _META = torch.device("meta")
 
 
-def _new(like: Tensor, shape: Sequence[int]) -> Tensor:
+def _empty_meta(like: Tensor, shape: Sequence[int]) -> Tensor:
     return torch.empty(shape, dtype=like.dtype, device=_META)
 
 
-def _plain(*tensors: Any) -> bool:
+def _contiguous_same_dtype(*tensors: Any) -> bool:
     """Whether these are contiguous floating tensors of one type."""
     first = tensors[0]
     return (
@@ -50,7 +50,7 @@ def _is_dense(tensor: Tensor) -> bool:
     return True
 
 
-def _is_usual(tensor: Tensor) -> bool:
+def _has_default_strides(tensor: Tensor) -> bool:
     """Whether all strides are those of a new tensor, also along dimensions of size 1, where they mean nothing."""
     expected = 1
     for stride, size in zip(reversed(tensor.stride()), reversed(tensor.shape), strict=True):
@@ -63,52 +63,56 @@ def _is_usual(tensor: Tensor) -> bool:
 def like(data: Tensor) -> Tensor:
     """As an element-wise function gives: the same shape, and where it has no gaps the same layout."""
     if data.is_contiguous():
-        return _new(data, data.shape)
+        return _empty_meta(data, data.shape)
     if _is_dense(data):
         return torch.empty_strided(data.shape, data.stride(), dtype=data.dtype, device=_META)
     return torch.empty_like(data)
 
 
-def _activation(data: Any, *_: Any, **options: Any) -> Tensor | None:
+def _same_shape(data: Any, *_: Any, **options: Any) -> Tensor | None:
     return like(data) if isinstance(data, Tensor) and data.is_floating_point() else None
 
 
 def _clamp(data: Any, *bounds: Any) -> Tensor | None:
-    return _activation(data) if all(x is None or isinstance(x, int | float) for x in bounds) else None
+    return _same_shape(data) if all(x is None or isinstance(x, int | float) for x in bounds) else None
 
 
-def _broadcast(one: Sequence[int], other: Sequence[int]) -> list[int] | None:
-    if len(one) < len(other):
-        one, other = other, one
-    shape = list(one)
-    for dim in range(-len(other), 0):
+def _broadcast(left: Sequence[int], right: Sequence[int]) -> list[int] | None:
+    if len(left) < len(right):
+        left, right = right, left
+    shape = list(left)
+    for dim in range(-len(right), 0):
         if shape[dim] == 1:
-            shape[dim] = other[dim]
-        elif other[dim] not in (1, shape[dim]):
+            shape[dim] = right[dim]
+        elif right[dim] not in (1, shape[dim]):
             return None
     return shape
 
 
-def _binary(one: Any, other: Any, *_: Any, **options: Any) -> Tensor | None:
-    if not isinstance(one, Tensor) or not one.is_floating_point() or "rounding_mode" in options:
+def _binary(left: Any, right: Any, *_: Any, **options: Any) -> Tensor | None:
+    if not isinstance(left, Tensor) or not left.is_floating_point() or "rounding_mode" in options:
         return None
-    if isinstance(other, int | float):
-        return like(one)
-    if not isinstance(other, Tensor) or one.dtype != other.dtype:
+    if isinstance(right, int | float):
+        return like(left)
+    if not isinstance(right, Tensor) or left.dtype != right.dtype:
         return None
-    if one.shape == other.shape:
-        return like(one)
+    if left.shape == right.shape:
+        return like(left)
     # Torch orders the dimensions of a sum by all strides, those of size 1 as well.
-    plain = _plain(one, other) and _is_usual(one) and _is_usual(other)
-    shape = _broadcast(one.shape, other.shape) if plain else None
-    return None if shape is None else _new(one, shape)
+    plain = _contiguous_same_dtype(left, right) and _has_default_strides(left) and _has_default_strides(right)
+    shape = _broadcast(left.shape, right.shape) if plain else None
+    return None if shape is None else _empty_meta(left, shape)
 
 
 def _convolution(
     data: Any, weight: Any, bias: Any, stride: Any, padding: Any, dilation: Any, transposed: bool, _: Any, groups: int
 ) -> Tensor | None:
     rank = data.dim() - 2
-    if transposed or not _plain(data, weight) or not len(stride) == len(padding) == len(dilation) == rank:
+    if (
+        transposed
+        or not _contiguous_same_dtype(data, weight)
+        or not len(stride) == len(padding) == len(dilation) == rank
+    ):
         return None
     rows, columns, *kernel = weight.shape
     if data.shape[1] != columns * groups or rows % groups or not (bias is None or list(bias.shape) == [rows]):
@@ -116,7 +120,7 @@ def _convolution(
     shape = [data.shape[0], rows]
     for size, k, s, p, d in zip(data.shape[2:], kernel, stride, padding, dilation, strict=True):
         shape.append((size + 2 * p - d * (k - 1) - 1) // s + 1)
-    return _new(data, shape) if min(shape) > 0 else None
+    return _empty_meta(data, shape) if min(shape) > 0 else None
 
 
 def _batch_norm(
@@ -126,7 +130,7 @@ def _batch_norm(
         return None
     if any(x is not None and x.shape != data.shape[1:2] for x in (weight, bias, mean, variance)):
         raise RuntimeError(f"batch norm over {data.shape[1]} channels has {mean.shape[0]} statistics")
-    return like(data), _new(data, (0,)), _new(data, (0,))
+    return like(data), _empty_meta(data, (0,)), _empty_meta(data, (0,))
 
 
 def _layer_norm(data: Any, shape: Sequence[int], weight: Any, bias: Any, eps: float) -> tuple[Tensor, ...] | None:
@@ -136,46 +140,52 @@ def _layer_norm(data: Any, shape: Sequence[int], weight: Any, bias: Any, eps: fl
     if any(x is not None and list(x.shape) != list(shape) for x in (weight, bias)):
         return None
     statistics = [*data.shape[:rank], *[1] * len(shape)]
-    return _new(data, data.shape), _new(data, statistics), _new(data, statistics)
+    return _empty_meta(data, data.shape), _empty_meta(data, statistics), _empty_meta(data, statistics)
 
 
 def _softmax(data: Any, dim: int, half: bool = False, **options: Any) -> Tensor | None:
     return (
-        _new(data, data.shape)
-        if not half and not options and _plain(data) and -data.dim() <= dim < data.dim()
+        _empty_meta(data, data.shape)
+        if not half and not options and _contiguous_same_dtype(data) and -data.dim() <= dim < data.dim()
         else None
     )
 
 
-def _mean(data: Any, dims: Any = None, keep: bool = False, **options: Any) -> Tensor | None:
+def _mean(data: Any, dims: Any = None, keepdim: bool = False, **options: Any) -> Tensor | None:
     rank = data.dim()
-    if options or not dims or not _plain(data) or not all(-rank <= dim < rank for dim in dims):
+    if options or not dims or not _contiguous_same_dtype(data) or not all(-rank <= dim < rank for dim in dims):
         return None
-    gone = {dim % rank for dim in dims}
-    sizes = [1 if place in gone else size for place, size in enumerate(data.shape) if keep or place not in gone]
-    return _new(data, sizes) if math.prod(data.shape) else None
+    reduced = {dim % rank for dim in dims}
+    sizes = [
+        1 if index in reduced else size for index, size in enumerate(data.shape) if keepdim or index not in reduced
+    ]
+    return _empty_meta(data, sizes) if math.prod(data.shape) else None
 
 
-def _product(one: Any, other: Any) -> Tensor | None:
+def _product(left: Any, right: Any) -> Tensor | None:
     """`mm` and `bmm`: batches are alike, and inner sizes meet."""
-    rank = one.dim()
-    if rank != other.dim() or one.dtype != other.dtype or not one.is_floating_point():
+    rank = left.dim()
+    if rank != right.dim() or left.dtype != right.dtype or not left.is_floating_point():
         return None
-    if one.shape[:-2] != other.shape[:-2] or one.shape[-1] != other.shape[-2]:
+    if left.shape[:-2] != right.shape[:-2] or left.shape[-1] != right.shape[-2]:
         return None
-    return _new(one, [*one.shape[:-1], other.shape[-1]])
+    return _empty_meta(left, [*left.shape[:-1], right.shape[-1]])
 
 
-def _product_added(added: Any, one: Any, other: Any, **options: Any) -> Tensor | None:
-    result = _product(one, other)
-    if result is None or added.dtype != one.dtype or _broadcast(result.shape, added.shape) != list(result.shape):
+def _product_added(added: Any, left: Any, right: Any, **options: Any) -> Tensor | None:
+    result = _product(left, right)
+    if result is None or added.dtype != left.dtype or _broadcast(result.shape, added.shape) != list(result.shape):
         return None
     return result
 
 
 def _cat(tensors: Sequence[Any], dim: int = 0) -> Tensor | None:
     first = tensors[0]
-    if not _plain(*tensors) or any(map(_is_ambiguous, tensors)) or not -first.dim() <= dim < first.dim():
+    if (
+        not _contiguous_same_dtype(*tensors)
+        or any(map(_is_ambiguous, tensors))
+        or not -first.dim() <= dim < first.dim()
+    ):
         return None
     dim %= first.dim()
     shape = list(first.shape)
@@ -185,17 +195,17 @@ def _cat(tensors: Sequence[Any], dim: int = 0) -> Tensor | None:
         if tensor.shape[dim + 1 :] != first.shape[dim + 1 :]:
             return None
         shape[dim] += tensor.shape[dim]
-    return _new(first, shape)
+    return _empty_meta(first, shape)
 
 
 def _clone(data: Any, memory_format: Any = None) -> Tensor | None:
     if memory_format is torch.contiguous_format:
-        return _new(data, data.shape)
+        return _empty_meta(data, data.shape)
     return like(data) if memory_format in (None, torch.preserve_format) else None
 
 
 def _roll(data: Any, shifts: Any, dims: Any = ()) -> Tensor | None:
-    return _new(data, data.shape) if dims and len(dims) == len(shifts) and data.numel() else None
+    return _empty_meta(data, data.shape) if dims and len(dims) == len(shifts) and data.numel() else None
 
 
 ACTIVATIONS = (
@@ -204,7 +214,7 @@ ACTIVATIONS = (
 
 #: By the operator's name, without overload and without the trailing underscore of the in-place form.
 SHAPE_FUNCTIONS: dict[str, ShapeFunction] = {
-    **dict.fromkeys(ACTIVATIONS, _activation),
+    **dict.fromkeys(ACTIVATIONS, _same_shape),
     **dict.fromkeys(("add", "sub", "mul", "div"), _binary),
     **dict.fromkeys(("clamp", "clamp_min", "clamp_max"), _clamp),
     "convolution": _convolution,

@@ -7,19 +7,19 @@ from typing import Any
 
 from torch import nn
 
-from tickdsl.collection import without_collection
+from tickdsl.collection import gc_disabled
 from tickdsl.graph.coupling.analysis import Analysis
 from tickdsl.graph.coupling.assemble import assemble
-from tickdsl.graph.coupling.atoms import Atoms
+from tickdsl.graph.coupling.atoms import AtomConstraints
 from tickdsl.graph.coupling.recording import Recording
 from tickdsl.graph.model import ModelGraph
-from tickdsl.graph.tracing.example_inputs import TraceError, build, describe
-from tickdsl.graph.tracing.meta import copy_without_data, set_mode, without_data
-from tickdsl.graph.tracing.recorder import Recorder, observe
-from tickdsl.graph.tracing.train_mode import ModeWatch
+from tickdsl.graph.tracing.example_inputs import TraceError, build_inputs, describe_inputs
+from tickdsl.graph.tracing.meta import copy_to_meta, on_meta_device, set_training_mode
+from tickdsl.graph.tracing.recorder import Recorder, record_run
+from tickdsl.graph.tracing.train_mode import TrainingModeWatch
 
 
-@without_collection()
+@gc_disabled()
 def trace(model: nn.Module, example_inputs: Any) -> ModelGraph:
     """The model graph of a network.
 
@@ -27,34 +27,34 @@ def trace(model: nn.Module, example_inputs: Any) -> ModelGraph:
     and types matter. The network is not changed and not trained; a copy without data runs as in evaluation and, where
     its code asks for the mode, as in training (auxiliary heads). Raises TraceError where it does not run in evaluation.
     """
-    bare = copy_without_data(model)
-    watch = ModeWatch(bare)
-    analysis = Analysis(Atoms())
-    for name, tensor in itertools.chain(bare.named_parameters(), bare.named_buffers()):
+    meta_model = copy_to_meta(model)
+    watch = TrainingModeWatch(meta_model)
+    analysis = Analysis(AtomConstraints())
+    for name, tensor in itertools.chain(meta_model.named_parameters(), meta_model.named_buffers()):
         analysis.add_parameter(name, tensor)
-    inputs = describe(example_inputs)
+    inputs = describe_inputs(example_inputs)
     evaluation = Recording()
     try:
-        _run(bare, inputs, analysis, evaluation, train=False)
+        _record(meta_model, inputs, analysis, evaluation, train=False)
     except Exception as error:
         raise TraceError(
             f"{type(model).__name__} does not run on the example inputs: {type(error).__name__}: {error}",
             "check their shapes; the network runs on tensors without data, so its code must not depend on values",
         ) from error
     training = Recording()
-    if watch.asked:
+    if watch.reads_training:
         try:
-            _run(bare, inputs, analysis, training, train=True)
+            _record(meta_model, inputs, analysis, training, train=True)
         except Exception as error:  # a network's own code may raise anything, for want of targets for instance
             training = Recording(unknown=[f"training mode: {type(error).__name__}: {error}"])
     return assemble(model, analysis, evaluation, training, inputs)
 
 
-def _run(bare: nn.Module, inputs: Any, analysis: Analysis, recording: Recording, train: bool) -> None:
-    set_mode(bare, train)
-    with without_data():
-        args, kwargs = build(inputs)
-        observe(bare, Recorder(analysis, recording, "train:" if train else ""), args, kwargs)
+def _record(meta_model: nn.Module, inputs: Any, analysis: Analysis, recording: Recording, train: bool) -> None:
+    set_training_mode(meta_model, train)
+    with on_meta_device():
+        args, kwargs = build_inputs(inputs)
+        record_run(meta_model, Recorder(analysis, recording, "train:" if train else ""), args, kwargs)
 
 
 __all__ = ["TraceError", "trace"]

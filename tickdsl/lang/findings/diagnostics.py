@@ -188,7 +188,7 @@ def did_you_mean(word: str, known: Iterable[str]) -> str | None:
     return f"did you mean `{near}`?" if near else None
 
 
-def listing(words: Iterable[str], limit: int = 12) -> str:
+def join_or(words: Iterable[str], limit: int = 12) -> str:
     """`a, b or c`, cut where it grows long."""
     items = list(words)
     if len(items) > limit:

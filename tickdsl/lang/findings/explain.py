@@ -46,12 +46,12 @@ class Page:
     text: str
 
 
-def page(code: str) -> Page | None:
+def load_page(code: str) -> Page | None:
     """The page of a code such as `TD001`; None where there is no such code."""
-    return _page(code) if code in CODES else None
+    return _parse_page(code) if code in CODES else None
 
 
-def nearest(word: str) -> str | None:
+def closest_code(word: str) -> str | None:
     """The code that somebody may have meant, by its number (`td1`, `505`) or its name (`single-seed`)."""
     names = {slug: code for code, (slug, _) in CODES.items()}
     digits = re.sub(r"\D", "", word)
@@ -62,29 +62,29 @@ def nearest(word: str) -> str | None:
     return names[found] if found else None
 
 
-def named(slug: str) -> Page | None:
+def page_by_slug(slug: str) -> Page | None:
     """The page of the finding of that name, e.g. `single-seed`."""
-    return next((_page(code) for code, (name, _) in CODES.items() if name == slug), None)
+    return next((_parse_page(code) for code, (name, _) in CODES.items() if name == slug), None)
 
 
-def overview() -> str:
+def render_overview() -> str:
     """All codes in groups, a line each."""
     lines = []
-    for title, codes in groups():
+    for title, codes in grouped_codes():
         lines += [title, *(f"  {code}  {CODES[code][1]:<8} {CODES[code][0]}" for code in codes), ""]
     return "\n".join([*lines, "`tickdsl explain CODE` says what one means, and shows an example mended."])
 
 
-def table() -> list[dict[str, str]]:
+def code_table() -> list[dict[str, str]]:
     """All codes as JSON values."""
     return [
         {"code": code, "name": CODES[code][0], "severity": CODES[code][1], "group": title}
-        for title, codes in groups()
+        for title, codes in grouped_codes()
         for code in codes
     ]
 
 
-def as_dict(one: Page) -> dict[str, str]:
+def page_as_dict(one: Page) -> dict[str, str]:
     """A page as JSON values."""
     return {
         "code": one.code,
@@ -98,7 +98,7 @@ def as_dict(one: Page) -> dict[str, str]:
     }
 
 
-def manual() -> str:
+def render_manual() -> str:
     """All pages as one document: docs/codes.md."""
     parts = [
         "# Findings of `tickdsl check`",
@@ -106,45 +106,45 @@ def manual() -> str:
         "`python -m tickdsl.lang.findings.explain > docs/codes.md`. "
         "Warnings and notes are silenced with `# ok CODE` at the end of their line; errors are not.",
     ]
-    for title, codes in groups():
+    for title, codes in grouped_codes():
         parts.append(f"## {title}")
         for code in codes:
             slug, severity = CODES[code]
-            body = _page(code).text.split("\n", 1)[1].strip()
+            body = _parse_page(code).text.split("\n", 1)[1].strip()
             body = re.sub(r"^## (.+)$", r"**\1.**", body, flags=re.MULTILINE)
             parts.append(f"### {code} {slug}\n\n*{severity}.* {body}")
     return "\n\n".join(parts) + "\n"
 
 
-def groups() -> Iterator[tuple[str, tuple[str, ...]]]:
+def grouped_codes() -> Iterator[tuple[str, tuple[str, ...]]]:
     """The codes in groups, each with its title."""
     for prefix, title in GROUPS.items():
         yield title, tuple(code for code in CODES if code.startswith(prefix))
 
 
 @functools.cache
-def _page(code: str) -> Page:
+def _parse_page(code: str) -> Page:
     text = (_PAGES / f"{code}.md").read_text("utf-8")
     slug, severity = CODES[code]
     head, *rest = _SECTION.split(text)
     sections = dict(zip(rest[::2], (part.strip() for part in rest[1::2]), strict=True))
     what = head.split("\n", 1)[1].strip()
-    before, after = (_example(sections[name]) for name in ("Before", "After"))
+    before, after = (_parse_example(sections[name]) for name in ("Before", "After"))
     return Page(code, slug, severity, what, sections["Why"], before, after, text.strip())
 
 
-def _example(section: str) -> Example:
+def _parse_example(section: str) -> Example:
     (_, plan), *others = [(match[1].split(), match[2]) for match in _BLOCK.finditer(section)]
     flags = next(iter(_BLOCK.finditer(section)))[1].split()
-    overrides = tuple(_assignment(flag) for flag in flags if "=" in flag)
+    overrides = tuple(_parse_override(flag) for flag in flags if "=" in flag)
     beside = tuple((words[0], text) for words, text in others)
     return Example(plan, beside, overrides, allow_code="allow-code" in flags)
 
 
-def _assignment(flag: str) -> tuple[str, str]:
+def _parse_override(flag: str) -> tuple[str, str]:
     name, _, value = flag.partition("=")
     return name, value
 
 
 if __name__ == "__main__":
-    print(manual(), end="")
+    print(render_manual(), end="")

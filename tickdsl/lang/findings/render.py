@@ -36,7 +36,9 @@ def render_all(diagnostics: Iterable[Diagnostic], unread: Iterable[tuple[str, Ti
     found, missing = list(diagnostics), list(unread)
     if form == "json":
         return json.dumps(
-            [*(as_dict(d) for d in found), *(_unread(*one) for one in missing)], indent=2, ensure_ascii=False
+            [*(as_dict(d) for d in found), *(_unreadable_as_dict(*one) for one in missing)],
+            indent=2,
+            ensure_ascii=False,
         )
     if form == "sarif":
         from tickdsl.lang.findings.sarif import sarif
@@ -47,7 +49,7 @@ def render_all(diagnostics: Iterable[Diagnostic], unread: Iterable[tuple[str, Ti
     return "\n".join(lines)
 
 
-def ordered(diagnostics: Iterable[Diagnostic]) -> tuple[Diagnostic, ...]:
+def sorted_unique(diagnostics: Iterable[Diagnostic]) -> tuple[Diagnostic, ...]:
     """By place, each finding once."""
     unique: dict[tuple[str, str, int, str], Diagnostic] = {}
     for d in diagnostics:
@@ -55,7 +57,7 @@ def ordered(diagnostics: Iterable[Diagnostic]) -> tuple[Diagnostic, ...]:
     return tuple(sorted(unique.values(), key=lambda d: (d.span.source.path, d.span.start, d.code)))
 
 
-def _place(span: Span) -> dict[str, Any]:
+def _span_fields(span: Span) -> dict[str, Any]:
     line, column = span.last
     return {
         "path": span.source.path,
@@ -73,15 +75,15 @@ def as_dict(d: Diagnostic) -> dict[str, Any]:
         "name": d.slug,
         "severity": d.severity,
         "message": d.message,
-        **_place(d.span),
+        **_span_fields(d.span),
         "label": d.label,
-        "related": [{**_place(label.span), "message": label.text} for label in d.secondary],
+        "related": [{**_span_fields(label.span), "message": label.text} for label in d.secondary],
         "notes": list(d.notes),
         "help": d.help,
     }
 
 
-def _unread(path: str, error: TickdslError) -> dict[str, Any]:
+def _unreadable_as_dict(path: str, error: TickdslError) -> dict[str, Any]:
     """A file that could not be read, in the shape of a finding without a place."""
     return {
         "code": None,
@@ -134,20 +136,20 @@ def _full(d: Diagnostic, colour: bool) -> str:
         lines.append(f"{' ' * gutter} |")
         source = span.source.line(span.line)
         lines.append(f"{span.line:>{gutter}} | {source.expandtabs(4)}".rstrip())
-        lines.append(f"{' ' * gutter} | {paint}{_marks(span, source, mark)}{off} {text}".rstrip())
+        lines.append(f"{' ' * gutter} | {paint}{_underline(span, source, mark)}{off} {text}".rstrip())
     lines += [f"{' ' * gutter} = note: {note}" for note in d.notes]
     if d.help:
         lines.append(f"{' ' * gutter} = help: {d.help}")
     return "\n".join(lines) + "\n"
 
 
-def _marks(span: Span, line: str, mark: str) -> str:
+def _underline(span: Span, line: str, mark: str) -> str:
     start = span.column - 1
     end = start + max(1, span.end - span.start)
     before, under = line[:start].expandtabs(4), line[start:end]
-    return " " * _width(before) + mark * max(1, _width(under))
+    return " " * _display_width(before) + mark * max(1, _display_width(under))
 
 
-def _width(text: str) -> int:
+def _display_width(text: str) -> int:
     """Columns that a terminal gives the text."""
     return sum(0 if unicodedata.combining(c) else 2 if unicodedata.east_asian_width(c) in "WF" else 1 for c in text)

@@ -57,7 +57,7 @@ def _rule(code: str) -> dict[str, Any]:
         "defaultConfiguration": {"level": severity},
         "helpUri": f"https://github.com/tickdsl/tickdsl/blob/main/docs/codes.md#{code.lower()}-{slug}",
     }
-    page = explain.page(code)
+    page = explain.load_page(code)
     if page is not None:
         rule["shortDescription"] = {"text": page.what.replace("\n", " ")}
         rule["fullDescription"] = {"text": page.why.replace("\n", " ")}

@@ -7,57 +7,64 @@ from collections.abc import Iterable
 
 from tickdsl.lang import syntax
 from tickdsl.lang.findings.diagnostics import Diagnostic
-from tickdsl.lang.reading.include import Loaded
-from tickdsl.lang.reading.statements import TOP_LEVEL
+from tickdsl.lang.reading.include import LoadedPlan
+from tickdsl.lang.reading.statements import TOP_LEVEL_KEYWORDS
 
 #: About a name that may have been defined, or read, in the text that was lost.
-_NAMES = {"TD106", "TD107", "TD110", "TD115", "TD507", "TD511", "TD512"}
+_NAME_CODES = {"TD106", "TD107", "TD110", "TD115", "TD507", "TD511", "TD512"}
 #: About the name of an arm, where that could not be read.
-_OF_ARMS = {"TD109", "TD111", "TD507"}
+_ARM_NAME_CODES = {"TD109", "TD111", "TD507"}
 #: About something missing that may have stood there.
-_MISSING = {"TD002", "TD301", "TD310", "TD501", "TD506", "TD517", "TD901", "TD902", "TD905"}
+_MISSING_CODES = {"TD002", "TD301", "TD310", "TD501", "TD506", "TD517", "TD901", "TD902", "TD905"}
 _WORD = re.compile(r"[A-Za-z_][\w.-]*")
 
 
-class Lost:
+class UnparsedText:
     """The text of a plan that could not be read."""
 
-    def __init__(self, loaded: Loaded) -> None:
-        self.spans = loaded.lost
-        self.words = {word for span in loaded.lost for word in _WORD.findall(span.text)}
-        self.included = any(span.text.lstrip().startswith("include") for span in loaded.lost)
+    def __init__(self, loaded: LoadedPlan) -> None:
+        self.spans = loaded.unparsed
+        self.words = {word for span in loaded.unparsed for word in _WORD.findall(span.text)}
+        self.included = any(span.text.lstrip().startswith("include") for span in loaded.unparsed)
         self.arms = [s.span for s in loaded.statements if isinstance(s, syntax.Arm)]
 
-    def explains(self, finding: Diagnostic) -> bool:
+    def may_explain(self, diagnostic: Diagnostic) -> bool:
         """Whether a finding may be a mere consequence of what was lost."""
         if not self.spans:
             return False
-        if finding.code in _OF_ARMS and any(self._overlap(finding.span, span) for span in self.spans):
+        if diagnostic.code in _ARM_NAME_CODES and any(self._overlap(diagnostic.span, span) for span in self.spans):
             return True  # its name is a guess
-        if finding.code in _NAMES:
-            return self.included or finding.span.text.lstrip("$") in self.words or self._is("compare", finding)
-        return finding.code in _MISSING and self.touches(finding.span)
+        if diagnostic.code in _NAME_CODES:
+            return (
+                self.included
+                or diagnostic.span.text.lstrip("$") in self.words
+                or self._lost_statement_is("compare", diagnostic)
+            )
+        return diagnostic.code in _MISSING_CODES and self.affects(diagnostic.span)
 
     @staticmethod
     def _overlap(one: syntax.Span, other: syntax.Span) -> bool:
         return one.source is other.source and one.start < other.end and other.start < one.end
 
-    def _is(self, statement: str, finding: Diagnostic) -> bool:
-        return finding.code == "TD507" and any(span.text.lstrip().startswith(statement) for span in self.spans)
+    def _lost_statement_is(self, statement: str, diagnostic: Diagnostic) -> bool:
+        return diagnostic.code == "TD507" and any(span.text.lstrip().startswith(statement) for span in self.spans)
 
-    def touches(self, place: syntax.Span) -> bool:
+    def affects(self, place: syntax.Span) -> bool:
         """Whether what was lost may have belonged to the pipeline at a place: to its arm, or to all arms."""
-        return self.touched_by(self.spans, place)
+        return self.affected_by(self.spans, place)
 
-    def touched_by(self, spans: Iterable[syntax.Span], place: syntax.Span) -> bool:
+    def affected_by(self, spans: Iterable[syntax.Span], place: syntax.Span) -> bool:
         """Whether one of the spans belongs to the pipeline at a place."""
-        here = self._arm(place)
-        return any((arm := self._arm(span)) == here or (arm is None and not self._question(span)) for span in spans)
+        here = self._enclosing_arm(place)
+        return any(
+            (arm := self._enclosing_arm(span)) == here or (arm is None and not self._is_question(span))
+            for span in spans
+        )
 
-    def _arm(self, place: syntax.Span) -> syntax.Span | None:
+    def _enclosing_arm(self, place: syntax.Span) -> syntax.Span | None:
         return next((a for a in self.arms if a.source is place.source and a.start <= place.start < a.end), None)
 
-    def _question(self, span: syntax.Span) -> bool:
+    def _is_question(self, span: syntax.Span) -> bool:
         """Whether a statement of the top level speaks of no pipeline."""
         word = _WORD.match(span.text.lstrip())
-        return word is not None and word[0] in TOP_LEVEL and word[0] not in ("include", "arm")
+        return word is not None and word[0] in TOP_LEVEL_KEYWORDS and word[0] not in ("include", "arm")

@@ -10,9 +10,9 @@ import attrs
 
 from tickdsl.lang import syntax, vocabulary
 from tickdsl.lang.findings.diagnostics import Diagnostic
-from tickdsl.lang.meaning.defaults import Assumed
-from tickdsl.lang.meaning.values import Place, Reader, Unreadable
-from tickdsl.lang.options import field, schema
+from tickdsl.lang.meaning.defaults import DefaultsReporter
+from tickdsl.lang.meaning.values import InvalidValueError, ValueLocation, ValueReader
+from tickdsl.lang.options import option_types, recipe_field
 from tickdsl.plan.model import Data, Model, Split
 from tickdsl.training import catalogue
 from tickdsl.training.recipes.recipe import Recipe
@@ -30,58 +30,58 @@ S = TypeVar("S", bound=syntax.Statement)
 
 
 @attrs.frozen
-class Scope:
+class ArmSettings:
     """The settings in force for an arm."""
 
     model: Model
     data: Data
     recipe: dict[str, Any]
     recipe_span: syntax.Span
-    recipe_places: Mapping[str, Place]
+    recipe_places: Mapping[str, ValueLocation]
     split: Split | None
 
 
-def read(
+def resolve(
     shared: Iterable[syntax.Statement],
     own: Iterable[syntax.Statement],
-    reader: Reader,
+    reader: ValueReader,
     source: syntax.Source,
-) -> Scope | None:
+) -> ArmSettings | None:
     """The settings of an arm: its own, else the plan's, else the defaults. None where one is wrong."""
     inner, outer = list(own), list(shared)
-    start = beginning(source)
-    model_statement = _first(inner, syntax.Model) or _first(outer, syntax.Model)
+    start = first_word_span(source)
+    model_statement = _first_of_type(inner, syntax.Model) or _first_of_type(outer, syntax.Model)
     failed = False
 
     def attempt(reading: Any, *args: Any) -> Any:
         nonlocal failed
         try:
             return reading(*args)
-        except Unreadable:
+        except InvalidValueError:
             failed = True
             return None
 
     data = attempt(_data, inner, outer, model_statement, reader, start)
     network = attempt(_model, model_statement, data, reader, start)
-    recipe = attempt(_recipe, _first(inner, syntax.Train) or _first(outer, syntax.Train), reader, start)
-    split = attempt(_split, _first(inner, syntax.Split) or _first(outer, syntax.Split), reader)
+    recipe = attempt(_recipe, _first_of_type(inner, syntax.Train) or _first_of_type(outer, syntax.Train), reader, start)
+    split = attempt(_split, _first_of_type(inner, syntax.Split) or _first_of_type(outer, syntax.Split), reader)
     if failed:
         return None
     fields, span, written = recipe
-    return Scope(network, data, fields, span, written, split)
+    return ArmSettings(network, data, fields, span, written, split)
 
 
-def beginning(source: syntax.Source) -> syntax.Span:
+def first_word_span(source: syntax.Source) -> syntax.Span:
     """The plan's first word: where findings about what is not written stand."""
     word = re.search(r"^[ \t]*([^\s#]+)", source.text, re.MULTILINE)
     return syntax.Span(source, *word.span(1)) if word else syntax.Span(source, 0, 0)
 
 
-def _first(statements: Iterable[syntax.Statement], kind: type[S]) -> S | None:
+def _first_of_type(statements: Iterable[syntax.Statement], kind: type[S]) -> S | None:
     return next((s for s in statements if isinstance(s, kind)), None)
 
 
-def _model(statement: syntax.Model | None, data: Data | None, reader: Reader, start: syntax.Span) -> Model:
+def _model(statement: syntax.Model | None, data: Data | None, reader: ValueReader, start: syntax.Span) -> Model:
     if statement is None:
         on = f" on {DEFAULT_DATA}" if data is not None and data.span == start else ""
         reader.report(
@@ -93,9 +93,9 @@ def _model(statement: syntax.Model | None, data: Data | None, reader: Reader, st
             )
         )
         return Model(DEFAULT_MODEL, span=start)
-    name = reader.named(statement.name, catalogue.MODELS, "TD101")
+    name = reader.table_name(statement.name, catalogue.MODELS, "TD101")
     known_options = catalogue.MODELS[name].options
-    options = chosen(reader.options(statement.options, schema(known_options), name), known_options)
+    options = non_default(reader.options(statement.options, option_types(known_options), name), known_options)
     return Model(name, options, span=statement.name.span)
 
 
@@ -103,28 +103,28 @@ def _data(
     inner: list[syntax.Statement],
     outer: list[syntax.Statement],
     model: syntax.Model | None,
-    reader: Reader,
+    reader: ValueReader,
     start: syntax.Span,
 ) -> Data:
     for scope in (inner, outer):
-        statement = _first(scope, syntax.Data)
+        statement = _first_of_type(scope, syntax.Data)
         if statement is not None:
-            name = reader.named(statement.name, catalogue.DATASETS, "TD102")
+            name = reader.table_name(statement.name, catalogue.DATASETS, "TD102")
             known_options = catalogue.DATASETS[name].options
-            options = chosen(reader.options(statement.options, schema(known_options), name), known_options)
+            options = non_default(reader.options(statement.options, option_types(known_options), name), known_options)
             return Data(name, options, span=statement.name.span)
-        network = _first(scope, syntax.Model)
+        network = _first_of_type(scope, syntax.Model)
         if network is not None and network.data is not None:
-            name = reader.named(network.data, catalogue.DATASETS, "TD102")
+            name = reader.table_name(network.data, catalogue.DATASETS, "TD102")
             return Data(name, span=network.data.span)
     if model is not None:
-        Assumed(reader.report).data(model, DEFAULT_DATA)
+        DefaultsReporter(reader.report).data(model, DEFAULT_DATA)
     return Data(DEFAULT_DATA, span=start)
 
 
 def _recipe(
-    statement: syntax.Train | None, reader: Reader, start: syntax.Span
-) -> tuple[dict[str, Any], syntax.Span, dict[str, Place]]:
+    statement: syntax.Train | None, reader: ValueReader, start: syntax.Span
+) -> tuple[dict[str, Any], syntax.Span, dict[str, ValueLocation]]:
     if statement is None:
         written = " ".join(f"{name}={value}" for name, value in DEFAULT_RECIPE.items() if name != "length")
         reader.report(
@@ -135,13 +135,13 @@ def _recipe(
                 help="write a `train` statement to choose your own",
             )
         )
-        return _canonical(DEFAULT_RECIPE), start, {}
+        return _canonical_recipe(DEFAULT_RECIPE), start, {}
     given = reader.options(statement.options, vocabulary.TRAIN_OPTIONS, "train")
     length = str(reader.moment(statement.length, "the training's length")) if statement.length else None
     if length is not None and (length.endswith("%") or length == "0it"):
         reader.report(Diagnostic("TD105", f"a training of {length} has no length", statement.span, help="train 160ep"))
-        raise Unreadable
-    recipe = {field(name): value for name, value in given.items()}
+        raise InvalidValueError
+    recipe = {recipe_field(name): value for name, value in given.items()}
     defaults = ADAM_DEFAULTS if recipe.get("optimizer") in ("adam", "adamw") else TRAIN_DEFAULTS
     if "milestones" in recipe:
         recipe.setdefault("schedule", "milestones")
@@ -150,31 +150,33 @@ def _recipe(
     if "augment" in recipe:
         recipe["augment"] = [word for word in recipe["augment"] if word != "none"]
     full = {"length": length or DEFAULT_RECIPE["length"], **defaults, **recipe}
-    canonical = _canonical(full)
+    canonical = _canonical_recipe(full)
     if canonical is not full:
-        Assumed(reader.report).recipe(statement, given, canonical)
-    return canonical, statement.span, places(statement.length, statement.options, reader)
+        DefaultsReporter(reader.report).recipe(statement, given, canonical)
+    return canonical, statement.span, recipe_locations(statement.length, statement.options, reader)
 
 
-def places(length: syntax.Value | None, options: Iterable[syntax.Option], reader: Reader) -> dict[str, Place]:
+def recipe_locations(
+    length: syntax.Value | None, options: Iterable[syntax.Option], reader: ValueReader
+) -> dict[str, ValueLocation]:
     """Where the values of a recipe were written, by its fields; those of a list by their number too."""
-    found = {"length": reader.place(length)} if length is not None else {}
+    found = {"length": reader.locate(length)} if length is not None else {}
     for option in options:
-        name = field(option.key.text)
-        found[name] = reader.place(option.value)
+        name = recipe_field(option.key.text)
+        found[name] = reader.locate(option.value)
         for number, item in enumerate(reader.items(option.value)):
-            found[f"{name}.{number}"] = reader.place(item)
+            found[f"{name}.{number}"] = reader.locate(item)
     return found
 
 
-def blamed(error: ValueError, written: Mapping[str, Place]) -> Place | None:
+def location_at_fault(error: ValueError, written: Mapping[str, ValueLocation]) -> ValueLocation | None:
     """The value that an error of a recipe speaks of."""
     message = str(error)
     words = ["length"] if message.startswith("a training of ") else re.findall(r"\w+", message)
     return next((written[word] for word in words if word in written), None)
 
 
-def _canonical(recipe: dict[str, Any]) -> dict[str, Any]:
+def _canonical_recipe(recipe: dict[str, Any]) -> dict[str, Any]:
     """Without what is said but is the default anyway, so that one recipe has one spelling."""
     try:
         return Recipe.from_dict(recipe).to_dict()
@@ -182,20 +184,20 @@ def _canonical(recipe: dict[str, Any]) -> dict[str, Any]:
         return recipe  # `check` says what is wrong with it
 
 
-def chosen(options: dict[str, Any], schema: Any) -> dict[str, Any]:
+def non_default(options: dict[str, Any], catalogue_options: Any) -> dict[str, Any]:
     """The options that are not their defaults."""
-    return {name: value for name, value in options.items() if value != schema[name].default}
+    return {name: value for name, value in options.items() if value != catalogue_options[name].default}
 
 
-def _split(statement: syntax.Split | None, reader: Reader) -> Split | None:
+def _split(statement: syntax.Split | None, reader: ValueReader) -> Split | None:
     if statement is None:
         return None
     reader.options(statement.options, vocabulary.SPLIT_OPTIONS, "split")
-    by = reader.word(statement.by, vocabulary.SPLITS, "split")
+    by = reader.word(statement.by, vocabulary.SPLIT_KINDS, "split")
     parts = reader.integer(statement.parts, "the number of parts")
     if parts < 2:
         reader.report(
             Diagnostic("TD503", f"`split {by} {parts}` has nothing to split", statement.span, help=f"split {by} 2")
         )
-        raise Unreadable
+        raise InvalidValueError
     return Split(by, parts, span=statement.span)

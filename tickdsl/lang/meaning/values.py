@@ -10,26 +10,26 @@ from typing import Any
 import attrs
 
 from tickdsl.lang import syntax
-from tickdsl.lang.findings.diagnostics import Diagnostic, Label, did_you_mean, listing
+from tickdsl.lang.findings.diagnostics import Diagnostic, Label, did_you_mean, join_or
 from tickdsl.lang.vocabulary import OptionType
-from tickdsl.lang.writing.literals import percent, spell
+from tickdsl.lang.writing.literals import format_value, percent
 from tickdsl.moments import Moment
-from tickdsl.plugins import PluginError, Table, code_allowed, well_formed
+from tickdsl.plugins import PluginError, Registry, check_target, code_allowed
 from tickdsl.training.recipes.recipe import SCHEDULES
 
-Report = Callable[[Diagnostic], None]
+DiagnosticSink = Callable[[Diagnostic], None]
 
 
 #: The most values that a range of a sweep or of seeds may have.
-MOST_VALUES = 10_000
+MAX_VALUES = 10_000
 
 
-class Unreadable(Exception):
+class InvalidValueError(Exception):
     """A value was wrong and has been reported; what depends on it is left out."""
 
 
 @attrs.frozen
-class Place:
+class ValueLocation:
     """Where a value was written; `readers` are the places that hand it on to where it is used."""
 
     span: syntax.Span
@@ -37,36 +37,36 @@ class Place:
 
 
 @attrs.frozen
-class Reader:
-    """Reads values under one binding of the variables; reports what is wrong and raises Unreadable."""
+class ValueReader:
+    """Reads values under one binding of the variables; reports what is wrong and raises InvalidValueError."""
 
     bindings: Mapping[str, syntax.Value]
-    report: Report
+    report: DiagnosticSink
     #: Sweeps that have no one value here: outside arms.
     swept: frozenset[str] = frozenset()
 
-    def wrong(self, code: str, message: str, value: syntax.Value, **more: Any) -> Unreadable:
+    def report_error(self, code: str, message: str, value: syntax.Value, **more: Any) -> InvalidValueError:
         """Report what is wrong with a value where it was written; the places that read it come along."""
-        place = self.place(value)
+        place = self.locate(value)
         secondary = (*more.pop("secondary", ()), *place.readers)
         self.report(Diagnostic(code, message, place.span, secondary=secondary, **more))
-        return Unreadable()
+        return InvalidValueError()
 
-    def place(self, value: syntax.Value) -> Place:
+    def locate(self, value: syntax.Value) -> ValueLocation:
         """Where a value was written, and what reads it there."""
-        *readers, written = self._trail(value)
+        *readers, written = self._reference_chain(value)
         labels = (Label(reader.span, "handed on here" if n else "read here") for n, reader in enumerate(readers))
-        return Place(written.span, tuple(labels))
+        return ValueLocation(written.span, tuple(labels))
 
-    def follow(self, value: syntax.Value) -> syntax.Value:
+    def dereference(self, value: syntax.Value) -> syntax.Value:
         """The value that a `$name` stands for."""
-        return self._trail(value)[-1]
+        return self._reference_chain(value)[-1]
 
-    def origin(self, value: syntax.Value) -> syntax.Span:
+    def origin_span(self, value: syntax.Value) -> syntax.Span:
         """Where the value that a `$name` stands for was written."""
-        return self._trail(value)[-1].span
+        return self._reference_chain(value)[-1].span
 
-    def _trail(self, value: syntax.Value) -> list[syntax.Value]:
+    def _reference_chain(self, value: syntax.Value) -> list[syntax.Value]:
         """The value as read, what it stands for, and so on to the value as written."""
         if not isinstance(value, syntax.Ref):
             return [value]
@@ -74,15 +74,15 @@ class Reader:
         seen: set[str] = set()
         while isinstance(value, syntax.Ref):
             if value.name in seen:
-                raise self._undefined(f"`${value.name}` is defined by itself", trail[0])
+                raise self._report_undefined(f"`${value.name}` is defined by itself", trail[0])
             seen.add(value.name)
-            value = self._bound(value)
+            value = self._lookup(value)
             trail.append(value)
         return trail
 
-    def _bound(self, value: syntax.Ref) -> syntax.Value:
+    def _lookup(self, value: syntax.Ref) -> syntax.Value:
         if value.name in self.swept:
-            raise self._undefined(
+            raise self._report_undefined(
                 f"`${value.name}` is swept: it has a value inside arms and their settings only",
                 value,
                 help="write the value itself, or a `let`",
@@ -90,37 +90,37 @@ class Reader:
         if value.name not in self.bindings:
             near = did_you_mean(value.name, self.bindings)
             help = near or f"add `let {value.name} = …` or `sweep {value.name} in […]`"
-            raise self._undefined(f"`${value.name}` is not defined by `let` or `sweep`", value, help=help)
+            raise self._report_undefined(f"`${value.name}` is not defined by `let` or `sweep`", value, help=help)
         return self.bindings[value.name]
 
-    def _undefined(self, message: str, value: syntax.Value, help: str | None = None) -> Unreadable:
+    def _report_undefined(self, message: str, value: syntax.Value, help: str | None = None) -> InvalidValueError:
         self.report(Diagnostic("TD106", message, value.span, help=help))
-        return Unreadable()
+        return InvalidValueError()
 
     def word(self, value: syntax.Value, known: Collection[str], what: str, code: str = "TD116") -> str:
         """One of the known words."""
-        found = self.follow(value)
-        text = found.text if isinstance(found, syntax.Word | syntax.Text) else spell(found)
+        found = self.dereference(value)
+        text = found.text if isinstance(found, syntax.Word | syntax.String) else format_value(found)
         if text not in known:
             near = did_you_mean(text, known)
-            help = f"one of: {listing(known, 24 if len(known) <= 24 else 10)}"
-            raise self.wrong(code, f"no {what} `{text}`", value, label=near or "", help=help)
+            help = f"one of: {join_or(known, 24 if len(known) <= 24 else 10)}"
+            raise self.report_error(code, f"no {what} `{text}`", value, label=near or "", help=help)
         return text
 
-    def named(self, value: syntax.Value, known: Table[Any], code: str, what: str = "") -> str:
+    def table_name(self, value: syntax.Value, known: Registry[Any], code: str, what: str = "") -> str:
         """A word of a table that users add to: built in, registered by a package, or `"package.module:factory"`.
 
         `what`: what it is called where it is unknown (default: the table's kind).
         """
-        found = self.follow(value)
-        name = found.text if isinstance(found, syntax.Text) and ":" in found.text else None
+        found = self.dereference(value)
+        name = found.text if isinstance(found, syntax.String) and ":" in found.text else None
         try:
             if name is not None:
-                well_formed(name)
+                check_target(name)
         except PluginError as error:
-            raise self.wrong("TD118", error.message, value, help=error.hint) from None
+            raise self.report_error("TD118", error.message, value, help=error.hint) from None
         if name is not None and not code_allowed():
-            raise self.wrong(
+            raise self.report_error(
                 "TD117",
                 f'"{name}" is code, and code of a plan runs only where you allow it',
                 value,
@@ -129,78 +129,78 @@ class Reader:
         if name is None:
             name = self.word(value, known, what or known.kind, code)
         try:
-            known.usable(name)
+            known.resolve(name)
         except PluginError as error:
-            raise self.wrong("TD118", error.message, value, help=error.hint) from None
+            raise self.report_error("TD118", error.message, value, help=error.hint) from None
         return name
 
     def integer(self, value: syntax.Value, what: str, least: float | None = None) -> int:
-        found = self.follow(value)
+        found = self.dereference(value)
         if not isinstance(found, syntax.Number) or not isinstance(found.value, int):
-            raise self.bad(value, f"{what} must be a whole number; found `{spell(found)}`")
+            raise self.report_bad_value(value, f"{what} must be a whole number; found `{format_value(found)}`")
         if least is not None and found.value < least:
-            raise self.bad(value, f"{what} must be at least {least:g}; found {found.value}")
+            raise self.report_bad_value(value, f"{what} must be at least {least:g}; found {found.value}")
         return found.value
 
     def number(self, value: syntax.Value, what: str) -> float:
-        found = self.follow(value)
+        found = self.dereference(value)
         if not isinstance(found, syntax.Number):
-            raise self.bad(value, f"{what} must be a number; found `{spell(found)}`")
+            raise self.report_bad_value(value, f"{what} must be a number; found `{format_value(found)}`")
         if not math.isfinite(found.value):
-            raise self.bad(value, f"{what} must be a finite number")
+            raise self.report_bad_value(value, f"{what} must be a finite number")
         return found.value
 
     def share(self, value: syntax.Value, what: str) -> Fraction:
-        found = self.follow(value)
+        found = self.dereference(value)
         if isinstance(found, syntax.Number):
             if not 0 <= found.value <= 1:
-                near = f"did you mean `{spell(found)}%`?" if 1 < found.value <= 100 else ""
-                message = f"`{spell(found)}` is not a share; write a percentage, or a number in 0..1"
-                raise self.wrong("TD201", message, value, label=near)
+                near = f"did you mean `{format_value(found)}%`?" if 1 < found.value <= 100 else ""
+                message = f"`{format_value(found)}` is not a share; write a percentage, or a number in 0..1"
+                raise self.report_error("TD201", message, value, label=near)
             found = syntax.Percent(Fraction(str(found.value)), span=found.span)
         if not isinstance(found, syntax.Percent):
-            raise self.bad(value, f"{what} must be a share such as `10%`; found `{spell(found)}`")
+            raise self.report_bad_value(value, f"{what} must be a share such as `10%`; found `{format_value(found)}`")
         if not 0 <= found.share <= 1:
-            raise self.wrong("TD201", f"{percent(found.share)} is not a share; shares lie in 0%..100%", value)
+            raise self.report_error("TD201", f"{percent(found.share)} is not a share; shares lie in 0%..100%", value)
         return found.share
 
     def moment(self, value: syntax.Value, what: str) -> Moment:
         """`160ep`, `500it`, `5%` or `init`."""
-        found = self.follow(value)
+        found = self.dereference(value)
         match found:
             case syntax.Length(moment):
                 return moment
             case syntax.Number(number):
                 help = f"a length has a unit: `{number}ep` or `{number}it`"
-                raise self.bad(value, f"{what} must be a moment; found `{spell(found)}`", help=help)
+                raise self.report_bad_value(value, f"{what} must be a moment; found `{format_value(found)}`", help=help)
             case syntax.Percent(share):
                 if share > 1:
-                    raise self.wrong("TD302", f"{percent(share)} lies after the recipe's end", value)
+                    raise self.report_error("TD302", f"{percent(share)} lies after the recipe's end", value)
                 return Moment(share * 100, "%")
             case syntax.Word("init"):
                 return Moment.parse("init")
-        raise self.bad(
+        raise self.report_bad_value(
             value,
-            f"{what} must be a moment; found `{spell(found)}`",
+            f"{what} must be a moment; found `{format_value(found)}`",
             help="write epochs `3ep`, steps `500it`, a share of the recipe `5%`, or `init`",
         )
 
     def items(self, value: syntax.Value) -> tuple[syntax.Value, ...]:
         """A list's values; a range's numbers; any other value alone."""
-        found = self.follow(value)
-        if isinstance(found, syntax.Items):
+        found = self.dereference(value)
+        if isinstance(found, syntax.ListValue):
             return found.values
         if isinstance(found, syntax.IntRange):
-            if found.last - found.first >= MOST_VALUES:
-                raise self.bad(
-                    value, f"`{spell(found)}` has {found.last - found.first + 1} values; {MOST_VALUES} at most"
+            if found.last - found.first >= MAX_VALUES:
+                raise self.report_bad_value(
+                    value, f"`{format_value(found)}` has {found.last - found.first + 1} values; {MAX_VALUES} at most"
                 )
             return tuple(syntax.Number(n, span=found.span) for n in range(found.first, found.last + 1))
         return (found,)
 
-    def bad(self, value: syntax.Value, message: str, **more: Any) -> Unreadable:
+    def report_bad_value(self, value: syntax.Value, message: str, **more: Any) -> InvalidValueError:
         """Report a value of the wrong type or outside its range."""
-        return self.wrong("TD105", message, value, **more)
+        return self.report_error("TD105", message, value, **more)
 
     # -- options
 
@@ -211,7 +211,7 @@ class Reader:
         for option in written:
             key = option.key.text
             if key not in schema:
-                help = f"options of `{of}`: {listing(schema, 40)}" if schema else f"`{of}` takes no options"
+                help = f"options of `{of}`: {join_or(schema, 40)}" if schema else f"`{of}` takes no options"
                 near = did_you_mean(key, schema) or ""
                 self.report(Diagnostic("TD104", f"`{of}` has no option `{key}`", option.key.span, near, help=help))
             elif key in places:
@@ -220,7 +220,7 @@ class Reader:
                 places[key] = option
                 try:
                     found[key] = self._typed(option.value, schema[key], f"{key}=")
-                except Unreadable:
+                except InvalidValueError:
                     continue
         return found
 
@@ -239,7 +239,7 @@ class Reader:
             case "word":
                 return self.word(value, kind.words, f"value for `{what}`:", "TD105")
             case "schedule":
-                return self.named(value, SCHEDULES, "TD105", f"value for `{what}`:")
+                return self.table_name(value, SCHEDULES, "TD105", f"value for `{what}`:")
             case "words":
                 words = f"value for `{what}`:"
                 return [self.word(item, kind.words, words, "TD105") for item in self.items(value)]
@@ -249,21 +249,21 @@ class Reader:
                     "true",
                 )
             case _:
-                found = self.follow(value)
-                return found.text if isinstance(found, syntax.Text | syntax.Word) else spell(found)
+                found = self.dereference(value)
+                return found.text if isinstance(found, syntax.String | syntax.Word) else format_value(found)
 
     def _in_range(self, value: syntax.Value, number: float, kind: OptionType, what: str) -> float:
         if kind.above is not None and not number > kind.above:
-            raise self.bad(value, f"{what} must be above {kind.above:g}; found {number:g}")
+            raise self.report_bad_value(value, f"{what} must be above {kind.above:g}; found {number:g}")
         if kind.least is not None and number < kind.least:
-            raise self.bad(value, f"{what} must be at least {kind.least:g}; found {number:g}")
+            raise self.report_bad_value(value, f"{what} must be at least {kind.least:g}; found {number:g}")
         return number
 
 
-def not_yet(reader: Reader, node: Any, what: str, help: str | None = None) -> Unreadable:
+def report_unsupported(reader: ValueReader, node: Any, what: str, help: str | None = None) -> InvalidValueError:
     """A part of the language that this version reads but does not carry out: a value, or another node."""
     message = f"{what} is part of the language but this version cannot carry it out"
     if isinstance(node, syntax.Value):
-        return reader.wrong("TD006", message, node, help=help)
+        return reader.report_error("TD006", message, node, help=help)
     reader.report(Diagnostic("TD006", message, node.span, help=help))
-    return Unreadable()
+    return InvalidValueError()

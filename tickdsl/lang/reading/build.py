@@ -59,7 +59,7 @@ class _Builder(Transformer[Token, syntax.File]):
             case "SPAN":
                 return syntax.Length(Moment.parse(text), span=span)
             case "STRING":
-                return syntax.Text(re.sub(r"\\(.)", r"\1", text[1:-1]), span=span)
+                return syntax.String(re.sub(r"\\(.)", r"\1", text[1:-1]), span=span)
             case _:
                 return syntax.Word(text, span=span)
 
@@ -72,8 +72,8 @@ class _Builder(Transformer[Token, syntax.File]):
     def ref(self, meta: Meta, children: Children) -> syntax.Ref:
         return syntax.Ref(str(children[0]), span=self._at(meta))
 
-    def list(self, meta: Meta, children: Children) -> syntax.Items:
-        return syntax.Items(tuple(self._value(child) for child in children), span=self._at(meta))
+    def list(self, meta: Meta, children: Children) -> syntax.ListValue:
+        return syntax.ListValue(tuple(self._value(child) for child in children), span=self._at(meta))
 
     def range(self, meta: Meta, children: Children) -> syntax.IntRange:
         return syntax.IntRange(int(children[0]), int(children[1]), span=self._at(meta))
@@ -121,12 +121,12 @@ class _Builder(Transformer[Token, syntax.File]):
 
     # -- pipeline
 
-    def step(self, meta: Meta, children: Children) -> syntax.Step:
+    def step(self, meta: Meta, children: Children) -> syntax.RoundAmount:
         base = children[1] if len(children) > 1 else None
-        return syntax.Step(self._value(children[0]), base, span=self._at(meta))
+        return syntax.RoundAmount(self._value(children[0]), base, span=self._at(meta))
 
-    def target(self, meta: Meta, children: Children) -> syntax.Target:
-        return syntax.Target(self._value(children[0]), span=self._at(meta))
+    def target(self, meta: Meta, children: Children) -> syntax.TargetAmount:
+        return syntax.TargetAmount(self._value(children[0]), span=self._at(meta))
 
     def matching(self, meta: Meta, children: Children) -> syntax.Matching:
         return syntax.Matching(children[0], span=self._at(meta))

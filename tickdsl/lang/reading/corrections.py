@@ -5,23 +5,25 @@ from __future__ import annotations
 import re
 
 from tickdsl.lang import vocabulary
-from tickdsl.lang.reading.statements import Piece
+from tickdsl.lang.reading.statements import StatementText
 
 _NAME = re.compile(r"[A-Za-z_][\w.-]*")
 
 
-def cure(piece: Piece, place: int, found: str, before: list[str], expected: set[str]) -> str | None:
+def suggest_correction(
+    piece: StatementText, place: int, found: str, before: list[str], expected: set[str]
+) -> str | None:
     """The cure of a slip that newcomers make."""
     first, last = (before[0], before[-1]) if before else ("", "")
     if not found and "RSQB" in expected:
         return "close the list with `]`"
     number = re.match(r"\d+(\.\d+)?", found)
-    if first == "arm" and (headed := _header(before[1:], found)):
+    if first == "arm" and (headed := _correct_arm_name(before[1:], found)):
         return headed
-    if expected == {"EQUAL"} and (said := _no_option(first, before[1:], found)):
+    if expected == {"EQUAL"} and (said := _correct_option(first, before[1:], found)):
         return said
     if number:
-        return _misplaced_number(found, number[0], first, last, before, expected)
+        return _correct_number(found, number[0], first, last, before, expected)
     if found == "." and (decimal := re.search(r"\d*\.\d+", piece.text[max(0, place - 20) : place + 20])):
         if first == "prune" and decimal[0][0] != ".":
             return f"an amount is a percentage: `{float(decimal[0]) * 100:g}%`"
@@ -36,21 +38,21 @@ def cure(piece: Piece, place: int, found: str, before: list[str], expected: set[
         return "`{` stands on the line of its statement: `arm NAME {`"
     if found == "," and first in ("train", "retrain", "model", "data") and len(before) > 1:
         return "options are separated by blanks, not by commas"
-    if first == "prune" and {"PERCENT", "TO"} <= expected and found in _CLAUSES:
+    if first == "prune" and {"PERCENT", "TO"} <= expected and found in _CLAUSE_KEYWORDS:
         return f"the amount of a round comes first: `20% {found} …`"
     if first == "prune" and found == "," and last.endswith("%"):
         return f"amounts for each stage are a list: `[{last}, …]`"
     if first == "prune" and found in vocabulary.CRITERIA.builtin:
         return f"the criterion stands behind `by`: `by {found}`"
-    if "DOLLAR" in expected and first != "arm" and _NAME.fullmatch(found) and found not in _WORDS:
+    if "DOLLAR" in expected and first != "arm" and _NAME.fullmatch(found) and found not in _RESERVED_WORDS:
         return f"{example(before)}; a variable is written `${found}`"
-    if not found or found not in _SLIPS:
-        return _missing_comma(found, before, expected)
-    return _SLIPS[found].format(example=_EXAMPLES.get(first, "arm a { … }"))
+    if not found or found not in _CORRECTIONS:
+        return _correct_missing_comma(found, before, expected)
+    return _CORRECTIONS[found].format(example=_EXAMPLES.get(first, "arm a { … }"))
 
 
 #: What is found -> its cure.
-_SLIPS = {
+_CORRECTIONS = {
     "//": "comments begin with `#`",
     "}": "no `{{` is open here: remove it",
     ":": "no `:` here: for example `{example}`",
@@ -68,12 +70,12 @@ _SLIPS = {
 
 
 #: Words that nobody means as a variable.
-_WORDS = {*vocabulary.STATEMENTS, *vocabulary.CLAUSES, *_SLIPS}
+_RESERVED_WORDS = {*vocabulary.STATEMENTS, *vocabulary.CLAUSE_WORDS, *_CORRECTIONS}
 #: The words that clauses of `prune` begin with.
-_CLAUSES = ("by", "at", "in", "except", "until", "x")
+_CLAUSE_KEYWORDS = ("by", "at", "in", "except", "until", "x")
 
 
-def _header(name: list[str], found: str) -> str | None:
+def _correct_arm_name(name: list[str], found: str) -> str | None:
     """The name of an arm that is none."""
     if not name and found[:1].isdigit():
         return f"a name begins with a letter: `arm a{found} {{`"
@@ -82,7 +84,7 @@ def _header(name: list[str], found: str) -> str | None:
     return None
 
 
-def _no_option(first: str, said: list[str], found: str) -> str | None:
+def _correct_option(first: str, said: list[str], found: str) -> str | None:
     """A word that stands where only `key=value` can."""
     word = said[-1] if said else ""
     if match := re.fullmatch(r"([\w-]+=[\d.]+)[A-Za-z]+", word):
@@ -103,7 +105,7 @@ def _no_option(first: str, said: list[str], found: str) -> str | None:
             return None
 
 
-def _misplaced_number(
+def _correct_number(
     found: str, number: str, first: str, last: str, before: list[str], expected: set[str]
 ) -> str | None:
     if first == "prune" and last == "to" and not found.endswith("%"):
@@ -119,7 +121,7 @@ def _misplaced_number(
     return None
 
 
-def _missing_comma(found: str, before: list[str], expected: set[str]) -> str | None:
+def _correct_missing_comma(found: str, before: list[str], expected: set[str]) -> str | None:
     first = before[0] if before else ""
     if first in ("compare", "report") and expected == {"EQUAL"} and len(before) > 2:
         other = found if found and before[-1] in ("and", "vs", "with", "or", "against") else before[-1]

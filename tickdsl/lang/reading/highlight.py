@@ -21,12 +21,12 @@ NUMBER = r"\d+(?:\.\d+)?(?:[eE][+-]?\d+)?"
 TIMES = r"[x×](?=[ \t]*[\d$])"
 VARIABLE = r"\$[ \t]*" + NAME
 #: Statements whose first word behind the keyword is a name that they define.
-DEFINES = ("let", "sweep", "arm")
+DEFINING_KEYWORDS = ("let", "sweep", "arm")
 
 
-def constants() -> tuple[str, ...]:
+def builtin_words() -> tuple[str, ...]:
     """The words with a meaning of their own that are no keywords, longest first."""
-    closed = (word for group in vocabulary.CLOSED.values() for word in group)
+    closed = (word for group in vocabulary.CLOSED_WORDS.values() for word in group)
     found = {
         *closed,
         *vocabulary.CRITERIA.builtin,
@@ -34,7 +34,7 @@ def constants() -> tuple[str, ...]:
         vocabulary.ALL_ARMS,
         *vocabulary.METRICS,
         *vocabulary.SCHEDULES.builtin,
-        *vocabulary.MOMENTS,
+        *vocabulary.MOMENT_WORDS,
     }
     return tuple(sorted(found, key=lambda word: (-len(word), word)))
 
@@ -58,7 +58,7 @@ class PlanLexer(RegexLexer):  # type: ignore[misc]  # Pygments has no types
             (COMMENT, Comment.Single),
             (r"[;{}]", Punctuation),
             (
-                rf"({'|'.join(DEFINES)})([ \t\f]+)({NAME})",
+                rf"({'|'.join(DEFINING_KEYWORDS)})([ \t\f]+)({NAME})",
                 bygroups(Keyword, Whitespace, Name.Variable.Global),
                 "statement",
             ),
@@ -77,8 +77,8 @@ class PlanLexer(RegexLexer):  # type: ignore[misc]  # Pygments has no types
             (PERCENT, Number),
             (TIMES, Operator.Word),
             (NUMBER, Number),
-            (_any(vocabulary.CLAUSES), Operator.Word),
-            (_any(constants()), Name.Builtin),
+            (_any(vocabulary.CLAUSE_WORDS), Operator.Word),
+            (_any(builtin_words()), Name.Builtin),
             (NAME, Name),
             (r"<=|>=|<|>|\.\.|=", Operator),
             (r"[\[\]]", Punctuation),

@@ -8,20 +8,20 @@ from pathlib import Path
 from lark.exceptions import UnexpectedInput
 
 from tickdsl.errors import TickdslError
-from tickdsl.grammar import parser
+from tickdsl.grammar import plan_parser
 from tickdsl.lang.findings.diagnostics import Diagnostic, Label
 from tickdsl.lang.reading.build import build
-from tickdsl.lang.reading.statements import Piece, pieces, too_deep
-from tickdsl.lang.reading.syntax_errors import explain
+from tickdsl.lang.reading.statements import StatementText, find_excess_depth, split_statements
+from tickdsl.lang.reading.syntax_errors import diagnose_syntax_error
 from tickdsl.lang.syntax import File, Source, Span, Statement
 
 #: How many broken statements are reported before the reader gives up.
-LIMIT = 200
+MAX_BROKEN_STATEMENTS = 200
 #: The same for one statement at the top level, whose block is read anew after each of them.
-_PIECE_LIMIT = 20
+_MAX_BROKEN_PER_STATEMENT = 20
 
 
-def read(path: str | Path) -> Source:
+def read_source(path: str | Path) -> Source:
     """Read a plan file (UTF-8, a byte-order mark is skipped). Raises TickdslError where that fails."""
     try:
         return Source(str(path), Path(path).read_text("utf-8-sig"))
@@ -37,61 +37,67 @@ def read(path: str | Path) -> Source:
 
 def parse(source: Source) -> tuple[File, tuple[Diagnostic, ...]]:
     """The AST of what can be read, and one finding for each statement that cannot."""
-    if not too_deep(source.text):
+    if not find_excess_depth(source.text):
         try:
-            return build(parser().parse(source.text), source), ()
+            return build(plan_parser().parse(source.text), source), ()
         except UnexpectedInput:
             pass
     statements: list[Statement] = []
-    findings: list[Diagnostic] = []
-    lost: list[Span] = []
-    for piece in pieces(source):
-        if len(findings) > LIMIT:
-            lost.append(Span(source, piece.start, len(source.text)))
+    diagnostics: list[Diagnostic] = []
+    unparsed: list[Span] = []
+    for piece in split_statements(source):
+        if len(diagnostics) > MAX_BROKEN_STATEMENTS:
+            unparsed.append(Span(source, piece.start, len(source.text)))
             break
-        statements += _read(piece, findings, lost)
-    return File(tuple(statements), source, tuple(lost)), tuple(findings)
+        statements += _parse_statement(piece, diagnostics, unparsed)
+    return File(tuple(statements), source, tuple(unparsed)), tuple(diagnostics)
 
 
-def _read(piece: Piece, findings: list[Diagnostic], lost: list[Span]) -> Iterator[Statement]:
+def _parse_statement(piece: StatementText, diagnostics: list[Diagnostic], unparsed: list[Span]) -> Iterator[Statement]:
     """The statements of one piece that can be read; the others are reported and noted as lost."""
-    whole, first, unread = piece, len(findings), len(lost)
+    whole, first, unread = piece, len(diagnostics), len(unparsed)
     mended: set[int] = set()
-    place = too_deep(piece.text)
+    place = find_excess_depth(piece.text)
     if place:
         span = piece.span(place, place + 1)
-        findings.append(Diagnostic("TD016", "blocks or lists are nested too deep here", span, help="`cycle N` repeats"))
-        lost.append(piece.span(0, len(piece.text)))
+        diagnostics.append(
+            Diagnostic("TD016", "blocks or lists are nested too deep here", span, help="`cycle N` repeats")
+        )
+        unparsed.append(piece.span(0, len(piece.text)))
         return
-    for _ in range(_PIECE_LIMIT):
+    for _ in range(_MAX_BROKEN_PER_STATEMENT):
         try:
-            tree = parser().parse(piece.text)
+            tree = plan_parser().parse(piece.text)
         except UnexpectedInput as error:
-            finding, broken = explain(error, piece)
-            findings.append(finding)
-            headed = piece.headed(broken[0], finding.span.start - piece.start) if broken[0] not in mended else None
-            if headed is not None:
+            diagnostic, broken = diagnose_syntax_error(error, piece)
+            diagnostics.append(diagnostic)
+            with_repaired_header = (
+                piece.with_repaired_header(broken[0], diagnostic.span.start - piece.start)
+                if broken[0] not in mended
+                else None
+            )
+            if with_repaired_header is not None:
                 mended.add(broken[0])
-                lost.append(piece.span(broken[0], headed[1]))
-                piece = headed[0]
+                unparsed.append(piece.span(broken[0], with_repaired_header[1]))
+                piece = with_repaired_header[0]
             else:
-                lost.append(piece.span(*broken))
-                piece = piece.without(*broken)
+                unparsed.append(piece.span(*broken))
+                piece = piece.blanked(*broken)
         else:
             yield from build(tree, piece.source, piece.start).statements
             break
     else:
-        lost.append(piece.span(0, len(piece.text)))
+        unparsed.append(piece.span(0, len(piece.text)))
     if whole.unclosed is not None:
         opener = whole.start + whole.unclosed
         # A statement that is wrong before its brace is told once.
-        if not any(span.start <= opener < span.end for span in lost[unread:]):
-            findings.insert(first, _never_closed(whole, whole.unclosed))
+        if not any(span.start <= opener < span.end for span in unparsed[unread:]):
+            diagnostics.insert(first, _unclosed_block(whole, whole.unclosed))
 
 
-def _never_closed(piece: Piece, opener: int) -> Diagnostic:
+def _unclosed_block(piece: StatementText, opener: int) -> Diagnostic:
     source = piece.source
-    span = piece.span(piece.statement(opener)[0], opener + 1)
+    span = piece.span(piece.statement_range(opener)[0], opener + 1)
     end = min(piece.start + len(piece.written), len(source.text))
     last = "the file ends here" if end == len(source.text) else "this stands at the top level"
     secondary = (Label(Span(source, end, end), last),) if end > span.end else ()

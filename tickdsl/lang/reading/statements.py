@@ -12,24 +12,24 @@ from tickdsl.lang.syntax import Source, Span
 from tickdsl.lang.vocabulary import STATEMENTS
 
 #: Blocks and lists nested deeper than this are refused: what reads them is recursive.
-DEEPEST = 32
+MAX_DEPTH = 32
 #: Statements that stand at the top level only: where a block was never closed, it ends before the next of them.
-TOP_LEVEL = ("plan", "let", "include", "seeds", "sweep", "arm", "compare", "report", "stop")
+TOP_LEVEL_KEYWORDS = ("plan", "let", "include", "seeds", "sweep", "arm", "compare", "report", "stop")
 
 #: What begins a block that holds a pipeline.
-_BLOCKS = {"arm": "arm", "cycle": "cycle", "experiment": "arm", "run": "arm"}
+_BLOCK_KEYWORDS = {"arm": "arm", "cycle": "cycle", "experiment": "arm", "run": "arm"}
 _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*([-.][A-Za-z0-9_]+)*")
 _LEXEME = re.compile(
     r'(?P<comment>#[^\n]*)|(?P<string>"(?:[^"\\\n]|\\.)*"?)|(?P<comma>,(?:[ \t\r\n]|#[^\n]*)*)'
     r"|(?P<separator>;|\r?\n)|(?P<open>\{)|(?P<close>\})|(?P<list>\[)|(?P<unlist>\])"
 )
-_TOP_LEVEL = re.compile(rf"[ \t]*(?:{'|'.join(TOP_LEVEL)})(?![\w.=-])[ \t]*[^\s=]")
+_TOP_LEVEL = re.compile(rf"[ \t]*(?:{'|'.join(TOP_LEVEL_KEYWORDS)})(?![\w.=-])[ \t]*[^\s=]")
 #: A brace on a line of its own, or on a later one than its statement.
-_ALONE = re.compile(r"[ \t]*\r?\n\s*\{")
+_BRACE_ON_NEXT_LINE = re.compile(r"[ \t]*\r?\n\s*\{")
 
 
 @attrs.frozen
-class Piece:
+class StatementText:
     """One statement of the top level with all in its block, from `start` on in its source.
 
     `text` is what is parsed: what was written, broken statements blanked, a missing brace put to its end.
@@ -46,32 +46,32 @@ class Piece:
         most = len(self.written)
         return Span(self.source, self.start + min(start, most), self.start + min(end, most))
 
-    def without(self, start: int, end: int) -> Piece:
+    def blanked(self, start: int, end: int) -> StatementText:
         """The piece with a range blanked; line ends stay."""
         blank = re.sub(r"[^\r\n]", " ", self.text[start:end])
         return attrs.evolve(self, text=self.text[:start] + blank + self.text[end:])
 
-    def headed(self, start: int, place: int) -> tuple[Piece, int] | None:
+    def with_repaired_header(self, start: int, place: int) -> tuple[StatementText, int] | None:
         """The piece with the header of the `arm` or `cycle` at `start` made one that can be read, and its end.
 
         None where what is wrong at `place` is no such header: what stands in the block is lost with it.
         """
-        for lexeme in _bounds(self.text, start):
+        for lexeme in _boundaries(self.text, start):
             if lexeme.lastgroup == "open" and place <= lexeme.start():
                 header = self.text[start : lexeme.start()]
-                mended = _header(re.findall(r"[\w.-]+", header))
+                mended = _repair_header(re.findall(r"[\w.-]+", header))
                 if mended is None or len(mended) > len(header):
                     return None
                 text = self.text[:start] + mended.ljust(len(header)) + self.text[lexeme.start() :]
                 return attrs.evolve(self, text=text), lexeme.end()
-            if lexeme.lastgroup != "separator" or _ALONE.match(self.text, lexeme.start()) is None:
+            if lexeme.lastgroup != "separator" or _BRACE_ON_NEXT_LINE.match(self.text, lexeme.start()) is None:
                 return None
         return None
 
-    def statement(self, place: int) -> tuple[int, int]:
+    def statement_range(self, place: int) -> tuple[int, int]:
         """The range of the statement around a place; one that opens a block includes the block."""
         start, depth = 0, 0
-        for lexeme in _bounds(self.text):
+        for lexeme in _boundaries(self.text):
             if lexeme.start() < place:
                 start = lexeme.end()
             elif lexeme.lastgroup == "open":
@@ -79,18 +79,18 @@ class Piece:
             elif depth and lexeme.lastgroup == "close":
                 depth -= 1
                 if depth == 0:
-                    return self.begin(start), lexeme.end()
+                    return self.skip_blanks(start), lexeme.end()
             elif depth == 0:
-                return self.begin(start), lexeme.start()
-        return self.begin(start), len(self.text)
+                return self.skip_blanks(start), lexeme.start()
+        return self.skip_blanks(start), len(self.text)
 
-    def block_behind(self, end: int) -> int:
+    def following_block_end(self, end: int) -> int:
         """The end of a block that stands alone behind a place; the place itself where there is none."""
-        opening = _ALONE.match(self.text, end)
+        opening = _BRACE_ON_NEXT_LINE.match(self.text, end)
         if opening is None:
             return end
         depth = 0
-        for lexeme in _bounds(self.text, opening.end() - 1):
+        for lexeme in _boundaries(self.text, opening.end() - 1):
             depth += {"open": 1, "close": -1}.get(lexeme.lastgroup or "", 0)
             if depth == 0:
                 return lexeme.end()
@@ -101,24 +101,24 @@ class Piece:
         if self.text[place : place + 1] != "}":
             return False
         depth = 0
-        for lexeme in _bounds(self.text):
+        for lexeme in _boundaries(self.text):
             if lexeme.start() >= place:
                 break
             depth = max(0, depth + {"open": 1, "close": -1}.get(lexeme.lastgroup or "", 0))
         return depth > 0
 
-    def begin(self, start: int) -> int:
+    def skip_blanks(self, start: int) -> int:
         """The first place from `start` on that is no blank."""
         while start < len(self.text) and self.text[start] in " \t":
             start += 1
         return start
 
 
-def _header(words: list[str]) -> str | None:
+def _repair_header(words: list[str]) -> str | None:
     """The header that was meant; an arm has the name that was written, as far as it is one."""
-    if not words or (words[0] in STATEMENTS and words[0] not in _BLOCKS):
+    if not words or (words[0] in STATEMENTS and words[0] not in _BLOCK_KEYWORDS):
         return None
-    kind = _BLOCKS.get(words[0]) or suggest(words[0], _BLOCKS.values())
+    kind = _BLOCK_KEYWORDS.get(words[0]) or suggest(words[0], _BLOCK_KEYWORDS.values())
     if kind == "cycle":
         return "cycle 1"
     if kind is None:
@@ -127,22 +127,22 @@ def _header(words: list[str]) -> str | None:
     return f"arm {name if _NAME.fullmatch(name) else re.sub(r'[^A-Za-z0-9]|^[0-9]', '_', name) or '_'}"
 
 
-def pieces(source: Source) -> Iterator[Piece]:
+def split_statements(source: Source) -> Iterator[StatementText]:
     """The statements of the top level, in order."""
     text, start = source.text, 0
     while start < len(text):
-        end, opener = _piece(text, start)
+        end, opener = _statement_end(text, start)
         written = text[start:end]
         if written.strip() and not written.lstrip().startswith("#"):
-            yield Piece(source, start, written, written if opener is None else written + "\n}", opener)
+            yield StatementText(source, start, written, written if opener is None else written + "\n}", opener)
         start = end + 1
 
 
-def _piece(text: str, start: int) -> tuple[int, int | None]:
+def _statement_end(text: str, start: int) -> tuple[int, int | None]:
     """(the end of the statement at `start`, the offset from there of a brace that is never closed)."""
     stack: list[int] = []
     outermost = None  # where a statement of the top level stands within the open block
-    for lexeme in _bounds(text, start):
+    for lexeme in _boundaries(text, start):
         if lexeme.lastgroup == "open":
             stack.append(lexeme.start())
         elif lexeme.lastgroup == "close":
@@ -151,7 +151,7 @@ def _piece(text: str, start: int) -> tuple[int, int | None]:
             if not stack:
                 outermost = None
         elif not stack:
-            if _ALONE.match(text, lexeme.start()) is None:
+            if _BRACE_ON_NEXT_LINE.match(text, lexeme.start()) is None:
                 return lexeme.start(), None
         elif outermost is None and _TOP_LEVEL.match(text, lexeme.end()):
             outermost = lexeme.start(), stack[-1]
@@ -162,12 +162,12 @@ def _piece(text: str, start: int) -> tuple[int, int | None]:
     return len(text), stack[-1] - start
 
 
-def _bounds(text: str, start: int = 0) -> Iterator[re.Match[str]]:
+def _boundaries(text: str, start: int = 0) -> Iterator[re.Match[str]]:
     """Separators and braces, with those inside comments, strings and continued lists left out."""
     return (m for m in _LEXEME.finditer(text, start) if m.lastgroup in ("separator", "open", "close"))
 
 
-def comments(text: str) -> Iterator[tuple[int, int]]:
+def comment_ranges(text: str) -> Iterator[tuple[int, int]]:
     """The ranges of the comments."""
     for lexeme in _LEXEME.finditer(text):
         if lexeme.lastgroup == "comment":
@@ -177,15 +177,15 @@ def comments(text: str) -> Iterator[tuple[int, int]]:
                 yield lexeme.start() + comment.start(), lexeme.start() + comment.end()
 
 
-def too_deep(text: str) -> int:
+def find_excess_depth(text: str) -> int:
     """Where blocks or lists are nested too deep; 0 where they are not."""
-    if text.count("{") + text.count("[") <= DEEPEST:
+    if text.count("{") + text.count("[") <= MAX_DEPTH:
         return 0
     depth = 0
     for lexeme in _LEXEME.finditer(text):
         if lexeme.lastgroup in ("open", "list"):
             depth += 1
-            if depth > DEEPEST:
+            if depth > MAX_DEPTH:
                 return lexeme.start()
         elif lexeme.lastgroup in ("close", "unlist"):
             depth = max(0, depth - 1)

@@ -7,15 +7,15 @@ import re
 from lark.exceptions import UnexpectedCharacters, UnexpectedInput, UnexpectedToken
 
 from tickdsl.lang import vocabulary
-from tickdsl.lang.findings.diagnostics import Diagnostic, did_you_mean, listing
-from tickdsl.lang.reading.corrections import cure, example
-from tickdsl.lang.reading.statements import Piece
+from tickdsl.lang.findings.diagnostics import Diagnostic, did_you_mean, join_or
+from tickdsl.lang.reading.corrections import example, suggest_correction
+from tickdsl.lang.reading.statements import StatementText
 from tickdsl.lang.syntax import Span
 
 _TOKEN_AT = re.compile(r'"(?:[^"\\\n]|\\.)*"?|[A-Za-z0-9_]+(?:[-.][A-Za-z0-9_]+)*%?|\$\w*|\.\.|<=|>=|//|\S')
 
 #: What the parser's terminals are called in messages.
-_TERMINALS = {
+_TERMINAL_LABELS = {
     "UNIT": "a unit (weights, filters, neurons, layers or blocks)",
     "SCOPE": "a scope (global, local or uniform)",
     "BASE": "a base (remaining or original)",
@@ -40,15 +40,15 @@ _TERMINALS = {
     "RSQB": "`]`",
     "DOLLAR": "a variable `$name`",
 }
-_CLOSED = {
+_CLOSED_WORDS = {
     "UNIT": vocabulary.UNITS,
     "SCOPE": vocabulary.SCOPES,
     "BASE": ("remaining", "original"),
-    "WHAT": vocabulary.REWINDS,
-    "SPLIT_BY": vocabulary.SPLITS,
+    "WHAT": vocabulary.REWIND_TARGETS,
+    "SPLIT_BY": vocabulary.SPLIT_KINDS,
 }
 #: What people coming from elsewhere write for a statement -> how it is said here.
-_ELSEWHERE = {
+_FOREIGN_KEYWORDS = {
     "network": "model vgg16", "net": "model vgg16", "dataset": "data cifar10", "epochs": "train 160ep",
     "epoch": "train 160ep", "lr": "train lr=0.1", "batch": "train batch=128", "optimizer": "train opt=sgd",
     "import": 'include "common.plan"', "seed": "seeds 3", "random_seed": "seeds 3", "repeat": "cycle 8 { … }",
@@ -69,23 +69,23 @@ _LOOKALIKES = {
 }  # fmt: skip
 
 
-def explain(error: UnexpectedInput, piece: Piece) -> tuple[Diagnostic, tuple[int, int]]:
+def diagnose_syntax_error(error: UnexpectedInput, piece: StatementText) -> tuple[Diagnostic, tuple[int, int]]:
     """The finding for a syntax error in a piece, and the range of the statement that holds it."""
     text = piece.text
-    place = _place(error, text)
-    finding = _explain(error, piece, place)
-    start, end = piece.statement(place)
-    behind = piece.block_behind(end)
+    place = _error_offset(error, text)
+    diagnostic = _diagnose(error, piece, place)
+    start, end = piece.statement_range(place)
+    behind = piece.following_block_end(end)
     if behind > end:
-        return finding, (start, behind)
+        return diagnostic, (start, behind)
     if not piece.closes_block(place):
-        end = min(max(end, finding.span.end - piece.start), len(text))
+        end = min(max(end, diagnostic.span.end - piece.start), len(text))
     if not text[start:end].strip():
         start, end = place, min(place + 1, len(text))
-    return finding, (start, end)
+    return diagnostic, (start, end)
 
 
-def _place(error: UnexpectedInput, text: str) -> int:
+def _error_offset(error: UnexpectedInput, text: str) -> int:
     """Where the error stands; at the end of the text Lark names no place of its own."""
     token = getattr(error, "token", None)
     if token is not None and token.type == "$END":
@@ -94,17 +94,17 @@ def _place(error: UnexpectedInput, text: str) -> int:
     return len(text) if place is None else int(place)
 
 
-def _expected(error: UnexpectedInput) -> set[str]:
+def _expected_terminals(error: UnexpectedInput) -> set[str]:
     if isinstance(error, UnexpectedToken):
         return set(error.accepts or error.expected)
     return set(getattr(error, "allowed", None) or ())
 
 
-def _words(expected: set[str]) -> set[str]:
+def _expected_words(expected: set[str]) -> set[str]:
     """The words that could stand here."""
     words = {name.lower() for name in expected if name.isalpha() and name.lower() in _KEYWORDS}
-    for name in expected & set(_CLOSED):
-        words.update(_CLOSED[name])
+    for name in expected & set(_CLOSED_WORDS):
+        words.update(_CLOSED_WORDS[name])
     return words
 
 
@@ -124,12 +124,12 @@ _KEYWORDS = {
 }
 
 
-def _explain(error: UnexpectedInput, piece: Piece, place: int) -> Diagnostic:
-    text, expected = piece.text, _expected(error)
+def _diagnose(error: UnexpectedInput, piece: StatementText, place: int) -> Diagnostic:
+    text, expected = piece.text, _expected_terminals(error)
     match = _TOKEN_AT.match(text, place)
     found = match[0] if match and text[place] not in "\r\n;" else ""
     span = piece.span(place, place + max(len(found), 1))
-    words = _words(expected)
+    words = _expected_words(expected)
     may_end = "_SEP" in expected or "$END" in expected
     at_start = "PRUNE" in expected
 
@@ -138,7 +138,7 @@ def _explain(error: UnexpectedInput, piece: Piece, place: int) -> Diagnostic:
     if at_start and found and (found[0].isalpha() or found[0] == "_"):
         return _unknown_statement(found, span)
     if found == "," and may_end:
-        rest = _TOKEN_AT.match(text, piece.begin(place + 1))
+        rest = _TOKEN_AT.match(text, piece.skip_blanks(place + 1))
         if rest and rest[0] in vocabulary.STATEMENTS:
             return Diagnostic(
                 "TD013",
@@ -166,7 +166,7 @@ def _explain(error: UnexpectedInput, piece: Piece, place: int) -> Diagnostic:
 
 
 def _unknown_statement(found: str, span: Span) -> Diagnostic:
-    other = _ELSEWHERE.get(found.lower())
+    other = _FOREIGN_KEYWORDS.get(found.lower())
     if found == "for" and re.match(r"\s+\w+\s+in\b", span.source.text[span.end : span.end + 80]):
         other = "sweep NAME in [10%, 20%]"
     near = did_you_mean(found, vocabulary.STATEMENTS) or ""
@@ -175,11 +175,11 @@ def _unknown_statement(found: str, span: Span) -> Diagnostic:
         f"unknown statement `{found}`",
         span,
         label=f"here one writes `{other}`" if other else near,
-        help=None if other or near else f"a statement begins with {listing(vocabulary.STATEMENTS, 20)}",
+        help=None if other or near else f"a statement begins with {join_or(vocabulary.STATEMENTS, 20)}",
     )
 
 
-def _bad_character(character: str, piece: Piece, place: int) -> Diagnostic:
+def _bad_character(character: str, piece: StatementText, place: int) -> Diagnostic:
     shown = f"`{character}`" if character.isprintable() and not character.isspace() else f"U+{ord(character):04X}"
     what = _LOOKALIKES.get(character, "")
     return Diagnostic(
@@ -191,23 +191,23 @@ def _bad_character(character: str, piece: Piece, place: int) -> Diagnostic:
     )
 
 
-def _unexpected(piece: Piece, place: int, found: str, expected: set[str], words: set[str]) -> Diagnostic:
+def _unexpected(piece: StatementText, place: int, found: str, expected: set[str], words: set[str]) -> Diagnostic:
     span = piece.span(place, place + max(len(found), 1))
-    before = piece.text[piece.statement(place)[0] : place].split()
+    before = piece.text[piece.statement_range(place)[0] : place].split()
     after = f" after `{before[-1]}`" if before else ""
     here = f"found `{found}`" if found else "the statement ends here"
     near = did_you_mean(found, words) if found else None
-    slip = cure(piece, place, found, before, expected)
+    slip = suggest_correction(piece, place, found, before, expected)
     return Diagnostic(
         "TD001",
-        f"expected {_describe(expected)}{after}; {here}",
+        f"expected {_describe_expected(expected)}{after}; {here}",
         span,
         label=near or "",
         help=slip or (None if near else example(before)),
     )
 
 
-def _describe(expected: set[str]) -> str:
+def _describe_expected(expected: set[str]) -> str:
     if "PRUNE" in expected:
         return "a statement" + (" or `}`" if "RBRACE" in expected else "")
     if {"PERCENT", "TO", "MATCHING"} <= expected:
@@ -215,7 +215,7 @@ def _describe(expected: set[str]) -> str:
         return f"{scope}an amount (`20%`, `3`, `to 95%` or `matching ARM`)"
     if {"STRING", "LSQB", "PERCENT"} <= expected:
         return "a value (a number, a percentage, a length, a name, a list or `$name`)"
-    names = {_TERMINALS.get(name, f"`{name.lower()}`") for name in expected}
-    end = _TERMINALS["_SEP"]
+    names = {_TERMINAL_LABELS.get(name, f"`{name.lower()}`") for name in expected}
+    end = _TERMINAL_LABELS["_SEP"]
     ordered = sorted(names - {end}, key=lambda n: (n.startswith("`"), n)) + ([end] if end in names else [])
-    return listing(ordered, 9)
+    return join_or(ordered, 9)

@@ -10,8 +10,8 @@ from collections.abc import Iterator
 
 import attrs
 
-from tickdsl.grammar import parser
-from tickdsl.lang.vocabulary import SILENCE
+from tickdsl.grammar import plan_parser
+from tickdsl.lang.vocabulary import SILENCE_COMMENT
 from tickdsl.moments import Moment
 
 
@@ -20,7 +20,7 @@ class Comment:
     """`# …`, and whether an empty line stands above it."""
 
     text: str
-    spaced: bool
+    blank_line_above: bool
 
 
 @attrs.frozen
@@ -33,7 +33,7 @@ class Word:
     kind: str
     text: str
     line: int
-    breaks: bool = False
+    ends_line: bool = False
     trailing: Comment | None = None
     after: tuple[Comment, ...] = ()
 
@@ -42,8 +42,8 @@ class Word:
 class Block:
     """`{ … }` with the lines that its braces stand on."""
 
-    opened: int
-    closed: int
+    open_line: int
+    close_line: int
     trailing: Comment | None
     scope: Scope
 
@@ -54,18 +54,18 @@ class Statement:
     block: Block | None
 
     @property
-    def first(self) -> int:
+    def first_line(self) -> int:
         """The line on which it begins."""
         return self.words[0].line
 
     @property
-    def last(self) -> int:
+    def last_line(self) -> int:
         """The line on which it ends."""
-        return self.block.closed if self.block else self.words[-1].line
+        return self.block.close_line if self.block else self.words[-1].line
 
     @property
     def one_line(self) -> bool:
-        return self.first == self.last
+        return self.first_line == self.last_line
 
 
 @attrs.frozen
@@ -73,13 +73,13 @@ class Row:
     """Statements with nothing but `;` between them, what stands above them, and the comment behind them."""
 
     above: tuple[Comment, ...]
-    spaced: bool
+    blank_line_above: bool
     statements: tuple[Statement, ...]
     trailing: Comment | None
 
     @property
     def one_line(self) -> bool:
-        return self.statements[0].first == self.statements[-1].last
+        return self.statements[0].first_line == self.statements[-1].last_line
 
 
 @attrs.frozen
@@ -91,7 +91,7 @@ class Scope:
 
 
 @attrs.frozen
-class Page:
+class PlanLayout:
     """A whole plan, and the lines that end in a comment which silences findings."""
 
     scope: Scope
@@ -99,7 +99,7 @@ class Page:
 
 
 @attrs.frozen
-class _Event:
+class _Token:
     kind: str
     text: str
     line: int
@@ -108,35 +108,35 @@ class _Event:
 _TRIVIA = re.compile(r"(?P<comment>#[^\n]*)|(?P<newline>\n)")
 
 
-def read(text: str) -> Page:
+def read_layout(text: str) -> PlanLayout:
     """The page of a plan whose lines end in newlines only. Raises lark's UnexpectedInput where it does not parse."""
-    reader = _Reader(list(_events(text)))
+    reader = _LayoutReader(list(_tokens(text)))
     scope = reader.scope()
-    return Page(scope, frozenset(reader.silenced))
+    return PlanLayout(scope, frozenset(reader.silenced))
 
 
-def _events(text: str) -> Iterator[_Event]:
+def _tokens(text: str) -> Iterator[_Token]:
     """Tokens, comments and newlines in the order written; what follows a comma is told like all else."""
     line, place = 1, 0
 
-    def trivia(part: str) -> Iterator[_Event]:
+    def trivia(part: str) -> Iterator[_Token]:
         nonlocal line
         for match in _TRIVIA.finditer(part):
-            yield _Event(match.lastgroup or "", match[0].rstrip(), line)
+            yield _Token(match.lastgroup or "", match[0].rstrip(), line)
             line += match[0] == "\n"
 
-    state = parser().parse_interactive(text)
+    state = plan_parser().parse_interactive(text)
     for token in state.iter_parse():
         start, end = int(token.start_pos or 0), int(token.end_pos or 0)
         yield from trivia(text[place:start])
         match token.type:
             case "_COMMA":
-                yield _Event(",", ",", line)
+                yield _Token(",", ",", line)
                 yield from trivia(str(token)[1:])
             case "_SEP" if token != ";":
                 yield from trivia("\n")
             case _:
-                yield _Event(token.type, _spelling(token.type, str(token)), line)
+                yield _Token(token.type, _spelling(token.type, str(token)), line)
         place = end
     state.feed_eof()
     yield from trivia(text[place:])
@@ -154,10 +154,10 @@ def _spelling(kind: str, text: str) -> str:
     return text
 
 
-class _Reader:
+class _LayoutReader:
     """Builds the page from its events; the silenced lines gather beside it."""
 
-    def __init__(self, events: list[_Event]) -> None:
+    def __init__(self, events: list[_Token]) -> None:
         self.events = events
         self.at = 0
         self.silenced: set[int] = set()
@@ -168,7 +168,7 @@ class _Reader:
     def _peek(self) -> str:
         return self.events[self.at].kind if self.at < len(self.events) else "end"
 
-    def _next(self) -> _Event:
+    def _next(self) -> _Token:
         event = self.events[self.at]
         self.at += 1
         if event.kind != "newline":
@@ -177,7 +177,7 @@ class _Reader:
                 self.word_line = event.line
         return event
 
-    def _spaced(self) -> bool:
+    def _blank_line_next(self) -> bool:
         """Whether an empty line stands before the next event."""
         return self.previous > 0 and self.events[self.at].line - self.previous > 1
 
@@ -186,17 +186,17 @@ class _Reader:
         if self._peek() != "comment" or self.events[self.at].line != self.word_line:
             return None
         event = self._next()
-        if SILENCE.search(event.text):
+        if SILENCE_COMMENT.search(event.text):
             self.silenced.add(event.line)
-        return Comment(event.text, spaced=False)
+        return Comment(event.text, blank_line_above=False)
 
     def _comments(self) -> tuple[Comment, ...]:
         """Comments on lines of their own, and the empty lines between them."""
         found = []
         while self._peek() in ("newline", "comment", "_SEP"):
             if self._peek() == "comment":
-                spaced = self._spaced()
-                found.append(Comment(self._next().text, spaced))
+                blank_line_above = self._blank_line_next()
+                found.append(Comment(self._next().text, blank_line_above))
             else:
                 self._next()
         return tuple(found)
@@ -210,13 +210,13 @@ class _Reader:
             rows.append(self._row(above))
 
     def _row(self, above: tuple[Comment, ...]) -> Row:
-        spaced = self._spaced()
+        blank_line_above = self._blank_line_next()
         statements = [self._statement()]
         while self._peek() == "_SEP":
             self._next()
             if self._peek() not in ("newline", "comment", "_SEP", "RBRACE", "end"):
                 statements.append(self._statement())
-        return Row(above, spaced, tuple(statements), self._trailing())
+        return Row(above, blank_line_above, tuple(statements), self._trailing())
 
     def _statement(self) -> Statement:
         words = []
@@ -225,16 +225,16 @@ class _Reader:
             word = Word(event.kind, event.text, event.line)
             if event.kind == "," and self._peek() in ("newline", "comment"):
                 trailing = self._trailing()
-                words.append(attrs.evolve(word, breaks=True, trailing=trailing, after=self._comments()))
+                words.append(attrs.evolve(word, ends_line=True, trailing=trailing, after=self._comments()))
                 continue
             if event.kind != "," or self._peek() != "RSQB":
                 words.append(word)
         return Statement(tuple(words), self._block() if self._peek() == "LBRACE" else None)
 
     def _block(self) -> Block:
-        opened = self._next().line
+        open_line = self._next().line
         while self._peek() == "_SEP":
             self._next()
         trailing = self._trailing()
         scope = self.scope()
-        return Block(opened, self._next().line, trailing, scope)
+        return Block(open_line, self._next().line, trailing, scope)

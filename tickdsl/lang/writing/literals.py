@@ -11,29 +11,29 @@ from tickdsl.moments import INIT, Moment
 _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*([-.][A-Za-z0-9_]+)*")
 
 
-def spell(value: syntax.Value) -> str:
+def format_value(value: syntax.Value) -> str:
     """The value as a person writes it."""
     match value:
         case syntax.Number(number):
             short = f"{number:g}"
             return short if isinstance(number, float) and float(short) == number else str(number)
         case syntax.Percent(share):
-            return f"{decimal(share * 100)}%"
+            return f"{format_decimal(share * 100)}%"
         case syntax.Length(moment):
             return str(moment)
         case syntax.Word(text):
             return text
-        case syntax.Text(text):
+        case syntax.String(text):
             return f'"{text}"'
         case syntax.Ref(name):
             return f"${name}"
-        case syntax.Items(values):
-            return "[" + ", ".join(spell(v) for v in values) + "]"
+        case syntax.ListValue(values):
+            return "[" + ", ".join(format_value(v) for v in values) + "]"
         case syntax.IntRange(first, last):
             return f"{first}..{last}"
 
 
-def decimal(number: Fraction) -> str:
+def format_decimal(number: Fraction) -> str:
     """A number in full, without an exponent; to 18 digits where there is no end of them."""
     places = next((n for n in range(19) if (number * 10**n).denominator == 1), None)
     if places is None:
@@ -47,20 +47,20 @@ def percent(share: Fraction | float) -> str:
     return f"{float(share) * 100:.6g}%"
 
 
-def percentage(share: Fraction | float) -> str:
-    return f"{decimal((share if isinstance(share, Fraction) else Fraction(str(share))) * 100)}%"
+def format_percentage(share: Fraction | float) -> str:
+    return f"{format_decimal((share if isinstance(share, Fraction) else Fraction(str(share))) * 100)}%"
 
 
-def number(value: float) -> str:
+def format_number(value: float) -> str:
     whole = float(value).is_integer() and abs(value) < 1e15
     return str(int(value)) if whole else repr(float(value))
 
 
-def moment(value: Moment | str) -> str:
+def format_moment(value: Moment | str) -> str:
     value = value if isinstance(value, Moment) else Moment.parse(value)
-    return "init" if value == INIT else f"{decimal(value.amount)}{value.unit}"
+    return "init" if value == INIT else f"{format_decimal(value.amount)}{value.unit}"
 
 
-def text(value: str) -> str:
+def format_name(value: str) -> str:
     """A name, quoted where it is none of the language's."""
     return value if _NAME.fullmatch(value) else '"' + re.sub(r'(["\\])', r"\\\1", value) + '"'

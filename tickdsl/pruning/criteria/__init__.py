@@ -8,28 +8,28 @@ from __future__ import annotations
 
 import functools
 
-from tickdsl.plugins import identity
+from tickdsl.plugins import code_identity
 from tickdsl.pruning.criteria import activations, custom, norms, saliency, similarity
-from tickdsl.pruning.criteria.protocol import Batch, Criterion, Sample, Subject
+from tickdsl.pruning.criteria.protocol import Batch, Criterion, Sample, ScoringContext
 
-__all__ = ["CRITERIA", "Batch", "Criterion", "Sample", "Subject", "criterion"]
+__all__ = ["CRITERIA", "Batch", "Criterion", "Sample", "ScoringContext", "get_criterion"]
 
 #: Those that are built in.
 CRITERIA: dict[str, Criterion] = {
-    known.name: known
-    for known in (
+    builtin.name: builtin
+    for builtin in (
         norms.Magnitude(), norms.L1(), norms.L2(), norms.BatchNormScale(), norms.GeometricMedian(), norms.Random(),
         saliency.Snip(), saliency.Grasp(), saliency.SynFlow(), saliency.Taylor(),
-        activations.HRank(), activations.ExpectedAbs(), similarity.Cka(), similarity.Divergence(),
+        activations.HRank(), activations.ExpectedAbs(), similarity.Cka(), similarity.KlDivergence(),
     )
 }  # fmt: skip
 
 
-def criterion(name: str) -> Criterion:
+def get_criterion(name: str) -> Criterion:
     """The criterion of that name, built in or a plug-in. Raises PluginError."""
-    return CRITERIA[name] if name in CRITERIA else _own(name, identity("criterion", name))
+    return CRITERIA[name] if name in CRITERIA else _plugin_criterion(name, code_identity("criterion", name))
 
 
 @functools.cache
-def _own(name: str, code: str) -> Criterion:
-    return custom.own(name)
+def _plugin_criterion(name: str, code: str) -> Criterion:
+    return custom.load_criterion(name)

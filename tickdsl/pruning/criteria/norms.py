@@ -8,56 +8,61 @@ import torch
 from torch import Tensor
 
 from tickdsl.graph.model import Block, ChannelGroup
-from tickdsl.pruning.criteria.aggregate import averaged, inside, producers, rows
-from tickdsl.pruning.criteria.protocol import Criterion, Subject
-from tickdsl.pruning.units import left_units
+from tickdsl.pruning.criteria.aggregate import average_scores, block_scores, flatten_rows, producer_slices
+from tickdsl.pruning.criteria.protocol import Criterion, ScoringContext
+from tickdsl.pruning.units import remaining_units
 
 
-class _Norm(Criterion):
+class _NormCriterion(Criterion):
     """A norm of a unit's weights: a filter's own, averaged over the layers that are coupled."""
 
     units = ("weights", "filters", "neurons", "layers", "blocks")
 
-    def weights(self, subject: Subject, names: Sequence[str]) -> list[Tensor]:
+    def weights(self, context: ScoringContext, names: Sequence[str]) -> list[Tensor]:
         """One weight's norms are all its magnitude (Han et al. 2015; Frankle & Carbin 2019)."""
-        return [subject.state[name].detach().abs().flatten().double() for name in names]
+        return [context.state[name].detach().abs().flatten().double() for name in names]
 
-    def channels(self, subject: Subject, groups: Sequence[ChannelGroup]) -> list[Tensor]:
+    def channels(self, context: ScoringContext, groups: Sequence[ChannelGroup]) -> list[Tensor]:
         return [
-            averaged(
-                subject,
+            average_scores(
+                context,
                 group,
-                [(p, self.of_rows(rows(subject.state[p.parameter], p.dim).abs())) for p in producers(subject, group)],
+                [
+                    (p, self.row_norms(flatten_rows(context.state[p.parameter], p.dim).abs()))
+                    for p in producer_slices(context, group)
+                ],
                 self.name,
             )
             for group in groups
         ]
 
-    def layers(self, subject: Subject, blocks: Sequence[Block]) -> Tensor:
-        return torch.stack([self.of_layer(inside(subject, block, subject.state).abs()) for block in blocks])
+    def layers(self, context: ScoringContext, blocks: Sequence[Block]) -> Tensor:
+        return torch.stack(
+            [self.whole_layer_norm(block_scores(context, block, context.state).abs()) for block in blocks]
+        )
 
-    def of_rows(self, absolute: Tensor) -> Tensor:
+    def row_norms(self, absolute: Tensor) -> Tensor:
         """The norms of rows [units, weights] of absolute values."""
         raise NotImplementedError
 
-    def of_layer(self, absolute: Tensor) -> Tensor:
+    def whole_layer_norm(self, absolute: Tensor) -> Tensor:
         """The norm of all absolute values of a layer [weights]."""
         raise NotImplementedError
 
 
-class Magnitude(_Norm):
+class Magnitude(_NormCriterion):
     """Mean absolute weight."""
 
     name = "magnitude"
 
-    def of_rows(self, absolute: Tensor) -> Tensor:
+    def row_norms(self, absolute: Tensor) -> Tensor:
         return absolute.mean(1)
 
-    def of_layer(self, absolute: Tensor) -> Tensor:
+    def whole_layer_norm(self, absolute: Tensor) -> Tensor:
         return absolute.mean()
 
 
-class L1(_Norm):
+class L1(_NormCriterion):
     """Sum of absolute weights (Li et al. 2017).
 
     Over whole layers it grows with a stage's width, so that it picks early stages first (Jordao et al. 2023, App. A.2).
@@ -65,22 +70,22 @@ class L1(_Norm):
 
     name = "l1"
 
-    def of_rows(self, absolute: Tensor) -> Tensor:
+    def row_norms(self, absolute: Tensor) -> Tensor:
         return absolute.sum(1)
 
-    def of_layer(self, absolute: Tensor) -> Tensor:
+    def whole_layer_norm(self, absolute: Tensor) -> Tensor:
         return absolute.sum()
 
 
-class L2(_Norm):
+class L2(_NormCriterion):
     """Euclidean norm; of a layer the root mean square, which does not grow with its size."""
 
     name = "l2"
 
-    def of_rows(self, absolute: Tensor) -> Tensor:
+    def row_norms(self, absolute: Tensor) -> Tensor:
         return absolute.square().sum(1).sqrt()
 
-    def of_layer(self, absolute: Tensor) -> Tensor:
+    def whole_layer_norm(self, absolute: Tensor) -> Tensor:
         return absolute.square().mean().sqrt()
 
 
@@ -91,15 +96,15 @@ class BatchNormScale(Criterion):
     units = ("filters",)
     needs = ("training", "batch norm")
 
-    def channels(self, subject: Subject, groups: Sequence[ChannelGroup]) -> list[Tensor]:
+    def channels(self, context: ScoringContext, groups: Sequence[ChannelGroup]) -> list[Tensor]:
         return [
-            averaged(
-                subject,
+            average_scores(
+                context,
                 group,
                 [
-                    (piece, rows(subject.state[piece.parameter], piece.dim).abs().mean(1))
-                    for piece in group.slices
-                    if piece.role == "norm" and piece.parameter.endswith("weight")
+                    (group_slice, flatten_rows(context.state[group_slice.parameter], group_slice.dim).abs().mean(1))
+                    for group_slice in group.slices
+                    if group_slice.role == "norm" and group_slice.parameter.endswith("weight")
                 ],
                 self.name,
                 "batch norm behind it",
@@ -118,19 +123,22 @@ class GeometricMedian(Criterion):
     name = "fpgm"
     units = ("filters", "neurons")
 
-    def channels(self, subject: Subject, groups: Sequence[ChannelGroup]) -> list[Tensor]:
+    def channels(self, context: ScoringContext, groups: Sequence[ChannelGroup]) -> list[Tensor]:
         return [
-            averaged(
-                subject,
+            average_scores(
+                context,
                 group,
-                [(p, _distances(rows(subject.state[p.parameter], p.dim))) for p in producers(subject, group)],
+                [
+                    (p, _mean_distances(flatten_rows(context.state[p.parameter], p.dim)))
+                    for p in producer_slices(context, group)
+                ],
                 self.name,
             )
             for group in groups
         ]
 
 
-def _distances(filters: Tensor) -> Tensor:
+def _mean_distances(filters: Tensor) -> Tensor:
     apart = torch.cdist(filters, filters).fill_diagonal_(0)
     return apart.sum(1) / max(1, len(filters) - 1)
 
@@ -141,16 +149,16 @@ class Random(Criterion):
     name = "random"
     units = ("weights", "filters", "neurons", "layers", "blocks")
 
-    def weights(self, subject: Subject, names: Sequence[str]) -> list[Tensor]:
-        return [self._draw(subject, subject.state[name].numel()) for name in names]
+    def weights(self, context: ScoringContext, names: Sequence[str]) -> list[Tensor]:
+        return [self._draw(context, context.state[name].numel()) for name in names]
 
-    def channels(self, subject: Subject, groups: Sequence[ChannelGroup]) -> list[Tensor]:
-        sizes = [len(left_units(subject.graph, subject.structure, group.name)) for group in groups]
-        return [self._draw(subject, size) for size in sizes]
+    def channels(self, context: ScoringContext, groups: Sequence[ChannelGroup]) -> list[Tensor]:
+        sizes = [len(remaining_units(context.graph, context.structure, group.name)) for group in groups]
+        return [self._draw(context, size) for size in sizes]
 
-    def layers(self, subject: Subject, blocks: Sequence[Block]) -> Tensor:
-        return torch.cat([self._draw(subject, 1) for _ in blocks])
+    def layers(self, context: ScoringContext, blocks: Sequence[Block]) -> Tensor:
+        return torch.cat([self._draw(context, 1) for _ in blocks])
 
     @staticmethod
-    def _draw(subject: Subject, count: int) -> Tensor:
-        return torch.rand(count, generator=subject.generator, dtype=torch.float64)
+    def _draw(context: ScoringContext, count: int) -> Tensor:
+        return torch.rand(count, generator=context.generator, dtype=torch.float64)

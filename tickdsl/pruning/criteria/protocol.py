@@ -25,21 +25,21 @@ class Sample:
     batch: int = 256
 
 
-def _without_network(structure: Structure) -> nn.Module:
+def _no_network(structure: Structure) -> nn.Module:
     raise ValueError("this criterion runs the network, and none was given")
 
 
-def _without_pictures(sample: Sample) -> Sequence[Batch]:
+def _no_batches(sample: Sample) -> Sequence[Batch]:
     raise ValueError("this criterion looks at pictures, and none were given")
 
 
 @attrs.frozen(eq=False)
-class Subject:
+class ScoringContext:
     """The network that is left, as a criterion sees it.
 
     `state` is the state dict of what `structure` leaves, masks not applied. `network` builds an ordinary module with
     those weights, masks applied, for that structure or a smaller one: a fresh one at each call, to be altered at
-    will. `pictures` gives the same batches whenever it is asked, on the device of `network`. `shape` is (C, H, W) of
+    will. `batches` gives the same ones whenever it is asked, on the device of `network`. `shape` is (C, H, W) of
     a picture. `generator` draws a random ranking.
     """
 
@@ -48,8 +48,8 @@ class Subject:
     state: Mapping[str, Tensor]
     generator: torch.Generator | None = None
     shape: tuple[int, int, int] = (1, 1, 1)
-    network: Callable[[Structure], nn.Module] = _without_network
-    pictures: Callable[[Sample], Sequence[Batch]] = _without_pictures
+    network: Callable[[Structure], nn.Module] = _no_network
+    batches: Callable[[Sample], Sequence[Batch]] = _no_batches
 
 
 class Criterion:
@@ -72,17 +72,17 @@ class Criterion:
         """Whether scoring takes more than the weights."""
         return bool({"data", "network"} & set(self.needs))
 
-    def weights(self, subject: Subject, names: Sequence[str]) -> list[Tensor]:
+    def weights(self, context: ScoringContext, names: Sequence[str]) -> list[Tensor]:
         """For each named weight of what is left, a flat score per entry."""
-        raise self._cannot("weights")
+        raise self._unsupported_unit("weights")
 
-    def channels(self, subject: Subject, groups: Sequence[ChannelGroup]) -> list[Tensor]:
-        """For each channel group a score per unit that is left, in the order of `left_units`."""
-        raise self._cannot("filters")
+    def channels(self, context: ScoringContext, groups: Sequence[ChannelGroup]) -> list[Tensor]:
+        """For each channel group a score per unit that is left, in the order of `remaining_units`."""
+        raise self._unsupported_unit("filters")
 
-    def layers(self, subject: Subject, blocks: Sequence[Block]) -> Tensor:
+    def layers(self, context: ScoringContext, blocks: Sequence[Block]) -> Tensor:
         """A score per block."""
-        raise self._cannot("layers")
+        raise self._unsupported_unit("layers")
 
-    def _cannot(self, unit: str) -> TickdslError:
+    def _unsupported_unit(self, unit: str) -> TickdslError:
         return TickdslError(f"`by {self.name}` cannot rank {unit}", f"it ranks {', '.join(self.units)}")

@@ -10,12 +10,12 @@ from torch.nn import functional as F
 
 from tickdsl.graph.model import Block, ChannelGroup
 from tickdsl.graph.structure import removed_parameters
-from tickdsl.pruning.criteria.aggregate import averaged, inside, producers, rows, summed
-from tickdsl.pruning.criteria.protocol import Batch, Criterion, Sample, Subject
+from tickdsl.pruning.criteria.aggregate import average_scores, block_scores, flatten_rows, producer_slices, sum_scores
+from tickdsl.pruning.criteria.protocol import Batch, Criterion, Sample, ScoringContext
 
 #: SNIP's and GraSP's pictures: 10 of each class, as in the configurations of GraSP's authors and in the comparison
 #: of Tanaka et al. 2020; SNIP's own code takes 100 of CIFAR-10.
-FEW = Sample(per_class=10)
+TEN_PER_CLASS = Sample(per_class=10)
 
 
 class Saliency(Criterion):
@@ -26,29 +26,29 @@ class Saliency(Criterion):
     takes the mean over a block's filters.
     """
 
-    def saliency(self, subject: Subject) -> dict[str, Tensor]:
+    def saliency(self, context: ScoringContext) -> dict[str, Tensor]:
         """The scores of all convolution and linear weights of what is left, by name, in their shapes."""
         raise NotImplementedError
 
-    def weights(self, subject: Subject, names: Sequence[str]) -> list[Tensor]:
-        found = self.saliency(subject)
-        return [found[name].cpu().double().flatten() for name in names]
+    def weights(self, context: ScoringContext, names: Sequence[str]) -> list[Tensor]:
+        scores_by_name = self.saliency(context)
+        return [scores_by_name[name].cpu().double().flatten() for name in names]
 
-    def channels(self, subject: Subject, groups: Sequence[ChannelGroup]) -> list[Tensor]:
-        found = self.saliency(subject)
+    def channels(self, context: ScoringContext, groups: Sequence[ChannelGroup]) -> list[Tensor]:
+        scores_by_name = self.saliency(context)
         return [
-            averaged(
-                subject,
+            average_scores(
+                context,
                 group,
-                [(p, rows(found[p.parameter], p.dim).sum(1)) for p in producers(subject, group)],
+                [(p, flatten_rows(scores_by_name[p.parameter], p.dim).sum(1)) for p in producer_slices(context, group)],
                 self.name,
             )
             for group in groups
         ]
 
-    def layers(self, subject: Subject, blocks: Sequence[Block]) -> Tensor:
-        found = self.saliency(subject)
-        return torch.stack([inside(subject, block, found).mean() for block in blocks])
+    def layers(self, context: ScoringContext, blocks: Sequence[Block]) -> Tensor:
+        scores_by_name = self.saliency(context)
+        return torch.stack([block_scores(context, block, scores_by_name).mean() for block in blocks])
 
 
 class Snip(Saliency):
@@ -62,10 +62,10 @@ class Snip(Saliency):
     units = ("weights", "filters", "neurons", "layers", "blocks")
     needs = ("data", "gradients")
 
-    def saliency(self, subject: Subject) -> dict[str, Tensor]:
-        module = subject.network(subject.structure).eval()
-        weights = _weights(subject, module)
-        gradients = _mean_gradients(module, weights, subject.pictures(FEW))
+    def saliency(self, context: ScoringContext) -> dict[str, Tensor]:
+        module = context.network(context.structure).eval()
+        weights = _prunable_weights(context, module)
+        gradients = _mean_gradients(module, weights, context.batches(TEN_PER_CLASS))
         return {name: (w * g).detach().abs() for (name, w), g in zip(weights.items(), gradients, strict=True)}
 
 
@@ -83,21 +83,21 @@ class Grasp(Saliency):
     needs = ("data", "gradients")
     temperature = 200.0
 
-    def saliency(self, subject: Subject) -> dict[str, Tensor]:
-        module = _batch_statistics(subject.network(subject.structure))
-        weights = _weights(subject, module)
-        batches = subject.pictures(FEW)
+    def saliency(self, context: ScoringContext) -> dict[str, Tensor]:
+        module = _batch_statistics(context.network(context.structure))
+        weights = _prunable_weights(context, module)
+        batches = context.batches(TEN_PER_CLASS)
         gradients = _mean_gradients(module, weights, batches, self.temperature)
         products = [torch.zeros_like(w) for w in weights.values()]
         count = sum(len(labels) for _, labels in batches)
-        for pictures, labels in batches:
-            loss = _loss(module, pictures, labels, self.temperature) * (len(labels) / count)
+        for images, labels in batches:
+            loss = _loss(module, images, labels, self.temperature) * (len(labels) / count)
             flow = torch.autograd.grad(loss, list(weights.values()), create_graph=True, materialize_grads=True)
             dot = torch.stack([(g * f).sum() for g, f in zip(gradients, flow, strict=True)]).sum()
-            for total, part in zip(
+            for total, gradient in zip(
                 products, torch.autograd.grad(dot, list(weights.values()), materialize_grads=True), strict=True
             ):
-                total += part
+                total += gradient
         return {name: (w * h).detach() for (name, w), h in zip(weights.items(), products, strict=True)}
 
 
@@ -114,14 +114,14 @@ class SynFlow(Saliency):
     units = ("weights", "filters", "neurons")
     needs = ("network",)
 
-    def saliency(self, subject: Subject) -> dict[str, Tensor]:
-        module = subject.network(subject.structure).double().eval()
+    def saliency(self, context: ScoringContext) -> dict[str, Tensor]:
+        module = context.network(context.structure).double().eval()
         with torch.no_grad():
             for tensor in (*module.parameters(), *module.buffers()):
                 tensor.abs_()
-        weights = _weights(subject, module)
+        weights = _prunable_weights(context, module)
         device = next(iter(weights.values())).device
-        ones = torch.ones(1, *subject.shape, dtype=torch.float64, device=device)
+        ones = torch.ones(1, *context.shape, dtype=torch.float64, device=device)
         gradients = torch.autograd.grad(module(ones).sum(), list(weights.values()), materialize_grads=True)
         return {name: (w * g).detach().abs() for (name, w), g in zip(weights.items(), gradients, strict=True)}
 
@@ -139,44 +139,44 @@ class Taylor(Criterion):
     needs = ("data", "gradients", "training")
     sample = Sample(total=30 * 128, batch=128)
 
-    def weights(self, subject: Subject, names: Sequence[str]) -> list[Tensor]:
-        totals = [torch.zeros(subject.state[name].numel(), dtype=torch.float64) for name in names]
-        steps = list(self._first_order(subject))
-        for step in steps:
+    def weights(self, context: ScoringContext, names: Sequence[str]) -> list[Tensor]:
+        totals = [torch.zeros(context.state[name].numel(), dtype=torch.float64) for name in names]
+        steps = list(self._first_order(context))
+        for first_order in steps:
             for total, name in zip(totals, names, strict=True):
-                total += step[name].flatten().cpu().double().square() / len(steps)
+                total += first_order[name].flatten().cpu().double().square() / len(steps)
         return totals
 
-    def channels(self, subject: Subject, groups: Sequence[ChannelGroup]) -> list[Tensor]:
+    def channels(self, context: ScoringContext, groups: Sequence[ChannelGroup]) -> list[Tensor]:
         changes: list[list[Tensor]] = []
-        for step in self._first_order(subject):
-            changes.append([self._gate(subject, group, step) for group in groups])
+        for first_order in self._first_order(context):
+            changes.append([self._gate_scores(context, group, first_order) for group in groups])
         return [torch.stack(found).square().mean(0) for found in zip(*changes, strict=True)]
 
-    def _gate(self, subject: Subject, group: ChannelGroup, step: Mapping[str, Tensor]) -> Tensor:
+    def _gate_scores(self, context: ScoringContext, group: ChannelGroup, first_order: Mapping[str, Tensor]) -> Tensor:
         readers = [
-            (piece, rows(step[piece.parameter], piece.dim).sum(1))
-            for piece in group.slices
-            if piece.role == "consumer" and piece.parameter in step
+            (group_slice, flatten_rows(first_order[group_slice.parameter], group_slice.dim).sum(1))
+            for group_slice in group.slices
+            if group_slice.role == "consumer" and group_slice.parameter in first_order
         ]
-        return summed(subject, group, readers, self.name, "weights that read it")
+        return sum_scores(context, group, readers, self.name, "weights that read it")
 
-    def _first_order(self, subject: Subject) -> list[dict[str, Tensor]]:
+    def _first_order(self, context: ScoringContext) -> list[dict[str, Tensor]]:
         """w · dL/dw of every batch."""
-        module = subject.network(subject.structure).eval()
-        weights = _weights(subject, module)
-        found = []
-        for batch in subject.pictures(self.sample):
+        module = context.network(context.structure).eval()
+        weights = _prunable_weights(context, module)
+        by_batch = []
+        for batch in context.batches(self.sample):
             gradients = _mean_gradients(module, weights, [batch])
-            found.append({name: (w * g).detach() for (name, w), g in zip(weights.items(), gradients, strict=True)})
-        return found
+            by_batch.append({name: (w * g).detach() for (name, w), g in zip(weights.items(), gradients, strict=True)})
+        return by_batch
 
 
-def _weights(subject: Subject, module: nn.Module) -> dict[str, Tensor]:
+def _prunable_weights(context: ScoringContext, module: nn.Module) -> dict[str, Tensor]:
     """The convolution and linear weights of what is left."""
-    gone = removed_parameters(subject.graph, subject.structure)
+    gone = removed_parameters(context.graph, context.structure)
     parameters = dict(module.named_parameters())
-    return {name: parameters[name] for name in subject.graph.weights if name not in gone}
+    return {name: parameters[name] for name in context.graph.weights if name not in gone}
 
 
 def _mean_gradients(
@@ -185,17 +185,17 @@ def _mean_gradients(
     """The gradient of the mean cross entropy over all pictures."""
     totals = [torch.zeros_like(weight) for weight in weights.values()]
     count = sum(len(labels) for _, labels in batches)
-    for pictures, labels in batches:
-        loss = _loss(module, pictures, labels, temperature) * (len(labels) / count)
-        for total, part in zip(
+    for images, labels in batches:
+        loss = _loss(module, images, labels, temperature) * (len(labels) / count)
+        for total, gradient in zip(
             totals, torch.autograd.grad(loss, list(weights.values()), materialize_grads=True), strict=True
         ):
-            total += part
+            total += gradient
     return totals
 
 
-def _loss(module: nn.Module, pictures: Tensor, labels: Tensor, temperature: float) -> Tensor:
-    return F.cross_entropy(module(pictures) / temperature, labels)
+def _loss(module: nn.Module, images: Tensor, labels: Tensor, temperature: float) -> Tensor:
+    return F.cross_entropy(module(images) / temperature, labels)
 
 
 def _batch_statistics(module: nn.Module) -> nn.Module:

@@ -10,10 +10,10 @@ from torch import Tensor, nn
 
 from tickdsl.errors import TickdslError
 from tickdsl.graph.model import Block
-from tickdsl.pruning.criteria.protocol import Criterion, Sample, Subject
+from tickdsl.pruning.criteria.protocol import Criterion, Sample, ScoringContext
 
 
-class _Similarity(Criterion):
+class _LayerRemovalCriterion(Criterion):
     """What changes in a network's output when a layer is bypassed, in evaluation mode.
 
     The group of Jordao et al. 2023 zeroes the last batch norm of a residual block, which leaves the same identity.
@@ -24,34 +24,34 @@ class _Similarity(Criterion):
     needs = ("data",)
     sample = Sample(per_class=500)
 
-    def look(self, subject: Subject, module: nn.Module) -> Tensor:
+    def outputs(self, context: ScoringContext, module: nn.Module) -> Tensor:
         """What is compared: float64 [N, ...]."""
         raise NotImplementedError
 
-    def change(self, whole: Tensor, without: Tensor) -> Tensor:
+    def distance(self, whole: Tensor, without: Tensor) -> Tensor:
         """How far the two are apart."""
         raise NotImplementedError
 
-    def layers(self, subject: Subject, blocks: Sequence[Block]) -> Tensor:
+    def layers(self, context: ScoringContext, blocks: Sequence[Block]) -> Tensor:
         with torch.no_grad():
-            whole = self.look(subject, subject.network(subject.structure).eval())
+            whole = self.outputs(context, context.network(context.structure).eval())
             return torch.stack(
                 [
-                    self.change(
-                        whole, self.look(subject, subject.network(subject.structure.remove_block(block.name)).eval())
+                    self.distance(
+                        whole, self.outputs(context, context.network(context.structure.remove_block(block.name)).eval())
                     )
                     for block in blocks
                 ]
             ).cpu()
 
 
-class Cka(_Similarity):
+class Cka(_LayerRemovalCriterion):
     """1 - linear CKA (Kornblith et al. 2019) of what the classifier reads, with and without (Pons et al. 2024)."""
 
     name = "cka"
 
-    def look(self, subject: Subject, module: nn.Module) -> Tensor:
-        heads = [info.module for info in subject.graph.weights.values() if info.is_output]
+    def outputs(self, context: ScoringContext, module: nn.Module) -> Tensor:
+        heads = [info.module for info in context.graph.weights.values() if info.is_output]
         if not heads:
             raise TickdslError("`by cka` compares what the classifier reads, and there is none", "use `by kl`")
         features: list[Tensor] = []
@@ -60,24 +60,24 @@ class Cka(_Similarity):
             features.append(args[0].flatten(1).double())
 
         handle = module.get_submodule(heads[-1]).register_forward_pre_hook(hook)
-        for pictures, _ in subject.pictures(self.sample):
-            module(pictures)
+        for images, _ in context.batches(self.sample):
+            module(images)
         handle.remove()
         return torch.cat(features)
 
-    def change(self, whole: Tensor, without: Tensor) -> Tensor:
+    def distance(self, whole: Tensor, without: Tensor) -> Tensor:
         return 1 - linear_cka(whole, without)
 
 
-class Divergence(_Similarity):
+class KlDivergence(_LayerRemovalCriterion):
     """KL(q, p) of the class probabilities without the layer (q) from those with it (p) (CURL, Luo & Wu 2020)."""
 
     name = "kl"
 
-    def look(self, subject: Subject, module: nn.Module) -> Tensor:
-        return torch.cat([module(pictures).double() for pictures, _ in subject.pictures(self.sample)]).log_softmax(1)
+    def outputs(self, context: ScoringContext, module: nn.Module) -> Tensor:
+        return torch.cat([module(images).double() for images, _ in context.batches(self.sample)]).log_softmax(1)
 
-    def change(self, whole: Tensor, without: Tensor) -> Tensor:
+    def distance(self, whole: Tensor, without: Tensor) -> Tensor:
         return (without.exp() * (without - whole)).sum(1).mean()
 
 
@@ -89,7 +89,7 @@ def linear_cka(x: Tensor, y: Tensor) -> Tensor:
     x, y = (features - features.mean(0, keepdim=True) for features in (x, y))
     if max(x.shape[1], y.shape[1]) > len(x):
         x, y = x @ x.T, y @ y.T  # the same inner products, over pictures in place of features
-        together, own = (x * y).sum(), x.norm() * y.norm()
+        similarity, normaliser = (x * y).sum(), x.norm() * y.norm()
     else:
-        together, own = (y.T @ x).square().sum(), (x.T @ x).norm() * (y.T @ y).norm()
-    return together / own if own > 0 else torch.zeros_like(together)
+        similarity, normaliser = (y.T @ x).square().sum(), (x.T @ x).norm() * (y.T @ y).norm()
+    return similarity / normaliser if normaliser > 0 else torch.zeros_like(similarity)

@@ -12,10 +12,10 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from tickdsl.training.devices import sent
+from tickdsl.training.devices import to_device
 
-PAD = 4
-DEGREES = 15.0
+CROP_PADDING = 4
+MAX_ROTATION_DEGREES = 15.0
 
 
 class Normalise:
@@ -29,7 +29,7 @@ class Normalise:
         return images.float().sub_(self._mean).mul_(self._scale)
 
 
-class Batches:
+class AugmentedBatches:
     """Batches of a training set that lies on the device: a gather, a normalisation, and the recipe's augmentations.
 
     crop: 4 pixels of black border, then a window of the picture's size at a random place; flip: left and right
@@ -42,12 +42,12 @@ class Batches:
         self.images = images  # uint8 [N, C, H, W]
         self._windows: Tensor | None = None
         if "crop" in self._augment:
-            self._windows = _windows(F.pad(images, (PAD,) * 4), images.shape[2:])
+            self._windows = _windows(F.pad(images, (CROP_PADDING,) * 4), images.shape[2:])
         self._offsets = torch.empty(0)
         self._flips = torch.empty(0)
         self._angles = torch.empty(0)
 
-    def start_epoch(self, *streams: torch.Generator) -> None:
+    def start_epoch(self, *generators: torch.Generator) -> None:
         """Draw the epoch's alterations, one of each kind per picture; unused kinds are drawn too, so that
         adding an augmentation to a recipe leaves the others' draws as they were.
 
@@ -55,35 +55,36 @@ class Batches:
         """
         if not self._augment:
             return
-        drawn = [self._draw(stream) for stream in streams]
+        draws_by_generator = [self._draw(generator) for generator in generators]
         offsets, flips, angles = (
-            one[0] if len(one) == 1 else torch.stack(one, -1).flatten(-2) for one in zip(*drawn, strict=True)
+            draws[0] if len(draws) == 1 else torch.stack(draws, -1).flatten(-2)
+            for draws in zip(*draws_by_generator, strict=True)
         )
         self._offsets, self._flips, self._angles = (
-            sent(draws, self.images.device) for draws in (offsets, flips, angles)
+            to_device(draws, self.images.device) for draws in (offsets, flips, angles)
         )
 
-    def _draw(self, stream: torch.Generator) -> tuple[Tensor, Tensor, Tensor]:
+    def _draw(self, generator: torch.Generator) -> tuple[Tensor, Tensor, Tensor]:
         """Offsets [2, N], flips [N] and angles [N] of one order."""
         count = len(self.images)
-        offsets = torch.randint(0, 2 * PAD + 1, (2, count), generator=stream)
-        flips = torch.rand(count, generator=stream) < 0.5
-        angles = (torch.rand(count, generator=stream) * 2 - 1) * math.radians(DEGREES)
+        offsets = torch.randint(0, 2 * CROP_PADDING + 1, (2, count), generator=generator)
+        flips = torch.rand(count, generator=generator) < 0.5
+        angles = (torch.rand(count, generator=generator) * 2 - 1) * math.radians(MAX_ROTATION_DEGREES)
         return offsets, flips, angles
 
-    def batch(self, chosen: Tensor, first: int) -> Tensor:
-        """The pictures `chosen` (indices [B]), which stand at places first, first + 1, … of the epoch's order."""
-        drawn = slice(first, first + len(chosen))
+    def batch(self, indices: Tensor, start: int) -> Tensor:
+        """The pictures `indices` (int64 [B]), which stand at places start, start + 1, … of the epoch's order."""
+        positions = slice(start, start + len(indices))
         if self._windows is not None:
-            rows, columns = self._offsets[:, drawn]
-            pictures = self._windows[chosen, rows, columns]
+            rows, columns = self._offsets[:, positions]
+            images = self._windows[indices, rows, columns]
         else:
-            pictures = self.images.index_select(0, chosen)
+            images = self.images.index_select(0, indices)
         if "flip" in self._augment:
-            pictures = torch.where(self._flips[drawn].view(-1, 1, 1, 1), pictures.flip(-1), pictures)
+            images = torch.where(self._flips[positions].view(-1, 1, 1, 1), images.flip(-1), images)
         if "rotation" in self._augment:
-            pictures = _rotate(pictures.float(), self._angles[drawn])
-        return self._normalise(pictures)
+            images = _rotate(images.float(), self._angles[positions])
+        return self._normalise(images)
 
 
 def _windows(padded: Tensor, size: torch.Size) -> Tensor:
@@ -94,11 +95,11 @@ def _windows(padded: Tensor, size: torch.Size) -> Tensor:
     return padded.as_strided((count, *places, channels, *size), (sample, row, column, channel, row, column))
 
 
-def _rotate(pictures: Tensor, angles: Tensor) -> Tensor:
+def _rotate(images: Tensor, angles: Tensor) -> Tensor:
     """Each picture of [B, C, H, W] turned about its centre by its angle in radians."""
     cosine, sine = angles.cos(), angles.sin()
-    ratio = pictures.shape[3] / pictures.shape[2]
+    ratio = images.shape[3] / images.shape[2]
     zero = torch.zeros_like(cosine)
-    turn = torch.stack([cosine, -sine / ratio, zero, sine * ratio, cosine, zero], dim=1).view(-1, 2, 3)
-    grid = F.affine_grid(turn, list(pictures.shape), align_corners=False)
-    return F.grid_sample(pictures, grid, mode="bilinear", padding_mode="zeros", align_corners=False)
+    rotation = torch.stack([cosine, -sine / ratio, zero, sine * ratio, cosine, zero], dim=1).view(-1, 2, 3)
+    grid = F.affine_grid(rotation, list(images.shape), align_corners=False)
+    return F.grid_sample(images, grid, mode="bilinear", padding_mode="zeros", align_corners=False)

@@ -16,8 +16,8 @@ from torch.nn import functional as F
 
 from tickdsl.errors import TickdslError
 from tickdsl.training.catalogue import DATASETS, Option
-from tickdsl.training.data.readers.raw import Pictures, Raw
-from tickdsl.training.data.sources import source
+from tickdsl.training.data.readers.raw import ImageArray, RawDataset
+from tickdsl.training.data.sources import find_source
 from tickdsl.training.rng import generator
 
 _FINGERPRINT_VERSION = 1
@@ -59,10 +59,10 @@ def load(name: str, *, root: Path | str = "data", options: Mapping[str, Any] | N
     Raises TickdslError for an unknown name or option, for files that are missing (saying which to put where)
     or damaged.
     """
-    chosen = _options(name, options)
-    found = source(name, Path(root), chosen)
-    raw = _shaped(found.read(), {**chosen, **dict.fromkeys(found.takes, 0)})
-    mean, std = _statistics(raw.train_images)
+    options_with_defaults = _with_defaults(name, options)
+    source = find_source(name, Path(root), options_with_defaults)
+    raw = _preprocess(source.read(), {**options_with_defaults, **dict.fromkeys(source.reader_options, 0)})
+    mean, std = _channel_statistics(raw.train_images)
     return Dataset(
         name=name,
         train_images=torch.from_numpy(np.ascontiguousarray(raw.train_images)),
@@ -72,17 +72,17 @@ def load(name: str, *, root: Path | str = "data", options: Mapping[str, Any] | N
         class_names=raw.class_names,
         mean=mean,
         std=std,
-        fingerprint=_digest(name, found.digest(), chosen),
+        fingerprint=_fingerprint(name, source.digest(), options_with_defaults),
     )
 
 
 def fingerprint(name: str, *, root: Path | str = "data", options: Mapping[str, Any] | None = None) -> str:
     """The fingerprint that `load` would give, from the files' bytes alone: nothing is decoded."""
-    chosen = _options(name, options)
-    return _digest(name, source(name, Path(root), chosen).digest(), chosen)
+    options_with_defaults = _with_defaults(name, options)
+    return _fingerprint(name, find_source(name, Path(root), options_with_defaults).digest(), options_with_defaults)
 
 
-def part(dataset: Dataset, *, by: str, parts: int, index: int, seed: int = 0) -> Dataset:
+def take_part(dataset: Dataset, *, by: str, parts: int, index: int, seed: int = 0) -> Dataset:
     """Part `index` of `parts` of a data set.
 
     by `classes`: a contiguous block of classes, in training and test set, labels counted from 0 (COLT 2022);
@@ -92,7 +92,7 @@ def part(dataset: Dataset, *, by: str, parts: int, index: int, seed: int = 0) ->
     if not 0 <= index < parts:
         raise ValueError(f"part {index} of {parts}")
     key = f"{dataset.fingerprint}/{by}/{parts}/{index}" + (f"/{seed}" if by == "samples" else "")
-    digest = hashlib.sha256(key.encode()).hexdigest()
+    fingerprint = hashlib.sha256(key.encode()).hexdigest()
     if by == "classes":
         if parts > dataset.classes:
             raise TickdslError(
@@ -108,7 +108,7 @@ def part(dataset: Dataset, *, by: str, parts: int, index: int, seed: int = 0) ->
             test_images=dataset.test_images[test],
             test_labels=dataset.test_labels[test] - first,
             class_names=dataset.class_names[first:last],
-            fingerprint=digest,
+            fingerprint=fingerprint,
         )
     if by != "samples":
         raise ValueError(f"split by {by}: classes or samples")
@@ -116,16 +116,16 @@ def part(dataset: Dataset, *, by: str, parts: int, index: int, seed: int = 0) ->
     if parts > count:
         raise TickdslError(f"cannot split {count} pictures into {parts} parts", "use fewer parts")
     order = torch.randperm(count, generator=generator(seed, "split", parts))
-    chosen = order[count * index // parts : count * (index + 1) // parts].sort().values
+    indices = order[count * index // parts : count * (index + 1) // parts].sort().values
     return attrs.evolve(
         dataset,
-        train_images=dataset.train_images[chosen],
-        train_labels=dataset.train_labels[chosen],
-        fingerprint=digest,
+        train_images=dataset.train_images[indices],
+        train_labels=dataset.train_labels[indices],
+        fingerprint=fingerprint,
     )
 
 
-def _options(name: str, options: Mapping[str, Any] | None) -> dict[str, Any]:
+def _with_defaults(name: str, options: Mapping[str, Any] | None) -> dict[str, Any]:
     """All options of a data set, defaults filled in; TickdslError for one that is unknown or out of range."""
     if name not in DATASETS:
         raise TickdslError(f"no data set `{name}`", f"one of {', '.join(DATASETS)}")
@@ -133,19 +133,19 @@ def _options(name: str, options: Mapping[str, Any] | None) -> dict[str, Any]:
     for key, value in (options or {}).items():
         if key not in schema:
             raise TickdslError(f"{name} has no option {key}", f"it has {', '.join(schema)}")
-        _check(name, key, value, schema[key])
+        _check_option(name, key, value, schema[key])
     return {key: option.default for key, option in schema.items()} | dict(options or {})
 
 
-def _check(name: str, key: str, value: Any, option: Option) -> None:
-    kind: Any = option.type
-    if not isinstance(value, kind) or isinstance(value, bool) is not (kind is bool):
-        raise TickdslError(f"{name}: {key}={value!r} should be of type {kind.__name__}", option.summary)
+def _check_option(name: str, key: str, value: Any, option: Option) -> None:
+    expected_type: Any = option.type
+    if not isinstance(value, expected_type) or isinstance(value, bool) is not (expected_type is bool):
+        raise TickdslError(f"{name}: {key}={value!r} should be of type {expected_type.__name__}", option.summary)
     if option.least is not None and value < option.least and value != option.default:
         raise TickdslError(f"{name}: {key}={value} is below {option.least:g}", option.summary)
 
 
-def _digest(name: str, files: str, options: Mapping[str, Any]) -> str:
+def _fingerprint(name: str, files: str, options: Mapping[str, Any]) -> str:
     """Where the files lie is no part of what they are: `path` does not enter."""
     defaults = DATASETS[name].options
     changed = {k: v for k, v in sorted(options.items()) if k != "path" and v != defaults[k].default}
@@ -153,7 +153,7 @@ def _digest(name: str, files: str, options: Mapping[str, Any]) -> str:
     return hashlib.sha256(text.encode()).hexdigest()
 
 
-def _shaped(raw: Raw, options: Mapping[str, Any]) -> Raw:
+def _preprocess(raw: RawDataset, options: Mapping[str, Any]) -> RawDataset:
     """Apply `size`, `channels` and `samples`, where they are not 0."""
     train, test, labels = raw.train_images, raw.test_images, raw.train_labels
     if options["samples"]:
@@ -162,17 +162,17 @@ def _shaped(raw: Raw, options: Mapping[str, Any]) -> Raw:
         order = torch.randperm(len(labels), generator=generator(0, "samples"))[: options["samples"]]
         train, labels = train[order.numpy()], labels[order.numpy()]
     if options["size"] or options["channels"]:
-        train, test = (_fitted(images, options["size"], options["channels"]) for images in (train, test))
+        train, test = (_resize(images, options["size"], options["channels"]) for images in (train, test))
     return attrs.evolve(raw, train_images=train, train_labels=labels, test_images=test)
 
 
-def _fitted(images: Pictures, size: int, channels: int) -> Pictures:
+def _resize(images: ImageArray, size: int, channels: int) -> ImageArray:
     if size and images.shape[2:] != (size, size):
-        pieces = [
-            F.interpolate(piece.float(), size=(size, size), mode="bilinear", antialias=True).round_().byte()
-            for piece in torch.split(torch.from_numpy(np.ascontiguousarray(images)), 1000)
+        resized = [
+            F.interpolate(batch.float(), size=(size, size), mode="bilinear", antialias=True).round_().byte()
+            for batch in torch.split(torch.from_numpy(np.ascontiguousarray(images)), 1000)
         ]
-        images = torch.cat(pieces).numpy()
+        images = torch.cat(resized).numpy()
     if channels and channels != images.shape[1]:
         if images.shape[1] != 1:
             raise TickdslError(f"channels={channels}: the pictures have {images.shape[1]} channels", "leave it out")
@@ -180,14 +180,14 @@ def _fitted(images: Pictures, size: int, channels: int) -> Pictures:
     return images
 
 
-def _statistics(images: Pictures) -> tuple[Tensor, Tensor]:
+def _channel_statistics(images: ImageArray) -> tuple[Tensor, Tensor]:
     """Mean and deviation per channel, exactly, from a histogram of the 256 values; a flat channel has deviation 1."""
     values = np.arange(256) / 255
     means, deviations = [], []
     for channel in range(images.shape[1]):
-        share = np.bincount(images[:, channel].ravel(), minlength=256) / images[:, channel].size
-        mean = float(share @ values)
-        deviation = float(np.sqrt(share @ (values - mean) ** 2))
+        frequencies = np.bincount(images[:, channel].ravel(), minlength=256) / images[:, channel].size
+        mean = float(frequencies @ values)
+        deviation = float(np.sqrt(frequencies @ (values - mean) ** 2))
         means.append(mean)
         deviations.append(deviation or 1.0)
     return torch.tensor(means, dtype=torch.float32), torch.tensor(deviations, dtype=torch.float32)

@@ -9,9 +9,9 @@ from tickdsl.training.data.augment import Normalise
 from tickdsl.training.data.datasets import Dataset
 
 
-def sample(
+def sample_batches(
     data: Dataset,
-    stream: torch.Generator,
+    generator: torch.Generator,
     *,
     per_class: int | None = None,
     total: int | None = None,
@@ -22,14 +22,14 @@ def sample(
 
     `per_class` of each class, or `total` of all; fewer where there are fewer. The choice is the same on every device.
     """
-    order = torch.randperm(len(data.train_labels), generator=stream)
+    order = torch.randperm(len(data.train_labels), generator=generator)
     if per_class is not None:
         labels = data.train_labels[order]
-        first = [torch.nonzero(labels == label).flatten()[:per_class] for label in range(data.classes)]
-        order = order[torch.cat(first).sort().values]
+        chosen = [torch.nonzero(labels == label).flatten()[:per_class] for label in range(data.classes)]
+        order = order[torch.cat(chosen).sort().values]
     order = order[:total]
     normalise = Normalise(data.mean, data.std, torch.device(device))
     return [
-        (normalise(data.train_images[part].to(device)), data.train_labels[part].to(device))
-        for part in torch.tensor_split(order, max(1, -(-len(order) // batch)))
+        (normalise(data.train_images[indices].to(device)), data.train_labels[indices].to(device))
+        for indices in torch.tensor_split(order, max(1, -(-len(order) // batch)))
     ]

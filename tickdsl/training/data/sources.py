@@ -16,16 +16,16 @@ from tickdsl.errors import TickdslError
 from tickdsl.training.catalogue import DATASETS
 from tickdsl.training.data.readers import custom, digits, folder, idx, synthetic
 from tickdsl.training.data.readers.members import files
-from tickdsl.training.data.readers.raw import Raw
+from tickdsl.training.data.readers.raw import RawDataset
 from tickdsl.training.torchvision_import import import_torchvision
 
 #: The arrays of decoded picture folders are kept here, in the data folder.
-DECODED = "decoded"
+DECODED_FOLDER = "decoded"
 
-_FASHION = (
+_FASHION_CLASSES = (
     "T-shirt/top", "trouser", "pullover", "dress", "coat", "sandal", "shirt", "sneaker", "bag", "ankle boot",
 )  # fmt: skip
-_IDX = {"mnist": ("MNIST", tuple("0123456789")), "fashion-mnist": ("FashionMNIST", _FASHION)}
+_IDX = {"mnist": ("MNIST", tuple("0123456789")), "fashion-mnist": ("FashionMNIST", _FASHION_CLASSES)}
 _CIFAR = {
     "cifar10": ("CIFAR10", "cifar-10-batches-py", [*(f"data_batch_{n}" for n in range(1, 6)), "test_batch"]),
     "cifar100": ("CIFAR100", "cifar-100-python", ["train", "test"]),
@@ -37,42 +37,42 @@ _TINY_IMAGENET = "tiny-imagenet-200"
 class Source:
     """A data set that was found: how to read it, and the digest of the bytes it is read from.
 
-    takes: the options that the reader applies itself.
+    reader_options: those that the reader applies itself.
     """
 
-    read: Callable[[], Raw]
+    read: Callable[[], RawDataset]
     digest: Callable[[], str]
-    takes: tuple[str, ...] = ()
+    reader_options: tuple[str, ...] = ()
 
 
-def source(name: str, root: Path, options: Mapping[str, Any]) -> Source:
+def find_source(name: str, root: Path, options: Mapping[str, Any]) -> Source:
     """The source of a data set of the catalogue, fetched through torchvision where it is not there yet.
 
     `options` are complete. TickdslError where the files are neither there nor to be had.
     """
-    place = Path(options["path"]) if options.get("path") else None
+    path = Path(options["path"]) if options.get("path") else None
     if name == "digits":
         return Source(digits.read, partial(files_digest, [digits.FILE]))
     if name == "synthetic":
         shape = {key: options[key] for key in ("classes", "size", "channels", "train", "test")}
-        return Source(partial(synthetic.read, **shape), synthetic_digest, takes=("size", "channels"))
+        return Source(partial(synthetic.read, **shape), synthetic_digest, reader_options=("size", "channels"))
     if name not in DATASETS.builtin:
-        return _own(name, root, options)
+        return _plugin_source(name, root, options)
     if name in _IDX:
-        return _idx(name, root, place)
+        return _idx_source(name, root, path)
     if name in _CIFAR:
-        return _cifar(name, place or root)
-    if name == "folder" and place is None:
+        return _cifar_source(name, path or root)
+    if name == "folder" and path is None:
         raise TickdslError("`data folder` needs to know where", 'add path="…", a folder or an archive')
-    return _pictures(place or _tiny_imagenet(root), root, options["size"])
+    return _folder_source(path or _tiny_imagenet(root), root, options["size"])
 
 
-def _own(name: str, root: Path, options: Mapping[str, Any]) -> Source:
+def _plugin_source(name: str, root: Path, options: Mapping[str, Any]) -> Source:
     """A plug-in is known by what it gives: wherever that lies, an edit of the code alone changes nothing."""
-    taken = DATASETS[name].own
-    given = json.dumps({word.replace("-", "_"): options[word] for word in taken}, sort_keys=True)
-    read = partial(custom.read, name, root.absolute(), given)
-    return Source(read, lambda: custom.digest(read()), takes=taken)
+    factory_options = DATASETS[name].factory_options
+    arguments = json.dumps({word.replace("-", "_"): options[word] for word in factory_options}, sort_keys=True)
+    read = partial(custom.read, name, root.absolute(), arguments)
+    return Source(read, lambda: custom.digest(read()), reader_options=factory_options)
 
 
 def synthetic_digest() -> str:
@@ -82,81 +82,89 @@ def synthetic_digest() -> str:
 
 def files_digest(paths: Iterable[Path]) -> str:
     """SHA-256 over the contents of files, in order; each is read once per process while it is unchanged."""
-    total = hashlib.sha256()
+    digest = hashlib.sha256()
     for path in paths:
-        facts = path.stat()
-        total.update(_file_digest(path, facts.st_size, facts.st_mtime_ns))
-    return total.hexdigest()
+        stat = path.stat()
+        digest.update(_file_digest(path, stat.st_size, stat.st_mtime_ns))
+    return digest.hexdigest()
 
 
 @lru_cache(maxsize=1 << 17)
-def _file_digest(path: Path, size: int, changed: int) -> bytes:
+def _file_digest(path: Path, size: int, modified_ns: int) -> bytes:
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").digest()
 
 
-def _idx(name: str, root: Path, place: Path | None) -> Source:
-    kind, class_names = _IDX[name]
-    folders = [place, place / "raw", place / kind / "raw"] if place else [root / kind / "raw", root / name]
-    found = idx.find(folders)
-    if found is None and place is None:
-        _fetch(kind, root, f"the four *-ubyte.gz files of {name} into {root / kind / 'raw'}")
-        found = idx.find(folders)
-    if found is None:
+def _idx_source(name: str, root: Path, folder: Path | None) -> Source:
+    torchvision_name, class_names = _IDX[name]
+    folders = (
+        [folder, folder / "raw", folder / torchvision_name / "raw"]
+        if folder
+        else [root / torchvision_name / "raw", root / name]
+    )
+    paths = idx.find(folders)
+    if paths is None and folder is None:
+        _fetch(torchvision_name, root, f"the four *-ubyte.gz files of {name} into {root / torchvision_name / 'raw'}")
+        paths = idx.find(folders)
+    if paths is None:
         raise _missing(name, folders[0], ", ".join(f"{stem}.gz" for stem in idx.STEMS))
-    return Source(partial(idx.read, found, class_names), partial(files_digest, found))
+    return Source(partial(idx.read, paths, class_names), partial(files_digest, paths))
 
 
-def _cifar(name: str, root: Path) -> Source:
-    kind, below, parts = _CIFAR[name]
-    paths = [root / below / part for part in parts]
+def _cifar_source(name: str, root: Path) -> Source:
+    torchvision_name, subfolder, file_names = _CIFAR[name]
+    paths = [root / subfolder / file_name for file_name in file_names]
     if not all(path.is_file() for path in paths):
-        _fetch(kind, root, f"the unpacked folder {below} into {root}")
-    return Source(partial(_read_cifar, kind, root), partial(files_digest, paths))
+        _fetch(torchvision_name, root, f"the unpacked folder {subfolder} into {root}")
+    return Source(partial(_read_cifar, torchvision_name, root), partial(files_digest, paths))
 
 
-def _read_cifar(kind: str, root: Path) -> Raw:
+def _read_cifar(torchvision_name: str, root: Path) -> RawDataset:
     datasets = import_torchvision().datasets
     try:
-        train, test = (getattr(datasets, kind)(str(root), train=which) for which in (True, False))
+        train, test = (getattr(datasets, torchvision_name)(str(root), train=is_train) for is_train in (True, False))
     except (RuntimeError, OSError) as error:
-        raise TickdslError(f"{kind} in {root} is damaged: {error}", "remove its folder and fetch it again") from error
-    return Raw(
+        raise TickdslError(
+            f"{torchvision_name} in {root} is damaged: {error}", "remove its folder and fetch it again"
+        ) from error
+    return RawDataset(
         train.data.transpose(0, 3, 1, 2), np.array(train.targets, dtype=np.int64),
         test.data.transpose(0, 3, 1, 2), np.array(test.targets, dtype=np.int64), tuple(train.classes),
     )  # fmt: skip
 
 
-def _fetch(kind: str, root: Path, instead: str) -> None:
+def _fetch(torchvision_name: str, root: Path, instruction: str) -> None:
     """Let torchvision fetch a data set into `root`; TickdslError saying what to put where if it cannot."""
     datasets = import_torchvision().datasets
     try:
-        getattr(datasets, kind)(str(root), train=True, download=True)
+        getattr(datasets, torchvision_name)(str(root), train=True, download=True)
     except (RuntimeError, OSError) as error:
-        why = str(error).splitlines()[0].rstrip(":")
-        raise TickdslError(f"{kind} is not in {root} and cannot be fetched: {why}", f"put {instead}") from error
+        reason = str(error).splitlines()[0].rstrip(":")
+        raise TickdslError(
+            f"{torchvision_name} is not in {root} and cannot be fetched: {reason}", f"put {instruction}"
+        ) from error
 
 
 def _tiny_imagenet(root: Path) -> Path:
-    for place in (root / _TINY_IMAGENET, root / f"{_TINY_IMAGENET}.zip"):
-        if place.exists():
-            return place
+    for path in (root / _TINY_IMAGENET, root / f"{_TINY_IMAGENET}.zip"):
+        if path.exists():
+            return path
     raise _missing("tiny-imagenet", root, f"{_TINY_IMAGENET}.zip, or its folder {_TINY_IMAGENET}")
 
 
-def _missing(name: str, where: Path, what: str) -> TickdslError:
-    return TickdslError(f"{name} is not there", f"put {what} into {where}")
+def _missing(name: str, folder_path: Path, files_wanted: str) -> TickdslError:
+    return TickdslError(f"{name} is not there", f"put {files_wanted} into {folder_path}")
 
 
-def _pictures(place: Path, root: Path, size: int) -> Source:
-    found = files(place)
+def _folder_source(path: Path, root: Path, size: int) -> Source:
+    paths = files(path)
 
     def digest() -> str:
-        names = [path.relative_to(place).as_posix() for path in found] if place.is_dir() else []
-        return hashlib.sha256("\n".join([*names, files_digest(found)]).encode()).hexdigest()
+        names = [path.relative_to(path).as_posix() for path in paths] if path.is_dir() else []
+        return hashlib.sha256("\n".join([*names, files_digest(paths)]).encode()).hexdigest()
 
-    def read() -> Raw:
+    def read() -> RawDataset:
         key = hashlib.sha256(f"1 {digest()} {size}".encode()).hexdigest()[:24]
-        return folder.read(place, size, root / DECODED / f"{key}.npz")
+        return folder.read(path, size, root / DECODED_FOLDER / f"{key}.npz")
 
     return Source(read, digest)

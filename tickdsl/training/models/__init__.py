@@ -10,9 +10,9 @@ import torch
 from torch import nn
 
 from tickdsl.errors import TickdslError
-from tickdsl.training.catalogue import DEFAULT_WEIGHTS, MODELS, OWN_FAMILY, ModelInfo, shaping
+from tickdsl.training.catalogue import DEFAULT_WEIGHTS, MODELS, PLUGIN_FAMILY, ModelInfo, architecture_options
 from tickdsl.training.models import convs, custom, lenet, plain, resnet, torchvision_zoo, vgg
-from tickdsl.training.models.initialise import fresh_classifier, initialise
+from tickdsl.training.models.initialise import initialise, new_classifier
 from tickdsl.training.models.pretrained import load_pretrained
 
 Shape = tuple[int, int, int]
@@ -38,7 +38,7 @@ def create(name: str, *, classes: int, shape: Shape, seed: int, options: Mapping
     option `weights` puts others in their place (see `load_pretrained`).
     Raises TickdslError for an unknown name or option, or pictures that the network cannot take.
     """
-    info = _info(name)
+    info = _model_info(name)
     _check_shape(info, name, shape)
     unknown = sorted(set(options or {}) - set(info.options))
     if unknown:
@@ -47,23 +47,23 @@ def create(name: str, *, classes: int, shape: Shape, seed: int, options: Mapping
             f"it has {', '.join(info.options)}" if info.options else "leave it out",
         )
     weights = str((options or {}).get("weights", ""))
-    if weights == DEFAULT_WEIGHTS and not info.fetches:
+    if weights == DEFAULT_WEIGHTS and not info.has_fetchable_weights:
         raise TickdslError(f"there are no weights of {name} to fetch", "name a file, or take a network of torchvision")
-    if not info.ours:
-        if info.family == OWN_FAMILY:
-            module = custom.build(name, classes, shape, seed, shaping(options or {}))
+    if not info.is_builtin:
+        if info.family == PLUGIN_FAMILY:
+            module = custom.build(name, classes, shape, seed, architecture_options(options or {}))
         else:
             module = torchvision_zoo.build(info.name, shape, seed)
-            fresh_head(module, classes=classes, seed=seed, name=name)
+            replace_classifier(module, classes=classes, seed=seed, name=name)
         if weights:
-            load_pretrained(module, head(module), name, weights)
+            load_pretrained(module, classifier_path(module), name, weights)
         return module
     width = float((options or {}).get("width", info.options["width"].default))
     with torch.random.fork_rng(devices=[]):  # constructors draw from the global stream
         module = _BUILDERS[name](classes, shape, width)
     initialise(module, seed)
     if weights:
-        load_pretrained(module, head(module), name, weights)
+        load_pretrained(module, classifier_path(module), name, weights)
     return module
 
 
@@ -73,15 +73,15 @@ def reinitialise(module: nn.Module, *, seed: int, role: str, name: str) -> bool:
     torchvision's networks, and plug-ins', keep their constructors' initialisations, which depend on the full width: for
     them nothing is changed and the answer is False; slice a dense network that was created from another seed.
     """
-    if not _info(name).ours:
+    if not _model_info(name).is_builtin:
         return False
     initialise(module, seed, role)
     return True
 
 
-def head(module: nn.Module) -> str:
+def classifier_path(module: nn.Module) -> str:
     """The module path of the classifier: the last linear layer, or the last convolution where there is none."""
-    found = ""
+    path = ""
     for kind in (nn.Conv2d, nn.Linear):
         paths = [
             path
@@ -89,30 +89,30 @@ def head(module: nn.Module) -> str:
             # Attention's output projection is a Linear by inheritance, never a classifier.
             if isinstance(layer, kind) and not isinstance(layer, nn.modules.linear.NonDynamicallyQuantizableLinear)
         ]
-        found = paths[-1] if paths else found
-    if not found:
+        path = paths[-1] if paths else path
+    if not path:
         raise TypeError(f"a {type(module).__name__} has no classifier")
-    return found
+    return path
 
 
-def fresh_head(module: nn.Module, *, classes: int, seed: int, name: str) -> nn.Module:
+def replace_classifier(module: nn.Module, *, classes: int, seed: int, name: str) -> nn.Module:
     """Replace the classifier by a new one with `classes` outputs, in place, and return the network.
 
     Ours draw it as `initialise` does, so it equals that of `create` where nothing before it was removed.
     """
-    path = head(module)
+    path = classifier_path(module)
     parent_path, _, leaf = path.rpartition(".")
     parent = module.get_submodule(parent_path)
     with torch.random.fork_rng(devices=[]):
-        fresh = fresh_classifier(module.get_submodule(path), classes, seed)
-    if _info(name).ours:
-        holder = _at(path, fresh)
+        fresh = new_classifier(module.get_submodule(path), classes, seed)
+    if _model_info(name).is_builtin:
+        holder = _wrap_at(path, fresh)
         initialise(holder, seed)
     setattr(parent, leaf, fresh)
     return module
 
 
-def _at(path: str, layer: nn.Module) -> nn.Module:
+def _wrap_at(path: str, layer: nn.Module) -> nn.Module:
     """A network that holds `layer` at `path` and nothing else."""
     for word in reversed(path.split(".")):
         holder = nn.Module()
@@ -121,7 +121,7 @@ def _at(path: str, layer: nn.Module) -> nn.Module:
     return layer
 
 
-def _info(name: str) -> ModelInfo:
+def _model_info(name: str) -> ModelInfo:
     if name not in MODELS:
         raise TickdslError(f"no model `{name}`", f"one of {', '.join(sorted(MODELS))}")
     return MODELS[name]
@@ -129,23 +129,23 @@ def _info(name: str) -> ModelInfo:
 
 def _check_shape(info: ModelInfo, name: str, shape: Shape) -> None:
     channels, height, width = shape
-    given = f"the data gives {channels}x{height}x{width}"
+    actual = f"the data gives {channels}x{height}x{width}"
     if info.channels is not None and channels != info.channels:
-        cure = f"add channels={info.channels} to `data`, or " if channels == 1 else ""
-        raise TickdslError(f"{name} needs pictures of {info.channels} channels; {given}", f"{cure}choose small-cnn")
+        hint = f"add channels={info.channels} to `data`, or " if channels == 1 else ""
+        raise TickdslError(f"{name} needs pictures of {info.channels} channels; {actual}", f"{hint}choose small-cnn")
     if info.size is None:
         return
     least_height, least_width = info.size
-    wrong = (height, width) != info.size if info.exact_size else height < least_height or width < least_width
-    if wrong:
+    unfit = (height, width) != info.size if info.exact_size else height < least_height or width < least_width
+    if unfit:
         bound = "exactly" if info.exact_size else "at least"
         raise TickdslError(
-            f"{name} needs pictures of {bound} {least_height}x{least_width}; {given}",
+            f"{name} needs pictures of {bound} {least_height}x{least_width}; {actual}",
             f"add size={least_height} to `data`, or choose small-cnn",
         )
     if info.multiple > 1 and (height != width or height % info.multiple):
         nearest = max(1, round(height / info.multiple)) * info.multiple
         raise TickdslError(
-            f"{name} needs square pictures with sides that are multiples of {info.multiple}; {given}",
+            f"{name} needs square pictures with sides that are multiples of {info.multiple}; {actual}",
             f"add size={nearest} to `data`",
         )

@@ -15,7 +15,7 @@ _PAIRS = (64, 128, 256)
 def conv_n(pairs: int, classes: int, shape: tuple[int, int, int], width: float) -> nn.Module:
     """`pairs` pairs of 3x3 convolutions (64, 128, 256 channels), each pair halved; then 256 - 256 - classes."""
     layers: OrderedDict[str, nn.Module] = OrderedDict()
-    channels, (height, across) = shape[0], shape[1:]
+    channels, (height, width_px) = shape[0], shape[1:]
     n = 0
     for pair, base in enumerate(_PAIRS[:pairs], start=1):
         for _ in range(2):
@@ -24,10 +24,10 @@ def conv_n(pairs: int, classes: int, shape: tuple[int, int, int], width: float) 
             layers[f"relu{n}"] = nn.ReLU()
             channels = scaled(base, width)
         layers[f"pool{pair}"] = nn.MaxPool2d(2)
-        height, across = height // 2, across // 2
+        height, width_px = height // 2, width_px // 2
     hidden = scaled(256, width)
     layers["flatten"] = nn.Flatten()
-    layers["fc1"] = nn.Linear(prod((channels, height, across)), hidden)
+    layers["fc1"] = nn.Linear(prod((channels, height, width_px)), hidden)
     layers[f"relu{n + 1}"] = nn.ReLU()
     layers["fc2"] = nn.Linear(hidden, hidden)
     layers[f"relu{n + 2}"] = nn.ReLU()

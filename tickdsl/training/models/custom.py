@@ -9,8 +9,8 @@ from typing import Any, Protocol, cast
 import torch
 from torch import Tensor, nn
 
-from tickdsl.plugins import Plugin, PluginError, called, kind_of, load, required
-from tickdsl.plugins.loading import place, told
+from tickdsl.plugins import Plugin, PluginError, call_plugin, load_plugin, require_plugin, type_in_words
+from tickdsl.plugins.loading import describe_error, error_location
 from tickdsl.training.rng import stream_seed
 
 Shape = tuple[int, int, int]
@@ -29,37 +29,37 @@ class ModelFactory(Protocol):
 
 def build(name: str, classes: int, shape: Shape, seed: int, options: Mapping[str, Any]) -> nn.Module:
     """The network that the plug-in `name` makes. Raises PluginError where it makes none, or one that does not fit."""
-    plugin = required("model", name)
-    factory = cast(ModelFactory, load(plugin))
-    more = {word.replace("-", "_"): value for word, value in options.items()}
+    plugin = require_plugin("model", name)
+    factory = cast(ModelFactory, load_plugin(plugin))
+    extra_options = {word.replace("-", "_"): value for word, value in options.items()}
     with torch.random.fork_rng(devices=[]):
         torch.default_generator.manual_seed(stream_seed(seed, "init"))
-        module = called(plugin, cast(Callable[..., Any], factory), classes, shape, **more)
+        module = call_plugin(plugin, cast(Callable[..., Any], factory), classes, shape, **extra_options)
         if not isinstance(module, nn.Module):
-            message = f"`{name}` gives {kind_of(module)}, not a network"
+            message = f"`{name}` gives {type_in_words(module)}, not a network"
             raise PluginError(message, "return a torch.nn.Module")
         # One that is handed out twice would be trained twice.
-        network: nn.Module = called(plugin, copy.deepcopy, module)
-        _try(plugin, network, classes, shape)
+        network: nn.Module = call_plugin(plugin, copy.deepcopy, module)
+        _check_forward(plugin, network, classes, shape)
     return network.train()
 
 
-def _try(plugin: Plugin, module: nn.Module, classes: int, shape: Shape) -> None:
-    pictures = torch.zeros(2, *shape)
+def _check_forward(plugin: Plugin, module: nn.Module, classes: int, shape: Shape) -> None:
+    images = torch.zeros(2, *shape)
     size = "x".join(map(str, shape))
     try:
         with torch.no_grad():
-            scores = module.cpu().eval()(pictures)
+            logits = module.cpu().eval()(images)
     except Exception as error:
-        message = f"the network of `{plugin.name}` cannot take pictures of {size}: {told(error)}"
-        raise PluginError(message, place(error, plugin)) from error
-    wanted = (2, classes)
-    if not isinstance(scores, Tensor):
-        message = f"the network of `{plugin.name}` gives {kind_of(scores)}, not scores"
+        message = f"the network of `{plugin.name}` cannot take pictures of {size}: {describe_error(error)}"
+        raise PluginError(message, error_location(error, plugin)) from error
+    expected = (2, classes)
+    if not isinstance(logits, Tensor):
+        message = f"the network of `{plugin.name}` gives {type_in_words(logits)}, not scores"
         raise PluginError(message, f"give one tensor [N, {classes}]")
-    if tuple(scores.shape) != wanted or not scores.is_floating_point():
-        given = f"{tuple(scores.shape)} of {str(scores.dtype).removeprefix('torch.')}"
+    if tuple(logits.shape) != expected or not logits.is_floating_point():
+        actual = f"{tuple(logits.shape)} of {str(logits.dtype).removeprefix('torch.')}"
         raise PluginError(
-            f"the network of `{plugin.name}` gives scores {given} for 2 pictures of {size}; {wanted} is needed",
+            f"the network of `{plugin.name}` gives scores {actual} for 2 pictures of {size}; {expected} is needed",
             f"end it with one output for each of the {classes} classes",
         )

@@ -12,7 +12,7 @@ from torch import nn
 
 from tickdsl.training.rng import generator
 
-_WEIGHTED = (nn.Conv1d, nn.Conv2d, nn.Conv3d, nn.ConvTranspose2d, nn.Linear)
+_LAYERS_WITH_WEIGHT = (nn.Conv1d, nn.Conv2d, nn.Conv3d, nn.ConvTranspose2d, nn.Linear)
 _NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d)
 
 
@@ -28,7 +28,7 @@ def initialise(module: nn.Module, seed: int, role: str = "init") -> None:
             with torch.no_grad():
                 if isinstance(layer, _NORMS):
                     parameter.fill_(1.0 if name == "weight" else 0.0)
-                elif isinstance(layer, _WEIGHTED):
+                elif isinstance(layer, _LAYERS_WITH_WEIGHT):
                     fan_in = parameter[0].numel()
                     stream = generator(seed, role, f"{path}.{name}")
                     _fill(parameter, stream, math.sqrt(2 / max(1, fan_in)) if name == "weight" else 0.0)
@@ -40,11 +40,11 @@ def _fill(parameter: torch.Tensor, stream: torch.Generator, deviation: float) ->
     if deviation == 0:
         parameter.zero_()
     else:
-        drawn = torch.empty(parameter.shape, dtype=parameter.dtype).normal_(0, deviation, generator=stream)
-        parameter.copy_(drawn)
+        values = torch.empty(parameter.shape, dtype=parameter.dtype).normal_(0, deviation, generator=stream)
+        parameter.copy_(values)
 
 
-def fresh_classifier(layer: nn.Module, classes: int, seed: int) -> nn.Module:
+def new_classifier(layer: nn.Module, classes: int, seed: int) -> nn.Module:
     """A layer like `layer` (linear, or a 1x1 convolution) with `classes` outputs, from the stream (seed, "head").
 
     Weights and bias are uniform within 1/sqrt(fan in), torch's own start for such layers.

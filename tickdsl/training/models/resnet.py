@@ -53,8 +53,8 @@ class ResNet(nn.Module):
         out = F.relu(self.bn1(self.conv1(x)))
         for stage in range(1, self.stages + 1):
             out = self.get_submodule(f"layer{stage}")(out)
-        scores: Tensor = self.fc(F.adaptive_avg_pool2d(out, 1).flatten(1))
-        return scores
+        logits: Tensor = self.fc(F.adaptive_avg_pool2d(out, 1).flatten(1))
+        return logits
 
 
 def resnet_cifar(depth: int, classes: int, shape: tuple[int, int, int], width: float) -> nn.Module:

@@ -7,13 +7,13 @@ import inspect
 import torch
 from torch import nn
 
-from tickdsl.training.catalogue import PREFIX
+from tickdsl.training.catalogue import TORCHVISION_PREFIX
 from tickdsl.training.rng import stream_seed
 from tickdsl.training.torchvision_import import import_torchvision
 
 #: The constructors' own number of classes. The body is drawn beside a classifier of this size, so that it is
 #: the same for every data set.
-_CLASSES = 1000
+_NUM_CLASSES = 1000
 
 
 def build(name: str, shape: tuple[int, int, int], seed: int) -> nn.Module:
@@ -25,15 +25,15 @@ def build(name: str, shape: tuple[int, int, int], seed: int) -> nn.Module:
     import_torchvision()
     from torchvision.models import get_model, get_model_builder
 
-    name = name.removeprefix(PREFIX)
-    extra: dict[str, object] = {}
+    name = name.removeprefix(TORCHVISION_PREFIX)
+    kwargs: dict[str, object] = {}
     if name in ("googlenet", "inception_v3"):
-        extra.update(aux_logits=False, init_weights=True)
+        kwargs.update(aux_logits=False, init_weights=True)
     if name.startswith("vit_"):
-        extra["image_size"] = shape[1]
+        kwargs["image_size"] = shape[1]
     if "weights_backbone" in inspect.signature(get_model_builder(name)).parameters:
-        extra["weights_backbone"] = None
+        kwargs["weights_backbone"] = None
     with torch.random.fork_rng(devices=[]):
         torch.default_generator.manual_seed(stream_seed(seed, "init"))
-        module: nn.Module = get_model(name, weights=None, num_classes=_CLASSES, **extra)
+        module: nn.Module = get_model(name, weights=None, num_classes=_NUM_CLASSES, **kwargs)
     return module

@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
 import attrs
 
 from tickdsl.moments import INIT, Moment
-from tickdsl.plugins import Table
-from tickdsl.training.recipes.custom_schedules import rates as own_rates
+from tickdsl.plugins import Registry
+from tickdsl.training.recipes.custom_schedules import learning_rates as plugin_learning_rates
 
 if TYPE_CHECKING:
     import numpy as np
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 OPTIMIZERS = ("sgd", "adam", "adamw")
 #: The forms that the learning rate can take over a training -> what each is; users add more (see `Schedule`).
-SCHEDULES: Table[str] = Table(
+SCHEDULES: Registry[str] = Registry(
     "schedule",
     {
         "constant": "the rate stays",
@@ -36,16 +36,16 @@ SCHEDULES: Table[str] = Table(
     },
     lambda plugin, found: found.summary or plugin.origin,
 )
-WARMUPS = ("linear", "cosine", "cosine-epochs")
+WARMUP_FORMS = ("linear", "cosine", "cosine-epochs")
 PRECISIONS = ("fp32", "bf16", "auto")
-COMPILATIONS = ("on", "off", "auto")
+COMPILE_MODES = ("on", "off", "auto")
 AUGMENTATIONS = ("crop", "flip", "rotation")
 
 #: One-cycle's momentum falls from the second to the first while the rate rises, and back (Smith 2018; the
 #: values are those of torch's OneCycleLR).
-CYCLED_MOMENTUM = (0.85, 0.95)
+ONE_CYCLE_MOMENTUM = (0.85, 0.95)
 #: The steps of an epoch where the data are not known: what a schedule ends at hardly hangs on them.
-_NOMINAL_EPOCH = 100
+_NOMINAL_STEPS_PER_EPOCH = 100
 
 
 def steps_per_epoch(samples: int, batch: int) -> int:
@@ -68,7 +68,7 @@ def _moments(values: Iterable[Moment | str]) -> tuple[Moment, ...]:
     return tuple(_moment(value) for value in values)
 
 
-def _words(value: str | Iterable[str]) -> tuple[str, ...]:
+def _string_tuple(value: str | Iterable[str]) -> tuple[str, ...]:
     return (value,) if isinstance(value, str) else tuple(value)
 
 
@@ -111,7 +111,7 @@ class Recipe:
     final_div: float = attrs.field(default=1e4, converter=float)
     precision: str = "fp32"
     compile: str = "off"
-    augment: tuple[str, ...] = attrs.field(default=(), converter=_words)
+    augment: tuple[str, ...] = attrs.field(default=(), converter=_string_tuple)
     label_smoothing: float = attrs.field(default=0.0, converter=float)
 
     def __attrs_post_init__(self) -> None:
@@ -119,8 +119,8 @@ class Recipe:
             ("optimizer", self.optimizer, OPTIMIZERS),
             ("schedule", self.schedule, SCHEDULES),
             ("precision", self.precision, PRECISIONS),
-            ("compile", self.compile, COMPILATIONS),
-            ("rise", self.rise, WARMUPS),
+            ("compile", self.compile, COMPILE_MODES),
+            ("rise", self.rise, WARMUP_FORMS),
             *(("augment", word, AUGMENTATIONS) for word in self.augment),
         ):
             _require(value in known, f"{name}={value}: one of {', '.join(known)}")
@@ -182,17 +182,17 @@ class Recipe:
         import numpy as np
 
         total = self.steps(per_epoch)
-        rise = min(self.warmup.steps(per_epoch, total), total)
-        ahead = 0 if self.rise == "linear" else rise
+        rise_steps = min(self.warmup.steps(per_epoch, total), total)
+        schedule_start = 0 if self.rise == "linear" else rise_steps
         step = np.arange(total, dtype=np.float64)
-        behind, span = np.clip(step - ahead, 0, None), max(1, total - ahead)
+        elapsed, span = np.clip(step - schedule_start, 0, None), max(1, total - schedule_start)
         match self.schedule:
             case "milestones":
-                rates = self._stepwise(per_epoch, total)
+                rates = self._milestone_rates(per_epoch, total)
             case "cosine":
-                rates = self.min_lr + (self.lr - self.min_lr) * 0.5 * (1 + np.cos(np.pi * behind / span))
+                rates = self.min_lr + (self.lr - self.min_lr) * 0.5 * (1 + np.cos(np.pi * elapsed / span))
             case "linear":
-                rates = self.lr * (1 - behind / span)
+                rates = self.lr * (1 - elapsed / span)
             case "one-cycle":
                 peak = self.lr if self.max_lr is None else self.max_lr
                 first = peak / self.div
@@ -200,23 +200,25 @@ class Recipe:
             case "constant":
                 rates = np.full(total, self.lr)
             case _:
-                rates = own_rates(self.schedule, self, total, per_epoch)
-        if not rise:
+                rates = plugin_learning_rates(self.schedule, self, total, per_epoch)
+        if not rise_steps:
             return rates
         if self.rise == "linear":
-            rates[:rise] *= (step[:rise] + 1) / rise
+            rates[:rise_steps] *= (step[:rise_steps] + 1) / rise_steps
         else:
-            risen = step[:rise] if self.rise == "cosine" else step[:rise] // per_epoch * per_epoch
-            rates[:rise] = self.lr + (self.rise_from - self.lr) / 2 * (1 + np.cos(np.pi * risen / rise))
+            risen_steps = step[:rise_steps] if self.rise == "cosine" else step[:rise_steps] // per_epoch * per_epoch
+            rates[:rise_steps] = self.lr + (self.rise_from - self.lr) / 2 * (
+                1 + np.cos(np.pi * risen_steps / rise_steps)
+            )
         return rates
 
     @property
-    def peak(self) -> float:
+    def peak_lr(self) -> float:
         """The highest rate; of a plug-in's schedule the rate that it is given."""
         return self.max_lr if self.schedule == "one-cycle" and self.max_lr is not None else self.lr
 
     @property
-    def last(self) -> float:
+    def final_lr(self) -> float:
         """The rate that the schedule ends at: 0 where it comes down to it."""
         match self.schedule:
             case "milestones":
@@ -228,7 +230,7 @@ class Recipe:
             case "constant":
                 return self.lr
             case _:
-                return float(self.learning_rates(_NOMINAL_EPOCH)[-1])
+                return float(self.learning_rates(_NOMINAL_STEPS_PER_EPOCH)[-1])
 
     def momenta(self, per_epoch: int) -> Rates:
         """The momentum (Adam: beta 1) of every step, float64 [steps]; cycled under one-cycle, else constant."""
@@ -237,17 +239,17 @@ class Recipe:
         total = self.steps(per_epoch)
         if self.schedule != "one-cycle" or self.momentum == 0:
             return np.full(total, self.momentum)
-        low, high = CYCLED_MOMENTUM
+        low, high = ONE_CYCLE_MOMENTUM
         return _one_cycle(total, self.pct_start, high, low, high)
 
-    def _stepwise(self, per_epoch: int, total: int) -> Rates:
+    def _milestone_rates(self, per_epoch: int, total: int) -> Rates:
         import numpy as np
 
-        places = [moment.steps(per_epoch, total) for moment in self.milestones]
-        self._require_increasing([float(place) for place in places])
-        for moment, place in zip(self.milestones, places, strict=True):
-            _require(place < total, f"milestone {moment} lies after the training's end ({self.length})")
-        drops = np.searchsorted(np.asarray(places), np.arange(total), side="right")
+        milestone_steps = [moment.steps(per_epoch, total) for moment in self.milestones]
+        self._require_increasing([float(milestone_step) for milestone_step in milestone_steps])
+        for moment, milestone_step in zip(self.milestones, milestone_steps, strict=True):
+            _require(milestone_step < total, f"milestone {moment} lies after the training's end ({self.length})")
+        drops = np.searchsorted(np.asarray(milestone_steps), np.arange(total), side="right")
         return np.asarray(self.lr * self.gamma ** drops.astype(np.float64))
 
 

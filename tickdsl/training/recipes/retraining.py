@@ -13,12 +13,12 @@ from tickdsl.moments import Moment
 from tickdsl.training.recipes.recipe import Recipe
 
 #: The schedules that are defined here.
-BUILT_IN = ("fine-tune", "scaled", "one-cycle", "cyclic", "linear", "scratch")
+BUILT_IN_SCHEDULES = ("fine-tune", "scaled", "one-cycle", "cyclic", "linear", "scratch")
 #: The share of a retraining in which the rate rises, and one-cycle's divisors (Le & Hua 2021).
 PCT_START, DIV, FINAL_DIV = 0.1, 100.0, 100.0
 
 
-def retraining(
+def retraining_recipe(
     base: Recipe, schedule: str, length: Moment | None = None, options: Mapping[str, Any] | None = None
 ) -> Recipe:
     """The recipe of `retrain SCHEDULE`, from the recipe that the network was trained by.
@@ -33,62 +33,72 @@ def retraining(
     scratch: the base, stretched. A plug-in's rates begin with the base's highest. Raises ValueError where a value is
     out of range.
     """
-    given = dict(options or {})
+    overrides = dict(options or {})
     length = length or base.length
     if schedule == "scratch":
-        return attrs.evolve(stretched(base, length), **given)
-    peak = float(given.pop("lr", given.pop("max_lr", base.peak)))
+        return attrs.evolve(stretch(base, length), **overrides)
+    peak = float(overrides.pop("lr", overrides.pop("max_lr", base.peak_lr)))
     if schedule == "fine-tune":
-        return _on(base, length, lr=peak if "lr" in (options or {}) else base.last, **given)
-    pct_start = Fraction(str(given.pop("pct_start", PCT_START)))
+        return _with_schedule(base, length, lr=peak if "lr" in (options or {}) else base.final_lr, **overrides)
+    pct_start = Fraction(str(overrides.pop("pct_start", PCT_START)))
     if schedule == "one-cycle":
-        shape = {"div": given.pop("div", DIV), "final_div": given.pop("final_div", FINAL_DIV)}
-        return _on(base, length, schedule=schedule, max_lr=peak, pct_start=float(pct_start), **shape, **given)
-    if schedule not in BUILT_IN:
-        return _on(base, length, schedule=schedule, lr=peak, **given)
-    low = float(given.pop("min_lr", _low(base, peak)))
-    rising = _floor(length, pct_start)
-    if schedule == "scaled" and base.schedule == "one-cycle":
-        return attrs.evolve(stretched(base, length), max_lr=peak, **given)  # it has a warm-up of its own
-    if schedule == "scaled":
-        rise: dict[str, Any] = {"warmup": rising, "rise": "cosine-epochs", "rise_from": low} if rising.amount else {}
-        if base.schedule != "milestones":
-            return _on(base, length, schedule=base.schedule, lr=peak, min_lr=base.min_lr, **rise, **given)
-        places = tuple(
-            Moment(rising.amount + _floor(length, share * (1 - pct_start)).amount, length.unit)
-            for share in _shares(base)
+        shape = {"div": overrides.pop("div", DIV), "final_div": overrides.pop("final_div", FINAL_DIV)}
+        return _with_schedule(
+            base, length, schedule=schedule, max_lr=peak, pct_start=float(pct_start), **shape, **overrides
         )
-        given.setdefault("gamma", base.gamma)
-        return _on(base, length, schedule="milestones", milestones=places, lr=peak, **rise, **given)
+    if schedule not in BUILT_IN_SCHEDULES:
+        return _with_schedule(base, length, schedule=schedule, lr=peak, **overrides)
+    low_rate = float(overrides.pop("min_lr", _low_rate(base, peak)))
+    warmup_length = _whole_share(length, pct_start)
+    if schedule == "scaled" and base.schedule == "one-cycle":
+        return attrs.evolve(stretch(base, length), max_lr=peak, **overrides)  # it has a warm-up of its own
+    if schedule == "scaled":
+        rise: dict[str, Any] = (
+            {"warmup": warmup_length, "rise": "cosine-epochs", "rise_from": low_rate} if warmup_length.amount else {}
+        )
+        if base.schedule != "milestones":
+            return _with_schedule(
+                base, length, schedule=base.schedule, lr=peak, min_lr=base.min_lr, **rise, **overrides
+            )
+        milestones = tuple(
+            Moment(warmup_length.amount + _whole_share(length, share * (1 - pct_start)).amount, length.unit)
+            for share in _milestone_shares(base)
+        )
+        overrides.setdefault("gamma", base.gamma)
+        return _with_schedule(base, length, schedule="milestones", milestones=milestones, lr=peak, **rise, **overrides)
     warmup = Moment(pct_start * 100, "%")
-    ends = {"schedule": "cosine", "min_lr": low} if schedule == "cyclic" else {"schedule": "linear"}
-    return _on(base, length, lr=peak, warmup=warmup, rise="cosine", **ends, **given)
+    decay = {"schedule": "cosine", "min_lr": low_rate} if schedule == "cyclic" else {"schedule": "linear"}
+    return _with_schedule(base, length, lr=peak, warmup=warmup, rise="cosine", **decay, **overrides)
 
 
-def stretched(base: Recipe, length: Moment) -> Recipe:
+def stretch(base: Recipe, length: Moment) -> Recipe:
     """The recipe in another length, its milestones and warm-up at their shares of it."""
     if length == base.length:
         return base
 
-    def moved(moment: Moment) -> Moment:
+    def moved_moment(moment: Moment) -> Moment:
         if moment.unit == "%" or not moment.amount:
             return moment
         if moment.unit == base.length.unit == length.unit:
-            place = moment.amount / base.length.amount * length.amount
-            return Moment(place, length.unit) if place.denominator == 1 else _percent(moment, base.length)
+            moved_amount = moment.amount / base.length.amount * length.amount
+            return (
+                Moment(moved_amount, length.unit) if moved_amount.denominator == 1 else _as_percent(moment, base.length)
+            )
         if moment.unit == base.length.unit:
-            return _percent(moment, base.length)
+            return _as_percent(moment, base.length)
         raise ValueError(f"{moment} has no known share of {base.length}; write both in epochs, or as shares")
 
-    return attrs.evolve(base, length=length, milestones=tuple(map(moved, base.milestones)), warmup=moved(base.warmup))
+    return attrs.evolve(
+        base, length=length, milestones=tuple(map(moved_moment, base.milestones)), warmup=moved_moment(base.warmup)
+    )
 
 
-def at_cost(base: Recipe, ratio: Fraction) -> Recipe:
+def scale_length(base: Recipe, ratio: Fraction) -> Recipe:
     """The recipe stretched to `ratio` times its length, in whole epochs or steps, at least one (Liu et al. 2019)."""
-    return stretched(base, Moment(max(1, math.floor(base.length.amount * ratio)), base.length.unit))
+    return stretch(base, Moment(max(1, math.floor(base.length.amount * ratio)), base.length.unit))
 
 
-def _on(base: Recipe, length: Moment, **changed: Any) -> Recipe:
+def _with_schedule(base: Recipe, length: Moment, **changed: Any) -> Recipe:
     """The base's optimiser, batches and augmentation under another schedule."""
     plain = Recipe(length=length)
     schedule = ("schedule", "milestones", "gamma", "warmup", "rise", "rise_from", "min_lr", "max_lr", "pct_start",
@@ -99,12 +109,12 @@ def _on(base: Recipe, length: Moment, **changed: Any) -> Recipe:
     return attrs.evolve(base, **{**fresh, **changed})
 
 
-def _low(base: Recipe, peak: float) -> float:
+def _low_rate(base: Recipe, peak: float) -> float:
     """Where a warm-up begins, or a cosine ends: the base's last rate, or where that says nothing a hundredth."""
-    return base.last if 0 < base.last < peak else peak / 100
+    return base.final_lr if 0 < base.final_lr < peak else peak / 100
 
 
-def _shares(base: Recipe) -> list[Fraction]:
+def _milestone_shares(base: Recipe) -> list[Fraction]:
     shares = []
     for milestone in base.milestones:
         if milestone.unit not in ("%", base.length.unit):
@@ -114,10 +124,10 @@ def _shares(base: Recipe) -> list[Fraction]:
     return shares
 
 
-def _floor(length: Moment, share: Fraction) -> Moment:
+def _whole_share(length: Moment, share: Fraction) -> Moment:
     """That share of a length, in whole epochs or steps."""
     return Moment(math.floor(length.amount * share), length.unit)
 
 
-def _percent(moment: Moment, whole: Moment) -> Moment:
+def _as_percent(moment: Moment, whole: Moment) -> Moment:
     return Moment(Fraction(repr(float(moment.amount / whole.amount * 100))), "%")

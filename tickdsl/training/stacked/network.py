@@ -27,37 +27,37 @@ class StackedNetwork(nn.Module):
         self.one = copy.deepcopy(members[0])
         for layer in self.one.modules():
             if isinstance(layer, _NormBase):
-                layer.register_forward_pre_hook(_widened)
-                layer.register_forward_hook(_narrowed)
-        each = [_tensors(member) for member in members]
+                layer.register_forward_pre_hook(_cast_inputs)
+                layer.register_forward_hook(_cast_outputs)
+        member_tensors = [_tensors(member) for member in members]
         for name, tensor in _tensors(self.one).items():
-            tensor.data = _stacked([theirs[name] for theirs in each])
-            for place, theirs in enumerate(each):
-                theirs[name].data = tensor.data[place]
+            tensor.data = _stack([tensors[name] for tensors in member_tensors])
+            for index, tensors in enumerate(member_tensors):
+                tensors[name].data = tensor.data[index]
 
-    def forward(self, pictures: Tensor) -> Tensor:
+    def forward(self, images: Tensor) -> Tensor:
         """Scores [B, K, classes] of pictures [B, K, C, H, W], each network its own, or [B, C, H, W], all the same."""
-        place = 1 if pictures.dim() == 5 else None
-        scores: Tensor = torch.vmap(self._one, in_dims=(0, place), out_dims=1)(_tensors(self.one), pictures)
-        return scores
+        images_dim = 1 if images.dim() == 5 else None
+        logits: Tensor = torch.vmap(self._forward_one, in_dims=(0, images_dim), out_dims=1)(_tensors(self.one), images)
+        return logits
 
-    def _one(self, state: Mapping[str, Tensor], pictures: Tensor) -> Tensor:
-        scores: Tensor = functional_call(self.one, dict(state), (pictures,))
-        return scores
+    def _forward_one(self, state: Mapping[str, Tensor], images: Tensor) -> Tensor:
+        logits: Tensor = functional_call(self.one, dict(state), (images,))
+        return logits
 
 
-def _widened(layer: _NormBase, given: tuple[Tensor]) -> tuple[Tensor]:
+def _cast_inputs(layer: _NormBase, inputs: tuple[Tensor]) -> tuple[Tensor]:
     """Side by side, statistics and pictures of batch norms must be of one type, which those of autocast are not."""
-    (pictures,) = given
-    layer._narrow = pictures.dtype  # type: ignore[assignment]
-    return given if layer.running_mean is None else (pictures.to(layer.running_mean.dtype),)
+    (images,) = inputs
+    layer._input_dtype = images.dtype  # type: ignore[assignment]
+    return inputs if layer.running_mean is None else (images.to(layer.running_mean.dtype),)
 
 
-def _narrowed(layer: _NormBase, given: tuple[Tensor], normalised: Tensor) -> Tensor:
-    return normalised.to(layer._narrow)  # type: ignore[arg-type]
+def _cast_outputs(layer: _NormBase, inputs: tuple[Tensor], normalised: Tensor) -> Tensor:
+    return normalised.to(layer._input_dtype)  # type: ignore[arg-type]
 
 
-def set_apart(member: nn.Module) -> None:
+def unstack(member: nn.Module) -> None:
     """Give a network that was stacked memory of its own."""
     for tensor in _tensors(member).values():
         tensor.data = tensor.data.clone()
@@ -67,14 +67,14 @@ def _tensors(network: nn.Module) -> dict[str, Tensor]:
     return {**dict(network.named_parameters()), **dict(network.named_buffers())}
 
 
-def _stacked(tensors: Sequence[Tensor]) -> Tensor:
+def _stack(tensors: Sequence[Tensor]) -> Tensor:
     """[K, …], each share laid out in memory as the first tensor."""
     strides = tensors[0].stride()
-    whole = torch.empty_strided(
+    stacked = torch.empty_strided(
         (len(tensors), *tensors[0].shape), (tensors[0].numel(), *strides),
         dtype=tensors[0].dtype, device=tensors[0].device,
     )  # fmt: skip
     with torch.no_grad():
-        for share, tensor in zip(whole, tensors, strict=True):
+        for share, tensor in zip(stacked, tensors, strict=True):
             share.copy_(tensor)
-    return whole
+    return stacked

@@ -16,66 +16,70 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from tickdsl.errors import TickdslError
-from tickdsl.training.autotune import Choices
-from tickdsl.training.data.batches import Material, Reading
-from tickdsl.training.epoch_evaluation import EpochSums, EpochTests
-from tickdsl.training.history import History
-from tickdsl.training.job import Assignment
-from tickdsl.training.loop import own_randomness, train
-from tickdsl.training.stacked.network import StackedNetwork, set_apart
+from tickdsl.training.autotune import MeasuredChoices
+from tickdsl.training.data.batches import BatchStream, DeviceDataset
+from tickdsl.training.epoch_evaluation import EpochSums, EpochTester
+from tickdsl.training.history import TrainingHistory
+from tickdsl.training.job import TrainingJob
+from tickdsl.training.loop import isolated_rng, train
+from tickdsl.training.stacked.network import StackedNetwork, unstack
 from tickdsl.training.step.masks import Masks
 from tickdsl.training.step.optimiser_step import OptimiserStep
-from tickdsl.training.training_run import Course, sums_of_tests
+from tickdsl.training.training_run import TrainingRun, evaluate_test_set
 
 #: How one of several trainings ended; None: it was not begun.
-Ending = History | TickdslError | None
+StackedOutcome = TrainingHistory | TickdslError | None
 #: Told by its place who leaves before the others end: with what failed, or not begun.
-Leaves = Callable[[int, TickdslError | None], None]
+OnLeave = Callable[[int, TickdslError | None], None]
 
 
 def train_stacked(
-    given: Sequence[Assignment],
-    choices: Choices,
+    jobs: Sequence[TrainingJob],
+    choices: MeasuredChoices,
     *,
     device: torch.device | str = "cpu",
-    between: Callable[[], None] | None = None,
-    leaves: Leaves = lambda place, error: None,
-) -> list[Ending]:
-    """Train networks that `stackable.why_not` has nothing against, in place and in lockstep, as `train` does each.
+    before_step: Callable[[], None] | None = None,
+    on_leave: OnLeave = lambda index, error: None,
+) -> list[StackedOutcome]:
+    """Train networks that `stacking_obstacle` finds nothing against, in place and in lockstep, as `train` does each.
 
-    between is called before every step of all. A training that fails, because it diverged for example, fails alone; its
+    before_step comes before every step of all. A training that fails, because it diverged for example, fails alone; its
     share of the stack is computed on and thrown away. Trainings are continued together where their checkpoints stand at
     the same step; those that stand elsewhere than the first are not begun. Where none stands beside the first, it is
     trained alone, and raises what `train` raises.
     """
     device = torch.device(device)
-    material = Material(given[0].data, given[0].recipe, device)
-    courses = [Course(each, material, device) for each in given]
-    found = [course.attach() for course in courses]
-    together = [place for place, state in enumerate(found) if _standing(state) == _standing(found[0])]
-    if found[0] is not None and (found[0].get("sparse") or found[0].get("compile")):
-        together = [0]  # it keeps to what was chosen when it began
-    endings: list[Ending] = [None] * len(given)
-    for place, course in enumerate(courses):
-        if place not in together:
-            _detach(course)
-            leaves(place, None)
-    if len(together) == 1:
-        _detach(courses[0])
-        endings[0] = train(**given[0].arguments(), choices=choices, device=device, between=between)
-        return endings
-    ended = _train(
-        [courses[place] for place in together],
-        [found[place] for place in together],
-        between,
-        lambda place, error: leaves(together[place], error),
+    dataset = DeviceDataset(jobs[0].data, jobs[0].recipe, device)
+    runs = [TrainingRun(job, dataset, device) for job in jobs]
+    checkpoint_states = [run.attach_checkpoint() for run in runs]
+    members = [
+        index
+        for index, state in enumerate(checkpoint_states)
+        if _resume_point(state) == _resume_point(checkpoint_states[0])
+    ]
+    if checkpoint_states[0] is not None and (checkpoint_states[0].get("sparse") or checkpoint_states[0].get("compile")):
+        members = [0]  # it keeps to what was chosen when it began
+    outcomes: list[StackedOutcome] = [None] * len(jobs)
+    for index, run in enumerate(runs):
+        if index not in members:
+            _detach_checkpoint(run)
+            on_leave(index, None)
+    if len(members) == 1:
+        _detach_checkpoint(runs[0])
+        outcomes[0] = train(**jobs[0].as_kwargs(), choices=choices, device=device, before_step=before_step)
+        return outcomes
+    member_outcomes = _train(
+        [runs[index] for index in members],
+        [checkpoint_states[index] for index in members],
+        before_step,
+        lambda index, error: on_leave(members[index], error),
     )
-    for place, ending in zip(together, ended, strict=True):
-        endings[place] = ending
-    return endings
+    for index, outcome in zip(members, member_outcomes, strict=True):
+        outcomes[index] = outcome
+    return outcomes
 
 
-def _standing(state: Mapping[str, Any] | None) -> object:
+def _resume_point(state: Mapping[str, Any] | None) -> object:
     """Where a training goes on from, and how its network was computed."""
     if state is None:
         return None
@@ -83,173 +87,171 @@ def _standing(state: Mapping[str, Any] | None) -> object:
 
 
 def _train(
-    courses: Sequence[Course],
-    found: Sequence[Mapping[str, Any] | None],
-    between: Callable[[], None] | None,
-    leaves: Leaves,
-) -> list[Ending]:
-    first = courses[0]
+    runs: Sequence[TrainingRun],
+    checkpoint_states: Sequence[Mapping[str, Any] | None],
+    before_step: Callable[[], None] | None,
+    on_leave: OnLeave,
+) -> list[StackedOutcome]:
+    first = runs[0]
     try:
-        for course, state in zip(courses, found, strict=True):
-            course.lay_out(state)
-        step = StackedStep(courses)
-        tests = _Tests(step, courses)
-        for place, (course, state) in enumerate(zip(courses, found, strict=True)):
-            course.optimiser_step = Share(step, place)
-            course.test = partial(tests.begin, place)
+        for run, state in zip(runs, checkpoint_states, strict=True):
+            run.set_layout(state)
+        step = StackedStep(runs)
+        tests = _StackedTester(step, runs)
+        for index, (run, state) in enumerate(zip(runs, checkpoint_states, strict=True)):
+            run.optimiser_step = OptimiserSlice(step, index)
+            run.start_test = partial(tests.begin, index)
             if state is not None:
-                course.restore(state)
-        lockstep = _Lockstep(courses, leaves)
-        with own_randomness(first.device), first.settings():
-            lockstep.run(step, between)
+                run.restore(state)
+        lockstep = _Lockstep(runs, on_leave)
+        with isolated_rng(first.device), first.device_context():
+            lockstep.run(step, before_step)
         step.release()
-        for course in courses:
-            set_apart(course.model)
-        return [
-            lockstep.failed.get(place) or course.finish(stacked=len(courses)) for place, course in enumerate(courses)
-        ]
+        for run in runs:
+            unstack(run.model)
+        return [lockstep.failed.get(index) or run.finish(stack_size=len(runs)) for index, run in enumerate(runs)]
     finally:
-        for course in courses:
-            _detach(course)
+        for run in runs:
+            _detach_checkpoint(run)
 
 
-def _save(course: Course) -> None:
-    if course.given.checkpoint is not None:
-        course.given.checkpoint.begin()
+def _begin_save(run: TrainingRun) -> None:
+    if run.job.checkpoint is not None:
+        run.job.checkpoint.begin_save()
 
 
-def _detach(course: Course) -> None:
-    if course.given.checkpoint is not None:
-        course.given.checkpoint.detach()
+def _detach_checkpoint(run: TrainingRun) -> None:
+    if run.job.checkpoint is not None:
+        run.job.checkpoint.detach()
 
 
-class _Tests:
+class _StackedTester:
     """The test of all networks in one, begun when the first of them asks at the end of an epoch."""
 
-    def __init__(self, step: StackedStep, courses: Sequence[Course]) -> None:
-        first, self._losses = courses[0], step.loss_sum
-        measure = partial(sums_of_tests, material=first.material, autocast=first.autocast, together=len(courses))
-        self._tests = EpochTests(step.network, measure, first.device)
-        self._at, self._sums = -1, EpochSums(torch.empty(0))
+    def __init__(self, step: StackedStep, runs: Sequence[TrainingRun]) -> None:
+        first, self._losses = runs[0], step.loss_sum
+        measure = partial(evaluate_test_set, dataset=first.dataset, autocast=first.autocast, num_networks=len(runs))
+        self._tests = EpochTester(step.network, measure, first.device)
+        self._step, self._sums = -1, EpochSums(torch.empty(0))
 
-    def begin(self, place: int, loss_sum: Tensor, step: int) -> EpochSums:
+    def begin(self, index: int, loss_sum: Tensor, step: int) -> EpochSums:
         """That of one network; what its steps summed is a share of what those of all did."""
-        if step != self._at:
-            self._at, self._sums = step, self._tests.begin(self._losses)
-        return self._sums.of(place)
+        if step != self._step:
+            self._step, self._sums = step, self._tests.begin(self._losses)
+        return self._sums.select(index)
 
 
 class _Lockstep:
     """Trainings that stand at one step; `failed` by their places."""
 
-    def __init__(self, courses: Sequence[Course], leaves: Leaves) -> None:
-        self._courses, self._leaves = courses, leaves
+    def __init__(self, runs: Sequence[TrainingRun], on_leave: OnLeave) -> None:
+        self._runs, self._on_leave = runs, on_leave
         self.failed: dict[int, TickdslError] = {}
 
-    def run(self, step: StackedStep, between: Callable[[], None] | None) -> None:
+    def run(self, step: StackedStep, before_step: Callable[[], None] | None) -> None:
         """Take the remaining steps."""
-        reading = Reading(self._courses[0].material, [course.given.seed for course in self._courses])
-        self._each(Course.begin)
-        while (clock := self._clock()) is not None:
-            if between is not None:
-                between()
-            pictures, answers, _ = reading.batch(clock.step)
+        batch_stream = BatchStream(self._runs[0].dataset, [run.job.seed for run in self._runs])
+        self._for_each(TrainingRun.begin)
+        while (leader := self._first_unfinished()) is not None:
+            if before_step is not None:
+                before_step()
+            images, labels, _ = batch_stream.batch(leader.step)
             # The stream of dropout, of which there is none.
-            step.take(pictures, answers, None, rate=clock.rate, momentum=clock.momentum, seed=0)
-            self._each(partial(Course.stepped, pictures=len(answers)))
+            step.take(images, labels, None, lr=leader.lr, momentum=leader.momentum, seed=0)
+            self._for_each(partial(TrainingRun.after_step, num_images=len(labels)))
             self._save_if_due()
 
-    def _clock(self) -> Course | None:
+    def _first_unfinished(self) -> TrainingRun | None:
         """One of the trainings that have steps left."""
-        left = (course for place, course in enumerate(self._courses) if place not in self.failed and not course.over)
-        return next(left, None)
+        unfinished = (run for index, run in enumerate(self._runs) if index not in self.failed and not run.finished)
+        return next(unfinished, None)
 
-    def _each(self, work: Callable[[Course], object]) -> None:
-        for place, course in enumerate(self._courses):
-            if place not in self.failed:
+    def _for_each(self, work: Callable[[TrainingRun], object]) -> None:
+        for index, run in enumerate(self._runs):
+            if index not in self.failed:
                 try:
-                    work(course)
+                    work(run)
                 except TickdslError as error:
-                    self.failed[place] = error
-                    _detach(course)
-                    self._leaves(place, error)
+                    self.failed[index] = error
+                    _detach_checkpoint(run)
+                    self._on_leave(index, error)
 
     def _save_if_due(self) -> None:
         """All at one step, so that they can be continued together."""
-        if self._clock() is None:
+        if self._first_unfinished() is None:
             return
         due: list[bool] = []
-        self._each(lambda course: due.append(course.given.checkpoint is not None and course.given.checkpoint.due()))
+        self._for_each(lambda run: due.append(run.job.checkpoint is not None and run.job.checkpoint.is_due()))
         if all(due):
-            self._each(_save)
+            self._for_each(_begin_save)
 
 
 class StackedStep(OptimiserStep):
     """Optimiser steps of a stacked network. `loss_sum` is [K]; each training's mean loss goes backwards by itself."""
 
-    def __init__(self, courses: Sequence[Course]) -> None:
-        first, count = courses[0], len(courses)
-        network = self.network = StackedNetwork([course.model for course in courses])
+    def __init__(self, runs: Sequence[TrainingRun]) -> None:
+        first, count = runs[0], len(runs)
+        network = self.network = StackedNetwork([run.model for run in runs])
         super().__init__(
-            network, first.recipe, Masks(network, _masks(network, courses)), None, first.device, first.autocast
+            network, first.recipe, Masks(network, _masks(network, runs)), None, first.device, first.autocast
         )
         self.loss_sum = torch.zeros(count, dtype=torch.float64, device=first.device)
-        self._from_above = torch.ones(count, device=first.device)
+        self._loss_gradient = torch.ones(count, device=first.device)
 
-    def _loss(self, scores: Tensor, answers: Tensor) -> Tensor:
-        each = F.cross_entropy(
-            scores.flatten(0, 1), answers.flatten(),
+    def _loss(self, logits: Tensor, labels: Tensor) -> Tensor:
+        losses = F.cross_entropy(
+            logits.flatten(0, 1), labels.flatten(),
             label_smoothing=self._recipe.label_smoothing, reduction="none",
         )  # fmt: skip
-        return each.view(answers.shape).mean(0)
+        return losses.view(labels.shape).mean(0)
 
 
-def _masks(network: StackedNetwork, courses: Sequence[Course]) -> dict[str, Tensor]:
+def _masks(network: StackedNetwork, runs: Sequence[TrainingRun]) -> dict[str, Tensor]:
     """The trainings' masks by the stacked parameters' names; a network without one keeps all."""
-    found = {}
+    masks = {}
     for name, parameter in network.one.named_parameters():
-        if any(name in course.kept for course in courses):
-            whole = torch.ones(parameter.shape, dtype=torch.bool, device=parameter.device)
-            for share, course in zip(whole, courses, strict=True):
-                if name in course.kept:
-                    share.copy_(course.kept[name])
-            found[f"one.{name}"] = whole
-    return found
+        if any(name in run.masks for run in runs):
+            stacked_mask = torch.ones(parameter.shape, dtype=torch.bool, device=parameter.device)
+            for member_mask, run in zip(stacked_mask, runs, strict=True):
+                if name in run.masks:
+                    member_mask.copy_(run.masks[name])
+            masks[f"one.{name}"] = stacked_mask
+    return masks
 
 
-class Share:
+class OptimiserSlice:
     """The steps of one training of a stack, as its course sees them."""
 
-    def __init__(self, step: StackedStep, place: int) -> None:
-        self._optimizer, self._place = step.optimizer, place
-        self.loss_sum = step.loss_sum[place]
+    def __init__(self, step: StackedStep, member: int) -> None:
+        self._optimizer, self._member = step.optimizer, member
+        self.loss_sum = step.loss_sum[member]
 
-    def state(self) -> dict[str, Any]:
+    def state_dict(self) -> dict[str, Any]:
         """The optimiser's state as that of a training alone."""
-        whole = self._optimizer.state_dict()
+        state_dict = self._optimizer.state_dict()
         shares = {
-            index: {name: value[self._place] if _is_stacked(value) else value for name, value in values.items()}
-            for index, values in whole["state"].items()
+            index: {name: value[self._member] if _is_stacked(value) else value for name, value in values.items()}
+            for index, values in state_dict["state"].items()
         }
-        return {**whole, "state": shares}
+        return {**state_dict, "state": shares}
 
     @torch.no_grad()
-    def load(self, state: Mapping[str, Any]) -> None:
-        """Go on from what `state` gave; what trainings of equal steps have in common is taken from the first."""
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Go on from what `state_dict` gave; what trainings of equal steps have in common is taken from the first."""
         parameters = [parameter for group in self._optimizer.param_groups for parameter in group["params"]]
         if not self._optimizer.state:
-            wide = {
+            stacked_state = {
                 index: {
                     name: torch.empty_like(parameters[index]) if _is_stacked(value) else value
                     for name, value in values.items()
                 }
                 for index, values in state["state"].items()
             }
-            self._optimizer.load_state_dict({**state, "state": wide})
+            self._optimizer.load_state_dict({**state, "state": stacked_state})
         for index, values in state["state"].items():
             for name, value in values.items():
                 if _is_stacked(value):
-                    self._optimizer.state[parameters[index]][name][self._place].copy_(value)
+                    self._optimizer.state[parameters[index]][name][self._member].copy_(value)
 
 
 def _is_stacked(value: object) -> bool:

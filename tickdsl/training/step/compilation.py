@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from tickdsl.errors import TickdslError
 
 
-def compiled(model: nn.Module) -> Callable[[Tensor], Tensor]:
+def compile_model(model: nn.Module) -> Callable[[Tensor], Tensor]:
     """`model`, compiled for the shape of the first batch that it is given: others would be compiled again.
 
     What was compiled before is forgotten, since torch keeps but eight shapes of a class of networks and runs the ninth
@@ -23,17 +23,17 @@ def compiled(model: nn.Module) -> Callable[[Tensor], Tensor]:
     config.compile_threads = 1  # the other cores belong to other jobs
     # On CUDA the whole step is captured as a graph (`captured`), the compiler's own graphs would lie within it.
     cuda = next(model.parameters()).is_cuda
-    made = torch.compile(model, dynamic=False, mode="max-autotune-no-cudagraphs" if cuda else None)
+    compiled_model = torch.compile(model, dynamic=False, mode="max-autotune-no-cudagraphs" if cuda else None)
 
-    def call(pictures: Tensor) -> Tensor:
+    def forward(images: Tensor) -> Tensor:
         try:
-            scores: Tensor = made(pictures)
+            logits: Tensor = compiled_model(images)
         except TorchDynamoException as error:
-            words = (str(error).strip().splitlines() or [type(error).__name__])[0]
+            first_line = (str(error).strip().splitlines() or [type(error).__name__])[0]
             raise TickdslError(
-                f"torch cannot compile this network here: {words}",
+                f"torch cannot compile this network here: {first_line}",
                 "install a C++ compiler, or write compile=off in the plan",
             ) from error
-        return scores
+        return logits
 
-    return call
+    return forward

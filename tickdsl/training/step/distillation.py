@@ -11,11 +11,11 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 #: Pictures at a time where a teacher answers all of them beforehand.
-_BATCH = 1000
+_BATCH_SIZE = 1000
 
 
 @attrs.frozen(eq=False)
-class Lesson:
+class Distillation:
     """A teacher, and how much is learned from it until optimiser step `until` (None: to the end).
 
     The loss is weight x temperature^2 x KL(teacher || student) of answers softened by the temperature, a mean over the
@@ -37,41 +37,43 @@ class Lesson:
         return digest.hexdigest()
 
 
-class Teaching:
-    """A lesson on one device. Where pictures are never altered, the teacher answers each of them once, beforehand.
+class Distiller:
+    """Distillation on a device. Where pictures are never altered, the teacher answers each of them once, beforehand.
 
     The teacher answers in eval mode, without gradients; its answers do not depend on when a training was resumed.
     """
 
-    def __init__(self, lesson: Lesson, device: torch.device, autocast: torch.dtype | None) -> None:
-        self.lesson = lesson
-        self._teacher = lesson.teacher.to(device).eval().requires_grad_(False)
+    def __init__(self, distillation: Distillation, device: torch.device, autocast: torch.dtype | None) -> None:
+        self.distillation = distillation
+        self._teacher = distillation.teacher.to(device).eval().requires_grad_(False)
         self._device, self._autocast = device, autocast
-        self._answers: Tensor | None = None
+        self._precomputed: Tensor | None = None
 
-    def at(self, step: int) -> bool:
-        """Whether the lesson goes on at an optimiser step."""
-        return self.lesson.until is None or step < self.lesson.until
+    def active_at(self, step: int) -> bool:
+        """Whether the teacher is followed at an optimiser step."""
+        return self.distillation.until is None or step < self.distillation.until
 
-    def prepare(self, pictures: Tensor, normalise: Callable[[Tensor], Tensor]) -> None:
+    def precompute(self, images: Tensor, normalise: Callable[[Tensor], Tensor]) -> None:
         """Let the teacher answer all pictures (uint8 [N, C, H, W]) now: they come unaltered."""
-        self._answers = torch.cat([self._softened(normalise(part)) for part in torch.split(pictures, _BATCH)])
+        self._precomputed = torch.cat(
+            [self._teacher_log_probs(normalise(batch)) for batch in torch.split(images, _BATCH_SIZE)]
+        )
 
-    def answers(self, pictures: Tensor, chosen: Tensor) -> Tensor:
-        """Log-probabilities [B, classes] of a batch, softened; `chosen` are its indices in the training set."""
-        if self._answers is not None:
-            return self._answers.index_select(0, chosen)
-        return self._softened(pictures)
+    def soft_targets(self, images: Tensor, indices: Tensor) -> Tensor:
+        """Log-probabilities [B, classes] of a batch, softened; `indices` are its places in the training set."""
+        if self._precomputed is not None:
+            return self._precomputed.index_select(0, indices)
+        return self._teacher_log_probs(images)
 
-    def loss(self, scores: Tensor, taught: Tensor, plain: Tensor) -> Tensor:
+    def loss(self, student_logits: Tensor, soft_targets: Tensor, cross_entropy: Tensor) -> Tensor:
         """The student's loss from its scores, the teacher's answers and the cross-entropy."""
-        temperature, weight = self.lesson.temperature, self.lesson.weight
-        student = F.log_softmax(scores.float() / temperature, dim=1)
-        apart = F.kl_div(student, taught, reduction="batchmean", log_target=True)
-        return weight * temperature**2 * apart + (1 - weight) * plain
+        temperature, weight = self.distillation.temperature, self.distillation.weight
+        student_log_probs = F.log_softmax(student_logits.float() / temperature, dim=1)
+        kl_divergence = F.kl_div(student_log_probs, soft_targets, reduction="batchmean", log_target=True)
+        return weight * temperature**2 * kl_divergence + (1 - weight) * cross_entropy
 
-    def _softened(self, pictures: Tensor) -> Tensor:
+    def _teacher_log_probs(self, images: Tensor) -> Tensor:
         with torch.no_grad(), torch.autocast(
             self._device.type, dtype=self._autocast, enabled=self._autocast is not None
         ):  # fmt: skip
-            return F.log_softmax(self._teacher(pictures).float() / self.lesson.temperature, dim=1)
+            return F.log_softmax(self._teacher(images).float() / self.distillation.temperature, dim=1)

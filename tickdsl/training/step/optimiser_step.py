@@ -13,9 +13,9 @@ from torch.nn import functional as F
 
 from tickdsl.training.recipes.recipe import Recipe
 from tickdsl.training.step import optimisers
-from tickdsl.training.step.compilation import compiled
-from tickdsl.training.step.cuda_graphs import CapturedStep, CudaGraphs, captures
-from tickdsl.training.step.distillation import Teaching
+from tickdsl.training.step.compilation import compile_model
+from tickdsl.training.step.cuda_graphs import CapturedStep, CudaGraphRecorder, should_capture
+from tickdsl.training.step.distillation import Distiller
 from tickdsl.training.step.masks import Masks
 
 
@@ -30,54 +30,54 @@ class OptimiserStep:
         model: nn.Module,
         recipe: Recipe,
         masks: Masks,
-        teaching: Teaching | None,
+        distiller: Distiller | None,
         device: torch.device,
         autocast: torch.dtype | None,
         compile: bool = False,
     ) -> None:
-        self._model, self._recipe, self._masks, self._teaching = model, recipe, masks, teaching
+        self._model, self._recipe, self._masks, self._distiller = model, recipe, masks, distiller
         self._device, self._autocast = device, autocast
         self._parameters = [p for p in model.parameters() if p.requires_grad]
         self.optimizer = optimisers.build(self._parameters, recipe)
         self.loss_sum = torch.zeros((), dtype=torch.float64, device=device)
-        self._from_above: Tensor | None = None  # what the loss is multiplied by before it goes backwards
+        self._loss_gradient: Tensor | None = None  # what the loss is multiplied by before it goes backwards
         # The last, smaller batch of an epoch is not compiled for.
-        self._forward: Callable[[Tensor], Tensor] = compiled(model) if compile else model
+        self._forward: Callable[[Tensor], Tensor] = compile_model(model) if compile else model
         # Dropout draws from torch's own generators.
-        self._streams, self._seed = [torch.default_generator], 0
+        self._generators, self._seed = [torch.default_generator], 0
         if device.type == "cuda":
             index = torch.cuda.current_device() if device.index is None else device.index
-            self._streams.append(torch.cuda.default_generators[index])
+            self._generators.append(torch.cuda.default_generators[index])
         self._captured: CapturedStep | None = None
-        self._rate: Tensor | None = None  # a recording has a number for good, and a tensor's value at each replay
-        if captures(device, recipe):
-            self._rate = torch.zeros((), device=device)
+        self._lr_tensor: Tensor | None = None  # a recording has a number for good, and a tensor's value at each replay
+        if should_capture(device, recipe):
+            self._lr_tensor = torch.zeros((), device=device)
             self._captured = CapturedStep(
-                self._compute, batch=recipe.batch, changed=self._changed, seeded=self._seed_dropout,
-                recorder=CudaGraphs(self.optimizer),
+                self._compute, batch=recipe.batch, mutated=self._mutated_tensors, reseed=self._seed_dropout,
+                recorder=CudaGraphRecorder(self.optimizer),
             )  # fmt: skip
 
     def take(
         self,
-        pictures: Tensor,
-        answers: Tensor,
-        taught: Tensor | None,
+        images: Tensor,
+        labels: Tensor,
+        soft_targets: Tensor | None,
         *,
-        rate: float,
+        lr: float,
         momentum: float | None,
         seed: int,
     ) -> None:
         """Train on normalised pictures [B, C, H, W] with labels [B] and what the teacher says, where there is one.
 
-        rate and momentum (None: the recipe's) are those of this step, seed that of its dropout.
+        lr and momentum (None: the recipe's) are those of this step, seed that of its dropout.
         """
         for group in self.optimizer.param_groups:
-            group["lr"] = rate if self._rate is None else self._rate.fill_(rate)
+            group["lr"] = lr if self._lr_tensor is None else self._lr_tensor.fill_(lr)
         if momentum is not None:
             optimisers.set_momentum(self.optimizer, momentum)
         self._seed = seed
         self._seed_dropout()
-        inputs = [pictures, answers] if taught is None else [pictures, answers, taught]
+        inputs = [images, labels] if soft_targets is None else [images, labels, soft_targets]
         if self._captured is None:
             self._compute(*inputs)
         else:
@@ -87,34 +87,34 @@ class OptimiserStep:
         """No step is taken any more. A captured one refers back to this; without, what it holds of the device goes."""
         self._captured = None
 
-    def _compute(self, pictures: Tensor, answers: Tensor, taught: Tensor | None = None) -> None:
-        with self._precision():
-            scores = (self._forward if len(pictures) == self._recipe.batch else self._model)(pictures)
-            loss = self._loss(scores, answers)
-        if self._teaching is not None and taught is not None:
-            loss = self._teaching.loss(scores, taught, loss)
+    def _compute(self, images: Tensor, labels: Tensor, soft_targets: Tensor | None = None) -> None:
+        with self._autocast_context():
+            logits = (self._forward if len(images) == self._recipe.batch else self._model)(images)
+            loss = self._loss(logits, labels)
+        if self._distiller is not None and soft_targets is not None:
+            loss = self._distiller.loss(logits, soft_targets, loss)
         for parameter in self._parameters:
             parameter.grad = None
-        torch.autograd.backward(loss, self._from_above)
+        torch.autograd.backward(loss, self._loss_gradient)
         optimisers.update(self.optimizer)
         self._masks.apply()
-        self.loss_sum.add_(loss.detach(), alpha=len(pictures))
+        self.loss_sum.add_(loss.detach(), alpha=len(images))
 
-    def _loss(self, scores: Tensor, answers: Tensor) -> Tensor:
-        return F.cross_entropy(scores, answers, label_smoothing=self._recipe.label_smoothing)
+    def _loss(self, logits: Tensor, labels: Tensor) -> Tensor:
+        return F.cross_entropy(logits, labels, label_smoothing=self._recipe.label_smoothing)
 
-    def state(self) -> dict[str, Any]:
+    def state_dict(self) -> dict[str, Any]:
         """The optimiser's state."""
         return self.optimizer.state_dict()
 
-    def load(self, state: Mapping[str, Any]) -> None:
-        """Go on from what `state` gave."""
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Go on from what `state_dict` gave."""
         self.optimizer.load_state_dict(dict(state))
 
-    def _precision(self) -> AbstractContextManager[object]:
+    def _autocast_context(self) -> AbstractContextManager[object]:
         return nullcontext() if self._autocast is None else torch.autocast(self._device.type, self._autocast)
 
-    def _changed(self) -> Iterator[Tensor]:
+    def _mutated_tensors(self) -> Iterator[Tensor]:
         """The tensors that a step changes."""
         yield from (tensor.detach() for tensor in itertools.chain(self._model.parameters(), self._model.buffers()))
         for state in self.optimizer.state.values():
@@ -122,5 +122,5 @@ class OptimiserStep:
         yield self.loss_sum
 
     def _seed_dropout(self) -> None:
-        for stream in self._streams:
-            stream.manual_seed(self._seed)
+        for generator in self._generators:
+            generator.manual_seed(self._seed)

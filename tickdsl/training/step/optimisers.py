@@ -19,7 +19,7 @@ class FusedSGD(torch.optim.SGD):
         super().__init__(
             parameters, recipe.lr, recipe.momentum, weight_decay=recipe.decay, nesterov=recipe.nesterov, fused=True
         )
-        self._alike = len({(parameter.device, parameter.dtype) for parameter in parameters}) == 1
+        self._uniform = len({(parameter.device, parameter.dtype) for parameter in parameters}) == 1
 
     @torch.no_grad()
     def update(self) -> None:
@@ -29,7 +29,7 @@ class FusedSGD(torch.optim.SGD):
         gradients = [parameter.grad for parameter in parameters]
         buffers = [self.state[parameter].get("momentum_buffer") for parameter in parameters] if momentum else []
         # The first step makes the buffers; a captured one has its rate in a tensor, and costs nothing around it.
-        if not self._alike or isinstance(group["lr"], Tensor) or _any_missing(gradients) or _any_missing(buffers):
+        if not self._uniform or isinstance(group["lr"], Tensor) or _any_missing(gradients) or _any_missing(buffers):
             self.step()
             return
         torch._fused_sgd_(

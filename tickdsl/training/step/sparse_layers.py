@@ -8,13 +8,13 @@ from collections.abc import Iterable, Mapping
 import torch
 from torch import Tensor, nn
 
-from tickdsl.training.autotune import Choices, pays
+from tickdsl.training.autotune import MeasuredChoices, is_clearly_faster
 from tickdsl.training.step.sparse_linear import SparseLinear
 
 #: Of denser layers none is asked about: at 20 % training gained little, and inference lost (benchmarks/sparse.py).
-DENSEST = 0.12
+MAX_DENSITY = 0.12
 #: Layers of fewer weights take microseconds either way.
-_SMALLEST = 1 << 14
+_MIN_WEIGHTS = 1 << 14
 
 
 class SparseLayers:
@@ -30,12 +30,12 @@ class SparseLayers:
             self._dense[name] = layer
             model.set_submodule(name, SparseLinear(layer, masks[f"{name}.weight"]))
 
-    def others(self, masks: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    def remaining_masks(self, masks: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """The masks that these layers do without."""
         return {name: mask for name, mask in masks.items() if name.removesuffix(".weight") not in self.names}
 
     @torch.no_grad()
-    def put_back(self) -> None:
+    def restore_dense(self) -> None:
         """Give the network its dense layers again, with the weights that they have now."""
         for name, layer in self._dense.items():
             sparse = self._model.get_submodule(name)
@@ -44,7 +44,9 @@ class SparseLayers:
             self._model.set_submodule(name, layer)
 
 
-def choose(model: nn.Module, masks: Mapping[str, Tensor], pictures: Tensor, choices: Choices) -> tuple[str, ...]:
+def choose_sparse_layers(
+    model: nn.Module, masks: Mapping[str, Tensor], images: Tensor, choices: MeasuredChoices
+) -> tuple[str, ...]:
     """The names of the layers that train faster sparsely, as measured; on a CPU, in fp32.
 
     pictures: a normalised batch [B, C, H, W], which tells how many rows a layer sees.
@@ -54,8 +56,8 @@ def choose(model: nn.Module, masks: Mapping[str, Tensor], pictures: Tensor, choi
         return ()
     return tuple(
         name
-        for name, rows in _rows(model, candidates, pictures).items()
-        if _pays(candidates[name], masks[f"{name}.weight"], rows, choices)
+        for name, rows in _rows_per_layer(model, candidates, images).items()
+        if _trains_faster_sparsely(candidates[name], masks[f"{name}.weight"], rows, choices)
     )
 
 
@@ -63,67 +65,67 @@ def _candidates(model: nn.Module, masks: Mapping[str, Tensor]) -> dict[str, nn.L
     """Linear layers that could be replaced: sparse enough, and nobody else holds them or their weights."""
     if not torch.backends.mkl.is_available():  # type: ignore[no-untyped-call]
         return {}
-    holders: dict[int, int] = {}
+    reference_counts: dict[int, int] = {}
     for _, parameter in model.named_parameters(remove_duplicate=False):
-        holders[id(parameter)] = holders.get(id(parameter), 0) + 1
-    found = {}
+        reference_counts[id(parameter)] = reference_counts.get(id(parameter), 0) + 1
+    candidates = {}
     for name, layer in model.named_modules():
         mask = masks.get(f"{name}.weight")
         if (
             name
             and type(layer) is nn.Linear
             and mask is not None
-            and mask.numel() >= _SMALLEST
-            and 0 < int(mask.sum()) <= DENSEST * mask.numel()
-            and holders[id(layer.weight)] == 1
+            and mask.numel() >= _MIN_WEIGHTS
+            and 0 < int(mask.sum()) <= MAX_DENSITY * mask.numel()
+            and reference_counts[id(layer.weight)] == 1
         ):
-            found[name] = layer
-    return found
+            candidates[name] = layer
+    return candidates
 
 
 @torch.no_grad()
-def _rows(model: nn.Module, layers: Mapping[str, nn.Linear], pictures: Tensor) -> dict[str, int]:
+def _rows_per_layer(model: nn.Module, layers: Mapping[str, nn.Linear], images: Tensor) -> dict[str, int]:
     """How many rows each layer computes in one pass, of those that are called once, as they are.
 
     Attention reads the weights of its layers without calling them.
     """
-    seen: dict[str, list[int]] = {name: [] for name in layers}
+    rows_seen: dict[str, list[int]] = {name: [] for name in layers}
 
-    def look(name: str) -> object:
-        return lambda layer, given: seen[name].append(math.prod(given[0].shape[:-1]))
+    def count_rows(name: str) -> object:
+        return lambda layer, inputs: rows_seen[name].append(math.prod(inputs[0].shape[:-1]))
 
-    hooks = [layer.register_forward_pre_hook(look(name)) for name, layer in layers.items()]  # type: ignore[arg-type]
+    hooks = [layer.register_forward_pre_hook(count_rows(name)) for name, layer in layers.items()]  # type: ignore[arg-type]
     was_training = model.training
     model.eval()
     try:
-        model(pictures)
+        model(images)
     finally:
         model.train(was_training)
         for hook in hooks:
             hook.remove()
-    return {name: rows[0] for name, rows in seen.items() if len(rows) == 1}
+    return {name: rows[0] for name, rows in rows_seen.items() if len(rows) == 1}
 
 
-def _pays(dense: nn.Linear, mask: Tensor, rows: int, choices: Choices) -> bool:
+def _trains_faster_sparsely(dense: nn.Linear, mask: Tensor, rows: int, choices: MeasuredChoices) -> bool:
     """Whether forward and backward of a layer are worth doing sparsely."""
     inputs, outputs = dense.in_features, dense.out_features
     # Halves of powers of two: tickets of several seeds differ by little, and choose alike.
-    left = math.ceil(2 * math.log2(int(mask.sum()) / mask.numel())) / 2
+    log2_density = math.ceil(2 * math.log2(int(mask.sum()) / mask.numel())) / 2
     threads = torch.get_num_threads()
-    question = (
-        f"sparse linear {inputs} to {outputs}, {rows} rows, 2^{left} of the weights, "
+    key = (
+        f"sparse linear {inputs} to {outputs}, {rows} rows, 2^{log2_density} of the weights, "
         f"{threads} threads, torch {torch.__version__}"
     )
 
     def measure() -> bool:
         x = torch.ones(rows, inputs, requires_grad=True)
-        from_above = torch.ones(rows, outputs)
+        grad_output = torch.ones(rows, outputs)
         sparse = SparseLinear(dense, mask)
 
-        def both_ways(layer: nn.Module) -> object:
-            wanted = [x, *(parameter for parameter in layer.parameters() if parameter.requires_grad)]
-            return torch.autograd.grad(layer(x), wanted, from_above)
+        def forward_backward(layer: nn.Module) -> object:
+            differentiated = [x, *(parameter for parameter in layer.parameters() if parameter.requires_grad)]
+            return torch.autograd.grad(layer(x), differentiated, grad_output)
 
-        return pays(lambda: both_ways(sparse), lambda: both_ways(dense), threads)
+        return is_clearly_faster(lambda: forward_backward(sparse), lambda: forward_backward(dense), threads)
 
-    return choices.settle(question, measure)
+    return choices.settle(key, measure)

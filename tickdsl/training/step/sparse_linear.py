@@ -22,17 +22,17 @@ class SparseLinear(nn.Module):
 
     def __init__(self, dense: nn.Linear, mask: Tensor) -> None:
         super().__init__()
-        _hear_out_torch()
+        _silence_beta_warning()
         self.dense_shape = tuple(mask.shape)
         rows, columns = mask.nonzero(as_tuple=True)
-        self._places = rows * mask.shape[1] + columns
+        self._flat_indices = rows * mask.shape[1] + columns
         # Back to the input goes the transpose, whose compressed rows hold the values in the order of the columns.
-        by_column = torch.argsort(columns, stable=True)
-        self._pattern = _Pattern(_starts(mask.sum(1)), columns.int(), self.dense_shape)
-        self._transposed = _Pattern(_starts(mask.sum(0)), rows[by_column].int(), self.dense_shape[::-1])
-        self._by_column = by_column
+        column_order = torch.argsort(columns, stable=True)
+        self._pattern = _CsrPattern(_offsets(mask.sum(1)), columns.int(), self.dense_shape)
+        self._transposed = _CsrPattern(_offsets(mask.sum(0)), rows[column_order].int(), self.dense_shape[::-1])
+        self._column_order = column_order
         with torch.no_grad():
-            self.values = nn.Parameter(dense.weight.flatten()[self._places], dense.weight.requires_grad)
+            self.values = nn.Parameter(dense.weight.flatten()[self._flat_indices], dense.weight.requires_grad)
         self.bias = dense.bias
         self.register_state_dict_post_hook(_write_dense)  # type: ignore[no-untyped-call]
         self.register_load_state_dict_pre_hook(_read_dense)  # type: ignore[no-untyped-call]
@@ -40,8 +40,8 @@ class SparseLinear(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """[..., in] to [..., out]."""
         flat = x.reshape(-1, x.shape[-1])
-        y: Tensor = _Product.apply(  # type: ignore[no-untyped-call]
-            flat, self.values, self.bias, self._pattern, self._transposed, self._by_column
+        y: Tensor = _SparseLinearFunction.apply(  # type: ignore[no-untyped-call]
+            flat, self.values, self.bias, self._pattern, self._transposed, self._column_order
         )
         return y.view(*x.shape[:-1], y.shape[1]) if x.dim() != 2 else y
 
@@ -49,39 +49,39 @@ class SparseLinear(nn.Module):
     def weight(self) -> Tensor:
         """The dense weight [out, in]."""
         flat = self.values.new_zeros(self.dense_shape[0] * self.dense_shape[1])
-        return flat.index_copy_(0, self._places, self.values).view(self.dense_shape)
+        return flat.index_copy_(0, self._flat_indices, self.values).view(self.dense_shape)
 
     @torch.no_grad()
-    def take(self, weight: Tensor) -> Tensor:
+    def gather(self, weight: Tensor) -> Tensor:
         """The values that this layer has of a dense weight."""
-        return weight.flatten()[self._places]
+        return weight.flatten()[self._flat_indices]
 
 
-class _Pattern:
+class _CsrPattern:
     """Where the values of a compressed matrix stand. int32: what the library beneath computes with."""
 
-    def __init__(self, starts: Tensor, columns: Tensor, shape: tuple[int, ...]) -> None:
-        self._starts, self._columns, self._shape = starts, columns, shape
+    def __init__(self, offsets: Tensor, columns: Tensor, shape: tuple[int, ...]) -> None:
+        self._offsets, self._columns, self._shape = offsets, columns, shape
 
-    def of(self, values: Tensor) -> Tensor:
+    def matrix(self, values: Tensor) -> Tensor:
         """The matrix with these values, which are not copied."""
         return torch.sparse_csr_tensor(
-            self._starts, self._columns, values, size=self._shape, check_invariants=False
+            self._offsets, self._columns, values, size=self._shape, check_invariants=False
         )  # fmt: skip
 
 
 @functools.cache
-def _hear_out_torch() -> None:
+def _silence_beta_warning() -> None:
     """Let torch say once, unheard, that its compressed tensors are a beta."""
     with warnings.catch_warnings(action="ignore"):
         torch.sparse_csr_tensor([0, 0], [], [], size=(1, 1))
 
 
-def _starts(counts: Tensor) -> Tensor:
+def _offsets(counts: Tensor) -> Tensor:
     return torch.cat([counts.new_zeros(1), counts.cumsum(0)]).int()
 
 
-class _Product(torch.autograd.Function):
+class _SparseLinearFunction(torch.autograd.Function):
     """x [B, in] times the transpose of a sparse [out, in], plus a bias [out].
 
     Computed on transposes: a sparse row then meets contiguous rows of B pictures, and the layer behind finds its input
@@ -94,32 +94,32 @@ class _Product(torch.autograd.Function):
         x: Tensor,
         values: Tensor,
         bias: Tensor | None,
-        pattern: _Pattern,
-        transposed: _Pattern,
-        by_column: Tensor,
+        pattern: _CsrPattern,
+        transposed: _CsrPattern,
+        column_order: Tensor,
     ) -> Tensor:
         columns = x.t().contiguous()
-        weight = pattern.of(values)
+        weight = pattern.matrix(values)
         y = torch.mm(weight, columns) if bias is None else torch.addmm(bias.unsqueeze(1), weight, columns)
-        ctx.save_for_backward(columns, values, by_column)
+        ctx.save_for_backward(columns, values, column_order)
         ctx.patterns = pattern, transposed
         return y.t()
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
-        columns, values, by_column = ctx.saved_tensors
+        columns, values, column_order = ctx.saved_tensors
         pattern, transposed = ctx.patterns
-        from_above = gradients[0].t().contiguous()
-        to_x = to_values = to_bias = None
+        grad_output = gradients[0].t().contiguous()
+        grad_x = grad_values = grad_bias = None
         if ctx.needs_input_grad[0]:
-            to_x = torch.mm(transposed.of(values[by_column]), from_above).t()
+            grad_x = torch.mm(transposed.matrix(values[column_order]), grad_output).t()
         if ctx.needs_input_grad[1]:
             # The product of the two, only where there are values.
-            found = torch.sparse.sampled_addmm(pattern.of(values), from_above, columns.t(), beta=0.0)
-            to_values = found.values()
+            product = torch.sparse.sampled_addmm(pattern.matrix(values), grad_output, columns.t(), beta=0.0)
+            grad_values = product.values()
         if ctx.needs_input_grad[2]:
-            to_bias = from_above.sum(1)
-        return to_x, to_values, to_bias, None, None, None
+            grad_bias = grad_output.sum(1)
+        return grad_x, grad_values, grad_bias, None, None, None
 
 
 def _write_dense(module: nn.Module, state: dict[str, Any], prefix: str, metadata: dict[str, Any]) -> None:
@@ -130,4 +130,4 @@ def _write_dense(module: nn.Module, state: dict[str, Any], prefix: str, metadata
 
 def _read_dense(module: nn.Module, state: dict[str, Any], prefix: str, *rest: Any) -> None:
     assert isinstance(module, SparseLinear)
-    state[prefix + "values"] = module.take(state.pop(prefix + "weight"))
+    state[prefix + "values"] = module.gather(state.pop(prefix + "weight"))

@@ -6,124 +6,139 @@ import math
 
 import attrs
 
-from tickdsl.graph.coupling.analysis import Call, Rule, Work
+from tickdsl.graph.coupling.analysis import MacsFormula, OperatorCall, Rule
 from tickdsl.graph.coupling.atoms import HeadDims
-from tickdsl.graph.coupling.joins import Product, join
-from tickdsl.graph.coupling.labels import Families, Family, Value, along, varying
+from tickdsl.graph.coupling.joins import MatrixProduct, join_families
+from tickdsl.graph.coupling.labels import Families, Family, TensorInfo, varies_along, varying_dims
 from tickdsl.graph.coupling.rules.spatial import SLIDES
 
 
-def _vector(families: Families, dim: int) -> Family | None:
+def _vector_along(families: Families, dim: int) -> Family | None:
     """The family along a dimension as a vector."""
     for family in families:
-        if along(family, dim):
+        if varies_along(family, dim):
             return family.ravel()
     return None
 
 
-def convolution(call: Call) -> list[Families]:
+def convolution(call: OperatorCall) -> list[Families]:
     """Convolutions and transposed ones; of grouped ones whole groups go."""
-    data, weight = call.value("input"), call.value("weight")
+    data, weight = call.tensor_info("input"), call.tensor_info("weight")
     groups, transposed = call["groups"], call["transposed"]
-    whole = tuple(call.atoms.whole_heads(f, (1,), f"`{call.where}` takes heads for a batch") for f in data.families)
-    inputs = call.apart_from(range(2, len(data.shape)), whole, SLIDES)
-    batch = tuple(family for family in inputs if not along(family, 1))
-    channels = attrs.evolve(data, families=tuple(family for family in inputs if along(family, 1)))
+    data_families = tuple(
+        call.constraints.restrict_to_whole_heads(f, (1,), f"`{call.location}` takes heads for a batch")
+        for f in data.families
+    )
+    inputs = call.require_rigid(range(2, len(data.shape)), data_families, SLIDES)
+    batch = tuple(family for family in inputs if not varies_along(family, 1))
+    channels = attrs.evolve(data, families=tuple(family for family in inputs if varies_along(family, 1)))
     for family in channels.families:
-        if along(family, 0):
-            call.atoms.fix(family, f"`{call.where}` takes it for a batch")
-    known = call.apart_from(range(2, len(weight.shape)), weight.families, SLIDES)
+        if varies_along(family, 0):
+            call.constraints.fix(family, f"`{call.location}` takes it for a batch")
+    weight_families = call.require_rigid(range(2, len(weight.shape)), weight.families, SLIDES)
     rows, columns = (1, 0) if transposed else (0, 1)
-    out = next((family for family in known if along(family, rows)), None)
-    into = next((family for family in known if along(family, columns)), None)
+    out_family = next((family for family in weight_families if varies_along(family, rows)), None)
+    in_family = next((family for family in weight_families if varies_along(family, columns)), None)
     if groups == 1:
-        _read(call, channels, into, weight, columns)
+        _consume_channels(call, channels, in_family, weight, columns)
     else:
-        out = _grouped(call, channels, out, into, groups, transposed)
+        out_family = _tie_groups(call, channels, out_family, in_family, groups, transposed)
         if weight.origin is not None:
-            call.analysis.followers.add(weight.origin)
-    result: Families = () if out is None else (out.reshape((1, -1) + (1,) * (len(call.shape) - 2)),)
+            call.analysis.grouped_conv_weights.add(weight.origin)
+    result: Families = (
+        () if out_family is None else (out_family.reshape((1, -1) + (1,) * (len(call.output_shape) - 2)),)
+    )
     if weight.origin is not None:
         call.analysis.weights.setdefault(weight.origin, call.module)
-        call.analysis.convolutions.add(weight.origin)
-        if out is not None:
-            call.analysis.say(
-                next(f for f in known if along(f, columns if groups > 1 and transposed else rows)), "producer"
+        call.analysis.conv_weights.add(weight.origin)
+        if out_family is not None:
+            call.analysis.add_role(
+                next(f for f in weight_families if varies_along(f, columns if groups > 1 and transposed else rows)),
+                "producer",
             )
-    result = _bias(call, result, "bias", 1)
-    call.work = _convolution_work(call, data, weight, result, channels.families)
+    result = _add_bias(call, result, "bias", 1)
+    call.work = _convolution_macs(call, data, weight, result, channels.families)
     return [batch + result]
 
 
-def _read(call: Call, channels: Value, into: Family | None, weight: Value, columns: int) -> None:
+def _consume_channels(
+    call: OperatorCall, channels: TensorInfo, in_family: Family | None, weight: TensorInfo, columns: int
+) -> None:
     """The input channels meet the weight's input dimension."""
-    if into is None:
+    if in_family is None:
         for family in channels.families:
-            call.atoms.fix(family, f"`{call.where}` reads one channel only")
+            call.constraints.fix(family, f"`{call.location}` reads one channel only")
         return
-    call.analysis.say(into, "consumer")
-    vector = _vector(channels.families, 1)
-    if vector is not None and vector.size == into.size:
-        call.atoms.unify(vector, into.ravel())
+    call.analysis.add_role(in_family, "consumer")
+    vector = _vector_along(channels.families, 1)
+    if vector is not None and vector.size == in_family.size:
+        call.constraints.unify(vector, in_family.ravel())
     else:
-        call.atoms.fix(into, f"`{call.where}` reads a value that cannot shrink")
+        call.constraints.fix(in_family, f"`{call.location}` reads a value that cannot shrink")
 
 
-def _grouped(
-    call: Call, channels: Value, out: Family | None, into: Family | None, groups: int, transposed: bool
+def _tie_groups(
+    call: OperatorCall,
+    channels: TensorInfo,
+    out_family: Family | None,
+    in_family: Family | None,
+    groups: int,
+    transposed: bool,
 ) -> Family | None:
     """Whole groups go: input and output channels of one are one unit. The weight's other dimension stays."""
-    first, second = (into, out) if transposed else (out, into)
-    if second is not None:
-        call.atoms.fix(second, f"`{call.where}` needs it in every group")
-    vector = _vector(channels.families, 1)
-    if first is None:
+    group_family, other_family = (in_family, out_family) if transposed else (out_family, in_family)
+    if other_family is not None:
+        call.constraints.fix(other_family, f"`{call.location}` needs it in every group")
+    vector = _vector_along(channels.families, 1)
+    if group_family is None:
         return None
-    blocks = call.atoms.merge(first.reshape(groups, -1), 1).ravel()
+    blocks = call.constraints.merge(group_family.reshape(groups, -1), 1).ravel()
     if vector is not None:
-        call.atoms.unify(blocks, call.atoms.merge(vector.reshape(groups, -1), 1).ravel())
+        call.constraints.unify(blocks, call.constraints.merge(vector.reshape(groups, -1), 1).ravel())
     else:
-        call.atoms.fix(first, f"`{call.where}` reads a value that cannot shrink")
-    return blocks.repeat(call.shape[1] // groups) if transposed else first
+        call.constraints.fix(group_family, f"`{call.location}` reads a value that cannot shrink")
+    return blocks.repeat(call.output_shape[1] // groups) if transposed else group_family
 
 
-def _bias(call: Call, families: Families, name: str, dim: int) -> Families:
+def _add_bias(call: OperatorCall, families: Families, name: str, dim: int) -> Families:
     """A bias is added along the output dimension."""
     if call.arguments.get(name) is None:
         return families
-    bias = call.value(name)
-    vector = _vector(bias.families, len(bias.shape) - 1)
+    bias = call.tensor_info(name)
+    vector = _vector_along(bias.families, len(bias.shape) - 1)
     if vector is None:
         return families
-    call.analysis.say(vector, "producer")
-    found = _vector(families, dim)
-    if found is None:
-        call.atoms.fix(vector, f"`{call.where}` adds it to a value that cannot shrink")
+    call.analysis.add_role(vector, "producer")
+    output_vector = _vector_along(families, dim)
+    if output_vector is None:
+        call.constraints.fix(vector, f"`{call.location}` adds it to a value that cannot shrink")
     else:
-        call.atoms.unify(found, vector)
+        call.constraints.unify(output_vector, vector)
     return families
 
 
-def _convolution_work(call: Call, data: Value, weight: Value, result: Families, inputs: Families) -> Work:
+def _convolution_macs(
+    call: OperatorCall, data: TensorInfo, weight: TensorInfo, result: Families, inputs: Families
+) -> MacsFormula:
     groups, transposed = call["groups"], call["transposed"]
-    spatial = (data.shape if transposed else call.shape)[2:]
-    factor = call.shape[0] * math.prod(spatial) * math.prod(weight.shape[2:])
-    rows, columns = call.shape[1], data.shape[1]
+    spatial = (data.shape if transposed else call.output_shape)[2:]
+    factor = call.output_shape[0] * math.prod(spatial) * math.prod(weight.shape[2:])
+    rows, columns = call.output_shape[1], data.shape[1]
     if groups > 1:
         factor *= columns // groups
         columns = 1
         inputs = ()
-    families = [family.reshape(-1, 1) for family in (_vector(result, 1),) if family is not None]
-    families += [family.reshape(1, -1) for family in (_vector(inputs, 1),) if family is not None]
-    return Work(factor, (rows, columns), tuple(families))
+    families = [family.reshape(-1, 1) for family in (_vector_along(result, 1),) if family is not None]
+    families += [family.reshape(1, -1) for family in (_vector_along(inputs, 1),) if family is not None]
+    return MacsFormula(factor, (rows, columns), tuple(families))
 
 
-def _product(call: Call, left: Value, right: Value) -> Families:
+def _matrix_product(call: OperatorCall, left: TensorInfo, right: TensorInfo) -> Families:
     """Matrix products `[…, i, k] @ […, k, j]`, as an element-wise product over `[…, i, k, j]` summed over `k`."""
     rank = len(left.shape) + 1
     i, k, j = rank - 3, rank - 2, rank - 1
-    first = Value((*left.shape, 1), tuple(family[..., None] for family in left.families), origin=left.origin)
-    second = Value(
+    first = TensorInfo((*left.shape, 1), tuple(family[..., None] for family in left.families), origin=left.origin)
+    second = TensorInfo(
         (*right.shape[:-2], 1, *right.shape[-2:]),
         tuple(family.reshape(*family.shape[:-2], 1, *family.shape[-2:]) for family in right.families),
         origin=right.origin,
@@ -132,68 +147,73 @@ def _product(call: Call, left: Value, right: Value) -> Families:
         if value.origin is not None:
             call.analysis.weights.setdefault(value.origin, call.module)
             for family in value.families:
-                call.analysis.say(
-                    family, "consumer" if along(family, k) else "producer" if along(family, free) else "other"
+                call.analysis.add_role(
+                    family,
+                    "consumer" if varies_along(family, k) else "producer" if varies_along(family, free) else "other",
                 )
     product = None
     if first.origin is None and second.origin is None:
-        product = Product(call.module, frozenset(range(i)), k)
-    joined = join(call.atoms, [first, second], rank, call.where, product)
+        product = MatrixProduct(call.module, frozenset(range(i)), k)
+    joined = join_families(call.constraints, [first, second], rank, call.location, product)
     shape = tuple(max(a, b) for a, b in zip(first.shape, second.shape, strict=True))
-    call.work = Work(1, shape, joined)
+    call.work = MacsFormula(1, shape, joined)
     result = []
     for family in joined:
-        if along(family, k) and len(varying(family)) > 1:
-            result.append(_sum_of_heads(call, family, (first, second), product))
-        elif not along(family, k):
+        if varies_along(family, k) and len(varying_dims(family)) > 1:
+            result.append(_sum_over_heads(call, family, (first, second), product))
+        elif not varies_along(family, k):
             result.append(family)
         elif product is not None:
-            mark = HeadDims(family, k, call.module, call.where, _factors((first, second), k))
-            call.atoms.sum_of_products(mark, f"`{call.where}` multiplies and sums the channels that are left")
+            mark = HeadDims(family, k, call.module, call.location, _families_along((first, second), k))
+            call.constraints.mark_product_sum(mark, f"`{call.location}` multiplies and sums the channels that are left")
     return tuple(family.squeeze(k) for family in result)
 
 
-def _sum_of_heads(call: Call, family: Family, sides: tuple[Value, Value], product: Product | None) -> Family:
+def _sum_over_heads(
+    call: OperatorCall, family: Family, sides: tuple[TensorInfo, TensorInfo], product: MatrixProduct | None
+) -> Family:
     """Only the whole of a sum can go, an attention head, or the same dims of every head."""
-    k = len(call.shape) - 1
-    beyond = set(varying(family)) - {k}
+    k = len(call.output_shape) - 1
+    beyond = set(varying_dims(family)) - {k}
     if product is not None and beyond <= product.batch:
-        return call.atoms.sum_of_heads(HeadDims(family, k, call.module, call.where, _factors(sides, k)))
-    if set(call.atoms.dims_of(family)) == {k}:
-        return call.atoms.sum_of_heads(HeadDims(family, k, call.module, call.where))
-    call.atoms.mark_heads(family)
-    return call.atoms.merge(family, k)
+        return call.constraints.sum_over_head_dims(
+            HeadDims(family, k, call.module, call.location, _families_along(sides, k))
+        )
+    if set(call.constraints.head_dim_axes(family)) == {k}:
+        return call.constraints.sum_over_head_dims(HeadDims(family, k, call.module, call.location))
+    call.constraints.mark_heads(family)
+    return call.constraints.merge(family, k)
 
 
-def _factors(sides: tuple[Value, Value], dim: int) -> tuple[Family, ...]:
-    return tuple(family for side in sides for family in side.families if along(family, dim))
+def _families_along(sides: tuple[TensorInfo, TensorInfo], dim: int) -> tuple[Family, ...]:
+    return tuple(family for side in sides for family in side.families if varies_along(family, dim))
 
 
-def multiply(call: Call) -> list[Families]:
+def matmul(call: OperatorCall) -> list[Families]:
     """`mm` and `bmm`."""
     names = list(call.arguments)
-    return [_product(call, call.value(names[0]), call.value(names[1]))]
+    return [_matrix_product(call, call.tensor_info(names[0]), call.tensor_info(names[1]))]
 
 
-def multiply_add(call: Call) -> list[Families]:
+def matmul_add(call: OperatorCall) -> list[Families]:
     """`addmm` and `baddbmm`."""
     names = list(call.arguments)
-    product = _product(call, call.value(names[1]), call.value(names[2]))
-    return [_added(call, product, call.value(names[0]))]
+    product = _matrix_product(call, call.tensor_info(names[1]), call.tensor_info(names[2]))
+    return [_add_operand(call, product, call.tensor_info(names[0]))]
 
 
-def _added(call: Call, product: Families, bias: Value) -> Families:
+def _add_operand(call: OperatorCall, product: Families, bias: TensorInfo) -> Families:
     if bias.origin is not None:
         for family in bias.families:
-            call.analysis.say(family, "producer")
-    rank = len(call.shape)
-    return join(call.atoms, [Value(call.shape, product), bias], rank, call.where)
+            call.analysis.add_role(family, "producer")
+    rank = len(call.output_shape)
+    return join_families(call.constraints, [TensorInfo(call.output_shape, product), bias], rank, call.location)
 
 
 RULES: dict[str, Rule] = {
     "convolution": convolution,
-    "mm": multiply,
-    "bmm": multiply,
-    "addmm": multiply_add,
-    "baddbmm": multiply_add,
+    "mm": matmul,
+    "bmm": matmul,
+    "addmm": matmul_add,
+    "baddbmm": matmul_add,
 }

@@ -5,63 +5,63 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Sequence
 
-from tickdsl.graph.coupling.analysis import Call, Rule
-from tickdsl.graph.coupling.joins import join
-from tickdsl.graph.coupling.labels import Families, Family, Shape, Value, varying
+from tickdsl.graph.coupling.analysis import OperatorCall, Rule
+from tickdsl.graph.coupling.joins import join_families
+from tickdsl.graph.coupling.labels import Families, Family, Shape, TensorInfo, varying_dims
 
 
-def pointwise(call: Call) -> list[Families]:
+def pointwise(call: OperatorCall) -> list[Families]:
     """Any element-wise operator: atoms that meet at one position are one."""
-    values = [call.analysis.value(tensor) for tensor in call.tensors]
+    values = [call.analysis.tensor_info(tensor) for tensor in call.tensors]
     for value in values:
         if value.origin is not None:
             for family in value.families:
-                call.analysis.say(family, "other")
-    families = join(call.atoms, values, len(call.shape), call.where)
-    if call.op not in ZERO_AT_ZERO and not _adds(call, values):
+                call.analysis.add_role(family, "other")
+    families = join_families(call.constraints, values, len(call.output_shape), call.location)
+    if call.op not in ZERO_AT_ZERO and not _adds_alike_tensors(call, values):
         for family in families:
-            call.atoms.shift(family)
+            call.constraints.mark_nonzero(family)
     if any(value.node is None and value.origin is None and math.prod(value.shape) == 1 for value in values):
-        call.analysis.unseen.add(call.module)
+        call.analysis.value_dependent_modules.add(call.module)
     return [families for _ in call.outputs]
 
 
-def _adds(call: Call, values: Sequence[Value]) -> bool:
+def _adds_alike_tensors(call: OperatorCall, values: Sequence[TensorInfo]) -> bool:
     """Whether it adds tensors that carry the same: zero where all are zero."""
     if call.op not in ("add", "sub") or len(values) < 2:
         return False
-    dims = [{dim - len(v.shape) for f in v.families for dim in varying(f)} for v in values]
-    return all(one == dims[0] for one in dims)
+    dims = [{dim - len(v.shape) for f in v.families for dim in varying_dims(f)} for v in values]
+    return all(value_dims == dims[0] for value_dims in dims)
 
 
-def assign(call: Call) -> list[Families]:
+def copy_into(call: OperatorCall) -> list[Families]:
     """`copy_`: what is written, also into part of a tensor, has the sizes of what it is written over."""
-    values = [call.value("self"), call.value("src")]
-    return [join(call.atoms, values, len(call.shape), call.where)]
+    values = [call.tensor_info("self"), call.tensor_info("src")]
+    return [join_families(call.constraints, values, len(call.output_shape), call.location)]
 
 
-def constant(call: Call) -> list[Families]:
+def fresh_constant(call: OperatorCall) -> list[Families]:
     """Zeros, ones, noise: every element is alike, so that any size will do; atoms of their own say which."""
-    found = [tuple(_fresh(call, tuple(output.shape))) for output in call.outputs]
+    outputs = [tuple(_fresh_families(call, tuple(output.shape))) for output in call.outputs]
     if "zeros" not in call.op:
-        for families in found:
+        for families in outputs:
             for family in families:
-                call.atoms.shift(family)
-    return found
+                call.constraints.mark_nonzero(family)
+    return outputs
 
 
-def _fresh(call: Call, shape: Shape) -> Iterator[Family]:
+def _fresh_families(call: OperatorCall, shape: Shape) -> Iterator[Family]:
     for dim, size in enumerate(shape):
         if size > 1:
-            yield call.atoms.new(size).reshape([size if place == dim else 1 for place in range(len(shape))])
+            yield call.constraints.new_atoms(size).reshape([size if index == dim else 1 for index in range(len(shape))])
 
 
-def filled(call: Call) -> list[Families]:
+def fill_like(call: OperatorCall) -> list[Families]:
     """Noise or a constant in the shape of another tensor, or in its place."""
-    families = call.value("self").families
+    families = call.tensor_info("self").families
     if "zero" not in call.op:
         for family in families:
-            call.atoms.shift(family)
+            call.constraints.mark_nonzero(family)
     return [families for _ in call.outputs]
 
 
@@ -82,8 +82,8 @@ NOISE_IN_PLACE = ("uniform", "normal", "bernoulli", "exponential")
 
 RULES: dict[str, Rule] = {
     **dict.fromkeys(POINTWISE, pointwise),
-    **dict.fromkeys(LIKE, filled),
-    **dict.fromkeys(NOISE_IN_PLACE, filled),
-    **dict.fromkeys(CONSTANT, constant),
-    "copy": assign,
+    **dict.fromkeys(LIKE, fill_like),
+    **dict.fromkeys(NOISE_IN_PLACE, fill_like),
+    **dict.fromkeys(CONSTANT, fresh_constant),
+    "copy": copy_into,
 }

@@ -2,104 +2,110 @@
 
 from __future__ import annotations
 
-from tickdsl.graph.coupling.analysis import Call, Rule
-from tickdsl.graph.coupling.joins import join
-from tickdsl.graph.coupling.labels import Families, Family, Value, along, varying
+from tickdsl.graph.coupling.analysis import OperatorCall, Rule
+from tickdsl.graph.coupling.joins import join_families
+from tickdsl.graph.coupling.labels import Families, Family, TensorInfo, varies_along, varying_dims
 
 
-def _affine(call: Call, families: Families, names: tuple[str, ...], shape: tuple[int, ...]) -> Families:
+def _join_affine(call: OperatorCall, families: Families, names: tuple[str, ...], shape: tuple[int, ...]) -> Families:
     """Scale, shift and statistics stand along dimensions of `shape`; their atoms are those of the data."""
-    data = call.value("input")
-    values = [Value(data.shape, families)]
+    data = call.tensor_info("input")
+    values = [TensorInfo(data.shape, families)]
     for name in names:
         if call.arguments.get(name) is not None:
-            value = call.value(name)
+            value = call.tensor_info(name)
             for family in value.families:
-                call.analysis.say(family, "norm")
-            values.append(Value(shape, tuple(family.reshape(_within(family, shape)) for family in value.families)))
-    return join(call.atoms, values, len(data.shape), call.where)
+                call.analysis.add_role(family, "norm")
+            values.append(
+                TensorInfo(shape, tuple(family.reshape(_broadcast_shape(family, shape)) for family in value.families))
+            )
+    return join_families(call.constraints, values, len(data.shape), call.location)
 
 
-def _within(family: Family, shape: tuple[int, ...]) -> tuple[int, ...]:
+def _broadcast_shape(family: Family, shape: tuple[int, ...]) -> tuple[int, ...]:
     """A parameter's family in the shape of the data that it broadcasts to."""
-    rest = list(family.shape)
-    return tuple(rest.pop(0) if size > 1 and rest else 1 for size in shape)
+    sizes = list(family.shape)
+    return tuple(sizes.pop(0) if size > 1 and sizes else 1 for size in shape)
 
 
-def batch_norm(call: Call) -> list[Families]:
+def batch_norm(call: OperatorCall) -> list[Families]:
     """Per channel, dimension 1: exact, unless its own statistics are over something else that may shrink."""
-    shape = call.value("input").shape
+    shape = call.tensor_info("input").shape
     per_channel = tuple(size if dim == 1 else 1 for dim, size in enumerate(shape))
     names = ("weight", "bias", "running_mean", "running_var")
-    families = _affine(call, call.value("input").families, names, per_channel)
+    families = _join_affine(call, call.tensor_info("input").families, names, per_channel)
     if call.arguments.get("training", call.op == "_batch_norm_with_update"):
-        _blur(call, families, (0, *range(2, len(shape))), "normalises over the channels that are left")
-    vector = tuple(family.ravel().reshape(-1) for family in families if varying(family) == (1,))
+        _mark_inexact(call, families, (0, *range(2, len(shape))), "normalises over the channels that are left")
+    vector = tuple(family.ravel().reshape(-1) for family in families if varying_dims(family) == (1,))
     return [families] + [vector if output.ndim == 1 and output.numel() else () for output in call.outputs[1:]]
 
 
-def layer_norm(call: Call) -> list[Families]:
+def layer_norm(call: OperatorCall) -> list[Families]:
     """Over the last dimensions: exact only for what does not vary along them."""
-    value = call.value("input")
+    value = call.tensor_info("input")
     dims = range(len(value.shape) - len(call["normalized_shape"]), len(value.shape))
     shape = tuple(size if dim in dims else 1 for dim, size in enumerate(value.shape))
     names = tuple(name for name in ("weight", "bias") if name in call.arguments)
-    families = _affine(call, value.families, names, shape)
-    _blur(call, families, tuple(dims), "normalises over the channels that are left")
+    families = _join_affine(call, value.families, names, shape)
+    _mark_inexact(call, families, tuple(dims), "normalises over the channels that are left")
     statistics = []
     for family in families:
         for dim in dims:  # along these all are one, or nothing can go
             family = family.take([0], axis=dim)
-        if varying(family):
+        if varying_dims(family):
             statistics.append(family)
     for family in statistics:
-        call.atoms.shift(family)
+        call.constraints.mark_nonzero(family)
     return [families] + [tuple(statistics) for _ in call.outputs[1:]]
 
 
-def group_norm(call: Call) -> list[Families]:
+def group_norm(call: OperatorCall) -> list[Families]:
     """Over each group of channels: whole groups go. With one group it is a layer norm."""
-    value, groups = call.value("input"), call["group"]
+    value, groups = call.tensor_info("input"), call["group"]
     per_channel = tuple(size if dim == 1 else 1 for dim, size in enumerate(value.shape))
-    families = _affine(call, value.families, ("weight", "bias"), per_channel)
+    families = _join_affine(call, value.families, ("weight", "bias"), per_channel)
     statistics: list[Family] = []
     for family in families:
-        if varying(family) != (1,):
-            call.atoms.fix(family, f"`{call.where}` normalises over it")
+        if varying_dims(family) != (1,):
+            call.constraints.fix(family, f"`{call.location}` normalises over it")
         elif groups == 1:
-            call.atoms.blur(family, f"`{call.where}` normalises over the channels that are left")
+            call.constraints.mark_inexact(family, f"`{call.location}` normalises over the channels that are left")
         else:
-            statistics.append(call.atoms.merge(family.reshape(groups, -1), 1).reshape(1, -1))
+            statistics.append(call.constraints.merge(family.reshape(groups, -1), 1).reshape(1, -1))
     return [families] + [tuple(statistics) for _ in call.outputs[1:]]
 
 
-def weight_norm(call: Call) -> list[Families]:
+def weight_norm(call: OperatorCall) -> list[Families]:
     """A length per position of one dimension of a weight: over the others, what stays changes."""
-    weight, length = call.value("v"), call.value("g")
+    weight, length = call.tensor_info("v"), call.tensor_info("g")
     rank = len(weight.shape)
-    families = join(call.atoms, [weight, length], rank, call.where)
-    _blur(call, families, tuple(dim for dim in range(rank) if dim != call["dim"]), "normalises over what is left")
+    families = join_families(call.constraints, [weight, length], rank, call.location)
+    _mark_inexact(
+        call, families, tuple(dim for dim in range(rank) if dim != call["dim"]), "normalises over what is left"
+    )
     return [families, length.families]
 
 
-def softmax(call: Call) -> list[Families]:
+def softmax(call: OperatorCall) -> list[Families]:
     """Softmax, log-softmax, cumulative sums: over a dimension that may shrink, what stays changes."""
-    value = call.value("self")
+    value = call.tensor_info("self")
     dim = call["dim"] % max(len(value.shape), 1)
-    _blur(call, value.families, (dim,), "sums over the channels that are left")
+    _mark_inexact(call, value.families, (dim,), "sums over the channels that are left")
     for family in value.families:
-        call.atoms.shift(family)
+        call.constraints.mark_nonzero(family)
     return [value.families for _ in call.outputs]
 
 
-def _blur(call: Call, families: Families, dims: tuple[int, ...], what: str) -> None:
+def _mark_inexact(call: OperatorCall, families: Families, dims: tuple[int, ...], action: str) -> None:
     for family in families:
-        inside = [dim for dim in dims if along(family, dim)]
-        if inside and set(varying(family)) <= set(inside):
-            call.atoms.blur(family, f"`{call.where}` {what}")
-        elif inside:
-            call.atoms.fix(family, f"`{call.where}` {what}", "dims")
-            call.atoms.merge_but(family, [dim for dim in varying(family) if dim not in inside], "heads")
+        reduced_dims = [dim for dim in dims if varies_along(family, dim)]
+        if reduced_dims and set(varying_dims(family)) <= set(reduced_dims):
+            call.constraints.mark_inexact(family, f"`{call.location}` {action}")
+        elif reduced_dims:
+            call.constraints.fix(family, f"`{call.location}` {action}", "dims")
+            call.constraints.merge_except(
+                family, [dim for dim in varying_dims(family) if dim not in reduced_dims], "heads"
+            )
 
 
 BATCH = (

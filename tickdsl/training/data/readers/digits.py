@@ -6,23 +6,23 @@ from pathlib import Path
 
 import numpy as np
 
-from tickdsl.training.data.readers.raw import Pictures, Raw
+from tickdsl.training.data.readers.raw import ImageArray, RawDataset
 
 FILE = Path(__file__).parents[1] / "digits.npz"
 
 
-def read() -> Raw:
+def read() -> RawDataset:
     """8x8 grey pictures of ten digits, the 17 shades spread over 0..255."""
     with np.load(FILE, allow_pickle=False) as arrays:
-        return Raw(
-            _bytes(arrays["train_images"]),
+        return RawDataset(
+            _to_uint8(arrays["train_images"]),
             arrays["train_labels"].astype(np.int64),
-            _bytes(arrays["test_images"]),
+            _to_uint8(arrays["test_images"]),
             arrays["test_labels"].astype(np.int64),
             tuple("0123456789"),
         )
 
 
-def _bytes(shades: Pictures) -> Pictures:
-    spread: Pictures = np.rint(shades[:, None] * (255 / 16)).astype(np.uint8)
-    return spread
+def _to_uint8(shades: ImageArray) -> ImageArray:
+    scaled: ImageArray = np.rint(shades[:, None] * (255 / 16)).astype(np.uint8)
+    return scaled

@@ -16,16 +16,16 @@ from PIL import Image, UnidentifiedImageError
 
 from tickdsl.errors import TickdslError
 from tickdsl.training.data.readers.members import Member, members
-from tickdsl.training.data.readers.raw import Labels, Pictures, Raw
+from tickdsl.training.data.readers.raw import ImageArray, LabelArray, RawDataset
 
 _SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".gif", ".webp", ".ppm", ".pgm", ".tif", ".tiff"})
 _SPLITS = ("train", "test", "val")
 _LAYOUT = "it should hold train/CLASS/*.jpg and test/CLASS/*.jpg"
-_TABLE = "val_annotations.txt"
+_VAL_TABLE = "val_annotations.txt"
 
 
 @attrs.frozen(order=True)
-class _Picture:
+class _DecodedImage:
     split: str
     label: str
     name: str
@@ -35,41 +35,41 @@ class _Picture:
     grey: bool = attrs.field(order=False)
 
 
-def read(path: Path, size: int, cache: Path) -> Raw:
+def read(path: Path, size: int, cache: Path) -> RawDataset:
     """Decode every picture to bytes, RGB (grey where all are), `size` pixels a side (0: as they are).
 
     Classes are the folders' names in order; pictures are ordered by name. The arrays are kept in the file `cache`,
     where it can be written. TickdslError where the layout or a picture is wrong.
     """
     if cache.is_file():
-        kept = _load(cache)
-        if kept is not None:
-            return kept
-    raw = _assemble(path, _decoded(members(path), size))
-    _keep(raw, cache)
+        cached = _load_cache(cache)
+        if cached is not None:
+            return cached
+    raw = _assemble(path, _decode_all(members(path), size))
+    _save_cache(raw, cache)
     return raw
 
 
-def _decoded(found: Iterable[Member], size: int) -> list[_Picture]:
-    pictures, classes = [], {}
-    for name, content in found:
-        if name.name == _TABLE:
+def _decode_all(files: Iterable[Member], size: int) -> list[_DecodedImage]:
+    decoded, classes = [], {}
+    for name, content in files:
+        if name.name == _VAL_TABLE:
             rows = (line.split("\t") for line in content.decode().splitlines())
             classes = {row[0]: row[1] for row in rows if len(row) > 1}
-        place = _place(name)
-        if place is not None and name.suffix.lower() in _SUFFIXES:
-            pictures.append(_decode(name, place, content, size))
+        split_and_class = _split_and_class(name)
+        if split_and_class is not None and name.suffix.lower() in _SUFFIXES:
+            decoded.append(_decode(name, split_and_class, content, size))
     if classes:
-        pictures = [
+        decoded = [
             attrs.evolve(p, label=classes[PurePosixPath(p.name).name])
             if p.split == "val" and PurePosixPath(p.name).name in classes
             else p
-            for p in pictures
+            for p in decoded
         ]
-    return sorted(pictures)
+    return sorted(decoded)
 
 
-def _place(name: PurePosixPath) -> tuple[str, str] | None:
+def _split_and_class(name: PurePosixPath) -> tuple[str, str] | None:
     """(split, class) of a picture's path: the folder named after a split, and the folder in it."""
     folders = name.parts[:-1]
     for index in range(len(folders) - 2, -1, -1):
@@ -78,7 +78,7 @@ def _place(name: PurePosixPath) -> tuple[str, str] | None:
     return None
 
 
-def _decode(name: PurePosixPath, place: tuple[str, str], content: bytes, size: int) -> _Picture:
+def _decode(name: PurePosixPath, split_and_class: tuple[str, str], content: bytes, size: int) -> _DecodedImage:
     try:
         with Image.open(io.BytesIO(content)) as image:
             grey = image.mode in ("1", "L", "LA")
@@ -87,19 +87,19 @@ def _decode(name: PurePosixPath, place: tuple[str, str], content: bytes, size: i
         raise TickdslError(f"the picture {name} cannot be read: {error}", "mend or remove it") from error
     if size and picture.size != (size, size):
         picture = picture.resize((size, size), Image.Resampling.BILINEAR)
-    return _Picture(*place, str(name), picture.tobytes(), picture.height, picture.width, grey)
+    return _DecodedImage(*split_and_class, str(name), picture.tobytes(), picture.height, picture.width, grey)
 
 
-def _assemble(path: Path, pictures: list[_Picture]) -> Raw:
-    splits = {split: [p for p in pictures if p.split == split] for split in _SPLITS}
+def _assemble(path: Path, decoded: list[_DecodedImage]) -> RawDataset:
+    splits = {split: [p for p in decoded if p.split == split] for split in _SPLITS}
     train, test = splits["train"], splits["test"] or splits["val"]
-    for what, part in (("train", train), ("test", test)):
+    for purpose, part in (("train", train), ("test", test)):
         if not part:
-            raise TickdslError(f"{path} has no pictures to {what} on", _LAYOUT)
+            raise TickdslError(f"{path} has no pictures to {purpose} on", _LAYOUT)
     names = tuple(sorted({p.label for p in train}))
-    strange = sorted({p.label for p in test} - set(names))
-    if strange:
-        raise TickdslError(f"{path}: the class {strange[0]} is tested but never trained on", _LAYOUT)
+    untrained = sorted({p.label for p in test} - set(names))
+    if untrained:
+        raise TickdslError(f"{path}: the class {untrained[0]} is tested but never trained on", _LAYOUT)
     shapes = {(p.height, p.width) for p in (*train, *test)}
     if len(shapes) > 1:
         first, second = sorted(shapes)[:2]
@@ -108,39 +108,39 @@ def _assemble(path: Path, pictures: list[_Picture]) -> Raw:
             "add size=64 (or another number of pixels) to `data`",
         )
     grey = all(p.grey for p in (*train, *test))
-    return Raw(*_stack(train, names, grey), *_stack(test, names, grey), names)
+    return RawDataset(*_stack(train, names, grey), *_stack(test, names, grey), names)
 
 
-def _stack(pictures: list[_Picture], names: tuple[str, ...], grey: bool) -> tuple[Pictures, Labels]:
-    place = {name: index for index, name in enumerate(names)}
-    height, width = pictures[0].height, pictures[0].width
-    images = np.empty((len(pictures), 1 if grey else 3, height, width), dtype=np.uint8)
-    for index, picture in enumerate(pictures):
+def _stack(decoded: list[_DecodedImage], names: tuple[str, ...], grey: bool) -> tuple[ImageArray, LabelArray]:
+    class_index = {name: index for index, name in enumerate(names)}
+    height, width = decoded[0].height, decoded[0].width
+    images = np.empty((len(decoded), 1 if grey else 3, height, width), dtype=np.uint8)
+    for index, picture in enumerate(decoded):
         pixels = np.frombuffer(picture.pixels, dtype=np.uint8)
         images[index] = pixels.reshape(height, width, 1 if picture.grey else 3).transpose(2, 0, 1)
-    return images, np.array([place[p.label] for p in pictures], dtype=np.int64)
+    return images, np.array([class_index[p.label] for p in decoded], dtype=np.int64)
 
 
-def _load(cache: Path) -> Raw | None:
+def _load_cache(cache: Path) -> RawDataset | None:
     """The kept arrays; None where the file is damaged (it is then written anew)."""
     try:
-        with np.load(cache, allow_pickle=False) as kept:
-            return Raw(
-                kept["train_images"], kept["train_labels"], kept["test_images"], kept["test_labels"],
-                tuple(str(name) for name in kept["class_names"]),
+        with np.load(cache, allow_pickle=False) as arrays:
+            return RawDataset(
+                arrays["train_images"], arrays["train_labels"], arrays["test_images"], arrays["test_labels"],
+                tuple(str(name) for name in arrays["class_names"]),
             )  # fmt: skip
     except (OSError, ValueError, KeyError, EOFError):
         return None
 
 
-def _keep(raw: Raw, cache: Path) -> None:
+def _save_cache(raw: RawDataset, cache: Path) -> None:
     """Write the arrays, whole or not at all. A folder that cannot be written costs only the next decoding."""
-    draft = cache.with_name(f".{os.getpid()}.{cache.name}")
+    temporary = cache.with_name(f".{os.getpid()}.{cache.name}")
     arrays = attrs.asdict(raw) | {"class_names": np.array(raw.class_names)}
     try:
         cache.parent.mkdir(parents=True, exist_ok=True)
-        with draft.open("wb") as file:
+        with temporary.open("wb") as file:
             np.savez(file, **arrays)
-        draft.replace(cache)
+        temporary.replace(cache)
     except OSError:
-        draft.unlink(missing_ok=True)
+        temporary.unlink(missing_ok=True)

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tickdsl.errors import TickdslError
-from tickdsl.training.data.readers.raw import Raw
+from tickdsl.training.data.readers.raw import RawDataset
 
 STEMS = (
     "train-images-idx3-ubyte", "train-labels-idx1-ubyte", "t10k-images-idx3-ubyte", "t10k-labels-idx1-ubyte",
@@ -22,16 +22,16 @@ def find(folders: list[Path]) -> list[Path] | None:
     """The four files (with or without `.gz`) in the first folder that has them all."""
     for folder in folders:
         found = [path for stem in STEMS for path in (folder / f"{stem}.gz", folder / stem) if path.is_file()]
-        chosen = {path.name.removesuffix(".gz"): path for path in found}
-        if len(chosen) == len(STEMS):
-            return [chosen[stem] for stem in STEMS]
+        by_stem = {path.name.removesuffix(".gz"): path for path in found}
+        if len(by_stem) == len(STEMS):
+            return [by_stem[stem] for stem in STEMS]
     return None
 
 
-def read(files: list[Path], class_names: tuple[str, ...]) -> Raw:
+def read(files: list[Path], class_names: tuple[str, ...]) -> RawDataset:
     """A data set from its four IDX files, in the order of STEMS."""
     train_images, train_labels, test_images, test_labels = (parse(path) for path in files)
-    return Raw(
+    return RawDataset(
         train_images[:, None], train_labels.astype(np.int64),
         test_images[:, None], test_labels.astype(np.int64), class_names,
     )  # fmt: skip
@@ -48,7 +48,7 @@ def parse(path: Path) -> NDArray[np.uint8]:
         raise damaged
     dimensions = content[3]
     shape = np.frombuffer(content[4 : 4 + 4 * dimensions], dtype=">u4")
-    body = content[4 + 4 * dimensions :]
-    if len(shape) != dimensions or len(body) != int(np.prod(shape, dtype=np.int64)):
+    payload = content[4 + 4 * dimensions :]
+    if len(shape) != dimensions or len(payload) != int(np.prod(shape, dtype=np.int64)):
         raise damaged
-    return np.frombuffer(body, dtype=np.uint8).reshape(tuple(int(n) for n in shape)).copy()
+    return np.frombuffer(payload, dtype=np.uint8).reshape(tuple(int(n) for n in shape)).copy()

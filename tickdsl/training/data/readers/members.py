@@ -30,23 +30,23 @@ def members(path: Path) -> Iterator[Member]:
         return
     try:
         if zipfile.is_zipfile(path):
-            yield from _zipped(path)
+            yield from _zip_members(path)
         elif tarfile.is_tarfile(path):
-            yield from _tarred(path)
+            yield from _tar_members(path)
         else:
             raise TickdslError(f"{path} is neither a folder nor a tar or zip archive", "check path=")
     except (tarfile.TarError, zipfile.BadZipFile, EOFError, zlib.error) as error:
         raise TickdslError(f"the archive {path} is damaged: {error}", "fetch it again") from error
 
 
-def _zipped(path: Path) -> Iterator[Member]:
+def _zip_members(path: Path) -> Iterator[Member]:
     with zipfile.ZipFile(path) as archive:
         for info in archive.infolist():
             if not info.is_dir():
                 yield PurePosixPath(info.filename), archive.read(info)
 
 
-def _tarred(path: Path) -> Iterator[Member]:
+def _tar_members(path: Path) -> Iterator[Member]:
     # Read as a stream, in the archive's own order: a packed tar cannot be searched.
     with tarfile.open(path, "r|*") as archive:
         for info in archive:

@@ -6,16 +6,16 @@ import attrs
 import numpy as np
 from numpy.typing import NDArray
 
-Pictures = NDArray[np.uint8]
-Labels = NDArray[np.int64]
+ImageArray = NDArray[np.uint8]
+LabelArray = NDArray[np.int64]
 
 
 @attrs.frozen(eq=False)
-class Raw:
+class RawDataset:
     """A data set as read: pictures uint8 [N, C, H, W], labels int64 [N], and the names of the classes."""
 
-    train_images: Pictures
-    train_labels: Labels
-    test_images: Pictures
-    test_labels: Labels
+    train_images: ImageArray
+    train_labels: LabelArray
+    test_images: ImageArray
+    test_labels: LabelArray
     class_names: tuple[str, ...]

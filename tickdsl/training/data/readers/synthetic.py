@@ -4,24 +4,24 @@ from __future__ import annotations
 
 import numpy as np
 
-from tickdsl.training.data.readers.raw import Labels, Pictures, Raw
+from tickdsl.training.data.readers.raw import ImageArray, LabelArray, RawDataset
 
 _SHIFT, _NOISE = 2, 48.0
 
 
-def read(*, classes: int, size: int, channels: int, train: int, test: int) -> Raw:
+def read(*, classes: int, size: int, channels: int, train: int, test: int) -> RawDataset:
     """A learnable task of any shape; the same numbers for the same arguments, on any machine."""
-    draw = np.random.Generator(np.random.PCG64(20220710))
-    coarse = draw.uniform(0, 255, (classes, channels, -(-size // 4) + 1, -(-size // 4) + 1))
+    rng = np.random.Generator(np.random.PCG64(20220710))
+    coarse = rng.uniform(0, 255, (classes, channels, -(-size // 4) + 1, -(-size // 4) + 1))
     patterns = coarse.repeat(4, axis=2).repeat(4, axis=3)[:, :, :size, :size]
 
-    def pictures(count: int) -> tuple[Pictures, Labels]:
+    def draw_images(count: int) -> tuple[ImageArray, LabelArray]:
         labels = np.arange(count, dtype=np.int64) % classes
         images = np.empty((count, channels, size, size), dtype=np.uint8)
-        for place, label in enumerate(labels):
-            shift = draw.integers(-_SHIFT, _SHIFT + 1, 2)
+        for index, label in enumerate(labels):
+            shift = rng.integers(-_SHIFT, _SHIFT + 1, 2)
             moved = np.roll(patterns[label], tuple(shift), axis=(1, 2))
-            images[place] = np.clip(moved + draw.normal(0, _NOISE, moved.shape), 0, 255)
+            images[index] = np.clip(moved + rng.normal(0, _NOISE, moved.shape), 0, 255)
         return images, labels
 
-    return Raw(*pictures(train), *pictures(test), tuple(str(label) for label in range(classes)))
+    return RawDataset(*draw_images(train), *draw_images(test), tuple(str(label) for label in range(classes)))
