@@ -19,9 +19,9 @@ import torch
 from torch import Tensor, nn
 
 from tickdsl.training import devices, loop
-from tickdsl.training.autotune import InMemoryChoices, MeasuredChoices
 from tickdsl.training.data import datasets
 from tickdsl.training.data.datasets import Dataset
+from tickdsl.training.measured_choices import InMemoryChoices, MeasuredChoices
 from tickdsl.training.recipes.recipe import Recipe
 from tickdsl.training.step.sparse_layers import SparseLayers
 

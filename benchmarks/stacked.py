@@ -17,11 +17,11 @@ from collections.abc import Callable
 import torch
 
 from tickdsl.training import models
-from tickdsl.training.autotune import InMemoryChoices
 from tickdsl.training.data import datasets
 from tickdsl.training.data.datasets import Dataset
 from tickdsl.training.devices import resolve_device
 from tickdsl.training.job import TrainingJob
+from tickdsl.training.measured_choices import InMemoryChoices
 from tickdsl.training.recipes.recipe import Recipe
 from tickdsl.training.stacked.eligibility import STEPS_PER_SYNC, make_step_benchmark, stacking_obstacle
 

@@ -32,10 +32,10 @@ import psutil
 
 from tickdsl.engine.launch import LaunchOptions, launch
 from tickdsl.engine.messages import Message, Outcome, Progress, Task
-from tickdsl.engine.scheduler.announce import plan_resolved_event
+from tickdsl.engine.prepare_study import prepare_study
+from tickdsl.engine.scheduler.event_builders import plan_resolved_event
 from tickdsl.engine.scheduler.interpreter import Interpreter
 from tickdsl.engine.steps import context, operations
-from tickdsl.engine.study import prepare_study
 from tickdsl.lang.meaning.resolve import resolve
 from tickdsl.lang.reading.include import load_source
 from tickdsl.lang.syntax import Source
@@ -45,8 +45,8 @@ from tickdsl.records import EventWriter, RunPaths, Store, find_run, read_events
 from tickdsl.records.claims import Claims
 from tickdsl.records.control import ControlReader
 from tickdsl.records.events import Event, PlanResolved, RunEnd, StepEnd, StepStart
-from tickdsl.records.unfinished import ScratchFolders
-from tickdsl.results.fold import StateBuilder
+from tickdsl.records.scratch import ScratchFolders
+from tickdsl.results.state_builder import StateBuilder
 from tickdsl.training.checkpoints import Checkpointer
 
 PLAN = Path("plans/structured.plan")

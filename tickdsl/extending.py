@@ -11,14 +11,14 @@ metric      Metric: (trained) -> number                 tickdsl.metrics
 from __future__ import annotations
 
 from tickdsl.graph.model import Block, ChannelGroup
-from tickdsl.metrics.custom import Metric, TrainedModel
-from tickdsl.pruning.criteria.aggregate import average_scores, block_scores, flatten_rows, producer_slices
-from tickdsl.pruning.criteria.custom import RowScore
+from tickdsl.metrics.plugin import Metric, TrainedModel
+from tickdsl.pruning.criteria.plugin import RowScore
 from tickdsl.pruning.criteria.protocol import Batch, Criterion, Sample, ScoringContext
 from tickdsl.pruning.criteria.saliency import Saliency
-from tickdsl.training.data.readers.custom import DataFactory
-from tickdsl.training.data.readers.raw import RawDataset
-from tickdsl.training.models.custom import ModelFactory
+from tickdsl.pruning.criteria.score_aggregation import average_scores, block_scores, flatten_rows, producer_slices
+from tickdsl.training.data.readers.plugin import DataFactory
+from tickdsl.training.data.readers.raw_dataset import RawDataset
+from tickdsl.training.models.plugin import ModelFactory
 from tickdsl.training.recipes.recipe import Recipe, Schedule
 
 __all__ = [

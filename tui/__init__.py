@@ -4,8 +4,8 @@
 """
 
 from .app import Monitor, watch
-from .recording import ReplayMonitor, replay
-from .replay import ReplaySource
-from .source import EventSource
+from .event_source import EventSource
+from .replay_monitor import ReplayMonitor, replay
+from .replay_source import ReplaySource
 
 __all__ = ["EventSource", "Monitor", "ReplayMonitor", "ReplaySource", "replay", "watch"]

@@ -17,11 +17,11 @@ from textual.widgets import ContentSwitcher, Input
 from tickdsl.errors import TickdslError
 from tickdsl.records import Process, RunPaths
 
-from .asking import ControlRequests
+from .control_requests import ControlRequests
+from .engine_log import engine_log_tail
+from .event_source import EventSource
 from .feed import Feed
-from .glances import SnapshotBuilder
 from .keys import TAB_TITLES, VIEWS, help_sections, key_label, key_line_items
-from .last_words import engine_log_tail
 from .screens.compare import CompareView
 from .screens.confirm import Confirm
 from .screens.help import help_screen
@@ -30,10 +30,10 @@ from .screens.log import LogView
 from .screens.plan import PlanView
 from .screens.run import RunView
 from .screens.view import View
-from .source import EventSource
+from .snapshot_builder import SnapshotBuilder
 from .theme import palette_of, themes
-from .views.glance import Snapshot
-from .views.marks import Palette
+from .views.glyphs import Palette
+from .views.snapshot import Snapshot
 from .views.status import FINAL_STATUSES, key_line, tab_line, title_line
 from .widgets.line import Line
 from .widgets.rows import Rows

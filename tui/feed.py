@@ -22,8 +22,8 @@ from tickdsl.records.events import (
 )
 from tickdsl.results import RunState, StateBuilder
 
-from .replay import ReplaySource
-from .source import EventSource
+from .event_source import EventSource
+from .replay_source import ReplaySource
 
 LOG_LINES = 5000  # events of note that the log remembers
 RESOURCE_POINTS = 120  # of the machine's load

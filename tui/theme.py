@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from textual.theme import Theme
 
-from .views.marks import DARK, LIGHT, Palette
+from .views.glyphs import DARK, LIGHT, Palette
 
 PALETTES = {"tickdsl-dark": DARK, "tickdsl-light": LIGHT}
 

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from tickdsl.engine import graphs
+from tickdsl.engine import graph_cache
 from tickdsl.graph.model import ModelGraph
 from tickdsl.plan.model import Data
 
@@ -31,14 +31,14 @@ sys.exit(code)
 def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     """An empty cache, also within this process."""
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
-    graphs.model_graph.cache_clear()
-    yield graphs.graph_cache_dir()
-    graphs.model_graph.cache_clear()
+    graph_cache.model_graph.cache_clear()
+    yield graph_cache.graph_cache_dir()
+    graph_cache.model_graph.cache_clear()
 
 
 def small() -> ModelGraph:
-    graphs.model_graph.cache_clear()
-    return graphs.model_graph("small-cnn", b'{"width":0.5}', 10, (3, 8, 8))
+    graph_cache.model_graph.cache_clear()
+    return graph_cache.model_graph("small-cnn", b'{"width":0.5}', 10, (3, 8, 8))
 
 
 def check(plan: Path) -> str:
@@ -82,7 +82,7 @@ def test_without_a_folder_to_write_it_traces(tmp_path: Path, monkeypatch: pytest
 
 def test_other_code_traces_anew(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     small()
-    monkeypatch.setattr(graphs, "_code_digest", lambda: "other")
+    monkeypatch.setattr(graph_cache, "_code_digest", lambda: "other")
     small()
     assert len(list(cache.glob("*.json"))) == 2
 
@@ -100,4 +100,4 @@ def test_the_catalogue_tells_the_shape_that_reading_gives(data: Data, tmp_path: 
     from tickdsl.training.data.datasets import load
 
     read = load(data.name, root=tmp_path, options=data.options)
-    assert graphs.image_shape_and_classes(data, tmp_path) == (read.shape, read.classes)
+    assert graph_cache.image_shape_and_classes(data, tmp_path) == (read.shape, read.classes)

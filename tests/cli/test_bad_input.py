@@ -252,6 +252,6 @@ def test_interrupted_before_anything_began(harness: Any, monkeypatch: pytest.Mon
     def early(*arguments: object, **more: object) -> None:
         signal.raise_signal(signal.SIGINT)  # to this thread: pytest's helpers have others
 
-    monkeypatch.setattr("tickdsl.engine.study.lower", early)
+    monkeypatch.setattr("tickdsl.engine.prepare_study.lower", early)
     harness.write(ONE)
     clear(harness.run(), 130, "interrupted")

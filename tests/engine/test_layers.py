@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 from torch import nn
 
+from tickdsl.engine.dense_networks import dense_network
 from tickdsl.engine.layers import remaining_by_layer
-from tickdsl.engine.networks import dense_network
 from tickdsl.graph.structure import Structure, remaining_weights
 from tickdsl.graph.surgery.compact import compact
 from tickdsl.records.canonical import canonical_json

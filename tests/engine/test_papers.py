@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from laboratory import HEAD, step_runner
+from step_runner import HEAD, step_runner
 
 from tickdsl.engine.building import trace_model
 from tickdsl.graph.costs import cost

@@ -7,8 +7,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from laboratory import HEAD, equal_states, step_runner
 from safetensors.torch import save_file
+from step_runner import HEAD, equal_states, step_runner
 
 from tickdsl.engine.building import trace_model
 from tickdsl.engine.steps.context import structure_metrics

@@ -14,7 +14,7 @@ import pytest
 from tickdsl.checks import CheckReport, check
 from tickdsl.lang.reading.include import load_source
 from tickdsl.lang.syntax import Source
-from tickdsl.plugins import loading, permission, registry
+from tickdsl.plugins import entry_points, loading, permission
 
 _NUMBER = itertools.count()
 
@@ -42,7 +42,7 @@ class PluginSandbox:
             for line in (f"[tickdsl.{group}]", *(f"{name} = {target}" for name, target in entries.items()))
         ]
         (info / "entry_points.txt").write_text("\n".join(lines) + "\n")
-        registry.scan_entry_points.cache_clear()
+        entry_points.scan_entry_points.cache_clear()
 
     def check(self, text: str, *, network: bool = True) -> CheckReport:
         return check(load_source(Source("own.plan", text)), network=network, data=self.folder / "data")
@@ -54,11 +54,11 @@ def sandbox(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[PluginS
     monkeypatch.syspath_prepend(tmp_path)
     monkeypatch.setattr(permission, "_allowed", True)
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
-    registry.scan_entry_points.cache_clear()
+    entry_points.scan_entry_points.cache_clear()
     before = set(sys.modules)
     yield PluginSandbox(tmp_path)
     for name in set(sys.modules) - before:
         if name.startswith("own_"):
             del sys.modules[name]
-    registry.scan_entry_points.cache_clear()
+    entry_points.scan_entry_points.cache_clear()
     loading.code_identity.cache_clear()

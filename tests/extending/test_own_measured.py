@@ -13,13 +13,13 @@ from torch import nn
 from tickdsl.cli import main
 from tickdsl.graph.structure import Structure
 from tickdsl.graph.tracing.trace import trace
-from tickdsl.lsp import outline, words
-from tickdsl.metrics.custom import TrainedModel, metric_figures
+from tickdsl.lsp import completions, cursor
+from tickdsl.metrics.plugin import TrainedModel, metric_figures
 from tickdsl.plugins import PluginError, permission
 from tickdsl.pruning.criteria import ScoringContext, get_criterion
 from tickdsl.pruning.criteria.norms import L2
 from tickdsl.pruning.selection import prune
-from tickdsl.results.figures import columns_with_values
+from tickdsl.results.extra_metrics import columns_with_values
 from tickdsl.training.data import datasets
 from tickdsl.training.models import create
 
@@ -165,9 +165,9 @@ class _Written:
 
     @property
     def items(self) -> dict[str, str]:
-        place = outline.locate(self.text, len(self.text))
+        place = cursor.locate(self.text, len(self.text))
         assert place is not None
-        return {item.word: item.meaning for item in words.completions(place, words.DefinedNames({}, {}))}
+        return {item.word: item.meaning for item in completions.completions(place, completions.DefinedNames({}, {}))}
 
 
 @pytest.mark.parametrize(

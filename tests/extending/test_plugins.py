@@ -12,8 +12,8 @@ import torch
 
 from tickdsl.errors import TickdslError
 from tickdsl.lang.findings.diagnostics import Diagnostic
-from tickdsl.plugins import PluginError, code_identity, permission, source
-from tickdsl.plugins.digest import source_digest
+from tickdsl.plugins import PluginError, code_identity, permission, static_description
+from tickdsl.plugins.source_digest import source_digest
 from tickdsl.training.data import datasets
 from tickdsl.training.models import create
 from tickdsl.training.recipes.recipe import Recipe
@@ -354,7 +354,7 @@ def test_an_edit_of_what_a_module_imports_is_an_edit_of_it(tmp_path: Path, monke
 
 
 def test_code_that_changed_under_way_is_not_run_under_the_old_name(sandbox: Any) -> None:
-    from tickdsl.plan.code import plugin_identities, verify_plugin_code
+    from tickdsl.plan.plugin_code import plugin_identities, verify_plugin_code
 
     name = sandbox.module("def score(rows):\n    return rows.sum(1)\n")
     args = {"by": f"{name}:score", "model": {"name": "small-cnn"}}
@@ -384,7 +384,7 @@ def test_reading_and_importing_say_the_same(sandbox: Any, text: str, plain: bool
     from tickdsl.training.catalogue import MODELS
 
     name = sandbox.module(text)
-    read = source.describe(f"{name}:f")
+    read = static_description.describe(f"{name}:f")
     assert (read is not None) is plain
     info = MODELS[f"{name}:f"]
     assert (name in sys.modules) is not plain

@@ -20,10 +20,10 @@ from tickdsl.graph.costs import cost
 from tickdsl.graph.layer_tree import GraphView
 from tickdsl.graph.model import ModelGraph
 from tickdsl.graph.structure import Structure
-from tickdsl.inspect.graph_branches import collapse_names, tree_lines
 from tickdsl.inspect.graph_drawing import layer_graph
 from tickdsl.inspect.graph_subject import spec_of_model
 from tickdsl.inspect.graph_text import print_view
+from tickdsl.inspect.graph_tree import collapse_names, tree_lines
 from tickdsl.inspect.uniform_pruning import uniform_preview
 
 GOLDEN = Path(__file__).parent / "golden"

@@ -10,11 +10,11 @@ import time
 from pathlib import Path
 from typing import Any
 
-from editor import Editor, run_session
+from lsp_client import Editor, run_session
 from lsprotocol import types
 from pygls.exceptions import JsonRpcException
 
-from tickdsl.engine import graphs
+from tickdsl.engine import graph_cache
 from tickdsl.lang.syntax import Source
 from tickdsl.lang.vocabulary import STATEMENTS
 from tickdsl.lang.writing.format import format_source
@@ -350,9 +350,9 @@ def test_networks_that_were_traced_before_are_looked_at(tmp_path: Path, monkeypa
         assert (diagnostic.code, start(diagnostic.range)[0]) == ("TD402", 5)
 
     run_session(tmp_path, before, sys.executable, "-c", code)
-    graphs.model_graph.cache_clear()
-    graphs.model_graph("small-cnn", b"{}", 10, (1, 8, 8))
-    graphs.model_graph.cache_clear()
+    graph_cache.model_graph.cache_clear()
+    graph_cache.model_graph("small-cnn", b"{}", 10, (1, 8, 8))
+    graph_cache.model_graph.cache_clear()
     run_session(tmp_path, after, sys.executable, "-c", code)
 
 

@@ -8,8 +8,8 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from tickdsl.engine.steps import measuring
-from tickdsl.engine.study import prepare_study
+from tickdsl.engine.prepare_study import prepare_study
+from tickdsl.engine.steps import measurements
 from tickdsl.lang.meaning.resolve import resolve
 from tickdsl.lang.reading.include import load_source
 from tickdsl.lang.syntax import Source
@@ -134,7 +134,7 @@ def test_times_are_those_of_a_structure_on_a_machine(tmp_path: Path, monkeypatch
     for metric in ("latency", "memory"):
         at_one = {m.step for m in here.measurements if m.level == 1 and m.seed == 1 and m.report_metric == metric}
         assert len(at_one) == 1  # the ticket and its rival are one structure
-    monkeypatch.setattr(measuring, "host_name", lambda: "elsewhere")
+    monkeypatch.setattr(measurements, "host_name", lambda: "elsewhere")
     there = study(text, tmp_path)
     moved = {here.step(key).operation for key in set(here.graph) - set(there.graph)}
     assert moved == {"latency", "memory"}

@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from tickdsl.metrics import energy
-from tickdsl.metrics.training_record import TRAINING_METRICS, training_figures
+from tickdsl.metrics.training_metrics import TRAINING_METRICS, training_figures
 from tickdsl.plan.model import MeasurementOptions
 
 CPU, CUDA = torch.device("cpu"), torch.device("cuda", 0)

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from tickdsl.lang.vocabulary import METRICS
 from tickdsl.records.events import Measure
-from tickdsl.results.figures import (
+from tickdsl.results.extra_metrics import (
     COLUMNS,
     columns_with_values,
     estimation_note,
@@ -19,8 +19,8 @@ from tickdsl.results.figures import (
     machine_notes,
     measured_values,
 )
+from tickdsl.results.formatting import quantity
 from tickdsl.results.state import RunState
-from tickdsl.results.words import quantity
 
 
 def state(*measures: Measure) -> RunState:

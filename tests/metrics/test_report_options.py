@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from tickdsl.lang.expand import expand
+from tickdsl.lang.expansion import expand
 from tickdsl.lang.meaning.resolve import ResolvedPlan, resolve
 from tickdsl.lang.reading.include import load_source
 from tickdsl.lang.syntax import Source

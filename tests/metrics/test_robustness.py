@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from tickdsl.errors import TickdslError
-from tickdsl.metrics import attacks, benchmarks
+from tickdsl.metrics import attacks, shifted_test_sets
 from tickdsl.metrics.corruptions import KINDS, SEVERITIES, corrupt
 from tickdsl.metrics.robustness import measure_robustness
 from tickdsl.training.data.datasets import Dataset, load
@@ -151,8 +151,8 @@ def cifar_10_c(root: Path, count: int = 10) -> np.ndarray:
 
 def test_cifar_10_c_is_read_severity_by_severity(tmp_path: Path) -> None:
     images = cifar_10_c(tmp_path)
-    assert set(benchmarks.benchmark_digests(tmp_path)) == {"cifar-10-c"}
-    found = list(benchmarks.read_shifted_sets(tmp_path))
+    assert set(shifted_test_sets.benchmark_digests(tmp_path)) == {"cifar-10-c"}
+    found = list(shifted_test_sets.read_shifted_sets(tmp_path))
     assert [(test.kind, test.severity) for test in found] == [("motion-blur", s) for s in SEVERITIES]
     assert np.array_equal(found[2].images.numpy(), images[20:30].transpose(0, 3, 1, 2))
     assert found[2].labels.tolist() == list(range(10))
@@ -161,15 +161,15 @@ def test_cifar_10_c_is_read_severity_by_severity(tmp_path: Path) -> None:
 def test_cifar_10_2_is_read(tmp_path: Path) -> None:
     images = np.zeros((7, 32, 32, 3), dtype=np.uint8)
     np.savez(tmp_path / "cifar102_test.npz", images=images, labels=np.arange(7))
-    (found,) = benchmarks.read_shifted_sets(tmp_path)
+    (found,) = shifted_test_sets.read_shifted_sets(tmp_path)
     assert (found.benchmark, found.kind, len(found.images)) == ("cifar-10.2", "", 7)
 
 
 def test_other_bytes_are_another_digest(tmp_path: Path) -> None:
-    assert benchmarks.benchmark_digests(tmp_path) == {}
+    assert shifted_test_sets.benchmark_digests(tmp_path) == {}
     cifar_10_c(tmp_path / "a")
     cifar_10_c(tmp_path / "b", count=20)
-    assert benchmarks.benchmark_digests(tmp_path / "a") != benchmarks.benchmark_digests(tmp_path / "b")
+    assert shifted_test_sets.benchmark_digests(tmp_path / "a") != shifted_test_sets.benchmark_digests(tmp_path / "b")
 
 
 @pytest.mark.parametrize("shape", [(50, 32, 32), (50, 16, 16, 3), (49, 32, 32, 3)])
@@ -177,11 +177,11 @@ def test_files_that_are_something_else_are_named(tmp_path: Path, shape: tuple[in
     cifar_10_c(tmp_path)
     np.save(tmp_path / "CIFAR-10-C" / "fog.npy", np.zeros(shape, dtype=np.uint8))
     with pytest.raises(TickdslError, match=r"fog\.npy"):
-        list(benchmarks.read_shifted_sets(tmp_path))
+        list(shifted_test_sets.read_shifted_sets(tmp_path))
 
 
 def test_figures_on_a_benchmark_have_its_name(tmp_path: Path, network: nn.Module, data: Dataset) -> None:
-    test = benchmarks.ShiftedTestSet("cifar-10-c", "fog", 1, data.test_images, data.test_labels)
+    test = shifted_test_sets.ShiftedTestSet("cifar-10-c", "fog", 1, data.test_images, data.test_labels)
     worse = attrs.evolve(test, severity=2, labels=(data.test_labels + 1) % 10)
     found = measure_robustness(network, data, device=CPU, shifted=[test, worse])
     assert found["robustness.cifar-10-c.fog.1"] == found["robustness.clean"]

@@ -7,12 +7,12 @@ from pathlib import Path
 
 import pytest
 from hypothesis import HealthCheck, assume, given, settings
-from meaningful_plans import plans
+from valid_plans import plans
 
 from tickdsl.checks import check, check_file
 from tickdsl.checks.expansion import expand_silently as written
 from tickdsl.cli import main
-from tickdsl.lang.expand import DEFAULT_METRICS, expand, unique_arm_names
+from tickdsl.lang.expansion import DEFAULT_METRICS, expand, unique_arm_names
 from tickdsl.lang.findings.diagnostics import CODES
 from tickdsl.lang.meaning.resolve import ResolvedPlan, resolve
 from tickdsl.lang.reading.include import load_source

@@ -7,7 +7,7 @@ import math
 import numpy as np
 import pytest
 import torch
-from criteria_subjects import catalogue_model, make_subject, random_batches, with_random_batch_norms
+from criteria_helpers import catalogue_model, make_subject, random_batches, with_random_batch_norms
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor, nn

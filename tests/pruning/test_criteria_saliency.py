@@ -8,7 +8,7 @@ import functools
 import numpy as np
 import pytest
 import torch
-from criteria_subjects import catalogue_model, make_subject, random_batches, trace_module, with_random_batch_norms
+from criteria_helpers import catalogue_model, make_subject, random_batches, trace_module, with_random_batch_norms
 from torch import Tensor, nn
 from torch.nn import functional as F
 

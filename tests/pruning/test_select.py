@@ -15,9 +15,9 @@ from tickdsl.graph.tracing.trace import trace
 from tickdsl.pruning.amounts import round_half_up
 from tickdsl.pruning.criteria import ScoringContext
 from tickdsl.pruning.overlap import overlap, random_structure
+from tickdsl.pruning.remaining_units import remaining_units
 from tickdsl.pruning.selection import lowest_positions, prune
 from tickdsl.pruning.transfer import transfer_structure
-from tickdsl.pruning.units import remaining_units
 from tickdsl.training.models import create
 
 SHAPES = {"small-cnn": (1, 8, 8), "resnet20": (3, 16, 16), "vgg11": (3, 32, 32), "lenet-300-100": (1, 8, 8)}

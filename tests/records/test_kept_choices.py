@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from tickdsl.errors import TickdslError
-from tickdsl.records.choices import KeptChoices
+from tickdsl.records.kept_choices import KeptChoices
 
 
 def test_measured_once_for_all(tmp_path: Path) -> None:

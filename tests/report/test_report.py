@@ -15,13 +15,13 @@ from xml.etree import ElementTree
 
 import html5lib
 import pytest
-from report_stories import PLAN, write_run
+from written_runs import PLAN, write_run
 
 from tickdsl.cli import main
 from tickdsl.errors import TickdslError
 from tickdsl.records import RunPaths, read_events
 from tickdsl.report import FORMATS, read_source, render_report, write_report
-from tickdsl.results.fold import build_state
+from tickdsl.results.state_builder import build_state
 
 GOLDEN = Path(__file__).parent / "golden"
 

@@ -9,8 +9,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from browser import CHROMIUM, Browser, browser
-from report_stories import PLAN, write_run
+from headless_browser import CHROMIUM, Browser, browser
+from written_runs import PLAN, write_run
 
 from tickdsl.records import RunPaths
 from tickdsl.report import read_source, render_report

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import attrs
 import pytest
-from stories import finished_run
+from finished_runs import finished_run
 
 from tickdsl.errors import TickdslError
 from tickdsl.records.paths import RunPaths

@@ -10,6 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tickdsl.records import EventDecoder, EventRecord
+from tickdsl.records.event_log import encode
 from tickdsl.records.events import (
     ArmInfo,
     Checkpoint,
@@ -32,7 +33,6 @@ from tickdsl.records.events import (
     StepStart,
     Warn,
 )
-from tickdsl.records.journal import encode
 from tickdsl.results import RunState, StateBuilder, apply_event, build_state
 
 START = RunStart(

@@ -5,7 +5,7 @@ import sys
 
 import attrs
 import pytest
-from stories import RUN
+from finished_runs import RUN
 
 from tickdsl.records import Process
 from tickdsl.records.events import Heartbeat

@@ -3,7 +3,7 @@
 import subprocess
 import sys
 
-READERS = "tickdsl.records, tickdsl.results.table, tickdsl.results.export, tickdsl.results.plain"
+READERS = "tickdsl.records, tickdsl.results.table, tickdsl.results.export, tickdsl.results.plain_progress"
 
 
 def test_reading_a_run_loads_no_torch() -> None:

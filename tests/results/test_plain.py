@@ -4,7 +4,7 @@ import io
 from collections.abc import Iterable
 
 import pytest
-from stories import RUN
+from finished_runs import RUN
 
 from tickdsl.records import EventRecord
 from tickdsl.records.events import (
@@ -22,7 +22,7 @@ from tickdsl.records.events import (
     StepStart,
     Warn,
 )
-from tickdsl.results.plain import PlainProgress, can_redraw
+from tickdsl.results.plain_progress import PlainProgress, can_redraw
 
 
 def step(id: str, operation: str, epochs: float | None = None, stored: bool = False) -> StepInfo:

@@ -5,10 +5,10 @@ from xml.etree import ElementTree
 
 import attrs
 import pytest
-from stories import finished_run
+from finished_runs import finished_run
 
-from tickdsl.results.plots import COLOURS, accuracy_svg
 from tickdsl.results.state import RunState
+from tickdsl.results.svg_plots import COLOURS, accuracy_svg
 
 NAMESPACE = "{http://www.w3.org/2000/svg}"
 

@@ -6,7 +6,7 @@ import pytest
 
 from tickdsl.records.events import ArmInfo, Metric
 from tickdsl.results import RunState
-from tickdsl.results.sentence import conclusions
+from tickdsl.results.conclusions import conclusions
 
 DENSE = (0.90, 0.91, 0.92)
 Gaps = Sequence[tuple[float, float, float]]  # per level the distance to dense of each seed, in points

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tickdsl.results.student import t_quantile
+from tickdsl.results.student_t import t_quantile
 
 SHARES = st.floats(0.001, 0.9995)
 

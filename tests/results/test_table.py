@@ -8,8 +8,8 @@ from pathlib import Path
 
 import attrs
 import pytest
+from finished_runs import finished_run
 from rich.console import Console
-from stories import finished_run
 
 from tickdsl.results import RunState
 from tickdsl.results.table import print_results

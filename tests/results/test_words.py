@@ -4,14 +4,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tickdsl.results import words
+from tickdsl.results import formatting
 from tickdsl.results.verdict import Estimate
 
 
 @settings(deadline=None)
 @given(st.floats(1e-5, 1.0))
 def test_a_share_that_is_there_is_never_written_as_nothing(share: float) -> None:
-    number = float(words.percent(share).removesuffix(" %"))
+    number = float(formatting.percent(share).removesuffix(" %"))
     assert number > 0
     assert number == pytest.approx(100 * share, abs=0.051)
 
@@ -19,7 +19,7 @@ def test_a_share_that_is_there_is_never_written_as_nothing(share: float) -> None
 @settings(deadline=None)
 @given(st.integers(0, 10**14))
 def test_a_count_keeps_three_digits(number: int) -> None:
-    value, _, unit = words.count(number).partition(" ")
+    value, _, unit = formatting.count(number).partition(" ")
     back = float(value) * {"": 1, "k": 1e3, "M": 1e6, "G": 1e9, "T": 1e12}[unit]
     assert back == pytest.approx(number, rel=0.0051)
     assert len(value.replace(".", "")) <= 4
@@ -28,7 +28,7 @@ def test_a_count_keeps_three_digits(number: int) -> None:
 @settings(deadline=None)
 @given(st.integers(0, 10**6))
 def test_a_duration_can_be_read_back(seconds: int) -> None:
-    parts = [int(part) for part in words.format_duration(seconds).split(":")]
+    parts = [int(part) for part in formatting.format_duration(seconds).split(":")]
     assert sum(part * 60**place for place, part in enumerate(reversed(parts))) == seconds
 
 
@@ -37,11 +37,13 @@ def test_a_duration_can_be_read_back(seconds: int) -> None:
     [(0.0031, 0.002, "+0.31 ± 0.20"), (-0.0031, None, "−0.31"), (-1e-9, 0.0, "+0.00 ± 0.00")],
 )
 def test_differences_carry_their_sign(mean: float, half: float | None, said: str) -> None:
-    assert words.points(Estimate(3, mean, half)) == said
+    assert formatting.points(Estimate(3, mean, half)) == said
 
 
 def test_what_was_not_measured_is_a_dash() -> None:
-    assert {words.percent(None), words.accuracy(None), words.points(None), words.count(None)} == {"–"}
+    assert {formatting.percent(None), formatting.accuracy(None), formatting.points(None), formatting.count(None)} == {
+        "–"
+    }
 
 
 @pytest.mark.parametrize(
@@ -49,4 +51,4 @@ def test_what_was_not_measured_is_a_dash() -> None:
     [(0, "0 s"), (0.634, "0.63 s"), (0.996, "1.0 s"), (8.21, "8.2 s"), (9.96, "10 s"), (41.4, "41 s"), (59.6, "1:00")],
 )
 def test_times_have_two_digits_and_more_from_a_minute_on(seconds: float, said: str) -> None:
-    assert words.training_time(seconds) == said
+    assert formatting.training_time(seconds) == said

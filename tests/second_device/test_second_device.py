@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-INNER = Path(__file__).with_name("inner.py")
+INNER = Path(__file__).with_name("second_device_cases.py")
 
 
 @pytest.mark.parametrize("which", ["not plan", pytest.param("plan", marks=pytest.mark.slow)])

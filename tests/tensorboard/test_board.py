@@ -13,8 +13,8 @@ from tensorboardX.proto.event_pb2 import Event
 from tickdsl.records import EventRecord
 from tickdsl.records import events as e
 from tickdsl.tensorboard import TensorBoardWriter
-from tickdsl.tensorboard.files import folder_name
-from tickdsl.tensorboard.order import ReorderBuffer
+from tickdsl.tensorboard.event_file import folder_name
+from tickdsl.tensorboard.reorder_buffer import ReorderBuffer
 
 
 def plan(*arms: str, levels: int = 3, epochs: float = 4.0) -> e.PlanResolved:

@@ -15,13 +15,13 @@ from torch import Tensor, nn
 
 from tickdsl.errors import TickdslError
 from tickdsl.training import epoch_evaluation, loop, models
-from tickdsl.training.autotune import InMemoryChoices
 from tickdsl.training.checkpoints import Checkpointer
 from tickdsl.training.data import datasets
 from tickdsl.training.data.datasets import Dataset
 from tickdsl.training.epoch_evaluation import EpochSums
 from tickdsl.training.history import EpochReport, TrainingHistory
 from tickdsl.training.job import TrainingJob
+from tickdsl.training.measured_choices import InMemoryChoices
 from tickdsl.training.recipes.recipe import Recipe
 from tickdsl.training.stacked.training import train_stacked
 

@@ -10,6 +10,7 @@ from tickdsl.tui import Monitor
 from tickdsl.tui.widgets.rows import Rows
 
 from tickdsl.records import EventReader, EventRecord
+from tickdsl.records.event_log import encode
 from tickdsl.records.events import (
     ArmInfo,
     LayerInfo,
@@ -24,7 +25,6 @@ from tickdsl.records.events import (
     StepProgress,
     StepStart,
 )
-from tickdsl.records.journal import encode
 
 ARMS, SEEDS, ROUNDS = 200, 3, 8
 

@@ -8,7 +8,7 @@ import pytest
 from textual.binding import Binding
 from tickdsl.tui.app import Monitor
 from tickdsl.tui.keys import key_label
-from tickdsl.tui.recording import ReplayMonitor
+from tickdsl.tui.replay_monitor import ReplayMonitor
 from tickdsl.tui.screens.compare import CompareView
 from tickdsl.tui.screens.layers import LayersView
 from tickdsl.tui.screens.plan import PlanView

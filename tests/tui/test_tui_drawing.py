@@ -4,9 +4,9 @@ import math
 
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
-from tickdsl.tui.views.drawing import Axis, ChartData, Curve, Point, draw_chart
-from tickdsl.tui.views.line import align_right, fit
-from tickdsl.tui.views.marks import bar, sparkline
+from tickdsl.tui.views.braille_chart import Axis, ChartData, Curve, Point, draw_chart
+from tickdsl.tui.views.glyphs import bar, sparkline
+from tickdsl.tui.views.text_cells import align_right, fit
 
 figures = st.floats(allow_nan=True, allow_infinity=True, width=32)
 points = st.builds(Point, figures, figures, st.floats(0, 1e6) | st.just(math.nan))

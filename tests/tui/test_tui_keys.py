@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from recorded import (
+from recorded_run import (
     StubSource,
     events_until_midway,
     events_with_failure,

@@ -5,7 +5,7 @@ import sys
 from itertools import pairwise
 
 import pytest
-from tickdsl.tui.views.marks import DARK, LIGHT, MARKERS, STATUS_GLYPHS, Palette, arm_marker
+from tickdsl.tui.views.glyphs import DARK, LIGHT, MARKERS, STATUS_GLYPHS, Palette, arm_marker
 
 
 def luminance(colour: str) -> float:

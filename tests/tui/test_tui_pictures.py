@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 import textual
-from recorded import events_with_failure, make_monitor, recorded_events, wait_until_drawn
+from recorded_run import events_with_failure, make_monitor, recorded_events, wait_until_drawn
 from rich.segment import Segment
 from textual.app import App
 

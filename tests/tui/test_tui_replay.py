@@ -3,7 +3,7 @@
 import attrs
 from hypothesis import given
 from hypothesis import strategies as st
-from recorded import recorded_events
+from recorded_run import recorded_events
 from tickdsl.tui import ReplaySource
 from tickdsl.tui.feed import Feed
 

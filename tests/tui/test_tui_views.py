@@ -6,11 +6,11 @@ import attrs
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from recorded import PLAN, events_until_midway, events_with_failure, recorded_events, snapshot
-from tickdsl.tui.views import arms, compare, curves, detail, layers, log, plan, status, tree
-from tickdsl.tui.views.drawing import draw_chart
-from tickdsl.tui.views.glance import Snapshot
-from tickdsl.tui.views.marks import DARK, LIGHT
+from recorded_run import PLAN, events_until_midway, events_with_failure, recorded_events, snapshot
+from tickdsl.tui.views import arms, compare, detail, layers, log, plan, run_charts, status, tree
+from tickdsl.tui.views.braille_chart import draw_chart
+from tickdsl.tui.views.glyphs import DARK, LIGHT
+from tickdsl.tui.views.snapshot import Snapshot
 
 from tickdsl.records import EventRecord
 from tickdsl.records.events import Measure, Resource, RunEnd
@@ -37,8 +37,8 @@ def everything(now: Snapshot, width: int) -> list[str]:
             lines += [layers.layer_line(row, columns, DARK.accent, DARK) for row in rows]
     lines += [log.log_line(log.as_log_row(row, now), width, DARK) for row in log.log_rows(now)]
     pictures = [
-        curves.metric_chart(now, metric, scale, rivals, DARK, ())
-        for metric in range(len(curves.METRICS))
+        run_charts.metric_chart(now, metric, scale, rivals, DARK, ())
+        for metric in range(len(run_charts.METRICS))
         for scale in (False, True)
         for rivals in (False, True)
     ]

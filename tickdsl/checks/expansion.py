@@ -6,7 +6,7 @@ from collections.abc import Collection
 from pathlib import Path
 
 from tickdsl.checks.report import check
-from tickdsl.lang.expand import expand
+from tickdsl.lang.expansion import expand
 from tickdsl.lang.findings.diagnostics import Diagnostic
 from tickdsl.lang.reading.include import load_source
 from tickdsl.lang.syntax import Source

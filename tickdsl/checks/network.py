@@ -10,7 +10,7 @@ import attrs
 
 from tickdsl.checks import plugins
 from tickdsl.checks.schedules import arm_steps_per_epoch
-from tickdsl.engine.graphs import DEFAULT_DATA_DIR, dense_graph, image_shape_and_classes
+from tickdsl.engine.graph_cache import DEFAULT_DATA_DIR, dense_graph, image_shape_and_classes
 from tickdsl.errors import TickdslError
 from tickdsl.graph.model import ModelGraph
 from tickdsl.graph.structure import Structure

@@ -8,7 +8,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from tickdsl.engine.graphs import image_shape_and_classes
+from tickdsl.engine.graph_cache import image_shape_and_classes
 from tickdsl.errors import TickdslError
 from tickdsl.graph.structure import Structure
 from tickdsl.lang.findings.diagnostics import Diagnostic
@@ -46,9 +46,9 @@ def metric_diagnostics(plan: Plan) -> Iterator[Diagnostic]:
 
 def _try_criterion(name: str, unit: str, arm: Arm, data: Path) -> None:
     """Import it; where weights are all it looks at, let it rank what the network begins with."""
-    from tickdsl.engine.networks import dense_network
+    from tickdsl.engine.dense_networks import dense_network
     from tickdsl.pruning.criteria import ScoringContext, get_criterion
-    from tickdsl.pruning.criteria.custom import NonFiniteScoresError
+    from tickdsl.pruning.criteria.plugin import NonFiniteScoresError
 
     found = get_criterion(name)
     if found.runs_network or "training" in found.needs:

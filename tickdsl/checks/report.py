@@ -12,7 +12,7 @@ from tickdsl.checks.suppressions import apply_silences
 from tickdsl.lang.findings.diagnostics import Diagnostic, PlanError
 from tickdsl.lang.findings.render import sorted_unique
 from tickdsl.lang.meaning.resolve import resolve
-from tickdsl.lang.meaning.sweeps import SweepDiagnostics
+from tickdsl.lang.meaning.sweep_diagnostics import SweepDiagnostics
 from tickdsl.lang.reading.include import LoadedPlan, load_plan
 from tickdsl.plan.model import Plan
 
@@ -84,9 +84,9 @@ def _check_resolved(
     plan: Plan, data: Path | None, network: bool, traced_only: bool, *, whole: bool
 ) -> list[Diagnostic]:
     """Findings above the language; `whole`: the plan has all its arms, so that they can be set against each other."""
-    from tickdsl.checks import amounts, comparison, experiment, plugins, schedules
+    from tickdsl.checks import amounts, arm_comparison, arm_design, plugins, schedules
 
-    families = (schedules.diagnostics, experiment.diagnostics, amounts.diagnostics)
+    families = (schedules.diagnostics, arm_design.diagnostics, amounts.diagnostics)
     found: list[Diagnostic] = []
     rival = "random-structure" in plan.rivals
     for _, group in itertools.groupby(plan.arms, lambda arm: arm.name):
@@ -101,7 +101,7 @@ def _check_resolved(
             if all(diagnostic.severity != "error" or diagnostic.code.startswith("TD3") for diagnostic in told):
                 sound.append(arm)
         if traced_only:
-            from tickdsl.engine.graphs import is_cached
+            from tickdsl.engine.graph_cache import is_cached
 
             sound = [arm for arm in sound if is_cached(arm)] if len(plan.arms) <= _MAX_TRACED_ARMS else []
         if network and sound:
@@ -114,7 +114,7 @@ def _check_resolved(
     if whole and network and not traced_only:
         found += plugins.metric_diagnostics(plan)
     if whole:
-        found += comparison.diagnostics(plan)
+        found += arm_comparison.diagnostics(plan)
         found += amounts.unreachable_stops(plan)
     if whole and network and not traced_only and not any(d.severity == "error" for d in found):
         from tickdsl.checks.network import shared_trainings

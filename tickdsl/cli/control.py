@@ -11,8 +11,8 @@ from tickdsl.cli.engine import engine_process
 from tickdsl.cli.output import OK
 from tickdsl.errors import TickdslError
 from tickdsl.records.control import send_request
+from tickdsl.records.event_log import EventReader
 from tickdsl.records.events import ControlAck, RunEnd
-from tickdsl.records.journal import EventReader
 from tickdsl.records.paths import find_run
 
 _COMMAND_HELP = {
@@ -38,9 +38,9 @@ def add(verbs: Verbs) -> None:
 
 
 def _send_command(arguments: argparse.Namespace) -> int:
-    from tickdsl.results.fold import build_state
     from tickdsl.results.liveness import effective_status
     from tickdsl.results.state import ENDED_STATUSES
+    from tickdsl.results.state_builder import build_state
 
     paths = find_run(arguments.out, arguments.run)
     reader = EventReader(paths.events)

@@ -10,9 +10,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import NoReturn
 
+from tickdsl.records.event_log import EventWriter
 from tickdsl.records.events import RunEnd
 from tickdsl.records.files import write_atomically
-from tickdsl.records.journal import EventWriter
 from tickdsl.records.paths import RunPaths
 from tickdsl.records.process import Process, boot_id, host_name
 

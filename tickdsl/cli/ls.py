@@ -13,7 +13,7 @@ import attrs
 from tickdsl.cli.arguments import Verbs, positive_int
 from tickdsl.cli.engine import engine_process
 from tickdsl.cli.output import OK
-from tickdsl.records.journal import read_events
+from tickdsl.records.event_log import read_events
 from tickdsl.records.paths import RunPaths, list_runs
 
 
@@ -50,8 +50,8 @@ def _ls(arguments: argparse.Namespace) -> int:
 
 
 def _row(paths: RunPaths) -> Row:
-    from tickdsl.results.fold import build_state
     from tickdsl.results.liveness import effective_status
+    from tickdsl.results.state_builder import build_state
 
     state = build_state(read_events(paths.events) if paths.events.exists() else ())
     return Row(
@@ -70,7 +70,7 @@ def _print_table(rows: Sequence[Row]) -> None:
     from rich.console import Console
     from rich.table import Table
 
-    from tickdsl.results.words import format_duration
+    from tickdsl.results.formatting import format_duration
 
     table = Table(box=box.SIMPLE_HEAD)
     for name in ("run", "status"):

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from tickdsl.cli.arguments import Verbs, add_plan_options
 from tickdsl.cli.output import OK, PLAN_ERRORS
-from tickdsl.cli.plans import check_plan, select_arms
+from tickdsl.cli.plan_loading import check_plan, select_arms
 
 
 def add(verbs: Verbs) -> None:
@@ -34,7 +34,7 @@ def show_plan(arguments: argparse.Namespace) -> int:
 
         print(expand_silently(plan, report.diagnostics, data=arguments.data), end="")
         return OK
-    from tickdsl.engine.study import prepare_study
+    from tickdsl.engine.prepare_study import prepare_study
     from tickdsl.inspect import plan_preview
 
     study = prepare_study(plan, arguments.data)

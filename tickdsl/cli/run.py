@@ -8,11 +8,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from tickdsl.cli.arguments import Verbs, add_plan_options, non_negative_seconds, positive_int, stack_size
-from tickdsl.cli.ending import closing_message, reattach_hint, results_table
+from tickdsl.cli.closing import closing_message, reattach_hint, results_table
 from tickdsl.cli.engine import exec_tickdsl, record_failed_start, start_engine, user_arguments
 from tickdsl.cli.output import OK, PLAN_ERRORS, USAGE, ignore_closed_output
 from tickdsl.cli.plan import show_plan
-from tickdsl.cli.plans import load_plan
+from tickdsl.cli.plan_loading import load_plan
 from tickdsl.cli.report import write_final_report
 from tickdsl.cli.tensorboard import tensorboard_listener
 from tickdsl.cli.terminal import wants_monitor
@@ -110,8 +110,8 @@ def _run_in_process(arguments: argparse.Namespace, plan: Plan) -> int:
     from tickdsl.engine.launch import LaunchOptions, launch
     from tickdsl.lang.reading.parse import read_source
     from tickdsl.results.export import write_results
-    from tickdsl.results.fold import StateBuilder
-    from tickdsl.results.plain import PlainProgress
+    from tickdsl.results.plain_progress import PlainProgress
+    from tickdsl.results.state_builder import StateBuilder
 
     command = ("tickdsl", *user_arguments(arguments.argv))
     live = False if arguments.plain or arguments.into is not None else None

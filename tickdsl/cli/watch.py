@@ -11,14 +11,14 @@ from pathlib import Path
 from typing import IO, TYPE_CHECKING, Protocol
 
 from tickdsl.cli.arguments import Verbs, add_run_argument, positive_float
-from tickdsl.cli.ending import closing_message, reattach_hint, results_table
+from tickdsl.cli.closing import closing_message, reattach_hint, results_table
 from tickdsl.cli.engine import engine_process, log_tail, wait_for_end
 from tickdsl.cli.output import OK, USAGE, ignore_closed_output
 from tickdsl.cli.terminal import wants_monitor
 from tickdsl.errors import TickdslError
-from tickdsl.records.journal import EventReader, read_events
+from tickdsl.records.event_log import EventReader, read_events
 from tickdsl.records.paths import RunPaths, find_run
-from tickdsl.records.pipes import PipeReader
+from tickdsl.records.pipe_reader import PipeReader
 
 if TYPE_CHECKING:
     from tickdsl.records import EventRecord
@@ -80,10 +80,10 @@ def show_monitor(paths: RunPaths) -> int:
 
 def _follow(source: EventSource, paths: RunPaths | None) -> int:
     """Tell a run's events as lines until it has ended."""
-    from tickdsl.results.fold import StateBuilder
     from tickdsl.results.liveness import effective_status
-    from tickdsl.results.plain import PlainProgress
+    from tickdsl.results.plain_progress import PlainProgress
     from tickdsl.results.state import ENDED_STATUSES
+    from tickdsl.results.state_builder import StateBuilder
 
     progress, builder = PlainProgress(sys.stderr), StateBuilder()
     engine = None if paths is None else engine_process(paths)
@@ -137,7 +137,7 @@ def _report_ending(state: RunState, paths: RunPaths | None) -> int:
 
 
 def _read_state(paths: RunPaths) -> RunState:
-    from tickdsl.results.fold import build_state
+    from tickdsl.results.state_builder import build_state
 
     return build_state(read_events(paths.events) if paths.events.exists() else ())
 
@@ -151,7 +151,7 @@ def _replay(arguments: argparse.Namespace) -> int:
 
         code: int = replay(list(read_events(paths.events)), arguments.speed, paths.folder, _plan_text(paths))
         return code
-    from tickdsl.results.plain import PlainProgress
+    from tickdsl.results.plain_progress import PlainProgress
 
     progress = PlainProgress(sys.stderr, live=False)
     previous: float | None = None

@@ -18,15 +18,15 @@ import attrs
 import torch
 
 from tickdsl import __version__
-from tickdsl.engine.graphs import DEFAULT_DATA_DIR
+from tickdsl.engine.graph_cache import DEFAULT_DATA_DIR
 from tickdsl.engine.layers import network_events
 from tickdsl.engine.machine.heartbeat import heartbeat
-from tickdsl.engine.machine.sharing import default_jobs, default_stack, threads
-from tickdsl.engine.scheduler.announce import plan_resolved_event
+from tickdsl.engine.machine.job_limits import default_jobs, default_stack, threads
+from tickdsl.engine.prepare_study import prepare_study
+from tickdsl.engine.scheduler.event_builders import plan_resolved_event
 from tickdsl.engine.scheduler.interpreter import INTERRUPTED, OK, STEP_FAILED, STOPPED, Interpreter
-from tickdsl.engine.scheduler.work import step_cost
+from tickdsl.engine.scheduler.step_cost import step_cost
 from tickdsl.engine.steps.context import Settings
-from tickdsl.engine.study import prepare_study
 from tickdsl.engine.workers.in_process import InlineWorkers, Workers
 from tickdsl.engine.workers.processes import WorkerPool
 from tickdsl.errors import TickdslError
@@ -35,9 +35,9 @@ from tickdsl.plan.model import Plan, as_json
 from tickdsl.plugins import code_allowed
 from tickdsl.records import events
 from tickdsl.records.control import ControlReader
-from tickdsl.records.decode import EventRecord
+from tickdsl.records.event_decode import EventRecord
+from tickdsl.records.event_log import EventWriter
 from tickdsl.records.files import write_atomically
-from tickdsl.records.journal import EventWriter
 from tickdsl.records.paths import RunPaths, new_run
 from tickdsl.records.process import Process
 from tickdsl.records.store import Store

@@ -8,7 +8,7 @@ from typing import Any
 
 import attrs
 
-from tickdsl.engine.graphs import DEFAULT_DATA_DIR, Shape, image_shape_and_classes, model_graph
+from tickdsl.engine.graph_cache import DEFAULT_DATA_DIR, Shape, image_shape_and_classes, model_graph
 from tickdsl.graph.layer_tree import GraphView
 from tickdsl.plan.model import Arm, Plan
 from tickdsl.records.canonical import canonical_json

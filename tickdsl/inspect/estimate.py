@@ -8,7 +8,7 @@ from typing import Any
 import attrs
 import numpy as np
 
-from tickdsl.engine.scheduler.announce import epochs
+from tickdsl.engine.scheduler.event_builders import epochs
 from tickdsl.plan.lower import Study
 from tickdsl.plan.steps import Step
 from tickdsl.records.canonical import canonical_json

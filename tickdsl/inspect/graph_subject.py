@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from tickdsl.engine.graphs import DEFAULT_DATA_DIR, Shape, image_shape_and_classes
+from tickdsl.engine.graph_cache import DEFAULT_DATA_DIR, Shape, image_shape_and_classes
 from tickdsl.engine.network_specs import NetworkSpec
 from tickdsl.errors import TickdslError
 from tickdsl.lang.findings.diagnostics import did_you_mean, join_or

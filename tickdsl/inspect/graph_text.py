@@ -13,7 +13,7 @@ from rich.text import Text
 
 from tickdsl.graph.layer_tree import GraphView, Layer
 from tickdsl.graph.model import HEAD_DIMS, ChannelGroup
-from tickdsl.inspect.graph_branches import TreeLine, collapse_names, tree_lines
+from tickdsl.inspect.graph_tree import TreeLine, collapse_names, tree_lines
 from tickdsl.inspect.uniform_pruning import Preview
 from tickdsl.training import catalogue
 

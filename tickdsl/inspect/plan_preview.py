@@ -14,10 +14,10 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from tickdsl.engine.graphs import image_shape_and_classes
-from tickdsl.engine.machine.sharing import default_jobs
-from tickdsl.engine.networks import dense_network
-from tickdsl.engine.scheduler.announce import epochs, short_step_names
+from tickdsl.engine.dense_networks import dense_network
+from tickdsl.engine.graph_cache import image_shape_and_classes
+from tickdsl.engine.machine.job_limits import default_jobs
+from tickdsl.engine.scheduler.event_builders import epochs, short_step_names
 from tickdsl.engine.steps.context import structure_metrics
 from tickdsl.errors import TickdslError
 from tickdsl.graph.structure import Structure

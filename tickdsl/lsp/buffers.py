@@ -17,7 +17,7 @@ from tickdsl.lang.findings.diagnostics import Diagnostic
 from tickdsl.lang.reading import parse
 from tickdsl.lang.reading.include import LoadedPlan, load_source
 from tickdsl.lang.syntax import Source, Span
-from tickdsl.lsp import outline
+from tickdsl.lsp import cursor
 
 
 def file_path(uri: str) -> str:
@@ -82,7 +82,7 @@ class Buffers:
         waiting = [source]
         while waiting:
             here = waiting.pop()
-            for name in outline.includes(here.text):
+            for name in cursor.includes(here.text):
                 there = self.included_source(here, name)
                 if there is not None and self.uri_of(there) not in found:
                     found[self.uri_of(there)] = there

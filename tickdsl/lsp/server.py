@@ -17,9 +17,9 @@ from tickdsl.lang.findings import explain
 from tickdsl.lang.findings.diagnostics import PlanError
 from tickdsl.lang.syntax import Source, Span
 from tickdsl.lang.writing.format import format_source
-from tickdsl.lsp import outline, symbols, words
+from tickdsl.lsp import completions, cursor, symbols
 from tickdsl.lsp.buffers import Buffers, file_path
-from tickdsl.lsp.findings import collect_diagnostics
+from tickdsl.lsp.diagnostics import collect_diagnostics
 
 #: Seconds without a change after which open plans are checked.
 DEBOUNCE_SECONDS = 0.15
@@ -124,15 +124,15 @@ def _formatting(ls: PlanServer, params: types.DocumentFormattingParams) -> list[
     return [types.TextEdit(ls.buffers.range(Span(source, 0, len(source.text))), text)]
 
 
-def _defined_names(buffers: Buffers, source: Source) -> words.DefinedNames:
+def _defined_names(buffers: Buffers, source: Source) -> completions.DefinedNames:
     """What a plan and its includes define, also where they do not parse."""
     variables: dict[str, str] = {}
     arms: dict[str, str] = {}
     for part in buffers.with_includes(source):
-        defined = outline.definitions(part.text)
+        defined = cursor.definitions(part.text)
         variables |= defined["let"] | defined["sweep"]
         arms |= defined["arm"]
-    return words.DefinedNames(variables, arms)
+    return completions.DefinedNames(variables, arms)
 
 
 def _completion(ls: PlanServer, params: types.CompletionParams) -> list[types.CompletionItem] | None:
@@ -140,7 +140,7 @@ def _completion(ls: PlanServer, params: types.CompletionParams) -> list[types.Co
     if found is None:
         return None
     source, offset = found
-    place = outline.locate(source.text, offset)
+    place = cursor.locate(source.text, offset)
     if place is None:
         return []
     span = ls.buffers.range(Span(source, place.start, offset))
@@ -154,7 +154,7 @@ def _completion(ls: PlanServer, params: types.CompletionParams) -> list[types.Co
             filter_text=item.word,
             text_edit=types.TextEdit(span, item.word),
         )
-        for order, item in enumerate(words.completions(place, _defined_names(ls.buffers, source)))
+        for order, item in enumerate(completions.completions(place, _defined_names(ls.buffers, source)))
     ]
 
 
@@ -166,12 +166,12 @@ def _hover(ls: PlanServer, params: types.HoverParams) -> types.Hover | None:
     uri = params.text_document.uri
     parts: list[str] = []
     span: Span | None = None
-    place = outline.locate(source.text, offset)
+    place = cursor.locate(source.text, offset)
     if place is not None and place.word:
         span = Span(source, place.start, place.end)
         name = symbols.occurrence(ls.buffers, uri, offset)
         text = symbols.describe(ls.buffers, uri, name.kind, name.name) if name else None
-        known = words.completions(place, _defined_names(ls.buffers, source)) if text is None else []
+        known = completions.completions(place, _defined_names(ls.buffers, source)) if text is None else []
         parts += [text] if text else [item.markdown for item in known if item.word.rstrip("=") == place.word][:1]
     for diagnostic in ls.buffers.diagnostics(uri):
         here = diagnostic.span

@@ -10,8 +10,8 @@ import torch
 from torch import Tensor, nn
 
 from tickdsl.metrics import attacks
-from tickdsl.metrics.benchmarks import ShiftedTestSet
 from tickdsl.metrics.corruptions import KINDS, SEVERITIES, corrupt
+from tickdsl.metrics.shifted_test_sets import ShiftedTestSet
 from tickdsl.training.data.augment import Normalise
 from tickdsl.training.data.datasets import Dataset
 from tickdsl.training.evaluation import evaluate

@@ -15,8 +15,7 @@ import attrs
 import networkx as nx
 
 from tickdsl.moments import INIT, Moment
-from tickdsl.plan.asked import DEFAULT_CONTEXT, MeasurementContext, measurement_steps
-from tickdsl.plan.builder import DistillationSpec, Fingerprint, StepBuilder, TrainingSpec, step_parents
+from tickdsl.plan.measurement_steps import DEFAULT_CONTEXT, MeasurementContext, measurement_steps
 from tickdsl.plan.model import (
     Arm,
     Condition,
@@ -35,6 +34,7 @@ from tickdsl.plan.model import (
     To,
     Transfer,
 )
+from tickdsl.plan.step_builder import DistillationSpec, Fingerprint, StepBuilder, TrainingSpec, step_parents
 from tickdsl.plan.steps import Step
 
 TICKET, DENSE = "ticket", "dense"

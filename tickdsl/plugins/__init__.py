@@ -5,9 +5,7 @@ is imported before its result is wanted: `registry` finds it by name, `source` r
 `digest` tells its code from another's, `loading` imports it. No torch here.
 """
 
-from tickdsl.plugins.loading import call_plugin, code_identity, load_plugin, type_in_words, verify_identity
-from tickdsl.plugins.permission import allow_code, code_allowed
-from tickdsl.plugins.registry import (
+from tickdsl.plugins.entry_points import (
     ENTRY_POINT_GROUPS,
     Plugin,
     PluginError,
@@ -18,8 +16,10 @@ from tickdsl.plugins.registry import (
     is_quoted_target,
     require_plugin,
 )
-from tickdsl.plugins.source import PluginDescription
-from tickdsl.plugins.table import Registry
+from tickdsl.plugins.loading import call_plugin, code_identity, load_plugin, type_in_words, verify_identity
+from tickdsl.plugins.permission import allow_code, code_allowed
+from tickdsl.plugins.registry import Registry
+from tickdsl.plugins.static_description import PluginDescription
 
 __all__ = [
     "ENTRY_POINT_GROUPS",

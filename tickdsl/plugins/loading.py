@@ -11,10 +11,10 @@ from collections.abc import Callable
 from typing import Any, TypeVar
 
 from tickdsl.errors import TickdslError
-from tickdsl.plugins import source
-from tickdsl.plugins.digest import source_digest
-from tickdsl.plugins.registry import Plugin, PluginError, require_plugin
-from tickdsl.plugins.source import NoSuchName, PluginDescription
+from tickdsl.plugins import static_description
+from tickdsl.plugins.entry_points import Plugin, PluginError, require_plugin
+from tickdsl.plugins.source_digest import source_digest
+from tickdsl.plugins.static_description import NoSuchName, PluginDescription
 
 T = TypeVar("T")
 _PLAIN_TYPES = (bool, int, float, str)
@@ -79,7 +79,7 @@ def describe(plugin: Plugin) -> PluginDescription:
     """What a plug-in is: from its source where that says so plainly, else from the imported object."""
     _require_module(plugin)
     try:
-        plain = source.describe(plugin.target)
+        plain = static_description.describe(plugin.target)
     except NoSuchName as error:
         raise _no_attribute(plugin, error.names) from None
     if plain is not None:
@@ -91,7 +91,7 @@ def describe(plugin: Plugin) -> PluginDescription:
         parameters = ()
     attributes = {name: getattr(found, name) for name in ("units", "needs") if hasattr(found, name)}
     return PluginDescription(
-        source.first_line(inspect.getdoc(found)),
+        static_description.first_line(inspect.getdoc(found)),
         {each.name: each.default for each in parameters if isinstance(each.default, _PLAIN_TYPES)},
         attributes,
         function=not isinstance(found, type) and "units" not in attributes,
@@ -115,7 +115,7 @@ def error_location(error: BaseException, plugin: Plugin) -> str:
     if isinstance(error, SyntaxError) and error.filename:
         return f"{error.filename}:{error.lineno}"
     frames = traceback.extract_tb(error.__traceback__)
-    spec = source.find_module(plugin.module)
+    spec = static_description.find_module(plugin.module)
     own = [frame for frame in frames if spec is not None and frame.filename == spec.origin]
     last = (own or frames)[-1]
     return f"{last.filename}:{last.lineno}"
@@ -123,7 +123,7 @@ def error_location(error: BaseException, plugin: Plugin) -> str:
 
 def _require_module(plugin: Plugin) -> None:
     """Raise PluginError where there is no such module."""
-    if source.find_module(plugin.module) is None:
+    if static_description.find_module(plugin.module) is None:
         way_out = (
             f"install {plugin.package.partition(' ')[0]} again"
             if plugin.package

@@ -9,8 +9,8 @@ import torch
 
 from tickdsl.graph.model import ModelGraph
 from tickdsl.graph.structure import Structure
+from tickdsl.pruning.remaining_units import remaining_groups, remaining_units
 from tickdsl.pruning.selection import remaining_positions
-from tickdsl.pruning.units import remaining_groups, remaining_units
 
 
 def overlap(graph: ModelGraph, parts: Sequence[Structure], at_least: int) -> Structure:

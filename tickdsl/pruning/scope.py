@@ -11,7 +11,7 @@ from tickdsl.errors import TickdslError
 from tickdsl.graph.model import Block, ModelGraph
 from tickdsl.graph.structure import Structure, remaining_weights
 from tickdsl.pruning.patterns import matches
-from tickdsl.pruning.units import remaining_groups, remaining_units
+from tickdsl.pruning.remaining_units import remaining_groups, remaining_units
 
 #: unit -> the kind of channel group it removes.
 GROUP_KINDS = {"filters": "filters", "neurons": "neurons"}

@@ -15,8 +15,8 @@ from tickdsl.graph.structure import Structure, kept_indices
 from tickdsl.pruning.allocation import resolve_amounts
 from tickdsl.pruning.amounts import global_count, local_count
 from tickdsl.pruning.criteria import ScoringContext, get_criterion
+from tickdsl.pruning.remaining_units import remaining_groups, remaining_units
 from tickdsl.pruning.scope import LAYERS, Scope, find_scope, layers_in_scope
-from tickdsl.pruning.units import remaining_groups, remaining_units
 
 
 def prune(context: ScoringContext, args: Mapping[str, Any], matched_structure: Structure | None = None) -> Structure:

@@ -2,8 +2,8 @@
 
 from tickdsl.records.canonical import canonical_json, digest
 from tickdsl.records.control import ControlReader, Request, send_request
-from tickdsl.records.decode import EventRecord
-from tickdsl.records.journal import EventDecoder, EventReader, EventWriter, read_events
+from tickdsl.records.event_decode import EventRecord
+from tickdsl.records.event_log import EventDecoder, EventReader, EventWriter, read_events
 from tickdsl.records.paths import RunPaths, find_run, list_runs, new_run
 from tickdsl.records.process import Process
 from tickdsl.records.store import Draft, Result, Store

@@ -30,7 +30,7 @@ from tickdsl.records.claims import Claims
 from tickdsl.records.files import disk_error, fsync_file
 from tickdsl.records.folders import owner_is_dead, subfolders, try_rename
 from tickdsl.records.process import Process
-from tickdsl.records.unfinished import ScratchFolders
+from tickdsl.records.scratch import ScratchFolders
 
 VERSION = 1
 _RESULT = "result.json"

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from tickdsl.records.files import write_atomically
 from tickdsl.records.paths import RunPaths
-from tickdsl.report.forms import FORMATS, render_report
+from tickdsl.report.formats import FORMATS, render_report
 from tickdsl.report.source import ReportSource, read_source, source_from_state
 from tickdsl.results.state import RunState
 

@@ -7,13 +7,13 @@ from collections.abc import Iterator, Mapping, Sequence
 import attrs
 
 from tickdsl.records.events import ArmInfo
-from tickdsl.report.answer import MAX_ARMS_SHOWN
+from tickdsl.report.arm_symbols import ArmSymbols, accessible_title, curve_symbol
 from tickdsl.report.document import Cell, Details, Figure, Panels, Part, Section, Table, Text, as_cell
+from tickdsl.report.outcomes import MAX_ARMS_SHOWN
 from tickdsl.report.source import ReportSource
-from tickdsl.report.symbols import ArmSymbols, accessible_title, curve_symbol
-from tickdsl.results import words
-from tickdsl.results.plots import Curve, Frame, Scales, dense_accuracies, plot_elements, svg_element
+from tickdsl.results import formatting
 from tickdsl.results.state import RunState
+from tickdsl.results.svg_plots import Curve, Frame, Scales, dense_accuracies, plot_elements, svg_element
 from tickdsl.results.verdict import Estimate, Standing, compute_standings
 
 _WIDE_FRAME = Frame(width=760, height=420, left=56, right=16, top=14)
@@ -98,11 +98,12 @@ def _figure(
 def _describe(curves: Sequence[Curve], dense: Sequence[Estimate]) -> str:
     """What the figure shows, for who hears it: both ends of every curve."""
     ends = [
-        f"{curve.label} goes from {words.accuracy(curve.points[0][1])} % at {words.percent(curve.points[0][0])} "
-        f"to {words.accuracy(curve.points[-1][1])} % at {words.percent(curve.points[-1][0])}"
+        f"{curve.label} goes from {formatting.accuracy(curve.points[0][1])} % "
+        f"at {formatting.percent(curve.points[0][0])} "
+        f"to {formatting.accuracy(curve.points[-1][1])} % at {formatting.percent(curve.points[-1][0])}"
         for curve in curves
     ]
-    level = "; ".join(f"Dense reaches {words.accuracy(estimate)} %" for estimate in dense)
+    level = "; ".join(f"Dense reaches {formatting.accuracy(estimate)} %" for estimate in dense)
     return ". ".join(part for part in (level, *ends) if part) + ". The tables hold all values."
 
 
@@ -128,17 +129,17 @@ def rounds_table(
         else:
             row = [
                 "dense" if level == 0 else str(level),
-                words.percent(standing.density),
-                words.accuracy(standing.accuracy),
-                "" if level == 0 else words.points(standing.to_dense),
+                formatting.percent(standing.density),
+                formatting.accuracy(standing.accuracy),
+                "" if level == 0 else formatting.points(standing.to_dense),
                 Cell("" if level == 0 else standing.verdict or "–", standing.verdict or ""),
-                *([words.percent(standing.filters)] if filters else []),
-                words.count(standing.params),
-                words.count(standing.macs),
-                "–" if standing.seconds is None else words.training_time(standing.seconds),
+                *([formatting.percent(standing.filters)] if filters else []),
+                formatting.count(standing.params),
+                formatting.count(standing.macs),
+                "–" if standing.seconds is None else formatting.training_time(standing.seconds),
             ]
         there = [standings.get((arm.id, name, level)) for name in controls]
-        row[5:5] = ["" if value is None else words.accuracy(value.accuracy) for value in there]
+        row[5:5] = ["" if value is None else formatting.accuracy(value.accuracy) for value in there]
         rows.append(tuple(as_cell(value) for value in row))
     columns = (
         "round",

@@ -5,17 +5,17 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from tickdsl.report.accuracy import accuracy_section
-from tickdsl.report.answer import answer_section, headline
-from tickdsl.report.asked import extra_metrics_section
+from tickdsl.report.appendix import environment_section, notes_section, seeds_section
+from tickdsl.report.arm_symbols import ArmSymbols
 from tickdsl.report.cost import cost_section
 from tickdsl.report.document import Document
-from tickdsl.report.layerwise import layers_section
-from tickdsl.report.question import question_section
-from tickdsl.report.record import environment_section, notes_section, seeds_section
+from tickdsl.report.extra_metrics import extra_metrics_section
+from tickdsl.report.layers import layers_section
+from tickdsl.report.outcomes import answer_section, headline
+from tickdsl.report.plan_text import question_section
 from tickdsl.report.source import ReportSource, with_short_names
 from tickdsl.report.step_graph import steps_section
-from tickdsl.report.symbols import ArmSymbols
-from tickdsl.results import words
+from tickdsl.results import formatting
 
 
 def build_document(sources: Sequence[ReportSource]) -> Document:
@@ -48,11 +48,13 @@ def build_document(sources: Sequence[ReportSource]) -> Document:
 def _header_facts(source: ReportSource) -> tuple[str, ...]:
     state = source.state
     number = len(state.seeds)
-    facts = [source.name, f"{number} seed{'s' * (number != 1)}", words.training_time(state.elapsed)]
+    facts = [source.name, f"{number} seed{'s' * (number != 1)}", formatting.training_time(state.elapsed)]
     if state.run is not None:
         facts.append(state.run.device)
     networks = {(network.model, network.params, network.macs) for network in state.networks.values()}
-    facts += [f"{model}, {words.count(params)} params, {words.count(macs)} MACs" for model, params, macs in networks]
+    facts += [
+        f"{model}, {formatting.count(params)} params, {formatting.count(macs)} MACs" for model, params, macs in networks
+    ]
     return tuple(facts)
 
 

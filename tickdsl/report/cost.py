@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
-from tickdsl.report.answer import MAX_ARMS_SHOWN, outcomes
+from tickdsl.report.arm_symbols import ArmSymbols
 from tickdsl.report.document import Cell, Details, Part, Section, Table, Text
+from tickdsl.report.outcomes import MAX_ARMS_SHOWN, outcomes
 from tickdsl.report.source import ReportSource
-from tickdsl.report.symbols import ArmSymbols
-from tickdsl.results import words
+from tickdsl.results import formatting
 from tickdsl.results.state import RunState, StepState
 from tickdsl.results.verdict import compute_standings
 
@@ -38,13 +38,13 @@ def _summary(state: RunState) -> str:
     stored = [step for step in trainings if step.status == "stored"]
     shared = sum(len(step.info.arms) - 1 for step in trainings if step.info.arms and step.status != "skipped")
     sentences = [
-        f"{words.training_time(state.elapsed)} from the first event to the last",
-        f"{_counted(len(done), 'training')} of {_epochs(done)} epochs in {words.training_time(_seconds(done))}",
+        f"{formatting.training_time(state.elapsed)} from the first event to the last",
+        f"{_counted(len(done), 'training')} of {_epochs(done)} epochs in {formatting.training_time(_seconds(done))}",
     ]
     if stored:
         saved = sum(float(step.metrics.get("train_time") or 0.0) for step in stored)
         sentences.append(
-            f"{_counted(len(stored), 'training')} taken from the store, {words.training_time(saved)} spared"
+            f"{_counted(len(stored), 'training')} taken from the store, {formatting.training_time(saved)} spared"
         )
     if shared:
         sentences.append(f"sharing among arms spared {_counted(shared, 'training')}")
@@ -65,7 +65,13 @@ def _operation_row(name: str, steps: Sequence[StepState], statuses: Iterable[str
     counts = [sum(step.status == status for step in steps) for status in statuses]
     done = [step for step in steps if step.status == "done" and step.seconds > 0]  # not on the way of another
     shared = sum(len(step.info.arms) > 1 for step in steps)
-    figures = [str(len(steps)), str(shared), *map(str, counts), _epochs(done), words.training_time(_seconds(steps))]
+    figures = [
+        str(len(steps)),
+        str(shared),
+        *map(str, counts),
+        _epochs(done),
+        formatting.training_time(_seconds(steps)),
+    ]
     return (Cell(name), *map(Cell, figures))
 
 
@@ -79,11 +85,13 @@ def _arms(source: ReportSource, symbols: ArmSymbols, prefix: str) -> Table:
             for standing in (o.dense, o.winner):
                 value = None if standing is None else getattr(standing, name)
                 sizes.append(
-                    "–" if value is None else (words.training_time if name == "seconds" else words.count)(value)
+                    "–"
+                    if value is None
+                    else (formatting.training_time if name == "seconds" else formatting.count)(value)
                 )
         mark = Cell(o.arm.id, symbol=symbols.svg_for(source.name, o.arm.id))
         all_time = sum(float(step.metrics.get("train_time") or step.seconds) for step in steps)
-        rows.append((mark, *map(Cell, sizes), Cell(str(len(steps))), Cell(words.training_time(all_time))))
+        rows.append((mark, *map(Cell, sizes), Cell(str(len(steps))), Cell(formatting.training_time(all_time))))
     return Table(
         f"{prefix}Cost of the networks",
         (

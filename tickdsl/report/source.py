@@ -8,11 +8,11 @@ from collections.abc import Sequence
 import attrs
 
 from tickdsl.errors import TickdslError
-from tickdsl.records.journal import read_events
+from tickdsl.records.event_log import read_events
 from tickdsl.records.paths import RunPaths
-from tickdsl.results.fold import build_state
 from tickdsl.results.liveness import effective_status
 from tickdsl.results.state import RunState
+from tickdsl.results.state_builder import build_state
 
 
 @attrs.frozen

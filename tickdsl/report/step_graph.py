@@ -11,12 +11,12 @@ from html import escape
 
 import attrs
 
+from tickdsl.report.arm_symbols import accessible_title
 from tickdsl.report.document import Details, Figure, Part, Section, Text
 from tickdsl.report.source import ReportSource
-from tickdsl.report.symbols import accessible_title
-from tickdsl.results.plots import top_arms
-from tickdsl.results.served import first_uses
 from tickdsl.results.state import RunState
+from tickdsl.results.step_usage import first_uses
+from tickdsl.results.svg_plots import top_arms
 from tickdsl.results.verdict import compute_standings
 
 _OPERATION_STYLES = {  # a colour of Okabe and Ito and a letter each

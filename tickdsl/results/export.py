@@ -11,10 +11,10 @@ from typing import Any
 from tickdsl.records.events import ArmInfo
 from tickdsl.records.files import write_atomically
 from tickdsl.records.paths import RunPaths
-from tickdsl.results.figures import MeasuredValue, NetworkKey, machine_notes, measured_values
-from tickdsl.results.plots import accuracy_svg
-from tickdsl.results.sentence import conclusions
+from tickdsl.results.conclusions import conclusions
+from tickdsl.results.extra_metrics import MeasuredValue, NetworkKey, machine_notes, measured_values
 from tickdsl.results.state import MetricKey, RunState
+from tickdsl.results.svg_plots import accuracy_svg
 from tickdsl.results.verdict import CONFIDENCE, Estimate, Standing, caveats, compute_standings
 
 VERSION = 1

@@ -11,8 +11,9 @@ from rich.table import Table
 from rich.text import Text
 
 from tickdsl.records.events import ArmInfo
-from tickdsl.results import words
-from tickdsl.results.figures import (
+from tickdsl.results import formatting
+from tickdsl.results.conclusions import conclusions
+from tickdsl.results.extra_metrics import (
     Column,
     MeasuredValue,
     NetworkKey,
@@ -22,7 +23,6 @@ from tickdsl.results.figures import (
     machine_notes,
     measured_values,
 )
-from tickdsl.results.sentence import conclusions
 from tickdsl.results.state import RunState
 from tickdsl.results.verdict import LOSING, UNDECIDED, WINNING, Standing, caveats, compute_standings
 
@@ -150,21 +150,21 @@ def _columns(shown: _ShownParts, best_ticket: Standing | None, report: Sequence[
     metrics = report or ("sparsity", "params", "flops")
 
     def accuracy(standing: Standing) -> str:
-        return words.accuracy(standing.accuracy, "accuracy intervals" in shown) + (
+        return formatting.accuracy(standing.accuracy, "accuracy intervals" in shown) + (
             _BEST_MARK if standing is best_ticket else " "
         )
 
     columns: list[tuple[bool, str, _CellFormat]] = [
         (True, "round", lambda s: str(s.level)),
-        ("sparsity" in shown and "sparsity" in metrics, "sparsity", lambda s: words.percent(s.sparsity)),
-        (True, "weights\nleft", lambda s: words.percent(s.density)),
-        (True, _FILTERS, lambda s: words.percent(s.filters)),
-        ("params" in shown and "params" in metrics, "params", lambda s: words.count(s.params)),
-        ("MACs" in shown and "flops" in metrics, "MACs", lambda s: words.count(s.macs)),
+        ("sparsity" in shown and "sparsity" in metrics, "sparsity", lambda s: formatting.percent(s.sparsity)),
+        (True, "weights\nleft", lambda s: formatting.percent(s.density)),
+        (True, _FILTERS, lambda s: formatting.percent(s.filters)),
+        ("params" in shown and "params" in metrics, "params", lambda s: formatting.count(s.params)),
+        ("MACs" in shown and "flops" in metrics, "MACs", lambda s: formatting.count(s.macs)),
         (
             "train-time" in metrics,
             "train\ntime",
-            lambda s: "" if s.seconds is None else words.format_duration(s.seconds),
+            lambda s: "" if s.seconds is None else formatting.format_duration(s.seconds),
         ),
         ("loss" in metrics, "test\nloss", lambda s: "" if s.loss is None else f"{s.loss:.4f}"),
         (True, "accuracy\n% ", accuracy),
@@ -174,7 +174,7 @@ def _columns(shown: _ShownParts, best_ticket: Standing | None, report: Sequence[
 
 
 def _difference(standing: Standing, interval: bool) -> str:
-    return "" if standing.contestant == "dense" else words.points(standing.to_dense, interval)
+    return "" if standing.contestant == "dense" else formatting.points(standing.to_dense, interval)
 
 
 def _verdict_cell(standing: Standing | None) -> Text:
@@ -186,7 +186,7 @@ def _verdict_cell(standing: Standing | None) -> Text:
 def _control_cell(standing: Standing | None, shown: _ShownParts) -> Text:
     if standing is None:
         return Text("")
-    return Text(words.accuracy(standing.accuracy, "rival intervals" in shown))
+    return Text(formatting.accuracy(standing.accuracy, "rival intervals" in shown))
 
 
 def _levels_of(arm: ArmInfo, standings: Mapping[tuple[str, str, int], Standing]) -> list[int]:
@@ -214,7 +214,7 @@ def _legend(state: RunState, standings: Mapping[tuple[str, str, int], Standing],
     if any(standing.accuracy and standing.accuracy.half_width is not None for standing in standings.values()):
         parts += ["± 95 % confidence interval of the mean", "differences are paired by seed"]
     if state.within:
-        parts.append(f"winning: {words.below(state.within)} dense")
+        parts.append(f"winning: {formatting.below(state.within)} dense")
     if any(standing.verdict is not None for standing in standings.values()):
         parts.append("verdicts are corrected for the number of rounds (Holm)")
     if note := estimation_note(extra_values):

@@ -22,7 +22,7 @@ import attrs
 from tickdsl.records.events import Metric
 from tickdsl.results.bootstrap import MIN_BOOTSTRAP_SEEDS, mean_interval, mean_tail
 from tickdsl.results.state import RunState
-from tickdsl.results.student import t_quantile, t_tail
+from tickdsl.results.student_t import t_quantile, t_tail
 
 CONFIDENCE = 0.95
 _FLOAT_TOLERANCE = 1e-12  # accuracies are ratios of counts: smaller differences are those of floating point

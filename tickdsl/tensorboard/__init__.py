@@ -1,5 +1,5 @@
 """A run as TensorBoard shows it. Reads records, imports no torch."""
 
-from tickdsl.tensorboard.board import TensorBoardWriter
+from tickdsl.tensorboard.writer import TensorBoardWriter
 
 __all__ = ["TensorBoardWriter"]

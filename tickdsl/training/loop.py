@@ -14,12 +14,12 @@ from contextlib import AbstractContextManager
 import torch
 from torch import Tensor, nn
 
-from tickdsl.training.autotune import InMemoryChoices, MeasuredChoices
 from tickdsl.training.checkpoints import Checkpointer
-from tickdsl.training.data.batches import BatchStream, DeviceDataset
 from tickdsl.training.data.datasets import Dataset
+from tickdsl.training.data.device_dataset import BatchStream, DeviceDataset
 from tickdsl.training.history import EpochReport, TrainingHistory
 from tickdsl.training.job import StateDict, TrainingJob
+from tickdsl.training.measured_choices import InMemoryChoices, MeasuredChoices
 from tickdsl.training.recipes.recipe import Recipe
 from tickdsl.training.rng import stream_seed
 from tickdsl.training.step.distillation import Distillation, Distiller

@@ -14,9 +14,8 @@ import torch
 from torch import Tensor, nn
 
 from tickdsl.errors import TickdslError
-from tickdsl.training.autotune import MeasuredChoices
 from tickdsl.training.checkpoints import training_identity
-from tickdsl.training.data.batches import DeviceDataset
+from tickdsl.training.data.device_dataset import DeviceDataset
 from tickdsl.training.devices import (
     LAYOUTS,
     autocast_type,
@@ -28,6 +27,7 @@ from tickdsl.training.epoch_evaluation import EpochSums, EpochTester
 from tickdsl.training.evaluation import evaluation_from_sums, evaluation_sums
 from tickdsl.training.history import EpochReport, TrainingHistory
 from tickdsl.training.job import StateDict, TrainingJob
+from tickdsl.training.measured_choices import MeasuredChoices
 from tickdsl.training.step.distillation import Distiller
 from tickdsl.training.step.masks import Masks
 from tickdsl.training.step.optimiser_step import OptimiserStep

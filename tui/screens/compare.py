@@ -9,12 +9,12 @@ from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
 from textual.containers import Vertical
 
-from tickdsl.results.figures import estimation_note
+from tickdsl.results.extra_metrics import estimation_note
 
 from ..views.compare import COSTS, compare_line, compare_rows, heading, pareto_chart, selections
-from ..views.figures import format_margin
-from ..views.glance import Snapshot
-from ..views.line import styled_line
+from ..views.formatting import format_margin
+from ..views.snapshot import Snapshot
+from ..views.text_cells import styled_line
 from ..widgets.chart import Chart
 from ..widgets.line import Line
 from ..widgets.rows import Rows

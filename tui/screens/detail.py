@@ -12,8 +12,8 @@ from textual.screen import ModalScreen
 from textual.widgets import Static
 
 from ..views.detail import step_lines
-from ..views.glance import Snapshot
 from ..views.log import LogRow, step_description
+from ..views.snapshot import Snapshot
 
 
 class Detail(ModalScreen[None]):

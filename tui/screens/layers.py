@@ -11,7 +11,6 @@ from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
 from textual.containers import Vertical
 
-from ..views.glance import Snapshot
 from ..views.layers import (
     LayerRow,
     LayerSelection,
@@ -27,7 +26,8 @@ from ..views.layers import (
     totals,
     weights_chart,
 )
-from ..views.line import styled_line
+from ..views.snapshot import Snapshot
+from ..views.text_cells import styled_line
 from ..widgets.chart import Chart
 from ..widgets.line import Line
 from ..widgets.rows import Rows

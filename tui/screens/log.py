@@ -9,8 +9,8 @@ from textual.containers import Vertical
 
 from tickdsl.records import EventRecord
 
-from ..views.glance import Snapshot
 from ..views.log import LogRow, as_log_row, log_line, log_rows
+from ..views.snapshot import Snapshot
 from ..widgets.rows import Rows
 from .detail import Detail
 from .view import View

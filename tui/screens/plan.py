@@ -10,11 +10,11 @@ from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
 from textual.containers import Vertical
 
-from ..views.glance import Snapshot
+from ..views.glyphs import arm_marker
 from ..views.highlight import highlight_plan
-from ..views.line import styled_line
-from ..views.marks import arm_marker
 from ..views.plan import PlanLine, plan_lines
+from ..views.snapshot import Snapshot
+from ..views.text_cells import styled_line
 from ..widgets.rows import Rows
 from .detail import Detail
 from .view import View

@@ -12,14 +12,14 @@ from textual.containers import Horizontal, Vertical
 
 from tickdsl.records import EventRecord
 
-from ..views import curves
+from ..views import run_charts
 from ..views.arms import ArmRow, arm_line, arm_rows
 from ..views.arms import heading as arms_heading
-from ..views.glance import Snapshot
-from ..views.line import styled_line
 from ..views.log import LogRow, as_log_row, log_line, log_rows
-from ..views.outline import TreePath
+from ..views.snapshot import Snapshot
 from ..views.status import load_line
+from ..views.step_outline import TreePath
+from ..views.text_cells import styled_line
 from ..views.tree import (
     TreeExpansion,
     TreeRow,
@@ -113,7 +113,7 @@ class RunView(View):
         self.query_one("#arms-heading", Line).show(lambda width: styled_line((arms_heading(width), self.palette.dim)))
         log = self.log_scale.get(self.metric, False)
         self.query_one(Chart).show(
-            curves.metric_chart(snapshot, self.metric, log, self.controls, self.palette, self.selected_steps)
+            run_charts.metric_chart(snapshot, self.metric, log, self.controls, self.palette, self.selected_steps)
         )
         self.query_one("#tail", Rows).show(log_rows(snapshot, self.engine_log_tail, 200))
         self.query_one("#load", Line).show(lambda width: load_line(snapshot.resource_history, width, self.palette))
@@ -150,7 +150,7 @@ class RunView(View):
         self.redraw()
 
     def action_next_metric(self) -> None:
-        self.metric = (self.metric + 1) % len(curves.METRICS)
+        self.metric = (self.metric + 1) % len(run_charts.METRICS)
         self.redraw()
 
     def action_log_scale(self) -> None:

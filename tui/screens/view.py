@@ -8,8 +8,8 @@ from textual.containers import Container
 from textual.widget import Widget
 
 from ..theme import palette_of
-from ..views.glance import Snapshot
-from ..views.marks import Palette
+from ..views.glyphs import Palette
+from ..views.snapshot import Snapshot
 
 
 class View(Container):

@@ -8,14 +8,14 @@ import attrs
 from rich.text import Text
 
 from tickdsl.records.events import ArmInfo
+from tickdsl.results.formatting import format_duration, percent
 from tickdsl.results.state import FINISHED_STATUSES, StepState
 from tickdsl.results.verdict import LOSING, WINNING, Standing
-from tickdsl.results.words import format_duration, percent
 
-from .figures import accuracy
-from .glance import Snapshot
-from .line import align_right, fit, styled_line
-from .marks import Palette, arm_marker, bar
+from .formatting import accuracy
+from .glyphs import Palette, arm_marker, bar
+from .snapshot import Snapshot
+from .text_cells import align_right, fit, styled_line
 from .tree import group_status
 
 

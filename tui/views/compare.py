@@ -8,15 +8,15 @@ import attrs
 from rich.text import Text
 
 from tickdsl.records.events import ArmInfo
-from tickdsl.results.figures import COLUMNS, columns_with_values, format_cell
+from tickdsl.results.extra_metrics import COLUMNS, columns_with_values, format_cell
+from tickdsl.results.formatting import count, percent, points
 from tickdsl.results.verdict import LOSING, WINNING, Standing
-from tickdsl.results.words import count, percent, points
 
-from .drawing import Axis, ChartData, Curve, Point
-from .figures import accuracy, format_seconds
-from .glance import Snapshot
-from .line import align_right, fit, styled_line
-from .marks import Palette, arm_marker
+from .braille_chart import Axis, ChartData, Curve, Point
+from .formatting import accuracy, format_seconds
+from .glyphs import Palette, arm_marker
+from .snapshot import Snapshot
+from .text_cells import align_right, fit, styled_line
 
 SMALLEST, BEST = "smallest winning ticket", "most accurate ticket"
 COSTS = ("params", "MACs")

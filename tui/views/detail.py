@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import time
 
+from tickdsl.results.formatting import format_duration, percent
 from tickdsl.results.state import StepState
-from tickdsl.results.words import format_duration, percent
 
-from .glance import Snapshot
 from .log import step_description
+from .snapshot import Snapshot
 
 
 def step_lines(name: str, snapshot: Snapshot) -> list[str]:

@@ -7,7 +7,7 @@ from pygments.token import Comment, Keyword, Literal, Name, Number, Operator, St
 from pygments.util import ClassNotFound
 from rich.text import Text
 
-from .marks import Palette
+from .glyphs import Palette
 
 
 def highlight_plan(text: str, palette: Palette) -> list[Text]:

@@ -8,12 +8,12 @@ import attrs
 from rich.cells import cell_len
 from rich.text import Text
 
-from tickdsl.results.words import count, percent
+from tickdsl.results.formatting import count, percent
 
-from .drawing import Axis, ChartData, Curve, Point
-from .glance import Snapshot
-from .line import align_right, fit, styled_line
-from .marks import Palette, arm_marker, bar
+from .braille_chart import Axis, ChartData, Curve, Point
+from .glyphs import Palette, arm_marker, bar
+from .snapshot import Snapshot
+from .text_cells import align_right, fit, styled_line
 
 _MAX_CURVES = 12  # layers in one chart
 

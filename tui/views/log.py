@@ -10,12 +10,12 @@ from rich.text import Text
 
 from tickdsl.records import EventRecord
 from tickdsl.records.events import ControlAck, Log, Metric, RunEnd, RunStart, StepEnd, StepStart, Warn
-from tickdsl.results.words import count, format_duration, percent
+from tickdsl.results.formatting import count, format_duration, percent
 
-from .figures import format_seconds
-from .glance import Snapshot
-from .line import fit, styled_line
-from .marks import Palette
+from .formatting import format_seconds
+from .glyphs import Palette
+from .snapshot import Snapshot
+from .text_cells import fit, styled_line
 
 _GLYPHS = {
     "run": "▶", "end": "■", "step": "◐", "done": "●", "stored": "◉", "skipped": "⊘", "failed": "✗", "figure": "◆",

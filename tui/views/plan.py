@@ -7,7 +7,7 @@ from collections.abc import Mapping
 
 import attrs
 
-from .glance import Snapshot
+from .snapshot import Snapshot
 
 _ARM_PATTERN = re.compile(r"\s*arm\s+([\w.-]+)")
 # What a statement is called that makes steps of an operation.

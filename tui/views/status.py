@@ -7,12 +7,12 @@ from collections.abc import Sequence
 from rich.text import Text
 
 from tickdsl.records.events import Resource
+from tickdsl.results.formatting import format_duration
 from tickdsl.results.state import ENDED_STATUSES
-from tickdsl.results.words import format_duration
 
-from .glance import Snapshot
-from .line import fit, styled_line
-from .marks import STATUS_GLYPHS, Palette, bar, sparkline
+from .glyphs import STATUS_GLYPHS, Palette, bar, sparkline
+from .snapshot import Snapshot
+from .text_cells import fit, styled_line
 
 FINAL_STATUSES = ENDED_STATUSES | {"crashed", "presumed crashed"}
 

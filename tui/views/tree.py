@@ -7,14 +7,14 @@ from collections.abc import Collection, Iterable, Iterator
 import attrs
 from rich.text import Text
 
+from tickdsl.results.formatting import format_duration
 from tickdsl.results.state import FINISHED_STATUSES, RunState, StepState
-from tickdsl.results.words import format_duration
 
-from .figures import format_seconds
-from .glance import Snapshot
-from .line import align_right, fit, styled_line
-from .marks import STATUS_GLYPHS, Palette, arm_marker
-from .outline import TreePath
+from .formatting import format_seconds
+from .glyphs import STATUS_GLYPHS, Palette, arm_marker
+from .snapshot import Snapshot
+from .step_outline import TreePath
+from .text_cells import align_right, fit, styled_line
 
 _MAX_OPEN_ARMS = 12  # arms that are shown open when nothing runs
 

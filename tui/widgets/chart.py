@@ -7,7 +7,7 @@ from textual.strip import Strip
 from textual.widget import Widget
 
 from ..theme import palette_of
-from ..views.drawing import ChartData, draw_chart
+from ..views.braille_chart import ChartData, draw_chart
 
 
 class Chart(Widget, can_focus=True):

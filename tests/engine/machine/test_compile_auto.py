@@ -8,10 +8,10 @@ from pathlib import Path
 
 import attrs
 import pytest
-from laboratory import StepRunner, step_runner
+from step_runner import StepRunner, step_runner
 from torch import Tensor, nn
 
-from tickdsl.engine.machine import compiling
+from tickdsl.engine.machine import auto_compile
 from tickdsl.errors import TickdslError
 from tickdsl.training.step import optimiser_step
 
@@ -90,8 +90,8 @@ def test_where_torch_cannot_compile_trainings_go_without(tmp_path: Path, monkeyp
         raise TickdslError("torch cannot compile this network here: no compiler")
 
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
-    monkeypatch.setattr(compiling, "compile_model", lambda model: refused)
-    monkeypatch.setattr(compiling, "_MIN_SAVED_SECONDS", 0.0)
+    monkeypatch.setattr(auto_compile, "compile_model", lambda model: refused)
+    monkeypatch.setattr(auto_compile, "_MIN_SAVED_SECONDS", 0.0)
     bench, warned = step_runner(tmp_path, ROUND, HEAD.format("auto")), []
     bench.context.hooks.warn = warned.append
     assert bench.metrics(bench.measured_step("dense", 0))["compiled"] is False
@@ -101,9 +101,9 @@ def test_where_torch_cannot_compile_trainings_go_without(tmp_path: Path, monkeyp
 @pytest.mark.slow
 def test_the_figures_are_measured_and_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
-    monkeypatch.setattr(compiling, "_MIN_SAVED_SECONDS", 0.0)
-    monkeypatch.setattr(compiling, "MIN_SPEEDUP", 0.0)  # how fast it is compiled is this machine's affair
-    monkeypatch.setattr(optimiser_step, "compile_model", compiling.compile_model)
+    monkeypatch.setattr(auto_compile, "_MIN_SAVED_SECONDS", 0.0)
+    monkeypatch.setattr(auto_compile, "MIN_SPEEDUP", 0.0)  # how fast it is compiled is this machine's affair
+    monkeypatch.setattr(optimiser_step, "compile_model", auto_compile.compile_model)
     seen: list[set[str]] = []
     for _ in range(2):
         bench, said = step_runner(tmp_path, ROUND + "\nseeds 2", HEAD.format("auto")), []

@@ -8,9 +8,9 @@ from pathlib import Path
 import attrs
 import pytest
 import torch
-from laboratory import step_runner
+from step_runner import step_runner
 
-from tickdsl.engine.study import prepare_study
+from tickdsl.engine.prepare_study import prepare_study
 from tickdsl.lang.meaning.resolve import resolve
 from tickdsl.lang.reading.include import load_source
 from tickdsl.lang.syntax import Source

@@ -7,9 +7,9 @@ from pathlib import Path
 import pytest
 import torch
 
-from tickdsl.engine.machine import sharing
+from tickdsl.engine.machine import job_limits
+from tickdsl.engine.prepare_study import prepare_study
 from tickdsl.engine.steps.context import Settings
-from tickdsl.engine.study import prepare_study
 from tickdsl.engine.workers.in_process import Worker
 from tickdsl.lang.meaning.resolve import resolve
 from tickdsl.lang.reading.include import load_source
@@ -29,27 +29,27 @@ def study(head: str, text: str = ROUNDS) -> Study:
 
 @pytest.fixture
 def sixteen(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(sharing, "available_cores", lambda: 16)
+    monkeypatch.setattr(job_limits, "available_cores", lambda: 16)
 
 
 @pytest.mark.usefixtures("sixteen")
 def test_on_a_gpu_small_steps_run_side_by_side_and_large_ones_alone() -> None:
-    assert sharing.default_jobs("cuda", study(SMALL)) == 4
-    assert sharing.default_jobs("cuda", study(LARGE)) == 1
-    assert sharing.default_jobs("cuda", study(SMALL, "train 1ep\nprune weights 20%; rewind lr")) == 2  # no more work
+    assert job_limits.default_jobs("cuda", study(SMALL)) == 4
+    assert job_limits.default_jobs("cuda", study(LARGE)) == 1
+    assert job_limits.default_jobs("cuda", study(SMALL, "train 1ep\nprune weights 20%; rewind lr")) == 2  # no more work
 
 
 @pytest.mark.usefixtures("sixteen")
 @pytest.mark.parametrize("jobs", [1, 2, 3, 5, 16, 40])
 def test_threads_never_outnumber_the_cores(jobs: int) -> None:
-    each = sharing.threads(study(LARGE).plan, Path(), jobs)
+    each = job_limits.threads(study(LARGE).plan, Path(), jobs)
     assert each >= 1 and (each * jobs <= 16 or each == 1)
-    assert sharing.threads(study(SMALL).plan, Path(), jobs) == 1, "a step too small to divide"
+    assert job_limits.threads(study(SMALL).plan, Path(), jobs) == 1, "a step too small to divide"
 
 
 def test_cores_are_those_that_this_process_may_use(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(sharing.os, "sched_getaffinity", lambda pid: {0, 3, 5}, raising=False)
-    assert sharing.available_cores() == 3
+    monkeypatch.setattr(job_limits.os, "sched_getaffinity", lambda pid: {0, 3, 5}, raising=False)
+    assert job_limits.available_cores() == 3
 
 
 @pytest.mark.parametrize(("jobs", "shares"), [(1, []), (2, [0.45]), (4, [0.225])])

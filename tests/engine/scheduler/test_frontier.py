@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tickdsl.engine.scheduler.frontier import StepScheduler
+from tickdsl.engine.scheduler.step_scheduler import StepScheduler
 from tickdsl.lang.meaning.resolve import resolve
 from tickdsl.lang.reading.include import load_source
 from tickdsl.lang.syntax import Source

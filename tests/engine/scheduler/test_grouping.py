@@ -11,8 +11,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from test_frontier import ORDERS, PLANS, plain, study
 
-from tickdsl.engine.scheduler.frontier import StepScheduler
-from tickdsl.engine.scheduler.grouping import StackingKeys, StepGrouper
+from tickdsl.engine.scheduler.step_grouper import StackingKeys, StepGrouper
+from tickdsl.engine.scheduler.step_scheduler import StepScheduler
 from tickdsl.plan.lower import Study
 from tickdsl.records import Store
 

@@ -10,18 +10,18 @@ import attrs
 import pytest
 
 from tickdsl.engine.messages import Message, Outcome, Task
-from tickdsl.engine.scheduler.announce import plan_resolved_event
-from tickdsl.engine.scheduler.frontier import StepScheduler
+from tickdsl.engine.scheduler.event_builders import plan_resolved_event
 from tickdsl.engine.scheduler.interpreter import Interpreter
+from tickdsl.engine.scheduler.step_scheduler import StepScheduler
 from tickdsl.lang.meaning.resolve import resolve
 from tickdsl.lang.reading.include import load_source
 from tickdsl.lang.syntax import Source
 from tickdsl.plan.lower import Study, lower
 from tickdsl.records import Store
 from tickdsl.records.control import ControlReader
-from tickdsl.records.decode import EventRecord
+from tickdsl.records.event_decode import EventRecord
 from tickdsl.records.events import Event, PlanResolved, StepInfo, StepProgress
-from tickdsl.results.fold import MAX_TOTAL_POINTS, MIN_HISTORY_POINTS, StateBuilder
+from tickdsl.results.state_builder import MAX_TOTAL_POINTS, MIN_HISTORY_POINTS, StateBuilder
 
 METRICS = {"accuracy": 0.9, "sparsity": 0.1, "filters": 0.9, "epochs": [[n, 0.1, 0.1, 0.9, 0.1] for n in range(50)]}
 

@@ -10,9 +10,9 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+from tickdsl.engine.prepare_study import prepare_study
 from tickdsl.engine.steps.context import STRUCTURE, Context, Settings
 from tickdsl.engine.steps.operations import run_step
-from tickdsl.engine.study import prepare_study
 from tickdsl.lang import vocabulary
 from tickdsl.lang.meaning.resolve import resolve
 from tickdsl.lang.reading.include import load_source

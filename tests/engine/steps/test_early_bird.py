@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from laboratory import HEAD, StepRunner, equal_states, step_runner
+from step_runner import HEAD, StepRunner, equal_states, step_runner
 
 from tickdsl.checks import check
 from tickdsl.lang.reading.include import load_source

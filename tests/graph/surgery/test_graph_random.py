@@ -13,8 +13,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from tickdsl.graph import compact, cost, trace
-from tickdsl.graph.coupling.atoms import AtomConstraints
-from tickdsl.graph.coupling.labels import reshape_family, squeeze_uniform
+from tickdsl.graph.coupling.atom_constraints import AtomConstraints
+from tickdsl.graph.coupling.families import reshape_family, squeeze_uniform
 
 STEPS = (
     "conv", "strided", "depthwise", "grouped", "norm", "group-norm", "act", "residual", "reuse", "cat", "glu",

@@ -11,7 +11,7 @@ from graph_oracle import relative_difference
 from torch import nn
 from torch.nn.utils import parametrizations
 
-from tickdsl.graph.tracing.copies import deepcopy_model
+from tickdsl.graph.tracing.module_copy import deepcopy_model
 
 
 class Odd(nn.Module):

@@ -5,9 +5,9 @@ import sys
 from pathlib import Path
 
 import pytest
+from grammar_plans import plans
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from plan_texts import plans
 from pygments.lexers import get_lexer_by_name, get_lexer_for_filename
 from pygments.token import Comment, Error, Keyword, Name, Number, Operator, String, Token
 

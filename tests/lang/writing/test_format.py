@@ -5,8 +5,8 @@ import re
 from pathlib import Path
 
 import pytest
+from grammar_plans import derive_text, plans
 from hypothesis import HealthCheck, assume, example, given, settings
-from plan_texts import derive_text, plans
 
 from tickdsl import grammar
 from tickdsl.checks import check_file

@@ -12,11 +12,11 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from tickdsl.collection import gc_disabled
+from tickdsl.gc_control import gc_disabled
 from tickdsl.training import loop, models
 from tickdsl.training.data import datasets
-from tickdsl.training.data.batches import DeviceDataset
 from tickdsl.training.data.datasets import Dataset
+from tickdsl.training.data.device_dataset import DeviceDataset
 from tickdsl.training.history import TrainingHistory
 from tickdsl.training.recipes.recipe import Recipe
 from tickdsl.training.step import cuda_graphs, optimiser_step

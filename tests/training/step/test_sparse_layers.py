@@ -13,11 +13,11 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 
 from tickdsl.training import models
-from tickdsl.training.autotune import InMemoryChoices, speedup
 from tickdsl.training.checkpoints import Checkpointer
 from tickdsl.training.data import datasets
 from tickdsl.training.data.datasets import Dataset
 from tickdsl.training.loop import train
+from tickdsl.training.measured_choices import InMemoryChoices, speedup
 from tickdsl.training.recipes.recipe import Recipe
 from tickdsl.training.step.sparse_layers import SparseLayers, choose_sparse_layers
 from tickdsl.training.step.sparse_linear import SparseLinear

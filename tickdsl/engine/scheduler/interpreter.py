@@ -24,16 +24,16 @@ from tickdsl.engine.messages import (
     Task,
     WorkerLost,
 )
-from tickdsl.engine.scheduler.announce import (
+from tickdsl.engine.scheduler.event_builders import (
     layers_event,
     measure_event,
     metric_event,
     scalar_metrics,
     short_step_names,
 )
-from tickdsl.engine.scheduler.frontier import StepScheduler
-from tickdsl.engine.scheduler.grouping import StepGrouper
-from tickdsl.engine.scheduler.peers import PeerRuns
+from tickdsl.engine.scheduler.peer_runs import PeerRuns
+from tickdsl.engine.scheduler.step_grouper import StepGrouper
+from tickdsl.engine.scheduler.step_scheduler import StepScheduler
 from tickdsl.engine.workers.in_process import Workers
 from tickdsl.plan.lower import Study
 from tickdsl.records import events

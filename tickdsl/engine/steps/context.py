@@ -16,10 +16,10 @@ from torch import Tensor, nn
 
 from tickdsl import __version__
 from tickdsl.engine.building import TRACE_BATCH_SIZE
+from tickdsl.engine.dense_networks import DenseNetwork, dense_network
 from tickdsl.engine.hooks import Hooks
 from tickdsl.engine.layers import remaining_by_layer
-from tickdsl.engine.machine.autotune import machine_choices
-from tickdsl.engine.networks import DenseNetwork, dense_network
+from tickdsl.engine.machine.machine_choices import machine_choices
 from tickdsl.errors import TickdslError
 from tickdsl.graph.costs import cost
 from tickdsl.graph.model import ModelGraph

@@ -7,9 +7,9 @@ from collections.abc import Mapping
 import attrs
 from torch import Tensor
 
-from tickdsl.engine.networks import DenseNetwork
+from tickdsl.engine.dense_networks import DenseNetwork
 from tickdsl.engine.steps.context import Context
-from tickdsl.engine.steps.scoring import criterion_subject
+from tickdsl.engine.steps.scoring_context import criterion_subject
 from tickdsl.graph.structure import Structure
 from tickdsl.plan.model import Condition
 from tickdsl.plan.steps import Step

@@ -8,13 +8,13 @@ from pathlib import Path
 
 import torch
 
-from tickdsl.engine.steps import measuring, trainings
+from tickdsl.engine.steps import measurements, trainings
 from tickdsl.engine.steps.context import STRUCTURE, Context, Metrics, required_seed, save_weights, structure_metrics
 from tickdsl.engine.steps.early_bird import prune_when_settled
-from tickdsl.engine.steps.scoring import criterion_subject
+from tickdsl.engine.steps.scoring_context import criterion_subject
 from tickdsl.graph.structure import Structure
 from tickdsl.graph.surgery.compact import compact, compact_masks
-from tickdsl.plan.code import verify_plugin_code
+from tickdsl.plan.plugin_code import verify_plugin_code
 from tickdsl.plan.steps import Step
 from tickdsl.pruning.overlap import overlap, random_structure
 from tickdsl.pruning.selection import prune
@@ -129,9 +129,9 @@ _OPERATIONS: dict[str, Operation] = {
     "random-structure": _random_structure,
     "evaluate": _evaluate,
     "transfer": _transfer,
-    "robustness": measuring.robustness,
-    "latency": measuring.latency,
-    "memory": measuring.memory,
-    "barrier": measuring.barrier,
-    "metric": measuring.plugin_metric,
+    "robustness": measurements.robustness,
+    "latency": measurements.latency,
+    "memory": measurements.memory,
+    "barrier": measurements.barrier,
+    "metric": measurements.plugin_metric,
 }

@@ -13,9 +13,9 @@ from tickdsl.engine.steps.context import Context
 from tickdsl.engine.steps.trainings import PreparedTraining, prepare_training
 from tickdsl.errors import TickdslError
 from tickdsl.metrics import energy
-from tickdsl.plan.code import verify_plugin_code
-from tickdsl.training.autotune import MIN_SPEEDUP
+from tickdsl.plan.plugin_code import verify_plugin_code
 from tickdsl.training.history import TrainingHistory
+from tickdsl.training.measured_choices import MIN_SPEEDUP
 from tickdsl.training.stacked.eligibility import stacking_obstacle, stacking_speedup
 from tickdsl.training.stacked.training import train_stacked
 

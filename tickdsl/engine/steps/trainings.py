@@ -10,10 +10,10 @@ from typing import Any
 import attrs
 from torch import Tensor
 
-from tickdsl.engine.machine.compiling import should_compile
-from tickdsl.engine.machine.layout import layout
-from tickdsl.engine.machine.trial import SpeedTrial
-from tickdsl.engine.networks import DenseNetwork
+from tickdsl.engine.dense_networks import DenseNetwork
+from tickdsl.engine.machine.auto_compile import should_compile
+from tickdsl.engine.machine.memory_layout import layout
+from tickdsl.engine.machine.speed_trial import SpeedTrial
 from tickdsl.engine.steps.context import Context, Metrics, required_seed, result_record, save_weights, structure_metrics
 from tickdsl.errors import TickdslError
 from tickdsl.graph.costs import cost

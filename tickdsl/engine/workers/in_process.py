@@ -10,7 +10,7 @@ from typing import Protocol
 import torch
 
 from tickdsl.engine.hooks import Hooks
-from tickdsl.engine.machine.sharing import gpu_memory_share
+from tickdsl.engine.machine.job_limits import gpu_memory_share
 from tickdsl.engine.messages import (
     PAUSE,
     RUN,

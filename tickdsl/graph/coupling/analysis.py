@@ -9,8 +9,8 @@ from typing import Any
 import attrs
 from torch import Tensor, nn
 
-from tickdsl.graph.coupling.atoms import AtomConstraints
-from tickdsl.graph.coupling.labels import Families, Shape, TensorInfo, varying_dims
+from tickdsl.graph.coupling.atom_constraints import AtomConstraints
+from tickdsl.graph.coupling.families import Families, Shape, TensorInfo, varying_dims
 from tickdsl.graph.model import Role
 
 

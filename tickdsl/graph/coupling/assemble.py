@@ -13,8 +13,8 @@ from torch import nn
 from tickdsl.graph.arrays import IntArray, to_runs
 from tickdsl.graph.coupling.analysis import Analysis, MacsFormula
 from tickdsl.graph.coupling.blocks import find_blocks
-from tickdsl.graph.coupling.grouping import ChannelGrouping, solve_channel_groups
-from tickdsl.graph.coupling.labels import Families, Family, Shape, squeeze_uniform, varying_dims
+from tickdsl.graph.coupling.channel_groups import ChannelGrouping, solve_channel_groups
+from tickdsl.graph.coupling.families import Families, Family, Shape, squeeze_uniform, varying_dims
 from tickdsl.graph.coupling.recording import Operator, Recording
 from tickdsl.graph.model import Layout, LayoutRun, ModelGraph, WeightInfo
 

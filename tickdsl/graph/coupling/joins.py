@@ -6,8 +6,8 @@ from collections.abc import Iterable, Sequence
 
 import attrs
 
-from tickdsl.graph.coupling.atoms import AtomConstraints, Granularity, HeadDims
-from tickdsl.graph.coupling.labels import Families, Family, TensorInfo, expand_rank, varying_dims
+from tickdsl.graph.coupling.atom_constraints import AtomConstraints, Granularity, HeadDims
+from tickdsl.graph.coupling.families import Families, Family, TensorInfo, expand_rank, varying_dims
 
 _Member = tuple[Family, int]
 

@@ -8,7 +8,7 @@ import attrs
 
 from tickdsl.graph.arrays import IntArray
 from tickdsl.graph.coupling.analysis import MacsFormula
-from tickdsl.graph.coupling.labels import Families, Shape, TensorInfo
+from tickdsl.graph.coupling.families import Families, Shape, TensorInfo
 
 
 @attrs.define

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from tickdsl.collection import gc_disabled
+from tickdsl.gc_control import gc_disabled
 from tickdsl.graph.arrays import IntArray
 from tickdsl.graph.costs import layout_sizes
 from tickdsl.graph.model import ModelGraph
@@ -22,10 +22,10 @@ from tickdsl.graph.structure import (
     removed_parameters,
     slice_array,
 )
-from tickdsl.graph.surgery.attributes import update_layer_attributes
-from tickdsl.graph.surgery.repair import repair_hardcoded_sizes
+from tickdsl.graph.surgery.hardcoded_sizes import repair_hardcoded_sizes
+from tickdsl.graph.surgery.layer_attributes import update_layer_attributes
 from tickdsl.graph.surgery.stale_caches import clear_tensor_caches
-from tickdsl.graph.tracing.copies import deepcopy_model, replace_module
+from tickdsl.graph.tracing.module_copy import deepcopy_model, replace_module
 
 KeptIndices = list[IntArray | None]
 

@@ -18,7 +18,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from tickdsl.graph.arrays import IntArray, from_runs
 from tickdsl.graph.costs import layout_mask, layout_sizes
-from tickdsl.graph.coupling.positions import kept_positions, selected_positions
+from tickdsl.graph.coupling.selected_positions import kept_positions, selected_positions
 from tickdsl.graph.model import ModelGraph
 from tickdsl.graph.structure import Structure, kept_units
 from tickdsl.graph.tracing.example_inputs import build_inputs

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils._pytree import tree_leaves
 
-from tickdsl.graph.tracing.copies import deepcopy_model
+from tickdsl.graph.tracing.module_copy import deepcopy_model
 from tickdsl.graph.tracing.shape_functions import SHAPE_FUNCTIONS
 
 

@@ -17,12 +17,12 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from tickdsl.graph.arrays import IntArray
 from tickdsl.graph.coupling.analysis import Analysis, OperatorCall
-from tickdsl.graph.coupling.atoms import OUTPUT
-from tickdsl.graph.coupling.labels import Families, Shape, TensorInfo
-from tickdsl.graph.coupling.positions import selected_positions
+from tickdsl.graph.coupling.atom_constraints import OUTPUT
+from tickdsl.graph.coupling.families import Families, Shape, TensorInfo
 from tickdsl.graph.coupling.recording import ModuleCall, Operator, Recording
 from tickdsl.graph.coupling.rules import KEEPS_WEIGHTS, RULES, VIEWS
 from tickdsl.graph.coupling.rules.elementwise import pointwise
+from tickdsl.graph.coupling.selected_positions import selected_positions
 from tickdsl.graph.tracing.meta import operator_name, run_operator
 
 

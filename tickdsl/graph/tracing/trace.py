@@ -7,10 +7,10 @@ from typing import Any
 
 from torch import nn
 
-from tickdsl.collection import gc_disabled
+from tickdsl.gc_control import gc_disabled
 from tickdsl.graph.coupling.analysis import Analysis
 from tickdsl.graph.coupling.assemble import assemble
-from tickdsl.graph.coupling.atoms import AtomConstraints
+from tickdsl.graph.coupling.atom_constraints import AtomConstraints
 from tickdsl.graph.coupling.recording import Recording
 from tickdsl.graph.model import ModelGraph
 from tickdsl.graph.tracing.example_inputs import TraceError, build_inputs, describe_inputs

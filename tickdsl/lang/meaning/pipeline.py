@@ -12,9 +12,9 @@ import attrs
 
 from tickdsl.lang import syntax, vocabulary
 from tickdsl.lang.findings.diagnostics import Diagnostic, Label, join_or
-from tickdsl.lang.meaning import tails
-from tickdsl.lang.meaning.defaults import DefaultsReporter
-from tickdsl.lang.meaning.tails import ArmContext
+from tickdsl.lang.meaning import after_prune
+from tickdsl.lang.meaning.after_prune import ArmContext
+from tickdsl.lang.meaning.default_notes import DefaultsReporter
 from tickdsl.lang.meaning.values import InvalidValueError, ValueReader, report_unsupported
 from tickdsl.lang.writing.cycles import is_single_round, joins_next
 from tickdsl.lang.writing.literals import format_value, percent
@@ -52,7 +52,7 @@ def resolve(statements: Iterable[syntax.Statement], context: ArmContext) -> Pipe
     transfer = None
     for statement in transfers[:1]:
         with contextlib.suppress(InvalidValueError):
-            transfer = tails.transfer(statement, context)
+            transfer = after_prune.transfer(statement, context)
     before = statements[: statements.index(transfers[0])] if transfers else statements
     rounds = _rounds(before, context)
     _check_settling(rounds, context.reader)
@@ -92,12 +92,12 @@ def _rounds(statements: Iterable[syntax.Statement], context: ArmContext) -> tupl
                 case _:
                     if not opened:
                         raise _misplaced_error(statement, reader)
-                    tail = tails.tail(statement, context)
+                    tail = after_prune.tail(statement, context)
                     if not rounds:
                         raise InvalidValueError
                     if cycle is not None:
                         raise _after_cycle_error(statement, cycle, reader)
-                    tails.check_order(rounds[-1].tail, tail, reader)
+                    after_prune.check_order(rounds[-1].tail, tail, reader)
                     _check_distillation(rounds[-1], tail, reader)
                     rounds[-1] = attrs.evolve(rounds[-1], tail=(*rounds[-1].tail, tail))
         except InvalidValueError:
@@ -305,7 +305,7 @@ def _settle_condition(written: syntax.Condition, statement: syntax.Prune, reader
 
 def _end_condition(condition: syntax.Condition, statement: syntax.Prune, reader: ValueReader) -> model.Condition:
     """`until accuracy < 95%`: the rounds end with the first level that meets it."""
-    found = tails.condition(condition, reader)
+    found = after_prune.condition(condition, reader)
     if isinstance(statement.amount, syntax.TargetAmount) and statement.times is None:
         reader.report(
             Diagnostic(

@@ -10,7 +10,7 @@ import attrs
 
 from tickdsl.lang import syntax, vocabulary
 from tickdsl.lang.findings.diagnostics import Diagnostic
-from tickdsl.lang.meaning import tails
+from tickdsl.lang.meaning import after_prune
 from tickdsl.lang.meaning.values import InvalidValueError, ValueReader, report_unsupported
 from tickdsl.plan import model
 from tickdsl.plugins import Registry
@@ -120,5 +120,5 @@ class QuestionResolver:
         stops = []
         for statement in syntax.of_type(self.statements, syntax.Stop):
             with contextlib.suppress(InvalidValueError):
-                stops.append(tails.condition(statement.condition, self.reader))
+                stops.append(after_prune.condition(statement.condition, self.reader))
         return tuple(stops)

@@ -19,11 +19,11 @@ from tickdsl.lang import syntax, vocabulary
 from tickdsl.lang.findings.diagnostics import Diagnostic, Label
 from tickdsl.lang.findings.render import sorted_unique
 from tickdsl.lang.meaning import pipeline, settings
+from tickdsl.lang.meaning.after_prune import ArmContext
 from tickdsl.lang.meaning.cascades import UnparsedText
-from tickdsl.lang.meaning.defaults import DefaultsReporter, comparison_options
+from tickdsl.lang.meaning.default_notes import DefaultsReporter, comparison_options
 from tickdsl.lang.meaning.questions import QuestionResolver, with_dependencies
-from tickdsl.lang.meaning.sweeps import SweepDiagnostics
-from tickdsl.lang.meaning.tails import ArmContext
+from tickdsl.lang.meaning.sweep_diagnostics import SweepDiagnostics
 from tickdsl.lang.meaning.values import MAX_VALUES, InvalidValueError, ValueReader
 from tickdsl.lang.reading.include import LoadedPlan
 from tickdsl.lang.writing.literals import format_value

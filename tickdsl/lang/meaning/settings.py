@@ -10,9 +10,9 @@ import attrs
 
 from tickdsl.lang import syntax, vocabulary
 from tickdsl.lang.findings.diagnostics import Diagnostic
-from tickdsl.lang.meaning.defaults import DefaultsReporter
+from tickdsl.lang.meaning.default_notes import DefaultsReporter
 from tickdsl.lang.meaning.values import InvalidValueError, ValueLocation, ValueReader
-from tickdsl.lang.options import option_types, recipe_field
+from tickdsl.lang.option_types import option_types, recipe_field
 from tickdsl.plan.model import Data, Model, Split
 from tickdsl.training import catalogue
 from tickdsl.training.recipes.recipe import Recipe

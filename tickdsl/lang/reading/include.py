@@ -11,7 +11,7 @@ from tickdsl.errors import TickdslError
 from tickdsl.grammar import plan_parser
 from tickdsl.lang import syntax
 from tickdsl.lang.findings.diagnostics import Diagnostic, Label, did_you_mean, join_or, suggest
-from tickdsl.lang.reading.build import build
+from tickdsl.lang.reading.ast_builder import build
 from tickdsl.lang.reading.parse import parse, read_source
 
 #: Where the text of an included file comes from: the disk, or what an editor holds of it.

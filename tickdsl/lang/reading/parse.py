@@ -10,7 +10,7 @@ from lark.exceptions import UnexpectedInput
 from tickdsl.errors import TickdslError
 from tickdsl.grammar import plan_parser
 from tickdsl.lang.findings.diagnostics import Diagnostic, Label
-from tickdsl.lang.reading.build import build
+from tickdsl.lang.reading.ast_builder import build
 from tickdsl.lang.reading.statements import StatementText, find_excess_depth, split_statements
 from tickdsl.lang.reading.syntax_errors import diagnose_syntax_error
 from tickdsl.lang.syntax import File, Source, Span, Statement

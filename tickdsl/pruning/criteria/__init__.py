@@ -9,7 +9,7 @@ from __future__ import annotations
 import functools
 
 from tickdsl.plugins import code_identity
-from tickdsl.pruning.criteria import activations, custom, norms, saliency, similarity
+from tickdsl.pruning.criteria import activations, norms, plugin, saliency, similarity
 from tickdsl.pruning.criteria.protocol import Batch, Criterion, Sample, ScoringContext
 
 __all__ = ["CRITERIA", "Batch", "Criterion", "Sample", "ScoringContext", "get_criterion"]
@@ -32,4 +32,4 @@ def get_criterion(name: str) -> Criterion:
 
 @functools.cache
 def _plugin_criterion(name: str, code: str) -> Criterion:
-    return custom.load_criterion(name)
+    return plugin.load_criterion(name)

@@ -12,8 +12,8 @@ from torch.nn import functional as F
 
 from tickdsl.errors import TickdslError
 from tickdsl.graph.model import Block, ChannelGroup, Slice
-from tickdsl.pruning.criteria.aggregate import average_scores, producer_slices
 from tickdsl.pruning.criteria.protocol import Criterion, Sample, ScoringContext
+from tickdsl.pruning.criteria.score_aggregation import average_scores, producer_slices
 
 _CHANNELS_LAST = (nn.Linear, nn.LayerNorm)
 

@@ -8,9 +8,9 @@ import torch
 from torch import Tensor
 
 from tickdsl.graph.model import Block, ChannelGroup
-from tickdsl.pruning.criteria.aggregate import average_scores, block_scores, flatten_rows, producer_slices
 from tickdsl.pruning.criteria.protocol import Criterion, ScoringContext
-from tickdsl.pruning.units import remaining_units
+from tickdsl.pruning.criteria.score_aggregation import average_scores, block_scores, flatten_rows, producer_slices
+from tickdsl.pruning.remaining_units import remaining_units
 
 
 class _NormCriterion(Criterion):

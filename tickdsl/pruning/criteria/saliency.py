@@ -10,8 +10,14 @@ from torch.nn import functional as F
 
 from tickdsl.graph.model import Block, ChannelGroup
 from tickdsl.graph.structure import removed_parameters
-from tickdsl.pruning.criteria.aggregate import average_scores, block_scores, flatten_rows, producer_slices, sum_scores
 from tickdsl.pruning.criteria.protocol import Batch, Criterion, Sample, ScoringContext
+from tickdsl.pruning.criteria.score_aggregation import (
+    average_scores,
+    block_scores,
+    flatten_rows,
+    producer_slices,
+    sum_scores,
+)
 
 #: SNIP's and GraSP's pictures: 10 of each class, as in the configurations of GraSP's authors and in the comparison
 #: of Tanaka et al. 2020; SNIP's own code takes 100 of CIFAR-10.

@@ -16,7 +16,7 @@ from torch.nn import functional as F
 
 from tickdsl.errors import TickdslError
 from tickdsl.training.catalogue import DATASETS, Option
-from tickdsl.training.data.readers.raw import ImageArray, RawDataset
+from tickdsl.training.data.readers.raw_dataset import ImageArray, RawDataset
 from tickdsl.training.data.sources import find_source
 from tickdsl.training.rng import generator
 

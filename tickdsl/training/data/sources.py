@@ -14,9 +14,9 @@ import numpy as np
 
 from tickdsl.errors import TickdslError
 from tickdsl.training.catalogue import DATASETS
-from tickdsl.training.data.readers import custom, digits, folder, idx, synthetic
-from tickdsl.training.data.readers.members import files
-from tickdsl.training.data.readers.raw import RawDataset
+from tickdsl.training.data.readers import digits, folder, idx, plugin, synthetic
+from tickdsl.training.data.readers.archives import files
+from tickdsl.training.data.readers.raw_dataset import RawDataset
 from tickdsl.training.torchvision_import import import_torchvision
 
 #: The arrays of decoded picture folders are kept here, in the data folder.
@@ -71,8 +71,8 @@ def _plugin_source(name: str, root: Path, options: Mapping[str, Any]) -> Source:
     """A plug-in is known by what it gives: wherever that lies, an edit of the code alone changes nothing."""
     factory_options = DATASETS[name].factory_options
     arguments = json.dumps({word.replace("-", "_"): options[word] for word in factory_options}, sort_keys=True)
-    read = partial(custom.read, name, root.absolute(), arguments)
-    return Source(read, lambda: custom.digest(read()), reader_options=factory_options)
+    read = partial(plugin.read, name, root.absolute(), arguments)
+    return Source(read, lambda: plugin.digest(read()), reader_options=factory_options)
 
 
 def synthetic_digest() -> str:

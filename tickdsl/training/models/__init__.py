@@ -11,7 +11,7 @@ from torch import nn
 
 from tickdsl.errors import TickdslError
 from tickdsl.training.catalogue import DEFAULT_WEIGHTS, MODELS, PLUGIN_FAMILY, ModelInfo, architecture_options
-from tickdsl.training.models import convs, custom, lenet, plain, resnet, torchvision_zoo, vgg
+from tickdsl.training.models import conv_n, lenet, plain_cnns, plugin, resnet, torchvision_zoo, vgg
 from tickdsl.training.models.initialise import initialise, new_classifier
 from tickdsl.training.models.pretrained import load_pretrained
 
@@ -19,11 +19,11 @@ Shape = tuple[int, int, int]
 Builder = Callable[[int, Shape, float], nn.Module]
 
 _BUILDERS: dict[str, Builder] = {
-    "small-cnn": plain.small_cnn,
-    "conv3": plain.conv3,
+    "small-cnn": plain_cnns.small_cnn,
+    "conv3": plain_cnns.conv3,
     "lenet-300-100": lenet.lenet_300_100,
     "lenet5": lenet.lenet5,
-    **{f"conv{2 * pairs}": partial(convs.conv_n, pairs) for pairs in (1, 2, 3)},
+    **{f"conv{2 * pairs}": partial(conv_n.conv_n, pairs) for pairs in (1, 2, 3)},
     **{f"vgg{depth}": partial(vgg.vgg, depth) for depth in (11, 13, 16, 19)},
     **{f"resnet{depth}": partial(resnet.resnet_cifar, depth) for depth in (20, 32, 44, 56, 110)},
     "resnet18-cifar": resnet.resnet18_cifar,
@@ -51,7 +51,7 @@ def create(name: str, *, classes: int, shape: Shape, seed: int, options: Mapping
         raise TickdslError(f"there are no weights of {name} to fetch", "name a file, or take a network of torchvision")
     if not info.is_builtin:
         if info.family == PLUGIN_FAMILY:
-            module = custom.build(name, classes, shape, seed, architecture_options(options or {}))
+            module = plugin.build(name, classes, shape, seed, architecture_options(options or {}))
         else:
             module = torchvision_zoo.build(info.name, shape, seed)
             replace_classifier(module, classes=classes, seed=seed, name=name)

@@ -15,7 +15,7 @@ import attrs
 
 from tickdsl.moments import INIT, Moment
 from tickdsl.plugins import Registry
-from tickdsl.training.recipes.custom_schedules import learning_rates as plugin_learning_rates
+from tickdsl.training.recipes.plugin_schedules import learning_rates as plugin_learning_rates
 
 if TYPE_CHECKING:
     import numpy as np

@@ -10,12 +10,12 @@ import attrs
 import torch
 from torch import Tensor, nn
 
-from tickdsl.training import autotune as measured
-from tickdsl.training.autotune import InMemoryChoices, MeasuredChoices
-from tickdsl.training.data.batches import BatchStream, DeviceDataset
+from tickdsl.training import measured_choices as measured
+from tickdsl.training.data.device_dataset import BatchStream, DeviceDataset
 from tickdsl.training.devices import autocast_type
 from tickdsl.training.job import TrainingJob
 from tickdsl.training.loop import isolated_rng
+from tickdsl.training.measured_choices import InMemoryChoices, MeasuredChoices
 from tickdsl.training.stacked.network import StackedNetwork
 from tickdsl.training.stacked.training import StackedStep
 from tickdsl.training.step.cuda_graphs import WARM_UP_STEPS

@@ -16,12 +16,12 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from tickdsl.errors import TickdslError
-from tickdsl.training.autotune import MeasuredChoices
-from tickdsl.training.data.batches import BatchStream, DeviceDataset
+from tickdsl.training.data.device_dataset import BatchStream, DeviceDataset
 from tickdsl.training.epoch_evaluation import EpochSums, EpochTester
 from tickdsl.training.history import TrainingHistory
 from tickdsl.training.job import TrainingJob
 from tickdsl.training.loop import isolated_rng, train
+from tickdsl.training.measured_choices import MeasuredChoices
 from tickdsl.training.stacked.network import StackedNetwork, unstack
 from tickdsl.training.step.masks import Masks
 from tickdsl.training.step.optimiser_step import OptimiserStep

@@ -20,7 +20,7 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
-from tickdsl.collection import gc_disabled
+from tickdsl.gc_control import gc_disabled
 from tickdsl.training.recipes.recipe import Recipe
 
 #: Full batches that are trained on uncaptured first: libraries choose algorithms, the optimiser makes its state.

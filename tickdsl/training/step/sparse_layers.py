@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping
 import torch
 from torch import Tensor, nn
 
-from tickdsl.training.autotune import MeasuredChoices, is_clearly_faster
+from tickdsl.training.measured_choices import MeasuredChoices, is_clearly_faster
 from tickdsl.training.step.sparse_linear import SparseLinear
 
 #: Of denser layers none is asked about: at 20 % training gained little, and inference lost (benchmarks/sparse.py).

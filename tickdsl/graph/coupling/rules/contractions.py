@@ -7,9 +7,9 @@ import math
 import attrs
 
 from tickdsl.graph.coupling.analysis import MacsFormula, OperatorCall, Rule
-from tickdsl.graph.coupling.atoms import HeadDims
+from tickdsl.graph.coupling.atom_constraints import HeadDims
+from tickdsl.graph.coupling.families import Families, Family, TensorInfo, varies_along, varying_dims
 from tickdsl.graph.coupling.joins import MatrixProduct, join_families
-from tickdsl.graph.coupling.labels import Families, Family, TensorInfo, varies_along, varying_dims
 from tickdsl.graph.coupling.rules.spatial import SLIDES
 
 

@@ -6,8 +6,8 @@ import math
 from collections.abc import Iterator, Sequence
 
 from tickdsl.graph.coupling.analysis import OperatorCall, Rule
+from tickdsl.graph.coupling.families import Families, Family, Shape, TensorInfo, varying_dims
 from tickdsl.graph.coupling.joins import join_families
-from tickdsl.graph.coupling.labels import Families, Family, Shape, TensorInfo, varying_dims
 
 
 def pointwise(call: OperatorCall) -> list[Families]:

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from tickdsl.graph.coupling.analysis import OperatorCall, Rule
+from tickdsl.graph.coupling.families import Families, Family, TensorInfo, varies_along, varying_dims
 from tickdsl.graph.coupling.joins import join_families
-from tickdsl.graph.coupling.labels import Families, Family, TensorInfo, varies_along, varying_dims
 
 
 def _join_affine(call: OperatorCall, families: Families, names: tuple[str, ...], shape: tuple[int, ...]) -> Families:

@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 from tickdsl.graph.coupling.analysis import OperatorCall, Rule
+from tickdsl.graph.coupling.families import Families, varying_dims
 from tickdsl.graph.coupling.joins import reduce_families
-from tickdsl.graph.coupling.labels import Families, varying_dims
 
 _LOOKS_UP = "looks it up by position"
 

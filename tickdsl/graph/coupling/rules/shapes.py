@@ -10,8 +10,7 @@ import attrs
 import numpy as np
 
 from tickdsl.graph.coupling.analysis import OperatorCall, Rule
-from tickdsl.graph.coupling.joins import join_families
-from tickdsl.graph.coupling.labels import (
+from tickdsl.graph.coupling.families import (
     Families,
     Family,
     Shape,
@@ -22,6 +21,7 @@ from tickdsl.graph.coupling.labels import (
     varies_along,
     varying_dims,
 )
+from tickdsl.graph.coupling.joins import join_families
 
 FamilyTransform = Callable[[OperatorCall, Family, Shape], list[Family]]
 

@@ -7,7 +7,7 @@ import math
 import numpy as np
 
 from tickdsl.graph.coupling.analysis import OperatorCall, Rule
-from tickdsl.graph.coupling.labels import Families, varies_along
+from tickdsl.graph.coupling.families import Families, varies_along
 
 #: Why the dimensions of pictures cannot shrink.
 SLIDES = "slides over it"

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
-from tickdsl.training.data.readers.raw import ImageArray, RawDataset
+from tickdsl.training.data.readers.raw_dataset import ImageArray, RawDataset
 
 FILE = Path(__file__).parents[1] / "digits.npz"
 

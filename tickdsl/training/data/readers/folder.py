@@ -15,8 +15,8 @@ import numpy as np
 from PIL import Image, UnidentifiedImageError
 
 from tickdsl.errors import TickdslError
-from tickdsl.training.data.readers.members import Member, members
-from tickdsl.training.data.readers.raw import ImageArray, LabelArray, RawDataset
+from tickdsl.training.data.readers.archives import Member, members
+from tickdsl.training.data.readers.raw_dataset import ImageArray, LabelArray, RawDataset
 
 _SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".gif", ".webp", ".ppm", ".pgm", ".tif", ".tiff"})
 _SPLITS = ("train", "test", "val")

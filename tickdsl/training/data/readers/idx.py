@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tickdsl.errors import TickdslError
-from tickdsl.training.data.readers.raw import RawDataset
+from tickdsl.training.data.readers.raw_dataset import RawDataset
 
 STEMS = (
     "train-images-idx3-ubyte", "train-labels-idx1-ubyte", "t10k-images-idx3-ubyte", "t10k-labels-idx1-ubyte",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from tickdsl.training.data.readers.raw import ImageArray, LabelArray, RawDataset
+from tickdsl.training.data.readers.raw_dataset import ImageArray, LabelArray, RawDataset
 
 _SHIFT, _NOISE = 2, 48.0
 

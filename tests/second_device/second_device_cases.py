@@ -1,0 +1,216 @@
+"""Tests on a second device; `test_second_device.py` runs them in a process of their own."""
+
+from __future__ import annotations
+
+import io
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import attrs
+import fake_device
+import pytest
+import torch
+
+from tickdsl.cli import main
+from tickdsl.engine import launch, prepare_study
+from tickdsl.metrics import training_metrics as measures
+from tickdsl.training import loop, models
+from tickdsl.training.checkpoints import Checkpointer
+from tickdsl.training.data import datasets
+from tickdsl.training.data.datasets import Dataset
+from tickdsl.training.history import TrainingHistory
+from tickdsl.training.job import TrainingJob
+from tickdsl.training.measured_choices import InMemoryChoices
+from tickdsl.training.recipes.recipe import Recipe
+from tickdsl.training.stacked.training import train_stacked
+from tickdsl.training.step.distillation import Distillation
+
+RECIPE = Recipe(length="3ep", lr=0.01, batch=16, decay=5e-4, schedule="cosine")
+PER_EPOCH = 7
+
+
+@pytest.fixture(autouse=True)
+def second() -> Iterator[None]:
+    fake_device.SYNC_COUNTS.clear()
+    with fake_device.fake_device():
+        yield
+
+
+@pytest.fixture(scope="module")
+def tiny() -> Dataset:
+    return datasets.load("synthetic", options={"size": 8, "channels": 1, "train": 100, "test": 40, "classes": 4})
+
+
+def make_job(tiny: Dataset, recipe: Recipe = RECIPE, seed: int = 0, **more: Any) -> TrainingJob:
+    model = models.create("small-cnn", classes=4, shape=(1, 8, 8), seed=seed)
+    masks = {name: p.detach() > 0 for name, p in model.named_parameters() if p.dim() > 1}
+    return TrainingJob(model=model, data=tiny, recipe=recipe, seed=seed, masks=masks, layout="contiguous", **more)
+
+
+def make_distillation() -> Distillation:
+    # Without convolutions, whose layout in memory a device decides.
+    return Distillation(models.create("lenet-300-100", classes=4, shape=(1, 8, 8), seed=5), 4.0, 0.7, until=10)
+
+
+def train(job: TrainingJob, device_: torch.device | str = fake_device.DEVICE, **more: Any) -> TrainingHistory:
+    return loop.train(**job.as_kwargs(), device=device_, **more)
+
+
+def train_until_checkpoint(job: TrainingJob, device_: torch.device | str = fake_device.DEVICE, **more: Any) -> None:
+    """Train to the tenth step, which the checkpoint keeps."""
+    steps = iter(range(100))
+
+    def before_step() -> None:
+        if next(steps) == 10:
+            job.checkpoint.save_now()
+            raise InterruptedError
+
+    with pytest.raises(InterruptedError):
+        train(job, device_, before_step=before_step, **more)
+
+
+def assert_equal(there: TrainingJob, here: TrainingJob) -> None:
+    expected = here.model.state_dict()
+    for name, tensor in there.model.state_dict().items():
+        assert isinstance(tensor, fake_device.FakeDeviceTensor), name
+        assert torch.equal(tensor.cpu_tensor, expected[name]), name
+
+
+def test_devices_do_not_mix() -> None:
+    one = torch.ones(2, device=fake_device.DEVICE)
+    with pytest.raises(fake_device.MixedDevicesError):
+        one + torch.ones(2)
+    with pytest.raises(fake_device.MixedDevicesError):
+        torch.randperm(3, generator=torch.Generator(), device=fake_device.DEVICE)
+    assert (one + one).tolist() == [2.0, 2.0]
+    assert fake_device.SYNC_COUNTS == {"_to_copy": 1}
+
+
+@pytest.mark.parametrize("augment", [(), ("crop", "flip", "rotation")])
+@pytest.mark.parametrize("optimizer", ["sgd", "adam"])
+@pytest.mark.parametrize("taught", [False, True])
+def test_a_training_is_the_same_and_waits_once_an_epoch(
+    tiny: Dataset, optimizer: str, augment: tuple[str, ...], taught: bool
+) -> None:
+    recipe = attrs.evolve(RECIPE, optimizer=optimizer, augment=augment)
+    more = [{"distillation": make_distillation()} if taught else {} for _ in range(2)]
+    here, there = make_job(tiny, recipe, **more[0]), make_job(tiny, recipe, **more[1])
+    expected = train(here, "cpu")
+    fake_device.SYNC_COUNTS.clear()
+    waits: list[int] = []
+    assert train(there, before_step=lambda: waits.append(fake_device.SYNC_COUNTS.total())) == expected
+    assert_equal(there, here)
+    assert waits == [step // PER_EPOCH for step in range(3 * PER_EPOCH)]
+
+
+def test_a_training_goes_on_there(tiny: Dataset, tmp_path: Path) -> None:
+    here = make_job(tiny)
+    expected = train(here, "cpu")
+    train_until_checkpoint(make_job(tiny, checkpoint=Checkpointer(tmp_path)))
+    there = make_job(tiny, checkpoint=Checkpointer(tmp_path))
+    assert train(there) == expected
+    assert_equal(there, here)
+
+
+class AlwaysSparse:
+    """Finds that whatever is asked about pays."""
+
+    def settle(self, question: str, measure: object) -> bool:
+        return True
+
+
+def test_a_training_with_sparse_layers_starts_over_there(tiny: Dataset, tmp_path: Path) -> None:
+    def sparse_job(**more: Any) -> TrainingJob:
+        model = models.create("lenet-300-100", classes=4, shape=(1, 8, 8), seed=0)
+        draw = torch.Generator().manual_seed(0)
+        masks = {
+            name: torch.rand(p.shape, generator=draw) < 0.05 for name, p in model.named_parameters() if p.dim() > 1
+        }
+        return TrainingJob(model=model, data=tiny, recipe=RECIPE, seed=0, masks=masks, **more)
+
+    checkpoints = Checkpointer(tmp_path)
+    train_until_checkpoint(sparse_job(checkpoint=checkpoints), "cpu", choices=AlwaysSparse())
+    assert torch.load(io.BytesIO(checkpoints.path.read_bytes().partition(b"\n")[2]), weights_only=True)["sparse"]
+    there = sparse_job(checkpoint=Checkpointer(tmp_path))
+    assert train(there) == train(sparse_job())
+
+
+def test_a_stack_there(tiny: Dataset) -> None:
+    here, there = ([make_job(tiny, seed=seed) for seed in range(3)] for _ in range(2))
+    expected = train_stacked(here, InMemoryChoices())
+    fake_device.SYNC_COUNTS.clear()
+    waits: list[int] = []
+    before_step = lambda: waits.append(fake_device.SYNC_COUNTS.total())  # noqa: E731
+    assert train_stacked(there, InMemoryChoices(), device=fake_device.DEVICE, before_step=before_step) == expected
+    assert waits == [step // PER_EPOCH for step in range(3 * PER_EPOCH)]
+    for one, other in zip(there, here, strict=True):
+        assert_equal(one, other)
+
+
+SMALL = "model small-cnn width=0.5\ndata synthetic size=8 train=128 test=64 classes=4\n"
+RECIPES = "train 3ep lr=0.05 batch=32 decay=5e-4 milestones=[2ep]\n"
+RESNET = "model resnet20 width=0.25\ndata synthetic size=8 train=64 test=64 classes=4\n"
+EVERYTHING = "report accuracy, params, flops, train-time, memory, latency, energy, carbon, robustness, barrier\n"
+PLANS = {
+    "at initialisation": SMALL + RECIPES + """\
+sweep criterion in [snip, grasp, magnitude, random]
+arm once { prune weights to 80% by $criterion at init }
+arm flow { prune weights to 80% x 5 by synflow at init }
+compare once, flow, random-init, random-structure, dense
+""",
+    "filters": SMALL + RECIPES + """\
+sweep criterion in [l1, l2, fpgm, bn-scale, taylor, hrank, expected-abs, random]
+arm filters { prune filters local 30% x 2 by $criterion; rewind lr to 1ep }
+compare filters, dense
+""",
+    "overlap": SMALL + RECIPES + """\
+seeds 2
+arm colt { split classes 2; prune weights global 40% x 2 except fc; overlap; rewind weights to init }
+arm imp { prune weights global 40% x 2 except fc; rewind weights to 1ep }
+compare colt, imp, random-init, dense within=1%
+""" + EVERYTHING,
+    "distillation": SMALL + RECIPES + """\
+arm kd { prune weights global to 80% except fc; rewind weights to 1ep; distill from dense temperature=5 weight=0.9 }
+compare kd, dense
+""",
+    "early bird": SMALL + """\
+train 6ep lr=0.05 batch=32
+arm early-bird { prune filters global 50% by bn-scale until mask-distance < 0.3; rewind lr }
+compare early-bird, dense
+""",
+    "retraining": SMALL + RECIPES + """\
+arm fine-tune { prune filters local 60%; retrain fine-tune 2ep }
+arm one-cycle { prune filters local 60%; retrain one-cycle 2ep }
+arm scratch { prune filters local 60%; retrain scratch }
+compare all, dense budget=flops
+""",
+    "layers": RESNET + RECIPES + """\
+sweep criterion in [snip, grasp, hrank, cka, expected-abs, random]
+arm layers { prune layers 3 by $criterion at init }
+arm filters { prune filters global matching layers by snip at init }
+compare layers, filters, dense
+""",
+    "transfer": """\
+data synthetic size=8 train=128 test=64 classes=4 channels=1
+model small-cnn
+train 3ep lr=0.05 batch=32
+arm colt { split classes 2; prune weights 50% x 2 except fc; overlap; rewind weights to init; transfer to digits }
+compare colt, random-init, dense
+""",
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("text", PLANS.values(), ids=list(PLANS))
+def test_a_plan_there(text: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for module in (launch, prepare_study):
+        monkeypatch.setattr(module, "resolve_device", lambda asked: fake_device.DEVICE)
+    monkeypatch.setitem(measures.WATTS, fake_device.NAME, 300.0)
+    plan = tmp_path / "test.plan"
+    plan.write_text(text)
+    places = ["--store", tmp_path / "store", "--out", tmp_path / "runs"]
+    code = main([str(word) for word in ("run", plan, *places, "--jobs", 1, "--no-tensorboard")])
+    assert code == 0
+    results = [json.loads(path.read_text()) for path in (tmp_path / "store").glob("results/*/*/result.json")]
+    assert {result["made"]["device"] for result in results} == {str(fake_device.DEVICE)}

@@ -1,0 +1,29 @@
+"""Dense networks with their graphs, built once a process."""
+
+from __future__ import annotations
+
+import functools
+
+import attrs
+from torch import nn
+
+from tickdsl.engine.building import build
+from tickdsl.engine.graph_cache import model_graph
+from tickdsl.graph.model import ModelGraph
+
+
+@attrs.frozen
+class DenseNetwork:
+    """A dense network as a mould: its modules and shapes count, its weights do not."""
+
+    module: nn.Module
+    graph: ModelGraph
+    shape: tuple[int, int, int]
+    classes: int
+
+
+@functools.lru_cache(maxsize=16)
+def dense_network(name: str, options: bytes, classes: int, shape: tuple[int, int, int]) -> DenseNetwork:
+    """A catalogue network for `classes` and pictures of `shape` (C, H, W); `options` is canonical JSON."""
+    module = build(name, options, classes, shape)
+    return DenseNetwork(module, model_graph(name, options, classes, shape), shape, classes)

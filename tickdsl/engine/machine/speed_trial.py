@@ -1,0 +1,53 @@
+"""Trial passes of a study's network on its own pictures: what this machine does faster is measured with them."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable
+
+import attrs
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from tickdsl.engine.dense_networks import DenseNetwork
+from tickdsl.plan.steps import Step
+from tickdsl.records.canonical import canonical_json
+from tickdsl.training.data.augment import Normalise
+from tickdsl.training.data.datasets import Dataset
+from tickdsl.training.devices import LAYOUTS, set_memory_format
+from tickdsl.training.recipes.recipe import Recipe
+
+
+@attrs.frozen
+class SpeedTrial:
+    """The dense network of a step, trained on its first batch, on a CPU."""
+
+    step: Step
+    network: DenseNetwork
+    data: Dataset
+    recipe: Recipe
+
+    @property
+    def label(self) -> str:
+        """All that a time measured here depends on, the machine excepted."""
+        model, shape = self.step.args["model"], "x".join(map(str, self.network.shape))
+        options = f" {canonical_json(model['options']).decode()}" if model["options"] else ""
+        return (
+            f"{model['name']}{options} on {shape}, "
+            f"{self.recipe.batch} pictures, {torch.get_num_threads()} threads, torch {torch.__version__}"
+        )
+
+    def training_pass(
+        self, layout: str, wrap: Callable[[nn.Module], Callable[[Tensor], Tensor]] = lambda module: module
+    ) -> Callable[[], object]:
+        """One forward and backward pass of a copy in that memory layout, which goes through what `wrap` makes of it."""
+        module = copy.deepcopy(self.network.module).train()
+        set_memory_format(module, LAYOUTS[layout])
+        forward = wrap(module)
+        images = Normalise(self.data.mean, self.data.std, torch.device("cpu"))(
+            self.data.train_images[: self.recipe.batch]
+        )
+        labels = self.data.train_labels[: self.recipe.batch]
+        trainable = [parameter for parameter in module.parameters() if parameter.requires_grad]
+        return lambda: torch.autograd.grad(F.cross_entropy(forward(images), labels), trainable)

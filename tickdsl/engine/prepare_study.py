@@ -1,0 +1,70 @@
+"""From a plan to the study that the interpreter walks: data fingerprints and round counts filled in."""
+
+from __future__ import annotations
+
+import functools
+import json
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from tickdsl.engine.graph_cache import DEFAULT_DATA_DIR, dense_graph
+from tickdsl.engine.machine.precision import resolve_precision
+from tickdsl.engine.steps.measurements import surroundings
+from tickdsl.errors import TickdslError
+from tickdsl.graph.structure import Structure
+from tickdsl.plan.lower import Study, lower, prune_args
+from tickdsl.plan.model import Arm, Data, Model, Plan, Prune
+from tickdsl.pruning.allocation import resolve_amounts
+from tickdsl.pruning.amounts import max_rounds, rounds_until
+from tickdsl.pruning.scope import find_scope
+from tickdsl.records.canonical import canonical_json
+from tickdsl.training.data import datasets
+from tickdsl.training.data.sources import files_digest
+from tickdsl.training.devices import resolve_device
+
+
+def prepare_study(plan: Plan, data: Path | None = None, device: torch.device | None = None) -> Study:
+    """All steps of a plan, which will run on `device` (default: that of `--device auto`).
+
+    Raises TickdslError where a data set is missing or a target out of reach.
+    """
+    root = data or DEFAULT_DATA_DIR
+    device = device or resolve_device("auto")
+    plan = resolve_precision(plan, device)
+
+    @functools.cache
+    def fingerprint(key: bytes) -> str:
+        spec = json.loads(key)
+        return datasets.fingerprint(spec["name"], root=root, options=spec["options"])
+
+    def fingerprint_of(spec: Data | Model) -> str:
+        if isinstance(spec, Model):
+            return _weights_digest(spec)
+        return fingerprint(canonical_json({"name": spec.name, "options": dict(spec.options)}))
+
+    def rounds(arm: Arm, prune: Prune) -> int:
+        if prune.until is None and prune.ends is None:
+            return prune.times or 1
+        graph = dense_graph(arm, root)
+        dense = Structure.dense(graph)
+
+        def args(index: int) -> dict[str, Any]:
+            return dict(resolve_amounts(graph, dense, prune_args(prune, index, 1, head=arm.protects_head)))
+
+        prunable = find_scope(graph, dense, args(0))
+        if prune.until is None:
+            return max_rounds(prunable, args)
+        needed = rounds_until(prunable, args, float(prune.until))
+        return min(needed, prune.times) if prune.times is not None else needed
+
+    return lower(plan, fingerprint=fingerprint_of, rounds=rounds, surroundings=surroundings(plan, root, device))
+
+
+def _weights_digest(model: Model) -> str:
+    """What identifies the file that a model's weights come from."""
+    path = Path(str(model.weights_file))
+    if not path.is_file():
+        raise TickdslError(f"there are no weights at {path}", "paths are relative to the folder where tickdsl runs")
+    return files_digest([path])

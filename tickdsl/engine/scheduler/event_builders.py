@@ -1,0 +1,135 @@
+"""A study in the words of events: its steps by short names, its arms, its measurements."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from tickdsl.metrics.training_metrics import TRAINING_METRICS, training_figures
+from tickdsl.moments import Moment
+from tickdsl.plan.lower import Measurement, Study
+from tickdsl.plan.model import MeasurementOptions
+from tickdsl.plan.steps import Step
+from tickdsl.records import events
+
+
+def short_step_names(study: Study) -> dict[str, str]:
+    """A short name for each step: the first digits of its key, as many as tell all apart."""
+    length = 8
+    while len({key[:length] for key in study.graph}) < len(study.graph):
+        length += 1
+    return {key: key[:length] for key in study.graph}
+
+
+def plan_resolved_event(
+    study: Study, stored: Callable[[str], bool], notes: tuple[str, ...] = ()
+) -> events.PlanResolved:
+    """The study as the event that opens a run."""
+    names = short_step_names(study)
+    last_level = {arm.id: 0 for arm in study.plan.arms}
+    for level in study.levels:
+        last_level[level.arm] = max(last_level[level.arm], level.level)
+    steps = []
+    for key, node in study.graph.nodes(data=True):
+        step: Step = node["step"]
+        steps.append(
+            events.StepInfo(
+                id=names[key],
+                key=key,
+                operation=step.operation,
+                label=node["label"],
+                arms=tuple(dict.fromkeys(arm for arm, _ in node["uses"])),
+                seed=step.seed,
+                epochs=epochs(step),
+                parents=tuple(names[parent] for parent in step.parents.values()),
+                stored=stored(key),
+            )
+        )
+    return events.PlanResolved(
+        arms=tuple(
+            events.ArmInfo(id=arm.id, name=arm.name, sweep=dict(arm.sweep), levels=last_level[arm.id])
+            for arm in study.plan.arms
+        ),
+        contestants=("ticket", "dense", *(rival for rival in study.plan.rivals if rival != "dense")),
+        seeds=study.plan.seeds,
+        steps=tuple(steps),
+        measurements=tuple(_measurement_info(m, names) for m in study.measurements if not m.report_metric),
+        asked=tuple(_measurement_info(m, names) for m in study.measurements if m.report_metric),
+        notes=notes,
+        within=float(study.plan.within),
+        report=study.plan.metrics,
+    )
+
+
+def _measurement_info(m: Measurement, names: Mapping[str, str]) -> events.MeasurementInfo:
+    return events.MeasurementInfo(arm=m.arm, contestant=m.contestant, level=m.level, seed=m.seed, step=names[m.step])
+
+
+def metric_event(m: Measurement, metrics: Mapping[str, Any], step_name: str) -> events.Metric:
+    """A measurement as an event; `metrics` are its step's metrics, `step_name` is its step's."""
+    return events.Metric(
+        arm=m.arm,
+        contestant=m.contestant,
+        level=m.level,
+        seed=m.seed,
+        step=step_name,
+        accuracy=metrics.get("accuracy"),
+        loss=metrics.get("loss"),
+        sparsity=metrics.get("sparsity"),
+        params=metrics.get("params"),
+        macs=metrics.get("macs"),
+        filters=metrics.get("filters"),
+        seconds=metrics.get("train_time"),
+        best_accuracy=metrics.get("best_accuracy"),
+        best_epoch=metrics.get("best_epoch"),
+    )
+
+
+def measure_event(
+    m: Measurement, record: Mapping[str, Any], step_name: str, measuring: MeasurementOptions
+) -> events.Measure | None:
+    """What `report` asks beside accuracy as an event; `record` is that of the step `step_name` that tells it.
+
+    None where the step does not tell it after all.
+    """
+    if m.report_metric in TRAINING_METRICS:
+        measured = training_figures(m.report_metric, record, measuring)
+    else:
+        measured = record["metrics"]["figures"], record["metrics"]["how"]
+    if measured is None:
+        return None
+    figures, how = measured
+    return events.Measure(
+        arm=m.arm,
+        contestant=m.contestant,
+        level=m.level,
+        seed=m.seed,
+        step=step_name,
+        metric=m.report_metric,
+        figures=figures,
+        how=how,
+        host=record["made"]["host"],
+    )
+
+
+def layers_event(m: Measurement, remaining: Mapping[str, Mapping[str, int]]) -> events.Layers:
+    """What is left of the layers where a measurement was made."""
+    return events.Layers(arm=m.arm, contestant=m.contestant, level=m.level, seed=m.seed, **remaining)
+
+
+def scalar_metrics(metrics: Mapping[str, Any]) -> dict[str, Any]:
+    """Metrics without the course of the training: what is kept in memory and said in events."""
+    return {name: value for name, value in metrics.items() if isinstance(value, int | float)}
+
+
+def epochs(step: Step) -> float | None:
+    """How many epochs a training takes, where its recipe counts in epochs."""
+    if step.operation != "train" or "budget" in step.args:
+        return None
+    length = Moment.parse(step.args["recipe"]["length"])
+    moments = [Moment.parse(step.args[name]) for name in ("start", "stop") if name in step.args]
+    if any(moment.unit != "ep" for moment in (length, *moments)):
+        return None
+    start = Moment.parse(step.args.get("start", "0ep")).amount
+    stop = Moment.parse(step.args["stop"]).amount if "stop" in step.args else length.amount
+    return float(stop - start)

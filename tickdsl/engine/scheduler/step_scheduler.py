@@ -1,0 +1,260 @@
+"""Which steps are wanted now: measurements of confirmed levels, and what they still need.
+
+A level is confirmed when nothing ended its arm before: `until` was not reached, no `stop when` held. So a plan's
+dynamic end needs no dynamic graph, and what is run does not depend on the order in which results arrive. Each
+result costs what hangs on it, not the size of the study.
+
+Of the steps that can begin, the one comes first behind which the longest chain of work waits: workers are idle at the
+end of a study for as long as its last chain takes alone. Steps that measure times wait until nothing else is being
+done, and nothing begins beside them.
+"""
+
+from __future__ import annotations
+
+import graphlib
+import heapq
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any
+
+from tickdsl.plan.lower import Level, Measurement, Study
+from tickdsl.plan.measurement_steps import EXCLUSIVE_OPERATIONS
+
+Metrics = Mapping[str, Any]
+ArmSeed = tuple[str, int]
+#: Slack for shares that were computed in floating point.
+_EPSILON = 1e-9
+
+
+class StepScheduler:
+    """The steps to do, handed out by `take`, parents first.
+
+    `metrics(key)` gives those of a step whose result is there, None for the others; `work(key)` what a step costs, in
+    any unit. The owner tells of results by `finish` and of failures by `fail`, and collects what became known by
+    `measured`.
+    """
+
+    def __init__(
+        self,
+        study: Study,
+        metrics: Callable[[str], Metrics | None],
+        step_cost: Callable[[str], float] = lambda key: 1.0,
+    ) -> None:
+        self._study = study
+        self._graph = study.graph
+        self._dependencies = {key: _step_dependencies(study, key) for key in study.graph}
+        self._dependents: dict[str, list[str]] = defaultdict(list)
+        for key, dependencies in self._dependencies.items():
+            for dependency in dependencies:
+                self._dependents[dependency].append(key)
+        self._metrics = metrics
+        path_costs = _critical_path_costs(study, self._dependents, step_cost)
+        self._by_rank: list[str] = sorted(study.graph, key=lambda key: -path_costs[key])
+        self._rank = {key: rank for rank, key in enumerate(self._by_rank)}
+        self._levels: dict[ArmSeed, list[Level]] = defaultdict(list)
+        for level in study.levels:
+            self._levels[level.arm, level.seed].append(level)
+        self._measurements_at: dict[tuple[ArmSeed, int, bool], list[Measurement]] = defaultdict(list)
+        for m in study.measurements:
+            self._measurements_at[(m.arm, m.seed), m.level, m.final_only].append(m)
+
+        self._needed: set[str] = set()
+        self._parents_left: dict[str, int] = {}
+        self._ready_heap: list[int] = []
+        self._exclusive_heap: list[int] = []  # those of them that want to be undisturbed
+        self._taken: set[str] = set()
+        self._unreachable: set[str] = set()
+        self._expected: dict[str, list[Measurement]] = {}
+        self._new_measurements: list[Measurement] = []
+        self._undecided: dict[str, list[tuple[ArmSeed, int]]] = defaultdict(list)
+        for pair in dict.fromkeys((m.arm, m.seed) for m in study.measurements):
+            self._expect_measurements(self._measurements_at[pair, 0, False])
+            self._confirm_level(pair, 0)
+
+    @property
+    def pending(self) -> bool:
+        """Whether anything is left to do, or being done."""
+        return bool(self._needed)
+
+    def take(self) -> str | None:
+        """The next step whose parents are there; None where all of those are being done."""
+        if any(self._is_exclusive(key) for key in self._taken):
+            return None
+        heaps = (self._ready_heap,) if self._taken else (self._ready_heap, self._exclusive_heap)
+        while filled := [heap for heap in heaps if heap]:
+            key = self._by_rank[heapq.heappop(min(filled))]
+            if self._is_ready(key):
+                self._taken.add(key)
+                return key
+        return None
+
+    def take_matching(self, fits: Callable[[str], bool], limit: int) -> list[str]:
+        """Up to `limit` further steps that could be taken now, of those that fit; none that wants to be undisturbed."""
+        taken: list[str] = []
+        if limit < 1 or any(self._is_exclusive(key) for key in self._taken):
+            return taken
+        for rank in sorted(set(self._ready_heap)):
+            key = self._by_rank[rank]
+            if len(taken) < limit and self._is_ready(key) and fits(key):
+                self._taken.add(key)
+                taken.append(key)
+        return taken
+
+    def _is_ready(self, key: str) -> bool:
+        """Whether a step in the queue is still to be begun."""
+        open_still = key in self._needed and key not in self._taken and not self._parents_left[key]
+        return open_still and not self._is_left_on_the_way(key)
+
+    def requeue(self, key: str) -> None:
+        """A step that was taken is to be done after all."""
+        self._taken.discard(key)
+        self._push_if_ready(key)
+
+    def dependencies(self, key: str) -> tuple[str, ...]:
+        """The steps whose results a step reads."""
+        return self._dependencies[key]
+
+    def requeue_after_loss(self, key: str, lost: Iterable[str]) -> None:
+        """A step that was taken cannot begin: results that it reads were there and are not any more."""
+        self._taken.discard(key)
+        for dependency in lost:
+            for dependent in self._dependents[dependency]:
+                if dependent in self._needed and dependent not in self._taken:
+                    self._parents_left[dependent] += 1
+            self._require(dependency)
+
+    def finish(self, key: str) -> None:
+        """The result of a step is there."""
+        self._taken.discard(key)
+        if key in self._needed:
+            self._needed.discard(key)
+            for child in self._dependents[key]:
+                if child in self._needed:
+                    self._parents_left[child] -= 1
+                    self._push_if_ready(child)
+        for point in self._graph.nodes[key]["prefixes"].values():
+            self._push_if_ready(point)
+        self._new_measurements += self._expected.pop(key, [])
+        for pair, index in self._undecided.pop(key, []):
+            self._decide_end(pair, index)
+
+    def fail(self, key: str) -> None:
+        """A step failed: what rests on it, and what only that would have needed, is not wanted any more."""
+        self._taken.discard(key)
+        stack = [key]
+        while stack:
+            current = stack.pop()
+            if current not in self._unreachable and self._metrics(current) is None:
+                self._unreachable.add(current)
+                stack += self._dependents[current]
+        self._needed.clear()
+        self._ready_heap.clear()
+        self._exclusive_heap.clear()
+        for target in self._expected:
+            self._require(target)
+
+    def pop_measured(self) -> list[Measurement]:
+        """The measurements of confirmed levels whose result came in since the last call."""
+        measurements, self._new_measurements = self._new_measurements, []
+        return measurements
+
+    # -- levels
+
+    def _confirm_level(self, pair: ArmSeed, index: int) -> None:
+        """The level of that index is confirmed, if there is one."""
+        if index < len(self._levels[pair]):
+            self._expect_measurements(self._measurements_at[pair, self._levels[pair][index].level, False])
+            self._decide_end(pair, index)
+
+    def _decide_end(self, pair: ArmSeed, index: int) -> None:
+        """Whether a confirmed level is the last one, as soon as that is known."""
+        levels = self._levels[pair]
+        ends = True if index == len(levels) - 1 else self._arm_ends(levels[index])
+        if isinstance(ends, str):
+            self._undecided[ends].append((pair, index))
+        elif ends:
+            self._expect_measurements(self._measurements_at[pair, levels[index].level, True])
+        else:
+            self._confirm_level(pair, index + 1)
+
+    def _arm_ends(self, level: Level) -> bool | str:
+        """Whether the arm ends after this level, or the step whose result decides that."""
+        if level.until is not None:
+            remaining = self._metrics(level.structure)
+            if remaining is None:
+                return level.structure
+            removed_share = remaining["sparsity"] if level.unit == "weights" else 1 - remaining[level.unit]
+            if removed_share >= level.until - _EPSILON:
+                return True
+        conditions = [*self._study.plan.stops, *([level.ends] if level.ends else [])]
+        if conditions:
+            measured = self._metrics(level.ticket)
+            if measured is None:
+                return level.ticket
+            return any(condition.holds(metric_value(measured, condition.metric)) for condition in conditions)
+        return False
+
+    def _expect_measurements(self, measurements: Iterable[Measurement]) -> None:
+        for m in measurements:
+            if self._metrics(m.step) is not None:
+                self._new_measurements.append(m)
+            else:
+                self._expected.setdefault(m.step, []).append(m)
+                self._require(m.step)
+
+    # -- steps
+
+    def _require(self, target: str) -> None:
+        """A step is wanted, with all that it rests on and that is not there."""
+        if target in self._unreachable:
+            return
+        stack = [target]
+        while stack:
+            key = stack.pop()
+            if key in self._needed or self._metrics(key) is not None:
+                continue
+            self._needed.add(key)
+            parents = [parent for parent in self._dependencies[key] if self._metrics(parent) is None]
+            self._parents_left[key] = len(parents)
+            self._push_if_ready(key)
+            stack += parents
+
+    def _push_if_ready(self, key: str) -> None:
+        if key in self._needed and not self._parents_left[key]:
+            heapq.heappush(self._exclusive_heap if self._is_exclusive(key) else self._ready_heap, self._rank[key])
+
+    def _is_exclusive(self, key: str) -> bool:
+        return self._study.step(key).operation in EXCLUSIVE_OPERATIONS
+
+    def _is_left_on_the_way(self, key: str) -> bool:
+        """Whether a dense training that is wanted too leaves this rewinding point on its way."""
+        return self._graph.nodes[key].get("prefix_of") in self._needed
+
+
+def _step_dependencies(study: Study, key: str) -> tuple[str, ...]:
+    """A step's parents, and the structures of the weights that it slices or learns from."""
+    parents = study.step(key).parents
+    weight_sources = [parents[role] for role in ("weights", "teacher", "head") if role in parents]
+    sources = [study.step(source_key).parents.get("structure") for source_key in weight_sources]
+    return tuple(dict.fromkeys([*parents.values(), *(source for source in sources if source)]))
+
+
+def _critical_path_costs(
+    study: Study, dependents: Mapping[str, list[str]], step_cost: Callable[[str], float]
+) -> dict[str, float]:
+    """The work of each step with the longest chain of steps that wait for it.
+
+    What reads a rewinding point waits for the training that leaves it on its way.
+    """
+    nodes = study.graph.nodes
+    successors = {key: [*dependents.get(key, ()), *nodes[key]["prefixes"].values()] for key in study.graph}
+    path_costs: dict[str, float] = {}
+    for key in graphlib.TopologicalSorter(successors).static_order():
+        own_cost = 0.0 if nodes[key].get("prefix_of") else step_cost(key)
+        path_costs[key] = own_cost + max((path_costs[successor] for successor in successors[key]), default=0.0)
+    return path_costs
+
+
+def metric_value(metrics: Metrics, name: str) -> float:
+    """A metric by its name in the language."""
+    return float(metrics["macs" if name == "flops" else name])

@@ -1,0 +1,132 @@
+"""What the own code of chosen modules does, as a list of steps: operators, and calls of submodules."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+from typing import Any
+
+import attrs
+import numpy as np
+from torch import Tensor
+
+from tickdsl.graph.arrays import BoolArray
+from tickdsl.graph.coupling.analysis import Analysis
+from tickdsl.graph.coupling.atom_constraints import AtomConstraints
+from tickdsl.graph.coupling.channel_groups import ChannelGrouping
+from tickdsl.graph.coupling.families import Shape, TensorInfo, varies_along
+from tickdsl.graph.coupling.recording import Recording
+from tickdsl.graph.tracing.recorder import Recorder, named_arguments, tensors_in
+
+
+@attrs.frozen(eq=False)
+class ProgramStep:
+    """One operator (`target` is the operator) or call of a submodule (`target` is its path)."""
+
+    target: Any
+    args: tuple[Any, ...]
+    kwargs: dict[str, Any]
+    result: Any
+    inputs: dict[int, TensorInfo]
+    outputs: tuple[TensorInfo, ...]
+
+    @property
+    def arguments(self) -> dict[str, Any]:
+        """An operator's arguments by name."""
+        return named_arguments(self.target, self.args, self.kwargs)
+
+
+@attrs.define(eq=False)
+class ModuleProgram:
+    """One call of a module: its arguments, the steps of its own code, its result."""
+
+    path: str
+    args: tuple[Any, ...]
+    kwargs: dict[str, Any]
+    steps: list[ProgramStep] = attrs.field(factory=list)
+    result: Any = None
+    values: dict[int, TensorInfo] = attrs.field(factory=dict)
+
+
+class ProgramRecorder(Recorder):  # type: ignore[no-untyped-call]
+    """Applies the rules if labels are asked for, and also writes down the programs of the modules wanted."""
+
+    def __init__(self, recorded_paths: Collection[str], with_labels: bool = True) -> None:
+        super().__init__(Analysis(AtomConstraints()), Recording(), "")
+        self.recorded_paths, self.with_labels = recorded_paths, with_labels
+        self.frames: list[ModuleProgram | None] = []
+        self.programs: dict[str, list[ModuleProgram]] = {}
+        self._kept_alive: list[Any] = []
+
+    def __torch_dispatch__(
+        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Mapping[str, Any] | None = None
+    ) -> Any:
+        result = super().__torch_dispatch__(func, types, args, kwargs)
+        self._record_step(func, args, dict(kwargs or {}), result)
+        return result
+
+    def _apply_rule(self, func: Any, arguments: dict[str, Any], outputs: tuple[Tensor, ...]) -> None:
+        if self.with_labels:
+            super()._apply_rule(func, arguments, outputs)
+
+    def _record_step(self, target: Any, args: tuple[Any, ...], kwargs: dict[str, Any], result: Any) -> None:
+        frame = self.frames[-1] if self.frames else None
+        if frame is not None:
+            # Tensors are kept alive: their identities name the values.
+            self._kept_alive.append((args, kwargs, result))
+            inputs = {id(t): self.analysis.tensor_info(t) for t in tensors_in((args, kwargs))}
+            outputs = tuple(self.analysis.tensor_info(t) for t in tensors_in(result))
+            frame.steps.append(ProgramStep(target, args, kwargs, result, inputs, outputs))
+
+    def enter(self, path: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        """A module is called."""
+        super().enter(path, args, kwargs)
+        program = ModuleProgram(path, args, kwargs) if path in self.recorded_paths else None
+        if program is not None:
+            program.values = {id(t): self.analysis.tensor_info(t) for t in tensors_in((args, kwargs))}
+        self._kept_alive.append((args, kwargs))
+        self.frames.append(program)
+
+    def leave(self, path: str, args: tuple[Any, ...], kwargs: dict[str, Any], result: Any) -> None:
+        """A module returns."""
+        super().leave(path, args, kwargs, result)
+        program = self.frames.pop()
+        if program is not None:
+            program.result = result
+            self.programs.setdefault(path, []).append(program)
+        self._record_step(path, args, kwargs, result)
+
+
+@attrs.frozen(eq=False)
+class KeptPositions:
+    """What is left of values; `kept_atoms` says of atoms whether they are."""
+
+    kept_atoms: BoolArray
+
+    @classmethod
+    def from_masks(cls, units: ChannelGrouping, kept_masks: Mapping[str, BoolArray]) -> KeptPositions:
+        """`kept_masks` says of groups which of their units are left; of those not named all are."""
+        kept_atoms = np.ones(len(units.solutions[0].root), dtype=bool)
+        for solution in units.solutions:
+            kept_roots = np.ones(len(kept_atoms), dtype=bool)
+            for group_index, group in enumerate(units.groups):
+                if group.name in kept_masks:
+                    roots = np.flatnonzero(solution.group == group_index)
+                    kept_roots[roots] = kept_masks[group.name][solution.unit[roots]]
+            kept_atoms &= kept_roots[solution.root]
+        return cls(kept_atoms)
+
+    def mask(self, value: TensorInfo, dim: int) -> BoolArray | None:
+        """Which positions along a dimension are left; None where all are."""
+        mask: BoolArray | None = None
+        for family in value.families:
+            if varies_along(family, dim):
+                # What stays is a rectangle: the same along this dimension wherever anything stays.
+                rows = self.kept_atoms[family].swapaxes(0, dim).reshape(family.shape[dim], -1)
+                family_mask: BoolArray = np.logical_or.reduce(rows, axis=1)
+                mask = family_mask if mask is None else mask & family_mask
+        return None if mask is None or mask.all() else mask
+
+    def shape(self, value: TensorInfo) -> Shape:
+        """The sizes that are left."""
+        masks = [self.mask(value, dim) for dim in range(len(value.shape))]
+        return tuple(n if mask is None else int(mask.sum()) for n, mask in zip(value.shape, masks, strict=True))

@@ -1,0 +1,176 @@
+"""A plan written out: one arm for every combination of sweep values, every default said, in canonical layout."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Iterator
+from typing import Any
+
+import attrs
+
+from tickdsl.errors import TickdslError
+from tickdsl.lang import vocabulary
+from tickdsl.lang.meaning.resolve import IMPLICIT_ARM_NAME, resolve
+from tickdsl.lang.reading.include import load_source
+from tickdsl.lang.syntax import Source
+from tickdsl.lang.writing import unparse
+from tickdsl.lang.writing.cycles import fold_into_cycles
+from tickdsl.lang.writing.format import format_source
+from tickdsl.lang.writing.literals import format_name, format_percentage
+from tickdsl.plan import model
+
+#: What a table shows where a plan has no `report`.
+DEFAULT_METRICS = ("accuracy", "sparsity", "params", "flops")
+
+
+def expand(plan: model.Plan) -> str:
+    """The text of a plan without sweeps, lets, includes and defaults that has the same steps.
+
+    Raises TickdslError where no text means the plan.
+    """
+    arms = _required_arms(plan)
+    text = format_source(Source(plan.path, _PlanWriter(plan, arms, unique_arm_names(arms)).render()))
+    again = resolve(load_source(Source(plan.path, text)))
+    if again.plan is None or _signature(again.plan, _required_arms(again.plan)) != _signature(plan, arms):
+        raise TickdslError(
+            "this plan cannot be written out: no text has the same steps",
+            "a share or a length of more than 18 digits may be the cause",
+        )
+    return text
+
+
+def _required_arms(plan: model.Plan) -> tuple[model.Arm, ...]:
+    """The arms that are compared, and those that they rest on."""
+    found = {arm.id: arm for arm in plan.arms}
+    queue = list(plan.arms)
+    while queue:
+        referrer = queue.pop()
+        for name in referrer.referenced_arms:
+            other = plan.find_arm(name, referrer)
+            if other is not None and other.id not in found:
+                found[other.id] = other
+                queue.append(other)
+    order = [arm.id for arm in (*plan.arms, *plan.helpers)]
+    return tuple(sorted(found.values(), key=lambda arm: order.index(arm.id)))
+
+
+def unique_arm_names(arms: Iterable[model.Arm]) -> dict[str, str]:
+    """A name of its own for each arm id: `lr-rewind[scope=local]` is `lr-rewind-local`.
+
+    Where values alone do not tell arms apart the sweeps are named too, and then they are numbered.
+    """
+    arms = list(arms)
+    taken = {*vocabulary.RIVALS, vocabulary.ALL_ARMS, *(arm.name for arm in arms)}
+    found = {arm.id: arm.name for arm in arms if not arm.sweep}
+    for name in dict.fromkeys(arm.name for arm in arms if arm.sweep):
+        swept = [arm for arm in arms if arm.name == name and arm.sweep]
+        by_value = [_join_name(name, *arm.sweep.values()) for arm in swept]
+        if len({*by_value}) < len(swept) or taken & {*by_value}:
+            by_value = [_join_name(name, *(word for pair in arm.sweep.items() for word in pair)) for arm in swept]
+        for arm, wanted in zip(swept, by_value, strict=True):
+            own, number = wanted, 1
+            while own in taken:
+                number += 1
+                own = f"{wanted}-{number}"
+            taken.add(own)
+            found[arm.id] = own
+    return {arm.id: found[arm.id] for arm in arms}
+
+
+def _join_name(*words: str) -> str:
+    """The words as one name of the language."""
+    text = "-".join(re.sub(r"[^A-Za-z0-9_.-]+", "-", word) for word in words)
+    return re.sub(r"[.-]*-[.-]*", "-", re.sub(r"\.+", ".", text)).strip("-.")
+
+
+def _signature(plan: model.Plan, arms: tuple[model.Arm, ...]) -> Any:
+    """What the steps are made of, without the names of arms."""
+    places = {arm.id: place for place, arm in enumerate(arms)}
+    return [
+        [_arm_signature(plan, arm, places) for arm in arms],
+        len(plan.arms),
+        plan.seeds,
+        [rival for rival in plan.rivals if rival != "dense"],
+        plan.rival_levels,
+        plan.rival_budget,
+        plan.within,
+        plan.metrics or DEFAULT_METRICS,
+        plan.measuring,
+        plan.stops,
+    ]
+
+
+def _arm_signature(plan: model.Plan, arm: model.Arm, places: dict[str, int]) -> Any:
+    rests_on = [places[other.id] for name in arm.referenced_arms if (other := plan.find_arm(name, arm)) is not None]
+    alike = dict.fromkeys(arm.referenced_arms, "")
+    rounds = tuple(_without_arm_names(group, alike) for group in arm.rounds)
+    return [rests_on, model.as_json(attrs.evolve(arm, id="", name="", sweep={}, rounds=rounds))]
+
+
+def _without_arm_names(group: model.Rounds, alike: dict[str, str]) -> model.Rounds:
+    """The rounds without the names of other arms."""
+    prune = group.prune
+    if isinstance(prune.amount, model.Matching):
+        prune = attrs.evolve(prune, amount=model.Matching(""))
+    tail = tuple(
+        attrs.evolve(each, teacher=alike.get(each.teacher, each.teacher)) if isinstance(each, model.Distill) else each
+        for each in group.tail
+    )
+    return attrs.evolve(group, prune=prune, tail=tail)
+
+
+class _PlanWriter:
+    """The statements of a plan, line after line."""
+
+    def __init__(self, plan: model.Plan, arms: tuple[model.Arm, ...], arm_names: dict[str, str]) -> None:
+        self.plan, self.arms, self.arm_names = plan, arms, arm_names
+        #: An arm alone without a name of its own stands at the top level.
+        self.implicit = len(arms) == 1 and arms[0].name == IMPLICIT_ARM_NAME and not arms[0].sweep
+
+    def render(self) -> str:
+        own = [unparse.settings(arm) for arm in self.arms]
+        shared = [lines for lines in own[0] if all(lines in other for other in own)]
+        lines = ["plan 1", f"seeds {_seeds(self.plan.seeds)}", "", *shared, ""]
+        for arm, settings in zip(self.arms, own, strict=True):
+            body = [*(line for line in settings if line not in shared), *self._pipeline_lines(arm)]
+            lines += body if self.implicit else [f"arm {self.arm_names[arm.id]} {{", *body, "}", ""]
+        return "\n".join([*lines, "", *self._question_lines(), ""])
+
+    def _pipeline_lines(self, arm: model.Arm) -> Iterator[str]:
+        groups = [self._round_lines(group, arm) for group in arm.rounds]
+        for times, body in fold_into_cycles(arm.rounds, groups):
+            lines = [line for place in body for line in groups[place]]
+            yield from lines if times is None else [f"cycle {times} {{", *lines, "}"]
+        if arm.transfer is not None:
+            tails = [unparse.tail(tail, arm, "") for tail in arm.transfer.tail]
+            yield unparse.transfer(arm.transfer) + (f" {{ {'; '.join(tails)} }}" if tails else "")
+
+    def _round_lines(self, group: model.Rounds, arm: model.Arm) -> tuple[str, ...]:
+        amount = group.prune.amount
+        other = self._name(amount.arm, arm) if isinstance(amount, model.Matching) else ""
+        tails = [
+            unparse.tail(tail, arm, self._name(tail.teacher, arm) if isinstance(tail, model.Distill) else "")
+            for tail in group.tail
+        ]
+        return (unparse.prune(group.prune, other), *tails)
+
+    def _name(self, name: str, referrer: model.Arm) -> str:
+        other = None if name == "dense" else self.plan.find_arm(name, referrer)
+        return name if other is None else self.arm_names[other.id]
+
+    def _question_lines(self) -> Iterator[str]:
+        plan = self.plan
+        compared = ["all"] if self.implicit else [self.arm_names[arm.id] for arm in plan.arms]
+        rivals = [rival for rival in plan.rivals if rival != "dense"]
+        options = f"levels={plan.rival_levels} within={format_percentage(plan.within)} budget={plan.rival_budget}"
+        yield f"compare {', '.join([*compared, 'dense', *rivals])} {options}"
+        measuring = unparse.report_options(plan.metrics, plan.measuring)
+        yield " ".join([f"report {', '.join(map(format_name, plan.metrics or DEFAULT_METRICS))}", *measuring])
+        for stop in plan.stops:
+            yield f"stop when {unparse.condition(stop)}"
+
+
+def _seeds(seeds: tuple[int, ...]) -> str:
+    if len(seeds) > 1 and seeds == tuple(range(seeds[0], seeds[-1] + 1)):
+        return f"{seeds[0]}..{seeds[-1]}"
+    return f"[{', '.join(map(str, seeds))}]"

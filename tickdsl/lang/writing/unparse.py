@@ -1,0 +1,205 @@
+"""Statements from what they mean, with every default written out."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any
+
+import attrs
+
+from tickdsl.lang import vocabulary
+from tickdsl.lang.option_types import option_types, recipe_field
+from tickdsl.lang.vocabulary import OptionType
+from tickdsl.lang.writing.literals import format_moment, format_name, format_number, format_percentage
+from tickdsl.plan import model
+from tickdsl.training import catalogue
+from tickdsl.training.recipes.recipe import Recipe
+from tickdsl.training.recipes.retraining import PCT_START
+
+# -- values
+
+
+def _format_value(value: Any, kind: OptionType) -> str:
+    match kind.kind:
+        case "int" | "float":
+            return format_number(value)
+        case "share":
+            return format_percentage(value)
+        case "moment":
+            return format_moment(value)
+        case "moments":
+            return f"[{', '.join(map(format_moment, value))}]"
+        case "words":
+            return str(value[0]) if len(value) == 1 else f"[{', '.join(map(format_name, value))}]"
+        case "flag":
+            return "on" if value else "off"
+        case _:
+            return format_name(str(value))
+
+
+def options(values: Mapping[str, Any], kinds: Mapping[str, OptionType]) -> list[str]:
+    """`key=value` of each value that is not None, in the order of the schema."""
+    said = {name: values[name] for name in kinds if values.get(name) is not None}
+    return [f"{name}={_format_value(value, kinds[name])}" for name, value in said.items()]
+
+
+def _with(start: str, values: Mapping[str, Any], kinds: Mapping[str, OptionType]) -> str:
+    return " ".join([start, *options(values, kinds)])
+
+
+# -- settings
+
+
+def settings(arm: model.Arm) -> list[str]:
+    """The arm's `model`, `data`, `train` and `split`."""
+    network, data = catalogue.MODELS[arm.model.name], catalogue.DATASETS[arm.data.name]
+    lines = [
+        _with_defaults(f"model {format_name(arm.model.name)}", arm.model.options, network.options),
+        _with_defaults(f"data {format_name(arm.data.name)}", arm.data.options, data.options),
+        _train(arm.recipe),
+    ]
+    return lines if arm.split is None else [*lines, f"split {arm.split.by} {arm.split.parts}"]
+
+
+def _with_defaults(start: str, given: model.Options, known: Mapping[str, catalogue.Option]) -> str:
+    """Options of a model or a data set; a default that only says "as it is" (0, empty) has no spelling."""
+    defaults = {name: option.default for name, option in known.items() if option.default}
+    return _with(start, {**defaults, **given}, option_types(known))
+
+
+def _train(written: model.Options) -> str:
+    recipe = Recipe.from_dict(written)
+    values = recipe_options(recipe, vocabulary.TRAIN_OPTIONS)
+    schedule_specific = {
+        "milestones": ("milestones", "gamma"),
+        "one-cycle": ("max-lr", "pct-start", "div", "final-div"),
+    }
+    for schedule, names in schedule_specific.items():
+        for name in names:
+            if recipe.schedule != schedule and _is_default(recipe, name):
+                del values[name]
+    return _with(f"train {format_moment(recipe.length)}", values, vocabulary.TRAIN_OPTIONS)
+
+
+def recipe_options(recipe: Recipe, names: Iterable[str]) -> dict[str, Any]:
+    """The recipe's values of options of `train`."""
+    values = {name: getattr(recipe, recipe_field(name)) for name in names}
+    if "augment" in values:
+        values["augment"] = values["augment"] or ("none",)
+    return values
+
+
+def _is_default(recipe: Recipe, option: str) -> bool:
+    default: Any = getattr(attrs.fields_dict(Recipe)[recipe_field(option)], "default", None)
+    return bool(getattr(recipe, recipe_field(option)) == default)
+
+
+# -- the pipeline
+
+
+def prune(node: model.Prune, matched: str) -> str:
+    """`matched`: the name of the arm that is matched, where one is."""
+    return " ".join(["prune", node.unit, node.scope, _amount(node.amount, matched), *_prune_clauses(node)])
+
+
+def _amount(amount: model.Amount, matched: str) -> str:
+    match amount:
+        case model.Share(share, of):
+            return f"{format_percentage(share)} of {of}"
+        case model.Count(count):
+            return str(count)
+        case model.To(share):
+            return f"to {format_percentage(share)}"
+        case model.Stages(shares):
+            return f"[{', '.join(map(format_percentage, shares))}]"
+        case model.Matching():
+            return f"matching {matched}"
+
+
+def _prune_clauses(node: model.Prune) -> Iterator[str]:
+    if node.times is not None and node.settles is None:
+        yield f"x {node.times}"
+    if node.until is not None:
+        yield f"until {format_percentage(node.until)}"
+    if node.ends is not None:
+        yield f"until {condition(node.ends)}"
+    if node.settles is not None:
+        yield f"until {condition(node.settles)}"
+    yield f"by {format_name(node.by)}"
+    if node.at is not None:
+        yield f"at {format_moment(node.at)}"
+    if node.within:
+        yield f"in {', '.join(map(format_name, node.within))}"
+    if node.protect:
+        yield f"except {', '.join(map(format_name, node.protect))}"
+
+
+def report_options(metrics: Iterable[str], node: model.MeasurementOptions) -> list[str]:
+    """The options of `report` that its metrics read."""
+    readers, asked = vocabulary.REPORT_OPTION_METRICS, set(metrics)
+    kinds = {name: kind for name, kind in vocabulary.REPORT_OPTIONS.items() if asked.intersection(readers[name])}
+    return options(attrs.asdict(node), kinds)
+
+
+def condition(node: model.Condition) -> str:
+    bound = format_percentage(node.bound) if node.metric in ("accuracy", "sparsity") else format_number(node.bound)
+    return f"{node.metric} {node.comparison} {bound}"
+
+
+def tail(node: model.Tail, arm: model.Arm, teacher: str) -> str:
+    """`teacher`: the name of the arm that teaches, where one does."""
+    match node:
+        case model.Overlap(at_least):
+            return f"overlap {at_least} of {arm.split.parts if arm.split else at_least}"
+        case model.Rewind(what, to):
+            return f"rewind {what} to {format_moment(to)}"
+        case model.Retrain():
+            return _retrain(node)
+        case model.Distill():
+            values = {name: getattr(node, name) for name in vocabulary.DISTILL_OPTIONS}
+            return _with(f"distill from {teacher}", values, vocabulary.DISTILL_OPTIONS)
+
+
+def _retrain(node: model.Retrain) -> str:
+    recipe = Recipe.from_dict(node.recipe)
+    allowed = {name: vocabulary.RETRAIN_OPTIONS[name] for name in vocabulary.SCHEDULES[node.schedule].options}
+    shaping = {"lr", "min-lr", "pct-start", "gamma", "max-lr", "div", "final-div"}
+    values = {
+        **recipe_options(recipe, [name for name in allowed if name not in shaping]),
+        **schedule_options(node, recipe),
+    }
+    return _with(f"retrain {format_name(node.schedule)} {format_moment(recipe.length)}", values, allowed)
+
+
+def schedule_options(node: model.Retrain, recipe: Recipe) -> dict[str, Any]:
+    """The options that shape the schedule of a retraining."""
+    given: Mapping[str, Any] = node.given or {}
+    rising = given.get("pct_start", PCT_START)
+    match node.schedule:
+        case "scaled" if recipe.schedule == "one-cycle":
+            return {"lr": recipe.max_lr, "gamma": recipe.gamma}
+        case "one-cycle":
+            names = ("max-lr", "pct-start", "div", "final-div")
+            return {name: getattr(recipe, recipe_field(name)) for name in names}
+        case "cyclic":
+            return {"lr": recipe.lr, "min-lr": recipe.min_lr, "pct-start": rising}
+        case "linear":
+            return {"lr": recipe.lr, "pct-start": rising}
+        case "scaled":
+            values: dict[str, Any] = {"lr": recipe.lr, "pct-start": rising}
+            if recipe.warmup.amount:
+                values["min-lr"] = recipe.rise_from
+            if recipe.schedule == "milestones" or not _is_default(recipe, "gamma"):
+                values["gamma"] = recipe.gamma
+            return values
+        case "fine-tune" | "scratch":
+            return {"lr": recipe.lr}
+        case _:
+            own = ("lr", "min-lr", "pct-start", "gamma", "div", "final-div")
+            return {name: getattr(recipe, recipe_field(name)) for name in own}
+
+
+def transfer(node: model.Transfer) -> str:
+    """The statement without what it holds in braces."""
+    known = catalogue.DATASETS[node.data.name].options
+    return f"{_with_defaults(f'transfer to {format_name(node.data.name)}', node.data.options, known)} head={node.head}"

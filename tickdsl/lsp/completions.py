@@ -1,0 +1,236 @@
+"""The words that can stand at a place, with what they mean: completion offers them, hover explains them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any
+
+import attrs
+
+from tickdsl.lang import vocabulary
+from tickdsl.lang.meaning.settings import ADAM_DEFAULTS, TRAIN_DEFAULTS
+from tickdsl.lang.vocabulary import OptionType
+from tickdsl.lsp.cursor import CursorContext
+from tickdsl.plugins import PluginError, Registry
+from tickdsl.training import catalogue
+from tickdsl.training.recipes.recipe import SCHEDULES
+
+_NOT_YET = "this version cannot carry it out"
+
+
+@attrs.frozen
+class CompletionEntry:
+    """A word, its kind (one of LSP's CompletionItemKind, by name), a line about it, and what it means."""
+
+    word: str
+    kind: str
+    detail: str = ""
+    meaning: str = ""
+    ready: bool = True
+
+    @property
+    def markdown(self) -> str:
+        head = f"`{self.detail or self.word}`"
+        parts = [head, self.meaning, "" if self.ready else f"*{_NOT_YET}*"]
+        return "\n\n".join(part for part in parts if part)
+
+
+@attrs.frozen
+class DefinedNames:
+    """What the plan itself defines: name -> the statement as written."""
+
+    variables: Mapping[str, str]
+    arms: Mapping[str, str]
+
+
+def completions(place: CursorContext, names: DefinedNames) -> list[CompletionEntry]:
+    """What the parser takes at the place, put into words."""
+    found: list[CompletionEntry] = []
+    once = {token.type for token in place.before} - {"IN", "EXCEPT"}
+    if "PRUNE" in place.accepts:
+        found += _statements(place.enclosing)
+    else:
+        found += [
+            CompletionEntry(word, "Keyword", meaning=meaning)
+            for word, meaning in vocabulary.CLAUSE_WORDS.items()
+            if word.upper() in place.accepts - once
+        ]
+        if "_TIMES" in place.accepts - once:
+            found.append(CompletionEntry("x", "Keyword", "x N", "repeats the prune and its tail"))
+    for terminal in sorted(place.accepts & vocabulary.CLOSED_WORDS.keys()):
+        found += [
+            CompletionEntry(word, "EnumMember", meaning=text)
+            for word, text in vocabulary.CLOSED_WORDS[terminal].items()
+        ]
+    if "DOLLAR" in place.accepts:
+        found += [CompletionEntry(f"${name}", "Variable", text) for name, text in names.variables.items()]
+    if "NAME" in place.accepts and place.before:
+        found += _names(place, names)
+    return found
+
+
+def _statements(enclosing: tuple[str, ...]) -> Iterator[CompletionEntry]:
+    kinds = {"definition", "setting", "pipeline", "question"}
+    if "cycle" in enclosing:
+        kinds = {"pipeline"}
+    elif enclosing:
+        kinds = {"setting", "pipeline"}
+    for word, form in vocabulary.STATEMENTS.items():
+        if form.kind in kinds:
+            yield CompletionEntry(word, "Keyword", form.form, form.summary)
+
+
+def _names(place: CursorContext, names: DefinedNames) -> Iterable[CompletionEntry]:
+    """What a bare name can be: that hangs on the word before it."""
+    statement, option = place.statement, _option(place)
+    if option is not None:
+        return _values(_schema(place).get(option))
+    before = _clause(place)
+    if before == "MODEL":
+        return _models()
+    if before in ("ON", "DATA") or (before == "TO" and statement == "transfer"):
+        return _datasets()
+    if before == "BY":
+        return _criteria(place)
+    if before == "COMPARE":
+        return [
+            *_arms(names),
+            *_meanings(vocabulary.RIVALS),
+            CompletionEntry(vocabulary.ALL_ARMS, "Keyword", meaning="every arm"),
+        ]
+    if before == "REPORT":
+        return [*_meanings(dict.fromkeys(vocabulary.METRICS, True)), *_added(vocabulary.REPORT_METRICS, "EnumMember")]
+    if before in ("WHEN", "UNTIL"):
+        return _meanings(dict.fromkeys(vocabulary.CONDITION_METRICS, True))
+    if before == "RETRAIN":
+        builtin = vocabulary.SCHEDULES.builtin.items()
+        known = [CompletionEntry(word, "EnumMember", meaning=schedule.summary) for word, schedule in builtin]
+        return [*known, *_added(vocabulary.SCHEDULES, "EnumMember")]
+    if before == "FROM":
+        return [*_arms(names), *_meanings({"dense": True})]
+    if before == "MATCHING":
+        return _arms(names)
+    if before in ("AT", "TO"):
+        return [CompletionEntry(word, "EnumMember", meaning=text) for word, text in vocabulary.MOMENT_WORDS.items()]
+    if before in ("LET", "SWEEP", "ARM", "IN", "EXCEPT"):
+        return []
+    return _options(place)
+
+
+def _clause(place: CursorContext) -> str:
+    """The terminal that a name at the place belongs to: the word before it, through lists of names."""
+    kinds = [token.type for token in place.before]
+    while len(kinds) > 2 and kinds[-1] == "_COMMA":
+        kinds = kinds[:-2]
+        if kinds[-1:] == ["DOLLAR"]:
+            kinds.pop()
+    return kinds[-1] if kinds else ""
+
+
+def _option(place: CursorContext) -> str | None:
+    """The key of the option whose value stands at the place."""
+    kinds = [token.type for token in place.before]
+    end = len(kinds) - 1
+    if "LSQB" in kinds and "RSQB" not in kinds[(opened := len(kinds) - 1 - kinds[::-1].index("LSQB")) :]:
+        end = opened - 1
+    if end > 0 and kinds[end] == "EQUAL" and kinds[0] != "LET":
+        return str(place.before[end - 1])
+    return None
+
+
+# -- tables
+
+
+def _models() -> Iterator[CompletionEntry]:
+    for name, info in catalogue.MODELS.builtin.items():
+        yield CompletionEntry(name, "Class", meaning=info.summary)
+    yield from _added(catalogue.MODELS, "Class")
+
+
+def _datasets() -> Iterator[CompletionEntry]:
+    for name, info in catalogue.DATASETS.builtin.items():
+        known = ["x".join(map(str, info.shape))] if info.shape else []
+        known += [f"{info.classes} classes"] if info.classes else []
+        known += [f"{info.train} + {info.test} pictures"] if info.train else []
+        yield CompletionEntry(name, "Class", meaning=f"{info.summary}\n\n{', '.join(known)}".strip())
+    yield from _added(catalogue.DATASETS, "Class")
+
+
+def _criteria(place: CursorContext) -> Iterator[CompletionEntry]:
+    unit = next((str(token) for token in place.before if token.type == "UNIT"), None)
+    for name, criterion in vocabulary.CRITERIA.builtin.items():
+        if unit is None or unit in criterion.units:
+            needs = f"; needs {', '.join(criterion.needs)}" if criterion.needs else ""
+            yield CompletionEntry(
+                name, "Function", meaning=f"{criterion.summary}\n\nranks {', '.join(criterion.units)}{needs}"
+            )
+    yield from _added(vocabulary.CRITERIA, "Function")
+
+
+def _added(known: Registry[Any], kind: str) -> Iterator[CompletionEntry]:
+    """What installed packages register, as their source has it: nothing is imported."""
+    for name, plugin in known.added.items():
+        yield CompletionEntry(name, kind, meaning=f"{plugin.summary}\n\n{plugin.origin}".strip())
+
+
+def _arms(names: DefinedNames) -> list[CompletionEntry]:
+    return [CompletionEntry(name, "Module", text) for name, text in names.arms.items()]
+
+
+def _meanings(words: Mapping[str, bool]) -> list[CompletionEntry]:
+    return [
+        CompletionEntry(word, "EnumMember", meaning=vocabulary.WORD_SUMMARIES[word], ready=ready)
+        for word, ready in words.items()
+    ]
+
+
+def _schema(place: CursorContext) -> Mapping[str, OptionType | catalogue.Option]:
+    """The options of the statement at the place; of a model or data set they hang on its name."""
+    name = str(place.before[1]).strip('"') if len(place.before) > 1 else ""
+    try:
+        if place.statement == "model":
+            return catalogue.MODELS[name].options if name in catalogue.MODELS else {}
+        if place.statement == "data":
+            return catalogue.DATASETS[name].options if name in catalogue.DATASETS else {}
+    except PluginError:  # its finding says why
+        return {}
+    return vocabulary.STATEMENT_OPTIONS.get(place.statement, {})
+
+
+def _options(place: CursorContext) -> Iterator[CompletionEntry]:
+    given = {str(a) for a, b in zip(place.before, place.before[1:], strict=False) if b.type == "EQUAL"}
+    for key, option in _schema(place).items():
+        if key not in given:
+            default = _train_default(key) if place.statement == "train" else getattr(option, "default", None)
+            yield CompletionEntry(f"{key}=", "Property", f"{key}={_value_form(option, default)}", option.summary)
+
+
+def _train_default(key: str) -> Any:
+    """What a `train` without the option means by it."""
+    default = TRAIN_DEFAULTS.get(key)
+    with_adam = ADAM_DEFAULTS.get(key, default)
+    return default if with_adam == default else f"{default}, with adam {with_adam}"
+
+
+def _value_form(option: OptionType | catalogue.Option, default: Any) -> str:
+    """What an option's value looks like: its type or words, its range, its default."""
+    bounds = ""
+    if isinstance(option, OptionType):
+        form = "|".join(option.words) if option.words else {"flag": "on|off"}.get(option.kind, option.kind.upper())
+        if option.above is not None:
+            bounds = f" > {option.above:g}"
+    else:
+        form = option.type.__name__.upper()
+    if option.least is not None:
+        bounds = f" ≥ {option.least:g}"
+    return form + bounds + (f" (default {default})" if default else "")
+
+
+def _values(option: OptionType | catalogue.Option | None) -> list[CompletionEntry]:
+    if not isinstance(option, OptionType):
+        return []
+    if option.kind == "schedule":
+        known = [CompletionEntry(word, "EnumMember", meaning=text) for word, text in SCHEDULES.builtin.items()]
+        return [*known, *_added(SCHEDULES, "EnumMember")]
+    words = ("on", "off") if option.kind == "flag" else option.words
+    return [CompletionEntry(word, "EnumMember", meaning=option.summary) for word in words]

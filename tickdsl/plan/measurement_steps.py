@@ -1,0 +1,107 @@
+"""What answers what `report` asks beside accuracy: the training itself, or steps that look at the network it left."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import attrs
+
+from tickdsl.moments import INIT, Moment
+from tickdsl.plan.model import Arm, Plan, Rewind
+from tickdsl.plan.step_builder import StepBuilder, TrainingSpec, step_parents
+from tickdsl.plan.steps import Step
+from tickdsl.plugins import is_plugin
+
+#: What the record of a training tells.
+_TRAINING_METRICS = ("train-time", "energy", "carbon", "early-stop")
+#: Operations that other work on the machine would falsify.
+EXCLUSIVE_OPERATIONS = frozenset({"latency"})
+
+
+@attrs.frozen
+class MeasurementContext:
+    """What measurements depend on beside the network: `shifted` names published test sets in the data folder by their
+    digests, by the data sets that they may belong to; `machine` what times and bytes are those of.
+    """
+
+    shifted: Mapping[str, Mapping[str, str]] = attrs.field(factory=dict)
+    machine: Mapping[str, str] = attrs.field(factory=dict)
+
+
+DEFAULT_CONTEXT = MeasurementContext()
+
+
+def measurement_steps(
+    steps: StepBuilder, trained_key: str, dense: bool, plan: Plan, context: MeasurementContext
+) -> Iterator[tuple[str, str]]:
+    """Of each metric of the plan that accuracy does not come with: the metric, and the step that answers it for the
+    network that the training (or evaluation) `measured` left. `dense`: it is the arm's unpruned network.
+    """
+    trained: Step = steps.graph.nodes[trained_key]["step"]
+    was_trained = trained.operation == "train"
+    for metric in plan.metrics:
+        if metric in _TRAINING_METRICS and was_trained:
+            yield metric, trained_key
+        elif metric == "robustness":
+            yield (
+                metric,
+                steps.add(metric, _robustness(trained, context), _network_parents(trained_key, trained), metric),
+            )
+        elif metric in ("latency", "memory"):
+            args = {**_network_args(trained), "machine": dict(context.machine), "batch": plan.measuring.batch}
+            if metric == "memory":
+                args["recipe"] = _memory_recipe(trained.args.get("recipe", steps.arm.recipe))
+            yield metric, steps.add(metric, args, step_parents(structure=trained.parents.get("structure")), metric)
+        elif metric == "barrier" and was_trained:
+            roles = {**_network_parents(trained_key, trained), "other": _reordered_training(steps, trained, dense)}
+            yield metric, steps.add(metric, _network_args(trained), roles, metric)
+        elif is_plugin("metric", metric):
+            args = {**_network_args(trained), "metric": metric}
+            yield metric, steps.add("metric", args, _network_parents(trained_key, trained), metric)
+
+
+def _network_parents(trained_key: str, trained: Step) -> dict[str, str]:
+    """The parents of a step that looks at trained weights."""
+    return step_parents(weights=trained_key, structure=trained.parents.get("structure"))
+
+
+def _network_args(trained: Step) -> dict[str, Any]:
+    """The arguments that name a network as it is used."""
+    args = {"model": trained.args["model"], "data": trained.args["data"]}
+    if (precision := trained.args.get("recipe", {}).get("precision", "fp32")) != "fp32":
+        args["precision"] = precision
+    return args
+
+
+def _robustness(trained: Step, context: MeasurementContext) -> dict[str, Any]:
+    args = _network_args(trained)
+    if shifted := context.shifted.get(trained.args["data"]["name"]):
+        args["shifted"] = dict(shifted)
+    return args
+
+
+def _memory_recipe(recipe: Mapping[str, Any]) -> dict[str, Any]:
+    """What of a recipe the memory of its steps depends on."""
+    return {name: recipe[name] for name in ("batch", "optimizer", "momentum") if name in recipe}
+
+
+def _reordered_training(steps: StepBuilder, trained: Step, dense: bool) -> str:
+    """The same training with another data order, and other alterations. The dense network's goes its own way from the
+    arm's rewinding point on."""
+    args, roles = {**trained.args, "noise": 1}, dict(trained.parents)
+    point = _rewind_moment(steps.arm) if dense else INIT
+    if point.amount:
+        args["start"] = str(point)
+        roles["weights"] = steps.dense_at(point, None)
+    steps.trainings += 1
+    return steps.add("train", args, roles, "train, other order", seeded=True)
+
+
+def _rewind_moment(arm: Arm) -> Moment:
+    """The moment of the dense training that the arm's last rounds begin from; that of other data begins anew."""
+    if arm.transfer is not None:
+        return INIT
+    rewinds = [tail for group in arm.rounds for tail in group.tail if isinstance(tail, Rewind)]
+    weights = [rewind.to for rewind in rewinds if rewind.what == "weights"]
+    return TrainingSpec(arm.recipe).canonical(weights[-1]) if weights else INIT

@@ -1,0 +1,89 @@
+"""From scores of weights, rows and channels to scores of units and layers."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from tickdsl.errors import TickdslError
+from tickdsl.graph.model import Block, ChannelGroup, Slice
+from tickdsl.graph.structure import kept_indices
+from tickdsl.pruning.criteria.protocol import ScoringContext
+from tickdsl.pruning.remaining_units import remaining_units
+
+#: A slice of a parameter, and a score per position of its dimension in the network that is left.
+ScoredSlice = tuple[Slice, Tensor]
+
+
+def flatten_rows(tensor: Tensor, dim: int) -> Tensor:
+    """The tensor's slices along a dimension, flat, float64 [positions, rest]."""
+    moved = tensor.detach().cpu().double().movedim(dim, 0)
+    return moved.reshape(len(moved), -1)
+
+
+def _compact_positions(context: ScoringContext, group_slice: Slice, kept: np.ndarray) -> tuple[Tensor, Tensor]:
+    """Where a slice's entries stand in the network that is left: (position in the dimension, unit)."""
+    alive = np.isin(group_slice.unit, kept)
+    index, unit = group_slice.index[alive], group_slice.unit[alive]
+    left = kept_indices(context.graph, context.structure, group_slice.parameter)[group_slice.dim]
+    position = index if left is None else np.searchsorted(left, index)
+    return torch.from_numpy(np.ascontiguousarray(position)), torch.from_numpy(np.ascontiguousarray(unit))
+
+
+def producer_slices(context: ScoringContext, group: ChannelGroup) -> list[Slice]:
+    """Where the group's filters stand: the output rows of convolutions and linear layers."""
+    shapes = context.graph.parameters
+    return [
+        group_slice
+        for group_slice in group.slices
+        if group_slice.role == "producer" and len(shapes[group_slice.parameter]) > 1
+    ]
+
+
+def average_scores(
+    context: ScoringContext,
+    group: ChannelGroup,
+    scored: Iterable[ScoredSlice],
+    by: str,
+    missing: str = "weights of its own",
+) -> Tensor:
+    """One score per unit that is left: the mean over the layers that are coupled.
+
+    Raises TickdslError where a unit has none, because the group has no `missing`: what is scored.
+    """
+    total, count = _accumulated(context, group, scored, by, missing)
+    return total / count
+
+
+def sum_scores(
+    context: ScoringContext, group: ChannelGroup, scored: Iterable[ScoredSlice], by: str, missing: str
+) -> Tensor:
+    """As `average_scores`, but the sum."""
+    return _accumulated(context, group, scored, by, missing)[0]
+
+
+def _accumulated(
+    context: ScoringContext, group: ChannelGroup, scored: Iterable[ScoredSlice], by: str, missing: str
+) -> tuple[Tensor, Tensor]:
+    kept = remaining_units(context.graph, context.structure, group.name)
+    total = torch.zeros(group.size, dtype=torch.float64)
+    count = torch.zeros(group.size, dtype=torch.float64)
+    for group_slice, scores in scored:
+        position, unit = _compact_positions(context, group_slice, kept)
+        total.index_add_(0, unit, scores[position])
+        count.index_add_(0, unit, torch.ones(len(unit), dtype=torch.float64))
+    if not bool((count[kept] > 0).all()):
+        raise TickdslError(
+            f"`by {by}` cannot rank the {group.kind} of {group.name}: it has no {missing}",
+            "choose another criterion, or leave the layer out with `except`",
+        )
+    return total[kept], count[kept]
+
+
+def block_scores(context: ScoringContext, block: Block, scores: Mapping[str, Tensor]) -> Tensor:
+    """The scores of the convolution and linear weights of a block, flat, float64."""
+    names = [name for name in block.parameters if name in context.graph.weights and name in scores]
+    return torch.cat([scores[name].detach().cpu().double().flatten() for name in names])

@@ -1,0 +1,65 @@
+"""What `report` asked for beside accuracy: a table of every network for each arm."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+
+from tickdsl.records.events import ESTIMATED, MEASURED
+from tickdsl.report.accuracy import collapsed_tables
+from tickdsl.report.document import Cell, Part, Section, Table
+from tickdsl.report.source import ReportSource
+from tickdsl.results.extra_metrics import (
+    COLUMNS,
+    MeasuredValue,
+    NetworkKey,
+    columns_with_values,
+    estimation_note,
+    format_cell,
+    measured_values,
+)
+from tickdsl.results.state import RunState
+
+_OPEN_ROWS = 30  # tables with more rows together are shown on request
+
+
+def extra_metrics_section(sources: Sequence[ReportSource]) -> list[Section]:
+    """The section, where any run was asked."""
+    parts: list[Part] = []
+    for source in sources:
+        prefix = f"{source.name}: " if len(sources) > 1 else ""
+        tables = list(_tables(source.state, prefix))
+        few = sum(len(table.rows) for table in tables) <= _OPEN_ROWS
+        parts += tables if few else collapsed_tables(tables, "Figures of all {} arms")
+    return [Section("asked", "What else was asked", tuple(parts))] if parts else []
+
+
+def _tables(state: RunState, prefix: str) -> Iterator[Table]:
+    values = measured_values(state)
+    order = {name: place for place, name in enumerate(dict.fromkeys(("dense", "ticket", *state.contestants)))}
+    for arm in state.arms:
+        arm_values = {key: by_name for key, by_name in values.items() if key[0] == arm.id}
+        columns = columns_with_values(arm_values)
+        if not columns:
+            continue
+        rows = []
+        for key in sorted(arm_values, key=lambda key: (key[2], order.get(key[1], len(order)))):
+            _, contestant, level = key
+            network = {"dense": "dense", "ticket": f"round {level}"}.get(contestant, f"{contestant}, round {level}")
+            rows.append((Cell(network), *(Cell(format_cell(column, arm_values[key]) or "–") for column in columns)))
+        headings = ("network", *(column.heading.replace("\n", " ") for column in columns))
+        yield Table(f"{prefix}{arm.id}: what `report` asked for", headings, tuple(rows), note=_note(arm_values))
+
+
+def _note(values: Mapping[NetworkKey, Mapping[str, MeasuredValue]]) -> str:
+    """Which figures were measured, and which were reckoned from what."""
+    metrics: dict[str, set[str]] = {MEASURED: set(), ESTIMATED: set()}
+    for by_name in values.values():
+        for name, value in by_name.items():
+            metrics[value.how].add(next((metric for metric in COLUMNS if name.split(".")[0] == metric), name))
+    parts = []
+    if measured := sorted(metrics[MEASURED]):
+        parts.append(f"Measured: {', '.join(measured)}.")
+    if estimated := sorted(metrics[ESTIMATED]):
+        how = estimation_note(values).partition(": ")[2]
+        parts.append(f"Estimated (~): {', '.join(estimated)}{f'; {how}' if how else ''}.")
+    return " ".join([*parts, "Means over the seeds; results.json has each of them, and more figures."])

@@ -1,0 +1,89 @@
+"""What is left of each layer, round by round."""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Iterator, Sequence
+
+from tickdsl.records.events import LayerInfo, Network
+from tickdsl.report.document import Cell, Details, Heading, Panels, Part, Section, Table, Text
+from tickdsl.report.source import ReportSource
+from tickdsl.results import formatting
+from tickdsl.results.state import RunState
+from tickdsl.results.svg_plots import top_arms
+from tickdsl.results.verdict import compute_standings
+
+_OPEN_ROWS = 30  # a longer strip is shown on request
+
+
+def layers_section(sources: Sequence[ReportSource]) -> Section:
+    """For each arm a strip of its layers: rows in the order in which they run, a column per round."""
+    parts: list[Part] = []
+    for source in sources:
+        state = source.state
+        arms = top_arms(state, compute_standings(state))
+        if state.layers and len(arms) < len(state.arms):
+            parts.append(Text(f"Shown are {len(arms)} of {len(state.arms)} arms, those with the smallest tickets."))
+        prefix = f"{source.name}: " if len(sources) > 1 else ""
+        for arm in arms:
+            network = state.networks.get(arm)
+            if network is not None and (tables := tuple(_layer_tables(state, arm, network))):
+                title = f"{prefix}{arm}, {network.model}"
+                if len(sources) > 1 or len(network.layers) > _OPEN_ROWS:
+                    parts.append(Details(title, (Panels(tables),)))
+                else:
+                    parts += [Heading(title), Panels(tables)]
+    if parts:
+        parts.append(Text("Mean over seeds. Layers of one group lose the same channels.", "note"))
+    else:
+        parts = [Text("No ticket was made yet whose layers could be shown.")]
+    return Section("layers", "Layers", tuple(parts))
+
+
+def _layer_tables(state: RunState, arm: str, network: Network) -> Iterator[Table]:
+    levels = sorted({level for owner, contestant, level, _ in state.layers if (owner, contestant) == (arm, "ticket")})
+    if not levels:
+        return
+    if any(_share_left(state, arm, level, layer, "outputs") < 1.0 for level in levels for layer in network.layers):
+        yield _layer_table(state, arm, network, levels, "outputs")
+    yield _layer_table(state, arm, network, levels, "weights")
+
+
+def _layer_table(state: RunState, arm: str, network: Network, levels: Sequence[int], unit: str) -> Table:
+    grouped = any(layer.group for layer in network.layers)
+    rows = []
+    for layer in network.layers:
+        dense = layer.outputs if unit == "outputs" else layer.weights
+        head = [Cell(layer.path), Cell(layer.kind, "faint"), *([Cell(layer.group or "–", "faint")] if grouped else [])]
+        shares = [_share_left(state, arm, level, layer, unit) for level in levels]
+        rows.append((*head, Cell(formatting.count(dense)), *(Cell(_percent(share), share=share) for share in shares)))
+    text_columns = frozenset({0, 1, 2} if grouped else {0, 1})
+    return Table(
+        f"{'Output channels' if unit == 'outputs' else 'Weights'} left in %, by round",
+        ("layer", "kind", *(("group",) if grouped else ()), unit, *map(str, levels)),
+        tuple(rows),
+        text_columns,
+    )
+
+
+def _share_left(state: RunState, arm: str, level: int, layer: LayerInfo, unit: str) -> float:
+    """The share of a layer that is left, mean over the seeds."""
+    dense = layer.outputs if unit == "outputs" else layer.weights
+    seeds = [
+        seed
+        for owner, contestant, event_level, seed in state.layers
+        if (owner, contestant, event_level) == (arm, "ticket", level)
+    ]
+    if not dense or not seeds:
+        return 1.0
+    events = [state.layers[arm, "ticket", level, seed] for seed in seeds]
+    kept = [(event.outputs if unit == "outputs" else event.weights).get(layer.path, dense) for event in events]
+    return statistics.fmean(kept) / dense
+
+
+def _percent(share: float) -> str:
+    """Whole percents, but neither 0 for something nor 100 for less than all."""
+    value = 100 * share
+    if 0 < value < 0.5 or 99.5 <= value < 100:
+        return f"{value:.1f}" if 0.05 <= value < 99.95 else f"{value:.2f}"
+    return f"{value:.0f}"

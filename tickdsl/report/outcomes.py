@@ -1,0 +1,164 @@
+"""Which tickets won, by how much, and at what size: the first thing that a reader wants to know."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import attrs
+
+from tickdsl.records.events import ArmInfo
+from tickdsl.report.arm_symbols import ArmSymbols
+from tickdsl.report.document import Bullets, Cell, Details, Part, Section, Table, Text, as_cell
+from tickdsl.report.source import ReportSource
+from tickdsl.results import formatting
+from tickdsl.results.conclusions import conclusions
+from tickdsl.results.state import RunState
+from tickdsl.results.svg_plots import top_arms
+from tickdsl.results.verdict import UNDECIDED, WINNING, Standing, compute_standings
+
+MAX_ARMS_SHOWN = 12  # arms that are all shown; of more the foremost are, and all on request
+
+
+@attrs.frozen
+class ArmOutcome:
+    """What an arm came to: the dense network, its smallest winning and its best ticket where there are such."""
+
+    arm: ArmInfo
+    dense: Standing | None
+    winner: Standing | None
+    best: Standing | None
+    controls: tuple[Standing, ...]  # at the size of the winner, or of the best
+
+
+def outcomes(state: RunState, standings: Mapping[tuple[str, str, int], Standing]) -> list[ArmOutcome]:
+    """One for each arm, in the plan's order."""
+    tickets: dict[str, list[Standing]] = {}
+    for (arm, contestant, _), standing in standings.items():
+        if contestant == "ticket" and standing.accuracy is not None:
+            tickets.setdefault(arm, []).append(standing)
+    return [_outcome(arm, tickets.get(arm.id, []), state, standings) for arm in state.arms]
+
+
+def _outcome(
+    arm: ArmInfo, tickets: Sequence[Standing], state: RunState, standings: Mapping[tuple[str, str, int], Standing]
+) -> ArmOutcome:
+    winner = max((t for t in tickets if t.verdict == WINNING), key=lambda t: t.level, default=None)
+    best = max(tickets, key=lambda t: (t.accuracy.mean if t.accuracy else 0.0, t.level), default=None)
+    names = [name for name in state.contestants if name not in ("ticket", "dense")]
+    shown = winner or best
+    controls = [
+        standings[arm.id, name, shown.level] for name in names if shown and (arm.id, name, shown.level) in standings
+    ]
+    return ArmOutcome(arm, standings.get((arm.id, "dense", 0)), winner, best, tuple(controls))
+
+
+def headline(state: RunState) -> str:
+    """The answer in a sentence or two."""
+    arm_outcomes = outcomes(state, compute_standings(state))
+    if not any(outcome.best for outcome in arm_outcomes):
+        return "No ticket was measured yet." if any(o.dense for o in arm_outcomes) else "Nothing was measured yet."
+    winners = [(o, o.winner) for o in arm_outcomes if o.winner is not None]
+    if not winners:
+        if all(o.best is None or o.best.verdict is None for o in arm_outcomes):
+            return "No verdict: one seed shows no more than a direction."
+        tickets = [s for key, s in compute_standings(state).items() if key[1] == "ticket"]
+        undecided = sum(ticket.verdict == UNDECIDED for ticket in tickets)
+        if not undecided:
+            return "No winning ticket: every round loses against dense."
+        rest = ", the others lose" if undecided < len(tickets) else ""
+        return f"No winning ticket is shown: {undecided} of {len(tickets)} rounds are undecided{rest}."
+    outcome, winner = min(winners, key=lambda pair: pair[1].density if pair[1].density is not None else 1.0)
+    parts = []
+    if len(arm_outcomes) > 1:
+        who = (
+            f"{len(winners)} of {len(arm_outcomes)} arms"
+            if len(winners) < len(arm_outcomes)
+            else f"All {len(arm_outcomes)} arms"
+        )
+        parts.append(f"{'Both arms' if who == 'All 2 arms' else who} found a winning ticket.")
+    density = formatting.percent(winner.density)
+    sentence = f"The smallest keeps {density} of the weights ({outcome.arm.id}, round {winner.level})"
+    dense = outcome.dense.accuracy if outcome.dense else None
+    if winner.to_dense is not None and dense is not None:
+        sentence += f", {formatting.points(winner.to_dense)} points to dense at {formatting.accuracy(dense)} %"
+    return " ".join([*parts, f"{sentence}."])
+
+
+def answer_section(sources: Sequence[ReportSource], symbols: ArmSymbols) -> Section:
+    """The answer's section: a table of all arms, and a sentence for each where they are few."""
+    parts: list[Part] = []
+    for source in sources:
+        state = source.state
+        if len(sources) > 1:
+            parts.append(Text(f"{source.name}: {headline(state)}"))
+        if state.metrics:
+            arm_outcomes = outcomes(state, compute_standings(state))
+            top = top_arms(state, compute_standings(state))
+            shown_outcomes = [
+                outcome for outcome in arm_outcomes if len(arm_outcomes) <= MAX_ARMS_SHOWN or outcome.arm.id in top
+            ]
+            parts.append(_table(source, shown_outcomes, symbols, len(sources) > 1))
+            parts.append(
+                Bullets(
+                    tuple(
+                        sentence
+                        for arm, sentence in conclusions(state).items()
+                        if arm in {o.arm.id for o in shown_outcomes}
+                    )
+                )
+            )
+            if len(shown_outcomes) < len(arm_outcomes):
+                parts.append(
+                    Details(f"All {len(arm_outcomes)} arms", (_table(source, arm_outcomes, symbols, len(sources) > 1),))
+                )
+    if not parts:
+        parts.append(Text("Nothing was measured yet."))
+    return Section("answer", "Answer", tuple(parts))
+
+
+def _table(source: ReportSource, arm_outcomes: Sequence[ArmOutcome], symbols: ArmSymbols, several: bool) -> Table:
+    state = source.state
+    controls = [name for name in state.contestants if name not in ("ticket", "dense")]
+    won = [o for o in arm_outcomes if o.winner is not None]
+    rows = []
+    for o in arm_outcomes:
+        shown = o.winner or o.best
+        row: list[str | Cell] = [Cell(o.arm.id, symbol=symbols.svg_for(source.name, o.arm.id))]
+        if shown is None:
+            row += ["–"] * (7 + len(controls))
+        else:
+            row += [
+                Cell(shown.verdict or "–", shown.verdict or ""),
+                formatting.percent(shown.density),
+                str(shown.level),
+                formatting.accuracy(shown.accuracy),
+                formatting.points(shown.to_dense),
+                _reduction(o.dense.params if o.dense else None, shown.params),
+                _reduction(o.dense.macs if o.dense else None, shown.macs),
+            ]
+            leads = {s.contestant: formatting.points(s.lead) for s in o.controls}
+            row += [leads.get(name, "–") for name in controls]
+        rows.append(tuple(as_cell(value) for value in row))
+    within = formatting.below(state.within) if state.within else "no lower than"
+    which = "Smallest winning ticket" if won else "Best ticket"
+    rest = "; of an arm without one, its best ticket" if 0 < len(won) < len(arm_outcomes) else ""
+    return Table(
+        f"{which} of each arm{f' of {source.name}' if several else ''}{rest}",
+        (
+            "arm", "verdict", "weights left", "round", "accuracy %", "to dense, points", "params", "MACs",
+            *(f"lead over {name}, points" for name in controls),
+        ),
+        tuple(rows),
+        frozenset({0, 1}),
+        f"Winning: shown to lie {within} dense, paired by seed and corrected for the number of rounds (Holm). "
+        "± is half the 95 % interval of a mean over seeds, for one comparison.",
+    )  # fmt: skip
+
+
+def _reduction(dense: float | None, remaining: float | None) -> str:
+    """`34.1 k (÷ 8.0)`: what is left of a cost, and by what the dense one was divided."""
+    if dense is None or remaining is None:
+        return "–"
+    if not remaining or round(remaining) == round(dense):
+        return formatting.count(remaining)
+    return f"{formatting.count(remaining)} (÷ {dense / remaining:.1f})"

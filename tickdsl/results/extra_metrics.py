@@ -1,0 +1,152 @@
+"""What `report` asked for beside accuracy: means over the seeds, how they came about, and how they are written."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Mapping
+from typing import NamedTuple
+
+import attrs
+
+from tickdsl.records.events import ESTIMATED, MEASURED
+from tickdsl.results import formatting
+from tickdsl.results.state import RunState
+from tickdsl.results.verdict import Estimate, estimate
+
+NetworkKey = tuple[str, str, int]  # arm id, contestant, level
+
+
+@attrs.frozen
+class MeasuredValue:
+    """A figure over the seeds; `how` is `measured`, or `estimated` where it is so for any seed."""
+
+    value: Estimate
+    how: str
+
+
+class Column(NamedTuple):
+    """How a metric is shown: the figure of that name, its heading, and its values in words."""
+
+    figure_name: str
+    heading: str
+    format_value: Callable[[float], str]
+
+
+def _percent(share: float) -> str:
+    return f"{100 * share:.2f}"
+
+
+_seconds = functools.partial(formatting.quantity, unit="s")
+_bytes = functools.partial(formatting.quantity, unit="B")
+
+#: metric of `report` -> its columns in a table.
+COLUMNS: dict[str, tuple[Column, ...]] = {
+    "robustness": (
+        Column("robustness", "corrupted\n%", _percent),
+        Column("robustness.fgsm", "FGSM\n%", _percent),
+        Column("robustness.pgd", "PGD\n%", _percent),
+        Column("robustness.cifar-10-c", "CIFAR-10-C\n%", _percent),
+        Column("robustness.cifar-10.2", "CIFAR-10.2\n%", _percent),
+    ),
+    "train-time": (Column("train-time.step", "time of\na step", _seconds),),
+    "latency": (
+        Column("latency", "latency of\na picture", _seconds),
+        Column("latency.batch", "latency of\na batch", _seconds),
+    ),
+    "memory": (
+        Column("memory", "memory,\na batch", _bytes),
+        Column("memory.training", "memory,\na step", _bytes),
+    ),
+    "energy": (Column("energy", "energy of\ntraining", functools.partial(formatting.quantity, unit="J")),),
+    "carbon": (Column("carbon", "CO2 of\ntraining", functools.partial(formatting.quantity, unit="g")),),
+    "early-stop": (
+        Column("early-stop", "early stop\nepoch", lambda epoch: f"{epoch:.1f}".removesuffix(".0")),
+        Column("early-stop.accuracy", "accuracy\nthere, %", _percent),
+    ),
+    "barrier": (Column("barrier", "barrier\npoints", _percent),),
+}
+
+
+#: Metrics whose figures hang on the machine that did the work.
+_MACHINE_DEPENDENT = ("train-time", "latency", "memory", "energy", "carbon")
+
+
+def measured_values(state: RunState) -> dict[NetworkKey, dict[str, MeasuredValue]]:
+    """All figures by (arm id, contestant, level) and name."""
+    values: dict[NetworkKey, dict[str, dict[int, float]]] = {}
+    estimated: set[tuple[NetworkKey, str]] = set()
+    for ((arm, contestant, level, seed), _), measure in state.measures.items():
+        key = (arm, contestant, level)
+        for name, value in measure.figures.items():
+            if isinstance(value, int | float):
+                values.setdefault(key, {}).setdefault(name, {})[seed] = value
+                if measure.how == ESTIMATED:
+                    estimated.add((key, name))
+    return {
+        key: {
+            name: MeasuredValue(mean, ESTIMATED if (key, name) in estimated else MEASURED)
+            for name, by_seed in values_by_name.items()
+            if (mean := estimate([by_seed[seed] for seed in sorted(by_seed)])) is not None
+        }
+        for key, values_by_name in values.items()
+    }
+
+
+def columns_with_values(values: Mapping[NetworkKey, Mapping[str, MeasuredValue]]) -> list[Column]:
+    """The columns that have anything in them."""
+    names = {name: None for by_name in values.values() for name in by_name}
+    known = [column for metric in COLUMNS.values() for column in metric if column.figure_name in names]
+    return [
+        *known,
+        *(_plugin_column(name) for name in names if not any(_belongs_to(name, metric) for metric in COLUMNS)),
+    ]
+
+
+def _belongs_to(figure_name: str, metric: str) -> bool:
+    """Whether a figure is a metric's own, or one of its details."""
+    return figure_name == metric or figure_name.startswith(f"{metric}.")
+
+
+def _plugin_column(figure_name: str) -> Column:
+    """What users measure: named as they do, without the package that it comes from."""
+    return Column(figure_name, figure_name.rpartition(":")[2], lambda value: f"{value:.4g}")
+
+
+def format_cell(column: Column, values: Mapping[str, MeasuredValue]) -> str:
+    """A cell: the mean over the seeds, with `~` before what is estimated."""
+    value = values.get(column.figure_name)
+    if value is None:
+        return ""
+    return ("~" if value.how == ESTIMATED else "") + column.format_value(value.value.mean)
+
+
+def machine_notes(state: RunState) -> list[str]:
+    """What must be known of figures that hang on the machine: those that several machines measured."""
+    hosts_by_metric: dict[str, set[str]] = {}
+    for (_, metric), measure in state.measures.items():
+        if metric in _MACHINE_DEPENDENT and measure.host:
+            hosts_by_metric.setdefault(metric, set()).add(measure.host)
+    metrics_by_hosts: dict[tuple[str, ...], list[str]] = {}
+    for metric, hosts in hosts_by_metric.items():
+        if len(hosts) > 1:
+            metrics_by_hosts.setdefault(tuple(sorted(hosts)), []).append(metric)
+    return [
+        f"{', '.join(metrics)}: figures of {len(hosts)} machines, {', '.join(hosts)}"
+        for hosts, metrics in metrics_by_hosts.items()
+    ]
+
+
+def estimation_note(values_by_key: Mapping[NetworkKey, Mapping[str, MeasuredValue]]) -> str:
+    """How the estimated ones came about: `~ estimated: energy at 65 W, CO2 at 480 g/kWh`; empty without any."""
+    estimated = [
+        (name, value) for by_name in values_by_key.values() for name, value in by_name.items() if value.how == ESTIMATED
+    ]
+    if not estimated:
+        return ""
+    parts = []
+    for figure, template in (("energy.watts", "energy at {} W"), ("carbon.intensity", "CO2 at {} g/kWh")):
+        values = [round(value.value.mean, 1) for name, value in estimated if name == figure]
+        if values:
+            ends = dict.fromkeys((min(values), max(values)))
+            parts.append(template.format("–".join(f"{value:g}" for value in ends)))
+    return "~ estimated" + (f": {', '.join(parts)}" if parts else "")

@@ -1,0 +1,227 @@
+"""Progress as lines of text: for pipes, logs and people without the monitor."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import time
+from collections import defaultdict
+from collections.abc import Callable
+from typing import TextIO
+
+from tickdsl.moments import format_brief
+from tickdsl.records.event_decode import EventRecord
+from tickdsl.records.events import (
+    ControlAck,
+    Event,
+    Log,
+    MeasurementInfo,
+    Metric,
+    PlanResolved,
+    RunEnd,
+    RunStart,
+    StepEnd,
+    StepProgress,
+    StepStart,
+    Warn,
+)
+from tickdsl.results.formatting import count, format_duration, percent
+from tickdsl.results.state import RunState
+from tickdsl.results.state_builder import StateBuilder
+
+_REDRAW_SECONDS = 0.1  # seconds between two drawings of the line in place
+
+
+class PlainProgress:
+    """Writes a line for each event of note, and at most one of progress per step in `interval` seconds.
+
+    With `live` (by default on a terminal that can) a single line at the bottom shows where the run is and is
+    rewritten in place; lines of progress are then left out. Elapsed times are those of the events.
+    `clock` gives seconds and decides only how often the line in place is redrawn.
+    """
+
+    def __init__(
+        self,
+        stream: TextIO,
+        interval: float = 30.0,
+        live: bool | None = None,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._stream = stream
+        self._interval = interval
+        self._live = can_redraw(stream) if live is None else live
+        self._clock = clock
+        self._builder = StateBuilder()
+        self._started_at: float | None = None
+        self._epochs: dict[str, float] = {}  # of the steps that train
+        self._measurements: dict[str, list[MeasurementInfo]] = {}
+        self._last_reported: dict[str, float] = {}  # per step, when its progress was last told
+        self._live_width = 0  # width of the line in place
+        self._redrawn_at = float("-inf")
+
+    def show(self, record: EventRecord) -> None:
+        """Tell about one more event."""
+        event = record.event
+        self._builder.add(record)
+        self._started_at = record.t if self._started_at is None else self._started_at
+        if isinstance(event, PlanResolved):
+            places = defaultdict(list)
+            for measurement in event.measurements:
+                places[measurement.step].append(measurement)
+            self._measurements = dict(places)
+        line = self._event_line(event, record.t)
+        if line is not None:
+            self._print(f"[{format_duration(record.t - self._started_at)}] {line}")
+        if self._live:
+            self._redraw_live(final=isinstance(event, RunEnd))
+
+    def _state(self) -> RunState:
+        return self._builder.state
+
+    def _event_line(self, event: Event, t: float) -> str | None:
+        match event:
+            case RunStart():
+                again = "again " if self._state().attempts > 1 else ""
+                return f"{again}run {event.run} on {event.device}, jobs {event.jobs}"
+            case PlanResolved():
+                return self._plan_line(event)
+            case StepStart():
+                self._last_reported.setdefault(event.step, t)
+                return None
+            case StepProgress():
+                return self._progress_line(event, t)
+            case StepEnd():
+                return self._step_end_line(event)
+            case Metric():
+                return _metric_line(event)
+            case Log():
+                # A traceback is for who looks into the events; the failed step has a line of its own.
+                return None if "\n" in event.message.strip() else event.message
+            case Warn():
+                return f"warning: {event.message}" + (f" [{event.code}]" if event.code else "")
+            case ControlAck():
+                return f"{event.command}: {event.state}"
+            case RunEnd():
+                return self._run_end_line(event)
+            case _:
+                return None
+
+    def _plan_line(self, event: PlanResolved) -> str:
+        self._last_reported.clear()
+        self._epochs = {step.id: step.epochs for step in event.steps if step.epochs}
+        stored = sum(step.stored for step in event.steps)
+        epochs = sum(step.epochs or 0 for step in event.steps if not step.stored)
+        text = f"{len(event.steps)} steps, {stored} stored, {format_brief(epochs)} epochs to train"
+        return "\n".join([text, *(f"  note: {note}" for note in event.notes)])
+
+    def _progress_line(self, event: StepProgress, t: float) -> str | None:
+        if self._live or t - self._last_reported.setdefault(event.step, t) < self._interval:
+            return None
+        self._last_reported[event.step] = t
+        return ", ".join([f"{self._describe_step(event.step)}: {_epoch_text(event)}", *self._eta_parts()])
+
+    def _step_end_line(self, event: StepEnd) -> str | None:
+        if event.status == "failed":
+            return f"{self._describe_step(event.step)}: failed: {event.error or 'no reason given'}"
+        worked = event.status == "done" and event.seconds > 0
+        # Steps that train nothing are over in a moment, and a measurement has its own line. The state is asked for
+        # last: making it costs as much as there are steps.
+        if not worked or event.step not in self._epochs or event.step in self._measurements:
+            return None
+        where = self._describe_step(event.step)
+        result = self._state().steps[event.step].accuracy
+        accuracy = [] if result is None else [f"accuracy {percent(result)}"]
+        return ", ".join([f"{where}: done in {format_duration(event.seconds)}", *accuracy, *self._eta_parts()])
+
+    def _run_end_line(self, event: RunEnd) -> str:
+        state = self._state()
+        endings = {"ok": "finished", "stopped": "stopped; the same command goes on from here"}
+        ending = endings.get(event.status, event.status)
+        message = f": {event.message}" if event.message else ""
+        steps = [f"{state.finished_steps}/{len(state.steps)} steps"]
+        for status in ("failed", "skipped"):
+            number = state.count(status)
+            steps += [f"{number} {status}"] if number else []
+        return f"{ending} after {format_duration(event.seconds)}, {', '.join(steps)}{message}"
+
+    def _describe_step(self, step: str) -> str:
+        """`12/84 train, colt, round 3, seed 1`: finished steps of all, and which one this is."""
+        state = self._state()
+        info = state.steps[step].info if step in state.steps else None
+        parts = [f"{state.finished_steps}/{len(state.steps)} {info.label if info else step}"]
+        if info is not None and info.arms:
+            more = f" +{len(info.arms) - 1}" if len(info.arms) > 1 else ""
+            parts.append(info.arms[0] + more)
+        measured = self._measurements.get(step, [])
+        if measured:
+            parts.append(_round_label(measured[0].contestant, measured[0].level))
+        if info is not None and info.seed is not None:
+            parts.append(f"seed {info.seed}")
+        return ", ".join(parts)
+
+    def _eta_parts(self) -> list[str]:
+        eta = self._state().eta
+        return [] if eta is None else [f"{format_duration(eta)} left"]
+
+    def _print(self, line: str) -> None:
+        self._clear()
+        self._stream.write(self._encodable(f"{line}\n"))
+        self._stream.flush()
+
+    def _encodable(self, text: str) -> str:
+        encoding = getattr(self._stream, "encoding", None) or "utf-8"
+        return text.encode(encoding, "replace").decode(encoding)
+
+    def _clear(self) -> None:
+        if self._live_width:
+            self._stream.write("\r" + " " * self._live_width + "\r")
+            self._live_width = 0
+
+    def _redraw_live(self, final: bool) -> None:
+        now = self._clock()
+        if final or (self._live_width and now - self._redrawn_at < _REDRAW_SECONDS):
+            return
+        state = self._state()
+        text = f"[{format_duration(state.elapsed)}] {state.finished_steps}/{len(state.steps)} steps"
+        running = [step for step in state.steps.values() if step.status == "running"]
+        if running:
+            step = running[-1]
+            text = f"[{format_duration(state.elapsed)}] {self._describe_step(step.info.id)}"
+            if step.epoch is not None and step.epochs:
+                text += f", epoch {step.epoch:g}/{step.epochs:g}"
+        text = ", ".join([text, *self._eta_parts()])
+        text = text[: shutil.get_terminal_size().columns - 1]
+        self._stream.write("\r" + self._encodable(text.ljust(self._live_width)))
+        self._stream.flush()
+        self._live_width = max(len(text), 1)
+        self._redrawn_at = now
+
+
+def can_redraw(stream: TextIO) -> bool:
+    """Whether a line of `stream` can be rewritten in place: a terminal, not a dumb one."""
+    return stream.isatty() and os.environ.get("TERM", "") not in ("", "dumb")
+
+
+def _epoch_text(event: StepProgress) -> str:
+    parts = [f"epoch {event.epoch:g}/{event.epochs:g}"]
+    if event.accuracy is not None:
+        parts.append(f"accuracy {percent(event.accuracy)}")
+    if event.loss is not None:
+        parts.append(f"loss {event.loss:.3g}")
+    return ", ".join(parts)
+
+
+def _round_label(contestant: str, level: int) -> str:
+    if contestant == "dense":
+        return "dense"
+    return f"round {level}" if contestant == "ticket" else f"{contestant} round {level}"
+
+
+def _metric_line(event: Metric) -> str:
+    parts = [f"{event.arm}, {_round_label(event.contestant, event.level)}, seed {event.seed}"]
+    parts.append(f"accuracy {percent(event.accuracy, 2)}")
+    if event.sparsity is not None and event.level:
+        parts.append(f"{percent(1 - event.sparsity)} of the weights")
+    if event.params is not None:
+        parts.append(f"{count(event.params)} params")
+    return f"{parts[0]}: {', '.join(parts[1:])}"

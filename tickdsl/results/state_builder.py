@@ -1,0 +1,286 @@
+"""The fold from events to a state: one handler per type of event."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from typing import Any
+
+import attrs
+
+from tickdsl.records.event_decode import EventRecord
+from tickdsl.records.events import (
+    Checkpoint,
+    ControlAck,
+    Heartbeat,
+    Layers,
+    Log,
+    Measure,
+    Metric,
+    Network,
+    PlanResolved,
+    Resource,
+    RunEnd,
+    RunStart,
+    StepEnd,
+    StepInfo,
+    StepProgress,
+    StepStart,
+    Warn,
+)
+from tickdsl.results.state import ENDED_STATUSES, EpochMetrics, MeasureKey, MetricKey, Pace, RunState, StepState
+
+LOG_LINES = 500  # of the log and of the warnings, the last so many are kept
+MAX_HISTORY_POINTS = 512  # of a training's course; a longer one loses every second of its points
+MAX_TOTAL_POINTS = 200_000  # of all courses together, as long as each has its least
+MIN_HISTORY_POINTS = 32
+
+
+def apply_event(state: RunState, record: EventRecord) -> RunState:
+    """The state after one more event. For many events `StateBuilder` does the same without a copy for each."""
+    return build_state([record], state)
+
+
+def build_state(records: Iterable[EventRecord], state: RunState | None = None) -> RunState:
+    """The state after all `records`, from the beginning or from `state` on."""
+    builder = StateBuilder(state)
+    for record in records:
+        builder.add(record)
+    return builder.state
+
+
+class StateBuilder:
+    """Takes events one by one and gives a frozen state when asked; what it gave never changes."""
+
+    def __init__(self, state: RunState | None = None) -> None:
+        self._state = state or RunState()
+        self._changes: dict[str, Any] = {}
+        self._steps = dict(self._state.steps)
+        self._metrics: dict[MetricKey, Metric] = dict(self._state.metrics)
+        self._layers: dict[MetricKey, Layers] = dict(self._state.layers)
+        self._measures: dict[MeasureKey, Measure] = dict(self._state.measures)
+        self._histories = {name: list(step.history) for name, step in self._steps.items() if step.history}
+        self._max_points = _max_history_points(step.info for step in self._steps.values())
+        self._log = list(self._state.log)
+        self._warnings = list(self._state.warnings)
+        self._pace = self._state.pace
+        self._uncounted_epochs = 0.0  # epochs that the pace does not count yet
+        self._progress: dict[str, StepProgress] = {}  # of each step the last, where its state does not hold it
+
+    def add(self, record: EventRecord) -> None:
+        """Take one event in; a type that means nothing to the state only moves its time on."""
+        event, t = record.event, record.t
+        self._changes["now"] = t
+        handler = _HANDLERS.get(type(event))
+        if handler is not None:
+            handler(self, event, t)
+
+    @property
+    def state(self) -> RunState:
+        """The state after all events so far."""
+        for name in list(self._progress):
+            self._steps[name] = self._step(name)
+        self._update_pace()
+        self._state = attrs.evolve(
+            self._state,
+            **self._changes,
+            steps=dict(self._steps),
+            metrics=dict(self._metrics),
+            layers=dict(self._layers),
+            measures=dict(self._measures),
+            log=tuple(self._log[-LOG_LINES:]),
+            warnings=tuple(self._warnings[-LOG_LINES:]),
+            pace=self._pace,
+        )
+        self._changes = {}
+        return self._state
+
+    def _current(self, name: str) -> Any:
+        return self._changes[name] if name in self._changes else getattr(self._state, name)
+
+    def _run_start(self, event: RunStart, t: float) -> None:
+        started = self._current("started")
+        self._changes.update(
+            run=event,
+            status="running",
+            attempts=self._current("attempts") + 1,
+            started=t if started is None else started,
+            ended=None,
+            exit=None,
+            message=None,
+        )
+        self._pace, self._uncounted_epochs = Pace(), 0.0
+        for name in list(self._progress):
+            self._steps[name] = self._step(name)
+        for name, step in self._steps.items():  # an engine that died finishes nothing
+            if step.status in ("running", "failed"):
+                self._steps[name] = attrs.evolve(step, status="waiting", started=None, error=None)
+
+    def _plan_resolved(self, event: PlanResolved, t: float) -> None:
+        known = {(m.arm, m.contestant, m.level, m.seed) for m in event.measurements}
+        self._metrics = {key: metric for key, metric in self._metrics.items() if key in known}
+        self._layers = {key: left for key, left in self._layers.items() if key in known}
+        self._measures = {key: measure for key, measure in self._measures.items() if key[0] in known}
+        self._steps = {
+            info.id: StepState(
+                info,
+                status="stored" if info.stored else "waiting",
+                history=tuple(self._histories.get(info.id, ())),
+            )
+            for info in event.steps
+        }
+        self._max_points = _max_history_points(event.steps)
+        self._changes.update(
+            arms=event.arms,
+            contestants=event.contestants,
+            seeds=event.seeds,
+            within=event.within,
+            report=event.report,
+            measurements=event.measurements,
+            extra_measurements=event.asked,
+            notes=event.notes,
+            networks={},
+        )
+
+    def _network(self, event: Network, t: float) -> None:
+        self._changes["networks"] = {**self._current("networks"), **dict.fromkeys(event.arms, event)}
+
+    def _step_start(self, event: StepStart, t: float) -> None:
+        self._steps[event.step] = attrs.evolve(
+            self._step(event.step),
+            status="running",
+            attempt=event.attempt,
+            worker=event.worker,
+            started=t,
+            ended=None,
+            error=None,
+        )
+        self._set_clock(t, True)
+
+    def _step_progress(self, event: StepProgress, t: float) -> None:
+        before = self._epoch(event.step)
+        if before is None:
+            # The first report of a training may come from the middle of it: a checkpoint was taken up.
+            before = max(0.0, event.epoch - 1)
+        self._uncounted_epochs += max(0.0, event.epoch - before)
+        self._progress[event.step] = event
+        history = self._histories.setdefault(event.step, [])
+        while history and history[-1].epoch >= event.epoch:  # taken up again from a checkpoint
+            history.pop()
+        history.append(EpochMetrics(event.epoch, event.loss, event.accuracy, event.lr))
+        if len(history) > self._max_points:
+            del history[-2::-2]
+
+    def _step_end(self, event: StepEnd, t: float) -> None:
+        step = self._step(event.step)
+        if event.status == "done" and event.seconds > 0:  # else another step did this one's work on its way
+            total_epochs = step.info.epochs or 0.0
+            self._uncounted_epochs += max(0.0, total_epochs - (step.epoch or 0.0))
+            self._update_pace(steps=1)
+        accuracy = event.metrics.get("accuracy", step.accuracy)
+        self._steps[event.step] = attrs.evolve(
+            step,
+            status=event.status,
+            ended=t,
+            seconds=event.seconds,
+            accuracy=accuracy if isinstance(accuracy, (int, float)) else None,
+            metrics=event.metrics,
+            error=event.error,
+        )
+
+    def _metric(self, event: Metric, t: float) -> None:
+        self._metrics[event.arm, event.contestant, event.level, event.seed] = event
+
+    def _measure(self, event: Measure, t: float) -> None:
+        self._measures[(event.arm, event.contestant, event.level, event.seed), event.metric] = event
+
+    def _layers_left(self, event: Layers, t: float) -> None:
+        self._layers[event.arm, event.contestant, event.level, event.seed] = event
+
+    def _checkpoint(self, event: Checkpoint, t: float) -> None:
+        self._steps[event.step] = attrs.evolve(self._step(event.step), checkpoint=event.epoch)
+
+    def _log_line(self, event: Log, t: float) -> None:
+        self._log.append((t, event.message))
+        if len(self._log) > 2 * LOG_LINES:
+            del self._log[:-LOG_LINES]
+
+    def _warn(self, event: Warn, t: float) -> None:
+        self._warnings.append(event)
+        if len(self._warnings) > 2 * LOG_LINES:
+            del self._warnings[:-LOG_LINES]
+
+    def _resource(self, event: Resource, t: float) -> None:
+        self._changes["resource"] = event
+
+    def _heartbeat(self, event: Heartbeat, t: float) -> None:
+        self._changes["heartbeat"] = event
+
+    def _control_ack(self, event: ControlAck, t: float) -> None:
+        if self._current("status") in ENDED_STATUSES:
+            return
+        self._changes["status"] = event.state
+        self._set_clock(t, event.state != "paused")
+
+    def _run_end(self, event: RunEnd, t: float) -> None:
+        self._changes.update(status=event.status, ended=t, exit=event.exit, message=event.message)
+        self._set_clock(t, False)
+
+    def _step(self, name: str) -> StepState:
+        """The step with its progress told; what is most of a file is kept aside until somebody looks."""
+        known = self._steps.get(name) or StepState(StepInfo(id=name, key="", operation="", label=name, arms=()))
+        event = self._progress.pop(name, None)
+        if event is None:
+            return known
+        return attrs.evolve(
+            known,
+            status="running",
+            epoch=event.epoch,
+            epochs=event.epochs,
+            loss=event.loss,
+            accuracy=event.accuracy,
+            lr=event.lr,
+            history=tuple(self._histories[name]),
+        )
+
+    def _epoch(self, name: str) -> float | None:
+        if name in self._progress:
+            return self._progress[name].epoch
+        return self._steps[name].epoch if name in self._steps else None
+
+    def _update_pace(self, steps: int = 0) -> None:
+        pace = self._pace
+        self._pace = attrs.evolve(pace, epochs=pace.epochs + self._uncounted_epochs, steps=pace.steps + steps)
+        self._uncounted_epochs = 0.0
+
+    def _set_clock(self, t: float, running: bool) -> None:
+        pace = self._pace
+        if running and pace.running_since is None:
+            self._pace = attrs.evolve(pace, running_since=t)
+        elif not running and pace.running_since is not None:
+            self._pace = attrs.evolve(pace, running_since=None, seconds=pace.seconds + t - pace.running_since)
+
+
+def _max_history_points(steps: Iterable[StepInfo]) -> int:
+    """How many points each course may have, so that memory does not grow with a study."""
+    trainings = sum(info.epochs is not None for info in steps)
+    return max(MIN_HISTORY_POINTS, min(MAX_HISTORY_POINTS, MAX_TOTAL_POINTS // max(1, trainings)))
+
+
+_HANDLERS: dict[type, Callable[[StateBuilder, Any, float], None]] = {
+    RunStart: StateBuilder._run_start,
+    PlanResolved: StateBuilder._plan_resolved,
+    Network: StateBuilder._network,
+    StepStart: StateBuilder._step_start,
+    StepProgress: StateBuilder._step_progress,
+    StepEnd: StateBuilder._step_end,
+    Metric: StateBuilder._metric,
+    Measure: StateBuilder._measure,
+    Layers: StateBuilder._layers_left,
+    Checkpoint: StateBuilder._checkpoint,
+    Log: StateBuilder._log_line,
+    Warn: StateBuilder._warn,
+    Resource: StateBuilder._resource,
+    Heartbeat: StateBuilder._heartbeat,
+    ControlAck: StateBuilder._control_ack,
+    RunEnd: StateBuilder._run_end,
+}

@@ -1,0 +1,53 @@
+"""Snapshots of a feed: what is costly to work out is kept until its events change it."""
+
+from __future__ import annotations
+
+from tickdsl.records import Process
+from tickdsl.results.liveness import effective_status
+from tickdsl.results.state import ENDED_STATUSES
+from tickdsl.results.verdict import compute_standings
+
+from .feed import Feed
+from .views.snapshot import Snapshot, group_by_contestant
+from .views.step_outline import StepOutline, build_outline
+
+
+class SnapshotBuilder:
+    """Makes glances. `lives` says whether there is an engine whose death would be news: a recording has none."""
+
+    def __init__(self, feed: Feed, engine: Process | None, has_engine: bool = True) -> None:
+        self._feed = feed
+        self._engine = engine
+        self._has_engine = has_engine
+        self._plan_version, self._outline = -1, StepOutline({}, {}, {})
+        self._metrics_version = -1
+        self._standings = compute_standings(feed.state)
+        self._rounds = group_by_contestant(self._standings)
+
+    def status(self, now: float) -> str:
+        """What the run is doing, or what has become of it. A state read halfway says nothing about the engine."""
+        state = self._feed.state
+        if not self._has_engine or self._feed.behind or state.status in ENDED_STATUSES:
+            return state.status
+        return effective_status(state, now, self._engine)
+
+    def snapshot(self, now: float, filter_text: str) -> Snapshot:
+        """The feed as it is now, looked at through the filter `words`."""
+        feed, state = self._feed, self._feed.state
+        if self._plan_version != feed.plan_version or (state.steps.keys() - self._outline.seeds.keys()):
+            self._plan_version, self._outline = feed.plan_version, build_outline(state)
+        if self._metrics_version != feed.metrics_version:
+            self._metrics_version, self._standings = feed.metrics_version, compute_standings(state)
+            self._rounds = group_by_contestant(self._standings)
+        return Snapshot(
+            state=state,
+            status=self.status(now),
+            now=now,
+            standings=self._standings,
+            standings_by_round=self._rounds,
+            outline=self._outline,
+            arm_indices={arm.id: index for index, arm in enumerate(state.arms)},
+            log_records=tuple(feed.log_records),
+            resource_history=tuple(feed.resource_history),
+            filter_text=filter_text,
+        )

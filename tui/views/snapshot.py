@@ -1,0 +1,63 @@
+"""All that a screen needs to know of one moment of a run."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Mapping, Sequence
+
+import attrs
+
+from tickdsl.records import EventRecord
+from tickdsl.records.events import Resource
+from tickdsl.results import RunState
+from tickdsl.results.extra_metrics import MeasuredValue, NetworkKey, measured_values
+from tickdsl.results.verdict import Standing
+
+from .step_outline import StepOutline
+
+
+def group_by_contestant(
+    standings_by_key: Mapping[tuple[str, str, int], Standing],
+) -> dict[tuple[str, str], tuple[Standing, ...]]:
+    """The standings of each contestant of each arm, in the order of the rounds."""
+    by_contestant: dict[tuple[str, str], list[Standing]] = {}
+    for (arm, contestant, _), standing in sorted(standings_by_key.items(), key=lambda item: item[0][2]):
+        by_contestant.setdefault((arm, contestant), []).append(standing)
+    return {key: tuple(standings) for key, standings in by_contestant.items()}
+
+
+@attrs.frozen
+class Snapshot:
+    """A state with what is worked out from it once for all screens.
+
+    `status` comes from `effective_status`; `now` is in seconds since 1970. `arm_indices` maps an arm to
+    its place in the plan; `standings_by_round` maps (arm, contestant) to how it stands, round by round.
+    """
+
+    state: RunState
+    status: str
+    now: float
+    standings: Mapping[tuple[str, str, int], Standing]
+    standings_by_round: Mapping[tuple[str, str], tuple[Standing, ...]]
+    outline: StepOutline
+    arm_indices: Mapping[str, int]
+    log_records: Sequence[EventRecord] = ()
+    resource_history: Sequence[Resource] = ()
+    filter_text: str = ""  # the filter
+
+    @functools.cached_property
+    def extra_values(self) -> Mapping[NetworkKey, Mapping[str, MeasuredValue]]:
+        """What `report` asked for beside accuracy."""
+        return measured_values(self.state)
+
+    @property
+    def clock_end(self) -> float:
+        """Up to when time counts: now, or when the run ended or was last heard of."""
+        if self.state.ended is not None:
+            return self.state.ended
+        return self.state.now if self.status.endswith("crashed") else max(self.now, self.state.now)
+
+    def matches_filter(self, text: str) -> bool:
+        """Whether the filter lets `text` through: every word of it occurs, in any case."""
+        found = text.casefold()
+        return all(word in found for word in self.filter_text.casefold().split())
