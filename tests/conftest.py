@@ -1,6 +1,12 @@
-"""One thread a test process: more threads than free cores is a cliff, not a slope."""
+"""What holds for every test process: one thread, and interrupts that arrive."""
 
 import os
+import signal
 
+# More threads than free cores make everything many times slower, not just a little.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.setdefault("HYPOTHESIS_STORAGE_DIRECTORY", ".pytest_cache/hypothesis")
+
+# A shell without job control starts background jobs with SIGINT ignored, and all their children inherit that.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)

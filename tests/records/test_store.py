@@ -230,6 +230,25 @@ def crowd(root: Path, worker: int) -> None:
         assert content == bytes([number]) * 1000, worker
 
 
+def test_a_result_that_appears_while_it_is_looked_for_is_no_damage(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store, other = Store(tmp_path), Store(tmp_path)
+    read = Path.read_bytes
+    looks: list[Path] = []
+
+    def late(path: Path) -> bytes:
+        looks.append(path)
+        if len(looks) == 1:  # another process publishes between this failed read and the next question
+            put(other)
+            raise FileNotFoundError(path)
+        return read(path)
+
+    monkeypatch.setattr(Path, "read_bytes", late)
+    assert store.get(KEY).folder.is_dir()
+    assert not (tmp_path / "damaged").exists()
+
+
 def test_processes_share_a_store(tmp_path: Path) -> None:
     context = multiprocessing.get_context("spawn")
     workers = [context.Process(target=crowd, args=(tmp_path, number)) for number in range(3)]

@@ -39,7 +39,7 @@ def show_plan(arguments: argparse.Namespace) -> int:
 
     study = prepare_study(plan, arguments.data)
     if getattr(arguments, "why", None):
-        print(plan_preview.explain_rerun(study, arguments.explain_rerun, arguments.store))
+        print(plan_preview.explain_rerun(study, arguments.why, arguments.store))
     elif getattr(arguments, "json", False):
         print(json.dumps(plan_preview.as_json(study, arguments.store), indent=1))
     else:

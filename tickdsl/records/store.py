@@ -200,15 +200,9 @@ class Store:
 
     def _load_checked(self, key: str, hashes: bool) -> dict[str, Any] | None:
         place = self._result_folder(key)
-        try:
-            text = (place / _RESULT).read_bytes()
-        except FileNotFoundError:
-            if not place.exists():
-                return None
-            self._set_aside(place, "it has no result.json")
+        text = self._read_record(place)
+        if text is None:
             return None
-        except OSError as error:
-            raise disk_error(error, place) from error
         try:
             data: dict[str, Any] = json.loads(text)
             if data["v"] != VERSION:
@@ -229,6 +223,21 @@ class Store:
             self._set_aside(place, problem)
             return None
         return data
+
+    def _read_record(self, place: Path) -> bytes | None:
+        """The content of result.json; None if there is no result, or one without a record, which is set aside."""
+        for _ in range(
+            2
+        ):  # the second time for a result that appeared between a look for its record and one for itself
+            try:
+                return (place / _RESULT).read_bytes()
+            except FileNotFoundError:
+                if not place.exists():
+                    return None
+            except OSError as error:
+                raise disk_error(error, place) from error
+        self._set_aside(place, "it has no result.json")
+        return None
 
     def _set_aside(self, place: Path, reason: str) -> None:
         """Move a damaged result out of the way and say so."""
