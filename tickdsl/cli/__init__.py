@@ -11,17 +11,17 @@ import sys
 from collections.abc import Sequence
 
 from tickdsl import __version__
-from tickdsl.cli import check, control, explain, fmt, graph, ls, lsp, plan, report, run, watch
+from tickdsl.cli import check, completion, control, explain, fmt, graph, init, ls, lsp, plan, report, run, watch
 from tickdsl.cli.output import OK, USAGE, discard_broken_streams, ignore_closed_output
 from tickdsl.errors import TickdslError
 
-_VERBS = (check, explain, fmt, plan, run, watch, ls, control, report, graph, lsp)
+_VERBS = (init, check, explain, fmt, plan, run, watch, ls, control, report, graph, lsp, completion)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line; the exit code."""
     command_line = sys.argv[1:] if argv is None else argv
-    arguments = _parser().parse_args(command_line)
+    arguments = build_parser().parse_args(command_line)
     arguments.argv = list(command_line)
     if getattr(arguments, "allow_code", False):
         from tickdsl.plugins import allow_code
@@ -47,10 +47,11 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 130
 
 
-def _parser() -> argparse.ArgumentParser:
+def build_parser() -> argparse.ArgumentParser:
     top = argparse.ArgumentParser(prog="tickdsl", description="Plans for pruning and lottery-ticket experiments.")
     top.add_argument("--version", action="version", version=f"tickdsl {__version__}")
     verbs = top.add_subparsers(title="verbs", metavar="VERB", required=True)
     for module in _VERBS:
         module.add(verbs)
+    top.set_defaults(top_parser=top)  # which `completion` describes
     return top

@@ -1,0 +1,1 @@
+"""The plans that ship with tickdsl; `tickdsl init` copies them (imported as `tickdsl.plans`)."""

@@ -1,0 +1,1 @@
+"""The papers at full size (imported as `tickdsl.plans.papers`)."""
