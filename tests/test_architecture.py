@@ -42,7 +42,7 @@ def test_every_name_stands_in_the_file_that_is_named(name: str, path: str) -> No
 
 
 def test_the_page_names_who_hands_over() -> None:
-    assert {"load_source", "resolve", "check", "lower", "launch", "perform", "train", "prune", "compact"} <= {
+    assert {"load_source", "resolve", "check", "lower", "launch", "run_step", "train", "prune", "compact"} <= {
         n for n, _ in NAMED
     }
 
