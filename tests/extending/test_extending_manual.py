@@ -88,10 +88,10 @@ def test_quoted_names_run_where_code_is_allowed(project: Path) -> None:
 
     assert missing(project) == {}
     assert missing(project, "spread", "std", "var") == {"prune": 2, "train": 2, "metric": 2}
-    assert missing(project, "worst", "min(shares)", "min(shares, default=0)") == {"metric": 3}
+    assert missing(project, "worst", "min(accuracies)", "min(accuracies, default=0)") == {"metric": 3}
     assert missing(project, "rates", "recipe.lr *", "0.9 * recipe.lr *") == {"train": 3, "prune": 2, "metric": 3}
-    assert missing(project, "pictures", "+= 150", "+= 1 + 149") == {}
-    assert missing(project, "pictures", "+= 150", "+= 151")["init"] == 1
+    assert missing(project, "images", "+= 150", "+= 1 + 149") == {}
+    assert missing(project, "images", "+= 150", "+= 151")["init"] == 1
 
 
 def missing(project: Path, module: str = "", old: str = "", new: str = "") -> dict[str, int]:
