@@ -1,4 +1,4 @@
-"""Every code has a page whose example causes it and whose cure does not; docs/codes.md is those pages."""
+"""Every code has a page: its Before example causes the finding, its After example does not. docs/codes.md is current."""
 
 from __future__ import annotations
 
@@ -25,30 +25,30 @@ def checked(example: explain.Example, folder: Path, monkeypatch: pytest.MonkeyPa
 
 
 def page(code: str) -> explain.Page:
-    found = explain.load_page(code)
-    assert found is not None
-    return found
+    loaded = explain.load_page(code)
+    assert loaded is not None
+    return loaded
 
 
 @pytest.mark.parametrize("code", CODES)
-def test_the_example_causes_the_finding_and_the_cure_ends_it(
+def test_before_causes_the_finding_and_after_does_not(
     code: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     shown = page(code)
     assert code in {d.code for d in checked(shown.before, tmp_path, monkeypatch).diagnostics}
-    cured = checked(shown.after, tmp_path, monkeypatch)
-    assert code not in {d.code for d in cured.diagnostics}
-    assert not [d for d in cured.diagnostics if d.severity == "error"]
+    fixed = checked(shown.after, tmp_path, monkeypatch)
+    assert code not in {d.code for d in fixed.diagnostics}
+    assert not [d for d in fixed.diagnostics if d.severity == "error"]
 
 
 @pytest.mark.parametrize("code", CODES)
-def test_a_page_says_what_and_why(code: str) -> None:
+def test_page_has_title_summary_and_reason(code: str) -> None:
     shown = page(code)
     assert shown.text.startswith(f"# {code} {shown.slug}\n")
     assert len(shown.what) > 15 and len(shown.why) > 15
 
 
-def test_no_page_without_a_code() -> None:
+def test_every_page_has_a_code() -> None:
     assert {path.stem for path in (ROOT / "tickdsl" / "lang" / "findings" / "codes").iterdir()} == set(CODES)
     assert explain.load_page("TD999") is None
 
@@ -58,7 +58,7 @@ def test_every_code_is_in_one_group() -> None:
     assert {code[:3] for code in CODES} == set(GROUPS)
 
 
-def test_the_manual_is_up_to_date() -> None:
+def test_codes_md_is_up_to_date() -> None:
     """Rewrite with `python -m tickdsl.lang.findings.explain > docs/codes.md`."""
     assert (ROOT / "docs" / "codes.md").read_text("utf-8") == explain.render_manual()
 
@@ -66,7 +66,7 @@ def test_the_manual_is_up_to_date() -> None:
 @pytest.mark.parametrize(
     ("word", "near"), [("TD5050", "TD505"), ("505", "TD505"), ("td 505", "TD505"), ("single-sed", "TD505")]
 )
-def test_a_wrong_code_has_a_near_one(word: str, near: str, capsys: pytest.CaptureFixture[str]) -> None:
+def test_unknown_code_suggests_a_similar_one(word: str, near: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["explain", word]) == 2
     assert near in capsys.readouterr().err
 

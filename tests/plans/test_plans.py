@@ -1,4 +1,4 @@
-"""The plans that ship: each says what it asks and what came out, and has no mistake."""
+"""Every plan in plans/ starts with a question and its measured outcome, and has no errors or unexpected warnings."""
 
 import io
 import itertools
@@ -23,45 +23,45 @@ def head(path: Path) -> str:
 
 
 @pytest.fixture(scope="module")
-def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Where tickdsl runs, with an archive of pictures and weights like those that some plans read from there."""
-    here = tmp_path_factory.mktemp("here")
+def working_directory(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A working directory with the image archive and the weights that some plans read."""
+    directory = tmp_path_factory.mktemp("directory")
     weights = create("small-cnn", classes=10, shape=(1, 8, 8), seed=1).state_dict()
-    save_file(dict(weights), here / "small-cnn-mnist.safetensors")
+    save_file(dict(weights), directory / "small-cnn-mnist.safetensors")
     buffer = io.BytesIO()
     Image.new("RGB", (32, 32)).save(buffer, "JPEG")
     numbers = {"train": range(500), "test": range(1)}
-    with tarfile.open(here / "cifar10-jpeg.tar.gz", "w:gz") as packed:
+    with tarfile.open(directory / "cifar10-jpeg.tar.gz", "w:gz") as packed:
         for split, label in itertools.product(numbers, range(10)):
             for number in numbers[split]:
                 member = tarfile.TarInfo(f"{split}/{label}/{number:04}.jpg")
                 member.size = buffer.tell()
                 packed.addfile(member, io.BytesIO(buffer.getvalue()))
-    return here
+    return directory
 
 
 @pytest.mark.parametrize("path", PLANS, ids=lambda p: str(p.relative_to(ROOT)))
-def test_the_head_says_what_is_asked_and_what_came_out(path: Path) -> None:
+def test_head_has_question_and_outcome(path: Path) -> None:
     text = head(path)
     assert text.startswith("Asks:")
     outcome = text.split("Outcome:", 1)[1].strip()
-    waits = outcome == "not run yet: needs a GPU" and path.parent.name == "papers"
-    assert waits or re.search(r"\d seeds?, .*20\d\d-\d\d-\d\d", outcome, re.DOTALL), outcome
+    not_run_yet = outcome == "not run yet: needs a GPU" and path.parent.name == "papers"
+    assert not_run_yet or re.search(r"\d seeds?, .*20\d\d-\d\d-\d\d", outcome, re.DOTALL), outcome
 
 
 @pytest.mark.parametrize("path", PLANS, ids=lambda p: str(p.relative_to(ROOT)))
-def test_it_has_no_mistake(path: Path, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(folder)
-    tolerated = ("note",) if path.parent.name == "papers" else ("note", "warning")
-    assert [d for d in check_file(path).diagnostics if d.severity not in tolerated] == []
+def test_plan_has_no_errors_or_unexpected_warnings(path: Path, working_directory: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(working_directory)
+    allowed = ("note",) if path.parent.name == "papers" else ("note", "warning")
+    assert [d for d in check_file(path).diagnostics if d.severity not in allowed] == []
 
 
-def test_the_readme_shows_the_plan_that_it_runs() -> None:
-    """Comments aside, README's plan is plans/colt.plan."""
+def test_readme_shows_colt_plan() -> None:
+    """The plan in README.md is plans/colt.plan without comments."""
 
-    def meaning(text: str) -> list[str]:
+    def statements(text: str) -> list[str]:
         return [line.split("#")[0].strip() for line in text.splitlines() if line.split("#")[0].strip()]
 
     blocks = re.findall(r"```\n(.*?)```", (ROOT / "README.md").read_text("utf-8"), re.DOTALL)
-    shipped = meaning((ROOT / "plans" / "colt.plan").read_text("utf-8"))
-    assert set(meaning(next(block for block in blocks if "arm colt" in block))) <= set(shipped)
+    shipped = statements((ROOT / "plans" / "colt.plan").read_text("utf-8"))
+    assert set(statements(next(block for block in blocks if "arm colt" in block))) <= set(shipped)
