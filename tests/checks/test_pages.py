@@ -1,4 +1,4 @@
-"""Every code has a page: its Before example causes the finding, its After example does not. docs/codes.md is current."""
+"""Every code has a page: Before causes the finding, After does not. docs/codes.md contains all pages."""
 
 from __future__ import annotations
 

@@ -50,7 +50,7 @@ def test_head_has_question_and_outcome(path: Path) -> None:
 
 
 @pytest.mark.parametrize("path", PLANS, ids=lambda p: str(p.relative_to(ROOT)))
-def test_plan_has_no_errors_or_unexpected_warnings(path: Path, working_directory: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_plan_has_no_errors_or_warnings(path: Path, working_directory: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(working_directory)
     allowed = ("note",) if path.parent.name == "papers" else ("note", "warning")
     assert [d for d in check_file(path).diagnostics if d.severity not in allowed] == []
