@@ -7,7 +7,8 @@ from torch import nn
 
 from tickdsl.engine.dense_networks import dense_network
 from tickdsl.engine.layers import remaining_by_layer
-from tickdsl.graph.structure import Structure, remaining_weights
+from tickdsl.graph.indexing import remaining_weights
+from tickdsl.graph.structure import Structure
 from tickdsl.graph.surgery.compact import compact
 from tickdsl.records.canonical import canonical_json
 

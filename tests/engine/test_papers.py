@@ -10,7 +10,8 @@ from step_runner import HEAD, step_runner
 
 from tickdsl.engine.building import trace_model
 from tickdsl.graph.costs import cost
-from tickdsl.graph.structure import Structure, kept_indices
+from tickdsl.graph.indexing import kept_indices
+from tickdsl.graph.structure import Structure
 from tickdsl.graph.surgery.compact import slice_state_dict
 from tickdsl.lang.meaning.resolve import resolve
 from tickdsl.lang.reading.include import load_source

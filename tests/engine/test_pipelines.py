@@ -13,7 +13,8 @@ from step_runner import HEAD, equal_states, step_runner
 from tickdsl.engine.building import trace_model
 from tickdsl.engine.steps.context import structure_metrics
 from tickdsl.errors import TickdslError
-from tickdsl.graph.structure import Structure, remaining_weights
+from tickdsl.graph.indexing import remaining_weights
+from tickdsl.graph.structure import Structure
 from tickdsl.graph.surgery.compact import slice_state_dict
 from tickdsl.lang.meaning.resolve import resolve
 from tickdsl.lang.reading.include import load_source

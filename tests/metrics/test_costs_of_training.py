@@ -10,7 +10,7 @@ import pynvml
 import pytest
 import torch
 
-from tickdsl.metrics import energy
+from tickdsl.metrics import energy_counters, energy_meter
 from tickdsl.metrics.training_metrics import TRAINING_METRICS, training_figures
 from tickdsl.plan.model import MeasurementOptions
 
@@ -37,7 +37,7 @@ def test_rapl_adds_up_the_packages_and_nothing_twice(tmp_path: Path) -> None:
             "intel-rapl:2": "psys",
         }.items()
     }
-    rapl = energy.RaplCounter(tmp_path)
+    rapl = energy_counters.RaplCounter(tmp_path)
     assert rapl.read() == 0
     for folder in folders.values():
         (folder / "energy_uj").write_text("3500000\n")
@@ -47,7 +47,7 @@ def test_rapl_adds_up_the_packages_and_nothing_twice(tmp_path: Path) -> None:
 
 def test_rapl_counts_on_from_zero(tmp_path: Path) -> None:
     folder = domain(tmp_path, "intel-rapl:0", "package-0", RANGE - 1_000_000)
-    rapl = energy.RaplCounter(tmp_path)
+    rapl = energy_counters.RaplCounter(tmp_path)
     (folder / "energy_uj").write_text("2000000\n")
     assert rapl.read() == pytest.approx(3.0)
 
@@ -58,12 +58,12 @@ def test_without_a_readable_counter_there_is_none(
 ) -> None:
     if content is not None:
         (domain(tmp_path, "intel-rapl:0", "package-0", 0) / "energy_uj").write_text(content)
-    monkeypatch.setattr(energy.RaplCounter, "__init__", lambda self: original(self, tmp_path))
-    assert energy.open_counter(CPU) is None
-    assert energy.EnergyMeter(None).summary(1) == {}
+    monkeypatch.setattr(energy_counters.RaplCounter, "__init__", lambda self: original(self, tmp_path))
+    assert energy_counters.open_counter(CPU) is None
+    assert energy_meter.EnergyMeter(None).summary(1) == {}
 
 
-original = energy.RaplCounter.__init__
+original = energy_counters.RaplCounter.__init__
 
 
 def test_nvml_is_asked_of_the_gpu_that_trains(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -72,7 +72,7 @@ def test_nvml_is_asked_of_the_gpu_that_trains(monkeypatch: pytest.MonkeyPatch) -
     monkeypatch.setattr(pynvml, "nvmlInit", lambda: None)
     monkeypatch.setattr(pynvml, "nvmlDeviceGetHandleByUUID", lambda uuid: {"GPU-ab-c": "handle"}[uuid])
     monkeypatch.setattr(pynvml, "nvmlDeviceGetTotalEnergyConsumption", lambda handle: next(counts))
-    found = energy.open_counter(CUDA)
+    found = energy_counters.open_counter(CUDA)
     assert found is not None and found.source == "nvml" and found.read() == 7.5
 
 
@@ -81,12 +81,12 @@ def test_a_gpu_that_keeps_no_count_has_no_counter(monkeypatch: pytest.MonkeyPatc
         raise pynvml.NVMLError(pynvml.NVML_ERROR_NOT_SUPPORTED)
 
     monkeypatch.setattr(pynvml, "nvmlInit", refused)
-    assert energy.open_counter(CUDA) is None
+    assert energy_counters.open_counter(CUDA) is None
 
 
 def test_a_meter_looks_now_and_then_and_at_the_end(monkeypatch: pytest.MonkeyPatch) -> None:
     clock = [0.0]
-    monkeypatch.setattr(energy.time, "monotonic", lambda: clock[0])
+    monkeypatch.setattr(energy_meter.time, "monotonic", lambda: clock[0])
 
     class Steady:
         """A joule a reading."""
@@ -99,7 +99,7 @@ def test_a_meter_looks_now_and_then_and_at_the_end(monkeypatch: pytest.MonkeyPat
             return 1.0
 
     counter = Steady()
-    meter = energy.EnergyMeter(counter)
+    meter = energy_meter.EnergyMeter(counter)
     for second in range(150):
         clock[0] = float(second)
         meter.tick()

@@ -5,8 +5,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tickdsl.errors import TickdslError
-from tickdsl.pruning.amounts import global_count, local_count, round_half_up, rounds_until
+from tickdsl.pruning.amounts import global_count, local_count, round_half_up
 from tickdsl.pruning.patterns import matches
+from tickdsl.pruning.round_forecast import rounds_until
 from tickdsl.pruning.scope import Pool, Scope
 
 pools = st.lists(st.integers(1, 600), min_size=1, max_size=6).map(

@@ -13,8 +13,9 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from tickdsl.errors import TickdslError
+from tickdsl.graph.indexing import remaining_weights
 from tickdsl.graph.model import ModelGraph
-from tickdsl.graph.structure import Structure, remaining_weights
+from tickdsl.graph.structure import Structure
 from tickdsl.graph.surgery.compact import zeroed_copy
 from tickdsl.pruning.criteria import get_criterion
 from tickdsl.pruning.selection import prune

@@ -8,8 +8,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tickdsl.errors import TickdslError
+from tickdsl.graph.indexing import remaining_weights
 from tickdsl.graph.model import ModelGraph
-from tickdsl.graph.structure import Structure, remaining_weights
+from tickdsl.graph.structure import Structure
 from tickdsl.graph.surgery.compact import compact, compact_masks, slice_state_dict
 from tickdsl.graph.tracing.trace import trace
 from tickdsl.pruning.amounts import round_half_up

@@ -20,8 +20,8 @@ from tickdsl.plan.lower import lower, prune_args
 from tickdsl.plan.model import Arm, Matching, Plan, Prune, Stages
 from tickdsl.plugins import PluginError
 from tickdsl.pruning.allocation import resolve_amounts
-from tickdsl.pruning.amounts import forecast_rounds, max_rounds, rounds_until
 from tickdsl.pruning.patterns import matches
+from tickdsl.pruning.round_forecast import forecast_rounds, max_rounds, rounds_until
 from tickdsl.pruning.scope import GROUP_KINDS, LAYERS, Scope, find_scope, layer_names, matches_any
 from tickdsl.training import catalogue
 

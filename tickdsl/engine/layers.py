@@ -6,9 +6,10 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from tickdsl.engine.network_specs import spec_of_arm, specs_of_plan
+from tickdsl.graph.indexing import all_kept_indices, remaining_weights
 from tickdsl.graph.layer_tree import GraphView
 from tickdsl.graph.model import ModelGraph
-from tickdsl.graph.structure import Structure, all_kept_indices, remaining_weights
+from tickdsl.graph.structure import Structure
 from tickdsl.plan.model import Plan
 from tickdsl.records import events
 

@@ -17,7 +17,7 @@ from tickdsl.graph.structure import Structure
 from tickdsl.plan.lower import Study, lower, prune_args
 from tickdsl.plan.model import Arm, Data, Model, Plan, Prune
 from tickdsl.pruning.allocation import resolve_amounts
-from tickdsl.pruning.amounts import max_rounds, rounds_until
+from tickdsl.pruning.round_forecast import max_rounds, rounds_until
 from tickdsl.pruning.scope import find_scope
 from tickdsl.records.canonical import canonical_json
 from tickdsl.training.data import datasets

@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from tickdsl.graph.costs import Cost, cost
+    from tickdsl.graph.indexing import kept_indices, remaining_weights
     from tickdsl.graph.model import Block, ChannelGroup, ModelGraph, Slice, WeightInfo
-    from tickdsl.graph.structure import Structure, StructureError, kept_indices, remaining_weights
+    from tickdsl.graph.structure import Structure, StructureError
     from tickdsl.graph.surgery.compact import compact, compact_masks, slice_state_dict, zeroed_copy
     from tickdsl.graph.tracing.trace import TraceError, trace
 
@@ -28,8 +29,8 @@ _MODULES = {
     "compact": "surgery.compact",
     "compact_masks": "surgery.compact",
     "cost": "costs",
-    "kept_indices": "structure",
-    "remaining_weights": "structure",
+    "kept_indices": "indexing",
+    "remaining_weights": "indexing",
     "zeroed_copy": "surgery.compact",
     "slice_state_dict": "surgery.compact",
     "trace": "tracing.trace",

@@ -8,8 +8,9 @@ import attrs
 import numpy as np
 
 from tickdsl.graph.arrays import BoolArray, IntArray
+from tickdsl.graph.indexing import all_kept_indices, kept_units, removed_parameters
 from tickdsl.graph.model import Layout, ModelGraph
-from tickdsl.graph.structure import Structure, all_kept_indices, kept_units, removed_parameters
+from tickdsl.graph.structure import Structure
 
 
 @attrs.frozen

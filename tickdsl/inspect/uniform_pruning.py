@@ -7,9 +7,10 @@ from collections.abc import Mapping
 import attrs
 
 from tickdsl.graph.costs import Cost
+from tickdsl.graph.indexing import kept_indices, kept_units
 from tickdsl.graph.layer_tree import GraphView
 from tickdsl.graph.model import HEAD_DIMS
-from tickdsl.graph.structure import Structure, kept_indices, kept_units
+from tickdsl.graph.structure import Structure
 from tickdsl.pruning.amounts import local_count
 from tickdsl.pruning.scope import Pool
 

@@ -6,8 +6,9 @@ import attrs
 import networkx as nx
 import numpy as np
 
+from tickdsl.graph.indexing import kept_units, removed_parameters
 from tickdsl.graph.model import ChannelGroup, ModelGraph
-from tickdsl.graph.structure import Structure, kept_units, removed_parameters
+from tickdsl.graph.structure import Structure
 
 
 def remaining_groups(graph: ModelGraph, structure: Structure) -> list[ChannelGroup]:

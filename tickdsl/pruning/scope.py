@@ -8,8 +8,9 @@ from typing import Any
 import attrs
 
 from tickdsl.errors import TickdslError
+from tickdsl.graph.indexing import remaining_weights
 from tickdsl.graph.model import Block, ModelGraph
-from tickdsl.graph.structure import Structure, remaining_weights
+from tickdsl.graph.structure import Structure
 from tickdsl.pruning.patterns import matches
 from tickdsl.pruning.remaining_units import remaining_groups, remaining_units
 

@@ -10,8 +10,9 @@ import torch
 from torch import Tensor
 
 from tickdsl.errors import TickdslError
+from tickdsl.graph.indexing import kept_indices
 from tickdsl.graph.model import ModelGraph
-from tickdsl.graph.structure import Structure, kept_indices
+from tickdsl.graph.structure import Structure
 from tickdsl.pruning.allocation import resolve_amounts
 from tickdsl.pruning.amounts import global_count, local_count
 from tickdsl.pruning.criteria import ScoringContext, get_criterion

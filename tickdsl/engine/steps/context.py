@@ -22,8 +22,9 @@ from tickdsl.engine.layers import remaining_by_layer
 from tickdsl.engine.machine.machine_choices import machine_choices
 from tickdsl.errors import TickdslError
 from tickdsl.graph.costs import cost
+from tickdsl.graph.indexing import remaining_weights
 from tickdsl.graph.model import ModelGraph
-from tickdsl.graph.structure import Structure, remaining_weights
+from tickdsl.graph.structure import Structure
 from tickdsl.graph.surgery.compact import compact, compact_masks, slice_state_dict
 from tickdsl.plan.steps import Step
 from tickdsl.plugins import PluginError

@@ -12,7 +12,8 @@ from tickdsl.engine.messages import Task
 from tickdsl.engine.steps.context import Context
 from tickdsl.engine.steps.trainings import PreparedTraining, prepare_training
 from tickdsl.errors import TickdslError
-from tickdsl.metrics import energy
+from tickdsl.metrics import energy_counters
+from tickdsl.metrics.energy_meter import EnergyMeter
 from tickdsl.plan.plugin_code import verify_plugin_code
 from tickdsl.training.history import TrainingHistory
 from tickdsl.training.measured_choices import MIN_SPEEDUP
@@ -50,7 +51,7 @@ def run_stacked_steps(tasks: Sequence[Task], context: Context, on_leave: OnLeave
 
 
 def _train_stacked(trainings: Sequence[PreparedTraining], context: Context, leaves: OnLeave, start_time: float) -> None:
-    meter = energy.EnergyMeter(energy.open_counter(context.device))
+    meter = EnergyMeter(energy_counters.open_counter(context.device))
 
     def save() -> None:
         for training in trainings:

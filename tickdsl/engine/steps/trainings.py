@@ -19,7 +19,8 @@ from tickdsl.errors import TickdslError
 from tickdsl.graph.costs import cost
 from tickdsl.graph.structure import Structure
 from tickdsl.graph.surgery.compact import compact_masks
-from tickdsl.metrics import energy
+from tickdsl.metrics import energy_counters
+from tickdsl.metrics.energy_meter import EnergyMeter
 from tickdsl.moments import Moment
 from tickdsl.plan.steps import Step
 from tickdsl.training.checkpoints import Checkpointer
@@ -47,7 +48,7 @@ class PreparedTraining:
 
     def run(self, folder: Path) -> Metrics:
         """Train, and leave the weights in `folder`."""
-        context, meter = self.context, energy.EnergyMeter(energy.open_counter(self.context.device))
+        context, meter = self.context, EnergyMeter(energy_counters.open_counter(self.context.device))
 
         def between() -> None:
             meter.tick()
@@ -56,7 +57,7 @@ class PreparedTraining:
         history = train(**self.job.as_kwargs(), device=context.device, before_step=between, choices=context.choices)
         return self.save_result(folder, history, meter)
 
-    def save_result(self, folder: Path, history: TrainingHistory, meter: energy.EnergyMeter) -> Metrics:
+    def save_result(self, folder: Path, history: TrainingHistory, meter: EnergyMeter) -> Metrics:
         """Leave the weights of the training that is over in `folder`.
 
         Of trainings that were stacked each counts for an equal share of their time and energy.

@@ -13,15 +13,9 @@ from torch import Tensor, nn
 from tickdsl.gc_control import gc_disabled
 from tickdsl.graph.arrays import IntArray
 from tickdsl.graph.costs import layout_sizes
+from tickdsl.graph.indexing import all_kept_indices, kept_units, removed_parameters, slice_array
 from tickdsl.graph.model import ModelGraph
-from tickdsl.graph.structure import (
-    Structure,
-    StructureError,
-    all_kept_indices,
-    kept_units,
-    removed_parameters,
-    slice_array,
-)
+from tickdsl.graph.structure import Structure, StructureError
 from tickdsl.graph.surgery.hardcoded_sizes import repair_hardcoded_sizes
 from tickdsl.graph.surgery.layer_attributes import update_layer_attributes
 from tickdsl.graph.surgery.stale_caches import clear_tensor_caches

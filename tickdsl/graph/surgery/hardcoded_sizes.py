@@ -13,9 +13,11 @@ from torch import nn
 from tickdsl.graph.arrays import BoolArray
 from tickdsl.graph.costs import layout_sizes
 from tickdsl.graph.coupling.channel_groups import solve_channel_groups
+from tickdsl.graph.indexing import kept_units
 from tickdsl.graph.model import ModelGraph
-from tickdsl.graph.structure import Structure, kept_units
-from tickdsl.graph.surgery.fx_rewrite import ProgramRecording, SurgeryError, rewrite_module
+from tickdsl.graph.structure import Structure
+from tickdsl.graph.surgery.fx_emitter import ProgramRecording, SurgeryError
+from tickdsl.graph.surgery.fx_rewrite import rewrite_module
 from tickdsl.graph.surgery.pruned_attention import PrunedAttention
 from tickdsl.graph.surgery.verify import first_mismatch, model_dtype
 from tickdsl.graph.tracing.example_inputs import batch_size, build_inputs

@@ -19,8 +19,9 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from tickdsl.graph.arrays import IntArray, from_runs
 from tickdsl.graph.costs import layout_mask, layout_sizes
 from tickdsl.graph.coupling.selected_positions import kept_positions, selected_positions
+from tickdsl.graph.indexing import kept_units
 from tickdsl.graph.model import ModelGraph
-from tickdsl.graph.structure import Structure, kept_units
+from tickdsl.graph.structure import Structure
 from tickdsl.graph.tracing.example_inputs import build_inputs
 from tickdsl.graph.tracing.meta import copy_to_meta, on_meta_device, operator_name, run_operator, set_training_mode
 from tickdsl.graph.tracing.recorder import named_arguments, scalars, tensors_in

@@ -8,8 +8,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from tickdsl.graph.indexing import removed_parameters
 from tickdsl.graph.model import Block, ChannelGroup
-from tickdsl.graph.structure import removed_parameters
 from tickdsl.pruning.criteria.protocol import Batch, Criterion, Sample, ScoringContext
 from tickdsl.pruning.criteria.score_aggregation import (
     average_scores,

@@ -9,8 +9,8 @@ import torch
 from torch import Tensor
 
 from tickdsl.errors import TickdslError
+from tickdsl.graph.indexing import kept_indices
 from tickdsl.graph.model import Block, ChannelGroup, Slice
-from tickdsl.graph.structure import kept_indices
 from tickdsl.pruning.criteria.protocol import ScoringContext
 from tickdsl.pruning.remaining_units import remaining_units
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from tickdsl.graph.coupling.analysis import Rule
-from tickdsl.graph.coupling.rules import contractions, elementwise, normalisations, reductions, shapes, spatial
+from tickdsl.graph.coupling.rules import contractions, elementwise, lookups, normalisations, reductions, shapes, spatial
 
 #: By the operator's name, without overload and without the trailing underscore of the in-place form.
 RULES: dict[str, Rule] = {
@@ -12,6 +12,7 @@ RULES: dict[str, Rule] = {
     **contractions.RULES,
     **normalisations.RULES,
     **reductions.RULES,
+    **lookups.RULES,
     **spatial.RULES,
 }
 

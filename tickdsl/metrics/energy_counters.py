@@ -1,22 +1,18 @@
-"""Joules by the machine's own counters, where it has some and lets them be read.
+"""Hardware energy counters, where the machine has one that can be read.
 
-On CUDA NVML's count of the device that trains (Volta and later). On a CPU RAPL's of all processor packages, in
-/sys/class/powercap: only root may read it on many systems.
+On CUDA: NVML's counter of the training device (Volta and later). On a CPU: the RAPL counters of all processor packages,
+in /sys/class/powercap, which only root can read on many systems.
 """
 
 from __future__ import annotations
 
-import time
-from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Protocol
 
 import pynvml
 import torch
 
 _POWERCAP = Path("/sys/class/powercap")
-#: RAPL counts up to 2¹⁸ J or so and then from 0 again: looked at so often, none of that is missed.
-_READ_INTERVAL_SECONDS = 60.0
 
 
 class EnergyCounter(Protocol):
@@ -25,33 +21,6 @@ class EnergyCounter(Protocol):
     source: str
 
     def read(self) -> float: ...
-
-
-class EnergyMeter:
-    """What a device takes from now on; `tick` is called now and then while it works."""
-
-    def __init__(self, counter: EnergyCounter | None) -> None:
-        self._counter = counter
-        self._joules = 0.0
-        self._started = self._last_read = time.monotonic()
-        if counter is not None:
-            counter.read()
-
-    def tick(self) -> None:
-        if self._counter is not None and time.monotonic() - self._last_read >= _READ_INTERVAL_SECONDS:
-            self._read_counter(self._counter)
-
-    def summary(self, jobs: int) -> dict[str, Mapping[str, Any]]:
-        """`energy`: joules, over how many seconds, by which counter, of how many jobs at a time; nothing without it."""
-        if self._counter is None:
-            return {}
-        self._read_counter(self._counter)
-        seconds = self._last_read - self._started
-        return {"energy": {"joules": self._joules, "seconds": seconds, "source": self._counter.source, "jobs": jobs}}
-
-    def _read_counter(self, counter: EnergyCounter) -> None:
-        self._joules += counter.read()
-        self._last_read = time.monotonic()
 
 
 def open_counter(device: torch.device) -> EnergyCounter | None:
