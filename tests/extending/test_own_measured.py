@@ -73,15 +73,15 @@ EACH = "[torch.{0} for group in groups]"
 @pytest.mark.parametrize(
     ("body", "message"),
     [
-        (EACH.format("ones(group.size + 1)"), "gives scores [5] for the 4 units of"),
-        (EACH.format("ones(group.size, 1)"), "gives scores [4, 1] for the 4 units of"),
-        (EACH.format("full((group.size,), float('nan'))"), "no numbers for 4 of the 4 units of"),
-        (EACH.format("ones(group.size) / 0"), "no numbers for 4 of the 4 units of"),
-        (EACH.format("ones(group.size, dtype=torch.bool)"), "gives torch.bool for"),
-        ("[[1.0] * group.size for group in groups]", "gives a list for"),
-        ("[]", "gives 0 tensors for"),
-        ("torch.ones(3)", "gives a Tensor for"),
-        ("None", "gives a NoneType for"),
+        (EACH.format("ones(group.size + 1)"), "returned scores of shape [5] for the 4 units of"),
+        (EACH.format("ones(group.size, 1)"), "returned scores of shape [4, 1] for the 4 units of"),
+        (EACH.format("full((group.size,), float('nan'))"), "non-finite scores for 4 of 4 units of"),
+        (EACH.format("ones(group.size) / 0"), "non-finite scores for 4 of 4 units of"),
+        (EACH.format("ones(group.size, dtype=torch.bool)"), "returned torch.bool for"),
+        ("[[1.0] * group.size for group in groups]", "returned a list for"),
+        ("[]", "returned 0 tensors for"),
+        ("torch.ones(3)", "returned a Tensor for"),
+        ("None", "returned a NoneType for"),
         ("[group.sise for group in groups]", "raised AttributeError"),
     ],
 )
@@ -135,10 +135,10 @@ def test_a_metric_sees_the_whole_test_set_normalised(sandbox: Any) -> None:
 @pytest.mark.parametrize(
     ("body", "message"),
     [
-        ("'good'", "gives a str for"),
-        ("{'a': None}", "gives a NoneType for"),
-        ("float('inf')", "gives inf for"),
-        ("{}", "gives no numbers"),
+        ("'good'", "returned a str for"),
+        ("{'a': None}", "returned a NoneType for"),
+        ("float('inf')", "returned inf for"),
+        ("{}", "returned no numbers"),
         ("trained.netwrok", "raised AttributeError"),
     ],
 )

@@ -326,7 +326,7 @@ def test_every_other_channel_is_taken_or_refused() -> None:
         try:
             check_exact(model, graph, structure, PICTURES)
         except TickdslError as error:
-            assert "even distances" in str(error)
+            assert "evenly spaced" in str(error)
             refused += 1
     assert 0 < refused < graph.group("stem").size
 

@@ -1,4 +1,4 @@
-"""Structures: what they refuse, what they keep, and that they come back from disk as they were."""
+"""Structures: errors, kept units, and the round trip through a file."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ def test_the_groups_are_the_layers() -> None:
 @given(UNITS, UNITS)
 def test_removing_twice_is_removing_both(first: set[int], second: set[int]) -> None:
     if len(first | second) == 6:
-        with pytest.raises(StructureError, match="nothing would be left of `0`"):
+        with pytest.raises(StructureError, match="no unit of `0` would remain"):
             DENSE.remove("0", first).remove("0", second)
         return
     both = DENSE.remove("0", first).remove("0", second)
@@ -82,7 +82,7 @@ def test_what_cannot_be_is_refused(tmp_path) -> None:
         DENSE.remove("7", [0])
     with pytest.raises(StructureError, match="units 0 to 5"):
         DENSE.remove("0", [6])
-    with pytest.raises(StructureError, match="cannot go: reads the network's input"):
+    with pytest.raises(StructureError, match="cannot be removed: reads the network's input"):
         DENSE.remove_block("0")
     with pytest.raises(StructureError, match="boolean of shape"):
         DENSE.with_masks({"3.weight": np.ones((6, 6, 3, 3))})
@@ -93,13 +93,13 @@ def test_what_cannot_be_is_refused(tmp_path) -> None:
         kept_indices(other, DENSE, "weight")
     (tmp_path / "no").write_bytes(b"nothing")
     for name in ("no", "missing"):
-        with pytest.raises(StructureError, match="no structure"):
+        with pytest.raises(StructureError, match="not a structure file"):
             Structure.load(tmp_path / name)
 
 
 @given(UNITS, UNITS, st.integers(0, 2**32))
 def test_slices_of_slices_are_slices(first: set[int], second: set[int], seed: int) -> None:
-    """Rewinding: the weights of the dense network, cut in two steps or in one, are the same."""
+    """Rewinding: slicing the weights of the dense network in two steps or in one gives the same."""
     if len(first | second) > 5:
         return
     mask = np.random.default_rng(seed).random(GRAPH.parameters["3.weight"]) < 0.7
@@ -111,7 +111,7 @@ def test_slices_of_slices_are_slices(first: set[int], second: set[int], seed: in
         assert torch.equal(direct[name], tensor)
         assert torch.equal(stepwise[name], tensor)
     if second - first:
-        with pytest.raises(StructureError, match="lack"):
+        with pytest.raises(StructureError, match="do not have"):
             slice_state_dict(GRAPH, small.state_dict(), last, between)
     masked = last.with_masks({"3.weight": mask})
     masks = compact_masks(GRAPH, masked)
@@ -156,7 +156,7 @@ def test_masks_count_in_what_remains() -> None:
 
 
 class _Added(nn.Module):
-    """A residual block whose sum is written into what its branch gives."""
+    """A residual block that adds its input in place to the output of its branch."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -176,7 +176,7 @@ def test_code_behind_a_removed_block_may_write_in_place() -> None:
     seen = []
     small[0].register_forward_hook(lambda _module, _args, result: seen.append((result, result.clone())))
     assert torch.equal(small(x), model[2](2 * model[0](x)))
-    assert torch.equal(*seen[0]), "what the block before gives was overwritten"
+    assert torch.equal(*seen[0]), "the output of the preceding block was overwritten"
     small(x).sum().backward()
 
 

@@ -24,7 +24,7 @@ def whole(found: tuple[Pool, ...], protected: int = 0) -> Scope:
 def test_a_count_is_taken_whole_or_refused(found: tuple[Pool, ...], count: int) -> None:
     args = {"unit": "filters", "scope": "global", "count": count}
     if count > sum(p.remaining - p.minimum for p in found):
-        with pytest.raises(TickdslError, match="cannot go"):
+        with pytest.raises(TickdslError, match="cannot remove"):
             global_count(whole(found), args)
     else:
         assert global_count(whole(found), args) == count

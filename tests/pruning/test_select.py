@@ -128,7 +128,7 @@ def test_neurons_are_those_of_linear_layers() -> None:
     structure = rounds("lenet-300-100", args("neurons", "local", share=0.5))[-1]
     small = compact(module, graph, structure)
     assert (small.fc1.out_features, small.fc2.in_features) == (37, 37)
-    with pytest.raises(TickdslError, match="nothing is left to prune"):
+    with pytest.raises(TickdslError, match="nothing to prune"):
         rounds("lenet-300-100", args("filters", share=0.5))
 
 

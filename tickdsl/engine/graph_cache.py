@@ -9,7 +9,7 @@ import os
 from pathlib import Path
 
 import tickdsl
-from tickdsl.graph.cache import load_or_trace, place
+from tickdsl.graph.cache import cache_path, load_or_trace
 from tickdsl.graph.model import ModelGraph
 from tickdsl.plan.model import Arm, Data
 from tickdsl.plugins import code_identity, is_plugin
@@ -72,7 +72,7 @@ def is_cached(arm: Arm) -> bool:
     shape, classes = image_shape_and_classes(arm.data, DEFAULT_DATA_DIR)
     key = _cache_key(arm.model.name, canonical_json(catalogue.architecture_options(arm.model.options)), classes, shape)
     try:
-        return place(graph_cache_dir(), key).is_file()
+        return cache_path(graph_cache_dir(), key).is_file()
     except (OSError, RuntimeError):
         return False
 

@@ -1,6 +1,6 @@
-"""The model graph: which channels belong together, what is left, and physical removal.
+"""The model graph: coupled channels, pruned structures, and compaction of a network.
 
-Names are loaded on first use, so that what needs no torch loads none.
+Names are imported lazily, so that code that needs no torch does not load it.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Integer arrays as short JSON: arithmetic runs `[start, count, step]`."""
+"""Read-only integer arrays, and their compact JSON form: arithmetic runs `[start, count, step]`."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ BoolArray = npt.NDArray[np.bool_]
 
 
 def readonly_ints(values: object) -> IntArray:
-    """As int64 that nobody can write, so that a value that holds it cannot change: a copy where that is not yet so."""
+    """Return the values as a read-only int64 array; copies unless they already are one."""
     if isinstance(values, np.ndarray) and values.dtype == np.int64 and _is_constant(values):
         return values
     array = np.array(values, dtype=np.int64)
@@ -26,7 +26,7 @@ def _is_constant(array: IntArray) -> bool:
 
 
 def to_runs(array: IntArray) -> list[list[int]]:
-    """`[5, 6, 7, 0, 0]` becomes `[[5, 3, 1], [0, 2, 0]]`."""
+    """Encode an array as runs: `[5, 6, 7, 0, 0]` becomes `[[5, 3, 1], [0, 2, 0]]`."""
     runs: list[list[int]] = []
     if not len(array):
         return runs
@@ -34,14 +34,14 @@ def to_runs(array: IntArray) -> list[list[int]]:
     position = 0
     while position < len(array):
         step = int(steps[position]) if position < len(steps) else 0
-        other = np.flatnonzero(steps[position:] != step)
-        count = int(other[0]) + 1 if len(other) else len(array) - position
+        changes = np.flatnonzero(steps[position:] != step)
+        count = int(changes[0]) + 1 if len(changes) else len(array) - position
         runs.append([int(array[position]), count, step])
         position += count
     return runs
 
 
 def from_runs(runs: Sequence[Sequence[int]]) -> IntArray:
-    """The inverse of `to_runs`."""
+    """Decode runs written by `to_runs`."""
     parts = [start + step * np.arange(count, dtype=np.int64) for start, count, step in runs]
     return readonly_ints(np.concatenate(parts) if parts else [])

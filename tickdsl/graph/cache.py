@@ -1,4 +1,4 @@
-"""Model graphs kept on disk, so that a second look at a network needs no torch."""
+"""On-disk cache of model graphs, so that a network that was traced before needs no torch."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ _PACKAGES = ("torch", "torchvision", "tickdsl")
 
 
 def load_or_trace(folder: Path, key: str, make: Callable[[], ModelGraph]) -> ModelGraph:
-    """The graph kept under `key` in `folder`, or else the one that `make` gives, which is then kept.
+    """Load the graph cached under `key` in `folder`, or call `make` and cache its result.
 
-    The key names the network and the shape of its inputs; the versions of torch, torchvision and tickdsl are added
-    to it. What cannot be read is made again.
+    The key identifies the network and its input shape; the versions of torch, torchvision and tickdsl are added to it.
+    A file that cannot be read is replaced.
     """
-    path = place(folder, key)
+    path = cache_path(folder, key)
     try:
         return ModelGraph.from_json(path.read_text(encoding="utf-8"))
     except (FileNotFoundError, ValueError, KeyError, TypeError):
@@ -30,8 +30,8 @@ def load_or_trace(folder: Path, key: str, make: Callable[[], ModelGraph]) -> Mod
         return graph
 
 
-def place(folder: Path, key: str) -> Path:
-    """Where the graph of a key is kept."""
+def cache_path(folder: Path, key: str) -> Path:
+    """The file in `folder` that caches the graph of `key`."""
     return folder / f"{_digest(key)}.json"
 
 
@@ -48,7 +48,7 @@ def _version(package: str) -> str:
 
 
 def _write(path: Path, text: str) -> None:
-    """Whole or not at all, also with several writers."""
+    """Write atomically; safe with concurrent writers."""
     path.parent.mkdir(parents=True, exist_ok=True)
     handle, name = tempfile.mkstemp(dir=path.parent, suffix=".part")
     try:

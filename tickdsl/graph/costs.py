@@ -1,4 +1,4 @@
-"""What a structure costs: parameters, multiply-adds, activation memory. From the recorded shapes; no torch."""
+"""The cost of a structure: parameters, multiply-adds, activation memory. Uses the recorded shapes; needs no torch."""
 
 from __future__ import annotations
 
@@ -15,8 +15,11 @@ from tickdsl.graph.structure import Structure
 
 @attrs.frozen
 class Cost:
-    """`params`: parameters left (masked weights count). `macs`: multiply-adds of one evaluation of the example
-    inputs. `activation_bytes`: the outputs of all operators of that evaluation that own memory."""
+    """The cost of a network.
+
+    `params` counts the remaining parameters, masked weights included. `macs` counts the multiply-adds of one forward
+    pass on the example inputs. `activation_bytes` is the size of the outputs of all its operators that allocate memory.
+    """
 
     params: int
     macs: int
@@ -24,7 +27,7 @@ class Cost:
 
 
 def cost(graph: ModelGraph, structure: Structure) -> Cost:
-    """The cost of the network that a structure leaves, for inputs of the traced shape."""
+    """The cost of the pruned network for inputs of the traced shape."""
     sizes = layout_sizes(graph, structure)
     bypassed = {node for block in structure.removed_blocks for node in graph.block(block).operators}
     macs = memory = 0
@@ -55,20 +58,20 @@ def _count_parameters(graph: ModelGraph, structure: Structure) -> int:
 
 
 def layout_sizes(graph: ModelGraph, structure: Structure) -> list[int]:
-    """How many positions of every layout are left."""
+    """The number of remaining positions of each layout."""
     kept_masks = kept_units(graph, structure)
     return [layout_size(layout, kept_masks) for layout in graph.layouts]
 
 
 def layout_size(layout: Layout, kept_masks: Mapping[str, BoolArray]) -> int:
-    """How many positions of one layout are left."""
+    """The number of remaining positions of one layout."""
     if sum(run.group in kept_masks for run in layout.runs) < 2:
         return layout.size - sum(map(len, _removed_positions(layout, kept_masks)))
-    return int(layout_mask(layout, kept_masks).sum())  # heads and dims may both have lost a position
+    return int(layout_mask(layout, kept_masks).sum())  # a position may be removed with its head and with its dim
 
 
 def layout_mask(layout: Layout, kept_masks: Mapping[str, BoolArray]) -> BoolArray:
-    """Which positions of one layout are left."""
+    """The remaining positions of one layout, as a boolean mask."""
     mask = np.ones(layout.size, dtype=bool)
     for removed in _removed_positions(layout, kept_masks):
         mask[removed] = False

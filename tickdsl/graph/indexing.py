@@ -13,9 +13,9 @@ from tickdsl.graph.structure import Extent, Structure, StructureError
 
 
 def kept_units(graph: ModelGraph, structure: Structure) -> dict[str, BoolArray]:
-    """For every group that loses units which ones stay, as a boolean array; what removed blocks tie is one group.
+    """Boolean masks of the kept units of each group that loses units; groups tied by removed blocks share one mask.
 
-    Raises StructureError where groups that removed blocks tie have no unit in common.
+    Raises StructureError if the structure belongs to another network, or tied groups keep no unit in common.
     """
     if structure.extent != Extent.from_graph(graph):
         raise StructureError("the structure belongs to another network")
@@ -30,13 +30,13 @@ def kept_units(graph: ModelGraph, structure: Structure) -> dict[str, BoolArray]:
             common = np.logical_and.reduce(tied_masks)
             if not common.any():
                 names = ", ".join(sorted(tied))
-                raise StructureError(f"without the removed blocks, nothing is left that {names} have in common")
+                raise StructureError(f"{names} keep no unit in common, but are coupled once the blocks are removed")
             kept_masks |= dict.fromkeys(tied, common)
     return kept_masks
 
 
 def kept_indices(graph: ModelGraph, structure: Structure, tensor: str) -> list[IntArray | None]:
-    """Per dimension of a parameter or buffer the dense indices that stay; None where all do."""
+    """The kept indices of each dimension of a parameter or buffer; None for a dimension that keeps all of them."""
     return _kept_indices(graph, kept_units(graph, structure), tensor)
 
 
@@ -53,7 +53,7 @@ def _kept_indices(graph: ModelGraph, kept_masks: Mapping[str, BoolArray], tensor
 
 
 def all_kept_indices(graph: ModelGraph, structure: Structure) -> dict[str, list[IntArray | None]]:
-    """`kept_indices` of every parameter and buffer that loses something."""
+    """`kept_indices` of each parameter and buffer that loses entries."""
     kept_masks = kept_units(graph, structure)
     indices = {name: _kept_indices(graph, kept_masks, name) for name in graph.slices}
     return {name: kept for name, kept in indices.items() if any(index is not None for index in kept)}
@@ -65,7 +65,7 @@ def removed_parameters(graph: ModelGraph, structure: Structure) -> frozenset[str
 
 
 def remaining_weights(graph: ModelGraph, structure: Structure) -> dict[str, tuple[int, int]]:
-    """Per weight (of `graph.weights`) how many single weights are left, and how many the dense network has."""
+    """The numbers of remaining and of dense entries of each weight in `graph.weights`."""
     indices = all_kept_indices(graph, structure)
     removed = removed_parameters(graph, structure)
     counts = {}
@@ -84,7 +84,7 @@ def remaining_weights(graph: ModelGraph, structure: Structure) -> dict[str, tupl
 
 
 def slice_array(array: BoolArray, kept: list[IntArray | None]) -> BoolArray:
-    """The part of an array that stays, dimension by dimension."""
+    """Select the kept indices of each dimension of an array."""
     for dim, index in enumerate(kept):
         if index is not None:
             array = np.take(array, index, axis=dim)

@@ -1,4 +1,4 @@
-"""A model graph as a person reads it: a tree of layers with their channels, groups, shares and blocks. No torch."""
+"""A model graph as a tree of layers with their channels, groups, costs and blocks. Needs no torch."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ _DEPTHWISE = 1
 class Layer:
     """A module of the tree.
 
-    `path` is its module path, "" the network itself. `folded` are the normalisations behind it that are counted with
-    it. `kind` says what it computes; a container has none. `inputs` and `outputs` count channels, `groups` hold its
-    output channels. `params` and `macs` (multiply-adds for one picture) are its own, not those of modules within.
+    `path` is its module path ("" for the network itself). `kind` is its type, "" for a container. `inputs` and
+    `outputs` count channels, and `groups` contain the output channels. `params` and `macs` (multiply-adds per image)
+    exclude those of submodules. `folded` are the paths of normalisation layers that follow it and are counted with it.
     """
 
     path: str
@@ -36,12 +36,12 @@ class Layer:
 
     @property
     def parent(self) -> str | None:
-        """The path of the module around it; None for the network itself."""
+        """The path of the enclosing module; None for the network itself."""
         return self.path.rpartition(".")[0] if self.path else None
 
 
 class GraphView:
-    """The layers of a model graph in the order in which they first run, containers before their content."""
+    """The layers of a model graph in order of first execution, containers before their contents."""
 
     def __init__(self, graph: ModelGraph) -> None:
         self.graph = graph
@@ -51,36 +51,38 @@ class GraphView:
 
     @cached_property
     def dense(self) -> Cost:
-        """The cost of the dense network, per picture."""
+        """The cost of the dense network, per image."""
         return self.cost(Structure.dense(self.graph))
 
     def cost(self, structure: Structure) -> Cost:
-        """The cost of what a structure leaves, per picture."""
-        whole = cost(self.graph, structure)
-        return Cost(whole.params, whole.macs // self.batch_size, whole.activation_bytes // self.batch_size)
+        """The cost of the pruned network, per image."""
+        batch_cost = cost(self.graph, structure)
+        return Cost(
+            batch_cost.params, batch_cost.macs // self.batch_size, batch_cost.activation_bytes // self.batch_size
+        )
 
     @property
     def batch_size(self) -> int:
-        """How many pictures the example inputs hold."""
+        """The batch size of the example inputs."""
         return int(self.graph.inputs["args"][0]["shape"][0])
 
     @cached_property
     def children(self) -> Mapping[str, tuple[Layer, ...]]:
-        """The layers directly inside each path."""
+        """The child layers of each path."""
         children_by_path: dict[str, list[Layer]] = {}
         for layer in self.layers:
             if layer.parent is not None:
                 children_by_path.setdefault(layer.parent, []).append(layer)
-        return {path: tuple(inside) for path, inside in children_by_path.items()}
+        return {path: tuple(layers) for path, layers in children_by_path.items()}
 
     def subtree(self, layer: Layer) -> Iterator[Layer]:
-        """The layer and all inside it."""
+        """The layer and all its descendants."""
         yield layer
-        for inside in self.children.get(layer.path, ()):
-            yield from self.subtree(inside)
+        for child in self.children.get(layer.path, ()):
+            yield from self.subtree(child)
 
     def owner_path(self, operator: str) -> str | None:
-        """The layer that an operator belongs to; None for what stands between layers."""
+        """The path of the layer that an operator belongs to; None for an operator between layers."""
         path = self._owners[operator]
         path = self._folds.get(path, path)
         return path if path in self._compute_paths else None
@@ -91,9 +93,9 @@ class GraphView:
 
     @cached_property
     def labels(self) -> Mapping[str, str]:
-        """A short name for every group that couples several layers: A, B, …"""
+        """A short label for each group that couples several layers: A, B, …"""
         coupled = [group.name for group in self.graph.channels if len(group.producers) > 1]
-        return {name: _letters(place) for place, name in enumerate(coupled)}
+        return {name: _letters(index) for index, name in enumerate(coupled)}
 
     def _layers(self) -> Iterator[Layer]:
         graph = self.graph
@@ -138,7 +140,7 @@ class GraphView:
 
 
 def _operator_owners(graph: ModelGraph) -> dict[str, str]:
-    """Per operator the module it works for: that of the weight it multiplies with, or else the one that called it."""
+    """The module of each operator: the owner of the weight that it multiplies by, otherwise the calling module."""
     owners = {}
     for node, data in graph.graph.nodes(data=True):
         if data["kind"] == "operator":
@@ -150,7 +152,7 @@ def _operator_owners(graph: ModelGraph) -> dict[str, str]:
 
 
 def _source_parameters(graph: ModelGraph, node: str) -> Iterator[str]:
-    """The parameters that reach an operator through views alone."""
+    """The parameters that an operator reads directly or through views."""
     for parent in graph.graph.predecessors(node):
         data = graph.graph.nodes[parent]
         if data["kind"] == "parameter":
@@ -160,23 +162,23 @@ def _source_parameters(graph: ModelGraph, node: str) -> Iterator[str]:
 
 
 def _foldable_norms(graph: ModelGraph, owners: Mapping[str, str]) -> Iterator[tuple[str, str]]:
-    """The normalisations that directly follow a layer beside them."""
+    """Pairs of a normalisation layer and the sibling layer that it directly follows."""
     weighted = {name.rpartition(".")[0] for name in graph.weights}
-    holders = {name.rpartition(".")[0] for name in graph.parameters}
+    parameterised = {name.rpartition(".")[0] for name in graph.parameters}
     nodes: dict[str, list[str]] = {}
     for node, path in owners.items():
         nodes.setdefault(path, []).append(node)
-    for path in sorted(holders - weighted):
+    for path in sorted(parameterised - weighted):
         if not path or len(nodes.get(path, ())) != 1:
             continue
-        before = [owners[node] for node in graph.graph.predecessors(nodes[path][0]) if node in owners]
-        beside = [name for name in before if name.rpartition(".")[0] == path.rpartition(".")[0]]
-        if len(before) == len(beside) == 1 and before[0] in weighted:
-            yield path, before[0]
+        inputs = [owners[node] for node in graph.graph.predecessors(nodes[path][0]) if node in owners]
+        siblings = [name for name in inputs if name.rpartition(".")[0] == path.rpartition(".")[0]]
+        if len(inputs) == len(siblings) == 1 and inputs[0] in weighted:
+            yield path, inputs[0]
 
 
 def _layer_channels(graph: ModelGraph, owners: Mapping[str, str]) -> dict[str, tuple[str, int, int]]:
-    """Per layer with a weight what it is, and its input and output channels."""
+    """The kind and the input and output channels of each layer with a weight."""
     channels: dict[str, tuple[str, int, int]] = {}
     for node, path in owners.items():
         data = graph.graph.nodes[node]
@@ -195,7 +197,7 @@ def _layer_channels(graph: ModelGraph, owners: Mapping[str, str]) -> dict[str, t
 
 
 def _layer_kind(kind: str, operators: list[str], parameters: bool) -> str:
-    """What a layer is called, by its weight or else by its operators; nothing for a container."""
+    """The kind of a layer by its weight, otherwise by its operators; "" for a container."""
     if any("softmax" in op for op in operators):
         return "attention"
     if kind or not parameters:
@@ -218,7 +220,7 @@ def _convolution(graph: ModelGraph, node: str, shape: tuple[int, ...]) -> tuple[
 
 
 def _input_channels(graph: ModelGraph, node: str) -> int | None:
-    """The channels of the picture that a convolution reads; None where they cannot be told."""
+    """The number of channels that a convolution reads, or None if it is not known."""
     for parent in graph.graph.predecessors(node):
         data = graph.graph.nodes[parent]
         if data["kind"] == "input":
@@ -233,7 +235,7 @@ def _input_channels(graph: ModelGraph, node: str) -> int | None:
 
 
 def _output_groups(graph: ModelGraph) -> dict[str, tuple[ChannelGroup, ...]]:
-    """Per layer the groups that its output channels are in."""
+    """The groups that contain the output channels of each layer."""
     groups_by_layer: dict[str, dict[str, ChannelGroup]] = {}
     for group in graph.channels:
         producers = {
@@ -254,7 +256,7 @@ def _with_ancestors(paths: Iterable[str]) -> set[str]:
 
 
 def _execution_order(paths: set[str], first: Mapping[str, int]) -> list[str]:
-    """Depth first, modules by their first operator; what never runs by itself stands with what is in it."""
+    """Sort paths depth first by their first operator; a module without operators sorts with its contents."""
     starts: dict[str, int] = {}
     for path, index in first.items():
         while True:

@@ -1,4 +1,4 @@
-"""The model graph: operators and parameters of a network, and which of their dimensions go together. No torch."""
+"""The model graph: the operators and parameters of a network, and how their dimensions are coupled. Needs no torch."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ Role = Literal["producer", "consumer", "norm", "factor", "other"]
 Shape = tuple[int, ...]
 
 
-#: The kind of groups of dims within attention heads.
+#: The kind of a group of dimensions within attention heads.
 HEAD_DIMS = "head-dims"
 
 
@@ -33,11 +33,11 @@ class UnknownNameError(TickdslError):
 
 @attrs.frozen
 class Slice:
-    """Where a channel group stands in one dimension of one parameter or buffer.
+    """The entries of one dimension of a parameter or buffer that belong to a channel group.
 
-    `index[i]` of dimension `dim` belongs to unit `unit[i]` of the group. `role` says what the dimension does with
-    the group: a producer computes it (output rows), a consumer reads it (input columns), a norm scales it. Of a factor
-    (the queries of attention) it is said besides: where it is zero, so is a product of two values of the network.
+    `index[i]` of dimension `dim` belongs to unit `unit[i]` of the group. `role` is what the dimension does with the
+    group: a producer computes it (output rows), a consumer reads it (input columns), a norm scales it. A factor is an
+    additional role: zeroing these entries zeroes a product of two activations (the queries of attention, for example).
     """
 
     parameter: str
@@ -49,12 +49,12 @@ class Slice:
 
 @attrs.frozen
 class ChannelGroup:
-    """Units that can be removed one by one; a unit is everything that must go together.
+    """Units that can be removed one by one; a unit is a set of channels that must be removed together.
 
-    `name` is the module path of its first producer. `size` counts units and `step` the largest number of
-    producer channels in one. `producers` are the module paths whose output channels these are. `exact` is false
-    where removal changes the arithmetic of what stays (a LayerNorm over the dimension). `reason` says why
-    nothing can go; None where it can.
+    `name` is the module path of the first producer. `size` counts units, and `step` is the largest number of producer
+    channels in a unit. `producers` are the paths of the modules whose output channels these are. `exact` is False if
+    removal changes the values of the remaining channels (a LayerNorm over the dimension). `reason` is why no unit can
+    be removed; None if units can.
     """
 
     name: str
@@ -71,8 +71,9 @@ class ChannelGroup:
 class Block:
     """A single-entry, single-exit region of the network.
 
-    `members` are the module paths that go; `replaced` those that become identities. `ties` pairs the channel
-    groups at entry and exit: without the block they are one. `reason` says why it cannot go; None where it can.
+    `members` are the paths of the modules that are removed, and `replaced` those of the modules that become identities.
+    `ties` pairs the channel groups at entry and exit, which are coupled once the block is removed. `reason` is why the
+    block cannot be removed; None if it can.
     """
 
     name: str
@@ -90,7 +91,7 @@ class Block:
 
 @attrs.frozen
 class WeightInfo:
-    """A weight of a convolution or matrix product. `is_output` marks the head, whose rows are the network's outputs."""
+    """A weight of a convolution or matrix product; `is_output` marks the head, whose rows are the network's outputs."""
 
     module: str
     shape: Shape
@@ -99,7 +100,7 @@ class WeightInfo:
 
 @attrs.frozen
 class LayoutRun:
-    """Positions `index` along a dimension of a value, and the units of `group` that they belong to."""
+    """Positions `index` along a dimension of a tensor, and the units of `group` that they belong to."""
 
     group: str
     index: IntArray = attrs.field(converter=readonly_ints, eq=attrs.cmp_using(eq=np.array_equal))
@@ -108,7 +109,7 @@ class LayoutRun:
 
 @attrs.frozen
 class Layout:
-    """What stands along one dimension of a value: `size` positions, those in `runs` removable."""
+    """The positions along one dimension of a tensor: `size` in total, of which those in `runs` are removable."""
 
     size: int
     runs: tuple[LayoutRun, ...]
@@ -118,17 +119,16 @@ class Layout:
 class ModelGraph:
     """A traced network.
 
-    `graph` is a `networkx.DiGraph`. Operator nodes carry `kind="operator"`, `op`, `module` (path), `shapes` (one per
-    output), `dims` (per output and dimension an index into `layouts`, or None where nothing can go), `scalars` (the
-    numbers that an element-wise operator calculates with), `itemsize`, `view`, `macs` (multiply-adds), `work`
-    (`[factor, layout, …]`: the macs are the factor times the sizes of the layouts), `taken` (per dimension along which
-    it takes positions by their numbers: the dimension, its layout, and the positions in runs) and `train_only`;
-    parameter nodes `kind="parameter"` and `shape`; inputs and outputs `kind="input"` and `"output"`. Edges follow the
-    data.
+    `graph` is a `networkx.DiGraph` whose edges follow the data. Operator nodes have `kind="operator"`, `op`, `module`
+    (path), `shapes` (one per output), `dims` (per output and dimension, an index into `layouts`, or None for a fixed
+    dimension), `scalars` (the numeric arguments of an element-wise operator), `itemsize`, `view`, `macs`
+    (multiply-adds), `work` (`[factor, layout, …]`: the macs are the factor times the sizes of the layouts), `taken`
+    (the positions that the operator selects by index, as tuples of dimension, layout and runs) and `train_only`.
+    Parameter nodes have `kind="parameter"` and `shape`; inputs and outputs have `kind="input"` and `"output"`.
 
-    `parameters` and `buffers` give dense shapes; `aliases` maps second names of shared tensors to the first. `calls`
-    counts how often each module ran. `inputs` describes the example inputs. `unknown` lists the operators without a
-    rule, whose surroundings are protected.
+    `parameters` and `buffers` map names to dense shapes. `aliases` maps the other names of shared tensors to the first
+    one. `inputs` describes the example inputs. `unknown` lists the operators without a rule; the channels that they
+    read are fixed.
     """
 
     graph: nx.DiGraph
@@ -152,7 +152,7 @@ class ModelGraph:
 
     @cached_property
     def slices(self) -> Mapping[str, tuple[tuple[ChannelGroup, Slice], ...]]:
-        """For every parameter and buffer the slices of it that can go."""
+        """The removable slices of each parameter and buffer."""
         slices_by_tensor: dict[str, list[tuple[ChannelGroup, Slice]]] = {}
         for group in self.channels:
             if group.reason is None:
@@ -161,18 +161,18 @@ class ModelGraph:
         return {name: tuple(group_slices) for name, group_slices in slices_by_tensor.items()}
 
     def group(self, name: str) -> ChannelGroup:
-        """The channel group of that name. Raises UnknownNameError."""
+        """Look up a channel group by name. Raises UnknownNameError."""
         return _lookup(self._groups, name, "channel group")
 
     def block(self, name: str) -> Block:
-        """The block of that name. Raises UnknownNameError."""
+        """Look up a block by name. Raises UnknownNameError."""
         return _lookup(self._blocks, name, "block")
 
     @cached_property
     def layers(self) -> tuple[Block, ...]:
-        """What `prune layers` removes: the smallest residual blocks that can go; in a network without, plain layers."""
-        free = [block for block in self.blocks if block.reason is None]
-        blocks = [block for block in free if block.kind == "residual"] or free
+        """The units of `prune layers`: the smallest removable residual blocks, or plain layers if there are none."""
+        removable = [block for block in self.blocks if block.reason is None]
+        blocks = [block for block in removable if block.kind == "residual"] or removable
         ancestors = {name for block in blocks for name in self._ancestors(block)}
         return tuple(block for block in blocks if block.name not in ancestors)
 
@@ -186,7 +186,7 @@ class ModelGraph:
         return self.parameters[tensor] if tensor in self.parameters else self.buffers[tensor]
 
     def to_json(self) -> str:
-        """Everything but weights, as text that `from_json` reads."""
+        """Serialise the graph, without weights, for `from_json`."""
         return json.dumps(
             {
                 "format": FORMAT,
@@ -206,7 +206,7 @@ class ModelGraph:
 
     @classmethod
     def from_json(cls, text: str) -> ModelGraph:
-        """The graph that `to_json` wrote. Raises ValueError where the text is none or of another format."""
+        """Read a graph written by `to_json`. Raises ValueError if the text is not a model graph of this format."""
         data = json.loads(text)
         if not isinstance(data, dict) or data.get("format") != FORMAT:
             raise ValueError(f"not a model graph of format {FORMAT}")

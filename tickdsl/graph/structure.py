@@ -1,4 +1,7 @@
-"""The ticket: what is left of a dense network. Immutable; indices and masks are in dense numbering. No torch."""
+"""The structure of a ticket: which parts of a dense network it keeps. Needs no torch.
+
+Structures are immutable; unit indices and masks refer to the dense network.
+"""
 
 from __future__ import annotations
 
@@ -27,12 +30,12 @@ def _read_only(mapping: Mapping[str, Any]) -> Mapping[str, Any]:
 
 
 class StructureError(TickdslError):
-    """A removal that would leave no network, or that does not fit the network."""
+    """A removal that would empty the network, or that does not fit it."""
 
 
 @attrs.frozen
 class Extent:
-    """What a structure knows of its network: units per group, why groups or blocks stay, shapes of tensors."""
+    """The network that a structure belongs to: units per group, reasons for fixed groups and blocks, weight shapes."""
 
     groups: Mapping[str, int]
     fixed: Mapping[str, str]
@@ -41,7 +44,7 @@ class Extent:
 
     @classmethod
     def from_graph(cls, graph: ModelGraph) -> Extent:
-        """The extent of a traced network."""
+        """Build the extent of a traced network."""
         return cls(
             groups={group.name: group.size for group in graph.channels},
             fixed={group.name: group.reason for group in graph.channels if group.reason is not None},
@@ -52,9 +55,9 @@ class Extent:
 
 @attrs.frozen(eq=False)
 class Structure:
-    """Kept units per channel group, removed blocks, and masks of single weights.
+    """The kept units per channel group, the removed blocks, and the masks of single weights.
 
-    `kept` and `masks` list only what lost something. Two structures are equal where their parts are.
+    `kept` has only the groups that lost units, and `masks` only the weights that have masked entries (True = kept).
     """
 
     extent: Extent
@@ -64,35 +67,42 @@ class Structure:
 
     @classmethod
     def dense(cls, graph: ModelGraph) -> Structure:
-        """The whole network."""
+        """The structure of the unpruned network."""
         return cls(Extent.from_graph(graph))
 
     def remove(self, group: str, units: Iterable[int] | IntArray) -> Structure:
-        """Without these units of a group, in dense numbering. Raises StructureError where none would be left."""
+        """Remove units of a group, given by their indices in the dense network.
+
+        Raises StructureError if no unit would remain, the group is fixed, or a unit does not exist.
+        """
         size = self._require_known(self.extent.groups, group, "channel group")
         if group in self.extent.fixed:
-            raise StructureError(f"no channel of `{group}` can go: {self.extent.fixed[group]}")
+            raise StructureError(f"the channels of `{group}` cannot be removed: {self.extent.fixed[group]}")
         removed = np.asarray(units if isinstance(units, np.ndarray) else list(units), dtype=np.int64)
         if len(removed) and (removed.min() < 0 or removed.max() >= size):
-            raise StructureError(f"`{group}` has units 0 to {size - 1}; {int(removed.max())} is none of them")
+            unknown = int(removed.min() if removed.min() < 0 else removed.max())
+            raise StructureError(f"`{group}` has units 0 to {size - 1}, not {unknown}")
         remaining_units = np.setdiff1d(self.kept.get(group, np.arange(size)), removed)
         return self._with_kept({group: remaining_units})
 
     def remove_block(self, block: str) -> Structure:
-        """Without a block. Raises StructureError where it cannot go."""
+        """Remove a block. Raises StructureError if it cannot be removed."""
         reason = self._require_known(self.extent.blocks, block, "block")
         if reason is not None:
-            raise StructureError(f"block `{block}` cannot go: {reason}")
+            raise StructureError(f"block `{block}` cannot be removed: {reason}")
         return attrs.evolve(self, removed_blocks=self.removed_blocks | {block})
 
     def with_masks(self, masks: Mapping[str, BoolArray]) -> Structure:
-        """With these masks (True = kept) in place of those that the same weights had."""
+        """Set the masks (True = kept) of the given weights, replacing earlier ones.
+
+        Raises StructureError for an unknown weight, or a mask of another type or shape.
+        """
         merged = dict(self.masks)
         for name, mask in masks.items():
             shape = self._require_known(self.extent.shapes, name, "parameter")
             if mask.dtype != np.bool_ or mask.shape != tuple(shape):
                 actual = f"{mask.dtype} of shape {tuple(mask.shape)}"
-                raise StructureError(f"the mask of `{name}` must be boolean of shape {tuple(shape)}, not {actual}")
+                raise StructureError(f"the mask of `{name}` must be boolean of shape {tuple(shape)}, got {actual}")
             merged.pop(name, None)
             if not mask.all():
                 merged[name] = mask.copy()
@@ -100,16 +110,16 @@ class Structure:
         return attrs.evolve(self, masks=merged)
 
     def intersect(self, other: Structure) -> Structure:
-        """What both keep. Raises StructureError where a group would be left empty."""
+        """Keep only what both structures keep. Raises StructureError if a group would be left empty."""
         if self.extent != other.extent:
-            raise StructureError("structures of different networks have nothing in common")
+            raise StructureError("cannot intersect structures of different networks")
         kept = {
             name: np.intersect1d(self._units(name), other._units(name)) for name in self.kept.keys() | other.kept.keys()
         }
-        both = {name: self.masks[name] & other.masks[name] for name in self.masks.keys() & other.masks.keys()}
+        common_masks = {name: self.masks[name] & other.masks[name] for name in self.masks.keys() & other.masks.keys()}
         return attrs.evolve(
             self._with_kept(kept), removed_blocks=self.removed_blocks | other.removed_blocks
-        ).with_masks({**other.masks, **self.masks, **both})
+        ).with_masks({**other.masks, **self.masks, **common_masks})
 
     def _units(self, group: str) -> IntArray:
         return self.kept.get(group, np.arange(self.extent.groups[group]))
@@ -118,7 +128,7 @@ class Structure:
         kept = dict(self.kept)
         for name, units in changed.items():
             if not len(units):
-                raise StructureError(f"nothing would be left of `{name}`", "keep at least one unit of every group")
+                raise StructureError(f"no unit of `{name}` would remain", "keep at least one unit of each group")
             kept.pop(name, None)
             if len(units) < self.extent.groups[name]:
                 kept[name] = readonly_ints(units)
@@ -142,7 +152,7 @@ class Structure:
         return state.hexdigest()
 
     def digest(self) -> str:
-        """A hash of everything that the structure says: equal digests mean equal structures."""
+        """SHA-256 of the structure's contents, in hexadecimal; structures are equal if their digests are."""
         return self._digest
 
     def __eq__(self, other: object) -> bool:
@@ -152,7 +162,7 @@ class Structure:
         return hash(self._digest)
 
     def save(self, path: Path | str) -> None:
-        """Write a safetensors file; masks take one bit per weight."""
+        """Write the structure to a safetensors file, with one bit per masked weight."""
         tensors: dict[str, Any] = {f"kept/{name}": np.asarray(units) for name, units in self.kept.items()}
         tensors |= {f"mask/{name}": np.packbits(mask) for name, mask in self.masks.items()}
         about = {"extent": attrs.asdict(self.extent), "removed_blocks": sorted(self.removed_blocks)}
@@ -160,15 +170,15 @@ class Structure:
 
     @classmethod
     def load(cls, path: Path | str) -> Structure:
-        """Read what `save` wrote. Raises StructureError where the file holds no structure."""
+        """Read a file written by `save`. Raises StructureError if it is not one."""
         try:
             with safe_open(path, framework="numpy") as file:
                 metadata = file.metadata() or {}
                 tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a mapping)
         except (SafetensorError, FileNotFoundError) as error:
-            raise StructureError(f"{path} is no structure: {error}") from error
+            raise StructureError(f"{path} is not a structure file: {error}") from error
         if metadata.get("tickdsl-structure") != FORMAT:
-            raise StructureError(f"{path} is no structure of format {FORMAT}")
+            raise StructureError(f"{path} is not a structure file of format {FORMAT}")
         about = json.loads(metadata["about"])
         extent_fields = about["extent"]
         shapes = {name: tuple(shape) for name, shape in extent_fields["shapes"].items()}

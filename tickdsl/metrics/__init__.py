@@ -1,1 +1,1 @@
-"""What `report` asks of a trained network beside its accuracy: robustness, and what using and training it takes."""
+"""The metrics of `report` other than accuracy: robustness, and the cost of training and inference."""

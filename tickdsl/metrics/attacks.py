@@ -1,7 +1,4 @@
-"""Gradient attacks in the maximum norm: how many answers survive the worst small change of a picture.
-
-The network is attacked with full knowledge of it (white box), in eval mode, on pictures of the 0..1 scale.
-"""
+"""White-box gradient attacks in the maximum norm, on a network in eval mode and images in [0, 1]."""
 
 from __future__ import annotations
 
@@ -13,16 +10,16 @@ from torch.nn import functional as F
 
 LogitFunction = Callable[[Tensor], Tensor]
 
-#: Largest change of a pixel on the 0..1 scale, and PGD's step and number of steps: Madry et al.'s for CIFAR-10.
+#: Largest change of a pixel in [0, 1], and PGD's step size and number of steps, as in Madry et al. for CIFAR-10.
 RADIUS = 8 / 255
 STEP = 2 / 255
 STEPS = 10
 
 
 def fgsm(logits: LogitFunction, images: Tensor, labels: Tensor, radius: float = RADIUS) -> Tensor:
-    """One step of `radius` along the sign of the loss's gradient (Goodfellow, Shlens & Szegedy, ICLR 2015).
+    """Fast gradient sign method: one step of `radius` along the sign of the loss gradient.
 
-    images [N, C, H, W] in [0, 1]; so is the result.
+    `images` are [N, C, H, W] in [0, 1], and so is the result. Source: Goodfellow, Shlens & Szegedy, ICLR 2015.
     """
     return (images + radius * _input_gradient(logits, images, labels).sign()).clamp(0, 1)
 
@@ -36,9 +33,10 @@ def pgd(
     step: float = STEP,
     steps: int = STEPS,
 ) -> Tensor:
-    """Projected gradient ascent from a random point of the ball (Madry et al., ICLR 2018).
+    """Projected gradient ascent from a random point within `radius`.
 
-    `generator` is one of the CPU. The result lies within `radius` of the pictures, and in [0, 1].
+    `images` are [N, C, H, W] in [0, 1]; the result is within `radius` of them, and in [0, 1]. `generator` must be a CPU
+    generator. Source: Madry et al., ICLR 2018.
     """
     low, high = (images - radius).clamp(min=0), (images + radius).clamp(max=1)
     start = torch.rand(images.shape, generator=generator).to(images.device)

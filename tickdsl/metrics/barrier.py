@@ -1,6 +1,6 @@
-"""Instability: the error on the line between two trainings from one point that differ in the noise of SGD.
+"""Error barrier: instability to SGD noise, as the error on the line between two training runs from one point.
 
-Frankle, Dziugaite, Roy & Carbin, Linear Mode Connectivity and the Lottery Ticket Hypothesis (ICML 2020).
+Source: Frankle, Dziugaite, Roy & Carbin, Linear Mode Connectivity and the Lottery Ticket Hypothesis (ICML 2020).
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from tickdsl.training.data.datasets import Dataset
 from tickdsl.training.evaluation import evaluate
 
 BARRIER = "barrier"
-#: Evenly spaced on the line, both ends included.
+#: The number of evenly spaced points on the line, both ends included.
 POINTS = 30
 
 State = Mapping[str, Tensor]
@@ -30,11 +30,12 @@ def measure_barrier(
     autocast: torch.dtype | None = None,
     between: Callable[[], None] = lambda: None,
 ) -> dict[str, float]:
-    """`barrier`: the highest test error on the line from `first` to `second`, minus the mean of both ends, as a share.
+    """Measure the barrier between two state dicts.
 
-    `barrier.loss` is the same of the mean cross entropy, `barrier.error.01` to `barrier.error.30` the test errors along
-    the line. Running statistics lie on the line like the weights. `model` takes state dicts of that form; it is left
-    at `second`, on `device`. `between` is called between the points.
+    `barrier` is the highest test error (0 to 1) on the line from `first` to `second`, minus the mean of both ends.
+    `barrier.loss` is the same for the mean cross entropy, and `barrier.error.01` to `barrier.error.30` are the test
+    errors along the line. Running statistics are interpolated like the weights. `model` accepts these state dicts; it
+    ends with `second` on `device`. `between` is called between the points.
     """
     model.to(device)
     images, labels = data.test_images.to(device), data.test_labels.to(device)

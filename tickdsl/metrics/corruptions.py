@@ -1,7 +1,7 @@
-"""Common corruptions of pictures at five severities, seeded: the same damaged pictures for everyone.
+"""Common image corruptions at five severities, seeded, so that every run sees the same corrupted images.
 
-In the manner of CIFAR-10-C (Hendrycks & Dietterich, ICLR 2019), whose kinds and gradation they follow. They are drawn
-here, with strengths of our own for small pictures: figures on them are not figures on the benchmark's files.
+Kinds and severities follow CIFAR-10-C (Hendrycks & Dietterich, ICLR 2019), with strengths chosen for small images.
+Results on them are not comparable with results on the benchmark's own files.
 """
 
 from __future__ import annotations
@@ -16,20 +16,20 @@ from torch.nn import functional as F
 from tickdsl.training.rng import generator
 
 SEVERITIES = (1, 2, 3, 4, 5)
-#: One seed for all runs: a test set that is damaged otherwise for every seed would blur what is compared.
+#: One seed for all runs: a test set that is corrupted differently per run would add noise to comparisons.
 _SEED = 20190506
 _BATCH = 1000
-#: Up to this side a blur is as wide in pixels as it says; beyond, it grows with the picture.
+#: Up to this image size, the blur has a fixed width in pixels; beyond, it grows with the image.
 _REFERENCE_SIDE = 32
 
 _Corruption = Callable[[Tensor, float, torch.Generator], Tensor]
 
 
 def corrupt(images: Tensor, kind: str, severity: int) -> Tensor:
-    """Pictures uint8 [N, C, H, W] after a corruption of KINDS; severity 0 leaves them as they are.
+    """Apply a corruption of KINDS to images, uint8 [N, C, H, W]; severity 0 returns them unchanged.
 
-    What is random is drawn on the CPU, equal for every device and every severity of a kind; a picture's damage depends
-    on its place among the N.
+    Random numbers are drawn on the CPU, and are equal for all devices and for all severities of a kind. The corruption
+    of an image depends on its index.
     """
     corruption, strengths = KINDS[kind]
     if severity == 0:
@@ -47,12 +47,12 @@ def _gaussian_noise(x: Tensor, deviation: float, stream: torch.Generator) -> Ten
 
 
 def _shot_noise(x: Tensor, photons: float, stream: torch.Generator) -> Tensor:
-    """Poisson noise: as if a white pixel were `photons` photons."""
+    """Poisson noise, with `photons` photons for a white pixel."""
     return (torch.poisson(x.cpu() * photons, generator=stream) / photons).to(x.device)
 
 
 def _blur(x: Tensor, deviation: float, stream: torch.Generator) -> Tensor:
-    """A Gaussian of that deviation in pixels, edges repeated."""
+    """Gaussian blur with the given standard deviation in pixels; edges are replicated."""
     deviation *= max(1.0, max(x.shape[2:]) / _REFERENCE_SIDE)
     radius = math.ceil(3 * deviation)
     offsets = torch.arange(-radius, radius + 1, device=x.device, dtype=x.dtype)
@@ -68,18 +68,18 @@ def _brightness(x: Tensor, added: float, stream: torch.Generator) -> Tensor:
 
 
 def _contrast(x: Tensor, kept: float, stream: torch.Generator) -> Tensor:
-    """Every value drawn towards the mean of its picture."""
+    """Scale the deviation of each value from the mean of its image."""
     mean = x.mean(dim=(1, 2, 3), keepdim=True)
     return (x - mean) * kept + mean
 
 
 def _pixelate(x: Tensor, kept: float, stream: torch.Generator) -> Tensor:
-    """Averaged down to that share of the side, and repeated up again."""
+    """Downsample to the given fraction of the size by averaging, and upsample by repetition."""
     size = [max(1, round(side * kept)) for side in x.shape[2:]]
     return F.interpolate(F.interpolate(x, size=size, mode="area"), size=x.shape[2:], mode="nearest")
 
 
-#: kind -> how it damages pictures on the 0..1 scale, and how strongly at severities 1 to 5.
+#: Corruptions of images in [0, 1] by kind, with their strengths at severities 1 to 5.
 KINDS: dict[str, tuple[_Corruption, tuple[float, float, float, float, float]]] = {
     "gaussian-noise": (_gaussian_noise, (0.04, 0.06, 0.08, 0.10, 0.14)),
     "shot-noise": (_shot_noise, (500.0, 250.0, 100.0, 75.0, 50.0)),

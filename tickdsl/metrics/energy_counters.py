@@ -16,15 +16,17 @@ _POWERCAP = Path("/sys/class/powercap")
 
 
 class EnergyCounter(Protocol):
-    """`source` names the counter; `read` gives joules since the last reading."""
+    """An energy counter; `source` is its name."""
 
     source: str
 
-    def read(self) -> float: ...
+    def read(self) -> float:
+        """Return the joules used since the last reading."""
+        ...
 
 
 def open_counter(device: torch.device) -> EnergyCounter | None:
-    """The counter of what trains on `device`; None where none can be read."""
+    """Open the counter of a device; returns None if it has none that can be read."""
     try:
         return NvmlCounter(device) if device.type == "cuda" else RaplCounter()
     except (OSError, ValueError, pynvml.NVMLError):
@@ -32,14 +34,17 @@ def open_counter(device: torch.device) -> EnergyCounter | None:
 
 
 class RaplCounter:
-    """The processor packages' running average power limit, as Linux shows it. OSError where it cannot be read."""
+    """RAPL (running average power limit) counters of all processor packages, from the Linux powercap interface.
+
+    Raises OSError if they do not exist or cannot be read.
+    """
 
     source = "rapl"
 
     def __init__(self, folder: Path = _POWERCAP) -> None:
         domains = [domain for domain in sorted(folder.glob("intel-rapl:*")) if _is_package(domain)]
         if not domains:
-            raise FileNotFoundError(f"{folder} counts no processor package")
+            raise FileNotFoundError(f"{folder} has no RAPL counter of a processor package")
         self._domains = {domain: _read_int(domain / "max_energy_range_uj") for domain in domains}
         self._last = self._counts()
 
@@ -53,7 +58,7 @@ class RaplCounter:
 
 
 def _is_package(domain: Path) -> bool:
-    """Not a part of a package, nor the whole board, which counts the packages again."""
+    """Whether the domain is a package: not a part of one, nor the whole board, which includes the packages."""
     return (domain / "name").read_text().startswith("package")
 
 
@@ -62,7 +67,7 @@ def _read_int(path: Path) -> int:
 
 
 class NvmlCounter:
-    """NVML's count of one GPU. NVMLError where it keeps none."""
+    """NVML's energy counter of one GPU. Raises NVMLError if the GPU has none."""
 
     source = "nvml"
 

@@ -13,7 +13,7 @@ _READ_INTERVAL_SECONDS = 60.0
 
 
 class EnergyMeter:
-    """What a device takes from now on; `tick` is called now and then while it works."""
+    """Sums the readings of a counter from construction on; measures nothing without a counter."""
 
     def __init__(self, counter: EnergyCounter | None) -> None:
         self._counter = counter
@@ -23,11 +23,15 @@ class EnergyMeter:
             counter.read()
 
     def tick(self) -> None:
+        """Read the counter if it is time to; call this regularly."""
         if self._counter is not None and time.monotonic() - self._last_read >= _READ_INTERVAL_SECONDS:
             self._read_counter(self._counter)
 
     def summary(self, jobs: int) -> dict[str, Mapping[str, Any]]:
-        """`energy`: joules, over how many seconds, by which counter, of how many jobs at a time; nothing without it."""
+        """The entry `energy`: joules, the seconds that they cover, the counter, and the number of concurrent jobs.
+
+        Empty without a counter.
+        """
         if self._counter is None:
             return {}
         self._read_counter(self._counter)

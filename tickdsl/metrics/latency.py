@@ -1,7 +1,7 @@
-"""How long a network takes to classify a picture by itself, and a batch of them.
+"""Inference latency, for a single image and for a batch.
 
-On a CPU one thread works, and what counts is the time that it computes: on a machine with other work that is what the
-wall clock would say of a core of its own. On CUDA the wall clock is read once the device has finished.
+On a CPU, one thread runs, and its CPU time counts: on a busy machine, that is the wall-clock time on a core of its own.
+On CUDA, the wall clock is read after synchronising the device.
 """
 
 from __future__ import annotations
@@ -16,9 +16,9 @@ import torch
 from torch import Tensor, nn
 
 LATENCY = "latency"
-#: Calls before the first that counts: memory is fetched, and algorithms are chosen.
+#: Untimed calls at the start, in which memory is allocated and algorithms are chosen.
 _WARM_UP = 3
-#: A round lasts at least so many seconds, many times what a clock can tell apart; all rounds together so many.
+#: The minimum duration of a round, far above the clock's resolution, and of all rounds together.
 _MIN_ROUND_SECONDS, _MIN_TOTAL_SECONDS = 0.01, 0.5
 _MIN_ROUNDS = 5
 
@@ -31,11 +31,11 @@ def measure_latency(
     autocast: torch.dtype | None = None,
     between: Callable[[], None] = lambda: None,
 ) -> dict[str, float]:
-    """Seconds by name: `latency` for the first of `images` [N, C, H, W] alone, `latency.batch` for all N at once,
-    which `latency.batch.size` counts.
+    """Measure the latency of a forward pass, in seconds.
 
-    Each is the median of rounds, `….spread` the distance between the quartiles. `model` is left in eval mode on
-    `device`. `between` is called between rounds.
+    `latency` is for the first of `images` [N, C, H, W] alone, `latency.batch` for all N, and `latency.batch.size` is N.
+    Latencies are medians over rounds; `latency.spread` and `latency.batch.spread` are the interquartile ranges. `model`
+    is left in eval mode on `device`. `between` is called between rounds.
     """
     model.to(device).eval()
     images = images.to(device)
@@ -54,7 +54,7 @@ def measure_latency(
 
 
 def _time_rounds(call: Callable[[], None], clock: Callable[[], float], between: Callable[[], None]) -> list[float]:
-    """Seconds a call, round by round."""
+    """The seconds per call of each round."""
     for _ in range(_WARM_UP):
         call()
     between()
@@ -86,7 +86,7 @@ def _clock(device: torch.device) -> Callable[[], float]:
 
 @contextmanager
 def _single_thread(device: torch.device) -> Iterator[None]:
-    """One thread on a CPU."""
+    """Use one thread within the context, if the device is a CPU."""
     before = torch.get_num_threads()
     torch.set_num_threads(1 if device.type == "cpu" else before)
     try:

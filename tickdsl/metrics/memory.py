@@ -1,7 +1,7 @@
-"""Bytes that a network needs: to classify a batch, and to take a step of training.
+"""Peak memory of inference and of a training step.
 
-On CUDA the allocator's peak is read. On a CPU, which keeps no such count, the tensors that live at the same time are
-added up while the network runs; what a kernel borrows within one operation is not among them.
+On CUDA, this is the allocator's peak. On a CPU, it is the largest total size of tensors that are alive at the same
+time, without the temporary memory of kernels.
 """
 
 from __future__ import annotations
@@ -22,19 +22,19 @@ from tickdsl.training.recipes.recipe import Recipe
 from tickdsl.training.step import optimisers
 
 MEMORY = "memory"
-#: Adam and momentum have their state from the first step on, and need it beside the gradients in the second.
+#: Adam and momentum create their state in the first step, so memory peaks in the second.
 _STEPS = 2
 
 
 def measure_memory(
     model: nn.Module, images: Tensor, recipe: Recipe, *, device: torch.device, autocast: torch.dtype | None = None
 ) -> dict[str, float]:
-    """Bytes by name.
+    """Measure peak memory, in bytes.
 
-    `memory` is the peak of classifying `images` [N, C, H, W], with the network itself (`memory.parameters`, buffers
-    too), the pictures and what is made of them on the way (`memory.activations`). `memory.training` is that of a step
-    of the recipe on `memory.training.batch` pictures, gradients and the optimiser's state included. `model` is left in
-    eval mode on `device`.
+    `memory` is the peak of a forward pass on `images` [N, C, H, W]. It includes the network (`memory.parameters`, with
+    buffers) and the images and activations (`memory.activations`). `memory.batch` is N. `memory.training` is the peak
+    of a training step of the recipe on `memory.training.batch` images, including gradients and optimiser state. `model`
+    is left in eval mode on `device`.
     """
     model.to(device).eval()
     model_bytes = sum(tensor.numel() * tensor.element_size() for tensor in (*model.parameters(), *model.buffers()))
@@ -59,7 +59,7 @@ def measure_memory(
 def _training_bytes(
     model: nn.Module, shape: torch.Size, recipe: Recipe, device: torch.device, autocast: torch.dtype | None
 ) -> int:
-    """What a step of training needs beside the network."""
+    """The peak memory of a training step, without the network."""
     model_copy = copy.deepcopy(model).train().requires_grad_(True)
     parameters = list(model_copy.parameters())
 
@@ -78,9 +78,9 @@ def _training_bytes(
 
 
 def _peak_bytes(work: Callable[[], None], device: torch.device) -> int:
-    """The most bytes that `work` holds at once beside what was there before."""
+    """The peak of the memory that `work` allocates, above what was allocated before."""
     if device.type == "cuda":
-        work()  # libraries take memory of their own at first, and keep it
+        work()  # libraries allocate memory on first use, and keep it
         gc.collect()
         torch.cuda.synchronize(device)
         torch.cuda.reset_peak_memory_stats(device)
@@ -94,7 +94,7 @@ def _peak_bytes(work: Callable[[], None], device: torch.device) -> int:
 
 
 class _LiveStorageCounter(TorchDispatchMode):  # type: ignore[no-untyped-call]
-    """Counts the bytes of the storages that operations make, until nobody holds them any more."""
+    """Counts the bytes of the storages that operators allocate, until they are freed."""
 
     def __init__(self) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
@@ -102,7 +102,7 @@ class _LiveStorageCounter(TorchDispatchMode):  # type: ignore[no-untyped-call]
         self._known: dict[int, weakref.ref[torch.UntypedStorage]] = {}
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        # What comes in was made before, or is counted already.
+        # Storages of the arguments existed before, or are counted already.
         existing = {leaf.untyped_storage()._cdata for leaf in tree_leaves((args, kwargs)) if isinstance(leaf, Tensor)}
         result = func(*args, **(kwargs or {}))
         for leaf in tree_leaves(result):

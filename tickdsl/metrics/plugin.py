@@ -1,4 +1,4 @@
-"""Metrics that users add: numbers about a trained network that `report` shows beside the others."""
+"""Metric plug-ins: numbers about a trained network that `report` shows along with the built-in metrics."""
 
 from __future__ import annotations
 
@@ -18,48 +18,51 @@ from tickdsl.training.data.datasets import Dataset
 
 @attrs.frozen(eq=False)
 class TrainedModel:
-    """A trained network as a metric sees it: in eval mode on `device`, pruned weights gone or exactly zero."""
+    """A trained network passed to a metric, in eval mode on `device`; pruned weights are removed or exactly zero."""
 
     network: nn.Module
     data: Dataset
     device: torch.device
 
     def batches(self, size: int = 256) -> Iterator[tuple[Tensor, Tensor]]:
-        """The test set in order: normalised pictures float32 [n, C, H, W] and labels int64 [n], on the device."""
+        """Iterate over the test set in order, in batches of at most `size`, on the device.
+
+        Yields normalised images, float32 [n, C, H, W], and labels, int64 [n].
+        """
         normalise = Normalise(self.data.mean, self.data.std, self.device)
         images, labels = self.data.test_images, self.data.test_labels
         for batch, batch_labels in zip(torch.split(images, size), torch.split(labels, size), strict=True):
             yield normalise(batch.to(self.device)), batch_labels.to(self.device)
 
     def scores(self) -> Tensor:
-        """The network's scores for the whole test set, float32 [N, classes], on the CPU."""
+        """The network's logits for the whole test set, float32 [N, classes], on the CPU."""
         with torch.no_grad():
             return torch.cat([self.network(batch).float().cpu() for batch, _ in self.batches()])
 
 
 class Metric(Protocol):
-    """Measures a trained network: a number, or several by name, which are shown as `metric.name`.
+    """Measures a trained network; returns a number, or several by name, which are shown as `metric.name`.
 
-    The same numbers at each call; draws from torch's default stream repeat.
+    It must be deterministic; torch's default generator is seeded before each call.
     """
 
     def __call__(self, trained: TrainedModel, /) -> float | Mapping[str, float]: ...
 
 
 def metric_figures(name: str, trained: TrainedModel) -> dict[str, float]:
-    """The figures of the plug-in `name` by their names. Raises PluginError where it gives no numbers."""
+    """Call the metric plug-in `name`; returns figures by name. Raises PluginError unless they are finite numbers."""
     plugin = require_plugin("metric", name)
     metric = cast(Metric, load_plugin(plugin))
     if not callable(metric):
         message = f"`{name}` is {type_in_words(metric)}, not a metric"
-        raise PluginError(message, "name a function of a tickdsl.extending.TrainedModel")
+        raise PluginError(message, "register a function that takes a tickdsl.extending.TrainedModel")
     with torch.random.fork_rng(devices=[]):
         torch.default_generator.manual_seed(0)
         result = call_plugin(plugin, cast(Callable[..., Any], metric), trained)
     is_mapping = isinstance(result, Mapping)
     figures = {f"{name}.{key}": value for key, value in result.items()} if is_mapping else {name: result}
     if not figures:
-        raise PluginError(f"`{name}` gives no numbers", "return a number, or a dictionary of them")
+        raise PluginError(f"`{name}` returned no numbers", "return a number or a dictionary of numbers")
     return {key: _checked_number(name, key, value) for key, value in figures.items()}
 
 
@@ -67,8 +70,8 @@ def _checked_number(name: str, key: str, value: Any) -> float:
     if isinstance(value, Tensor) and value.numel() == 1:
         value = value.item()
     if not isinstance(value, Real):
-        message = f"`{name}` gives {type_in_words(value)} for {key}, not a number"
-        raise PluginError(message, "return a number, or a dictionary of them")
+        message = f"`{name}` returned {type_in_words(value)} for {key}, not a number"
+        raise PluginError(message, "return a number or a dictionary of numbers")
     if not math.isfinite(value):
-        raise PluginError(f"`{name}` gives {value} for {key}", "return finite numbers")
+        raise PluginError(f"`{name}` returned {value} for {key}", "return finite numbers")
     return float(value)

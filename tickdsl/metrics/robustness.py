@@ -1,4 +1,4 @@
-"""How good a network stays when its pictures get worse."""
+"""Robustness: accuracy under corruptions, adversarial attacks and distribution shift."""
 
 from __future__ import annotations
 
@@ -30,12 +30,12 @@ def measure_robustness(
     shifted: Iterable[ShiftedTestSet] = (),
     between: Callable[[], None] = lambda: None,
 ) -> dict[str, float]:
-    """Accuracies on changed test pictures, as shares by name.
+    """Measure accuracies (0 to 1) on modified test images.
 
-    `robustness` is the mean over all kinds and severities of `corruptions`, `robustness.KIND.SEVERITY` each of them,
-    `robustness.clean` that on the pictures as they are, `robustness.fgsm` and `robustness.pgd` those under attack,
-    `robustness.BENCHMARK[.KIND.SEVERITY]` those on the files of a benchmark. `model` is left in eval mode on `device`.
-    `between` is called between the parts.
+    `robustness` is the mean over all kinds and severities of corruptions, `robustness.KIND.SEVERITY` is each of them,
+    `robustness.clean` is the accuracy on unmodified images, `robustness.fgsm` and `robustness.pgd` are those under
+    attack, and `robustness.BENCHMARK[.KIND.SEVERITY]` those on the `shifted` test sets. `model` is left in eval mode on
+    `device`, without gradients. `between` is called between the parts.
     """
     model.to(device).eval().requires_grad_(False)
     images, labels = data.test_images.to(device), data.test_labels.to(device)

@@ -1,8 +1,8 @@
-"""Shifted test sets of CIFAR-10 that others published, where somebody has put their files into the data folder.
+"""Published shifted test sets of CIFAR-10, read from the data folder if their files are there.
 
-CIFAR-10-C (Hendrycks & Dietterich, ICLR 2019): `CIFAR-10-C/*.npy`, uint8 [50000, 32, 32, 3], 10,000 pictures for each
-of five severities, and `labels.npy`. CIFAR-10.2 (Lu et al., 2020): `cifar102_test.npz` with `images` uint8
-[N, 32, 32, 3] and `labels`.
+CIFAR-10-C (Hendrycks & Dietterich, ICLR 2019): `CIFAR-10-C/*.npy`, uint8 [50000, 32, 32, 3], with 10,000 images per
+severity, and `labels.npy`. CIFAR-10.2 (Lu et al., 2020): `cifar102_test.npz` with `images`, uint8
+[N, 32, 32, 3], and `labels`.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from torch import Tensor
 
 from tickdsl.errors import TickdslError
 from tickdsl.metrics.corruptions import SEVERITIES
+from tickdsl.plurals import plural
 from tickdsl.training.data.datasets import Dataset
 from tickdsl.training.data.sources import files_digest
 
@@ -29,7 +30,7 @@ _LABELS = "labels.npy"
 
 @attrs.frozen(eq=False)
 class ShiftedTestSet:
-    """Pictures uint8 [N, C, H, W] with labels int64 [N] of one kind of shift; severity 0 where it has no degrees."""
+    """Images, uint8 [N, C, H, W], and labels, int64 [N], of one kind of shift; `severity` is 0 if it has no degrees."""
 
     benchmark: str
     kind: str
@@ -39,17 +40,17 @@ class ShiftedTestSet:
 
 
 def benchmark_digests(root: Path) -> dict[str, str]:
-    """The benchmarks that lie in a data folder -> SHA-256 of their files."""
+    """The benchmarks in a data folder, each with the SHA-256 of its files."""
     return {name: files_digest(paths) for name, paths in _benchmark_files(root).items() if paths}
 
 
 def applies_to(data: Dataset) -> bool:
-    """Whether a data set is CIFAR-10 at its size: these classes in this order, whatever it was read from."""
+    """Whether a data set has the classes of CIFAR-10, in order, and its image size, whatever it was read from."""
     return data.class_names == _CLASSES and data.shape == _SHAPE
 
 
 def read_shifted_sets(root: Path) -> Iterator[ShiftedTestSet]:
-    """All shifted test sets of a data folder, one by one. TickdslError where a file is not what it should be."""
+    """Read all shifted test sets of a data folder, one by one. Raises TickdslError for an invalid file."""
     files = _benchmark_files(root)
     yield from _cifar_10_c(files[CIFAR_10_C])
     for path in files[CIFAR_10_2]:
@@ -76,7 +77,7 @@ def _cifar_10_c(paths: list[Path]) -> Iterator[ShiftedTestSet]:
         if labels is None or path.name == _LABELS:
             continue
         if len(images) != len(labels) or len(images) % len(SEVERITIES):
-            raise _damaged_file_error(path, f"{len(images)} pictures, {len(labels)} labels")
+            raise _damaged_file_error(path, f"{plural(len(images), 'image')} but {plural(len(labels), 'label')}")
         per_severity = len(images) // len(SEVERITIES)
         for index, severity in enumerate(SEVERITIES):
             part = slice(per_severity * index, per_severity * (index + 1))
@@ -101,4 +102,4 @@ def _shifted_test_set(
 
 
 def _damaged_file_error(path: Path, why: str) -> TickdslError:
-    return TickdslError(f"{path} is not the file of the benchmark: {why}", "fetch it again, or move it away")
+    return TickdslError(f"{path} is not a valid benchmark file: {why}", "download it again, or remove it")

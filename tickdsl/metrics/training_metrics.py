@@ -1,6 +1,6 @@
-"""What a training took and when it was best, from the record that it left: its figures by name.
+"""Metrics of a training run, computed from its record: time, energy, carbon, and the epoch of the lowest test loss.
 
-They are those of the training as it was done, by the machine that did it.
+They describe the run as it happened, on the machine that ran it.
 """
 
 from __future__ import annotations
@@ -14,18 +14,17 @@ from tickdsl.records.events import ESTIMATED, MEASURED
 Figures = dict[str, float]
 MetricResult = tuple[Figures, str] | None
 
-#: Watts of a training by the type of its device, where the plan states none and no counter is readable: a desktop
-#: processor's, a large GPU's.
+#: Assumed watts by device type, if the plan gives none and no counter can be read: a desktop CPU, a large GPU.
 WATTS = {"cpu": 65.0, "cuda": 300.0}
 _JOULES_PER_KWH = 3.6e6
-#: What a counter saw of a training, where it was not interrupted.
+#: The share of a run's time that its energy reading must cover to count as complete.
 _COMPLETE_SHARE = 0.95
 
 
 def training_figures(metric: str, record: Mapping[str, Any], measuring: MeasurementOptions) -> MetricResult:
-    """The figures of a metric, and whether they are measured or estimated; None where the record does not tell.
+    """Compute the figures of a metric, and whether they are measured or estimated; None if the record lacks the data.
 
-    `record` is that of a training's result: `metrics` and how it was `made`.
+    `record` is the record of a training result, with `metrics` and `made`.
     """
     return TRAINING_METRICS[metric](record, measuring)
 
@@ -45,7 +44,7 @@ def _energy(record: Mapping[str, Any], measuring: MeasurementOptions) -> MetricR
 
 
 def _carbon(record: Mapping[str, Any], measuring: MeasurementOptions) -> MetricResult:
-    """Energy by an intensity (Lacoste et al. 2019): never more than an estimate."""
+    """Energy times carbon intensity (Lacoste et al. 2019), which is always an estimate."""
     joules, _ = _joules(record, measuring)
     return {
         "carbon": joules / _JOULES_PER_KWH * measuring.intensity,
@@ -55,7 +54,7 @@ def _carbon(record: Mapping[str, Any], measuring: MeasurementOptions) -> MetricR
 
 
 def _joules(record: Mapping[str, Any], measuring: MeasurementOptions) -> tuple[float, str]:
-    """What the counter said; estimated where it saw other jobs too, or not all of the training."""
+    """The counter's joules; estimated if it also counted other jobs, or did not cover the whole run."""
     seconds, energy_reading = record["metrics"]["train_time"], record["metrics"].get("energy")
     if not energy_reading or not energy_reading["seconds"]:
         device = str(record["made"]["device"]).partition(":")[0]
@@ -70,7 +69,7 @@ def _joules(record: Mapping[str, Any], measuring: MeasurementOptions) -> tuple[f
 
 
 def _early_stop(record: Mapping[str, Any], measuring: MeasurementOptions) -> MetricResult:
-    """The epoch (on the recipe's clock) of the least test loss, the first of equals, and what was reached there."""
+    """The first epoch (by the recipe's count) with the lowest test loss, with its loss and accuracy."""
     epochs = [(row[2], row[0], row[3]) for row in record["metrics"]["epochs"] if row[2] is not None]
     if not epochs:
         return None

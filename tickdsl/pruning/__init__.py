@@ -1,1 +1,1 @@
-"""Which units to remove: criteria, allocation, overlap."""
+"""Pruning: criteria, amounts, scope, and the selection of the units to remove."""

@@ -1,4 +1,4 @@
-"""Amounts that differ by layer: a share for each stage, or as many units as another structure lost. No torch."""
+"""Amounts that differ by layer: one share per stage, or the counts of another structure. Needs no torch."""
 
 from __future__ import annotations
 
@@ -10,12 +10,13 @@ import attrs
 from tickdsl.errors import TickdslError
 from tickdsl.graph.model import ModelGraph
 from tickdsl.graph.structure import Structure
+from tickdsl.plurals import plural
 from tickdsl.pruning.scope import LAYERS, find_scope
 
 
 @attrs.frozen
 class Stage:
-    """Successive layers whose outputs have one spatial resolution (height, width), and the pools that they are."""
+    """The pools of the layers whose outputs have the same spatial resolution (height, width)."""
 
     resolution: tuple[int, ...]
     pools: tuple[str, ...]
@@ -27,7 +28,7 @@ class Stage:
 
 
 def stages_in_scope(graph: ModelGraph, args: Mapping[str, Any]) -> list[Stage]:
-    """The stages of the layers that a prune with these arguments has in scope, from the pictures on."""
+    """The stages of the layers in scope of a prune with these arguments, from input to output."""
     sizes: dict[str, tuple[int, ...]] = {}
     order: dict[str, int] = {}
     for position, (_, node) in enumerate(graph.graph.nodes(data=True)):
@@ -56,17 +57,18 @@ def _pool_module(graph: ModelGraph, pool: str, args: Mapping[str, Any]) -> str:
 def resolve_amounts(
     graph: ModelGraph, structure: Structure, args: Mapping[str, Any], matched_structure: Structure | None = None
 ) -> Mapping[str, Any]:
-    """The arguments of a prune with its amount said pool by pool, or as one number; unchanged where it is uniform.
+    """Resolve `stages` and `matching` in the arguments of a prune to amounts per pool or in total.
 
-    `matched_structure` is the one that a prune with `matching` matches. Raises TickdslError where there are not as many
-    amounts as stages, or the other structure lost no more than this one.
+    Other arguments are returned unchanged. `matched_structure` is the structure to match. Raises TickdslError if the
+    number of amounts is not the number of stages, or the matched structure removes no more units than this one.
     """
     if "stages" in args:
         stages = stages_in_scope(graph, args)
         if len(stages) != len(args["stages"]):
             raise TickdslError(
-                f"{len(args['stages'])} amounts for {len(stages)} stages: {', '.join(map(str, stages))}",
-                "give one amount for each stage",
+                f"{plural(len(args['stages']), 'amount')} for {plural(len(stages), 'stage')}: "
+                f"{', '.join(map(str, stages))}",
+                "give one amount per stage",
             )
         shares = {name: share for stage, share in zip(stages, args["stages"], strict=True) for name in stage.pools}
         return {**args, "shares": shares}
@@ -83,8 +85,8 @@ def resolve_amounts(
             )
         if not removes_more:
             raise TickdslError(
-                f"the arm to match has removed no more {args['unit']} than are gone already",
-                "match an arm that removes such units, or prune by an amount of your own",
+                f"the matched arm removes no more {args['unit']} than are already removed",
+                f"match an arm that removes more {args['unit']}, or give an amount",
             )
         return {**args, **matched}
     return args

@@ -1,4 +1,4 @@
-"""How many units one round takes from each pool: integers only, so that a forecast and a run agree. No torch."""
+"""How many units a round removes from each pool, as integers, so that forecast and run agree. Needs no torch."""
 
 from __future__ import annotations
 
@@ -7,16 +7,20 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from tickdsl.errors import TickdslError
+from tickdsl.plurals import plural
 from tickdsl.pruning.scope import Pool, Scope
 
 
 def round_half_up(value: float) -> int:
-    """Halves round up."""
+    """Round to the nearest integer, halves up."""
     return math.floor(value + 0.5)
 
 
 def local_count(pool: Pool, args: Mapping[str, Any]) -> int:
-    """Units to take from one pool ranked by itself."""
+    """The number of units to remove from one pool that is ranked by itself.
+
+    Raises TickdslError if a count exceeds the removable units; other amounts are limited to them.
+    """
     if "share" in args:
         requested = round_half_up(args["share"] * pool.remaining)
     elif "shares" in args:
@@ -24,7 +28,7 @@ def local_count(pool: Pool, args: Mapping[str, Any]) -> int:
     elif "keep" in args:
         requested = pool.remaining - args["keep"].get(pool.name, pool.remaining)
     elif "count" in args:
-        return _checked_count(int(args["count"]), pool.remaining - pool.minimum, args["unit"], f" of {pool.name}")
+        return _checked_count(int(args["count"]), pool.remaining - pool.minimum, args["unit"], f" from {pool.name}")
     elif "of_original" in args:
         requested = _units_between_shares(args["of_original"], pool.original)
     else:
@@ -33,9 +37,10 @@ def local_count(pool: Pool, args: Mapping[str, Any]) -> int:
 
 
 def global_count(scope: Scope, args: Mapping[str, Any]) -> int:
-    """Units to take from all pools ranked together.
+    """The number of units to remove from all pools, ranked together.
 
-    A share is of the units in scope; a target (`to`) is of the whole network, so protected layers count as kept.
+    A share refers to the units in scope; a target (`to`) refers to the whole network, so excluded layers count as kept.
+    Raises TickdslError if a count or target exceeds the removable units.
     """
     remaining = sum(pool.remaining for pool in scope.pools)
     original = sum(pool.original for pool in scope.pools)
@@ -53,20 +58,23 @@ def global_count(scope: Scope, args: Mapping[str, Any]) -> int:
         if requested > removable:
             ceiling = (scope.removed + removable) / scope.total
             raise TickdslError(
-                f"{args['to']:.4g} of all {args['unit']} cannot go: protected layers and the last unit of each "
-                f"layer stay, so at most {ceiling:.1%} can",
-                "lower the target, or protect fewer layers",
+                f"{100 * args['to']:.4g}% of the {args['unit']} cannot be removed: at most {ceiling:.1%} can, since "
+                "excluded layers and the last unit of each layer are kept",
+                "lower the target, or exclude fewer layers",
             )
     return max(0, min(requested, removable))
 
 
 def _units_between_shares(shares: Sequence[float], original: int) -> int:
-    """Units between two shares of the original: rounds of one statement add up exactly."""
+    """The units between two shares of the original count, so that the rounds of a statement add up exactly."""
     before, after = shares
     return round_half_up(after * original) - round_half_up(before * original)
 
 
-def _checked_count(requested: int, removable: int, unit: str, where: str) -> int:
+def _checked_count(requested: int, removable: int, unit: str, source: str) -> int:
     if requested > removable:
-        raise TickdslError(f"{requested} {unit}{where} cannot go: only {removable} can", "take fewer, or fewer rounds")
+        raise TickdslError(
+            f"cannot remove {plural(requested, unit.removesuffix('s'))}{source}: only {removable:,} can be removed",
+            "use a smaller amount, or fewer rounds",
+        )
     return requested

@@ -1,4 +1,4 @@
-"""When a choice has settled: early-bird tickets (You et al., ICLR 2020). No torch."""
+"""Early-bird tickets: detects when the pruned structure stops changing (You et al., ICLR 2020). Needs no torch."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ import numpy as np
 
 from tickdsl.graph.structure import Structure
 
-#: How many choices a new one is compared with (You et al. 2020: the last five).
+#: The number of recent structures that a new one is compared with (five in You et al. 2020).
 WINDOW = 5
 
 
 def mask_distance(first: Structure, second: Structure, units: int) -> float:
-    """The share of `units` that only one of two structures of a network keeps: the Hamming distance of their masks."""
+    """The normalised Hamming distance of two structures: the share of `units` that only one of them keeps."""
     differ = len(first.removed_blocks ^ second.removed_blocks)
     for name in first.kept.keys() | second.kept.keys():
         all_units = np.arange(first.extent.groups[name])
@@ -25,15 +25,15 @@ def mask_distance(first: Structure, second: Structure, units: int) -> float:
 
 
 class EarlyBirdDetector:
-    """Choices as they come, epoch by epoch."""
+    """Compares the structure of each epoch with those of the last epochs."""
 
     def __init__(self, units: int) -> None:
         self.units = units
-        self.recent_choices: deque[Structure] = deque(maxlen=WINDOW)
+        self.recent: deque[Structure] = deque(maxlen=WINDOW)
 
-    def max_distance(self, choice: Structure) -> float | None:
-        """The largest distance to the last choices; None before there are as many as are compared with."""
-        distances = [mask_distance(choice, other, self.units) for other in self.recent_choices]
-        full = len(self.recent_choices) == WINDOW
-        self.recent_choices.append(choice)
-        return max(distances) if full else None
+    def max_distance(self, structure: Structure) -> float | None:
+        """Add a structure; returns its largest distance to the last WINDOW ones, or None if there are fewer."""
+        distances = [mask_distance(structure, earlier, self.units) for earlier in self.recent]
+        is_full = len(self.recent) == WINDOW
+        self.recent.append(structure)
+        return max(distances) if is_full else None

@@ -1,4 +1,4 @@
-"""Structures made of structures: what parts agree on, and a random one of the same shape."""
+"""Structures derived from others: the overlap of several, and a random one with the same counts."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ from tickdsl.pruning.selection import remaining_positions
 
 
 def overlap(graph: ModelGraph, parts: Sequence[Structure], at_least: int) -> Structure:
-    """What at least `at_least` of the parts kept (COLT, Hossain et al. 2022: all of them).
+    """The structure that keeps what at least `at_least` of the parts keep (all of them in COLT, Hossain et al. 2022).
 
-    A layer is never emptied: where too few parts agree on anything, the units that most of them kept stay.
+    No group or weight is emptied: if too few parts agree on any unit, the units with the most votes are kept.
     """
     result = Structure.dense(graph)
     for group in graph.channels:
@@ -39,14 +39,14 @@ def overlap(graph: ModelGraph, parts: Sequence[Structure], at_least: int) -> Str
 
 
 def random_structure(graph: ModelGraph, structure: Structure, generator: torch.Generator) -> Structure:
-    """The same count per group and per weight tensor, drawn at random."""
+    """A random structure with the same counts of removed layers, and of kept units per group and weights per tensor."""
     result = Structure.dense(graph)
     if structure.removed_blocks:
         candidates = graph.layers
         order = torch.randperm(len(candidates), generator=generator)
         for index in sorted(order[: len(structure.removed_blocks)].tolist()):
             result = result.remove_block(candidates[index].name)
-    # What removed layers tie together is one group, drawn once.
+    # Groups that removed layers tie together are drawn as one.
     for group in remaining_groups(graph, result):
         remaining = len(remaining_units(graph, structure, group.name))
         if remaining < group.size:

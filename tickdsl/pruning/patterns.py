@@ -1,4 +1,4 @@
-"""Layer patterns: segment globs over module paths. `*` stays inside one dotted segment, `**` crosses them."""
+"""Layer patterns: globs over module paths, where `*` matches within a dotted segment, and `**` across segments."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import functools
 
 
 def matches(pattern: str, path: str) -> bool:
-    """Whether the pattern names the module or one that holds it: `layer1` matches `layer1.0.conv1`, not `layer10`."""
+    """Whether a pattern matches a module or one of its ancestors: `layer1` matches `layer1.0.conv1`, not `layer10`."""
     pattern_parts, path_parts = tuple(pattern.split(".")), tuple(path.split("."))
     return any(_parts_match(pattern_parts, path_parts[:end]) for end in range(1, len(path_parts) + 1))
 

@@ -1,4 +1,4 @@
-"""What can still go: the channel groups of the network that a structure leaves. No torch."""
+"""The channel groups and units that remain in a pruned network. Needs no torch."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from tickdsl.graph.structure import Structure
 
 
 def remaining_groups(graph: ModelGraph, structure: Structure) -> list[ChannelGroup]:
-    """The channel groups of what is left: removed layers' slices left out, groups that they tied made one."""
+    """The channel groups of the pruned network, without slices of removed layers; groups tied by them are merged."""
     if not structure.removed_blocks:
         return list(graph.channels)
     removed = removed_parameters(graph, structure)
@@ -42,6 +42,6 @@ def _is_in_removed_block(graph: ModelGraph, structure: Structure, path: str) -> 
 
 
 def remaining_units(graph: ModelGraph, structure: Structure, group: str) -> np.ndarray:
-    """The units of a group that are left, in dense numbering."""
+    """The remaining units of a group, as indices in the dense network."""
     mask = kept_units(graph, structure).get(group)
     return np.arange(graph.group(group).size) if mask is None else np.flatnonzero(mask)

@@ -1,4 +1,4 @@
-"""What a prune may touch: the channel groups or weight tensors in scope, with their sizes. No torch."""
+"""The scope of a prune: the channel groups, weights or layers that it may remove from, with sizes. Needs no torch."""
 
 from __future__ import annotations
 
@@ -14,19 +14,19 @@ from tickdsl.graph.structure import Structure
 from tickdsl.pruning.patterns import matches
 from tickdsl.pruning.remaining_units import remaining_groups, remaining_units
 
-#: unit -> the kind of channel group it removes.
+#: The kind of channel group that each unit refers to.
 GROUP_KINDS = {"filters": "filters", "neurons": "neurons"}
 
 
-#: Units that are whole layers; `blocks` is a synonym.
+#: The units that are whole layers; `blocks` is a synonym.
 LAYERS = ("layers", "blocks")
 
 
 @attrs.frozen
 class Pool:
-    """One group of units that are ranked together under a local scope.
+    """A group of units that are ranked together under a local scope.
 
-    `original` and `remaining` count units; `minimum` stay whatever the ranking says.
+    `original` and `remaining` count units; at least `minimum` units are kept, whatever their scores.
     """
 
     name: str
@@ -37,7 +37,7 @@ class Pool:
 
 @attrs.frozen
 class Scope:
-    """The pools in scope, and the units of the whole network that shares to a target refer to."""
+    """The pools in scope, and the total and removed units of the whole network, to which targets refer."""
 
     pools: tuple[Pool, ...]
     total: int
@@ -45,7 +45,7 @@ class Scope:
 
 
 def find_scope(graph: ModelGraph, structure: Structure, args: Mapping[str, Any]) -> Scope:
-    """The scope of a prune with these arguments. Raises TickdslError where nothing is in it."""
+    """Find the scope of a prune with these arguments. Raises TickdslError if it is empty."""
     within, protect = args.get("within"), args.get("protect") or ()
     if args["unit"] in LAYERS:
         pruning_scope = _layer_scope(graph, structure, within, protect)
@@ -55,14 +55,14 @@ def find_scope(graph: ModelGraph, structure: Structure, args: Mapping[str, Any])
         pruning_scope = _channel_scope(graph, structure, GROUP_KINDS[args["unit"]], within, protect)
     if not pruning_scope.pools:
         raise TickdslError(
-            f"nothing is left to prune: no {args['unit']} are in scope",
-            "loosen `in` and `except`, or choose another unit; `tickdsl graph MODEL` shows what can go",
+            f"nothing to prune: no {args['unit']} are in scope",
+            "relax `in` and `except`, or choose another unit; `tickdsl graph MODEL` shows what can be removed",
         )
     return pruning_scope
 
 
 def layer_names(graph: ModelGraph) -> list[str]:
-    """The module paths that `in` and `except` can name."""
+    """The module paths that `in` and `except` can match."""
     names = {info.module for info in graph.weights.values()}
     names.update(path for group in graph.channels for path in group.producers)
     names.update(block.name for block in graph.blocks)
@@ -70,7 +70,7 @@ def layer_names(graph: ModelGraph) -> list[str]:
 
 
 def _is_in_scope(paths: Iterable[str], within: Iterable[str] | None, protect: Iterable[str]) -> bool:
-    """Whether coupled layers are in scope: all of them named by `in`, none by `except`."""
+    """Whether coupled layers are in scope: `in` matches all of them, and `except` none."""
     paths = list(paths)
     if any(matches_any(protect, path) for path in paths):
         return False
@@ -78,7 +78,7 @@ def _is_in_scope(paths: Iterable[str], within: Iterable[str] | None, protect: It
 
 
 def matches_any(patterns: Iterable[str], path: str) -> bool:
-    """Whether one of the patterns names the layer."""
+    """Whether any of the patterns matches the layer."""
     return any(matches(pattern, path) for pattern in patterns)
 
 
@@ -118,7 +118,7 @@ def _channel_scope(
 def _layer_scope(
     graph: ModelGraph, structure: Structure, within: Iterable[str] | None, protect: Iterable[str]
 ) -> Scope:
-    """All layers in scope are one pool: a layer has no rivals within itself."""
+    """The scope of a prune of layers: all layers are one pool."""
     all_layers = graph.layers
     removed = [block for block in all_layers if block.name in structure.removed_blocks]
     candidates = layers_in_scope(graph, within, protect)
@@ -129,13 +129,13 @@ def _layer_scope(
 
 
 def layers_in_scope(graph: ModelGraph, within: Iterable[str] | None, protect: Iterable[str]) -> list[Block]:
-    """The layers that `in` and `except` leave, removed or not."""
+    """The layers that `in` and `except` select, including removed ones."""
     protect = list(protect)
     return [block for block in graph.layers if _is_in_scope([block.name], within, protect)]
 
 
 def remaining_unit_share(graph: ModelGraph, structure: Structure, unit: str) -> float:
-    """The share of the network's filters, neurons or layers that is left; 1 where it has none."""
+    """The remaining share (0 to 1) of the network's filters, neurons or layers; 1 if it has none."""
     if unit in LAYERS:
         whole_scope = _layer_scope(graph, structure, None, ())
     else:

@@ -1,4 +1,4 @@
-"""One round of pruning: score what is in scope, choose, and give back the smaller structure."""
+"""One round of pruning: scores the units in scope, and removes those with the lowest scores."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from tickdsl.errors import TickdslError
 from tickdsl.graph.indexing import kept_indices
 from tickdsl.graph.model import ModelGraph
 from tickdsl.graph.structure import Structure
+from tickdsl.plurals import plural
 from tickdsl.pruning.allocation import resolve_amounts
 from tickdsl.pruning.amounts import global_count, local_count
 from tickdsl.pruning.criteria import ScoringContext, get_criterion
@@ -21,11 +22,11 @@ from tickdsl.pruning.scope import LAYERS, Scope, find_scope, layers_in_scope
 
 
 def prune(context: ScoringContext, args: Mapping[str, Any], matched_structure: Structure | None = None) -> Structure:
-    """The structure after one round.
+    """Prune one round; returns the new structure.
 
-    `args` are those of a `prune` step: unit, scope, by, one of share, of_original, to, count, stages or matching, and
-    within, protect, protect_head. `matched_structure` is what `matching` matches. Raises TickdslError where the round
-    would change nothing, or the criterion cannot rank.
+    `args` are the arguments of a `prune` step: unit, scope, by, one of share, of_original, to, count, stages or
+    matching, and within, protect, protect_head. `matched_structure` is the structure that `matching` refers to. Raises
+    TickdslError if the round would remove nothing, or the criterion cannot rank the units.
     """
     args = resolve_amounts(context.graph, context.structure, args, matched_structure)
     pruning_scope = find_scope(context.graph, context.structure, args)
@@ -36,18 +37,18 @@ def prune(context: ScoringContext, args: Mapping[str, Any], matched_structure: S
     else:
         pruned = _prune_channels(context, args, pruning_scope)
     if pruned is None:
-        remaining = sum(pool.remaining for pool in pruning_scope.pools)
+        units = plural(sum(pool.remaining for pool in pruning_scope.pools), args["unit"].removesuffix("s"))
         raise TickdslError(
-            f"this round would remove nothing: the amount rounds to 0 of the {remaining} {args['unit']} left in scope",
-            "take a larger amount or fewer rounds",
+            f"this round would remove nothing: the amount rounds to 0 of {units} in scope",
+            "use a larger amount, or fewer rounds",
         )
     return pruned
 
 
 def lowest_positions(scores: Tensor, count: int) -> np.ndarray:
-    """The positions of the `count` lowest scores; ties go to the lower position.
+    """The positions of the `count` lowest scores, in ascending order; among ties, lower positions come first.
 
-    By partition, not by sorting: a network has millions of weights.
+    Partitions instead of sorting, since a network has millions of weights.
     """
     values = scores.numpy()
     if count <= 0:
@@ -62,19 +63,19 @@ def lowest_positions(scores: Tensor, count: int) -> np.ndarray:
 
 
 def _select_positions(args: Mapping[str, Any], pruning_scope: Scope, scores: list[Tensor]) -> list[np.ndarray]:
-    """For each pool the positions, among its units that are left, of those that go."""
+    """The positions of the units to remove from each pool, among its remaining units."""
     if args["scope"] != "global":
         return [
             lowest_positions(score, local_count(pool, args))
             for pool, score in zip(pruning_scope.pools, scores, strict=True)
         ]
-    # The best `minimum` units of a pool stay out of the ranking: no layer is ever emptied.
+    # The best `minimum` units of each pool are not ranked, so that no layer is emptied.
     guarded = []
     for pool, score in zip(pruning_scope.pools, scores, strict=True):
-        safe = score.clone()
+        guarded_score = score.clone()
         if pool.minimum:
-            safe[torch.topk(score, pool.minimum).indices] = torch.inf
-        guarded.append(safe)
+            guarded_score[torch.topk(score, pool.minimum).indices] = torch.inf
+        guarded.append(guarded_score)
     chosen = lowest_positions(torch.cat(guarded), global_count(pruning_scope, args))
     starts = np.cumsum([0, *(len(score) for score in scores)])[:-1]
     parts = np.split(chosen, np.searchsorted(chosen, starts[1:]))
@@ -82,13 +83,13 @@ def _select_positions(args: Mapping[str, Any], pruning_scope: Scope, scores: lis
 
 
 def _checked_scores(scores: list[Tensor], by: str) -> list[Tensor]:
-    """The scores, once they order anything."""
+    """Return the scores if they are finite and not all zero. Raises TickdslError otherwise."""
     if not all(bool(torch.isfinite(score).all()) for score in scores):
-        raise TickdslError(f"`by {by}` gives scores that are no numbers: the network overflows", "rank by another")
+        raise TickdslError(f"`by {by}` gives non-finite scores: the network overflows", "use another criterion")
     if by != "random" and sum(len(score) for score in scores) > 1 and not any(bool(score.any()) for score in scores):
         raise TickdslError(
-            f"`by {by}` gives every unit 0: nothing that it measures reaches the end of this network",
-            "rank by another criterion, or take smaller rounds",
+            f"`by {by}` scores every unit 0: no signal reaches the network's output",
+            "use another criterion, or smaller rounds",
         )
     return scores
 
@@ -122,43 +123,43 @@ def _prune_layers(context: ScoringContext, args: Mapping[str, Any], pruning_scop
 
 
 def _prune_weights(context: ScoringContext, args: Mapping[str, Any], pruning_scope: Scope) -> Structure | None:
-    """Masks are kept in dense coordinates; scores are those of the weights that are left."""
+    """Prune single weights: masks have dense shapes, and scores those of the compact network."""
     graph, structure = context.graph, context.structure
     names = [pool.name for pool in pruning_scope.pools]
     candidates = [remaining_positions(graph, structure, name) for name in names]
     all_scores = get_criterion(args["by"]).weights(context, names)
     scores = [
-        score[torch.from_numpy(_compact_positions(graph, structure, name, free))]
-        for name, free, score in zip(names, candidates, all_scores, strict=True)
+        score[torch.from_numpy(_compact_positions(graph, structure, name, remaining))]
+        for name, remaining, score in zip(names, candidates, all_scores, strict=True)
     ]
     chosen = _select_positions(args, pruning_scope, _checked_scores(scores, args["by"]))
     if not any(len(positions) for positions in chosen):
         return None
     masks: dict[str, np.ndarray] = {}
-    for name, free, positions in zip(names, candidates, chosen, strict=True):
+    for name, remaining, positions in zip(names, candidates, chosen, strict=True):
         mask = structure.masks.get(name)
         shape = graph.parameters[name]
         mask = np.ones(shape, dtype=bool) if mask is None else mask.copy()
-        mask.reshape(-1)[free[positions]] = False
+        mask.reshape(-1)[remaining[positions]] = False
         masks[name] = mask
     return structure.with_masks(masks)
 
 
 def remaining_positions(graph: ModelGraph, structure: Structure, name: str) -> np.ndarray:
-    """Flat dense positions of a weight tensor's entries that are left: not removed, not masked."""
+    """The flat positions in the dense weight of the entries that are neither removed nor masked."""
     shape = graph.parameters[name]
-    free = np.ones(shape, dtype=bool)
+    remaining = np.ones(shape, dtype=bool)
     for dim, kept in enumerate(kept_indices(graph, structure, name)):
         if kept is not None:
             removed = np.ones(shape[dim], dtype=bool)
             removed[kept] = False
-            free[(slice(None),) * dim + (removed,)] = False
+            remaining[(slice(None),) * dim + (removed,)] = False
     mask = structure.masks.get(name)
-    return np.flatnonzero(free if mask is None else free & mask)
+    return np.flatnonzero(remaining if mask is None else remaining & mask)
 
 
 def _compact_positions(graph: ModelGraph, structure: Structure, name: str, dense_positions: np.ndarray) -> np.ndarray:
-    """Flat positions in the compact tensor of flat dense positions."""
+    """Convert flat positions in the dense weight to flat positions in the compact weight."""
     shape = graph.parameters[name]
     kept_by_dim = kept_indices(graph, structure, name)
     if all(kept is None for kept in kept_by_dim):

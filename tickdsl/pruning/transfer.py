@@ -1,4 +1,4 @@
-"""A ticket carried over to a network that shares the body but not the classifier."""
+"""Transfers a structure to a network with the same body and another classifier."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ from tickdsl.graph.structure import Extent, Structure
 
 
 def transfer_structure(structure: Structure, graph: ModelGraph) -> Structure:
-    """The same removals and masks on another network, such as one with fewer classes.
+    """Apply the same removals and masks to another network, such as one with fewer classes.
 
-    Raises StructureError where the other network lacks, or sizes differently, something that was removed from.
+    Raises StructureError if something that was pruned does not exist, or has another size, in the other network.
     """
     if structure.extent == Extent.from_graph(graph):
         return structure

@@ -1,1 +1,1 @@
-"""Which channels of which operators belong together: from recorded operators to channel groups and blocks."""
+"""Channel coupling: from recorded operators to channel groups and removable blocks."""

@@ -1,4 +1,4 @@
-"""What a rule sees of an operator call, and what it may say."""
+"""The interface of the operator rules: the call that a rule reads, and the analysis that it adds to."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from tickdsl.graph.model import Role
 
 @attrs.frozen
 class MacsFormula:
-    """Multiply-adds of an operator: `factor` times the live sizes of a virtual tensor's dimensions."""
+    """Multiply-adds of an operator: `factor` times the remaining sizes of a virtual tensor of `shape`."""
 
     factor: int
     shape: Shape
@@ -25,9 +25,9 @@ class MacsFormula:
 
 @attrs.define
 class OperatorCall:
-    """One call of an ATen operator: its arguments by name, its output tensors, and where it stands.
+    """One call of an ATen operator: its arguments by name, its output tensors, and its location in the network.
 
-    A rule sets `work` where the operator multiplies.
+    The rule of an operator that multiplies sets `work`.
     """
 
     op: str
@@ -43,18 +43,18 @@ class OperatorCall:
         return self.arguments[name]
 
     def tensor_info(self, name: str) -> TensorInfo:
-        """What is known of a tensor argument."""
+        """The info of a tensor argument."""
         return self.analysis.tensor_info(self.arguments[name])
 
     def require_rigid(self, dims: Collection[int], families: Families, action: str) -> Families:
-        """The families that vary along none of the dimensions; the others cannot shrink for what the operator does."""
-        movable = []
+        """Fix the families that vary along any of `dims`, and return the others; `action` completes the reason."""
+        free = []
         for family in families:
             if set(varying_dims(family)).isdisjoint(dims):
-                movable.append(family)
+                free.append(family)
             else:
                 self.constraints.fix(family, f"`{self.location}` {action}")
-        return tuple(movable)
+        return tuple(free)
 
     @property
     def constraints(self) -> AtomConstraints:
@@ -62,7 +62,7 @@ class OperatorCall:
 
     @property
     def tensors(self) -> list[Tensor]:
-        """All tensor arguments, those within lists too."""
+        """All tensor arguments, including those in lists."""
         return list(_tensors(list(self.arguments.values())))
 
     @property
@@ -71,7 +71,7 @@ class OperatorCall:
         return tuple(self.outputs[0].shape)
 
 
-#: A rule gives the families of every output.
+#: A rule returns the families of each output.
 Rule = Callable[[OperatorCall], list[Families]]
 
 
@@ -85,13 +85,13 @@ def _tensors(arguments: Any) -> Iterator[Tensor]:
 
 @attrs.define
 class Analysis:
-    """What has been learnt of the tensors of one trace.
+    """What the rules have learnt about the tensors of one trace.
 
-    The first `parameter_atom_count` atoms are parameters': those of `atom_owners[i]` begin at `atom_starts[i]`.
-    `roles` say what operators do with a dimension of a parameter; `weights` which parameters are weights of which
-    module, in order of their first run; `conv_weights` those of convolutions, `grouped_conv_weights` those with the
-    channels of their input. `value_dependent_modules` calculate with single numbers that a run without data
-    does not show, `attention_modules` those that are torch's attention layers.
+    The first `parameter_atom_count` atoms belong to parameters and buffers; those of `atom_owners[i]` (name, dimension)
+    start at `atom_starts[i]`. `roles` maps parameter dimensions to what operators do with them. `weights` maps the
+    parameters that are weights to their modules, in order of first use; `conv_weights` are those of convolutions, and
+    `grouped_conv_weights` those of grouped ones. `value_dependent_modules` compute with scalars whose values are
+    unknown on the meta device. `attention_modules` are the instances of `nn.MultiheadAttention`.
     """
 
     constraints: AtomConstraints
@@ -108,22 +108,22 @@ class Analysis:
     attention_modules: frozenset[str] = frozenset()
 
     def tensor_info(self, tensor: Tensor) -> TensorInfo:
-        """What is known of a tensor; of one that no operator made, that it is rigid."""
-        known = self.values.get(id(tensor))
-        return known if known is not None else TensorInfo(tuple(tensor.shape), ())
+        """The info of a tensor; a tensor that was never recorded has no families, so it is rigid."""
+        info = self.values.get(id(tensor))
+        return info if info is not None else TensorInfo(tuple(tensor.shape), ())
 
     def set_tensor_info(self, tensor: Tensor, value: TensorInfo, module: str | None = None) -> None:
-        """Say what a tensor that `module` made carries. It is kept alive, so that its identity stays its own."""
+        """Set the info of a tensor computed by `module`. Keeps the tensor alive, so that its id stays unique."""
         families = tuple(family for family in value.families if not self.constraints.is_fixed(family))
         self.values[id(tensor)] = TensorInfo(value.shape, families, value.node, value.origin)
         self.kept_alive.append(tensor)
         for family in families:
-            # torch's attention layers lay queries, keys and values side by side; those that take their place do not.
+            # torch's attention layers pack queries, keys and values in one tensor; PrunedAttention does not.
             self.constraints.require_rectangle(family, "heads" if module in self.attention_modules else "both")
 
     def add_parameter(self, name: str, tensor: Tensor) -> None:
-        """Give every dimension of a parameter or buffer its own atoms."""
-        # A buffer is data, also where it is multiplied: it is no weight.
+        """Give each dimension of a parameter or buffer its own atoms."""
+        # A buffer is never a weight, even if it is a factor of a product.
         origin = name if isinstance(tensor, nn.Parameter) else None
         families = []
         for dim, size in enumerate(tensor.shape):
@@ -136,7 +136,7 @@ class Analysis:
         self.set_tensor_info(tensor, TensorInfo(tuple(tensor.shape), tuple(families), name, origin))
 
     def add_role(self, family: Any, role: Role) -> None:
-        """An operator uses the parameter dimension that this family came from in that role."""
+        """Record the role in which an operator uses the parameter dimension that this family comes from."""
         if family.size:
             atom = int(family.flat[0])
             if atom < self.parameter_atom_count:

@@ -1,4 +1,4 @@
-"""From solved atoms to channel groups, layouts and the operator graph."""
+"""Builds the model graph from the recordings: channel groups, layouts and the operator graph."""
 
 from __future__ import annotations
 
@@ -22,9 +22,9 @@ from tickdsl.graph.model import Layout, LayoutRun, ModelGraph, WeightInfo
 def assemble(
     model: nn.Module, analysis: Analysis, evaluation: Recording, training: Recording, inputs: Any
 ) -> ModelGraph:
-    """The model graph of two recordings that share their atoms."""
-    units = solve_channel_groups(analysis)
-    layouts = LayoutTable(units)
+    """Build the model graph from an evaluation and a training recording that share one analysis."""
+    grouping = solve_channel_groups(analysis)
+    layouts = LayoutTable(grouping)
     graph = nx.DiGraph()
     parameters = {name: tuple(tensor.shape) for name, tensor in model.named_parameters()}
     buffers = {name: tuple(tensor.shape) for name, tensor in model.named_buffers()}
@@ -39,13 +39,13 @@ def assemble(
                 graph.add_node(name, kind="output")
                 graph.add_edge(node, name)
     weights = {
-        name: WeightInfo(module, parameters[name], name in units.output_weights)
+        name: WeightInfo(module, parameters[name], name in grouping.output_weights)
         for name, module in analysis.weights.items()
         if name in parameters and len(parameters[name]) > 1
     }
     result = ModelGraph(
         graph=graph,
-        channels=units.groups,
+        channels=grouping.groups,
         blocks=(),
         parameters=parameters,
         buffers=buffers,
@@ -59,7 +59,7 @@ def assemble(
 
 
 def _training_only(training: Recording, evaluation: Recording) -> Recording:
-    """Of a training run, what evaluation does not do: operators of other modules."""
+    """The operators of a training run whose modules do not run in evaluation."""
     evaluated_modules = {operator.module for operator in evaluation.operators}
     new_names = {}
     training_operators = []
@@ -102,10 +102,10 @@ def _add_operator(
 
 
 def _taken_positions(operator: Operator, layouts: LayoutTable) -> tuple[tuple[int, int, Any], ...]:
-    found = (
-        (dim, layouts.dim_layouts(value.shape, value.families)[dim], taken) for value, dim, taken in operator.taken
+    with_layouts = (
+        (dim, layouts.dim_layouts(info.shape, info.families)[dim], positions) for info, dim, positions in operator.taken
     )
-    return tuple((dim, layout, to_runs(taken)) for dim, layout, taken in found if layout is not None)
+    return tuple((dim, layout, to_runs(positions)) for dim, layout, positions in with_layouts if layout is not None)
 
 
 def _macs(work: MacsFormula | None) -> int:
@@ -133,21 +133,21 @@ def _aliases(model: nn.Module) -> dict[str, str]:
 
 
 class LayoutTable:
-    """The layouts of all tensors, each once."""
+    """The distinct layouts of all tensors."""
 
-    def __init__(self, units: ChannelGrouping) -> None:
-        self._units = units
-        self._removable_roots = [solution.group[solution.root] >= 0 for solution in units.solutions]
+    def __init__(self, grouping: ChannelGrouping) -> None:
+        self._grouping = grouping
+        self._removable_roots = [solution.group[solution.root] >= 0 for solution in grouping.solutions]
         self._index_by_key: dict[tuple[tuple[int, bytes], ...], int] = {}
         self._layouts_by_family: dict[int, tuple[Family, dict[int, int]]] = {}
         self.layouts: list[Layout] = []
 
     def dim_layouts(self, shape: Shape, families: Families) -> tuple[int | None, ...]:
-        """Per dimension the layout along it, or None where nothing can go."""
+        """The index of the layout along each dimension; None for a dimension without removable positions."""
         dims: list[int | None] = [None] * len(shape)
         for family in families:
             if id(family) not in self._layouts_by_family:
-                # Kept with the family, so that its identity stays its own.
+                # The entry keeps the family alive, so that its id stays unique.
                 self._layouts_by_family[id(family)] = (
                     family,
                     {dim: self._layout_index(roots) for dim, roots in self._component_roots(family).items()},
@@ -157,9 +157,9 @@ class LayoutTable:
         return tuple(dims)
 
     def _component_roots(self, family: Family) -> dict[int, dict[int, IntArray]]:
-        """Per dimension that can shrink, and per reading in which it can, the components along it."""
+        """The components along each dimension that can shrink, by the granularities at which it can."""
         roots_by_dim: dict[int, dict[int, IntArray]] = {}
-        for granularity, solution in enumerate(self._units.solutions):
+        for granularity, solution in enumerate(self._grouping.solutions):
             if granularity == 0 or self._removable_roots[granularity][family].any():
                 solved = squeeze_uniform(solution.root[family])
                 dims = varying_dims(solved)
@@ -180,7 +180,7 @@ class LayoutTable:
         return self._index_by_key[key]
 
     def _layout_runs(self, granularity: int, roots: IntArray) -> Iterator[LayoutRun]:
-        solution = self._units.solutions[granularity]
+        solution = self._grouping.solutions[granularity]
         groups, units = solution.group[roots], solution.unit[roots]
         for group in dict.fromkeys(groups[groups >= 0].tolist()):
-            yield LayoutRun(self._units.groups[group].name, np.flatnonzero(groups == group), units[groups == group])
+            yield LayoutRun(self._grouping.groups[group].name, np.flatnonzero(groups == group), units[groups == group])

@@ -1,8 +1,9 @@
-"""Atoms, and everything that operators said of them; which of them are one in the end.
+"""Constraints on atoms, and the union-find that solves them.
 
-An array of attention heads can lose heads, or the same dims of every head. Both are true at once, so the atoms are
-solved at two *granularities*: what operators say holds for both, unless they say for which. At that of heads all dims
-of one head are one, at that of dims those at one place in all heads. What neither lost stays: a rectangle.
+An array of attention heads can lose whole heads, or the same dimensions ("dims") of all heads, or both. The atoms are
+therefore solved at two *granularities*, and a constraint holds at both unless it names one. At the granularity of
+heads, all dims of a head are one unit; at the granularity of dims, the dims with the same index in all heads are one
+unit. The entries that neither removes form a rectangle.
 """
 
 from __future__ import annotations
@@ -20,15 +21,15 @@ Granularity = Literal["heads", "dims"]
 AnyGranularity = Literal["both"] | Granularity
 Edges = list[tuple[IntArray, IntArray]]
 
-#: The reason of what the network returns.
+#: The reason why the channels that the network returns are fixed.
 OUTPUT = "the network's output"
 
 
 @attrs.frozen(eq=False)
 class HeadDims:
-    """Heads × dims as a product of two activations met them in `module`: `family` varies along heads and along `dim`.
+    """Heads × dims in a product of two activations in `module`: `family` varies along the heads and along `dim`.
 
-    `factors` are the families of both sides where the product sums over the dims, queries and keys.
+    If the product sums over the dims (queries and keys), `factors` are the families of its two operands.
     """
 
     family: Family
@@ -40,8 +41,11 @@ class HeadDims:
 
 @attrs.frozen(eq=False)
 class Partition:
-    """Atoms solved into components: `root[atom]`; which roots are fixed or inexact, and why; which are attention heads,
-    and which the network's outputs."""
+    """Atoms solved into components.
+
+    `root[atom]` is the representative of the atom's component. `fixed` and `inexact` map roots to reasons; `heads` are
+    the roots of attention heads, and `outputs` those of the network's outputs.
+    """
 
     root: IntArray
     fixed: dict[int, str]
@@ -52,7 +56,7 @@ class Partition:
 
 @attrs.define
 class AtomConstraints:
-    """The atoms of a network, and everything that operators said of them."""
+    """The atoms of a network and the constraints that its operators put on them."""
 
     count: int = 0
     head_dims: list[HeadDims] = attrs.field(factory=list)
@@ -74,24 +78,24 @@ class AtomConstraints:
     _nonzero_roots: BoolArray | None = None
 
     def new_atoms(self, count: int) -> IntArray:
-        """Fresh atoms."""
+        """Create `count` atoms."""
         self.count += count
         return np.arange(self.count - count, self.count, dtype=np.int64)
 
     def unify(self, first: Family, second: Family, granularity: AnyGranularity = "both") -> None:
-        """Position by position, with broadcasting, the atoms are one."""
+        """Make the atoms at each position one, with broadcasting: they can only be removed together."""
         first, second = np.broadcast_arrays(first, second)
         (self._edges if granularity == "both" else self._granularity_edges[granularity]).append(
             (first.ravel(), second.ravel())
         )
 
     def unify_factors(self, first: Family, second: Family) -> None:
-        """As `unify`, of the two factors of a product: their atoms are one, but not of one value."""
+        """Unify the atoms of two factors of a product; unlike with `unify`, their values stay independent."""
         first, second = np.broadcast_arrays(first, second)
         self._factor_edges.append((first.ravel(), second.ravel()))
 
     def merge(self, family: Family, dim: int, granularity: AnyGranularity = "both") -> Family:
-        """All atoms along a dimension are one; the family without variation there."""
+        """Make all atoms along a dimension one; returns the family with size 1 there."""
         if family.shape[dim] == 1:
             return family
         first = family.take([0], axis=dim)
@@ -99,31 +103,31 @@ class AtomConstraints:
         return first
 
     def merge_except(self, family: Family, kept: Iterable[int], granularity: AnyGranularity) -> Family:
-        """All atoms at one place along the dimensions kept are one; the family without variation along others."""
+        """Merge all dimensions but those in `kept`; returns the family with size 1 along the merged ones."""
         for dim in varying_dims(family):
             if dim not in kept:
                 family = self.merge(family, dim, granularity)
         return family
 
     def mark_head_dims(self, mark: HeadDims) -> None:
-        """Here heads and dims can go, one by one."""
+        """Mark a family whose heads and dims can be removed independently."""
         self.head_dims.append(mark)
         if len(self._head_dim_index) < self.count:
             self._head_dim_index = np.concatenate([self._head_dim_index, np.full(self.count, -1, dtype=np.int64)])
         sizes = [-1 if dim == mark.dim else 1 for dim in range(mark.family.ndim)]
-        place = np.arange(mark.family.shape[mark.dim]).reshape(sizes)
+        dim_index = np.arange(mark.family.shape[mark.dim]).reshape(sizes)
         for family in (mark.family, *mark.factors):
-            self._head_dim_index[family] = place
+            self._head_dim_index[family] = dim_index
         self.merge_except(mark.family, (mark.dim,), "dims")
 
     def head_dim_axes(self, family: Family) -> tuple[int, ...]:
-        """The dimensions along which a family has the dims of heads, as far as that is known."""
+        """The dimensions of a family that hold the dims of heads, as far as the marks so far show."""
         known = int(family.max()) < len(self._head_dim_index) and len(varying_dims(family)) > 1
-        place = self._head_dim_index[family] if known else None
-        return () if place is None or int(place.min()) < 0 else varying_dims(squeeze_uniform(place))
+        dim_index = self._head_dim_index[family] if known else None
+        return () if dim_index is None or int(dim_index.min()) < 0 else varying_dims(squeeze_uniform(dim_index))
 
     def restrict_to_whole_heads(self, family: Family, dims: Iterable[int], reason: str) -> Family:
-        """The family as one of whole heads, if these dimensions hold heads or their dims: the latter then stay."""
+        """Fix the dims of heads, and merge them into whole heads, if `dims` hold heads or their dims."""
         inner = self.head_dim_axes(family)
         if len(inner) == len(varying_dims(family)) or not inner or not set(dims) & set(varying_dims(family)):
             return family
@@ -131,26 +135,28 @@ class AtomConstraints:
         return self.merge_except(family, [dim for dim in varying_dims(family) if dim not in inner], "heads")
 
     def sum_over_head_dims(self, mark: HeadDims) -> Family:
-        """A product sums over the dims of every head: heads go by whole sums, or dims in all heads. The family of the
-        sums, which have no dims."""
+        """Add a product that sums over the dims of each head; returns the family of the sums.
+
+        Removing a head removes whole sums; removing a dim removes one term from the sums of all heads.
+        """
         self.mark_heads(mark.family)
         if self.is_fixed(mark.family):
             return self.merge(mark.family, mark.dim)
         self.mark_head_dims(mark)
         first = mark.family.take([0], axis=mark.dim)
-        known, place = np.unique(first, return_inverse=True)
-        sums = self.new_atoms(len(known))[place].reshape(first.shape)
+        distinct, inverse = np.unique(first, return_inverse=True)
+        sums = self.new_atoms(len(distinct))[inverse].reshape(first.shape)
         self.unify(sums, mark.family, "heads")
         return sums
 
     def fix(self, family: Family, reason: str, granularity: AnyGranularity = "both") -> None:
-        """These atoms can never go."""
+        """Fix atoms: they can never be removed."""
         self._fixed.append((family.ravel(), reason, granularity))
         if granularity == "both":
             self._fixed_flags()[family.ravel()] = True
 
     def is_fixed(self, family: Family) -> bool:
-        """Whether all of these atoms have been fixed so far: then they say no more than no family does."""
+        """Whether all of these atoms are fixed already; such a family is equivalent to none."""
         return bool(self._fixed_flags()[family.ravel()].all())
 
     def _fixed_flags(self) -> BoolArray:
@@ -159,27 +165,27 @@ class AtomConstraints:
         return self._fixed_mask
 
     def mark_inexact(self, family: Family, reason: str) -> None:
-        """Removing one of these atoms changes the arithmetic of what stays."""
+        """Mark atoms whose removal changes the values of the remaining channels."""
         self._inexact.append((family.ravel(), reason))
 
     def mark_product_sum(self, mark: HeadDims, reason: str) -> None:
-        """A product sums over what both factors have: removal is exact where one of them can be made silent."""
+        """Mark a product that sums over dimensions of both factors; removal is exact if one factor can be zeroed."""
         self._product_sums.append((mark, reason))
 
     def mark_nonzero(self, family: Family) -> None:
-        """What these atoms carry may differ from zero where what it is calculated of is zero."""
+        """Mark atoms whose values may be nonzero even if all their inputs are zero."""
         self._nonzero_atoms.append(family.ravel())
 
     def fix_if_single(self, family: Family, reason: str) -> None:
-        """A choice of positions by their number: where one atom is all that it holds, that cannot go."""
+        """Fix a family selected by index if all its atoms turn out to be one."""
         self._fixed_if_single.append((family, reason))
 
     def mark_heads(self, family: Family) -> None:
-        """These atoms are attention heads."""
+        """Mark atoms as attention heads."""
         self._heads.append(family.ravel())
 
     def require_rectangle(self, family: Family, granularity: AnyGranularity = "both") -> None:
-        """A tensor carries this family: what stays of it must be a rectangle."""
+        """Require that the remaining positions of a tensor with this family form a rectangle."""
         if len(varying_dims(family)) > 1:
             squeezed = np.squeeze(family)
             key = repr(squeezed.shape).encode() + squeezed.tobytes()
@@ -187,19 +193,19 @@ class AtomConstraints:
                 self._rectangles[key] = squeezed, granularity
 
     def defer(self, decision: Callable[[], None]) -> None:
-        """What is to be said once all operators have been seen, before anything is solved."""
+        """Postpone a decision until all operators have been recorded; `solve` runs it first."""
         self._deferred.append(decision)
 
     def solve(self) -> Partition:
-        """Join what is one, and make every family vary along one dimension only: at the granularity of heads."""
+        """Solve at the granularity of heads; afterwards each family varies along one dimension at most."""
         while self._deferred:
             self._deferred.pop(0)()
         for mark, reason in self._product_sums:
-            silent = self.zeroable_factor(mark)
-            if silent is None:
+            factor = self.zeroable_factor(mark)
+            if factor is None:
                 self.mark_inexact(mark.family, reason)
             else:
-                self._zeroable.append(silent)
+                self._zeroable.append(factor)
         root = self._solve_at("heads", [family for family, _ in self._rectangles.values()])
         return Partition(
             root=root,
@@ -210,29 +216,34 @@ class AtomConstraints:
         )
 
     def solve_dims(self) -> Partition:
-        """As `solve`, at the granularity of dims."""
-        known = np.zeros(self.count, dtype=bool)
+        """Solve at the granularity of dims; call `solve` first."""
+        marked_atoms = np.zeros(self.count, dtype=bool)
         for mark in self.head_dims:
-            known[mark.family] = True
+            marked_atoms[mark.family] = True
         rectangles = [family for family, granularity in self._rectangles.values() if granularity != "heads"]
-        root = self._solve_at("dims", [family for family in rectangles if known[family].any()])
-        known = np.zeros(self.count, dtype=bool)
+        root = self._solve_at("dims", [family for family in rectangles if marked_atoms[family].any()])
+        marked_roots = np.zeros(self.count, dtype=bool)
         for mark in self.head_dims:
-            known[root[mark.family]] = True
-        return Partition(root, self._reasons(root, "dims", known), _reasons(root, self._inexact, known))
+            marked_roots[root[mark.family]] = True
+        return Partition(root, self._reasons(root, "dims", marked_roots), _reasons(root, self._inexact, marked_roots))
 
-    def zeroable_mask(self, more: Sequence[IntArray] = ()) -> BoolArray | None:
-        """Per atom whether its zeros silence a product: those of sums of products, and `more` silent factors."""
-        if not (self._zeroable or more):
+    def zeroable_mask(self, extra_factors: Sequence[IntArray] = ()) -> BoolArray | None:
+        """The atoms that zero a product when they are zero, as a mask; None if there are none.
+
+        These are the zeroable factors of the marked product sums, and `extra_factors` (components of `base_roots`).
+        """
+        if not (self._zeroable or extra_factors):
             return None
         mask = np.zeros(self.count, dtype=bool)
-        for components in (*self._zeroable, *more):
+        for components in (*self._zeroable, *extra_factors):
             mask[components] = True
         return mask[self.base_roots()]
 
     def zeroable_factor(self, mark: HeadDims) -> IntArray | None:
-        """The atoms of that factor of a sum over dims which is zero where its parameters are: the queries, or else the
-        keys; None where neither is. Given as components of `base_roots`."""
+        """The first factor of a product sum that is zero whenever its parameters are, as components of `base_roots`.
+
+        That is the queries, otherwise the keys; None if neither qualifies.
+        """
         root = self.base_roots()
         if self._nonzero_roots is None:
             self._nonzero_roots = np.zeros(self.count, dtype=bool)
@@ -253,20 +264,20 @@ class AtomConstraints:
     def _reasons(
         self, root: IntArray, granularity: Granularity, component_mask: BoolArray | None = None
     ) -> dict[int, str]:
-        statements = [(atoms, reason) for atoms, reason, where in self._fixed if where in ("both", granularity)]
-        picked = ((root[family], family, reason) for family, reason in self._fixed_if_single)
-        statements += [(family.ravel(), reason) for roots, family, reason in picked if (roots == roots.flat[0]).all()]
-        return _reasons(root, statements, component_mask)
+        fixed = [(atoms, reason) for atoms, reason, scope in self._fixed if scope in ("both", granularity)]
+        selected = ((root[family], family, reason) for family, reason in self._fixed_if_single)
+        fixed += [(family.ravel(), reason) for roots, family, reason in selected if (roots == roots.flat[0]).all()]
+        return _reasons(root, fixed, component_mask)
 
     def base_roots(self) -> IntArray:
-        """The components without what one reading alone says, and without what factors of products have in common."""
+        """The components without the constraints of a single granularity and without those between factors."""
         if self._base_roots is None:
             self._base_roots = self._components(np.arange(self.count, dtype=np.int64), self._edges)
         return self._base_roots
 
     @staticmethod
     def _components(root: IntArray, edges: Edges) -> IntArray:
-        """The components with these edges more."""
+        """Join components along further edges (pointer jumping)."""
         if not edges:
             return root
         root = root.copy()
@@ -283,8 +294,10 @@ class AtomConstraints:
                 root = jumped
 
     def _join_rectangles(self, root: IntArray, families: Iterable[Family], granularity: Granularity) -> bool:
-        """For each family that still varies along several dimensions keep the one with most units; at that of
-        dims, one along which these vary."""
+        """Merge each family that varies along several dimensions to its largest one; returns whether any did.
+
+        At the granularity of dims, only dimensions that hold the dims of heads are candidates, if there are any.
+        """
         joined = False
         for family in families:
             solved = squeeze_uniform(root[family])
@@ -305,11 +318,11 @@ def _roots_of(root: IntArray, atom_arrays: Iterable[IntArray]) -> frozenset[int]
 
 
 def _reasons(
-    root: IntArray, statements: Iterable[tuple[IntArray, str]], mask: BoolArray | None = None
+    root: IntArray, atoms_with_reasons: Iterable[tuple[IntArray, str]], mask: BoolArray | None = None
 ) -> dict[int, str]:
-    """Per component, of those in `mask`, what was said of it first."""
+    """The first reason of each component, of those in `mask` if it is given."""
     first_reasons: dict[int, str] = {}
-    for atoms, reason in statements:
+    for atoms, reason in atoms_with_reasons:
         components = root[atoms]
         if mask is not None:
             components = components[mask[components]]

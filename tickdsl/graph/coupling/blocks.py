@@ -1,4 +1,4 @@
-"""Blocks: single-entry, single-exit regions that can be taken out whole, leaving an identity."""
+"""Blocks: single-entry, single-exit regions that can be replaced by an identity."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from tickdsl.graph.model import Block, ModelGraph
 
 @attrs.frozen
 class _Region:
-    """A run of sibling modules in a chain, as one step from `entry` to `exit`."""
+    """A sequence of sibling module calls that maps `entry` to `exit`."""
 
     calls: tuple[ModuleCall, ...]
     entry: str
@@ -29,10 +29,10 @@ class _Region:
 
 
 def find_blocks(model: ModelGraph, recording: Recording) -> tuple[Block, ...]:
-    """The removable blocks of a network, and their siblings that cannot go, with the reason.
+    """Find the removable blocks of a network, and their siblings that cannot be removed, with the reason.
 
-    A region runs from a value that dominates all of it to a value that post-dominates all of it, along module
-    boundaries, so that identities can take its place.
+    A region lies between a node that dominates all of it and a node that post-dominates all of it, and follows module
+    boundaries, so that identities can replace its modules.
     """
     finder = _BlockFinder(model, recording)
     blocks: dict[tuple[str, ...], Block] = {}
@@ -63,7 +63,7 @@ class _BlockFinder:
         self.post_dominators = _Dominators(flow.reverse(copy=False), "output")
 
     def chains(self) -> Iterator[list[ModuleCall]]:
-        """Calls of the children of one module, those that feed each other directly in one chain; outer ones first."""
+        """Maximal chains of sibling module calls that feed each other directly; outer modules first."""
         children: dict[str, list[ModuleCall]] = defaultdict(list)
         for call in self.recording.calls:
             children[call.path.rpartition(".")[0]].append(call)
@@ -77,7 +77,7 @@ class _BlockFinder:
             yield chain
 
     def regions(self, chain: Sequence[ModuleCall]) -> Iterator[_Region]:
-        """Every module with weights, and the modules without (norms, activations) that follow it at equal shape."""
+        """Each module with weights, plus the following modules without (norms, activations) that keep its shape."""
         index = 0
         while index < len(chain):
             calls = [chain[index]]
@@ -108,14 +108,14 @@ class _BlockFinder:
         )
 
     def _is_single_entry_exit(self, calls: Sequence[ModuleCall]) -> bool:
-        """Whether all of the run lies between its entry and its exit."""
+        """Whether all operators of the calls lie between their entry and their exit."""
         if len(calls[0].inputs) != 1 or len(calls[-1].outputs) != 1:
             return False
         entry, exit_ = calls[0].inputs[0], calls[-1].outputs[0]
         inside = self.operators[calls[0].start : calls[-1].end]
         if entry in inside or exit_ not in inside:
             return False
-        # What is computed of parameters alone has no entry; that it is used inside only, the exit says.
+        # Nodes computed from parameters alone have no entry; the exit ensures that they are only used inside.
         return all(
             (n not in self.dominators or self.dominators.dominates(entry, n))
             and self.post_dominators.dominates(exit_, n)
@@ -131,7 +131,7 @@ class _BlockFinder:
         return data["dims"][0] if data["kind"] == "operator" else None
 
     def removability(self, region: _Region) -> tuple[tuple[tuple[str, str], ...], str | None]:
-        """What the region ties when it goes, and why it cannot go."""
+        """The channel groups that removing the region ties, and why it cannot be removed (None if it can)."""
         ties, reason = self._ties(region)
         if reason is None:
             inside = set(region.operators)
@@ -142,7 +142,7 @@ class _BlockFinder:
         return ties, reason
 
     def make_block(self, region: _Region, ties: tuple[tuple[str, str], ...], reason: str | None) -> Block:
-        """The block of a region, and what goes with it."""
+        """Build the block of a region."""
         members = self._members(region)
         return Block(
             name=region.name,
@@ -158,7 +158,7 @@ class _BlockFinder:
         )
 
     def _members(self, region: _Region) -> list[str]:
-        """The region's modules and all within them."""
+        """The paths of the region's modules and of all their submodules."""
         members = []
         for call in region.calls:
             first = bisect_left(self.paths, f"{call.path}.")
@@ -170,7 +170,7 @@ class _BlockFinder:
         return [name for path in members for name in self.tensors.get(path, ())]
 
     def _has_skip_path(self, region: _Region) -> bool:
-        """Whether a path from entry to exit passes no weight."""
+        """Whether some path from entry to exit passes no weight."""
         inside = set(region.operators)
         weightless = [n for n in inside if not self._multiplies(n)]
         graph = self.model.graph.subgraph([*weightless, region.entry])
@@ -182,12 +182,12 @@ class _BlockFinder:
         )
 
     def _ties(self, region: _Region) -> tuple[tuple[tuple[str, str], ...], str | None]:
-        """The groups that are one without the region, or why it cannot go."""
+        """The groups that are coupled once the region is removed, and why it cannot be removed."""
         before, after = self._shape(region.entry), self._shape(region.exit)
         if before is None or after is None:
             return (), "reads the network's input"
         if before != after:
-            return (), f"changes {_format_shape(before)} to {_format_shape(after)}"
+            return (), f"changes shape from {_format_shape(before)} to {_format_shape(after)}"
         ties = []
         for entry_layout, exit_layout in zip(
             self._dims(region.entry) or (), self._dims(region.exit) or (), strict=True
@@ -195,14 +195,16 @@ class _BlockFinder:
             if entry_layout != exit_layout:
                 pairs = _paired_groups(self.model, entry_layout, exit_layout)
                 if not pairs:
-                    return (), "its input and output channels cannot be paired"
+                    return (), "its input and output channels do not match"
                 ties += pairs
         return tuple(ties), None
 
 
 def _paired_groups(model: ModelGraph, entry_layout: int | None, exit_layout: int | None) -> list[tuple[str, str]]:
-    """The groups of both, pair by pair (two where these are heads and their dims), if their units stand at the same
-    positions, each at all of them; else nothing."""
+    """Pair the groups of two layouts whose units are at the same positions and cover all of them; [] otherwise.
+
+    There are two pairs if the layouts have heads and their dims.
+    """
     if entry_layout is None or exit_layout is None:
         return []
     entry, exit_ = model.layouts[entry_layout], model.layouts[exit_layout]
@@ -227,7 +229,7 @@ def _ancestor_paths(path: str) -> Iterator[str]:
 
 
 def _spans(tree: nx.DiGraph) -> dict[str, tuple[int, int]]:
-    """Per node its place in preorder and the last place below it: ancestors are spans around a place."""
+    """The preorder index of each node and the last index below it: a node's ancestors are the spans around it."""
     spans: dict[str, tuple[int, int]] = {}
     preorder: dict[str, int] = {}
     if "" in tree:
@@ -240,15 +242,15 @@ def _spans(tree: nx.DiGraph) -> dict[str, tuple[int, int]]:
 
 
 class _Dominators:
-    """Which nodes every path from a root to a node passes."""
+    """The dominator tree of a graph, from all nodes of kind `root_kind`."""
 
-    def __init__(self, graph: nx.DiGraph, root: str) -> None:
-        nodes = nx.DiGraph(graph.edges)
-        for kind in [n for n, d in graph.nodes(data=True) if d["kind"] == root]:
-            nodes.add_edge("", kind)
+    def __init__(self, graph: nx.DiGraph, root_kind: str) -> None:
+        rooted = nx.DiGraph(graph.edges)
+        for node in [n for n, d in graph.nodes(data=True) if d["kind"] == root_kind]:
+            rooted.add_edge("", node)
         tree = nx.DiGraph()
-        if "" in nodes:
-            immediate = nx.immediate_dominators(nodes, "").items()
+        if "" in rooted:
+            immediate = nx.immediate_dominators(rooted, "").items()
             tree.add_edges_from(
                 (dominator, node) for node, dominator in immediate if dominator is not None and dominator != node
             )
@@ -258,7 +260,7 @@ class _Dominators:
         return node in self._spans_by_node
 
     def dominates(self, upper: str, node: str) -> bool:
-        """Whether every path from the root to `node` passes `upper`."""
+        """Whether every path from a root to `node` passes `upper`."""
         if upper not in self._spans_by_node or node not in self._spans_by_node:
             return False
         (start, end), (position, _) = self._spans_by_node[upper], self._spans_by_node[node]
@@ -266,10 +268,10 @@ class _Dominators:
 
 
 def _with_parents(blocks: Sequence[Block]) -> tuple[Block, ...]:
-    """Blocks with the smallest block around each as its parent."""
-    sets = [frozenset(block.operators) for block in blocks]
+    """Set the parent of each block to the smallest block that contains it."""
+    operator_sets = [frozenset(block.operators) for block in blocks]
     result = []
-    for block, operators in zip(blocks, sets, strict=True):
-        enclosing = [(len(other), blocks[index].name) for index, other in enumerate(sets) if operators < other]
+    for block, operators in zip(blocks, operator_sets, strict=True):
+        enclosing = [(len(other), blocks[index].name) for index, other in enumerate(operator_sets) if operators < other]
         result.append(attrs.evolve(block, parent=min(enclosing)[1] if enclosing else None))
     return tuple(result)

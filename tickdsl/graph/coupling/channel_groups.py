@@ -1,4 +1,4 @@
-"""Channel groups: the units that the same layers produce."""
+"""Gathers coupled channels into channel groups: units that the same layers produce."""
 
 from __future__ import annotations
 
@@ -26,7 +26,10 @@ from tickdsl.graph.model import ChannelGroup
 
 @attrs.frozen(eq=False)
 class ChannelGrouping:
-    """The groups of both readings; `output_weights` are the weights whose rows are the network's outputs."""
+    """The channel groups, and the solution at each granularity.
+
+    `output_weights` are the weights whose rows are the network's outputs.
+    """
 
     solutions: tuple[Solution, ...]
     groups: tuple[ChannelGroup, ...]
@@ -34,10 +37,10 @@ class ChannelGrouping:
 
 
 def solve_channel_groups(analysis: Analysis) -> ChannelGrouping:
-    """Solve the atoms, and gather units into groups by the output dimensions of weights that they share."""
+    """Solve the atom constraints, and group the units by the weight output dimensions that they share."""
     partition = analysis.constraints.solve()
     dimensions = all_parameter_dims(analysis, partition.root)
-    order = {name: group_index for group_index, name in enumerate(analysis.weights)}
+    order = {name: index for index, name in enumerate(analysis.weights)}
     producers = sorted(
         (d for d in dimensions if "producer" in analysis.roles.get((d.parameter, d.dim), ()) and d.parameter in order),
         key=lambda d: order[d.parameter],
@@ -51,8 +54,8 @@ def solve_channel_groups(analysis: Analysis) -> ChannelGrouping:
     unit = np.full(len(partition.root), -1, dtype=np.int64)
     unit_roots: list[IntArray] = []
     for roots in group_roots:
-        free = roots[~fixed[roots]]
-        unit_roots.append(free if len(free) else roots)
+        removable = roots[~fixed[roots]]
+        unit_roots.append(removable if len(removable) else roots)
         unit[unit_roots[-1]] = np.arange(len(unit_roots[-1]))
     placement = Solution(partition.root, parts_by_root(len(unit), unit_roots), unit)
     slices = slices_of_groups(analysis, placement, dimensions, len(group_roots), analysis.constraints.zeroable_mask())
@@ -97,10 +100,10 @@ def solve_channel_groups(analysis: Analysis) -> ChannelGrouping:
 def _roots_by_group(
     producers: Sequence[ParameterDim], grouped_conv_weights: Collection[str], count: int
 ) -> list[IntArray]:
-    """The roots of every group: producers that share one are together, in order of their first run.
+    """The roots of each group, in order of first use; producers that share a root are in one group.
 
-    A grouped convolution has the channels of its input: it ties nothing together, but where nothing else
-    produces its channels, they are its own.
+    A grouped convolution passes on the channels of its input, so it does not join groups; it only contributes channels
+    that no other layer produces.
     """
     covered = np.zeros(count, dtype=bool)
     for producer in producers:

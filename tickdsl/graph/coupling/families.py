@@ -1,10 +1,9 @@
-"""Labels: which removable index stands at which position of a tensor, and which of them must go together.
+"""Families of atoms: labels that track removable channels through a network.
 
-Every dimension of every parameter gets fresh *atoms*, one integer per index. A tensor carries *families* of atoms:
-integer arrays of the tensor's rank, of size 1 along dimensions on which they do not vary, that say which atom
-stands at which position. A position without a family along a dimension is rigid: it cannot vanish. Operators only ever
-move atoms (shape operators do so on the arrays themselves) or declare that two of them are one, so the whole
-analysis is one pass and one union-find.
+Each index of each dimension of each parameter gets an *atom*, an integer. A tensor carries *families* of atoms: integer
+arrays of the tensor's rank that hold the atom of each position, with size 1 along dimensions on which they do not vary.
+A dimension without a family is rigid: it cannot shrink. Operators either move atoms (shape operators do so on the
+arrays themselves) or make two of them one, so the analysis takes one pass and one union-find.
 """
 
 from __future__ import annotations
@@ -25,7 +24,7 @@ def varying_dims(family: Family) -> tuple[int, ...]:
 
 
 def squeeze_uniform(family: Family) -> Family:
-    """The same family with size 1 along every dimension on which its atoms do not differ."""
+    """Reduce a family to size 1 along each dimension on which its atoms do not differ."""
     for dim in varying_dims(family):
         first = family.take([0], axis=dim)
         if (family == first).all():
@@ -35,7 +34,7 @@ def squeeze_uniform(family: Family) -> Family:
 
 @attrs.frozen(eq=False)
 class TensorInfo:
-    """What is known of one tensor. `origin` names the parameter that it is a view of, `node` its operator."""
+    """The shape and families of a tensor; `node` names its operator, `origin` the parameter that it is a view of."""
 
     shape: Shape
     families: Families
@@ -44,7 +43,7 @@ class TensorInfo:
 
 
 def reshape_family(family: Family, shape: Shape, target: Shape) -> Family:
-    """A family of a tensor of `shape` after the tensor was reshaped to `target`."""
+    """Reshape a family along with its tensor, from `shape` to `target`."""
     if family.size == 1:
         return family.reshape((1,) * len(target))
     spans = []
@@ -62,7 +61,7 @@ def reshape_family(family: Family, shape: Shape, target: Shape) -> Family:
 
 
 def matching_segments(shape: Shape, target: Shape) -> list[tuple[tuple[int, int], tuple[int, int]]]:
-    """The smallest runs of dimensions of two shapes whose products agree, from the left."""
+    """The smallest segments of two shapes, from the left, whose sizes have equal products."""
     pairs = []
     i = k = 0
     while i < len(shape) or k < len(target):
@@ -83,7 +82,7 @@ def matching_segments(shape: Shape, target: Shape) -> list[tuple[tuple[int, int]
 
 
 def expand_rank(family: Family, rank: int) -> Family:
-    """The family with leading dimensions of size 1, as broadcasting adds them."""
+    """Add leading dimensions of size 1, as broadcasting does."""
     return family if family.ndim == rank else family.reshape((1,) * (rank - family.ndim) + family.shape)
 
 

@@ -1,4 +1,4 @@
-"""Where groups stand: the dimensions of parameters, and the slices of them that each group has."""
+"""The parameter dimensions of a network, and the slices of them that belong to each channel group."""
 
 from __future__ import annotations
 
@@ -19,8 +19,11 @@ ROLES: tuple[Role, ...] = ("producer", "consumer", "norm", "other")
 
 @attrs.frozen(eq=False)
 class Solution:
-    """One reading of the atoms: `root[atom]` is its component; per component its group (-1 where it cannot go) and its
-    unit within the group."""
+    """The atoms solved at one granularity.
+
+    `root[atom]` is the atom's component; `group[component]` is its group, -1 if it is fixed, and `unit[component]` its
+    unit within the group.
+    """
 
     root: IntArray
     group: IntArray
@@ -29,7 +32,7 @@ class Solution:
 
 @attrs.frozen(eq=False)
 class ParameterDim:
-    """One dimension of a parameter: its atoms are those from `start`, `roots` their components."""
+    """One dimension of a parameter or buffer: its atoms start at `start`, and `roots` are their components."""
 
     parameter: str
     dim: int
@@ -38,7 +41,7 @@ class ParameterDim:
 
 
 def all_parameter_dims(analysis: Analysis, root: IntArray) -> list[ParameterDim]:
-    """Every dimension of every parameter and buffer, in their order."""
+    """All dimensions of all parameters and buffers, in order."""
     ends = [*analysis.atom_starts[1:], analysis.parameter_atom_count]
     return [
         ParameterDim(name, dim, start, root[start:end])
@@ -47,14 +50,14 @@ def all_parameter_dims(analysis: Analysis, root: IntArray) -> list[ParameterDim]
 
 
 def component_mask(partition: Partition, roots: Iterable[int]) -> BoolArray:
-    """Which components are among these."""
+    """The given components as a boolean mask."""
     mask = np.zeros(len(partition.root), dtype=bool)
     mask[list(roots)] = True
     return mask
 
 
 def parts_by_root(count: int, parts: Iterable[IntArray]) -> IntArray:
-    """Per component the part that it is in, or -1."""
+    """The index of the part that contains each of `count` components, or -1."""
     part_of_root = np.full(count, -1, dtype=np.int64)
     for index, roots in enumerate(parts):
         part_of_root[roots] = index
@@ -62,12 +65,12 @@ def parts_by_root(count: int, parts: Iterable[IntArray]) -> IntArray:
 
 
 def connected_members(members: Sequence[IntArray], count: int) -> list[list[int]]:
-    """Which members share components, of `count` in all, directly or by others: their places."""
+    """Indices of the members that share any of `count` components, directly or through other members."""
     links = nx.Graph()
     links.add_nodes_from(range(len(members)))
     first_member = np.full(count, -1, dtype=np.int64)
     for index, roots in enumerate(members):
-        links.add_edges_from((other, index) for other in set(first_member[roots].tolist()) if other >= 0)
+        links.add_edges_from((earlier, index) for earlier in set(first_member[roots].tolist()) if earlier >= 0)
         first_member[roots[first_member[roots] < 0]] = index
     return sorted(sorted(component) for component in nx.connected_components(links))
 
@@ -75,9 +78,9 @@ def connected_members(members: Sequence[IntArray], count: int) -> list[list[int]
 def protect_last_unit(
     partition: Partition, dimensions: Iterable[ParameterDim], group_of_root: IntArray, group_count: int
 ) -> None:
-    """Of a dimension that a part of a group fills one unit stays: no choice of units can then empty a layer.
+    """Fix one unit in each dimension that part of a group fills, so that no choice of units empties a layer.
 
-    `group_of_root` says of every component to which group it belongs, -1 where it cannot go.
+    `group_of_root` is the group of each component, -1 if it is fixed; it is updated in place.
     """
     sizes = np.bincount(group_of_root[group_of_root >= 0], minlength=group_count)
     unique_dims = {dimension.roots.tobytes(): dimension for dimension in reversed(list(dimensions))}
@@ -85,13 +88,13 @@ def protect_last_unit(
     for roots, dimension in sorted(parts, key=lambda part: len(part[0])):
         root_groups = group_of_root[roots]
         if (root_groups >= 0).all() and (np.bincount(root_groups, minlength=group_count) < sizes)[root_groups].all():
-            partition.fixed[int(roots[0])] = f"the last channel of `{dimension.parameter}`"
+            partition.fixed[int(roots[0])] = f"`{dimension.parameter}` must keep at least one channel"
             sizes[root_groups[0]] -= 1
             group_of_root[roots[0]] = -1
 
 
 def max_channels_per_unit(roots: IntArray, unit: IntArray, producer: ParameterDim) -> int:
-    """The most channels of a producer that are one unit."""
+    """The largest number of channels of a producer in one unit."""
     in_group = np.isin(producer.roots, roots)
     return int(np.bincount(unit[producer.roots[in_group]]).max(initial=0))
 
@@ -103,7 +106,7 @@ def slices_of_groups(
     group_count: int,
     zeroable: BoolArray | None = None,
 ) -> list[list[Slice]]:
-    """Where every one of `group_count` groups stands; `zeroable` are the atoms whose zeros silence a product."""
+    """The slices of each of `group_count` groups; `zeroable` masks the atoms that zero a product when they are zero."""
     atoms = placement.root[: analysis.parameter_atom_count]
     atom_groups, units = placement.group[atoms], placement.unit[atoms]
     units.setflags(write=False)
@@ -132,7 +135,7 @@ def _cached_arange(count: int) -> IntArray:
 
 
 def _slice_roles(analysis: Analysis, dimension: ParameterDim) -> list[Role]:
-    """Weights that two layers share may produce in one and consume in the other."""
+    """The roles of a dimension's slices: a weight shared by two layers may produce in one and consume in the other."""
     known_roles = analysis.roles.get((dimension.parameter, dimension.dim), set())
     roles: list[Role] = [role for role in ROLES if role in known_roles and role in ("producer", "consumer")]
     return roles or [role for role in ROLES if role in known_roles][:1] or [ROLES[-1]]

@@ -1,4 +1,4 @@
-"""Channel groups within attention heads: the same dims of every head, of queries and keys, or of values."""
+"""Channel groups within attention heads: the same dims of all heads, of queries and keys or of values."""
 
 from __future__ import annotations
 
@@ -27,9 +27,9 @@ from tickdsl.graph.model import HEAD_DIMS, ChannelGroup
 def group_head_dims(
     analysis: Analysis, producers: Sequence[tuple[str, int]], heads: Solution, offset: int
 ) -> tuple[Solution, list[ChannelGroup]]:
-    """The atoms at the granularity of dims, and their groups, which are numbered from `offset`.
+    """Solve the atoms at the granularity of dims, and group them; group numbers start at `offset`.
 
-    `producers` are dimensions of parameters in order of their first run, `heads` the granularity of heads.
+    `producers` are parameter dimensions in order of first use; `heads` is the solution at the granularity of heads.
     """
     partition = analysis.constraints.solve_dims()
     marks = analysis.constraints.head_dims
@@ -74,9 +74,9 @@ def group_head_dims(
             if factor is not None:
                 factors.append(factor)
             elif reason is None and mark.factors:
-                reason = f"`{mark.location}` multiplies values that are never silent"
+                reason = f"`{mark.location}` multiplies activations that no weight can zero"
         if reason is None and group_index not in full_groups:
-            reason = "not every head has all of its dims"
+            reason = "its heads do not all have the same dims"
         if reason is None:
             group[roots] = offset + len(groups)
         names.add(name := _name(analysis, _first_head_producer(group_producers, group_marks), group_marks, names))
@@ -92,8 +92,8 @@ def group_head_dims(
                 reason=reason,
             )
         )
-    silent = analysis.constraints.zeroable_mask(factors)
-    slices = slices_of_groups(analysis, Solution(partition.root, placement, unit), dimensions, len(groups), silent)
+    zeroable = analysis.constraints.zeroable_mask(factors)
+    slices = slices_of_groups(analysis, Solution(partition.root, placement, unit), dimensions, len(groups), zeroable)
     groups = [
         attrs.evolve(channel_group, slices=tuple(group_slices))
         for channel_group, group_slices in zip(groups, slices, strict=True)
@@ -102,25 +102,25 @@ def group_head_dims(
 
 
 def _fixed_reason(analysis: Analysis, marks: Sequence[HeadDims], roots: IntArray) -> str | None:
-    """Why nothing can go, as far as the marks know."""
+    """Why no dim can be removed, as far as the marks show."""
     for mark in marks:
         if len(roots) == 1 and mark.family.shape[mark.dim] > 1:
-            return "all dims of its heads go together"
+            return "the dims of its heads cannot be removed separately"
         value_dependent = [path for path in analysis.value_dependent_modules if _related(path, mark.module)]
         if mark.factors and value_dependent:
-            return f"`{value_dependent[0]}` calculates with a number that a run without data does not show"
+            return f"`{value_dependent[0]}` uses a scalar whose value is unknown when tracing"
     return None
 
 
 def _related(first: str, second: str) -> bool:
-    """Whether one of two modules is in the other, or both are the same."""
+    """Whether two modules are the same, or one contains the other."""
     return f"{first}.".startswith(f"{second}.") or f"{second}.".startswith(f"{first}.") or not (first and second)
 
 
 def _full_rectangles(dimensions: Sequence[ParameterDim], group_of_root: IntArray, heads: Solution) -> set[int]:
-    """The groups of which every head that stands in a dimension has every dim that does: no choice of both empties it.
+    """The groups that form a full heads × dims grid in each parameter dimension, so that no choice of both empties it.
 
-    `group_of_root` says of components of which group they are.
+    `group_of_root` is the group of each component.
     """
     full: set[int] = set()
     incomplete: set[int] = set()
@@ -136,14 +136,14 @@ def _full_rectangles(dimensions: Sequence[ParameterDim], group_of_root: IntArray
 
 
 def _first_head_producer(producers: Sequence[ParameterDim], marks: Sequence[HeadDims]) -> ParameterDim:
-    """The first producer whose rows themselves are heads × dims; a collapsed group may hold others before it."""
+    """The first producer whose rows are heads × dims; a merged group may have other producers before it."""
     rows = np.concatenate([family.ravel() for mark in marks for family in (mark.family, *mark.factors)])
     matching = (p for p in producers if ((rows >= p.start) & (rows < p.start + len(p.roots))).any())
     return next(matching, producers[0])
 
 
 def _name(analysis: Analysis, producer: ParameterDim, marks: Sequence[HeadDims], used_names: set[str]) -> str:
-    """The first producer's, and whether these are dims of queries and keys, of values, or of all."""
+    """A unique name: the first producer's, and whether the dims are of queries and keys, of values, or of both."""
     has_factors = {bool(mark.factors) for mark in marks}
     kind = "head-dims" if len(has_factors) > 1 else "qk-dims" if has_factors.pop() else "v-dims"
     base = f"{analysis.weights[producer.parameter] or producer.parameter}:{kind}"

@@ -1,4 +1,4 @@
-"""What happens to families where operators bring values together: position by position, or in sums."""
+"""Joins the families of an operator's operands: element-wise, or in the sums of a product."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ _Member = tuple[Family, int]
 
 @attrs.frozen
 class MatrixProduct:
-    """A product of two activations: its batch dimensions, and the one that it sums over."""
+    """A product of two activations: its batch dimensions, and the dimension that it sums over."""
 
     module: str
     batch: frozenset[int]
@@ -28,20 +28,20 @@ def join_families(
     location: str,
     product: MatrixProduct | None = None,
 ) -> Families:
-    """The families of an element-wise result: where operands overlap, their atoms are one."""
+    """The families of an element-wise result; where operands overlap, their atoms are unified."""
     result: list[Family] = []
     for members in _cluster_families(values, rank):
         common_dims = frozenset.intersection(*(frozenset(varying_dims(family)) for family, _ in members))
         family_join = _FamilyJoin(constraints, members, values, rank, location, common_dims)
         if not common_dims:
             for family, _ in members:
-                constraints.fix(family, f"`{location}` mixes it with values of another layout")
+                constraints.fix(family, f"`{location}` combines it with a tensor of another layout")
         elif product is not None and _keeps_value_dims(members, product):
             result += family_join.mark_value_dims(product)
         elif (granularity := family_join.known_granularity()) is not None:
             result += family_join.unify_at(granularity)
         elif product is None and family_join.mixes_wide_and_narrow():
-            # Heads × dims with dims or heads alone, if what comes shows that these are attention's: rotary tables.
+            # Heads × dims meet dims or heads alone (a rotary table), if later operators show that this is attention.
             constraints.defer(family_join.join_deferred)
             result += family_join.wide_families()
         else:
@@ -51,7 +51,7 @@ def join_families(
 
 @attrs.frozen
 class _FamilyJoin:
-    """Families that an operator brings together, and the dimensions of the result along which all of them vary."""
+    """Families that an operator joins, and the dimensions of its result along which all of them vary."""
 
     constraints: AtomConstraints
     members: Sequence[_Member]
@@ -61,14 +61,14 @@ class _FamilyJoin:
     common_dims: frozenset[int]
 
     def join_deferred(self) -> None:
-        """Join what could not be joined before it was known where attention has heads and dims."""
+        """Join families once it is known which dimensions are heads and which are their dims."""
         if (granularity := self.known_granularity()) is not None:
             self.unify_at(granularity)
         else:
             self.unify_members()
 
     def unify_members(self, factors: bool = False) -> Family:
-        """The one family of members that are one along the common dimensions and do not vary along others."""
+        """Unify the members along the common dimensions, and merge all others; returns the one family."""
         constraints = self.constraints
         reduced = []
         for family, _ in self.members:
@@ -89,11 +89,11 @@ class _FamilyJoin:
         return family
 
     def wide_families(self) -> list[Family]:
-        """The families that vary along more than the common dimensions."""
+        """The members that vary along more than the common dimensions."""
         return [family for family, _ in self.members if not set(varying_dims(family)) <= self.common_dims]
 
     def mixes_wide_and_narrow(self) -> bool:
-        """Whether some members vary along more than the common dimensions, and others have one position there."""
+        """Whether some members vary along further dimensions, along which the tensors of the others have size 1."""
         extra_dims = {dim for family in self.wide_families() for dim in varying_dims(family)} - self.common_dims
         narrow_owners = [owner for family, owner in self.members if set(varying_dims(family)) <= self.common_dims]
         return bool(extra_dims and narrow_owners) and not any(
@@ -101,7 +101,7 @@ class _FamilyJoin:
         )
 
     def known_granularity(self) -> Granularity | None:
-        """In which reading the common dimensions vary, if some members have heads and dims, and others one of these."""
+        """The granularity of the common dimensions if some members have heads and dims, and others only one of them."""
         if not self.constraints.head_dims or not self.mixes_wide_and_narrow():
             return None
         inner = {frozenset(self.constraints.head_dim_axes(family)) for family in self.wide_families()}
@@ -110,7 +110,7 @@ class _FamilyJoin:
         return "dims" if self.common_dims == dims else "heads" if not self.common_dims & dims else None
 
     def unify_at(self, granularity: Granularity) -> list[Family]:
-        """Members have the common dimensions in common in one reading; in the other, what has no others is rigid."""
+        """Unify the members at one granularity; at the other, members without further dimensions are fixed."""
         constraints, common_dims = self.constraints, self.common_dims
         other: Granularity = "heads" if granularity == "dims" else "dims"
         wide_families = self.wide_families()
@@ -128,7 +128,7 @@ class _FamilyJoin:
         return wide_families
 
     def mark_value_dims(self, product: MatrixProduct) -> list[Family]:
-        """Weights of every head times its values, or the like: the dims of the values stay apart."""
+        """Join the factors of attention weights × values, which keeps the dims of the values separate."""
         for family, _ in self.members:
             inner = set(varying_dims(family)) - product.batch
             if inner:
@@ -137,7 +137,7 @@ class _FamilyJoin:
 
     @property
     def _rigid_reason(self) -> str:
-        return f"`{self.location}` combines it with a value that cannot shrink"
+        return f"`{self.location}` combines it with a tensor of fixed size"
 
     def _meets_rigid(self, dims: Iterable[int]) -> bool:
         owners = {owner for _, owner in self.members}
@@ -145,7 +145,7 @@ class _FamilyJoin:
 
 
 def _keeps_value_dims(members: Sequence[_Member], product: MatrixProduct) -> bool:
-    """Whether the sums are over something else than these families, one of which has dims of its own in every head."""
+    """Whether the product does not sum over these families, and one of them has dims of its own in each head."""
     dims = [set(varying_dims(family)) for family, _ in members]
     return (
         not any(product.summed in own_dims for own_dims in dims)
@@ -161,7 +161,7 @@ def _covers(value: TensorInfo, rank: int, dims: Iterable[int]) -> bool:
 
 
 def _cluster_families(values: Sequence[TensorInfo], rank: int) -> list[list[_Member]]:
-    """The operands' families, those that vary along a common dimension together."""
+    """Group the operands' families by the dimensions that they share."""
     clusters: list[tuple[set[int], list[_Member]]] = []
     for owner, value in enumerate(values):
         for family in value.families:
@@ -176,7 +176,7 @@ def _cluster_families(values: Sequence[TensorInfo], rank: int) -> list[list[_Mem
 
 
 def reduce_families(constraints: AtomConstraints, families: Families, dims: Iterable[int]) -> Families:
-    """The families after the dimensions were summed away (kept with size 1)."""
+    """The families after a reduction over `dims`, which keep size 1."""
     result = []
     for family in families:
         if set(varying_dims(family)) <= set(dims):

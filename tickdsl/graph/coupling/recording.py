@@ -1,4 +1,4 @@
-"""What one evaluation of a network did: its operators, and the calls of its modules."""
+"""The record of one forward pass: its operators and module calls."""
 
 from __future__ import annotations
 
@@ -13,8 +13,10 @@ from tickdsl.graph.coupling.families import Families, Shape, TensorInfo
 
 @attrs.define
 class Operator:
-    """One recorded operator: what it made, and from what. `taken`: the positions along dimensions of a value that it
-    takes by their numbers."""
+    """One recorded operator with its parents and outputs.
+
+    `taken` lists the positions that it selects by index along dimensions of a tensor.
+    """
 
     name: str
     op: str
@@ -32,9 +34,9 @@ class Operator:
 
 @attrs.define
 class ModuleCall:
-    """One call of a module: the nodes that made its inputs and outputs, and the operators run within.
+    """One call of a module: the nodes of its inputs and outputs, and the range of operators that it runs.
 
-    `is_unary`: one tensor goes in, one comes out.
+    `is_unary` is whether it maps one tensor to one tensor.
     """
 
     path: str
@@ -47,7 +49,7 @@ class ModuleCall:
 
 @attrs.define
 class Recording:
-    """What one evaluation of the network did."""
+    """The operators, module calls, inputs and outputs of one forward pass; `unknown` lists operators without a rule."""
 
     operators: list[Operator] = attrs.field(factory=list)
     calls: list[ModuleCall] = attrs.field(factory=list)

@@ -1,4 +1,4 @@
-"""Operators that take or move positions along a dimension by their numbers: slices, selections, rolls."""
+"""The positions that operators select or move by index: slices, selections, rolls."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from tickdsl.graph.coupling.families import Shape
 
 
 def selected_positions(op: str, arguments: Mapping[str, Any], shape: Shape) -> dict[int, IntArray]:
-    """Per dimension of a tensor of that shape which an operator takes apart: the positions that it gives, in order."""
+    """The positions that an operator selects from a tensor of `shape`, in output order, by dimension."""
     rank = len(shape)
     if op == "slice":
         dim = arguments["dim"] % rank
@@ -26,6 +26,6 @@ def selected_positions(op: str, arguments: Mapping[str, Any], shape: Shape) -> d
     return {}
 
 
-def kept_positions(taken: IntArray, stays: BoolArray) -> IntArray:
-    """Where what stays of the positions taken stands among what stays of all."""
-    return (np.cumsum(stays) - 1)[taken[stays[taken]]]
+def kept_positions(selected: IntArray, kept: BoolArray) -> IntArray:
+    """Renumber the selected positions that are kept: their indices among all kept positions."""
+    return (np.cumsum(kept) - 1)[selected[kept[selected]]]

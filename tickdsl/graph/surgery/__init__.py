@@ -1,1 +1,1 @@
-"""Physical removal: from a dense network and a structure to the small network, proved."""
+"""Compaction: builds the smaller network from a dense network and a structure, and verifies it."""

@@ -1,4 +1,4 @@
-"""Physical removal: from a dense network and a structure to a smaller ordinary network that computes the same."""
+"""Physical pruning: turns a dense network and a structure into a smaller ordinary network that computes the same."""
 
 from __future__ import annotations
 
@@ -26,10 +26,11 @@ KeptIndices = list[IntArray | None]
 
 @gc_disabled()
 def compact(model: nn.Module, graph: ModelGraph, structure: Structure) -> nn.Module:
-    """A network without what the structure removed; its weights are slices of the model's, masked ones are zero.
+    """Build the network without the removed units and blocks; its weights are slices of the model's, masks applied.
 
-    `model` is the dense network that `graph` was traced from; it is not changed. Names of submodules and parameters
-    stay. Raises StructureError where the structure belongs to another network.
+    `model` is the dense network that `graph` was traced from; it is not changed. Submodules and parameters keep their
+    names. Raises StructureError if the structure belongs to another network, and SurgeryError if the network's code
+    cannot run with the remaining sizes.
     """
     tensors = _named_tensors(model)
     indices = all_kept_indices(graph, structure)
@@ -52,10 +53,10 @@ def compact(model: nn.Module, graph: ModelGraph, structure: Structure) -> nn.Mod
 
 
 def zeroed_copy(model: nn.Module, graph: ModelGraph, structure: Structure) -> nn.Module:
-    """The dense network with the consumers' slices of the removed channels zeroed: what `compact` must equal.
+    """Copy the dense network and zero the weights that read removed channels: the reference for `compact`.
 
-    Queries and keys meet in a product, which has no weights: of their removed dims one factor is zeroed, the queries
-    where nothing stands between their weights and the product that makes something of zero, or else the keys.
+    The product of queries and keys has no weights; for removed dims, one of its factors is zeroed: the queries if no
+    operator between their weights and the product maps zero to something else, otherwise the keys.
     """
     zeroed = copy.deepcopy(model)
     clear_tensor_caches(zeroed, model, graph)
@@ -77,37 +78,37 @@ def zeroed_copy(model: nn.Module, graph: ModelGraph, structure: Structure) -> nn
 
 
 class CloneIdentity(nn.Identity):
-    """What is left of a removed block: its input, as a tensor of its own, since code behind may write into it."""
+    """Replaces the last module of a removed block: returns a copy of its input, since later code may write to it."""
 
     def forward(self, input: Tensor) -> Tensor:
-        """A copy."""
+        """Return a copy of the input."""
         return input.clone()
 
 
 def _bypass_removed_blocks(model: nn.Module, graph: ModelGraph, structure: Structure) -> None:
-    """Put identities in the place of removed blocks, of nested ones in the outermost."""
+    """Replace removed blocks by identities; of nested blocks, only the outermost."""
     replaced = [graph.block(block).replaced for block in structure.removed_blocks]
-    paths, ends = {path for run in replaced for path in run}, {run[-1] for run in replaced}
+    paths, ends = {path for chain in replaced for path in chain}, {chain[-1] for chain in replaced}
     for path in paths:
         if not any(path.startswith(f"{other}.") for other in paths):
             identity = CloneIdentity() if path in ends else nn.Identity()
             for name, value in vars(model.get_submodule(path)).items():
                 if isinstance(value, int | float | str | tuple) and not name.startswith("_"):
-                    setattr(identity, name, value)  # a stride, say, that code around it reads
+                    setattr(identity, name, value)  # surrounding code may read it, such as a stride
             replace_module(model, path, identity)
 
 
 def slice_state_dict(
     graph: ModelGraph, state: Mapping[str, Tensor], source: Structure, target: Structure
 ) -> dict[str, Tensor]:
-    """The state dict of `compact(target)` from that of `compact(source)`, of which target must be a part.
+    """Slice the state dict of `compact(source)` to that of `compact(target)`.
 
-    Raises StructureError where target keeps what source lacks.
+    Raises StructureError if `target` keeps something that `source` does not.
     """
     before, after = all_kept_indices(graph, source), all_kept_indices(graph, target)
     missing, removed = removed_parameters(graph, source), removed_parameters(graph, target)
     if missing - removed:
-        raise StructureError("the structure asked for keeps a block that these weights lack")
+        raise StructureError("the target structure keeps a block that these weights do not have")
     result = {}
     for name, tensor in state.items():
         canonical_name = graph.aliases.get(name, name)
@@ -120,7 +121,7 @@ def slice_state_dict(
 
 
 def compact_masks(graph: ModelGraph, structure: Structure) -> dict[str, Tensor]:
-    """The masks of the weights that are left, in the shapes of the compact network."""
+    """The masks of the remaining weights, in the shapes of the compact network."""
     indices = all_kept_indices(graph, structure)
     removed = removed_parameters(graph, structure)
     masks = {}
@@ -131,7 +132,7 @@ def compact_masks(graph: ModelGraph, structure: Structure) -> dict[str, Tensor]:
 
 
 def slice_tensor(tensor: Tensor, kept: KeptIndices | None) -> Tensor:
-    """The part of a tensor that stays, dimension by dimension."""
+    """Select the kept indices of each dimension of a tensor."""
     for dim, index in enumerate(kept or ()):
         if index is not None:
             tensor = tensor.index_select(dim, torch.from_numpy(index.copy()).to(tensor.device))
@@ -143,13 +144,13 @@ def _named_tensors(model: nn.Module) -> dict[str, Tensor]:
 
 
 def _relative_indices(name: str, before: KeptIndices | None, after: KeptIndices | None, rank: int) -> KeptIndices:
-    """Where the indices of `after` stand among those of `before`."""
+    """The positions of the indices `after` among the indices `before`, by dimension."""
     result: KeptIndices = []
     for old, new in zip(before or [None] * rank, after or [None] * rank, strict=True):
         if old is None:
             result.append(new)
         elif new is None or not np.isin(new, old).all():
-            raise StructureError(f"the structure asked for keeps parts of `{name}` that these weights lack")
+            raise StructureError(f"the target structure keeps parts of `{name}` that these weights do not have")
         else:
             result.append(np.searchsorted(old, new))
     return result

@@ -18,12 +18,12 @@ from tickdsl.graph.tracing.module_program import KeptPositions, ModuleProgram, P
 
 
 class SurgeryError(TickdslError):
-    """A network whose code cannot be made to follow the sizes that are left."""
+    """A network whose code cannot be adapted to the remaining sizes."""
 
 
 @attrs.frozen(eq=False)
 class ProgramRecording:
-    """One recording of a module: its program, what is left of its values, and the size of the batch."""
+    """One recording of a module: its program, the kept positions of its tensors, and the batch size."""
 
     program: ModuleProgram
     kept_positions: KeptPositions
@@ -31,6 +31,12 @@ class ProgramRecording:
 
 
 class GraphEmitter:
+    """Emits the graph of one module from its recordings at two batch sizes.
+
+    `names` maps the ids of parameters and buffers to their names, and `all_names` first names to all names of shared
+    objects. Raises SurgeryError if a step depends on sizes in an unsupported way.
+    """
+
     def __init__(
         self,
         module: nn.Module,
@@ -48,15 +54,17 @@ class GraphEmitter:
         self._batch: fx.Node | None = None
         self._device: fx.Node | None = None
         if len(self.first.program.steps) != len(self.second.program.steps):
-            raise self.unsupported("its code takes other steps for another batch size")
+            raise self.unsupported("its operators depend on the batch size")
 
     def unsupported(self, why: str) -> SurgeryError:
+        """The error for a module that cannot be rewritten."""
         return SurgeryError(
-            f"`{self.path}` ({type(self.module).__name__}) cannot be made smaller: {why}",
-            "leave its channels out with `except`, or write its code without fixed sizes",
+            f"`{self.path}` ({type(self.module).__name__}) cannot be rewritten for smaller sizes: {why}",
+            "exclude its layers with `except`, or remove the hard-coded sizes from its code",
         )
 
     def emit(self) -> fx.Graph:
+        """Emit the graph of the module."""
         self._placeholders()
         for step, other_step in zip(self.first.program.steps, self.second.program.steps, strict=True):
             if isinstance(step.target, str):
@@ -83,7 +91,7 @@ class GraphEmitter:
                 self._find_batch_and_device(bound[name], node)
 
     def _find_batch_and_device(self, value: Any, node: fx.Node) -> None:
-        """Where the size of the batch and the device can be read."""
+        """Emit the nodes that read the batch size and the device from an input."""
         if isinstance(value, Tensor) and self._device is None:
             self._device = self.graph.call_function(getattr, (node, "device"))
         if isinstance(value, Tensor) and self._batch is None:
@@ -100,15 +108,15 @@ class GraphEmitter:
                     return
 
     def _relative_path(self, path: str) -> str:
-        """The path within the module of a submodule, parameter or buffer."""
+        """The path of a submodule, parameter or buffer relative to the module."""
         prefix = f"{self.path}." if self.path else ""
         own_name = next((name for name in self.all_names.get(path, [path]) if name.startswith(prefix)), None)
         if own_name is None:
-            raise self.unsupported(f"it uses `{path}`, which is not part of it")
+            raise self.unsupported(f"it uses `{path}` from outside the module")
         return own_name.removeprefix(prefix)
 
     def _bind_node(self, value: Any, node: fx.Node) -> None:
-        """This node is that value; of a tuple, its items are those of the tuple."""
+        """Bind a value to a node; the items of a list, tuple or dictionary are bound to item nodes."""
         if isinstance(value, Tensor):
             self.nodes[id(value)] = node
         elif isinstance(value, list | tuple):
@@ -121,26 +129,28 @@ class GraphEmitter:
                     self.nodes[id(item)] = self.graph.call_function(_getitem, (node, key))
 
     def with_nodes(self, values: Any) -> Any:
-        """The same values with nodes in place of tensors."""
+        """Replace all tensors in nested values by their nodes."""
         return pytree.tree_map(self.node, values)
 
     def node(self, value: Any) -> Any:
+        """The node of a tensor or device; any other value itself."""
         if isinstance(value, torch.device):
             return self._device
         if not isinstance(value, Tensor):
             return value
         if id(value) not in self.nodes:
             if id(value) not in self.names:
-                raise self.unsupported("it uses a tensor that is neither parameter nor buffer")
+                raise self.unsupported("it uses a tensor that is neither a parameter nor a buffer")
             self.nodes[id(value)] = self.graph.get_attr(self._relative_path(self.names[id(value)]))
         return self.nodes[id(value)]
 
     def node_arguments(self, args: Any, kwargs: Any) -> tuple[tuple[Any, ...], dict[str, Any]]:
+        """Replace all tensors in the arguments by their nodes."""
         return tuple(self.with_nodes(list(args))), dict(self.with_nodes(kwargs))
 
     def _emit_operator(self, step: ProgramStep, other_step: ProgramStep) -> fx.Node:
         if step.target is not other_step.target:
-            raise self.unsupported("its code takes other steps for another batch size")
+            raise self.unsupported("its operators depend on the batch size")
         name = operator_name(step.target)[0]
         emit_operator = self.operator_emitters.get(name)
         if emit_operator is not None:
@@ -148,14 +158,18 @@ class GraphEmitter:
         if [x for x in pytree.tree_leaves((step.args, step.kwargs)) if not isinstance(x, Tensor)] != [
             x for x in pytree.tree_leaves((other_step.args, other_step.kwargs)) if not isinstance(x, Tensor)
         ]:
-            raise self.unsupported(f"`{name}` has a size in it that follows the batch")
+            raise self.unsupported(f"`{name}` has an argument that depends on the batch size")
         args, kwargs = self.node_arguments(step.args, step.kwargs)
         return self.graph.call_function(step.target, args, kwargs)
 
-    def kept_sizes(self, value: TensorInfo, other_step: TensorInfo, wildcard: bool = True) -> list[Any]:
-        """The sizes that are left of a value; those that follow the batch as -1 (at most one) or calculated from it."""
+    def kept_sizes(self, first: TensorInfo, second: TensorInfo, wildcard: bool = True) -> list[Any]:
+        """The remaining sizes of a tensor, from its info in both recordings.
+
+        A size that depends on the batch becomes -1 if it is the only one and `wildcard` is set, otherwise a node that
+        computes it from the batch size.
+        """
         sizes: list[Any] = []
-        first_shape, second_shape = self.first.kept_positions.shape(value), self.second.kept_positions.shape(other_step)
+        first_shape, second_shape = self.first.kept_positions.shape(first), self.second.kept_positions.shape(second)
         varying_sizes = sum(a != b for a, b in zip(first_shape, second_shape, strict=True))
         for a, b in zip(first_shape, second_shape, strict=True):
             if a == b:
@@ -169,11 +183,11 @@ class GraphEmitter:
     def _batch_multiple(self, first_size: int, second_size: int) -> Any:
         multiple, remainder = divmod(first_size, self.first.batch)
         if remainder or multiple * self.second.batch != second_size or self._batch is None:
-            raise self.unsupported("it has a size that follows the batch in no plain way")
+            raise self.unsupported("it has a size that is not a multiple of the batch size")
         return self._batch if multiple == 1 else self.graph.call_function(_mul, (self._batch, multiple))
 
     def input_info(self, step: ProgramStep, name: str = "self") -> TensorInfo:
-        """What is known of a tensor argument."""
+        """The info of a tensor argument."""
         return step.inputs[id(step.arguments[name])]
 
 

@@ -34,7 +34,7 @@ def _split(emitter: GraphEmitter, step: ProgramStep, other_step: ProgramStep) ->
     first_sizes = [emitter.first.kept_positions.shape(output)[dim] for output in step.outputs]
     second_sizes = [emitter.second.kept_positions.shape(output)[dim] for output in other_step.outputs]
     if first_sizes != second_sizes:
-        raise emitter.unsupported("it splits the batch")
+        raise emitter.unsupported("it splits the batch dimension")
     return emitter.graph.call_function(torch.split, (data, first_sizes, dim))
 
 
@@ -43,7 +43,7 @@ def _slice(emitter: GraphEmitter, step: ProgramStep, other_step: ProgramStep) ->
     dim = step.arguments["dim"] % len(value.shape)
     bounds = [step.arguments[name] for name in ("start", "end", "step")]
     if bounds != [other_step.arguments[name] for name in ("start", "end", "step")]:
-        raise emitter.unsupported("it takes a share of the batch")
+        raise emitter.unsupported("it slices by the batch size")
     mask = emitter.first.kept_positions.mask(value, dim)
     if mask is not None:
         taken = np.zeros(len(mask), dtype=bool)
@@ -51,7 +51,7 @@ def _slice(emitter: GraphEmitter, step: ProgramStep, other_step: ProgramStep) ->
         kept = np.flatnonzero(taken[mask])
         stride = int(kept[1] - kept[0]) if len(kept) > 1 else 1
         if not len(kept) or (np.diff(kept) != stride).any():
-            raise emitter.unsupported("what is left of the channels that it takes does not stand at even distances")
+            raise emitter.unsupported("the remaining channels of a slice are not evenly spaced")
         bounds = [int(kept[0]), int(kept[-1]) + 1, stride]
     return emitter.graph.call_function(step.target, (data, dim, *bounds))
 
@@ -61,20 +61,20 @@ def _select(emitter: GraphEmitter, step: ProgramStep, other_step: ProgramStep) -
     dim, index = step.arguments["dim"] % len(value.shape), step.arguments["index"]
     mask = emitter.first.kept_positions.mask(value, dim)
     if index != other_step.arguments["index"] or (mask is not None and not mask[index]):
-        raise emitter.unsupported("it picks one channel by its number")
+        raise emitter.unsupported("it selects a single channel by index")
     if mask is not None:
         index = int(mask[: index % len(mask)].sum())
     return emitter.graph.call_function(step.target, (data, dim, index))
 
 
 def _roll(emitter: GraphEmitter, step: ProgramStep, other_step: ProgramStep) -> fx.Node:
-    """As many positions come round as are left of those that did."""
+    """Shift by the number of kept positions among those that wrap around."""
     data, value = emitter.node(step.arguments["self"]), emitter.input_info(step)
     dims, shifts = list(step.arguments["dims"]), list(step.arguments["shifts"])
     if shifts != list(other_step.arguments["shifts"]):
-        raise emitter.unsupported("it rolls by the size of the batch")
+        raise emitter.unsupported("it rolls by the batch size")
     if not dims and emitter.first.kept_positions.shape(value) != value.shape:
-        raise emitter.unsupported("it rolls over all dimensions at once")
+        raise emitter.unsupported("it rolls over the flattened tensor")
     for index, dim in enumerate(dims):
         mask = emitter.first.kept_positions.mask(value, dim % len(value.shape))
         if mask is not None:
@@ -83,9 +83,9 @@ def _roll(emitter: GraphEmitter, step: ProgramStep, other_step: ProgramStep) -> 
 
 
 def _identity(emitter: GraphEmitter, step: ProgramStep, other_step: ProgramStep) -> fx.Node:
-    """Strides only: the value itself."""
+    """`as_strided` to the same shape: the input itself."""
     if step.outputs[0].shape != emitter.input_info(step).shape:
-        raise emitter.unsupported("it strides over memory freely")
+        raise emitter.unsupported("it uses custom strides")
     node: fx.Node = emitter.node(step.arguments["self"])
     return node
 
@@ -107,7 +107,7 @@ def _convolution(emitter: GraphEmitter, step: ProgramStep, other_step: ProgramSt
 def _pad(emitter: GraphEmitter, step: ProgramStep, other_step: ProgramStep) -> fx.Node:
     value, amounts = step.outputs[0], list(step.arguments["pad"])
     if amounts != list(other_step.arguments["pad"]):
-        raise emitter.unsupported("it pads by the size of the batch")
+        raise emitter.unsupported("it pads by the batch size")
     for index in range(len(amounts) // 2):
         mask = emitter.first.kept_positions.mask(value, len(value.shape) - 1 - index)
         before, after = amounts[2 * index : 2 * index + 2]

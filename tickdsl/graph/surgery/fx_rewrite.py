@@ -20,14 +20,15 @@ def rewrite_module(
     names: dict[int, str],
     all_names: Mapping[str, Sequence[str]],
 ) -> fx.GraphModule:
-    """The module as a graph of the steps that it took. `names` are those of parameters and buffers by identity,
-    `all_names` those of what has several, by the first.
+    """Rewrite a module as a graph of its recorded steps.
 
-    Raises SurgeryError where a step depends on sizes in a way that has no form for smaller ones.
+    `recordings` are made at two batch sizes. `names` maps the ids of parameters and buffers to their names, and
+    `all_names` first names to all names of shared objects. Raises SurgeryError if a step depends on sizes in a way that
+    has no counterpart for smaller ones.
     """
     graph = GraphEmitter(module, recordings, names, all_names, OPERATOR_EMITTERS).emit()
     rewritten = fx.GraphModule(module, graph, class_name=type(module).__name__)
-    # All that the module owns, used or not, in its order: the state dict stays as it was.
+    # Keep everything the module owns, used or not, in its order, so that the state dict keeps its keys.
     rewritten._modules, rewritten._parameters, rewritten._buffers = module._modules, module._parameters, module._buffers
     rewritten.train(module.training)
     return rewritten

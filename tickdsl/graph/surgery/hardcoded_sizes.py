@@ -1,7 +1,7 @@
-"""Brings the Python code of a compact network into line with its parameters, and proves it by a run without data.
+"""Adapts hard-coded sizes in the Python code of a compact network, and verifies it on the meta device.
 
-Most networks need nothing: their code asks tensors for their sizes. Where it does not, an attribute that holds the
-size is changed; where that does not help, the module's code is written anew.
+Most networks need no change, since their code reads sizes from tensors. Otherwise, attributes that hold a size are
+patched; if that does not help, the module is rewritten as a torch.fx graph.
 """
 
 from __future__ import annotations
@@ -25,16 +25,20 @@ from tickdsl.graph.tracing.meta import copy_to_meta, on_meta_device, set_trainin
 from tickdsl.graph.tracing.module_copy import replace_module
 from tickdsl.graph.tracing.module_program import KeptPositions, ProgramRecorder
 from tickdsl.graph.tracing.recorder import record_run
+from tickdsl.plurals import plural
 
 Undo = Callable[[], None]
-#: Per module its recordings, each with the names of parameters and buffers by identity.
+#: The recordings of each module, each with the names of parameters and buffers by id.
 _RecordingsByPath = dict[str, list[tuple[ProgramRecording, dict[int, str]]]]
 
 
 def repair_hardcoded_sizes(
     model: nn.Module, compact_model: nn.Module, graph: ModelGraph, structure: Structure
 ) -> nn.Module:
-    """`compact_model`, whose parameters are sliced, with code that follows. Raises SurgeryError where it cannot."""
+    """Adapt the code of `compact_model` to its sliced parameters; returns the model or its replacement.
+
+    Raises SurgeryError if a module cannot be adapted.
+    """
     trusted = set(_trusted_paths(compact_model))
     undos_by_class: dict[type[nn.Module], list[Undo]] = {}
     rewritten_classes: set[type[nn.Module]] = set()
@@ -53,7 +57,7 @@ def repair_hardcoded_sizes(
             undo()
         if module_class in rewritten_classes or mismatch.path in trusted:
             raise SurgeryError(
-                f"`{mismatch.path}` ({module_class.__name__}) does not follow the sizes left: it {mismatch.message}"
+                f"`{mismatch.path}` ({module_class.__name__}) does not run with the remaining sizes: {mismatch.message}"
             )
         rewritten_classes.add(module_class)
         compact_model = _rewrite_modules(model, compact_model, graph, structure, same_class_paths)
@@ -69,7 +73,7 @@ def _trusted_paths(compact_model: nn.Module) -> Iterable[str]:
 
 
 def _patch_attributes(module: nn.Module, path: str, graph: ModelGraph, structure: Structure) -> list[Undo]:
-    """Set whole-number attributes that equal a size that shrank; gives the way back."""
+    """Update integer attributes that equal a size that shrank; returns the functions that undo it."""
     sizes = layout_sizes(graph, structure)
     shrunk: dict[int, set[int]] = {}
     for _, data in graph.graph.nodes(data=True):
@@ -89,7 +93,7 @@ def _patch_attributes(module: nn.Module, path: str, graph: ModelGraph, structure
 def _rewrite_modules(
     model: nn.Module, compact_model: nn.Module, graph: ModelGraph, structure: Structure, paths: list[str]
 ) -> nn.Module:
-    """Replace the modules by graphs of what the dense ones do."""
+    """Replace modules by graphs of what their dense versions do."""
     kept_masks = kept_units(graph, structure)
     batches = (2, 3) if batch_size(graph.inputs) is not None else (None, None)
     try:
@@ -97,7 +101,7 @@ def _rewrite_modules(
     except Exception:  # code that knows its batch size may raise anything
         batches = (None, None)
         recordings = [_record_programs(model, graph, kept_masks, paths, None)] * 2
-    # With a batch of 1, every 1 could be it; and steps may differ between batches, so training runs with the first.
+    # With a batch of 1, any size of 1 could be the batch size. Training is recorded at the first batch size.
     training = _steps_in_training(model, graph, paths, batches[0])
     all_names = _all_names(model)
     for path in sorted(paths, key=lambda path: -path.count(".")):
@@ -107,16 +111,16 @@ def _rewrite_modules(
         steps = [step.target for step in runs[0][0][0].program.steps]
         if training.get(path, steps) != steps:
             raise SurgeryError(
-                f"`{path}` has sizes of the dense network in its code, which also does otherwise in training",
-                "let it ask tensors for their sizes, or leave dropout and norms to modules of their own",
+                f"`{path}` hard-codes sizes and runs different operators in training mode",
+                "read the sizes from tensors, or move dropout and normalisation into submodules",
             )
-        replacement, *other_runs = (
+        replacement, *further_runs = (
             rewrite_module(compact_model.get_submodule(path), (first, second), names, all_names)
             for (first, names), (second, _) in zip(*runs, strict=True)
         )
-        if any(run.code != replacement.code for run in other_runs):
+        if any(run.code != replacement.code for run in further_runs):
             raise SurgeryError(
-                f"`{path}` runs {len(runs[0])} times, with other sizes left each time, and its code has them in it"
+                f"`{path}` hard-codes sizes and runs {plural(len(runs[0]), 'time')} with different remaining sizes"
             )
         if not path:
             return replacement
@@ -127,11 +131,11 @@ def _rewrite_modules(
 def _steps_in_training(
     model: nn.Module, graph: ModelGraph, paths: list[str], batch: int | None
 ) -> dict[str, list[object]]:
-    """What the modules' own code does in training, where that can be seen."""
+    """The operators that the modules' own code runs in training mode; empty if the network does not run in it."""
     recorder = ProgramRecorder(paths, with_labels=False)
     try:
         _run_on_meta(model, graph, recorder, paths, batch)
-    except Exception:  # for want of targets for instance; such a network is judged by evaluation
+    except Exception:  # training may need targets, for example; then evaluation alone decides
         return {}
     return {path: [step.target for step in runs[0].steps] for path, runs in recorder.programs.items()}
 
@@ -139,7 +143,7 @@ def _steps_in_training(
 def _record_programs(
     model: nn.Module, graph: ModelGraph, kept_masks: Mapping[str, BoolArray], paths: list[str], batch: int | None
 ) -> _RecordingsByPath:
-    """Programs of the dense modules for one size of the batch, with what is left of every value."""
+    """Record the programs of the dense modules at one batch size, with the kept positions of their tensors."""
     recorder = ProgramRecorder(paths)
     names = _run_on_meta(model, graph, recorder, (), batch)
     kept_positions = KeptPositions.from_masks(solve_channel_groups(recorder.analysis), kept_masks)
@@ -152,7 +156,7 @@ def _record_programs(
 def _run_on_meta(
     model: nn.Module, graph: ModelGraph, recorder: ProgramRecorder, training: Collection[str], batch: int | None
 ) -> dict[int, str]:
-    """Run a copy without data, in training if modules are named for it; gives the names of its tensors."""
+    """Run a copy on the meta device, in training mode if `training` names modules; returns its tensor names by id."""
     meta_model = copy_to_meta(model)
     set_training_mode(meta_model, train=bool(training))
     for path in training:
@@ -168,7 +172,7 @@ def _run_on_meta(
 
 
 def _all_names(model: nn.Module) -> dict[str, list[str]]:
-    """Of shared modules, parameters and buffers by their first names: all names."""
+    """All names of each shared module, parameter and buffer, by its first name."""
     names_by_id: dict[int, list[str]] = {}
     for name, value in (
         *model.named_modules(remove_duplicate=False),

@@ -1,4 +1,4 @@
-"""The attributes by which torch's own layers know their sizes."""
+"""Updates the size attributes of torch's own layers, such as `in_features`."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ KeptIndices = list[IntArray | None]
 def update_layer_attributes(
     module: nn.Module, path: str, graph: ModelGraph, indices: Mapping[str, KeptIndices], sizes: Sequence[int]
 ) -> None:
-    """Make the attributes of a layer of torch's agree with its sliced parameters; `sizes` are those left of layouts."""
+    """Update a torch layer's attributes to its sliced parameters; `sizes` are the remaining sizes of the layouts."""
     prefix = f"{path}." if path else ""
     if isinstance(module, nn.MultiheadAttention):
         if any(f"{prefix}{name}" in indices for name, _ in module.named_parameters()):
@@ -57,7 +57,7 @@ def _canonical_name(graph: ModelGraph, name: str) -> str:
 def _remaining_attention_sizes(
     module: nn.MultiheadAttention, prefix: str, graph: ModelGraph, indices: Mapping[str, KeptIndices]
 ) -> tuple[int, int, int]:
-    """The heads that are left, and how wide the queries and the values of each are."""
+    """The number of remaining heads, and the widths of their queries and values."""
     heads, width = module.num_heads, module.head_dim
     widths = (width, width, getattr(module, "value_dim", width))
     packed = module.in_proj_weight is not None
@@ -74,7 +74,7 @@ def _remaining_attention_sizes(
 
 
 def _update_convolution(module: _ConvNd) -> None:
-    """Whole groups went, so the channels per group are those of the dense layer."""
+    """Only whole groups are removed, so the channels per group are those of the dense layer."""
     rows, columns = (1, 0) if isinstance(module, _ConvTransposeNd) else (0, 1)
     weight = module.weight
     if module.groups > 1:
@@ -84,7 +84,7 @@ def _update_convolution(module: _ConvNd) -> None:
 
 
 def _remaining_channels(path: str, graph: ModelGraph, sizes: Sequence[int]) -> int | None:
-    """The channels that are left of what a module without parameters gives."""
+    """The remaining output channels of a module without parameters."""
     channels = None
     for _, data in graph.graph.nodes(data=True):
         if data["kind"] == "operator" and data["module"] == path and len(data["dims"][0]) > 1:

@@ -1,4 +1,4 @@
-"""Multi-head attention that lost heads, dims or channels: in torch's own layer heads × dims are the input's width."""
+"""Multi-head attention with pruned heads, dims or channels; torch's own layer requires heads × dims = input width."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ from torch.nn import functional as F
 
 
 class PrunedAttention(nn.MultiheadAttention):
-    """`nn.MultiheadAttention` with any number of heads, of any width, over any input width.
+    """`nn.MultiheadAttention` with any number of heads, any head width and any input width.
 
-    Parameters, names and call are those of torch's layer. `head_dim` is the width of the queries and keys of a head,
-    `value_dim` that of its values. The scale is that of the dense layer.
+    Parameters, names and signature are those of torch's layer. `head_dim` is the width of each head's queries and keys,
+    `value_dim` that of its values. `scale` is that of the dense layer.
     """
 
     scale: float
@@ -21,14 +21,14 @@ class PrunedAttention(nn.MultiheadAttention):
 
     @staticmethod
     def from_dense(layer: nn.MultiheadAttention, heads: int, head_dim: int, value_dim: int) -> None:
-        """Turn a layer whose parameters have been sliced into one of these, in place; the numbers are those left."""
+        """Convert a layer with sliced parameters in place; the sizes are the remaining ones."""
         packed = layer.in_proj_weight is not None
         layer.embed_dim = layer.in_proj_weight.shape[1] if packed else layer.q_proj_weight.shape[1]
         layer.kdim = layer.embed_dim if packed else layer.k_proj_weight.shape[1]
         layer.vdim = layer.embed_dim if packed else layer.v_proj_weight.shape[1]
         scale = getattr(layer, "scale", layer.head_dim**-0.5)
         vars(layer).update(num_heads=heads, head_dim=head_dim, value_dim=value_dim, scale=scale)
-        # Says to torch's transformer layers that their fused path does not apply.
+        # Keeps torch's transformer layers off their fused path.
         layer._qkv_same_embed_dim = False
         layer.__class__ = PrunedAttention
 
@@ -43,7 +43,7 @@ class PrunedAttention(nn.MultiheadAttention):
         average_attn_weights: bool = True,
         is_causal: bool = False,
     ) -> tuple[Tensor, Tensor | None]:
-        """As in torch's layer: the attended values, and the attention weights where they are asked for."""
+        """Same as in torch's layer: the attended values, and the attention weights if `need_weights` is set."""
         batched = query.dim() == 3
         inputs = [x if batched else x.unsqueeze(0 if self.batch_first else 1) for x in (query, key, value)]
         if not self.batch_first:
@@ -79,11 +79,11 @@ class PrunedAttention(nn.MultiheadAttention):
         return first, second, third
 
     def _split_heads(self, x: Tensor) -> Tensor:
-        """`[batch, length, heads * width]` as `[batch, heads, length, width]`."""
+        """Reshape `[batch, length, heads * width]` to `[batch, heads, length, width]`."""
         return x.reshape(*x.shape[:2], self.num_heads, -1).transpose(1, 2)
 
     def _append_bias_positions(self, keys: Tensor, values: Tensor) -> tuple[Tensor, Tensor, int]:
-        """With the learnt and the zero position appended, where the layer has them."""
+        """Append the learnt and the zero position, if the layer has them; returns keys, values and their number."""
         batch, extra = keys.shape[0], 0
         if self.bias_k is not None and self.bias_v is not None:
             keys = torch.cat([keys, self._split_heads(self.bias_k).expand(batch, -1, -1, -1)], 2)
@@ -97,7 +97,7 @@ class PrunedAttention(nn.MultiheadAttention):
     def _combine_masks(
         self, queries: Tensor, length: int, extra: int, padding: Tensor | None, mask: Tensor | None
     ) -> Tensor | None:
-        """Both masks as one that is added to the scores, `[batch or 1, heads or 1, queries, keys]`."""
+        """Combine both masks into one that is added to the scores, `[batch or 1, heads or 1, queries, keys]`."""
         combined = None
         if mask is not None:
             mask = _to_additive_mask(mask, queries)

@@ -1,4 +1,4 @@
-"""Dictionaries in which code keeps what it once calculated of its weights: wrong once these are others."""
+"""Clears dictionaries in which modules cache tensors computed from their weights, which pruning makes stale."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ _MODULE_ATTRIBUTES = vars(nn.Module()).keys()
 
 
 def clear_tensor_caches(copy: nn.Module, model: nn.Module, graph: ModelGraph) -> None:
-    """Empty such dictionaries of a copy of the network that `graph` was traced from, unless it does not run without.
+    """Clear the tensor dictionaries of `copy`, a copy of `model`, if the network runs without their contents.
 
-    Then they hold what the code was given, and stay.
+    Otherwise they are not caches, and are kept.
     """
     if _tensor_dicts(copy) and _runs_with_cleared_dicts(model, graph):
         _clear_tensor_dicts(copy)
@@ -44,6 +44,6 @@ def _runs_with_cleared_dicts(model: nn.Module, graph: ModelGraph) -> bool:
         args, kwargs = build_inputs(graph.inputs, floating=model_dtype(model))
         try:
             meta_model(*args, **kwargs)
-        except Exception:  # the network's own code misses what was there
+        except Exception:  # the network's code needs their contents
             return False
     return True

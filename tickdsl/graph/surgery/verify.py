@@ -1,7 +1,7 @@
-"""Whether a compact network does what the graph says: the same operators, with the sizes that are left.
+"""Verifies that a compact network runs the operators of its graph with the remaining sizes.
 
-The network runs once without data. Python code that has a size of the dense network baked in shows as an operator
-with another shape, or another constant, than the labels foretell.
+The network runs once on the meta device. Code that hard-codes a size of the dense network shows up as an operator with
+another shape or constant than the graph predicts.
 """
 
 from __future__ import annotations
@@ -26,29 +26,29 @@ from tickdsl.graph.tracing.example_inputs import build_inputs
 from tickdsl.graph.tracing.meta import copy_to_meta, on_meta_device, operator_name, run_operator, set_training_mode
 from tickdsl.graph.tracing.recorder import named_arguments, scalars, tensors_in
 
-#: Whether a reshape copies depends on strides; how far a value was spread shows where it is used.
+#: Whether a reshape copies depends on strides, and an expanded size shows where the tensor is used.
 _IGNORED_OPERATORS = frozenset({"clone", "alias", "contiguous", "as_strided", "expand"})
 _RESHAPES = frozenset({"view", "_unsafe_view", "unsafe_view", "_reshape_alias", "reshape_alias"})
 
 OperatorStep = tuple[str, tuple[tuple[int, ...], ...], tuple[Any, ...]]
-#: What is left of the positions that an operator takes by their numbers, by dimension.
-TakenPositions = dict[int, IntArray]
+#: The kept ones among the positions that an operator selects by index, by dimension.
+SelectedPositions = dict[int, IntArray]
 
 
 @attrs.frozen
 class Mismatch:
-    """The module whose own code does not follow the sizes that are left, and what it does instead."""
+    """A module whose own code does not match the remaining sizes, and what it does instead."""
 
     path: str
     message: str
 
 
-def expected_steps(graph: ModelGraph, structure: Structure) -> dict[str, deque[tuple[OperatorStep, TakenPositions]]]:
-    """Per module the operators that its own code runs, with the sizes that are left."""
+def expected_steps(graph: ModelGraph, structure: Structure) -> dict[str, deque[tuple[OperatorStep, SelectedPositions]]]:
+    """The operators that each module's own code is expected to run with the remaining sizes."""
     sizes = layout_sizes(graph, structure)
     kept_masks = kept_units(graph, structure)
     bypassed = {node for block in structure.removed_blocks for node in graph.block(block).operators}
-    steps: dict[str, deque[tuple[OperatorStep, TakenPositions]]] = defaultdict(deque)
+    steps: dict[str, deque[tuple[OperatorStep, SelectedPositions]]] = defaultdict(deque)
     for node, data in graph.graph.nodes(data=True):
         if data["kind"] != "operator" or data["train_only"] or node in bypassed:
             continue
@@ -58,19 +58,19 @@ def expected_steps(graph: ModelGraph, structure: Structure) -> dict[str, deque[t
         )
         if data["op"] not in _IGNORED_OPERATORS:
             op = "view" if data["op"] in _RESHAPES else data["op"]
-            taken = {
+            selected = {
                 dim: kept_positions(from_runs(runs), layout_mask(graph.layouts[layout], kept_masks))
                 for dim, layout, runs in data["taken"]
             }
-            steps[data["module"]].append(((op, shapes, data["scalars"]), taken))
+            steps[data["module"]].append(((op, shapes, data["scalars"]), selected))
     return steps
 
 
 class _OperatorChecker(TorchDispatchMode):  # type: ignore[no-untyped-call]
-    """Compares what runs with what is expected, up to the first difference."""
+    """Compares the operators that run with the expected ones, up to the first mismatch."""
 
     def __init__(
-        self, expected: Mapping[str, deque[tuple[OperatorStep, TakenPositions]]], trusted: Collection[str]
+        self, expected: Mapping[str, deque[tuple[OperatorStep, SelectedPositions]]], trusted: Collection[str]
     ) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
         self.expected, self.trusted = expected, trusted
@@ -82,10 +82,10 @@ class _OperatorChecker(TorchDispatchMode):  # type: ignore[no-untyped-call]
         self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Mapping[str, Any] | None = None
     ) -> Any:
         tensors = tensors_in((args, kwargs))
-        known = any(id(tensor) in self.derived for tensor in tensors)
+        is_derived = any(id(tensor) in self.derived for tensor in tensors)
         result = run_operator(func, args, kwargs or {})
         outputs = tensors_in(result)
-        if known and outputs:
+        if is_derived and outputs:
             self.derived.update((id(tensor), tensor) for tensor in outputs)
             module = self.stack[-1]
             if module not in self.trusted:
@@ -99,20 +99,18 @@ class _OperatorChecker(TorchDispatchMode):  # type: ignore[no-untyped-call]
             return
         step = (op, tuple(tuple(output.shape) for output in outputs), scalars(func, arguments))
         queue = self.expected.get(module)
-        expected, taken = queue.popleft() if queue else (None, {})
+        expected, selected = queue.popleft() if queue else (None, {})
         if expected != step:
-            self.mismatch = Mismatch(module, f"runs {_format_step(step)} where {_format_step(expected)} was expected")
-        elif taken:
+            self.mismatch = Mismatch(module, f"expected {_format_step(expected)}, but it runs {_format_step(step)}")
+        elif selected:
             actual = selected_positions(op, arguments, tuple(arguments["self"].shape))
-            if any(not np.array_equal(actual[dim], places) for dim, places in taken.items()):
-                self.mismatch = Mismatch(
-                    module, f"runs {_format_step(step)} over other channels than are left of those it took"
-                )
+            if any(not np.array_equal(actual[dim], positions) for dim, positions in selected.items()):
+                self.mismatch = Mismatch(module, f"{_format_step(step)} selects the wrong channels")
 
 
 def _format_step(step: OperatorStep | None) -> str:
     if step is None:
-        return "nothing"
+        return "no operator"
     op, shapes, constants = step
     return f"{op}{list(constants) if constants else ''} -> {' '.join('×'.join(map(str, shape)) for shape in shapes)}"
 
@@ -120,7 +118,10 @@ def _format_step(step: OperatorStep | None) -> str:
 def first_mismatch(
     compact_model: nn.Module, graph: ModelGraph, structure: Structure, trusted: Collection[str] = ()
 ) -> Mismatch | None:
-    """Run a compact network without data; the first module of its own code that differs from the graph, if any."""
+    """Run a compact network on the meta device and find the first module whose own code differs from the graph.
+
+    The code of `trusted` modules is not compared. Returns None if there is no mismatch.
+    """
     meta_model = copy_to_meta(compact_model)
     set_training_mode(meta_model, train=False)
     checker = _OperatorChecker(expected_steps(graph, structure), trusted)
@@ -136,12 +137,12 @@ def first_mismatch(
         try:
             with checker:
                 meta_model(*args, **kwargs)
-        except Exception as error:  # the network's own code, or torch's, over sizes that do not fit
+        except Exception as error:  # from the network's code, or from torch, if sizes do not fit
             if checker.mismatch is None:
                 return Mismatch(checker.stack[-1], f"{type(error).__name__}: {error}")
     return checker.mismatch
 
 
 def model_dtype(model: nn.Module) -> torch.dtype | None:
-    """The type of the network's first floating parameter."""
+    """The dtype of the network's first floating-point parameter; None if it has none."""
     return next((p.dtype for p in model.parameters() if p.is_floating_point()), None)

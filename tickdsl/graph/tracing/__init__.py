@@ -1,1 +1,1 @@
-"""Runs a network without data, and records the operators that it consists of."""
+"""Tracing: runs a network on the meta device and records its operators."""

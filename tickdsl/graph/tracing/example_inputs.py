@@ -1,4 +1,4 @@
-"""Example inputs as plain data: shapes and types."""
+"""Example inputs as JSON-compatible descriptions: shapes and dtypes."""
 
 from __future__ import annotations
 
@@ -15,7 +15,10 @@ class TraceError(TickdslError):
 
 
 def describe_inputs(example_inputs: Any) -> dict[str, Any]:
-    """Example inputs as JSON: tensors by shape and type, other values as they are."""
+    """Describe example inputs in JSON-compatible form: tensors by shape and dtype, other values as they are.
+
+    Raises TraceError for a value of an unsupported type.
+    """
     if isinstance(example_inputs, dict):
         return {"args": [], "kwargs": {name: _describe_value(value) for name, value in example_inputs.items()}}
     args = example_inputs if isinstance(example_inputs, tuple) else (example_inputs,)
@@ -30,14 +33,17 @@ def _describe_value(value: Any) -> Any:
     if value is None or isinstance(value, bool | int | float | str):
         return value
     raise TraceError(
-        f"an example input is a {type(value).__name__}", "give tensors, numbers, strings, or lists of these"
+        f"example inputs cannot contain a {type(value).__name__}", "pass tensors, numbers, strings, or lists of these"
     )
 
 
 def build_inputs(
     inputs: dict[str, Any], floating: torch.dtype | None = None, batch: int | None = None
 ) -> tuple[tuple[Any, ...], dict[str, Any]]:
-    """Arguments without data; floating ones of the type given, with the first dimension given."""
+    """Build arguments on the meta device from `describe_inputs`.
+
+    `floating` replaces the dtype of floating-point tensors, and `batch` the first dimension of all tensors.
+    """
 
     def build_value(value: Any) -> Any:
         if isinstance(value, dict):
@@ -54,7 +60,7 @@ def build_inputs(
 
 
 def batch_size(inputs: dict[str, Any]) -> int | None:
-    """The first dimension that all tensors share, or None."""
+    """The size of the first dimension if all tensors share it, otherwise None."""
     sizes: set[int | None] = set()
 
     def visit(value: Any) -> None:

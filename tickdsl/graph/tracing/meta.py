@@ -1,4 +1,4 @@
-"""Running a network without data: on the meta device, where tensors have shapes only."""
+"""Runs a network on the meta device, where tensors have shapes but no data."""
 
 from __future__ import annotations
 
@@ -15,10 +15,9 @@ from tickdsl.graph.tracing.shape_functions import SHAPE_FUNCTIONS
 
 
 def copy_to_meta(model: nn.Module) -> nn.Module:
-    """A copy of the network on the meta device: shapes, no data; the network itself is not touched.
+    """Copy a network to the meta device; the network itself is not changed.
 
-    So are tensors that modules hold as plain attributes, or in lists and dictionaries, single numbers excepted: code
-    may ask for their values.
+    Tensors in plain attributes, lists and dictionaries are moved too, except scalars, whose values code may read.
     """
     memo: dict[int, Any] = {}
     for parameter in model.parameters():
@@ -33,14 +32,14 @@ def copy_to_meta(model: nn.Module) -> nn.Module:
 
 
 def set_training_mode(model: nn.Module, train: bool) -> None:
-    """Containers in the mode asked for, since auxiliary heads depend on it; single layers always as in evaluation."""
+    """Set the mode of containers, which auxiliary heads depend on; layers without children stay in eval mode."""
     for module in model.modules():
         module.training = train and any(True for _ in module.children())
 
 
 @contextmanager
 def on_meta_device() -> Iterator[None]:
-    """New tensors have no data either, no gradients are recorded, and attention takes its ordinary path."""
+    """Create new tensors on the meta device, record no gradients, and disable attention's fast path."""
     fast = torch.backends.mha.get_fastpath_enabled()
     torch.backends.mha.set_fastpath_enabled(False)
     try:
@@ -51,7 +50,7 @@ def on_meta_device() -> Iterator[None]:
 
 
 def run_operator(func: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:
-    """What an ATen operator gives."""
+    """Run an ATen operator; on the meta device, use our own shape function if there is one."""
     op, in_place = operator_name(func)
     shape_function = SHAPE_FUNCTIONS.get(op)
     if shape_function is not None and _is_meta(args) and "out" not in kwargs:
@@ -73,7 +72,7 @@ _NAMES: dict[Any, tuple[str, bool]] = {}
 
 
 def operator_name(func: Any) -> tuple[str, bool]:
-    """An operator's name without namespace, overload and in-place mark; whether it works in place."""
+    """An operator's name without namespace, overload and in-place suffix, and whether it works in place."""
     if func not in _NAMES:
         name: str = func._schema.name.split("::")[-1]
         in_place = name.endswith("_") and not name.endswith("__")

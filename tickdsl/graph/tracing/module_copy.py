@@ -1,4 +1,4 @@
-"""Copies of networks, what `copy.deepcopy` gives in a fraction of its time; and changing these copies."""
+"""Deep copies of networks, faster than `copy.deepcopy`, and module replacement in them."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ _ATOMIC = frozenset({bool, int, float, complex, str, bytes, type(None), torch.dt
 
 
 def deepcopy_model(model: nn.Module, memo: dict[int, Any]) -> nn.Module:
-    """A deep copy of a network, in which `memo` says by identity what stands in the place of which object.
+    """Deep-copy a network; `memo` maps the ids of objects to what replaces them in the copy.
 
-    Modules that say nothing of how they are copied are copied attribute by attribute; all else is left to `copy`.
+    Modules without copy hooks of their own are copied attribute by attribute; everything else is left to `copy`.
     """
     result: nn.Module = _deepcopy(model, memo)
     return result
@@ -46,20 +46,20 @@ def _deepcopy(value: Any, memo: dict[int, Any]) -> Any:
     return copy.deepcopy(value, memo)
 
 
-#: What says how an object is copied.
+#: The methods that customise how an object is copied.
 _COPY_HOOKS = ("__deepcopy__", "__new__", "__reduce__", "__reduce_ex__", "__getnewargs__", "__getnewargs_ex__")
 _DEFAULT_COPY_HOOKS = [getattr(object, name, None) for name in _COPY_HOOKS]
 
 
 def _uses_default_copy(value_class: Any) -> bool:
-    """Whether instances are copied by way of their state, as `copy` does for want of other orders."""
+    """Whether `copy` copies instances by their state, because the class does not customise it."""
     return [
         getattr(value_class, name, None) for name in _COPY_HOOKS
     ] == _DEFAULT_COPY_HOOKS and value_class not in copyreg.dispatch_table
 
 
 def replace_module(model: nn.Module, path: str, module: nn.Module) -> None:
-    """Put a module in the place of another, under every name that this has."""
+    """Replace a module under all names that it has in the model."""
     replaced = model.get_submodule(path)
     for name in [name for name, candidate in model.named_modules(remove_duplicate=False) if candidate is replaced]:
         model.set_submodule(name, module)

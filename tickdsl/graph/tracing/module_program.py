@@ -1,4 +1,4 @@
-"""What the own code of chosen modules does, as a list of steps: operators, and calls of submodules."""
+"""Records what the own code of chosen modules does, as steps: operators and calls of submodules."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from tickdsl.graph.tracing.recorder import Recorder, named_arguments, tensors_in
 
 @attrs.frozen(eq=False)
 class ProgramStep:
-    """One operator (`target` is the operator) or call of a submodule (`target` is its path)."""
+    """One operator call (`target` is the operator) or submodule call (`target` is its path)."""
 
     target: Any
     args: tuple[Any, ...]
@@ -37,7 +37,7 @@ class ProgramStep:
 
 @attrs.define(eq=False)
 class ModuleProgram:
-    """One call of a module: its arguments, the steps of its own code, its result."""
+    """One call of a module: its arguments, the steps of its own code, and its result."""
 
     path: str
     args: tuple[Any, ...]
@@ -48,7 +48,7 @@ class ModuleProgram:
 
 
 class ProgramRecorder(Recorder):  # type: ignore[no-untyped-call]
-    """Applies the rules if labels are asked for, and also writes down the programs of the modules wanted."""
+    """Records the programs of the modules in `recorded_paths`, and applies the rules if `with_labels` is set."""
 
     def __init__(self, recorded_paths: Collection[str], with_labels: bool = True) -> None:
         super().__init__(Analysis(AtomConstraints()), Recording(), "")
@@ -71,14 +71,14 @@ class ProgramRecorder(Recorder):  # type: ignore[no-untyped-call]
     def _record_step(self, target: Any, args: tuple[Any, ...], kwargs: dict[str, Any], result: Any) -> None:
         frame = self.frames[-1] if self.frames else None
         if frame is not None:
-            # Tensors are kept alive: their identities name the values.
+            # Values are identified by the ids of their tensors, which must stay alive.
             self._kept_alive.append((args, kwargs, result))
             inputs = {id(t): self.analysis.tensor_info(t) for t in tensors_in((args, kwargs))}
             outputs = tuple(self.analysis.tensor_info(t) for t in tensors_in(result))
             frame.steps.append(ProgramStep(target, args, kwargs, result, inputs, outputs))
 
     def enter(self, path: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-        """A module is called."""
+        """Called before a module runs."""
         super().enter(path, args, kwargs)
         program = ModuleProgram(path, args, kwargs) if path in self.recorded_paths else None
         if program is not None:
@@ -87,7 +87,7 @@ class ProgramRecorder(Recorder):  # type: ignore[no-untyped-call]
         self.frames.append(program)
 
     def leave(self, path: str, args: tuple[Any, ...], kwargs: dict[str, Any], result: Any) -> None:
-        """A module returns."""
+        """Called after a module has run."""
         super().leave(path, args, kwargs, result)
         program = self.frames.pop()
         if program is not None:
@@ -98,17 +98,17 @@ class ProgramRecorder(Recorder):  # type: ignore[no-untyped-call]
 
 @attrs.frozen(eq=False)
 class KeptPositions:
-    """What is left of values; `kept_atoms` says of atoms whether they are."""
+    """The kept positions of tensors; `kept_atoms` masks the atoms that are kept."""
 
     kept_atoms: BoolArray
 
     @classmethod
-    def from_masks(cls, units: ChannelGrouping, kept_masks: Mapping[str, BoolArray]) -> KeptPositions:
-        """`kept_masks` says of groups which of their units are left; of those not named all are."""
-        kept_atoms = np.ones(len(units.solutions[0].root), dtype=bool)
-        for solution in units.solutions:
+    def from_masks(cls, grouping: ChannelGrouping, kept_masks: Mapping[str, BoolArray]) -> KeptPositions:
+        """Build from masks of the kept units by group name; groups without a mask keep all units."""
+        kept_atoms = np.ones(len(grouping.solutions[0].root), dtype=bool)
+        for solution in grouping.solutions:
             kept_roots = np.ones(len(kept_atoms), dtype=bool)
-            for group_index, group in enumerate(units.groups):
+            for group_index, group in enumerate(grouping.groups):
                 if group.name in kept_masks:
                     roots = np.flatnonzero(solution.group == group_index)
                     kept_roots[roots] = kept_masks[group.name][solution.unit[roots]]
@@ -116,17 +116,17 @@ class KeptPositions:
         return cls(kept_atoms)
 
     def mask(self, value: TensorInfo, dim: int) -> BoolArray | None:
-        """Which positions along a dimension are left; None where all are."""
+        """The kept positions along a dimension as a mask; None if all are kept."""
         mask: BoolArray | None = None
         for family in value.families:
             if varies_along(family, dim):
-                # What stays is a rectangle: the same along this dimension wherever anything stays.
+                # Kept positions form a rectangle, so any row that keeps something keeps the same positions.
                 rows = self.kept_atoms[family].swapaxes(0, dim).reshape(family.shape[dim], -1)
                 family_mask: BoolArray = np.logical_or.reduce(rows, axis=1)
                 mask = family_mask if mask is None else mask & family_mask
         return None if mask is None or mask.all() else mask
 
     def shape(self, value: TensorInfo) -> Shape:
-        """The sizes that are left."""
+        """The remaining sizes of a tensor."""
         masks = [self.mask(value, dim) for dim in range(len(value.shape))]
         return tuple(n if mask is None else int(mask.sum()) for n, mask in zip(value.shape, masks, strict=True))

@@ -1,7 +1,7 @@
-"""Runs a copy of a network on tensors without data, and shows every ATen operator to the rules.
+"""Runs a copy of a network on the meta device and applies the rules to each ATen operator.
 
-Below torch's composite functions only ATen operators are left, so attention layers, recurrent layers and library
-functions need no rules of their own; and because shapes are numbers, control flow in the network's code is followed.
+Below torch's composite functions there are only ATen operators, so attention layers, recurrent layers and library
+functions need no rules of their own. Because shapes are concrete numbers, control flow in the network's code works.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from tickdsl.graph.tracing.meta import operator_name, run_operator
 
 
 class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
-    """Applies the rules while the network runs."""
+    """Applies the rules and records operators and module calls while the network runs."""
 
     def __init__(self, analysis: Analysis, recording: Recording, name_prefix: str) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
@@ -59,13 +59,14 @@ class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
         self._record_operator(call, families, in_place)
 
     def _fix_inputs(self, call: OperatorCall, operator: str) -> list[Families]:
-        """An operator without a rule: nothing that it touches can go."""
-        touched = False
+        """Fix all families that an operator without a rule reads."""
+        has_families = False
+        reason = f"operator `{operator}` " + (f"(in `{call.module}`) " if call.module else "") + "is not supported"
         for tensor in call.tensors:
             for family in self.analysis.tensor_info(tensor).families:
-                touched = True
-                call.constraints.fix(family, f"operator `{operator}` (in `{call.module}`) has no rule")
-        if touched and operator not in self.recording.unknown:
+                has_families = True
+                call.constraints.fix(family, reason)
+        if has_families and operator not in self.recording.unknown:
             self.recording.unknown.append(operator)
         return [() for _ in call.outputs]
 
@@ -94,35 +95,37 @@ class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
             self.recording.operators.append(operator)
             if all(value.node is None or value.origin or value.node in self._parameter_only_nodes for value in inputs):
                 self._parameter_only_nodes.add(node)
-        for output, carried in zip(call.outputs, families, strict=True):
+        for output, output_families in zip(call.outputs, families, strict=True):
             origin = (
                 inputs[0].origin
                 if is_view and len(inputs) == 1
                 else self._source_weight(call, inputs, node, tuple(output.shape))
             )
-            self.analysis.set_tensor_info(output, TensorInfo(tuple(output.shape), carried, node, origin), call.module)
+            self.analysis.set_tensor_info(
+                output, TensorInfo(tuple(output.shape), output_families, node, origin), call.module
+            )
 
     def _source_weight(
         self, call: OperatorCall, inputs: Sequence[TensorInfo], node: str | None, shape: Shape
     ) -> str | None:
-        """The weight that the result of a node still is: one of its shape, of which parameters alone made it."""
+        """The weight that a result still represents: it has the weight's shape, and depends on parameters alone."""
         weight = next((value for value in inputs if value.origin is not None and value.shape == shape), None)
         if weight is None or node not in self._parameter_only_nodes or call.op not in KEEPS_WEIGHTS:
             return None
         if call.op in ("add", "sub"):
             for family in weight.families:
-                call.constraints.mark_inexact(family, f"`{call.location}` adds to what it would silence")
+                call.constraints.mark_inexact(family, f"`{call.location}` adds an offset to it")
         return weight.origin
 
     def enter(self, path: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-        """A module is called."""
+        """Called before a module runs."""
         self.stack.append(path)
         is_unary = len(args) == 1 and isinstance(args[0], Tensor) and not kwargs
         start = len(self.recording.operators)
         self._open_calls.append(ModuleCall(path, self._nodes((args, kwargs)), (), start, start, is_unary))
 
     def leave(self, path: str, args: tuple[Any, ...], kwargs: dict[str, Any], result: Any) -> None:
-        """A module returns."""
+        """Called after a module has run."""
         self.stack.pop()
         call = self._open_calls.pop()
         call.outputs, call.end = self._nodes(result), len(self.recording.operators)
@@ -143,11 +146,15 @@ class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
 def _taken_positions(call: OperatorCall, inputs: Sequence[TensorInfo]) -> tuple[tuple[TensorInfo, int, IntArray], ...]:
     shape = inputs[0].shape if inputs else ()
     selected = selected_positions(call.op, call.arguments, shape)
-    return tuple((inputs[0], dim, taken) for dim, taken in selected.items() if len(taken) < shape[dim] or taken[0])
+    return tuple(
+        (inputs[0], dim, positions)
+        for dim, positions in selected.items()
+        if len(positions) < shape[dim] or positions[0]
+    )
 
 
 def named_arguments(func: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> dict[str, Any]:
-    """All arguments by their names in the operator's schema, defaults filled in."""
+    """All arguments by their schema names, with defaults filled in."""
     schema_arguments = func._schema.arguments
     named = {argument.name: value for argument, value in zip(schema_arguments, args, strict=False)}
     named.update(kwargs)
@@ -158,8 +165,7 @@ def named_arguments(func: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any])
 
 
 def scalars(func: Any, arguments: Mapping[str, Any]) -> tuple[Any, ...]:
-    """The numbers that an element-wise operator or a sum of products calculates with: the network's code may have made
-    them of sizes."""
+    """The numeric arguments of an element-wise operator or matrix product, which code may have computed from sizes."""
     if torch.Tag.pointwise not in func.tags:
         return tuple(arguments[name] for name in ("beta", "alpha") if name in arguments)
     return tuple(value for value in arguments.values() if isinstance(value, int | float))
@@ -167,7 +173,7 @@ def scalars(func: Any, arguments: Mapping[str, Any]) -> tuple[Any, ...]:
 
 @contextmanager
 def _module_hooks(model: nn.Module, recorder: Recorder) -> Iterator[None]:
-    """While this lasts, the recorder knows which module runs, and what goes in and comes out."""
+    """Report module calls to the recorder within the context."""
     handles = []
     for path, module in model.named_modules():
 
@@ -187,7 +193,7 @@ def _module_hooks(model: nn.Module, recorder: Recorder) -> Iterator[None]:
 
 
 def record_run(meta_model: nn.Module, recorder: Recorder, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-    """Run a network without data under a recorder. What it returns cannot shrink."""
+    """Run a network on the meta device under a recorder, and fix the channels of its outputs."""
     analysis, recording = recorder.analysis, recorder.recording
     layers = (path for path, module in meta_model.named_modules() if isinstance(module, nn.MultiheadAttention))
     analysis.attention_modules = frozenset(layers)

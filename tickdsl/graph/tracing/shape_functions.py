@@ -1,7 +1,7 @@
-"""What the commonest operators give without data, calculated here: torch's own functions for that are Python, and slow.
+"""Fast shape functions of common operators on the meta device, where torch's own are slow Python.
 
-A function gets an operator's arguments as they were given, and gives a result of the shape, type and memory layout
-that torch's has, or None where torch shall answer: for cases that are rare, and for arguments that do not fit.
+A function takes an operator's arguments and returns a meta tensor of the same shape, dtype and memory layout as
+torch's, or None to leave the call to torch: for rare cases, and for arguments that do not fit.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ def _empty_meta(like: Tensor, shape: Sequence[int]) -> Tensor:
 
 
 def _contiguous_same_dtype(*tensors: Any) -> bool:
-    """Whether these are contiguous floating tensors of one type."""
+    """Whether all are contiguous floating-point tensors of one dtype."""
     first = tensors[0]
     return (
         isinstance(first, Tensor)
@@ -33,14 +33,14 @@ def _contiguous_same_dtype(*tensors: Any) -> bool:
 
 
 def _is_ambiguous(tensor: Tensor) -> bool:
-    """Whether sizes of 1 make a contiguous tensor one with the channels last as well."""
+    """Whether a contiguous tensor is also contiguous in channels-last format, because of sizes of 1."""
     formats = {4: torch.channels_last, 5: torch.channels_last_3d}
     rank = tensor.dim()
     return rank in formats and tensor.is_contiguous(memory_format=formats[rank])
 
 
 def _is_dense(tensor: Tensor) -> bool:
-    """Whether the dimensions lie in some order one within the other, without gaps."""
+    """Whether the tensor is dense in memory for some order of its dimensions, without gaps."""
     expected = 1
     for stride, size in sorted(zip(tensor.stride(), tensor.shape, strict=True)):
         if size != 1:
@@ -51,7 +51,7 @@ def _is_dense(tensor: Tensor) -> bool:
 
 
 def _has_default_strides(tensor: Tensor) -> bool:
-    """Whether all strides are those of a new tensor, also along dimensions of size 1, where they mean nothing."""
+    """Whether all strides are those of a new tensor, even along dimensions of size 1, where they do not matter."""
     expected = 1
     for stride, size in zip(reversed(tensor.stride()), reversed(tensor.shape), strict=True):
         if stride != expected:
@@ -61,7 +61,7 @@ def _has_default_strides(tensor: Tensor) -> bool:
 
 
 def like(data: Tensor) -> Tensor:
-    """As an element-wise function gives: the same shape, and where it has no gaps the same layout."""
+    """The result of an element-wise function: the same shape, and the same layout if the input is dense."""
     if data.is_contiguous():
         return _empty_meta(data, data.shape)
     if _is_dense(data):
@@ -98,7 +98,7 @@ def _binary(left: Any, right: Any, *_: Any, **options: Any) -> Tensor | None:
         return None
     if left.shape == right.shape:
         return like(left)
-    # Torch orders the dimensions of a sum by all strides, those of size 1 as well.
+    # torch orders the dimensions of the result by all strides, including those of dimensions of size 1.
     plain = _contiguous_same_dtype(left, right) and _has_default_strides(left) and _has_default_strides(right)
     shape = _broadcast(left.shape, right.shape) if plain else None
     return None if shape is None else _empty_meta(left, shape)
@@ -129,7 +129,7 @@ def _batch_norm(
     if training or data.dim() < 2 or not data.is_floating_point():
         return None
     if any(x is not None and x.shape != data.shape[1:2] for x in (weight, bias, mean, variance)):
-        raise RuntimeError(f"batch norm over {data.shape[1]} channels has {mean.shape[0]} statistics")
+        raise RuntimeError(f"batch norm expects {mean.shape[0]} channels, got {data.shape[1]}")
     return like(data), _empty_meta(data, (0,)), _empty_meta(data, (0,))
 
 
@@ -163,7 +163,7 @@ def _mean(data: Any, dims: Any = None, keepdim: bool = False, **options: Any) ->
 
 
 def _product(left: Any, right: Any) -> Tensor | None:
-    """`mm` and `bmm`: batches are alike, and inner sizes meet."""
+    """`mm` and `bmm`: equal batches and inner sizes."""
     rank = left.dim()
     if rank != right.dim() or left.dtype != right.dtype or not left.is_floating_point():
         return None
@@ -212,7 +212,7 @@ ACTIVATIONS = (
     "relu", "hardtanh", "hardswish", "hardsigmoid", "silu", "gelu", "sigmoid", "tanh", "elu", "leaky_relu",
 )  # fmt: skip
 
-#: By the operator's name, without overload and without the trailing underscore of the in-place form.
+#: Shape functions by operator name, without overload and without the trailing underscore of in-place variants.
 SHAPE_FUNCTIONS: dict[str, ShapeFunction] = {
     **dict.fromkeys(ACTIVATIONS, _same_shape),
     **dict.fromkeys(("add", "sub", "mul", "div"), _binary),

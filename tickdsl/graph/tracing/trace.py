@@ -1,4 +1,4 @@
-"""From a network to its model graph: one evaluation without data, one union-find."""
+"""Traces a network to its model graph with one forward pass on the meta device."""
 
 from __future__ import annotations
 
@@ -21,11 +21,12 @@ from tickdsl.graph.tracing.train_mode import TrainingModeWatch
 
 @gc_disabled()
 def trace(model: nn.Module, example_inputs: Any) -> ModelGraph:
-    """The model graph of a network.
+    """Trace the model graph of a network.
 
-    `example_inputs` is a tensor, a tuple of positional arguments, or a dictionary of keyword arguments; only shapes
-    and types matter. The network is not changed and not trained; a copy without data runs as in evaluation and, where
-    its code asks for the mode, as in training (auxiliary heads). Raises TraceError where it does not run in evaluation.
+    `example_inputs` is a tensor, a tuple of positional arguments, or a dictionary of keyword arguments; only shapes and
+    dtypes matter. The network itself is neither run nor changed: a copy runs on the meta device in eval mode and, if
+    its code reads `training`, also in training mode (auxiliary heads). Raises TraceError if the copy does not run in
+    eval mode.
     """
     meta_model = copy_to_meta(model)
     watch = TrainingModeWatch(meta_model)
@@ -39,13 +40,13 @@ def trace(model: nn.Module, example_inputs: Any) -> ModelGraph:
     except Exception as error:
         raise TraceError(
             f"{type(model).__name__} does not run on the example inputs: {type(error).__name__}: {error}",
-            "check their shapes; the network runs on tensors without data, so its code must not depend on values",
+            "check the input shapes; tracing uses meta tensors, so the code must not depend on tensor values",
         ) from error
     training = Recording()
     if watch.reads_training:
         try:
             _record(meta_model, inputs, analysis, training, train=True)
-        except Exception as error:  # a network's own code may raise anything, for want of targets for instance
+        except Exception as error:  # the network's code may raise anything, for lack of targets, for example
             training = Recording(unknown=[f"training mode: {type(error).__name__}: {error}"])
     return assemble(model, analysis, evaluation, training, inputs)
 

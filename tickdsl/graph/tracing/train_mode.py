@@ -1,4 +1,4 @@
-"""Whether a network's code asks if it is in training: where none does, training is evaluation."""
+"""Detects whether a network's code reads its training mode; if not, one trace in eval mode is enough."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ _WATCH = "_mode_watch"
 
 
 class TrainingModeWatch:
-    """Sees whether code reads `training` of a module with children; torch's own layers do so for dropout only.
+    """Watches whether code outside torch reads `training` of a module with children, and sets `reads_training`.
 
-    The modules become instances of subclasses, so the network must be a copy of one's own. Where reading cannot be
-    seen it is taken for granted.
+    torch's own layers read it for dropout only. The modules become instances of subclasses, so `model` must be a
+    private copy. If reads of a module cannot be watched, `reads_training` is set right away.
     """
 
     def __init__(self, model: nn.Module) -> None:
@@ -32,7 +32,7 @@ class TrainingModeWatch:
                 if module_class not in watched_classes:
                     watched_classes[module_class] = _watched_class(module_class)
                 module.__class__ = watched_classes[module_class]
-            except TypeError:  # a class that allows no subclass
+            except TypeError:  # a class that cannot be subclassed
                 self.reads_training = True
             else:
                 module.__dict__[_WATCH] = self

@@ -1,7 +1,8 @@
-"""Criteria by name. `Criterion` is what one is.
+"""Pruning criteria by name.
 
-A module per family: `norms` (weights alone), `saliency` (backpropagation), `activations` (feature maps), `similarity`
-(with and without a layer), `own` (those that users add); `aggregate` takes scores from weights to filters.
+`protocol` defines the interface, `Criterion`. There is one module per family: `norms` (weights alone), `saliency`
+(backpropagation), `activations` (feature maps), `similarity` (the network with and without a layer) and `plugin`
+(criteria that users add). `score_aggregation` aggregates the scores of weights to filters and layers.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ from tickdsl.pruning.criteria.protocol import Batch, Criterion, Sample, ScoringC
 
 __all__ = ["CRITERIA", "Batch", "Criterion", "Sample", "ScoringContext", "get_criterion"]
 
-#: Those that are built in.
+#: The built-in criteria.
 CRITERIA: dict[str, Criterion] = {
     builtin.name: builtin
     for builtin in (
@@ -26,7 +27,7 @@ CRITERIA: dict[str, Criterion] = {
 
 
 def get_criterion(name: str) -> Criterion:
-    """The criterion of that name, built in or a plug-in. Raises PluginError."""
+    """Look up a criterion, built in or a plug-in. Raises PluginError if there is none, or it cannot be loaded."""
     return CRITERIA[name] if name in CRITERIA else _plugin_criterion(name, code_identity("criterion", name))
 
 

@@ -1,4 +1,4 @@
-"""Criteria that read what comes out of filters and layers: HRank and expected absolute activation."""
+"""Criteria on the outputs of filters and layers: HRank and expected absolute activation."""
 
 from __future__ import annotations
 
@@ -19,16 +19,16 @@ _CHANNELS_LAST = (nn.Linear, nn.LayerNorm)
 
 
 class _ActivationCriterion(Criterion):
-    """A statistic of feature maps, mean over pictures, in evaluation mode.
+    """The mean of a statistic of feature maps over images, in eval mode.
 
-    A filter's map is taken behind its batch norm (where there is one) and a ReLU; of coupled layers each gives its
-    own, before they are added. A layer's score is the mean over the channels of what leaves it, behind a ReLU.
+    A filter's feature map is read after its batch norm (if there is one) and a ReLU; coupled layers are scored before
+    their outputs are added, and averaged. A layer's score is the mean over its output channels after a ReLU.
     """
 
     sample: Sample
 
     def statistic(self, maps: Tensor) -> Tensor:
-        """The sum over pictures of maps [N, C, ...] to [C], float64."""
+        """Reduce feature maps [N, C, ...] to [C] by summing the statistic over images."""
         raise NotImplementedError
 
     def channels(self, context: ScoringContext, groups: Sequence[ChannelGroup]) -> list[Tensor]:
@@ -49,7 +49,7 @@ class _ActivationCriterion(Criterion):
         return torch.stack([means[block.replaced[-1]].mean() for block in blocks])
 
     def _channel_means(self, context: ScoringContext, paths: Sequence[str]) -> dict[str, Tensor]:
-        """The statistic per channel of the outputs of these modules."""
+        """The mean statistic per output channel of each module."""
         module = context.network(context.structure).eval()
         sums: dict[str, Tensor] = {}
         counts = dict.fromkeys(paths, 0)
@@ -73,10 +73,10 @@ class _ActivationCriterion(Criterion):
 
 
 class HRank(_ActivationCriterion):
-    """The mean rank of the feature maps (Lin et al. 2020, section 3.2), from 500 pictures as in the paper.
+    """The mean rank of the feature maps, on 500 images as in the paper (Lin et al. 2020, section 3.2).
 
-    Divided by the map's larger side, so that maps of all sizes can be compared, as the group of Jordao et al. 2023 does
-    for layers; within one layer that changes no order.
+    It is divided by the larger side of the map, so that maps of different sizes are comparable, as Jordao et al. (2023)
+    do for layers; within a layer, this does not change the order.
     """
 
     name = "hrank"
@@ -87,16 +87,16 @@ class HRank(_ActivationCriterion):
     def statistic(self, maps: Tensor) -> Tensor:
         if maps.dim() != 4:
             raise TickdslError(
-                "`by hrank` ranks feature maps, and a layer in scope gives none", "leave it out with `except`"
+                "`by hrank` needs feature maps, but a layer in scope has none", "exclude it with `except`"
             )
         ranks: Tensor = torch.linalg.matrix_rank(maps)
         return ranks.double().sum(0) / max(maps.shape[2:])
 
 
 class ExpectedAbs(_ActivationCriterion):
-    """The mean absolute activation (DropNet, Tan & Motani 2020; expectABS of Jordao et al. 2023).
+    """The mean absolute activation (DropNet, Tan & Motani 2020; expectABS, Jordao et al. 2023).
 
-    From 500 pictures of each class; the group's code reads the whole training set.
+    It uses 500 images per class, where the code of Jordao et al. uses the whole training set.
     """
 
     name = "expected-abs"
@@ -109,7 +109,7 @@ class ExpectedAbs(_ActivationCriterion):
 
 
 def _activation_source(context: ScoringContext, group: ChannelGroup, group_slice: Slice) -> tuple[str, Slice]:
-    """The module whose output holds the filters of a producer, and where: its batch norm, else the layer itself."""
+    """The module whose output holds a producer's filters (its batch norm, or else the layer), and the slice of it."""
     graph = context.graph.graph
     norms = {norm.parameter: norm for norm in group.slices if norm.role == "norm"}
     for operator in graph.successors(group_slice.parameter):

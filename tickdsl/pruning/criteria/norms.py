@@ -1,4 +1,4 @@
-"""Criteria that read the weights alone: norms, batch norm scales, distances, and none at all."""
+"""Criteria on the weights alone: norms, batch norm scales, distances, and random scores."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ from tickdsl.pruning.remaining_units import remaining_units
 
 
 class _NormCriterion(Criterion):
-    """A norm of a unit's weights: a filter's own, averaged over the layers that are coupled."""
+    """A norm of a unit's weights; for filters, averaged over the coupled layers."""
 
     units = ("weights", "filters", "neurons", "layers", "blocks")
 
     def weights(self, context: ScoringContext, names: Sequence[str]) -> list[Tensor]:
-        """One weight's norms are all its magnitude (Han et al. 2015; Frankle & Carbin 2019)."""
+        """The magnitudes: for a single weight, all norms agree (Han et al. 2015; Frankle & Carbin 2019)."""
         return [context.state[name].detach().abs().flatten().double() for name in names]
 
     def channels(self, context: ScoringContext, groups: Sequence[ChannelGroup]) -> list[Tensor]:
@@ -42,16 +42,16 @@ class _NormCriterion(Criterion):
         )
 
     def row_norms(self, absolute: Tensor) -> Tensor:
-        """The norms of rows [units, weights] of absolute values."""
+        """The norms of the rows of absolute weights, [units, weights] to [units]."""
         raise NotImplementedError
 
     def whole_layer_norm(self, absolute: Tensor) -> Tensor:
-        """The norm of all absolute values of a layer [weights]."""
+        """The norm of all absolute weights of a layer, [weights] to a scalar."""
         raise NotImplementedError
 
 
 class Magnitude(_NormCriterion):
-    """Mean absolute weight."""
+    """The mean absolute weight."""
 
     name = "magnitude"
 
@@ -63,9 +63,9 @@ class Magnitude(_NormCriterion):
 
 
 class L1(_NormCriterion):
-    """Sum of absolute weights (Li et al. 2017).
+    """The sum of absolute weights (Li et al. 2017).
 
-    Over whole layers it grows with a stage's width, so that it picks early stages first (Jordao et al. 2023, App. A.2).
+    For whole layers it grows with the width of the stage, so early stages are removed first (Jordao et al. 2023, A.2).
     """
 
     name = "l1"
@@ -78,7 +78,7 @@ class L1(_NormCriterion):
 
 
 class L2(_NormCriterion):
-    """Euclidean norm; of a layer the root mean square, which does not grow with its size."""
+    """The Euclidean norm; for layers, the root mean square, which does not grow with their size."""
 
     name = "l2"
 
@@ -90,7 +90,7 @@ class L2(_NormCriterion):
 
 
 class BatchNormScale(Criterion):
-    """The absolute scale of the batch norm behind a filter (Liu et al. 2017)."""
+    """The absolute scale of the batch norm that follows a filter (Liu et al. 2017)."""
 
     name = "bn-scale"
     units = ("filters",)
@@ -107,7 +107,7 @@ class BatchNormScale(Criterion):
                     if group_slice.role == "norm" and group_slice.parameter.endswith("weight")
                 ],
                 self.name,
-                "batch norm behind it",
+                "batch norm after it",
             )
             for group in groups
         ]
@@ -116,8 +116,8 @@ class BatchNormScale(Criterion):
 class GeometricMedian(Criterion):
     """FPGM (He et al. 2019, section 3.3): the mean Euclidean distance of a filter to the others of its layer.
 
-    What lies nearest to the geometric median of its layer can best be replaced by the others. The paper ranks within
-    layers by the sum of the distances; the mean ranks alike there, and does not grow with a layer's width.
+    Filters near the geometric median of their layer are the most redundant. The paper ranks within a layer by the sum
+    of distances; the mean gives the same order, and does not grow with the layer's width.
     """
 
     name = "fpgm"
@@ -144,7 +144,7 @@ def _mean_distances(filters: Tensor) -> Tensor:
 
 
 class Random(Criterion):
-    """A uniform draw."""
+    """Uniform random scores."""
 
     name = "random"
     units = ("weights", "filters", "neurons", "layers", "blocks")

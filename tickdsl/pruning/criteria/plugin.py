@@ -1,4 +1,4 @@
-"""Criteria that users add: what they give is looked at before anything is removed by it."""
+"""Criterion plug-ins, whose scores are checked before they are used."""
 
 from __future__ import annotations
 
@@ -10,42 +10,43 @@ from torch import Tensor
 
 from tickdsl.graph.model import Block, ChannelGroup
 from tickdsl.plugins import Plugin, PluginError, call_plugin, load_plugin, require_plugin, type_in_words
+from tickdsl.plurals import plural
 from tickdsl.pruning.criteria.protocol import Criterion, ScoringContext
 from tickdsl.pruning.criteria.score_aggregation import average_scores, block_scores, flatten_rows, producer_slices
 from tickdsl.pruning.remaining_units import remaining_units
 
 
 class RowScore(Protocol):
-    """Scores units by their weights alone: [units, weights] in float64 to [units], higher for what is worth keeping.
+    """Scores units by their weights alone: float64 [units, weights] to [units]; units with high scores are kept.
 
-    A unit's weights are a filter's or a neuron's, a single weight, or all of a layer; of coupled layers, whose filters
-    go together, the mean of the scores counts.
+    A row holds the weights of a filter or neuron, a single weight, or all weights of a layer. Scores of filters in
+    coupled layers are averaged.
     """
 
     def __call__(self, rows: Tensor, /) -> Tensor: ...
 
 
 class NonFiniteScoresError(PluginError):
-    """Scores that are no numbers."""
+    """A plug-in returned infinite or NaN scores."""
 
 
 def load_criterion(name: str) -> Criterion:
-    """The criterion that the plug-in `name` is. Raises PluginError."""
+    """Load the criterion plug-in `name`. Raises PluginError if there is none, or it is not a criterion."""
     plugin = require_plugin("criterion", name)
     loaded = load_plugin(plugin)
     if isinstance(loaded, type) and issubclass(loaded, Criterion):
         loaded = call_plugin(plugin, loaded)
     if not isinstance(loaded, Criterion):
         if isinstance(loaded, type) or not callable(loaded):
-            what = "a class" if isinstance(loaded, type) else type_in_words(loaded)
-            way_out = "subclass tickdsl.extending.Criterion, or name a function from weights to scores"
-            raise PluginError(f"`{name}` is {what}, not a criterion", way_out)
+            actual = "a class" if isinstance(loaded, type) else type_in_words(loaded)
+            hint = "subclass tickdsl.extending.Criterion, or register a function from weights to scores"
+            raise PluginError(f"`{name}` is {actual}, not a criterion", hint)
         loaded = _RowScoreCriterion(loaded)
     return _CheckedCriterion(plugin, loaded)
 
 
 class _RowScoreCriterion(Criterion):
-    """A criterion made of a function on weights."""
+    """A criterion that wraps a function on weights."""
 
     units = ("weights", "filters", "neurons", "layers", "blocks")
 
@@ -79,12 +80,12 @@ class _RowScoreCriterion(Criterion):
         scores = self._score(weights)
         if not isinstance(scores, Tensor) or tuple(scores.shape) != (len(weights),):
             result = str(tuple(scores.shape)) if isinstance(scores, Tensor) else type_in_words(scores)
-            raise ValueError(f"scores {result} for rows {tuple(weights.shape)}; ({len(weights)},) is needed")
+            raise ValueError(f"expected scores ({len(weights)},) for rows {tuple(weights.shape)}, got {result}")
         return scores.detach().cpu().double()
 
 
 class _CheckedCriterion(Criterion):
-    """A criterion whose scores are counted and found finite. Draws of its own repeat: scores depend on the subject."""
+    """Checks the number and values of a criterion's scores, and seeds torch's default generator for each call."""
 
     def __init__(self, plugin: Plugin, wrapped: Criterion) -> None:
         self.name = plugin.name
@@ -114,8 +115,11 @@ class _CheckedCriterion(Criterion):
 
     def _check_all(self, result: Any, names: list[str], sizes: list[int], unit: str) -> list[Tensor]:
         if not isinstance(result, list | tuple) or len(result) != len(names):
-            what = f"{len(result)} tensors" if isinstance(result, list | tuple) else type_in_words(result)
-            raise self._error(f"gives {what} for {len(names)} groups of {unit}", f"give a list of {len(names)} tensors")
+            actual = plural(len(result), "tensor") if isinstance(result, list | tuple) else type_in_words(result)
+            raise self._error(
+                f"returned {actual} for {plural(len(names), 'group')} of {unit}",
+                f"return a list of {plural(len(names), 'tensor')}",
+            )
         return [
             self._check_scores(scores, name, size, unit)
             for scores, name, size in zip(result, names, sizes, strict=True)
@@ -123,17 +127,21 @@ class _CheckedCriterion(Criterion):
 
     def _check_scores(self, scores: Any, name: str, size: int, unit: str) -> Tensor:
         if not isinstance(scores, Tensor) or scores.dtype == torch.bool or scores.is_complex():
-            what = str(scores.dtype) if isinstance(scores, Tensor) else type_in_words(scores)
-            raise self._error(f"gives {what} for {name}, not scores", f"give a tensor [{size}] of numbers")
+            actual = str(scores.dtype) if isinstance(scores, Tensor) else type_in_words(scores)
+            raise self._error(f"returned {actual} for {name}, not scores", f"return a numeric tensor of shape [{size}]")
         if tuple(scores.shape) != (size,):
-            message = f"gives scores {list(scores.shape)} for the {size} {unit} of {name}"
-            raise self._error(message, f"give one score each: [{size}]")
+            message = f"returned scores of shape {list(scores.shape)} for the {_counted(size, unit)} of {name}"
+            raise self._error(message, f"return one score each: [{size}]")
         checked: Tensor = scores.detach().cpu().double()
         non_finite = int((~torch.isfinite(checked)).sum())
         if non_finite:
-            message = f"`{self.name}` gives scores that are no numbers for {non_finite} of the {size} {unit} of {name}"
-            raise NonFiniteScoresError(message, "give finite ones")
+            message = f"`{self.name}` returned non-finite scores for {non_finite:,} of {_counted(size, unit)} of {name}"
+            raise NonFiniteScoresError(message, "return finite scores")
         return checked
 
-    def _error(self, what: str, way_out: str) -> PluginError:
-        return PluginError(f"`{self.name}` {what}", way_out)
+    def _error(self, message: str, hint: str) -> PluginError:
+        return PluginError(f"`{self.name}` {message}", hint)
+
+
+def _counted(size: int, unit: str) -> str:
+    return plural(size, unit.removesuffix("s"))

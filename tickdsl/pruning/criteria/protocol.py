@@ -1,4 +1,4 @@
-"""What a criterion is: which units it ranks, what it needs for that, and what it is given."""
+"""The interface of pruning criteria: `Criterion`, and the `ScoringContext` that it receives."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ from tickdsl.errors import TickdslError
 from tickdsl.graph.model import Block, ChannelGroup, ModelGraph
 from tickdsl.graph.structure import Structure
 
-#: Normalised pictures [N, C, H, W] and their labels [N].
+#: Normalised images [N, C, H, W] and their labels [N].
 Batch = tuple[Tensor, Tensor]
 
 
 @attrs.frozen
 class Sample:
-    """Training pictures that a criterion looks at: so many of each class or of all, in batches of at most `batch`."""
+    """The number of training images that a criterion uses, per class or in total, in batches of at most `batch`."""
 
     per_class: int | None = None
     total: int | None = None
@@ -26,21 +26,21 @@ class Sample:
 
 
 def _no_network(structure: Structure) -> nn.Module:
-    raise ValueError("this criterion runs the network, and none was given")
+    raise ValueError("this criterion needs a network, but the context has none")
 
 
 def _no_batches(sample: Sample) -> Sequence[Batch]:
-    raise ValueError("this criterion looks at pictures, and none were given")
+    raise ValueError("this criterion needs images, but the context has none")
 
 
 @attrs.frozen(eq=False)
 class ScoringContext:
-    """The network that is left, as a criterion sees it.
+    """The pruned network that a criterion scores.
 
-    `state` is the state dict of what `structure` leaves, masks not applied. `network` builds an ordinary module with
-    those weights, masks applied, for that structure or a smaller one: a fresh one at each call, to be altered at
-    will. `batches` gives the same ones whenever it is asked, on the device of `network`. `shape` is (C, H, W) of
-    a picture. `generator` draws a random ranking.
+    `state` is the state dict of the compact network of `structure`, without masks applied. `network` builds a module
+    with these weights, masks applied, for `structure` or a smaller one; each call returns a new module, which the
+    criterion may change. `batches` returns the batches of a sample, the same ones at each call, on the device of
+    `network`. `shape` is the shape (C, H, W) of an image. `generator` is for random rankings.
     """
 
     graph: ModelGraph
@@ -53,14 +53,14 @@ class ScoringContext:
 
 
 class Criterion:
-    """Ranks units: the higher its score, the more a unit is worth keeping.
+    """Scores units; units with the lowest scores are removed first.
 
-    A subclass names the `units` that it ranks and has the method of each: `weights`, `channels` (for filters and
-    neurons) and `layers`. Scores are finite float64 on the CPU, and equal for equal subjects.
+    A subclass lists the `units` that it can rank and overrides their methods: `weights`, `channels` (for filters and
+    neurons) and `layers`. Scores are finite float64 tensors on the CPU, and equal for equal contexts.
 
-    `needs` says what the scores rest on beside the weights: `data` (pictures, drawn from the plan's seed), `gradients`,
-    `network` (it is run, without data), `training` (on an untrained network they say nothing), `batch norm`.
-    `name` is what plans call it; a plug-in gets the one that it is registered under.
+    `needs` lists what the scores depend on besides the weights: `data` (images, sampled with the plan's seed),
+    `gradients`, `network` (a forward pass without data), `training` (meaningless on an untrained network), `batch
+    norm`. `name` is its name in plans; a plug-in gets the name under which it is registered.
     """
 
     name: str = ""
@@ -69,20 +69,20 @@ class Criterion:
 
     @property
     def runs_network(self) -> bool:
-        """Whether scoring takes more than the weights."""
+        """Whether scoring runs the network."""
         return bool({"data", "network"} & set(self.needs))
 
     def weights(self, context: ScoringContext, names: Sequence[str]) -> list[Tensor]:
-        """For each named weight of what is left, a flat score per entry."""
+        """Score the entries of each named weight of the compact network; one flat tensor per weight."""
         raise self._unsupported_unit("weights")
 
     def channels(self, context: ScoringContext, groups: Sequence[ChannelGroup]) -> list[Tensor]:
-        """For each channel group a score per unit that is left, in the order of `remaining_units`."""
+        """Score the remaining units of each channel group, in the order of `remaining_units`."""
         raise self._unsupported_unit("filters")
 
     def layers(self, context: ScoringContext, blocks: Sequence[Block]) -> Tensor:
-        """A score per block."""
+        """Score each block, [blocks]."""
         raise self._unsupported_unit("layers")
 
     def _unsupported_unit(self, unit: str) -> TickdslError:
-        return TickdslError(f"`by {self.name}` cannot rank {unit}", f"it ranks {', '.join(self.units)}")
+        return TickdslError(f"`by {self.name}` cannot rank {unit}", f"it can rank {', '.join(self.units)}")

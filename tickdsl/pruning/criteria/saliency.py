@@ -1,4 +1,4 @@
-"""Criteria that give every weight a saliency by backpropagation: SNIP, GraSP, SynFlow and Taylor."""
+"""Criteria that score weights by backpropagation: SNIP, GraSP, SynFlow and Taylor."""
 
 from __future__ import annotations
 
@@ -19,21 +19,20 @@ from tickdsl.pruning.criteria.score_aggregation import (
     sum_scores,
 )
 
-#: SNIP's and GraSP's pictures: 10 of each class, as in the configurations of GraSP's authors and in the comparison
-#: of Tanaka et al. 2020; SNIP's own code takes 100 of CIFAR-10.
+#: The sample of SNIP and GraSP: 10 images per class, as in the configurations of GraSP's authors and in Tanaka et al.
+#: (2020). SNIP's own code uses 100 images of CIFAR-10.
 TEN_PER_CLASS = Sample(per_class=10)
 
 
 class Saliency(Criterion):
-    """A score per weight, from which those of larger units follow.
+    """A score per weight, from which the scores of larger units follow.
 
-    A filter's is the sum over its incoming weights, what all of them do to the measured quantity to first order,
-    averaged over the layers that are coupled. A layer's is the mean over its weights: the group of Jordao et al. 2023
-    takes the mean over a block's filters.
+    A filter's score is the sum over its incoming weights (their joint first-order effect), averaged over the coupled
+    layers. A layer's score is the mean over its weights; Jordao et al. (2023) take the mean over a block's filters.
     """
 
     def saliency(self, context: ScoringContext) -> dict[str, Tensor]:
-        """The scores of all convolution and linear weights of what is left, by name, in their shapes."""
+        """The scores of all convolution and linear weights of the compact network, by name, in their shapes."""
         raise NotImplementedError
 
     def weights(self, context: ScoringContext, names: Sequence[str]) -> list[Tensor]:
@@ -60,8 +59,8 @@ class Saliency(Criterion):
 class Snip(Saliency):
     """Connection sensitivity |w · dL/dw| (Lee et al. 2019, equation 6), on the cross entropy of one batch.
 
-    Batch norm uses its running statistics, as in the authors' code: none has any effect on a network that is not
-    trained. Their division by the sum of all scores changes no order and is left out.
+    Batch norm uses its running statistics, which have no effect on an untrained network, as in the authors' code.
+    The paper's division by the sum of all scores is omitted, since it does not change the order.
     """
 
     name = "snip"
@@ -76,12 +75,12 @@ class Snip(Saliency):
 
 
 class Grasp(Saliency):
-    """What a weight does for the gradient flow, w · Hg (Wang et al. 2020, equation 8): the lowest go.
+    """A weight's contribution to the gradient flow, w · Hg (Wang et al. 2020, equation 8).
 
-    The paper scores by -w · Hg and removes the *highest*: weights whose removal raises, or lowers least, the squared
-    norm of the gradient. Here signs are turned, so that high scores stay as everywhere. g and Hg are those of the
-    cross entropy of the scores divided by 200, over convolution and linear weights; batch norm uses the statistics of
-    the batch, as in the authors' code. The linear layers keep their weights: the code draws them anew for scoring.
+    The paper scores by -w · Hg and removes the *highest* scores: weights whose removal increases the squared gradient
+    norm, or decreases it least. The sign is flipped here, so that high scores are kept, as for all criteria. g and Hg
+    are taken from the cross entropy of the logits divided by 200, over convolution and linear weights. Batch norm uses
+    batch statistics, as in the authors' code. Unlike in that code, linear layers are not re-initialised for scoring.
     """
 
     name = "grasp"
@@ -108,12 +107,12 @@ class Grasp(Saliency):
 
 
 class SynFlow(Saliency):
-    """Synaptic flow |w · dR/dw| (Tanaka et al. 2020, algorithm 1): no data, R is the sum of the outputs for ones.
+    """Synaptic flow |w · dR/dw|, where R is the sum of the outputs for an input of ones (Tanaka et al. 2020, alg. 1).
 
-    All parameters and buffers are replaced by their absolute values and batch norm uses its running statistics,
-    running means included, as in the authors' code. Before training that makes batch norm a constant factor, and the
-    flow through every layer the same: no layer is emptied before the others. Meant to be repeated: `to 95% x 100`.
-    In float64, since the flow grows with every layer.
+    All parameters and buffers are replaced by their absolute values, and batch norm uses its running statistics,
+    including the running means, as in the authors' code. Before training, batch norm is then a constant factor and the
+    total flow of all layers is equal, so no layer is emptied before the others. Use it in many rounds: `to 95% x 100`.
+    Computed in float64, since the flow grows with each layer.
     """
 
     name = "synflow"
@@ -133,11 +132,12 @@ class SynFlow(Saliency):
 
 
 class Taylor(Criterion):
-    """The squared first-order change of the loss without a unit, mean over batches (Molchanov et al. 2019, section 3).
+    """The squared first-order change of the loss when a unit is removed, averaged over batches.
 
-    A weight's is (w · dL/dw)². A filter's is that of a gate on its channel wherever it is read: (sum of w · dL/dw over
-    the weights that read it)². That is the paper's gate behind batch norm and activation, and exactly what goes
-    here; where layers are coupled the gate is common to all. Batch norm uses its running statistics.
+    A weight's score is (w · dL/dw)². A filter's score is that of a gate on its channel: (sum of w · dL/dw over the
+    weights that read it)². This is the paper's gate after batch norm and activation, and is exactly what is removed
+    here; coupled layers share one gate. Batch norm uses its running statistics. Source: Molchanov et al. 2019, section
+    3.
     """
 
     name = "taylor"
@@ -157,7 +157,7 @@ class Taylor(Criterion):
         changes: list[list[Tensor]] = []
         for first_order in self._first_order(context):
             changes.append([self._gate_scores(context, group, first_order) for group in groups])
-        return [torch.stack(found).square().mean(0) for found in zip(*changes, strict=True)]
+        return [torch.stack(by_batch).square().mean(0) for by_batch in zip(*changes, strict=True)]
 
     def _gate_scores(self, context: ScoringContext, group: ChannelGroup, first_order: Mapping[str, Tensor]) -> Tensor:
         readers = [
@@ -168,7 +168,7 @@ class Taylor(Criterion):
         return sum_scores(context, group, readers, self.name, "weights that read it")
 
     def _first_order(self, context: ScoringContext) -> list[dict[str, Tensor]]:
-        """w · dL/dw of every batch."""
+        """w · dL/dw for each batch."""
         module = context.network(context.structure).eval()
         weights = _prunable_weights(context, module)
         by_batch = []
@@ -179,16 +179,16 @@ class Taylor(Criterion):
 
 
 def _prunable_weights(context: ScoringContext, module: nn.Module) -> dict[str, Tensor]:
-    """The convolution and linear weights of what is left."""
-    gone = removed_parameters(context.graph, context.structure)
+    """The convolution and linear weights of the compact network."""
+    removed = removed_parameters(context.graph, context.structure)
     parameters = dict(module.named_parameters())
-    return {name: parameters[name] for name in context.graph.weights if name not in gone}
+    return {name: parameters[name] for name in context.graph.weights if name not in removed}
 
 
 def _mean_gradients(
     module: nn.Module, weights: Mapping[str, Tensor], batches: Sequence[Batch], temperature: float = 1.0
 ) -> list[Tensor]:
-    """The gradient of the mean cross entropy over all pictures."""
+    """The gradients of the mean cross entropy over all images."""
     totals = [torch.zeros_like(weight) for weight in weights.values()]
     count = sum(len(labels) for _, labels in batches)
     for images, labels in batches:
@@ -205,7 +205,7 @@ def _loss(module: nn.Module, images: Tensor, labels: Tensor, temperature: float)
 
 
 def _batch_statistics(module: nn.Module) -> nn.Module:
-    """In evaluation mode but for batch norm, which normalises by the batch: dropout would draw at random."""
+    """Set eval mode (so that dropout is off), but let batch norm use batch statistics."""
     module.eval()
     for layer in module.modules():
         if isinstance(layer, nn.modules.batchnorm._BatchNorm):

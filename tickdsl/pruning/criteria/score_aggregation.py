@@ -1,4 +1,4 @@
-"""From scores of weights, rows and channels to scores of units and layers."""
+"""Aggregates scores of weights, rows and channels to scores of units and layers."""
 
 from __future__ import annotations
 
@@ -14,27 +14,27 @@ from tickdsl.graph.model import Block, ChannelGroup, Slice
 from tickdsl.pruning.criteria.protocol import ScoringContext
 from tickdsl.pruning.remaining_units import remaining_units
 
-#: A slice of a parameter, and a score per position of its dimension in the network that is left.
+#: A slice of a parameter, and one score per index of its dimension in the compact network.
 ScoredSlice = tuple[Slice, Tensor]
 
 
 def flatten_rows(tensor: Tensor, dim: int) -> Tensor:
-    """The tensor's slices along a dimension, flat, float64 [positions, rest]."""
+    """The tensor's slices along a dimension, flattened, float64 [size, rest]."""
     moved = tensor.detach().cpu().double().movedim(dim, 0)
     return moved.reshape(len(moved), -1)
 
 
 def _compact_positions(context: ScoringContext, group_slice: Slice, kept: np.ndarray) -> tuple[Tensor, Tensor]:
-    """Where a slice's entries stand in the network that is left: (position in the dimension, unit)."""
-    alive = np.isin(group_slice.unit, kept)
-    index, unit = group_slice.index[alive], group_slice.unit[alive]
-    left = kept_indices(context.graph, context.structure, group_slice.parameter)[group_slice.dim]
-    position = index if left is None else np.searchsorted(left, index)
+    """The kept entries of a slice: their indices in the compact dimension, and their units."""
+    is_kept = np.isin(group_slice.unit, kept)
+    index, unit = group_slice.index[is_kept], group_slice.unit[is_kept]
+    remaining = kept_indices(context.graph, context.structure, group_slice.parameter)[group_slice.dim]
+    position = index if remaining is None else np.searchsorted(remaining, index)
     return torch.from_numpy(np.ascontiguousarray(position)), torch.from_numpy(np.ascontiguousarray(unit))
 
 
 def producer_slices(context: ScoringContext, group: ChannelGroup) -> list[Slice]:
-    """Where the group's filters stand: the output rows of convolutions and linear layers."""
+    """The slices that produce the group: the output rows of convolution and linear weights."""
     shapes = context.graph.parameters
     return [
         group_slice
@@ -50,9 +50,9 @@ def average_scores(
     by: str,
     missing: str = "weights of its own",
 ) -> Tensor:
-    """One score per unit that is left: the mean over the layers that are coupled.
+    """One score per remaining unit: the mean over all entries of the unit, and so over the coupled layers.
 
-    Raises TickdslError where a unit has none, because the group has no `missing`: what is scored.
+    Raises TickdslError if a unit has no score; `missing` names what the group lacks.
     """
     total, count = _accumulated(context, group, scored, by, missing)
     return total / count
@@ -61,7 +61,7 @@ def average_scores(
 def sum_scores(
     context: ScoringContext, group: ChannelGroup, scored: Iterable[ScoredSlice], by: str, missing: str
 ) -> Tensor:
-    """As `average_scores`, but the sum."""
+    """One score per remaining unit: the sum over all entries of the unit. Raises like `average_scores`."""
     return _accumulated(context, group, scored, by, missing)[0]
 
 
@@ -78,12 +78,12 @@ def _accumulated(
     if not bool((count[kept] > 0).all()):
         raise TickdslError(
             f"`by {by}` cannot rank the {group.kind} of {group.name}: it has no {missing}",
-            "choose another criterion, or leave the layer out with `except`",
+            "use another criterion, or exclude the layer with `except`",
         )
     return total[kept], count[kept]
 
 
 def block_scores(context: ScoringContext, block: Block, scores: Mapping[str, Tensor]) -> Tensor:
-    """The scores of the convolution and linear weights of a block, flat, float64."""
+    """The scores of all convolution and linear weights of a block, flattened, float64."""
     names = [name for name in block.parameters if name in context.graph.weights and name in scores]
     return torch.cat([scores[name].detach().cpu().double().flatten() for name in names])

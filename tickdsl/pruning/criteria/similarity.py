@@ -1,4 +1,4 @@
-"""Criteria that compare the network with the one that lacks a layer: CKA and the Kullback-Leibler divergence."""
+"""Criteria that compare the network with and without a layer: CKA and the Kullback-Leibler divergence."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ from tickdsl.pruning.criteria.protocol import Criterion, Sample, ScoringContext
 
 
 class _LayerRemovalCriterion(Criterion):
-    """What changes in a network's output when a layer is bypassed, in evaluation mode.
+    """The change of a network's output when a layer is bypassed, in eval mode.
 
-    The group of Jordao et al. 2023 zeroes the last batch norm of a residual block, which leaves the same identity.
-    500 pictures of each class, as in their code.
+    Jordao et al. (2023) zero the last batch norm of a residual block, which leaves the same identity. The sample is 500
+    images per class, as in their code.
     """
 
     units = ("layers", "blocks")
@@ -25,11 +25,11 @@ class _LayerRemovalCriterion(Criterion):
     sample = Sample(per_class=500)
 
     def outputs(self, context: ScoringContext, module: nn.Module) -> Tensor:
-        """What is compared: float64 [N, ...]."""
+        """The outputs to compare, float64 [N, ...]."""
         raise NotImplementedError
 
     def distance(self, whole: Tensor, without: Tensor) -> Tensor:
-        """How far the two are apart."""
+        """The distance between the outputs of the whole network and of the one without a layer."""
         raise NotImplementedError
 
     def layers(self, context: ScoringContext, blocks: Sequence[Block]) -> Tensor:
@@ -46,14 +46,14 @@ class _LayerRemovalCriterion(Criterion):
 
 
 class Cka(_LayerRemovalCriterion):
-    """1 - linear CKA (Kornblith et al. 2019) of what the classifier reads, with and without (Pons et al. 2024)."""
+    """1 - linear CKA (Kornblith et al. 2019) of the classifier's input, with and without a layer (Pons et al. 2024)."""
 
     name = "cka"
 
     def outputs(self, context: ScoringContext, module: nn.Module) -> Tensor:
         heads = [info.module for info in context.graph.weights.values() if info.is_output]
         if not heads:
-            raise TickdslError("`by cka` compares what the classifier reads, and there is none", "use `by kl`")
+            raise TickdslError("`by cka` needs a classifier layer, but the network has none", "use `by kl`")
         features: list[Tensor] = []
 
         def hook(_: nn.Module, args: tuple[Any, ...]) -> None:
@@ -70,7 +70,7 @@ class Cka(_LayerRemovalCriterion):
 
 
 class KlDivergence(_LayerRemovalCriterion):
-    """KL(q, p) of the class probabilities without the layer (q) from those with it (p) (CURL, Luo & Wu 2020)."""
+    """KL(q, p) of the class probabilities without the layer (q) and with it (p) (CURL, Luo & Wu 2020)."""
 
     name = "kl"
 
@@ -82,13 +82,13 @@ class KlDivergence(_LayerRemovalCriterion):
 
 
 def linear_cka(x: Tensor, y: Tensor) -> Tensor:
-    """Linear centred kernel alignment of features [N, P] and [N, Q], in [0, 1]; 0 where one of them is constant.
+    """Linear centred kernel alignment of features [N, P] and [N, Q], in [0, 1]; 0 if either is constant.
 
-    Invariant to rotation, to isotropic scaling and to shifts (Kornblith et al. 2019, section 3).
+    Invariant to rotations, isotropic scaling and shifts. Source: Kornblith et al. 2019, section 3.
     """
     x, y = (features - features.mean(0, keepdim=True) for features in (x, y))
     if max(x.shape[1], y.shape[1]) > len(x):
-        x, y = x @ x.T, y @ y.T  # the same inner products, over pictures in place of features
+        x, y = x @ x.T, y @ y.T  # the same inner products, over images instead of features
         similarity, normaliser = (x * y).sum(), x.norm() * y.norm()
     else:
         similarity, normaliser = (y.T @ x).square().sum(), (x.T @ x).norm() * (y.T @ y).norm()

@@ -1,11 +1,11 @@
-"""What every ATen operator does with the atoms of its operands. One table: operator name -> rule."""
+"""The rules of all supported ATen operators: how each transforms and couples the families of its operands."""
 
 from __future__ import annotations
 
 from tickdsl.graph.coupling.analysis import Rule
 from tickdsl.graph.coupling.rules import contractions, elementwise, lookups, normalisations, reductions, shapes, spatial
 
-#: By the operator's name, without overload and without the trailing underscore of the in-place form.
+#: Rules by operator name, without overload and without the trailing underscore of in-place variants.
 RULES: dict[str, Rule] = {
     **elementwise.RULES,
     **shapes.RULES,
@@ -19,5 +19,6 @@ RULES: dict[str, Rule] = {
 #: Operators whose outputs share memory with their inputs.
 VIEWS = shapes.VIEWS
 
-#: A value that one of these makes of parameters alone is the weight of its shape still: scaled, or normalised.
+#: Operators whose result, if computed from parameters alone, still counts as the weight of its shape (a scaled or
+#: normalised weight).
 KEEPS_WEIGHTS = elementwise.ZERO_AT_ZERO | normalisations.NORMS | {"add", "sub", "clone", "contiguous", "_to_copy"}

@@ -1,4 +1,4 @@
-"""Operators that multiply and sum: convolutions and matrix products."""
+"""Rules for operators that multiply and sum: convolutions and matrix products."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from tickdsl.graph.coupling.analysis import MacsFormula, OperatorCall, Rule
 from tickdsl.graph.coupling.atom_constraints import HeadDims
 from tickdsl.graph.coupling.families import Families, Family, TensorInfo, varies_along, varying_dims
 from tickdsl.graph.coupling.joins import MatrixProduct, join_families
-from tickdsl.graph.coupling.rules.spatial import SLIDES
+from tickdsl.graph.coupling.rules.spatial import SPATIAL
 
 
 def _vector_along(families: Families, dim: int) -> Family | None:
-    """The family along a dimension as a vector."""
+    """The family that varies along a dimension, flattened."""
     for family in families:
         if varies_along(family, dim):
             return family.ravel()
@@ -22,20 +22,20 @@ def _vector_along(families: Families, dim: int) -> Family | None:
 
 
 def convolution(call: OperatorCall) -> list[Families]:
-    """Convolutions and transposed ones; of grouped ones whole groups go."""
+    """Convolutions and transposed convolutions; grouped ones lose whole groups."""
     data, weight = call.tensor_info("input"), call.tensor_info("weight")
     groups, transposed = call["groups"], call["transposed"]
     data_families = tuple(
-        call.constraints.restrict_to_whole_heads(f, (1,), f"`{call.location}` takes heads for a batch")
+        call.constraints.restrict_to_whole_heads(f, (1,), f"`{call.location}` uses heads as a batch dimension")
         for f in data.families
     )
-    inputs = call.require_rigid(range(2, len(data.shape)), data_families, SLIDES)
+    inputs = call.require_rigid(range(2, len(data.shape)), data_families, SPATIAL)
     batch = tuple(family for family in inputs if not varies_along(family, 1))
     channels = attrs.evolve(data, families=tuple(family for family in inputs if varies_along(family, 1)))
     for family in channels.families:
         if varies_along(family, 0):
-            call.constraints.fix(family, f"`{call.location}` takes it for a batch")
-    weight_families = call.require_rigid(range(2, len(weight.shape)), weight.families, SLIDES)
+            call.constraints.fix(family, f"`{call.location}` uses it as a batch dimension")
+    weight_families = call.require_rigid(range(2, len(weight.shape)), weight.families, SPATIAL)
     rows, columns = (1, 0) if transposed else (0, 1)
     out_family = next((family for family in weight_families if varies_along(family, rows)), None)
     in_family = next((family for family in weight_families if varies_along(family, columns)), None)
@@ -64,17 +64,17 @@ def convolution(call: OperatorCall) -> list[Families]:
 def _consume_channels(
     call: OperatorCall, channels: TensorInfo, in_family: Family | None, weight: TensorInfo, columns: int
 ) -> None:
-    """The input channels meet the weight's input dimension."""
+    """Unify the input channels with the weight's input dimension."""
     if in_family is None:
         for family in channels.families:
-            call.constraints.fix(family, f"`{call.location}` reads one channel only")
+            call.constraints.fix(family, f"`{call.location}` reads a single channel")
         return
     call.analysis.add_role(in_family, "consumer")
     vector = _vector_along(channels.families, 1)
     if vector is not None and vector.size == in_family.size:
         call.constraints.unify(vector, in_family.ravel())
     else:
-        call.constraints.fix(in_family, f"`{call.location}` reads a value that cannot shrink")
+        call.constraints.fix(in_family, f"`{call.location}` reads a tensor of fixed size")
 
 
 def _tie_groups(
@@ -85,10 +85,10 @@ def _tie_groups(
     groups: int,
     transposed: bool,
 ) -> Family | None:
-    """Whole groups go: input and output channels of one are one unit. The weight's other dimension stays."""
+    """Make the input and output channels of each group one unit, and fix the weight's other dimension."""
     group_family, other_family = (in_family, out_family) if transposed else (out_family, in_family)
     if other_family is not None:
-        call.constraints.fix(other_family, f"`{call.location}` needs it in every group")
+        call.constraints.fix(other_family, f"`{call.location}` uses it in every group")
     vector = _vector_along(channels.families, 1)
     if group_family is None:
         return None
@@ -96,12 +96,12 @@ def _tie_groups(
     if vector is not None:
         call.constraints.unify(blocks, call.constraints.merge(vector.reshape(groups, -1), 1).ravel())
     else:
-        call.constraints.fix(group_family, f"`{call.location}` reads a value that cannot shrink")
+        call.constraints.fix(group_family, f"`{call.location}` reads a tensor of fixed size")
     return blocks.repeat(call.output_shape[1] // groups) if transposed else group_family
 
 
 def _add_bias(call: OperatorCall, families: Families, name: str, dim: int) -> Families:
-    """A bias is added along the output dimension."""
+    """Unify a bias with the output dimension."""
     if call.arguments.get(name) is None:
         return families
     bias = call.tensor_info(name)
@@ -111,7 +111,7 @@ def _add_bias(call: OperatorCall, families: Families, name: str, dim: int) -> Fa
     call.analysis.add_role(vector, "producer")
     output_vector = _vector_along(families, dim)
     if output_vector is None:
-        call.constraints.fix(vector, f"`{call.location}` adds it to a value that cannot shrink")
+        call.constraints.fix(vector, f"`{call.location}` adds it to a tensor of fixed size")
     else:
         call.constraints.unify(output_vector, vector)
     return families
@@ -134,7 +134,7 @@ def _convolution_macs(
 
 
 def _matrix_product(call: OperatorCall, left: TensorInfo, right: TensorInfo) -> Families:
-    """Matrix products `[…, i, k] @ […, k, j]`, as an element-wise product over `[…, i, k, j]` summed over `k`."""
+    """The matrix product `[…, i, k] @ […, k, j]`, as an element-wise product over `[…, i, k, j]` summed over `k`."""
     rank = len(left.shape) + 1
     i, k, j = rank - 3, rank - 2, rank - 1
     first = TensorInfo((*left.shape, 1), tuple(family[..., None] for family in left.families), origin=left.origin)
@@ -165,14 +165,14 @@ def _matrix_product(call: OperatorCall, left: TensorInfo, right: TensorInfo) -> 
             result.append(family)
         elif product is not None:
             mark = HeadDims(family, k, call.module, call.location, _families_along((first, second), k))
-            call.constraints.mark_product_sum(mark, f"`{call.location}` multiplies and sums the channels that are left")
+            call.constraints.mark_product_sum(mark, f"`{call.location}` sums products over it")
     return tuple(family.squeeze(k) for family in result)
 
 
 def _sum_over_heads(
     call: OperatorCall, family: Family, sides: tuple[TensorInfo, TensorInfo], product: MatrixProduct | None
 ) -> Family:
-    """Only the whole of a sum can go, an attention head, or the same dims of every head."""
+    """The family of sums over heads: whole sums (heads) can be removed, or the same dims of all heads."""
     k = len(call.output_shape) - 1
     beyond = set(varying_dims(family)) - {k}
     if product is not None and beyond <= product.batch:

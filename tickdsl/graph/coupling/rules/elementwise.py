@@ -1,4 +1,4 @@
-"""Operators that work position by position, with broadcasting."""
+"""Rules for element-wise operators with broadcasting, and for constants and noise."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from tickdsl.graph.coupling.joins import join_families
 
 
 def pointwise(call: OperatorCall) -> list[Families]:
-    """Any element-wise operator: atoms that meet at one position are one."""
+    """Any element-wise operator: atoms at the same position are unified."""
     values = [call.analysis.tensor_info(tensor) for tensor in call.tensors]
     for value in values:
         if value.origin is not None:
@@ -27,7 +27,7 @@ def pointwise(call: OperatorCall) -> list[Families]:
 
 
 def _adds_alike_tensors(call: OperatorCall, values: Sequence[TensorInfo]) -> bool:
-    """Whether it adds tensors that carry the same: zero where all are zero."""
+    """Whether the operator adds tensors that vary along the same dimensions; the sum is zero where all of them are."""
     if call.op not in ("add", "sub") or len(values) < 2:
         return False
     dims = [{dim - len(v.shape) for f in v.families for dim in varying_dims(f)} for v in values]
@@ -35,13 +35,13 @@ def _adds_alike_tensors(call: OperatorCall, values: Sequence[TensorInfo]) -> boo
 
 
 def copy_into(call: OperatorCall) -> list[Families]:
-    """`copy_`: what is written, also into part of a tensor, has the sizes of what it is written over."""
+    """`copy_`: the source is unified with the (part of a) tensor that it overwrites."""
     values = [call.tensor_info("self"), call.tensor_info("src")]
     return [join_families(call.constraints, values, len(call.output_shape), call.location)]
 
 
 def fresh_constant(call: OperatorCall) -> list[Families]:
-    """Zeros, ones, noise: every element is alike, so that any size will do; atoms of their own say which."""
+    """Zeros, ones, noise: all elements are alike, so any size works; new atoms are unified with the other operand's."""
     outputs = [tuple(_fresh_families(call, tuple(output.shape))) for output in call.outputs]
     if "zeros" not in call.op:
         for families in outputs:
@@ -57,7 +57,7 @@ def _fresh_families(call: OperatorCall, shape: Shape) -> Iterator[Family]:
 
 
 def fill_like(call: OperatorCall) -> list[Families]:
-    """Noise or a constant in the shape of another tensor, or in its place."""
+    """A constant or noise in the shape of another tensor, or filled in place."""
     families = call.tensor_info("self").families
     if "zero" not in call.op:
         for family in families:
@@ -65,7 +65,7 @@ def fill_like(call: OperatorCall) -> list[Families]:
     return [families for _ in call.outputs]
 
 
-#: Zero where what they calculate with is zero (of a quotient, what is divided).
+#: Operators that map zero to zero (for `div`, a zero dividend).
 ZERO_AT_ZERO = frozenset(
     (
         "abs", "div", "elu", "erf", "gelu", "hardswish", "hardtanh", "leaky_relu", "mul", "native_dropout", "neg",

@@ -5,11 +5,11 @@ from __future__ import annotations
 from tickdsl.graph.coupling.analysis import OperatorCall, Rule
 from tickdsl.graph.coupling.families import Families
 
-_LOOKS_UP = "looks it up by position"
+_LOOKS_UP = "looks it up by index"
 
 
 def index(call: OperatorCall) -> list[Families]:
-    """`x[indices]`: what is looked up by position cannot shrink, the other dimensions can."""
+    """`x[indices]`: indexed dimensions cannot shrink, the others can."""
     value, indices = call.tensor_info("self"), list(call["indices"])
     indexed_dims = [dim for dim, entry in enumerate(indices) if entry is not None]
     span = max(indices[dim].ndim for dim in indexed_dims)
@@ -23,7 +23,7 @@ def index(call: OperatorCall) -> list[Families]:
 
 
 def embedding(call: OperatorCall) -> list[Families]:
-    """Rows are looked up by position; the width is a producer."""
+    """Rows are looked up by index; the embedding dimension is a producer."""
     value = call.tensor_info("weight")
     families = []
     for family in call.require_rigid({0}, value.families, _LOOKS_UP):
@@ -35,7 +35,7 @@ def embedding(call: OperatorCall) -> list[Families]:
 
 
 def index_select(call: OperatorCall) -> list[Families]:
-    """`index_select` and `gather` along one dimension."""
+    """A lookup along one dimension."""
     value = call.tensor_info("self")
     return [call.require_rigid({call["dim"] % len(value.shape)}, value.families, _LOOKS_UP)]
 

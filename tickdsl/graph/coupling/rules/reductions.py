@@ -1,4 +1,4 @@
-"""Sums, means, extremes over dimensions; lookups by index."""
+"""Rules for reductions: sums, means, extremes, norms over dimensions."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from tickdsl.graph.coupling.joins import reduce_families
 
 
 def reduction(call: OperatorCall) -> list[Families]:
-    """A reduction over dimensions; over one that may shrink, what stays changes."""
+    """A reduction over dimensions: inexact over one that may shrink."""
     value = call.tensor_info("self")
     rank = len(value.shape)
     dim_argument: Any = call.arguments.get("dim")
@@ -20,14 +20,14 @@ def reduction(call: OperatorCall) -> list[Families]:
         else set()
     )
     families: Families = tuple(
-        call.constraints.restrict_to_whole_heads(family, dims, f"`{call.location}` reduces over the dims of heads")
+        call.constraints.restrict_to_whole_heads(family, dims, f"`{call.location}` reduces over the dims of its heads")
         for family in value.families
     )
     for family in families:
         if set(varying_dims(family)) <= dims:
-            call.constraints.mark_inexact(family, f"`{call.location}` reduces over the channels that are left")
+            call.constraints.mark_inexact(family, f"`{call.location}` reduces over it")
         elif set(varying_dims(family)) & dims:
-            call.constraints.fix(family, f"`{call.location}` reduces over the channels that are left", "dims")
+            call.constraints.fix(family, f"`{call.location}` reduces over it", "dims")
     families = reduce_families(call.constraints, families, sorted(dims))
     keeps_dims = len(call.output_shape) == rank
     return [tuple(f if keeps_dims else f.squeeze(tuple(sorted(dims))) for f in families) for _ in call.outputs]

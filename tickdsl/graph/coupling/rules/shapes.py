@@ -1,4 +1,4 @@
-"""Operators that move positions: they are carried out on the atoms themselves."""
+"""Rules for shape operators, which are applied to the atom arrays themselves."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ FamilyTransform = Callable[[OperatorCall, Family, Shape], list[Family]]
 
 
 def per_family_rule(transform: FamilyTransform, argument: str = "self") -> Rule:
-    """The rule that applies `transform` to every family of the one operand; it gives one array per output."""
+    """Build a rule that applies `transform` to each family of one operand; it returns one array per output."""
 
     def rule(call: OperatorCall) -> list[Families]:
         value = call.tensor_info(argument)
@@ -39,10 +39,10 @@ def per_family_rule(transform: FamilyTransform, argument: str = "self") -> Rule:
                     outputs[index].append(result)
                     is_partial = call.outputs[index].numel() < math.prod(value.shape)
                     if is_partial and 1 < result.size < family.size and len(varying_dims(family)) > 1:
-                        call.constraints.fix_if_single(result, f"`{call.location}` picks one of its positions")
+                        call.constraints.fix_if_single(result, f"`{call.location}` selects one of its positions")
                 else:
-                    # One position of many was taken: its atom alone stands for the whole tensor.
-                    call.constraints.fix(result, f"`{call.location}` picks one of its positions")
+                    # One position was selected, so its atom carries the whole tensor.
+                    call.constraints.fix(result, f"`{call.location}` selects one of its positions")
         return [tuple(families) for families in outputs]
 
     return rule
@@ -63,12 +63,12 @@ def _view(call: OperatorCall, family: Family, shape: Shape) -> list[Family]:
 def _as_strided(call: OperatorCall, family: Family, shape: Shape) -> list[Family]:
     if call.output_shape == shape:
         return [family]
-    call.constraints.fix(family, f"`{call.location}` strides over it freely")
+    call.constraints.fix(family, f"`{call.location}` uses custom strides")
     return [np.broadcast_to(family.flat[:1].reshape((1,) * len(call.output_shape)), (1,) * len(call.output_shape))]
 
 
 def expand(call: OperatorCall) -> list[Families]:
-    """`expand`: one position for many. Where nothing else can shrink, any number will do, of all but the batch."""
+    """`expand` repeats one position: if the operand is rigid, any size works along all dimensions but the first."""
     value, rank = call.tensor_info("self"), len(call.output_shape)
     families = [expand_rank(family, rank) for family in value.families]
     before = (1,) * (rank - len(value.shape)) + value.shape
@@ -111,7 +111,7 @@ def _slice(call: OperatorCall, family: Family, shape: Shape) -> list[Family]:
 
 
 def _take_position(family: Family, index: int, dim: int) -> Family:
-    """One position along a dimension, which goes."""
+    """One position along a dimension, with that dimension dropped."""
     return family.take([index if varies_along(family, dim) else 0], axis=dim).squeeze(dim)
 
 
@@ -134,7 +134,7 @@ def _split(call: OperatorCall, family: Family, shape: Shape) -> list[Family]:
 
 
 def _glu(call: OperatorCall, family: Family, shape: Shape) -> list[Family]:
-    """One half gates the other: what stands at one position of both is one."""
+    """One half gates the other: the atoms at the same position of both are unified."""
     dim = _dim(call["dim"], len(shape))
     if not varies_along(family, dim):
         return [family]
@@ -169,7 +169,7 @@ def _repeat(call: OperatorCall, family: Family, shape: Shape) -> list[Family]:
 def _pixel_shuffle(call: OperatorCall, family: Family, shape: Shape) -> list[Family]:
     factor, channel = call["upscale_factor"], len(shape) - 3
     if any(varies_along(family, dim) for dim in (channel + 1, channel + 2)):
-        call.constraints.fix(family, f"`{call.location}` mixes its positions")
+        call.constraints.fix(family, f"`{call.location}` rearranges its positions")
     if not varies_along(family, channel):
         return [family]
     split = family.reshape(*family.shape[:channel], -1, factor * factor, *family.shape[channel + 1 :])
@@ -179,7 +179,7 @@ def _pixel_shuffle(call: OperatorCall, family: Family, shape: Shape) -> list[Fam
 def _pixel_unshuffle(call: OperatorCall, family: Family, shape: Shape) -> list[Family]:
     factor, channel = call["downscale_factor"], len(shape) - 3
     if any(varies_along(family, dim) for dim in (channel + 1, channel + 2)):
-        call.constraints.fix(family, f"`{call.location}` mixes its positions")
+        call.constraints.fix(family, f"`{call.location}` rearranges its positions")
     return [np.repeat(family, factor * factor, axis=channel) if varies_along(family, channel) else family]
 
 
@@ -193,7 +193,7 @@ def _channel_shuffle(call: OperatorCall, family: Family, shape: Shape) -> list[F
 
 
 def concatenate(call: OperatorCall) -> list[Families]:
-    """`cat`: along the dimension, families follow each other; along the others they are one."""
+    """`cat`: families are concatenated along the dimension, and unified along the others."""
     values = [call.analysis.tensor_info(tensor) for tensor in call["tensors"]]
     rank = len(call.output_shape)
     dim = _dim(call.arguments.get("dim", 0), rank)
@@ -210,21 +210,21 @@ def concatenate(call: OperatorCall) -> list[Families]:
 
 
 def _matching_families(values: Sequence[TensorInfo], dim: int) -> list[Family]:
-    """The one family of every value along the dimension, if these vary along the same other dimensions too."""
+    """The single family of each value along the dimension, if all have the same sizes along the others; [] if not."""
     families_by_value = [[family for family in value.families if varies_along(family, dim)] for value in values]
-    others = {tuple(np.delete(family.shape, dim)) for families in families_by_value for family in families}
+    other_sizes = {tuple(np.delete(family.shape, dim)) for families in families_by_value for family in families}
     return (
         [families[0] for families in families_by_value]
-        if len(others) == 1 and all(len(f) == 1 for f in families_by_value)
+        if len(other_sizes) == 1 and all(len(f) == 1 for f in families_by_value)
         else []
     )
 
 
 def _restrict_to_whole_heads(call: OperatorCall, value: TensorInfo, dim: int) -> TensorInfo:
-    """The value with whole heads in place of their dims, where it has these along the dimension."""
+    """The value with the dims of heads merged into whole heads, if it has such dims along the dimension."""
     families = tuple(
         call.constraints.restrict_to_whole_heads(
-            family, (dim,), f"`{call.location}` puts the dims of heads beside others"
+            family, (dim,), f"`{call.location}` concatenates the dims of its heads with others"
         )
         for family in value.families
     )
@@ -232,25 +232,25 @@ def _restrict_to_whole_heads(call: OperatorCall, value: TensorInfo, dim: int) ->
 
 
 def _without_dim(value: TensorInfo, dim: int) -> TensorInfo:
-    """The value as if it had size 1 along a dimension."""
+    """The value without the families along a dimension, which gets size 1."""
     kept = tuple(family for family in value.families if not varies_along(family, dim))
     shape = tuple(1 if index == dim else size for index, size in enumerate(value.shape))
     return attrs.evolve(value, families=kept, shape=shape)
 
 
 def _family_along(call: OperatorCall, value: TensorInfo, dim: int) -> Family:
-    """The one family along the dimension; rigid positions get fixed atoms of their own."""
+    """The family along the dimension; a rigid dimension gets new, fixed atoms."""
     size = value.shape[dim]
     candidates = [family for family in value.families if varies_along(family, dim)]
     if not candidates:
         atoms = call.constraints.new_atoms(size)
-        call.constraints.fix(atoms, f"`{call.location}` puts it beside a value that cannot shrink")
+        call.constraints.fix(atoms, f"`{call.location}` concatenates it with a tensor of fixed size")
         return atoms.reshape([size if index == dim else 1 for index in range(len(value.shape))])
     return call.constraints.merge_except(candidates[0], (dim,), "both")
 
 
 def stack(call: OperatorCall) -> list[Families]:
-    """`stack`: what stands at one position is one."""
+    """`stack`: atoms at the same position are unified."""
     values = [call.analysis.tensor_info(tensor) for tensor in call["tensors"]]
     dim = _dim(call.arguments.get("dim", 0), len(call.output_shape))
     families = join_families(call.constraints, values, len(call.output_shape) - 1, call.location)
@@ -258,7 +258,7 @@ def stack(call: OperatorCall) -> list[Families]:
 
 
 def _pad(call: OperatorCall, family: Family, shape: Shape) -> list[Family]:
-    """`constant_pad_nd`: what is added gets atoms of its own; along rigid dimensions anything goes."""
+    """`constant_pad_nd`: padding gets new atoms; rigid dimensions need none."""
     amounts = call["pad"]
     for index in range(len(amounts) // 2):
         dim = len(shape) - 1 - index
@@ -266,7 +266,7 @@ def _pad(call: OperatorCall, family: Family, shape: Shape) -> list[Family]:
         if not (before or after):
             continue
         family = call.constraints.restrict_to_whole_heads(
-            family, (dim,), f"`{call.location}` puts the dims of heads beside others"
+            family, (dim,), f"`{call.location}` pads the dims of its heads"
         )
         if not varies_along(family, dim):
             continue

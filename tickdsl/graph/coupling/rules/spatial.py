@@ -1,4 +1,4 @@
-"""Pooling, interpolation, padding, windows: they work on the trailing dimensions, channel by channel."""
+"""Rules for pooling, interpolation, padding and windows, which work on trailing dimensions, channel by channel."""
 
 from __future__ import annotations
 
@@ -9,31 +9,31 @@ import numpy as np
 from tickdsl.graph.coupling.analysis import OperatorCall, Rule
 from tickdsl.graph.coupling.families import Families, varies_along
 
-#: Why the dimensions of pictures cannot shrink.
-SLIDES = "slides over it"
+#: Why spatial dimensions cannot shrink.
+SPATIAL = "uses it as a spatial dimension"
 
 
 def trailing_dims_rule(count: int) -> Rule:
-    """The rule of an operator over the last `count` dimensions, which must be rigid."""
+    """Build the rule of an operator over the last `count` dimensions, which must be rigid."""
 
     def rule(call: OperatorCall) -> list[Families]:
         value = call.analysis.tensor_info(call.tensors[0])
         rank = len(value.shape)
-        families = call.require_rigid(range(rank - count, rank), value.families, SLIDES)
+        families = call.require_rigid(range(rank - count, rank), value.families, SPATIAL)
         return [families for _ in call.outputs]
 
     return rule
 
 
 def im2col(call: OperatorCall) -> list[Families]:
-    """`im2col` (`F.unfold`): every position of a window becomes a channel, those of one channel side by side."""
+    """`im2col` (`F.unfold`): each window position becomes a channel; those of one input channel are adjacent."""
     (families,) = trailing_dims_rule(2)(call)
     window_size = math.prod(call["kernel_size"])
     return [tuple([np.repeat(f, window_size if varies_along(f, -3) else 1, axis=-3).squeeze(-1) for f in families])]
 
 
 def col2im(call: OperatorCall) -> list[Families]:
-    """`col2im` (`F.fold`): the channels that `im2col` makes of one are one unit."""
+    """`col2im` (`F.fold`): the channels that `im2col` makes of one channel are one unit."""
     (families,) = trailing_dims_rule(1)(call)
     window_size = math.prod(call["kernel_size"])
     outputs = []
@@ -48,10 +48,10 @@ def col2im(call: OperatorCall) -> list[Families]:
 
 
 def windows(call: OperatorCall) -> list[Families]:
-    """`unfold`: windows along a dimension that must be rigid; the positions within are a new last dimension."""
+    """`unfold`: windows along a rigid dimension; the positions within a window are a new last dimension."""
     value = call.tensor_info("self")
     dim = call["dimension"] % len(value.shape)
-    return [tuple(family[..., None] for family in call.require_rigid({dim}, value.families, SLIDES))]
+    return [tuple(family[..., None] for family in call.require_rigid({dim}, value.families, SPATIAL))]
 
 
 RULES: dict[str, Rule] = {}
