@@ -187,7 +187,7 @@ class _BlockFinder:
         if before is None or after is None:
             return (), "reads the network's input"
         if before != after:
-            return (), f"changes shape from {_format_shape(before)} to {_format_shape(after)}"
+            return (), f"maps {_format_shape(before)} to {_format_shape(after)}"
         ties = []
         for entry_layout, exit_layout in zip(
             self._dims(region.entry) or (), self._dims(region.exit) or (), strict=True
