@@ -1,4 +1,4 @@
-"""Networks like those that others write: what was found in collections that the graph had never seen."""
+"""Networks written in the style of third-party code, with patterns found in public model collections."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from torch.nn import functional as F
 from tickdsl.errors import TickdslError
 from tickdsl.graph import ModelGraph, Structure, compact, trace
 
-PICTURES = torch.randn(2, 3, 8, 8, dtype=torch.float64, generator=torch.Generator().manual_seed(1))
+IMAGES = torch.randn(2, 3, 8, 8, dtype=torch.float64, generator=torch.Generator().manual_seed(1))
 TOKENS = torch.randn(2, 5, 6, dtype=torch.float64, generator=torch.Generator().manual_seed(2))
 
 
@@ -29,14 +29,14 @@ def free(graph: ModelGraph) -> dict[str, int]:
 
 
 class StandardisedConv(nn.Conv2d):
-    """Weights of zero mean and unit variance per filter: by way of a batch norm over the weights, or written out."""
+    """Weights with zero mean and unit variance per filter, by a batch norm over the weights or written out."""
 
-    def __init__(self, *sizes: int, how: str) -> None:
+    def __init__(self, *sizes: int, variant: str) -> None:
         super().__init__(*sizes)
-        self.how, self.gain = how, nn.Parameter(torch.ones(sizes[1], 1, 1, 1))
+        self.variant, self.gain = variant, nn.Parameter(torch.ones(sizes[1], 1, 1, 1))
 
     def forward(self, x: Tensor) -> Tensor:
-        if self.how == "batch-norm":
+        if self.variant == "batch-norm":
             flat = self.weight.reshape(1, self.out_channels, -1)
             weight = F.batch_norm(flat, None, None, training=True, momentum=0.0).reshape_as(self.weight)
         else:
@@ -45,18 +45,18 @@ class StandardisedConv(nn.Conv2d):
         return F.conv2d(x, weight * self.gain, self.bias)
 
 
-def standardised(how: str) -> nn.Module:
-    if how == "weight-norm":
+def standardised(variant: str) -> nn.Module:
+    if variant == "weight-norm":
         layers = [nn.utils.parametrizations.weight_norm(nn.Conv2d(one, two, 1)) for one, two in ((3, 8), (8, 6))]
     else:
-        layers = [StandardisedConv(3, 8, 1, how=how), StandardisedConv(8, 6, 1, how=how)]
+        layers = [StandardisedConv(3, 8, 1, variant=variant), StandardisedConv(8, 6, 1, variant=variant)]
     return nn.Sequential(
         layers[0], nn.ReLU(), layers[1], nn.ReLU(), nn.Conv2d(6, 4, 1), nn.Flatten(), nn.Linear(256, 2)
     )
 
 
 class Formula(nn.Module):
-    """`standardised` without some channels of the first layer."""
+    """`standardised` with only the kept channels of the first layer."""
 
     def __init__(self, model: nn.Module, kept: Tensor) -> None:
         super().__init__()
@@ -70,24 +70,24 @@ class Formula(nn.Module):
         return self.model[3:](second(x))
 
 
-@pytest.mark.parametrize("how", ["batch-norm", "written-out", "weight-norm"])
-def test_weights_that_are_normalised_are_weights_over_what_is_left(how: str) -> None:
-    model, graph = traced(lambda: standardised(how), PICTURES)
+@pytest.mark.parametrize("variant", ["batch-norm", "written-out", "weight-norm"])
+def test_normalised_weights_are_normalised_over_the_kept_channels(variant: str) -> None:
+    model, graph = traced(lambda: standardised(variant), IMAGES)
     names = [group.name for group in graph.channels if group.reason is None]
     assert [graph.group(name).size for name in names] == [8, 6, 4]
     assert [graph.group(name).kind for name in names] == ["filters"] * 3
-    assert not graph.group(names[0]).exact  # the weights of the next layer are normalised over these
+    assert not graph.group(names[0]).exact  # the next layer's weights are normalised over them
     structure = Structure.dense(graph).remove(names[0], [1, 4, 5])
     small = compact(model, graph, structure)
-    assert relative_difference(small(PICTURES), Formula(model, torch.tensor([0, 2, 3, 6, 7]))(PICTURES)) < 1e-12
-    assert relative_difference(small(PICTURES), model(PICTURES)) > 1e-3
+    assert relative_difference(small(IMAGES), Formula(model, torch.tensor([0, 2, 3, 6, 7]))(IMAGES)) < 1e-12
+    assert relative_difference(small(IMAGES), model(IMAGES)) > 1e-3
     exact = [name for name in names if graph.group(name).exact]
     assert names[-1] in exact
-    check_exact(model, graph, random_thinning(graph, 0.4, only=exact), PICTURES)
+    check_exact(model, graph, random_thinning(graph, 0.4, only=exact), IMAGES)
 
 
 class Rotary(nn.Module):
-    """Attention under a rotary table that all layers share; beside the pictures stands a prefix that is not turned."""
+    """Attention with a rotary table shared by all layers, and a prefix token that is not rotated."""
 
     def __init__(self, style: str) -> None:
         super().__init__()
@@ -144,7 +144,7 @@ def test_heads_go_under_rotary_tables(style: str) -> None:
 
 
 class Shared(nn.Module):
-    """One module under two parents, run twice, with sizes in its code; another under two names of one parent."""
+    """A module under two parents that runs twice, with hard-coded sizes, and a module under two names of one parent."""
 
     class Position(nn.Module):
         def __init__(self) -> None:
@@ -180,16 +180,16 @@ class Shared(nn.Module):
 
 
 def test_modules_that_have_several_names() -> None:
-    model, graph = traced(Shared, PICTURES)
+    model, graph = traced(Shared, IMAGES)
     structure = random_thinning(graph, 0.4)
-    small = check_exact(model, graph, structure, PICTURES)
+    small = check_exact(model, graph, structure, IMAGES)
     assert small.one.position is small.two.position is small.position
     assert list(small.state_dict()) == list(model.state_dict())
     assert small.body[0] is small.last
 
 
 class ByHead(nn.Module):
-    """Its code holds the number of heads; what another module is given is heads and batch in one dimension."""
+    """Hard-codes the number of heads, and passes heads and batch in one dimension to another module."""
 
     class Bias(nn.Module):
         def __init__(self) -> None:
@@ -197,8 +197,8 @@ class ByHead(nn.Module):
             self.table = nn.Parameter(torch.rand(3, 5))
 
         def forward(self, q: Tensor) -> Tensor:
-            found = (q.reshape(-1, 3) @ self.table).reshape(-1, 1, 5, 5)
-            return found.expand(-1, 2, -1, -1).reshape(-1, 2, 5, 5)
+            bias = (q.reshape(-1, 3) @ self.table).reshape(-1, 1, 5, 5)
+            return bias.expand(-1, 2, -1, -1).reshape(-1, 2, 5, 5)
 
     def __init__(self) -> None:
         super().__init__()
@@ -212,7 +212,7 @@ class ByHead(nn.Module):
         return self.proj((scores.softmax(-1) @ v).view(n, 8, 5, 3).transpose(1, 2).reshape(n, 5, 24)).mean(1)
 
 
-def test_the_batch_is_read_where_heads_went_too() -> None:
+def test_the_batch_size_is_read_correctly_if_heads_were_removed() -> None:
     model, graph = traced(ByHead, TOKENS)
     structure = random_thinning(graph, 0.6, only=["q"])
     assert structure.kept
@@ -221,22 +221,22 @@ def test_the_batch_is_read_where_heads_went_too() -> None:
 
 
 class Windows(nn.Module):
-    """Pictures taken apart into windows and put together again."""
+    """Images split into windows and put together again."""
 
-    def __init__(self, how: str) -> None:
+    def __init__(self, variant: str) -> None:
         super().__init__()
-        self.how = how
+        self.variant = variant
         self.stem, self.mix = nn.Conv2d(3, 8, 1), nn.Conv2d(8, 6, 1)
         self.columns, self.head = nn.Linear(8 * 4, 8 * 4), nn.Linear(6, 2)
 
     def forward(self, x: Tensor) -> Tensor:
         x = self.stem(x)
-        if self.how == "unfold":
+        if self.variant == "unfold":
             x = x.unfold(2, 4, 4).unfold(3, 4, 4).amax((4, 5))
-        elif self.how == "im2col":
+        elif self.variant == "im2col":
             n, c, h, w = x.shape
             x = F.unfold(x, 3, padding=1).reshape(n, c, 9, h * w).amax(2).reshape(n, c, h, w)
-        elif self.how == "grid":
+        elif self.variant == "grid":
             grid = torch.stack(torch.meshgrid(torch.linspace(-1, 1, 5), torch.linspace(-1, 1, 4), indexing="ij"), -1)
             x = F.grid_sample(x, grid.to(x).expand(len(x), -1, -1, -1), align_corners=False)
         else:
@@ -245,21 +245,21 @@ class Windows(nn.Module):
         return self.head(F.relu(self.mix(x)).mean((2, 3)))
 
 
-@pytest.mark.parametrize("how", ["unfold", "im2col", "col2im", "grid"])
-def test_channels_go_through_windows(how: str) -> None:
-    model, graph = traced(lambda: Windows(how), PICTURES)
+@pytest.mark.parametrize("variant", ["unfold", "im2col", "col2im", "grid"])
+def test_channels_go_through_windows(variant: str) -> None:
+    model, graph = traced(lambda: Windows(variant), IMAGES)
     assert graph.unknown == ()
     groups = free(graph)
     assert groups["stem"] == 8
     assert groups["mix"] == 6
     assert groups.get("columns", 8) == 8  # all four positions of a channel at once
-    check_exact(model, graph, random_thinning(graph, 0.4), PICTURES)
+    check_exact(model, graph, random_thinning(graph, 0.4), IMAGES)
     for name in groups:
-        check_exact(model, graph, random_thinning(graph, 0.4, only=[name]), PICTURES)
+        check_exact(model, graph, random_thinning(graph, 0.4, only=[name]), IMAGES)
 
 
 class Normalised(nn.Module):
-    """Additive attention over queries of unit length."""
+    """Additive attention over queries of unit norm."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -270,7 +270,7 @@ class Normalised(nn.Module):
         return self.proj((query * (query @ self.weight).softmax(1)).sum(1))
 
 
-def test_a_length_spread_over_channels_has_as_many_as_are_left() -> None:
+def test_a_norm_expanded_over_channels_follows_the_kept_ones() -> None:
     model, graph = traced(Normalised, TOKENS)
     assert free(graph) == {"query": 8}
     assert not graph.group("query").exact
@@ -278,53 +278,53 @@ def test_a_length_spread_over_channels_has_as_many_as_are_left() -> None:
     small = compact(model, graph, structure)
     kept = torch.tensor([0, 2, 3, 6, 7])
     query = F.normalize(model.query(TOKENS)[..., kept], dim=-1)
-    wanted = (query * (query @ model.weight[kept]).softmax(1)).sum(1) @ model.proj.weight[:, kept].T + model.proj.bias
-    assert relative_difference(small(TOKENS), wanted) < 1e-12
-    assert relative_difference(silenced(model, graph, structure)(TOKENS), wanted) > 1e-3
+    expected = (query * (query @ model.weight[kept]).softmax(1)).sum(1) @ model.proj.weight[:, kept].T + model.proj.bias
+    assert relative_difference(small(TOKENS), expected) < 1e-12
+    assert relative_difference(silenced(model, graph, structure)(TOKENS), expected) > 1e-3
 
 
 class Places(nn.Module):
-    """Takes channels by their numbers."""
+    """Selects channels by index."""
 
-    def __init__(self, how: str) -> None:
+    def __init__(self, variant: str) -> None:
         super().__init__()
-        self.how = how
+        self.variant = variant
         self.stem, self.some, self.all = nn.Conv2d(3, 12, 1), nn.Conv2d(4, 5, 1), nn.Conv2d(12, 5, 1)
         self.head = nn.Linear(5, 2)
 
     def forward(self, x: Tensor) -> Tensor:
         x = self.stem(x)
-        if self.how == "middle":
+        if self.variant == "middle":
             some = self.some(x[:, 4:8])
-        elif self.how == "every other":
+        elif self.variant == "every other":
             some = self.some(x[:, 1:9:2])
-        elif self.how == "one":
+        elif self.variant == "one":
             some = x[:, 5][:, None] * self.some(x[:, 4:8])
-        elif self.how == "flipped":
+        elif self.variant == "flipped":
             some = self.some(x.flip(1)[:, :4])
         else:
             some, x = self.some(x[:, :4]), x.roll(2, 1)
         return self.head((F.relu(some) + self.all(x)).mean((2, 3)))
 
 
-@pytest.mark.parametrize("how", ["middle", "one", "flipped", "rolled"])
-@pytest.mark.parametrize("gone", [[1, 2, 6, 7, 10, 11], [1], [1, 8], [6], [9, 10], [0, 5, 8]])
-def test_channels_that_are_taken_by_number_are_the_right_ones(how: str, gone: list[int]) -> None:
-    """Also where there are as many of the wrong ones."""
-    model, graph = traced(lambda: Places(how), PICTURES)
+@pytest.mark.parametrize("variant", ["middle", "one", "flipped", "rolled"])
+@pytest.mark.parametrize("removed", [[1, 2, 6, 7, 10, 11], [1], [1, 8], [6], [9, 10], [0, 5, 8]])
+def test_channels_that_are_taken_by_number_are_the_right_ones(variant: str, removed: list[int]) -> None:
+    """Even if selecting the wrong channels would give the same shape."""
+    model, graph = traced(lambda: Places(variant), IMAGES)
     stem = next(group for group in graph.channels if group.name == "stem")
     (rows,) = [piece for piece in stem.slices if piece.parameter == "stem.weight"]
-    units = [int(unit) for place, unit in zip(rows.index, rows.unit, strict=True) if place in gone]
-    check_exact(model, graph, Structure.dense(graph).remove("stem", units), PICTURES)
+    units = [int(unit) for channel, unit in zip(rows.index, rows.unit, strict=True) if channel in removed]
+    check_exact(model, graph, Structure.dense(graph).remove("stem", units), IMAGES)
 
 
 def test_every_other_channel_is_taken_or_refused() -> None:
-    model, graph = traced(lambda: Places("every other"), PICTURES)
+    model, graph = traced(lambda: Places("every other"), IMAGES)
     refused = 0
     for unit in range(graph.group("stem").size):
         structure = Structure.dense(graph).remove("stem", [unit])
         try:
-            check_exact(model, graph, structure, PICTURES)
+            check_exact(model, graph, structure, IMAGES)
         except TickdslError as error:
             assert "evenly spaced" in str(error)
             refused += 1
@@ -332,7 +332,7 @@ def test_every_other_channel_is_taken_or_refused() -> None:
 
 
 class Remembering(nn.Module):
-    """Keeps what it calculates of weights, by device; reads attributes of a layer that may go."""
+    """Caches tensors computed from weights by device, and reads attributes of a removable layer."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -348,19 +348,19 @@ class Remembering(nn.Module):
         return self.head(F.relu(x).mean((2, 3)))
 
 
-def test_what_was_calculated_of_the_dense_weights_is_forgotten() -> None:
+def test_tensors_cached_from_dense_weights_are_cleared() -> None:
     torch.manual_seed(0)
     model = make_weights_distinct(Remembering().double()).eval()
-    model(PICTURES)
-    graph = trace(model, PICTURES)
-    small = check_exact(model, graph, random_thinning(graph, 0.4, only=["stem"]), PICTURES)
+    model(IMAGES)
+    graph = trace(model, IMAGES)
+    small = check_exact(model, graph, random_thinning(graph, 0.4, only=["stem"]), IMAGES)
     assert small.known["cpu"].shape == (3, 1, 1)
     assert model.known["cpu"].shape == (6, 1, 1)
-    check_exact(model, graph, Structure.dense(graph).remove_block("middle"), PICTURES)
+    check_exact(model, graph, Structure.dense(graph).remove_block("middle"), IMAGES)
 
 
 class Furnished(nn.Module):
-    """Has tensors that are neither parameters nor buffers, in a dictionary that nothing fills again and beside it."""
+    """Has tensors that are neither parameters nor buffers: an attribute, and a dictionary that is never refilled."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -372,9 +372,9 @@ class Furnished(nn.Module):
         return self.head((F.relu(self.stem(x)) + self.tables["shift"]).mean((2, 3)) * self.slope)
 
 
-def test_what_a_network_was_given_beside_parameters_stays() -> None:
+def test_tensors_other_than_parameters_and_buffers_are_kept() -> None:
     torch.manual_seed(0)
     model = make_weights_distinct(Furnished().double()).eval()
-    graph = trace(model, PICTURES)
-    small = check_exact(model, graph, random_thinning(graph, 0.4, only=["stem"]), PICTURES)
+    graph = trace(model, IMAGES)
+    small = check_exact(model, graph, random_thinning(graph, 0.4, only=["stem"]), IMAGES)
     assert torch.equal(small.tables["shift"], model.tables["shift"])

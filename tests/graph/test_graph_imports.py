@@ -1,4 +1,4 @@
-"""What a check reads of a network loads no torch."""
+"""The modules that `tickdsl check` needs do not load torch."""
 
 from __future__ import annotations
 

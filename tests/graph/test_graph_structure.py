@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import attrs
 import numpy as np
 import pytest
 import torch
@@ -42,9 +43,9 @@ def test_the_groups_are_the_layers() -> None:
         ("3", 6, 1, "filters", None),
         ("6", 4, 1, "neurons", "the network's output"),
     ]
-    pieces = {(piece.parameter, piece.dim): piece for piece in GRAPH.group("3").slices}
-    assert pieces["6.weight", 1].role == "consumer"
-    assert list(pieces["6.weight", 1].unit) == [unit for unit in range(6) for _ in range(36)]
+    slices_by_dim = {(group_slice.parameter, group_slice.dim): group_slice for group_slice in GRAPH.group("3").slices}
+    assert slices_by_dim["6.weight", 1].role == "consumer"
+    assert list(slices_by_dim["6.weight", 1].unit) == [unit for unit in range(6) for _ in range(36)]
     assert GRAPH.weights["6.weight"].is_output
     assert not GRAPH.weights["3.weight"].is_output
     assert ModelGraph.from_json(GRAPH.to_json()).to_json() == GRAPH.to_json()
@@ -65,9 +66,9 @@ def test_removing_twice_is_removing_both(first: set[int], second: set[int]) -> N
 
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(UNITS, st.integers(0, 2**32), st.booleans())
-def test_structures_come_back_from_disk(tmp_path, gone: set[int], seed: int, block: bool) -> None:
+def test_structures_come_back_from_disk(tmp_path, removed: set[int], seed: int, block: bool) -> None:
     mask = np.random.default_rng(seed).random(GRAPH.parameters["3.weight"]) < 0.5
-    structure = DENSE.remove("0", gone).with_masks({"3.weight": mask})
+    structure = DENSE.remove("0", removed).with_masks({"3.weight": mask})
     structure = structure.remove_block("3") if block else structure
     structure.save(tmp_path / "ticket.safetensors")
     back = Structure.load(tmp_path / "ticket.safetensors")
@@ -75,7 +76,7 @@ def test_structures_come_back_from_disk(tmp_path, gone: set[int], seed: int, blo
     assert remaining_weights(GRAPH, back) == remaining_weights(GRAPH, structure)
 
 
-def test_what_cannot_be_is_refused(tmp_path) -> None:
+def test_invalid_removals_and_files_are_errors(tmp_path) -> None:
     with pytest.raises(StructureError, match="output"):
         DENSE.remove("6", [0])
     with pytest.raises(StructureError, match="no channel group `7`"):
@@ -95,6 +96,17 @@ def test_what_cannot_be_is_refused(tmp_path) -> None:
     for name in ("no", "missing"):
         with pytest.raises(StructureError, match="not a structure file"):
             Structure.load(tmp_path / name)
+
+
+def test_a_structure_still_fits_once_a_reason_is_reworded() -> None:
+    extent = attrs.evolve(
+        DENSE.extent,
+        fixed=dict.fromkeys(DENSE.extent.fixed, "another text"),
+        blocks={name: reason and "another text" for name, reason in DENSE.extent.blocks.items()},
+    )
+    assert kept_indices(GRAPH, attrs.evolve(DENSE, extent=extent).remove("0", [1]), "0.weight")[0].tolist() == [
+        0, 2, 3, 4, 5,
+    ]  # fmt: skip
 
 
 @given(UNITS, UNITS, st.integers(0, 2**32))
@@ -168,15 +180,15 @@ class _Added(nn.Module):
         return y
 
 
-def test_code_behind_a_removed_block_may_write_in_place() -> None:
+def test_code_after_a_removed_block_may_write_in_place() -> None:
     model = nn.Sequential(nn.Conv2d(2, 4, 1), _Added(), nn.Conv2d(4, 2, 1))
     x = torch.randn(1, 2, 4, 4)
     graph = trace(model, x)
     small = compact(model, graph, Structure.dense(graph).remove_block("1.branch"))
-    seen = []
-    small[0].register_forward_hook(lambda _module, _args, result: seen.append((result, result.clone())))
+    outputs = []
+    small[0].register_forward_hook(lambda _module, _args, result: outputs.append((result, result.clone())))
     assert torch.equal(small(x), model[2](2 * model[0](x)))
-    assert torch.equal(*seen[0]), "the output of the preceding block was overwritten"
+    assert torch.equal(*outputs[0]), "the output of the preceding block was overwritten"
     small(x).sum().backward()
 
 

@@ -1,4 +1,4 @@
-"""How far compact networks are from what they must equal: values, gradients, in evaluation and in training."""
+"""Compares compact networks with their references: outputs and gradients, in eval and training mode."""
 
 from __future__ import annotations
 
@@ -15,15 +15,18 @@ from tickdsl.graph import ModelGraph, Structure, compact, kept_indices
 
 @attrs.frozen
 class Agreement:
-    """How far outputs, and inputs' gradients where asked for, of a compact network are from what they must equal
-    (`error`), and how far the outputs are from the dense network's (`effect`); both in shares of the largest value."""
+    """The difference of a compact network from its reference (`error`) and from the dense network (`effect`).
+
+    Both are relative to the largest value. `error` covers outputs and, if requested, input gradients; `effect` covers
+    outputs.
+    """
 
     error: float
     effect: float
 
     @property
     def exact(self) -> bool:
-        """Whether they agree, and the comparison says something: far less than what the removal changed."""
+        """Whether they agree, to far less than the effect of the removal."""
         return self.error < 1e-6 and self.error < 1e-3 * self.effect
 
 
@@ -36,68 +39,71 @@ def agreement(
     dense: object = None,
     gradients: bool = True,
 ) -> Agreement:
-    """Compare a compact network with `emptied`, in the mode that `model` is in: outputs, and the inputs' gradients.
+    """Compare a compact network with `emptied`, in the mode of `model`: outputs and input gradients.
 
-    `dense` is what the model gives untouched. Without `gradients`, which take two thirds of the time, outputs alone.
+    `dense` are the outputs of the dense model, if known. Gradients take two thirds of the time; `gradients=False`
+    compares outputs only.
     """
     small.train(model.training)
     if dense is None:
         with torch.no_grad():
             dense = outputs(model(*inputs))
     run = _run if gradients else _outputs
-    found = run(small, {}, inputs)
+    result = run(small, {}, inputs)
     with emptied(model, small, graph, structure):
-        wanted = run(model, {}, inputs)
-    return Agreement(relative_difference(found, wanted), relative_difference(wanted[0], dense))
+        expected = run(model, {}, inputs)
+    return Agreement(relative_difference(result, expected), relative_difference(expected[0], dense))
 
 
 def gradient_difference(
     model: nn.Module, small: nn.Module, graph: ModelGraph, structure: Structure, inputs: tuple[Any, ...]
 ) -> float:
-    """The largest difference of any parameter's or input's gradient from the kept part of that of `emptied`, in
-    shares of its largest entry (at least 1e-9 of the largest gradient of all: of some only rounding is left)."""
+    """The largest relative difference of a parameter or input gradient from the kept part of that of `emptied`.
+
+    It is relative to the gradient's largest entry, but at least to 1e-9 of the largest entry of all gradients, since
+    some gradients are only rounding error.
+    """
     dense = dict(model.named_parameters())
     small.train(model.training)
-    _, found = _run(small, dict(small.named_parameters()), inputs)
+    _, result = _run(small, dict(small.named_parameters()), inputs)
     with emptied(model, small, graph, structure):
-        _, wanted = _run(model, {name: dense[name] for name in found if name in dense}, inputs)
-    assert found.keys() == wanted.keys(), "a parameter that one network uses and the other does not"
-    floor = 1e-9 * max(float(gradient.abs().max()) for gradient in wanted.values())
-    worst = 0.0
-    for name, gradient in wanted.items():
+        _, expected = _run(model, {name: dense[name] for name in result if name in dense}, inputs)
+    assert result.keys() == expected.keys(), "a parameter that one network uses and the other does not"
+    floor = 1e-9 * max(float(gradient.abs().max()) for gradient in expected.values())
+    largest = 0.0
+    for name, gradient in expected.items():
         if name in dense:
             for dim, index in enumerate(kept_indices(graph, structure, name)):
                 gradient = gradient if index is None else gradient.index_select(dim, torch.from_numpy(index.copy()))
-        gap = float((found[name] - gradient).abs().max())
-        worst = max(worst, gap / max(float(gradient.abs().max()), floor))
-    return worst
+        difference = float((result[name] - gradient).abs().max())
+        largest = max(largest, difference / max(float(gradient.abs().max()), floor))
+    return largest
 
 
 def _run(
     network: nn.Module, parameters: dict[str, nn.Parameter], inputs: tuple[Any, ...]
 ) -> tuple[list[Tensor], dict[str, Tensor]]:
-    """All outputs, and the gradients of the sum of their squares by parameter and place of the input; unused ones are
-    left out."""
+    """All outputs, and the gradients of their sum of squares by parameter name and input index, without unused ones."""
     inputs = tuple(x.clone().requires_grad_() if isinstance(x, Tensor) else x for x in inputs)
     leaves = {str(place): x for place, x in enumerate(inputs) if isinstance(x, Tensor)}
     leaves |= {name: p for name, p in parameters.items() if p.requires_grad}
     results = outputs(network(*inputs))
     loss = sum(tensor.square().sum() for tensor in results)
     gradients = torch.autograd.grad(loss, list(leaves.values()), allow_unused=True)
-    found = {name: gradient for name, gradient in zip(leaves, gradients, strict=True) if gradient is not None}
-    return [tensor.detach() for tensor in results], found
+    result = {name: gradient for name, gradient in zip(leaves, gradients, strict=True) if gradient is not None}
+    return [tensor.detach() for tensor in results], result
 
 
 def _outputs(
     network: nn.Module, parameters: dict[str, nn.Parameter], inputs: tuple[Any, ...]
 ) -> tuple[list[Tensor], dict[str, Tensor]]:
-    """`_run` without any gradients."""
+    """Like `_run`, without gradients."""
     with torch.no_grad():
         return outputs(network(*inputs)), {}
 
 
 def first_only(inputs: tuple[Any, ...]) -> tuple[Any, ...]:
-    """A batch of one."""
+    """The first example of the batch, as a batch of one."""
     return tuple(x[:1] if isinstance(x, Tensor) else x for x in inputs)
 
 
@@ -110,16 +116,19 @@ def group_agreement(
     dense: object = None,
     gradients: bool = True,
 ) -> Agreement:
-    """A random third to half of one channel group is gone, for the first of the batch; for all of it, in training,
-    where evaluation does not reach the group. `dense` is what the model gives for the first."""
+    """Remove a random third to half of one channel group, and compare on the first example.
+
+    A group that is not used in eval mode is compared in training mode on the whole batch. `dense` are the outputs of
+    the dense model for the first example, if known.
+    """
     structure = random_thinning(graph, np.random.default_rng(seed).uniform(1 / 3, 1 / 2), seed, only=[group])
     small = compact(model, graph, structure)
-    found = agreement(model, small, graph, structure, first_only(inputs), dense, gradients)
-    if found.effect == 0:
+    result = agreement(model, small, graph, structure, first_only(inputs), dense, gradients)
+    if result.effect == 0:
         model.train()
-        found = agreement(model, small, graph, structure, inputs, gradients=gradients)
+        result = agreement(model, small, graph, structure, inputs, gradients=gradients)
         model.eval()
-    return found
+    return result
 
 
 def block_agreement(
@@ -130,6 +139,6 @@ def block_agreement(
     dense: object = None,
     gradients: bool = True,
 ) -> Agreement:
-    """One block is gone, for the first of the batch."""
+    """Remove one block, and compare on the first example."""
     structure = Structure.dense(graph).remove_block(block)
     return agreement(model, compact(model, graph, structure), graph, structure, first_only(inputs), dense, gradients)

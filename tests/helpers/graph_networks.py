@@ -1,4 +1,4 @@
-"""Small networks, one for each way in which channels can be tied together."""
+"""Small networks, one for each kind of channel coupling."""
 
 from __future__ import annotations
 
@@ -76,7 +76,7 @@ class Gated(nn.Module):
 
 
 class HandAttention(nn.Module):
-    """Attention as people write it: sizes baked in, scaled dot product, a relative bias, einsum."""
+    """Hand-written attention: hard-coded sizes, scaled dot product, relative bias, einsum."""
 
     def __init__(self, width: int = 12, heads: int = 3) -> None:
         super().__init__()
@@ -105,7 +105,7 @@ class HandAttention(nn.Module):
 
 
 class Encoder(nn.Module):
-    """torch's own transformer layer on embedded tokens, with the embedding tied to the head."""
+    """torch's transformer layer on token embeddings, with the embedding tied to the head."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -119,7 +119,7 @@ class Encoder(nn.Module):
 
 
 class Reused(nn.Module):
-    """One module run twice, weights shared by two modules, two inputs, two outputs."""
+    """A module that runs twice, a weight shared by two modules, two inputs, two outputs."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -139,7 +139,7 @@ class Reused(nn.Module):
 
 
 class Recurrent(nn.Module):
-    """A convolution read column by column by an LSTM and a GRU."""
+    """A convolution whose columns are the input of an LSTM and a GRU."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -154,7 +154,7 @@ class Recurrent(nn.Module):
 
 
 class PaddedShortcut(nn.Module):
-    """He's option A: the shortcut takes every second pixel, and pads with channels of zeros."""
+    """He et al.'s option A: the shortcut subsamples pixels and pads with zero channels."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -170,7 +170,7 @@ class PaddedShortcut(nn.Module):
 
 
 class Attention(nn.Module):
-    """Multi-head attention as it is written in the wild, with 4 heads of 4 dims: see `STYLES`."""
+    """Multi-head attention in common coding styles, with 4 heads of 4 dims; see `STYLES`."""
 
     def __init__(self, style: str, width: int = 10, heads: int = 4, dims: int = 4) -> None:
         super().__init__()
@@ -202,7 +202,7 @@ class Attention(nn.Module):
                 q, k = self.norm(q), self.norm(k)
             if self.style == "shifted":
                 q = F.elu(q) + 1
-            scores = (q * q.shape[-1] ** -0.5) @ k.transpose(-2, -1)  # the scale is a matter of the shape
+            scores = (q * q.shape[-1] ** -0.5) @ k.transpose(-2, -1)  # the scale depends on the shape
             if self.style == "relative":
                 scores = scores + self.table
             y = scores.softmax(-1) @ v
@@ -247,9 +247,9 @@ class Attention(nn.Module):
         return torch.cat([-two, one], -1)
 
 
-#: Queries, keys and values of layers of their own; of one, as (3, heads, dims), (heads, 3 × dims) or a third each; keys
-#: and values that two heads share; with a relative position bias, rotary embeddings, gates of heads, norms over the
-#: dims, a function that moves zero, and the scale as a factor of a sum of products.
+#: Queries, keys and values from separate layers; from one layer, as (3, heads, dims), (heads, 3 × dims) or in thirds;
+#: keys and values shared by two heads; with a relative position bias, rotary embeddings, gated heads, norms over the
+#: dims, a function with f(0) ≠ 0, and the scale as the `alpha` of `baddbmm`.
 STYLES = (
     "separate", "fused", "head-major", "einsum", "grouped-query", "relative", "rotary", "gated", "normed", "shifted",
     "added",
@@ -257,7 +257,7 @@ STYLES = (
 
 
 class AttentionNetwork(nn.Module):
-    """An embedding, attention in one of the styles beside a shortcut, a head."""
+    """An embedding, attention in one of the styles with a shortcut, and a head."""
 
     def __init__(self, style: str) -> None:
         super().__init__()
@@ -269,7 +269,7 @@ class AttentionNetwork(nn.Module):
 
 
 class TorchAttention(nn.Module):
-    """torch's layer on itself, on others, and on keys and values of widths of their own."""
+    """torch's attention layer as self-attention, as cross-attention, and with keys and values of other widths."""
 
     def __init__(self) -> None:
         super().__init__()

@@ -1,4 +1,4 @@
-"""What a compact network must equal, and weights on which a mistake shows."""
+"""Reference networks that a compact network must match, and weights that expose mistakes."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from tickdsl.graph import ModelGraph, Structure, compact, kept_indices, zeroed_c
 
 
 def make_weights_distinct(model: nn.Module, seed: int = 1) -> nn.Module:
-    """Distinct values everywhere: biases that are not zero, norms and statistics that are no identity."""
+    """Make all values distinct: nonzero biases, and norms and running statistics that are not the identity."""
     rng = torch.Generator().manual_seed(seed)
 
     def noise(tensor: Tensor) -> Tensor:
@@ -35,7 +35,7 @@ def make_weights_distinct(model: nn.Module, seed: int = 1) -> nn.Module:
 
 
 def random_thinning(graph: ModelGraph, share: float, seed: int = 0, only: Iterable[str] | None = None) -> Structure:
-    """A random share of every removable channel group is gone."""
+    """Remove a random share of each removable channel group."""
     rng = np.random.default_rng(seed)
     structure = Structure.dense(graph)
     for group in graph.channels:
@@ -46,7 +46,7 @@ def random_thinning(graph: ModelGraph, share: float, seed: int = 0, only: Iterab
 
 
 def random_layer_removal(graph: ModelGraph, share: float, seed: int = 0) -> Structure:
-    """Half of the layers are gone, and a share of every group; groups that a missing block ties lose the same."""
+    """Remove half of the layers and a share of each group; groups tied by a removed block lose the same units."""
     rng = np.random.default_rng(seed)
     structure = Structure.dense(graph)
     ties = nx.Graph()
@@ -59,32 +59,32 @@ def random_layer_removal(graph: ModelGraph, share: float, seed: int = 0) -> Stru
 
 
 class NormOverKept(nn.Module):
-    """A layer norm whose statistics see only the channels that are left, over the last dimension or the second."""
+    """A layer norm with statistics over the kept channels only, along the last dimension or the second."""
 
     def __init__(self, norm: nn.LayerNorm, kept: np.ndarray, second: bool) -> None:
         super().__init__()
         self.norm, self.second, self.eps = norm, second, norm.eps
         self.kept = torch.from_numpy(kept.copy())
-        self.stays = torch.zeros(norm.normalized_shape, dtype=norm.weight.dtype).index_fill_(0, self.kept, 1)
+        self.kept_mask = torch.zeros(norm.normalized_shape, dtype=norm.weight.dtype).index_fill_(0, self.kept, 1)
 
     def forward(self, x: Tensor) -> Tensor:
         x = x.movedim(1, -1) if self.second else x
-        seen = x[..., self.kept]
-        mean, variance = seen.mean(-1, keepdim=True), seen.var(-1, keepdim=True, unbiased=False)
+        visible = x[..., self.kept]
+        mean, variance = visible.mean(-1, keepdim=True), visible.var(-1, keepdim=True, unbiased=False)
         x = (x - mean) / torch.sqrt(variance + self.norm.eps) * self.norm.weight + self.norm.bias
-        x = x * self.stays  # for products of activations, which no weight silences
+        x = x * self.kept_mask  # for products of activations, which no weight can zero
         return x.movedim(-1, 1) if self.second else x
 
 
 def silenced(model: nn.Module, graph: ModelGraph, structure: Structure) -> nn.Module:
-    """`zeroed_copy`, where layer norms see only what is left: removal is then exact for networks with them too."""
-    quiet = zeroed_copy(model, graph, structure)
-    for path, module in list(quiet.named_modules()):
+    """`zeroed_copy` with layer norms over the kept channels, so that removal is exact for networks with layer norms."""
+    zeroed = zeroed_copy(model, graph, structure)
+    for path, module in list(zeroed.named_modules()):
         if isinstance(module, nn.LayerNorm):
             kept = kept_indices(graph, structure, f"{path}.weight")[0]
             if kept is not None:
-                quiet.set_submodule(path, NormOverKept(module, kept, type(module).__name__ == "LayerNorm2d"))
-    return quiet
+                zeroed.set_submodule(path, NormOverKept(module, kept, type(module).__name__ == "LayerNorm2d"))
+    return zeroed
 
 
 def outputs(result: object) -> list[Tensor]:
@@ -92,64 +92,62 @@ def outputs(result: object) -> list[Tensor]:
     return [leaf for leaf in torch.utils._pytree.tree_leaves(result) if isinstance(leaf, Tensor)]
 
 
-def relative_difference(one: object, other: object) -> float:
-    """The largest difference, in shares of the largest value."""
+def relative_difference(first_result: object, second_result: object) -> float:
+    """The largest difference between outputs, relative to the largest value."""
     return max(
         float((a - b).detach().abs().max() / b.abs().max().clamp_min(1e-12))
-        for a, b in zip(outputs(one), outputs(other), strict=True)
+        for a, b in zip(outputs(first_result), outputs(second_result), strict=True)
     )
 
 
 def check_exact(model: nn.Module, graph: ModelGraph, structure: Structure, *inputs: Tensor) -> nn.Module:
-    """`compact` equals the silenced dense network, and differs from the dense one; gives the compact network."""
+    """Check that `compact` equals `silenced` and differs from the dense network; returns the compact network."""
     small = compact(model, graph, structure)
     with torch.no_grad():
-        found, wanted, dense = small(*inputs), silenced(model, graph, structure)(*inputs), model(*inputs)
-    assert relative_difference(found, wanted) < 1e-6
-    assert relative_difference(found, dense) > 1e-9, "nothing changed: the comparison says nothing"
+        actual, expected, dense = small(*inputs), silenced(model, graph, structure)(*inputs), model(*inputs)
+    assert relative_difference(actual, expected) < 1e-6
+    assert relative_difference(actual, dense) > 1e-9, "the removal changed nothing, so the comparison is void"
     return small
 
 
 @contextmanager
 def emptied(model: nn.Module, small: nn.Module, graph: ModelGraph, structure: Structure) -> Iterator[None]:
-    """The dense network, for a while without the inputs that its layers lost in the small one, and with its removed
-    blocks passed by.
+    """Zero the inputs that the layers of the small network lost, and bypass removed blocks, within the context.
 
-    Knows nothing of the roles in the graph and shares no code with `zeroed_copy`: a layer's weight that is smaller must
-    be the dense one's part that `kept_indices` says, and the rest of its input dimension is zeroed; of attention layers
-    the queries too.
+    Independent of the roles in the graph and of `zeroed_copy`: checks that each smaller weight is the part of the dense
+    one given by `kept_indices`, and zeroes the rest of its input dimension; in attention layers, the queries too.
     """
-    left = {**dict(small.named_parameters()), **dict(small.named_buffers())}
-    gone = {name for block in structure.removed_blocks for name in graph.block(block).parameters}
-    with ExitStack() as undo:
+    remaining = {**dict(small.named_parameters()), **dict(small.named_buffers())}
+    removed = {name for block in structure.removed_blocks for name in graph.block(block).parameters}
+    with ExitStack() as stack:
         for path, module in list(model.named_modules()):
             own = (*module.named_parameters(path, recurse=False), *module.named_buffers(path, recurse=False))
-            lost = [(name, t) for name, t in own if name not in gone and left[name].shape != t.shape]
-            for name, tensor in lost:
+            pruned = [(name, t) for name, t in own if name not in removed and remaining[name].shape != t.shape]
+            for name, tensor in pruned:
                 kept = kept_indices(graph, structure, name)
                 part = tensor.detach()
                 for dim, index in enumerate(kept):
                     part = part if index is None else part.index_select(dim, torch.from_numpy(index.copy()))
-                assert torch.equal(left[name].detach(), part), f"`{name}` is not the part of it that was kept"
+                assert torch.equal(remaining[name].detach(), part), f"`{name}` is not the kept part of the dense weight"
                 dim = _input_dimension(module, name.rpartition(".")[2])
                 if dim is not None and kept[dim] is not None:
                     columns = np.setdiff1d(np.arange(tensor.shape[dim]), kept[dim])
-                    undo.enter_context(_zeroed(tensor, dim, torch.from_numpy(columns)))
+                    stack.enter_context(_zeroed(tensor, dim, torch.from_numpy(columns)))
                 if kept[0] is not None and _holds_queries(path, name):
                     rows = np.setdiff1d(np.arange(len(tensor) // 3), kept[0])
-                    undo.enter_context(_zeroed(tensor, 0, torch.from_numpy(rows)))
-            if lost and isinstance(module, nn.LayerNorm):
+                    stack.enter_context(_zeroed(tensor, 0, torch.from_numpy(rows)))
+            if pruned and isinstance(module, nn.LayerNorm):
                 kept_channels = kept_indices(graph, structure, f"{path}.weight")[0]
                 norm = NormOverKept(module, kept_channels, type(module).__name__ == "LayerNorm2d")
-                undo.callback(model.set_submodule, path, module)
+                stack.callback(model.set_submodule, path, module)
                 model.set_submodule(path, norm)
         for block in structure.removed_blocks:
-            undo.enter_context(_bypassed(model, graph.block(block).replaced))
+            stack.enter_context(_bypassed(model, graph.block(block).replaced))
         yield
 
 
 def _input_dimension(module: nn.Module, name: str) -> int | None:
-    """Along which dimension a layer's weight reads its input."""
+    """The input dimension of a layer's weight."""
     if isinstance(module, nn.modules.conv._ConvNd) and name == "weight":
         return 0 if module.transposed else 1
     if (isinstance(module, nn.Linear) and name == "weight") or name == "in_proj_weight":
@@ -158,7 +156,7 @@ def _input_dimension(module: nn.Module, name: str) -> int | None:
 
 
 def _holds_queries(path: str, name: str) -> bool:
-    """Whether the first third of a tensor makes queries: where they are zero, so are their products with keys."""
+    """Whether the first third of a tensor produces the queries; zero queries have zero products with the keys."""
     return path.rpartition(".")[2] in ("qkv", "to_qkv") or name.rpartition(".")[2].startswith("in_proj")
 
 
@@ -174,12 +172,12 @@ def _zeroed(tensor: Tensor, dim: int, columns: Tensor) -> Iterator[None]:
 
 @contextmanager
 def _bypassed(model: nn.Module, run: Sequence[str]) -> Iterator[None]:
-    """The modules run as ever, but what the first was given leaves the last."""
-    seen: list[Tensor] = []
+    """Make the last module of a block return the input of the first, within the context."""
+    visible: list[Tensor] = []
     first, last = model.get_submodule(run[0]), model.get_submodule(run[-1])
     handles = [
-        first.register_forward_pre_hook(lambda _, args: seen.append(args[0].clone())),
-        last.register_forward_hook(lambda *_: seen.pop()),
+        first.register_forward_pre_hook(lambda _, args: visible.append(args[0].clone())),
+        last.register_forward_hook(lambda *_: visible.pop()),
     ]
     try:
         yield

@@ -1,4 +1,4 @@
-"""torchvision's networks as the zoo takes them: which there are, how large their pictures are, and ready to compare."""
+"""torchvision's networks for the zoo tests: their names, input shapes, and instances that are ready to compare."""
 
 from __future__ import annotations
 
@@ -14,18 +14,18 @@ from tickdsl.training.torchvision_import import import_torchvision
 
 models = import_torchvision().models
 
-#: Every one of torchvision's classification networks.
+#: All classification networks of torchvision.
 CLASSIFICATION: list[str] = models.list_models(module=models)
-#: The same ready for quantisation, as yet in floating point: additions and concatenations are modules.
+#: Quantizable versions, in floating point, where additions and concatenations are modules.
 QUANTIZABLE: list[str] = models.list_models(module=models.quantization)
 SEGMENTATION: list[str] = models.list_models(module=models.segmentation)
 VIDEO: list[str] = models.list_models(module=models.video)
-#: Detection networks choose boxes by their values, which a run without data cannot follow: their backbones.
+#: Detection networks select boxes by value, which cannot be traced; only their backbones are tested.
 DETECTION: list[str] = models.list_models(module=models.detection)
 BACKBONES = [f"{name}.backbone" for name in DETECTION]
 OPTICAL_FLOW: list[str] = models.list_models(module=models.optical_flow)
 
-#: Several gigabytes, or minutes, in double precision.
+#: Networks that take gigabytes or minutes in double precision.
 HUGE = frozenset({"regnet_y_128gf", "ssd300_vgg16.backbone", "vit_h_14"})
 
 _SMALL: dict[str, tuple[int, ...]] = {
@@ -46,7 +46,7 @@ _NATIVE: dict[str, tuple[int, ...]] = {
 
 
 def shape(name: str, native: bool = False) -> tuple[int, ...]:
-    """One input without the batch: of the usual size, or of a small one at which the same code runs."""
+    """The shape of one input: the usual size if `native`, otherwise a small one at which the same code runs."""
     name = name.removeprefix("quantized_")
     if name in (_NATIVE if native else _SMALL):
         return (_NATIVE if native else _SMALL)[name]
@@ -61,7 +61,7 @@ def shape(name: str, native: bool = False) -> tuple[int, ...]:
     if native:
         return (3, 224, 224)
     if name.startswith("swin"):
-        return (3, 112, 112)  # smaller ones fit one window: nothing would be shifted
+        return (3, 112, 112)  # smaller images fit in one window, without shifts
     return (3, 64, 64) if not name.startswith("vit_h") else (3, 56, 56)
 
 
@@ -73,7 +73,7 @@ def _resized(network: Callable[..., nn.Module], sides: tuple[int, ...], frames: 
 
 
 def build(name: str, native: bool = False) -> nn.Module:
-    """A network with random weights, in torch's default type and device; transformers for the size of `shape`."""
+    """Build a network with random weights, in torch's default dtype and on its default device, for inputs of `shape`."""
     options: dict[str, Any] = {}
     base = name.removesuffix(".backbone")
     if name.endswith(("googlenet", "inception_v3")):
@@ -89,12 +89,12 @@ def build(name: str, native: bool = False) -> nn.Module:
     with mock.patch.object(code, "MViT", _resized(code.MViT, tuple(sides), frames)):
         model = models.get_model(base, **options)
     if name == "s3d" and not native:
-        model.avgpool = nn.AvgPool3d(2, stride=1)  # 7×7 without
+        model.avgpool = nn.AvgPool3d(2, stride=1)  # 7×7 otherwise
     return model.backbone if name in BACKBONES else model
 
 
 def example(name: str, native: bool = False, batch: int = 1, seed: int = 0) -> tuple[Any, ...]:
-    """Arguments: pictures; for optical flow two of each and the number of refinements."""
+    """Example arguments: images; for optical flow, two batches and the number of refinements."""
     generator = torch.Generator().manual_seed(seed)
 
     def images() -> Tensor:
@@ -106,9 +106,9 @@ def example(name: str, native: bool = False, batch: int = 1, seed: int = 0) -> t
 
 
 def distinct_example(name: str, seed: int = 0) -> tuple[nn.Module, tuple[Any, ...]]:
-    """A small-picture network and arguments for a batch of two, in double precision, on which a mistake shows.
+    """A network for small images with distinct weights, and arguments for a batch of two, in double precision.
 
-    Nothing is left to chance in training, and the statistics of norms stay as they are.
+    Training mode is deterministic, and does not update running statistics.
     """
     torch.manual_seed(seed)
     model = make_weights_distinct(build(name).double()).eval()

@@ -35,44 +35,44 @@ def network() -> nn.Module:
 
 @pytest.fixture(scope="module")
 def trained(data: Dataset) -> dict[str, Tensor]:
-    found = network()
-    train(found, data, Recipe.from_dict({"length": "4ep", "lr": 0.1, "batch": 64}), seed=1)
-    return {name: tensor.clone() for name, tensor in found.state_dict().items()}
+    result = network()
+    train(result, data, Recipe.from_dict({"length": "4ep", "lr": 0.1, "batch": 64}), seed=1)
+    return {name: tensor.clone() for name, tensor in result.state_dict().items()}
 
 
 def permuted(state: dict[str, Tensor]) -> dict[str, Tensor]:
     """The same function by other weights: the units of both hidden layers in another order."""
     names = list(state)
-    found = dict(state)
-    for weight, bias, behind in (names[0:3], names[2:5]):
+    result = dict(state)
+    for weight, bias, next_weight in (names[0:3], names[2:5]):
         order = torch.randperm(len(state[weight]), generator=torch.Generator().manual_seed(1))
-        found[weight], found[bias] = found[weight][order], found[bias][order]
-        found[behind] = found[behind][:, order]
-    return found
+        result[weight], result[bias] = result[weight][order], result[bias][order]
+        result[next_weight] = result[next_weight][:, order]
+    return result
 
 
 def test_between_a_network_and_itself_nothing_rises(data: Dataset, trained: dict[str, Tensor]) -> None:
-    found = measure_barrier(network(), trained, trained, data, device=CPU)
-    assert found["barrier"] == 0 and found["barrier.loss"] == pytest.approx(0, abs=1e-6)
-    assert len({value for name, value in found.items() if name.startswith("barrier.error.")}) == 1
+    result = measure_barrier(network(), trained, trained, data, device=CPU)
+    assert result["barrier"] == 0 and result["barrier.loss"] == pytest.approx(0, abs=1e-6)
+    assert len({value for name, value in result.items() if name.startswith("barrier.error.")}) == 1
 
 
 def test_units_in_another_order_are_as_good_and_far_away(data: Dataset, trained: dict[str, Tensor]) -> None:
-    found = measure_barrier(network(), trained, permuted(trained), data, device=CPU)
-    errors = [found[f"barrier.error.{number:02d}"] for number in range(1, POINTS + 1)]
+    result = measure_barrier(network(), trained, permuted(trained), data, device=CPU)
+    errors = [result[f"barrier.error.{number:02d}"] for number in range(1, POINTS + 1)]
     assert errors[0] == errors[-1] < 0.2
-    assert found["barrier"] == pytest.approx(max(errors) - errors[0])
-    assert found["barrier"] > 0.05 and found["barrier.loss"] > 0.1
+    assert result["barrier"] == pytest.approx(max(errors) - errors[0])
+    assert result["barrier"] > 0.05 and result["barrier.loss"] > 0.1
     assert max(errors) in errors[5:25]
 
 
 def test_both_ends_are_the_networks_themselves(data: Dataset, trained: dict[str, Tensor]) -> None:
-    other = {name: tensor.clone() for name, tensor in network().state_dict().items()}
-    there = measure_barrier(network(), trained, other, data, device=CPU)
-    back = measure_barrier(network(), other, trained, data, device=CPU)
-    assert there["barrier.error.01"] == back["barrier.error.30"]
-    assert there["barrier.error.30"] == back["barrier.error.01"]
-    assert there["barrier"] >= 0
+    second = {name: tensor.clone() for name, tensor in network().state_dict().items()}
+    forward = measure_barrier(network(), trained, second, data, device=CPU)
+    backward = measure_barrier(network(), second, trained, data, device=CPU)
+    assert forward["barrier.error.01"] == backward["barrier.error.30"]
+    assert forward["barrier.error.30"] == backward["barrier.error.01"]
+    assert forward["barrier"] >= 0
 
 
 # -- the steps
@@ -80,47 +80,47 @@ def test_both_ends_are_the_networks_themselves(data: Dataset, trained: dict[str,
 
 def study(text: str, root: Path) -> Study:
     head = "model small-cnn width=0.5\ndata synthetic size=8 train=64 test=16\ntrain 4ep lr=0.1 batch=32\n"
-    found = resolve(load_source(Source("test.plan", head + text)))
-    assert found.plan is not None, found.diagnostics
-    return prepare_study(found.plan, root)
+    result = resolve(load_source(Source("test.plan", head + text)))
+    assert result.plan is not None, result.diagnostics
+    return prepare_study(result.plan, root)
 
 
-def twins(found: Study) -> list[Step]:
-    return [found.step(key) for key in found.graph if found.step(key).args.get("noise")]
+def noise_twins(result: Study) -> list[Step]:
+    return [result.step(key) for key in result.graph if result.step(key).args.get("noise")]
 
 
-def asked(found: Study, metric: str, contestant: str) -> Step:
+def measured_step(result: Study, metric: str, contestant: str) -> Step:
     (step,) = (
-        found.step(m.step) for m in found.measurements if (m.report_metric, m.contestant) == (metric, contestant)
+        result.step(m.step) for m in result.measurements if (m.report_metric, m.contestant) == (metric, contestant)
     )
     return step
 
 
 def test_a_twin_differs_in_its_noise_alone(tmp_path: Path) -> None:
-    found = study("prune filters 30%; rewind weights to 1ep\nreport barrier\n", tmp_path)
-    step = asked(found, "barrier", "ticket")
-    one, other = found.step(step.parents["weights"]), found.step(step.parents["other"])
-    assert {**one.args, "noise": 1} == other.args
-    assert one.parents == other.parents and one.seed == other.seed and one.args["start"] == "1ep"
+    result = study("prune filters 30%; rewind weights to 1ep\nreport barrier\n", tmp_path)
+    step = measured_step(result, "barrier", "ticket")
+    first, second = result.step(step.parents["weights"]), result.step(step.parents["other"])
+    assert {**first.args, "noise": 1} == second.args
+    assert first.parents == second.parents and first.seed == second.seed and first.args["start"] == "1ep"
 
 
 def test_the_dense_network_branches_at_the_rewinding_point(tmp_path: Path) -> None:
-    found = study("prune filters 30%; rewind weights to 25%\nreport barrier\n", tmp_path)
-    step = asked(found, "barrier", "dense")
-    one, other = found.step(step.parents["weights"]), found.step(step.parents["other"])
-    branch = found.step(other.parents["weights"])
-    assert (other.args["start"], branch.args["stop"]) == ("1ep", "1ep")
-    assert branch.parents["weights"] == one.parents["weights"] and "start" not in one.args
+    result = study("prune filters 30%; rewind weights to 25%\nreport barrier\n", tmp_path)
+    step = measured_step(result, "barrier", "dense")
+    first, second = result.step(step.parents["weights"]), result.step(step.parents["other"])
+    branch = result.step(second.parents["weights"])
+    assert (second.args["start"], branch.args["stop"]) == ("1ep", "1ep")
+    assert branch.parents["weights"] == first.parents["weights"] and "start" not in first.args
 
 
 def test_dense_networks_of_other_arms_share_a_twin_where_they_branch_alike(tmp_path: Path) -> None:
     text = (
         "arm a { prune filters 30%; rewind lr }\narm b { prune filters 30%; rewind weights to init }\nreport barrier\n"
     )
-    found = study(text, tmp_path)
-    assert len(twins(found)) == 3
+    result = study(text, tmp_path)
+    assert len(noise_twins(result)) == 3
     without = study(text.replace("barrier", "accuracy"), tmp_path)
-    assert found.naive_trainings == without.naive_trainings + 4
+    assert result.naive_trainings == without.naive_trainings + 4
 
 
 # -- times and bytes
@@ -135,8 +135,8 @@ def test_times_are_those_of_a_structure_on_a_machine(tmp_path: Path, monkeypatch
         at_one = {m.step for m in here.measurements if m.level == 1 and m.seed == 1 and m.report_metric == metric}
         assert len(at_one) == 1  # the ticket and its rival are one structure
     monkeypatch.setattr(measurements, "host_name", lambda: "elsewhere")
-    there = study(text, tmp_path)
-    moved = {here.step(key).operation for key in set(here.graph) - set(there.graph)}
+    forward = study(text, tmp_path)
+    moved = {here.step(key).operation for key in set(here.graph) - set(forward.graph)}
     assert moved == {"latency", "memory"}
 
 

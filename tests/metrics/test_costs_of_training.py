@@ -72,8 +72,8 @@ def test_nvml_is_asked_of_the_gpu_that_trains(monkeypatch: pytest.MonkeyPatch) -
     monkeypatch.setattr(pynvml, "nvmlInit", lambda: None)
     monkeypatch.setattr(pynvml, "nvmlDeviceGetHandleByUUID", lambda uuid: {"GPU-ab-c": "handle"}[uuid])
     monkeypatch.setattr(pynvml, "nvmlDeviceGetTotalEnergyConsumption", lambda handle: next(counts))
-    found = energy_counters.open_counter(CUDA)
-    assert found is not None and found.source == "nvml" and found.read() == 7.5
+    result = energy_counters.open_counter(CUDA)
+    assert result is not None and result.source == "nvml" and result.read() == 7.5
 
 
 def test_a_gpu_that_keeps_no_count_has_no_counter(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -115,37 +115,37 @@ def record(device: str = "cpu", **metrics: Any) -> dict[str, Any]:
     return {"metrics": {"train_time": 100.0, "steps": 400, **metrics}, "made": {"device": device, "host": "here"}}
 
 
-def counted(joules: float, seconds: float = 100.0, jobs: int = 1) -> dict[str, Any]:
+def energy_reading(joules: float, seconds: float = 100.0, jobs: int = 1) -> dict[str, Any]:
     return {"energy": {"joules": joules, "seconds": seconds, "source": "rapl", "jobs": jobs}}
 
 
 @pytest.mark.parametrize(
-    ("found", "joules", "how"),
+    ("result", "joules", "how"),
     [
-        (record(**counted(900.0)), 900.0, "measured"),
-        (record(**counted(900.0, jobs=3)), 300.0, "estimated"),
-        (record(**counted(450.0, seconds=50.0)), 900.0, "estimated"),
+        (record(**energy_reading(900.0)), 900.0, "measured"),
+        (record(**energy_reading(900.0, jobs=3)), 300.0, "estimated"),
+        (record(**energy_reading(450.0, seconds=50.0)), 900.0, "estimated"),
         (record(), 6500.0, "estimated"),
         (record("cuda:1"), 30_000.0, "estimated"),
     ],
     ids=["alone", "among three", "interrupted", "no counter", "no counter on a GPU"],
 )
-def test_energy_is_counted_where_that_can_be(found: dict[str, Any], joules: float, how: str) -> None:
-    told_of = training_figures("energy", found, MeasurementOptions())
-    assert told_of == ({"energy": pytest.approx(joules), "energy.watts": pytest.approx(joules / 100)}, how)
+def test_energy_is_counted_where_that_can_be(result: dict[str, Any], joules: float, how: str) -> None:
+    computed = training_figures("energy", result, MeasurementOptions())
+    assert computed == ({"energy": pytest.approx(joules), "energy.watts": pytest.approx(joules / 100)}, how)
 
 
 def test_stated_watts_stand_in_for_a_counter_only() -> None:
     stated = MeasurementOptions(watts=20.0)
     assert training_figures("energy", record(), stated) == ({"energy": 2000.0, "energy.watts": 20.0}, "estimated")
-    assert training_figures("energy", record(**counted(900.0)), stated) == training_figures(
-        "energy", record(**counted(900.0)), MeasurementOptions()
+    assert training_figures("energy", record(**energy_reading(900.0)), stated) == training_figures(
+        "energy", record(**energy_reading(900.0)), MeasurementOptions()
     )
 
 
 def test_carbon_is_energy_by_intensity_and_never_measured() -> None:
-    found = training_figures("carbon", record(**counted(3.6e6)), MeasurementOptions(intensity=250.0))
-    assert found == ({"carbon": 250.0, "carbon.intensity": 250.0, "carbon.energy": 3.6e6}, "estimated")
+    result = training_figures("carbon", record(**energy_reading(3.6e6)), MeasurementOptions(intensity=250.0))
+    assert result == ({"carbon": 250.0, "carbon.intensity": 250.0, "carbon.energy": 3.6e6}, "estimated")
 
 
 def test_time_of_a_step() -> None:

@@ -33,10 +33,10 @@ def chain(channels: int, depth: int = 5) -> nn.Module:
 
 @pytest.mark.parametrize("channels", [4, 8])
 def test_of_a_chain_two_outputs_live_at_once_beside_the_pictures(channels: int) -> None:
-    found = measure_memory(chain(channels), torch.zeros(4, channels, 16, 16), recipe(), device=CPU)
-    assert found["memory.parameters"] == 5 * channels**2 * 9 * FLOAT
-    assert found["memory.activations"] == 3 * 4 * channels * 16 * 16 * FLOAT
-    assert found["memory"] == found["memory.parameters"] + found["memory.activations"]
+    result = measure_memory(chain(channels), torch.zeros(4, channels, 16, 16), recipe(), device=CPU)
+    assert result["memory.parameters"] == 5 * channels**2 * 9 * FLOAT
+    assert result["memory.activations"] == 3 * 4 * channels * 16 * 16 * FLOAT
+    assert result["memory"] == result["memory.parameters"] + result["memory.activations"]
 
 
 def test_a_step_of_training_holds_every_output_of_the_chain() -> None:
@@ -53,10 +53,10 @@ def test_a_step_of_training_holds_every_output_of_the_chain() -> None:
 )
 def test_gradients_and_the_optimiser_s_state_are_in_a_step(fields: dict[str, Any], copies: int) -> None:
     net = nn.Sequential(nn.Flatten(), nn.Linear(FEATURES, 10, bias=False))
-    found = measure_memory(net, torch.zeros(1, FEATURES, 1, 1), recipe(**fields), device=CPU)
-    weights, pictures = FEATURES * 10 * FLOAT, 8 * FEATURES * FLOAT
-    assert found["memory.training"] == pytest.approx((1 + copies) * weights + pictures, rel=0.01)
-    assert found["memory.training.batch"] == 8
+    result = measure_memory(net, torch.zeros(1, FEATURES, 1, 1), recipe(**fields), device=CPU)
+    weights, images = FEATURES * 10 * FLOAT, 8 * FEATURES * FLOAT
+    assert result["memory.training"] == pytest.approx((1 + copies) * weights + images, rel=0.01)
+    assert result["memory.training.batch"] == 8
 
 
 def test_counting_bytes_changes_no_network_and_gives_them_again() -> None:
@@ -79,8 +79,8 @@ def brief(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.usefixtures("brief")
 def test_more_work_takes_longer() -> None:
     small, large = (nn.Sequential(nn.Flatten(), nn.Linear(64, n), nn.ReLU(), nn.Linear(n, 10)) for n in (16, 16384))
-    pictures = torch.zeros(64, 1, 8, 8)
-    quick, slow = measure_latency(small, pictures, device=CPU), measure_latency(large, pictures, device=CPU)
+    images = torch.zeros(64, 1, 8, 8)
+    quick, slow = measure_latency(small, images, device=CPU), measure_latency(large, images, device=CPU)
     assert 0 < 3 * quick["latency"] < slow["latency"] < slow["latency.batch"]
     assert slow["latency.batch.size"] == 64
     assert min(slow["latency.spread"], slow["latency.batch.spread"]) >= 0
@@ -91,9 +91,9 @@ def test_one_thread_works_in_eval_mode_and_the_others_come_back() -> None:
     seen: list[tuple[int, bool]] = []
 
     class Spy(nn.Module):
-        def forward(self, pictures: torch.Tensor) -> torch.Tensor:
+        def forward(self, images: torch.Tensor) -> torch.Tensor:
             seen.append((torch.get_num_threads(), self.training))
-            return pictures.flatten(1)
+            return images.flatten(1)
 
     before = torch.get_num_threads()
     torch.set_num_threads(2)
@@ -107,14 +107,14 @@ def test_one_thread_works_in_eval_mode_and_the_others_come_back() -> None:
 
 @pytest.mark.parametrize(("seconds", "rounds"), [(0.001, 50), (0.03, 17), (1.0, 5)])
 def test_rounds_last_ten_milliseconds_and_half_a_second_together(seconds: float, rounds: int) -> None:
-    now, looks = [0.0], []
+    now, pauses = [0.0], []
 
     def call() -> None:
         now[0] += seconds
 
-    found = timing._time_rounds(call, lambda: now[0], lambda: looks.append(now[0]))
-    assert abs(len(found) - rounds) <= 1
-    assert found == pytest.approx([seconds] * len(found))
-    assert len(looks) == len(found) + 1
+    result = timing._time_rounds(call, lambda: now[0], lambda: pauses.append(now[0]))
+    assert abs(len(result) - rounds) <= 1
+    assert result == pytest.approx([seconds] * len(result))
+    assert len(pauses) == len(result) + 1
     calls = math.ceil(0.01 / seconds)
-    assert now[0] == pytest.approx((4 + calls * len(found)) * seconds)
+    assert now[0] == pytest.approx((4 + calls * len(result)) * seconds)

@@ -33,22 +33,22 @@ def measure(metric: str, value: float, **more: Any) -> Measure:
 
 
 def test_one_guess_makes_a_mean_an_estimate() -> None:
-    found = measured_values(
+    result = measured_values(
         state(measure("energy", 10.0), measure("energy", 30.0, seed=2, how="estimated"), measure("latency", 0.5))
     )
-    own = found["a", "ticket", 1]
+    own = result["a", "ticket", 1]
     assert (own["energy"].value.mean, own["energy"].how, own["latency"].how) == (20.0, "estimated", "measured")
-    assert [format_cell(column, own) for column in columns_with_values(found)] == ["500 ms", "~20.0 J"]
+    assert [format_cell(column, own) for column in columns_with_values(result)] == ["500 ms", "~20.0 J"]
 
 
 def test_the_constants_behind_estimates_are_said() -> None:
-    told = [
+    estimates = [
         measure("energy", 1.0, seed=n, how="estimated", figures={"energy": 1.0, "energy.watts": watts})
         for n, watts in enumerate((40.0, 65.0))
     ]
     carbon = measure("carbon", 1.0, how="estimated", figures={"carbon": 1.0, "carbon.intensity": 380.0})
     assert estimation_note(measured_values(state(carbon))) == "~ estimated: CO2 at 380 g/kWh"
-    assert estimation_note(measured_values(state(*told))) == "~ estimated: energy at 52.5 W"
+    assert estimation_note(measured_values(state(*estimates))) == "~ estimated: energy at 52.5 W"
     assert estimation_note(measured_values(state(measure("energy", 1.0)))) == ""
 
 

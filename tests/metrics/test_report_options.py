@@ -18,9 +18,9 @@ def resolved(statement: str) -> ResolvedPlan:
 
 
 def plan(statement: str) -> Plan:
-    found = resolved(statement)
-    assert found.plan is not None and not errors(statement), found.diagnostics
-    return found.plan
+    result = resolved(statement)
+    assert result.plan is not None and not errors(statement), result.diagnostics
+    return result.plan
 
 
 def errors(statement: str) -> list[str]:
@@ -28,7 +28,7 @@ def errors(statement: str) -> list[str]:
 
 
 @pytest.mark.parametrize(
-    ("statement", "meant"),
+    ("statement", "options"),
     [
         ("report energy, latency", MeasurementOptions()),
         ("report energy watts=45", MeasurementOptions(watts=45)),
@@ -37,8 +37,8 @@ def errors(statement: str) -> list[str]:
         ("let mine = 12.5\nreport energy watts=$mine", MeasurementOptions(watts=12.5)),
     ],
 )
-def test_what_is_written_is_meant(statement: str, meant: MeasurementOptions) -> None:
-    assert plan(statement).measuring == meant
+def test_what_is_written_is_meant(statement: str, options: MeasurementOptions) -> None:
+    assert plan(statement).measuring == options
 
 
 @pytest.mark.parametrize(

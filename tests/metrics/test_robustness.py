@@ -44,7 +44,7 @@ def figures(network: nn.Module, data: Dataset) -> dict[str, float]:
     return measure_robustness(network, data, device=CPU)
 
 
-def pictures(channels: int = 3, side: int = 32) -> Tensor:
+def smooth_images(channels: int = 3, side: int = 32) -> Tensor:
     smooth = torch.rand(6, channels, side // 4, side // 4, generator=generator(1, "pictures"))
     return (F.interpolate(smooth, scale_factor=4, mode="bilinear") * 255).byte()
 
@@ -52,15 +52,15 @@ def pictures(channels: int = 3, side: int = 32) -> Tensor:
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize(("channels", "side"), [(1, 8), (3, 32), (3, 64)])
 def test_damage_keeps_the_form_is_repeatable_and_grows(kind: str, channels: int, side: int) -> None:
-    clean = pictures(channels, side)
+    clean = smooth_images(channels, side)
     before = clean.clone()
     assert torch.equal(corrupt(clean, kind, 0), clean)
     errors = []
     for severity in SEVERITIES:
-        found = corrupt(clean, kind, severity)
-        assert (found.shape, found.dtype) == (clean.shape, torch.uint8)
-        assert torch.equal(found, corrupt(clean, kind, severity))
-        errors.append((found.float() - clean.float()).abs().mean().item())
+        result = corrupt(clean, kind, severity)
+        assert (result.shape, result.dtype) == (clean.shape, torch.uint8)
+        assert torch.equal(result, corrupt(clean, kind, severity))
+        errors.append((result.float() - clean.float()).abs().mean().item())
     # Of 8 pixels a grid of 6 hurts less than one of 7, and 4 less than 5: they share edges with the picture's.
     slack = 0.8 if kind == "pixelate" and side == 8 else 1.0
     assert all(later > slack * error for error, later in itertools.pairwise(errors))
@@ -77,7 +77,7 @@ def test_corruptions_are_what_they_are_called() -> None:
     assert noise.std().item() == pytest.approx(0.14, rel=0.05)
     shot = corrupt(grey, "shot-noise", 5).float() / 255
     assert shot.var().item() == pytest.approx(128 / 255 / 50, rel=0.1)  # a Poisson count's variance is its mean
-    drawn = pictures()
+    drawn = smooth_images()
     about_their_means = [
         x.float() - x.float().mean((1, 2, 3), keepdim=True) for x in (drawn, corrupt(drawn, "contrast", 2))
     ]
@@ -86,8 +86,8 @@ def test_corruptions_are_what_they_are_called() -> None:
 
 def test_batches_of_a_noise_differ() -> None:
     black = torch.full((1500, 1, 8, 8), 100, dtype=torch.uint8)
-    found = corrupt(black, "gaussian-noise", 3)
-    assert not torch.equal(found[:500], found[1000:])
+    result = corrupt(black, "gaussian-noise", 3)
+    assert not torch.equal(result[:500], result[1000:])
 
 
 def test_a_trained_network_loses_accuracy_as_the_damage_grows(figures: dict[str, float]) -> None:
@@ -114,16 +114,16 @@ def test_fgsm_is_one_step_along_the_sign_of_the_gradient() -> None:
     labels = torch.tensor([0, 1, 2, 0, 1])
     softmax = F.softmax(x.flatten(1) @ weights.T, dim=1)
     by_hand = ((softmax - F.one_hot(labels, 3)) @ weights).view_as(x)  # of softmax regression's cross entropy
-    found = attacks.fgsm(lambda p: p.flatten(1).float() @ weights.float().T, x.float(), labels, radius=0.05)
-    torch.testing.assert_close(found, (x + 0.05 * by_hand.sign()).float())
+    result = attacks.fgsm(lambda p: p.flatten(1).float() @ weights.float().T, x.float(), labels, radius=0.05)
+    torch.testing.assert_close(result, (x + 0.05 * by_hand.sign()).float())
 
 
 @pytest.mark.parametrize("radius", [0.0, 0.03, 0.5])
 def test_pgd_stays_in_the_ball_and_among_pictures(network: nn.Module, data: Dataset, radius: float) -> None:
     images, labels = data.test_images[:64].float() / 255, data.test_labels[:64]
-    found = attacks.pgd(lambda p: network(p * 4), images, labels, generator(0, "pgd"), radius=radius, step=radius / 3)
-    assert (found - images).abs().max() <= radius + 1e-6
-    assert found.min() >= 0 and found.max() <= 1
+    result = attacks.pgd(lambda p: network(p * 4), images, labels, generator(0, "pgd"), radius=radius, step=radius / 3)
+    assert (result - images).abs().max() <= radius + 1e-6
+    assert result.min() >= 0 and result.max() <= 1
 
 
 def test_pgd_reaches_the_corner_of_the_ball_where_the_loss_is_linear_in_sign() -> None:
@@ -133,9 +133,9 @@ def test_pgd_reaches_the_corner_of_the_ball_where_the_loss_is_linear_in_sign() -
         total = p.sum((1, 2, 3))
         return torch.stack([total, -total], dim=1)
 
-    found = attacks.pgd(scores, images, labels, generator(0, "x"), radius=0.1, step=0.05, steps=10)
-    torch.testing.assert_close(found[0], torch.full((1, 2, 2), 0.4))
-    torch.testing.assert_close(found[1], torch.full((1, 2, 2), 0.6))
+    result = attacks.pgd(scores, images, labels, generator(0, "x"), radius=0.1, step=0.05, steps=10)
+    torch.testing.assert_close(result[0], torch.full((1, 2, 2), 0.4))
+    torch.testing.assert_close(result[1], torch.full((1, 2, 2), 0.6))
 
 
 # -- files of benchmarks
@@ -152,17 +152,17 @@ def cifar_10_c(root: Path, count: int = 10) -> np.ndarray:
 def test_cifar_10_c_is_read_severity_by_severity(tmp_path: Path) -> None:
     images = cifar_10_c(tmp_path)
     assert set(shifted_test_sets.benchmark_digests(tmp_path)) == {"cifar-10-c"}
-    found = list(shifted_test_sets.read_shifted_sets(tmp_path))
-    assert [(test.kind, test.severity) for test in found] == [("motion-blur", s) for s in SEVERITIES]
-    assert np.array_equal(found[2].images.numpy(), images[20:30].transpose(0, 3, 1, 2))
-    assert found[2].labels.tolist() == list(range(10))
+    result = list(shifted_test_sets.read_shifted_sets(tmp_path))
+    assert [(test.kind, test.severity) for test in result] == [("motion-blur", s) for s in SEVERITIES]
+    assert np.array_equal(result[2].images.numpy(), images[20:30].transpose(0, 3, 1, 2))
+    assert result[2].labels.tolist() == list(range(10))
 
 
 def test_cifar_10_2_is_read(tmp_path: Path) -> None:
     images = np.zeros((7, 32, 32, 3), dtype=np.uint8)
     np.savez(tmp_path / "cifar102_test.npz", images=images, labels=np.arange(7))
-    (found,) = shifted_test_sets.read_shifted_sets(tmp_path)
-    assert (found.benchmark, found.kind, len(found.images)) == ("cifar-10.2", "", 7)
+    (result,) = shifted_test_sets.read_shifted_sets(tmp_path)
+    assert (result.benchmark, result.kind, len(result.images)) == ("cifar-10.2", "", 7)
 
 
 def test_other_bytes_are_another_digest(tmp_path: Path) -> None:
@@ -183,8 +183,8 @@ def test_files_that_are_something_else_are_named(tmp_path: Path, shape: tuple[in
 def test_figures_on_a_benchmark_have_its_name(tmp_path: Path, network: nn.Module, data: Dataset) -> None:
     test = shifted_test_sets.ShiftedTestSet("cifar-10-c", "fog", 1, data.test_images, data.test_labels)
     worse = attrs.evolve(test, severity=2, labels=(data.test_labels + 1) % 10)
-    found = measure_robustness(network, data, device=CPU, shifted=[test, worse])
-    assert found["robustness.cifar-10-c.fog.1"] == found["robustness.clean"]
-    assert found["robustness.cifar-10-c"] == pytest.approx(
-        (found["robustness.cifar-10-c.fog.1"] + found["robustness.cifar-10-c.fog.2"]) / 2
+    result = measure_robustness(network, data, device=CPU, shifted=[test, worse])
+    assert result["robustness.cifar-10-c.fog.1"] == result["robustness.clean"]
+    assert result["robustness.cifar-10-c"] == pytest.approx(
+        (result["robustness.cifar-10-c.fog.1"] + result["robustness.cifar-10-c.fog.2"]) / 2
     )

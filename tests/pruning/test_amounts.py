@@ -16,19 +16,19 @@ pools = st.lists(st.integers(1, 600), min_size=1, max_size=6).map(
 shares = st.floats(0.001, 0.999)
 
 
-def whole(found: tuple[Pool, ...], protected: int = 0) -> Scope:
-    return Scope(found, sum(p.original for p in found) + protected, 0)
+def whole(drawn: tuple[Pool, ...], protected: int = 0) -> Scope:
+    return Scope(drawn, sum(p.original for p in drawn) + protected, 0)
 
 
 @given(pools, st.integers(1, 900))
-def test_a_count_is_taken_whole_or_refused(found: tuple[Pool, ...], count: int) -> None:
+def test_a_count_is_taken_whole_or_refused(drawn: tuple[Pool, ...], count: int) -> None:
     args = {"unit": "filters", "scope": "global", "count": count}
-    if count > sum(p.remaining - p.minimum for p in found):
+    if count > sum(p.remaining - p.minimum for p in drawn):
         with pytest.raises(TickdslError, match="cannot remove"):
-            global_count(whole(found), args)
+            global_count(whole(drawn), args)
     else:
-        assert global_count(whole(found), args) == count
-    for pool in found:
+        assert global_count(whole(drawn), args) == count
+    for pool in drawn:
         if count > pool.remaining - pool.minimum:
             with pytest.raises(TickdslError, match=pool.name):
                 local_count(pool, args)
@@ -37,18 +37,18 @@ def test_a_count_is_taken_whole_or_refused(found: tuple[Pool, ...], count: int) 
 
 
 @given(pools, shares.map(lambda s: {"share": s}))
-def test_a_round_never_empties_a_layer(found: tuple[Pool, ...], amount: dict) -> None:
+def test_a_round_never_empties_a_layer(drawn: tuple[Pool, ...], amount: dict) -> None:
     args = {"unit": "filters", "scope": "global", **amount}
-    assert 0 <= global_count(whole(found), args) <= sum(p.remaining - p.minimum for p in found)
-    for pool in found:
+    assert 0 <= global_count(whole(drawn), args) <= sum(p.remaining - p.minimum for p in drawn)
+    for pool in drawn:
         assert 0 <= local_count(pool, args) <= pool.remaining - pool.minimum
 
 
 @given(pools, shares)
-def test_a_target_is_met_exactly_or_refused(found: tuple[Pool, ...], share: float) -> None:
-    scope = whole(found)
+def test_a_target_is_met_exactly_or_refused(drawn: tuple[Pool, ...], share: float) -> None:
+    scope = whole(drawn)
     args = {"unit": "filters", "scope": "global", "to": share}
-    free = sum(p.remaining - p.minimum for p in found)
+    free = sum(p.remaining - p.minimum for p in drawn)
     if round_half_up(share * scope.total) > free:
         with pytest.raises(TickdslError):
             global_count(scope, args)
@@ -72,18 +72,20 @@ def test_the_published_round_counts_of_imp(until: float, rounds: int) -> None:
 
 
 @given(pools, st.floats(0.05, 0.5), st.floats(0.05, 0.6))
-def test_the_forecast_is_what_local_rounds_do(found: tuple[Pool, ...], share: float, until: float) -> None:
+def test_the_forecast_is_what_local_rounds_do(drawn: tuple[Pool, ...], share: float, until: float) -> None:
     args = {"unit": "weights", "scope": "local", "share": share}
-    scope = whole(found)
+    scope = whole(drawn)
     try:
         rounds = rounds_until(scope, lambda index: args, until)
     except TickdslError:
         return
-    left = {p.name: p.remaining for p in found}
+    remaining = {p.name: p.remaining for p in drawn}
     for _ in range(rounds):
-        assert 1 - sum(left.values()) / scope.total < until
-        left = {p.name: left[p.name] - local_count(Pool(p.name, p.original, left[p.name], 1), args) for p in found}
-    assert 1 - sum(left.values()) / scope.total >= until - 1e-9
+        assert 1 - sum(remaining.values()) / scope.total < until
+        remaining = {
+            p.name: remaining[p.name] - local_count(Pool(p.name, p.original, remaining[p.name], 1), args) for p in drawn
+        }
+    assert 1 - sum(remaining.values()) / scope.total >= until - 1e-9
 
 
 @pytest.mark.parametrize(

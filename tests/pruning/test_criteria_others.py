@@ -21,8 +21,8 @@ from tickdsl.pruning.selection import prune
 
 
 def test_the_language_and_the_criteria_agree() -> None:
-    assert {name: (known.units, known.needs) for name, known in CRITERIA.items()} == {
-        name: (told.units, told.needs) for name, told in vocabulary.CRITERIA.items()
+    assert {name: (criterion.units, criterion.needs) for name, criterion in CRITERIA.items()} == {
+        name: (declared.units, declared.needs) for name, declared in vocabulary.CRITERIA.items()
     }
 
 
@@ -48,7 +48,7 @@ def test_a_criterion_of_ones_own_ranks_like_any_other(monkeypatch: pytest.Monkey
 def test_fpgm_is_the_mean_distance_to_the_others(name: str) -> None:
     module, graph = catalogue_model(name, **({} if name == "small-cnn" else {"width": 0.25}))
     for group in graph.channels:
-        (found,) = get_criterion("fpgm").channels(make_subject(module, graph), [group])
+        (result,) = get_criterion("fpgm").channels(make_subject(module, graph), [group])
         expected = np.zeros(group.size)
         for path in group.producers:
             filters = module.get_submodule(path).weight.detach().double().numpy()
@@ -57,7 +57,7 @@ def test_fpgm_is_the_mean_distance_to_the_others(name: str) -> None:
                 for other in range(group.size):
                     total += math.sqrt(((filters[one] - filters[other]) ** 2).sum())
                 expected[one] += total / (group.size - 1) / len(group.producers)
-        np.testing.assert_allclose(found.numpy(), expected, rtol=1e-9)
+        np.testing.assert_allclose(result.numpy(), expected, rtol=1e-9)
 
 
 def test_fpgm_takes_the_filter_that_others_replace() -> None:
@@ -88,14 +88,14 @@ def test_hrank_is_the_mean_matrix_rank(number: int) -> None:
     module, graph = catalogue_model("small-cnn")
     with_random_batch_norms(module)
     shown = random_batches(30, batches=2)
-    (found,) = get_criterion("hrank").channels(
+    (result,) = get_criterion("hrank").channels(
         make_subject(module, graph, batches=shown), [graph.group(f"conv{number}")]
     )
     maps = maps_of(module, f"relu{number}", torch.cat([images for images, _ in shown]))
     expected = [
-        np.mean([np.linalg.matrix_rank(picture) for picture in maps[:, channel]]) for channel in range(maps.shape[1])
+        np.mean([np.linalg.matrix_rank(image) for image in maps[:, channel]]) for channel in range(maps.shape[1])
     ]
-    np.testing.assert_allclose(found.numpy(), np.array(expected) / maps.shape[2], rtol=1e-12)
+    np.testing.assert_allclose(result.numpy(), np.array(expected) / maps.shape[2], rtol=1e-12)
 
 
 @pytest.mark.parametrize("number", [1, 2, 3])
@@ -103,20 +103,20 @@ def test_expected_abs_is_the_mean_activation(number: int) -> None:
     module, graph = catalogue_model("small-cnn")
     with_random_batch_norms(module)
     shown = random_batches(30, batches=2)
-    (found,) = get_criterion("expected-abs").channels(
+    (result,) = get_criterion("expected-abs").channels(
         make_subject(module, graph, batches=shown), [graph.group(f"conv{number}")]
     )
     maps = maps_of(module, f"relu{number}", torch.cat([images for images, _ in shown]))
-    np.testing.assert_allclose(found.numpy(), np.abs(maps.astype(np.float64)).mean((0, 2, 3)), rtol=1e-6)
+    np.testing.assert_allclose(result.numpy(), np.abs(maps.astype(np.float64)).mean((0, 2, 3)), rtol=1e-6)
 
 
 def test_expected_abs_of_neurons() -> None:
     module, graph = catalogue_model("lenet-300-100", width=0.2)
     shown = random_batches(30)
-    (found,) = get_criterion("expected-abs").channels(make_subject(module, graph, batches=shown), [graph.group("fc1")])
+    (result,) = get_criterion("expected-abs").channels(make_subject(module, graph, batches=shown), [graph.group("fc1")])
     with torch.no_grad():
         expected = torch.relu(module.get_submodule("fc1")(shown[0][0].flatten(1))).double().mean(0)
-    torch.testing.assert_close(found, expected)
+    torch.testing.assert_close(result, expected)
 
 
 def test_layers_by_what_leaves_them() -> None:
@@ -124,8 +124,8 @@ def test_layers_by_what_leaves_them() -> None:
     module, graph = catalogue_model("resnet20", width=0.25)
     with_random_batch_norms(module)
     shown = random_batches(12)
-    seen = make_subject(module, graph, batches=shown)
-    absolute, rank = (get_criterion(by).layers(seen, graph.layers) for by in ("expected-abs", "hrank"))
+    context = make_subject(module, graph, batches=shown)
+    absolute, rank = (get_criterion(by).layers(context, graph.layers) for by in ("expected-abs", "hrank"))
     outputs: dict[str, Tensor] = {}
     for block in graph.layers:
         module.get_submodule(block.name).register_forward_hook(
@@ -133,11 +133,11 @@ def test_layers_by_what_leaves_them() -> None:
         )
     with torch.no_grad():
         module.eval()(shown[0][0])
-    for place, block in enumerate(graph.layers):
+    for index, block in enumerate(graph.layers):
         maps = outputs[block.name].numpy()
-        assert float(absolute[place]) == pytest.approx(float(np.abs(maps).mean(dtype=np.float64)), rel=1e-6)
+        assert float(absolute[index]) == pytest.approx(float(np.abs(maps).mean(dtype=np.float64)), rel=1e-6)
         expected = np.linalg.matrix_rank(maps).mean() / maps.shape[2]
-        assert float(rank[place]) == pytest.approx(expected)
+        assert float(rank[index]) == pytest.approx(expected)
 
 
 def test_hrank_of_coupled_layers_is_the_mean_over_them() -> None:
@@ -145,7 +145,7 @@ def test_hrank_of_coupled_layers_is_the_mean_over_them() -> None:
     with_random_batch_norms(module)
     shown = random_batches(12)
     group = graph.group("conv1")
-    (found,) = get_criterion("hrank").channels(make_subject(module, graph, batches=shown), [group])
+    (result,) = get_criterion("hrank").channels(make_subject(module, graph, batches=shown), [group])
     outputs: list[np.ndarray] = []
     norms = ["bn1", "layer1.0.bn2", "layer1.1.bn2", "layer1.2.bn2"]
     for path in norms:
@@ -155,7 +155,7 @@ def test_hrank_of_coupled_layers_is_the_mean_over_them() -> None:
     with torch.no_grad():
         module.eval()(shown[0][0])
     expected = np.mean([np.linalg.matrix_rank(maps).mean(0) / 8 for maps in outputs], axis=0)
-    np.testing.assert_allclose(found.numpy(), expected)
+    np.testing.assert_allclose(result.numpy(), expected)
 
 
 features = st.tuples(st.integers(3, 12), st.integers(1, 6), st.integers(1, 6), st.integers(0, 10**6))
@@ -200,13 +200,13 @@ def test_a_block_that_adds_nothing_is_not_missed(by: str) -> None:
     module, graph = catalogue_model("resnet20", width=0.25)
     with_random_batch_norms(module)
     silent_block(module, "layer2.1")
-    seen = make_subject(module, graph, batches=random_batches(40, batches=2))
+    context = make_subject(module, graph, batches=random_batches(40, batches=2))
     scores = dict(
-        zip([b.name for b in graph.layers], get_criterion(by).layers(seen, graph.layers).tolist(), strict=True)
+        zip([b.name for b in graph.layers], get_criterion(by).layers(context, graph.layers).tolist(), strict=True)
     )
     assert abs(scores["layer2.1"]) < 1e-6
     assert all(score > 1e-4 for name, score in scores.items() if name != "layer2.1")
-    pruned = prune(seen, {"unit": "layers", "scope": "global", "by": by, "count": 1})
+    pruned = prune(context, {"unit": "layers", "scope": "global", "by": by, "count": 1})
     assert pruned.removed_blocks == {"layer2.1"}
 
 
@@ -218,7 +218,7 @@ def test_a_bypassed_block_is_one_whose_last_batch_norm_is_zero(by: str) -> None:
     shown = random_batches(40)
     scores = get_criterion(by).layers(make_subject(module, graph, batches=shown), graph.layers)
     for block, score in zip(graph.layers, scores, strict=True):
-        answers = []
+        outputs_by_network = []
         for silent in (False, True):
             other, _ = catalogue_model("resnet20", width=0.25)
             with_random_batch_norms(other)
@@ -228,11 +228,11 @@ def test_a_bypassed_block_is_one_whose_last_batch_norm_is_zero(by: str) -> None:
             other.get_submodule("fc").register_forward_pre_hook(lambda _, args, kept=features: kept.append(args[0]))
             with torch.no_grad():
                 logits = other.eval()(shown[0][0])
-            answers.append(features[0].double() if by == "cka" else torch.softmax(logits.double(), 1))
+            outputs_by_network.append(features[0].double() if by == "cka" else torch.softmax(logits.double(), 1))
         if by == "cka":
-            expected = 1 - linear_cka(*answers)
+            expected = 1 - linear_cka(*outputs_by_network)
         else:
-            p, q = answers
+            p, q = outputs_by_network
             expected = (q * (q.log() - p.log())).sum(1).mean()
         assert float(score) == pytest.approx(float(expected), rel=1e-4, abs=1e-7)
 

@@ -39,8 +39,8 @@ def tiny() -> tuple[nn.Module, ModelGraph]:
 
 
 def loss_of(module: nn.Module, values: dict[str, Tensor], batch: tuple[Tensor, Tensor], temperature: float) -> Tensor:
-    answers = torch.func.functional_call(module, {**dict(module.state_dict()), **values}, (batch[0],))
-    return F.cross_entropy(answers / temperature, batch[1])
+    logits = torch.func.functional_call(module, {**dict(module.state_dict()), **values}, (batch[0],))
+    return F.cross_entropy(logits / temperature, batch[1])
 
 
 def test_snip_is_the_gradient_of_a_mask() -> None:
@@ -49,12 +49,12 @@ def test_snip_is_the_gradient_of_a_mask() -> None:
     (batch,) = random_batches(12, classes=3, dtype=torch.float64)
     weights = {name: module.state_dict()[name] for name in graph.weights}
     mask = {name: torch.ones_like(w).requires_grad_() for name, w in weights.items()}
-    quiet = copy.deepcopy(module).eval()
-    loss_of(quiet, {name: mask[name] * w for name, w in weights.items()}, batch, 1.0).backward()
+    eval_module = copy.deepcopy(module).eval()
+    loss_of(eval_module, {name: mask[name] * w for name, w in weights.items()}, batch, 1.0).backward()
     for parts in (1, 3):  # however the pictures are cut into batches
-        shown = list(zip(batch[0].chunk(parts), batch[1].chunk(parts), strict=True))
-        found = get_criterion("snip").weights(make_subject(module, graph, batches=shown), list(weights))
-        for name, scores in zip(weights, found, strict=True):
+        batches_shown = list(zip(batch[0].chunk(parts), batch[1].chunk(parts), strict=True))
+        scores_found = get_criterion("snip").weights(make_subject(module, graph, batches=batches_shown), list(weights))
+        for name, scores in zip(weights, scores_found, strict=True):
             torch.testing.assert_close(scores, mask[name].grad.abs().flatten(), rtol=1e-9, atol=1e-12)
 
 
@@ -66,18 +66,18 @@ def test_grasp_is_weight_times_hessian_times_gradient() -> None:
     start = torch.cat([module.state_dict()[name].flatten() for name in names])
 
     def loss(flat: Tensor) -> Tensor:
-        values, place = {}, 0
+        values, position = {}, 0
         for name in names:
             shape = graph.parameters[name]
-            values[name] = flat[place : place + np.prod(shape)].view(shape)
-            place += int(np.prod(shape))
+            values[name] = flat[position : position + np.prod(shape)].view(shape)
+            position += int(np.prod(shape))
         return loss_of(copy.deepcopy(module).train(), values, batch, 200.0)
 
     gradient = torch.autograd.functional.jacobian(loss, start)
     expected = start * (torch.autograd.functional.hessian(loss, start) @ gradient)
-    found = torch.cat(get_criterion("grasp").weights(make_subject(module, graph, batches=[batch]), names))
-    torch.testing.assert_close(found, expected, rtol=1e-7, atol=1e-16)
-    assert bool((found < 0).any()) and bool((found > 0).any())
+    scores_found = torch.cat(get_criterion("grasp").weights(make_subject(module, graph, batches=[batch]), names))
+    torch.testing.assert_close(scores_found, expected, rtol=1e-7, atol=1e-16)
+    assert bool((scores_found < 0).any()) and bool((scores_found > 0).any())
 
 
 def test_grasps_sign() -> None:
@@ -87,18 +87,18 @@ def test_grasps_sign() -> None:
     names = list(graph.weights)
     scores = get_criterion("grasp").weights(make_subject(module, graph, batches=[batch]), names)
 
-    def gradient_norm(changed: str, place: int, factor: float) -> float:
+    def gradient_norm(changed: str, position: int, factor: float) -> float:
         values = {name: module.state_dict()[name].clone().requires_grad_() for name in names}
         with torch.no_grad():
-            values[changed].view(-1)[place] *= factor
+            values[changed].view(-1)[position] *= factor
         loss = loss_of(copy.deepcopy(module).train(), values, batch, 200.0)
         return float(sum(g.square().sum() for g in torch.autograd.grad(loss, list(values.values()))))
 
     small = 1e-5
     for name, score in zip(names, scores, strict=True):
-        place = int(score.abs().argmax())
-        slope = (gradient_norm(name, place, 1 - small) - gradient_norm(name, place, 1 + small)) / (2 * small)
-        assert slope == pytest.approx(-2 * float(score[place]), rel=1e-4)
+        position = int(score.abs().argmax())
+        slope = (gradient_norm(name, position, 1 - small) - gradient_norm(name, position, 1 + small)) / (2 * small)
+        assert slope == pytest.approx(-2 * float(score[position]), rel=1e-4)
 
 
 def test_synflow_conserves_the_flow() -> None:
@@ -118,10 +118,10 @@ def test_synflow_conserves_the_flow() -> None:
 def test_synflow_conserves_the_flow_through_every_filter() -> None:
     """What comes in leaves: a filter's score is also that of the weights that read it."""
     module, graph = catalogue_model("small-cnn")
-    seen = make_subject(module, graph)
-    scores = dict(zip(graph.weights, get_criterion("synflow").weights(seen, list(graph.weights)), strict=True))
+    context = make_subject(module, graph)
+    scores = dict(zip(graph.weights, get_criterion("synflow").weights(context, list(graph.weights)), strict=True))
     group = graph.group("conv1")
-    (incoming,) = get_criterion("synflow").channels(seen, [group])
+    (incoming,) = get_criterion("synflow").channels(context, [group])
     outgoing = scores["conv2.weight"].view(graph.parameters["conv2.weight"]).sum((0, 2, 3))
     torch.testing.assert_close(incoming, outgoing, rtol=1e-9, atol=0)
 
@@ -165,7 +165,7 @@ def test_synflow_lands_on_its_target() -> None:
         structure = prune(make_subject(module, graph, structure, shape=(3, 32, 32)), step)
     counts = remaining_weights(graph, structure)
     total = sum(dense for _, dense in counts.values())
-    assert sum(left for left, _ in counts.values()) == total - round(0.99 * total)
+    assert sum(remaining for remaining, _ in counts.values()) == total - round(0.99 * total)
 
 
 def test_a_flow_that_reaches_no_output_is_said() -> None:
@@ -188,26 +188,26 @@ def test_scores_that_are_no_numbers_are_said() -> None:
 
 def test_a_filters_saliency_is_that_of_its_weights() -> None:
     module, graph = catalogue_model("resnet20", width=0.25)
-    seen = make_subject(module, graph, batches=random_batches(40))
+    context = make_subject(module, graph, batches=random_batches(40))
     for by in ("snip", "grasp"):
-        scores = dict(zip(graph.weights, get_criterion(by).weights(seen, list(graph.weights)), strict=True))
+        scores = dict(zip(graph.weights, get_criterion(by).weights(context, list(graph.weights)), strict=True))
         coupled, alone = graph.group("conv1"), graph.group("layer1.0.conv1")
-        found = get_criterion(by).channels(seen, [coupled, alone])
+        scores_found = get_criterion(by).channels(context, [coupled, alone])
         per_layer = [
             scores[f"{path}.weight"].view(graph.parameters[f"{path}.weight"]).flatten(1).sum(1)
             for path in coupled.producers
         ]
-        torch.testing.assert_close(found[0], torch.stack(per_layer).mean(0))
+        torch.testing.assert_close(scores_found[0], torch.stack(per_layer).mean(0))
         own = scores["layer1.0.conv1.weight"].view(graph.parameters["layer1.0.conv1.weight"])
-        torch.testing.assert_close(found[1], own.flatten(1).sum(1))
+        torch.testing.assert_close(scores_found[1], own.flatten(1).sum(1))
 
 
 def test_a_layers_saliency_is_the_mean_of_its_weights() -> None:
     module, graph = catalogue_model("resnet20", width=0.25)
-    seen = make_subject(module, graph, batches=random_batches(40))
-    scores = dict(zip(graph.weights, get_criterion("snip").weights(seen, list(graph.weights)), strict=True))
-    found = get_criterion("snip").layers(seen, graph.layers)
-    for block, score in zip(graph.layers, found, strict=True):
+    context = make_subject(module, graph, batches=random_batches(40))
+    scores = dict(zip(graph.weights, get_criterion("snip").weights(context, list(graph.weights)), strict=True))
+    scores_found = get_criterion("snip").layers(context, graph.layers)
+    for block, score in zip(graph.layers, scores_found, strict=True):
         inside = torch.cat([scores[f"{block.name}.conv{n}.weight"] for n in (1, 2)])
         assert float(score) == pytest.approx(float(inside.mean()))
 
@@ -225,13 +225,13 @@ def test_taylor_is_the_slope_of_the_loss_along_a_gate() -> None:
     """Of a gate on a channel wherever it is read: by finite differences, batch by batch."""
     module, graph, batches = trained()
     module, group = copy.deepcopy(module).double().eval(), graph.group("conv2")
-    shown = [(images.double(), labels) for images, labels in batches]
-    (found,) = get_criterion("taylor").channels(make_subject(module, graph, batches=shown), [group])
+    batches_shown = [(images.double(), labels) for images, labels in batches]
+    (scores_found,) = get_criterion("taylor").channels(make_subject(module, graph, batches=batches_shown), [group])
     weight = module.get_submodule("conv3").weight
     small = 1e-5
     for unit in (0, 3, 17):
         squares = []
-        for images, labels in shown:
+        for images, labels in batches_shown:
             losses = []
             for factor in (1 - small, 1 + small):
                 before = weight.detach().clone()
@@ -240,7 +240,7 @@ def test_taylor_is_the_slope_of_the_loss_along_a_gate() -> None:
                     losses.append(float(F.cross_entropy(module(images), labels)))
                     weight.copy_(before)
             squares.append(((losses[1] - losses[0]) / (2 * small)) ** 2)
-        assert float(found[unit]) == pytest.approx(np.mean(squares), rel=1e-5)
+        assert float(scores_found[unit]) == pytest.approx(np.mean(squares), rel=1e-5)
 
 
 def ranks(values: Tensor) -> Tensor:
@@ -252,7 +252,7 @@ def test_taylor_ranks_filters_as_the_loss_without_them_does() -> None:
     module, graph, batches = trained()
     images, labels = (torch.cat(parts) for parts in zip(*batches, strict=True))
     groups = [group for group in graph.channels if group.reason is None]
-    found = torch.cat(get_criterion("taylor").channels(make_subject(module, graph, batches=batches), groups))
+    scores_found = torch.cat(get_criterion("taylor").channels(make_subject(module, graph, batches=batches), groups))
     with torch.no_grad():
         whole = F.cross_entropy(copy.deepcopy(module).eval()(images), labels)
         without = [
@@ -261,19 +261,19 @@ def test_taylor_ranks_filters_as_the_loss_without_them_does() -> None:
             for unit in range(group.size)
         ]
         changes = torch.stack([(F.cross_entropy(net(images), labels) - whole).square() for net in without])
-    assert float(torch.corrcoef(torch.stack([ranks(found), ranks(changes.double())]))[0, 1]) > 0.75
+    assert float(torch.corrcoef(torch.stack([ranks(scores_found), ranks(changes.double())]))[0, 1]) > 0.75
 
 
 def test_taylor_of_single_weights() -> None:
     module, graph = tiny()
     batches = random_batches(12, classes=3, batches=2, dtype=torch.float64)
-    found = get_criterion("taylor").weights(make_subject(module, graph, batches=batches), list(graph.weights))
-    quiet = copy.deepcopy(module).eval()
-    for name, scores in zip(graph.weights, found, strict=True):
-        weight = quiet.state_dict()[name].clone().requires_grad_()
+    scores_found = get_criterion("taylor").weights(make_subject(module, graph, batches=batches), list(graph.weights))
+    eval_module = copy.deepcopy(module).eval()
+    for name, scores in zip(graph.weights, scores_found, strict=True):
+        weight = eval_module.state_dict()[name].clone().requires_grad_()
         squares = []
         for batch in batches:
-            (gradient,) = torch.autograd.grad(loss_of(quiet, {name: weight}, batch, 1.0), weight)
+            (gradient,) = torch.autograd.grad(loss_of(eval_module, {name: weight}, batch, 1.0), weight)
             squares.append((weight * gradient).detach().square().flatten())
         torch.testing.assert_close(scores, torch.stack(squares).mean(0))
 
@@ -285,12 +285,12 @@ def test_scores_are_those_of_the_network_that_is_left(by: str) -> None:
     with_random_batch_norms(module)
     batches = random_batches(40)
     structure = Structure.dense(graph).remove("conv2", range(0, 32, 3))
-    seen = make_subject(module, graph, structure, batches)
-    small = seen.network(structure)
+    context = make_subject(module, graph, structure, batches)
+    small = context.network(structure)
     own = trace_module(small)
     other = make_subject(small, own, batches=batches)
     for one, two in zip(
-        get_criterion(by).weights(seen, list(graph.weights)),
+        get_criterion(by).weights(context, list(graph.weights)),
         get_criterion(by).weights(other, list(own.weights)),
         strict=True,
     ):

@@ -1,4 +1,4 @@
-"""Choosing on real networks: exact counts, coupled units together, the lowest scores go, parts overlap."""
+"""Selection on real networks: exact counts, coupled units, lowest scores first, overlap and transfer."""
 
 import functools
 
@@ -34,11 +34,13 @@ def network(name: str, classes: int = 10) -> tuple[torch.nn.Module, ModelGraph]:
 def rounds(name: str, *steps: dict, seed: int = 0) -> list[Structure]:
     module, graph = network(name)
     dense = Structure.dense(graph)
-    found = [dense]
+    structures = [dense]
     for step in steps:
-        state = slice_state_dict(graph, module.state_dict(), dense, found[-1])
-        found.append(prune(ScoringContext(graph, found[-1], state, torch.Generator().manual_seed(seed)), step))
-    return found
+        state = slice_state_dict(graph, module.state_dict(), dense, structures[-1])
+        structures.append(
+            prune(ScoringContext(graph, structures[-1], state, torch.Generator().manual_seed(seed)), step)
+        )
+    return structures
 
 
 def args(unit: str, scope: str = "global", by: str = "l2", **more: object) -> dict:
@@ -50,18 +52,18 @@ def args(unit: str, scope: str = "global", by: str = "l2", **more: object) -> di
 def test_weight_rounds_leave_exactly_what_they_should(name: str, scope: str) -> None:
     _, graph = network(name)
     step = args("weights", scope, "magnitude", share=0.2)
-    left = {n: pair[0] for n, pair in remaining_weights(graph, Structure.dense(graph)).items()}
+    remaining = {n: pair[0] for n, pair in remaining_weights(graph, Structure.dense(graph)).items()}
     for structure in rounds(name, step, step, step)[1:]:
         now = {n: pair[0] for n, pair in remaining_weights(graph, structure).items()}
         if scope == "local":
-            assert now == {n: count - min(round_half_up(0.2 * count), count - 1) for n, count in left.items()}
+            assert now == {n: count - min(round_half_up(0.2 * count), count - 1) for n, count in remaining.items()}
         else:
-            assert sum(now.values()) == sum(left.values()) - round_half_up(0.2 * sum(left.values()))
-        left = now
+            assert sum(now.values()) == sum(remaining.values()) - round_half_up(0.2 * sum(remaining.values()))
+        remaining = now
 
 
 def test_the_published_labels_of_lenet() -> None:
-    """20 % a layer, 10 % of the output layer (Frankle & Carbin 2019): 80.0, 51.3, 21.1, 13.5, 7.0, 3.6 % remain."""
+    """20% per layer, 10% of the output layer (Frankle & Carbin 2019): 80.0, 51.3, 21.1, 13.5, 7.0, 3.6% remain."""
     module = create("lenet-300-100", classes=10, shape=(1, 28, 28), seed=1)
     graph = trace(module, (torch.zeros(2, 1, 28, 28),))
     structure = Structure.dense(graph)
@@ -83,12 +85,12 @@ def test_the_smallest_weights_go_first() -> None:
     module, graph = network("small-cnn")
     structure = rounds("small-cnn", args("weights", "global", "magnitude", share=0.5))[-1]
     state = module.state_dict()
-    gone, kept = [], []
+    removed, kept = [], []
     for name in graph.weights:
         mask = torch.from_numpy(structure.masks[name].copy())
-        gone.append(state[name].abs()[~mask])
+        removed.append(state[name].abs()[~mask])
         kept.append(state[name].abs()[mask])
-    assert torch.cat(gone).max() <= torch.cat(kept).min()
+    assert torch.cat(removed).max() <= torch.cat(kept).min()
 
 
 @pytest.mark.parametrize("name", ["small-cnn", "resnet20", "vgg11"])
@@ -169,34 +171,34 @@ def test_overlap_keeps_what_enough_parts_keep(seed: int, at_least: int) -> None:
         )[-1]
         for s in (seed, seed + 1, seed + 2)
     ]
-    found = overlap(graph, parts, at_least)
+    common = overlap(graph, parts, at_least)
     for name in graph.weights:
         votes = sum(part.masks[name].astype(int) for part in parts)
-        assert (found.masks[name] == (votes >= min(at_least, votes.max()))).all()
+        assert (common.masks[name] == (votes >= min(at_least, votes.max()))).all()
     for group in graph.channels:
         if group.reason is None:
             kept = [set(remaining_units(graph, part, group.name).tolist()) for part in parts]
             expected = {u for u in range(group.size) if sum(u in k for k in kept) >= at_least}
-            assert set(remaining_units(graph, found, group.name).tolist()) == expected or not expected
+            assert set(remaining_units(graph, common, group.name).tolist()) == expected or not expected
 
 
 def test_a_random_structure_has_the_same_counts() -> None:
     _, graph = network("resnet20")
-    given = rounds(
+    reference = rounds(
         "resnet20", args("filters", "global", "l2", share=0.3), args("weights", "global", "magnitude", share=0.5)
     )[-1]
-    drawn = random_structure(graph, given, torch.Generator().manual_seed(3))
-    assert drawn != given
-    assert {n: len(k) for n, k in drawn.kept.items()} == {n: len(k) for n, k in given.kept.items()}
-    assert remaining_weights(graph, drawn) == remaining_weights(graph, given)
+    drawn = random_structure(graph, reference, torch.Generator().manual_seed(3))
+    assert drawn != reference
+    assert {n: len(k) for n, k in drawn.kept.items()} == {n: len(k) for n, k in reference.kept.items()}
+    assert remaining_weights(graph, drawn) == remaining_weights(graph, reference)
 
 
 def test_a_ticket_carries_over_to_another_classifier() -> None:
     _, half = network("small-cnn", classes=5)
     _, graph = network("small-cnn")
-    found = rounds("small-cnn", args("filters", share=0.3), args("weights", by="magnitude", share=0.3, protect=["fc"]))[
-        -1
-    ]
-    carried = transfer_structure(found, half)
-    assert transfer_structure(carried, graph) == found
-    assert set(compact_masks(half, carried)) == set(compact_masks(graph, found))
+    structure = rounds(
+        "small-cnn", args("filters", share=0.3), args("weights", by="magnitude", share=0.3, protect=["fc"])
+    )[-1]
+    transferred = transfer_structure(structure, half)
+    assert transfer_structure(transferred, graph) == structure
+    assert set(compact_masks(half, transferred)) == set(compact_masks(graph, structure))

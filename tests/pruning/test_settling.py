@@ -14,14 +14,14 @@ from tickdsl.pruning.early_bird import WINDOW, EarlyBirdDetector, mask_distance
 GRAPH = trace_model("small-cnn", b"{}", 10, (1, 8, 8))
 DENSE = Structure.dense(GRAPH)
 WIDEST = max((group for group in GRAPH.channels if group.name not in DENSE.extent.fixed), key=lambda g: g.size)
-gone = st.sets(st.integers(0, WIDEST.size - 1), max_size=WIDEST.size - 1)
+removed_units = st.sets(st.integers(0, WIDEST.size - 1), max_size=WIDEST.size - 1)
 
 
-@given(gone, gone)
+@given(removed_units, removed_units)
 def test_the_distance_counts_what_only_one_keeps(first: set[int], second: set[int]) -> None:
-    one, other = DENSE.remove(WIDEST.name, first), DENSE.remove(WIDEST.name, second)
-    assert mask_distance(one, other, 80) == len(first ^ second) / 80
-    assert mask_distance(one, other, 80) == mask_distance(other, one, 80)
+    left, right = DENSE.remove(WIDEST.name, first), DENSE.remove(WIDEST.name, second)
+    assert mask_distance(left, right, 80) == len(first ^ second) / 80
+    assert mask_distance(left, right, 80) == mask_distance(right, left, 80)
 
 
 @given(st.sets(st.integers(0, 9)), st.sets(st.integers(0, 9)))
@@ -35,9 +35,9 @@ def test_masks_of_single_weights_count_alike(first: set[int], second: set[int]) 
 
 
 def test_a_choice_is_compared_with_each_of_the_last_five() -> None:
-    settling = EarlyBirdDetector(WIDEST.size)
-    jump = DENSE.remove(WIDEST.name, [0])
-    assert [settling.max_distance(DENSE) for _ in range(WINDOW)] == [None] * WINDOW
-    assert settling.max_distance(DENSE) == 0
-    far = [settling.max_distance(jump), *(settling.max_distance(jump) for _ in range(WINDOW))]
-    assert far == pytest.approx([1 / WIDEST.size] * WINDOW + [0])
+    detector = EarlyBirdDetector(WIDEST.size)
+    changed = DENSE.remove(WIDEST.name, [0])
+    assert [detector.max_distance(DENSE) for _ in range(WINDOW)] == [None] * WINDOW
+    assert detector.max_distance(DENSE) == 0
+    distances = [detector.max_distance(changed), *(detector.max_distance(changed) for _ in range(WINDOW))]
+    assert distances == pytest.approx([1 / WIDEST.size] * WINDOW + [0])

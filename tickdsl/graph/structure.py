@@ -33,13 +33,20 @@ class StructureError(TickdslError):
     """A removal that would empty the network, or that does not fit it."""
 
 
+def _removable_by_name(blocks: Mapping[str, str | None]) -> dict[str, bool]:
+    return {name: reason is None for name, reason in blocks.items()}
+
+
 @attrs.frozen
 class Extent:
-    """The network that a structure belongs to: units per group, reasons for fixed groups and blocks, weight shapes."""
+    """The network that a structure belongs to: units per group, reasons for fixed groups and blocks, weight shapes.
+
+    Equality ignores the texts of the reasons, so that structures saved before a reason was reworded still fit.
+    """
 
     groups: Mapping[str, int]
-    fixed: Mapping[str, str]
-    blocks: Mapping[str, str | None]
+    fixed: Mapping[str, str] = attrs.field(eq=frozenset)
+    blocks: Mapping[str, str | None] = attrs.field(eq=_removable_by_name)
     shapes: Mapping[str, Shape]
 
     @classmethod

@@ -1,4 +1,4 @@
-"""Heads of attention, and dims within them: removed alone and together, against attention by its formula."""
+"""Pruned attention heads and head dimensions, compared with a direct implementation of attention."""
 
 from __future__ import annotations
 
@@ -23,15 +23,17 @@ Masks = tuple[Tensor, Tensor, Tensor]
 
 
 def attend(q: Tensor, k: Tensor, v: Tensor, masks: Masks, scale: float, bias: Tensor | float = 0.0) -> Tensor:
-    """What is left of `[batch, heads, length, dims]` of attention, the rest zero; `masks` of heads, of dims of queries
-    and keys, of dims of values."""
+    """Attention over `[batch, heads, length, dims]`, with masked heads and dims set to zero.
+
+    `masks` are those of heads, of dims of queries and keys, and of dims of values.
+    """
     heads, inner, outer = masks
     scores = torch.einsum("bhid,bhjd,d->bhij", q, k, inner.to(q.dtype)) * scale + bias
     return torch.einsum("bhij,bhjd,h,d->bhid", scores.softmax(-1), v, heads.to(q.dtype), outer.to(q.dtype))
 
 
 class Reference(nn.Module):
-    """The dense `AttentionNetwork` by its formula, without what the masks leave out."""
+    """The dense `AttentionNetwork`, written out, with masked heads and dims."""
 
     def __init__(self, network: AttentionNetwork, masks: Masks) -> None:
         super().__init__()
@@ -57,15 +59,15 @@ def network(style: str) -> tuple[nn.Module, ModelGraph, Tensor]:
 
 STYLES = ("separate", "fused", "head-major", "einsum", "grouped-query", "relative", "gated", "shifted", "added")
 CASES = {style: network(style) for style in STYLES}
-LEFT = st.sets(st.integers(0, 3), min_size=1)
+KEPT = st.sets(st.integers(0, 3), min_size=1)
 
 
 def mask(kept: set[int]) -> Tensor:
-    return torch.tensor([place in kept for place in range(4)])
+    return torch.tensor([index in kept for index in range(4)])
 
 
 def groups(graph: ModelGraph, style: str) -> dict[str, str]:
-    """The groups of the attention layer by what they hold."""
+    """The names of the attention layer's groups: heads, and dims by kind."""
     heads = [group.name for group in graph.channels if group.kind == "heads"]
     dims = {group.name.rpartition(":")[2]: group.name for group in graph.channels if group.kind == "head-dims"}
     assert len(heads) == 1
@@ -74,38 +76,42 @@ def groups(graph: ModelGraph, style: str) -> dict[str, str]:
 
 
 @settings(max_examples=60, deadline=None)
-@given(st.sampled_from(STYLES), LEFT, LEFT, LEFT)
-def test_what_is_left_is_attention_over_what_is_left(style: str, heads: set, inner: set, outer: set) -> None:
+@given(st.sampled_from(STYLES), KEPT, KEPT, KEPT)
+def test_pruned_attention_matches_the_reference(style: str, heads: set, inner: set, outer: set) -> None:
     model, graph, x = CASES[style]
     names = groups(graph, style)
     if "head-dims" in names:
         outer = inner
     if style == "grouped-query":  # two heads share keys and values: they go together
-        heads = {2 * place + one for place in {head // 2 for head in heads} for one in (0, 1)}
+        heads = {2 * index + offset for index in {head // 2 for head in heads} for offset in (0, 1)}
     structure = Structure.dense(graph)
     for group, kept in (("heads", heads), ("qk-dims", inner), ("v-dims", outer), ("head-dims", inner)):
         if group in names:
-            each = 2 if style == "grouped-query" and group == "heads" else 1
-            gone = {place // each for place in set(range(4)) - kept}
-            structure = structure.remove(names[group], gone)
+            heads_per_unit = 2 if style == "grouped-query" and group == "heads" else 1
+            removed = {index // heads_per_unit for index in set(range(4)) - kept}
+            structure = structure.remove(names[group], removed)
     small = compact(model, graph, structure)
-    wanted = Reference(model, (mask(heads), mask(inner), mask(outer)))
+    reference = Reference(model, (mask(heads), mask(inner), mask(outer)))
     runs = {}
-    for name, one in (("small", small), ("wanted", wanted), ("quiet", zeroed_copy(model, graph, structure))):
+    for name, candidate in (
+        ("small", small),
+        ("reference", reference),
+        ("zeroed", zeroed_copy(model, graph, structure)),
+    ):
         data = x.clone().requires_grad_()
-        result = one(data)
-        parameters = dict((model if one is wanted else one).named_parameters())
-        found = torch.autograd.grad(result.square().sum(), [data, *parameters.values()])
-        runs[name] = result, found[0], dict(zip(parameters, found[1:], strict=True))
-    floor = max(float(gradient.abs().max()) for gradient in runs["wanted"][2].values())
-    for name in ("wanted", "quiet"):
+        result = candidate(data)
+        parameters = dict((model if candidate is reference else candidate).named_parameters())
+        gradients = torch.autograd.grad(result.square().sum(), [data, *parameters.values()])
+        runs[name] = result, gradients[0], dict(zip(parameters, gradients[1:], strict=True))
+    floor = max(float(gradient.abs().max()) for gradient in runs["reference"][2].values())
+    for name in ("reference", "zeroed"):
         assert relative_difference(runs["small"][0], runs[name][0]) < 1e-9
         assert relative_difference(runs["small"][1], runs[name][1]) < 1e-9
         kept = slice_state_dict(graph, runs[name][2], Structure.dense(graph), structure)
         for parameter, gradient in runs["small"][2].items():
             assert float((gradient - kept[parameter]).abs().max()) < 1e-9 * floor
     if inner != set(range(4)):
-        assert relative_difference(runs["wanted"][0], model(x)) > 1e-9
+        assert relative_difference(runs["reference"][0], model(x)) > 1e-9
     assert cost(graph, structure).params == sum(parameter.numel() for parameter in small.parameters())
 
 
@@ -121,52 +127,52 @@ def test_no_choice_empties_a_layer() -> None:
     assert small.get_parameter("attention.qkv.weight").shape == (3, 10)
 
 
-def reason(model: nn.Module, *inputs: Tensor) -> dict[str, str | None]:
+def reasons_by_group(model: nn.Module, *inputs: Tensor) -> dict[str, str | None]:
     return {group.name: group.reason for group in trace(model.eval(), inputs).channels}
 
 
-def test_dims_stay_whose_scale_a_run_without_data_does_not_show() -> None:
-    found = reason(AttentionNetwork("unseen"), torch.zeros(2, 5, 6))
-    assert "unknown when tracing" in (found["attention.query:qk-dims"] or "")
-    assert found["attention.value:v-dims"] is None
-    assert found["attention.query"] is None
+def test_dims_with_a_scale_unknown_when_tracing_are_fixed() -> None:
+    reasons = reasons_by_group(AttentionNetwork("unseen"), torch.zeros(2, 5, 6))
+    assert "unknown when tracing" in (reasons["attention.query:qk-dims"] or "")
+    assert reasons["attention.value:v-dims"] is None
+    assert reasons["attention.query"] is None
 
 
 @pytest.mark.parametrize("seed", range(4))
-def test_the_head_and_the_dim_that_are_picked_by_number_stay(seed: int) -> None:
+def test_heads_and_dims_selected_by_index_are_fixed(seed: int) -> None:
     model, graph, x = network("picked")
     sizes = {group.name: group.size for group in graph.channels if group.reason is None}
     assert sizes["attention.query"] == sizes["attention.value:v-dims"] == 3
     assert sizes["attention.query:qk-dims"] == 4
-    assert not graph.group("attention.value:v-dims").exact  # a mean is over those that are left
+    assert not graph.group("attention.value:v-dims").exact  # a mean is taken over them
     check_exact(model, graph, random_thinning(graph, 0.5, seed, only=["attention.query", "attention.query:qk-dims"]), x)
 
 
-def test_dims_stay_over_which_a_window_normalises() -> None:
+def test_dims_that_a_window_normalises_over_are_fixed() -> None:
     torch.manual_seed(0)
     options = {"patch_size": [2, 2], "embed_dim": 16, "depths": [2], "num_heads": [2], "window_size": [4, 4]}
     first, second = (models.swin_transformer.SwinTransformerBlock, models.swin_transformer.SwinTransformerBlockV2)
     x = torch.zeros(1, 3, 16, 16)
-    plain = reason(models.SwinTransformer(**options, block=first), x)
+    plain = reasons_by_group(models.SwinTransformer(**options, block=first), x)
     assert plain["features.1.0.attn:head-dims"] is None
     merging = models.swin_transformer.PatchMergingV2
-    cosine = reason(models.SwinTransformer(**options, block=second, downsample_layer=merging), x)
+    cosine = reasons_by_group(models.SwinTransformer(**options, block=second, downsample_layer=merging), x)
     (name,) = [name for name in cosine if name.startswith("features.1.0.attn:")]
     assert "linalg_vector_norm" in (cosine[name] or "")
 
 
 def cut(graph: ModelGraph, share: float, kinds: tuple[str, ...]) -> Structure:
-    draw = np.random.default_rng(3)
+    rng = np.random.default_rng(3)
     structure = Structure.dense(graph)
     for group in graph.channels:
         if group.kind in kinds and group.reason is None:
             count = min(int(np.ceil(share * group.size)), group.size - 1)
-            structure = structure.remove(group.name, draw.choice(group.size, count, replace=False))
+            structure = structure.remove(group.name, rng.choice(group.size, count, replace=False))
     return structure
 
 
 class Formula(nn.Module):
-    """torch's attention layer by its formula, on one input, without what the masks leave out."""
+    """torch's self-attention layer, written out, with masked heads and dims."""
 
     def __init__(self, layer: nn.MultiheadAttention, masks: Masks) -> None:
         super().__init__()
@@ -181,7 +187,7 @@ class Formula(nn.Module):
 
 
 @pytest.mark.parametrize("kinds", [("heads",), ("head-dims",), ("heads", "head-dims")])
-def test_a_vision_transformer_is_what_its_formula_says(kinds: tuple[str, ...]) -> None:
+def test_a_pruned_vision_transformer_matches_the_reference(kinds: tuple[str, ...]) -> None:
     torch.manual_seed(0)
     sizes = {"image_size": 32, "patch_size": 8, "num_layers": 2, "num_heads": 4, "hidden_dim": 32, "mlp_dim": 24}
     model = make_weights_distinct(models.VisionTransformer(**sizes, num_classes=5).double()).eval()
@@ -189,22 +195,22 @@ def test_a_vision_transformer_is_what_its_formula_says(kinds: tuple[str, ...]) -
     graph = trace(model, x)
     structure = cut(graph, 0.4, kinds)
     small = compact(model, graph, structure)
-    wanted = copy.deepcopy(model)
-    for path, layer in list(wanted.named_modules()):
+    reference = copy.deepcopy(model)
+    for path, layer in list(reference.named_modules()):
         if isinstance(layer, nn.MultiheadAttention):
             masks = []
             for name, size in ((path, 4), (f"{path}:qk-dims", 8), (f"{path}:v-dims", 8)):
                 masks.append(torch.zeros(size, dtype=torch.bool))
                 masks[-1][structure.kept.get(name, np.arange(size)).copy()] = True
-            wanted.set_submodule(path, Formula(layer, (masks[0], masks[1], masks[2])))
+            reference.set_submodule(path, Formula(layer, (masks[0], masks[1], masks[2])))
     for train in (False, True):
-        for one in (small, wanted):
-            one.train(train)
-        assert relative_difference(small(x), wanted(x)) < 1e-9
-    assert relative_difference(wanted(x), model(x)) > 1e-3
+        for candidate in (small, reference):
+            candidate.train(train)
+        assert relative_difference(small(x), reference(x)) < 1e-9
+    assert relative_difference(reference(x), model(x)) > 1e-3
     small.eval()
-    with torch.no_grad():  # where torch's own layer takes its fused path
-        assert relative_difference(small(x), wanted.eval()(x)) < 1e-9
+    with torch.no_grad():  # torch's own layer takes its fused path here
+        assert relative_difference(small(x), reference.eval()(x)) < 1e-9
     fresh = compact(copy.deepcopy(model), graph, structure)
     fresh.load_state_dict(small.state_dict())
     for other in (fresh, pickle.loads(pickle.dumps(small))):
@@ -218,13 +224,13 @@ def test_a_compact_attention_layer_can_be_made_smaller_again() -> None:
     x = torch.randn(2, 5, 6, dtype=torch.float64)
     graph = trace(model, x)
     kinds = ("heads", "head-dims")
-    once = compact(model, graph, cut(graph, 0.3, kinds))
-    again = trace(once, x)
-    structure = cut(again, 0.3, kinds)
+    pruned_once = compact(model, graph, cut(graph, 0.3, kinds))
+    second_graph = trace(pruned_once, x)
+    structure = cut(second_graph, 0.3, kinds)
     assert structure.kept
-    twice = compact(once, again, structure)
-    assert relative_difference(twice(x), silenced(once, again, structure)(x)) < 1e-9
-    assert relative_difference(twice(x), once(x)) > 1e-9
+    pruned_twice = compact(pruned_once, second_graph, structure)
+    assert relative_difference(pruned_twice(x), silenced(pruned_once, second_graph, structure)(x)) < 1e-9
+    assert relative_difference(pruned_twice(x), pruned_once(x)) > 1e-9
 
 
 @pytest.mark.slow
@@ -235,9 +241,9 @@ def test_attention_without_some_dims_exports(style: str) -> None:
     assert relative_difference(torch.export.export(small, (x,)).module()(x), small(x)) < 1e-9
 
 
-def test_attention_layers_are_written_for_the_tests_as_they_stand() -> None:
-    """The formula is that of the dense network."""
+def test_the_reference_matches_the_dense_attention_layers() -> None:
+    """The written-out reference computes the same as the dense network."""
     for model, _, x in CASES.values():
-        every = torch.ones(4, dtype=torch.bool)
+        all_kept = torch.ones(4, dtype=torch.bool)
         assert isinstance(model.attention, Attention)
-        assert relative_difference(Reference(model, (every, every, every))(x), model(x)) < 1e-12
+        assert relative_difference(Reference(model, (all_kept, all_kept, all_kept))(x), model(x)) < 1e-12

@@ -1,4 +1,4 @@
-"""Every way of tying channels together, traced, cut and compared; what a compact network must still be able to do."""
+"""Networks with every kind of channel coupling: traced, pruned, and compared; compact networks stay ordinary ones."""
 
 from __future__ import annotations
 
@@ -31,14 +31,14 @@ def test_removal_is_exact(make, inputs, share: float) -> None:
     graph = trace(model, example)
     assert graph.unknown == ()
     free = [group for group in graph.channels if group.reason is None and group.size > 1]
-    # Layer norms are made to see what is left; a product of two activations cannot be silenced.
+    # The reference's layer norms use the kept channels; other inexact groups have no reference.
     comparable = [group.name for group in free if group.exact or any(p.role == "norm" for p in group.slices)]
     small = check_exact(model, graph, random_thinning(graph, share, only=comparable), *example)
     for name in comparable:
         check_exact(model, graph, random_thinning(graph, share, only=[name]), *example)
-    every = compact(model, graph, random_thinning(graph, share))
+    all_pruned = compact(model, graph, random_thinning(graph, share))
     shapes = [tensor.shape for tensor in outputs(model(*example))]
-    assert [tensor.shape for tensor in outputs(every(*example))] == shapes
+    assert [tensor.shape for tensor in outputs(all_pruned(*example))] == shapes
     assert list(small.state_dict()) == list(model.state_dict())
     assert [path for path, _ in small.named_modules()] == [path for path, _ in model.named_modules()]
 
@@ -50,13 +50,13 @@ def test_compact_networks_are_ordinary(make, inputs) -> None:
     structure = random_thinning(graph, 0.4)
     small = compact(model, graph, structure)
     with torch.no_grad():
-        wanted = small(*example)
+        expected = small(*example)
     fresh = compact(make().double().eval(), graph, structure)
     fresh.load_state_dict(small.state_dict())
     for other in (copy.deepcopy(small), pickle.loads(pickle.dumps(small)), fresh):
-        assert relative_difference(other(*example), wanted) < 1e-12
+        assert relative_difference(other(*example), expected) < 1e-12
     more = [torch.cat([tensor, tensor, tensor[:1]]) for tensor in example]
-    for part, whole in zip(outputs(wanted), outputs(small(*more)), strict=True):
+    for part, whole in zip(outputs(expected), outputs(small(*more)), strict=True):
         assert torch.allclose(whole[: len(part)], part)
     small.train()
     sum(tensor.square().sum() for tensor in outputs(small(*example))).backward()
@@ -69,16 +69,16 @@ def test_gradients_are_those_of_the_silenced_network(make, inputs) -> None:
     graph = trace(model, example)
     exact = [group.name for group in graph.channels if group.exact]
     structure = random_thinning(graph, 0.4, only=exact)
-    small, quiet = compact(model, graph, structure), silenced(model, graph, structure)
-    for network in (small, quiet):
+    small, zeroed = compact(model, graph, structure), silenced(model, graph, structure)
+    for network in (small, zeroed):
         sum(tensor.square().sum() for tensor in outputs(network(*example))).backward()
-    wanted = {name: parameter.grad for name, parameter in quiet.named_parameters()}
-    wanted = slice_state_dict(graph, wanted, Structure.dense(graph), structure)
-    # The keys' bias shifts all scores of a query alike: of its gradient only rounding is left.
-    floor = 1e-9 * max(float(gradient.abs().max()) for gradient in wanted.values())
+    expected = {name: parameter.grad for name, parameter in zeroed.named_parameters()}
+    expected = slice_state_dict(graph, expected, Structure.dense(graph), structure)
+    # The keys' bias shifts all scores of a query equally, so its gradient is only rounding error.
+    floor = 1e-9 * max(float(gradient.abs().max()) for gradient in expected.values())
     for name, parameter in small.named_parameters():
-        least = 1e-9 * max(float(wanted[name].abs().max()), floor)
-        assert torch.allclose(parameter.grad, wanted[name], rtol=1e-7, atol=least)
+        tolerance = 1e-9 * max(float(expected[name].abs().max()), floor)
+        assert torch.allclose(parameter.grad, expected[name], rtol=1e-7, atol=tolerance)
 
 
 @pytest.mark.slow
@@ -139,7 +139,7 @@ def test_an_operator_without_a_rule_protects_what_it_touches() -> None:
 
 
 class Dropping(nn.Module):
-    """A size in its code, and a dropout of its own: writing it anew would lose the dropout."""
+    """A hard-coded size and a functional dropout, which rewriting would lose."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -150,7 +150,7 @@ class Dropping(nn.Module):
         return self.two(torch.relu(one)) + two[:, :3]
 
 
-def test_code_that_drops_out_by_itself_is_not_written_anew() -> None:
+def test_code_with_functional_dropout_is_not_rewritten() -> None:
     model = Dropping().eval()
     graph = trace(model, torch.zeros(2, 4))
     with pytest.raises(SurgeryError, match="different operators in training mode"):

@@ -1,4 +1,4 @@
-"""Compact networks leave for other runtimes: ONNX computes what they compute."""
+"""Compact networks export to ONNX, with equal outputs."""
 
 from pathlib import Path
 
@@ -32,11 +32,11 @@ def test_onnx_computes_what_the_compact_network_does(name: str, shape: tuple[int
         if group.reason is None:
             structure = structure.remove(group.name, np.arange(group.size // 3))
     small = compact(model, graph, structure).eval()
-    pictures = torch.randn(2, *shape, generator=torch.Generator().manual_seed(1))
+    images = torch.randn(2, *shape, generator=torch.Generator().manual_seed(1))
     path = tmp_path / "small.onnx"
-    torch.onnx.export(small, (pictures,), path, dynamo=True, verbose=False)
+    torch.onnx.export(small, (images,), path, dynamo=True, verbose=False)
     session = onnxruntime.InferenceSession(path)
-    (found,) = session.run(None, {session.get_inputs()[0].name: pictures.numpy()})
-    expected = small(pictures).detach().numpy()
-    assert np.abs(found - expected).max() <= 1e-4 * np.abs(expected).max()
+    (actual,) = session.run(None, {session.get_inputs()[0].name: images.numpy()})
+    expected = small(images).detach().numpy()
+    assert np.abs(actual - expected).max() <= 1e-4 * np.abs(expected).max()
     assert sum(p.numel() for p in small.parameters()) < sum(p.numel() for p in model.parameters())

@@ -1,4 +1,4 @@
-"""Random networks: whatever is built of the operators that have rules, removal is exact."""
+"""Random networks of supported operators: removal is exact."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ STEPS = (
 
 
 class RandomNetwork(nn.Module):
-    """A chain of steps over a value of 4 to 32 channels, with everything earlier at hand."""
+    """A chain of random steps over 4 to 32 channels."""
 
     def __init__(self, steps: list[str], seed: int) -> None:
         super().__init__()
@@ -36,46 +36,46 @@ class RandomNetwork(nn.Module):
         self.stem = nn.Conv2d(3, channels, 3, padding=1)
         for step in steps:
             width = 4 * int(draw.integers(1, 5))
-            made: nn.Module = nn.Identity()
+            layer_module: nn.Module = nn.Identity()
             scale = torch.zeros(0)
             if step in ("conv", "reuse"):
-                made = nn.Conv2d(channels, channels if step == "reuse" else width, 3, padding=1)
+                layer_module = nn.Conv2d(channels, channels if step == "reuse" else width, 3, padding=1)
             elif step in ("strided", "glu", "split"):
-                made = nn.Conv2d(channels, 2 * width, 1)
+                layer_module = nn.Conv2d(channels, 2 * width, 1)
             elif step == "depthwise":
-                made = nn.Conv2d(channels, channels, 3, padding=1, groups=channels)
+                layer_module = nn.Conv2d(channels, channels, 3, padding=1, groups=channels)
             elif step == "grouped":
-                made = nn.Conv2d(channels, 2 * channels, 1, groups=4)
+                layer_module = nn.Conv2d(channels, 2 * channels, 1, groups=4)
             elif step == "norm":
-                made = nn.BatchNorm2d(channels)
+                layer_module = nn.BatchNorm2d(channels)
             elif step == "group-norm":
-                made = nn.GroupNorm(4, channels)
+                layer_module = nn.GroupNorm(4, channels)
             elif step == "residual":
-                made = nn.Sequential(nn.Conv2d(channels, width, 1), nn.SiLU(), nn.Conv2d(width, channels, 1))
+                layer_module = nn.Sequential(nn.Conv2d(channels, width, 1), nn.SiLU(), nn.Conv2d(width, channels, 1))
             elif step == "cat":
-                made = nn.Conv2d(channels, 4, 1)
+                layer_module = nn.Conv2d(channels, 4, 1)
             elif step == "excite":
-                made = nn.Sequential(nn.Linear(channels, 4), nn.SiLU(), nn.Linear(4, channels))
+                layer_module = nn.Sequential(nn.Linear(channels, 4), nn.SiLU(), nn.Linear(4, channels))
             elif step == "transposed":
-                made = nn.ConvTranspose2d(channels, width, 3, padding=1)
+                layer_module = nn.ConvTranspose2d(channels, width, 3, padding=1)
             elif step == "scale":
                 scale = torch.rand(channels, 1, 1) + 0.5
             elif step == "mix":
-                made = nn.Linear(channels, width)
+                layer_module = nn.Linear(channels, width)
             elif step in ("attention", "fused"):
                 styles = {
                     "attention": ("separate", "einsum", "grouped-query"),
                     "fused": ("fused", "head-major", "relative"),
                 }
-                made = Attention(
+                layer_module = Attention(
                     str(draw.choice(styles[step])),
                     channels,
                     heads=2 * int(draw.integers(1, 3)),
                     dims=int(draw.integers(2, 5)),
                 )
             elif step == "torch":
-                made = nn.MultiheadAttention(channels, 2, batch_first=True)
-            self.layers.append(made)
+                layer_module = nn.MultiheadAttention(channels, 2, batch_first=True)
+            self.layers.append(layer_module)
             self.scales.append(nn.Parameter(scale))
             channels = {"grouped": 2 * channels, "cat": channels + 4, "strided": 2 * width}.get(step, channels)
             if step in ("conv", "glu", "split", "transposed", "mix"):
@@ -153,7 +153,7 @@ def test_components_are_those_of_a_graph(pairs: list[tuple[int, int]]) -> None:
 
 @st.composite
 def reshapes(draw: st.DrawFn) -> tuple[tuple[int, ...], tuple[int, ...]]:
-    """Two shapes of one size: the same factors, differently gathered."""
+    """Two shapes of the same size: the same factors, grouped differently."""
     factors = draw(st.lists(st.integers(1, 4), min_size=1, max_size=6))
 
     def gather() -> tuple[int, ...]:
@@ -169,9 +169,9 @@ def reshapes(draw: st.DrawFn) -> tuple[tuple[int, ...], tuple[int, ...]]:
 
 
 @given(reshapes(), st.integers(0, 5))
-def test_reshaping_labels_is_reshaping_what_they_stand_for(shapes, place: int) -> None:
+def test_reshaping_a_family_matches_reshaping_its_tensor(shapes, index: int) -> None:
     shape, target = shapes
-    dim = place % len(shape)
+    dim = index % len(shape)
     family = np.arange(shape[dim]).reshape([size if d == dim else 1 for d, size in enumerate(shape)])
     moved = reshape_family(family, shape, target)
     assert np.array_equal(np.broadcast_to(moved, target), np.broadcast_to(family, shape).reshape(target))

@@ -1,4 +1,4 @@
-"""The shapes, types and layouts calculated for common operators are those that torch calculates."""
+"""The shape functions give the same shapes, dtypes and layouts as torch."""
 
 from __future__ import annotations
 
@@ -22,13 +22,13 @@ SMALL = (
 
 
 def layout(tensor: Tensor) -> tuple[object, ...]:
-    """All that can be known of a tensor without data; the stride along a dimension of size 1 means nothing."""
+    """The properties of a meta tensor; strides of dimensions of size 1 do not matter and are ignored."""
     strides = [(size, stride if size > 1 else 0) for size, stride in zip(tensor.shape, tensor.stride(), strict=True)]
     return strides, tensor.dtype, tensor.is_contiguous(), tensor.device
 
 
 class Compare(TorchDispatchMode):
-    """Calculates every result twice."""
+    """Compares each result with torch's."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -39,11 +39,11 @@ class Compare(TorchDispatchMode):
         result = run_operator(func, args, kwargs or {})
         if op in SHAPE_FUNCTIONS and not in_place:
             self.seen.add(op)
-            wanted = func(*args, **(kwargs or {}))
-            pairs = [(result, wanted)] if isinstance(result, Tensor) else list(zip(result, wanted, strict=True))
-            for found, torchs in pairs:
-                if not (op == "native_batch_norm" and found.numel() == 0):
-                    assert layout(found) == layout(torchs), func
+            reference = func(*args, **(kwargs or {}))
+            pairs = [(result, reference)] if isinstance(result, Tensor) else list(zip(result, reference, strict=True))
+            for actual, expected in pairs:
+                if not (op == "native_batch_norm" and actual.numel() == 0):
+                    assert layout(actual) == layout(expected), func
         return result
 
 
@@ -79,46 +79,46 @@ sizes = st.lists(st.integers(1, 4), min_size=1, max_size=4)
 
 @st.composite
 def operands(draw) -> tuple[Tensor, Tensor]:
-    """Two tensors that broadcast, each with its dimensions in any order in memory, now and then with gaps."""
+    """Two tensors that broadcast, with their dimensions in any order in memory, some with gaps."""
     shape = draw(sizes)
-    made = []
+    tensors = []
     for _ in range(2):
-        mine = [draw(st.sampled_from([size, 1])) for size in shape][draw(st.integers(0, len(shape))) :]
-        order = draw(st.permutations(range(len(mine))))
+        shrunk = [draw(st.sampled_from([size, 1])) for size in shape][draw(st.integers(0, len(shape))) :]
+        order = draw(st.permutations(range(len(shrunk))))
         gap = draw(st.sampled_from([1, 1, 2]))
-        stored = torch.empty([*(mine[dim] for dim in order), gap], dtype=draw(TYPES), device="meta").select(-1, 0)
-        made.append(stored.permute([order.index(dim) for dim in range(len(mine))]))
-    return made[0], made[1]
+        stored = torch.empty([*(shrunk[dim] for dim in order), gap], dtype=draw(TYPES), device="meta").select(-1, 0)
+        tensors.append(stored.permute([order.index(dim) for dim in range(len(shrunk))]))
+    return tensors[0], tensors[1]
 
 
 ATEN = torch.ops.aten
 
 
-def test_strides_that_mean_nothing_order_what_is_broadcast() -> None:
-    one = torch.empty_strided((3, 1, 2), (2, 1, 1), device="meta")
-    other = torch.empty_strided((3, 1, 1, 1), (1, 3, 3, 3), device="meta")
+def test_strides_of_size_1_dimensions_determine_the_result_layout() -> None:
+    left = torch.empty_strided((3, 1, 2), (2, 1, 1), device="meta")
+    right = torch.empty_strided((3, 1, 1, 1), (1, 3, 3, 3), device="meta")
     with Compare():
-        ATEN.add.Tensor(one, other)
+        ATEN.add.Tensor(left, right)
 
 
 @settings(max_examples=300, deadline=None)
 @given(operands(), st.data())
 def test_any_layout(pair: tuple[Tensor, Tensor], data: st.DataObject) -> None:
-    one, other = pair
-    calls = [(op, (one, other)) for op in (ATEN.add.Tensor, ATEN.mul.Tensor, ATEN.div.Tensor)]
-    calls += [(ATEN.mul.Scalar, (one, 2.0)), (ATEN.relu.default, (one,)), (ATEN.clamp.default, (one, 0, None))]
-    calls += [(ATEN.clone.default, (one,))]
-    if one.dim():
-        dim = data.draw(st.integers(-one.dim(), one.dim() - 1))
-        calls += [(ATEN.mean.dim, (one, [dim], keep)) for keep in (True, False)]
-        calls += [(ATEN._softmax.default, (one, dim, False)), (ATEN.roll.default, (one, [1], [dim]))]
-        calls += [(ATEN.cat.default, ([one, one], dim))]
-        weight = torch.empty(one.shape[-1:], dtype=one.dtype, device="meta")
-        calls += [(ATEN.native_layer_norm.default, (one, list(weight.shape), weight, weight, 1e-5))]
-    if one.dim() == 2:
-        calls += [(ATEN.mm.default, (one, one.t())), (ATEN.addmm.default, (one[:1, :1], one, one.t()))]
-    if one.dim() == 3:
-        calls += [(ATEN.bmm.default, (one, one.transpose(1, 2)))]
+    left, right = pair
+    calls = [(op, (left, right)) for op in (ATEN.add.Tensor, ATEN.mul.Tensor, ATEN.div.Tensor)]
+    calls += [(ATEN.mul.Scalar, (left, 2.0)), (ATEN.relu.default, (left,)), (ATEN.clamp.default, (left, 0, None))]
+    calls += [(ATEN.clone.default, (left,))]
+    if left.dim():
+        dim = data.draw(st.integers(-left.dim(), left.dim() - 1))
+        calls += [(ATEN.mean.dim, (left, [dim], keep)) for keep in (True, False)]
+        calls += [(ATEN._softmax.default, (left, dim, False)), (ATEN.roll.default, (left, [1], [dim]))]
+        calls += [(ATEN.cat.default, ([left, left], dim))]
+        weight = torch.empty(left.shape[-1:], dtype=left.dtype, device="meta")
+        calls += [(ATEN.native_layer_norm.default, (left, list(weight.shape), weight, weight, 1e-5))]
+    if left.dim() == 2:
+        calls += [(ATEN.mm.default, (left, left.t())), (ATEN.addmm.default, (left[:1, :1], left, left.t()))]
+    if left.dim() == 3:
+        calls += [(ATEN.bmm.default, (left, left.transpose(1, 2)))]
     with torch.no_grad():
         for func, args in calls:
             with Compare():
@@ -149,6 +149,6 @@ MISFITS = {
 
 
 @pytest.mark.parametrize("call", MISFITS.values(), ids=MISFITS)
-def test_what_does_not_fit_is_an_error(call) -> None:
+def test_mismatched_shapes_are_errors(call) -> None:
     with on_meta_device(), pytest.raises((RuntimeError, IndexError)), Compare():
         call(torch.empty(2, 3, 4, 4))

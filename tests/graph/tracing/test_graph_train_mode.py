@@ -1,4 +1,4 @@
-"""Networks that do otherwise in training are traced in training too, however their code asks for the mode."""
+"""Networks whose code reads the training mode are also traced in training mode."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from tickdsl.graph.tracing.train_mode import TrainingModeWatch
 
 
 class Auxiliary(nn.Module):
-    """A second head that only training reaches; `ask` says how the code finds out."""
+    """A second head that only runs in training mode; `ask` reads the mode."""
 
     def __init__(self, ask) -> None:
         super().__init__()
