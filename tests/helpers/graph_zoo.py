@@ -73,7 +73,7 @@ def _resized(network: Callable[..., nn.Module], sides: tuple[int, ...], frames: 
 
 
 def build(name: str, native: bool = False) -> nn.Module:
-    """Build a network with random weights, in torch's default dtype and on its default device, for inputs of `shape`."""
+    """Build a network with random weights for inputs of `shape`, with torch's default dtype and device."""
     options: dict[str, Any] = {}
     base = name.removesuffix(".backbone")
     if name.endswith(("googlenet", "inception_v3")):

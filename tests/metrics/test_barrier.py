@@ -1,4 +1,4 @@
-"""Instability: the error on the line between two trainings."""
+"""The error barrier between two training runs, and the steps that measure it and other metrics."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def trained(data: Dataset) -> dict[str, Tensor]:
 
 
 def permuted(state: dict[str, Tensor]) -> dict[str, Tensor]:
-    """The same function by other weights: the units of both hidden layers in another order."""
+    """The same function with other weights: the units of both hidden layers are permuted."""
     names = list(state)
     result = dict(state)
     for weight, bias, next_weight in (names[0:3], names[2:5]):
@@ -51,13 +51,13 @@ def permuted(state: dict[str, Tensor]) -> dict[str, Tensor]:
     return result
 
 
-def test_between_a_network_and_itself_nothing_rises(data: Dataset, trained: dict[str, Tensor]) -> None:
+def test_there_is_no_barrier_between_a_network_and_itself(data: Dataset, trained: dict[str, Tensor]) -> None:
     result = measure_barrier(network(), trained, trained, data, device=CPU)
     assert result["barrier"] == 0 and result["barrier.loss"] == pytest.approx(0, abs=1e-6)
     assert len({value for name, value in result.items() if name.startswith("barrier.error.")}) == 1
 
 
-def test_units_in_another_order_are_as_good_and_far_away(data: Dataset, trained: dict[str, Tensor]) -> None:
+def test_there_is_a_barrier_to_a_permuted_network(data: Dataset, trained: dict[str, Tensor]) -> None:
     result = measure_barrier(network(), trained, permuted(trained), data, device=CPU)
     errors = [result[f"barrier.error.{number:02d}"] for number in range(1, POINTS + 1)]
     assert errors[0] == errors[-1] < 0.2
@@ -66,7 +66,7 @@ def test_units_in_another_order_are_as_good_and_far_away(data: Dataset, trained:
     assert max(errors) in errors[5:25]
 
 
-def test_both_ends_are_the_networks_themselves(data: Dataset, trained: dict[str, Tensor]) -> None:
+def test_the_ends_of_the_line_are_the_two_networks(data: Dataset, trained: dict[str, Tensor]) -> None:
     second = {name: tensor.clone() for name, tensor in network().state_dict().items()}
     forward = measure_barrier(network(), trained, second, data, device=CPU)
     backward = measure_barrier(network(), second, trained, data, device=CPU)
@@ -123,24 +123,24 @@ def test_dense_networks_of_other_arms_share_a_twin_where_they_branch_alike(tmp_p
     assert result.naive_trainings == without.naive_trainings + 4
 
 
-# -- times and bytes
+# -- other metrics
 
 
-def test_times_are_those_of_a_structure_on_a_machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_latency_and_memory_depend_on_structure_and_machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     text = "seeds 3\nprune filters 30%; rewind lr\ncompare random-init\nreport latency, memory, robustness, barrier\n"
     here = study(text, tmp_path)
     dense = {m.step for m in here.measurements if m.contestant == "dense" and m.report_metric in ("latency", "memory")}
     assert len(dense) == 2
     for metric in ("latency", "memory"):
         at_one = {m.step for m in here.measurements if m.level == 1 and m.seed == 1 and m.report_metric == metric}
-        assert len(at_one) == 1  # the ticket and its rival are one structure
+        assert len(at_one) == 1  # the ticket and its control have the same structure
     monkeypatch.setattr(measurements, "host_name", lambda: "elsewhere")
     forward = study(text, tmp_path)
     moved = {here.step(key).operation for key in set(here.graph) - set(forward.graph)}
     assert moved == {"latency", "memory"}
 
 
-def test_what_is_reckoned_is_no_part_of_any_step(tmp_path: Path) -> None:
+def test_computed_metrics_need_no_steps(tmp_path: Path) -> None:
     text = "prune filters 30%; rewind lr\nreport energy, carbon, early-stop, train-time"
     plain = study(text, tmp_path)
     assert set(plain.graph) == set(study(f"{text} watts=3 intensity=7", tmp_path).graph)

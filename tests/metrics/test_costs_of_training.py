@@ -1,4 +1,4 @@
-"""What a training took: counted where there is a counter, else reckoned; labelled accordingly."""
+"""Energy, carbon and time of training: measured if there is a counter, otherwise estimated."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def domain(root: Path, name: str, kind: str, count: int) -> Path:
     return folder
 
 
-def test_rapl_adds_up_the_packages_and_nothing_twice(tmp_path: Path) -> None:
+def test_rapl_sums_packages_only(tmp_path: Path) -> None:
     folders = {
         name: domain(tmp_path, name, kind, 1_000_000)
         for name, kind in {
@@ -45,7 +45,7 @@ def test_rapl_adds_up_the_packages_and_nothing_twice(tmp_path: Path) -> None:
     assert rapl.read() == 0
 
 
-def test_rapl_counts_on_from_zero(tmp_path: Path) -> None:
+def test_rapl_counters_wrap_around(tmp_path: Path) -> None:
     folder = domain(tmp_path, "intel-rapl:0", "package-0", RANGE - 1_000_000)
     rapl = energy_counters.RaplCounter(tmp_path)
     (folder / "energy_uj").write_text("2000000\n")
@@ -66,7 +66,7 @@ def test_without_a_readable_counter_there_is_none(
 original = energy_counters.RaplCounter.__init__
 
 
-def test_nvml_is_asked_of_the_gpu_that_trains(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_nvml_reads_the_training_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
     counts = iter([5_000, 12_500])
     monkeypatch.setattr(torch.cuda, "get_device_properties", lambda device: SimpleNamespace(uuid="ab-c"))
     monkeypatch.setattr(pynvml, "nvmlInit", lambda: None)
@@ -76,7 +76,7 @@ def test_nvml_is_asked_of_the_gpu_that_trains(monkeypatch: pytest.MonkeyPatch) -
     assert result is not None and result.source == "nvml" and result.read() == 7.5
 
 
-def test_a_gpu_that_keeps_no_count_has_no_counter(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_gpu_without_energy_counter_has_none(monkeypatch: pytest.MonkeyPatch) -> None:
     def refused() -> None:
         raise pynvml.NVMLError(pynvml.NVML_ERROR_NOT_SUPPORTED)
 
@@ -84,12 +84,12 @@ def test_a_gpu_that_keeps_no_count_has_no_counter(monkeypatch: pytest.MonkeyPatc
     assert energy_counters.open_counter(CUDA) is None
 
 
-def test_a_meter_looks_now_and_then_and_at_the_end(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_meter_reads_every_minute_and_at_the_end(monkeypatch: pytest.MonkeyPatch) -> None:
     clock = [0.0]
     monkeypatch.setattr(energy_meter.time, "monotonic", lambda: clock[0])
 
     class Steady:
-        """A joule a reading."""
+        """One joule per reading."""
 
         source = "rapl"
         readings = 0
@@ -103,7 +103,7 @@ def test_a_meter_looks_now_and_then_and_at_the_end(monkeypatch: pytest.MonkeyPat
     for second in range(150):
         clock[0] = float(second)
         meter.tick()
-    assert counter.readings == 3  # at first, and after each minute
+    assert counter.readings == 3  # at the start, and after each minute
     clock[0] = 200.0
     assert meter.summary(2) == {"energy": {"joules": 3.0, "seconds": 200.0, "source": "rapl", "jobs": 2}}
 
@@ -135,7 +135,7 @@ def test_energy_is_counted_where_that_can_be(result: dict[str, Any], joules: flo
     assert computed == ({"energy": pytest.approx(joules), "energy.watts": pytest.approx(joules / 100)}, how)
 
 
-def test_stated_watts_stand_in_for_a_counter_only() -> None:
+def test_given_watts_are_used_only_without_a_counter() -> None:
     stated = MeasurementOptions(watts=20.0)
     assert training_figures("energy", record(), stated) == ({"energy": 2000.0, "energy.watts": 20.0}, "estimated")
     assert training_figures("energy", record(**energy_reading(900.0)), stated) == training_figures(
@@ -162,7 +162,7 @@ def test_early_stop_is_the_first_epoch_of_the_least_test_loss() -> None:
     assert training_figures("early-stop", record(epochs=epochs[-1:]), MeasurementOptions()) is None
 
 
-def test_every_one_of_them_can_be_asked_for() -> None:
+def test_training_metrics_are_in_the_vocabulary() -> None:
     from tickdsl.lang.vocabulary import METRICS
 
     assert set(TRAINING_METRICS) < set(METRICS)

@@ -1,4 +1,4 @@
-"""Times and bytes of using a network: bytes are what arithmetic says, times follow the work."""
+"""Memory and latency: memory matches a calculation, and latency grows with the work."""
 
 from __future__ import annotations
 
@@ -32,14 +32,14 @@ def chain(channels: int, depth: int = 5) -> nn.Module:
 
 
 @pytest.mark.parametrize("channels", [4, 8])
-def test_of_a_chain_two_outputs_live_at_once_beside_the_pictures(channels: int) -> None:
+def test_inference_memory_holds_two_outputs_and_the_images(channels: int) -> None:
     result = measure_memory(chain(channels), torch.zeros(4, channels, 16, 16), recipe(), device=CPU)
     assert result["memory.parameters"] == 5 * channels**2 * 9 * FLOAT
     assert result["memory.activations"] == 3 * 4 * channels * 16 * 16 * FLOAT
     assert result["memory"] == result["memory.parameters"] + result["memory.activations"]
 
 
-def test_a_step_of_training_holds_every_output_of_the_chain() -> None:
+def test_training_memory_holds_all_outputs() -> None:
     shallow, deep = (measure_memory(chain(8, n), torch.zeros(4, 8, 16, 16), recipe(), device=CPU) for n in (5, 10))
     maps = 8 * 8 * 16 * 16 * FLOAT
     assert deep["memory.training"] - shallow["memory.training"] >= 5 * maps
@@ -51,7 +51,7 @@ def test_a_step_of_training_holds_every_output_of_the_chain() -> None:
     [({"momentum": 0.0}, 1), ({"momentum": 0.9}, 2), ({"optimizer": "adam"}, 3)],
     ids=["gradients", "momentum", "Adam"],
 )
-def test_gradients_and_the_optimiser_s_state_are_in_a_step(fields: dict[str, Any], copies: int) -> None:
+def test_training_memory_includes_gradients_and_optimiser_state(fields: dict[str, Any], copies: int) -> None:
     net = nn.Sequential(nn.Flatten(), nn.Linear(FEATURES, 10, bias=False))
     result = measure_memory(net, torch.zeros(1, FEATURES, 1, 1), recipe(**fields), device=CPU)
     weights, images = FEATURES * 10 * FLOAT, 8 * FEATURES * FLOAT
@@ -59,7 +59,7 @@ def test_gradients_and_the_optimiser_s_state_are_in_a_step(fields: dict[str, Any
     assert result["memory.training.batch"] == 8
 
 
-def test_counting_bytes_changes_no_network_and_gives_them_again() -> None:
+def test_measuring_memory_is_repeatable_and_leaves_the_network_unchanged() -> None:
     net = nn.Sequential(nn.Conv2d(1, 4, 3), nn.BatchNorm2d(4), nn.Flatten(), nn.Linear(144, 10)).train()
     before = {name: tensor.clone() for name, tensor in net.state_dict().items()}
     first = measure_memory(net, torch.zeros(4, 1, 8, 8), recipe(), device=CPU)
@@ -87,7 +87,7 @@ def test_more_work_takes_longer() -> None:
 
 
 @pytest.mark.usefixtures("brief")
-def test_one_thread_works_in_eval_mode_and_the_others_come_back() -> None:
+def test_latency_uses_one_thread_and_eval_mode_and_restores_the_threads() -> None:
     seen: list[tuple[int, bool]] = []
 
     class Spy(nn.Module):
@@ -106,7 +106,7 @@ def test_one_thread_works_in_eval_mode_and_the_others_come_back() -> None:
 
 
 @pytest.mark.parametrize(("seconds", "rounds"), [(0.001, 50), (0.03, 17), (1.0, 5)])
-def test_rounds_last_ten_milliseconds_and_half_a_second_together(seconds: float, rounds: int) -> None:
+def test_rounds_take_ten_milliseconds_each_and_half_a_second_in_total(seconds: float, rounds: int) -> None:
     now, pauses = [0.0], []
 
     def call() -> None:

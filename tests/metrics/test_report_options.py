@@ -1,4 +1,4 @@
-"""`report` says how it measures: its options are checked, kept, written out and formatted."""
+"""The measurement options of `report`: checked, resolved, and expanded."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def errors(statement: str) -> list[str]:
         ("let mine = 12.5\nreport energy watts=$mine", MeasurementOptions(watts=12.5)),
     ],
 )
-def test_what_is_written_is_meant(statement: str, options: MeasurementOptions) -> None:
+def test_options_are_resolved(statement: str, options: MeasurementOptions) -> None:
     assert plan(statement).measuring == options
 
 
@@ -50,7 +50,7 @@ def test_what_is_written_is_meant(statement: str, options: MeasurementOptions) -
         "report carbon, memory batch=2 watts=7.5 intensity=400",
     ],
 )
-def test_a_plan_written_out_measures_alike(statement: str) -> None:
+def test_an_expanded_plan_has_the_same_options(statement: str) -> None:
     before = plan(statement)
     after = resolve(load_source(Source("test.plan", expand(before)))).plan
     assert after is not None
@@ -74,11 +74,11 @@ def test_a_plan_written_out_measures_alike(statement: str) -> None:
         ("report enrgy watts=45", "TD114"),
     ],
 )
-def test_a_mistake_is_found_once(statement: str, code: str) -> None:
+def test_each_mistake_is_reported_once(statement: str, code: str) -> None:
     assert errors(statement) == [code]
 
 
-def test_an_option_is_told_apart_by_the_metric_that_reads_it() -> None:
+def test_an_option_that_no_listed_metric_uses_is_unknown() -> None:
     (diagnostic,) = [f for f in resolved("report accuracy, latency watts=45").diagnostics if f.code == "TD104"]
     assert diagnostic.message == "`report accuracy, latency` has no option `watts`"
     assert "batch" in (diagnostic.help or "")

@@ -1,4 +1,4 @@
-"""Corruptions are seeded and do damage, attacks do what their papers define, benchmark files are read as published."""
+"""Corruptions are seeded and reduce accuracy, attacks follow their papers, and benchmark files can be read."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ def smooth_images(channels: int = 3, side: int = 32) -> Tensor:
 
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize(("channels", "side"), [(1, 8), (3, 32), (3, 64)])
-def test_damage_keeps_the_form_is_repeatable_and_grows(kind: str, channels: int, side: int) -> None:
+def test_corruptions_keep_the_shape_are_repeatable_and_grow(kind: str, channels: int, side: int) -> None:
     clean = smooth_images(channels, side)
     before = clean.clone()
     assert torch.equal(corrupt(clean, kind, 0), clean)
@@ -61,14 +61,14 @@ def test_damage_keeps_the_form_is_repeatable_and_grows(kind: str, channels: int,
         assert (result.shape, result.dtype) == (clean.shape, torch.uint8)
         assert torch.equal(result, corrupt(clean, kind, severity))
         errors.append((result.float() - clean.float()).abs().mean().item())
-    # Of 8 pixels a grid of 6 hurts less than one of 7, and 4 less than 5: they share edges with the picture's.
+    # From 8 pixels, a grid of 6 changes less than one of 7, and 4 less than 5, since they share edges with the image's.
     slack = 0.8 if kind == "pixelate" and side == 8 else 1.0
     assert all(later > slack * error for error, later in itertools.pairwise(errors))
     assert errors[0] > 0 and errors[-1] > 1.2 * errors[0]
     assert torch.equal(clean, before)
 
 
-def test_corruptions_are_what_they_are_called() -> None:
+def test_corruptions_match_their_definitions() -> None:
     grey = torch.full((4, 3, 32, 32), 128, dtype=torch.uint8)
     for kind in ("blur", "contrast", "pixelate"):
         assert torch.equal(corrupt(grey, kind, 5), grey)
@@ -90,7 +90,7 @@ def test_batches_of_a_noise_differ() -> None:
     assert not torch.equal(result[:500], result[1000:])
 
 
-def test_a_trained_network_loses_accuracy_as_the_damage_grows(figures: dict[str, float]) -> None:
+def test_accuracy_falls_with_severity(figures: dict[str, float]) -> None:
     assert figures["robustness.clean"] > 0.8
     by_severity = [np.mean([figures[f"robustness.{kind}.{s}"] for kind in KINDS]) for s in SEVERITIES]
     assert by_severity == sorted(by_severity, reverse=True)
@@ -99,7 +99,7 @@ def test_a_trained_network_loses_accuracy_as_the_damage_grows(figures: dict[str,
     assert figures["robustness"] == pytest.approx(np.mean(each))
 
 
-def test_attacks_do_more_harm_than_noise_and_pgd_more_than_fgsm(figures: dict[str, float]) -> None:
+def test_attacks_reduce_accuracy_and_pgd_at_least_as_much_as_fgsm(figures: dict[str, float]) -> None:
     assert figures["robustness.pgd"] <= figures["robustness.fgsm"] < figures["robustness.clean"]
 
 
@@ -113,13 +113,13 @@ def test_fgsm_is_one_step_along_the_sign_of_the_gradient() -> None:
     x = torch.rand(5, 2, 2, 2, generator=generator(1, "x"), dtype=torch.float64) * 0.8 + 0.1
     labels = torch.tensor([0, 1, 2, 0, 1])
     softmax = F.softmax(x.flatten(1) @ weights.T, dim=1)
-    by_hand = ((softmax - F.one_hot(labels, 3)) @ weights).view_as(x)  # of softmax regression's cross entropy
+    by_hand = ((softmax - F.one_hot(labels, 3)) @ weights).view_as(x)  # gradient of softmax regression
     result = attacks.fgsm(lambda p: p.flatten(1).float() @ weights.float().T, x.float(), labels, radius=0.05)
     torch.testing.assert_close(result, (x + 0.05 * by_hand.sign()).float())
 
 
 @pytest.mark.parametrize("radius", [0.0, 0.03, 0.5])
-def test_pgd_stays_in_the_ball_and_among_pictures(network: nn.Module, data: Dataset, radius: float) -> None:
+def test_pgd_stays_within_the_radius_and_the_value_range(network: nn.Module, data: Dataset, radius: float) -> None:
     images, labels = data.test_images[:64].float() / 255, data.test_labels[:64]
     result = attacks.pgd(lambda p: network(p * 4), images, labels, generator(0, "pgd"), radius=radius, step=radius / 3)
     assert (result - images).abs().max() <= radius + 1e-6
@@ -138,7 +138,7 @@ def test_pgd_reaches_the_corner_of_the_ball_where_the_loss_is_linear_in_sign() -
     torch.testing.assert_close(result[1], torch.full((1, 2, 2), 0.6))
 
 
-# -- files of benchmarks
+# -- benchmark files
 
 
 def cifar_10_c(root: Path, count: int = 10) -> np.ndarray:
@@ -173,14 +173,14 @@ def test_other_bytes_are_another_digest(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("shape", [(50, 32, 32), (50, 16, 16, 3), (49, 32, 32, 3)])
-def test_files_that_are_something_else_are_named(tmp_path: Path, shape: tuple[int, ...]) -> None:
+def test_errors_name_invalid_files(tmp_path: Path, shape: tuple[int, ...]) -> None:
     cifar_10_c(tmp_path)
     np.save(tmp_path / "CIFAR-10-C" / "fog.npy", np.zeros(shape, dtype=np.uint8))
     with pytest.raises(TickdslError, match=r"fog\.npy"):
         list(shifted_test_sets.read_shifted_sets(tmp_path))
 
 
-def test_figures_on_a_benchmark_have_its_name(tmp_path: Path, network: nn.Module, data: Dataset) -> None:
+def test_figures_of_a_benchmark_have_its_name(tmp_path: Path, network: nn.Module, data: Dataset) -> None:
     test = shifted_test_sets.ShiftedTestSet("cifar-10-c", "fog", 1, data.test_images, data.test_labels)
     worse = attrs.evolve(test, severity=2, labels=(data.test_labels + 1) % 10)
     result = measure_robustness(network, data, device=CPU, shifted=[test, worse])

@@ -1,4 +1,4 @@
-"""Integers: no round takes more than there is, targets land, a forecast is what a run does."""
+"""Amounts: no round removes more than there is, targets are met exactly, and forecasts match runs."""
 
 import pytest
 from hypothesis import given
@@ -21,7 +21,7 @@ def whole(drawn: tuple[Pool, ...], protected: int = 0) -> Scope:
 
 
 @given(pools, st.integers(1, 900))
-def test_a_count_is_taken_whole_or_refused(drawn: tuple[Pool, ...], count: int) -> None:
+def test_a_count_is_removed_exactly_or_an_error(drawn: tuple[Pool, ...], count: int) -> None:
     args = {"unit": "filters", "scope": "global", "count": count}
     if count > sum(p.remaining - p.minimum for p in drawn):
         with pytest.raises(TickdslError, match="cannot remove"):
@@ -45,7 +45,7 @@ def test_a_round_never_empties_a_layer(drawn: tuple[Pool, ...], amount: dict) ->
 
 
 @given(pools, shares)
-def test_a_target_is_met_exactly_or_refused(drawn: tuple[Pool, ...], share: float) -> None:
+def test_a_target_is_met_exactly_or_an_error(drawn: tuple[Pool, ...], share: float) -> None:
     scope = whole(drawn)
     args = {"unit": "filters", "scope": "global", "to": share}
     free = sum(p.remaining - p.minimum for p in drawn)
@@ -66,13 +66,13 @@ def test_protected_layers_lower_the_ceiling() -> None:
 
 @pytest.mark.parametrize(("until", "rounds"), [(0.80, 10), (0.90, 15), (0.95, 19), (0.98, 25), (0.99, 29)])
 def test_the_published_round_counts_of_imp(until: float, rounds: int) -> None:
-    """At 15 % of the remaining weights a round, as COLT counts its rival's rounds."""
+    """With 15% of the remaining weights per round, as COLT counts the rounds of IMP."""
     scope = Scope((Pool("conv", 10**8, 10**8, 1),), 10**8, 0)
     assert rounds_until(scope, lambda index: {"unit": "weights", "scope": "global", "share": 0.15}, until) == rounds
 
 
 @given(pools, st.floats(0.05, 0.5), st.floats(0.05, 0.6))
-def test_the_forecast_is_what_local_rounds_do(drawn: tuple[Pool, ...], share: float, until: float) -> None:
+def test_the_forecast_matches_local_rounds(drawn: tuple[Pool, ...], share: float, until: float) -> None:
     args = {"unit": "weights", "scope": "local", "share": share}
     scope = whole(drawn)
     try:
@@ -110,7 +110,7 @@ def test_patterns_respect_segments(pattern: str, path: str, expected: bool) -> N
 
 @given(st.integers(1, 500), st.integers(1, 12))
 def test_rounds_of_the_original_add_up(original: int, rounds: int) -> None:
-    """However a share is cut into rounds, they take what one round of the whole would."""
+    """A share split into rounds removes as many units as a single round."""
     taken = [
         local_count(Pool("p", original, original, 0), {"of_original": [i / (rounds + 1), (i + 1) / (rounds + 1)]})
         for i in range(rounds)

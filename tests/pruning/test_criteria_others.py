@@ -1,4 +1,4 @@
-"""FPGM, HRank, expected absolute activation, CKA and KL against brute force; the table of criteria."""
+"""FPGM, HRank, expected absolute activation, CKA and KL, compared with brute force; the table of criteria."""
 
 from __future__ import annotations
 
@@ -26,9 +26,9 @@ def test_the_language_and_the_criteria_agree() -> None:
     }
 
 
-def test_a_criterion_of_ones_own_ranks_like_any_other(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_custom_criterion_can_be_used(monkeypatch: pytest.MonkeyPatch) -> None:
     class Last(Criterion):
-        """The last layers go first."""
+        """Removes the last layers first."""
 
         name = "last"
         units = ("layers",)
@@ -60,8 +60,8 @@ def test_fpgm_is_the_mean_distance_to_the_others(name: str) -> None:
         np.testing.assert_allclose(result.numpy(), expected, rtol=1e-9)
 
 
-def test_fpgm_takes_the_filter_that_others_replace() -> None:
-    """Five filters on a line: the middle one goes first."""
+def test_fpgm_removes_the_most_redundant_filter() -> None:
+    """Filters on a line: the one with the smallest total distance is removed first."""
     module, graph = catalogue_model("small-cnn")
     weight = module.get_submodule("conv1").weight
     with torch.no_grad():
@@ -74,7 +74,7 @@ def test_fpgm_takes_the_filter_that_others_replace() -> None:
 
 
 def maps_of(module: nn.Module, upto: str, images: Tensor) -> np.ndarray:
-    """What leaves a layer of a sequential network."""
+    """The output of a layer of a sequential network."""
     with torch.no_grad():
         for name, layer in module.eval().named_children():
             images = layer(images)
@@ -119,8 +119,8 @@ def test_expected_abs_of_neurons() -> None:
     torch.testing.assert_close(result, expected)
 
 
-def test_layers_by_what_leaves_them() -> None:
-    """Blocks of a residual network: mean over channels of what the block gives."""
+def test_layers_are_scored_by_their_outputs() -> None:
+    """Blocks of a residual network are scored by the mean over the channels of their outputs."""
     module, graph = catalogue_model("resnet20", width=0.25)
     with_random_batch_norms(module)
     shown = random_batches(12)
@@ -164,7 +164,7 @@ features = st.tuples(st.integers(3, 12), st.integers(1, 6), st.integers(1, 6), s
 @given(features)
 @settings(max_examples=50, deadline=None)
 def test_cka_is_invariant_where_representations_are_alike(drawn: tuple[int, int, int, int]) -> None:
-    """To rotations, scalings and shifts, and symmetric; 1 with itself; as by centred kernels over pictures."""
+    """Invariant to rotations, scaling and shifts; symmetric; 1 with itself; equal to CKA of centred kernel matrices."""
     count, one, other, seed = drawn
     stream = torch.Generator().manual_seed(seed)
     x = torch.randn(count, one, generator=stream, dtype=torch.float64)
@@ -196,7 +196,7 @@ def silent_block(module: nn.Module, path: str) -> None:
 
 
 @pytest.mark.parametrize("by", ["cka", "kl"])
-def test_a_block_that_adds_nothing_is_not_missed(by: str) -> None:
+def test_a_block_that_adds_nothing_is_removed_first(by: str) -> None:
     module, graph = catalogue_model("resnet20", width=0.25)
     with_random_batch_norms(module)
     silent_block(module, "layer2.1")
@@ -212,7 +212,7 @@ def test_a_block_that_adds_nothing_is_not_missed(by: str) -> None:
 
 @pytest.mark.parametrize("by", ["cka", "kl"])
 def test_a_bypassed_block_is_one_whose_last_batch_norm_is_zero(by: str) -> None:
-    """The group of Jordao et al. zeroes it: of a residual block an identity is left."""
+    """Jordao et al. zero it, which turns a residual block into an identity."""
     module, graph = catalogue_model("resnet20", width=0.25)
     with_random_batch_norms(module)
     shown = random_batches(40)
@@ -239,7 +239,7 @@ def test_a_bypassed_block_is_one_whose_last_batch_norm_is_zero(by: str) -> None:
 
 @pytest.mark.parametrize("by", ["fpgm", "hrank", "expected-abs", "snip", "grasp", "synflow", "taylor"])
 def test_filters_of_a_network_that_lost_filters_and_layers(by: str) -> None:
-    """Rounds go on where others stopped: every count is met, and the network still runs."""
+    """Further rounds on a pruned network remove the right counts, and the network still runs."""
     module, graph = catalogue_model("resnet20", width=0.5)
     with_random_batch_norms(module)
     shown = random_batches(20)

@@ -1,4 +1,4 @@
-"""SNIP, GraSP, SynFlow and Taylor against slow definitions that share no code with them."""
+"""SNIP, GraSP, SynFlow and Taylor, compared with slow reference implementations that share no code with them."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ from tickdsl.training.recipes.recipe import Recipe
 
 @functools.cache
 def tiny() -> tuple[nn.Module, ModelGraph]:
-    """33 weights, float64: an explicit Hessian is affordable."""
+    """A network with 33 weights in float64, for which an explicit Hessian is affordable."""
     torch.manual_seed(3)
     module = nn.Sequential(
         nn.Conv2d(1, 2, 3, bias=False), nn.BatchNorm2d(2), nn.ReLU(),
@@ -44,22 +44,22 @@ def loss_of(module: nn.Module, values: dict[str, Tensor], batch: tuple[Tensor, T
 
 
 def test_snip_is_the_gradient_of_a_mask() -> None:
-    """|dL(c * w)/dc| at c = 1, in evaluation mode (Lee et al. 2019, equation 5)."""
+    """|dL(c * w)/dc| at c = 1, in eval mode (Lee et al. 2019, equation 5)."""
     module, graph = tiny()
     (batch,) = random_batches(12, classes=3, dtype=torch.float64)
     weights = {name: module.state_dict()[name] for name in graph.weights}
     mask = {name: torch.ones_like(w).requires_grad_() for name, w in weights.items()}
     eval_module = copy.deepcopy(module).eval()
     loss_of(eval_module, {name: mask[name] * w for name, w in weights.items()}, batch, 1.0).backward()
-    for parts in (1, 3):  # however the pictures are cut into batches
-        batches_shown = list(zip(batch[0].chunk(parts), batch[1].chunk(parts), strict=True))
-        scores_found = get_criterion("snip").weights(make_subject(module, graph, batches=batches_shown), list(weights))
-        for name, scores in zip(weights, scores_found, strict=True):
+    for parts in (1, 3):  # independent of the split into batches
+        parts_of_batch = list(zip(batch[0].chunk(parts), batch[1].chunk(parts), strict=True))
+        actual = get_criterion("snip").weights(make_subject(module, graph, batches=parts_of_batch), list(weights))
+        for name, scores in zip(weights, actual, strict=True):
             torch.testing.assert_close(scores, mask[name].grad.abs().flatten(), rtol=1e-9, atol=1e-12)
 
 
 def test_grasp_is_weight_times_hessian_times_gradient() -> None:
-    """With all of the Hessian, written down (Wang et al. 2020, equation 8); batch norm by the batch's statistics."""
+    """Computed with an explicit Hessian, and batch norm in training mode (Wang et al. 2020, equation 8)."""
     module, graph = tiny()
     (batch,) = random_batches(12, classes=3, dtype=torch.float64)
     names = list(graph.weights)
@@ -75,13 +75,13 @@ def test_grasp_is_weight_times_hessian_times_gradient() -> None:
 
     gradient = torch.autograd.functional.jacobian(loss, start)
     expected = start * (torch.autograd.functional.hessian(loss, start) @ gradient)
-    scores_found = torch.cat(get_criterion("grasp").weights(make_subject(module, graph, batches=[batch]), names))
-    torch.testing.assert_close(scores_found, expected, rtol=1e-7, atol=1e-16)
-    assert bool((scores_found < 0).any()) and bool((scores_found > 0).any())
+    actual = torch.cat(get_criterion("grasp").weights(make_subject(module, graph, batches=[batch]), names))
+    torch.testing.assert_close(actual, expected, rtol=1e-7, atol=1e-16)
+    assert bool((actual < 0).any()) and bool((actual > 0).any())
 
 
 def test_grasps_sign() -> None:
-    """Taking away a little of a highly scored weight lowers the gradient's norm: it is the one to keep."""
+    """Shrinking a weight with a high score lowers the gradient norm, so it must be kept."""
     module, graph = tiny()
     (batch,) = random_batches(12, classes=3, dtype=torch.float64)
     names = list(graph.weights)
@@ -102,7 +102,7 @@ def test_grasps_sign() -> None:
 
 
 def test_synflow_conserves_the_flow() -> None:
-    """Every layer of a network without branches carries all of it (Tanaka et al. 2020, theorem 1)."""
+    """In a network without branches, each layer carries the whole flow (Tanaka et al. 2020, theorem 1)."""
     module, graph = catalogue_model("vgg11", (3, 32, 32), width=0.25)
     shape = (3, 32, 32)
     scores = get_criterion("synflow").weights(make_subject(module, graph, shape=shape), list(graph.weights))
@@ -116,7 +116,7 @@ def test_synflow_conserves_the_flow() -> None:
 
 
 def test_synflow_conserves_the_flow_through_every_filter() -> None:
-    """What comes in leaves: a filter's score is also that of the weights that read it."""
+    """Flow in equals flow out: a filter's score is the sum of the scores of the weights that read it."""
     module, graph = catalogue_model("small-cnn")
     context = make_subject(module, graph)
     scores = dict(zip(graph.weights, get_criterion("synflow").weights(context, list(graph.weights)), strict=True))
@@ -127,7 +127,7 @@ def test_synflow_conserves_the_flow_through_every_filter() -> None:
 
 
 def emptied(by: str, rounds: int, share: float) -> list[str]:
-    """The layers that lose all their weights to a global ranking without any safeguard."""
+    """The layers that a global ranking without a minimum per layer empties."""
     shape = (3, 32, 32)
     module, graph = catalogue_model("vgg11", shape, width=0.125)
     names = list(graph.weights)
@@ -151,7 +151,7 @@ def emptied(by: str, rounds: int, share: float) -> list[str]:
 
 
 def test_synflow_collapses_no_layer_where_others_do() -> None:
-    """99 % in 100 rounds. In one round, and by magnitude, layers are lost (Tanaka et al. 2020, figures 1 and 6)."""
+    """99% in 100 rounds. One round, or magnitude, empties layers (Tanaka et al. 2020, figures 1 and 6)."""
     assert emptied("synflow", 100, 0.99) == []
     assert emptied("synflow", 1, 0.999)
     assert emptied("magnitude", 1, 0.999)
@@ -168,7 +168,7 @@ def test_synflow_lands_on_its_target() -> None:
     assert sum(remaining for remaining, _ in counts.values()) == total - round(0.99 * total)
 
 
-def test_a_flow_that_reaches_no_output_is_said() -> None:
+def test_zero_flow_is_an_error() -> None:
     module, graph = catalogue_model("small-cnn")
     with torch.no_grad():
         module.get_submodule("conv2").weight.zero_()
@@ -177,7 +177,7 @@ def test_a_flow_that_reaches_no_output_is_said() -> None:
         prune(make_subject(module, graph), step)
 
 
-def test_scores_that_are_no_numbers_are_said() -> None:
+def test_non_finite_scores_are_an_error() -> None:
     module, graph = catalogue_model("small-cnn")
     with torch.no_grad():
         module.get_submodule("conv2").weight.fill_(torch.inf)
@@ -192,22 +192,22 @@ def test_a_filters_saliency_is_that_of_its_weights() -> None:
     for by in ("snip", "grasp"):
         scores = dict(zip(graph.weights, get_criterion(by).weights(context, list(graph.weights)), strict=True))
         coupled, alone = graph.group("conv1"), graph.group("layer1.0.conv1")
-        scores_found = get_criterion(by).channels(context, [coupled, alone])
+        actual = get_criterion(by).channels(context, [coupled, alone])
         per_layer = [
             scores[f"{path}.weight"].view(graph.parameters[f"{path}.weight"]).flatten(1).sum(1)
             for path in coupled.producers
         ]
-        torch.testing.assert_close(scores_found[0], torch.stack(per_layer).mean(0))
+        torch.testing.assert_close(actual[0], torch.stack(per_layer).mean(0))
         own = scores["layer1.0.conv1.weight"].view(graph.parameters["layer1.0.conv1.weight"])
-        torch.testing.assert_close(scores_found[1], own.flatten(1).sum(1))
+        torch.testing.assert_close(actual[1], own.flatten(1).sum(1))
 
 
 def test_a_layers_saliency_is_the_mean_of_its_weights() -> None:
     module, graph = catalogue_model("resnet20", width=0.25)
     context = make_subject(module, graph, batches=random_batches(40))
     scores = dict(zip(graph.weights, get_criterion("snip").weights(context, list(graph.weights)), strict=True))
-    scores_found = get_criterion("snip").layers(context, graph.layers)
-    for block, score in zip(graph.layers, scores_found, strict=True):
+    actual = get_criterion("snip").layers(context, graph.layers)
+    for block, score in zip(graph.layers, actual, strict=True):
         inside = torch.cat([scores[f"{block.name}.conv{n}.weight"] for n in (1, 2)])
         assert float(score) == pytest.approx(float(inside.mean()))
 
@@ -222,16 +222,16 @@ def trained() -> tuple[nn.Module, ModelGraph, tuple[tuple[Tensor, Tensor], ...]]
 
 
 def test_taylor_is_the_slope_of_the_loss_along_a_gate() -> None:
-    """Of a gate on a channel wherever it is read: by finite differences, batch by batch."""
+    """The slope along a gate on a channel, for all weights that read it, by finite differences for each batch."""
     module, graph, batches = trained()
     module, group = copy.deepcopy(module).double().eval(), graph.group("conv2")
-    batches_shown = [(images.double(), labels) for images, labels in batches]
-    (scores_found,) = get_criterion("taylor").channels(make_subject(module, graph, batches=batches_shown), [group])
+    parts_of_batch = [(images.double(), labels) for images, labels in batches]
+    (actual,) = get_criterion("taylor").channels(make_subject(module, graph, batches=parts_of_batch), [group])
     weight = module.get_submodule("conv3").weight
     small = 1e-5
     for unit in (0, 3, 17):
         squares = []
-        for images, labels in batches_shown:
+        for images, labels in parts_of_batch:
             losses = []
             for factor in (1 - small, 1 + small):
                 before = weight.detach().clone()
@@ -240,7 +240,7 @@ def test_taylor_is_the_slope_of_the_loss_along_a_gate() -> None:
                     losses.append(float(F.cross_entropy(module(images), labels)))
                     weight.copy_(before)
             squares.append(((losses[1] - losses[0]) / (2 * small)) ** 2)
-        assert float(scores_found[unit]) == pytest.approx(np.mean(squares), rel=1e-5)
+        assert float(actual[unit]) == pytest.approx(np.mean(squares), rel=1e-5)
 
 
 def ranks(values: Tensor) -> Tensor:
@@ -248,11 +248,11 @@ def ranks(values: Tensor) -> Tensor:
 
 
 def test_taylor_ranks_filters_as_the_loss_without_them_does() -> None:
-    """All filters together; a first-order estimate is not exact, and the first layer's changes are large."""
+    """Rank correlation over all filters; a first-order estimate is not exact."""
     module, graph, batches = trained()
     images, labels = (torch.cat(parts) for parts in zip(*batches, strict=True))
     groups = [group for group in graph.channels if group.reason is None]
-    scores_found = torch.cat(get_criterion("taylor").channels(make_subject(module, graph, batches=batches), groups))
+    actual = torch.cat(get_criterion("taylor").channels(make_subject(module, graph, batches=batches), groups))
     with torch.no_grad():
         whole = F.cross_entropy(copy.deepcopy(module).eval()(images), labels)
         without = [
@@ -261,15 +261,15 @@ def test_taylor_ranks_filters_as_the_loss_without_them_does() -> None:
             for unit in range(group.size)
         ]
         changes = torch.stack([(F.cross_entropy(net(images), labels) - whole).square() for net in without])
-    assert float(torch.corrcoef(torch.stack([ranks(scores_found), ranks(changes.double())]))[0, 1]) > 0.75
+    assert float(torch.corrcoef(torch.stack([ranks(actual), ranks(changes.double())]))[0, 1]) > 0.75
 
 
 def test_taylor_of_single_weights() -> None:
     module, graph = tiny()
     batches = random_batches(12, classes=3, batches=2, dtype=torch.float64)
-    scores_found = get_criterion("taylor").weights(make_subject(module, graph, batches=batches), list(graph.weights))
+    actual = get_criterion("taylor").weights(make_subject(module, graph, batches=batches), list(graph.weights))
     eval_module = copy.deepcopy(module).eval()
-    for name, scores in zip(graph.weights, scores_found, strict=True):
+    for name, scores in zip(graph.weights, actual, strict=True):
         weight = eval_module.state_dict()[name].clone().requires_grad_()
         squares = []
         for batch in batches:
@@ -280,7 +280,7 @@ def test_taylor_of_single_weights() -> None:
 
 @pytest.mark.parametrize("by", ["snip", "grasp", "synflow", "taylor"])
 def test_scores_are_those_of_the_network_that_is_left(by: str) -> None:
-    """A pruned network and an ordinary network of its size and weights get the same scores."""
+    """A pruned network and an ordinary network of the same size and weights get the same scores."""
     module, graph = catalogue_model("small-cnn")
     with_random_batch_norms(module)
     batches = random_batches(40)

@@ -1,4 +1,4 @@
-"""Figures over the seeds in words: means, labels, and what must be known of them."""
+"""Extra metrics in text: means over seeds, labels, and notes."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def measure(metric: str, value: float, **more: Any) -> Measure:
     return Measure(**{**where, "metric": metric, "figures": {metric: value}, **more})
 
 
-def test_one_guess_makes_a_mean_an_estimate() -> None:
+def test_a_mean_with_one_estimate_is_an_estimate() -> None:
     result = measured_values(
         state(measure("energy", 10.0), measure("energy", 30.0, seed=2, how="estimated"), measure("latency", 0.5))
     )
@@ -41,7 +41,7 @@ def test_one_guess_makes_a_mean_an_estimate() -> None:
     assert [format_cell(column, own) for column in columns_with_values(result)] == ["500 ms", "~20.0 J"]
 
 
-def test_the_constants_behind_estimates_are_said() -> None:
+def test_the_constants_of_estimates_are_noted() -> None:
     estimates = [
         measure("energy", 1.0, seed=n, how="estimated", figures={"energy": 1.0, "energy.watts": watts})
         for n, watts in enumerate((40.0, 65.0))
@@ -52,7 +52,7 @@ def test_the_constants_behind_estimates_are_said() -> None:
     assert estimation_note(measured_values(state(measure("energy", 1.0)))) == ""
 
 
-def test_several_machines_are_told_of_where_figures_hang_on_them() -> None:
+def test_several_machines_are_noted_for_machine_dependent_metrics() -> None:
     both = [measure(metric, 1.0, seed=n, host=f"host{n}") for n in (1, 2) for metric in ("energy", "robustness")]
     assert machine_notes(state(*both)) == ["energy: figures of 2 machines, host1, host2"]
     assert machine_notes(state(*both[:2])) == []

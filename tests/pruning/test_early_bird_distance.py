@@ -1,4 +1,4 @@
-"""How far choices are from each other, and when they stay alike."""
+"""The distance between structures, and the early-bird detector."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def test_masks_of_single_weights_count_alike(first: set[int], second: set[int]) 
     assert mask_distance(masked(first), masked(second), 320) == len(first ^ second) / 320
 
 
-def test_a_choice_is_compared_with_each_of_the_last_five() -> None:
+def test_a_structure_is_compared_with_the_last_five() -> None:
     detector = EarlyBirdDetector(WIDEST.size)
     changed = DENSE.remove(WIDEST.name, [0])
     assert [detector.max_distance(DENSE) for _ in range(WINDOW)] == [None] * WINDOW
