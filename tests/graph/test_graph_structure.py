@@ -52,7 +52,7 @@ def test_the_groups_are_the_layers() -> None:
 
 
 @given(UNITS, UNITS)
-def test_removing_twice_is_removing_both(first: set[int], second: set[int]) -> None:
+def test_removals_add_up(first: set[int], second: set[int]) -> None:
     if len(first | second) == 6:
         with pytest.raises(StructureError, match="no unit of `0` would remain"):
             DENSE.remove("0", first).remove("0", second)
@@ -66,7 +66,7 @@ def test_removing_twice_is_removing_both(first: set[int], second: set[int]) -> N
 
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(UNITS, st.integers(0, 2**32), st.booleans())
-def test_structures_come_back_from_disk(tmp_path, removed: set[int], seed: int, block: bool) -> None:
+def test_structures_can_be_saved_and_loaded(tmp_path, removed: set[int], seed: int, block: bool) -> None:
     mask = np.random.default_rng(seed).random(GRAPH.parameters["3.weight"]) < 0.5
     structure = DENSE.remove("0", removed).with_masks({"3.weight": mask})
     structure = structure.remove_block("3") if block else structure
@@ -145,7 +145,7 @@ def test_a_removed_block_ties_the_channels_around_it() -> None:
         compact(MODEL, GRAPH, DENSE.remove_block("3").remove("0", [0, 1, 2]).remove("3", [3, 4, 5]))
 
 
-def test_nested_blocks_go_together() -> None:
+def test_nested_blocks_are_removed_together() -> None:
     inner = nn.Sequential(nn.Conv2d(4, 4, 1), nn.ReLU())
     model = nn.Sequential(nn.Conv2d(2, 4, 1), nn.Sequential(inner, nn.Conv2d(4, 4, 1)), nn.Conv2d(4, 2, 1))
     graph = trace(model, torch.zeros(1, 2, 4, 4))
@@ -161,7 +161,7 @@ def test_nested_blocks_go_together() -> None:
     assert torch.equal(small(x), model[2](model[0](x)))
 
 
-def test_masks_count_in_what_remains() -> None:
+def test_remaining_weights_counts_removed_inputs() -> None:
     structure = random_thinning(GRAPH, 0.5)
     kept, dense = remaining_weights(GRAPH, structure)["6.weight"]
     assert (kept, dense) == (4 * 3 * 36, 4 * 6 * 36)

@@ -76,7 +76,7 @@ class NormOverKept(nn.Module):
         return x.movedim(-1, 1) if self.second else x
 
 
-def silenced(model: nn.Module, graph: ModelGraph, structure: Structure) -> nn.Module:
+def zeroed_reference(model: nn.Module, graph: ModelGraph, structure: Structure) -> nn.Module:
     """`zeroed_copy` with layer norms over the kept channels, so that removal is exact for networks with layer norms."""
     zeroed = zeroed_copy(model, graph, structure)
     for path, module in list(zeroed.named_modules()):
@@ -101,10 +101,10 @@ def relative_difference(first_result: object, second_result: object) -> float:
 
 
 def check_exact(model: nn.Module, graph: ModelGraph, structure: Structure, *inputs: Tensor) -> nn.Module:
-    """Check that `compact` equals `silenced` and differs from the dense network; returns the compact network."""
+    """Check that `compact` equals `zeroed_reference` and not the dense network; returns the compact network."""
     small = compact(model, graph, structure)
     with torch.no_grad():
-        actual, expected, dense = small(*inputs), silenced(model, graph, structure)(*inputs), model(*inputs)
+        actual, expected, dense = small(*inputs), zeroed_reference(model, graph, structure)(*inputs), model(*inputs)
     assert relative_difference(actual, expected) < 1e-6
     assert relative_difference(actual, dense) > 1e-9, "the removal changed nothing, so the comparison is void"
     return small

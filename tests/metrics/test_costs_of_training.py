@@ -130,7 +130,7 @@ def energy_reading(joules: float, seconds: float = 100.0, jobs: int = 1) -> dict
     ],
     ids=["alone", "among three", "interrupted", "no counter", "no counter on a GPU"],
 )
-def test_energy_is_counted_where_that_can_be(result: dict[str, Any], joules: float, how: str) -> None:
+def test_energy_is_measured_or_estimated(result: dict[str, Any], joules: float, how: str) -> None:
     computed = training_figures("energy", result, MeasurementOptions())
     assert computed == ({"energy": pytest.approx(joules), "energy.watts": pytest.approx(joules / 100)}, how)
 

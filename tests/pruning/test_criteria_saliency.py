@@ -157,7 +157,7 @@ def test_synflow_collapses_no_layer_where_others_do() -> None:
     assert emptied("magnitude", 1, 0.999)
 
 
-def test_synflow_lands_on_its_target() -> None:
+def test_synflow_meets_its_target() -> None:
     module, graph = catalogue_model("vgg11", (3, 32, 32), width=0.125)
     structure = Structure.dense(graph)
     for index in range(10):
@@ -279,7 +279,7 @@ def test_taylor_of_single_weights() -> None:
 
 
 @pytest.mark.parametrize("by", ["snip", "grasp", "synflow", "taylor"])
-def test_scores_are_those_of_the_network_that_is_left(by: str) -> None:
+def test_scores_match_those_of_the_compact_network(by: str) -> None:
     """A pruned network and an ordinary network of the same size and weights get the same scores."""
     module, graph = catalogue_model("small-cnn")
     with_random_batch_norms(module)

@@ -18,14 +18,14 @@ removed_units = st.sets(st.integers(0, WIDEST.size - 1), max_size=WIDEST.size - 
 
 
 @given(removed_units, removed_units)
-def test_the_distance_counts_what_only_one_keeps(first: set[int], second: set[int]) -> None:
+def test_the_distance_counts_units_kept_by_one_structure(first: set[int], second: set[int]) -> None:
     left, right = DENSE.remove(WIDEST.name, first), DENSE.remove(WIDEST.name, second)
     assert mask_distance(left, right, 80) == len(first ^ second) / 80
     assert mask_distance(left, right, 80) == mask_distance(right, left, 80)
 
 
 @given(st.sets(st.integers(0, 9)), st.sets(st.integers(0, 9)))
-def test_masks_of_single_weights_count_alike(first: set[int], second: set[int]) -> None:
+def test_the_distance_counts_masked_weights(first: set[int], second: set[int]) -> None:
     def masked(places: set[int]) -> Structure:
         mask = np.ones(GRAPH.parameters["fc.weight"], dtype=bool)
         mask.reshape(-1)[list(places)] = False

@@ -49,7 +49,7 @@ def args(unit: str, scope: str = "global", by: str = "l2", **more: object) -> di
 
 @pytest.mark.parametrize("name", SHAPES)
 @pytest.mark.parametrize("scope", ["global", "local"])
-def test_weight_rounds_leave_exactly_what_they_should(name: str, scope: str) -> None:
+def test_weight_rounds_leave_exact_counts(name: str, scope: str) -> None:
     _, graph = network(name)
     step = args("weights", scope, "magnitude", share=0.2)
     remaining = {n: pair[0] for n, pair in remaining_weights(graph, Structure.dense(graph)).items()}
@@ -108,7 +108,7 @@ def test_filter_rounds_shrink_the_network_and_it_still_runs(name: str, by: str, 
         before = after
 
 
-def test_layers_go_whole_and_add_up() -> None:
+def test_rounds_of_layers_add_up() -> None:
     module, graph = network("resnet20")
     assert len(graph.layers) == 7
     structure = rounds("resnet20", args("layers", by="random", count=2), args("layers", by="l1", count=3))[-1]
@@ -163,7 +163,7 @@ def test_lowest_of_many_is_the_start_of_a_stable_sort(size: int, levels: int, sh
 
 @given(st.integers(0, 10**6), st.integers(1, 3))
 @settings(max_examples=20, deadline=None)
-def test_overlap_keeps_what_enough_parts_keep(seed: int, at_least: int) -> None:
+def test_overlap_keeps_units_kept_by_enough_parts(seed: int, at_least: int) -> None:
     _, graph = network("small-cnn")
     parts = [
         rounds(
@@ -193,7 +193,7 @@ def test_a_random_structure_has_the_same_counts() -> None:
     assert remaining_weights(graph, drawn) == remaining_weights(graph, reference)
 
 
-def test_a_ticket_carries_over_to_another_classifier() -> None:
+def test_a_ticket_transfers_to_another_classifier() -> None:
     _, half = network("small-cnn", classes=5)
     _, graph = network("small-cnn")
     structure = rounds(

@@ -42,7 +42,7 @@ def _hook(module, args, result):
 
 
 @pytest.mark.parametrize("make", [make for make, _ in NETWORKS.values()], ids=NETWORKS)
-def test_a_copy_is_that_of_deepcopy(make) -> None:
+def test_copies_match_deepcopy(make) -> None:
     model = make()
     copied, expected = deepcopy_model(model, {}), copy.deepcopy(model)
     assert repr(copied) == repr(expected)

@@ -33,13 +33,13 @@ ASK = {
 
 
 @pytest.mark.parametrize("ask", ASK.values(), ids=ASK)
-def test_what_only_training_reaches_is_seen(ask) -> None:
+def test_heads_used_only_in_training_are_traced(ask) -> None:
     graph = trace(Auxiliary(ask), torch.zeros(1, 4))
     assert "second.weight" in graph.weights
     assert {piece.parameter for piece in graph.group("body.0").slices} >= {"head.weight", "second.weight"}
 
 
-def test_a_network_that_does_not_ask_runs_once() -> None:
+def test_a_network_that_does_not_read_its_mode_runs_once() -> None:
     runs = []
     network = nn.Sequential(nn.Linear(4, 6), nn.TransformerEncoderLayer(6, 2, 8, batch_first=True))
     network.register_forward_hook(lambda *_: runs.append(1))
