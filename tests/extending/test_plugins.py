@@ -154,7 +154,7 @@ def test_scores_that_only_trained_weights_have_are_no_mistake(sandbox: Any) -> N
         ("class score: units = ('filters',)", "is a class, not a criterion"),
         ("class score:\n    units = ('filtres',)", "has units = ('filtres',)"),
         ("class score: pass", "does not say which units it ranks"),
-        ("def score(rows):\n    return rows", "raised ValueError: scores (16, 9) for rows (16, 9); (16,) is needed"),
+        ("def score(rows):\n    return rows", "raised ValueError: expected scores (16,) for rows (16, 9), got (16, 9)"),
         ("def score(rows):\n    return rows.sum(7)", "raised IndexError"),
     ],
 )
