@@ -46,7 +46,7 @@ def test_the_values_in_force_are_those_that_matter() -> None:
 def test_a_let_hands_the_place_on() -> None:
     (error,) = errors("let x = $y\nlet y = filterz\nprune $x 20%; rewind lr")
     assert (error.span.line, error.span.text) == (2, "filterz")
-    assert [(label.span.line, label.text) for label in error.secondary] == [(3, "read here"), (1, "handed on here")]
+    assert [(label.span.line, label.text) for label in error.secondary] == [(3, "used here"), (1, "passed on here")]
 
 
 def test_a_flag_is_wrong_where_it_was_written() -> None:
@@ -152,7 +152,7 @@ def test_tickets_that_were_moved_are_compared_on_the_data_they_moved_to() -> Non
     assert found(moved + own) == []
     staying = "arm staying { prune weights 20%; rewind weights }\ncompare moved, staying, random-init"
     (warning,) = found(moved + staying)
-    assert warning.code == "TD516" and "`moved` ends on digits, arm `staying` on mnist" in warning.message
+    assert warning.code == "TD516" and "`moved` is tested on digits and arm `staying` on mnist" in warning.message
 
 
 def test_what_is_rewound_to_weights_from_elsewhere_is_not_rewound_to_the_start() -> None:

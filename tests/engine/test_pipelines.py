@@ -19,7 +19,7 @@ from tickdsl.graph.surgery.compact import slice_state_dict
 from tickdsl.lang.meaning.resolve import resolve
 from tickdsl.lang.reading.include import load_source
 from tickdsl.lang.syntax import Source
-from tickdsl.plan.lower import prune_args
+from tickdsl.plan.prune_arguments import prune_args
 from tickdsl.pruning.criteria import ScoringContext
 from tickdsl.pruning.selection import prune
 from tickdsl.training.models import create

@@ -17,7 +17,7 @@ from tickdsl.graph.structure import Structure
 from tickdsl.lang.meaning.resolve import resolve
 from tickdsl.lang.reading.include import load_source
 from tickdsl.lang.syntax import Source
-from tickdsl.plan.lower import Level, Study
+from tickdsl.plan.study import Level, Study
 
 HEAD = "model small-cnn width=0.5\ndata synthetic size=8 train=192 test=64\ntrain 3ep lr=0.1 batch=32\n"
 

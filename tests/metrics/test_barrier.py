@@ -14,8 +14,8 @@ from tickdsl.lang.meaning.resolve import resolve
 from tickdsl.lang.reading.include import load_source
 from tickdsl.lang.syntax import Source
 from tickdsl.metrics.barrier import POINTS, measure_barrier
-from tickdsl.plan.lower import Study
 from tickdsl.plan.steps import Step
+from tickdsl.plan.study import Study
 from tickdsl.training.data.datasets import Dataset, load
 from tickdsl.training.loop import train
 from tickdsl.training.models import create

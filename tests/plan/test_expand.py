@@ -18,8 +18,9 @@ from tickdsl.lang.meaning.resolve import ResolvedPlan, resolve
 from tickdsl.lang.reading.include import load_source
 from tickdsl.lang.syntax import Include, Let, Ref, Source, Sweep, walk
 from tickdsl.lang.writing.format import format_source
-from tickdsl.plan.lower import Study, lower
+from tickdsl.plan.lower import lower
 from tickdsl.plan.model import Plan
+from tickdsl.plan.study import Study
 
 ROOT = Path(__file__).parents[2]
 FOLDERS = ("plans", "tests/plan/frozen", "tests/tui")

@@ -9,9 +9,10 @@ import pytest
 from tickdsl.lang.meaning.resolve import resolve
 from tickdsl.lang.reading.include import load_source
 from tickdsl.lang.syntax import Source
-from tickdsl.plan.lower import Study, lower
+from tickdsl.plan.lower import lower
 from tickdsl.plan.model import Plan
 from tickdsl.plan.steps import differences
+from tickdsl.plan.study import Study
 
 HEAD = "model small-cnn on digits\ntrain 10ep lr=0.1\n"
 

@@ -1,4 +1,4 @@
-"""Findings above the grammar, one module per family: names (in `lang`), schedules, experiment, network."""
+"""Check the meaning of plans: schedules, amounts, the design and comparison of arms, and traced networks."""
 
 from tickdsl.checks.report import CheckReport, check, check_file
 

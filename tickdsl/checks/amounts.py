@@ -1,4 +1,4 @@
-"""What rounds come to by arithmetic alone: targets that lie behind, stops that never come, trainings without end."""
+"""Check amounts by arithmetic: targets already reached, stops never reached, too many epochs."""
 
 from __future__ import annotations
 
@@ -9,31 +9,32 @@ from tickdsl.checks.schedules import retraining_length
 from tickdsl.lang.findings.diagnostics import Diagnostic
 from tickdsl.lang.writing.literals import percent
 from tickdsl.plan.model import Arm, Condition, Overlap, Plan, Prune, Rounds, Share, To
+from tickdsl.plurals import plural
 
-#: More epochs than this for one seed of an arm are worth a warning.
+#: Warn if one seed of an arm trains for more epochs than this.
 MAX_EPOCHS = 10_000
 
 
 def diagnostics(arm: Arm) -> Iterator[Diagnostic]:
-    """Findings about an arm's amounts."""
+    """Yield findings about an arm's amounts."""
     yield from _check_targets(arm)
     yield from _check_epochs(arm)
 
 
 def unreachable_stops(plan: Plan) -> Iterator[Diagnostic]:
-    """Conditions of `stop when` that no arm can meet."""
+    """Yield findings about conditions of `stop when` that no arm can meet."""
     for stop in plan.stops:
         yield from _check_stop(plan, stop)
 
 
 def _share_left(prune: Prune, left: Fraction) -> Fraction | None:
-    """The share of the original units that a whole-network prune leaves; None where arithmetic cannot tell."""
+    """The share of the original units left after a prune of the whole network; None if arithmetic cannot tell."""
     if prune.until is not None:
         return min(left, 1 - prune.until)
     times = prune.times or 1
     match prune.amount:
         case Share(share, "remaining"):
-            # Beyond so many rounds nothing is left to speak of, and exact powers grow long.
+            # Exact powers get slow, and after this many rounds almost nothing is left.
             return left * (1 - share) ** times if times <= 200 else Fraction(float(left) * float(1 - share) ** times)
         case Share(share):
             return max(Fraction(0), left - times * share)
@@ -53,10 +54,10 @@ def _check_targets(arm: Arm) -> Iterator[Diagnostic]:
         if target is not None and before < 1 and target <= 1 - before:
             yield Diagnostic(
                 "TD206",
-                f"`{percent(target)}` is no further than the prunes before it: {percent(round(1 - before, 4))} of the "
-                f"{prune.unit} are gone by then",
+                f"`{percent(target)}` is already reached: earlier prunes remove {percent(round(1 - before, 4))} of the "
+                f"{prune.unit}",
                 prune.amount_span if isinstance(prune.amount, To) else prune.span,
-                help="targets count from the original network: take a larger one",
+                help="use a larger target: targets are relative to the original network",
             )
             return
         after = _share_left(prune, before)
@@ -73,9 +74,9 @@ def _check_epochs(arm: Arm) -> Iterator[Diagnostic]:
     widest = max(arm.rounds, key=lambda group: group.prune.times or 1).prune
     yield Diagnostic(
         "TD208",
-        f"{rounds} rounds × {length.brief} = {float(rounds * length.amount):,.0f} epochs for every seed",
+        f"{plural(rounds, 'round')} × {length.brief} = {float(rounds * length.amount):,.0f} epochs per seed",
         widest.span,
-        help="take larger amounts in fewer rounds, or train less in each",
+        help="prune more in fewer rounds, or train for fewer epochs in each",
     )
 
 
@@ -89,14 +90,14 @@ def _check_stop(plan: Plan, stop: Condition) -> Iterator[Diagnostic]:
     end = percent(round(max(reached), 3))
     yield Diagnostic(
         "TD514",
-        f"sparsity {stop.comparison} {percent(stop.bound)} never comes: the rounds end at {end}",
+        f"`sparsity {stop.comparison} {percent(stop.bound)}` is never reached: the rounds end at {end}",
         stop.span,
         help="prune further, or lower the bound",
     )
 
 
 def _most_sparse(rounds: tuple[Rounds, ...]) -> Fraction | None:
-    """The largest share of weights that can be gone at the end; protected layers only make it less."""
+    """The largest share of weights that the rounds can remove; protected layers only lower it."""
     left = Fraction(1)
     for group in rounds:
         overlap = any(isinstance(tail, Overlap) for tail in group.tail)

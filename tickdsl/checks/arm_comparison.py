@@ -1,4 +1,4 @@
-"""What the arms of a plan are to each other: seeds, rivals, budgets, data."""
+"""Check how the arms of a plan compare: seeds, controls, budgets and data."""
 
 from __future__ import annotations
 
@@ -9,15 +9,16 @@ from fractions import Fraction
 from tickdsl.checks.schedules import retraining_length
 from tickdsl.lang.findings.diagnostics import Diagnostic, Label
 from tickdsl.plan.model import Arm, Data, Plan, Rewind
+from tickdsl.plurals import plural
 
-#: More pipelines than this are worth a warning.
+#: Warn if a plan has more pipelines (arms × seeds) than this.
 MAX_PIPELINES = 100
-#: Lengths of training that differ by a smaller share than this are taken for equal.
+#: Training lengths count as equal if they differ by at most this share.
 TOLERANCE = Fraction(1, 10)
 
 
 def diagnostics(plan: Plan) -> list[Diagnostic]:
-    """Findings about the arms of a plan together; `plan.arms` are all of them."""
+    """Findings about how the arms of a plan compare; `plan.arms` must be complete."""
     return [
         *_check_seeds(plan),
         *_check_size(plan),
@@ -32,7 +33,7 @@ def _check_seeds(plan: Plan) -> Iterator[Diagnostic]:
     if len(plan.seeds) == 1:
         yield Diagnostic(
             "TD505",
-            "one seed: differences of a few tenths of a point are noise, and no verdict is given",
+            "only one seed: differences of a few tenths of a point are noise, so no verdict is given",
             plan.arms[0].span,
             help="add `seeds 3` (or more)",
         )
@@ -42,17 +43,17 @@ def _check_size(plan: Plan) -> Iterator[Diagnostic]:
     number = len(plan.arms) * len(plan.seeds)
     if number > MAX_PIPELINES:
         names = len({arm.name for arm in plan.arms})
+        sweeps = f", expanded to {len(plan.arms)} by sweeps," if names < len(plan.arms) else ""
         yield Diagnostic(
             "TD513",
-            f"{number} pipelines: {len(plan.arms)} combinations of {names} arm{'s' * (names != 1)} and sweeps, "
-            f"under {len(plan.seeds)} seed{'s' * (len(plan.seeds) != 1)}",
+            f"{number:,} pipelines: {plural(names, 'arm')}{sweeps} × {plural(len(plan.seeds), 'seed')}",
             plan.arms[0].span,
-            help="`--set NAME=VALUE` runs a slice of a sweep; `tickdsl plan` shows what is shared",
+            help="run part of a sweep with `--set NAME=VALUE`; `tickdsl plan` shows which steps are shared",
         )
 
 
 def _check_baseline(plan: Plan) -> Iterator[Diagnostic]:
-    """Rewound weights claim a ticket; only a rival without them can deny it."""
+    """Rewound weights claim to be a winning ticket, which only a control can refute."""
     if plan.compare_span is None or {"random-init", "random-structure"} & set(plan.rivals):
         return
     for arm in plan.arms:
@@ -60,11 +61,11 @@ def _check_baseline(plan: Plan) -> Iterator[Diagnostic]:
             if isinstance(tail, Rewind) and tail.what == "weights":
                 yield Diagnostic(
                     "TD508",
-                    "no rival shows whether the rewound weights matter: the same structure with fresh weights may do "
+                    "no control shows whether the rewound weights matter: fresh weights in the same structure may do "
                     "as well",
                     plan.compare_span,
-                    secondary=(Label(tail.span, f"arm `{arm.name}` claims a ticket"),),
-                    help="add `random-init` (fresh weights) or `random-structure` (another choice)",
+                    secondary=(Label(tail.span, f"arm `{arm.name}` rewinds its weights here"),),
+                    help="compare with `random-init` (fresh weights) or `random-structure` (another structure)",
                 )
                 return
 
@@ -77,57 +78,58 @@ def _check_random_structure(plan: Plan) -> Iterator[Diagnostic]:
         if drawn and len(drawn) == len(arm.rounds):
             yield Diagnostic(
                 "TD515",
-                "`random-structure` sets a random choice against a random choice",
+                "`random-structure` compares one random structure with another",
                 plan.compare_span or arm.span,
-                secondary=(Label(drawn[0].by_span or drawn[0].span, f"arm `{arm.name}` chooses at random"),),
-                help="compare with `random-init`, or choose by another criterion",
+                secondary=(Label(drawn[0].by_span or drawn[0].span, f"arm `{arm.name}` prunes at random"),),
+                help="compare with `random-init`, or prune by another criterion",
             )
             return
 
 
 def _pairs(plan: Plan) -> Iterator[tuple[Arm, Arm]]:
-    """Arms of unlike names under one binding of the sweeps that both read."""
+    """Yield pairs of different arms with equal values of the sweeps that both use."""
     if len(plan.arms) > MAX_PIPELINES:
-        return  # so many arms are a grid, not a comparison
-    for one, other in itertools.combinations(plan.arms, 2):
-        common = one.sweep.keys() & other.sweep.keys()
-        if one.name != other.name and all(one.sweep[name] == other.sweep[name] for name in common):
-            yield one, other
+        return  # this many arms are a grid search, not a comparison
+    for first, second in itertools.combinations(plan.arms, 2):
+        common = first.sweep.keys() & second.sweep.keys()
+        if first.name != second.name and all(first.sweep[name] == second.sweep[name] for name in common):
+            yield first, second
 
 
 def _check_budgets(plan: Plan) -> Iterator[Diagnostic]:
-    for one, other in _pairs(plan):
-        if _evaluation_data(one) != _evaluation_data(other):
+    for first, second in _pairs(plan):
+        if _evaluation_data(first) != _evaluation_data(second):
             continue
-        first, second = retraining_length(one), retraining_length(other)
-        if first is None or second is None or first.unit != second.unit:
+        length, other_length = retraining_length(first), retraining_length(second)
+        if length is None or other_length is None or length.unit != other_length.unit:
             continue
-        if abs(first.amount - second.amount) > TOLERANCE * max(first.amount, second.amount):
+        if abs(length.amount - other_length.amount) > TOLERANCE * max(length.amount, other_length.amount):
             yield Diagnostic(
                 "TD509",
-                f"arm `{one.name}` trains {first.brief} behind its last prune, arm `{other.name}` {second.brief}",
-                other.span,
-                secondary=(Label(one.span, "compared with this"),),
-                help="give both the same length, or say that this is the question: `# ok TD509`",
+                f"after the last prune, arm `{first.name}` trains for {length.brief} and arm `{second.name}` for "
+                f"{other_length.brief}",
+                second.span,
+                secondary=(Label(first.span, "compared with this arm"),),
+                help="use equal lengths, or add `# ok TD509` if the difference is intended",
             )
             return
 
 
 def _check_data(plan: Plan) -> Iterator[Diagnostic]:
-    for one, other in _pairs(plan):
-        first, second = _evaluation_data(one), _evaluation_data(other)
-        if first.name != second.name:
+    for first, second in _pairs(plan):
+        data, other_data = _evaluation_data(first), _evaluation_data(second)
+        if data.name != other_data.name:
             yield Diagnostic(
                 "TD516",
-                f"arm `{one.name}` ends on {first.name}, arm `{other.name}` on {second.name}: "
+                f"arm `{first.name}` is tested on {data.name} and arm `{second.name}` on {other_data.name}: "
                 "their accuracies are not comparable",
-                second.span,
-                secondary=(Label(first.span, "the other data set"),),
-                help="read each against its own dense network, or use one data set",
+                other_data.span,
+                secondary=(Label(data.span, "the other data set"),),
+                help="compare each arm with its own dense network, or use one data set",
             )
             return
 
 
 def _evaluation_data(arm: Arm) -> Data:
-    """The data that its levels are trained and tested on in the end."""
+    """The data that the arm's tickets are trained and tested on."""
     return arm.data if arm.transfer is None else arm.transfer.data

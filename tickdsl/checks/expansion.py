@@ -1,4 +1,4 @@
-"""A plan written out that has the warnings of the plan it came from, and no others."""
+"""Expand a plan without adding warnings that the original does not have."""
 
 from __future__ import annotations
 
@@ -17,16 +17,16 @@ from tickdsl.plan.model import Plan
 def expand_silently(
     plan: Plan, shown: Collection[Diagnostic], *, data: Path | None = None, network: bool = True
 ) -> str:
-    """The text of `plan` (see `lang.expand`); warnings that are not among those `shown` of it are silenced there.
+    """Expand `plan` (see `tickdsl.lang.expansion.expand`), and silence the warnings that are not in `shown`.
 
-    A plan's own `# ok` is gone with its lines, and arms of one sweep are arms like any others once written out.
+    Expansion drops the `# ok` comments of the original, and turns the arms of a sweep into ordinary arms.
     """
     text = expand(plan)
     source = Source(plan.path, text)
-    told = {diagnostic.code for diagnostic in shown}
+    shown_codes = {diagnostic.code for diagnostic in shown}
     silenced: dict[int, dict[str, None]] = {}
     for diagnostic in check(load_source(source), data=data, network=network).diagnostics:
-        if diagnostic.severity == "warning" and diagnostic.code not in told:
+        if diagnostic.severity == "warning" and diagnostic.code not in shown_codes:
             silenced.setdefault(diagnostic.span.line, {})[diagnostic.code] = None
     if not silenced:
         return text

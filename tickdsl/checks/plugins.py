@@ -1,4 +1,4 @@
-"""Plug-ins of an arm, imported and tried: what reading their source could not tell."""
+"""Check the plug-ins of a plan by importing and trying them."""
 
 from __future__ import annotations
 
@@ -19,12 +19,15 @@ from tickdsl.records.canonical import canonical_json
 from tickdsl.training.catalogue import architecture_options
 from tickdsl.training.recipes.recipe import Recipe
 
-#: The steps of an epoch that a schedule is tried with where the data's size is not known.
+#: Steps per epoch to try a schedule with if the size of the data is unknown.
 _NOMINAL_EPOCH = 10
 
 
 def diagnostics(arm: Arm, per_epoch: int | None, data: Path) -> Iterator[Diagnostic]:
-    """Criteria and schedules of an arm that cannot be used. Its network and its data are built anyway, and so tried."""
+    """Yield findings about criteria and schedules of an arm that cannot be used.
+
+    Plug-in networks and data sets are tried elsewhere, when the arm's network is traced.
+    """
     for group in arm.rounds:
         if is_plugin("criterion", group.prune.by):
             span = group.prune.by_span or group.prune.span
@@ -38,37 +41,37 @@ def diagnostics(arm: Arm, per_epoch: int | None, data: Path) -> Iterator[Diagnos
 
 
 def metric_diagnostics(plan: Plan) -> Iterator[Diagnostic]:
-    """Metrics of a plan that cannot be imported."""
+    """Yield findings about metrics of a plan that cannot be imported."""
     for name in plan.metrics:
         if is_plugin("metric", name):
             yield from _errors_of(partial(_try_metric, name), plan.report_span or plan.arms[0].span)
 
 
 def _try_criterion(name: str, unit: str, arm: Arm, data: Path) -> None:
-    """Import it; where weights are all it looks at, let it rank what the network begins with."""
+    """Import a criterion and, if it only looks at weights, let it rank the initial network."""
     from tickdsl.engine.dense_networks import dense_network
     from tickdsl.pruning.criteria import ScoringContext, get_criterion
     from tickdsl.pruning.criteria.plugin import NonFiniteScoresError
 
-    found = get_criterion(name)
-    if found.runs_network or "training" in found.needs:
+    criterion = get_criterion(name)
+    if criterion.runs_network or "training" in criterion.needs:
         return
     shape, classes = image_shape_and_classes(arm.data, data)
     dense = dense_network(arm.model.name, canonical_json(architecture_options(arm.model.options)), classes, shape)
-    seen = ScoringContext(dense.graph, Structure.dense(dense.graph), dense.module.state_dict())
-    # Weights that are trained may well have finite scores where their beginnings have none.
+    scoring = ScoringContext(dense.graph, Structure.dense(dense.graph), dense.module.state_dict())
+    # Trained weights may have finite scores even if the initial ones do not.
     with contextlib.suppress(NonFiniteScoresError):
         if unit == "weights":
-            found.weights(seen, list(dense.graph.weights))
+            criterion.weights(scoring, list(dense.graph.weights))
         elif unit in LAYERS:
-            found.layers(seen, dense.graph.layers)
+            criterion.layers(scoring, dense.graph.layers)
         else:
             free = [group for group in dense.graph.channels if group.kind == GROUP_KINDS[unit] and not group.reason]
-            found.channels(seen, free)
+            criterion.channels(scoring, free)
 
 
 def _try_schedule(recipe: Options, per_epoch: int) -> None:
-    with contextlib.suppress(ValueError):  # the recipe's own mistake, which has its own finding
+    with contextlib.suppress(ValueError):  # a wrong recipe has its own finding
         Recipe.from_dict(recipe).learning_rates(per_epoch)
 
 
@@ -84,5 +87,5 @@ def _errors_of(attempt: Callable[[], None], span: Any) -> Iterator[Diagnostic]:
 
 
 def plugin_diagnostic(error: TickdslError, span: Any) -> Diagnostic:
-    """The finding that an error of a plug-in is."""
+    """The finding for an error of a plug-in."""
     return Diagnostic("TD118", error.message, span, help=error.hint)

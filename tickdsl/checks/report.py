@@ -1,4 +1,4 @@
-"""All findings of a plan in one pass, and the plan where there is no error."""
+"""Run all checks on a plan."""
 
 from __future__ import annotations
 
@@ -16,16 +16,16 @@ from tickdsl.lang.meaning.sweep_diagnostics import SweepDiagnostics
 from tickdsl.lang.reading.include import LoadedPlan, load_plan
 from tickdsl.plan.model import Plan
 
-#: Warnings and notes that only the traced network gives.
+#: Warnings and notes that need the traced network.
 _NETWORK_CODES = ("TD411", "TD515", "TD903", "TD904")
 
-#: The networks of so many arms are looked at while somebody types.
+#: With `traced_only`, networks are checked only in plans of at most this many arms.
 _MAX_TRACED_ARMS = 24
 
 
 @attrs.frozen
 class CheckReport:
-    """What `tickdsl check` found; `plan` is None where there are errors."""
+    """The findings about a plan; `plan` is None if there are errors."""
 
     plan: Plan | None
     diagnostics: tuple[Diagnostic, ...]
@@ -39,7 +39,7 @@ class CheckReport:
         return sum(d.severity == "warning" for d in self.diagnostics)
 
     def require_plan(self) -> Plan:
-        """The plan. Raises PlanError where it has errors."""
+        """Return the plan. Raises PlanError if it has errors."""
         if self.plan is None or self.errors:
             raise PlanError(self.diagnostics)
         return self.plan
@@ -52,7 +52,7 @@ def check_file(
     data: Path | None = None,
     network: bool = True,
 ) -> CheckReport:
-    """Check a plan file. Raises TickdslError where it cannot be read."""
+    """Check a plan file. Raises TickdslError if the file cannot be read."""
     return check(load_plan(path, overrides), data=data, network=network)
 
 
@@ -61,44 +61,46 @@ def check(
 ) -> CheckReport:
     """Check a plan.
 
-    `network`: look at the traced networks; `traced`: only at those that were traced before, and of few arms, so that
-    nothing is loaded and an answer comes at once.
+    Arms without errors are checked further even if there are errors elsewhere. Torch is loaded only to trace a
+    network that is not in the graph cache.
 
-    The arms without mistakes of the language are checked further, whatever is wrong elsewhere. Torch is loaded only
-    where such an arm's network was never traced before.
+    `network`: also check the traced networks. `traced_only`: check only networks that are in the graph cache, and only
+    in plans of few arms, for a fast answer.
     """
     resolved = resolve(loaded)
-    found: list[Diagnostic] = []
+    diagnostics: list[Diagnostic] = []
     if resolved.readable is not None:
-        found = _check_resolved(resolved.readable, data, network, traced_only, whole=resolved.plan is not None)
-    diagnostics = sorted_unique([*resolved.diagnostics, *(loaded.with_include_chain(d) for d in found)])
-    complete = not any(d.severity == "error" for d in diagnostics)
-    unseen = () if network and not traced_only else _NETWORK_CODES
-    kept = sorted_unique(apply_silences(diagnostics, loaded.files, complete=complete, unseen=unseen))
+        diagnostics = _check_resolved(resolved.readable, data, network, traced_only, whole=resolved.plan is not None)
+    unique = sorted_unique([*resolved.diagnostics, *(loaded.with_include_chain(d) for d in diagnostics)])
+    complete = not any(d.severity == "error" for d in unique)
+    skipped_codes = () if network and not traced_only else _NETWORK_CODES
+    kept = sorted_unique(apply_silences(unique, loaded.files, complete=complete, skipped_codes=skipped_codes))
     if not complete:
-        kept = tuple(d for d in kept if d.severity != "note")  # what is assumed matters once the rest is right
+        kept = tuple(d for d in kept if d.severity != "note")  # defaults matter once the errors are fixed
     return CheckReport(resolved.plan if complete else None, kept)
 
 
 def _check_resolved(
     plan: Plan, data: Path | None, network: bool, traced_only: bool, *, whole: bool
 ) -> list[Diagnostic]:
-    """Findings above the language; `whole`: the plan has all its arms, so that they can be set against each other."""
+    """Run the checks on resolved arms; `whole`: the plan has all of its arms, so they can be compared."""
     from tickdsl.checks import amounts, arm_comparison, arm_design, plugins, schedules
 
     families = (schedules.diagnostics, arm_design.diagnostics, amounts.diagnostics)
-    found: list[Diagnostic] = []
-    rival = "random-structure" in plan.rivals
+    collected: list[Diagnostic] = []
+    has_random_structure = "random-structure" in plan.rivals
     for _, group in itertools.groupby(plan.arms, lambda arm: arm.name):
         arms = list(group)
         diagnostics = SweepDiagnostics({name: [arm.sweep[name] for arm in arms] for name in arms[0].sweep})
         sound = []
         for arm in arms:
-            told = [diagnostic for family in families for diagnostic in family(arm)]
-            for diagnostic in told:
+            arm_diagnostics = [diagnostic for family in families for diagnostic in family(arm)]
+            for diagnostic in arm_diagnostics:
                 diagnostics.reporter_for(arm.sweep)(diagnostic)
-            # What is wrong with a recipe says nothing of the network.
-            if all(diagnostic.severity != "error" or diagnostic.code.startswith("TD3") for diagnostic in told):
+            # Errors of the recipe (TD3xx) do not affect the checks of the network.
+            if all(
+                diagnostic.severity != "error" or diagnostic.code.startswith("TD3") for diagnostic in arm_diagnostics
+            ):
                 sound.append(arm)
         if traced_only:
             from tickdsl.engine.graph_cache import is_cached
@@ -108,16 +110,16 @@ def _check_resolved(
             from tickdsl.checks.network import diagnostics as network_diagnostics
 
             for arm in sound:
-                for diagnostic in network_diagnostics(arm, data, random_rival=rival):
+                for diagnostic in network_diagnostics(arm, data, has_random_structure=has_random_structure):
                     diagnostics.reporter_for(arm.sweep)(diagnostic)
-        found += diagnostics.merged()
+        collected += diagnostics.merged()
     if whole and network and not traced_only:
-        found += plugins.metric_diagnostics(plan)
+        collected += plugins.metric_diagnostics(plan)
     if whole:
-        found += arm_comparison.diagnostics(plan)
-        found += amounts.unreachable_stops(plan)
-    if whole and network and not traced_only and not any(d.severity == "error" for d in found):
-        from tickdsl.checks.network import shared_trainings
+        collected += arm_comparison.diagnostics(plan)
+        collected += amounts.unreachable_stops(plan)
+    if whole and network and not traced_only and not any(d.severity == "error" for d in collected):
+        from tickdsl.checks.training_reuse import shared_trainings
 
-        found += shared_trainings(plan, data)
-    return found
+        collected += shared_trainings(plan, data)
+    return collected

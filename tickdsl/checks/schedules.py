@@ -1,4 +1,4 @@
-"""Recipes and rewinding: what lies outside a training, what has no effect."""
+"""Check recipes and rewinds: points outside the training, and statements without effect."""
 
 from __future__ import annotations
 
@@ -9,12 +9,13 @@ from tickdsl.lang.meaning.settings import location_at_fault
 from tickdsl.lang.meaning.values import ValueLocation
 from tickdsl.moments import INIT, Moment
 from tickdsl.plan.model import Arm, Distill, Retrain, Rewind, Rounds
+from tickdsl.plurals import plural
 from tickdsl.training import catalogue
 from tickdsl.training.recipes.recipe import Recipe, steps_per_epoch
 
 
 def diagnostics(arm: Arm) -> Iterator[Diagnostic]:
-    """Findings about an arm's recipe and rewinds."""
+    """Yield findings about an arm's recipe and rewinds."""
     yield from _check_recipe(arm)
     for group in arm.rounds:
         yield from _check_rewinds(arm, group)
@@ -24,14 +25,14 @@ def diagnostics(arm: Arm) -> Iterator[Diagnostic]:
 
 
 def retraining_length(arm: Arm) -> Moment | None:
-    """How long the arm trains behind its last prune, in the recipe's unit; None where units differ."""
+    """How long the arm trains after its last prune, in the recipe's unit; None if the units cannot be converted."""
     if not arm.rounds:
         return None
     last = arm.rounds[-1]
     length, rewind = _final_length(arm, last)
     start = rewind.to if rewind is not None else None
     if start is None:
-        # `at init` has the whole recipe before it; a prune without a tail has no training at all.
+        # After `at init` the whole recipe is left; without a tail there is no training at all.
         start = last.prune.at if last.prune.at is not None else Moment(100, "%")
         start = INIT if any(isinstance(tail, Retrain) for tail in last.tail) else start
     if not start.amount:
@@ -49,7 +50,7 @@ def retraining_length(arm: Arm) -> Moment | None:
 
 
 def _final_length(arm: Arm, group: Rounds) -> tuple[Moment, Rewind | None]:
-    """The length of the recipe that is trained behind a prune, and the rewind that says from where, if any."""
+    """The length of the recipe trained after a prune, and the rewind that sets its start, if any."""
     length, rewind = Moment.parse(str(arm.recipe["length"])), None
     for tail in group.tail:
         match tail:
@@ -64,17 +65,17 @@ def _check_init_rewind(arm: Arm) -> Iterator[Diagnostic]:
     info = catalogue.MODELS[arm.model.name]
     deep = info.residual or info.family in ("vgg", catalogue.TORCHVISION_FAMILY)
     if arm.model.options.get("weights"):
-        return  # its beginning is a trained network
+        return  # its initial weights are pretrained
     for group in arm.rounds:
         at_init = group.prune.at is not None and not group.prune.at.amount
         for tail in group.tail:
             if deep and not at_init and isinstance(tail, Rewind) and tail.what == "weights" and not tail.to.amount:
                 yield Diagnostic(
                     "TD309",
-                    f"{arm.model.name} is deep: its tickets seldom win when they are rewound to init",
+                    f"{arm.model.name} is deep: tickets rewound to init rarely win",
                     tail.span,
-                    notes=("Frankle, Dziugaite, Roy & Carbin 2020: rewind to a few hundred steps instead",),
-                    help="write `rewind weights to 500it`",
+                    notes=("Frankle, Dziugaite, Roy & Carbin (2020) rewind to a few hundred steps instead",),
+                    help="use e.g. `rewind weights to 500it`",
                 )
 
 
@@ -83,21 +84,21 @@ def _check_recipe(arm: Arm) -> Iterator[Diagnostic]:
         recipe = Recipe.from_dict(arm.recipe)
     except ValueError as error:
         yield _recipe_diagnostic(
-            "TD305", f"this recipe cannot be trained: {error}", arm, location_at_fault(error, arm.recipe_places or {})
+            "TD305", f"invalid recipe: {error}", arm, location_at_fault(error, arm.recipe_places or {})
         )
         return
     per_epoch = arm_steps_per_epoch(arm)
     for number, milestone in enumerate(recipe.milestones):
         if _reaches_end(milestone, recipe.length, per_epoch):
-            message = f"milestone {milestone} does not come before the training's end ({recipe.length})"
+            message = f"milestone {milestone} must come before the end of training ({recipe.length})"
             place = (arm.recipe_places or {}).get(f"milestones.{number}")
-            yield _recipe_diagnostic("TD306", message, arm, place, help="move it, or train longer")
+            yield _recipe_diagnostic("TD306", message, arm, place, help="use an earlier milestone, or train longer")
 
 
 def _recipe_diagnostic(
     code: str, message: str, arm: Arm, place: ValueLocation | None, help: str | None = None
 ) -> Diagnostic:
-    """A finding about one value of a recipe, or about all of it."""
+    """A finding about one value of a recipe, or about the whole recipe if `place` is None."""
     if place is None:
         return Diagnostic(code, message, arm.recipe_span, help=help)
     return Diagnostic(code, message, place.span, secondary=place.readers, help=help)
@@ -111,7 +112,7 @@ def _check_rewinds(arm: Arm, group: Rounds) -> Iterator[Diagnostic]:
         if at_start and tail.to.amount:
             yield Diagnostic(
                 "TD301",
-                f"`rewind {tail.what} to {tail.to}`: the pruning happens at init, before any training",
+                f"`rewind {tail.what} to {tail.to}` needs a training, but this prune is at init",
                 tail.span,
                 help="remove the rewind, or prune after training (without `at init`)",
             )
@@ -122,7 +123,7 @@ def _check_rewinds(arm: Arm, group: Rounds) -> Iterator[Diagnostic]:
 
 
 def _reaches_end(moment: Moment, length: Moment, per_epoch: int | None) -> bool:
-    """Whether a moment is the recipe's end or later; unlike units are compared where an epoch's steps are known."""
+    """Whether a moment is at or after the end of a recipe; units are converted if the steps per epoch are known."""
     if per_epoch is not None:
         total = length.steps(per_epoch)
         return moment.steps(per_epoch, total) >= total
@@ -132,16 +133,16 @@ def _reaches_end(moment: Moment, length: Moment, per_epoch: int | None) -> bool:
 
 
 def arm_steps_per_epoch(arm: Arm) -> int | None:
-    """As far as the data's size is known without reading them."""
-    pictures = catalogue.known_size(arm.data.name, "train", arm.data.options) or 0
+    """Steps per epoch of an arm's training; None if the size of the data is unknown without loading it."""
+    images = catalogue.known_size(arm.data.name, "train", arm.data.options) or 0
     if arm.split is not None:
-        pictures //= arm.split.parts
+        images //= arm.split.parts
     length = Moment.parse(str(arm.recipe["length"]))
-    return steps_per_epoch(pictures, int(arm.recipe.get("batch", Recipe(length=length).batch))) if pictures else None
+    return steps_per_epoch(images, int(arm.recipe.get("batch", Recipe(length=length).batch))) if images else None
 
 
 def _check_moments(arm: Arm, group: Rounds) -> Iterator[Diagnostic]:
-    """`at` and `to`: inside the recipe, not rounding to its ends, comparable with each other."""
+    """Check that `at`, `to` and `until` are inside the recipe, do not round to step 0, and share a unit."""
     length, per_epoch = Moment.parse(str(arm.recipe["length"])), arm_steps_per_epoch(arm)
     rewinds = [tail for tail in group.tail if isinstance(tail, Rewind)]
     trained, rewind = _final_length(arm, group)
@@ -163,18 +164,20 @@ def _check_moments(arm: Arm, group: Rounds) -> Iterator[Diagnostic]:
                 f"`{text}` leaves nothing to train: the recipe ends at {length}",
                 place.span,
                 secondary=place.readers,
-                help="choose an earlier moment",
+                help="use an earlier point",
             )
         elif moment.amount and per_epoch is not None and moment.steps(per_epoch, length.steps(per_epoch)) == 0:
-            message = f"`{text}` is less than one of the {length.steps(per_epoch)} steps"
-            yield Diagnostic("TD302", message, place.span, secondary=place.readers, help="write `init`")
+            message = (
+                f"`{text}` is less than one step of the recipe, which has {plural(length.steps(per_epoch), 'step')}"
+            )
+            yield Diagnostic("TD302", message, place.span, secondary=place.readers, help="use `init`")
     units = {moment.unit for _, moment, _ in named if moment.amount and moment.unit != "%"}
     if len(units) > 1:
         yield Diagnostic(
             "TD302",
-            f"{' and '.join(f'`{text}`' for text, _, _ in named)} count in different units",
+            f"{' and '.join(f'`{text}`' for text, _, _ in named)} use different units",
             group.prune.span,
-            help="give both in epochs, or both in steps",
+            help="use the same unit: epochs or steps",
         )
 
 
@@ -186,7 +189,7 @@ def _check_tail(arm: Arm, group: Rounds) -> Iterator[Diagnostic]:
         rounds = f"{times} pruning rounds" if times and times > 1 else "a pruning round"
         yield Diagnostic(
             "TD310",
-            f"{rounds} without retraining: what is left is measured as it is",
+            f"{rounds} without retraining: the pruned network is evaluated as it is",
             group.prune.span,
             help="add `rewind lr`, `rewind weights to …` or `retrain …`",
         )

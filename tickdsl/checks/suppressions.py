@@ -1,4 +1,4 @@
-"""`# ok TD505`: findings that a person has seen and means to keep."""
+"""Apply `# ok TD505` comments, which silence findings of their line."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ class _Silence:
     span: Span
 
     def covers(self, diagnostic: Diagnostic) -> bool:
-        """A warning or note of that code on the comment's line; errors cannot be silenced."""
+        """Whether this silences a finding: a warning or note of its code on its line. Errors cannot be silenced."""
         return (
             diagnostic.severity != "error"
             and diagnostic.code == self.code
@@ -34,28 +34,32 @@ class _Silence:
 
 
 def apply_silences(
-    diagnostics: Collection[Diagnostic], sources: Iterable[Source], *, complete: bool, unseen: Collection[str] = ()
+    diagnostics: Collection[Diagnostic],
+    sources: Iterable[Source],
+    *,
+    complete: bool,
+    skipped_codes: Collection[str] = (),
 ) -> list[Diagnostic]:
-    """The findings that nobody silenced, and those about the silences themselves.
+    """Drop the silenced findings, and add findings about wrong or unused `# ok` comments.
 
-    `complete`: every check was made, so that a silence without a finding is one too many; `unseen` are the
-    codes of checks that were left out.
+    `complete`: the checks ran to the end, so silences without a finding are unused, except those of `skipped_codes`,
+    whose checks did not run.
     """
-    written = [found for source in sources for found in _silences(source)]
-    silences = [found for found in written if isinstance(found, _Silence)]
-    mistakes = [found for found in written if isinstance(found, Diagnostic)]
+    parsed = [item for source in sources for item in _silences(source)]
+    silences = [item for item in parsed if isinstance(item, _Silence)]
+    mistakes = [item for item in parsed if isinstance(item, Diagnostic)]
     by_code: dict[str, list[_Silence]] = {}
-    for one in silences:
-        by_code.setdefault(one.code, []).append(one)
+    for silence in silences:
+        by_code.setdefault(silence.code, []).append(silence)
     used: set[_Silence] = set()
     kept = []
     for diagnostic in diagnostics:
-        covering = [one for one in by_code.get(diagnostic.code, ()) if one.covers(diagnostic)]
+        covering = [silence for silence in by_code.get(diagnostic.code, ()) if silence.covers(diagnostic)]
         used.update(covering)
         if not covering:
             kept.append(diagnostic)
     if complete:
-        mistakes += [_unused(one) for one in silences if one not in used and one.code not in unseen]
+        mistakes += [_unused(s) for s in silences if s not in used and s.code not in skipped_codes]
     return [*kept, *mistakes]
 
 
@@ -63,26 +67,28 @@ def _silences(source: Source) -> Iterator[_Silence | Diagnostic]:
     if "ok" not in source.text:
         return
     for start, end in comment_ranges(source.text):
-        found = SILENCE_COMMENT.match(source.text, start, end)
-        if found is None:
+        comment = SILENCE_COMMENT.match(source.text, start, end)
+        if comment is None:
             continue
-        codes = _CODE.finditer(source.text, found.start(1), found.end(1))
+        codes = _CODE.finditer(source.text, comment.start(1), comment.end(1))
         named = [match for match in codes if re.fullmatch(r"[A-Za-z]*\d+", match[0])]
         if not named:
             continue  # a comment that happens to begin with "ok"
         for match in named:
             span = Span(source, *match.span())
             if match[0] not in CODES:
-                near = closest_code(match[0])
-                label = f"did you mean `{near}`?" if near else ""
-                yield Diagnostic("TD015", f"there is no finding `{match[0]}`", span, label, help="`tickdsl explain`")
+                suggestion = closest_code(match[0])
+                label = f"did you mean `{suggestion}`?" if suggestion else ""
+                help = "`tickdsl explain` lists all codes"
+                yield Diagnostic("TD015", f"unknown code `{match[0]}`", span, label, help=help)
             elif CODES[match[0]][1] == "error":
-                message = f"{match[0]} ({CODES[match[0]][0]}) is an error; errors cannot be silenced"
-                yield Diagnostic("TD015", message, span, help="mend the plan, and remove the comment")
+                message = f"{match[0]} ({CODES[match[0]][0]}) is an error, and errors cannot be silenced"
+                yield Diagnostic("TD015", message, span, help="fix the plan and remove the comment")
             else:
                 yield _Silence(match[0], span)
 
 
-def _unused(one: _Silence) -> Diagnostic:
-    slug = CODES[one.code][0]
-    return Diagnostic("TD014", f"this line has no {one.code} ({slug}) to silence", one.span, help="remove it")
+def _unused(silence: _Silence) -> Diagnostic:
+    slug = CODES[silence.code][0]
+    message = f"unused `# ok {silence.code}`: this line has no {slug} finding"
+    return Diagnostic("TD014", message, silence.span, help="remove it")

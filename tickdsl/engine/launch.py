@@ -30,8 +30,8 @@ from tickdsl.engine.steps.context import Settings
 from tickdsl.engine.workers.in_process import InlineWorkers, Workers
 from tickdsl.engine.workers.processes import WorkerPool
 from tickdsl.errors import TickdslError
-from tickdsl.plan.lower import Study
 from tickdsl.plan.model import Plan, as_json
+from tickdsl.plan.study import Study
 from tickdsl.plugins import code_allowed
 from tickdsl.records import events
 from tickdsl.records.control import ControlReader

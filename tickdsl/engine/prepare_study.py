@@ -14,8 +14,10 @@ from tickdsl.engine.machine.precision import resolve_precision
 from tickdsl.engine.steps.measurements import surroundings
 from tickdsl.errors import TickdslError
 from tickdsl.graph.structure import Structure
-from tickdsl.plan.lower import Study, lower, prune_args
+from tickdsl.plan.lower import lower
 from tickdsl.plan.model import Arm, Data, Model, Plan, Prune
+from tickdsl.plan.prune_arguments import prune_args
+from tickdsl.plan.study import Study
 from tickdsl.pruning.allocation import resolve_amounts
 from tickdsl.pruning.round_forecast import max_rounds, rounds_until
 from tickdsl.pruning.scope import find_scope

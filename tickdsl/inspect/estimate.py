@@ -9,8 +9,8 @@ import attrs
 import numpy as np
 
 from tickdsl.engine.scheduler.event_builders import epochs
-from tickdsl.plan.lower import Study
 from tickdsl.plan.steps import Step
+from tickdsl.plan.study import Study
 from tickdsl.records.canonical import canonical_json
 from tickdsl.records.process import host_name
 from tickdsl.records.store import Store

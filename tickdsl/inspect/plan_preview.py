@@ -24,10 +24,12 @@ from tickdsl.graph.structure import Structure
 from tickdsl.graph.surgery.compact import slice_state_dict
 from tickdsl.inspect.estimate import Estimate, NoEstimate, estimate_duration
 from tickdsl.moments import format_brief, format_duration
-from tickdsl.plan.lower import Study, is_one_level, prune_args
+from tickdsl.plan.arm_lowering import is_one_level
 from tickdsl.plan.model import Arm, Matching
 from tickdsl.plan.model import as_json as plan_json
+from tickdsl.plan.prune_arguments import prune_args
 from tickdsl.plan.steps import Step, differences
+from tickdsl.plan.study import Study
 from tickdsl.pruning.criteria import ScoringContext, get_criterion
 from tickdsl.pruning.selection import prune
 from tickdsl.records.canonical import canonical_json

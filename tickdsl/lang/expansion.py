@@ -10,7 +10,8 @@ import attrs
 
 from tickdsl.errors import TickdslError
 from tickdsl.lang import vocabulary
-from tickdsl.lang.meaning.resolve import IMPLICIT_ARM_NAME, resolve
+from tickdsl.lang.meaning.arm_expansion import IMPLICIT_ARM_NAME
+from tickdsl.lang.meaning.resolve import resolve
 from tickdsl.lang.reading.include import load_source
 from tickdsl.lang.syntax import Source
 from tickdsl.lang.writing import unparse

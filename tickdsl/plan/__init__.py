@@ -1,1 +1,1 @@
-"""What a plan means, and the steps it lowers to. Imports no torch."""
+"""Resolved plans, and the steps they lower to. Imports no torch."""

@@ -1,4 +1,4 @@
-"""What answers what `report` asks beside accuracy: the training itself, or steps that look at the network it left."""
+"""The steps that measure the metrics of `report`: a training itself, or steps on the network it trained."""
 
 from __future__ import annotations
 
@@ -13,16 +13,18 @@ from tickdsl.plan.step_builder import StepBuilder, TrainingSpec, step_parents
 from tickdsl.plan.steps import Step
 from tickdsl.plugins import is_plugin
 
-#: What the record of a training tells.
+#: Metrics that the record of a training contains.
 _TRAINING_METRICS = ("train-time", "energy", "carbon", "early-stop")
-#: Operations that other work on the machine would falsify.
+#: Operations whose results are wrong if other work runs on the machine.
 EXCLUSIVE_OPERATIONS = frozenset({"latency"})
 
 
 @attrs.frozen
 class MeasurementContext:
-    """What measurements depend on beside the network: `shifted` names published test sets in the data folder by their
-    digests, by the data sets that they may belong to; `machine` what times and bytes are those of.
+    """What measurements depend on besides the network.
+
+    `shifted`: the digests of published shifted test sets in the data folder, by data set and name. `machine`: the
+    hardware and software that latency and memory are measured on.
     """
 
     shifted: Mapping[str, Mapping[str, str]] = attrs.field(factory=dict)
@@ -35,8 +37,9 @@ DEFAULT_CONTEXT = MeasurementContext()
 def measurement_steps(
     steps: StepBuilder, trained_key: str, dense: bool, plan: Plan, context: MeasurementContext
 ) -> Iterator[tuple[str, str]]:
-    """Of each metric of the plan that accuracy does not come with: the metric, and the step that answers it for the
-    network that the training (or evaluation) `measured` left. `dense`: it is the arm's unpruned network.
+    """Yield every metric of the plan that needs a step, with the key of that step.
+
+    `trained_key` is the training (or evaluation) of the network to measure; `dense`: it is the arm's unpruned network.
     """
     trained: Step = steps.graph.nodes[trained_key]["step"]
     was_trained = trained.operation == "train"
@@ -62,12 +65,12 @@ def measurement_steps(
 
 
 def _network_parents(trained_key: str, trained: Step) -> dict[str, str]:
-    """The parents of a step that looks at trained weights."""
+    """The parents of a step on trained weights."""
     return step_parents(weights=trained_key, structure=trained.parents.get("structure"))
 
 
 def _network_args(trained: Step) -> dict[str, Any]:
-    """The arguments that name a network as it is used."""
+    """The arguments that identify a network, its data and its precision."""
     args = {"model": trained.args["model"], "data": trained.args["data"]}
     if (precision := trained.args.get("recipe", {}).get("precision", "fp32")) != "fp32":
         args["precision"] = precision
@@ -82,13 +85,12 @@ def _robustness(trained: Step, context: MeasurementContext) -> dict[str, Any]:
 
 
 def _memory_recipe(recipe: Mapping[str, Any]) -> dict[str, Any]:
-    """What of a recipe the memory of its steps depends on."""
+    """The fields of a recipe that affect the memory of a training step."""
     return {name: recipe[name] for name in ("batch", "optimizer", "momentum") if name in recipe}
 
 
 def _reordered_training(steps: StepBuilder, trained: Step, dense: bool) -> str:
-    """The same training with another data order, and other alterations. The dense network's goes its own way from the
-    arm's rewinding point on."""
+    """The same training with another data order and augmentation; a dense one differs only after the rewind point."""
     args, roles = {**trained.args, "noise": 1}, dict(trained.parents)
     point = _rewind_moment(steps.arm) if dense else INIT
     if point.amount:
@@ -99,7 +101,7 @@ def _reordered_training(steps: StepBuilder, trained: Step, dense: bool) -> str:
 
 
 def _rewind_moment(arm: Arm) -> Moment:
-    """The moment of the dense training that the arm's last rounds begin from; that of other data begins anew."""
+    """The moment of the dense training that the arm's last rounds rewind to; after a transfer, init."""
     if arm.transfer is not None:
         return INIT
     rewinds = [tail for group in arm.rounds for tail in group.tail if isinstance(tail, Rewind)]

@@ -1,4 +1,4 @@
-"""What a plan means once every name, default and sweep is resolved. Immutable, JSON-able, torch-free."""
+"""A resolved plan: every name, default and sweep is resolved. Immutable, convertible to JSON, without torch."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ import attrs
 
 from tickdsl.moments import Moment
 
-#: Option values as JSON has them.
+#: Options as JSON values.
 Options = Mapping[str, Any]
 
 
 def _source_location() -> Any:
-    """Where in the source a value was written; no part of what it means."""
+    """A field with a place in the source, which does not count for equality."""
     return attrs.field(default=None, eq=False, repr=False, kw_only=True, metadata={"origin": True})
 
 
@@ -29,9 +29,9 @@ class Model:
 
     @property
     def weights_file(self) -> str | None:
-        """The file that its initial weights come from, if they come from one."""
-        found = self.options.get("weights")
-        return str(found) if found and found != "default" else None
+        """The file with its initial weights, if any."""
+        weights = self.options.get("weights")
+        return str(weights) if weights and weights != "default" else None
 
 
 @attrs.frozen
@@ -45,7 +45,7 @@ class Data:
 
 @attrs.frozen
 class Split:
-    """Training runs once per part: contiguous blocks of classes, or disjoint shares of the samples."""
+    """Train and prune once per part of the data: contiguous blocks of classes, or disjoint sets of samples."""
 
     by: str
     parts: int
@@ -54,7 +54,7 @@ class Split:
 
 @attrs.frozen
 class Share:
-    """A share of the units that remain (or of the original ones) that one round takes."""
+    """Remove a share of the remaining (or of the original) units per round."""
 
     share: Fraction
     of: str = "remaining"
@@ -62,28 +62,28 @@ class Share:
 
 @attrs.frozen
 class Count:
-    """That many units of each group (local) or of the network (global)."""
+    """Remove this many units per round, of each group (local) or of the network (global)."""
 
     count: int
 
 
 @attrs.frozen
 class To:
-    """A share of the original units that is gone in the end."""
+    """Remove units until this share of the original ones is gone."""
 
     share: Fraction
 
 
 @attrs.frozen
 class Stages:
-    """A share of what remains for each stage: successive layers at one spatial resolution."""
+    """Remove a share of the remaining units for each stage: consecutive layers of one spatial resolution."""
 
     shares: tuple[Fraction, ...]
 
 
 @attrs.frozen
 class Matching:
-    """As many units as that arm has removed at the same level."""
+    """Remove as many units as another arm has removed at the same level."""
 
     arm: str
 
@@ -93,7 +93,7 @@ Amount = Share | Count | To | Stages | Matching
 
 @attrs.frozen
 class Condition:
-    """`metric comparison bound`, e.g. accuracy < 0.9."""
+    """A condition on a metric, e.g. accuracy < 0.9."""
 
     metric: str
     comparison: str
@@ -101,7 +101,7 @@ class Condition:
     span: Any = _source_location()
 
     def holds(self, value: float) -> bool:
-        """Whether the condition is met by a measured value."""
+        """Whether a measured value meets the condition."""
         match self.comparison:
             case "<":
                 return value < self.bound
@@ -115,20 +115,20 @@ class Condition:
 
 @attrs.frozen
 class Prune:
-    """`times` rounds, or as many as `until` (a share of the original units that must be gone) needs.
+    """Prune for `times` rounds, or until `until` (a share of the original units) is removed.
 
-    `ends`: no further round once a level meets the condition. Without any of the three, a prune that matches an arm
-    has as many rounds as that has levels.
+    `ends`: stop after the first level that meets this condition. With none of these three, a prune that matches an arm
+    has as many rounds as that arm has levels.
 
-    `settles`: what goes is chosen after every epoch of the training, and goes once the choice has settled; at the end
-    of the training, or at `at`, where it never does.
+    `settles`: compute the mask after every epoch of the training, and prune once it has settled, or at the latest at
+    the end of the training, or at `at`.
     """
 
     unit: str
     scope: str
     amount: Amount
     by: str
-    #: Whether the ranking looks at training pictures, which the seed draws.
+    #: Whether the criterion uses training images, which the seed selects.
     pictures: bool = False
     times: int | None = 1
     until: Fraction | None = None
@@ -147,7 +147,7 @@ class Prune:
 
 @attrs.frozen
 class Overlap:
-    """Keep what at least `at_least` of the parts kept."""
+    """Keep the units that at least `at_least` of the parts keep."""
 
     at_least: int
     span: Any = _source_location()
@@ -155,7 +155,7 @@ class Overlap:
 
 @attrs.frozen
 class Rewind:
-    """`lr`: the recipe again from `to`, weights kept; `weights`: those of the dense run at `to` as well."""
+    """Restart the recipe from `to`, with the current weights (`lr`) or the dense run's weights at `to` (`weights`)."""
 
     what: str
     to: Moment
@@ -165,9 +165,9 @@ class Rewind:
 
 @attrs.frozen
 class Retrain:
-    """The next training is by this recipe instead; `fresh`: from fresh weights. `schedule` is the word written.
+    """Use another recipe for the next training; `fresh`: re-initialise the weights first.
 
-    `given` are the options written, of which the recipe was made.
+    `schedule` is the schedule as written, `given` the options as written.
     """
 
     schedule: str
@@ -179,9 +179,9 @@ class Retrain:
 
 @attrs.frozen
 class Distill:
-    """The next training learns from `teacher` (`dense`, or an arm) as well, until a moment of its recipe.
+    """Distil from `teacher` (`dense`, or an arm) in the next training, up to the moment `until` of its recipe.
 
-    The loss is `weight` x temperature^2 x KL(teacher || student) of softened answers + (1 - weight) x cross-entropy.
+    The loss is `weight` x temperature^2 x KL(teacher || student) of softened outputs + (1 - weight) x cross-entropy.
     """
 
     teacher: str
@@ -196,7 +196,7 @@ Tail = Overlap | Rewind | Retrain | Distill
 
 @attrs.frozen
 class Rounds:
-    """A prune and what follows it up to the next one; `joined`: the next prune belongs to the same round."""
+    """A prune with the statements up to the next one; `joined`: the next prune belongs to the same round."""
 
     prune: Prune
     tail: tuple[Tail, ...] = ()
@@ -205,9 +205,9 @@ class Rounds:
 
 @attrs.frozen
 class Transfer:
-    """Every level is judged on other data, with a fresh classifier (`reset`) or the one there is (`keep`).
+    """Train and test every level on other data, with a fresh classifier (`reset`) or the current one (`keep`).
 
-    `tail` says what is trained there, where that is not what is pending.
+    `tail` sets the training there (default: the pending training).
     """
 
     data: Data
@@ -218,7 +218,7 @@ class Transfer:
 
 @attrs.frozen
 class Arm:
-    """One pipeline under one binding of the sweeps."""
+    """One pipeline under one combination of sweep values."""
 
     id: str
     name: str
@@ -231,17 +231,17 @@ class Arm:
     transfer: Transfer | None = None
     span: Any = _source_location()
     recipe_span: Any = _source_location()
-    #: field of the recipe (`milestones.0`: one of a list) -> where its value was written
+    #: Where the value of each field of the recipe was written; `milestones.0` is the first item of a list.
     recipe_places: Any = _source_location()
 
     @property
     def protects_head(self) -> bool:
-        """Whether the classifier is left alone: parts have their own, and other data get a fresh one."""
+        """Whether the classifier is not pruned: parts have their own, and a transfer replaces it."""
         return self.split is not None or (self.transfer is not None and self.transfer.head == "reset")
 
     @property
     def referenced_arms(self) -> tuple[str, ...]:
-        """The arms that this one learns from or matches."""
+        """The names of the arms that this one distils from or matches."""
         tails = (tail for group in self.rounds for tail in group.tail)
         teachers = [tail.teacher for tail in tails if isinstance(tail, Distill) and tail.teacher != "dense"]
         matched = [group.prune.amount.arm for group in self.rounds if isinstance(group.prune.amount, Matching)]
@@ -250,10 +250,11 @@ class Arm:
 
 @attrs.frozen
 class MeasurementOptions:
-    """How `report` measures: `batch` pictures are classified at once; energy is reckoned from `watts` where no counter
-    is readable (None: by the device), CO2 from energy by `intensity` in grams per kilowatt-hour.
+    """How `report` measures.
 
-    The default intensity is the world's mean in 2023 (Ember, Global Electricity Review 2024).
+    `batch`: images per batch. `watts`: the power used to estimate energy if no counter is readable (None: depends on
+    the device). `intensity`: grams of CO2 per kWh; the default is the world average of 2023 (Ember, Global Electricity
+    Review 2024).
     """
 
     batch: int = 128
@@ -263,7 +264,7 @@ class MeasurementOptions:
 
 @attrs.frozen
 class Plan:
-    """A whole experiment. `helpers` are arms that the compared ones name, and that are not compared themselves."""
+    """A whole experiment. `helpers` are arms that compared arms refer to and that are not compared themselves."""
 
     name: str
     path: str
@@ -273,7 +274,7 @@ class Plan:
     rival_levels: str = "all"
     rival_budget: str = "epochs"
     within: Fraction = Fraction(0)
-    #: What `report` asks for; empty where the plan leaves the choice.
+    #: The metrics of `report`; empty for the default choice.
     metrics: tuple[str, ...] = ()
     measuring: MeasurementOptions = MeasurementOptions()
     stops: tuple[Condition, ...] = ()
@@ -282,19 +283,19 @@ class Plan:
     report_span: Any = _source_location()
 
     def find_arm(self, name: str, referrer: Arm) -> Arm | None:
-        """The arm that another one names: under the same values of the sweeps that both read."""
+        """The arm that `referrer` refers to by name, with equal values of the sweeps that both use; None if unknown."""
         for arm in (*self.arms, *self.helpers):
             if arm.name == name and all(referrer.sweep.get(key, value) == value for key, value in arm.sweep.items()):
                 return arm
         return None
 
 
-#: Where several types may stand, each names itself.
+#: Types that share a field: their JSON names the type.
 _TAGGED_TYPES = Share | Count | To | Stages | Matching | Overlap | Rewind | Retrain | Distill
 
 
 def as_json(value: Any) -> Any:
-    """A plan, or part of one, as plain JSON values; each type of amount or tail names itself."""
+    """Convert a plan, or part of one, to JSON values; amounts and tails have a `kind`."""
     if isinstance(value, Fraction):
         return float(value)
     if isinstance(value, Moment):

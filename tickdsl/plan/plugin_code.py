@@ -1,4 +1,4 @@
-"""What identifies the code of plug-ins in a step's key: an edited criterion re-runs what it touches."""
+"""The identity of plug-in code in step keys, so that an edited plug-in re-runs the steps that use it."""
 
 from __future__ import annotations
 
@@ -9,15 +9,15 @@ from tickdsl.plugins import code_identity, is_plugin, verify_identity
 
 
 def plugin_identities(args: Mapping[str, Any]) -> dict[str, str]:
-    """The identities of the plug-ins that a step with these arguments runs, by kind.
+    """The code identities of the plug-ins that a step with these arguments runs, by kind.
 
-    Data sets are not among them: those are known by what they hold.
+    Data sets are not included: they are identified by their content.
     """
     return {kind: code_identity(kind, name) for kind, name in _named_plugins(args) if is_plugin(kind, name)}
 
 
 def verify_plugin_code(args: Mapping[str, Any]) -> None:
-    """Raise PluginError where this process has other code than the step is named by."""
+    """Raise PluginError if the code in this process differs from the code in the step's key."""
     names = dict(_named_plugins(args))
     for kind, known in args.get("code", {}).items():
         verify_identity(kind, names[kind], known)

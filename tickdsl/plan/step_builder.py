@@ -1,4 +1,4 @@
-"""The steps of one arm under one seed, added to the graph as they are asked for; equal ones are one."""
+"""Build the steps of one arm under one seed; equal steps are added to the graph once."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ Fingerprint = Callable[[Data | Model], str]
 
 @attrs.frozen
 class DistillationSpec:
-    """Who teaches in a training: the trained network of step `teacher`, and how (see `model.Distill`)."""
+    """The teacher of a training (the trained network of step `teacher`), and the loss (see `model.Distill`)."""
 
     teacher: str
     temperature: float
@@ -28,14 +28,14 @@ class DistillationSpec:
 
 @attrs.frozen
 class TrainingSpec:
-    """A recipe from one of its moments on."""
+    """A recipe, trained from `start` on."""
 
     recipe: Options
     start: Moment = INIT
     distillation: DistillationSpec | None = None
 
     def canonical(self, moment: Moment) -> Moment:
-        """Shares of the recipe in its own unit, so that `5%` and `8ep` of 160 epochs are one step."""
+        """Convert a percentage to the recipe's unit, so that `5%` and `8ep` of 160 epochs are the same step."""
         if moment.unit != "%":
             return moment
         length = Moment.parse(str(self.recipe["length"]))
@@ -44,7 +44,7 @@ class TrainingSpec:
 
 @attrs.define
 class StepBuilder:
-    """Adds steps for `arm` and `seed`; `trainings` counts those asked for, shared or not."""
+    """Adds steps for `arm` and `seed`; `trainings` counts all trainings, shared or not."""
 
     graph: nx.DiGraph[str]
     arm: Arm
@@ -53,11 +53,11 @@ class StepBuilder:
     trainings: int = 0
 
     def for_data(self, data: Data) -> StepBuilder:
-        """The same network on other data, whole."""
+        """A builder for the same network on other data, without the split."""
         return StepBuilder(self.graph, attrs.evolve(self.arm, data=data, split=None), self.seed, self.fingerprint)
 
     def network_args(self, part: int | None) -> dict[str, Any]:
-        """The arguments that name a network on data."""
+        """The arguments that identify the network and its data."""
         data = {**as_json(self.arm.data), "fingerprint": self.fingerprint(self.arm.data)}
         if part is not None and self.arm.split is not None:
             data["part"] = {"by": self.arm.split.by, "parts": self.arm.split.parts, "index": part}
@@ -67,7 +67,7 @@ class StepBuilder:
         return {"model": model, "data": data}
 
     def init(self, part: int | None, structure: str | None = None) -> str:
-        """The initial weights; with a structure, fresh ones drawn for the network that is left."""
+        """Add the initial weights; with a structure, fresh weights of the pruned network."""
         args = self.network_args(part)
         if structure is not None:
             args["role"] = "random-init"
@@ -75,7 +75,7 @@ class StepBuilder:
         return self.add("init", args, step_parents(structure=structure), label, seeded=True)
 
     def dense_at(self, moment: Moment, part: int | None) -> str:
-        """The dense network's weights at a moment of its training."""
+        """Add the dense network's weights at a moment of its training."""
         init = self.init(part)
         if moment.amount == 0:
             return init
@@ -93,10 +93,10 @@ class StepBuilder:
         match_flops: bool = False,
         matched: str | None = None,
     ) -> str:
-        """A training (default: by the arm's recipe).
+        """Add a training (default: the arm's recipe).
 
-        match_flops: the recipe is stretched or squeezed until it costs as many multiply-adds as the recipe itself costs
-        the network `matched` (default: the dense one).
+        `match_flops`: scale the length of the recipe to the multiply-adds that the unscaled recipe costs on the network
+        with structure `matched` (default: the dense network).
         """
         training = training or TrainingSpec(self.arm.recipe)
         args: dict[str, Any] = {**self.network_args(part), "recipe": dict(training.recipe)}
@@ -124,19 +124,19 @@ class StepBuilder:
     def add(
         self, operation: str, args: dict[str, Any], roles: Mapping[str, str], label: str, seeded: bool = False
     ) -> str:
-        """The key of a step; the arm and the seed are entered among those that use it."""
+        """Add a step unless it exists, record that the arm and seed use it, and return its key."""
         needs_seed = seeded or "round" in args
-        if own := plugin_identities(args):
-            args = {**args, "code": own}
+        if identities := plugin_identities(args):
+            args = {**args, "code": identities}
         step = Step(operation, args, roles, self.seed if needs_seed else None)
         if step.key not in self.graph:
             self.graph.add_node(step.key, step=step, label=label, uses={}, prefixes={})
             for role, parent in roles.items():
                 self.graph.add_edge(parent, step.key, role=role)
-        self.graph.nodes[step.key]["uses"][self.arm.id, self.seed] = None  # a dict: in order, each once
+        self.graph.nodes[step.key]["uses"][self.arm.id, self.seed] = None  # a dict as an ordered set
         return step.key
 
 
 def step_parents(**keys: str | None) -> dict[str, str]:
-    """The roles that are filled."""
+    """The parents of a step by role, without those that are None."""
     return {role: key for role, key in keys.items() if key is not None}

@@ -1,4 +1,4 @@
-"""The unit of work: one pure operation, named by what goes into it."""
+"""Steps: pure operations, identified by a hash of their inputs."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import attrs
 
 from tickdsl.records.canonical import digest
 
-#: operation -> version. Raise one when the same arguments would give another result.
+#: The version of each operation. Raise it when the same arguments give another result.
 OPERATIONS: dict[str, int] = {
     "init": 1,
     "train": 1,
@@ -31,8 +31,8 @@ OPERATIONS: dict[str, int] = {
 class Step:
     """One operation on the results of its parents (role -> key). Equal keys mean equal results.
 
-    `args` hold JSON values only, defaults left out. Arm names, file times, formatting and devices are no part
-    of a step, so renaming an arm or moving a plan re-runs nothing.
+    `args` holds JSON values only, without defaults. Arm names, file times, formatting and devices are not part of a
+    step, so renaming an arm or moving a plan re-runs nothing.
     """
 
     operation: str = attrs.field(validator=attrs.validators.in_(OPERATIONS))
@@ -42,7 +42,7 @@ class Step:
 
     @functools.cached_property
     def parts(self) -> dict[str, Any]:
-        """All that the key is made of; kept with the result, so that a changed key can be explained."""
+        """Everything the key is computed from; stored with the result, to explain why a key changed."""
         return {
             "operation": self.operation,
             "version": OPERATIONS[self.operation],
@@ -53,23 +53,23 @@ class Step:
 
     @functools.cached_property
     def key(self) -> str:
-        """sha256, hex, over `parts`."""
+        """The SHA-256 hex digest of `parts`."""
         return digest(self.parts)
 
 
 def _keyed_args(args: Mapping[str, Any]) -> dict[str, Any]:
-    """The arguments that name a step: data and weights are named by their fingerprint, not by where they lie."""
-    named = dict(args)
+    """The arguments that enter the key: data and weights count by their fingerprint, not by their path."""
+    keyed = dict(args)
     for subject, place in (("data", "path"), ("model", "weights")):
-        found = args.get(subject)
-        if found is not None and "fingerprint" in found:
-            options = {name: value for name, value in found["options"].items() if name != place}
-            named[subject] = {**found, "options": options}
-    return named
+        value = args.get(subject)
+        if value is not None and "fingerprint" in value:
+            options = {name: option for name, option in value["options"].items() if name != place}
+            keyed[subject] = {**value, "options": options}
+    return keyed
 
 
 def differences(ours: Mapping[str, Any], theirs: Mapping[str, Any], prefix: str = "") -> list[str]:
-    """Where two steps' parts differ, one line each: `args.recipe.lr: 0.1 -> 0.05`."""
+    """The differences between the `parts` of two steps, from theirs to ours: `args.recipe.lr: 0.1 -> 0.05`."""
     lines: list[str] = []
     for name in sorted({*ours, *theirs}):
         mine, other = ours.get(name), theirs.get(name)

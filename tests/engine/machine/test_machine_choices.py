@@ -14,7 +14,7 @@ from tickdsl.engine.prepare_study import prepare_study
 from tickdsl.lang.meaning.resolve import resolve
 from tickdsl.lang.reading.include import load_source
 from tickdsl.lang.syntax import Source
-from tickdsl.plan.lower import Study
+from tickdsl.plan.study import Study
 from tickdsl.training import models
 from tickdsl.training.checkpoints import Checkpointer
 from tickdsl.training.data import datasets

@@ -14,7 +14,7 @@ from tickdsl.engine.workers.in_process import Worker
 from tickdsl.lang.meaning.resolve import resolve
 from tickdsl.lang.reading.include import load_source
 from tickdsl.lang.syntax import Source
-from tickdsl.plan.lower import Study
+from tickdsl.plan.study import Study
 
 SMALL = "model small-cnn\ndata synthetic size=8 train=64 test=32\n"
 LARGE = "model vgg16\ndata synthetic size=32 train=64 test=32\n"

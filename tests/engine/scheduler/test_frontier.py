@@ -16,7 +16,8 @@ from tickdsl.engine.scheduler.step_scheduler import StepScheduler
 from tickdsl.lang.meaning.resolve import resolve
 from tickdsl.lang.reading.include import load_source
 from tickdsl.lang.syntax import Source
-from tickdsl.plan.lower import Measurement, Study, lower
+from tickdsl.plan.lower import lower
+from tickdsl.plan.study import Measurement, Study
 
 ROUNDS = 5
 #: In which order results come in.

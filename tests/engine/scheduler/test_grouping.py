@@ -13,7 +13,7 @@ from test_frontier import ORDERS, PLANS, plain, study
 
 from tickdsl.engine.scheduler.step_grouper import StackingKeys, StepGrouper
 from tickdsl.engine.scheduler.step_scheduler import StepScheduler
-from tickdsl.plan.lower import Study
+from tickdsl.plan.study import Study
 from tickdsl.records import Store
 
 

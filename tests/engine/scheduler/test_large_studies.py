@@ -16,7 +16,8 @@ from tickdsl.engine.scheduler.step_scheduler import StepScheduler
 from tickdsl.lang.meaning.resolve import resolve
 from tickdsl.lang.reading.include import load_source
 from tickdsl.lang.syntax import Source
-from tickdsl.plan.lower import Study, lower
+from tickdsl.plan.lower import lower
+from tickdsl.plan.study import Study
 from tickdsl.records import Store
 from tickdsl.records.control import ControlReader
 from tickdsl.records.event_decode import EventRecord

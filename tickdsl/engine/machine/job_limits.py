@@ -9,8 +9,8 @@ from tickdsl.engine.building import TRACE_BATCH_SIZE
 from tickdsl.engine.graph_cache import DEFAULT_DATA_DIR, dense_graph
 from tickdsl.graph.costs import cost
 from tickdsl.graph.structure import Structure
-from tickdsl.plan.lower import Study
 from tickdsl.plan.model import Plan
+from tickdsl.plan.study import Study
 
 #: More workers than that only take memory from each other.
 _MAX_JOBS = 8

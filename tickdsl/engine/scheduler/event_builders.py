@@ -7,9 +7,9 @@ from typing import Any
 
 from tickdsl.metrics.training_metrics import TRAINING_METRICS, training_figures
 from tickdsl.moments import Moment
-from tickdsl.plan.lower import Measurement, Study
 from tickdsl.plan.model import MeasurementOptions
 from tickdsl.plan.steps import Step
+from tickdsl.plan.study import Measurement, Study
 from tickdsl.records import events
 
 

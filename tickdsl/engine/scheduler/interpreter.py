@@ -35,7 +35,7 @@ from tickdsl.engine.scheduler.peer_runs import PeerRuns
 from tickdsl.engine.scheduler.step_grouper import StepGrouper
 from tickdsl.engine.scheduler.step_scheduler import StepScheduler
 from tickdsl.engine.workers.in_process import Workers
-from tickdsl.plan.lower import Study
+from tickdsl.plan.study import Study
 from tickdsl.records import events
 from tickdsl.records.control import ControlReader, Request
 from tickdsl.records.store import Store

@@ -12,9 +12,9 @@ from tickdsl.engine.graph_cache import image_shape_and_classes, model_graph
 from tickdsl.graph.costs import cost
 from tickdsl.graph.structure import Structure
 from tickdsl.moments import Moment
-from tickdsl.plan.lower import Study
 from tickdsl.plan.model import Data
 from tickdsl.plan.steps import Step
+from tickdsl.plan.study import Study
 from tickdsl.records.canonical import canonical_json
 from tickdsl.training.catalogue import architecture_options, known_size
 from tickdsl.training.recipes.recipe import Recipe, steps_per_epoch

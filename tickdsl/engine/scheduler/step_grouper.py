@@ -8,8 +8,8 @@ from collections.abc import Collection
 from tickdsl.engine.scheduler.step_scheduler import StepScheduler
 from tickdsl.engine.steps.context import STRUCTURE
 from tickdsl.graph.structure import Structure, StructureError
-from tickdsl.plan.lower import Study
 from tickdsl.plan.steps import Step
+from tickdsl.plan.study import Study
 from tickdsl.records.canonical import canonical_json
 from tickdsl.records.store import Store
 

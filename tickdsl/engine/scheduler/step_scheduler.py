@@ -17,8 +17,8 @@ from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
-from tickdsl.plan.lower import Level, Measurement, Study
 from tickdsl.plan.measurement_steps import EXCLUSIVE_OPERATIONS
+from tickdsl.plan.study import Level, Measurement, Study
 
 Metrics = Mapping[str, Any]
 ArmSeed = tuple[str, int]

@@ -1,1 +1,1 @@
-"""Syntax tree to `Plan`: names, defaults, sweeps and arms resolved."""
+"""Resolve a syntax tree to a `Plan`: names, defaults, sweeps and arms."""

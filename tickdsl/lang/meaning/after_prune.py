@@ -1,4 +1,4 @@
-"""What follows a prune: which weights the next training starts from, by which recipe, with which teacher."""
+"""Resolve the statements after a `prune`: `overlap`, `rewind`, `retrain`, `distill` and `transfer`."""
 
 from __future__ import annotations
 
@@ -16,17 +16,18 @@ from tickdsl.lang.option_types import option_types as options_of
 from tickdsl.lang.option_types import recipe_field
 from tickdsl.moments import INIT, Moment
 from tickdsl.plan import model
+from tickdsl.plurals import plural
 from tickdsl.training import catalogue
 from tickdsl.training.recipes.recipe import Recipe
 from tickdsl.training.recipes.retraining import retraining_recipe
 
-#: What distillation takes where nothing is said (Hinton 2015 has a temperature of this order).
+#: Defaults of `distill` (Hinton et al. 2015 use temperatures of this order).
 DEFAULT_TEMPERATURE, DEFAULT_WEIGHT = 4.0, 0.9
 
 
 @attrs.frozen
 class ArmContext:
-    """What a pipeline stands in: the settings in force (None where they could not be read), its arm, all arms."""
+    """The context of a pipeline: its settings (None if they could not be read), its arm, and the names of all arms."""
 
     scope: settings.ArmSettings | None
     arm: str
@@ -37,19 +38,21 @@ class ArmContext:
     def split(self) -> model.Split | None:
         return self.scope.split if self.scope else None
 
-    def arm_name(self, value: syntax.Value, what: str, known: Sequence[str]) -> str:
-        """An arm, or another known word."""
-        found = self.reader.dereference(value)
-        name: Any = getattr(found, "text", None)
+    def arm_name(self, value: syntax.Value, clause: str, known: Sequence[str]) -> str:
+        """Read the name of an arm, or another of the `known` words.
+
+        Raises InvalidValueError, after reporting TD511, if the name is unknown.
+        """
+        name: Any = getattr(self.reader.dereference(value), "text", None)
         if name not in known:
-            near = did_you_mean(str(name), known) or ""
-            message = f"`{what} {name}`: there is no such arm"
-            raise self.reader.report_error("TD511", message, value, label=near, help=f"one of: {join_or(known)}")
+            suggestion = did_you_mean(str(name), known) or ""
+            message = f"unknown arm `{name}` in `{clause}`"
+            raise self.reader.report_error("TD511", message, value, label=suggestion, help=f"use {join_or(known)}")
         return str(name)
 
 
 def tail(statement: syntax.Statement, context: ArmContext) -> model.Tail:
-    """The statement as part of a round. Raises InvalidValueError where it is wrong, and says why."""
+    """Resolve a statement of a round. Raises InvalidValueError, after reporting it, if the statement is wrong."""
     match statement:
         case syntax.Overlap():
             return _overlap(statement, context)
@@ -59,39 +62,41 @@ def tail(statement: syntax.Statement, context: ArmContext) -> model.Tail:
             return _retrain(statement, context)
         case syntax.Distill():
             return _distill(statement, context)
-    raise TypeError(f"{type(statement).__name__} is no tail")
+    raise TypeError(f"{type(statement).__name__} cannot follow a prune")
 
 
 def check_order(earlier: Iterable[model.Tail], added: model.Tail, reader: ValueReader) -> None:
-    """Whether a statement may follow the others of its round. Raises InvalidValueError where not, and says why."""
+    """Raise InvalidValueError, after reporting it, if a statement may not follow the earlier ones of its round."""
     earlier = list(earlier)
     for other in earlier:
         if type(other) is type(added):
             message = (
-                f"two rewinds in one round: the second wins over `rewind {other.what}`"
+                f"this round has two rewinds: the second overrides `rewind {other.what}`"
                 if isinstance(other, model.Rewind)
-                else f"two `{_keyword(other)}` in one round"
+                else f"this round has two `{_keyword(other)}` statements"
             )
             raise _conflict_error(message, other, added, reader)
         match other, added:
             case model.Rewind(what="lr"), model.Retrain(schedule=schedule):
-                message = f"`retrain {schedule}` begins a schedule of its own; the `rewind lr` before it has no effect"
-                raise _conflict_error(
-                    message, other, added, reader, "keep one; `rewind lr to …` behind it begins it later"
-                )
+                message = f"`rewind lr` has no effect before `retrain {schedule}`, which starts its own schedule"
+                help = "remove one; to start the new schedule later, put `rewind lr to …` after `retrain`"
+                raise _conflict_error(message, other, added, reader, help)
             case (model.Rewind(what="weights"), model.Retrain(fresh=True)) | (model.Retrain(), model.Rewind("weights")):
-                message = "the weights are chosen twice" if isinstance(added, model.Retrain) else (
-                    "`rewind weights` takes the recipe with it: the `retrain` before it has no effect"
-                )  # fmt: skip
+                if isinstance(added, model.Retrain):
+                    message = f"`rewind weights` has no effect before `retrain {added.schedule}`, which resets weights"
+                    raise _conflict_error(message, other, added, reader)
+                message = "`retrain` has no effect before `rewind weights`, which also restores the recipe"
                 raise _conflict_error(
-                    message, other, added, reader, "put `rewind weights` before `retrain`, or drop one"
+                    message, other, added, reader, "put `rewind weights` before `retrain`, or remove one of them"
                 )
     if isinstance(added, model.Overlap) and earlier:
         help = "swap the two statements"
-        reader.report(Diagnostic("TD007", f"`overlap` comes before `{_keyword(earlier[0])}`", added.span, help=help))
+        reader.report(
+            Diagnostic("TD007", f"`overlap` must come before `{_keyword(earlier[0])}`", added.span, help=help)
+        )
         raise InvalidValueError
     if not isinstance(added, model.Distill) and any(isinstance(other, model.Distill) for other in earlier):
-        message = f"`distill` adds to what is trained next: it comes behind `{_keyword(added)}`"
+        message = f"`distill` must come after `{_keyword(added)}`"
         reader.report(Diagnostic("TD007", message, added.span, help="swap the two statements"))
         raise InvalidValueError
 
@@ -101,7 +106,7 @@ def _keyword(tail: model.Tail) -> str:
 
 
 def _conflict_error(
-    message: str, other: model.Tail, added: model.Tail, reader: ValueReader, help: str = "keep one of them"
+    message: str, other: model.Tail, added: model.Tail, reader: ValueReader, help: str = "remove one of them"
 ) -> InvalidValueError:
     reader.report(Diagnostic("TD304", message, added.span, secondary=(Label(other.span, "the first one"),), help=help))
     return InvalidValueError()
@@ -110,10 +115,10 @@ def _conflict_error(
 def _rewind(statement: syntax.Rewind, context: ArmContext) -> model.Rewind:
     reader = context.reader
     reader.options(statement.options, {}, "rewind")
-    what = reader.word(statement.what, vocabulary.REWIND_TARGETS, "rewind")
+    what = reader.word(statement.what, vocabulary.REWIND_TARGETS, "rewind target")
     if statement.to is not None and reader.dereference(statement.to) == syntax.Word("pretrained", span=statement.span):
         return _rewind_to_pretrained(statement, what, context)
-    to = reader.moment(statement.to, "a rewind's end") if statement.to is not None else INIT
+    to = reader.moment(statement.to, "the rewind target") if statement.to is not None else INIT
     place = reader.locate(statement.to) if statement.to is not None else None
     resolved = model.Rewind(what, to, to_place=place, span=statement.span)
     DefaultsReporter(reader.report).rewind(statement, resolved)
@@ -121,17 +126,17 @@ def _rewind(statement: syntax.Rewind, context: ArmContext) -> model.Rewind:
 
 
 def _rewind_to_pretrained(statement: syntax.Rewind, what: str, context: ArmContext) -> model.Rewind:
-    """Weights from elsewhere are those that the network begins with."""
+    """Resolve `to pretrained`: pretrained weights are the initial weights of their network."""
     assert statement.to is not None
     if what != "weights":
-        message = "`pretrained` says which weights; the rate has no such moment"
+        message = "`to pretrained` applies only to `rewind weights`"
         raise context.reader.report_bad_value(
-            statement.to, message, help="write `rewind weights to pretrained`, or `rewind lr`"
+            statement.to, message, help="use `rewind weights to pretrained` or `rewind lr`"
         )
     if context.scope is not None and not context.scope.model.options.get("weights"):
-        message = f"{context.scope.model.name} has no weights from elsewhere to rewind to"
+        message = f"{context.scope.model.name} does not start from pretrained weights"
         raise context.reader.report_bad_value(
-            statement.to, message, help="write `model NAME weights=default`, or `to init`"
+            statement.to, message, help="use `model NAME weights=default`, or `rewind weights to init`"
         )
     return model.Rewind(what, INIT, span=statement.span)
 
@@ -142,22 +147,24 @@ def _overlap(statement: syntax.Overlap, context: ArmContext) -> model.Overlap:
         reader.report(
             Diagnostic(
                 "TD501",
-                "`overlap` needs parts to overlap",
+                "`overlap` needs a `split`",
                 statement.span,
                 help="add `split classes 2` (or more) to the arm",
             )
         )
         raise InvalidValueError
-    at_least = split.parts if statement.at_least is None else reader.integer(statement.at_least, "the parts to keep")
-    of = split.parts if statement.parts is None else reader.integer(statement.parts, "the number of parts")
-    if not 1 <= at_least <= of or of != split.parts:
+    at_least = (
+        split.parts if statement.at_least is None else reader.integer(statement.at_least, "the minimum number of parts")
+    )
+    parts = split.parts if statement.parts is None else reader.integer(statement.parts, "the number of parts")
+    if not 1 <= at_least <= parts or parts != split.parts:
         reader.report(
             Diagnostic(
                 "TD502",
-                f"`{at_least} of {of}`: the split has {split.parts} parts",
+                f"`{at_least} of {parts}` does not fit the split, which has {plural(split.parts, 'part')}",
                 statement.span,
-                secondary=(Label(split.span, "the split"),),
-                help=f"write `overlap 1 of {split.parts}` to `overlap {split.parts} of {split.parts}`",
+                secondary=(Label(split.span, "split here"),),
+                help=f"use `overlap K of {split.parts}`, with K from 1 to {split.parts}",
             )
         )
         raise InvalidValueError
@@ -169,18 +176,20 @@ def _retrain(statement: syntax.Retrain, context: ArmContext) -> model.Retrain:
     schedule = reader.table_name(statement.schedule, vocabulary.SCHEDULES, "TD116")
     allowed = {name: vocabulary.RETRAIN_OPTIONS[name] for name in vocabulary.SCHEDULES[schedule].options}
     given = reader.options(statement.options, allowed, f"retrain {schedule}")
-    length = reader.moment(statement.length, "the training's length") if statement.length is not None else None
+    length = reader.moment(statement.length, "the training length") if statement.length is not None else None
     if len(given) < len(statement.options) or scope is None:
         raise InvalidValueError
     try:
         base = Recipe.from_dict(scope.recipe)
     except ValueError:
-        raise InvalidValueError from None  # `check` says what is wrong with the recipe
+        raise InvalidValueError from None  # tickdsl.checks reports what is wrong with the recipe
     if length is not None and length.unit == "%":
         length = Moment(base.length.amount * length.amount / 100, base.length.unit)
     if length is not None and not length.amount:
         assert statement.length is not None
-        raise reader.report_bad_value(statement.length, f"a retraining of {length} has no length", help="write `40ep`")
+        raise reader.report_bad_value(
+            statement.length, f"the training length must be above 0; found {length}", help="use e.g. `40ep`"
+        )
     if schedule == "fine-tune":
         _check_fine_tuning_rate(statement, given, base, reader)
     options = {recipe_field(name): value for name, value in given.items()}
@@ -192,7 +201,7 @@ def _retrain(statement: syntax.Retrain, context: ArmContext) -> model.Retrain:
         place = settings.location_at_fault(
             error, settings.recipe_locations(statement.length, statement.options, reader)
         )
-        message = f"this retraining cannot be carried out: {error}"
+        message = f"invalid `retrain {schedule}`: {error}"
         reader.report(
             Diagnostic("TD305", message, place.span, secondary=place.readers)
             if place
@@ -211,16 +220,16 @@ def _check_fine_tuning_rate(
         reader.report(
             Diagnostic(
                 "TD307",
-                f"`retrain fine-tune` goes on at the recipe's last rate, and schedule={base.schedule} ends at 0",
+                f"`retrain fine-tune` uses the recipe's final learning rate, which is 0 with schedule={base.schedule}",
                 statement.span,
-                help=f"give one: `lr={base.peak_lr / 100:g}`",
+                help=f"set a learning rate, e.g. `lr={base.peak_lr / 100:g}`",
             )
         )
         raise InvalidValueError
     if given.get("lr", 0) >= base.peak_lr:
         option = next(option for option in statement.options if option.key.text == "lr")
-        message = f"fine-tuning at lr={given['lr']:g}: the recipe goes up to lr={base.peak_lr:g}"
-        help = f"take less, e.g. `lr={base.peak_lr / 100:g}`, or write `rewind lr`"
+        message = f"`lr={given['lr']:g}` is high for fine-tuning: the recipe peaks at `lr={base.peak_lr:g}`"
+        help = f"use a lower rate, e.g. `lr={base.peak_lr / 100:g}`, or `rewind lr`"
         reader.report_error("TD308", message, option.value, help=help)
 
 
@@ -229,7 +238,7 @@ def _distill(statement: syntax.Distill, context: ArmContext) -> model.Distill:
     given = reader.options(statement.options, vocabulary.DISTILL_OPTIONS, "distill")
     teacher = context.arm_name(statement.teacher, "distill from", ["dense", *context.arms])
     if teacher == context.arm:
-        help = "distil from `dense`, or from another arm"
+        help = "distil from `dense` or another arm"
         raise reader.report_error(
             "TD510", f"arm `{context.arm}` cannot be its own teacher", statement.teacher, help=help
         )
@@ -243,7 +252,7 @@ def _distill(statement: syntax.Distill, context: ArmContext) -> model.Distill:
 
 
 def transfer(statement: syntax.Transfer, context: ArmContext) -> model.Transfer:
-    """Where levels are judged instead. Raises InvalidValueError where the statement is wrong, and says why."""
+    """Resolve a `transfer` statement. Raises InvalidValueError, after reporting it, if the statement is wrong."""
     reader = context.reader
     name = reader.table_name(statement.data, catalogue.DATASETS, "TD102")
     catalogue_options = catalogue.DATASETS[name].options
@@ -251,25 +260,23 @@ def transfer(statement: syntax.Transfer, context: ArmContext) -> model.Transfer:
     given = reader.options(statement.options, both, f"transfer to {name}")
     head = given.pop("head", "reset")
     data = model.Data(name, settings.non_default(given, catalogue_options), span=statement.data.span)
-    found: list[model.Rewind | model.Retrain] = []
+    tails: list[model.Rewind | model.Retrain] = []
     for inner in statement.body:
         if not isinstance(inner, syntax.Retrain | syntax.Rewind):
-            message = (
-                f"`{inner.span.text.split()[0]}` cannot stand inside a transfer: it says how the ticket is trained"
-            )
-            reader.report(Diagnostic("TD007", message, inner.span, help="write `retrain …` or `rewind lr …` there"))
+            message = f"`{inner.span.text.split()[0]}` cannot be used inside a `transfer`"
+            reader.report(Diagnostic("TD007", message, inner.span, help="use `retrain …` or `rewind lr …` there"))
             continue
-        read = tail(inner, context)
-        assert isinstance(read, model.Rewind | model.Retrain)
-        check_order(found, read, reader)
-        if isinstance(read, model.Rewind) and read.what == "weights":
-            message = "the weights are those that the ticket has when it is carried over"
-            reader.report(Diagnostic("TD007", message, read.span, help="rewind before the transfer"))
+        added = tail(inner, context)
+        assert isinstance(added, model.Rewind | model.Retrain)
+        check_order(tails, added, reader)
+        if isinstance(added, model.Rewind) and added.what == "weights":
+            message = "`rewind weights` cannot be used inside a `transfer`: the ticket keeps its weights"
+            reader.report(Diagnostic("TD007", message, added.span, help="move it before the `transfer`"))
             continue
-        found.append(read)
+        tails.append(added)
     _check_head(statement, data, head, context)
     DefaultsReporter(reader.report).options(statement, {"head": head}, vocabulary.TRANSFER_OPTIONS)
-    return model.Transfer(data, head, tuple(found), span=statement.span)
+    return model.Transfer(data, head, tuple(tails), span=statement.span)
 
 
 def _check_head(statement: syntax.Transfer, data: model.Data, head: str, context: ArmContext) -> None:
@@ -282,14 +289,14 @@ def _check_head(statement: syntax.Transfer, data: model.Data, head: str, context
         option = next(option for option in statement.options if option.key.text == "head")
         raise context.reader.report_error(
             "TD412",
-            f"the head has {before} outputs for {source.name}; {data.name} has {after} classes",
+            f"the head has {before} outputs (for {source.name}), but {data.name} has {after} classes",
             option.value,
-            help="write `head=reset`",
+            help="use `head=reset`",
         )
 
 
 def condition(written: syntax.Condition, reader: ValueReader) -> model.Condition:
-    """`accuracy < 95%`, of `stop when` or `until`."""
+    """Resolve a condition of `stop when` or `until`, such as `accuracy < 95%`."""
     metric = reader.word(written.metric, vocabulary.CONDITION_METRICS, "metric to watch", "TD114")
     share = metric in ("accuracy", "sparsity")
     bound = float(reader.share(written.bound, metric)) if share else reader.number(written.bound, metric)

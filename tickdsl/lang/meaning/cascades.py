@@ -1,4 +1,4 @@
-"""What a statement that could not be read may have said: findings that follow from its loss are not shown."""
+"""Hide the findings that may only follow from a statement that could not be parsed."""
 
 from __future__ import annotations
 
@@ -10,17 +10,17 @@ from tickdsl.lang.findings.diagnostics import Diagnostic
 from tickdsl.lang.reading.include import LoadedPlan
 from tickdsl.lang.reading.statements import TOP_LEVEL_KEYWORDS
 
-#: About a name that may have been defined, or read, in the text that was lost.
+#: Codes about a name that the unparsed text may define or use.
 _NAME_CODES = {"TD106", "TD107", "TD110", "TD115", "TD507", "TD511", "TD512"}
-#: About the name of an arm, where that could not be read.
+#: Codes about the name of an arm, which may itself be unparsed.
 _ARM_NAME_CODES = {"TD109", "TD111", "TD507"}
-#: About something missing that may have stood there.
+#: Codes about something missing that the unparsed text may contain.
 _MISSING_CODES = {"TD002", "TD301", "TD310", "TD501", "TD506", "TD517", "TD901", "TD902", "TD905"}
 _WORD = re.compile(r"[A-Za-z_][\w.-]*")
 
 
 class UnparsedText:
-    """The text of a plan that could not be read."""
+    """The text of a plan that could not be parsed."""
 
     def __init__(self, loaded: LoadedPlan) -> None:
         self.spans = loaded.unparsed
@@ -29,11 +29,11 @@ class UnparsedText:
         self.arms = [s.span for s in loaded.statements if isinstance(s, syntax.Arm)]
 
     def may_explain(self, diagnostic: Diagnostic) -> bool:
-        """Whether a finding may be a mere consequence of what was lost."""
+        """Whether a finding may only follow from the unparsed text."""
         if not self.spans:
             return False
         if diagnostic.code in _ARM_NAME_CODES and any(self._overlap(diagnostic.span, span) for span in self.spans):
-            return True  # its name is a guess
+            return True  # the name is a guess
         if diagnostic.code in _NAME_CODES:
             return (
                 self.included
@@ -43,18 +43,18 @@ class UnparsedText:
         return diagnostic.code in _MISSING_CODES and self.affects(diagnostic.span)
 
     @staticmethod
-    def _overlap(one: syntax.Span, other: syntax.Span) -> bool:
-        return one.source is other.source and one.start < other.end and other.start < one.end
+    def _overlap(first: syntax.Span, second: syntax.Span) -> bool:
+        return first.source is second.source and first.start < second.end and second.start < first.end
 
     def _lost_statement_is(self, statement: str, diagnostic: Diagnostic) -> bool:
         return diagnostic.code == "TD507" and any(span.text.lstrip().startswith(statement) for span in self.spans)
 
     def affects(self, place: syntax.Span) -> bool:
-        """Whether what was lost may have belonged to the pipeline at a place: to its arm, or to all arms."""
+        """Whether unparsed text may belong to the pipeline at `place`: to its arm, or to all arms."""
         return self.affected_by(self.spans, place)
 
     def affected_by(self, spans: Iterable[syntax.Span], place: syntax.Span) -> bool:
-        """Whether one of the spans belongs to the pipeline at a place."""
+        """Whether one of the spans belongs to the pipeline at `place`."""
         here = self._enclosing_arm(place)
         return any(
             (arm := self._enclosing_arm(span)) == here or (arm is None and not self._is_question(span))
@@ -65,6 +65,6 @@ class UnparsedText:
         return next((a for a in self.arms if a.source is place.source and a.start <= place.start < a.end), None)
 
     def _is_question(self, span: syntax.Span) -> bool:
-        """Whether a statement of the top level speaks of no pipeline."""
+        """Whether a top-level statement belongs to no pipeline."""
         word = _WORD.match(span.text.lstrip())
         return word is not None and word[0] in TOP_LEVEL_KEYWORDS and word[0] not in ("include", "arm")

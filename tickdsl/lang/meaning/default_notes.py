@@ -1,9 +1,9 @@
-"""Defaults that a statement is completed by: each is told once, where the statement stands."""
+"""Notes on the defaults that a statement uses, reported at the statement."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import attrs
@@ -15,47 +15,48 @@ from tickdsl.lang.vocabulary import OptionType
 from tickdsl.lang.writing import unparse
 from tickdsl.lang.writing.literals import format_moment
 from tickdsl.plan import model
+from tickdsl.plurals import agreeing
 from tickdsl.training.recipes.recipe import Recipe
 
-#: Numbers that nobody wrote so: 0.010000000000000002.
+#: Numbers with rounding errors, such as 0.010000000000000002.
 _LONG = re.compile(r"\d+\.\d{7,}")
 
 
 @attrs.frozen
 class DefaultsReporter:
-    """Tells what was assumed."""
+    """Reports which defaults a statement uses."""
 
     report: DiagnosticSink
 
     def data(self, statement: syntax.Model, data: str) -> None:
-        """No data set."""
+        """Note the default data set of a `model` statement that names none."""
         self._note("TD905", "model", [f"on {data}"], statement.span)
 
     def recipe(self, statement: syntax.Train, written: Iterable[str], fields: Mapping[str, Any]) -> None:
-        """Options of `train` that shape a training and are not among those `written`."""
+        """Note the defaults of `train` that affect the training and are not among the options `written`."""
         recipe = Recipe.from_dict(fields)
         shapes = {"milestones": ["gamma"], "one-cycle": ["pct-start", "div", "final-div"]}
         names = ["lr", "batch", *(["momentum"] if recipe.optimizer == "sgd" else []), *shapes.get(recipe.schedule, ())]
         if recipe.schedule == "one-cycle" and recipe.max_lr is not None:
-            names.remove("lr")  # which one-cycle does not read
+            names.remove("lr")  # one-cycle does not use it
         left_out = {name: vocabulary.TRAIN_OPTIONS[name] for name in names if name not in set(written)}
         length = [format_moment(recipe.length)] if statement.length is None else []
         values = unparse.options(unparse.recipe_options(recipe, left_out), left_out)
         self._note("TD902", "train", length + values, statement.span)
 
     def ranking(self, statement: syntax.Prune, resolved: model.Prune) -> None:
-        """No scope, no criterion."""
+        """Note the default scope and criterion of a `prune`."""
         scope = [resolved.scope] if statement.scope is None else []
         by = [f"by {resolved.by}"] if statement.by is None else []
-        self._note("TD906", "prune", [" … ".join(scope + by)], statement.span)
+        self._note("TD906", "prune", [*scope, *by], statement.span, separator=" … ")
 
     def rewind(self, statement: syntax.Rewind, resolved: model.Rewind) -> None:
-        """No format_moment. That the rate begins anew at its beginning is what rewinding it says."""
+        """Note the default target of `rewind weights`; `rewind lr` always goes back to the start of its schedule."""
         if statement.to is None and resolved.what == "weights":
             self._note("TD907", "rewind weights", ["to init"], statement.span)
 
     def retraining(self, statement: syntax.Retrain, resolved: model.Retrain) -> None:
-        """No length, or no option that shapes the schedule."""
+        """Note the default length and schedule options of a `retrain`."""
         recipe = Recipe.from_dict(resolved.recipe)
         written = {option.key.text for option in statement.options}
         shape = {
@@ -68,7 +69,7 @@ class DefaultsReporter:
         self._note("TD907", f"retrain {resolved.schedule}", length + values, statement.span)
 
     def measuring(self, statement: syntax.Report, plan: model.Plan) -> None:
-        """Options of `report` that its metrics read."""
+        """Note the defaults of `report` that its metrics use."""
         written = tuple(f"{option.key.text}=" for option in statement.options)
         values = unparse.report_options(plan.metrics, plan.measuring)
         self._note("TD907", "report", [value for value in values if not value.startswith(written)], statement.span)
@@ -79,20 +80,23 @@ class DefaultsReporter:
         values: Mapping[str, Any],
         kinds: Mapping[str, OptionType],
     ) -> None:
-        """Options that are not written, of all `values`."""
+        """Note those of `values` that the statement does not set."""
         written = {option.key.text for option in statement.options}
         left_out = {name: value for name, value in values.items() if name not in written}
-        word = type(statement).__name__.lower()
-        self._note("TD907", word, unparse.options(left_out, kinds), statement.span)
+        keyword = type(statement).__name__.lower()
+        self._note("TD907", keyword, unparse.options(left_out, kinds), statement.span)
 
-    def _note(self, code: str, what: str, defaults: Iterable[str], span: syntax.Span) -> None:
-        said = _LONG.sub(lambda number: f"{float(number[0]):g}", " ".join(defaults))
-        if said:
-            self.report(Diagnostic(code, f"`{what}` is completed by `{said}`", span))
+    def _note(
+        self, code: str, statement: str, defaults: Sequence[str], span: syntax.Span, separator: str = " "
+    ) -> None:
+        if not defaults:
+            return
+        text = _LONG.sub(lambda number: f"{float(number[0]):g}", separator.join(defaults))
+        self.report(Diagnostic(code, f"`{statement}` uses the {agreeing(len(defaults), 'default')} `{text}`", span))
 
 
 def comparison_options(plan: model.Plan) -> dict[str, Any]:
-    """The options of `compare` that matter for what it compares."""
-    rivals = set(plan.rivals) - {"dense"}
-    found: dict[str, Any] = {"levels": plan.rival_levels} if rivals else {}
-    return {**found, "within": plan.within}
+    """The options of `compare` that affect this comparison."""
+    controls = set(plan.rivals) - {"dense"}
+    levels: dict[str, Any] = {"levels": plan.rival_levels} if controls else {}
+    return {**levels, "within": plan.within}

@@ -1,4 +1,4 @@
-"""What a plan asks of its arms: `compare`, `report` and `stop when`."""
+"""Resolve `compare`, `report` and `stop when`."""
 
 from __future__ import annotations
 
@@ -17,18 +17,18 @@ from tickdsl.plugins import Registry
 
 
 def with_dependencies(arms: Iterable[model.Arm], names: set[str]) -> set[str]:
-    """The arms of these names, and those that they learn from or match, and so on."""
+    """The names, with those of all arms that these arms distil from or match, directly or not."""
     arms = list(arms)
-    found, fresh = set(names), set(names)
-    while fresh:
-        fresh = {name for arm in arms if arm.name in fresh for name in arm.referenced_arms} - found
-        found |= fresh
-    return found
+    reached, added = set(names), set(names)
+    while added:
+        added = {name for arm in arms if arm.name in added for name in arm.referenced_arms} - reached
+        reached |= added
+    return reached
 
 
 @attrs.frozen
 class QuestionResolver:
-    """The statements of a plan that ask; what is wrong with them joins the `findings`, where `constant` reports."""
+    """Resolves `compare`, `report` and `stop when`; findings are added to `diagnostics`, as are those of `reader`."""
 
     statements: Sequence[syntax.Statement]
     reader: ValueReader
@@ -37,86 +37,86 @@ class QuestionResolver:
     def resolve_compare(
         self, declared: list[str], arms: Sequence[model.Arm]
     ) -> tuple[set[str] | None, tuple[str, ...], dict[str, Any]]:
-        """(the arms compared, None for all; the rivals; the options)."""
+        """Resolve `compare` to the names of its arms (None for all), its controls and its options."""
         statements = syntax.of_type(self.statements, syntax.Compare)
         named: set[str] = set()
-        everything = not statements
-        rivals: dict[str, None] = {}
+        all_arms = not statements
+        controls: dict[str, None] = {}
         options: dict[str, Any] = {}
         known = [*declared, *vocabulary.RIVALS, vocabulary.ALL_ARMS]
         for statement in statements:
             before = len(self.diagnostics)
-            for word, name in self._resolve_names(statement.names, known, "arm or builtin", "TD110"):
+            for word, name in self._resolve_names(statement.names, known, "arm or control", "TD110"):
                 if name == vocabulary.ALL_ARMS:
-                    everything = True
+                    all_arms = True
                 elif name in vocabulary.RIVALS:
-                    self._add_rival(word, name, rivals)
+                    self._add_control(word, name, controls)
                 else:
                     named.add(name)
-            # A name that could not be read may have meant any arm.
-            everything = everything or len(self.diagnostics) > before
-            given = self.reader.options(statement.options, vocabulary.COMPARE_OPTIONS, "compare")
-            options.update(given)
+            # An unreadable name could be any arm.
+            all_arms = all_arms or len(self.diagnostics) > before
+            options.update(self.reader.options(statement.options, vocabulary.COMPARE_OPTIONS, "compare"))
         if statements and not declared:
             self.diagnostics.append(
-                Diagnostic("TD506", "`compare` needs a pipeline or an arm", statements[0].span, help="add a `prune`")
+                Diagnostic(
+                    "TD506", "`compare` needs at least one `prune` or `arm`", statements[0].span, help="add a `prune`"
+                )
             )
-        resolve_compare = None if everything or not named else named
-        if resolve_compare is not None:
-            run = with_dependencies(arms, resolve_compare)
+        compared = None if all_arms or not named else named
+        if compared is not None:
+            needed = with_dependencies(arms, compared)
             for arm in syntax.of_type(self.statements, syntax.Arm):
-                if arm.name.text not in run:
-                    all_of_them = ", ".join(n for n in declared if n in resolve_compare or n == arm.name.text)
+                if arm.name.text not in needed:
+                    names = ", ".join(n for n in declared if n in compared or n == arm.name.text)
                     self.diagnostics.append(
                         Diagnostic(
                             "TD507",
                             f"arm `{arm.name.text}` is never compared, so it does not run",
                             arm.name.span,
-                            help=f"add it: `compare {all_of_them}`",
+                            help=f"add it: `compare {names}`",
                         )
                     )
-        return resolve_compare, tuple(rivals), options
+        return compared, tuple(controls), options
 
     def _resolve_names(
-        self, written: Iterable[syntax.Value], known: Iterable[str] | Registry[Any], what: str, code: str
+        self, written: Iterable[syntax.Value], known: Iterable[str] | Registry[Any], kind: str, code: str
     ) -> Iterator[tuple[syntax.Value, str]]:
-        """The known ones among names, each with its place; a `$name` may stand for a list of them."""
+        """Yield the known names, each with the value it was read from; a `$name` may refer to a list of names."""
         known = known if isinstance(known, Registry) else list(known)
         for value in written:
             with contextlib.suppress(InvalidValueError):
                 for item in self.reader.items(value):
                     with contextlib.suppress(InvalidValueError):
-                        read = (
-                            value if isinstance(value, syntax.Ref) and item == self.reader.dereference(value) else item
-                        )
+                        is_single = isinstance(value, syntax.Ref) and item == self.reader.dereference(value)
+                        origin = value if is_single else item
                         if isinstance(known, Registry):
-                            yield read, self.reader.table_name(read, known, code)
+                            yield origin, self.reader.table_name(origin, known, code)
                         else:
-                            yield read, self.reader.word(read, known, what, code)
+                            yield origin, self.reader.word(origin, known, kind, code)
 
-    def _add_rival(self, word: syntax.Value, name: str, rivals: dict[str, None]) -> None:
+    def _add_control(self, word: syntax.Value, name: str, controls: dict[str, None]) -> None:
         if vocabulary.RIVALS[name]:
-            rivals[name] = None
+            controls[name] = None
         else:
-            report_unsupported(self.reader, word, f"the rival `{name}`")
+            report_unsupported(self.reader, word, f"the control `{name}`")
 
     def metrics(self) -> tuple[tuple[str, ...], model.MeasurementOptions]:
-        """What `report` asks for, and how that is measured."""
+        """Resolve `report` to its metrics and how they are measured."""
         statement = next(iter(syntax.of_type(self.statements, syntax.Report)), None)
         if statement is None:
             return (), model.MeasurementOptions()
         before = len(self.diagnostics)
-        found = self._resolve_names(statement.metrics, vocabulary.REPORT_METRICS, "metric", "TD114")
-        metrics = tuple(dict.fromkeys(name for _, name in found))
-        # A name that could not be read may have meant any metric.
-        read = metrics if len(self.diagnostics) == before else vocabulary.METRICS
+        names = self._resolve_names(statement.metrics, vocabulary.REPORT_METRICS, "metric", "TD114")
+        metrics = tuple(dict.fromkeys(name for _, name in names))
+        # An unreadable name could be any metric.
+        possible = metrics if len(self.diagnostics) == before else vocabulary.METRICS
         readers = vocabulary.REPORT_OPTION_METRICS
-        allowed = {n: kind for n, kind in vocabulary.REPORT_OPTIONS.items() if set(readers[n]).intersection(read)}
+        allowed = {n: kind for n, kind in vocabulary.REPORT_OPTIONS.items() if set(readers[n]).intersection(possible)}
         options = self.reader.options(statement.options, allowed, f"report {', '.join(metrics)}")
         return metrics, model.MeasurementOptions(**options)
 
     def stops(self) -> tuple[model.Condition, ...]:
-        """When the arms end before their last round."""
+        """Resolve the conditions of `stop when`, which end an arm before its last round."""
         stops = []
         for statement in syntax.of_type(self.statements, syntax.Stop):
             with contextlib.suppress(InvalidValueError):

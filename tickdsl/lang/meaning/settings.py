@@ -1,4 +1,4 @@
-"""The settings of one scope: which network on which data, split how, trained by which recipe."""
+"""Resolve the settings of an arm: network, data, split and training recipe."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ from tickdsl.training import catalogue
 from tickdsl.training.recipes.recipe import Recipe
 
 DEFAULT_MODEL, DEFAULT_DATA = "small-cnn", "digits"
-#: Seconds on a CPU for the default model on the default data.
+#: Trains the default model on the default data in seconds on a CPU.
 DEFAULT_RECIPE: dict[str, Any] = {
     "length": "12ep", "lr": 0.1, "batch": 64, "momentum": 0.9, "decay": 5e-4, "schedule": "cosine",
 }  # fmt: skip
-#: What a `train` statement means by the options that it leaves out.
+#: Defaults of the options of `train`.
 TRAIN_DEFAULTS: dict[str, Any] = {"lr": 0.1, "batch": 128, "momentum": 0.9}
 ADAM_DEFAULTS: dict[str, Any] = {"lr": 1e-3, "batch": 128}
 
@@ -31,7 +31,7 @@ S = TypeVar("S", bound=syntax.Statement)
 
 @attrs.frozen
 class ArmSettings:
-    """The settings in force for an arm."""
+    """The settings of an arm."""
 
     model: Model
     data: Data
@@ -47,7 +47,10 @@ def resolve(
     reader: ValueReader,
     source: syntax.Source,
 ) -> ArmSettings | None:
-    """The settings of an arm: its own, else the plan's, else the defaults. None where one is wrong."""
+    """Resolve the settings of an arm: its own, else the plan's, else the defaults.
+
+    Returns None, after reporting the errors, if one is wrong.
+    """
     inner, outer = list(own), list(shared)
     start = first_word_span(source)
     model_statement = _first_of_type(inner, syntax.Model) or _first_of_type(outer, syntax.Model)
@@ -72,7 +75,7 @@ def resolve(
 
 
 def first_word_span(source: syntax.Source) -> syntax.Span:
-    """The plan's first word: where findings about what is not written stand."""
+    """The span of the plan's first word, for findings about something missing."""
     word = re.search(r"^[ \t]*([^\s#]+)", source.text, re.MULTILINE)
     return syntax.Span(source, *word.span(1)) if word else syntax.Span(source, 0, 0)
 
@@ -87,9 +90,9 @@ def _model(statement: syntax.Model | None, data: Data | None, reader: ValueReade
         reader.report(
             Diagnostic(
                 "TD901",
-                f"no `model`: {DEFAULT_MODEL}{on} is used",
+                f"no `model` statement: using the default `model {DEFAULT_MODEL}{on}`",
                 start,
-                help=f"write `model {DEFAULT_MODEL}{on}` to say so, or another one",
+                help=f"add `model {DEFAULT_MODEL}{on}`, or another model",
             )
         )
         return Model(DEFAULT_MODEL, span=start)
@@ -130,16 +133,17 @@ def _recipe(
         reader.report(
             Diagnostic(
                 "TD902",
-                f"no `train`: the default recipe is used, `train {DEFAULT_RECIPE['length']} {written}`",
+                f"no `train` statement: using the default `train {DEFAULT_RECIPE['length']} {written}`",
                 start,
-                help="write a `train` statement to choose your own",
+                help="add a `train` statement to choose your own recipe",
             )
         )
         return _canonical_recipe(DEFAULT_RECIPE), start, {}
     given = reader.options(statement.options, vocabulary.TRAIN_OPTIONS, "train")
-    length = str(reader.moment(statement.length, "the training's length")) if statement.length else None
+    length = str(reader.moment(statement.length, "the training length")) if statement.length else None
     if length is not None and (length.endswith("%") or length == "0it"):
-        reader.report(Diagnostic("TD105", f"a training of {length} has no length", statement.span, help="train 160ep"))
+        message = f"the training length must be in epochs or steps, and above 0; found {length}"
+        reader.report(Diagnostic("TD105", message, statement.span, help="use e.g. `train 160ep`"))
         raise InvalidValueError
     recipe = {recipe_field(name): value for name, value in given.items()}
     defaults = ADAM_DEFAULTS if recipe.get("optimizer") in ("adam", "adamw") else TRAIN_DEFAULTS
@@ -159,33 +163,36 @@ def _recipe(
 def recipe_locations(
     length: syntax.Value | None, options: Iterable[syntax.Option], reader: ValueReader
 ) -> dict[str, ValueLocation]:
-    """Where the values of a recipe were written, by its fields; those of a list by their number too."""
-    found = {"length": reader.locate(length)} if length is not None else {}
+    """Where the values of a recipe were written, by field; `milestones.0` is the first item of a list."""
+    locations = {"length": reader.locate(length)} if length is not None else {}
     for option in options:
         name = recipe_field(option.key.text)
-        found[name] = reader.locate(option.value)
+        locations[name] = reader.locate(option.value)
         for number, item in enumerate(reader.items(option.value)):
-            found[f"{name}.{number}"] = reader.locate(item)
-    return found
+            locations[f"{name}.{number}"] = reader.locate(item)
+    return locations
 
 
 def location_at_fault(error: ValueError, written: Mapping[str, ValueLocation]) -> ValueLocation | None:
-    """The value that an error of a recipe speaks of."""
+    """The location of the value that an error of a recipe is about: the first field that its message names.
+
+    Errors about the length of a training need not name the field.
+    """
     message = str(error)
     words = ["length"] if message.startswith("a training of ") else re.findall(r"\w+", message)
     return next((written[word] for word in words if word in written), None)
 
 
 def _canonical_recipe(recipe: dict[str, Any]) -> dict[str, Any]:
-    """Without what is said but is the default anyway, so that one recipe has one spelling."""
+    """Drop the fields equal to their defaults, so that equal recipes are spelled alike."""
     try:
         return Recipe.from_dict(recipe).to_dict()
     except ValueError:
-        return recipe  # `check` says what is wrong with it
+        return recipe  # tickdsl.checks reports what is wrong with it
 
 
 def non_default(options: dict[str, Any], catalogue_options: Any) -> dict[str, Any]:
-    """The options that are not their defaults."""
+    """The options that differ from their defaults."""
     return {name: value for name, value in options.items() if value != catalogue_options[name].default}
 
 
@@ -197,7 +204,12 @@ def _split(statement: syntax.Split | None, reader: ValueReader) -> Split | None:
     parts = reader.integer(statement.parts, "the number of parts")
     if parts < 2:
         reader.report(
-            Diagnostic("TD503", f"`split {by} {parts}` has nothing to split", statement.span, help=f"split {by} 2")
+            Diagnostic(
+                "TD503",
+                f"`split {by} {parts}`: a split needs at least 2 parts",
+                statement.span,
+                help=f"use `split {by} 2` (or more)",
+            )
         )
         raise InvalidValueError
     return Split(by, parts, span=statement.span)

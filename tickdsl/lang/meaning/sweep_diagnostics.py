@@ -1,4 +1,4 @@
-"""Findings that hold under some values of the sweeps only: they say under which."""
+"""Merge the findings of a swept arm, naming the sweep values that cause each."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import attrs
 from tickdsl.lang import syntax
 from tickdsl.lang.findings.diagnostics import Diagnostic, join_or
 
-#: So many combinations of values are named.
+#: At most this many combinations of values are listed.
 _MAX_NAMED = 3
 
 SweepValues = Mapping[str, str]
@@ -17,42 +17,44 @@ SweepValues = Mapping[str, str]
 
 @attrs.define
 class SweepDiagnostics:
-    """The findings of one arm under each combination of the sweeps that it reads, told once each.
+    """The findings of one arm under every combination of its sweep values, each reported once.
 
-    `sweeps`: all values of each sweep, as spelt.
+    `sweeps` maps the name of a sweep to all of its values, as written.
     """
 
     sweeps: Mapping[str, Collection[str]]
-    _found: dict[tuple[str, syntax.Source, int, str], tuple[Diagnostic, list[SweepValues]]] = attrs.field(factory=dict)
-    _wrong: set[tuple[str, ...]] = attrs.field(factory=set)
+    _diagnostics: dict[tuple[str, syntax.Source, int, str], tuple[Diagnostic, list[SweepValues]]] = attrs.field(
+        factory=dict
+    )
+    _combinations_with_errors: set[tuple[str, ...]] = attrs.field(factory=set)
 
     def reporter_for(self, values: SweepValues) -> Callable[[Diagnostic], None]:
-        """Takes the findings under one combination."""
+        """A sink for the findings under one combination of values."""
 
         def report(diagnostic: Diagnostic) -> None:
             if diagnostic.severity == "error":
-                self._wrong.add(tuple(values.values()))
+                self._combinations_with_errors.add(tuple(values.values()))
             key = (diagnostic.code, diagnostic.span.source, diagnostic.span.start, diagnostic.message)
-            self._found.setdefault(key, (diagnostic, []))[1].append(values)
+            self._diagnostics.setdefault(key, (diagnostic, []))[1].append(values)
 
         return report
 
     def has_errors_for(self, values: SweepValues) -> bool:
-        """Whether there is an error under a combination."""
-        return tuple(values.values()) in self._wrong
+        """Whether an error was reported under this combination."""
+        return tuple(values.values()) in self._combinations_with_errors
 
     def merged(self) -> Iterator[Diagnostic]:
-        """Each finding once, with the values in force where it does not hold under all of them."""
-        for diagnostic, under in self._found.values():
-            note = describe_sweep_values(under, self.sweeps)
+        """Yield each finding once, with a note on the sweep values if it does not apply to all of them."""
+        for diagnostic, combinations in self._diagnostics.values():
+            note = describe_sweep_values(combinations, self.sweeps)
             yield attrs.evolve(diagnostic, notes=(*diagnostic.notes, note)) if note else diagnostic
 
 
-def describe_sweep_values(under: Sequence[SweepValues], sweeps: Mapping[str, Collection[str]]) -> str | None:
-    """`with scope=local`: the values of the sweeps that matter; None where all of them do."""
-    relevant = [name for name in sweeps if {values.get(name) for values in under} != set(sweeps[name])]
+def describe_sweep_values(combinations: Sequence[SweepValues], sweeps: Mapping[str, Collection[str]]) -> str | None:
+    """Describe combinations by the sweeps that matter: `with scope=local`. None if they cover every value."""
+    relevant = [name for name in sweeps if {values.get(name) for values in combinations} != set(sweeps[name])]
     if not relevant:
         return None
-    found = dict.fromkeys(", ".join(f"{name}={values[name]}" for name in relevant) for values in under)
-    more = f" (and {len(found) - _MAX_NAMED} more)" if len(found) > _MAX_NAMED else ""
-    return f"with {join_or(list(found)[:_MAX_NAMED])}{more}"
+    texts = dict.fromkeys(", ".join(f"{name}={values[name]}" for name in relevant) for values in combinations)
+    more = f" (and {len(texts) - _MAX_NAMED} more)" if len(texts) > _MAX_NAMED else ""
+    return f"with {join_or(list(texts)[:_MAX_NAMED])}{more}"

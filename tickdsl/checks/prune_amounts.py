@@ -1,0 +1,111 @@
+"""Check how much a prune removes, on the traced network."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from tickdsl.checks.traced_prune import TracedPrune
+from tickdsl.errors import TickdslError
+from tickdsl.lang.findings.diagnostics import Diagnostic
+from tickdsl.lang.writing.literals import percent
+from tickdsl.plan.model import Matching, Stages
+from tickdsl.plurals import plural
+from tickdsl.pruning.amounts import forecast_rounds, rounds_until
+from tickdsl.pruning.scope import LAYERS, Scope
+
+
+def check_stages(traced: TracedPrune) -> Iterator[Diagnostic]:
+    """Check that there is one amount for each stage of the network (TD211)."""
+    if not isinstance(traced.prune.amount, Stages):
+        return
+    try:
+        traced.args()
+    except TickdslError as error:
+        yield Diagnostic("TD211", error.message, traced.amount_span, help=error.hint)
+
+
+def check_amount(traced: TracedPrune) -> Iterator[Diagnostic]:
+    """Check that every round can remove its amount (TD202, TD404, TD405, TD408), and note the rounds of an `until`."""
+    prune, arm = traced.prune, traced.arm
+    if isinstance(prune.amount, Matching):
+        return  # known only once the other arm has run
+    try:
+        scope = traced.scope()
+        if prune.until is not None:
+            rounds = rounds_until(scope, traced.args, float(prune.until))
+            bound = "at most " if arm.split else ""
+            message = f"`until {percent(prune.until)}` takes {bound}{plural(rounds, 'round')} on {arm.model.name}"
+            yield Diagnostic("TD903", message, prune.span)
+        exhausted = list(_check_exhausted(traced, scope))
+        if exhausted:
+            yield from exhausted
+            return
+        counts = list(forecast_rounds(scope, traced.args, prune.times or 1 if prune.until is None else 1))
+    except TickdslError as error:
+        yield Diagnostic("TD404", error.message, traced.amount_span, help=error.hint)
+        return
+    if traced.is_first and 0 in counts:
+        which = "this round" if len(counts) == 1 else f"round {counts.index(0) + 1} of {len(counts)}"
+        yield Diagnostic(
+            "TD202",
+            f"{which} removes nothing: the amount rounds to 0 of the remaining {prune.unit}",
+            traced.amount_span,
+            help="use a larger amount" if len(counts) == 1 else "use a larger amount, or fewer rounds",
+        )
+
+
+def check_random_structure(traced: TracedPrune) -> Iterator[Diagnostic]:
+    """Warn about `random-structure` (TD515) if all removable layers go: a random choice of as many is the same."""
+    prune = traced.prune
+    if not traced.has_random_structure or prune.unit not in LAYERS or not traced.is_only:
+        return
+    (pool,) = traced.scope().pools
+    removed = sum(forecast_rounds(traced.scope(), traced.args, prune.times or 1)) if prune.until is None else 0
+    if removed == pool.remaining:
+        yield Diagnostic(
+            "TD515",
+            f"this prune removes every removable layer ({pool.remaining}), so `random-structure` would have the "
+            "structure of the ticket",
+            traced.amount_span,
+            help="compare with `random-init`",
+        )
+
+
+def _check_exhausted(traced: TracedPrune, scope: Scope) -> Iterator[Diagnostic]:
+    """Check counts that exceed what can be removed."""
+    prune, model = traced.prune, traced.arm.model.name
+    args, times = traced.args(), prune.times or 1
+    if "count" not in args:
+        return
+    wanted = times * int(args["count"])
+    if prune.unit in LAYERS:
+        (pool,) = scope.pools
+        if wanted > pool.remaining:
+            yield Diagnostic(
+                "TD408",
+                f"`{prune.span.text}`: {model} has only {plural(pool.remaining, 'layer')} that can be removed",
+                traced.amount_span,
+                help=f"prune at most {pool.remaining}",
+            )
+    elif prune.scope == "global":
+        free = sum(pool.remaining - pool.minimum for pool in scope.pools)
+        if wanted > free:
+            yield Diagnostic(
+                "TD405",
+                f"{plural(times, 'round')} of {args['count']} {prune.unit}: {model} can lose only {free}, because each "
+                "layer keeps at least one",
+                traced.amount_span,
+                help="use a smaller count, or a percentage such as `20%`",
+            )
+    else:
+        for pool in scope.pools:
+            if wanted >= pool.remaining:
+                verb = "removes" if times == 1 else "remove"
+                yield Diagnostic(
+                    "TD405",
+                    f"{plural(times, 'round')} of {args['count']} {verb} all {pool.remaining} {prune.unit} of "
+                    f"`{pool.name}`, which cuts the network",
+                    traced.amount_span,
+                    help="protect the layer with `except`, or use a smaller count",
+                )
+                return

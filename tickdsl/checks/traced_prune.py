@@ -1,0 +1,53 @@
+"""A prune on the traced network of its arm: what the checks of units and amounts look at."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import attrs
+
+from tickdsl.graph.model import ModelGraph
+from tickdsl.graph.structure import Structure
+from tickdsl.plan.model import Arm, Prune
+from tickdsl.plan.prune_arguments import prune_args
+from tickdsl.pruning.allocation import resolve_amounts
+from tickdsl.pruning.scope import Scope, find_scope
+
+
+@attrs.frozen
+class TracedPrune:
+    """One prune of an arm, with the dense network of the arm."""
+
+    arm: Arm
+    prune: Prune
+    graph: ModelGraph
+    #: Whether it is the first prune of the arm.
+    is_first: bool
+    #: Whether it is the only prune of the arm.
+    is_only: bool
+    #: Whether the arm is compared with `random-structure`.
+    has_random_structure: bool = False
+
+    @property
+    def within(self) -> Iterator[tuple[str, Any]]:
+        """The patterns of `in`, each with its span."""
+        yield from zip(self.prune.within, self.prune.within_spans or (), strict=True)
+
+    @property
+    def protect(self) -> Iterator[tuple[str, Any]]:
+        """The patterns of `except`, each with its span."""
+        yield from zip(self.prune.protect, self.prune.protect_spans or (), strict=True)
+
+    @property
+    def amount_span(self) -> Any:
+        return self.prune.amount_span or self.prune.span
+
+    def args(self, index: int = 0) -> dict[str, Any]:
+        """The step arguments of round `index`. Raises TickdslError if amounts per stage do not fit the network."""
+        args = prune_args(self.prune, index, self.prune.times or 1, head=self.arm.protects_head)
+        return dict(resolve_amounts(self.graph, Structure.dense(self.graph), args))
+
+    def scope(self) -> Scope:
+        """The units that the prune may remove from the dense network."""
+        return find_scope(self.graph, Structure.dense(self.graph), self.args())

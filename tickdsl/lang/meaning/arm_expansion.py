@@ -1,0 +1,236 @@
+"""Expand the arms of a plan: one arm for every combination of the sweep values that it uses."""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Sequence
+
+import attrs
+
+from tickdsl.lang import syntax, vocabulary
+from tickdsl.lang.findings.diagnostics import Diagnostic, Label
+from tickdsl.lang.meaning import pipeline, settings
+from tickdsl.lang.meaning.after_prune import ArmContext
+from tickdsl.lang.meaning.questions import with_dependencies
+from tickdsl.lang.meaning.sweep_diagnostics import SweepDiagnostics
+from tickdsl.lang.meaning.values import ValueReader
+from tickdsl.lang.meaning.variables import Variables, references, report_duplicate
+from tickdsl.lang.reading.include import LoadedPlan
+from tickdsl.lang.writing.literals import format_value
+from tickdsl.plan import model
+
+#: The name of the arm of a plan without `arm` statements.
+IMPLICIT_ARM_NAME = "ticket"
+#: The limit on the arms of a plan.
+MAX_ARMS = 10_000
+
+
+def check_settings_once(scope: Sequence[syntax.Statement], diagnostics: list[Diagnostic]) -> None:
+    """Report every setting that a scope (the plan, or an arm) sets twice."""
+    first: dict[str, syntax.Span] = {}
+    for statement in syntax.of_type(scope, *syntax.SETTINGS, syntax.Seeds, syntax.Version, syntax.Report):
+        keyword = type(statement).__name__.lower()
+        keywords = (keyword, "data") if isinstance(statement, syntax.Model) and statement.data else (keyword,)
+        for kind in keywords:
+            if kind in first:
+                report_duplicate(f"`{kind}`", statement.span, first[kind], diagnostics.append)
+                break
+            first[kind] = statement.span
+
+
+@attrs.define
+class ArmExpander:
+    """Expands the arms of a plan; findings are added to `diagnostics`."""
+
+    loaded: LoadedPlan
+    variables: Variables
+    diagnostics: list[Diagnostic]
+    #: The ids of the arms without errors.
+    valid_arms: set[str] = attrs.field(factory=set)
+    _names: list[str] = attrs.field(factory=list)
+    _combinations: int = 0
+
+    @property
+    def statements(self) -> Sequence[syntax.Statement]:
+        return self.loaded.statements
+
+    def declared_arms(self) -> list[syntax.Arm]:
+        """The `arm` statements of the plan; a plan without any is a single arm."""
+        named: dict[str, syntax.Arm] = {}
+        for arm in syntax.of_type(self.statements, syntax.Arm):
+            name = arm.name.text
+            if name in vocabulary.RIVALS or name == vocabulary.ALL_ARMS:
+                message = f"`{name}` has a meaning in `compare` and cannot name an arm"
+                help = f"use another name, e.g. `{name}-arm`"
+                self.diagnostics.append(Diagnostic("TD111", message, arm.name.span, help=help))
+            elif name in named:
+                secondary = (Label(named[name].name.span, "first defined here"),)
+                message = f"arm `{name}` is defined twice"
+                self.diagnostics.append(Diagnostic("TD109", message, arm.name.span, secondary=secondary))
+            else:
+                named[name] = arm
+                self._check_body(arm)
+        if named:
+            self._check_after_arms()
+            arms = list(named.values())
+        else:
+            arms = self._implicit_arm()
+        self._names = [arm.name.text for arm in arms]
+        return arms
+
+    def expand(self, arm: syntax.Arm) -> list[model.Arm]:
+        """Expand one of the declared arms; combinations with errors are reported and left out."""
+        prefix = tuple(s for s in self.statements if isinstance(s, syntax.PIPELINE))
+        shared = [s for s in self.statements if isinstance(s, syntax.SETTINGS)]
+        own = [s for s in arm.body if isinstance(s, syntax.SETTINGS)]
+        sweeps = self._used_sweeps(arm, prefix, shared, own)
+        self._combinations += math.prod(len(values) for values in sweeps.values())
+        if self._combinations > MAX_ARMS:
+            self._report_too_many(arm, list(sweeps))
+            return []
+        diagnostics = SweepDiagnostics(
+            {name: [format_value(value) for value in values] for name, values in sweeps.items()}
+        )
+        arms = []
+        for values in itertools.product(*sweeps.values()):
+            binding = dict(zip(sweeps, values, strict=True))
+            spelled = {name: format_value(value) for name, value in binding.items()}
+            reader = ValueReader({**self.variables.lets, **binding}, diagnostics.reporter_for(spelled))
+            resolved = self._resolve(arm, prefix, shared, own, reader)
+            if resolved is not None:
+                label = ", ".join(f"{name}={value}" for name, value in spelled.items())
+                arm_id = f"{arm.name.text}[{label}]" if label else arm.name.text
+                arms.append(attrs.evolve(resolved, id=arm_id, sweep=spelled))
+                if not diagnostics.has_errors_for(spelled):
+                    self.valid_arms.add(arm_id)
+        self.diagnostics += diagnostics.merged()
+        return arms
+
+    def check_circular(self, arms: Sequence[model.Arm]) -> None:
+        """Report arms that distil from or match each other: neither could run first."""
+        for arm in {arm.name: arm for arm in arms}.values():
+            others = {name for name in arm.referenced_arms if arm.name in with_dependencies(arms, {name})}
+            if others:
+                message = f"arms `{arm.name}` and `{sorted(others)[0]}` depend on each other"
+                help = "remove one of the references"
+                self.diagnostics.append(Diagnostic("TD510", message, arm.span, help=help))
+                return
+
+    def _implicit_arm(self) -> list[syntax.Arm]:
+        steps = [s for s in self.statements if isinstance(s, syntax.PIPELINE)]
+        if not steps:
+            return []
+        span = syntax.Span(steps[0].span.source, steps[0].span.start, steps[0].span.end)
+        name = syntax.Word(IMPLICIT_ARM_NAME, span=syntax.Span(self.loaded.source, 0, 0))
+        return [syntax.Arm(name, (), span=span)]
+
+    def _check_body(self, arm: syntax.Arm) -> None:
+        check_settings_once(arm.body, self.diagnostics)
+        for statement in arm.body:
+            if not isinstance(statement, (*syntax.PIPELINE, *syntax.SETTINGS)):
+                keyword = statement.span.text.split()[0]
+                message = f"`{keyword}` cannot be used inside an arm"
+                help = "move it to the top level of the plan"
+                self.diagnostics.append(Diagnostic("TD007", message, statement.span, help=help))
+
+    def _check_after_arms(self) -> None:
+        last = None
+        for statement in self.statements:
+            if isinstance(statement, syntax.Arm):
+                last = statement
+            elif last is not None and isinstance(statement, syntax.PIPELINE):
+                self.diagnostics.append(
+                    Diagnostic(
+                        "TD007",
+                        f"`{statement.span.text.split()[0]}` after an arm belongs to no arm",
+                        statement.span,
+                        secondary=(Label(last.name.span, "arms share only the statements before them"),),
+                        help="move it before the arms to share it, or into one of them",
+                    )
+                )
+
+    def _used_sweeps(
+        self,
+        arm: syntax.Arm,
+        prefix: Sequence[syntax.Statement],
+        shared: Sequence[syntax.Statement],
+        own: Sequence[syntax.Statement],
+    ) -> dict[str, tuple[syntax.Value, ...]]:
+        """The sweeps that an arm uses: in its pipeline, its settings, its lets, and the arms that it refers to."""
+        own_kinds = {type(s) for s in own}
+        names = references((prefix, arm.body, tuple(s for s in shared if type(s) not in own_kinds)))
+        names |= self._references_of_referenced_arms((*prefix, *arm.body), {arm.name.text})
+        if (
+            syntax.Model in own_kinds
+            and syntax.Data not in own_kinds
+            and not any(s.data for s in own if isinstance(s, syntax.Model))
+        ):
+            # The arm's own network uses the data of the shared `model … on $data`.
+            names |= references(tuple(s.data for s in shared if isinstance(s, syntax.Model) and s.data))
+        names = self.variables.follow_lets(names)
+        return {name: values for name, values in self.variables.sweeps.items() if name in names}
+
+    def _references_of_referenced_arms(self, statements: Sequence[syntax.Statement], seen: set[str]) -> set[str]:
+        """The references of the arms that these statements distil from or match, which run under the same sweeps."""
+        names: set[str] = set()
+        for node in syntax.walk(tuple(statements)):
+            if not isinstance(node, syntax.Distill | syntax.Matching):
+                continue
+            value = node.teacher if isinstance(node, syntax.Distill) else node.arm
+            candidates = (
+                self.variables.sweeps.get(value.name, (self.variables.lets.get(value.name),))
+                if isinstance(value, syntax.Ref)
+                else (value,)
+            )
+            for other in syntax.of_type(self.statements, syntax.Arm):
+                if other.name.text not in seen and other.name in candidates:
+                    own = {type(s) for s in other.body}
+                    shared = tuple(s for s in self.statements if isinstance(s, syntax.SETTINGS) and type(s) not in own)
+                    names |= references((shared, other.body))
+                    names |= self._references_of_referenced_arms(other.body, {*seen, other.name.text})
+        return names
+
+    def _report_too_many(self, arm: syntax.Arm, swept: list[str]) -> None:
+        first = next((s for s in syntax.of_type(self.statements, syntax.Sweep) if s.name.text in swept), arm)
+        counts = " × ".join(str(len(self.variables.sweeps[name])) for name in swept) or "1"
+        self.diagnostics.append(
+            Diagnostic(
+                "TD518",
+                f"the sweeps expand to more than {MAX_ARMS:,} arms: {counts} for arm `{arm.name.text}` alone",
+                first.span,
+                help="sweep fewer values, or fix one with `--set NAME=VALUE`",
+            )
+        )
+
+    def _resolve(
+        self,
+        arm: syntax.Arm,
+        prefix: tuple[syntax.Statement, ...],
+        shared: Sequence[syntax.Statement],
+        own: Sequence[syntax.Statement],
+        reader: ValueReader,
+    ) -> model.Arm | None:
+        """Resolve an arm under one combination of sweep values. None, after reporting the errors, if it is wrong."""
+        scope = settings.resolve(shared, own, reader, self.loaded.source)
+        steps = (*prefix, *(s for s in arm.body if isinstance(s, syntax.PIPELINE)))
+        resolved = pipeline.resolve(steps, ArmContext(scope, arm.name.text, self._names, reader))
+        if not steps and (prefix or arm.body or arm.name.span.end):
+            message = f"arm `{arm.name.text}` has no `prune`"
+            self.diagnostics.append(Diagnostic("TD002", message, arm.name.span, help="add a `prune`"))
+        if scope is None or not resolved.rounds:
+            return None
+        return model.Arm(
+            id=arm.name.text,
+            name=arm.name.text,
+            sweep={},
+            model=scope.model,
+            data=scope.data,
+            recipe=scope.recipe,
+            rounds=resolved.rounds,
+            split=scope.split,
+            transfer=resolved.transfer,
+            span=arm.name.span if arm.body else arm.span,
+            recipe_span=scope.recipe_span,
+            recipe_places=scope.recipe_places,
+        )

@@ -1,0 +1,326 @@
+"""Lower one arm under one seed to steps.
+
+The state of a pipeline is its weights, its structure and the pending training. Rewinding and re-initialising add no
+steps of their own: they set the weights that the next training starts from. A rewind point is a training that stops
+there, which is an exact prefix of the dense training and is stored on the way when that runs.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Protocol
+
+import attrs
+import networkx as nx
+
+from tickdsl.moments import INIT, Moment
+from tickdsl.plan.measurement_steps import MeasurementContext, measurement_steps
+from tickdsl.plan.model import (
+    Arm,
+    Condition,
+    Distill,
+    Matching,
+    Overlap,
+    Plan,
+    Prune,
+    Retrain,
+    Rewind,
+    Rounds,
+    Tail,
+    Transfer,
+)
+from tickdsl.plan.prune_arguments import prune_args
+from tickdsl.plan.step_builder import DistillationSpec, Fingerprint, StepBuilder, TrainingSpec, step_parents
+from tickdsl.plan.study import Level, Measurement
+
+TICKET, DENSE = "ticket", "dense"
+
+
+@attrs.define
+class ArmResults:
+    """The structures and trained tickets of an arm under one seed, by level, for arms that refer to it."""
+
+    structures: list[str] = attrs.field(factory=list)
+    tickets: list[str] = attrs.field(factory=list)
+
+
+class PlanContext(Protocol):
+    """What the lowering of an arm needs from its plan, and adds to."""
+
+    plan: Plan
+    fingerprint: Fingerprint
+    rounds: Callable[[Arm, Prune], int]
+    context: MeasurementContext
+    measured_arms: frozenset[str]
+    graph: nx.DiGraph[str]
+    measurements: list[Measurement]
+    levels: list[Level]
+
+    def results_of(self, name: str, referrer: Arm, seed: int) -> ArmResults:
+        """The results of the arm `name` under the same seed and the same sweep values as `referrer`."""
+        ...
+
+
+@attrs.frozen
+class _State:
+    """The state of a pipeline, or of one part of a split."""
+
+    weights: str
+    structure: str | None
+    pending: TrainingSpec | None
+    part: int | None = None
+    #: The moment of the dense training that the weights were rewound to.
+    rewound: Moment = INIT
+    #: Whether the weights were re-initialised.
+    fresh: bool = False
+    #: Whether a `retrain` of this round set the pending training.
+    retrained: bool = False
+
+
+class ArmLowering:
+    """Lowers one arm under one seed, adding its steps, measurements and levels to the plan's."""
+
+    def __init__(self, context: PlanContext, arm: Arm, seed: int) -> None:
+        self._context, self._plan, self._arm, self._seed = context, context.plan, arm, seed
+        self._results = ArmResults()
+        self._steps = StepBuilder(context.graph, arm, seed, context.fingerprint)
+        #: Builds the steps that measure levels: on other data after a transfer.
+        self._target = self._steps if arm.transfer is None else self._steps.for_data(arm.transfer.data)
+        self._is_measured = arm.id in context.measured_arms
+
+    @property
+    def trainings(self) -> int:
+        """The number of trainings of this arm and seed, shared or not."""
+        return self._steps.trainings + (self._target.trainings if self._arm.transfer else 0)
+
+    def lower(self) -> ArmResults:
+        """Add all steps of the arm."""
+        arm = self._arm
+        indices = range(arm.split.parts) if arm.split else (None,)
+        recipe = TrainingSpec(arm.recipe)
+        states = [_State(self._steps.init(part), None, recipe, part) for part in indices]
+        dense = self._target.train(self._target.init(None), None, None, label="dense")
+        self._measure(DENSE, 0, dense)
+        level = done = 0
+        for group_index, group in enumerate(arm.rounds):
+            times = self._times(group.prune)
+            for index in range(times):
+                states = self._round(states, group, index, times, done)
+                done += 1
+                if not group.joined and (not is_one_level(group) or index == times - 1):
+                    level += 1
+                    is_final = group_index == len(arm.rounds) - 1
+                    self._level(level, states, group, is_final=is_final, is_last=is_final and index == times - 1)
+        return self._results
+
+    def _times(self, prune: Prune) -> int:
+        if prune.until is not None or (prune.ends is not None and prune.times is None):
+            return self._context.rounds(self._arm, prune)
+        if prune.times is None and isinstance(prune.amount, Matching):
+            return len(self._results_of(prune.amount.arm).structures)
+        return prune.times or 1
+
+    def _results_of(self, arm_name: str) -> ArmResults:
+        return self._context.results_of(arm_name, self._arm, self._seed)
+
+    def _round(self, states: list[_State], group: Rounds, index: int, times: int, done: int) -> list[_State]:
+        """Add one round of a group; `done` is the number of rounds of the arm before it."""
+        if group.prune.settles is not None:
+            return self._apply_tails(
+                group, [self._prune_once_settled(state, group.prune, group.prune.settles) for state in states]
+            )
+        states = [self._train_until(state, group.prune.at) for state in states]
+        args = prune_args(group.prune, index, times, head=self._arm.protects_head, draw=done)
+        matched = self._matched_structure(group.prune)
+        pruned = []
+        for state in states:
+            roles = step_parents(weights=state.weights, structure=state.structure, matched=matched)
+            all_args = {**args, **self._steps.network_args(state.part)}
+            key = self._steps.add("prune", all_args, roles, f"prune round {index + 1}", seeded=group.prune.pictures)
+            pruned.append(attrs.evolve(state, structure=key, retrained=False))
+        return self._apply_tails(group, pruned)
+
+    def _apply_tails(self, group: Rounds, states: list[_State]) -> list[_State]:
+        """Apply the statements after a prune."""
+        for tail in group.tail:
+            states = (
+                self._overlap(states, tail)
+                if isinstance(tail, Overlap)
+                else [self._apply_tail(state, tail) for state in states]
+            )
+        return states
+
+    def _prune_once_settled(self, state: _State, prune: Prune, settles: Condition) -> _State:
+        """Add a prune that ranks the weights of every epoch; its result holds the weights of the epoch it chose."""
+        training = state.pending
+        if training is None:
+            raise ValueError(f"arm {self._arm.id}: `until mask-distance` needs a training before its prune")
+        length = Moment.parse(str(training.recipe["length"]))
+        last = training.canonical(prune.at) if prune.at is not None else length
+        roles = step_parents(structure=state.structure)
+        for epoch in range(int(training.start.amount) + 1, int(last.amount) + 1):
+            moment = Moment(epoch, "ep")
+            stop = None if moment == length else moment
+            roles[f"epoch {epoch}"] = self._steps.train(state.weights, state.structure, state.part, training, stop=stop)
+        args = prune_args(prune, 0, 1, head=self._arm.protects_head)
+        args["settles"] = {settles.comparison: settles.bound}
+        all_args = {**args, **self._steps.network_args(state.part)}
+        key = self._steps.add("prune", all_args, roles, "prune once settled", seeded=prune.pictures)
+        return attrs.evolve(state, weights=key, structure=key, pending=None, retrained=False)
+
+    def _matched_structure(self, prune: Prune) -> str | None:
+        """The structure that a prune matches: that of the same level, or of the last level of the other arm."""
+        if not isinstance(prune.amount, Matching):
+            return None
+        structures = self._results_of(prune.amount.arm).structures
+        return structures[min(len(self._results.structures), len(structures) - 1)]
+
+    def _train_until(self, state: _State, moment: Moment | None) -> _State:
+        """Add the pending training: to its end, or up to the moment of the prune."""
+        training = state.pending
+        if training is None:
+            return state
+        if moment is None:
+            return attrs.evolve(state, weights=self._train_pending(state), pending=None)
+        moment = training.canonical(moment)
+        if not _is_before(training.start, moment):
+            return state
+        key = self._steps.train(state.weights, state.structure, state.part, training, stop=moment)
+        return attrs.evolve(state, weights=key, pending=attrs.evolve(training, start=moment))
+
+    def _overlap(self, states: list[_State], tail: Overlap) -> list[_State]:
+        roles = {f"part {i}": str(state.structure) for i, state in enumerate(states)}
+        args = {"at_least": tail.at_least, **self._steps.network_args(None)}
+        key = self._steps.add("overlap", args, roles, "overlap")
+        return [attrs.evolve(state, structure=key) for state in states]
+
+    def _apply_tail(self, state: _State, tail: Tail) -> _State:
+        """The state after a statement that sets the next training."""
+        match tail:
+            case Rewind("lr", to):
+                # After a `retrain`, its schedule starts later.
+                training = state.pending if state.retrained and state.pending else TrainingSpec(self._arm.recipe)
+                return attrs.evolve(state, pending=attrs.evolve(training, start=training.canonical(to)))
+            case Rewind(_, to):
+                training = TrainingSpec(self._arm.recipe)
+                to = training.canonical(to)
+                weights, pending = self._steps.dense_at(to, state.part), attrs.evolve(training, start=to)
+                return attrs.evolve(state, weights=weights, pending=pending, rewound=to, fresh=False)
+            case Retrain(_, recipe, fresh):
+                weights = self._steps.init(state.part, state.structure) if fresh else state.weights
+                return attrs.evolve(
+                    state, weights=weights, pending=TrainingSpec(recipe), fresh=fresh or state.fresh, retrained=True
+                )
+            case Distill():
+                return attrs.evolve(state, pending=self._with_teacher(state.pending, tail, state.part))
+        return state
+
+    def _with_teacher(self, training: TrainingSpec | None, tail: Distill, part: int | None) -> TrainingSpec | None:
+        if training is None:
+            return None
+        if tail.teacher == DENSE:
+            label = "dense" if part is None else ""
+            teacher = self._steps.train(self._steps.init(part), None, part, label=label)
+        else:
+            teacher = self._results_of(tail.teacher).tickets[-1]
+        return attrs.evolve(training, distillation=DistillationSpec(teacher, tail.temperature, tail.weight, tail.until))
+
+    def _train_pending(self, state: _State) -> str:
+        """The trained weights of a state; without a pending training, its evaluation as it is."""
+        if state.pending is None:
+            roles = step_parents(weights=state.weights, structure=state.structure)
+            return self._steps.add("evaluate", self._steps.network_args(state.part), roles, "evaluate")
+        return self._steps.train(state.weights, state.structure, state.part, state.pending)
+
+    # -- levels
+
+    def _level(self, level: int, states: list[_State], group: Rounds, *, is_final: bool, is_last: bool) -> None:
+        """Measure a level; `is_final`: in the last group of rounds, `is_last`: the last possible round."""
+        state = states[0]
+        ticket = self._train_level(state)
+        structure = str(state.structure)
+        self._results.structures.append(structure)
+        self._results.tickets.append(ticket)
+        if not self._is_measured:
+            return
+        # Rounds of the last group end at run time, once the target is reached; earlier groups have a fixed number.
+        is_dynamic = is_final and (group.prune.until is not None or group.prune.ends is not None)
+        until = float(group.prune.until) if is_dynamic and group.prune.until is not None else None
+        ends = group.prune.ends if is_final else None
+        self._context.levels.append(
+            Level(self._arm.id, self._seed, level, group.prune.unit, structure, ticket, until, ends)
+        )
+        self._measure(TICKET, level, ticket)
+        final_only = self._plan.rival_levels == "last"
+        if not final_only or is_last or is_dynamic or self._plan.stops:
+            self._add_controls(level, structure, final_only)
+
+    def _train_level(self, state: _State) -> str:
+        """Add the training that measures a level."""
+        if self._arm.transfer is not None:
+            return self._transfer(state, self._arm.transfer)
+        if self._arm.split is None:
+            return self._train_pending(state)
+        # A ticket found on parts is measured on all data, with a fresh head.
+        whole = self._on_all_data(state)
+        return self._steps.train(whole.weights, whole.structure, None, whole.pending, label="train ticket")
+
+    def _on_all_data(self, state: _State) -> _State:
+        """The state of a part as a state on all data, with the weights of the dense training there."""
+        training = state.pending or TrainingSpec(self._arm.recipe)
+        fresh = self._steps.init(None, state.structure) if state.fresh else None
+        weights = fresh or self._steps.dense_at(state.rewound, None)
+        return attrs.evolve(state, weights=weights, pending=training, part=None)
+
+    def _transfer(self, state: _State, transfer: Transfer) -> str:
+        """Add the training of a level on other data."""
+        if self._arm.split is not None:
+            state = self._on_all_data(state)
+        for tail in transfer.tail:
+            state = self._apply_tail(state, tail)
+        weights = state.weights
+        if transfer.head == "reset":
+            source = self._context.graph.nodes[weights]["step"].parents.get("structure")
+            roles = step_parents(weights=weights, structure=source, head=self._target.init(None))
+            weights = self._target.add("transfer", self._target.network_args(None), roles, "transfer")
+        training = state.pending or TrainingSpec(self._arm.recipe)
+        return self._target.train(weights, state.structure, None, training, label="train transferred ticket")
+
+    def _add_controls(self, level: int, structure: str, final_only: bool) -> None:
+        steps, match_flops = self._target, self._plan.rival_budget == "flops"
+        if "random-init" in self._plan.rivals:
+            fresh = steps.init(None, structure)
+            key = steps.train(fresh, structure, None, match_flops=match_flops)
+            self._measure("random-init", level, key, final_only)
+        if "random-structure" in self._plan.rivals:
+            roles = {"structure": structure}
+            label = "random structure"
+            other = steps.add("random-structure", steps.network_args(None), roles, label, seeded=True)
+            key = steps.train(steps.init(None), other, None, match_flops=match_flops)
+            self._measure("random-structure", level, key, final_only)
+        if "early" in self._plan.rivals:
+            label = "dense, short"
+            key = steps.train(steps.init(None), None, None, match_flops=True, matched=structure, label=label)
+            self._measure("early", level, key, final_only)
+
+    def _measure(self, contestant: str, level: int, key: str, final_only: bool = False) -> None:
+        if not self._is_measured:
+            return
+        accuracy = Measurement(self._arm.id, contestant, level, self._seed, key, final_only)
+        self._context.measurements.append(accuracy)
+        for metric, step in measurement_steps(
+            self._target, key, contestant == DENSE, self._plan, self._context.context
+        ):
+            self._context.measurements.append(attrs.evolve(accuracy, step=step, report_metric=metric))
+
+
+def is_one_level(group: Rounds) -> bool:
+    """Whether all rounds of a group form one level: they prune at a fixed moment, with no training in between."""
+    return group.prune.at is not None and not group.tail
+
+
+def _is_before(first: Moment, second: Moment) -> bool:
+    """Whether a moment is before another; with different units, whether the second is after init."""
+    if first.unit == second.unit:
+        return first.amount < second.amount
+    return bool(second.amount)

@@ -1,0 +1,39 @@
+"""The arguments of `prune` steps."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from tickdsl.plan.model import Count, Matching, Prune, Share, Stages, To
+
+
+def prune_args(prune: Prune, index: int, times: int, head: bool, draw: int | None = None) -> dict[str, Any]:
+    """The arguments of round `index` (from 0) of the `times` rounds of a prune, without defaults.
+
+    `head`: protect the classifier. `draw`: distinguishes the random choices of one arm (default: `index`).
+    """
+    args: dict[str, Any] = {"unit": prune.unit, "scope": prune.scope, "by": prune.by}
+    match prune.amount:
+        case Share(share, "remaining"):
+            args["share"] = float(share)
+        case Share(share, _):
+            args["of_original"] = [float(share * index), float(share * (index + 1))]
+        case Count(count):
+            args["count"] = count
+        case To(share):
+            # Geometric steps: every round keeps the same share of what remains, and the last hits the target exactly.
+            left = (1 - float(share)) ** ((index + 1) / times)
+            args["to"] = float(share) if index == times - 1 else round(1 - left, 12)
+        case Stages(shares):
+            args["stages"] = [float(share) for share in shares]
+        case Matching():
+            args["matching"] = True
+    if prune.within:
+        args["within"] = sorted(prune.within)
+    if prune.protect:
+        args["protect"] = sorted(prune.protect)
+    if head:
+        args["protect_head"] = True
+    if prune.by == "random":
+        args["round"] = index if draw is None else draw
+    return args

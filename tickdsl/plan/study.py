@@ -1,0 +1,68 @@
+"""A plan as a graph of steps, with what each step measures."""
+
+from __future__ import annotations
+
+import attrs
+import networkx as nx
+
+from tickdsl.plan.model import Condition, Plan
+from tickdsl.plan.steps import Step
+
+
+@attrs.frozen
+class Measurement:
+    """The test accuracy of `step` is that of `contestant` of `arm` at `level` under `seed`.
+
+    `report_metric`: the metric of `report` that `step` measures instead of the accuracy.
+    """
+
+    arm: str
+    contestant: str
+    level: int
+    seed: int
+    step: str
+    #: A control at the last level only: it runs once that level is known to be the last.
+    final_only: bool = False
+    report_metric: str = ""
+
+
+@attrs.frozen
+class Level:
+    """A completed round: the pruned network, and when the rounds end.
+
+    `until`: the arm and seed end with this level once this share of the network's `unit` is removed; `ends`: or once
+    the ticket meets this condition.
+    """
+
+    arm: str
+    seed: int
+    level: int
+    unit: str
+    structure: str
+    ticket: str
+    until: float | None
+    ends: Condition | None = None
+
+
+@attrs.frozen
+class Study:
+    """A plan as steps: a graph of step keys, with edges from parents to children.
+
+    Nodes carry `step`, `label`, `uses` ((arm id, seed) pairs), `prefixes` ({moment: key}) and `prefix_of`.
+    """
+
+    plan: Plan
+    graph: nx.DiGraph[str]
+    measurements: tuple[Measurement, ...]
+    levels: tuple[Level, ...]
+    #: The number of trainings that the arms and seeds would run if they shared none.
+    naive_trainings: int
+
+    def step(self, key: str) -> Step:
+        step: Step = self.graph.nodes[key]["step"]
+        return step
+
+    @property
+    def trainings(self) -> int:
+        """The number of trainings."""
+        return sum(self.step(key).operation == "train" for key in self.graph)
