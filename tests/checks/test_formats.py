@@ -1,4 +1,4 @@
-"""The formats are views of one structure; a file that cannot be read is told in each of them."""
+"""All output formats report the same findings, and unreadable files."""
 
 from __future__ import annotations
 
@@ -26,24 +26,24 @@ def output(capsys: pytest.CaptureFixture[str], *words: object) -> str:
 
 
 @pytest.mark.parametrize("path", PLANS[::4], ids=lambda p: p.stem)
-def test_every_format_tells_the_same_findings(path: Path) -> None:
+def test_every_format_reports_the_same_findings(path: Path) -> None:
     diagnostics = check_file(path, network=False).diagnostics
-    told = [(d.code, d.span.line, d.span.column) for d in diagnostics]
+    expected = [(d.code, d.span.line, d.span.column) for d in diagnostics]
     concise = re.findall(r":(\d+):(\d+): \w+\[(TD\d+)\]", render(diagnostics, "concise"))
-    assert [(code, int(line), int(column)) for line, column, code in concise] == told
-    assert [(d["code"], d["line"], d["column"]) for d in json.loads(render(diagnostics, "json"))] == told
+    assert [(code, int(line), int(column)) for line, column, code in concise] == expected
+    assert [(d["code"], d["line"], d["column"]) for d in json.loads(render(diagnostics, "json"))] == expected
     github = re.findall(r"line=(\d+),col=(\d+),.*title=(TD\d+)", render(diagnostics, "github"))
-    assert [(code, int(line), int(column)) for line, column, code in github] == told
+    assert [(code, int(line), int(column)) for line, column, code in github] == expected
     full = re.findall(r"^(?:.*:\d+:\d+: )?\w+\[(TD\d+)\]", render(diagnostics, "full"), re.MULTILINE)
     assert full == [d.code for d in sorted(diagnostics, key=lambda d: d.severity == "note")]
     results = json.loads(render(diagnostics, "sarif"))["runs"][0]["results"]
     regions = [result["locations"][0]["physicalLocation"]["region"] for result in results]
     places = [(region["startLine"], region["startColumn"]) for region in regions]
-    assert [(result["ruleId"], *place) for result, place in zip(results, places, strict=True)] == told
+    assert [(result["ruleId"], *place) for result, place in zip(results, places, strict=True)] == expected
 
 
 def conforms(log: dict[str, Any]) -> None:
-    """What the SARIF 2.1.0 schema asks for of the parts that are written here."""
+    """Assert what the SARIF 2.1.0 schema requires of the parts that tickdsl writes."""
     assert log["version"] == "2.1.0" and log["$schema"].endswith("sarif-schema-2.1.0.json")
     assert set(log) == {"$schema", "version", "runs"}
     for run in log["runs"]:
@@ -103,7 +103,7 @@ def test_a_file_that_is_not_there(form: str, tmp_path: Path, capsys: pytest.Capt
     assert main(["check", str(tmp_path / "no.plan"), str(tmp_path / "broken.plan"), "--format", form]) == 2
     said = capsys.readouterr()
     assert "no.plan: there is no such file" in said.err
-    assert "TD001" in said.out, "the other file is checked all the same"
+    assert "TD001" in said.out, "the other file is still checked"
     if form == "json":
         (missing,) = [d for d in json.loads(said.out) if d["code"] is None]
         assert missing["path"].endswith("no.plan") and missing["line"] is None

@@ -1,4 +1,4 @@
-"""Every code has a plan that causes it, at the place that the plan itself states."""
+"""Every code has a plan that causes it, at the position given in the plan's first line."""
 
 import subprocess
 import sys
@@ -12,7 +12,7 @@ from tickdsl.lang.findings.render import FORMATS, render
 
 INVALID = Path(__file__).parents[1] / "invalid"
 PLANS = sorted(INVALID.glob("*.plan"))
-#: Caused by a flag, not by a file.
+#: Codes caused by a command-line flag, not by a plan.
 BY_FLAG = {"TD115"}
 
 
@@ -21,14 +21,14 @@ def expected(path: Path) -> str:
 
 
 @pytest.mark.parametrize("path", PLANS, ids=lambda p: p.stem)
-def test_the_finding_stands_where_the_plan_says(path: Path) -> None:
+def test_the_finding_is_at_the_expected_position(path: Path) -> None:
     report = check_file(path)
     found = [f"{d.code} {d.span.line}:{d.span.column}" for d in report.diagnostics]
     assert expected(path) in found
 
 
 @pytest.mark.parametrize("path", PLANS, ids=lambda p: p.stem)
-def test_no_other_error_is_invented(path: Path) -> None:
+def test_there_are_no_other_errors(path: Path) -> None:
     code = expected(path).split()[0]
     others = [d for d in check_file(path).diagnostics if d.severity == "error" and d.code != code]
     assert others == []
@@ -39,8 +39,8 @@ def test_every_code_has_a_plan() -> None:
 
 
 @pytest.mark.parametrize("form", [form for form in FORMATS if form != "sarif"])
-def test_renderings_are_as_recorded(form: str, request: pytest.FixtureRequest) -> None:
-    """Regenerate with `TICKDSL_GOLDEN=write pytest tests/checks`, and read the difference."""
+def test_renderings_match_the_golden_files(form: str, request: pytest.FixtureRequest) -> None:
+    """Regenerate with `TICKDSL_GOLDEN=write pytest tests/checks`, and read the diff."""
     import os
 
     parts = []

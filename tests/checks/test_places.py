@@ -1,4 +1,4 @@
-"""A mistake is told where a person wrote it, with the way that led there; a broken statement costs only itself."""
+"""Errors are reported where the mistake was written, and a broken statement causes no other errors."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ from tickdsl.lang.reading.include import load_source
 from tickdsl.lang.syntax import Source
 
 
-def found(text: str, network: bool = False, **overrides: str) -> list[Diagnostic]:
+def findings(text: str, network: bool = False, **overrides: str) -> list[Diagnostic]:
     report = check(load_source(Source("x.plan", text), overrides), network=network)
     return [d for d in report.diagnostics if d.severity != "note"]
 
 
 def errors(text: str, network: bool = False, **overrides: str) -> list[Diagnostic]:
-    return [d for d in found(text, network, **overrides) if d.severity == "error"]
+    return [d for d in findings(text, network, **overrides) if d.severity == "error"]
 
 
 def test_a_sweep_value_is_wrong_where_it_was_written() -> None:
@@ -28,7 +28,7 @@ def test_a_sweep_value_is_wrong_where_it_was_written() -> None:
     assert error.notes == ("with scope=globl",)
 
 
-def test_the_values_in_force_are_those_that_matter() -> None:
+def test_the_note_names_only_the_sweeps_that_matter() -> None:
     (error,) = errors(
         "sweep a in [20%, 90%]\nsweep n in [2, 9]\nsweep lr in [0.1, 0.2]\ntrain 2ep lr=$lr\n"
         "prune weights $a of original x $n; rewind lr",
@@ -43,7 +43,7 @@ def test_the_values_in_force_are_those_that_matter() -> None:
     assert [(d.code, d.notes) for d in two] == [("TD204", ("with a=60%, n=2",))]
 
 
-def test_a_let_hands_the_place_on() -> None:
+def test_an_error_in_a_let_is_reported_at_the_let() -> None:
     (error,) = errors("let x = $y\nlet y = filterz\nprune $x 20%; rewind lr")
     assert (error.span.line, error.span.text) == (2, "filterz")
     assert [(label.span.line, label.text) for label in error.secondary] == [(3, "used here"), (1, "passed on here")]
@@ -75,10 +75,10 @@ def test_an_included_file_is_named_with_the_chain(tmp_path: Path, inner: str) ->
     assert chain == ["middle.plan", "main.plan"]
 
 
-def test_a_broken_statement_silences_nothing_elsewhere() -> None:
+def test_a_broken_statement_hides_no_errors_elsewhere() -> None:
     codes = {
         d.code
-        for d in found(
+        for d in findings(
             "let x 3\narm a { prune weights 20% by magnitud; rewind lr }\narm b { prune filters 20% x 3 }\n"
             "compare a, bb\nsweep unused in [1, 2]\nseeds [1, 1]"
         )
@@ -86,7 +86,7 @@ def test_a_broken_statement_silences_nothing_elsewhere() -> None:
     assert codes == {"TD001", "TD103", "TD310", "TD110", "TD512", "TD504"}
 
 
-def test_the_network_of_sound_arms_is_looked_at_whatever_is_wrong_elsewhere() -> None:
+def test_networks_of_valid_arms_are_checked_despite_errors_elsewhere() -> None:
     text = 'arm a { prune weights 20% by magnitud; rewind lr }\narm b { prune filters 20% except "cnv*"; rewind lr }'
     assert [d.code for d in errors(text, network=True)] == ["TD103", "TD402"]
 
@@ -110,11 +110,11 @@ def test_the_network_of_sound_arms_is_looked_at_whatever_is_wrong_elsewhere() ->
         ("arm a { prune weights 20%; rewind lr }}\ncompare a", ["TD001"]),
     ],
 )
-def test_a_broken_statement_invents_nothing(text: str, codes: list[str]) -> None:
-    assert [d.code for d in found(text) if d.code != "TD505"] == codes
+def test_a_broken_statement_causes_no_other_findings(text: str, codes: list[str]) -> None:
+    assert [d.code for d in findings(text) if d.code != "TD505"] == codes
 
 
-def test_variables_stand_in_every_place() -> None:
+def test_variables_work_everywhere() -> None:
     assert (
         errors(
             "let k = 1\nlet parts = 2\nlet base = original\nlet rivals = [dense, random-init]\nlet shown = accuracy\n"
@@ -142,20 +142,20 @@ def test_variables_stand_in_every_place() -> None:
         ("train " + "9" * 5000 + "ep; prune weights 9%; rewind lr", "TD001"),
     ],
 )
-def test_absurd_sizes_end_at_once(text: str, code: str) -> None:
+def test_absurd_sizes_are_rejected_quickly(text: str, code: str) -> None:
     assert code in {d.code for d in errors(text)}
 
 
-def test_tickets_that_were_moved_are_compared_on_the_data_they_moved_to() -> None:
+def test_transferred_tickets_are_compared_on_the_new_data() -> None:
     moved = "model small-cnn on mnist\nseeds 2\narm moved { prune weights 20%; rewind weights; transfer to digits }\n"
     own = "arm own { data digits; prune weights 20%; rewind weights }\ncompare moved, own, random-init"
-    assert found(moved + own) == []
+    assert findings(moved + own) == []
     staying = "arm staying { prune weights 20%; rewind weights }\ncompare moved, staying, random-init"
-    (warning,) = found(moved + staying)
+    (warning,) = findings(moved + staying)
     assert warning.code == "TD516" and "`moved` is tested on digits and arm `staying` on mnist" in warning.message
 
 
-def test_what_is_rewound_to_weights_from_elsewhere_is_not_rewound_to_the_start() -> None:
+def test_rewinding_to_pretrained_weights_is_not_rewinding_to_init() -> None:
     given = "model resnet18 weights=default\ndata digits size=32 channels=3\nseeds 2\n"
     arm = "prune weights 20%; rewind weights to pretrained\ncompare random-init"
-    assert found(given + arm) == []
+    assert findings(given + arm) == []

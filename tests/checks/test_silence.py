@@ -1,4 +1,4 @@
-"""`# ok CODE` silences warnings and notes of its line, and nothing else."""
+"""`# ok CODE` silences warnings and notes of its line only."""
 
 from __future__ import annotations
 
@@ -36,16 +36,16 @@ def test_an_error_cannot_be_silenced() -> None:
     assert codes(HEAD + "prune weights local 120% by l1; rewind lr  # ok TD201") == ["TD201", "TD015"]
 
 
-def test_what_silences_nothing_is_told() -> None:
+def test_an_unused_silence_is_reported() -> None:
     assert codes("seeds 3\n" + HEAD + "prune weights local 20% by l1; rewind lr  # ok TD505") == ["TD014"]
     assert codes(HEAD + "prune weights local 20% by l1; rewind lr  # ok TD505, TD551") == ["TD015"]
 
 
-def test_with_errors_nobody_knows_what_is_one_too_many() -> None:
+def test_unused_silences_are_not_reported_if_there_are_errors() -> None:
     assert codes("seeds 3\n" + HEAD + "prune weights local 20% by l1; rewind rl  # ok TD505") == ["TD001"]
 
 
-def test_what_only_the_network_tells_is_not_missed_without_it() -> None:
+def test_silences_of_network_findings_are_kept_without_the_network() -> None:
     assert codes("seeds 3\n" + HEAD + "prune filters global 20% by l1; rewind lr  # ok TD411") == []
 
 
@@ -54,11 +54,11 @@ def test_other_comments_are_comments(comment: str) -> None:
     assert codes("seeds 3\n" + HEAD + f"prune weights local 20% by l1; rewind lr  {comment}") == []
 
 
-def test_a_string_is_no_comment() -> None:
+def test_a_string_is_not_a_comment() -> None:
     assert codes(HEAD + 'prune weights local 20% by l1 except "# ok TD505"; rewind lr') == ["TD505"]
 
 
-def test_strict_makes_warnings_count(tmp_path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_strict_fails_on_warnings(tmp_path, capsys: pytest.CaptureFixture[str]) -> None:
     plan = tmp_path / "x.plan"
     plan.write_text(HEAD + "prune weights local 20% by l1; rewind lr\n")
     assert main(["check", str(plan), "--no-network"]) == 0

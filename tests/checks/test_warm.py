@@ -1,4 +1,4 @@
-"""A network that was traced before is checked without torch; a cache that cannot be used costs time, nothing else."""
+"""Networks in the graph cache are checked without torch; an unusable cache only costs time."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from tickdsl.graph.model import ModelGraph
 from tickdsl.plan.model import Data
 
 PLAN = "model small-cnn width=0.5\ndata synthetic size=8\ntrain 1ep\nprune filters 30% x 2; rewind lr\nseeds 2\n"
-#: Checks the plan and says whether torch was loaded.
+#: Checks the plan and prints whether torch was loaded.
 PROGRAM = """
 import sys
 from collections.abc import Iterator
@@ -29,7 +29,7 @@ sys.exit(code)
 
 @pytest.fixture
 def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
-    """An empty cache, also within this process."""
+    """An empty graph cache, on disk and in this process."""
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     graph_cache.model_graph.cache_clear()
     yield graph_cache.graph_cache_dir()
@@ -48,7 +48,7 @@ def check(plan: Path) -> str:
     return done.stdout
 
 
-def test_second_check_loads_no_torch_and_says_the_same(cache: Path, tmp_path: Path) -> None:
+def test_the_second_check_loads_no_torch_and_prints_the_same(cache: Path, tmp_path: Path) -> None:
     plan = tmp_path / "warm.plan"
     plan.write_text(PLAN)
     first = check(plan)
@@ -56,7 +56,7 @@ def test_second_check_loads_no_torch_and_says_the_same(cache: Path, tmp_path: Pa
     assert check(plan) == first.replace("torch=True", "torch=False")
 
 
-def test_a_kept_graph_is_the_traced_one(cache: Path) -> None:
+def test_a_cached_graph_equals_the_traced_one(cache: Path) -> None:
     traced = small()
     assert stat.S_IMODE(cache.stat().st_mode) == 0o700
     kept = small()
@@ -65,7 +65,7 @@ def test_a_kept_graph_is_the_traced_one(cache: Path) -> None:
 
 
 @pytest.mark.parametrize("content", ["", "{", "[]", '{"format": 1}', '{"format": -1}'])
-def test_a_torn_or_foreign_file_is_replaced(cache: Path, content: str) -> None:
+def test_a_truncated_or_foreign_file_is_replaced(cache: Path, content: str) -> None:
     traced = small().to_json()
     (path,) = cache.glob("*.json")
     path.write_text(content)
@@ -73,14 +73,14 @@ def test_a_torn_or_foreign_file_is_replaced(cache: Path, content: str) -> None:
     assert path.read_text() == traced
 
 
-def test_without_a_folder_to_write_it_traces(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_unwritable_cache_is_ignored(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "file").write_text("in the way")
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "file"))
     assert small().to_json() == small().to_json()
     assert (tmp_path / "file").read_text() == "in the way"
 
 
-def test_other_code_traces_anew(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_other_code_traces_again(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     small()
     monkeypatch.setattr(graph_cache, "_code_digest", lambda: "other")
     small()
@@ -96,7 +96,7 @@ def test_other_code_traces_anew(cache: Path, monkeypatch: pytest.MonkeyPatch) ->
         Data("synthetic"),
     ],
 )
-def test_the_catalogue_tells_the_shape_that_reading_gives(data: Data, tmp_path: Path) -> None:
+def test_the_catalogue_knows_the_shape_of_the_data(data: Data, tmp_path: Path) -> None:
     from tickdsl.training.data.datasets import load
 
     read = load(data.name, root=tmp_path, options=data.options)

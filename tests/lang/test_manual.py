@@ -1,4 +1,4 @@
-"""Every example of the manual and the tutorial is checked: the valid ones pass, the wrong ones have their finding."""
+"""All examples of the manual and the tutorial: valid ones pass, wrong ones have the expected finding."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def plans(name: str) -> list[Shown]:
 
 
 def write(name: str, block: Shown, folder: Path) -> Path:
-    """The block as a file, beside the files that the page shows before it."""
+    """Write the block to a file, along with the files that the page shows."""
     for other in shown(name):
         if other.kind.endswith(".plan"):
             (folder / other.kind).write_text(other.text, "utf-8")
@@ -55,7 +55,7 @@ def cases(name: str) -> list[pytest.ParameterSet]:  # type: ignore[name-defined]
 
 
 @pytest.mark.parametrize(("name", "block"), cases("language.md") + cases("tutorial.md"))
-def test_an_example_is_what_it_is_said_to_be(name: str, block: Shown, tmp_path: Path) -> None:
+def test_an_example_has_the_expected_findings(name: str, block: Shown, tmp_path: Path) -> None:
     diagnostics = check_file(write(name, block, tmp_path)).diagnostics
     errors = {d.code for d in diagnostics if d.severity == "error"}
     if block.kind:
@@ -92,7 +92,7 @@ STEPS = [block for block in plans("tutorial.md") if not block.kind]
 
 @pytest.fixture(scope="module")
 def reader(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The folder of somebody who goes through the tutorial: what one step trained the next does not train again."""
+    """One folder for all steps of the tutorial, so that later steps reuse trained networks."""
     return tmp_path_factory.mktemp("tutorial")
 
 

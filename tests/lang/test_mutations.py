@@ -1,4 +1,4 @@
-"""No mutation of a valid plan brings the checker down, holds it up, or goes unexplained where it cannot be read."""
+"""Mutated plans never crash or hang the checker, and every syntax error is reported."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from tickdsl.lang.reading.include import load_source
 from tickdsl.lang.reading.parse import parse
 from tickdsl.lang.syntax import Source
 
-#: Seconds within which the checker answers, whatever is asked; most mutations take a few milliseconds.
+#: The time limit of one check in seconds; most mutations take a few milliseconds.
 BOUND = 10
 PARTS = 4
 
@@ -48,8 +48,8 @@ def holds(text: str) -> None:
     for diagnostic in report.diagnostics:
         inside = diagnostic.span.source.text
         assert 0 <= diagnostic.span.start <= diagnostic.span.end <= len(inside), (diagnostic, text)
-    told = [d for d in report.diagnostics if d.severity == "error" and d.span.source.path == source.path]
-    assert bool(told) or not broken, text
+    errors = [d for d in report.diagnostics if d.severity == "error" and d.span.source.path == source.path]
+    assert bool(errors) or not broken, text
     assert (report.plan is None) == (report.errors > 0) or not text.strip(), text
     for form in ("full", "concise"):
         assert bool(render(report.diagnostics, form)) == bool(report.diagnostics)
@@ -71,7 +71,7 @@ def test_the_corpus_is_valid_and_large() -> None:
 def test_some_mutations() -> None:
     texts = list(mutations(300, seed=0))
     failing = [text for text in texts if parse(Source("x.plan", text))[1]]
-    assert 60 < len(failing) < 290, "the mutations break plans, and not always"
+    assert 60 < len(failing) < 290, "some mutations break the plan, but not all"
     for text in texts:
         holds(text)
 

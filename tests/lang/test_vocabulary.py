@@ -1,4 +1,4 @@
-"""The vocabulary and the grammar name the same words, and every word is explained."""
+"""The vocabulary and the grammar have the same words, and every word has a summary."""
 
 import re
 
@@ -27,7 +27,7 @@ def test_closed_words_are_the_grammars() -> None:
     assert found == {name: set(words) for name, words in vocabulary.CLOSED_WORDS.items()}
 
 
-def test_metrics_rivals_and_options_say_what_they_mean() -> None:
+def test_metrics_controls_and_options_have_summaries() -> None:
     assert set(vocabulary.WORD_SUMMARIES) == {*vocabulary.METRICS, *vocabulary.RIVALS, vocabulary.ALL_ARMS}
     assert all(kind.summary for schema in vocabulary.STATEMENT_OPTIONS.values() for kind in schema.values())
 

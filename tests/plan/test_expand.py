@@ -1,4 +1,4 @@
-"""Plans written out: the same steps, no new mistake, and written out once more the same text."""
+"""Expanded plans have the same steps and no new findings, and expanding them again changes nothing."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def study(plan: Plan) -> Study:
 
 
 def same_steps(plan: Plan, other: Plan) -> None:
-    """The same steps, and the same of them for the same contestants of the arms in order."""
+    """Assert that two plans have the same steps, measured for the same contestants of their arms, in order."""
     one, two = study(plan), study(other)
     assert set(one.graph) == set(two.graph)
     renamed = {arm.id: other.arms[place].id for place, arm in enumerate(plan.arms)}
@@ -55,7 +55,7 @@ def same_steps(plan: Plan, other: Plan) -> None:
 
 
 def expand_silently(plan: Plan) -> Plan:
-    """What `expand` says, read again, with all that has to hold of it."""
+    """Expand a plan, assert the properties of the text, and resolve it again."""
     text = expand(plan)
     assert format_source(Source("x.plan", text)) == text
     loaded = load_source(Source("x.plan", text))
@@ -69,7 +69,7 @@ def expand_silently(plan: Plan) -> Plan:
 
 @settings(deadline=None, max_examples=150, suppress_health_check=list(HealthCheck))
 @given(plans())
-def test_a_plan_written_out_has_the_same_steps(text: str) -> None:
+def test_an_expanded_plan_has_the_same_steps(text: str) -> None:
     plan = read(text).plan
     assume(plan is not None)
     assert plan is not None
@@ -79,21 +79,21 @@ def test_a_plan_written_out_has_the_same_steps(text: str) -> None:
 @pytest.mark.slow
 @settings(deadline=None, max_examples=2_000, suppress_health_check=list(HealthCheck))
 @given(plans())
-def test_two_thousand_plans_written_out(text: str) -> None:
-    test_a_plan_written_out_has_the_same_steps.hypothesis.inner_test(text)  # type: ignore[attr-defined]
+def test_two_thousand_expanded_plans(text: str) -> None:
+    test_an_expanded_plan_has_the_same_steps.hypothesis.inner_test(text)  # type: ignore[attr-defined]
 
 
 @pytest.mark.parametrize("path", SHIPPED, ids=lambda path: str(path.relative_to(ROOT)))
-def test_shipped_plans_written_out(path: Path) -> None:
+def test_expanded_shipped_plans(path: Path) -> None:
     plan = check_file(path, network=False).require_plan()
     same_steps(plan, expand_silently(plan))
 
 
 @pytest.mark.parametrize("path", SHIPPED, ids=lambda path: str(path.relative_to(ROOT)))
-def test_what_is_written_out_has_no_finding_of_weight_that_the_plan_had_not(path: Path) -> None:
+def test_an_expanded_plan_has_no_new_warnings(path: Path) -> None:
     network = path.is_relative_to(ROOT / "plans")
     report = check_file(path, network=network)
-    if report.plan is None:  # its data are not on this machine
+    if report.plan is None:  # its data is not on this machine
         network, report = False, check_file(path, network=False)
     text = written(report.require_plan(), report.diagnostics, network=network)
     assert format_source(Source("x.plan", text)) == text
@@ -118,7 +118,7 @@ def arm_names(text: str) -> list[str]:
     [
         ("sweep s in [local, global]\nprune weights $s 20%; rewind lr", ["ticket-local", "ticket-global"]),
         ("sweep p in [20%, 12.5%]\narm a { prune weights $p; rewind lr }", ["a-20", "a-12.5"]),
-        # Values that look alike, or like another name, have the sweep's name beside them; then numbers.
+        # Ambiguous values are prefixed with the name of the sweep, then numbered.
         ("sweep p in [2, 2%]\narm a { prune filters $p; rewind lr }", ["a-p-2", "a-p-2-2"]),
         ("sweep s in [init, 2ep]\narm random { prune weights 20%; rewind weights to $s }",
          ["random-s-init", "random-s-2ep"]),
@@ -128,14 +128,14 @@ def arm_names(text: str) -> list[str]:
         ("sweep l in [[conv1, conv2], fc]\narm a { prune weights 20% in $l; rewind lr }", ["a-conv1-conv2", "a-fc"]),
     ],
 )  # fmt: skip
-def test_arms_of_a_sweep_have_names_that_tell_them_apart(text: str, wanted: list[str]) -> None:
+def test_arms_of_a_sweep_have_distinct_names(text: str, wanted: list[str]) -> None:
     assert arm_names(text) == wanted
     plan = read(HEAD + text).plan
     assert plan is not None
     assert [arm.name for arm in expand_silently(plan).arms] == wanted
 
 
-def test_who_learns_from_a_swept_arm_learns_from_the_one_under_the_same_values() -> None:
+def test_a_teacher_from_a_sweep_has_the_same_sweep_values() -> None:
     plan = read(
         HEAD + "sweep p in [20%, 40%]\narm big { prune weights $p; rewind lr }\n"
         "arm kd { prune filters matching big; rewind lr; distill from big }\ncompare kd"
@@ -164,7 +164,7 @@ def test_includes_and_flags_are_resolved(tmp_path: Path, capsys: pytest.CaptureF
     text = capsys.readouterr().out
     assert "prune weights global 30% of remaining x 4 by magnitude" in text and "$" not in text and "width=0.5" in text
     (tmp_path / "b.plan").write_text(text)
-    assert main(["check", str(tmp_path / "b.plan"), "--strict"]) == 0, "what was silenced still is"
+    assert main(["check", str(tmp_path / "b.plan"), "--strict"]) == 0, "silenced findings stay silenced"
     capsys.readouterr()
     overrides = ["--set", "share=30%", "--set", "n=[2, 4]"]
     keys = []
@@ -174,7 +174,7 @@ def test_includes_and_flags_are_resolved(tmp_path: Path, capsys: pytest.CaptureF
     assert keys[0] == keys[1]
 
 
-def test_only_one_arm_is_written_out_with_those_it_rests_on(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_only_expands_one_arm_with_its_dependencies(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     arms = "arm big { prune weights 20%; rewind lr }\narm kd { prune weights 20%; rewind lr; distill from big }\n"
     (tmp_path / "a.plan").write_text(HEAD + arms + "arm other { prune weights 50%; rewind lr }\n")
     assert main(["plan", str(tmp_path / "a.plan"), "--expand", "--only", "kd"]) == 0

@@ -1,7 +1,7 @@
-"""Equal keys mean equal results: what the language learns anew must not rename the steps that there were.
+"""Step keys are stable: extending the language must not change the keys of existing plans.
 
-`frozen/` holds plans as they were shipped with version 1 of every operation; their keys are recorded beside them.
-Regenerate with `TICKDSL_GOLDEN=write pytest tests/plan` only where an operation's version was raised on purpose.
+`frozen/` holds plans as shipped with version 1 of every operation, and their keys. Regenerate with
+`TICKDSL_GOLDEN=write pytest tests/plan` only after raising the version of an operation on purpose.
 """
 
 import os
@@ -17,7 +17,7 @@ FROZEN = Path(__file__).parent / "frozen"
 
 
 @pytest.mark.parametrize("path", sorted(FROZEN.glob("*.plan")), ids=lambda p: p.stem)
-def test_the_keys_of_shipped_plans_stay(path: Path) -> None:
+def test_the_keys_of_shipped_plans_do_not_change(path: Path) -> None:
     plan = resolve(load_plan(path)).plan
     assert plan is not None
     study = lower(plan, fingerprint=lambda data: "f" * 64, rounds=lambda arm, prune: 3)

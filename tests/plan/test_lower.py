@@ -1,4 +1,4 @@
-"""Plans to steps: what is shared, what a key depends on, which weights a level starts from."""
+"""Lowering plans to steps: what is shared, what a key depends on, which weights a level starts from."""
 
 from collections.abc import Callable
 
@@ -43,7 +43,7 @@ def test_arms_share_dense_trainings_and_equal_rounds() -> None:
     found = study(
         HEAD + "arm a { prune weights 20% x 2; rewind lr }\narm b { prune weights 20% x 4; rewind lr }\ncompare all"
     )
-    # b contains a: one dense training and four levels.
+    # b extends a: one dense training and four levels.
     assert found.trainings == 5
     assert found.naive_trainings > found.trainings
 
@@ -68,7 +68,7 @@ def test_spelling_never_changes_a_key(other: str) -> None:
 
 
 @pytest.mark.parametrize("written", ["temperature=4", "temperature=4.0", "temperature=4e0", "weight=0.9", "weight=90%"])
-def test_a_whole_number_is_the_number_it_is(written: str) -> None:
+def test_the_spelling_of_a_number_never_changes_a_key(written: str) -> None:
     text = HEAD + "prune weights 20%; rewind lr; distill from dense "
     assert keys(text + written) == keys(text)
 
@@ -84,7 +84,7 @@ def test_a_whole_number_is_the_number_it_is(written: str) -> None:
         "seeds [7]\nprune weights 20% x 3; rewind lr",
     ],
 )
-def test_meaning_does(other: str) -> None:
+def test_meaning_changes_the_key(other: str) -> None:
     assert keys(HEAD + other) != keys(HEAD + "prune weights 20% x 3; rewind lr")
 
 
@@ -93,7 +93,7 @@ def test_a_longer_plan_keeps_the_steps_of_the_shorter() -> None:
     assert short < longer
 
 
-def test_data_name_steps_by_content_not_by_place() -> None:
+def test_data_counts_by_content_not_by_path() -> None:
     text = 'model small-cnn\ndata folder path="{}"\nprune weights 20%; rewind lr'
     one, two = (keys(text.format(path)) for path in ("here", "there"))
     assert one == two
@@ -101,7 +101,7 @@ def test_data_name_steps_by_content_not_by_place() -> None:
     assert not one & set(other.graph)
 
 
-def test_a_share_of_the_recipe_is_the_moment_it_means() -> None:
+def test_a_percentage_of_the_recipe_is_converted() -> None:
     one, two = (keys(HEAD + f"prune weights 20%; rewind weights to {t}") for t in ("20%", "2ep"))
     assert one == two
 
@@ -129,7 +129,7 @@ def test_learning_rate_rewinding_keeps_the_weights() -> None:
     assert first.args["start"] == second.args["start"] == "5ep"
 
 
-def test_tickets_of_parts_are_judged_on_all_data() -> None:
+def test_tickets_of_parts_are_measured_on_all_data() -> None:
     found = study(HEAD + "split classes 2\nprune weights 20% x 3; overlap; rewind weights")
     for level in found.levels:
         ticket = found.step(level.ticket)
@@ -140,7 +140,7 @@ def test_tickets_of_parts_are_judged_on_all_data() -> None:
     assert set(parts) == {0, 1}
 
 
-def test_geometric_targets_land_exactly() -> None:
+def test_geometric_targets_are_reached_exactly() -> None:
     found = study(HEAD + "prune weights to 95% x 4; rewind lr")
     targets = [found.step(level.structure).args["to"] for level in found.levels]
     assert targets[-1] == 0.95
@@ -168,7 +168,7 @@ def test_differences_name_what_changed() -> None:
     assert "args.recipe.lr: 0.2 -> 0.3" in differences(mine.parts, theirs.parts)
 
 
-def test_rivals_of_the_last_level_only() -> None:
+def test_controls_of_the_last_level_only() -> None:
     text = HEAD + "prune weights 20% x 3; rewind lr; compare random-init levels="
     assert {m.level for m in study(text + "last").measurements if m.contestant == "random-init"} == {3}
     assert {m.level for m in study(text + "all").measurements if m.contestant == "random-init"} == {1, 2, 3}
@@ -181,12 +181,12 @@ def test_plans_are_values() -> None:
     assert found == plan("# moved\n" + HEAD + "prune weights 20%; rewind lr")
 
 
-def test_local_and_uniform_are_one_word() -> None:
+def test_local_and_uniform_are_synonyms() -> None:
     one, two = (keys(HEAD + f"prune weights {scope} 20% except conv1, fc; rewind lr") for scope in ("local", "uniform"))
     assert one == two == keys(HEAD + "prune weights local 20% except fc, conv1; rewind lr")
 
 
-def test_random_rounds_and_parts_draw_for_themselves() -> None:
+def test_random_rounds_draw_independently() -> None:
     found = study(HEAD + "cycle 2 { prune weights 30% by random; rewind lr; prune filters 10%; rewind lr }")
     rounds = [s.args["round"] for s in map(found.step, found.graph) if s.args.get("by") == "random"]
     assert len(rounds) == len(set(rounds)) == 2
@@ -194,10 +194,10 @@ def test_random_rounds_and_parts_draw_for_themselves() -> None:
 
 def test_until_counts_also_before_the_last_prune() -> None:
     found = study(HEAD + "prune weights 20% x 8 until 50%; rewind lr; prune filters 10%; rewind lr")
-    assert len(found.levels) == 5 + 1  # `rounds` says five
+    assert len(found.levels) == 5 + 1  # `rounds` returns 5
 
 
-def test_of_original_goes_on_where_it_stopped() -> None:
+def test_of_original_continues_in_the_next_round() -> None:
     found = study(HEAD + "prune weights 20% of original x 2; rewind lr")
     assert [found.step(level.structure).args["of_original"] for level in found.levels] == [[0.0, 0.2], [0.2, 0.4]]
 
@@ -210,20 +210,20 @@ def test_a_retraining_is_a_training_by_another_recipe() -> None:
     assert first.parents["weights"] == next(m.step for m in found.measurements if m.contestant == "dense")
 
 
-def test_retraining_from_rewound_weights_takes_those() -> None:
+def test_retraining_starts_from_rewound_weights() -> None:
     found = study(HEAD + "prune weights 20% x 2; rewind weights to 2ep; retrain linear 4ep")
     starts = {found.step(level.ticket).parents["weights"] for level in found.levels}
     assert [found.step(key).args["stop"] for key in starts] == ["2ep"]
     assert all("start" not in found.step(level.ticket).args for level in found.levels)
 
 
-def test_a_rate_rewound_behind_a_retraining_begins_that_later() -> None:
+def test_rewinding_lr_after_a_retraining_starts_it_later() -> None:
     found = study(HEAD + "prune weights 20%; retrain linear 4ep; rewind lr to 25%")
     ticket = found.step(found.levels[0].ticket)
     assert (ticket.args["recipe"]["schedule"], ticket.args["start"]) == ("linear", "1ep")
 
 
-def test_retraining_from_scratch_is_what_the_rival_does() -> None:
+def test_retraining_from_scratch_equals_the_random_init_control() -> None:
     found = study(HEAD + "prune weights 20%; retrain scratch\ncompare random-init")
     assert {m.step for m in found.measurements if m.level == 1} == {found.levels[0].ticket}
 
@@ -241,7 +241,7 @@ def test_a_ranking_without_data_has_no_seed_in_its_key(by: str) -> None:
 
 
 @pytest.mark.parametrize("by", ["snip", "grasp", "taylor", "hrank", "expected-abs"])
-def test_a_ranking_by_pictures_has_the_seed_that_draws_them(by: str) -> None:
+def test_a_ranking_by_images_has_the_seed_that_selects_them(by: str) -> None:
     first, second = prunes(f"seeds [3, 4]\nprune filters 20% by {by}; rewind lr")
     assert (first["seed"], second["seed"]) == (3, 4)
-    assert "round" not in first["args"]  # every round looks at the same pictures
+    assert "round" not in first["args"]  # every round uses the same images

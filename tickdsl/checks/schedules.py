@@ -101,7 +101,7 @@ def _recipe_diagnostic(
     """A finding about one value of a recipe, or about the whole recipe if `place` is None."""
     if place is None:
         return Diagnostic(code, message, arm.recipe_span, help=help)
-    return Diagnostic(code, message, place.span, secondary=place.readers, help=help)
+    return Diagnostic(code, message, place.span, secondary=place.references, help=help)
 
 
 def _check_rewinds(arm: Arm, group: Rounds) -> Iterator[Diagnostic]:
@@ -163,14 +163,14 @@ def _check_moments(arm: Arm, group: Rounds) -> Iterator[Diagnostic]:
                 "TD302",
                 f"`{text}` leaves nothing to train: the recipe ends at {length}",
                 place.span,
-                secondary=place.readers,
+                secondary=place.references,
                 help="use an earlier point",
             )
         elif moment.amount and per_epoch is not None and moment.steps(per_epoch, length.steps(per_epoch)) == 0:
             message = (
                 f"`{text}` is less than one step of the recipe, which has {plural(length.steps(per_epoch), 'step')}"
             )
-            yield Diagnostic("TD302", message, place.span, secondary=place.readers, help="use `init`")
+            yield Diagnostic("TD302", message, place.span, secondary=place.references, help="use `init`")
     units = {moment.unit for _, moment, _ in named if moment.amount and moment.unit != "%"}
     if len(units) > 1:
         yield Diagnostic(

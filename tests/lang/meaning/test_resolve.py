@@ -1,4 +1,4 @@
-"""What plans mean: defaults, lets, sweeps, arms, includes."""
+"""Resolving plans: defaults, lets, sweeps, arms and includes."""
 
 from fractions import Fraction
 from pathlib import Path
@@ -37,11 +37,11 @@ def test_the_card_is_a_complete_plan() -> None:
     assert group.tail == (Rewind("lr", Moment(0, "it")),)
 
 
-def test_defaults_are_told() -> None:
+def test_defaults_are_noted() -> None:
     assert {"TD901", "TD902"} <= set(codes(CARD))
 
 
-def test_sweeps_expand_the_arms_that_read_them() -> None:
+def test_sweeps_expand_the_arms_that_use_them() -> None:
     found = plan(
         "sweep scope in [local, global]\nsweep amount in [10%, 20%, 30%]\n"
         "arm a { prune weights $scope $amount; rewind lr }\narm b { prune weights $scope 20%; rewind lr }\ncompare all"
@@ -60,7 +60,7 @@ def test_a_sweep_reaches_arms_through_settings_and_lets() -> None:
     assert {arm.recipe["decay"] for arm in found.arms} == {0.1}
 
 
-def test_arms_share_what_stands_before_them() -> None:
+def test_arms_share_the_statements_before_them() -> None:
     found = plan("prune filters 30%\narm a { rewind lr }\narm b { rewind weights to 2ep }\ncompare all")
     assert [arm.rounds[0].prune.unit for arm in found.arms] == ["filters", "filters"]
     assert [arm.rounds[0].tail[0].what for arm in found.arms] == ["lr", "weights"]
@@ -73,7 +73,7 @@ def test_inner_settings_override() -> None:
     assert [arm.recipe["length"] for arm in found.arms] == ["7ep", "5ep"]
 
 
-def test_cycle_is_repetition_spelled_out() -> None:
+def test_a_cycle_repeats_its_body() -> None:
     written = plan("cycle 4 { prune weights 20%; rewind lr }").arms[0].rounds
     assert written == plan("prune weights 20% x 4; rewind lr").arms[0].rounds
     two = plan("cycle 3 { prune weights 20%; rewind lr; prune filters 10%; rewind lr }").arms[0].rounds
@@ -88,7 +88,7 @@ def test_set_replaces_lets_and_narrows_sweeps() -> None:
     assert "TD105" in codes(text, n="2 2")
 
 
-def test_overlap_keeps_what_all_parts_kept_unless_told() -> None:
+def test_overlap_requires_all_parts_by_default() -> None:
     tail = "prune weights 20%; overlap{}; rewind weights"
     assert plan("split classes 3; " + tail.format("")).arms[0].rounds[0].tail[0] == Overlap(3)
     assert plan("split classes 3; " + tail.format(" 2 of 3")).arms[0].rounds[0].tail[0] == Overlap(2)
@@ -100,7 +100,7 @@ def test_targets() -> None:
     assert (group.prune.until, group.prune.times) == (Fraction(49, 50), None)
 
 
-def test_includes_are_spliced_and_resolved_beside_the_includer(tmp_path: Path) -> None:
+def test_includes_are_relative_to_the_file_that_includes_them(tmp_path: Path) -> None:
     (tmp_path / "common").mkdir()
     (tmp_path / "common" / "settings.plan").write_text('include "deeper.plan"\ntrain 3ep\n')
     (tmp_path / "common" / "deeper.plan").write_text("seeds 4\n")
@@ -110,7 +110,7 @@ def test_includes_are_spliced_and_resolved_beside_the_includer(tmp_path: Path) -
     assert (found.seeds, found.arms[0].recipe["length"]) == ((1, 2, 3, 4), "3ep")
 
 
-def test_errors_in_an_included_file_stand_there(tmp_path: Path) -> None:
+def test_errors_in_an_included_file_are_reported_there(tmp_path: Path) -> None:
     (tmp_path / "a.plan").write_text("trian 3ep\n")
     (tmp_path / "b.plan").write_text('include "a.plan"\nprune weights 20%; rewind lr\n')
     (error,) = resolve(load_plan(tmp_path / "b.plan")).errors
@@ -130,22 +130,22 @@ def test_an_include_cycle_names_the_chain(tmp_path: Path) -> None:
         "prune filters local to [50%, 20%]; rewind lr",
     ],
 )
-def test_what_is_not_carried_out_is_an_error(statement: str) -> None:
+def test_unsupported_statements_are_errors(statement: str) -> None:
     assert "TD006" in codes(statement)
 
 
-def test_a_syntax_error_invents_no_others() -> None:
+def test_a_syntax_error_causes_no_other_errors() -> None:
     found = codes("sweep s in [local, global]\narm a { pruen weights $s 20% }\ncompare a\nlet x 3")
     assert [code for code in found if not code.startswith("TD9")] == ["TD010", "TD001"]
 
 
-def test_lets_name_sweeps_and_each_other_in_any_order() -> None:
+def test_lets_refer_to_sweeps_and_each_other_in_any_order() -> None:
     found = plan("let x = $y\nlet y = $s\nsweep s in [local, global]\nprune filters $x 20%; rewind lr")
     assert [arm.rounds[0].prune.scope for arm in found.arms] == ["local", "global"]
     assert "TD106" in codes("let x = $y\nlet y = $x\nprune filters $x 20%; rewind lr")
 
 
-def test_a_sweep_in_shared_data_reaches_arms_with_a_network_of_their_own() -> None:
+def test_a_sweep_in_shared_data_reaches_arms_with_their_own_network() -> None:
     found = plan(
         "sweep d in [digits, synthetic]\nmodel small-cnn on $d\n"
         "arm a { model lenet-300-100; prune weights 20%; rewind lr }\narm b { prune weights 20%; rewind lr }"
@@ -163,7 +163,7 @@ def test_layers_may_be_named_by_variables() -> None:
     assert [arm.rounds[0].prune.protect for arm in found.arms] == [("conv1",), ("conv2",)]
 
 
-def test_the_rounds_of_a_cycle_end_with_its_brace() -> None:
+def test_statements_after_a_cycle_belong_to_no_round() -> None:
     assert "TD007" in codes("cycle 3 { prune filters 20% }\nrewind lr")
     assert "TD002" in codes("cycle 3 { }")
 
@@ -198,5 +198,5 @@ def test_a_criterion_that_cannot_rank_here_is_an_error(prune: str, code: str) ->
 
 
 @pytest.mark.parametrize("by", ["snip", "grasp", "synflow", "hrank", "expected-abs", "fpgm"])
-def test_what_needs_no_training_ranks_at_init(by: str) -> None:
+def test_criteria_without_training_rank_at_init(by: str) -> None:
     assert not plan(f"prune filters 20% by {by} at init").arms[0].rounds[0].tail

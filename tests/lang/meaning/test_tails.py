@@ -1,4 +1,4 @@
-"""What `retrain`, `distill` and `transfer` mean, and what they cannot."""
+"""Resolving `retrain`, `distill` and `transfer`, and their errors."""
 
 import pytest
 
@@ -31,14 +31,14 @@ def retrained(text: str) -> Retrain:
     return found
 
 
-def test_a_retraining_inherits_what_it_does_not_say() -> None:
+def test_a_retraining_inherits_unset_options() -> None:
     recipe = Recipe.from_dict(retrained("retrain one-cycle 72ep max-lr=0.05").recipe)
     assert (recipe.batch, recipe.decay, str(recipe.length)) == (64, 1e-4, "72ep")
     assert (recipe.schedule, recipe.peak_lr, recipe.pct_start, recipe.div) == ("one-cycle", 0.05, 0.1, 100)
     assert str(Recipe.from_dict(retrained("retrain fine-tune").recipe).length) == "160ep"
 
 
-def test_the_papers_defaults_need_not_be_written() -> None:
+def test_default_options_may_be_left_out() -> None:
     short = retrained("retrain one-cycle 72ep")
     assert short == retrained("retrain one-cycle 72ep max-lr=0.1 pct-start=10% div=100 final-div=100")
 
@@ -61,7 +61,7 @@ def test_retraining_mistakes(text: str, code: str) -> None:
     assert code in codes(f"prune weights 20%; {text}")
 
 
-def test_a_rewind_behind_a_retraining_begins_it_later() -> None:
+def test_a_rewind_after_a_retraining_starts_it_later() -> None:
     tail = arm("prune weights 20%; retrain cyclic 8ep; rewind lr to 2ep").rounds[0].tail
     assert [type(each) for each in tail] == [Retrain, Rewind]
 

@@ -11,6 +11,7 @@ from tickdsl.lang import syntax, vocabulary
 from tickdsl.lang.findings.diagnostics import Diagnostic, Label, did_you_mean, join_or
 from tickdsl.lang.meaning import settings
 from tickdsl.lang.meaning.default_notes import DefaultsReporter
+from tickdsl.lang.meaning.settings import ArmSettings
 from tickdsl.lang.meaning.values import InvalidValueError, ValueReader
 from tickdsl.lang.option_types import option_types as options_of
 from tickdsl.lang.option_types import recipe_field
@@ -29,14 +30,14 @@ DEFAULT_TEMPERATURE, DEFAULT_WEIGHT = 4.0, 0.9
 class ArmContext:
     """The context of a pipeline: its settings (None if they could not be read), its arm, and the names of all arms."""
 
-    scope: settings.ArmSettings | None
+    settings: ArmSettings | None
     arm: str
     arms: Sequence[str]
     reader: ValueReader
 
     @property
     def split(self) -> model.Split | None:
-        return self.scope.split if self.scope else None
+        return self.settings.split if self.settings else None
 
     def arm_name(self, value: syntax.Value, clause: str, known: Sequence[str]) -> str:
         """Read the name of an arm, or another of the `known` words.
@@ -83,7 +84,9 @@ def check_order(earlier: Iterable[model.Tail], added: model.Tail, reader: ValueR
                 raise _conflict_error(message, other, added, reader, help)
             case (model.Rewind(what="weights"), model.Retrain(fresh=True)) | (model.Retrain(), model.Rewind("weights")):
                 if isinstance(added, model.Retrain):
-                    message = f"`rewind weights` has no effect before `retrain {added.schedule}`, which resets weights"
+                    message = (
+                        f"`rewind weights` has no effect before `retrain {added.schedule}`, which resets the weights"
+                    )
                     raise _conflict_error(message, other, added, reader)
                 message = "`retrain` has no effect before `rewind weights`, which also restores the recipe"
                 raise _conflict_error(
@@ -133,8 +136,8 @@ def _rewind_to_pretrained(statement: syntax.Rewind, what: str, context: ArmConte
         raise context.reader.report_bad_value(
             statement.to, message, help="use `rewind weights to pretrained` or `rewind lr`"
         )
-    if context.scope is not None and not context.scope.model.options.get("weights"):
-        message = f"{context.scope.model.name} does not start from pretrained weights"
+    if context.settings is not None and not context.settings.model.options.get("weights"):
+        message = f"{context.settings.model.name} does not start from pretrained weights"
         raise context.reader.report_bad_value(
             statement.to, message, help="use `model NAME weights=default`, or `rewind weights to init`"
         )
@@ -172,15 +175,15 @@ def _overlap(statement: syntax.Overlap, context: ArmContext) -> model.Overlap:
 
 
 def _retrain(statement: syntax.Retrain, context: ArmContext) -> model.Retrain:
-    reader, scope = context.reader, context.scope
+    reader = context.reader
     schedule = reader.table_name(statement.schedule, vocabulary.SCHEDULES, "TD116")
     allowed = {name: vocabulary.RETRAIN_OPTIONS[name] for name in vocabulary.SCHEDULES[schedule].options}
-    given = reader.options(statement.options, allowed, f"retrain {schedule}")
+    written_options = reader.options(statement.options, allowed, f"retrain {schedule}")
     length = reader.moment(statement.length, "the training length") if statement.length is not None else None
-    if len(given) < len(statement.options) or scope is None:
+    if len(written_options) < len(statement.options) or context.settings is None:
         raise InvalidValueError
     try:
-        base = Recipe.from_dict(scope.recipe)
+        base = Recipe.from_dict(context.settings.recipe)
     except ValueError:
         raise InvalidValueError from None  # tickdsl.checks reports what is wrong with the recipe
     if length is not None and length.unit == "%":
@@ -191,8 +194,8 @@ def _retrain(statement: syntax.Retrain, context: ArmContext) -> model.Retrain:
             statement.length, f"the training length must be above 0; found {length}", help="use e.g. `40ep`"
         )
     if schedule == "fine-tune":
-        _check_fine_tuning_rate(statement, given, base, reader)
-    options = {recipe_field(name): value for name, value in given.items()}
+        _check_fine_tuning_rate(statement, written_options, base, reader)
+    options = {recipe_field(name): value for name, value in written_options.items()}
     if "augment" in options:
         options["augment"] = [word for word in options["augment"] if word != "none"]
     try:
@@ -203,7 +206,7 @@ def _retrain(statement: syntax.Retrain, context: ArmContext) -> model.Retrain:
         )
         message = f"invalid `retrain {schedule}`: {error}"
         reader.report(
-            Diagnostic("TD305", message, place.span, secondary=place.readers)
+            Diagnostic("TD305", message, place.span, secondary=place.references)
             if place
             else Diagnostic("TD305", message, statement.span)
         )
@@ -214,9 +217,9 @@ def _retrain(statement: syntax.Retrain, context: ArmContext) -> model.Retrain:
 
 
 def _check_fine_tuning_rate(
-    statement: syntax.Retrain, given: dict[str, Any], base: Recipe, reader: ValueReader
+    statement: syntax.Retrain, written_options: dict[str, Any], base: Recipe, reader: ValueReader
 ) -> None:
-    if "lr" not in given and not base.final_lr:
+    if "lr" not in written_options and not base.final_lr:
         reader.report(
             Diagnostic(
                 "TD307",
@@ -226,26 +229,29 @@ def _check_fine_tuning_rate(
             )
         )
         raise InvalidValueError
-    if given.get("lr", 0) >= base.peak_lr:
+    if written_options.get("lr", 0) >= base.peak_lr:
         option = next(option for option in statement.options if option.key.text == "lr")
-        message = f"`lr={given['lr']:g}` is high for fine-tuning: the recipe peaks at `lr={base.peak_lr:g}`"
+        message = f"`lr={written_options['lr']:g}` is high for fine-tuning: the recipe peaks at `lr={base.peak_lr:g}`"
         help = f"use a lower rate, e.g. `lr={base.peak_lr / 100:g}`, or `rewind lr`"
         reader.report_error("TD308", message, option.value, help=help)
 
 
 def _distill(statement: syntax.Distill, context: ArmContext) -> model.Distill:
     reader = context.reader
-    given = reader.options(statement.options, vocabulary.DISTILL_OPTIONS, "distill")
+    written_options = reader.options(statement.options, vocabulary.DISTILL_OPTIONS, "distill")
     teacher = context.arm_name(statement.teacher, "distill from", ["dense", *context.arms])
     if teacher == context.arm:
         help = "distil from `dense` or another arm"
         raise reader.report_error(
             "TD510", f"arm `{context.arm}` cannot be its own teacher", statement.teacher, help=help
         )
-    if len(given) < len(statement.options):
+    if len(written_options) < len(statement.options):
         raise InvalidValueError
-    until = Moment.parse(given["until"]) if "until" in given else None
-    temperature, weight = given.get("temperature", DEFAULT_TEMPERATURE), given.get("weight", DEFAULT_WEIGHT)
+    until = Moment.parse(written_options["until"]) if "until" in written_options else None
+    temperature, weight = (
+        written_options.get("temperature", DEFAULT_TEMPERATURE),
+        written_options.get("weight", DEFAULT_WEIGHT),
+    )
     values = {"temperature": temperature, "weight": weight}
     DefaultsReporter(reader.report).options(statement, values, vocabulary.DISTILL_OPTIONS)
     return model.Distill(teacher, temperature, weight, until, span=statement.span)
@@ -257,9 +263,9 @@ def transfer(statement: syntax.Transfer, context: ArmContext) -> model.Transfer:
     name = reader.table_name(statement.data, catalogue.DATASETS, "TD102")
     catalogue_options = catalogue.DATASETS[name].options
     both = {**options_of(catalogue_options), **vocabulary.TRANSFER_OPTIONS}
-    given = reader.options(statement.options, both, f"transfer to {name}")
-    head = given.pop("head", "reset")
-    data = model.Data(name, settings.non_default(given, catalogue_options), span=statement.data.span)
+    written_options = reader.options(statement.options, both, f"transfer to {name}")
+    head = written_options.pop("head", "reset")
+    data = model.Data(name, settings.non_default(written_options, catalogue_options), span=statement.data.span)
     tails: list[model.Rewind | model.Retrain] = []
     for inner in statement.body:
         if not isinstance(inner, syntax.Retrain | syntax.Rewind):
@@ -280,9 +286,9 @@ def transfer(statement: syntax.Transfer, context: ArmContext) -> model.Transfer:
 
 
 def _check_head(statement: syntax.Transfer, data: model.Data, head: str, context: ArmContext) -> None:
-    if head != "keep" or context.scope is None:
+    if head != "keep" or context.settings is None:
         return
-    source = context.scope.data
+    source = context.settings.data
     before = catalogue.known_size(source.name, "classes", source.options)
     after = catalogue.known_size(data.name, "classes", data.options)
     if before is not None and after is not None and before != after:
@@ -297,7 +303,7 @@ def _check_head(statement: syntax.Transfer, data: model.Data, head: str, context
 
 def condition(written: syntax.Condition, reader: ValueReader) -> model.Condition:
     """Resolve a condition of `stop when` or `until`, such as `accuracy < 95%`."""
-    metric = reader.word(written.metric, vocabulary.CONDITION_METRICS, "metric to watch", "TD114")
+    metric = reader.word(written.metric, vocabulary.CONDITION_METRICS, "metric", "TD114")
     share = metric in ("accuracy", "sparsity")
     bound = float(reader.share(written.bound, metric)) if share else reader.number(written.bound, metric)
     return model.Condition(metric, written.comparison, bound, span=written.span)

@@ -212,25 +212,25 @@ class ArmExpander:
         reader: ValueReader,
     ) -> model.Arm | None:
         """Resolve an arm under one combination of sweep values. None, after reporting the errors, if it is wrong."""
-        scope = settings.resolve(shared, own, reader, self.loaded.source)
+        arm_settings = settings.resolve(shared, own, reader, self.loaded.source)
         steps = (*prefix, *(s for s in arm.body if isinstance(s, syntax.PIPELINE)))
-        resolved = pipeline.resolve(steps, ArmContext(scope, arm.name.text, self._names, reader))
+        resolved = pipeline.resolve(steps, ArmContext(arm_settings, arm.name.text, self._names, reader))
         if not steps and (prefix or arm.body or arm.name.span.end):
             message = f"arm `{arm.name.text}` has no `prune`"
             self.diagnostics.append(Diagnostic("TD002", message, arm.name.span, help="add a `prune`"))
-        if scope is None or not resolved.rounds:
+        if arm_settings is None or not resolved.rounds:
             return None
         return model.Arm(
             id=arm.name.text,
             name=arm.name.text,
             sweep={},
-            model=scope.model,
-            data=scope.data,
-            recipe=scope.recipe,
+            model=arm_settings.model,
+            data=arm_settings.data,
+            recipe=arm_settings.recipe,
             rounds=resolved.rounds,
-            split=scope.split,
+            split=arm_settings.split,
             transfer=resolved.transfer,
             span=arm.name.span if arm.body else arm.span,
-            recipe_span=scope.recipe_span,
-            recipe_places=scope.recipe_places,
+            recipe_span=arm_settings.recipe_span,
+            recipe_places=arm_settings.recipe_places,
         )

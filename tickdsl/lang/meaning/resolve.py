@@ -49,7 +49,7 @@ def resolve(loaded: LoadedPlan) -> ResolvedPlan:
     diagnostics = sorted_unique(loaded.with_include_chain(d) for d in collected)
     if not any(d.severity == "error" for d in diagnostics):
         return ResolvedPlan(plan, diagnostics, plan)
-    # If a setting is given twice, it is unclear which one counts.
+    # If a setting is set twice, it is unclear which one counts.
     unclear = [d.span for d in resolver.diagnostics if d.code == "TD108"]
     arms = tuple(
         arm

@@ -139,13 +139,13 @@ def _recipe(
             )
         )
         return _canonical_recipe(DEFAULT_RECIPE), start, {}
-    given = reader.options(statement.options, vocabulary.TRAIN_OPTIONS, "train")
+    written_options = reader.options(statement.options, vocabulary.TRAIN_OPTIONS, "train")
     length = str(reader.moment(statement.length, "the training length")) if statement.length else None
     if length is not None and (length.endswith("%") or length == "0it"):
         message = f"the training length must be in epochs or steps, and above 0; found {length}"
         reader.report(Diagnostic("TD105", message, statement.span, help="use e.g. `train 160ep`"))
         raise InvalidValueError
-    recipe = {recipe_field(name): value for name, value in given.items()}
+    recipe = {recipe_field(name): value for name, value in written_options.items()}
     defaults = ADAM_DEFAULTS if recipe.get("optimizer") in ("adam", "adamw") else TRAIN_DEFAULTS
     if "milestones" in recipe:
         recipe.setdefault("schedule", "milestones")
@@ -156,7 +156,7 @@ def _recipe(
     full = {"length": length or DEFAULT_RECIPE["length"], **defaults, **recipe}
     canonical = _canonical_recipe(full)
     if canonical is not full:
-        DefaultsReporter(reader.report).recipe(statement, given, canonical)
+        DefaultsReporter(reader.report).recipe(statement, written_options, canonical)
     return canonical, statement.span, recipe_locations(statement.length, statement.options, reader)
 
 

@@ -31,10 +31,10 @@ class InvalidValueError(Exception):
 
 @attrs.frozen
 class ValueLocation:
-    """Where a value was written; `readers` label the references that lead from there to where it is used."""
+    """Where a value was written; `references` label the uses of the variables that pass it on."""
 
     span: syntax.Span
-    readers: tuple[Label, ...] = ()
+    references: tuple[Label, ...] = ()
 
 
 @attrs.frozen
@@ -52,14 +52,14 @@ class ValueReader:
     def report_error(self, code: str, message: str, value: syntax.Value, **more: Any) -> InvalidValueError:
         """Report an error at the place where a value was written, with the references to it."""
         place = self.locate(value)
-        secondary = (*more.pop("secondary", ()), *place.readers)
+        secondary = (*more.pop("secondary", ()), *place.references)
         self.report(Diagnostic(code, message, place.span, secondary=secondary, **more))
         return InvalidValueError()
 
     def locate(self, value: syntax.Value) -> ValueLocation:
         """Where a value was written, and the references to it."""
-        *readers, written = self._reference_chain(value)
-        labels = (Label(reader.span, "passed on here" if n else "used here") for n, reader in enumerate(readers))
+        *references, written = self._reference_chain(value)
+        labels = (Label(ref.span, "passed on here" if n else "used here") for n, ref in enumerate(references))
         return ValueLocation(written.span, tuple(labels))
 
     def dereference(self, value: syntax.Value) -> syntax.Value:
