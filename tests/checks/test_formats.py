@@ -116,5 +116,5 @@ def test_a_file_that_is_not_there(form: str, tmp_path: Path, capsys: pytest.Capt
 
 def test_json_findings_have_one_shape(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (tmp_path / "broken.plan").write_text("prune\n")
-    found = json.loads(output(capsys, tmp_path / "no.plan", tmp_path / "broken.plan", "--format", "json"))
-    assert len({tuple(sorted(d)) for d in found}) == 1
+    findings = json.loads(output(capsys, tmp_path / "no.plan", tmp_path / "broken.plan", "--format", "json"))
+    assert len({tuple(sorted(d)) for d in findings}) == 1

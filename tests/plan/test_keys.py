@@ -21,8 +21,8 @@ def test_the_keys_of_shipped_plans_do_not_change(path: Path) -> None:
     plan = resolve(load_plan(path)).plan
     assert plan is not None
     study = lower(plan, fingerprint=lambda data: "f" * 64, rounds=lambda arm, prune: 3)
-    found = "".join(f"{key[:16]} {study.step(key).operation}\n" for key in sorted(study.graph))
+    result = "".join(f"{key[:16]} {study.step(key).operation}\n" for key in sorted(study.graph))
     golden = path.with_suffix(".keys")
     if os.environ.get("TICKDSL_GOLDEN") == "write":
-        golden.write_text(found, "utf-8")
-    assert found == golden.read_text("utf-8")
+        golden.write_text(result, "utf-8")
+    assert result == golden.read_text("utf-8")

@@ -18,9 +18,9 @@ HEAD = "model small-cnn on digits\ntrain 10ep lr=0.1\n"
 
 
 def plan(text: str) -> Plan:
-    found = resolve(load_source(Source("test.plan", text))).plan
-    assert found is not None
-    return found
+    result = resolve(load_source(Source("test.plan", text))).plan
+    assert result is not None
+    return result
 
 
 def study(text: str, fingerprint: Callable[..., str] = lambda data: "f" * 64) -> Study:
@@ -32,20 +32,22 @@ def keys(text: str) -> set[str]:
 
 
 def test_the_graph_is_acyclic_and_edges_are_the_parents() -> None:
-    found = study(HEAD + "seeds 2\nprune filters 20% x 3; rewind weights to 2ep; compare random-init, random-structure")
-    assert nx.is_directed_acyclic_graph(found.graph)
-    for key in found.graph:
-        assert set(found.graph.predecessors(key)) == set(found.step(key).parents.values())
-    assert {m.step for m in found.measurements} <= set(found.graph)
+    result = study(
+        HEAD + "seeds 2\nprune filters 20% x 3; rewind weights to 2ep; compare random-init, random-structure"
+    )
+    assert nx.is_directed_acyclic_graph(result.graph)
+    for key in result.graph:
+        assert set(result.graph.predecessors(key)) == set(result.step(key).parents.values())
+    assert {m.step for m in result.measurements} <= set(result.graph)
 
 
 def test_arms_share_dense_trainings_and_equal_rounds() -> None:
-    found = study(
+    result = study(
         HEAD + "arm a { prune weights 20% x 2; rewind lr }\narm b { prune weights 20% x 4; rewind lr }\ncompare all"
     )
     # b extends a: one dense training and four levels.
-    assert found.trainings == 5
-    assert found.naive_trainings > found.trainings
+    assert result.trainings == 5
+    assert result.naive_trainings > result.trainings
 
 
 @pytest.mark.parametrize(
@@ -107,57 +109,57 @@ def test_a_percentage_of_the_recipe_is_converted() -> None:
 
 
 def test_rewinding_points_are_prefixes_of_the_dense_training() -> None:
-    found = study(HEAD + "prune weights 20% x 2; rewind weights to 2ep")
-    (point,) = [key for key in found.graph if "stop" in found.step(key).args]
-    leader = found.graph.nodes[point]["prefix_of"]
-    assert found.graph.nodes[leader]["prefixes"] == {"2ep": point}
-    assert found.step(leader).parents == found.step(point).parents
-    levels = [found.step(level.ticket) for level in found.levels]
+    result = study(HEAD + "prune weights 20% x 2; rewind weights to 2ep")
+    (point,) = [key for key in result.graph if "stop" in result.step(key).args]
+    leader = result.graph.nodes[point]["prefix_of"]
+    assert result.graph.nodes[leader]["prefixes"] == {"2ep": point}
+    assert result.step(leader).parents == result.step(point).parents
+    levels = [result.step(level.ticket) for level in result.levels]
     assert all(step.parents["weights"] == point and step.args["start"] == "2ep" for step in levels)
 
 
 def test_weights_rewound_to_init_start_from_it() -> None:
-    found = study(HEAD + "prune weights 20% x 2; rewind weights")
-    starts = {found.step(found.step(level.ticket).parents["weights"]).operation for level in found.levels}
+    result = study(HEAD + "prune weights 20% x 2; rewind weights")
+    starts = {result.step(result.step(level.ticket).parents["weights"]).operation for level in result.levels}
     assert starts == {"init"}
 
 
 def test_learning_rate_rewinding_keeps_the_weights() -> None:
-    found = study(HEAD + "prune weights 20% x 2; rewind lr to 5ep")
-    first, second = (found.step(level.ticket) for level in found.levels)
+    result = study(HEAD + "prune weights 20% x 2; rewind lr to 5ep")
+    first, second = (result.step(level.ticket) for level in result.levels)
     assert second.parents["weights"] == first.key
     assert first.args["start"] == second.args["start"] == "5ep"
 
 
 def test_tickets_of_parts_are_measured_on_all_data() -> None:
-    found = study(HEAD + "split classes 2\nprune weights 20% x 3; overlap; rewind weights")
-    for level in found.levels:
-        ticket = found.step(level.ticket)
+    result = study(HEAD + "split classes 2\nprune weights 20% x 3; overlap; rewind weights")
+    for level in result.levels:
+        ticket = result.step(level.ticket)
         assert "part" not in ticket.args["data"]
-        assert found.step(level.structure).operation == "overlap"
-        assert len(found.step(level.structure).parents) == 2
-    parts = [s.args["data"]["part"]["index"] for s in map(found.step, found.graph) if "part" in s.args["data"]]
+        assert result.step(level.structure).operation == "overlap"
+        assert len(result.step(level.structure).parents) == 2
+    parts = [s.args["data"]["part"]["index"] for s in map(result.step, result.graph) if "part" in s.args["data"]]
     assert set(parts) == {0, 1}
 
 
 def test_geometric_targets_are_reached_exactly() -> None:
-    found = study(HEAD + "prune weights to 95% x 4; rewind lr")
-    targets = [found.step(level.structure).args["to"] for level in found.levels]
+    result = study(HEAD + "prune weights to 95% x 4; rewind lr")
+    targets = [result.step(level.structure).args["to"] for level in result.levels]
     assert targets[-1] == 0.95
     ratios = [(1 - b) / (1 - a) for a, b in zip([0.0, *targets], targets, strict=False)]
     assert max(ratios) - min(ratios) < 1e-9
 
 
 def test_rounds_at_init_without_a_tail_are_one_level() -> None:
-    found = study(HEAD + "prune weights to 90% x 10 by random at init")
-    assert [level.level for level in found.levels] == [1]
-    assert found.trainings == 2
+    result = study(HEAD + "prune weights to 90% x 10 by random at init")
+    assert [level.level for level in result.levels] == [1]
+    assert result.trainings == 2
 
 
 def test_every_seed_has_its_own_steps() -> None:
-    found = study(HEAD + "seeds 3\nprune weights 20%; rewind lr")
-    assert sorted({m.seed for m in found.measurements}) == [1, 2, 3]
-    assert len({m.step for m in found.measurements}) == len(found.measurements)
+    result = study(HEAD + "seeds 3\nprune weights 20%; rewind lr")
+    assert sorted({m.seed for m in result.measurements}) == [1, 2, 3]
+    assert len({m.step for m in result.measurements}) == len(result.measurements)
 
 
 def test_differences_name_what_changed() -> None:
@@ -175,10 +177,10 @@ def test_controls_of_the_last_level_only() -> None:
 
 
 def test_plans_are_values() -> None:
-    found = plan(HEAD + "prune weights 20%; rewind lr")
+    result = plan(HEAD + "prune weights 20%; rewind lr")
     with pytest.raises(attrs.exceptions.FrozenInstanceError):
-        found.name = "other"  # type: ignore[misc]
-    assert found == plan("# moved\n" + HEAD + "prune weights 20%; rewind lr")
+        result.name = "other"  # type: ignore[misc]
+    assert result == plan("# moved\n" + HEAD + "prune weights 20%; rewind lr")
 
 
 def test_local_and_uniform_are_synonyms() -> None:
@@ -187,50 +189,50 @@ def test_local_and_uniform_are_synonyms() -> None:
 
 
 def test_random_rounds_draw_independently() -> None:
-    found = study(HEAD + "cycle 2 { prune weights 30% by random; rewind lr; prune filters 10%; rewind lr }")
-    rounds = [s.args["round"] for s in map(found.step, found.graph) if s.args.get("by") == "random"]
+    result = study(HEAD + "cycle 2 { prune weights 30% by random; rewind lr; prune filters 10%; rewind lr }")
+    rounds = [s.args["round"] for s in map(result.step, result.graph) if s.args.get("by") == "random"]
     assert len(rounds) == len(set(rounds)) == 2
 
 
 def test_until_counts_also_before_the_last_prune() -> None:
-    found = study(HEAD + "prune weights 20% x 8 until 50%; rewind lr; prune filters 10%; rewind lr")
-    assert len(found.levels) == 5 + 1  # `rounds` returns 5
+    result = study(HEAD + "prune weights 20% x 8 until 50%; rewind lr; prune filters 10%; rewind lr")
+    assert len(result.levels) == 5 + 1  # `rounds` returns 5
 
 
 def test_of_original_continues_in_the_next_round() -> None:
-    found = study(HEAD + "prune weights 20% of original x 2; rewind lr")
-    assert [found.step(level.structure).args["of_original"] for level in found.levels] == [[0.0, 0.2], [0.2, 0.4]]
+    result = study(HEAD + "prune weights 20% of original x 2; rewind lr")
+    assert [result.step(level.structure).args["of_original"] for level in result.levels] == [[0.0, 0.2], [0.2, 0.4]]
 
 
 def test_a_retraining_is_a_training_by_another_recipe() -> None:
-    found = study(HEAD + "prune weights 20% x 2; retrain linear 4ep")
-    first, second = (found.step(level.ticket) for level in found.levels)
+    result = study(HEAD + "prune weights 20% x 2; retrain linear 4ep")
+    first, second = (result.step(level.ticket) for level in result.levels)
     assert first.args["recipe"]["schedule"] == "linear" and first.args["recipe"]["length"] == "4ep"
     assert second.parents["weights"] == first.key
-    assert first.parents["weights"] == next(m.step for m in found.measurements if m.contestant == "dense")
+    assert first.parents["weights"] == next(m.step for m in result.measurements if m.contestant == "dense")
 
 
 def test_retraining_starts_from_rewound_weights() -> None:
-    found = study(HEAD + "prune weights 20% x 2; rewind weights to 2ep; retrain linear 4ep")
-    starts = {found.step(level.ticket).parents["weights"] for level in found.levels}
-    assert [found.step(key).args["stop"] for key in starts] == ["2ep"]
-    assert all("start" not in found.step(level.ticket).args for level in found.levels)
+    result = study(HEAD + "prune weights 20% x 2; rewind weights to 2ep; retrain linear 4ep")
+    starts = {result.step(level.ticket).parents["weights"] for level in result.levels}
+    assert [result.step(key).args["stop"] for key in starts] == ["2ep"]
+    assert all("start" not in result.step(level.ticket).args for level in result.levels)
 
 
 def test_rewinding_lr_after_a_retraining_starts_it_later() -> None:
-    found = study(HEAD + "prune weights 20%; retrain linear 4ep; rewind lr to 25%")
-    ticket = found.step(found.levels[0].ticket)
+    result = study(HEAD + "prune weights 20%; retrain linear 4ep; rewind lr to 25%")
+    ticket = result.step(result.levels[0].ticket)
     assert (ticket.args["recipe"]["schedule"], ticket.args["start"]) == ("linear", "1ep")
 
 
 def test_retraining_from_scratch_equals_the_random_init_control() -> None:
-    found = study(HEAD + "prune weights 20%; retrain scratch\ncompare random-init")
-    assert {m.step for m in found.measurements if m.level == 1} == {found.levels[0].ticket}
+    result = study(HEAD + "prune weights 20%; retrain scratch\ncompare random-init")
+    assert {m.step for m in result.measurements if m.level == 1} == {result.levels[0].ticket}
 
 
 def prunes(text: str) -> list[dict]:
-    found = study(HEAD + text)
-    return [step.parts for step in map(found.step, found.graph) if step.operation == "prune"]
+    result = study(HEAD + text)
+    return [step.parts for step in map(result.step, result.graph) if step.operation == "prune"]
 
 
 @pytest.mark.parametrize("by", ["magnitude", "l1", "l2", "bn-scale", "fpgm", "synflow"])

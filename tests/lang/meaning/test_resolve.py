@@ -19,9 +19,9 @@ def meaning(text: str, **overrides: str) -> ResolvedPlan:
 
 
 def plan(text: str, **overrides: str) -> Plan:
-    found = meaning(text, **overrides)
-    assert found.plan is not None, found.errors
-    return found.plan
+    result = meaning(text, **overrides)
+    assert result.plan is not None, result.errors
+    return result.plan
 
 
 def codes(text: str, **overrides: str) -> list[str]:
@@ -29,9 +29,14 @@ def codes(text: str, **overrides: str) -> list[str]:
 
 
 def test_the_card_is_a_complete_plan() -> None:
-    found = plan(CARD)
-    (arm,) = found.arms
-    assert (arm.model.name, arm.data.name, found.seeds, found.rivals) == ("small-cnn", "digits", (1,), ("random-init",))
+    result = plan(CARD)
+    (arm,) = result.arms
+    assert (arm.model.name, arm.data.name, result.seeds, result.rivals) == (
+        "small-cnn",
+        "digits",
+        (1,),
+        ("random-init",),
+    )
     (group,) = arm.rounds
     assert (group.prune.amount, group.prune.times) == (Share(Fraction(1, 5)), 8)
     assert group.tail == (Rewind("lr", Moment(0, "it")),)
@@ -42,35 +47,35 @@ def test_defaults_are_noted() -> None:
 
 
 def test_sweeps_expand_the_arms_that_use_them() -> None:
-    found = plan(
+    result = plan(
         "sweep scope in [local, global]\nsweep amount in [10%, 20%, 30%]\n"
         "arm a { prune weights $scope $amount; rewind lr }\narm b { prune weights $scope 20%; rewind lr }\ncompare all"
     )
-    ids = [arm.id for arm in found.arms]
+    ids = [arm.id for arm in result.arms]
     assert len([i for i in ids if i.startswith("a[")]) == 6
     assert [i for i in ids if i.startswith("b[")] == ["b[scope=local]", "b[scope=global]"]
 
 
 def test_a_sweep_reaches_arms_through_settings_and_lets() -> None:
-    found = plan(
+    result = plan(
         "let rate = 0.1\nsweep rate2 in [0.1, 0.2]\ntrain 2ep lr=$rate2 decay=$rate\n"
         "arm a { prune weights 20%; rewind lr }"
     )
-    assert [arm.recipe.get("lr", 0.1) for arm in found.arms] == [0.1, 0.2]
-    assert {arm.recipe["decay"] for arm in found.arms} == {0.1}
+    assert [arm.recipe.get("lr", 0.1) for arm in result.arms] == [0.1, 0.2]
+    assert {arm.recipe["decay"] for arm in result.arms} == {0.1}
 
 
 def test_arms_share_the_statements_before_them() -> None:
-    found = plan("prune filters 30%\narm a { rewind lr }\narm b { rewind weights to 2ep }\ncompare all")
-    assert [arm.rounds[0].prune.unit for arm in found.arms] == ["filters", "filters"]
-    assert [arm.rounds[0].tail[0].what for arm in found.arms] == ["lr", "weights"]
+    result = plan("prune filters 30%\narm a { rewind lr }\narm b { rewind weights to 2ep }\ncompare all")
+    assert [arm.rounds[0].prune.unit for arm in result.arms] == ["filters", "filters"]
+    assert [arm.rounds[0].tail[0].what for arm in result.arms] == ["lr", "weights"]
 
 
 def test_inner_settings_override() -> None:
-    found = plan(
+    result = plan(
         "train 5ep lr=0.3\narm a { train 7ep; prune weights 20%; rewind lr }\narm b { prune weights 20%; rewind lr }"
     )
-    assert [arm.recipe["length"] for arm in found.arms] == ["7ep", "5ep"]
+    assert [arm.recipe["length"] for arm in result.arms] == ["7ep", "5ep"]
 
 
 def test_a_cycle_repeats_its_body() -> None:
@@ -82,8 +87,8 @@ def test_a_cycle_repeats_its_body() -> None:
 
 def test_set_replaces_lets_and_narrows_sweeps() -> None:
     text = "let n = 8\nsweep s in [local, global]\nprune weights $s 20% x $n; rewind lr"
-    found = plan(text, n="2", s="global")
-    assert [(arm.rounds[0].prune.times, arm.rounds[0].prune.scope) for arm in found.arms] == [(2, "global")]
+    result = plan(text, n="2", s="global")
+    assert [(arm.rounds[0].prune.times, arm.rounds[0].prune.scope) for arm in result.arms] == [(2, "global")]
     assert "TD115" in codes(text, m="2")
     assert "TD105" in codes(text, n="2 2")
 
@@ -105,9 +110,9 @@ def test_includes_are_relative_to_the_file_that_includes_them(tmp_path: Path) ->
     (tmp_path / "common" / "settings.plan").write_text('include "deeper.plan"\ntrain 3ep\n')
     (tmp_path / "common" / "deeper.plan").write_text("seeds 4\n")
     (tmp_path / "main.plan").write_text('include "common/settings.plan"\nprune weights 20%; rewind lr\n')
-    found = resolve(load_plan(tmp_path / "main.plan")).plan
-    assert found is not None
-    assert (found.seeds, found.arms[0].recipe["length"]) == ((1, 2, 3, 4), "3ep")
+    result = resolve(load_plan(tmp_path / "main.plan")).plan
+    assert result is not None
+    assert (result.seeds, result.arms[0].recipe["length"]) == ((1, 2, 3, 4), "3ep")
 
 
 def test_errors_in_an_included_file_are_reported_there(tmp_path: Path) -> None:
@@ -135,22 +140,22 @@ def test_unsupported_statements_are_errors(statement: str) -> None:
 
 
 def test_a_syntax_error_causes_no_other_errors() -> None:
-    found = codes("sweep s in [local, global]\narm a { pruen weights $s 20% }\ncompare a\nlet x 3")
-    assert [code for code in found if not code.startswith("TD9")] == ["TD010", "TD001"]
+    result = codes("sweep s in [local, global]\narm a { pruen weights $s 20% }\ncompare a\nlet x 3")
+    assert [code for code in result if not code.startswith("TD9")] == ["TD010", "TD001"]
 
 
 def test_lets_refer_to_sweeps_and_each_other_in_any_order() -> None:
-    found = plan("let x = $y\nlet y = $s\nsweep s in [local, global]\nprune filters $x 20%; rewind lr")
-    assert [arm.rounds[0].prune.scope for arm in found.arms] == ["local", "global"]
+    result = plan("let x = $y\nlet y = $s\nsweep s in [local, global]\nprune filters $x 20%; rewind lr")
+    assert [arm.rounds[0].prune.scope for arm in result.arms] == ["local", "global"]
     assert "TD106" in codes("let x = $y\nlet y = $x\nprune filters $x 20%; rewind lr")
 
 
 def test_a_sweep_in_shared_data_reaches_arms_with_their_own_network() -> None:
-    found = plan(
+    result = plan(
         "sweep d in [digits, synthetic]\nmodel small-cnn on $d\n"
         "arm a { model lenet-300-100; prune weights 20%; rewind lr }\narm b { prune weights 20%; rewind lr }"
     )
-    assert [arm.data.name for arm in found.arms] == ["digits", "synthetic"] * 2
+    assert [arm.data.name for arm in result.arms] == ["digits", "synthetic"] * 2
 
 
 @pytest.mark.parametrize("question", ["stop when accuracy < $b", "compare dense within=$b", "seeds [$b, 2]"])
@@ -159,8 +164,8 @@ def test_questions_take_no_sweeps(question: str) -> None:
 
 
 def test_layers_may_be_named_by_variables() -> None:
-    found = plan("sweep l in [conv1, conv2]\nprune filters 20% except $l; rewind lr")
-    assert [arm.rounds[0].prune.protect for arm in found.arms] == [("conv1",), ("conv2",)]
+    result = plan("sweep l in [conv1, conv2]\nprune filters 20% except $l; rewind lr")
+    assert [arm.rounds[0].prune.protect for arm in result.arms] == [("conv1",), ("conv2",)]
 
 
 def test_statements_after_a_cycle_belong_to_no_round() -> None:

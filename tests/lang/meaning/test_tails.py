@@ -16,9 +16,9 @@ def resolved(text: str) -> ResolvedPlan:
 
 
 def arm(text: str) -> Arm:
-    found = resolved(text)
-    assert found.plan is not None, found.diagnostics
-    return found.plan.arms[0]
+    result = resolved(text)
+    assert result.plan is not None, result.diagnostics
+    return result.plan.arms[0]
 
 
 def codes(text: str) -> list[str]:
@@ -26,9 +26,9 @@ def codes(text: str) -> list[str]:
 
 
 def retrained(text: str) -> Retrain:
-    found = arm(f"prune weights 20%; {text}").rounds[0].tail[-1]
-    assert isinstance(found, Retrain)
-    return found
+    result = arm(f"prune weights 20%; {text}").rounds[0].tail[-1]
+    assert isinstance(result, Retrain)
+    return result
 
 
 def test_a_retraining_inherits_unset_options() -> None:
