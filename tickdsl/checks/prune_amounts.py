@@ -10,7 +10,7 @@ from tickdsl.lang.findings.diagnostics import Diagnostic
 from tickdsl.lang.writing.literals import percent
 from tickdsl.plan.model import Matching, Stages
 from tickdsl.plurals import plural
-from tickdsl.pruning.amounts import forecast_rounds, rounds_until
+from tickdsl.pruning.round_forecast import forecast_rounds, rounds_until
 from tickdsl.pruning.scope import LAYERS, Scope
 
 

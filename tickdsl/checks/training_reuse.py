@@ -11,7 +11,7 @@ from tickdsl.lang.findings.diagnostics import Diagnostic
 from tickdsl.plan.lower import lower
 from tickdsl.plan.model import Arm, Plan, Prune
 from tickdsl.plurals import agreeing, plural
-from tickdsl.pruning.amounts import max_rounds, rounds_until
+from tickdsl.pruning.round_forecast import max_rounds, rounds_until
 
 #: Plans of more pipelines (arms × seeds) than this are not lowered for a note.
 MAX_PIPELINES = 24
