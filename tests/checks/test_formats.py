@@ -12,7 +12,7 @@ import pytest
 
 from tickdsl.checks import check_file
 from tickdsl.cli import main
-from tickdsl.lang.findings.diagnostics import CODES
+from tickdsl.lang.findings.diagnostic_codes import CODES
 from tickdsl.lang.findings.render import FORMATS, render
 
 INVALID = Path(__file__).parents[1] / "invalid"

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from tickdsl.checks import check_file
-from tickdsl.lang.findings.diagnostics import CODES
+from tickdsl.lang.findings.diagnostic_codes import CODES
 from tickdsl.lang.findings.render import FORMATS, render
 
 INVALID = Path(__file__).parents[1] / "invalid"

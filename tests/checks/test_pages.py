@@ -10,7 +10,7 @@ import pytest
 from tickdsl.checks import CheckReport, check_file
 from tickdsl.cli import main
 from tickdsl.lang.findings import explain
-from tickdsl.lang.findings.diagnostics import CODES, GROUPS
+from tickdsl.lang.findings.diagnostic_codes import CODES, GROUPS
 from tickdsl.plugins import permission
 
 ROOT = Path(__file__).parents[2]

@@ -15,7 +15,7 @@ _SYNTAX_BYTES = b"{}[];,=$%#\"'\n\r\t .x<>"
 def plans() -> list[str]:
     """Every valid plan of the repository: shipped, in the documentation, the cures of all findings."""
     from tickdsl.lang.findings import explain
-    from tickdsl.lang.findings.diagnostics import CODES
+    from tickdsl.lang.findings.diagnostic_codes import CODES
 
     shipped = [path.read_text("utf-8") for path in sorted(ROOT.glob("plans/**/*.plan"))]
     shown = [

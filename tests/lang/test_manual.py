@@ -10,8 +10,8 @@ import pytest
 
 from tickdsl.checks import check_file
 from tickdsl.cli import main
-from tickdsl.lang import vocabulary
-from tickdsl.lang.findings.diagnostics import CODES
+from tickdsl.lang import option_schemas, vocabulary
+from tickdsl.lang.findings.diagnostic_codes import CODES
 
 DOCS = Path(__file__).parents[2] / "docs"
 _BLOCK = re.compile(r"^```([^\n]*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
@@ -84,7 +84,7 @@ def test_every_option_of_a_training_is_in_the_manual() -> None:
     text = (DOCS / "language.md").read_text("utf-8")
     form = re.search(r"### train\n+```text\n(.*?)```", text, re.DOTALL)
     assert form is not None
-    assert [name for name in vocabulary.TRAIN_OPTIONS if f"[{name}=" not in form[1]] == []
+    assert [name for name in option_schemas.TRAIN_OPTIONS if f"[{name}=" not in form[1]] == []
 
 
 STEPS = [block for block in plans("tutorial.md") if not block.kind]

@@ -131,11 +131,11 @@ def test_hover(tmp_path: Path) -> None:
         assert "Euclidean norm" in await over("by l2", "by l|2")
         assert "3 convolutions" in await over("small-cnn", "small-|cnn")
         assert "8x8 scans" in await over("digits", "di|gits")
-        assert "fresh weights" in await over("random-init", "rand|om-init")
+        assert "new random weights" in await over("random-init", "rand|om-init")
         assert "arm two { prune filters" in await over("two, ", "t|wo, ")
-        assert "goes back to" in await over(" to 5%", " t|o 5%")
+        assert "moment to rewind to" in await over(" to 5%", " t|o 5%")
         assert await over("x 3", "x |3") == ""
-        assert "channels of convolutions" in await editor.hover("pruen\nprune fil|ters 20% zzz")
+        assert "output channels of convolutions" in await editor.hover("pruen\nprune fil|ters 20% zzz")
         chained = "let a = $b\nlet b = $c\nsweep c in 1..3\nprune layers $|a; rewind lr"
         assert "`$a` is each of `1..3`" in await editor.hover(chained)
         assert "let a = $a" in await editor.hover("let |a = $a")

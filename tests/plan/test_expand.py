@@ -13,7 +13,7 @@ from tickdsl.checks import check, check_file
 from tickdsl.checks.expansion import expand_silently as written
 from tickdsl.cli import main
 from tickdsl.lang.expansion import DEFAULT_METRICS, expand, unique_arm_names
-from tickdsl.lang.findings.diagnostics import CODES
+from tickdsl.lang.findings.diagnostic_codes import CODES
 from tickdsl.lang.meaning.resolve import ResolvedPlan, resolve
 from tickdsl.lang.reading.include import load_source
 from tickdsl.lang.syntax import Include, Let, Ref, Source, Sweep, walk

@@ -7,7 +7,8 @@ from collections.abc import Collection, Iterable, Iterator
 
 import attrs
 
-from tickdsl.lang.findings.diagnostics import CODES, Diagnostic
+from tickdsl.lang.findings.diagnostic_codes import CODES
+from tickdsl.lang.findings.diagnostics import Diagnostic
 from tickdsl.lang.findings.explain import closest_code
 from tickdsl.lang.reading.statements import comment_ranges
 from tickdsl.lang.syntax import Source, Span

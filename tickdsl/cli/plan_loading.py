@@ -44,7 +44,7 @@ def select_arms(plan: Plan, names: Sequence[str] | None) -> Plan:
         return plan
     import attrs
 
-    from tickdsl.lang.findings.diagnostics import did_you_mean, join_or
+    from tickdsl.lang.findings.suggestions import did_you_mean, join_or
 
     known = list(dict.fromkeys([*(arm.name for arm in plan.arms), *(arm.id for arm in plan.arms)]))
     for name in names:

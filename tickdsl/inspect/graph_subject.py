@@ -9,7 +9,7 @@ from typing import Any
 from tickdsl.engine.graph_cache import DEFAULT_DATA_DIR, Shape, image_shape_and_classes
 from tickdsl.engine.network_specs import NetworkSpec
 from tickdsl.errors import TickdslError
-from tickdsl.lang.findings.diagnostics import did_you_mean, join_or
+from tickdsl.lang.findings.suggestions import did_you_mean, join_or
 from tickdsl.plan.model import Data
 from tickdsl.plugins import is_quoted_target, require_plugin
 from tickdsl.training.catalogue import DATASETS, MODELS, PLUGIN_FAMILY, TORCHVISION_FAMILY, Option

@@ -61,7 +61,7 @@ def unique_arm_names(arms: Iterable[model.Arm]) -> dict[str, str]:
     Where values alone do not tell arms apart the sweeps are named too, and then they are numbered.
     """
     arms = list(arms)
-    taken = {*vocabulary.RIVALS, vocabulary.ALL_ARMS, *(arm.name for arm in arms)}
+    taken = {*vocabulary.CONTROLS, vocabulary.ALL_ARMS, *(arm.name for arm in arms)}
     found = {arm.id: arm.name for arm in arms if not arm.sweep}
     for name in dict.fromkeys(arm.name for arm in arms if arm.sweep):
         swept = [arm for arm in arms if arm.name == name and arm.sweep]

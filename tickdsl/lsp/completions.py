@@ -7,9 +7,9 @@ from typing import Any
 
 import attrs
 
-from tickdsl.lang import vocabulary
+from tickdsl.lang import option_schemas, registries, vocabulary
 from tickdsl.lang.meaning.settings import ADAM_DEFAULTS, TRAIN_DEFAULTS
-from tickdsl.lang.vocabulary import OptionType
+from tickdsl.lang.option_schemas import OptionType
 from tickdsl.lsp.cursor import CursorContext
 from tickdsl.plugins import PluginError, Registry
 from tickdsl.training import catalogue
@@ -95,17 +95,17 @@ def _names(place: CursorContext, names: DefinedNames) -> Iterable[CompletionEntr
     if before == "COMPARE":
         return [
             *_arms(names),
-            *_meanings(vocabulary.RIVALS),
+            *_meanings(vocabulary.CONTROLS),
             CompletionEntry(vocabulary.ALL_ARMS, "Keyword", meaning="every arm"),
         ]
     if before == "REPORT":
-        return [*_meanings(dict.fromkeys(vocabulary.METRICS, True)), *_added(vocabulary.REPORT_METRICS, "EnumMember")]
+        return [*_meanings(dict.fromkeys(vocabulary.METRICS, True)), *_added(registries.REPORT_METRICS, "EnumMember")]
     if before in ("WHEN", "UNTIL"):
         return _meanings(dict.fromkeys(vocabulary.CONDITION_METRICS, True))
     if before == "RETRAIN":
-        builtin = vocabulary.SCHEDULES.builtin.items()
+        builtin = registries.SCHEDULES.builtin.items()
         known = [CompletionEntry(word, "EnumMember", meaning=schedule.summary) for word, schedule in builtin]
-        return [*known, *_added(vocabulary.SCHEDULES, "EnumMember")]
+        return [*known, *_added(registries.SCHEDULES, "EnumMember")]
     if before == "FROM":
         return [*_arms(names), *_meanings({"dense": True})]
     if before == "MATCHING":
@@ -158,13 +158,13 @@ def _datasets() -> Iterator[CompletionEntry]:
 
 def _criteria(place: CursorContext) -> Iterator[CompletionEntry]:
     unit = next((str(token) for token in place.before if token.type == "UNIT"), None)
-    for name, criterion in vocabulary.CRITERIA.builtin.items():
+    for name, criterion in registries.CRITERIA.builtin.items():
         if unit is None or unit in criterion.units:
             needs = f"; needs {', '.join(criterion.needs)}" if criterion.needs else ""
             yield CompletionEntry(
                 name, "Function", meaning=f"{criterion.summary}\n\nranks {', '.join(criterion.units)}{needs}"
             )
-    yield from _added(vocabulary.CRITERIA, "Function")
+    yield from _added(registries.CRITERIA, "Function")
 
 
 def _added(known: Registry[Any], kind: str) -> Iterator[CompletionEntry]:
@@ -194,7 +194,7 @@ def _schema(place: CursorContext) -> Mapping[str, OptionType | catalogue.Option]
             return catalogue.DATASETS[name].options if name in catalogue.DATASETS else {}
     except PluginError:  # its finding says why
         return {}
-    return vocabulary.STATEMENT_OPTIONS.get(place.statement, {})
+    return option_schemas.STATEMENT_OPTIONS.get(place.statement, {})
 
 
 def _options(place: CursorContext) -> Iterator[CompletionEntry]:

@@ -109,7 +109,7 @@ def rename(buffers: Buffers, uri: str, offset: int, name: str) -> dict[str, list
     kind, old = found[0][1].kind, found[0][1].name
     if not _NAME.fullmatch(name):
         raise TickdslError(f"`{name}` is not a name", "letters, digits and _, with - and . inside")
-    if kind == "arm" and name in (*vocabulary.RIVALS, vocabulary.ALL_ARMS):
+    if kind == "arm" and name in (*vocabulary.CONTROLS, vocabulary.ALL_ARMS):
         raise TickdslError(f"`{name}` is a builtin of `compare`", "pick another name")
     places: dict[str, dict[int, syntax.Span]] = {}
     for root in {root for root, _ in found}:

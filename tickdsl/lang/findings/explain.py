@@ -15,7 +15,8 @@ from pathlib import Path
 
 import attrs
 
-from tickdsl.lang.findings.diagnostics import CODES, GROUPS, Severity, suggest
+from tickdsl.lang.findings.diagnostic_codes import CODES, GROUPS, Severity
+from tickdsl.lang.findings.suggestions import suggest
 
 _PAGES = Path(__file__).parent / "codes"
 _SECTION = re.compile(r"^## (.+)$", re.MULTILINE)

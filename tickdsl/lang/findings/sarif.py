@@ -9,7 +9,8 @@ from urllib.parse import quote
 
 from tickdsl import __version__
 from tickdsl.lang.findings import explain
-from tickdsl.lang.findings.diagnostics import CODES, Diagnostic
+from tickdsl.lang.findings.diagnostic_codes import CODES
+from tickdsl.lang.findings.diagnostics import Diagnostic
 from tickdsl.lang.syntax import Span
 
 SCHEMA = "https://docs.oasis-open.org/sarif/sarif/v2.1.0/errata01/os/schemas/sarif-schema-2.1.0.json"

@@ -7,7 +7,8 @@ from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 import attrs
 
 from tickdsl.lang import syntax
-from tickdsl.lang.findings.diagnostics import Diagnostic, join_or
+from tickdsl.lang.findings.diagnostics import Diagnostic
+from tickdsl.lang.findings.suggestions import join_or
 
 #: At most this many combinations of values are listed.
 _MAX_NAMED = 3

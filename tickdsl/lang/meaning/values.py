@@ -11,8 +11,9 @@ from typing import Any
 import attrs
 
 from tickdsl.lang import syntax
-from tickdsl.lang.findings.diagnostics import Diagnostic, Label, did_you_mean, join_or
-from tickdsl.lang.vocabulary import OptionType
+from tickdsl.lang.findings.diagnostics import Diagnostic, Label
+from tickdsl.lang.findings.suggestions import did_you_mean, join_or
+from tickdsl.lang.option_schemas import OptionType
 from tickdsl.lang.writing.literals import format_value, percent
 from tickdsl.moments import Moment
 from tickdsl.plugins import PluginError, Registry, check_target, code_allowed

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 
-from tickdsl.lang import vocabulary
+from tickdsl.lang import option_schemas, registries, vocabulary
 from tickdsl.lang.reading.statements import StatementText
 
 _NAME = re.compile(r"[A-Za-z_][\w.-]*")
@@ -42,7 +42,7 @@ def suggest_correction(
         return f"the amount of a round comes first: `20% {found} …`"
     if first == "prune" and found == "," and last.endswith("%"):
         return f"amounts for each stage are a list: `[{last}, …]`"
-    if first == "prune" and found in vocabulary.CRITERIA.builtin:
+    if first == "prune" and found in registries.CRITERIA.builtin:
         return f"the criterion stands behind `by`: `by {found}`"
     if "DOLLAR" in expected and first != "arm" and _NAME.fullmatch(found) and found not in _RESERVED_WORDS:
         return f"{example(before)}; a variable is written `${found}`"
@@ -97,7 +97,7 @@ def _correct_option(first: str, said: list[str], found: str) -> str | None:
             return f"the moment stands behind `to`: `rewind {said[0]} to {value}`"
         case "transfer" if word in ("reset", "keep"):
             return f"options are written with `=`: `head={word}`"
-        case "train" if word in vocabulary.TRAIN_OPTIONS["schedule"].words:
+        case "train" if word in option_schemas.TRAIN_OPTIONS["schedule"].words:
             return f"options are written with `=`: `schedule={word}`"
         case "let" if found:
             return f"write `let {word} = {found}`"

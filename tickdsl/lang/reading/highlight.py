@@ -8,7 +8,7 @@ from typing import Any, ClassVar
 from pygments.lexer import RegexLexer, bygroups, default, words
 from pygments.token import Comment, Keyword, Name, Number, Operator, Punctuation, String, Whitespace
 
-from tickdsl.lang import vocabulary
+from tickdsl.lang import registries, vocabulary
 
 NAME = r"[A-Za-z_][A-Za-z0-9_]*(?:[-.][A-Za-z0-9_]+)*"
 #: Where a word ends: `prune-x` and `prune.x` are names, not keywords.
@@ -29,11 +29,11 @@ def builtin_words() -> tuple[str, ...]:
     closed = (word for group in vocabulary.CLOSED_WORDS.values() for word in group)
     found = {
         *closed,
-        *vocabulary.CRITERIA.builtin,
-        *vocabulary.RIVALS,
+        *registries.CRITERIA.builtin,
+        *vocabulary.CONTROLS,
         vocabulary.ALL_ARMS,
         *vocabulary.METRICS,
-        *vocabulary.SCHEDULES.builtin,
+        *registries.SCHEDULES.builtin,
         *vocabulary.MOMENT_WORDS,
     }
     return tuple(sorted(found, key=lambda word: (-len(word), word)))

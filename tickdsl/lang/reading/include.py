@@ -10,7 +10,8 @@ import attrs
 from tickdsl.errors import TickdslError
 from tickdsl.grammar import plan_parser
 from tickdsl.lang import syntax
-from tickdsl.lang.findings.diagnostics import Diagnostic, Label, did_you_mean, join_or, suggest
+from tickdsl.lang.findings.diagnostics import Diagnostic, Label
+from tickdsl.lang.findings.suggestions import did_you_mean, join_or, suggest
 from tickdsl.lang.reading.ast_builder import build
 from tickdsl.lang.reading.parse import parse, read_source
 

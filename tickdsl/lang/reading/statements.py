@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 import attrs
 
-from tickdsl.lang.findings.diagnostics import suggest
+from tickdsl.lang.findings.suggestions import suggest
 from tickdsl.lang.syntax import Source, Span
 from tickdsl.lang.vocabulary import STATEMENTS
 

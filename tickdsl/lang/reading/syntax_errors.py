@@ -7,7 +7,8 @@ import re
 from lark.exceptions import UnexpectedCharacters, UnexpectedInput, UnexpectedToken
 
 from tickdsl.lang import vocabulary
-from tickdsl.lang.findings.diagnostics import Diagnostic, did_you_mean, join_or
+from tickdsl.lang.findings.diagnostics import Diagnostic
+from tickdsl.lang.findings.suggestions import did_you_mean, join_or
 from tickdsl.lang.reading.corrections import example, suggest_correction
 from tickdsl.lang.reading.statements import StatementText
 from tickdsl.lang.syntax import Span

@@ -7,9 +7,8 @@ from typing import Any
 
 import attrs
 
-from tickdsl.lang import vocabulary
-from tickdsl.lang.option_types import option_types, recipe_field
-from tickdsl.lang.vocabulary import OptionType
+from tickdsl.lang import option_schemas, registries
+from tickdsl.lang.option_schemas import OptionType, option_schema, recipe_field
 from tickdsl.lang.writing.literals import format_moment, format_name, format_number, format_percentage
 from tickdsl.plan import model
 from tickdsl.training import catalogue
@@ -64,12 +63,12 @@ def settings(arm: model.Arm) -> list[str]:
 def _with_defaults(start: str, given: model.Options, known: Mapping[str, catalogue.Option]) -> str:
     """Options of a model or a data set; a default that only says "as it is" (0, empty) has no spelling."""
     defaults = {name: option.default for name, option in known.items() if option.default}
-    return _with(start, {**defaults, **given}, option_types(known))
+    return _with(start, {**defaults, **given}, option_schema(known))
 
 
 def _train(written: model.Options) -> str:
     recipe = Recipe.from_dict(written)
-    values = recipe_options(recipe, vocabulary.TRAIN_OPTIONS)
+    values = recipe_options(recipe, option_schemas.TRAIN_OPTIONS)
     schedule_specific = {
         "milestones": ("milestones", "gamma"),
         "one-cycle": ("max-lr", "pct-start", "div", "final-div"),
@@ -78,7 +77,7 @@ def _train(written: model.Options) -> str:
         for name in names:
             if recipe.schedule != schedule and _is_default(recipe, name):
                 del values[name]
-    return _with(f"train {format_moment(recipe.length)}", values, vocabulary.TRAIN_OPTIONS)
+    return _with(f"train {format_moment(recipe.length)}", values, option_schemas.TRAIN_OPTIONS)
 
 
 def recipe_options(recipe: Recipe, names: Iterable[str]) -> dict[str, Any]:
@@ -136,8 +135,8 @@ def _prune_clauses(node: model.Prune) -> Iterator[str]:
 
 def report_options(metrics: Iterable[str], node: model.MeasurementOptions) -> list[str]:
     """The options of `report` that its metrics read."""
-    readers, asked = vocabulary.REPORT_OPTION_METRICS, set(metrics)
-    kinds = {name: kind for name, kind in vocabulary.REPORT_OPTIONS.items() if asked.intersection(readers[name])}
+    readers, asked = option_schemas.REPORT_OPTION_METRICS, set(metrics)
+    kinds = {name: kind for name, kind in option_schemas.REPORT_OPTIONS.items() if asked.intersection(readers[name])}
     return options(attrs.asdict(node), kinds)
 
 
@@ -156,13 +155,13 @@ def tail(node: model.Tail, arm: model.Arm, teacher: str) -> str:
         case model.Retrain():
             return _retrain(node)
         case model.Distill():
-            values = {name: getattr(node, name) for name in vocabulary.DISTILL_OPTIONS}
-            return _with(f"distill from {teacher}", values, vocabulary.DISTILL_OPTIONS)
+            values = {name: getattr(node, name) for name in option_schemas.DISTILL_OPTIONS}
+            return _with(f"distill from {teacher}", values, option_schemas.DISTILL_OPTIONS)
 
 
 def _retrain(node: model.Retrain) -> str:
     recipe = Recipe.from_dict(node.recipe)
-    allowed = {name: vocabulary.RETRAIN_OPTIONS[name] for name in vocabulary.SCHEDULES[node.schedule].options}
+    allowed = {name: option_schemas.RETRAIN_OPTIONS[name] for name in registries.SCHEDULES[node.schedule].options}
     shaping = {"lr", "min-lr", "pct-start", "gamma", "max-lr", "div", "final-div"}
     values = {
         **recipe_options(recipe, [name for name in allowed if name not in shaping]),
