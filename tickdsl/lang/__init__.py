@@ -1,1 +1,1 @@
-"""The plan language: text to AST to Plan. Imports no torch."""
+"""The plan language: parses text into a syntax tree and resolves it to a `Plan`. Does not import torch."""

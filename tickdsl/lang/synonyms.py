@@ -1,7 +1,8 @@
-"""What other tools, papers and people call things -> what they are called here."""
+"""Words from other tools and from papers, with the plan language's words for them."""
 
 from __future__ import annotations
 
+#: Other word -> our word.
 SYNONYMS: dict[str, str] = {
     # units
     "channels": "filters", "channel": "filters", "kernels": "filters", "connections": "weights", "edges": "weights",
@@ -16,7 +17,7 @@ SYNONYMS: dict[str, str] = {
     "weight": "magnitude", "norm": "l2", "l1-norm": "l1", "l2-norm": "l2", "bn": "bn-scale", "bn-gamma": "bn-scale",
     "gamma": "bn-scale", "slimming": "bn-scale", "geometric-median": "fpgm", "rank": "hrank", "slr": "scaled",
     "clr": "one-cycle", "1cycle": "one-cycle", "onecycle": "one-cycle", "ft": "fine-tune", "step": "milestones",
-    # rivals and metrics
+    # controls and metrics
     "baseline": "dense", "unpruned": "dense", "original": "dense", "full": "dense", "reinit": "random-init",
     "acc": "accuracy", "top1": "accuracy", "top-1": "accuracy", "macs": "flops", "parameters": "params",
     "size": "params", "time": "train-time", "co2": "carbon", "speed": "latency",

@@ -1,7 +1,7 @@
-"""The abstract syntax of plans: what was written, and where.
+"""The abstract syntax tree (AST) of plans.
 
-Every node carries its `span`; spans take no part in equality, so `parse(format(tree)) == tree` is a statement
-about meaning.
+Every node has a `span`, its range in the source. Spans are ignored when nodes are compared, so two trees are equal if
+they mean the same.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from tickdsl.moments import Moment
 
 @attrs.frozen(eq=False)
 class Source:
-    """A plan's text and the name it goes by in messages."""
+    """The text of a plan, and its path as shown in messages."""
 
     path: str
     text: str
@@ -29,12 +29,12 @@ class Source:
         return [0, *(i + 1 for i, character in enumerate(self.text) if character == "\n")]
 
     def place(self, offset: int) -> tuple[int, int]:
-        """Line and column, both from 1, of an offset into the text."""
+        """The line and column of an offset, both counted from 1."""
         line = bisect.bisect_right(self._starts, offset)
         return line, offset - self._starts[line - 1] + 1
 
     def line(self, number: int) -> str:
-        """The text of a line (numbered from 1), without its end."""
+        """The text of a line (counted from 1), without its newline."""
         start = self._starts[number - 1]
         end = self._starts[number] - 1 if number < len(self._starts) else len(self.text)
         return self.text[start:end].rstrip("\r")
@@ -42,7 +42,7 @@ class Source:
 
 @attrs.frozen
 class Span:
-    """The half-open range `start:end` of a source's text."""
+    """The range `start:end` of a source, end excluded."""
 
     source: Source
     start: int
@@ -58,7 +58,7 @@ class Span:
 
     @property
     def last(self) -> tuple[int, int]:
-        """Line and column just after the span."""
+        """The line and column just after the span."""
         return self.source.place(self.end)
 
     @property
@@ -92,7 +92,7 @@ class Percent:
 
 @attrs.frozen
 class Length:
-    """`160ep`, `500it`: a span of training, or a moment in it."""
+    """`160ep`, `500it`: a duration of training, or a moment in it."""
 
     moment: Moment
     span: Span = _span()
@@ -100,7 +100,7 @@ class Length:
 
 @attrs.frozen
 class Word:
-    """A name or closed word."""
+    """An unquoted name or keyword."""
 
     text: str
     span: Span = _span()
@@ -108,7 +108,7 @@ class Word:
 
 @attrs.frozen
 class String:
-    """A quoted string: a glob, a path or an odd name."""
+    """A quoted string: a pattern, a path, a plug-in, or a name with special characters."""
 
     text: str
     span: Span = _span()
@@ -116,7 +116,7 @@ class String:
 
 @attrs.frozen
 class Ref:
-    """`$name` of a `let` or a `sweep`."""
+    """`$name`, a reference to a `let` or `sweep`."""
 
     name: str
     span: Span = _span()
@@ -231,7 +231,7 @@ class Train:
 
 @attrs.frozen
 class RoundAmount:
-    """`20%`, `20% of original`, `3`, `[60%, 30%, 10%]`: what one round takes."""
+    """`20%`, `20% of original`, `3`, `[60%, 30%, 10%]`: the amount that one round prunes."""
 
     value: Value
     base: Value | None
@@ -240,7 +240,7 @@ class RoundAmount:
 
 @attrs.frozen
 class TargetAmount:
-    """`to 95%`: what is gone in the end."""
+    """`to 95%`: the final share of units pruned."""
 
     value: Value
     span: Span = _span()
@@ -248,7 +248,7 @@ class TargetAmount:
 
 @attrs.frozen
 class Matching:
-    """`matching ARM`: as much as that arm removed."""
+    """`matching ARM`: as much as that arm prunes."""
 
     arm: Value
     span: Span = _span()
@@ -353,15 +353,15 @@ Statement = (
     | Prune | Overlap | Rewind | Retrain | Distill | Transfer | Cycle
     | Arm | Compare | Report | Stop
 )  # fmt: skip
-#: The statements that act, in the order written.
+#: The statements of the pipeline, which act in the order written.
 PIPELINE = (Prune, Overlap, Rewind, Retrain, Distill, Transfer, Cycle)
-#: The settings: free in order, once a scope, an inner scope overrides.
+#: The settings: in any order, each once per scope; an arm overrides the settings of the file.
 SETTINGS = (Model, Data, Split, Train)
 
 
 @attrs.frozen
 class File:
-    """One plan file: its statements in order, and where the text lies that could not be read."""
+    """A plan file: its statements, in order, and the ranges of its unparsed text."""
 
     statements: tuple[Statement, ...]
     source: Source = attrs.field(eq=False, repr=False)
@@ -369,12 +369,12 @@ class File:
 
 
 def of_type(statements: Iterable[Statement], *kinds: type) -> list[Any]:
-    """The statements of these kinds."""
+    """The statements that are instances of `kinds`."""
     return [statement for statement in statements if isinstance(statement, kinds)]
 
 
 def walk(node: object) -> Iterator[object]:
-    """The node and everything below it, in the order written."""
+    """The node and all its descendants, in source order."""
     yield node
     if isinstance(node, tuple):
         for child in node:

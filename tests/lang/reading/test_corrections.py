@@ -1,4 +1,4 @@
-"""What newcomers write, and the cure that they are told."""
+"""Common mistakes, and the corrections that the messages suggest."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from tickdsl.lang.reading.include import load_source
 from tickdsl.lang.syntax import Source
 
 
-def told(text: str) -> str:
+def first_error(text: str) -> str:
     """The first error, its label and its help."""
     diagnostics = check(load_source(Source("x.plan", text)), network=False).diagnostics
     first = next(d for d in diagnostics if d.severity == "error")
@@ -17,12 +17,12 @@ def told(text: str) -> str:
 
 
 @pytest.mark.parametrize(
-    ("written", "cure"),
+    ("written", "correction"),
     [
         ("model vgg16 cifar10", "`model vgg16 on cifar10`"),
         ("data digits size=32px", "`size=32`"),
         ("train 160 lr=0.1", "`160ep` or `160it`"),
-        ("train 160ep, lr=0.1", "separated by blanks"),
+        ("train 160ep, lr=0.1", "separate options by spaces"),
         ("train 160ep cosine", "`schedule=cosine`"),
         ("train 160ep lr=.1", "`0.1`"),
         ("train 160ep learning_rate=0.1\nprune layers 1", "did you mean `lr`?"),
@@ -45,16 +45,16 @@ def told(text: str) -> str:
         ("seeds [1, 2", "`]`"),
         ("for p in [1, 2] { prune layers $p }", "`sweep NAME in"),
         ("for 3 { prune layers 1 }", "`cycle 8"),
-        ("arm 2nd { prune weights 20% }", "begins with a letter"),
+        ("arm 2nd { prune weights 20% }", "must start with a letter"),
         ("arm my arm { prune weights 20% }", "`arm my-arm {`"),
         ("prune weights 20%\ncompare baseline", "did you mean `dense`?"),
         ("prune weights 20%\nreport top1", "did you mean `accuracy`?"),
     ],
 )
-def test_a_slip_is_told_its_cure(written: str, cure: str) -> None:
-    assert cure in told(written + "\n")
+def test_a_common_mistake_gets_its_correction(written: str, correction: str) -> None:
+    assert correction in first_error(written + "\n")
 
 
-def test_a_mistake_of_the_recipe_hides_none_of_the_network() -> None:
+def test_a_recipe_error_does_not_hide_network_errors() -> None:
     text = "model small-cnn on digits\ntrain 8ep\nprune weights 20% except nolayer; rewind lr to 9ep\n"
     assert {"TD302", "TD402"} <= {d.code for d in check(load_source(Source("x.plan", text))).diagnostics}

@@ -1,4 +1,4 @@
-"""The lexer: every plan in colour, every character kept, and the words as the vocabulary has them."""
+"""The Pygments lexer keeps every character and highlights the words of the vocabulary."""
 
 import subprocess
 import sys
@@ -21,12 +21,12 @@ def tokens(text: str) -> list[tuple[object, str]]:
     return [(kind, value) for kind, value in PlanLexer(stripnl=False, ensurenl=False).get_tokens(text) if value.strip()]
 
 
-def test_pygments_finds_it() -> None:
+def test_pygments_finds_the_lexer() -> None:
     assert isinstance(get_lexer_by_name("tickdsl"), PlanLexer)
     assert isinstance(get_lexer_for_filename("card.plan"), PlanLexer)
 
 
-def test_a_plan_in_its_parts() -> None:
+def test_token_types_of_a_plan() -> None:
     text = "sweep s in [local, 5%]  # why\n"
     text += 'arm lr-rewind { prune filters $s 20 % x 8 by l1 except "a.*"; rewind lr to 3ep }'
     assert tokens(text) == [
@@ -48,7 +48,7 @@ def test_keywords_are_names_inside_statements() -> None:
 
 
 @pytest.mark.parametrize("word", vocabulary.STATEMENTS)
-def test_statements_are_keywords_where_they_begin(word: str) -> None:
+def test_statements_are_keywords_where_they_start(word: str) -> None:
     for before in ("", "; ", "{ ", "\n"):
         assert (Keyword, word) in tokens(f"{before}{word} x")
     assert (Keyword, word) not in tokens(f"compare a, {word}")[1:]
@@ -64,7 +64,7 @@ def test_every_character_is_kept_and_none_is_an_error(text: str) -> None:
 
 @pytest.mark.parametrize("path", sorted(ROOT.glob("plans/**/*.plan")), ids=lambda p: p.name)
 def test_shipped_plans_hold_known_words_only(path: Path) -> None:
-    """Every statement of a shipped plan begins with a keyword."""
+    """Every statement of a shipped plan starts with a keyword."""
     words = [v for k, v in tokens(path.read_text("utf-8")) if k is Keyword]
     assert words and set(words) <= set(vocabulary.STATEMENTS)
 

@@ -1,4 +1,4 @@
-"""Broken text: every broken statement is reported once, nothing else suffers, nothing hangs."""
+"""Error recovery: each invalid statement is reported once, the others are parsed, and nothing hangs."""
 
 import string
 
@@ -32,7 +32,7 @@ def positions_are_inside(source: Source) -> None:
 
 @given(st.lists(st.sampled_from(GOOD), unique=True), st.lists(st.sampled_from(BROKEN), max_size=4), st.randoms())
 @settings(max_examples=80, deadline=None)
-def test_each_broken_statement_is_one_finding_and_the_others_survive(good, broken, random) -> None:
+def test_each_invalid_statement_is_one_diagnostic_and_the_others_are_parsed(good, broken, random) -> None:
     lines = [*good, *broken]
     random.shuffle(lines)
     file, diagnostics = parse(Source("x.plan", "\n".join(lines)))
@@ -42,13 +42,13 @@ def test_each_broken_statement_is_one_finding_and_the_others_survive(good, broke
 
 @given(st.text(alphabet=string.printable + "×＋é{}", max_size=80))
 @settings(max_examples=150, deadline=None)
-def test_any_text_gives_findings_inside_the_file(text: str) -> None:
+def test_any_text_gives_diagnostics_inside_the_file(text: str) -> None:
     positions_are_inside(Source("x.plan", text))
 
 
 @given(st.data())
 @settings(max_examples=150, deadline=None)
-def test_mutated_plans_give_findings_inside_the_file(data) -> None:
+def test_mutated_plans_give_diagnostics_inside_the_file(data) -> None:
     text = "\n".join(GOOD)
     cut = data.draw(st.integers(0, len(text)))
     end = data.draw(st.integers(cut, min(len(text), cut + 12)))
@@ -71,24 +71,24 @@ compare lth, kd
 """
 
 
-def test_a_broken_header_does_not_hide_its_block() -> None:
-    found = resolve(load_source(Source("x.plan", HEADERS))).diagnostics
-    told = [(d.code, d.span.line) for d in found if d.severity == "error"]
-    assert told == [
+def test_an_invalid_header_does_not_hide_its_block() -> None:
+    diagnostics = resolve(load_source(Source("x.plan", HEADERS))).diagnostics
+    errors = [(d.code, d.span.line) for d in diagnostics if d.severity == "error"]
+    assert errors == [
         ("TD001", 2), ("TD001", 2), ("TD010", 3), ("TD001", 3), ("TD001", 4), ("TD103", 4), ("TD001", 5), ("TD207", 5),
         ("TD001", 6), ("TD001", 7), ("TD201", 9),
     ]  # fmt: skip
-    assert not [d for d in found if d.code in ("TD110", "TD507")]
+    assert not [d for d in diagnostics if d.code in ("TD110", "TD507")]
 
 
-def test_the_reader_gives_up_after_its_limit() -> None:
+def test_parsing_stops_after_the_maximum_of_errors() -> None:
     assert (
         len(parse(Source("x.plan", "prune filter 20%\n" * (MAX_BROKEN_STATEMENTS + 30)))[1])
         == MAX_BROKEN_STATEMENTS + 1
     )
 
 
-def test_spans_name_the_text_they_stand_for() -> None:
+def test_spans_cover_their_text() -> None:
     (statement,) = parse(Source("x.plan", "  prune weights global 20% x 8 by l1"))[0].statements
     assert isinstance(statement, Prune)
     assert statement.span.text == "prune weights global 20% x 8 by l1"

@@ -1,1 +1,1 @@
-"""What `check` says: diagnostics, their pages and the forms they are printed in."""
+"""The diagnostics of `tickdsl check`: codes, explanations and output formats."""

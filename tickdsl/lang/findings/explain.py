@@ -1,8 +1,8 @@
-"""What each finding's code means: one page a code, read by `tickdsl explain`, editors and docs/codes.md.
+"""Explanations of the diagnostic codes, one page per code, for `tickdsl explain`, editors and docs/codes.md.
 
-A page is a Markdown file in `codes/`: a title, what the finding says, `## Why`, `## Before` and `## After`. The
-examples are fenced blocks; the first holds the plan, one with a file name beside `plan` a file next to it, and
-`set` flags stand there too (```` ```plan set n=3 ````), and `allow-code`.
+A page is a Markdown file in `codes/`: a title, a description, `## Why`, `## Before` and `## After`. In an example, the
+first fenced block is the plan; its info string can hold `--set` values and `allow-code` (```` ```plan set n=3 ````).
+A further block with a file name (```` ```plan NAME.plan ````) is a file in the same folder.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ _BLOCK = re.compile(r"^```plan *([^\n]*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 
 @attrs.frozen
 class Example:
-    """A plan, the files that stand beside it, and the `--set` and `--allow-code` flags it is checked with."""
+    """A plan, the files in its folder, and the `--set` and `--allow-code` flags it is checked with."""
 
     plan: str
     files: tuple[tuple[str, str], ...] = ()
@@ -35,7 +35,7 @@ class Example:
 
 @attrs.frozen
 class Page:
-    """One code, explained. `what` and `why` are Markdown paragraphs; `text` is the whole page as written."""
+    """The explanation of a code. `what` and `why` are Markdown paragraphs; `text` is the whole page."""
 
     code: str
     slug: str
@@ -48,36 +48,36 @@ class Page:
 
 
 def load_page(code: str) -> Page | None:
-    """The page of a code such as `TD001`; None where there is no such code."""
+    """The page of a code such as `TD001`; None if the code does not exist."""
     return _parse_page(code) if code in CODES else None
 
 
 def closest_code(word: str) -> str | None:
-    """The code that somebody may have meant, by its number (`td1`, `505`) or its name (`single-seed`)."""
+    """The code closest to a word: its number (`td1`, `505`) or its name (`single-seed`). None if none is close."""
     names = {slug: code for code, (slug, _) in CODES.items()}
     digits = re.sub(r"\D", "", word)
     if digits:
-        near = difflib.get_close_matches(f"TD{int(digits) % 1000:03}", CODES, n=1)
-        return near[0] if near else None
-    found = suggest(word, names)
-    return names[found] if found else None
+        close = difflib.get_close_matches(f"TD{int(digits) % 1000:03}", CODES, n=1)
+        return close[0] if close else None
+    name = suggest(word, names)
+    return names[name] if name else None
 
 
 def page_by_slug(slug: str) -> Page | None:
-    """The page of the finding of that name, e.g. `single-seed`."""
+    """The page of a diagnostic by its name, e.g. `single-seed`; None if there is none."""
     return next((_parse_page(code) for code, (name, _) in CODES.items() if name == slug), None)
 
 
 def render_overview() -> str:
-    """All codes in groups, a line each."""
+    """All codes by group, one per line."""
     lines = []
     for title, codes in grouped_codes():
         lines += [title, *(f"  {code}  {CODES[code][1]:<8} {CODES[code][0]}" for code in codes), ""]
-    return "\n".join([*lines, "`tickdsl explain CODE` says what one means, and shows an example mended."])
+    return "\n".join([*lines, "Run `tickdsl explain CODE` for an explanation with an example."])
 
 
 def code_table() -> list[dict[str, str]]:
-    """All codes as JSON values."""
+    """All codes as JSON objects."""
     return [
         {"code": code, "name": CODES[code][0], "severity": CODES[code][1], "group": title}
         for title, codes in grouped_codes()
@@ -85,27 +85,27 @@ def code_table() -> list[dict[str, str]]:
     ]
 
 
-def page_as_dict(one: Page) -> dict[str, str]:
-    """A page as JSON values."""
+def page_as_dict(page: Page) -> dict[str, str]:
+    """A page as a JSON object."""
     return {
-        "code": one.code,
-        "name": one.slug,
-        "severity": one.severity,
-        "what": one.what,
-        "why": one.why,
-        "before": one.before.plan,
-        "after": one.after.plan,
-        "text": one.text,
+        "code": page.code,
+        "name": page.slug,
+        "severity": page.severity,
+        "what": page.what,
+        "why": page.why,
+        "before": page.before.plan,
+        "after": page.after.plan,
+        "text": page.text,
     }
 
 
 def render_manual() -> str:
-    """All pages as one document: docs/codes.md."""
+    """All pages as one Markdown document, docs/codes.md."""
     parts = [
-        "# Findings of `tickdsl check`",
-        "Written from the pages of `tickdsl explain CODE` by "
-        "`python -m tickdsl.lang.findings.explain > docs/codes.md`. "
-        "Warnings and notes are silenced with `# ok CODE` at the end of their line; errors are not.",
+        "# Diagnostics of `tickdsl check`",
+        "Reference for everyone who writes plans: every error, warning and note of `tickdsl check`, as shown by "
+        "`tickdsl explain CODE`. To silence a warning or note, put `# ok CODE` at the end of its line; errors cannot "
+        "be silenced. Generated by `python -m tickdsl.lang.findings.explain > docs/codes.md`.",
     ]
     for title, codes in grouped_codes():
         parts.append(f"## {title}")
@@ -118,7 +118,7 @@ def render_manual() -> str:
 
 
 def grouped_codes() -> Iterator[tuple[str, tuple[str, ...]]]:
-    """The codes in groups, each with its title."""
+    """The groups of codes, as (title, codes)."""
     for prefix, title in GROUPS.items():
         yield title, tuple(code for code in CODES if code.startswith(prefix))
 
@@ -138,8 +138,8 @@ def _parse_example(section: str) -> Example:
     (_, plan), *others = [(match[1].split(), match[2]) for match in _BLOCK.finditer(section)]
     flags = next(iter(_BLOCK.finditer(section)))[1].split()
     overrides = tuple(_parse_override(flag) for flag in flags if "=" in flag)
-    beside = tuple((words[0], text) for words, text in others)
-    return Example(plan, beside, overrides, allow_code="allow-code" in flags)
+    files = tuple((words[0], text) for words, text in others)
+    return Example(plan, files, overrides, allow_code="allow-code" in flags)
 
 
 def _parse_override(flag: str) -> tuple[str, str]:

@@ -1,4 +1,4 @@
-"""Views of findings: full (source, caret, cure; notes a line each), concise (a line each), JSON, and CI annotations."""
+"""Print diagnostics: with source lines (`full`), one per line (`concise`), or as JSON, GitHub annotations or SARIF."""
 
 from __future__ import annotations
 
@@ -16,41 +16,43 @@ _COLOURS = {"error": "\x1b[1;31m", "warning": "\x1b[1;33m", "note": "\x1b[1;36m"
 
 
 def render(diagnostics: Iterable[Diagnostic], form: str = "full", *, colour: bool = False) -> str:
-    """All findings as text in one of FORMATS."""
-    found = list(diagnostics)
+    """The diagnostics as text in one of FORMATS. Raises ValueError if `form` is not one of them."""
+    listed = list(diagnostics)
     match form:
         case "full":
-            # Notes tell nothing that is to be mended: a line each, behind what is.
-            blocks = [_full(d, colour) for d in found if d.severity != "note"]
-            notes = [_concise(d) + "\n" for d in found if d.severity == "note"]
+            # Notes need no action, so they come last, one line each.
+            blocks = [_full(d, colour) for d in listed if d.severity != "note"]
+            notes = [_concise(d) + "\n" for d in listed if d.severity == "note"]
             return "\n".join([*blocks, "".join(notes)] if notes else blocks)
         case "concise":
-            return "\n".join(_concise(d) for d in found)
+            return "\n".join(_concise(d) for d in listed)
         case "json" | "sarif" | "github":
-            return render_all(found, (), form)
-    raise ValueError(f"no format {form!r}; one of {', '.join(FORMATS)}")
+            return render_all(listed, (), form)
+    raise ValueError(f"unknown format {form!r}; use one of {', '.join(FORMATS)}")
 
 
 def render_all(diagnostics: Iterable[Diagnostic], unread: Iterable[tuple[str, TickdslError]], form: str) -> str:
-    """Findings and the files that could not be read, each with its path, for another program: json, sarif, github."""
-    found, missing = list(diagnostics), list(unread)
+    """The diagnostics and the unreadable files, as (path, error), in the format json, sarif or github."""
+    listed, unreadable = list(diagnostics), list(unread)
     if form == "json":
         return json.dumps(
-            [*(as_dict(d) for d in found), *(_unreadable_as_dict(*one) for one in missing)],
+            [*(as_dict(d) for d in listed), *(_unreadable_as_dict(path, error) for path, error in unreadable)],
             indent=2,
             ensure_ascii=False,
         )
     if form == "sarif":
         from tickdsl.lang.findings.sarif import sarif
 
-        return json.dumps(sarif(found, [(path, str(error)) for path, error in missing]), indent=2, ensure_ascii=False)
-    lines = [_github(d) for d in found]
-    lines += [f"::error file={_property(path)},title=unreadable::{_escaped(str(error))}" for path, error in missing]
+        return json.dumps(
+            sarif(listed, [(path, str(error)) for path, error in unreadable]), indent=2, ensure_ascii=False
+        )
+    lines = [_github(d) for d in listed]
+    lines += [f"::error file={_property(path)},title=unreadable::{_escaped(str(error))}" for path, error in unreadable]
     return "\n".join(lines)
 
 
 def sorted_unique(diagnostics: Iterable[Diagnostic]) -> tuple[Diagnostic, ...]:
-    """By place, each finding once."""
+    """The diagnostics sorted by location, without duplicates."""
     unique: dict[tuple[str, str, int, str], Diagnostic] = {}
     for d in diagnostics:
         unique.setdefault((d.code, d.span.source.path, d.span.start, d.message), d)
@@ -69,7 +71,7 @@ def _span_fields(span: Span) -> dict[str, Any]:
 
 
 def as_dict(d: Diagnostic) -> dict[str, Any]:
-    """The JSON view of one finding."""
+    """A diagnostic as a JSON object."""
     return {
         "code": d.code,
         "name": d.slug,
@@ -84,7 +86,7 @@ def as_dict(d: Diagnostic) -> dict[str, Any]:
 
 
 def _unreadable_as_dict(path: str, error: TickdslError) -> dict[str, Any]:
-    """A file that could not be read, in the shape of a finding without a place."""
+    """An unreadable file as a JSON object with the keys of a diagnostic; line and column are null."""
     return {
         "code": None,
         "name": "unreadable",
@@ -115,12 +117,12 @@ def _github(d: Diagnostic) -> str:
 
 
 def _escaped(text: str) -> str:
-    """The text of a workflow command."""
+    """Escape the message of a GitHub workflow command."""
     return text.replace("%", "%25").replace("\r", "%0D").replace("\n", "%0A")
 
 
 def _property(text: str) -> str:
-    """A property of a workflow command."""
+    """Escape a property of a GitHub workflow command."""
     return _escaped(text).replace(":", "%3A").replace(",", "%2C")
 
 
@@ -128,9 +130,9 @@ def _full(d: Diagnostic, colour: bool) -> str:
     paint = _COLOURS[d.severity] if colour else ""
     bold, off = ("\x1b[1m", "\x1b[0m") if colour else ("", "")
     lines = [f"{paint}{d.severity}[{d.code}]{off}{bold}: {d.message}{off}"]
-    places = [(d.span, d.label, "^"), *((label.span, label.text, "-") for label in d.secondary)]
-    gutter = len(str(max(span.line for span, _, _ in places)))
-    for index, (span, text, mark) in enumerate(places):
+    locations = [(d.span, d.label, "^"), *((label.span, label.text, "-") for label in d.secondary)]
+    gutter = len(str(max(span.line for span, _, _ in locations)))
+    for index, (span, text, mark) in enumerate(locations):
         arrow = "-->" if index == 0 else ":::"
         lines.append(f"{' ' * gutter}{arrow} {span}")
         lines.append(f"{' ' * gutter} |")
@@ -151,5 +153,5 @@ def _underline(span: Span, line: str, mark: str) -> str:
 
 
 def _display_width(text: str) -> int:
-    """Columns that a terminal gives the text."""
+    """The number of terminal columns that the text takes."""
     return sum(0 if unicodedata.combining(c) else 2 if unicodedata.east_asian_width(c) in "WF" else 1 for c in text)

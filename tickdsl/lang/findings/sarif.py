@@ -1,4 +1,4 @@
-"""Findings as SARIF 2.1.0, the format that code scanning services read (OASIS standard, 2020)."""
+"""Diagnostics as SARIF 2.1.0 (OASIS standard, 2020), the format that code scanning services read."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ SCHEMA = "https://docs.oasis-open.org/sarif/sarif/v2.1.0/errata01/os/schemas/sar
 
 
 def sarif(diagnostics: Sequence[Diagnostic], unread: Iterable[tuple[str, str]] = ()) -> dict[str, Any]:
-    """One run; `unread` holds (path, message) of each file that could not be read."""
+    """A SARIF log with one run. `unread` holds (path, message) for each file that could not be read."""
     rules = [code for code in CODES if any(d.code == code for d in diagnostics)]
-    problems = [
+    notifications = [
         {
             "level": "error",
             "message": {"text": message},
@@ -41,7 +41,7 @@ def sarif(diagnostics: Sequence[Diagnostic], unread: Iterable[tuple[str, str]] =
                     }
                 },
                 "invocations": [
-                    {"executionSuccessful": not problems, "toolExecutionNotifications": problems},
+                    {"executionSuccessful": not notifications, "toolExecutionNotifications": notifications},
                 ],
                 "columnKind": "unicodeCodePoints",
                 "results": [_result(d, rules.index(d.code)) for d in diagnostics],
@@ -77,8 +77,8 @@ def _result(d: Diagnostic, rule: int) -> dict[str, Any]:
     }
     if d.secondary:
         result["relatedLocations"] = [
-            {"id": place, **_location(label.span), "message": {"text": label.text}}
-            for place, label in enumerate(d.secondary)
+            {"id": index, **_location(label.span), "message": {"text": label.text}}
+            for index, label in enumerate(d.secondary)
         ]
     return result
 

@@ -1,1 +1,1 @@
-"""Text to syntax tree; what is wrong with the text, and the way on past it."""
+"""Parse plan text into syntax trees, with error recovery."""

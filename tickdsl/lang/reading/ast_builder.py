@@ -1,4 +1,4 @@
-"""Parse tree to AST: one method a rule, no judgement of what was written."""
+"""Build the AST from Lark's parse tree, with one method per grammar rule. Values are not checked here."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from lark.tree import Meta
 from tickdsl.lang import syntax
 from tickdsl.moments import Moment
 
-#: What the parser found below a rule: tokens, and nodes already built.
+#: The children of a grammar rule: tokens, and AST nodes that are already built.
 Children = list[Any]
 
 
 def build(tree: Tree[Any], source: syntax.Source, start: int = 0) -> syntax.File:
-    """The AST of a parsed plan, or of a part of it that begins at `start`."""
+    """Build the AST of a parsed plan, or of a part of it that starts at offset `start` of the source."""
     file: syntax.File = _Builder(source, start).transform(tree)
     return file
 
@@ -28,24 +28,24 @@ def _fraction(text: str) -> Fraction:
 
 @v_args(meta=True)
 class _Builder(Transformer[Token, syntax.File]):
-    """`children` hold tokens and nodes already built; clauses arrive as (name, node) pairs."""
+    """The Lark transformer. Clauses of `prune` are returned as (name, node) pairs."""
 
     def __init__(self, source: syntax.Source, offset: int) -> None:
         super().__init__()
-        self.source, self.offset, self.most = source, offset, len(source.text)
+        self.source, self.offset = source, offset
 
     def _at(self, node: Meta | Token) -> syntax.Span:
         start = getattr(node, "start_pos", None) or 0
         end = getattr(node, "end_pos", None)
-        # A brace that was never written closes a block behind its text.
-        last = min(self.offset + (start if end is None else end), self.most)
-        return syntax.Span(self.source, min(self.offset + start, last), last)
+        # The `}` that error recovery adds to an unclosed block lies beyond the end of the text.
+        end = min(self.offset + (start if end is None else end), len(self.source.text))
+        return syntax.Span(self.source, min(self.offset + start, end), end)
 
     def _word(self, token: Token) -> syntax.Word:
         return syntax.Word(str(token), span=self._at(token))
 
     def _value(self, item: Token | Any) -> Any:
-        """A bare token as the value it spells."""
+        """Convert a token to the value it spells; return a node unchanged."""
         if not isinstance(item, Token):
             return item
         span, text = self._at(item), str(item)
@@ -215,7 +215,7 @@ class _Builder(Transformer[Token, syntax.File]):
     def stop(self, meta: Meta, children: Children) -> syntax.Stop:
         return syntax.Stop(children[0], span=self._at(meta))
 
-    # -- the frame
+    # -- blocks and files
 
     def block(self, meta: Meta, children: Children) -> tuple[Any, ...]:
         return tuple(children)
@@ -224,7 +224,7 @@ class _Builder(Transformer[Token, syntax.File]):
         return syntax.File(tuple(children), self.source)
 
 
-# `except` is a Python keyword, so the method for the rule cannot be written with its name.
+# Lark looks up the method `except`, which is a Python keyword.
 setattr(_Builder, "except", _Builder.except_)
 
 

@@ -1,4 +1,4 @@
-"""Plans in colour: a Pygments lexer, known to Pygments as `tickdsl`. It reads broken plans as well as whole ones."""
+"""Syntax highlighting: a Pygments lexer, registered as `tickdsl`. It accepts invalid plans too."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from pygments.token import Comment, Keyword, Name, Number, Operator, Punctuation
 from tickdsl.lang import registries, vocabulary
 
 NAME = r"[A-Za-z_][A-Za-z0-9_]*(?:[-.][A-Za-z0-9_]+)*"
-#: Where a word ends: `prune-x` and `prune.x` are names, not keywords.
+#: The end of a word: `prune-x` and `prune.x` are names, not keywords.
 WORD_END = r"(?![A-Za-z0-9_]|[-.][A-Za-z0-9_])"
 COMMENT = r"#[^\n]*"
 STRING = r'"(?:[^"\\\n]|\\.)*"?'
@@ -20,14 +20,14 @@ PERCENT = r"\d+(?:\.\d+)?[ \t]*%"
 NUMBER = r"\d+(?:\.\d+)?(?:[eE][+-]?\d+)?"
 TIMES = r"[x×](?=[ \t]*[\d$])"
 VARIABLE = r"\$[ \t]*" + NAME
-#: Statements whose first word behind the keyword is a name that they define.
+#: Statements that define the name after their keyword.
 DEFINING_KEYWORDS = ("let", "sweep", "arm")
 
 
 def builtin_words() -> tuple[str, ...]:
-    """The words with a meaning of their own that are no keywords, longest first."""
+    """All words with a built-in meaning that are not keywords, longest first."""
     closed = (word for group in vocabulary.CLOSED_WORDS.values() for word in group)
-    found = {
+    names = {
         *closed,
         *registries.CRITERIA.builtin,
         *vocabulary.CONTROLS,
@@ -36,15 +36,15 @@ def builtin_words() -> tuple[str, ...]:
         *registries.SCHEDULES.builtin,
         *vocabulary.MOMENT_WORDS,
     }
-    return tuple(sorted(found, key=lambda word: (-len(word), word)))
+    return tuple(sorted(names, key=lambda word: (-len(word), word)))
 
 
-def _any(choice: Iterable[str]) -> words:
-    return words(tuple(choice), suffix=WORD_END)
+def _any(choices: Iterable[str]) -> words:
+    return words(tuple(choices), suffix=WORD_END)
 
 
 class PlanLexer(RegexLexer):  # type: ignore[misc]  # Pygments has no types
-    """A state at the beginning of statements (`root`), one inside them."""
+    """Lexer for plans, with the states `root` (at the start of a statement), `statement` and `comma`."""
 
     name = "tickdsl plan"
     aliases: ClassVar[list[str]] = ["tickdsl", "plan"]
@@ -84,7 +84,7 @@ class PlanLexer(RegexLexer):  # type: ignore[misc]  # Pygments has no types
             (r"[\[\]]", Punctuation),
             (r".", Name),
         ],
-        # A newline behind a comma does not end the statement.
+        # A newline after a comma does not end the statement.
         "comma": [
             (r"[ \t\r\f\n]+", Whitespace),
             (COMMENT, Comment.Single),

@@ -1,4 +1,4 @@
-"""One plan from its files: includes spliced in at AST level, `--set` applied to the lets."""
+"""Load a plan: read its file, splice in its includes and apply `--set` overrides."""
 
 from __future__ import annotations
 
@@ -15,24 +15,24 @@ from tickdsl.lang.findings.suggestions import did_you_mean, join_or, suggest
 from tickdsl.lang.reading.ast_builder import build
 from tickdsl.lang.reading.parse import parse, read_source
 
-#: Where the text of an included file comes from: the disk, or what an editor holds of it.
+#: Reads the source of an included file: from disk, or from an editor's buffer.
 SourceReader = Callable[[Path], syntax.Source]
 
 
 @attrs.frozen
 class LoadedPlan:
-    """A plan's statements with includes spliced in, and what was wrong with its text."""
+    """A plan's statements with its includes spliced in, and the syntax errors of all its files."""
 
     source: syntax.Source
     statements: tuple[syntax.Statement, ...]
     diagnostics: tuple[Diagnostic, ...]
-    #: Text that could not be read.
+    #: Text that could not be parsed.
     unparsed: tuple[syntax.Span, ...] = ()
-    #: Every file, with the includes that led to it.
+    #: Each source file -> the `include` statements that led to it.
     files: Mapping[syntax.Source, tuple[syntax.Include, ...]] = attrs.field(factory=dict)
 
     def with_include_chain(self, diagnostic: Diagnostic) -> Diagnostic:
-        """The finding with the includes that led to its file, where it stands in an included one."""
+        """Add the `include` statements that led to the file of `diagnostic`, if it is in an included file."""
         chain = self.files.get(diagnostic.span.source, ())
         return (
             attrs.evolve(diagnostic, secondary=(*diagnostic.secondary, *_include_labels(chain)))
@@ -42,14 +42,14 @@ class LoadedPlan:
 
 
 def load_plan(path: str | Path, overrides: Mapping[str, str] | None = None) -> LoadedPlan:
-    """Read a plan file and all it includes. Raises TickdslError where the file itself cannot be read."""
+    """Read a plan file and everything it includes. Raises TickdslError if the file itself cannot be read."""
     return load_source(read_source(path), overrides)
 
 
 def load_source(
     source: syntax.Source, overrides: Mapping[str, str] | None = None, read_plan: SourceReader = read_source
 ) -> LoadedPlan:
-    """The same for a text already at hand; includes are looked up beside `source.path` and read by `read_plan`."""
+    """Load a plan from text. Paths of includes are relative to `source.path` and are read by `read_plan`."""
     loader = _Loader(read_plan)
     statements = loader.splice(source, ())
     for name, text in (overrides or {}).items():
@@ -62,7 +62,7 @@ def _include_labels(chain: tuple[syntax.Include, ...]) -> tuple[Label, ...]:
 
 
 class _Loader:
-    """Reads a plan and what it includes; findings and lost text gather beside it."""
+    """Reads a plan and its includes, and collects the diagnostics and the unparsed text."""
 
     def __init__(self, read_plan: SourceReader) -> None:
         self.read_plan = read_plan
@@ -71,7 +71,7 @@ class _Loader:
         self.files: dict[syntax.Source, tuple[syntax.Include, ...]] = {}
 
     def splice(self, source: syntax.Source, chain: tuple[syntax.Include, ...]) -> tuple[syntax.Statement, ...]:
-        """The statements of a file, those of its includes in their place."""
+        """Parse a file and replace each `include` by the statements of its file. `chain` holds the includes so far."""
         self.files[source] = chain
         file, syntax_errors = parse(source)
         self.diagnostics += syntax_errors
@@ -86,9 +86,9 @@ class _Loader:
                 self.diagnostics.append(
                     Diagnostic(
                         "TD007",
-                        "an included file holds settings, lets, sweeps and arms only",
+                        "an included file can only contain settings, `let`, `sweep`, `seeds` and `arm`",
                         statement.span,
-                        help="move this statement into the plan itself",
+                        help="move this statement to the plan that includes the file",
                     )
                 )
             else:
@@ -98,22 +98,22 @@ class _Loader:
     def _splice_include(
         self, include: syntax.Include, chain: tuple[syntax.Include, ...]
     ) -> tuple[syntax.Statement, ...]:
-        here = Path(include.span.source.path)
+        including_path = Path(include.span.source.path)
         if "\0" in include.path.text:
             self._report_missing(
-                include, Diagnostic("TD113", "cannot include a path with a NUL in it", include.path.span)
+                include, Diagnostic("TD113", "cannot include a path that contains a NUL character", include.path.span)
             )
             return ()
-        path = here.parent / include.path.text
+        path = including_path.parent / include.path.text
         try:
-            above = [Path(link.span.source.path).resolve() for link in (*chain, include)]
-            cycle = path.resolve() in above
+            ancestors = [Path(link.span.source.path).resolve() for link in (*chain, include)]
+            cycle = path.resolve() in ancestors
         except OSError as error:
             message = f"cannot include {include.path.text}: {error.strerror}"
             self._report_missing(include, Diagnostic("TD113", message, include.path.span))
             return ()
         if cycle:
-            through = f" through {here}" if path.resolve() != here.resolve() else ""
+            through = f" through {including_path}" if path.resolve() != including_path.resolve() else ""
             diagnostic = Diagnostic(
                 "TD112", f"{path} includes itself{through}", include.span, help="remove one of the includes"
             )
@@ -127,26 +127,26 @@ class _Loader:
                 f"cannot include {include.path.text}: {error.message.removeprefix(f'{path}: ')}",
                 include.path.span,
                 label=_suggest_file(path),
-                help=f"paths are relative to the plan that includes them: {path.resolve()}",
+                help=f"the path is relative to the including file: {path.resolve()}",
             )
             self._report_missing(include, diagnostic)
             return ()
         return self.splice(source, (*chain, include))
 
     def _report_missing(self, include: syntax.Include, diagnostic: Diagnostic) -> None:
-        """What an included file would have said is lost."""
+        """Report the diagnostic, and count the statements of the file as unparsed."""
         self.diagnostics.append(diagnostic)
         self.unparsed.append(include.span)
 
 
 def _suggest_file(path: Path) -> str:
-    """The plan beside a missing one that may have been meant."""
+    """``did you mean `x.plan`?``: the plan in the same folder whose name is closest, or ""."""
     try:
         stems = sorted(other.stem for other in path.parent.glob("*.plan"))
     except (OSError, ValueError):
         return ""
-    near = suggest(path.stem, stems)
-    return f"did you mean `{near}.plan`?" if near else ""
+    suggestion = suggest(path.stem, stems)
+    return f"did you mean `{suggestion}.plan`?" if suggestion else ""
 
 
 def _apply_override(
@@ -156,22 +156,22 @@ def _apply_override(
     plan: syntax.Source,
     diagnostics: list[Diagnostic],
 ) -> tuple[syntax.Statement, ...]:
-    """`--set name=text`: the let's value replaced; a sweep narrowed to that value."""
-    # The value stands at the same column in what was written and in what is parsed.
-    written, read_as = syntax.Source("--set", f"--set {name}={text}"), f"let {name} = {text}"
-    start = syntax.Span(written, 0, len(written.text))
-    file, syntax_errors = parse(syntax.Source("--set", read_as))
+    """Apply `--set name=text`: replace the value of a `let`, or all values of a `sweep`."""
+    # The value is at the same offset in `--set NAME=VALUE` and `let NAME = VALUE`, so its span fits both.
+    source, let_text = syntax.Source("--set", f"--set {name}={text}"), f"let {name} = {text}"
+    whole = syntax.Span(source, 0, len(source.text))
+    file, syntax_errors = parse(syntax.Source("--set", let_text))
     if not syntax_errors:
-        file = build(plan_parser().parse(read_as), written)
+        file = build(plan_parser().parse(let_text), source)
     if syntax_errors or len(file.statements) != 1 or not isinstance(let := file.statements[0], syntax.Let):
-        diagnostics.append(Diagnostic("TD105", f"`{text}` is not a value", start, help="write e.g. --set budget=40ep"))
+        diagnostics.append(Diagnostic("TD105", f"`{text}` is not a value", whole, help="for example --set budget=40ep"))
         return statements
     defined = {s.name.text: s for s in statements if isinstance(s, syntax.Let | syntax.Sweep) and s.name.text == name}
     if name not in defined:
         known = [s.name.text for s in statements if isinstance(s, syntax.Let | syntax.Sweep)]
         help = did_you_mean(name, known) or f"the plan defines {join_or(known)}"
         message = f"--set {name}={text}: {plan.path} has no `let {name}`"
-        diagnostics.append(Diagnostic("TD115", message, start, help=help))
+        diagnostics.append(Diagnostic("TD115", message, whole, help=help))
         return statements
     return tuple(
         attrs.evolve(s, value=let.value)

@@ -1,4 +1,4 @@
-"""Text to AST. A broken statement is reported, blanked out and the rest is read on: one pass, all errors."""
+"""Parse plan text into an AST. Each invalid statement is reported and skipped, so one run reports all of them."""
 
 from __future__ import annotations
 
@@ -15,28 +15,28 @@ from tickdsl.lang.reading.statements import StatementText, find_excess_depth, sp
 from tickdsl.lang.reading.syntax_errors import diagnose_syntax_error
 from tickdsl.lang.syntax import File, Source, Span, Statement
 
-#: How many broken statements are reported before the reader gives up.
+#: Number of invalid statements after which the rest of the file is skipped.
 MAX_BROKEN_STATEMENTS = 200
-#: The same for one statement at the top level, whose block is read anew after each of them.
+#: Number of parse attempts per top-level statement: its block is parsed again after each error.
 _MAX_BROKEN_PER_STATEMENT = 20
 
 
 def read_source(path: str | Path) -> Source:
-    """Read a plan file (UTF-8, a byte-order mark is skipped). Raises TickdslError where that fails."""
+    """Read a plan file (UTF-8, with or without a byte-order mark). Raises TickdslError if it cannot be read."""
     try:
         return Source(str(path), Path(path).read_text("utf-8-sig"))
     except FileNotFoundError:
-        raise TickdslError(f"{path}: there is no such file", "name a .plan file, e.g. plans/card.plan") from None
+        raise TickdslError(f"{path}: no such file", "give the path of a .plan file, e.g. plans/card.plan") from None
     except UnicodeDecodeError as error:
-        raise TickdslError(f"{path}: not UTF-8 text (byte {error.start})", "save the plan as UTF-8") from None
+        raise TickdslError(f"{path}: invalid UTF-8 at byte {error.start}", "save the plan as UTF-8") from None
     except OSError as error:
         raise TickdslError(f"{path}: cannot be read ({error.strerror})") from None
     except ValueError:
-        raise TickdslError(f"{str(path)!r} is no path") from None
+        raise TickdslError(f"{str(path)!r} is not a valid path") from None
 
 
 def parse(source: Source) -> tuple[File, tuple[Diagnostic, ...]]:
-    """The AST of what can be read, and one finding for each statement that cannot."""
+    """Parse a plan. Returns the AST of its valid statements, and one diagnostic per invalid statement."""
     if not find_excess_depth(source.text):
         try:
             return build(plan_parser().parse(source.text), source), ()
@@ -54,14 +54,16 @@ def parse(source: Source) -> tuple[File, tuple[Diagnostic, ...]]:
 
 
 def _parse_statement(piece: StatementText, diagnostics: list[Diagnostic], unparsed: list[Span]) -> Iterator[Statement]:
-    """The statements of one piece that can be read; the others are reported and noted as lost."""
-    whole, first, unread = piece, len(diagnostics), len(unparsed)
-    mended: set[int] = set()
-    place = find_excess_depth(piece.text)
-    if place:
-        span = piece.span(place, place + 1)
+    """Yield the valid statements of a piece; append the others to `diagnostics` and `unparsed`."""
+    original, first_diagnostic, first_unparsed = piece, len(diagnostics), len(unparsed)
+    repaired: set[int] = set()
+    offset = find_excess_depth(piece.text)
+    if offset:
+        span = piece.span(offset, offset + 1)
         diagnostics.append(
-            Diagnostic("TD016", "blocks or lists are nested too deep here", span, help="`cycle N` repeats")
+            Diagnostic(
+                "TD016", "blocks or lists are nested too deeply", span, help="repeat rounds with `cycle N { … }`"
+            )
         )
         unparsed.append(piece.span(0, len(piece.text)))
         return
@@ -71,15 +73,15 @@ def _parse_statement(piece: StatementText, diagnostics: list[Diagnostic], unpars
         except UnexpectedInput as error:
             diagnostic, broken = diagnose_syntax_error(error, piece)
             diagnostics.append(diagnostic)
-            with_repaired_header = (
+            repair = (
                 piece.with_repaired_header(broken[0], diagnostic.span.start - piece.start)
-                if broken[0] not in mended
+                if broken[0] not in repaired
                 else None
             )
-            if with_repaired_header is not None:
-                mended.add(broken[0])
-                unparsed.append(piece.span(broken[0], with_repaired_header[1]))
-                piece = with_repaired_header[0]
+            if repair is not None:
+                repaired.add(broken[0])
+                unparsed.append(piece.span(broken[0], repair[1]))
+                piece = repair[0]
             else:
                 unparsed.append(piece.span(*broken))
                 piece = piece.blanked(*broken)
@@ -88,24 +90,24 @@ def _parse_statement(piece: StatementText, diagnostics: list[Diagnostic], unpars
             break
     else:
         unparsed.append(piece.span(0, len(piece.text)))
-    if whole.unclosed is not None:
-        opener = whole.start + whole.unclosed
-        # A statement that is wrong before its brace is told once.
-        if not any(span.start <= opener < span.end for span in unparsed[unread:]):
-            diagnostics.insert(first, _unclosed_block(whole, whole.unclosed))
+    if original.unclosed is not None:
+        opener = original.start + original.unclosed
+        # One diagnostic is enough for a statement that has an error before its brace.
+        if not any(span.start <= opener < span.end for span in unparsed[first_unparsed:]):
+            diagnostics.insert(first_diagnostic, _unclosed_block(original, original.unclosed))
 
 
 def _unclosed_block(piece: StatementText, opener: int) -> Diagnostic:
     source = piece.source
     span = piece.span(piece.statement_range(opener)[0], opener + 1)
     end = min(piece.start + len(piece.written), len(source.text))
-    last = "the file ends here" if end == len(source.text) else "this stands at the top level"
-    secondary = (Label(Span(source, end, end), last),) if end > span.end else ()
+    label = "the file ends here" if end == len(source.text) else "a top-level statement starts here"
+    secondary = (Label(Span(source, end, end), label),) if end > span.end else ()
     return Diagnostic(
         "TD003",
         f"`{span.text.strip()}` is never closed",
         span,
         label="opened here",
         secondary=secondary,
-        help="close the block with `}`",
+        help="add a `}` at the end of the block",
     )

@@ -1,4 +1,4 @@
-"""A plan's text cut into its statements by separators and braces alone, so that a broken one can be left out."""
+"""Split plan text into statements by separators and braces alone, so that the parser can skip invalid ones."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from tickdsl.lang.findings.suggestions import suggest
 from tickdsl.lang.syntax import Source, Span
 from tickdsl.lang.vocabulary import STATEMENTS
 
-#: Blocks and lists nested deeper than this are refused: what reads them is recursive.
+#: Maximum nesting of blocks and lists: the code that walks the AST is recursive.
 MAX_DEPTH = 32
-#: Statements that stand at the top level only: where a block was never closed, it ends before the next of them.
+#: Statements of the top level: an unclosed block is assumed to end before the next one.
 TOP_LEVEL_KEYWORDS = ("plan", "let", "include", "seeds", "sweep", "arm", "compare", "report", "stop")
 
-#: What begins a block that holds a pipeline.
+#: Word that opens a block with a pipeline -> the keyword it means.
 _BLOCK_KEYWORDS = {"arm": "arm", "cycle": "cycle", "experiment": "arm", "run": "arm"}
 _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*([-.][A-Za-z0-9_]+)*")
 _LEXEME = re.compile(
@@ -24,52 +24,54 @@ _LEXEME = re.compile(
     r"|(?P<separator>;|\r?\n)|(?P<open>\{)|(?P<close>\})|(?P<list>\[)|(?P<unlist>\])"
 )
 _TOP_LEVEL = re.compile(rf"[ \t]*(?:{'|'.join(TOP_LEVEL_KEYWORDS)})(?![\w.=-])[ \t]*[^\s=]")
-#: A brace on a line of its own, or on a later one than its statement.
+#: A `{` on a line after its statement.
 _BRACE_ON_NEXT_LINE = re.compile(r"[ \t]*\r?\n\s*\{")
 
 
 @attrs.frozen
 class StatementText:
-    """One statement of the top level with all in its block, from `start` on in its source.
+    """A top-level statement with its block, starting at offset `start` of its source.
 
-    `text` is what is parsed: what was written, broken statements blanked, a missing brace put to its end.
+    `written` is the text in the source. `text` is the text to parse: invalid statements are replaced by spaces, and a
+    missing `}` is added at the end.
     """
 
     source: Source
     start: int
     written: str
     text: str
-    #: The offset in the piece of a `{` that nothing closes.
+    #: The offset in `text` of a `{` that is never closed.
     unclosed: int | None = None
 
     def span(self, start: int, end: int) -> Span:
-        most = len(self.written)
-        return Span(self.source, self.start + min(start, most), self.start + min(end, most))
+        length = len(self.written)
+        return Span(self.source, self.start + min(start, length), self.start + min(end, length))
 
     def blanked(self, start: int, end: int) -> StatementText:
-        """The piece with a range blanked; line ends stay."""
+        """A copy with the range replaced by spaces; newlines are kept."""
         blank = re.sub(r"[^\r\n]", " ", self.text[start:end])
         return attrs.evolve(self, text=self.text[:start] + blank + self.text[end:])
 
     def with_repaired_header(self, start: int, place: int) -> tuple[StatementText, int] | None:
-        """The piece with the header of the `arm` or `cycle` at `start` made one that can be read, and its end.
+        """Repair the header of the `arm` or `cycle` at `start`, so that its block can still be parsed.
 
-        None where what is wrong at `place` is no such header: what stands in the block is lost with it.
+        Returns a copy with a valid header, and the end of the header. Returns None if the error at `place` is not in
+        such a header.
         """
         for lexeme in _boundaries(self.text, start):
             if lexeme.lastgroup == "open" and place <= lexeme.start():
                 header = self.text[start : lexeme.start()]
-                mended = _repair_header(re.findall(r"[\w.-]+", header))
-                if mended is None or len(mended) > len(header):
+                repaired = _repair_header(re.findall(r"[\w.-]+", header))
+                if repaired is None or len(repaired) > len(header):
                     return None
-                text = self.text[:start] + mended.ljust(len(header)) + self.text[lexeme.start() :]
+                text = self.text[:start] + repaired.ljust(len(header)) + self.text[lexeme.start() :]
                 return attrs.evolve(self, text=text), lexeme.end()
             if lexeme.lastgroup != "separator" or _BRACE_ON_NEXT_LINE.match(self.text, lexeme.start()) is None:
                 return None
         return None
 
     def statement_range(self, place: int) -> tuple[int, int]:
-        """The range of the statement around a place; one that opens a block includes the block."""
+        """The range of the statement that contains an offset, including its block."""
         start, depth = 0, 0
         for lexeme in _boundaries(self.text):
             if lexeme.start() < place:
@@ -85,7 +87,7 @@ class StatementText:
         return self.skip_blanks(start), len(self.text)
 
     def following_block_end(self, end: int) -> int:
-        """The end of a block that stands alone behind a place; the place itself where there is none."""
+        """The end of a block that opens on the line after `end`; `end` itself if there is none."""
         opening = _BRACE_ON_NEXT_LINE.match(self.text, end)
         if opening is None:
             return end
@@ -97,7 +99,7 @@ class StatementText:
         return len(self.text)
 
     def closes_block(self, place: int) -> bool:
-        """Whether a `}` that belongs to a block of the piece stands there."""
+        """Whether the character at an offset is the `}` of a block in this piece."""
         if self.text[place : place + 1] != "}":
             return False
         depth = 0
@@ -108,14 +110,14 @@ class StatementText:
         return depth > 0
 
     def skip_blanks(self, start: int) -> int:
-        """The first place from `start` on that is no blank."""
+        """The offset of the first character from `start` on that is not a space or tab."""
         while start < len(self.text) and self.text[start] in " \t":
             start += 1
         return start
 
 
 def _repair_header(words: list[str]) -> str | None:
-    """The header that was meant; an arm has the name that was written, as far as it is one."""
+    """The `arm NAME` or `cycle 1` that was probably meant. An invalid arm name is turned into a valid one."""
     if not words or (words[0] in STATEMENTS and words[0] not in _BLOCK_KEYWORDS):
         return None
     kind = _BLOCK_KEYWORDS.get(words[0]) or suggest(words[0], _BLOCK_KEYWORDS.values())
@@ -128,7 +130,7 @@ def _repair_header(words: list[str]) -> str | None:
 
 
 def split_statements(source: Source) -> Iterator[StatementText]:
-    """The statements of the top level, in order."""
+    """The top-level statements, in order."""
     text, start = source.text, 0
     while start < len(text):
         end, opener = _statement_end(text, start)
@@ -139,9 +141,9 @@ def split_statements(source: Source) -> Iterator[StatementText]:
 
 
 def _statement_end(text: str, start: int) -> tuple[int, int | None]:
-    """(the end of the statement at `start`, the offset from there of a brace that is never closed)."""
+    """(The end of the statement at `start`, the offset from there of a brace that is never closed)."""
     stack: list[int] = []
-    outermost = None  # where a statement of the top level stands within the open block
+    outermost = None  # (offset, opening brace) of the first top-level statement inside the open block
     for lexeme in _boundaries(text, start):
         if lexeme.lastgroup == "open":
             stack.append(lexeme.start())
@@ -163,7 +165,7 @@ def _statement_end(text: str, start: int) -> tuple[int, int | None]:
 
 
 def _boundaries(text: str, start: int = 0) -> Iterator[re.Match[str]]:
-    """Separators and braces, with those inside comments, strings and continued lists left out."""
+    """Separators and braces outside comments, strings and continued lists."""
     return (m for m in _LEXEME.finditer(text, start) if m.lastgroup in ("separator", "open", "close"))
 
 
@@ -178,7 +180,7 @@ def comment_ranges(text: str) -> Iterator[tuple[int, int]]:
 
 
 def find_excess_depth(text: str) -> int:
-    """Where blocks or lists are nested too deep; 0 where they are not."""
+    """The offset at which blocks or lists are nested deeper than MAX_DEPTH; 0 if none are."""
     if text.count("{") + text.count("[") <= MAX_DEPTH:
         return 0
     depth = 0

@@ -1,4 +1,4 @@
-"""What a syntax error probably was: the known mistakes by name, the others as expected and found."""
+"""Turn parser errors into diagnostics: known mistakes by name, others as "expected …; found …"."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from tickdsl.lang.syntax import Span
 
 _TOKEN_AT = re.compile(r'"(?:[^"\\\n]|\\.)*"?|[A-Za-z0-9_]+(?:[-.][A-Za-z0-9_]+)*%?|\$\w*|\.\.|<=|>=|//|\S')
 
-#: What the parser's terminals are called in messages.
+#: Grammar terminal -> its description in messages.
 _TERMINAL_LABELS = {
     "UNIT": "a unit (weights, filters, neurons, layers or blocks)",
     "SCOPE": "a scope (global, local or uniform)",
@@ -48,7 +48,7 @@ _CLOSED_WORDS = {
     "WHAT": vocabulary.REWIND_TARGETS,
     "SPLIT_BY": vocabulary.SPLIT_KINDS,
 }
-#: What people coming from elsewhere write for a statement -> how it is said here.
+#: Word from other tools and languages -> the statement to use instead.
 _FOREIGN_KEYWORDS = {
     "network": "model vgg16", "net": "model vgg16", "dataset": "data cifar10", "epochs": "train 160ep",
     "epoch": "train 160ep", "lr": "train lr=0.1", "batch": "train batch=128", "optimizer": "train opt=sgd",
@@ -59,26 +59,27 @@ _FOREIGN_KEYWORDS = {
     "metrics": "report accuracy, sparsity", "print": "report accuracy, sparsity", "reset": "rewind weights to init",
     "reinit": "compare random-init", "mask": "prune weights 20%", "sparsify": "prune weights 20%",
 }  # fmt: skip
-#: Characters that look like others, or like nothing -> what they are.
+#: Invisible or misleading character -> its description.
 _LOOKALIKES = {
-    "\u00a0": "a no-break space", "\u200b": "an invisible space", "\ufeff": "a byte-order mark",
-    "\u2009": "a thin space", "\u202f": "a narrow no-break space", "\u3000": "a wide space",
+    "\u00a0": "a non-breaking space", "\u200b": "a zero-width space", "\ufeff": "a byte-order mark",
+    "\u2009": "a thin space", "\u202f": "a narrow non-breaking space", "\u3000": "a full-width space",
     "“": "a typographic quote", "”": "a typographic quote",
     "‘": "a typographic quote", "’": "a typographic quote", "–": "a dash", "—": "a dash", "−": "a minus sign",
-    "％": "a wide percent sign", "＝": "a wide equals sign", "，": "a wide comma", "；": "a wide semicolon",
-    "≤": "one character; write `<=`", "≥": "one character; write `>=`", "＋": "a wide plus sign",
+    "％": "a full-width percent sign", "＝": "a full-width equals sign", "，": "a full-width comma",
+    "；": "a full-width semicolon",
+    "≤": "a single character; write `<=`", "≥": "a single character; write `>=`", "＋": "a full-width plus sign",
 }  # fmt: skip
 
 
 def diagnose_syntax_error(error: UnexpectedInput, piece: StatementText) -> tuple[Diagnostic, tuple[int, int]]:
-    """The finding for a syntax error in a piece, and the range of the statement that holds it."""
+    """The diagnostic for a syntax error in a piece, and the range of the statement that contains the error."""
     text = piece.text
     place = _error_offset(error, text)
     diagnostic = _diagnose(error, piece, place)
     start, end = piece.statement_range(place)
-    behind = piece.following_block_end(end)
-    if behind > end:
-        return diagnostic, (start, behind)
+    block_end = piece.following_block_end(end)
+    if block_end > end:
+        return diagnostic, (start, block_end)
     if not piece.closes_block(place):
         end = min(max(end, diagnostic.span.end - piece.start), len(text))
     if not text[start:end].strip():
@@ -87,7 +88,7 @@ def diagnose_syntax_error(error: UnexpectedInput, piece: StatementText) -> tuple
 
 
 def _error_offset(error: UnexpectedInput, text: str) -> int:
-    """Where the error stands; at the end of the text Lark names no place of its own."""
+    """The offset of the error. Lark gives none for an error at the end of the text."""
     token = getattr(error, "token", None)
     if token is not None and token.type == "$END":
         return len(text)
@@ -102,7 +103,7 @@ def _expected_terminals(error: UnexpectedInput) -> set[str]:
 
 
 def _expected_words(expected: set[str]) -> set[str]:
-    """The words that could stand here."""
+    """The keywords and closed words among the expected terminals."""
     words = {name.lower() for name in expected if name.isalpha() and name.lower() in _KEYWORDS}
     for name in expected & set(_CLOSED_WORDS):
         words.update(_CLOSED_WORDS[name])
@@ -135,7 +136,7 @@ def _diagnose(error: UnexpectedInput, piece: StatementText, place: int) -> Diagn
     at_start = "PRUNE" in expected
 
     if found and found != found.lower() and found.lower() in words:
-        return Diagnostic("TD011", f"keywords are lower-case: `{found.lower()}`", span, help=f"write `{found.lower()}`")
+        return Diagnostic("TD011", f"keywords are lowercase: `{found}`", span, help=f"write `{found.lower()}`")
     if at_start and found and (found[0].isalpha() or found[0] == "_"):
         return _unknown_statement(found, span)
     if found == "," and may_end:
@@ -143,23 +144,23 @@ def _diagnose(error: UnexpectedInput, piece: StatementText, place: int) -> Diagn
         if rest and rest[0] in vocabulary.STATEMENTS:
             return Diagnostic(
                 "TD013",
-                "`,` cannot separate statements",
+                "statements are separated by `;` or a newline, not by `,`",
                 span,
-                help=f"write `; {rest[0]}` or begin a new line",
+                help=f"write `; {rest[0]}` or start a new line",
             )
     if may_end and found in vocabulary.STATEMENTS:
         return Diagnostic(
             "TD012",
-            f"two statements on one line need `;` between them, before `{found}`",
+            f"missing `;` between two statements, before `{found}`",
             span,
-            help=f"write `; {found}` or begin a new line",
+            help=f"write `; {found}` or start a new line",
         )
     if expected == {"EQUAL"} and (word := re.search(r"(\w+)\s+$", text[:place])) and word[1] in vocabulary.STATEMENTS:
         return Diagnostic(
             "TD012",
-            f"two statements on one line need `;` between them, before `{word[1]}`",
+            f"missing `;` between two statements, before `{word[1]}`",
             piece.span(*word.span(1)),
-            help=f"write `; {word[1]}` or begin a new line",
+            help=f"write `; {word[1]}` or start a new line",
         )
     if isinstance(error, UnexpectedCharacters) and found and not (found[0].isascii() and found[0].isprintable()):
         return _bad_character(text[place], piece, place)
@@ -170,25 +171,25 @@ def _unknown_statement(found: str, span: Span) -> Diagnostic:
     other = _FOREIGN_KEYWORDS.get(found.lower())
     if found == "for" and re.match(r"\s+\w+\s+in\b", span.source.text[span.end : span.end + 80]):
         other = "sweep NAME in [10%, 20%]"
-    near = did_you_mean(found, vocabulary.STATEMENTS) or ""
+    suggestion = did_you_mean(found, vocabulary.STATEMENTS) or ""
     return Diagnostic(
         "TD010",
         f"unknown statement `{found}`",
         span,
-        label=f"here one writes `{other}`" if other else near,
-        help=None if other or near else f"a statement begins with {join_or(vocabulary.STATEMENTS, 20)}",
+        label=f"use `{other}`" if other else suggestion,
+        help=None if other or suggestion else f"statements start with {join_or(vocabulary.STATEMENTS, 20)}",
     )
 
 
 def _bad_character(character: str, piece: StatementText, place: int) -> Diagnostic:
     shown = f"`{character}`" if character.isprintable() and not character.isspace() else f"U+{ord(character):04X}"
-    what = _LOOKALIKES.get(character, "")
+    description = _LOOKALIKES.get(character, "")
     return Diagnostic(
         "TD004",
-        f"{shown} is not used in plans",
+        f"invalid character {shown}",
         piece.span(place, place + 1),
-        label=f"this is {what}" if what else "",
-        help=None if "write" in what else "remove it, or type it anew",
+        label=f"this is {description}" if description else "",
+        help=None if "write" in description else "remove it or retype it",
     )
 
 
@@ -196,15 +197,15 @@ def _unexpected(piece: StatementText, place: int, found: str, expected: set[str]
     span = piece.span(place, place + max(len(found), 1))
     before = piece.text[piece.statement_range(place)[0] : place].split()
     after = f" after `{before[-1]}`" if before else ""
-    here = f"found `{found}`" if found else "the statement ends here"
-    near = did_you_mean(found, words) if found else None
-    slip = suggest_correction(piece, place, found, before, expected)
+    actual = f"found `{found}`" if found else "the statement ends here"
+    suggestion = did_you_mean(found, words) if found else None
+    correction = suggest_correction(piece, place, found, before, expected)
     return Diagnostic(
         "TD001",
-        f"expected {_describe_expected(expected)}{after}; {here}",
+        f"expected {_describe_expected(expected)}{after}; {actual}",
         span,
-        label=near or "",
-        help=slip or (None if near else example(before)),
+        label=suggestion or "",
+        help=correction or (None if suggestion else example(before)),
     )
 
 
@@ -216,7 +217,7 @@ def _describe_expected(expected: set[str]) -> str:
         return f"{scope}an amount (`20%`, `3`, `to 95%` or `matching ARM`)"
     if {"STRING", "LSQB", "PERCENT"} <= expected:
         return "a value (a number, a percentage, a length, a name, a list or `$name`)"
-    names = {_TERMINAL_LABELS.get(name, f"`{name.lower()}`") for name in expected}
+    labels = {_TERMINAL_LABELS.get(name, f"`{name.lower()}`") for name in expected}
     end = _TERMINAL_LABELS["_SEP"]
-    ordered = sorted(names - {end}, key=lambda n: (n.startswith("`"), n)) + ([end] if end in names else [])
-    return join_or(ordered, 9)
+    ordered = sorted(labels - {end}, key=lambda label: (label.startswith("`"), label))
+    return join_or([*ordered, end] if end in labels else ordered, 9)

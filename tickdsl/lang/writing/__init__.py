@@ -1,1 +1,1 @@
-"""Plans and syntax trees back to text."""
+"""Write plans as text: the formatter, and statements generated from resolved plans."""
