@@ -1,4 +1,4 @@
-"""The grammar of plans as data, and the parser built from it."""
+"""The grammar of the plan language, and the parser built from it."""
 
 from __future__ import annotations
 
@@ -14,18 +14,18 @@ from lark.lexer import PatternRE, PatternStr, TerminalDef
 
 from tickdsl import __version__
 
-#: A keyword ends where a name could not go on: `prune-x` and `prune.x` are names. So is the key in `until=2ep`.
+#: The end of a keyword. `prune-x` and `prune.x` are names, and so is the key in `until=2ep`.
 WORD_END = r"(?![A-Za-z0-9_]|[-.][A-Za-z0-9_]|[ \t]*=(?!=))"
 _CLOSED_WORDS = ("UNIT", "SCOPE", "BASE", "WHAT", "SPLIT_BY")
 
 
 def grammar_text() -> str:
-    """The grammar, as written."""
+    """The text of plan.lark."""
     return resources.files(__name__).joinpath("plan.lark").read_text("utf-8")
 
 
 def _bound_keywords(terminal: TerminalDef) -> None:
-    """Give every alphabetic keyword a word boundary and precedence over NAME."""
+    """Give an alphabetic keyword a word boundary and precedence over NAME."""
     pattern = terminal.pattern
     if isinstance(pattern, PatternStr) and pattern.value.isalpha():
         terminal.pattern = PatternRE(pattern.value + WORD_END, pattern.flags)
@@ -36,7 +36,7 @@ def _bound_keywords(terminal: TerminalDef) -> None:
 
 
 def build_parser(*, strict: bool = False, cache: str | bool = False) -> Lark:
-    """Build the parser; `strict` also proves the lexer free of collisions (needs interegular)."""
+    """Build the parser. `strict` also checks that no two terminals can match the same text (needs interegular)."""
     return Lark(
         grammar_text(),
         parser="lalr",
@@ -51,9 +51,9 @@ def build_parser(*, strict: bool = False, cache: str | bool = False) -> Lark:
 
 @functools.lru_cache(maxsize=1)
 def plan_parser() -> Lark:
-    """The parser, from a table kept in the user's own cache folder where there is one.
+    """The parser. Its parse table is cached in the user's cache folder if that is writable.
 
-    Never in a shared temporary folder: the table is a pickle, and somebody else could have written it.
+    The table is a pickle, so it is never read from a shared temporary folder, where other users could write it.
     """
     try:
         folder = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "tickdsl"
@@ -64,6 +64,6 @@ def plan_parser() -> Lark:
 
 
 def _fingerprint() -> str:
-    """Names the table by all that goes into it; Lark's own check does not cover `edit_terminals`."""
+    """A hash of everything the parse table depends on. Lark's own cache key does not cover `edit_terminals`."""
     source = f"{__version__}\n{lark.__version__}\n{grammar_text()}\n{Path(__file__).read_text('utf-8')}"
     return hashlib.sha256(source.encode()).hexdigest()[:16]

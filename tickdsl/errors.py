@@ -1,10 +1,10 @@
-"""What a user can cause, said once: the message names the place, the hint the way out."""
+"""The base class of errors that are shown to the user without a traceback."""
 
 from __future__ import annotations
 
 
 class TickdslError(Exception):
-    """An error that a user caused and can cure. Never shown with a traceback."""
+    """An error that the user can fix. `message` says what is wrong and where, `hint` what to do about it."""
 
     def __init__(self, message: str, hint: str | None = None) -> None:
         super().__init__(message)

@@ -1,6 +1,6 @@
-"""Everything that networks, data sets, criteria, schedules and metrics of your own need: see docs/extending.md.
+"""The public API for plug-ins: models, data sets, criteria, schedules and metrics (see docs/extending.md).
 
-what        is                                          registered in
+plug-in     is                                          entry-point group
 model       ModelFactory: (classes, shape) -> network   tickdsl.models
 data set    DataFactory: (root) -> RawDataset           tickdsl.datasets
 criterion   a Criterion, or RowScore: (rows) -> scores  tickdsl.criteria

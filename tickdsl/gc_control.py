@@ -1,4 +1,4 @@
-"""Work without garbage collections: those walk all of torch's objects, and find nothing."""
+"""Pause the garbage collector, which is slow when torch is loaded because it traverses all of torch's objects."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from contextlib import contextmanager
 
 @contextmanager
 def gc_disabled() -> Iterator[None]:
-    """Put off automatic garbage collections, for work that makes many objects and little garbage."""
+    """Disable automatic garbage collection in a `with` block, for code that creates many objects but no cycles."""
     was_on = gc.isenabled()
     gc.disable()
     try:

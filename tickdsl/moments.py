@@ -1,7 +1,7 @@
-"""A moment in a training, or a length of one: `160ep`, `500it`, `5%`, `init`, `end`.
+"""Moments and lengths of training: `160ep`, `500it`, `5%`, `init`, `end`.
 
-The one value type for it, so that epochs and iterations are never mixed up: lang parses it, plans and
-recipes carry it, the training loop turns it into optimiser steps.
+`Moment` keeps the amount and its unit together, so that epochs and optimizer steps cannot be mixed up. The training
+loop converts it to steps.
 """
 
 from __future__ import annotations
@@ -18,14 +18,14 @@ _UNITS = {"e": "ep", "i": "it", "s": "it", "%": "%"}
 
 @attrs.frozen
 class Moment:
-    """`amount` in `unit`: epochs (`ep`), optimiser steps (`it`) or a share of the recipe (`%`)."""
+    """An `amount` of a `unit`: epochs (`ep`), optimizer steps (`it`) or percent of the recipe (`%`)."""
 
     amount: Fraction = attrs.field(converter=Fraction)
     unit: str = attrs.field(validator=attrs.validators.in_(("ep", "it", "%")))
 
     @classmethod
     def parse(cls, text: str) -> Moment:
-        """Read `160ep`, `2 epochs`, `500it`, `5%`, `init`, `end`. Raises ValueError on anything else."""
+        """Parse `160ep`, `2 epochs`, `500it`, `5%`, `init` or `end`. Raises ValueError for any other text."""
         if text == "init":
             return cls(Fraction(0), "it")
         if text == "end":
@@ -36,16 +36,16 @@ class Moment:
         return cls(Fraction(match[1]), _UNITS[match[2][0]])
 
     def steps(self, steps_per_epoch: int, total: int | None = None) -> int:
-        """The moment as a number of optimiser steps.
+        """Convert to optimizer steps, rounded to the nearest (halves up).
 
-        `total` is the recipe's length in steps; a share needs it. Parts of a step round to the nearest.
+        `total` is the length of the recipe in steps. Raises ValueError if it is missing and the unit is `%`.
         """
         if self.unit == "it":
             exact = self.amount
         elif self.unit == "ep":
             exact = self.amount * steps_per_epoch
         elif total is None:
-            raise ValueError(f"{self} is a share of a recipe; its length is not known here")
+            raise ValueError(f"{self} is relative to the length of the recipe, which is not known here")
         else:
             exact = self.amount * total / 100
         return math.floor(exact + Fraction(1, 2))
@@ -56,12 +56,12 @@ class Moment:
 
     @property
     def brief(self) -> str:
-        """The moment for people, where nobody wrote it: 3.93ep."""
+        """The moment rounded for display, e.g. a computed `3.93ep`."""
         return f"{format_brief(self.amount)}{self.unit}"
 
 
 def format_brief(number: float | Fraction) -> str:
-    """A number for people: at most two decimals, more where nothing would be left of it, never an exponent."""
+    """Format a number for display: two decimals, or two significant digits below 0.01; never with an exponent."""
     exact = float(number)
     text = f"{exact:.2f}" if abs(exact) >= 0.01 or not exact else f"{exact:.{1 - math.floor(math.log10(abs(exact)))}f}"
     return text.rstrip("0").rstrip(".")
@@ -71,7 +71,7 @@ INIT = Moment(Fraction(0), "it")
 
 
 def format_duration(seconds: float) -> str:
-    """Seconds as m:ss or h:mm:ss."""
+    """Format seconds as `m:ss` or `h:mm:ss`."""
     whole = max(0, round(seconds))
     hours, minutes, rest = whole // 3600, whole // 60 % 60, whole % 60
     return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"

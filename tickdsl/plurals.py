@@ -1,8 +1,8 @@
-"""Counts with their nouns: "1 step", "2 steps"."""
+"""Format counts with their nouns: "1 step", "2 steps"."""
 
 from __future__ import annotations
 
-#: Words that follow no rule below.
+#: Words whose plural is not formed by the rules below, or that would match the wrong one.
 _IRREGULAR = {
     "epoch": "epochs",
     "is": "are",
@@ -15,15 +15,15 @@ _IRREGULAR = {
 
 
 def plural(count: int, noun: str) -> str:
-    """The count and its noun in agreement: `plural(1, "step")` is "1 step", `plural(1200, "step")` is "1,200 steps".
+    """Format a count with its noun: `plural(1, "step")` is "1 step", `plural(1200, "step")` is "1,200 steps".
 
-    The last word of `noun` is the one that changes: "training run", "parsed copy", "class".
+    Only the last word of `noun` changes: "training run" becomes "training runs".
     """
     return f"{count:,} {agreeing(count, noun)}"
 
 
 def agreeing(count: int, noun: str) -> str:
-    """The noun or verb in the form that `count` asks for, without the count: `agreeing(2, "is")` is "are"."""
+    """The noun or verb that agrees with a count, without the count: `agreeing(2, "is")` is "are"."""
     if count == 1:
         return noun
     head, _, last = noun.rpartition(" ")

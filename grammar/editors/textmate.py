@@ -1,7 +1,7 @@
-"""Writes the TextMate grammar of plans from the vocabulary: `python grammar/editors/textmate.py`.
+"""Generate the TextMate grammar of plans from the vocabulary: `python grammar/editors/textmate.py`.
 
-VS Code, Sublime Text, TextMate, JetBrains and GitHub's Linguist read such grammars. The patterns keep to what
-Oniguruma and Python's `re` have in common, so that the tests can try them.
+VS Code, Sublime Text, TextMate, JetBrains IDEs and GitHub's Linguist read TextMate grammars. The patterns only use
+syntax that Oniguruma and Python's `re` share, so that the tests can run them.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ def _rule(match: str, name: str | None = None, **captures: str) -> dict[str, Any
 
 
 def grammar() -> dict[str, Any]:
-    """The grammar as TextMate's JSON. Rules are tried in order at each place of a line."""
+    """The TextMate grammar. At each position of a line, the first matching rule wins."""
     defined = "|".join(highlight.DEFINING_KEYWORDS)
     return {
         "$schema": "https://raw.githubusercontent.com/martinring/tmlanguage/master/tmlanguage.json",
@@ -69,7 +69,7 @@ def grammar() -> dict[str, Any]:
 
 
 def text() -> str:
-    """The file as committed."""
+    """The content of TARGET."""
     return json.dumps(grammar(), indent=2, ensure_ascii=False) + "\n"
 
 

@@ -13,7 +13,7 @@ ROOT = Path(__file__).parents[2]
 
 
 def test_the_lexer_has_no_collisions() -> None:
-    """`strict` raises on any terminal that two rules could claim."""
+    """`strict` raises an error if two terminals can match the same text."""
     pytest.importorskip("interegular")
     grammar.build_parser(strict=True)
 
@@ -24,8 +24,8 @@ def test_shipped_plans_parse(path: Path) -> None:
     assert diagnostics == ()
 
 
-def test_every_statement_word_begins_a_statement() -> None:
-    """The vocabulary and the grammar name the same statements."""
+def test_every_statement_keyword_starts_a_statement() -> None:
+    """The vocabulary and the grammar have the same statements."""
     words = {name.lower() for name in grammar.build_parser().parse_interactive("").accepts() if name.isalpha()}
     assert words == set(vocabulary.STATEMENTS)
 
@@ -38,13 +38,13 @@ def test_keywords_have_word_boundaries(text: str) -> None:
 
 
 @pytest.mark.parametrize("text", ["prune weights 20%x8", "prune weights 20 % × 8", "prune weights 20%  x   8"])
-def test_repeats_are_written_as_people_do(text: str) -> None:
+def test_spellings_of_repeats(text: str) -> None:
     file, diagnostics = parse(Source("x.plan", text))
     assert diagnostics == ()
     (reference,) = parse(Source("x.plan", "prune weights 20% x 8"))[0].statements
     assert file.statements == (reference,)
 
 
-def test_keywords_are_names_where_only_a_name_can_stand() -> None:
+def test_keywords_are_names_where_only_a_name_is_allowed() -> None:
     _, diagnostics = parse(Source("x.plan", "arm train { prune weights 20% except prune.weight }\ncompare train"))
     assert diagnostics == ()

@@ -1,4 +1,4 @@
-"""The editors' grammar: written from the vocabulary, and of one mind with the Pygments lexer."""
+"""The TextMate grammar is generated from the vocabulary and agrees with the Pygments lexer."""
 
 import json
 import re
@@ -15,7 +15,7 @@ EDITORS = ROOT / "grammar" / "editors"
 VSCODE = EDITORS / "vscode"
 SCRIPT = runpy.run_path(str(EDITORS / "textmate.py"))
 
-#: What the lexer calls a token -> how its scope begins.
+#: Pygments token type -> prefix of the TextMate scope.
 SCOPES = {
     Comment.Single: "comment",
     String.Double: "string.quoted.double",
@@ -33,7 +33,7 @@ SCOPES = {
 
 
 def scopes(text: str) -> list[tuple[str, str]]:
-    """(scope, word) as a TextMate engine finds them: line by line, the earliest match, of equals the first rule."""
+    """(scope, word) pairs as a TextMate engine finds them: per line, the earliest match, then the first rule."""
     rules = [(re.compile(rule["match"]), rule) for rule in SCRIPT["grammar"]()["patterns"]]
     found = []
     for line in text.split("\n"):
@@ -52,13 +52,13 @@ def scopes(text: str) -> list[tuple[str, str]]:
     return found
 
 
-def test_the_committed_grammar_is_that_of_the_vocabulary() -> None:
-    """`python grammar/editors/textmate.py` writes it anew."""
+def test_the_committed_grammar_is_up_to_date() -> None:
+    """Regenerate with `python grammar/editors/textmate.py`."""
     assert SCRIPT["TARGET"].read_text("utf-8") == SCRIPT["text"]()
 
 
 @pytest.mark.parametrize("path", sorted(ROOT.glob("plans/**/*.plan")), ids=lambda p: p.name)
-def test_both_see_the_same_words(path: Path) -> None:
+def test_both_highlighters_agree(path: Path) -> None:
     text = path.read_text("utf-8")
     lexer = PlanLexer(stripnl=False, ensurenl=False)
     wanted = [(SCOPES[kind] + ".tickdsl", value) for kind, value in lexer.get_tokens(text) if value.strip()]
@@ -73,7 +73,7 @@ def test_words_that_only_look_like_keywords() -> None:
     assert found["split"] == "keyword.control.tickdsl" and found['"a # b"'].startswith("string")
 
 
-def test_the_extension_names_files_that_are_there() -> None:
+def test_the_extension_refers_to_existing_files() -> None:
     package = json.loads((VSCODE / "package.json").read_text("utf-8"))
     contributed = package["contributes"]
     named = [package["main"], contributed["grammars"][0]["path"], contributed["languages"][0]["configuration"]]

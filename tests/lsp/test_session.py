@@ -1,4 +1,4 @@
-"""The language server as an editor meets it: a real process, JSON-RPC on its pipes."""
+"""The language server in a real process, over JSON-RPC on its pipes."""
 
 import pytest
 
@@ -35,7 +35,7 @@ def start(range: types.Range) -> tuple[int, int]:
     return range.start.line, range.start.character
 
 
-def test_findings_come_and_go_with_the_text(tmp_path: Path) -> None:
+def test_diagnostics_follow_the_text(tmp_path: Path) -> None:
     async def talk(editor: Editor) -> None:
         editor.open("prune fliters 20%\ncompare nobody, one")
         shown = await editor.diagnostics()
@@ -60,7 +60,7 @@ def test_findings_come_and_go_with_the_text(tmp_path: Path) -> None:
     run_session(tmp_path, talk)
 
 
-def test_places_count_in_utf16(tmp_path: Path) -> None:
+def test_positions_count_in_utf16(tmp_path: Path) -> None:
     async def talk(editor: Editor) -> None:
         uri = editor.open('include "😀𝄞.plan"; prune wieghts 20%\r\nprune 5')
         places = sorted(start(d.range) for d in (await editor.diagnostics())[uri] if d.code == "TD001")
@@ -83,7 +83,7 @@ def test_included_files_are_read_from_their_buffers(tmp_path: Path) -> None:
         (here,) = shown[editor.uri("test.plan")]
         assert here.code == "TD101" and start(here.range) == (0, 0) and here.related_information is not None
         assert here.related_information[0].location.uri == editor.uri("common.plan")
-        # The unsaved buffer counts, not the disk; and no complaint that a part is no whole plan.
+        # The unsaved buffer is read instead of the file, and an included file need not be a complete plan.
         part = editor.open("model small-cnn on digits\nlet budget = 12ep\n", "common.plan")
         assert await editor.codes() == await editor.codes("common.plan") == []
         location = await editor.definition(plan.replace("$budget", "$bud|get"))
@@ -196,7 +196,7 @@ def test_completion(tmp_path: Path) -> None:
     run_session(tmp_path, talk)
 
 
-def test_completion_replaces_the_word_begun(tmp_path: Path) -> None:
+def test_completion_replaces_the_started_word(tmp_path: Path) -> None:
     (tmp_path / "more.plan").write_text("let shared = 3\narm theirs { prune weights 20% }\n")
 
     async def talk(editor: Editor) -> None:
@@ -249,13 +249,13 @@ def test_renaming_reaches_included_files(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("text", "name", "reason"),
     [
-        ("seeds $x|", "y", "defined nowhere"),
-        (PLAN.replace("$budget", "$bud|get"), "scope", "already a variable"),
-        (PLAN.replace("$budget", "$bud|get"), "20%", "not a name"),
-        (PLAN.replace("arm one", "arm o|ne"), "dense", "builtin"),
-        (PLAN.replace("arm one", "arm o|ne"), "two", "already an arm"),
+        ("seeds $x|", "y", "not defined"),
+        (PLAN.replace("$budget", "$bud|get"), "scope", "variable `scope` already exists"),
+        (PLAN.replace("$budget", "$bud|get"), "20%", "not a valid name"),
+        (PLAN.replace("arm one", "arm o|ne"), "dense", "built into"),
+        (PLAN.replace("arm one", "arm o|ne"), "two", "arm `two` already exists"),
         (PLAN.replace("$budget", "$bud|get") + "prune $budget", "length", "does not parse"),
-        (PLAN.replace("digits", "dig|its"), "length", "no name"),
+        (PLAN.replace("digits", "dig|its"), "length", "no variable or arm"),
     ],
 )
 def test_renaming_is_refused_where_it_would_break_the_plan(tmp_path: Path, text: str, name: str, reason: str) -> None:
@@ -281,7 +281,7 @@ GARBAGE = [
 ]
 
 
-def test_garbage_is_answered(tmp_path: Path) -> None:
+def test_garbage_gets_an_answer(tmp_path: Path) -> None:
     async def talk(editor: Editor) -> None:
         for text in GARBAGE:
             for cursor in (types.Position(0, 0), types.Position(0, 10**6), types.Position(10**6, 7)):
@@ -308,7 +308,7 @@ def test_a_very_long_plan(tmp_path: Path) -> None:
     async def talk(editor: Editor) -> None:
         uri = editor.open(long)
         assert {d.code for d in (await editor.diagnostics())[uri]} == {"TD507", "TD906"}
-        # While it is being looked at, questions are answered, and only the last text counts.
+        # The server answers requests during a check, and only the last text counts.
         for _ in range(5):
             editor.open(long + "prune")
         began = time.monotonic()
@@ -320,7 +320,7 @@ def test_a_very_long_plan(tmp_path: Path) -> None:
 
 
 def test_no_torch_is_loaded_by_language_service(tmp_path: Path) -> None:
-    """The server asks itself on its way out."""
+    """The server process exits with 1 if torch was imported."""
     code = (
         "import sys; from tickdsl.cli import main; main(['lsp']); "
         "assert 'tickdsl.checks' in sys.modules; sys.exit('torch' in sys.modules)"
@@ -335,7 +335,7 @@ def test_no_torch_is_loaded_by_language_service(tmp_path: Path) -> None:
     run_session(tmp_path, talk, sys.executable, "-c", code)
 
 
-def test_networks_that_were_traced_before_are_looked_at(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_networks_traced_before_are_checked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     plan = PLAN.replace("x 3 by l2; rewind lr", "x 3 by l2 except nolayer; rewind lr")
     code = "import sys; from tickdsl.cli import main; main(['lsp']); sys.exit('torch' in sys.modules)"
@@ -363,7 +363,7 @@ def test_without_pygls_the_extra_is_named() -> None:
     assert "pip install 'tickdsl[lsp]'" in done.stderr
 
 
-def test_it_ends_when_the_editor_is_gone() -> None:
+def test_the_server_exits_when_the_editor_disconnects() -> None:
     done = subprocess.run(
         [sys.executable, "-m", "tickdsl.cli", "lsp", "--stdio"], input=b"", capture_output=True, timeout=60, check=False
     )

@@ -1,9 +1,9 @@
-"""A plan written out: one arm for every combination of sweep values, every default said, in canonical layout."""
+"""Write out a resolved plan: one arm per combination of sweep values, every default explicit (`tickdsl expand`)."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from typing import Any
 
 import attrs
@@ -20,75 +20,75 @@ from tickdsl.lang.writing.format import format_source
 from tickdsl.lang.writing.literals import format_name, format_percentage
 from tickdsl.plan import model
 
-#: What a table shows where a plan has no `report`.
+#: The metrics shown for a plan without `report`.
 DEFAULT_METRICS = ("accuracy", "sparsity", "params", "flops")
 
 
 def expand(plan: model.Plan) -> str:
-    """The text of a plan without sweeps, lets, includes and defaults that has the same steps.
+    """The text of a plan with the same steps, but without sweeps, variables, includes and implicit defaults.
 
-    Raises TickdslError where no text means the plan.
+    Raises TickdslError if no text resolves to the same steps.
     """
     arms = _required_arms(plan)
     text = format_source(Source(plan.path, _PlanWriter(plan, arms, unique_arm_names(arms)).render()))
-    again = resolve(load_source(Source(plan.path, text)))
-    if again.plan is None or _signature(again.plan, _required_arms(again.plan)) != _signature(plan, arms):
+    expanded = resolve(load_source(Source(plan.path, text))).plan
+    if expanded is None or _signature(expanded, _required_arms(expanded)) != _signature(plan, arms):
         raise TickdslError(
-            "this plan cannot be written out: no text has the same steps",
-            "a share or a length of more than 18 digits may be the cause",
+            "this plan cannot be expanded: the expanded text would have other steps",
+            "shorten shares and lengths with more than 18 digits",
         )
     return text
 
 
 def _required_arms(plan: model.Plan) -> tuple[model.Arm, ...]:
-    """The arms that are compared, and those that they rest on."""
-    found = {arm.id: arm for arm in plan.arms}
+    """The compared arms and the arms they depend on, in the order of the plan."""
+    required = {arm.id: arm for arm in plan.arms}
     queue = list(plan.arms)
     while queue:
         referrer = queue.pop()
         for name in referrer.referenced_arms:
             other = plan.find_arm(name, referrer)
-            if other is not None and other.id not in found:
-                found[other.id] = other
+            if other is not None and other.id not in required:
+                required[other.id] = other
                 queue.append(other)
     order = [arm.id for arm in (*plan.arms, *plan.helpers)]
-    return tuple(sorted(found.values(), key=lambda arm: order.index(arm.id)))
+    return tuple(sorted(required.values(), key=lambda arm: order.index(arm.id)))
 
 
 def unique_arm_names(arms: Iterable[model.Arm]) -> dict[str, str]:
-    """A name of its own for each arm id: `lr-rewind[scope=local]` is `lr-rewind-local`.
+    """A unique name for each arm id: `lr-rewind[scope=local]` becomes `lr-rewind-local`.
 
-    Where values alone do not tell arms apart the sweeps are named too, and then they are numbered.
+    If the values alone are ambiguous, the names of the sweeps are added, and then a number.
     """
     arms = list(arms)
     taken = {*vocabulary.CONTROLS, vocabulary.ALL_ARMS, *(arm.name for arm in arms)}
-    found = {arm.id: arm.name for arm in arms if not arm.sweep}
+    names = {arm.id: arm.name for arm in arms if not arm.sweep}
     for name in dict.fromkeys(arm.name for arm in arms if arm.sweep):
         swept = [arm for arm in arms if arm.name == name and arm.sweep]
         by_value = [_join_name(name, *arm.sweep.values()) for arm in swept]
         if len({*by_value}) < len(swept) or taken & {*by_value}:
             by_value = [_join_name(name, *(word for pair in arm.sweep.items() for word in pair)) for arm in swept]
         for arm, wanted in zip(swept, by_value, strict=True):
-            own, number = wanted, 1
-            while own in taken:
+            unique, number = wanted, 1
+            while unique in taken:
                 number += 1
-                own = f"{wanted}-{number}"
-            taken.add(own)
-            found[arm.id] = own
-    return {arm.id: found[arm.id] for arm in arms}
+                unique = f"{wanted}-{number}"
+            taken.add(unique)
+            names[arm.id] = unique
+    return {arm.id: names[arm.id] for arm in arms}
 
 
 def _join_name(*words: str) -> str:
-    """The words as one name of the language."""
+    """Join words to a valid name of the plan language."""
     text = "-".join(re.sub(r"[^A-Za-z0-9_.-]+", "-", word) for word in words)
     return re.sub(r"[.-]*-[.-]*", "-", re.sub(r"\.+", ".", text)).strip("-.")
 
 
 def _signature(plan: model.Plan, arms: tuple[model.Arm, ...]) -> Any:
-    """What the steps are made of, without the names of arms."""
-    places = {arm.id: place for place, arm in enumerate(arms)}
+    """Everything that determines the steps of a plan, with indices instead of arm names."""
+    indices = {arm.id: index for index, arm in enumerate(arms)}
     return [
-        [_arm_signature(plan, arm, places) for arm in arms],
+        [_arm_signature(plan, arm, indices) for arm in arms],
         len(plan.arms),
         plan.seeds,
         [rival for rival in plan.rivals if rival != "dense"],
@@ -101,38 +101,39 @@ def _signature(plan: model.Plan, arms: tuple[model.Arm, ...]) -> Any:
     ]
 
 
-def _arm_signature(plan: model.Plan, arm: model.Arm, places: dict[str, int]) -> Any:
-    rests_on = [places[other.id] for name in arm.referenced_arms if (other := plan.find_arm(name, arm)) is not None]
-    alike = dict.fromkeys(arm.referenced_arms, "")
-    rounds = tuple(_without_arm_names(group, alike) for group in arm.rounds)
-    return [rests_on, model.as_json(attrs.evolve(arm, id="", name="", sweep={}, rounds=rounds))]
+def _arm_signature(plan: model.Plan, arm: model.Arm, indices: dict[str, int]) -> Any:
+    dependencies = [
+        indices[other.id] for name in arm.referenced_arms if (other := plan.find_arm(name, arm)) is not None
+    ]
+    rounds = tuple(_without_arm_names(group, arm.referenced_arms) for group in arm.rounds)
+    return [dependencies, model.as_json(attrs.evolve(arm, id="", name="", sweep={}, rounds=rounds))]
 
 
-def _without_arm_names(group: model.Rounds, alike: dict[str, str]) -> model.Rounds:
-    """The rounds without the names of other arms."""
+def _without_arm_names(group: model.Rounds, names: Collection[str]) -> model.Rounds:
+    """The rounds with the `names` of other arms replaced by ""."""
     prune = group.prune
     if isinstance(prune.amount, model.Matching):
         prune = attrs.evolve(prune, amount=model.Matching(""))
     tail = tuple(
-        attrs.evolve(each, teacher=alike.get(each.teacher, each.teacher)) if isinstance(each, model.Distill) else each
-        for each in group.tail
+        attrs.evolve(action, teacher="") if isinstance(action, model.Distill) and action.teacher in names else action
+        for action in group.tail
     )
     return attrs.evolve(group, prune=prune, tail=tail)
 
 
 class _PlanWriter:
-    """The statements of a plan, line after line."""
+    """Writes the statements of a plan."""
 
     def __init__(self, plan: model.Plan, arms: tuple[model.Arm, ...], arm_names: dict[str, str]) -> None:
         self.plan, self.arms, self.arm_names = plan, arms, arm_names
-        #: An arm alone without a name of its own stands at the top level.
+        #: A single unnamed arm is written without `arm NAME { … }`.
         self.implicit = len(arms) == 1 and arms[0].name == IMPLICIT_ARM_NAME and not arms[0].sweep
 
     def render(self) -> str:
-        own = [unparse.settings(arm) for arm in self.arms]
-        shared = [lines for lines in own[0] if all(lines in other for other in own)]
+        settings_by_arm = [unparse.settings(arm) for arm in self.arms]
+        shared = [line for line in settings_by_arm[0] if all(line in settings for settings in settings_by_arm)]
         lines = ["plan 1", f"seeds {_seeds(self.plan.seeds)}", "", *shared, ""]
-        for arm, settings in zip(self.arms, own, strict=True):
+        for arm, settings in zip(self.arms, settings_by_arm, strict=True):
             body = [*(line for line in settings if line not in shared), *self._pipeline_lines(arm)]
             lines += body if self.implicit else [f"arm {self.arm_names[arm.id]} {{", *body, "}", ""]
         return "\n".join([*lines, "", *self._question_lines(), ""])
@@ -140,7 +141,7 @@ class _PlanWriter:
     def _pipeline_lines(self, arm: model.Arm) -> Iterator[str]:
         groups = [self._round_lines(group, arm) for group in arm.rounds]
         for times, body in fold_into_cycles(arm.rounds, groups):
-            lines = [line for place in body for line in groups[place]]
+            lines = [line for index in body for line in groups[index]]
             yield from lines if times is None else [f"cycle {times} {{", *lines, "}"]
         if arm.transfer is not None:
             tails = [unparse.tail(tail, arm, "") for tail in arm.transfer.tail]
@@ -148,12 +149,12 @@ class _PlanWriter:
 
     def _round_lines(self, group: model.Rounds, arm: model.Arm) -> tuple[str, ...]:
         amount = group.prune.amount
-        other = self._name(amount.arm, arm) if isinstance(amount, model.Matching) else ""
+        matched = self._name(amount.arm, arm) if isinstance(amount, model.Matching) else ""
         tails = [
             unparse.tail(tail, arm, self._name(tail.teacher, arm) if isinstance(tail, model.Distill) else "")
             for tail in group.tail
         ]
-        return (unparse.prune(group.prune, other), *tails)
+        return (unparse.prune(group.prune, matched), *tails)
 
     def _name(self, name: str, referrer: model.Arm) -> str:
         other = None if name == "dense" else self.plan.find_arm(name, referrer)

@@ -1,1 +1,1 @@
-"""The language in an editor: findings, layout, hover, completion, definitions and renaming over LSP. No torch."""
+"""The language server: diagnostics, formatting, hover, completion, definitions and rename. Does not import torch."""

@@ -1,4 +1,4 @@
-"""What an editor holds of plans: open buffers before the disk, and places in the editor's units."""
+"""The plans that are open in the editor, and conversion between offsets and LSP positions."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from tickdsl.lsp import cursor
 
 
 def file_path(uri: str) -> str:
-    """The path behind a document's address; a buffer without a file goes by its title."""
+    """The path of a document URI; for an unsaved document, its title."""
     return (to_fs_path(uri) or uri.rpartition(":")[2]).replace("\0", "")
 
 
@@ -31,7 +31,7 @@ def _with_newlines(texts: Mapping[str, str]) -> dict[str, str]:
 
 @attrs.frozen(eq=False)
 class Buffers:
-    """All open plans at one moment, by address; lines end in newlines only. What is derived is kept."""
+    """A snapshot of all open plans by URI, with `\\n` newlines. Parsed plans and diagnostics are cached."""
 
     texts: Mapping[str, str] = attrs.field(converter=_with_newlines)
     codec: PositionCodec = attrs.field(factory=PositionCodec)
@@ -53,46 +53,46 @@ class Buffers:
         return {}
 
     def read_plan(self, path: Path) -> Source:
-        """A plan's text, from its buffer where it is open. Raises TickdslError as `parse.read` does."""
+        """A plan's source: its buffer if it is open, else its file. Raises TickdslError if the file cannot be read."""
         uri = self._open.get(path.resolve())
         return parse.read_source(path) if uri is None else self.sources[uri]
 
     def loaded(self, uri: str) -> LoadedPlan:
-        """An open plan with its includes."""
+        """An open plan with its includes spliced in."""
         if uri not in self._loaded:
             self._loaded[uri] = load_source(self.sources[uri], None, self.read_plan)
         return self._loaded[uri]
 
     def diagnostics(self, uri: str) -> tuple[Diagnostic, ...]:
-        """What `tickdsl check` finds in an open plan and its includes, without tracing a network."""
+        """The diagnostics of an open plan and its includes. Networks are only checked if they were traced before."""
         if uri not in self._findings:
             self._findings[uri] = check(self.loaded(uri), traced_only=True).diagnostics
         return self._findings[uri]
 
     def included_source(self, source: Source, name: str) -> Source | None:
-        """The file that a plan includes by that name; None where it cannot be read."""
+        """The source of `include "name"` in a plan; None if it cannot be read."""
         try:
             return self.read_plan(Path(source.path).parent / name.replace("\0", ""))
         except TickdslError:
             return None
 
     def with_includes(self, source: Source) -> list[Source]:
-        """The source and all that it includes, directly or through others, each once; broken files too."""
-        found = {self.uri_of(source): source}
-        waiting = [source]
-        while waiting:
-            here = waiting.pop()
-            for name in cursor.includes(here.text):
-                there = self.included_source(here, name)
-                if there is not None and self.uri_of(there) not in found:
-                    found[self.uri_of(there)] = there
-                    waiting.append(there)
-        return list(found.values())
+        """The source and everything it includes, directly or indirectly; invalid plans too."""
+        sources = {self.uri_of(source): source}
+        queue = [source]
+        while queue:
+            current = queue.pop()
+            for name in cursor.includes(current.text):
+                included = self.included_source(current, name)
+                if included is not None and self.uri_of(included) not in sources:
+                    sources[self.uri_of(included)] = included
+                    queue.append(included)
+        return list(sources.values())
 
-    # -- places
+    # -- positions
 
     def uri_of(self, source: Source) -> str:
-        """The address of a source: that of its buffer, else of its file."""
+        """The URI of a source: that of its buffer if it is open, else of its file."""
         path = Path(source.path).resolve()
         return self._open.get(path) or from_fs_path(str(path)) or source.path
 
@@ -108,7 +108,7 @@ class Buffers:
         return types.Location(self.uri_of(span.source), self.range(span))
 
     def offset(self, source: Source, position: types.Position) -> int:
-        """The offset of a place; one behind a line's or the text's end is that end."""
+        """The offset of a position. A position past the end of a line or of the text is clamped to that end."""
         start = units = 0
         for _ in range(position.line):
             end = source.text.find("\n", start)

@@ -1,4 +1,4 @@
-"""The words that can stand at a place, with what they mean: completion offers them, hover explains them."""
+"""The words allowed at a position, with their meanings, for completion and hover."""
 
 from __future__ import annotations
 
@@ -12,15 +12,19 @@ from tickdsl.lang.meaning.settings import ADAM_DEFAULTS, TRAIN_DEFAULTS
 from tickdsl.lang.option_schemas import OptionType
 from tickdsl.lsp.cursor import CursorContext
 from tickdsl.plugins import PluginError, Registry
+from tickdsl.plurals import plural
 from tickdsl.training import catalogue
 from tickdsl.training.recipes.recipe import SCHEDULES
 
-_NOT_YET = "this version cannot carry it out"
+_NOT_YET = "not supported in this version"
 
 
 @attrs.frozen
 class CompletionEntry:
-    """A word, its kind (one of LSP's CompletionItemKind, by name), a line about it, and what it means."""
+    """A word to complete.
+
+    kind: the name of an LSP CompletionItemKind. detail: the syntax, in one line. ready: whether this version supports it.
+    """
 
     word: str
     kind: str
@@ -37,36 +41,36 @@ class CompletionEntry:
 
 @attrs.frozen
 class DefinedNames:
-    """What the plan itself defines: name -> the statement as written."""
+    """The variables and arms that a plan defines: name -> statement text."""
 
     variables: Mapping[str, str]
     arms: Mapping[str, str]
 
 
 def completions(place: CursorContext, names: DefinedNames) -> list[CompletionEntry]:
-    """What the parser takes at the place, put into words."""
-    found: list[CompletionEntry] = []
-    once = {token.type for token in place.before} - {"IN", "EXCEPT"}
+    """The words that the parser accepts at a position."""
+    entries: list[CompletionEntry] = []
+    used = {token.type for token in place.before} - {"IN", "EXCEPT"}
     if "PRUNE" in place.accepts:
-        found += _statements(place.enclosing)
+        entries += _statements(place.enclosing)
     else:
-        found += [
+        entries += [
             CompletionEntry(word, "Keyword", meaning=meaning)
             for word, meaning in vocabulary.CLAUSE_WORDS.items()
-            if word.upper() in place.accepts - once
+            if word.upper() in place.accepts - used
         ]
-        if "_TIMES" in place.accepts - once:
-            found.append(CompletionEntry("x", "Keyword", "x N", "repeats the prune and its tail"))
+        if "_TIMES" in place.accepts - used:
+            found.append(CompletionEntry("x", "Keyword", "x N", "number of rounds"))
     for terminal in sorted(place.accepts & vocabulary.CLOSED_WORDS.keys()):
-        found += [
+        entries += [
             CompletionEntry(word, "EnumMember", meaning=text)
             for word, text in vocabulary.CLOSED_WORDS[terminal].items()
         ]
     if "DOLLAR" in place.accepts:
-        found += [CompletionEntry(f"${name}", "Variable", text) for name, text in names.variables.items()]
+        entries += [CompletionEntry(f"${name}", "Variable", text) for name, text in names.variables.items()]
     if "NAME" in place.accepts and place.before:
-        found += _names(place, names)
-    return found
+        entries += _names(place, names)
+    return entries
 
 
 def _statements(enclosing: tuple[str, ...]) -> Iterator[CompletionEntry]:
@@ -81,7 +85,7 @@ def _statements(enclosing: tuple[str, ...]) -> Iterator[CompletionEntry]:
 
 
 def _names(place: CursorContext, names: DefinedNames) -> Iterable[CompletionEntry]:
-    """What a bare name can be: that hangs on the word before it."""
+    """The names allowed at a position, depending on the words before it."""
     statement, option = place.statement, _option(place)
     if option is not None:
         return _values(_schema(place).get(option))
@@ -96,7 +100,7 @@ def _names(place: CursorContext, names: DefinedNames) -> Iterable[CompletionEntr
         return [
             *_arms(names),
             *_meanings(vocabulary.CONTROLS),
-            CompletionEntry(vocabulary.ALL_ARMS, "Keyword", meaning="every arm"),
+            CompletionEntry(vocabulary.ALL_ARMS, "Keyword", meaning=vocabulary.WORD_SUMMARIES[vocabulary.ALL_ARMS]),
         ]
     if before == "REPORT":
         return [*_meanings(dict.fromkeys(vocabulary.METRICS, True)), *_added(registries.REPORT_METRICS, "EnumMember")]
@@ -118,7 +122,7 @@ def _names(place: CursorContext, names: DefinedNames) -> Iterable[CompletionEntr
 
 
 def _clause(place: CursorContext) -> str:
-    """The terminal that a name at the place belongs to: the word before it, through lists of names."""
+    """The terminal before the name at a position, or before the list of names it is in."""
     kinds = [token.type for token in place.before]
     while len(kinds) > 2 and kinds[-1] == "_COMMA":
         kinds = kinds[:-2]
@@ -128,7 +132,7 @@ def _clause(place: CursorContext) -> str:
 
 
 def _option(place: CursorContext) -> str | None:
-    """The key of the option whose value stands at the place."""
+    """The key of the option whose value is at the position; None if it is not an option's value."""
     kinds = [token.type for token in place.before]
     end = len(kinds) - 1
     if "LSQB" in kinds and "RSQB" not in kinds[(opened := len(kinds) - 1 - kinds[::-1].index("LSQB")) :]:
@@ -149,9 +153,9 @@ def _models() -> Iterator[CompletionEntry]:
 
 def _datasets() -> Iterator[CompletionEntry]:
     for name, info in catalogue.DATASETS.builtin.items():
-        known = ["x".join(map(str, info.shape))] if info.shape else []
-        known += [f"{info.classes} classes"] if info.classes else []
-        known += [f"{info.train} + {info.test} pictures"] if info.train else []
+        known = ["×".join(map(str, info.shape))] if info.shape else []
+        known += [plural(info.classes, "class")] if info.classes else []
+        known += [f"{info.train:,} training and {info.test:,} test images"] if info.train else []
         yield CompletionEntry(name, "Class", meaning=f"{info.summary}\n\n{', '.join(known)}".strip())
     yield from _added(catalogue.DATASETS, "Class")
 
@@ -161,14 +165,13 @@ def _criteria(place: CursorContext) -> Iterator[CompletionEntry]:
     for name, criterion in registries.CRITERIA.builtin.items():
         if unit is None or unit in criterion.units:
             needs = f"; needs {', '.join(criterion.needs)}" if criterion.needs else ""
-            yield CompletionEntry(
-                name, "Function", meaning=f"{criterion.summary}\n\nranks {', '.join(criterion.units)}{needs}"
-            )
+            ranks = f"Ranks {', '.join(criterion.units)}{needs}."
+            yield CompletionEntry(name, "Function", meaning=f"{criterion.summary}\n\n{ranks}")
     yield from _added(registries.CRITERIA, "Function")
 
 
 def _added(known: Registry[Any], kind: str) -> Iterator[CompletionEntry]:
-    """What installed packages register, as their source has it: nothing is imported."""
+    """The plug-ins of installed packages, described from their source; nothing is imported."""
     for name, plugin in known.added.items():
         yield CompletionEntry(name, kind, meaning=f"{plugin.summary}\n\n{plugin.origin}".strip())
 
@@ -185,14 +188,14 @@ def _meanings(words: Mapping[str, bool]) -> list[CompletionEntry]:
 
 
 def _schema(place: CursorContext) -> Mapping[str, OptionType | catalogue.Option]:
-    """The options of the statement at the place; of a model or data set they hang on its name."""
+    """The options of the statement at a position. Those of `model` and `data` depend on the name."""
     name = str(place.before[1]).strip('"') if len(place.before) > 1 else ""
     try:
         if place.statement == "model":
             return catalogue.MODELS[name].options if name in catalogue.MODELS else {}
         if place.statement == "data":
             return catalogue.DATASETS[name].options if name in catalogue.DATASETS else {}
-    except PluginError:  # its finding says why
+    except PluginError:  # reported by a diagnostic
         return {}
     return option_schemas.STATEMENT_OPTIONS.get(place.statement, {})
 
@@ -206,14 +209,14 @@ def _options(place: CursorContext) -> Iterator[CompletionEntry]:
 
 
 def _train_default(key: str) -> Any:
-    """What a `train` without the option means by it."""
+    """The default of a `train` option, as text."""
     default = TRAIN_DEFAULTS.get(key)
-    with_adam = ADAM_DEFAULTS.get(key, default)
-    return default if with_adam == default else f"{default}, with adam {with_adam}"
+    adam_default = ADAM_DEFAULTS.get(key, default)
+    return default if adam_default == default else f"{default}; with adam {adam_default}"
 
 
 def _value_form(option: OptionType | catalogue.Option, default: Any) -> str:
-    """What an option's value looks like: its type or words, its range, its default."""
+    """The form of an option's value: its type or words, range and default, e.g. `FLOAT > 0 (default 0.1)`."""
     bounds = ""
     if isinstance(option, OptionType):
         form = "|".join(option.words) if option.words else {"flag": "on|off"}.get(option.kind, option.kind.upper())

@@ -1,4 +1,4 @@
-"""Where the statements of a text are, broken or not, and what the parser would take at a place in one."""
+"""Find the statements of a text, valid or not, and the terminals that the parser accepts at a cursor position."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ _DEFINITION = re.compile(r"(let|sweep|arm)[ \t\f]+([A-Za-z_][A-Za-z0-9_]*(?:[-.]
 
 @attrs.frozen
 class StatementRange:
-    """A statement without its block: its text's range, and the first words of the blocks around it."""
+    """The range of a statement without its block, and the keywords of the enclosing blocks, outermost first."""
 
     start: int
     end: int
@@ -34,9 +34,10 @@ class StatementRange:
 
 @attrs.frozen
 class CursorContext:
-    """A word in a statement.
+    """The word at a cursor position, and its context.
 
-    before: the tokens of the statement up to the word. accepts: the grammar's terminals that can stand there.
+    before: the tokens of the statement before the word. accepts: the terminals that the parser accepts here.
+    enclosing: the keywords of the enclosing blocks, outermost first.
     """
 
     word: str
@@ -48,12 +49,12 @@ class CursorContext:
 
     @property
     def statement(self) -> str:
-        """The word that the statement begins with."""
+        """The keyword of the statement; "" at its start."""
         return str(self.before[0]) if self.before else ""
 
 
 def statement_ranges(text: str) -> Iterator[StatementRange]:
-    """All statements in order."""
+    """Yield the ranges of all statements, in order."""
     enclosing: list[str] = []
     start: int | None = None
     for lexeme in _LEXEME.finditer(text):
@@ -74,23 +75,23 @@ def statement_ranges(text: str) -> Iterator[StatementRange]:
 
 
 def definitions(text: str) -> dict[str, dict[str, str]]:
-    """`let`, `sweep` and `arm` -> name -> the statement as written; also of plans that do not parse."""
-    found: dict[str, dict[str, str]] = {"let": {}, "sweep": {}, "arm": {}}
+    """`let`, `sweep` or `arm` -> name -> statement text. Works for plans that do not parse."""
+    defined: dict[str, dict[str, str]] = {"let": {}, "sweep": {}, "arm": {}}
     for head in statement_ranges(text):
         match = _DEFINITION.match(text, head.start, head.end)
         if match is not None:
-            found[match[1]].setdefault(match[2], text[head.start : head.end].strip())
-    return found
+            defined[match[1]].setdefault(match[2], text[head.start : head.end].strip())
+    return defined
 
 
 def includes(text: str) -> list[str]:
-    """The paths that a text includes."""
-    found = (_INCLUDE.match(text, head.start, head.end) for head in statement_ranges(text))
-    return [re.sub(r"\\(.)", r"\1", match[1][1:-1]) for match in found if match is not None]
+    """The paths of the `include` statements of a text."""
+    matches = (_INCLUDE.match(text, head.start, head.end) for head in statement_ranges(text))
+    return [re.sub(r"\\(.)", r"\1", match[1][1:-1]) for match in matches if match is not None]
 
 
 def locate(text: str, offset: int) -> CursorContext | None:
-    """What stands, or could stand, at an offset. None in comments and strings, and behind a mistake."""
+    """The cursor context at an offset. None in comments and strings, and after a syntax error in the statement."""
     before = text[:offset]
     if _in_comment_or_string(before):
         return None
@@ -98,14 +99,15 @@ def locate(text: str, offset: int) -> CursorContext | None:
     start = word.start() if word else offset
     after = _WORD_AFTER.match(text, offset)
     end = after.end() if after and (word or after[0]) else offset
-    *_, here = statement_ranges(text[:start] + "_")
-    enclosing = here.enclosing
-    written = text[here.start : start]
-    tokens = _tokens("arm a {" * len(enclosing) + written)
-    if tokens is None:
+    *_, current = statement_ranges(text[:start] + "_")
+    enclosing = current.enclosing
+    # `arm a {` is three tokens; it stands in for each enclosing block.
+    parsed = _parse_prefix("arm a {" * len(enclosing) + text[current.start : start])
+    if parsed is None:
         return None
-    read, accepts = tokens
-    return CursorContext(text[start:end], start, end, tuple(read[3 * len(enclosing) :]), frozenset(accepts), enclosing)
+    tokens, accepts = parsed
+    statement_tokens = tuple(tokens[3 * len(enclosing) :])
+    return CursorContext(text[start:end], start, end, statement_tokens, frozenset(accepts), enclosing)
 
 
 def _in_comment_or_string(before: str) -> bool:
@@ -118,10 +120,11 @@ def _in_comment_or_string(before: str) -> bool:
     return last.lastgroup in ("comment", "comma") and "#" in last[0].rpartition("\n")[2]
 
 
-def _tokens(text: str) -> tuple[list[Token], set[str]] | None:
+def _parse_prefix(text: str) -> tuple[list[Token], set[str]] | None:
+    """(Tokens, accepted terminals) after parsing a text; None if it has a syntax error."""
     state = plan_parser().parse_interactive(text)
     try:
-        read = list(state.iter_parse())
+        tokens = list(state.iter_parse())
     except UnexpectedInput:
         return None
-    return read, state.accepts()
+    return tokens, state.accepts()

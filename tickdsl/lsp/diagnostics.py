@@ -1,4 +1,4 @@
-"""The findings of all open plans as an editor shows them: each in the file where it stands."""
+"""Convert the diagnostics of all open plans to LSP, grouped by file."""
 
 from __future__ import annotations
 
@@ -16,24 +16,24 @@ _SEVERITIES = {
     "warning": types.DiagnosticSeverity.Warning,
     "note": types.DiagnosticSeverity.Information,
 }
-#: Findings about what is never read: editors show them faded.
+#: Diagnostics about unused definitions, which editors show faded.
 _UNUSED_CODES = ("TD107", "TD507", "TD512")
 
 
 def collect_diagnostics(buffers: Buffers) -> dict[str, list[types.Diagnostic]]:
-    """What to show in each document. A plan that an open plan includes is judged as a part of that one."""
+    """LSP diagnostics by URI. An open plan that another open plan includes is only checked as a part of that plan."""
     shown: dict[str, list[types.Diagnostic]] = {uri: [] for uri in buffers.texts}
     reached = {uri: {*map(buffers.uri_of, buffers.with_includes(source))} for uri, source in buffers.sources.items()}
     for uri in buffers.texts:
         if any(uri in parts and root not in reached[uri] for root, parts in reached.items()):
             continue
         for diagnostic in buffers.diagnostics(uri):
-            address = buffers.uri_of(diagnostic.span.source)
-            placed = shown.setdefault(address, [])
+            target_uri = buffers.uri_of(diagnostic.span.source)
+            target = shown.setdefault(target_uri, [])
             lsp_diagnostic = _to_lsp(buffers, diagnostic)
-            if lsp_diagnostic not in placed:
-                placed.append(lsp_diagnostic)
-            if address != uri and diagnostic.severity != "note":
+            if lsp_diagnostic not in target:
+                target.append(lsp_diagnostic)
+            if target_uri != uri and diagnostic.severity != "note":
                 shown[uri] += _repeat_at_include(buffers, uri, diagnostic)
     return shown
 
@@ -60,20 +60,20 @@ def _to_lsp(buffers: Buffers, diagnostic: Diagnostic) -> types.Diagnostic:
 
 
 def _repeat_at_include(buffers: Buffers, uri: str, diagnostic: Diagnostic) -> Iterator[types.Diagnostic]:
-    """The finding once more at the `include` that brought it in, pointing to where it stands."""
+    """The diagnostic again, at the `include` statement of its file, with a link to its location."""
     source = buffers.sources[uri]
-    there = buffers.uri_of(diagnostic.span.source)
+    target_uri = buffers.uri_of(diagnostic.span.source)
     for include in parse(source)[0].statements:
         if not isinstance(include, syntax.Include):
             continue
-        beside = buffers.included_source(source, include.path.text)
-        if beside is not None and there in map(buffers.uri_of, buffers.with_includes(beside)):
-            place = buffers.location(diagnostic.span)
+        included = buffers.included_source(source, include.path.text)
+        if included is not None and target_uri in map(buffers.uri_of, buffers.with_includes(included)):
+            location = buffers.location(diagnostic.span)
             yield types.Diagnostic(
                 range=buffers.range(include.span),
                 message=f"in {include.path.text}: {diagnostic.message}",
                 severity=_SEVERITIES[diagnostic.severity],
                 code=diagnostic.code,
                 source="tickdsl",
-                related_information=[types.DiagnosticRelatedInformation(place, diagnostic.message)],
+                related_information=[types.DiagnosticRelatedInformation(location, diagnostic.message)],
             )

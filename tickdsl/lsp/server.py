@@ -1,4 +1,4 @@
-"""The language server: LSP requests to questions about buffers, and their answers back."""
+"""The language server: handlers for the LSP requests."""
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ from tickdsl.lsp import completions, cursor, symbols
 from tickdsl.lsp.buffers import Buffers, file_path
 from tickdsl.lsp.diagnostics import collect_diagnostics
 
-#: Seconds without a change after which open plans are checked.
+#: Seconds to wait after a change before the open plans are checked.
 DEBOUNCE_SECONDS = 0.15
 
 
 class PlanServer(LanguageServer):
-    """Knows the open plans. Buffers are sent whole on each change: plans are small."""
+    """Keeps the open plans. Editors send the full text on each change, since plans are small."""
 
     def __init__(self) -> None:
         super().__init__("tickdsl", __version__, text_document_sync_kind=types.TextDocumentSyncKind.Full)
@@ -36,39 +36,39 @@ class PlanServer(LanguageServer):
 
     @property
     def buffers(self) -> Buffers:
-        """The open plans as they are now."""
+        """The current open plans."""
         if self._buffers is None:
             texts = {document.uri: document.source for document in self.workspace.text_documents.values()}
             self._buffers = Buffers(texts, self.workspace.position_codec)
         return self._buffers
 
     async def changed(self) -> None:
-        """Check all open plans once nothing has changed for a while, and show what was found."""
+        """Check all open plans after DEBOUNCE_SECONDS without a change, and publish the diagnostics."""
         self._buffers = None
         buffers = self.buffers
         await asyncio.sleep(DEBOUNCE_SECONDS)
         if buffers is not self._buffers:
             return
-        found = await asyncio.to_thread(collect_diagnostics, buffers)
+        by_uri = await asyncio.to_thread(collect_diagnostics, buffers)
         if buffers is not self._buffers:
             return
-        for uri in sorted(self._shown - found.keys()):
-            found[uri] = []
-        self._shown = {uri for uri, diagnostics in found.items() if diagnostics}
-        for uri, diagnostics in found.items():
+        for uri in sorted(self._shown - by_uri.keys()):
+            by_uri[uri] = []
+        self._shown = {uri for uri, diagnostics in by_uri.items() if diagnostics}
+        for uri, diagnostics in by_uri.items():
             document = self.workspace.text_documents.get(uri)
             self.text_document_publish_diagnostics(
                 types.PublishDiagnosticsParams(uri, diagnostics, document.version if document else None)
             )
 
     def locate(self, uri: str, position: types.Position) -> tuple[Source, int] | None:
-        """The plan and the offset that a request is about; None where that plan is not open."""
+        """The source and offset of a request's position; None if the plan is not open."""
         source = self.buffers.sources.get(uri)
         return None if source is None else (source, self.buffers.offset(source, position))
 
 
 def serve() -> bool:
-    """Speak LSP on standard input and output to the end; whether the client took its leave before."""
+    """Serve LSP on stdin and stdout until the client disconnects. Returns whether it sent `shutdown` first."""
     server = build_server()
     with os.fdopen(os.dup(sys.stdout.fileno()), "wb") as pipe, contextlib.redirect_stdout(sys.stderr):
         server.start_io(sys.stdin.buffer, pipe)
@@ -76,7 +76,7 @@ def serve() -> bool:
 
 
 def build_server() -> PlanServer:
-    """The server with all its features."""
+    """Create the server and register its request handlers."""
     server = PlanServer()
 
     @server.feature(types.TEXT_DOCUMENT_DID_OPEN)
@@ -110,7 +110,7 @@ def build_server() -> PlanServer:
 
 
 def _formatting(ls: PlanServer, params: types.DocumentFormattingParams) -> list[types.TextEdit] | None:
-    """The whole plan anew; nothing where it does not parse, which its findings say."""
+    """One edit that replaces the whole plan; None if it does not parse."""
     document = ls.workspace.text_documents.get(params.text_document.uri)
     if document is None:
         return None
@@ -125,7 +125,7 @@ def _formatting(ls: PlanServer, params: types.DocumentFormattingParams) -> list[
 
 
 def _defined_names(buffers: Buffers, source: Source) -> completions.DefinedNames:
-    """What a plan and its includes define, also where they do not parse."""
+    """The variables and arms of a plan and its includes. Works for plans that do not parse."""
     variables: dict[str, str] = {}
     arms: dict[str, str] = {}
     for part in buffers.with_includes(source):
@@ -136,10 +136,10 @@ def _defined_names(buffers: Buffers, source: Source) -> completions.DefinedNames
 
 
 def _completion(ls: PlanServer, params: types.CompletionParams) -> list[types.CompletionItem] | None:
-    found = ls.locate(params.text_document.uri, params.position)
-    if found is None:
+    located = ls.locate(params.text_document.uri, params.position)
+    if located is None:
         return None
-    source, offset = found
+    source, offset = located
     place = cursor.locate(source.text, offset)
     if place is None:
         return []
@@ -159,10 +159,10 @@ def _completion(ls: PlanServer, params: types.CompletionParams) -> list[types.Co
 
 
 def _hover(ls: PlanServer, params: types.HoverParams) -> types.Hover | None:
-    found = ls.locate(params.text_document.uri, params.position)
-    if found is None:
+    located = ls.locate(params.text_document.uri, params.position)
+    if located is None:
         return None
-    source, offset = found
+    source, offset = located
     uri = params.text_document.uri
     parts: list[str] = []
     span: Span | None = None
@@ -174,12 +174,12 @@ def _hover(ls: PlanServer, params: types.HoverParams) -> types.Hover | None:
         known = completions.completions(place, _defined_names(ls.buffers, source)) if text is None else []
         parts += [text] if text else [item.markdown for item in known if item.word.rstrip("=") == place.word][:1]
     for diagnostic in ls.buffers.diagnostics(uri):
-        here = diagnostic.span
-        if here.source is source and here.start <= offset <= max(here.end, here.start + 1):
+        at = diagnostic.span
+        if at.source is source and at.start <= offset <= max(at.end, at.start + 1):
             parts.append(
                 f"**{diagnostic.code} {diagnostic.slug}**: {diagnostic.message}\n\n{_code_page(diagnostic.code)}"
             )
-            span = span or here
+            span = span or at
     if not parts or span is None:
         return None
     content = types.MarkupContent(types.MarkupKind.Markdown, "\n\n---\n\n".join(dict.fromkeys(parts)))
@@ -187,7 +187,7 @@ def _hover(ls: PlanServer, params: types.HoverParams) -> types.Hover | None:
 
 
 def _code_page(code: str) -> str:
-    """The page of a code, without its title."""
+    """The explanation of a code in Markdown, without its title."""
     page = explain.load_page(code)
     if page is None:
         return ""
@@ -196,28 +196,28 @@ def _code_page(code: str) -> str:
 
 
 def _definition(ls: PlanServer, params: types.DefinitionParams) -> types.Location | None:
-    found = ls.locate(params.text_document.uri, params.position)
-    span = symbols.definition(ls.buffers, params.text_document.uri, found[1]) if found else None
+    located = ls.locate(params.text_document.uri, params.position)
+    span = symbols.definition(ls.buffers, params.text_document.uri, located[1]) if located else None
     return None if span is None else ls.buffers.location(span)
 
 
 def _prepare_rename(ls: PlanServer, params: types.PrepareRenameParams) -> types.Range | None:
-    found = ls.locate(params.text_document.uri, params.position)
-    name = symbols.occurrence(ls.buffers, params.text_document.uri, found[1]) if found else None
+    located = ls.locate(params.text_document.uri, params.position)
+    name = symbols.occurrence(ls.buffers, params.text_document.uri, located[1]) if located else None
     return None if name is None else ls.buffers.range(name.span)
 
 
 def _rename(ls: PlanServer, params: types.RenameParams) -> types.WorkspaceEdit | None:
-    found = ls.locate(params.text_document.uri, params.position)
-    if found is None:
+    located = ls.locate(params.text_document.uri, params.position)
+    if located is None:
         return None
     try:
-        places = symbols.rename(ls.buffers, params.text_document.uri, found[1], params.new_name)
+        spans_by_uri = symbols.rename(ls.buffers, params.text_document.uri, located[1], params.new_name)
     except TickdslError as error:
         raise JsonRpcInvalidParams(str(error)) from None
     return types.WorkspaceEdit(
         changes={
-            address: [types.TextEdit(ls.buffers.range(span), params.new_name) for span in spans]
-            for address, spans in places.items()
+            uri: [types.TextEdit(ls.buffers.range(span), params.new_name) for span in spans]
+            for uri, spans in spans_by_uri.items()
         }
     )

@@ -1,4 +1,4 @@
-"""Variables and arms: where they are defined and used, in a plan and all it includes."""
+"""Find definitions and uses of variables and arms, in a plan and its includes."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ Definition = syntax.Let | syntax.Sweep | syntax.Arm
 
 @attrs.frozen
 class Occurrence:
-    """A name where it stands. kind: `variable` or `arm`."""
+    """A definition or use of a name. kind: `variable` or `arm`."""
 
     kind: str
     name: str
@@ -29,7 +29,7 @@ class Occurrence:
 
 
 def occurrences(statements: tuple[syntax.Statement, ...]) -> Iterator[Occurrence]:
-    """All names of variables and arms in a plan's statements."""
+    """Yield all definitions and uses of variables and arms in the statements of a plan."""
     arms = {s.name.text for s in statements if isinstance(s, syntax.Arm)}
     for node in syntax.walk(statements):
         match node:
@@ -50,36 +50,36 @@ def _is_one_of(value: syntax.Value, arms: set[str]) -> TypeGuard[syntax.Word]:
 
 
 def occurrence(buffers: Buffers, uri: str, offset: int) -> Occurrence | None:
-    """The name at an offset of an open plan."""
+    """The variable or arm at an offset of an open plan; None if there is none."""
     return next((o for _, o in _occurrences_at(buffers, uri, offset)), None)
 
 
 def _occurrences_at(buffers: Buffers, uri: str, offset: int) -> Iterator[tuple[str, Occurrence]]:
-    """The name at an offset, as each open plan that this one is a part of sees it."""
+    """Yield (URI, occurrence) for the name at an offset, once per open plan that contains this file."""
     for root in sorted(buffers.texts, key=lambda root: root != uri):
-        for found in occurrences(buffers.loaded(root).statements):
-            span = found.span
+        for candidate in occurrences(buffers.loaded(root).statements):
+            span = candidate.span
             if span.start <= offset <= span.end and buffers.uri_of(span.source) == uri:
-                yield root, found
+                yield root, candidate
                 break
 
 
 def definition(buffers: Buffers, uri: str, offset: int) -> syntax.Span | None:
-    """Where the name at an offset is defined; of an `include` the start of the file."""
+    """The definition of the name at an offset; for an `include`, the start of the included file. None if there is none."""
     source = buffers.sources[uri]
     for statement in parse(source)[0].statements:
         if isinstance(statement, syntax.Include) and statement.span.start <= offset <= statement.span.end:
-            there = buffers.included_source(source, statement.path.text)
-            return None if there is None else syntax.Span(there, 0, 0)
-    for root, found in _occurrences_at(buffers, uri, offset):
+            included = buffers.included_source(source, statement.path.text)
+            return None if included is None else syntax.Span(included, 0, 0)
+    for root, use in _occurrences_at(buffers, uri, offset):
         for other in occurrences(buffers.loaded(root).statements):
-            if other.definition and (other.kind, other.name) == (found.kind, found.name):
+            if other.definition and (other.kind, other.name) == (use.kind, use.name):
                 return other.span
     return None
 
 
 def describe(buffers: Buffers, uri: str, kind: str, name: str) -> str | None:
-    """What a variable stands for, or what an arm does, in Markdown."""
+    """Markdown for a variable (its value) or an arm (its statement); None if it is not defined."""
     defined = {
         s.name.text: s
         for s in reversed(buffers.loaded(uri).statements)
@@ -102,29 +102,31 @@ def describe(buffers: Buffers, uri: str, kind: str, name: str) -> str | None:
 
 
 def rename(buffers: Buffers, uri: str, offset: int, name: str) -> dict[str, list[syntax.Span]]:
-    """All places of the name at an offset, by address. Raises TickdslError where the new name will not do."""
-    found = list(_occurrences_at(buffers, uri, offset))
-    if not found:
-        raise TickdslError("here stands no name of a `let`, a `sweep` or an `arm`")
-    kind, old = found[0][1].kind, found[0][1].name
+    """The spans to replace, by URI, to rename the variable or arm at an offset.
+
+    Raises TickdslError if there is no such name at the offset, the new name is invalid or taken, or a file has syntax
+    errors.
+    """
+    seen = list(_occurrences_at(buffers, uri, offset))
+    if not seen:
+        raise TickdslError("no variable or arm to rename at this position")
+    kind, old = seen[0][1].kind, seen[0][1].name
     if not _NAME.fullmatch(name):
-        raise TickdslError(f"`{name}` is not a name", "letters, digits and _, with - and . inside")
+        raise TickdslError(f"`{name}` is not a valid name", "use letters, digits and `_`, with `-` and `.` inside")
     if kind == "arm" and name in (*vocabulary.CONTROLS, vocabulary.ALL_ARMS):
-        raise TickdslError(f"`{name}` is a builtin of `compare`", "pick another name")
-    places: dict[str, dict[int, syntax.Span]] = {}
-    for root in {root for root, _ in found}:
+        raise TickdslError(f"`{name}` is built into `compare`", "choose another name")
+    spans: dict[str, dict[int, syntax.Span]] = {}
+    for root in {root for root, _ in seen}:
         if any(parse(source)[1] for source in buffers.with_includes(buffers.sources[root])):
-            raise TickdslError("a statement that does not parse may hold this name too", "mend the syntax first")
+            raise TickdslError("cannot rename while a statement does not parse", "fix the syntax errors first")
         all_names = list(occurrences(buffers.loaded(root).statements))
         if name != old and any((o.kind, o.name) == (kind, name) for o in all_names):
-            raise TickdslError(f"there is already {'an arm' if kind == 'arm' else 'a variable'} `{name}`")
+            raise TickdslError(f"{'arm' if kind == 'arm' else 'variable'} `{name}` already exists")
         if not any(o.definition and (o.kind, o.name) == (kind, old) for o in all_names):
-            raise TickdslError(f"`{old}` is defined nowhere", f"add `let {old} = …` first")
+            raise TickdslError(f"`{old}` is not defined", f"add `let {old} = …` first")
         for other in all_names:
             if (other.kind, other.name) == (kind, old):
-                places.setdefault(buffers.uri_of(other.span.source), {})[other.span.start] = other.span
-    if not any(
-        o.definition for root, _ in found for o in occurrences(buffers.loaded(root).statements) if o.name == old
-    ):
-        raise TickdslError(f"`{old}` is defined nowhere", f"add `let {old} = …` first")
-    return {address: list(spans.values()) for address, spans in places.items()}
+                spans.setdefault(buffers.uri_of(other.span.source), {})[other.span.start] = other.span
+    if not any(o.definition for root, _ in seen for o in occurrences(buffers.loaded(root).statements) if o.name == old):
+        raise TickdslError(f"`{old}` is not defined", f"add `let {old} = …` first")
+    return {target: list(by_start.values()) for target, by_start in spans.items()}

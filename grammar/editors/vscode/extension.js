@@ -1,4 +1,4 @@
-// Starts `tickdsl lsp` for open plans; all that is known about the language is known there.
+// Starts the language server, `tickdsl lsp`, which provides everything except syntax highlighting.
 const { window, workspace } = require("vscode");
 const { LanguageClient } = require("vscode-languageclient/node");
 
@@ -11,8 +11,8 @@ exports.activate = async function () {
     await client.start();
   } catch (error) {
     window.showErrorMessage(
-      `tickdsl: \`${[command, ...args].join(" ")}\` does not start (${error.message}). ` +
-        "Install it with: pip install 'tickdsl[lsp]', or set tickdsl.command."
+      `tickdsl: \`${[command, ...args].join(" ")}\` failed to start (${error.message}). ` +
+        "Run `pip install 'tickdsl[lsp]'`, or set tickdsl.command."
     );
   }
 };

@@ -1,4 +1,4 @@
-"""The layout of plans: golden pairs, and what has to hold of every plan that the grammar derives."""
+"""The formatter: golden files, and properties that hold for every plan drawn from the grammar."""
 
 import random
 import re
@@ -46,7 +46,7 @@ def silenced_tokens(text: str) -> list[list[str]]:
 
 
 def holds(text: str) -> bool:
-    """Whether the text is a plan; then all that a layout has to keep."""
+    """Check what formatting must preserve. Returns False if the text is not a valid plan."""
     file, diagnostics = parse(Source("x.plan", text))
     if diagnostics:
         return False
@@ -64,13 +64,13 @@ def holds(text: str) -> bool:
 @example("arm a { prune weights 20% # ok TD310\n rewind lr } # ok TD304\n")
 @example("plan 3; transfer to a a=[0.1]{;# ok TD505\n plan 3};;")
 @example(f"transfer to a a=[0.1, 0.1,]{{let a=20%; {'overlap;' * 20}}}; plan 3# c\n")
-def test_every_plan_keeps_its_meaning_its_comments_and_its_layout(text: str) -> None:
+def test_formatting_keeps_meaning_and_comments_and_is_idempotent(text: str) -> None:
     assume(holds(text))
 
 
 @pytest.mark.slow
-def test_five_thousand_plans_keep_all_of_it() -> None:
-    """Derived by chance alone: nothing is shrunk, and a plan takes milliseconds."""
+def test_formatting_five_thousand_plans() -> None:
+    """Random plans without Hypothesis, which would be too slow for this many."""
     kept = 0
     for seed in range(5_000):
         text = derive_text(random.Random(seed).choice, size=150)
@@ -78,12 +78,12 @@ def test_five_thousand_plans_keep_all_of_it() -> None:
             kept += holds(text)
         except AssertionError as error:
             raise AssertionError(f"seed {seed}: {text!r}") from error
-    assert kept > 2_500, "most of what the grammar derives is a plan"
+    assert kept > 2_500, "most derived texts should be valid plans"
 
 
 @pytest.mark.parametrize("path", sorted(LAYOUTS.glob("*.before.plan")), ids=lambda p: p.name)
 def test_golden(path: Path) -> None:
-    """TICKDSL_GOLDEN=write is not offered: a layout is written by hand, as its readers would like it."""
+    """The expected layouts are written by hand; TICKDSL_GOLDEN=write does not apply."""
     wanted = path.with_name(path.name.replace(".before.", ".after.")).read_text("utf-8")
     assert formatted(path.read_text("utf-8")) == wanted
     assert formatted(wanted) == wanted
@@ -96,7 +96,7 @@ def test_shipped_plans_are_formatted(path: Path) -> None:
 
 
 @pytest.mark.parametrize("path", sorted((ROOT / "tests/invalid").glob("*.plan")), ids=lambda p: p.name)
-def test_formatting_changes_no_finding(path: Path, tmp_path: Path) -> None:
+def test_formatting_changes_no_diagnostic(path: Path, tmp_path: Path) -> None:
     try:
         text = formatted(path.read_text("utf-8"))
     except PlanError:
@@ -107,7 +107,7 @@ def test_formatting_changes_no_finding(path: Path, tmp_path: Path) -> None:
         assert [d.code for d in after] == [d.code for d in before]
 
 
-def test_lines_are_not_joined_and_long_ones_broken() -> None:
+def test_lines_are_not_joined_and_long_lines_are_broken() -> None:
     names = ", ".join(f"layer{n}.conv" for n in range(20))
     text = formatted(f"prune filters 20% in {names}; rewind lr")
     assert all(len(line) <= WIDTH for line in text.splitlines())
@@ -115,12 +115,12 @@ def test_lines_are_not_joined_and_long_ones_broken() -> None:
     assert formatted("compare a,\n\n  b") == "compare a,\n    b\n"
 
 
-def test_a_comment_keeps_its_line_whole() -> None:
+def test_a_line_with_a_comment_is_not_broken() -> None:
     long = "; ".join(["rewind weights to init"] * 8)
     assert formatted(f"prune weights 20%; {long} # together") == f"prune weights 20%; {long}  # together\n"
 
 
-def test_line_ends_are_those_of_the_first_line() -> None:
+def test_newlines_follow_the_first_line() -> None:
     assert formatted("let a=1\r\nlet b=2\n# c\r\n") == "let a = 1\r\nlet b = 2\r\n# c\r\n"
     assert formatted("let a=1\nlet b=2\r\n") == "let a = 1\nlet b = 2\n"
 
@@ -130,7 +130,7 @@ def test_an_empty_plan_stays_empty() -> None:
     assert formatted("\n\n# only this") == "# only this\n"
 
 
-def test_what_does_not_parse_is_not_touched() -> None:
+def test_an_invalid_plan_raises_plan_error() -> None:
     with pytest.raises(PlanError) as error:
         formatted("prune filters 20%, rewind lr")
     assert [d.code for d in error.value.diagnostics] == ["TD013"]
@@ -142,7 +142,7 @@ def test_what_does_not_parse_is_not_touched() -> None:
     ids=lambda p: p.name,
 )
 def test_plans_in_the_docs_are_formatted(path: Path) -> None:
-    """Those that parse: pages about syntax show what does not."""
+    """Every example that parses; pages about syntax also show plans that do not."""
     for text in re.findall(r"^```plan[^\n]*\n(.*?)^```", path.read_text("utf-8"), re.MULTILINE | re.DOTALL):
         if parse(Source("x.plan", text))[1] == ():
             assert formatted(text) == text

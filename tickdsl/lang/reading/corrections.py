@@ -50,7 +50,7 @@ def suggest_correction(
     if first == "prune" and found in registries.CRITERIA.builtin:
         return f"the criterion goes after `by`: `by {found}`"
     if "DOLLAR" in expected and first != "arm" and _NAME.fullmatch(found) and found not in _RESERVED_WORDS:
-        return f"{example(before)}; or `${found}` for a variable"
+        return f"{example(before)}; for a variable, write `${found}`"
     if not found or found not in _CORRECTIONS:
         return _correct_missing_comma(found, before, expected)
     return _CORRECTIONS[found].format(example=_EXAMPLES.get(first, "arm a { … }"))

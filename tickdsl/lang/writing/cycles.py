@@ -1,4 +1,4 @@
-"""Rounds back to `cycle` blocks: those that repeat, and prunes that are one round together."""
+"""Fold pruning rounds into `cycle` blocks: repeated rounds, and prunes that share a round."""
 
 from __future__ import annotations
 
@@ -6,14 +6,14 @@ from collections.abc import Hashable, Iterator, Sequence
 
 from tickdsl.plan import model
 
-#: Repeated sequences of rounds are looked for up to this length.
+#: Maximum length of a repeated sequence of rounds that is looked for.
 _MAX_CYCLE_LENGTH = 64
 
 
 def fold_into_cycles(rounds: Sequence[model.Rounds], texts: Sequence[Hashable]) -> Iterator[tuple[int | None, range]]:
-    """The rounds in order, as (repetitions, the places of one repetition); None where no `cycle` is needed.
+    """Yield the rounds, in order, as (repetitions, indices of the body). Repetitions are None if no `cycle` is needed.
 
-    `texts` are equal where the statements of two rounds are.
+    Two rounds are the same if their `texts` are equal.
     """
     keys = [(text, group.joined) for text, group in zip(texts, rounds, strict=True)]
     place = 0
@@ -25,7 +25,7 @@ def fold_into_cycles(rounds: Sequence[model.Rounds], texts: Sequence[Hashable]) 
 
 
 def _best_repetition(rounds: Sequence[model.Rounds], keys: Sequence[Hashable], place: int) -> tuple[int, int]:
-    """(repetitions, length) of the repetition at a place that holds the most rounds."""
+    """(repetitions, body length) of the repetition that starts at `place` and covers the most rounds."""
     joined = 1
     while rounds[place + joined - 1].joined:
         joined += 1
@@ -42,17 +42,17 @@ def _best_repetition(rounds: Sequence[model.Rounds], keys: Sequence[Hashable], p
 
 
 def _is_cycle_body(rounds: Sequence[model.Rounds]) -> bool:
-    """Whether the rounds, in the braces of a cycle, are read as they are."""
+    """Whether these rounds, written in a `cycle` block, resolve to the same rounds again."""
     if len(rounds) == 1 and is_single_round(rounds[0].prune):
-        return False  # its rounds would be those of one prune
+        return False  # `cycle 3 { prune … }` would resolve to one prune with three rounds
     return not rounds[-1].joined and all(group.joined == joins_next(group) for group in rounds[:-1])
 
 
 def is_single_round(prune: model.Prune) -> bool:
-    """Whether a prune has one round."""
+    """Whether a prune has exactly one round."""
     return prune.times == 1 and prune.until is None and prune.ends is None
 
 
 def joins_next(group: model.Rounds) -> bool:
-    """Whether a prune in a cycle is one round with the next one: it is done once, and nothing stands behind it."""
+    """Whether a prune in a `cycle` shares its round with the next prune: it has one round and nothing follows it."""
     return not group.tail and is_single_round(group.prune)

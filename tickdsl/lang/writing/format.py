@@ -1,8 +1,8 @@
-"""The canonical layout of a plan.
+"""The formatter of `tickdsl fmt`.
 
-Where the author broke a line it stays broken; lines are never joined. What is longer than WIDTH is broken: at `;`, at
-braces, then at commas, but not where a comment speaks of the whole line. A line on which `# ok` silences findings
-keeps exactly its statements, so that formatting changes no finding.
+Line breaks are kept and lines are never joined. Lines longer than WIDTH are broken at `;`, then at braces, then at
+commas, unless a comment at the end applies to the whole line. A line with `# ok` keeps exactly its statements, so that
+formatting does not change which diagnostics are silenced.
 """
 
 from __future__ import annotations
@@ -23,26 +23,28 @@ INDENT = "    "
 
 
 def format_source(source: Source) -> str:
-    """The plan in canonical layout, with the line ends of its first line. Raises PlanError where it does not parse."""
+    """Format a plan, with the newline style of its first line. Raises PlanError if it does not parse."""
     end = "\r\n" if source.text[: source.text.find("\n") + 1].endswith("\r\n") else "\n"
     text = source.text.replace("\r\n", "\n").replace("\r", "\n")
     try:
-        page = read_layout(text)
+        layout = read_layout(text)
     except UnexpectedInput:
         raise PlanError(parse(Source(source.path, text))[1]) from None
-    return _Formatter(page.silenced).page(page.scope).replace("\n", end)
+    return _Formatter(layout.silenced).render(layout.scope).replace("\n", end)
 
 
 def _join_words(words: Sequence[Word]) -> str:
-    """Words of one statement on one line."""
+    """The words of a statement on one line, with canonical spacing."""
     text = ""
-    before = ""
+    previous_kind = ""
     for word in words:
-        glued = (
-            not text or before in ("DOLLAR", "LSQB", "_DOTS", "EQUAL") or word.kind in (",", "RSQB", "_DOTS", "EQUAL")
+        no_space = (
+            not text
+            or previous_kind in ("DOLLAR", "LSQB", "_DOTS", "EQUAL")
+            or word.kind in (",", "RSQB", "_DOTS", "EQUAL")
         )
-        text += word.text if glued else f" {word.text}"
-        before = word.kind
+        text += word.text if no_space else f" {word.text}"
+        previous_kind = word.kind
     if words and words[0].kind == "LET":
         text = text.replace("=", " = ", 1)
     return text
@@ -59,7 +61,7 @@ def _flatten_block(block: Block) -> str:
 
 
 def _segments(words: Sequence[Word]) -> list[list[Word]]:
-    """The words between the commas that end a line."""
+    """Split the words after each comma that ends a line."""
     segments: list[list[Word]] = [[]]
     for word in words:
         segments[-1].append(word)
@@ -69,24 +71,24 @@ def _segments(words: Sequence[Word]) -> list[list[Word]]:
 
 
 def _comma_parts(words: Sequence[Word]) -> list[str]:
-    """The words between commas."""
-    pieces: list[list[Word]] = [[]]
+    """Split the words after every comma."""
+    parts: list[list[Word]] = [[]]
     for word in words:
-        pieces[-1].append(word)
+        parts[-1].append(word)
         if word.kind == ",":
-            pieces.append([])
-    return [_join_words(piece) for piece in pieces if piece]
+            parts.append([])
+    return [_join_words(part) for part in parts if part]
 
 
 class _Formatter:
-    """Writes line after line; `current` is the one begun."""
+    """Writes the finished `lines` and the unfinished line `current`."""
 
     def __init__(self, silenced: frozenset[int]) -> None:
         self.silenced = silenced
         self.lines: list[str] = []
         self.current = ""
 
-    def page(self, scope: Scope) -> str:
+    def render(self, scope: Scope) -> str:
         self._write_scope(scope.rows, scope.below, 0)
         self._end_line()
         return "\n".join([*self.lines, ""]) if self.lines else ""
@@ -120,20 +122,20 @@ class _Formatter:
     def _write_scope(
         self, rows: Sequence[Row], below: tuple[Comment, ...], depth: int, *, joined: bool = False
     ) -> None:
-        """Rows at a depth; `joined`: the first goes on behind what is already on its line."""
+        """Write rows at an indentation depth. If `joined`, the first row continues the current line."""
         rows = [part for row in rows for part in self._split_row(row, depth)]
         paddings = self._alignment(rows, depth)
-        for place, (row, pad) in enumerate(zip(rows, paddings, strict=True)):
-            if place or not joined:
-                self._write_comments(row.above, depth, first=place == 0)
+        for index, (row, padding) in enumerate(zip(rows, paddings, strict=True)):
+            if index or not joined:
+                self._write_comments(row.above, depth, first=index == 0)
                 self._begin_line(depth)
-                if row.blank_line_above and (place or row.above):
+                if row.blank_line_above and (index or row.above):
                     self.lines.append("")
-            self._write_row(row, depth, pad)
+            self._write_row(row, depth, padding)
         self._write_comments(below, depth, first=not rows)
 
     def _split_row(self, row: Row, depth: int) -> list[Row]:
-        """The row as it is, or a row for each statement."""
+        """Split a row that is too long into one row per statement; keep silenced statements together."""
         if len(row.statements) == 1:
             return [row]
         text = "; ".join(_flatten(s) for s in row.statements)
@@ -150,17 +152,15 @@ class _Formatter:
         return rows
 
     def _alignment(self, rows: Sequence[Row], depth: int) -> list[int]:
-        """How far before its brace each row is filled: the braces of arms on successive lines stand in a column."""
+        """The number of spaces before each row's brace that align the braces of consecutive one-line arms."""
         paddings = [0] * len(rows)
         is_one_line_arm = [self._is_one_line_arm(row, depth) for row in rows]
         start = 0
-        for place in range(len(rows) + 1):
-            goes_on = (
-                place < len(rows) and is_one_line_arm[place] and not (rows[place].blank_line_above or rows[place].above)
-            )
-            if goes_on and place > start and is_one_line_arm[place - 1]:
+        for end in range(len(rows) + 1):
+            continues = end < len(rows) and is_one_line_arm[end] and not (rows[end].blank_line_above or rows[end].above)
+            if continues and end > start and is_one_line_arm[end - 1]:
                 continue
-            run = range(start, place)
+            run = range(start, end)
             heads = [_join_words(rows[i].statements[0].words) for i in run]
             width = max(map(len, heads), default=0)
             lengths = [
@@ -169,7 +169,7 @@ class _Formatter:
             if all(is_one_line_arm[i] for i in run) and max(lengths, default=0) + len(INDENT * depth) <= WIDTH:
                 for i, head in zip(run, heads, strict=True):
                     paddings[i] = width - len(head)
-            start = place
+            start = end
         return paddings
 
     def _is_one_line_arm(self, row: Row, depth: int) -> bool:
@@ -183,20 +183,21 @@ class _Formatter:
 
     # -- statements
 
-    def _write_row(self, row: Row, depth: int, pad: int) -> None:
-        for place, statement in enumerate(row.statements):
-            if place:
+    def _write_row(self, row: Row, depth: int, padding: int) -> None:
+        for index, statement in enumerate(row.statements):
+            if index:
                 self.current += "; "
             commented = row.trailing is not None and (row.one_line or statement is row.statements[-1])
-            self._write_statement(statement, depth, pad, pinned=commented)
+            self._write_statement(statement, depth, padding, pinned=commented)
         if row.trailing is not None:
             self._end_line(row.trailing)
 
-    def _write_statement(self, statement: Statement, depth: int, pad: int, *, pinned: bool) -> None:
+    def _write_statement(self, statement: Statement, depth: int, padding: int, *, pinned: bool) -> None:
+        """Write a statement; if `pinned`, on one line whatever its length."""
         pinned = pinned or statement.last_line in self.silenced
         if statement.one_line and (pinned or self._fits(_flatten(statement))):
             head = _join_words(statement.words)
-            self.current += head + " " * pad + _flatten(statement)[len(head) :]
+            self.current += head + " " * padding + _flatten(statement)[len(head) :]
             return
         self._write_words(statement, depth, pinned=pinned)
         block = statement.block
@@ -210,8 +211,8 @@ class _Formatter:
     def _write_words(self, statement: Statement, depth: int, *, pinned: bool) -> None:
         block = statement.block
         segments = _segments(statement.words)
-        for place, segment in enumerate(segments):
-            final = place == len(segments) - 1
+        for index, segment in enumerate(segments):
+            final = index == len(segments) - 1
             brace = final and block is not None
             kept = (
                 segment[-1].line in self.silenced
@@ -226,17 +227,17 @@ class _Formatter:
             if not final:
                 self._end_line(segment[-1].trailing)
                 self._write_comments(segment[-1].after, depth + 1)
-                self._begin_line(depth + (segments[place + 1][0].kind != "RSQB"))
+                self._begin_line(depth + (segments[index + 1][0].kind != "RSQB"))
 
-    def _write_filled(self, pieces: Sequence[str], depth: int, brace: bool) -> None:
-        """As many pieces on a line as it holds."""
-        for place, piece in enumerate(pieces):
-            reserve = " {" * (brace and place == len(pieces) - 1)
-            if place and not self._fits(f" {piece}{reserve}"):
+    def _write_filled(self, parts: Sequence[str], depth: int, brace: bool) -> None:
+        """Write the parts, with as many per line as fit. `brace`: leave room for ` {` after the last one."""
+        for index, part in enumerate(parts):
+            reserve = " {" * (brace and index == len(parts) - 1)
+            if index and not self._fits(f" {part}{reserve}"):
                 self._begin_line(depth + 1)
-            elif place:
+            elif index:
                 self.current += " "
-            self.current += piece
+            self.current += part
 
     def _write_block(self, block: Block, depth: int) -> None:
         self.current += " {"
@@ -247,12 +248,12 @@ class _Formatter:
             self._begin_line(depth)
             self.current += "}"
             return
-        goes_on = bool(rows) and rows[0].statements[0].first_line == block.open_line in self.silenced
-        if goes_on:
+        joined = bool(rows) and rows[0].statements[0].first_line == block.open_line in self.silenced
+        if joined:
             self.current += " "
         else:
             self._end_line(block.trailing)
-        self._write_scope(rows, block.scope.below, depth + 1, joined=goes_on)
+        self._write_scope(rows, block.scope.below, depth + 1, joined=joined)
         if rows and not block.scope.below and rows[-1].statements[-1].last_line == block.close_line in self.silenced:
             self.current += " }"
         else:

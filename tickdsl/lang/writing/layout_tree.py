@@ -1,7 +1,4 @@
-"""A plan as it stands on the page: statements, the breaks between them, and the comments that belong to them.
-
-The AST forgets how a plan was laid out; this tree keeps what a formatter needs and nothing more.
-"""
+"""The layout of a plan: its statements with the line breaks, blank lines and comments that the AST drops."""
 
 from __future__ import annotations
 
@@ -17,7 +14,7 @@ from tickdsl.moments import Moment
 
 @attrs.frozen
 class Comment:
-    """`# …`, and whether an empty line stands above it."""
+    """A comment, and whether there is a blank line above it."""
 
     text: str
     blank_line_above: bool
@@ -25,9 +22,10 @@ class Comment:
 
 @attrs.frozen
 class Word:
-    """One token in its canonical spelling.
+    """A token in its canonical spelling.
 
-    after: what follows a comma that ends its line: the comment on that line, then those on lines of their own.
+    For a comma that ends its line, `trailing` is the comment on that line and `after` holds the comments on the lines
+    below.
     """
 
     kind: str
@@ -40,7 +38,7 @@ class Word:
 
 @attrs.frozen
 class Block:
-    """`{ … }` with the lines that its braces stand on."""
+    """`{ … }` with the line numbers of its braces."""
 
     open_line: int
     close_line: int
@@ -55,12 +53,12 @@ class Statement:
 
     @property
     def first_line(self) -> int:
-        """The line on which it begins."""
+        """The line number of the first word."""
         return self.words[0].line
 
     @property
     def last_line(self) -> int:
-        """The line on which it ends."""
+        """The line number of the last word or the closing brace."""
         return self.block.close_line if self.block else self.words[-1].line
 
     @property
@@ -70,7 +68,7 @@ class Statement:
 
 @attrs.frozen
 class Row:
-    """Statements with nothing but `;` between them, what stands above them, and the comment behind them."""
+    """Statements separated by `;` alone, with the comments above them and the comment after them."""
 
     above: tuple[Comment, ...]
     blank_line_above: bool
@@ -84,7 +82,7 @@ class Row:
 
 @attrs.frozen
 class Scope:
-    """The rows of a file or a block, and the comments below the last one."""
+    """The rows of a file or block, and the comments below the last one."""
 
     rows: tuple[Row, ...]
     below: tuple[Comment, ...]
@@ -92,7 +90,7 @@ class Scope:
 
 @attrs.frozen
 class PlanLayout:
-    """A whole plan, and the lines that end in a comment which silences findings."""
+    """A whole plan, and the numbers of the lines that end in a `# ok` comment."""
 
     scope: Scope
     silenced: frozenset[int]
@@ -109,14 +107,14 @@ _TRIVIA = re.compile(r"(?P<comment>#[^\n]*)|(?P<newline>\n)")
 
 
 def read_layout(text: str) -> PlanLayout:
-    """The page of a plan whose lines end in newlines only. Raises lark's UnexpectedInput where it does not parse."""
+    """Read the layout of a plan with `\\n` newlines. Raises lark's UnexpectedInput if it does not parse."""
     reader = _LayoutReader(list(_tokens(text)))
     scope = reader.scope()
     return PlanLayout(scope, frozenset(reader.silenced))
 
 
 def _tokens(text: str) -> Iterator[_Token]:
-    """Tokens, comments and newlines in the order written; what follows a comma is told like all else."""
+    """Tokens, comments and newlines, in order. The parser's comma token, which swallows newlines, is taken apart."""
     line, place = 1, 0
 
     def trivia(part: str) -> Iterator[_Token]:
@@ -155,51 +153,51 @@ def _spelling(kind: str, text: str) -> str:
 
 
 class _LayoutReader:
-    """Builds the page from its events; the silenced lines gather beside it."""
+    """Builds the layout tree from tokens, and collects the silenced lines."""
 
-    def __init__(self, events: list[_Token]) -> None:
-        self.events = events
-        self.at = 0
+    def __init__(self, tokens: list[_Token]) -> None:
+        self.tokens = tokens
+        self.position = 0
         self.silenced: set[int] = set()
-        #: The line of the last thing that was not a newline, and of the last word.
-        self.previous = 0
+        #: The lines of the last token that was not a newline, and of the last word.
+        self.previous_line = 0
         self.word_line = 0
 
     def _peek(self) -> str:
-        return self.events[self.at].kind if self.at < len(self.events) else "end"
+        return self.tokens[self.position].kind if self.position < len(self.tokens) else "end"
 
     def _next(self) -> _Token:
-        event = self.events[self.at]
-        self.at += 1
-        if event.kind != "newline":
-            self.previous = event.line
-            if event.kind not in ("comment", "_SEP"):
-                self.word_line = event.line
-        return event
+        token = self.tokens[self.position]
+        self.position += 1
+        if token.kind != "newline":
+            self.previous_line = token.line
+            if token.kind not in ("comment", "_SEP"):
+                self.word_line = token.line
+        return token
 
     def _blank_line_next(self) -> bool:
-        """Whether an empty line stands before the next event."""
-        return self.previous > 0 and self.events[self.at].line - self.previous > 1
+        """Whether there is a blank line before the next token."""
+        return self.previous_line > 0 and self.tokens[self.position].line - self.previous_line > 1
 
     def _trailing(self) -> Comment | None:
-        """The comment on the line of the last word, if that is what comes next."""
-        if self._peek() != "comment" or self.events[self.at].line != self.word_line:
+        """The comment at the end of the last word's line, if it is the next token."""
+        if self._peek() != "comment" or self.tokens[self.position].line != self.word_line:
             return None
-        event = self._next()
-        if SILENCE_COMMENT.search(event.text):
-            self.silenced.add(event.line)
-        return Comment(event.text, blank_line_above=False)
+        token = self._next()
+        if SILENCE_COMMENT.search(token.text):
+            self.silenced.add(token.line)
+        return Comment(token.text, blank_line_above=False)
 
     def _comments(self) -> tuple[Comment, ...]:
-        """Comments on lines of their own, and the empty lines between them."""
-        found = []
+        """The comments on the following lines of their own."""
+        comments = []
         while self._peek() in ("newline", "comment", "_SEP"):
             if self._peek() == "comment":
                 blank_line_above = self._blank_line_next()
-                found.append(Comment(self._next().text, blank_line_above))
+                comments.append(Comment(self._next().text, blank_line_above))
             else:
                 self._next()
-        return tuple(found)
+        return tuple(comments)
 
     def scope(self) -> Scope:
         rows: list[Row] = []
@@ -221,13 +219,13 @@ class _LayoutReader:
     def _statement(self) -> Statement:
         words = []
         while self._peek() not in ("newline", "comment", "_SEP", "LBRACE", "RBRACE", "end"):
-            event = self._next()
-            word = Word(event.kind, event.text, event.line)
-            if event.kind == "," and self._peek() in ("newline", "comment"):
+            token = self._next()
+            word = Word(token.kind, token.text, token.line)
+            if token.kind == "," and self._peek() in ("newline", "comment"):
                 trailing = self._trailing()
                 words.append(attrs.evolve(word, ends_line=True, trailing=trailing, after=self._comments()))
                 continue
-            if event.kind != "," or self._peek() != "RSQB":
+            if token.kind != "," or self._peek() != "RSQB":  # drop a trailing comma in a list
                 words.append(word)
         return Statement(tuple(words), self._block() if self._peek() == "LBRACE" else None)
 

@@ -1,4 +1,4 @@
-"""Statements from what they mean, with every default written out."""
+"""Turn the nodes of a resolved plan back into statements, with every default written out."""
 
 from __future__ import annotations
 
@@ -37,9 +37,9 @@ def _format_value(value: Any, kind: OptionType) -> str:
 
 
 def options(values: Mapping[str, Any], kinds: Mapping[str, OptionType]) -> list[str]:
-    """`key=value` of each value that is not None, in the order of the schema."""
-    said = {name: values[name] for name in kinds if values.get(name) is not None}
-    return [f"{name}={_format_value(value, kinds[name])}" for name, value in said.items()]
+    """`key=value` for each value that is not None, in the order of the schema `kinds`."""
+    set_values = {name: values[name] for name in kinds if values.get(name) is not None}
+    return [f"{name}={_format_value(value, kinds[name])}" for name, value in set_values.items()]
 
 
 def _with(start: str, values: Mapping[str, Any], kinds: Mapping[str, OptionType]) -> str:
@@ -50,7 +50,7 @@ def _with(start: str, values: Mapping[str, Any], kinds: Mapping[str, OptionType]
 
 
 def settings(arm: model.Arm) -> list[str]:
-    """The arm's `model`, `data`, `train` and `split`."""
+    """The `model`, `data`, `train` and `split` statements of an arm."""
     network, data = catalogue.MODELS[arm.model.name], catalogue.DATASETS[arm.data.name]
     lines = [
         _with_defaults(f"model {format_name(arm.model.name)}", arm.model.options, network.options),
@@ -61,13 +61,13 @@ def settings(arm: model.Arm) -> list[str]:
 
 
 def _with_defaults(start: str, given: model.Options, known: Mapping[str, catalogue.Option]) -> str:
-    """Options of a model or a data set; a default that only says "as it is" (0, empty) has no spelling."""
+    """A `model`, `data` or `transfer` statement with its options and defaults. Zero or empty defaults are left out."""
     defaults = {name: option.default for name, option in known.items() if option.default}
     return _with(start, {**defaults, **given}, option_schema(known))
 
 
-def _train(written: model.Options) -> str:
-    recipe = Recipe.from_dict(written)
+def _train(recipe_dict: model.Options) -> str:
+    recipe = Recipe.from_dict(recipe_dict)
     values = recipe_options(recipe, option_schemas.TRAIN_OPTIONS)
     schedule_specific = {
         "milestones": ("milestones", "gamma"),
@@ -81,7 +81,7 @@ def _train(written: model.Options) -> str:
 
 
 def recipe_options(recipe: Recipe, names: Iterable[str]) -> dict[str, Any]:
-    """The recipe's values of options of `train`."""
+    """The values that a recipe has for these `train` options."""
     values = {name: getattr(recipe, recipe_field(name)) for name in names}
     if "augment" in values:
         values["augment"] = values["augment"] or ("none",)
@@ -97,7 +97,7 @@ def _is_default(recipe: Recipe, option: str) -> bool:
 
 
 def prune(node: model.Prune, matched: str) -> str:
-    """`matched`: the name of the arm that is matched, where one is."""
+    """A `prune` statement. `matched` is the name of the arm of `matching ARM`."""
     return " ".join(["prune", node.unit, node.scope, _amount(node.amount, matched), *_prune_clauses(node)])
 
 
@@ -134,19 +134,24 @@ def _prune_clauses(node: model.Prune) -> Iterator[str]:
 
 
 def report_options(metrics: Iterable[str], node: model.MeasurementOptions) -> list[str]:
-    """The options of `report` that its metrics read."""
-    readers, asked = option_schemas.REPORT_OPTION_METRICS, set(metrics)
-    kinds = {name: kind for name, kind in option_schemas.REPORT_OPTIONS.items() if asked.intersection(readers[name])}
+    """The options of `report` that its metrics use."""
+    reported = set(metrics)
+    kinds = {
+        name: kind
+        for name, kind in option_schemas.REPORT_OPTIONS.items()
+        if reported.intersection(option_schemas.REPORT_OPTION_METRICS[name])
+    }
     return options(attrs.asdict(node), kinds)
 
 
 def condition(node: model.Condition) -> str:
+    """The text of a condition: `accuracy < 90%`."""
     bound = format_percentage(node.bound) if node.metric in ("accuracy", "sparsity") else format_number(node.bound)
     return f"{node.metric} {node.comparison} {bound}"
 
 
 def tail(node: model.Tail, arm: model.Arm, teacher: str) -> str:
-    """`teacher`: the name of the arm that teaches, where one does."""
+    """A statement after a prune. `teacher` is the name of the arm of `distill from ARM`."""
     match node:
         case model.Overlap(at_least):
             return f"overlap {at_least} of {arm.split.parts if arm.split else at_least}"
@@ -171,7 +176,7 @@ def _retrain(node: model.Retrain) -> str:
 
 
 def schedule_options(node: model.Retrain, recipe: Recipe) -> dict[str, Any]:
-    """The options that shape the schedule of a retraining."""
+    """The values of the options that set the learning rates of a `retrain`."""
     given: Mapping[str, Any] = node.given or {}
     rising = given.get("pct_start", PCT_START)
     match node.schedule:
@@ -199,6 +204,6 @@ def schedule_options(node: model.Retrain, recipe: Recipe) -> dict[str, Any]:
 
 
 def transfer(node: model.Transfer) -> str:
-    """The statement without what it holds in braces."""
+    """A `transfer` statement without its block."""
     known = catalogue.DATASETS[node.data.name].options
     return f"{_with_defaults(f'transfer to {format_name(node.data.name)}', node.data.options, known)} head={node.head}"
