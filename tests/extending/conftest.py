@@ -1,4 +1,4 @@
-"""A folder for code that a plan names, and packages that register it, as this process sees them."""
+"""A sandbox for plug-in modules and fake installed packages."""
 
 from __future__ import annotations
 
@@ -21,18 +21,18 @@ _NUMBER = itertools.count()
 
 @attrs.frozen
 class PluginSandbox:
-    """`folder` is on the path; every module has a name of its own, because modules stay imported."""
+    """`folder` is on sys.path. Every module gets a unique name, because imported modules stay loaded."""
 
     folder: Path
 
     def module(self, text: str) -> str:
-        """A module of that text; its name."""
+        """Write a module and return its name."""
         name = f"own_{next(_NUMBER)}"
         (self.folder / f"{name}.py").write_text(dedent(text), "utf-8")
         return name
 
     def install(self, package: str, **groups: dict[str, str]) -> None:
-        """What `pip install` leaves of a package that registers `groups` (models, criteria, …)."""
+        """Write the metadata of an installed package with entry points in `groups` (models, criteria, …)."""
         info = self.folder / f"{package}-1.0.dist-info"
         info.mkdir()
         (info / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {package}\nVersion: 1.0\n")
@@ -50,7 +50,7 @@ class PluginSandbox:
 
 @pytest.fixture
 def sandbox(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[PluginSandbox]:
-    """Code is allowed."""
+    """A sandbox in which quoted names may run code."""
     monkeypatch.syspath_prepend(tmp_path)
     monkeypatch.setattr(permission, "_allowed", True)
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))

@@ -1,4 +1,4 @@
-"""docs/extending.md: its package is installed by pip, and its plans run on it."""
+"""The package in docs/extending.md can be installed by pip, and its plans run."""
 
 from __future__ import annotations
 
@@ -27,8 +27,8 @@ def tickdsl(folder: Path, *words: object, path: Path | None = None) -> subproces
     return subprocess.run(command, cwd=folder, env=env, text=True, capture_output=True)
 
 
-def carried_out(folder: Path, plan: str, *flags: object, path: Path | None = None) -> tuple[Any, list[Any], str]:
-    """The results of a plan, its steps, and what was said."""
+def run_plan(folder: Path, plan: str, *flags: object, path: Path | None = None) -> tuple[Any, list[Any], str]:
+    """Run a plan. Returns its results, its steps and its output."""
     done = tickdsl(folder, "run", plan, "--plain", "--device", "cpu", *flags, path=path)
     assert done.returncode == 0, done.stderr
     run = find_run(folder / "runs")
@@ -53,13 +53,13 @@ def installed(project: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.mark.parametrize("name", [name for name in FILES if name.endswith(".py")])
-def test_each_takes_under_twenty_lines(name: str) -> None:
+def test_every_module_has_under_twenty_lines(name: str) -> None:
     assert FILES[name].count("\n") < 20
 
 
-def test_an_installed_package_is_named_like_what_is_built_in(installed: Path, tmp_path: Path) -> None:
+def test_plugins_of_an_installed_package_are_named_like_built_ins(installed: Path, tmp_path: Path) -> None:
     (tmp_path / "own.plan").write_text(FILES["own.plan"])
-    results, steps, said = carried_out(tmp_path, "own.plan", "--jobs", 2, path=installed)
+    results, steps, said = run_plan(tmp_path, "own.plan", "--jobs", 2, path=installed)
     levels = [level for arm in results["arms"] for level in arm["levels"]]
     assert {"worst.accuracy", "worst.class"} <= set(levels[-1]["contestants"]["ticket"]["figures"])
     assert "worst.accuracy" in said
@@ -72,8 +72,8 @@ def test_an_installed_package_is_named_like_what_is_built_in(installed: Path, tm
     assert all("lotterybox 1.0" in args["code"]["criterion"] for args in prunes)
 
 
-def test_quoted_names_run_where_code_is_allowed(project: Path) -> None:
-    """In an engine of its own, whose workers are processes of their own."""
+def test_quoted_names_run_with_allow_code(project: Path) -> None:
+    """With a detached engine, so that the workers are separate processes."""
     refused = tickdsl(project, "run", "quoted.plan", "--plain", "--device", "cpu")
     assert refused.returncode == 1 and refused.stderr.count("TD117") == 5
     assert not (project / "runs").exists()
@@ -95,7 +95,7 @@ def test_quoted_names_run_where_code_is_allowed(project: Path) -> None:
 
 
 def missing(project: Path, module: str = "", old: str = "", new: str = "") -> dict[str, int]:
-    """How many steps of each operation `plan` finds to do once a module is edited; it is put back."""
+    """The number of steps to run, by operation, if `old` is replaced by `new` in a module. Restores the module."""
     path = project / "lotterybox" / f"{module or '__init__'}.py"
     text = path.read_text("utf-8")
     assert old in text

@@ -1,4 +1,4 @@
-"""Scores, figures and words of plug-ins: what is given is looked at, and editors know them without importing."""
+"""Plug-in criteria and metrics: their values are validated, and editors list them without importing."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from tickdsl.training.models import create
 
 
 def subject() -> ScoringContext:
-    """A small network that was just made; criteria may run it on pictures that are all one grey."""
+    """A small untrained network, with a factory that criteria can use to run it."""
     module = create("resnet20", classes=4, shape=(1, 8, 8), seed=3, options={"width": 0.25})
     graph = trace(module, (torch.zeros(2, 1, 8, 8),))
     state = module.state_dict()
@@ -39,10 +39,10 @@ def subject() -> ScoringContext:
 
 
 @pytest.mark.parametrize(("unit", "args"), [("filters", {"share": 0.3}), ("layers", {"count": 3})])
-def test_a_function_ranks_as_the_class_it_equals(sandbox: Any, unit: str, args: dict[str, Any]) -> None:
+def test_a_function_ranks_like_the_equivalent_class(sandbox: Any, unit: str, args: dict[str, Any]) -> None:
     name = sandbox.module("def norm(rows):\n    return rows.square().sum(1).sqrt()\n")
     how = {"unit": unit, "scope": "global", **args}
-    if unit == "layers":  # a layer's own norm is a root mean square
+    if unit == "layers":  # L2 ranks layers by their root mean square
         name = sandbox.module("def norm(rows):\n    return rows.square().mean(1).sqrt()\n")
     ours, theirs = (prune(subject(), {**how, "by": by}) for by in (f"{name}:norm", "l2"))
     assert (ours.removed_blocks, ours.kept.keys()) == (theirs.removed_blocks, theirs.kept.keys())
@@ -85,7 +85,7 @@ EACH = "[torch.{0} for group in groups]"
         ("[group.sise for group in groups]", "raised AttributeError"),
     ],
 )
-def test_scores_that_rank_nothing_are_told(sandbox: Any, body: str, message: str) -> None:
+def test_invalid_scores_are_rejected(sandbox: Any, body: str, message: str) -> None:
     name = sandbox.module(CLASS.format(body=body))
     with pytest.raises(PluginError) as caught:
         prune(subject(), {"unit": "filters", "scope": "global", "share": 0.3, "by": f"{name}:Score"})
@@ -93,14 +93,14 @@ def test_scores_that_rank_nothing_are_told(sandbox: Any, body: str, message: str
     assert f"{name}:Score" in caught.value.message
 
 
-def test_where_code_raised_is_told(sandbox: Any) -> None:
+def test_the_hint_has_the_location_of_an_exception(sandbox: Any) -> None:
     name = sandbox.module("def score(rows):\n    rows = rows + 1\n    return rows.view(7, 7, 7, 7)\n")
     with pytest.raises(PluginError) as caught:
         prune(subject(), {"unit": "filters", "scope": "global", "share": 0.3, "by": f"{name}:score"})
     assert "RuntimeError" in caught.value.message and str(caught.value.hint).endswith(f"{name}.py:3")
 
 
-def test_draws_of_a_criterion_repeat_and_leave_the_stream_alone(sandbox: Any) -> None:
+def test_random_scores_are_reproducible_and_leave_the_global_rng_alone(sandbox: Any) -> None:
     name = sandbox.module("import torch\ndef score(rows):\n    return torch.rand(len(rows))\n")
     found = subject()
     state = torch.get_rng_state()
@@ -118,17 +118,17 @@ def trained() -> TrainedModel:
     return TrainedModel(network, found, torch.device("cpu"))
 
 
-def test_a_metric_sees_the_whole_test_set_normalised(sandbox: Any) -> None:
+def test_a_metric_sees_the_whole_normalised_test_set(sandbox: Any) -> None:
     name = sandbox.module(
         """
         def about(trained):
-            pictures = [batch for batch, _ in trained.batches(7)]
-            return {"pictures": sum(map(len, pictures)), "scores": trained.scores().shape[1],
-                    "mean": abs(float(sum(p.sum() for p in pictures)) / (20 * 64))}
+            images = [batch for batch, _ in trained.batches(7)]
+            return {"images": sum(map(len, images)), "scores": trained.scores().shape[1],
+                    "mean": abs(float(sum(batch.sum() for batch in images)) / (20 * 64))}
         """
     )
     figures = metric_figures(f"{name}:about", trained())
-    assert (figures[f"{name}:about.pictures"], figures[f"{name}:about.scores"]) == (20, 4)
+    assert (figures[f"{name}:about.images"], figures[f"{name}:about.scores"]) == (20, 4)
     assert figures[f"{name}:about.mean"] < 0.5
 
 
@@ -142,14 +142,14 @@ def test_a_metric_sees_the_whole_test_set_normalised(sandbox: Any) -> None:
         ("trained.netwrok", "raised AttributeError"),
     ],
 )
-def test_what_is_no_figure_is_told(sandbox: Any, body: str, message: str) -> None:
+def test_invalid_metric_values_are_rejected(sandbox: Any, body: str, message: str) -> None:
     name = sandbox.module(f"def about(trained):\n    return {body}\n")
     with pytest.raises(PluginError) as caught:
         metric_figures(f"{name}:about", trained())
     assert message in caught.value.message and caught.value.hint
 
 
-def test_own_figures_have_columns_of_their_own() -> None:
+def test_plugin_metrics_have_columns() -> None:
     figures = dict.fromkeys(["latency.batch.size", "worst", "box.worst:worst.class", "robustness"])
     headings = {column.figure_name: column.heading for column in columns_with_values({("a", "ticket", 1): figures})}  # type: ignore[arg-type, dict-item]
     assert headings.keys() == {"robustness", "worst", "box.worst:worst.class"}
@@ -182,7 +182,7 @@ class _Written:
         ("metrics", "report accuracy, "),
     ],
 )
-def test_editors_offer_and_explain_what_is_registered(sandbox: Any, group: str, text: str) -> None:
+def test_editors_complete_and_describe_plugins(sandbox: Any, group: str, text: str) -> None:
     name = sandbox.module('raise RuntimeError\ndef mine(x):\n    """What mine is."""\n')
     sandbox.install("box", **{group: {"mine": f"{name}:mine"}})
     meaning = _Written(text).items["mine"]
@@ -190,13 +190,13 @@ def test_editors_offer_and_explain_what_is_registered(sandbox: Any, group: str, 
     assert name not in sys.modules
 
 
-def test_editors_offer_the_options_of_a_factory(sandbox: Any) -> None:
+def test_editors_complete_the_options_of_a_factory(sandbox: Any) -> None:
     name = sandbox.module("def net(classes, shape, max_width=8): ...\n")
     sandbox.install("box", models={"mine": f"{name}:net"})
     assert "max-width=" in _Written("model mine ").items
 
 
-def test_a_network_of_ones_own_is_drawn(sandbox: Any, capsys: pytest.CaptureFixture[str]) -> None:
+def test_graph_draws_a_plugin_model(sandbox: Any, capsys: pytest.CaptureFixture[str]) -> None:
     name = sandbox.module(
         """
         from torch import nn
@@ -214,7 +214,7 @@ def test_a_network_of_ones_own_is_drawn(sandbox: Any, capsys: pytest.CaptureFixt
 
 
 @pytest.mark.parametrize("words", [["own:net"], ["small-cnn", "--on", "own:pictures"]])
-def test_graph_runs_no_code_that_is_not_allowed(
+def test_graph_needs_allow_code_for_quoted_names(
     sandbox: Any, words: list[str], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr(permission, "_allowed", False)

@@ -23,7 +23,8 @@ _NOT_YET = "not supported in this version"
 class CompletionEntry:
     """A word to complete.
 
-    kind: the name of an LSP CompletionItemKind. detail: the syntax, in one line. ready: whether this version supports it.
+    kind: the name of an LSP CompletionItemKind. detail: the syntax, in one line. ready: whether this version supports
+    the word.
     """
 
     word: str
@@ -60,7 +61,7 @@ def completions(place: CursorContext, names: DefinedNames) -> list[CompletionEnt
             if word.upper() in place.accepts - used
         ]
         if "_TIMES" in place.accepts - used:
-            found.append(CompletionEntry("x", "Keyword", "x N", "number of rounds"))
+            entries.append(CompletionEntry("x", "Keyword", "x N", "number of rounds"))
     for terminal in sorted(place.accepts & vocabulary.CLOSED_WORDS.keys()):
         entries += [
             CompletionEntry(word, "EnumMember", meaning=text)

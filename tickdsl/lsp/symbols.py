@@ -65,7 +65,7 @@ def _occurrences_at(buffers: Buffers, uri: str, offset: int) -> Iterator[tuple[s
 
 
 def definition(buffers: Buffers, uri: str, offset: int) -> syntax.Span | None:
-    """The definition of the name at an offset; for an `include`, the start of the included file. None if there is none."""
+    """The definition of the name at an offset, or the start of the file that an `include` there names; else None."""
     source = buffers.sources[uri]
     for statement in parse(source)[0].statements:
         if isinstance(statement, syntax.Include) and statement.span.start <= offset <= statement.span.end:

@@ -1,8 +1,8 @@
-"""What users add: networks, data sets, criteria, schedules and metrics of their own.
+"""Plug-ins: models, data sets, criteria, schedules and metrics that users add.
 
-A plug-in is named by an entry point of an installed package, or in a plan as `"package.module:factory"`. Nothing of it
-is imported before its result is wanted: `registry` finds it by name, `source` reads what it is without running it,
-`digest` tells its code from another's, `loading` imports it. No torch here.
+A plug-in is registered by an entry point of an installed package, or named in a plan as `"package.module:factory"`. It
+is only imported when it is needed: `registry` finds plug-ins by name, `static_description` describes them from their
+source, `source_digest` hashes their code, and `loading` imports them. Does not import torch.
 """
 
 from tickdsl.plugins.entry_points import (

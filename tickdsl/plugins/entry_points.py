@@ -1,4 +1,4 @@
-"""Plug-ins by name: those that installed packages register, and those that a plan names in quotes."""
+"""Find plug-ins by name: entry points of installed packages, and quoted `"package.module:factory"` names."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from tickdsl.errors import TickdslError
 from tickdsl.plugins import static_description
 from tickdsl.plugins.permission import code_allowed
 
-#: What can be added -> the entry-point group that registers it.
+#: Kind of plug-in -> its entry-point group.
 ENTRY_POINT_GROUPS: dict[str, str] = {
     "model": "tickdsl.models",
     "data set": "tickdsl.datasets",
@@ -24,15 +24,15 @@ _TARGET = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*:[A-Za-z_]\w*(\.[A-Za-z_]\w*
 
 
 class PluginError(TickdslError):
-    """Code that a user added cannot be found, cannot be run, or gives something else than it should."""
+    """Raised if a plug-in cannot be found, cannot be loaded, fails, or returns an invalid value."""
 
 
 @attrs.frozen
 class Plugin:
-    """Something of a kind of GROUPS, by the name that plans call it.
+    """A plug-in.
 
-    `target` is `package.module:factory`; `package` is the distribution that registers it and its version, empty where
-    the plan itself names the target.
+    kind: a key of ENTRY_POINT_GROUPS. name: its name in plans. target: `package.module:factory`. package: the name and
+    version of the distribution that registers it; empty if the plan names the target itself.
     """
 
     kind: str
@@ -50,88 +50,95 @@ class Plugin:
 
     @property
     def summary(self) -> str:
-        """The first line of its docstring, as far as its source tells without being imported."""
+        """The first line of its docstring, read from its source without an import; "" if that is not possible."""
         try:
-            found = static_description.describe(self.target)
+            description = static_description.describe(self.target)
         except static_description.NoSuchName:
             return ""
-        return found.summary if found is not None else ""
+        return description.summary if description is not None else ""
 
     @property
     def origin(self) -> str:
-        """Where it comes from, in words."""
+        """Its target and package, for messages."""
         return f"{self.target} of {self.package}" if self.package else self.target
 
 
 def is_quoted_target(name: str) -> bool:
-    """Whether a name is a `package.module:factory`."""
+    """Whether a name has the form `package.module:factory`."""
     return ":" in name
 
 
 def find_plugin(kind: str, name: str) -> Plugin | None:
-    """The plug-in of that name; None where no package registers one.
+    """The plug-in with this name; None if no installed package registers one.
 
-    Raises PluginError where several packages do, or where a quoted name is none or may not run.
+    Raises PluginError if several packages register the name, if a target is malformed, or if a quoted name is not
+    allowed to run.
     """
     if is_quoted_target(name):
         return _quoted(kind, name)
-    found = installed(kind).get(name, ())
-    if len(found) > 1:
-        packages = " and ".join(plugin.package for plugin in found)
+    candidates = installed(kind).get(name, ())
+    if not candidates:
+        return None
+    plugin = candidates[0]
+    if len(candidates) > 1:
+        packages = " and ".join(candidate.package for candidate in candidates)
         raise PluginError(
-            f"{packages} both register a {kind} `{name}`", f'name one of them: "{found[0].target}", with --allow-code'
+            f"the {kind} `{name}` is registered by {packages}",
+            f'choose one by its target, e.g. "{plugin.target}", and add --allow-code',
         )
-    if found and not _TARGET.fullmatch(found[0].target):
-        message = f"{found[0].package} registers the {kind} `{name}` as `{found[0].target}`, which names no factory"
-        raise PluginError(message, f'write "package.module:factory" in its `{ENTRY_POINT_GROUPS[kind]}`')
-    return found[0] if found else None
+    if not _TARGET.fullmatch(plugin.target):
+        message = f"{plugin.package} registers the {kind} `{name}` as `{plugin.target}`, which is not a valid target"
+        raise PluginError(
+            message, f'use "package.module:factory" in its entry-point group `{ENTRY_POINT_GROUPS[kind]}`'
+        )
+    return plugin
 
 
 def is_plugin(kind: str, name: str) -> bool:
-    """Whether a name of a plan that was checked is a plug-in's."""
+    """Whether a name in a checked plan is a plug-in rather than a built-in."""
     return is_quoted_target(name) or name in installed(kind)
 
 
 def require_plugin(kind: str, name: str) -> Plugin:
-    """As `find`, where there has to be one."""
+    """Like `find_plugin`, but raises PluginError if there is no such plug-in."""
     plugin = find_plugin(kind, name)
     if plugin is None:
         group = ENTRY_POINT_GROUPS[kind]
-        raise PluginError(f"no {kind} `{name}`", f"is its package installed? it registers `{name}` in `{group}`")
+        raise PluginError(f"no {kind} `{name}`", f"install the package that registers `{name}` in `{group}`")
     return plugin
 
 
 def check_target(name: str) -> None:
-    """Raise PluginError where a quoted name is no `package.module:factory`."""
+    """Raise PluginError if a quoted name does not have the form `package.module:factory`."""
     if not _TARGET.fullmatch(name):
-        raise PluginError(f'"{name}" names no code', 'write "package.module:factory"')
+        raise PluginError(f'"{name}" is not a valid target', 'write "package.module:factory"')
 
 
 def _quoted(kind: str, name: str) -> Plugin:
     check_target(name)
     if not code_allowed():
-        raise PluginError(f'"{name}" is code, which runs only where it is allowed', "add --allow-code")
+        raise PluginError(f'"{name}" is code and needs permission to run', "add --allow-code")
     return Plugin(kind, name, name)
 
 
 def installed(kind: str) -> Mapping[str, tuple[Plugin, ...]]:
-    """What installed packages register, by name. Nothing of them is imported."""
+    """The plug-ins of a kind that installed packages register, by name. Nothing is imported."""
     return scan_entry_points()[kind]
 
 
 @functools.cache
 def scan_entry_points() -> dict[str, dict[str, tuple[Plugin, ...]]]:
-    """What installed packages register, by kind and name; looked up once in a process."""
+    """The plug-ins that installed packages register, by kind and name. Cached for the process."""
     from importlib import metadata
 
-    everything = metadata.entry_points()
-    found: dict[str, dict[str, tuple[Plugin, ...]]] = {}
+    entry_points = metadata.entry_points()
+    plugins_by_kind: dict[str, dict[str, tuple[Plugin, ...]]] = {}
     for kind, group in ENTRY_POINT_GROUPS.items():
-        named: dict[str, dict[str, Plugin]] = {}
-        for entry in everything.select(group=group):
+        by_name: dict[str, dict[str, Plugin]] = {}
+        for entry in entry_points.select(group=group):
             package = f"{entry.dist.name} {entry.dist.version}" if entry.dist is not None else "a package"
             target = entry.value.partition("[")[0].strip()
-            # A package that stands on the path twice registers everything twice.
-            named.setdefault(entry.name, {}).setdefault(target, Plugin(kind, entry.name, target, package))
-        found[kind] = {name: tuple(plugins.values()) for name, plugins in sorted(named.items())}
-    return found
+            # A package that is on sys.path twice lists every entry point twice.
+            by_name.setdefault(entry.name, {}).setdefault(target, Plugin(kind, entry.name, target, package))
+        plugins_by_kind[kind] = {name: tuple(plugins.values()) for name, plugins in sorted(by_name.items())}
+    return plugins_by_kind

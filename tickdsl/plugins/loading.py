@@ -1,4 +1,4 @@
-"""Plug-ins imported and called: whatever goes wrong in them is said with the place and the way out."""
+"""Import and call plug-ins, and turn their exceptions into PluginErrors with the location of the failure."""
 
 from __future__ import annotations
 
@@ -22,51 +22,52 @@ _PLAIN_TYPES = (bool, int, float, str)
 
 @functools.cache
 def code_identity(kind: str, name: str) -> str:
-    """What tells a plug-in's code from another's: its target, its package's version, and a digest of its source.
+    """Identify the code of a plug-in by its target, package version and source digest.
 
-    Of a process: what was imported stays, whatever becomes of the file. Raises PluginError where it cannot be found.
+    Cached for the process, because an imported module stays loaded if its file changes. Raises PluginError if the
+    plug-in cannot be found.
     """
     plugin = require_plugin(kind, name)
-    found = source_digest(plugin.module)
-    if found is None:
+    digest = source_digest(plugin.module)
+    if digest is None:
         _require_module(plugin)
         if not plugin.package:
-            raise PluginError(f"the module `{plugin.module}` has no file that tells its code from another's")
-    return " ".join(part for part in (plugin.target, plugin.package, found) if part)
+            raise PluginError(f"the code of module `{plugin.module}` cannot be identified: it has no source file")
+    return " ".join(part for part in (plugin.target, plugin.package, digest) if part)
 
 
 def verify_identity(kind: str, name: str, code: str) -> None:
-    """Raise PluginError where the code of a plug-in, as this process has it, is not the one that a step names."""
+    """Raise PluginError if the code of a plug-in in this process differs from the code that a step was planned with."""
     if code_identity(kind, name) != code:
-        raise PluginError(f"the code of `{name}` was changed while the plan ran", "run the plan again")
+        raise PluginError(f"the code of `{name}` was changed during the run", "run the plan again")
 
 
 def load_plugin(plugin: Plugin) -> Any:
-    """The object that a plug-in names. Raises PluginError where there is none."""
+    """Import a plug-in and return the object it names. Raises PluginError if that fails."""
     code_identity(plugin.kind, plugin.name)
     _require_module(plugin)
     try:
-        found = importlib.import_module(plugin.module)
+        target: Any = importlib.import_module(plugin.module)
     except ModuleNotFoundError as error:
-        message = f"`{plugin.name}`: importing `{plugin.module}` needs `{error.name}`, which is not there"
-        raise PluginError(message, f"install it: {error_location(error, plugin)}") from error
+        message = f"`{plugin.name}`: importing `{plugin.module}` needs `{error.name}`, which is not installed"
+        raise PluginError(message, f"install `{error.name}`; imported at {error_location(error, plugin)}") from error
     except (Exception, SystemExit) as error:
         message = f"`{plugin.name}`: importing `{plugin.module}` raised {describe_error(error)}"
         raise PluginError(message, error_location(error, plugin)) from error
     for word in plugin.factory.split("."):
-        if not hasattr(found, word):
-            raise _no_attribute(plugin, [name for name in vars(found) if not name.startswith("_")])
-        found = getattr(found, word)
-    return found
+        if not hasattr(target, word):
+            raise _no_attribute(plugin, [name for name in vars(target) if not name.startswith("_")])
+        target = getattr(target, word)
+    return target
 
 
-def call_plugin(plugin: Plugin, function: Callable[..., T], *args: Any, **more: Any) -> T:
-    """What a function of a plug-in gives. What it raises becomes a PluginError; memory that runs out stays what it is.
+def call_plugin(plugin: Plugin, function: Callable[..., T], *args: Any, **kwargs: Any) -> T:
+    """Call a function of a plug-in. Raises PluginError if the function raises; out-of-memory errors pass through.
 
-    Numbers of its own that it draws from torch's streams are the caller's to fix.
+    The caller seeds torch's random number generators if the function may draw from them.
     """
     try:
-        return function(*args, **more)
+        return function(*args, **kwargs)
     except (TickdslError, MemoryError):
         raise
     except Exception as error:
@@ -76,42 +77,42 @@ def call_plugin(plugin: Plugin, function: Callable[..., T], *args: Any, **more: 
 
 
 def describe(plugin: Plugin) -> PluginDescription:
-    """What a plug-in is: from its source where that says so plainly, else from the imported object."""
+    """Describe a plug-in from its source if possible, else from the imported object."""
     _require_module(plugin)
     try:
-        plain = static_description.describe(plugin.target)
+        description = static_description.describe(plugin.target)
     except NoSuchName as error:
         raise _no_attribute(plugin, error.names) from None
-    if plain is not None:
-        return plain
-    found = load_plugin(plugin)
+    if description is not None:
+        return description
+    factory = load_plugin(plugin)
     try:
-        parameters = inspect.signature(found).parameters.values() if callable(found) else ()
-    except (TypeError, ValueError):  # written in C
+        parameters = inspect.signature(factory).parameters.values() if callable(factory) else ()
+    except (TypeError, ValueError):  # implemented in C
         parameters = ()
-    attributes = {name: getattr(found, name) for name in ("units", "needs") if hasattr(found, name)}
+    attributes = {name: getattr(factory, name) for name in ("units", "needs") if hasattr(factory, name)}
     return PluginDescription(
-        static_description.first_line(inspect.getdoc(found)),
-        {each.name: each.default for each in parameters if isinstance(each.default, _PLAIN_TYPES)},
+        static_description.first_line(inspect.getdoc(factory)),
+        {parameter.name: parameter.default for parameter in parameters if isinstance(parameter.default, _PLAIN_TYPES)},
         attributes,
-        function=not isinstance(found, type) and "units" not in attributes,
+        function=not isinstance(factory, type) and "units" not in attributes,
     )
 
 
 def type_in_words(value: object) -> str:
-    """The type of a value, in words: `an int`."""
+    """The type of a value with its article: `an int`."""
     name = type(value).__name__
     return f"{'an' if name[0] in 'aeiouAEIOU' else 'a'} {name}"
 
 
 def describe_error(error: BaseException) -> str:
-    """An error in a line."""
+    """The type and the first line of an exception."""
     text = (str(error).splitlines() or [""])[0]
     return f"{type(error).__name__}: {text}" if text else type(error).__name__
 
 
 def error_location(error: BaseException, plugin: Plugin) -> str:
-    """Where an error was raised: the innermost line of the plug-in's own module, else of all."""
+    """`path:line` where an error was raised: the innermost frame in the plug-in's module, else the innermost frame."""
     if isinstance(error, SyntaxError) and error.filename:
         return f"{error.filename}:{error.lineno}"
     frames = traceback.extract_tb(error.__traceback__)
@@ -122,17 +123,17 @@ def error_location(error: BaseException, plugin: Plugin) -> str:
 
 
 def _require_module(plugin: Plugin) -> None:
-    """Raise PluginError where there is no such module."""
+    """Raise PluginError if the module of a plug-in does not exist."""
     if static_description.find_module(plugin.module) is None:
-        way_out = (
-            f"install {plugin.package.partition(' ')[0]} again"
+        hint = (
+            f"reinstall {plugin.package.partition(' ')[0]}"
             if plugin.package
-            else "install its package, or run tickdsl in the folder where the module lies"
+            else "install its package, or run tickdsl in the folder of the module"
         )
-        raise PluginError(f"`{plugin.name}`: there is no module `{plugin.module}`", way_out)
+        raise PluginError(f"`{plugin.name}`: no module `{plugin.module}`", hint)
 
 
 def _no_attribute(plugin: Plugin, names: list[str]) -> PluginError:
-    near = difflib.get_close_matches(plugin.factory, names, n=1)
-    way_out = f"did you mean `{plugin.module}:{near[0]}`?" if near else f"define `{plugin.factory}` there"
-    return PluginError(f"`{plugin.name}`: the module `{plugin.module}` has no `{plugin.factory}`", way_out)
+    close = difflib.get_close_matches(plugin.factory, names, n=1)
+    hint = f"did you mean `{plugin.module}:{close[0]}`?" if close else f"define `{plugin.factory}` in the module"
+    return PluginError(f"`{plugin.name}`: module `{plugin.module}` has no `{plugin.factory}`", hint)

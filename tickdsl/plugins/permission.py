@@ -1,4 +1,4 @@
-"""Whether plans may name code that runs: `--allow-code`. Of a process, because what a process imported stays in it."""
+"""Whether plans may run code that they name in quotes (`--allow-code`), for the whole process."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ _allowed = False
 
 
 def allow_code() -> None:
-    """From now on quoted names run code, also from the current directory."""
+    """Allow quoted names to run code for the rest of the process, including modules in the current directory."""
     global _allowed
     _allowed = True
     here = str(Path.cwd())
@@ -18,5 +18,5 @@ def allow_code() -> None:
 
 
 def code_allowed() -> bool:
-    """Whether quoted names run code."""
+    """Whether quoted names may run code."""
     return _allowed

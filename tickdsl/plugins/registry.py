@@ -1,4 +1,4 @@
-"""A table of what can be named: what is built in, and what users add. Their part is looked up when it is asked for."""
+"""A mapping from names to built-ins and plug-ins, which are looked up on access."""
 
 from __future__ import annotations
 
@@ -14,9 +14,10 @@ T = TypeVar("T")
 
 
 class Registry(Mapping[str, T]):
-    """`builtin` by name, then what installed packages register; quoted names where code is allowed.
+    """Built-ins by name, then plug-ins of installed packages, and quoted names if code is allowed.
 
-    `describe` says what a plug-in is in the table's terms. Iterating names plug-ins and imports none.
+    `describe` turns a plug-in and its description into a value of the mapping. Iterating and `in` import nothing;
+    `[name]` imports a plug-in that cannot be described from its source.
     """
 
     def __init__(self, kind: str, builtin: Mapping[str, T], describe: Callable[[Plugin, PluginDescription], T]) -> None:
@@ -46,16 +47,17 @@ class Registry(Mapping[str, T]):
 
     @property
     def added(self) -> dict[str, Plugin]:
-        """What installed packages register under names of their own. Nothing is imported."""
+        """Plug-ins of installed packages whose names are not built in. Nothing is imported."""
         return {name: plugins[0] for name, plugins in installed(self.kind).items() if name not in self.builtin}
 
     def resolve(self, name: str) -> T:
-        """As `[name]`. Raises PluginError where a package registers a name that is built in as well."""
-        clash = installed(self.kind).get(name) if name in self.builtin else None
-        if clash:
+        """Like `[name]`, but raises PluginError if an installed package registers a built-in name too."""
+        conflicting = installed(self.kind).get(name) if name in self.builtin else None
+        if conflicting:
+            plugin = conflicting[0]
             raise PluginError(
-                f"`{name}` is a built-in {self.kind}, and {clash[0].package} registers another one of that name",
-                f'rename theirs, or name it "{clash[0].target}" with --allow-code; to mean the built-in one, '
-                f"uninstall {clash[0].package.partition(' ')[0]}",
+                f"`{name}` is a built-in {self.kind}, but {plugin.package} registers a {self.kind} of that name too",
+                f'rename the one in the package, write "{plugin.target}" with --allow-code to use it, or '
+                f"uninstall {plugin.package.partition(' ')[0]} to use the built-in one",
             )
         return self[name]

@@ -1,4 +1,4 @@
-"""What code a plug-in rests on: its module, and what that imports of its own."""
+"""Hash the source of a plug-in and of the project modules it imports."""
 
 from __future__ import annotations
 
@@ -10,33 +10,34 @@ from pathlib import Path
 
 from tickdsl.plugins.static_description import absolute_module, find_module, parse_module, read_source_bytes
 
-#: Folders of installed packages: what lies beside a module there has nothing to do with it.
+#: Folders of installed packages, where modules in the same folder belong to other projects.
 _INSTALLED = ("site-packages", "dist-packages")
 
 
 def source_digest(module: str) -> str | None:
-    """SHA-256 over the source of a module and of those of its own package, or beside it, that it imports, directly or
-    through others; None where its source is not to be had.
+    """SHA-256 of the source of a module and of the project modules that it imports, directly or indirectly.
+
+    Project modules are those in the same top-level package or folder. Returns None if the module has no source file.
     """
-    found: dict[str, bytes] = {}
-    pile = [module]
-    while pile:
-        name = pile.pop()
+    sources: dict[str, bytes] = {}
+    queue = [module]
+    while queue:
+        name = queue.pop()
         spec = find_module(name)
         data = read_source_bytes(spec) if spec is not None else None
-        if spec is None or data is None or name in found:
+        if spec is None or data is None or name in sources:
             continue
-        found[name] = data
-        pile += [other for other in _imported(spec, name) if _belongs(other, module)]
-    if module not in found:
+        sources[name] = data
+        queue += [other for other in _imported_modules(spec, name) if _same_project(other, module)]
+    if module not in sources:
         return None
-    whole = hashlib.sha256()
-    for name in sorted(found):
-        whole.update(f"{name} {len(found[name])}\n".encode() + found[name])
-    return whole.hexdigest()
+    digest = hashlib.sha256()
+    for name in sorted(sources):
+        digest.update(f"{name} {len(sources[name])}\n".encode() + sources[name])
+    return digest.hexdigest()
 
 
-def _imported(spec: ModuleSpec, module: str) -> Iterator[str]:
+def _imported_modules(spec: ModuleSpec, module: str) -> Iterator[str]:
     for node in ast.walk(parse_module(spec) or ast.Module([], [])):
         if isinstance(node, ast.Import):
             yield from (alias.name for alias in node.names)
@@ -46,8 +47,8 @@ def _imported(spec: ModuleSpec, module: str) -> Iterator[str]:
                 yield f"{base}.{alias.name}" if find_module(f"{base}.{alias.name}") is not None else base
 
 
-def _belongs(other: str, module: str) -> bool:
-    """Whether a module is of the same package, or lies beside it where that is no folder of installed packages."""
+def _same_project(other: str, module: str) -> bool:
+    """Whether two modules share a top-level package, or a folder that is not one of installed packages."""
     ours, theirs = module.partition(".")[0], other.partition(".")[0]
     if ours == theirs:
         return True
@@ -56,7 +57,7 @@ def _belongs(other: str, module: str) -> bool:
 
 
 def _root(name: str) -> Path | None:
-    """The folder in which a module or package lies that is in no package itself."""
+    """The folder that contains a top-level module or package; None if it has no file."""
     spec = find_module(name)
     if spec is None or spec.origin is None or not spec.has_location:
         return None

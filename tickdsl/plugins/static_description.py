@@ -1,4 +1,4 @@
-"""What a plug-in is, read from its source: nothing is imported and nothing runs."""
+"""Describe a plug-in from its source, without importing it."""
 
 from __future__ import annotations
 
@@ -12,21 +12,22 @@ from typing import Any
 
 import attrs
 
+#: Number of re-exports and aliases to follow.
 _MAX_ALIASES = 8
-#: Classes to build on that are known here: they take no options, and name no units.
+#: Base classes that add no parameters and no `units`.
 _KNOWN_BASES = ("Criterion", "Saliency", "Module", "object")
-#: Statements that define a name for good.
+#: Statements that define a name unconditionally.
 _DEFINING = (ast.FunctionDef, ast.ClassDef, ast.ImportFrom, ast.Assign)
-#: What can define names that no statement shows.
+#: Builtins that can define names without a statement that shows it.
 _DYNAMIC = ("globals", "vars", "exec", "setattr")
 
 
 @attrs.frozen
 class PluginDescription:
-    """What can be known of a factory without calling it.
+    """What is known about a factory without calling it.
 
-    `parameters` are those with a default; `attributes` those of a class that have plain values. `function`: it is no
-    class, and no object made by one.
+    summary: the first line of its docstring. parameters: its parameters with a default. attributes: the class
+    attributes with literal values. function: whether it is a function rather than a class or an instance.
     """
 
     summary: str = ""
@@ -36,7 +37,7 @@ class PluginDescription:
 
 
 class NoSuchName(Exception):
-    """The module is there, and it has no such name; `names` are those that it defines."""
+    """Raised if a module does not define a name; `names` are those that it defines."""
 
     def __init__(self, names: list[str]) -> None:
         super().__init__()
@@ -44,7 +45,7 @@ class NoSuchName(Exception):
 
 
 def find_module(module: str) -> ModuleSpec | None:
-    """Where a module lies; None where there is none. Its packages are not imported, as importlib would."""
+    """Find a module without importing its parent packages, unlike importlib. None if it does not exist."""
     path: Any = None
     spec: ModuleSpec | None = None
     names = module.split(".")
@@ -53,13 +54,13 @@ def find_module(module: str) -> ModuleSpec | None:
             path = spec.submodule_search_locations
             if path is None:
                 return None
-        spec = _spec(".".join(names[:count]), path)
+        spec = _find_spec(".".join(names[:count]), path)
         if spec is None:
             return None
     return spec
 
 
-def _spec(name: str, path: Any) -> ModuleSpec | None:
+def _find_spec(name: str, path: Any) -> ModuleSpec | None:
     for finder in sys.meta_path:
         find = getattr(finder, "find_spec", None)
         spec = find(name, path, None) if find is not None else None
@@ -69,7 +70,7 @@ def _spec(name: str, path: Any) -> ModuleSpec | None:
 
 
 def read_source_bytes(spec: ModuleSpec) -> bytes | None:
-    """The bytes of a module's file; None where it has none."""
+    """The content of a module's file; None if it has none."""
     read = getattr(spec.loader, "get_data", None)
     if read is None or spec.origin is None or not spec.has_location:
         return None
@@ -81,9 +82,9 @@ def read_source_bytes(spec: ModuleSpec) -> bytes | None:
 
 
 def describe(target: str) -> PluginDescription | None:
-    """What the source of `package.module:factory` says plainly; None where only running it can tell.
+    """Describe `package.module:factory` from its source. None if that takes an import.
 
-    Raises NoSuchName where the module's source defines no such name.
+    Raises NoSuchName if the module does not define the name.
     """
     module, _, name = target.partition(":")
     for _ in range(_MAX_ALIASES):
@@ -91,15 +92,15 @@ def describe(target: str) -> PluginDescription | None:
         tree = parse_module(spec) if spec is not None else None
         if spec is None or tree is None or "." in name:
             return None
-        found = _find_definition(tree, name)
-        match found:
+        statement = _find_definition(tree, name)
+        match statement:
             case ast.FunctionDef(decorator_list=[]):
-                return _describe_function(found)
+                return _describe_function(statement)
             case ast.ClassDef(decorator_list=[]):
-                return _describe_class(found)
+                return _describe_class(statement)
             case ast.ImportFrom():
-                base = absolute_module(found, module, package=spec.submodule_search_locations is not None)
-                alias = next(alias for alias in found.names if (alias.asname or alias.name) == name)
+                base = absolute_module(statement, module, package=spec.submodule_search_locations is not None)
+                alias = next(alias for alias in statement.names if (alias.asname or alias.name) == name)
                 if find_module(f"{base}.{alias.name}") is not None:
                     return None
                 module, name = base, alias.name
@@ -111,57 +112,60 @@ def describe(target: str) -> PluginDescription | None:
 
 
 def parse_module(spec: ModuleSpec) -> ast.Module | None:
-    """A module's source, parsed; None where it has none that can be."""
+    """Parse the source of a module; None if it has no source or does not parse."""
     if spec.origin is None or not spec.origin.endswith(".py") or not spec.has_location:
         return None
     try:
-        facts = Path(spec.origin).stat()
-    except OSError:  # in an archive
+        stat = Path(spec.origin).stat()
+    except OSError:  # in a zip archive
         data = read_source_bytes(spec)
-        return None if data is None else _parsed(data)
-    return _parsed_file(spec.origin, facts.st_mtime_ns, facts.st_size)
+        return None if data is None else _parse(data)
+    return _parse_file(spec.origin, stat.st_mtime_ns, stat.st_size)
 
 
 @functools.lru_cache(maxsize=256)
-def _parsed_file(path: str, changed: int, size: int) -> ast.Module | None:
+def _parse_file(path: str, mtime_ns: int, size: int) -> ast.Module | None:
+    """Parse a file; modification time and size are part of the cache key."""
     try:
-        return _parsed(Path(path).read_bytes())
+        return _parse(Path(path).read_bytes())
     except OSError:
         return None
 
 
-def _parsed(data: bytes) -> ast.Module | None:
+def _parse(data: bytes) -> ast.Module | None:
     try:
         return ast.parse(data)
     except (SyntaxError, ValueError):
-        return None  # importing says why
+        return None  # the import will report the error
 
 
 @functools.lru_cache(maxsize=256)
 def _defines_dynamically(tree: ast.Module) -> bool:
-    """Whether names may be defined that no statement shows."""
+    """Whether a module may define names dynamically."""
     return any(isinstance(node, ast.Name) and node.id in _DYNAMIC for node in ast.walk(tree))
 
 
 def _find_definition(tree: ast.Module, name: str) -> ast.stmt | None:
-    """The last statement of the module that defines a name; None where that cannot be seen."""
-    found: ast.stmt | None = None
+    """The last statement that defines a name in a module; None if the definition is conditional or dynamic.
+
+    Raises NoSuchName if the module does not define the name.
+    """
+    definition: ast.stmt | None = None
     names: list[str] = []
     for statement in tree.body:
         defined = list(_defined_names(statement))
         names += defined
         if name in defined:
-            found = statement if isinstance(statement, _DEFINING) else None
+            definition = statement if isinstance(statement, _DEFINING) else None
     if _defines_dynamically(tree) or {"*", "__getattr__"}.intersection(names):
         return None
     if name not in names:
         raise NoSuchName(names)
-    return found
+    return definition
 
 
 def _defined_names(statement: ast.stmt) -> Iterator[str]:
-    """The names that a statement of a module defines; also those inside `if` and the like, but of functions and classes
-    their own only."""
+    """The module-level names that a statement defines, including those inside `if`, `try` and the like."""
     match statement:
         case ast.FunctionDef() | ast.AsyncFunctionDef() | ast.ClassDef():
             yield statement.name
@@ -199,10 +203,10 @@ def _describe_class(node: ast.ClassDef) -> PluginDescription | None:
     for statement in node.body:
         match statement:
             case ast.FunctionDef(name="__init__"):
-                made = _describe_function(statement, skip=1)
-                if made is None:
+                init = _describe_function(statement, skip=1)
+                if init is None:
                     return None
-                parameters = made.parameters
+                parameters = init.parameters
             case (
                 ast.Assign(targets=[ast.Name(id=name)], value=value)
                 | ast.AnnAssign(target=ast.Name(id=name), value=ast.expr() as value)
@@ -219,14 +223,14 @@ def _summary(node: ast.FunctionDef | ast.ClassDef) -> str:
 
 
 def first_line(docstring: str | None) -> str:
-    """The first line of a docstring, without the full stop at its end."""
+    """The first line of a docstring, without the period at its end."""
     return (docstring or "").strip().partition("\n")[0].strip().removesuffix(".")
 
 
 def absolute_module(node: ast.ImportFrom, module: str, *, package: bool) -> str:
-    """The module that a `from … import` names."""
+    """The absolute name of the module in a `from … import` statement of `module`."""
     if not node.level:
         return node.module or ""
-    around = module.split(".") if package else module.split(".")[:-1]
-    around = around[: len(around) - node.level + 1]
-    return ".".join([*around, *([node.module] if node.module else [])])
+    parents = module.split(".") if package else module.split(".")[:-1]
+    parents = parents[: len(parents) - node.level + 1]
+    return ".".join([*parents, *([node.module] if node.module else [])])
