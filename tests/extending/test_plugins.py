@@ -152,7 +152,7 @@ def test_check_accepts_scores_that_need_trained_weights(sandbox: Any) -> None:
         ("def score(rows:", "raised SyntaxError"),
         ("score = 3", "is an int, not a criterion"),
         ("class score: units = ('filters',)", "is a class, not a criterion"),
-        ("class score:\n    units = ('filtres',)", "has units = ('filtres',)"),
+        ("class score:\n    units = ('filtres',)", "has invalid units = ('filtres',)"),
         ("class score: pass", "does not say which units it ranks"),
         ("def score(rows):\n    return rows", "raised ValueError: expected scores (16,) for rows (16, 9), got (16, 9)"),
         ("def score(rows):\n    return rows.sum(7)", "raised IndexError"),

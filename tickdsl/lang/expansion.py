@@ -91,7 +91,7 @@ def _signature(plan: model.Plan, arms: tuple[model.Arm, ...]) -> Any:
         [_arm_signature(plan, arm, indices) for arm in arms],
         len(plan.arms),
         plan.seeds,
-        [rival for rival in plan.rivals if rival != "dense"],
+        [control for control in plan.rivals if control != "dense"],
         plan.rival_levels,
         plan.rival_budget,
         plan.within,
@@ -163,9 +163,9 @@ class _PlanWriter:
     def _question_lines(self) -> Iterator[str]:
         plan = self.plan
         compared = ["all"] if self.implicit else [self.arm_names[arm.id] for arm in plan.arms]
-        rivals = [rival for rival in plan.rivals if rival != "dense"]
+        controls = [control for control in plan.rivals if control != "dense"]
         options = f"levels={plan.rival_levels} within={format_percentage(plan.within)} budget={plan.rival_budget}"
-        yield f"compare {', '.join([*compared, 'dense', *rivals])} {options}"
+        yield f"compare {', '.join([*compared, 'dense', *controls])} {options}"
         measuring = unparse.report_options(plan.metrics, plan.measuring)
         yield " ".join([f"report {', '.join(map(format_name, plan.metrics or DEFAULT_METRICS))}", *measuring])
         for stop in plan.stops:

@@ -28,7 +28,7 @@ class Source:
     def _starts(self) -> list[int]:
         return [0, *(i + 1 for i, character in enumerate(self.text) if character == "\n")]
 
-    def place(self, offset: int) -> tuple[int, int]:
+    def line_and_column(self, offset: int) -> tuple[int, int]:
         """The line and column of an offset, both counted from 1."""
         line = bisect.bisect_right(self._starts, offset)
         return line, offset - self._starts[line - 1] + 1
@@ -50,16 +50,16 @@ class Span:
 
     @property
     def line(self) -> int:
-        return self.source.place(self.start)[0]
+        return self.source.line_and_column(self.start)[0]
 
     @property
     def column(self) -> int:
-        return self.source.place(self.start)[1]
+        return self.source.line_and_column(self.start)[1]
 
     @property
-    def last(self) -> tuple[int, int]:
+    def end_position(self) -> tuple[int, int]:
         """The line and column just after the span."""
-        return self.source.place(self.end)
+        return self.source.line_and_column(self.end)
 
     @property
     def text(self) -> str:

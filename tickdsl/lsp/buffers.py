@@ -97,7 +97,7 @@ class Buffers:
         return self._open.get(path) or from_fs_path(str(path)) or source.path
 
     def position(self, source: Source, offset: int) -> types.Position:
-        line, column = source.place(offset)
+        line, column = source.line_and_column(offset)
         text = source.text[offset - column + 1 : offset]
         return types.Position(line - 1, self.codec.client_num_units(text))
 
@@ -115,8 +115,8 @@ class Buffers:
             if end < 0:
                 return len(source.text)
             start = end + 1
-        for place in range(start, len(source.text)):
-            if units >= position.character or source.text[place] == "\n":
-                return place
-            units += self.codec.client_num_units(source.text[place])
+        for index in range(start, len(source.text)):
+            if units >= position.character or source.text[index] == "\n":
+                return index
+            units += self.codec.client_num_units(source.text[index])
         return len(source.text)

@@ -48,29 +48,29 @@ class DefinedNames:
     arms: Mapping[str, str]
 
 
-def completions(place: CursorContext, names: DefinedNames) -> list[CompletionEntry]:
+def completions(context: CursorContext, names: DefinedNames) -> list[CompletionEntry]:
     """The words that the parser accepts at a position."""
     entries: list[CompletionEntry] = []
-    used = {token.type for token in place.before} - {"IN", "EXCEPT"}
-    if "PRUNE" in place.accepts:
-        entries += _statements(place.enclosing)
+    used = {token.type for token in context.before} - {"IN", "EXCEPT"}
+    if "PRUNE" in context.accepts:
+        entries += _statements(context.enclosing)
     else:
         entries += [
             CompletionEntry(word, "Keyword", meaning=meaning)
             for word, meaning in vocabulary.CLAUSE_WORDS.items()
-            if word.upper() in place.accepts - used
+            if word.upper() in context.accepts - used
         ]
-        if "_TIMES" in place.accepts - used:
+        if "_TIMES" in context.accepts - used:
             entries.append(CompletionEntry("x", "Keyword", "x N", "number of rounds"))
-    for terminal in sorted(place.accepts & vocabulary.CLOSED_WORDS.keys()):
+    for terminal in sorted(context.accepts & vocabulary.CLOSED_WORDS.keys()):
         entries += [
             CompletionEntry(word, "EnumMember", meaning=text)
             for word, text in vocabulary.CLOSED_WORDS[terminal].items()
         ]
-    if "DOLLAR" in place.accepts:
+    if "DOLLAR" in context.accepts:
         entries += [CompletionEntry(f"${name}", "Variable", text) for name, text in names.variables.items()]
-    if "NAME" in place.accepts and place.before:
-        entries += _names(place, names)
+    if "NAME" in context.accepts and context.before:
+        entries += _names(context, names)
     return entries
 
 
@@ -85,18 +85,18 @@ def _statements(enclosing: tuple[str, ...]) -> Iterator[CompletionEntry]:
             yield CompletionEntry(word, "Keyword", form.form, form.summary)
 
 
-def _names(place: CursorContext, names: DefinedNames) -> Iterable[CompletionEntry]:
+def _names(context: CursorContext, names: DefinedNames) -> Iterable[CompletionEntry]:
     """The names allowed at a position, depending on the words before it."""
-    statement, option = place.statement, _option(place)
+    statement, option = context.statement, _option(context)
     if option is not None:
-        return _values(_schema(place).get(option))
-    before = _clause(place)
+        return _values(_schema(context).get(option))
+    before = _clause(context)
     if before == "MODEL":
         return _models()
     if before in ("ON", "DATA") or (before == "TO" and statement == "transfer"):
         return _datasets()
     if before == "BY":
-        return _criteria(place)
+        return _criteria(context)
     if before == "COMPARE":
         return [
             *_arms(names),
@@ -119,12 +119,12 @@ def _names(place: CursorContext, names: DefinedNames) -> Iterable[CompletionEntr
         return [CompletionEntry(word, "EnumMember", meaning=text) for word, text in vocabulary.MOMENT_WORDS.items()]
     if before in ("LET", "SWEEP", "ARM", "IN", "EXCEPT"):
         return []
-    return _options(place)
+    return _options(context)
 
 
-def _clause(place: CursorContext) -> str:
+def _clause(context: CursorContext) -> str:
     """The terminal before the name at a position, or before the list of names it is in."""
-    kinds = [token.type for token in place.before]
+    kinds = [token.type for token in context.before]
     while len(kinds) > 2 and kinds[-1] == "_COMMA":
         kinds = kinds[:-2]
         if kinds[-1:] == ["DOLLAR"]:
@@ -132,14 +132,14 @@ def _clause(place: CursorContext) -> str:
     return kinds[-1] if kinds else ""
 
 
-def _option(place: CursorContext) -> str | None:
+def _option(context: CursorContext) -> str | None:
     """The key of the option whose value is at the position; None if it is not an option's value."""
-    kinds = [token.type for token in place.before]
+    kinds = [token.type for token in context.before]
     end = len(kinds) - 1
     if "LSQB" in kinds and "RSQB" not in kinds[(opened := len(kinds) - 1 - kinds[::-1].index("LSQB")) :]:
         end = opened - 1
     if end > 0 and kinds[end] == "EQUAL" and kinds[0] != "LET":
-        return str(place.before[end - 1])
+        return str(context.before[end - 1])
     return None
 
 
@@ -161,8 +161,8 @@ def _datasets() -> Iterator[CompletionEntry]:
     yield from _added(catalogue.DATASETS, "Class")
 
 
-def _criteria(place: CursorContext) -> Iterator[CompletionEntry]:
-    unit = next((str(token) for token in place.before if token.type == "UNIT"), None)
+def _criteria(context: CursorContext) -> Iterator[CompletionEntry]:
+    unit = next((str(token) for token in context.before if token.type == "UNIT"), None)
     for name, criterion in registries.CRITERIA.builtin.items():
         if unit is None or unit in criterion.units:
             needs = f"; needs {', '.join(criterion.needs)}" if criterion.needs else ""
@@ -188,24 +188,24 @@ def _meanings(words: Mapping[str, bool]) -> list[CompletionEntry]:
     ]
 
 
-def _schema(place: CursorContext) -> Mapping[str, OptionType | catalogue.Option]:
+def _schema(context: CursorContext) -> Mapping[str, OptionType | catalogue.Option]:
     """The options of the statement at a position. Those of `model` and `data` depend on the name."""
-    name = str(place.before[1]).strip('"') if len(place.before) > 1 else ""
+    name = str(context.before[1]).strip('"') if len(context.before) > 1 else ""
     try:
-        if place.statement == "model":
+        if context.statement == "model":
             return catalogue.MODELS[name].options if name in catalogue.MODELS else {}
-        if place.statement == "data":
+        if context.statement == "data":
             return catalogue.DATASETS[name].options if name in catalogue.DATASETS else {}
     except PluginError:  # reported by a diagnostic
         return {}
-    return option_schemas.STATEMENT_OPTIONS.get(place.statement, {})
+    return option_schemas.STATEMENT_OPTIONS.get(context.statement, {})
 
 
-def _options(place: CursorContext) -> Iterator[CompletionEntry]:
-    given = {str(a) for a, b in zip(place.before, place.before[1:], strict=False) if b.type == "EQUAL"}
-    for key, option in _schema(place).items():
+def _options(context: CursorContext) -> Iterator[CompletionEntry]:
+    given = {str(a) for a, b in zip(context.before, context.before[1:], strict=False) if b.type == "EQUAL"}
+    for key, option in _schema(context).items():
         if key not in given:
-            default = _train_default(key) if place.statement == "train" else getattr(option, "default", None)
+            default = _train_default(key) if context.statement == "train" else getattr(option, "default", None)
             yield CompletionEntry(f"{key}=", "Property", f"{key}={_value_form(option, default)}", option.summary)
 
 

@@ -140,10 +140,10 @@ def _completion(ls: PlanServer, params: types.CompletionParams) -> list[types.Co
     if located is None:
         return None
     source, offset = located
-    place = cursor.locate(source.text, offset)
-    if place is None:
+    context = cursor.locate(source.text, offset)
+    if context is None:
         return []
-    span = ls.buffers.range(Span(source, place.start, offset))
+    span = ls.buffers.range(Span(source, context.start, offset))
     return [
         types.CompletionItem(
             label=item.word,
@@ -154,7 +154,7 @@ def _completion(ls: PlanServer, params: types.CompletionParams) -> list[types.Co
             filter_text=item.word,
             text_edit=types.TextEdit(span, item.word),
         )
-        for order, item in enumerate(completions.completions(place, _defined_names(ls.buffers, source)))
+        for order, item in enumerate(completions.completions(context, _defined_names(ls.buffers, source)))
     ]
 
 
@@ -166,13 +166,13 @@ def _hover(ls: PlanServer, params: types.HoverParams) -> types.Hover | None:
     uri = params.text_document.uri
     parts: list[str] = []
     span: Span | None = None
-    place = cursor.locate(source.text, offset)
-    if place is not None and place.word:
-        span = Span(source, place.start, place.end)
+    context = cursor.locate(source.text, offset)
+    if context is not None and context.word:
+        span = Span(source, context.start, context.end)
         name = symbols.occurrence(ls.buffers, uri, offset)
         text = symbols.describe(ls.buffers, uri, name.kind, name.name) if name else None
-        known = completions.completions(place, _defined_names(ls.buffers, source)) if text is None else []
-        parts += [text] if text else [item.markdown for item in known if item.word.rstrip("=") == place.word][:1]
+        known = completions.completions(context, _defined_names(ls.buffers, source)) if text is None else []
+        parts += [text] if text else [item.markdown for item in known if item.word.rstrip("=") == context.word][:1]
     for diagnostic in ls.buffers.diagnostics(uri):
         at = diagnostic.span
         if at.source is source and at.start <= offset <= max(at.end, at.start + 1):

@@ -60,7 +60,7 @@ def sorted_unique(diagnostics: Iterable[Diagnostic]) -> tuple[Diagnostic, ...]:
 
 
 def _span_fields(span: Span) -> dict[str, Any]:
-    line, column = span.last
+    line, column = span.end_position
     return {
         "path": span.source.path,
         "line": span.line,
@@ -108,7 +108,7 @@ def _concise(d: Diagnostic) -> str:
 
 def _github(d: Diagnostic) -> str:
     kind = "notice" if d.severity == "note" else d.severity
-    line, column = d.span.last
+    line, column = d.span.end_position
     text = "\n".join([d.message, *([d.label] if d.label else []), *([f"help: {d.help}"] if d.help else [])])
     return (
         f"::{kind} file={_property(d.span.source.path)},line={d.span.line},col={d.span.column},"

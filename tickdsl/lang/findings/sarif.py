@@ -84,7 +84,7 @@ def _result(d: Diagnostic, rule: int) -> dict[str, Any]:
 
 
 def _location(span: Span) -> dict[str, Any]:
-    line, column = span.last
+    line, column = span.end_position
     region = {"startLine": span.line, "startColumn": span.column, "endLine": line, "endColumn": column}
     return {"physicalLocation": {"artifactLocation": _artifact(span.source.path), "region": region}}
 

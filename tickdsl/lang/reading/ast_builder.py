@@ -150,10 +150,10 @@ class _Builder(Transformer[Token, syntax.File]):
         return "protect", tuple(self._value(child) for child in children)
 
     def prune(self, meta: Meta, children: Children) -> syntax.Prune:
-        place = next(i for i, c in enumerate(children) if isinstance(c, syntax.Amount))
+        amount_index = next(i for i, c in enumerate(children) if isinstance(c, syntax.Amount))
         clauses: dict[str, Any] = {}
         repeated: Children = []
-        for name, node in children[place + 1 :]:
+        for name, node in children[amount_index + 1 :]:
             if name in ("within", "protect"):
                 clauses[name] = clauses.get(name, ()) + node
             elif name in clauses:
@@ -162,8 +162,8 @@ class _Builder(Transformer[Token, syntax.File]):
                 clauses[name] = node
         return syntax.Prune(
             unit=children[0],
-            scope=children[1] if place == 2 else None,
-            amount=children[place],
+            scope=children[1] if amount_index == 2 else None,
+            amount=children[amount_index],
             times=clauses.get("times"),
             until=clauses.get("until"),
             by=clauses.get("by"),

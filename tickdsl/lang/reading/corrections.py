@@ -11,11 +11,11 @@ _NAME = re.compile(r"[A-Za-z_][\w.-]*")
 
 
 def suggest_correction(
-    piece: StatementText, place: int, found: str, before: list[str], expected: set[str]
+    piece: StatementText, offset: int, found: str, before: list[str], expected: set[str]
 ) -> str | None:
     """What to write instead, if the syntax error is a known mistake; else None.
 
-    `place` is the offset of the error in `piece`, `found` the token there ("" at the end of the statement), `before`
+    `offset` is the offset of the error in `piece`, `found` the token there ("" at the end of the statement), `before`
     the words of the statement before it, and `expected` the terminals that the parser would accept.
     """
     first, last = (before[0], before[-1]) if before else ("", "")
@@ -28,7 +28,7 @@ def suggest_correction(
         return correction
     if number:
         return _correct_number(found, number[0], first, last, before, expected)
-    if found == "." and (decimal := re.search(r"\d*\.\d+", piece.text[max(0, place - 20) : place + 20])):
+    if found == "." and (decimal := re.search(r"\d*\.\d+", piece.text[max(0, offset - 20) : offset + 20])):
         if first == "prune" and decimal[0][0] != ".":
             return f"write the amount as a percentage: `{float(decimal[0]) * 100:g}%`"
         return f"write a zero before the decimal point: `0{decimal[0]}`" if decimal[0][0] == "." else None

@@ -52,14 +52,14 @@ class StatementText:
         blank = re.sub(r"[^\r\n]", " ", self.text[start:end])
         return attrs.evolve(self, text=self.text[:start] + blank + self.text[end:])
 
-    def with_repaired_header(self, start: int, place: int) -> tuple[StatementText, int] | None:
+    def with_repaired_header(self, start: int, offset: int) -> tuple[StatementText, int] | None:
         """Repair the header of the `arm` or `cycle` at `start`, so that its block can still be parsed.
 
-        Returns a copy with a valid header, and the end of the header. Returns None if the error at `place` is not in
+        Returns a copy with a valid header, and the end of the header. Returns None if the error at `offset` is not in
         such a header.
         """
         for lexeme in _boundaries(self.text, start):
-            if lexeme.lastgroup == "open" and place <= lexeme.start():
+            if lexeme.lastgroup == "open" and offset <= lexeme.start():
                 header = self.text[start : lexeme.start()]
                 repaired = _repair_header(re.findall(r"[\w.-]+", header))
                 if repaired is None or len(repaired) > len(header):
@@ -70,11 +70,11 @@ class StatementText:
                 return None
         return None
 
-    def statement_range(self, place: int) -> tuple[int, int]:
+    def statement_range(self, offset: int) -> tuple[int, int]:
         """The range of the statement that contains an offset, including its block."""
         start, depth = 0, 0
         for lexeme in _boundaries(self.text):
-            if lexeme.start() < place:
+            if lexeme.start() < offset:
                 start = lexeme.end()
             elif lexeme.lastgroup == "open":
                 depth += 1
@@ -98,13 +98,13 @@ class StatementText:
                 return lexeme.end()
         return len(self.text)
 
-    def closes_block(self, place: int) -> bool:
+    def closes_block(self, offset: int) -> bool:
         """Whether the character at an offset is the `}` of a block in this piece."""
-        if self.text[place : place + 1] != "}":
+        if self.text[offset : offset + 1] != "}":
             return False
         depth = 0
         for lexeme in _boundaries(self.text):
-            if lexeme.start() >= place:
+            if lexeme.start() >= offset:
                 break
             depth = max(0, depth + {"open": 1, "close": -1}.get(lexeme.lastgroup or "", 0))
         return depth > 0

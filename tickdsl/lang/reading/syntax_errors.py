@@ -74,16 +74,16 @@ _LOOKALIKES = {
 def diagnose_syntax_error(error: UnexpectedInput, piece: StatementText) -> tuple[Diagnostic, tuple[int, int]]:
     """The diagnostic for a syntax error in a piece, and the range of the statement that contains the error."""
     text = piece.text
-    place = _error_offset(error, text)
-    diagnostic = _diagnose(error, piece, place)
-    start, end = piece.statement_range(place)
+    offset = _error_offset(error, text)
+    diagnostic = _diagnose(error, piece, offset)
+    start, end = piece.statement_range(offset)
     block_end = piece.following_block_end(end)
     if block_end > end:
         return diagnostic, (start, block_end)
-    if not piece.closes_block(place):
+    if not piece.closes_block(offset):
         end = min(max(end, diagnostic.span.end - piece.start), len(text))
     if not text[start:end].strip():
-        start, end = place, min(place + 1, len(text))
+        start, end = offset, min(offset + 1, len(text))
     return diagnostic, (start, end)
 
 
@@ -92,8 +92,8 @@ def _error_offset(error: UnexpectedInput, text: str) -> int:
     token = getattr(error, "token", None)
     if token is not None and token.type == "$END":
         return len(text)
-    place = getattr(token, "start_pos", None) if token is not None else error.pos_in_stream
-    return len(text) if place is None else int(place)
+    offset = getattr(token, "start_pos", None) if token is not None else error.pos_in_stream
+    return len(text) if offset is None else int(offset)
 
 
 def _expected_terminals(error: UnexpectedInput) -> set[str]:
@@ -126,11 +126,11 @@ _KEYWORDS = {
 }
 
 
-def _diagnose(error: UnexpectedInput, piece: StatementText, place: int) -> Diagnostic:
+def _diagnose(error: UnexpectedInput, piece: StatementText, offset: int) -> Diagnostic:
     text, expected = piece.text, _expected_terminals(error)
-    match = _TOKEN_AT.match(text, place)
-    found = match[0] if match and text[place] not in "\r\n;" else ""
-    span = piece.span(place, place + max(len(found), 1))
+    match = _TOKEN_AT.match(text, offset)
+    found = match[0] if match and text[offset] not in "\r\n;" else ""
+    span = piece.span(offset, offset + max(len(found), 1))
     words = _expected_words(expected)
     may_end = "_SEP" in expected or "$END" in expected
     at_start = "PRUNE" in expected
@@ -140,7 +140,7 @@ def _diagnose(error: UnexpectedInput, piece: StatementText, place: int) -> Diagn
     if at_start and found and (found[0].isalpha() or found[0] == "_"):
         return _unknown_statement(found, span)
     if found == "," and may_end:
-        rest = _TOKEN_AT.match(text, piece.skip_blanks(place + 1))
+        rest = _TOKEN_AT.match(text, piece.skip_blanks(offset + 1))
         if rest and rest[0] in vocabulary.STATEMENTS:
             return Diagnostic(
                 "TD013",
@@ -155,7 +155,7 @@ def _diagnose(error: UnexpectedInput, piece: StatementText, place: int) -> Diagn
             span,
             help=f"write `; {found}` or start a new line",
         )
-    if expected == {"EQUAL"} and (word := re.search(r"(\w+)\s+$", text[:place])) and word[1] in vocabulary.STATEMENTS:
+    if expected == {"EQUAL"} and (word := re.search(r"(\w+)\s+$", text[:offset])) and word[1] in vocabulary.STATEMENTS:
         return Diagnostic(
             "TD012",
             f"missing `;` between two statements, before `{word[1]}`",
@@ -163,8 +163,8 @@ def _diagnose(error: UnexpectedInput, piece: StatementText, place: int) -> Diagn
             help=f"write `; {word[1]}` or start a new line",
         )
     if isinstance(error, UnexpectedCharacters) and found and not (found[0].isascii() and found[0].isprintable()):
-        return _bad_character(text[place], piece, place)
-    return _unexpected(piece, place, found, expected, words)
+        return _bad_character(text[offset], piece, offset)
+    return _unexpected(piece, offset, found, expected, words)
 
 
 def _unknown_statement(found: str, span: Span) -> Diagnostic:
@@ -181,25 +181,25 @@ def _unknown_statement(found: str, span: Span) -> Diagnostic:
     )
 
 
-def _bad_character(character: str, piece: StatementText, place: int) -> Diagnostic:
+def _bad_character(character: str, piece: StatementText, offset: int) -> Diagnostic:
     shown = f"`{character}`" if character.isprintable() and not character.isspace() else f"U+{ord(character):04X}"
     description = _LOOKALIKES.get(character, "")
     return Diagnostic(
         "TD004",
         f"invalid character {shown}",
-        piece.span(place, place + 1),
+        piece.span(offset, offset + 1),
         label=f"this is {description}" if description else "",
         help=None if "write" in description else "remove it or retype it",
     )
 
 
-def _unexpected(piece: StatementText, place: int, found: str, expected: set[str], words: set[str]) -> Diagnostic:
-    span = piece.span(place, place + max(len(found), 1))
-    before = piece.text[piece.statement_range(place)[0] : place].split()
+def _unexpected(piece: StatementText, offset: int, found: str, expected: set[str], words: set[str]) -> Diagnostic:
+    span = piece.span(offset, offset + max(len(found), 1))
+    before = piece.text[piece.statement_range(offset)[0] : offset].split()
     after = f" after `{before[-1]}`" if before else ""
     actual = f"found `{found}`" if found else "the statement ends here"
     suggestion = did_you_mean(found, words) if found else None
-    correction = suggest_correction(piece, place, found, before, expected)
+    correction = suggest_correction(piece, offset, found, before, expected)
     return Diagnostic(
         "TD001",
         f"expected {_describe_expected(expected)}{after}; {actual}",

@@ -16,25 +16,25 @@ def fold_into_cycles(rounds: Sequence[model.Rounds], texts: Sequence[Hashable]) 
     Two rounds are the same if their `texts` are equal.
     """
     keys = [(text, group.joined) for text, group in zip(texts, rounds, strict=True)]
-    place = 0
-    while place < len(rounds):
-        times, length = _best_repetition(rounds, keys, place)
-        body = range(place, place + length)
+    start = 0
+    while start < len(rounds):
+        times, length = _best_repetition(rounds, keys, start)
+        body = range(start, start + length)
         yield (times if times > 1 or length > 1 else None), body
-        place += times * length
+        start += times * length
 
 
-def _best_repetition(rounds: Sequence[model.Rounds], keys: Sequence[Hashable], place: int) -> tuple[int, int]:
-    """(repetitions, body length) of the repetition that starts at `place` and covers the most rounds."""
+def _best_repetition(rounds: Sequence[model.Rounds], keys: Sequence[Hashable], start: int) -> tuple[int, int]:
+    """(repetitions, body length) of the repetition that starts at `start` and covers the most rounds."""
     joined = 1
-    while rounds[place + joined - 1].joined:
+    while rounds[start + joined - 1].joined:
         joined += 1
     best = (1, joined)
-    for length in range(joined, min(_MAX_CYCLE_LENGTH, (len(rounds) - place) // 2) + 1):
-        if not _is_cycle_body(rounds[place : place + length]):
+    for length in range(joined, min(_MAX_CYCLE_LENGTH, (len(rounds) - start) // 2) + 1):
+        if not _is_cycle_body(rounds[start : start + length]):
             continue
-        times, end = 1, place + length
-        while keys[place : place + length] == keys[end : end + length]:
+        times, end = 1, start + length
+        while keys[start : start + length] == keys[end : end + length]:
             times, end = times + 1, end + length
         if times > 1 and times * length > best[0] * best[1]:
             best = (times, length)

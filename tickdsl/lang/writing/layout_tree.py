@@ -115,7 +115,7 @@ def read_layout(text: str) -> PlanLayout:
 
 def _tokens(text: str) -> Iterator[_Token]:
     """Tokens, comments and newlines, in order. The parser's comma token, which swallows newlines, is taken apart."""
-    line, place = 1, 0
+    line, position = 1, 0
 
     def trivia(part: str) -> Iterator[_Token]:
         nonlocal line
@@ -126,7 +126,7 @@ def _tokens(text: str) -> Iterator[_Token]:
     state = plan_parser().parse_interactive(text)
     for token in state.iter_parse():
         start, end = int(token.start_pos or 0), int(token.end_pos or 0)
-        yield from trivia(text[place:start])
+        yield from trivia(text[position:start])
         match token.type:
             case "_COMMA":
                 yield _Token(",", ",", line)
@@ -135,9 +135,9 @@ def _tokens(text: str) -> Iterator[_Token]:
                 yield from trivia("\n")
             case _:
                 yield _Token(token.type, _spelling(token.type, str(token)), line)
-        place = end
+        position = end
     state.feed_eof()
-    yield from trivia(text[place:])
+    yield from trivia(text[position:])
 
 
 def _spelling(kind: str, text: str) -> str:

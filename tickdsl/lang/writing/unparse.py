@@ -60,10 +60,10 @@ def settings(arm: model.Arm) -> list[str]:
     return lines if arm.split is None else [*lines, f"split {arm.split.by} {arm.split.parts}"]
 
 
-def _with_defaults(start: str, given: model.Options, known: Mapping[str, catalogue.Option]) -> str:
+def _with_defaults(start: str, values: model.Options, known: Mapping[str, catalogue.Option]) -> str:
     """A `model`, `data` or `transfer` statement with its options and defaults. Zero or empty defaults are left out."""
     defaults = {name: option.default for name, option in known.items() if option.default}
-    return _with(start, {**defaults, **given}, option_schema(known))
+    return _with(start, {**defaults, **values}, option_schema(known))
 
 
 def _train(recipe_dict: model.Options) -> str:
@@ -177,8 +177,8 @@ def _retrain(node: model.Retrain) -> str:
 
 def schedule_options(node: model.Retrain, recipe: Recipe) -> dict[str, Any]:
     """The values of the options that set the learning rates of a `retrain`."""
-    given: Mapping[str, Any] = node.given or {}
-    rising = given.get("pct_start", PCT_START)
+    written: Mapping[str, Any] = node.given or {}
+    pct_start = written.get("pct_start", PCT_START)
     match node.schedule:
         case "scaled" if recipe.schedule == "one-cycle":
             return {"lr": recipe.max_lr, "gamma": recipe.gamma}
@@ -186,11 +186,11 @@ def schedule_options(node: model.Retrain, recipe: Recipe) -> dict[str, Any]:
             names = ("max-lr", "pct-start", "div", "final-div")
             return {name: getattr(recipe, recipe_field(name)) for name in names}
         case "cyclic":
-            return {"lr": recipe.lr, "min-lr": recipe.min_lr, "pct-start": rising}
+            return {"lr": recipe.lr, "min-lr": recipe.min_lr, "pct-start": pct_start}
         case "linear":
-            return {"lr": recipe.lr, "pct-start": rising}
+            return {"lr": recipe.lr, "pct-start": pct_start}
         case "scaled":
-            values: dict[str, Any] = {"lr": recipe.lr, "pct-start": rising}
+            values: dict[str, Any] = {"lr": recipe.lr, "pct-start": pct_start}
             if recipe.warmup.amount:
                 values["min-lr"] = recipe.rise_from
             if recipe.schedule == "milestones" or not _is_default(recipe, "gamma"):
@@ -199,8 +199,8 @@ def schedule_options(node: model.Retrain, recipe: Recipe) -> dict[str, Any]:
         case "fine-tune" | "scratch":
             return {"lr": recipe.lr}
         case _:
-            own = ("lr", "min-lr", "pct-start", "gamma", "div", "final-div")
-            return {name: getattr(recipe, recipe_field(name)) for name in own}
+            plugin_options = ("lr", "min-lr", "pct-start", "gamma", "div", "final-div")
+            return {name: getattr(recipe, recipe_field(name)) for name in plugin_options}
 
 
 def transfer(node: model.Transfer) -> str:
