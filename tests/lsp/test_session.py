@@ -124,7 +124,7 @@ def test_hover(tmp_path: Path) -> None:
             return await editor.hover(text.replace(before, after, 1))
 
         assert "`$budget` is `12ep`" in await over("$budget", "$bu|dget")
-        assert "`$scope` is each of `[local, global]`" in await over("$scope", "$sc|ope")
+        assert "`$scope` takes each value of `[local, global]`" in await over("$scope", "$sc|ope")
         assert "initial learning rate" in await over("lr=0.1", "l|r=0.1")
         assert "FLOAT > 0 (default 0.1" in await over("lr=0.1", "l|r=0.1")
         assert STATEMENTS["prune"].form in await over("prune", "pr|une")
@@ -137,7 +137,7 @@ def test_hover(tmp_path: Path) -> None:
         assert await over("x 3", "x |3") == ""
         assert "output channels of convolutions" in await editor.hover("pruen\nprune fil|ters 20% zzz")
         chained = "let a = $b\nlet b = $c\nsweep c in 1..3\nprune layers $|a; rewind lr"
-        assert "`$a` is each of `1..3`" in await editor.hover(chained)
+        assert "`$a` takes each value of `1..3`" in await editor.hover(chained)
         assert "let a = $a" in await editor.hover("let |a = $a")
         page = await editor.hover(PLAN.replace("seeds 3", "").replace("arm one", "arm o|ne"))
         assert "**TD505 single-seed**" in page and "#### Why" in page

@@ -84,7 +84,7 @@ PLUGIN_SCHEDULE_OPTIONS = ("lr", "min-lr", "pct-start", "gamma", "div", "final-d
 COMPARE_OPTIONS: dict[str, OptionType] = {
     "levels": OptionType("word", "the levels at which controls are trained", ("all", "last")),
     "within": OptionType("share", "how much less accurate than the dense network a winning ticket may be"),
-    "budget": OptionType("word", "what a control's training has in common with the ticket's", ("epochs", "flops")),
+    "budget": OptionType("word", "what a control's training matches the ticket's in", ("epochs", "flops")),
 }
 REPORT_OPTIONS: dict[str, OptionType] = {
     "batch": OptionType("int", "batch size for latency and memory (default 128)", least=1),

@@ -78,6 +78,8 @@ def _span() -> Span:
 
 @attrs.frozen
 class Number:
+    """A number."""
+
     value: int | float
     span: Span = _span()
 
@@ -166,12 +168,16 @@ class Condition:
 
 @attrs.frozen
 class Version:
+    """`plan 1`."""
+
     number: int
     span: Span = _span()
 
 
 @attrs.frozen
 class Let:
+    """`let NAME = VALUE`."""
+
     name: Word
     value: Value
     span: Span = _span()
@@ -179,18 +185,24 @@ class Let:
 
 @attrs.frozen
 class Include:
+    """`include "x.plan"`."""
+
     path: String
     span: Span = _span()
 
 
 @attrs.frozen
 class Seeds:
+    """`seeds 5`, `seeds 1..5`, `seeds [1, 7]`."""
+
     value: Value
     span: Span = _span()
 
 
 @attrs.frozen
 class Sweep:
+    """`sweep NAME in [a, b]`."""
+
     name: Word
     values: Value
     span: Span = _span()
@@ -198,6 +210,8 @@ class Sweep:
 
 @attrs.frozen
 class Model:
+    """`model NAME [on DATA] [key=value …]`."""
+
     name: Value
     data: Value | None
     options: tuple[Option, ...]
@@ -206,6 +220,8 @@ class Model:
 
 @attrs.frozen
 class Data:
+    """`data NAME [key=value …]`."""
+
     name: Value
     options: tuple[Option, ...]
     span: Span = _span()
@@ -213,6 +229,8 @@ class Data:
 
 @attrs.frozen
 class Split:
+    """`split classes|samples K`."""
+
     by: Value
     parts: Value
     options: tuple[Option, ...]
@@ -221,6 +239,8 @@ class Split:
 
 @attrs.frozen
 class Train:
+    """`train [LENGTH] [key=value …]`."""
+
     length: Value | None
     options: tuple[Option, ...]
     span: Span = _span()
@@ -259,6 +279,11 @@ Amount = RoundAmount | TargetAmount | Matching
 
 @attrs.frozen
 class Prune:
+    """`prune UNIT [SCOPE] AMOUNT` with its clauses.
+
+    times: `x N`. within: the layers after `in`. protect: those after `except`. repeated: values of clauses given twice.
+    """
+
     unit: Value
     scope: Value | None
     amount: Amount
@@ -274,6 +299,8 @@ class Prune:
 
 @attrs.frozen
 class Overlap:
+    """`overlap [k of K]`."""
+
     at_least: Value | None
     parts: Value | None
     span: Span = _span()
@@ -281,6 +308,8 @@ class Overlap:
 
 @attrs.frozen
 class Rewind:
+    """`rewind lr|weights [to MOMENT]`."""
+
     what: Value
     to: Value | None
     options: tuple[Option, ...]
@@ -289,6 +318,8 @@ class Rewind:
 
 @attrs.frozen
 class Retrain:
+    """`retrain SCHEDULE [LENGTH] [key=value …]`."""
+
     schedule: Value
     length: Value | None
     options: tuple[Option, ...]
@@ -297,6 +328,8 @@ class Retrain:
 
 @attrs.frozen
 class Distill:
+    """`distill from TEACHER [key=value …]`."""
+
     teacher: Value
     options: tuple[Option, ...]
     span: Span = _span()
@@ -304,6 +337,8 @@ class Distill:
 
 @attrs.frozen
 class Transfer:
+    """`transfer to DATA [key=value …] [{ … }]`."""
+
     data: Value
     options: tuple[Option, ...]
     body: tuple[Statement, ...]
@@ -312,6 +347,8 @@ class Transfer:
 
 @attrs.frozen
 class Cycle:
+    """`cycle N { … }`."""
+
     times: Value
     body: tuple[Statement, ...]
     span: Span = _span()
@@ -322,6 +359,8 @@ class Cycle:
 
 @attrs.frozen
 class Arm:
+    """`arm NAME { … }`."""
+
     name: Word
     body: tuple[Statement, ...]
     span: Span = _span()
@@ -329,6 +368,8 @@ class Arm:
 
 @attrs.frozen
 class Compare:
+    """`compare NAME, … [key=value …]`."""
+
     names: tuple[Value, ...]
     options: tuple[Option, ...]
     span: Span = _span()
@@ -336,6 +377,8 @@ class Compare:
 
 @attrs.frozen
 class Report:
+    """`report METRIC, … [key=value …]`."""
+
     metrics: tuple[Value, ...]
     options: tuple[Option, ...]
     span: Span = _span()
@@ -343,6 +386,8 @@ class Report:
 
 @attrs.frozen
 class Stop:
+    """`stop when CONDITION`."""
+
     condition: Condition
     span: Span = _span()
 

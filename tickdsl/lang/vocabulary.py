@@ -16,7 +16,7 @@ CLOSED_WORDS: dict[str, dict[str, str]] = {
     "UNIT": {
         "weights": "individual weights of convolutional and linear layers, set to zero by a mask",
         "filters": "output channels of convolutions; channels joined by an addition are removed together",
-        "neurons": "outputs of linear layers",
+        "neurons": "outputs of hidden linear layers",
         "layers": "whole residual blocks, or convolutions whose input and output shapes are equal",
         "blocks": "same as `layers`",
     },
@@ -30,7 +30,7 @@ CLOSED_WORDS: dict[str, dict[str, str]] = {
         "original": "a share of the units of the dense network",
     },
     "WHAT": {
-        "lr": "keep the weights and repeat the whole recipe",
+        "lr": "keep the weights and replay the recipe from that moment",
         "weights": "restore the weights of the dense run at that moment and train from there",
     },
     "SPLIT_BY": {
@@ -92,7 +92,7 @@ STATEMENTS: dict[str, StatementForm] = {
         "pipeline", "distill from ARM|dense [key=value …]", "add a distillation loss to the training"
     ),
     "transfer": StatementForm(
-        "pipeline", "transfer to DATA [head=reset|keep]", "train the pruned network on another data set"
+        "pipeline", "transfer to DATA [head=reset|keep]", "train the pruned structure on another data set"
     ),
     "cycle": StatementForm("pipeline", "cycle N { prune …; rewind … }", "repeat a block of statements N times"),
     "arm": StatementForm(

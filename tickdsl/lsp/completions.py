@@ -61,7 +61,7 @@ def completions(context: CursorContext, names: DefinedNames) -> list[CompletionE
             if word.upper() in context.accepts - used
         ]
         if "_TIMES" in context.accepts - used:
-            entries.append(CompletionEntry("x", "Keyword", "x N", "number of rounds"))
+            entries.append(CompletionEntry("x", "Keyword", "x N", "repeat the prune and what follows it N times"))
     for terminal in sorted(context.accepts & vocabulary.CLOSED_WORDS.keys()):
         entries += [
             CompletionEntry(word, "EnumMember", meaning=text)
@@ -202,9 +202,9 @@ def _schema(context: CursorContext) -> Mapping[str, OptionType | catalogue.Optio
 
 
 def _options(context: CursorContext) -> Iterator[CompletionEntry]:
-    given = {str(a) for a, b in zip(context.before, context.before[1:], strict=False) if b.type == "EQUAL"}
+    used = {str(a) for a, b in zip(context.before, context.before[1:], strict=False) if b.type == "EQUAL"}
     for key, option in _schema(context).items():
-        if key not in given:
+        if key not in used:
             default = _train_default(key) if context.statement == "train" else getattr(option, "default", None)
             yield CompletionEntry(f"{key}=", "Property", f"{key}={_value_form(option, default)}", option.summary)
 

@@ -98,7 +98,7 @@ def describe(buffers: Buffers, uri: str, kind: str, name: str) -> str | None:
         target = defined[value.name]
         value = target.value if isinstance(target, syntax.Let) else target.values  # type: ignore[union-attr]
     swept = any(isinstance(defined[n], syntax.Sweep) for n in seen)
-    return f"{text}\n\n`${name}` is {'each of ' if swept else ''}`{format_value(value)}`"
+    return f"{text}\n\n`${name}` {'takes each value of' if swept else 'is'} `{format_value(value)}`"
 
 
 def rename(buffers: Buffers, uri: str, offset: int, name: str) -> dict[str, list[syntax.Span]]:

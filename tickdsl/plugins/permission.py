@@ -12,9 +12,9 @@ def allow_code() -> None:
     """Allow quoted names to run code for the rest of the process, including modules in the current directory."""
     global _allowed
     _allowed = True
-    here = str(Path.cwd())
-    if here not in sys.path:
-        sys.path.insert(0, here)
+    cwd = str(Path.cwd())
+    if cwd not in sys.path:
+        sys.path.insert(0, cwd)
 
 
 def code_allowed() -> bool:
