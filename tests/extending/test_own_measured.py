@@ -167,7 +167,7 @@ class _Written:
     def items(self) -> dict[str, str]:
         place = cursor.locate(self.text, len(self.text))
         assert place is not None
-        return {item.word: item.meaning for item in completions.completions(place, completions.DefinedNames({}, {}))}
+        return {item.word: item.meaning for item in completions.complete(place, completions.DefinedNames({}, {}))}
 
 
 @pytest.mark.parametrize(

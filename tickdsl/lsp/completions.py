@@ -48,7 +48,7 @@ class DefinedNames:
     arms: Mapping[str, str]
 
 
-def completions(context: CursorContext, names: DefinedNames) -> list[CompletionEntry]:
+def complete(context: CursorContext, names: DefinedNames) -> list[CompletionEntry]:
     """The words that the parser accepts at a position."""
     entries: list[CompletionEntry] = []
     used = {token.type for token in context.before} - {"IN", "EXCEPT"}

@@ -154,7 +154,7 @@ def _completion(ls: PlanServer, params: types.CompletionParams) -> list[types.Co
             filter_text=item.word,
             text_edit=types.TextEdit(span, item.word),
         )
-        for order, item in enumerate(completions.completions(context, _defined_names(ls.buffers, source)))
+        for order, item in enumerate(completions.complete(context, _defined_names(ls.buffers, source)))
     ]
 
 
@@ -171,7 +171,7 @@ def _hover(ls: PlanServer, params: types.HoverParams) -> types.Hover | None:
         span = Span(source, context.start, context.end)
         name = symbols.occurrence(ls.buffers, uri, offset)
         text = symbols.describe(ls.buffers, uri, name.kind, name.name) if name else None
-        known = completions.completions(context, _defined_names(ls.buffers, source)) if text is None else []
+        known = completions.complete(context, _defined_names(ls.buffers, source)) if text is None else []
         parts += [text] if text else [item.markdown for item in known if item.word.rstrip("=") == context.word][:1]
     for diagnostic in ls.buffers.diagnostics(uri):
         at = diagnostic.span

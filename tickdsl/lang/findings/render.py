@@ -41,11 +41,10 @@ def render_all(diagnostics: Iterable[Diagnostic], unread: Iterable[tuple[str, Ti
             ensure_ascii=False,
         )
     if form == "sarif":
-        from tickdsl.lang.findings.sarif import sarif
+        from tickdsl.lang.findings.sarif import sarif_log
 
-        return json.dumps(
-            sarif(listed, [(path, str(error)) for path, error in unreadable]), indent=2, ensure_ascii=False
-        )
+        log = sarif_log(listed, [(path, str(error)) for path, error in unreadable])
+        return json.dumps(log, indent=2, ensure_ascii=False)
     lines = [_github(d) for d in listed]
     lines += [f"::error file={_property(path)},title=unreadable::{_escaped(str(error))}" for path, error in unreadable]
     return "\n".join(lines)

@@ -16,7 +16,7 @@ from tickdsl.lang.syntax import Span
 SCHEMA = "https://docs.oasis-open.org/sarif/sarif/v2.1.0/errata01/os/schemas/sarif-schema-2.1.0.json"
 
 
-def sarif(diagnostics: Sequence[Diagnostic], unread: Iterable[tuple[str, str]] = ()) -> dict[str, Any]:
+def sarif_log(diagnostics: Sequence[Diagnostic], unread: Iterable[tuple[str, str]] = ()) -> dict[str, Any]:
     """A SARIF log with one run. `unread` holds (path, message) for each file that could not be read."""
     rules = [code for code in CODES if any(d.code == code for d in diagnostics)]
     notifications = [
