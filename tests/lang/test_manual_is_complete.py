@@ -9,7 +9,7 @@ import lark
 import pytest
 
 from tickdsl import grammar
-from tickdsl.lang import vocabulary
+from tickdsl.lang import option_schemas, registries, vocabulary
 from tickdsl.training.catalogue import DATASETS, MODELS
 
 MANUAL = (Path(__file__).parents[2] / "docs" / "language.md").read_text("utf-8")
@@ -56,7 +56,7 @@ def test_an_alternative_without_an_example_is_noticed() -> None:
 @pytest.mark.parametrize("statement", vocabulary.STATEMENTS)
 def test_every_option_of_a_statement_is_in_its_section(statement: str) -> None:
     text = section(statement)
-    options = set(vocabulary.STATEMENT_OPTIONS.get(statement, ()))
+    options = set(option_schemas.STATEMENT_OPTIONS.get(statement, ()))
     if statement == "model":
         options = {name for info in MODELS.values() for name in info.options}
     if statement == "data":
@@ -73,11 +73,11 @@ def test_every_closed_word_is_in_an_example(terminal: str) -> None:
 @pytest.mark.parametrize(
     ("title", "words"),
     [
-        ("Criteria", tuple(vocabulary.CRITERIA)),
-        ("Controls", tuple(vocabulary.RIVALS)),
-        ("compare", (*vocabulary.RIVALS, vocabulary.ALL_ARMS)),
+        ("Criteria", tuple(registries.CRITERIA)),
+        ("Controls", tuple(vocabulary.CONTROLS)),
+        ("compare", (*vocabulary.CONTROLS, vocabulary.ALL_ARMS)),
         ("report", vocabulary.METRICS),
-        ("retrain", tuple(vocabulary.SCHEDULES)),
+        ("retrain", tuple(registries.SCHEDULES)),
         ("stop", vocabulary.CONDITION_METRICS),
         ("prune", (*vocabulary.UNITS[:-1], *vocabulary.SCOPES, vocabulary.MASK_DISTANCE)),
         ("Values", tuple(vocabulary.MOMENT_WORDS)),

@@ -5,7 +5,7 @@ import re
 import pytest
 
 from tickdsl import grammar
-from tickdsl.lang import vocabulary
+from tickdsl.lang import option_schemas, vocabulary
 from tickdsl.lang.reading.parse import parse
 from tickdsl.lang.syntax import Source
 
@@ -28,8 +28,8 @@ def test_closed_words_are_the_grammars() -> None:
 
 
 def test_metrics_controls_and_options_have_summaries() -> None:
-    assert set(vocabulary.WORD_SUMMARIES) == {*vocabulary.METRICS, *vocabulary.RIVALS, vocabulary.ALL_ARMS}
-    assert all(kind.summary for schema in vocabulary.STATEMENT_OPTIONS.values() for kind in schema.values())
+    assert set(vocabulary.WORD_SUMMARIES) == {*vocabulary.METRICS, *vocabulary.CONTROLS, vocabulary.ALL_ARMS}
+    assert all(kind.summary for schema in option_schemas.STATEMENT_OPTIONS.values() for kind in schema.values())
 
 
 @pytest.mark.parametrize("word", [*vocabulary.STATEMENTS, *vocabulary.CLAUSE_WORDS])

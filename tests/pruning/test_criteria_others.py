@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from tickdsl.errors import TickdslError
 from tickdsl.graph.structure import Structure
-from tickdsl.lang import vocabulary
+from tickdsl.lang import registries
 from tickdsl.pruning.criteria import CRITERIA, Criterion, ScoringContext, get_criterion
 from tickdsl.pruning.criteria.similarity import linear_cka
 from tickdsl.pruning.selection import prune
@@ -22,7 +22,7 @@ from tickdsl.pruning.selection import prune
 
 def test_the_language_and_the_criteria_agree() -> None:
     assert {name: (criterion.units, criterion.needs) for name, criterion in CRITERIA.items()} == {
-        name: (declared.units, declared.needs) for name, declared in vocabulary.CRITERIA.items()
+        name: (declared.units, declared.needs) for name, declared in registries.CRITERIA.items()
     }
 
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from tickdsl.checks.traced_prune import TracedPrune
-from tickdsl.lang.findings.diagnostics import Diagnostic, did_you_mean, join_or
+from tickdsl.lang.findings.diagnostics import Diagnostic
+from tickdsl.lang.findings.suggestions import did_you_mean, join_or
 from tickdsl.pruning.patterns import matches
 from tickdsl.pruning.scope import GROUP_KINDS, LAYERS, layer_names, matches_any
 from tickdsl.training import catalogue

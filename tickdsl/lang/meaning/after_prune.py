@@ -7,14 +7,15 @@ from typing import Any
 
 import attrs
 
-from tickdsl.lang import syntax, vocabulary
-from tickdsl.lang.findings.diagnostics import Diagnostic, Label, did_you_mean, join_or
+from tickdsl.lang import option_schemas, registries, syntax, vocabulary
+from tickdsl.lang.findings.diagnostics import Diagnostic, Label
+from tickdsl.lang.findings.suggestions import did_you_mean, join_or
 from tickdsl.lang.meaning import settings
 from tickdsl.lang.meaning.default_notes import DefaultsReporter
 from tickdsl.lang.meaning.settings import ArmSettings
 from tickdsl.lang.meaning.values import InvalidValueError, ValueReader
-from tickdsl.lang.option_types import option_types as options_of
-from tickdsl.lang.option_types import recipe_field
+from tickdsl.lang.option_schemas import option_schema as options_of
+from tickdsl.lang.option_schemas import recipe_field
 from tickdsl.moments import INIT, Moment
 from tickdsl.plan import model
 from tickdsl.plurals import plural
@@ -176,8 +177,8 @@ def _overlap(statement: syntax.Overlap, context: ArmContext) -> model.Overlap:
 
 def _retrain(statement: syntax.Retrain, context: ArmContext) -> model.Retrain:
     reader = context.reader
-    schedule = reader.table_name(statement.schedule, vocabulary.SCHEDULES, "TD116")
-    allowed = {name: vocabulary.RETRAIN_OPTIONS[name] for name in vocabulary.SCHEDULES[schedule].options}
+    schedule = reader.table_name(statement.schedule, registries.SCHEDULES, "TD116")
+    allowed = {name: option_schemas.RETRAIN_OPTIONS[name] for name in registries.SCHEDULES[schedule].options}
     written_options = reader.options(statement.options, allowed, f"retrain {schedule}")
     length = reader.moment(statement.length, "the training length") if statement.length is not None else None
     if len(written_options) < len(statement.options) or context.settings is None:
@@ -238,7 +239,7 @@ def _check_fine_tuning_rate(
 
 def _distill(statement: syntax.Distill, context: ArmContext) -> model.Distill:
     reader = context.reader
-    written_options = reader.options(statement.options, vocabulary.DISTILL_OPTIONS, "distill")
+    written_options = reader.options(statement.options, option_schemas.DISTILL_OPTIONS, "distill")
     teacher = context.arm_name(statement.teacher, "distill from", ["dense", *context.arms])
     if teacher == context.arm:
         help = "distil from `dense` or another arm"
@@ -253,7 +254,7 @@ def _distill(statement: syntax.Distill, context: ArmContext) -> model.Distill:
         written_options.get("weight", DEFAULT_WEIGHT),
     )
     values = {"temperature": temperature, "weight": weight}
-    DefaultsReporter(reader.report).options(statement, values, vocabulary.DISTILL_OPTIONS)
+    DefaultsReporter(reader.report).options(statement, values, option_schemas.DISTILL_OPTIONS)
     return model.Distill(teacher, temperature, weight, until, span=statement.span)
 
 
@@ -262,7 +263,7 @@ def transfer(statement: syntax.Transfer, context: ArmContext) -> model.Transfer:
     reader = context.reader
     name = reader.table_name(statement.data, catalogue.DATASETS, "TD102")
     catalogue_options = catalogue.DATASETS[name].options
-    both = {**options_of(catalogue_options), **vocabulary.TRANSFER_OPTIONS}
+    both = {**options_of(catalogue_options), **option_schemas.TRANSFER_OPTIONS}
     written_options = reader.options(statement.options, both, f"transfer to {name}")
     head = written_options.pop("head", "reset")
     data = model.Data(name, settings.non_default(written_options, catalogue_options), span=statement.data.span)
@@ -281,7 +282,7 @@ def transfer(statement: syntax.Transfer, context: ArmContext) -> model.Transfer:
             continue
         tails.append(added)
     _check_head(statement, data, head, context)
-    DefaultsReporter(reader.report).options(statement, {"head": head}, vocabulary.TRANSFER_OPTIONS)
+    DefaultsReporter(reader.report).options(statement, {"head": head}, option_schemas.TRANSFER_OPTIONS)
     return model.Transfer(data, head, tuple(tails), span=statement.span)
 
 

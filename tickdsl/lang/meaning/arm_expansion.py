@@ -60,7 +60,7 @@ class ArmExpander:
         named: dict[str, syntax.Arm] = {}
         for arm in syntax.of_type(self.statements, syntax.Arm):
             name = arm.name.text
-            if name in vocabulary.RIVALS or name == vocabulary.ALL_ARMS:
+            if name in vocabulary.CONTROLS or name == vocabulary.ALL_ARMS:
                 message = f"`{name}` has a meaning in `compare` and cannot name an arm"
                 help = f"use another name, e.g. `{name}-arm`"
                 self.diagnostics.append(Diagnostic("TD111", message, arm.name.span, help=help))

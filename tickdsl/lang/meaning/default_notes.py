@@ -8,10 +8,10 @@ from typing import Any
 
 import attrs
 
-from tickdsl.lang import syntax, vocabulary
+from tickdsl.lang import option_schemas, syntax
 from tickdsl.lang.findings.diagnostics import Diagnostic
 from tickdsl.lang.meaning.values import DiagnosticSink
-from tickdsl.lang.vocabulary import OptionType
+from tickdsl.lang.option_schemas import OptionType
 from tickdsl.lang.writing import unparse
 from tickdsl.lang.writing.literals import format_moment
 from tickdsl.plan import model
@@ -39,7 +39,7 @@ class DefaultsReporter:
         names = ["lr", "batch", *(["momentum"] if recipe.optimizer == "sgd" else []), *shapes.get(recipe.schedule, ())]
         if recipe.schedule == "one-cycle" and recipe.max_lr is not None:
             names.remove("lr")  # one-cycle does not use it
-        left_out = {name: vocabulary.TRAIN_OPTIONS[name] for name in names if name not in set(written)}
+        left_out = {name: option_schemas.TRAIN_OPTIONS[name] for name in names if name not in set(written)}
         length = [format_moment(recipe.length)] if statement.length is None else []
         values = unparse.options(unparse.recipe_options(recipe, left_out), left_out)
         self._note("TD902", "train", length + values, statement.span)
@@ -65,7 +65,7 @@ class DefaultsReporter:
         if "lr" in written:
             shape.pop("max-lr", None)
         length = [format_moment(recipe.length)] if statement.length is None else []
-        values = unparse.options(shape, vocabulary.RETRAIN_OPTIONS)
+        values = unparse.options(shape, option_schemas.RETRAIN_OPTIONS)
         self._note("TD907", f"retrain {resolved.schedule}", length + values, statement.span)
 
     def measuring(self, statement: syntax.Report, plan: model.Plan) -> None:

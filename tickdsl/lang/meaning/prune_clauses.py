@@ -6,8 +6,9 @@ from collections.abc import Callable
 from fractions import Fraction
 from typing import Any, TypeVar
 
-from tickdsl.lang import syntax, vocabulary
-from tickdsl.lang.findings.diagnostics import Diagnostic, Label, join_or
+from tickdsl.lang import registries, syntax, vocabulary
+from tickdsl.lang.findings.diagnostics import Diagnostic, Label
+from tickdsl.lang.findings.suggestions import join_or
 from tickdsl.lang.meaning import after_prune
 from tickdsl.lang.meaning.after_prune import ArmContext
 from tickdsl.lang.meaning.default_notes import DefaultsReporter
@@ -48,7 +49,7 @@ def prune(statement: syntax.Prune, context: ArmContext) -> model.Prune:
     rounds = clauses.attempt(times, statement.times, reader) or (1 if once else None)
     taken = clauses.attempt(amount, statement.amount, statement, unit, scope, rounds, until, context)
     at = clauses.attempt(reader.moment, statement.at, "`at`")
-    by = clauses.attempt(_criterion, statement.by, unit, at, reader) or vocabulary.DEFAULT_CRITERIA[unit]
+    by = clauses.attempt(_criterion, statement.by, unit, at, reader) or registries.DEFAULT_CRITERIA[unit]
     within = clauses.attempt(_patterns, statement.within or None, reader) or ()
     protect = clauses.attempt(_patterns, statement.protect or None, reader) or ()
     if unit == "weights" and by in ("l1", "l2"):
@@ -60,7 +61,7 @@ def prune(statement: syntax.Prune, context: ArmContext) -> model.Prune:
         scope=scope,
         amount=taken,
         by=by,
-        pictures="data" in vocabulary.CRITERIA[by].needs,
+        pictures="data" in registries.CRITERIA[by].needs,
         times=rounds,
         until=until,
         ends=ends,
@@ -123,9 +124,9 @@ def _patterns(values: tuple[syntax.Value, ...], reader: ValueReader) -> tuple[tu
 
 
 def _criterion(value: syntax.Value, unit: str, at: Moment | None, reader: ValueReader) -> str:
-    name = reader.table_name(value, vocabulary.CRITERIA, "TD103")
-    criterion = vocabulary.CRITERIA[name]
-    fitting = {n: c for n, c in vocabulary.CRITERIA.builtin.items() if unit in c.units}
+    name = reader.table_name(value, registries.CRITERIA, "TD103")
+    criterion = registries.CRITERIA[name]
+    fitting = {n: c for n, c in registries.CRITERIA.builtin.items() if unit in c.units}
     if unit not in criterion.units:
         raise reader.report_error(
             "TD312",

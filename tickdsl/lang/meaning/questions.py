@@ -8,7 +8,7 @@ from typing import Any
 
 import attrs
 
-from tickdsl.lang import syntax, vocabulary
+from tickdsl.lang import option_schemas, registries, syntax, vocabulary
 from tickdsl.lang.findings.diagnostics import Diagnostic
 from tickdsl.lang.meaning import after_prune
 from tickdsl.lang.meaning.values import InvalidValueError, ValueReader, report_unsupported
@@ -43,19 +43,19 @@ class QuestionResolver:
         all_arms = not statements
         controls: dict[str, None] = {}
         options: dict[str, Any] = {}
-        known = [*declared, *vocabulary.RIVALS, vocabulary.ALL_ARMS]
+        known = [*declared, *vocabulary.CONTROLS, vocabulary.ALL_ARMS]
         for statement in statements:
             before = len(self.diagnostics)
             for word, name in self._resolve_names(statement.names, known, "arm or control", "TD110"):
                 if name == vocabulary.ALL_ARMS:
                     all_arms = True
-                elif name in vocabulary.RIVALS:
+                elif name in vocabulary.CONTROLS:
                     self._add_control(word, name, controls)
                 else:
                     named.add(name)
             # An unreadable name could be any arm.
             all_arms = all_arms or len(self.diagnostics) > before
-            options.update(self.reader.options(statement.options, vocabulary.COMPARE_OPTIONS, "compare"))
+            options.update(self.reader.options(statement.options, option_schemas.COMPARE_OPTIONS, "compare"))
         if statements and not declared:
             self.diagnostics.append(
                 Diagnostic(
@@ -95,7 +95,7 @@ class QuestionResolver:
                             yield origin, self.reader.word(origin, known, kind, code)
 
     def _add_control(self, word: syntax.Value, name: str, controls: dict[str, None]) -> None:
-        if vocabulary.RIVALS[name]:
+        if vocabulary.CONTROLS[name]:
             controls[name] = None
         else:
             report_unsupported(self.reader, word, f"the control `{name}`")
@@ -106,12 +106,14 @@ class QuestionResolver:
         if statement is None:
             return (), model.MeasurementOptions()
         before = len(self.diagnostics)
-        names = self._resolve_names(statement.metrics, vocabulary.REPORT_METRICS, "metric", "TD114")
+        names = self._resolve_names(statement.metrics, registries.REPORT_METRICS, "metric", "TD114")
         metrics = tuple(dict.fromkeys(name for _, name in names))
         # An unreadable name could be any metric.
         possible = metrics if len(self.diagnostics) == before else vocabulary.METRICS
-        readers = vocabulary.REPORT_OPTION_METRICS
-        allowed = {n: kind for n, kind in vocabulary.REPORT_OPTIONS.items() if set(readers[n]).intersection(possible)}
+        readers = option_schemas.REPORT_OPTION_METRICS
+        allowed = {
+            n: kind for n, kind in option_schemas.REPORT_OPTIONS.items() if set(readers[n]).intersection(possible)
+        }
         options = self.reader.options(statement.options, allowed, f"report {', '.join(metrics)}")
         return metrics, model.MeasurementOptions(**options)
 

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import attrs
 
-from tickdsl.lang import syntax, vocabulary
+from tickdsl.lang import option_schemas, syntax
 from tickdsl.lang.findings.diagnostics import Diagnostic
 from tickdsl.lang.findings.render import sorted_unique
 from tickdsl.lang.meaning import settings, variables
@@ -114,7 +114,7 @@ class _Resolver:
         )
         defaults = DefaultsReporter(self.report)
         for statement in syntax.of_type(self.statements, syntax.Compare)[:1]:
-            defaults.options(statement, comparison_options(plan), vocabulary.COMPARE_OPTIONS)
+            defaults.options(statement, comparison_options(plan), option_schemas.COMPARE_OPTIONS)
         for statement in syntax.of_type(self.statements, syntax.Report)[:1]:
             defaults.measuring(statement, plan)
         return plan

@@ -8,11 +8,11 @@ from typing import Any, TypeVar
 
 import attrs
 
-from tickdsl.lang import syntax, vocabulary
+from tickdsl.lang import option_schemas, syntax, vocabulary
 from tickdsl.lang.findings.diagnostics import Diagnostic
 from tickdsl.lang.meaning.default_notes import DefaultsReporter
 from tickdsl.lang.meaning.values import InvalidValueError, ValueLocation, ValueReader
-from tickdsl.lang.option_types import option_types, recipe_field
+from tickdsl.lang.option_schemas import option_schema, recipe_field
 from tickdsl.plan.model import Data, Model, Split
 from tickdsl.training import catalogue
 from tickdsl.training.recipes.recipe import Recipe
@@ -98,7 +98,7 @@ def _model(statement: syntax.Model | None, data: Data | None, reader: ValueReade
         return Model(DEFAULT_MODEL, span=start)
     name = reader.table_name(statement.name, catalogue.MODELS, "TD101")
     known_options = catalogue.MODELS[name].options
-    options = non_default(reader.options(statement.options, option_types(known_options), name), known_options)
+    options = non_default(reader.options(statement.options, option_schema(known_options), name), known_options)
     return Model(name, options, span=statement.name.span)
 
 
@@ -114,7 +114,7 @@ def _data(
         if statement is not None:
             name = reader.table_name(statement.name, catalogue.DATASETS, "TD102")
             known_options = catalogue.DATASETS[name].options
-            options = non_default(reader.options(statement.options, option_types(known_options), name), known_options)
+            options = non_default(reader.options(statement.options, option_schema(known_options), name), known_options)
             return Data(name, options, span=statement.name.span)
         network = _first_of_type(scope, syntax.Model)
         if network is not None and network.data is not None:
@@ -139,7 +139,7 @@ def _recipe(
             )
         )
         return _canonical_recipe(DEFAULT_RECIPE), start, {}
-    written_options = reader.options(statement.options, vocabulary.TRAIN_OPTIONS, "train")
+    written_options = reader.options(statement.options, option_schemas.TRAIN_OPTIONS, "train")
     length = str(reader.moment(statement.length, "the training length")) if statement.length else None
     if length is not None and (length.endswith("%") or length == "0it"):
         message = f"the training length must be in epochs or steps, and above 0; found {length}"
@@ -199,7 +199,7 @@ def non_default(options: dict[str, Any], catalogue_options: Any) -> dict[str, An
 def _split(statement: syntax.Split | None, reader: ValueReader) -> Split | None:
     if statement is None:
         return None
-    reader.options(statement.options, vocabulary.SPLIT_OPTIONS, "split")
+    reader.options(statement.options, option_schemas.SPLIT_OPTIONS, "split")
     by = reader.word(statement.by, vocabulary.SPLIT_KINDS, "split")
     parts = reader.integer(statement.parts, "the number of parts")
     if parts < 2:
