@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from tickdsl.records import Process
 from tickdsl.results.liveness import effective_status
+from tickdsl.results.standings import compute_standings
 from tickdsl.results.state import ENDED_STATUSES
-from tickdsl.results.verdict import compute_standings
 
 from .feed import Feed
 from .views.snapshot import Snapshot, group_by_contestant

@@ -16,7 +16,7 @@ from tickdsl.tui.views.step_outline import build_outline
 from tickdsl.records import EventRecord, read_events
 from tickdsl.records.events import Log, RunEnd, StepEnd
 from tickdsl.results import StateBuilder
-from tickdsl.results.verdict import compute_standings
+from tickdsl.results.standings import compute_standings
 
 HERE = Path(__file__).parents[1] / "tui"
 PLAN = (HERE / "colt.plan").read_text()

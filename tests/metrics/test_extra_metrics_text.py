@@ -54,7 +54,7 @@ def test_the_constants_of_estimates_are_noted() -> None:
 
 def test_several_machines_are_noted_for_machine_dependent_metrics() -> None:
     both = [measure(metric, 1.0, seed=n, host=f"host{n}") for n in (1, 2) for metric in ("energy", "robustness")]
-    assert machine_notes(state(*both)) == ["energy: figures of 2 machines, host1, host2"]
+    assert machine_notes(state(*both)) == ["energy: measured on 2 machines (host1, host2)"]
     assert machine_notes(state(*both[:2])) == []
 
 

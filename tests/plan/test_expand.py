@@ -184,9 +184,9 @@ def test_only_expands_one_arm_with_its_dependencies(tmp_path: Path, capsys: pyte
 
 
 def test_the_default_report_is_what_the_table_shows() -> None:
-    from tickdsl.results.table import _OPTIONAL_PARTS, _columns
+    from tickdsl.results.table_columns import OPTIONAL_PARTS, round_columns
 
-    shown = frozenset(_OPTIONAL_PARTS)
-    assert [head for head, _ in _columns(shown, None, ())] == [
-        head for head, _ in _columns(shown, None, DEFAULT_METRICS)
+    shown = frozenset(OPTIONAL_PARTS)
+    assert [head for head, _ in round_columns(shown, None, ())] == [
+        head for head, _ in round_columns(shown, None, DEFAULT_METRICS)
     ]

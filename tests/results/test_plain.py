@@ -1,4 +1,4 @@
-"""What a log and a terminal see while a run goes, line by line, with a clock of the test's own."""
+"""Plain progress output during a run, in a log and in a terminal, with a fake clock."""
 
 import io
 from collections.abc import Iterable
@@ -57,7 +57,7 @@ def progress(name: str, epoch: int) -> StepProgress:
 
 
 def story() -> list[EventRecord]:
-    def told() -> Iterable[tuple[float, Event]]:
+    def events() -> Iterable[tuple[float, Event]]:
         yield 0, RUN
         yield 1, PLAN
         yield 1, StepStart(step="d")
@@ -79,7 +79,7 @@ def story() -> list[EventRecord]:
         yield 3761, metric(1, 0.9402)
         yield 3762, RunEnd(status="ok", seconds=3762, exit=0)
 
-    return [EventRecord(number, t, event) for number, (t, event) in enumerate(told())]
+    return [EventRecord(number, t, event) for number, (t, event) in enumerate(events())]
 
 
 def lines(records: Iterable[EventRecord], **options: object) -> str:
@@ -91,20 +91,20 @@ def lines(records: Iterable[EventRecord], **options: object) -> str:
 
 
 LINES = """\
-[0:00] run colt-20260102-030405-00ff on cpu, jobs 2
-[0:01] 5 steps, 1 stored, 20 epochs to train
+[0:00] run colt-20260102-030405-00ff on cpu, 2 jobs
+[0:01] 5 steps (1 already stored), 20 epochs to train
   note: the model is small-cnn
-[0:33] 1/5 train, colt +1, seed 1: epoch 4/10, accuracy 92.0 %, loss 0.25, 2:08 left
-[1:05] 1/5 train, colt +1, seed 1: epoch 8/10, accuracy 94.0 %, loss 0.125, 1:36 left
-[1:22] 2/5 train, colt +1, seed 1: done in 1:21, accuracy 95.1 %, 1:21 left
-[1:23] colt, dense, seed 1: accuracy 95.10 %, 272 k params
+[0:33] 1/5 train, shared by 2 arms, seed 1: epoch 4/10, accuracy 92.0%, loss 0.25, 2:08 left
+[1:05] 1/5 train, shared by 2 arms, seed 1: epoch 8/10, accuracy 94.0%, loss 0.125, 1:36 left
+[1:22] 2/5 train, shared by 2 arms, seed 1: done in 1:21, accuracy 95.1%, 1:21 left
+[1:23] colt, dense, seed 1: accuracy 95.10%, 272 k params
 [1:24] warning: one seed: differences are noise [TD505]
-[1:35] pause: paused
-[1:01:35] resume: running
-[1:01:40] 3/5 train, colt +1, seed 1: epoch 2/10, accuracy 91.0 %, loss 0.5, 1:06 left
+[1:35] pause requested: the run is paused
+[1:01:35] resume requested: the run is running
+[1:01:40] 3/5 train, shared by 2 arms, seed 1: epoch 2/10, accuracy 91.0%, loss 0.5, 1:06 left
 [1:01:41] a line of the log
-[1:02:40] 4/5 train, colt +1, seed 1: done in 1:10, accuracy 90.0 %, 0:00 left
-[1:02:41] colt, round 1, seed 1: accuracy 94.02 %, 80.0 % of the weights, 272 k params
+[1:02:40] 4/5 train, shared by 2 arms, seed 1: done in 1:10, accuracy 90.0%, 0:00 left
+[1:02:41] colt, round 1, seed 1: accuracy 94.02%, 80.0% of the weights, 272 k params
 [1:02:42] finished after 1:02:42, 5/5 steps
 """
 
@@ -119,22 +119,25 @@ def test_progress_is_told_as_often_as_wished() -> None:
 
 
 @pytest.mark.parametrize(
-    ("event", "said"),
+    ("event", "expected"),
     [
-        (StepEnd(step="d", status="failed", error="out of memory"), "train, colt +1, seed 1: failed: out of"),
-        (StepEnd(step="e", status="failed"), "evaluate, colt +1, round 1, seed 1: failed: no reason given"),
-        (RunEnd(status="stopped", seconds=9, exit=4), "stopped; the same command goes on from here after 0:09"),
+        (StepEnd(step="d", status="failed", error="out of memory"), "train, shared by 2 arms, seed 1: failed: out of"),
+        (StepEnd(step="e", status="failed"), "evaluate, round 1, shared by 2 arms, seed 1: failed: no error message"),
+        (
+            RunEnd(status="stopped", seconds=9, exit=4),
+            "stopped after 0:09, 1/5 steps, 1 failed; run the same command to resume",
+        ),
         (
             RunEnd(status="failed", seconds=9, exit=3, message="the disk"),
             "failed after 0:09, 1/5 steps, 1 failed: the disk",
         ),
-        (RUN, "again run colt"),
+        (RUN, "resumed run colt"),
     ],
 )
-def test_what_goes_wrong_is_a_line(event: Event, said: str) -> None:
+def test_what_goes_wrong_is_a_line(event: Event, expected: str) -> None:
     failed = StepEnd(step="p", status="failed", seconds=1.0)
     start = [*story()[:3], EventRecord(8, 8.0, failed)]
-    assert said in lines([*start, EventRecord(9, 9.0, event)]).splitlines()[-1]
+    assert expected in lines([*start, EventRecord(9, 9.0, event)]).splitlines()[-1]
 
 
 def test_a_finished_or_stored_step_is_told_once() -> None:
@@ -143,7 +146,7 @@ def test_a_finished_or_stored_step_is_told_once() -> None:
 
 
 def screen(text: str) -> list[str]:
-    """What stands on a terminal after `text`."""
+    """The lines on a terminal after printing `text`."""
     rows, column = [""], 0
     for letter in text:
         if letter == "\n":
@@ -161,7 +164,7 @@ def test_a_terminal_gets_one_line_in_place_under_the_others(monkeypatch: pytest.
     ticks = iter(range(1000))
     options = {"live": True, "clock": lambda: float(next(ticks))}
     middle = screen(lines(story()[:8], **options))
-    assert middle == [*LINES.splitlines()[:3], "[0:41] 1/5 train, colt +1, seed 1, epoch 5/10, 2:00 left"]
+    assert middle == [*LINES.splitlines()[:3], "[0:41] 1/5 train, shared by 2 arms, seed 1, epoch 5/10, 2:00 left"]
     whole = screen(lines(story(), **{**options, "clock": lambda: float(next(ticks))}))
     assert whole == [*(line for line in LINES.splitlines() if ": epoch " not in line), ""]
 
@@ -177,7 +180,7 @@ def test_the_line_in_place_never_wraps_and_is_not_redrawn_too_often(monkeypatch:
 
 
 class Screen(io.StringIO):
-    """A stream that says it is a terminal."""
+    """A stream that claims to be a terminal."""
 
     def isatty(self) -> bool:
         return True

@@ -1,4 +1,4 @@
-"""The closing sentence says what the figures say, in each of its turns."""
+"""The concluding sentence of an arm, for every combination of verdicts."""
 
 from collections.abc import Mapping, Sequence
 
@@ -9,9 +9,11 @@ from tickdsl.results import RunState
 from tickdsl.results.conclusions import conclusions
 
 DENSE = (0.90, 0.91, 0.92)
-Gaps = Sequence[tuple[float, float, float]]  # per level the distance to dense of each seed, in points
+Gaps = Sequence[tuple[float, float, float]]  # per level, the difference from dense of each seed, in points
 
 EVEN, BETTER, BELOW, NOISY = (0.29, 0.3, 0.31), (1.29, 1.3, 1.31), (-3.09, -3.1, -3.11), (-2.0, 0.0, 2.0)
+
+NO_DIFFERENCE = "(no significant difference between the ticket and random-init at 25.0%)"
 
 
 def sentence(contestants: Mapping[str, Gaps], seeds: int = 3, within: float = 0.0) -> str:
@@ -39,49 +41,51 @@ def sentence(contestants: Mapping[str, Gaps], seeds: int = 3, within: float = 0.
 
 
 @pytest.mark.parametrize(
-    ("ticket", "said"),
+    ("ticket", "expected"),
     [
-        ([EVEN, EVEN, BELOW], "a: winning down to 25.0 % of the weights (round 2)"),
-        ([EVEN, EVEN, EVEN], "a: winning down to 12.5 % of the weights (round 3)"),
+        ([EVEN, EVEN, BELOW], "a: winning tickets down to 25.0% of the weights (round 2)"),
+        ([EVEN, EVEN, EVEN], "a: winning tickets down to 12.5% of the weights (round 3)"),
         (
             [EVEN, NOISY, EVEN],
-            "a: the smallest winning ticket keeps 12.5 % of the weights (round 3), though not every larger one wins",
+            "a: the smallest winning ticket keeps 12.5% of the weights (round 3), but not every larger ticket wins",
         ),
-        ([BELOW, BELOW], "a: no winning ticket: every round loses against dense"),
-        ([NOISY, BELOW], "a: no winning ticket is shown; 1 of 2 rounds undecided"),
-        ([], "a: nothing was measured"),
+        ([BELOW, BELOW], "a: no winning ticket: every round loses to dense"),
+        ([NOISY, BELOW], "a: no winning ticket found; 1 of 2 rounds is undecided"),
+        ([], "a: no measurements"),
     ],
 )
-def test_what_is_said_of_tickets(ticket: Gaps, said: str) -> None:
-    assert sentence({"ticket": ticket}) == said
+def test_sentence_about_tickets(ticket: Gaps, expected: str) -> None:
+    assert sentence({"ticket": ticket}) == expected
 
 
 @pytest.mark.parametrize(
-    ("rival", "said"),
+    ("control", "expected"),
     [
-        ([EVEN, BELOW], "random-init loses from 25.0 %, 3.40 ± 0.05 points behind the ticket at 25.0 %"),
-        ([BELOW, BELOW], "random-init loses from 50.0 %, 3.40 ± 0.05 points behind the ticket at 25.0 %"),
-        ([BELOW, EVEN], "random-init wins down to 25.0 % too, no clear distance from the ticket at 25.0 %"),
-        ([EVEN, NOISY], "random-init is not shown to lose, no clear distance from the ticket at 25.0 %"),
-        ([EVEN, BETTER], "random-init wins down to 25.0 % too, 1.00 ± 0.00 points ahead of the ticket at 25.0 %"),
+        ([EVEN, BELOW], "random-init loses to dense from 25.0% down (3.40 ± 0.05 points below the ticket at 25.0%)"),
+        ([BELOW, BELOW], "random-init loses to dense from 50.0% down (3.40 ± 0.05 points below the ticket at 25.0%)"),
+        ([BELOW, EVEN], f"random-init also wins down to 25.0% {NO_DIFFERENCE}"),
+        ([EVEN, NOISY], f"random-init does not significantly lose to dense {NO_DIFFERENCE}"),
+        ([EVEN, BETTER], "random-init also wins down to 25.0% (1.00 ± 0.00 points above the ticket at 25.0%)"),
     ],
 )  # fmt: skip
-def test_what_is_said_of_rivals(rival: Gaps, said: str) -> None:
-    assert sentence({"ticket": [EVEN, EVEN], "random-init": rival}).partition("; ")[2] == said
+def test_sentence_about_controls(control: Gaps, expected: str) -> None:
+    assert sentence({"ticket": [EVEN, EVEN], "random-init": control}).partition("; ")[2] == expected
 
 
-def test_a_rival_without_a_winning_ticket_to_compare_with() -> None:
-    assert sentence({"ticket": [BELOW], "random-init": [BELOW]}).endswith("; random-init loses from 50.0 %")
+def test_a_control_without_a_winning_ticket_to_compare_with() -> None:
+    assert sentence({"ticket": [BELOW], "random-init": [BELOW]}).endswith(
+        "; random-init loses to dense from 50.0% down"
+    )
 
 
 @pytest.mark.parametrize(
-    ("ticket", "within", "said"),
+    ("ticket", "within", "expected"),
     [
-        ([EVEN, EVEN, BELOW], 0.0, "on this seed 25.0 % of the weights (round 2) are enough to reach dense"),
-        ([BELOW], 0.04, "on this seed 50.0 % of the weights (round 1) are enough to come within 4 points of dense"),
-        ([BELOW], 0.0, "every round stays below dense on this seed"),
+        ([EVEN, EVEN, BELOW], 0.0, "; the ticket of round 2 (25.0% of the weights) is no worse than dense on this seed"),
+        ([BELOW], 0.04, "; the ticket of round 1 (50.0% of the weights) is at most 4 points below dense on this seed"),
+        ([BELOW], 0.0, "every round is below dense on this seed"),
     ],
 )  # fmt: skip
-def test_one_seed_gets_no_verdict(ticket: Gaps, within: float, said: str) -> None:
-    assert sentence({"ticket": ticket}, seeds=1, within=within).endswith(said)
+def test_one_seed_gets_no_verdict(ticket: Gaps, within: float, expected: str) -> None:
+    assert sentence({"ticket": ticket}, seeds=1, within=within).endswith(expected)
     assert "no verdict" in sentence({"ticket": ticket}, seeds=1)

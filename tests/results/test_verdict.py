@@ -10,17 +10,8 @@ from hypothesis import strategies as st
 
 from tickdsl.records.events import ArmInfo, Metric
 from tickdsl.results import RunState
-from tickdsl.results.verdict import (
-    Estimate,
-    caveats,
-    compute_standings,
-    estimate,
-    holm,
-    p_above,
-    p_below,
-    paired_difference,
-    verdict,
-)
+from tickdsl.results.estimates import Estimate, estimate, holm, p_above, p_below, paired_difference
+from tickdsl.results.standings import caveats, compute_standings, verdict
 
 SHARES = st.integers(0, 1000).map(lambda count: count / 1000)
 SEEDS = st.dictionaries(st.integers(0, 20), SHARES, min_size=2, max_size=8)
@@ -118,15 +109,15 @@ def test_standings_pair_with_dense_and_with_the_ticket() -> None:
     assert rival.lead is not None
     assert rival.lead.mean == pytest.approx(0.11)
     assert found["a", "dense", 0].verdict is None
-    assert any("same for every seed" in remark for remark in caveats(run))
+    assert any("same for every seed" in note for note in caveats(run))
 
 
 def test_missing_seeds_are_said() -> None:
     run = state(dense=[0.9, 0.8, 0.7], ticket=[0.9, None])
     assert compute_standings(run)["a", "ticket", 1].verdict is None
-    said = " ".join(caveats(run))
-    assert "one seed" in said
-    assert "1 of 2 figures lack seeds" in said
+    notes = " ".join(caveats(run))
+    assert "one seed" in notes
+    assert "1 of 2 results is averaged over fewer than 3 seeds" in notes
 
 
 @given(st.lists(st.floats(0, 1), max_size=12))

@@ -5,13 +5,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tickdsl.results import formatting
-from tickdsl.results.verdict import Estimate
+from tickdsl.results.estimates import Estimate
 
 
 @settings(deadline=None)
 @given(st.floats(1e-5, 1.0))
 def test_a_share_that_is_there_is_never_written_as_nothing(share: float) -> None:
-    number = float(formatting.percent(share).removesuffix(" %"))
+    number = float(formatting.percent(share).removesuffix("%"))
     assert number > 0
     assert number == pytest.approx(100 * share, abs=0.051)
 

@@ -1,4 +1,4 @@
-"""Reports on runs: what a person sends to a colleague. Reads records, imports no torch."""
+"""Writes reports on runs as HTML, Markdown, CSV, JSON, SVG or PNG. Reads records only; imports no torch."""
 
 from __future__ import annotations
 
@@ -14,6 +14,6 @@ __all__ = ["FORMATS", "ReportSource", "read_source", "render_report", "write_rep
 
 
 def write_report(state: RunState, paths: RunPaths) -> Path:
-    """Write report.html into the folder of a run, at once. Raises TickdslError where it cannot be written."""
+    """Write report.html into the folder of a run atomically. Raises TickdslError if it cannot be written."""
     write_atomically(paths.report, render_report("html", [source_from_state(state, paths)]))
     return paths.report

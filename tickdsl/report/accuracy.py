@@ -1,4 +1,4 @@
-"""Accuracy against sparsity: the figures, and the rounds behind them as tables."""
+"""The accuracy section: plots of accuracy versus remaining weights, and tables of the rounds."""
 
 from __future__ import annotations
 
@@ -6,27 +6,29 @@ from collections.abc import Iterator, Mapping, Sequence
 
 import attrs
 
+from tickdsl.plurals import plural
 from tickdsl.records.events import ArmInfo
 from tickdsl.report.arm_symbols import ArmSymbols, accessible_title, curve_symbol
 from tickdsl.report.document import Cell, Details, Figure, Panels, Part, Section, Table, Text, as_cell
 from tickdsl.report.outcomes import MAX_ARMS_SHOWN
 from tickdsl.report.source import ReportSource
 from tickdsl.results import formatting
+from tickdsl.results.estimates import Estimate
+from tickdsl.results.standings import Standing, compute_standings
 from tickdsl.results.state import RunState
 from tickdsl.results.svg_plots import Curve, Frame, Scales, dense_accuracies, plot_elements, svg_element
-from tickdsl.results.verdict import Estimate, Standing, compute_standings
 
 _WIDE_FRAME = Frame(width=760, height=420, left=56, right=16, top=14)
 _NARROW_FRAME = Frame(width=350, height=320, left=50, right=10, top=14)
 _PANEL_FRAME = Frame(width=360, height=260, left=50, right=10, top=14)
-_MAX_OPEN_TABLES = 6  # tables of so many arms are open, those of more on request
+_MAX_OPEN_TABLES = 6  # tables of more arms are collapsed
 _DENSE_SYMBOL = '<svg class="symbol" viewBox="0 0 28 14" width="28" height="14" aria-hidden="true">' + (
     '<rect class="dense" width="28" height="14"/><path class="dense-line" d="M0 7h28"/></svg>'
 )
 
 
 def accuracy_section(sources: Sequence[ReportSource], symbols: ArmSymbols) -> Section:
-    """One figure of all arms' tickets, one of each arm with its rivals, and the rounds as tables."""
+    """A plot of the tickets of all arms, a plot of each arm with its controls, and a table of rounds per arm."""
     parts: list[Part] = list(_figures(sources, symbols))
     for source in sources:
         standings = compute_standings(source.state)
@@ -38,8 +40,8 @@ def accuracy_section(sources: Sequence[ReportSource], symbols: ArmSymbols) -> Se
         else:
             parts += collapsed_tables(tables, "Rounds of all {} arms")
     if not parts:
-        parts = [Text("No level was measured yet.")]
-    return Section("accuracy", "Accuracy against sparsity", tuple(parts))
+        parts = [Text("No measurements yet.")]
+    return Section("accuracy", "Accuracy versus sparsity", tuple(parts))
 
 
 def _figures(sources: Sequence[ReportSource], symbols: ArmSymbols) -> Iterator[Part]:
@@ -49,10 +51,10 @@ def _figures(sources: Sequence[ReportSource], symbols: ArmSymbols) -> Iterator[P
     dense = list(dict.fromkeys(estimate for source in sources for estimate in dense_accuracies(source.state)))
     tickets = [curve for curve in curves if not curve.dashed]
     if len(tickets) == 1:
-        yield _figure("Accuracy against the weights left", curves, dense, Scales.fit(curves, dense), "curves")
+        yield _figure("Accuracy versus weights left", curves, dense, Scales.fit(curves, dense), "curves")
         return
     scales = Scales.fit(tickets, dense)
-    yield _figure("Tickets of all arms: accuracy against the weights left", tickets, dense, scales, "curves")
+    yield _figure("Tickets of all arms: accuracy versus weights left", tickets, dense, scales, "curves")
     if len(tickets) == len(curves):
         return
     panels = []
@@ -60,7 +62,7 @@ def _figures(sources: Sequence[ReportSource], symbols: ArmSymbols) -> Iterator[P
         if not symbols.curves[source.name]:
             continue
         dense = dense_accuracies(source.state)
-        scales = Scales.fit(symbols.curves[source.name], dense)  # the same for all arms of a run
+        scales = Scales.fit(symbols.curves[source.name], dense)  # shared by all arms of a run
         for index, (arm, ticket) in enumerate(symbols.ticket_curves(source.name).items()):
             if ticket.marker is not None:
                 controls = [
@@ -89,26 +91,28 @@ def _figure(
         drawings.append(svg_element([title_element, *plot_elements(curves, dense, scales, frame)], frame, attributes))
     legend = [(curve_symbol(curve), curve.label) for curve in marked]
     if others := len(curves) - len(marked):
-        legend.append((curve_symbol(next(curve for curve in curves if curve.marker is None)), f"{others} more arms"))
+        legend.append(
+            (curve_symbol(next(curve for curve in curves if curve.marker is None)), plural(others, "more arm"))
+        )
     if dense:
-        legend.append((_DENSE_SYMBOL, "dense, with its interval"))
+        legend.append((_DENSE_SYMBOL, "dense, mean and interval"))
     return Figure(name, description, drawings[0], drawings[1] if len(drawings) > 1 else None, tuple(legend))
 
 
 def _describe(curves: Sequence[Curve], dense: Sequence[Estimate]) -> str:
-    """What the figure shows, for who hears it: both ends of every curve."""
+    """A text alternative for screen readers: both ends of every curve."""
     ends = [
-        f"{curve.label} goes from {formatting.accuracy(curve.points[0][1])} % "
+        f"{curve.label} goes from {formatting.accuracy(curve.points[0][1])}% "
         f"at {formatting.percent(curve.points[0][0])} "
-        f"to {formatting.accuracy(curve.points[-1][1])} % at {formatting.percent(curve.points[-1][0])}"
+        f"to {formatting.accuracy(curve.points[-1][1])}% at {formatting.percent(curve.points[-1][0])}"
         for curve in curves
     ]
-    level = "; ".join(f"Dense reaches {formatting.accuracy(estimate)} %" for estimate in dense)
-    return ". ".join(part for part in (level, *ends) if part) + ". The tables hold all values."
+    level = "; ".join(f"Dense reaches {formatting.accuracy(estimate)}%" for estimate in dense)
+    return ". ".join(part for part in (level, *ends) if part) + ". The tables list all values."
 
 
 def collapsed_tables(tables: Sequence[Table], title: str) -> list[Part]:
-    """Tables on request: each by itself, or of very many all together under `title`, which takes their number."""
+    """Collapsed tables: one by one, or all under `title`, formatted with their number, if there are many."""
     details: list[Part] = [Details(table.caption, (table,)) for table in tables]
     return details if len(details) <= MAX_ARMS_SHOWN else [Details(title.format(len(details)), tuple(details))]
 
@@ -116,7 +120,7 @@ def collapsed_tables(tables: Sequence[Table], title: str) -> list[Part]:
 def rounds_table(
     arm: ArmInfo, standings: Mapping[tuple[str, str, int], Standing], state: RunState, caption: str
 ) -> Table:
-    """The rounds of an arm: sizes, accuracy, the distance to dense, the verdict, and the rivals."""
+    """A table of the rounds of an arm: sizes, accuracy, difference from dense, verdict and controls."""
     controls = [name for name in state.contestants if (arm.id, name) in {key[:2] for key in standings}]
     controls = [name for name in controls if name not in ("ticket", "dense")]
     levels = sorted({level for owner, _, level in standings if owner == arm.id})
@@ -138,14 +142,14 @@ def rounds_table(
                 formatting.count(standing.macs),
                 "–" if standing.seconds is None else formatting.training_time(standing.seconds),
             ]
-        there = [standings.get((arm.id, name, level)) for name in controls]
-        row[5:5] = ["" if value is None else formatting.accuracy(value.accuracy) for value in there]
+        at_level = [standings.get((arm.id, name, level)) for name in controls]
+        row[5:5] = ["" if value is None else formatting.accuracy(value.accuracy) for value in at_level]
         rows.append(tuple(as_cell(value) for value in row))
     columns = (
         "round",
         "weights left",
         "accuracy %",
-        "to dense, points",
+        "vs. dense, points",
         "verdict",
         *(f"{name} %" for name in controls),
     )

@@ -1,4 +1,4 @@
-"""The sign of each arm, the same in every figure and table of a report."""
+"""The colour and marker of each arm, the same in every plot and table of a report."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from tickdsl.results.svg_plots import Curve, curves_by_run, marker_path, stroke_
 
 
 class ArmSymbols:
-    """The curves of all runs, each arm with its colour and marker."""
+    """The curves of all runs, and a small symbol for each arm."""
 
     def __init__(self, sources: Sequence[ReportSource]) -> None:
         self.curves = curves_by_run({source.name: source.state for source in sources})
@@ -22,7 +22,7 @@ class ArmSymbols:
             }
 
     def svg_for(self, run: str, arm: str) -> str:
-        """A small SVG for the arm; "" where it has no sign of its own."""
+        """The symbol of an arm as SVG; "" if the arm has no colour of its own."""
         curve = self._ticket_curves.get((run, arm))
         return "" if curve is None or curve.marker is None else curve_symbol(curve)
 
@@ -32,16 +32,16 @@ class ArmSymbols:
 
 
 def curve_symbol(curve: Curve) -> str:
-    """A curve's line and marker, as large as a word; decoration beside its name."""
-    sign = "" if curve.marker is None else marker_path(14, 7, curve)
+    """The line and marker of a curve as an inline SVG, hidden from screen readers."""
+    marker = "" if curve.marker is None else marker_path(14, 7, curve)
     return (
         '<svg class="symbol" viewBox="0 0 28 14" width="28" height="14" aria-hidden="true">'
-        f'<path d="M0 7h28" {stroke_attributes(curve)}/>{sign}</svg>'
+        f'<path d="M0 7h28" {stroke_attributes(curve)}/>{marker}</svg>'
     )
 
 
-def accessible_title(name: str, text: str, number: str) -> tuple[str, str]:
-    """The attributes and the parts that make a drawing speak to who cannot see it."""
-    attributes = f'role="img" aria-labelledby="{number}-t {number}-d"'
-    parts = f'<title id="{number}-t">{escape(name)}</title><desc id="{number}-d">{escape(text)}</desc>'
+def accessible_title(name: str, description: str, element_id: str) -> tuple[str, str]:
+    """SVG attributes, and the title and description elements they refer to, for screen readers."""
+    attributes = f'role="img" aria-labelledby="{element_id}-t {element_id}-d"'
+    parts = f'<title id="{element_id}-t">{escape(name)}</title><desc id="{element_id}-d">{escape(description)}</desc>'
     return attributes, parts

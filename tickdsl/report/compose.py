@@ -1,25 +1,29 @@
-"""One run, or several beside each other, as a document."""
+"""Builds the document of a report on one or more runs."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
+from tickdsl.plurals import plural
 from tickdsl.report.accuracy import accuracy_section
-from tickdsl.report.appendix import environment_section, notes_section, seeds_section
 from tickdsl.report.arm_symbols import ArmSymbols
 from tickdsl.report.cost import cost_section
 from tickdsl.report.document import Document
+from tickdsl.report.environment import environment_section
 from tickdsl.report.extra_metrics import extra_metrics_section
 from tickdsl.report.layers import layers_section
+from tickdsl.report.notes import notes_section
 from tickdsl.report.outcomes import answer_section, headline
 from tickdsl.report.plan_text import question_section
+from tickdsl.report.seeds import seeds_section
 from tickdsl.report.source import ReportSource, with_short_names
 from tickdsl.report.step_graph import steps_section
 from tickdsl.results import formatting
+from tickdsl.results.step_labels import readable_label
 
 
 def build_document(sources: Sequence[ReportSource]) -> Document:
-    """The report on one run or more."""
+    """The document of a report on one or more runs."""
     names = tuple(source.name for source in sources)
     sources = with_short_names(sources)
     symbols = ArmSymbols(sources)
@@ -37,7 +41,7 @@ def build_document(sources: Sequence[ReportSource]) -> Document:
     )
     if len(sources) > 1:
         notices = [f"{source.name}: {notice}" for source in sources if (notice := _failure_notice(source))]
-        return Document(f"{len(sources)} runs compared", names, "", " ".join(notices), sections)
+        return Document(f"Comparison of {len(sources)} runs", names, "", " ".join(notices), sections)
     source = sources[0]
     run = source.state.run
     return Document(
@@ -47,8 +51,7 @@ def build_document(sources: Sequence[ReportSource]) -> Document:
 
 def _header_facts(source: ReportSource) -> tuple[str, ...]:
     state = source.state
-    number = len(state.seeds)
-    facts = [source.name, f"{number} seed{'s' * (number != 1)}", formatting.training_time(state.elapsed)]
+    facts = [source.name, plural(len(state.seeds), "seed"), formatting.training_time(state.elapsed)]
     if state.run is not None:
         facts.append(state.run.device)
     networks = {(network.model, network.params, network.macs) for network in state.networks.values()}
@@ -59,14 +62,16 @@ def _header_facts(source: ReportSource) -> tuple[str, ...]:
 
 
 def _failure_notice(source: ReportSource) -> str:
-    """What a reader of an unfinished or failed run must know first."""
+    """A notice for the top of the report if the run did not finish, else ""."""
     state = source.state
     if source.status == "ok":
         return ""
-    notice = f"The run is {source.status}: {state.finished_steps} of {len(state.steps)} steps are there."
+    clause = formatting.describe_status(source.status)
+    steps = f"{state.finished_steps} of {plural(len(state.steps), 'step')} done"
+    notice = f"{clause[0].upper()}{clause[1:]} with {steps}."
     failed = [step for step in state.steps.values() if step.status == "failed"]
     if failed:
-        notice += f" {failed[0].info.label} failed: {failed[0].error or 'no reason given'}"
+        notice += f" {readable_label(failed[0].info.label)} failed: {failed[0].error or 'no error message'}"
     elif state.message:
         notice += f" {state.message}"
     return notice

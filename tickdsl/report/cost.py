@@ -1,23 +1,24 @@
-"""What the run cost: steps and time, what sharing and the store saved, and what each size costs to use."""
+"""The cost section: steps and time, savings from sharing and the store, and the cost of the networks."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
+from tickdsl.plurals import plural
 from tickdsl.report.arm_symbols import ArmSymbols
 from tickdsl.report.document import Cell, Details, Part, Section, Table, Text
 from tickdsl.report.outcomes import MAX_ARMS_SHOWN, outcomes
 from tickdsl.report.source import ReportSource
 from tickdsl.results import formatting
+from tickdsl.results.standings import compute_standings
 from tickdsl.results.state import RunState, StepState
-from tickdsl.results.verdict import compute_standings
 
 _STATUSES = ("done", "stored", "skipped", "failed", "running", "waiting")
 _KINDS = ("init", "train", "prune", "overlap", "random-structure", "evaluate")
 
 
 def cost_section(sources: Sequence[ReportSource], symbols: ArmSymbols) -> Section:
-    """Per run a table of its steps by kind, and one of the arms: cost of the networks, time of the trainings."""
+    """For each run, a summary, a table of its steps by operation, and a table of the network costs of its arms."""
     parts: list[Part] = []
     for source in sources:
         state = source.state
@@ -38,16 +39,16 @@ def _summary(state: RunState) -> str:
     stored = [step for step in trainings if step.status == "stored"]
     shared = sum(len(step.info.arms) - 1 for step in trainings if step.info.arms and step.status != "skipped")
     sentences = [
-        f"{formatting.training_time(state.elapsed)} from the first event to the last",
-        f"{_counted(len(done), 'training')} of {_epochs(done)} epochs in {formatting.training_time(_seconds(done))}",
+        f"Total time {formatting.training_time(state.elapsed)}",
+        f"{plural(len(done), 'training')} ({_epochs(done)} epochs) took {formatting.training_time(_seconds(done))}",
     ]
     if stored:
         saved = sum(float(step.metrics.get("train_time") or 0.0) for step in stored)
         sentences.append(
-            f"{_counted(len(stored), 'training')} taken from the store, {formatting.training_time(saved)} spared"
+            f"{plural(len(stored), 'training')} reused from the store, saving {formatting.training_time(saved)}"
         )
     if shared:
-        sentences.append(f"sharing among arms spared {_counted(shared, 'training')}")
+        sentences.append(f"sharing between arms saved {plural(shared, 'training')}")
     return "; ".join(sentences) + "."
 
 
@@ -57,13 +58,15 @@ def _steps(state: RunState, prefix: str) -> Table:
     kinds = sorted({step.info.operation for step in steps}, key=lambda kind: (*_KINDS, kind).index(kind))
     groups = [(kind, [step for step in steps if step.info.operation == kind]) for kind in kinds]
     rows = [_operation_row(name, group, statuses) for name, group in [*groups, ("all", steps)]]
-    columns = ("kind", "steps", "shared", *statuses, "epochs", "time")
-    return Table(f"{prefix}Steps", columns, tuple(rows), note="Shared: wanted by more than one arm, done once.")
+    columns = ("operation", "steps", "shared", *statuses, "epochs", "time")
+    return Table(f"{prefix}Steps", columns, tuple(rows), note="Shared: needed by more than one arm, computed once.")
 
 
 def _operation_row(name: str, steps: Sequence[StepState], statuses: Iterable[str]) -> tuple[Cell, ...]:
     counts = [sum(step.status == status for step in steps) for status in statuses]
-    done = [step for step in steps if step.status == "done" and step.seconds > 0]  # not on the way of another
+    done = [
+        step for step in steps if step.status == "done" and step.seconds > 0
+    ]  # 0 seconds: computed along with another step
     shared = sum(len(step.info.arms) > 1 for step in steps)
     figures = [
         str(len(steps)),
@@ -95,13 +98,13 @@ def _arms(source: ReportSource, symbols: ArmSymbols, prefix: str) -> Table:
     return Table(
         f"{prefix}Cost of the networks",
         (
-            "arm", "params dense", "params winning", "MACs dense", "MACs winning", "training dense", "training winning",
-            "steps", "time of all",
+            "arm", "params, dense", "params, winning", "MACs, dense", "MACs, winning",
+            "training, dense", "training, winning", "steps", "total time",
         ),
         tuple(rows),
         note=(
-            "Winning: the smallest winning ticket. MACs are multiply-accumulates for one input of the network that "
-            "runs: masked weights are still multiplied. Times of steps that arms share count for each of them."
+            "Winning: the smallest winning ticket. MACs are multiply-accumulate operations for one input; masked "
+            "weights are still multiplied and therefore count. The time of a shared step counts for each of its arms."
         ),
     )  # fmt: skip
 
@@ -112,7 +115,3 @@ def _epochs(steps: Iterable[StepState]) -> str:
 
 def _seconds(steps: Iterable[StepState]) -> float:
     return sum(step.seconds for step in steps)
-
-
-def _counted(count: int, word: str) -> str:
-    return f"{count} {word}{'s' * (count != 1)}"

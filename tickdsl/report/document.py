@@ -1,4 +1,4 @@
-"""What a report is made of, whatever it is written as: sections of text, tables, figures and code."""
+"""The document model of a report: sections of text, tables, figures and code, independent of the output format."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import attrs
 
 @attrs.frozen
 class Text:
-    """A paragraph. `kind` is plain, lead (the answer), note, or alarm (what went wrong)."""
+    """A paragraph. `kind` is plain, lead (the main result), note, or alarm (a failure)."""
 
     text: str
     kind: str = "plain"
@@ -24,8 +24,11 @@ class Heading:
 
 @attrs.frozen
 class Cell:
-    """A cell of a table. `mark` is winning, losing, undecided, best, faint or nothing; `share` in [0, 1] is shown as
-    a shade behind the text; `symbol` is a small SVG before it, said again by the text."""
+    """A table cell.
+
+    `mark` is winning, losing, undecided, best, faint or empty; `share` in [0, 1] shades the background; `symbol` is a
+    decorative SVG before the text.
+    """
 
     text: str
     mark: str = ""
@@ -35,7 +38,7 @@ class Cell:
 
 @attrs.frozen
 class Table:
-    """The first column names the row. `text_columns` are the columns, by number, that hold words and not figures."""
+    """A table whose first column names the row; `text_columns` are the indices of left-aligned text columns."""
 
     caption: str
     columns: tuple[str, ...]
@@ -46,8 +49,11 @@ class Table:
 
 @attrs.frozen
 class Figure:
-    """An SVG without a style of its own: as it stands on a wide page and, where that would be too small, on a
-    phone. `text` says what is to be seen; `legend` names what is drawn, with a small SVG for each."""
+    """An SVG figure without a style sheet.
+
+    `wide` is for desktop pages, `narrow` for phones, if it differs. `description` is the text alternative; `legend`
+    holds (symbol SVG, label) pairs.
+    """
 
     title: str
     description: str
@@ -58,14 +64,14 @@ class Figure:
 
 @attrs.frozen
 class Panels:
-    """Small figures or tables side by side, as many as fit."""
+    """Small figures or tables side by side, wrapped to the page width."""
 
     parts: tuple[Figure | Table, ...]
 
 
 @attrs.frozen
 class Code:
-    """`language` is a name of a Pygments lexer."""
+    """A code block; `language` is the name of a Pygments lexer."""
 
     text: str
     language: str
@@ -73,12 +79,14 @@ class Code:
 
 @attrs.frozen
 class Bullets:
+    """A bulleted list."""
+
     items: tuple[str, ...]
 
 
 @attrs.frozen
 class Details:
-    """What is shown on request only; on paper always."""
+    """Collapsible content; always expanded in print."""
 
     summary: str
     parts: tuple[Part, ...]
@@ -89,14 +97,16 @@ Part: TypeAlias = Text | Heading | Table | Figure | Panels | Code | Bullets | De
 
 @attrs.frozen
 class Section:
-    name: str  # a word for links
+    """A section; `name` is its anchor."""
+
+    name: str
     title: str
     parts: tuple[Part, ...]
 
 
 @attrs.frozen
 class Document:
-    """`facts` are a few words under the title; `status` of the run is "" where it ended well."""
+    """A whole report: `facts` appear under the title, `lead` is the main result, `alarm` a failure notice or ""."""
 
     title: str
     facts: tuple[str, ...]
@@ -106,5 +116,5 @@ class Document:
 
 
 def as_cell(text: str | Cell) -> Cell:
-    """Plain text as a cell."""
+    """Wrap plain text in a cell."""
     return text if isinstance(text, Cell) else Cell(text)

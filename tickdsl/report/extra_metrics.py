@@ -1,4 +1,4 @@
-"""What `report` asked for beside accuracy: a table of every network for each arm."""
+"""The section on metrics named in `report` other than accuracy: a table of all networks per arm."""
 
 from __future__ import annotations
 
@@ -19,23 +19,23 @@ from tickdsl.results.extra_metrics import (
 )
 from tickdsl.results.state import RunState
 
-_OPEN_ROWS = 30  # tables with more rows together are shown on request
+_OPEN_ROWS = 30  # with more rows in total, the tables are collapsed
 
 
 def extra_metrics_section(sources: Sequence[ReportSource]) -> list[Section]:
-    """The section, where any run was asked."""
+    """The section in a list, empty if no run has such metrics."""
     parts: list[Part] = []
     for source in sources:
         prefix = f"{source.name}: " if len(sources) > 1 else ""
         tables = list(_tables(source.state, prefix))
         few = sum(len(table.rows) for table in tables) <= _OPEN_ROWS
-        parts += tables if few else collapsed_tables(tables, "Figures of all {} arms")
-    return [Section("asked", "What else was asked", tuple(parts))] if parts else []
+        parts += tables if few else collapsed_tables(tables, "Metrics of all {} arms")
+    return [Section("metrics", "Other metrics", tuple(parts))] if parts else []
 
 
 def _tables(state: RunState, prefix: str) -> Iterator[Table]:
     values = measured_values(state)
-    order = {name: place for place, name in enumerate(dict.fromkeys(("dense", "ticket", *state.contestants)))}
+    order = {name: index for index, name in enumerate(dict.fromkeys(("dense", "ticket", *state.contestants)))}
     for arm in state.arms:
         arm_values = {key: by_name for key, by_name in values.items() if key[0] == arm.id}
         columns = columns_with_values(arm_values)
@@ -47,11 +47,11 @@ def _tables(state: RunState, prefix: str) -> Iterator[Table]:
             network = {"dense": "dense", "ticket": f"round {level}"}.get(contestant, f"{contestant}, round {level}")
             rows.append((Cell(network), *(Cell(format_cell(column, arm_values[key]) or "–") for column in columns)))
         headings = ("network", *(column.heading.replace("\n", " ") for column in columns))
-        yield Table(f"{prefix}{arm.id}: what `report` asked for", headings, tuple(rows), note=_note(arm_values))
+        yield Table(f"{prefix}{arm.id}: metrics from `report`", headings, tuple(rows), note=_note(arm_values))
 
 
 def _note(values: Mapping[NetworkKey, Mapping[str, MeasuredValue]]) -> str:
-    """Which figures were measured, and which were reckoned from what."""
+    """Which metrics were measured, and which were estimated under which assumptions."""
     metrics: dict[str, set[str]] = {MEASURED: set(), ESTIMATED: set()}
     for by_name in values.values():
         for name, value in by_name.items():
@@ -62,4 +62,4 @@ def _note(values: Mapping[NetworkKey, Mapping[str, MeasuredValue]]) -> str:
     if estimated := sorted(metrics[ESTIMATED]):
         how = estimation_note(values).partition(": ")[2]
         parts.append(f"Estimated (~): {', '.join(estimated)}{f'; {how}' if how else ''}.")
-    return " ".join([*parts, "Means over the seeds; results.json has each of them, and more figures."])
+    return " ".join([*parts, "Means over seeds; results.json has the values of each seed and more details."])

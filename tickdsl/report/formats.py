@@ -1,4 +1,4 @@
-"""The forms of a report: a page, Markdown, data, and the figure alone."""
+"""Renders a report in each of its formats."""
 
 from __future__ import annotations
 
@@ -16,12 +16,15 @@ from tickdsl.results.export import results_csv, results_dict
 from tickdsl.results.svg_plots import accuracy_svg, comparison_svg
 
 FORMATS = ("html", "md", "csv", "json", "png", "svg")
-_PNG_WIDTH = 1520  # twice the figure's own, for sharp text on dense screens
+_PNG_WIDTH = 1520  # twice the width of the SVG, for high-density screens
 
 
 def render_report(format: str, sources: Sequence[ReportSource]) -> bytes:
-    """The report on one run or more. Raises TickdslError for a figure where nothing was measured, and for png where
-    the library that draws it is not installed."""
+    """Render a report on one or more runs in one of FORMATS.
+
+    Raises TickdslError for svg and png if nothing was measured, and for png if resvg-py is not installed; ValueError
+    for an unknown format.
+    """
     match format:
         case "html":
             return render_html(build_document(sources)).encode()
@@ -35,7 +38,7 @@ def render_report(format: str, sources: Sequence[ReportSource]) -> bytes:
             return _svg(sources).encode()
         case "png":
             return _png(_svg(sources))
-    raise ValueError(f"{format!r} is no form of a report")
+    raise ValueError(f"unknown report format {format!r}")
 
 
 def _json(sources: Sequence[ReportSource]) -> str:
@@ -45,15 +48,17 @@ def _json(sources: Sequence[ReportSource]) -> str:
 
 
 def _csv(sources: Sequence[ReportSource]) -> str:
-    """That of one run as it is; of several, their rows with the run's name before, and all columns of any."""
+    """The CSV of one run; for several, all their rows with a `run` column first and the union of their columns."""
     if len(sources) == 1:
         return results_csv(sources[0].state)
     tables = [(source.name, list(csv.DictReader(io.StringIO(results_csv(source.state))))) for source in sources]
-    heads = [next(csv.reader(io.StringIO(results_csv(source.state)))) for source in sources]
-    swept = dict.fromkeys(name for head in heads for name in head if name.startswith("sweep."))
-    plain = [name for name in heads[0] if not name.startswith("sweep.")]
+    headers = [next(csv.reader(io.StringIO(results_csv(source.state)))) for source in sources]
+    sweep_columns = dict.fromkeys(name for header in headers for name in header if name.startswith("sweep."))
+    other_columns = [name for name in headers[0] if not name.startswith("sweep.")]
     text = io.StringIO()
-    rows = csv.DictWriter(text, ["run", *plain[:2], *swept, *plain[2:]], restval="", lineterminator="\n")
+    rows = csv.DictWriter(
+        text, ["run", *other_columns[:2], *sweep_columns, *other_columns[2:]], restval="", lineterminator="\n"
+    )
     rows.writeheader()
     for name, table in tables:
         rows.writerows({"run": name, **row} for row in table)
@@ -65,7 +70,7 @@ def _svg(sources: Sequence[ReportSource]) -> str:
     figure = accuracy_svg(sources[0].state) if len(sources) == 1 else comparison_svg(states)
     if figure is None:
         raise TickdslError(
-            f"nothing was measured in {', '.join(states)}", "there is a figure once a level was measured"
+            f"no measurements to plot in {', '.join(states)}", "try again once the first round has been measured"
         )
     return figure
 
@@ -75,6 +80,7 @@ def _png(figure: str) -> bytes:
         import resvg_py
     except ImportError as error:
         raise TickdslError(
-            "PNG needs resvg-py, which is not installed", 'pip install "tickdsl[plots]", or take --format svg'
+            "PNG output needs resvg-py, which is not installed",
+            'run `pip install "tickdsl[plots]"`, or use `--format svg`',
         ) from error
     return bytes(resvg_py.svg_to_bytes(svg_string=figure, width=_PNG_WIDTH, background="white"))

@@ -1,4 +1,4 @@
-"""A document as one HTML page that needs nothing else: drawings and style inside, no script, no network."""
+"""Renders a document as one self-contained HTML page: inline SVG and CSS, no scripts, no network access."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from tickdsl.report.document import Code, Document
 
 
 def render_html(document: Document) -> str:
-    """The page. Every name from a plan is escaped."""
+    """The HTML page of a document. Names from plans are escaped."""
     numbers = itertools.count(1)
     page = _environment().get_template("report.html")
     return page.render(document=document, version=__version__, number=lambda: next(numbers))
@@ -40,7 +40,7 @@ def _environment() -> Environment:
 
 
 def highlight_code(code: Code) -> Markup:
-    """The code with its words in spans; plain where no lexer of that name is installed."""
+    """Highlighted code as HTML spans; plain text if no lexer of that name is installed."""
     try:
         lexer = get_lexer_by_name(code.language, stripnl=False)
     except ClassNotFound:
@@ -49,5 +49,5 @@ def highlight_code(code: Code) -> Markup:
 
 
 def with_line_breaks(name: str) -> Markup:
-    """A name of an arm that may go on in a second line where its sweep begins."""
+    """An arm name that may break before the bracket of its sweep values."""
     return Markup("<wbr>").join(Markup.escape(part) for part in re.split(r"(?=\[)", name))

@@ -1,4 +1,4 @@
-"""What is left of each layer, round by round."""
+"""The layers section: the remaining channels and weights of each layer by round."""
 
 from __future__ import annotations
 
@@ -9,21 +9,23 @@ from tickdsl.records.events import LayerInfo, Network
 from tickdsl.report.document import Cell, Details, Heading, Panels, Part, Section, Table, Text
 from tickdsl.report.source import ReportSource
 from tickdsl.results import formatting
+from tickdsl.results.standings import compute_standings
 from tickdsl.results.state import RunState
 from tickdsl.results.svg_plots import top_arms
-from tickdsl.results.verdict import compute_standings
 
-_OPEN_ROWS = 30  # a longer strip is shown on request
+_OPEN_ROWS = 30  # a longer table is collapsed
 
 
 def layers_section(sources: Sequence[ReportSource]) -> Section:
-    """For each arm a strip of its layers: rows in the order in which they run, a column per round."""
+    """For each arm, tables with a row per layer in execution order and a column per round."""
     parts: list[Part] = []
     for source in sources:
         state = source.state
         arms = top_arms(state, compute_standings(state))
         if state.layers and len(arms) < len(state.arms):
-            parts.append(Text(f"Shown are {len(arms)} of {len(state.arms)} arms, those with the smallest tickets."))
+            parts.append(
+                Text(f"Showing {len(arms)} of {len(state.arms)} arms: those with the smallest winning tickets.")
+            )
         prefix = f"{source.name}: " if len(sources) > 1 else ""
         for arm in arms:
             network = state.networks.get(arm)
@@ -34,9 +36,9 @@ def layers_section(sources: Sequence[ReportSource]) -> Section:
                 else:
                     parts += [Heading(title), Panels(tables)]
     if parts:
-        parts.append(Text("Mean over seeds. Layers of one group lose the same channels.", "note"))
+        parts.append(Text("Means over seeds. Layers in the same group lose the same channels.", "note"))
     else:
-        parts = [Text("No ticket was made yet whose layers could be shown.")]
+        parts = [Text("No pruned layers to show yet.")]
     return Section("layers", "Layers", tuple(parts))
 
 
@@ -54,12 +56,18 @@ def _layer_table(state: RunState, arm: str, network: Network, levels: Sequence[i
     rows = []
     for layer in network.layers:
         dense = layer.outputs if unit == "outputs" else layer.weights
-        head = [Cell(layer.path), Cell(layer.kind, "faint"), *([Cell(layer.group or "–", "faint")] if grouped else [])]
+        row_start = [
+            Cell(layer.path),
+            Cell(layer.kind, "faint"),
+            *([Cell(layer.group or "–", "faint")] if grouped else []),
+        ]
         shares = [_share_left(state, arm, level, layer, unit) for level in levels]
-        rows.append((*head, Cell(formatting.count(dense)), *(Cell(_percent(share), share=share) for share in shares)))
+        rows.append(
+            (*row_start, Cell(formatting.count(dense)), *(Cell(_percent(share), share=share) for share in shares))
+        )
     text_columns = frozenset({0, 1, 2} if grouped else {0, 1})
     return Table(
-        f"{'Output channels' if unit == 'outputs' else 'Weights'} left in %, by round",
+        f"{'Output channels' if unit == 'outputs' else 'Weights'} left, % by round",
         ("layer", "kind", *(("group",) if grouped else ()), unit, *map(str, levels)),
         tuple(rows),
         text_columns,
@@ -67,7 +75,7 @@ def _layer_table(state: RunState, arm: str, network: Network, levels: Sequence[i
 
 
 def _share_left(state: RunState, arm: str, level: int, layer: LayerInfo, unit: str) -> float:
-    """The share of a layer that is left, mean over the seeds."""
+    """The share of a layer's channels or weights that remain, averaged over seeds."""
     dense = layer.outputs if unit == "outputs" else layer.weights
     seeds = [
         seed
@@ -82,7 +90,7 @@ def _share_left(state: RunState, arm: str, level: int, layer: LayerInfo, unit: s
 
 
 def _percent(share: float) -> str:
-    """Whole percents, but neither 0 for something nor 100 for less than all."""
+    """A share as a whole percentage, with digits added so that only 0 and 1 show as 0 and 100."""
     value = 100 * share
     if 0 < value < 0.5 or 99.5 <= value < 100:
         return f"{value:.1f}" if 0.05 <= value < 99.95 else f"{value:.2f}"

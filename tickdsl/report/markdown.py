@@ -1,4 +1,4 @@
-"""A document as Markdown with pipe tables. Figures are left out: their tables say all they show."""
+"""Renders a document as Markdown with pipe tables. Figures are left out; the tables contain their values."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from tickdsl.report.document import (
 
 
 def render_markdown(document: Document) -> str:
-    """The text of the report."""
+    """The Markdown text of a document."""
     blocks = [f"# {_escape(document.title)}", _escape(" · ".join(document.facts))]
     blocks += [f"> **{_escape(document.alarm)}**"] if document.alarm else []
     blocks += [f"**{_escape(document.lead)}**"] if document.lead else []
@@ -56,7 +56,7 @@ def _part(part: Part, depth: int) -> Iterator[str]:
         case Details():
             for inner in part.parts:
                 yield from _part(inner, depth)
-        case Panels():  # below the heading of what they show
+        case Panels():  # one level below the heading of the panels
             for inner in part.parts:
                 yield from _part(inner, depth + 1)
         case Figure():
@@ -64,7 +64,7 @@ def _part(part: Part, depth: int) -> Iterator[str]:
 
 
 def _table(table: Table) -> str:
-    rules = [":--" if place in table.text_columns else "--:" for place in range(len(table.columns))]
+    rules = [":--" if index in table.text_columns else "--:" for index in range(len(table.columns))]
     rows = [table.columns, rules, *([cell.text for cell in row] for row in table.rows)]
     cells = [[_escape(text).replace("|", "\\|") for text in row] for row in (rows[0], *rows[2:])]
     lines = [cells[0], rules, *cells[1:]]
@@ -72,5 +72,5 @@ def _table(table: Table) -> str:
 
 
 def _escape(text: str) -> str:
-    """Text that Markdown reads as it stands: names of arms may hold [, *, _ and <."""
+    """Escape Markdown syntax; arm names may contain [, *, _ and <."""
     return re.sub(r"([\\`*_\[\]<>])", r"\\\1", " ".join(text.split()))

@@ -1,4 +1,4 @@
-"""Which tickets won, by how much, and at what size: the first thing that a reader wants to know."""
+"""The answer section: which tickets won, by how much, and at what size."""
 
 from __future__ import annotations
 
@@ -6,32 +6,34 @@ from collections.abc import Mapping, Sequence
 
 import attrs
 
+from tickdsl.plurals import agreeing, plural
 from tickdsl.records.events import ArmInfo
 from tickdsl.report.arm_symbols import ArmSymbols
 from tickdsl.report.document import Bullets, Cell, Details, Part, Section, Table, Text, as_cell
 from tickdsl.report.source import ReportSource
 from tickdsl.results import formatting
 from tickdsl.results.conclusions import conclusions
+from tickdsl.results.estimates import Estimate
+from tickdsl.results.standings import UNDECIDED, WINNING, Standing, compute_standings
 from tickdsl.results.state import RunState
 from tickdsl.results.svg_plots import top_arms
-from tickdsl.results.verdict import UNDECIDED, WINNING, Standing, compute_standings
 
-MAX_ARMS_SHOWN = 12  # arms that are all shown; of more the foremost are, and all on request
+MAX_ARMS_SHOWN = 12  # with more arms, only the top ones are shown at first
 
 
 @attrs.frozen
 class ArmOutcome:
-    """What an arm came to: the dense network, its smallest winning and its best ticket where there are such."""
+    """The result of an arm: the dense network, its smallest winning ticket and its most accurate one, if any."""
 
     arm: ArmInfo
     dense: Standing | None
     winner: Standing | None
     best: Standing | None
-    controls: tuple[Standing, ...]  # at the size of the winner, or of the best
+    controls: tuple[Standing, ...]  # at the level of the winner, or of the best
 
 
 def outcomes(state: RunState, standings: Mapping[tuple[str, str, int], Standing]) -> list[ArmOutcome]:
-    """One for each arm, in the plan's order."""
+    """The outcome of each arm, in plan order."""
     tickets: dict[str, list[Standing]] = {}
     for (arm, contestant, _), standing in standings.items():
         if contestant == "ticket" and standing.accuracy is not None:
@@ -53,39 +55,49 @@ def _outcome(
 
 
 def headline(state: RunState) -> str:
-    """The answer in a sentence or two."""
+    """The main result of a run in one or two sentences."""
     arm_outcomes = outcomes(state, compute_standings(state))
     if not any(outcome.best for outcome in arm_outcomes):
-        return "No ticket was measured yet." if any(o.dense for o in arm_outcomes) else "Nothing was measured yet."
+        return "No ticket has been measured yet." if any(o.dense for o in arm_outcomes) else "No measurements yet."
     winners = [(o, o.winner) for o in arm_outcomes if o.winner is not None]
     if not winners:
         if all(o.best is None or o.best.verdict is None for o in arm_outcomes):
-            return "No verdict: one seed shows no more than a direction."
+            return "No verdict: one seed is not enough for significance."
         tickets = [s for key, s in compute_standings(state).items() if key[1] == "ticket"]
         undecided = sum(ticket.verdict == UNDECIDED for ticket in tickets)
         if not undecided:
-            return "No winning ticket: every round loses against dense."
-        rest = ", the others lose" if undecided < len(tickets) else ""
-        return f"No winning ticket is shown: {undecided} of {len(tickets)} rounds are undecided{rest}."
+            return "No winning ticket: every round loses to dense."
+        rest = ", the others lose to dense" if undecided < len(tickets) else ""
+        rounds = f"{undecided} of {plural(len(tickets), 'round')} {agreeing(undecided, 'is')} undecided"
+        return f"No winning ticket found: {rounds}{rest}."
     outcome, winner = min(winners, key=lambda pair: pair[1].density if pair[1].density is not None else 1.0)
     parts = []
     if len(arm_outcomes) > 1:
-        who = (
-            f"{len(winners)} of {len(arm_outcomes)} arms"
-            if len(winners) < len(arm_outcomes)
-            else f"All {len(arm_outcomes)} arms"
-        )
-        parts.append(f"{'Both arms' if who == 'All 2 arms' else who} found a winning ticket.")
+        if len(winners) < len(arm_outcomes):
+            arms = f"{len(winners)} of {len(arm_outcomes)} arms {agreeing(len(winners), 'has')}"
+        else:
+            arms = "Both arms have" if len(winners) == 2 else f"All {len(arm_outcomes)} arms have"
+        parts.append(f"{arms} a winning ticket.")
     density = formatting.percent(winner.density)
     sentence = f"The smallest keeps {density} of the weights ({outcome.arm.id}, round {winner.level})"
     dense = outcome.dense.accuracy if outcome.dense else None
     if winner.to_dense is not None and dense is not None:
-        sentence += f", {formatting.points(winner.to_dense)} points to dense at {formatting.accuracy(dense)} %"
+        sentence += f", {_compared_with_dense(winner.to_dense, dense)}"
     return " ".join([*parts, f"{sentence}."])
 
 
+def _compared_with_dense(difference: Estimate, dense: Estimate) -> str:
+    """`0.53 ± 0.17 points below dense (95.03 ± 0.17%)`."""
+    baseline = f"dense ({formatting.accuracy(dense)}%)"
+    points = formatting.points(difference)
+    if round(100 * difference.mean, 2) == 0.0:
+        return f"no change from {baseline}: {points} points"
+    side = "above" if difference.mean > 0 else "below"
+    return f"{points.lstrip('+' + formatting.MINUS)} points {side} {baseline}"
+
+
 def answer_section(sources: Sequence[ReportSource], symbols: ArmSymbols) -> Section:
-    """The answer's section: a table of all arms, and a sentence for each where they are few."""
+    """For each run, a table of its arms and a sentence for each arm; with many arms, only for the top ones."""
     parts: list[Part] = []
     for source in sources:
         state = source.state
@@ -112,7 +124,7 @@ def answer_section(sources: Sequence[ReportSource], symbols: ArmSymbols) -> Sect
                     Details(f"All {len(arm_outcomes)} arms", (_table(source, arm_outcomes, symbols, len(sources) > 1),))
                 )
     if not parts:
-        parts.append(Text("Nothing was measured yet."))
+        parts.append(Text("No measurements yet."))
     return Section("answer", "Answer", tuple(parts))
 
 
@@ -139,24 +151,24 @@ def _table(source: ReportSource, arm_outcomes: Sequence[ArmOutcome], symbols: Ar
             leads = {s.contestant: formatting.points(s.lead) for s in o.controls}
             row += [leads.get(name, "–") for name in controls]
         rows.append(tuple(as_cell(value) for value in row))
-    within = formatting.below(state.within) if state.within else "no lower than"
-    which = "Smallest winning ticket" if won else "Best ticket"
-    rest = "; of an arm without one, its best ticket" if 0 < len(won) < len(arm_outcomes) else ""
+    margin = formatting.below(state.within) if state.within else "no lower than"
+    kind = "Smallest winning ticket" if won else "Most accurate ticket"
+    rest = "; if there is none, the most accurate ticket" if 0 < len(won) < len(arm_outcomes) else ""
     return Table(
-        f"{which} of each arm{f' of {source.name}' if several else ''}{rest}",
+        f"{kind} of each arm{f' of {source.name}' if several else ''}{rest}",
         (
-            "arm", "verdict", "weights left", "round", "accuracy %", "to dense, points", "params", "MACs",
+            "arm", "verdict", "weights left", "round", "accuracy %", "vs. dense, points", "params", "MACs",
             *(f"lead over {name}, points" for name in controls),
         ),
         tuple(rows),
         frozenset({0, 1}),
-        f"Winning: shown to lie {within} dense, paired by seed and corrected for the number of rounds (Holm). "
-        "± is half the 95 % interval of a mean over seeds, for one comparison.",
+        f"Winning: shown to be {margin} dense, with differences paired by seed and corrected for the number of rounds "
+        "(Holm). ± is half the 95% confidence interval of a mean over seeds, for a single comparison.",
     )  # fmt: skip
 
 
 def _reduction(dense: float | None, remaining: float | None) -> str:
-    """`34.1 k (÷ 8.0)`: what is left of a cost, and by what the dense one was divided."""
+    """`34.1 k (÷ 8.0)`: the remaining cost, and the reduction factor relative to dense."""
     if dense is None or remaining is None:
         return "–"
     if not remaining or round(remaining) == round(dense):

@@ -1,4 +1,4 @@
-"""A run to report on, read from its folder."""
+"""Reads the runs to report on."""
 
 from __future__ import annotations
 
@@ -17,8 +17,10 @@ from tickdsl.results.state_builder import build_state
 
 @attrs.frozen
 class ReportSource:
-    """A run as its events tell it, with the text of its plan. `status` also knows of engines that died.
-    `name` is the run's, which its folder has."""
+    """A run to report on: its state and the text of its plan.
+
+    `status` is the effective status, which includes crashed engines; `name` is the name of the run and its folder.
+    """
 
     state: RunState
     plan: str
@@ -31,26 +33,26 @@ class ReportSource:
 
 
 def read_source(paths: RunPaths) -> ReportSource:
-    """What the folder of a run tells. Raises TickdslError where it holds no event of a run."""
+    """Read a run from its folder. Raises TickdslError if it contains no events or the run has not started."""
     if not paths.events.exists():
-        raise TickdslError(f"{paths.folder} holds no run: it has no events.jsonl", "`tickdsl ls` lists the runs")
+        raise TickdslError(f"no run in {paths.folder}: events.jsonl is missing", "`tickdsl ls` lists the runs")
     state = build_state(read_events(paths.events))
     if state.run is None:
-        raise TickdslError(f"{paths.events} tells of no run yet", "look again when the run has begun")
+        raise TickdslError(f"no run has started in {paths.folder}", "try again once the run has started")
     return source_from_state(state, paths)
 
 
 def source_from_state(state: RunState, paths: RunPaths) -> ReportSource:
-    """The run of `state`, whose folder is at `paths`."""
+    """The source for an already loaded state of the run at `paths`."""
     try:
         plan = paths.plan.read_text(errors="replace")
     except OSError:
-        plan = ""  # folders are copied in part; the figures still stand
+        plan = ""  # a partly copied folder may lack the plan
     return ReportSource(state, plan, effective_status(state, time.time()))
 
 
 def with_short_names(sources: Sequence[ReportSource]) -> list[ReportSource]:
-    """Runs beside each other under the names of their plans, where these tell them apart."""
+    """Name several runs after their plans if the plan names are distinct."""
     plans = [source.state.run.plan if source.state.run else "" for source in sources]
     if len(sources) == 1 or "" in plans or len(set(plans)) < len(plans):
         return list(sources)

@@ -1,6 +1,7 @@
-"""The step graph as a drawing: a lane per arm, a box per round, in it each kind of step with its number.
+"""The steps section: a drawing of the step graph with a lane per arm and a box per round.
 
-Seeds and parts of data stand in one box, so that hundreds of steps stay readable; what arms share has the lane on top.
+A box counts the steps of all seeds and data parts by operation, so that hundreds of steps stay readable. Steps shared
+between arms are in the top lane.
 """
 
 from __future__ import annotations
@@ -11,15 +12,16 @@ from html import escape
 
 import attrs
 
+from tickdsl.plurals import plural
 from tickdsl.report.arm_symbols import accessible_title
 from tickdsl.report.document import Details, Figure, Part, Section, Text
 from tickdsl.report.source import ReportSource
+from tickdsl.results.standings import compute_standings
 from tickdsl.results.state import RunState
 from tickdsl.results.step_usage import first_uses
 from tickdsl.results.svg_plots import top_arms
-from tickdsl.results.verdict import compute_standings
 
-_OPERATION_STYLES = {  # a colour of Okabe and Ito and a letter each
+_OPERATION_STYLES = {  # Okabe and Ito colour, letter
     "init": ("#E69F00", "I"),
     "train": ("#0072B2", "T"),
     "prune": ("#D55E00", "P"),
@@ -28,19 +30,19 @@ _OPERATION_STYLES = {  # a colour of Okabe and Ito and a letter each
     "evaluate": ("#56B4E9", "E"),
 }
 _GREY = "#8c959f"
-#: What is measured beside accuracy.
+#: Letters of steps that measure metrics other than accuracy.
 _MEASURE_LETTERS = {"robustness": "A", "latency": "L", "memory": "M", "barrier": "B"}
 _CHIP, _BOX, _LANE, _LABEL, _GAP, _TOP = 40, 28, 44, 210, 26, 30
 
-Lane = tuple[str, str]  # an arm, and a rival of its or ""
-Place = tuple[Lane, int]  # with a level
+Lane = tuple[str, str]  # arm, control or ""
+Place = tuple[Lane, int]  # lane, level
 
-_SHARED: Lane = ("shared by arms", "")
+_SHARED: Lane = ("shared", "")
 
 
 @attrs.define
 class _Box:
-    """The steps of one lane and level: how many of each kind, and how many of them did not run."""
+    """The steps of one lane and level: counts by operation, and how many were skipped or failed."""
 
     kinds: Counter[str] = attrs.field(factory=Counter)
     idle: int = 0
@@ -56,7 +58,7 @@ class _Box:
 
 
 def steps_section(sources: Sequence[ReportSource]) -> Section:
-    """A drawing for each run; of many arms those with the smallest tickets."""
+    """A drawing for each run; with many arms, of those with the smallest winning tickets."""
     parts: list[Part] = []
     for number, source in enumerate(sources):
         if source.state.steps:
@@ -70,12 +72,10 @@ def _figure(state: RunState, name: str, run: str) -> Figure:
     boxes, edges = _boxes(state, shown)
     heading = f"Steps of {run}" if run else "Steps by arm and round"
     shared = sum(box.steps for (lane, _), box in boxes.items() if lane == _SHARED)
-    text = f"{len(state.steps)} steps, {shared} of them shared by arms."
+    text = f"{plural(len(state.steps), 'step')}, {shared} shared between arms."
     if len(shown) < len(state.arms):
-        text += f" Drawn are {len(shown)} of {len(state.arms)} arms, those with the smallest tickets."
-    text += (
-        " A box stands for all seeds; a pale one was not needed. Lines lead from results to the steps that use them."
-    )
+        text += f" Showing {len(shown)} of {len(state.arms)} arms: those with the smallest winning tickets."
+    text += " Each box covers all seeds; pale boxes were skipped. Lines lead from a result to the steps that use it."
     kinds = sorted(
         {kind for box in boxes.values() for kind in box.kinds}, key=lambda kind: [*_OPERATION_STYLES, kind].index(kind)
     )
@@ -106,7 +106,7 @@ def _boxes(state: RunState, shown: Sequence[str]) -> tuple[dict[Place, _Box], Co
     lanes = [_SHARED]
     for arm in shown:
         lanes += [(arm, ""), *((arm, name) for name in state.contestants if name not in ("dense", "ticket"))]
-    return {place: boxes[place] for place in sorted(boxes, key=lambda at: (lanes.index(at[0]), at[1]))}, edges
+    return {place: boxes[place] for place in sorted(boxes, key=lambda place: (lanes.index(place[0]), place[1]))}, edges
 
 
 def _drawing(boxes: Mapping[Place, _Box], edges: Iterable[tuple[Place, Place]], title: tuple[str, str]) -> str:
@@ -148,7 +148,7 @@ def _drawing(boxes: Mapping[Place, _Box], edges: Iterable[tuple[Place, Place]], 
 
 
 def _label(lane: Lane, y: int, indented: bool) -> str:
-    """The name of a lane; a rival's stands further in below its arm's."""
+    """The label of a lane; a control is indented below its arm."""
     control = lane[1]
     name = control if control and indented else " ".join(filter(None, lane))
     short = name if len(name) <= 28 else name[:13] + "…" + name[-14:]
@@ -158,7 +158,7 @@ def _label(lane: Lane, y: int, indented: bool) -> str:
 def _edge(start: tuple[int, int], width: int, end: tuple[int, int], far: bool) -> str:
     x1, y1, x2, y2 = start[0] + width, start[1] + _BOX / 2, end[0], end[1] + _BOX / 2
     kind = "wire far" if far else "wire"
-    if x2 <= x1:  # within a round: from below or above
+    if x2 <= x1:  # within a round: a vertical line
         middle, down = start[0] + 8, y2 > y1
         return f'<path class="{kind}" d="M{middle} {y1 + (14 if down else -14):.0f}V{y2 - (14 if down else -14):.0f}"/>'
     bend = min(40.0, (x2 - x1) / 2)

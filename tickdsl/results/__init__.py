@@ -1,4 +1,4 @@
-"""What a person reads: state, verdicts, tables."""
+"""Results of a run: its state, standings with verdicts, tables, plots and exports. Reads records only."""
 
 from tickdsl.results.state import RunState, StepState
 from tickdsl.results.state_builder import StateBuilder, apply_event, build_state

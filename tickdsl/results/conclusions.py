@@ -1,18 +1,19 @@
-"""What came out for an arm, in one sentence."""
+"""Summarises the result of each arm in one sentence."""
 
 from __future__ import annotations
 
 import itertools
 from collections.abc import Mapping, Sequence
 
+from tickdsl.plurals import agreeing, plural
 from tickdsl.records.events import ArmInfo
-from tickdsl.results.formatting import MINUS, percent, points
+from tickdsl.results.formatting import MINUS, below, percent, points
+from tickdsl.results.standings import LOSING, UNDECIDED, WINNING, Standing, compute_standings
 from tickdsl.results.state import RunState
-from tickdsl.results.verdict import LOSING, UNDECIDED, WINNING, Standing, compute_standings
 
 
 def conclusions(state: RunState) -> dict[str, str]:
-    """A sentence for each arm id: its smallest winning ticket, and how the rivals did."""
+    """Map each arm id to a sentence about its smallest winning ticket and its controls."""
     standings = compute_standings(state)
     return {arm.id: _conclusion(arm, standings, state) for arm in state.arms}
 
@@ -20,7 +21,7 @@ def conclusions(state: RunState) -> dict[str, str]:
 def _conclusion(arm: ArmInfo, standings: Mapping[tuple[str, str, int], Standing], state: RunState) -> str:
     tickets = _levels(standings, arm.id, "ticket")
     if not tickets:
-        return f"{arm.id}: nothing was measured"
+        return f"{arm.id}: no measurements"
     if all(ticket.verdict is None for ticket in tickets):
         return f"{arm.id}: {_without_verdict(tickets, state.within)}"
     winner, sentence = _ticket_clause(tickets)
@@ -42,39 +43,43 @@ def _ticket_clause(tickets: Sequence[Standing]) -> tuple[Standing | None, str]:
     if not winners:
         undecided = sum(ticket.verdict == UNDECIDED for ticket in tickets)
         if not undecided:
-            return None, "no winning ticket: every round loses against dense"
-        return None, f"no winning ticket is shown; {undecided} of {len(tickets)} rounds undecided"
+            return None, "no winning ticket: every round loses to dense"
+        verb = agreeing(undecided, "is")
+        return None, f"no winning ticket found; {undecided} of {plural(len(tickets), 'round')} {verb} undecided"
     smallest = winners[-1]
     size = f"{_size(smallest)} (round {smallest.level})"
     if len(winners) == len([ticket for ticket in tickets if ticket.level <= smallest.level]):
-        return smallest, f"winning down to {size}"
-    return smallest, f"the smallest winning ticket keeps {size}, though not every larger one wins"
+        return smallest, f"winning tickets down to {size}"
+    return smallest, f"the smallest winning ticket keeps {size}, but not every larger ticket wins"
 
 
 def _control_clause(name: str, levels: Sequence[Standing], at_winner: Standing | None) -> str:
-    """From where on the rival loses to dense, and how far it is from the ticket at the smallest winning one."""
+    """Where the control starts to lose to dense, and its difference from the smallest winning ticket."""
     losing = list(itertools.takewhile(lambda standing: standing.verdict == LOSING, reversed(levels)))
     if losing:
-        sentence = f"{name} loses from {percent(losing[-1].density)}"
+        sentence = f"{name} loses to dense from {percent(losing[-1].density)} down"
     elif levels[-1].verdict == WINNING:
-        sentence = f"{name} wins down to {percent(levels[-1].density)} too"
+        sentence = f"{name} also wins down to {percent(levels[-1].density)}"
     else:
-        sentence = f"{name} is not shown to lose"
+        sentence = f"{name} does not significantly lose to dense"
     lead = at_winner.lead if at_winner else None
     if at_winner is None or lead is None or lead.low is None or lead.high is None:
         return sentence
+    size = percent(at_winner.density)
     if lead.low <= 0.0 <= lead.high:
-        return f"{sentence}, no clear distance from the ticket at {percent(at_winner.density)}"
-    side = "behind" if lead.mean > 0 else "ahead of"
-    return f"{sentence}, {points(lead).lstrip('+' + MINUS)} points {side} the ticket at {percent(at_winner.density)}"
+        return f"{sentence} (no significant difference between the ticket and {name} at {size})"
+    side = "below" if lead.mean > 0 else "above"
+    return f"{sentence} ({points(lead).lstrip('+' + MINUS)} points {side} the ticket at {size})"
 
 
 def _without_verdict(tickets: Sequence[Standing], within: float) -> str:
     reached = [ticket for ticket in tickets if ticket.to_dense is not None and ticket.to_dense.mean >= -within - 1e-12]
     if not reached:
-        return "one seed, no verdict; every round stays below dense on this seed"
-    goal = f"come within {100 * within:g} points of dense" if within else "reach dense"
-    return f"one seed, no verdict; on this seed {_size(reached[-1])} (round {reached[-1].level}) are enough to {goal}"
+        return "no verdict with one seed; every round is below dense on this seed"
+    goal = f"{below(within)} dense" if within else "no worse than dense"
+    smallest = reached[-1]
+    size = "" if smallest.density is None else f" ({percent(smallest.density)} of the weights)"
+    return f"no verdict with one seed; the ticket of round {smallest.level}{size} is {goal} on this seed"
 
 
 def _size(standing: Standing) -> str:

@@ -1,4 +1,4 @@
-"""results.json and results.csv: everything measured, for other programs. docs/results.md describes both."""
+"""Writes results.json and results.csv, the machine-readable results. docs/results.md describes both."""
 
 from __future__ import annotations
 
@@ -12,10 +12,11 @@ from tickdsl.records.events import ArmInfo
 from tickdsl.records.files import write_atomically
 from tickdsl.records.paths import RunPaths
 from tickdsl.results.conclusions import conclusions
+from tickdsl.results.estimates import CONFIDENCE, Estimate
 from tickdsl.results.extra_metrics import MeasuredValue, NetworkKey, machine_notes, measured_values
+from tickdsl.results.standings import Standing, caveats, compute_standings
 from tickdsl.results.state import MetricKey, RunState
 from tickdsl.results.svg_plots import accuracy_svg
-from tickdsl.results.verdict import CONFIDENCE, Estimate, Standing, caveats, compute_standings
 
 VERSION = 1
 _METRIC_FIELDS = (
@@ -24,7 +25,7 @@ _METRIC_FIELDS = (
 
 
 def write_results(state: RunState, paths: RunPaths) -> None:
-    """Write results.json, results.csv and the figure, each at once. Raises TickdslError where one cannot be."""
+    """Write results.json, results.csv and accuracy.svg atomically. Raises TickdslError if a file cannot be written."""
     write_atomically(paths.results_json, (json.dumps(results_dict(state), indent=1, allow_nan=False) + "\n").encode())
     write_atomically(paths.results_csv, results_csv(state).encode())
     if (figure := accuracy_svg(state)) is not None:
@@ -133,13 +134,13 @@ def _contestant(standing: Standing, extra_values: Mapping[str, MeasuredValue], s
 
 
 def _extra_figures(state: RunState, key: MetricKey) -> dict[str, Any]:
-    """What `report` asked of one network, by name."""
+    """The values of the `report` metrics of one network, by name."""
     measures = (state.measures.get((key, metric)) for metric in state.report)
     return {name: value for measure in measures if measure for name, value in measure.figures.items()}
 
 
 def _seeds(state: RunState, arm: str, contestant: str, level: int) -> list[int]:
-    """The measured seeds in the plan's order; any others after them."""
+    """The measured seeds, in plan order, then any others."""
     measured = {key[3] for key in state.metrics if key[:3] == (arm, contestant, level)}
     return [seed for seed in state.seeds if seed in measured] + sorted(measured - set(state.seeds))
 

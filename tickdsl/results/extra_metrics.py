@@ -1,4 +1,4 @@
-"""What `report` asked for beside accuracy: means over the seeds, how they came about, and how they are written."""
+"""Metrics named in `report` other than accuracy: means over seeds, measured or estimated, and their table columns."""
 
 from __future__ import annotations
 
@@ -8,24 +8,25 @@ from typing import NamedTuple
 
 import attrs
 
+from tickdsl.plurals import plural
 from tickdsl.records.events import ESTIMATED, MEASURED
 from tickdsl.results import formatting
+from tickdsl.results.estimates import Estimate, estimate
 from tickdsl.results.state import RunState
-from tickdsl.results.verdict import Estimate, estimate
 
 NetworkKey = tuple[str, str, int]  # arm id, contestant, level
 
 
 @attrs.frozen
 class MeasuredValue:
-    """A figure over the seeds; `how` is `measured`, or `estimated` where it is so for any seed."""
+    """A value over seeds; `how` is `measured`, or `estimated` if it is estimated for any seed."""
 
     value: Estimate
     how: str
 
 
 class Column(NamedTuple):
-    """How a metric is shown: the figure of that name, its heading, and its values in words."""
+    """A table column: the name of the value, the heading (lines separated by newlines), and the cell format."""
 
     figure_name: str
     heading: str
@@ -39,7 +40,7 @@ def _percent(share: float) -> str:
 _seconds = functools.partial(formatting.quantity, unit="s")
 _bytes = functools.partial(formatting.quantity, unit="B")
 
-#: metric of `report` -> its columns in a table.
+#: Metric of `report` -> its table columns.
 COLUMNS: dict[str, tuple[Column, ...]] = {
     "robustness": (
         Column("robustness", "corrupted\n%", _percent),
@@ -48,31 +49,31 @@ COLUMNS: dict[str, tuple[Column, ...]] = {
         Column("robustness.cifar-10-c", "CIFAR-10-C\n%", _percent),
         Column("robustness.cifar-10.2", "CIFAR-10.2\n%", _percent),
     ),
-    "train-time": (Column("train-time.step", "time of\na step", _seconds),),
+    "train-time": (Column("train-time.step", "step\ntime", _seconds),),
     "latency": (
-        Column("latency", "latency of\na picture", _seconds),
-        Column("latency.batch", "latency of\na batch", _seconds),
+        Column("latency", "latency,\n1 image", _seconds),
+        Column("latency.batch", "latency,\n1 batch", _seconds),
     ),
     "memory": (
-        Column("memory", "memory,\na batch", _bytes),
-        Column("memory.training", "memory,\na step", _bytes),
+        Column("memory", "memory,\ninference", _bytes),
+        Column("memory.training", "memory,\ntraining", _bytes),
     ),
-    "energy": (Column("energy", "energy of\ntraining", functools.partial(formatting.quantity, unit="J")),),
-    "carbon": (Column("carbon", "CO2 of\ntraining", functools.partial(formatting.quantity, unit="g")),),
+    "energy": (Column("energy", "training\nenergy", functools.partial(formatting.quantity, unit="J")),),
+    "carbon": (Column("carbon", "training\nCO2", functools.partial(formatting.quantity, unit="g")),),
     "early-stop": (
-        Column("early-stop", "early stop\nepoch", lambda epoch: f"{epoch:.1f}".removesuffix(".0")),
-        Column("early-stop.accuracy", "accuracy\nthere, %", _percent),
+        Column("early-stop", "early stop,\nepoch", lambda epoch: f"{epoch:.1f}".removesuffix(".0")),
+        Column("early-stop.accuracy", "early stop,\naccuracy %", _percent),
     ),
-    "barrier": (Column("barrier", "barrier\npoints", _percent),),
+    "barrier": (Column("barrier", "barrier,\npoints", _percent),),
 }
 
 
-#: Metrics whose figures hang on the machine that did the work.
+#: Metrics whose values depend on the machine.
 _MACHINE_DEPENDENT = ("train-time", "latency", "memory", "energy", "carbon")
 
 
 def measured_values(state: RunState) -> dict[NetworkKey, dict[str, MeasuredValue]]:
-    """All figures by (arm id, contestant, level) and name."""
+    """All numeric values by (arm id, contestant, level) and name, averaged over seeds."""
     values: dict[NetworkKey, dict[str, dict[int, float]]] = {}
     estimated: set[tuple[NetworkKey, str]] = set()
     for ((arm, contestant, level, seed), _), measure in state.measures.items():
@@ -93,7 +94,7 @@ def measured_values(state: RunState) -> dict[NetworkKey, dict[str, MeasuredValue
 
 
 def columns_with_values(values: Mapping[NetworkKey, Mapping[str, MeasuredValue]]) -> list[Column]:
-    """The columns that have anything in them."""
+    """The columns with at least one value: built-in metrics first, then plugin metrics."""
     names = {name: None for by_name in values.values() for name in by_name}
     known = [column for metric in COLUMNS.values() for column in metric if column.figure_name in names]
     return [
@@ -103,17 +104,17 @@ def columns_with_values(values: Mapping[NetworkKey, Mapping[str, MeasuredValue]]
 
 
 def _belongs_to(figure_name: str, metric: str) -> bool:
-    """Whether a figure is a metric's own, or one of its details."""
+    """Whether a value is the main value of a metric or one of its details (`latency.batch`)."""
     return figure_name == metric or figure_name.startswith(f"{metric}.")
 
 
 def _plugin_column(figure_name: str) -> Column:
-    """What users measure: named as they do, without the package that it comes from."""
+    """The column of a plugin metric: its name without the package prefix."""
     return Column(figure_name, figure_name.rpartition(":")[2], lambda value: f"{value:.4g}")
 
 
 def format_cell(column: Column, values: Mapping[str, MeasuredValue]) -> str:
-    """A cell: the mean over the seeds, with `~` before what is estimated."""
+    """The mean over seeds, preceded by `~` if estimated; empty if not measured."""
     value = values.get(column.figure_name)
     if value is None:
         return ""
@@ -121,7 +122,7 @@ def format_cell(column: Column, values: Mapping[str, MeasuredValue]) -> str:
 
 
 def machine_notes(state: RunState) -> list[str]:
-    """What must be known of figures that hang on the machine: those that several machines measured."""
+    """Notes on machine-dependent metrics that were measured on more than one machine."""
     hosts_by_metric: dict[str, set[str]] = {}
     for (_, metric), measure in state.measures.items():
         if metric in _MACHINE_DEPENDENT and measure.host:
@@ -131,13 +132,13 @@ def machine_notes(state: RunState) -> list[str]:
         if len(hosts) > 1:
             metrics_by_hosts.setdefault(tuple(sorted(hosts)), []).append(metric)
     return [
-        f"{', '.join(metrics)}: figures of {len(hosts)} machines, {', '.join(hosts)}"
+        f"{', '.join(metrics)}: measured on {plural(len(hosts), 'machine')} ({', '.join(hosts)})"
         for hosts, metrics in metrics_by_hosts.items()
     ]
 
 
 def estimation_note(values_by_key: Mapping[NetworkKey, Mapping[str, MeasuredValue]]) -> str:
-    """How the estimated ones came about: `~ estimated: energy at 65 W, CO2 at 480 g/kWh`; empty without any."""
+    """The assumptions of estimated values: `~ estimated: energy at 65 W, CO2 at 480 g/kWh`; empty if there are none."""
     estimated = [
         (name, value) for by_name in values_by_key.values() for name, value in by_name.items() if value.how == ESTIMATED
     ]

@@ -1,49 +1,59 @@
-"""Figures as people write them: 93.1 %, 11.2 M, 4:07."""
+"""Formats numbers for people: 93.1%, 11.2 M, 4:07."""
 
 from __future__ import annotations
 
 import math
 
 from tickdsl.moments import format_duration as format_duration
-from tickdsl.results.verdict import Estimate
+from tickdsl.results.estimates import Estimate
 
 MINUS = "−"
 _PREFIXES = {"T": 1e12, "G": 1e9, "M": 1e6, "k": 1e3, "": 1.0, "m": 1e-3, "µ": 1e-6}
 
+_STATUS_CLAUSES = {
+    "ok": "the run finished",
+    "failed": "the run failed",
+    "stopped": "the run was stopped",
+    "interrupted": "the run was interrupted",
+    "crashed": "the run crashed",
+    "presumed crashed": "the run has presumably crashed",
+    "waiting": "the run has not started",
+}
+
 
 def percent(share: float | None, digits: int = 1) -> str:
-    """A share of 1 in percent; as many digits as a small share needs to stay above zero."""
+    """A share in [0, 1] as a percentage: `36.0%`. Small shares get up to four digits, so as not to show as zero."""
     if share is None:
         return "–"
     value = 100.0 * share
     while 0.0 < abs(value) < 0.95 * 10.0**-digits and digits < 4:
         digits += 1
-    return f"{value:.{digits}f} %".replace("-", MINUS)
+    return f"{value:.{digits}f}%".replace("-", MINUS)
 
 
 def accuracy(estimate: Estimate | None, interval: bool = True) -> str:
-    """An accuracy in percent, with its interval: `93.12 ± 0.41`."""
+    """An accuracy in percent, without the sign, and the half width of its interval: `93.12 ± 0.41`."""
     if estimate is None:
         return "–"
     return f"{100 * estimate.mean:.2f}{_interval(estimate) if interval else ''}"
 
 
 def points(estimate: Estimate | None, interval: bool = True) -> str:
-    """A difference of accuracies in percentage points, with its sign: `+0.31 ± 0.20`."""
+    """A signed difference of accuracies in percentage points: `+0.31 ± 0.20`."""
     if estimate is None:
         return "–"
-    value = round(100 * estimate.mean, 2) + 0.0  # no minus before zero
+    value = round(100 * estimate.mean, 2) + 0.0  # avoids -0.00
     return f"{value:+.2f}{_interval(estimate) if interval else ''}".replace("-", MINUS)
 
 
 def below(within: float) -> str:
-    """How far below something a winner may lie: `at most 0.5 points below`."""
+    """The tolerance of a verdict in words: `at most 0.5 points below`."""
     value = f"{100 * within:g}"
-    return f"at most {value} point{'' if value == '1' else 's'} below"
+    return f"at most {value} {'point' if value == '1' else 'points'} below"
 
 
 def count(number: float | None) -> str:
-    """A count with three digits and a unit: 842, 11.2 k, 1.35 M, 4.1 G."""
+    """A count to three digits with a unit prefix: 842, 11.2 k, 1.35 M, 4.10 G."""
     if number is None:
         return "–"
     for unit, size in (("T", 1e12), ("G", 1e9), ("M", 1e6), ("k", 1e3)):
@@ -54,7 +64,7 @@ def count(number: float | None) -> str:
 
 
 def quantity(value: float, unit: str) -> str:
-    """A quantity with three digits and a prefix before its unit: 127 µs, 1.35 MB, 0 J."""
+    """A quantity to three digits with a prefixed unit: 127 µs, 1.35 MB, 0 J."""
     if not value:
         return f"0 {unit}"
     prefix = next((prefix for prefix, size in _PREFIXES.items() if abs(value) >= 0.9995 * size), "µ")
@@ -63,12 +73,17 @@ def quantity(value: float, unit: str) -> str:
 
 
 def training_time(seconds: float) -> str:
-    """What a training took: 0.63 s, 8.2 s, 41 s, and from a minute on as m:ss."""
+    """A training time: 0.63 s, 8.2 s, 41 s; m:ss from one minute on."""
     if not seconds:
         return "0 s"
     if seconds < 59.5:
         return f"{seconds:.{0 if seconds >= 9.95 else 1 if seconds >= 0.995 else 2}f} s"
     return format_duration(seconds)
+
+
+def describe_status(status: str) -> str:
+    """The status of a run as a clause: `the run failed`, `the run is paused`."""
+    return _STATUS_CLAUSES.get(status, f"the run is {status}")
 
 
 def _interval(estimate: Estimate) -> str:

@@ -1,19 +1,19 @@
-"""Whether a run that has not ended still has an engine."""
+"""Detects runs whose engine has died without reporting an end."""
 
 from __future__ import annotations
 
 from tickdsl.records.process import Process
 from tickdsl.results.state import ENDED_STATUSES, RunState
 
-SILENCE_SECONDS = 600.0  # seconds without an event after which an engine on another host is presumed dead
+SILENCE_SECONDS = 600.0  # without events for this long, an engine on another host is presumed dead
 
 
 def effective_status(state: RunState, now: float, engine: Process | None = None) -> str:
-    """`state.status`, or what has become of an engine that did not say goodbye.
+    """`state.status`, or "crashed" or "presumed crashed" if the engine died without ending the run.
 
-    "crashed": its process on this host is gone. "presumed crashed": it is on another host and has been silent
-    for SILENCE_SECONDS; new events bring it back. `now` is in seconds since 1970. `engine` is the process that was
-    begun, where that is known: it may die before its first event.
+    "crashed": its process on this host is gone. "presumed crashed": it runs on another host and has sent no event for
+    SILENCE_SECONDS; a new event restores its status. `now` is in seconds since 1970. `engine` is the engine process, if
+    known: it may die before its first event.
     """
     if state.status in ENDED_STATUSES:
         return state.status

@@ -1,4 +1,4 @@
-"""Progress as lines of text: for pipes, logs and people without the monitor."""
+"""Prints progress as lines of text, for pipes, logs and terminals without the monitor."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from collections.abc import Callable
 from typing import TextIO
 
 from tickdsl.moments import format_brief
+from tickdsl.plurals import plural
 from tickdsl.records.event_decode import EventRecord
 from tickdsl.records.events import (
     ControlAck,
@@ -28,16 +29,17 @@ from tickdsl.records.events import (
 from tickdsl.results.formatting import count, format_duration, percent
 from tickdsl.results.state import RunState
 from tickdsl.results.state_builder import StateBuilder
+from tickdsl.results.step_labels import readable_label, sharing
 
-_REDRAW_SECONDS = 0.1  # seconds between two drawings of the line in place
+_REDRAW_SECONDS = 0.1  # minimum time between updates of the live line
 
 
 class PlainProgress:
-    """Writes a line for each event of note, and at most one of progress per step in `interval` seconds.
+    """Prints a line for each notable event, and for each step at most one progress line every `interval` seconds.
 
-    With `live` (by default on a terminal that can) a single line at the bottom shows where the run is and is
-    rewritten in place; lines of progress are then left out. Elapsed times are those of the events.
-    `clock` gives seconds and decides only how often the line in place is redrawn.
+    With `live` (default: if the terminal supports it), the last line shows the current progress and is updated in place
+    instead of printing progress lines. Elapsed times come from the events; `clock`, in seconds, only limits how often
+    the live line is redrawn.
     """
 
     def __init__(
@@ -53,22 +55,22 @@ class PlainProgress:
         self._clock = clock
         self._builder = StateBuilder()
         self._started_at: float | None = None
-        self._epochs: dict[str, float] = {}  # of the steps that train
+        self._epochs: dict[str, float] = {}  # of the training steps
         self._measurements: dict[str, list[MeasurementInfo]] = {}
-        self._last_reported: dict[str, float] = {}  # per step, when its progress was last told
-        self._live_width = 0  # width of the line in place
+        self._last_reported: dict[str, float] = {}  # step -> time of its last progress line
+        self._live_width = 0  # width of the live line
         self._redrawn_at = float("-inf")
 
     def show(self, record: EventRecord) -> None:
-        """Tell about one more event."""
+        """Print the line for one event, if it has any."""
         event = record.event
         self._builder.add(record)
         self._started_at = record.t if self._started_at is None else self._started_at
         if isinstance(event, PlanResolved):
-            places = defaultdict(list)
+            measurements = defaultdict(list)
             for measurement in event.measurements:
-                places[measurement.step].append(measurement)
-            self._measurements = dict(places)
+                measurements[measurement.step].append(measurement)
+            self._measurements = dict(measurements)
         line = self._event_line(event, record.t)
         if line is not None:
             self._print(f"[{format_duration(record.t - self._started_at)}] {line}")
@@ -81,8 +83,8 @@ class PlainProgress:
     def _event_line(self, event: Event, t: float) -> str | None:
         match event:
             case RunStart():
-                again = "again " if self._state().attempts > 1 else ""
-                return f"{again}run {event.run} on {event.device}, jobs {event.jobs}"
+                verb = "resumed run" if self._state().attempts > 1 else "run"
+                return f"{verb} {event.run} on {event.device}, {plural(event.jobs, 'job')}"
             case PlanResolved():
                 return self._plan_line(event)
             case StepStart():
@@ -95,12 +97,12 @@ class PlainProgress:
             case Metric():
                 return _metric_line(event)
             case Log():
-                # A traceback is for who looks into the events; the failed step has a line of its own.
+                # Tracebacks stay in the event file; the failed step has its own line.
                 return None if "\n" in event.message.strip() else event.message
             case Warn():
                 return f"warning: {event.message}" + (f" [{event.code}]" if event.code else "")
             case ControlAck():
-                return f"{event.command}: {event.state}"
+                return f"{event.command} requested: the run is {event.state}"
             case RunEnd():
                 return self._run_end_line(event)
             case _:
@@ -111,7 +113,8 @@ class PlainProgress:
         self._epochs = {step.id: step.epochs for step in event.steps if step.epochs}
         stored = sum(step.stored for step in event.steps)
         epochs = sum(step.epochs or 0 for step in event.steps if not step.stored)
-        text = f"{len(event.steps)} steps, {stored} stored, {format_brief(epochs)} epochs to train"
+        unit = "epoch" if epochs == 1 else "epochs"
+        text = f"{plural(len(event.steps), 'step')} ({stored} already stored), {format_brief(epochs)} {unit} to train"
         return "\n".join([text, *(f"  note: {note}" for note in event.notes)])
 
     def _progress_line(self, event: StepProgress, t: float) -> str | None:
@@ -122,39 +125,39 @@ class PlainProgress:
 
     def _step_end_line(self, event: StepEnd) -> str | None:
         if event.status == "failed":
-            return f"{self._describe_step(event.step)}: failed: {event.error or 'no reason given'}"
+            return f"{self._describe_step(event.step)}: failed: {event.error or 'no error message'}"
         worked = event.status == "done" and event.seconds > 0
-        # Steps that train nothing are over in a moment, and a measurement has its own line. The state is asked for
-        # last: making it costs as much as there are steps.
+        # Steps without training take no time, and a measurement has its own line. Building the state takes time
+        # proportional to the number of steps, so it comes last.
         if not worked or event.step not in self._epochs or event.step in self._measurements:
             return None
-        where = self._describe_step(event.step)
+        description = self._describe_step(event.step)
         result = self._state().steps[event.step].accuracy
         accuracy = [] if result is None else [f"accuracy {percent(result)}"]
-        return ", ".join([f"{where}: done in {format_duration(event.seconds)}", *accuracy, *self._eta_parts()])
+        return ", ".join([f"{description}: done in {format_duration(event.seconds)}", *accuracy, *self._eta_parts()])
 
     def _run_end_line(self, event: RunEnd) -> str:
         state = self._state()
-        endings = {"ok": "finished", "stopped": "stopped; the same command goes on from here"}
-        ending = endings.get(event.status, event.status)
+        ending = "finished" if event.status == "ok" else event.status
         message = f": {event.message}" if event.message else ""
+        hint = "; run the same command to resume" if event.status == "stopped" else ""
         steps = [f"{state.finished_steps}/{len(state.steps)} steps"]
         for status in ("failed", "skipped"):
             number = state.count(status)
             steps += [f"{number} {status}"] if number else []
-        return f"{ending} after {format_duration(event.seconds)}, {', '.join(steps)}{message}"
+        return f"{ending} after {format_duration(event.seconds)}, {', '.join(steps)}{message}{hint}"
 
     def _describe_step(self, step: str) -> str:
-        """`12/84 train, colt, round 3, seed 1`: finished steps of all, and which one this is."""
+        """`12/84 train, round 3, colt, seed 1`: the number of finished steps and what this step does."""
         state = self._state()
         info = state.steps[step].info if step in state.steps else None
-        parts = [f"{state.finished_steps}/{len(state.steps)} {info.label if info else step}"]
-        if info is not None and info.arms:
-            more = f" +{len(info.arms) - 1}" if len(info.arms) > 1 else ""
-            parts.append(info.arms[0] + more)
+        label = readable_label(info.label) if info else step
+        parts = [f"{state.finished_steps}/{len(state.steps)} {label}"]
         measured = self._measurements.get(step, [])
-        if measured:
-            parts.append(_round_label(measured[0].contestant, measured[0].level))
+        if measured and (network := _network_label(measured[0].contestant, measured[0].level)) not in label:
+            parts.append(network)
+        if info is not None:
+            parts += sharing(info.arms)
         if info is not None and info.seed is not None:
             parts.append(f"seed {info.seed}")
         return ", ".join(parts)
@@ -198,7 +201,7 @@ class PlainProgress:
 
 
 def can_redraw(stream: TextIO) -> bool:
-    """Whether a line of `stream` can be rewritten in place: a terminal, not a dumb one."""
+    """Whether a line of `stream` can be rewritten in place: it is a terminal and not a dumb one."""
     return stream.isatty() and os.environ.get("TERM", "") not in ("", "dumb")
 
 
@@ -211,14 +214,14 @@ def _epoch_text(event: StepProgress) -> str:
     return ", ".join(parts)
 
 
-def _round_label(contestant: str, level: int) -> str:
+def _network_label(contestant: str, level: int) -> str:
     if contestant == "dense":
         return "dense"
-    return f"round {level}" if contestant == "ticket" else f"{contestant} round {level}"
+    return f"round {level}" if contestant == "ticket" else f"{contestant}, round {level}"
 
 
 def _metric_line(event: Metric) -> str:
-    parts = [f"{event.arm}, {_round_label(event.contestant, event.level)}, seed {event.seed}"]
+    parts = [f"{event.arm}, {_network_label(event.contestant, event.level)}, seed {event.seed}"]
     parts.append(f"accuracy {percent(event.accuracy, 2)}")
     if event.sparsity is not None and event.level:
         parts.append(f"{percent(1 - event.sparsity)} of the weights")

@@ -1,4 +1,4 @@
-"""What is known of a run: the fold over its events. Screens, tables and reports read nothing else."""
+"""The state of a run, built from its events. Monitor, tables and reports read nothing else."""
 
 from __future__ import annotations
 
@@ -25,11 +25,11 @@ FINISHED_STATUSES = frozenset({"done", "stored"})
 ENDED_STATUSES = frozenset({"ok", "failed", "stopped", "interrupted"})
 
 MetricKey = tuple[str, str, int, int]  # arm id, contestant, level, seed
-MeasureKey = tuple[MetricKey, str]  # and the metric that was asked for
+MeasureKey = tuple[MetricKey, str]  # and the metric named in `report`
 
 
 class EpochMetrics(NamedTuple):
-    """Where a training was after an epoch; shares for accuracies, None for what was not measured."""
+    """Training metrics after an epoch; accuracy in [0, 1], None for a value that was not measured."""
 
     epoch: float
     loss: float | None
@@ -39,9 +39,9 @@ class EpochMetrics(NamedTuple):
 
 @attrs.frozen
 class StepState:
-    """A step: `status` is waiting, running, done, stored, skipped or failed; times in seconds since 1970.
+    """State of a step: `status` is waiting, running, done, stored, skipped or failed; times are seconds since 1970.
 
-    `history` is what its training reported in this run, thinned where it is long.
+    `history` holds the epochs that its training reported in this run, thinned if there are many.
     """
 
     info: StepInfo
@@ -56,14 +56,14 @@ class StepState:
     loss: float | None = None
     accuracy: float | None = None
     lr: float | None = None
-    checkpoint: float | None = None  # the epoch that is safe on the disk
+    checkpoint: float | None = None  # the epoch of the last checkpoint on disk
     history: tuple[EpochMetrics, ...] = ()
     metrics: Mapping[str, Any] = attrs.field(factory=dict)
     error: str | None = None
 
     @property
     def remaining_epochs(self) -> float:
-        """Epochs that are still to be trained."""
+        """Epochs that remain to be trained."""
         if self.status not in ("waiting", "running"):
             return 0.0
         return max(0.0, (self.info.epochs or 0.0) - (self.epoch or 0.0))
@@ -71,22 +71,22 @@ class StepState:
 
 @attrs.frozen
 class Pace:
-    """How fast this attempt of the run goes: `epochs` trained in `seconds`, pauses left out."""
+    """Progress of this attempt of the run: `epochs` trained in `seconds`, excluding pauses."""
 
     epochs: float = 0.0
     steps: int = 0
     seconds: float = 0.0
-    running_since: float | None = None  # when the clock that now runs was started; None while it stands
+    running_since: float | None = None  # when the clock was last started; None while it is stopped
 
 
 @attrs.frozen
 class RunState:
-    """A run as its events tell it.
+    """State of a run after its events so far.
 
-    `status` is waiting (no event yet), running, pausing, paused, stopping, ok, failed, stopped or
-    interrupted. Times are seconds since 1970. `metrics` maps (arm id, contestant, level, seed) to its measurement,
-    `layers` to what is left of the layers there; `measures` maps that and a metric that `report` asks for to what was
-    measured; `networks` maps arm ids to the dense networks.
+    `status` is waiting (no event yet), running, pausing, paused, stopping, ok, failed, stopped or interrupted. Times
+    are seconds since 1970. `metrics` and `layers` map (arm id, contestant, level, seed) to the accuracy and sizes
+    measured there and to the remaining layer sizes; `measures` maps that key and a metric named in `report`
+    to its values; `networks` maps arm ids to the dense networks.
     """
 
     run: RunStart | None = None
@@ -118,12 +118,12 @@ class RunState:
 
     @property
     def elapsed(self) -> float:
-        """Seconds from the first event to the last."""
+        """Seconds between the first and the last event."""
         return 0.0 if self.started is None else self.now - self.started
 
     @property
     def finished_steps(self) -> int:
-        """The number of steps whose result is there."""
+        """The number of steps that are done or stored."""
         return sum(step.status in FINISHED_STATUSES for step in self.steps.values())
 
     def count(self, status: str) -> int:
@@ -132,7 +132,7 @@ class RunState:
 
     @property
     def eta(self) -> float | None:
-        """Seconds that the rest takes at the pace of this attempt, from the last event on; None if unknown."""
+        """Estimated seconds until the run ends, counted from the last event; None if unknown."""
         if self.status in ENDED_STATUSES or not self.steps:
             return None
         seconds = self.pace.seconds + (

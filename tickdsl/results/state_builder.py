@@ -1,4 +1,4 @@
-"""The fold from events to a state: one handler per type of event."""
+"""Builds the state of a run from its events: one handler per event type."""
 
 from __future__ import annotations
 
@@ -29,19 +29,19 @@ from tickdsl.records.events import (
 )
 from tickdsl.results.state import ENDED_STATUSES, EpochMetrics, MeasureKey, MetricKey, Pace, RunState, StepState
 
-LOG_LINES = 500  # of the log and of the warnings, the last so many are kept
-MAX_HISTORY_POINTS = 512  # of a training's course; a longer one loses every second of its points
-MAX_TOTAL_POINTS = 200_000  # of all courses together, as long as each has its least
+LOG_LINES = 500  # how many of the latest log lines and warnings are kept
+MAX_HISTORY_POINTS = 512  # per training; a longer history drops every second point
+MAX_TOTAL_POINTS = 200_000  # over all trainings, unless MIN_HISTORY_POINTS each need more
 MIN_HISTORY_POINTS = 32
 
 
 def apply_event(state: RunState, record: EventRecord) -> RunState:
-    """The state after one more event. For many events `StateBuilder` does the same without a copy for each."""
+    """The state after one more event. For many events, `StateBuilder` avoids a copy per event."""
     return build_state([record], state)
 
 
 def build_state(records: Iterable[EventRecord], state: RunState | None = None) -> RunState:
-    """The state after all `records`, from the beginning or from `state` on."""
+    """The state after all `records`, starting from `state` if given."""
     builder = StateBuilder(state)
     for record in records:
         builder.add(record)
@@ -49,7 +49,7 @@ def build_state(records: Iterable[EventRecord], state: RunState | None = None) -
 
 
 class StateBuilder:
-    """Takes events one by one and gives a frozen state when asked; what it gave never changes."""
+    """Accumulates events; `state` is an immutable snapshot after the events so far."""
 
     def __init__(self, state: RunState | None = None) -> None:
         self._state = state or RunState()
@@ -63,11 +63,11 @@ class StateBuilder:
         self._log = list(self._state.log)
         self._warnings = list(self._state.warnings)
         self._pace = self._state.pace
-        self._uncounted_epochs = 0.0  # epochs that the pace does not count yet
-        self._progress: dict[str, StepProgress] = {}  # of each step the last, where its state does not hold it
+        self._uncounted_epochs = 0.0  # not yet included in the pace
+        self._progress: dict[str, StepProgress] = {}  # step -> progress not yet merged into its state
 
     def add(self, record: EventRecord) -> None:
-        """Take one event in; a type that means nothing to the state only moves its time on."""
+        """Add one event; an event type without a handler only updates the time."""
         event, t = record.event, record.t
         self._changes["now"] = t
         handler = _HANDLERS.get(type(event))
@@ -111,15 +111,15 @@ class StateBuilder:
         self._pace, self._uncounted_epochs = Pace(), 0.0
         for name in list(self._progress):
             self._steps[name] = self._step(name)
-        for name, step in self._steps.items():  # an engine that died finishes nothing
+        for name, step in self._steps.items():  # the previous attempt did not finish these
             if step.status in ("running", "failed"):
                 self._steps[name] = attrs.evolve(step, status="waiting", started=None, error=None)
 
     def _plan_resolved(self, event: PlanResolved, t: float) -> None:
-        known = {(m.arm, m.contestant, m.level, m.seed) for m in event.measurements}
-        self._metrics = {key: metric for key, metric in self._metrics.items() if key in known}
-        self._layers = {key: left for key, left in self._layers.items() if key in known}
-        self._measures = {key: measure for key, measure in self._measures.items() if key[0] in known}
+        planned = {(m.arm, m.contestant, m.level, m.seed) for m in event.measurements}
+        self._metrics = {key: metric for key, metric in self._metrics.items() if key in planned}
+        self._layers = {key: left for key, left in self._layers.items() if key in planned}
+        self._measures = {key: measure for key, measure in self._measures.items() if key[0] in planned}
         self._steps = {
             info.id: StepState(
                 info,
@@ -159,12 +159,12 @@ class StateBuilder:
     def _step_progress(self, event: StepProgress, t: float) -> None:
         before = self._epoch(event.step)
         if before is None:
-            # The first report of a training may come from the middle of it: a checkpoint was taken up.
+            # The first report may be from the middle of a training that was resumed from a checkpoint.
             before = max(0.0, event.epoch - 1)
         self._uncounted_epochs += max(0.0, event.epoch - before)
         self._progress[event.step] = event
         history = self._histories.setdefault(event.step, [])
-        while history and history[-1].epoch >= event.epoch:  # taken up again from a checkpoint
+        while history and history[-1].epoch >= event.epoch:  # resumed from a checkpoint
             history.pop()
         history.append(EpochMetrics(event.epoch, event.loss, event.accuracy, event.lr))
         if len(history) > self._max_points:
@@ -172,7 +172,7 @@ class StateBuilder:
 
     def _step_end(self, event: StepEnd, t: float) -> None:
         step = self._step(event.step)
-        if event.status == "done" and event.seconds > 0:  # else another step did this one's work on its way
+        if event.status == "done" and event.seconds > 0:  # 0 seconds: another step computed this result along the way
             total_epochs = step.info.epochs or 0.0
             self._uncounted_epochs += max(0.0, total_epochs - (step.epoch or 0.0))
             self._update_pace(steps=1)
@@ -226,7 +226,7 @@ class StateBuilder:
         self._set_clock(t, False)
 
     def _step(self, name: str) -> StepState:
-        """The step with its progress told; what is most of a file is kept aside until somebody looks."""
+        """The step including its latest progress, which is merged lazily because most events are progress."""
         known = self._steps.get(name) or StepState(StepInfo(id=name, key="", operation="", label=name, arms=()))
         event = self._progress.pop(name, None)
         if event is None:
@@ -261,7 +261,7 @@ class StateBuilder:
 
 
 def _max_history_points(steps: Iterable[StepInfo]) -> int:
-    """How many points each course may have, so that memory does not grow with a study."""
+    """The number of history points per training that bounds the memory of a large study."""
     trainings = sum(info.epochs is not None for info in steps)
     return max(MIN_HISTORY_POINTS, min(MAX_HISTORY_POINTS, MAX_TOTAL_POINTS // max(1, trainings)))
 

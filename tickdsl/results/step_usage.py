@@ -1,4 +1,4 @@
-"""What each step of a run is for: the first round that it serves, and whose."""
+"""Which round and contestant each step of a run is first needed for."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ FirstUse = tuple[int, str]  # level, contestant
 def first_uses(
     steps: Sequence[StepInfo], measurements: Iterable[MeasurementInfo], contestants: Sequence[str]
 ) -> dict[str, FirstUse]:
-    """For each step the lowest level that it or a step after it is measured at, and the contestant there: dense
-    before the ticket before rivals. Steps that no measurement rests on are left out.
+    """Map each step id to the lowest level at which it or a descendant is measured, and the contestant measured there.
 
-    `steps` stand behind their parents, as in `plan.resolved`.
+    At equal levels, dense precedes the ticket and the ticket precedes the controls. Steps that no measurement depends
+    on are left out. `steps` must be in topological order, as in `plan.resolved`.
     """
     rank = {name: index for index, name in enumerate(dict.fromkeys(("dense", "ticket", *contestants)))}
     uses: dict[str, list[tuple[int, int, str]]] = defaultdict(list)

@@ -11,9 +11,9 @@ _NORMAL_FROM = 1e7  # degrees of freedom from which t and normal quantiles agree
 
 @functools.cache
 def t_quantile(p: float, df: float) -> float:
-    """The value below which a t variable with `df` degrees of freedom lies with probability `p`.
+    """The `p` quantile of Student's t distribution with `df` degrees of freedom.
 
-    Newton's method on the distribution function, kept inside a bracket; the relative error is below 1e-9.
+    Uses bracketed Newton iteration on the distribution function; the relative error is below 1e-9.
     Raises ValueError unless 0 < p < 1 and df > 0.
     """
     if not (0.0 < p < 1.0 and df > 0.0):
@@ -43,7 +43,7 @@ def t_quantile(p: float, df: float) -> float:
 
 
 def t_tail(t: float, df: float) -> float:
-    """The probability that a t variable with `df` degrees of freedom is larger than `t`."""
+    """P(T > t) for Student's t with `df` degrees of freedom."""
     return _upper_tail(t, df) if t >= 0 else 1.0 - _upper_tail(-t, df)
 
 
@@ -58,7 +58,7 @@ def _upper_tail(t: float, df: float) -> float:
 
 
 def _incomplete_beta(x: float, rest: float, a: float, b: float) -> float:
-    """I_x(a, b) with rest = 1 - x given exactly, by its continued fraction (DLMF 8.17.22)."""
+    """I_x(a, b) by its continued fraction (DLMF 8.17.22); `rest` is 1 - x, passed to avoid cancellation."""
     if x <= 0.0 or rest <= 0.0:
         return 0.0 if x <= 0.0 else 1.0
     if x > (a + 1) / (a + b + 2):
@@ -69,7 +69,7 @@ def _incomplete_beta(x: float, rest: float, a: float, b: float) -> float:
 
 
 def _fraction(x: float, a: float, b: float) -> float:
-    """The denominator 1 + d1/(1 + d2/(1 + …)), evaluated forwards by Lentz's method."""
+    """The denominator 1 + d1/(1 + d2/(1 + …)), by Lentz's forward method."""
     tiny = 1e-300
     value, c, d = 1.0, 1.0, 0.0
     for i in range(1, 100_000):

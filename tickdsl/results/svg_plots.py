@@ -1,4 +1,4 @@
-"""Figures as SVG text: accuracy against what is left. No library: they open anywhere, also offline."""
+"""Plots accuracy against the remaining weights as self-contained SVG, without a plotting library."""
 
 from __future__ import annotations
 
@@ -9,14 +9,16 @@ from html import escape
 
 import attrs
 
+from tickdsl.plurals import plural
+from tickdsl.results.estimates import Estimate
+from tickdsl.results.standings import WINNING, Standing, compute_standings
 from tickdsl.results.state import RunState
-from tickdsl.results.verdict import WINNING, Estimate, Standing, compute_standings
 
-#: Okabe and Ito's colours, told apart by most colour-blind readers; each arm has a marker of its own as well.
+#: Okabe and Ito's colour-blind safe palette; each arm also has its own marker.
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
 MARKERS = 4
-_OTHER_COLOUR = "#8c959f"  # of arms that get no colour of their own
-_LEGEND_ROW = 20  # of the legend
+_OTHER_COLOUR = "#8c959f"  # for arms without their own colour
+_LEGEND_ROW = 20  # height in pixels
 _STYLE = """
 text { font: 13px system-ui, sans-serif; fill: #24292f }
 .title { font-weight: 600 } .axis, .grid { stroke: #8c959f; stroke-width: 1; fill: none } .grid { stroke-opacity: .25 }
@@ -27,7 +29,7 @@ text { font: 13px system-ui, sans-serif; fill: #24292f }
 
 @attrs.frozen
 class Curve:
-    """A contestant's (share of the weights left, accuracy) per level. `marker` None: one of many, without its own."""
+    """(density, accuracy) points of a contestant, one per level. `marker` is None for one of many unmarked arms."""
 
     label: str
     colour: str
@@ -38,7 +40,7 @@ class Curve:
 
 @attrs.frozen
 class Frame:
-    """The size of a figure and of the margins around its axes, in pixels."""
+    """The size of a plot and the margins around its axes, in pixels."""
 
     width: int = 760
     height: int = 430
@@ -50,7 +52,7 @@ class Frame:
 
 @attrs.frozen
 class Scales:
-    """Ranges of both axes: the share left is logarithmic and falls to the right; accuracy is in percent."""
+    """Axis ranges: density is logarithmic and decreases to the right; accuracy is in percent."""
 
     min_density: float
     low: float
@@ -58,7 +60,7 @@ class Scales:
 
     @classmethod
     def fit(cls, curves: Iterable[Curve], dense: Iterable[Estimate]) -> Scales:
-        """Room for all curves and for their intervals, unless these are so wide that they would flatten the curves."""
+        """Scales that fit all curves, and their intervals unless these would flatten the curves."""
         drawn = list(curves)
         min_density = min(left for curve in drawn for left, _ in curve.points)
         estimates = [estimate for curve in drawn for _, estimate in curve.points] + list(dense)
@@ -76,15 +78,15 @@ class Scales:
 
 
 def accuracy_svg(state: RunState) -> str | None:
-    """Accuracy against the share of the weights left, all arms and rivals, with 95 % intervals over seeds.
+    """A standalone plot of accuracy against density for all arms and controls, with 95% confidence intervals.
 
-    A file of its own, with a legend. None where no level was measured.
+    Returns None if no level was measured.
     """
     return _standalone_svg(accuracy_curves(state), dense_accuracies(state), state.run.plan if state.run else "run")
 
 
 def comparison_svg(states: Mapping[str, RunState]) -> str | None:
-    """The same for several runs by name: the tickets of all their arms. None where no level was measured."""
+    """A standalone plot of the tickets of several runs, given by name; None if no level was measured."""
     tickets = [curve for drawn in curves_by_run(states).values() for curve in drawn if not curve.dashed]
     dense = list(dict.fromkeys(level for state in states.values() for level in dense_accuracies(state)))
     return _standalone_svg(tickets, dense, f"{len(states)} runs")
@@ -103,13 +105,13 @@ def _standalone_svg(curves: Sequence[Curve], dense: Sequence[Estimate], name: st
 
 
 def svg_element(body: Iterable[str], frame: Frame, attributes: str) -> str:
-    """The parts of a figure as one element."""
+    """An `<svg>` element with the given body and extra attributes."""
     head = f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {frame.width} {frame.height}" {attributes}>'
     return "\n".join([head, *body, "</svg>\n"])
 
 
 def curves_by_run(states: Mapping[str, RunState]) -> dict[str, list[Curve]]:
-    """The curves of several runs by name, told apart by their colours; of several, labels begin with the name."""
+    """The curves of each run in distinct colours; with several runs, labels start with the run name."""
     by_run: dict[str, list[Curve]] = {}
     coloured = 0
     for name, state in states.items():
@@ -119,10 +121,10 @@ def curves_by_run(states: Mapping[str, RunState]) -> dict[str, list[Curve]]:
 
 
 def accuracy_curves(state: RunState, prefix: str = "", offset: int = 0) -> list[Curve]:
-    """The curves of a run: for each arm its ticket's, then its rivals'. Where there are more arms than colours, the
-    arms with the smallest winning tickets have one, and of the others only the tickets are drawn.
+    """The curves of a run: each arm's ticket, then its controls.
 
-    `prefix` begins every label; `offset` is the number of arms that have colours already.
+    If there are more arms than colours, the arms with the smallest winning tickets get a colour; for the others, only
+    the tickets are drawn. `prefix` starts every label; `offset` is the number of colours already used.
     """
     standings = compute_standings(state)
     points_by_contestant: dict[tuple[str, str], list[tuple[float, Estimate]]] = {}
@@ -151,7 +153,7 @@ def accuracy_curves(state: RunState, prefix: str = "", offset: int = 0) -> list[
 def top_arms(
     state: RunState, standings: Mapping[tuple[str, str, int], Standing], limit: int = len(COLOURS)
 ) -> list[str]:
-    """Ids of at most `limit` arms, in the plan's order: those with the smallest winning, then the best tickets."""
+    """At most `limit` arm ids in plan order: arms with the smallest winning tickets, then the most accurate tickets."""
     if len(state.arms) <= limit:
         return [arm.id for arm in state.arms]
     smallest_winning: dict[str, float] = {}
@@ -169,15 +171,15 @@ def top_arms(
 
 
 def dense_accuracies(state: RunState) -> list[Estimate]:
-    """The accuracies of the dense networks; arms of equal settings share one."""
+    """The distinct accuracies of the dense networks; arms with equal settings share one."""
     standings = compute_standings(state).values()
     return list(dict.fromkeys(s.accuracy for s in standings if s.contestant == "dense" and s.accuracy is not None))
 
 
 def plot_elements(curves: Sequence[Curve], dense: Iterable[Estimate], scales: Scales, frame: Frame) -> list[str]:
-    """Axes, the dense networks' intervals as bands, and the curves; no legend, no style.
+    """Axes, the dense intervals as bands, and the curves, without legend and style sheet.
 
-    Intervals of contestants at equal sizes stand a little apart.
+    Error bars of different curves are shifted sideways so that they do not overlap.
     """
     parts = [*_axes(scales, frame), *(part for estimate in dense for part in _dense(scales, frame, estimate))]
     marked = [curve for curve in curves if curve.marker is not None]
@@ -188,7 +190,7 @@ def plot_elements(curves: Sequence[Curve], dense: Iterable[Estimate], scales: Sc
 
 
 def marker_path(x: float, y: float, curve: Curve) -> str:
-    """The sign of a curve at a place: hollow for rivals."""
+    """The marker of a curve at (x, y); hollow for controls."""
     shapes = (
         f"M{x - 4:.1f} {y:.1f}a4 4 0 1 0 8 0a4 4 0 1 0 -8 0z",
         f"M{x - 4:.1f} {y - 4:.1f}h8v8h-8z",
@@ -200,7 +202,7 @@ def marker_path(x: float, y: float, curve: Curve) -> str:
 
 
 def stroke_attributes(curve: Curve) -> str:
-    """The attributes of a curve's line."""
+    """The SVG stroke attributes of a curve."""
     if curve.marker is None:
         return f'fill="none" stroke="{curve.colour}" stroke-opacity=".45"'
     dash = ' stroke-dasharray="6 4" stroke-opacity=".7"' if curve.dashed else ""
@@ -219,13 +221,13 @@ def _axes(scales: Scales, frame: Frame) -> list[str]:
     bottom, right = frame.height - frame.bottom, frame.width - frame.right
     parts = [f'<path class="axis" d="M{frame.left} {frame.top}V{bottom}H{right}"/>']
     decades = (share * 10.0**-power for power in itertools.count() for share in (1, 0.5, 0.2))
-    written = -math.inf
+    last_label_x = -math.inf
     for left in itertools.takewhile(lambda share: share >= scales.min_density, decades):
         x, _ = _position(scales, frame, left, scales.low)
         parts.append(f'<path class="grid" d="M{x:.1f} {frame.top}V{bottom}"/>')
-        label = f"{100 * left:g} %"
-        if x - written >= 8 * len(label):
-            written = x
+        label = f"{100 * left:g}%"
+        if x - last_label_x >= 8 * len(label):
+            last_label_x = x
             parts.append(f'<text x="{x:.1f}" y="{bottom + 18}" text-anchor="middle">{label}</text>')
     step = next(s for s in (0.5, 1, 2, 5, 10, 20) if (scales.high - scales.low) / s <= 7 or s == 20)
     for n in range(math.ceil(scales.low / step), math.floor(scales.high / step) + 1):
@@ -250,19 +252,19 @@ def _dense(scales: Scales, frame: Frame, estimate: Estimate) -> list[str]:
 
 
 def _curve(scales: Scales, frame: Frame, curve: Curve, offset: float) -> list[str]:
-    places = [_position(scales, frame, left, 100 * estimate.mean) for left, estimate in curve.points]
-    parts = [f'<polyline points="{" ".join(f"{x:.1f},{y:.1f}" for x, y in places)}" {stroke_attributes(curve)}/>']
+    centres = [_position(scales, frame, left, 100 * estimate.mean) for left, estimate in curve.points]
+    parts = [f'<polyline points="{" ".join(f"{x:.1f},{y:.1f}" for x, y in centres)}" {stroke_attributes(curve)}/>']
     if curve.marker is None:
         return parts
-    for (x, y), (left, estimate) in zip(places, curve.points, strict=True):
+    for (x, y), (left, estimate) in zip(centres, curve.points, strict=True):
         if estimate.half_width:
             ends = [100 * (estimate.mean + sign * estimate.half_width) for sign in (1, -1)]
             (_, top), (_, bottom) = (_position(scales, frame, left, end) for end in ends)
-            at = x + offset
-            bar = f"M{at:.1f} {top:.1f}V{bottom:.1f}"
-            for end, place in zip(ends, (top, bottom), strict=True):
-                if scales.low <= end <= scales.high:  # one that leaves the figure has no end there
-                    bar += f"M{at - 3:.1f} {place:.1f}h6"
+            bar_x = x + offset
+            bar = f"M{bar_x:.1f} {top:.1f}V{bottom:.1f}"
+            for end, end_y in zip(ends, (top, bottom), strict=True):
+                if scales.low <= end <= scales.high:  # no cap on an error bar that leaves the plot
+                    bar += f"M{bar_x - 3:.1f} {end_y:.1f}h6"
             faint = ' stroke-opacity=".55"' if curve.dashed else ""
             parts.append(f'<path d="{bar}" stroke="{curve.colour}" fill="none"{faint}/>')
         parts.append(marker_path(x, y, curve))
@@ -276,9 +278,9 @@ def _legend(marked: Sequence[Curve], others: int, dense: bool, frame: Frame) -> 
         parts.append(marker_path(x + 12, y, curve))
         parts.append(f'<text x="{x + 32}" y="{y + 4}">{escape(curve.label)}</text>')
     if others:
-        y = next(rows)
+        y, more_arms = next(rows), plural(others, "more arm")
         parts.append(f'<path d="M{x} {y}h24" fill="none" stroke="{_OTHER_COLOUR}" stroke-opacity=".45"/>')
-        parts.append(f'<text x="{x + 32}" y="{y + 4}">{others} more arms</text>')
+        parts.append(f'<text x="{x + 32}" y="{y + 4}">{more_arms}</text>')
     if dense:
         y = next(rows)
         parts.append(f'<rect class="dense" x="{x}" y="{y - 6}" width="24" height="12"/>')

@@ -1,4 +1,4 @@
-"""A run as TensorBoard shows it. Reads records, imports no torch."""
+"""Writes a run as TensorBoard event files. Reads records only; imports no torch."""
 
 from tickdsl.tensorboard.writer import TensorBoardWriter
 

@@ -1,4 +1,4 @@
-"""TensorBoard's files: records framed by tensorboardX, gathered in memory and appended in one go."""
+"""TensorBoard event files: records are framed by tensorboardX, buffered in memory and appended on flush."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from tickdsl.records.files import disk_error
 
 
 class _MemoryWriter(RecordWriter):  # type: ignore[misc]
-    """Frames records with their checksums, without a file of its own."""
+    """Frames records with checksums into a memory buffer."""
 
     def __init__(self) -> None:
         self._writer = io.BytesIO()
@@ -28,9 +28,10 @@ class _MemoryWriter(RecordWriter):  # type: ignore[misc]
 
 
 class EventFile:
-    """One event file in a folder of its own; open only while it is appended to, so that there may be thousands.
+    """An event file in its own folder. It is open only while appending, so there can be thousands of them.
 
-    The name holds the time, the host and the process: two writers never meet in one file.
+    The file name contains the time, host and process id, so two writers never share a file. `t` is in seconds since
+    1970.
     """
 
     def __init__(self, folder: Path, t: float) -> None:
@@ -40,11 +41,11 @@ class EventFile:
         self._records.write(Event(wall_time=t, file_version="brain.Event:2").SerializeToString())
 
     def add(self, summary: Summary, step: int, t: float) -> None:
-        """Write `summary` at a step, as made at `t` (seconds since 1970), with the next flush."""
+        """Buffer `summary` for a step, with wall time `t` in seconds since 1970, until the next flush."""
         self._records.write(Event(wall_time=t, step=step, summary=summary).SerializeToString())
 
     def flush(self) -> None:
-        """Append what was added. Raises TickdslError where the disk does not take it."""
+        """Append the buffered records to the file. Raises TickdslError if it cannot be written."""
         content = self._records.take()
         if not content:
             return
@@ -57,5 +58,5 @@ class EventFile:
 
 
 def folder_name(text: str) -> str:
-    """A name from a plan as one of a folder that every system and TensorBoard's filter can take."""
+    """Convert a name from a plan to a folder name that is safe on all systems and in TensorBoard's run filter."""
     return re.sub(r"[^\w.=+-]+", "-", text).strip("-.") or "arm"

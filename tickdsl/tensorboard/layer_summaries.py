@@ -1,4 +1,4 @@
-"""What is left of a network's layers, as a text and as a picture."""
+"""Summaries of the remaining layers of a network, as a text table and as an image."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _BACKGROUND, _FOREGROUND, _FULL = (255, 255, 255), (27, 31, 36), (0, 114, 178)
 
 
 def layers_table(network: Network, left: Layers) -> Summary:
-    """A table of the layers after one round."""
+    """A text summary: a Markdown table of the layers after one round."""
     lines = ["| layer | kind | group | outputs | weights | weights left |", "|:--|:--|:--|--:|--:|--:|"]
     for layer in network.layers:
         outputs = left.outputs.get(layer.path, layer.outputs)
@@ -31,7 +31,7 @@ def layers_table(network: Network, left: Layers) -> Summary:
 
 
 def layers_image(network: Network, rounds: Mapping[int, Layers]) -> Summary:
-    """A row for each layer, a column for each round so far; the darker, the more of its weights is left."""
+    """An image summary: a row per layer, a column per round so far, darker where more weights remain."""
     levels = sorted(rounds)
     label = _LETTER_WIDTH * max(len(layer.path) for layer in network.layers) + 12
     image = Image.new("RGB", (label + _CELL * len(levels), _ROW * (len(network.layers) + 1)), _BACKGROUND)
@@ -45,7 +45,7 @@ def layers_image(network: Network, rounds: Mapping[int, Layers]) -> Summary:
             kept = rounds[level].weights.get(layer.path, layer.weights)
             share = kept / layer.weights if layer.weights else 1.0
             colour = tuple(
-                round(paper + share * (full - paper)) for paper, full in zip(_BACKGROUND, _FULL, strict=True)
+                round(light + share * (dark - light)) for light, dark in zip(_BACKGROUND, _FULL, strict=True)
             )
             x, y = label + _CELL * column, _ROW * row
             draw.rectangle((x, y, x + _CELL - 1 - _GAP, y + _ROW - 1 - _GAP), fill=colour)

@@ -1,4 +1,4 @@
-"""Where a run's figures go: a folder for each arm and seed, below it one for each rival, and a tag in it."""
+"""Maps the values of a run to TensorBoard folders and tags: a folder per arm, control and seed."""
 
 from __future__ import annotations
 
@@ -14,29 +14,29 @@ from tickdsl.tensorboard.event_file import folder_name
 
 @attrs.frozen
 class Series:
-    """The figures of one contestant of one arm with one seed; those of the dense network are the ticket's level 0."""
+    """The values of one contestant of one arm with one seed; the dense network is level 0 of the ticket."""
 
     arm: str
     contestant: str
     seed: int
-    folder: Path  # below the run's
+    folder: Path  # relative to the TensorBoard folder of the run
 
 
 @attrs.frozen
 class TrainingCurve:
-    """Where the course of a training goes: `round` and, where it only leads to another one, what it does there."""
+    """Where the epochs of a training are written: its round, and `part` if it only prepares another training."""
 
     series: Series
     round: str
     part: str = ""
 
-    def tag(self, figure: str) -> str:
-        """The name of one of its curves; TensorBoard shows those of one beginning together."""
-        return "/".join(filter(None, (self.part, figure, self.round)))
+    def tag(self, metric: str) -> str:
+        """The tag of one metric of the training; TensorBoard groups tags by their prefix."""
+        return "/".join(filter(None, (self.part, metric, self.round)))
 
 
 class TagLayout:
-    """The places of everything that a resolved plan will bring."""
+    """The folders and tags of all trainings and measurements of a resolved plan."""
 
     def __init__(self, plan: PlanResolved) -> None:
         self._folders = _folders(plan)
@@ -53,6 +53,7 @@ class TagLayout:
                 self._add_unmeasured(step, *uses.get(step.id, (0, "ticket")))
 
     def series(self, arm: str, contestant: str, seed: int) -> Series:
+        """The series of a contestant, with its folder."""
         series_contestant = "ticket" if contestant == "dense" else contestant
         folder = self._folders.get(arm, Path(folder_name(arm)))
         if series_contestant != "ticket":
@@ -60,7 +61,7 @@ class TagLayout:
         return Series(arm, series_contestant, seed, folder / f"seed-{seed}")
 
     def _add_unmeasured(self, step: StepInfo, level: int, contestant: str) -> None:
-        """A training that only leads to another, such as that of a part of the data."""
+        """Add a training that only prepares another, such as training on a part of the data."""
         for arm in step.arms:
             series = self.series(arm, contestant, step.seed or 0)
             self.training_curves[step.id].append(TrainingCurve(series, self._round(level), folder_name(step.label)))
@@ -70,7 +71,7 @@ class TagLayout:
 
 
 def _folders(plan: PlanResolved) -> dict[str, Path]:
-    """A folder's name for each arm; of arms whose names would become equal, each with its number."""
+    """A folder name for each arm, numbered if the names of several arms become equal."""
     names = [folder_name(arm.id) for arm in plan.arms]
     return {
         arm.id: Path(name if names.count(name) == 1 else f"{name}-{number}")

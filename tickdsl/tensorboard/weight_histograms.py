@@ -1,4 +1,4 @@
-"""Histograms of the weights that a training left, straight from the store's files."""
+"""Histograms of trained weights, read from the files of the store."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from tensorboardX import summary
 from tensorboardX.proto.summary_pb2 import Summary
 
 _BINS = 64
-_MAX_WEIGHTS = 1 << 18  # weights of a layer that are looked at; of more, every n-th
+_MAX_WEIGHTS = 1 << 18  # per layer; larger layers are subsampled with a fixed stride
 _READABLE = frozenset({"F16", "F32", "F64"})
 
 
 def histograms(folder: Path) -> Iterator[Summary]:
-    """One for each layer's weights in a result's folder: those that are kept, that is, not masked to zero."""
+    """A histogram summary of the nonzero (unmasked) weights of each layer of the result in `folder`."""
     path = folder / "weights.safetensors"
     if not path.exists():
         return

@@ -1,4 +1,4 @@
-"""Writes what a run says for TensorBoard, from a thread of its own: trainings never wait for it."""
+"""Writes TensorBoard files in a background thread, so that training never waits for it."""
 
 from __future__ import annotations
 
@@ -26,16 +26,16 @@ from tickdsl.tensorboard.weight_histograms import histograms
 
 FLUSH_SECONDS = 10.0
 _HANDLED_EVENTS = (RunStart, PlanResolved, Network, StepProgress, StepEnd, Metric, Layers, RunEnd)
-#: The columns of a training's course in the store, after the epoch.
+#: Columns of the stored epoch records of a training, after the epoch itself.
 _EPOCH_COLUMNS = ("train_loss", "test_loss", "accuracy", "learning_rate")
 _ROUND_METRICS = ("accuracy", "loss", "sparsity", "params", "macs", "filters")
 
 
 class TensorBoardWriter:
-    """Takes the events of one run and writes them below `folder`, which it empties first: all that a run taken up
-    again had written comes again from the store, without gaps and without repetition.
+    """Writes the events of one run below `folder`.
 
-    Whatever goes wrong ends the writing and is kept in `error`; it never reaches the run.
+    The folder is emptied first: a resumed run rewrites its earlier values from the store, without gaps or duplicates.
+    An exception stops the writing and is kept in `error`; it never affects the run.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -46,12 +46,12 @@ class TensorBoardWriter:
         self._thread.start()
 
     def submit(self, record: EventRecord) -> None:
-        """Take in one more event; returns at once."""
+        """Queue an event; returns immediately."""
         if isinstance(record.event, _HANDLED_EVENTS):
             self._queue.put(record)
 
     def close(self) -> None:
-        """Write all that was heard, and end."""
+        """Write all queued events and stop the thread."""
         self._queue.put(None)
         self._thread.join()
 
@@ -74,7 +74,7 @@ class TensorBoardWriter:
 
 
 class _EventHandler:
-    """What becomes of each event."""
+    """Writes each event; runs in the background thread."""
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
@@ -89,7 +89,7 @@ class _EventHandler:
         self._layout = TagLayout(plan) if plan else None
         self._networks: dict[str, Network] = {}
         self._files: dict[Series, EventFile] = {}
-        self._written: dict[str, float] = {}  # of each training, the last epoch that was written
+        self._written: dict[str, float] = {}  # step -> last epoch written
         self._metrics: dict[Series, ReorderBuffer[Metric]] = {}
         self._layers: dict[Series, ReorderBuffer[Layers]] = {}
         self._rounds: dict[Series, dict[int, Layers]] = defaultdict(dict)
@@ -110,8 +110,8 @@ class _EventHandler:
                 self._step_end(end, record.t)
             case Metric() as metric:
                 self._on_metric(metric, record.t)
-            case Layers() as left:
-                self._layers_left(left, record.t)
+            case Layers() as layers:
+                self._on_layers(layers, record.t)
             case RunEnd():
                 self._run_end(record.t)
 
@@ -128,10 +128,13 @@ class _EventHandler:
         return self._layout.training_curves.get(step, []) if self._layout else []
 
     def _progress(self, event: StepProgress, t: float) -> None:
-        """An epoch of a training. Of one that goes on from a checkpoint nothing is known of the epochs before: it
-        waits until its whole course is in the store."""
+        """Write an epoch of a training.
+
+        For a training resumed from a checkpoint, the earlier epochs are unknown, so nothing is written until all its
+        epochs are in the store.
+        """
         if event.step not in self._written:
-            # Epochs count from the recipe's start, also where the training was rewound to a later moment.
+            # Epochs count from the start of the recipe, even if the training was rewound to a later epoch.
             planned_epochs = self._epochs.get(event.step) or event.epochs
             self._written[event.step] = max(0.0, math.floor(event.epochs - planned_epochs))
         if not self._written[event.step] < event.epoch <= self._written[event.step] + 1:
@@ -143,7 +146,7 @@ class _EventHandler:
                           event.epoch, t)  # fmt: skip
 
     def _step_end(self, event: StepEnd, t: float) -> None:
-        """What was not told while the training went: its test losses, and epochs of other runs."""
+        """Write what was not reported during training: test losses, and epochs trained in other runs."""
         curves = self._training_curves(event.step)
         written = self._written.get(event.step, 0.0)
         if not curves or written == math.inf or (result := self._result(event.step)) is None:
@@ -184,14 +187,14 @@ class _EventHandler:
         if series.contestant == "ticket" and (result := self._result(metric.step)) is not None:
             self._add(series, histograms(result.folder), metric.level, t)
 
-    def _layers_left(self, event: Layers, t: float) -> None:
+    def _on_layers(self, event: Layers, t: float) -> None:
         if self._layout is None or event.contestant != "ticket":
             return
         series = self._layout.series(event.arm, event.contestant, event.seed)
         if series not in self._layers:
             self._layers[series] = ReorderBuffer(level for level in self._layout.levels[series] if level > 0)
-        for level, left in self._layers[series].put(event.level, event):
-            self._write_layers(series, level, left, t)
+        for level, layers in self._layers[series].put(event.level, event):
+            self._write_layers(series, level, layers, t)
 
     def _write_layers(self, series: Series, level: int, layers: Layers, t: float) -> None:
         network = self._networks.get(series.arm)
@@ -206,15 +209,15 @@ class _EventHandler:
         for series, metrics in self._metrics.items():
             for _, metric in metrics.remaining():
                 self._write_metric(series, metric, t)
-        for series, layers in self._layers.items():
-            for level, left in layers.remaining():
-                self._write_layers(series, level, left, t)
+        for series, buffer in self._layers.items():
+            for level, layers in buffer.remaining():
+                self._write_layers(series, level, layers, t)
         for series, written_metrics in self._written_metrics.items():
             self._hparams(series, written_metrics, t)
         self.flush()
 
     def _hparams(self, series: Series, metrics: list[Metric], t: float) -> None:
-        """What the series is, and what it came to, for TensorBoard's table of experiments."""
+        """Write settings and final results of a series for TensorBoard's HPARAMS table."""
         arm = next((arm for arm in self._plan.arms if arm.id == series.arm), None) if self._plan else None
         network = self._networks.get(series.arm)
         settings: dict[str, Any] = {"arm": arm.name if arm else series.arm, "contestant": series.contestant}

@@ -9,8 +9,8 @@ from rich.text import Text
 
 from tickdsl.records.events import ArmInfo
 from tickdsl.results.formatting import format_duration, percent
+from tickdsl.results.standings import LOSING, WINNING, Standing
 from tickdsl.results.state import FINISHED_STATUSES, StepState
-from tickdsl.results.verdict import LOSING, WINNING, Standing
 
 from .formatting import accuracy
 from .glyphs import Palette, arm_marker, bar

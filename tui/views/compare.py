@@ -10,7 +10,7 @@ from rich.text import Text
 from tickdsl.records.events import ArmInfo
 from tickdsl.results.extra_metrics import COLUMNS, columns_with_values, format_cell
 from tickdsl.results.formatting import count, percent, points
-from tickdsl.results.verdict import LOSING, WINNING, Standing
+from tickdsl.results.standings import LOSING, WINNING, Standing
 
 from .braille_chart import Axis, ChartData, Curve, Point
 from .formatting import accuracy, format_seconds

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from tickdsl.results import formatting
-from tickdsl.results.verdict import Estimate
+from tickdsl.results.estimates import Estimate
 
 
 def accuracy(estimate: Estimate | None, interval: bool, seeds: int) -> str:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Sequence
 
+from tickdsl.results.standings import Standing
 from tickdsl.results.state import EpochMetrics, StepState
-from tickdsl.results.verdict import Standing
 
 from .braille_chart import Axis, ChartData, Curve, Point
 from .glyphs import Palette, arm_marker

@@ -11,7 +11,7 @@ from tickdsl.records import EventRecord
 from tickdsl.records.events import Resource
 from tickdsl.results import RunState
 from tickdsl.results.extra_metrics import MeasuredValue, NetworkKey, measured_values
-from tickdsl.results.verdict import Standing
+from tickdsl.results.standings import Standing
 
 from .step_outline import StepOutline
 

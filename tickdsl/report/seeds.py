@@ -1,0 +1,57 @@
+"""The seeds section: the accuracy of every seed."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from tickdsl.report.accuracy import collapsed_tables
+from tickdsl.report.document import Cell, Part, Section, Table, Text
+from tickdsl.report.source import ReportSource
+from tickdsl.results import formatting
+from tickdsl.results.standings import compute_standings
+from tickdsl.results.state import RunState
+
+_OPEN_ROWS = 30  # with more rows in total, the tables are collapsed
+
+
+def seeds_section(sources: Sequence[ReportSource]) -> Section:
+    """One table per arm: a row for each contestant and round, a column for each seed."""
+    parts: list[Part] = []
+    for source in sources:
+        state = source.state
+        prefix = f"{source.name}: " if len(sources) > 1 else ""
+        tables = [table for arm in state.arms if (table := _seeds(state, arm.id, prefix)) is not None]
+        few = sum(len(table.rows) for table in tables) <= _OPEN_ROWS and len(sources) == 1
+        parts += tables if few else collapsed_tables(tables, "Seeds of all {} arms")
+    if not parts:
+        parts = [Text("No measurements yet.")]
+    return Section("seeds", "Seeds", tuple(parts))
+
+
+def _seeds(state: RunState, arm: str, prefix: str) -> Table | None:
+    standings = {key: standing for key, standing in compute_standings(state).items() if key[0] == arm}
+    if not standings:
+        return None
+    seed_numbers = [*state.seeds, *sorted({key[3] for key in state.metrics} - set(state.seeds))]
+    rows = []
+    order = {name: index for index, name in enumerate(dict.fromkeys(("dense", "ticket", *state.contestants)))}
+    for _, contestant, level in sorted(standings, key=lambda key: (order.get(key[1], len(order)), key[2])):
+        standing = standings[arm, contestant, level]
+        values = [state.metrics.get((arm, contestant, level, seed)) for seed in seed_numbers]
+        shown = [
+            Cell("–" if metric is None or metric.accuracy is None else f"{100 * metric.accuracy:.2f}")
+            for metric in values
+        ]
+        network = (
+            "dense" if level == 0 else f"round {level}" if contestant == "ticket" else f"{contestant}, round {level}"
+        )
+        rows.append(
+            (
+                Cell(network),
+                Cell(formatting.percent(standing.density)),
+                *shown,
+                Cell(formatting.accuracy(standing.accuracy)),
+            )
+        )
+    columns = ("network", "weights left", *(f"seed {seed}" for seed in seed_numbers), "mean")
+    return Table(f"{prefix}{arm}: accuracy % by seed", columns, tuple(rows))

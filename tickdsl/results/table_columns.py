@@ -1,0 +1,71 @@
+"""Columns and cells of the rounds table, and which of them a narrow terminal leaves out."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+from rich.text import Text
+
+from tickdsl.results import formatting
+from tickdsl.results.standings import LOSING, UNDECIDED, WINNING, Standing
+
+BEST_MARK = "*"
+FILTERS_HEADING = "filters\nleft"
+_COLOURS = {WINNING: "green", LOSING: "red", UNDECIDED: "yellow"}
+
+# What a narrow terminal leaves out, in this order; everything else is always shown.
+OPTIONAL_PARTS = (
+    "sparsity", "control intervals", "MACs", "difference intervals", "params", "controls", "accuracy intervals",
+)  # fmt: skip
+ShownParts = frozenset[str]
+#: From the widest layout to the narrowest.
+LAYOUTS: tuple[ShownParts, ...] = tuple(frozenset(OPTIONAL_PARTS[n:]) for n in range(len(OPTIONAL_PARTS) + 1))
+CellFormat = Callable[[Standing], str]
+
+
+def round_columns(
+    shown: ShownParts, best_ticket: Standing | None, report: Sequence[str]
+) -> list[tuple[str, CellFormat]]:
+    """The (heading, cell format) pairs that are shown; without `report`, all but loss and training time."""
+    metrics = report or ("sparsity", "params", "flops")
+
+    def accuracy(standing: Standing) -> str:
+        return formatting.accuracy(standing.accuracy, "accuracy intervals" in shown) + (
+            BEST_MARK if standing is best_ticket else " "
+        )
+
+    columns: list[tuple[bool, str, CellFormat]] = [
+        (True, "round", lambda s: str(s.level)),
+        ("sparsity" in shown and "sparsity" in metrics, "sparsity", lambda s: formatting.percent(s.sparsity)),
+        (True, "weights\nleft", lambda s: formatting.percent(s.density)),
+        (True, FILTERS_HEADING, lambda s: formatting.percent(s.filters)),
+        ("params" in shown and "params" in metrics, "params", lambda s: formatting.count(s.params)),
+        ("MACs" in shown and "flops" in metrics, "MACs", lambda s: formatting.count(s.macs)),
+        (
+            "train-time" in metrics,
+            "train\ntime",
+            lambda s: "" if s.seconds is None else formatting.format_duration(s.seconds),
+        ),
+        ("loss" in metrics, "test\nloss", lambda s: "" if s.loss is None else f"{s.loss:.4f}"),
+        (True, "accuracy\n% ", accuracy),
+        (True, "vs. dense\npoints", lambda s: _difference(s, "difference intervals" in shown)),
+    ]
+    return [(heading, cell) for wanted, heading, cell in columns if wanted]
+
+
+def _difference(standing: Standing, interval: bool) -> str:
+    return "" if standing.contestant == "dense" else formatting.points(standing.to_dense, interval)
+
+
+def verdict_cell(standing: Standing | None) -> Text:
+    """The verdict in its colour; empty for dense, a dash if there is none."""
+    if standing is None or standing.contestant == "dense":
+        return Text("")
+    return Text(standing.verdict or "–", style=_COLOURS.get(standing.verdict or "", ""))
+
+
+def control_cell(standing: Standing | None, shown: ShownParts) -> Text:
+    """The accuracy of a control; empty if it was not measured."""
+    if standing is None:
+        return Text("")
+    return Text(formatting.accuracy(standing.accuracy, "control intervals" in shown))
