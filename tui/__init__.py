@@ -1,6 +1,6 @@
-"""The monitor: a Textual app that reads a run's events and draws them. Imported as `tickdsl.tui`; loads no torch.
+"""The monitor, a Textual app that shows a run from its events. Imported as `tickdsl.tui`; imports no torch.
 
-`views` holds what the screens say (rows, curves, marks) and names no textual; `widgets` and `screens` draw it.
+`views` builds the content of the screens (rows, curves, lines) without Textual; `widgets` and `screens` show it.
 """
 
 from .app import Monitor, watch

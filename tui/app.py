@@ -1,4 +1,4 @@
-"""The app around the screens: it reads, it draws what changed, it asks the engine; it never touches the run itself."""
+"""The monitor app: reads events, draws the screens and handles keys. It never touches the run itself."""
 
 from __future__ import annotations
 
@@ -9,21 +9,24 @@ from pathlib import Path
 from typing import ClassVar
 
 from textual import on
-from textual.app import App, ComposeResult, SystemCommand
+from textual.app import ComposeResult, SystemCommand
 from textual.binding import Binding, BindingType
 from textual.screen import Screen
 from textual.widgets import ContentSwitcher, Input
 
 from tickdsl.errors import TickdslError
+from tickdsl.plurals import plural
 from tickdsl.records import Process, RunPaths
 
+from .command_palette import system_commands
 from .control_requests import ControlRequests
+from .draw_schedule import POLL_SECONDS, DrawSchedule
+from .engine_control import EngineControlApp
 from .engine_log import engine_log_tail
 from .event_source import EventSource
 from .feed import Feed
-from .keys import TAB_TITLES, VIEWS, help_sections, key_label, key_line_items
+from .keys import TAB_TITLES, VIEWS, help_sections, key_line_items
 from .screens.compare import CompareView
-from .screens.confirm import Confirm
 from .screens.help import help_screen
 from .screens.layers import LayersView
 from .screens.log import LogView
@@ -38,17 +41,15 @@ from .views.status import FINAL_STATUSES, key_line, tab_line, title_line
 from .widgets.line import Line
 from .widgets.rows import Rows
 
-POLL_SECONDS = 0.25
-_BACKLOG_POLL_SECONDS = 0.01  # seconds between two slices while a backlog is read
-_IDLE_REDRAW_SECONDS = 1.0  # seconds after which times are told anew though nothing happened
+_BACKLOG_POLL_SECONDS = 0.01  # pause between two slices while a backlog is read
 
 
-class Monitor(App[None]):
+class Monitor(EngineControlApp):
     """Shows a run from its events.
 
-    `source` gives the events; `control` is the file that takes requests and `folder` the run's folder, None where
-    there is none; `plan_text` is the plan's source; `engine` the process that was begun, where it is known. `clock`
-    gives seconds since 1970.
+    `source` yields the events. `control` is the file for requests to the engine and `folder` the folder of the run, if
+    there are any; `plan_text` is the source of the plan; `engine` is the engine process, if known. `clock` returns
+    seconds since 1970. `has_engine` is False for a recording, which has no engine that could crash.
     """
 
     CSS_PATH = "monitor.tcss"
@@ -58,19 +59,19 @@ class Monitor(App[None]):
     BINDINGS: ClassVar[list[BindingType]] = [
         *(Binding(str(n + 1), f"view('{name}')", TAB_TITLES[name], id=f"view.{name}") for n, name in enumerate(VIEWS)),
         Binding("slash", "filter", "Filter", id="filter"),
-        Binding("escape", "end_filter", "Back: end the filter", id="back"),
-        Binding("space", "freeze", "Freeze the view; the run goes on", id="freeze"),
-        Binding("p", "pause", "Pause the run, resume it", id="pause"),
-        Binding("x", "stop", "Stop the run; it can be taken up again", id="stop"),
-        Binding("s", "screenshot_here", "Screenshot as SVG", id="screenshot"),
-        Binding("d", "theme", "Dark, light", id="theme"),
-        Binding("0", "reset", "Screen as it was at first", id="reset"),
+        Binding("escape", "end_filter", "Clear the filter", id="back"),
+        Binding("space", "freeze", "Freeze the view; the run continues", id="freeze"),
+        Binding("p", "pause", "Pause or resume the run", id="pause"),
+        Binding("x", "stop", "Stop the run; it can be resumed later", id="stop"),
+        Binding("s", "screenshot_here", "Save an SVG screenshot", id="screenshot"),
+        Binding("d", "theme", "Switch between dark and light theme", id="theme"),
+        Binding("0", "reset", "Reset the screen", id="reset"),
         Binding("question_mark", "help", "Help", id="help"),
-        Binding("ctrl+p", "command_palette", "Commands", id="palette", priority=True),
-        Binding("q", "quit", "Leave the monitor; the run goes on", id="detach"),
+        Binding("ctrl+p", "command_palette", "Command palette", id="palette", priority=True),
+        Binding("q", "quit", "Quit the monitor; the run continues", id="detach"),
     ]
     KEY_LINE: ClassVar[tuple[tuple[str, str], ...]] = (
-        ("q", "leave"), ("space", "freeze"), ("p", "pause"), ("x", "stop"),
+        ("q", "quit"), ("space", "freeze"), ("p", "pause"), ("x", "stop"),
     )  # fmt: skip
 
     def __init__(
@@ -90,20 +91,18 @@ class Monitor(App[None]):
         self.plan_text = plan_text
         self.clock = clock
         self.requests = ControlRequests(control)
-        self.filter_text = ""  # the filter
+        self.filter_text = ""
         self.frozen = False
         self._frozen_at = 0
         self._snapshots = SnapshotBuilder(self.feed, engine, has_engine)
-        self._drawn_at = float("-inf")  # when, by the monotonic clock, and of how many events
-        self._draw_seconds = 0.0
-        self._stale = True
+        self._schedule = DrawSchedule()
         self._failure_shown = False
         self._crash_reported = False
         for theme in themes():
             self.register_theme(theme)
         self.theme = "tickdsl-dark"
 
-    # -- what is seen
+    # -- drawing
 
     def compose(self) -> ComposeResult:
         yield Line(id="title")
@@ -114,7 +113,7 @@ class Monitor(App[None]):
             yield CompareView(id="compare")
             yield PlanView(id="plan", text=self.plan_text)
             yield LogView(id="log")
-        yield Input(placeholder="words that must occur; esc ends the filter", id="filter")
+        yield Input(placeholder="words to search for; esc clears the filter", id="filter")
         yield Line(id="keys")
 
     def on_mount(self) -> None:
@@ -125,46 +124,45 @@ class Monitor(App[None]):
         self.view.take_focus()
         self.tick()
 
+    def run_status(self) -> str:
+        return self._snapshots.status(self.clock())
+
     @property
     def view(self) -> View:
-        """The screen that is seen."""
+        """The visible screen."""
         return self.query_one(f"#{self.query_one(ContentSwitcher).current}", View)
 
     @property
     def palette(self) -> Palette:
-        """The colours of the theme."""
+        """The colours of the current theme."""
         return palette_of(self.theme)
 
     def tick(self) -> None:
-        """Read what came, draw what changed, and come again."""
+        """Read new events, draw what changed, and schedule the next tick."""
         if not self.screen_stack:
             return  # the app is closing
         try:
             behind = self.feed.behind
-            self._stale = self.feed.advance() or self._stale or self.feed.behind != behind
+            if self.feed.advance() or self.feed.behind != behind:
+                self._schedule.stale = True
         except TickdslError as error:
-            self.notify(str(error), title="The events cannot be read", severity="error")
-        now = time.monotonic()
-        since_last_draw = now - self._drawn_at
-        # Drawing takes a tenth of the time at most, however large the plan is.
-        due = self._stale and since_last_draw >= max(POLL_SECONDS * 0.9, 10 * self._draw_seconds)
-        if due or since_last_draw >= _IDLE_REDRAW_SECONDS or self._drawn_at < 0:
+            self.notify(str(error), title="Cannot read the events", severity="error")
+        if self._schedule.due(time.monotonic()):
             self.draw()
         self.set_timer(_BACKLOG_POLL_SECONDS if self.feed.behind else POLL_SECONDS, self.tick)
 
     def draw(self) -> None:
-        """Draw the lines around the screen, and the screen unless it is frozen."""
+        """Draw the bars, and the screen unless it is frozen."""
         began = time.perf_counter()
         snapshot = self._snapshots.snapshot(self.clock(), self.filter_text)
         if self.requests.resolve(self.feed.acks, snapshot.status in FINAL_STATUSES):
-            self._stale = True
+            self._schedule.stale = True
         self._draw_bars(snapshot)
         if not self.frozen:
             self._announce(snapshot)
             self.view.show(snapshot)
-            self._stale = False
-        self._drawn_at = time.monotonic()
-        self._draw_seconds = time.perf_counter() - began
+            self._schedule.stale = False
+        self._schedule.drawn(time.monotonic(), time.perf_counter() - began)
 
     def _draw_bars(self, snapshot: Snapshot) -> None:
         palette, screen = self.palette, self.screen_stack[0]
@@ -179,45 +177,46 @@ class Monitor(App[None]):
         screen.query_one("#keys", Line).show(lambda width: key_line(keys, width, palette))
 
     def hint(self, snapshot: Snapshot) -> str:
-        """What stands in the title besides the run."""
+        """A remark for the title bar, "" if there is none."""
         if self.feed.behind:
-            return f"reading {self.feed.event_count:,} events…"
+            return f"reading {plural(self.feed.event_count, 'event')}…"
         if self.frozen:
-            return f"frozen, {self.feed.event_count - self._frozen_at} more events"
-        ended = getattr(self.feed.source, "ended", False)  # of a pipe: nobody writes into it any more
-        return "the stream has ended" if ended and snapshot.status not in FINAL_STATUSES else ""
+            return f"frozen, {plural(self.feed.event_count - self._frozen_at, 'new event')}"
+        ended = getattr(self.feed.source, "ended", False)  # only a pipe has an end
+        return "end of stream" if ended and snapshot.status not in FINAL_STATUSES else ""
 
     def _announce(self, snapshot: Snapshot) -> None:
-        """Go to the first failure; say it once when the engine has died."""
+        """Show the first failure, and report a crashed engine once."""
         if snapshot.state.count("failed") and not self._failure_shown and not self.feed.behind:
             self._failure_shown = True
             self.show_view("run")
             self.query_one(RunView).show_failure(snapshot)
-            self.notify("A step failed: enter shows its traceback", severity="error")
+            self.notify("A step failed; press enter to show its traceback", severity="error")
         if snapshot.status.endswith("crashed") and not self._crash_reported:
             self._crash_reported = True
             tail = engine_log_tail(self.folder)
             self.query_one(RunView).engine_log_tail = tail
             self.query_one(LogView).engine_log_tail = tail
-            self.notify("The engine is gone; the same `tickdsl run` goes on from here", severity="error", timeout=12)
+            message = "The engine crashed; run the same `tickdsl run` command to resume"
+            self.notify(message, severity="error", timeout=12)
         elif not snapshot.status.endswith("crashed"):
             self._crash_reported = False
 
     # -- keys
 
     def show_view(self, name: str) -> None:
-        """Bring a screen up."""
+        """Switch to a screen."""
         self.query_one(ContentSwitcher).current = name
         self.view.take_focus()
         self.draw_now()
 
     def show_layers(self, arm: str) -> None:
-        """Bring up the layers of an arm."""
+        """Switch to the layers of an arm."""
         self.show_view("layers")
         self.query_one(LayersView).show_arm(arm)
 
     def draw_now(self) -> None:
-        """Draw, frozen or not: a key asked for it."""
+        """Draw even if frozen, in response to a key."""
         frozen, self.frozen = self.frozen, False
         self.draw()
         self.frozen = frozen
@@ -233,7 +232,7 @@ class Monitor(App[None]):
         box.focus()
 
     def action_end_filter(self) -> None:
-        """End the filter."""
+        """Clear and hide the filter."""
         box = self.query_one("#filter", Input)
         box.value = ""
         box.display = False
@@ -255,43 +254,13 @@ class Monitor(App[None]):
         self._frozen_at = self.feed.event_count
         self.draw()
 
-    def action_pause(self) -> None:
-        status = self.feed.state.status
-        self._request("resume" if status in ("paused", "pausing") else "pause")
-
-    def action_stop(self) -> None:
-        if not self._can_request():
-            return
-
-        def answered(yes: bool | None) -> None:
-            if yes:
-                self._request("stop")
-
-        more = "Running trainings keep a checkpoint. The same `tickdsl run` goes on from there."
-        self.push_screen(Confirm("Stop the run?", more), answered)
-
-    def _can_request(self) -> bool:
-        status = self._snapshots.status(self.clock())
-        if status in FINAL_STATUSES:
-            self.notify(f"The run is over: {status}", severity="warning")
-        return status not in FINAL_STATUSES
-
-    def _request(self, command: str) -> None:
-        if not self._can_request():
-            return
-        try:
-            self.requests.send(command, self.clock())
-        except TickdslError as error:
-            self.notify(str(error), severity="warning")
-        self.draw()
-
     def action_screenshot_here(self) -> None:
         folder = self.folder if self.folder is not None else Path.cwd()
         file = RunPaths(folder).screenshot(datetime.fromtimestamp(self.clock()))
         try:
             path = self.save_screenshot(file.name, str(file.parent))
         except OSError as error:
-            self.notify(f"{folder}: {error.strerror}", title="No screenshot", severity="error")
+            self.notify(f"{folder}: {error.strerror}", title="Screenshot failed", severity="error")
             return
         self.notify(path, title="Screenshot", markup=False)
 
@@ -308,33 +277,20 @@ class Monitor(App[None]):
         self.push_screen(help_screen(help_sections(self.view, self.BINDINGS, Rows.BINDINGS)))
 
     def action_help_quit(self) -> None:
-        """What ctrl+c does here: it says which key does what the hand may have meant."""
-        self.notify("q leaves the monitor and the run goes on; x stops the run")
+        """Handle ctrl+c: explain which key quits and which stops the run."""
+        self.notify("Press q to quit the monitor (the run continues), or x to stop the run")
 
     def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
-        """Keys of the screens rest while something is open over them."""
+        """Disable the keys of the screens while a dialog is open."""
         dialog_open = len(self.screen_stack) > 1
         return not (dialog_open and action in _BLOCKED_BY_DIALOG)
 
     def get_system_commands(self, screen: Screen[object]) -> Iterable[SystemCommand]:
-        for name in VIEWS:
-            yield SystemCommand(
-                f"Show {TAB_TITLES[name]}", f"screen {VIEWS.index(name) + 1}", lambda n=name: self.show_view(n)
-            )
-        for binding in self.BINDINGS:
-            if isinstance(binding, Binding) and not binding.action.startswith(
-                ("view(", "command_palette", "end_filter")
-            ):
-                yield SystemCommand(
-                    binding.description, f"key {key_label(binding.key)}", lambda b=binding: self._run_later(b)
-                )
-        for arm in self.feed.state.arms:
-            yield SystemCommand(
-                f"Layers of {arm.id}", "what is left of each layer", lambda a=arm.id: self.show_layers(a)
-            )
+        arms = [arm.id for arm in self.feed.state.arms]
+        yield from system_commands(self.BINDINGS, arms, self.show_view, self.show_layers, self._run_later)
 
-    def _run_later(self, binding: Binding) -> None:
-        self.call_later(self.run_action, binding.action)
+    def _run_later(self, action: str) -> None:
+        self.call_later(self.run_action, action)
 
 
 _BLOCKED_BY_DIALOG = frozenset(
@@ -350,7 +306,7 @@ def watch(
     plan_text: str | None = None,
     engine: Process | None = None,
 ) -> int:
-    """Show a run until the person leaves; 0, or what Textual says of a monitor that broke down."""
+    """Show a run until the user quits; returns 0, or Textual's return code if the monitor crashed."""
     app = Monitor(source, control=control, folder=folder, plan_text=plan_text, engine=engine)
     app.run()
     return app.return_code or 0

@@ -1,4 +1,4 @@
-"""What an engine that died left on its standard error."""
+"""Reads the output that a crashed engine left in engine.log."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ _BYTES = 16384
 
 
 def engine_log_tail(folder: Path | None) -> tuple[str, ...]:
-    """The last lines of the engine's own output; none where it left none, or where there is no folder."""
+    """The last nonblank lines of engine.log; empty if there is no folder or no log."""
     if folder is None:
         return ()
     try:

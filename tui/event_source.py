@@ -1,4 +1,4 @@
-"""Where the monitor's events come from."""
+"""The protocol of event sources."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from tickdsl.records import EventRecord
 
 
 class EventSource(Protocol):
-    """Anything that hands out events as they come: a file that grows, a pipe, a recording."""
+    """A source of events: a growing file, a pipe or a recording."""
 
     def poll(self, limit: int | None = None) -> list[EventRecord]:
-        """The events since the last call, at most about `limit` bytes of them; none where it has caught up."""
+        """The new events since the last call, at most about `limit` bytes; empty if there are none."""

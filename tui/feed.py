@@ -1,4 +1,4 @@
-"""Events on their way from the source into the fold, in slices that leave the screen its time."""
+"""Reads events from the source in short time slices, so that the screen stays responsive."""
 
 from __future__ import annotations
 
@@ -25,41 +25,41 @@ from tickdsl.results import RunState, StateBuilder
 from .event_source import EventSource
 from .replay_source import ReplaySource
 
-LOG_LINES = 5000  # events of note that the log remembers
-RESOURCE_POINTS = 120  # of the machine's load
-# A slice reads little at a time; where that holds no whole event, as a large plan's, more.
+LOG_LINES = 5000  # latest notable events kept for the log
+RESOURCE_POINTS = 120  # latest load samples kept
+# Chunk sizes to try: an event larger than one chunk, such as a large plan, needs the next size.
 _POLL_BYTES = (1 << 18, 1 << 21, 1 << 24)
 _NOT_LOGGED = (StepProgress, Heartbeat, Resource, Layers, Network, PlanResolved, Checkpoint)
 
 
 @attrs.define
 class Feed:
-    """The state of a run as far as its events were read, and what the fold does not keep of them.
+    """The state of a run after the events read so far, and recent events that the state does not keep.
 
-    `log_records` are the events of the log, `acks` the engine's last word on each request, `resource_history` the last
-    figures of the machine. `behind` says that more events lie ready.
+    `log_records` are the events for the log, `acks` maps request ids to the state that the engine acknowledged,
+    `resource_history` holds load samples. `behind` is True while more events are available.
     """
 
     source: EventSource
-    slice_seconds: float = 0.04  # that one slice may take
+    slice_seconds: float = 0.04  # maximum duration of a slice
     clock: Callable[[], float] = time.perf_counter
     state: RunState = attrs.field(init=False, factory=RunState)
     event_count: int = attrs.field(init=False, default=0)
     behind: bool = attrs.field(init=False, default=False)
     log_records: deque[EventRecord] = attrs.field(init=False, factory=lambda: deque(maxlen=LOG_LINES))
     resource_history: deque[Resource] = attrs.field(init=False, factory=lambda: deque(maxlen=RESOURCE_POINTS))
-    metrics_version: int = attrs.field(init=False, default=0)  # counts up whenever figures came or went
-    plan_version: int = attrs.field(init=False, default=0)  # counts up whenever the steps became others
+    metrics_version: int = attrs.field(init=False, default=0)  # incremented when measurements change
+    plan_version: int = attrs.field(init=False, default=0)  # incremented when the steps change
     acks: dict[str, str] = attrs.field(init=False, factory=dict)
     _builder: StateBuilder = attrs.field(init=False, factory=StateBuilder)
     _rewound: int = attrs.field(init=False, default=0)
 
     def advance(self) -> bool:
-        """Read for one slice of time; whether anything came."""
+        """Read events for one time slice; return whether the state changed."""
         started_at, before = self.clock(), self.event_count
         restarted = self._reset_if_rewound()
         while True:
-            records = next((found for size in _POLL_BYTES if (found := self.source.poll(size))), [])
+            records = next((polled for size in _POLL_BYTES if (polled := self.source.poll(size))), [])
             for record in records:
                 self._add(record)
             self.behind = bool(records)
@@ -88,7 +88,7 @@ class Feed:
                 self.acks[event.id] = event.state
 
     def _reset_if_rewound(self) -> bool:
-        """Begin anew where a recording was wound back."""
+        """Start over if a recording was rewound; return whether it was."""
         if not isinstance(self.source, ReplaySource) or self.source.rewound == self._rewound:
             return False
         self._rewound = self.source.rewound

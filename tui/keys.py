@@ -1,4 +1,4 @@
-"""The screens with their keys, and what the key line and the help say of them."""
+"""Names of the screens and labels of keys, for the key bar and the help."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ _KEY_LABELS = {
 
 
 def key_label(key: str) -> str:
-    """A binding's keys as a person reads them."""
+    """The keys of a binding in readable form."""
     return " ".join(_KEY_LABELS.get(part.strip(), part.strip()) for part in key.split(","))
 
 
 def key_line_items(view: View, app_keys: Sequence[tuple[str, str]], paused: bool) -> list[tuple[str, str]]:
-    """What the key line says on a screen, the most important first and help last."""
+    """The (key, description) pairs of the key bar, most important first and help last."""
     first = [(key, "resume" if key == "p" and paused else description) for key, description in app_keys]
     return [*first, *view.KEYS, ("/", "filter"), ("?", "help")]
 
@@ -33,7 +33,7 @@ def key_line_items(view: View, app_keys: Sequence[tuple[str, str]], paused: bool
 def help_sections(
     view: View, app_bindings: Iterable[BindingType], list_bindings: Iterable[BindingType]
 ) -> list[Section]:
-    """All keys: of the monitor, of the screen that is seen, of its lists."""
+    """The keys of the monitor, of the visible screen, and of lists."""
     name = TAB_TITLES.get(view.id or "", "This screen")
     return [
         ("Everywhere", _key_table(app_bindings)),

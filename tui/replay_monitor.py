@@ -1,4 +1,4 @@
-"""The monitor on a recording: the same screens, and keys for the clock."""
+"""The monitor for a recorded run: the same screens, with keys for playback."""
 
 from __future__ import annotations
 
@@ -19,22 +19,22 @@ from .views.snapshot import Snapshot
 
 
 class ReplayMonitor(Monitor):
-    """Plays a recorded run. Arrows belong to the clock here; enter and the mouse open what they would."""
+    """Plays a recorded run. The arrow keys control playback; use enter or the mouse to expand rows."""
 
     BINDINGS: ClassVar[list[BindingType]] = [
         *(b for b in Monitor.BINDINGS if isinstance(b, Binding) and b.id not in ("freeze", "pause", "stop")),
-        Binding("space", "play", "Play, hold", id="replay.play"),
-        Binding("left", "step(-1, False)", "An event back", id="replay.back", priority=True),
-        Binding("right", "step(1, False)", "An event on", id="replay.on", priority=True),
-        Binding("shift+left", "step(-1, True)", "To the step before", id="replay.step-back", priority=True),
-        Binding("shift+right", "step(1, True)", "To the next step", id="replay.step-on", priority=True),
+        Binding("space", "play", "Play or pause", id="replay.play"),
+        Binding("left", "step(-1, False)", "Previous event", id="replay.back", priority=True),
+        Binding("right", "step(1, False)", "Next event", id="replay.on", priority=True),
+        Binding("shift+left", "step(-1, True)", "Previous step", id="replay.step-back", priority=True),
+        Binding("shift+right", "step(1, True)", "Next step", id="replay.step-on", priority=True),
         Binding("plus,equals_sign", "speed(1)", "Faster", id="replay.faster"),
         Binding("minus", "speed(-1)", "Slower", id="replay.slower"),
-        Binding("home", "seek('start')", "To the beginning", id="replay.start", priority=True),
-        Binding("end", "seek('end')", "To the end", id="replay.end", priority=True),
+        Binding("home", "seek('start')", "Go to the start", id="replay.start", priority=True),
+        Binding("end", "seek('end')", "Go to the end", id="replay.end", priority=True),
     ]
     KEY_LINE: ClassVar[tuple[tuple[str, str], ...]] = (
-        ("q", "leave"), ("space", "play"), ("← →", "event"), ("+ -", "speed"),
+        ("q", "quit"), ("space", "play"), ("← →", "event"), ("+ -", "speed"),
     )  # fmt: skip
 
     def __init__(
@@ -49,8 +49,8 @@ class ReplayMonitor(Monitor):
 
     def hint(self, snapshot: Snapshot) -> str:
         replay = self.replay
-        sign = f"▶ ×{replay.speed:g}" if replay.playing else "⏸ held"
-        return f"{sign} {format_duration(replay.elapsed)}/{format_duration(replay.length)}"
+        playback = f"▶ ×{replay.speed:g}" if replay.playing else "⏸ paused"
+        return f"{playback} {format_duration(replay.elapsed)}/{format_duration(replay.length)}"
 
     def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
         is_clock_action = action in ("play", "step", "speed", "seek")
@@ -86,7 +86,7 @@ def replay(
     plan_text: str | None = None,
     clock: Callable[[], float] = time.monotonic,
 ) -> int:
-    """Show a recorded run until the person leaves; 0, or what Textual says of a monitor that broke down."""
+    """Show a recorded run until the user quits; returns 0, or Textual's return code if the monitor crashed."""
     app = ReplayMonitor(ReplaySource(records, speed, clock), folder=folder, plan_text=plan_text)
     app.run()
     return app.return_code or 0

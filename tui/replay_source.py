@@ -1,4 +1,4 @@
-"""A finished run told again: its events at the pace of a virtual clock."""
+"""Replays a recorded run: yields its events by a virtual clock."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ SPEEDS = (1, 2, 5, 10, 30, 60, 120, 300, 600, 1800, 3600)
 
 
 class ReplaySource:
-    """Hands out recorded events when their time has come.
+    """An event source that yields recorded events when they are due.
 
-    `speed` is how many recorded seconds pass in one of `clock`. `poll` gives each event once; after a step back
-    `rewound` is counted up and `poll` begins again with the first event. Silences longer than `gap` recorded
-    seconds (a run that was taken up the next day) are passed over in `gap` seconds.
+    `speed` is the number of recorded seconds per second of `clock`. `poll` returns each event once; seeking backwards
+    increments `rewound`, and `poll` starts again with the first event. Gaps longer than `max_gap` recorded seconds (a
+    run resumed the next day) are shortened to `max_gap`.
     """
 
     def __init__(
@@ -32,39 +32,40 @@ class ReplaySource:
         self.playing = True
         self._clock = clock
         self._speed = speed
-        self._delivered = 0  # records that poll has handed out
+        self._delivered = 0  # number of records that poll has returned
         self._times = _compressed_times(self.records, max_gap)
         self._elapsed_base, self._since = 0.0, clock()
 
     @property
     def speed(self) -> float:
+        """Recorded seconds per second of the clock."""
         return self._speed
 
     @property
     def length(self) -> float:
-        """Recorded seconds from the first event to the last, long silences cut."""
+        """Recorded seconds between the first and the last event, with long gaps shortened."""
         return self._times[-1] if self._times else 0.0
 
     @property
     def elapsed(self) -> float:
-        """Where in the recording the virtual clock stands, in [0, length]."""
+        """The position of the virtual clock in seconds, in [0, length]."""
         passed = (self._clock() - self._since) * self._speed if self.playing else 0.0
         return min(self.length, self._elapsed_base + passed)
 
     @property
     def position(self) -> int:
-        """The number of events whose time has come."""
+        """The number of events that are due."""
         return bisect.bisect_right(self._times, self.elapsed)
 
     def now(self) -> float:
-        """The recorded time, in seconds since 1970."""
+        """The recorded time of day, in seconds since 1970."""
         if not self.records:
             return 0.0
-        place = max(0, self.position - 1)
-        return self.records[place].t + self.elapsed - self._times[place]
+        index = max(0, self.position - 1)
+        return self.records[index].t + self.elapsed - self._times[index]
 
     def poll(self, limit: int | None = None) -> list[EventRecord]:
-        """The events whose time came since the last call, at most `limit` / 200 of them."""
+        """The events that became due since the last call, at most `limit` / 200 of them."""
         end = self.position
         if limit is not None:
             end = min(end, self._delivered + max(1, limit // 200))
@@ -72,7 +73,7 @@ class ReplaySource:
         return self.records[start:end]
 
     def play(self, playing: bool) -> None:
-        """Let the clock run, or hold it; at the end of the recording, playing begins anew."""
+        """Start or pause the clock; playing at the end of the recording starts over."""
         elapsed = self.elapsed
         if playing and elapsed >= self.length:
             elapsed = 0.0
@@ -80,7 +81,7 @@ class ReplaySource:
         self.playing = playing
 
     def change_speed(self, direction: int) -> None:
-        """Take the next higher of SPEEDS for positive `by`, the next lower for negative."""
+        """Switch to the next higher of SPEEDS if `direction` is positive, else to the next lower."""
         elapsed = self.elapsed
         indices = [
             n for n, speed in enumerate(SPEEDS) if (speed > self._speed if direction > 0 else speed < self._speed)
@@ -90,7 +91,7 @@ class ReplaySource:
         self._seek(elapsed)
 
     def step(self, count: int, by_step: bool = False) -> None:
-        """Hold, and go `by` events on (back where negative); `whole` counts ends of steps instead."""
+        """Pause and move by `count` events, backwards if negative; with `by_step`, by ends of steps."""
         self.playing = False
         position = self.position
         stops = [n + 1 for n, r in enumerate(self.records) if not by_step or isinstance(r.event, (StepEnd, RunEnd))]
@@ -105,17 +106,18 @@ class ReplaySource:
             self._seek_to_event(len(self.records) if count > 0 else 1)
 
     def to_start(self) -> None:
+        """Move to the first event."""
         self._seek(0.0)
 
     def to_end(self) -> None:
+        """Move to the end of the recording."""
         self._seek(self.length)
 
     def _seek_to_event(self, count: int) -> None:
-        """Stand right after the first `count` events."""
+        """Move to just after the first `count` events."""
         count = min(max(1, count), len(self.records))
         if not count:
             return
-        # Events of one moment cannot be told apart by the clock: the last of them is the one that is shown.
         self._seek(self._times[count - 1])
 
     def _seek(self, elapsed: float) -> None:
@@ -126,9 +128,9 @@ class ReplaySource:
 
 
 def _compressed_times(records: list[EventRecord], max_gap: float) -> list[float]:
-    """The time of each record on the virtual clock, which begins at 0 and strictly climbs.
+    """The time of each record on the virtual clock: 0 for the first, then strictly increasing.
 
-    Records of one moment are a millisecond apart, so that each can be stepped to.
+    Simultaneous records are a millisecond apart, so that each can be stepped to.
     """
     times: list[float] = []
     for n, record in enumerate(records):

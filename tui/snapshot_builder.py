@@ -1,4 +1,4 @@
-"""Snapshots of a feed: what is costly to work out is kept until its events change it."""
+"""Builds snapshots of a feed; costly parts are cached until events change them."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from .views.step_outline import StepOutline, build_outline
 
 
 class SnapshotBuilder:
-    """Makes glances. `lives` says whether there is an engine whose death would be news: a recording has none."""
+    """Builds snapshots of `feed`. `has_engine` is False for a recording, which has no engine that could crash."""
 
     def __init__(self, feed: Feed, engine: Process | None, has_engine: bool = True) -> None:
         self._feed = feed
@@ -25,14 +25,14 @@ class SnapshotBuilder:
         self._rounds = group_by_contestant(self._standings)
 
     def status(self, now: float) -> str:
-        """What the run is doing, or what has become of it. A state read halfway says nothing about the engine."""
+        """The effective status of the run. While events are still being read, the engine is not checked."""
         state = self._feed.state
         if not self._has_engine or self._feed.behind or state.status in ENDED_STATUSES:
             return state.status
         return effective_status(state, now, self._engine)
 
     def snapshot(self, now: float, filter_text: str) -> Snapshot:
-        """The feed as it is now, looked at through the filter `words`."""
+        """A snapshot of the feed at `now` (seconds since 1970), with the filter `filter_text`."""
         feed, state = self._feed, self._feed.state
         if self._plan_version != feed.plan_version or (state.steps.keys() - self._outline.seeds.keys()):
             self._plan_version, self._outline = feed.plan_version, build_outline(state)

@@ -1,4 +1,4 @@
-"""The monitor's two themes, of the palettes that the lines are drawn with."""
+"""The dark and light themes of the monitor, built from the palettes of the views."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ PALETTES = {"tickdsl-dark": DARK, "tickdsl-light": LIGHT}
 
 
 def themes() -> list[Theme]:
-    """A Textual theme per palette."""
+    """A Textual theme for each palette."""
     return [_theme(name, palette, dark=palette is DARK) for name, palette in PALETTES.items()]
 
 
@@ -45,5 +45,5 @@ def _theme(name: str, palette: Palette, dark: bool) -> Theme:
 
 
 def palette_of(theme: str) -> Palette:
-    """The palette of a theme; the dark one for a theme that is not ours."""
+    """The palette of a theme; the dark one for unknown themes."""
     return PALETTES.get(theme, DARK)

@@ -1,4 +1,4 @@
-"""docs/monitor.md says what the keys do."""
+"""docs/monitor.md lists every key binding."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ DOCS = (Path(__file__).parents[2] / "docs" / "monitor.md").read_text()
 
 
 @pytest.mark.parametrize("owner", [Monitor, ReplayMonitor, RunView, LayersView, CompareView, PlanView])
-def test_every_key_stands_in_the_manual(owner: type) -> None:
+def test_every_key_is_in_the_manual(owner: type) -> None:
     bindings = [binding for binding in owner.BINDINGS if isinstance(binding, Binding) and binding.show]
     assert bindings
     for binding in bindings:

@@ -1,4 +1,4 @@
-"""Charts: any figures make a picture of exactly the room there is."""
+"""Charts, bars and sparklines have exactly the requested size for any values."""
 
 import math
 
@@ -8,8 +8,8 @@ from tickdsl.tui.views.braille_chart import Axis, ChartData, Curve, Point, draw_
 from tickdsl.tui.views.glyphs import bar, sparkline
 from tickdsl.tui.views.text_cells import align_right, fit
 
-figures = st.floats(allow_nan=True, allow_infinity=True, width=32)
-points = st.builds(Point, figures, figures, st.floats(0, 1e6) | st.just(math.nan))
+values = st.floats(allow_nan=True, allow_infinity=True, width=32)
+points = st.builds(Point, values, values, st.floats(0, 1e6) | st.just(math.nan))
 curve = st.builds(
     Curve,
     label=st.text(st.characters(exclude_categories=["Cc", "Cs", "Mn", "Lo"]), max_size=12),
@@ -19,21 +19,21 @@ curve = st.builds(
     faint=st.booleans(),
 )
 axis = st.builds(Axis, st.just("x"), st.booleans(), st.booleans(), st.booleans(), st.booleans())
-picture = st.builds(
+charts = st.builds(
     ChartData, st.just("t"), axis, axis, st.lists(curve, max_size=4).map(tuple), st.none() | st.floats(-1e3, 1e3)
 )
 
 
 @settings(max_examples=200, deadline=None)
 @example(ChartData("t", Axis("x"), Axis("x", log=True), (Curve("", (Point(0.0, 1.0),), "#ffffff", ""),), 2e-309), 24, 5)
-@given(picture, st.integers(1, 90), st.integers(0, 24))
-def test_a_picture_fills_its_room(shown: ChartData, width: int, height: int) -> None:
-    lines = draw_chart(shown, width, height, "#ffffff", "#888888")
+@given(charts, st.integers(1, 90), st.integers(0, 24))
+def test_a_chart_fills_its_room(chart: ChartData, width: int, height: int) -> None:
+    lines = draw_chart(chart, width, height, "#ffffff", "#888888")
     assert len(lines) == height
     assert {line.cell_len for line in lines} <= {width}
 
 
-def test_a_marker_stands_where_its_figures_are() -> None:
+def test_a_marker_is_at_its_values() -> None:
     rising = Curve("up", (Point(0, 0.0), Point(10, 1.0)), "#fff", "●")
     lines = [line.plain for line in draw_chart(ChartData("t", Axis("x"), Axis("y"), (rising,)), 60, 14, "", "")]
     rows = [n for n, line in enumerate(lines) if "●" in line and "up" not in line]
@@ -44,8 +44,8 @@ def test_a_marker_stands_where_its_figures_are() -> None:
 
 def test_a_falling_axis_begins_with_the_largest() -> None:
     falling = Curve("left", (Point(1.0, 0.9), Point(0.1, 0.5)), "#fff", "●")
-    shown = ChartData("t", Axis("left", log=True, falling=True, percent=True), Axis("y"), (falling,))
-    lines = [line.plain for line in draw_chart(shown, 60, 14, "", "")]
+    chart = ChartData("t", Axis("left", log=True, falling=True, percent=True), Axis("y"), (falling,))
+    lines = [line.plain for line in draw_chart(chart, 60, 14, "", "")]
     ticks = next(line for line in lines if "100" in line)
     assert ticks.index("100") < ticks.index("20") < ticks.index("10 ") if "10 " in ticks else True
     rows = [line.index("●") for line in lines if "●" in line and "left" not in line]

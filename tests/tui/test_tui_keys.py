@@ -1,4 +1,4 @@
-"""Every key does what the help says."""
+"""Every key does what its description says."""
 
 import asyncio
 import json
@@ -37,7 +37,7 @@ ALL = (Monitor, ReplayMonitor, RunView, LayersView, CompareView, PlanView, LogVi
 
 
 def drive(test: Test, app: Monitor | None = None, size: tuple[int, int] = (120, 36)) -> None:
-    """Run a test in a monitor without a terminal."""
+    """Run a test in a headless monitor."""
 
     async def run() -> None:
         driven = app or make_monitor()
@@ -105,13 +105,13 @@ def test_moving_and_folding_in_the_tree() -> None:
     drive(test)
 
 
-def test_left_closes_what_holds_a_step() -> None:
+def test_left_collapses_the_parent_of_a_step() -> None:
     async def test(app: Monitor, pilot: Pilot[None]) -> None:
         rows = tree(app)
         assert len(rows.row.path) == 4
-        held = rows.row.path[:3]
+        parent = rows.row.path[:3]
         await pilot.press("left")
-        assert rows.row.path == held
+        assert rows.row.path == parent
         assert not rows.row.open
 
     drive(test)
@@ -242,9 +242,9 @@ def test_compare_goes_through_tickets_and_views() -> None:
         assert "round 3" in str(panel.border_title)
         rows = app.query_one("#compare-rows", Rows)
         await pilot.press("0")
-        with_rivals = len(rows.rows)
+        with_controls = len(rows.rows)
         await pilot.press("r")
-        assert len(rows.rows) < with_rivals
+        assert len(rows.rows) < with_controls
         chart = app.query_one("#pareto", Chart)
         assert chart.chart.x.title == "params"
         await pilot.press("v", "l")
@@ -260,11 +260,11 @@ def test_compare_goes_through_tickets_and_views() -> None:
 def test_in_a_low_terminal_v_turns_to_the_pareto_view_and_back() -> None:
     async def test(app: Monitor, pilot: Pilot[None]) -> None:
         await pilot.press("3")
-        seen = []
+        displayed = []
         for _ in range(4):
-            seen.append((app.query_one("#compare-panel").display, app.query_one("#pareto").display))
+            displayed.append((app.query_one("#compare-panel").display, app.query_one("#pareto").display))
             await pilot.press("v")
-        assert seen == [(True, False), (False, True), (False, True), (True, False)]
+        assert displayed == [(True, False), (False, True), (False, True), (True, False)]
 
     drive(test, make_monitor(recorded_events()), size=(60, 16))
 
@@ -287,17 +287,17 @@ def test_the_log_can_be_filtered_and_opened() -> None:
     async def test(app: Monitor, pilot: Pilot[None]) -> None:
         await pilot.press("5")
         rows = app.query_one("#log-rows", Rows)
-        every = len(rows.rows)
-        assert rows.cursor == every - 1
+        total = len(rows.rows)
+        assert rows.cursor == total - 1
         await pilot.press("slash", *"imp", "enter")
-        assert 0 < len(rows.rows) < every
+        assert 0 < len(rows.rows) < total
         assert all("imp" in row.text for row in rows.rows)
         await pilot.press("enter")
         await pilot.pause()
         assert isinstance(app.screen, Detail)
         await pilot.press("q")
         await pilot.press("escape")
-        assert len(rows.rows) == every
+        assert len(rows.rows) == total
         assert not app.query_one("#filter").display
 
     drive(test)
@@ -330,7 +330,7 @@ def test_space_freezes_the_view_and_counters_go_on() -> None:
         await pilot.pause(0.6)
         assert app.feed.state.finished_steps > steps
         assert app.query_one("#arms", Rows).rows == before
-        assert f"frozen, {len(recorded_events()) - 300} more events" in title(app)
+        assert f"frozen, {len(recorded_events()) - 300} new events" in title(app)
         assert f"{app.feed.state.finished_steps}/" in title(app)
         await pilot.press("space")
         assert app.query_one("#arms", Rows).rows != before
@@ -344,26 +344,28 @@ def test_pause_is_pending_until_the_engine_says_so(tmp_path: Path) -> None:
     app = make_monitor([], control=control)
     app.feed.source = source
 
-    def asked() -> dict[str, Any]:
+    def last_request() -> dict[str, Any]:
         return json.loads(control.read_text().split("\n")[-2])
 
     async def answer(pilot: Pilot[None], state: str) -> None:
         last = recorded_events()[299]
         source.records = [
-            EventRecord(999, last.t, ControlAck(id=asked()["id"], command=asked()["command"], state=state))
+            EventRecord(
+                999, last.t, ControlAck(id=last_request()["id"], command=last_request()["command"], state=state)
+            )
         ]
         await pilot.pause(0.5)
 
     async def test(app: Monitor, pilot: Pilot[None]) -> None:
         await pilot.press("p")
-        assert asked()["command"] == "pause"
+        assert last_request()["command"] == "pause"
         assert "pausing…" in title(app)
         await pilot.pause(0.4)
         assert "pausing…" in title(app)
         await answer(pilot, "paused")
         assert "⏸ paused" in title(app)
         await pilot.press("p")
-        assert asked()["command"] == "resume"
+        assert last_request()["command"] == "resume"
         assert "resuming…" in title(app)
         await answer(pilot, "running")
         assert "◐ running" in title(app)
@@ -390,12 +392,12 @@ def test_stop_asks_first(tmp_path: Path) -> None:
     drive(test, make_monitor(control=control))
 
 
-def test_nobody_is_asked_where_nobody_can_be(tmp_path: Path) -> None:
+def test_a_run_without_a_control_file_cannot_be_paused(tmp_path: Path) -> None:
     async def test(app: Monitor, pilot: Pilot[None]) -> None:
         await pilot.press("p")
         await pilot.pause()
         assert "pausing" not in title(app)
-        assert "cannot be asked from here" in str([note.message for note in app._notifications])
+        assert "cannot be controlled from here" in str([note.message for note in app._notifications])
 
     drive(test)
 
@@ -416,7 +418,7 @@ def test_a_screenshot_lands_in_the_run(tmp_path: Path) -> None:
 
     async def refused(app: Monitor, pilot: Pilot[None]) -> None:
         await pilot.press("s")
-        assert "No screenshot" in str([note.title for note in app._notifications])
+        assert "Screenshot failed" in str([note.title for note in app._notifications])
 
     drive(refused, make_monitor(folder=tmp_path / "gone"))
 
@@ -451,7 +453,7 @@ def test_help_names_every_key_of_the_screen() -> None:
 def test_the_palette_knows_screens_keys_and_arms() -> None:
     async def test(app: Monitor, pilot: Pilot[None]) -> None:
         titles = [command.title for command in app.get_system_commands(app.screen)]
-        assert {"Show Layers", "Layers of imp", "Dark, light"} <= set(titles)
+        assert {"Show Layers", "Layers of imp", "Switch between dark and light theme"} <= set(titles)
         await pilot.press("ctrl+p")
         await pilot.pause()
         await pilot.press(*"layers of imp")
@@ -467,7 +469,7 @@ def test_the_palette_knows_screens_keys_and_arms() -> None:
 def test_q_leaves_with_zero_and_ctrl_c_explains() -> None:
     async def test(app: Monitor, pilot: Pilot[None]) -> None:
         await pilot.press("ctrl+c")
-        assert "the run goes on" in str([note.message for note in app._notifications])
+        assert "the run continues" in str([note.message for note in app._notifications])
         await pilot.press("q")
         assert not app.is_running or app._exit
 
@@ -476,7 +478,7 @@ def test_q_leaves_with_zero_and_ctrl_c_explains() -> None:
     assert not app.return_code
 
 
-def test_a_failure_is_gone_to_once() -> None:
+def test_the_first_failure_is_shown_once() -> None:
     async def test(app: Monitor, pilot: Pilot[None]) -> None:
         await pilot.pause(0.2)
         row = tree(app).row
@@ -527,7 +529,7 @@ def test_the_arrows_of_a_recording_move_its_clock() -> None:
         assert recorded_events()[app.feed.event_count - 1].event.type == "step.end"
         await pilot.press("end")
         assert app.feed.event_count == len(recorded_events())
-        assert "held" in title(app)
+        assert "⏸ paused" in title(app)
         await pilot.press("plus")
         assert replay.speed == 2
         await pilot.press("minus", "minus")

@@ -1,4 +1,4 @@
-"""Colours that can be read, and arms that can be told apart without them."""
+"""Colours are readable, and arms can be told apart without colour."""
 
 import subprocess
 import sys
@@ -15,15 +15,15 @@ def luminance(colour: str) -> float:
     return 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]
 
 
-def contrast(one: str, other: str) -> float:
-    low, high = sorted((luminance(one), luminance(other)))
+def contrast(first: str, second: str) -> float:
+    low, high = sorted((luminance(first), luminance(second)))
     return (high + 0.05) / (low + 0.05)
 
 
 @pytest.mark.parametrize("palette", [DARK, LIGHT], ids=["dark", "light"])
 def test_text_stands_out_from_its_ground(palette: Palette) -> None:
-    for ground in (palette.ground, palette.cursor, palette.rule):
-        assert contrast(palette.ink, ground) >= 7
+    for background in (palette.ground, palette.cursor, palette.rule):
+        assert contrast(palette.ink, background) >= 7
     for colour in (palette.dim, palette.good, palette.bad, palette.unsure, palette.accent, *palette.arms):
         assert contrast(colour, palette.ground) >= 4.5, colour
         assert contrast(colour, palette.cursor) >= 3, colour
@@ -32,15 +32,15 @@ def test_text_stands_out_from_its_ground(palette: Palette) -> None:
 
 
 def test_arms_differ_in_marker_and_colour() -> None:
-    signs = {(arm_marker(place), DARK.arm(place)) for place in range(78)}
-    assert len(signs) == 78
+    symbols = {(arm_marker(index), DARK.arm(index)) for index in range(78)}
+    assert len(symbols) == 78
     assert all(arm_marker(a) != arm_marker(b) for a, b in pairwise(range(200)))
     assert len(set(MARKERS)) == len(MARKERS)
 
 
-def test_no_two_fates_of_a_step_look_the_same() -> None:
-    fates = ("waiting", "running", "done", "stored", "skipped", "failed", "paused")
-    assert len({STATUS_GLYPHS[fate] for fate in fates}) == len(fates)
+def test_every_step_status_has_its_own_glyph() -> None:
+    statuses = ("waiting", "running", "done", "stored", "skipped", "failed", "paused")
+    assert len({STATUS_GLYPHS[status] for status in statuses}) == len(statuses)
 
 
 def test_the_monitor_loads_neither_torch_nor_numpy() -> None:

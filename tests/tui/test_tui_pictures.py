@@ -1,7 +1,7 @@
-"""The screens as they look, against files that a person has looked at.
+"""Screenshots of the screens against golden files.
 
-A picture is kept as its text and, below each line that has any, the colours of its pieces: differences can be read.
-`TICKDSL_GOLDEN=write` writes them anew; where one differs, the screen is left as SVG to be looked at.
+A golden file holds the text of each line, followed by the styles of its segments, so that diffs are readable.
+`TICKDSL_GOLDEN=write pytest tests/tui/test_tui_pictures.py` rewrites them; on a mismatch the screen is saved as SVG.
 """
 
 import asyncio
@@ -21,11 +21,11 @@ GOLDEN = Path(__file__).parent / "golden"
 WRITE = os.environ.get("TICKDSL_GOLDEN") == "write"
 
 pytestmark = pytest.mark.skipif(
-    textual.__version__.split(".")[:2] != ["8", "2"], reason="pictures are those of textual 8.2"
+    textual.__version__.split(".")[:2] != ["8", "2"], reason="the golden files were made with textual 8.2"
 )
 
-#: name -> size, keys, theme, which story
-PICTURES: dict[str, tuple[tuple[int, int], tuple[str, ...], str, str]] = {
+#: name -> size, keys, theme, recording
+SCREENS: dict[str, tuple[tuple[int, int], tuple[str, ...], str, str]] = {
     "run-wide": ((120, 36), (), "tickdsl-dark", "middle"),
     "run-wide-light": ((120, 36), (), "tickdsl-light", "middle"),
     "run-80": ((80, 24), (), "tickdsl-dark", "middle"),
@@ -46,7 +46,7 @@ PICTURES: dict[str, tuple[tuple[int, int], tuple[str, ...], str, str]] = {
 
 
 @pytest.fixture(autouse=True)
-def fixed_surroundings(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+def fixed_environment(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     monkeypatch.setenv("TZ", "UTC")
     monkeypatch.delenv("NO_COLOR", raising=False)
     time.tzset()
@@ -55,9 +55,9 @@ def fixed_surroundings(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     time.tzset()
 
 
-def take(size: tuple[int, int], keys: tuple[str, ...], theme: str, which: str) -> tuple[str, str]:
-    """The screen after these keys, as text with colours and as SVG."""
-    stories: dict[str, Any] = {
+def take(size: tuple[int, int], keys: tuple[str, ...], theme: str, recording: str) -> tuple[str, str]:
+    """The screen after pressing the keys, as text with styles and as SVG."""
+    recordings: dict[str, Any] = {
         "middle": None,
         "whole": recorded_events(),
         "failed": events_with_failure(),
@@ -65,7 +65,7 @@ def take(size: tuple[int, int], keys: tuple[str, ...], theme: str, which: str) -
     }
 
     async def run() -> tuple[str, str]:
-        app = make_monitor(stories[which])
+        app = make_monitor(recordings[recording])
         app.theme = theme
         async with app.run_test(size=size, notifications=False) as pilot:
             await wait_until_drawn(app, pilot)
@@ -73,16 +73,16 @@ def take(size: tuple[int, int], keys: tuple[str, ...], theme: str, which: str) -
             await pilot.pause()
             app.clear_notifications()
             await wait_until_drawn(app, pilot)
-            return look(app), app.export_screenshot(title="tickdsl")
+            return screen_text(app), app.export_screenshot(title="tickdsl")
 
     return asyncio.run(run())
 
 
-def look(app: App[Any]) -> str:
+def screen_text(app: App[Any]) -> str:
     lines = []
     for strip in app.screen._compositor.render_strips():
         lines.append("".join(segment.text for segment in strip).rstrip())
-        colours = " ".join(f"{len(piece.text)}:{said}" for piece in _pieces(strip) if (said := _colours(piece)))
+        colours = " ".join(f"{len(piece.text)}:{style}" for piece in _pieces(strip) if (style := _colours(piece)))
         lines.append(f"    | {colours}")
     return "\n".join(lines) + "\n"
 
@@ -99,37 +99,37 @@ def _colours(piece: Segment) -> str:
     return "/".join(parts) + ("b" if style.bold else "") + ("i" if style.italic else "")
 
 
-def compare(name: str, seen: str, svg: str, folder: Path) -> None:
+def compare(name: str, text: str, svg: str, folder: Path) -> None:
     golden = GOLDEN / f"{name}.txt"
     if WRITE:
         golden.parent.mkdir(exist_ok=True)
-        golden.write_text(seen)
-    elif seen != golden.read_text():
+        golden.write_text(text)
+    elif text != golden.read_text():
         (folder / f"{name}.svg").write_text(svg)
-        assert seen == golden.read_text(), f"the screen is in {folder / name}.svg"
+        assert text == golden.read_text(), f"the screen is in {folder / name}.svg"
 
 
-@pytest.mark.parametrize("name", PICTURES)
-def test_a_screen_looks_as_it_did(name: str, tmp_path: Path) -> None:
-    compare(name, *take(*PICTURES[name]), tmp_path)
+@pytest.mark.parametrize("name", SCREENS)
+def test_a_screen_matches_its_golden_file(name: str, tmp_path: Path) -> None:
+    compare(name, *take(*SCREENS[name]), tmp_path)
 
 
 def test_without_colour_nothing_is_lost(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("NO_COLOR", "1")
     for name, keys in (("run", ()), ("compare", ("3",)), ("plan", ("4",))):
-        seen, svg = take((80, 24), keys, "tickdsl-dark", "middle")
-        for line in seen.splitlines():
+        text, svg = take((80, 24), keys, "tickdsl-dark", "middle")
+        for line in text.splitlines():
             if line.startswith("    | "):
                 for colour in line.replace("/", " ").replace(":", " ").split():
                     if colour.startswith("#"):
                         r, g, b = colour[1:3], colour[3:5], colour[5:7]
                         assert r == g == b, f"{name}: {colour}"
-        compare(f"{name}-no-color", seen, svg, tmp_path)
+        compare(f"{name}-no-color", text, svg, tmp_path)
 
 
-def test_the_least_terminal_shows_the_run() -> None:
-    seen, _ = take((60, 16), (), "tickdsl-dark", "middle")
-    text = "\n".join(line for line in seen.splitlines() if not line.startswith("    | "))
+def test_the_smallest_terminal_shows_the_run() -> None:
+    screen, _ = take((60, 16), (), "tickdsl-dark", "middle")
+    text = "\n".join(line for line in screen.splitlines() if not line.startswith("    | "))
     assert "running" in text
     assert "colt" in text
     assert "? help" in text

@@ -1,4 +1,4 @@
-"""A recording told by a virtual clock."""
+"""Replay of a recording by a virtual clock."""
 
 import attrs
 from hypothesis import given
@@ -18,14 +18,14 @@ class Clock:
         return self.now
 
 
-def test_events_come_when_their_time_has_come() -> None:
+def test_events_come_when_they_are_due() -> None:
     clock = Clock()
     source = ReplaySource(recorded_events(), speed=10.0, clock=clock)
     assert len(source.poll()) == 1
     clock.now += 0.1
-    told = source.poll()
-    assert told
-    assert all(record.t - recorded_events()[0].t <= 1.001 for record in told)
+    due = source.poll()
+    assert due
+    assert all(record.t - recorded_events()[0].t <= 1.001 for record in due)
     clock.now += 1e6
     source.poll()
     assert source.position == len(recorded_events())
@@ -70,7 +70,7 @@ def test_speed_goes_up_and_down_without_a_jump() -> None:
     assert source.speed == 1
 
 
-def test_playing_at_the_end_begins_anew() -> None:
+def test_playing_at_the_end_starts_over() -> None:
     clock = Clock()
     source = ReplaySource(recorded_events(), clock=clock)
     source.to_end()

@@ -1,4 +1,4 @@
-"""The monitor in a real terminal on a real engine: attach early, resize, leave, come back, stop; an engine killed."""
+"""The monitor in a real terminal with a real engine: attach, resize, quit, reattach, stop, and a killed engine."""
 
 import json
 import os
@@ -21,7 +21,7 @@ pytestmark = [
 
 
 class Terminal:
-    """A tmux server of its own with one window."""
+    """A private tmux server with one window."""
 
     def __init__(self, folder: Path) -> None:
         self._tmux = ["tmux"]
@@ -29,16 +29,20 @@ class Terminal:
 
     def start(self, *words: object) -> None:
         command = " ".join(f"'{word}'" for word in (sys.executable, "-m", "tickdsl.cli", *words))
-        surroundings = {**os.environ, "TERM": "xterm-256color", "OMP_NUM_THREADS": "1"}
-        # tmux hands its server's surroundings on: CI would keep the monitor away, and a size would be believed.
-        without = ("CI", "COLUMNS", "LINES")
-        for name in without:
-            surroundings.pop(name, None)
-        unset = " ".join(f"-u {name}" for name in without)
+        environment = {**os.environ, "TERM": "xterm-256color", "OMP_NUM_THREADS": "1"}
+        # tmux passes its environment on: CI would disable the monitor, and COLUMNS and LINES would override the size.
+        unset_names = ("CI", "COLUMNS", "LINES")
+        for name in unset_names:
+            environment.pop(name, None)
+        unset = " ".join(f"-u {name}" for name in unset_names)
         shell = f"cd '{self._folder}' && env {unset} COLORTERM=truecolor {command}; echo EXIT $?; sleep 600"
         self.close()
-        self._tmux = ["tmux", "-L", f"tickdsl-{os.getpid()}-{time.monotonic_ns()}"]  # a dying server is left alone
-        self._call("new-session", "-d", "-x", "120", "-y", "36", "-s", "t", shell, env=surroundings)
+        self._tmux = [
+            "tmux",
+            "-L",
+            f"tickdsl-{os.getpid()}-{time.monotonic_ns()}",
+        ]  # never reuse a closing server
+        self._call("new-session", "-d", "-x", "120", "-y", "36", "-s", "t", shell, env=environment)
 
     def press(self, *keys: str) -> None:
         self._call("send-keys", "-t", "t", *keys)
@@ -50,7 +54,7 @@ class Terminal:
         return self._call("capture-pane", "-p", "-J", "-t", "t")
 
     def see(self, pattern: str, seconds: float = 60.0) -> str:
-        """Wait until the pattern is on the screen; the screen then."""
+        """Wait until the pattern is on the screen and return the screen."""
         until = time.monotonic() + seconds
         while time.monotonic() < until:
             if re.search(pattern, shown := self.screen()):

@@ -1,4 +1,4 @@
-"""What the screens say, for any beginning of a story: never an exception, never a line of another width."""
+"""The content of the screens for any prefix of a recording: no exceptions, and every line has the right width."""
 
 import functools
 
@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from recorded_run import PLAN, events_until_midway, events_with_failure, recorded_events, snapshot
-from tickdsl.tui.views import arms, compare, detail, layers, log, plan, run_charts, status, tree
+from tickdsl.tui.views import arms, compare, detail, layers, log, pareto, plan, run_charts, status, tree
 from tickdsl.tui.views.braille_chart import draw_chart
 from tickdsl.tui.views.glyphs import DARK, LIGHT
 from tickdsl.tui.views.snapshot import Snapshot
@@ -21,7 +21,7 @@ moment = functools.cache(lambda cut: snapshot(recorded_events()[:cut]))
 
 
 def everything(now: Snapshot, width: int) -> list[str]:
-    """Every line that a screen could show of this moment."""
+    """Every line that a screen could show for a snapshot."""
     lines = []
     folding = tree.TreeExpansion()
     for row in tree.tree_rows(now, folding):
@@ -36,14 +36,14 @@ def everything(now: Snapshot, width: int) -> list[str]:
             columns = layers.layout(rows, width)
             lines += [layers.layer_line(row, columns, DARK.accent, DARK) for row in rows]
     lines += [log.log_line(log.as_log_row(row, now), width, DARK) for row in log.log_rows(now)]
-    pictures = [
-        run_charts.metric_chart(now, metric, scale, rivals, DARK, ())
+    charts = [
+        run_charts.metric_chart(now, metric, scale, controls, DARK, ())
         for metric in range(len(run_charts.METRICS))
         for scale in (False, True)
-        for rivals in (False, True)
+        for controls in (False, True)
     ]
-    pictures += [compare.pareto_chart(now, cost, scale, DARK) for cost in (0, 1) for scale in (False, True)]
-    lines += [line for pareto_chart in pictures for line in draw_chart(pareto_chart, width, 12, DARK.ink, DARK.dim)]
+    charts += [pareto.pareto_chart(now, cost, scale, DARK) for cost in (0, 1) for scale in (False, True)]
+    lines += [line for chart in charts for line in draw_chart(chart, width, 12, DARK.ink, DARK.dim)]
     assert all(line.cell_len <= width for line in lines), [line.plain for line in lines if line.cell_len > width]
     for step in now.state.steps:
         detail.step_lines(step, now)
@@ -54,7 +54,7 @@ def everything(now: Snapshot, width: int) -> list[str]:
 
 @settings(max_examples=25, deadline=None)
 @given(st.integers(0, len(recorded_events())), WIDTHS)
-def test_any_beginning_of_a_story_can_be_shown(cut: int, width: int) -> None:
+def test_any_prefix_of_a_recording_can_be_shown(cut: int, width: int) -> None:
     everything(moment(cut), width)
 
 
@@ -119,19 +119,19 @@ def test_a_step_of_a_dead_run_does_not_run() -> None:
     assert tree.group_status([now.state.steps[name]], "crashed") == "interrupted"
 
 
-def test_the_pareto_front_holds_whom_nobody_beats() -> None:
+def test_the_pareto_front_holds_the_tickets_that_none_dominates() -> None:
     now = moment(len(recorded_events()))
-    tickets = [s for (_, who, _), s in now.standings.items() if who == "ticket"]
-    front = compare.pareto(tickets)
+    tickets = [s for (_, contestant, _), s in now.standings.items() if contestant == "ticket"]
+    front = pareto.pareto_front(tickets)
     assert front
     for ticket in tickets:
-        beaten = any(
+        dominated = any(
             other.accuracy.mean >= ticket.accuracy.mean
             and other.params <= ticket.params
             and (other.accuracy.mean, -other.params) != (ticket.accuracy.mean, -ticket.params)
             for other in tickets
         )
-        assert (ticket in front) == (not beaten)
+        assert (ticket in front) == (not dominated)
 
 
 def test_the_best_figure_of_a_column_is_marked() -> None:
@@ -143,11 +143,11 @@ def test_the_best_figure_of_a_column_is_marked() -> None:
 
 
 @functools.cache
-def asked() -> Snapshot:
-    """The end of the story, where the tickets' energy and latency were asked for as well."""
+def with_extra_metrics() -> Snapshot:
+    """The end of the recording, with energy and latency of the tickets measured as well."""
     last, now = recorded_events()[-1], moment(len(recorded_events()))
     energy, latency = {"energy": 2500.0, "energy.watts": 65.0}, {"latency": 0.00125, "latency.batch": 0.5}
-    told = [
+    measures = [
         Measure(
             arm=key[0], contestant=key[1], level=key[2], seed=key[3], step="s", metric=metric, figures=figures, how=how
         )
@@ -156,13 +156,13 @@ def asked() -> Snapshot:
         for metric, figures, how in (("energy", energy, "estimated"), ("latency", latency, "measured"))
     ]
     return snapshot(
-        [*recorded_events(), *(EventRecord(last.seq + n + 1, last.t, event) for n, event in enumerate(told))]
+        [*recorded_events(), *(EventRecord(last.seq + n + 1, last.t, event) for n, event in enumerate(measures))]
     )
 
 
 @given(st.integers(30, 200))
-def test_what_was_asked_stands_in_the_comparison_where_there_is_room(width: int) -> None:
-    rows = compare.compare_rows(asked(), compare.BEST)
+def test_extra_metrics_are_in_the_comparison_if_there_is_room(width: int) -> None:
+    rows = compare.compare_rows(with_extra_metrics(), compare.BEST)
     heading = compare.heading(width, rows)
     lines = [compare.compare_line(row, width, LIGHT) for row in rows]
     assert {len(heading), *(line.cell_len for line in lines)} == {width}
@@ -211,13 +211,13 @@ def test_any_load_fits_its_line(load: list[Resource], width: int) -> None:
 def test_a_gpu_is_told_of() -> None:
     gpu = {"percent": 87.0, "memory": 5e9, "total": 80e9, "watts": 300.4}
     line = status.load_line([Resource(cpu=50.0, ram=10**9, gpu=gpu)], 120, DARK).plain
-    assert "87 %" in line
+    assert "87%" in line
     assert "5.0 GB of 80.0 GB" in line
     assert "300 W" in line
 
 
 def test_no_time_passes_for_steps_of_a_run_that_ended() -> None:
-    """A step that was under way when the run was stopped is not under way an hour later."""
+    """The elapsed time of a step that was running when the run was stopped does not grow any more."""
     records = events_until_midway()
     last = records[-1]
     stopped = EventRecord(last.seq + 1, last.t + 1.0, RunEnd(status="stopped", seconds=9.0, exit=130, message=""))
@@ -225,8 +225,8 @@ def test_no_time_passes_for_steps_of_a_run_that_ended() -> None:
     running = tree.running_path(snapshot(records))
     assert running is not None
     folding = tree.TreeExpansion(frozenset(running[:depth] for depth in range(1, len(running))))
-    for told in ([*records, stopped], records):
-        now = snapshot(told)
+    for story in ([*records, stopped], records):
+        now = snapshot(story)
         later = attrs.evolve(now, now=now.now + 3600)
         before, after = ([row.note for row in tree.tree_rows(at, folding)] for at in (now, later))
-        assert (before == after) is (stopped in told)
+        assert (before == after) is (stopped in story)

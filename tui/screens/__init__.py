@@ -1,1 +1,1 @@
-"""The five screens and what opens over them."""
+"""The five screens and the dialogs."""

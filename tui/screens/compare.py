@@ -1,4 +1,4 @@
-"""Arms side by side, and the Pareto view."""
+"""The compare screen: a table of all arms, and a Pareto chart."""
 
 from __future__ import annotations
 
@@ -11,8 +11,9 @@ from textual.containers import Vertical
 
 from tickdsl.results.extra_metrics import estimation_note
 
-from ..views.compare import COSTS, compare_line, compare_rows, heading, pareto_chart, selections
+from ..views.compare import compare_line, compare_rows, heading, selections
 from ..views.formatting import format_margin
+from ..views.pareto import COSTS, pareto_chart
 from ..views.snapshot import Snapshot
 from ..views.text_cells import styled_line
 from ..widgets.chart import Chart
@@ -22,16 +23,16 @@ from .view import View
 
 
 class CompareView(View):
-    """A table of arms at one ticket each over the Pareto view; on low terminals `v` turns from one to the other."""
+    """A table of one ticket per arm above a Pareto chart; if there is no room for both, `v` switches between them."""
 
-    KEYS = ((", .", "which ticket"), ("v", "Pareto view"), ("l", "log scale"), ("r", "rivals"), ("enter", "layers"))
+    KEYS = ((", .", "ticket"), ("v", "Pareto chart"), ("l", "log scale"), ("r", "controls"), ("enter", "layers"))
     DEFAULT_FOCUS = "#compare-rows"
     BINDINGS: ClassVar[list[BindingType]] = [
-        Binding("comma", "select(-1)", "Ticket before", id="compare.before"),
+        Binding("comma", "select(-1)", "Previous ticket", id="compare.before"),
         Binding("full_stop", "select(1)", "Next ticket", id="compare.next"),
-        Binding("v", "view", "Pareto view: parameters, MACs", id="compare.view"),
+        Binding("v", "view", "Pareto chart: parameters, MACs", id="compare.view"),
         Binding("l", "log_scale", "Logarithmic scale", id="compare.log-scale"),
-        Binding("r", "rivals", "Rivals in the table", id="compare.rivals"),
+        Binding("r", "controls", "Show or hide controls in the table", id="compare.rivals"),
     ]
 
     def __init__(self, id: str) -> None:
@@ -39,7 +40,7 @@ class CompareView(View):
         self.selection, self.cost, self.log_scale, self.controls = 0, 0, True, True
         self.pareto = False
 
-    _both_shown = False  # table and chart are both seen
+    _both_shown = False  # whether table and chart are both visible
 
     def compose(self) -> ComposeResult:
         with Vertical(classes="panel", id="compare-panel"):
@@ -47,7 +48,7 @@ class CompareView(View):
             yield Rows(
                 lambda row, width: compare_line(row, width, self.palette),
                 key=lambda row: (row.arm, row.contestant),
-                placeholder_text="nothing is measured yet",
+                placeholder_text="no measurements yet",
                 id="compare-rows",
             )
         yield Chart(id="pareto", classes="panel")
@@ -62,7 +63,7 @@ class CompareView(View):
         )
         legend += " · ~ estimated" if estimation_note(snapshot.extra_values) else ""
         panel.border_title = f"Compare: {selection}"
-        panel.border_subtitle = f"* best · ★ Pareto front · ± 95 % interval{legend}"
+        panel.border_subtitle = f"* best · ★ Pareto front · ± 95% interval{legend}"
         both_shown = self.fit_panel("#compare-panel", len(rows) + 1, Chart)
         self.query_one(Chart).display = both_shown or self.pareto
         panel.display = both_shown or not self.pareto
@@ -88,7 +89,7 @@ class CompareView(View):
             self.redraw()
 
     def action_view(self) -> None:
-        """Table, then each cost of the Pareto view in turn; where both are seen, the cost changes."""
+        """Show the table, then the Pareto chart for each cost; if both are visible, change the cost."""
         if self._both_shown:
             self.cost = (self.cost + 1) % len(COSTS)
         elif not self.pareto:
@@ -104,7 +105,7 @@ class CompareView(View):
         self.log_scale = not self.log_scale
         self.redraw()
 
-    def action_rivals(self) -> None:
+    def action_controls(self) -> None:
         self.controls = not self.controls
         self.redraw()
 

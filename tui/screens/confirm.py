@@ -1,4 +1,4 @@
-"""A question before something that cannot be taken back."""
+"""The confirmation dialog."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from textual.widgets import Static
 
 
 class Confirm(ModalScreen[bool]):
-    """Asks; gives True for yes."""
+    """Asks a yes/no question; dismisses with True for yes."""
 
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("y,enter", "answer(True)", "Yes", id="confirm.yes"),

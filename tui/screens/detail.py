@@ -1,4 +1,4 @@
-"""One thing in full, over the screens: a step, a line of the log."""
+"""The dialog with the details of a step or a log line."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from ..views.snapshot import Snapshot
 
 
 class Detail(ModalScreen[None]):
-    """Text that can be scrolled; esc, q or enter closes it."""
+    """A scrollable text; esc, q or enter closes it."""
 
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("escape,q,enter", "dismiss", "Close", id="detail.close"),
@@ -32,19 +32,19 @@ class Detail(ModalScreen[None]):
 
     @classmethod
     def of_step(cls, step: str, snapshot: Snapshot) -> Detail:
-        """All that is known of a step."""
+        """The details of a step."""
         return cls(step_description(step, snapshot), "\n".join(step_lines(step, snapshot)))
 
     @classmethod
     def of_log(cls, row: LogRow, snapshot: Snapshot) -> Detail:
-        """A line of the log, and the step it speaks of."""
-        more = ["", *step_lines(row.step, snapshot)] if row.step in snapshot.state.steps else []
-        return cls(row.kind, "\n".join([row.text, *more]))
+        """The full text of a log line and the details of its step."""
+        details = ["", *step_lines(row.step, snapshot)] if row.step in snapshot.state.steps else []
+        return cls(row.kind, "\n".join([row.text, *details]))
 
     def compose(self) -> ComposeResult:
         with VerticalScroll(classes="dialog") as box:
             box.border_title = self.heading
-            box.border_subtitle = "esc closes"
+            box.border_subtitle = "esc to close"
             yield Static(Text(self.text))
 
     def action_scroll(self, by: int) -> None:

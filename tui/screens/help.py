@@ -1,4 +1,4 @@
-"""All keys, as they are bound now."""
+"""The help dialog."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ Section = tuple[str, Sequence[tuple[str, str]]]
 
 
 def help_screen(sections: Iterable[Section]) -> Detail:
-    """A page of the sections: each a heading with its keys and what they do."""
+    """A dialog that lists the key bindings by section, and explains the symbols."""
     lines = []
     for heading, keys in sections:
         if keys:
-            lines += [heading, *(f"  {key:14} {said}" for key, said in keys), ""]
+            lines += [heading, *(f"  {key:14} {description}" for key, description in keys), ""]
     lines += [
-        "Marks",
-        "  ○ waiting  ◐ running  ● done  ◉ stored earlier  ⊘ skipped  ✗ failed  ⏸ paused",
-        "  Each arm has a colour and a marker of its own, the same on every screen.",
+        "Symbols",
+        "  ○ waiting  ◐ running  ● done  ◉ already stored  ⊘ skipped  ✗ failed  ⏸ paused",
+        "  Each arm has its own colour and marker, the same on every screen.",
     ]
     return Detail("Keys", "\n".join(lines))

@@ -1,4 +1,4 @@
-"""What is left of every layer, round by round."""
+"""The layers screen: what remains of each layer, round by round."""
 
 from __future__ import annotations
 
@@ -33,18 +33,18 @@ from ..widgets.line import Line
 from ..widgets.rows import Rows
 from .view import View
 
-_NEWEST = 10**9  # a round further than any
+_NEWEST = 10**9  # larger than any round
 
 
 class LayersView(View):
-    """One row per layer of the chosen network; it goes along with the newest round until one is chosen."""
+    """One row per layer of the selected network; follows the latest round until a round is selected."""
 
     KEYS = ((", .", "round"), ("← →", "arm"), ("n", "seed"), ("c", "contestant"))
     DEFAULT_FOCUS = "#layer-rows"
     BINDINGS: ClassVar[list[BindingType]] = [
-        Binding("comma", "round(-1)", "Round before", id="layers.round-before"),
+        Binding("comma", "round(-1)", "Previous round", id="layers.round-before"),
         Binding("full_stop", "round(1)", "Next round", id="layers.round-next"),
-        Binding("left,h", "arm(-1)", "Arm before", id="layers.arm-before"),
+        Binding("left,h", "arm(-1)", "Previous arm", id="layers.arm-before"),
         Binding("right,l", "arm(1)", "Next arm", id="layers.arm-next"),
         Binding("n", "seed", "Next seed", id="layers.seed"),
         Binding("c", "contestant", "Next contestant", id="layers.contestant"),
@@ -65,7 +65,7 @@ class LayersView(View):
             yield Rows(
                 self._line,
                 key=lambda row: row.path,
-                placeholder_text="the layers come with the network and with the first measurement",
+                placeholder_text="no network or measurement yet",
                 id="layer-rows",
             )
         yield Chart(id="rounds", classes="panel")
@@ -80,11 +80,11 @@ class LayersView(View):
         rows = layer_rows(snapshot, shown) if shown else []
         rounds = sorted({option.level for option in self.options})
         totals_text = f"   {totals(rows)}" if rows else ""
-        steps = " ".join("●" if shown and level == shown.level else "·" for level in rounds)
+        round_dots = " ".join("●" if shown and level == shown.level else "·" for level in rounds)
         title_text = f" {title(shown)}" if shown else " no network yet"
 
         def headline(width: int) -> Text:
-            marks = f"   {steps}" if len(title_text) + len(steps) + 3 < width else ""
+            marks = f"   {round_dots}" if len(title_text) + len(round_dots) + 3 < width else ""
             more = totals_text if len(title_text) + len(marks) + len(totals_text) < width else ""
             return styled_line((title_text, "bold"), (marks, self._colour), (more, self.palette.dim))
 
@@ -100,7 +100,7 @@ class LayersView(View):
         layers.refresh()
 
     def show_arm(self, arm: str) -> None:
-        """Look at this arm."""
+        """Select an arm."""
         self.selection = attrs.evolve(self.selection, arm=arm)
         self.redraw()
 
@@ -124,13 +124,13 @@ class LayersView(View):
 
     def _cycle(self, field: str) -> None:
         def next_of(options: list[LayerSelection], now: LayerSelection) -> LayerSelection:
-            here = [option for option in options if option.level == now.level]
-            values = list(dict.fromkeys(getattr(option, field) for option in here))
+            at_level = [option for option in options if option.level == now.level]
+            values = list(dict.fromkeys(getattr(option, field) for option in at_level))
             if getattr(now, field) not in values:
                 return now
             value = values[(values.index(getattr(now, field)) + 1) % len(values)]
-            fitting = [option for option in here if getattr(option, field) == value]
-            return nearest_selection(fitting, attrs.evolve(now, **{field: value}))
+            matching = [option for option in at_level if getattr(option, field) == value]
+            return nearest_selection(matching, attrs.evolve(now, **{field: value}))
 
         self._move(next_of)
 
@@ -143,7 +143,7 @@ class LayersView(View):
         return [arm for arm in snapshot.arm_indices if arm in snapshot.state.networks]
 
     def _resolve_selection(self, snapshot: Snapshot) -> tuple[list[LayerSelection], LayerSelection | None]:
-        """What there is of the chosen arm, and what comes nearest to the choice."""
+        """The available selections of the selected arm, and the one nearest to the current selection."""
         arms = self._arms(snapshot)
         if not arms:
             return [], None

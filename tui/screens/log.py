@@ -1,4 +1,4 @@
-"""Everything that happened, to be searched."""
+"""The log screen."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from textual import on
 from textual.app import ComposeResult
 from textual.containers import Vertical
 
+from tickdsl.plurals import plural
 from tickdsl.records import EventRecord
 
 from ..views.log import LogRow, as_log_row, log_line, log_rows
@@ -17,9 +18,9 @@ from .view import View
 
 
 class LogView(View):
-    """The events of note, newest last; it goes along with the end until the cursor leaves it."""
+    """The notable events, latest last; follows the end until the cursor is moved away from it."""
 
-    KEYS = (("enter", "whole message"), ("G", "to the end"))
+    KEYS = (("enter", "full message"), ("G", "end"))
     DEFAULT_FOCUS = "#log-rows"
     engine_log_tail: tuple[str, ...] = ()
 
@@ -28,13 +29,13 @@ class LogView(View):
             yield Rows(
                 self._line,
                 follow=True,
-                placeholder_text="nothing has happened, or nothing that the filter wants",
+                placeholder_text="no events, or none that match the filter",
                 id="log-rows",
             )
 
     def draw(self, snapshot: Snapshot) -> None:
         rows = log_rows(snapshot, self.engine_log_tail)
-        self.query_one("#log-panel").border_title = f"Log: {len(rows)} lines"
+        self.query_one("#log-panel").border_title = f"Log: {plural(len(rows), 'line')}"
         self.query_one("#log-rows", Rows).show(rows)
 
     def reset(self) -> None:

@@ -1,4 +1,4 @@
-"""The plan's text, with marks at what runs."""
+"""The plan screen: the source of the plan, with the running statements marked."""
 
 from __future__ import annotations
 
@@ -21,11 +21,11 @@ from .view import View
 
 
 class PlanView(View):
-    """The source, highlighted; the markers of arms stand at the statements they are at."""
+    """The highlighted source; the marker of each arm is shown at its running statement."""
 
-    KEYS = (("f", "go to what runs"), ("enter", "whole line"))
+    KEYS = (("f", "running statement"), ("enter", "full line"))
     DEFAULT_FOCUS = "#source"
-    BINDINGS: ClassVar[list[BindingType]] = [Binding("f", "follow", "Go to what runs", id="plan.follow")]
+    BINDINGS: ClassVar[list[BindingType]] = [Binding("f", "follow", "Go to the running statement", id="plan.follow")]
 
     def __init__(self, id: str, text: str | None) -> None:
         super().__init__(id=id)
@@ -37,14 +37,14 @@ class PlanView(View):
             yield Rows(
                 self._line,
                 key=lambda row: row.number,
-                placeholder_text="the plan's text is not at hand here",
+                placeholder_text="the plan source is not available",
                 id="source",
             )
         with Vertical(classes="panel", id="notes-panel"):
             yield Rows(lambda row, width: styled_line((f" {row}"[:width], "")), placeholder_text="no notes", id="notes")
 
     def on_mount(self) -> None:
-        self.query_one("#notes-panel").border_title = "Notes: what was filled in, what to know"
+        self.query_one("#notes-panel").border_title = "Notes: defaults and caveats"
 
     def draw(self, snapshot: Snapshot) -> None:
         run = snapshot.state.run

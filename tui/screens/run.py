@@ -1,4 +1,4 @@
-"""The first screen: steps, arms, a chart, the last lines of the log."""
+"""The run screen: steps, arms, a chart, and the last log lines."""
 
 from __future__ import annotations
 
@@ -38,19 +38,19 @@ from .view import View
 
 
 class RunView(View):
-    """Steps left, arms and chart right, log below. Narrow: one column, in which `[` brings the steps up."""
+    """Steps on the left, arms and chart on the right, log below. In a narrow terminal, `[` switches to the steps."""
 
-    KEYS = (("v", "metric"), ("l", "log scale"), ("[", "steps"), ("enter", "open"), ("r", "rivals"))
+    KEYS = (("v", "metric"), ("l", "log scale"), ("[", "steps"), ("enter", "open"), ("r", "controls"))
     DEFAULT_FOCUS = "#tree"
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("v", "next_metric", "Next metric", id="run.metric"),
         Binding("l", "log_scale", "Logarithmic scale", id="run.log-scale"),
-        Binding("r", "rivals", "Rivals in the chart", id="run.rivals"),
-        Binding("left_square_bracket", "hide('left')", "Hide or show the steps", id="run.left"),
-        Binding("right_square_bracket", "hide('right')", "Hide or show arms and chart", id="run.right"),
-        Binding("right", "fold(True)", "Open", id="run.unfold"),
-        Binding("left,h", "fold(False)", "Close", id="run.fold"),
-        Binding("f", "follow", "Follow what runs", id="run.follow"),
+        Binding("r", "controls", "Show or hide controls in the chart", id="run.rivals"),
+        Binding("left_square_bracket", "hide('left')", "Show or hide the steps", id="run.left"),
+        Binding("right_square_bracket", "hide('right')", "Show or hide arms and chart", id="run.right"),
+        Binding("right", "fold(True)", "Expand", id="run.unfold"),
+        Binding("left,h", "fold(False)", "Collapse", id="run.fold"),
+        Binding("f", "follow", "Follow the running step", id="run.follow"),
     ]
 
     def __init__(self, id: str) -> None:
@@ -61,7 +61,7 @@ class RunView(View):
         self.expansion = TreeExpansion()
         self.selected_steps: tuple[str, ...] = ()
         self._followed_path: TreePath | None = None
-        self._cursor_moved = False  # a person moved the cursor: it is not taken along any more
+        self._cursor_moved = False  # once moved by the user, the cursor no longer follows the running step
 
     def compose(self) -> ComposeResult:
         with Horizontal(id="upper"):
@@ -69,7 +69,7 @@ class RunView(View):
                 yield Rows(
                     lambda row, width: tree_line(row, width, self.palette),
                     key=lambda row: row.path,
-                    placeholder_text="the steps come with the plan",
+                    placeholder_text="no plan yet",
                     id="tree",
                 )
             with Vertical(id="right"):
@@ -78,12 +78,12 @@ class RunView(View):
                     yield Rows(
                         lambda row, width: arm_line(row, width, self.palette),
                         key=lambda row: row.id,
-                        placeholder_text="no arm yet",
+                        placeholder_text="no arms yet",
                         id="arms",
                     )
                 yield Chart(id="chart", classes="panel")
         with Vertical(id="tail-panel", classes="panel"):
-            yield Rows(self._log_line, follow=True, placeholder_text="silence", id="tail")
+            yield Rows(self._log_line, follow=True, placeholder_text="no events yet", id="tail")
         yield Line(id="load")
 
     def on_mount(self) -> None:
@@ -121,7 +121,7 @@ class RunView(View):
     engine_log_tail: tuple[str, ...] = ()
 
     def show_failure(self, snapshot: Snapshot) -> None:
-        """Go to the step that failed last, and to the end of the log."""
+        """Select the step that failed last."""
         path = failed_path(snapshot)
         if path is None:
             return
@@ -157,12 +157,12 @@ class RunView(View):
         self.log_scale = {**self.log_scale, self.metric: not self.log_scale.get(self.metric, False)}
         self.redraw()
 
-    def action_rivals(self) -> None:
+    def action_controls(self) -> None:
         self.controls = not self.controls
         self.redraw()
 
     def action_hide(self, side: str) -> None:
-        """Hide a side or show it again; one of the two is always there."""
+        """Hide or show a side; at least one is always visible."""
         if self.app.screen.has_class("-narrow"):
             self.set_class(not self.has_class("steps-first"), "steps-first")
             self.take_focus()
@@ -177,7 +177,7 @@ class RunView(View):
         self.redraw()
 
     def action_fold(self, expand: bool) -> None:
-        """Open or close the row of the tree; a closed one closes what holds it."""
+        """Expand or collapse the selected row; collapsing a collapsed row collapses its parent."""
         row = self.query_one("#tree", Rows).row
         if row is None:
             return
@@ -189,7 +189,7 @@ class RunView(View):
         self.query_one("#tree", Rows).select(path)
 
     @on(Rows.CursorMoved, "#tree")
-    def _look_at(self, message: Rows.CursorMoved) -> None:
+    def _select_step(self, message: Rows.CursorMoved) -> None:
         self._cursor_moved = True
         row: TreeRow = message.row
         self.selected_steps = (str(row.path[3]),) if len(row.path) == 4 else ()
@@ -205,7 +205,7 @@ class RunView(View):
             self.app.push_screen(Detail.of_step(str(row.path[3]), self.snapshot))
 
     @on(Rows.CursorMoved, "#arms")
-    def _stay(self, message: Rows.CursorMoved) -> None:
+    def _stop_following(self, message: Rows.CursorMoved) -> None:
         self._cursor_moved = True
 
     @on(Rows.Selected, "#arms")

@@ -1,4 +1,4 @@
-"""What all screens have in common."""
+"""The base class of the screens."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ from ..views.snapshot import Snapshot
 
 
 class View(Container):
-    """A screen. It is shown glances while it is seen, and keeps the last of them.
+    """A screen. While visible, it is given snapshots to draw, and keeps the last one.
 
-    `KEYS` are the keys of its own that the key line names, with what they do.
+    `KEYS` are its (key, description) pairs for the key bar.
     """
 
     KEYS: ClassVar[tuple[tuple[str, str], ...]] = ()
@@ -24,15 +24,15 @@ class View(Container):
 
     @property
     def palette(self) -> Palette:
-        """The colours of the theme."""
+        """The colours of the current theme."""
         return palette_of(self.app.theme)
 
     def take_focus(self) -> None:
-        """Give the keyboard to the part that is used most."""
+        """Focus the main widget of the screen."""
         self.query_one(self.DEFAULT_FOCUS).focus()
 
     def fit_panel(self, panel: str, lines: int, chart: type[Widget]) -> bool:
-        """Give a panel the `lines` that it fills, and the rest to the chart; whether that has its room."""
+        """Limit a panel to `lines` lines and give the rest to the chart; return whether the chart has room."""
         lines += 1 if self.app.screen_stack[0].has_class("-narrow") else 2
         self.query_one(panel).styles.max_height = lines
         has_room = self.size.height >= 26 or self.size.height - lines >= 9
@@ -43,7 +43,7 @@ class View(Container):
         self.redraw()
 
     def show(self, snapshot: Snapshot) -> None:
-        """Take this snapshot and draw what it changes."""
+        """Keep and draw a snapshot."""
         self.snapshot = snapshot
         self.draw(snapshot)
 
@@ -52,10 +52,10 @@ class View(Container):
         raise NotImplementedError
 
     def redraw(self) -> None:
-        """Draw the last snapshot again, after a key changed how it is looked at."""
+        """Draw the last snapshot again after a change of view settings."""
         if self.snapshot is not None:
             self.draw(self.snapshot)
 
     def reset(self) -> None:
-        """Back to how the screen looked at first."""
+        """Reset the view settings."""
         self.redraw()

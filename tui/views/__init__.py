@@ -1,1 +1,1 @@
-"""What the screens say, as values and lines of text; no module in here names textual."""
+"""The content of the screens, as values and styled lines, without Textual."""

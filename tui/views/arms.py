@@ -1,4 +1,4 @@
-"""The arms as rows: how far each is, what its newest ticket came to, how long it still takes."""
+"""The list of arms: progress, latest ticket and remaining time of each."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from .tree import group_status
 
 @attrs.frozen
 class ArmRow:
-    """An arm: `share` of its work is done, `rest` seconds of work are left; `newest` is its last measured ticket."""
+    """An arm: `share` of its work is done, `eta` is in seconds, `newest` is its last measured ticket."""
 
     id: str
     arm_index: int
@@ -38,7 +38,7 @@ class ArmRow:
 
 
 def arm_rows(snapshot: Snapshot) -> list[ArmRow]:
-    """A row per arm that the filter wants, in the order of the plan."""
+    """A row for each arm that matches the filter, in plan order."""
     state = snapshot.state
     eta = state.eta
     remaining_work = _remaining_work(state.steps.values())
@@ -47,17 +47,17 @@ def arm_rows(snapshot: Snapshot) -> list[ArmRow]:
 
 
 def heading(width: int) -> str:
-    """The heading over `arm_line` at that width."""
+    """The heading of `arm_line` in `width` cells."""
     layout = _layout(width)
     parts = ["  " + fit("arm", layout.name), fit("", layout.bar), align_right("steps", 8), align_right("round", 6)]
-    parts += [align_right("accuracy %", layout.accuracy), align_right("left", 8)]
-    parts += [align_right("to go", 8)] if layout.time else []
+    parts += [align_right("accuracy %", layout.accuracy), align_right("weights", 8)]
+    parts += [align_right("ETA", 8)] if layout.time else []
     parts += ["  " + fit("verdict", 9)] if layout.verdict else []
     return fit(" ".join(part for part in parts if part), width)
 
 
 def arm_line(row: ArmRow, width: int, palette: Palette) -> Text:
-    """A row in `width` cells; what does not fit is left out from the least important on."""
+    """A row in `width` cells; the least important columns are left out if they do not fit."""
     layout, colour = _layout(width), palette.arm(row.arm_index)
     newest = row.newest or row.dense
     verdict = (row.newest.verdict if row.newest else None) or ""
@@ -79,10 +79,9 @@ def arm_line(row: ArmRow, width: int, palette: Palette) -> Text:
         parts.append((align_right("–" if row.eta is None else format_duration(row.eta), 9), palette.dim))
     if layout.verdict:
         colours = {WINNING: palette.good, LOSING: palette.bad}
-        said = verdict if row.status in ("done", "stored") or verdict else ""
-        parts.append(("   " + fit(said, 9), colours.get(verdict, palette.unsure)))
+        parts.append(("   " + fit(verdict, 9), colours.get(verdict, palette.unsure)))
     line = styled_line(*parts)
-    if layout.bar:  # the gap before the bar is no part of it
+    if layout.bar:  # the gap before the bar has no background
         start = 2 + layout.name
         line.stylize(f"on {palette.ground}", start, start + 1)
     line.truncate(width)
@@ -100,7 +99,7 @@ class _Layout:
 
 
 def _layout(width: int) -> _Layout:
-    """Which columns fit into `width` cells; the name takes what is left."""
+    """The columns that fit in `width` cells; the name takes the rest."""
     interval, time, verdict = width >= 62, width >= 54, width >= 84
     accuracy = 14 if interval else 10
     fixed = 2 + 9 + 7 + 1 + accuracy + 9 + (9 if time else 0) + (12 if verdict else 0)
@@ -132,7 +131,7 @@ def _row(snapshot: Snapshot, arm: ArmInfo, pace: float | None) -> ArmRow:
 
 
 def _share(steps: list[StepState]) -> float:
-    """The share of the work that is done: of the epochs, or of the steps where nothing counts in epochs."""
+    """The share of the epochs that are done; of the steps if there are no epochs."""
     epochs = sum(step.info.epochs or 0.0 for step in steps)
     if epochs:
         return 1.0 - sum(step.remaining_epochs for step in steps) / epochs
@@ -140,9 +139,9 @@ def _share(steps: list[StepState]) -> float:
 
 
 def _remaining_work(steps: Iterable[StepState]) -> float:
-    """The work that is still to be done: epochs, and a little for each step, which is all where none counts epochs.
+    """The remaining epochs; if there are none, a tiny amount per remaining step.
 
-    Steps that several arms share count in each.
+    Steps shared by several arms count for each of them.
     """
     waiting = [step for step in steps if step.status in ("waiting", "running")]
     return sum(step.remaining_epochs for step in waiting) or 1e-9 * len(waiting)

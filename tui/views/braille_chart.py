@@ -1,6 +1,6 @@
-"""Curves as characters: braille lines, markers and whiskers between axes that shrink with the room.
+"""Charts of text cells: braille lines, markers and error bars, with axes that adapt to the size.
 
-Pure Python: the whole picture is a few hundred cells, and a monitor should not wait for numpy.
+Pure Python: a chart has only a few hundred cells, and importing NumPy would delay the monitor.
 """
 
 from __future__ import annotations
@@ -17,13 +17,13 @@ from .text_cells import align_right, fit, styled_line
 
 # Braille dots of a cell by column and row (Unicode 15, block 2800).
 _DOTS = ((0x01, 0x02, 0x04, 0x40), (0x08, 0x10, 0x20, 0x80))
-_MIN_LOG_VALUE = 1e-300  # logarithms of less have no room for an axis around them
-_MAX_DOTS = 4000  # of a line's points, those that fit a screen
+_MIN_LOG_VALUE = 1e-300  # smaller values would overflow the axis range
+_MAX_DOTS = 4000  # maximum number of dots per line segment
 
 
 @attrs.frozen
 class Point:
-    """A point of a curve; `half` is the half width of its interval, along y."""
+    """A point of a curve; `half_width` is half its interval along y."""
 
     x: float
     y: float
@@ -32,7 +32,7 @@ class Point:
 
 @attrs.frozen
 class Curve:
-    """Points in the order of x. A curve without a `marker` is a line alone; `faint` ones lie behind the others."""
+    """Points sorted by x. Without a `marker` the curve is a plain line; `faint` curves are drawn behind the others."""
 
     label: str
     points: tuple[Point, ...]
@@ -44,9 +44,9 @@ class Curve:
 
 @attrs.frozen
 class Axis:
-    """How values are placed: `log` takes logarithms, `falling` puts the largest first.
+    """An axis: `log` for a logarithmic scale, `falling` for decreasing values.
 
-    `percent` is how ticks read; `whole` keeps them at whole numbers.
+    `percent` labels ticks as percentages; `integer` keeps them at integers.
     """
 
     title: str
@@ -58,7 +58,7 @@ class Axis:
 
 @attrs.frozen
 class ChartData:
-    """Curves over two axes, `level` being a horizontal line with the name `level_label`."""
+    """Curves over two axes, with an optional horizontal `baseline`. `empty_text` is shown if there are no points."""
 
     title: str
     x: Axis
@@ -66,11 +66,11 @@ class ChartData:
     curves: tuple[Curve, ...]
     baseline: float | None = None
     baseline_label: str = ""
-    empty_text: str = "no figures yet"
+    empty_text: str = "no data yet"
 
 
 def draw_chart(chart: ChartData, width: int, height: int, ink: str, dim: str) -> list[Text]:
-    """The picture as `height` lines of `width` cells; words in place of a picture where there is nothing to draw."""
+    """The chart as `height` lines of `width` cells, or a message if there are no points or there is too little room."""
     points = [point for curve in chart.curves for point in curve.points if _drawable(point, chart)]
     if not points or width < 24 or height < 5:
         return _message(chart.empty_text if not points else "too small for a chart", width, height, dim)
@@ -125,14 +125,14 @@ class _Scale:
         return cls(low - room, high + room, axis)
 
     def position(self, value: float) -> float:
-        """Where in [0, 1] a value stands."""
+        """The position of a value on the axis, in [0, 1]."""
         scaled = math.log10(value) if self.axis.log else value
         share = (scaled - self.low) / (self.high - self.low)
         return 1.0 - share if self.axis.falling else share
 
 
 class _BrailleCanvas:
-    """Cells of braille dots with characters over them. Places are shares of width and height, from bottom left."""
+    """A grid of braille dots with characters on top. Positions are in [0, 1] x [0, 1], from the bottom left."""
 
     def __init__(self, width: int, height: int) -> None:
         self.width, self.height = max(1, width), max(1, height)
@@ -220,7 +220,7 @@ def _draw_curve(canvas: _BrailleCanvas, curve: Curve, xs: _Scale, ys: _Scale, ch
 
 
 def _ticks(scale: _Scale, limit: int) -> list[tuple[float, str]]:
-    """Round values within the scale, at most `most`, with how they read."""
+    """At most about `limit` round values within the scale, with their labels."""
     if scale.axis.log:
         values = _log_ticks(10**scale.low, 10**scale.high, limit)
         values = values if len(values) > 1 else [10**scale.low, 10**scale.high]
@@ -257,31 +257,31 @@ def _tick_label(value: float, percent: bool, step: float | None) -> str:
 
 
 def _x_axis(scale: _Scale, margin: int, field: int, width: int, title: str, dim: str) -> tuple[list[Text], bool]:
-    """The axis with its figures, and whether its title found room among them."""
+    """The axis line and its labels, and whether the title fitted among the labels."""
     rule = ["─"] * field
-    words = [" "] * width
+    labels = [" "] * width
     for value, text in _ticks(scale, max(2, field // 10)):
         column = round(_clamp(scale.position(value)) * (field - 1))
         start = min(width - len(text), max(0, margin + 1 + column - len(text) // 2))
-        if any(c != " " for c in words[max(0, start - 1) : start + len(text) + 1]):
+        if any(c != " " for c in labels[max(0, start - 1) : start + len(text) + 1]):
             continue
         rule[column] = "┬"
-        words[start : start + len(text)] = text
+        labels[start : start + len(text)] = text
     room, titled = f" {title} ", False
     for start in (width - len(room), margin + 2, (width - len(room)) // 2):
-        if start > 0 and all(c == " " for c in words[max(0, start - 1) : start + len(room) + 1]):
-            words[start : start + len(room)] = room
+        if start > 0 and all(c == " " for c in labels[max(0, start - 1) : start + len(room) + 1]):
+            labels[start : start + len(room)] = room
             titled = True
             break
     return [
         styled_line((" " * margin + "└" + "".join(rule) + " ", dim)),
-        styled_line(("".join(words)[:width].ljust(width), dim)),
+        styled_line(("".join(labels)[:width].ljust(width), dim)),
     ], titled
 
 
 def _legend(chart: ChartData, width: int, title: str, dim: str) -> Text:
-    """One line of names, as many as fit, and at its right the title of the axis above."""
-    line, left = Text(no_wrap=True, end=""), width - 2 - len(title)
+    """The legend in one line, as many names as fit, with the title of the x axis on the right."""
+    line, room = Text(no_wrap=True, end=""), width - 2 - len(title)
     line.append(" ")
     named = [curve for curve in chart.curves if curve.points]
     for n, curve in enumerate(named):
@@ -289,17 +289,17 @@ def _legend(chart: ChartData, width: int, title: str, dim: str) -> Text:
         more = f" +{len(named) - n} more"
         need = cell_len(sign) + 1 + cell_len(curve.label) + 2
         last = n == len(named) - 1
-        if need > left - (0 if last else len(more)):
-            line.append(more[: max(0, left)], dim)
-            left -= len(more)
+        if need > room - (0 if last else len(more)):
+            line.append(more[: max(0, room)], dim)
+            room -= len(more)
             break
         line.append(sign, curve.colour)
         line.append(f" {curve.label}  ", dim if curve.faint else None)
-        left -= need
-    if chart.baseline is not None and chart.baseline_label and left > len(chart.baseline_label) + 4:
+        room -= need
+    if chart.baseline is not None and chart.baseline_label and room > len(chart.baseline_label) + 4:
         line.append(f" ╌╌ {chart.baseline_label}", dim)
-        left -= len(chart.baseline_label) + 4
-    line.append(" " * max(0, left))
+        room -= len(chart.baseline_label) + 4
+    line.append(" " * max(0, room))
     line.append(f"{title} ", dim)
     line.truncate(width)
     return line

@@ -1,4 +1,4 @@
-"""Arms side by side: at one ticket of each, with intervals and verdicts; who is on the Pareto front."""
+"""The comparison table: one ticket of each arm, with intervals, verdicts and the Pareto front."""
 
 from __future__ import annotations
 
@@ -12,21 +12,20 @@ from tickdsl.results.extra_metrics import COLUMNS, columns_with_values, format_c
 from tickdsl.results.formatting import count, percent, points
 from tickdsl.results.standings import LOSING, WINNING, Standing
 
-from .braille_chart import Axis, ChartData, Curve, Point
 from .formatting import accuracy, format_seconds
 from .glyphs import Palette, arm_marker
+from .pareto import pareto_front
 from .snapshot import Snapshot
 from .text_cells import align_right, fit, styled_line
 
 SMALLEST, BEST = "smallest winning ticket", "most accurate ticket"
-COSTS = ("params", "MACs")
 
 
 @attrs.frozen
 class CompareRow:
-    """A contestant of an arm at the ticket that is looked at; `best` names the columns in which no arm is better.
+    """A contestant of an arm at the selected ticket; `best` names the columns in which no other arm is better.
 
-    `extra_metrics` are those that `report` asked for, with what was measured.
+    `extra_metrics` holds a (name, formatted value) pair for each further metric in `report`.
     """
 
     arm: str
@@ -40,22 +39,22 @@ class CompareRow:
 
 
 def selections(snapshot: Snapshot) -> list[str]:
-    """The tickets that can be looked at: two by merit, then each round."""
+    """The selectable tickets: smallest winning, most accurate, then each round."""
     last = max((arm.levels for arm in snapshot.state.arms), default=0)
     return [SMALLEST, BEST, *(f"round {level}" for level in range(1, last + 1))]
 
 
 def compare_rows(snapshot: Snapshot, selection: str, controls: bool = True) -> list[CompareRow]:
-    """A row per arm that the filter wants, and below it one per rival at the same round."""
+    """A row for each arm that matches the filter, followed by its controls at the same round."""
     state = snapshot.state
     arms = [arm for arm in state.arms if snapshot.matches_filter(arm.id)]
     tickets = {arm.id: _ticket(snapshot, arm, selection) for arm in arms}
     measured = [ticket for ticket in tickets.values() if ticket is not None]
-    # A figure of fewer seeds is compared with none of all seeds.
+    # Results with missing seeds are not ranked against complete ones.
     comparable = [
         ticket for ticket in measured if ticket.accuracy and ticket.accuracy.n == len(state.seeds)
     ] or measured
-    front, best = pareto(comparable), _best(comparable)
+    front, best = pareto_front(comparable), _best(comparable)
     rows = []
     for arm in arms:
         ticket, arm_index = tickets[arm.id], snapshot.arm_indices[arm.id]
@@ -82,7 +81,7 @@ def compare_rows(snapshot: Snapshot, selection: str, controls: bool = True) -> l
 
 
 def _extra_metrics(snapshot: Snapshot, standing: Standing | None) -> tuple[tuple[str, str], ...]:
-    """The main figure of each metric that any network has one of; details have their place in the report."""
+    """The main value of each measured extra metric; details are in the report."""
     values = snapshot.extra_values.get((standing.arm, standing.contestant, standing.level), {}) if standing else {}
     return tuple(
         (column.figure_name, format_cell(column, values))
@@ -91,21 +90,8 @@ def _extra_metrics(snapshot: Snapshot, standing: Standing | None) -> tuple[tuple
     )
 
 
-def pareto(tickets: Sequence[Standing]) -> list[Standing]:
-    """Those to which no other is at least as accurate and as small, and better in one of the two.
-
-    Small is counted in parameters, in the weights left where those are unknown.
-    """
-    measured = [(t, t.accuracy.mean, _size(t)) for t in tickets if t.accuracy is not None]
-    return [
-        ticket
-        for ticket, mean, size in measured
-        if not any(m >= mean and s <= size and (m > mean or s < size) for _, m, s in measured)
-    ]
-
-
 def heading(width: int, rows: Sequence[CompareRow] = ()) -> str:
-    """The heading over `compare_line` of these rows at that width."""
+    """The heading of `compare_line` for these rows, in `width` cells."""
     names = [name for name, _ in rows[0].extra_metrics] if rows else []
     layout = _layout(width, len(names))
     parts = [
@@ -113,7 +99,7 @@ def heading(width: int, rows: Sequence[CompareRow] = ()) -> str:
         align_right("round", 5),
         align_right("accuracy %" if layout.interval else "acc. %", layout.accuracy),
     ]
-    parts += [align_right("to dense", layout.difference), " " + fit("verdict", 9), align_right("left", 7)]
+    parts += [align_right("vs. dense", layout.difference), " " + fit("verdict", 9), align_right("weights", 7)]
     parts += [align_right("params", 8)] if layout.params else []
     parts += [align_right("MACs", 8)] if layout.macs else []
     parts += [align_right("time", 8)] if layout.time else []
@@ -122,7 +108,7 @@ def heading(width: int, rows: Sequence[CompareRow] = ()) -> str:
 
 
 def compare_line(row: CompareRow, width: int, palette: Palette) -> Text:
-    """A row in `width` cells; the best figure of a column is bold and has a star."""
+    """A row in `width` cells; the best value of a column is bold and marked with `*`."""
     layout, standing, ticket = _layout(width, len(row.extra_metrics)), row.standing, row.contestant == "ticket"
 
     def metric_cell(name: str, text: str, cell_width: int) -> tuple[str, str]:
@@ -137,7 +123,7 @@ def compare_line(row: CompareRow, width: int, palette: Palette) -> Text:
     parts = [(f"{arm_marker(row.arm_index)} " if ticket else "  ", palette.arm(row.arm_index))]
     parts.append((fit(name, layout.name), "bold" if ticket else palette.dim))
     if standing is None:
-        parts.append((fit("  not measured at this round", width - layout.name - 2), palette.dim))
+        parts.append((fit("  not measured in this round", width - layout.name - 2), palette.dim))
         return styled_line(*parts)
     parts += [
         (" " + align_right(str(standing.level), 5), "" if ticket else palette.dim),
@@ -147,7 +133,7 @@ def compare_line(row: CompareRow, width: int, palette: Palette) -> Text:
             "" if ticket else palette.dim,
         ),
         ("  " + fit(verdict or "–", 9), colours.get(verdict, palette.unsure)),
-        metric_cell("left", percent(standing.density).removesuffix(" %") + "%", 7),
+        metric_cell("left", percent(standing.density), 7),
     ]
     if layout.params:
         parts.append(metric_cell("params", count(standing.params), 8))
@@ -168,52 +154,6 @@ def compare_line(row: CompareRow, width: int, palette: Palette) -> Text:
     return line
 
 
-def pareto_chart(snapshot: Snapshot, cost: int, log: bool, palette: Palette) -> ChartData:
-    """Accuracy against the cost of all tickets of the arms that the filter wants, with the Pareto front as a line."""
-    arms = [arm.id for arm in snapshot.state.arms if snapshot.matches_filter(arm.id)]
-    size: Callable[[Standing], float | None] = (lambda s: s.macs) if cost else (lambda s: s.params)
-    curves: list[Curve] = []
-    tickets: list[Standing] = []
-    for arm in arms:
-        standings = snapshot.standings_by_round.get((arm, "ticket"), ())
-        tickets += standings
-        arm_index = snapshot.arm_indices[arm]
-        curves.append(
-            Curve(arm, _points(standings, size), palette.arm(arm_index), arm_marker(arm_index), connected=False)
-        )
-    front = sorted(_front(tickets, size), key=lambda s: size(s) or 0.0)
-    curves.append(Curve("Pareto front", _points(front, size, whiskers=False), palette.ink, faint=True))
-    axis = Axis(COSTS[cost], log=log, falling=True)
-    return ChartData(
-        f"accuracy / {COSTS[cost]} of every ticket",
-        axis,
-        Axis("accuracy %", percent=True),
-        tuple(curve for curve in curves if curve.points),
-        empty_text="no ticket is measured yet",
-    )
-
-
-def _front(tickets: Sequence[Standing], size: Callable[[Standing], float | None]) -> list[Standing]:
-    """The Pareto front of many tickets by one sweep from the smallest to the largest."""
-    measured = [(size(t), -t.accuracy.mean, n) for n, t in enumerate(tickets) if t.accuracy and size(t) is not None]
-    front, best = [], float("inf")
-    for _, loss, n in sorted(measured, key=lambda found: (found[0] or 0.0, found[1])):
-        if loss < best:
-            best = loss
-            front.append(tickets[n])
-    return front
-
-
-def _points(
-    standings: Sequence[Standing], size: Callable[[Standing], float | None], whiskers: bool = True
-) -> tuple[Point, ...]:
-    return tuple(
-        Point(x, s.accuracy.mean, (s.accuracy.half_width or 0.0) if whiskers else 0.0)
-        for s in standings
-        if s.accuracy is not None and (x := size(s)) is not None
-    )
-
-
 _RANKED_METRICS: dict[str, Callable[[Standing], float | None]] = {
     "accuracy": lambda s: s.accuracy.mean if s.accuracy else None,
     "left": lambda s: s.density,
@@ -224,8 +164,8 @@ _RANKED_METRICS: dict[str, Callable[[Standing], float | None]] = {
 
 def _best(tickets: Sequence[Standing]) -> dict[str, float]:
     best = {}
-    for name, figure in _RANKED_METRICS.items():
-        values = [value for ticket in tickets if (value := figure(ticket)) is not None]
+    for name, value_of in _RANKED_METRICS.items():
+        values = [value for ticket in tickets if (value := value_of(ticket)) is not None]
         if values:
             best[name] = max(values) if name == "accuracy" else min(values)
     return best
@@ -242,11 +182,6 @@ def _ticket(snapshot: Snapshot, arm: ArmInfo, selection: str) -> Standing | None
     return next((s for s in standings if f"round {s.level}" == selection), None)
 
 
-def _size(standing: Standing) -> float:
-    size = standing.params if standing.params is not None else standing.density
-    return float("inf") if size is None else size
-
-
 @attrs.frozen
 class _Layout:
     name: int
@@ -259,14 +194,14 @@ class _Layout:
     extra_metrics: int
 
 
-#: Cells of a figure that `report` asked for.
+#: Width of an extra metric.
 _EXTRA_CELLS = 11
 
 
 def _layout(width: int, extra: int = 0) -> _Layout:
-    """What fits: of `asked` figures those for which there is room behind the others."""
+    """The columns that fit in `width` cells, with up to `extra` extra metrics after the others."""
     interval, params, macs, time = width >= 76, width >= 88, width >= 97, width >= 106
-    accuracy, difference = (15, 14) if interval else (8, 8)
+    accuracy, difference = (15, 14) if interval else (8, 9)
     extra = min(extra, (width - 106) // (_EXTRA_CELLS + 1)) if time else 0
     fixed = 2 + 6 + accuracy + 1 + difference + 1 + 11 + 8 + 2 + 9 * (params + macs + time) + (_EXTRA_CELLS + 1) * extra
     return _Layout(max(6, width - fixed - 1), accuracy, difference, interval, params, macs, time, extra)

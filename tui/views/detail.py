@@ -1,4 +1,4 @@
-"""All that is known of a step, as text."""
+"""The details of a step, as text."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from .snapshot import Snapshot
 
 
 def step_lines(name: str, snapshot: Snapshot) -> list[str]:
-    """The lines about a step: what it is, how it went, what it found, why it failed."""
+    """Lines with the status, times, results and error of a step."""
     step = snapshot.state.steps.get(name)
     if step is None:
-        return [f"step {name} is not in the plan"]
+        return [f"no step {name} in the plan"]
     info = step.info
     parents = [f"{parent} ({step_description(parent, snapshot)})" for parent in info.parents]
     lines = [
@@ -25,9 +25,9 @@ def step_lines(name: str, snapshot: Snapshot) -> list[str]:
         f"times     {_times(step, snapshot)}",
     ]
     if info.epochs:
-        reached = f"{step.epoch:g} of " if step.epoch is not None else ""
-        saved = f", safe on the disk up to {step.checkpoint:g}" if step.checkpoint is not None else ""
-        lines.append(f"epochs    {reached}{info.epochs:g}{saved}")
+        trained = f"{step.epoch:g} of " if step.epoch is not None else ""
+        checkpoint = f", checkpoint at {step.checkpoint:g}" if step.checkpoint is not None else ""
+        lines.append(f"epochs    {trained}{info.epochs:g}{checkpoint}")
     for label, value in (("loss", step.loss), ("rate", step.lr)):
         if value is not None:
             lines.append(f"{label:9} {value:.4g}")
@@ -52,11 +52,11 @@ def _attempt(step: StepState) -> str:
 
 def _times(step: StepState, snapshot: Snapshot) -> str:
     if step.started is None:
-        return "not begun in this run"
+        return "not started in this run"
     began = time.strftime("%H:%M:%S", time.localtime(step.started))
     if step.status == "running":
-        return f"since {began}, {format_duration(snapshot.clock_end - step.started)}"
-    return f"began {began}, took {format_duration(step.seconds)}"
+        return f"started {began}, running for {format_duration(snapshot.clock_end - step.started)}"
+    return f"started {began}, took {format_duration(step.seconds)}"
 
 
 def _metrics(step: StepState) -> list[tuple[str, str]]:
@@ -69,7 +69,7 @@ def _metrics(step: StepState) -> list[tuple[str, str]]:
 
 
 def _trace(step: StepState, snapshot: Snapshot) -> str | None:
-    """The traceback that was logged with the step's error: it ends with the error's own words."""
+    """The logged traceback whose text contains the error message of the step, if any."""
     message = (step.error or "").split(" (help:")[0]
     traces = [message for _, message in snapshot.state.log if "Traceback (most recent call last)" in message]
     return next((trace for trace in reversed(traces) if message and message.splitlines()[0] in trace), None)

@@ -1,4 +1,4 @@
-"""Figures as the lists show them."""
+"""Formats values for the lists."""
 
 from __future__ import annotations
 
@@ -7,17 +7,17 @@ from tickdsl.results.estimates import Estimate
 
 
 def accuracy(estimate: Estimate | None, interval: bool, seeds: int) -> str:
-    """An accuracy in percent; one that rests on a single seed of several says so where it has no interval."""
+    """An accuracy in percent; `(n=1)` marks one that is based on a single seed of several."""
     text = formatting.accuracy(estimate, interval)
     return f"{text} (n=1)" if interval and estimate is not None and estimate.n == 1 < seeds else text
 
 
 def format_seconds(seconds: float) -> str:
-    """How long something took: tenths of a second where it was short."""
+    """A duration, with tenths of a second below 10 s."""
     return formatting.format_duration(seconds) if seconds >= 9.95 else f"{seconds:.1f} s"
 
 
 def format_margin(share: float) -> str:
-    """How much a ticket may fall short of dense and still win."""
+    """A margin in percentage points: `0.5 points`."""
     points = 100 * share
     return f"{points:g} point" if points == 1 else f"{points:g} points"

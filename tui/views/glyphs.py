@@ -1,4 +1,4 @@
-"""Glyphs and colours. A colour is never the only sign: every status has a glyph, every arm a marker."""
+"""Glyphs and colours. Colour is never the only cue: every status has a glyph and every arm a marker."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ SPARKS = "▁▂▃▄▅▆▇█"
 
 @attrs.frozen
 class Palette:
-    """The colours of a theme as rich takes them. `arms` are Okabe and Ito's, those that stand out on `ground`."""
+    """The colours of a theme in Rich notation; `arms` are Okabe and Ito's, as far as they contrast with `ground`."""
 
     ground: str
     ink: str
@@ -41,11 +41,11 @@ class Palette:
     arms: tuple[str, ...]
 
     def arm(self, index: int) -> str:
-        """The colour of the arm at this place of the plan."""
+        """The colour of the arm with this index in the plan."""
         return self.arms[index % len(self.arms)]
 
     def status(self, status: str) -> str:
-        """The colour of a status of a step or run."""
+        """The colour of the status of a step or run."""
         if status in ("failed", "crashed", "presumed crashed"):
             return self.bad
         if status in ("done", "ok"):
@@ -55,7 +55,7 @@ class Palette:
         return self.unsure if status in ("pausing", "paused", "stopping", "stopped", "interrupted") else self.dim
 
 
-# Okabe and Ito, "Color Universal Design", 2008; shades on a light ground are darkened to a contrast of 4.5 or more.
+# Okabe and Ito, "Color Universal Design", 2008; darkened on the light background to a contrast of at least 4.5.
 DARK = Palette(
     ground="#11151c",
     ink="#e4e8ee",
@@ -83,19 +83,19 @@ LIGHT = Palette(
 
 
 def arm_marker(index: int) -> str:
-    """The marker of the arm at this place of the plan; with the colour it repeats after 78 arms."""
+    """The marker of the arm with this index in the plan; together with the colour it repeats after 78 arms."""
     return MARKERS[index % len(MARKERS)]
 
 
 def bar(share: float, width: int) -> str:
-    """A share in [0, 1] as `width` cells, to an eighth of a cell."""
+    """A bar for a share in [0, 1], `width` cells wide, with a resolution of an eighth of a cell."""
     eighths = round(min(1.0, max(0.0, share)) * width * 8)
     whole, rest = divmod(eighths, 8)
     return ("█" * whole + (EIGHTHS[rest] if rest else "")).ljust(width)
 
 
 def sparkline(values: list[float], width: int, top: float) -> str:
-    """The last `width` values as a line of bars; `top` fills a cell."""
+    """The last `width` values as a sparkline; `top` fills a cell."""
     last = values[-width:] if width > 0 else []
     scale = (len(SPARKS) - 1) / top if top > 0 else 0.0
     return "".join(SPARKS[min(len(SPARKS) - 1, max(0, round(value * scale)))] for value in last).ljust(width)

@@ -1,4 +1,4 @@
-"""The plan's text in colours, where a lexer for it is installed."""
+"""Syntax highlighting of plans, if the Pygments lexer is installed."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from .glyphs import Palette
 
 
 def highlight_plan(text: str, palette: Palette) -> list[Text]:
-    """The lines of `text`; plain where nobody knows the language."""
+    """The highlighted lines of `text`; plain if the lexer is not installed."""
     plain = text.expandtabs(4)
     try:
         lexer = get_lexer_by_name("tickdsl", stripnl=False, ensurenl=False)

@@ -1,4 +1,4 @@
-"""What is left of each layer of a network after a round."""
+"""The table of layers: the channels and weights that remain after a round."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ import attrs
 from rich.cells import cell_len
 from rich.text import Text
 
+from tickdsl.plurals import plural
 from tickdsl.results.formatting import count, percent
 
 from .braille_chart import Axis, ChartData, Curve, Point
@@ -20,7 +21,7 @@ _MAX_CURVES = 12  # layers in one chart
 
 @attrs.frozen
 class LayerSelection:
-    """Whose layers are shown: a contestant of an arm after a round, with one seed."""
+    """Which network is shown: a contestant of an arm after a round, with one seed."""
 
     arm: str
     contestant: str
@@ -30,9 +31,9 @@ class LayerSelection:
 
 @attrs.frozen
 class LayerRow:
-    """A layer: its output channels and weights, and those that are left. `widest` counts the widest layer's channels.
+    """A layer: its output channels and weights, in total and remaining. `widest` is the width of the widest layer.
 
-    `whole` says that no layer of the network lost channels: single weights went, and the bar speaks of them.
+    `all_channels_kept` is True if only single weights were pruned; the bar then shows weights instead of channels.
     """
 
     path: str
@@ -47,13 +48,13 @@ class LayerRow:
 
     @property
     def kept(self) -> float:
-        """The share of the weights that is left."""
+        """The share of the weights that remain."""
         return self.weights_left / self.weights if self.weights else 1.0
 
 
 @attrs.frozen
 class Layout:
-    """The widths of name and bar, and which of the other columns there are."""
+    """The widths of name and bar in cells, and which optional columns are shown."""
 
     name: int
     kind: bool
@@ -63,14 +64,14 @@ class Layout:
 
 
 def available_selections(snapshot: Snapshot, arm: str) -> list[LayerSelection]:
-    """What there is to show of an arm: rounds in order, the dense network first; seeds and contestants within."""
+    """The measured networks of an arm, sorted by round (dense first), seed and contestant."""
     contestants = {name: n for n, name in enumerate(snapshot.state.contestants)}
     selections = [LayerSelection(*key) for key in snapshot.state.metrics if key[0] == arm]
     return sorted(selections, key=lambda c: (c.level, c.seed, contestants.get(c.contestant, 0)))
 
 
 def layer_rows(snapshot: Snapshot, selection: LayerSelection) -> list[LayerRow]:
-    """A row per layer in the order in which they run, as far as the filter wants them. Nothing left out is whole."""
+    """A row for each layer that matches the filter, in execution order; empty without a network."""
     network = snapshot.state.networks.get(selection.arm)
     if network is None:
         return []
@@ -95,7 +96,7 @@ def layer_rows(snapshot: Snapshot, selection: LayerSelection) -> list[LayerRow]:
 
 
 def weights_chart(snapshot: Snapshot, selection: LayerSelection, palette: Palette) -> ChartData:
-    """What is left of each layer's weights, round by round, for the contestant and seed of `choice`."""
+    """A chart of the remaining weights of the largest layers by round, for the selected contestant and seed."""
     network = snapshot.state.networks.get(selection.arm)
     layers = (
         [layer for layer in network.layers if snapshot.matches_filter(f"{layer.path} {layer.kind} {layer.group}")]
@@ -117,24 +118,25 @@ def weights_chart(snapshot: Snapshot, selection: LayerSelection, palette: Palett
             for k, left in sorted(layers_by_level.items())
         ]
         curves.append(Curve(layer.path, tuple(points), palette.arm(n), arm_marker(n)))
-    more = f", the {_MAX_CURVES} largest of {len(layers)} layers" if len(layers) > _MAX_CURVES else ""
+    more = f", {_MAX_CURVES} largest of {len(layers)} layers" if len(layers) > _MAX_CURVES else ""
     chart_title = f"weights kept, % / round{more}"
-    empty_text = "no round is measured yet"
+    empty_text = "no round measured yet"
     return ChartData(
         chart_title, Axis("round", integer=True), Axis("kept %", percent=True), tuple(curves), empty_text=empty_text
     )
 
 
 def totals(rows: Sequence[LayerRow]) -> str:
-    """The layers together, in words."""
+    """A summary of the layers: count, weights and channels."""
     weights, left = sum(row.weights for row in rows), sum(row.weights_left for row in rows)
     outputs, kept = sum(row.outputs for row in rows), sum(row.outputs_left for row in rows)
     share = percent(left / weights) if weights else "–"
-    return f"{len(rows)} layers · {count(left)} of {count(weights)} weights ({share}) · {kept} of {outputs} channels"
+    parts = [plural(len(rows), "layer"), f"{count(left)} of {count(weights)} weights ({share})"]
+    return " · ".join([*parts, f"{kept} of {plural(outputs, 'channel')}"])
 
 
 def layout(rows: Sequence[LayerRow], width: int) -> Layout:
-    """Which columns of these rows fit into `width` cells."""
+    """The columns of these rows that fit in `width` cells."""
     kind, group, figures = width >= 96, any(row.group for row in rows), width >= 78
     fixed = 12 + 8 + (11 if kind else 0) + (7 if group else 0) + (17 if figures else 0)
     rest = max(8, width - fixed)
@@ -144,7 +146,7 @@ def layout(rows: Sequence[LayerRow], width: int) -> Layout:
 
 
 def heading(rows: Sequence[LayerRow], width: int) -> str:
-    """The heading over these rows."""
+    """The heading of `layer_line` for these rows, in `width` cells."""
     columns = layout(rows, width)
     all_channels_kept = not rows or rows[0].all_channels_kept
     parts = [fit("layer", columns.name)]
@@ -155,12 +157,12 @@ def heading(rows: Sequence[LayerRow], width: int) -> str:
         align_right("weights", 16) if columns.figures else "",
         align_right("kept", 7),
     ]
-    parts += [f"{'weights' if all_channels_kept else 'channels'} kept █ gone ·"] if columns.bar >= 24 else []
+    parts += [f"{'weights' if all_channels_kept else 'channels'} kept █ pruned ·"] if columns.bar >= 24 else []
     return fit(" ".join(part for part in parts if part), width)
 
 
 def layer_line(row: LayerRow, columns: Layout, colour: str, palette: Palette) -> Text:
-    """A row in these columns; the bar's length is the layer's width against the widest, its dots are what went."""
+    """A row in these columns; the bar length is the layer width relative to the widest, dots are pruned parts."""
     parts = [(fit(row.path, columns.name), "bold" if row.kept < 1 else "")]
     if columns.kind:
         parts.append((" " + fit(row.kind, 10), palette.dim))
@@ -177,16 +179,16 @@ def layer_line(row: LayerRow, columns: Layout, colour: str, palette: Palette) ->
 
 
 def step_round(options: list[LayerSelection], now: LayerSelection, by: int) -> LayerSelection:
-    """The round `by` further, with the same contestant and seed where it has them."""
+    """The selection `by` rounds further, with the same contestant and seed if available."""
     levels = sorted({option.level for option in options})
     if not levels:
         return now
-    here = min(range(len(levels)), key=lambda n: abs(levels[n] - now.level))
-    return nearest_selection(options, attrs.evolve(now, level=levels[min(len(levels) - 1, max(0, here + by))]))
+    index = min(range(len(levels)), key=lambda n: abs(levels[n] - now.level))
+    return nearest_selection(options, attrs.evolve(now, level=levels[min(len(levels) - 1, max(0, index + by))]))
 
 
 def nearest_selection(options: list[LayerSelection], wanted: LayerSelection) -> LayerSelection:
-    """Of the options the one most like `wanted`: its level first, then its seed, then its contestant."""
+    """The option nearest to `wanted` by level, then contestant, then seed; `wanted` if there are no options."""
     return min(
         options,
         key=lambda c: (
@@ -200,7 +202,7 @@ def nearest_selection(options: list[LayerSelection], wanted: LayerSelection) -> 
 
 
 def title(selection: LayerSelection) -> str:
-    """Whose layers these are."""
+    """The title of a selection: `colt · ticket · round 2 · seed 1`."""
     if selection.level == 0:
         return f"{selection.arm} · dense · seed {selection.seed}"
     return f"{selection.arm} · {selection.contestant} · round {selection.level} · seed {selection.seed}"

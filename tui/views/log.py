@@ -1,4 +1,4 @@
-"""What happened, as lines: one event of note each."""
+"""The log: one line per notable event."""
 
 from __future__ import annotations
 
@@ -8,9 +8,11 @@ from collections.abc import Sequence
 import attrs
 from rich.text import Text
 
+from tickdsl.plurals import plural
 from tickdsl.records import EventRecord
 from tickdsl.records.events import ControlAck, Log, Metric, RunEnd, RunStart, StepEnd, StepStart, Warn
 from tickdsl.results.formatting import count, format_duration, percent
+from tickdsl.results.step_labels import readable_label, sharing
 
 from .formatting import format_seconds
 from .glyphs import Palette
@@ -25,7 +27,7 @@ _GLYPHS = {
 
 @attrs.frozen
 class LogRow:
-    """An event in words: `text` may have many lines, of which a list shows the first."""
+    """An event as text. `text` may have several lines; a list shows one of them."""
 
     t: float
     kind: str
@@ -34,24 +36,24 @@ class LogRow:
 
     @property
     def first(self) -> str:
-        """The line that a list shows; of a traceback the last one, which names the error."""
+        """The line for a list: the first, or for a traceback the last, which names the error."""
         lines = [line for line in self.text.splitlines() if line.strip()]
         if not lines:
             return ""
         if lines[0].startswith("Traceback "):
-            return f"{lines[-1]}  (traceback of {len(lines)} lines)"
-        return lines[0] + (f"  (+{len(lines) - 1} lines)" if len(lines) > 1 else "")
+            return f"{lines[-1]}  (traceback, {plural(len(lines), 'line')})"
+        return lines[0] + (f"  (+{plural(len(lines) - 1, 'line')})" if len(lines) > 1 else "")
 
 
 def log_row(record: EventRecord, snapshot: Snapshot) -> LogRow:
-    """An event as a row; steps are named by what they do, as far as `snapshot` knows them."""
+    """Convert an event to a row; steps are described by their labels in `snapshot`."""
     event, t = record.event, record.t
     match event:
         case RunStart():
-            return LogRow(t, "run", f"{event.run} on {event.device}, jobs {event.jobs}, process {event.pid}")
+            return LogRow(t, "run", f"{event.run} on {event.device}, {plural(event.jobs, 'job')}, process {event.pid}")
         case StepStart():
-            again = f", attempt {event.attempt}" if event.attempt > 1 else ""
-            return LogRow(t, "step", f"{step_description(event.step, snapshot)}{again}", event.step)
+            attempt = f", attempt {event.attempt}" if event.attempt > 1 else ""
+            return LogRow(t, "step", f"{step_description(event.step, snapshot)}{attempt}", event.step)
         case StepEnd():
             return LogRow(t, event.status, _step_end_text(event, snapshot), event.step)
         case Metric():
@@ -61,18 +63,20 @@ def log_row(record: EventRecord, snapshot: Snapshot) -> LogRow:
         case Warn():
             return LogRow(t, "warning", event.message + (f" [{event.code}]" if event.code else ""))
         case ControlAck():
-            return LogRow(t, "asked", f"{event.command}: {event.state}")
+            return LogRow(t, "asked", f"{event.command} requested: the run is {event.state}")
         case RunEnd():
-            more = f": {event.message}" if event.message else ""
-            return LogRow(t, "end", f"{event.status} after {format_duration(event.seconds)}{more}")
+            ending = "finished" if event.status == "ok" else event.status
+            message = f": {event.message}" if event.message else ""
+            return LogRow(t, "end", f"{ending} after {format_duration(event.seconds)}{message}")
         case _:
             return LogRow(t, "log", event.type)
 
 
 def log_rows(snapshot: Snapshot, tail: Sequence[str] = (), last: int | None = None) -> list[EventRecord | LogRow]:
-    """What the filter wants, oldest first, at most the `last` so many; `tail` are last words that are no events.
+    """The entries that match the filter, oldest first, at most the `last` ones.
 
-    Without a filter events stay as they are: a list puts those into words that are seen.
+    `tail` is the output of a crashed engine. Without a filter, events are not converted, because a list converts only
+    the visible ones.
     """
     tail_rows = [LogRow(snapshot.state.now, "failed", line) for line in tail]
     entries: list[EventRecord | LogRow] = [
@@ -86,37 +90,35 @@ def log_rows(snapshot: Snapshot, tail: Sequence[str] = (), last: int | None = No
 
 
 def as_log_row(entry: EventRecord | LogRow, snapshot: Snapshot) -> LogRow:
-    """A row of the log, whatever it was kept as."""
+    """Convert an entry of `log_rows` to a row."""
     return entry if isinstance(entry, LogRow) else log_row(entry, snapshot)
 
 
 def log_line(row: LogRow, width: int, palette: Palette) -> Text:
-    """A row in `width` cells, with the local time of day."""
+    """A row in `width` cells, starting with the local time of day."""
     clock = time.strftime("%H:%M:%S", time.localtime(row.t))
     colour = {
         "failed": palette.bad, "warning": palette.unsure, "figure": palette.accent, "done": palette.good,
         "stored": palette.good, "end": palette.ink, "run": palette.ink,
     }.get(row.kind, palette.dim)  # fmt: skip
-    plain = palette.bad if row.kind == "failed" else palette.dim if row.kind in ("step", "skipped") else ""
+    text_style = palette.bad if row.kind == "failed" else palette.dim if row.kind in ("step", "skipped") else ""
     return styled_line(
         (f"{clock} ", palette.dim),
         (f"{_GLYPHS.get(row.kind, ' ')} ", colour),
-        (fit(row.first, width - 11), plain),
+        (fit(row.first, width - 11), text_style),
     )
 
 
 def step_description(step: str, snapshot: Snapshot) -> str:
-    """`train part 1, colt, round 3, seed 1`."""
+    """The description of a step: `train part 1, round 3, colt, seed 1`."""
     step_state = snapshot.state.steps.get(step)
     if step_state is None or not step_state.info.label:
         return step
-    parts = [step_state.info.label]
-    if step_state.info.arms:
-        more = f" +{len(step_state.info.arms) - 1}" if len(step_state.info.arms) > 1 else ""
-        parts.append(step_state.info.arms[0] + more)
+    parts = [readable_label(step_state.info.label)]
     level = snapshot.outline.levels.get(step, 0)
-    if level and f" {level}" not in step_state.info.label:
+    if level and f"round {level}" not in parts[0]:
         parts.append(f"round {level}")
+    parts += sharing(step_state.info.arms)
     seed = snapshot.outline.seeds.get(step, 0)
     return ", ".join([*parts, f"seed {seed}"] if seed else parts)
 
@@ -124,7 +126,7 @@ def step_description(step: str, snapshot: Snapshot) -> str:
 def _step_end_text(event: StepEnd, snapshot: Snapshot) -> str:
     parts = [step_description(event.step, snapshot)]
     if event.status == "failed":
-        return f"{parts[0]}: {event.error or 'no reason given'}"
+        return f"{parts[0]}: {event.error or 'no error message'}"
     accuracy = event.metrics.get("accuracy")
     if event.status == "done" and event.seconds:
         parts.append(format_seconds(event.seconds))
@@ -135,10 +137,10 @@ def _step_end_text(event: StepEnd, snapshot: Snapshot) -> str:
 
 def _metric_text(event: Metric) -> str:
     level = "dense" if event.contestant == "dense" else f"round {event.level}"
-    who = "" if event.contestant in ("dense", "ticket") else f"{event.contestant} "
+    control = "" if event.contestant in ("dense", "ticket") else f"{event.contestant}, "
     parts = [f"accuracy {percent(event.accuracy, 2)}"]
     if event.sparsity is not None and event.level:
         parts.append(f"{percent(1 - event.sparsity)} of the weights")
     if event.params is not None:
         parts.append(f"{count(event.params)} params")
-    return f"{event.arm}, {who}{level}, seed {event.seed}: {', '.join(parts)}"
+    return f"{event.arm}, {control}{level}, seed {event.seed}: {', '.join(parts)}"

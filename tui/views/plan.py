@@ -1,4 +1,4 @@
-"""The plan's text with marks at the statements that are being carried out."""
+"""The lines of the plan, with the running statements marked."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import attrs
 from .snapshot import Snapshot
 
 _ARM_PATTERN = re.compile(r"\s*arm\s+([\w.-]+)")
-# What a statement is called that makes steps of an operation.
+# Operation of a step -> the keywords of the statements that create such steps.
 _STATEMENT_KEYWORDS = {
     "train": ("rewind", "train", "judge"),
     "prune": ("prune",),
@@ -23,7 +23,7 @@ _STATEMENT_KEYWORDS = {
 
 @attrs.frozen
 class PlanLine:
-    """A line of the source: `arms` are the places of the arms whose running statement stands here."""
+    """A source line; `arm_indices` are the plan indices of the arms that are running it."""
 
     number: int
     text: str
@@ -31,9 +31,9 @@ class PlanLine:
 
 
 def plan_lines(text: str, snapshot: Snapshot) -> list[PlanLine]:
-    """The lines of the plan, with the arms that now run marked as closely as their text tells.
+    """The lines of the plan, with the statements of running steps marked.
 
-    The mark is at the line of the arm's block that names the running operation, else at the block's first line.
+    The mark is at the line in the arm's block that names the running operation, or at the first line of the block.
     """
     source = text.splitlines()
     blocks = _arm_blocks(source)
@@ -42,7 +42,7 @@ def plan_lines(text: str, snapshot: Snapshot) -> list[PlanLine]:
         if step.status != "running":
             continue
         for arm in step.info.arms:
-            name = next((known.name for known in snapshot.state.arms if known.id == arm), arm)
+            name = next((info.name for info in snapshot.state.arms if info.id == arm), arm)
             for n in _statement_lines(step.info.operation, step.info.label, name, source, blocks):
                 marks.setdefault(n, set()).add(snapshot.arm_indices.get(arm, 0))
     return [PlanLine(n + 1, line, tuple(sorted(marks.get(n, ())))) for n, line in enumerate(source)]

@@ -1,4 +1,4 @@
-"""The charts of the run: what was measured over rounds, and the course of trainings."""
+"""The charts of the run screen: measurements by round, and training curves."""
 
 from __future__ import annotations
 
@@ -6,23 +6,24 @@ from collections.abc import Callable, Collection, Sequence
 
 from tickdsl.results.standings import Standing
 from tickdsl.results.state import EpochMetrics, StepState
+from tickdsl.results.step_labels import readable_label
 
 from .braille_chart import Axis, ChartData, Curve, Point
 from .glyphs import Palette, arm_marker
 from .snapshot import Snapshot
 
 METRICS = ("accuracy / weights left", "accuracy / MACs", "test loss / weights left", "training loss", "learning rate")
-_MAX_CURVES = 12  # curves in one chart; more cannot be told apart
+_MAX_CURVES = 12  # more curves could not be told apart
 
 
 def metric_chart(
     snapshot: Snapshot, metric: int, log: bool, controls: bool, palette: Palette, selected_steps: Collection[str]
 ) -> ChartData:
-    """The chart of METRICS[metric] for the arms that the filter wants; of many those that run come first.
+    """The chart of METRICS[metric] for the arms that match the filter; running arms first if there are many.
 
-    `log` makes the share of the weights, the MACs or the loss logarithmic; `rivals` draws those too. The training's
-    course is that of the steps `chosen`, or of those that run, or of the last; it stands in for the first metric until
-    something is measured.
+    `log` makes the density, MACs or loss logarithmic; `controls` includes the controls. Training curves are those of
+    `selected_steps`, else of the running steps, else of the last one; they replace the first metric until there are
+    measurements.
     """
     if metric >= 3:
         return _training_chart(snapshot, metric, log, palette, selected_steps)
@@ -46,15 +47,15 @@ def metric_chart(
             points = _points((dense, *standings) if dense and name == "ticket" else standings, x_of, y_of)
             if points:
                 label = arm if name == "ticket" else f"{name} ({arm})"
-                sign = arm_marker(arm_index) if name == "ticket" else ""
-                curves.append(Curve(label, points, palette.arm(arm_index), sign, faint=name != "ticket"))
+                marker = arm_marker(arm_index) if name == "ticket" else ""
+                curves.append(Curve(label, points, palette.arm(arm_index), marker, faint=name != "ticket"))
     more = f" · {_MAX_CURVES} of {len(arms)} arms" if len(arms) > _MAX_CURVES else ""
     if not curves and metric == 0 and _trainings(snapshot, selected_steps):
         return _training_chart(
             snapshot, METRICS.index("training loss"), log=False, palette=palette, selected_steps=selected_steps
         )
-    level = _dense_level(snapshot, shown_arms, y_of)
-    return ChartData(METRICS[metric] + more, x, y, tuple(curves), level, "dense", "nothing is measured yet")
+    dense_level = _dense_level(snapshot, shown_arms, y_of)
+    return ChartData(METRICS[metric] + more, x, y, tuple(curves), dense_level, "dense", "no measurements yet")
 
 
 def _training_chart(
@@ -72,12 +73,14 @@ def _training_chart(
         arm = step.info.arms[0] if step.info.arms else ""
         level = snapshot.outline.levels.get(step.info.id, 0)
         seed = snapshot.outline.seeds.get(step.info.id, 0)
-        where = f"round {level} " if level else ""
-        label = f"{arm} {where}seed {seed}" if len(shown) > 1 else f"{step.info.label}, {arm} {where}seed {seed}"
+        round_text = f"round {level} " if level else ""
+        label = (
+            f"{arm} {round_text}seed {seed}"
+            if len(shown) > 1
+            else f"{readable_label(step.info.label)}, {arm} {round_text}seed {seed}"
+        )
         curves.append(Curve(label, points, palette.arm(n), arm_marker(n) if len(points) == 1 else ""))
-    return ChartData(
-        title, Axis("epoch", integer=True), y, tuple(curves), empty_text="no training has told of itself yet"
-    )
+    return ChartData(title, Axis("epoch", integer=True), y, tuple(curves), empty_text="no training progress yet")
 
 
 def _trainings(snapshot: Snapshot, selected_steps: Collection[str]) -> list[StepState]:
@@ -117,7 +120,7 @@ def _loss(standing: Standing) -> tuple[float, float] | None:
 def _dense_level(
     snapshot: Snapshot, arms: Sequence[str], y_of: Callable[[Standing], tuple[float, float] | None]
 ) -> float | None:
-    """Where dense stands, if it stands at the same place for all arms."""
+    """The y value of the dense network, if it is the same for all arms."""
     values = {y_of(s) for arm in arms if (s := snapshot.standings.get((arm, "dense", 0))) is not None}
     values.discard(None)
     value = next(iter(values)) if len(values) == 1 else None

@@ -1,4 +1,4 @@
-"""All that a screen needs to know of one moment of a run."""
+"""The state of a run at one moment, with everything the screens derive from it."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from .step_outline import StepOutline
 def group_by_contestant(
     standings_by_key: Mapping[tuple[str, str, int], Standing],
 ) -> dict[tuple[str, str], tuple[Standing, ...]]:
-    """The standings of each contestant of each arm, in the order of the rounds."""
+    """Group standings by (arm, contestant), in the order of the rounds."""
     by_contestant: dict[tuple[str, str], list[Standing]] = {}
     for (arm, contestant, _), standing in sorted(standings_by_key.items(), key=lambda item: item[0][2]):
         by_contestant.setdefault((arm, contestant), []).append(standing)
@@ -28,10 +28,10 @@ def group_by_contestant(
 
 @attrs.frozen
 class Snapshot:
-    """A state with what is worked out from it once for all screens.
+    """A state and the values derived from it once for all screens.
 
-    `status` comes from `effective_status`; `now` is in seconds since 1970. `arm_indices` maps an arm to
-    its place in the plan; `standings_by_round` maps (arm, contestant) to how it stands, round by round.
+    `status` comes from `effective_status`; `now` is in seconds since 1970. `arm_indices` maps an arm to its index in
+    the plan; `standings_by_round` maps (arm, contestant) to its standings by round.
     """
 
     state: RunState
@@ -43,21 +43,21 @@ class Snapshot:
     arm_indices: Mapping[str, int]
     log_records: Sequence[EventRecord] = ()
     resource_history: Sequence[Resource] = ()
-    filter_text: str = ""  # the filter
+    filter_text: str = ""
 
     @functools.cached_property
     def extra_values(self) -> Mapping[NetworkKey, Mapping[str, MeasuredValue]]:
-        """What `report` asked for beside accuracy."""
+        """The values of the `report` metrics other than accuracy."""
         return measured_values(self.state)
 
     @property
     def clock_end(self) -> float:
-        """Up to when time counts: now, or when the run ended or was last heard of."""
+        """The end of elapsed times: now, or the time when the run ended or crashed."""
         if self.state.ended is not None:
             return self.state.ended
         return self.state.now if self.status.endswith("crashed") else max(self.now, self.state.now)
 
     def matches_filter(self, text: str) -> bool:
-        """Whether the filter lets `text` through: every word of it occurs, in any case."""
-        found = text.casefold()
-        return all(word in found for word in self.filter_text.casefold().split())
+        """Whether `text` contains every word of the filter, ignoring case."""
+        folded = text.casefold()
+        return all(word in folded for word in self.filter_text.casefold().split())

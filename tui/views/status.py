@@ -1,4 +1,4 @@
-"""The lines around the screens: which run this is, how far, what the machine does, which keys there are."""
+"""The bars around the screens: title, tabs, machine load and keys."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ FINAL_STATUSES = ENDED_STATUSES | {"crashed", "presumed crashed"}
 
 
 def title_line(snapshot: Snapshot, width: int, palette: Palette, pending_request: str = "", hint: str = "") -> Text:
-    """The run's name, status, steps and times; `asked` is a request without an answer, `hint` stands at the right."""
+    """Name, status, steps and times of the run; `pending_request` replaces the status, `hint` is shown on the right."""
     state = snapshot.state
     name = state.run.run if state.run else "no event yet"
-    word = pending_request or snapshot.status
+    status_text = pending_request or snapshot.status
     style = f"bold {palette.unsure if pending_request else palette.status(snapshot.status)}"
     total = len(state.steps) - state.count("skipped")
-    parts = [(f" {STATUS_GLYPHS.get(snapshot.status, '○')} {word} ", style)]
+    parts = [(f" {STATUS_GLYPHS.get(snapshot.status, '○')} {status_text} ", style)]
     if total:
         parts.append((f"{state.finished_steps}/{total} steps ", ""))
     if state.count("failed"):
@@ -47,24 +47,24 @@ def title_line(snapshot: Snapshot, width: int, palette: Palette, pending_request
 
 
 def load_line(resources: Sequence[Resource], width: int, palette: Palette) -> Text:
-    """The machine in one line: the processor with its last minutes, memory, and the GPU where there is one."""
+    """The load of the machine in one line: CPU with a sparkline, memory, and GPU if there is one."""
     if not resources:
-        return styled_line((fit(" the machine's load comes with the first heartbeat", width), palette.dim))
+        return styled_line((fit(" waiting for the first load report", width), palette.dim))
     last = resources[-1]
     parts: list[tuple[str, str]] = []
     if last.cpu is not None:
         history = [resource.cpu for resource in resources if resource.cpu is not None]
-        parts += [(" cpu ", palette.dim), (f"{last.cpu:3.0f} % ", ""), (sparkline(history, 16, 100.0), palette.accent)]
+        parts += [(" CPU ", palette.dim), (f"{last.cpu:3.0f}% ", ""), (sparkline(history, 16, 100.0), palette.accent)]
     if last.ram is not None:
-        parts += [("  ram ", palette.dim), (_byte_size(last.ram), "")]
+        parts += [("  RAM ", palette.dim), (_byte_size(last.ram), "")]
     gpu = last.gpu
     if gpu:
         busy, memory, total, watts = (_number(gpu.get(key)) for key in ("percent", "memory", "total", "watts"))
         if busy is not None:
-            parts += [("  gpu ", palette.dim), (f"{busy:3.0f} % ", ""), (bar(busy / 100, 8), palette.accent)]
+            parts += [("  GPU ", palette.dim), (f"{busy:3.0f}% ", ""), (bar(busy / 100, 8), palette.accent)]
         if memory is not None:
             total_text = f" of {_byte_size(total)}" if total else ""
-            parts += [("  mem ", palette.dim), (f"{_byte_size(memory)}{total_text}", "")]
+            parts += [("  memory ", palette.dim), (f"{_byte_size(memory)}{total_text}", "")]
         if watts is not None:
             parts += [("  ", ""), (f"{watts:.0f} W", "")]
     line = styled_line(*parts)
@@ -73,7 +73,7 @@ def load_line(resources: Sequence[Resource], width: int, palette: Palette) -> Te
 
 
 def key_line(keys: Sequence[tuple[str, str]], width: int, palette: Palette) -> Text:
-    """Keys with what they do, the most important first, as many as fit; the last one always stands."""
+    """The key bar: as many keys as fit, in order, and always the last one."""
     line = Text(no_wrap=True, end="")
     if not keys:
         return line
@@ -103,7 +103,7 @@ def _number(value: object) -> float | None:
 
 
 def tab_line(names: Sequence[tuple[str, str, bool]], filter_text: str, width: int, palette: Palette) -> Text:
-    """The screens with their keys, the one that is seen set off; the filter at the right."""
+    """The tab bar: screens with their keys, the active one highlighted, then the filter."""
     line = Text(no_wrap=True, end="")
     for key, name, active in names:
         line.append(f" {key}", f"bold {palette.accent}" if not active else f"bold {palette.ground} on {palette.accent}")

@@ -1,4 +1,4 @@
-"""The step graph as a person reads it: arms, in them seeds, in them rounds, in them steps."""
+"""Groups the steps of a run by arm, seed and round."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ TreePath = tuple[str | int, ...]  # (arm,) (arm, seed) (arm, seed, round) (arm, 
 
 @attrs.frozen
 class StepOutline:
-    """Which steps are where. `seeds` and `levels` tell of every step to which seed and round it belongs.
+    """The steps by arm, seed and round; `seeds` and `levels` map each step to its seed and round.
 
-    A step that names no seed has that of the first step it builds upon; 0 where none does. A step belongs to the
-    first round that is measured with its help; to the last one where none is.
+    A step without a seed inherits the seed of its first parent that has one, else 0. A step belongs to the first round
+    whose measurement depends on it, else to the last round.
     """
 
     arms: Mapping[str, Mapping[int, Mapping[int, tuple[str, ...]]]]
@@ -24,7 +24,7 @@ class StepOutline:
     levels: Mapping[str, int]
 
     def paths(self, step: str) -> list[TreePath]:
-        """Where the step stands, once per arm that needs it."""
+        """The paths of a step, one for each arm that needs it."""
         seed, level = self.seeds.get(step, 0), self.levels.get(step, 0)
         return [
             (arm, seed, level, step) for arm, seeds in self.arms.items() if step in seeds.get(seed, {}).get(level, ())
@@ -46,7 +46,7 @@ class StepOutline:
 
 
 def build_outline(state: RunState) -> StepOutline:
-    """The outline of the steps that `state` knows."""
+    """Build the outline of all steps in `state`."""
     seeds: dict[str, int] = {}
     for name, step in state.steps.items():
         inherited = (seeds[parent] for parent in step.info.parents if parent in seeds)
@@ -54,7 +54,7 @@ def build_outline(state: RunState) -> StepOutline:
     levels: dict[str, int] = {}
     for measurement in (*state.measurements, *state.extra_measurements):
         levels[measurement.step] = min(measurement.level, levels.get(measurement.step, measurement.level))
-    for name, step in reversed(list(state.steps.items())):  # steps stand behind what they build upon
+    for name, step in reversed(list(state.steps.items())):  # parents come before their children
         if name in levels:
             for parent in step.info.parents:
                 levels[parent] = min(levels[name], levels.get(parent, levels[name]))

@@ -1,4 +1,4 @@
-"""Lines of cells of fixed widths."""
+"""Fits text into fixed-width terminal cells."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from rich.text import Text
 
 
 def fit(text: str, width: int) -> str:
-    """`text` in exactly `width` cells: filled up, or cut with an ellipsis."""
+    """`text` padded or truncated with an ellipsis to exactly `width` cells; control characters become spaces."""
     width = max(0, width)
     text = text.translate(_CONTROLS)
     if cell_len(text) <= width:
@@ -16,18 +16,18 @@ def fit(text: str, width: int) -> str:
 
 
 def align_right(text: str, width: int) -> str:
-    """`text` at the right of exactly `width` cells."""
+    """`text` right-aligned in exactly `width` cells."""
     missing = width - cell_len(text)
     return " " * missing + text if missing >= 0 else fit(text, width)
 
 
 def styled_line(*parts: tuple[str, str]) -> Text:
-    """A line of (text, style) pieces."""
+    """A line made of (text, style) parts."""
     line = Text(no_wrap=True, end="")
     for text, style in parts:
         line.append(text, style or None)
     return line
 
 
-# A message may hold what would move the cursor.
+# Control characters in a message could move the cursor.
 _CONTROLS = dict.fromkeys([*range(32), 127, *range(128, 160)], " ")

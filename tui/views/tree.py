@@ -1,4 +1,4 @@
-"""The tree of steps as rows: arms, seeds, rounds, steps, as far as they are open."""
+"""The tree of steps as rows: arms, seeds, rounds and steps."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from rich.text import Text
 
 from tickdsl.results.formatting import format_duration
 from tickdsl.results.state import FINISHED_STATUSES, RunState, StepState
+from tickdsl.results.step_labels import readable_label
 
 from .formatting import format_seconds
 from .glyphs import STATUS_GLYPHS, Palette, arm_marker
@@ -16,12 +17,12 @@ from .snapshot import Snapshot
 from .step_outline import TreePath
 from .text_cells import align_right, fit, styled_line
 
-_MAX_OPEN_ARMS = 12  # arms that are shown open when nothing runs
+_MAX_OPEN_ARMS = 12  # up to this many arms are expanded if nothing is running
 
 
 @attrs.frozen
 class TreeRow:
-    """A row: `note` stands at its right end; `open` is None for a step, which has nothing below it."""
+    """A row; `note` is shown at its right end; `open` is None for a step, which has no children."""
 
     path: TreePath
     label: str
@@ -33,20 +34,20 @@ class TreeRow:
 
 @attrs.frozen
 class TreeExpansion:
-    """Which paths a person opened or closed; all others are open where something runs or failed in them."""
+    """The paths that the user expanded or collapsed; others are expanded if they contain a running or failed step."""
 
     expanded: frozenset[TreePath] = frozenset()
     collapsed: frozenset[TreePath] = frozenset()
 
     def with_expanded(self, path: TreePath, expand: bool) -> TreeExpansion:
-        """With `path` open or closed, whatever it was."""
+        """A copy with `path` expanded or collapsed."""
         if expand:
             return TreeExpansion(self.expanded | {path}, self.collapsed - {path})
         return TreeExpansion(self.expanded - {path}, self.collapsed | {path})
 
 
 def tree_rows(snapshot: Snapshot, expansion: TreeExpansion) -> list[TreeRow]:
-    """The visible rows, in the order of the plan. With a filter, arms and steps that match it, opened."""
+    """The visible rows in plan order; with a filter, only the arms and steps that match it."""
     state, steps = snapshot.state, snapshot.state.steps
     active = {
         path[:depth]
@@ -59,10 +60,10 @@ def tree_rows(snapshot: Snapshot, expansion: TreeExpansion) -> list[TreeRow]:
         active = {(arm,) for arm in snapshot.outline.arms}
     rows: list[TreeRow] = []
     for arm, seeds in snapshot.outline.arms.items():
-        named = snapshot.matches_filter(arm)
+        arm_matches = snapshot.matches_filter(arm)
         if (
             snapshot.filter_text
-            and not named
+            and not arm_matches
             and not any(_matches_filter(snapshot, name) for name in snapshot.outline.steps((arm,)))
         ):
             continue
@@ -83,7 +84,7 @@ def tree_rows(snapshot: Snapshot, expansion: TreeExpansion) -> list[TreeRow]:
                     rows += [
                         _step(snapshot, (*path, name), steps[name])
                         for name in names
-                        if not snapshot.filter_text or named or _matches_filter(snapshot, name)
+                        if not snapshot.filter_text or arm_matches or _matches_filter(snapshot, name)
                     ]
     return rows if rows or not state.steps else []
 
@@ -94,26 +95,26 @@ def tree_line(row: TreeRow, width: int, palette: Palette) -> Text:
     fold = " " if row.open is None else "▾" if row.open else "▸"
     note = f" {row.note}" if row.note else ""
     colour = palette.arm(row.arm_index) if len(row.path) == 1 else palette.status(row.status)
-    sign = STATUS_GLYPHS.get(row.status, "○")
+    glyph = STATUS_GLYPHS.get(row.status, "○")
     label = f"{arm_marker(row.arm_index)} {row.label}" if len(row.path) == 1 else row.label
     room = width - len(indent) - 4 - len(note)
-    strong = "bold" if len(row.path) == 1 else ""
+    weight = "bold" if len(row.path) == 1 else ""
     return styled_line(
         (f"{indent}{fold} ", palette.dim),
-        (f"{sign} ", palette.status(row.status)),
+        (f"{glyph} ", palette.status(row.status)),
         (label[:1], f"{colour}") if len(row.path) == 1 else ("", ""),
-        (fit(label[1:] if len(row.path) == 1 else label, room - (len(row.path) == 1)), strong),
+        (fit(label[1:] if len(row.path) == 1 else label, room - (len(row.path) == 1)), weight),
         (align_right(note, len(note)), palette.dim),
     )
 
 
 def parent_of(path: TreePath) -> TreePath:
-    """The path one level up; that of an arm is itself."""
+    """The path one level up; the parent of an arm is the arm itself."""
     return path[:-1] if len(path) > 1 else path
 
 
 def failed_path(snapshot: Snapshot) -> TreePath | None:
-    """Where the step stands that failed last."""
+    """The path of the step that failed last, if any."""
     failed = [step for step in snapshot.state.steps.values() if step.status == "failed"]
     if not failed:
         return None
@@ -122,7 +123,7 @@ def failed_path(snapshot: Snapshot) -> TreePath | None:
 
 
 def running_path(snapshot: Snapshot) -> TreePath | None:
-    """Where the step stands that began last of those that run."""
+    """The path of the running step that started last, if any."""
     running = [step for step in snapshot.state.steps.values() if step.status == "running"]
     if not running:
         return None
@@ -132,7 +133,8 @@ def running_path(snapshot: Snapshot) -> TreePath | None:
 
 def _matches_filter(snapshot: Snapshot, name: str) -> bool:
     info = snapshot.state.steps[name].info
-    return snapshot.matches_filter(f"{name} {info.operation} {info.label} seed {info.seed}")
+    label = f"{info.label} {readable_label(info.label)}"
+    return snapshot.matches_filter(f"{name} {info.operation} {label} seed {info.seed}")
 
 
 def _is_open(path: TreePath, expansion: TreeExpansion, active: Collection[TreePath]) -> bool:
@@ -155,7 +157,7 @@ def _group(snapshot: Snapshot, path: TreePath, label: str, is_open: bool) -> Tre
 
 
 def group_status(steps: Iterable[StepState], run_status: str) -> str:
-    """The status of steps taken together: the worst news first; `run` is the status of the run."""
+    """The combined status of steps, worst first; `run_status` is the status of the run."""
     statuses = {step.status for step in steps}
     if "failed" in statuses:
         return "failed"
@@ -169,7 +171,7 @@ def group_status(steps: Iterable[StepState], run_status: str) -> str:
 
 
 def _run_status(status: str, run_status: str) -> str:
-    """A step is only as alive as its run."""
+    """The status of a step, taking into account that its run may be paused or over."""
     if status != "running":
         return status
     if run_status == "paused":
@@ -180,7 +182,7 @@ def _run_status(status: str, run_status: str) -> str:
 def _step(snapshot: Snapshot, path: TreePath, step: StepState) -> TreeRow:
     return TreeRow(
         path=path,
-        label=step.info.label or step.info.operation,
+        label=readable_label(step.info.label) or step.info.operation,
         status=_run_status(step.status, snapshot.status),
         note=_note(snapshot, step),
         arm_index=snapshot.arm_indices.get(str(path[0]), 0),
@@ -199,7 +201,7 @@ def _note(snapshot: Snapshot, step: StepState) -> str:
 
 
 def status_counts(state: RunState) -> Iterator[tuple[str, int]]:
-    """The statuses of the steps with how many have each, those that none has left out."""
+    """Yield (status, count) for each status that some step has."""
     for status in ("running", "done", "stored", "waiting", "skipped", "failed"):
         if number := state.count(status):
             yield status, number

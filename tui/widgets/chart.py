@@ -1,4 +1,4 @@
-"""A chart that is drawn again only when its picture or its room changed."""
+"""The chart widget, redrawn only when its data or size changes."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from ..views.braille_chart import ChartData, draw_chart
 
 
 class Chart(Widget, can_focus=True):
-    """Draws a Picture; its title becomes the panel's."""
+    """Draws `ChartData`; the chart title becomes the border title."""
 
     def __init__(self, id: str | None = None, classes: str | None = None) -> None:
         super().__init__(id=id, classes=classes)
@@ -20,11 +20,11 @@ class Chart(Widget, can_focus=True):
 
     @property
     def chart(self) -> ChartData | None:
-        """What is shown."""
+        """The data that is shown."""
         return self._chart
 
     def show(self, chart: ChartData) -> None:
-        """Draw this picture from now on."""
+        """Show new data."""
         if chart != self._chart:
             self._chart = chart
             self.border_title = chart.title

@@ -1,4 +1,4 @@
-"""One line of text that is redrawn only when it says something else."""
+"""A one-line widget, redrawn only when its text changes."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from textual.widget import Widget
 
 
 class Line(Widget):
-    """A line made by a function of the width at hand."""
+    """A line of text rendered for the available width."""
 
     DEFAULT_CSS = "Line { height: 1; }"
 
@@ -20,7 +20,7 @@ class Line(Widget):
         self._last_text: Text | None = None
 
     def show(self, render_text: Callable[[int], Text]) -> None:
-        """Say what `make` makes of the width, now and after each change of it."""
+        """Show the text that `render_text` returns for the width in cells, now and after each resize."""
         self._render_text = render_text
         text = render_text(self.size.width)
         if self._last_text is None or text != self._last_text or text.spans != self._last_text.spans:

@@ -1,4 +1,4 @@
-"""A list of lines that draws only what is seen: it takes a million rows as lightly as ten."""
+"""A list widget that renders only the visible rows, so that it can hold a million of them."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ DrawRow = Callable[[Any, int], Text]
 
 
 class Rows(ScrollView, can_focus=True):
-    """Rows of any kind, drawn by `draw(row, width)`; `key` tells which row is which when they change.
+    """A list of rows of any type, rendered by `draw(row, width)`; `key` identifies a row across updates.
 
-    With `follow` the cursor stays at the last row until it is moved away from there.
+    With `follow`, the cursor stays on the last row until it is moved away from it.
     """
 
     BINDINGS: ClassVar[list[BindingType]] = [
@@ -41,7 +41,7 @@ class Rows(ScrollView, can_focus=True):
     cursor: reactive[int] = reactive(0, repaint=False)
 
     class RowMessage(Message):
-        """Something was done to a row."""
+        """Base class of messages about a row."""
 
         def __init__(self, rows: Rows, row: Any) -> None:
             super().__init__()
@@ -54,10 +54,10 @@ class Rows(ScrollView, can_focus=True):
             return self.rows
 
     class Selected(RowMessage):
-        """Enter, or a second click, on a row."""
+        """A row was opened with enter or a double click."""
 
     class CursorMoved(RowMessage):
-        """A person put the cursor on a row."""
+        """The user moved the cursor to a row."""
 
     def __init__(
         self,
@@ -77,7 +77,7 @@ class Rows(ScrollView, can_focus=True):
 
     @property
     def following(self) -> bool:
-        """Whether the cursor goes along with new last rows."""
+        """Whether the cursor follows new rows at the end."""
         return self._follow and self.cursor >= len(self.rows) - 1
 
     @property
@@ -86,7 +86,7 @@ class Rows(ScrollView, can_focus=True):
         return self.rows[self.cursor] if 0 <= self.cursor < len(self.rows) else None
 
     def show(self, rows: Sequence[Any]) -> None:
-        """Take these rows; the cursor stays on its row where that is still there."""
+        """Show these rows; the cursor stays on its row if that is still present."""
         old, following = self.rows, self.following
         old_cursor, current_row = self.cursor, self.row
         self.rows = rows
@@ -111,7 +111,7 @@ class Rows(ScrollView, can_focus=True):
                 self.refresh_line(n)
 
     def select(self, key: Hashable) -> bool:
-        """Put the cursor on the row of this key; whether there is one."""
+        """Move the cursor to the row with this key; return whether it exists."""
         index = next((n for n, row in enumerate(self.rows) if self._key(row) == key), None)
         if index is None:
             return False
@@ -148,9 +148,9 @@ class Rows(ScrollView, can_focus=True):
     def on_click(self, event: events.Click) -> None:
         n = self.scroll_offset.y + event.y
         if n < len(self.rows):
-            again = n == self.cursor and event.chain > 1
+            double_click = n == self.cursor and event.chain > 1
             self._move_cursor(n)
-            if again:
+            if double_click:
                 self.action_choose()
 
     def action_move(self, by: int) -> None:
@@ -173,7 +173,7 @@ class Rows(ScrollView, can_focus=True):
             self.post_message(self.CursorMoved(self, self.row))
 
     def _scroll_to_cursor(self) -> None:
-        """Scroll so far that the cursor is seen."""
+        """Scroll just enough to make the cursor visible."""
         top, height = self.scroll_offset.y, max(1, self.size.height)
         if self.cursor < top:
             self.scroll_to(y=self.cursor, animate=False, force=True)
