@@ -1,4 +1,4 @@
-"""Runs with made-up figures for the tests of what a person sees."""
+"""States of finished runs with made-up measurements."""
 
 from tickdsl.records.events import ArmInfo, Metric, RunStart
 from tickdsl.results import RunState
@@ -10,31 +10,31 @@ RUN = RunStart(
 
 
 def finished_run(
-    seeds: tuple[int, ...] = (1, 2, 3), rivals: tuple[str, ...] = ("random-init", "random-structure")
+    seeds: tuple[int, ...] = (1, 2, 3), controls: tuple[str, ...] = ("random-init", "random-structure")
 ) -> RunState:
-    """Two arms, four rounds of 50 %: accuracies fall with the round and wiggle a little with the seed."""
+    """Two arms, four rounds of 50%; accuracies fall with the round and vary a little with the seed."""
     arms = (
         ArmInfo(id="colt", name="colt", sweep={}, levels=4),
         ArmInfo(id="imp[scope=local]", name="imp", sweep={"scope": "local"}, levels=4),
     )
     metrics = {}
-    for place, arm in enumerate(arms):
+    for index, arm in enumerate(arms):
         for seed in seeds:
             for level in range(5):
-                wiggle = ((seed * 7 + level * seed * 5 + place * 3) % 11 - 5) / 5000
-                for contestant in ("dense",) if level == 0 else ("ticket", *rivals):
-                    loss = 0.0 if contestant == "dense" else (0.004 + 0.02 * place) * max(0, level - 2)
+                noise = ((seed * 7 + level * seed * 5 + index * 3) % 11 - 5) / 5000
+                for contestant in ("dense",) if level == 0 else ("ticket", *controls):
+                    loss = 0.0 if contestant == "dense" else (0.004 + 0.02 * index) * max(0, level - 2)
                     loss += {"random-init": 0.02, "random-structure": 0.015}.get(contestant, 0.0) * level
                     metrics[arm.id, contestant, level, seed] = Metric(
                         arm=arm.id, contestant=contestant, level=level, seed=seed, step=f"s{level}",
-                        accuracy=round(0.95 + wiggle - loss, 4), loss=0.25, sparsity=1 - 0.5**level,
+                        accuracy=round(0.95 + noise - loss, 4), loss=0.25, sparsity=1 - 0.5**level,
                         params=272_474 >> level, macs=41_000_000 >> level,
                     )  # fmt: skip
     return RunState(
         run=RUN,
         status="ok",
         arms=arms,
-        contestants=("ticket", "dense", *rivals),
+        contestants=("ticket", "dense", *controls),
         seeds=seeds,
         within=0.005,
         metrics=metrics,

@@ -1,4 +1,4 @@
-"""Plans drawn from the grammar itself: derivations of its rules, spelt with spaces, breaks and comments at will."""
+"""Plans derived from the grammar rules, with random spaces, line breaks and comments."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def _rules() -> dict[str, list[list[Symbol]]]:
 
 @functools.cache
 def _min_depths() -> dict[str, float]:
-    """The least depth in which each rule ends."""
+    """The minimum derivation depth of each rule."""
     depths: dict[str, float] = dict.fromkeys(_rules(), math.inf)
     changed = True
     while changed:
@@ -67,12 +67,12 @@ Pick = Callable[[Sequence[Any]], Any]
 
 @st.composite
 def plans(draw: Any, size: int = 60) -> str:
-    """A text that the grammar derives; most, not all, also parse (keywords and names may collide)."""
+    """A text derived from the grammar; most of them parse, unless keywords and names collide."""
     return derive_text(lambda choices: draw(st.sampled_from(choices)), size)
 
 
 def derive_text(pick: Pick, size: int) -> str:
-    """The text that comes of what `pick` takes wherever there is a choice."""
+    """The text derived by letting `pick` decide every choice."""
     terminals: list[str] = []
 
     def derive(symbol: Symbol, depth: int) -> None:
@@ -82,8 +82,8 @@ def derive_text(pick: Pick, size: int) -> str:
         depths = _min_depths()
         expansions = _rules()[symbol.name]
         if depth <= 0 or len(terminals) > size:
-            least = min(max((_min_depth(s, depths) for s in e), default=0) for e in expansions)
-            expansions = [e for e in expansions if max((_min_depth(s, depths) for s in e), default=0) == least]
+            lowest = min(max((_min_depth(s, depths) for s in e), default=0) for e in expansions)
+            expansions = [e for e in expansions if max((_min_depth(s, depths) for s in e), default=0) == lowest]
         for part in pick(expansions):
             derive(part, depth - 1)
 
@@ -108,7 +108,7 @@ def _spell(pick: Pick, terminals: list[str]) -> list[str]:
 
 
 def _lines(pick: Pick) -> str:
-    """The end of a line, with or without a comment, and empty and commented lines behind it."""
+    """The end of a line with an optional comment, followed by blank and comment lines."""
     lines = [pick(["", " ", "\t"]) + pick(["", "", "", *COMMENTS]) for _ in range(pick(range(1, 5)))]
     return "\n".join(lines) + "\n"
 

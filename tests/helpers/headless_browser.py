@@ -1,4 +1,4 @@
-"""Chromium without a window, spoken to through its debugging pipe: what a page logs, fetches and looks like."""
+"""Controls headless Chromium through its debugging pipe: console messages, requests, screenshots and evaluation."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ import attrs
 
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
 
-#: Chromium reads from 3 and writes to 4, whatever our numbers are.
+#: Chromium reads from file descriptor 3 and writes to 4, so the inherited pipe ends are moved there.
 _HAND_OVER = """
 import fcntl, os, sys
-ends = [fcntl.fcntl(int(one), fcntl.F_DUPFD, 10) for one in sys.argv[1:3]]
+ends = [fcntl.fcntl(int(fd), fcntl.F_DUPFD, 10) for fd in sys.argv[1:3]]
 os.dup2(ends[0], 3), os.dup2(ends[1], 4)
 os.execvp(sys.argv[3], sys.argv[3:])
 """
@@ -28,7 +28,7 @@ os.execvp(sys.argv[3], sys.argv[3:])
 
 @attrs.define
 class Page:
-    """A tab. `messages` are what it wrote to the console, `requests` the addresses that it asked for."""
+    """A tab; `messages` are its console messages, `requests` the URLs it requested."""
 
     _browser: Browser
     _session: str
@@ -39,7 +39,7 @@ class Page:
         return self._browser.call(method, params, self)
 
     def open(self, address: str, width: int = 1280, height: int = 900, scheme: str = "light") -> None:
-        """Load `address` on a screen of that size; phones are those below 600 pixels."""
+        """Load `address` in a viewport of that size in pixels; widths below 600 emulate a phone."""
         for domain in ("Page", "Runtime", "Log", "Network"):
             self.call(f"{domain}.enable")
         phone = width < 600
@@ -52,7 +52,7 @@ class Page:
         self._browser.wait_for(self, "Page.loadEventFired")
 
     def evaluate(self, expression: str) -> Any:
-        """The value of a JavaScript expression, its promise awaited."""
+        """The value of a JavaScript expression; a promise is awaited."""
         answer = self.call("Runtime.evaluate", expression=expression, awaitPromise=True, returnByValue=True)
         assert "exceptionDetails" not in answer, answer["exceptionDetails"]
         return answer["result"].get("value")
@@ -69,7 +69,7 @@ class Page:
         params = message.get("params", {})
         match message.get("method"):
             case "Runtime.consoleAPICalled":
-                self.messages.append(" ".join(str(one.get("value", one)) for one in params["args"]))
+                self.messages.append(" ".join(str(arg.get("value", arg)) for arg in params["args"]))
             case "Runtime.exceptionThrown":
                 self.messages.append(str(params["exceptionDetails"]))
             case "Log.entryAdded":
@@ -104,7 +104,7 @@ class Browser:
                 return answer
 
     def wait_for(self, page: Page, method: str) -> None:
-        """Wait for an event that may have come already."""
+        """Wait for an event, unless it has already arrived."""
         while method not in self._events:
             self._message(page)
         self._events.clear()
@@ -112,7 +112,7 @@ class Browser:
     def _message(self, page: Page | None) -> dict[str, Any]:
         while b"\0" not in self._buffer:
             piece = os.read(self._read, 1 << 16)
-            assert piece, "chromium ended"
+            assert piece, "Chromium exited"
             self._buffer += piece
         line, _, self._buffer = self._buffer.partition(b"\0")
         message: dict[str, Any] = json.loads(line)
@@ -125,24 +125,24 @@ class Browser:
 
 @contextmanager
 def browser(profile: Path) -> Iterator[Browser]:
-    """A Chromium that has nothing but what it is told to open."""
+    """A Chromium with an empty profile and no background requests."""
     assert CHROMIUM is not None
-    theirs_in, ours_out = os.pipe()
-    ours_in, theirs_out = os.pipe()
+    browser_in, test_out = os.pipe()
+    test_in, browser_out = os.pipe()
     command = [
         CHROMIUM, "--headless", "--no-sandbox", "--disable-gpu", "--hide-scrollbars", "--remote-debugging-pipe",
         "--disable-background-networking", "--no-first-run", "--disable-dev-shm-usage", f"--user-data-dir={profile}",
     ]  # fmt: skip
     process = subprocess.Popen(
-        [sys.executable, "-c", _HAND_OVER, str(theirs_in), str(theirs_out), *command], pass_fds=(theirs_in, theirs_out),
-        stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+        [sys.executable, "-c", _HAND_OVER, str(browser_in), str(browser_out), *command],
+        pass_fds=(browser_in, browser_out), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
     )  # fmt: skip
-    os.close(theirs_in)
-    os.close(theirs_out)
+    os.close(browser_in)
+    os.close(browser_out)
     try:
-        yield Browser(ours_out, ours_in)
+        yield Browser(test_out, test_in)
     finally:
-        os.close(ours_out)
-        os.close(ours_in)
+        os.close(test_out)
+        os.close(test_in)
         process.terminate()
         process.wait()

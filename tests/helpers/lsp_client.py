@@ -1,4 +1,4 @@
-"""An editor in a test: opens, changes and asks, over JSON-RPC on the pipes of a real `tickdsl lsp`."""
+"""A test editor that talks JSON-RPC to a real `tickdsl lsp` process."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ MARK = "|"
 
 
 class Editor:
-    """One session. Texts may hold one `|`: the cursor."""
+    """An editor session. A `|` in a text marks the cursor."""
 
     def __init__(self, client: LanguageClient, folder: Path) -> None:
         self.client = client
@@ -30,7 +30,7 @@ class Editor:
         return name if ":" in name else (self.folder / name).as_uri()
 
     def open(self, text: str, name: str = "test.plan") -> str:
-        """Open a buffer, or change it where it is open already; its address."""
+        """Open a buffer, or replace its text if it is open; returns its URI."""
         uri = self.uri(name)
         text = self._extract_cursor(text)
         self.published.clear()
@@ -61,9 +61,9 @@ class Editor:
         return before + after
 
     async def diagnostics(self) -> dict[str, list[types.Diagnostic]]:
-        """What is shown once the server has looked; the codes by file name."""
+        """The diagnostics by URI, once the server has published them."""
         await asyncio.wait_for(self.published.wait(), 60)
-        await asyncio.sleep(0.05)  # the other files of the same look
+        await asyncio.sleep(0.05)  # diagnostics of the other files
         return self.shown
 
     async def codes(self, name: str = "test.plan") -> list[str]:
@@ -94,7 +94,7 @@ class Editor:
         return result
 
     async def rename(self, text: str, new_name: str, name: str = "test.plan") -> dict[str, str]:
-        """The texts of the files after renaming, by file name."""
+        """The texts of the changed files after renaming, by file name."""
         uri = self.open(text, name)
         edit = await self.client.text_document_rename_async(
             types.RenameParams(new_name=new_name, **self._position_params(uri))
@@ -116,7 +116,7 @@ class Editor:
 
 
 def apply_edits(text: str, edits: list[Any] | tuple[Any, ...]) -> str:
-    """The text with edits carried out as an editor does: places in UTF-16, from the end to the beginning."""
+    """Apply edits as an editor does: positions in UTF-16 code units, from the end of the text to its start."""
     lines = text.replace("\r\n", "\n").split("\n")
 
     def offset(position: types.Position) -> int:
@@ -130,19 +130,19 @@ def apply_edits(text: str, edits: list[Any] | tuple[Any, ...]) -> str:
 
 
 def run_session(folder: Path, conversation: Callable[[Editor], Awaitable[T]], *command: str) -> T:
-    """Run a conversation with a server of its own; it has to end well."""
+    """Run a conversation with a new server, which must exit with code 0."""
 
     async def run() -> T:
         client = LanguageClient("test", "1")
         editor = Editor(client, folder)
 
         @client.feature(types.TEXT_DOCUMENT_PUBLISH_DIAGNOSTICS)
-        def shown(params: types.PublishDiagnosticsParams) -> None:
+        def publish(params: types.PublishDiagnosticsParams) -> None:
             editor.shown[params.uri] = list(params.diagnostics)
             editor.published.set()
 
         @client.feature(types.WINDOW_SHOW_MESSAGE)
-        def said(params: types.ShowMessageParams) -> None:
+        def show_message(params: types.ShowMessageParams) -> None:
             raise AssertionError(params.message)
 
         await client.start_io(*(command or (sys.executable, "-m", "tickdsl.cli", "lsp")))

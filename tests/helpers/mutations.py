@@ -1,4 +1,4 @@
-"""Plans as people break them: tokens lost, doubled, swapped; bytes at random."""
+"""Broken plans: tokens deleted, duplicated or swapped, and random bytes."""
 
 from __future__ import annotations
 
@@ -8,24 +8,24 @@ from pathlib import Path
 
 ROOT = Path(__file__).parents[2]
 _TOKEN = re.compile(r"\"[^\"\n]*\"|[\w.%-]+|\s+|.", re.DOTALL)
-#: What random bytes are drawn from: any byte, and those that mean something more often.
+#: Bytes of the plan syntax, which are drawn more often than others.
 _SYNTAX_BYTES = b"{}[];,=$%#\"'\n\r\t .x<>"
 
 
 def plans() -> list[str]:
-    """Every valid plan of the repository: shipped, in the documentation, the cures of all findings."""
+    """Every valid plan of the repository: shipped plans, examples in the docs, fixed plans of all diagnostics."""
     from tickdsl.lang.findings import explain
     from tickdsl.lang.findings.diagnostic_codes import CODES
 
     shipped = [path.read_text("utf-8") for path in sorted(ROOT.glob("plans/**/*.plan"))]
-    shown = [
+    documented = [
         block
         for path in sorted(ROOT.glob("docs/*.md"))
-        if path.name != "codes.md"  # its examples are those of the pages
+        if path.name != "codes.md"  # generated from the pages below
         for block in re.findall(r"^```plan\n(.*?)^```", path.read_text("utf-8"), re.MULTILINE | re.DOTALL)
     ]
     fixed_plans = [page.after.plan for code in CODES if (page := explain.load_page(code)) is not None]
-    return list(dict.fromkeys([*shipped, *shown, *fixed_plans]))
+    return list(dict.fromkeys([*shipped, *documented, *fixed_plans]))
 
 
 def mutate(text: str, rng: random.Random) -> str:
@@ -53,8 +53,8 @@ def _duplicate(text: str, rng: random.Random) -> str:
 
 def _swap(text: str, rng: random.Random) -> str:
     tokens = _tokens(text)
-    one, other = rng.randrange(len(tokens)), rng.randrange(len(tokens))
-    tokens[one], tokens[other] = tokens[other], tokens[one]
+    first, second = rng.randrange(len(tokens)), rng.randrange(len(tokens))
+    tokens[first], tokens[second] = tokens[second], tokens[first]
     return "".join(tokens)
 
 

@@ -1,4 +1,4 @@
-"""A real run of `colt.plan`, recorded, and monitors on it."""
+"""A recorded run of `colt.plan`, and monitors that show it."""
 
 from __future__ import annotations
 
@@ -24,17 +24,17 @@ PLAN = (HERE / "colt.plan").read_text()
 
 @functools.cache
 def recorded_events() -> tuple[EventRecord, ...]:
-    """The events of the run, from its start to its end."""
+    """All events of the run."""
     return tuple(read_events(HERE / "events.jsonl"))
 
 
 def events_until_midway() -> list[EventRecord]:
-    """The events up to where both arms are under way."""
+    """The events up to a point where both arms are running."""
     return list(recorded_events()[:300])
 
 
 def events_with_failure() -> list[EventRecord]:
-    """A run in whose middle a training fails, which ends the run."""
+    """A run that fails midway because a training fails."""
     records = events_until_midway()
     last = records[-1]
     running = {name for name, step in snapshot(records).state.steps.items() if step.status == "running"}
@@ -42,41 +42,50 @@ def events_with_failure() -> list[EventRecord]:
     trace = (
         'Traceback (most recent call last):\n  File "loop.py", line 7, in train\n    step()\nRuntimeError: no memory'
     )
-    told = [
+    ending = [
         Log(message=trace),
         StepEnd(step=step, status="failed", seconds=1.0, error="RuntimeError: no memory"),
         RunEnd(status="failed", seconds=9.0, exit=3, message="1 step failed"),
     ]
-    return records + [EventRecord(last.seq + n + 1, last.t + 0.1 * n, event) for n, event in enumerate(told)]
+    return records + [EventRecord(last.seq + n + 1, last.t + 0.1 * n, event) for n, event in enumerate(ending)]
 
 
-def snapshot(records: Iterable[EventRecord], words: str = "") -> Snapshot:
-    """What a screen is told after these events."""
-    builder, seen = StateBuilder(), list(records)
-    for record in seen:
+def snapshot(records: Iterable[EventRecord], filter_text: str = "") -> Snapshot:
+    """The snapshot after these events."""
+    builder, log_records = StateBuilder(), list(records)
+    for record in log_records:
         builder.add(record)
     state = builder.state
-    places = {arm.id: place for place, arm in enumerate(state.arms)}
-    found = compute_standings(state)
-    rounds = group_by_contestant(found)
-    return Snapshot(state, state.status, state.now + 0.7, found, rounds, build_outline(state), places, seen, (), words)
+    arm_indices = {arm.id: index for index, arm in enumerate(state.arms)}
+    standings = compute_standings(state)
+    return Snapshot(
+        state,
+        state.status,
+        state.now + 0.7,
+        standings,
+        group_by_contestant(standings),
+        build_outline(state),
+        arm_indices,
+        log_records,
+        filter_text=filter_text,
+    )
 
 
 @attrs.define
 class StubSource:
-    """A source of events that are there at once; more can be put behind them."""
+    """A source that returns all `records` at once; more can be added later."""
 
     records: list[EventRecord]
     polls: int = 0
 
     def poll(self, limit: int | None = None) -> list[EventRecord]:
         self.polls += 1
-        told, self.records = self.records, []
-        return told
+        records, self.records = self.records, []
+        return records
 
 
 async def wait_until_drawn(app: Monitor, pilot: Pilot[None]) -> None:
-    """Wait until the monitor has drawn all that it was told."""
+    """Wait until the monitor has drawn all events."""
     for _ in range(200):
         await pilot.pause(0.02)
         if app.view.snapshot is not None and not app.feed.behind:
@@ -86,8 +95,8 @@ async def wait_until_drawn(app: Monitor, pilot: Pilot[None]) -> None:
 
 
 def make_monitor(records: Iterable[EventRecord] | None = None, **options: Any) -> Monitor:
-    """A monitor on a recording, at a standing clock; the run counts as alive."""
-    told = events_until_midway() if records is None else list(records)
-    now = told[-1].t + 0.7 if told else 0.0
+    """A monitor for a recording with a stopped clock; the run counts as alive."""
+    shown = events_until_midway() if records is None else list(records)
+    now = shown[-1].t + 0.7 if shown else 0.0
     settings: dict[str, Any] = {"plan_text": PLAN, "clock": lambda: now, "has_engine": False}
-    return Monitor(StubSource(told), **(settings | options))
+    return Monitor(StubSource(shown), **(settings | options))

@@ -1,4 +1,4 @@
-"""A study whose steps are done one by one, without an interpreter."""
+"""Runs the steps of a study one by one, without the scheduler."""
 
 from __future__ import annotations
 
@@ -24,13 +24,13 @@ HEAD = "model small-cnn width=0.5\ndata synthetic size=8 train=192 test=64\ntrai
 
 @attrs.define
 class StepRunner:
-    """A study whose steps are done one by one, without an interpreter."""
+    """Runs the steps of a study one by one, without the scheduler."""
 
     study: Study
     context: Context
 
     def run_step(self, key: str, deposits: bool = False) -> None:
-        """A step, after all that it rests on."""
+        """Run a step and all its ancestors that are not in the store."""
         for step_key in [*nx.topological_sort(self.study.graph.subgraph(nx.ancestors(self.study.graph, key))), key]:
             if step_key not in self.context.store:
                 points = self.study.graph.nodes[step_key]["prefixes"] if deposits else {}
@@ -54,28 +54,28 @@ class StepRunner:
         return [level for level in self.study.levels if (level.arm, level.seed) == (arm, seed)]
 
     def measured_step(self, contestant: str, level: int, arm: str = "ticket", seed: int = 1) -> str:
-        """The step that a contestant is measured by."""
-        (found,) = (
+        """The step that measures a contestant."""
+        (step,) = (
             m.step
             for m in self.study.measurements
             if (m.contestant, m.level, m.arm, m.seed) == (contestant, level, arm, seed)
         )
-        return found
+        return step
 
     def step_labelled(self, label: str, seed: int = 1) -> str:
-        """The step with that label."""
-        found = [
+        """The only step with that label."""
+        keys = [
             k for k, n in self.study.graph.nodes(data=True) if n["label"] == label and n["step"].seed in (seed, None)
         ]
-        assert len(found) == 1, found
-        return str(found[0])
+        assert len(keys) == 1, keys
+        return str(keys[0])
 
 
 def step_runner(folder: Path, text: str, head: str = HEAD) -> StepRunner:
-    found = resolve(load_source(Source("test.plan", head + text)))
-    assert found.plan is not None, found.diagnostics
-    return StepRunner(prepare_study(found.plan), Context(Settings(folder / "store", folder / "data")))
+    resolved = resolve(load_source(Source("test.plan", head + text)))
+    assert resolved.plan is not None, resolved.diagnostics
+    return StepRunner(prepare_study(resolved.plan), Context(Settings(folder / "store", folder / "data")))
 
 
-def equal_states(one: dict[str, Tensor], other: dict[str, Tensor]) -> bool:
-    return one.keys() == other.keys() and all((one[name] == other[name]).all() for name in one)
+def equal_states(first: dict[str, Tensor], second: dict[str, Tensor]) -> bool:
+    return first.keys() == second.keys() and all((first[name] == second[name]).all() for name in first)

@@ -1,4 +1,4 @@
-"""Plans that mean something: settings, lets, sweeps, arms and cycles put together so that most have no error."""
+"""Random meaningful plans with settings, lets, sweeps, arms and cycles; most of them have no errors."""
 
 from __future__ import annotations
 
@@ -30,8 +30,8 @@ SWEEPS = {
 
 @st.composite
 def plans(draw: Any) -> str:
-    """A plan's text."""
-    pick = lambda words: draw(st.sampled_from(words))  # noqa: E731 - short enough to be read
+    """The text of a plan."""
+    pick = lambda words: draw(st.sampled_from(words))  # noqa: E731
     swept = draw(st.lists(st.sampled_from(sorted(SWEEPS)), max_size=2, unique=True))
     lines = [f"sweep {name} in {SWEEPS[name]}" for name in swept]
     lets = {"some": "30%", "few": "2", "late": "3ep", "quarter": "25%", "pattern": '["layer1.*", conv1, "a \\\\ b"]'}
@@ -76,32 +76,32 @@ def plans(draw: Any) -> str:
         return " ".join(["prune", unit, scope, amount, times, ends, by, at, layers])
 
     def pipeline(others: list[str]) -> list[str]:
-        found = []
+        parts = []
         for _ in range(pick((1, 1, 2, 3))):
             if pick((True, False)):
-                found += [prune(others), tail(others)]
+                parts += [prune(others), tail(others)]
             else:
                 body = [part for _ in range(pick((1, 2, 3))) for part in (prune(others, once=True), tail(others))]
                 inner = "; ".join(part for part in body if part)
-                found.append(f"cycle {pick((1, 2, 3))} {{ {inner} }}")
+                parts.append(f"cycle {pick((1, 2, 3))} {{ {inner} }}")
         if not split and pick((False, False, True)):
-            found.append(
+            parts.append(
                 f"transfer to synthetic size=8 head={pick(('reset', 'keep'))}" + pick(("", " { retrain linear }"))
             )
-        return [part for part in found if part]
+        return [part for part in parts if part]
 
     names = pick(([], [], ["a"], ["a", "b"], ["late", "a-20", "b"]))
     if not names:
         lines += pipeline([])
     elif pick((True, False)):
         lines.append(prune([]))
-    for place, name in enumerate(names):
+    for index, name in enumerate(names):
         own = pick(("", "", "train 6ep", "model conv4"))
-        lines.append(f"arm {name} {{ {'; '.join(part for part in (own, *pipeline(names[:place])) if part)} }}")
-    rivals = pick(("", "random-init", "dense, random-structure", "early"))
+        lines.append(f"arm {name} {{ {'; '.join(part for part in (own, *pipeline(names[:index])) if part)} }}")
+    controls = pick(("", "random-init", "dense, random-structure", "early"))
     compared = pick((["all"], names[-1:], names))
-    if (rivals or compared) and pick((True, True, False)):
-        shown = ", ".join([*compared, *([rivals] if rivals else [])])
+    if (controls or compared) and pick((True, True, False)):
+        shown = ", ".join([*compared, *([controls] if controls else [])])
         lines.append(f"compare {shown} {pick(('', 'levels=last', 'within=0.5%', 'budget=flops'))}")
     lines.append(pick(("", "report accuracy, robustness, params", "report latency, carbon batch=32 watts=65.5")))
     lines.append(pick(("", "stop when accuracy < 12.5%", "stop when loss >= 2.5")))

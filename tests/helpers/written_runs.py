@@ -1,4 +1,4 @@
-"""Runs told as events, with made-up figures: what a report is written from."""
+"""Writes event files of runs with made-up measurements, for reports."""
 
 from __future__ import annotations
 
@@ -27,20 +27,20 @@ def write_run(
     out: Path,
     arms: int = 2,
     seeds: tuple[int, ...] = (1, 2, 3),
-    rivals: tuple[str, ...] = ("random-init",),
+    controls: tuple[str, ...] = ("random-init",),
     levels: int = 3,
     end: str | None = "ok",
     until: int | None = None,
     plan: str = "colt",
     text: str | None = PLAN,
 ) -> RunPaths:
-    """A run's folder with these events, the first `until` of them; `end` None: it has not ended."""
+    """Write a run folder with the first `until` events of a run; with `end` None, the run has not ended."""
     paths = new_run(out, plan, token=f"{len(list(out.glob('*'))) if out.exists() else 0:04x}")
     if text is not None:
         paths.plan.write_text(text)
     clock = iter(range(1_790_000_000, 1_799_000_000))
     with EventWriter(paths.events, clock=lambda: float(next(clock))) as writer:
-        for number, event in enumerate(_events(paths.folder.name, plan, arms, seeds, rivals, levels, end)):
+        for number, event in enumerate(_events(paths.folder.name, plan, arms, seeds, controls, levels, end)):
             if until is not None and number >= until:
                 break
             writer.write(event)
@@ -50,7 +50,7 @@ def write_run(
 
 
 def _events(
-    run: str, plan: str, arms: int, seeds: tuple[int, ...], rivals: tuple[str, ...], levels: int, end: str | None
+    run: str, plan: str, arms: int, seeds: tuple[int, ...], controls: tuple[str, ...], levels: int, end: str | None
 ) -> Iterator[e.Event]:
     names = [
         f"{'colt' if n % 2 == 0 else 'imp'}[share={n // 2}]" if arms > 2 else ("colt", "imp")[n] for n in range(arms)
@@ -91,7 +91,7 @@ def _events(
                         parents=(before,),
                     )
                 )
-                for contestant in ("ticket", *rivals):
+                for contestant in ("ticket", *controls):
                     name = f"{contestant}-{arm}-{level}-{seed}"
                     steps.append(
                         e.StepInfo(
@@ -124,7 +124,7 @@ def _events(
     )
     yield e.PlanResolved(
         arms=infos,
-        contestants=("ticket", "dense", *rivals),
+        contestants=("ticket", "dense", *controls),
         seeds=seeds,
         steps=tuple(steps),
         measurements=tuple(measurements),
@@ -161,11 +161,11 @@ def _events(
         yield e.RunEnd(status=end, seconds=120.0, exit={"ok": 0, "failed": 3}.get(end, 4))
 
 
-def _metric(m: e.MeasurementInfo, place: int) -> e.Metric:
-    """Accuracies fall with the round, more so in later arms and for rivals, and wiggle a little with the seed."""
-    place *= m.contestant != "dense"  # arms share it
-    wiggle = ((m.seed * 7 + m.level * m.seed * 5 + place * 3) % 11 - 5) / 5000
-    loss = (0.002 + 0.02 * min(place, 3)) * max(0, m.level - 1) + 0.02 * m.level * (
+def _metric(m: e.MeasurementInfo, arm_index: int) -> e.Metric:
+    """Accuracies fall with the round, faster for later arms and controls, and vary a little with the seed."""
+    arm_index *= m.contestant != "dense"  # shared by all arms
+    noise = ((m.seed * 7 + m.level * m.seed * 5 + arm_index * 3) % 11 - 5) / 5000
+    loss = (0.002 + 0.02 * min(arm_index, 3)) * max(0, m.level - 1) + 0.02 * m.level * (
         m.contestant not in ("ticket", "dense")
     )
     left = 0.7**m.level
@@ -175,7 +175,7 @@ def _metric(m: e.MeasurementInfo, place: int) -> e.Metric:
         level=m.level,
         seed=m.seed,
         step=m.step,
-        accuracy=round(0.95 + wiggle - loss, 4),
+        accuracy=round(0.95 + noise - loss, 4),
         loss=0.25,
         sparsity=1 - left,
         params=int(5082 * left),

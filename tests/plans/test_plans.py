@@ -1,4 +1,4 @@
-"""Every plan in plans/ starts with a question and its measured outcome, and has no errors or unexpected warnings."""
+"""The shipped plans: each states its question and outcome, and has no errors."""
 
 import io
 import itertools
@@ -17,15 +17,15 @@ ROOT = Path(__file__).parents[2]
 PLANS = sorted(ROOT.glob("plans/**/*.plan"))
 
 
-def head(path: Path) -> str:
+def header(path: Path) -> str:
     lines = path.read_text("utf-8").splitlines()
     return "\n".join(line[1:].strip() for line in lines if line.startswith("#"))
 
 
 @pytest.fixture(scope="module")
-def working_directory(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A working directory with the image archive and the weights that some plans read."""
-    directory = tmp_path_factory.mktemp("directory")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A working directory with the image archive and weights that some plans read."""
+    directory = tmp_path_factory.mktemp("plans")
     weights = create("small-cnn", classes=10, shape=(1, 8, 8), seed=1).state_dict()
     save_file(dict(weights), directory / "small-cnn-mnist.safetensors")
     buffer = io.BytesIO()
@@ -41,8 +41,8 @@ def working_directory(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.mark.parametrize("path", PLANS, ids=lambda p: str(p.relative_to(ROOT)))
-def test_head_has_question_and_outcome(path: Path) -> None:
-    text = head(path)
+def test_the_header_states_question_and_outcome(path: Path) -> None:
+    text = header(path)
     assert text.startswith("Asks:")
     outcome = text.split("Outcome:", 1)[1].strip()
     not_run_yet = outcome == "not run yet: needs a GPU" and path.parent.name == "papers"
@@ -50,14 +50,14 @@ def test_head_has_question_and_outcome(path: Path) -> None:
 
 
 @pytest.mark.parametrize("path", PLANS, ids=lambda p: str(p.relative_to(ROOT)))
-def test_plan_has_no_errors_or_warnings(path: Path, working_directory: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(working_directory)
-    allowed = ("note",) if path.parent.name == "papers" else ("note", "warning")
-    assert [d for d in check_file(path).diagnostics if d.severity not in allowed] == []
+def test_it_has_no_errors(path: Path, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(folder)
+    tolerated = ("note",) if path.parent.name == "papers" else ("note", "warning")
+    assert [d for d in check_file(path).diagnostics if d.severity not in tolerated] == []
 
 
-def test_readme_shows_colt_plan() -> None:
-    """The plan in README.md is plans/colt.plan without comments."""
+def test_the_readme_shows_the_plan_that_it_runs() -> None:
+    """The plan in README.md is plans/colt.plan without its comments."""
 
     def statements(text: str) -> list[str]:
         return [line.split("#")[0].strip() for line in text.splitlines() if line.split("#")[0].strip()]

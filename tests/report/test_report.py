@@ -37,12 +37,12 @@ def text(*runs: RunPaths) -> str:
     return render_report("md", [read_source(run) for run in runs]).decode()
 
 
-def compare(name: str, found: str) -> None:
+def compare(name: str, text: str) -> None:
     path = GOLDEN / name
     if os.environ.get("TICKDSL_GOLDEN") == "write":
         path.parent.mkdir(exist_ok=True)
-        path.write_text(found)
-    assert found == path.read_text()
+        path.write_text(text)
+    assert text == path.read_text()
 
 
 def every_kind(out: Path) -> dict[str, list[RunPaths]]:
@@ -50,8 +50,8 @@ def every_kind(out: Path) -> dict[str, list[RunPaths]]:
         "finished": [write_run(out)],
         "one arm": [write_run(out, arms=1)],
         "one seed": [write_run(out, seeds=(1,))],
-        "no rivals": [write_run(out, rivals=())],
-        "hundreds of arms": [write_run(out, arms=200, levels=2, rivals=())],
+        "no controls": [write_run(out, controls=())],
+        "hundreds of arms": [write_run(out, arms=200, levels=2, controls=())],
         "failed": [write_run(out, end="failed")],
         "stopped": [write_run(out, end="stopped", until=60)],
         "killed": [write_run(out, until=60)],
@@ -68,7 +68,7 @@ KINDS = [
     "finished",
     "one arm",
     "one seed",
-    "no rivals",
+    "no controls",
     "hundreds of arms",
     "failed",
     "stopped",
@@ -144,19 +144,19 @@ def test_every_form_of_every_run(kinds: dict[str, list[RunPaths]], kind: str, fo
             assert content.decode().startswith("# ")
 
 
-def test_markdown_as_it_was(tmp_path: Path) -> None:
+def test_markdown_matches_its_golden_file(tmp_path: Path) -> None:
     compare("finished.md", _dateless(text(write_run(tmp_path))))
 
 
-def test_several_runs_as_they_were(tmp_path: Path) -> None:
+def test_several_runs_match_their_golden_file(tmp_path: Path) -> None:
     later = write_run(tmp_path, plan="later", text=PLAN.replace("30%", "20%"), seeds=(1, 2), arms=1)
     first = write_run(tmp_path, arms=1)
     compare("several.md", _dateless(text(first, later)))
 
 
-def _dateless(found: str) -> str:
+def _dateless(text: str) -> str:
     """Replace the date and time in run names."""
-    return re.sub(r"-\d{8}-\d{6}-", "-DATE-TIME-", found)
+    return re.sub(r"-\d{8}-\d{6}-", "-DATE-TIME-", text)
 
 
 def test_the_answer_comes_first(tmp_path: Path) -> None:
@@ -175,7 +175,7 @@ def test_names_and_messages_are_escaped(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("kind", "said"),
+    ("kind", "expected"),
     [
         ("failed", "The run failed"),
         ("stopped", "The run was stopped"),
@@ -189,8 +189,8 @@ def test_names_and_messages_are_escaped(tmp_path: Path) -> None:
         ("hundreds of arms", "Showing 6 of 200 arms"),
     ],
 )
-def test_what_a_reader_must_know_is_said(kinds: dict[str, list[RunPaths]], kind: str, said: str) -> None:
-    assert said in page(*kinds[kind])
+def test_the_page_reports_the_state_of_the_run(kinds: dict[str, list[RunPaths]], kind: str, expected: str) -> None:
+    assert expected in page(*kinds[kind])
 
 
 def test_an_empty_folder_is_an_error(tmp_path: Path) -> None:
@@ -209,7 +209,7 @@ def test_the_report_at_the_end_of_a_run(tmp_path: Path) -> None:
     assert paths.report.read_text() == page(paths)
 
 
-def test_the_verb_writes_where_it_is_told(
+def test_the_command_writes_to_the_given_path(
     tmp_path: Path, capsysbinary: pytest.CaptureFixture[bytes], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)

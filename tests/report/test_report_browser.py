@@ -1,4 +1,4 @@
-"""The page in a browser: silent, alone with itself, readable at both sizes and in both themes, and accessible."""
+"""The HTML report in a browser: no console messages or requests, and accessible at two sizes in both themes."""
 
 from __future__ import annotations
 
@@ -20,23 +20,23 @@ SIZES = [(390, 844), (1280, 900)]
 
 
 def axe() -> Path | None:
-    """axe-core, where $AXE_CORE names it or npm has it."""
+    """The path of axe-core from $AXE_CORE or npm, if installed."""
     if "AXE_CORE" in os.environ:
         return Path(os.environ["AXE_CORE"])
     try:
         root = subprocess.run(["npm", "root", "-g"], capture_output=True, text=True, check=True).stdout.strip()
     except (OSError, subprocess.CalledProcessError):
         return None
-    found = Path(root) / "axe-core" / "axe.min.js"
-    return found if found.exists() else None
+    script = Path(root) / "axe-core" / "axe.min.js"
+    return script if script.exists() else None
 
 
 @pytest.fixture(scope="module")
 def chromium(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Browser]:
     if CHROMIUM is None:
-        pytest.skip("there is no chromium: apt install chromium")
-    with browser(tmp_path_factory.mktemp("profile")) as found:
-        yield found
+        pytest.skip("needs Chromium: apt install chromium")
+    with browser(tmp_path_factory.mktemp("profile")) as chromium_browser:
+        yield chromium_browser
 
 
 @pytest.fixture(scope="module")
@@ -47,28 +47,28 @@ def pages(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
         "several": [write_run(out), write_run(out, plan="later", text=PLAN.replace("30%", "20%"), arms=4)],
         "failed": [write_run(out, end="failed", arms=20)],
     }
-    found = {}
+    paths = {}
     for name, runs in kinds.items():
-        found[name] = out / f"{name}.html"
-        found[name].write_bytes(render_report("html", [read_source(run) for run in runs]))
-    return found
+        paths[name] = out / f"{name}.html"
+        paths[name].write_bytes(render_report("html", [read_source(run) for run in runs]))
+    return paths
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", ["one", "several", "failed"])
 @pytest.mark.parametrize(("width", "height"), SIZES)
 @pytest.mark.parametrize("scheme", ["light", "dark"])
-def test_a_page_is_silent_and_fits(
+def test_a_page_logs_nothing_and_fits(
     chromium: Browser, pages: dict[str, Path], name: str, width: int, height: int, scheme: str
 ) -> None:
     page = chromium.page()
     page.open(pages[name].as_uri(), width, height, scheme)
-    assert page.evaluate("document.documentElement.scrollWidth") == width  # only tables scroll sideways
-    page.evaluate("document.querySelectorAll('details').forEach(one => one.open = true)")
+    assert page.evaluate("document.documentElement.scrollWidth") == width  # only tables may scroll sideways
+    page.evaluate("document.querySelectorAll('details').forEach(details => details.open = true)")
     assert page.evaluate("document.documentElement.scrollWidth") == width
     least = "Math.min(...[...document.querySelectorAll('svg text')].filter(t => t.getBoundingClientRect().width)"
     least += ".map(t => Math.hypot(t.getScreenCTM().a, t.getScreenCTM().b) * parseFloat(getComputedStyle(t).fontSize)))"
-    assert page.evaluate(least) > 10.5  # pixels, also in figures
+    assert page.evaluate(least) > 10.5  # pixels, including text in plots
     assert page.screenshot().startswith(b"\x89PNG")
     assert page.messages == []
     assert page.requests == [pages[name].as_uri()]
@@ -80,18 +80,20 @@ def test_a_page_is_silent_and_fits(
 def test_axe_finds_nothing(chromium: Browser, pages: dict[str, Path], name: str, scheme: str) -> None:
     script = axe()
     if script is None:
-        pytest.skip("there is no axe-core: npm install -g axe-core, or name axe.min.js in $AXE_CORE")
+        pytest.skip("needs axe-core: npm install -g axe-core, or set $AXE_CORE to the path of axe.min.js")
     for width, height in SIZES:
         page = chromium.page()
         page.open(pages[name].as_uri(), width, height, scheme)
-        page.evaluate("document.querySelectorAll('details').forEach(one => one.open = true)")
+        page.evaluate("document.querySelectorAll('details').forEach(details => details.open = true)")
         page.evaluate(f"{script.read_text()};0")
-        found = page.evaluate("axe.run().then(r => r.violations.map(v => v.id + ': ' + v.nodes[0].failureSummary))")
-        assert found == []
+        violations = page.evaluate(
+            "axe.run().then(r => r.violations.map(v => v.id + ': ' + v.nodes[0].failureSummary))"
+        )
+        assert violations == []
 
 
 @pytest.mark.slow
-def test_on_paper_everything_is_shown(chromium: Browser, pages: dict[str, Path]) -> None:
+def test_everything_is_shown_in_print(chromium: Browser, pages: dict[str, Path]) -> None:
     page = chromium.page()
     page.open(pages["several"].as_uri(), scheme="dark")
     page.call("Emulation.setEmulatedMedia", media="print")
@@ -103,17 +105,17 @@ def test_on_paper_everything_is_shown(chromium: Browser, pages: dict[str, Path])
 
 
 def _luminance(colour: str) -> float:
-    parts = [int(colour[at : at + 2], 16) / 255 for at in (1, 3, 5)]
+    parts = [int(colour[start : start + 2], 16) / 255 for start in (1, 3, 5)]
     linear = [part / 12.92 if part <= 0.04045 else ((part + 0.055) / 1.055) ** 2.4 for part in parts]
     return 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]
 
 
-def test_every_text_has_the_contrast_that_wcag_asks_for() -> None:
+def test_all_text_has_the_contrast_required_by_wcag() -> None:
     themes = [
         dict(re.findall(r"--([\w-]+): (#\w{6})", block))
         for block in re.findall(r":root \{(.*?)\}", STYLE.read_text(), re.S)
     ]
-    assert len(themes) == 3  # light, dark, paper
+    assert len(themes) == 3  # light, dark, print
     pairs = [
         (ink, paper)
         for ink in ("ink", "soft", "link", "word", "name", "figure", "text", "remark", "good", "bad")

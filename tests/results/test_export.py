@@ -1,4 +1,4 @@
-"""results.json and results.csv hold what was measured, and documented fields only."""
+"""results.json and results.csv contain every measurement, and only documented fields."""
 
 import csv
 import io

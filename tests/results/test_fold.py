@@ -1,4 +1,4 @@
-"""The fold: the same state for any cut of the stream, and the story of a run that was killed and resumed."""
+"""Building a state from events: the same result for any split of the stream, also for a killed and resumed run."""
 
 import itertools
 import time
@@ -57,8 +57,8 @@ LEFT = Layers(arm="a", contestant="ticket", level=1, seed=1, outputs={"fc": 3}, 
 METRIC = Metric(arm="a", contestant="dense", level=0, seed=1, step="s1", accuracy=0.9)
 
 
-def told(*events: Event, since: float = 0.0) -> list[EventRecord]:
-    """One event every ten seconds."""
+def records(*events: Event, since: float = 0.0) -> list[EventRecord]:
+    """Records of the events, one every ten seconds."""
     return [EventRecord(number, since + 10.0 * number, event) for number, event in enumerate(events)]
 
 
@@ -66,7 +66,7 @@ def progress(step: str, epoch: float) -> StepProgress:
     return StepProgress(step=step, epoch=epoch, epochs=10, loss=0.5, accuracy=0.8)
 
 
-STORY = told(
+STORY = records(
     START, PLAN, NETWORK, StepStart(step="s1"), progress("s1", 5), Checkpoint(step="s1", epoch=5), Log(message="hello"),
     progress("s1", 10), StepEnd(step="s1", status="done", seconds=40, metrics={"accuracy": 0.9}), METRIC, LEFT,
     Warn(message="careful"), Resource(cpu=50.0), Heartbeat(pid=7, host="h", boot="b"),
@@ -109,33 +109,35 @@ def test_any_cut_of_the_stream_gives_the_same_state(cuts: list[int], one_by_one:
 
 def test_a_state_never_changes_after_it_was_given() -> None:
     builder = StateBuilder()
-    seen = []
+    states = []
     for record in STORY:
         builder.add(record)
-        seen.append((builder.state, repr(builder.state)))
-    assert all(repr(state) == then for state, then in seen)
+        states.append((builder.state, repr(builder.state)))
+    assert all(repr(state) == then for state, then in states)
 
 
 def test_the_rest_is_estimated_from_the_epochs_done() -> None:
     assert build_state(STORY[:3]).eta is None
-    state = build_state(told(START, PLAN, StepStart(step="s1"), progress("s1", 1), progress("s1", 2)))
+    state = build_state(records(START, PLAN, StepStart(step="s1"), progress("s1", 1), progress("s1", 2)))
     assert state.eta == pytest.approx(18 * 20 / 2)
     assert build_state(STORY).eta is None
 
 
-def test_what_was_done_on_the_way_of_another_step_is_no_pace() -> None:
-    on_the_way = StepEnd(step="s2", status="done", seconds=0.0)
-    state = build_state(told(START, PLAN, StepStart(step="s1"), progress("s1", 1), progress("s1", 2), on_the_way))
+def test_a_step_computed_along_with_another_does_not_count_for_the_pace() -> None:
+    along_with_another = StepEnd(step="s2", status="done", seconds=0.0)
+    state = build_state(
+        records(START, PLAN, StepStart(step="s1"), progress("s1", 1), progress("s1", 2), along_with_another)
+    )
     assert state.eta == pytest.approx(8 * 30 / 2)
 
 
-def test_a_pause_costs_no_pace() -> None:
+def test_a_pause_does_not_change_the_pace() -> None:
     pause, resume = (ControlAck(id="1", command="c", state=s) for s in ("paused", "running"))
-    straight = build_state(told(START, PLAN, StepStart(step="s1"), progress("s1", 1), progress("s1", 2)))
+    straight = build_state(records(START, PLAN, StepStart(step="s1"), progress("s1", 1), progress("s1", 2)))
     paused = build_state(
         [
-            *told(START, PLAN, StepStart(step="s1"), progress("s1", 1), pause),
-            *told(resume, progress("s1", 2), since=3600.0),
+            *records(START, PLAN, StepStart(step="s1"), progress("s1", 1), pause),
+            *records(resume, progress("s1", 2), since=3600.0),
         ]
     )
     assert paused.eta == pytest.approx(18 * 30 / 2)
@@ -145,40 +147,40 @@ def test_a_pause_costs_no_pace() -> None:
 def test_a_killed_run_that_is_taken_up_again() -> None:
     stored = attrs.evolve(PLAN, steps=(attrs.evolve(PLAN.steps[0], stored=True), PLAN.steps[1]))
     killed = STORY[:18]
-    state = build_state([*killed, *told(START, stored, StepStart(step="s2"), progress("s2", 6), since=1000.0)])
+    state = build_state([*killed, *records(START, stored, StepStart(step="s2"), progress("s2", 6), since=1000.0)])
     assert state.status == "running"
     assert state.attempts == 2
     assert state.started == 0.0
     assert [step.status for step in state.steps.values()] == ["stored", "running"]
     assert state.metrics == {("a", "dense", 0, 1): METRIC}
-    # The checkpoint's epochs are not work of this attempt: one epoch in ten seconds, four are left.
+    # The epochs before the checkpoint do not count for this attempt: one epoch in ten seconds, four remain.
     assert state.eta == pytest.approx(40.0)
 
 
 def test_a_steps_story_may_begin_without_a_plan() -> None:
-    state = build_state(told(progress("x", 3), StepEnd(step="x", status="done", seconds=1)))
+    state = build_state(records(progress("x", 3), StepEnd(step="x", status="done", seconds=1)))
     assert state.steps["x"].status == "done"
     assert state.steps["x"].info.label == "x"
 
 
 def test_the_log_keeps_its_end() -> None:
-    state = build_state(told(*(Log(message=str(number)) for number in range(2500))))
+    state = build_state(records(*(Log(message=str(number)) for number in range(2500))))
     assert [message for _, message in state.log] == [str(number) for number in range(2000, 2500)]
 
 
 def test_a_long_course_is_thinned_and_begins_anew_where_a_checkpoint_was_taken_up() -> None:
     epochs = [float(number) for number in range(1, 1025)]
-    state = build_state(told(START, PLAN, *(progress("s1", epoch) for epoch in epochs)))
-    found = [point.epoch for point in state.steps["s1"].history]
-    assert len(found) <= 512 and found[-1] == 1024 and found == sorted(found)
-    again = build_state(told(*(progress("s1", epoch) for epoch in [1, 2, 3, 4, 3, 4, 5])))
+    state = build_state(records(START, PLAN, *(progress("s1", epoch) for epoch in epochs)))
+    epochs_kept = [point.epoch for point in state.steps["s1"].history]
+    assert len(epochs_kept) <= 512 and epochs_kept[-1] == 1024 and epochs_kept == sorted(epochs_kept)
+    again = build_state(records(*(progress("s1", epoch) for epoch in [1, 2, 3, 4, 3, 4, 5])))
     assert [point.epoch for point in again.steps["s1"].history] == [1, 2, 3, 4, 5]
 
 
 @pytest.mark.slow
 def test_half_a_million_events_take_seconds() -> None:
     def stream() -> Iterator[EventRecord]:
-        yield from told(START, PLAN)
+        yield from records(START, PLAN)
         for number in range(500_000):
             yield EventRecord(number, float(number), progress("s1", number % 10))
 

@@ -1,4 +1,4 @@
-"""A run is never said to run after its engine was killed."""
+"""A run is never reported as running after its engine was killed."""
 
 import subprocess
 import sys
@@ -29,9 +29,9 @@ def test_an_engine_of_this_host() -> None:
     assert effective_status(attrs.evolve(running(gone), status="ok"), 1000.0) == "ok"
 
 
-@pytest.mark.parametrize(("silence", "said"), [(30, "running"), (599, "running"), (601, "presumed crashed")])
-def test_an_engine_of_another_host(silence: float, said: str) -> None:
-    assert effective_status(running(Process("elsewhere", "b", 1)), 1000.0 + silence) == said
+@pytest.mark.parametrize(("silence", "expected"), [(30, "running"), (599, "running"), (601, "presumed crashed")])
+def test_an_engine_of_another_host(silence: float, expected: str) -> None:
+    assert effective_status(running(Process("elsewhere", "b", 1)), 1000.0 + silence) == expected
 
 
 def test_a_run_without_events() -> None:

@@ -1,4 +1,4 @@
-"""Whoever only reads a run never waits for torch."""
+"""Reading a run imports neither torch nor NumPy."""
 
 import subprocess
 import sys

@@ -1,4 +1,4 @@
-"""The figure is well-formed, names everyone in it, and stays inside its frame."""
+"""The plot is well-formed SVG, labels every curve, and stays inside its frame."""
 
 import re
 from xml.etree import ElementTree
@@ -13,7 +13,7 @@ from tickdsl.results.svg_plots import COLOURS, accuracy_svg
 NAMESPACE = "{http://www.w3.org/2000/svg}"
 
 
-def test_everyone_is_named_and_drawn() -> None:
+def test_every_curve_is_drawn_and_labelled() -> None:
     state = finished_run()
     svg = accuracy_svg(state)
     assert svg is not None
@@ -36,7 +36,7 @@ def test_every_point_lies_inside_the_frame() -> None:
             assert 0 <= y <= height
 
 
-def test_nothing_measured_is_no_figure() -> None:
+def test_no_measurements_give_no_plot() -> None:
     assert accuracy_svg(RunState()) is None
 
 
@@ -54,16 +54,16 @@ def test_names_are_escaped(hostile: str) -> None:
     assert hostile in texts
 
 
-def test_of_hundreds_of_arms_six_have_colours_and_the_figure_stays_readable() -> None:
-    one = finished_run(rivals=())
-    arms = tuple(attrs.evolve(one.arms[0], id=f"a{n}", name=f"a{n}") for n in range(300))
+def test_with_hundreds_of_arms_only_six_are_coloured() -> None:
+    base = finished_run(controls=())
+    arms = tuple(attrs.evolve(base.arms[0], id=f"a{n}", name=f"a{n}") for n in range(300))
     metrics = {
         (arm.id, *key[1:]): attrs.evolve(m, arm=arm.id, accuracy=m.accuracy - (n != 150) * 0.1 * (key[2] > 0))
         for n, arm in enumerate(arms)
-        for key, m in one.metrics.items()
+        for key, m in base.metrics.items()
         if key[0] == "colt" and m.accuracy is not None
     }
-    svg = accuracy_svg(attrs.evolve(one, arms=arms, metrics=metrics))
+    svg = accuracy_svg(attrs.evolve(base, arms=arms, metrics=metrics))
     assert svg is not None
     root = ElementTree.fromstring(svg)
     texts = [text.text or "" for text in root.iter(f"{NAMESPACE}text")]

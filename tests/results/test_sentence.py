@@ -81,8 +81,8 @@ def test_a_control_without_a_winning_ticket_to_compare_with() -> None:
 @pytest.mark.parametrize(
     ("ticket", "within", "expected"),
     [
-        ([EVEN, EVEN, BELOW], 0.0, "; the ticket of round 2 (25.0% of the weights) is no worse than dense on this seed"),
-        ([BELOW], 0.04, "; the ticket of round 1 (50.0% of the weights) is at most 4 points below dense on this seed"),
+        ([EVEN, EVEN, BELOW], 0.0, "the ticket of round 2 (25.0% of the weights) is no worse than dense on this seed"),
+        ([BELOW], 0.04, "the ticket of round 1 (50.0% of the weights) is at most 4 points below dense on this seed"),
         ([BELOW], 0.0, "every round is below dense on this seed"),
     ],
 )  # fmt: skip

@@ -1,6 +1,6 @@
-"""The final table at the widths that people have, against golden files, and what a pipe gets of it.
+"""The final table at several terminal widths, against golden files, and in a pipe.
 
-After a wanted change of the looks: `PYTHONPATH=tests/helpers python tests/results/test_table.py` writes the golden files anew; read the diff.
+`PYTHONPATH=tests/helpers python tests/results/test_table.py` rewrites the golden files.
 """
 
 import io
@@ -23,22 +23,22 @@ def printed(state: RunState, width: int, **options: object) -> str:
     return "".join(f"{line.rstrip()}\n" for line in out.getvalue().splitlines())
 
 
-LOOKS = {
+TABLES = {
     "table-120.txt": lambda: printed(finished_run(), 120),
     "table-80.txt": lambda: printed(finished_run(), 80),
     "table-60.txt": lambda: printed(finished_run(), 60),
     "table-45.txt": lambda: printed(finished_run(), 45),
-    "table-one-seed.txt": lambda: printed(finished_run(seeds=(1,), rivals=()), 80),
+    "table-one-seed.txt": lambda: printed(finished_run(seeds=(1,), controls=()), 80),
 }
 
 
-@pytest.mark.parametrize("name", LOOKS)
-def test_the_table_looks_as_designed(name: str) -> None:
-    assert LOOKS[name]() == (GOLDEN / name).read_text(encoding="utf-8")
+@pytest.mark.parametrize("name", TABLES)
+def test_the_table_matches_its_golden_file(name: str) -> None:
+    assert TABLES[name]() == (GOLDEN / name).read_text(encoding="utf-8")
 
 
 @pytest.mark.parametrize("width", [45, 60, 80, 100, 120, 200])
-def test_no_line_is_wider_than_the_terminal_and_no_figure_is_cut(width: int) -> None:
+def test_no_line_is_wider_than_the_terminal_and_no_value_is_truncated(width: int) -> None:
     text = printed(finished_run(), width)
     assert max(map(len, text.splitlines())) <= width
     assert "…" not in text
@@ -59,7 +59,7 @@ def test_a_terminal_without_unicode_gets_ascii() -> None:
     assert b"+-" in raw.getvalue()
 
 
-def test_an_arm_name_is_no_markup() -> None:
+def test_an_arm_name_is_not_parsed_as_markup() -> None:
     assert "imp[scope=local]:" in printed(finished_run(), 80)
 
 
@@ -77,5 +77,5 @@ def test_an_arm_without_measurements_keeps_its_place() -> None:
 
 if __name__ == "__main__":
     GOLDEN.mkdir(exist_ok=True)
-    for look, make in LOOKS.items():
-        (GOLDEN / look).write_text(make(), encoding="utf-8")
+    for name, make in TABLES.items():
+        (GOLDEN / name).write_text(make(), encoding="utf-8")

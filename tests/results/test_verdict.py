@@ -1,4 +1,4 @@
-"""Intervals and verdicts: known numbers, and properties that any data must show."""
+"""Confidence intervals and verdicts: known values, and properties that hold for any data."""
 
 import math
 import random
@@ -18,11 +18,11 @@ SEEDS = st.dictionaries(st.integers(0, 20), SHARES, min_size=2, max_size=8)
 
 
 def test_a_known_interval() -> None:
-    found = estimate([0.90, 0.92, 0.94])
-    assert found is not None
-    assert found.n == 3
-    assert found.mean == pytest.approx(0.92)
-    assert found.half_width == pytest.approx(4.302652729911275 * 0.02 / math.sqrt(3))
+    result = estimate([0.90, 0.92, 0.94])
+    assert result is not None
+    assert result.n == 3
+    assert result.mean == pytest.approx(0.92)
+    assert result.half_width == pytest.approx(4.302652729911275 * 0.02 / math.sqrt(3))
 
 
 def test_one_value_has_no_interval_and_none_no_mean() -> None:
@@ -43,7 +43,7 @@ def test_a_contestant_differs_from_itself_by_nothing_and_wins(values: dict[int, 
 
 @settings(deadline=None)
 @given(SEEDS, SHARES)
-def test_a_constant_gap_is_found_whatever_the_seeds_do(values: dict[int, float], gap: float) -> None:
+def test_a_constant_gap_is_result_whatever_the_seeds_do(values: dict[int, float], gap: float) -> None:
     difference = paired_difference({seed: value - gap for seed, value in values.items()}, values)
     assert difference is not None
     assert difference.mean == pytest.approx(-gap)
@@ -53,17 +53,17 @@ def test_a_constant_gap_is_found_whatever_the_seeds_do(values: dict[int, float],
 
 @settings(deadline=None)
 @given(SEEDS, SEEDS)
-def test_pairing_is_antisymmetric_and_uses_common_seeds_only(one: dict[int, float], other: dict[int, float]) -> None:
-    there, back = paired_difference(one, other), paired_difference(other, one)
-    if not one.keys() & other.keys():
-        assert there is None
-        assert back is None
+def test_pairing_is_antisymmetric_and_uses_common_seeds_only(first: dict[int, float], second: dict[int, float]) -> None:
+    difference, reverse = paired_difference(first, second), paired_difference(second, first)
+    if not first.keys() & second.keys():
+        assert difference is None
+        assert reverse is None
         return
-    assert there is not None
-    assert back is not None
-    assert there.n == len(one.keys() & other.keys())
-    assert there.mean == pytest.approx(-back.mean)
-    assert there.half_width == pytest.approx(back.half_width)
+    assert difference is not None
+    assert reverse is not None
+    assert difference.n == len(first.keys() & second.keys())
+    assert difference.mean == pytest.approx(-reverse.mean)
+    assert difference.half_width == pytest.approx(reverse.half_width)
 
 
 @settings(deadline=None)
@@ -80,7 +80,7 @@ def test_rounding_decides_nothing() -> None:
 
 
 def state(**accuracies: list[float | None]) -> RunState:
-    """A run of one arm, one level; an accuracy per seed for each contestant."""
+    """A run with one arm and one level; an accuracy per seed for each contestant."""
     metrics = {}
     for name, values in accuracies.items():
         contestant, level = name.replace("_", "-"), 0 if name == "dense" else 1
@@ -99,20 +99,20 @@ def state(**accuracies: list[float | None]) -> RunState:
 
 def test_standings_pair_with_dense_and_with_the_ticket() -> None:
     run = state(dense=[0.9, 0.8, 0.7], ticket=[0.91, 0.81, 0.71], random_init=[0.8, 0.7, 0.6])
-    found = compute_standings(run)
-    assert list(found) == [("a", "dense", 0), ("a", "ticket", 1), ("a", "random-init", 1)]
-    ticket, rival = found["a", "ticket", 1], found["a", "random-init", 1]
+    result = compute_standings(run)
+    assert list(result) == [("a", "dense", 0), ("a", "ticket", 1), ("a", "random-init", 1)]
+    ticket, control = result["a", "ticket", 1], result["a", "random-init", 1]
     assert ticket.to_dense is not None
     assert ticket.to_dense.mean == pytest.approx(0.01)
-    assert (ticket.verdict, rival.verdict) == ("winning", "losing")
+    assert (ticket.verdict, control.verdict) == ("winning", "losing")
     assert ticket.density == pytest.approx(0.2)
-    assert rival.lead is not None
-    assert rival.lead.mean == pytest.approx(0.11)
-    assert found["a", "dense", 0].verdict is None
+    assert control.lead is not None
+    assert control.lead.mean == pytest.approx(0.11)
+    assert result["a", "dense", 0].verdict is None
     assert any("same for every seed" in note for note in caveats(run))
 
 
-def test_missing_seeds_are_said() -> None:
+def test_missing_seeds_are_reported() -> None:
     run = state(dense=[0.9, 0.8, 0.7], ticket=[0.9, None])
     assert compute_standings(run)["a", "ticket", 1].verdict is None
     notes = " ".join(caveats(run))
@@ -122,11 +122,11 @@ def test_missing_seeds_are_said() -> None:
 
 @given(st.lists(st.floats(0, 1), max_size=12))
 def test_holm_keeps_the_order_and_never_lowers_a_p(ps: list[float]) -> None:
-    found = holm(ps)
-    assert all(p <= q <= 1 for p, q in zip(ps, found, strict=True))
-    assert all(found[i] <= found[j] for i in range(len(ps)) for j in range(len(ps)) if ps[i] <= ps[j])
+    result = holm(ps)
+    assert all(p <= q <= 1 for p, q in zip(ps, result, strict=True))
+    assert all(result[i] <= result[j] for i in range(len(ps)) for j in range(len(ps)) if ps[i] <= ps[j])
     if len(ps) == 1:
-        assert found == ps
+        assert result == ps
 
 
 def test_holm_by_hand() -> None:
@@ -135,16 +135,16 @@ def test_holm_by_hand() -> None:
 
 @given(st.lists(st.floats(-0.1, 0.1), min_size=2, max_size=15), st.floats(0, 0.05))
 def test_p_values_agree_with_the_interval(values: list[float], within: float) -> None:
-    found = estimate(values)
-    win, loss = p_above(found, -within), p_below(found, -within)
-    assert found is not None and found.low is not None and found.high is not None
-    if min(abs(found.low + within), abs(found.high + within)) > 1e-6:
-        assert (win <= 0.025) == (found.low >= -within)
-        assert (loss <= 0.025) == (found.high < -within)
+    result = estimate(values)
+    win, loss = p_above(result, -within), p_below(result, -within)
+    assert result is not None and result.low is not None and result.high is not None
+    if min(abs(result.low + within), abs(result.high + within)) > 1e-6:
+        assert (win <= 0.025) == (result.low >= -within)
+        assert (loss <= 0.025) == (result.high < -within)
 
 
-def test_luck_wins_seldom_however_many_rounds_are_looked_at() -> None:
-    """Among twenty rounds without any difference, hardly one run in forty has a winner; uncorrected many have."""
+def test_false_winners_are_rare_however_many_rounds_are_tested() -> None:
+    """With twenty rounds and no true difference, about one run in forty has a winner; without correction, many do."""
     draw = random.Random(3)
     runs, wrong, uncorrected = 400, 0, 0
     for _ in range(runs):
@@ -158,9 +158,9 @@ def test_luck_wins_seldom_however_many_rounds_are_looked_at() -> None:
 def test_from_many_seeds_on_the_bootstrap_agrees_with_t_on_normal_data() -> None:
     draw = random.Random(1)
     values = [draw.gauss(0.01, 0.02) for _ in range(60)]
-    found = estimate(values)
+    result = estimate(values)
     deviation = statistics.stdev(values) / math.sqrt(60)
-    assert found is not None and found.half_width == pytest.approx(2.0 * deviation, rel=0.12)
-    assert found == estimate(values)
-    assert p_above(found, -0.02) == pytest.approx(0.0, abs=1e-3)
-    assert p_above(found, 0.05) == pytest.approx(1.0, abs=1e-3)
+    assert result is not None and result.half_width == pytest.approx(2.0 * deviation, rel=0.12)
+    assert result == estimate(values)
+    assert p_above(result, -0.02) == pytest.approx(0.0, abs=1e-3)
+    assert p_above(result, 0.05) == pytest.approx(1.0, abs=1e-3)

@@ -1,4 +1,4 @@
-"""Figures keep their meaning when they are written for people."""
+"""Formatted numbers keep their value."""
 
 import pytest
 from hypothesis import given, settings
@@ -10,7 +10,7 @@ from tickdsl.results.estimates import Estimate
 
 @settings(deadline=None)
 @given(st.floats(1e-5, 1.0))
-def test_a_share_that_is_there_is_never_written_as_nothing(share: float) -> None:
+def test_a_nonzero_share_is_never_formatted_as_zero(share: float) -> None:
     number = float(formatting.percent(share).removesuffix("%"))
     assert number > 0
     assert number == pytest.approx(100 * share, abs=0.051)
@@ -33,22 +33,22 @@ def test_a_duration_can_be_read_back(seconds: int) -> None:
 
 
 @pytest.mark.parametrize(
-    ("mean", "half", "said"),
+    ("mean", "half", "expected"),
     [(0.0031, 0.002, "+0.31 ± 0.20"), (-0.0031, None, "−0.31"), (-1e-9, 0.0, "+0.00 ± 0.00")],
 )
-def test_differences_carry_their_sign(mean: float, half: float | None, said: str) -> None:
-    assert formatting.points(Estimate(3, mean, half)) == said
+def test_differences_carry_their_sign(mean: float, half: float | None, expected: str) -> None:
+    assert formatting.points(Estimate(3, mean, half)) == expected
 
 
-def test_what_was_not_measured_is_a_dash() -> None:
+def test_missing_values_are_a_dash() -> None:
     assert {formatting.percent(None), formatting.accuracy(None), formatting.points(None), formatting.count(None)} == {
         "–"
     }
 
 
 @pytest.mark.parametrize(
-    ("seconds", "said"),
+    ("seconds", "expected"),
     [(0, "0 s"), (0.634, "0.63 s"), (0.996, "1.0 s"), (8.21, "8.2 s"), (9.96, "10 s"), (41.4, "41 s"), (59.6, "1:00")],
 )
-def test_times_have_two_digits_and_more_from_a_minute_on(seconds: float, said: str) -> None:
-    assert formatting.training_time(seconds) == said
+def test_times_have_two_digits_and_more_from_a_minute_on(seconds: float, expected: str) -> None:
+    assert formatting.training_time(seconds) == expected

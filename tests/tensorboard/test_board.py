@@ -1,4 +1,4 @@
-"""Events in an order that no reader would want, and what becomes of them."""
+"""TensorBoard files of events in any order, and of resumed runs."""
 
 from __future__ import annotations
 
@@ -18,29 +18,29 @@ from tickdsl.tensorboard.reorder_buffer import ReorderBuffer
 
 
 def plan(*arms: str, levels: int = 3, epochs: float = 4.0) -> e.PlanResolved:
-    """One seed; the training `ARM-LEVEL` is measured at that level."""
-    places = [(arm, level) for arm in arms for level in range(levels + 1)]
+    """A plan with one seed; the training `ARM-LEVEL` is measured at that level."""
+    trainings = [(arm, level) for arm in arms for level in range(levels + 1)]
     return e.PlanResolved(
         arms=tuple(e.ArmInfo(id=arm, name=arm, sweep={}, levels=levels) for arm in arms),
         contestants=("ticket", "dense"),
         seeds=(1,),
         steps=tuple(
             e.StepInfo(id=f"{a}-{n}", key="0" * 64, operation="train", label="t", arms=(a,), seed=1, epochs=epochs)
-            for a, n in places
+            for a, n in trainings
         ),
         measurements=tuple(
             e.MeasurementInfo(arm=a, contestant="ticket" if n else "dense", level=n, seed=1, step=f"{a}-{n}")
-            for a, n in places
+            for a, n in trainings
         ),
     )
 
 
-def write(folder: Path, *told: e.Event) -> dict[str, dict[str, list[int]]]:
-    """Folder -> tag -> steps, of a run that says this."""
+def write(folder: Path, *events: e.Event) -> dict[str, dict[str, list[int]]]:
+    """Write these events; returns folder -> tag -> steps."""
     start = e.RunStart(run="r", plan="p", path="p.plan", argv=(), pid=1, host="h", boot="b", versions={}, jobs=1,
                        device="cpu", store=str(folder / "store"))  # fmt: skip
     board = TensorBoardWriter(folder / "tb")
-    for number, event in enumerate((start, *told)):
+    for number, event in enumerate((start, *events)):
         board.submit(EventRecord(number, 1e9 + number, event))
     board.close()
     assert board.error is None
@@ -71,7 +71,7 @@ def test_a_step_that_is_tried_again_repeats_nothing(tmp_path: Path) -> None:
     assert found["a/seed-1"]["accuracy/round-01"] == [1, 2, 3, 4]
 
 
-def test_a_training_from_a_checkpoint_waits_for_its_beginning(tmp_path: Path) -> None:
+def test_a_training_resumed_from_a_checkpoint_waits_for_its_first_epochs(tmp_path: Path) -> None:
     assert write(tmp_path, plan("a"), *progress("a-1", (3, 4))) == {}
 
 
@@ -80,7 +80,7 @@ def test_a_rewound_training_begins_later(tmp_path: Path) -> None:
     assert found["a/seed-1"]["accuracy/round-01"] == [2, 3, 4]
 
 
-def test_a_run_that_is_taken_up_again_writes_all_anew(tmp_path: Path) -> None:
+def test_a_resumed_run_rewrites_everything(tmp_path: Path) -> None:
     write(tmp_path, plan("a"), *progress("a-1", (1, 2)))
     again = write(tmp_path, plan("a"), *progress("a-1", (1, 2, 3)))
     assert again["a/seed-1"]["accuracy/round-01"] == [1, 2, 3]
@@ -105,11 +105,11 @@ def test_arms_whose_names_become_equal_have_folders_of_their_own(tmp_path: Path)
 
 
 @given(st.permutations(range(6)), st.sets(st.integers(0, 5)))
-def test_whatever_the_order_nothing_is_lost_or_early(arriving: list[int], missing: set[int]) -> None:
-    gate = ReorderBuffer[str](range(6))
-    given_on = [n for number in arriving if number not in missing for n, _ in gate.put(number, str(number))]
-    assert given_on == sorted(given_on)
-    assert [*given_on, *(n for n, _ in gate.remaining())] == sorted(set(range(6)) - missing)
+def test_in_any_order_nothing_is_lost_or_out_of_order(arriving: list[int], missing: set[int]) -> None:
+    buffer = ReorderBuffer[str](range(6))
+    yielded = [n for number in arriving if number not in missing for n, _ in buffer.put(number, str(number))]
+    assert yielded == sorted(yielded)
+    assert [*yielded, *(n for n, _ in buffer.remaining())] == sorted(set(range(6)) - missing)
 
 
 @given(st.text(min_size=1))

@@ -151,11 +151,12 @@ class PlainProgress:
         """`12/84 train, round 3, colt, seed 1`: the number of finished steps and what this step does."""
         state = self._state()
         info = state.steps[step].info if step in state.steps else None
-        label = readable_label(info.label) if info else step
+        measured = next(iter(self._measurements.get(step, ())), None)
+        label = readable_label(info.label, measured.contestant if measured else "") if info else step
         parts = [f"{state.finished_steps}/{len(state.steps)} {label}"]
-        measured = self._measurements.get(step, [])
-        if measured and (network := _network_label(measured[0].contestant, measured[0].level)) not in label:
-            parts.append(network)
+        if measured is not None:
+            network = _network_label(measured.contestant, measured.level)
+            parts += [part for part in network.split(", ") if part not in label]
         if info is not None:
             parts += sharing(info.arms)
         if info is not None and info.seed is not None:

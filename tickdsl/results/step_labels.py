@@ -13,8 +13,13 @@ _ROUND_LABELS = (
 )
 
 
-def readable_label(label: str) -> str:
-    """The label of a step in plain words. Labels are stored in event files, so old spellings must stay readable."""
+def readable_label(label: str, contestant: str = "") -> str:
+    """The label of a step in plain words, with the contestant that the step trains, if known.
+
+    Labels are stored in event files, so this also translates labels of existing runs.
+    """
+    if label == "train" and contestant:
+        return f"train {contestant}"
     for pattern, replacement in _ROUND_LABELS:
         label = pattern.sub(replacement, label)
     return _WHOLE_LABELS.get(label, label)

@@ -157,7 +157,7 @@ def heading(rows: Sequence[LayerRow], width: int) -> str:
         align_right("weights", 16) if columns.figures else "",
         align_right("kept", 7),
     ]
-    parts += [f"{'weights' if all_channels_kept else 'channels'} kept █ pruned ·"] if columns.bar >= 24 else []
+    parts += [f"{'weights' if all_channels_kept else 'channels'}: █ kept · pruned"] if columns.bar >= 24 else []
     return fit(" ".join(part for part in parts if part), width)
 
 

@@ -12,7 +12,7 @@ from tickdsl.plurals import plural
 from tickdsl.records import EventRecord
 from tickdsl.records.events import ControlAck, Log, Metric, RunEnd, RunStart, StepEnd, StepStart, Warn
 from tickdsl.results.formatting import count, format_duration, percent
-from tickdsl.results.step_labels import readable_label, sharing
+from tickdsl.results.step_labels import sharing
 
 from .formatting import format_seconds
 from .glyphs import Palette
@@ -114,7 +114,7 @@ def step_description(step: str, snapshot: Snapshot) -> str:
     step_state = snapshot.state.steps.get(step)
     if step_state is None or not step_state.info.label:
         return step
-    parts = [readable_label(step_state.info.label)]
+    parts = [snapshot.outline.label(step_state.info)]
     level = snapshot.outline.levels.get(step, 0)
     if level and f"round {level}" not in parts[0]:
         parts.append(f"round {level}")

@@ -6,7 +6,6 @@ from collections.abc import Callable, Collection, Sequence
 
 from tickdsl.results.standings import Standing
 from tickdsl.results.state import EpochMetrics, StepState
-from tickdsl.results.step_labels import readable_label
 
 from .braille_chart import Axis, ChartData, Curve, Point
 from .glyphs import Palette, arm_marker
@@ -77,7 +76,7 @@ def _training_chart(
         label = (
             f"{arm} {round_text}seed {seed}"
             if len(shown) > 1
-            else f"{readable_label(step.info.label)}, {arm} {round_text}seed {seed}"
+            else f"{snapshot.outline.label(step.info)}, {arm} {round_text}seed {seed}"
         )
         curves.append(Curve(label, points, palette.arm(n), arm_marker(n) if len(points) == 1 else ""))
     return ChartData(title, Axis("epoch", integer=True), y, tuple(curves), empty_text="no training progress yet")

@@ -6,7 +6,9 @@ from collections.abc import Iterable, Mapping
 
 import attrs
 
+from tickdsl.records.events import StepInfo
 from tickdsl.results import RunState
+from tickdsl.results.step_labels import readable_label
 
 TreePath = tuple[str | int, ...]  # (arm,) (arm, seed) (arm, seed, round) (arm, seed, round, step)
 
@@ -15,6 +17,8 @@ TreePath = tuple[str | int, ...]  # (arm,) (arm, seed) (arm, seed, round) (arm, 
 class StepOutline:
     """The steps by arm, seed and round; `seeds` and `levels` map each step to its seed and round.
 
+    `contestants` maps each measured step to its contestant.
+
     A step without a seed inherits the seed of its first parent that has one, else 0. A step belongs to the first round
     whose measurement depends on it, else to the last round.
     """
@@ -22,6 +26,7 @@ class StepOutline:
     arms: Mapping[str, Mapping[int, Mapping[int, tuple[str, ...]]]]
     seeds: Mapping[str, int]
     levels: Mapping[str, int]
+    contestants: Mapping[str, str] = attrs.field(factory=dict)
 
     def paths(self, step: str) -> list[TreePath]:
         """The paths of a step, one for each arm that needs it."""
@@ -29,6 +34,10 @@ class StepOutline:
         return [
             (arm, seed, level, step) for arm, seeds in self.arms.items() if step in seeds.get(seed, {}).get(level, ())
         ]
+
+    def label(self, info: StepInfo) -> str:
+        """The label of a step in plain words."""
+        return readable_label(info.label, self.contestants.get(info.id, ""))
 
     def steps(self, path: TreePath) -> Iterable[str]:
         """The steps below a path."""
@@ -52,7 +61,9 @@ def build_outline(state: RunState) -> StepOutline:
         inherited = (seeds[parent] for parent in step.info.parents if parent in seeds)
         seeds[name] = step.info.seed if step.info.seed is not None else next(inherited, 0)
     levels: dict[str, int] = {}
+    contestants: dict[str, str] = {}
     for measurement in (*state.measurements, *state.extra_measurements):
+        contestants.setdefault(measurement.step, measurement.contestant)
         levels[measurement.step] = min(measurement.level, levels.get(measurement.step, measurement.level))
     for name, step in reversed(list(state.steps.items())):  # parents come before their children
         if name in levels:
@@ -74,4 +85,5 @@ def build_outline(state: RunState) -> StepOutline:
         },
         seeds,
         levels,
+        contestants,
     )

@@ -9,7 +9,6 @@ from rich.text import Text
 
 from tickdsl.results.formatting import format_duration
 from tickdsl.results.state import FINISHED_STATUSES, RunState, StepState
-from tickdsl.results.step_labels import readable_label
 
 from .formatting import format_seconds
 from .glyphs import STATUS_GLYPHS, Palette, arm_marker
@@ -133,7 +132,7 @@ def running_path(snapshot: Snapshot) -> TreePath | None:
 
 def _matches_filter(snapshot: Snapshot, name: str) -> bool:
     info = snapshot.state.steps[name].info
-    label = f"{info.label} {readable_label(info.label)}"
+    label = f"{info.label} {snapshot.outline.label(info)}"
     return snapshot.matches_filter(f"{name} {info.operation} {label} seed {info.seed}")
 
 
@@ -182,7 +181,7 @@ def _run_status(status: str, run_status: str) -> str:
 def _step(snapshot: Snapshot, path: TreePath, step: StepState) -> TreeRow:
     return TreeRow(
         path=path,
-        label=readable_label(step.info.label) or step.info.operation,
+        label=snapshot.outline.label(step.info).removesuffix(f", round {path[2]}") or step.info.operation,
         status=_run_status(step.status, snapshot.status),
         note=_note(snapshot, step),
         arm_index=snapshot.arm_indices.get(str(path[0]), 0),
