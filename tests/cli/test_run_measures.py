@@ -71,7 +71,7 @@ def test_costs_are_labelled_in_every_place(harness: Any) -> None:
     harness.write(PLAN.format(COSTS))
     said = harness.run()
     assert said.exit == 0
-    words = ("latency of", "memory,", "energy of", "CO2 of", "early stop", "barrier", "time of", "random-init")
+    words = ("latency,", "memory,", "training", "energy", "CO2", "early stop,", "barrier,", "step", "random-init")
     assert all(word in said.out for word in words)
     assert "~ estimated: energy at 45 W, CO2 at 100 g/kWh" in " ".join(said.out.split())
     events = harness.events_of("measure")
@@ -88,7 +88,7 @@ def test_costs_are_labelled_in_every_place(harness: Any) -> None:
     assert (row["latency.how"], row["carbon.how"]) == ("measured", "estimated")
     assert row["energy.how"] == ("estimated" if "energy" in estimated else "measured")
     page = harness.call("report", "--format", "md", harness.last_run.folder).out
-    assert "What else was asked" in page and "memory, a batch" in page and "Estimated (~): carbon" in page
+    assert "Other metrics" in page and "memory, inference" in page and "Estimated (~): carbon" in page
 
 
 def counted() -> bool:
@@ -163,5 +163,5 @@ def test_figures_of_several_machines_are_said_to_be_such(harness: Any, monkeypat
     monkeypatch.setattr(context, "host_name", lambda: "elsewhere")
     harness.write(PLAN.format("train-time, early-stop"))
     said = harness.run()
-    assert "train-time: figures of 2 machines, " in said.out and "elsewhere" in said.out
-    assert any("figures of 2 machines" in note for note in harness.results["notes"])
+    assert "train-time: measured on 2 machines (" in said.out and "elsewhere" in said.out
+    assert any("measured on 2 machines" in note for note in harness.results["notes"])

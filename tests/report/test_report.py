@@ -55,7 +55,7 @@ def every_kind(out: Path) -> dict[str, list[RunPaths]]:
         "failed": [write_run(out, end="failed")],
         "stopped": [write_run(out, end="stopped", until=60)],
         "killed": [write_run(out, until=60)],
-        "begun": [write_run(out, until=1)],
+        "started": [write_run(out, until=1)],
         "resolved": [write_run(out, until=2)],
         "dense alone": [write_run(out, until=8)],
         "without a plan": [write_run(out, text=None)],
@@ -73,7 +73,7 @@ KINDS = [
     "failed",
     "stopped",
     "killed",
-    "begun",
+    "started",
     "resolved",
     "dense alone",
     "without a plan",
@@ -84,9 +84,9 @@ KINDS = [
 
 @pytest.fixture(scope="module")
 def kinds(tmp_path_factory: pytest.TempPathFactory) -> dict[str, list[RunPaths]]:
-    found = every_kind(tmp_path_factory.mktemp("runs"))
-    assert list(found) == KINDS
-    return found
+    runs_by_kind = every_kind(tmp_path_factory.mktemp("runs"))
+    assert list(runs_by_kind) == KINDS
+    return runs_by_kind
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -124,7 +124,7 @@ def test_headings_are_in_order_and_tables_have_headers(kinds: dict[str, list[Run
 @pytest.mark.parametrize("form", [form for form in FORMATS if form != "html"])
 def test_every_form_of_every_run(kinds: dict[str, list[RunPaths]], kind: str, form: str) -> None:
     sources = [read_source(run) for run in kinds[kind]]
-    if form in ("svg", "png") and kind in ("begun", "resolved", "dense alone"):
+    if form in ("svg", "png") and kind in ("started", "resolved", "dense alone"):
         with pytest.raises(TickdslError, match="no measurements to plot"):
             render_report(form, sources)
         return
@@ -135,8 +135,8 @@ def test_every_form_of_every_run(kinds: dict[str, list[RunPaths]], kind: str, fo
         case "png":
             assert content.startswith(b"\x89PNG")
         case "json":
-            found = json.loads(content)
-            assert len(found["runs"]) == 2 if len(sources) > 1 else found["run"] == sources[0].name
+            data = json.loads(content)
+            assert len(data["runs"]) == 2 if len(sources) > 1 else data["run"] == sources[0].name
         case "csv":
             rows = list(csv.DictReader(io.StringIO(content.decode())))
             assert len(rows) == sum(len(source.state.metrics) for source in sources)
@@ -180,7 +180,7 @@ def test_names_and_messages_are_escaped(tmp_path: Path) -> None:
         ("failed", "The run failed"),
         ("stopped", "The run was stopped"),
         ("killed", "The run has presumably crashed"),
-        ("begun", "No measurements yet."),
+        ("started", "No measurements yet."),
         ("one seed", "one seed"),
         ("without a plan", "was not saved"),
         ("two", "prune filters 20% x 3"),

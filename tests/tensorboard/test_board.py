@@ -44,9 +44,9 @@ def write(folder: Path, *events: e.Event) -> dict[str, dict[str, list[int]]]:
         board.submit(EventRecord(number, 1e9 + number, event))
     board.close()
     assert board.error is None
-    found: dict[str, dict[str, list[int]]] = {}
+    steps_by_tag: dict[str, dict[str, list[int]]] = {}
     for path in (folder / "tb").rglob("events.*"):
-        series = found[path.parent.relative_to(folder / "tb").as_posix()] = defaultdict(list)
+        series = steps_by_tag[path.parent.relative_to(folder / "tb").as_posix()] = defaultdict(list)
         content = path.read_bytes()
         while content:
             length = int.from_bytes(content[:8], "little")
@@ -54,7 +54,7 @@ def write(folder: Path, *events: e.Event) -> dict[str, dict[str, list[int]]]:
             for value in event.summary.value:
                 series[value.tag].append(event.step)
             content = content[16 + length :]
-    return found
+    return steps_by_tag
 
 
 def progress(step: str, epochs: Iterable[int], of: int = 4) -> list[e.Event]:
@@ -67,8 +67,8 @@ def measured(arm: str, level: int) -> e.Metric:
 
 
 def test_a_step_that_is_tried_again_repeats_nothing(tmp_path: Path) -> None:
-    found = write(tmp_path, plan("a"), *progress("a-1", (1, 2, 3)), *progress("a-1", (2, 3, 4)))
-    assert found["a/seed-1"]["accuracy/round-01"] == [1, 2, 3, 4]
+    steps_by_tag = write(tmp_path, plan("a"), *progress("a-1", (1, 2, 3)), *progress("a-1", (2, 3, 4)))
+    assert steps_by_tag["a/seed-1"]["accuracy/round-01"] == [1, 2, 3, 4]
 
 
 def test_a_training_resumed_from_a_checkpoint_waits_for_its_first_epochs(tmp_path: Path) -> None:
@@ -76,8 +76,8 @@ def test_a_training_resumed_from_a_checkpoint_waits_for_its_first_epochs(tmp_pat
 
 
 def test_a_rewound_training_begins_later(tmp_path: Path) -> None:
-    found = write(tmp_path, plan("a", epochs=3.0), *progress("a-1", (2, 3, 4)))
-    assert found["a/seed-1"]["accuracy/round-01"] == [2, 3, 4]
+    steps_by_tag = write(tmp_path, plan("a", epochs=3.0), *progress("a-1", (2, 3, 4)))
+    assert steps_by_tag["a/seed-1"]["accuracy/round-01"] == [2, 3, 4]
 
 
 def test_a_resumed_run_rewrites_everything(tmp_path: Path) -> None:
@@ -88,20 +88,20 @@ def test_a_resumed_run_rewrites_everything(tmp_path: Path) -> None:
 
 def test_rounds_come_in_order(tmp_path: Path) -> None:
     end = e.RunEnd(status="ok", seconds=1.0, exit=0)
-    found = write(tmp_path, plan("a"), *(measured("a", level) for level in (2, 0, 3, 1)), end)
-    assert found["a/seed-1"]["round/accuracy"] == [0, 1, 2, 3]
+    steps_by_tag = write(tmp_path, plan("a"), *(measured("a", level) for level in (2, 0, 3, 1)), end)
+    assert steps_by_tag["a/seed-1"]["round/accuracy"] == [0, 1, 2, 3]
 
 
 def test_rounds_that_are_missing_hold_up_the_others_until_the_end(tmp_path: Path) -> None:
     end = e.RunEnd(status="stopped", seconds=1.0, exit=4)
-    found = write(tmp_path, plan("a"), measured("a", 3), measured("a", 0), measured("a", 2), end)
-    assert found["a/seed-1"]["round/accuracy"] == [0, 2, 3]
+    steps_by_tag = write(tmp_path, plan("a"), measured("a", 3), measured("a", 0), measured("a", 2), end)
+    assert steps_by_tag["a/seed-1"]["round/accuracy"] == [0, 2, 3]
 
 
 def test_arms_whose_names_become_equal_have_folders_of_their_own(tmp_path: Path) -> None:
-    found = write(tmp_path, plan("a[x=1/2]", "a[x=1:2]"), measured("a[x=1/2]", 0), measured("a[x=1:2]", 0))
-    assert len(found) == 2
-    assert all(tags["round/accuracy"] == [0] for tags in found.values())
+    steps_by_tag = write(tmp_path, plan("a[x=1/2]", "a[x=1:2]"), measured("a[x=1/2]", 0), measured("a[x=1:2]", 0))
+    assert len(steps_by_tag) == 2
+    assert all(tags["round/accuracy"] == [0] for tags in steps_by_tag.values())
 
 
 @given(st.permutations(range(6)), st.sets(st.integers(0, 5)))

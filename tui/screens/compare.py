@@ -32,7 +32,7 @@ class CompareView(View):
         Binding("full_stop", "select(1)", "Next ticket", id="compare.next"),
         Binding("v", "view", "Pareto chart: parameters, MACs", id="compare.view"),
         Binding("l", "log_scale", "Logarithmic scale", id="compare.log-scale"),
-        Binding("r", "controls", "Show or hide controls in the table", id="compare.rivals"),
+        Binding("r", "controls", "Show or hide controls in the table", id="compare.controls"),
     ]
 
     def __init__(self, id: str) -> None:

@@ -45,7 +45,7 @@ class RunView(View):
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("v", "next_metric", "Next metric", id="run.metric"),
         Binding("l", "log_scale", "Logarithmic scale", id="run.log-scale"),
-        Binding("r", "controls", "Show or hide controls in the chart", id="run.rivals"),
+        Binding("r", "controls", "Show or hide controls in the chart", id="run.controls"),
         Binding("left_square_bracket", "hide('left')", "Show or hide the steps", id="run.left"),
         Binding("right_square_bracket", "hide('right')", "Show or hide arms and chart", id="run.right"),
         Binding("right", "fold(True)", "Expand", id="run.unfold"),

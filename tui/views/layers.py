@@ -59,7 +59,7 @@ class Layout:
     name: int
     kind: bool
     group: bool
-    figures: bool
+    weights: bool
     bar: int
 
 
@@ -137,12 +137,12 @@ def totals(rows: Sequence[LayerRow]) -> str:
 
 def layout(rows: Sequence[LayerRow], width: int) -> Layout:
     """The columns of these rows that fit in `width` cells."""
-    kind, group, figures = width >= 96, any(row.group for row in rows), width >= 78
-    fixed = 12 + 8 + (11 if kind else 0) + (7 if group else 0) + (17 if figures else 0)
+    kind, group, weights = width >= 96, any(row.group for row in rows), width >= 78
+    fixed = 12 + 8 + (11 if kind else 0) + (7 if group else 0) + (17 if weights else 0)
     rest = max(8, width - fixed)
     name = max(8, min(32, rest * 2 // 5, max((cell_len(row.path) for row in rows), default=0)))
     bar = max(0, rest - name - 2)
-    return Layout(name if bar >= 6 else rest, kind, group, figures, bar if bar >= 6 else 0)
+    return Layout(name if bar >= 6 else rest, kind, group, weights, bar if bar >= 6 else 0)
 
 
 def heading(rows: Sequence[LayerRow], width: int) -> str:
@@ -154,7 +154,7 @@ def heading(rows: Sequence[LayerRow], width: int) -> str:
     parts += [fit("group", 6)] if columns.group else []
     parts += [
         align_right("channels", 11),
-        align_right("weights", 16) if columns.figures else "",
+        align_right("weights", 16) if columns.weights else "",
         align_right("kept", 7),
     ]
     parts += [f"{'weights' if all_channels_kept else 'channels'}: █ kept · pruned"] if columns.bar >= 24 else []
@@ -169,7 +169,7 @@ def layer_line(row: LayerRow, columns: Layout, colour: str, palette: Palette) ->
     if columns.group:
         parts.append((" " + fit(row.group, 6), palette.accent))
     parts.append((" " + align_right(f"{row.outputs_left}/{row.outputs}", 11), ""))
-    if columns.figures:
+    if columns.weights:
         parts.append((" " + align_right(f"{count(row.weights_left)} / {count(row.weights)}", 16), palette.dim))
     parts.append((" " + align_right(percent(row.kept), 7), "bold" if row.kept < 1 else palette.dim))
     if columns.bar:

@@ -20,8 +20,8 @@ from .snapshot import Snapshot
 from .text_cells import fit, styled_line
 
 _GLYPHS = {
-    "run": "▶", "end": "■", "step": "◐", "done": "●", "stored": "◉", "skipped": "⊘", "failed": "✗", "figure": "◆",
-    "log": " ", "warning": "!", "asked": "?",
+    "run": "▶", "end": "■", "step": "◐", "done": "●", "stored": "◉", "skipped": "⊘", "failed": "✗", "result": "◆",
+    "log": " ", "warning": "!", "request": "?",
 }  # fmt: skip
 
 
@@ -57,13 +57,13 @@ def log_row(record: EventRecord, snapshot: Snapshot) -> LogRow:
         case StepEnd():
             return LogRow(t, event.status, _step_end_text(event, snapshot), event.step)
         case Metric():
-            return LogRow(t, "figure", _metric_text(event), event.step)
+            return LogRow(t, "result", _metric_text(event), event.step)
         case Log():
             return LogRow(t, "log", event.message)
         case Warn():
             return LogRow(t, "warning", event.message + (f" [{event.code}]" if event.code else ""))
         case ControlAck():
-            return LogRow(t, "asked", f"{event.command} requested: the run is {event.state}")
+            return LogRow(t, "request", f"{event.command} requested: the run is {event.state}")
         case RunEnd():
             ending = "finished" if event.status == "ok" else event.status
             message = f": {event.message}" if event.message else ""
@@ -98,7 +98,7 @@ def log_line(row: LogRow, width: int, palette: Palette) -> Text:
     """A row in `width` cells, starting with the local time of day."""
     clock = time.strftime("%H:%M:%S", time.localtime(row.t))
     colour = {
-        "failed": palette.bad, "warning": palette.unsure, "figure": palette.accent, "done": palette.good,
+        "failed": palette.bad, "warning": palette.unsure, "result": palette.accent, "done": palette.good,
         "stored": palette.good, "end": palette.ink, "run": palette.ink,
     }.get(row.kind, palette.dim)  # fmt: skip
     text_style = palette.bad if row.kind == "failed" else palette.dim if row.kind in ("step", "skipped") else ""
