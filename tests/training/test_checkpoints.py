@@ -209,10 +209,10 @@ def test_save_now_waits_until_it_is_safe(tmp_path: Path, monkeypatch: pytest.Mon
 @pytest.mark.parametrize(
     ("spoil", "why"),
     [
-        (lambda content: content[:-10], "torn"),
-        (lambda content: content[:200] + bytes([content[200] ^ 1]) + content[201:], "torn"),
-        (lambda content: b"", "no checkpoint of this version"),
-        (lambda content: b"PK something else", "no checkpoint of this version"),
+        (lambda content: content[:-10], "damaged"),
+        (lambda content: content[:200] + bytes([content[200] ^ 1]) + content[201:], "damaged"),
+        (lambda content: b"", "not a checkpoint of this version"),
+        (lambda content: b"PK something else", "not a checkpoint of this version"),
         (lambda content: content.replace(content.split()[3], b"0" * 64, 1), "another training"),
     ],
 )
@@ -242,7 +242,7 @@ def test_another_seed_does_not_go_on_from_this_checkpoint(tmp_path: Path) -> Non
 
 def test_a_folder_that_cannot_be_made_is_a_users_error(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("in the way")
-    with pytest.raises(TickdslError, match="cannot be written"):
+    with pytest.raises(TickdslError, match="cannot write the checkpoint"):
         Tiny("sgd").run(Tiny("sgd").model(), tmp_path / "file")
 
 

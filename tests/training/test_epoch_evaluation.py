@@ -14,11 +14,11 @@ import torch
 from torch import Tensor, nn
 
 from tickdsl.errors import TickdslError
-from tickdsl.training import epoch_evaluation, loop, models
+from tickdsl.training import async_evaluation, epoch_evaluation, loop, models
+from tickdsl.training.async_evaluation import EpochSums
 from tickdsl.training.checkpoints import Checkpointer
 from tickdsl.training.data import datasets
 from tickdsl.training.data.datasets import Dataset
-from tickdsl.training.epoch_evaluation import EpochSums
 from tickdsl.training.history import EpochReport, TrainingHistory
 from tickdsl.training.job import TrainingJob
 from tickdsl.training.measured_choices import InMemoryChoices
@@ -241,12 +241,12 @@ def test_room_is_half_of_what_the_process_may_take(
     monkeypatch.setattr(torch._C, "_cuda_getMemoryFraction", lambda index: indices.append(index) or 0.4, raising=False)
     monkeypatch.setattr(torch.cuda, "get_device_properties", lambda device: SimpleNamespace(total_memory=100))
     monkeypatch.setattr(torch.cuda, "max_memory_allocated", lambda device: peak)
-    assert epoch_evaluation.CudaStreamEvaluator(torch.device(device)).has_memory() is room
+    assert async_evaluation.CudaStreamEvaluator(torch.device(device)).has_memory() is room
     assert indices == [torch.device(device).index or 0]
 
 
 def test_on_a_cpu_nothing_is_late() -> None:
-    assert epoch_evaluation.async_evaluator(torch.device("cpu")) is None
+    assert async_evaluation.async_evaluator(torch.device("cpu")) is None
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")

@@ -126,7 +126,7 @@ def test_a_weight_that_came_back_is_an_internal_error(tiny: Dataset) -> None:
     masks = Masks(model, {"fc.weight": torch.zeros(4, 32, dtype=torch.bool)})
     with pytest.raises(MaskError, match="128 pruned weights"):
         masks.check()
-    with pytest.raises(MaskError, match="fits no parameter"):
+    with pytest.raises(MaskError, match="matches no parameter"):
         Masks(model, {"fc.weight": torch.zeros(4, 31, dtype=torch.bool)})
 
 

@@ -1,4 +1,4 @@
-"""Checkpoints of a training, taken by time, even inside an epoch: whole or absent, and bound to what they are of."""
+"""Checkpoints of a training: saved at intervals, even within an epoch, written atomically, tied to one training."""
 
 from __future__ import annotations
 
@@ -28,14 +28,17 @@ def training_identity(
     model: nn.Module,
     masks: Mapping[str, Tensor],
     recipe: Recipe,
-    data: str,
+    data_fingerprint: str,
     seed: int,
     start: int,
     stop: int,
     distillation: str | None = None,
 ) -> str:
-    """SHA-256 of all that decides a training's outcome: first weights, masks, recipe, data, seed, steps and teacher."""
-    inputs = [recipe.to_dict(), data, seed, start, stop, *([distillation] if distillation else [])]
+    """The SHA-256 of everything that determines a training's outcome.
+
+    That is the initial weights, masks, recipe, data, seed, first and last step, and the teacher.
+    """
+    inputs = [recipe.to_dict(), data_fingerprint, seed, start, stop, *([distillation] if distillation else [])]
     digest = hashlib.sha256(json.dumps(inputs).encode())
     tensor_groups = [("weight", model.state_dict()), ("mask", masks)]
     for kind, tensors in tensor_groups:
@@ -47,13 +50,15 @@ def training_identity(
 
 
 class Checkpointer:
-    """Keeps the newest state of one training in `folder`, written at most every `every_seconds`.
+    """Keeps the latest state of one training in `folder`, saved at most every `every_seconds`.
 
-    The training waits while its state is copied in memory; a thread writes the copy, one at a time. What goes wrong
-    there is raised at the next step. A kill at any moment leaves the file before, or the new one.
+    The training waits only while its state is copied in memory; a background thread writes the copy to disk, one at a
+    time, and an error there is raised at the next step. Killing the process leaves either the previous checkpoint or
+    the new one.
 
-    warn is told why a file found there is not used: it is torn, or of another training; on_saved the step that is safe
-    from now on, both in the training's thread. The caller removes the folder once the training's result is safe.
+    warn: called with the reason if an existing file cannot be used; on_saved: called with the step of each checkpoint
+    once it is on disk. Both are called in the training's thread. The caller removes the folder once the training's
+    result is stored.
     """
 
     def __init__(
@@ -70,77 +75,76 @@ class Checkpointer:
         self._identity = ""
         self._capture: Callable[[], CheckpointState] | None = None
         self._last_save = time.monotonic()
-        self._thread: ThreadPoolExecutor | None = None
-        self._writing: Future[int] | None = None
+        self._writer: ThreadPoolExecutor | None = None
+        self._pending_write: Future[int] | None = None
 
-    def attach(self, training: str, capture: Callable[[], CheckpointState]) -> None:
-        """Serve the training of this identity, whose state `capture` gives."""
-        self._identity, self._capture, self._last_save = training, capture, time.monotonic()
+    def attach(self, identity: str, capture: Callable[[], CheckpointState]) -> None:
+        """Start saving the training with this identity (see `training_identity`); `capture` returns its state."""
+        self._identity, self._capture, self._last_save = identity, capture, time.monotonic()
 
     def detach(self) -> None:
-        """The training is over or has been left: nothing more to save, and nothing still to be written.
+        """Stop saving, and wait for a write that is in progress.
 
-        Whether the last write went well does not matter any more: who leaves a training on purpose has called
-        `save_now`.
+        Errors of that write are ignored: callers that interrupt a training on purpose call `save_now` first.
         """
         self._capture = None
-        if self._writing is not None:
-            wait([self._writing])
-            self._writing = None
-        if self._thread is not None:
-            self._thread.shutdown()
-            self._thread = None
+        if self._pending_write is not None:
+            wait([self._pending_write])
+            self._pending_write = None
+        if self._writer is not None:
+            self._writer.shutdown()
+            self._writer = None
 
     @property
     def writing(self) -> bool:
-        """Whether a thread is writing."""
-        return self._writing is not None and not self._writing.done()
+        """Whether a write is in progress."""
+        return self._pending_write is not None and not self._pending_write.done()
 
     def save_if_due(self) -> None:
-        """Begin to save where that is due; raises what went wrong the last time."""
+        """Start saving if a checkpoint is due. Raises TickdslError if the last write failed."""
         if self.is_due():
             self.begin_save()
 
     def is_due(self) -> bool:
-        """Whether saving was last begun `every_seconds` ago and is done; raises what went wrong there."""
+        """Whether the last save is written and began at least `every_seconds` ago. Raises TickdslError if it failed."""
         if self.writing:
             return False
-        if self._writing is not None:
+        if self._pending_write is not None:
             self._wait_for_write()
         return time.monotonic() - self._last_save >= self._interval_seconds
 
     def save_now(self) -> None:
-        """Save the training as it stands between two steps; it is safe on return.
+        """Save the training's current state between two steps, and return once it is on disk.
 
-        Nothing happens where none is attached. Raises TickdslError where the folder cannot be written.
+        Does nothing if no training is attached. Raises TickdslError if the folder cannot be written.
         """
-        if self._writing is not None:
+        if self._pending_write is not None:
             self._wait_for_write()
         self.begin_save()
-        if self._writing is not None:
+        if self._pending_write is not None:
             self._wait_for_write()
 
     def begin_save(self) -> None:
-        """Copy the training's state, and let a thread write it; not while it is `writing`."""
+        """Copy the training's state and write it in the background. Do not call this while `writing`."""
         if self._capture is None:
             return
-        if self._thread is None:
-            self._thread = ThreadPoolExecutor(1, "checkpoint")
+        if self._writer is None:
+            self._writer = ThreadPoolExecutor(1, "checkpoint")
         self._last_save = time.monotonic()
-        self._writing = self._thread.submit(self._write, _cpu_copy(self._capture()))
+        self._pending_write = self._writer.submit(self._write, _cpu_copy(self._capture()))
 
     def _wait_for_write(self) -> None:
-        """Wait for what is being written."""
-        assert self._writing is not None
-        writing, self._writing = self._writing, None
-        step = writing.result()
+        """Wait for the write in progress and report its step. Raises its error, if any."""
+        assert self._pending_write is not None
+        pending_write, self._pending_write = self._pending_write, None
+        step = pending_write.result()
         if self._on_saved is not None:
             self._on_saved(step)
 
-    def _write(self, captured: CheckpointState) -> int:
-        """Write a state beside the one before, and put it in its place; the state's step."""
+    def _write(self, state: CheckpointState) -> int:
+        """Write a state to a temporary file, rename it over the previous checkpoint, and return the state's step."""
         buffer = io.BytesIO()
-        torch.save(captured, buffer)
+        torch.save(state, buffer)
         payload = buffer.getbuffer()
         header = b" ".join([_MAGIC, self._identity.encode(), hashlib.sha256(payload).hexdigest().encode()])
         temporary = self.path.with_name(f".{self.path.name}.{os.getpid()}")
@@ -156,14 +160,14 @@ class Checkpointer:
             if temporary.is_file():
                 temporary.unlink()
             raise TickdslError(
-                f"the checkpoint {self.path} cannot be written: {error.strerror}",
-                "free some space or change its permissions; a second run goes on from the last checkpoint",
+                f"cannot write the checkpoint {self.path}: {error.strerror}",
+                "free disk space or fix the folder's permissions, then run again to resume from the last checkpoint",
             ) from error
-        step: int = captured["step"]
+        step: int = state["step"]
         return step
 
     def load(self) -> CheckpointState | None:
-        """The state to go on from; None where there is none that is whole and of this training."""
+        """The state to resume from; None if there is no intact checkpoint of this training."""
         try:
             content = self.path.read_bytes()
         except FileNotFoundError:
@@ -174,17 +178,17 @@ class Checkpointer:
         header, _, payload = content.partition(b"\n")
         fields = header.removeprefix(_MAGIC).split()
         if not header.startswith(_MAGIC) or len(fields) != 2:
-            self._warn_unusable("is no checkpoint of this version")
+            self._warn_unusable("is not a checkpoint of this version")
             return None
         stored_identity, digest = (word.decode("ascii", "replace") for word in fields)
         if hashlib.sha256(payload).hexdigest() != digest:
-            self._warn_unusable("is torn")
+            self._warn_unusable("is damaged")
             return None
         if stored_identity != self._identity:
             self._warn_unusable("belongs to another training")
             return None
-        captured: CheckpointState = torch.load(io.BytesIO(payload), map_location="cpu", weights_only=True)
-        return captured
+        state: CheckpointState = torch.load(io.BytesIO(payload), map_location="cpu", weights_only=True)
+        return state
 
     def _warn_unusable(self, reason: str) -> None:
         if self._warn is not None:
@@ -192,7 +196,7 @@ class Checkpointer:
 
 
 def _cpu_copy(state: Any) -> Any:
-    """A state with tensors of its own, on the CPU."""
+    """A copy of a state, with its tensors on the CPU."""
     if isinstance(state, Tensor):
         return state.detach().to("cpu", copy=True)
     if isinstance(state, Mapping):

@@ -1,4 +1,4 @@
-"""How good a network is on pictures it was not trained on."""
+"""Loss and accuracy of a network on a test set."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from tickdsl.training.data.augment import Normalise
 
 @attrs.frozen
 class EvaluationResult:
-    """Mean cross entropy (nats), share of correct answers in [0, 1], and the counts behind it."""
+    """Mean cross-entropy (nats), accuracy in [0, 1], and the numbers of correct predictions and of images."""
 
     loss: float
     accuracy: float
@@ -31,7 +31,10 @@ def evaluate(
     batch: int = 1000,
     autocast: torch.dtype | None = None,
 ) -> EvaluationResult:
-    """Evaluate in eval mode. images uint8 [N, C, H, W], labels int64 [N]; mean and std [C] on the 0..1 scale."""
+    """Evaluate `model` in eval mode, on `device`.
+
+    images: uint8 [N, C, H, W]; labels: int64 [N]; mean, std: [C], for pixel values scaled to [0, 1].
+    """
     device = torch.device(device)
     normalise = Normalise(mean, std, device)
     sums = evaluation_sums(model, images.to(device), labels.to(device), normalise, batch, autocast)
@@ -47,9 +50,10 @@ def evaluation_sums(
     autocast: torch.dtype | None,
     num_networks: int | None = None,
 ) -> Tensor:
-    """Summed loss and number of correct answers, float64 [2], left on the device; the model's mode is kept.
+    """The summed loss and the number of correct predictions, float64 [2], on the device of `images`.
 
-    together: the model is so many networks in one, with scores [B, K, classes]; the sums are [2, K].
+    The model is evaluated in eval mode and put back into the mode that it was in. num_networks: the number K of
+    networks that the model stacks, with logits [B, K, classes]; the sums are then [2, K].
     """
     was_training = model.training
     model.eval()
@@ -72,5 +76,5 @@ def evaluation_sums(
 
 
 def evaluation_from_sums(sums: list[float], count: int) -> EvaluationResult:
-    """An EvaluationResult from summed loss and correct answers over `count` pictures."""
+    """The result for a summed loss and a number of correct predictions over `count` images."""
     return EvaluationResult(sums[0] / count, sums[1] / count, int(sums[1]), count)

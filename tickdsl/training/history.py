@@ -1,4 +1,4 @@
-"""What a training tells: one report an epoch, and the history of all of them."""
+"""The record of a training: one report per epoch, and the history of all epochs."""
 
 from __future__ import annotations
 
@@ -7,11 +7,11 @@ import attrs
 
 @attrs.frozen
 class EpochReport:
-    """The end of an epoch, or of a training that stops inside one.
+    """The losses and the accuracy at the end of an epoch, or of a training that stops within one.
 
-    epoch: how many were begun, from 1; epochs: of how many; step: optimiser steps taken on the recipe's clock;
-    train_loss: mean over the epoch's pictures, as they were trained on; test_loss, test_accuracy (in [0, 1]): on
-    the test set afterwards; lr: of the last step; seconds: wall time of training and testing.
+    epoch: counted from 1; epochs: the total; step: optimiser steps taken since the recipe's start; train_loss: the
+    mean over the epoch's training steps; test_loss, test_accuracy (in [0, 1]): on the test set afterwards; lr: the
+    learning rate of the last step; seconds: wall time of training and testing.
     """
 
     epoch: int
@@ -28,8 +28,9 @@ class EpochReport:
 class TrainingHistory:
     """A finished training from step `start` to step `stop`, with every epoch's report.
 
-    sparse: the layers that were trained through sparse products; layout: of the network in memory; compiled: whether
-    torch compiled it; stacked: as how many networks in one.
+    sparse: the names of the layers trained with sparse matrix products; layout: the network's memory layout, a name in
+    `memory_layouts.LAYOUTS`; compiled: whether torch compiled the network; stack_size: the number of networks that
+    were trained as one stack.
     """
 
     start: int
@@ -43,5 +44,5 @@ class TrainingHistory:
 
     @property
     def last(self) -> EpochReport | None:
-        """The last report; None where no step was asked for."""
+        """The last report; None if the training had no steps."""
         return self.epochs[-1] if self.epochs else None

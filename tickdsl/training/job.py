@@ -1,4 +1,4 @@
-"""A training that is to be done, as one value."""
+"""The arguments of a training as one value."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ StateDict = Mapping[str, Tensor]
 
 @attrs.frozen(eq=False, kw_only=True)
 class TrainingJob:
-    """Arguments of `train`, by their names there."""
+    """The arguments of `train`; see there."""
 
     model: nn.Module
     data: Dataset
@@ -37,9 +37,9 @@ class TrainingJob:
 
     @property
     def should_compile(self) -> bool:
-        """Whether torch is to compile the network: as was decided, else where the recipe says `on`."""
+        """Whether torch compiles the network: `compile`, or if it is None, whether the recipe says `on`."""
         return self.recipe.compile == "on" if self.compile is None else self.compile
 
     def as_kwargs(self) -> dict[str, Any]:
-        """As keywords."""
+        """The keyword arguments for `train`."""
         return attrs.asdict(self, recurse=False)

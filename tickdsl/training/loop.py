@@ -1,9 +1,9 @@
-"""The training loop: optimiser steps `start` to `stop` of a recipe, the same bits however often it is interrupted.
+"""The training loop: optimiser steps `start` to `stop` of a recipe, with results that interruptions do not change.
 
-Steps are counted on the recipe's clock. A training that starts at step k sees the rates, batches and alterations
-that an uninterrupted one sees from step k on, so rewinding replays them. Nothing waits for the device within
-an epoch. On CUDA the bits are equal but for rounding: there cuDNN takes the algorithms that it finds fastest, and some
-sum in any order.
+Steps are counted from the recipe's start. A training that starts at step k has the same learning rates, batches and
+augmentations as an uninterrupted one from step k on, so rewinding replays them. Within an epoch, nothing waits for the
+device. On a CPU, equal trainings end with bit-identical weights; on CUDA, equal up to rounding, since cuDNN picks the
+fastest algorithms and some sum in no fixed order.
 """
 
 from __future__ import annotations
@@ -15,8 +15,9 @@ import torch
 from torch import Tensor, nn
 
 from tickdsl.training.checkpoints import Checkpointer
+from tickdsl.training.data.batch_stream import BatchStream
 from tickdsl.training.data.datasets import Dataset
-from tickdsl.training.data.device_dataset import BatchStream, DeviceDataset
+from tickdsl.training.data.device_dataset import DeviceDataset
 from tickdsl.training.history import EpochReport, TrainingHistory
 from tickdsl.training.job import StateDict, TrainingJob
 from tickdsl.training.measured_choices import InMemoryChoices, MeasuredChoices
@@ -50,19 +51,27 @@ def train(
 ) -> TrainingHistory:
     """Train `model` in place from step `start` to step `stop` (default: the recipe's end), on `device`.
 
-    The optimiser's state is fresh at `start`. masks: True where a weight is kept; weights that are gone are exactly
-    zero after every step. on_epoch is told of each epoch, once tested. before_step is called before every step;
-    what it raises ends the training, which goes on from its checkpoint. step_callbacks: the weights are handed over
-    (name to tensor, live: copy them) on reaching a step, bit-equal to a training that stops there; after
-    an interruption, those that the checkpoint had passed are not handed over again. distillation: who teaches beside
-    the labels. choices: what this machine does faster; linear layers of which little is left are trained sparsely where
-    that pays, equal but for rounding. layout: of the network in memory, a name in `devices.LAYOUTS` (default: the one
-    that usually fits). compile: whether torch compiles the network (default: where the recipe says `on`). A training
-    that is continued keeps to what was chosen when it began.
-    The model is left on `device`, in train mode.
+    The optimiser starts with fresh state, and the model is left on `device`, in train mode.
 
-    Raises TickdslError where an epoch's loss is not finite, as soon as that is known, or the recipe does not fit the
-    data or the device; MaskError where a pruned weight is not zero.
+    masks: True where a weight is kept; pruned weights are exactly zero after every step.
+    checkpoint: saves the training's state, and resumes from it.
+    on_epoch: called with each epoch's report once the epoch is tested.
+    before_step: called before every step; an exception that it raises ends the training, to be resumed from its
+    checkpoint.
+    step_callbacks: by step; called on reaching it with the weights (name to tensor, live: copy them), which are
+    bit-identical to those of a training that stops there. A resumed training does not repeat the calls made before
+    its checkpoint.
+    distillation: the teacher to learn from in addition to the labels.
+    choices: decides by measuring which linear layers with few weights left train faster as sparse matrices; their
+    results are equal up to rounding.
+    layout: the network's memory layout, a name in `memory_layouts.LAYOUTS` (default: the one that usually trains
+    faster).
+    compile: whether torch compiles the network (default: if the recipe says `compile=on`).
+
+    A resumed training keeps the sparse layers, the layout and the compilation that it began with.
+
+    Raises TickdslError if an epoch's loss is not finite, or if the recipe does not fit the data or the device;
+    MaskError if a pruned weight is not zero at the end.
     """
     job = TrainingJob(
         model=model, data=data, recipe=recipe, seed=seed, start=start, stop=stop, masks=masks or {},
@@ -86,7 +95,7 @@ def train(
 
 
 def isolated_rng(device: torch.device) -> AbstractContextManager[None]:
-    """Torch's own generators, from which dropout draws, are set for every step, and put back afterwards."""
+    """Restore torch's global generators on exit: every step seeds them, since dropout draws from them."""
     return torch.random.fork_rng(devices=[device] if device.type == "cuda" else [])
 
 

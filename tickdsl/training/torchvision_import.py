@@ -1,7 +1,7 @@
-"""Import torchvision also where its compiled operators are missing.
+"""Import torchvision even if its compiled operators are missing.
 
-torchvision's wheel may be a CUDA build beside a CPU torch; its import then fails because the schemas of two
-detection operators were never registered. Declaring them is enough for models, data sets and transforms.
+With a CPU build of torch and a CUDA build of torchvision, importing torchvision fails because two detection operators
+are not registered. Declaring their schemas is enough for models, data sets and transforms.
 """
 
 from __future__ import annotations
@@ -16,12 +16,12 @@ _SCHEMAS = (
     "nms(Tensor dets, Tensor scores, float iou_threshold) -> Tensor",
     "qnms(Tensor dets, Tensor scores, float iou_threshold) -> Tensor",
 )
-#: Declarations live as long as the library object that made them.
+#: Keeps the library object alive, since the schemas disappear with it.
 _declared: list[Any] = []
 
 
 def import_torchvision() -> ModuleType:
-    """The torchvision package; TickdslError where it cannot be imported even with the schemas declared."""
+    """Import and return torchvision. Raises TickdslError if it cannot be imported even with the schemas declared."""
     try:
         return importlib.import_module("torchvision")
     except ModuleNotFoundError as error:
@@ -43,5 +43,5 @@ def import_torchvision() -> ModuleType:
 
 def _unusable(error: Exception) -> TickdslError:
     return TickdslError(
-        f"torchvision cannot be imported: {error}", "install the torchvision release that fits your torch"
+        f"torchvision cannot be imported: {error}", "install the torchvision release that matches your torch"
     )

@@ -1,4 +1,4 @@
-"""One training and how far it has come: what lies between two optimiser steps, and what goes on a checkpoint."""
+"""The state of one training between optimiser steps: its progress, its epochs' tests, and its checkpoint."""
 
 from __future__ import annotations
 
@@ -14,20 +14,17 @@ import torch
 from torch import Tensor, nn
 
 from tickdsl.errors import TickdslError
+from tickdsl.plurals import plural
+from tickdsl.training.async_evaluation import EpochSums
 from tickdsl.training.checkpoints import training_identity
 from tickdsl.training.data.device_dataset import DeviceDataset
-from tickdsl.training.devices import (
-    LAYOUTS,
-    autocast_type,
-    preferred_layout,
-    preferred_memory_format,
-    set_memory_format,
-)
-from tickdsl.training.epoch_evaluation import EpochSums, EpochTester
+from tickdsl.training.devices import autocast_type
+from tickdsl.training.epoch_evaluation import EpochTester
 from tickdsl.training.evaluation import evaluation_from_sums, evaluation_sums
 from tickdsl.training.history import EpochReport, TrainingHistory
 from tickdsl.training.job import StateDict, TrainingJob
 from tickdsl.training.measured_choices import MeasuredChoices
+from tickdsl.training.memory_layouts import LAYOUTS, preferred_layout, preferred_memory_format, set_memory_format
 from tickdsl.training.step.distillation import Distiller
 from tickdsl.training.step.masks import Masks
 from tickdsl.training.step.optimiser_step import OptimiserStep
@@ -35,7 +32,7 @@ from tickdsl.training.step.sparse_layers import SparseLayers, choose_sparse_laye
 
 _EVALUATION_BATCH = 1000
 
-#: Begins the test of a network, given the loss that an epoch's steps summed, after so many steps.
+#: Starts testing a network at the end of an epoch, given the epoch's summed training loss and the step.
 StartTest = Callable[[Tensor, int], EpochSums]
 
 
@@ -58,37 +55,44 @@ def _cudnn_benchmark(device: torch.device) -> Iterator[None]:
 
 
 class OptimiserState(Protocol):
-    """What optimiser steps remember. loss_sum: float64 [], the loss of every picture since it was last zeroed."""
+    """State that optimiser steps keep. loss_sum: float64 [], the training loss summed over the epoch's images."""
 
     loss_sum: Tensor
 
     def state_dict(self) -> dict[str, Any]:
-        """The optimiser's state, as torch's optimisers give it."""
+        """The optimiser's state, as `torch.optim.Optimizer.state_dict` returns it."""
 
     def load_state_dict(self, state_dict: Mapping[str, Any]) -> None:
-        """Go on from what `state_dict` gave."""
+        """Restore what `state_dict` returned."""
 
 
 @attrs.frozen(eq=False)
 class FinishedEpoch:
-    """An epoch whose last step was `step`, on `seen` pictures; its test may still be under way."""
+    """An epoch whose last step is done; its test may still be running.
+
+    step: the number of steps taken at its end; seen: the number of images trained on in it.
+    """
 
     step: int
     seen: int
     test_sums: EpochSums
 
     def to_state(self) -> dict[str, Any]:
-        """As numbers, for a checkpoint."""
+        """The epoch as numbers, for a checkpoint. Waits for its test."""
         return {"step": self.step, "seen": self.seen, "sums": self.test_sums.wait()}
 
     @classmethod
     def from_state(cls, step: int, seen: int, sums: list[float]) -> FinishedEpoch:
-        """What gave these numbers."""
+        """The epoch that `to_state` was called on."""
         return cls(step, seen, EpochSums(torch.tensor(sums, dtype=torch.float64)))
 
 
 class TrainingRun:
-    """A training in its course: it counts steps that others take, tests, reports, and keeps what a checkpoint wants."""
+    """A training in progress.
+
+    Its caller takes the optimiser steps; it counts them, tests and reports epochs, and captures and restores the state
+    for checkpoints.
+    """
 
     optimiser_step: OptimiserState
 
@@ -99,7 +103,7 @@ class TrainingRun:
         total = recipe.steps(self.steps_per_epoch)
         self.start, self.stop = job.start, total if job.stop is None else job.stop
         if not 0 <= self.start <= self.stop <= total:
-            raise ValueError(f"steps {self.start} to {self.stop} of a recipe of {total}")
+            raise ValueError(f"steps {self.start} to {self.stop} are not within the recipe's {plural(total, 'step')}")
         try:
             self.learning_rates = recipe.learning_rates(self.steps_per_epoch).tolist()
         except ValueError as error:
@@ -114,23 +118,26 @@ class TrainingRun:
         self.sparse_layers = SparseLayers(self.model, {}, ())
         self.layout, self.compile = "contiguous", False
 
-        measure = partial(evaluate_test_set, dataset=dataset, autocast=self.autocast)
-        tests = EpochTester(self.model, measure, device)
-        self.start_test: StartTest = lambda loss_sum, step: tests.begin(loss_sum)
+        evaluate = partial(evaluate_test_set, dataset=dataset, autocast=self.autocast)
+        tester = EpochTester(self.model, evaluate, device)
+        self.start_test: StartTest = lambda loss_sum, step: tester.begin(loss_sum)
         self.step = self.start
-        self.images_seen = 0  # pictures of this epoch
+        self.images_seen = 0  # in this epoch
         self.finished_epoch: FinishedEpoch | None = None
-        self.earlier_seconds = 0.0  # spent on this epoch before the clock below
+        self.earlier_seconds = 0.0  # spent on this epoch before `started_at`, in earlier processes
         self.started_at = time.monotonic()
         self.reports: list[EpochReport] = []
 
     def attach_checkpoint(self) -> Mapping[str, Any] | None:
-        """Let the checkpoint serve this training, whose first weights are still there; what it goes on from."""
+        """Attach the job's checkpointer, and return the state to resume from, if any.
+
+        Call this while the model still has its initial weights, since they identify the training.
+        """
         job = self.job
         if job.checkpoint is None:
             return None
         teacher_identity = job.distillation.identity() if job.distillation is not None else None
-        digest = training_identity(
+        identity = training_identity(
             self.model,
             job.masks,
             self.recipe,
@@ -140,14 +147,14 @@ class TrainingRun:
             self.stop,
             teacher_identity,
         )
-        job.checkpoint.attach(digest, self.capture)
+        job.checkpoint.attach(identity, self.capture)
         checkpoint_state = job.checkpoint.load()
         if checkpoint_state is not None and checkpoint_state.get("sparse") and self.device.type != "cpu":
-            return None  # its optimiser's state is of sparse weights, which only a CPU computes with
+            return None  # the optimiser's state is that of sparse weights, which only a CPU trains
         return checkpoint_state
 
     def make_distiller(self) -> Distiller | None:
-        """The training's teacher, on the device."""
+        """The distiller with the job's teacher on the device; None if the job has no teacher."""
         distillation, device = self.job.distillation, self.device
         if distillation is None:
             return None
@@ -160,7 +167,7 @@ class TrainingRun:
         return distiller
 
     def set_layout(self, checkpoint_state: Mapping[str, Any] | None) -> None:
-        """Lay the network out in memory as it is trained."""
+        """Convert the network to its memory layout: the checkpoint's, else the job's, else the preferred one."""
         saved_layout = checkpoint_state.get("layout") if checkpoint_state is not None else None
         self.layout = saved_layout or self.job.layout or preferred_layout(self.model, self.device, self.autocast)
         set_memory_format(self.model, LAYOUTS[self.layout])
@@ -168,7 +175,7 @@ class TrainingRun:
     def prepare(
         self, choices: MeasuredChoices, checkpoint_state: Mapping[str, Any] | None, distiller: Distiller | None
     ) -> OptimiserStep:
-        """Lay out the layers as they are trained, make the optimiser, and go on from a checkpoint, if there is one."""
+        """Set the layout, replace sparse layers, create the optimiser step, and restore the checkpoint, if any."""
         self.set_layout(checkpoint_state)
         self.compile = self.job.should_compile
         if checkpoint_state is not None:
@@ -186,38 +193,38 @@ class TrainingRun:
         return optimiser_step
 
     def choose_sparse_layers(self, choices: MeasuredChoices) -> tuple[str, ...]:
-        """The layers that are trained sparsely where nothing was chosen yet."""
+        """The names of the layers to train as sparse matrices in a training that is not resumed."""
         if self.device.type != "cpu" or self.autocast is not None or self.compile:
             return ()
         images = self.dataset.normalise(self.dataset.images[: self.recipe.batch])
         return choose_sparse_layers(self.model, self.masks, images, choices)
 
     def device_context(self) -> AbstractContextManager[object]:
-        """On CUDA, let cuDNN choose its fastest algorithms: shapes stay the same for a whole training."""
+        """On CUDA, enable cuDNN's benchmark mode, since shapes do not change during a training."""
         return _cudnn_benchmark(self.device) if self.device.type == "cuda" else nullcontext()
 
     def begin(self) -> None:
-        """Nothing is left to prepare: time counts from now on."""
+        """Start the clock, and call the step callbacks of the first step."""
         self.started_at = time.monotonic()
         self._call_step_callbacks()
 
     @property
     def lr(self) -> float:
-        """The rate of the next step."""
+        """The learning rate of the next step."""
         return float(self.learning_rates[self.step])
 
     @property
     def momentum(self) -> float | None:
-        """The momentum of the next step; None where it is always the recipe's."""
+        """The momentum of the next step; None if it is constant."""
         return None if self.momenta is None else self.momenta[self.step]
 
     @property
     def finished(self) -> bool:
-        """Whether the last step was taken."""
+        """Whether all steps are taken."""
         return self.step >= self.stop
 
     def after_step(self, num_images: int) -> None:
-        """An optimiser step was taken on so many pictures. Raises TickdslError where an epoch before it diverged."""
+        """Count an optimiser step on `num_images` images. Raises TickdslError if a finished epoch diverged."""
         self.images_seen += num_images
         self.step += 1
         if self.finished or self.step % self.steps_per_epoch == 0:
@@ -233,14 +240,14 @@ class TrainingRun:
 
     def _call_step_callbacks(self) -> None:
         if self.step in self.job.step_callbacks:
-            self._report_epoch()  # weights of a training that diverged are nobody's
+            self._report_epoch()  # raises if the training diverged: such weights are not handed out
             self.job.step_callbacks[self.step](self._state_dict())
 
     def _state_dict(self) -> StateDict:
         return {name: tensor.contiguous() for name, tensor in self.model.state_dict().items()}
 
     def _report_epoch(self) -> None:
-        """Report the epoch that ended, where that is still to be done: a training's only wait for the device."""
+        """Report the finished epoch, if it is not reported yet. Only here does a training wait for the device."""
         if self.finished_epoch is None:
             return
         finished_epoch, self.finished_epoch = self.finished_epoch, None
@@ -249,7 +256,7 @@ class TrainingRun:
         train_loss = loss_sum / finished_epoch.seen
         if not math.isfinite(train_loss):
             raise TickdslError(
-                f"the loss is {train_loss} in epoch {epoch + 1} (lr {lr:g}): the training diverged",
+                f"the training diverged: the loss is {train_loss} in epoch {epoch + 1} (lr {lr:g})",
                 "lower lr, add a warmup, or use precision=fp32",
             )
         result = evaluation_from_sums(sums, len(self.dataset.test_set[1]))
@@ -270,9 +277,9 @@ class TrainingRun:
             self.job.on_epoch(report)
 
     def finish(self, stack_size: int = 1) -> TrainingHistory:
-        """The history of a training that is over; its network is left in the plain memory layout.
+        """Convert the network back to the contiguous layout, and return the training's history.
 
-        Raises MaskError where a pruned weight is not zero.
+        Raises MaskError if a pruned weight is not zero.
         """
         Masks(self.model, self.masks).check()
         set_memory_format(self.model, torch.contiguous_format)
@@ -282,7 +289,7 @@ class TrainingRun:
         )  # fmt: skip
 
     def capture(self) -> dict[str, Any]:
-        """Everything that the remaining steps depend on, as tensors, numbers and text."""
+        """Everything that the remaining steps depend on, as tensors, numbers and strings."""
         return {
             "step": self.step,
             "sparse": list(self.sparse_layers.names),
@@ -298,7 +305,7 @@ class TrainingRun:
         }
 
     def restore(self, state: Mapping[str, Any]) -> None:
-        """Go on from what `capture` gave."""
+        """Restore what `capture` returned."""
         self.step = state["step"]
         self.model.load_state_dict(state["model"])
         self.optimiser_step.load_state_dict(state["optimizer"])

@@ -139,7 +139,7 @@ def test_arms_of_one_seed_see_the_same_batches(tmp_path: Path, monkeypatch: pyte
             return made
 
         with monkeypatch.context() as patched:
-            patched.setattr("tickdsl.training.data.device_dataset.generator", spy)
+            patched.setattr("tickdsl.training.data.batch_stream.generator", spy)
             found.run_step(level.ticket)
     assert len(orders["a"]) == 3
     assert all(torch.equal(one, other) for one, other in zip(orders["a"], orders["b"], strict=True))

@@ -167,9 +167,9 @@ def test_tiny_imagenet_is_tested_on_its_validation_pictures(tmp_path: Path) -> N
 @pytest.mark.parametrize(
     ("spoil", "message"),
     [
-        (lambda p: [f.unlink() for f in p.glob("test/*/*")], "no pictures to test on"),
-        (lambda p: (p / "train/cat/0.png").write_bytes(b"no picture"), "cannot be read"),
-        (lambda p: (p / "test/cat").rename(p / "test/cow"), "the class cow is tested"),
+        (lambda p: [f.unlink() for f in p.glob("test/*/*")], "no images to test on"),
+        (lambda p: (p / "train/cat/0.png").write_bytes(b"no picture"), "cannot read the image"),
+        (lambda p: (p / "test/cat").rename(p / "test/cow"), "class cow has test images but no training images"),
     ],
 )
 def test_what_is_wrong_with_a_folder_is_said(tmp_path: Path, spoil, message: str) -> None:  # type: ignore[no-untyped-def]
@@ -182,16 +182,16 @@ def test_what_is_wrong_with_a_folder_is_said(tmp_path: Path, spoil, message: str
 @pytest.mark.parametrize(
     ("name", "options", "message"),
     [
-        ("cifra10", {}, "no data set"),
-        ("digits", {"sise": 3}, "no option sise"),
+        ("cifra10", {}, "unknown data set"),
+        ("digits", {"sise": 3}, "no option `sise`"),
         ("digits", {"size": "big"}, "type int"),
         ("digits", {"size": 0.5}, "type int"),
-        ("digits", {"samples": 5000}, "there are 1437"),
-        ("synthetic", {"classes": 1}, "below 2"),
-        ("folder", {}, "needs to know where"),
+        ("digits", {"samples": 5000}, "only 1,437 training images"),
+        ("synthetic", {"classes": 1}, "at least 2"),
+        ("folder", {}, "needs a path"),
         ("folder", {"path": "/no/such/folder"}, "does not exist"),
-        ("tiny-imagenet", {}, "is not there"),
-        ("mnist", {"path": "/no/such/folder"}, "is not there"),
+        ("tiny-imagenet", {}, "is missing"),
+        ("mnist", {"path": "/no/such/folder"}, "is missing"),
     ],
 )
 def test_wrong_requests_are_refused(tmp_path: Path, name: str, options: dict[str, object], message: str) -> None:
@@ -220,7 +220,7 @@ def test_a_missing_data_set_that_cannot_be_fetched_says_what_to_put_where(
     for name, what in (("mnist", "raw"), ("cifar10", "cifar-10-batches-py")):
         with pytest.raises(TickdslError) as caught:
             datasets.load(name, root=tmp_path)
-        assert "cannot be fetched" in caught.value.message
+        assert "cannot be downloaded" in caught.value.message
         assert what in (caught.value.hint or "")
 
 

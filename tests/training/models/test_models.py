@@ -80,12 +80,12 @@ def test_a_fresh_head_is_the_one_of_create() -> None:
 @pytest.mark.parametrize(
     ("name", "shape", "message", "cure"),
     [
-        ("vgg16", (1, 8, 8), "at least 16x16; the data gives 1x8x8", "size=16"),
+        ("vgg16", (1, 8, 8), "at least 16x16; the data has 1x8x8", "size=16"),
         ("torchvision.vgg16", (3, 8, 8), "at least 32x32", "size=32"),
         ("resnet18", (1, 28, 28), "3 channels", "channels=3"),
         ("vit_b_16", (3, 30, 30), "multiples of 16", "size=32"),
         ("maxvit_t", (3, 64, 64), "exactly 224x224", "size=224"),
-        ("vgg61", (3, 32, 32), "no model `vgg61`", "vgg16"),
+        ("vgg61", (3, 32, 32), "unknown model `vgg61`", "vgg16"),
     ],
 )
 def test_what_a_network_cannot_take_is_said_with_the_cure(

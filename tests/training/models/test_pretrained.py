@@ -77,10 +77,10 @@ def test_without_a_network_connection_the_way_out_is_named(monkeypatch: pytest.M
         raise urllib.error.URLError("no route to host")
 
     monkeypatch.setattr(ResNet18_Weights, "get_state_dict", offline)
-    with pytest.raises(TickdslError, match="resnet18 cannot be fetched") as caught:
+    with pytest.raises(TickdslError, match="cannot download the weights of resnet18") as caught:
         models.create("resnet18", classes=10, shape=(3, 32, 32), seed=1, options={"weights": "default"})
     assert "weights=" in str(caught.value.hint)
-    with pytest.raises(TickdslError, match="no weights of small-cnn"):
+    with pytest.raises(TickdslError, match="small-cnn has no pretrained weights"):
         network(1, weights="default")
 
 

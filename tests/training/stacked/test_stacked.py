@@ -26,7 +26,7 @@ from tickdsl.training.stacked.eligibility import stacking_obstacle, stacking_spe
 from tickdsl.training.stacked.network import StackedNetwork
 from tickdsl.training.stacked.training import train_stacked
 from tickdsl.training.step import optimiser_step
-from tickdsl.training.step.cuda_graphs import should_capture
+from tickdsl.training.step.captured_step import should_capture
 from tickdsl.training.step.distillation import Distillation
 
 #: Six whole batches and a smaller one each epoch, 21 steps.
@@ -310,12 +310,12 @@ def test_what_cannot_be_stacked_says_why(tiny: Dataset) -> None:
         ("layouts differ", (fits, of(network(2), layout="contiguous"))),
         ("differ in shape", (fits, of(network(2, width=0.25)))),
         ("learn from a teacher", (fits, of(network(2), distillation=distillation))),
-        ("compiles", (of(network(1), recipe=compiling), of(network(2), recipe=compiling))),
-        ("compiles", (of(network(1), compile=True), of(network(2), compile=True))),
+        ("are compiled by torch", (of(network(1), recipe=compiling), of(network(2), recipe=compiling))),
+        ("are compiled by torch", (of(network(1), compile=True), of(network(2), compile=True))),
         ("cannot stack their networks: vmap: called random", dropping),
         ("cannot stack their networks: vmap: It looks like you're calling .item()", (of(Sum()), of(Sum()))),
         ("cannot stack their networks: vmap: It looks like you're calling .item()", (of(Vote()), of(Vote()))),
-        ("compute something else", (of(Apart(1.0)), of(Apart(2.0)))),
+        ("compute different results", (of(Apart(1.0)), of(Apart(2.0)))),
     ):
         assert expected in (reason(*given) or ""), expected
     assert reason(fits, of(network(2))) is None
@@ -336,7 +336,7 @@ def test_sparse_layers_are_not_stacked(tiny: Dataset) -> None:
         model = models.create("lenet-300-100", classes=4, shape=(1, 8, 8), seed=seed)
         mask = torch.rand(model.get_parameter("fc1.weight").shape, generator=torch.Generator().manual_seed(seed)) < 0.05
         given.append(TrainingJob(model=model, data=tiny, recipe=RECIPE, seed=seed, masks={"fc1.weight": mask}))
-    assert stacking_obstacle(given, Always(), CPU) == "layers of theirs are trained sparsely"
+    assert stacking_obstacle(given, Always(), CPU) == "some of their layers are trained as sparse matrices"
 
 
 @pytest.mark.parametrize("training", [True, False])

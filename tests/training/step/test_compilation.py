@@ -84,9 +84,9 @@ def test_a_machine_that_cannot_compile_says_what_to_do(monkeypatch: pytest.Monke
         raise TorchDynamoException("no working C++ compiler found\nin a long trace")
 
     monkeypatch.setattr(torch, "compile", lambda model, dynamic, mode: refuse)
-    with pytest.raises(TickdslError, match="cannot compile this network here: no working C") as caught:
+    with pytest.raises(TickdslError, match="cannot compile this network on this machine: no working C") as caught:
         compile_model(nn.Linear(1, 1))(torch.zeros(1))
-    assert "write compile=off" in str(caught.value.hint)
+    assert "set compile=off" in str(caught.value.hint)
 
 
 def test_a_recipe_without_it_has_the_key_that_it_had() -> None:

@@ -19,8 +19,8 @@ from tickdsl.training.data.datasets import Dataset
 from tickdsl.training.data.device_dataset import DeviceDataset
 from tickdsl.training.history import TrainingHistory
 from tickdsl.training.recipes.recipe import Recipe
-from tickdsl.training.step import cuda_graphs, optimiser_step
-from tickdsl.training.step.cuda_graphs import WARM_UP_STEPS, should_capture
+from tickdsl.training.step import captured_step, cuda_graphs, optimiser_step
+from tickdsl.training.step.captured_step import WARM_UP_STEPS, should_capture
 from tickdsl.training.step.distillation import Distillation
 from tickdsl.training.step.optimiser_step import OptimiserStep
 from tickdsl.training.training_run import TrainingRun
@@ -124,7 +124,7 @@ def test_a_lesson_that_ends_is_recorded_with_it_and_without(tiny: Dataset, monke
 
 @pytest.mark.parametrize(("recorder", "why"), [
     (Standing(fails=True), "cannot be recorded"),
-    (Standing(forgets=True), "something else"),
+    (Standing(forgets=True), "different results"),
 ])  # fmt: skip
 def test_what_cannot_be_replayed_is_done(
     tiny: Dataset, monkeypatch: pytest.MonkeyPatch, recorder: Standing, why: str
@@ -136,11 +136,11 @@ def test_what_cannot_be_replayed_is_done(
 
 
 def test_a_recording_that_reads_an_old_batch_is_found_out(tiny: Dataset, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(cuda_graphs._RecordedStep, "replay", lambda self, inputs: self._replay())
+    monkeypatch.setattr(captured_step._RecordedStep, "replay", lambda self, inputs: self._replay())
     monkeypatch.setattr(
-        cuda_graphs, "_clones", lambda inputs: [torch.zeros_like(tensor) for tensor in inputs]
+        captured_step, "_clones", lambda inputs: [torch.zeros_like(tensor) for tensor in inputs]
     )  # fmt: skip
-    with pytest.warns(UserWarning, match="something else"):
+    with pytest.warns(UserWarning, match="different results"):
         model, _ = _trained(tiny, RECIPE, monkeypatch, Standing())
     _close(model, _plain(tiny, RECIPE)[0])
 
@@ -180,7 +180,7 @@ def test_after_a_torn_recording_no_other_is_tried(monkeypatch: pytest.MonkeyPatc
     def waits() -> None:
         raise RuntimeError("operation not permitted when stream is capturing")
 
-    step = cuda_graphs.CapturedStep(
+    step = captured_step.CapturedStep(
         lambda x: waits() if not torn_already else None,
         batch=4, mutated=list, reseed=lambda: torn_already.append(True), recorder=recorder,
     )  # fmt: skip
@@ -189,7 +189,7 @@ def test_after_a_torn_recording_no_other_is_tried(monkeypatch: pytest.MonkeyPatc
     with pytest.warns(UserWarning, match=r"cannot be recorded \(operation not permitted"):
         step(torch.zeros(4))
     assert given_back == [(3, (0, 7)), (3, (0, 7))]
-    with pytest.raises(RuntimeError, match="torn before"):
+    with pytest.raises(RuntimeError, match="was interrupted"):
         recorder.record(lambda: None)
     assert gc.isenabled()
 
@@ -205,7 +205,7 @@ def test_what_could_not_be_recorded_is_let_go_before_the_step(tiny: Dataset) -> 
             raise torch.OutOfMemoryError("CUDA out of memory")
 
     alive: list[bool] = []
-    step = cuda_graphs.CapturedStep(
+    step = captured_step.CapturedStep(
         lambda x: alive.extend(ref() is not None for ref in made),
         batch=4, mutated=list, reseed=lambda: None, recorder=Full(),
     )  # fmt: skip
@@ -229,7 +229,7 @@ def test_nothing_of_a_training_is_left_when_it_is_over(tiny: Dataset, monkeypatc
 
         monkeypatch.setattr(cls, "__init__", begun)
 
-    for cls in (TrainingRun, DeviceDataset, OptimiserStep, cuda_graphs.CapturedStep, cuda_graphs._RecordedStep):
+    for cls in (TrainingRun, DeviceDataset, OptimiserStep, captured_step.CapturedStep, captured_step._RecordedStep):
         remember(cls)
     with gc_disabled():
         _trained(tiny, RECIPE, monkeypatch, Standing())

@@ -17,10 +17,11 @@ from tickdsl.training.checkpoints import Checkpointer
 from tickdsl.training.data import datasets
 from tickdsl.training.data.datasets import Dataset
 from tickdsl.training.loop import train
-from tickdsl.training.measured_choices import InMemoryChoices, speedup
+from tickdsl.training.measured_choices import InMemoryChoices
 from tickdsl.training.recipes.recipe import Recipe
 from tickdsl.training.step.sparse_layers import SparseLayers, choose_sparse_layers
 from tickdsl.training.step.sparse_linear import SparseLinear
+from tickdsl.training.timing import speedup
 
 RECIPE = Recipe(length="3ep", lr=0.05, batch=32, momentum=0.9, decay=5e-4, schedule="cosine", augment=("crop",))
 

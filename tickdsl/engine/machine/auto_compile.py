@@ -15,8 +15,9 @@ from tickdsl.engine.hooks import Hooks
 from tickdsl.engine.machine.speed_trial import SpeedTrial
 from tickdsl.errors import TickdslError
 from tickdsl.training.devices import autocast_type
-from tickdsl.training.measured_choices import MIN_SPEEDUP, MeasuredChoices, fastest_seconds, speedup
+from tickdsl.training.measured_choices import MeasuredChoices
 from tickdsl.training.step.compilation import compile_model
+from tickdsl.training.timing import MIN_SPEEDUP, fastest_seconds, speedup
 
 #: The share of a training that a compiler may save, seen at best (ResNet-20: 0.27), and the seconds that this must come
 #: to before one is tried: about what a try takes.

@@ -5,12 +5,14 @@ from __future__ import annotations
 import torch
 
 from tickdsl.engine.machine.speed_trial import SpeedTrial
-from tickdsl.training.devices import autocast_type, preferred_layout
-from tickdsl.training.measured_choices import MeasuredChoices, is_clearly_faster
+from tickdsl.training.devices import autocast_type
+from tickdsl.training.measured_choices import MeasuredChoices
+from tickdsl.training.memory_layouts import preferred_layout
+from tickdsl.training.timing import is_clearly_faster
 
 
 def layout(trial: SpeedTrial, device: torch.device, choices: MeasuredChoices) -> str:
-    """A name in `devices.LAYOUTS` for the trainings of a network, dense or pruned.
+    """A name in `memory_layouts.LAYOUTS` for the trainings of a network, dense or pruned.
 
     Asked once a machine, network, batch and number of threads; on a GPU it is the rule that decides.
     """

@@ -15,7 +15,7 @@ from tickdsl.plan.steps import Step
 from tickdsl.records.canonical import canonical_json
 from tickdsl.training.data.augment import Normalise
 from tickdsl.training.data.datasets import Dataset
-from tickdsl.training.devices import LAYOUTS, set_memory_format
+from tickdsl.training.memory_layouts import LAYOUTS, set_memory_format
 from tickdsl.training.recipes.recipe import Recipe
 
 

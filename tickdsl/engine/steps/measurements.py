@@ -30,7 +30,8 @@ from tickdsl.plan.steps import Step
 from tickdsl.records.events import MEASURED
 from tickdsl.records.process import host_name
 from tickdsl.training.data.datasets import Dataset
-from tickdsl.training.devices import autocast_type, preferred_memory_format, set_memory_format
+from tickdsl.training.devices import autocast_type
+from tickdsl.training.memory_layouts import preferred_memory_format, set_memory_format
 from tickdsl.training.recipes.recipe import Recipe
 from tickdsl.training.rng import generator
 

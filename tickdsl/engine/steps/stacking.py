@@ -16,9 +16,9 @@ from tickdsl.metrics import energy_counters
 from tickdsl.metrics.energy_meter import EnergyMeter
 from tickdsl.plan.plugin_code import verify_plugin_code
 from tickdsl.training.history import TrainingHistory
-from tickdsl.training.measured_choices import MIN_SPEEDUP
 from tickdsl.training.stacked.eligibility import stacking_obstacle, stacking_speedup
 from tickdsl.training.stacked.training import train_stacked
+from tickdsl.training.timing import MIN_SPEEDUP
 
 #: Told by its key who leaves before the others end: with what failed, or to be done apart.
 OnLeave = Callable[[str, TickdslError | None], None]

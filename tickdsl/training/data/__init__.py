@@ -1,1 +1,1 @@
-"""Data sets: where their bytes lie, what is read from them, and the batches trainings take."""
+"""Data sets: finding their files, reading them, and making training batches."""

@@ -1,7 +1,7 @@
-"""Pictures as bytes on the device to normalised, randomly altered batches: a handful of operations a batch.
+"""Normalised and augmented batches from uint8 images on the device, with a few operations per batch.
 
-All draws of an epoch are made at once on the CPU, one per picture of the order, so that a training resumed or
-rewound into the middle of an epoch alters the pictures as the first one did, on any device.
+The random numbers of an epoch are drawn in advance on the CPU, for every position in the epoch's order. So a training
+that resumes or rewinds into the middle of an epoch augments images as the first one did, on any device.
 """
 
 from __future__ import annotations
@@ -19,7 +19,10 @@ MAX_ROTATION_DEGREES = 15.0
 
 
 class Normalise:
-    """uint8 [N, C, H, W] to float32 with zero mean and unit deviation per channel; mean and std on the 0..1 scale."""
+    """Converts images uint8 [N, C, H, W] to float32 with zero mean and unit standard deviation per channel.
+
+    mean, std: [C], for pixel values scaled to [0, 1].
+    """
 
     def __init__(self, mean: Tensor, std: Tensor, device: torch.device) -> None:
         self._mean = (mean * 255).view(1, -1, 1, 1).to(device, torch.float32)
@@ -30,16 +33,17 @@ class Normalise:
 
 
 class AugmentedBatches:
-    """Batches of a training set that lies on the device: a gather, a normalisation, and the recipe's augmentations.
+    """Gathers, augments and normalises batches of training images on their device.
 
-    crop: 4 pixels of black border, then a window of the picture's size at a random place; flip: left and right
-    swapped with probability one half; rotation: by up to 15 degrees either way, bilinear, black outside.
+    images: uint8 [N, C, H, W]. augment: any of crop (pad with 4 black pixels, then crop a random window of the original
+    size), flip (horizontally, with probability 1/2) and rotation (by up to 15 degrees either way, bilinear, black
+    outside).
     """
 
     def __init__(self, images: Tensor, normalise: Normalise, augment: tuple[str, ...]) -> None:
         self._normalise = normalise
         self._augment = frozenset(augment)
-        self.images = images  # uint8 [N, C, H, W]
+        self.images = images
         self._windows: Tensor | None = None
         if "crop" in self._augment:
             self._windows = _windows(F.pad(images, (CROP_PADDING,) * 4), images.shape[2:])
@@ -48,10 +52,10 @@ class AugmentedBatches:
         self._angles = torch.empty(0)
 
     def start_epoch(self, *generators: torch.Generator) -> None:
-        """Draw the epoch's alterations, one of each kind per picture; unused kinds are drawn too, so that
-        adding an augmentation to a recipe leaves the others' draws as they were.
+        """Draw the epoch's augmentations for every position in the epoch's order.
 
-        With several streams, each draws for an order of its own, and the orders are taken picture by picture in turns.
+        All kinds are drawn, used or not, so that adding an augmentation to a recipe does not change the draws of the
+        others. With K generators, one for each of K stacked trainings, their draws are interleaved as their orders are.
         """
         if not self._augment:
             return
@@ -65,7 +69,7 @@ class AugmentedBatches:
         )
 
     def _draw(self, generator: torch.Generator) -> tuple[Tensor, Tensor, Tensor]:
-        """Offsets [2, N], flips [N] and angles [N] of one order."""
+        """Draw crop offsets [2, N], flips [N] and angles [N] in radians for one order."""
         count = len(self.images)
         offsets = torch.randint(0, 2 * CROP_PADDING + 1, (2, count), generator=generator)
         flips = torch.rand(count, generator=generator) < 0.5
@@ -73,7 +77,10 @@ class AugmentedBatches:
         return offsets, flips, angles
 
     def batch(self, indices: Tensor, start: int) -> Tensor:
-        """The pictures `indices` (int64 [B]), which stand at places start, start + 1, … of the epoch's order."""
+        """The augmented and normalised batch of these images.
+
+        indices: int64 [B], of the images; start: the position of the first one in the epoch's order.
+        """
         positions = slice(start, start + len(indices))
         if self._windows is not None:
             rows, columns = self._offsets[:, positions]
@@ -88,15 +95,15 @@ class AugmentedBatches:
 
 
 def _windows(padded: Tensor, size: torch.Size) -> Tensor:
-    """All windows of `size` of [N, C, H + 2 PAD, W + 2 PAD] as a view [N, rows, columns, C, H, W]; no copy."""
+    """All windows [N, rows, columns, C, H, W] of the padded images [N, C, H + 8, W + 8], as a view."""
     count, channels, height, width = padded.shape
-    sample, channel, row, column = padded.stride()
-    places = (height - size[0] + 1, width - size[1] + 1)
-    return padded.as_strided((count, *places, channels, *size), (sample, row, column, channel, row, column))
+    image, channel, row, column = padded.stride()
+    offsets = (height - size[0] + 1, width - size[1] + 1)
+    return padded.as_strided((count, *offsets, channels, *size), (image, row, column, channel, row, column))
 
 
 def _rotate(images: Tensor, angles: Tensor) -> Tensor:
-    """Each picture of [B, C, H, W] turned about its centre by its angle in radians."""
+    """Rotate each image of [B, C, H, W] about its centre by its angle in radians."""
     cosine, sine = angles.cos(), angles.sin()
     ratio = images.shape[3] / images.shape[2]
     zero = torch.zeros_like(cosine)

@@ -1,4 +1,4 @@
-"""Data sets by name: bytes on one tensor, ready for the device; with a fingerprint of what they were read from."""
+"""Data sets by name, as tensors, with a fingerprint of the files that they were read from."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from tickdsl.errors import TickdslError
+from tickdsl.plurals import plural
 from tickdsl.training.catalogue import DATASETS, Option
 from tickdsl.training.data.readers.raw_dataset import ImageArray, RawDataset
 from tickdsl.training.data.sources import find_source
@@ -25,10 +26,10 @@ _FINGERPRINT_VERSION = 1
 
 @attrs.frozen(eq=False)
 class Dataset:
-    """Pictures uint8 [N, C, H, W] and labels int64 [N], for training and testing.
+    """Images uint8 [N, C, H, W] and labels int64 [N] of a training set and a test set.
 
-    mean, std: float32 [C] of the training pictures on the 0..1 scale. fingerprint: hex SHA-256 of the source
-    and of the options that changed it; equal fingerprints mean equal tensors.
+    mean, std: float32 [C], of the training images with pixel values scaled to [0, 1]. fingerprint: the hex SHA-256 of
+    the source and of the options that are not defaults; equal fingerprints mean equal tensors.
     """
 
     name: str
@@ -43,21 +44,21 @@ class Dataset:
 
     @property
     def classes(self) -> int:
-        """How many classes there are."""
+        """The number of classes."""
         return len(self.class_names)
 
     @property
     def shape(self) -> tuple[int, int, int]:
-        """(C, H, W) of one picture."""
+        """The shape (C, H, W) of an image."""
         channels, height, width = self.train_images.shape[1:]
         return int(channels), int(height), int(width)
 
 
 def load(name: str, *, root: Path | str = "data", options: Mapping[str, Any] | None = None) -> Dataset:
-    """Read a data set; `root` is the folder where data sets lie, are fetched to, and are kept decoded.
+    """Read a data set. root: the folder that data sets are read from, downloaded to and cached in.
 
-    Raises TickdslError for an unknown name or option, for files that are missing (saying which to put where)
-    or damaged.
+    Raises TickdslError if the name or an option is unknown, or if files are damaged or missing; the hint then says
+    which files to put where.
     """
     options_with_defaults = _with_defaults(name, options)
     source = find_source(name, Path(root), options_with_defaults)
@@ -77,7 +78,7 @@ def load(name: str, *, root: Path | str = "data", options: Mapping[str, Any] | N
 
 
 def fingerprint(name: str, *, root: Path | str = "data", options: Mapping[str, Any] | None = None) -> str:
-    """The fingerprint that `load` would give, from the files' bytes alone: nothing is decoded."""
+    """The fingerprint of the data set that `load` would return, computed without decoding its files."""
     options_with_defaults = _with_defaults(name, options)
     return _fingerprint(name, find_source(name, Path(root), options_with_defaults).digest(), options_with_defaults)
 
@@ -85,18 +86,21 @@ def fingerprint(name: str, *, root: Path | str = "data", options: Mapping[str, A
 def take_part(dataset: Dataset, *, by: str, parts: int, index: int, seed: int = 0) -> Dataset:
     """Part `index` of `parts` of a data set.
 
-    by `classes`: a contiguous block of classes, in training and test set, labels counted from 0 (COLT 2022);
-    blocks differ in size by at most one class. by `samples`: a disjoint random share of the training set, drawn
-    from `seed`, with the whole test set. Normalisation stays that of the whole.
+    by `classes`: a contiguous block of classes of the training and the test set, with labels counted from 0 (COLT
+    2022); blocks differ in size by at most one class. by `samples`: a random share of the training set, disjoint from
+    the other parts and drawn from `seed`, and the whole test set. Mean and deviation stay those of the whole data set.
+
+    Raises TickdslError if there are fewer classes or images than parts.
     """
     if not 0 <= index < parts:
-        raise ValueError(f"part {index} of {parts}")
+        raise ValueError(f"there is no part {index} of {parts}")
     key = f"{dataset.fingerprint}/{by}/{parts}/{index}" + (f"/{seed}" if by == "samples" else "")
     fingerprint = hashlib.sha256(key.encode()).hexdigest()
     if by == "classes":
         if parts > dataset.classes:
             raise TickdslError(
-                f"cannot split {dataset.classes} classes into {parts} parts", f"split classes {dataset.classes}"
+                f"cannot split {plural(dataset.classes, 'class')} into {parts} parts",
+                f"use `split classes {dataset.classes}`",
             )
         first, last = (dataset.classes * i // parts for i in (index, index + 1))
         train = (dataset.train_labels >= first) & (dataset.train_labels < last)
@@ -111,10 +115,10 @@ def take_part(dataset: Dataset, *, by: str, parts: int, index: int, seed: int = 
             fingerprint=fingerprint,
         )
     if by != "samples":
-        raise ValueError(f"split by {by}: classes or samples")
+        raise ValueError(f"cannot split by {by}: use classes or samples")
     count = len(dataset.train_labels)
     if parts > count:
-        raise TickdslError(f"cannot split {count} pictures into {parts} parts", "use fewer parts")
+        raise TickdslError(f"cannot split {plural(count, 'image')} into {parts} parts", "use fewer parts")
     order = torch.randperm(count, generator=generator(seed, "split", parts))
     indices = order[count * index // parts : count * (index + 1) // parts].sort().values
     return attrs.evolve(
@@ -126,13 +130,13 @@ def take_part(dataset: Dataset, *, by: str, parts: int, index: int, seed: int = 
 
 
 def _with_defaults(name: str, options: Mapping[str, Any] | None) -> dict[str, Any]:
-    """All options of a data set, defaults filled in; TickdslError for one that is unknown or out of range."""
+    """All options of a data set, with defaults filled in. Raises TickdslError if one is unknown or out of range."""
     if name not in DATASETS:
-        raise TickdslError(f"no data set `{name}`", f"one of {', '.join(DATASETS)}")
+        raise TickdslError(f"unknown data set `{name}`", f"use one of {', '.join(DATASETS)}")
     schema = DATASETS[name].options
     for key, value in (options or {}).items():
         if key not in schema:
-            raise TickdslError(f"{name} has no option {key}", f"it has {', '.join(schema)}")
+            raise TickdslError(f"{name} has no option `{key}`", f"its options are {', '.join(schema)}")
         _check_option(name, key, value, schema[key])
     return {key: option.default for key, option in schema.items()} | dict(options or {})
 
@@ -140,25 +144,28 @@ def _with_defaults(name: str, options: Mapping[str, Any] | None) -> dict[str, An
 def _check_option(name: str, key: str, value: Any, option: Option) -> None:
     expected_type: Any = option.type
     if not isinstance(value, expected_type) or isinstance(value, bool) is not (expected_type is bool):
-        raise TickdslError(f"{name}: {key}={value!r} should be of type {expected_type.__name__}", option.summary)
+        raise TickdslError(f"{name}: {key}={value!r} must be of type {expected_type.__name__}", option.summary)
     if option.least is not None and value < option.least and value != option.default:
-        raise TickdslError(f"{name}: {key}={value} is below {option.least:g}", option.summary)
+        raise TickdslError(f"{name}: {key}={value} must be at least {option.least:g}", option.summary)
 
 
-def _fingerprint(name: str, files: str, options: Mapping[str, Any]) -> str:
-    """Where the files lie is no part of what they are: `path` does not enter."""
+def _fingerprint(name: str, files_digest: str, options: Mapping[str, Any]) -> str:
+    """The fingerprint from the files' digest and the options, without `path`: moving files does not change it."""
     defaults = DATASETS[name].options
     changed = {k: v for k, v in sorted(options.items()) if k != "path" and v != defaults[k].default}
-    text = json.dumps([_FINGERPRINT_VERSION, name, files, changed])
+    text = json.dumps([_FINGERPRINT_VERSION, name, files_digest, changed])
     return hashlib.sha256(text.encode()).hexdigest()
 
 
 def _preprocess(raw: RawDataset, options: Mapping[str, Any]) -> RawDataset:
-    """Apply `size`, `channels` and `samples`, where they are not 0."""
+    """Apply the options `size`, `channels` and `samples`; 0 means unchanged."""
     train, test, labels = raw.train_images, raw.test_images, raw.train_labels
     if options["samples"]:
         if options["samples"] > len(labels):
-            raise TickdslError(f"samples={options['samples']}: there are {len(labels)} training pictures", "take fewer")
+            raise TickdslError(
+                f"samples={options['samples']}: the data set has only {plural(len(labels), 'training image')}",
+                "use fewer samples",
+            )
         order = torch.randperm(len(labels), generator=generator(0, "samples"))[: options["samples"]]
         train, labels = train[order.numpy()], labels[order.numpy()]
     if options["size"] or options["channels"]:
@@ -175,13 +182,18 @@ def _resize(images: ImageArray, size: int, channels: int) -> ImageArray:
         images = torch.cat(resized).numpy()
     if channels and channels != images.shape[1]:
         if images.shape[1] != 1:
-            raise TickdslError(f"channels={channels}: the pictures have {images.shape[1]} channels", "leave it out")
+            raise TickdslError(
+                f"channels={channels}: the images have {images.shape[1]} channels", "leave out `channels`"
+            )
         images = images.repeat(channels, axis=1)
     return images
 
 
 def _channel_statistics(images: ImageArray) -> tuple[Tensor, Tensor]:
-    """Mean and deviation per channel, exactly, from a histogram of the 256 values; a flat channel has deviation 1."""
+    """The exact mean and standard deviation [C] of pixel values scaled to [0, 1].
+
+    The deviation of a constant channel counts as 1.
+    """
     values = np.arange(256) / 255
     means, deviations = [], []
     for channel in range(images.shape[1]):

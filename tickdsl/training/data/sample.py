@@ -1,4 +1,4 @@
-"""A few training pictures, as they are: drawn from a seeded stream, without augmentation."""
+"""A random sample of training images, without augmentation."""
 
 from __future__ import annotations
 
@@ -18,9 +18,10 @@ def sample_batches(
     batch: int,
     device: torch.device | str = "cpu",
 ) -> list[tuple[Tensor, Tensor]]:
-    """Normalised pictures and their labels in equal batches of at most `batch`, all different, in random order.
+    """Draw distinct training images in random order, as (normalised images, labels) batches of at most `batch` images.
 
-    `per_class` of each class, or `total` of all; fewer where there are fewer. The choice is the same on every device.
+    per_class: images per class; total: images in all; fewer if the data set has fewer. The batches differ in size by
+    at most one image. The sample is the same on every device.
     """
     order = torch.randperm(len(data.train_labels), generator=generator)
     if per_class is not None:

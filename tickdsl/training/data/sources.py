@@ -1,4 +1,4 @@
-"""Where a data set's bytes lie: found by name, fingerprinted without decoding, read when asked."""
+"""The files of a data set: found or downloaded by name, digested without decoding, read on demand."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from tickdsl.training.data.readers.archives import files
 from tickdsl.training.data.readers.raw_dataset import RawDataset
 from tickdsl.training.torchvision_import import import_torchvision
 
-#: The arrays of decoded picture folders are kept here, in the data folder.
+#: The subfolder of the data folder that caches the arrays of decoded image folders.
 DECODED_FOLDER = "decoded"
 
 _FASHION_CLASSES = (
@@ -35,9 +35,9 @@ _TINY_IMAGENET = "tiny-imagenet-200"
 
 @attrs.frozen
 class Source:
-    """A data set that was found: how to read it, and the digest of the bytes it is read from.
+    """A data set's files: `read` reads them, and `digest` returns the hex SHA-256 of their bytes.
 
-    reader_options: those that the reader applies itself.
+    reader_options: the options that `read` applies itself.
     """
 
     read: Callable[[], RawDataset]
@@ -46,9 +46,9 @@ class Source:
 
 
 def find_source(name: str, root: Path, options: Mapping[str, Any]) -> Source:
-    """The source of a data set of the catalogue, fetched through torchvision where it is not there yet.
+    """The source of a data set in the catalogue, downloaded with torchvision if it is missing.
 
-    `options` are complete. TickdslError where the files are neither there nor to be had.
+    options: all options, with defaults filled in. Raises TickdslError if files are missing and cannot be downloaded.
     """
     path = Path(options["path"]) if options.get("path") else None
     if name == "digits":
@@ -63,12 +63,12 @@ def find_source(name: str, root: Path, options: Mapping[str, Any]) -> Source:
     if name in _CIFAR:
         return _cifar_source(name, path or root)
     if name == "folder" and path is None:
-        raise TickdslError("`data folder` needs to know where", 'add path="…", a folder or an archive')
+        raise TickdslError("`data folder` needs a path", 'add path="…" with a folder or an archive')
     return _folder_source(path or _tiny_imagenet(root), root, options["size"])
 
 
 def _plugin_source(name: str, root: Path, options: Mapping[str, Any]) -> Source:
-    """A plug-in is known by what it gives: wherever that lies, an edit of the code alone changes nothing."""
+    """A plug-in's source, digested by the data that it returns, so that editing only its code changes nothing."""
     factory_options = DATASETS[name].factory_options
     arguments = json.dumps({word.replace("-", "_"): options[word] for word in factory_options}, sort_keys=True)
     read = partial(plugin.read, name, root.absolute(), arguments)
@@ -76,12 +76,12 @@ def _plugin_source(name: str, root: Path, options: Mapping[str, Any]) -> Source:
 
 
 def synthetic_digest() -> str:
-    """Names the rule by which synthetic pictures are drawn; a new rule needs a new name."""
+    """The version of the code that draws synthetic images; change it whenever the images change."""
     return "synthetic 1"
 
 
 def files_digest(paths: Iterable[Path]) -> str:
-    """SHA-256 over the contents of files, in order; each is read once per process while it is unchanged."""
+    """The hex SHA-256 of the files' contents, in order; each file is read once per process unless it changes."""
     digest = hashlib.sha256()
     for path in paths:
         stat = path.stat()
@@ -104,7 +104,7 @@ def _idx_source(name: str, root: Path, folder: Path | None) -> Source:
     )
     paths = idx.find(folders)
     if paths is None and folder is None:
-        _fetch(torchvision_name, root, f"the four *-ubyte.gz files of {name} into {root / torchvision_name / 'raw'}")
+        _download(torchvision_name, root, f"the four *-ubyte.gz files of {name} into {root / torchvision_name / 'raw'}")
         paths = idx.find(folders)
     if paths is None:
         raise _missing(name, folders[0], ", ".join(f"{stem}.gz" for stem in idx.STEMS))
@@ -115,7 +115,7 @@ def _cifar_source(name: str, root: Path) -> Source:
     torchvision_name, subfolder, file_names = _CIFAR[name]
     paths = [root / subfolder / file_name for file_name in file_names]
     if not all(path.is_file() for path in paths):
-        _fetch(torchvision_name, root, f"the unpacked folder {subfolder} into {root}")
+        _download(torchvision_name, root, f"the unpacked folder {subfolder} into {root}")
     return Source(partial(_read_cifar, torchvision_name, root), partial(files_digest, paths))
 
 
@@ -125,7 +125,7 @@ def _read_cifar(torchvision_name: str, root: Path) -> RawDataset:
         train, test = (getattr(datasets, torchvision_name)(str(root), train=is_train) for is_train in (True, False))
     except (RuntimeError, OSError) as error:
         raise TickdslError(
-            f"{torchvision_name} in {root} is damaged: {error}", "remove its folder and fetch it again"
+            f"{torchvision_name} in {root} is damaged: {error}", "delete its folder, then run again to download it"
         ) from error
     return RawDataset(
         train.data.transpose(0, 3, 1, 2), np.array(train.targets, dtype=np.int64),
@@ -133,15 +133,15 @@ def _read_cifar(torchvision_name: str, root: Path) -> RawDataset:
     )  # fmt: skip
 
 
-def _fetch(torchvision_name: str, root: Path, instruction: str) -> None:
-    """Let torchvision fetch a data set into `root`; TickdslError saying what to put where if it cannot."""
+def _download(torchvision_name: str, root: Path, instruction: str) -> None:
+    """Download a data set into `root` with torchvision. Raises TickdslError if that fails."""
     datasets = import_torchvision().datasets
     try:
         getattr(datasets, torchvision_name)(str(root), train=True, download=True)
     except (RuntimeError, OSError) as error:
         reason = str(error).splitlines()[0].rstrip(":")
         raise TickdslError(
-            f"{torchvision_name} is not in {root} and cannot be fetched: {reason}", f"put {instruction}"
+            f"{torchvision_name} is not in {root} and cannot be downloaded: {reason}", f"put {instruction}"
         ) from error
 
 
@@ -152,8 +152,8 @@ def _tiny_imagenet(root: Path) -> Path:
     raise _missing("tiny-imagenet", root, f"{_TINY_IMAGENET}.zip, or its folder {_TINY_IMAGENET}")
 
 
-def _missing(name: str, folder_path: Path, files_wanted: str) -> TickdslError:
-    return TickdslError(f"{name} is not there", f"put {files_wanted} into {folder_path}")
+def _missing(name: str, folder_path: Path, file_names: str) -> TickdslError:
+    return TickdslError(f"{name} is missing", f"put {file_names} into {folder_path}")
 
 
 def _folder_source(path: Path, root: Path, size: int) -> Source:

@@ -1,4 +1,4 @@
-"""Networks by name: `create` builds one for a data set's classes and shape, with its initial weights."""
+"""Networks by name: `create` builds one with its initial weights for a data set's classes and image shape."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ import torch
 from torch import nn
 
 from tickdsl.errors import TickdslError
+from tickdsl.plurals import plural
 from tickdsl.training.catalogue import DEFAULT_WEIGHTS, MODELS, PLUGIN_FAMILY, ModelInfo, architecture_options
 from tickdsl.training.models import conv_n, lenet, plain_cnns, plugin, resnet, torchvision_zoo, vgg
 from tickdsl.training.models.initialise import initialise, new_classifier
@@ -31,24 +32,28 @@ _BUILDERS: dict[str, Builder] = {
 
 
 def create(name: str, *, classes: int, shape: Shape, seed: int, options: Mapping[str, Any] | None = None) -> nn.Module:
-    """The network `name` for pictures of `shape` (C, H, W), initialised from `seed`, on the CPU, in train mode.
+    """Build the network `name` for images of `shape` (C, H, W), initialised from `seed`, on the CPU, in train mode.
 
-    Ours: see `initialise`. torchvision's: its own constructor's weights and a fresh classifier. Networks of
-    one name and seed share every weight that does not depend on `classes`. A plug-in's: see `own.ModelFactory`. The
-    option `weights` puts others in their place (see `load_pretrained`).
-    Raises TickdslError for an unknown name or option, or pictures that the network cannot take.
+    tickdsl's own networks are initialised by `initialise`; torchvision's by their constructors, with a new classifier;
+    plug-ins' by their factory (see `plugin.ModelFactory`). Networks with the same name and seed share all weights that
+    do not depend on `classes`. The option `weights` loads other weights (see `load_pretrained`).
+
+    Raises TickdslError if the name or an option is unknown, or if the network does not accept images of this shape.
     """
     info = _model_info(name)
     _check_shape(info, name, shape)
     unknown = sorted(set(options or {}) - set(info.options))
     if unknown:
         raise TickdslError(
-            f"{name} has no option {', '.join(unknown)}",
-            f"it has {', '.join(info.options)}" if info.options else "leave it out",
+            f"{name} has no option `{unknown[0]}`",
+            f"its options are {', '.join(info.options)}" if info.options else "leave it out",
         )
     weights = str((options or {}).get("weights", ""))
     if weights == DEFAULT_WEIGHTS and not info.has_fetchable_weights:
-        raise TickdslError(f"there are no weights of {name} to fetch", "name a file, or take a network of torchvision")
+        raise TickdslError(
+            f"{name} has no pretrained weights to download",
+            "set weights= to a file, or use a torchvision model",
+        )
     if not info.is_builtin:
         if info.family == PLUGIN_FAMILY:
             module = plugin.build(name, classes, shape, seed, architecture_options(options or {}))
@@ -59,7 +64,7 @@ def create(name: str, *, classes: int, shape: Shape, seed: int, options: Mapping
             load_pretrained(module, classifier_path(module), name, weights)
         return module
     width = float((options or {}).get("width", info.options["width"].default))
-    with torch.random.fork_rng(devices=[]):  # constructors draw from the global stream
+    with torch.random.fork_rng(devices=[]):  # constructors draw from torch's global generator
         module = _BUILDERS[name](classes, shape, width)
     initialise(module, seed)
     if weights:
@@ -68,10 +73,10 @@ def create(name: str, *, classes: int, shape: Shape, seed: int, options: Mapping
 
 
 def reinitialise(module: nn.Module, *, seed: int, role: str, name: str) -> bool:
-    """Draw all parameters of an already smaller network `name` anew, each with its own fan in; True if done.
+    """Re-initialise a pruned network `name` in place, with the fan-in of its remaining weights.
 
-    torchvision's networks, and plug-ins', keep their constructors' initialisations, which depend on the full width: for
-    them nothing is changed and the answer is False; slice a dense network that was created from another seed.
+    Returns whether that was possible. torchvision's and plug-ins' networks are initialised by their own code at full
+    width, so they are left unchanged: slice a dense network that was created from another seed instead.
     """
     if not _model_info(name).is_builtin:
         return False
@@ -80,25 +85,29 @@ def reinitialise(module: nn.Module, *, seed: int, role: str, name: str) -> bool:
 
 
 def classifier_path(module: nn.Module) -> str:
-    """The module path of the classifier: the last linear layer, or the last convolution where there is none."""
+    """The module path of the classifier: the last linear layer, or if there is none, the last convolution.
+
+    Raises TypeError if there is neither.
+    """
     path = ""
     for kind in (nn.Conv2d, nn.Linear):
         paths = [
             path
             for path, layer in module.named_modules()
-            # Attention's output projection is a Linear by inheritance, never a classifier.
+            # Attention's output projection is a subclass of Linear, never a classifier.
             if isinstance(layer, kind) and not isinstance(layer, nn.modules.linear.NonDynamicallyQuantizableLinear)
         ]
         path = paths[-1] if paths else path
     if not path:
-        raise TypeError(f"a {type(module).__name__} has no classifier")
+        raise TypeError(f"{type(module).__name__} has no classifier")
     return path
 
 
 def replace_classifier(module: nn.Module, *, classes: int, seed: int, name: str) -> nn.Module:
-    """Replace the classifier by a new one with `classes` outputs, in place, and return the network.
+    """Replace the classifier with a new one with `classes` outputs, in place, and return the network.
 
-    Ours draw it as `initialise` does, so it equals that of `create` where nothing before it was removed.
+    In tickdsl's own networks it is initialised by `initialise`, so it equals that of `create` if no layer before it
+    is pruned.
     """
     path = classifier_path(module)
     parent_path, _, leaf = path.rpartition(".")
@@ -113,7 +122,7 @@ def replace_classifier(module: nn.Module, *, classes: int, seed: int, name: str)
 
 
 def _wrap_at(path: str, layer: nn.Module) -> nn.Module:
-    """A network that holds `layer` at `path` and nothing else."""
+    """A module with `layer` at `path` and nothing else."""
     for word in reversed(path.split(".")):
         holder = nn.Module()
         holder.add_module(word, layer)
@@ -123,29 +132,31 @@ def _wrap_at(path: str, layer: nn.Module) -> nn.Module:
 
 def _model_info(name: str) -> ModelInfo:
     if name not in MODELS:
-        raise TickdslError(f"no model `{name}`", f"one of {', '.join(sorted(MODELS))}")
+        raise TickdslError(f"unknown model `{name}`", f"use one of {', '.join(sorted(MODELS))}")
     return MODELS[name]
 
 
 def _check_shape(info: ModelInfo, name: str, shape: Shape) -> None:
     channels, height, width = shape
-    actual = f"the data gives {channels}x{height}x{width}"
+    actual = f"the data has {channels}x{height}x{width}"
     if info.channels is not None and channels != info.channels:
         hint = f"add channels={info.channels} to `data`, or " if channels == 1 else ""
-        raise TickdslError(f"{name} needs pictures of {info.channels} channels; {actual}", f"{hint}choose small-cnn")
+        raise TickdslError(
+            f"{name} needs images with {plural(info.channels, 'channel')}; {actual}", f"{hint}use small-cnn"
+        )
     if info.size is None:
         return
-    least_height, least_width = info.size
-    unfit = (height, width) != info.size if info.exact_size else height < least_height or width < least_width
-    if unfit:
+    min_height, min_width = info.size
+    unsuitable = (height, width) != info.size if info.exact_size else height < min_height or width < min_width
+    if unsuitable:
         bound = "exactly" if info.exact_size else "at least"
         raise TickdslError(
-            f"{name} needs pictures of {bound} {least_height}x{least_width}; {actual}",
-            f"add size={least_height} to `data`, or choose small-cnn",
+            f"{name} needs images of {bound} {min_height}x{min_width}; {actual}",
+            f"add size={min_height} to `data`, or use small-cnn",
         )
     if info.multiple > 1 and (height != width or height % info.multiple):
         nearest = max(1, round(height / info.multiple)) * info.multiple
         raise TickdslError(
-            f"{name} needs square pictures with sides that are multiples of {info.multiple}; {actual}",
+            f"{name} needs square images with sides that are multiples of {info.multiple}; {actual}",
             f"add size={nearest} to `data`",
         )

@@ -13,7 +13,7 @@ _PAIRS = (64, 128, 256)
 
 
 def conv_n(pairs: int, classes: int, shape: tuple[int, int, int], width: float) -> nn.Module:
-    """`pairs` pairs of 3x3 convolutions (64, 128, 256 channels), each pair halved; then 256 - 256 - classes."""
+    """Build `pairs` pairs of 3x3 convolutions (64, 128, 256 channels), each max-pooled; then 256 - 256 - classes."""
     layers: OrderedDict[str, nn.Module] = OrderedDict()
     channels, (height, width_px) = shape[0], shape[1:]
     n = 0

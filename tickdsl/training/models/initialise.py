@@ -1,6 +1,6 @@
-"""The initial weights: Kaiming normal (He 2015, fan in) for convolutions and linear layers, biases 0, norms 1 and 0.
+"""Initial weights: Kaiming normal (He 2015, fan-in) for convolutions and linear layers, biases 0, norms 1 and 0.
 
-Every parameter is drawn from a stream of its own name, so networks that differ in one layer share all others.
+Every parameter is drawn from a random stream of its own name, so networks that differ in one layer share all others.
 """
 
 from __future__ import annotations
@@ -17,9 +17,9 @@ _NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d)
 
 
 def initialise(module: nn.Module, seed: int, role: str = "init") -> None:
-    """Draw all parameters of a network in place; running statistics of norms start over.
+    """Initialise all parameters of a network in place, and reset the running statistics of its norms.
 
-    Raises TypeError for a parameter whose layer has no documented initialisation.
+    Raises TypeError if a layer with parameters is neither a convolution, nor linear, nor batch norm.
     """
     for path, layer in module.named_modules():
         if isinstance(layer, _NORMS):
@@ -33,7 +33,7 @@ def initialise(module: nn.Module, seed: int, role: str = "init") -> None:
                     stream = generator(seed, role, f"{path}.{name}")
                     _fill(parameter, stream, math.sqrt(2 / max(1, fan_in)) if name == "weight" else 0.0)
                 else:
-                    raise TypeError(f"no initialisation for {path}.{name} of a {type(layer).__name__}")
+                    raise TypeError(f"cannot initialise {path}.{name} of {type(layer).__name__}")
 
 
 def _fill(parameter: torch.Tensor, stream: torch.Generator, deviation: float) -> None:
@@ -45,21 +45,21 @@ def _fill(parameter: torch.Tensor, stream: torch.Generator, deviation: float) ->
 
 
 def new_classifier(layer: nn.Module, classes: int, seed: int) -> nn.Module:
-    """A layer like `layer` (linear, or a 1x1 convolution) with `classes` outputs, from the stream (seed, "head").
+    """A layer like `layer` (linear, or a 1x1 convolution) with `classes` outputs, drawn from the stream (seed, "head").
 
-    Weights and bias are uniform within 1/sqrt(fan in), torch's own start for such layers.
+    Weights and bias are uniform within ±1/sqrt(fan-in), torch's default for such layers. Raises TypeError for other
+    layers.
     """
     fresh: nn.Linear | nn.Conv2d
     if isinstance(layer, nn.Linear):
         fresh = nn.Linear(layer.in_features, classes, bias=layer.bias is not None)
     elif isinstance(layer, nn.Conv2d):
-        # Channels in, kernel, stride and padding are those of the old classifier; only its outputs change.
         fresh = nn.Conv2d(
             layer.in_channels, classes, layer.kernel_size, layer.stride, layer.padding,  # type: ignore[arg-type]
             bias=layer.bias is not None,
         )  # fmt: skip
     else:
-        raise TypeError(f"a {type(layer).__name__} is no classifier")
+        raise TypeError(f"{type(layer).__name__} is not a classifier")
     bound = 1 / math.sqrt(max(1, fresh.weight[0].numel()))
     with torch.no_grad():
         for name, parameter in fresh.named_parameters():

@@ -11,7 +11,7 @@ from tickdsl.training.models.widths import scaled
 
 
 def lenet_300_100(classes: int, shape: tuple[int, int, int], width: float) -> nn.Module:
-    """Input pixels - 300 - 100 - classes."""
+    """Build LeNet-300-100: linear layers, pixels - 300 - 100 - classes."""
     first, second = scaled(300, width), scaled(100, width)
     return nn.Sequential(
         OrderedDict(
@@ -26,7 +26,7 @@ def lenet_300_100(classes: int, shape: tuple[int, int, int], width: float) -> nn
 
 
 def lenet5(classes: int, shape: tuple[int, int, int], width: float) -> nn.Module:
-    """Two 5x5 convolutions (6, 16), each halved, then 120 - 84 - classes; the first is padded."""
+    """Build LeNet-5: two 5x5 convolutions (6, 16), the first padded, each max-pooled; then 120 - 84 - classes."""
     first, second = scaled(6, width), scaled(16, width)
     third, fourth = scaled(120, width), scaled(84, width)
     area = prod((side // 2 - 4) // 2 for side in shape[1:])

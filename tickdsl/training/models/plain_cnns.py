@@ -10,12 +10,12 @@ from tickdsl.training.models.widths import scaled
 
 
 def small_cnn(classes: int, shape: tuple[int, int, int], width: float) -> nn.Module:
-    """Three 3x3 convolutions (16, 32, 32; the second halves the picture), global average pooling, one linear."""
+    """Build small-cnn: 3x3 convolutions (16, 32, 32; the second has stride 2), global pooling, one linear layer."""
     return _plain(classes, shape[0], [scaled(w, width) for w in (16, 32, 32)], stride_at=(1,), pool_at=())
 
 
 def conv3(classes: int, shape: tuple[int, int, int], width: float) -> nn.Module:
-    """COLT's conv3: 64, 128, 256 channels, each halved by max pooling; global average pooling, one linear."""
+    """Build COLT's conv3: 64, 128, 256 channels, each max-pooled; global pooling, one linear layer."""
     widths = [scaled(w, width) for w in (64, 128, 256)]
     return _plain(classes, shape[0], widths, stride_at=(), pool_at=(0, 1, 2))
 

@@ -1,4 +1,4 @@
-"""Networks that users add: built under the plan's seed, and tried once with the data's pictures."""
+"""Networks from plug-ins, built with the plan's seed and checked with a forward pass."""
 
 from __future__ import annotations
 
@@ -11,24 +11,25 @@ from torch import Tensor, nn
 
 from tickdsl.plugins import Plugin, PluginError, call_plugin, load_plugin, require_plugin, type_in_words
 from tickdsl.plugins.loading import describe_error, error_location
+from tickdsl.plurals import plural
 from tickdsl.training.rng import stream_seed
 
 Shape = tuple[int, int, int]
 
 
 class ModelFactory(Protocol):
-    """Makes a network for `classes` classes and pictures of `shape` (C, H, W), with its initial weights.
+    """A plug-in's model: builds a network with initial weights for `classes` classes and images of `shape` (C, H, W).
 
-    The network takes float32 pictures [N, C, H, W] and gives a score per class, [N, classes]. Random weights come from
-    torch's default stream, which is set to the plan's seed before. The classifier is best made last: networks for fewer
-    classes then share all other weights. Further parameters with a default are options of `model` in plans.
+    The network maps float32 images [N, C, H, W] to logits [N, classes]. Draw random weights from torch's default
+    generator, which is seeded with the plan's seed. Create the classifier last, so that networks for other numbers of
+    classes share all other weights. Further parameters with defaults become options of `model` in plans.
     """
 
     def __call__(self, classes: int, shape: Shape, /) -> nn.Module: ...
 
 
 def build(name: str, classes: int, shape: Shape, seed: int, options: Mapping[str, Any]) -> nn.Module:
-    """The network that the plug-in `name` makes. Raises PluginError where it makes none, or one that does not fit."""
+    """Build the network of the plug-in `name`. Raises PluginError if it fails, or returns no suitable network."""
     plugin = require_plugin("model", name)
     factory = cast(ModelFactory, load_plugin(plugin))
     extra_options = {word.replace("-", "_"): value for word, value in options.items()}
@@ -36,9 +37,9 @@ def build(name: str, classes: int, shape: Shape, seed: int, options: Mapping[str
         torch.default_generator.manual_seed(stream_seed(seed, "init"))
         module = call_plugin(plugin, cast(Callable[..., Any], factory), classes, shape, **extra_options)
         if not isinstance(module, nn.Module):
-            message = f"`{name}` gives {type_in_words(module)}, not a network"
+            message = f"`{name}` returns {type_in_words(module)}, not a network"
             raise PluginError(message, "return a torch.nn.Module")
-        # One that is handed out twice would be trained twice.
+        # A factory may return the same module twice; each training needs its own.
         network: nn.Module = call_plugin(plugin, copy.deepcopy, module)
         _check_forward(plugin, network, classes, shape)
     return network.train()
@@ -51,15 +52,15 @@ def _check_forward(plugin: Plugin, module: nn.Module, classes: int, shape: Shape
         with torch.no_grad():
             logits = module.cpu().eval()(images)
     except Exception as error:
-        message = f"the network of `{plugin.name}` cannot take pictures of {size}: {describe_error(error)}"
+        message = f"the network of `{plugin.name}` fails on images of {size}: {describe_error(error)}"
         raise PluginError(message, error_location(error, plugin)) from error
-    expected = (2, classes)
+    expected = [2, classes]
     if not isinstance(logits, Tensor):
-        message = f"the network of `{plugin.name}` gives {type_in_words(logits)}, not scores"
-        raise PluginError(message, f"give one tensor [N, {classes}]")
-    if tuple(logits.shape) != expected or not logits.is_floating_point():
-        actual = f"{tuple(logits.shape)} of {str(logits.dtype).removeprefix('torch.')}"
+        message = f"the network of `{plugin.name}` returns {type_in_words(logits)}, not logits"
+        raise PluginError(message, f"return one tensor [N, {classes}]")
+    if list(logits.shape) != expected or not logits.is_floating_point():
+        actual = f"{str(logits.dtype).removeprefix('torch.')} {list(logits.shape)}"
         raise PluginError(
-            f"the network of `{plugin.name}` gives scores {actual} for 2 pictures of {size}; {expected} is needed",
-            f"end it with one output for each of the {classes} classes",
+            f"the network of `{plugin.name}` returns {actual} for 2 images of {size}, not float logits {expected}",
+            f"end it with one output for each of the {plural(classes, 'class')}",
         )

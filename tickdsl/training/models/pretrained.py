@@ -1,4 +1,4 @@
-"""Weights from elsewhere: torchvision's own, or a file; the classifier stays fresh where its classes are others."""
+"""Pretrained weights: torchvision's, or those of a file."""
 
 from __future__ import annotations
 
@@ -18,16 +18,18 @@ from tickdsl.training.catalogue import DEFAULT_WEIGHTS, TORCHVISION_PREFIX
 from tickdsl.training.torchvision_import import import_torchvision
 
 StateDict = Mapping[str, Tensor]
-#: Classifiers beside the main one, which networks are built without.
+#: Prefixes of auxiliary classifiers, which networks are built without.
 _AUXILIARY = ("aux1.", "aux2.", "AuxLogits.")
 
 
 def load_pretrained(module: nn.Module, classifier_path: str, name: str, weights: str) -> None:
-    """Put weights into a network in place: `default`, torchvision's best of that name, or those of a file.
+    """Load pretrained weights into a network, in place.
 
-    `head` is the classifier's module path: where the weights' has another number of outputs, it stays as it is. Files
-    are `.safetensors`, or of torch.save with nothing but tensors in them. Raises TickdslError where the weights cannot
-    be had, or are those of another network.
+    classifier_path: the classifier's module path; if its number of outputs differs from the weights', it keeps its
+    initial weights. weights: `default` for torchvision's best weights of the model `name`, or the path of a
+    `.safetensors` file or of a state dict saved with `torch.save`.
+
+    Raises TickdslError if the weights cannot be downloaded or read, or are those of another network.
     """
     state = _torchvision_weights(name) if weights == DEFAULT_WEIGHTS else _weights_from_file(Path(weights))
     model_state = module.state_dict()
@@ -37,7 +39,7 @@ def load_pretrained(module: nn.Module, classifier_path: str, name: str, weights:
         key = (unexpected or missing)[0]
         raise TickdslError(
             f"weights={weights} are not those of {name}: {'the network has no' if unexpected else 'they lack'} {key}",
-            "take weights that were saved from this network",
+            "use weights that were saved from this network",
         )
     matching = {key: tensor for key, tensor in state.items() if key in model_state}
     mismatched = [key for key, tensor in matching.items() if tensor.shape != model_state[key].shape]
@@ -46,9 +48,9 @@ def load_pretrained(module: nn.Module, classifier_path: str, name: str, weights:
         shapes = f"{tuple(matching[mismatched_body[0]].shape)}, not {tuple(model_state[mismatched_body[0]].shape)}"
         raise TickdslError(
             f"weights={weights} do not fit {name} on this data: {mismatched_body[0]} is {shapes}",
-            "give the pictures the size that the weights were trained on",
+            "use images of the size that the weights were trained on",
         )
-    # A classifier for other classes is left out whole: half of it would be no classifier.
+    # If the classifier does not match, load neither its weight nor its bias.
     loadable = {
         key: tensor for key, tensor in matching.items() if not (mismatched and key.startswith(f"{classifier_path}."))
     }
@@ -65,15 +67,15 @@ def _torchvision_weights(name: str) -> StateDict:
     except (OSError, RuntimeError) as error:  # URLError is an OSError
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise TickdslError(
-            f"the weights of {name} cannot be fetched: {reason}",
-            'fetch them elsewhere and name the file: `weights="resnet18.pth"`',
+            f"cannot download the weights of {name}: {reason}",
+            'download them on another machine and set `weights="resnet18.pth"`',
         ) from error
     return state
 
 
 def _weights_from_file(path: Path) -> StateDict:
     if not path.is_file():
-        raise TickdslError(f"there are no weights at {path}", "paths are relative to the folder where tickdsl runs")
+        raise TickdslError(f"there is no weights file {path}", "paths are relative to the folder in which tickdsl runs")
     try:
         state: Any = (
             load_file(path)
@@ -82,11 +84,11 @@ def _weights_from_file(path: Path) -> StateDict:
         )
     except (SafetensorError, pickle.UnpicklingError, RuntimeError, EOFError, OSError, zipfile.BadZipFile) as error:
         raise TickdslError(
-            f"{path} cannot be read as weights: {str(error).splitlines()[0]}",
-            "save a state dict, by torch.save or safetensors; files that hold code are not opened",
+            f"cannot read weights from {path}: {str(error).splitlines()[0]}",
+            "save a state dict with torch.save or safetensors; files that contain code are not loaded",
         ) from error
     if isinstance(state, dict) and isinstance(state.get("state_dict"), dict):
-        state = state["state_dict"]  # as training scripts wrap it
+        state = state["state_dict"]  # training scripts often wrap it
     if not isinstance(state, dict) or not all(isinstance(tensor, Tensor) for tensor in state.values()):
-        raise TickdslError(f"{path} holds no state dict", "save `model.state_dict()`")
+        raise TickdslError(f"{path} does not contain a state dict", "save `model.state_dict()`")
     return {str(key).removeprefix("module."): tensor for key, tensor in state.items()}

@@ -1,7 +1,7 @@
-"""Residual networks for small pictures (He et al. 2016).
+"""Residual networks for small images (He et al. 2016).
 
-Where a block changes the shape, its shortcut is a 1x1 convolution with batch norm (the paper's option B;
-the paper's CIFAR networks pad with zeros, option A, which leaves no weights to prune).
+If a block changes the shape, its shortcut is a 1x1 convolution with batch norm (the paper's option B; the paper's
+CIFAR networks pad with zeros, option A, which has no weights to prune).
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from tickdsl.training.models.widths import scaled
 
 
 class BasicBlock(nn.Module):
-    """Two 3x3 convolutions with batch norm around a shortcut."""
+    """Two 3x3 convolutions with batch norm, and a shortcut around them."""
 
     def __init__(self, channels: int, width: int, stride: int) -> None:
         super().__init__()
@@ -33,7 +33,7 @@ class BasicBlock(nn.Module):
 
 
 class ResNet(nn.Module):
-    """A 3x3 stem, one stage of blocks a width (each later stage halves the picture), global pooling, one linear."""
+    """A 3x3 stem, one stage of blocks per width (each later one halves the resolution), global pooling, one linear."""
 
     def __init__(self, classes: int, channels: int, widths: list[int], blocks: list[int]) -> None:
         super().__init__()
@@ -58,11 +58,11 @@ class ResNet(nn.Module):
 
 
 def resnet_cifar(depth: int, classes: int, shape: tuple[int, int, int], width: float) -> nn.Module:
-    """ResNet-`depth` of depth 6n+2: three stages of n blocks, 16, 32 and 64 channels."""
+    """Build ResNet-`depth` with depth 6n+2: three stages of n blocks, 16, 32 and 64 channels."""
     count = (depth - 2) // 6
     return ResNet(classes, shape[0], [scaled(w, width) for w in (16, 32, 64)], [count] * 3)
 
 
 def resnet18_cifar(classes: int, shape: tuple[int, int, int], width: float) -> nn.Module:
-    """ResNet-18 with a 3x3 stem and no first pooling: four stages of two blocks, 64 to 512 channels."""
+    """Build ResNet-18 with a 3x3 stem and without its max pooling: four stages of two blocks, 64 to 512 channels."""
     return ResNet(classes, shape[0], [scaled(w, width) for w in (64, 128, 256, 512)], [2] * 4)

@@ -1,4 +1,4 @@
-"""torchvision's classification networks, from random weights, with a classifier for the data's classes."""
+"""torchvision's classification networks, with random weights."""
 
 from __future__ import annotations
 
@@ -11,16 +11,15 @@ from tickdsl.training.catalogue import TORCHVISION_PREFIX
 from tickdsl.training.rng import stream_seed
 from tickdsl.training.torchvision_import import import_torchvision
 
-#: The constructors' own number of classes. The body is drawn beside a classifier of this size, so that it is
+#: Networks are always built with torchvision's default number of classes, so that the weights before the classifier are
 #: the same for every data set.
 _NUM_CLASSES = 1000
 
 
 def build(name: str, shape: tuple[int, int, int], seed: int) -> nn.Module:
-    """The network of torchvision's registry with the weights its own constructor draws, 1000 outputs.
+    """Build a network of torchvision's registry, initialised by its constructor, with 1000 outputs.
 
-    GoogLeNet and Inception come without their auxiliary classifiers; vision transformers are built for
-    the data's picture size.
+    GoogLeNet and Inception are built without auxiliary classifiers, vision transformers for the data's image size.
     """
     import_torchvision()
     from torchvision.models import get_model, get_model_builder

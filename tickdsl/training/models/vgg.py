@@ -8,18 +8,18 @@ from torch import nn
 
 from tickdsl.training.models.widths import scaled
 
-#: Convolutions in each of the five stages; a halving follows the first four, global pooling the last.
+#: Convolutions in each of the five stages; max pooling follows the first four, global pooling the last.
 _STAGES = {11: (1, 1, 2, 2, 2), 13: (2, 2, 2, 2, 2), 16: (2, 2, 3, 3, 3), 19: (2, 2, 4, 4, 4)}
 _WIDTHS = (64, 128, 256, 512, 512)
 
 
 def vgg(depth: int, classes: int, shape: tuple[int, int, int], width: float) -> nn.Module:
-    """VGG-`depth`. Layers are named `conv1_1` (stage, place), as in the paper."""
+    """Build VGG-`depth`. Layers are named `conv{stage}_{index}`, as in the paper."""
     layers: OrderedDict[str, nn.Module] = OrderedDict()
     channels = shape[0]
     for stage, (count, base) in enumerate(zip(_STAGES[depth], _WIDTHS, strict=True), start=1):
-        for place in range(1, count + 1):
-            label = f"{stage}_{place}"
+        for index in range(1, count + 1):
+            label = f"{stage}_{index}"
             layers[f"conv{label}"] = nn.Conv2d(channels, scaled(base, width), 3, padding=1, bias=False)
             layers[f"bn{label}"] = nn.BatchNorm2d(scaled(base, width))
             layers[f"relu{label}"] = nn.ReLU()

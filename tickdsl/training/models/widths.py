@@ -4,5 +4,5 @@ from __future__ import annotations
 
 
 def scaled(width: int, factor: float) -> int:
-    """`width` channels times the factor, rounded, at least one."""
+    """The width times the factor, rounded, at least 1."""
     return max(1, round(width * factor))

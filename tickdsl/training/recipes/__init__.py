@@ -1,1 +1,1 @@
-"""How a network is trained: length, optimiser and learning rates, step by step."""
+"""Training recipes: length, optimiser settings and the learning rate of every step."""

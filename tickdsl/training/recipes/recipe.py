@@ -1,7 +1,7 @@
-"""Training recipes as values: length, optimiser, and the learning rate of every single step. No torch here,
-and no numpy before a table is wanted: checking a plan wants none.
+"""Training recipes as values: length, optimiser settings, and a table of the learning rate of every step.
 
-A recipe's rates are one table, computed once: rewinding reads it from another row, and a test compares rows.
+This module loads no torch, and numpy only for the table, so that plans are checked quickly. Rewinding the learning
+rate reads the table from an earlier row.
 """
 
 from __future__ import annotations
@@ -24,38 +24,38 @@ if TYPE_CHECKING:
     Rates: TypeAlias = NDArray[np.float64]
 
 OPTIMIZERS = ("sgd", "adam", "adamw")
-#: The forms that the learning rate can take over a training -> what each is; users add more (see `Schedule`).
+#: Learning-rate schedules and their descriptions; plug-ins add more (see `Schedule`).
 SCHEDULES: Registry[str] = Registry(
     "schedule",
     {
-        "constant": "the rate stays",
-        "milestones": "the rate drops at moments of the training",
-        "cosine": "half a cosine, from the rate down to its end",
-        "one-cycle": "up to a peak and down again",
-        "linear": "a line down to 0",
+        "constant": "the rate stays the same",
+        "milestones": "the rate drops at each milestone",
+        "cosine": "half a cosine, from the rate down to the minimum rate",
+        "one-cycle": "the rate rises to a peak and falls again",
+        "linear": "the rate falls linearly to 0",
     },
-    lambda plugin, found: found.summary or plugin.origin,
+    lambda plugin, description: description.summary or plugin.origin,
 )
 WARMUP_FORMS = ("linear", "cosine", "cosine-epochs")
 PRECISIONS = ("fp32", "bf16", "auto")
 COMPILE_MODES = ("on", "off", "auto")
 AUGMENTATIONS = ("crop", "flip", "rotation")
 
-#: One-cycle's momentum falls from the second to the first while the rate rises, and back (Smith 2018; the
-#: values are those of torch's OneCycleLR).
+#: One-cycle's momentum falls from the second value to the first while the rate rises, then rises again (Smith 2018;
+#: the values are those of torch's OneCycleLR).
 ONE_CYCLE_MOMENTUM = (0.85, 0.95)
-#: The steps of an epoch where the data are not known: what a schedule ends at hardly hangs on them.
+#: Steps per epoch if the data are not known; a schedule's final rate hardly depends on it.
 _NOMINAL_STEPS_PER_EPOCH = 100
 
 
 def steps_per_epoch(samples: int, batch: int) -> int:
-    """Optimiser steps in one pass over `samples` pictures.
+    """The number of optimiser steps in one epoch of `samples` images.
 
-    The last, smaller batch is trained on too; where it would be a single picture, which batch normalisation
-    cannot take, that picture joins the batch before it.
+    The last, smaller batch counts, unless it is a single image: that joins the batch before it, since batch norm
+    cannot train on one image. Raises ValueError if there are no images.
     """
     if samples < 1:
-        raise ValueError("a data set without pictures has no epochs")
+        raise ValueError("the data set has no training images")
     whole, rest = divmod(samples, batch)
     return whole + (rest > 1) if whole else 1
 
@@ -78,17 +78,23 @@ def _optional_float(value: float | None) -> float | None:
 
 @attrs.frozen(kw_only=True)
 class Recipe:
-    """How a network is trained: everything but the network, the data and the seed.
+    """How a network is trained: everything except the network, the data and the seed.
 
-    length: epochs or steps; batch: pictures a step; decay: weight decay (L2 for sgd and adam, decoupled for
-    adamw) on every parameter; warmup: linear rise of the rate from 0, multiplied onto the schedule; max_lr:
-    one-cycle's peak (default `lr`); pct_start: its rising share; div: peak / first rate; final_div: first
-    rate / last rate; precision: `auto` is bf16 on CUDA and fp32 on a CPU; compile: whole batches go
-    through a compiled network, equal but for rounding (`auto`: where `train` is told so). Values out of range are a
-    ValueError.
+    length: epochs or steps.
+    batch: images per step.
+    decay: weight decay on every parameter (L2 for sgd and adam, decoupled for adamw).
+    schedule: a name in SCHEDULES; milestones and gamma belong to `milestones`, min_lr (the final rate) to `cosine`,
+    and max_lr (the peak, default `lr`), pct_start (the share of steps in which the rate rises), div (peak / first
+    rate) and final_div (first rate / last rate) to `one-cycle`.
+    warmup: how long the rate rises first.
+    rise: the form of the warm-up. `linear` starts at 0 and is multiplied with the schedule. `cosine` rises from
+    `rise_from` to `lr` step by step and `cosine-epochs` once per epoch; the schedule then starts after the warm-up,
+    except that milestones always count from the start of the training.
+    precision: `auto` is bf16 on CUDA and fp32 on a CPU.
+    compile: whether torch compiles the network for full batches, with results equal up to rounding; with `auto`, the
+    caller of `train` decides.
 
-    rise: the warm-up's form. `cosine` goes from `rise_from` to `lr` step by step, `cosine-epochs` once an epoch; the
-    schedule begins behind it, milestones excepted, which count from the training's start. min_lr: where `cosine` ends.
+    Raises ValueError if a value is out of range.
     """
 
     length: Moment = attrs.field(converter=_moment)
@@ -123,19 +129,23 @@ class Recipe:
             ("rise", self.rise, WARMUP_FORMS),
             *(("augment", word, AUGMENTATIONS) for word in self.augment),
         ):
-            _require(value in known, f"{name}={value}: one of {', '.join(known)}")
-        _require(self.length.unit != "%", f"a training of {self.length} has no length of its own; write 160ep")
-        _require(self.length.amount > 0, f"a training of {self.length} has no steps")
-        _require(isinstance(self.batch, int) and self.batch >= 1, f"batch={self.batch}: a whole number of at least 1")
+            _require(value in known, f"{name}={value}: must be one of {', '.join(known)}")
+        _require(self.length.unit != "%", f"length={self.length}: must be in epochs or steps, such as 160ep")
+        _require(self.length.amount > 0, f"length={self.length}: must be above 0")
+        _require(
+            isinstance(self.batch, int) and self.batch >= 1, f"batch={self.batch}: must be a whole number of at least 1"
+        )
         peak = self.lr if self.max_lr is None else self.max_lr
         for name, number in (("lr", self.lr), ("max_lr", peak), ("gamma", self.gamma)):
             _require(math.isfinite(number) and number > 0, f"{name}={number:g}: must be above 0")
         for name, number in (("rise_from", self.rise_from), ("min_lr", self.min_lr)):
-            _require(0 <= number <= peak, f"{name}={number:g}: lies between 0 and the highest rate, {peak:g}")
-        _require(0 <= self.momentum < 1, f"momentum={self.momentum:g}: lies in [0, 1)")
+            _require(0 <= number <= peak, f"{name}={number:g}: must be between 0 and the highest rate, {peak:g}")
+        _require(0 <= self.momentum < 1, f"momentum={self.momentum:g}: must be at least 0 and below 1")
         _require(math.isfinite(self.decay) and self.decay >= 0, f"decay={self.decay:g}: must be at least 0")
-        _require(0 <= self.label_smoothing < 1, f"label_smoothing={self.label_smoothing:g}: lies in [0, 1)")
-        _require(0 < self.pct_start < 1, f"pct_start={self.pct_start:g}: lies between 0 and 1")
+        _require(
+            0 <= self.label_smoothing < 1, f"label_smoothing={self.label_smoothing:g}: must be at least 0 and below 1"
+        )
+        _require(0 < self.pct_start < 1, f"pct_start={self.pct_start:g}: must be above 0 and below 1")
         _require(self.div >= 1 and self.final_div >= 1, "div and final_div must be at least 1")
         _require(
             not self.nesterov or (self.optimizer == "sgd" and self.momentum > 0),
@@ -146,22 +156,22 @@ class Recipe:
         if same_unit:
             self._require_increasing([float(moment.amount) for moment in self.milestones])
 
-    def _require_increasing(self, places: list[float]) -> None:
-        rising = all(a < b for a, b in pairwise(places))
-        _require(rising, f"milestones [{', '.join(map(str, self.milestones))}] must increase")
+    def _require_increasing(self, milestones: list[float]) -> None:
+        increasing = all(a < b for a, b in pairwise(milestones))
+        _require(increasing, f"milestones [{', '.join(map(str, self.milestones))}] must increase")
 
     @classmethod
     def from_dict(cls, fields: Mapping[str, Any]) -> Recipe:
-        """The recipe written as JSON values: moments as text. ValueError names a field that is unknown or wrong."""
+        """The recipe from JSON values, with moments as strings. Raises ValueError for an unknown field or bad value."""
         known = {field.name for field in attrs.fields(cls)}
         unknown = sorted(set(fields) - known)
-        _require(not unknown, f"a recipe has no {', '.join(unknown)}; it has {', '.join(sorted(known))}")
+        _require(not unknown, f"a recipe has no {', '.join(unknown)}; its fields are {', '.join(sorted(known))}")
         _require("length" in fields, "a recipe needs a length")
         return cls(**fields)
 
     def to_dict(self) -> dict[str, Any]:
-        """Fields that differ from their defaults, as JSON values; `from_dict` reads them back."""
-        out: dict[str, Any] = {}
+        """The fields that differ from their defaults, as JSON values; `from_dict` reads them back."""
+        changed: dict[str, Any] = {}
         for field in attrs.fields(type(self)):
             value = getattr(self, field.name)
             if value == field.default:
@@ -170,15 +180,15 @@ class Recipe:
                 value = str(value)
             elif isinstance(value, tuple):
                 value = [str(item) for item in value]
-            out[field.name] = value
-        return out
+            changed[field.name] = value
+        return changed
 
     def steps(self, per_epoch: int) -> int:
         """The recipe's length in optimiser steps, at least 1."""
         return max(1, self.length.steps(per_epoch))
 
     def learning_rates(self, per_epoch: int) -> Rates:
-        """The rate of every step, float64 [steps]. ValueError where a milestone lies outside the training."""
+        """The learning rate of every step, float64 [steps]. Raises ValueError if a milestone is after the last step."""
         import numpy as np
 
         total = self.steps(per_epoch)
@@ -214,12 +224,12 @@ class Recipe:
 
     @property
     def peak_lr(self) -> float:
-        """The highest rate; of a plug-in's schedule the rate that it is given."""
+        """The highest learning rate; for a plug-in's schedule, `lr`."""
         return self.max_lr if self.schedule == "one-cycle" and self.max_lr is not None else self.lr
 
     @property
     def final_lr(self) -> float:
-        """The rate that the schedule ends at: 0 where it comes down to it."""
+        """The learning rate that the schedule ends at; 0 for schedules that fall to 0."""
         match self.schedule:
             case "milestones":
                 return self.lr * self.gamma ** len(self.milestones)
@@ -233,7 +243,7 @@ class Recipe:
                 return float(self.learning_rates(_NOMINAL_STEPS_PER_EPOCH)[-1])
 
     def momenta(self, per_epoch: int) -> Rates:
-        """The momentum (Adam: beta 1) of every step, float64 [steps]; cycled under one-cycle, else constant."""
+        """The momentum (Adam: beta 1) of every step, float64 [steps]; constant except for `one-cycle`."""
         import numpy as np
 
         total = self.steps(per_epoch)
@@ -248,16 +258,16 @@ class Recipe:
         milestone_steps = [moment.steps(per_epoch, total) for moment in self.milestones]
         self._require_increasing([float(milestone_step) for milestone_step in milestone_steps])
         for moment, milestone_step in zip(self.milestones, milestone_steps, strict=True):
-            _require(milestone_step < total, f"milestone {moment} lies after the training's end ({self.length})")
+            _require(milestone_step < total, f"milestone {moment} is not within the training of {self.length}")
         drops = np.searchsorted(np.asarray(milestone_steps), np.arange(total), side="right")
         return np.asarray(self.lr * self.gamma ** drops.astype(np.float64))
 
 
 class Schedule(Protocol):
-    """Gives the learning rate of every step of a training of `steps` steps, `per_epoch` of them an epoch.
+    """A plug-in's schedule: returns the learning rate of each of a training's `steps` steps, `per_epoch` per epoch.
 
-    `recipe` is what the plan says of the training: `recipe.lr`, `recipe.gamma`, `recipe.pct_start` and so on. A warm-up
-    comes on top. The same numbers at each call.
+    `recipe` holds the plan's settings: `recipe.lr`, `recipe.gamma`, `recipe.pct_start` and so on. A warm-up is applied
+    on top. Return the same numbers at every call.
     """
 
     def __call__(self, recipe: Recipe, steps: int, per_epoch: int, /) -> Sequence[float]: ...
@@ -268,11 +278,11 @@ def _require(condition: bool, message: str) -> None:
         raise ValueError(message)
 
 
-def _one_cycle(total: int, rising: float, first: float, peak: float, last: float) -> Rates:
-    """Cosine from `first` to `peak` over the rising share, then to `last` (Smith 2018, two phases)."""
+def _one_cycle(total: int, pct_start: float, first: float, peak: float, last: float) -> Rates:
+    """A cosine from `first` to `peak` over the share `pct_start`, then one to `last` (Smith 2018, two phases)."""
     import numpy as np
 
-    top, end = rising * total - 1, total - 1
+    top, end = pct_start * total - 1, total - 1
     step = np.arange(total, dtype=np.float64)
     up = step / top if top > 0 else np.ones(total)
     down = (step - top) / (end - top) if end > top else np.zeros(total)

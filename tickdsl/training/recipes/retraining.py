@@ -1,4 +1,4 @@
-"""Recipes made of recipes: the schedules of retraining, and a recipe stretched to another length. No torch."""
+"""Recipes derived from recipes: for retraining after pruning, and stretched to another length. Loads no torch."""
 
 from __future__ import annotations
 
@@ -12,26 +12,30 @@ import attrs
 from tickdsl.moments import Moment
 from tickdsl.training.recipes.recipe import Recipe
 
-#: The schedules that are defined here.
+#: The retraining schedules that tickdsl defines.
 BUILT_IN_SCHEDULES = ("fine-tune", "scaled", "one-cycle", "cyclic", "linear", "scratch")
-#: The share of a retraining in which the rate rises, and one-cycle's divisors (Le & Hua 2021).
+#: Defaults: the share of a retraining in which the rate rises, and one-cycle's divisors (Le & Hua 2021).
 PCT_START, DIV, FINAL_DIV = 0.1, 100.0, 100.0
 
 
 def retraining_recipe(
     base: Recipe, schedule: str, length: Moment | None = None, options: Mapping[str, Any] | None = None
 ) -> Recipe:
-    """The recipe of `retrain SCHEDULE`, from the recipe that the network was trained by.
+    """The recipe of `retrain SCHEDULE`, derived from the recipe that the network was trained with.
 
-    `length`: how long (default: as long as the base). `options` replace fields of the base; those that shape the
-    schedule are `lr` (the highest rate), `min_lr`, `pct_start`, `gamma`, `div` and `final_div`.
+    length: of the retraining (default: the base's). options: fields that replace those of the base; `lr` (the highest
+    rate), `min_lr`, `pct_start`, `gamma`, `div` and `final_div` shape the schedule.
 
-    fine-tune: the base's last rate, constant. scaled: after a warm-up by a cosine, once an epoch, the base's
-    milestones at their shares of what is left (SLR). one-cycle: as Smith 2018 (CLR); all three as Le & Hua, ICLR 2021,
-    have them in their code. cyclic: a warm-up by a cosine from 0, step by step, then a cosine down to the base's last
-    rate. linear: the same warm-up, then a line down to 0; both as Zimmer et al., ICLR 2023, have them in theirs.
-    scratch: the base, stretched. A plug-in's rates begin with the base's highest. Raises ValueError where a value is
-    out of range.
+    fine-tune: the base's last rate, constant.
+    scaled: after a cosine warm-up that rises once per epoch, the base's milestones at their shares of the remaining
+    length (SLR).
+    one-cycle: Smith 2018 (CLR). These three follow the code of Le & Hua, ICLR 2021.
+    cyclic: after a cosine warm-up from 0, step by step, a cosine down to the base's last rate.
+    linear: after the same warm-up, a linear decay to 0. These two follow the code of Zimmer et al., ICLR 2023.
+    scratch: the base, stretched to the length.
+    A plug-in's schedule: `lr` is the base's highest rate.
+
+    Raises ValueError if a value is out of range.
     """
     overrides = dict(options or {})
     length = length or base.length
@@ -51,7 +55,7 @@ def retraining_recipe(
     low_rate = float(overrides.pop("min_lr", _low_rate(base, peak)))
     warmup_length = _whole_share(length, pct_start)
     if schedule == "scaled" and base.schedule == "one-cycle":
-        return attrs.evolve(stretch(base, length), max_lr=peak, **overrides)  # it has a warm-up of its own
+        return attrs.evolve(stretch(base, length), max_lr=peak, **overrides)  # one-cycle includes a warm-up
     if schedule == "scaled":
         rise: dict[str, Any] = (
             {"warmup": warmup_length, "rise": "cosine-epochs", "rise_from": low_rate} if warmup_length.amount else {}
@@ -72,45 +76,49 @@ def retraining_recipe(
 
 
 def stretch(base: Recipe, length: Moment) -> Recipe:
-    """The recipe in another length, its milestones and warm-up at their shares of it."""
+    """The recipe with another length, its milestones and warm-up scaled to it. Raises ValueError if they cannot be."""
     if length == base.length:
         return base
 
-    def moved_moment(moment: Moment) -> Moment:
+    def scaled_moment(moment: Moment) -> Moment:
         if moment.unit == "%" or not moment.amount:
             return moment
         if moment.unit == base.length.unit == length.unit:
-            moved_amount = moment.amount / base.length.amount * length.amount
+            scaled_amount = moment.amount / base.length.amount * length.amount
             return (
-                Moment(moved_amount, length.unit) if moved_amount.denominator == 1 else _as_percent(moment, base.length)
+                Moment(scaled_amount, length.unit)
+                if scaled_amount.denominator == 1
+                else _as_percent(moment, base.length)
             )
         if moment.unit == base.length.unit:
             return _as_percent(moment, base.length)
-        raise ValueError(f"{moment} has no known share of {base.length}; write both in epochs, or as shares")
+        raise ValueError(f"{moment} cannot be compared with {base.length}; write both in epochs, or use a percentage")
 
     return attrs.evolve(
-        base, length=length, milestones=tuple(map(moved_moment, base.milestones)), warmup=moved_moment(base.warmup)
+        base, length=length, milestones=tuple(map(scaled_moment, base.milestones)), warmup=scaled_moment(base.warmup)
     )
 
 
 def scale_length(base: Recipe, ratio: Fraction) -> Recipe:
-    """The recipe stretched to `ratio` times its length, in whole epochs or steps, at least one (Liu et al. 2019)."""
+    """The recipe stretched to `ratio` times its length, rounded down to whole epochs or steps (Liu et al. 2019)."""
     return stretch(base, Moment(max(1, math.floor(base.length.amount * ratio)), base.length.unit))
 
 
 def _with_schedule(base: Recipe, length: Moment, **changed: Any) -> Recipe:
-    """The base's optimiser, batches and augmentation under another schedule."""
-    plain = Recipe(length=length)
-    schedule = ("schedule", "milestones", "gamma", "warmup", "rise", "rise_from", "min_lr", "max_lr", "pct_start",
-                "div", "final_div", "length")  # fmt: skip
-    fresh = {name: getattr(plain, name) for name in schedule}
+    """The base's optimiser, batch size and augmentation with another schedule."""
+    defaults = Recipe(length=length)
+    schedule_fields = (
+        "schedule", "milestones", "gamma", "warmup", "rise", "rise_from", "min_lr", "max_lr", "pct_start", "div",
+        "final_div", "length",
+    )  # fmt: skip
+    fresh = {name: getattr(defaults, name) for name in schedule_fields}
     if changed.get("schedule") == "one-cycle":
-        fresh["lr"] = plain.lr  # which one-cycle does not read: one spelling, one key
+        fresh["lr"] = defaults.lr  # one-cycle ignores it, so equal recipes get equal keys
     return attrs.evolve(base, **{**fresh, **changed})
 
 
 def _low_rate(base: Recipe, peak: float) -> float:
-    """Where a warm-up begins, or a cosine ends: the base's last rate, or where that says nothing a hundredth."""
+    """The rate that a warm-up starts at or a cosine ends at: the base's last rate, or peak / 100 if that is 0."""
     return base.final_lr if 0 < base.final_lr < peak else peak / 100
 
 
@@ -118,16 +126,16 @@ def _milestone_shares(base: Recipe) -> list[Fraction]:
     shares = []
     for milestone in base.milestones:
         if milestone.unit not in ("%", base.length.unit):
-            raise ValueError(f"milestone {milestone} has no known share of {base.length}; write both in epochs")
-        whole = 100 if milestone.unit == "%" else base.length.amount
-        shares.append(Fraction(milestone.amount) / whole)
+            raise ValueError(f"milestone {milestone} cannot be compared with {base.length}; write both in epochs")
+        total = 100 if milestone.unit == "%" else base.length.amount
+        shares.append(Fraction(milestone.amount) / total)
     return shares
 
 
 def _whole_share(length: Moment, share: Fraction) -> Moment:
-    """That share of a length, in whole epochs or steps."""
+    """A share of a length, rounded down to whole epochs or steps."""
     return Moment(math.floor(length.amount * share), length.unit)
 
 
-def _as_percent(moment: Moment, whole: Moment) -> Moment:
-    return Moment(Fraction(repr(float(moment.amount / whole.amount * 100))), "%")
+def _as_percent(moment: Moment, length: Moment) -> Moment:
+    return Moment(Fraction(repr(float(moment.amount / length.amount * 100))), "%")

@@ -1,1 +1,1 @@
-"""Several trainings of equal shape, trained in lockstep as one stacked network."""
+"""Several trainings with equal shapes, run in lockstep as one stacked network."""

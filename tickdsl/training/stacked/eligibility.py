@@ -1,4 +1,4 @@
-"""Which trainings can be done as one stacked network, and whether that pays."""
+"""Whether trainings can run as one stacked network, and how much faster that is."""
 
 from __future__ import annotations
 
@@ -10,33 +10,34 @@ import attrs
 import torch
 from torch import Tensor, nn
 
-from tickdsl.training import measured_choices as measured
-from tickdsl.training.data.device_dataset import BatchStream, DeviceDataset
+from tickdsl.training.data.batch_stream import BatchStream
+from tickdsl.training.data.device_dataset import DeviceDataset
 from tickdsl.training.devices import autocast_type
 from tickdsl.training.job import TrainingJob
 from tickdsl.training.loop import isolated_rng
 from tickdsl.training.measured_choices import InMemoryChoices, MeasuredChoices
 from tickdsl.training.stacked.network import StackedNetwork
-from tickdsl.training.stacked.training import StackedStep
-from tickdsl.training.step.cuda_graphs import WARM_UP_STEPS
+from tickdsl.training.stacked.optimiser_step import StackedStep
+from tickdsl.training.step.captured_step import WARM_UP_STEPS
+from tickdsl.training.timing import speedup
 from tickdsl.training.training_run import TrainingRun
 
-#: Pictures that the networks are compared on.
+#: Number of images that single and stacked networks are compared on.
 _COMPARED_IMAGES = 16
-#: How far the stacked networks' scores and statistics may lie from the single ones', as a share of their size:
-#: rounding, also that of bf16, lies closer, and a network that mixes its members does not.
+#: Largest relative difference between the logits and statistics of stacked and single networks: larger than rounding,
+#: even in bf16, and smaller than the error of a stack that mixes its members.
 _TOLERANCE = 0.05
-#: Steps on a GPU between two waits for it.
+#: Steps that a benchmark takes on a GPU before it waits for it.
 STEPS_PER_SYNC = 8
 
 
 def stacking_obstacle(jobs: Sequence[TrainingJob], choices: MeasuredChoices, device: torch.device) -> str | None:
-    """What stands against training these together; None where nothing does. Their networks are left as they are."""
+    """The reason why these trainings cannot be stacked, or None if they can. Does not change their networks."""
     first = jobs[0]
     for key, reason in (
         (lambda job: job.recipe, "their recipes differ"),
         (lambda job: job.data.fingerprint, "their data differ"),
-        (lambda job: (job.start, job.stop), "they begin or end at different steps"),
+        (lambda job: (job.start, job.stop), "they start or end at different steps"),
         (lambda job: job.layout, "their memory layouts differ"),
         (lambda job: _shapes(job.model), "their networks differ in shape"),
     ):  # type: tuple[Callable[[TrainingJob], object], str]
@@ -45,10 +46,10 @@ def stacking_obstacle(jobs: Sequence[TrainingJob], choices: MeasuredChoices, dev
     if any(job.distillation is not None for job in jobs):
         return "they learn from a teacher"
     if any(job.should_compile for job in jobs):
-        return "torch compiles their networks"
+        return "their networks are compiled by torch"
     dataset = DeviceDataset(first.data, first.recipe, device)
     if any(TrainingRun(job, dataset, device).choose_sparse_layers(choices) for job in jobs):
-        return "layers of theirs are trained sparsely"
+        return "some of their layers are trained as sparse matrices"
     return _stacking_mismatch([job.model for job in jobs], dataset, autocast_type(first.recipe.precision, device))
 
 
@@ -59,7 +60,7 @@ def _shapes(network: nn.Module) -> dict[str, tuple[torch.Size, torch.dtype]]:
 def _stacking_mismatch(
     networks: Sequence[nn.Module], dataset: DeviceDataset, autocast: torch.dtype | None
 ) -> str | None:
-    """What becomes apparent when the networks are really stacked, and compute the same pictures as each alone."""
+    """Stack copies of the networks and compare them with single ones; the reason why they differ, or None."""
     images = dataset.normalise(dataset.images[:_COMPARED_IMAGES])
     single_copies, stacked_copies = ([copy.deepcopy(network).train() for network in networks] for _ in range(2))
     precision = torch.autocast(images.device.type, dtype=autocast, enabled=autocast is not None)
@@ -70,7 +71,7 @@ def _stacking_mismatch(
                 train_logits = stacked_network(torch.stack([images] * len(networks), 1))
                 torch.autograd.backward(train_logits.float().sum())
             logits = [train_logits.detach(), stacked_network.eval()(images)]
-        except Exception as error:  # whatever a network's own code makes of stacked tensors
+        except Exception as error:  # a network's own code may raise anything on stacked tensors
             first_line = (str(error).strip().splitlines() or [type(error).__name__])[0]
             return f"torch cannot stack their networks: {first_line}"
         expected = [torch.stack([network(images) for network in single_copies], 1)]
@@ -80,37 +81,38 @@ def _stacking_mismatch(
         for single, stacked in zip(single_copies, stacked_copies, strict=True)
         for pair in zip(single.state_dict().values(), stacked.state_dict().values(), strict=True)
     ]
-    if all(_close(single, stacked) for single, stacked in [*zip(expected, logits, strict=True), *states]):
+    if all(_is_close(single, stacked) for single, stacked in [*zip(expected, logits, strict=True), *states]):
         return None
-    return "stacked, their networks compute something else"
+    return "their networks compute different results when stacked"
 
 
-def _close(expected_tensor: Tensor, actual_tensor: Tensor) -> bool:
-    distance = (expected_tensor.double() - actual_tensor.double()).norm()
-    return bool(distance <= _TOLERANCE * expected_tensor.double().norm())
+def _is_close(expected: Tensor, actual: Tensor) -> bool:
+    distance = (expected.double() - actual.double()).norm()
+    return bool(distance <= _TOLERANCE * expected.double().norm())
 
 
 def stacking_speedup(jobs: Sequence[TrainingJob], device: torch.device) -> float:
-    """How many times faster a stacked optimiser step is than one of each training alone; 0 where it cannot be taken,
-    for want of memory or of an operator.
+    """How many times as fast a stacked optimiser step is as one step of each training in turn.
+
+    0 if the stacked step fails, for example because memory runs out or an operator is missing.
     """
     threads = torch.get_num_threads() if device.type == "cpu" else None
     try:
         with isolated_rng(device):
-            return len(jobs) * measured.speedup(
+            return len(jobs) * speedup(
                 make_step_benchmark(jobs, device), make_step_benchmark(jobs[:1], device), threads
             )
     except RuntimeError:
         return 0.0
     finally:
         if device.type == "cuda":
-            gc.collect()  # captured steps refer to themselves, and hold memory of the device
+            gc.collect()  # captured steps are in reference cycles and hold GPU memory
 
 
 def make_step_benchmark(jobs: Sequence[TrainingJob], device: torch.device) -> Callable[[], None]:
-    """What takes optimiser steps with copies of the networks, stacked where there are several; it waits for the device.
+    """A function that takes optimiser steps with copies of the networks, stacked if there are several.
 
-    On a CPU one step at a time, on CUDA `STEPS_PER_SYNC`, as captured there.
+    It takes one step on a CPU and `STEPS_PER_SYNC` captured steps on CUDA, and returns once the device is done.
     """
     first = jobs[0]
     dataset = DeviceDataset(first.data, first.recipe, device)

@@ -1,4 +1,4 @@
-"""Networks of equal shape as one: each layer of all of them is one operation."""
+"""Several networks of equal shape as one module, which runs each layer of all of them as one operation."""
 
 from __future__ import annotations
 
@@ -11,43 +11,45 @@ from torch import Tensor, nn
 from torch.func import functional_call
 from torch.nn.modules.batchnorm import _NormBase
 
-# Global pooling in channels_last lays out its small result picture by picture.
+# Global pooling in channels_last has no batching rule; its result is small, so the fallback costs little.
 warnings.filterwarnings("ignore", message=r".*batching rule for aten::as_strided_\.")
 
 
 class StackedNetwork(nn.Module):
-    """K networks as one, whose parameters and buffers are [K, …]; those of the networks become views of these.
+    """K networks as one module with parameters and buffers [K, …].
 
-    So whatever reads or writes a member's weights, reads or writes its share of the whole. The members are of one
-    class and equal in all shapes.
+    The members' own parameters and buffers become views of these, so that reading or writing a member's weights reads
+    or writes its slice of the stack. The members must have the same class and shapes.
     """
 
     def __init__(self, members: Sequence[nn.Module]) -> None:
         super().__init__()
-        self.one = copy.deepcopy(members[0])
-        for layer in self.one.modules():
+        self.template = copy.deepcopy(members[0])
+        for layer in self.template.modules():
             if isinstance(layer, _NormBase):
                 layer.register_forward_pre_hook(_cast_inputs)
                 layer.register_forward_hook(_cast_outputs)
         member_tensors = [_tensors(member) for member in members]
-        for name, tensor in _tensors(self.one).items():
+        for name, tensor in _tensors(self.template).items():
             tensor.data = _stack([tensors[name] for tensors in member_tensors])
             for index, tensors in enumerate(member_tensors):
                 tensors[name].data = tensor.data[index]
 
     def forward(self, images: Tensor) -> Tensor:
-        """Scores [B, K, classes] of pictures [B, K, C, H, W], each network its own, or [B, C, H, W], all the same."""
+        """The logits [B, K, classes] for images [B, K, C, H, W], or for images [B, C, H, W] that all networks share."""
         images_dim = 1 if images.dim() == 5 else None
-        logits: Tensor = torch.vmap(self._forward_one, in_dims=(0, images_dim), out_dims=1)(_tensors(self.one), images)
+        logits: Tensor = torch.vmap(self._forward_member, in_dims=(0, images_dim), out_dims=1)(
+            _tensors(self.template), images
+        )
         return logits
 
-    def _forward_one(self, state: Mapping[str, Tensor], images: Tensor) -> Tensor:
-        logits: Tensor = functional_call(self.one, dict(state), (images,))
+    def _forward_member(self, state: Mapping[str, Tensor], images: Tensor) -> Tensor:
+        logits: Tensor = functional_call(self.template, dict(state), (images,))
         return logits
 
 
 def _cast_inputs(layer: _NormBase, inputs: tuple[Tensor]) -> tuple[Tensor]:
-    """Side by side, statistics and pictures of batch norms must be of one type, which those of autocast are not."""
+    """Cast a batch norm's input to the dtype of its statistics: vmap needs them equal, autocast makes them differ."""
     (images,) = inputs
     layer._input_dtype = images.dtype  # type: ignore[assignment]
     return inputs if layer.running_mean is None else (images.to(layer.running_mean.dtype),)
@@ -58,7 +60,7 @@ def _cast_outputs(layer: _NormBase, inputs: tuple[Tensor], normalised: Tensor) -
 
 
 def unstack(member: nn.Module) -> None:
-    """Give a network that was stacked memory of its own."""
+    """Copy a member's parameters and buffers out of the stack, into memory of their own."""
     for tensor in _tensors(member).values():
         tensor.data = tensor.data.clone()
 
@@ -68,13 +70,13 @@ def _tensors(network: nn.Module) -> dict[str, Tensor]:
 
 
 def _stack(tensors: Sequence[Tensor]) -> Tensor:
-    """[K, …], each share laid out in memory as the first tensor."""
+    """Stack K tensors to [K, …], each with the memory layout of the first."""
     strides = tensors[0].stride()
     stacked = torch.empty_strided(
         (len(tensors), *tensors[0].shape), (tensors[0].numel(), *strides),
         dtype=tensors[0].dtype, device=tensors[0].device,
     )  # fmt: skip
     with torch.no_grad():
-        for share, tensor in zip(stacked, tensors, strict=True):
-            share.copy_(tensor)
+        for member_slice, tensor in zip(stacked, tensors, strict=True):
+            member_slice.copy_(tensor)
     return stacked

@@ -1,1 +1,1 @@
-"""One optimiser step: the loss, the optimiser, masks and what makes it fast."""
+"""One optimiser step: loss, optimiser, masks, and the CUDA graphs, compilation and sparse layers that speed it up."""

@@ -1,4 +1,4 @@
-"""Passes of a network through torch's compiler."""
+"""Compiling a network with `torch.compile`."""
 
 from __future__ import annotations
 
@@ -11,19 +11,20 @@ from tickdsl.errors import TickdslError
 
 
 def compile_model(model: nn.Module) -> Callable[[Tensor], Tensor]:
-    """`model`, compiled for the shape of the first batch that it is given: others would be compiled again.
+    """Compile `model` for the shape of the first batch that the returned function gets.
 
-    What was compiled before is forgotten, since torch keeps but eight shapes of a class of networks and runs the ninth
-    uncompiled. Raises TickdslError at the first call where this machine cannot compile.
+    Other shapes would be compiled again. Earlier compilations are discarded, since torch keeps only eight shapes per
+    class of network and runs a ninth uncompiled. The returned function raises TickdslError if this machine cannot
+    compile.
     """
-    from torch._dynamo.exc import TorchDynamoException  # slow to load, and seldom wanted
+    from torch._dynamo.exc import TorchDynamoException  # slow to import and seldom needed
     from torch._inductor import config
 
     torch.compiler.reset()
-    config.compile_threads = 1  # the other cores belong to other jobs
-    # On CUDA the whole step is captured as a graph (`captured`), the compiler's own graphs would lie within it.
-    cuda = next(model.parameters()).is_cuda
-    compiled_model = torch.compile(model, dynamic=False, mode="max-autotune-no-cudagraphs" if cuda else None)
+    config.compile_threads = 1  # other jobs use the other cores
+    # On CUDA the whole step is captured as a graph (see `captured_step`), so the compiler must not make its own.
+    on_cuda = next(model.parameters()).is_cuda
+    compiled_model = torch.compile(model, dynamic=False, mode="max-autotune-no-cudagraphs" if on_cuda else None)
 
     def forward(images: Tensor) -> Tensor:
         try:
@@ -31,8 +32,8 @@ def compile_model(model: nn.Module) -> Callable[[Tensor], Tensor]:
         except TorchDynamoException as error:
             first_line = (str(error).strip().splitlines() or [type(error).__name__])[0]
             raise TickdslError(
-                f"torch cannot compile this network here: {first_line}",
-                "install a C++ compiler, or write compile=off in the plan",
+                f"torch cannot compile this network on this machine: {first_line}",
+                "install a C++ compiler, or set compile=off in the plan",
             ) from error
         return logits
 

@@ -1,4 +1,4 @@
-"""One optimiser step: from a batch to changed weights, without a look at a number."""
+"""One optimiser step: forward, backward, update and masks, without waiting for the device."""
 
 from __future__ import annotations
 
@@ -13,16 +13,18 @@ from torch.nn import functional as F
 
 from tickdsl.training.recipes.recipe import Recipe
 from tickdsl.training.step import optimisers
+from tickdsl.training.step.captured_step import CapturedStep, should_capture
 from tickdsl.training.step.compilation import compile_model
-from tickdsl.training.step.cuda_graphs import CapturedStep, CudaGraphRecorder, should_capture
+from tickdsl.training.step.cuda_graphs import CudaGraphRecorder
 from tickdsl.training.step.distillation import Distiller
 from tickdsl.training.step.masks import Masks
 
 
 class OptimiserStep:
-    """The steps of one training; `optimizer` and `loss_sum` are all that they remember.
+    """Takes the optimiser steps of one training; on CUDA, they are captured as a graph.
 
-    loss_sum: float64, the loss of every picture since it was last zeroed. On CUDA a step is captured as a graph.
+    `optimizer` and `loss_sum` are its only state. loss_sum: float64, the training loss summed over all images since
+    the caller last reset it.
     """
 
     def __init__(
@@ -40,8 +42,8 @@ class OptimiserStep:
         self._parameters = [p for p in model.parameters() if p.requires_grad]
         self.optimizer = optimisers.build(self._parameters, recipe)
         self.loss_sum = torch.zeros((), dtype=torch.float64, device=device)
-        self._loss_gradient: Tensor | None = None  # what the loss is multiplied by before it goes backwards
-        # The last, smaller batch of an epoch is not compiled for.
+        self._loss_gradient: Tensor | None = None  # the loss's gradient in `backward`; None for a scalar loss
+        # The last, smaller batch of an epoch runs uncompiled.
         self._forward: Callable[[Tensor], Tensor] = compile_model(model) if compile else model
         # Dropout draws from torch's own generators.
         self._generators, self._seed = [torch.default_generator], 0
@@ -49,7 +51,7 @@ class OptimiserStep:
             index = torch.cuda.current_device() if device.index is None else device.index
             self._generators.append(torch.cuda.default_generators[index])
         self._captured: CapturedStep | None = None
-        self._lr_tensor: Tensor | None = None  # a recording has a number for good, and a tensor's value at each replay
+        self._lr_tensor: Tensor | None = None  # a graph fixes a number when recorded, but reads a tensor at each replay
         if should_capture(device, recipe):
             self._lr_tensor = torch.zeros((), device=device)
             self._captured = CapturedStep(
@@ -67,9 +69,10 @@ class OptimiserStep:
         momentum: float | None,
         seed: int,
     ) -> None:
-        """Train on normalised pictures [B, C, H, W] with labels [B] and what the teacher says, where there is one.
+        """Train on a batch.
 
-        lr and momentum (None: the recipe's) are those of this step, seed that of its dropout.
+        images: normalised, [B, C, H, W]; labels: [B]; soft_targets: the teacher's log-probabilities [B, classes], if
+        any; lr, momentum (None: the recipe's): those of this step; seed: for this step's dropout.
         """
         for group in self.optimizer.param_groups:
             group["lr"] = lr if self._lr_tensor is None else self._lr_tensor.fill_(lr)
@@ -84,7 +87,7 @@ class OptimiserStep:
             self._captured(*inputs)
 
     def release(self) -> None:
-        """No step is taken any more. A captured one refers back to this; without, what it holds of the device goes."""
+        """Free the GPU memory of captured steps, which are in a reference cycle with it; call after the last step."""
         self._captured = None
 
     def _compute(self, images: Tensor, labels: Tensor, soft_targets: Tensor | None = None) -> None:
@@ -104,11 +107,11 @@ class OptimiserStep:
         return F.cross_entropy(logits, labels, label_smoothing=self._recipe.label_smoothing)
 
     def state_dict(self) -> dict[str, Any]:
-        """The optimiser's state."""
+        """The optimiser's state, as `torch.optim.Optimizer.state_dict` returns it."""
         return self.optimizer.state_dict()
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Go on from what `state_dict` gave."""
+        """Restore what `state_dict` returned."""
         self.optimizer.load_state_dict(dict(state))
 
     def _autocast_context(self) -> AbstractContextManager[object]:

@@ -1,4 +1,4 @@
-"""Which layers are trained sparsely, and putting them into a network for as long as it is trained."""
+"""Selecting the linear layers that train faster as sparse matrices, and replacing them during training."""
 
 from __future__ import annotations
 
@@ -8,17 +8,18 @@ from collections.abc import Iterable, Mapping
 import torch
 from torch import Tensor, nn
 
-from tickdsl.training.measured_choices import MeasuredChoices, is_clearly_faster
+from tickdsl.training.measured_choices import MeasuredChoices
 from tickdsl.training.step.sparse_linear import SparseLinear
+from tickdsl.training.timing import is_clearly_faster
 
-#: Of denser layers none is asked about: at 20 % training gained little, and inference lost (benchmarks/sparse.py).
+#: Denser layers are never replaced: at 20%, training gains little and inference loses (benchmarks/sparse.py).
 MAX_DENSITY = 0.12
-#: Layers of fewer weights take microseconds either way.
+#: Layers with fewer weights take microseconds either way.
 _MIN_WEIGHTS = 1 << 14
 
 
 class SparseLayers:
-    """Linear layers of a network, by name, replaced by sparse ones until they are put back."""
+    """Replaces linear layers of a network, by name, with sparse ones until `restore_dense`."""
 
     def __init__(self, model: nn.Module, masks: Mapping[str, Tensor], names: Iterable[str]) -> None:
         self.names = tuple(names)
@@ -31,12 +32,12 @@ class SparseLayers:
             model.set_submodule(name, SparseLinear(layer, masks[f"{name}.weight"]))
 
     def remaining_masks(self, masks: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        """The masks that these layers do without."""
+        """The masks of all other layers; sparse layers need none."""
         return {name: mask for name, mask in masks.items() if name.removesuffix(".weight") not in self.names}
 
     @torch.no_grad()
     def restore_dense(self) -> None:
-        """Give the network its dense layers again, with the weights that they have now."""
+        """Put the dense layers back, with the current weights."""
         for name, layer in self._dense.items():
             sparse = self._model.get_submodule(name)
             assert isinstance(sparse, SparseLinear)
@@ -47,9 +48,9 @@ class SparseLayers:
 def choose_sparse_layers(
     model: nn.Module, masks: Mapping[str, Tensor], images: Tensor, choices: MeasuredChoices
 ) -> tuple[str, ...]:
-    """The names of the layers that train faster sparsely, as measured; on a CPU, in fp32.
+    """The names of the layers that train faster as sparse matrices on this machine's CPU, in fp32.
 
-    pictures: a normalised batch [B, C, H, W], which tells how many rows a layer sees.
+    images: a normalised batch [B, C, H, W], which determines how many rows each layer computes.
     """
     candidates = _candidates(model, masks)
     if not candidates:
@@ -62,7 +63,7 @@ def choose_sparse_layers(
 
 
 def _candidates(model: nn.Module, masks: Mapping[str, Tensor]) -> dict[str, nn.Linear]:
-    """Linear layers that could be replaced: sparse enough, and nobody else holds them or their weights."""
+    """The linear layers that are sparse enough, large enough, and share their weights with no other layer."""
     if not torch.backends.mkl.is_available():  # type: ignore[no-untyped-call]
         return {}
     reference_counts: dict[int, int] = {}
@@ -85,9 +86,9 @@ def _candidates(model: nn.Module, masks: Mapping[str, Tensor]) -> dict[str, nn.L
 
 @torch.no_grad()
 def _rows_per_layer(model: nn.Module, layers: Mapping[str, nn.Linear], images: Tensor) -> dict[str, int]:
-    """How many rows each layer computes in one pass, of those that are called once, as they are.
+    """The number of rows that each layer computes in a forward pass, for layers that are called exactly once.
 
-    Attention reads the weights of its layers without calling them.
+    Attention uses the weights of its linear layers without calling them, so those are left out.
     """
     rows_seen: dict[str, list[int]] = {name: [] for name in layers}
 
@@ -107,9 +108,9 @@ def _rows_per_layer(model: nn.Module, layers: Mapping[str, nn.Linear], images: T
 
 
 def _trains_faster_sparsely(dense: nn.Linear, mask: Tensor, rows: int, choices: MeasuredChoices) -> bool:
-    """Whether forward and backward of a layer are worth doing sparsely."""
+    """Whether a layer's forward and backward pass are faster with sparse matrix products."""
     inputs, outputs = dense.in_features, dense.out_features
-    # Halves of powers of two: tickets of several seeds differ by little, and choose alike.
+    # In steps of half a power of two, so that tickets of different seeds, which differ little, choose alike.
     log2_density = math.ceil(2 * math.log2(int(mask.sum()) / mask.numel())) / 2
     threads = torch.get_num_threads()
     key = (

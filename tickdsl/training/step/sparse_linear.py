@@ -1,7 +1,7 @@
-"""Linear layers of which little is left: trained and asked through sparse products on a CPU, equal but for rounding.
+"""Linear layers with few weights left, computed with sparse matrix products on a CPU; equal up to rounding.
 
-Only the weights that are left are parameters, so that the optimiser sees nothing else and no mask is wanted. A state
-dict stays that of the dense layer, zeros where weights are gone.
+Only the remaining weights are parameters, so that no mask is needed. The state dict is that of the dense layer, with
+zeros for pruned weights.
 """
 
 from __future__ import annotations
@@ -15,9 +15,9 @@ from torch import Tensor, nn
 
 
 class SparseLinear(nn.Module):
-    """A masked `nn.Linear` in compressed rows; `mask` (bool [out, in]) is True where a weight is kept.
+    """A masked `nn.Linear` in CSR format, float32 on a CPU; `mask` (bool [out, in]) is True where a weight is kept.
 
-    float32 on a CPU. Its parameters are `values` [weights left], in the order of the dense layer, and `bias`.
+    Its parameters are `values` [weights left], in the dense layer's row-major order, and `bias`.
     """
 
     def __init__(self, dense: nn.Linear, mask: Tensor) -> None:
@@ -26,7 +26,7 @@ class SparseLinear(nn.Module):
         self.dense_shape = tuple(mask.shape)
         rows, columns = mask.nonzero(as_tuple=True)
         self._flat_indices = rows * mask.shape[1] + columns
-        # Back to the input goes the transpose, whose compressed rows hold the values in the order of the columns.
+        # The input's gradient needs the transpose, whose CSR format has the values in column order.
         column_order = torch.argsort(columns, stable=True)
         self._pattern = _CsrPattern(_offsets(mask.sum(1)), columns.int(), self.dense_shape)
         self._transposed = _CsrPattern(_offsets(mask.sum(0)), rows[column_order].int(), self.dense_shape[::-1])
@@ -38,7 +38,7 @@ class SparseLinear(nn.Module):
         self.register_load_state_dict_pre_hook(_read_dense)  # type: ignore[no-untyped-call]
 
     def forward(self, x: Tensor) -> Tensor:
-        """[..., in] to [..., out]."""
+        """Map x [..., in] to [..., out]."""
         flat = x.reshape(-1, x.shape[-1])
         y: Tensor = _SparseLinearFunction.apply(  # type: ignore[no-untyped-call]
             flat, self.values, self.bias, self._pattern, self._transposed, self._column_order
@@ -47,24 +47,24 @@ class SparseLinear(nn.Module):
 
     @torch.no_grad()
     def weight(self) -> Tensor:
-        """The dense weight [out, in]."""
+        """The dense weight [out, in], zero where pruned."""
         flat = self.values.new_zeros(self.dense_shape[0] * self.dense_shape[1])
         return flat.index_copy_(0, self._flat_indices, self.values).view(self.dense_shape)
 
     @torch.no_grad()
     def gather(self, weight: Tensor) -> Tensor:
-        """The values that this layer has of a dense weight."""
+        """The values [weights left] of a dense weight [out, in] that this layer keeps."""
         return weight.flatten()[self._flat_indices]
 
 
 class _CsrPattern:
-    """Where the values of a compressed matrix stand. int32: what the library beneath computes with."""
+    """The row offsets and column indices of a CSR matrix, int32 as MKL needs them."""
 
     def __init__(self, offsets: Tensor, columns: Tensor, shape: tuple[int, ...]) -> None:
         self._offsets, self._columns, self._shape = offsets, columns, shape
 
     def matrix(self, values: Tensor) -> Tensor:
-        """The matrix with these values, which are not copied."""
+        """The sparse matrix with these values, which are not copied."""
         return torch.sparse_csr_tensor(
             self._offsets, self._columns, values, size=self._shape, check_invariants=False
         )  # fmt: skip
@@ -72,7 +72,7 @@ class _CsrPattern:
 
 @functools.cache
 def _silence_beta_warning() -> None:
-    """Let torch say once, unheard, that its compressed tensors are a beta."""
+    """Trigger and suppress torch's one-time warning that CSR tensors are in beta."""
     with warnings.catch_warnings(action="ignore"):
         torch.sparse_csr_tensor([0, 0], [], [], size=(1, 1))
 
@@ -82,10 +82,10 @@ def _offsets(counts: Tensor) -> Tensor:
 
 
 class _SparseLinearFunction(torch.autograd.Function):
-    """x [B, in] times the transpose of a sparse [out, in], plus a bias [out].
+    """x [B, in] times the transpose of a sparse weight [out, in], plus a bias [out].
 
-    Computed on transposes: a sparse row then meets contiguous rows of B pictures, and the layer behind finds its input
-    laid out as it wants it.
+    It is computed on transposes: each sparse row is then multiplied with contiguous rows of B values, and the next
+    sparse layer gets its input in the layout that it needs.
     """
 
     @staticmethod
@@ -114,7 +114,7 @@ class _SparseLinearFunction(torch.autograd.Function):
         if ctx.needs_input_grad[0]:
             grad_x = torch.mm(transposed.matrix(values[column_order]), grad_output).t()
         if ctx.needs_input_grad[1]:
-            # The product of the two, only where there are values.
+            # Compute the product only where there are values.
             product = torch.sparse.sampled_addmm(pattern.matrix(values), grad_output, columns.t(), beta=0.0)
             grad_values = product.values()
         if ctx.needs_input_grad[2]:

@@ -1,1 +1,1 @@
-"""One reader per kind of source: files in, pictures as bytes and labels out."""
+"""Readers of data-set formats: each reads files into arrays of images and labels."""

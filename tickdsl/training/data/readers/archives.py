@@ -1,4 +1,4 @@
-"""The files of a folder, a tar or a zip archive as (name, bytes) pairs, without unpacking anything to disk."""
+"""The files of a folder, tar or zip archive as (name, bytes) pairs, without unpacking to disk."""
 
 from __future__ import annotations
 
@@ -14,16 +14,19 @@ Member = tuple[PurePosixPath, bytes]
 
 
 def files(path: Path) -> list[Path]:
-    """The files that `members` reads, in order: the archive itself, or everything in the folder."""
+    """The files that `members` reads, in order: the archive itself, or every file in the folder.
+
+    Raises TickdslError if `path` does not exist.
+    """
     if path.is_dir():
         return sorted(file for file in path.rglob("*") if file.is_file())
     if path.is_file():
         return [path]
-    raise TickdslError(f"{path} does not exist", "name a folder or an archive with path=")
+    raise TickdslError(f"{path} does not exist", "set path= to a folder or an archive")
 
 
 def members(path: Path) -> Iterator[Member]:
-    """Every regular file with its name relative to the folder or archive; TickdslError for a damaged archive."""
+    """Every regular file, named relative to the folder or archive. Raises TickdslError if the archive is damaged."""
     if path.is_dir():
         for file in files(path):
             yield PurePosixPath(file.relative_to(path).as_posix()), file.read_bytes()
@@ -34,9 +37,9 @@ def members(path: Path) -> Iterator[Member]:
         elif tarfile.is_tarfile(path):
             yield from _tar_members(path)
         else:
-            raise TickdslError(f"{path} is neither a folder nor a tar or zip archive", "check path=")
+            raise TickdslError(f"{path} is not a folder, a tar or a zip archive", "check path=")
     except (tarfile.TarError, zipfile.BadZipFile, EOFError, zlib.error) as error:
-        raise TickdslError(f"the archive {path} is damaged: {error}", "fetch it again") from error
+        raise TickdslError(f"the archive {path} is damaged: {error}", "download it again") from error
 
 
 def _zip_members(path: Path) -> Iterator[Member]:
@@ -47,7 +50,7 @@ def _zip_members(path: Path) -> Iterator[Member]:
 
 
 def _tar_members(path: Path) -> Iterator[Member]:
-    # Read as a stream, in the archive's own order: a packed tar cannot be searched.
+    # A compressed tar allows no random access, so read it as a stream, in its own order.
     with tarfile.open(path, "r|*") as archive:
         for info in archive:
             content = archive.extractfile(info) if info.isfile() else None

@@ -1,4 +1,4 @@
-"""The scans that come with tickdsl (see digits.md)."""
+"""The digits data set that is installed with tickdsl (see digits.md)."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ FILE = Path(__file__).parents[1] / "digits.npz"
 
 
 def read() -> RawDataset:
-    """8x8 grey pictures of ten digits, the 17 shades spread over 0..255."""
+    """Read the greyscale images [N, 1, 8, 8] of ten digits, with the 17 shades scaled to 0..255."""
     with np.load(FILE, allow_pickle=False) as arrays:
         return RawDataset(
             _to_uint8(arrays["train_images"]),

@@ -1,6 +1,6 @@
-"""Picture folders, `train/CLASS/*` and `test/CLASS/*` (or `val/`), decoded once and kept as arrays.
+"""Image folders, `train/CLASS/*` and `test/CLASS/*` (or `val/`), decoded once and cached as arrays.
 
-Tiny ImageNet is one of them: its validation pictures, whose classes stand in a table, are the test set.
+Tiny ImageNet is read as one: its validation images, whose classes are in a table, are the test set.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from tickdsl.training.data.readers.raw_dataset import ImageArray, LabelArray, Ra
 
 _SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".gif", ".webp", ".ppm", ".pgm", ".tif", ".tiff"})
 _SPLITS = ("train", "test", "val")
-_LAYOUT = "it should hold train/CLASS/*.jpg and test/CLASS/*.jpg"
+_LAYOUT = "it must contain train/CLASS/*.jpg and test/CLASS/*.jpg"
 _VAL_TABLE = "val_annotations.txt"
 
 
@@ -36,10 +36,10 @@ class _DecodedImage:
 
 
 def read(path: Path, size: int, cache: Path) -> RawDataset:
-    """Decode every picture to bytes, RGB (grey where all are), `size` pixels a side (0: as they are).
+    """Decode all images to RGB, or to greyscale if all are, resized to `size` pixels per side (0: unchanged).
 
-    Classes are the folders' names in order; pictures are ordered by name. The arrays are kept in the file `cache`,
-    where it can be written. TickdslError where the layout or a picture is wrong.
+    Classes are the folder names, sorted; images are sorted by name. The arrays are cached in the file `cache` if it is
+    writable. Raises TickdslError if the folder's layout is wrong or an image cannot be read.
     """
     if cache.is_file():
         cached = _load_cache(cache)
@@ -61,16 +61,16 @@ def _decode_all(files: Iterable[Member], size: int) -> list[_DecodedImage]:
             decoded.append(_decode(name, split_and_class, content, size))
     if classes:
         decoded = [
-            attrs.evolve(p, label=classes[PurePosixPath(p.name).name])
-            if p.split == "val" and PurePosixPath(p.name).name in classes
-            else p
-            for p in decoded
+            attrs.evolve(image, label=classes[PurePosixPath(image.name).name])
+            if image.split == "val" and PurePosixPath(image.name).name in classes
+            else image
+            for image in decoded
         ]
     return sorted(decoded)
 
 
 def _split_and_class(name: PurePosixPath) -> tuple[str, str] | None:
-    """(split, class) of a picture's path: the folder named after a split, and the folder in it."""
+    """(split, class) of an image's path: the folder named after a split, and the folder within it."""
     folders = name.parts[:-1]
     for index in range(len(folders) - 2, -1, -1):
         if folders[index] in _SPLITS:
@@ -82,32 +82,32 @@ def _decode(name: PurePosixPath, split_and_class: tuple[str, str], content: byte
     try:
         with Image.open(io.BytesIO(content)) as image:
             grey = image.mode in ("1", "L", "LA")
-            picture = image.convert("L" if grey else "RGB")
+            converted = image.convert("L" if grey else "RGB")
     except (UnidentifiedImageError, OSError, SyntaxError, Image.DecompressionBombError) as error:
-        raise TickdslError(f"the picture {name} cannot be read: {error}", "mend or remove it") from error
-    if size and picture.size != (size, size):
-        picture = picture.resize((size, size), Image.Resampling.BILINEAR)
-    return _DecodedImage(*split_and_class, str(name), picture.tobytes(), picture.height, picture.width, grey)
+        raise TickdslError(f"cannot read the image {name}: {error}", "repair or delete it") from error
+    if size and converted.size != (size, size):
+        converted = converted.resize((size, size), Image.Resampling.BILINEAR)
+    return _DecodedImage(*split_and_class, str(name), converted.tobytes(), converted.height, converted.width, grey)
 
 
 def _assemble(path: Path, decoded: list[_DecodedImage]) -> RawDataset:
-    splits = {split: [p for p in decoded if p.split == split] for split in _SPLITS}
+    splits = {split: [image for image in decoded if image.split == split] for split in _SPLITS}
     train, test = splits["train"], splits["test"] or splits["val"]
     for purpose, part in (("train", train), ("test", test)):
         if not part:
-            raise TickdslError(f"{path} has no pictures to {purpose} on", _LAYOUT)
-    names = tuple(sorted({p.label for p in train}))
-    untrained = sorted({p.label for p in test} - set(names))
+            raise TickdslError(f"{path} has no images to {purpose} on", _LAYOUT)
+    names = tuple(sorted({image.label for image in train}))
+    untrained = sorted({image.label for image in test} - set(names))
     if untrained:
-        raise TickdslError(f"{path}: the class {untrained[0]} is tested but never trained on", _LAYOUT)
-    shapes = {(p.height, p.width) for p in (*train, *test)}
+        raise TickdslError(f"{path}: class {untrained[0]} has test images but no training images", _LAYOUT)
+    shapes = {(image.height, image.width) for image in (*train, *test)}
     if len(shapes) > 1:
         first, second = sorted(shapes)[:2]
         raise TickdslError(
-            f"{path}: pictures differ in size ({first[0]}x{first[1]}, {second[0]}x{second[1]}, …)",
-            "add size=64 (or another number of pixels) to `data`",
+            f"{path}: images differ in size ({first[0]}x{first[1]}, {second[0]}x{second[1]}, …)",
+            "add size=64, or another number of pixels, to `data`",
         )
-    grey = all(p.grey for p in (*train, *test))
+    grey = all(image.grey for image in (*train, *test))
     return RawDataset(*_stack(train, names, grey), *_stack(test, names, grey), names)
 
 
@@ -115,14 +115,14 @@ def _stack(decoded: list[_DecodedImage], names: tuple[str, ...], grey: bool) -> 
     class_index = {name: index for index, name in enumerate(names)}
     height, width = decoded[0].height, decoded[0].width
     images = np.empty((len(decoded), 1 if grey else 3, height, width), dtype=np.uint8)
-    for index, picture in enumerate(decoded):
-        pixels = np.frombuffer(picture.pixels, dtype=np.uint8)
-        images[index] = pixels.reshape(height, width, 1 if picture.grey else 3).transpose(2, 0, 1)
-    return images, np.array([class_index[p.label] for p in decoded], dtype=np.int64)
+    for index, image in enumerate(decoded):
+        pixels = np.frombuffer(image.pixels, dtype=np.uint8)
+        images[index] = pixels.reshape(height, width, 1 if image.grey else 3).transpose(2, 0, 1)
+    return images, np.array([class_index[image.label] for image in decoded], dtype=np.int64)
 
 
 def _load_cache(cache: Path) -> RawDataset | None:
-    """The kept arrays; None where the file is damaged (it is then written anew)."""
+    """The cached arrays; None if the file is damaged, to be written again."""
     try:
         with np.load(cache, allow_pickle=False) as arrays:
             return RawDataset(
@@ -134,7 +134,7 @@ def _load_cache(cache: Path) -> RawDataset | None:
 
 
 def _save_cache(raw: RawDataset, cache: Path) -> None:
-    """Write the arrays, whole or not at all. A folder that cannot be written costs only the next decoding."""
+    """Write the arrays atomically. If the folder is not writable, images are decoded again the next time."""
     temporary = cache.with_name(f".{os.getpid()}.{cache.name}")
     arrays = attrs.asdict(raw) | {"class_names": np.array(raw.class_names)}
     try:

@@ -1,4 +1,4 @@
-"""Data sets that users add: what a factory gives, looked at before anything is trained on it."""
+"""Data sets from plug-ins, checked before anything is trained on them."""
 
 from __future__ import annotations
 
@@ -14,25 +14,26 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tickdsl.plugins import PluginError, call_plugin, code_identity, load_plugin, require_plugin, type_in_words
+from tickdsl.plurals import plural
 from tickdsl.training.data.readers.raw_dataset import RawDataset
 
 _ARRAYS = ("train_images", "train_labels", "test_images", "test_labels")
 
 
 class DataFactory(Protocol):
-    """Reads a data set; `root` is the folder where data sets lie.
+    """A plug-in's data set: reads it, from files in the data folder `root` if it has any.
 
-    The same pictures at each call. Further parameters with a default are options of `data` in plans; `size`,
-    `channels` and `samples` are applied behind it unless it takes them itself.
+    Return the same images at every call. Further parameters with defaults become options of `data` in plans; tickdsl
+    applies `size`, `channels` and `samples` to the result unless the factory has parameters of these names.
     """
 
     def __call__(self, root: Path, /) -> RawDataset: ...
 
 
 def read(name: str, root: Path, options: str) -> RawDataset:
-    """What the plug-in `name` gives; `options` are its parameters as JSON. Raises PluginError for what is no data set.
+    """Read the data set of the plug-in `name`. options: the factory's arguments as JSON.
 
-    Read once in a process for equal arguments.
+    The factory runs once per process for equal arguments. Raises PluginError if it returns no valid data set.
     """
     return _read(name, root, options, code_identity("data set", name))
 
@@ -44,23 +45,23 @@ def _read(name: str, root: Path, options: str, code_identity: str) -> RawDataset
     raw = call_plugin(plugin, cast(Callable[..., Any], factory), root, **json.loads(options))
     if not isinstance(raw, RawDataset):
         raise PluginError(
-            f"`{name}` gives {type_in_words(raw)}, not a data set", "return a tickdsl.extending.RawDataset"
+            f"`{name}` returns {type_in_words(raw)}, not a data set", "return a tickdsl.extending.RawDataset"
         )
     return _validated(name, raw)
 
 
 def digest(raw: RawDataset) -> str:
-    """SHA-256 over all pictures, labels and class names: what was read, wherever it came from."""
-    digest_so_far = hashlib.sha256(json.dumps(raw.class_names).encode())
+    """The hex SHA-256 of all images, labels and class names."""
+    sha256 = hashlib.sha256(json.dumps(raw.class_names).encode())
     for array_name in _ARRAYS:
         array: NDArray[Any] = getattr(raw, array_name)
-        digest_so_far.update(f"{array_name} {array.dtype} {array.shape}".encode())
-        digest_so_far.update(np.ascontiguousarray(array).data)
-    return digest_so_far.hexdigest()
+        sha256.update(f"{array_name} {array.dtype} {array.shape}".encode())
+        sha256.update(np.ascontiguousarray(array).data)
+    return sha256.hexdigest()
 
 
 def _validated(name: str, raw: RawDataset) -> RawDataset:
-    """The data set with labels as int64. Raises PluginError that says which array is wrong, and how."""
+    """The data set with its labels as int64. Raises PluginError if an array is wrong; it says which, and how."""
     arrays = {array_name: np.require(getattr(raw, array_name), requirements=("C", "W")) for array_name in _ARRAYS}
     classes = tuple(str(class_name) for class_name in raw.class_names)
 
@@ -71,20 +72,20 @@ def _validated(name: str, raw: RawDataset) -> RawDataset:
         images, labels = (arrays[f"{part}_{array_name}"] for array_name in ("images", "labels"))
         if images.ndim != 4 or images.dtype != np.uint8:
             problem = f"is {images.dtype} {list(images.shape)}"
-            raise error(f"{part}_images", problem, "give pictures uint8 [N, C, H, W], values 0 to 255")
+            raise error(f"{part}_images", problem, "return images as uint8 [N, C, H, W], with values from 0 to 255")
         if labels.ndim != 1 or not np.issubdtype(labels.dtype, np.integer):
             problem = f"is {labels.dtype} {list(labels.shape)}"
-            raise error(f"{part}_labels", problem, "give labels int64 [N], counted from 0")
+            raise error(f"{part}_labels", problem, "return labels as int64 [N], counted from 0")
         if not 0 < len(images) == len(labels):
-            problem = f"has {len(images)} pictures and {len(labels)} labels"
-            raise error(part, problem, "give one label for each picture, and at least one picture")
+            problem = f"has {plural(len(images), 'image')} and {plural(len(labels), 'label')}"
+            raise error(part, problem, "return one label per image, and at least one image")
         if labels.min() < 0 or labels.max() >= len(classes):
-            problem = f"goes from {labels.min()} to {labels.max()}, with {len(classes)} class names"
+            problem = f"ranges from {labels.min()} to {labels.max()}, with {plural(len(classes), 'class name')}"
             raise error(f"{part}_labels", problem, "count labels from 0, and name every class")
     if arrays["train_images"].shape[1:] != arrays["test_images"].shape[1:]:
         sizes = ["x".join(map(str, arrays[f"{part}_images"].shape[1:])) for part in ("train", "test")]
-        raise error("train_images", f"is of {sizes[0]}, test_images of {sizes[1]}", "give both one shape")
+        raise error("train_images", f"has shape {sizes[0]}, test_images {sizes[1]}", "return both with the same shape")
     if len(classes) < 2:
-        raise error("class_names", f"names {len(classes)}", "name two classes or more")
+        raise error("class_names", f"has {plural(len(classes), 'name')}", "name at least two classes")
     labels = {array_name: arrays[array_name].astype(np.int64) for array_name in ("train_labels", "test_labels")}
     return attrs.evolve(raw, **{**arrays, **labels, "class_names": classes})

@@ -1,4 +1,4 @@
-"""What every reader returns."""
+"""The data set that every reader returns."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ LabelArray = NDArray[np.int64]
 
 @attrs.frozen(eq=False)
 class RawDataset:
-    """A data set as read: pictures uint8 [N, C, H, W], labels int64 [N], and the names of the classes."""
+    """A data set as read from its source: images uint8 [N, C, H, W], labels int64 [N] and class names."""
 
     train_images: ImageArray
     train_labels: LabelArray

@@ -1,4 +1,4 @@
-"""Pictures out of nothing: one smooth random pattern a class, shifted and noised per picture."""
+"""Synthetic images: one coarse random pattern per class, with a random shift and noise per image."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ _SHIFT, _NOISE = 2, 48.0
 
 
 def read(*, classes: int, size: int, channels: int, train: int, test: int) -> RawDataset:
-    """A learnable task of any shape; the same numbers for the same arguments, on any machine."""
+    """Draw a learnable data set of any size; equal arguments give equal images on every machine."""
     rng = np.random.Generator(np.random.PCG64(20220710))
     coarse = rng.uniform(0, 255, (classes, channels, -(-size // 4) + 1, -(-size // 4) + 1))
     patterns = coarse.repeat(4, axis=2).repeat(4, axis=3)[:, :, :size, :size]

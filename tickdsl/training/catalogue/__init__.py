@@ -1,0 +1,31 @@
+"""The models and data sets that a plan can name. It loads no torch, so that names are checked quickly."""
+
+from __future__ import annotations
+
+from tickdsl.training.catalogue.datasets import DATASETS, DatasetInfo, known_size
+from tickdsl.training.catalogue.models import (
+    DEFAULT_WEIGHTS,
+    MODELS,
+    PLUGIN_FAMILY,
+    TORCHVISION_FAMILY,
+    TORCHVISION_MODELS,
+    TORCHVISION_PREFIX,
+    ModelInfo,
+    architecture_options,
+)
+from tickdsl.training.catalogue.options import Option
+
+__all__ = [
+    "DATASETS",
+    "DEFAULT_WEIGHTS",
+    "MODELS",
+    "PLUGIN_FAMILY",
+    "TORCHVISION_FAMILY",
+    "TORCHVISION_MODELS",
+    "TORCHVISION_PREFIX",
+    "DatasetInfo",
+    "ModelInfo",
+    "Option",
+    "architecture_options",
+    "known_size",
+]

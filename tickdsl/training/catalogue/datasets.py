@@ -1,0 +1,104 @@
+"""The data sets that a plan can name, with their options, shapes and sizes."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import attrs
+
+from tickdsl.plugins import Plugin, PluginDescription, Registry
+from tickdsl.training.catalogue.options import Option, plugin_options
+
+
+@attrs.frozen
+class DatasetInfo:
+    """A data set: its image shape (C, H, W), number of classes and set sizes; None if known only after reading it.
+
+    factory_options: the options that a plug-in's factory applies itself.
+    """
+
+    name: str
+    summary: str
+    shape: tuple[int, int, int] | None = None
+    classes: int | None = None
+    train: int | None = None
+    test: int | None = None
+    options: Mapping[str, Option] = attrs.field(factory=dict)
+    factory_options: tuple[str, ...] = ()
+
+
+_COMMON_OPTIONS = {
+    "size": Option(int, 0, "resize the images to this many pixels per side", least=1),
+    "channels": Option(int, 0, "3: repeat greyscale images in three channels", least=1),
+    "samples": Option(int, 0, "use only this many training images, a fixed random choice", least=1),
+}
+_PATH_OPTION = {"path": Option(str, "", "where to find the data, instead of in the data folder")}
+
+
+def _dataset(
+    name: str,
+    summary: str,
+    shape: tuple[int, int, int] | None = None,
+    classes: int | None = None,
+    train: int | None = None,
+    test: int | None = None,
+) -> DatasetInfo:
+    return DatasetInfo(name, summary, shape, classes, train, test, options=_COMMON_OPTIONS | _PATH_OPTION)
+
+
+_SYNTHETIC_OPTIONS = _COMMON_OPTIONS | {
+    "classes": Option(int, 10, "number of classes", least=2),
+    "size": Option(int, 32, "pixels per side", least=1),
+    "channels": Option(int, 3, "number of channels: 1 or 3", least=1),
+    "train": Option(int, 2_000, "number of training images", least=1),
+    "test": Option(int, 500, "number of test images", least=1),
+}
+
+_DATASETS = {
+    info.name: info
+    for info in (
+        DatasetInfo(
+            "digits", "8x8 scans of handwritten digits (UCI), installed with tickdsl",
+            (1, 8, 8), 10, 1437, 360, options=_COMMON_OPTIONS,
+        ),
+        _dataset("mnist", "handwritten digits (LeCun 1998)", (1, 28, 28), 10, 60_000, 10_000),
+        _dataset("fashion-mnist", "images of clothing (Zalando)", (1, 28, 28), 10, 60_000, 10_000),
+        _dataset("cifar10", "photographs in 10 classes (Krizhevsky 2009)", (3, 32, 32), 10, 50_000, 10_000),
+        _dataset("cifar100", "photographs in 100 classes (Krizhevsky 2009)", (3, 32, 32), 100, 50_000, 10_000),
+        _dataset("tiny-imagenet", "200 classes of ImageNet, 64x64 pixels", (3, 64, 64), 200, 100_000, 10_000),
+        _dataset("folder", "your own images: a folder or an archive with train/CLASS/* and test/CLASS/*"),
+        DatasetInfo(
+            "synthetic", "one random pattern per class; for tests and benchmarks",
+            (3, 32, 32), 10, 2_000, 500, options=_SYNTHETIC_OPTIONS,
+        ),
+    )
+}  # fmt: skip
+
+
+def _plugin_dataset(plugin: Plugin, description: PluginDescription) -> DatasetInfo:
+    """tickdsl applies `size`, `channels` and `samples` unless the factory has parameters of these names."""
+    options = plugin_options(description, ("root",))
+    return DatasetInfo(
+        plugin.name,
+        description.summary or plugin.origin,
+        options=_COMMON_OPTIONS | options,
+        factory_options=tuple(options),
+    )
+
+
+DATASETS: Registry[DatasetInfo] = Registry("data set", _DATASETS, _plugin_dataset)
+
+
+def known_size(name: str, field: str, options: Mapping[str, Any]) -> int | None:
+    """A data set's number of classes or training images, or None if it is known only after reading the data.
+
+    field: `classes` or `train`.
+    """
+    info = DATASETS[name]
+    size: int | None = getattr(info, field)
+    if field == "train" and options.get("samples") and "samples" not in info.factory_options:
+        size = options["samples"]
+    elif field in options and field not in info.factory_options:  # a factory may give the option any meaning
+        size = options[field]
+    return size

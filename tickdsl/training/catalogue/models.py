@@ -1,0 +1,150 @@
+"""The models that a plan can name, with their options and the images that they accept."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import attrs
+
+from tickdsl.plugins import Plugin, PluginDescription, Registry
+from tickdsl.training.catalogue.options import Option, plugin_options
+
+#: The families of models that tickdsl does not define: torchvision's, and users' plug-ins.
+TORCHVISION_FAMILY, PLUGIN_FAMILY = "torchvision", "own"
+TORCHVISION_PREFIX = "torchvision."
+#: The value of `weights=` that selects the best weights that torchvision offers.
+DEFAULT_WEIGHTS = "default"
+
+
+@attrs.frozen
+class ModelInfo:
+    """A model and the images that it accepts.
+
+    channels: the number of input channels (None: any). size: (height, width) in pixels, the minimum, or the only
+    accepted size if `exact_size` (None: any). multiple: if above 1, images must be square with sides that are
+    multiples of it (the patches of vision transformers).
+    """
+
+    name: str
+    summary: str
+    family: str
+    channels: int | None = None
+    size: tuple[int, int] | None = None
+    exact_size: bool = False
+    multiple: int = 1
+    batch_norm: bool = True
+    residual: bool = False
+    options: Mapping[str, Option] = attrs.field(factory=dict)
+
+    @property
+    def is_builtin(self) -> bool:
+        """Whether tickdsl defines the model and its initialisation."""
+        return self.family not in (TORCHVISION_FAMILY, PLUGIN_FAMILY)
+
+    @property
+    def has_fetchable_weights(self) -> bool:
+        """Whether pretrained weights can be downloaded."""
+        return self.family == TORCHVISION_FAMILY
+
+
+_BUILTIN_OPTIONS = {
+    "width": Option(float, 1.0, "multiply the width of every hidden layer", least=0.01),
+    "weights": Option(str, "", "load the initial weights from a .safetensors or .pth file"),
+}
+_TORCHVISION_OPTIONS = {
+    "weights": Option(str, "", "load the initial weights: `default` (torchvision's), or a .safetensors or .pth file")
+}
+
+
+def _builtin_model(name: str, family: str, summary: str, min_size: int, **fields: Any) -> ModelInfo:
+    return ModelInfo(name, summary, family, size=(min_size, min_size), options=_BUILTIN_OPTIONS, **fields)
+
+
+_BUILTIN_MODELS = (
+    _builtin_model("small-cnn", "plain", "3 convolutions with batch norm, 16-32-32; trains in seconds on a CPU", 4),
+    _builtin_model("lenet-300-100", "lenet", "fully connected 300-100, for MNIST (LeCun 1998)", 1, batch_norm=False),
+    _builtin_model("lenet5", "lenet", "2 convolutions and 3 linear layers (LeCun 1998), ReLU", 12, batch_norm=False),
+    _builtin_model("conv2", "convs", "2 convolutions, 3 linear layers (Frankle 2019)", 2, batch_norm=False),
+    _builtin_model("conv4", "convs", "4 convolutions, 3 linear layers (Frankle 2019)", 4, batch_norm=False),
+    _builtin_model("conv6", "convs", "6 convolutions, 3 linear layers (Frankle 2019)", 8, batch_norm=False),
+    _builtin_model("conv3", "plain", "3 convolutions with batch norm, 64-128-256, global pooling (COLT)", 8),
+    *(
+        _builtin_model(f"vgg{n}", "vgg", f"VGG-{n} for CIFAR: batch norm, one linear layer", 16)
+        for n in (11, 13, 16, 19)
+    ),
+    *(
+        _builtin_model(f"resnet{n}", "resnet", f"ResNet-{n} for CIFAR (He 2016), 1x1 shortcuts", 4, residual=True)
+        for n in (20, 32, 44, 56, 110)
+    ),
+    _builtin_model(
+        "resnet18-cifar", "resnet", "ResNet-18, 64-512 channels, 3x3 stem for small images", 8, residual=True
+    ),
+)
+
+#: torchvision's classification models, by their names in its registry (a test compares the two lists).
+TORCHVISION_MODELS = (
+    "alexnet", "convnext_base", "convnext_large", "convnext_small", "convnext_tiny", "densenet121",
+    "densenet161", "densenet169", "densenet201", "efficientnet_b0", "efficientnet_b1", "efficientnet_b2",
+    "efficientnet_b3", "efficientnet_b4", "efficientnet_b5", "efficientnet_b6", "efficientnet_b7",
+    "efficientnet_v2_l", "efficientnet_v2_m", "efficientnet_v2_s", "googlenet", "inception_v3", "maxvit_t",
+    "mnasnet0_5", "mnasnet0_75", "mnasnet1_0", "mnasnet1_3", "mobilenet_v2", "mobilenet_v3_large",
+    "mobilenet_v3_small", "regnet_x_16gf", "regnet_x_1_6gf", "regnet_x_32gf", "regnet_x_3_2gf",
+    "regnet_x_400mf", "regnet_x_800mf", "regnet_x_8gf", "regnet_y_128gf", "regnet_y_16gf", "regnet_y_1_6gf",
+    "regnet_y_32gf", "regnet_y_3_2gf", "regnet_y_400mf", "regnet_y_800mf", "regnet_y_8gf", "resnet101",
+    "resnet152", "resnet18", "resnet34", "resnet50", "resnext101_32x8d", "resnext101_64x4d",
+    "resnext50_32x4d", "shufflenet_v2_x0_5", "shufflenet_v2_x1_0", "shufflenet_v2_x1_5",
+    "shufflenet_v2_x2_0", "squeezenet1_0", "squeezenet1_1", "swin_b", "swin_s", "swin_t", "swin_v2_b",
+    "swin_v2_s", "swin_v2_t", "vgg11", "vgg11_bn", "vgg13", "vgg13_bn", "vgg16", "vgg16_bn", "vgg19",
+    "vgg19_bn", "vit_b_16", "vit_b_32", "vit_h_14", "vit_l_16", "vit_l_32", "wide_resnet101_2",
+    "wide_resnet50_2",
+)  # fmt: skip
+#: The smallest image side, in pixels, of model families that need more than 1 pixel; found by running them.
+_MIN_SIZES = {
+    "alexnet": 63, "convnext": 32, "densenet": 29, "googlenet": 15, "inception": 75, "squeezenet1_0": 21,
+    "squeezenet1_1": 17, "swin": 4, "vgg": 32, "vit_b_16": 16, "vit_l_16": 16, "vit_b_32": 32, "vit_l_32": 32,
+    "vit_h_14": 14, "maxvit": 224,
+}  # fmt: skip
+_WITHOUT_BATCH_NORM = ("alexnet", "squeezenet", "vit_", "swin_", "convnext_")
+_WITHOUT_RESIDUALS = ("alexnet", "vgg", "squeezenet", "googlenet", "inception", "densenet")
+
+
+def _torchvision_model(name: str) -> ModelInfo:
+    min_size = next((size for prefix, size in _MIN_SIZES.items() if name.startswith(prefix)), 1)
+    without_batch_norm = name.startswith(_WITHOUT_BATCH_NORM) or (name.startswith("vgg") and not name.endswith("_bn"))
+    return ModelInfo(
+        TORCHVISION_PREFIX + name,
+        f"torchvision's {name}, random weights",
+        TORCHVISION_FAMILY,
+        channels=3,
+        size=(min_size, min_size),
+        exact_size=name.startswith("maxvit"),
+        multiple=min_size if name.startswith("vit_") else 1,
+        batch_norm=not without_batch_norm,
+        residual=not name.startswith(_WITHOUT_RESIDUALS),
+        options=_TORCHVISION_OPTIONS,
+    )
+
+
+def _models() -> dict[str, ModelInfo]:
+    """All models by name: tickdsl's own take precedence, and each of torchvision's is also `torchvision.NAME`."""
+    torchvision_models = [_torchvision_model(name) for name in TORCHVISION_MODELS]
+    builtin_models = {info.name: info for info in _BUILTIN_MODELS}
+    return {
+        **builtin_models,
+        **{info.name.removeprefix(TORCHVISION_PREFIX): info for info in torchvision_models} | builtin_models,
+        **{info.name: info for info in torchvision_models},
+    }
+
+
+def _plugin_model(plugin: Plugin, description: PluginDescription) -> ModelInfo:
+    options = plugin_options(description, ("classes", "shape")) | {"weights": _BUILTIN_OPTIONS["weights"]}
+    return ModelInfo(plugin.name, description.summary or plugin.origin, PLUGIN_FAMILY, options=options)
+
+
+MODELS: Registry[ModelInfo] = Registry("model", _models(), _plugin_model)
+
+
+def architecture_options(options: Mapping[str, Any]) -> dict[str, Any]:
+    """The options that a model's graph depends on: all except `weights`."""
+    return {name: value for name, value in options.items() if name != "weights"}
