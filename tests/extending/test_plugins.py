@@ -189,12 +189,12 @@ def net(classes, shape, width=4, fail=False):
 @pytest.mark.parametrize(
     ("body", "message"),
     [
-        ("return nn.Sequential(nn.Flatten(), nn.Linear(64, classes + 1))", "(2, 11)"),
-        ("return nn.Flatten()", "(2, 64)"),
-        ("return nn.Sequential(nn.Flatten(), nn.Linear(63, classes))", "cannot take pictures of 1x8x8"),
+        ("return nn.Sequential(nn.Flatten(), nn.Linear(64, classes + 1))", "float32 [2, 11]"),
+        ("return nn.Flatten()", "float32 [2, 64]"),
+        ("return nn.Sequential(nn.Flatten(), nn.Linear(63, classes))", "fails on images of 1x8x8"),
         ("raise ValueError('no')", "raised ValueError: no"),
-        ("return 3", "gives an int, not a network"),
-        ("return nn.LSTM(8, 8)", "cannot take pictures"),
+        ("return 3", "returns an int, not a network"),
+        ("return nn.LSTM(8, 8)", "fails on images"),
     ],
 )
 def test_check_reports_a_network_that_does_not_fit(sandbox: Any, body: str, message: str) -> None:
@@ -240,11 +240,11 @@ def pictures(root, shift=0):
         ("images = images.astype(np.float32)", "train_images is float32 [8, 1, 8, 8]"),
         ("images = images[:, 0]", "train_images is uint8 [8, 8, 8]"),
         ("labels = labels.astype(float)", "train_labels is float64 [8]"),
-        ("labels = labels[:5]", "has 8 pictures and 5 labels"),
-        ("labels = labels + 1", "goes from 1 to 2, with 2 class names"),
-        ("return RawDataset(images, labels, images[..., :4], labels, names)", "is of 1x8x8, test_images of 1x8x4"),
-        ("return images", "gives a ndarray, not a data set"),
-        ("names, labels = ('a',), labels * 0", "class_names names 1"),
+        ("labels = labels[:5]", "has 8 images and 5 labels"),
+        ("labels = labels + 1", "ranges from 1 to 2, with 2 class names"),
+        ("return RawDataset(images, labels, images[..., :4], labels, names)", "has shape 1x8x8, test_images 1x8x4"),
+        ("return images", "returns a ndarray, not a data set"),
+        ("names, labels = ('a',), labels * 0", "class_names has 1 name"),
         ("images = open('/nowhere')", "raised FileNotFoundError"),
     ],
 )
@@ -294,10 +294,10 @@ def test_options_of_a_factory_do_not_clash_with_those_of_data_sets(sandbox: Any)
 @pytest.mark.parametrize(
     ("body", "message"),
     [
-        ("[recipe.lr] * (steps - 1)", "rates [3] for 4 steps"),
+        ("[recipe.lr] * (steps - 1)", "rates of shape [3] for 4 steps"),
         ("[float('nan')] * steps", "the rate nan for step 1 of 4"),
         ("[recipe.lr, -1, 0, 0]", "the rate -1 for step 2 of 4"),
-        ("'fast'", "gives a str, not learning rates"),
+        ("'fast'", "returns a str, not learning rates"),
         ("1 / 0", "raised ZeroDivisionError"),
     ],
 )
@@ -312,7 +312,7 @@ def test_invalid_learning_rates_are_rejected(sandbox: Any, body: str, message: s
 def test_check_reports_invalid_learning_rates(sandbox: Any) -> None:
     name = sandbox.module("def rates(recipe, steps, per_epoch):\n    return []\n")
     found = error(sandbox, f'train 2ep lr=0.1 schedule="{name}:rates"\n{PRUNE}')
-    assert found.code == "TD118" and "rates [0]" in found.message
+    assert found.code == "TD118" and "rates of shape [0]" in found.message
     retrained = error(sandbox, f'{SHORT}prune filters 20%; retrain "{name}:rates" 2ep')
     assert retrained.code == "TD118" and retrained.span.text.startswith("retrain")
 
