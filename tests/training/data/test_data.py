@@ -140,6 +140,15 @@ def test_a_changed_picture_changes_the_fingerprint(tmp_path: Path) -> None:
     assert datasets.fingerprint("folder", options={"path": str(path)}) != before
 
 
+def test_a_renamed_class_changes_the_fingerprint(tmp_path: Path) -> None:
+    path = _write("folder", tmp_path, _layout())
+    before = datasets.fingerprint("folder", options={"path": str(path)})
+    for split in ("train", "test"):
+        (path / split / "cat").rename(path / split / "bat")
+    assert datasets.fingerprint("folder", options={"path": str(path)}) != before
+    assert datasets.load("folder", root=tmp_path, options={"path": str(path)}).class_names == ("bat", "dog")
+
+
 def test_grey_pictures_stay_grey_and_odd_sizes_are_refused(tmp_path: Path) -> None:
     layout = {name: _picture(50, mode="L") for name in _layout()}
     path = str(_write("folder", tmp_path, layout))

@@ -160,7 +160,7 @@ def _folder_source(path: Path, root: Path, size: int) -> Source:
     paths = files(path)
 
     def digest() -> str:
-        names = [path.relative_to(path).as_posix() for path in paths] if path.is_dir() else []
+        names = [file.relative_to(path).as_posix() for file in paths] if path.is_dir() else []
         return hashlib.sha256("\n".join([*names, files_digest(paths)]).encode()).hexdigest()
 
     def read() -> RawDataset:
