@@ -1,8 +1,8 @@
-"""A second device, made of the CPU: its tensors compute there, but refuse what tensors of a GPU refuse.
+"""A fake second device: its tensors are computed on the CPU, but have the restrictions of GPU tensors.
 
-A tensor there and one here do not mix, a generator of the CPU draws nothing there, and whoever asks for a number waits
-for the device, which is counted. So a program that forgets to bring a tensor over is found out where there is no GPU.
-Importing this registers the device, which torch cannot take back: only in a process of its own.
+Its tensors do not mix with CPU tensors, CPU generators cannot draw them, and reading a number waits for the device,
+which is counted. So code that forgets to move a tensor fails on machines without a GPU, too. Importing this module
+registers the device, which torch cannot undo, so import it only in a process of its own.
 """
 
 from __future__ import annotations
@@ -22,17 +22,17 @@ from torch.utils._pytree import tree_leaves, tree_map
 from torch.utils.backend_registration import _setup_privateuseone_for_python_backend
 
 NAME = "elsewhere"
-#: How often was waited for the device, by what was asked.
+#: How often code waited for the device, by operator.
 SYNC_COUNTS: Counter[str] = Counter()
 
 _CPU = torch.device("cpu")
-#: Operators that take tensors of both devices.
+#: Operators that accept tensors of both devices.
 _CROSS_DEVICE_OPS = {"copy_", "_to_copy"}
 _SYNCING_OPS = {"_local_scalar_dense", "nonzero"}
 
 
 class _DeviceModule:
-    """What torch asks of a device's module."""
+    """The functions that torch expects of a device module."""
 
     is_initialized = is_available = staticmethod(lambda: True)
     _lazy_init = staticmethod(lambda: None)
@@ -48,22 +48,22 @@ DEVICE = torch.device(NAME, 0)
 
 
 class MixedDevicesError(RuntimeError):
-    """Tensors of two devices met in one operator."""
+    """An operator got tensors of two devices."""
 
 
 class FakeDeviceTensor(Tensor):
-    """A tensor on the second device; `inside` has its values."""
+    """A tensor on the second device; `cpu_tensor` has its values."""
 
     cpu_tensor: Tensor
 
     @staticmethod
-    def __new__(cls, real: Tensor) -> FakeDeviceTensor:
-        made: FakeDeviceTensor = Tensor._make_wrapper_subclass(  # type: ignore[attr-defined]
-            cls, real.size(), strides=real.stride(), storage_offset=real.storage_offset(), dtype=real.dtype,
-            layout=real.layout, device=DEVICE,
+    def __new__(cls, cpu_tensor: Tensor) -> FakeDeviceTensor:
+        wrapper: FakeDeviceTensor = Tensor._make_wrapper_subclass(  # type: ignore[attr-defined]
+            cls, cpu_tensor.size(), strides=cpu_tensor.stride(), storage_offset=cpu_tensor.storage_offset(),
+            dtype=cpu_tensor.dtype, layout=cpu_tensor.layout, device=DEVICE,
         )  # fmt: skip
-        made.cpu_tensor = real
-        return made
+        wrapper.cpu_tensor = cpu_tensor
+        return wrapper
 
     @classmethod
     def __torch_function__(cls, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
@@ -81,7 +81,7 @@ class FakeDeviceTensor(Tensor):
 
 
 class _DispatchAll(TorchDispatchMode):
-    """Sees also the operators that make tensors of nothing, or take them there."""
+    """Also intercepts operators that create tensors or move them to the device."""
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         return _call(func, args, kwargs or {})
@@ -89,13 +89,13 @@ class _DispatchAll(TorchDispatchMode):
 
 @contextmanager
 def fake_device() -> Iterator[None]:
-    """Within, tensors can be on the second device."""
+    """A context in which tensors can be on the second device."""
     fused = _foreach_utils._get_fused_kernels_supported_devices
     with pytest.MonkeyPatch.context() as patch, _DispatchAll():
         for name, module in list(sys.modules.items()):
             if name.startswith("torch.") and hasattr(module, fused.__name__):
                 patch.setattr(module, fused.__name__, lambda: [*fused(), NAME])
-        patch.setattr(torch, "inference_mode", torch.no_grad)  # which wrapped tensors do not know
+        patch.setattr(torch, "inference_mode", torch.no_grad)  # wrapper subclasses do not support it
         yield
 
 
@@ -109,15 +109,15 @@ def _call(func: Any, args: Any, kwargs: Mapping[str, Any]) -> Any:
         and fake_tensors
         and any(tensor.dim() for tensor in tensors if not isinstance(tensor, FakeDeviceTensor))
     ):
-        raise MixedDevicesError(f"{func} of {[(type(tensor).__name__, *tensor.shape) for tensor in tensors]}")
+        raise MixedDevicesError(f"{func} got {[(type(tensor).__name__, *tensor.shape) for tensor in tensors]}")
     if returns_fake and kwargs.get("generator") is not None:
-        raise MixedDevicesError(f"{func} draws from a generator of the CPU")
+        raise MixedDevicesError(f"{func} draws from a CPU generator")
     if fake_tensors and (name in _SYNCING_OPS or (name == "_to_copy" and not returns_fake)):
         SYNC_COUNTS[name] += 1
-    here = tree_map(_unwrap, dict(kwargs))
+    cpu_kwargs = tree_map(_unwrap, dict(kwargs))
     if target is not None:
-        here["device"] = _CPU if returns_fake else target
-    result = func(*tree_map(_unwrap, args), **here)
+        cpu_kwargs["device"] = _CPU if returns_fake else target
+    result = func(*tree_map(_unwrap, args), **cpu_kwargs)
     if isinstance(result, Tensor) and func._schema.is_mutable and name.endswith("_"):
         return args[0]
     return tree_map(_wrap_results(fake_tensors), result) if returns_fake else result
@@ -127,13 +127,13 @@ def _unwrap(value: object) -> object:
     return value.cpu_tensor if isinstance(value, FakeDeviceTensor) else value
 
 
-def _wrap_results(known: list[FakeDeviceTensor]) -> Callable[[object], object]:
-    """Takes results there; what an operator gives back as it came is what it was."""
-    same = {id(tensor.cpu_tensor): tensor for tensor in known}
+def _wrap_results(inputs: list[FakeDeviceTensor]) -> Callable[[object], object]:
+    """A function that wraps results as fake tensors; an input that an operator returns stays the same object."""
+    fake_by_id = {id(tensor.cpu_tensor): tensor for tensor in inputs}
 
     def wrap(value: object) -> object:
         if not isinstance(value, Tensor):
             return value
-        return same[id(value)] if id(value) in same else FakeDeviceTensor(value)
+        return fake_by_id[id(value)] if id(value) in fake_by_id else FakeDeviceTensor(value)
 
     return wrap

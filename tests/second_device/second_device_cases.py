@@ -1,4 +1,4 @@
-"""Tests on a second device; `test_second_device.py` runs them in a process of their own."""
+"""Tests on the fake second device; `test_second_device.py` runs them in a separate process."""
 
 from __future__ import annotations
 
@@ -50,16 +50,16 @@ def make_job(tiny: Dataset, recipe: Recipe = RECIPE, seed: int = 0, **more: Any)
 
 
 def make_distillation() -> Distillation:
-    # Without convolutions, whose layout in memory a device decides.
+    # No convolutions, since their memory layout depends on the device.
     return Distillation(models.create("lenet-300-100", classes=4, shape=(1, 8, 8), seed=5), 4.0, 0.7, until=10)
 
 
-def train(job: TrainingJob, device_: torch.device | str = fake_device.DEVICE, **more: Any) -> TrainingHistory:
-    return loop.train(**job.as_kwargs(), device=device_, **more)
+def train(job: TrainingJob, device: torch.device | str = fake_device.DEVICE, **more: Any) -> TrainingHistory:
+    return loop.train(**job.as_kwargs(), device=device, **more)
 
 
-def train_until_checkpoint(job: TrainingJob, device_: torch.device | str = fake_device.DEVICE, **more: Any) -> None:
-    """Train to the tenth step, which the checkpoint keeps."""
+def train_until_checkpoint(job: TrainingJob, device: torch.device | str = fake_device.DEVICE, **more: Any) -> None:
+    """Train for 10 steps, save a checkpoint and stop."""
     steps = iter(range(100))
 
     def before_step() -> None:
@@ -68,12 +68,12 @@ def train_until_checkpoint(job: TrainingJob, device_: torch.device | str = fake_
             raise InterruptedError
 
     with pytest.raises(InterruptedError):
-        train(job, device_, before_step=before_step, **more)
+        train(job, device, before_step=before_step, **more)
 
 
-def assert_equal(there: TrainingJob, here: TrainingJob) -> None:
-    expected = here.model.state_dict()
-    for name, tensor in there.model.state_dict().items():
+def assert_equal(on_fake: TrainingJob, on_cpu: TrainingJob) -> None:
+    expected = on_cpu.model.state_dict()
+    for name, tensor in on_fake.model.state_dict().items():
         assert isinstance(tensor, fake_device.FakeDeviceTensor), name
         assert torch.equal(tensor.cpu_tensor, expected[name]), name
 
@@ -90,38 +90,38 @@ def test_devices_do_not_mix() -> None:
 
 @pytest.mark.parametrize("augment", [(), ("crop", "flip", "rotation")])
 @pytest.mark.parametrize("optimizer", ["sgd", "adam"])
-@pytest.mark.parametrize("taught", [False, True])
-def test_a_training_is_the_same_and_waits_once_an_epoch(
-    tiny: Dataset, optimizer: str, augment: tuple[str, ...], taught: bool
+@pytest.mark.parametrize("distilled", [False, True])
+def test_a_training_gives_the_same_result_and_waits_once_per_epoch(
+    tiny: Dataset, optimizer: str, augment: tuple[str, ...], distilled: bool
 ) -> None:
     recipe = attrs.evolve(RECIPE, optimizer=optimizer, augment=augment)
-    more = [{"distillation": make_distillation()} if taught else {} for _ in range(2)]
-    here, there = make_job(tiny, recipe, **more[0]), make_job(tiny, recipe, **more[1])
-    expected = train(here, "cpu")
+    more = [{"distillation": make_distillation()} if distilled else {} for _ in range(2)]
+    on_cpu, on_fake = make_job(tiny, recipe, **more[0]), make_job(tiny, recipe, **more[1])
+    expected = train(on_cpu, "cpu")
     fake_device.SYNC_COUNTS.clear()
     waits: list[int] = []
-    assert train(there, before_step=lambda: waits.append(fake_device.SYNC_COUNTS.total())) == expected
-    assert_equal(there, here)
+    assert train(on_fake, before_step=lambda: waits.append(fake_device.SYNC_COUNTS.total())) == expected
+    assert_equal(on_fake, on_cpu)
     assert waits == [step // PER_EPOCH for step in range(3 * PER_EPOCH)]
 
 
-def test_a_training_goes_on_there(tiny: Dataset, tmp_path: Path) -> None:
-    here = make_job(tiny)
-    expected = train(here, "cpu")
+def test_a_training_resumes_on_the_second_device(tiny: Dataset, tmp_path: Path) -> None:
+    on_cpu = make_job(tiny)
+    expected = train(on_cpu, "cpu")
     train_until_checkpoint(make_job(tiny, checkpoint=Checkpointer(tmp_path)))
-    there = make_job(tiny, checkpoint=Checkpointer(tmp_path))
-    assert train(there) == expected
-    assert_equal(there, here)
+    on_fake = make_job(tiny, checkpoint=Checkpointer(tmp_path))
+    assert train(on_fake) == expected
+    assert_equal(on_fake, on_cpu)
 
 
 class AlwaysSparse:
-    """Finds that whatever is asked about pays."""
+    """Answers every question with yes."""
 
     def settle(self, question: str, measure: object) -> bool:
         return True
 
 
-def test_a_training_with_sparse_layers_starts_over_there(tiny: Dataset, tmp_path: Path) -> None:
+def test_a_training_with_sparse_layers_starts_over_on_the_second_device(tiny: Dataset, tmp_path: Path) -> None:
     def sparse_job(**more: Any) -> TrainingJob:
         model = models.create("lenet-300-100", classes=4, shape=(1, 8, 8), seed=0)
         draw = torch.Generator().manual_seed(0)
@@ -133,19 +133,19 @@ def test_a_training_with_sparse_layers_starts_over_there(tiny: Dataset, tmp_path
     checkpoints = Checkpointer(tmp_path)
     train_until_checkpoint(sparse_job(checkpoint=checkpoints), "cpu", choices=AlwaysSparse())
     assert torch.load(io.BytesIO(checkpoints.path.read_bytes().partition(b"\n")[2]), weights_only=True)["sparse"]
-    there = sparse_job(checkpoint=Checkpointer(tmp_path))
-    assert train(there) == train(sparse_job())
+    on_fake = sparse_job(checkpoint=Checkpointer(tmp_path))
+    assert train(on_fake) == train(sparse_job())
 
 
-def test_a_stack_there(tiny: Dataset) -> None:
-    here, there = ([make_job(tiny, seed=seed) for seed in range(3)] for _ in range(2))
-    expected = train_stacked(here, InMemoryChoices())
+def test_stacked_trainings_on_the_second_device(tiny: Dataset) -> None:
+    on_cpu, on_fake = ([make_job(tiny, seed=seed) for seed in range(3)] for _ in range(2))
+    expected = train_stacked(on_cpu, InMemoryChoices())
     fake_device.SYNC_COUNTS.clear()
     waits: list[int] = []
     before_step = lambda: waits.append(fake_device.SYNC_COUNTS.total())  # noqa: E731
-    assert train_stacked(there, InMemoryChoices(), device=fake_device.DEVICE, before_step=before_step) == expected
+    assert train_stacked(on_fake, InMemoryChoices(), device=fake_device.DEVICE, before_step=before_step) == expected
     assert waits == [step // PER_EPOCH for step in range(3 * PER_EPOCH)]
-    for one, other in zip(there, here, strict=True):
+    for one, other in zip(on_fake, on_cpu, strict=True):
         assert_equal(one, other)
 
 
@@ -203,14 +203,14 @@ compare colt, random-init, dense
 
 
 @pytest.mark.parametrize("text", PLANS.values(), ids=list(PLANS))
-def test_a_plan_there(text: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_plan_on_the_second_device(text: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for module in (launch, prepare_study):
-        monkeypatch.setattr(module, "resolve_device", lambda asked: fake_device.DEVICE)
+        monkeypatch.setattr(module, "resolve_device", lambda name: fake_device.DEVICE)
     monkeypatch.setitem(measures.WATTS, fake_device.NAME, 300.0)
     plan = tmp_path / "test.plan"
     plan.write_text(text)
-    places = ["--store", tmp_path / "store", "--out", tmp_path / "runs"]
-    code = main([str(word) for word in ("run", plan, *places, "--jobs", 1, "--no-tensorboard")])
+    folders = ["--store", tmp_path / "store", "--out", tmp_path / "runs"]
+    code = main([str(word) for word in ("run", plan, *folders, "--jobs", 1, "--no-tensorboard")])
     assert code == 0
     results = [json.loads(path.read_text()) for path in (tmp_path / "store").glob("results/*/*/result.json")]
     assert {result["made"]["device"] for result in results} == {str(fake_device.DEVICE)}

@@ -1,4 +1,4 @@
-"""Trainings and whole plans on a second device made of the CPU, as a stand-in for a GPU."""
+"""Trainings and whole plans on a fake second device, as a stand-in for a GPU."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ import pytest
 INNER = Path(__file__).with_name("second_device_cases.py")
 
 
-@pytest.mark.parametrize("which", ["not plan", pytest.param("plan", marks=pytest.mark.slow)])
-def test_on_a_second_device(which: str, tmp_path: Path) -> None:
-    """In a process of its own: torch cannot take back a device."""
-    apart = ["-p", "no:cacheprovider", "--basetemp", tmp_path / "inner"]
-    command = [sys.executable, "-m", "pytest", INNER, "-k", which, *apart]
+@pytest.mark.parametrize("expression", ["not plan", pytest.param("plan", marks=pytest.mark.slow)])
+def test_on_a_second_device(expression: str, tmp_path: Path) -> None:
+    """Run the cases in a separate process, since torch cannot unregister a device."""
+    options = ["-p", "no:cacheprovider", "--basetemp", tmp_path / "inner"]
+    command = [sys.executable, "-m", "pytest", INNER, "-k", expression, *options]
     env = {**os.environ, "OMP_NUM_THREADS": "1"}
-    ran = subprocess.run([str(word) for word in command], capture_output=True, text=True, env=env, cwd=tmp_path)
-    assert ran.returncode == 0, ran.stdout + ran.stderr
+    completed = subprocess.run([str(word) for word in command], capture_output=True, text=True, env=env, cwd=tmp_path)
+    assert completed.returncode == 0, completed.stdout + completed.stderr

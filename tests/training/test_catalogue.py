@@ -1,4 +1,4 @@
-"""The catalogue says what is true of the networks and data sets, and says it without torch."""
+"""The catalogue agrees with the networks and data sets it describes, and loads no torch."""
 
 from __future__ import annotations
 
@@ -12,24 +12,24 @@ from tickdsl.training.data import datasets
 from tickdsl.training.torchvision_import import import_torchvision
 
 
-def test_it_loads_no_torch() -> None:
+def test_the_catalogue_loads_no_torch() -> None:
     code = "import sys; from tickdsl.training import catalogue, recipes; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
 
 
-def test_it_lists_torchvisions_classifiers() -> None:
+def test_the_catalogue_lists_all_torchvision_classifiers() -> None:
     torchvision = import_torchvision()
     assert set(catalogue.TORCHVISION_MODELS) == set(torchvision.models.list_models(module=torchvision.models))
 
 
-def test_names_of_ours_win_and_torchvisions_are_reachable() -> None:
+def test_own_names_take_precedence_over_torchvisions() -> None:
     assert catalogue.MODELS["vgg16"].is_builtin
     assert not catalogue.MODELS["torchvision.vgg16"].is_builtin
     assert catalogue.MODELS["resnet18"] == catalogue.MODELS["torchvision.resnet18"]
 
 
 @pytest.mark.parametrize("name", [info.name for info in catalogue.MODELS.values() if info.is_builtin])
-def test_facts_of_our_networks_hold(name: str) -> None:
+def test_builtin_networks_match_the_catalogue(name: str) -> None:
     import torch
 
     info = catalogue.MODELS[name]
@@ -46,8 +46,8 @@ def test_facts_of_our_networks_hold(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", ["digits", "synthetic"])
-def test_facts_of_embedded_data_hold(name: str) -> None:
+def test_builtin_data_sets_match_the_catalogue(name: str) -> None:
     info = catalogue.DATASETS[name]
-    found = datasets.load(name)
-    assert (found.shape, found.classes) == (info.shape, info.classes)
-    assert (len(found.train_labels), len(found.test_labels)) == (info.train, info.test)
+    data = datasets.load(name)
+    assert (data.shape, data.classes) == (info.shape, info.classes)
+    assert (len(data.train_labels), len(data.test_labels)) == (info.train, info.test)

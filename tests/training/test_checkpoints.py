@@ -1,4 +1,4 @@
-"""A training that is interrupted anywhere ends with the bits of one that never was."""
+"""A training that is interrupted anywhere ends with bit-identical weights to an uninterrupted one."""
 
 from __future__ import annotations
 
@@ -30,11 +30,11 @@ MASKS = {"1.conv2.weight": torch.arange(32 * 16 * 9).view(32, 16, 3, 3) % 3 > 0}
 
 
 class Stop(Exception):
-    """What a caller raises to leave a training."""
+    """Raised by `before_step` to interrupt a training."""
 
 
 class Tiny:
-    """A small training with everything random in it: augmentation, dropout, momentum, masks."""
+    """A small training with augmentation, dropout, momentum and masks."""
 
     def __init__(self, optimizer: str) -> None:
         self.data = datasets.load(
@@ -66,25 +66,27 @@ class Tiny:
 
 @pytest.mark.parametrize("optimizer", ["sgd", "adam"])
 @settings(max_examples=6, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
-@given(cuts=st.lists(st.integers(0, STEPS - 1), max_size=4))
-def test_stopped_anywhere_and_continued_is_never_stopped(tmp_path: Path, optimizer: str, cuts: list[int]) -> None:
+@given(interruptions=st.lists(st.integers(0, STEPS - 1), max_size=4))
+def test_interrupted_trainings_end_as_uninterrupted_ones(
+    tmp_path: Path, optimizer: str, interruptions: list[int]
+) -> None:
     tiny = Tiny(optimizer)
     folder = Path(tempfile.mkdtemp(dir=tmp_path))
     expected = tiny.model()
     history = tiny.run(expected, None)
-    left = STEPS
-    for cut in cuts:
-        if cut < left:
+    remaining = STEPS
+    for stop_at in interruptions:
+        if stop_at < remaining:
             with pytest.raises(Stop):
-                tiny.run(tiny.model(), folder, stop_at=cut)
-            left -= cut
-    continued = tiny.model()
-    assert tiny.run(continued, folder) == history
-    for name, tensor in continued.state_dict().items():
+                tiny.run(tiny.model(), folder, stop_at=stop_at)
+            remaining -= stop_at
+    resumed = tiny.model()
+    assert tiny.run(resumed, folder) == history
+    for name, tensor in resumed.state_dict().items():
         assert torch.equal(tensor, expected.state_dict()[name]), name
 
 
-def test_save_now_keeps_the_step_at_which_it_was_asked(tmp_path: Path) -> None:
+def test_save_now_saves_the_current_step(tmp_path: Path) -> None:
     tiny = Tiny("sgd")
     checkpoints = Checkpointer(tmp_path, every_seconds=1e9)
     seen = 0
@@ -104,10 +106,10 @@ def test_save_now_keeps_the_step_at_which_it_was_asked(tmp_path: Path) -> None:
 
 
 class Disk:
-    """A disk that takes its time over a file until it is let, and then may fail."""
+    """A disk that blocks each write until `release` is set, and then fails if `error` is set."""
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        self.let = threading.Event()
+        self.release = threading.Event()
         self.files, self.threads = 0, 0
         self.error: OSError | None = None
         monkeypatch.setattr(os, "fsync", self._sync)
@@ -115,61 +117,61 @@ class Disk:
     def _sync(self, handle: int) -> None:
         self.files += 1
         self.threads = max(self.threads, sum(t.name.startswith("checkpoint") for t in threading.enumerate()))
-        assert self.let.wait(30)
+        assert self.release.wait(30)
         if self.error is not None:
             raise self.error
 
 
 def test_a_training_goes_on_while_one_checkpoint_is_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     tiny, disk = Tiny("sgd"), Disk(monkeypatch)
-    steps, told = 0, []
-    here = threading.get_ident()
+    steps, saved_steps = 0, []
+    training_thread = threading.get_ident()
 
     def before_step() -> None:
         nonlocal steps
         steps += 1
-        if steps == 8:  # all the while the first is being written
-            assert not told
-            disk.let.set()
+        if steps == 8:  # the first checkpoint is still being written
+            assert not saved_steps
+            disk.release.set()
         if steps > 8:
             time.sleep(0.05)
 
-    def saved(step: int) -> None:
-        assert threading.get_ident() == here
-        told.append(step)
+    def on_saved(step: int) -> None:
+        assert threading.get_ident() == training_thread
+        saved_steps.append(step)
 
     model, expected = tiny.model(), tiny.model()
-    checkpoints = Checkpointer(tmp_path, every_seconds=0, on_saved=saved)
+    checkpoints = Checkpointer(tmp_path, every_seconds=0, on_saved=on_saved)
     train(model, tiny.data, tiny.recipe, seed=7, masks=MASKS, checkpoint=checkpoints, before_step=before_step)
     assert steps == STEPS
-    assert told[0] == 1  # the state when it was begun, not when it was written
-    assert told[1] >= 8
+    assert saved_steps[0] == 1  # the step when saving began, not when it ended
+    assert saved_steps[1] >= 8
     assert disk.threads == 1
     assert not [thread for thread in threading.enumerate() if thread.name.startswith("checkpoint")]
     tiny.run(expected, None)
     assert all(torch.equal(a, b) for a, b in zip(model.parameters(), expected.parameters(), strict=True))
 
 
-def test_a_copy_is_written_not_what_became_of_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_checkpoint_holds_the_state_when_saving_began(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     disk = Disk(monkeypatch)
     state = {"step": 3, "model": {"w": torch.zeros(4)}, "seen": [torch.ones(2), (torch.ones(1), 5)]}
     checkpoints = Checkpointer(tmp_path, every_seconds=0)
     checkpoints.attach("a" * 64, lambda: state)
     checkpoints.save_if_due()
     state["model"]["w"].fill_(9)  # type: ignore[index, call-overload]
-    disk.let.set()
+    disk.release.set()
     checkpoints.detach()
     checkpoints.attach("a" * 64, lambda: state)
-    found = checkpoints.load()
-    assert found is not None
-    assert found["model"]["w"].tolist() == [0] * 4
-    assert found["seen"][1][1] == 5
+    loaded = checkpoints.load()
+    assert loaded is not None
+    assert loaded["model"]["w"].tolist() == [0] * 4
+    assert loaded["seen"][1][1] == 5
 
 
-def test_what_goes_wrong_in_writing_is_raised_at_a_step(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_write_error_is_raised_at_a_step(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     tiny, disk = Tiny("sgd"), Disk(monkeypatch)
     disk.error = OSError(28, "No space left on device")
-    disk.let.set()
+    disk.release.set()
     with pytest.raises(TickdslError, match="No space left"):
         train(
             tiny.model(), tiny.data, tiny.recipe, seed=7, before_step=lambda: time.sleep(0.05),
@@ -179,7 +181,7 @@ def test_what_goes_wrong_in_writing_is_raised_at_a_step(tmp_path: Path, monkeypa
     assert not list(tmp_path.iterdir())
 
 
-def test_save_now_waits_until_it_is_safe(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_save_now_waits_for_the_write(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     tiny, disk = Tiny("sgd"), Disk(monkeypatch)
     checkpoints = Checkpointer(tmp_path, every_seconds=0)
     steps = 0
@@ -187,7 +189,7 @@ def test_save_now_waits_until_it_is_safe(tmp_path: Path, monkeypatch: pytest.Mon
     def before_step() -> None:
         nonlocal steps
         if steps == 4:  # the checkpoint of step 1 is still being written
-            threading.Timer(0.1, disk.let.set).start()
+            threading.Timer(0.1, disk.release.set).start()
             checkpoints.save_now()
             raise Stop
         steps += 1
@@ -207,7 +209,7 @@ def test_save_now_waits_until_it_is_safe(tmp_path: Path, monkeypatch: pytest.Mon
 
 
 @pytest.mark.parametrize(
-    ("spoil", "why"),
+    ("spoil", "reason"),
     [
         (lambda content: content[:-10], "damaged"),
         (lambda content: content[:200] + bytes([content[200] ^ 1]) + content[201:], "damaged"),
@@ -216,7 +218,7 @@ def test_save_now_waits_until_it_is_safe(tmp_path: Path, monkeypatch: pytest.Mon
         (lambda content: content.replace(content.split()[3], b"0" * 64, 1), "another training"),
     ],
 )
-def test_a_checkpoint_that_is_not_ours_is_told_and_ignored(tmp_path: Path, spoil, why: str) -> None:  # type: ignore[no-untyped-def]
+def test_an_unusable_checkpoint_is_ignored_with_a_warning(tmp_path: Path, spoil, reason: str) -> None:  # type: ignore[no-untyped-def]
     tiny = Tiny("sgd")
     with pytest.raises(Stop):
         tiny.run(tiny.model(), tmp_path, stop_at=6)
@@ -227,11 +229,11 @@ def test_a_checkpoint_that_is_not_ours_is_told_and_ignored(tmp_path: Path, spoil
     tiny.run(expected, None)
     train(model, tiny.data, tiny.recipe, seed=7, masks=MASKS, checkpoint=checkpoints)
     assert len(warnings) == 1
-    assert why in warnings[0]
+    assert reason in warnings[0]
     assert all(torch.equal(a, b) for a, b in zip(model.parameters(), expected.parameters(), strict=True))
 
 
-def test_another_seed_does_not_go_on_from_this_checkpoint(tmp_path: Path) -> None:
+def test_a_training_with_another_seed_does_not_resume(tmp_path: Path) -> None:
     tiny = Tiny("sgd")
     with pytest.raises(Stop):
         tiny.run(tiny.model(), tmp_path, stop_at=6)
@@ -240,7 +242,7 @@ def test_another_seed_does_not_go_on_from_this_checkpoint(tmp_path: Path) -> Non
     assert "another training" in warnings[0]
 
 
-def test_a_folder_that_cannot_be_made_is_a_users_error(tmp_path: Path) -> None:
+def test_a_folder_that_cannot_be_created_is_a_users_error(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("in the way")
     with pytest.raises(TickdslError, match="cannot write the checkpoint"):
         Tiny("sgd").run(Tiny("sgd").model(), tmp_path / "file")
@@ -268,7 +270,7 @@ print(json.dumps({"steps": len(steps), "digest": digest}))
 """
 
 
-def test_killed_for_real_and_started_again(tmp_path: Path) -> None:
+def test_a_killed_process_resumes_with_the_same_result(tmp_path: Path) -> None:
     def command(folder: Path, pause: float) -> list[str]:
         return [sys.executable, "-c", _PROGRAM, str(folder), str(pause)]
 
@@ -283,13 +285,13 @@ def test_killed_for_real_and_started_again(tmp_path: Path) -> None:
     assert process.wait() == -signal.SIGKILL
 
     def finish(folder: Path) -> dict[str, object]:
-        done = subprocess.run(command(folder, 0), env=environment, check=True, capture_output=True, text=True)
-        result: dict[str, object] = json.loads(done.stdout)
+        completed = subprocess.run(command(folder, 0), env=environment, check=True, capture_output=True, text=True)
+        result: dict[str, object] = json.loads(completed.stdout)
         return result
 
-    again, whole = finish(killed), finish(tmp_path / "whole")
-    assert again["digest"] == whole["digest"]
-    assert 0 < again["steps"] < whole["steps"] == 24  # type: ignore[operator]
+    resumed, uninterrupted = finish(killed), finish(tmp_path / "uninterrupted")
+    assert resumed["digest"] == uninterrupted["digest"]
+    assert 0 < resumed["steps"] < uninterrupted["steps"] == 24  # type: ignore[operator]
 
 
 _SECOND_HANGS = """
@@ -306,7 +308,7 @@ os.fsync = fsync
 """
 
 
-def test_killed_while_it_writes_leaves_the_checkpoint_before(tmp_path: Path) -> None:
+def test_a_kill_during_a_write_keeps_the_previous_checkpoint(tmp_path: Path) -> None:
     command = [sys.executable, "-c", _SECOND_HANGS + _PROGRAM, str(tmp_path), "0.02"]
     environment = os.environ | {"OMP_NUM_THREADS": "1"}
     with subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, text=True) as process:

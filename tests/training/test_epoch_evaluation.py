@@ -1,5 +1,6 @@
-"""Tests beside the next epoch's steps tell what tests at once tell. What does work beside is a stand-in: no GPU is
-wanted. It works late, on what it was given, so that a test of weights which have changed meanwhile is found out.
+"""Tests in parallel with the next epoch's steps give the results of tests at once.
+
+A stand-in for the GPU runs each test late, so that a test whose weights have changed in the meantime is noticed.
 """
 
 from __future__ import annotations
@@ -25,31 +26,31 @@ from tickdsl.training.measured_choices import InMemoryChoices
 from tickdsl.training.recipes.recipe import Recipe
 from tickdsl.training.stacked.training import train_stacked
 
-#: Six whole batches and a smaller one each epoch.
+#: Six full batches and a smaller one per epoch.
 RECIPE = Recipe(length="3ep", lr=0.05, batch=16, decay=5e-4, schedule="cosine", augment=("crop", "flip"))
 PER_EPOCH = 7
 
 
 @attrs.define
 class Late:
-    """Does work when it has been asked for `asks` times whether it is done, or is waited for."""
+    """An evaluator that runs its work at the `delay`-th query, or when waited for."""
 
-    asks: int
-    networks: int = 0  # in one; 0: a network alone
-    begun: int = 0
+    delay: int
+    networks: int = 0  # stacked; 0: a single network
+    started: int = 0
     waited: int = 0
     short_of_memory: int | None = None  # from this test on
-    tried: int = 0
-    has_room: bool = True
+    attempts: int = 0
+    copy_fits: bool = True
 
     def has_memory(self) -> bool:
-        return self.has_room
+        return self.copy_fits
 
     def __call__(self, work: Callable[[], Tensor]) -> EpochSums:
-        self.tried += 1
-        if self.begun == self.short_of_memory:
+        self.attempts += 1
+        if self.started == self.short_of_memory:
             raise torch.OutOfMemoryError("CUDA out of memory")
-        self.begun += 1
+        self.started += 1
         sums = torch.full((3, self.networks) if self.networks else (3,), float("nan"), dtype=torch.float64)
         return EpochSums(sums, _LateEvent(self, work, sums))
 
@@ -59,11 +60,11 @@ class _LateEvent:
     late: Late
     work: Callable[[], Tensor] | None
     sums: Tensor
-    asked: int = 0
+    queries: int = 0
 
     def query(self) -> bool:
-        self.asked += 1
-        if self.asked >= self.late.asks:
+        self.queries += 1
+        if self.queries >= self.late.delay:
             self._do()
         return self.work is None
 
@@ -84,7 +85,7 @@ def tiny() -> Dataset:
 
 
 @pytest.fixture
-def lately(monkeypatch: pytest.MonkeyPatch) -> Callable[[Late], Late]:
+def run_late(monkeypatch: pytest.MonkeyPatch) -> Callable[[Late], Late]:
     def use(late: Late) -> Late:
         monkeypatch.setattr(epoch_evaluation, "async_evaluator", lambda device: late)
         return late
@@ -92,14 +93,14 @@ def lately(monkeypatch: pytest.MonkeyPatch) -> Callable[[Late], Late]:
     return use
 
 
-def _given(tiny: Dataset, seed: int = 0, recipe: Recipe = RECIPE, **more: object) -> TrainingJob:
+def _job(tiny: Dataset, seed: int = 0, recipe: Recipe = RECIPE, **more: object) -> TrainingJob:
     model = models.create("small-cnn", classes=4, shape=(1, 8, 8), seed=seed, options={"width": 0.5})
     masks = {name: p.detach() > 0 for name, p in model.named_parameters() if p.dim() > 1}
     return TrainingJob(model=model, data=tiny, recipe=recipe, seed=seed, masks=masks, **more)
 
 
-def _train(given: TrainingJob, before_step: Callable[[], None] | None = None) -> TrainingHistory:
-    return loop.train(**given.as_kwargs(), before_step=before_step)
+def _train(job: TrainingJob, before_step: Callable[[], None] | None = None) -> TrainingHistory:
+    return loop.train(**job.as_kwargs(), before_step=before_step)
 
 
 def _equal(one: TrainingJob, other: TrainingJob) -> bool:
@@ -107,133 +108,137 @@ def _equal(one: TrainingJob, other: TrainingJob) -> bool:
     return all(torch.equal(tensor, theirs[name]) for name, tensor in one.model.state_dict().items())
 
 
-@pytest.mark.parametrize("asks", [1, 2, 5, 1000])
-def test_late_tests_are_those_at_once(tiny: Dataset, lately: Callable[[Late], Late], asks: int) -> None:
-    plain = _given(tiny)
+@pytest.mark.parametrize("delay", [1, 2, 5, 1000])
+def test_late_tests_give_the_results_of_tests_at_once(
+    tiny: Dataset, run_late: Callable[[Late], Late], delay: int
+) -> None:
+    plain = _job(tiny)
     expected = _train(plain)
     steps: list[int] = []
-    told: list[tuple[int, EpochReport]] = []
-    late = lately(Late(asks))
-    given = _given(tiny, on_epoch=lambda report: told.append((len(steps), report)))
-    history = _train(given, before_step=lambda: steps.append(0))
+    reports: list[tuple[int, EpochReport]] = []
+    late = run_late(Late(delay))
+    job = _job(tiny, on_epoch=lambda report: reports.append((len(steps), report)))
+    history = _train(job, before_step=lambda: steps.append(0))
     assert history == expected
-    assert _equal(given, plain)
-    assert late.begun == 3
-    assert [report for _, report in told] == list(expected.epochs)
-    # Told as soon as it is asked for often enough, once a step; at the latest where the next epoch ends.
-    later = min(asks - 1, PER_EPOCH)
-    assert [at for at, _ in told] == [PER_EPOCH + later, 2 * PER_EPOCH + later, 3 * PER_EPOCH]
-    assert late.waited == (3 if asks == 1000 else 1), "the last one is waited for"
+    assert _equal(job, plain)
+    assert late.started == 3
+    assert [report for _, report in reports] == list(expected.epochs)
+    # Reported after `delay` queries, one per step, and at the latest at the end of the next epoch.
+    later = min(delay - 1, PER_EPOCH)
+    assert [at for at, _ in reports] == [PER_EPOCH + later, 2 * PER_EPOCH + later, 3 * PER_EPOCH]
+    assert late.waited == (3 if delay == 1000 else 1), "only the last test is waited for"
 
 
-@pytest.mark.parametrize("left", [PER_EPOCH, PER_EPOCH + 2, 2 * PER_EPOCH - 1])
-def test_left_before_its_sums_came(tiny: Dataset, lately: Callable[[Late], Late], tmp_path: Path, left: int) -> None:
-    plain = _given(tiny)
+@pytest.mark.parametrize("interrupt_at", [PER_EPOCH, PER_EPOCH + 2, 2 * PER_EPOCH - 1])
+def test_a_training_interrupted_during_a_test_resumes(
+    tiny: Dataset, run_late: Callable[[Late], Late], tmp_path: Path, interrupt_at: int
+) -> None:
+    plain = _job(tiny)
     expected = _train(plain)
-    lately(Late(1000))
-    told: list[EpochReport] = []
+    run_late(Late(1000))
+    reports: list[EpochReport] = []
     kept = Checkpointer(tmp_path, every_seconds=1e9)
     steps: list[int] = []
 
-    def leave() -> None:
-        if len(steps) == left:
+    def interrupt() -> None:
+        if len(steps) == interrupt_at:
             kept.save_now()
             raise InterruptedError
         steps.append(0)
 
     with pytest.raises(InterruptedError):
-        _train(_given(tiny, checkpoint=kept, on_epoch=told.append), leave)
-    assert told == []
-    given = _given(tiny, checkpoint=Checkpointer(tmp_path), on_epoch=told.append)
-    assert _train(given) == expected
-    assert told == list(expected.epochs)
-    assert _equal(given, plain)
+        _train(_job(tiny, checkpoint=kept, on_epoch=reports.append), interrupt)
+    assert reports == []
+    job = _job(tiny, checkpoint=Checkpointer(tmp_path), on_epoch=reports.append)
+    assert _train(job) == expected
+    assert reports == list(expected.epochs)
+    assert _equal(job, plain)
 
 
 @pytest.mark.parametrize("late", [None, Late(1000)], ids=["at once", "late"])
 @pytest.mark.parametrize("after", [0, 2])
-def test_a_training_that_diverged_is_found_out_and_leaves_no_weights(
+def test_a_diverged_training_fails_and_hands_out_no_weights(
     tiny: Dataset, monkeypatch: pytest.MonkeyPatch, late: Late | None, after: int
 ) -> None:
     monkeypatch.setattr(epoch_evaluation, "async_evaluator", lambda device: late)
-    handed: list[object] = []
-    given = _given(tiny, recipe=attrs.evolve(RECIPE, lr=1e9), step_callbacks={PER_EPOCH + after: handed.append})
+    handed_out: list[object] = []
+    job = _job(tiny, recipe=attrs.evolve(RECIPE, lr=1e9), step_callbacks={PER_EPOCH + after: handed_out.append})
     steps: list[int] = []
     with pytest.raises(TickdslError, match="in epoch 1"):
-        _train(given, lambda: steps.append(0))
+        _train(job, lambda: steps.append(0))
     assert len(steps) == PER_EPOCH + (after if late is not None else 0)
-    assert handed == []
+    assert handed_out == []
 
 
-def test_a_stack_is_tested_late_too(tiny: Dataset, lately: Callable[[Late], Late]) -> None:
-    plain = [_given(tiny, seed) for seed in range(3)]
+def test_a_stack_can_be_tested_late(tiny: Dataset, run_late: Callable[[Late], Late]) -> None:
+    plain = [_job(tiny, seed) for seed in range(3)]
     expected = train_stacked(plain, InMemoryChoices())
-    late = lately(Late(4, networks=3))
-    told: list[EpochReport] = []
-    given = [_given(tiny, seed, on_epoch=told.append) for seed in range(3)]
-    assert train_stacked(given, InMemoryChoices()) == expected
-    assert late.begun == 3
-    assert sorted(told, key=lambda report: report.epoch) == told
-    assert all(_equal(one, other) for one, other in zip(given, plain, strict=True))
+    late = run_late(Late(4, networks=3))
+    reports: list[EpochReport] = []
+    jobs = [_job(tiny, seed, on_epoch=reports.append) for seed in range(3)]
+    assert train_stacked(jobs, InMemoryChoices()) == expected
+    assert late.started == 3
+    assert sorted(reports, key=lambda report: report.epoch) == reports
+    assert all(_equal(one, other) for one, other in zip(jobs, plain, strict=True))
 
 
 @pytest.mark.parametrize("short", [0, 1])
-def test_with_little_memory_tests_are_done_at_once(tiny: Dataset, lately: Callable[[Late], Late], short: int) -> None:
-    expected = _train(_given(tiny))
-    late = lately(Late(1000, short_of_memory=short))
-    assert _train(_given(tiny)) == expected
-    assert (late.begun, late.tried) == (short, short + 1)
+def test_tests_run_at_once_if_memory_runs_out(tiny: Dataset, run_late: Callable[[Late], Late], short: int) -> None:
+    expected = _train(_job(tiny))
+    late = run_late(Late(1000, short_of_memory=short))
+    assert _train(_job(tiny)) == expected
+    assert (late.started, late.attempts) == (short, short + 1)
 
 
-def test_without_room_for_a_copy_tests_are_done_at_once(tiny: Dataset, lately: Callable[[Late], Late]) -> None:
-    expected = _train(_given(tiny))
-    late = lately(Late(1000, has_room=False))
-    assert _train(_given(tiny)) == expected
-    assert late.tried == 0
+def test_tests_run_at_once_if_a_copy_does_not_fit(tiny: Dataset, run_late: Callable[[Late], Late]) -> None:
+    expected = _train(_job(tiny))
+    late = run_late(Late(1000, copy_fits=False))
+    assert _train(_job(tiny)) == expected
+    assert late.attempts == 0
 
 
 class Remembers(nn.Module):
-    """Keeps a tensor of the last step, which torch does not copy."""
+    """Keeps a tensor of the last step, which `copy.deepcopy` refuses."""
 
     def __init__(self, inner: nn.Module) -> None:
         super().__init__()
         self.inner = inner
 
-    def forward(self, pictures: Tensor) -> Tensor:
-        self.last = self.inner(pictures)
+    def forward(self, images: Tensor) -> Tensor:
+        self.last = self.inner(images)
         return self.last
 
 
-def test_a_network_that_cannot_be_copied_is_tested_at_once(tiny: Dataset, lately: Callable[[Late], Late]) -> None:
-    plain, given = (attrs.evolve(each, model=Remembers(each.model), masks={}) for each in (_given(tiny), _given(tiny)))
+def test_a_network_that_cannot_be_copied_is_tested_at_once(tiny: Dataset, run_late: Callable[[Late], Late]) -> None:
+    plain, job = (attrs.evolve(base, model=Remembers(base.model), masks={}) for base in (_job(tiny), _job(tiny)))
     expected = _train(plain)
-    late = lately(Late(1000))
-    assert _train(given) == expected
-    assert late.tried == 0
-    assert _equal(given, plain)
+    late = run_late(Late(1000))
+    assert _train(job) == expected
+    assert late.attempts == 0
+    assert _equal(job, plain)
 
 
-def test_what_is_wrong_with_a_test_is_told(tiny: Dataset, lately: Callable[[Late], Late]) -> None:
+def test_an_error_in_a_test_is_raised(tiny: Dataset, run_late: Callable[[Late], Late]) -> None:
     class Fails(nn.Module):
-        def forward(self, pictures: Tensor) -> Tensor:
+        def forward(self, images: Tensor) -> Tensor:
             if not self.training:
                 raise RuntimeError("no tests, please")
-            return pictures.flatten(1)[:, :4] * self.one
+            return images.flatten(1)[:, :4] * self.one
 
         def __init__(self) -> None:
             super().__init__()
             self.one = nn.Parameter(torch.ones(1))
 
-    lately(Late(1))
+    run_late(Late(1))
     with pytest.raises(RuntimeError, match="no tests, please"):
-        _train(attrs.evolve(_given(tiny), model=Fails(), masks={}))
+        _train(attrs.evolve(_job(tiny), model=Fails(), masks={}))
 
 
 @pytest.mark.parametrize(("device", "peak", "room"), [("cuda", 19, True), ("cuda", 20, False), ("cuda:1", 19, True)])
-def test_room_is_half_of_what_the_process_may_take(
+def test_a_copy_may_use_half_of_the_memory_limit(
     monkeypatch: pytest.MonkeyPatch, device: str, peak: int, room: bool
 ) -> None:
-    """`cuda` is the current device, which torch's functions do not all know."""
+    """`cuda` means the current device, whose index some of torch's functions need."""
     indices: list[int] = []
     monkeypatch.setattr(torch.cuda, "Stream", lambda device: None)
     monkeypatch.setattr(torch.cuda, "current_device", lambda: 0)
@@ -245,14 +250,14 @@ def test_room_is_half_of_what_the_process_may_take(
     assert indices == [torch.device(device).index or 0]
 
 
-def test_on_a_cpu_nothing_is_late() -> None:
+def test_tests_run_at_once_on_a_cpu() -> None:
     assert async_evaluation.async_evaluator(torch.device("cpu")) is None
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
 def test_on_a_gpu(tiny: Dataset, monkeypatch: pytest.MonkeyPatch) -> None:
-    late = loop.train(**_given(tiny).as_kwargs(), device="cuda")
+    late = loop.train(**_job(tiny).as_kwargs(), device="cuda")
     monkeypatch.setattr(epoch_evaluation, "async_evaluator", lambda device: None)
-    plain = loop.train(**_given(tiny).as_kwargs(), device="cuda")
+    plain = loop.train(**_job(tiny).as_kwargs(), device="cuda")
     for one, other in zip(late.epochs, plain.epochs, strict=True):
         assert one.test_loss == pytest.approx(other.test_loss, rel=1e-2)

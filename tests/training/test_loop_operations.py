@@ -1,4 +1,4 @@
-"""What a training step costs, counted in operations: noise on a shared machine cannot hide an extra one."""
+"""The cost of a training step, counted in operations, since timings on a shared machine are too noisy."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ def _bare_step(model: nn.Module, images: Tensor, labels: Tensor, mean: Tensor, s
 def _counted_step(
     model: nn.Module, tiny: Dataset, masks: dict[str, Tensor], distillation: Distillation | None = None, **more: Any
 ) -> Counter[str]:
-    """The operations of one whole step in the middle of an epoch of ours."""
+    """The operations of one step of `train` in the middle of an epoch."""
     counter, calls = _Count(), 0
 
     def before_step() -> None:
@@ -96,34 +96,34 @@ def test_a_step_is_the_bare_step_and_one_mask_operation(tiny: Dataset, name: str
     assert ours["_local_scalar_dense"] == 0
 
 
-def test_an_epoch_waits_for_the_device_only_at_its_end(tiny: Dataset) -> None:
+def test_an_epoch_does_not_wait_for_the_device(tiny: Dataset) -> None:
     waits = _Count()
     model = models.create("small-cnn", classes=4, shape=tiny.shape, seed=0)
     recipe = Recipe(length="2ep", lr=0.05, batch=8, augment=("crop", "flip", "rotation"), schedule="one-cycle")
     with waits:
         train(model, tiny, recipe, seed=0)
-    # SGD's fused step, the batch norms and the rest of 24 steps: none asks for a number.
+    # None of the 24 steps waits for a number.
     assert waits.names["_local_scalar_dense"] == 0
     assert waits.names["_fused_sgd_"] == 24
 
 
-#: What a lesson adds to a step: the teacher's answers gathered, the student's softened, their divergence, the weighted
-#: sum, and all of that backwards. Not one of them is as large as a layer.
-_LESSON = Counter(
+#: The operations that distillation adds to a step: gathering the teacher's outputs, softening the student's, their
+#: divergence, the weighted sum, and the backward pass. Each is much smaller than a layer.
+_DISTILLATION_OPS = Counter(
     index_select=1, div=4, _log_softmax=1, sub=1, exp=1, mul=6, sum=1, add=2, expand=1, neg=1, detach=2,
     _log_softmax_backward_data=1,
 )  # fmt: skip
 
 
-def test_a_lesson_costs_the_divergence_and_where_pictures_are_altered_the_teachers_forward(tiny: Dataset) -> None:
+def test_distillation_costs_the_divergence_and_with_augmentation_the_teachers_forward(tiny: Dataset) -> None:
     def network() -> nn.Module:
         return models.create("small-cnn", classes=4, shape=tiny.shape, seed=0)
 
     plain = _counted_step(network(), tiny, {})
-    taught = _counted_step(network(), tiny, {}, Distillation(network(), 5.0, 0.9))
-    assert taught == plain + _LESSON  # no forward: the teacher answered beforehand
+    distilled = _counted_step(network(), tiny, {}, Distillation(network(), 5.0, 0.9))
+    assert distilled == plain + _DISTILLATION_OPS  # no forward pass: the teacher's outputs are precomputed
     flipped = _counted_step(network(), tiny, {}, augment=("flip",))
     both = _counted_step(network(), tiny, {}, Distillation(network(), 5.0, 0.9), augment=("flip",))
     assert both["convolution"] == 2 * flipped["convolution"]
     assert both["convolution_backward"] == flipped["convolution_backward"]
-    assert taught["_local_scalar_dense"] == both["_local_scalar_dense"] == 0
+    assert distilled["_local_scalar_dense"] == both["_local_scalar_dense"] == 0

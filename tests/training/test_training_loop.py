@@ -1,4 +1,4 @@
-"""The loop learns; it starts, stops and rewinds on the recipe's clock; what is pruned stays zero."""
+"""The training loop learns, starts and stops at any step of the recipe, and keeps pruned weights at zero."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def _same(first: dict[str, Tensor], second: dict[str, Tensor]) -> bool:
 
 
 class _Recorder(nn.Module):
-    """Remembers the pictures of every training batch."""
+    """Records the images of every training batch."""
 
     def __init__(self, model: nn.Module) -> None:
         super().__init__()
@@ -54,18 +54,18 @@ class _Recorder(nn.Module):
 def test_small_cnn_learns_digits() -> None:
     digits = datasets.load("digits")
     model = models.create("small-cnn", classes=10, shape=digits.shape, seed=0)
-    told: list[EpochReport] = []
+    reports: list[EpochReport] = []
     recipe = Recipe(length="6ep", lr=0.1, batch=64, schedule="cosine")
-    history = train(model, digits, recipe, seed=0, on_epoch=told.append)
+    history = train(model, digits, recipe, seed=0, on_epoch=reports.append)
     assert history.last is not None
     assert history.last.test_accuracy > 0.95
-    assert history.epochs == tuple(told)
-    assert [report.epoch for report in told] == [1, 2, 3, 4, 5, 6]
-    assert told[-1].step == history.stop == 6 * history.steps_per_epoch
+    assert history.epochs == tuple(reports)
+    assert [report.epoch for report in reports] == [1, 2, 3, 4, 5, 6]
+    assert reports[-1].step == history.stop == 6 * history.steps_per_epoch
 
 
 @pytest.mark.parametrize("optimizer", ["sgd", "adam", "adamw"])
-def test_equal_arguments_give_equal_bits_and_leave_the_global_stream(tiny: Dataset, optimizer: str) -> None:
+def test_equal_arguments_give_equal_bits_and_leave_the_global_generator(tiny: Dataset, optimizer: str) -> None:
     recipe = attrs.evolve(SHORT, optimizer=optimizer, lr=0.01)
     before = torch.random.get_rng_state()
     first, second, other = _model(tiny), _model(tiny), _model(tiny)
@@ -80,7 +80,7 @@ def test_equal_arguments_give_equal_bits_and_leave_the_global_stream(tiny: Datas
 
 
 @pytest.mark.parametrize("start", [1, 4, 6])
-def test_a_rewound_training_sees_the_batches_of_the_first_one(tiny: Dataset, start: int) -> None:
+def test_a_rewound_training_repeats_the_batches(tiny: Dataset, start: int) -> None:
     whole, rewound = _Recorder(_model(tiny)), _Recorder(_model(tiny))
     train(whole, tiny, SHORT, seed=1)
     train(rewound, tiny, SHORT, seed=1, start=start)
@@ -89,7 +89,7 @@ def test_a_rewound_training_sees_the_batches_of_the_first_one(tiny: Dataset, sta
 
 
 @pytest.mark.parametrize("step", [0, 2, 4, 5, 12])
-def test_a_moment_is_the_training_that_stops_there(tiny: Dataset, step: int) -> None:
+def test_a_step_callback_gets_the_weights_of_a_training_that_stops_there(tiny: Dataset, step: int) -> None:
     kept: dict[str, Tensor] = {}
 
     def keep(state: object) -> None:
@@ -110,10 +110,10 @@ def test_masked_weights_stay_exactly_zero(tiny: Dataset, name: str, optimizer: s
     masks = {key: torch.rand(p.shape, generator=draw) < 0.3 for key, p in model.named_parameters() if p.dim() > 1}
     zero_after_step: list[bool] = []
 
-    def look() -> None:
+    def check_zeros() -> None:
         zero_after_step.append(all(not p[~masks[k]].any() for k, p in model.named_parameters() if k in masks))
 
-    train(model, tiny, attrs.evolve(SHORT, optimizer=optimizer, lr=0.01), seed=1, masks=masks, before_step=look)
+    train(model, tiny, attrs.evolve(SHORT, optimizer=optimizer, lr=0.01), seed=1, masks=masks, before_step=check_zeros)
     assert zero_after_step == [True] * 12
     for key, parameter in model.named_parameters():
         if key in masks:
@@ -121,7 +121,7 @@ def test_masked_weights_stay_exactly_zero(tiny: Dataset, name: str, optimizer: s
             assert parameter[masks[key]].any()
 
 
-def test_a_weight_that_came_back_is_an_internal_error(tiny: Dataset) -> None:
+def test_a_pruned_weight_that_is_not_zero_is_an_internal_error(tiny: Dataset) -> None:
     model = _model(tiny)
     masks = Masks(model, {"fc.weight": torch.zeros(4, 32, dtype=torch.bool)})
     with pytest.raises(MaskError, match="128 pruned weights"):
@@ -142,7 +142,7 @@ def test_a_recipe_that_does_not_fit_the_data_is_a_users_error(tiny: Dataset) -> 
         train(_model(tiny), tiny, recipe, seed=0)
 
 
-def test_dropout_is_the_same_however_the_training_is_cut(tiny: Dataset) -> None:
+def test_dropout_does_not_depend_on_where_a_training_starts(tiny: Dataset) -> None:
     def network() -> nn.Module:
         return nn.Sequential(nn.Flatten(), nn.Dropout(0.5), _Recorder(nn.Identity()), nn.Linear(64, 4))
 
@@ -155,14 +155,14 @@ def test_dropout_is_the_same_however_the_training_is_cut(tiny: Dataset) -> None:
     assert not torch.equal(seen[0][0] == 0, seen[0][1] == 0)
 
 
-def test_nothing_to_do_is_done(tiny: Dataset) -> None:
+def test_a_training_without_steps_changes_nothing(tiny: Dataset) -> None:
     model = _model(tiny)
     before = _state(model)
     assert train(model, tiny, SHORT, seed=0, start=3, stop=3).epochs == ()
     assert _same(before, _state(model))
 
 
-def test_devices_are_picked_or_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_devices_are_selected_or_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     assert devices.resolve_device("auto") == devices.resolve_device("cpu") == torch.device("cpu")
     for wrong in ("cuda", "tpu", "mps"):

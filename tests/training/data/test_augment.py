@@ -1,4 +1,4 @@
-"""Augmentation: each picture is one that the slow, obvious way could have made."""
+"""Augmentation, compared with slow and obvious implementations."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ def images() -> torch.Tensor:
 
 
 def _plain(channels: int = 3) -> Normalise:
-    """Leaves bytes as they are."""
+    """A normalisation that changes no value."""
     return Normalise(torch.zeros(channels), torch.full((channels,), 1 / 255), torch.device("cpu"))
 
 
@@ -31,30 +31,30 @@ def _window(padded: torch.Tensor, row: int, column: int, flip: bool) -> torch.Te
     return window.flip(-1) if flip else window
 
 
-def test_crops_and_flips_are_windows_of_the_padded_pictures(images: torch.Tensor) -> None:
+def test_crops_and_flips_are_windows_of_the_padded_images(images: torch.Tensor) -> None:
     batches = AugmentedBatches(images, _plain(), ("crop", "flip"))
     batches.start_epoch(torch.Generator().manual_seed(1))
     chosen = torch.randperm(64, generator=torch.Generator().manual_seed(2))
     out = batches.batch(chosen, 0)
     padded = F.pad(images, (CROP_PADDING,) * 4).float()
-    places, flips = set(), 0
-    for picture, index in zip(out, chosen.tolist(), strict=True):
-        found = [
+    offsets, flips = set(), 0
+    for image, index in zip(out, chosen.tolist(), strict=True):
+        matches = [
             (row, column, flip)
             for row in range(2 * CROP_PADDING + 1)
             for column in range(2 * CROP_PADDING + 1)
             for flip in (False, True)
-            if torch.equal(picture, _window(padded[index], row, column, flip))
+            if torch.equal(image, _window(padded[index], row, column, flip))
         ]
-        assert len(found) == 1
-        places.add(found[0][:2])
-        flips += found[0][2]
-    assert len(places) > 30
+        assert len(matches) == 1
+        offsets.add(matches[0][:2])
+        flips += matches[0][2]
+    assert len(offsets) > 30
     assert 16 < flips < 48
 
 
 @pytest.mark.parametrize("augment", [("crop",), ("flip",), ("rotation",), ("crop", "flip", "rotation")])
-def test_a_batch_is_the_same_alone_as_among_others(images: torch.Tensor, augment: tuple[str, ...]) -> None:
+def test_an_image_is_augmented_alike_in_any_batch(images: torch.Tensor, augment: tuple[str, ...]) -> None:
     batches = AugmentedBatches(images, _plain(), augment)
     batches.start_epoch(torch.Generator().manual_seed(1))
     order = torch.randperm(64, generator=torch.Generator().manual_seed(2))
@@ -67,15 +67,15 @@ def test_rotations_stay_within_fifteen_degrees_and_keep_the_centre() -> None:
     images[:, 0, 16, :] = 255  # a horizontal line through the centre
     batches = AugmentedBatches(images, _plain(1), ("rotation",))
     batches.start_epoch(torch.Generator().manual_seed(0))
-    turned = batches.batch(torch.arange(200), 0)
-    assert (turned[:, 0, 16, 16] > 200).all()
-    # Where the line leaves 12 pixels right of the centre: at most 12 tan 15 = 3.2 pixels up or down.
-    rows = turned[:, 0, :, 28].argmax(1) - 16
+    rotated = batches.batch(torch.arange(200), 0)
+    assert (rotated[:, 0, 16, 16] > 200).all()
+    # 12 pixels right of the centre, the line is at most 12 tan 15° = 3.2 pixels up or down.
+    rows = rotated[:, 0, :, 28].argmax(1) - 16
     assert rows.abs().max() == 3
     assert rows.min() < 0 < rows.max()
 
 
-def test_without_augmentation_pictures_are_as_they_are(images: torch.Tensor) -> None:
+def test_without_augmentation_images_are_unchanged(images: torch.Tensor) -> None:
     batches = AugmentedBatches(images, _plain(), ())
     batches.start_epoch(torch.Generator())
     chosen = torch.tensor([5, 3, 60])

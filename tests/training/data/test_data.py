@@ -1,4 +1,4 @@
-"""Data sets: fingerprints, parts, picture folders, and what is said when something is missing."""
+"""Data sets: fingerprints, parts, image folders, and errors."""
 
 from __future__ import annotations
 
@@ -22,16 +22,16 @@ from tickdsl.training.data.readers import idx
 
 REAL = Path(os.environ.get("TICKDSL_TEST_DATA", Path(__file__).parents[4] / "shared" / "data"))
 needs_real = pytest.mark.skipif(
-    not (REAL / "MNIST" / "raw").is_dir(), reason="no full-size data; TICKDSL_TEST_DATA names the folder"
+    not (REAL / "MNIST" / "raw").is_dir(), reason="no full-size data; set TICKDSL_TEST_DATA to its folder"
 )
 
 
-def test_digits_are_split_once_and_for_all() -> None:
+def test_digits_have_disjoint_training_and_test_sets() -> None:
     digits = datasets.load("digits")
     assert digits.train_images.dtype == torch.uint8
     assert digits.test_labels.bincount().min() >= 35
-    seen = {bytes(picture.numpy().tobytes()) for picture in digits.train_images}
-    assert sum(bytes(picture.numpy().tobytes()) in seen for picture in digits.test_images) == 0
+    seen = {bytes(image.numpy().tobytes()) for image in digits.train_images}
+    assert sum(bytes(image.numpy().tobytes()) in seen for image in digits.test_images) == 0
     scaled = digits.train_images.double() / 255
     assert digits.mean.item() == pytest.approx(scaled.mean().item())
     assert digits.std.item() == pytest.approx(scaled.std(correction=0).item())
@@ -42,36 +42,36 @@ def test_digits_are_split_once_and_for_all() -> None:
         {}, optional={"size": st.integers(1, 12), "channels": st.just(3), "samples": st.integers(1, 300)}
     )
 )
-def test_a_fingerprint_needs_no_decoding_and_tells_options_apart(options: dict[str, int]) -> None:
-    found = datasets.load("digits", options=options)
-    assert found.fingerprint == datasets.fingerprint("digits", options=options)
-    assert (found.fingerprint == datasets.fingerprint("digits")) == (not options)
-    assert found.shape == (options.get("channels", 1), *[options.get("size", 8)] * 2)
-    assert len(found.train_labels) == options.get("samples", 1437)
+def test_a_fingerprint_needs_no_decoding_and_depends_on_the_options(options: dict[str, int]) -> None:
+    data = datasets.load("digits", options=options)
+    assert data.fingerprint == datasets.fingerprint("digits", options=options)
+    assert (data.fingerprint == datasets.fingerprint("digits")) == (not options)
+    assert data.shape == (options.get("channels", 1), *[options.get("size", 8)] * 2)
+    assert len(data.train_labels) == options.get("samples", 1437)
 
 
 @given(parts=st.integers(1, 10))
 def test_class_parts_are_contiguous_and_cover_everything(parts: int) -> None:
     digits = datasets.load("digits")
-    pieces = [datasets.take_part(digits, by="classes", parts=parts, index=i) for i in range(parts)]
-    assert sum((piece.class_names for piece in pieces), ()) == digits.class_names
-    assert sum(len(piece.train_labels) for piece in pieces) == len(digits.train_labels)
-    assert sum(len(piece.test_labels) for piece in pieces) == len(digits.test_labels)
-    assert max(p.classes for p in pieces) - min(p.classes for p in pieces) <= 1
-    for piece in pieces:
-        assert torch.unique(piece.train_labels).tolist() == list(range(piece.classes))
-    assert len({piece.fingerprint for piece in pieces}) == parts
+    parts_ = [datasets.take_part(digits, by="classes", parts=parts, index=i) for i in range(parts)]
+    assert sum((part.class_names for part in parts_), ()) == digits.class_names
+    assert sum(len(part.train_labels) for part in parts_) == len(digits.train_labels)
+    assert sum(len(part.test_labels) for part in parts_) == len(digits.test_labels)
+    assert max(p.classes for p in parts_) - min(p.classes for p in parts_) <= 1
+    for part in parts_:
+        assert torch.unique(part.train_labels).tolist() == list(range(part.classes))
+    assert len({part.fingerprint for part in parts_}) == parts
 
 
 @given(parts=st.integers(1, 20), seed=st.integers(0, 5))
 def test_sample_parts_are_disjoint_and_cover_everything(parts: int, seed: int) -> None:
     digits = datasets.load("synthetic", options={"size": 4, "channels": 1, "train": 200, "test": 10})
-    pieces = [datasets.take_part(digits, by="samples", parts=parts, index=i, seed=seed) for i in range(parts)]
-    rows = torch.cat([piece.train_images for piece in pieces]).flatten(1)
+    parts_ = [datasets.take_part(digits, by="samples", parts=parts, index=i, seed=seed) for i in range(parts)]
+    rows = torch.cat([part.train_images for part in parts_]).flatten(1)
     expected = digits.train_images.flatten(1)
     assert sorted(map(tuple, rows.tolist())) == sorted(map(tuple, expected.tolist()))
-    assert max(len(p.train_labels) for p in pieces) - min(len(p.train_labels) for p in pieces) <= 1
-    assert all(torch.equal(piece.test_images, digits.test_images) for piece in pieces)
+    assert max(len(p.train_labels) for p in parts_) - min(len(p.train_labels) for p in parts_) <= 1
+    assert all(torch.equal(part.test_images, digits.test_images) for part in parts_)
 
 
 def test_too_many_parts_are_refused() -> None:
@@ -79,7 +79,7 @@ def test_too_many_parts_are_refused() -> None:
         datasets.take_part(datasets.load("digits"), by="classes", parts=12, index=0)
 
 
-def _picture(value: int, size: tuple[int, int] = (6, 6), mode: str = "RGB") -> bytes:
+def _png(value: int, size: tuple[int, int] = (6, 6), mode: str = "RGB") -> bytes:
     out = io.BytesIO()
     Image.new(mode, size, value if mode == "L" else (value, 0, 255 - value)).save(out, "PNG")
     return out.getvalue()
@@ -87,7 +87,7 @@ def _picture(value: int, size: tuple[int, int] = (6, 6), mode: str = "RGB") -> b
 
 def _layout() -> dict[str, bytes]:
     return {
-        f"{split}/{label}/{n}.png": _picture(20 * n + 100 * (label == "dog"))
+        f"{split}/{label}/{n}.png": _png(20 * n + 100 * (label == "dog"))
         for split, count in (("train", 5), ("test", 2))
         for label in ("cat", "dog")
         for n in range(count)
@@ -96,25 +96,25 @@ def _layout() -> dict[str, bytes]:
 
 def _write(kind: str, place: Path, content: dict[str, bytes]) -> Path:
     if kind == "folder":
-        for name, picture in content.items():
-            (place / "pictures" / name).parent.mkdir(parents=True, exist_ok=True)
-            (place / "pictures" / name).write_bytes(picture)
-        return place / "pictures"
+        for name, image in content.items():
+            (place / "images" / name).parent.mkdir(parents=True, exist_ok=True)
+            (place / "images" / name).write_bytes(image)
+        return place / "images"
     if kind == "zip":
-        with zipfile.ZipFile(place / "pictures.zip", "w") as archive:
-            for name, picture in content.items():
-                archive.writestr(f"prefix/{name}", picture)
-        return place / "pictures.zip"
-    with tarfile.open(place / "pictures.tar.gz", "w:gz") as archive:
-        for name, picture in reversed(content.items()):
+        with zipfile.ZipFile(place / "images.zip", "w") as archive:
+            for name, image in content.items():
+                archive.writestr(f"prefix/{name}", image)
+        return place / "images.zip"
+    with tarfile.open(place / "images.tar.gz", "w:gz") as archive:
+        for name, image in reversed(content.items()):
             info = tarfile.TarInfo(name)
-            info.size = len(picture)
-            archive.addfile(info, io.BytesIO(picture))
-    return place / "pictures.tar.gz"
+            info.size = len(image)
+            archive.addfile(info, io.BytesIO(image))
+    return place / "images.tar.gz"
 
 
 @pytest.mark.parametrize("kind", ["folder", "zip", "tar"])
-def test_a_picture_folder_is_read_whatever_it_is_packed_in(tmp_path: Path, kind: str) -> None:
+def test_an_image_folder_is_read_from_folders_and_archives(tmp_path: Path, kind: str) -> None:
     path = _write(kind, tmp_path, _layout())
     options = {"path": str(path)}
     first = datasets.load("folder", root=tmp_path / "root", options=options)
@@ -133,10 +133,10 @@ def test_a_picture_folder_is_read_whatever_it_is_packed_in(tmp_path: Path, kind:
     )
 
 
-def test_a_changed_picture_changes_the_fingerprint(tmp_path: Path) -> None:
+def test_a_changed_image_changes_the_fingerprint(tmp_path: Path) -> None:
     path = _write("folder", tmp_path, _layout())
     before = datasets.fingerprint("folder", options={"path": str(path)})
-    (path / "train" / "cat" / "0.png").write_bytes(_picture(255))
+    (path / "train" / "cat" / "0.png").write_bytes(_png(255))
     assert datasets.fingerprint("folder", options={"path": str(path)}) != before
 
 
@@ -149,39 +149,39 @@ def test_a_renamed_class_changes_the_fingerprint(tmp_path: Path) -> None:
     assert datasets.load("folder", root=tmp_path, options={"path": str(path)}).class_names == ("bat", "dog")
 
 
-def test_grey_pictures_stay_grey_and_odd_sizes_are_refused(tmp_path: Path) -> None:
-    layout = {name: _picture(50, mode="L") for name in _layout()}
+def test_grey_images_stay_grey_and_mixed_sizes_are_refused(tmp_path: Path) -> None:
+    layout = {name: _png(50, mode="L") for name in _layout()}
     path = str(_write("folder", tmp_path, layout))
     assert datasets.load("folder", root=tmp_path, options={"path": path}).shape == (1, 6, 6)
-    Path(path, "train/cat/0.png").write_bytes(_picture(1, (4, 9)))
+    Path(path, "train/cat/0.png").write_bytes(_png(1, (4, 9)))
     with pytest.raises(TickdslError, match="9x4") as caught:
         datasets.load("folder", root=tmp_path, options={"path": path})
     assert "size=" in (caught.value.hint or "")
     assert datasets.load("folder", root=tmp_path, options={"path": path, "size": 5}).shape == (3, 5, 5)
 
 
-def test_tiny_imagenet_is_tested_on_its_validation_pictures(tmp_path: Path) -> None:
-    layout = {f"tiny-imagenet-200/train/n{c}/images/n{c}_0.JPEG": _picture(c) for c in (1, 2)}
-    layout |= {f"tiny-imagenet-200/val/images/val_{n}.JPEG": _picture(n) for n in (0, 1)}
+def test_tiny_imagenet_is_tested_on_its_validation_images(tmp_path: Path) -> None:
+    layout = {f"tiny-imagenet-200/train/n{c}/images/n{c}_0.JPEG": _png(c) for c in (1, 2)}
+    layout |= {f"tiny-imagenet-200/val/images/val_{n}.JPEG": _png(n) for n in (0, 1)}
     layout["tiny-imagenet-200/val/val_annotations.txt"] = b"val_0.JPEG\tn2\t0\t0\t1\t1\nval_1.JPEG\tn1\t0\t0\t1\t1\n"
     with zipfile.ZipFile(tmp_path / "tiny-imagenet-200.zip", "w") as archive:
         for name, content in layout.items():
             archive.writestr(name, content)
-    found = datasets.load("tiny-imagenet", root=tmp_path)
-    assert found.class_names == ("n1", "n2")
-    assert found.test_labels.tolist() == [0, 1]
-    assert found.test_images[:, 0, 0, 0].tolist() == [1, 0]
+    data = datasets.load("tiny-imagenet", root=tmp_path)
+    assert data.class_names == ("n1", "n2")
+    assert data.test_labels.tolist() == [0, 1]
+    assert data.test_images[:, 0, 0, 0].tolist() == [1, 0]
 
 
 @pytest.mark.parametrize(
     ("spoil", "message"),
     [
         (lambda p: [f.unlink() for f in p.glob("test/*/*")], "no images to test on"),
-        (lambda p: (p / "train/cat/0.png").write_bytes(b"no picture"), "cannot read the image"),
+        (lambda p: (p / "train/cat/0.png").write_bytes(b"not an image"), "cannot read the image"),
         (lambda p: (p / "test/cat").rename(p / "test/cow"), "class cow has test images but no training images"),
     ],
 )
-def test_what_is_wrong_with_a_folder_is_said(tmp_path: Path, spoil, message: str) -> None:  # type: ignore[no-untyped-def]
+def test_errors_in_a_folder_are_reported(tmp_path: Path, spoil, message: str) -> None:  # type: ignore[no-untyped-def]
     path = _write("folder", tmp_path, _layout())
     spoil(path)
     with pytest.raises(TickdslError, match=message):
@@ -211,7 +211,7 @@ def test_wrong_requests_are_refused(tmp_path: Path, name: str, options: dict[str
 def test_damaged_archives_and_idx_files_are_named(tmp_path: Path) -> None:
     path = _write("tar", tmp_path, _layout())
     path.write_bytes(path.read_bytes()[:150])
-    with pytest.raises(TickdslError, match=r"pictures\.tar\.gz"):
+    with pytest.raises(TickdslError, match=r"images\.tar\.gz"):
         datasets.load("folder", root=tmp_path, options={"path": str(path)})
     for content in (b"", b"\x00\x00\x08\x01", gzip.compress(bytes([0, 0, 8, 1, 0, 0, 0, 9, 1]))):
         (tmp_path / "x.gz").write_bytes(content)
@@ -226,11 +226,11 @@ def test_a_missing_data_set_that_cannot_be_fetched_says_what_to_put_where(
         raise OSError("no network")
 
     monkeypatch.setattr("urllib.request.urlopen", offline)
-    for name, what in (("mnist", "raw"), ("cifar10", "cifar-10-batches-py")):
+    for name, folder in (("mnist", "raw"), ("cifar10", "cifar-10-batches-py")):
         with pytest.raises(TickdslError) as caught:
             datasets.load(name, root=tmp_path)
         assert "cannot be downloaded" in caught.value.message
-        assert what in (caught.value.hint or "")
+        assert folder in (caught.value.hint or "")
 
 
 @needs_real
@@ -245,7 +245,7 @@ def test_real_mnist_is_read_packed() -> None:
 
 @needs_real
 @pytest.mark.slow
-def test_real_cifar_pictures_are_read_from_their_archive(tmp_path: Path) -> None:
+def test_real_cifar_images_are_read_from_their_archive(tmp_path: Path) -> None:
     options = {"path": str(REAL / "cifar10-jpeg.tar.gz")}
     cifar = datasets.load("folder", root=tmp_path, options=options)
     assert cifar.train_images.shape == (50_000, 3, 32, 32)

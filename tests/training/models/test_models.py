@@ -1,4 +1,4 @@
-"""Networks: initial weights from named streams, classifiers, refusals."""
+"""Networks: initial weights, classifiers, errors."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from torch import nn
 from tickdsl.errors import TickdslError
 from tickdsl.training import catalogue, models
 
-OURS = [info.name for info in catalogue.MODELS.values() if info.is_builtin]
+BUILTIN = [info.name for info in catalogue.MODELS.values() if info.is_builtin]
 ONE_A_FAMILY = ["small-cnn", "lenet-300-100", "lenet5", "conv6", "conv3", "vgg11", "resnet20", "resnet18-cifar"]
 SMALL_TORCHVISION = ["mobilenet_v3_small", "squeezenet1_1", "shufflenet_v2_x0_5", "resnet18", "efficientnet_b0"]
 
@@ -24,14 +24,14 @@ def _shape(name: str) -> tuple[int, int, int]:
 
 
 @pytest.mark.parametrize("name", [*ONE_A_FAMILY, *SMALL_TORCHVISION])
-def test_a_seed_gives_the_same_body_whatever_the_number_of_classes(name: str) -> None:
+def test_the_body_depends_on_the_seed_but_not_on_the_number_of_classes(name: str) -> None:
     before = torch.random.get_rng_state()
     options = {"width": 0.5} if catalogue.MODELS[name].is_builtin else {}
     few, many, again = (
         models.create(name, classes=n, shape=_shape(name), seed=3, options=options) for n in (5, 10, 10)
     )
     other = models.create(name, classes=10, shape=_shape(name), seed=4, options=options)
-    assert torch.equal(before, torch.random.get_rng_state()), "the global stream moved"
+    assert torch.equal(before, torch.random.get_rng_state()), "the global generator was used"
     head = models.classifier_path(few)
     assert models.classifier_path(many) == head
     differing = 0
@@ -44,8 +44,8 @@ def test_a_seed_gives_the_same_body_whatever_the_number_of_classes(name: str) ->
     assert few.state_dict()[f"{head}.weight"].shape[0] == 5
 
 
-@pytest.mark.parametrize("name", OURS)
-def test_our_initialisation_is_kaiming_normal(name: str) -> None:
+@pytest.mark.parametrize("name", BUILTIN)
+def test_builtin_networks_are_initialised_kaiming_normal(name: str) -> None:
     module = models.create(name, classes=10, shape=_shape(name), seed=0)
     for path, layer in module.named_modules():
         if isinstance(layer, nn.Conv2d | nn.Linear) and layer.weight.numel() > 2000:
@@ -55,7 +55,7 @@ def test_our_initialisation_is_kaiming_normal(name: str) -> None:
             assert not layer.bias.any(), path
 
 
-def test_a_smaller_network_is_drawn_with_its_own_fan_in() -> None:
+def test_a_pruned_network_is_reinitialised_with_its_own_fan_in() -> None:
     module: Any = models.create("conv4", classes=10, shape=(3, 32, 32), seed=0)
     module.conv2 = nn.Conv2d(16, 64, 3, padding=1)
     module.conv1 = nn.Conv2d(3, 16, 3, padding=1)
@@ -69,7 +69,7 @@ def test_a_smaller_network_is_drawn_with_its_own_fan_in() -> None:
     assert torch.equal(kept, theirs.conv1.weight)
 
 
-def test_a_fresh_head_is_the_one_of_create() -> None:
+def test_a_replaced_classifier_equals_that_of_create() -> None:
     shape = (1, 8, 8)
     ten = models.create("small-cnn", classes=10, shape=shape, seed=5)
     five = models.create("small-cnn", classes=5, shape=shape, seed=5)
@@ -78,7 +78,7 @@ def test_a_fresh_head_is_the_one_of_create() -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "shape", "message", "cure"),
+    ("name", "shape", "message", "hint"),
     [
         ("vgg16", (1, 8, 8), "at least 16x16; the data has 1x8x8", "size=16"),
         ("torchvision.vgg16", (3, 8, 8), "at least 32x32", "size=32"),
@@ -88,13 +88,13 @@ def test_a_fresh_head_is_the_one_of_create() -> None:
         ("vgg61", (3, 32, 32), "unknown model `vgg61`", "vgg16"),
     ],
 )
-def test_what_a_network_cannot_take_is_said_with_the_cure(
-    name: str, shape: tuple[int, int, int], message: str, cure: str
+def test_unsuitable_images_are_refused_with_a_hint(
+    name: str, shape: tuple[int, int, int], message: str, hint: str
 ) -> None:
     with pytest.raises(TickdslError) as caught:
         models.create(name, classes=10, shape=shape, seed=0)
     assert message in caught.value.message
-    assert cure in (caught.value.hint or "")
+    assert hint in (caught.value.hint or "")
 
 
 @pytest.mark.slow

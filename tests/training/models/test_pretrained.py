@@ -1,4 +1,4 @@
-"""Weights from elsewhere: read, refused, and with which classifier."""
+"""Pretrained weights: loading, errors and the classifier."""
 
 from __future__ import annotations
 
@@ -28,17 +28,17 @@ def saved(tmp_path: Path) -> Path:
     return path
 
 
-def test_the_weights_are_those_of_the_file_whatever_the_seed(saved: Path, tmp_path: Path) -> None:
+def test_weights_are_loaded_from_files(saved: Path, tmp_path: Path) -> None:
     torch.save({"state_dict": {f"module.{k}": v for k, v in network(5).state_dict().items()}}, tmp_path / "w.pth")
     for path in (saved, tmp_path / "w.pth"):
-        found = network(1, weights=str(path)).state_dict()
-        assert all(torch.equal(tensor, found[name]) for name, tensor in network(5).state_dict().items())
+        loaded = network(1, weights=str(path)).state_dict()
+        assert all(torch.equal(tensor, loaded[name]) for name, tensor in network(5).state_dict().items())
 
 
-def test_a_classifier_for_other_classes_is_the_seeds(saved: Path) -> None:
-    found, body, head = network(1, 4, weights=str(saved)), network(5), network(1, 4)
-    assert torch.equal(found.conv1.weight, body.conv1.weight)  # type: ignore[union-attr, arg-type]
-    assert torch.equal(found.fc.weight, head.fc.weight)  # type: ignore[union-attr, arg-type]
+def test_a_classifier_with_other_classes_keeps_its_initial_weights(saved: Path) -> None:
+    loaded, body, head = network(1, 4, weights=str(saved)), network(5), network(1, 4)
+    assert torch.equal(loaded.conv1.weight, body.conv1.weight)  # type: ignore[union-attr, arg-type]
+    assert torch.equal(loaded.fc.weight, head.fc.weight)  # type: ignore[union-attr, arg-type]
 
 
 def test_weights_of_another_network_are_refused(saved: Path) -> None:
@@ -48,18 +48,18 @@ def test_weights_of_another_network_are_refused(saved: Path) -> None:
         network(1, width=0.5, weights=str(saved))
 
 
-class Harm:
+class MaliciousCode:
     def __reduce__(self) -> Any:
         return (Path("harmed").touch, ())
 
 
 @pytest.mark.parametrize("content", ["code", "text", "list", "missing"])
-def test_what_holds_no_weights_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, content: str) -> None:
+def test_files_without_weights_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, content: str) -> None:
     monkeypatch.chdir(tmp_path)
     path = tmp_path / "w.pth"
     match content:
         case "code":
-            torch.save({"x": Harm()}, path)
+            torch.save({"x": MaliciousCode()}, path)
         case "text":
             path.write_text("not weights")
         case "list":
@@ -69,7 +69,7 @@ def test_what_holds_no_weights_is_refused(tmp_path: Path, monkeypatch: pytest.Mo
     assert not (tmp_path / "harmed").exists()
 
 
-def test_without_a_network_connection_the_way_out_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_failed_download_has_a_hint(monkeypatch: pytest.MonkeyPatch) -> None:
     import_torchvision()
     from torchvision.models import ResNet18_Weights
 
@@ -84,14 +84,14 @@ def test_without_a_network_connection_the_way_out_is_named(monkeypatch: pytest.M
         network(1, weights="default")
 
 
-def test_the_default_weights_of_torchvision_get_a_classifier_of_our_own(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_default_weights_get_a_new_classifier(monkeypatch: pytest.MonkeyPatch) -> None:
     import_torchvision()
     from torchvision.models import ShuffleNet_V2_X0_5_Weights, shufflenet_v2_x0_5
 
     theirs = shufflenet_v2_x0_5().state_dict()
     monkeypatch.setattr(ShuffleNet_V2_X0_5_Weights, "get_state_dict", lambda self, **kwargs: theirs)
-    found = models.create(
+    loaded = models.create(
         "shufflenet_v2_x0_5", classes=10, shape=(3, 32, 32), seed=1, options={"weights": "default"}
     ).state_dict()
-    assert torch.equal(found["conv1.0.weight"], theirs["conv1.0.weight"])
-    assert found["fc.weight"].shape[0] == 10
+    assert torch.equal(loaded["conv1.0.weight"], theirs["conv1.0.weight"])
+    assert loaded["fc.weight"].shape[0] == 10

@@ -1,4 +1,4 @@
-"""Recipes: exact rates, round trips, refusals."""
+"""Recipes: exact learning rates, round trips, errors."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from tickdsl.training.recipes.recipe import Recipe, steps_per_epoch
 )
 def test_one_cycle_is_that_of_torch(total: int, pct_start: float, div: float, final_div: float, max_lr: float) -> None:
     if pct_start * total <= 1:
-        return  # torch divides by zero or walks backwards there
+        return  # torch divides by zero or goes backwards there
     optimizer = torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))], lr=1.0, momentum=0.9)
     schedule = torch.optim.lr_scheduler.OneCycleLR(
         optimizer, max_lr, total_steps=total, pct_start=pct_start, div_factor=div, final_div_factor=final_div
@@ -69,7 +69,7 @@ def test_there_is_one_positive_rate_a_step_and_none_above_the_peak(
 
 
 @given(samples=st.integers(1, 2000), batch=st.integers(1, 300))
-def test_every_picture_is_in_a_batch_and_no_batch_of_many_has_one(samples: int, batch: int) -> None:
+def test_batches_cover_all_images_and_none_has_a_single_image(samples: int, batch: int) -> None:
     steps = steps_per_epoch(samples, batch)
     sizes = [batch] * (steps - 1) + [samples - batch * (steps - 1)]
     assert sum(sizes) == samples
@@ -94,7 +94,7 @@ def test_dictionaries_round_trip(length, optimizer, lr, batch, warmup, augment) 
     assert Recipe.from_dict(recipe.to_dict()) == recipe
 
 
-def test_only_what_differs_from_the_defaults_is_written() -> None:
+def test_only_fields_that_differ_from_their_defaults_are_written() -> None:
     assert Recipe(length="3ep", lr=0.1).to_dict() == {"length": "3ep"}
 
 

@@ -1,4 +1,4 @@
-"""Schedules of retraining, epoch by epoch, against what the papers' code computes with torch's schedulers."""
+"""Retraining schedules, compared with what the papers' code computes with torch's schedulers."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def optimizer(lr: float) -> torch.optim.SGD:
     return torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))], lr=lr, momentum=0.9)
 
 
-def of_scheduler(schedule: torch.optim.lr_scheduler.LRScheduler, steps: int) -> list[float]:
+def rates_of(schedule: torch.optim.lr_scheduler.LRScheduler, steps: int) -> list[float]:
     rates = []
     for _ in range(steps):
         rates.append(schedule.optimizer.param_groups[0]["lr"])
@@ -38,28 +38,28 @@ def of_scheduler(schedule: torch.optim.lr_scheduler.LRScheduler, steps: int) -> 
 
 @pytest.mark.parametrize("epochs", BUDGETS)
 def test_fine_tuning_goes_on_at_the_last_rate(epochs: int) -> None:
-    found = retraining_recipe(BASE, "fine-tune", Moment(epochs, "ep"))
-    assert by_epoch(found) == pytest.approx([0.001] * epochs)
-    assert (found.batch, found.decay, found.momentum) == (64, 1e-4, 0.9)
+    recipe = retraining_recipe(BASE, "fine-tune", Moment(epochs, "ep"))
+    assert by_epoch(recipe) == pytest.approx([0.001] * epochs)
+    assert (recipe.batch, recipe.decay, recipe.momentum) == (64, 1e-4, 0.9)
     assert by_epoch(retraining_recipe(BASE, "fine-tune", Moment(2, "ep"), {"lr": 0.003})) == [0.003, 0.003]
 
 
 def paper_scaled(epochs: int) -> list[float]:
-    """main_finetune.py --use_llr: a warm-up by a cosine once an epoch, then MultiStepLR counted from its end."""
+    """main_finetune.py --use_llr: a cosine warm-up once per epoch, then MultiStepLR counted from its end."""
     warmup = int(0.1 * epochs)
     after = torch.optim.lr_scheduler.MultiStepLR(
         optimizer(0.1), [int(0.5 * 0.9 * epochs), int(0.75 * 0.9 * epochs)], gamma=0.1
     )
     rising = [0.1 + (0.001 - 0.1) / 2 * (math.cos(math.pi * epoch / warmup) + 1) for epoch in range(warmup)]
-    return rising + of_scheduler(after, epochs - warmup)
+    return rising + rates_of(after, epochs - warmup)
 
 
 @pytest.mark.parametrize("epochs", BUDGETS)
 def test_scaled_restarting_is_that_of_the_paper(epochs: int) -> None:
-    found = retraining_recipe(BASE, "scaled", Moment(epochs, "ep"))
-    np.testing.assert_allclose(by_epoch(found), paper_scaled(epochs), rtol=1e-9)
+    recipe = retraining_recipe(BASE, "scaled", Moment(epochs, "ep"))
+    np.testing.assert_allclose(by_epoch(recipe), paper_scaled(epochs), rtol=1e-9)
     # Constant within an epoch.
-    rates = found.learning_rates(PER_EPOCH).reshape(epochs, PER_EPOCH)
+    rates = recipe.learning_rates(PER_EPOCH).reshape(epochs, PER_EPOCH)
     assert (rates == rates[:, :1]).all()
 
 
@@ -84,34 +84,34 @@ def test_one_cycle_is_that_of_the_paper(epochs: int) -> None:
         schedule.optimizer.step()
         if step < epochs * PER_EPOCH - 1:
             schedule.step()
-    found = retraining_recipe(BASE, "one-cycle", Moment(epochs, "ep"))
-    np.testing.assert_allclose(found.learning_rates(PER_EPOCH), rates, rtol=1e-12)
-    np.testing.assert_allclose(found.momenta(PER_EPOCH), momenta, rtol=1e-12)
+    recipe = retraining_recipe(BASE, "one-cycle", Moment(epochs, "ep"))
+    np.testing.assert_allclose(recipe.learning_rates(PER_EPOCH), rates, rtol=1e-12)
+    np.testing.assert_allclose(recipe.momenta(PER_EPOCH), momenta, rtol=1e-12)
     assert (rates[0], rates[-1]) == (pytest.approx(0.001), pytest.approx(1e-5))
 
 
 @pytest.mark.parametrize("epochs", BUDGETS)
 def test_cyclic_and_linear_rise_by_a_cosine_and_come_down(epochs: int) -> None:
-    """baseRunner.py of Zimmer et al.: CosineAnnealingLR from 0 up, then down to the least rate; or LinearLR to 0."""
+    """baseRunner.py of Zimmer et al.: CosineAnnealingLR up from 0, then down to the minimum rate; or LinearLR to 0."""
     total = epochs * PER_EPOCH
     rising = int(0.1 * total)
     up = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer(1e-12), T_max=rising, eta_min=0.1)
-    risen = of_scheduler(up, rising)
+    risen = rates_of(up, rising)
     cosine = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer(0.1), T_max=total - rising, eta_min=0.001)
     line = torch.optim.lr_scheduler.LinearLR(optimizer(0.1), 1.0, 0.0, total_iters=total - rising)
     for name, down in (("cyclic", cosine), ("linear", line)):
         rates = retraining_recipe(BASE, name, Moment(epochs, "ep")).learning_rates(PER_EPOCH)
-        np.testing.assert_allclose(rates, risen + of_scheduler(down, total - rising), rtol=1e-6, atol=1e-9)
+        np.testing.assert_allclose(rates, risen + rates_of(down, total - rising), rtol=1e-6, atol=1e-9)
 
 
 @pytest.mark.parametrize(("epochs", "milestones"), [(152, [72, 112]), (72, [32]), (40, [])])
 def test_rewinding_the_rate_is_the_end_of_the_original_trace(epochs: int, milestones: list[int]) -> None:
-    """main_finetune.py --use_lr_rewind, for each of its three cases; what `rewind lr to …` runs is this slice."""
+    """main_finetune.py --use_lr_rewind, for each of its three cases; `rewind lr to …` trains with this slice."""
     schedule = torch.optim.lr_scheduler.MultiStepLR(optimizer(0.001 * 10 ** len(milestones)), milestones, gamma=0.1)
-    np.testing.assert_allclose(by_epoch(BASE)[-epochs:], of_scheduler(schedule, epochs), rtol=1e-9)
+    np.testing.assert_allclose(by_epoch(BASE)[-epochs:], rates_of(schedule, epochs), rtol=1e-9)
 
 
-def test_scratch_is_the_recipe_and_stretches() -> None:
+def test_scratch_is_the_base_recipe_stretched() -> None:
     assert retraining_recipe(BASE, "scratch") == BASE
     longer = retraining_recipe(BASE, "scratch", Moment(240, "ep"))
     assert by_epoch(longer) == pytest.approx([0.1] * 120 + [0.01] * 60 + [0.001] * 60)
@@ -121,27 +121,27 @@ def test_scratch_is_the_recipe_and_stretches() -> None:
 def test_a_stretched_recipe_keeps_its_shares(length: Moment) -> None:
     base = Recipe(length="6ep", schedule="milestones", milestones=("2ep", "75%"), warmup="1ep")
     rates = stretch(base, length).learning_rates(PER_EPOCH)
-    drops = [int(place) / len(rates) for place in np.flatnonzero(np.diff(rates) < 0) + 1]
+    drops = [int(step) / len(rates) for step in np.flatnonzero(np.diff(rates) < 0) + 1]
     assert drops == pytest.approx([1 / 3, 0.75], abs=1 / len(rates))
 
 
 @pytest.mark.parametrize("schedule", ["fine-tune", "scaled", "one-cycle", "cyclic", "linear", "scratch"])
 def test_a_retraining_is_written_and_read_back(schedule: str) -> None:
-    found = retraining_recipe(BASE, schedule, Moment(30, "ep"))
-    again = Recipe.from_dict(found.to_dict())
-    assert (again.learning_rates(PER_EPOCH) == found.learning_rates(PER_EPOCH)).all()
+    recipe = retraining_recipe(BASE, schedule, Moment(30, "ep"))
+    again = Recipe.from_dict(recipe.to_dict())
+    assert (again.learning_rates(PER_EPOCH) == recipe.learning_rates(PER_EPOCH)).all()
     assert len(again.learning_rates(PER_EPOCH)) == 30 * PER_EPOCH
 
 
 def test_options_shape_the_schedule() -> None:
-    found = retraining_recipe(
+    recipe = retraining_recipe(
         BASE, "scaled", Moment(20, "ep"), {"lr": 0.05, "min_lr": 0.01, "pct_start": 0.2, "gamma": 0.5}
     )
-    rates = by_epoch(found)
+    rates = by_epoch(recipe)
     assert (rates[0], max(rates), rates[-1]) == (pytest.approx(0.01), pytest.approx(0.05), pytest.approx(0.0125))
     assert rates.index(max(rates)) == 4
 
 
-def test_a_schedule_without_a_last_rate_cannot_be_gone_on_from() -> None:
+def test_fine_tuning_needs_a_last_rate_above_zero() -> None:
     with pytest.raises(ValueError, match="lr=0"):
         retraining_recipe(Recipe(length="10ep", schedule="cosine"), "fine-tune")

@@ -1,4 +1,4 @@
-"""Trainings as one stacked network end as each alone, but for rounding."""
+"""Stacked trainings end as each training alone, up to rounding."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ from tickdsl.training.step import optimiser_step
 from tickdsl.training.step.captured_step import should_capture
 from tickdsl.training.step.distillation import Distillation
 
-#: Six whole batches and a smaller one each epoch, 21 steps.
+#: Six full batches and a smaller one per epoch: 21 steps.
 RECIPE = Recipe(
     length="3ep", lr=0.02, batch=16, decay=5e-4, schedule="cosine", augment=("crop", "flip", "rotation"),
     label_smoothing=0.1,
@@ -53,29 +53,29 @@ def masks(model: nn.Module, seed: int) -> dict[str, Tensor]:
 
 
 def three(tiny: Dataset, recipe: Recipe = RECIPE, name: str = "small-cnn", **more: Any) -> list[TrainingJob]:
-    """A dense network and two that are masked differently, each of its own seed."""
-    found = []
+    """Jobs of a dense network and of two with different masks, each with its own seed."""
+    results = []
     for seed in range(3):
         model = network(seed, name)
         kept = masks(model, seed) if seed else {}
-        found.append(TrainingJob(model=model, data=tiny, recipe=recipe, seed=seed, masks=kept, **more))
-    return found
+        results.append(TrainingJob(model=model, data=tiny, recipe=recipe, seed=seed, masks=kept, **more))
+    return results
 
 
-def alone(given: list[TrainingJob]) -> list[TrainingHistory]:
-    return [train(**each.as_kwargs()) for each in given]
+def alone(jobs: list[TrainingJob]) -> list[TrainingHistory]:
+    return [train(**job.as_kwargs()) for job in jobs]
 
 
-def stacked(given: list[TrainingJob], **more: Any) -> list[Any]:
-    assert stacking_obstacle(given, InMemoryChoices(), CPU) is None
-    return train_stacked(given, InMemoryChoices(), **more)
+def stacked(jobs: list[TrainingJob], **more: Any) -> list[Any]:
+    assert stacking_obstacle(jobs, InMemoryChoices(), CPU) is None
+    return train_stacked(jobs, InMemoryChoices(), **more)
 
 
-def assert_close(ours: list[TrainingJob], theirs: list[TrainingJob], far: float = 1e-5) -> None:
+def assert_close(ours: list[TrainingJob], theirs: list[TrainingJob], tolerance: float = 1e-5) -> None:
     for one, other in zip(ours, theirs, strict=True):
         expected = other.model.state_dict()
         for name, tensor in one.model.state_dict().items():
-            torch.testing.assert_close(tensor, expected[name], rtol=far, atol=far, msg=name)
+            torch.testing.assert_close(tensor, expected[name], rtol=tolerance, atol=tolerance, msg=name)
 
 
 def assert_histories_close(ours: list[Any], theirs: list[TrainingHistory]) -> None:
@@ -93,26 +93,24 @@ def assert_histories_close(ours: list[Any], theirs: list[TrainingHistory]) -> No
 
 @pytest.mark.parametrize("optimizer", ["sgd", "adam", "adamw"])
 @pytest.mark.parametrize("layout", ["contiguous", "channels_last"])
-def test_stacked_trainings_are_the_single_ones(tiny: Dataset, optimizer: str, layout: str) -> None:
+def test_stacked_trainings_equal_single_ones(tiny: Dataset, optimizer: str, layout: str) -> None:
     recipe = attrs.evolve(RECIPE, optimizer=optimizer, lr=0.02 if optimizer == "sgd" else 1e-3)
     ours, theirs = three(tiny, recipe, layout=layout), three(tiny, recipe, layout=layout)
-    told: dict[int, list[EpochReport]] = {0: [], 1: [], 2: []}
-    ours = [attrs.evolve(each, on_epoch=told[each.seed].append) for each in ours]
-    found = stacked(ours)
-    assert_histories_close(found, alone(theirs))
+    reports: dict[int, list[EpochReport]] = {0: [], 1: [], 2: []}
+    ours = [attrs.evolve(job, on_epoch=reports[job.seed].append) for job in ours]
+    results = stacked(ours)
+    assert_histories_close(results, alone(theirs))
     assert_close(ours, theirs, 2e-5)
-    assert [history.epochs for history in found] == [tuple(reports) for reports in told.values()]
-    assert [history.stack_size for history in found] == [3, 3, 3]
-    for each in ours:
-        for name, kept in each.masks.items():
-            assert not each.model.get_parameter(name)[~kept].any()
+    assert [history.epochs for history in results] == [tuple(of_training) for of_training in reports.values()]
+    assert [history.stack_size for history in results] == [3, 3, 3]
+    for job in ours:
+        for name, kept in job.masks.items():
+            assert not job.model.get_parameter(name)[~kept].any()
 
 
 @pytest.mark.parametrize("name", ["small-cnn", "lenet-300-100", "resnet20", "lenet5"])
-def test_in_double_precision_nothing_but_rounding_is_left(
-    tiny: Dataset, monkeypatch: pytest.MonkeyPatch, name: str
-) -> None:
-    """Float32 hides small mistakes among its own errors, which deep networks make large."""
+def test_in_double_precision_results_agree_closely(tiny: Dataset, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    """In float32, rounding errors grow in deep networks and hide small mistakes."""
     real = torch.Tensor.float
     monkeypatch.setattr(torch.Tensor, "float", lambda self: real(self).double())
     monkeypatch.setattr("tickdsl.training.data.augment.Normalise.__call__", lambda self, images: (
@@ -122,64 +120,64 @@ def test_in_double_precision_nothing_but_rounding_is_left(
     if name == "lenet5":
         tiny = datasets.load("synthetic", options={"size": 12, "channels": 1, "train": 40, "test": 20, "classes": 4})
 
-    def given() -> list[TrainingJob]:
-        made = [models.create(name, classes=4, shape=tiny.shape, seed=n, options={"width": 0.25}) for n in range(3)]
+    def jobs() -> list[TrainingJob]:
+        networks = [models.create(name, classes=4, shape=tiny.shape, seed=n, options={"width": 0.25}) for n in range(3)]
         return [
             TrainingJob(
                 model=model.double(), data=tiny, recipe=recipe, seed=n, masks=masks(model, n) if n else {}
-            ) for n, model in enumerate(made)
+            ) for n, model in enumerate(networks)
         ]  # fmt: skip
 
-    ours, theirs = given(), given()
+    ours, theirs = jobs(), jobs()
     stacked(ours)
     alone(theirs)
     assert_close(ours, theirs, 1e-9)
 
 
-def test_weights_are_handed_over_on_the_way(tiny: Dataset) -> None:
+def test_step_callbacks_get_the_weights(tiny: Dataset) -> None:
     kept: list[dict[str, Tensor]] = [{}, {}, {}]
 
-    def keep(place: int) -> Callable[[Mapping[str, Tensor]], None]:
-        return lambda state: kept[place].update({name: tensor.clone() for name, tensor in state.items()})
+    def keep(index: int) -> Callable[[Mapping[str, Tensor]], None]:
+        return lambda state: kept[index].update({name: tensor.clone() for name, tensor in state.items()})
 
-    given = [attrs.evolve(each, step_callbacks={9: keep(each.seed)}) for each in three(tiny)]
-    stacked(given)
+    jobs = [attrs.evolve(job, step_callbacks={9: keep(job.seed)}) for job in three(tiny)]
+    stacked(jobs)
     theirs = three(tiny, stop=9)
     alone(theirs)
-    for place, each in enumerate(theirs):
-        for name, tensor in each.model.state_dict().items():
-            torch.testing.assert_close(kept[place][name], tensor, rtol=1e-5, atol=1e-5)
+    for index, job in enumerate(theirs):
+        for name, tensor in job.model.state_dict().items():
+            torch.testing.assert_close(kept[index][name], tensor, rtol=1e-5, atol=1e-5)
 
 
 class Stop(Exception):
-    """What a caller raises to leave a training."""
+    """Raised by `before_step` to interrupt a training."""
 
 
-def leaving(given: list[TrainingJob], steps: int) -> Callable[[], None]:
-    """Leaves after so many steps, with checkpoints kept."""
+def interrupting(jobs: list[TrainingJob], steps: int) -> Callable[[], None]:
+    """A `before_step` that saves checkpoints and interrupts after `steps` steps."""
     calls = iter(range(1000))
 
     def before_step() -> None:
         if next(calls) == steps:
-            for each in given:
-                assert each.checkpoint is not None
-                each.checkpoint.save_now()
+            for job in jobs:
+                assert job.checkpoint is not None
+                job.checkpoint.save_now()
             raise Stop
 
     return before_step
 
 
-def with_checkpoints(given: list[TrainingJob], folder: Path) -> list[TrainingJob]:
-    return [attrs.evolve(each, checkpoint=Checkpointer(folder / str(each.seed), 0)) for each in given]
+def with_checkpoints(jobs: list[TrainingJob], folder: Path) -> list[TrainingJob]:
+    return [attrs.evolve(job, checkpoint=Checkpointer(folder / str(job.seed), 0)) for job in jobs]
 
 
 @pytest.mark.parametrize("optimizer", ["sgd", "adam"])
-@pytest.mark.parametrize("left", [0, 1, 5, 7, 20])
-def test_left_and_continued_together(tiny: Dataset, tmp_path: Path, optimizer: str, left: int) -> None:
+@pytest.mark.parametrize("interrupt_at", [0, 1, 5, 7, 20])
+def test_interrupted_and_resumed_together(tiny: Dataset, tmp_path: Path, optimizer: str, interrupt_at: int) -> None:
     recipe = attrs.evolve(RECIPE, optimizer=optimizer, lr=0.01 if optimizer == "sgd" else 1e-3)
     cut, again = (with_checkpoints(three(tiny, recipe), tmp_path) for _ in range(2))
     with pytest.raises(Stop):
-        stacked(cut, before_step=leaving(cut, left))
+        stacked(cut, before_step=interrupting(cut, interrupt_at))
     steps = 0
 
     def count() -> None:
@@ -188,56 +186,56 @@ def test_left_and_continued_together(tiny: Dataset, tmp_path: Path, optimizer: s
 
     theirs = three(tiny, recipe)
     assert_histories_close(stacked(again, before_step=count), alone(theirs))
-    assert steps == STEPS - left
+    assert steps == STEPS - interrupt_at
     assert_close(again, theirs, 5e-5)
 
 
-def test_checkpoints_of_stacks_and_of_single_trainings_are_alike(tiny: Dataset, tmp_path: Path) -> None:
+def test_checkpoints_of_stacked_and_single_trainings_are_interchangeable(tiny: Dataset, tmp_path: Path) -> None:
     first, second, ours = (with_checkpoints(three(tiny), tmp_path) for _ in range(3))
     with pytest.raises(Stop):
-        stacked(first, before_step=leaving(first, 6))
-    for each in second:  # each goes on alone, for three steps
+        stacked(first, before_step=interrupting(first, 6))
+    for job in second:  # each resumes alone, for three steps
         with pytest.raises(Stop):
-            train(**each.as_kwargs(), before_step=leaving([each], 3))
+            train(**job.as_kwargs(), before_step=interrupting([job], 3))
     theirs = three(tiny)
-    assert_histories_close(stacked(ours), alone(theirs))  # and from there on together
+    assert_histories_close(stacked(ours), alone(theirs))  # then all resume together
     assert_close(ours, theirs, 5e-5)
 
 
-def test_those_that_stand_elsewhere_wait(tiny: Dataset, tmp_path: Path) -> None:
+def test_trainings_at_other_steps_are_not_started(tiny: Dataset, tmp_path: Path) -> None:
     first, ours = (with_checkpoints(three(tiny), tmp_path) for _ in range(2))
-    for each, steps in zip(first, (5, 8, 5), strict=True):
+    for job, steps in zip(first, (5, 8, 5), strict=True):
         with pytest.raises(Stop):
-            train(**each.as_kwargs(), before_step=leaving([each], steps))
-    found = stacked(ours)
+            train(**job.as_kwargs(), before_step=interrupting([job], steps))
+    results = stacked(ours)
     theirs = three(tiny)
     expected = alone(theirs)
-    assert found[1] is None
-    assert_histories_close([found[0], found[2]], [expected[0], expected[2]])
-    found = stacked([ours[1], three(tiny)[0]])
-    assert found[1] is None, "it stands at the first step"
-    assert_histories_close(found[:1], expected[1:2])
+    assert results[1] is None
+    assert_histories_close([results[0], results[2]], [expected[0], expected[2]])
+    results = stacked([ours[1], three(tiny)[0]])
+    assert results[1] is None, "it is at the first step"
+    assert_histories_close(results[:1], expected[1:2])
     assert_close(ours, theirs, 5e-5)
 
 
-def test_who_diverges_fails_alone(tiny: Dataset) -> None:
+def test_a_diverging_training_fails_alone(tiny: Dataset) -> None:
     ours, theirs = three(tiny), three(tiny)
     with torch.no_grad():
         for parameter in ours[1].model.parameters():
             parameter.fill_(1e30)
-    found = train_stacked(ours, InMemoryChoices())
-    assert isinstance(found[1], TickdslError)
-    assert "diverged" in found[1].message and "epoch 1" in found[1].message
+    results = train_stacked(ours, InMemoryChoices())
+    assert isinstance(results[1], TickdslError)
+    assert "diverged" in results[1].message and "epoch 1" in results[1].message
     expected = alone(theirs)
-    assert_histories_close([found[0], found[2]], [expected[0], expected[2]])
+    assert_histories_close([results[0], results[2]], [expected[0], expected[2]])
     assert_close([ours[0], ours[2]], [theirs[0], theirs[2]])
 
 
 def test_captured_steps_of_a_stack(tiny: Dataset, monkeypatch: pytest.MonkeyPatch) -> None:
-    """As on CUDA, with a recorder that stands in for it."""
+    """As on CUDA, with a fake recorder."""
     replays: list[int] = []
 
-    class Standing:
+    class FakeRecorder:
         def warm_up(self, work: Callable[[], None]) -> None:
             work()
 
@@ -249,80 +247,86 @@ def test_captured_steps_of_a_stack(tiny: Dataset, monkeypatch: pytest.MonkeyPatc
         patch.setattr(
             optimiser_step, "should_capture", lambda device, recipe: should_capture(torch.device("cuda"), recipe)
         )
-        patch.setattr(optimiser_step, "CudaGraphRecorder", lambda optimizer: Standing())
+        patch.setattr(optimiser_step, "CudaGraphRecorder", lambda optimizer: FakeRecorder())
         train_stacked(ours, InMemoryChoices())
-    assert len(replays) == 3 * 6 - 3  # the whole batches, but for three to warm up
+    assert len(replays) == 3 * 6 - 3  # all full batches except three to warm up
     alone(theirs)
-    assert_close(ours, theirs, 1e-4)  # the rate is rounded to float32 on its way into a tensor
+    assert_close(ours, theirs, 1e-4)  # the learning rate is rounded to float32 in its tensor
 
 
-# -- which cannot
+# -- Trainings that cannot be stacked
 
 
-class Sum(nn.Module):
-    """Reads a number out of its pictures."""
+class BranchOnSum(nn.Module):
+    """Branches on a number computed from its images."""
 
     def __init__(self) -> None:
         super().__init__()
         self.linear = nn.Linear(64, 4)
 
-    def forward(self, pictures: Tensor) -> Tensor:
-        scores: Tensor = self.linear(pictures.flatten(1))
+    def forward(self, images: Tensor) -> Tensor:
+        scores: Tensor = self.linear(images.flatten(1))
         return scores if float(scores.sum()) > 0 else -scores
 
 
-class Vote(Sum):
-    """Reads a number only where it is tested."""
+class BranchInEval(BranchOnSum):
+    """Branches on a number only in eval mode."""
 
-    def forward(self, pictures: Tensor) -> Tensor:
-        scores: Tensor = self.linear(pictures.flatten(1))
-        return scores if self.training else super().forward(pictures)
+    def forward(self, images: Tensor) -> Tensor:
+        scores: Tensor = self.linear(images.flatten(1))
+        return scores if self.training else super().forward(images)
 
 
-class Apart(nn.Module):
-    """Keeps what tells it from its like outside its parameters."""
+class ScaledLinear(nn.Module):
+    """Has state that differs between members but is not a parameter."""
 
     def __init__(self, factor: float) -> None:
         super().__init__()
         self.linear, self.factor = nn.Linear(64, 4), factor
 
-    def forward(self, pictures: Tensor) -> Tensor:
-        scores: Tensor = self.linear(pictures.flatten(1)) * self.factor
+    def forward(self, images: Tensor) -> Tensor:
+        scores: Tensor = self.linear(images.flatten(1)) * self.factor
         return scores
 
 
-def test_what_cannot_be_stacked_says_why(tiny: Dataset) -> None:
-    def reason(*given: TrainingJob) -> str | None:
-        return stacking_obstacle(given, InMemoryChoices(), CPU)
+def test_reasons_against_stacking(tiny: Dataset) -> None:
+    def reason(*jobs: TrainingJob) -> str | None:
+        return stacking_obstacle(jobs, InMemoryChoices(), CPU)
 
-    def of(model: nn.Module, **more: Any) -> TrainingJob:
+    def job(model: nn.Module, **more: Any) -> TrainingJob:
         return TrainingJob(**{"model": model, "data": tiny, "recipe": RECIPE, "seed": 1, **more})
 
-    fits = of(network(1))
-    dropping = [of(nn.Sequential(nn.Dropout(0.1), network(n))) for n in (1, 2)]
+    fits = job(network(1))
+    dropping = [job(nn.Sequential(nn.Dropout(0.1), network(n))) for n in (1, 2)]
     other = datasets.load("synthetic", options={"size": 8, "channels": 1, "train": 90, "test": 40, "classes": 4})
     compiling = attrs.evolve(RECIPE, compile="on")
     distillation = Distillation(network(3), 2.0, 0.5)
-    for expected, given in (
-        ("recipes differ", (fits, of(network(2), recipe=attrs.evolve(RECIPE, lr=0.3)))),
-        ("data differ", (fits, of(network(2), data=other))),
-        ("different steps", (fits, of(network(2), stop=4))),
-        ("layouts differ", (fits, of(network(2), layout="contiguous"))),
-        ("differ in shape", (fits, of(network(2, width=0.25)))),
-        ("learn from a teacher", (fits, of(network(2), distillation=distillation))),
-        ("are compiled by torch", (of(network(1), recipe=compiling), of(network(2), recipe=compiling))),
-        ("are compiled by torch", (of(network(1), compile=True), of(network(2), compile=True))),
+    for expected, jobs in (
+        ("recipes differ", (fits, job(network(2), recipe=attrs.evolve(RECIPE, lr=0.3)))),
+        ("data differ", (fits, job(network(2), data=other))),
+        ("different steps", (fits, job(network(2), stop=4))),
+        ("layouts differ", (fits, job(network(2), layout="contiguous"))),
+        ("differ in shape", (fits, job(network(2, width=0.25)))),
+        ("learn from a teacher", (fits, job(network(2), distillation=distillation))),
+        ("are compiled by torch", (job(network(1), recipe=compiling), job(network(2), recipe=compiling))),
+        ("are compiled by torch", (job(network(1), compile=True), job(network(2), compile=True))),
         ("cannot stack their networks: vmap: called random", dropping),
-        ("cannot stack their networks: vmap: It looks like you're calling .item()", (of(Sum()), of(Sum()))),
-        ("cannot stack their networks: vmap: It looks like you're calling .item()", (of(Vote()), of(Vote()))),
-        ("compute different results", (of(Apart(1.0)), of(Apart(2.0)))),
+        (
+            "cannot stack their networks: vmap: It looks like you're calling .item()",
+            (job(BranchOnSum()), job(BranchOnSum())),
+        ),
+        (
+            "cannot stack their networks: vmap: It looks like you're calling .item()",
+            (job(BranchInEval()), job(BranchInEval())),
+        ),
+        ("compute different results", (job(ScaledLinear(1.0)), job(ScaledLinear(2.0)))),
     ):
-        assert expected in (reason(*given) or ""), expected
-    assert reason(fits, of(network(2))) is None
+        assert expected in (reason(*jobs) or ""), expected
+    assert reason(fits, job(network(2))) is None
 
 
 class Always:
-    """Finds everything faster."""
+    """Answers every question with yes."""
 
     def settle(self, question: str, measure: Callable[[], Any]) -> Any:
         return True
@@ -331,63 +335,63 @@ class Always:
 def test_sparse_layers_are_not_stacked(tiny: Dataset) -> None:
     if not torch.backends.mkl.is_available():
         pytest.skip("sparse products need MKL")
-    given = []
+    jobs = []
     for seed in (1, 2):
         model = models.create("lenet-300-100", classes=4, shape=(1, 8, 8), seed=seed)
         mask = torch.rand(model.get_parameter("fc1.weight").shape, generator=torch.Generator().manual_seed(seed)) < 0.05
-        given.append(TrainingJob(model=model, data=tiny, recipe=RECIPE, seed=seed, masks={"fc1.weight": mask}))
-    assert stacking_obstacle(given, Always(), CPU) == "some of their layers are trained as sparse matrices"
+        jobs.append(TrainingJob(model=model, data=tiny, recipe=RECIPE, seed=seed, masks={"fc1.weight": mask}))
+    assert stacking_obstacle(jobs, Always(), CPU) == "some of their layers are trained as sparse matrices"
 
 
 @pytest.mark.parametrize("training", [True, False])
-def test_batch_norms_side_by_side_take_the_types_of_autocast(training: bool) -> None:
-    """A GPU's convolutions give them bf16 under autocast; a CPU's, under vmap, do not."""
+def test_stacked_batch_norms_accept_autocast_dtypes(training: bool) -> None:
+    """Under autocast, a GPU's convolutions pass bf16 to them; a CPU's under vmap do not."""
     norms = [nn.Sequential(nn.BatchNorm2d(3)).train(training) for _ in range(2)]
     for norm in norms:
         nn.init.uniform_(norm[0].weight)
-    pictures = torch.randn(4, 2, 3, 5, 5)
-    expected = [copy.deepcopy(norm)(pictures[:, place]) for place, norm in enumerate(norms)]
+    images = torch.randn(4, 2, 3, 5, 5)
+    expected = [copy.deepcopy(norm)(images[:, index]) for index, norm in enumerate(norms)]
     whole = StackedNetwork(norms)
-    scores = whole(pictures.bfloat16())
+    scores = whole(images.bfloat16())
     assert scores.dtype == torch.bfloat16
     scores.float().sum().backward()
-    for place, one in enumerate(expected):
-        torch.testing.assert_close(scores[:, place].float(), one, rtol=0.02, atol=0.02)
+    for index, one in enumerate(expected):
+        torch.testing.assert_close(scores[:, index].float(), one, rtol=0.02, atol=0.02)
     assert norms[0][0].running_mean.dtype == torch.float32
 
 
-def test_a_stack_whose_steps_fail_does_not_pay(tiny: Dataset, monkeypatch: pytest.MonkeyPatch) -> None:
-    def fails(*given: object, **named: object) -> None:
+def test_a_stack_whose_steps_fail_has_no_speedup(tiny: Dataset, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*args: object, **kwargs: object) -> None:
         raise RuntimeError("no kernel for that")
 
-    monkeypatch.setattr("tickdsl.training.step.optimiser_step.OptimiserStep.take", fails)
+    monkeypatch.setattr("tickdsl.training.step.optimiser_step.OptimiserStep.take", fail)
     assert stacking_speedup(three(tiny), CPU) == 0
 
 
-def test_asking_changes_no_network(tiny: Dataset) -> None:
-    given = three(tiny)
-    before = [{name: tensor.clone() for name, tensor in each.model.state_dict().items()} for each in given]
-    for each, state in zip(given, before, strict=True):
-        for name, kept in each.masks.items():
+def test_stacking_obstacle_changes_no_network(tiny: Dataset) -> None:
+    jobs = three(tiny)
+    before = [{name: tensor.clone() for name, tensor in job.model.state_dict().items()} for job in jobs]
+    for job, state in zip(jobs, before, strict=True):
+        for name, kept in job.masks.items():
             state[name] *= kept
-    assert stacking_obstacle(given, InMemoryChoices(), CPU) is None
-    for each, state in zip(given, before, strict=True):
-        assert all(torch.equal(state[name], tensor) for name, tensor in each.model.state_dict().items())
+    assert stacking_obstacle(jobs, InMemoryChoices(), CPU) is None
+    for job, state in zip(jobs, before, strict=True):
+        assert all(torch.equal(state[name], tensor) for name, tensor in job.model.state_dict().items())
 
 
-def test_measuring_changes_no_network(tiny: Dataset) -> None:
-    given = three(tiny)
-    before = [{name: tensor.clone() for name, tensor in each.model.state_dict().items()} for each in given[:1]]
-    assert 0.05 < stacking_speedup(given, CPU) < 20
-    for each, state in zip(given, before, strict=False):
-        assert all(torch.equal(state[name], tensor) for name, tensor in each.model.state_dict().items())
+def test_stacking_speedup_changes_no_network(tiny: Dataset) -> None:
+    jobs = three(tiny)
+    before = [{name: tensor.clone() for name, tensor in job.model.state_dict().items()} for job in jobs[:1]]
+    assert 0.05 < stacking_speedup(jobs, CPU) < 20
+    for job, state in zip(jobs, before, strict=False):
+        assert all(torch.equal(state[name], tensor) for name, tensor in job.model.state_dict().items())
 
 
-def test_a_network_too_large_to_be_stacked_does_not_pay(tiny: Dataset, monkeypatch: pytest.MonkeyPatch) -> None:
-    def short(courses: object) -> None:
-        raise torch.OutOfMemoryError("of memory")
+def test_a_stack_that_runs_out_of_memory_has_no_speedup(tiny: Dataset, monkeypatch: pytest.MonkeyPatch) -> None:
+    def run_out_of_memory(runs: object) -> None:
+        raise torch.OutOfMemoryError("out of memory")
 
-    monkeypatch.setattr("tickdsl.training.stacked.eligibility.StackedStep", short)
+    monkeypatch.setattr("tickdsl.training.stacked.eligibility.StackedStep", run_out_of_memory)
     assert stacking_speedup(three(tiny), CPU) == 0.0
 
 

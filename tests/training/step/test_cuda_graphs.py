@@ -1,4 +1,4 @@
-"""Steps that are recorded and replayed train as steps that are not. What records is a stand-in: no GPU is wanted."""
+"""Recorded and replayed steps train as uncaptured ones. A stand-in records, so that no GPU is needed."""
 
 from __future__ import annotations
 
@@ -30,17 +30,17 @@ CUDA = torch.device("cuda")
 
 
 @attrs.define
-class Standing:
-    """Does recorded work again as a graph would: on the tensors and with the numbers that it was recorded with."""
+class FakeRecorder:
+    """A recorder that repeats the work as a graph would: on the tensors and with the numbers of the recording."""
 
     fails: bool = False
-    forgets: bool = False
-    warm: int = 0
+    skips_work: bool = False
+    warm_ups: int = 0
     recorded: int = 0
     replayed: int = 0
 
     def warm_up(self, work: Callable[[], None]) -> None:
-        self.warm += 1
+        self.warm_ups += 1
         work()
 
     def record(self, work: Callable[[], None]) -> Callable[[], None]:
@@ -48,12 +48,12 @@ class Standing:
             raise RuntimeError("operation not permitted when stream is capturing")
         self.recorded += 1
 
-        def again() -> None:
+        def replay() -> None:
             self.replayed += 1
-            if not self.forgets:
+            if not self.skips_work:
                 work()
 
-        return again
+        return replay
 
 
 @pytest.fixture(scope="module")
@@ -73,10 +73,10 @@ def _trained(
     tiny: Dataset,
     recipe: Recipe,
     monkeypatch: pytest.MonkeyPatch,
-    recorder: Standing,
+    recorder: FakeRecorder,
     distillation: Distillation | None = None,
 ) -> tuple[nn.Module, TrainingHistory]:
-    """A training as on CUDA, with the rate in a tensor and with captured steps."""
+    """A training as on CUDA, with the learning rate in a tensor and captured steps."""
     with monkeypatch.context() as patch:
         patch.setattr(optimiser_step, "should_capture", lambda device, recipe: should_capture(CUDA, recipe))
         patch.setattr(optimiser_step, "CudaGraphRecorder", lambda optimizer: recorder)
@@ -93,67 +93,65 @@ def _plain(
 
 def _close(one: nn.Module, other: nn.Module) -> None:
     for (name, ours), theirs in zip(one.state_dict().items(), other.state_dict().values(), strict=True):
-        # The rate is rounded to float32 on its way into a tensor.
+        # The learning rate is rounded to float32 in its tensor.
         torch.testing.assert_close(ours, theirs, rtol=1e-4, atol=1e-6, msg=name)
 
 
 @pytest.mark.parametrize("optimizer", ["sgd", "adam", "adamw"])
-def test_whole_batches_are_replayed_and_the_last_one_is_not(
-    tiny: Dataset, monkeypatch: pytest.MonkeyPatch, optimizer: str
-) -> None:
-    recorder = Standing()
+def test_only_full_batches_are_replayed(tiny: Dataset, monkeypatch: pytest.MonkeyPatch, optimizer: str) -> None:
+    recorder = FakeRecorder()
     recipe = attrs.evolve(RECIPE, optimizer=optimizer, lr=0.05 if optimizer == "sgd" else 1e-3)
     model, history = _trained(tiny, recipe, monkeypatch, recorder)
     expected, plain = _plain(tiny, recipe)
-    assert history.steps_per_epoch == 7  # six of 16 pictures, and four pictures
-    assert (recorder.warm, recorder.recorded) == (WARM_UP_STEPS, 1)
+    assert history.steps_per_epoch == 7  # six of 16 images, and one of 4
+    assert (recorder.warm_ups, recorder.recorded) == (WARM_UP_STEPS, 1)
     assert recorder.replayed == 3 * 6 - WARM_UP_STEPS
     _close(model, expected)
     assert [epoch.test_accuracy for epoch in history.epochs] == [epoch.test_accuracy for epoch in plain.epochs]
 
 
-def test_a_lesson_that_ends_is_recorded_with_it_and_without(tiny: Dataset, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_distillation_that_ends_is_recorded_twice(tiny: Dataset, monkeypatch: pytest.MonkeyPatch) -> None:
     def distillation() -> Distillation:
         return Distillation(models.create("small-cnn", classes=4, shape=(1, 8, 8), seed=5), 4.0, 0.7, until=10)
 
-    recorder = Standing()
+    recorder = FakeRecorder()
     model, _ = _trained(tiny, RECIPE, monkeypatch, recorder, distillation())
     assert recorder.recorded == 2
     _close(model, _plain(tiny, RECIPE, distillation())[0])
 
 
-@pytest.mark.parametrize(("recorder", "why"), [
-    (Standing(fails=True), "cannot be recorded"),
-    (Standing(forgets=True), "different results"),
+@pytest.mark.parametrize(("recorder", "reason"), [
+    (FakeRecorder(fails=True), "cannot be recorded"),
+    (FakeRecorder(skips_work=True), "different results"),
 ])  # fmt: skip
-def test_what_cannot_be_replayed_is_done(
-    tiny: Dataset, monkeypatch: pytest.MonkeyPatch, recorder: Standing, why: str
+def test_a_step_that_cannot_be_replayed_runs_uncaptured(
+    tiny: Dataset, monkeypatch: pytest.MonkeyPatch, recorder: FakeRecorder, reason: str
 ) -> None:
-    with pytest.warns(UserWarning, match=why):
+    with pytest.warns(UserWarning, match=reason):
         model, _ = _trained(tiny, RECIPE, monkeypatch, recorder)
     assert recorder.replayed <= 1
     _close(model, _plain(tiny, RECIPE)[0])
 
 
-def test_a_recording_that_reads_an_old_batch_is_found_out(tiny: Dataset, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_recording_that_reads_a_stale_batch_is_rejected(tiny: Dataset, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(captured_step._RecordedStep, "replay", lambda self, inputs: self._replay())
     monkeypatch.setattr(
         captured_step, "_clones", lambda inputs: [torch.zeros_like(tensor) for tensor in inputs]
     )  # fmt: skip
     with pytest.warns(UserWarning, match="different results"):
-        model, _ = _trained(tiny, RECIPE, monkeypatch, Standing())
+        model, _ = _trained(tiny, RECIPE, monkeypatch, FakeRecorder())
     _close(model, _plain(tiny, RECIPE)[0])
 
 
-def test_where_steps_are_captured() -> None:
+def test_which_steps_are_captured() -> None:
     assert should_capture(CUDA, RECIPE)
     assert not should_capture(torch.device("cpu"), RECIPE)
     assert not should_capture(CUDA, attrs.evolve(RECIPE, schedule="one-cycle"))
 
 
 @attrs.define
-class Torn:
-    """A graph whose recording waited for the device."""
+class InterruptedGraph:
+    """A graph whose recording was interrupted by a synchronisation."""
 
     def capture_begin(self, pool: object) -> None:
         pass
@@ -162,51 +160,51 @@ class Torn:
         raise RuntimeError("operation failed due to a previous error during capture")
 
 
-def test_after_a_torn_recording_no_other_is_tried(monkeypatch: pytest.MonkeyPatch) -> None:
-    given_back: list[object] = []
-    torn = {
-        "CUDAGraph": Torn, "Stream": object, "stream": lambda stream: contextlib.nullcontext(),
+def test_nothing_is_recorded_after_an_interrupted_recording(monkeypatch: pytest.MonkeyPatch) -> None:
+    released: list[object] = []
+    fakes = {
+        "CUDAGraph": InterruptedGraph, "Stream": object, "stream": lambda stream: contextlib.nullcontext(),
         "graph_pool_handle": lambda: (0, 7), "current_device": lambda: 3, "synchronize": lambda: None,
         "empty_cache": lambda: None,
     }  # fmt: skip
-    for name, stand_in in torn.items():
+    for name, stand_in in fakes.items():
         monkeypatch.setattr(torch.cuda, name, stand_in)
     for name in ("_cuda_endAllocateToPool", "_cuda_releasePool"):
-        monkeypatch.setattr(torch._C, name, lambda *given: given_back.append(given), raising=False)
+        monkeypatch.setattr(torch._C, name, lambda *args: released.append(args), raising=False)
     monkeypatch.setattr(cuda_graphs.CudaGraphRecorder, "_capture_broken", False)
     monkeypatch.setattr(cuda_graphs, "_capture_stream", lambda: None)
     recorder = cuda_graphs.CudaGraphRecorder(torch.optim.Adam([nn.Parameter(torch.zeros(1))]))
 
-    def waits() -> None:
+    def synchronise() -> None:
         raise RuntimeError("operation not permitted when stream is capturing")
 
     step = captured_step.CapturedStep(
-        lambda x: waits() if not torn_already else None,
-        batch=4, mutated=list, reseed=lambda: torn_already.append(True), recorder=recorder,
+        lambda x: synchronise() if not interrupted else None,
+        batch=4, mutated=list, reseed=lambda: interrupted.append(True), recorder=recorder,
     )  # fmt: skip
-    torn_already: list[bool] = []
+    interrupted: list[bool] = []
     step._warm_up_steps = WARM_UP_STEPS
     with pytest.warns(UserWarning, match=r"cannot be recorded \(operation not permitted"):
         step(torch.zeros(4))
-    assert given_back == [(3, (0, 7)), (3, (0, 7))]
+    assert released == [(3, (0, 7)), (3, (0, 7))]
     with pytest.raises(RuntimeError, match="was interrupted"):
         recorder.record(lambda: None)
     assert gc.isenabled()
 
 
-def test_what_could_not_be_recorded_is_let_go_before_the_step(tiny: Dataset) -> None:
-    """Both together may not find room on the device."""
-    made: list[weakref.ref[Tensor]] = []
+def test_a_failed_recording_is_freed_before_the_step(tiny: Dataset) -> None:
+    """Both together may not fit into the GPU's memory."""
+    created: list[weakref.ref[Tensor]] = []
 
-    class Full(Standing):
+    class Full(FakeRecorder):
         def record(self, work: Callable[[], None]) -> Callable[[], None]:
             tensor = torch.zeros(1)
-            made.append(weakref.ref(tensor))
+            created.append(weakref.ref(tensor))
             raise torch.OutOfMemoryError("CUDA out of memory")
 
     alive: list[bool] = []
     step = captured_step.CapturedStep(
-        lambda x: alive.extend(ref() is not None for ref in made),
+        lambda x: alive.extend(ref() is not None for ref in created),
         batch=4, mutated=list, reseed=lambda: None, recorder=Full(),
     )  # fmt: skip
     with pytest.warns(UserWarning, match="out of memory"):
@@ -215,26 +213,26 @@ def test_what_could_not_be_recorded_is_let_go_before_the_step(tiny: Dataset) -> 
     assert alive == [False]
 
 
-def test_nothing_of_a_training_is_left_when_it_is_over(tiny: Dataset, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Not until Python looks for cycles, which it does not do for want of a GPU's memory."""
-    _plain(tiny, RECIPE)  # the first optimiser of a process imports much, and what fails there holds its callers
-    made: list[weakref.ref[object]] = []
+def test_a_finished_training_is_freed(tiny: Dataset, monkeypatch: pytest.MonkeyPatch) -> None:
+    """At once, without the garbage collector, which does not run because GPU memory is short."""
+    _plain(tiny, RECIPE)  # the first optimiser of a process imports much, and failed imports keep their callers alive
+    created: list[weakref.ref[object]] = []
 
     def remember(cls: type) -> None:
-        begin = cls.__init__
+        original_init = cls.__init__
 
-        def begun(self: object, *given: object, **named: object) -> None:
-            begin(self, *given, **named)
-            made.append(weakref.ref(self))
+        def recorded_init(self: object, *args: object, **kwargs: object) -> None:
+            original_init(self, *args, **kwargs)
+            created.append(weakref.ref(self))
 
-        monkeypatch.setattr(cls, "__init__", begun)
+        monkeypatch.setattr(cls, "__init__", recorded_init)
 
     for cls in (TrainingRun, DeviceDataset, OptimiserStep, captured_step.CapturedStep, captured_step._RecordedStep):
         remember(cls)
     with gc_disabled():
-        _trained(tiny, RECIPE, monkeypatch, Standing())
-        assert len(made) == 5
-        assert [ref() for ref in made] == [None] * 5
+        _trained(tiny, RECIPE, monkeypatch, FakeRecorder())
+        assert len(created) == 5
+        assert [ref() for ref in created] == [None] * 5
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")

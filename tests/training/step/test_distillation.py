@@ -1,4 +1,4 @@
-"""A teacher's lesson: its loss, its end, its cost, and the same bits however often the training is cut."""
+"""Distillation: its loss, its end, its cost, and bit-identical results after interruptions."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from tickdsl.training.recipes.recipe import Recipe
 from tickdsl.training.step.distillation import Distillation, Distiller
 
 PLAIN = Recipe(length="2ep", lr=0.05, batch=32)
-ALTERED = attrs.evolve(PLAIN, augment=("crop", "flip"))
+AUGMENTED = attrs.evolve(PLAIN, augment=("crop", "flip"))
 
 
 @pytest.fixture(scope="module")
@@ -35,9 +35,9 @@ def distillation(tiny: Dataset, until: int | None = None, weight: float = 0.9) -
     return Distillation(network(tiny, seed=7), 5.0, weight, until)
 
 
-def trained(tiny: Dataset, recipe: Recipe, taught: Distillation | None) -> dict[str, Tensor]:
+def trained(tiny: Dataset, recipe: Recipe, distilled: Distillation | None) -> dict[str, Tensor]:
     model = network(tiny)
-    train(model, tiny, recipe, seed=1, distillation=taught)
+    train(model, tiny, recipe, seed=1, distillation=distilled)
     return dict(model.state_dict())
 
 
@@ -47,66 +47,68 @@ def same(one: dict[str, Tensor], other: dict[str, Tensor]) -> bool:
 
 def test_the_loss_is_that_of_hinton() -> None:
     draw = torch.Generator().manual_seed(0)
-    scores, answers = torch.randn(6, 4, generator=draw), torch.randn(6, 4, generator=draw)
+    student_logits, teacher_logits = torch.randn(6, 4, generator=draw), torch.randn(6, 4, generator=draw)
     labels = torch.randint(0, 4, (6,), generator=draw)
-    plain = nn.functional.cross_entropy(scores, labels)
+    plain = nn.functional.cross_entropy(student_logits, labels)
     distiller = Distiller(Distillation(nn.Identity(), 5.0, 0.9), torch.device("cpu"), None)
-    p, q = (answers / 5).softmax(1), (scores / 5).softmax(1)
-    apart = (p * (p / q).log()).sum(1).mean()
-    expected = 0.9 * 25 * apart + 0.1 * plain
-    torch.testing.assert_close(distiller.loss(scores, distiller.soft_targets(answers, labels), plain), expected)
+    p, q = (teacher_logits / 5).softmax(1), (student_logits / 5).softmax(1)
+    divergence = (p * (p / q).log()).sum(1).mean()
+    expected = 0.9 * 25 * divergence + 0.1 * plain
+    torch.testing.assert_close(
+        distiller.loss(student_logits, distiller.soft_targets(teacher_logits, labels), plain), expected
+    )
 
 
-def test_unaltered_pictures_are_answered_once_with_the_same_answers(tiny: Dataset) -> None:
+def test_without_augmentation_the_teacher_runs_once_per_image(tiny: Dataset) -> None:
     seen: Counter[int] = Counter()
-    taught = distillation(tiny)
-    taught.teacher.register_forward_hook(lambda module, args, out: seen.update([len(args[0])]))
-    trained(tiny, PLAIN, taught)
+    distilled = distillation(tiny)
+    distilled.teacher.register_forward_hook(lambda module, args, out: seen.update([len(args[0])]))
+    trained(tiny, PLAIN, distilled)
     assert seen == {100: 1}
-    altered = distillation(tiny)
+    augmented = distillation(tiny)
     seen.clear()
-    altered.teacher.register_forward_hook(lambda module, args, out: seen.update([len(args[0])]))
-    trained(tiny, ALTERED, altered)
+    augmented.teacher.register_forward_hook(lambda module, args, out: seen.update([len(args[0])]))
+    trained(tiny, AUGMENTED, augmented)
     assert sum(size * times for size, times in seen.items()) == 200
 
 
-@pytest.mark.parametrize("recipe", [PLAIN, ALTERED], ids=["plain", "altered"])
-def test_a_teacher_changes_the_student_and_nothing_changes_the_teacher(tiny: Dataset, recipe: Recipe) -> None:
-    taught = distillation(tiny)
-    before = {name: tensor.clone() for name, tensor in taught.teacher.state_dict().items()}
-    assert not same(trained(tiny, recipe, taught), trained(tiny, recipe, None))
-    assert same(before, dict(taught.teacher.state_dict()))
-    assert not taught.teacher.training
+@pytest.mark.parametrize("recipe", [PLAIN, AUGMENTED], ids=["plain", "augmented"])
+def test_distillation_changes_the_student_but_not_the_teacher(tiny: Dataset, recipe: Recipe) -> None:
+    distilled = distillation(tiny)
+    before = {name: tensor.clone() for name, tensor in distilled.teacher.state_dict().items()}
+    assert not same(trained(tiny, recipe, distilled), trained(tiny, recipe, None))
+    assert same(before, dict(distilled.teacher.state_dict()))
+    assert not distilled.teacher.training
 
 
-def test_a_lesson_of_no_weight_or_no_length_is_the_plain_training(tiny: Dataset) -> None:
-    plain = trained(tiny, ALTERED, None)
-    assert same(plain, trained(tiny, ALTERED, distillation(tiny, until=0)))
-    almost = trained(tiny, ALTERED, distillation(tiny, weight=0.0))
+def test_distillation_of_no_weight_or_no_length_is_plain_training(tiny: Dataset) -> None:
+    plain = trained(tiny, AUGMENTED, None)
+    assert same(plain, trained(tiny, AUGMENTED, distillation(tiny, until=0)))
+    almost = trained(tiny, AUGMENTED, distillation(tiny, weight=0.0))
     assert all(torch.allclose(plain[name].float(), almost[name].float(), atol=1e-5) for name in plain)
 
 
-def test_behind_its_end_a_lesson_costs_and_changes_nothing(tiny: Dataset) -> None:
-    """Until step 4, then cross-entropy alone: as a training that goes on from there without a teacher."""
-    answered = 0
-    taught = distillation(tiny, until=4)
+def test_the_teacher_does_not_run_after_its_end(tiny: Dataset) -> None:
+    """The teacher runs until step 4; then the loss is the cross-entropy alone."""
+    teacher_runs = 0
+    distilled = distillation(tiny, until=4)
 
     def count(module: nn.Module, args: object, out: object) -> None:
-        nonlocal answered
-        answered += 1
+        nonlocal teacher_runs
+        teacher_runs += 1
 
-    taught.teacher.register_forward_hook(count)
-    trained(tiny, ALTERED, taught)
-    assert answered == 4
+    distilled.teacher.register_forward_hook(count)
+    trained(tiny, AUGMENTED, distilled)
+    assert teacher_runs == 4
 
 
 class Stop(Exception):
-    pass
+    """Raised by `before_step` to interrupt a training."""
 
 
-@pytest.mark.parametrize("recipe", [PLAIN, ALTERED], ids=["plain", "altered"])
+@pytest.mark.parametrize("recipe", [PLAIN, AUGMENTED], ids=["plain", "augmented"])
 @pytest.mark.parametrize("cut", [1, 3, 6])
-def test_an_interrupted_lesson_goes_on_with_the_same_bits(
+def test_interrupted_distillation_resumes_with_the_same_bits(
     tiny: Dataset, tmp_path: Path, recipe: Recipe, cut: int
 ) -> None:
     checkpoints, steps = Checkpointer(tmp_path, every_seconds=0), 0
@@ -135,7 +137,7 @@ def test_an_interrupted_lesson_goes_on_with_the_same_bits(
     assert same(trained(tiny, recipe, distillation(tiny, until=5)), dict(resumed.state_dict()))
 
 
-def test_a_checkpoint_of_another_teacher_is_not_gone_on_from(tiny: Dataset, tmp_path: Path) -> None:
+def test_a_checkpoint_of_another_teacher_is_not_resumed(tiny: Dataset, tmp_path: Path) -> None:
     first = Checkpointer(tmp_path, every_seconds=0)
     train(network(tiny), tiny, PLAIN, seed=1, distillation=distillation(tiny), checkpoint=first, stop=4)
     warned: list[str] = []

@@ -1,4 +1,4 @@
-"""Our SGD takes torch's steps, to the same bits."""
+"""`FusedSGD` takes the same steps as torch's SGD, with bit-identical results."""
 
 from __future__ import annotations
 
@@ -28,36 +28,36 @@ def _plain(parameters: list[nn.Parameter], recipe: Recipe) -> torch.optim.SGD:
 
 
 def _both(recipe: Recipe, ours: list[nn.Parameter], theirs: list[nn.Parameter], without: int | None = None) -> int:
-    """Steps of both with rates and momenta that change; how many of ours were not torch's own."""
+    """Take steps of both with changing rates and momenta; return how many of `FusedSGD`'s bypassed torch's `step`."""
     mine, plain = optimisers.build(ours, recipe), _plain(theirs, recipe)
     assert isinstance(mine, FusedSGD)
-    draw, own = torch.Generator().manual_seed(1), 0
+    draw, bypassed = torch.Generator().manual_seed(1), 0
     for step in range(5):
         gradients = [torch.randn(p.shape, generator=draw).to(p.dtype) for p in ours]
         for optimizer, parameters in ((mine, ours), (plain, theirs)):
-            for place, (parameter, gradient) in enumerate(zip(parameters, gradients, strict=True)):
-                parameter.grad = None if step == without and place == 1 else gradient.clone()
+            for index, (parameter, gradient) in enumerate(zip(parameters, gradients, strict=True)):
+                parameter.grad = None if step == without and index == 1 else gradient.clone()
             optimizer.param_groups[0]["lr"] = 0.1 / (step + 1)
             if recipe.momentum:
                 optimizer.param_groups[0]["momentum"] = 0.9 - 0.1 * step
-        with torch.profiler.profile() as seen:
+        with torch.profiler.profile() as profile:
             optimisers.update(mine)
-        own += not any(event.key.startswith("Optimizer.step") for event in seen.key_averages())
+        bypassed += not any(event.key.startswith("Optimizer.step") for event in profile.key_averages())
         plain.step()
         assert all(torch.equal(one, other) for one, other in zip(ours, theirs, strict=True)), step
     for one, other in zip(mine.state.values(), plain.state.values(), strict=True):
         assert torch.equal(one["momentum_buffer"], other["momentum_buffer"])
-    return own
+    return bypassed
 
 
 @pytest.mark.parametrize("recipe", [
     RECIPE, attrs.evolve(RECIPE, nesterov=True), attrs.evolve(RECIPE, decay=0.0),
 ], ids=["momentum", "nesterov", "no decay"])  # fmt: skip
-def test_every_step_behind_the_first_is_one_operation(recipe: Recipe) -> None:
+def test_every_step_after_the_first_is_one_operation(recipe: Recipe) -> None:
     assert _both(recipe, _parameters(), _parameters()) == 4
 
 
-def test_without_momentum_the_first_is_too() -> None:
+def test_without_momentum_the_first_step_is_one_operation_too() -> None:
     recipe = attrs.evolve(RECIPE, momentum=0.0)
     ours, theirs = _parameters(), _parameters()
     mine, plain = optimisers.build(ours, recipe), _plain(theirs, recipe)
@@ -73,12 +73,12 @@ def test_a_parameter_without_a_gradient_is_left_alone() -> None:
     assert _both(RECIPE, _parameters(), _parameters(), without=2) == 3
 
 
-def test_parameters_of_several_types_are_sorted_by_torch() -> None:
+def test_parameters_of_several_dtypes_use_torchs_step() -> None:
     mixed = (torch.float32, torch.float64, torch.float32)
     assert _both(RECIPE, _parameters(mixed), _parameters(mixed)) == 0
 
 
-def test_a_state_goes_from_one_to_the_other() -> None:
+def test_states_are_interchangeable_with_torchs() -> None:
     ours, theirs = _parameters(), _parameters()
     _both(RECIPE, ours, theirs)
     mine, plain = optimisers.build(ours, RECIPE), _plain(theirs, RECIPE)

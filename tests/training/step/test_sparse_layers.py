@@ -1,4 +1,4 @@
-"""Layers of which little is left, trained through sparse products, are the masked layers but for rounding."""
+"""Layers trained as sparse matrices equal the masked dense layers up to rounding."""
 
 from __future__ import annotations
 
@@ -28,13 +28,13 @@ RECIPE = Recipe(length="3ep", lr=0.05, batch=32, momentum=0.9, decay=5e-4, sched
 
 @attrs.define
 class Always:
-    """Answers every question alike, and keeps the questions."""
+    """Gives every question the same answer, and records the questions."""
 
     answer: bool
-    asked: list[str] = attrs.field(factory=list)
+    questions: list[str] = attrs.field(factory=list)
 
     def settle(self, question: str, measure: Callable[[], bool]) -> bool:
-        self.asked.append(question)
+        self.questions.append(question)
         return self.answer
 
 
@@ -60,7 +60,7 @@ def _masks(model: nn.Module, share: float) -> dict[str, Tensor]:
     bias=st.booleans(),
     seed=st.integers(0, 1000),
 )
-def test_products_and_gradients_are_those_of_the_masked_layer(
+def test_outputs_and_gradients_equal_the_masked_layers(
     shape: tuple[int, int], rows: list[int], share: float, bias: bool, seed: int
 ) -> None:
     draw = torch.Generator().manual_seed(seed)
@@ -71,17 +71,17 @@ def test_products_and_gradients_are_those_of_the_masked_layer(
         dense.weight.mul_(mask)
     sparse = SparseLinear(dense, mask)
     x = torch.randn(*rows, shape[0], generator=draw).requires_grad_()
-    from_above = torch.randn(*rows, shape[1], generator=draw)
-    wanted, y = dense(x), sparse(x)
-    torch.testing.assert_close(y, wanted, rtol=1e-5, atol=1e-5)
-    theirs = torch.autograd.grad(wanted, [x, *dense.parameters()], from_above)
-    ours = torch.autograd.grad(y, [x, *sparse.parameters()], from_above)
+    grad_output = torch.randn(*rows, shape[1], generator=draw)
+    expected, y = dense(x), sparse(x)
+    torch.testing.assert_close(y, expected, rtol=1e-5, atol=1e-5)
+    theirs = torch.autograd.grad(expected, [x, *dense.parameters()], grad_output)
+    ours = torch.autograd.grad(y, [x, *sparse.parameters()], grad_output)
     torch.testing.assert_close(ours[0], theirs[0], rtol=1e-5, atol=1e-5)
     torch.testing.assert_close(ours[1], theirs[1][mask], rtol=1e-4, atol=1e-4)
     torch.testing.assert_close(ours[2:], theirs[2:], rtol=1e-4, atol=1e-4)
 
 
-def test_its_state_is_that_of_the_dense_layer() -> None:
+def test_the_state_dict_is_that_of_the_dense_layer() -> None:
     dense = nn.Linear(20, 30)
     mask = torch.rand(30, 20, generator=torch.Generator().manual_seed(0)) < 0.2
     with torch.no_grad():
@@ -98,30 +98,30 @@ def test_its_state_is_that_of_the_dense_layer() -> None:
 
 @pytest.mark.parametrize("optimizer", ["sgd", "adam", "adamw"])
 @pytest.mark.parametrize("share", [0.09, 0.02])
-def test_a_training_is_the_masked_one_but_for_rounding(tiny: Dataset, optimizer: str, share: float) -> None:
+def test_sparse_training_equals_masked_training(tiny: Dataset, optimizer: str, share: float) -> None:
     recipe = attrs.evolve(RECIPE, optimizer=optimizer, lr=0.05 if optimizer == "sgd" else 1e-3)
     masked, sparse = _network(), _network()
     masks = _masks(masked, share)
     plain = train(masked, tiny, recipe, seed=1, masks=masks, choices=Always(False))
-    through = train(sparse, tiny, recipe, seed=1, masks=masks, choices=Always(True))
+    sparse_history = train(sparse, tiny, recipe, seed=1, masks=masks, choices=Always(True))
     assert plain.sparse == ()
-    assert len(through.sparse) == 2  # the last layer is too small to be asked about
+    assert len(sparse_history.sparse) == 2  # the last layer is too small
     assert [type(layer) for layer in sparse.modules()] == [type(layer) for layer in masked.modules()]
     for (name, ours), theirs in zip(sparse.state_dict().items(), masked.state_dict().values(), strict=True):
         torch.testing.assert_close(ours, theirs, rtol=1e-3, atol=2e-5, msg=name)
         if name in masks:
             assert not ours[~masks[name]].any()
-    for ours, theirs in zip(through.epochs, plain.epochs, strict=True):
+    for ours, theirs in zip(sparse_history.epochs, plain.epochs, strict=True):
         assert ours.train_loss == pytest.approx(theirs.train_loss, rel=1e-3)
         assert ours.test_loss == pytest.approx(theirs.test_loss, rel=1e-3)
 
 
 class Stop(Exception):
-    """What a caller raises to leave a training."""
+    """Raised by `before_step` to interrupt a training."""
 
 
 @pytest.mark.parametrize("first", [True, False])
-def test_a_continued_training_keeps_to_what_it_chose(tiny: Dataset, tmp_path: Path, first: bool) -> None:
+def test_a_resumed_training_keeps_its_choice(tiny: Dataset, tmp_path: Path, first: bool) -> None:
     whole, cut, model = _network(), _network(), _network()
     masks = _masks(model, 0.05)
     history = train(whole, tiny, RECIPE, seed=1, masks=masks, choices=Always(first))
@@ -137,17 +137,17 @@ def test_a_continued_training_keeps_to_what_it_chose(tiny: Dataset, tmp_path: Pa
             checkpoint=Checkpointer(tmp_path, every_seconds=0),
         )  # fmt: skip
     assert all(type(layer) is not SparseLinear for layer in cut.modules())
-    otherwise = Always(not first)
-    continued = train(
-        model, tiny, RECIPE, seed=1, masks=masks, choices=otherwise, checkpoint=Checkpointer(tmp_path)
+    opposite = Always(not first)
+    resumed = train(
+        model, tiny, RECIPE, seed=1, masks=masks, choices=opposite, checkpoint=Checkpointer(tmp_path)
     )  # fmt: skip
-    assert continued == history
-    assert continued.sparse == history.sparse
-    assert not otherwise.asked
+    assert resumed == history
+    assert resumed.sparse == history.sparse
+    assert not opposite.questions
     assert all(torch.equal(a, b) for a, b in zip(model.parameters(), whole.parameters(), strict=True))
 
 
-def test_moments_are_dense(tiny: Dataset) -> None:
+def test_step_callbacks_get_dense_weights(tiny: Dataset) -> None:
     model = _network()
     masks = _masks(model, 0.05)
     kept: dict[str, Tensor] = {}
@@ -162,7 +162,7 @@ def test_moments_are_dense(tiny: Dataset) -> None:
 
 
 class _Attention(nn.Module):
-    """Reads the weights of one layer without calling it, and calls another twice."""
+    """Uses the weights of one layer without calling it, and calls another twice."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -177,12 +177,12 @@ class _Attention(nn.Module):
         return y
 
 
-def test_layers_that_others_hold_or_read_are_left_alone() -> None:
+def test_shared_layers_are_left_dense() -> None:
     model = _Attention()
     masks = _masks(model, 0.05)
     always = Always(True)
     assert choose_sparse_layers(model, masks, torch.randn(8, 1, 16, 16), always) == ("once",)
-    assert len(always.asked) == 1
+    assert len(always.questions) == 1
     assert choose_sparse_layers(model, _masks(model, 0.2), torch.randn(8, 1, 16, 16), always) == ()
     assert model.training
     layers = SparseLayers(model, masks, ["once"])
@@ -192,7 +192,7 @@ def test_layers_that_others_hold_or_read_are_left_alone() -> None:
     assert type(model.once) is nn.Linear
 
 
-def test_what_was_measured_is_not_measured_again() -> None:
+def test_answers_are_kept() -> None:
     remembered = InMemoryChoices()
     assert remembered.settle("one", lambda: True)
     assert remembered.settle("one", lambda: False)
