@@ -1,7 +1,7 @@
-"""How long `tickdsl check` takes: a mistake from a cold start, a traced network, a plan of 10,000 lines.
+"""How long `tickdsl check` takes: for a language error, for a traced network, and for a plan of 10,000 lines.
 
-CPU seconds of whole processes (user and system), the least of several rounds: what else runs on the machine
-changes them little.
+Measured are the CPU seconds (user and system) of whole processes, the minimum of several rounds, since other load on
+the machine changes them little.
 """
 
 from __future__ import annotations
@@ -15,18 +15,20 @@ from pathlib import Path
 
 import attrs
 
-#: What each case may take, in CPU seconds.
-AIMS = {"language error, cold start": 0.3, "traced network, cold start": 1.0, "10,000 lines": 5.0}
+#: The target of each case in CPU seconds.
+TARGETS = {"language error, cold start": 0.3, "traced network, cold start": 1.0, "10,000 lines": 5.0}
 
 
 @attrs.frozen
-class Took:
+class Timing:
+    """CPU seconds of a process, and whether it loaded torch."""
+
     seconds: float
     torch: bool
 
 
 def plans(folder: Path) -> dict[str, Path]:
-    """A plan for each of AIMS."""
+    """Write a plan for each case in TARGETS."""
     texts = {
         "language error, cold start": "model vgg61 on cifar10\nprune filters 20% x 8; rewind lr\n",
         "traced network, cold start": "seeds 3\nprune filters global 20% x 8; rewind lr\ncompare random-init\n",
@@ -40,7 +42,7 @@ def plans(folder: Path) -> dict[str, Path]:
 
 
 def long_plan(lines: int) -> str:
-    """Two thousand arms of five lines, each read under two values of a sweep."""
+    """A plan of arms with five lines each, expanded for two values of a sweep."""
     text = [
         "model small-cnn on digits",
         "seeds 3",
@@ -60,31 +62,31 @@ def long_plan(lines: int) -> str:
     return "\n".join([*text, "compare all, random-init"]) + "\n"
 
 
-def check(plan: Path) -> Took:
-    """One `tickdsl check` in a process of its own."""
+def check(plan: Path) -> Timing:
+    """Time one `tickdsl check` in a separate process."""
     program = (
         "import resource, sys; from tickdsl.cli import main; "
         "main(['check', sys.argv[1], '--format', 'json']); "
         "used = resource.getrusage(resource.RUSAGE_SELF); "
         "print(used.ru_utime + used.ru_stime, 'torch' in sys.modules, file=sys.stderr)"
     )
-    done = subprocess.run(
+    completed = subprocess.run(
         [sys.executable, "-c", program, str(plan)], capture_output=True, text=True, check=True, env=dict(os.environ)
     )
-    seconds, torch = done.stderr.split()
-    return Took(float(seconds), torch == "True")
+    seconds, torch = completed.stderr.split()
+    return Timing(float(seconds), torch == "True")
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--rounds", type=int, default=7)
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--rounds", type=int, default=7, help="rounds per case (default: %(default)s)")
     rounds = parser.parse_args().rounds
     with tempfile.TemporaryDirectory() as folder:
         for name, plan in plans(Path(folder)).items():
-            check(plan)  # fills the caches of the grammar and of traced networks
-            took = min((check(plan) for _ in range(rounds)), key=lambda one: one.seconds)
-            loaded = "torch loaded" if took.torch else "no torch"
-            print(f"{name:<28} {took.seconds:6.2f} s  (aim {AIMS[name]:.1f} s)  {loaded}")
+            check(plan)  # fill the caches of the grammar and of traced networks
+            fastest = min((check(plan) for _ in range(rounds)), key=lambda timing: timing.seconds)
+            loaded = "torch loaded" if fastest.torch else "no torch"
+            print(f"{name:<28} {fastest.seconds:6.2f} s  (target {TARGETS[name]:.1f} s)  {loaded}")
 
 
 if __name__ == "__main__":

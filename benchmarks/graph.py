@@ -1,12 +1,12 @@
-"""Structured removal side by side: tickdsl and Torch-Pruning on the same networks, in one run.
+"""Structured removal with tickdsl and with Torch-Pruning, on the same networks.
 
     python benchmarks/graph.py [--all | NAME …] [--share 0.5]        (needs `pip install torch-pruning`)
 
-Both take the same share out of every group of channels of torchvision networks with random weights, unassisted. The
-seconds are those of building the graph and removing: processor time, since on a shared machine wall time says little,
-of a process of its own on one thread, after one warm-up network, the least of a few rounds. The error is that of the
-small network against the dense one with the removed inputs of every layer zeroed and layer norms over what is left, in
-double precision; which inputs were removed is read off the weights, not asked of either tool.
+Both remove the same share of every group of channels from torchvision networks with random weights, without any help.
+The time is the CPU time of tracing the graph and removing channels, since wall time is unreliable on a shared machine,
+in a separate process with one thread, after a warm-up network, the minimum of a few rounds. The error is that of the
+small network's outputs against those of the dense network with the removed inputs of every layer set to zero and layer
+norms over the remaining channels, in double precision. Which inputs were removed is read from the weights.
 """
 
 from __future__ import annotations
@@ -25,6 +25,8 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
+from tickdsl.plurals import plural
+
 sys.path.insert(0, str(Path(__file__).parents[1] / "tests" / "helpers"))
 from graph_oracle import NormOverKept, make_weights_distinct, outputs, relative_difference
 
@@ -32,9 +34,9 @@ DEFAULT = (
     "resnet18", "resnet50", "vgg16_bn", "mobilenet_v2", "efficientnet_b0", "resnext50_32x4d", "googlenet",
     "shufflenet_v2_x1_0", "convnext_tiny", "vit_b_16", "swin_t", "maxvit_t", "densenet121", "densenet201",
 )  # fmt: skip
-#: Rounds of one measurement: at most so many, and none begins after so many seconds.
-ROUNDS, ENOUGH = 5, 8.0
-#: Seconds of wall time after which a tool is given up on a network.
+#: The maximum number of rounds, and the seconds after which no further round starts.
+ROUNDS, TIME_BUDGET = 5, 8.0
+#: Seconds of wall time after which a tool is stopped.
 LIMIT = 300
 
 
@@ -47,7 +49,7 @@ def build(name: str) -> tuple[nn.Module, Tensor]:
     size = 299 if name == "inception_v3" else 224
     model = make_weights_distinct(models.get_model(name, **options).double()).eval()
     with torch.no_grad():
-        for parameter in model.parameters():  # initialised in single precision, where values repeat
+        for parameter in model.parameters():  # make values distinct: they repeat in single precision
             parameter.add_(1e-6 * torch.rand_like(parameter))
     return model, torch.randn(1, 3, size, size, dtype=torch.float64)
 
@@ -81,8 +83,8 @@ TOOLS: dict[str, Callable[[nn.Module, Tensor, float], nn.Module]] = {
 }
 
 
-def kept_of(old: Tensor, new: Tensor) -> list[Tensor]:
-    """The indices of `new` in `old`, dimension by dimension: all values of a tensor are distinct."""
+def kept_indices(old: Tensor, new: Tensor) -> list[Tensor]:
+    """The indices of `new` in `old` for each dimension; all values of `old` are distinct."""
     values, order = old.flatten().sort()
     kept = []
     for dim in range(old.ndim):
@@ -90,43 +92,43 @@ def kept_of(old: Tensor, new: Tensor) -> list[Tensor]:
         for other in range(old.ndim):
             if other != dim:
                 line = line.narrow(other, 0, 1)
-        place = order[torch.searchsorted(values, line.flatten()).clamp_max(len(values) - 1)]
-        kept.append(torch.stack(torch.unravel_index(place, old.shape))[dim])
-    found = old
+        positions = order[torch.searchsorted(values, line.flatten()).clamp_max(len(values) - 1)]
+        kept.append(torch.stack(torch.unravel_index(positions, old.shape))[dim])
+    selected = old
     for dim, index in enumerate(kept):
-        found = found.index_select(dim, index)
-    if not torch.equal(found, new):
-        raise ValueError("weights that stayed were changed")
+        selected = selected.index_select(dim, index)
+    if not torch.equal(selected, new):
+        raise ValueError("remaining weights were changed")
     return kept
 
 
-def silenced(dense: nn.Module, small: nn.Module) -> nn.Module:
-    """The dense network without the inputs that the small one lacks."""
+def with_removed_inputs_zeroed(dense: nn.Module, small: nn.Module) -> nn.Module:
+    """The dense network, with the inputs that the small one lacks set to zero."""
     left = dict(small.named_parameters())
     for path, module in list(dense.named_modules()):
         for name, weight in module.named_parameters(path, recurse=False):
             if weight.ndim > 1 and "weight" in name and left[name].shape != weight.shape:
-                kept = kept_of(weight.detach(), left[name].detach())
+                kept = kept_indices(weight.detach(), left[name].detach())
                 columns = 0 if isinstance(module, nn.ConvTranspose2d) else 1
-                gone = torch.ones(weight.shape[columns], dtype=torch.bool)
-                gone[kept[columns]] = False
-                weight.data.index_fill_(columns, gone.nonzero().flatten(), 0)
+                removed = torch.ones(weight.shape[columns], dtype=torch.bool)
+                removed[kept[columns]] = False
+                weight.data.index_fill_(columns, removed.nonzero().flatten(), 0)
         if isinstance(module, nn.LayerNorm) and left[f"{path}.weight"].shape != module.weight.shape:
-            kept = kept_of(module.weight.detach(), left[f"{path}.weight"].detach())[0]
+            kept = kept_indices(module.weight.detach(), left[f"{path}.weight"].detach())[0]
             second = type(module).__name__ == "LayerNorm2d"
             dense.set_submodule(path, NormOverKept(module, kept.numpy(), second))
     return dense
 
 
 def measure(tool: str, name: str, share: float) -> dict[str, object]:
-    """One network with one tool: processor seconds, parameters, error, and whether it still trains."""
+    """Measure a tool on a network: CPU seconds, share of parameters left, error; fails if it does not train."""
     torch.set_num_threads(1)
     warm, example = build("squeezenet1_1")
     TOOLS[tool](warm, example, share)
     model, inputs = build(name)
     before = sum(parameter.numel() for parameter in model.parameters())
     rounds: list[float] = []
-    while len(rounds) < ROUNDS and sum(rounds) < ENOUGH:
+    while len(rounds) < ROUNDS and sum(rounds) < TIME_BUDGET:
         fresh = copy.deepcopy(model)
         gc.collect()
         start = time.process_time()
@@ -135,8 +137,7 @@ def measure(tool: str, name: str, share: float) -> dict[str, object]:
     small.eval()
     after = sum(parameter.numel() for parameter in small.parameters())
     with torch.no_grad():
-        found = small(inputs)
-        error = relative_difference(found, silenced(build(name)[0], small)(inputs))
+        error = relative_difference(small(inputs), with_removed_inputs_zeroed(build(name)[0], small)(inputs))
     small.train()
     trained = outputs(small(torch.cat([inputs, inputs])))
     sum(tensor.square().mean() for tensor in trained).backward()
@@ -144,14 +145,16 @@ def measure(tool: str, name: str, share: float) -> dict[str, object]:
 
 
 def run(tool: str, name: str, share: float) -> dict[str, object]:
-    """`measure` in a process of its own, with a limit; what went wrong as text."""
+    """Run `measure` in a separate process, with a time limit; a failure is returned as text."""
     command = [sys.executable, __file__, name, "--tool", tool, "--share", str(share)]
     try:
-        done = subprocess.run(command, capture_output=True, text=True, timeout=LIMIT)
+        completed = subprocess.run(command, capture_output=True, text=True, timeout=LIMIT)
     except subprocess.TimeoutExpired:
-        return {"failed": f"no end in {LIMIT} s"}
-    lines = (done.stdout if done.returncode == 0 else done.stderr).strip().splitlines()
-    return dict(json.loads(lines[-1])) if done.returncode == 0 else {"failed": lines[-1][:60] if lines else "killed"}
+        return {"failed": f"timed out after {LIMIT} s"}
+    lines = (completed.stdout if completed.returncode == 0 else completed.stderr).strip().splitlines()
+    if completed.returncode:
+        return {"failed": lines[-1][:60] if lines else "killed"}
+    return dict(json.loads(lines[-1]))
 
 
 def cell(result: dict[str, object]) -> str:
@@ -162,9 +165,9 @@ def cell(result: dict[str, object]) -> str:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("names", nargs="*", default=None)
-    parser.add_argument("--all", action="store_true")
-    parser.add_argument("--share", type=float, default=0.5)
+    parser.add_argument("names", nargs="*", default=None, metavar="NAME", help="networks (default: a selection)")
+    parser.add_argument("--all", action="store_true", help="all of torchvision's networks")
+    parser.add_argument("--share", type=float, default=0.5, help="share of channels to remove (default: %(default)s)")
     parser.add_argument("--tool", choices=TOOLS)
     options = parser.parse_args()
     if options.tool:
@@ -176,19 +179,19 @@ def main() -> None:
 
         models = import_torchvision().models
         names = models.list_models(module=models)
-    handled, ratios = dict.fromkeys(TOOLS, 0), []
+    exact_counts, ratios = dict.fromkeys(TOOLS, 0), []
     print(f"{'network':20} {'tickdsl':34} torch-pruning")
     for name in names:
         results = {tool: run(tool, name, options.share) for tool in TOOLS}
         for tool, result in results.items():
-            handled[tool] += "failed" not in result and float(str(result["error"])) < 1e-4
+            exact_counts[tool] += "failed" not in result and float(str(result["error"])) < 1e-4
         times = [float(str(result["seconds"])) for result in results.values() if "failed" not in result]
         if len(times) == 2:
             ratios.append(times[1] / times[0])
         ratio = f"  x {times[1] / times[0]:.1f}" if len(times) == 2 else ""
         print(f"{name:20} {cell(results['tickdsl']):34} {cell(results['torch-pruning'])}{ratio}", flush=True)
-    for tool, count in handled.items():
-        print(f"{tool}: {count} of {len(names)} removed exactly, run and train")
+    for tool, count in exact_counts.items():
+        print(f"{tool}: {count} of {plural(len(names), 'network')} pruned exactly, and trainable")
     if ratios:
         mean = math.exp(sum(map(math.log, ratios)) / len(ratios))
         print(f"torch-pruning takes {mean:.1f} times as long (geometric mean)")

@@ -1,8 +1,10 @@
-"""Our training step beside a bare hand-written one over the same tensors, and beside the common script.
+"""The training step of tickdsl against a bare hand-written one over the same tensors, and a typical script's.
 
-Both sides take turns in one process; each turn's figure is that of its fastest step, in CPU time on a CPU; printed are
-the median and the range of the turns' ratios. Ours tells and writes its events as under `tickdsl run`, and measures
-what it always measures. `python benchmarks/loop.py [--rounds N] [--steps N] [--data FOLDER] [--device cuda] [TABLE …]`
+Both loops alternate in one process. A round's time is that of its fastest step, in CPU time on a CPU. Printed are the
+median and the range of the rounds' ratios. tickdsl's loop writes events and makes its measured choices as in
+`tickdsl run`.
+
+    python benchmarks/loop.py [--rounds N] [--steps N] [--data FOLDER] [--device cuda] [TABLE …]
 """
 
 from __future__ import annotations
@@ -24,6 +26,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from tickdsl.plurals import plural
 from tickdsl.records import EventWriter
 from tickdsl.records.events import StepProgress
 from tickdsl.training import devices, loop, models
@@ -31,13 +34,14 @@ from tickdsl.training.checkpoints import Checkpointer
 from tickdsl.training.data import datasets
 from tickdsl.training.data.datasets import Dataset
 from tickdsl.training.history import EpochReport
+from tickdsl.training.memory_layouts import preferred_memory_format, set_memory_format
 from tickdsl.training.recipes.recipe import Recipe, steps_per_epoch
 from tickdsl.training.torchvision_import import import_torchvision
 
 
 @attrs.frozen
 class Case:
-    """One network on one data set at one batch size."""
+    """A network, a data set and a batch size. steps: per round, if not the default."""
 
     model: str
     data: str
@@ -62,15 +66,15 @@ CASES = (
     Case("vgg16", "synthetic", _CIFAR_SHAPED, 128, steps=4),
     Case("vgg16", "synthetic", _CIFAR_SHAPED, 128, masked=True, steps=4),
 )
-#: Steps on CUDA between two waits for it.
+#: Steps on CUDA between two synchronisations.
 BLOCK = 10
-Side = Callable[["Network", Dataset, Recipe, int], list[float]]
+Loop = Callable[["Network", Dataset, Recipe, int], list[float]]
 LAYOUTS = (("small-cnn", 8, 64), ("resnet20", 32, 64), ("vgg11", 32, 64), ("conv4", 32, 64), ("lenet5", 28, 64))
 
 
 @attrs.frozen
 class Network:
-    """A network, its masks (True: kept), and where it computes."""
+    """A network, its masks (True: kept) and its device."""
 
     model: nn.Module
     masks: dict[str, Tensor]
@@ -78,19 +82,19 @@ class Network:
 
 
 def network(case: Case, images: Dataset, device: torch.device) -> Network:
-    """A case's network."""
+    """Build a case's network and masks."""
     model = models.create(case.model, classes=images.classes, shape=images.shape, seed=0).to(device)
     weights = {name: p for name, p in model.named_parameters() if p.dim() > 1} if case.masked else {}
     return Network(model, {name: weight.detach() > 0 for name, weight in weights.items()}, device)
 
 
-def ours(network: Network, images: Dataset, recipe: Recipe, steps: int) -> list[float]:
-    """Seconds of each step of ours, evaluation left out; every epoch's figures are written to an event file."""
+def tickdsl_loop(network: Network, images: Dataset, recipe: Recipe, steps: int) -> list[float]:
+    """Seconds of each step of tickdsl's loop, without tests; every epoch is written to an event file."""
     ticks = Ticks(network.device, steps_per_epoch(len(images.train_labels), recipe.batch))
 
     with tempfile.TemporaryDirectory() as folder, EventWriter(Path(folder) / "events.jsonl") as events:
 
-        def tell(report: EpochReport) -> None:
+        def write_event(report: EpochReport) -> None:
             events.write(
                 StepProgress(
                     step="train", epoch=report.epoch, epochs=report.epochs, loss=report.train_loss,
@@ -100,15 +104,15 @@ def ours(network: Network, images: Dataset, recipe: Recipe, steps: int) -> list[
 
         loop.train(
             network.model, images, recipe, seed=0, stop=steps, masks=network.masks, device=network.device,
-            before_step=ticks, on_epoch=tell, checkpoint=Checkpointer(folder),
+            before_step=ticks, on_epoch=write_event, checkpoint=Checkpointer(folder),
         )  # fmt: skip
     return ticks.steps()
 
 
-def bare(network: Network, images: Dataset, recipe: Recipe, steps: int) -> list[float]:
-    """Seconds of each step of the shortest loop that does the same work with the same tensors."""
+def bare_loop(network: Network, images: Dataset, recipe: Recipe, steps: int) -> list[float]:
+    """Seconds of each step of a minimal loop that does the same work with the same tensors."""
     device, (model, precision) = network.device, _ready(network, recipe)
-    pictures, labels = images.train_images.to(device), images.train_labels.to(device)
+    train_images, labels = images.train_images.to(device), images.train_labels.to(device)
     mean = (images.mean * 255).view(1, -1, 1, 1).to(device)
     scale = 1 / (images.std * 255).view(1, -1, 1, 1).to(device)
     optimizer = torch.optim.SGD(model.parameters(), recipe.lr, recipe.momentum, fused=True)
@@ -122,64 +126,66 @@ def bare(network: Network, images: Dataset, recipe: Recipe, steps: int) -> list[
         ticks()
         if step % per_epoch == 0:
             order = torch.randperm(len(labels)).to(device)
-        chosen = order[step % per_epoch * recipe.batch :][: recipe.batch]
-        x = pictures.index_select(0, chosen).float().sub_(mean).mul_(scale)
+        indices = order[step % per_epoch * recipe.batch :][: recipe.batch]
+        x = train_images.index_select(0, indices).float().sub_(mean).mul_(scale)
         with precision():
-            loss = F.cross_entropy(model(x), labels.index_select(0, chosen))
+            loss = F.cross_entropy(model(x), labels.index_select(0, indices))
         optimizer.zero_grad()
         torch.autograd.backward(loss)
         optimizer.step()
         if masked:
             with torch.no_grad():
                 torch._foreach_mul_(masked, kept)
-        total.add_(loss.detach(), alpha=len(chosen))
+        total.add_(loss.detach(), alpha=len(indices))
     return ticks.steps()
 
 
-def script(network: Network, images: Dataset, recipe: Recipe, steps: int) -> list[float]:
-    """Seconds of each step of the script that most people write: a DataLoader of PIL pictures through transforms, plain
-    SGD, a walk over the masks, loss and accuracy asked for at every step.
+def script_loop(network: Network, images: Dataset, recipe: Recipe, steps: int) -> list[float]:
+    """Seconds of each step of a typical script.
+
+    It has a DataLoader with PIL images and transforms, plain SGD, a Python loop over the masks, and reads loss and
+    accuracy at every step.
     """
     transforms = import_torchvision().transforms
-    changed = transforms.Compose(
+    transform = transforms.Compose(
         [transforms.ToTensor(), transforms.Normalize(images.mean.tolist(), images.std.tolist())]
     )
 
-    class Pictures(torch.utils.data.Dataset[Any]):
+    class ImageDataset(torch.utils.data.Dataset[Any]):
         def __len__(self) -> int:
             return len(images.train_labels)
 
         def __getitem__(self, index: int) -> Any:
-            picture = PIL.Image.fromarray(images.train_images[index, 0].numpy(), mode="L")
-            return changed(picture), int(images.train_labels[index])
+            image = PIL.Image.fromarray(images.train_images[index, 0].numpy(), mode="L")
+            return transform(image), int(images.train_labels[index])
 
-    loader = torch.utils.data.DataLoader(Pictures(), batch_size=recipe.batch, shuffle=True)
+    loader = torch.utils.data.DataLoader(ImageDataset(), batch_size=recipe.batch, shuffle=True)
     model, device = network.model.train(), network.device
     optimizer = torch.optim.SGD(model.parameters(), recipe.lr, recipe.momentum)
     ticks, taken = Ticks(device, len(loader)), 0
-    losses, right = 0.0, 0
+    losses, correct = 0.0, 0
     while taken < steps:
         for x, y in loader:
             ticks()
             x, y = x.to(device), y.to(device)
             optimizer.zero_grad()
-            scores = model(x)
-            loss = F.cross_entropy(scores, y)
+            logits = model(x)
+            loss = F.cross_entropy(logits, y)
             loss.backward()
             optimizer.step()
             for name, parameter in model.named_parameters():
                 if name in network.masks:
                     parameter.data *= network.masks[name]
             losses += loss.item()
-            right += (scores.argmax(1) == y).sum().item()
+            correct += (logits.argmax(1) == y).sum().item()
             taken += 1
             if taken == steps:
                 break
     return ticks.steps()
 
 
-def still(network: Network, images: Dataset, recipe: Recipe, steps: int) -> list[float]:
-    """Seconds of each step on one batch that lies ready: forward, backward and optimiser, which no loop can save."""
+def forward_backward_only(network: Network, images: Dataset, recipe: Recipe, steps: int) -> list[float]:
+    """Seconds of each step on one prepared batch: forward, backward and update, which every loop needs."""
     device, (model, precision) = network.device, _ready(network, recipe)
     x = images.train_images[: recipe.batch].to(device).float().div_(255)
     y = images.train_labels[: recipe.batch].to(device)
@@ -196,37 +202,39 @@ def still(network: Network, images: Dataset, recipe: Recipe, steps: int) -> list
 
 
 def _ready(network: Network, recipe: Recipe) -> tuple[nn.Module, Callable[[], AbstractContextManager[object]]]:
-    """The network laid out in memory as our loop would, and what its forward passes are done in."""
+    """The network in the memory layout that tickdsl's loop chooses, and its autocast context."""
     device, model = network.device, network.model.train()
     autocast = devices.autocast_type(recipe.precision, device)
-    devices.set_memory_format(model, devices.preferred_memory_format(model, device, autocast))
+    set_memory_format(model, preferred_memory_format(model, device, autocast))
     return model, nullcontext if autocast is None else partial(torch.autocast, device.type, autocast)
 
 
 class Ticks:
-    """To be called as each step begins. On a CPU every step's processor time counts; on CUDA the wall time of blocks of
-    steps, once the device has finished them, since within one they queue up as they do in a run.
+    """A timer to call at the start of each step.
+
+    On a CPU, it measures the CPU time of every step; on CUDA, the wall time of blocks of steps until the device is
+    done, since steps queue up in a run.
     """
 
     def __init__(self, device: torch.device, per_epoch: int) -> None:
         self._device, self._per_epoch = device, per_epoch
         self._block = BLOCK if device.type == "cuda" else 1
-        self._begun = 0
+        self._count = 0
         self._times: list[float] = []
 
     def __call__(self) -> None:
-        if self._begun % self._block == 0:
+        if self._count % self._block == 0:
             self._times.append(self._now())
-        self._begun += 1
+        self._count += 1
 
     def steps(self) -> list[float]:
-        """Seconds a step, without those in which an epoch began or ended, and without the first."""
-        found = []
-        for place, (before, after) in enumerate(pairwise(self._times)):
-            within = range(place * self._block, (place + 1) * self._block)
+        """Seconds per step, without the first and last steps of epochs."""
+        measured = []
+        for block, (before, after) in enumerate(pairwise(self._times)):
+            within = range(block * self._block, (block + 1) * self._block)
             if not any(step % self._per_epoch in (0, self._per_epoch - 1) for step in within):
-                found.append((after - before) / self._block)
-        return found
+                measured.append((after - before) / self._block)
+        return measured
 
     def _now(self) -> float:
         if self._device.type != "cuda":
@@ -235,55 +243,64 @@ class Ticks:
         return time.perf_counter()
 
 
-def ratios(one: Callable[[], list[float]], other: Callable[[], list[float]], rounds: int) -> tuple[list[float], float]:
-    """Ratio of the fastest step of `one` to that of `other`, a round; and the other's in milliseconds."""
-    one(), other()
-    found, seconds = [], []
+def ratios(
+    candidate: Callable[[], list[float]], baseline: Callable[[], list[float]], rounds: int
+) -> tuple[list[float], float]:
+    """The sorted ratios of the fastest steps of `candidate` and `baseline`, one per round, and the baseline in ms."""
+    candidate(), baseline()
+    measured, seconds = [], []
     for turn in range(rounds):
-        sides = [one, other] if turn % 2 else [other, one]
-        fastest = {side: min(side()) for side in sides}
-        found.append(fastest[one] / fastest[other])
-        seconds.append(fastest[other])
-    return sorted(found), statistics.median(seconds) * 1e3
+        loops = [candidate, baseline] if turn % 2 else [baseline, candidate]
+        fastest = {side: min(side()) for side in loops}
+        measured.append(fastest[candidate] / fastest[baseline])
+        seconds.append(fastest[baseline])
+    return sorted(measured), statistics.median(seconds) * 1e3
 
 
-def _row(what: str, found: list[float], milliseconds: float) -> None:
-    middle = statistics.median(found)
-    print(f"| {what} | {middle:.3f} | {found[0]:.3f} to {found[-1]:.3f} | {milliseconds:.2f} |", flush=True)
+def _row(label: str, measured: list[float], milliseconds: float) -> None:
+    middle = statistics.median(measured)
+    print(f"| {label} | {middle:.3f} | {measured[0]:.3f} to {measured[-1]:.3f} | {milliseconds:.2f} |", flush=True)
 
 
 def _loops(rounds: int, steps: int, device: torch.device) -> None:
-    print("\n| ours / bare | ratio | range | bare, ms a step |\n|---|---|---|---|")
+    print("\n| tickdsl / bare loop | ratio | range | bare loop, ms per step |\n|---|---|---|---|")
     for case in CASES:
         options = case.options
-        if device.type == "cuda" and "train" in options:  # blocks of steps, and long epochs
+        if device.type == "cuda" and "train" in options:  # long epochs, for whole blocks of steps
             options = {**options, "train": 10 * options["train"]}
         images = datasets.load(case.data, options=options)
         length = 10 * steps if device.type == "cuda" else case.steps or steps
-        _beside(ours, bare, case, images, length, rounds, device)
+        _compare(tickdsl_loop, bare_loop, case, images, length, rounds, device)
 
 
 def _scripts(rounds: int, steps: int, device: torch.device, root: Path | None) -> None:
-    print("\n| times that the script takes longer | ratio | range | ms a step |\n|---|---|---|---|")
+    print("\n| script / other loop | ratio | range | other loop, ms per step |\n|---|---|---|---|")
     images = datasets.load("synthetic", options=_MNIST_SHAPED) if root is None else datasets.load("mnist", root=root)
     for batch in (60, 512):
         for masked in (False, True):
             case = Case("lenet-300-100", images.name, {}, batch, masked)
-            _beside(script, ours, case, images, steps, rounds, device, "than ours: ")
+            _compare(script_loop, tickdsl_loop, case, images, steps, rounds, device, "tickdsl: ")
         case = Case("lenet-300-100", images.name, {}, batch)
-        _beside(script, still, case, images, steps, rounds, device, "than the network alone: ")
+        _compare(script_loop, forward_backward_only, case, images, steps, rounds, device, "network alone: ")
 
 
-def _beside(
-    one: Side, other: Side, case: Case, images: Dataset, steps: int, rounds: int, device: torch.device, words: str = ""
+def _compare(
+    candidate: Loop,
+    baseline: Loop,
+    case: Case,
+    images: Dataset,
+    steps: int,
+    rounds: int,
+    device: torch.device,
+    prefix: str = "",
 ) -> None:
-    """Print the ratio of the step of `one` to that of `other`."""
+    """Print the ratio of the step times of `candidate` and `baseline`."""
     recipe = Recipe(length=f"{steps}it", lr=0.01, batch=case.batch)
-    drawn = network(case, images, device)
-    sides = [partial(side, drawn, images, recipe, steps) for side in (one, other)]
-    found, milliseconds = ratios(*sides, rounds=rounds)
+    built = network(case, images, device)
+    loops = [partial(side, built, images, recipe, steps) for side in (candidate, baseline)]
+    measured, milliseconds = ratios(*loops, rounds=rounds)
     masked = ", masked" if case.masked else ""
-    _row(f"{words}{case.model} on {case.data}, batch {case.batch}{masked}", found, milliseconds)
+    _row(f"{prefix}{case.model} on {case.data}, batch {case.batch}{masked}", measured, milliseconds)
 
 
 def _layouts(rounds: int) -> None:
@@ -291,14 +308,14 @@ def _layouts(rounds: int) -> None:
     for name, side, batch in LAYOUTS:
         x = torch.randn(batch, 3, side, side)
         formats = torch.channels_last, torch.contiguous_format
-        sides = [_forward_backward(name, x, wanted) for wanted in formats]
-        found, milliseconds = ratios(sides[0], sides[1], rounds)
-        _row(f"{name}, {side}x{side}, batch {batch}", found, milliseconds)
+        loops = [_forward_backward(name, x, memory_format) for memory_format in formats]
+        measured, milliseconds = ratios(loops[0], loops[1], rounds)
+        _row(f"{name}, {side}x{side}, batch {batch}", measured, milliseconds)
 
 
-def _forward_backward(name: str, x: Tensor, wanted: torch.memory_format) -> Callable[[], list[float]]:
+def _forward_backward(name: str, x: Tensor, memory_format: torch.memory_format) -> Callable[[], list[float]]:
     model: nn.Module = models.create(name, classes=10, shape=(3, x.shape[2], x.shape[3]), seed=0)
-    devices.set_memory_format(model, wanted)
+    set_memory_format(model, memory_format)
 
     def turn() -> list[float]:
         times = []
@@ -313,24 +330,27 @@ def _forward_backward(name: str, x: Tensor, wanted: torch.memory_format) -> Call
 
 def main() -> None:
     """Print the tables."""
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("tables", nargs="*", default=["bare", "script", "layouts"], help="bare, script, layouts")
-    parser.add_argument("--rounds", type=int, default=9)
+    parser.add_argument("--rounds", type=int, default=9, help="number of rounds (default: %(default)s)")
     parser.add_argument("--steps", type=int, default=60)
     parser.add_argument("--threads", type=int, default=1)
-    parser.add_argument("--data", type=Path, help="where MNIST lies; without it, pictures of its shape are generated")
+    parser.add_argument("--data", type=Path, help="folder with MNIST (default: synthetic images of its shape)")
     parser.add_argument("--device", default="cpu")
-    chosen = parser.parse_args()
-    devices.use_threads(chosen.threads)
-    device = devices.resolve_device(chosen.device)
-    torch.backends.cudnn.benchmark = True  # for both sides, as in our loop
-    print(f"torch {torch.__version__}, {device}, {torch.get_num_threads()} thread, {chosen.rounds} rounds")
-    if "bare" in chosen.tables:
-        _loops(chosen.rounds, chosen.steps, device)
-    if "script" in chosen.tables:
-        _scripts(chosen.rounds, min(chosen.steps, 24) if device.type == "cpu" else 10 * BLOCK, device, chosen.data)
-    if "layouts" in chosen.tables and device.type == "cpu":
-        _layouts(chosen.rounds)
+    arguments = parser.parse_args()
+    devices.use_threads(arguments.threads)
+    device = devices.resolve_device(arguments.device)
+    torch.backends.cudnn.benchmark = True  # for all loops, as in tickdsl's
+    threads = plural(torch.get_num_threads(), "thread")
+    print(f"torch {torch.__version__}, {device}, {threads}, {plural(arguments.rounds, 'round')}")
+    if "bare" in arguments.tables:
+        _loops(arguments.rounds, arguments.steps, device)
+    if "script" in arguments.tables:
+        _scripts(
+            arguments.rounds, min(arguments.steps, 24) if device.type == "cpu" else 10 * BLOCK, device, arguments.data
+        )
+    if "layouts" in arguments.tables and device.type == "cpu":
+        _layouts(arguments.rounds)
 
 
 if __name__ == "__main__":

@@ -1,16 +1,16 @@
-"""Exact removal over torchvision's networks: every channel group and every block alone, and all together.
+"""Exactness of removing channel groups and blocks from torchvision's networks, one by one and all together.
 
     python benchmarks/zoo.py [NAME … | --all [--share K/N]] [--results FILE] [--limit SECONDS]
     python benchmarks/zoo.py --table [--results FILE]
 
-Measures each network that the file of results lacks or holds in part, smallest first, and adds one JSON line; a killed
-run goes on where it stopped. `--table` prints what the file holds for docs/model-graph.md.
+Measures each network that the results file lacks or has only in part, smallest first, and appends a JSON line for each;
+a killed run resumes where it stopped. `--table` prints the file's results for docs/model-graph.md.
 
-Each small network is compared, in double precision and on small pictures, with the dense one whose layers read
-nothing of what is gone (`tests/helpers/graph_oracle.py`); a third to half of the groups' units go. All together,
-gradients are compared too; alone, outputs. `--limit` ends the parts that take each group or block alone after so many
-seconds per network, and the table says how far they came. `--share 1/2` and `--share 2/2` divide the names among
-two processes, each with a file of results of its own.
+Each pruned network is compared, in double precision and on small images, with the dense network with the removed inputs
+of every layer set to zero (`tests/helpers/graph_oracle.py`); a third to half of the groups' units are removed. All
+together, gradients are compared too; one by one, only outputs. `--limit` stops removing groups or blocks one by one
+after so many seconds per network, and the table says how many were run. `--share 1/2` and `--share 2/2` divide the
+networks between two processes, each with its own results file.
 """
 
 from __future__ import annotations
@@ -47,18 +47,19 @@ from zoo_table import Result, row, table
 
 from tickdsl.errors import TickdslError
 from tickdsl.graph import ModelGraph, Structure, compact, cost, trace
-from tickdsl.graph.surgery.fx_emitter import SurgeryError
+from tickdsl.graph.surgery.fx_rewrite import SurgeryError
+from tickdsl.plurals import plural
 
 RESULTS = Path(__file__).parents[1] / ".data" / "zoo.jsonl"
 SHARE = 0.4
 KINDS = (CLASSIFICATION, QUANTIZABLE, SEGMENTATION, VIDEO, BACKBONES)
-#: Code that a run without data cannot follow, or that splits the batch.
+#: Networks that `trace` refuses: it cannot follow their code without data, or they split the batch.
 REFUSED = [*DETECTION, *OPTICAL_FLOW]
 
 
 def sizes(name: str) -> Result:
-    """What the network is at its usual size, without data: groups, blocks, parameters, multiply-adds, seconds."""
-    # The widths of a RegNet are calculated with tensors.
+    """The network at its usual size, without data: groups, blocks, parameters, multiply-adds, tracing time."""
+    # RegNet computes its widths with tensors, which needs data.
     with torch.device("cpu" if name.startswith("regnet") else "meta"):
         model, inputs = build(name, native=True).eval(), example(name, native=True)
     start = time.process_time()
@@ -78,43 +79,43 @@ def sizes(name: str) -> Result:
 
 
 def together(model: torch.nn.Module, graph: ModelGraph, inputs: tuple[Any, ...]) -> Result:
-    """All groups at once, evaluated, trained and derived; and half of the layers gone besides."""
+    """Compare with all groups pruned at once: outputs in eval and train mode, and gradients; then with fewer layers."""
     structure = random_thinning(graph, SHARE)
     start = time.process_time()
     small = compact(model, graph, structure)
     found: Result = {"compact_seconds": time.process_time() - start}
-    found["evaluation"] = verdict(lambda: agreement(model, small, graph, structure, inputs))
-    found["gradients"] = verdict(lambda: gradient_difference(model, small, graph, structure, inputs))
+    found["evaluation"] = compare_safely(lambda: agreement(model, small, graph, structure, inputs))
+    found["gradients"] = compare_safely(lambda: gradient_difference(model, small, graph, structure, inputs))
     model.train()
-    found["training"] = verdict(lambda: agreement(model, small, graph, structure, inputs))
+    found["training"] = compare_safely(lambda: agreement(model, small, graph, structure, inputs))
     model.eval()
     if graph.layers:
         fewer = random_layer_removal(graph, SHARE)
-        found["layers"] = verdict(lambda: agreement(model, compact(model, graph, fewer), graph, fewer, inputs))
+        found["layers"] = compare_safely(lambda: agreement(model, compact(model, graph, fewer), graph, fewer, inputs))
     return found
 
 
-def verdict(compare: Callable[[], Agreement | float]) -> Result:
-    """The error, and whether it counts as exact; or what was raised."""
+def compare_safely(compare: Callable[[], Agreement | float]) -> Result:
+    """The error and whether it counts as exact, or the exception that was raised."""
     try:
         found = compare()
-    except Exception as error:  # any failure belongs into the table
-        return {"failed": said(error)}
+    except Exception as error:  # every failure goes into the table
+        return {"failed": first_line(error)}
     if isinstance(found, Agreement):
         return {"error": found.error, "exact": found.exact}
     return {"error": found, "exact": found < 1e-6}
 
 
-def said(error: Exception) -> str:
-    """The first line of what was raised."""
+def first_line(error: Exception) -> str:
+    """The first line of an exception."""
     return f"{type(error).__name__}: {str(error).splitlines()[0][:120] if str(error) else ''}"
 
 
 def alone(names: Iterable[str], check: Callable[[str], Agreement | None], limit: float) -> Result:
-    """Each by itself: how many of how many agree, the largest error, the smallest effect, and what went wrong.
+    """Check groups or blocks one by one: how many agree, the largest error, the smallest effect, and the failures.
 
-    `check` raises for one that fails, and gives None for one of which only shapes are known. `idle` are those that no
-    output depends on: there is nothing to compare.
+    `check` raises an exception if one fails, and returns None if only shapes are compared. `idle` lists those that no
+    output depends on.
     """
     names, until = list(names), time.monotonic() + limit
     found: list[Agreement | None] = []
@@ -124,8 +125,8 @@ def alone(names: Iterable[str], check: Callable[[str], Agreement | None], limit:
             break
         try:
             found.append(check(name))
-        except Exception as error:  # any failure belongs into the table
-            failures.append(f"{name}: {said(error)}")
+        except Exception as error:  # every failure goes into the table
+            failures.append(f"{name}: {first_line(error)}")
         else:
             if found[-1] is not None and found[-1].error == found[-1].effect == 0:
                 idle.append(name)
@@ -146,13 +147,13 @@ def alone(names: Iterable[str], check: Callable[[str], Agreement | None], limit:
 
 
 def removable(graph: ModelGraph) -> tuple[list[str], list[str]]:
-    """The groups that have units to lose, and the blocks that can go."""
+    """The names of the groups and blocks that can be pruned."""
     groups = [group.name for group in graph.channels if group.reason is None and group.size > 1]
     return groups, [block.name for block in graph.blocks if block.reason is None]
 
 
 def measure(name: str, limit: float) -> Result:
-    """One network in full; of a huge one only all together by values, and each alone by shapes."""
+    """Measure one network. For huge ones, values are compared only all together, and one by one only shapes."""
     result: Result = {"name": name, "torch": torch.__version__} | sizes(name)
     start = time.process_time()
     model, inputs = distinct_example(name)
@@ -163,33 +164,33 @@ def measure(name: str, limit: float) -> Result:
         clock = time.process_time()
         small = compact(model, graph, structure)
         result["compact_seconds"] = time.process_time() - clock
-        result["evaluation"] = verdict(lambda: agreement(model, small, graph, structure, inputs))
+        result["evaluation"] = compare_safely(lambda: agreement(model, small, graph, structure, inputs))
         del small
-        fits = Fits(model.to("meta"), graph, tuple(x.to("meta") for x in inputs))
-        result["groups_alone"] = alone(groups, lambda g: fits(random_thinning(graph, SHARE, only=[g])), limit)
-        result["blocks_alone"] = alone(blocks, lambda b: fits(Structure.dense(graph).remove_block(b)), limit)
+        check_shapes = ShapeCheck(model.to("meta"), graph, tuple(x.to("meta") for x in inputs))
+        result["groups_alone"] = alone(groups, lambda g: check_shapes(random_thinning(graph, SHARE, only=[g])), limit)
+        result["blocks_alone"] = alone(blocks, lambda b: check_shapes(Structure.dense(graph).remove_block(b)), limit)
     else:
         try:
             result |= together(model, graph, inputs)
         except SurgeryError as error:
-            result["evaluation"] = {"failed": said(error)}
+            result["evaluation"] = {"failed": first_line(error)}
         with torch.no_grad():
             dense = outputs(model(*first_only(inputs)))
         seeds = {group: seed for seed, group in enumerate(groups)}
-        given = {"dense": dense, "gradients": False}
+        reference = {"dense": dense, "gradients": False}
         result["groups_alone"] = alone(
-            groups, lambda g: group_agreement(model, graph, inputs, g, seeds[g], **given), limit
+            groups, lambda g: group_agreement(model, graph, inputs, g, seeds[g], **reference), limit
         )
-        result["blocks_alone"] = alone(blocks, lambda b: block_agreement(model, graph, inputs, b, **given), limit)
+        result["blocks_alone"] = alone(blocks, lambda b: block_agreement(model, graph, inputs, b, **reference), limit)
     return result | {"seconds": time.process_time() - start}
 
 
-class Fits:
-    """Whether the compact network of a structure gives tensors of the dense one's shapes, without data."""
+class ShapeCheck:
+    """Checks, without data, that a pruned network has outputs of the dense one's shapes."""
 
     def __init__(self, model: torch.nn.Module, graph: ModelGraph, inputs: tuple[Any, ...]) -> None:
         self.model, self.graph, self.inputs = model, graph, inputs
-        torch.backends.mha.set_fastpath_enabled(False)  # it has no shapes without data
+        torch.backends.mha.set_fastpath_enabled(False)  # it cannot run without data
         self.shapes = self._shapes(model)
 
     def _shapes(self, network: torch.nn.Module) -> list[torch.Size]:
@@ -199,11 +200,11 @@ class Fits:
     def __call__(self, structure: Structure) -> None:
         found = self._shapes(compact(self.model, self.graph, structure))
         if found != self.shapes:
-            raise ValueError(f"gives {found}, not {self.shapes}")
+            raise ValueError(f"returns {found}, not {self.shapes}")
 
 
 def refusal(name: str) -> Result:
-    """What `trace` or `compact` says of a network that it cannot follow: detection and optical flow."""
+    """The error of `trace` or `compact` for a detection or optical-flow network, which they cannot follow."""
     model = build(name).eval()
     inputs = ([torch.rand(3, 320, 320)],) if name in DETECTION else example(name, batch=2)
     try:
@@ -211,25 +212,25 @@ def refusal(name: str) -> Result:
         compact(model, graph, random_thinning(graph, SHARE))
     except TickdslError as error:
         return {"name": name, "refused": textwrap.shorten(str(error).splitlines()[0], 150, placeholder=" …")}
-    return {"name": name, "refused": f"not at all, {len(graph.channels)} groups: take it into the zoo"}
+    return {"name": name, "refused": f"not refused ({plural(len(graph.channels), 'group')}): add it to the zoo"}
 
 
 def read(path: Path) -> dict[str, Result]:
-    """What is held of each network, the last line of it."""
+    """The last result of each network in the results file."""
     lines = path.read_text().splitlines() if path.exists() else []
     return {result["name"]: result for result in map(json.loads, lines)}
 
 
-def may_go_further(result: Result, limit: float) -> bool:
-    """Whether it failed, or a higher limit than then leaves less out."""
+def should_measure_again(result: Result, limit: float) -> bool:
+    """Whether a network should be measured again: it failed, or a higher limit lets it run further."""
     if "failed" in result:
         return True
     parts = [result[key] for key in ("groups_alone", "blocks_alone") if key in result]
     return any(part["done"] < part["of"] and part["limit"] < limit for part in parts)
 
 
-def every() -> list[str]:
-    """All names: classification, then segmentation, video and detection's backbones, each kind smallest first."""
+def all_names() -> list[str]:
+    """The names of all networks by kind, each kind smallest first, then those that are refused."""
 
     def size(name: str) -> int:
         weights = models.get_model_weights(name.removesuffix(".backbone"))
@@ -240,31 +241,33 @@ def every() -> list[str]:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("names", nargs="*", metavar="NAME", help="measure these, also if held")
-    parser.add_argument("--all", action="store_true", help="measure every network that is not held in full")
-    parser.add_argument("--share", default="1/1", metavar="K/N", help="of --all, every Nth from the Kth")
-    parser.add_argument("--table", action="store_true", help="print what is held")
-    parser.add_argument("--results", type=Path, default=RESULTS, metavar="FILE")
-    parser.add_argument("--limit", type=float, default=float("inf"), metavar="SECONDS")
+    parser.add_argument("names", nargs="*", metavar="NAME", help="measure these networks, even if they have results")
+    parser.add_argument("--all", action="store_true", help="measure every network without complete results")
+    parser.add_argument("--share", default="1/1", metavar="K/N", help="with --all, measure every Nth, from the Kth")
+    parser.add_argument("--table", action="store_true", help="print the results as tables")
+    parser.add_argument("--results", type=Path, default=RESULTS, metavar="FILE", help="results file")
+    parser.add_argument("--limit", type=float, default=float("inf"), metavar="SECONDS", help="time limit per network")
     options = parser.parse_args()
-    held = read(options.results)
+    measured = read(options.results)
     names = options.names
     if options.all:
         first, step = map(int, options.share.split("/"))
         names = [
-            name for name in every()[first - 1 :: step] if name not in held or may_go_further(held[name], options.limit)
+            name
+            for name in all_names()[first - 1 :: step]
+            if name not in measured or should_measure_again(measured[name], options.limit)
         ]
     options.results.parent.mkdir(parents=True, exist_ok=True)
     for name in names:
         try:
             result = refusal(name) if name in REFUSED else measure(name, options.limit)
-        except Exception as error:  # no network fails silently, and the next one is measured all the same
-            result = {"name": name, "failed": said(error)}
+        except Exception as error:  # record the failure and go on with the next network
+            result = {"name": name, "failed": first_line(error)}
         with options.results.open("a") as file:
             file.write(json.dumps(result) + "\n")
         print(json.dumps(result) if "refused" in result or "failed" in result else row(result), flush=True)
     if options.table:
-        print(table(held, KINDS, REFUSED))
+        print(table(measured, KINDS, REFUSED))
 
 
 if __name__ == "__main__":

@@ -1,11 +1,11 @@
-"""The results of `zoo.py` as the tables of docs/model-graph.md."""
+"""Formats the results of `zoo.py` as the tables in docs/model-graph.md."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable
 from typing import Any
 
-#: What is compared with all groups thinned at once, and how the table calls it.
+#: The comparisons with all groups pruned at once, and their column titles.
 TOGETHER = {
     "evaluation": "together",
     "gradients": "gradients",
@@ -16,7 +16,7 @@ Result = dict[str, Any]
 
 
 def row(result: Result) -> str:
-    """One line of the table."""
+    """A network's row of the table."""
     name = result["name"]
     if "failed" in result:
         return f"| {name} | | | | | | | | | | | {result['failed']} |"
@@ -25,8 +25,8 @@ def row(result: Result) -> str:
     macs = " → ".join(f"{count / 1e9:.2f}" for count in result["macs"])
     seconds = f"{result['trace_seconds']:.2f} | {_seconds(result.get('compact_seconds'))}"
     errors = " | ".join(_error(result.get(key, {}).get("error")) for key in TOGETHER)
-    each = " | ".join(_alone(result[key]) for key in ("groups_alone", "blocks_alone"))
-    return f"| {name} | {groups} | {blocks} | {params} | {macs} | {seconds} | {errors} | {each} | {_words(result)} |"
+    alone = " | ".join(_alone(result[key]) for key in ("groups_alone", "blocks_alone"))
+    return f"| {name} | {groups} | {blocks} | {params} | {macs} | {seconds} | {errors} | {alone} | {_verdict(result)} |"
 
 
 def _seconds(value: float | None) -> str:
@@ -38,39 +38,39 @@ def _error(value: float | None) -> str:
 
 
 def _alone(part: Result) -> str:
-    """How many of those run agree, the largest error, and how many there are besides."""
+    """The cell of groups or blocks removed one by one: how many agree, the largest error, and how many were not run."""
     if not part["done"]:
         return f"none of {part['of']} run" if part["of"] else "none"
-    left = f" ({part['of']} in all)" if part["done"] < part["of"] else ""
+    not_run = f" ({part['of']} in all)" if part["done"] < part["of"] else ""
     if part["fit"]:
-        return f"{part['fit']} of {part['done']} by shape{left}"
+        return f"{part['fit']} of {part['done']} by shape{not_run}"
     idle = f", {len(part['idle'])} without effect" if part.get("idle") else ""
-    return f"{part['exact']} of {part['done']}{idle}, {_error(part['error'])}{left}"
+    return f"{part['exact']} of {part['done']}{idle}, {_error(part['error'])}{not_run}"
 
 
-def _words(result: Result) -> str:
-    """Whether all of it is exact, and if not, why not."""
+def _verdict(result: Result) -> str:
+    """Whether all results are exact, and if not, why."""
     parts = {words: result.get(key, {}) for key, words in TOGETHER.items()}
     alone = result["groups_alone"], result["blocks_alone"]
-    wrong = [f"{words}: {part['failed']}" for words, part in parts.items() if "failed" in part]
-    wrong += [f"{words} differs" for words, part in parts.items() if not part.get("exact", True)]
-    wrong += [f"no rule for {op}" for op in result["unknown"]]
-    wrong += [failure for part in alone for failure in part["failures"]]
+    problems = [f"{words}: {part['failed']}" for words, part in parts.items() if "failed" in part]
+    problems += [f"{words} differs" for words, part in parts.items() if not part.get("exact", True)]
+    problems += [f"no rule for {op}" for op in result["unknown"]]
+    problems += [failure for part in alone for failure in part["failures"]]
     exact = "exact over LayerNorm" if result["over_norms"] else "exact"
     whole = all(part["done"] == part["of"] for part in alone)
-    return "; ".join(wrong) if wrong else exact if whole else f"{exact} as far as run"
+    return "; ".join(problems) if problems else exact if whole else f"{exact} as far as run"
 
 
 def table(results: dict[str, Result], kinds: Iterable[Iterable[str]], refused: Iterable[str]) -> str:
-    """The tables of docs/model-graph.md, and the networks that `trace` refuses."""
+    """The tables in docs/model-graph.md, and a list of the networks that `trace` refuses."""
     head = (
         "| network | groups | blocks | parameters, M | MACs, G | trace s | compact s "
         f"| {' | '.join(TOGETHER.values())} | each group alone | each block alone | |"
     )
     lines = []
     for kind in kinds:
-        held = [results[name] for name in kind if name in results]
-        lines += [head, "|---" * (head.count("|") - 1) + "|", *map(row, held), ""]
+        measured = [results[name] for name in kind if name in results]
+        lines += [head, "|---" * (head.count("|") - 1) + "|", *map(row, measured), ""]
         missing = [name for name in kind if name not in results]
         lines += [f"Not run: {', '.join(missing)}.", ""] if missing else []
     lines += [f"- `{name}`: {results[name]['refused']}" for name in refused if name in results]
