@@ -193,15 +193,17 @@ def store(plan: Path) -> None:
 class FakeWorkers:
     """Workers that store random results of trainings with 160 epochs, without training."""
 
-    jobs = 2
-
     def __init__(self, results: Store, after: Callable[[int], None]) -> None:
         self._results, self._after = results, after
         self._tasks: list[Task] = []
         self._done = 0
 
-    def submit(self, task: Task) -> str:
-        self._tasks.append(task)
+    @property
+    def has_capacity(self) -> bool:
+        return len(self._tasks) < 2
+
+    def submit(self, tasks: Sequence[Task]) -> str:
+        self._tasks.extend(tasks)
         return "fake"
 
     def poll(self, timeout: float) -> list[Message]:
@@ -228,7 +230,7 @@ class FakeWorkers:
         ]
         return [*(progress if task.step.operation == "train" else ()), Outcome(task.step.key, "done", 1.0)]
 
-    def set_command(self, wish: int) -> None:
+    def set_command(self, command: int) -> None:
         pass
 
     def close(self) -> None:
