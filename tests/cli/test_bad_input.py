@@ -204,7 +204,7 @@ def test_a_full_disk_fails_the_step_and_a_later_run_goes_on(harness: Any, monkey
     harness.write(ONE)
     with monkeypatch.context() as patched:
         patched.setattr("tickdsl.engine.steps.trainings.save_weights", full)
-        clear(harness.run(), 3, "no space is left", "free some space")
+        clear(harness.run(), 3, "no space left on the disk", "free some disk space")
     assert harness.run().exit == 0
 
 
@@ -234,7 +234,7 @@ def test_words_that_fill_the_disk_are_lost_and_the_results_are_not(harness: Any)
         engine = harness.start_process("--jobs", 1, stdout=full, stderr=subprocess.PIPE)
         _, err = engine.communicate(timeout=60)
     assert engine.returncode == 2
-    assert "the output cannot be written: No space left on device" in err and "Traceback" not in err
+    assert "cannot write the output: No space left on device" in err and "Traceback" not in err
     assert harness.last_run.results_json.exists()
 
 

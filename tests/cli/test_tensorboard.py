@@ -138,7 +138,7 @@ def test_what_cannot_be_written_warns_and_harms_no_run(harness: Any, monkeypatch
     monkeypatch.setattr(Path, "open", full)
     said = harness.run()
     assert said.exit == 0
-    assert "warning: nothing more for TensorBoard: no space is left" in said.err
+    assert "warning: stopped writing for TensorBoard: no space left on the disk" in said.err
 
 
 def test_killed_and_taken_up_again_the_curves_are_unbroken(

@@ -108,7 +108,7 @@ def test_begin_resize_leave_return_and_stop(terminal: Terminal) -> None:
     terminal.keys("y")
     terminal.shows("stopped")
     terminal.keys("q")
-    terminal.shows("to go on from here")
+    terminal.shows("to resume, run")
     assert terminal.exit() == 4
     assert [r.event.status for r in read_events(paths.events) if isinstance(r.event, RunEnd)] == ["stopped"]
 

@@ -75,7 +75,7 @@ def test_ls_stop_pause_and_resume(detached: Any) -> None:
     again = detached.call("stop", *here)
     assert again.exit == 2 and "has ended (stopped)" in again.err
     watched = detached.call("watch", "--plain", *here)
-    assert watched.exit == 4 and "to go on from here: tickdsl run" in watched.err
+    assert watched.exit == 4 and "to resume, run: tickdsl run" in watched.err
 
 
 def test_a_second_stop_ends_at_once(detached: Any) -> None:
@@ -100,7 +100,7 @@ def test_a_killed_engine_is_dead_within_seconds(detached: Any) -> None:
     until(lambda: not engine.alive())
     began = time.monotonic()
     watched = detached.call("watch", "--plain", *here)
-    assert watched.exit == 3 and "died" in watched.err
+    assert watched.exit == 3 and "crashed" in watched.err
     assert time.monotonic() - began < 5
     assert json.loads(detached.call("ls", "--json", *here).out)[0]["status"] == "crashed"
 

@@ -71,12 +71,12 @@ def test_the_first_writer_wins(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("harm", "reason"),
     [
-        (lambda folder: (folder / "result.json").write_text("{"), "cannot be read"),
-        (lambda folder: (folder / "result.json").write_text("[]"), "cannot be read"),
-        (lambda folder: (folder / "result.json").unlink(), "no result.json"),
-        (lambda folder: (folder / "w.bin").write_bytes(b"short"), "w.bin changed"),
-        (lambda folder: (folder / "w.bin").unlink(), "w.bin changed"),
-        (lambda folder: (folder / "w.bin").write_bytes(b"WEIGHTS"), "w.bin changed"),
+        (lambda folder: (folder / "result.json").write_text("{"), "result.json is unreadable"),
+        (lambda folder: (folder / "result.json").write_text("[]"), "result.json is unreadable"),
+        (lambda folder: (folder / "result.json").unlink(), "result.json is missing"),
+        (lambda folder: (folder / "w.bin").write_bytes(b"short"), "changed or missing: w.bin"),
+        (lambda folder: (folder / "w.bin").unlink(), "changed or missing: w.bin"),
+        (lambda folder: (folder / "w.bin").write_bytes(b"WEIGHTS"), "changed or missing: w.bin"),
     ],
 )
 def test_a_damaged_result_is_set_aside_and_made_again(tmp_path: Path, harm, reason: str) -> None:
@@ -139,7 +139,7 @@ def test_a_full_disk_is_said_in_one_message(tmp_path: Path) -> None:
 @pytest.mark.parametrize("key", ["", "..", "a/b", "../x", "a", ".hidden"])
 def test_a_key_is_no_path(tmp_path: Path, key: str) -> None:
     store = Store(tmp_path)
-    with pytest.raises(ValueError, match="no key"):
+    with pytest.raises(ValueError, match="not a valid key"):
         store.scratch(key)
 
 

@@ -1,6 +1,6 @@
-"""The verbs. Each parses its arguments, calls one function and prints what it gives back.
+"""The command line. Each module holds one command: it parses the arguments, calls one function and prints the result.
 
-Exit codes: 0 well, 1 the plan has errors, 2 usage or I/O, 3 a step failed, 4 stopped and resumable,
+Exit codes: 0 success, 1 errors in the plan, 2 usage or I/O error, 3 a step failed, 4 stopped (can be resumed),
 130 interrupted.
 """
 
@@ -11,24 +11,34 @@ import sys
 from collections.abc import Sequence
 
 from tickdsl import __version__
-from tickdsl.cli import check, completion, control, explain, fmt, graph, init, ls, lsp, plan, report, run, watch
+from tickdsl.cli import check, control, explain, fmt, graph, ls, lsp, plan, replay, report, run, watch
+from tickdsl.cli.arguments import format_examples
 from tickdsl.cli.output import OK, USAGE, discard_broken_streams, ignore_closed_output
 from tickdsl.errors import TickdslError
 
-_VERBS = (init, check, explain, fmt, plan, run, watch, ls, control, report, graph, lsp, completion)
+_VERBS = (check, explain, fmt, plan, run, watch, replay, ls, control, report, graph, lsp)
+_EXAMPLES = (
+    ("tickdsl check plans/card.plan", "find errors in a plan"),
+    ("tickdsl run plans/card.plan", "run it and print the results"),
+)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run the command line; the exit code."""
+    """Run the command line and return its exit code."""
     command_line = sys.argv[1:] if argv is None else argv
-    arguments = build_parser().parse_args(command_line)
+    parser = build_parser()
+    arguments = parser.parse_args(command_line)
     arguments.argv = list(command_line)
     if getattr(arguments, "allow_code", False):
         from tickdsl.plugins import allow_code
 
         allow_code()
     try:
-        code: int = arguments.verb(arguments)
+        code = OK
+        if hasattr(arguments, "verb"):
+            code = arguments.verb(arguments)
+        else:
+            parser.print_help()
         sys.stdout.flush()
         return code
     except TickdslError as error:
@@ -39,7 +49,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         return OK
     except OSError as error:
         with ignore_closed_output():
-            print(f"tickdsl: the output cannot be written: {error.strerror or error}", file=sys.stderr)
+            print(f"tickdsl: cannot write the output: {error.strerror or error}", file=sys.stderr)
         discard_broken_streams()
         return USAGE
     except KeyboardInterrupt:
@@ -48,10 +58,15 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def build_parser() -> argparse.ArgumentParser:
-    top = argparse.ArgumentParser(prog="tickdsl", description="Plans for pruning and lottery-ticket experiments.")
-    top.add_argument("--version", action="version", version=f"tickdsl {__version__}")
-    verbs = top.add_subparsers(title="verbs", metavar="VERB", required=True)
+    """The argument parser with all commands."""
+    top = argparse.ArgumentParser(
+        prog="tickdsl",
+        description="Check, run and report plans for pruning and lottery-ticket experiments.",
+        epilog=format_examples(_EXAMPLES),
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    top.add_argument("--version", action="version", version=f"tickdsl {__version__}", help="show the version and exit")
+    verbs = top.add_subparsers(title="commands", metavar="COMMAND")
     for module in _VERBS:
         module.add(verbs)
-    top.set_defaults(top_parser=top)  # which `completion` describes
     return top

@@ -1,69 +1,140 @@
-"""Arguments that several verbs take, and what their values must look like."""
+"""Help texts and arguments that several commands share, and parsers for argument values."""
 
 from __future__ import annotations
 
 import argparse
 import math
 import os
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TypeAlias
 
 Verbs: TypeAlias = "argparse._SubParsersAction[argparse.ArgumentParser]"
+#: A command line and what it does.
+Example: TypeAlias = tuple[str, str]
+
+
+def add_verb(
+    verbs: Verbs, name: str, summary: str, description: str, examples: tuple[Example, Example]
+) -> argparse.ArgumentParser:
+    """Add a command: `summary` is its line in the list of commands, `description` the sentence in its own help."""
+    return verbs.add_parser(
+        name,
+        help=summary,
+        description=description,
+        epilog=format_examples(examples),
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+
+
+def format_examples(examples: Sequence[Example]) -> str:
+    """The examples at the end of a help text, one per line."""
+    width = max(len(command) for command, _ in examples)
+    return "\n".join(["examples:", *(f"  {command:<{width}}  # {effect}" for command, effect in examples)])
 
 
 def add_plan_options(verb: argparse.ArgumentParser) -> None:
+    """Add the options of every command that reads a plan."""
     add_code_option(verb)
     verb.add_argument(
-        "--set", metavar="NAME=VALUE", action="append", default=[], type=name_value, help="replace a let or sweep"
+        "--set",
+        metavar="NAME=VALUE",
+        action="append",
+        default=[],
+        type=name_value,
+        help="override a `let` or `sweep` of the plan; can be given several times (default: the plan's values)",
     )
     verb.add_argument(
         "--data",
         metavar="DIR",
         type=Path,
         default=Path(os.environ.get("TICKDSL_DATA", ".tick/data")),
-        help="where data sets lie (default: $TICKDSL_DATA or .tick/data)",
+        help="folder of the data sets (default: $TICKDSL_DATA or .tick/data)",
     )
 
 
 def add_code_option(verb: argparse.ArgumentParser) -> None:
+    """Add `--allow-code`."""
     verb.add_argument(
         "--allow-code",
         action="store_true",
-        help='let the plan run code that it names as "package.module:factory", also from this folder',
+        help='allow the plan to run code that it names as "package.module:factory", including code in this folder',
     )
 
 
+def add_store_option(verb: argparse.ArgumentParser) -> None:
+    """Add `--store`."""
+    verb.add_argument(
+        "--store",
+        metavar="DIR",
+        type=Path,
+        default=Path(".tick/store"),
+        help="folder of the stored results (default: .tick/store)",
+    )
+
+
+def add_out_option(verb: argparse.ArgumentParser) -> None:
+    """Add `--out`."""
+    verb.add_argument(
+        "--out", metavar="DIR", type=Path, default=Path("runs"), help="folder of the run folders (default: runs)"
+    )
+
+
+def add_only_option(verb: argparse.ArgumentParser) -> None:
+    """Add `--only`."""
+    verb.add_argument(
+        "--only", metavar="ARM", action="append", help="only this arm; can be given several times (default: all arms)"
+    )
+
+
+def add_run_argument(
+    verb: argparse.ArgumentParser,
+    metavar: str = "RUN",
+    description: str = "folder or name of a run, or the start of its name",
+) -> None:
+    """Add the run that a command works on (default: the newest one) and `--out`."""
+    verb.add_argument(
+        "run", metavar=metavar, nargs="?", default="latest", help=f"{description} (default: the newest run)"
+    )
+    add_out_option(verb)
+
+
 def positive_int(text: str) -> int:
+    """Parse a whole number of at least 1."""
     if not text.isdigit() or int(text) < 1:
         raise argparse.ArgumentTypeError(f"{text!r} is not a whole number of at least 1")
     return int(text)
 
 
 def stack_size(text: str) -> int | None:
+    """Parse a whole number of at least 1, or `auto` (None)."""
     return None if text == "auto" else positive_int(text)
 
 
 def proper_share(text: str) -> float:
+    """Parse a share strictly between 0 and 1, written `0.5` or `50%`."""
     try:
-        proper_share = float(text.removesuffix("%")) / (100 if text.endswith("%") else 1)
+        share = float(text.removesuffix("%")) / (100 if text.endswith("%") else 1)
     except ValueError:
-        proper_share = math.nan
-    if not 0 < proper_share < 1:
+        share = math.nan
+    if not 0 < share < 1:
         raise argparse.ArgumentTypeError(f"{text!r} is not a share between 0% and 100%")
-    return proper_share
+    return share
 
 
 def non_negative_seconds(text: str) -> float:
+    """Parse a number of seconds, 0 or more."""
     try:
-        non_negative_seconds = float(text)
+        seconds = float(text)
     except ValueError:
-        non_negative_seconds = math.nan
-    if not non_negative_seconds >= 0:
+        seconds = math.nan
+    if not seconds >= 0:
         raise argparse.ArgumentTypeError(f"{text!r} is not a number of seconds")
-    return non_negative_seconds
+    return seconds
 
 
 def name_value(text: str) -> tuple[str, str]:
+    """Parse `NAME=VALUE`."""
     name, equals, value = text.partition("=")
     if not equals or not name.strip() or not value.strip():
         raise argparse.ArgumentTypeError(f"{text!r} is not NAME=VALUE, e.g. --set budget=40ep")
@@ -71,6 +142,7 @@ def name_value(text: str) -> tuple[str, str]:
 
 
 def positive_float(text: str) -> float:
+    """Parse a finite number greater than 0."""
     try:
         number = float(text)
     except ValueError:
@@ -78,13 +150,3 @@ def positive_float(text: str) -> float:
     if not 0 < number < math.inf:
         raise argparse.ArgumentTypeError(f"{text!r} is not a number above 0")
     return number
-
-
-def add_run_argument(
-    verb: argparse.ArgumentParser,
-    metavar: str = "RUN",
-    description: str = "a run's folder, its name, or how its name begins",
-) -> None:
-    """Which run a verb is about; the newest one where nobody says."""
-    verb.add_argument("run", metavar=metavar, nargs="?", default="latest", help=f"{description} (default: the newest)")
-    verb.add_argument("--out", metavar="DIR", type=Path, default=Path("runs"), help="where run folders are")

@@ -1,16 +1,53 @@
-"""What is said when a run has ended, or is left to itself."""
+"""Messages at the end of a run, or when the user stops watching it."""
 
 from __future__ import annotations
 
 import shlex
+import sys
+import time
 from typing import TYPE_CHECKING
 
+from tickdsl.cli.engine import engine_process, log_tail, wait_for_end
+from tickdsl.cli.output import OK, USAGE, ignore_closed_output
 from tickdsl.records.paths import RunPaths
 
 if TYPE_CHECKING:
     from tickdsl.results.state import RunState
 
 _RESUMABLE_STATUSES = ("stopped", "interrupted")
+_CRASH_EXIT = 3
+
+
+def report_ending(state: RunState, paths: RunPaths | None) -> int:
+    """Print how a run ended, or that it still goes on, and return its exit code (0 if it still goes on).
+
+    `paths` is None for a run whose folder is not here.
+    """
+    from tickdsl.results.liveness import effective_status
+    from tickdsl.results.state import ENDED_STATUSES
+
+    engine = None if paths is None else engine_process(paths)
+    status = effective_status(state, time.time(), engine)
+    if status.endswith("crashed"):
+        print("tickdsl: the engine crashed; run the same `tickdsl run` command to continue", file=sys.stderr)
+        if paths is not None and (printed := log_tail(paths)):
+            print(printed, file=sys.stderr)
+        return _CRASH_EXIT
+    if state.status not in ENDED_STATUSES:
+        if paths is not None:
+            print(reattach_hint(paths), file=sys.stderr)
+        return OK
+    wait_for_end(engine)
+    if state.metrics:
+        with ignore_closed_output(BrokenPipeError):
+            print(results_table(state), end="")
+    if state.run is None and state.message:
+        print(f"tickdsl: {state.message}", file=sys.stderr)
+        if paths is not None:
+            print(log_tail(paths), file=sys.stderr)
+    elif paths is not None:
+        print(closing_message(state, paths), file=sys.stderr)
+    return USAGE if state.exit is None else state.exit
 
 
 def results_table(state: RunState) -> str:
@@ -20,24 +57,27 @@ def results_table(state: RunState) -> str:
     from tickdsl.results.table import print_results
 
     console = Console()
-    with console.capture() as table:  # printed elsewhere: rich ends the process where a reader has gone
+    with console.capture() as table:  # captured because rich exits the process if standard output is closed
         print_results(state, console)
     return table.get()
 
 
 def closing_message(state: RunState, paths: RunPaths) -> str:
-    """What failed, how to go on, and where the results are."""
+    """Which steps failed, how to resume the run, and where the results are."""
     lines = [
         f"tickdsl: step {name} failed: {step.error}" for name, step in state.steps.items() if step.status == "failed"
     ]
     if lines:
-        lines.append(f"tickdsl: what happened is in {paths.events}")
+        lines.append(f"tickdsl: see {paths.events} for details")
     if state.status in _RESUMABLE_STATUSES and state.run is not None:
-        lines.append(f"tickdsl: to go on from here: {shlex.join(state.run.argv)}")
+        lines.append(f"tickdsl: to resume, run: {shlex.join(state.run.argv)}")
     return "\n".join([*lines, f"results: {paths.folder}"])
 
 
 def reattach_hint(paths: RunPaths) -> str:
-    """For a run that goes on without anybody watching."""
+    """How to watch or stop a run that continues in the background."""
     folder = shlex.quote(str(paths.folder))
-    return f"tickdsl: the run goes on; `tickdsl watch {folder}` shows it, `tickdsl stop {folder}` ends it"
+    return (
+        f"tickdsl: the run continues in the background; watch it with `tickdsl watch {folder}`, "
+        f"stop it with `tickdsl stop {folder}`"
+    )

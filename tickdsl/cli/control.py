@@ -1,4 +1,4 @@
-"""`tickdsl pause`, `resume` and `stop`: what is asked of a running engine."""
+"""`tickdsl pause`, `resume` and `stop`: control a running engine."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import argparse
 import sys
 import time
 
-from tickdsl.cli.arguments import Verbs, add_run_argument, non_negative_seconds
+from tickdsl.cli.arguments import Verbs, add_run_argument, add_verb, non_negative_seconds
 from tickdsl.cli.engine import engine_process
 from tickdsl.cli.output import OK
 from tickdsl.errors import TickdslError
@@ -15,24 +15,35 @@ from tickdsl.records.event_log import EventReader
 from tickdsl.records.events import ControlAck, RunEnd
 from tickdsl.records.paths import find_run
 
-_COMMAND_HELP = {
-    "pause": "keep a checkpoint and wait",
-    "resume": "go on after a pause",
-    "stop": "keep a checkpoint and end; asked twice, end at once",
+_SUMMARIES = {"pause": "pause a run", "resume": "continue a paused run", "stop": "stop a run"}
+_DESCRIPTIONS = {
+    "pause": "Save a checkpoint of each training and pause the run.",
+    "resume": "Continue a paused run.",
+    "stop": "Save a checkpoint of each training and stop the run; stop it again to end it at once.",
 }
 _POLL_SECONDS = 0.1
 
 
 def add(verbs: Verbs) -> None:
-    for command, about in _COMMAND_HELP.items():
-        verb = verbs.add_parser(command, help=f"ask a run to {about}")
+    """Add the commands to the parser."""
+    for command, description in _DESCRIPTIONS.items():
+        verb = add_verb(
+            verbs,
+            command,
+            _SUMMARIES[command],
+            description,
+            (
+                (f"tickdsl {command}", f"{command} the newest run"),
+                (f"tickdsl {command} card-2026 --wait 60", "select a run by the start of its name"),
+            ),
+        )
         add_run_argument(verb)
         verb.add_argument(
             "--wait",
             metavar="SECONDS",
             type=non_negative_seconds,
             default=10.0,
-            help="how long to wait for an answer (default: 10)",
+            help="how long to wait for the engine's answer (default: 10)",
         )
         verb.set_defaults(verb=_send_command, command=command)
 
@@ -47,12 +58,14 @@ def _send_command(arguments: argparse.Namespace) -> int:
     state = build_state(reader.poll())
     status = effective_status(state, time.time(), engine_process(paths))
     if status in ENDED_STATUSES or status == "crashed":
-        words = "has died" if status == "crashed" else f"has ended ({status})"
-        raise TickdslError(f"{paths.folder.name} {words}: there is nothing to {arguments.command}", "`tickdsl ls`")
+        ending = "has crashed" if status == "crashed" else f"has ended ({status})"
+        raise TickdslError(
+            f"cannot {arguments.command} {paths.folder.name}: it {ending}", "list the runs with `tickdsl ls`"
+        )
     sent = send_request(paths.control, arguments.command)
     answer = _await_answer(reader, sent.id, arguments.wait)
     if answer is None:
-        print(f"{paths.folder.name}: {arguments.command} asked for, no answer yet", file=sys.stderr)
+        print(f"{paths.folder.name}: sent {arguments.command}, no answer yet", file=sys.stderr)
     else:
         print(f"{paths.folder.name}: {answer}")
     return OK

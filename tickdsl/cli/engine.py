@@ -1,4 +1,4 @@
-"""An engine in a process of its own: `tickdsl run` once more, told into which folder. Loads no torch here."""
+"""Start an engine in a separate process and look after it; this process does not load torch."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _INTO_FLAG = "--into"
 
 
 def start_engine(arguments: Sequence[str], paths: RunPaths) -> Process:
-    """Start the engine for `tickdsl WORDS…` in the folder of a new run; it outlives this process and its terminal."""
+    """Start `tickdsl ARGUMENTS…` as the engine of a new run; it outlives this process and its terminal."""
     command = [sys.executable, "-m", "tickdsl.cli", *arguments, _INTO_FLAG, str(paths.folder)]
     with paths.log.open("ab") as log:
         process = subprocess.Popen(
@@ -32,12 +32,12 @@ def start_engine(arguments: Sequence[str], paths: RunPaths) -> Process:
 
 
 def user_arguments(arguments: Sequence[str]) -> tuple[str, ...]:
-    """The words that a person gave: without what `start_engine` added."""
+    """The arguments that the user gave, without those that `start_engine` added."""
     return tuple(arguments[: arguments.index(_INTO_FLAG)]) if _INTO_FLAG in arguments else tuple(arguments)
 
 
 def engine_process(paths: RunPaths) -> Process | None:
-    """The process that was begun for a run; None where it ran in the person's own."""
+    """The engine process of a run; None if the run was not started in a separate process."""
     try:
         return Process.from_token(paths.engine.read_text().strip())
     except OSError:
@@ -45,22 +45,22 @@ def engine_process(paths: RunPaths) -> Process | None:
 
 
 def wait_for_end(engine: Process | None, seconds: float = 30.0) -> None:
-    """Give an engine that has said its last event the time to leave its results and its report behind."""
+    """Wait until an engine that has written its last event has also written its results and its report."""
     deadline = time.monotonic() + seconds
     while engine is not None and engine.alive() and time.monotonic() < deadline:
         time.sleep(0.05)
 
 
 def record_failed_start(folder: Path, code: int, message: str) -> None:
-    """Say in the events that the engine ended before its run began."""
+    """Record in the events that the engine ended before the run started."""
     with EventWriter(RunPaths(folder).events) as writer:
         writer.write(RunEnd(status="failed", seconds=0.0, exit=code, message=message))
 
 
 def exec_tickdsl(arguments: Sequence[str]) -> NoReturn:
-    """`tickdsl WORDS…` in place of this process, which may hold much memory that a monitor does not need."""
+    """Replace this process with `tickdsl ARGUMENTS…`, which frees the memory that a monitor does not need."""
     command = [sys.executable, "-m", "tickdsl.cli", *arguments]
-    if os.name == "nt":  # a process there cannot be replaced under its console
+    if os.name == "nt":  # Windows cannot replace a process that is attached to a console
         sys.exit(subprocess.call(command))
     sys.stdout.flush()
     sys.stderr.flush()
@@ -68,7 +68,7 @@ def exec_tickdsl(arguments: Sequence[str]) -> NoReturn:
 
 
 def log_tail(paths: RunPaths, lines: int = 12) -> str:
-    """The end of what the engine printed; empty where that cannot be read."""
+    """The last lines that the engine printed; empty if they cannot be read."""
     try:
         return "\n".join(paths.log.read_text(errors="replace").splitlines()[-lines:])
     except OSError:

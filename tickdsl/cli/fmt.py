@@ -1,4 +1,4 @@
-"""`tickdsl fmt`: plans in canonical layout."""
+"""`tickdsl fmt`: format plans."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import io
 import sys
 from pathlib import Path
 
-from tickdsl.cli.arguments import Verbs
+from tickdsl.cli.arguments import Verbs, add_verb
 from tickdsl.cli.output import OK, PLAN_ERRORS, USAGE, colour
 from tickdsl.errors import TickdslError
 
@@ -16,17 +16,29 @@ STANDARD_INPUT = "-"
 
 
 def add(verbs: Verbs) -> None:
-    fmt = verbs.add_parser("fmt", help="lay plans out in the canonical way; comments stay, the meaning too")
-    fmt.add_argument("plans", nargs="+", metavar="FILE", help="plans, folders of them, or - for standard input")
-    fmt.add_argument("--check", action="store_true", help="write nothing; name the plans that would change, exit 1")
-    fmt.add_argument("--diff", action="store_true", help="write nothing; show what would change, exit 1")
+    """Add the command to the parser."""
+    fmt = add_verb(
+        verbs,
+        "fmt",
+        "format plans",
+        "Format plans in place; keeps comments and meaning.",
+        (
+            ("tickdsl fmt plans", "format all plans in a folder"),
+            ("tickdsl fmt --check plans", "check the format in CI"),
+        ),
+    )
+    fmt.add_argument("plans", nargs="+", metavar="FILE", help="plan files, folders of plans, or - for standard input")
+    fmt.add_argument(
+        "--check", action="store_true", help="do not write; list the plans that would change and exit with 1"
+    )
+    fmt.add_argument("--diff", action="store_true", help="do not write; show the changes as a diff and exit with 1")
     fmt.set_defaults(verb=_fmt)
 
 
 def _fmt(arguments: argparse.Namespace) -> int:
     code = OK
     if STANDARD_INPUT in arguments.plans and len(arguments.plans) > 1:
-        raise TickdslError("- stands for standard input and cannot be mixed with files", "call `tickdsl fmt` twice")
+        raise TickdslError("- (standard input) cannot be combined with files", "run `tickdsl fmt` twice")
     for path in [path for name in arguments.plans for path in _plan_paths(name)]:
         try:
             code = max(code, _format(path, check=arguments.check, diff=arguments.diff))
@@ -37,7 +49,7 @@ def _fmt(arguments: argparse.Namespace) -> int:
 
 
 def _plan_paths(name: str) -> list[Path | None]:
-    """The files that a name stands for; None is standard input."""
+    """The plan files that `name` refers to; None is standard input."""
     if name == STANDARD_INPUT:
         return [None]
     path = Path(name)
@@ -45,7 +57,7 @@ def _plan_paths(name: str) -> list[Path | None]:
         return [path]
     plans: list[Path | None] = [*sorted(path.rglob("*.plan"))]
     if not plans:
-        raise TickdslError(f"{name}: there is no plan in this folder", "plans end in .plan")
+        raise TickdslError(f"{name}: no plans in this folder", "the names of plans end in .plan")
     return plans
 
 
@@ -65,7 +77,7 @@ def _format(path: Path | None, *, check: bool, diff: bool) -> int:
         after = format_source(Source(name, before))
     except PlanError as error:
         print(render(error.diagnostics, colour=colour(sys.stderr)), file=sys.stderr)
-        print(f"{name}: does not parse; left as it is", file=sys.stderr)
+        print(f"{name}: cannot be parsed; not changed", file=sys.stderr)
         return PLAN_ERRORS
     changed = after.encode() != content
     if check or diff:
@@ -87,15 +99,15 @@ def _read(path: Path) -> bytes:
     try:
         return path.read_bytes()
     except FileNotFoundError:
-        raise TickdslError(f"{path}: there is no such file", "name a .plan file, e.g. plans/card.plan") from None
+        raise TickdslError(f"{path}: no such file", "name a .plan file, e.g. plans/card.plan") from None
     except OSError as error:
-        raise TickdslError(f"{path}: cannot be read ({error.strerror})") from None
+        raise TickdslError(f"{path}: cannot read the file ({error.strerror})") from None
     except ValueError:
-        raise TickdslError(f"{str(path)!r} is no path") from None
+        raise TickdslError(f"{str(path)!r} is not a path") from None
 
 
 def _write(path: Path, content: bytes) -> None:
-    """Whole or not at all, with the file's own permissions; a link stays a link."""
+    """Write the file atomically; keeps its permissions and, if it is a link, the link."""
     from tickdsl.records.files import write_atomically
 
     target = path.resolve()
@@ -103,7 +115,7 @@ def _write(path: Path, content: bytes) -> None:
         write_atomically(target, content, mode=target.stat().st_mode)
     except TickdslError as error:
         raise TickdslError(
-            error.message, "look at the permissions of the file and its folder, and at the disk"
+            error.message, "check the permissions of the file and its folder, and the free disk space"
         ) from error
 
 

@@ -1,4 +1,4 @@
-"""`tickdsl graph`: a network's layers."""
+"""`tickdsl graph`: show the layers of a network."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from tickdsl.cli.arguments import Verbs, add_plan_options, name_value, proper_share
+from tickdsl.cli.arguments import Verbs, add_plan_options, add_verb, name_value, proper_share
 from tickdsl.cli.output import OK, PLAN_ERRORS, colour
 from tickdsl.errors import TickdslError
 
@@ -18,23 +18,46 @@ if TYPE_CHECKING:
 
 
 def add(verbs: Verbs) -> None:
-    graph = verbs.add_parser("graph", help="show a network's layers: what is coupled, what can go, what it costs")
-    graph.add_argument("subject", metavar="MODEL|PLAN", nargs="?", help="a model's name, or a plan file")
-    graph.add_argument("--list", action="store_true", help="name all models")
-    graph.add_argument(
-        "--on", metavar="DATA", help='the data set whose pictures it takes, e.g. cifar10, "digits size=32"'
+    """Add the command to the parser."""
+    graph = add_verb(
+        verbs,
+        "graph",
+        "show the layers of a network",
+        "Show the layers of a network: which are coupled, which can be removed, what they cost.",
+        (
+            ("tickdsl graph resnet20 --at 50%", "preview the removal of half of every group"),
+            ("tickdsl graph plans/card.plan", "show the networks of a plan"),
+        ),
     )
     graph.add_argument(
-        "--option", metavar="NAME=VALUE", action="append", default=[], type=name_value, help="e.g. width=0.5"
+        "subject", metavar="MODEL|PLAN", nargs="?", help="name of a model, or a plan file; required unless --list"
+    )
+    graph.add_argument("--list", action="store_true", help="list all models and exit")
+    graph.add_argument(
+        "--on",
+        metavar="DATA",
+        help='data set that sets the image shape and the classes, e.g. cifar10 or "digits size=32" '
+        "(default: the data set that the model is usually trained on)",
     )
     graph.add_argument(
-        "--at", metavar="SHARE", type=proper_share, help="preview that share of every group gone, e.g. 50%%"
+        "--option",
+        metavar="NAME=VALUE",
+        action="append",
+        default=[],
+        type=name_value,
+        help="option of the model, e.g. width=0.5; can be given several times (default: the model's defaults)",
     )
-    graph.add_argument("--full", action="store_true", help="print every layer for itself, also where many are alike")
+    graph.add_argument(
+        "--at",
+        metavar="SHARE",
+        type=proper_share,
+        help="preview the removal of this share of every group, e.g. 50%% (default: no preview)",
+    )
+    graph.add_argument("--full", action="store_true", help="print every layer instead of folding similar ones")
     form = graph.add_mutually_exclusive_group()
-    form.add_argument("--json", action="store_true", help="print the layers and the whole graph as JSON")
-    form.add_argument("--dot", action="store_true", help="print the layers for Graphviz")
-    form.add_argument("--svg", action="store_true", help="print the layers as a drawing")
+    form.add_argument("--json", action="store_true", help="print the layers and the model graph as JSON")
+    form.add_argument("--dot", action="store_true", help="print the layers as Graphviz source")
+    form.add_argument("--svg", action="store_true", help="print the layers as an SVG drawing")
     add_plan_options(graph)
     graph.set_defaults(verb=_graph)
 
@@ -59,7 +82,9 @@ def _graph(arguments: argparse.Namespace) -> int:
     elif arguments.dot or arguments.svg:
         if arguments.svg and len(specs) > 1:
             names = ", ".join(subject.title for subject in specs)
-            raise TickdslError(f"a drawing shows one network; the plan has {names}", "name a model instead of the plan")
+            raise TickdslError(
+                f"--svg draws one network, but the plan has {len(specs)}: {names}", "name a model instead of the plan"
+            )
         for subject, view in zip(specs, views, strict=True):
             print((graph_drawing.as_svg if arguments.svg else graph_drawing.as_dot)(view, subject.title))
     else:
@@ -70,21 +95,21 @@ def _graph(arguments: argparse.Namespace) -> int:
 
 
 def _subjects(arguments: argparse.Namespace) -> list[NetworkSpec] | None:
-    """The networks to show; None where the plan has errors, which are told."""
+    """The networks to show; None if the plan has errors, which are printed."""
     from tickdsl.engine.network_specs import specs_of_plan
     from tickdsl.inspect.graph_subject import spec_of_model
 
     name = arguments.subject
     if name is None:
-        raise TickdslError("name a model or a plan", "`tickdsl graph --list` names all models")
+        raise TickdslError("no model or plan given", "list all models with `tickdsl graph --list`")
     if not name.endswith(".plan") and not Path(name).is_file():
         return [spec_of_model(name, arguments.option, arguments.on, arguments.data)]
     if arguments.on or arguments.option:
-        raise TickdslError("--on and --option belong to a model; a plan says them itself", "change the plan")
+        raise TickdslError("--on and --option apply to models, not to plans", "edit the plan instead")
     from tickdsl.checks import check_file
     from tickdsl.lang.findings.render import render
 
-    # What only the network tells is left out: whoever looks for a layer's name may have got it wrong.
+    # Checks that need the network are skipped: the user may be here to look up a layer name that the plan gets wrong.
     report = check_file(name, dict(arguments.set), data=arguments.data, network=False)
     if report.errors:
         shown = [d for d in report.diagnostics if d.severity == "error"]

@@ -1,4 +1,4 @@
-"""`tickdsl ls`: the runs in a folder, and how each stands."""
+"""`tickdsl ls`: list runs and their status."""
 
 from __future__ import annotations
 
@@ -6,11 +6,10 @@ import argparse
 import json
 import time
 from collections.abc import Sequence
-from pathlib import Path
 
 import attrs
 
-from tickdsl.cli.arguments import Verbs, positive_int
+from tickdsl.cli.arguments import Verbs, add_out_option, add_verb, positive_int
 from tickdsl.cli.engine import engine_process
 from tickdsl.cli.output import OK
 from tickdsl.records.event_log import read_events
@@ -19,7 +18,7 @@ from tickdsl.records.paths import RunPaths, list_runs
 
 @attrs.frozen
 class Row:
-    """A run: `status` as `effective_status` gives it, times in seconds, `steps` finished and all."""
+    """One run: `status` from `effective_status`, times in seconds, `steps` as (finished, total)."""
 
     run: str
     plan: str
@@ -31,10 +30,24 @@ class Row:
 
 
 def add(verbs: Verbs) -> None:
-    ls = verbs.add_parser("ls", help="list the runs: which go on, which have ended, stopped or died")
-    ls.add_argument("--out", metavar="DIR", type=Path, default=Path("runs"), help="where run folders are")
-    ls.add_argument("-n", metavar="N", type=positive_int, default=20, dest="number", help="of the newest, so many (20)")
-    ls.add_argument("--json", action="store_true", help="print them as JSON")
+    """Add the command to the parser."""
+    ls = add_verb(
+        verbs,
+        "ls",
+        "list runs",
+        "List the runs and their status, progress and remaining time.",
+        (("tickdsl ls", "list the newest runs"), ("tickdsl ls -n 1 --json", "print the newest run as JSON")),
+    )
+    add_out_option(ls)
+    ls.add_argument(
+        "-n",
+        metavar="N",
+        type=positive_int,
+        default=20,
+        dest="number",
+        help="list at most the N newest runs (default: 20)",
+    )
+    ls.add_argument("--json", action="store_true", help="print the runs as JSON")
     ls.set_defaults(verb=_ls)
 
 

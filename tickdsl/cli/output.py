@@ -1,4 +1,4 @@
-"""What the verbs say and where: colours, verdicts, and streams that nobody reads."""
+"""Output of the commands: exit codes, colours, counts of findings, and closed streams."""
 
 from __future__ import annotations
 
@@ -8,14 +8,17 @@ import sys
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
+from tickdsl.plurals import plural
+
 if TYPE_CHECKING:
     from tickdsl.checks import CheckReport
 
+#: Exit codes that all commands share.
 OK, PLAN_ERRORS, USAGE = 0, 1, 2
 
 
 def discard_broken_streams() -> None:
-    """The reader (head, less) has gone; keep the interpreter from complaining about that on its way out."""
+    """Redirect streams whose reader (head, less) has gone, so that Python does not complain at exit."""
     null_device = os.open(os.devnull, os.O_WRONLY)
     for stream in (sys.stdout, sys.stderr):
         try:
@@ -27,7 +30,7 @@ def discard_broken_streams() -> None:
 
 @contextlib.contextmanager
 def ignore_closed_output(errors: type[OSError] = OSError) -> Iterator[None]:
-    """What a run says is lost where nobody reads it; the run and its exit code are not."""
+    """Suppress errors of writing to a closed stream: the output is lost, the run and its exit code are not."""
     try:
         yield
         sys.stdout.flush()
@@ -36,14 +39,12 @@ def ignore_closed_output(errors: type[OSError] = OSError) -> Iterator[None]:
 
 
 def count_findings(report: CheckReport) -> str:
-    parts = [
-        f"{number} {word}{'s' * (number != 1)}"
-        for number, word in ((report.errors, "error"), (report.warnings, "warning"))
-        if number
-    ]
-    return ", ".join(parts) or "no mistakes found"
+    """The counts of errors and warnings: "1 error, 2 warnings", or "no errors"."""
+    counts = ((report.errors, "error"), (report.warnings, "warning"))
+    return ", ".join(plural(count, severity) for count, severity in counts if count) or "no errors"
 
 
 def colour(stream: object) -> bool:
+    """Whether to write colours to `stream`."""
     is_tty = getattr(stream, "isatty", lambda: False)()
     return bool(is_tty) and "NO_COLOR" not in os.environ and os.environ.get("TERM") not in ("", "dumb")

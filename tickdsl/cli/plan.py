@@ -1,4 +1,4 @@
-"""`tickdsl plan`: the steps of a plan."""
+"""`tickdsl plan`: show the steps of a plan."""
 
 from __future__ import annotations
 
@@ -6,25 +6,40 @@ import argparse
 import json
 from pathlib import Path
 
-from tickdsl.cli.arguments import Verbs, add_plan_options
+from tickdsl.cli.arguments import Verbs, add_only_option, add_plan_options, add_store_option, add_verb
 from tickdsl.cli.output import OK, PLAN_ERRORS
 from tickdsl.cli.plan_loading import check_plan, select_arms
 
 
 def add(verbs: Verbs) -> None:
-    plan = verbs.add_parser("plan", help="show the steps of a plan: what is shared, stored, still to train")
-    plan.add_argument("plan", metavar="FILE", type=Path)
-    plan.add_argument("--why", metavar="STEP", help="say which part of a step's key differs from what is stored")
+    """Add the command to the parser."""
+    plan = add_verb(
+        verbs,
+        "plan",
+        "show the steps of a plan",
+        "Show the steps of a plan: which are shared, which are stored, which are still to run.",
+        (
+            ("tickdsl plan plans/card.plan", "show what a run would cost"),
+            ("tickdsl plan plans/card.plan --why 3f2a", "explain why a step will run again"),
+        ),
+    )
+    plan.add_argument("plan", metavar="FILE", type=Path, help="plan file")
+    plan.add_argument(
+        "--why",
+        metavar="STEP",
+        help="explain why a step will run again: where its key differs from the stored ones (default: no step)",
+    )
     plan.add_argument("--json", action="store_true", help="print the resolved plan and its steps as JSON")
-    plan.add_argument("--steps", action="store_true", help="list every single step")
+    plan.add_argument("--steps", action="store_true", help="list every step")
     plan.add_argument("--expand", action="store_true", help="print the plan with sweeps, lets and defaults written out")
-    plan.add_argument("--only", metavar="ARM", action="append", help="only this arm (may be given several times)")
-    plan.add_argument("--store", metavar="DIR", type=Path, default=Path(".tick/store"))
+    add_only_option(plan)
+    add_store_option(plan)
     add_plan_options(plan)
     plan.set_defaults(verb=show_plan)
 
 
 def show_plan(arguments: argparse.Namespace) -> int:
+    """Print the steps of a plan; also `tickdsl run --dry-run`."""
     report = check_plan(arguments, notes=True)
     if report is None:
         return PLAN_ERRORS

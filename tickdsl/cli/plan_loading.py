@@ -1,4 +1,4 @@
-"""The plan that a verb works on."""
+"""Read and check the plan that a command works on."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ if TYPE_CHECKING:
 
 
 def load_plan(arguments: argparse.Namespace, *, notes: bool) -> Plan | None:
-    """The plan to work on, its findings told on standard error; None where it has errors."""
+    """The plan, restricted to the arms of `--only`; None if it has errors. Prints findings on standard error."""
     report = check_plan(arguments, notes=notes)
     return None if report is None else select_arms(report.require_plan(), arguments.only)
 
 
 def check_plan(arguments: argparse.Namespace, *, notes: bool) -> CheckReport | None:
-    """What was found in the plan, told on standard error; None where it has errors."""
+    """The findings of a plan; None if it has errors. Prints errors, and with `notes` the rest, on standard error."""
     from tickdsl.checks import check_file
     from tickdsl.lang.findings.render import render
 
@@ -39,7 +39,10 @@ def check_plan(arguments: argparse.Namespace, *, notes: bool) -> CheckReport | N
 
 
 def select_arms(plan: Plan, names: Sequence[str] | None) -> Plan:
-    """The plan of the arms that `--only` names; the others are at hand where one of these rests on them."""
+    """The plan with the arms that `--only` names; the others become helpers, in case a selected arm depends on them.
+
+    Raises TickdslError for a name that is not an arm of the plan.
+    """
     if not names:
         return plan
     import attrs
@@ -49,7 +52,8 @@ def select_arms(plan: Plan, names: Sequence[str] | None) -> Plan:
     known = list(dict.fromkeys([*(arm.name for arm in plan.arms), *(arm.id for arm in plan.arms)]))
     for name in names:
         if name not in known:
-            raise TickdslError(f"--only {name}: the plan has no such arm", did_you_mean(name, known) or join_or(known))
+            hint = did_you_mean(name, known) or f"use {join_or(known)}"
+            raise TickdslError(f"--only {name}: the plan has no arm `{name}`", hint)
     selected = tuple(arm for arm in plan.arms if arm.name in names or arm.id in names)
     others = tuple(arm for arm in plan.arms if arm not in selected)
     return attrs.evolve(plan, arms=selected, helpers=(*others, *plan.helpers))

@@ -1,4 +1,4 @@
-"""`tickdsl report`: what a run came to, to be sent to somebody."""
+"""`tickdsl report`: write a report of one or several runs."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from tickdsl.cli.arguments import Verbs
+from tickdsl.cli.arguments import Verbs, add_out_option, add_verb
 from tickdsl.cli.output import OK, ignore_closed_output
 from tickdsl.errors import TickdslError
 from tickdsl.records.files import write_atomically
@@ -20,16 +20,33 @@ _FORMATS = ("html", "md", "csv", "json", "png", "svg")
 
 
 def add(verbs: Verbs) -> None:
-    report = verbs.add_parser("report", help="write a report on a run, or on several beside each other")
-    report.add_argument(
-        "runs", metavar="RUN", nargs="*", default=["latest"], help="a run's folder or the start of its name (latest)"
+    """Add the command to the parser."""
+    report = add_verb(
+        verbs,
+        "report",
+        "write a report of a run",
+        "Write a report of one run, or of several runs side by side.",
+        (
+            ("tickdsl report", "write report.html into the folder of the newest run"),
+            ("tickdsl report card-2026 --format png --to accuracy.png", "save the accuracy plot"),
+        ),
     )
     report.add_argument(
-        "--format", choices=_FORMATS, default="html", help="html (one page that opens anywhere) or other"
+        "runs",
+        metavar="RUN",
+        nargs="*",
+        default=["latest"],
+        help="folders or names of runs, or the start of their names (default: the newest run)",
     )
-    report.add_argument("--out", metavar="DIR", type=Path, default=Path("runs"), help="where run folders are")
     report.add_argument(
-        "--to", metavar="FILE", type=Path, help="where it is written (default: the run's report.html; else printed)"
+        "--format", choices=_FORMATS, default="html", help="format of the report; html is one file (default: html)"
+    )
+    add_out_option(report)
+    report.add_argument(
+        "--to",
+        metavar="FILE",
+        type=Path,
+        help="file to write, or - for standard output (default: report.html for html, standard output for the others)",
     )
     report.set_defaults(verb=_report)
 
@@ -44,7 +61,7 @@ def _report(arguments: argparse.Namespace) -> int:
     if target is None and arguments.format == "html":
         target = RunPaths(next(iter(folders))).report if len(folders) == 1 else Path("report.html")
     if target is None and arguments.format == "png" and sys.stdout.isatty():
-        raise TickdslError("a picture is no text for a terminal", "name a file: --to accuracy.png")
+        raise TickdslError("cannot print a PNG on a terminal", "name a file: --to accuracy.png")
     if target is None or str(target) == "-":
         sys.stdout.buffer.write(content)
         return OK
@@ -54,11 +71,11 @@ def _report(arguments: argparse.Namespace) -> int:
 
 
 def write_final_report(state: RunState, paths: RunPaths) -> None:
-    """Write the report that a run ends with. One that cannot be written is worth a warning, and no run."""
+    """Write the report at the end of a run; a failure is a warning and does not fail the run."""
     from tickdsl.report import write_report
 
     try:
         write_report(state, paths)
     except Exception as error:
         with ignore_closed_output():
-            print(f"tickdsl: warning: no report was written: {error}", file=sys.stderr)
+            print(f"tickdsl: warning: could not write the report: {error}", file=sys.stderr)

@@ -1,4 +1,4 @@
-"""`tickdsl run`: carry a plan out."""
+"""`tickdsl run`: run a plan."""
 
 from __future__ import annotations
 
@@ -7,16 +7,26 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from tickdsl.cli.arguments import Verbs, add_plan_options, non_negative_seconds, positive_int, stack_size
+from tickdsl.cli.arguments import (
+    Verbs,
+    add_only_option,
+    add_out_option,
+    add_plan_options,
+    add_store_option,
+    add_verb,
+    non_negative_seconds,
+    positive_int,
+    stack_size,
+)
 from tickdsl.cli.closing import closing_message, reattach_hint, results_table
 from tickdsl.cli.engine import exec_tickdsl, record_failed_start, start_engine, user_arguments
+from tickdsl.cli.monitor import show_monitor
 from tickdsl.cli.output import OK, PLAN_ERRORS, USAGE, ignore_closed_output
 from tickdsl.cli.plan import show_plan
 from tickdsl.cli.plan_loading import load_plan
 from tickdsl.cli.report import write_final_report
 from tickdsl.cli.tensorboard import tensorboard_listener
 from tickdsl.cli.terminal import wants_monitor
-from tickdsl.cli.watch import show_monitor
 from tickdsl.errors import TickdslError
 from tickdsl.records.files import write_atomically
 from tickdsl.records.paths import RunPaths, new_run
@@ -27,37 +37,53 @@ if TYPE_CHECKING:
 
 
 def add(verbs: Verbs) -> None:
-    run = verbs.add_parser("run", help="carry a plan out")
-    run.add_argument("plan", metavar="FILE", type=Path)
-    run.add_argument("--store", metavar="DIR", type=Path, default=Path(".tick/store"), help="where results are kept")
-    run.add_argument("--out", metavar="DIR", type=Path, default=Path("runs"), help="where run folders are made")
+    """Add the command to the parser."""
+    run = add_verb(
+        verbs,
+        "run",
+        "run a plan",
+        "Run the steps of a plan that are not stored yet, and print the results.",
+        (
+            ("tickdsl run plans/card.plan", "run a plan in the monitor"),
+            ("tickdsl run plans/card.plan --jobs 2 --detach", "run it in the background"),
+        ),
+    )
+    run.add_argument("plan", metavar="FILE", type=Path, help="plan file")
+    add_store_option(run)
+    add_out_option(run)
     run.add_argument(
-        "--jobs", metavar="N", type=positive_int, help="steps at a time (default: the cores; fewer on a GPU)"
+        "--jobs",
+        metavar="N",
+        type=positive_int,
+        help="steps to run at the same time (default: the number of cores, at most 8; on a GPU at most 4)",
     )
     run.add_argument(
         "--stack",
         metavar="N|auto",
         type=stack_size,
         default=None,
-        help="trainings of equal shape as one network, up to N (default: on a GPU as many as pay, up to 8)",
+        help="train up to N networks of equal shape as one stacked network "
+        "(default: auto: on a GPU up to 8 if that is measured to be faster, on a CPU 1)",
     )
-    run.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto")
-    front = run.add_mutually_exclusive_group()
-    front.add_argument("--tui", action="store_true", help="the monitor (by itself on a terminal that can show it)")
-    front.add_argument("--plain", action="store_true", help="progress as lines, also on a terminal")
-    front.add_argument("--json", action="store_true", help="print results.json instead of the table")
-    front.add_argument("--detach", action="store_true", help="begin, say how to watch, and return")
+    run.add_argument(
+        "--device", choices=("auto", "cpu", "cuda"), default="auto", help="device to train on (default: auto)"
+    )
+    display = run.add_mutually_exclusive_group()
+    display.add_argument("--tui", action="store_true", help="show the monitor (the default on a capable terminal)")
+    display.add_argument("--plain", action="store_true", help="print progress as lines instead of the monitor")
+    display.add_argument("--json", action="store_true", help="print results.json instead of the table")
+    display.add_argument("--detach", action="store_true", help="start the run in the background and return")
     run.add_argument("--into", metavar="DIR", type=Path, help=argparse.SUPPRESS)
-    run.add_argument("--no-tensorboard", action="store_true", help="write no files for TensorBoard")
-    run.add_argument("--fresh", action="store_true", help="do every step again, whatever is stored")
-    run.add_argument("--dry-run", action="store_true", help="show the steps, do nothing (as `tickdsl plan`)")
-    run.add_argument("--only", metavar="ARM", action="append", help="only this arm (may be given several times)")
+    run.add_argument("--no-tensorboard", action="store_true", help="do not write TensorBoard files")
+    run.add_argument("--fresh", action="store_true", help="run every step again, even if its result is stored")
+    run.add_argument("--dry-run", action="store_true", help="show the steps without running them, like `tickdsl plan`")
+    add_only_option(run)
     run.add_argument(
         "--checkpoint-every",
         metavar="SECONDS",
         type=non_negative_seconds,
         default=30.0,
-        help="how often trainings are saved",
+        help="seconds between checkpoints of a training (default: 30)",
     )
     add_plan_options(run)
     run.set_defaults(verb=_run)
@@ -78,21 +104,20 @@ def _run(arguments: argparse.Namespace) -> int:
     if not (monitor or arguments.detach):
         return _run_in_process(arguments, plan)
     paths = new_run(arguments.out, plan.name)
-    write_atomically(
-        paths.plan, read_source(arguments.plan).text.encode()
-    )  # the monitor shows it before the engine has begun
+    # Written here so that the monitor can show the plan before the engine has started.
+    write_atomically(paths.plan, read_source(arguments.plan).text.encode())
     start_engine(arguments.argv, paths)
     if arguments.detach:
         print(paths.folder)
         print(reattach_hint(paths), file=sys.stderr)
         return OK
-    if "torch" in sys.modules:  # a network was traced for the first time
+    if "torch" in sys.modules:  # it was loaded to trace a network that was not in the cache
         exec_tickdsl(["watch", str(paths.folder), "--tui"])
     return show_monitor(paths)
 
 
 def _run_as_engine(arguments: argparse.Namespace) -> int:
-    """Carry the plan out for a monitor elsewhere, which must hear of all that goes wrong."""
+    """Run the plan for a monitor in another process, which learns of errors from the events."""
     try:
         plan = load_plan(arguments, notes=True)
         if plan is None:
@@ -106,7 +131,7 @@ def _run_as_engine(arguments: argparse.Namespace) -> int:
 
 
 def _run_in_process(arguments: argparse.Namespace, plan: Plan) -> int:
-    """Carry the plan out in this process."""
+    """Run the plan in this process and return the exit code of the run."""
     from tickdsl.engine.launch import LaunchOptions, launch
     from tickdsl.lang.reading.parse import read_source
     from tickdsl.results.export import write_results
@@ -132,13 +157,13 @@ def _run_in_process(arguments: argparse.Namespace, plan: Plan) -> int:
 
     def listen(record: EventRecord) -> None:
         builder.add(record)
-        show(record)
+        write_tensorboard(record)
         with ignore_closed_output():
             progress.show(record)
 
-    with tensorboard_listener(not arguments.no_tensorboard, arguments.out, arguments.into) as show:
+    with tensorboard_listener(not arguments.no_tensorboard, arguments.out, arguments.into) as write_tensorboard:
         run = launch(plan, read_source(arguments.plan).text, options, listen)
-        write_results(builder.state, run.paths)  # at once: who watches takes them when the run has ended
+        write_results(builder.state, run.paths)  # first of all: watchers read the results as soon as the run has ended
     write_final_report(builder.state, run.paths)
     with ignore_closed_output(BrokenPipeError):
         if arguments.json:

@@ -1,4 +1,4 @@
-"""TensorBoard's files beside a run."""
+"""Write TensorBoard files during a run."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ if TYPE_CHECKING:
 
 @contextmanager
 def tensorboard_listener(wanted: bool, out: Path, into: Path | None) -> Iterator[Callable[[EventRecord], None]]:
-    """What a run's events are told to, so that TensorBoard can show it; what goes wrong there is worth a warning.
+    """A listener that writes the events of a run for TensorBoard; if that fails, the run goes on with a warning.
 
-    The run makes its folder in `out`, unless `into` names it.
+    The folder of the run is `into`, or else a new one in `out`.
     """
     if not wanted:
         yield lambda record: None
@@ -43,4 +43,4 @@ def tensorboard_listener(wanted: bool, out: Path, into: Path | None) -> Iterator
             writer.close()
             if writer.error is not None:
                 with ignore_closed_output():
-                    print(f"tickdsl: warning: nothing more for TensorBoard: {writer.error}", file=sys.stderr)
+                    print(f"tickdsl: warning: stopped writing for TensorBoard: {writer.error}", file=sys.stderr)

@@ -1,4 +1,4 @@
-"""Whether the monitor can be shown here."""
+"""Whether this terminal can show the monitor."""
 
 from __future__ import annotations
 
@@ -9,30 +9,30 @@ import sys
 
 from tickdsl.errors import TickdslError
 
-#: The least width and height that the monitor is laid out for.
+#: The minimum width and height of the monitor, in characters.
 MIN_SIZE = (60, 16)
 
 
 def why_no_monitor() -> str | None:
-    """Why the monitor is not shown by itself here; None where it is."""
+    """Why the monitor is not shown by default here; None if it is."""
     if importlib.util.find_spec("textual") is None:
         return "textual is not installed"
     if not (sys.stdin.isatty() and sys.stdout.isatty()):
         return "this is not a terminal"
     if os.environ.get("TERM", "") in ("", "dumb"):
-        return "the terminal cannot place the cursor (TERM)"
+        return "the terminal cannot move the cursor (see TERM)"
     if os.environ.get("CI"):
         return "CI is set"
     size = shutil.get_terminal_size()
     if size.columns < MIN_SIZE[0] or size.lines < MIN_SIZE[1]:
-        return f"the terminal is smaller than {MIN_SIZE[0]} by {MIN_SIZE[1]}"
+        return f"the terminal is smaller than {MIN_SIZE[0]}x{MIN_SIZE[1]} characters"
     return None
 
 
 def wants_monitor(plain: bool, forced: bool) -> bool:
-    """Whether to show the monitor; `--tui` forces it where a terminal is at all.
+    """Whether to show the monitor: not if `plain`; if `forced` (by `--tui`); else if `why_no_monitor` has no objection.
 
-    Raises TickdslError where it is forced and cannot be.
+    Raises TickdslError if it is forced but impossible.
     """
     if plain:
         return False
@@ -42,5 +42,7 @@ def wants_monitor(plain: bool, forced: bool) -> bool:
     if importlib.util.find_spec("textual") is None:
         raise TickdslError("--tui: textual is not installed", "pip install textual textual-plot")
     if not (sys.stdin.isatty() and sys.stdout.isatty()):
-        raise TickdslError("--tui needs a terminal for its input and its output", "leave it out for plain lines")
+        raise TickdslError(
+            "--tui needs a terminal for standard input and output", "leave out --tui to print plain lines"
+        )
     return True

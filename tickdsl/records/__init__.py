@@ -1,4 +1,4 @@
-"""What a run leaves behind: store, events, paths. Imports no torch."""
+"""Stored results, events and files of a run. Loads no torch."""
 
 from tickdsl.records.canonical import canonical_json, digest
 from tickdsl.records.control import ControlReader, Request, send_request

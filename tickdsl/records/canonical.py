@@ -1,4 +1,4 @@
-"""One spelling for equal values, so that equal work has an equal name."""
+"""Canonical JSON: equal values have equal bytes, so equal work has an equal key."""
 
 from __future__ import annotations
 
@@ -10,22 +10,22 @@ from typing import Any
 
 
 def canonical_json(value: Any) -> bytes:
-    """`value` (None, bool, int, float, str, list, tuple, dict of str) as JSON bytes, equal for equal values.
+    """`value` (None, bool, int, float, str, list, tuple, or dict with str keys) as JSON bytes, equal for equal values.
 
-    Mapping keys are sorted, tuples read as lists, and `1` differs from `1.0`: an option that changes from a
-    count to a share is another option. Raises ValueError for NaN and infinities, TypeError for anything else.
+    Keys are sorted, tuples become lists, and `1` differs from `1.0`: one is a count, the other a share. Raises
+    ValueError for NaN and infinities, TypeError for values of other types.
     """
     _check_types(value)
     return json.dumps(value, sort_keys=True, separators=(",", ":"), allow_nan=False).encode()
 
 
 def digest(value: Any) -> str:
-    """The sha256 of `canonical(value)`, 64 hexadecimal digits."""
+    """The SHA-256 of `canonical_json(value)`, as 64 hexadecimal digits."""
     return hashlib.sha256(canonical_json(value)).hexdigest()
 
 
 def json_safe(value: Any) -> Any:
-    """`value` as JSON can hold it: NaN and infinities become None, scalars of numpy and torch numbers."""
+    """`value` in types that JSON can hold: NaN and infinities become None, NumPy and torch scalars become numbers."""
     if isinstance(value, float):
         return float(value) if math.isfinite(value) else None
     if isinstance(value, Mapping):
@@ -38,12 +38,12 @@ def json_safe(value: Any) -> Any:
 
 
 def _check_types(value: Any) -> None:
-    # json.dumps writes {1: …} and {"1": …} alike, and subclasses (numpy floats, enums) as their base type.
+    # json.dumps writes {1: …} and {"1": …} the same, and subclasses (NumPy floats, enums) as their base types.
     cls = type(value)
     if cls is dict:
         for key, inner in value.items():
             if type(key) is not str:
-                raise TypeError(f"only text can be a key of a canonical mapping, not {key!r}")
+                raise TypeError(f"the keys of a canonical mapping must be strings, not {key!r}")
             _check_types(inner)
     elif cls in (list, tuple):
         for inner in value:

@@ -1,9 +1,9 @@
-"""Which run does which work, so that two runs on one store do nothing twice.
+"""Claims on steps, so that two runs with the same store do not compute the same step.
 
-    ROOT/KEY/PROCESS/    `key` is being done by that process
+    ROOT/KEY/PROCESS/    the process works on the step with this key
 
-An economy, not a lock: results stay sound whoever makes them. A claim lapses when its process has died, or has not
-renewed it for a while, be it on another host or a process that got the number of a dead one.
+A claim saves work but is not a lock: results stay valid even if two processes compute the same one. A claim expires
+when its process has died, or when it was not renewed for a while (on another host, or if its process id was reused).
 """
 
 from __future__ import annotations
@@ -19,12 +19,12 @@ from tickdsl.records.files import disk_error
 from tickdsl.records.folders import owner_is_dead, subfolders, try_rename
 from tickdsl.records.process import Process
 
-#: Runs renew their claims every few seconds; network file systems show that up to a minute late.
+#: Runs renew their claims every few seconds; on network file systems others see that up to a minute later.
 _EXPIRY_SECONDS = 180.0
 
 
 class Claims:
-    """The claims of this process, and its view of those of others; `drafts` is a folder on the same file system."""
+    """The claims in the folder `root`; `drafts` is a folder for temporary files on the same file system."""
 
     def __init__(self, root: Path, drafts: Path) -> None:
         self._root = root
@@ -33,9 +33,9 @@ class Claims:
         self._last_seen: dict[str, tuple[tuple[str, int], float]] = {}
 
     def acquire(self, key: str) -> str | None:
-        """Claim `key`: None where it is this process's now, else who has it, in words for a person.
+        """Claim `key`; returns None if this process has the claim now, else a description of its holder.
 
-        Raises TickdslError where the folder cannot be written.
+        Raises TickdslError if the folder cannot be written.
         """
         path = self._root / key
         try:
@@ -53,10 +53,10 @@ class Claims:
         return None
 
     def release(self, key: str) -> None:
-        """Give up the claim on `key`, where this process has it."""
+        """Give up the claim on `key` if this process has it."""
         if key in self._held:
             self._held.discard(key)
-            with contextlib.suppress(OSError):  # it lapses with this process
+            with contextlib.suppress(OSError):  # it expires with this process
                 self._remove(self._root / key, Process.current().token)
 
     def release_all(self) -> None:
@@ -65,13 +65,13 @@ class Claims:
             self.release(key)
 
     def renew(self) -> None:
-        """Show that this process still works at what it claimed. Safe from another thread."""
+        """Renew all claims of this process. Thread-safe."""
         for key in tuple(self._held):
-            with contextlib.suppress(OSError):  # it was taken over meanwhile, or will be
+            with contextlib.suppress(OSError):  # another process has taken it over, or will
                 os.utime(self._root / key)
 
     def sweep(self) -> None:
-        """Remove the claims of processes that died."""
+        """Remove the claims of dead processes."""
         for path in subfolders(self._root):
             holder = _holder(path)
             if holder is not None and owner_is_dead(holder):
@@ -87,12 +87,12 @@ class Claims:
         return False
 
     def _remove(self, path: Path, holder: str | None) -> None:
-        """Remove a claim, should it still be that holder's."""
+        """Remove a claim if it still belongs to `holder`."""
         draft = self._draft_path()
         if not try_rename(path, draft):
             return
         if _holder(draft) != holder and try_rename(draft, path):
-            return  # another process took it over while we looked
+            return  # another process took it over in the meantime
         shutil.rmtree(draft, ignore_errors=True)
 
     def _has_expired(self, key: str, path: Path, holder: str) -> bool:
@@ -102,7 +102,7 @@ class Claims:
             stamp = (holder, path.stat().st_mtime_ns)
         except FileNotFoundError:
             return False
-        now = time.monotonic()  # clocks of two hosts need not agree
+        now = time.monotonic()  # not compared with the time stamp: the clocks of two hosts may differ
         last_stamp, since = self._last_seen.get(key, (None, now))
         if last_stamp != stamp:
             self._last_seen[key] = (stamp, now)
@@ -114,7 +114,7 @@ class Claims:
 
 
 def _holder(path: Path) -> str | None:
-    """The token of the process that has a claim; None where there is none."""
+    """The token of the process that holds a claim; None if there is no claim."""
     return next((folder.name for folder in subfolders(path)), None)
 
 

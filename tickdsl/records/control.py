@@ -1,4 +1,4 @@
-"""What a person asks of a running engine: `control.jsonl`, appended by monitors, polled by the engine."""
+"""Requests to a running engine: `control.jsonl`, appended to by monitors and commands, polled by the engine."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ COMMANDS = ("stop", "pause", "resume")
 
 @attrs.frozen
 class Request:
-    """One request; the engine answers with a `control.ack` event of the same id."""
+    """A request sent at `t` (seconds since 1970); the engine answers with a `control.ack` event of the same id."""
 
     id: str
     command: str
@@ -25,11 +25,14 @@ class Request:
 
 
 def send_request(path: Path, command: str, now: float | None = None) -> Request:
-    """Append a request and give it back. Raises TickdslError where the file cannot be written."""
+    """Append a request to the file and return it.
+
+    Raises TickdslError if the file cannot be written, ValueError for an unknown command.
+    """
     if command not in COMMANDS:
-        raise ValueError(f"{command!r} is none of {', '.join(COMMANDS)}")
+        raise ValueError(f"{command!r} is not one of {', '.join(COMMANDS)}")
     request = Request(secrets.token_hex(6), command, time.time() if now is None else now)
-    # A leading newline ends what another writer may have left torn; blank lines mean nothing.
+    # The leading newline ends a line that another writer may have left incomplete; blank lines are ignored.
     line = b"\n" + json.dumps(attrs.asdict(request)).encode() + b"\n"
     try:
         handle = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o666)
@@ -43,9 +46,9 @@ def send_request(path: Path, command: str, now: float | None = None) -> Request:
 
 
 class ControlReader:
-    """The engine's view of the file: each request is handed out once, in order.
+    """Reads the requests of the file, each once and in order.
 
-    With `skip_old`, what stands in the file at the start was meant for an earlier engine and is passed over.
+    `skip_old` skips the requests that are already in the file: they were meant for an earlier engine.
     """
 
     def __init__(self, path: Path, skip_old: bool = True) -> None:
@@ -54,7 +57,7 @@ class ControlReader:
         self._offset = path.stat().st_size if skip_old and path.exists() else 0
 
     def poll(self) -> list[Request]:
-        """The requests since the last call; lines that are none are passed over."""
+        """The requests since the last call, without invalid lines. Raises TickdslError if the file cannot be read."""
         try:
             with self._path.open("rb") as file:
                 file.seek(self._offset)

@@ -1,4 +1,4 @@
-"""A line of `events.jsonl` as a typed record; what does not fit its type is no event."""
+"""Decode a line of `events.jsonl` into a typed record; a line that does not match its type is not an event."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _Converter = Callable[[Any], Any]
 
 @attrs.frozen
 class EventRecord:
-    """An event with its number in the file and its time, in seconds since 1970."""
+    """An event with its number in the file and its time in seconds since 1970."""
 
     seq: int
     t: float
@@ -25,9 +25,9 @@ class EventRecord:
 
 
 def decode(line: bytes) -> EventRecord | None:
-    """The record of one line; None for a type or version that is not known here.
+    """The record of one line; None for an event of an unknown type or version.
 
-    Raises ValueError for a line that is damaged: no JSON, a field missing or of another type.
+    Raises ValueError for a damaged line: invalid JSON, or a field that is missing or of the wrong type.
     """
     try:
         content = _decoder.decode(line.decode())
@@ -51,7 +51,7 @@ _decoder = json.JSONDecoder(parse_constant=_reject_constant)
 
 
 def _from_mapping(cls: type[Any], content: Any) -> Any:
-    """An attrs value from a mapping; fields that this version does not know are dropped."""
+    """An instance of an attrs class from a mapping; unknown fields are dropped."""
     if type(content) is not dict:
         raise ValueError(f"{cls.__name__} is not an object")
     values = {}
@@ -60,15 +60,15 @@ def _from_mapping(cls: type[Any], content: Any) -> Any:
             value = content[name]
             if type(value) not in accepted:
                 if convert is None or value is None:
-                    raise ValueError(f"{cls.__name__}.{name}: {value!r} is of another type")
+                    raise ValueError(f"{cls.__name__}.{name}: {value!r} has the wrong type")
                 value = convert(value)
             values[name] = value
         elif required:
-            raise ValueError(f"{cls.__name__} without {name}")
+            raise ValueError(f"{cls.__name__} has no {name}")
     return cls(**values)
 
 
-# Per field: its name, the types that JSON gives for it as they are, how to rebuild others, required.
+# Per field: its name, the JSON types that are accepted unchanged, a converter for others, whether it is required.
 _Field = tuple[str, frozenset[type], _Converter | None, bool]
 _fields_of: dict[type[Any], list[_Field]] = {}
 
@@ -82,7 +82,7 @@ def _describe_fields(cls: type[Any]) -> list[_Field]:
 
 
 def _converter(hint: Any) -> tuple[frozenset[type], _Converter | None]:
-    """Which types pass as they are, and a function for what must be rebuilt (it may raise ValueError)."""
+    """The JSON types that are accepted unchanged, and a converter for other values (it may raise ValueError)."""
     origin, arguments = typing.get_origin(hint), typing.get_args(hint)
     if origin is types.UnionType:
         inner, convert = _converter(arguments[0])
@@ -103,5 +103,5 @@ def _convert_items(value: Any, accepted: frozenset[type], convert: _Converter | 
     if convert is not None:
         return tuple(convert(item) for item in value)
     if any(type(item) not in accepted for item in value):
-        raise ValueError(f"{value!r} holds another type")
+        raise ValueError(f"{value!r} has an item of the wrong type")
     return tuple(value)

@@ -1,4 +1,4 @@
-"""Writing `events.jsonl` so that a kill costs one line at most, and reading it while it grows."""
+"""Write `events.jsonl` so that a kill loses one line at most, and read it while it grows."""
 
 from __future__ import annotations
 
@@ -23,11 +23,11 @@ _FSYNC_SECONDS = 1.0
 
 
 class EventWriter:
-    """Appends events to one file: a line each, numbered, flushed; forced to the disk at the end of a step, where that
-    was not done within the last second, and at the end of the run.
+    """Appends events to a file, one numbered line each, and flushes it after each line.
 
-    Opening an existing file ends a torn last line and goes on counting. Safe to share among threads; a file
-    has one writer process. `clock` gives seconds since 1970.
+    It is synced to the disk at the end of the run, and at the end of a step if the last sync is more than a second ago.
+    Opening an existing file ends an incomplete last line and continues the numbering. Thread-safe, but a file must have
+    one writer process only. `clock` returns seconds since 1970. Raises TickdslError if the file cannot be opened.
     """
 
     def __init__(self, path: Path, clock: Callable[[], float] = time.time) -> None:
@@ -45,7 +45,10 @@ class EventWriter:
             raise disk_error(error, path) from error
 
     def write(self, event: Event) -> EventRecord:
-        """Append `event`. Raises TickdslError where the disk is full, TypeError for what JSON cannot hold."""
+        """Append `event`.
+
+        Raises TickdslError if the file cannot be written, TypeError for a value that JSON cannot hold.
+        """
         with self._lock:
             record = EventRecord(self._seq, self._clock(), event)
             line = encode(record)
@@ -60,7 +63,7 @@ class EventWriter:
             return record
 
     def _fsync_due(self) -> bool:
-        """Whether the last forcing is long ago; this one is the last from now on."""
+        """Whether the last sync is long enough ago; if so, the caller syncs now."""
         now = time.monotonic()
         if now - self._last_fsync < _FSYNC_SECONDS:
             return False
@@ -68,6 +71,7 @@ class EventWriter:
         return True
 
     def close(self) -> None:
+        """Sync the file to the disk and close it."""
         with self._lock:
             if not self._file.closed:
                 os.fsync(self._file.fileno())
@@ -83,14 +87,15 @@ class EventWriter:
 
 
 class EventDecoder:
-    """Turns bytes, in pieces of any size, into records. A line that has not ended waits for its rest."""
+    """Decodes bytes, in chunks of any size, into records; keeps an incomplete line until its rest arrives."""
 
     def __init__(self) -> None:
-        self.damaged = 0  # lines that are no event at all
-        self.unknown = 0  # events of a type that this version does not know
+        self.damaged = 0  # lines that are not events
+        self.unknown = 0  # events of a type or version that is unknown here
         self._partial_line = b""
 
     def feed(self, chunk: bytes) -> list[EventRecord]:
+        """The records of the lines that `chunk` completes."""
         if b"\n" not in chunk:
             self._partial_line += chunk
             return []
@@ -121,11 +126,14 @@ class EventReader:
 
     @property
     def damaged(self) -> int:
-        """The number of lines so far that are no event."""
+        """The number of lines so far that are not events."""
         return self._decoder.damaged
 
     def poll(self, limit: int | None = None) -> list[EventRecord]:
-        """The events written since the last call, at most about `limit` bytes of them."""
+        """The events written since the last call, in at most `limit` bytes.
+
+        Raises TickdslError if the file cannot be read.
+        """
         try:
             with self._path.open("rb") as file:
                 if os.fstat(file.fileno()).st_size < self._offset:
@@ -141,7 +149,10 @@ class EventReader:
 
 
 def read_events(source: Path | IO[bytes]) -> Iterator[EventRecord]:
-    """The complete events of a file, or of a binary stream until it ends."""
+    """The complete events of a file, or of a binary stream until it ends.
+
+    Raises TickdslError if the file cannot be read.
+    """
     if not isinstance(source, Path):
         yield from _decode_stream(source)
         return
@@ -154,14 +165,14 @@ def read_events(source: Path | IO[bytes]) -> Iterator[EventRecord]:
 
 def _decode_stream(stream: IO[bytes]) -> Iterator[EventRecord]:
     decoder = EventDecoder()
-    # A pipe hands over what is there instead of waiting for a full chunk.
-    take = getattr(stream, "read1", stream.read)
-    while chunk := take(_CHUNK_BYTES):
+    # read1 returns what a pipe holds instead of waiting for a full chunk.
+    read = getattr(stream, "read1", stream.read)
+    while chunk := read(_CHUNK_BYTES):
         yield from decoder.feed(chunk)
 
 
 def encode(record: EventRecord) -> bytes:
-    """The line of a record, with its newline. A float that is not finite is written as null."""
+    """The line of a record, with its newline; NaN and infinities become null."""
     head = {"v": VERSION, "seq": record.seq, "t": round(record.t, 3), "type": record.event.type}
     content = {**head, **attrs.asdict(record.event)}
     try:
@@ -180,7 +191,7 @@ def _ends_with_newline(path: Path) -> bool:
 
 
 def _last_seq(path: Path) -> int:
-    """The number of the last event in the file, read from its end; -1 where there is none."""
+    """The number of the last event in the file, read from its end; -1 if there is none."""
     if not path.exists():
         return -1
     with path.open("rb") as file:

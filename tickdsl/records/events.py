@@ -1,6 +1,6 @@
-"""What a run says while it goes: one class per type of event, one JSON line of `events.jsonl` each.
+"""The events of a run: one class per type of event; each event is one JSON line of `events.jsonl`.
 
-The types and their fields are a frozen surface: one may be added with a default, none is renamed or removed.
+The types and their fields are a stable interface: a field may be added with a default, none may be renamed or removed.
 """
 
 from __future__ import annotations
@@ -11,20 +11,20 @@ from typing import Any, ClassVar
 import attrs
 
 VERSION = 1
-#: How a figure came about.
+#: How a value was obtained.
 MEASURED, ESTIMATED = "measured", "estimated"
 
 
 @attrs.frozen(kw_only=True)
 class Event:
-    """What all events have in common: their type's name in the file."""
+    """Base class of all events; `type` is the name of the type in the file."""
 
     type: ClassVar[str]
 
 
 @attrs.frozen(kw_only=True)
 class ArmInfo:
-    """An arm of the resolved plan: `levels` is the number of rounds, without the dense level 0."""
+    """An arm of the resolved plan; `levels` is the number of rounds, without the dense level 0."""
 
     id: str
     name: str
@@ -34,7 +34,7 @@ class ArmInfo:
 
 @attrs.frozen(kw_only=True)
 class StepInfo:
-    """A step of the resolved plan; `stored` says that its result was there already."""
+    """A step of the resolved plan; `stored` is true if its result was stored before the run."""
 
     id: str
     key: str
@@ -49,7 +49,7 @@ class StepInfo:
 
 @attrs.frozen(kw_only=True)
 class MeasurementInfo:
-    """Which step measures what: a `metric` event with these four answers it."""
+    """A measurement that the run will make: `step` measures `contestant` of `arm` after round `level`."""
 
     arm: str
     contestant: str
@@ -60,10 +60,10 @@ class MeasurementInfo:
 
 @attrs.frozen(kw_only=True)
 class LayerInfo:
-    """A layer with a weight, as the dense network has it.
+    """A layer of the dense network that has weights.
 
-    `path` is its module path, `outputs` counts its output channels, `weights` its single weights and `macs` its
-    multiply-adds for one picture. `group` is a short name that layers share whose channels go together, "" for none.
+    `path` is its module path, `outputs` the number of its output channels, `weights` the number of its weights and
+    `macs` its multiply-adds per image. Layers with coupled channels share a short name in `group` ("" for none).
     """
 
     path: str
@@ -76,7 +76,7 @@ class LayerInfo:
 
 @attrs.frozen(kw_only=True)
 class RunStart(Event):
-    """An engine began, or took up an unfinished run again. `versions` names the libraries that matter."""
+    """An engine started or resumed a run; `versions` are the versions of the libraries that affect results."""
 
     type: ClassVar[str] = "run.start"
     run: str
@@ -94,11 +94,11 @@ class RunStart(Event):
 
 @attrs.frozen(kw_only=True)
 class PlanResolved(Event):
-    """Everything the run is going to do, in an order in which it can be done.
+    """All steps and measurements of the run, parents first.
 
-    `within` is how much accuracy, as a share, a ticket may fall short of dense and still count as winning.
-    `report` names the metrics that the plan asks for, none where it leaves the choice; `asked` says which steps answer
-    them beside accuracy, by `measure` events.
+    `within` is the accuracy, as a share in [0, 1], that a ticket may lose against dense and still count as winning.
+    `report` are the metrics that the plan requests (empty for the default metrics); `asked` are the measurements of
+    those other than accuracy, which are reported by `measure` events.
     """
 
     type: ClassVar[str] = "plan.resolved"
@@ -115,7 +115,7 @@ class PlanResolved(Event):
 
 @attrs.frozen(kw_only=True)
 class Network(Event):
-    """The dense network that these arms begin with; its layers in the order in which they first run."""
+    """The dense network that these arms start from, with its layers in the order in which they first run."""
 
     type: ClassVar[str] = "network"
     arms: tuple[str, ...]
@@ -127,6 +127,8 @@ class Network(Event):
 
 @attrs.frozen(kw_only=True)
 class StepStart(Event):
+    """A worker started a step; `attempt` is 2 if an earlier worker died."""
+
     type: ClassVar[str] = "step.start"
     step: str
     attempt: int = 1
@@ -135,7 +137,7 @@ class StepStart(Event):
 
 @attrs.frozen(kw_only=True)
 class StepProgress(Event):
-    """`epoch` of `epochs` is done; `accuracy` is a share in [0, 1], None where it was not measured."""
+    """`epoch` of `epochs` is done; `accuracy` is a share in [0, 1], None if it was not measured."""
 
     type: ClassVar[str] = "step.progress"
     step: str
@@ -148,8 +150,10 @@ class StepProgress(Event):
 
 @attrs.frozen(kw_only=True)
 class StepEnd(Event):
-    """`status` is done, stored (the result was there), skipped, failed, or waiting: it was to be stacked and is done by
-    itself after all. `seconds` counts this run only, of a stacked training its share.
+    """A step ended.
+
+    `status` is done, stored (its result was stored already), skipped, failed, or waiting (it could not be stacked with
+    other trainings and will run later). `seconds` counts this run only, and an equal share for each stacked training.
     """
 
     type: ClassVar[str] = "step.end"
@@ -162,10 +166,11 @@ class StepEnd(Event):
 
 @attrs.frozen(kw_only=True)
 class Metric(Event):
-    """One measurement: `accuracy` is a share in [0, 1], `sparsity` the share of the weights that is gone.
+    """A measurement of a contestant: accuracy and size.
 
-    `filters` is the share of the filters that is left, `seconds` the wall time of the training (of stacked ones a
-    share). `accuracy` is that of the last epoch; `best_accuracy` that of the best one, the `best_epoch`-th.
+    `accuracy` is the accuracy of the last epoch as a share in [0, 1], `best_accuracy` that of the best epoch
+    (`best_epoch`). `sparsity` is the share of the weights that are removed, `filters` the share of the filters that are
+    left, `seconds` the wall time of the training (for stacked trainings an equal share of it).
     """
 
     type: ClassVar[str] = "metric"
@@ -187,10 +192,10 @@ class Metric(Event):
 
 @attrs.frozen(kw_only=True)
 class Measure(Event):
-    """What `report METRIC` asks of a network beside its accuracy: `figures` are numbers by name.
+    """A measurement of a metric that the plan requests with `report METRIC`: `figures` are numbers by name.
 
-    The main figure has the metric's name, details names that begin with it: `latency`, `latency.batch`. `how` says
-    whether they were measured or estimated, `host` by which machine.
+    The main figure has the name of the metric, the details have names that start with it: `latency`, `latency.batch`.
+    `how` is "measured" or "estimated", `host` the machine that did it.
     """
 
     type: ClassVar[str] = "measure"
@@ -207,7 +212,7 @@ class Measure(Event):
 
 @attrs.frozen(kw_only=True)
 class Layers(Event):
-    """What a structure leaves of the layers: of each that lost something its `outputs` and its `weights`."""
+    """The `outputs` and `weights` that are left in the layers, by module path; only for layers that lost some."""
 
     type: ClassVar[str] = "layers"
     arm: str
@@ -220,6 +225,8 @@ class Layers(Event):
 
 @attrs.frozen(kw_only=True)
 class Checkpoint(Event):
+    """A checkpoint of a training was saved after `epoch` epochs."""
+
     type: ClassVar[str] = "checkpoint"
     step: str
     epoch: float
@@ -227,12 +234,16 @@ class Checkpoint(Event):
 
 @attrs.frozen(kw_only=True)
 class Log(Event):
+    """A message for the log."""
+
     type: ClassVar[str] = "log"
     message: str
 
 
 @attrs.frozen(kw_only=True)
 class Warn(Event):
+    """A warning for the user."""
+
     type: ClassVar[str] = "warn"
     message: str
     code: str | None = None
@@ -240,9 +251,9 @@ class Warn(Event):
 
 @attrs.frozen(kw_only=True)
 class Resource(Event):
-    """Load of the machine: `cpu` in percent of all cores, `ram` the engine's bytes with its workers'.
+    """Load of the machine: `cpu` in percent of all cores, `ram` in bytes of the engine and its workers.
 
-    `gpu` is None where there is none: `percent` busy, `memory` and `total` in bytes, `watts`, of the first one.
+    `gpu` describes the first GPU (None if there is none): `percent` busy, `memory` and `total` in bytes, `watts`.
     """
 
     type: ClassVar[str] = "resource"
@@ -253,7 +264,7 @@ class Resource(Event):
 
 @attrs.frozen(kw_only=True)
 class Heartbeat(Event):
-    """The engine lives. Written every few seconds, also while a single step takes hours."""
+    """The engine is alive. Written every few seconds, even while a single step takes hours."""
 
     type: ClassVar[str] = "heartbeat"
     pid: int
@@ -263,7 +274,7 @@ class Heartbeat(Event):
 
 @attrs.frozen(kw_only=True)
 class ControlAck(Event):
-    """The engine saw request `id`; `state` is what it is now: stopping, pausing, paused or running."""
+    """The engine received the request `id`; `state` is its new state: stopping, pausing, paused or running."""
 
     type: ClassVar[str] = "control.ack"
     id: str
@@ -273,7 +284,7 @@ class ControlAck(Event):
 
 @attrs.frozen(kw_only=True)
 class RunEnd(Event):
-    """`status` is ok, failed, stopped (resumable) or interrupted; `exit` the engine's exit code."""
+    """The run ended; `status` is ok, failed, stopped (can be resumed) or interrupted, `exit` is the exit code."""
 
     type: ClassVar[str] = "run.end"
     status: str

@@ -1,4 +1,4 @@
-"""Files that are either whole or absent, and the words for a disk that will not take them."""
+"""Write files atomically, and turn errors of the disk into messages for the user."""
 
 from __future__ import annotations
 
@@ -12,9 +12,10 @@ from tickdsl.errors import TickdslError
 
 
 def write_atomically(path: Path, content: bytes, *, mode: int | None = None) -> None:
-    """Put `content` at `path` at once: a reader sees the old file or the new one, never a part.
+    """Write `content` to `path` atomically: a reader sees the old file or the new one, never a part.
 
-    mode: the permissions of the file; by default those of any new file.
+    `mode` sets the permissions of the file (default: those of any new file). Raises TickdslError if the file cannot be
+    written.
     """
     draft = path.with_name(f".{path.name}.{os.getpid()}.{secrets.token_hex(4)}")
     try:
@@ -31,7 +32,7 @@ def write_atomically(path: Path, content: bytes, *, mode: int | None = None) -> 
 
 
 def fsync_file(path: Path) -> None:
-    """Force a file to the disk."""
+    """Flush the content of a file to the disk."""
     handle = os.open(path, os.O_RDONLY)
     try:
         os.fsync(handle)
@@ -40,20 +41,22 @@ def fsync_file(path: Path) -> None:
 
 
 def disk_error(error: OSError, path: Path) -> TickdslError:
-    """The error a person sees for what the operating system said about `path`."""
+    """The error message for the user for an operating system error at `path`."""
     if error.errno in (errno.ENOSPC, errno.EDQUOT):
         return TickdslError(
-            f"no space is left for {path}",
-            "free some space, or name another folder with --store or --out; a second run goes on from here",
+            f"no space left on the disk for {path}",
+            "free some disk space, or name another folder with --store or --out, then run the plan again to continue",
         )
     if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
         return TickdslError(
-            f"{path} cannot be written: {error.strerror}",
+            f"cannot write {path}: {error.strerror}",
             "change its permissions, or name another folder with --store or --out",
         )
     if error.errno in (errno.ENOTDIR, errno.EEXIST):
         return TickdslError(
-            f"{path} should be a folder, but a file is in the way",
-            "remove that file, or name another folder with --store or --out",
+            f"{path} cannot be a folder: a file is in the way",
+            "remove the file, or name another folder with --store or --out",
         )
-    return TickdslError(f"{path}: {error.strerror or error}", "check the disk, or name another folder")
+    return TickdslError(
+        f"{path}: {error.strerror or error}", "check the disk, or name another folder with --store or --out"
+    )

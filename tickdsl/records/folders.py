@@ -1,4 +1,4 @@
-"""Folders that processes share: taken and given by renames, which a file system does or does not do."""
+"""Folders that processes share: they change owner by a rename, which is atomic."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from tickdsl.records.process import Process
 
 
 def subfolders(parent: Path) -> list[Path]:
-    """The folders in `parent`; none where it does not exist."""
+    """The folders in `parent`; empty if it does not exist."""
     try:
         return [path for path in parent.iterdir() if path.is_dir()]
     except FileNotFoundError:
@@ -17,7 +17,7 @@ def subfolders(parent: Path) -> list[Path]:
 
 
 def try_rename(source: Path, target: Path) -> bool:
-    """Rename a folder; False where `target` is taken or `source` is gone: another process was first."""
+    """Rename a folder; False if `target` exists or `source` does not: another process was first."""
     try:
         source.rename(target)
     except OSError as error:
@@ -28,6 +28,6 @@ def try_rename(source: Path, target: Path) -> bool:
 
 
 def owner_is_dead(name: str) -> bool:
-    """Whether the folder called `name` was made by a process of this host that is gone."""
+    """Whether the folder `name` belongs to a process of this host that has died."""
     process = Process.from_token(name)
     return process is not None and process.alive() is False

@@ -1,4 +1,4 @@
-"""What a machine was found to do faster, kept beside the results: measured once, then every process chooses alike."""
+"""Measured choices of a machine, kept in files: measured once, then every process makes the same choice."""
 
 from __future__ import annotations
 
@@ -12,15 +12,16 @@ from typing import Any, TypeVar
 from tickdsl.records.files import disk_error, write_atomically
 from tickdsl.records.process import host_name
 
-#: Whether something is so, or a figure.
+#: Yes or no, or a number.
 Answer = TypeVar("Answer", bool, float)
 
 
 class KeptChoices:
-    """Answers in `folder`, one file each, of this host.
+    """The answers of this host in `folder`, one file each.
 
-    A question names all that its answer depends on beside the host. Of processes that measure at the same time, the
-    first answer counts for all. `say` is told each answer once. Raises TickdslError where `folder` cannot be written.
+    A question contains everything that its answer depends on except the host. If several processes measure at the same
+    time, the first answer counts for all. `log` receives each answer once. Raises TickdslError if `folder` cannot be
+    written.
     """
 
     def __init__(self, folder: Path, log: Callable[[str], None] = lambda message: None) -> None:
@@ -29,12 +30,12 @@ class KeptChoices:
         self._answers: dict[str, Any] = {}
 
     def settle(self, question: str, measure: Callable[[], Answer]) -> Answer:
-        """The kept answer; that of `measure`, from now on, where there is none."""
+        """The kept answer; if there is none, the result of `measure`, which is kept from now on."""
         if question not in self._answers:
             path = self._folder / f"{hashlib.sha256(f'{host_name()} {question}'.encode()).hexdigest()[:32]}.json"
             answer = _read_answer(path)
             self._answers[question] = _write_if_absent(path, question, measure()) if answer is None else answer
-            self._log(f"{question}: {_answer_text(self._answers[question])}, as measured on {host_name()}")
+            self._log(f"{question}: {_answer_text(self._answers[question])} (measured on {host_name()})")
         kept: Answer = self._answers[question]
         return kept
 
@@ -46,7 +47,7 @@ def _answer_text(answer: bool | float) -> str:
 
 
 def _read_answer(path: Path) -> Any:
-    """The answer in a file; None where there is none that is whole."""
+    """The answer in a file; None if the file is missing or damaged."""
     try:
         return json.loads(path.read_bytes())["answer"]
     except (FileNotFoundError, ValueError, KeyError, TypeError):
@@ -56,7 +57,7 @@ def _read_answer(path: Path) -> Any:
 
 
 def _write_if_absent(path: Path, question: str, answer: Any) -> Any:
-    """Write an answer where nobody did meanwhile; the one that is there afterwards."""
+    """Write an answer unless another process has; returns the answer that the file holds then."""
     content = json.dumps({"question": question, "host": host_name(), "answer": answer}, indent=1).encode()
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -67,7 +68,7 @@ def _write_if_absent(path: Path, question: str, answer: Any) -> Any:
             existing = _read_answer(path)
             if existing is not None:
                 return existing
-            write_atomically(path, content)  # it was damaged
+            write_atomically(path, content)  # replaces a damaged file
     except OSError as error:
         raise disk_error(error, path) from error
     return answer

@@ -1,4 +1,4 @@
-"""The names of a run's files, here and nowhere else."""
+"""Folders and file names of runs."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ class RunPaths:
 
     @property
     def plan(self) -> Path:
-        """The plan's text as it was run."""
+        """The text of the plan as it was run."""
         return self.folder / "plan.plan"
 
     @property
@@ -35,54 +35,58 @@ class RunPaths:
 
     @property
     def events(self) -> Path:
+        """The events, one JSON line each."""
         return self.folder / "events.jsonl"
 
     @property
     def control(self) -> Path:
-        """Requests to the engine, the only file that a monitor writes."""
+        """Requests to the engine; the only file that a monitor writes."""
         return self.folder / "control.jsonl"
 
     @property
     def results_json(self) -> Path:
+        """The results as JSON."""
         return self.folder / "results.json"
 
     @property
     def results_csv(self) -> Path:
+        """The results as a table, one measurement per row."""
         return self.folder / "results.csv"
 
     @property
     def accuracy_svg(self) -> Path:
-        """The figure: accuracy against what is left."""
+        """The plot of accuracy against size."""
         return self.folder / "accuracy.svg"
 
     @property
     def report(self) -> Path:
+        """The report as one HTML page."""
         return self.folder / "report.html"
 
     @property
     def log(self) -> Path:
-        """What an engine in a process of its own prints."""
+        """The output of an engine in a separate process."""
         return self.folder / "engine.log"
 
     @property
     def engine(self) -> Path:
-        """Which process that engine is, from before its first event on."""
+        """The process of an engine in a separate process; written before its first event."""
         return self.folder / "engine.pid"
 
     def screenshot(self, moment: datetime.datetime) -> Path:
-        """The monitor's picture of that moment."""
+        """A screenshot of the monitor at `moment`."""
         return self.folder / f"monitor-{moment:%Y%m%d-%H%M%S}.svg"
 
     @property
     def tensorboard(self) -> Path:
-        """TensorBoard's files, a folder per arm and seed."""
+        """TensorBoard files, one folder per arm and seed."""
         return self.folder / "tb"
 
 
 def new_run(out: Path, plan_name: str, now: datetime.datetime | None = None, token: str | None = None) -> RunPaths:
-    """Make OUT/<plan>-<yyyymmdd-hhmmss>-<4 hex digits>/ and point OUT/latest at it.
+    """Create OUT/<plan>-<yyyymmdd-hhmmss>-<4 hex digits>/ and link OUT/latest to it.
 
-    Raises TickdslError where OUT cannot be written.
+    Raises TickdslError if OUT cannot be written.
     """
     out = Path(out)
     name = re.sub(r"[^\w.-]+", "-", plan_name).strip("-.") or "plan"
@@ -94,22 +98,24 @@ def new_run(out: Path, plan_name: str, now: datetime.datetime | None = None, tok
             break
         except OSError as error:
             if isinstance(error, FileExistsError) and token is None and folder.is_dir():
-                continue  # many runs may start in one second
+                continue  # another run started in the same second and drew the same token
             raise disk_error(error, folder if Path(out).is_dir() else Path(out)) from error
     _link_latest(out / "latest", folder.name)
     return RunPaths(folder)
 
 
 def find_run(out: Path, run: str = "latest") -> RunPaths:
-    """The run that `run` names: a path, a folder of OUT, the start of only one such name, or `latest`.
+    """The run that `run` refers to: a path, a folder in OUT, the unique start of a folder name in OUT, or `latest`.
 
-    Raises TickdslError where there is no such run.
+    Raises TickdslError if there is no such run, or more than one.
     """
     out = Path(out)
     if run == "latest":
         latest = _latest_run(out)
         if latest is None:
-            raise TickdslError(f"no run in {out}", "start one with `tickdsl run PLAN`, or name its folder")
+            raise TickdslError(
+                f"no run in {out}", "start one with `tickdsl run PLAN`, or name another folder with --out"
+            )
         return latest
     path = Path(run)
     if path.name == "events.jsonl":
@@ -122,8 +128,8 @@ def find_run(out: Path, run: str = "latest") -> RunPaths:
         return matches[0]
     if matches:
         names = ", ".join(candidate.folder.name for candidate in matches[:4])
-        raise TickdslError(f"several runs begin with {run}: {names}", "give more of the name")
-    raise TickdslError(f"no run {run} in {out}", "`tickdsl ls` lists the runs; --out names another folder")
+        raise TickdslError(f"several runs start with {run}: {names}", "type more of the name")
+    raise TickdslError(f"no run {run} in {out}", "list the runs with `tickdsl ls`, or name another folder with --out")
 
 
 def list_runs(out: Path) -> list[RunPaths]:
@@ -147,7 +153,7 @@ def _latest_run(out: Path) -> RunPaths | None:
 
 
 def _link_latest(link: Path, name: str) -> None:
-    """Make `link` name a sibling folder, at once; a text file with the name where links are not possible."""
+    """Link to a sibling folder, atomically; writes a text file with its name if links are not supported."""
     draft = link.with_name(f".latest.{os.getpid()}.{secrets.token_hex(4)}")
     try:
         draft.symlink_to(name, target_is_directory=True)

@@ -1,4 +1,4 @@
-"""Events that come through a pipe: from another host, or from any program that has them."""
+"""Read events from a pipe, e.g. from another host."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from tickdsl.records.event_decode import EventRecord
 from tickdsl.records.event_log import EventDecoder
 
 _CHUNK_BYTES = 1 << 18
-_MAX_CHUNKS = 64  # that wait unread; a writer further ahead is made to wait
+_MAX_CHUNKS = 64  # unread chunks; a writer that is further ahead blocks
 
 
 class PipeReader:
-    """Reads a binary stream without ever blocking its caller."""
+    """Reads a binary stream in a thread, so that `poll` never blocks."""
 
     def __init__(self, stream: IO[bytes]) -> None:
         self._stream = stream
@@ -25,35 +25,35 @@ class PipeReader:
 
     @property
     def ended(self) -> bool:
-        """Whether the stream has ended and everything of it was handed out."""
+        """Whether the stream has ended and `poll` has returned all of its events."""
         return self._ended
 
     @property
     def damaged(self) -> int:
-        """The number of lines so far that are no event."""
+        """The number of lines so far that are not events."""
         return self._decoder.damaged
 
     def poll(self, limit: int | None = None) -> list[EventRecord]:
-        """The events that came since the last call, at most about `limit` bytes of them."""
+        """The events that arrived since the last call, in about `limit` bytes at most."""
         records: list[EventRecord] = []
-        taken = 0
-        while not self._ended and (limit is None or taken < limit):
+        size = 0
+        while not self._ended and (limit is None or size < limit):
             try:
                 chunk = self._chunks.get_nowait()
             except queue.Empty:
                 break
             if not chunk:
                 self._ended = True
-            taken += len(chunk)
+            size += len(chunk)
             records += self._decoder.feed(chunk)
         return records
 
     def _read_stream(self) -> None:
-        # A pipe hands over what is there instead of waiting for a full piece.
-        take = getattr(self._stream, "read1", self._stream.read)
+        # read1 returns what a pipe holds instead of waiting for a full chunk.
+        read = getattr(self._stream, "read1", self._stream.read)
         try:
-            while chunk := take(_CHUNK_BYTES):
+            while chunk := read(_CHUNK_BYTES):
                 self._chunks.put(chunk)
-        except OSError:  # the other side broke off: what came before it stands
+        except OSError:  # the connection broke: keep what arrived before
             pass
         self._chunks.put(b"")

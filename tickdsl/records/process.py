@@ -1,4 +1,4 @@
-"""Who left a file behind, and whether that process still lives."""
+"""Identify a process across hosts and restarts, and tell whether it is alive."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ import attrs
 
 @attrs.frozen
 class Process:
-    """A process, told apart across hosts, restarts of a host and containers."""
+    """A process, identified uniquely across hosts, restarts of a host and containers."""
 
     host: str
     boot: str
@@ -21,6 +21,7 @@ class Process:
 
     @classmethod
     def current(cls) -> Process:
+        """This process."""
         return cls(host_name(), boot_id(), os.getpid())
 
     @property
@@ -30,23 +31,23 @@ class Process:
 
     @classmethod
     def from_token(cls, token: str) -> Process | None:
-        """The process that `token` (or a name beginning `token~`) names; None where it names none."""
+        """The process of a token, or of a name that starts with a token and `~`; None for other names."""
         match = re.match(r"([^~]+)~([^~]+)~(\d{1,10})(?:~|$)", token)
         return cls(match[1], match[2], int(match[3])) if match else None
 
     def alive(self) -> bool | None:
-        """Whether the process runs; None where that cannot be known from here (another host)."""
+        """Whether the process is running; None if that cannot be known here (it is on another host)."""
         if _file_name_safe(self.host) != host_name():
             return None
         if self.boot != boot_id():
-            # The host was restarted, or this is another container that shares its name.
+            # The host was restarted, or the process belongs to another container with the same host name.
             return False if self.boot.split(".")[0] != boot_id().split(".")[0] else None
         return _is_running(self.pid)
 
 
 @functools.cache
 def host_name() -> str:
-    """This host's name, reduced to what every file system takes."""
+    """The name of this host, with only characters that every file system allows."""
     return _file_name_safe(socket.gethostname())
 
 
@@ -56,7 +57,7 @@ def _file_name_safe(host: str) -> str:
 
 @functools.cache
 def boot_id() -> str:
-    """What tells this start of the host (and this space of process ids) from others; "0" where unknown."""
+    """An id of this boot of the host and of this namespace of process ids; "0" if unknown."""
     try:
         boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip().replace("-", "")[:12]
         pid_namespace = re.sub(r"\D", "", str(Path("/proc/self/ns/pid").readlink()))
@@ -69,7 +70,7 @@ def _is_running(pid: int) -> bool:
     if pid <= 0 or pid > 2**31 - 1:
         return False
     if os.name == "nt":
-        return True  # os.kill would end the process there; a stale draft is the smaller harm
+        return True  # os.kill would end the process on Windows; a stale draft does less harm
     try:
         os.kill(pid, 0)
     except ProcessLookupError:

@@ -1,4 +1,4 @@
-"""Work under way: a folder per process and key for checkpoints, inherited from processes that died."""
+"""Folders for the checkpoints of unfinished steps, one per key and process; those of dead processes are inherited."""
 
 from __future__ import annotations
 
@@ -12,25 +12,26 @@ from tickdsl.records.files import disk_error
 from tickdsl.records.folders import owner_is_dead, subfolders, try_rename
 from tickdsl.records.process import Process
 
-_ABANDONED_SECONDS = 86_400.0  # seconds after which the work of another host is taken for abandoned
+#: Age after which the unfinished work of a process on another host counts as abandoned.
+_ABANDONED_SECONDS = 86_400.0
 
 
 class ScratchFolders:
-    """ROOT/KEY/PROCESS/ for the unfinished work of each key; copies are made in the folder `drafts` first."""
+    """The folders ROOT/KEY/PROCESS/ for unfinished work; copies are prepared in the folder `drafts`."""
 
     def __init__(self, root: Path, drafts: Path) -> None:
         self._root = root
         self._drafts = drafts
 
     def pending(self) -> list[str]:
-        """The keys that somebody works at, or worked at when it died."""
+        """The keys that have unfinished work, of living or dead processes."""
         return [key_folder.name for key_folder in subfolders(self._root)]
 
     def claim(self, key: str) -> Path:
-        """This process's folder for the unfinished work of `key`: the same at each call, kept after a crash.
+        """The folder of this process for the unfinished work of `key`: the same on each call, kept after a crash.
 
-        What a dead process left is inherited; of a living one (or one on another host) a copy is taken, so
-        that two processes at the same work never write into one folder.
+        The folder of a dead process is inherited; that of a living process, or of one on another host, is copied, so
+        that two processes never write to the same folder. Raises TickdslError if the folder cannot be created.
         """
         key_folder = self._root / key
         mine = key_folder / Process.current().token
@@ -51,7 +52,7 @@ class ScratchFolders:
         return mine
 
     def forget(self, key: str) -> None:
-        """Remove this process's work on `key`, and that of processes that are gone."""
+        """Remove the unfinished work on `key` of this process, of dead processes and of abandoned ones."""
         key_folder = self._root / key
         own_token = Process.current().token
         for folder in subfolders(key_folder):
@@ -70,13 +71,13 @@ def _is_abandoned(folder: Path) -> bool:
 def _last_change(folder: Path) -> float:
     times = [0.0]
     for path in (folder, *folder.rglob("*")):
-        with contextlib.suppress(FileNotFoundError):  # replaced by its owner while we look
+        with contextlib.suppress(FileNotFoundError):  # its owner replaced it in the meantime
             times.append(path.stat().st_mtime)
     return max(times)
 
 
 def _try_copy(source: Path, target: Path, draft: Path) -> bool:
-    """Copy a folder that its owner may be changing; False where it changed under our hands."""
+    """Copy a folder that its owner may be changing; False if it changed during the copy."""
     try:
         shutil.copytree(source, draft)
     except (shutil.Error, FileNotFoundError):

@@ -1,12 +1,12 @@
-"""Results kept by the key of what made them: equal work is done once, and is either whole or absent.
+"""The store of results, by the key of the step that made them: each is computed once, and is complete or absent.
 
     ROOT/results/ab/abcdef…/{result.json, …}   a finished result
-    ROOT/drafts/PROCESS~…/                     a result being written, renamed into place when it is whole
-    ROOT/unfinished/KEY/PROCESS/               checkpoints of work under way, inherited from a dead process
-    ROOT/claims/KEY/PROCESS/                   which run is at which work
-    ROOT/damaged/KEY-…/                        what was found broken, set aside
+    ROOT/drafts/PROCESS~…/                     a result being written, renamed when it is complete
+    ROOT/unfinished/KEY/PROCESS/               checkpoints of an unfinished step
+    ROOT/claims/KEY/PROCESS/                   which process works on which step
+    ROOT/damaged/KEY-…/                        damaged results that were moved away
 
-No locks: every change that another process can see is one rename, which a file system does or does not.
+There are no locks: every change that other processes can see is a single rename, which is atomic.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ _RESULT = "result.json"
 
 @attrs.frozen
 class Result:
-    """A finished result: `data` is result.json, the other files lie in `folder`."""
+    """A finished result: `data` is the content of result.json, `folder` holds the other files."""
 
     key: str
     folder: Path
@@ -46,22 +46,23 @@ class Result:
 
     @property
     def metrics(self) -> Mapping[str, Any]:
+        """The metrics in result.json."""
         metrics: Mapping[str, Any] = self.data.get("metrics", {})
         return metrics
 
 
 @attrs.define
 class Draft:
-    """A result being written: put files into `folder`, then call `finish` once, before the block ends."""
+    """A result being written: write files to `folder`, then call `finish` once before the block ends."""
 
     key: str
     folder: Path
     data: dict[str, Any] | None = None
 
     def finish(self, data: Mapping[str, Any]) -> None:
-        """Give the result its record: operation, parts, metrics, seconds, made.
+        """Set the content of result.json: operation, parts, metrics, seconds, made.
 
-        What is not finite becomes null. Raises TypeError for what JSON cannot hold.
+        NaN and infinities become null. Raises TypeError for a value that JSON cannot hold.
         """
         record = {**json_safe(data), "v": VERSION, "key": self.key}
         json.dumps(record, allow_nan=False)
@@ -69,9 +70,9 @@ class Draft:
 
 
 class Store:
-    """A folder of results by key, safe for several processes at once. `claims` keeps these from doing work twice.
+    """A folder of results by key, safe for several processes; `claims` keeps them from computing a result twice.
 
-    `warn` is told about a damaged result that was set aside. Raises TickdslError where `root` cannot be used.
+    `warn` receives a message for each damaged result. Raises TickdslError if `root` cannot be used.
     """
 
     def __init__(self, root: Path, warn: Callable[[str], None] | None = None) -> None:
@@ -96,30 +97,30 @@ class Store:
         return self.check(key, hashes=False)
 
     def keys(self) -> Iterator[str]:
-        """The keys of all finished results, in no order."""
+        """The keys of all finished results, in no particular order."""
         for record in self._results.glob(f"*/*/{_RESULT}"):
             yield record.parent.name
 
     def get(self, key: str) -> Result:
-        """The result of `key`. Raises KeyError where there is none, or only a damaged one."""
+        """The result of `key`. Raises KeyError if it is missing or damaged."""
         data = self._load_checked(key, hashes=False)
         if data is None:
             raise KeyError(key)
         return Result(key, self._result_folder(key), data)
 
     def check(self, key: str, hashes: bool = True) -> bool:
-        """Whether a sound result of `key` is there; with `hashes` every file's content is compared too.
+        """Whether an intact result of `key` is stored; with `hashes`, the content of every file is verified too.
 
-        A damaged one is moved to ROOT/damaged and counts as absent, so that the work is done again.
+        A damaged result is moved to ROOT/damaged and counts as missing, so that it is computed again.
         """
         return self._load_checked(key, hashes) is not None
 
     @contextlib.contextmanager
     def writing(self, key: str) -> Iterator[Draft]:
-        """A draft that becomes the result of `key` when the block ends, and vanishes if it raises.
+        """A draft that becomes the result of `key` when the block ends, and is removed if the block raises.
 
-        Where another process finished the same work first, theirs stays. Raises RuntimeError if the block
-        ended without `draft.finish`, TickdslError where the disk is full or read-only.
+        If another process has finished the same result first, that one stays. Raises RuntimeError if the block ends
+        without `draft.finish`, TickdslError if the disk is full or read-only.
         """
         place = self._result_folder(key)
         draft = Draft(key, self._drafts / self._unique_name())
@@ -129,7 +130,7 @@ class Store:
             with self._disk_errors(only=(errno.ENOSPC, errno.EDQUOT, errno.EROFS)):
                 yield draft
             if draft.data is None:
-                raise RuntimeError(f"the draft of {key} ended without finish()")
+                raise RuntimeError(f"the block that writes {key} ended without draft.finish()")
             with self._disk_errors():
                 self._write_manifest(draft)
                 self._publish(draft, place)
@@ -138,16 +139,12 @@ class Store:
         self._scratch.forget(key)
 
     def scratch(self, key: str) -> Path:
-        """This process's folder for the unfinished work of `key`: the same at each call, kept after a crash.
-
-        What a dead process left is inherited; of a living one (or one on another host) a copy is taken, so
-        that two processes at the same work never write into one folder.
-        """
+        """The folder of this process for the unfinished work of `key`; see `ScratchFolders.claim`."""
         self._result_folder(key)
         return self._scratch.claim(key)
 
     def discard(self, key: str) -> None:
-        """Forget the result and the unfinished work of `key`, so that the work is done from the start."""
+        """Remove the result and the unfinished work of `key`, so that it is computed from the start."""
         place = self._result_folder(key)
         trash = self._drafts / self._unique_name()
         with self._disk_errors():
@@ -166,16 +163,16 @@ class Store:
 
     def _result_folder(self, key: str) -> Path:
         if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_-]{1,127}", key):
-            raise ValueError(f"{key!r} is no key of a result")
+            raise ValueError(f"{key!r} is not a valid key of a result")
         return self._results / key[:2] / key
 
     def _unique_name(self) -> str:
         return f"{Process.current().token}~{secrets.token_hex(8)}"
 
     def _write_manifest(self, draft: Draft) -> None:
-        """Write result.json with the size and hash of every file, and force their contents to the disk.
+        """Write result.json with the size and hash of every file, and sync all files to the disk.
 
-        Folders are not forced: should the power fail, the newest results may be absent, and are made again.
+        Folders are not synced: after a power failure the newest results may be missing, and are computed again.
         """
         files = sorted(path for path in draft.folder.rglob("*") if path.is_file())
         listed = {
@@ -184,7 +181,7 @@ class Store:
         }
         record = draft.folder / _RESULT
         record.write_text(json.dumps({**(draft.data or {}), "files": listed}, allow_nan=False))
-        mode = record.stat().st_mode & 0o666  # what this user's umask allows, also for files written as 0600
+        mode = record.stat().st_mode & 0o666  # as the umask allows, also for files that were created with 0600
         for path in files:
             path.chmod(mode)
         for path in [record, *files]:
@@ -194,55 +191,44 @@ class Store:
         place.parent.mkdir(parents=True, exist_ok=True)
         while not try_rename(draft.folder, place):
             if self.check(draft.key, hashes=False):
-                return  # another process was first, and equal keys mean equal results
+                return  # another process was first; equal keys mean equal results
             if not draft.folder.exists():
                 raise TickdslError(f"{draft.folder} was removed while it was in use", "run the plan again")
 
     def _load_checked(self, key: str, hashes: bool) -> dict[str, Any] | None:
         place = self._result_folder(key)
-        text = self._read_record(place)
-        if text is None:
+        try:
+            text = (place / _RESULT).read_bytes()
+        except FileNotFoundError:
+            if not place.exists():
+                return None
+            self._set_aside(place, "result.json is missing")
             return None
+        except OSError as error:
+            raise disk_error(error, place) from error
         try:
             data: dict[str, Any] = json.loads(text)
             if data["v"] != VERSION:
                 raise TickdslError(
-                    f"{place} was written by another version of tickdsl (format {data['v']})",
-                    "use that version, or another folder with --store",
+                    f"{place} was written by another version of tickdsl (format {data['v']}, not {VERSION})",
+                    "use that version, or name another folder with --store",
                 )
             mismatches = data["key"] != key or [
                 name for name, file in data["files"].items() if not _intact(place / name, file, hashes)
             ]
         except (ValueError, KeyError, TypeError, AttributeError):
-            self._set_aside(place, "its result.json cannot be read")
+            self._set_aside(place, "result.json is unreadable")
             return None
         if mismatches:
-            problem = (
-                "it holds another key" if mismatches is True else f"{', '.join(mismatches)} changed or went missing"
-            )
+            problem = "it has another key" if mismatches is True else f"changed or missing: {', '.join(mismatches)}"
             self._set_aside(place, problem)
             return None
         return data
 
-    def _read_record(self, place: Path) -> bytes | None:
-        """The content of result.json; None if there is no result, or one without a record, which is set aside."""
-        for _ in range(
-            2
-        ):  # the second time for a result that appeared between a look for its record and one for itself
-            try:
-                return (place / _RESULT).read_bytes()
-            except FileNotFoundError:
-                if not place.exists():
-                    return None
-            except OSError as error:
-                raise disk_error(error, place) from error
-        self._set_aside(place, "it has no result.json")
-        return None
-
     def _set_aside(self, place: Path, reason: str) -> None:
-        """Move a damaged result out of the way and say so."""
+        """Move a damaged result to ROOT/damaged and warn about it."""
         if not place.exists():
-            return  # another process set it aside meanwhile
+            return  # another process has moved it in the meantime
         aside = self.root / "damaged" / f"{place.name}-{secrets.token_hex(4)}"
         try:
             aside.parent.mkdir(exist_ok=True)
@@ -250,10 +236,10 @@ class Store:
         except OSError as error:
             raise disk_error(error, aside) from error
         if moved:
-            self._warn(f"a stored result is damaged ({reason}); it was moved to {aside} and is made again")
+            self._warn(f"a stored result is damaged ({reason}); it was moved to {aside} and will be computed again")
 
     def _sweep(self) -> None:
-        """Remove the drafts of processes that died, and checkpoints of work that was finished since."""
+        """Remove the drafts and claims of dead processes, and the checkpoints of finished steps."""
         for draft in subfolders(self._drafts):
             if owner_is_dead(draft.name):
                 shutil.rmtree(draft, ignore_errors=True)

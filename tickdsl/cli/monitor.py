@@ -1,0 +1,42 @@
+"""Show a run in the monitor, and the options that choose between the monitor and plain lines."""
+
+from __future__ import annotations
+
+import argparse
+
+from tickdsl.cli.closing import report_ending
+from tickdsl.cli.engine import engine_process
+from tickdsl.records.event_log import EventReader, read_events
+from tickdsl.records.paths import RunPaths
+
+
+def add_display_options(verb: argparse.ArgumentParser) -> None:
+    """Add `--tui` and `--plain`."""
+    display = verb.add_mutually_exclusive_group()
+    display.add_argument("--tui", action="store_true", help="show the monitor (the default on a capable terminal)")
+    display.add_argument("--plain", action="store_true", help="print lines instead of the monitor")
+
+
+def show_monitor(paths: RunPaths) -> int:
+    """Show a run in the monitor until the user closes it, then print how the run ended; returns the exit code."""
+    from tickdsl.results.state_builder import build_state
+    from tickdsl.tui import watch
+
+    code: int = watch(
+        EventReader(paths.events),
+        control=paths.control,
+        folder=paths.folder,
+        plan_text=read_plan_text(paths),
+        engine=engine_process(paths),
+    )
+    if code:
+        return code
+    return report_ending(build_state(read_events(paths.events) if paths.events.exists() else ()), paths)
+
+
+def read_plan_text(paths: RunPaths) -> str | None:
+    """The text of the plan of a run; None if the engine has not written it yet."""
+    try:
+        return paths.plan.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError):
+        return None
