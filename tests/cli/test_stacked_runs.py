@@ -18,7 +18,7 @@ from safetensors.torch import load_file
 
 from tickdsl.engine.messages import Task
 from tickdsl.engine.scheduler.interpreter import Interpreter
-from tickdsl.engine.workers.in_process import InlineWorkers
+from tickdsl.engine.workers.in_process import InProcessWorker
 from tickdsl.errors import TickdslError
 from tickdsl.records.control import send_request
 from tickdsl.records.events import ControlAck, StepEnd, StepProgress, StepStart, Warn
@@ -33,13 +33,13 @@ HEAD = "model small-cnn width=0.5\ndata synthetic size=8 train=256 test=64\n"
 def given(monkeypatch: pytest.MonkeyPatch) -> list[list[str]]:
     """The operations of each task that a worker in this process was given."""
     sizes: list[list[str]] = []
-    submit = InlineWorkers.submit
+    submit = InProcessWorker.submit
 
-    def spy(self: InlineWorkers, tasks: Sequence[Task]) -> str:
+    def spy(self: InProcessWorker, tasks: Sequence[Task]) -> str:
         sizes.append([task.step.operation for task in tasks])
         return submit(self, tasks)
 
-    monkeypatch.setattr(InlineWorkers, "submit", spy)
+    monkeypatch.setattr(InProcessWorker, "submit", spy)
     return sizes
 
 
@@ -174,7 +174,7 @@ def test_paused_all_of_them_wait(harness: Any, monkeypatch: pytest.MonkeyPatch) 
 
     harness.write(LONG, head=HEAD)
     monkeypatch.setattr(Interpreter, "poll_control", commanding)
-    monkeypatch.setattr("tickdsl.engine.workers.in_process.POLL_SECONDS", 0.02)
+    monkeypatch.setattr("tickdsl.engine.workers.worker.POLL_SECONDS", 0.02)
     assert harness.run("--stack", 3).exit == 0
     assert [event.state for event in harness.events_of("control.ack")] == ["pausing", "paused", "running"]
     assert isinstance(harness.events_of("control.ack")[0], ControlAck)
@@ -216,7 +216,7 @@ def test_where_nobody_says_it_is_measured(
     assert harness.run().exit == 0
     assert stacked(harness.store) == expected
     assert asked == [3], "dense and masked networks have one size"
-    slow = [event.message for event in harness.events_of("log") if "0.90 times as fast" in event.message]
+    slow = [event.message for event in harness.events_of("log") if "only 0.90 times as fast" in event.message]
     assert bool(slow) is (faster < 1)
 
 

@@ -4,7 +4,7 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode
 
 from tickdsl.engine.dense_networks import dense_network
-from tickdsl.engine.steps.context import structure_metrics
+from tickdsl.engine.steps.network_size import structure_metrics
 from tickdsl.graph.structure import Structure
 from tickdsl.records.canonical import canonical_json
 

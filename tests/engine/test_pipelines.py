@@ -11,7 +11,7 @@ from safetensors.torch import save_file
 from step_runner import HEAD, equal_states, step_runner
 
 from tickdsl.engine.building import trace_model
-from tickdsl.engine.steps.context import structure_metrics
+from tickdsl.engine.steps.network_size import structure_metrics
 from tickdsl.errors import TickdslError
 from tickdsl.graph.indexing import remaining_weights
 from tickdsl.graph.structure import Structure

@@ -89,7 +89,7 @@ class CliHarness:
 
         with pytest.MonkeyPatch.context() as patched:
             patched.setattr(Interpreter, "poll_control", stopping_tick)
-            patched.setattr("tickdsl.engine.workers.in_process.POLL_SECONDS", look_seconds)
+            patched.setattr("tickdsl.engine.workers.worker.POLL_SECONDS", look_seconds)
             yield
 
     def start_process(self, *flags: object, **more: Any) -> subprocess.Popen[str]:

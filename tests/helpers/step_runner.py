@@ -11,8 +11,10 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from tickdsl.engine.prepare_study import prepare_study
-from tickdsl.engine.steps.context import WEIGHTS, Context, Settings
+from tickdsl.engine.steps.context import Context
 from tickdsl.engine.steps.operations import run_step
+from tickdsl.engine.steps.result_files import WEIGHTS
+from tickdsl.engine.steps.settings import Settings
 from tickdsl.graph.structure import Structure
 from tickdsl.lang.meaning.resolve import resolve
 from tickdsl.lang.reading.include import load_source

@@ -1,1 +1,1 @@
-"""Carries a plan out: the interpreter, the operations, the workers."""
+"""The engine that runs a plan: interpreter, workers and steps."""

@@ -1,4 +1,4 @@
-"""Dense networks with their graphs, built once a process."""
+"""Dense networks with their graphs, built once per process."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from tickdsl.graph.model import ModelGraph
 
 @attrs.frozen
 class DenseNetwork:
-    """A dense network as a mould: its modules and shapes count, its weights do not."""
+    """A dense network as a template: its modules and shapes matter, its weights do not; `shape` is (C, H, W)."""
 
     module: nn.Module
     graph: ModelGraph
@@ -24,6 +24,9 @@ class DenseNetwork:
 
 @functools.lru_cache(maxsize=16)
 def dense_network(name: str, options: bytes, classes: int, shape: tuple[int, int, int]) -> DenseNetwork:
-    """A catalogue network for `classes` and pictures of `shape` (C, H, W); `options` is canonical JSON."""
+    """A network of the catalogue for `classes` and images of `shape` (C, H, W); `options` is canonical JSON.
+
+    Raises TickdslError if the network does not exist or cannot process such images.
+    """
     module = build(name, options, classes, shape)
     return DenseNetwork(module, model_graph(name, options, classes, shape), shape, classes)

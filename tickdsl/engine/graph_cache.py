@@ -1,4 +1,4 @@
-"""The model graphs of dense networks: kept in the user's cache, so that a network is traced once. No torch on a hit."""
+"""Model graphs of dense networks, cached in the user's cache directory; a hit loads no torch."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ from tickdsl.plugins import code_identity, is_plugin
 from tickdsl.records.canonical import canonical_json
 from tickdsl.training import catalogue
 
-#: Where data sets lie unless the plan or a flag says otherwise.
+#: The default folder of the data sets.
 DEFAULT_DATA_DIR = Path(".tick/data")
 
 Shape = tuple[int, int, int]
 
-#: Where the code lies that a graph is made by.
+#: The folders of the code that determines a graph.
 _SOURCE_FOLDERS = ("graph", "training/models")
 
 
@@ -35,24 +35,24 @@ def dense_graph(arm: Arm, data: Path | None) -> ModelGraph:
 
 @functools.lru_cache(maxsize=16)
 def model_graph(name: str, options: bytes, classes: int, shape: Shape) -> ModelGraph:
-    """The graph of a catalogue network for `classes` and pictures of `shape` (C, H, W); `options` is canonical JSON.
+    """The graph of a network of the catalogue for `classes` and images of `shape` (C, H, W).
 
-    Raises TickdslError where the network does not exist or cannot take such pictures.
+    `options` is canonical JSON. Raises TickdslError if the network does not exist or cannot process such images.
     """
-    built: list[ModelGraph] = []
+    traced: list[ModelGraph] = []
 
-    def make() -> ModelGraph:
+    def trace() -> ModelGraph:
         from tickdsl.engine.building import trace_model
 
-        built.append(trace_model(name, options, classes, shape))
-        return built[0]
+        traced.append(trace_model(name, options, classes, shape))
+        return traced[0]
 
     try:
         cache_dir = graph_cache_dir()
         cache_dir.mkdir(parents=True, exist_ok=True, mode=0o700)
-        return load_or_trace(cache_dir, _cache_key(name, options, classes, shape), make)
-    except (OSError, RuntimeError):  # no home directory, or one that cannot be written: tracing only costs time
-        return built[0] if built else make()
+        return load_or_trace(cache_dir, _cache_key(name, options, classes, shape), trace)
+    except (OSError, RuntimeError):  # no home directory, or it cannot be written: trace without the cache
+        return traced[0] if traced else trace()
 
 
 def _cache_key(name: str, options: bytes, classes: int, shape: Shape) -> str:
@@ -61,14 +61,14 @@ def _cache_key(name: str, options: bytes, classes: int, shape: Shape) -> str:
 
 
 def is_cached(arm: Arm) -> bool:
-    """Whether the arm's network was traced before: it is looked at without torch, without data, without users' code."""
+    """Whether the graph of the arm's network is cached, so that it is known without torch, data or code of the user."""
     info, options = catalogue.DATASETS[arm.data.name], arm.data.options
     uses_plugins = is_plugin("model", arm.model.name) or is_plugin("data set", arm.data.name)
     uses_plugins = uses_plugins or any(is_plugin("criterion", group.prune.by) for group in arm.rounds)
     if uses_plugins or arm.transfer is not None or info.shape is None or info.classes is None:
         return False
     if options.get("channels", info.shape[0]) != info.shape[0] and info.shape[0] != 1:
-        return False  # only its data say whether that can be
+        return False  # whether this is possible is known only when the data set is read
     shape, classes = image_shape_and_classes(arm.data, DEFAULT_DATA_DIR)
     key = _cache_key(arm.model.name, canonical_json(catalogue.architecture_options(arm.model.options)), classes, shape)
     try:
@@ -78,34 +78,40 @@ def is_cached(arm: Arm) -> bool:
 
 
 def graph_cache_dir() -> Path:
-    """Where graphs are kept: `tickdsl/graphs` in the user's cache directory."""
+    """The folder of the cached graphs: `tickdsl/graphs` in the user's cache directory.
+
+    Raises RuntimeError if there is no home directory.
+    """
     base = os.environ.get("XDG_CACHE_HOME")
     return (Path(base) if base else Path.home() / ".cache") / "tickdsl" / "graphs"
 
 
 @functools.cache
 def _code_digest() -> str:
-    """A digest of the code that builds and traces networks: a graph that another made is not looked at."""
+    """A digest of the code that builds and traces networks; graphs of other versions of the code are not used."""
     digest = hashlib.sha256()
     root = Path(tickdsl.__file__).parent
-    for maker in _SOURCE_FOLDERS:
-        for path in sorted((root / maker).rglob("*.py")):
+    for folder in _SOURCE_FOLDERS:
+        for path in sorted((root / folder).rglob("*.py")):
             digest.update(path.read_bytes())
     return digest.hexdigest()
 
 
 def image_shape_and_classes(data: Data, root: Path) -> tuple[Shape, int]:
-    """The shape (C, H, W) and the number of classes of a data set; read only where the catalogue cannot tell."""
+    """The shape (C, H, W) and the number of classes of a data set.
+
+    The data set is read only if the catalogue does not say. Raises TickdslError if it cannot be read.
+    """
     info = catalogue.DATASETS[data.name]
     options = dict(data.options)
     if info.shape is None or info.classes is None:
         return _load_shape_and_classes(data.name, canonical_json(options), root)
     channels, height, width = info.shape
-    wanted_channels = options.get("channels") or channels
-    if wanted_channels != channels and channels != 1 and data.name != "synthetic":
-        return _load_shape_and_classes(data.name, canonical_json(options), root)  # which says why this cannot be
+    requested_channels = options.get("channels") or channels
+    if requested_channels != channels and channels != 1 and data.name != "synthetic":
+        return _load_shape_and_classes(data.name, canonical_json(options), root)  # raises an error that says why
     height, width = (options.get("size") or height), (options.get("size") or width)
-    return (wanted_channels, height, width), options.get("classes", info.classes)
+    return (requested_channels, height, width), options.get("classes", info.classes)
 
 
 @functools.lru_cache(maxsize=16)

@@ -1,4 +1,4 @@
-"""How a step reports on itself while it is carried out."""
+"""Callbacks through which a running step reports."""
 
 from __future__ import annotations
 
@@ -10,21 +10,21 @@ import attrs
 
 @attrs.define
 class Hooks:
-    """How an operation speaks while it works.
+    """Callbacks through which a running step reports; `key` is the key of the step."""
 
-    `between_steps` is called between optimiser steps with what saves the training at once; it may wait, or
-    raise Stopped.
-    `progress`, `step_warning` (what a person should know of it)
-    and `checkpoint_saved` (how many epochs of it a checkpoint keeps) are told
-    a training by its key, `rewind_point_saved` the key of a rewinding point that one left on its way.
-    """
-
+    #: An epoch of a training has ended.
     progress: Callable[[str, dict[str, Any]], None] = lambda key, report: None
+    #: Called between optimiser steps with a function that saves a checkpoint; may wait, or raise Stopped.
     between_steps: Callable[[Callable[[], None]], None] = lambda save: None
+    #: A warning about one step.
     step_warning: Callable[[str, str], None] = lambda key, message: None
+    #: A warning that is not about one step.
     warn: Callable[[str], None] = lambda message: None
+    #: A message for the log.
     log: Callable[[str], None] = lambda message: None
+    #: A training has stored the result of the rewind point with this key.
     rewind_point_saved: Callable[[str], None] = lambda key: None
+    #: A checkpoint of a training was saved after `epoch` epochs.
     checkpoint_saved: Callable[[str, float], None] = lambda key, epoch: None
-    #: Told why trainings like that of the key are not stacked.
+    #: Trainings like this one are not stacked, for this reason.
     not_stackable: Callable[[str, str], None] = lambda key, reason: None

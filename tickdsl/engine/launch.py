@@ -1,4 +1,4 @@
-"""One run of a plan: its folder, its events, its workers, and what happens on Ctrl-C."""
+"""Launch a run of a plan: create its folder, start its workers, write its events, handle signals."""
 
 from __future__ import annotations
 
@@ -21,18 +21,21 @@ from tickdsl import __version__
 from tickdsl.engine.graph_cache import DEFAULT_DATA_DIR
 from tickdsl.engine.layers import network_events
 from tickdsl.engine.machine.heartbeat import heartbeat
-from tickdsl.engine.machine.job_limits import default_jobs, default_stack, threads
+from tickdsl.engine.machine.job_limits import default_jobs, default_stack, threads_per_job
 from tickdsl.engine.prepare_study import prepare_study
 from tickdsl.engine.scheduler.event_builders import plan_resolved_event
-from tickdsl.engine.scheduler.interpreter import INTERRUPTED, OK, STEP_FAILED, STOPPED, Interpreter
+from tickdsl.engine.scheduler.exit_codes import INTERRUPTED, OK, STEP_FAILED, STOPPED
+from tickdsl.engine.scheduler.interpreter import Interpreter
 from tickdsl.engine.scheduler.step_cost import step_cost
-from tickdsl.engine.steps.context import Settings
-from tickdsl.engine.workers.in_process import InlineWorkers, Workers
+from tickdsl.engine.steps.settings import Settings
+from tickdsl.engine.workers.in_process import InProcessWorker
 from tickdsl.engine.workers.processes import WorkerPool
+from tickdsl.engine.workers.worker_group import WorkerGroup
 from tickdsl.errors import TickdslError
 from tickdsl.plan.model import Plan, as_json
 from tickdsl.plan.study import Study
 from tickdsl.plugins import code_allowed
+from tickdsl.plurals import plural
 from tickdsl.records import events
 from tickdsl.records.control import ControlReader
 from tickdsl.records.event_decode import EventRecord
@@ -48,10 +51,10 @@ _STATUS = {OK: "ok", STEP_FAILED: "failed", STOPPED: "stopped", INTERRUPTED: "in
 
 @attrs.frozen
 class LaunchOptions:
-    """How to run, as opposed to what: none of it changes a result's key.
+    """How to run a plan; nothing here changes the key of a result.
 
-    `jobs` None: chosen here. `stack` None: as many trainings in one as pay. `folder` is the run's, made before; None: a
-    new one in `out`. `argv` is the command that a person gave.
+    `jobs` None uses the default of the machine. `stack` None stacks as many trainings as is measured to be faster.
+    `folder` is the existing folder of the run; None creates one in `out`. `argv` is the command of the user.
     """
 
     store: Path = Path(".tick/store")
@@ -68,7 +71,7 @@ class LaunchOptions:
 
 @attrs.frozen
 class FinishedRun:
-    """A run that has ended."""
+    """A run that has ended: its files, its exit code, and the error messages of its failed steps by step name."""
 
     paths: RunPaths
     exit: int
@@ -78,9 +81,9 @@ class FinishedRun:
 def launch(
     plan: Plan, text: str, options: LaunchOptions, listen: Callable[[EventRecord], None], notes: tuple[str, ...] = ()
 ) -> FinishedRun:
-    """Carry a plan out; `listen` gets every event as it is written.
+    """Run a plan; `text` is its source, `listen` receives every event when it is written.
 
-    Raises TickdslError before any work where the data, the device, the store or the output folder is unusable.
+    Raises TickdslError before the first step if the data, the device, the store or the output folder cannot be used.
     """
     device = resolve_device(options.device)
     study = prepare_study(plan, options.data, device)
@@ -91,7 +94,7 @@ def launch(
         store=options.store.resolve(),
         data=options.data,
         device=str(device),
-        threads=threads(plan, options.data, jobs),
+        threads=threads_per_job(plan, options.data, jobs),
         jobs=jobs,
         checkpoint_seconds=options.checkpoint_seconds,
         stack=options.stack,
@@ -120,12 +123,10 @@ def launch(
             stack=options.stack or default_stack(device.type),
         )
 
-        def start_workers() -> Workers:
-            return (
-                WorkerPool(settings, jobs)
-                if jobs > 1
-                else InlineWorkers(settings, interpreter.poll_control, interpreter.handle_message)
-            )
+        def start_workers() -> WorkerGroup:
+            if jobs > 1:
+                return WorkerPool(settings, jobs)
+            return InProcessWorker(settings, interpreter.poll_control, interpreter.handle_message)
 
         exit_code = STEP_FAILED
         message: str | None = None
@@ -137,7 +138,7 @@ def launch(
             with heartbeat(emit, store.claims.renew), _signals_handled(interpreter):
                 exit_code = interpreter.run(start_workers)
             if interpreter.failures:
-                message = f"{len(interpreter.failures)} steps failed"
+                message = f"{plural(len(interpreter.failures), 'step')} failed"
         except KeyboardInterrupt:
             exit_code, message = INTERRUPTED, "interrupted"
         except TickdslError as error:
@@ -176,7 +177,7 @@ def _run_start(plan: Plan, paths: RunPaths, options: LaunchOptions, jobs: int, d
 
 @contextmanager
 def _signals_handled(interpreter: Interpreter) -> Iterator[None]:
-    """The first Ctrl-C (or SIGTERM) ends the run at the next safe point, the second at once."""
+    """End the run at the next safe point on the first Ctrl-C or SIGTERM, and at once on the second."""
 
     def on_signal(number: int, frame: FrameType | None) -> None:
         signal.signal(number, signal.default_int_handler)
@@ -184,7 +185,7 @@ def _signals_handled(interpreter: Interpreter) -> Iterator[None]:
 
     try:
         previous = {number: signal.signal(number, on_signal) for number in (signal.SIGINT, signal.SIGTERM)}
-    except ValueError:  # not the main thread: the caller owns the signals
+    except ValueError:  # not the main thread: signals are the caller's business
         yield
         return
     try:

@@ -1,4 +1,4 @@
-"""The layers of a study's networks, and what a structure leaves of them: what monitors and reports draw."""
+"""The layers of the networks of a plan, and what a structure leaves of them, for monitors and reports."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from tickdsl.records import events
 
 
 def network_events(plan: Plan, data: Path | None) -> Iterator[events.Network]:
-    """The dense network of every arm, each network once."""
+    """An event for each different dense network of the arms."""
     for spec in specs_of_plan(plan, data):
         view = spec.view()
         yield events.Network(
@@ -45,7 +45,7 @@ def _layer_infos(view: GraphView) -> Iterator[events.LayerInfo]:
 
 
 def remaining_by_layer(graph: ModelGraph, structure: Structure) -> dict[str, dict[str, int]]:
-    """`outputs` and `weights` that are left, by the path of each layer that lost some."""
+    """The `outputs` and `weights` that are left, by module path; only for layers that lost some."""
     outputs: dict[str, int] = {}
     weights: dict[str, int] = {}
     dense_by_layer: dict[str, int] = {}

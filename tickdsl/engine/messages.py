@@ -1,4 +1,4 @@
-"""What passes between the interpreter and its workers. Plain values: they cross process borders."""
+"""Messages between the interpreter and its workers; they can be pickled."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ import attrs
 
 from tickdsl.plan.steps import Step
 
-# What a worker is asked to be, read between optimiser steps.
+#: Commands to a worker, which obeys them between optimiser steps.
 RUN, STOP, PAUSE = 0, 1, 2
 
 
 @attrs.frozen
 class Task:
-    """A step to do, with the rewinding points that it deposits on its way."""
+    """A step to run, and the rewind points, by moment, whose results it stores on the way."""
 
     step: Step
     prefixes: Mapping[str, Step]
@@ -23,7 +23,7 @@ class Task:
 
 @attrs.frozen
 class Progress:
-    """How far a training is: epoch, epochs, loss, accuracy, lr."""
+    """The progress of a training: epoch, epochs, loss, accuracy, lr."""
 
     key: str
     report: Mapping[str, Any]
@@ -31,7 +31,7 @@ class Progress:
 
 @attrs.frozen
 class StepWarning:
-    """Something that a person should know, e.g. a damaged checkpoint that was ignored."""
+    """A warning for the user, e.g. that a damaged checkpoint was ignored."""
 
     key: str
     message: str
@@ -39,21 +39,21 @@ class StepWarning:
 
 @attrs.frozen
 class LogMessage:
-    """Something for the log, e.g. what a machine was found to do faster."""
+    """A message for the log, e.g. about a measured choice."""
 
     message: str
 
 
 @attrs.frozen
 class RewindPointSaved:
-    """A training left the result of another step, a rewinding point, on its way."""
+    """A training has stored the result of a rewind point, which is a step of its own."""
 
     key: str
 
 
 @attrs.frozen
 class CheckpointSaved:
-    """A training kept a checkpoint: `epoch` epochs of it are safe."""
+    """A checkpoint of a training was saved after `epoch` epochs."""
 
     key: str
     epoch: float
@@ -61,14 +61,14 @@ class CheckpointSaved:
 
 @attrs.frozen
 class Paused:
-    """A training waits, as it was asked to; its checkpoint is kept."""
+    """A training has saved a checkpoint and is paused."""
 
     key: str
 
 
 @attrs.frozen
 class NotStackable:
-    """Trainings like this one are not to be stacked, and why."""
+    """Trainings like this one should not be stacked, for this reason."""
 
     key: str
     reason: str
@@ -76,8 +76,10 @@ class NotStackable:
 
 @attrs.frozen
 class Outcome:
-    """How a task ended: `done`, `stopped` (a checkpoint is kept), `apart` (it was not begun beside the others that it
-    was given with) or `failed` (`error` for the person, `trace` for the log).
+    """How a task ended.
+
+    `status` is `done`, `stopped` (a checkpoint was saved), `apart` (it could not run together with the other tasks and
+    must run alone) or `failed` (`error` and `hint` are for the user, `trace` is for the log).
     """
 
     key: str
@@ -90,7 +92,7 @@ class Outcome:
 
 @attrs.frozen
 class WorkerLost:
-    """The worker process died under a task; `reason` says what is known of it."""
+    """The worker process of a task has died; `reason` says how."""
 
     key: str
     reason: str
@@ -110,4 +112,4 @@ Message = (
 
 
 class Stopped(Exception):
-    """Raised between optimiser steps when the run is to stop; the loop has kept a checkpoint."""
+    """Raised between optimiser steps to stop a training, after its checkpoint was saved."""

@@ -1,4 +1,4 @@
-"""A network of the catalogue on a data set's shape, and the networks of a plan's arms."""
+"""Specifications of networks: a model with the image shape and the classes of a data set."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from tickdsl.training.catalogue import architecture_options
 
 @attrs.frozen
 class NetworkSpec:
-    """A network to show: its model spec, and the pictures (C, H, W) and classes that it is built for."""
+    """A model with its options, and the image shape (C, H, W) and the number of classes that it is built for."""
 
     model: str
     options: Mapping[str, Any]
@@ -27,18 +27,21 @@ class NetworkSpec:
 
     @property
     def title(self) -> str:
-        """Its spec in one line."""
+        """The specification in one line."""
         options = "".join(f" {key}={value}" for key, value in self.options.items())
         size = "×".join(map(str, self.shape))
         return f"{self.model}{options} on {self.data}: {size}, {self.classes} classes"
 
     def view(self) -> GraphView:
-        """Its graph, laid out for reading. Raises TickdslError where the network cannot take such pictures."""
+        """The graph of the network as a tree of layers.
+
+        Raises TickdslError if the network cannot process such images.
+        """
         return GraphView(model_graph(self.model, canonical_json(dict(self.options)), self.classes, self.shape))
 
 
 def specs_of_plan(plan: Plan, root: Path | None) -> list[NetworkSpec]:
-    """Every distinct network of a plan's arms."""
+    """The different networks of the arms of a plan."""
     specs: list[NetworkSpec] = []
     for arm in plan.arms:
         spec = spec_of_arm(arm, root)

@@ -1,4 +1,4 @@
-"""From a plan to the study that the interpreter walks: data fingerprints and round counts filled in."""
+"""Prepare the study of a plan: its steps, with the fingerprints of the data and the numbers of rounds."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import torch
 
 from tickdsl.engine.graph_cache import DEFAULT_DATA_DIR, dense_graph
 from tickdsl.engine.machine.precision import resolve_precision
-from tickdsl.engine.steps.measurements import surroundings
+from tickdsl.engine.steps.measurements import measurement_context
 from tickdsl.errors import TickdslError
 from tickdsl.graph.structure import Structure
 from tickdsl.plan.lower import lower
@@ -28,9 +28,9 @@ from tickdsl.training.devices import resolve_device
 
 
 def prepare_study(plan: Plan, data: Path | None = None, device: torch.device | None = None) -> Study:
-    """All steps of a plan, which will run on `device` (default: that of `--device auto`).
+    """All steps of a plan, to run on `device` (default: the device of `--device auto`).
 
-    Raises TickdslError where a data set is missing or a target out of reach.
+    Raises TickdslError if a data set is missing or a target cannot be reached.
     """
     root = data or DEFAULT_DATA_DIR
     device = device or resolve_device("auto")
@@ -61,12 +61,12 @@ def prepare_study(plan: Plan, data: Path | None = None, device: torch.device | N
         needed = rounds_until(prunable, args, float(prune.until))
         return min(needed, prune.times) if prune.times is not None else needed
 
-    return lower(plan, fingerprint=fingerprint_of, rounds=rounds, surroundings=surroundings(plan, root, device))
+    return lower(plan, fingerprint=fingerprint_of, rounds=rounds, surroundings=measurement_context(plan, root, device))
 
 
 def _weights_digest(model: Model) -> str:
-    """What identifies the file that a model's weights come from."""
+    """A digest of the file with the initial weights of a model. Raises TickdslError if there is no such file."""
     path = Path(str(model.weights_file))
     if not path.is_file():
-        raise TickdslError(f"there are no weights at {path}", "paths are relative to the folder where tickdsl runs")
+        raise TickdslError(f"no weights file at {path}", "give a path relative to the folder in which you run tickdsl")
     return files_digest([path])

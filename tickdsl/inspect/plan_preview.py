@@ -18,7 +18,7 @@ from tickdsl.engine.dense_networks import dense_network
 from tickdsl.engine.graph_cache import image_shape_and_classes
 from tickdsl.engine.machine.job_limits import default_jobs
 from tickdsl.engine.scheduler.event_builders import epochs, short_step_names
-from tickdsl.engine.steps.context import structure_metrics
+from tickdsl.engine.steps.network_size import structure_metrics
 from tickdsl.errors import TickdslError
 from tickdsl.graph.structure import Structure
 from tickdsl.graph.surgery.compact import slice_state_dict

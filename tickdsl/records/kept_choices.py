@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import math
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TypeVar
@@ -20,11 +19,11 @@ class KeptChoices:
     """The answers of this host in `folder`, one file each.
 
     A question contains everything that its answer depends on except the host. If several processes measure at the same
-    time, the first answer counts for all. `log` receives each answer once. Raises TickdslError if `folder` cannot be
-    written.
+    time, the first answer counts for all. `log` receives each question once, with its answer. Raises TickdslError if
+    `folder` cannot be written.
     """
 
-    def __init__(self, folder: Path, log: Callable[[str], None] = lambda message: None) -> None:
+    def __init__(self, folder: Path, log: Callable[[str, bool | float], None] = lambda question, answer: None) -> None:
         self._folder = folder
         self._log = log
         self._answers: dict[str, Any] = {}
@@ -35,15 +34,9 @@ class KeptChoices:
             path = self._folder / f"{hashlib.sha256(f'{host_name()} {question}'.encode()).hexdigest()[:32]}.json"
             answer = _read_answer(path)
             self._answers[question] = _write_if_absent(path, question, measure()) if answer is None else answer
-            self._log(f"{question}: {_answer_text(self._answers[question])} (measured on {host_name()})")
+            self._log(question, self._answers[question])
         kept: Answer = self._answers[question]
         return kept
-
-
-def _answer_text(answer: bool | float) -> str:
-    if isinstance(answer, bool):
-        return "yes" if answer else "no"
-    return f"{answer:.3g}" if math.isfinite(answer) else "none"
 
 
 def _read_answer(path: Path) -> Any:

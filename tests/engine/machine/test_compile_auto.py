@@ -55,19 +55,19 @@ def told(folder: Path, step: float, needed: float, word: str = "auto") -> tuple[
 def test_a_training_is_compiled_where_its_steps_pay_that_back(tmp_path: Path, compilations: list[nn.Module]) -> None:
     bench, choices, said = told(tmp_path, step=100, needed=17.5)
     assert bench.metrics(bench.measured_step("dense", 0))["compiled"] is True
-    assert "compiled, 18 steps" in said[-1] and "18 pay back a compilation" in said[-1]
+    assert "compiled: 18 steps" in said[-1] and "compilation pays off after 18 dense steps" in said[-1]
     asked = "steps that pay back a compilation of small-cnn"
     assert any(question.startswith(asked) and "32 pictures" in question for question in choices.asked)
     # As many steps of a network with half its filters save a quarter of that.
     assert bench.metrics(bench.measured_step("ticket", 1))["compiled"] is False
-    assert "not compiled, 18 steps" in said[-1]
+    assert "not compiled: 18 steps" in said[-1]
     assert len(compilations) == 1
 
 
 def test_a_network_that_is_hardly_faster_compiled_never_is(tmp_path: Path, compilations: list[nn.Module]) -> None:
     bench, _, said = told(tmp_path, step=100, needed=math.inf)
     assert bench.metrics(bench.measured_step("dense", 0))["compiled"] is False
-    assert "no number of them pay back" in said[-1] and not compilations
+    assert "compilation is not faster" in said[-1] and not compilations
 
 
 def test_short_trainings_do_not_even_try(tmp_path: Path, compilations: list[nn.Module]) -> None:
@@ -95,7 +95,7 @@ def test_where_torch_cannot_compile_trainings_go_without(tmp_path: Path, monkeyp
     bench, warned = step_runner(tmp_path, ROUND, HEAD.format("auto")), []
     bench.context.hooks.warn = warned.append
     assert bench.metrics(bench.measured_step("dense", 0))["compiled"] is False
-    assert warned == ["compile=auto: torch cannot compile this network here: no compiler: trainings go uncompiled"]
+    assert warned == ["compile=auto: trainings are not compiled: torch cannot compile this network here: no compiler"]
 
 
 @pytest.mark.slow
@@ -109,7 +109,7 @@ def test_the_figures_are_measured_and_kept(tmp_path: Path, monkeypatch: pytest.M
         bench, said = step_runner(tmp_path, ROUND + "\nseeds 2", HEAD.format("auto")), []
         bench.context.hooks.log = said.append
         metrics = bench.metrics(bench.measured_step("dense", 0, seed=1 + len(seen)))
-        (figure,) = (line for line in said if line.startswith("steps that pay back"))
+        (figure,) = (line for line in said if line.startswith("compilation "))
         (word,) = (line for line in said if line.startswith("compile=auto"))
         assert ("not compiled" not in word) is metrics["compiled"]
         seen.append({figure})

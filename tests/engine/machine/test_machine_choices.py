@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+import re
 from collections.abc import Callable
 from pathlib import Path
 
@@ -10,6 +12,7 @@ import pytest
 import torch
 from step_runner import step_runner
 
+from tickdsl.engine.machine.machine_choices import describe_choice
 from tickdsl.engine.prepare_study import prepare_study
 from tickdsl.lang.meaning.resolve import resolve
 from tickdsl.lang.reading.include import load_source
@@ -53,7 +56,30 @@ def test_what_was_measured_is_asked_once_a_store_and_said(tmp_path: Path) -> Non
         bench.run_step(bench.measured_step("dense", 0, seed=1 + len(said)))
     assert len(list((tmp_path / "store" / "choices").iterdir())) == 1
     assert len(said) == 2 and said[0] == said[1]
-    assert "contiguous instead of channels_last for small-cnn" in said[0]
+    assert re.match(r"memory layout (contiguous|channels_last): small-cnn .*, 32 images, ", said[0])
+    assert said[0].endswith("(measured on this machine)")
+
+
+@pytest.mark.parametrize(
+    ("question", "answer", "message"),
+    [
+        ("contiguous instead of channels_last for vgg16", True, "memory layout contiguous: vgg16"),
+        ("contiguous instead of channels_last for vgg16", False, "memory layout channels_last: vgg16"),
+        ("seconds of a step of vgg16, 8 pictures, 1 threads", 0.5, "0.5 s per step: vgg16, 8 images, 1 thread"),
+        ("steps that pay back a compilation of vgg16", 0.5, "compilation pays off after 1 step: vgg16"),
+        ("steps that pay back a compilation of vgg16", math.inf, "compilation never pays off: vgg16"),
+        (
+            "times that a step of 3 trainings in one is faster than of one by one, on the processor, vgg16",
+            2.0,
+            "3 trainings stacked are 2.00 times as fast: the processor, vgg16",
+        ),
+        ("sparse linear 4 to 2, 8 rows", False, "sparse kernel not faster: sparse linear 4 to 2, 8 rows"),
+        ("anything else", True, "anything else: yes"),
+        ("anything else", 0.25, "anything else: 0.25"),
+    ],
+)
+def test_the_log_describes_each_choice(question: str, answer: bool | float, message: str) -> None:
+    assert describe_choice(question, answer) == f"{message} (measured on this machine)"
 
 
 def test_perceptrons_have_no_layout_to_choose(tmp_path: Path) -> None:

@@ -9,8 +9,8 @@ import torch
 
 from tickdsl.engine.machine import job_limits
 from tickdsl.engine.prepare_study import prepare_study
-from tickdsl.engine.steps.context import Settings
-from tickdsl.engine.workers.in_process import Worker
+from tickdsl.engine.steps.settings import Settings
+from tickdsl.engine.workers.worker import Worker
 from tickdsl.lang.meaning.resolve import resolve
 from tickdsl.lang.reading.include import load_source
 from tickdsl.lang.syntax import Source
@@ -42,9 +42,9 @@ def test_on_a_gpu_small_steps_run_side_by_side_and_large_ones_alone() -> None:
 @pytest.mark.usefixtures("sixteen")
 @pytest.mark.parametrize("jobs", [1, 2, 3, 5, 16, 40])
 def test_threads_never_outnumber_the_cores(jobs: int) -> None:
-    each = job_limits.threads(study(LARGE).plan, Path(), jobs)
+    each = job_limits.threads_per_job(study(LARGE).plan, Path(), jobs)
     assert each >= 1 and (each * jobs <= 16 or each == 1)
-    assert job_limits.threads(study(SMALL).plan, Path(), jobs) == 1, "a step too small to divide"
+    assert job_limits.threads_per_job(study(SMALL).plan, Path(), jobs) == 1, "a step too small to divide"
 
 
 def test_cores_are_those_that_this_process_may_use(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,1 +1,1 @@
-"""What a machine decides: devices, threads, memory, layouts, precision, compilation."""
+"""Decisions that depend on the machine: jobs, threads, memory layout, precision, compilation."""

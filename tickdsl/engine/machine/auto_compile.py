@@ -1,7 +1,7 @@
-"""What `compile=auto` comes to: a training is compiled where that was measured to save more time than it takes.
+"""`compile=auto`: compile a training if that is measured to save more time than the compilation takes.
 
-Every training compiles anew, also behind a prune, since shapes differ then. So each pays back its own compilation or
-goes without, and a study never loses more by it than the one compilation that the measuring takes.
+Every training is compiled separately because pruning changes shapes. So each must pay off its own compilation, and a
+study never loses more time than the one compilation of the measurement.
 """
 
 from __future__ import annotations
@@ -14,14 +14,16 @@ import torch
 from tickdsl.engine.hooks import Hooks
 from tickdsl.engine.machine.speed_trial import SpeedTrial
 from tickdsl.errors import TickdslError
+from tickdsl.plurals import plural
 from tickdsl.training.devices import autocast_type
 from tickdsl.training.measured_choices import MeasuredChoices
 from tickdsl.training.step.compilation import compile_model
 from tickdsl.training.timing import MIN_SPEEDUP, fastest_seconds, speedup
 
-#: The share of a training that a compiler may save, seen at best (ResNet-20: 0.27), and the seconds that this must come
-#: to before one is tried: about what a try takes.
-_BEST_SAVING, _MIN_SAVED_SECONDS = 0.3, 60.0
+#: The largest share of the time of a training that compilation is assumed to save (measured for ResNet-20: 0.27).
+_BEST_SAVING = 0.3
+#: Compilation is measured only if it may save this many seconds, about as many as the measurement takes.
+_MIN_SAVED_SECONDS = 60.0
 
 
 def should_compile(
@@ -34,11 +36,11 @@ def should_compile(
     choices: MeasuredChoices,
     hooks: Hooks,
 ) -> bool:
-    """Whether torch is to compile a training of so many steps, by a network with `share` of the multiply-adds.
+    """Whether to compile a training of `steps` steps of a network with `share` of the dense multiply-adds.
 
-    Two figures answer this, measured once a machine, network, batch and number of threads: how long a step takes, and
-    how many steps pay back a compilation. The time that a step of a smaller network saves is taken to shrink with its
-    multiply-adds. Off a CPU in fp32, `auto` compiles nothing: on a GPU steps are captured as a graph.
+    Decided by two numbers that are measured once per machine, network, batch size and number of threads: the time per
+    step, and the number of steps that pay off a compilation. The time that compilation saves per step is assumed to be
+    proportional to the multiply-adds. `auto` compiles only on a CPU in fp32; on a GPU, steps run as CUDA graphs.
     """
     if trial.recipe.compile != "auto":
         return trial.recipe.compile == "on"
@@ -49,30 +51,30 @@ def should_compile(
         f"seconds of a step of {trial.label}, {layout}", lambda: _uncompiled_step_seconds(trial, layout)
     )
     if dense_steps * step_seconds * _BEST_SAVING < _MIN_SAVED_SECONDS:
-        hooks.log(f"compile=auto: {steps} steps are too short a training to compile for")
+        hooks.log(f"compile=auto: not compiled: a training of {plural(steps, 'step')} is too short")
         return False
     break_even = choices.settle(
         f"steps that pay back a compilation of {trial.label}, {layout}", lambda: _break_even_steps(trial, layout, hooks)
     )
     pays = dense_steps > break_even
+    if math.isfinite(break_even):
+        need = f"compilation pays off after {plural(math.ceil(break_even), 'dense step')}"
+    else:
+        need = "compilation is not faster"
     hooks.log(
-        f"compile=auto: {'compiled' if pays else 'not compiled'}, {steps} steps of a network with {share:.0%} of the "
-        f"multiply-adds count for {dense_steps:.0f}, and {_steps_text(break_even)} pay back a compilation"
+        f"compile=auto: {'compiled' if pays else 'not compiled'}: {plural(steps, 'step')} with {share:.0%} of the "
+        f"multiply-adds equal {plural(round(dense_steps), 'dense step')}; {need}"
     )
     return pays
 
 
-def _steps_text(steps: float) -> str:
-    return f"{math.ceil(steps)}" if math.isfinite(steps) else "no number of them"
-
-
 def _uncompiled_step_seconds(trial: SpeedTrial, layout: str) -> float:
-    with torch.random.fork_rng(devices=[]):  # dropout draws
+    with torch.random.fork_rng(devices=[]):  # dropout draws random numbers
         return fastest_seconds(trial.training_pass(layout), torch.get_num_threads())
 
 
 def _break_even_steps(trial: SpeedTrial, layout: str, hooks: Hooks) -> float:
-    """Steps of the dense network that save the time of a compilation; infinite where it is hardly faster."""
+    """The number of steps of the dense network that pay off a compilation; infinite if it is hardly faster."""
     threads = torch.get_num_threads()
     with torch.random.fork_rng(devices=[]):
         uncompiled, compiled_pass = trial.training_pass(layout), trial.training_pass(layout, compile_model)
@@ -80,7 +82,7 @@ def _break_even_steps(trial: SpeedTrial, layout: str, hooks: Hooks) -> float:
         try:
             compiled_pass()
         except TickdslError as error:
-            hooks.warn(f"compile=auto: {error.message}: trainings go uncompiled")
+            hooks.warn(f"compile=auto: trainings are not compiled: {error.message}")
             return math.inf
         compile_seconds = _cpu_seconds() - cpu_before
         ratio = speedup(compiled_pass, uncompiled, threads)
@@ -91,6 +93,6 @@ def _break_even_steps(trial: SpeedTrial, layout: str, hooks: Hooks) -> float:
 
 
 def _cpu_seconds() -> float:
-    """Processor seconds of this process and those that the compiler began."""
+    """The CPU time of this process and of the processes that the compiler has started, in seconds."""
     usages = [resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
     return sum(usage.ru_utime + usage.ru_stime for usage in usages)

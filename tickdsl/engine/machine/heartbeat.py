@@ -1,6 +1,6 @@
-"""Says every few seconds that the run lives and what it takes of the machine, also while one step takes hours.
+"""Show every few seconds that the run is alive, even while a single step takes hours.
 
-Other runs on the store hear it from its claims, a monitor from its events.
+Other runs with the same store see its claims renewed, monitors see its events.
 """
 
 from __future__ import annotations
@@ -23,13 +23,12 @@ INTERVAL_SECONDS = 5.0
 def heartbeat(
     emit: Callable[[events.Event], None], renew: Callable[[], None], seconds: float = INTERVAL_SECONDS
 ) -> Iterator[None]:
-    """Emit a Heartbeat and a Resource, and `renew` the run's claims, now and every `seconds` until the block ends.
+    """Emit a Heartbeat and a Resource event, and `renew` the claims of the run, every `seconds` until the block ends.
 
-    They come from a thread: `emit` and `renew` must bear that.
+    `emit` and `renew` are called from a thread and must be thread-safe.
     """
     stopped = threading.Event()
     beat_event = events.Heartbeat(pid=os.getpid(), host=socket.gethostname(), boot=Process.current().boot)
-
     meter = ResourceMeter()
 
     def keep_beating() -> None:
@@ -39,7 +38,7 @@ def heartbeat(
                 emit(beat_event)
                 emit(meter.read())
             except TickdslError:
-                return  # the disk is full: the run itself meets that at its next event
+                return  # the disk is full: the run reports that at its next event
 
     emit(beat_event)
     emit(meter.read())

@@ -1,4 +1,4 @@
-"""How the tasks of a run share a machine: how many there are at a time, and what each may take."""
+"""How the tasks of a run share a machine: the number of jobs, threads per job, memory per job."""
 
 from __future__ import annotations
 
@@ -12,58 +12,61 @@ from tickdsl.graph.structure import Structure
 from tickdsl.plan.model import Plan
 from tickdsl.plan.study import Study
 
-#: More workers than that only take memory from each other.
+#: More workers than this only use more memory.
 _MAX_JOBS = 8
-#: Multiply-adds of a forward step from which a second thread pays.
+#: Multiply-adds of a forward pass from which a second thread is faster.
 _MIN_MACS_FOR_THREADS = 1_000_000_000
-#: Multiply-adds of a forward step from which one task keeps a GPU busy. Counted, not measured: ResNet-20 at batch 128
-#: (5 billion) leaves most of a large GPU idle between its launches, VGG-16 (40 billion) does not.
+#: Multiply-adds of a forward pass from which one task keeps a GPU busy. Estimated, not measured: ResNet-20 with batch
+#: size 128 (5 billion) leaves most of a large GPU idle between kernel launches, VGG-16 (40 billion) does not.
 _GPU_FILLING_MACS = 10_000_000_000
-#: Tasks at a time on a GPU that one of them does not fill.
+#: Tasks at the same time on a GPU that a single task does not keep busy.
 _JOBS_ON_GPU = 4
-#: Trainings in one stacked network on a GPU: as many leave a single one's launches behind (counted, not measured).
+#: Trainings in one stacked network on a GPU, which hides the launch overhead of a single one (estimated, not measured).
 _STACK_ON_GPU = 8
-#: The share of a GPU's memory that the tasks of a run divide among them; the rest is for their contexts.
+#: The share of the memory of a GPU that the tasks of a run divide among them; the rest is for their CUDA contexts.
 _GPU_MEMORY_SHARE = 0.9
 
 
 def available_cores() -> int:
-    """The cores that this process may use."""
+    """The number of cores that this process may use."""
     try:
         return max(1, len(os.sched_getaffinity(0)))
-    except AttributeError:  # only some systems tell
+    except AttributeError:  # not available on every system
         return os.cpu_count() or 1
 
 
 def default_jobs(device: str, study: Study, data: Path = DEFAULT_DATA_DIR) -> int:
-    """As many tasks at a time as there are cores, where there is that much work; on a GPU few, or one that fills it."""
+    """The default number of tasks at the same time.
+
+    At most the number of cores and the number of trainings; on a GPU at most 4, or 1 if one task keeps it busy.
+    """
     limit = max(1, min(available_cores(), study.trainings, _MAX_JOBS))
     if device == "cpu":
         return limit
     return min(limit, _JOBS_ON_GPU) if _forward_macs(study.plan, data) < _GPU_FILLING_MACS else 1
 
 
-def threads(plan: Plan, data: Path, jobs: int) -> int:
-    """The cores divided among the jobs; one for networks whose steps are too small to divide.
+def threads_per_job(plan: Plan, data: Path, jobs: int) -> int:
+    """The number of threads of each job: an equal share of the cores, or 1 for networks with small steps.
 
-    On a busy machine a second thread does not slow small steps down a little but many times over.
+    On a busy machine, a second thread makes small steps many times slower.
     """
     cores_per_job = max(1, available_cores() // jobs)
     return cores_per_job if cores_per_job > 1 and _forward_macs(plan, data) >= _MIN_MACS_FOR_THREADS else 1
 
 
 def default_stack(device: str) -> int:
-    """How many trainings of equal shape are tried as one stacked network: none on a CPU, where that was slower."""
+    """The default number of trainings of equal shape to stack; 1 on a CPU, where stacking was measured to be slower."""
     return 1 if device == "cpu" else _STACK_ON_GPU
 
 
 def gpu_memory_share(jobs: int) -> float | None:
-    """The share of a GPU's memory that one of so many tasks may take; None where it has no neighbours."""
+    """The share of the memory of a GPU that each of `jobs` tasks may use; None (no limit) for a single task."""
     return _GPU_MEMORY_SHARE / jobs if jobs > 1 else None
 
 
 def _forward_macs(plan: Plan, data: Path) -> int:
-    """The multiply-adds of one batch through the largest dense network of a plan."""
+    """The multiply-adds of a forward pass of one batch through the largest dense network of a plan."""
     return max(
         int(arm.recipe.get("batch", 128)) * int(cost(graph, Structure.dense(graph)).macs) // TRACE_BATCH_SIZE
         for arm in plan.arms

@@ -1,4 +1,4 @@
-"""What `precision=auto` is on the device of a study: a part of its steps, so that a store may serve several devices."""
+"""Resolve `precision=auto` for a device; it is part of the keys of steps, so a store can serve several devices."""
 
 from __future__ import annotations
 
@@ -14,23 +14,24 @@ T = TypeVar("T")
 
 
 def resolve_precision(plan: Plan, device: torch.device) -> Plan:
-    """The plan with every `precision=auto` replaced: bf16 on a GPU that computes in it, fp32 elsewhere."""
+    """The plan with every `precision=auto` replaced: by bf16 on a GPU with fast bf16, else by fp32."""
     precision = "bf16" if device.type == "cuda" and has_fast_bf16(device) else "fp32"
 
-    def recipe(options: Options) -> Options:
+    def resolve_recipe(options: Options) -> Options:
         if options.get("precision") != "auto":
             return options
         rest = {name: value for name, value in options.items() if name != "precision"}
-        return rest if precision == "fp32" else {**rest, "precision": precision}  # defaults are left out
+        return rest if precision == "fp32" else {**rest, "precision": precision}  # fp32 is the default
 
-    def tails(tail: tuple[T, ...]) -> tuple[T, ...]:
+    def resolve_tail(tail: tuple[T, ...]) -> tuple[T, ...]:
         return tuple(
-            attrs.evolve(item, recipe=recipe(item.recipe)) if isinstance(item, Retrain) else item for item in tail
+            attrs.evolve(item, recipe=resolve_recipe(item.recipe)) if isinstance(item, Retrain) else item
+            for item in tail
         )
 
-    def arm(item: Arm) -> Arm:
-        rounds = tuple(attrs.evolve(group, tail=tails(group.tail)) for group in item.rounds)
-        transfer = item.transfer and attrs.evolve(item.transfer, tail=tails(item.transfer.tail))
-        return attrs.evolve(item, recipe=recipe(item.recipe), rounds=rounds, transfer=transfer)
+    def resolve_arm(arm: Arm) -> Arm:
+        rounds = tuple(attrs.evolve(group, tail=resolve_tail(group.tail)) for group in arm.rounds)
+        transfer = arm.transfer and attrs.evolve(arm.transfer, tail=resolve_tail(arm.transfer.tail))
+        return attrs.evolve(arm, recipe=resolve_recipe(arm.recipe), rounds=rounds, transfer=transfer)
 
-    return attrs.evolve(plan, arms=tuple(map(arm, plan.arms)), helpers=tuple(map(arm, plan.helpers)))
+    return attrs.evolve(plan, arms=tuple(map(resolve_arm, plan.arms)), helpers=tuple(map(resolve_arm, plan.helpers)))

@@ -1,4 +1,4 @@
-"""What a run takes of its machine: processors, memory, and the first GPU where there is one."""
+"""Measure the load of the machine: CPU, memory, and the first GPU."""
 
 from __future__ import annotations
 
@@ -11,19 +11,19 @@ from tickdsl.records import events
 
 
 class ResourceMeter:
-    """Reads the load since the last reading."""
+    """Measures the load of the machine since the last measurement."""
 
     def __init__(self) -> None:
         self._process = psutil.Process()
         self._gpu = _first_gpu()
-        psutil.cpu_percent()  # the first reading has nothing to compare with
+        psutil.cpu_percent()  # the first call returns a meaningless 0.0
 
     def read(self) -> events.Resource:
         """The load now."""
         return events.Resource(cpu=psutil.cpu_percent(), ram=self._memory(), gpu=self._gpu_load())
 
     def _memory(self) -> int:
-        """Bytes of this process and those below it; pages that they share count once for each."""
+        """The memory of this process and its descendants in bytes; shared pages count once per process."""
         total = 0
         for process in [self._process, *self._process.children(recursive=True)]:
             with contextlib.suppress(psutil.Error):  # it has just ended
@@ -43,7 +43,7 @@ class ResourceMeter:
                 "total": int(memory.total),
                 "watts": pynvml.nvmlDeviceGetPowerUsage(self._gpu) / 1000,
             }
-        except pynvml.NVMLError:  # what this device does not tell
+        except pynvml.NVMLError:  # the device does not report all of these
             self._gpu = None
             return None
 
@@ -54,5 +54,5 @@ def _first_gpu() -> Any | None:
     try:
         pynvml.nvmlInit()
         return pynvml.nvmlDeviceGetHandleByIndex(0)
-    except pynvml.NVMLError:  # no driver, or no device
+    except pynvml.NVMLError:  # no driver or no device
         return None

@@ -1,4 +1,4 @@
-"""Trial passes of a study's network on its own pictures: what this machine does faster is measured with them."""
+"""Trial passes of a network on its training images, to measure what is faster on this machine."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from tickdsl.training.recipes.recipe import Recipe
 
 @attrs.frozen
 class SpeedTrial:
-    """The dense network of a step, trained on its first batch, on a CPU."""
+    """A trial of the dense network of a step on its first batch, on the CPU."""
 
     step: Step
     network: DenseNetwork
@@ -30,7 +30,7 @@ class SpeedTrial:
 
     @property
     def label(self) -> str:
-        """All that a time measured here depends on, the machine excepted."""
+        """Everything that a measured time depends on except the machine; part of the keys of stored choices."""
         model, shape = self.step.args["model"], "x".join(map(str, self.network.shape))
         options = f" {canonical_json(model['options']).decode()}" if model["options"] else ""
         return (
@@ -41,7 +41,10 @@ class SpeedTrial:
     def training_pass(
         self, layout: str, wrap: Callable[[nn.Module], Callable[[Tensor], Tensor]] = lambda module: module
     ) -> Callable[[], object]:
-        """One forward and backward pass of a copy in that memory layout, which goes through what `wrap` makes of it."""
+        """A function that runs a forward and backward pass of a copy of the network in a memory layout.
+
+        `wrap` may replace the forward pass, e.g. by a compiled one.
+        """
         module = copy.deepcopy(self.network.module).train()
         set_memory_format(module, LAYOUTS[layout])
         forward = wrap(module)

@@ -1,1 +1,1 @@
-"""Which step is done next, and by whom; everything that happens is said as events."""
+"""The interpreter and its scheduler: which step runs next, and the events that report it."""

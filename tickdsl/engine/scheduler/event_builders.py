@@ -1,4 +1,4 @@
-"""A study in the words of events: its steps by short names, its arms, its measurements."""
+"""Build events from the steps and measurements of a study."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from tickdsl.records import events
 
 
 def short_step_names(study: Study) -> dict[str, str]:
-    """A short name for each step: the first digits of its key, as many as tell all apart."""
+    """A short name for each step: the first digits of its key, at least 8, as many as make the names unique."""
     length = 8
     while len({key[:length] for key in study.graph}) < len(study.graph):
         length += 1
@@ -24,7 +24,7 @@ def short_step_names(study: Study) -> dict[str, str]:
 def plan_resolved_event(
     study: Study, stored: Callable[[str], bool], notes: tuple[str, ...] = ()
 ) -> events.PlanResolved:
-    """The study as the event that opens a run."""
+    """The study as an event; `stored` tells whether the result of a key is stored."""
     names = short_step_names(study)
     last_level = {arm.id: 0 for arm in study.plan.arms}
     for level in study.levels:
@@ -66,7 +66,7 @@ def _measurement_info(m: Measurement, names: Mapping[str, str]) -> events.Measur
 
 
 def metric_event(m: Measurement, metrics: Mapping[str, Any], step_name: str) -> events.Metric:
-    """A measurement as an event; `metrics` are its step's metrics, `step_name` is its step's."""
+    """A measurement as an event, with the metrics and the short name of its step."""
     return events.Metric(
         arm=m.arm,
         contestant=m.contestant,
@@ -88,9 +88,9 @@ def metric_event(m: Measurement, metrics: Mapping[str, Any], step_name: str) -> 
 def measure_event(
     m: Measurement, record: Mapping[str, Any], step_name: str, measuring: MeasurementOptions
 ) -> events.Measure | None:
-    """What `report` asks beside accuracy as an event; `record` is that of the step `step_name` that tells it.
+    """A measurement of another metric than accuracy as an event; `record` is the record of the result of its step.
 
-    None where the step does not tell it after all.
+    None if the result does not have this metric.
     """
     if m.report_metric in TRAINING_METRICS:
         measured = training_figures(m.report_metric, record, measuring)
@@ -113,17 +113,17 @@ def measure_event(
 
 
 def layers_event(m: Measurement, remaining: Mapping[str, Mapping[str, int]]) -> events.Layers:
-    """What is left of the layers where a measurement was made."""
+    """What is left of the layers of a measured network, as an event."""
     return events.Layers(arm=m.arm, contestant=m.contestant, level=m.level, seed=m.seed, **remaining)
 
 
 def scalar_metrics(metrics: Mapping[str, Any]) -> dict[str, Any]:
-    """Metrics without the course of the training: what is kept in memory and said in events."""
+    """The metrics that are numbers, without the history of the training."""
     return {name: value for name, value in metrics.items() if isinstance(value, int | float)}
 
 
 def epochs(step: Step) -> float | None:
-    """How many epochs a training takes, where its recipe counts in epochs."""
+    """The number of epochs of a training; None for other steps, and if the recipe or its budget is not in epochs."""
     if step.operation != "train" or "budget" in step.args:
         return None
     length = Moment.parse(step.args["recipe"]["length"])

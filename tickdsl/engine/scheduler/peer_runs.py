@@ -1,4 +1,4 @@
-"""Steps that other runs on the same store are doing: this run waits for their results, or takes over."""
+"""Steps that other runs with the same store are running: this run waits for their results, or takes them over."""
 
 from __future__ import annotations
 
@@ -11,7 +11,10 @@ _POLL_SECONDS = 0.5
 
 
 class PeerRuns:
-    """`say` is told the key of a step that another run has, and which run that is, once for each step."""
+    """The steps (`keys`) that other runs are running.
+
+    `on_held` is called once per step with its key and a description of the process that runs it.
+    """
 
     def __init__(self, store: Store, on_held: Callable[[str, str], None]) -> None:
         self._store = store
@@ -21,7 +24,7 @@ class PeerRuns:
         self.keys: set[str] = set()
 
     def hold(self, key: str) -> bool:
-        """Whether another run is doing a step; where none is, this run has claimed it."""
+        """Claim a step; returns whether another run holds it instead."""
         holder = self._store.claims.acquire(key)
         if holder is None:
             return False
@@ -32,7 +35,7 @@ class PeerRuns:
         return True
 
     def poll_due(self) -> bool:
-        """Whether it is time to look what the other runs have done since."""
+        """Whether it is time to check the progress of the other runs."""
         now = time.monotonic()
         if not self.keys or now - self._last_poll < _POLL_SECONDS:
             return False
@@ -40,7 +43,7 @@ class PeerRuns:
         return True
 
     def pop_released(self) -> list[str]:
-        """The steps that nobody else is doing any more: they are done, were given up, or their run has died."""
+        """The steps that no other run holds any more: they are done, or were given up, or their run has died."""
         released = [key for key in self.keys if key in self._store or self._store.claims.acquire(key) is None]
         self.keys.difference_update(released)
         return released

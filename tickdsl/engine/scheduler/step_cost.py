@@ -1,4 +1,4 @@
-"""What the steps of a study cost, near enough to tell which of them should not wait."""
+"""Estimate the cost of steps, to find the longest chains of steps."""
 
 from __future__ import annotations
 
@@ -19,23 +19,23 @@ from tickdsl.records.canonical import canonical_json
 from tickdsl.training.catalogue import architecture_options, known_size
 from tickdsl.training.recipes.recipe import Recipe, steps_per_epoch
 
-#: Training pictures of a data set that does not say how many it has.
+#: The assumed number of training images of a data set of unknown size.
 _DEFAULT_IMAGES = 50_000
-#: A backward pass costs about two forward passes.
+#: A forward and a backward pass cost about as much as three forward passes.
 _FORWARD_EQUIVALENTS = 3
-#: What is no training looks at some pictures once: a share of an epoch.
-_LOOK_SHARE = 0.05
+#: The share of the training images that a step other than a training is assumed to process once.
+_SCORING_SHARE = 0.05
 
 
 def step_cost(study: Study, root: Path) -> Callable[[str], float]:
-    """The multiply-adds of a step by its key, those of the dense network: what is pruned costs less, in the same order.
+    """A function from the key of a step to its cost in multiply-adds, as if the network were dense.
 
-    Raises TickdslError where a network cannot be traced on its data.
+    Raises TickdslError when it is called if the network cannot be traced on its data.
     """
 
     @functools.cache
-    def macs(subject: bytes) -> float:
-        model, data = json.loads(subject)
+    def macs(model_and_data: bytes) -> float:
+        model, data = json.loads(model_and_data)
         shape, classes = image_shape_and_classes(Data(data["name"], data["options"]), root)
         graph = model_graph(model["name"], canonical_json(architecture_options(model["options"])), classes, shape)
         return float(cost(graph, Structure.dense(graph)).macs) / TRACE_BATCH_SIZE
@@ -50,12 +50,12 @@ def step_cost(study: Study, root: Path) -> Callable[[str], float]:
 
 
 def images_processed(step: Step) -> float:
-    """How many pictures go through the network, forwards and back counted as three."""
+    """The number of images that a step processes; a forward and backward pass counts as three forward passes."""
     data = step.args["data"]
     dataset_size = known_size(data["name"], "train", data["options"]) or _DEFAULT_IMAGES
     train_size = max(1, dataset_size // data["part"]["parts"]) if data.get("part") else dataset_size
     if step.operation != "train":
-        return _LOOK_SHARE * train_size
+        return _SCORING_SHARE * train_size
     recipe = Recipe.from_dict(step.args["recipe"])
     per_epoch = steps_per_epoch(train_size, recipe.batch)
     total = recipe.steps(per_epoch)

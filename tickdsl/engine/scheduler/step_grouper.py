@@ -1,4 +1,4 @@
-"""What is begun next, and what together with it: trainings so alike that they may be done as one stacked network."""
+"""Group the steps that start together: trainings that can be stacked as one network."""
 
 from __future__ import annotations
 
@@ -6,31 +6,31 @@ import functools
 from collections.abc import Collection
 
 from tickdsl.engine.scheduler.step_scheduler import StepScheduler
-from tickdsl.engine.steps.context import STRUCTURE
+from tickdsl.engine.steps.result_files import STRUCTURE
 from tickdsl.graph.structure import Structure, StructureError
 from tickdsl.plan.steps import Step
 from tickdsl.plan.study import Study
 from tickdsl.records.canonical import canonical_json
 from tickdsl.records.store import Store
 
-#: Operations that take moments beside a training.
+#: Operations that are short compared with a training.
 _SHORT_OPERATIONS = frozenset({"init", "prune", "overlap", "random-structure", "transfer"})
-#: Arguments of a step that make its training one of its own.
+#: Arguments of a step whose training cannot be stacked.
 _UNSTACKABLE_ARGS = frozenset({"distill", "budget"})
 
 
 class StepGrouper:
-    """Takes steps from a frontier, up to `most` of them together."""
+    """Takes steps from a scheduler, up to `max_batch` of them together."""
 
     def __init__(self, study: Study, store: Store, scheduler: StepScheduler, max_batch: int) -> None:
         self._study, self._scheduler, self._max_batch = study, scheduler, max_batch
         self._keys = StackingKeys(study, store)
 
     def take_batch(self, running: Collection[str], fragile: Collection[str]) -> list[str]:
-        """The next step, and others to be given to its worker with it; nothing where none can begin now.
+        """The next step, and the steps that its worker gets with it; empty if no step can start now.
 
-        Where trainings are stacked, they wait for the short steps that make more of them ready. `running` are the steps
-        that are being done; those that are `fragile` are done alone.
+        If trainings are stacked, they wait for short steps that make more trainings ready. `running` are the steps that
+        are running; `fragile` steps, whose worker has died before, run alone.
         """
         if self._max_batch > 1:
             if short := self._scheduler.take_matching(self._is_short, 1):
@@ -41,7 +41,7 @@ class StepGrouper:
         return [] if key is None else [key, *self._stackable_with(key, fragile)]
 
     def disable(self, key: str) -> bool:
-        """Stack no trainings like that of `key` any more; False where that was so before."""
+        """Stop stacking trainings like `key`; returns False if they were not stacked anyway."""
         return self._keys.disable(key)
 
     def _stackable_with(self, key: str, fragile: Collection[str]) -> list[str]:
@@ -58,7 +58,7 @@ class StepGrouper:
 
 
 class StackingKeys:
-    """Words for what trainings must have in common: those with equal words may be stacked."""
+    """Stacking keys: trainings with equal keys can be stacked."""
 
     def __init__(self, study: Study, store: Store) -> None:
         self._study, self._store = study, store
@@ -66,12 +66,12 @@ class StackingKeys:
         self._stacking_key = functools.cache(self._make_key)
 
     def key_for(self, key: str) -> bytes | None:
-        """The words for a step; None for one that is not to be stacked. What it rests on must be there."""
+        """The stacking key of a step; None if it cannot be stacked. The results that it reads must be stored."""
         stacking_key = self._stacking_key(key)
         return None if stacking_key in self._disabled else stacking_key
 
     def disable(self, key: str) -> bool:
-        """Stack no trainings like that of `key` any more; False where that was so before."""
+        """Stop stacking trainings like `key`; returns False if they were not stacked anyway."""
         stacking_key = self._stacking_key(key)
         if stacking_key is None or stacking_key in self._disabled:
             return False
@@ -88,15 +88,15 @@ class StackingKeys:
             return None
         args = {name: value for name, value in step.args.items() if name != "noise"}
         part = step.args["data"].get("part") or {}
-        # Shares of the pictures are drawn from the seed.
+        # A part by samples is drawn with the seed, so trainings of different seeds have different data.
         part_seed = step.seed if part.get("by") == "samples" else None
         try:
             return canonical_json([args, part_seed, self._structure_sizes(step)])
-        except (KeyError, StructureError):  # damaged meanwhile: the step itself will tell
+        except (KeyError, StructureError):  # damaged in the meantime: the step itself will report it
             return None
 
     def _structure_sizes(self, step: Step) -> object:
-        """What the structure of a step leaves of each channel group, and the blocks that are gone."""
+        """The number of units that the structure of a step leaves in each channel group, and the removed blocks."""
         key = step.parents.get("structure")
         if key is None:
             return [{}, []]

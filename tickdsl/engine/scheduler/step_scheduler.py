@@ -1,12 +1,12 @@
-"""Which steps are wanted now: measurements of confirmed levels, and what they still need.
+"""Schedule steps: which steps are needed, and in which order they run.
 
-A level is confirmed when nothing ended its arm before: `until` was not reached, no `stop when` held. So a plan's
-dynamic end needs no dynamic graph, and what is run does not depend on the order in which results arrive. Each
-result costs what hangs on it, not the size of the study.
+Needed are the measurements of confirmed levels and the steps that these depend on. A level is confirmed if nothing has
+ended its arm before: `until` was not reached, and no `stop when` was true. So arms can end early although the graph is
+static, and the steps that run do not depend on the order in which results arrive. A new result costs time proportional
+to its dependents, not to the size of the study.
 
-Of the steps that can begin, the one comes first behind which the longest chain of work waits: workers are idle at the
-end of a study for as long as its last chain takes alone. Steps that measure times wait until nothing else is being
-done, and nothing begins beside them.
+Of the steps that are ready, the one with the most expensive chain of dependents runs first, so that no long chain is
+left for the end of the study while other workers are idle. Steps that measure times run alone.
 """
 
 from __future__ import annotations
@@ -22,16 +22,16 @@ from tickdsl.plan.study import Level, Measurement, Study
 
 Metrics = Mapping[str, Any]
 ArmSeed = tuple[str, int]
-#: Slack for shares that were computed in floating point.
+#: Tolerance for shares that are computed in floating point.
 _EPSILON = 1e-9
 
 
 class StepScheduler:
-    """The steps to do, handed out by `take`, parents first.
+    """The needed steps of a study, handed out by `take`, parents first.
 
-    `metrics(key)` gives those of a step whose result is there, None for the others; `work(key)` what a step costs, in
-    any unit. The owner tells of results by `finish` and of failures by `fail`, and collects what became known by
-    `measured`.
+    `metrics(key)` returns the metrics of a stored result, else None; `step_cost(key)` the cost of a step, in any unit.
+    The owner reports results by `finish` and failures by `fail`, and gets the completed measurements from
+    `pop_measured`.
     """
 
     def __init__(
@@ -61,7 +61,7 @@ class StepScheduler:
         self._needed: set[str] = set()
         self._parents_left: dict[str, int] = {}
         self._ready_heap: list[int] = []
-        self._exclusive_heap: list[int] = []  # those of them that want to be undisturbed
+        self._exclusive_heap: list[int] = []  # ready steps that must run alone
         self._taken: set[str] = set()
         self._unreachable: set[str] = set()
         self._expected: dict[str, list[Measurement]] = {}
@@ -73,11 +73,11 @@ class StepScheduler:
 
     @property
     def pending(self) -> bool:
-        """Whether anything is left to do, or being done."""
+        """Whether any step is still needed, including the steps that are running."""
         return bool(self._needed)
 
     def take(self) -> str | None:
-        """The next step whose parents are there; None where all of those are being done."""
+        """The next step to run; None if none is ready."""
         if any(self._is_exclusive(key) for key in self._taken):
             return None
         heaps = (self._ready_heap,) if self._taken else (self._ready_heap, self._exclusive_heap)
@@ -88,34 +88,34 @@ class StepScheduler:
                 return key
         return None
 
-    def take_matching(self, fits: Callable[[str], bool], limit: int) -> list[str]:
-        """Up to `limit` further steps that could be taken now, of those that fit; none that wants to be undisturbed."""
+    def take_matching(self, matches: Callable[[str], bool], limit: int) -> list[str]:
+        """Up to `limit` more steps that are ready and match, without those that must run alone."""
         taken: list[str] = []
         if limit < 1 or any(self._is_exclusive(key) for key in self._taken):
             return taken
         for rank in sorted(set(self._ready_heap)):
             key = self._by_rank[rank]
-            if len(taken) < limit and self._is_ready(key) and fits(key):
+            if len(taken) < limit and self._is_ready(key) and matches(key):
                 self._taken.add(key)
                 taken.append(key)
         return taken
 
     def _is_ready(self, key: str) -> bool:
-        """Whether a step in the queue is still to be begun."""
-        open_still = key in self._needed and key not in self._taken and not self._parents_left[key]
-        return open_still and not self._is_left_on_the_way(key)
+        """Whether a queued step is needed, not taken, and has all its parents."""
+        can_start = key in self._needed and key not in self._taken and not self._parents_left[key]
+        return can_start and not self._comes_from_training(key)
 
     def requeue(self, key: str) -> None:
-        """A step that was taken is to be done after all."""
+        """Put back a step that was taken."""
         self._taken.discard(key)
         self._push_if_ready(key)
 
     def dependencies(self, key: str) -> tuple[str, ...]:
-        """The steps whose results a step reads."""
+        """The steps whose results this step reads."""
         return self._dependencies[key]
 
     def requeue_after_loss(self, key: str, lost: Iterable[str]) -> None:
-        """A step that was taken cannot begin: results that it reads were there and are not any more."""
+        """Put back a step that was taken but cannot start because the results `lost` are no longer stored."""
         self._taken.discard(key)
         for dependency in lost:
             for dependent in self._dependents[dependency]:
@@ -124,7 +124,7 @@ class StepScheduler:
             self._require(dependency)
 
     def finish(self, key: str) -> None:
-        """The result of a step is there."""
+        """Report that the result of a step is stored."""
         self._taken.discard(key)
         if key in self._needed:
             self._needed.discard(key)
@@ -139,7 +139,7 @@ class StepScheduler:
             self._decide_end(pair, index)
 
     def fail(self, key: str) -> None:
-        """A step failed: what rests on it, and what only that would have needed, is not wanted any more."""
+        """Report that a step failed: its dependents, and steps that only these need, are not needed any more."""
         self._taken.discard(key)
         stack = [key]
         while stack:
@@ -154,20 +154,20 @@ class StepScheduler:
             self._require(target)
 
     def pop_measured(self) -> list[Measurement]:
-        """The measurements of confirmed levels whose result came in since the last call."""
+        """The measurements of confirmed levels that were completed since the last call."""
         measurements, self._new_measurements = self._new_measurements, []
         return measurements
 
     # -- levels
 
     def _confirm_level(self, pair: ArmSeed, index: int) -> None:
-        """The level of that index is confirmed, if there is one."""
+        """Confirm the level with this index, if there is one."""
         if index < len(self._levels[pair]):
             self._expect_measurements(self._measurements_at[pair, self._levels[pair][index].level, False])
             self._decide_end(pair, index)
 
     def _decide_end(self, pair: ArmSeed, index: int) -> None:
-        """Whether a confirmed level is the last one, as soon as that is known."""
+        """Confirm the next level or end the arm, as soon as it is known whether this level is the last."""
         levels = self._levels[pair]
         ends = True if index == len(levels) - 1 else self._arm_ends(levels[index])
         if isinstance(ends, str):
@@ -178,7 +178,7 @@ class StepScheduler:
             self._confirm_level(pair, index + 1)
 
     def _arm_ends(self, level: Level) -> bool | str:
-        """Whether the arm ends after this level, or the step whose result decides that."""
+        """Whether the arm ends after this level, or the key of the step whose result decides that."""
         if level.until is not None:
             remaining = self._metrics(level.structure)
             if remaining is None:
@@ -205,7 +205,7 @@ class StepScheduler:
     # -- steps
 
     def _require(self, target: str) -> None:
-        """A step is wanted, with all that it rests on and that is not there."""
+        """Mark a step as needed, with all its ancestors that have no result."""
         if target in self._unreachable:
             return
         stack = [target]
@@ -226,13 +226,13 @@ class StepScheduler:
     def _is_exclusive(self, key: str) -> bool:
         return self._study.step(key).operation in EXCLUSIVE_OPERATIONS
 
-    def _is_left_on_the_way(self, key: str) -> bool:
-        """Whether a dense training that is wanted too leaves this rewinding point on its way."""
+    def _comes_from_training(self, key: str) -> bool:
+        """Whether this step is a rewind point that a training, which is also needed, stores on its way."""
         return self._graph.nodes[key].get("prefix_of") in self._needed
 
 
 def _step_dependencies(study: Study, key: str) -> tuple[str, ...]:
-    """A step's parents, and the structures of the weights that it slices or learns from."""
+    """The parents of a step, and the structures of the weights that it slices or distills from."""
     parents = study.step(key).parents
     weight_sources = [parents[role] for role in ("weights", "teacher", "head") if role in parents]
     sources = [study.step(source_key).parents.get("structure") for source_key in weight_sources]
@@ -242,9 +242,9 @@ def _step_dependencies(study: Study, key: str) -> tuple[str, ...]:
 def _critical_path_costs(
     study: Study, dependents: Mapping[str, list[str]], step_cost: Callable[[str], float]
 ) -> dict[str, float]:
-    """The work of each step with the longest chain of steps that wait for it.
+    """The cost of each step together with its most expensive chain of dependents.
 
-    What reads a rewinding point waits for the training that leaves it on its way.
+    Steps that read a rewind point depend on the training that stores it.
     """
     nodes = study.graph.nodes
     successors = {key: [*dependents.get(key, ()), *nodes[key]["prefixes"].values()] for key in study.graph}
@@ -256,5 +256,5 @@ def _critical_path_costs(
 
 
 def metric_value(metrics: Metrics, name: str) -> float:
-    """A metric by its name in the language."""
+    """The value of a metric by its name in the plan language."""
     return float(metrics["macs" if name == "flops" else name])

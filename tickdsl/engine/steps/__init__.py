@@ -1,1 +1,1 @@
-"""A step to work: one function per operation."""
+"""Run a step: one function per operation."""

@@ -1,64 +1,39 @@
-"""What operations share in one process: networks with their graphs, data, and results of other steps."""
+"""The context that steps share in a process: data sets, networks, and the results of other steps."""
 
 from __future__ import annotations
 
 import functools
-import platform
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-import attrs
 import torch
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
 from torch import Tensor, nn
 
-from tickdsl import __version__
-from tickdsl.engine.building import TRACE_BATCH_SIZE
 from tickdsl.engine.dense_networks import DenseNetwork, dense_network
 from tickdsl.engine.hooks import Hooks
-from tickdsl.engine.layers import remaining_by_layer
 from tickdsl.engine.machine.machine_choices import machine_choices
+from tickdsl.engine.steps.result_files import STRUCTURE, WEIGHTS, result_record
+from tickdsl.engine.steps.settings import Settings
 from tickdsl.errors import TickdslError
-from tickdsl.graph.costs import cost
-from tickdsl.graph.indexing import remaining_weights
 from tickdsl.graph.model import ModelGraph
 from tickdsl.graph.structure import Structure
-from tickdsl.graph.surgery.compact import compact, compact_masks, slice_state_dict
+from tickdsl.graph.surgery.compact import compact, slice_state_dict
 from tickdsl.plan.steps import Step
 from tickdsl.plugins import PluginError
-from tickdsl.pruning.scope import remaining_unit_share
 from tickdsl.pruning.transfer import transfer_structure
 from tickdsl.records.canonical import canonical_json
-from tickdsl.records.process import host_name
 from tickdsl.records.store import Result, Store
 from tickdsl.training.catalogue import DATASETS, architecture_options
 from tickdsl.training.data import datasets
 
 Metrics = dict[str, Any]
 
-WEIGHTS, STRUCTURE = "weights.safetensors", "structure.safetensors"
-
-
-@attrs.frozen
-class Settings:
-    """How a run works, as opposed to what it computes: none of it is part of a step's key."""
-
-    store: Path
-    data: Path
-    device: str = "cpu"
-    threads: int = 1
-    jobs: int = 1
-    checkpoint_seconds: float = 30.0
-    #: How many trainings of equal shape are one stacked network; None: as many as come, where that was measured to pay.
-    stack: int | None = 1
-    #: Whether quoted names of plans run code.
-    allow_code: bool = False
-
 
 class Context:
-    """One process's view of the store, with what is dear to build kept at hand."""
+    """One process's access to the store, with data sets and networks that were built before."""
 
     def __init__(self, settings: Settings, hooks: Hooks | None = None) -> None:
         self.settings = settings
@@ -68,10 +43,13 @@ class Context:
         self.choices = machine_choices(self.store.root, lambda message: self.hooks.log(message))
         self._datasets: dict[bytes, datasets.Dataset] = {}
 
-    # -- data and networks
+    # -- data sets and networks
 
     def dataset(self, spec: Mapping[str, Any], seed: int | None) -> datasets.Dataset:
-        """The data set of a step, cut down to its part where the step names one."""
+        """The data set of a step, or the part of it that the step names.
+
+        Raises PluginError if a plug-in returns other data than when the plan was read.
+        """
         part = spec.get("part")
         key = canonical_json(
             {"name": spec["name"], "options": spec["options"], "part": part, "seed": seed if part else None}
@@ -80,8 +58,8 @@ class Context:
             if part is None:
                 dataset = datasets.load(spec["name"], root=self.settings.data, options=spec["options"])
                 if spec["name"] not in DATASETS.builtin and dataset.fingerprint != spec["fingerprint"]:
-                    message = f"`{spec['name']}` gives other data than when the plan was read"
-                    raise PluginError(message, "let it give the same at each call; fix the seeds of what it draws")
+                    message = f"`{spec['name']}` returned other data than when the plan was read"
+                    raise PluginError(message, "return the same data on every call; seed everything that is random")
             else:
                 whole = self.dataset({**spec, "part": None}, None)
                 dataset = datasets.take_part(
@@ -100,49 +78,52 @@ class Context:
     # -- results of other steps
 
     def structure(self, key: str | None, graph: ModelGraph) -> Structure:
-        """The structure that a step left; that of no step is the dense network's."""
+        """The structure that a step has stored; the dense structure if `key` is None."""
         if key is None:
             return Structure.dense(graph)
-        # A part's network differs from the whole's in its classifier; what was removed is the same.
+        # The networks of a data set and of its parts differ only in the classifier, so structures can be transferred.
         return transfer_structure(_load_structure(str(self._result(key).folder / STRUCTURE)), graph)
 
     def _result(self, key: str) -> Result:
-        """The result of a step, its files compared with what was written."""
+        """The result of a step, with the content of its files verified."""
         if not self.store.check(key):
             raise TickdslError(
-                f"the result {key[:8]} that this step rests on is damaged or was removed",
-                "run the plan again: it is made anew",
+                f"the result {key[:8]}, which this step needs, is damaged or was removed",
+                "run the plan again to compute it again",
             )
         return self.store.get(key)
 
     def step_parts(self, key: str) -> dict[str, Any]:
-        """What made a result: the parts of its step."""
+        """The parts of the step that made a result."""
         parts: dict[str, Any] = self._result(key).data["parts"]
         return parts
 
     def weights(self, key: str, target: Structure, graph: ModelGraph) -> dict[str, Tensor]:
-        """The state dict that a step left, sliced to a structure: this is what rewinding is."""
+        """The state dict that a step has stored, sliced to the structure `target`; this is how weights are rewound."""
         result = self._result(key)
         state: dict[str, Tensor] = load_file(result.folder / WEIGHTS)
         source = self.structure(result.data["parts"]["parents"].get("structure"), graph)
         return slice_state_dict(graph, state, source, target)
 
     def module(self, network: DenseNetwork, structure: Structure, state: Mapping[str, Tensor]) -> nn.Module:
-        """An ordinary network of that structure with those weights."""
+        """An ordinary module with this structure and these weights."""
         module = compact(network.module, network.graph, structure)
         module.load_state_dict(dict(state))
         return module
 
-    # -- results of this one
+    # -- results of this step
 
-    def store_result(self, step: Step, work: Callable[[Path], Metrics], began: float, shared_by: int = 1) -> Metrics:
-        """Store as a step's result what `work` leaves in the folder given to it, and the metrics that it gives back.
+    def store_result(
+        self, step: Step, write: Callable[[Path], Metrics], start_time: float, shared_by: int = 1
+    ) -> Metrics:
+        """Store the result of a step: the files that `write` puts into the given folder, and the metrics it returns.
 
-        Of the time since `began` (monotonic), which so many steps took together, it counts for an equal share.
+        The time since `start_time` (monotonic) is divided equally by the `shared_by` steps that ran together.
         """
         with self.store.writing(step.key) as draft:
-            metrics = work(draft.folder)
-            draft.finish(result_record(step, metrics, (time.monotonic() - began) / shared_by, self))
+            metrics = write(draft.folder)
+            seconds = (time.monotonic() - start_time) / shared_by
+            draft.finish(result_record(step, metrics, seconds, self.settings))
         return metrics
 
 
@@ -151,52 +132,8 @@ def _load_structure(path: str) -> Structure:
     return Structure.load(Path(path))
 
 
-def save_weights(folder: Path, state: Mapping[str, Tensor]) -> None:
-    """Weights as safetensors, on the CPU, in plain memory layout."""
-    plain = {name: tensor.detach().to("cpu").contiguous().clone() for name, tensor in state.items()}
-    save_file(plain, folder / WEIGHTS)
-
-
-def structure_metrics(graph: ModelGraph, structure: Structure) -> dict[str, Any]:
-    """What is left of a network: `params` without masked weights, `macs` a picture of the network that runs, `sparsity`
-    as the share of convolution and linear weights that is gone, `filters`, `neurons` and `layers` as the shares left,
-    `left` layer by layer.
-    """
-    left = remaining_weights(graph, structure)
-    dense_weights = sum(whole for _, whole in left.values())
-    kept_weights = sum(part for part, _ in left.values())
-    remaining_cost = cost(graph, structure)
-    masked = sum(int((~mask).sum()) for mask in compact_masks(graph, structure).values())
-    unit_shares = {unit: remaining_unit_share(graph, structure, unit) for unit in ("filters", "neurons", "layers")}
-    return {
-        "params": int(remaining_cost.params) - masked,
-        "macs": int(remaining_cost.macs) // TRACE_BATCH_SIZE,
-        "sparsity": 1 - kept_weights / dense_weights,
-        **unit_shares,
-        "left": remaining_by_layer(graph, structure),
-    }
-
-
-def result_record(step: Step, metrics: Mapping[str, Any], seconds: float, context: Context) -> dict[str, Any]:
-    """What is kept of a step beside the files of its result."""
-    return {
-        "operation": step.operation,
-        "parts": step.parts,
-        "metrics": metrics,
-        "seconds": round(seconds, 3),
-        "made": {
-            "tickdsl": __version__,
-            "torch": torch.__version__,
-            "python": platform.python_version(),
-            "host": host_name(),
-            "device": str(context.device),
-            "threads": context.settings.threads,
-        },
-    }
-
-
 def required_seed(step: Step) -> int:
-    """The seed of a step that must have one."""
+    """The seed of a step. Raises ValueError if it has none."""
     if step.seed is None:
-        raise ValueError(f"the {step.operation} step needs a seed")
+        raise ValueError(f"the {step.operation} step has no seed")
     return step.seed

@@ -1,6 +1,6 @@
-"""Steps that measure a trained network beside its accuracy. Their results are figures: numbers by name.
+"""Steps that measure a trained network: robustness, barrier, latency, memory, and metrics of plug-ins.
 
-`metrics` of such a step are `figures` and `how` they came about: `measured` or `estimated`.
+The metrics of such a step are `figures` (numbers by name) and `how` they were obtained: `measured` or `estimated`.
 """
 
 from __future__ import annotations
@@ -18,12 +18,11 @@ from tickdsl.engine.steps.context import Context
 from tickdsl.graph.structure import Structure
 from tickdsl.graph.surgery.compact import compact
 from tickdsl.metrics import shifted_test_sets
-from tickdsl.metrics.barrier import measure_barrier as instability
-from tickdsl.metrics.latency import measure_latency as time_to_classify
-from tickdsl.metrics.memory import measure_memory as bytes_needed
-from tickdsl.metrics.plugin import TrainedModel
-from tickdsl.metrics.plugin import metric_figures as own_metric
-from tickdsl.metrics.robustness import measure_robustness as accuracies
+from tickdsl.metrics.barrier import measure_barrier
+from tickdsl.metrics.latency import measure_latency
+from tickdsl.metrics.memory import measure_memory
+from tickdsl.metrics.plugin import TrainedModel, metric_figures
+from tickdsl.metrics.robustness import measure_robustness
 from tickdsl.plan.measurement_steps import DEFAULT_CONTEXT, MeasurementContext
 from tickdsl.plan.model import Plan
 from tickdsl.plan.steps import Step
@@ -35,15 +34,15 @@ from tickdsl.training.memory_layouts import preferred_memory_format, set_memory_
 from tickdsl.training.recipes.recipe import Recipe
 from tickdsl.training.rng import generator
 
-#: Data sets that may be CIFAR-10: what they hold is known once they are read.
+#: Data sets that may be CIFAR-10; their content is known only when they are read.
 _POSSIBLY_CIFAR10 = ("cifar10", "folder")
 _CPU_INFO = Path("/proc/cpuinfo")
 
 Metrics = dict[str, Any]
 
 
-def surroundings(plan: Plan, root: Path, device: torch.device) -> MeasurementContext:
-    """What the measurements that a plan asks for depend on: looked up only where it asks."""
+def measurement_context(plan: Plan, root: Path, device: torch.device) -> MeasurementContext:
+    """What the requested measurements of a plan depend on besides the network; looked up only if they are requested."""
     shifted_digests = DEFAULT_CONTEXT.shifted
     if "robustness" in plan.metrics:
         names = {arm.data.name for arm in plan.arms} | {arm.transfer.data.name for arm in plan.arms if arm.transfer}
@@ -55,22 +54,22 @@ def surroundings(plan: Plan, root: Path, device: torch.device) -> MeasurementCon
 
 
 def _machine_identity(device: torch.device) -> dict[str, str]:
-    """What tells machines apart on which networks take other times and bytes."""
+    """What identifies a machine on which times and memory may differ."""
     chip = torch.cuda.get_device_name(device) if device.type == "cuda" else _cpu_name()
     return {"host": host_name(), "chip": chip, "torch": str(torch.__version__)}
 
 
 def _cpu_name() -> str:
-    """The processor's name where Linux tells it, else its architecture."""
+    """The name of the processor on Linux, else its architecture."""
     lines = _CPU_INFO.read_text().splitlines() if _CPU_INFO.is_file() else []
     models = (line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
     return next(models, platform.machine())
 
 
 def robustness(step: Step, context: Context, folder: Path, prefixes: Mapping[str, Step]) -> Metrics:
-    """Accuracies on changed test pictures; see `measures.robustness`."""
+    """Accuracies on perturbed test images; see `tickdsl.metrics.robustness`."""
     measured = _MeasuredNetwork(step, context)
-    figures = accuracies(
+    figures = measure_robustness(
         measured.trained_module("weights"),
         measured.data,
         device=context.device,
@@ -82,9 +81,9 @@ def robustness(step: Step, context: Context, folder: Path, prefixes: Mapping[str
 
 
 def barrier(step: Step, context: Context, folder: Path, prefixes: Mapping[str, Step]) -> Metrics:
-    """The error on the line between two trainings; see `measures.barrier`."""
+    """The error barrier on the line between the weights of two trainings; see `tickdsl.metrics.barrier`."""
     measured = _MeasuredNetwork(step, context)
-    figures = instability(
+    figures = measure_barrier(
         measured.trained_module("weights"),
         measured.state("weights"),
         measured.state("other"),
@@ -97,9 +96,9 @@ def barrier(step: Step, context: Context, folder: Path, prefixes: Mapping[str, S
 
 
 def latency(step: Step, context: Context, folder: Path, prefixes: Mapping[str, Step]) -> Metrics:
-    """Times to classify, of the network that is left; see `measures.latency`."""
+    """Inference latency of the pruned network; see `tickdsl.metrics.latency`."""
     measured = _MeasuredNetwork(step, context)
-    figures = time_to_classify(
+    figures = measure_latency(
         measured.any_weights_module(),
         measured.random_images(step.args["batch"]),
         device=context.device,
@@ -110,9 +109,9 @@ def latency(step: Step, context: Context, folder: Path, prefixes: Mapping[str, S
 
 
 def memory(step: Step, context: Context, folder: Path, prefixes: Mapping[str, Step]) -> Metrics:
-    """Bytes that the network that is left needs; see `measures.memory`."""
+    """Memory of the pruned network in bytes; see `tickdsl.metrics.memory`."""
     measured = _MeasuredNetwork(step, context)
-    figures = bytes_needed(
+    figures = measure_memory(
         measured.any_weights_module(),
         measured.random_images(step.args["batch"]),
         Recipe.from_dict({"length": "1ep", "lr": 0.1, **step.args["recipe"]}),
@@ -123,17 +122,17 @@ def memory(step: Step, context: Context, folder: Path, prefixes: Mapping[str, St
 
 
 def plugin_metric(step: Step, context: Context, folder: Path, prefixes: Mapping[str, Step]) -> Metrics:
-    """What a plug-in measures; see `measures.own`."""
+    """A metric of a plug-in; see `tickdsl.metrics.plugin`."""
     measured = _MeasuredNetwork(step, context)
     network = measured.trained_module("weights").to(context.device).eval()
     return {
-        "figures": own_metric(step.args["metric"], TrainedModel(network, measured.data, context.device)),
+        "figures": metric_figures(step.args["metric"], TrainedModel(network, measured.data, context.device)),
         "how": MEASURED,
     }
 
 
 class _MeasuredNetwork:
-    """The network that a step looks at, and the data that it was made for."""
+    """The network that a step measures, and its data set."""
 
     def __init__(self, step: Step, context: Context) -> None:
         self._step, self._context = step, context
@@ -143,22 +142,23 @@ class _MeasuredNetwork:
         self.autocast = autocast_type(step.args.get("precision", "fp32"), context.device)
 
     def state(self, role: str) -> dict[str, Tensor]:
-        """The weights that a parent left."""
+        """The weights that the parent in this role has stored."""
         return self._context.weights(self._step.parents[role], self._structure, self._network.graph)
 
     def trained_module(self, role: str) -> nn.Module:
+        """The network with the weights of the parent in this role."""
         return self._with_memory_format(self._context.module(self._network, self._structure, self.state(role)))
 
     def any_weights_module(self) -> nn.Module:
-        """The network with whatever weights: neither its times nor its bytes depend on them."""
+        """The network with arbitrary weights: neither its latency nor its memory depends on them."""
         return self._with_memory_format(compact(self._network.module, self._network.graph, self._structure))
 
     def random_images(self, count: int) -> Tensor:
-        """Noise in the form of the data: [N, C, H, W]."""
+        """Random images of the shape of the data: [N, C, H, W]."""
         return torch.randn(count, *self.data.shape, generator=generator(0, "pictures"))
 
     def between_steps(self) -> None:
-        """Called between the parts of a measurement, of which a stop keeps nothing."""
+        """Let the worker stop or pause between two parts of a measurement; there is nothing to save."""
         self._context.hooks.between_steps(lambda: None)
 
     def _with_memory_format(self, module: nn.Module) -> nn.Module:
@@ -167,11 +167,11 @@ class _MeasuredNetwork:
 
 
 def _shifted_test_sets(step: Step, context: Context, data: Dataset) -> Iterator[shifted_test_sets.ShiftedTestSet]:
-    """The published test sets that the step names; none where its data are not what those belong to."""
+    """The published shifted test sets that the step names; empty if they do not belong to its data set."""
     benchmark_digests = step.args.get("shifted", {})
     if benchmark_digests and shifted_test_sets.applies_to(data):
         yield from (
-            test
-            for test in shifted_test_sets.read_shifted_sets(context.settings.data)
-            if test.benchmark in benchmark_digests
+            test_set
+            for test_set in shifted_test_sets.read_shifted_sets(context.settings.data)
+            if test_set.benchmark in benchmark_digests
         )

@@ -1,4 +1,4 @@
-"""A step to work: one function per operation. Reads its parents from the store, writes its result there."""
+"""Run a step: one function per operation. A step reads the results of its parents from the store and adds its own."""
 
 from __future__ import annotations
 
@@ -9,9 +9,11 @@ from pathlib import Path
 import torch
 
 from tickdsl.engine.steps import measurements, trainings
-from tickdsl.engine.steps.context import STRUCTURE, Context, Metrics, required_seed, save_weights, structure_metrics
+from tickdsl.engine.steps.context import Context, Metrics, required_seed
 from tickdsl.engine.steps.early_bird import prune_when_settled
-from tickdsl.engine.steps.scoring_context import criterion_subject
+from tickdsl.engine.steps.network_size import structure_metrics
+from tickdsl.engine.steps.result_files import STRUCTURE, save_weights
+from tickdsl.engine.steps.scoring_context import make_scoring_context
 from tickdsl.graph.structure import Structure
 from tickdsl.graph.surgery.compact import compact, compact_masks
 from tickdsl.plan.plugin_code import verify_plugin_code
@@ -27,9 +29,10 @@ Operation = Callable[[Step, Context, Path, Mapping[str, Step]], Metrics]
 
 
 def run_step(step: Step, context: Context, prefixes: Mapping[str, Step]) -> Metrics:
-    """Do a step's work and store its result; gives back its metrics.
+    """Run a step, store its result and return its metrics.
 
-    `prefixes` ({moment: step}) are rewinding points that a training deposits on its way.
+    `prefixes` ({moment: step}) are rewind points whose results a training stores on its way. Raises TickdslError if the
+    step cannot run or the code of a plug-in has changed, Stopped if the run was stopped.
     """
     start_time = time.monotonic()
     verify_plugin_code(step.args)
@@ -42,10 +45,10 @@ def _init(step: Step, context: Context, folder: Path, prefixes: Mapping[str, Ste
     structure = context.structure(step.parents.get("structure"), network.graph)
     role = step.args.get("role", "init")
     model = step.args["model"]
-    # A network whose initialisation is its constructor's cannot be drawn anew at its smaller size: there, fresh
-    # weights are a slice of a dense network of another seed.
+    # Networks that are initialised by their constructor cannot be initialised at the smaller size: their fresh weights
+    # are a slice of a dense network with another seed.
     seed = required_seed(step) if role == "init" else stream_seed(required_seed(step), role)
-    # Only the network that is pruned begins with weights from elsewhere: its rivals' are fresh.
+    # Only the network that is pruned starts from pretrained weights; the controls start from fresh ones.
     options = model["options"] if role == "init" else architecture_options(model["options"])
     fresh = create(model["name"], classes=network.classes, shape=network.shape, seed=seed, options=options)
     module = compact(fresh, network.graph, structure)
@@ -63,13 +66,13 @@ def _prune(step: Step, context: Context, folder: Path, prefixes: Mapping[str, St
     network = context.dense_network(step)
     structure = context.structure(step.parents.get("structure"), network.graph)
     if "settles" in step.args:
-        choice = prune_when_settled(step, context, network, structure)
-        save_weights(folder, choice.weights)
-        settling_metrics = {"settled": choice.settled, "epoch": choice.epoch, "distances": choice.distances}
-        return {**_save_structure(choice.structure, context, step, folder), **settling_metrics}
+        settled = prune_when_settled(step, context, network, structure)
+        save_weights(folder, settled.weights)
+        settling_metrics = {"settled": settled.settled, "epoch": settled.epoch, "distances": settled.distances}
+        return {**_save_structure(settled.structure, context, step, folder), **settling_metrics}
     state = context.weights(step.parents["weights"], structure, network.graph)
     matched = context.structure(step.parents["matched"], network.graph) if "matched" in step.parents else None
-    pruned = prune(criterion_subject(step, context, network, structure, state), step.args, matched)
+    pruned = prune(make_scoring_context(step, context, network, structure, state), step.args, matched)
     return _save_structure(pruned, context, step, folder)
 
 
@@ -93,7 +96,7 @@ def _save_structure(structure: Structure, context: Context, step: Step, folder: 
 
 
 def _transfer(step: Step, context: Context, folder: Path, prefixes: Mapping[str, Step]) -> Metrics:
-    """The weights of a network on other data, with the classifier of the network `head` on these."""
+    """The weights of a network trained on other data, with the classifier of the parent `head`."""
     network = context.dense_network(step)
     structure = context.structure(step.parents.get("structure"), network.graph)
     body = context.weights(step.parents["weights"], structure, network.graph)

@@ -1,4 +1,4 @@
-"""What a criterion is given: the network that is left, with its weights, and pictures from the seed's own stream."""
+"""The scoring context of a `prune` step: the current network, its weights, and images to score it on."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from tickdsl.engine.dense_networks import DenseNetwork
-from tickdsl.engine.steps.context import Context
+from tickdsl.engine.steps.context import Context, required_seed
 from tickdsl.graph.structure import Structure
 from tickdsl.graph.surgery.compact import compact_masks, slice_state_dict
 from tickdsl.plan.steps import Step
@@ -17,14 +17,17 @@ from tickdsl.training.data.sample import sample_batches
 from tickdsl.training.rng import generator
 
 
-def criterion_subject(
+def make_scoring_context(
     step: Step, context: Context, network: DenseNetwork, structure: Structure, state: Mapping[str, Tensor]
 ) -> ScoringContext:
-    """The subject of a `prune` step. Pictures depend on data and seed alone: every round looks at the same ones."""
+    """The scoring context of a `prune` step, for its criterion.
+
+    The images depend on the data set and the seed only, so every round scores on the same ones.
+    """
     random_draw = None
     if step.args["by"] == "random":
         part = step.args["data"].get("part", {}).get("index", 0)
-        random_draw = generator(_required_seed(step), "prune", step.args.get("round", 0), part)
+        random_draw = generator(required_seed(step), "prune", step.args.get("round", 0), part)
 
     def build_network(target: Structure) -> nn.Module:
         module = context.module(network, target, slice_state_dict(network.graph, state, structure, target)).to(
@@ -37,20 +40,14 @@ def criterion_subject(
                     parameter.mul_(masks[name].to(parameter.device))
         return module
 
-    def draw_images(target: Sample) -> list[Batch]:
+    def draw_images(sample: Sample) -> list[Batch]:
         return sample_batches(
             context.dataset(step.args["data"], step.seed),
-            generator(_required_seed(step), "prune", "pictures"),
-            per_class=target.per_class,
-            total=target.total,
-            batch=target.batch,
+            generator(required_seed(step), "prune", "pictures"),
+            per_class=sample.per_class,
+            total=sample.total,
+            batch=sample.batch,
             device=context.device,
         )
 
     return ScoringContext(network.graph, structure, state, random_draw, network.shape, build_network, draw_images)
-
-
-def _required_seed(step: Step) -> int:
-    if step.seed is None:
-        raise ValueError("a ranking that draws needs a seed")
-    return step.seed

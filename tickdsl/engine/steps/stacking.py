@@ -1,4 +1,4 @@
-"""Train steps that are done together, as one stacked network."""
+"""Run several `train` steps together, as one stacked network."""
 
 from __future__ import annotations
 
@@ -12,23 +12,22 @@ from tickdsl.engine.messages import Task
 from tickdsl.engine.steps.context import Context
 from tickdsl.engine.steps.trainings import PreparedTraining, prepare_training
 from tickdsl.errors import TickdslError
-from tickdsl.metrics import energy_counters
-from tickdsl.metrics.energy_meter import EnergyMeter
+from tickdsl.metrics import energy
 from tickdsl.plan.plugin_code import verify_plugin_code
 from tickdsl.training.history import TrainingHistory
+from tickdsl.training.measured_choices import MIN_SPEEDUP
 from tickdsl.training.stacked.eligibility import stacking_obstacle, stacking_speedup
 from tickdsl.training.stacked.training import train_stacked
-from tickdsl.training.timing import MIN_SPEEDUP
 
-#: Told by its key who leaves before the others end: with what failed, or to be done apart.
+#: Called with the key of a training that leaves the others early, and its error (None: it must run alone later).
 OnLeave = Callable[[str, TickdslError | None], None]
 
 
 def run_stacked_steps(tasks: Sequence[Task], context: Context, on_leave: OnLeave) -> None:
-    """Do train steps as one stacked network and store their results.
+    """Run `train` steps as one stacked network and store their results.
 
-    Where the trainings cannot be stacked, or that does not pay, the first is done by itself, and `context.hooks.single`
-    is told why.
+    If the trainings cannot be stacked, or stacking is not faster, the first one runs alone, the others leave, and
+    `context.hooks.not_stackable` is called with the reason.
     """
     start_time = time.monotonic()
     trainings: list[PreparedTraining] = []
@@ -47,17 +46,19 @@ def run_stacked_steps(tasks: Sequence[Task], context: Context, on_leave: OnLeave
     if len(trainings) > 1:
         _train_stacked(trainings, context, on_leave, start_time)
     elif trainings:
-        context.store_result(trainings[0].step, trainings[0].run, time.monotonic())  # the others' time is not its own
+        context.store_result(trainings[0].step, trainings[0].run, time.monotonic())  # without the time of the others
 
 
-def _train_stacked(trainings: Sequence[PreparedTraining], context: Context, leaves: OnLeave, start_time: float) -> None:
-    meter = EnergyMeter(energy_counters.open_counter(context.device))
+def _train_stacked(
+    trainings: Sequence[PreparedTraining], context: Context, on_leave: OnLeave, start_time: float
+) -> None:
+    meter = energy.EnergyMeter(energy.open_counter(context.device))
 
     def save() -> None:
         for training in trainings:
             training.checkpoint.save_now()
 
-    def between() -> None:
+    def before_step() -> None:
         meter.tick()
         context.hooks.between_steps(save)
 
@@ -65,8 +66,8 @@ def _train_stacked(trainings: Sequence[PreparedTraining], context: Context, leav
         [training.job for training in trainings],
         context.choices,
         device=context.device,
-        before_step=between,
-        on_leave=lambda place, error: leaves(trainings[place].step.key, error),
+        before_step=before_step,
+        on_leave=lambda index, error: on_leave(trainings[index].step.key, error),
     )
     for training, outcome in zip(trainings, outcomes, strict=True):
         if isinstance(outcome, TrainingHistory):
@@ -74,11 +75,11 @@ def _train_stacked(trainings: Sequence[PreparedTraining], context: Context, leav
             try:
                 context.store_result(training.step, save_result, start_time, outcome.stack_size)
             except TickdslError as error:
-                leaves(training.step.key, error)
+                on_leave(training.step.key, error)
 
 
 def _reason_against_stacking(trainings: Sequence[PreparedTraining], context: Context) -> str | None:
-    """What stands against stacking trainings, or that it does not pay; that is not asked where a person decided."""
+    """Why the trainings should not be stacked; None if they should. The speed matters only without `--stack N`."""
     jobs = [training.job for training in trainings]
     reason = stacking_obstacle(jobs, context.choices, context.device)
     if reason is not None or context.settings.stack is not None:
@@ -87,7 +88,7 @@ def _reason_against_stacking(trainings: Sequence[PreparedTraining], context: Con
     return (
         None
         if speedup >= MIN_SPEEDUP
-        else f"{len(trainings)} of them in one are {speedup:.2f} times as fast as one by one"
+        else f"{len(trainings)} stacked trainings are only {speedup:.2f} times as fast as separate ones"
     )
 
 

@@ -1,4 +1,4 @@
-"""Train steps: what they come to as trainings on this machine, and what is told of them when they are over."""
+"""Run `train` steps: prepare their trainings, and store their weights and metrics."""
 
 from __future__ import annotations
 
@@ -12,17 +12,19 @@ from torch import Tensor
 
 from tickdsl.engine.dense_networks import DenseNetwork
 from tickdsl.engine.machine.auto_compile import should_compile
-from tickdsl.engine.machine.memory_layout import layout
+from tickdsl.engine.machine.memory_layout import choose_layout
 from tickdsl.engine.machine.speed_trial import SpeedTrial
-from tickdsl.engine.steps.context import Context, Metrics, required_seed, result_record, save_weights, structure_metrics
+from tickdsl.engine.steps.context import Context, Metrics, required_seed
+from tickdsl.engine.steps.network_size import structure_metrics
+from tickdsl.engine.steps.result_files import result_record, save_weights
 from tickdsl.errors import TickdslError
 from tickdsl.graph.costs import cost
 from tickdsl.graph.structure import Structure
 from tickdsl.graph.surgery.compact import compact_masks
-from tickdsl.metrics import energy_counters
-from tickdsl.metrics.energy_meter import EnergyMeter
+from tickdsl.metrics import energy
 from tickdsl.moments import Moment
 from tickdsl.plan.steps import Step
+from tickdsl.plurals import plural
 from tickdsl.training.checkpoints import Checkpointer
 from tickdsl.training.history import EpochReport, TrainingHistory
 from tickdsl.training.job import TrainingJob
@@ -35,7 +37,7 @@ from tickdsl.training.step.distillation import Distillation
 
 @attrs.frozen
 class PreparedTraining:
-    """A train step made ready. `macs_share` is that of the dense network's multiply-adds which is left."""
+    """A `train` step that is ready to run; `macs_share` is the share of the dense multiply-adds that is left."""
 
     step: Step
     context: Context
@@ -47,33 +49,33 @@ class PreparedTraining:
     checkpoint: Checkpointer
 
     def run(self, folder: Path) -> Metrics:
-        """Train, and leave the weights in `folder`."""
-        context, meter = self.context, EnergyMeter(energy_counters.open_counter(self.context.device))
+        """Train, save the weights in `folder` and return the metrics."""
+        context, meter = self.context, energy.EnergyMeter(energy.open_counter(self.context.device))
 
-        def between() -> None:
+        def before_step() -> None:
             meter.tick()
             context.hooks.between_steps(self.checkpoint.save_now)
 
-        history = train(**self.job.as_kwargs(), device=context.device, before_step=between, choices=context.choices)
+        history = train(**self.job.as_kwargs(), device=context.device, before_step=before_step, choices=context.choices)
         return self.save_result(folder, history, meter)
 
-    def save_result(self, folder: Path, history: TrainingHistory, meter: EnergyMeter) -> Metrics:
-        """Leave the weights of the training that is over in `folder`.
+    def save_result(self, folder: Path, history: TrainingHistory, meter: energy.EnergyMeter) -> Metrics:
+        """Save the weights of a finished training in `folder` and return its metrics.
 
-        Of trainings that were stacked each counts for an equal share of their time and energy.
+        Stacked trainings count an equal share of their time and energy each.
         """
         save_weights(folder, self.job.model.state_dict())
         stacked = {"stacked": history.stack_size} if history.stack_size > 1 else {}
-        chosen = {"sparse": list(history.sparse), "layout": history.layout, "compiled": history.compiled, **stacked}
-        counted = meter.summary(self.context.settings.jobs * history.stack_size)
-        used = {"steps": history.stop - history.start, **chosen, **counted}
-        return {**_history_metrics(history), **used, **structure_metrics(self.network.graph, self.structure)}
+        choices = {"sparse": list(history.sparse), "layout": history.layout, "compiled": history.compiled, **stacked}
+        energy_used = meter.summary(self.context.settings.jobs * history.stack_size)
+        size = structure_metrics(self.network.graph, self.structure)
+        return {**_history_metrics(history), "steps": history.stop - history.start, **choices, **energy_used, **size}
 
 
 def prepare_training(step: Step, context: Context, prefixes: Mapping[str, Step]) -> PreparedTraining:
-    """A train step as a training; `prefixes` ({moment: step}) are rewinding points that it deposits on its way.
+    """Prepare a `train` step; `prefixes` ({moment: step}) are rewind points whose results it stores on its way.
 
-    Raises TickdslError where nothing is left to train.
+    Raises TickdslError if nothing is left to train.
     """
     network = context.dense_network(step)
     structure = context.structure(step.parents.get("structure"), network.graph)
@@ -84,7 +86,7 @@ def prepare_training(step: Step, context: Context, prefixes: Mapping[str, Step])
     start, stop = clock.step_at(step.args.get("start", "0it")), clock.step_at(step.args.get("stop", "end"))
     if start >= stop:
         raise TickdslError(
-            f"nothing is left to train: the training starts at {step.args.get('start')} of {recipe.length}",
+            f"nothing left to train: the training starts at {step.args.get('start')} of {recipe.length}",
             "rewind to an earlier moment",
         )
     checkpoint = Checkpointer(
@@ -94,10 +96,9 @@ def prepare_training(step: Step, context: Context, prefixes: Mapping[str, Step])
         on_saved=lambda done: context.hooks.checkpoint_saved(step.key, round(done / clock.per_epoch, 3)),
     )
     trial = SpeedTrial(step, network, data, recipe)
-    layout_name = layout(trial, context.device, context.choices)
-    dense_macs, macs_left = (
-        cost(network.graph, subject).macs for subject in (Structure.dense(network.graph), structure)
-    )
+    layout = choose_layout(trial, context.device, context.choices)
+    dense_macs = cost(network.graph, Structure.dense(network.graph)).macs
+    macs_share = cost(network.graph, structure).macs / dense_macs
     job = TrainingJob(
         model=module,
         data=data,
@@ -114,22 +115,22 @@ def prepare_training(step: Step, context: Context, prefixes: Mapping[str, Step])
             if start < clock.step_at(moment) < stop
         },
         distillation=_distillation(step, context, clock),
-        layout=layout_name,
+        layout=layout,
         compile=should_compile(
             trial,
-            layout_name,
+            layout,
             stop - start,
-            macs_left / dense_macs,
+            macs_share,
             device=context.device,
             choices=context.choices,
             hooks=context.hooks,
         ),
     )
-    return PreparedTraining(step, context, network, structure, trial, macs_left / dense_macs, job, checkpoint)
+    return PreparedTraining(step, context, network, structure, trial, macs_share, job, checkpoint)
 
 
 def _budgeted_recipe(step: Step, context: Context, network: DenseNetwork, structure: Structure) -> Recipe:
-    """The recipe of a training, as long as its budget of multiply-adds allows where it has one."""
+    """The recipe of a training, with the length that its budget of multiply-adds allows if it has one."""
     recipe = Recipe.from_dict(step.args["recipe"])
     if step.args.get("budget") != "flops":
         return recipe
@@ -140,7 +141,7 @@ def _budgeted_recipe(step: Step, context: Context, network: DenseNetwork, struct
 
 
 def _distillation(step: Step, context: Context, clock: _StepClock) -> Distillation | None:
-    """Who teaches in a training: the network that another training left, on the same data."""
+    """The distillation of a training from a teacher: the network of another training on the same data."""
     spec = step.args.get("distill")
     if spec is None:
         return None
@@ -154,31 +155,32 @@ def _distillation(step: Step, context: Context, clock: _StepClock) -> Distillati
 
 
 def _rewind_point_writer(prefix: Step, context: Context) -> Callable[[Mapping[str, Tensor]], None]:
-    """What a training does when it passes a rewinding point: leave the weights there as that step's result."""
+    """A callback that stores the weights of a training as the result of a rewind point."""
 
     def write(state: Mapping[str, Tensor]) -> None:
         if prefix.key not in context.store:
             with context.store.writing(prefix.key) as draft:
                 save_weights(draft.folder, state)
-                draft.finish(result_record(prefix, {}, 0.0, context))
+                draft.finish(result_record(prefix, {}, 0.0, context.settings))
         context.hooks.rewind_point_saved(prefix.key)
 
     return write
 
 
 class _StepClock:
-    """A recipe's moments as optimiser steps on a given number of pictures."""
+    """Converts the moments of a recipe to optimiser steps, for a number of training images."""
 
-    def __init__(self, recipe: Recipe, pictures: int) -> None:
-        self.per_epoch = steps_per_epoch(pictures, recipe.batch)
+    def __init__(self, recipe: Recipe, images: int) -> None:
+        self.per_epoch = steps_per_epoch(images, recipe.batch)
         self.total = recipe.length.steps(self.per_epoch)
         self.recipe = recipe
 
     def step_at(self, text: str) -> int:
+        """The optimiser step of a moment. Raises TickdslError if it is after the end of the recipe."""
         steps = Moment.parse(text).steps(self.per_epoch, self.total)
         if steps > self.total:
             raise TickdslError(
-                f"`to {text}` lies after the recipe's end ({self.recipe.length} = {self.total} steps)",
+                f"`to {text}` is after the end of the recipe ({self.recipe.length} = {plural(self.total, 'step')})",
                 "rewind to an earlier moment",
             )
         return steps
@@ -195,7 +197,7 @@ def _progress(report: EpochReport) -> dict[str, Any]:
 
 
 def _history_metrics(history: TrainingHistory) -> Metrics:
-    """The last epoch's figures are the training's; the best are kept beside them. `train_time` in seconds."""
+    """The metrics of the last epoch, with the best accuracy and its epoch; `train_time` is in seconds."""
     epochs = history.epochs
     last, best = epochs[-1], max(epochs, key=lambda e: e.test_accuracy)
     return {
@@ -210,6 +212,6 @@ def _history_metrics(history: TrainingHistory) -> Metrics:
 
 
 def _noise_seed(step: Step) -> int:
-    """The seed of a training's data order, alterations and dropout."""
+    """The seed of the data order, augmentation and dropout of a training."""
     noise = step.args.get("noise", 0)
     return stream_seed(required_seed(step), "noise", noise) if noise else required_seed(step)

@@ -1,1 +1,1 @@
-"""Where steps are done: in this process, or in several others."""
+"""Workers that run steps, in this process or in several others."""

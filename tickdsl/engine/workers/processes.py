@@ -1,6 +1,6 @@
-"""Several worker processes. Each has a pipe of its own: one that dies costs its own steps and nobody else's.
+"""A pool of worker processes. Each has its own pipe, so a worker that dies does not affect the others.
 
-They are forked from a server that has loaded torch once and never touched a GPU.
+They are forked from a server process that has imported torch but has not used a GPU.
 """
 
 from __future__ import annotations
@@ -19,8 +19,8 @@ from typing import Any
 import attrs
 
 from tickdsl.engine.messages import Message, Outcome, Task, WorkerLost
-from tickdsl.engine.steps.context import Settings
-from tickdsl.engine.workers.in_process import Worker
+from tickdsl.engine.steps.settings import Settings
+from tickdsl.engine.workers.worker import Worker
 
 _JOIN_SECONDS = 5.0
 
@@ -30,10 +30,10 @@ class _WorkerProcess:
     name: str
     process: Any
     pipe: Connection
-    keys: set[str] = attrs.field(factory=set)  # of what it is at
+    keys: set[str] = attrs.field(factory=set)  # the steps that it is running
 
     def send(self, message: Sequence[Task] | int) -> bool:
-        """Whether the worker was there to hear it."""
+        """Send tasks or a command; returns False if the worker has died."""
         try:
             self.pipe.send(message)
         except OSError:
@@ -42,7 +42,7 @@ class _WorkerProcess:
 
 
 class WorkerPool:
-    """`jobs` processes, begun as they are needed."""
+    """Up to `jobs` worker processes, started when they are needed; see `WorkerGroup` for the methods."""
 
     def __init__(self, settings: Settings, jobs: int) -> None:
         self._jobs = jobs
@@ -56,7 +56,7 @@ class WorkerPool:
         return sum(bool(worker.keys) for worker in self._workers) < self._jobs
 
     def submit(self, tasks: Sequence[Task]) -> str:
-        """Give tasks to a worker that has none."""
+        """Give tasks to an idle worker; returns its name."""
         while True:
             worker = next((worker for worker in self._workers if not worker.keys), None) or self._start_worker()
             if worker.send(tasks):
@@ -65,7 +65,7 @@ class WorkerPool:
             self._reap(worker)
 
     def poll(self, timeout: float) -> list[Message]:
-        """What the workers said; tasks whose worker died are Lost."""
+        """The messages of the workers, and a WorkerLost for each task whose worker has died."""
         messages: list[Message] = []
         readable = {id(pipe) for pipe in wait([worker.pipe for worker in self._workers], timeout)}
         for worker in [worker for worker in self._workers if id(worker.pipe) in readable]:
@@ -80,12 +80,12 @@ class WorkerPool:
         return messages
 
     def set_command(self, command: int) -> None:
-        """RUN, PAUSE or STOP, for all; one that died is noticed by `poll`."""
+        """Send RUN, PAUSE or STOP to all workers; `poll` notices workers that have died."""
         for worker in self._workers:
             worker.send(command)
 
     def close(self) -> None:
-        """End all workers at once: they end with their pipe."""
+        """End all workers at once: they exit when their pipe is closed."""
         for worker in self._workers:
             worker.pipe.close()
         while self._workers:
@@ -102,7 +102,7 @@ class WorkerPool:
         return worker
 
     def _reap(self, worker: _WorkerProcess) -> str:
-        """Wait for the end of a worker; how it died."""
+        """Wait for a worker to end and return how it ended."""
         self._workers.remove(worker)
         worker.pipe.close()
         worker.process.join(_JOIN_SECONDS)
@@ -117,8 +117,8 @@ class WorkerPool:
 
 @contextlib.contextmanager
 def _signals_blocked() -> Iterator[None]:
-    """Children begun here have SIGINT and SIGTERM blocked: those reach the whole group, and the engine answers."""
-    resource_tracker.ensure_running()  # it would unblock them when it is started on the way
+    """Start child processes with SIGINT and SIGTERM blocked: the engine handles them for the whole process group."""
+    resource_tracker.ensure_running()  # if it were started later, it would unblock them
     previous_mask = _block_signals()
     try:
         yield
@@ -131,7 +131,7 @@ def _block_signals() -> set[Any]:
 
 
 def _worker_main(settings: Settings, pipe: Connection) -> None:
-    """A worker's life: tasks from the pipe, messages into it, an outcome after each task; death when it closes."""
+    """The main function of a worker process: runs the tasks from the pipe and exits when the pipe is closed."""
     _block_signals()
     task_queue: queue.SimpleQueue[Sequence[Task]] = queue.SimpleQueue()
 
@@ -148,7 +148,7 @@ def _worker_main(settings: Settings, pipe: Connection) -> None:
             try:
                 message = pipe.recv()
             except (EOFError, OSError):
-                # The engine is gone, or wants no more: nobody would take the result.
+                # The engine has ended or closed the pool: nobody needs the result.
                 os._exit(1)
             if isinstance(message, int):
                 worker.command = message

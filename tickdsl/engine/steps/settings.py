@@ -1,0 +1,23 @@
+"""The settings of a run that steps need."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import attrs
+
+
+@attrs.frozen
+class Settings:
+    """How to run the steps; nothing here is part of the key of a step."""
+
+    store: Path
+    data: Path
+    device: str = "cpu"
+    threads: int = 1
+    jobs: int = 1
+    checkpoint_seconds: float = 30.0
+    #: The number of trainings of equal shape to stack; None: as many as there are, if that is measured to be faster.
+    stack: int | None = 1
+    #: Whether quoted names in plans may run code.
+    allow_code: bool = False

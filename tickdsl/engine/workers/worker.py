@@ -1,0 +1,124 @@
+"""A worker: runs tasks in the current process and reports to the interpreter by messages."""
+
+from __future__ import annotations
+
+import time
+import traceback
+from collections.abc import Callable, Sequence
+
+import torch
+
+from tickdsl.engine.hooks import Hooks
+from tickdsl.engine.machine.job_limits import gpu_memory_share
+from tickdsl.engine.messages import (
+    PAUSE,
+    RUN,
+    STOP,
+    CheckpointSaved,
+    LogMessage,
+    Message,
+    NotStackable,
+    Outcome,
+    Paused,
+    Progress,
+    RewindPointSaved,
+    StepWarning,
+    Stopped,
+    Task,
+)
+from tickdsl.engine.steps.context import Context
+from tickdsl.engine.steps.operations import run_step
+from tickdsl.engine.steps.settings import Settings
+from tickdsl.engine.steps.stacking import run_stacked_steps
+from tickdsl.errors import TickdslError
+from tickdsl.plugins import allow_code
+from tickdsl.training.devices import limit_memory, use_threads
+
+#: How often a worker checks for a new command while it is paused.
+POLL_SECONDS = 0.2
+
+
+class Worker:
+    """Runs tasks in this process.
+
+    `send` receives its messages. Between optimiser steps it calls `poll_control` and then obeys `command`: RUN, PAUSE
+    or STOP.
+    """
+
+    def __init__(
+        self, settings: Settings, send: Callable[[Message], None], poll_control: Callable[[], None] = lambda: None
+    ) -> None:
+        use_threads(settings.threads)
+        share = gpu_memory_share(settings.jobs)
+        if share is not None:
+            limit_memory(torch.device(settings.device), share)
+        if settings.allow_code:
+            allow_code()
+        self.command = RUN
+        self._send = send
+        self._poll_control = poll_control
+        self._keys: list[str] = []
+        self._context = Context(
+            settings,
+            Hooks(
+                progress=lambda key, report: send(Progress(key, report)),
+                between_steps=self._between_steps,
+                step_warning=lambda key, message: send(StepWarning(key, message)),
+                warn=lambda message: send(StepWarning(self._keys[0] if self._keys else "", message)),
+                log=lambda message: send(LogMessage(message)),
+                rewind_point_saved=lambda key: send(RewindPointSaved(key)),
+                checkpoint_saved=lambda key, epoch: send(CheckpointSaved(key, epoch)),
+                not_stackable=lambda key, reason: send(NotStackable(key, reason)),
+            ),
+        )
+
+    def run_tasks(self, tasks: Sequence[Task]) -> list[Outcome]:
+        """Run a task, or several trainings together, and return their outcomes; every error becomes an outcome.
+
+        The outcome of a training that leaves the others before their end is sent at once and not returned.
+        """
+        start_time = time.monotonic()
+        self._keys = [task.step.key for task in tasks]
+
+        def outcome(key: str, status: str, *reason: str | None) -> Outcome:
+            return Outcome(key, status, (time.monotonic() - start_time) / len(self._keys), *reason)
+
+        def on_leave(key: str, error: TickdslError | None) -> None:
+            self._send(outcome(key, "failed", error.message, error.hint) if error else outcome(key, "apart"))
+            self._keys.remove(key)
+
+        def outcomes_for_all(status: str, *reason: str | None) -> list[Outcome]:
+            return [outcome(key, status, *reason) for key in self._keys]
+
+        try:
+            if len(tasks) == 1:
+                run_step(tasks[0].step, self._context, tasks[0].prefixes)
+            else:
+                run_stacked_steps(tasks, self._context, on_leave)
+        except Stopped:
+            return outcomes_for_all("stopped")
+        except TickdslError as error:
+            return outcomes_for_all("failed", error.message, error.hint)
+        except (MemoryError, torch.OutOfMemoryError) as error:
+            first_line = (str(error).splitlines() or [""])[0]
+            options = (
+                "a smaller batch or fewer --jobs" if len(tasks) == 1 else "a smaller batch, fewer --jobs or --stack 1"
+            )
+            return outcomes_for_all("failed", f"out of memory: {first_line}".rstrip(": "), f"use {options}")
+        except Exception as error:
+            return outcomes_for_all("failed", f"{type(error).__name__}: {error}", None, traceback.format_exc())
+        return outcomes_for_all("done")
+
+    def _between_steps(self, save: Callable[[], None]) -> None:
+        self._poll_control()
+        if self.command == RUN:
+            return
+        save()
+        if self.command == PAUSE:
+            for key in self._keys:
+                self._send(Paused(key))
+        while self.command == PAUSE:
+            time.sleep(POLL_SECONDS)
+            self._poll_control()
+        if self.command == STOP:
+            raise Stopped

@@ -1,0 +1,34 @@
+"""The interface of a group of workers, as the interpreter uses it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Protocol
+
+from tickdsl.engine.messages import Message, Task
+
+
+class WorkerGroup(Protocol):
+    """Workers that run tasks."""
+
+    @property
+    def has_capacity(self) -> bool:
+        """Whether a task can start now."""
+        ...
+
+    def submit(self, tasks: Sequence[Task]) -> str:
+        """Start a task, or several trainings that may be stacked; returns the name of the worker.
+
+        An Outcome follows for each task.
+        """
+        ...
+
+    def poll(self, timeout: float) -> list[Message]:
+        """The messages of the workers since the last call; waits for them for at most `timeout` seconds."""
+        ...
+
+    def set_command(self, command: int) -> None:
+        """Send RUN, PAUSE or STOP to all workers."""
+
+    def close(self) -> None:
+        """End all workers at once, even if they are running a task."""
