@@ -129,7 +129,7 @@ def test_dry_run_shows_the_steps_and_makes_nothing(harness: Any) -> None:
     harness.write(TWO_ROUNDS)
     said = harness.run("--dry-run")
     assert said.exit == 0
-    assert "0 of" in said.out and "epochs are still to train" in said.out
+    assert "0 of" in said.out and "epochs left to train" in said.out
     assert not harness.store.exists() and not (harness.folder / "runs").exists()
 
 
@@ -139,7 +139,7 @@ def test_plan_says_what_is_stored(harness: Any) -> None:
     assert {step["stored"] for step in steps} == {False}
     harness.run()
     said = harness.call("plan", harness.plan, "--steps", "--store", harness.store)
-    assert f"{len(steps)} of {len(steps)} results are stored; 0 epochs are still to train" in said.out
+    assert f"{len(steps)} of {len(steps)} results stored; 0 epochs left to train" in said.out
     for step in steps:
         assert step["key"][:8] in said.out
 
@@ -147,7 +147,7 @@ def test_plan_says_what_is_stored(harness: Any) -> None:
 def test_plan_estimates_the_time_only_from_what_this_machine_did(harness: Any) -> None:
     harness.write(TWO_ROUNDS)
     here = ("plan", harness.plan, "--store", harness.store)
-    assert "no estimate of the time: no training of small-cnn on synthetic" in harness.call(*here).out
+    assert "time not estimated: no training of small-cnn on synthetic" in harness.call(*here).out
     assert json.loads(harness.call(*here, "--json").out)["time"] is None
     harness.run()
     took = sum(event.seconds for event in harness.events_of("step.end"))

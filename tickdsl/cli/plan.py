@@ -50,15 +50,17 @@ def show_plan(arguments: argparse.Namespace) -> int:
         print(expand_silently(plan, report.diagnostics, data=arguments.data), end="")
         return OK
     from tickdsl.engine.prepare_study import prepare_study
-    from tickdsl.inspect import plan_preview
+    from tickdsl.inspect.plan_json import as_json
+    from tickdsl.inspect.plan_preview import print_preview
+    from tickdsl.inspect.rerun_reasons import explain_rerun
+    from tickdsl.records.store import Store
 
     study = prepare_study(plan, arguments.data)
+    store = Store(arguments.store) if arguments.store.is_dir() else None  # a preview must not create a store
     if getattr(arguments, "why", None):
-        print(plan_preview.explain_rerun(study, arguments.why, arguments.store))
+        print(explain_rerun(study, arguments.why, store))
     elif getattr(arguments, "json", False):
-        print(json.dumps(plan_preview.as_json(study, arguments.store), indent=1))
+        print(json.dumps(as_json(study, store), indent=1))
     else:
-        plan_preview.print_preview(
-            study, arguments.store, arguments.data, every_step=getattr(arguments, "steps", False)
-        )
+        print_preview(study, store, arguments.data, every_step=getattr(arguments, "steps", False))
     return OK

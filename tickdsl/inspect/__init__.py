@@ -1,1 +1,1 @@
-"""What `tickdsl graph` and `tickdsl plan` show, before anything runs."""
+"""The output of `tickdsl graph` and `tickdsl plan`: networks and studies before a run."""

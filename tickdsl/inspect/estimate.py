@@ -1,4 +1,4 @@
-"""How long a study will take, from the trainings that this machine did before; no guess where it did none."""
+"""Estimate how long a study will take, from earlier trainings on this machine."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ from tickdsl.records.canonical import canonical_json
 from tickdsl.records.process import host_name
 from tickdsl.records.store import Store
 
-#: Between these quantiles of the earlier trainings lies what is told as the range.
+#: The range of the estimate lies between these quantiles of the earlier trainings.
 _LOW_QUANTILE, _HIGH_QUANTILE = 0.1, 0.9
 
 
 @attrs.frozen
 class Estimate:
-    """Seconds with `jobs` trainings at a time, and the range that earlier trainings suggest; from so many `samples`."""
+    """The time in seconds with `jobs` trainings at the same time, and its range; from `samples` earlier trainings."""
 
     seconds: float
     low: float
@@ -32,16 +32,16 @@ class Estimate:
 
 @attrs.frozen
 class NoEstimate:
-    """Why there is none."""
+    """Why the time cannot be estimated."""
 
     reason: str
 
 
 def estimate_duration(study: Study, remaining: Iterable[str], store: Store | None, jobs: int) -> Estimate | NoEstimate:
-    """The time that the trainings among the steps `remaining` take on this machine.
+    """Estimate the time of the trainings among the `remaining` steps on this machine.
 
-    Seconds per epoch are those of stored trainings of the same network on the same data with the same batch, made on
-    this host; removing filters makes later ones faster, so the range is as wide as theirs was.
+    The time per epoch is taken from stored trainings on this host with the same network, data set and batch size.
+    Pruned networks train faster, so the range is as wide as that of those trainings.
     """
     epochs_by_kind: dict[bytes, float] = {}
     names: dict[bytes, str] = {}
@@ -51,7 +51,7 @@ def estimate_duration(study: Study, remaining: Iterable[str], store: Store | Non
         if step.operation != "train" or "prefix_of" in study.graph.nodes[key]:
             continue
         if length is None:
-            return NoEstimate("a recipe counts in steps, not in epochs")
+            return NoEstimate("the length of a recipe is in steps, not in epochs")
         kind = _training_kind(step.parts["args"])
         epochs_by_kind[kind] = epochs_by_kind.get(kind, 0.0) + length
         names[kind] = _training_name(step)
@@ -60,7 +60,7 @@ def estimate_duration(study: Study, remaining: Iterable[str], store: Store | Non
     seconds_per_epoch = _seconds_per_epoch(store, set(epochs_by_kind))
     for kind in epochs_by_kind:
         if kind not in seconds_per_epoch:
-            return NoEstimate(f"no training of {names[kind]} was kept by this machine yet")
+            return NoEstimate(f"no training of {names[kind]} is stored from this machine yet")
     median, low, high = (
         sum(length * float(np.quantile(seconds_per_epoch[kind], q)) for kind, length in epochs_by_kind.items()) / jobs
         for q in (0.5, _LOW_QUANTILE, _HIGH_QUANTILE)
@@ -69,7 +69,7 @@ def estimate_duration(study: Study, remaining: Iterable[str], store: Store | Non
 
 
 def _seconds_per_epoch(store: Store | None, kinds: set[bytes]) -> dict[bytes, list[float]]:
-    """Seconds per epoch of the trainings that this host made, by kind."""
+    """The seconds per epoch of stored trainings of this host, by kind."""
     samples: dict[bytes, list[float]] = {}
     for key in store.keys() if store is not None else ():
         result = store.get(key).data if store is not None else {}

@@ -1,4 +1,4 @@
-"""A model graph as a drawing: Graphviz text, or a self-contained SVG laid out by topological generations."""
+"""Draw a model graph: as Graphviz source, or as a self-contained SVG laid out by topological generations."""
 
 from __future__ import annotations
 
@@ -27,9 +27,9 @@ class _Node:
 
 
 def layer_graph(view: GraphView) -> nx.DiGraph:
-    """Layers as nodes (attribute `node`), and operators where branches meet; edges follow the data, without cycles.
+    """An acyclic graph of the data flow between layers, and operators where branches meet (node attribute `node`).
 
-    A layer that runs again after others have used its result stands there as often as that.
+    A layer that runs again after others have used its output has a node for each time.
     """
     operators = view.graph.graph
     sources: dict[str, frozenset[str]] = {}
@@ -66,7 +66,7 @@ def layer_graph(view: GraphView) -> nx.DiGraph:
 
 
 def _is_compute(operators: nx.DiGraph, name: str) -> bool:
-    """Whether an operator calculates with weights or multiplies; others only hand on what they get."""
+    """Whether an operator uses weights or multiplies; others only pass their inputs on."""
     data = operators.nodes[name]
     reads = any(operators.nodes[parent]["kind"] == "parameter" for parent in operators.predecessors(name))
     return data["kind"] == "operator" and not data["view"] and (data["macs"] > 0 or reads)
@@ -86,7 +86,7 @@ def _layer_node(view: GraphView, layer: Layer) -> _Node:
 
 
 def as_dot(view: GraphView, title: str) -> str:
-    """Graphviz text: coupled groups by colour and letter, layers that can go whole as clusters."""
+    """Graphviz source; coupled groups share a colour and a letter, removable blocks are clusters."""
     layer_dag = layer_graph(view)
     lines = [
         f"digraph {_quoted(title)} {{",
@@ -99,10 +99,10 @@ def as_dot(view: GraphView, title: str) -> str:
         shape = "" if node.layer is not None else ", shape=ellipse"
         lines.append(f"  {_quoted(name)} [label={_quoted(label)}, fillcolor={_quoted(node.fill)}{shape}];")
     for index, block in enumerate(view.graph.layers):
-        inside = [name for name in layer_dag if name in block.members]
-        label = _quoted(f"{block.name} can go")
+        members = [name for name in layer_dag if name in block.members]
+        label = _quoted(f"{block.name}: removable")
         lines.append(f"  subgraph cluster_{index} {{ label={label}; color=gray60; style=dashed;")
-        lines += [f"    {_quoted(name)};" for name in inside]
+        lines += [f"    {_quoted(name)};" for name in members]
         lines.append("  }")
     lines += [f"  {_quoted(source)} -> {_quoted(target)};" for source, target in layer_dag.edges]
     return _ascii("\n".join([*lines, "}"]))
@@ -113,7 +113,7 @@ def _quoted(text: str) -> str:
 
 
 def as_svg(view: GraphView, title: str) -> str:
-    """A self-contained SVG: data flow downwards, coupled groups by colour and letter, removable layers framed."""
+    """A self-contained SVG; data flows down, coupled groups share a colour and letter, removable blocks have frames."""
     layer_dag = layer_graph(view)
     positions = _layout(layer_dag)
     right = max((x for x, _ in positions.values()), default=0) + _WIDTH + 3 * _MARGIN
@@ -135,7 +135,7 @@ def as_svg(view: GraphView, title: str) -> str:
 
 
 def _ascii(text: str) -> str:
-    """With character references, which Graphviz and SVG both read, whatever the terminal's encoding."""
+    """Replace non-ASCII characters by character references, which Graphviz and SVG understand, for any terminal."""
     return text.encode("ascii", "xmlcharrefreplace").decode()
 
 
@@ -143,14 +143,16 @@ Positions = Mapping[str, tuple[int, int]]
 
 
 def _layout(layer_dag: nx.DiGraph) -> dict[str, tuple[int, int]]:
-    """The upper left corner of every node: a row for each generation, below the leftmost of what leads there."""
+    """The upper left corner of every node: one row per generation, below the leftmost predecessor if possible."""
     positions: dict[str, tuple[int, int]] = {}
     columns: dict[str, int] = {}
     for row, names in enumerate(nx.topological_generations(layer_dag)):
-        wanted = {name: min((columns[parent] for parent in layer_dag.predecessors(name)), default=0) for name in names}
+        preferred = {
+            name: min((columns[parent] for parent in layer_dag.predecessors(name)), default=0) for name in names
+        }
         free = 0
-        for name in sorted(names, key=lambda name: wanted[name]):
-            columns[name] = max(free, wanted[name])
+        for name in sorted(names, key=lambda name: preferred[name]):
+            columns[name] = max(free, preferred[name])
             free = columns[name] + 1
             positions[name] = (
                 _MARGIN + columns[name] * (_WIDTH + _GAP_X),
@@ -168,12 +170,12 @@ def _block_frames(view: GraphView, positions: Positions) -> Iterator[str]:
             height = max(y for _, y in members) - top + _HEIGHT + 8
             yield (
                 f'<rect x="{left}" y="{top}" width="{width}" height="{height}" rx="8" fill="#f3fbf4" '
-                f'stroke="#5a9a68" stroke-dasharray="4 3"><title>{escape(block.name)} can go whole</title></rect>'
+                f'stroke="#5a9a68" stroke-dasharray="4 3"><title>{escape(block.name)}: removable</title></rect>'
             )
 
 
 def _edge_paths(layer_dag: nx.DiGraph, positions: Positions) -> Iterator[str]:
-    """To the next row; past rows in between down the own column, or around the side where that is the other's too."""
+    """The edges: straight to the next row; past several rows down the column, or around nodes in the same column."""
     style = 'fill="none" stroke="#666" marker-end="url(#head)"'
     for source, target in layer_dag.edges:
         (x1, y1), (x2, y2) = positions[source], positions[target]
@@ -191,14 +193,14 @@ def _edge_paths(layer_dag: nx.DiGraph, positions: Positions) -> Iterator[str]:
 
 
 def _inset(layer_dag: nx.DiGraph, name: str) -> int:
-    """How much lower than a layer's box an operator's is, above and below."""
+    """How much smaller the box of an operator is than that of a layer, at the top and at the bottom."""
     return 0 if layer_dag.nodes[name]["node"].layer is not None else _INSET
 
 
 def _node_box(node: _Node, x: int, y: int) -> Iterator[str]:
     middle = x + _WIDTH // 2
     if node.layer is None:
-        # As wide as a layer for the wires to meet it, but drawn small.
+        # As wide as a layer, so that edges meet it, but lower.
         yield (
             f'<rect x="{x}" y="{y + _INSET}" width="{_WIDTH}" height="{_HEIGHT - 2 * _INSET}" rx="10" '
             'fill="#ffffff" stroke="#bbb"/>'

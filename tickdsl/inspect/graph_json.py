@@ -1,4 +1,4 @@
-"""A model graph as JSON: the layers, the preview, and the graph as `ModelGraph.from_json` reads it."""
+"""A network as JSON: its layers, the preview, and the graph in the format of `ModelGraph.from_json`."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from tickdsl.inspect.uniform_pruning import Preview
 
 
 def as_json(spec: NetworkSpec, view: GraphView, preview: Preview | None) -> dict[str, Any]:
-    """One network. Costs are per picture."""
+    """The JSON object of one network; costs are per image."""
     return {
         "model": spec.model,
         "options": dict(spec.options),

@@ -1,4 +1,4 @@
-"""Which network `tickdsl graph MODEL` shows: one of the catalogue, with options and data from the command line."""
+"""The network of `tickdsl graph MODEL`: a model of the catalogue with options and a data set from the command line."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from tickdsl.plan.model import Data
 from tickdsl.plugins import is_quoted_target, require_plugin
 from tickdsl.training.catalogue import DATASETS, MODELS, PLUGIN_FAMILY, TORCHVISION_FAMILY, Option
 
-#: The data set whose pictures a family is made for.
+#: The data set that the models of a family are usually trained on.
 _DEFAULT_DATA_BY_FAMILY = {
     "lenet": "mnist",
     "convs": "cifar10",
@@ -28,16 +28,16 @@ _IMAGENET: tuple[Shape, int] = ((3, 224, 224), 1000)
 
 
 def spec_of_model(name: str, options: Iterable[tuple[str, str]], data: str | None, root: Path | None) -> NetworkSpec:
-    """A network of the catalogue; `data` names a data set and its options, as in a plan (`digits size=32`).
+    """A network of the catalogue; `data` is a data set with its options as in a plan, e.g. `digits size=32`.
 
-    Raises TickdslError for a name or an option that is unknown.
+    Raises TickdslError for an unknown name or option.
     """
     if is_quoted_target(name):
         require_plugin("model", name)
     if name not in MODELS:
         suggestion = did_you_mean(name, MODELS)
         raise TickdslError(
-            f"no model `{name}`, and no file of that name", suggestion or "`tickdsl graph --list` names all"
+            f"no model and no file named `{name}`", suggestion or "list all models with `tickdsl graph --list`"
         )
     parsed = _parse_options(name, options, MODELS[name].options)
     if data is not None:
@@ -62,14 +62,15 @@ def _parse_options(name: str, pairs: Iterable[tuple[str, str]], known: Mapping[s
     parsed: dict[str, Any] = {}
     for key, text in pairs:
         if key not in known:
-            hint = did_you_mean(key, known) or (f"it has {join_or(known)}" if known else "leave it out")
+            hint = did_you_mean(key, known) or (f"use {join_or(known)}" if known else "leave it out")
             raise TickdslError(f"{name} has no option `{key}`", hint)
         option = known[key]
         try:
             value = option.type(text)
         except ValueError as error:
-            raise TickdslError(f"{name}: {key}={text} is no {option.type.__name__}", option.summary) from error
+            kind = {"int": "a whole number", "float": "a number"}.get(option.type.__name__, "valid")
+            raise TickdslError(f"{name}: {key}={text} is not {kind}", option.summary) from error
         if option.least is not None and value < option.least:
-            raise TickdslError(f"{name}: {key}={text} is below {option.least:g}", option.summary)
+            raise TickdslError(f"{name}: {key}={text} is less than {option.least:g}", option.summary)
         parsed[key] = value
     return parsed

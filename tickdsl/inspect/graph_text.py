@@ -1,4 +1,4 @@
-"""The tree of a model graph on a terminal. Colours and width follow the console: plain in a pipe."""
+"""Print the layers of a network as a tree; colours and width follow the console."""
 
 from __future__ import annotations
 
@@ -15,17 +15,19 @@ from tickdsl.graph.layer_tree import GraphView, Layer
 from tickdsl.graph.model import HEAD_DIMS, ChannelGroup
 from tickdsl.inspect.graph_tree import TreeLine, collapse_names, tree_lines
 from tickdsl.inspect.uniform_pruning import Preview
+from tickdsl.plurals import plural
 from tickdsl.training import catalogue
 
-#: What a narrow terminal goes without, in this order.
+#: Columns that are dropped on a narrow terminal, in this order.
 _DROPPABLE_COLUMNS = ("kind", "in", "MACs", "out", "params", "left")
-#: The columns that reasons need at least; they wrap.
+#: The minimum width of the last column, which wraps.
 _MIN_REASON_WIDTH = 13
 _LAYER_MARK, _OUTER_MARK = "●", "○"
+_REMOVABLE = "removable"
 
 
 def print_view(view: GraphView, title: str, preview: Preview | None, console: Console, full: bool = False) -> None:
-    """Print the layers, what is coupled, what stays and why, and a summary; every layer for itself where `full`."""
+    """Print the layers, the coupled and the fixed groups, and a summary; `full` prints every layer on its own line."""
     tree = list(tree_lines(view, full))
     for dropped in range(len(_DROPPABLE_COLUMNS) + 1):
         table = _table(view, tree, preview, frozenset(_DROPPABLE_COLUMNS[:dropped]))
@@ -33,13 +35,13 @@ def print_view(view: GraphView, title: str, preview: Preview | None, console: Co
             break
     parts: list[RenderableType] = [Text(title, style="bold"), table, *_legend(view, full), *_summary(view, preview)]
     if any(len(line.branch.layers) > 1 for line in tree):
-        parts.insert(2, Text("×: so many alike, their costs together; --full shows each", style="dim"))
+        parts.insert(2, Text("×N: N similar layers with their total cost; --full lists each", style="dim"))
     content = Group(*parts)
     console.print(content if console.encoding.startswith("utf") else _Ascii(content))
 
 
 def _min_width(table: Table, console: Console) -> int:
-    """The width that a table needs for nothing but its last column to wrap."""
+    """The width that a table needs so that only its last column wraps."""
     options = console.options.update(max_width=10_000)
     full_width = Measurement.get(console, options, table).maximum
     reason_widths = [Measurement.get(console, options, cell).maximum for cell in table.columns[-1].cells]
@@ -47,7 +49,7 @@ def _min_width(table: Table, console: Console) -> int:
 
 
 def print_models(console: Console) -> None:
-    """Print the name of every model of the catalogue, ours first, with what it is; of plug-ins where they are from."""
+    """Print every model of the catalogue with a summary, then the names of torchvision's models."""
     table = Table(box=None, show_header=False, pad_edge=False, padding=(0, 1))
     table.add_column(no_wrap=True)
     table.add_column(overflow="fold")
@@ -60,7 +62,7 @@ def print_models(console: Console) -> None:
     console.print(table)
     hidden = [name.removeprefix(catalogue.TORCHVISION_PREFIX) for name in builtin if name not in names]
     shadowed = [name for name in hidden if catalogue.MODELS[name].is_builtin]
-    console.print(f"as {catalogue.TORCHVISION_PREFIX}NAME, torchvision's own: {', '.join(shadowed)}", style="dim")
+    console.print(f"models of torchvision, as {catalogue.TORCHVISION_PREFIX}NAME: {', '.join(shadowed)}", style="dim")
 
 
 def _table(view: GraphView, tree: Sequence[TreeLine], preview: Preview | None, without: frozenset[str]) -> Table:
@@ -73,7 +75,7 @@ def _table(view: GraphView, tree: Sequence[TreeLine], preview: Preview | None, w
         ("group", {"no_wrap": True}),
         ("params", {"justify": "right", "no_wrap": True}),
         ("MACs", {"justify": "right", "no_wrap": True}),
-        ("can go whole", {"overflow": "fold", "min_width": _MIN_REASON_WIDTH}),
+        (_REMOVABLE, {"overflow": "fold", "min_width": _MIN_REASON_WIDTH}),
     ]
     if preview is not None:
         columns.insert(4, ("left", {"justify": "right", "no_wrap": True}))
@@ -92,8 +94,8 @@ def _table(view: GraphView, tree: Sequence[TreeLine], preview: Preview | None, w
 def _cells(view: GraphView, line: TreeLine, preview: Preview | None) -> dict[str, RenderableType]:
     layers = line.branch.layers
     layer = layers[0]
-    inside = [part for member in layers for part in view.subtree(member)]
-    params, macs = sum(part.params for part in inside), sum(part.macs for part in inside)
+    parts = [part for member in layers for part in view.subtree(member)]
+    params, macs = sum(part.params for part in parts), sum(part.macs for part in parts)
     return {
         "layer": Text.assemble((line.guide, "dim"), line.branch.name),
         "kind": layer.kind,
@@ -103,25 +105,25 @@ def _cells(view: GraphView, line: TreeLine, preview: Preview | None) -> dict[str
         "group": Text(_range_text(", ".join(_group_text(view, group) for group in member.groups) for member in layers)),
         "params": _percentage(params, view.dense.params),
         "MACs": _percentage(macs, view.dense.macs),
-        "can go whole": _removable_text(view, layer),
+        _REMOVABLE: _removable_text(view, layer),
     }
 
 
 def _range_text(texts: Iterable[str]) -> str:
-    """One text of layers that are alike: the first and the last where they differ."""
+    """One text for several similar layers: the first and the last if they differ."""
     distinct = list(dict.fromkeys(texts))
     return distinct[0] if len(distinct) == 1 else f"{distinct[0]} … {distinct[-1]}"
 
 
 def _remaining_channels(layer: Layer, preview: Preview) -> str:
-    """The channels that are left of a layer's output, group by group; of heads and their dims in one number."""
+    """The output channels that are left of a layer, per group; one number for heads and their dimensions."""
     if layer.path in preview.rows:
         return str(preview.rows[layer.path])
     return ", ".join(str(preview.kept[group.name] * _channels_per_unit(layer, group)) for group in layer.groups)
 
 
 def _channels_per_unit(layer: Layer, group: ChannelGroup) -> int:
-    """How many of a layer's output channels go with one unit of a group, where they are equal; else 1."""
+    """The number of output channels of a layer that are removed with one unit of a group; 1 if the units differ."""
     outputs = layer.outputs or group.size
     return outputs // group.size if outputs % group.size == 0 else 1
 
@@ -130,9 +132,9 @@ def _group_text(view: GraphView, group: ChannelGroup) -> str:
     label = view.labels.get(group.name, "")
     if group.reason is not None:
         return f"fixed {label}".strip()
-    # Of dims the name says whose: of queries and keys, of values, or of all.
-    word = group.name.rpartition(":")[2].partition("#")[0] if group.kind == HEAD_DIMS else group.kind
-    kind = word if group.step == 1 else f"{group.size} {word}"
+    # The name of a group of head dimensions tells whether they belong to queries and keys, to values, or to all.
+    unit = group.name.rpartition(":")[2].partition("#")[0] if group.kind == HEAD_DIMS else group.kind
+    kind = unit if group.step == 1 else f"{group.size} {unit}"
     return f"{kind} {label}".strip() + ("" if group.exact else " ≈")
 
 
@@ -153,26 +155,26 @@ def _removable_text(view: GraphView, layer: Layer) -> Text:
 def _percentage(part: int, whole: int) -> str:
     if not part:
         return ""
-    return f"{100 * part / whole:.1f} %" if part / whole >= 0.0005 else "<0.1 %"
+    return f"{part / whole:.1%}" if part / whole >= 0.0005 else "<0.1%"
 
 
 def _legend(view: GraphView, full: bool) -> Iterator[RenderableType]:
     graph = view.graph
     coupled = [group for group in graph.channels if group.name in view.labels and group.reason is None]
     if coupled:
-        yield Text("\ncoupled: these layers lose the same channels", style="bold")
+        yield Text("\ncoupled groups: pruned together", style="bold")
         yield _plain_table((view.labels[g.name], f"{g.size} {g.kind}", _producer_names(g, full)) for g in coupled)
     fixed = [group for group in graph.channels if group.reason is not None]
     if fixed:
-        yield Text("\nfixed: these channels stay", style="bold")
+        yield Text("\nfixed groups: not pruned", style="bold")
         yield _plain_table(
             (view.labels.get(g.name, ""), f"{g.size} {g.kind}", f"{_producer_names(g, full) or g.name}: {g.reason}")
             for g in fixed
         )
     if any(not group.exact and group.reason is None for group in graph.channels):
-        yield Text("\n≈ removal changes a normalisation over these channels: what stays computes something else")
+        yield Text("\n≈ pruning also changes the outputs that are left: a normalisation runs over these channels")
     if graph.unknown:
-        yield Text("\noperators without a rule: what they touch stays", style="bold yellow")
+        yield Text("\nunknown operators: the groups that they touch are fixed", style="bold yellow")
         yield _plain_table(("", "", name) for name in graph.unknown)
 
 
@@ -192,24 +194,24 @@ def _plain_table(rows: Iterator[tuple[str, str, str]]) -> Table:
 
 def _summary(view: GraphView, preview: Preview | None) -> Iterator[RenderableType]:
     graph, dense = view.graph, view.dense
-    yield Text(f"\n{dense.params:,} parameters, {dense.macs:,} multiply-adds a picture")
+    yield Text(f"\n{plural(dense.params, 'parameter')}, {plural(dense.macs, 'multiply-add')} per image")
     removable_groups = [group for group in graph.channels if group.reason is None]
     counts = []
     for kind in dict.fromkeys(group.kind for group in graph.channels):
         removable = sum(group.size for group in removable_groups if group.kind == kind)
         total = sum(group.size for group in graph.channels if group.kind == kind)
         counts.append(f"{removable:,} of {total:,} {kind}")
-    yield Text(f"can go: {', '.join(counts)}, in {len(removable_groups)} groups")
-    layers, regions = len(graph.layers), sum(block.reason is None for block in graph.blocks)
+    yield Text(f"prunable: {', '.join(counts)}, in {plural(len(removable_groups), 'group')}")
+    regions = sum(block.reason is None for block in graph.blocks)
     yield Text(
-        f"can go whole: {layers} layer{'s' * (layers != 1)} ({_LAYER_MARK}, `prune layers`) "
-        f"of {regions} region{'s' * (regions != 1)} in all ({_OUTER_MARK})"
+        f"removable: {plural(len(graph.layers), 'layer')} ({_LAYER_MARK}, by `prune layers`) "
+        f"of {plural(regions, 'region')} ({_OUTER_MARK}) in total"
     )
     if preview is not None:
         before, after = preview.before, preview.after
-        yield Text(f"\nwith {100 * preview.share:.4g} % of the units of every group gone", style="bold")
+        yield Text(f"\nafter removing {100 * preview.share:.4g}% of the units of every group", style="bold")
         yield _plain_table(
-            ("", name, f"{old:,} to {new:,}, {_change(old, new)}")
+            ("", name, f"{old:,} → {new:,} ({_remaining_text(old, new)})")
             for name, old, new in (
                 ("parameters", before.params, after.params),
                 ("multiply-adds", before.macs, after.macs),
@@ -218,15 +220,15 @@ def _summary(view: GraphView, preview: Preview | None) -> Iterator[RenderableTyp
         )
 
 
-def _change(old: int, new: int) -> str:
+def _remaining_text(old: int, new: int) -> str:
     return f"{new / old:.1%} left" if old else "none"
 
 
 class _Ascii:
-    """What a terminal without Unicode can show of `content`."""
+    """Renders `content` for a terminal without Unicode."""
 
     _SPELLING = str.maketrans(
-        {"×": "x", "├": "|", "└": "`", "│": "|", "─": "-", "●": "*", "○": "o", "≈": "~", "…": "~"}
+        {"×": "x", "├": "|", "└": "`", "│": "|", "─": "-", "●": "*", "○": "o", "≈": "~", "…": "~", "→": ">"}
     )
 
     def __init__(self, content: RenderableType) -> None:

@@ -1,4 +1,4 @@
-"""The tree of a model graph as lines of text; runs of layers that are alike share one."""
+"""The layers of a network as a tree of lines; consecutive similar layers are folded into one line."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ import attrs
 
 from tickdsl.graph.layer_tree import GraphView, Layer
 
-#: So many neighbours must be alike to share a line: fewer read well as they are.
+#: The minimum number of consecutive similar layers that are folded.
 MIN_FOLDED = 4
 
 
 @attrs.frozen
 class Branch:
-    """A layer, or several that are alike, and the branches within; names are relative to the branch around."""
+    """A layer, or several similar layers, with its children; `name` is relative to the parent."""
 
     name: str
     layers: tuple[Layer, ...]
@@ -25,14 +25,14 @@ class Branch:
 
 @attrs.frozen
 class TreeLine:
-    """One line of the tree: its guide, and the branch that it stands for."""
+    """One line of the tree: the lines that draw the tree (`guide`), and the branch."""
 
     guide: str
     branch: Branch
 
 
 def tree_lines(view: GraphView, full: bool) -> Iterator[TreeLine]:
-    """The network itself first, then what is in it; with every layer where `full`, else alike ones folded."""
+    """The lines of a network, starting with the network itself; `full` does not fold similar layers."""
     root = view.layers[0]
     yield TreeLine("", Branch("(network)", (root,), ()))
     for branch in _child_branches(view, root, full):
@@ -48,7 +48,7 @@ def _descendant_lines(branch: Branch, guide: str) -> Iterator[TreeLine]:
 
 
 def _child_branches(view: GraphView, layer: Layer, full: bool) -> tuple[Branch, ...]:
-    """The branches of a layer; containers of a single layer share its line."""
+    """The children of a layer; a container with a single child shares its line."""
     branches = []
     for child in view.children.get(layer.path, ()):
         while _is_wrapper(view, child):
@@ -87,11 +87,11 @@ def _fold_run(similar: Sequence[Branch]) -> Iterable[Branch]:
 def _merge(name: str, branches: Sequence[Branch]) -> Branch:
     children = zip(*(branch.children for branch in branches), strict=True)
     layers = tuple(layer for branch in branches for layer in branch.layers)
-    return Branch(name, layers, tuple(_merge(alike[0].name, alike) for alike in children))
+    return Branch(name, layers, tuple(_merge(similar[0].name, similar) for similar in children))
 
 
 def _is_successor(name: str, next_name: str) -> bool:
-    """Whether a name is the next of another: the same but for one number, which is one more."""
+    """Whether `next_name` is `name` with one number increased by 1."""
     first, second = re.split(r"(\d+)", name), re.split(r"(\d+)", next_name)
     if len(first) != len(second):
         return False
@@ -100,7 +100,7 @@ def _is_successor(name: str, next_name: str) -> bool:
 
 
 def _signature(branch: Branch) -> object:
-    """What branches that are alike have in common: all but their names, inputs and costs."""
+    """What similar branches have in common: everything but their names, inputs and costs."""
     layer = branch.layers[0]
     groups = [(g.kind, g.size, g.step, g.exact, g.reason is None, len(g.producers) > 1) for g in layer.groups]
     blocks = [block.reason for block in layer.blocks]
@@ -108,7 +108,7 @@ def _signature(branch: Branch) -> object:
 
 
 def collapse_names(names: Iterable[str]) -> list[str]:
-    """Names in their order; runs that differ in one number as the first and the last number: `layer.0 … 11.norm`."""
+    """Names in their order, with names that differ in one number collapsed: `layer.0 … 11.norm`."""
     remaining = list(dict.fromkeys(names))
     collapsed: dict[str, str] = {}
     for name in remaining:

@@ -1,4 +1,4 @@
-"""What is left of a network, and what it costs, when every layer loses the same share. No torch."""
+"""Preview of a network from which the same share of every group is removed. Loads no torch."""
 
 from __future__ import annotations
 
@@ -17,8 +17,11 @@ from tickdsl.pruning.scope import Pool
 
 @attrs.frozen
 class Preview:
-    """What a uniform structure leaves: units kept per channel group, output channels left of the layers that lose heads
-    and dims within heads (`rows`), and the cost before and after, per picture."""
+    """A network from which `share` of every group is removed.
+
+    `kept` are the units that are left, by group; `rows` the output channels that are left, by layer, of layers that
+    lose heads and dimensions within heads; `before` and `after` the costs per image.
+    """
 
     share: float
     kept: Mapping[str, int]
@@ -28,7 +31,7 @@ class Preview:
 
 
 def uniform_preview(view: GraphView, share: float) -> Preview:
-    """The same share of every channel group that can shrink is gone; the counts are those of `prune … local`."""
+    """Remove `share` of every prunable channel group; the counts are the same as with `prune … local`."""
     structure = Structure.dense(view.graph)
     for group in view.graph.channels:
         if group.reason is None:

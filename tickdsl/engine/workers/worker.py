@@ -101,10 +101,8 @@ class Worker:
             return outcomes_for_all("failed", error.message, error.hint)
         except (MemoryError, torch.OutOfMemoryError) as error:
             first_line = (str(error).splitlines() or [""])[0]
-            options = (
-                "a smaller batch or fewer --jobs" if len(tasks) == 1 else "a smaller batch, fewer --jobs or --stack 1"
-            )
-            return outcomes_for_all("failed", f"out of memory: {first_line}".rstrip(": "), f"use {options}")
+            hint = "use a smaller batch or fewer --jobs" + ("" if len(tasks) == 1 else ", or --stack 1")
+            return outcomes_for_all("failed", f"out of memory: {first_line}".rstrip(": "), hint)
         except Exception as error:
             return outcomes_for_all("failed", f"{type(error).__name__}: {error}", None, traceback.format_exc())
         return outcomes_for_all("done")

@@ -1,0 +1,35 @@
+"""A study as JSON: the resolved plan, its steps, and the estimated time."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import attrs
+
+from tickdsl.engine.machine.job_limits import default_jobs
+from tickdsl.engine.scheduler.event_builders import epochs
+from tickdsl.inspect.estimate import Estimate, estimate_duration
+from tickdsl.plan import model
+from tickdsl.plan.lower import Study
+from tickdsl.records.store import Store
+
+
+def as_json(study: Study, store: Store | None) -> dict[str, Any]:
+    """The JSON object of a study; `time` is null if the time cannot be estimated."""
+    pending = [key for key in study.graph if store is None or key not in store]
+    time = estimate_duration(study, pending, store, default_jobs("cpu", study))
+    return {
+        "v": 1,
+        "plan": model.as_json(study.plan),
+        "time": attrs.asdict(time) if isinstance(time, Estimate) else None,
+        "steps": [
+            {
+                "key": key,
+                **study.step(key).parts,
+                "label": study.graph.nodes[key]["label"],
+                "epochs": epochs(study.step(key)),
+                "stored": store is not None and key in store,
+            }
+            for key in study.graph
+        ],
+    }
