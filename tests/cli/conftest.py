@@ -1,4 +1,4 @@
-"""A harness that runs plans, and processes that end with their test."""
+"""Fixtures: a harness that runs plans, and processes that are killed after the test."""
 
 from command_line import harness, processes
 

@@ -1,4 +1,4 @@
-"""Everything that can be wrong around a run: one clear message with a place in it, its exit code, no traceback."""
+"""Bad input of every kind gives one clear message with its place, the right exit code, and no traceback."""
 
 from __future__ import annotations
 
@@ -18,15 +18,15 @@ from tickdsl.records.events import StepEnd
 ONE = "prune filters 30%; rewind lr\n"
 
 
-def clear(said: Any, code: int, *words: str) -> None:
-    assert said.exit == code, said
+def assert_clear_error(completed: Any, code: int, *words: str) -> None:
+    assert completed.exit == code, completed
     for word in words:
-        assert word in said.err, said.err
-    assert "Traceback" not in said.err and "Error:" not in said.err
+        assert word in completed.err, completed.err
+    assert "Traceback" not in completed.err and "Error:" not in completed.err
 
 
-def refused(harness: Any, *arguments: object) -> Any:
-    """What the argument parser says of flags that it does not take."""
+def call_rejected(harness: Any, *arguments: object) -> Any:
+    """Call the command line with arguments that the parser rejects."""
     harness.capture.readouterr()
     with pytest.raises(SystemExit) as end:
         harness.call(*arguments)
@@ -43,16 +43,16 @@ def refused(harness: Any, *arguments: object) -> Any:
         (b"prune filters 20% x 8; rewind", 1, "TD001"),
     ],
 )
-def test_a_plan_that_is_none(harness: Any, content: bytes | None, code: int, word: str) -> None:
+def test_a_file_that_is_not_a_plan(harness: Any, content: bytes | None, code: int, word: str) -> None:
     if content is not None:
         harness.plan.write_bytes(content)
-    clear(harness.run(), code, word, str(harness.plan))
+    assert_clear_error(harness.run(), code, word, str(harness.plan))
     assert not harness.store.exists()
 
 
-def test_a_folder_is_no_plan(harness: Any) -> None:
+def test_a_folder_is_not_a_plan(harness: Any) -> None:
     harness.plan.mkdir()
-    clear(harness.run(), 2, str(harness.plan))
+    assert_clear_error(harness.run(), 2, str(harness.plan))
 
 
 @pytest.mark.parametrize(
@@ -67,9 +67,9 @@ def test_a_folder_is_no_plan(harness: Any) -> None:
         (("--frehs",), "--frehs"),
     ],
 )
-def test_flags_that_mean_nothing(harness: Any, flags: tuple[str, ...], word: str) -> None:
+def test_invalid_flags(harness: Any, flags: tuple[str, ...], word: str) -> None:
     harness.write(ONE)
-    clear(refused(harness, "run", harness.plan, *flags), 2, word)
+    assert_clear_error(call_rejected(harness, "run", harness.plan, *flags), 2, word)
 
 
 @pytest.mark.parametrize("flag", ["--store", "--out"])
@@ -77,44 +77,46 @@ def test_a_file_where_a_folder_should_be(harness: Any, flag: str) -> None:
     harness.write(ONE)
     taken = harness.folder / "taken"
     taken.write_text("something else")
-    clear(harness.run(flag, taken), 2, str(taken), "folder")
+    assert_clear_error(harness.run(flag, taken), 2, str(taken), "folder")
     assert taken.read_text() == "something else"
 
 
 @pytest.mark.parametrize("flag", ["--store", "--out"])
-def test_a_place_that_nobody_can_write(harness: Any, flag: str) -> None:
+def test_a_folder_that_cannot_be_written(harness: Any, flag: str) -> None:
     harness.write(ONE)
-    clear(harness.run(flag, "/proc/nowhere"), 2, "/proc/nowhere")
+    assert_clear_error(harness.run(flag, "/proc/nowhere"), 2, "/proc/nowhere")
 
 
-def test_a_device_that_is_not_there(harness: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_missing_device(harness: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("torch.cuda.is_available", lambda: False)
     harness.write(ONE)
-    clear(harness.run("--device", "cuda"), 2, "--device cuda", "--device auto")
+    assert_clear_error(harness.run("--device", "cuda"), 2, "--device cuda", "--device auto")
 
 
 @pytest.mark.parametrize("made", [False, True])
-def test_a_folder_of_pictures_that_holds_none(harness: Any, made: bool) -> None:
+def test_an_image_folder_without_images(harness: Any, made: bool) -> None:
     harness.write(f'model small-cnn\ndata folder path="{harness.folder / "pictures"}"\n{ONE}', head="")
     if made:
         (harness.folder / "pictures" / "train" / "cat").mkdir(parents=True)
-    said = harness.run()
-    assert said.exit in (1, 2)
-    clear(said, said.exit, str(harness.folder / "pictures"))
+    completed = harness.run()
+    assert completed.exit in (1, 2)
+    assert_clear_error(completed, completed.exit, str(harness.folder / "pictures"))
 
 
-def test_a_data_set_that_cannot_be_had(harness: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_data_set_that_cannot_be_downloaded(harness: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     def offline(*arguments: object, **more: object) -> None:
         raise OSError(errno.ENETUNREACH, "Network is unreachable")
 
     monkeypatch.setattr("urllib.request.urlopen", offline)
     harness.write(f"model lenet-300-100 on mnist\n{ONE.replace('filters', 'weights')}", head="")
-    clear(harness.run("--data", harness.folder / "data"), 2, "MNIST", str(harness.folder / "data"), "help: put")
+    assert_clear_error(
+        harness.run("--data", harness.folder / "data"), 2, "MNIST", str(harness.folder / "data"), "help: put"
+    )
 
 
-def test_a_network_that_cannot_take_the_data(harness: Any) -> None:
+def test_a_network_that_cannot_process_the_data(harness: Any) -> None:
     harness.write("model resnet18\ndata synthetic size=8 channels=1\n" + ONE, head="")
-    clear(harness.run(), 1, "TD413", "channels=3")
+    assert_clear_error(harness.run(), 1, "TD413", "channels=3")
 
 
 def test_a_training_that_diverges_fails_alone(harness: Any) -> None:
@@ -124,22 +126,22 @@ def test_a_training_that_diverges_fails_alone(harness: Any) -> None:
         "arm tame { train 1ep lr=0.1; prune weights 30%; rewind lr }\ncompare wild, tame\n",
         head="",
     )
-    said = harness.run()
-    clear(said, 3, "diverged", "lower lr", "events.jsonl")
+    completed = harness.run()
+    assert_clear_error(completed, 3, "diverged", "lower lr", "events.jsonl")
     arms = {arm["id"]: arm for arm in harness.results["arms"]}
     assert [level["level"] for level in arms["tame"]["levels"]] == [0, 1]
     assert len([r for r in harness.events if isinstance(r.event, StepEnd) and r.event.status == "failed"]) == 1
 
 
-def test_a_fault_of_the_engine_is_told_in_a_line(harness: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_bug_in_the_engine_is_reported_in_one_line(harness: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     def broken(*arguments: object, **more: object) -> None:
         raise ZeroDivisionError("nobody thought of this")
 
     monkeypatch.setattr("tickdsl.engine.steps.trainings.train", broken)
     harness.write(ONE)
-    said = harness.run()
-    assert said.exit == 3
-    assert "failed: ZeroDivisionError: nobody thought of this" in said.err
+    completed = harness.run()
+    assert completed.exit == 3
+    assert "failed: ZeroDivisionError: nobody thought of this" in completed.err
 
 
 def damage(store: Path, pattern: str, change: Callable[[bytes], bytes]) -> int:
@@ -158,18 +160,18 @@ def damage(store: Path, pattern: str, change: Callable[[bytes], bytes]) -> int:
         ("results/*/*/structure.safetensors", lambda content: content + b"more"),
     ],
 )
-def test_a_damaged_store_is_made_whole(harness: Any, pattern: str, change: Callable[[bytes], bytes]) -> None:
+def test_a_damaged_store_is_repaired(harness: Any, pattern: str, change: Callable[[bytes], bytes]) -> None:
     harness.write(ONE)
     harness.run()
     whole = harness.weight_bytes()
     assert damage(harness.store, pattern, change)
     harness.write(ONE.replace("30%", "30% x 2"))
-    said = harness.run()
-    clear(said, 0, "damaged")
+    completed = harness.run()
+    assert_clear_error(completed, 0, "damaged")
     assert {key: harness.weight_bytes()[key] for key in whole} == whole
 
 
-def test_bits_that_turned_in_a_stored_result_are_never_trained_on(harness: Any) -> None:
+def test_a_flipped_bit_in_a_stored_result_is_detected(harness: Any) -> None:
     harness.write(ONE)
     harness.run()
     whole = harness.weight_bytes()
@@ -179,7 +181,7 @@ def test_bits_that_turned_in_a_stored_result_are_never_trained_on(harness: Any) 
 
     assert damage(harness.store, "results/*/*/weights.safetensors", turn)
     harness.write(ONE.replace("30%", "30% x 2"))
-    clear(harness.run(), 0, "damaged")
+    assert_clear_error(harness.run(), 0, "damaged")
     sound = Store(harness.store)
     assert all(sound.check(key) for key in harness.ended_keys("done"))
     assert all(harness.weight_bytes()[key] == whole[key] for key in harness.ended_keys("done") if key in whole)
@@ -193,22 +195,22 @@ def test_a_damaged_checkpoint_costs_only_itself(harness: Any, content: bytes) ->
     dense = next(step.key for step in steps if step.operation == "train")
     scratch = Store(harness.store).scratch(dense)
     (scratch / "training.ckpt").write_bytes(content)
-    clear(harness.run(), 0, "training.ckpt", "starts over")
+    assert_clear_error(harness.run(), 0, "training.ckpt", "starts over")
     assert harness.weight_bytes() == harness.weight_bytes(harness.folder / "whole")
 
 
-def test_a_full_disk_fails_the_step_and_a_later_run_goes_on(harness: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_full_disk_fails_the_step_and_a_later_run_continues(harness: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     def full(*arguments: object) -> None:
         raise OSError(errno.ENOSPC, "No space left on device")
 
     harness.write(ONE)
     with monkeypatch.context() as patched:
         patched.setattr("tickdsl.engine.steps.trainings.save_weights", full)
-        clear(harness.run(), 3, "no space left on the disk", "free some disk space")
+        assert_clear_error(harness.run(), 3, "no space left on the disk", "free some disk space")
     assert harness.run().exit == 0
 
 
-def test_two_runs_at_once_on_one_store_both_end_well(harness: Any, processes: Callable[[Any], Any]) -> None:
+def test_two_concurrent_runs_with_one_store_succeed(harness: Any, processes: Callable[[Any], Any]) -> None:
     harness.write(ONE)
     engines = [processes(harness.start_process("--jobs", 1)) for _ in range(2)]
     for engine in engines:
@@ -218,7 +220,7 @@ def test_two_runs_at_once_on_one_store_both_end_well(harness: Any, processes: Ca
     assert harness.started_steps == []
 
 
-def test_whoever_reads_may_leave_before_the_end(harness: Any) -> None:
+def test_a_reader_may_close_the_pipe_early(harness: Any) -> None:
     harness.write(ONE)
     reading, writing = os.pipe()
     os.close(reading)
@@ -228,7 +230,7 @@ def test_whoever_reads_may_leave_before_the_end(harness: Any) -> None:
     assert harness.last_run.results_json.exists()
 
 
-def test_words_that_fill_the_disk_are_lost_and_the_results_are_not(harness: Any) -> None:
+def test_output_to_a_full_disk_is_lost_but_results_are_not(harness: Any) -> None:
     harness.write(ONE + "# ok\n")
     with Path("/dev/full").open("wb") as full:
         engine = harness.start_process("--jobs", 1, stdout=full, stderr=subprocess.PIPE)
@@ -243,15 +245,15 @@ def test_a_dumb_or_narrow_terminal_gets_no_control_codes(harness: Any, monkeypat
     monkeypatch.setenv("TERM", "dumb")
     monkeypatch.setenv("COLUMNS", "40")
     harness.write(ONE)
-    said = harness.run()
-    assert "\x1b" not in said.out + said.err and "\r" not in said.err
-    assert max(map(len, said.out.splitlines())) <= 40
+    completed = harness.run()
+    assert "\x1b" not in completed.out + completed.err and "\r" not in completed.err
+    assert max(map(len, completed.out.splitlines())) <= 40
 
 
-def test_interrupted_before_anything_began(harness: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_interrupted_before_the_first_step(harness: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     def early(*arguments: object, **more: object) -> None:
-        signal.raise_signal(signal.SIGINT)  # to this thread: pytest's helpers have others
+        signal.raise_signal(signal.SIGINT)  # in this thread; pytest plug-ins have their own
 
     monkeypatch.setattr("tickdsl.engine.prepare_study.lower", early)
     harness.write(ONE)
-    clear(harness.run(), 130, "interrupted")
+    assert_clear_error(harness.run(), 130, "interrupted")

@@ -1,4 +1,4 @@
-"""`tickdsl fmt`: files, folders and standard input; what is written, shown and left alone."""
+"""`tickdsl fmt` on files, folders and standard input."""
 
 import io
 import os
@@ -54,7 +54,7 @@ def test_standard_input_goes_to_standard_output(
     assert capsysbinary.readouterr().out == b"let a = 1\r\nlet b = 2  # \xc3\x97\r\n"
 
 
-def test_a_broken_plan_is_shown_and_left(plan: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_plan_with_errors_is_reported_and_not_changed(plan: Path, capsys: pytest.CaptureFixture[str]) -> None:
     plan.write_text("prune filters 20%, rewind lr")
     other = plan.with_name("b.plan")
     other.write_text(MESSY)
@@ -64,13 +64,13 @@ def test_a_broken_plan_is_shown_and_left(plan: Path, capsys: pytest.CaptureFixtu
     assert other.read_text() == TIDY
 
 
-def test_a_broken_standard_input_is_shown(
+def test_errors_in_standard_input_are_reported(
     monkeypatch: pytest.MonkeyPatch, capsysbinary: pytest.CaptureFixture[bytes]
 ) -> None:
     pipe(monkeypatch, b"pruen")
     assert main(["fmt", "-"]) == 1
-    said = capsysbinary.readouterr()
-    assert said.out == b"" and b"<stdin>:1:1" in said.err
+    result = capsysbinary.readouterr()
+    assert result.out == b"" and b"<stdin>:1:1" in result.err
 
 
 def test_a_folder_means_its_plans(plan: Path) -> None:
@@ -87,7 +87,9 @@ def test_a_link_stays_a_link(plan: Path) -> None:
 
 
 @pytest.mark.parametrize("content", [None, b"\xff\xfe"])
-def test_what_cannot_be_read_is_said(tmp_path: Path, content: bytes | None, capsys: pytest.CaptureFixture[str]) -> None:
+def test_an_unreadable_file_is_an_error(
+    tmp_path: Path, content: bytes | None, capsys: pytest.CaptureFixture[str]
+) -> None:
     path = tmp_path / "c.plan"
     if content is not None:
         path.write_bytes(content)
@@ -102,7 +104,7 @@ def test_usage_is_checked(tmp_path: Path, capsys: pytest.CaptureFixture[str]) ->
 
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="root writes anywhere")
-def test_a_folder_that_takes_no_file_is_said(plan: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_read_only_folder_is_an_error(plan: Path, capsys: pytest.CaptureFixture[str]) -> None:
     plan.parent.chmod(0o500)
     try:
         assert main(["fmt", str(plan)]) == 2

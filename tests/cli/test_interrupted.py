@@ -1,4 +1,4 @@
-"""Runs that are killed, stopped, paused and interrupted: nothing is half-written, and the same bits come out."""
+"""Runs that are killed, stopped, paused or interrupted leave no partial results and end with the same bits."""
 
 from __future__ import annotations
 
@@ -32,26 +32,26 @@ from tickdsl.records.events import (
 
 Keep = Callable[[subprocess.Popen[str]], subprocess.Popen[str]]
 
-#: Two workers need seconds to begin: one test with them is fast enough for every day.
+#: Two workers take seconds to start, so only one such test is not marked slow.
 BOTH = pytest.mark.parametrize("jobs", [1, pytest.param(2, marks=pytest.mark.slow)])
 
 SHORT = "prune filters 30% x 2; rewind weights to 1ep\ncompare random-init\n"
-#: A training that takes minutes unless somebody ends it.
+#: A training that takes minutes unless it is stopped.
 ENDLESS = "train 4000ep lr=0.01 batch=16\nprune weights 20%; rewind lr\n"
 HEAD = "model small-cnn width=0.5\ndata synthetic size=8 train=256 test=64\n"
 
 
-def told(harness: Any, since: float = 0.0) -> list[Event]:
-    """The events of the last run that are not older than `since`."""
+def recent_events(harness: Any, since: float = 0.0) -> list[Event]:
+    """The events of the last run since the time `since`."""
     try:
         return [record.event for record in harness.events if record.t >= since]
-    except Exception as error:  # before the run has made its folder
+    except Exception as error:  # the run has not created its folder yet
         assert "no run" in str(error) or "No such file" in str(error), error
         return []
 
 
 def until(condition: Callable[[], Any], seconds: float = 60.0) -> Any:
-    """What `condition` gives once it is true."""
+    """Wait until `condition` returns something true, and return it."""
     deadline = time.monotonic() + seconds
     while not (found := condition()):
         assert time.monotonic() < deadline, "waited too long"
@@ -62,12 +62,12 @@ def until(condition: Callable[[], Any], seconds: float = 60.0) -> Any:
 def has(harness: Any, kind: type[Event], **fields: Any) -> bool:
     return any(
         isinstance(event, kind) and all(getattr(event, name) == value for name, value in fields.items())
-        for event in told(harness)
+        for event in recent_events(harness)
     )
 
 
 def children(pid: int) -> set[int]:
-    """All processes below one."""
+    """The ids of all descendants of a process."""
     found: set[int] = set()
     for path in Path("/proc").glob("[0-9]*/stat"):
         with contextlib.suppress(OSError):
@@ -78,7 +78,7 @@ def children(pid: int) -> set[int]:
 
 
 def gone(pids: set[int]) -> bool:
-    """Whether none of the processes runs any more."""
+    """Whether all of the processes have ended."""
     for pid in pids:
         with contextlib.suppress(OSError):
             if Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z":
@@ -87,12 +87,12 @@ def gone(pids: set[int]) -> bool:
 
 
 def at_work(harness: Any, engine: subprocess.Popen[str], since: float) -> bool:
-    """Whether the engine that began then trains, or has ended."""
-    return engine.poll() is not None or any(isinstance(event, StepProgress) for event in told(harness, since))
+    """Whether the engine that was started then is training, or has ended."""
+    return engine.poll() is not None or any(isinstance(event, StepProgress) for event in recent_events(harness, since))
 
 
 def worker(event: StepStart) -> int:
-    """The process that does a step."""
+    """The id of the process that runs a step."""
     return int(event.worker.removeprefix("process "))
 
 
@@ -107,7 +107,7 @@ def test_killed_again_and_again_it_ends_with_the_same_bits(harness: Any, process
     for _ in range(12):
         begun = time.time()
         engine = processes(harness.start_process("--jobs", jobs, "--checkpoint-every", 0))
-        # However fast the machine is: some work was done, and some is left.
+        # Kill when some work is done and some is left, on machines of any speed.
         until(functools.partial(at_work, harness, engine, begun))
         with contextlib.suppress(subprocess.TimeoutExpired):
             engine.wait(draw.uniform(0.0, 2.0))
@@ -119,7 +119,7 @@ def test_killed_again_and_again_it_ends_with_the_same_bits(harness: Any, process
         kills += 1
         until(functools.partial(gone, below), 5.0)
         for key in harness.weight_bytes():
-            assert Store(harness.store).check(key), "a result is visible, but not whole"
+            assert Store(harness.store).check(key), "a result is visible but incomplete"
     last = processes(harness.start_process("--jobs", jobs, "--checkpoint-every", 0))
     _, err = last.communicate(timeout=120)
     assert last.returncode == 0, err
@@ -131,7 +131,7 @@ def test_killed_again_and_again_it_ends_with_the_same_bits(harness: Any, process
 def test_killed_in_a_training_it_goes_on_from_the_checkpoint(harness: Any, processes: Keep) -> None:
     harness.write("train 20ep lr=0.1 batch=32\nprune filters 30%; rewind weights to 1ep\n", head=HEAD)
     engine = processes(harness.start_process("--jobs", 2, "--checkpoint-every", 0))
-    reached = until(lambda: [e.epoch for e in told(harness) if isinstance(e, StepProgress)])[-1]
+    reached = until(lambda: [e.epoch for e in recent_events(harness) if isinstance(e, StepProgress)])[-1]
     below = children(engine.pid)
     assert len(below) > 2
     engine.kill()
@@ -162,7 +162,7 @@ def test_stopped_and_continued_gives_the_same_bits(harness: Any) -> None:
     harness.write("train 12ep lr=0.1 batch=16\nprune filters 30%; rewind lr\n", head=HEAD)
     assert harness.run("--store", harness.folder / "whole").exit == 0
     draw = random.Random(1)
-    with harness.stopping(lambda: draw.random() < 0.4, look_seconds=0.05):
+    with harness.stopping(lambda: draw.random() < 0.4, poll_seconds=0.05):
         codes = [harness.run().exit for _ in range(4)]
     assert 4 in codes
     assert harness.run().exit == 0
@@ -176,13 +176,13 @@ def test_nothing_trains_while_the_run_is_paused(harness: Any, processes: Keep, j
     until(lambda: has(harness, StepProgress))
     asked = send_request(harness.last_run.control, "pause")
     until(lambda: has(harness, ControlAck, id=asked.id, state="paused"), 10.0)
-    states = [e.state for e in told(harness) if isinstance(e, ControlAck)]
+    states = [e.state for e in recent_events(harness) if isinstance(e, ControlAck)]
     assert states == ["pausing", "paused"]
-    reports = sum(isinstance(e, StepProgress) for e in told(harness))
+    reports = sum(isinstance(e, StepProgress) for e in recent_events(harness))
     time.sleep(1.0)
-    assert sum(isinstance(e, StepProgress) for e in told(harness)) == reports
+    assert sum(isinstance(e, StepProgress) for e in recent_events(harness)) == reports
     send_request(harness.last_run.control, "resume")
-    until(lambda: sum(isinstance(e, StepProgress) for e in told(harness)) > reports, 10.0)
+    until(lambda: sum(isinstance(e, StepProgress) for e in recent_events(harness)) > reports, 10.0)
     send_request(harness.last_run.control, "pause")
     send_request(harness.last_run.control, "stop")
     engine.communicate(timeout=20)
@@ -194,13 +194,13 @@ def test_interrupted_once_it_keeps_a_checkpoint(harness: Any, processes: Keep, j
     harness.write(ENDLESS, head=HEAD)
     engine = processes(harness.start_process("--jobs", jobs))
     until(lambda: has(harness, StepProgress))
-    os.killpg(engine.pid, signal.SIGINT)  # as a terminal does it
+    os.killpg(engine.pid, signal.SIGINT)  # as a terminal does
     _, err = engine.communicate(timeout=20)
     assert engine.returncode == 130
     assert "Traceback" not in err
     assert f"tickdsl run {harness.plan}" in err
     assert has(harness, RunEnd, status="interrupted", exit=130)
-    assert any("Ctrl-C again" in e.message for e in told(harness) if isinstance(e, Log))
+    assert any("Ctrl-C again" in e.message for e in recent_events(harness) if isinstance(e, Log))
     assert list(harness.store.glob("unfinished/*/*/training.ckpt"))
 
 
@@ -210,7 +210,7 @@ def test_interrupted_twice_it_ends_at_once(harness: Any, processes: Keep, jobs: 
     engine = processes(harness.start_process("--jobs", jobs))
     until(lambda: has(harness, StepProgress))
     below = children(engine.pid)
-    send_request(harness.last_run.control, "pause")  # a run that waits must hear it too
+    send_request(harness.last_run.control, "pause")  # a paused run must notice it too
     until(lambda: has(harness, ControlAck, state="paused"))
     engine.send_signal(signal.SIGINT)
     engine.send_signal(signal.SIGINT)
@@ -239,9 +239,9 @@ def test_the_heart_beats_during_a_single_long_step(harness: Any, processes: Keep
     harness.write(ENDLESS.replace("4000ep", "400000it"), head=HEAD.replace("train=256", "train=200000"))
     engine = processes(harness.start_process("--jobs", 1))
     until(lambda: has(harness, StepStart))
-    beats = sum(isinstance(e, Heartbeat) for e in told(harness))
+    beats = sum(isinstance(e, Heartbeat) for e in recent_events(harness))
     time.sleep(6.0)
-    assert sum(isinstance(e, Heartbeat) for e in told(harness)) > beats
+    assert sum(isinstance(e, Heartbeat) for e in recent_events(harness)) > beats
     assert not has(harness, StepEnd, status="failed")
     engine.kill()
 
@@ -251,11 +251,11 @@ def test_a_killed_worker_costs_its_step_one_attempt(harness: Any, processes: Kee
     harness.write("train 30ep lr=0.05 batch=32\nseeds 2\nprune weights 20%; rewind weights to 29ep\n", head=HEAD)
     engine = processes(harness.start_process("--jobs", 2, "--checkpoint-every", 0))
     until(lambda: has(harness, StepProgress))
-    os.kill(next(worker(e) for e in told(harness) if isinstance(e, StepStart)), signal.SIGKILL)
+    os.kill(next(worker(e) for e in recent_events(harness) if isinstance(e, StepStart)), signal.SIGKILL)
     _, err = engine.communicate(timeout=120)
     assert engine.returncode == 0, err
     assert "killed by signal 9" in err
-    again = [e for e in told(harness) if isinstance(e, StepStart) and e.attempt == 2]
+    again = [e for e in recent_events(harness) if isinstance(e, StepStart) and e.attempt == 2]
     assert len(again) == 1
 
 
@@ -274,18 +274,18 @@ def test_a_step_whose_worker_dies_twice_has_failed_and_the_rest_is_done(harness:
     _, err = engine.communicate(timeout=60)
     assert engine.returncode == 3, err
     assert "its worker process was killed by signal 9, twice" in err
-    failed = [e for e in told(harness) if isinstance(e, StepEnd) and e.status == "failed"]
+    failed = [e for e in recent_events(harness) if isinstance(e, StepEnd) and e.status == "failed"]
     assert len(failed) == 1
     short = next(arm for arm in harness.results["arms"] if arm["id"] == "short")
     assert short["levels"][-1]["contestants"]["ticket"]["seeds"]
 
 
 def begun(harness: Any, step: str, attempt: int) -> list[StepStart]:
-    events = [e for e in told(harness) if isinstance(e, StepStart)]
+    events = [e for e in recent_events(harness) if isinstance(e, StepStart)]
     return [e for e in events if e.step == step and e.attempt == attempt]
 
 
 def longest(harness: Any) -> str:
-    """The step of the run that takes the longest."""
-    steps = next(e.steps for e in told(harness) if isinstance(e, PlanResolved))
+    """The step of the run that takes longest."""
+    steps = next(e.steps for e in recent_events(harness) if isinstance(e, PlanResolved))
     return str(max(steps, key=lambda info: info.epochs or 0.0).id)

@@ -1,4 +1,4 @@
-"""`tickdsl run` from a plan's text to its results: what is said, what is written, what is done only once."""
+"""`tickdsl run` from the text of a plan to its results: output, files, and what is not run again."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ TWO_ROUNDS = "prune filters 30% x 2; rewind lr\ncompare random-init\n"
 
 def test_a_run_prints_a_table_and_leaves_its_results(harness: Any) -> None:
     harness.write(TWO_ROUNDS)
-    said = harness.run()
-    assert said.exit == 0
-    assert "dense" in said.out and "verdict" in said.out
-    assert str(harness.last_run.folder) in said.err
+    result = harness.run()
+    assert result.exit == 0
+    assert "dense" in result.out and "verdict" in result.out
+    assert str(harness.last_run.folder) in result.err
     assert [arm["id"] for arm in harness.results["arms"]] == ["ticket"]
     rows = list(csv.DictReader(harness.last_run.results_csv.open()))
     assert {(row["contestant"], row["level"]) for row in rows} == {
@@ -86,8 +86,8 @@ def test_another_spelling_runs_nothing(harness: Any, other: str) -> None:
     harness.write("arm a { prune weights 30% x 2; rewind weights }\n")
     harness.run()
     harness.write(other)
-    said = harness.run()
-    assert said.exit == 0
+    result = harness.run()
+    assert result.exit == 0
     assert harness.started_steps == []
 
 
@@ -95,8 +95,8 @@ def test_fresh_does_it_all_again_with_the_same_bits(harness: Any) -> None:
     harness.write(TWO_ROUNDS)
     harness.run()
     before, steps = harness.weight_bytes(), harness.started_steps
-    said = harness.run("--fresh")
-    assert said.exit == 0
+    result = harness.run("--fresh")
+    assert result.exit == 0
     assert sorted(harness.started_steps) == sorted(steps)
     assert harness.weight_bytes() == before
 
@@ -121,15 +121,15 @@ def test_set_replaces_a_let(harness: Any) -> None:
 
 def test_json_prints_the_results_and_nothing_else(harness: Any) -> None:
     harness.write(TWO_ROUNDS)
-    said = harness.run("--json")
-    assert json.loads(said.out) == harness.results
+    result = harness.run("--json")
+    assert json.loads(result.out) == harness.results
 
 
 def test_dry_run_shows_the_steps_and_makes_nothing(harness: Any) -> None:
     harness.write(TWO_ROUNDS)
-    said = harness.run("--dry-run")
-    assert said.exit == 0
-    assert "0 of" in said.out and "epochs left to train" in said.out
+    result = harness.run("--dry-run")
+    assert result.exit == 0
+    assert "0 of" in result.out and "epochs left to train" in result.out
     assert not harness.store.exists() and not (harness.folder / "runs").exists()
 
 
@@ -138,10 +138,10 @@ def test_plan_says_what_is_stored(harness: Any) -> None:
     steps = json.loads(harness.call("plan", harness.plan, "--json", "--store", harness.store).out)["steps"]
     assert {step["stored"] for step in steps} == {False}
     harness.run()
-    said = harness.call("plan", harness.plan, "--steps", "--store", harness.store)
-    assert f"{len(steps)} of {len(steps)} results stored; 0 epochs left to train" in said.out
+    result = harness.call("plan", harness.plan, "--steps", "--store", harness.store)
+    assert f"{len(steps)} of {len(steps)} results stored; 0 epochs left to train" in result.out
     for step in steps:
-        assert step["key"][:8] in said.out
+        assert step["key"][:8] in result.out
 
 
 def test_plan_estimates_the_time_only_from_what_this_machine_did(harness: Any) -> None:
@@ -165,7 +165,7 @@ def test_why_names_what_changed(harness: Any) -> None:
     harness.write(TWO_ROUNDS, head=harness.plan.read_text().split("prune")[0].replace("lr=0.1", "lr=0.2"))
     steps = json.loads(harness.call("plan", harness.plan, "--json", "--store", harness.store).out)["steps"]
     dense = next(step["key"] for step in steps if step["operation"] == "train" and "structure" not in step["parents"])
-    said = harness.call("plan", harness.plan, "--why", dense[:10], "--store", harness.store)
-    assert said.exit == 0
-    assert "args.recipe.lr: (default) -> 0.2" in said.out
+    result = harness.call("plan", harness.plan, "--why", dense[:10], "--store", harness.store)
+    assert result.exit == 0
+    assert "args.recipe.lr: (default) -> 0.2" in result.out
     assert harness.call("plan", harness.plan, "--why", "zzzz", "--store", harness.store).exit == 2

@@ -1,4 +1,4 @@
-"""Criteria that look at pictures, run from the command line: jobs change no bit, and nothing is done twice."""
+"""Criteria that score on images: `--jobs` changes no bit, and nothing is run twice."""
 
 from __future__ import annotations
 
@@ -21,9 +21,9 @@ def test_jobs_change_no_bit_of_a_ranking(harness: Any) -> None:
     assert harness.started_steps == []
 
 
-def test_a_plan_is_forecast_without_its_pictures(harness: Any) -> None:
-    """`tickdsl plan` counts; what only pictures can rank is not ranked there."""
+def test_a_plan_is_forecast_without_images(harness: Any) -> None:
+    """`tickdsl plan` does not run criteria that need images; it only counts."""
     harness.write(PLAN + "arm layers { model resnet20 width=0.25; prune layers 1 x 2 by cka at init }\n")
-    said = harness.call("plan", harness.plan, "--store", harness.store)
-    assert said.exit == 0
-    assert "start[criterion=grasp]" in said.out and "layers" in said.out
+    result = harness.call("plan", harness.plan, "--store", harness.store)
+    assert result.exit == 0
+    assert "start[criterion=grasp]" in result.out and "layers" in result.out

@@ -1,4 +1,4 @@
-"""`report` asks for more than accuracy: it is measured where it is asked, kept, and said in every place."""
+"""Metrics requested by `report`: measured on request, stored, and shown everywhere."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from tickdsl.engine.steps import context, measurements
-from tickdsl.metrics import energy_counters
+from tickdsl.metrics import energy
 
 PLAN = "prune filters 30%; rewind lr\ncompare random-init\nreport accuracy, {}\n"
 
@@ -22,9 +22,9 @@ def figures(harness: Any, contestant: str = "ticket", level: int = 1) -> dict[st
 
 def test_robustness_is_measured_of_every_contestant_and_said_everywhere(harness: Any) -> None:
     harness.write(PLAN.format("robustness"))
-    said = harness.run()
-    assert said.exit == 0
-    assert all(word in said.out for word in ("corrupted", "FGSM", "PGD"))
+    result = harness.run()
+    assert result.exit == 0
+    assert all(word in result.out for word in ("corrupted", "FGSM", "PGD"))
     assert len(harness.steps_ended("done", "robustness")) == 3
     events = harness.events_of("measure")
     assert {(e.contestant, e.level, e.metric, e.how) for e in events} == {
@@ -57,7 +57,7 @@ def test_what_is_measured_is_kept_and_asking_trains_nothing_anew(harness: Any) -
 
 
 def test_a_benchmark_put_into_the_data_folder_is_measured_anew(harness: Any) -> None:
-    """Data that are not CIFAR-10 are left alone: the plan's are synthetic."""
+    """The plan has synthetic data, which benchmarks for CIFAR-10 do not apply to."""
     harness.write(PLAN.format("robustness"))
     harness.run()
     assert not any("cifar" in name for name in figures(harness))
@@ -69,11 +69,11 @@ MAIN = ("train-time", "latency", "memory", "energy", "carbon", "early-stop", "ba
 
 def test_costs_are_labelled_in_every_place(harness: Any) -> None:
     harness.write(PLAN.format(COSTS))
-    said = harness.run()
-    assert said.exit == 0
-    words = ("latency,", "memory,", "training", "energy", "CO2", "early stop,", "barrier,", "step", "random-init")
-    assert all(word in said.out for word in words)
-    assert "~ estimated: energy at 45 W, CO2 at 100 g/kWh" in " ".join(said.out.split())
+    result = harness.run()
+    assert result.exit == 0
+    words = ("latency of", "memory,", "energy of", "CO2 of", "early stop", "barrier", "time of", "random-init")
+    assert all(word in result.out for word in words)
+    assert "~ estimated: energy at 45 W, CO2 at 100 g/kWh" in " ".join(result.out.split())
     events = harness.events_of("measure")
     estimated = {"energy", "carbon"} if not counted() else {"carbon"}
     assert {event.metric for event in events if event.how == "estimated"} == estimated
@@ -88,11 +88,11 @@ def test_costs_are_labelled_in_every_place(harness: Any) -> None:
     assert (row["latency.how"], row["carbon.how"]) == ("measured", "estimated")
     assert row["energy.how"] == ("estimated" if "energy" in estimated else "measured")
     page = harness.call("report", "--format", "md", harness.last_run.folder).out
-    assert "Other metrics" in page and "memory, inference" in page and "Estimated (~): carbon" in page
+    assert "What else was asked" in page and "memory, a batch" in page and "Estimated (~): carbon" in page
 
 
 def counted() -> bool:
-    return energy_counters.open_counter(torch.device("cpu")) is not None
+    return energy.open_counter(torch.device("cpu")) is not None
 
 
 def test_what_trainings_tell_is_told_without_a_step(harness: Any) -> None:
@@ -107,7 +107,7 @@ def test_what_trainings_tell_is_told_without_a_step(harness: Any) -> None:
 
 
 def test_other_watts_do_not_ask_for_work(harness: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(energy_counters, "open_counter", lambda device: None)
+    monkeypatch.setattr(energy, "open_counter", lambda device: None)
     found = []
     for watts in (20, 40):
         harness.write(PLAN.format(f"energy, carbon watts={watts}"))
@@ -125,12 +125,12 @@ def test_a_counter_is_read_while_it_trains(harness: Any, monkeypatch: pytest.Mon
         def read(self) -> float:
             return 7.0
 
-    monkeypatch.setattr(energy_counters, "open_counter", lambda device: Steady())
+    monkeypatch.setattr(energy, "open_counter", lambda device: Steady())
     harness.write(PLAN.format("energy watts=1"))
-    said = harness.run()
+    result = harness.run()
     found = figures(harness)["energy"]
     assert (found["mean"], found["how"]) == (7.0, "measured")
-    assert "~" not in said.out
+    assert "~" not in result.out
 
 
 def test_a_barrier_lies_between_the_network_and_its_twin(harness: Any) -> None:
@@ -162,6 +162,6 @@ def test_figures_of_several_machines_are_said_to_be_such(harness: Any, monkeypat
     harness.run()
     monkeypatch.setattr(context, "host_name", lambda: "elsewhere")
     harness.write(PLAN.format("train-time, early-stop"))
-    said = harness.run()
-    assert "train-time: measured on 2 machines (" in said.out and "elsewhere" in said.out
-    assert any("measured on 2 machines" in note for note in harness.results["notes"])
+    result = harness.run()
+    assert "train-time: figures of 2 machines, " in result.out and "elsewhere" in result.out
+    assert any("figures of 2 machines" in note for note in harness.results["notes"])

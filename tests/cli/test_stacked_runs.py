@@ -1,4 +1,4 @@
-"""`tickdsl run --stack`: trainings of equal shape are one task, and each remains a step of its own."""
+"""`tickdsl run --stack`: trainings of equal shape run as one task but stay separate steps."""
 
 from __future__ import annotations
 
@@ -30,8 +30,8 @@ HEAD = "model small-cnn width=0.5\ndata synthetic size=8 train=256 test=64\n"
 
 
 @pytest.fixture
-def given(monkeypatch: pytest.MonkeyPatch) -> list[list[str]]:
-    """The operations of each task that a worker in this process was given."""
+def submitted(monkeypatch: pytest.MonkeyPatch) -> list[list[str]]:
+    """The operations of group group of tasks that the worker gets."""
     sizes: list[list[str]] = []
     submit = InProcessWorker.submit
 
@@ -64,52 +64,52 @@ def assert_equal_but_for_rounding(one: Path, other: Path) -> None:
 
 
 def stacked(store: Path) -> list[int]:
-    """Of every training that was done itself, as how many in one."""
+    """The stack size of every stored training."""
     found = [result["metrics"] for result in results(store).values() if result["operation"] == "train"]
     return [metrics.get("stacked", 1) for metrics in found if metrics]
 
 
-def test_stacked_trainings_give_the_same_results_but_for_rounding(harness: Any, given: list[list[str]]) -> None:
+def test_stacked_trainings_give_the_same_results_but_for_rounding(harness: Any, submitted: list[list[str]]) -> None:
     harness.write(PLAN)
     alone = harness.folder / "alone"
     assert harness.run("--store", alone).exit == 0
-    trainings = [len(each) for each in given if each[0] == "train"]
+    trainings = [len(group) for group in submitted if group[0] == "train"]
     assert trainings == [1] * 9
     begun, ended = harness.started_steps, harness.steps_ended("done")
-    given.clear()
+    submitted.clear()
     clock = time.monotonic()
-    said = harness.run("--stack", 3)
-    assert said.exit == 0, said.err
+    completed = harness.run("--stack", 3)
+    assert completed.exit == 0, completed.err
     took = time.monotonic() - clock
     seconds = sum(result["seconds"] for result in results(harness.store).values())
-    assert seconds < took, "together they took their time once"
-    assert [each for each in given if each[0] == "train"] == [["train"] * 3] * 3
-    assert all(len(each) == 1 for each in given if each[0] != "train")
+    assert seconds < took, "the time is shared"
+    assert [group for group in submitted if group[0] == "train"] == [["train"] * 3] * 3
+    assert all(len(group) == 1 for group in submitted if group[0] != "train")
     assert sorted(harness.started_steps) == sorted(begun)
-    assert sorted(harness.steps_ended("done")) == sorted(ended), "with the rewinding points that are left on the way"
+    assert sorted(harness.steps_ended("done")) == sorted(ended), "including the rewind points that they store"
     assert stacked(harness.store) == [3] * 9 and stacked(alone) == [1] * 9
     assert_equal_but_for_rounding(harness.store, alone)
     reports = [(event.step, event.epoch) for event in harness.events_of("step.progress")]
-    assert len(reports) == len(set(reports)) == 9 + 9 - 3  # the tickets begin one epoch later
+    assert len(reports) == len(set(reports)) == 9 + 9 - 3  # the tickets start one epoch later
     assert len(harness.events_of("metric")) == 9
 
 
-def test_on_a_cpu_nothing_is_stacked_unless_it_is_asked_for(harness: Any, given: list[list[str]]) -> None:
+def test_on_a_cpu_nothing_is_stacked_unless_it_is_asked_for(harness: Any, submitted: list[list[str]]) -> None:
     harness.write(PLAN)
     bits = []
     for flags in ((), ("--stack", "auto"), ("--stack", 1)):
         store = harness.folder / "-".join(map(str, ("store", *flags)))
         assert harness.run("--store", store, *flags).exit == 0
         bits.append(harness.weight_bytes(store))
-    assert all(len(each) == 1 for each in given)
+    assert all(len(group) == 1 for group in submitted)
     assert bits[0] == bits[1] == bits[2]
 
 
-def test_structures_of_other_sizes_are_not_stacked(harness: Any, given: list[list[str]]) -> None:
+def test_structures_of_other_sizes_are_not_stacked(harness: Any, submitted: list[list[str]]) -> None:
     arms = [f"arm {name} {{ prune filters {share}% by random; rewind lr }}\n" for name, share in (("a", 30), ("b", 60))]
     harness.write("train 1ep lr=0.1 batch=32\nseeds 2\n" + "".join(arms) + "compare all\n", head=HEAD)
     assert harness.run("--stack", 8).exit == 0
-    sizes = sorted(len(each) for each in given if each[0] == "train")
+    sizes = sorted(len(group) for group in submitted if group[0] == "train")
     assert sizes[-1] == 2, "the dense networks"
     assert set(harness.steps_ended("done", "train")) == {
         info.id for info in steps(harness) if info.operation == "train"
@@ -121,14 +121,14 @@ def steps(harness: Any) -> list[Any]:
 
 
 @pytest.mark.parametrize("other", ["lr=0.2", "opt=adam lr=0.001", "batch=64", "augment=flip"])
-def test_recipes_that_differ_are_not_stacked(harness: Any, given: list[list[str]], other: str) -> None:
+def test_recipes_that_differ_are_not_stacked(harness: Any, submitted: list[list[str]], other: str) -> None:
     arms = f"arm a {{ prune weights 30%; rewind lr }}\narm b {{ train 1ep {other}; prune weights 30%; rewind lr }}\n"
     harness.write("train 1ep lr=0.1 batch=32\n" + arms + "compare all\n", head=HEAD)
     assert harness.run("--stack", 8).exit == 0
-    assert all(len(each) == 1 for each in given)
+    assert all(len(group) == 1 for group in submitted)
 
 
-def test_who_diverges_fails_alone(harness: Any, given: list[list[str]], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_who_diverges_fails_alone(harness: Any, submitted: list[list[str]], monkeypatch: pytest.MonkeyPatch) -> None:
     after_step = TrainingRun.after_step
 
     def diverges(self: TrainingRun, num_images: int) -> None:
@@ -148,7 +148,7 @@ def test_who_diverges_fails_alone(harness: Any, given: list[list[str]], monkeypa
     assert len(harness.steps_ended("failed")) == 1
     seeds = {result["parts"]["seed"] for result in results(harness.store).values() if result["operation"] == "train"}
     assert seeds == {1, 3}
-    assert harness.run("--stack", 3).exit == 0, "a second run does what is missing"
+    assert harness.run("--stack", 3).exit == 0, "a second run trains what is missing"
 
 
 def test_stopped_and_continued_together_they_end_with_the_same_bits(harness: Any) -> None:
@@ -156,11 +156,11 @@ def test_stopped_and_continued_together_they_end_with_the_same_bits(harness: Any
     whole = harness.folder / "whole"
     assert harness.run("--store", whole, "--stack", 3).exit == 0
     ticks = count(1)
-    with harness.stopping(lambda: next(ticks) % 4 == 0, look_seconds=0.1):
+    with harness.stopping(lambda: next(ticks) % 4 == 0, poll_seconds=0.1):
         codes = [harness.run("--stack", 3).exit for _ in range(3)]
     assert 4 in codes
     assert harness.run("--stack", 3).exit == 0
-    assert stacked(harness.store) == [3] * 9, "all of them stood at one step"
+    assert stacked(harness.store) == [3] * 9, "all were stopped at the same step"
     assert harness.weight_bytes() == harness.weight_bytes(whole)
 
 
@@ -181,19 +181,19 @@ def test_paused_all_of_them_wait(harness: Any, monkeypatch: pytest.MonkeyPatch) 
 
 
 def test_trainings_that_cannot_be_stacked_are_done_one_by_one(
-    harness: Any, given: list[list[str]], monkeypatch: pytest.MonkeyPatch
+    harness: Any, submitted: list[list[str]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     harness.write(PLAN)
     assert harness.run("--store", harness.folder / "alone").exit == 0
     monkeypatch.setattr(
         "tickdsl.engine.steps.stacking.stacking_obstacle", lambda given, choices, device: "the moon is full"
     )
-    given.clear()
+    submitted.clear()
     assert harness.run("--stack", 3).exit == 0
-    told = [event.message for event in harness.events_of("log") if "not stacked" in event.message]
-    assert len(told) == 2, "dense ones and tickets, which start elsewhere"
-    assert all(message.endswith("the moon is full") for message in told)
-    assert [len(each) for each in given].count(3) == 2
+    messages = [event.message for event in harness.events_of("log") if "not stacked" in event.message]
+    assert len(messages) == 2, "dense networks, and tickets, which start at another epoch"
+    assert all(message.endswith("the moon is full") for message in messages)
+    assert [len(group) for group in submitted].count(3) == 2
     assert harness.weight_bytes() == harness.weight_bytes(harness.folder / "alone")
     assert {event.attempt for event in harness.events_of("step.start")} == {1}
 
@@ -202,7 +202,7 @@ def test_trainings_that_cannot_be_stacked_are_done_one_by_one(
 def test_where_nobody_says_it_is_measured(
     harness: Any, monkeypatch: pytest.MonkeyPatch, faster: float, expected: list[int]
 ) -> None:
-    """As on a GPU."""
+    """Stacking is measured by default on a GPU, which is simulated here."""
     monkeypatch.setenv("XDG_CACHE_HOME", str(harness.folder / "cache"))
     monkeypatch.setattr("tickdsl.engine.launch.default_stack", lambda device: 3)
     asked: list[int] = []
@@ -215,7 +215,7 @@ def test_where_nobody_says_it_is_measured(
     harness.write(PLAN)
     assert harness.run().exit == 0
     assert stacked(harness.store) == expected
-    assert asked == [3], "dense and masked networks have one size"
+    assert asked == [3], "dense and masked networks have the same size"
     slow = [event.message for event in harness.events_of("log") if "only 0.90 times as fast" in event.message]
     assert bool(slow) is (faster < 1)
 
@@ -247,22 +247,26 @@ def test_a_killed_worker_costs_each_of_its_steps_one_attempt(harness: Any, engin
     harness.write("train 30ep lr=0.05 batch=32\nseeds 3\nprune weights 20%; rewind weights to 29ep\n", head=HEAD)
     process = engine("--jobs", 2, "--stack", 3, "--checkpoint-every", 0)
     deadline = time.monotonic() + 60
-    while not any(isinstance(event, StepProgress) for event in told(harness)):
+    while not any(isinstance(event, StepProgress) for event in run_events(harness)):
         assert time.monotonic() < deadline
         time.sleep(0.05)
-    first = next(event for event in told(harness) if isinstance(event, StepProgress))
-    worker = next(event.worker for event in told(harness) if isinstance(event, StepStart) and event.step == first.step)
+    first = next(event for event in run_events(harness) if isinstance(event, StepProgress))
+    worker = next(
+        event.worker for event in run_events(harness) if isinstance(event, StepStart) and event.step == first.step
+    )
     os.kill(int(worker.removeprefix("process ")), signal.SIGKILL)
     _, err = process.communicate(timeout=120)
     assert process.returncode == 0, err
-    again = [event.step for event in told(harness) if isinstance(event, StepStart) and event.attempt == 2]
+    again = [event.step for event in run_events(harness) if isinstance(event, StepStart) and event.attempt == 2]
     assert len(again) == len(set(again)) == 3
-    warned = [event for event in told(harness) if isinstance(event, Warn) and "killed by signal 9" in event.message]
+    warned = [
+        event for event in run_events(harness) if isinstance(event, Warn) and "killed by signal 9" in event.message
+    ]
     assert len(warned) == 3
 
 
-def told(harness: Any) -> list[Any]:
+def run_events(harness: Any) -> list[Any]:
     try:
         return [record.event for record in harness.events]
-    except (TickdslError, FileNotFoundError):  # before the run has made its folder
+    except (TickdslError, FileNotFoundError):  # the run has not created its folder yet
         return []

@@ -1,4 +1,4 @@
-"""What a run leaves for TensorBoard, read back record by record: unbroken, without repetition, a folder per seed."""
+"""The TensorBoard files of a run, read back record by record: complete, without duplicates, one folder per seed."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ PLAN = "seeds 2\narm a { prune filters 30% x 2; rewind weights to 1ep }\ncompare
 
 
 def events(path: Path) -> Iterator[Event]:
-    """The events of a file; every checksum must hold, and nothing may be torn."""
+    """The events of a file; checks every checksum and that the last record is complete."""
     content = path.read_bytes()
     while content:
         (length,) = struct.unpack("<Q", content[:8])
@@ -33,7 +33,7 @@ def events(path: Path) -> Iterator[Event]:
 
 
 def read(tb: Path) -> dict[str, dict[str, list[tuple[int, Any]]]]:
-    """Folder -> tag -> [(step, value)], in the order of the file."""
+    """Lists of (step, value) in file order, by tag and folder."""
     found: dict[str, dict[str, list[tuple[int, Any]]]] = {}
     for path in tb.rglob("events.out.tfevents.*"):
         folder = path.parent.relative_to(tb).as_posix()
@@ -51,19 +51,19 @@ def steps(series: dict[str, list[tuple[int, Any]]], tag: str) -> list[int]:
     return [step for step, _ in series[tag]]
 
 
-def test_a_folder_for_each_arm_and_seed_and_for_its_rivals(harness: Any) -> None:
+def test_a_folder_for_each_arm_seed_and_control(harness: Any) -> None:
     harness.write(PLAN)
     assert harness.run().exit == 0
     found = read(harness.last_run.tensorboard)
     assert set(found) == {"a/seed-1", "a/seed-2", "a/random-init/seed-1", "a/random-init/seed-2"}
-    ticket, rival = found["a/seed-1"], found["a/random-init/seed-1"]
+    ticket, control = found["a/seed-1"], found["a/random-init/seed-1"]
     for figure in ("train_loss", "test_loss", "accuracy", "learning_rate"):
         assert steps(ticket, f"{figure}/round-00") == [1, 2]
         assert steps(ticket, f"{figure}/round-02") == [2]  # rewound to the first epoch
-        assert steps(rival, f"{figure}/round-02") == [1, 2]
+        assert steps(control, f"{figure}/round-02") == [1, 2]
     for figure in ("accuracy", "sparsity", "params", "macs"):
         assert steps(ticket, f"round/{figure}") == [0, 1, 2]
-        assert steps(rival, f"round/{figure}") == [1, 2]
+        assert steps(control, f"round/{figure}") == [1, 2]
     assert steps(ticket, "structure/layers/text_summary") == [1, 2]
     assert steps(ticket, "structure/weights_left") == [1, 2]
     assert ticket["structure/weights_left"][-1][1].image.encoded_image_string.startswith(b"\x89PNG")
@@ -76,9 +76,9 @@ def test_the_figures_are_those_of_the_results(harness: Any) -> None:
     for arm in json.loads(harness.last_run.results_json.read_text())["arms"]:
         for level in arm["levels"]:
             for name, contestant in level["contestants"].items():
-                rival = "" if name in ("dense", "ticket") else f"{name}/"
+                control = "" if name in ("dense", "ticket") else f"{name}/"
                 for seed in contestant["seeds"]:
-                    series = found[f"{arm['id']}/{rival}seed-{seed['seed']}"]
+                    series = found[f"{arm['id']}/{control}seed-{seed['seed']}"]
                     for figure in ("accuracy", "params", "sparsity"):
                         there = {step: value.simple_value for step, value in series[f"round/{figure}"]}
                         assert there[level["level"]] == pytest.approx(seed[figure])
@@ -101,11 +101,11 @@ def test_histograms_count_the_weights_that_are_kept(harness: Any) -> None:
             assert sum(value.histo.bucket) == value.histo.num
 
 
-def test_of_stored_steps_the_courses_come_too(harness: Any) -> None:
+def test_the_histories_of_stored_steps_are_written_too(harness: Any) -> None:
     harness.write(PLAN)
     harness.run()
     first = read(harness.last_run.tensorboard)
-    time.sleep(1.0)  # the next run needs a folder of its own
+    time.sleep(1.0)  # the next run needs another folder name
     harness.run()
     again = read(harness.last_run.tensorboard)
     assert not harness.started_steps
@@ -126,7 +126,7 @@ def test_no_tensorboard(harness: Any) -> None:
     assert not harness.last_run.tensorboard.exists()
 
 
-def test_what_cannot_be_written_warns_and_harms_no_run(harness: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_write_error_is_a_warning(harness: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     harness.write("prune weights 20% x 1; rewind weights to init\n")
     before = Path.open
 
@@ -136,12 +136,12 @@ def test_what_cannot_be_written_warns_and_harms_no_run(harness: Any, monkeypatch
         return before(path, *arguments, **more)
 
     monkeypatch.setattr(Path, "open", full)
-    said = harness.run()
-    assert said.exit == 0
-    assert "warning: stopped writing for TensorBoard: no space left on the disk" in said.err
+    result = harness.run()
+    assert result.exit == 0
+    assert "warning: stopped writing for TensorBoard: no space left on the disk" in result.err
 
 
-def test_killed_and_taken_up_again_the_curves_are_unbroken(
+def test_the_curves_of_a_resumed_run_are_complete(
     harness: Any, processes: Callable[[subprocess.Popen[str]], subprocess.Popen[str]]
 ) -> None:
     harness.write(
@@ -159,7 +159,7 @@ def test_killed_and_taken_up_again_the_curves_are_unbroken(
     assert 2 < reached < 20
     time.sleep(1.0)
     assert harness.run().exit == 0
-    assert harness.events_of("step.progress")[0].epoch > 2  # from the checkpoint on
+    assert harness.events_of("step.progress")[0].epoch > 2  # continued from the checkpoint
     (series,) = read(harness.last_run.tensorboard).values()
     for figure in ("train_loss", "test_loss", "accuracy", "learning_rate"):
         for level in (0, 1):
@@ -167,9 +167,9 @@ def test_killed_and_taken_up_again_the_curves_are_unbroken(
 
 
 def saved(harness: Any) -> bool:
-    """Whether the run has a checkpoint from the middle of its first training."""
+    """The epoch of a checkpoint in the middle of the first training, if there is one."""
     try:
         return any(isinstance(r.event, Checkpoint) and r.event.epoch > 3 for r in harness.events)
-    except Exception as error:  # before the run has made its folder
+    except Exception as error:  # the run has not created its folder yet
         assert "no run" in str(error) or "No such file" in str(error), error
         return False

@@ -1,4 +1,4 @@
-"""A person at a terminal: the monitor opens, is resized, left, opened again, and ends the run. Needs tmux."""
+"""The monitor in a real terminal: open, resize, close, reopen, stop the run. Needs tmux."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ prune weights 20%; rewind lr
 
 @attrs.frozen
 class Terminal:
-    """A tmux session of its own server."""
+    """A tmux session with its own server."""
 
     server: str
     folder: Path
@@ -43,7 +43,7 @@ class Terminal:
         return subprocess.run(command, capture_output=True, text=True, check=True).stdout
 
     def begin(self, *words: str) -> None:
-        """Run the command line in a new window; what it exits with is written to a file."""
+        """Run the command line in a new window; its exit code is written to a file."""
         line = shlex.join([sys.executable, "-m", "tickdsl.cli", *words])
         (self.folder / "exit").unlink(missing_ok=True)
         self.tmux("send-keys", "-t", "t", f"clear; {line}; echo $? > exit", "Enter")
@@ -59,16 +59,16 @@ class Terminal:
         until(lambda: text in self.screen, lambda: f"{text!r} is not on the screen:\n{self.screen}")
 
     def exit(self) -> int:
-        """What the command exited with."""
+        """The exit code of the command."""
         path = self.folder / "exit"
         until(lambda: path.exists() and path.read_text().strip(), lambda: self.screen)
         return int(path.read_text())
 
 
-def until(condition: Callable[[], object], told: Callable[[], str], seconds: float = 60.0) -> None:
+def until(condition: Callable[[], object], describe: Callable[[], str], seconds: float = 60.0) -> None:
     deadline = time.monotonic() + seconds
     while not condition():
-        assert time.monotonic() < deadline, told()
+        assert time.monotonic() < deadline, describe()
         time.sleep(0.1)
 
 
@@ -76,7 +76,7 @@ def until(condition: Callable[[], object], told: Callable[[], str], seconds: flo
 def terminal(tmp_path: Path) -> Iterator[Terminal]:
     terminal = Terminal(f"tickdsl-{uuid.uuid4().hex[:8]}", tmp_path)
     env = {**os.environ, "TERM": "xterm-256color", "COLORTERM": "truecolor", "OMP_NUM_THREADS": "1"}
-    for name in ("CI", "NO_COLOR", "COLUMNS", "LINES"):  # what surrounds the tests is not this terminal's
+    for name in ("CI", "NO_COLOR", "COLUMNS", "LINES"):  # the environment of the tests does not describe this terminal
         env.pop(name, None)
     command = ["tmux", "-L", terminal.server, "new-session", "-d", "-x", "120", "-y", "36", "-s", "t", "sh"]
     subprocess.run(command, cwd=tmp_path, env=env, check=True)
@@ -87,7 +87,7 @@ def terminal(tmp_path: Path) -> Iterator[Terminal]:
 def test_begin_resize_leave_return_and_stop(terminal: Terminal) -> None:
     (terminal.folder / "endless.plan").write_text(PLAN)
     terminal.begin("run", "endless.plan", "--jobs", "1")
-    # Attached before the run has begun, and through its beginning.
+    # The monitor is attached before the run starts.
     terminal.shows("Steps")
     terminal.shows("running")
     terminal.tmux("resize-window", "-t", "t", "-x", "80", "-y", "24")

@@ -1,4 +1,4 @@
-"""Two runs at once on one store: nothing is done twice, and nobody waits for the dead."""
+"""Two concurrent runs with one store: no step runs twice, and no run waits for a dead one."""
 
 from __future__ import annotations
 
@@ -20,10 +20,10 @@ HEAD = "model small-cnn width=0.5\ndata synthetic size=8 train=256 test=64\n"
 PLAN = "train 12ep lr=0.1 batch=16\nseeds 2\nprune filters 30% x 2; rewind weights to 1ep\ncompare random-init\n"
 
 
-def told(out: Path) -> list[Event]:
+def run_events(out: Path) -> list[Event]:
     try:
         return [record.event for record in read_events(find_run(out).events)]
-    except (TickdslError, FileNotFoundError):  # before the run has made its folder
+    except (TickdslError, FileNotFoundError):  # the run has not created its folder yet
         return []
 
 
@@ -35,8 +35,8 @@ def until(condition: Callable[[], Any], seconds: float = 90.0) -> Any:
     return found
 
 
-def begun(events: list[Event]) -> list[str]:
-    """The keys of the steps that a run began."""
+def started_keys(events: list[Event]) -> list[str]:
+    """The keys of the steps that a run started."""
     keys = {info.id: info.key for event in events if isinstance(event, PlanResolved) for info in event.steps}
     return [keys[event.step] for event in events if isinstance(event, StepStart)]
 
@@ -50,9 +50,9 @@ def test_two_runs_share_the_work(harness: Any, processes: Keep, jobs: int) -> No
     for engine in engines:
         _, err = engine.communicate(timeout=180)
         assert engine.returncode == 0, err
-    first, second = (begun(told(out)) for out in outs)
+    first, second = (started_keys(run_events(out)) for out in outs)
     assert first and second and not set(first) & set(second)
-    measured = [{(e.contestant, e.level, e.seed) for e in told(out) if isinstance(e, Metric)} for out in outs]
+    measured = [{(e.contestant, e.level, e.seed) for e in run_events(out) if isinstance(e, Metric)} for out in outs]
     assert measured[0] == measured[1]
     assert not list(harness.store.glob("claims/*"))
 
@@ -62,12 +62,12 @@ def test_a_run_takes_over_from_one_that_was_killed(harness: Any, processes: Keep
     harness.write("train 4000ep lr=0.01 batch=16\nprune weights 20%; rewind weights\n", head=HEAD)
     one, two = harness.folder / "one", harness.folder / "two"
     engine = processes(harness.start_process("--jobs", 1, "--out", one))
-    until(lambda: any(isinstance(e, StepProgress) for e in told(one)))
+    until(lambda: any(isinstance(e, StepProgress) for e in run_events(one)))
     waiting = processes(harness.start_process("--jobs", 1, "--out", two))
-    until(lambda: [e for e in told(two) if isinstance(e, Log) and f"process {engine.pid}" in e.message])
-    long = begun(told(one))[-1]
-    assert long not in begun(told(two))
+    until(lambda: [e for e in run_events(two) if isinstance(e, Log) and f"process {engine.pid}" in e.message])
+    long = started_keys(run_events(one))[-1]
+    assert long not in started_keys(run_events(two))
     engine.kill()
     engine.wait()
-    until(lambda: long in begun(told(two)))
+    until(lambda: long in started_keys(run_events(two)))
     waiting.kill()

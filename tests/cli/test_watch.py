@@ -1,4 +1,4 @@
-"""An engine in a process of its own: attached to, left, asked to stop, killed, and refused work."""
+"""An engine in a separate process: watch, leave, stop, kill, and fail to start."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def trains(harness: Any) -> bool:
 
 @pytest.fixture
 def detached(harness: Any) -> Iterator[Any]:
-    """A bench whose detached engine is ended after the test."""
+    """A harness whose detached engine is killed after the test."""
     yield harness
     engine = engine_process(find_run(harness.folder / "runs"))
     if engine is not None and engine.alive():
@@ -46,15 +46,15 @@ def detached(harness: Any) -> Iterator[Any]:
 
 def test_a_detached_run_is_watched_to_its_end(detached: Any) -> None:
     detached.write(SHORT)
-    said = detached.run("--detach")
-    assert said.exit == 0
-    assert Path(said.out.strip()) == detached.last_run.folder
-    assert "tickdsl watch" in said.err
+    result = detached.run("--detach")
+    assert result.exit == 0
+    assert Path(result.out.strip()) == detached.last_run.folder
+    assert "tickdsl watch" in result.err
     watched = detached.call("watch", "--plain", "--out", detached.folder / "runs")
     assert watched.exit == 0
     assert "finished after" in watched.err and "dense" in watched.out
     assert detached.results["status"] == "ok"
-    # What is said to continue with is what the person typed.
+    # The command to resume is the one that the user typed.
     (start,) = detached.events_of("run.start")
     assert start.argv[:2] == ("tickdsl", "run") and "--into" not in start.argv
 
@@ -125,10 +125,10 @@ def test_events_through_a_pipe(harness: Any) -> None:
 
 def test_a_replay_tells_the_same_lines(harness: Any) -> None:
     harness.write(SHORT)
-    said = harness.run("--plain")
+    result = harness.run("--plain")
     again = harness.call("replay", "--speed", 1000, "--plain", "--out", harness.folder / "runs")
     assert again.exit == 0
-    assert again.err.splitlines() == [line for line in said.err.splitlines() if line.startswith("[")]
+    assert again.err.splitlines() == [line for line in result.err.splitlines() if line.startswith("[")]
     assert list(read_events(harness.last_run.events))
 
 
@@ -145,16 +145,16 @@ def test_watching_loads_no_torch(harness: Any) -> None:
     ("words", "says"),
     [(["watch"], "no run in"), (["stop", "nope"], "no run nope"), (["replay", "--speed", "0"], "above 0")],
 )
-def test_there_is_no_such_run(harness: Any, words: list[str], says: str) -> None:
+def test_an_unknown_run(harness: Any, words: list[str], says: str) -> None:
     try:
-        said = harness.call(*words)
+        result = harness.call(*words)
     except SystemExit as error:  # argparse
         assert error.code == 2
     else:
-        assert said.exit == 2 and says in said.err
+        assert result.exit == 2 and says in result.err
 
 
-def test_a_terminal_is_asked_for_before_the_monitor_is_loaded(harness: Any) -> None:
+def test_the_monitor_needs_a_terminal(harness: Any) -> None:
     harness.write(SHORT)
-    said = harness.run("--tui")
-    assert said.exit == 2 and "terminal" in said.err
+    result = harness.run("--tui")
+    assert result.exit == 2 and "terminal" in result.err

@@ -1,4 +1,4 @@
-"""The figures that a measurement carries are a picture's, as the field counts them."""
+"""Sizes and costs of a network are per image, counted as usual."""
 
 import torch
 from torch.utils.flop_counter import FlopCounterMode
@@ -9,7 +9,7 @@ from tickdsl.graph.structure import Structure
 from tickdsl.records.canonical import canonical_json
 
 
-def test_macs_are_those_of_one_picture() -> None:
+def test_macs_are_per_image() -> None:
     found = dense_network("resnet20", canonical_json({"width": 0.5}), 10, (3, 16, 16))
     with FlopCounterMode(display=False) as counter:
         found.module.eval()(torch.zeros(1, 3, 16, 16))

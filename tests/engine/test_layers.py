@@ -1,4 +1,4 @@
-"""What is said of the layers agrees with the small network that is really built."""
+"""The reported sizes of layers match the compacted network."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The arithmetic that papers print of their networks and tickets, from the plans that ask their questions."""
+"""Sizes and costs that papers print, computed from the plans that reproduce them."""
 
 from __future__ import annotations
 
@@ -38,14 +38,14 @@ def test_blocks_save_the_multiply_adds_of_table_4(network: str, candidates: int,
     graph = trace_model(network, b"{}", 10, (3, 32, 32))
     structure = Structure.dense(graph)
     assert len(graph.layers) == candidates
-    for block in graph.layers[:blocks]:  # all cost the same
+    for block in graph.layers[:blocks]:  # all have the same cost
         structure = structure.remove_block(block.name)
     share = 1 - cost(graph, structure).macs / cost(graph, Structure.dense(graph)).macs
     assert float(100 * share) == pytest.approx(saved, abs=0.03)
 
 
 def test_filters_that_match_removed_layers_leave_as_many(tmp_path: Path) -> None:
-    """Jordao et al. 2023: blocks first, then as many filters as went with them, chosen among all."""
+    """Jordao et al. 2023: remove blocks, then as many filters as the blocks had, selected globally."""
     text = "arm layers { prune layers 2 by snip at init }\n"
     found = step_runner(
         tmp_path, text + "arm filters { prune filters global matching layers by snip at init }", RESIDUAL
@@ -98,7 +98,7 @@ def test_resnet_56_b_loses_the_filters_of_its_stages() -> None:
 @pytest.mark.parametrize("schedule", ["fine-tune", "scaled", "one-cycle", "cyclic", "linear"])
 @pytest.mark.parametrize("unit", ["filters", "weights"])
 def test_a_random_choice_takes_as_many_of_each_layer(tmp_path: Path, schedule: str, unit: str) -> None:
-    """Le & Hua 2021: random pruning keeps the counts, layer by layer; only the schedules behind it differ."""
+    """Le & Hua 2021: random pruning keeps the counts per layer; only the schedules after it differ."""
     text = f"sweep by in [l1, random]\narm a {{ prune {unit} local 40% by $by; retrain {schedule} 1ep }}"
     found = step_runner(tmp_path, text)
     first, second = (found.structure(level.structure) for level in found.study.levels)

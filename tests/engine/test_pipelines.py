@@ -1,4 +1,4 @@
-"""Retraining, teachers, other data, matched amounts and ends by a metric, as they are really carried out."""
+"""Retraining, distillation, transfer, matched amounts and early ends, run for real."""
 
 from __future__ import annotations
 
@@ -70,7 +70,7 @@ def test_teachers_that_learn_from_each_other_are_refused() -> None:
     assert "TD510" in codes
 
 
-# -- other data
+# -- transfer
 
 MOVE = "transfer to synthetic size=8 train=128 test=32 classes=5"
 
@@ -99,7 +99,7 @@ def test_a_ticket_on_other_data_keeps_its_structure_and_weights_and_has_a_fresh_
     assert torch.equal(heads[0], heads[1])
 
 
-def test_dense_and_rivals_are_those_on_the_other_data(tmp_path: Path) -> None:
+def test_dense_and_controls_are_trained_on_the_target_data(tmp_path: Path) -> None:
     found = step_runner(
         tmp_path, f"prune weights 30%; rewind weights; {MOVE}\ncompare random-init, random-structure, early"
     )
@@ -119,7 +119,7 @@ def test_a_kept_head_comes_along(tmp_path: Path) -> None:
 
 
 def test_the_second_phase_of_colt(tmp_path: Path) -> None:
-    """Overlap on halves, weights from init, a fresh head that all tickets share, full training on the target."""
+    """Overlap of two halves, initial weights, a fresh head shared by all tickets, full training on the target."""
     found = step_runner(tmp_path, f"split classes 2; prune weights 30% x 2; overlap; rewind weights to init; {MOVE}")
     for level in found.study.levels:
         ticket = found.study.step(level.ticket)
@@ -128,7 +128,7 @@ def test_the_second_phase_of_colt(tmp_path: Path) -> None:
         assert "part" not in ticket.args["data"]
         found.run_step(level.ticket)
     initial = found.weights(found.study.step(found.measured_step("dense", 0)).parents["weights"])
-    assert equal_states(found.weights(carried.key), initial)  # one seed, one initialisation, on any data
+    assert equal_states(found.weights(carried.key), initial)  # one initialisation per seed, on any data set
 
 
 # -- amounts
@@ -175,7 +175,7 @@ def test_stages_lose_their_own_shares(tmp_path: Path) -> None:
 
 
 def test_per_layer_rates_give_the_published_labels() -> None:
-    """Frankle & Carbin 2019: 20 % of the hidden and 10 % of the output weights a round; what is left in theirs."""
+    """Frankle & Carbin 2019: 20% of the hidden and 10% of the output weights per round."""
     graph = trace_model("lenet-300-100", b"{}", 10, (1, 28, 28))
     both = "prune weights local 20% in fc1, fc2; prune weights local 10% in fc3"
     text = f"model lenet-300-100 on mnist\ncycle 15 {{ {both}; rewind weights }}"
@@ -220,7 +220,7 @@ def test_a_condition_ends_the_rounds(tmp_path: Path) -> None:
     assert not np.isnan(found.metrics(found.study.levels[0].ticket)["accuracy"])
 
 
-# -- weights from elsewhere
+# -- pretrained weights
 
 
 def test_a_plan_that_begins_with_weights_of_a_file(tmp_path: Path) -> None:
@@ -233,7 +233,7 @@ def test_a_plan_that_begins_with_weights_of_a_file(tmp_path: Path) -> None:
         head = HEAD.replace("width=0.5", f'width=0.5 weights="{path}"')
         found = step_runner(tmp_path, "prune weights 30%; rewind weights to pretrained\ncompare random-init", head)
         keys.append(set(found.study.graph))
-    assert keys[0] == keys[1]  # named by content
+    assert keys[0] == keys[1]  # the key depends on the content of the file
     (level,) = found.study.levels
     start = found.study.step(level.ticket).parents["weights"]
     assert equal_states(found.weights(start), dict(state))

@@ -1,4 +1,4 @@
-"""A bench to run plans on: a folder with a plan, a store and runs, and what the command line said."""
+"""A harness that runs the command line on a plan in a temporary folder."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ train 2ep lr=0.1 batch=32
 
 @attrs.frozen
 class CliResult:
-    """What one call of the command line gave."""
+    """The exit code and the output of one call of the command line."""
 
     exit: int
     out: str
@@ -37,7 +37,7 @@ class CliResult:
 
 @attrs.define
 class CliHarness:
-    """`text` is the plan after `HEAD`."""
+    """A folder with a plan, a store and runs."""
 
     folder: Path
     capture: pytest.CaptureFixture[str]
@@ -64,47 +64,50 @@ class CliHarness:
         return content
 
     def write(self, text: str, head: str = HEAD) -> Path:
+        """Write the plan: `head`, then `text`."""
         self.plan.write_text(head + text)
         return self.plan
 
     def call(self, *arguments: object) -> CliResult:
-        """The command line in this process."""
+        """Run the command line in this process."""
         self.capture.readouterr()
         code = main([str(argument) for argument in arguments])
         return CliResult(code, *self.capture.readouterr())
 
     def run(self, *flags: object) -> CliResult:
-        """`tickdsl run` on the plan, one job unless the flags say otherwise."""
+        """Run the plan in this process, with one job unless `flags` has another `--jobs`."""
         return self.call("run", self.plan, *self.location_flags, "--jobs", 1, *flags)
 
     @contextlib.contextmanager
-    def stopping(self, when: Callable[[], bool], look_seconds: float) -> Iterator[None]:
-        """Runs of this process are stopped as by `tickdsl stop` where `when` says so, which is asked at every turn."""
+    def stopping(self, when: Callable[[], bool], poll_seconds: float) -> Iterator[None]:
+        """Stop runs of this process like `tickdsl stop` as soon as `when()` is true, which is called at every poll."""
         poll_control = Interpreter.poll_control
 
-        def stopping_tick(interpreter: Interpreter) -> None:
+        def poll_or_stop(interpreter: Interpreter) -> None:
             if when():
                 interpreter.stop(4)
             poll_control(interpreter)
 
         with pytest.MonkeyPatch.context() as patched:
-            patched.setattr(Interpreter, "poll_control", stopping_tick)
-            patched.setattr("tickdsl.engine.workers.worker.POLL_SECONDS", look_seconds)
+            patched.setattr(Interpreter, "poll_control", poll_or_stop)
+            patched.setattr("tickdsl.engine.workers.worker.POLL_SECONDS", poll_seconds)
             yield
 
-    def start_process(self, *flags: object, **more: Any) -> subprocess.Popen[str]:
-        """`tickdsl run` in a process group of its own, not waited for."""
+    def start_process(self, *flags: object, **popen_options: Any) -> subprocess.Popen[str]:
+        """Start `tickdsl run` in its own process group, without waiting for it."""
         command = [sys.executable, "-m", "tickdsl.cli", "run", self.plan, *self.location_flags, *flags]
-        how = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, **more}
+        options = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, **popen_options}
         env = {**os.environ, "OMP_NUM_THREADS": "1"}
-        return subprocess.Popen([str(word) for word in command], text=True, start_new_session=True, env=env, **how)
+        return subprocess.Popen(
+            [str(argument) for argument in command], text=True, start_new_session=True, env=env, **options
+        )
 
     @property
     def location_flags(self) -> tuple[object, ...]:
         return ("--store", self.store, "--out", self.folder / "runs", "--device", "cpu")
 
     def steps_ended(self, status: str, operation: str | None = None) -> list[str]:
-        """The steps of the last run that ended so."""
+        """The steps of the last run that ended with this status, optionally of one operation."""
         kinds = {info.id: info.operation for record in self.events for info in getattr(record.event, "steps", ())}
         return [
             record.event.step
@@ -115,23 +118,23 @@ class CliHarness:
         ]
 
     def ended_keys(self, status: str) -> list[str]:
-        """The keys of the steps of the last run that ended so."""
+        """The keys of the steps of the last run that ended with this status."""
         keys = {info.id: info.key for event in self.events_of("plan.resolved") for info in event.steps}
         return [keys[step] for step in self.steps_ended(status)]
 
     def events_of(self, kind: str) -> list[Any]:
-        """The last run's events of one type."""
+        """The events of one type of the last run."""
         return [record.event for record in self.events if record.event.type == kind]
 
     @property
     def started_steps(self) -> list[str]:
-        """The steps that the last run began, in order."""
+        """The steps that the last run started, in order."""
         return [record.event.step for record in self.events if isinstance(record.event, StepStart)]
 
     def weight_bytes(self, store: Path | None = None) -> dict[str, bytes]:
         """The weights of every finished result, by key."""
-        found = (store or self.store).glob("results/*/*/weights.safetensors")
-        return {path.parent.name: path.read_bytes() for path in found}
+        paths = (store or self.store).glob("results/*/*/weights.safetensors")
+        return {path.parent.name: path.read_bytes() for path in paths}
 
 
 @pytest.fixture
@@ -143,14 +146,14 @@ def harness(tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pyt
 
 @pytest.fixture
 def processes() -> Iterator[Callable[[subprocess.Popen[str]], subprocess.Popen[str]]]:
-    """Ends what a test began, should the test itself not come to that."""
+    """Register processes that are killed after the test if they are still running."""
     started: list[subprocess.Popen[str]] = []
 
-    def keep(process: subprocess.Popen[str]) -> subprocess.Popen[str]:
+    def register(process: subprocess.Popen[str]) -> subprocess.Popen[str]:
         started.append(process)
         return process
 
-    yield keep
+    yield register
     for process in started:
         if process.poll() is None:
             process.kill()

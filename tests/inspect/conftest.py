@@ -1,4 +1,4 @@
-"""A harness that runs plans."""
+"""Fixture: a harness that runs plans."""
 
 from command_line import harness
 

@@ -1,4 +1,4 @@
-"""`tickdsl graph`: every layer, group and reason is shown, shares add up, and each form says the same."""
+"""`tickdsl graph`: every layer, group and reason is shown, shares add up, and all formats agree."""
 
 from __future__ import annotations
 
@@ -46,10 +46,10 @@ def text_of(view: GraphView, width: int = 400, **more: Any) -> str:
 
 @pytest.mark.parametrize("name", ["small-cnn", "resnet20"])
 def test_the_text_is_the_golden_one(harness: Any, name: str) -> None:
-    said = harness.call("graph", name, "--at", "50%")
-    assert (said.exit, said.err) == (0, "")
-    # How many intermediate results there are is a matter of torch's version.
-    lines = [line.rstrip() for line in said.out.splitlines() if "activation bytes" not in line]
+    result = harness.call("graph", name, "--at", "50%")
+    assert (result.exit, result.err) == (0, "")
+    # The number of intermediate results depends on the version of torch.
+    lines = [line.rstrip() for line in result.out.splitlines() if "activation bytes" not in line]
     assert max(map(len, lines)) <= 100
     assert lines == (GOLDEN / f"graph-{name}.txt").read_text().splitlines()
 
@@ -126,7 +126,7 @@ def test_a_uniform_preview_costs_what_the_structure_costs(view: GraphView, share
         kept = preview.kept[group.name]
         if group.reason is None:
             assert abs(kept - group.size * (1 - share)) <= 0.5 or kept == 1
-            # The first units in place of the last: which of a group go makes no difference where all are alike.
+            # The first units instead of the last ones: the cost does not depend on which are removed.
             structure = structure.remove(group.name, range(group.size - kept))
         else:
             assert kept == group.size
@@ -152,8 +152,8 @@ def test_a_narrow_terminal_cuts_no_line(view: GraphView, width: int) -> None:
 
 
 def test_json_holds_the_graph_and_the_layers(harness: Any) -> None:
-    said = harness.call("graph", "resnet20", "--json", "--at", "0.5")
-    (network,) = json.loads(said.out)["networks"]
+    result = harness.call("graph", "resnet20", "--json", "--at", "0.5")
+    (network,) = json.loads(result.out)["networks"]
     graph = ModelGraph.from_json(json.dumps(network["graph"]))
     view = spec_of_model("resnet20", [], None, None).view()
     assert graph.to_json() == view.graph.to_json()
@@ -178,22 +178,22 @@ def test_svg_and_dot_show_every_layer(harness: Any) -> None:
 
 def test_a_plan_shows_each_of_its_networks_once(harness: Any) -> None:
     harness.write("arm a { model lenet5; data synthetic size=16; prune filters 20% }\narm b { prune filters 30% }\n")
-    said = harness.call("graph", harness.plan)
-    assert said.exit == 0, said.err
-    assert said.out.count("lenet5 on synthetic: 3×16×16") == 1
-    assert said.out.count("small-cnn width=0.5 on synthetic: 3×8×8") == 1
+    result = harness.call("graph", harness.plan)
+    assert result.exit == 0, result.err
+    assert result.out.count("lenet5 on synthetic: 3×16×16") == 1
+    assert result.out.count("small-cnn width=0.5 on synthetic: 3×8×8") == 1
     assert harness.call("graph", harness.plan, "--svg").exit == 2
 
 
 def test_a_plan_with_errors_exits_1(harness: Any) -> None:
     harness.write("prune filtres 20%\n")
-    said = harness.call("graph", harness.plan)
-    assert (said.exit, said.out) == (1, "")
-    assert "filters" in said.err
+    result = harness.call("graph", harness.plan)
+    assert (result.exit, result.out) == (1, "")
+    assert "filters" in result.err
 
 
 @pytest.mark.parametrize(
-    ("words", "told"),
+    ("words", "message"),
     [
         (["resnet-20"], "did you mean `resnet20`"),
         (["small-cnn", "--on", "cifar11"], "did you mean"),
@@ -206,11 +206,11 @@ def test_a_plan_with_errors_exits_1(harness: Any) -> None:
         ([], "--list"),
     ],
 )
-def test_bad_input_is_one_message_and_exit_2(harness: Any, words: list[str], told: str) -> None:
-    said = harness.call("graph", *words)
-    assert (said.exit, said.out) == (2, "")
-    assert told in said.err
-    assert "Traceback" not in said.err
+def test_bad_input_is_one_message_and_exit_2(harness: Any, words: list[str], message: str) -> None:
+    result = harness.call("graph", *words)
+    assert (result.exit, result.out) == (2, "")
+    assert message in result.err
+    assert "Traceback" not in result.err
 
 
 @pytest.mark.parametrize("share", ["0", "100%", "half", "-20%"])

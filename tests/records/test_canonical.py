@@ -1,4 +1,4 @@
-"""Equal values have one name, unequal ones have two."""
+"""Equal values have equal digests, different values have different ones."""
 
 import pytest
 from hypothesis import given, settings

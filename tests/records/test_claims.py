@@ -1,4 +1,4 @@
-"""Claims: one process at a time, lapsing with it."""
+"""Claims: one process at a time; they expire with it."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ KEY = "ab" * 32
 
 
 def left(store: Store, process: Process, key: str = KEY) -> Path:
-    """A claim as that process would have left it."""
+    """Create a claim of another process."""
     place = store.root / "claims" / key
     (place / process.token).mkdir(parents=True)
     return place
@@ -38,7 +38,7 @@ def store(tmp_path: Path) -> Store:
 
 def test_a_claim_is_taken_once_and_given_up(store: Store) -> None:
     assert store.claims.acquire(KEY) is None
-    assert store.claims.acquire(KEY) is None  # ours already
+    assert store.claims.acquire(KEY) is None  # already held by this process
     store.claims.release(KEY)
     assert not list((store.root / "claims").iterdir())
     assert not list((store.root / "drafts").iterdir())
@@ -48,7 +48,7 @@ def test_a_living_process_keeps_its_claim(store: Store) -> None:
     me = Process.current()
     place = left(store, Process(me.host, me.boot, os.getppid()))
     assert store.claims.acquire(KEY) == f"process {os.getppid()} on {me.host}"
-    store.claims.release(KEY)  # not ours to give up
+    store.claims.release(KEY)  # held by another process
     assert place.is_dir()
     assert Store(store.root).claims.acquire(KEY) is not None
 
@@ -97,15 +97,15 @@ def test_of_two_that_reach_for_a_dead_ones_claim_one_gets_it(tmp_path: Path) -> 
         "sys.stdin.readline(); print(s.claims.acquire(sys.argv[2]) is None, flush=True); sys.stdin.readline()"
     )
     command = [sys.executable, "-c", program, str(store.root), KEY]
-    rivals = [subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) for _ in range(2)]
+    processes = [subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) for _ in range(2)]
     left(store, dead())
-    for rival in rivals:
-        assert rival.stdin is not None
-        rival.stdin.write("go\n")
-        rival.stdin.flush()
-    got = [rival.stdout.readline().strip() for rival in rivals if rival.stdout is not None]
-    for rival in rivals:
-        rival.communicate("\n")
+    for process in processes:
+        assert process.stdin is not None
+        process.stdin.write("go\n")
+        process.stdin.flush()
+    got = [process.stdout.readline().strip() for process in processes if process.stdout is not None]
+    for process in processes:
+        process.communicate("\n")
     assert sorted(got) == ["False", "True"]
 
 

@@ -1,4 +1,4 @@
-"""Events survive torn lines, restarts and any cut of the stream; their types are a frozen surface."""
+"""Events survive incomplete lines, restarts and any chunking of the stream; their types are stable."""
 
 import io
 import itertools

@@ -1,4 +1,4 @@
-"""What was measured once is not measured again, by no process."""
+"""A choice is measured once, for all processes."""
 
 from __future__ import annotations
 

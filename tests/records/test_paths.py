@@ -1,4 +1,4 @@
-"""Run folders, the latest of them, and requests to the engine."""
+"""Run folders, the latest run, and requests to the engine."""
 
 import datetime
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""The store: whole or absent, at any moment, for any number of processes."""
+"""The store: results are complete or absent, at any time, for any number of processes."""
 
 import json
 import multiprocessing
@@ -92,6 +92,23 @@ def test_a_damaged_result_is_set_aside_and_made_again(tmp_path: Path, harm, reas
     assert len(list((tmp_path / "damaged").iterdir())) == 1
     put(store)
     assert store.check(KEY)
+
+
+def test_a_result_that_appears_during_a_lookup_is_not_damaged(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    warnings: list[str] = []
+    store = Store(tmp_path, warnings.append)
+    read_bytes = Path.read_bytes
+
+    def publish_after_reading(path: Path) -> bytes:
+        monkeypatch.undo()
+        try:
+            return read_bytes(path)
+        finally:
+            put(Store(tmp_path), KEY, b"weights")
+
+    monkeypatch.setattr(Path, "read_bytes", publish_after_reading)
+    assert store.check(KEY)
+    assert not warnings
 
 
 def test_a_damaged_result_in_the_way_does_not_hinder_a_writer(tmp_path: Path) -> None:
@@ -259,7 +276,7 @@ def test_processes_share_a_store(tmp_path: Path) -> None:
     assert [worker.exitcode for worker in workers] == [0, 0, 0]
     store = Store(tmp_path)
     assert sorted(store.keys()) == sorted(digest(number) for number in range(20))
-    assert all(store.check(key) for key in store.keys())  # noqa: SIM118  a store is no mapping
+    assert all(store.check(key) for key in store.keys())  # noqa: SIM118  a store is not a mapping
     assert not list((tmp_path / "drafts").iterdir())
 
 

@@ -202,6 +202,8 @@ class Store:
         except FileNotFoundError:
             if not place.exists():
                 return None
+            if (place / _RESULT).exists():  # another process has published the result in the meantime
+                return self._load_checked(key, hashes)
             self._set_aside(place, "result.json is missing")
             return None
         except OSError as error:

@@ -1,4 +1,4 @@
-"""What a machine decides: the memory layout, as it measured; the precision, as it can. Both are kept."""
+"""Choices that depend on the machine: memory layout and precision."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ from tickdsl.training.recipes.recipe import Recipe
 
 @attrs.define
 class Always:
-    """Answers every question alike, and keeps the questions."""
+    """Gives the same answer to every question, and records the questions."""
 
     answer: bool
     asked: list[str] = attrs.field(factory=list)
@@ -39,25 +39,25 @@ class Always:
 
 @pytest.mark.parametrize(("faster", "layout"), [(True, "contiguous"), (False, "channels_last")])
 def test_a_training_has_the_layout_that_was_measured_to_be_faster(tmp_path: Path, faster: bool, layout: str) -> None:
-    bench = step_runner(tmp_path, "prune filters 30%; rewind lr")
+    runner = step_runner(tmp_path, "prune filters 30%; rewind lr")
     choices = Always(faster)
-    bench.context.choices = choices  # type: ignore[assignment]
-    assert bench.metrics(bench.measured_step("ticket", 1))["layout"] == layout
-    assert bench.metrics(bench.measured_step("dense", 0))["layout"] == layout
-    assert len(set(choices.asked)) == 1, "dense and pruned, it is one network"
+    runner.context.choices = choices  # type: ignore[assignment]
+    assert runner.metrics(runner.measured_step("ticket", 1))["layout"] == layout
+    assert runner.metrics(runner.measured_step("dense", 0))["layout"] == layout
+    assert len(set(choices.asked)) == 1, "one choice for the dense and the pruned network"
     assert "small-cnn" in choices.asked[0] and "32 pictures" in choices.asked[0]
 
 
 def test_what_was_measured_is_asked_once_a_store_and_said(tmp_path: Path) -> None:
-    said: list[str] = []
+    messages: list[str] = []
     for _ in range(2):
-        bench = step_runner(tmp_path, "prune filters 30%; rewind lr\nseeds 2")
-        bench.context.hooks.log = said.append
-        bench.run_step(bench.measured_step("dense", 0, seed=1 + len(said)))
+        runner = step_runner(tmp_path, "prune filters 30%; rewind lr\nseeds 2")
+        runner.context.hooks.log = messages.append
+        runner.run_step(runner.measured_step("dense", 0, seed=1 + len(messages)))
     assert len(list((tmp_path / "store" / "choices").iterdir())) == 1
-    assert len(said) == 2 and said[0] == said[1]
-    assert re.match(r"memory layout (contiguous|channels_last): small-cnn .*, 32 images, ", said[0])
-    assert said[0].endswith("(measured on this machine)")
+    assert len(messages) == 2 and messages[0] == messages[1]
+    assert re.match(r"memory layout (contiguous|channels_last): small-cnn .*, 32 images, ", messages[0])
+    assert messages[0].endswith("(measured on this machine)")
 
 
 @pytest.mark.parametrize(
@@ -84,9 +84,9 @@ def test_the_log_describes_each_choice(question: str, answer: bool | float, mess
 
 def test_perceptrons_have_no_layout_to_choose(tmp_path: Path) -> None:
     head = "model lenet-300-100\ndata synthetic size=8 train=64 test=32\ntrain 1ep batch=32\n"
-    bench = step_runner(tmp_path, "prune weights 20%; rewind lr", head)
-    bench.context.choices = choices = Always(True)  # type: ignore[assignment]
-    assert bench.metrics(bench.measured_step("dense", 0))["layout"] == "contiguous"
+    runner = step_runner(tmp_path, "prune weights 20%; rewind lr", head)
+    runner.context.choices = choices = Always(True)  # type: ignore[assignment]
+    assert runner.metrics(runner.measured_step("dense", 0))["layout"] == "contiguous"
     assert not choices.asked
 
 

@@ -1,4 +1,4 @@
-"""How many tasks share a machine, and what each may take."""
+"""The number of jobs on a machine, and the threads and memory of each."""
 
 from __future__ import annotations
 
@@ -42,9 +42,9 @@ def test_on_a_gpu_small_steps_run_side_by_side_and_large_ones_alone() -> None:
 @pytest.mark.usefixtures("sixteen")
 @pytest.mark.parametrize("jobs", [1, 2, 3, 5, 16, 40])
 def test_threads_never_outnumber_the_cores(jobs: int) -> None:
-    each = job_limits.threads_per_job(study(LARGE).plan, Path(), jobs)
-    assert each >= 1 and (each * jobs <= 16 or each == 1)
-    assert job_limits.threads_per_job(study(SMALL).plan, Path(), jobs) == 1, "a step too small to divide"
+    threads = job_limits.threads_per_job(study(LARGE).plan, Path(), jobs)
+    assert threads >= 1 and (threads * jobs <= 16 or threads == 1)
+    assert job_limits.threads_per_job(study(SMALL).plan, Path(), jobs) == 1, "the step is too small for two threads"
 
 
 def test_cores_are_those_that_this_process_may_use(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,4 +1,4 @@
-"""What a study costs its engine grows with its steps, and not faster: counted, never timed."""
+"""The work of the engine grows linearly with the number of steps; operations are counted, not timed."""
 
 from __future__ import annotations
 
@@ -27,20 +27,20 @@ from tickdsl.results.state_builder import MAX_TOTAL_POINTS, MIN_HISTORY_POINTS, 
 METRICS = {"accuracy": 0.9, "sparsity": 0.1, "filters": 0.9, "epochs": [[n, 0.1, 0.1, 0.9, 0.1] for n in range(50)]}
 
 
-def study(arms: int) -> Study:
-    """Arms that share their dense training and nothing else, and are all compared."""
+def make_study(arms: int) -> Study:
+    """A study of arms that share only their dense training."""
     pipelines = "".join(
         f"arm a{n} {{ prune filters {n + 1}% x 3; rewind weights to {1 + n % 3}ep }}\n" for n in range(arms)
     )
     text = f"model small-cnn on digits\ntrain 4ep\nseeds 2\n{pipelines}compare all, random-init\n"
-    found = resolve(load_source(Source("test.plan", text)))
-    assert found.plan is not None, found.diagnostics
-    return lower(found.plan, fingerprint=lambda data: "f" * 64, rounds=lambda arm, prune: 1)
+    resolution = resolve(load_source(Source("test.plan", text)))
+    assert resolution.plan is not None, resolution.diagnostics
+    return lower(resolution.plan, fingerprint=lambda data: "f" * 64, rounds=lambda arm, prune: 1)
 
 
 @attrs.define
 class Idle:
-    """Workers that leave results without any work."""
+    """A worker group that stores results without any work."""
 
     store: Store
     jobs: int = 2
@@ -70,8 +70,8 @@ class Idle:
         pass
 
 
-def counted(found: Study, folder: Path, monkeypatch: pytest.MonkeyPatch) -> Counter[str]:
-    """What carrying a study out, and then finding all of it stored, asks of the store and says."""
+def counted(study: Study, folder: Path, monkeypatch: pytest.MonkeyPatch) -> Counter[str]:
+    """Count store lookups and events of a run of the study, and of a second run that finds everything stored."""
     counts: Counter[str] = Counter()
     store = Store(folder)
     verified = Store._load_checked
@@ -85,8 +85,8 @@ def counted(found: Study, folder: Path, monkeypatch: pytest.MonkeyPatch) -> Coun
 
     monkeypatch.setattr(Store, "_load_checked", look)
     for _ in range(2):
-        emit(plan_resolved_event(found, lambda key: key in store))
-        assert Interpreter(found, store, emit, ControlReader(folder / "control.jsonl")).run(lambda: Idle(store)) == 0
+        emit(plan_resolved_event(study, lambda key: key in store))
+        assert Interpreter(study, store, emit, ControlReader(folder / "control.jsonl")).run(lambda: Idle(store)) == 0
     monkeypatch.undo()
     return counts
 
@@ -94,7 +94,7 @@ def counted(found: Study, folder: Path, monkeypatch: pytest.MonkeyPatch) -> Coun
 def test_the_store_is_asked_and_events_are_said_a_few_times_a_step(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    small, large = study(2), study(8)
+    small, large = make_study(2), make_study(8)
     ratio = len(large.graph) / len(small.graph)
     assert ratio > 3
     one = counted(small, tmp_path / "small", monkeypatch)
@@ -107,28 +107,28 @@ def test_the_store_is_asked_and_events_are_said_a_few_times_a_step(
 def test_the_frontier_asks_a_few_times_a_step() -> None:
     asked = []
     for arms in (20, 80):
-        found, done, lookups = study(arms), dict[str, dict[str, float]](), Counter[str]()
+        study, done, lookups = make_study(arms), dict[str, dict[str, float]](), Counter[str]()
 
         def metrics(key: str, done: dict[str, dict[str, float]] = done, count: Counter[str] = lookups) -> object:
             count[key] += 1
             return done.get(key)
 
-        frontier = StepScheduler(found, metrics)  # type: ignore[arg-type]
-        while (key := frontier.take()) is not None:
-            for each in (*found.graph.nodes[key]["prefixes"].values(), key):
+        scheduler = StepScheduler(study, metrics)  # type: ignore[arg-type]
+        while (key := scheduler.take()) is not None:
+            for each in (*study.graph.nodes[key]["prefixes"].values(), key):
                 if each not in done:
                     done[each] = {"accuracy": 0.9, "sparsity": 0.1, "filters": 0.9}
-                    frontier.finish(each)
-            frontier.pop_measured()
-        assert not frontier.pending
-        asked.append(lookups.total() / len(found.graph))
+                    scheduler.finish(each)
+            scheduler.pop_measured()
+        assert not scheduler.pending
+        asked.append(lookups.total() / len(study.graph))
     assert asked[1] <= 1.1 * asked[0]
 
 
 def test_a_step_that_all_arms_share_names_each_once_and_in_order() -> None:
-    found = study(30)
-    dense = next(m.step for m in found.measurements if m.contestant == "dense" and m.seed == 1)
-    assert list(found.graph.nodes[dense]["uses"]) == [(f"a{n}", 1) for n in range(30)]
+    study = make_study(30)
+    dense = next(m.step for m in study.measurements if m.contestant == "dense" and m.seed == 1)
+    assert list(study.graph.nodes[dense]["uses"]) == [(f"a{n}", 1) for n in range(30)]
 
 
 @pytest.mark.parametrize(("trainings", "most"), [(10, 512), (1_000, 200), (5_000, 40), (20_000, MIN_HISTORY_POINTS)])

@@ -1,4 +1,4 @@
-"""Every criterion from a plan's text to its results: the same bits twice, with one job and with two, and resumed."""
+"""Every criterion, from the text of a plan to its results, gives the same bits twice."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def plan(by: str, unit: str) -> str:
 
 
 def work(folder: Path, text: str) -> Iterator[tuple[str, Mapping[str, torch.Tensor]]]:
-    """What every step of a plan leaves, done one by one."""
+    """The files of every step of a plan, run one by one."""
     found = resolve(load_source(Source("test.plan", text)))
     assert found.plan is not None, found.diagnostics
     study = prepare_study(found.plan)
@@ -63,8 +63,8 @@ def test_a_criterion_carries_out_a_plan_twice_alike(by: str, unit: str, tmp_path
         assert all(torch.equal(tensor, second[name][key]) for key, tensor in tensors.items())
 
 
-def test_seeds_draw_pictures_of_their_own(tmp_path: Path) -> None:
-    """The same network, ranked on other pictures: other weights go."""
+def test_seeds_draw_different_images(tmp_path: Path) -> None:
+    """The same network, scored on other images, loses other weights."""
     text = plan("snip", "weights") + "\nseeds 2"
     found = resolve(load_source(Source("test.plan", text))).plan
     assert found is not None

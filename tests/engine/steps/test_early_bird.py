@@ -1,4 +1,4 @@
-"""`until mask-distance`: what goes is chosen epoch by epoch, and goes once the choice stays alike."""
+"""`until mask-distance`: prune after the epoch at which the selection stops changing."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def settled(folder: Path, until: str, tail: str = "rewind lr") -> tuple[StepRunn
 def test_the_choice_is_that_of_the_first_epoch_at_which_it_has_settled(tmp_path: Path) -> None:
     found, key = settled(tmp_path, "mask-distance < 95%")
     metrics = found.metrics(key)
-    assert metrics["settled"] and metrics["epoch"] == 6  # the first that has five before it
+    assert metrics["settled"] and metrics["epoch"] == 6  # the first with five earlier ones
     step = found.study.step(key)
     assert sorted(step.parents) == [f"epoch {n}" for n in range(1, 9)]
     assert equal_states(found.weights(key), found.weights(step.parents["epoch 6"]))

@@ -1,4 +1,4 @@
-"""What steps mean for weights: rewinding is exact, masks hold, filters really go, seeds are paired."""
+"""Weights of steps: exact rewinding, masks, removed filters, paired seeds."""
 
 from __future__ import annotations
 
@@ -26,12 +26,12 @@ def test_a_deposited_rewinding_point_is_a_training_that_stops_there(tmp_path: Pa
     one.run_step(leader, deposits=True)
     assert point in one.context.store
     assert equal_states(one.weights(point), other.weights(point))
-    assert equal_states(one.weights(leader), other.weights(leader))  # and leaving it changes nothing
+    assert equal_states(one.weights(leader), other.weights(leader))  # storing it changes nothing
 
 
 @contextmanager
 def first_weights(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[dict[str, Tensor]]]:
-    """The state that each training began with."""
+    """The initial state of each training."""
     seen: list[dict[str, Tensor]] = []
     real = Context.module
 
@@ -98,10 +98,10 @@ def test_pruned_filters_are_gone_and_the_rest_computes_the_same(tmp_path: Path) 
         network, structure, slice_state_dict(network.graph, dense_state, whole, structure)
     ).eval()
     assert sum(p.numel() for p in small.parameters()) < sum(p.numel() for p in dense.parameters())
-    pictures = torch.rand(5, *network.shape, generator=torch.Generator().manual_seed(1))
+    images = torch.rand(5, *network.shape, generator=torch.Generator().manual_seed(1))
     with torch.no_grad():
         silenced = zeroed_copy(dense, network.graph, structure).eval()
-        torch.testing.assert_close(small(pictures), silenced(pictures), rtol=1e-5, atol=1e-5)
+        torch.testing.assert_close(small(images), silenced(images), rtol=1e-5, atol=1e-5)
     trained = found.weights(level.ticket)
     assert {name: tensor.shape for name, tensor in trained.items()} == {
         name: tensor.shape for name, tensor in small.state_dict().items()
