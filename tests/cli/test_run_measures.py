@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import torch
 
-from tickdsl.engine.steps import context, measurements
+from tickdsl.engine.steps import measurements, result_files
 from tickdsl.metrics import energy
 
 PLAN = "prune filters 30%; rewind lr\ncompare random-init\nreport accuracy, {}\n"
@@ -160,7 +160,7 @@ def test_times_of_another_machine_are_measured_anew(harness: Any, monkeypatch: p
 def test_figures_of_several_machines_are_said_to_be_such(harness: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     harness.write(PLAN.replace("compare random-init\nreport accuracy, {}\n", ""))
     harness.run()
-    monkeypatch.setattr(context, "host_name", lambda: "elsewhere")
+    monkeypatch.setattr(result_files, "host_name", lambda: "elsewhere")
     harness.write(PLAN.format("train-time, early-stop"))
     result = harness.run()
     assert "train-time: figures of 2 machines, " in result.out and "elsewhere" in result.out

@@ -91,9 +91,7 @@ def counted(study: Study, folder: Path, monkeypatch: pytest.MonkeyPatch) -> Coun
     return counts
 
 
-def test_the_store_is_asked_and_events_are_said_a_few_times_a_step(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_store_lookups_and_events_are_a_few_per_step(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     small, large = make_study(2), make_study(8)
     ratio = len(large.graph) / len(small.graph)
     assert ratio > 3
@@ -104,7 +102,7 @@ def test_the_store_is_asked_and_events_are_said_a_few_times_a_step(
         assert count <= 16 * len(small.graph), what
 
 
-def test_the_frontier_asks_a_few_times_a_step() -> None:
+def test_the_scheduler_looks_up_metrics_a_few_times_per_step() -> None:
     asked = []
     for arms in (20, 80):
         study, done, lookups = make_study(arms), dict[str, dict[str, float]](), Counter[str]()
@@ -132,7 +130,7 @@ def test_a_step_that_all_arms_share_names_each_once_and_in_order() -> None:
 
 
 @pytest.mark.parametrize(("trainings", "most"), [(10, 512), (1_000, 200), (5_000, 40), (20_000, MIN_HISTORY_POINTS)])
-def test_courses_share_one_budget(trainings: int, most: int) -> None:
+def test_histories_share_one_budget(trainings: int, most: int) -> None:
     steps = tuple(
         StepInfo(id=str(n), key=str(n), operation="train", label="train", arms=(), epochs=1000.0)
         for n in range(trainings)

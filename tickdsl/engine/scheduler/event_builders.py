@@ -50,7 +50,7 @@ def plan_resolved_event(
             events.ArmInfo(id=arm.id, name=arm.name, sweep=dict(arm.sweep), levels=last_level[arm.id])
             for arm in study.plan.arms
         ),
-        contestants=("ticket", "dense", *(rival for rival in study.plan.rivals if rival != "dense")),
+        contestants=("ticket", "dense", *(control for control in study.plan.rivals if control != "dense")),
         seeds=study.plan.seeds,
         steps=tuple(steps),
         measurements=tuple(_measurement_info(m, names) for m in study.measurements if not m.report_metric),

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from test_frontier import ORDERS, PLANS, make_study, plain
+from test_step_scheduler import ORDERS, PLANS, make_study, plain
 
 from tickdsl.engine.scheduler.step_grouper import StackingKeys, StepGrouper
 from tickdsl.engine.scheduler.step_scheduler import StepScheduler
