@@ -39,8 +39,8 @@ from tickdsl.engine.steps import context, operations
 from tickdsl.lang.meaning.resolve import resolve
 from tickdsl.lang.reading.include import load_source
 from tickdsl.lang.syntax import Source
-from tickdsl.plan.lower import Study
 from tickdsl.plan.model import Plan
+from tickdsl.plan.study import Study
 from tickdsl.plurals import plural
 from tickdsl.records import EventWriter, RunPaths, Store, find_run, read_events
 from tickdsl.records.claims import Claims

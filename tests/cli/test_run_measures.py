@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from tickdsl.engine.steps import measurements, result_files
-from tickdsl.metrics import energy
+from tickdsl.metrics import energy_counters
 
 PLAN = "prune filters 30%; rewind lr\ncompare random-init\nreport accuracy, {}\n"
 
@@ -88,11 +88,11 @@ def test_costs_are_labelled_in_every_place(harness: Any) -> None:
     assert (row["latency.how"], row["carbon.how"]) == ("measured", "estimated")
     assert row["energy.how"] == ("estimated" if "energy" in estimated else "measured")
     page = harness.call("report", "--format", "md", harness.last_run.folder).out
-    assert "What else was asked" in page and "memory, a batch" in page and "Estimated (~): carbon" in page
+    assert "Other metrics" in page and "memory, inference" in page and "Estimated (~): carbon" in page
 
 
 def counted() -> bool:
-    return energy.open_counter(torch.device("cpu")) is not None
+    return energy_counters.open_counter(torch.device("cpu")) is not None
 
 
 def test_what_trainings_tell_is_told_without_a_step(harness: Any) -> None:
@@ -107,7 +107,7 @@ def test_what_trainings_tell_is_told_without_a_step(harness: Any) -> None:
 
 
 def test_other_watts_do_not_ask_for_work(harness: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(energy, "open_counter", lambda device: None)
+    monkeypatch.setattr(energy_counters, "open_counter", lambda device: None)
     found = []
     for watts in (20, 40):
         harness.write(PLAN.format(f"energy, carbon watts={watts}"))
@@ -125,7 +125,7 @@ def test_a_counter_is_read_while_it_trains(harness: Any, monkeypatch: pytest.Mon
         def read(self) -> float:
             return 7.0
 
-    monkeypatch.setattr(energy, "open_counter", lambda device: Steady())
+    monkeypatch.setattr(energy_counters, "open_counter", lambda device: Steady())
     harness.write(PLAN.format("energy watts=1"))
     result = harness.run()
     found = figures(harness)["energy"]

@@ -1,4 +1,4 @@
-"""Plug-ins are found, read, identified and refused where they give something else than the protocol asks for."""
+"""Plug-ins are found, described and identified, and rejected if they do not follow the protocol."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ QUOTED = [
 
 
 @pytest.mark.parametrize("text", QUOTED)
-def test_a_quoted_name_is_refused_where_it_stands(sandbox: Any, monkeypatch: pytest.MonkeyPatch, text: str) -> None:
+def test_a_quoted_name_is_rejected_without_allow_code(sandbox: Any, monkeypatch: pytest.MonkeyPatch, text: str) -> None:
     monkeypatch.setattr(permission, "_allowed", False)
     (sandbox.folder / "own.py").write_text("raise SystemExit('imported')")
     found = error(sandbox, text)
@@ -58,7 +58,7 @@ def test_a_quoted_name_is_refused_where_it_stands(sandbox: Any, monkeypatch: pyt
 
 
 @pytest.mark.parametrize("name", ["own:", ":x", "own.:x", "a b:x", "own:x()", "../own:x", "own:1"])
-def test_a_name_of_another_form_is_no_code(sandbox: Any, name: str) -> None:
+def test_a_malformed_target_is_rejected(sandbox: Any, name: str) -> None:
     found = error(sandbox, f'prune filters 20% by "{name}"; rewind lr', network=False)
     assert found.code == "TD118" and found.help == 'write "package.module:factory"'
 
@@ -74,13 +74,13 @@ def test_a_name_of_another_form_is_no_code(sandbox: Any, name: str) -> None:
         ("metrics", "report spreadd", "TD114"),
     ],
 )
-def test_a_misspelt_name_has_the_registered_one_near(sandbox: Any, group: str, line: str, code: str) -> None:
+def test_a_misspelt_name_suggests_the_registered_one(sandbox: Any, group: str, line: str, code: str) -> None:
     sandbox.install("box", **{group: {"spread": "nowhere:spread"}})
     found = next(d for d in errors(sandbox, f"{line}\n{PRUNE}", network=False) if d.code == code)
     assert found.label == "did you mean `spread`?"
 
 
-def test_what_no_plan_names_is_not_imported(sandbox: Any) -> None:
+def test_an_unused_plugin_is_not_imported(sandbox: Any) -> None:
     name = sandbox.module("raise RuntimeError('imported')")
     sandbox.install("box", models={"mine": f"{name}:net"}, criteria={"spread": f"{name}:spread"})
     assert errors(sandbox, f"{SHORT}{PRUNE}") == []
@@ -115,32 +115,32 @@ def test_a_check_without_a_network_imports_nothing(sandbox: Any) -> None:
     assert name not in sys.modules
 
 
-def test_a_name_that_is_built_in_is_told_with_three_ways_out(sandbox: Any) -> None:
+def test_a_conflict_with_a_built_in_name_has_three_solutions(sandbox: Any) -> None:
     sandbox.install("box", criteria={"l2": "box.scores:l2"})
     found = error(sandbox, "prune filters 20% by l2; rewind lr", network=False)
     assert found.code == "TD118" and found.span.text == "l2" and "box 1.0" in found.message
     assert all(word in str(found.help) for word in ("rename", '"box.scores:l2"', "uninstall box"))
 
 
-def test_two_packages_with_one_name_are_told_apart(sandbox: Any) -> None:
+def test_two_packages_that_register_one_name_conflict(sandbox: Any) -> None:
     sandbox.install("box", criteria={"spread": "box:spread"})
     sandbox.install("chest", criteria={"spread": "chest:spread"})
     found = error(sandbox, "prune filters 20% by spread; rewind lr", network=False)
-    assert "box 1.0 and chest 1.0" in found.message and '"box:spread"' in str(found.help)
+    assert "is registered by box 1.0 and chest 1.0" in found.message and '"box:spread"' in str(found.help)
 
 
-def test_a_registration_that_names_no_factory_is_told(sandbox: Any) -> None:
+def test_an_entry_point_without_a_factory_is_reported(sandbox: Any) -> None:
     sandbox.install("box", criteria={"spread": "box.scores"})
     found = error(sandbox, "prune filters 20% by spread; rewind lr", network=False)
     assert found.code == "TD118" and "box 1.0 registers the criterion `spread` as `box.scores`" in found.message
 
 
-def test_scores_that_only_trained_weights_have_are_no_mistake(sandbox: Any) -> None:
+def test_check_accepts_scores_that_need_trained_weights(sandbox: Any) -> None:
     name = sandbox.module("def score(rows):\n    return rows.sum(1) / 0\n")
     assert errors(sandbox, f'prune filters 20% by "{name}:score"; rewind lr') == []
 
 
-# -- what cannot be used
+# -- unusable plug-ins
 
 
 @pytest.mark.parametrize(
@@ -152,28 +152,28 @@ def test_scores_that_only_trained_weights_have_are_no_mistake(sandbox: Any) -> N
         ("def score(rows:", "raised SyntaxError"),
         ("score = 3", "is an int, not a criterion"),
         ("class score: units = ('filters',)", "is a class, not a criterion"),
-        ("class score:\n    units = ('filtres',)", "has units = ('filtres',)"),
+        ("class score:\n    units = ('filtres',)", "has invalid units = ('filtres',)"),
         ("class score: pass", "does not say which units it ranks"),
-        ("def score(rows):\n    return rows", "raised ValueError: scores (16, 9) for rows (16, 9); (16,) is needed"),
+        ("def score(rows):\n    return rows", "raised ValueError: expected scores (16,) for rows (16, 9), got (16, 9)"),
         ("def score(rows):\n    return rows.sum(7)", "raised IndexError"),
     ],
 )
-def test_a_criterion_that_cannot_be_used_is_told_by_check(sandbox: Any, text: str, message: str) -> None:
+def test_check_reports_an_unusable_criterion(sandbox: Any, text: str, message: str) -> None:
     name = sandbox.module(text)
     found = error(sandbox, f'prune filters 20% by "{name}:score"; rewind lr')
     assert found.code == "TD118" and found.span.text == f'"{name}:score"'
     assert message in found.message and found.help
 
 
-def test_a_module_that_is_not_there_is_told(sandbox: Any) -> None:
+def test_a_missing_module_is_reported(sandbox: Any) -> None:
     found = error(sandbox, 'prune filters 20% by "nowhere.scores:l9"; rewind lr', network=False)
     assert found.code == "TD118" and "no module `nowhere.scores`" in found.message and "folder" in str(found.help)
     sandbox.install("box", criteria={"gone": "nowhere:gone"})
     found = error(sandbox, "prune filters 20% by gone; rewind lr", network=False)
-    assert "install box again" in str(found.help)
+    assert "reinstall box" in str(found.help)
 
 
-def test_a_misspelt_factory_has_a_near_one(sandbox: Any) -> None:
+def test_a_misspelt_factory_has_a_suggestion(sandbox: Any) -> None:
     name = sandbox.module("def spread(rows): ...")
     found = error(sandbox, f'prune filters 20% by "{name}:spred"; rewind lr', network=False)
     assert found.help == f"did you mean `{name}:spread`?"
@@ -189,22 +189,22 @@ def net(classes, shape, width=4, fail=False):
 @pytest.mark.parametrize(
     ("body", "message"),
     [
-        ("return nn.Sequential(nn.Flatten(), nn.Linear(64, classes + 1))", "(2, 11)"),
-        ("return nn.Flatten()", "(2, 64)"),
-        ("return nn.Sequential(nn.Flatten(), nn.Linear(63, classes))", "cannot take pictures of 1x8x8"),
+        ("return nn.Sequential(nn.Flatten(), nn.Linear(64, classes + 1))", "float32 [2, 11]"),
+        ("return nn.Flatten()", "float32 [2, 64]"),
+        ("return nn.Sequential(nn.Flatten(), nn.Linear(63, classes))", "fails on images of 1x8x8"),
         ("raise ValueError('no')", "raised ValueError: no"),
-        ("return 3", "gives an int, not a network"),
-        ("return nn.LSTM(8, 8)", "cannot take pictures"),
+        ("return 3", "returns an int, not a network"),
+        ("return nn.LSTM(8, 8)", "fails on images"),
     ],
 )
-def test_a_network_that_does_not_fit_is_told_by_check(sandbox: Any, body: str, message: str) -> None:
+def test_check_reports_a_network_that_does_not_fit(sandbox: Any, body: str, message: str) -> None:
     name = sandbox.module(NET.format(body=body))
     found = error(sandbox, f'model "{name}:net"\n{SHORT}{PRUNE}')
     assert (found.code, found.span.text) == ("TD118", f'"{name}:net"')
     assert message in found.message and found.help
 
 
-def test_a_network_begins_as_the_seed_says(sandbox: Any) -> None:
+def test_the_seed_determines_the_initial_weights(sandbox: Any) -> None:
     name = sandbox.module(NET.format(body="return nn.Sequential(nn.Flatten(), nn.Linear(64, classes))"))
 
     def first(seed: int) -> torch.Tensor:
@@ -215,7 +215,7 @@ def test_a_network_begins_as_the_seed_says(sandbox: Any) -> None:
     assert torch.equal(torch.get_rng_state(), state)
 
 
-def test_a_network_that_is_handed_out_twice_is_two(sandbox: Any) -> None:
+def test_a_factory_that_returns_the_same_network_twice_gives_copies(sandbox: Any) -> None:
     name = sandbox.module(NET.format(body="return ONE") + "ONE = nn.Sequential(nn.Flatten(), nn.Linear(64, 10))\n")
     first, second = (create(f"{name}:net", classes=10, shape=(1, 8, 8), seed=1) for _ in range(2))
     torch.nn.init.zeros_(first[1].weight)
@@ -240,22 +240,22 @@ def pictures(root, shift=0):
         ("images = images.astype(np.float32)", "train_images is float32 [8, 1, 8, 8]"),
         ("images = images[:, 0]", "train_images is uint8 [8, 8, 8]"),
         ("labels = labels.astype(float)", "train_labels is float64 [8]"),
-        ("labels = labels[:5]", "has 8 pictures and 5 labels"),
-        ("labels = labels + 1", "goes from 1 to 2, with 2 class names"),
-        ("return RawDataset(images, labels, images[..., :4], labels, names)", "is of 1x8x8, test_images of 1x8x4"),
-        ("return images", "gives a ndarray, not a data set"),
-        ("names, labels = ('a',), labels * 0", "class_names names 1"),
+        ("labels = labels[:5]", "has 8 images and 5 labels"),
+        ("labels = labels + 1", "ranges from 1 to 2, with 2 class names"),
+        ("return RawDataset(images, labels, images[..., :4], labels, names)", "has shape 1x8x8, test_images 1x8x4"),
+        ("return images", "returns a ndarray, not a data set"),
+        ("names, labels = ('a',), labels * 0", "class_names has 1 name"),
         ("images = open('/nowhere')", "raised FileNotFoundError"),
     ],
 )
-def test_data_of_another_form_are_told_by_check(sandbox: Any, change: str, message: str) -> None:
+def test_check_reports_malformed_data(sandbox: Any, change: str, message: str) -> None:
     name = sandbox.module(DATA.format(change=change))
     found = error(sandbox, f'data "{name}:pictures"\n{SHORT}{PRUNE}')
     assert (found.code, found.span.text) == ("TD118", f'"{name}:pictures"')
     assert message in found.message and found.help
 
 
-def test_data_are_known_by_what_they_hold(sandbox: Any) -> None:
+def test_the_fingerprint_depends_on_the_content(sandbox: Any) -> None:
     one, other = (sandbox.module(DATA.format(change=change)) for change in ("pass", "images[0] = 7"))
     named = [datasets.fingerprint(f"{name}:pictures", root=sandbox.folder) for name in (one, one, other)]
     assert named[0] == named[1] != named[2]
@@ -276,7 +276,7 @@ def test_data_that_are_others_at_each_call_are_not_trained_on(tmp_path: Path, sa
         Context(Settings(tmp_path / "store", tmp_path)).dataset({**spec, "fingerprint": "another"}, None)
 
 
-def test_a_factory_may_mean_anything_by_its_options(sandbox: Any) -> None:
+def test_options_of_a_factory_do_not_clash_with_those_of_data_sets(sandbox: Any) -> None:
     from tickdsl.cli import main
 
     text = DATA.replace("shift=0", "train='left', classes='few', samples='all', size='big'").replace("shift", "3")
@@ -295,14 +295,14 @@ def test_a_factory_may_mean_anything_by_its_options(sandbox: Any) -> None:
 @pytest.mark.parametrize(
     ("body", "message"),
     [
-        ("[recipe.lr] * (steps - 1)", "rates [3] for 4 steps"),
+        ("[recipe.lr] * (steps - 1)", "rates of shape [3] for 4 steps"),
         ("[float('nan')] * steps", "the rate nan for step 1 of 4"),
         ("[recipe.lr, -1, 0, 0]", "the rate -1 for step 2 of 4"),
-        ("'fast'", "gives a str, not learning rates"),
+        ("'fast'", "returns a str, not learning rates"),
         ("1 / 0", "raised ZeroDivisionError"),
     ],
 )
-def test_rates_that_are_none_are_told(sandbox: Any, body: str, message: str) -> None:
+def test_invalid_learning_rates_are_rejected(sandbox: Any, body: str, message: str) -> None:
     name = sandbox.module(f"def rates(recipe, steps, per_epoch):\n    return {body}\n")
     recipe = Recipe(length="2ep", schedule=f"{name}:rates")
     with pytest.raises(PluginError) as caught:
@@ -310,25 +310,25 @@ def test_rates_that_are_none_are_told(sandbox: Any, body: str, message: str) -> 
     assert message in caught.value.message and caught.value.hint
 
 
-def test_rates_that_fail_are_told_by_check(sandbox: Any) -> None:
+def test_check_reports_invalid_learning_rates(sandbox: Any) -> None:
     name = sandbox.module("def rates(recipe, steps, per_epoch):\n    return []\n")
     found = error(sandbox, f'train 2ep lr=0.1 schedule="{name}:rates"\n{PRUNE}')
-    assert found.code == "TD118" and "rates [0]" in found.message
+    assert found.code == "TD118" and "rates of shape [0]" in found.message
     retrained = error(sandbox, f'{SHORT}prune filters 20%; retrain "{name}:rates" 2ep')
     assert retrained.code == "TD118" and retrained.span.text.startswith("retrain")
 
 
-def test_a_warm_up_comes_on_top_of_own_rates(sandbox: Any) -> None:
+def test_warm_up_applies_to_a_plugin_schedule(sandbox: Any) -> None:
     name = sandbox.module("def rates(recipe, steps, per_epoch):\n    return [recipe.lr * recipe.gamma] * steps\n")
     recipe = Recipe(length="2ep", lr=0.4, gamma=0.5, schedule=f"{name}:rates", warmup="2it")
     assert recipe.learning_rates(2).tolist() == [0.1, 0.2, 0.2, 0.2]
     assert recipe.final_lr == 0.2
 
 
-# -- what identifies code
+# -- code identity
 
 
-def test_an_edit_of_what_a_module_imports_is_an_edit_of_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_source_digest_covers_imported_project_modules(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.syspath_prepend(tmp_path)
     package = tmp_path / "own_box"
     package.mkdir()
@@ -354,7 +354,7 @@ def test_an_edit_of_what_a_module_imports_is_an_edit_of_it(tmp_path: Path, monke
     assert "own_box" not in sys.modules
 
 
-def test_code_that_changed_under_way_is_not_run_under_the_old_name(sandbox: Any) -> None:
+def test_code_changed_during_a_run_is_rejected(sandbox: Any) -> None:
     from tickdsl.plan.plugin_code import plugin_identities, verify_plugin_code
 
     name = sandbox.module("def score(rows):\n    return rows.sum(1)\n")
@@ -362,9 +362,9 @@ def test_code_that_changed_under_way_is_not_run_under_the_old_name(sandbox: Any)
     named = plugin_identities(args)
     assert set(named) == {"criterion"} and name in named["criterion"]
     verify_plugin_code({**args, "code": named})
-    code_identity.cache_clear()  # as in a process that begins later
+    code_identity.cache_clear()  # as in a process that starts later
     (sandbox.folder / f"{name}.py").write_text("def score(rows):\n    return rows.mean(1)\n")
-    with pytest.raises(TickdslError, match="was changed while the plan ran"):
+    with pytest.raises(TickdslError, match="was changed during the run"):
         verify_plugin_code({**args, "code": named})
 
 
@@ -381,7 +381,7 @@ def test_code_that_changed_under_way_is_not_run_under_the_old_name(sandbox: Any)
         ("def g(classes, shape, width=8, deep=False):\n    '''One.'''\nglobals()['f'] = g", False),
     ],
 )
-def test_reading_and_importing_say_the_same(sandbox: Any, text: str, plain: bool) -> None:
+def test_static_description_and_import_agree(sandbox: Any, text: str, plain: bool) -> None:
     from tickdsl.training.catalogue import MODELS
 
     name = sandbox.module(text)

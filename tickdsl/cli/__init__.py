@@ -11,12 +11,27 @@ import sys
 from collections.abc import Sequence
 
 from tickdsl import __version__
-from tickdsl.cli import check, control, explain, fmt, graph, ls, lsp, plan, replay, report, run, watch
+from tickdsl.cli import (
+    check,
+    completion,
+    control,
+    explain,
+    fmt,
+    graph,
+    init,
+    ls,
+    lsp,
+    plan,
+    replay,
+    report,
+    run,
+    watch,
+)
 from tickdsl.cli.arguments import format_examples
 from tickdsl.cli.output import OK, USAGE, discard_broken_streams, ignore_closed_output
 from tickdsl.errors import TickdslError
 
-_VERBS = (check, explain, fmt, plan, run, watch, replay, ls, control, report, graph, lsp)
+_VERBS = (init, check, explain, fmt, plan, run, watch, replay, ls, control, report, graph, lsp, completion)
 _EXAMPLES = (
     ("tickdsl check plans/card.plan", "find errors in a plan"),
     ("tickdsl run plans/card.plan", "run it and print the results"),
@@ -69,4 +84,5 @@ def build_parser() -> argparse.ArgumentParser:
     verbs = top.add_subparsers(title="commands", metavar="COMMAND")
     for module in _VERBS:
         module.add(verbs)
+    top.set_defaults(top_parser=top)  # which `completion` describes
     return top

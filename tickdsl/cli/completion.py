@@ -6,25 +6,23 @@ import argparse
 
 import shtab
 
-from tickdsl.cli.arguments import Verbs
+from tickdsl.cli.arguments import Verbs, add_verb
 from tickdsl.cli.output import OK
-
-_EXAMPLES = """\
-examples:
-  tickdsl completion bash > ~/.local/share/bash-completion/completions/tickdsl
-  tickdsl completion zsh > ~/.zfunc/_tickdsl
-"""
 
 
 def add(verbs: Verbs) -> None:
-    completion = verbs.add_parser(
+    """Add the command to the parser."""
+    completion = add_verb(
+        verbs,
         "completion",
-        help="print a completion script for a shell",
-        description="Print a script that completes tickdsl's verbs, options and files in a shell.",
-        epilog=_EXAMPLES,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
+        "print a completion script for a shell",
+        "Print a script that completes the commands and options of tickdsl in a shell.",
+        (
+            ("tickdsl completion bash > ~/.local/share/bash-completion/completions/tickdsl", "bash"),
+            ("tickdsl completion zsh > ~/.zfunc/_tickdsl", "zsh"),
+        ),
     )
-    completion.add_argument("shell", choices=shtab.SUPPORTED_SHELLS, help="the shell to complete in")
+    completion.add_argument("shell", choices=shtab.SUPPORTED_SHELLS, help="shell to complete in: bash, zsh or tcsh")
     completion.set_defaults(verb=_completion)
 
 

@@ -7,31 +7,26 @@ from importlib import resources
 from importlib.resources.abc import Traversable
 from pathlib import Path
 
-from tickdsl.cli.arguments import Verbs
+from tickdsl.cli.arguments import Verbs, add_verb
 from tickdsl.cli.output import OK
 from tickdsl.errors import TickdslError
 from tickdsl.plurals import plural
 from tickdsl.records.files import disk_error
 
-_EXAMPLES = """\
-examples:
-  tickdsl init              write the plans into plans/
-  tickdsl init experiments  write them into experiments/
-"""
-
 
 def add(verbs: Verbs) -> None:
-    init = verbs.add_parser(
+    """Add the command to the parser."""
+    init = add_verb(
+        verbs,
         "init",
-        help="write example plans into a folder",
-        description="Write the plans that ship with tickdsl into a folder, as a starting point.",
-        epilog=_EXAMPLES,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
+        "write example plans into a folder",
+        "Write the plans that ship with tickdsl into a folder, as a starting point.",
+        (("tickdsl init", "write them into plans/"), ("tickdsl init experiments", "write them into experiments/")),
     )
     init.add_argument(
         "folder", metavar="DIR", nargs="?", type=Path, default=Path("plans"), help="folder to write to (default: plans)"
     )
-    init.add_argument("--force", action="store_true", help="overwrite plans that differ (default: keep them and stop)")
+    init.add_argument("--force", action="store_true", help="overwrite edited plans (default: stop before writing any)")
     init.set_defaults(verb=_init)
 
 

@@ -13,8 +13,10 @@ from tickdsl.engine.steps.network_size import structure_metrics
 from tickdsl.errors import TickdslError
 from tickdsl.graph.structure import Structure
 from tickdsl.graph.surgery.compact import slice_state_dict
-from tickdsl.plan.lower import Study, is_one_level, prune_args
+from tickdsl.plan.arm_lowering import is_one_level
 from tickdsl.plan.model import Arm, Matching
+from tickdsl.plan.prune_arguments import prune_args
+from tickdsl.plan.study import Study
 from tickdsl.pruning.criteria import ScoringContext, get_criterion
 from tickdsl.pruning.selection import prune
 from tickdsl.records.canonical import canonical_json

@@ -10,7 +10,7 @@ from tickdsl.engine.machine.job_limits import default_jobs
 from tickdsl.engine.scheduler.event_builders import epochs
 from tickdsl.inspect.estimate import Estimate, estimate_duration
 from tickdsl.plan import model
-from tickdsl.plan.lower import Study
+from tickdsl.plan.study import Study
 from tickdsl.records.store import Store
 
 

@@ -17,10 +17,11 @@ from tickdsl.engine.scheduler.event_builders import epochs, short_step_names
 from tickdsl.inspect.estimate import Estimate, NoEstimate, estimate_duration
 from tickdsl.inspect.level_forecast import forecast_levels
 from tickdsl.moments import format_brief, format_duration
-from tickdsl.plan.lower import Study, is_one_level
+from tickdsl.plan.arm_lowering import is_one_level
 from tickdsl.plan.model import Arm
 from tickdsl.plan.model import as_json as plan_json
 from tickdsl.plan.steps import Step
+from tickdsl.plan.study import Study
 from tickdsl.plurals import agreeing, plural
 from tickdsl.records.canonical import canonical_json
 from tickdsl.records.store import Store

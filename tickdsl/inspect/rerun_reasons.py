@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 from tickdsl.errors import TickdslError
-from tickdsl.plan.lower import Study
 from tickdsl.plan.steps import Step, differences
+from tickdsl.plan.study import Study
 from tickdsl.records.store import Store
 
 

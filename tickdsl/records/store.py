@@ -206,8 +206,6 @@ class Store:
                 return self._load_checked(key, hashes)
             self._set_aside(place, "result.json is missing")
             return None
-        except OSError as error:
-            raise disk_error(error, place) from error
         try:
             data: dict[str, Any] = json.loads(text)
             if data["v"] != VERSION:
@@ -226,6 +224,21 @@ class Store:
             self._set_aside(place, problem)
             return None
         return data
+
+    def _read_record(self, place: Path) -> bytes | None:
+        """The content of result.json; None if there is no result, or one without a record, which is set aside."""
+        for _ in range(
+            2
+        ):  # the second time for a result that appeared between a look for its record and one for itself
+            try:
+                return (place / _RESULT).read_bytes()
+            except FileNotFoundError:
+                if not place.exists():
+                    return None
+            except OSError as error:
+                raise disk_error(error, place) from error
+        self._set_aside(place, "it has no result.json")
+        return None
 
     def _set_aside(self, place: Path, reason: str) -> None:
         """Move a damaged result to ROOT/damaged and warn about it."""

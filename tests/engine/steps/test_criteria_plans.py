@@ -15,7 +15,7 @@ from tickdsl.engine.steps.context import Context
 from tickdsl.engine.steps.operations import run_step
 from tickdsl.engine.steps.result_files import STRUCTURE
 from tickdsl.engine.steps.settings import Settings
-from tickdsl.lang import vocabulary
+from tickdsl.lang import registries
 from tickdsl.lang.meaning.resolve import resolve
 from tickdsl.lang.reading.include import load_source
 from tickdsl.lang.syntax import Source
@@ -29,12 +29,12 @@ NETWORKS = {
 }
 AMOUNTS = {"weights": "to 80% x 2", "filters": "30%", "neurons": "30%", "layers": "1 x 2"}
 CASES = [
-    (name, unit) for name, known in vocabulary.CRITERIA.items() for unit in known.units if unit != "blocks"
+    (name, unit) for name, known in registries.CRITERIA.items() for unit in known.units if unit != "blocks"
 ]  # fmt: skip
 
 
 def plan(by: str, unit: str) -> str:
-    at = "" if "training" in vocabulary.CRITERIA[by].needs else " at init"
+    at = "" if "training" in registries.CRITERIA[by].needs else " at init"
     tail = "; rewind lr" if not at else ""
     return f"{NETWORKS[unit]}{DATA}prune {unit} {AMOUNTS[unit]} by {by}{at}{tail}"
 

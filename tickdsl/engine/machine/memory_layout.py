@@ -5,8 +5,10 @@ from __future__ import annotations
 import torch
 
 from tickdsl.engine.machine.speed_trial import SpeedTrial
-from tickdsl.training.devices import autocast_type, preferred_layout
-from tickdsl.training.measured_choices import MeasuredChoices, is_clearly_faster
+from tickdsl.training.devices import autocast_type
+from tickdsl.training.measured_choices import MeasuredChoices
+from tickdsl.training.memory_layouts import preferred_layout
+from tickdsl.training.timing import is_clearly_faster
 
 
 def choose_layout(trial: SpeedTrial, device: torch.device, choices: MeasuredChoices) -> str:

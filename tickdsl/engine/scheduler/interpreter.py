@@ -28,7 +28,7 @@ from tickdsl.engine.scheduler.run_control import RunControl
 from tickdsl.engine.scheduler.step_grouper import StepGrouper
 from tickdsl.engine.scheduler.step_scheduler import StepScheduler
 from tickdsl.engine.workers.worker_group import WorkerGroup
-from tickdsl.plan.lower import Study
+from tickdsl.plan.study import Study
 from tickdsl.records import events
 from tickdsl.records.control import ControlReader
 from tickdsl.records.store import Store

@@ -7,8 +7,9 @@ from typing import Any
 from tickdsl.engine.building import TRACE_BATCH_SIZE
 from tickdsl.engine.layers import remaining_by_layer
 from tickdsl.graph.costs import cost
+from tickdsl.graph.indexing import remaining_weights
 from tickdsl.graph.model import ModelGraph
-from tickdsl.graph.structure import Structure, remaining_weights
+from tickdsl.graph.structure import Structure
 from tickdsl.graph.surgery.compact import compact_masks
 from tickdsl.pruning.scope import remaining_unit_share
 

@@ -12,12 +12,13 @@ from tickdsl.engine.messages import Task
 from tickdsl.engine.steps.context import Context
 from tickdsl.engine.steps.trainings import PreparedTraining, prepare_training
 from tickdsl.errors import TickdslError
-from tickdsl.metrics import energy
+from tickdsl.metrics import energy_counters
+from tickdsl.metrics.energy_meter import EnergyMeter
 from tickdsl.plan.plugin_code import verify_plugin_code
 from tickdsl.training.history import TrainingHistory
-from tickdsl.training.measured_choices import MIN_SPEEDUP
 from tickdsl.training.stacked.eligibility import stacking_obstacle, stacking_speedup
 from tickdsl.training.stacked.training import train_stacked
+from tickdsl.training.timing import MIN_SPEEDUP
 
 #: Called with the key of a training that leaves the others early, and its error (None: it must run alone later).
 OnLeave = Callable[[str, TickdslError | None], None]
@@ -52,7 +53,7 @@ def run_stacked_steps(tasks: Sequence[Task], context: Context, on_leave: OnLeave
 def _train_stacked(
     trainings: Sequence[PreparedTraining], context: Context, on_leave: OnLeave, start_time: float
 ) -> None:
-    meter = energy.EnergyMeter(energy.open_counter(context.device))
+    meter = EnergyMeter(energy_counters.open_counter(context.device))
 
     def save() -> None:
         for training in trainings:

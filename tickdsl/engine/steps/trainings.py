@@ -21,7 +21,8 @@ from tickdsl.errors import TickdslError
 from tickdsl.graph.costs import cost
 from tickdsl.graph.structure import Structure
 from tickdsl.graph.surgery.compact import compact_masks
-from tickdsl.metrics import energy
+from tickdsl.metrics import energy_counters
+from tickdsl.metrics.energy_meter import EnergyMeter
 from tickdsl.moments import Moment
 from tickdsl.plan.steps import Step
 from tickdsl.plurals import plural
@@ -50,7 +51,7 @@ class PreparedTraining:
 
     def run(self, folder: Path) -> Metrics:
         """Train, save the weights in `folder` and return the metrics."""
-        context, meter = self.context, energy.EnergyMeter(energy.open_counter(self.context.device))
+        context, meter = self.context, EnergyMeter(energy_counters.open_counter(self.context.device))
 
         def before_step() -> None:
             meter.tick()
@@ -59,7 +60,7 @@ class PreparedTraining:
         history = train(**self.job.as_kwargs(), device=context.device, before_step=before_step, choices=context.choices)
         return self.save_result(folder, history, meter)
 
-    def save_result(self, folder: Path, history: TrainingHistory, meter: energy.EnergyMeter) -> Metrics:
+    def save_result(self, folder: Path, history: TrainingHistory, meter: EnergyMeter) -> Metrics:
         """Save the weights of a finished training in `folder` and return its metrics.
 
         Stacked trainings count an equal share of their time and energy each.
