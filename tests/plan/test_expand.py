@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 from pathlib import Path
 
@@ -20,7 +21,7 @@ from tickdsl.lang.syntax import Include, Let, Ref, Source, Sweep, walk
 from tickdsl.lang.writing.format import format_source
 from tickdsl.plan.lower import lower
 from tickdsl.plan.model import Plan
-from tickdsl.plan.study import Study
+from tickdsl.plan.study import LoweringError, Study
 
 ROOT = Path(__file__).parents[2]
 FOLDERS = ("plans", "tests/plan/frozen", "tests/tui")
@@ -33,6 +34,11 @@ ASSUMED = {"TD901", "TD902", "TD905", "TD906", "TD907"}
 
 def read(text: str) -> ResolvedPlan:
     return resolve(load_source(Source("x.plan", text)))
+
+
+def accepted(text: str) -> Plan | None:
+    """The plan, if `check` finds no error in it; its networks are not traced."""
+    return check(load_source(Source("x.plan", text)), network=False).plan
 
 
 def study(plan: Plan) -> Study:
@@ -67,10 +73,10 @@ def expand_silently(plan: Plan) -> Plan:
     return again.plan
 
 
-@settings(deadline=None, max_examples=150, suppress_health_check=list(HealthCheck))
+@settings(deadline=None, max_examples=60, suppress_health_check=list(HealthCheck))
 @given(plans())
 def test_an_expanded_plan_has_the_same_steps(text: str) -> None:
-    plan = read(text).plan
+    plan = accepted(text)
     assume(plan is not None)
     assert plan is not None
     same_steps(plan, expand_silently(plan))
@@ -81,6 +87,27 @@ def test_an_expanded_plan_has_the_same_steps(text: str) -> None:
 @given(plans())
 def test_two_thousand_expanded_plans(text: str) -> None:
     test_an_expanded_plan_has_the_same_steps.hypothesis.inner_test(text)  # type: ignore[attr-defined]
+
+
+@pytest.mark.slow
+@settings(deadline=None, max_examples=2_000, suppress_health_check=list(HealthCheck))
+@given(plans())
+def test_what_check_refuses_is_lowered_or_refused_in_words(text: str) -> None:
+    """A plan that only resolves may mean no steps: then `lower` says so, with an error of its own kind."""
+    plan = read(text).plan
+    assume(plan is not None and accepted(text) is None)
+    assert plan is not None
+    with contextlib.suppress(LoweringError):
+        study(plan)
+
+
+def test_a_plan_that_means_no_steps_is_refused_in_words() -> None:
+    text = "train 4ep\ncycle 1 { prune weights 30%; prune weights 30% at init }\n"
+    plan = read(text + "prune weights 30% until mask-distance < 0.2; rewind lr\n").plan
+    assert plan is not None
+    with pytest.raises(LoweringError, match="needs a training before its prune") as caught:
+        study(plan)
+    assert "tickdsl check" in str(caught.value.hint)
 
 
 @pytest.mark.parametrize("path", SHIPPED, ids=lambda path: str(path.relative_to(ROOT)))

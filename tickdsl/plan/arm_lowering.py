@@ -31,7 +31,7 @@ from tickdsl.plan.model import (
 )
 from tickdsl.plan.prune_arguments import prune_args
 from tickdsl.plan.step_builder import DistillationSpec, Fingerprint, StepBuilder, TrainingSpec, step_parents
-from tickdsl.plan.study import Level, Measurement
+from tickdsl.plan.study import Level, LoweringError, Measurement
 
 TICKET, DENSE = "ticket", "dense"
 
@@ -154,7 +154,7 @@ class ArmLowering:
         """Add a prune that ranks the weights of every epoch; its result holds the weights of the epoch it chose."""
         training = state.pending
         if training is None:
-            raise ValueError(f"arm {self._arm.id}: `until mask-distance` needs a training before its prune")
+            raise LoweringError(f"arm {self._arm.id}: `until mask-distance` needs a training before its prune")
         length = Moment.parse(str(training.recipe["length"]))
         last = training.canonical(prune.at) if prune.at is not None else length
         roles = step_parents(structure=state.structure)

@@ -12,7 +12,7 @@ from tickdsl.plan.measurement_steps import DEFAULT_CONTEXT, MeasurementContext
 from tickdsl.plan.model import Arm, Plan, Prune
 from tickdsl.plan.step_builder import Fingerprint
 from tickdsl.plan.steps import Step
-from tickdsl.plan.study import Level, Measurement, Study
+from tickdsl.plan.study import Level, LoweringError, Measurement, Study
 
 
 def lower(
@@ -25,8 +25,8 @@ def lower(
     """Lower a plan to steps.
 
     `fingerprint` identifies the content of a data set or weights file; `rounds` returns the maximum number of rounds of
-    an `until`; `surroundings` is what measurements depend on besides the network. Raises ValueError if an arm refers to
-    itself or to an unknown arm.
+    an `until`; `surroundings` is what measurements depend on besides the network. Raises LoweringError for a plan
+    that `check` refuses, such as one whose arms depend on themselves.
     """
     return _PlanLowering(plan, fingerprint, rounds, surroundings).study()
 
@@ -61,7 +61,7 @@ class _PlanLowering:
         """The results of the arm `name` under the same seed and the same sweep values as `referrer`."""
         arm = self.plan.find_arm(name, referrer)
         if arm is None:
-            raise ValueError(f"arm {referrer.id} refers to unknown arm {name}")
+            raise LoweringError(f"arm {referrer.id} refers to unknown arm {name}")
         return self._lower_once(arm, seed)
 
     def _lower_once(self, arm: Arm, seed: int) -> ArmResults:
@@ -69,7 +69,7 @@ class _PlanLowering:
         if key in self._results:
             known = self._results[key]
             if known is None:
-                raise ValueError(f"arm {arm.id} depends on itself")
+                raise LoweringError(f"arm {arm.id} depends on itself")
             return known
         self._results[key] = None
         lowering = ArmLowering(self, arm, seed)

@@ -5,8 +5,16 @@ from __future__ import annotations
 import attrs
 import networkx as nx
 
+from tickdsl.errors import TickdslError
 from tickdsl.plan.model import Condition, Plan
 from tickdsl.plan.steps import Step
+
+
+class LoweringError(TickdslError):
+    """A plan that means no steps; `check` refuses it."""
+
+    def __init__(self, message: str) -> None:
+        super().__init__(message, "`tickdsl check` says what is wrong with the plan")
 
 
 @attrs.frozen
