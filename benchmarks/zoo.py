@@ -4,7 +4,7 @@
     python benchmarks/zoo.py --table [--results FILE]
 
 Measures each network that the results file lacks or has only in part, smallest first, and appends a JSON line for each;
-a killed run resumes where it stopped. `--table` prints the file's results for docs/model-graph.md.
+a killed run resumes where it stopped. `--table` prints the file's results for docs/explanation/model-graph.md.
 
 Each pruned network is compared, in double precision and on small images, with the dense network with the removed inputs
 of every layer set to zero (`tests/helpers/graph_oracle.py`); a third to half of the groups' units are removed. All

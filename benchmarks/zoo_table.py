@@ -1,4 +1,4 @@
-"""Formats the results of `zoo.py` as the tables in docs/model-graph.md."""
+"""Formats the results of `zoo.py` as the tables in docs/explanation/model-graph.md."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ def _verdict(result: Result) -> str:
 
 
 def table(results: dict[str, Result], kinds: Iterable[Iterable[str]], refused: Iterable[str]) -> str:
-    """The tables in docs/model-graph.md, and a list of the networks that `trace` refuses."""
+    """The tables in docs/explanation/model-graph.md, and a list of the networks that `trace` refuses."""
     head = (
         "| network | groups | blocks | parameters, M | MACs, G | trace s | compact s "
         f"| {' | '.join(TOGETHER.values())} | each group alone | each block alone | |"

@@ -1,4 +1,4 @@
-"""What docs/architecture.md says of the tree is true of it."""
+"""What docs/explanation/architecture.md says of the tree is true of it."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[1]
-PAGE = (ROOT / "docs" / "architecture.md").read_text("utf-8")
+PAGE = (ROOT / "docs" / "explanation" / "architecture.md").read_text("utf-8")
 PACKAGES = sorted(path.parent for top in ("tickdsl", "tui", "grammar") for path in (ROOT / top).rglob("__init__.py"))
 #: `name` in `path`, as the page says who hands a plan over.
 NAMED = re.findall(r"`(\w+)` (?:in|\()? ?`?((?:tickdsl|tui|grammar)/[\w/.]+\.py)`", PAGE)

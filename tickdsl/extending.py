@@ -1,4 +1,4 @@
-"""The public API for plug-ins: models, data sets, criteria, schedules and metrics (see docs/extending.md).
+"""The public API for plug-ins: models, data sets, criteria, schedules and metrics (see docs/how-to/extending.md).
 
 plug-in     is                                          entry-point group
 model       ModelFactory: (classes, shape) -> network   tickdsl.models

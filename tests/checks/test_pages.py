@@ -1,4 +1,4 @@
-"""Every code has a page: Before causes the finding, After does not. docs/codes.md contains all pages."""
+"""Every code has a page: Before causes the finding, After does not. docs/reference/codes.md contains all pages."""
 
 from __future__ import annotations
 
@@ -59,8 +59,8 @@ def test_every_code_is_in_one_group() -> None:
 
 
 def test_codes_md_is_up_to_date() -> None:
-    """Rewrite with `python -m tickdsl.lang.findings.explain > docs/codes.md`."""
-    assert (ROOT / "docs" / "codes.md").read_text("utf-8") == explain.render_manual()
+    """Rewrite with `python -m tickdsl.lang.findings.explain > docs/reference/codes.md`."""
+    assert (ROOT / "docs" / "reference" / "codes.md").read_text("utf-8") == explain.render_manual()
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""The package in docs/extending.md can be installed by pip, and its plans run."""
+"""The package in docs/how-to/extending.md can be installed by pip, and its plans run."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ import pytest
 
 from tickdsl.records import find_run
 
-MANUAL = Path(__file__).parents[2] / "docs" / "extending.md"
+MANUAL = Path(__file__).parents[2] / "docs" / "how-to" / "extending.md"
 BLOCK = re.compile(r"^```(\w+) (\S+)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 FILES = {name: text for _, name, text in BLOCK.findall(MANUAL.read_text("utf-8"))}
 

@@ -20,7 +20,7 @@ def plans() -> list[str]:
     shipped = [path.read_text("utf-8") for path in sorted(ROOT.glob("plans/**/*.plan"))]
     documented = [
         block
-        for path in sorted(ROOT.glob("docs/*.md"))
+        for path in sorted(ROOT.glob("docs/**/*.md"))
         if path.name != "codes.md"  # generated from the pages below
         for block in re.findall(r"^```plan\n(.*?)^```", path.read_text("utf-8"), re.MULTILINE | re.DOTALL)
     ]

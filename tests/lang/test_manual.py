@@ -54,7 +54,7 @@ def cases(name: str) -> list[pytest.ParameterSet]:  # type: ignore[name-defined]
     return [pytest.param(name, block, id=f"{name}:{block.line}") for block in plans(name)]
 
 
-@pytest.mark.parametrize(("name", "block"), cases("language.md") + cases("tutorial.md"))
+@pytest.mark.parametrize(("name", "block"), cases("reference/language.md") + cases("tutorial/first-study.md"))
 def test_an_example_has_the_expected_findings(name: str, block: Shown, tmp_path: Path) -> None:
     diagnostics = check_file(write(name, block, tmp_path)).diagnostics
     errors = {d.code for d in diagnostics if d.severity == "error"}
@@ -66,7 +66,7 @@ def test_an_example_has_the_expected_findings(name: str, block: Shown, tmp_path:
 
 
 def test_every_statement_has_a_section_with_an_example() -> None:
-    text = (DOCS / "language.md").read_text("utf-8")
+    text = (DOCS / "reference/language.md").read_text("utf-8")
     sections = dict(re.findall(r"^### (\w+)\n(.*?)(?=^##)", text, re.MULTILINE | re.DOTALL))
     assert list(sections) == list(vocabulary.STATEMENTS)
     for word, section in sections.items():
@@ -76,18 +76,18 @@ def test_every_statement_has_a_section_with_an_example() -> None:
 
 
 def test_every_code_that_the_manual_names_exists() -> None:
-    for name in ("language.md", "tutorial.md"):
+    for name in ("reference/language.md", "tutorial/first-study.md"):
         assert set(re.findall(r"\bTD\d{3}\b", (DOCS / name).read_text("utf-8"))) <= set(CODES)
 
 
 def test_every_option_of_a_training_is_in_the_manual() -> None:
-    text = (DOCS / "language.md").read_text("utf-8")
+    text = (DOCS / "reference/language.md").read_text("utf-8")
     form = re.search(r"### train\n+```text\n(.*?)```", text, re.DOTALL)
     assert form is not None
     assert [name for name in option_schemas.TRAIN_OPTIONS if f"[{name}=" not in form[1]] == []
 
 
-STEPS = [block for block in plans("tutorial.md") if not block.kind]
+STEPS = [block for block in plans("tutorial/first-study.md") if not block.kind]
 
 
 @pytest.fixture(scope="module")
@@ -100,5 +100,5 @@ def reader(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.mark.parametrize("step", STEPS, ids=lambda step: f"line {step.line}")
 def test_the_steps_of_the_tutorial_run(step: Shown, reader: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(reader)
-    path = write("tutorial.md", step, reader)
+    path = write("tutorial/first-study.md", step, reader)
     assert main(["run", str(path), "--jobs", "1", "--device", "cpu", "--plain"]) == 0

@@ -1,4 +1,4 @@
-"""docs/language.md documents every form that the grammar accepts, every word and every option."""
+"""docs/reference/language.md documents every form that the grammar accepts, every word and every option."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from tickdsl import grammar
 from tickdsl.lang import option_schemas, registries, vocabulary
 from tickdsl.training.catalogue import DATASETS, MODELS
 
-MANUAL = (Path(__file__).parents[2] / "docs" / "language.md").read_text("utf-8")
+MANUAL = (Path(__file__).parents[2] / "docs" / "reference" / "language.md").read_text("utf-8")
 EXAMPLES = [match[1] for match in re.finditer(r"^```plan[^\n]*\n(.*?)^```$", MANUAL, re.MULTILINE | re.DOTALL)]
 #: How a text is divided into lines is no form that anybody looks up; nor is a trailing comma, which `fmt` removes.
 LAYOUT_RULES = {"start", "__start_star_0"}

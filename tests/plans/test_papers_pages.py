@@ -8,13 +8,16 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[2]
-PAGES = sorted(path for path in (ROOT / "docs" / "papers").glob("*.md") if path.name != "README.md")
+PAGES = sorted(path for path in (ROOT / "docs" / "explanation" / "papers").glob("*.md") if path.name != "index.md")
 FULL = sorted((ROOT / "plans" / "papers").glob("*.plan"))
-INDEX = (ROOT / "docs" / "papers" / "README.md").read_text("utf-8")
+INDEX = (ROOT / "docs" / "explanation" / "papers" / "index.md").read_text("utf-8")
 
 
 def links(text: str) -> set[Path]:
-    return {(ROOT / "docs" / "papers" / link.split("#")[0]).resolve() for link in re.findall(r"\]\(([^)]+)\)", text)}
+    return {
+        (ROOT / "docs" / "explanation" / "papers" / link.split("#")[0]).resolve()
+        for link in re.findall(r"\]\(([^)]+)\)", text)
+    }
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda path: path.stem)

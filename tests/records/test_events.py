@@ -53,7 +53,7 @@ def test_no_type_or_field_was_renamed() -> None:
 
 
 def test_every_type_and_field_is_documented() -> None:
-    document = Path(__file__).parents[2] / "docs" / "results.md"
+    document = Path(__file__).parents[2] / "docs" / "reference" / "results.md"
     words = set(re.findall(r"`([a-z._]+)`", document.read_text(encoding="utf-8")))
     nested = [field.name for kind in (ArmInfo, StepInfo, MeasurementInfo, LayerInfo) for field in attrs.fields(kind)]
     assert {*SURFACE, *" ".join(SURFACE.values()).split(), *nested} <= words

@@ -15,7 +15,7 @@ from tickdsl.records.paths import RunPaths
 from tickdsl.results import RunState
 from tickdsl.results.export import results_csv, results_dict, write_results
 
-DOCUMENT = Path(__file__).parents[2] / "docs" / "results.md"
+DOCUMENT = Path(__file__).parents[2] / "docs" / "reference" / "results.md"
 
 
 def test_every_measurement_is_a_row() -> None:

@@ -1,4 +1,4 @@
-"""docs/monitor.md lists every key binding."""
+"""docs/how-to/monitor.md lists every key binding."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from tickdsl.tui.screens.layers import LayersView
 from tickdsl.tui.screens.plan import PlanView
 from tickdsl.tui.screens.run import RunView
 
-DOCS = (Path(__file__).parents[2] / "docs" / "monitor.md").read_text()
+DOCS = (Path(__file__).parents[2] / "docs" / "how-to" / "monitor.md").read_text()
 
 
 @pytest.mark.parametrize("owner", [Monitor, ReplayMonitor, RunView, LayersView, CompareView, PlanView])

@@ -1,4 +1,4 @@
-"""Writes results.json and results.csv, the machine-readable results. docs/results.md describes both."""
+"""Writes results.json and results.csv, the machine-readable results. docs/reference/results.md describes both."""
 
 from __future__ import annotations
 

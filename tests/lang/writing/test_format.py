@@ -138,7 +138,7 @@ def test_an_invalid_plan_raises_plan_error() -> None:
 
 @pytest.mark.parametrize(
     "path",
-    [*sorted(ROOT.glob("docs/*.md")), ROOT / "README.md", *sorted(ROOT.glob("tickdsl/lang/findings/codes/*.md"))],
+    [*sorted(ROOT.glob("docs/**/*.md")), ROOT / "README.md", *sorted(ROOT.glob("tickdsl/lang/findings/codes/*.md"))],
     ids=lambda p: p.name,
 )
 def test_plans_in_the_docs_are_formatted(path: Path) -> None:

@@ -56,7 +56,7 @@ def _rule(code: str) -> dict[str, Any]:
         "id": code,
         "name": "".join(part.capitalize() for part in slug.split("-")),
         "defaultConfiguration": {"level": severity},
-        "helpUri": f"https://github.com/tickdsl/tickdsl/blob/main/docs/codes.md#{code.lower()}-{slug}",
+        "helpUri": f"https://github.com/tickdsl/tickdsl/blob/main/docs/reference/codes.md#{code.lower()}-{slug}",
     }
     page = explain.load_page(code)
     if page is not None:

@@ -13,7 +13,7 @@ from tickdsl.errors import TickdslError
 from tickdsl.plurals import plural
 from tickdsl.training.catalogue import DEFAULT_WEIGHTS, MODELS, PLUGIN_FAMILY, ModelInfo, architecture_options
 from tickdsl.training.models import conv_n, lenet, plain_cnns, plugin, resnet, torchvision_zoo, vgg
-from tickdsl.training.models.initialise import initialise, new_classifier
+from tickdsl.training.models.initialisation import initialise, new_classifier
 from tickdsl.training.models.pretrained import load_pretrained
 
 Shape = tuple[int, int, int]
