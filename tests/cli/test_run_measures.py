@@ -71,7 +71,7 @@ def test_costs_are_labelled_in_every_place(harness: Any) -> None:
     harness.write(PLAN.format(COSTS))
     result = harness.run()
     assert result.exit == 0
-    words = ("latency of", "memory,", "energy of", "CO2 of", "early stop", "barrier", "time of", "random-init")
+    words = ("latency,", "memory,", "energy", "CO2", "early stop,", "barrier,", "time", "random-init")
     assert all(word in result.out for word in words)
     assert "~ estimated: energy at 45 W, CO2 at 100 g/kWh" in " ".join(result.out.split())
     events = harness.events_of("measure")
@@ -163,5 +163,5 @@ def test_figures_of_several_machines_are_said_to_be_such(harness: Any, monkeypat
     monkeypatch.setattr(result_files, "host_name", lambda: "elsewhere")
     harness.write(PLAN.format("train-time, early-stop"))
     result = harness.run()
-    assert "train-time: figures of 2 machines, " in result.out and "elsewhere" in result.out
-    assert any("figures of 2 machines" in note for note in harness.results["notes"])
+    assert "train-time: measured on 2 machines (" in result.out and "elsewhere" in result.out
+    assert any("measured on 2 machines" in note for note in harness.results["notes"])

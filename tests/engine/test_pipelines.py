@@ -162,7 +162,7 @@ def test_matching_removes_what_the_other_arm_removed(tmp_path: Path, scope: str,
 def test_matching_an_arm_that_removes_other_units_says_so(tmp_path: Path) -> None:
     text = "arm a { prune weights 30%; rewind lr }\narm b { prune filters matching a; rewind lr }"
     found = step_runner(tmp_path, text)
-    with pytest.raises(TickdslError, match="removed no more filters"):
+    with pytest.raises(TickdslError, match="removes no more filters"):
         found.run_step(found.levels("b")[0].structure)
 
 

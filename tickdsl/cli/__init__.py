@@ -27,7 +27,7 @@ from tickdsl.cli import (
     run,
     watch,
 )
-from tickdsl.cli.arguments import format_examples
+from tickdsl.cli.arguments import HelpFormatter, format_examples
 from tickdsl.cli.output import OK, USAGE, discard_broken_streams, ignore_closed_output
 from tickdsl.errors import TickdslError
 
@@ -78,7 +78,7 @@ def build_parser() -> argparse.ArgumentParser:
         prog="tickdsl",
         description="Check, run and report plans for pruning and lottery-ticket experiments.",
         epilog=format_examples(_EXAMPLES),
-        formatter_class=argparse.RawDescriptionHelpFormatter,
+        formatter_class=HelpFormatter,
     )
     top.add_argument("--version", action="version", version=f"tickdsl {__version__}", help="show the version and exit")
     verbs = top.add_subparsers(title="commands", metavar="COMMAND")

@@ -23,8 +23,19 @@ def add_verb(
         help=summary,
         description=description,
         epilog=format_examples(examples),
-        formatter_class=argparse.RawDescriptionHelpFormatter,
+        formatter_class=HelpFormatter,
     )
+
+
+class HelpFormatter(argparse.RawDescriptionHelpFormatter):
+    """Keeps the line breaks of examples, and puts a command's name and its summary on one line."""
+
+    def add_argument(self, action: argparse.Action) -> None:
+        super().add_argument(action)
+        # argparse measures the names of commands without their indentation.
+        names = [self._format_action_invocation(command) for command in self._iter_indented_subactions(action)]
+        longest = max(map(len, names), default=0) + self._current_indent + 2 * self._indent_increment
+        self._action_max_length = max(self._action_max_length, longest)
 
 
 def format_examples(examples: Sequence[Example]) -> str:

@@ -18,8 +18,8 @@ def add(verbs: Verbs) -> None:
         "print a completion script for a shell",
         "Print a script that completes the commands and options of tickdsl in a shell.",
         (
-            ("tickdsl completion bash > ~/.local/share/bash-completion/completions/tickdsl", "bash"),
-            ("tickdsl completion zsh > ~/.zfunc/_tickdsl", "zsh"),
+            ("tickdsl completion bash", "save it as ~/.local/share/bash-completion/completions/tickdsl"),
+            ("tickdsl completion zsh", "save it as _tickdsl in a folder of $fpath"),
         ),
     )
     completion.add_argument("shell", choices=shtab.SUPPORTED_SHELLS, help="shell to complete in: bash, zsh or tcsh")
