@@ -97,7 +97,7 @@ def reader(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("step", STEPS, ids=lambda step: f"line {step.line}")
+@pytest.mark.parametrize("step", STEPS, ids=[f"step {number}" for number in range(1, len(STEPS) + 1)])
 def test_the_steps_of_the_tutorial_run(step: Shown, reader: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(reader)
     path = write("tutorial/first-study.md", step, reader)

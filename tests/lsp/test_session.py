@@ -302,6 +302,7 @@ def test_garbage_gets_an_answer(tmp_path: Path) -> None:
     run_session(tmp_path, talk)
 
 
+@pytest.mark.slow
 def test_a_very_long_plan(tmp_path: Path) -> None:
     long = PLAN + "".join(f"arm a{n} {{ prune filters 20% by l2; rewind lr }}\n" for n in range(2000))
 

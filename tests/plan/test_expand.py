@@ -90,7 +90,7 @@ def test_two_thousand_expanded_plans(text: str) -> None:
 
 
 @pytest.mark.slow
-@settings(deadline=None, max_examples=2_000, suppress_health_check=list(HealthCheck))
+@settings(deadline=None, max_examples=300, suppress_health_check=list(HealthCheck))
 @given(plans())
 def test_what_check_refuses_is_lowered_or_refused_in_words(text: str) -> None:
     """A plan that only resolves may mean no steps: then `lower` says so, with an error of its own kind."""

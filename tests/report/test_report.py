@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import csv
 import io
+import functools
 import itertools
 import json
 import os
@@ -29,7 +30,9 @@ from tickdsl.results.state_builder import build_state
 GOLDEN = Path(__file__).parent / "golden"
 
 
+@functools.cache
 def page(*runs: RunPaths) -> str:
+    """The report as HTML; a run that has ended is rendered once."""
     return render_report("html", [read_source(run) for run in runs]).decode()
 
 

@@ -1,0 +1,46 @@
+"""The subset of slow tests that every change has to pass has one or more of every kind."""
+
+from __future__ import annotations
+
+import ast
+from pathlib import Path
+
+TESTS = Path(__file__).parent
+SUBSET = (TESTS.parent / ".ci" / "slow-subset.txt").read_text("utf-8").split("\n")[:-1]
+#: Files whose slow tests are alike one that is in the subset, and take minutes.
+COVERED = {
+    "tests/engine/machine/test_compile_auto.py": "the compiler: tests/training/step/test_compilation.py",
+    "tests/lang/test_mutations.py": "its own fast tests, with fewer mutations",
+    "tests/tui/test_tui_backlog.py": "half a million events: tests/results/test_fold.py",
+}
+
+
+def has_slow_tests(path: Path) -> bool:
+    return any(
+        isinstance(node, ast.Attribute) and node.attr == "slow" and ast.unparse(node) == "pytest.mark.slow"
+        for node in ast.walk(ast.parse(path.read_text("utf-8")))
+    )
+
+
+def test_every_file_with_slow_tests_is_in_the_subset() -> None:
+    files = {path.relative_to(TESTS.parent).as_posix() for path in TESTS.rglob("test_*.py") if has_slow_tests(path)}
+    subset = {line.partition("::")[0] for line in SUBSET}
+    assert files - subset == set(COVERED)
+    assert subset <= files
+
+
+def test_the_subset_names_each_test_once() -> None:
+    assert len(SUBSET) == len(set(SUBSET)) > 50
+    assert all("::test_" in line for line in SUBSET)
+
+
+def test_every_kind_of_end_and_every_family_of_networks_is_in_the_subset() -> None:
+    text = "\n".join(SUBSET)
+    for kind in ("killed_again", "stop_keeps", "paused", "sigterm", "killed_worker", "two_runs", "takes_over"):
+        assert kind in text
+    families = (
+        "alexnet", "convnext", "densenet", "efficientnet", "googlenet", "inception", "maxvit", "mnasnet", "mobilenet",
+        "regnet", "resnext", "swin_t", "swin_v2", "vgg", "vit_b", "quantized", "lraspp", "fcn", "r3d", "s3d", "swin3d",
+        "mvit", "fasterrcnn", "ssdlite",
+    )  # fmt: skip
+    assert [family for family in families if f"every_torchvision_network[{family}" not in text] == []
