@@ -6,8 +6,8 @@
 from __future__ import annotations
 
 import csv
-import io
 import functools
+import io
 import itertools
 import json
 import os
