@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -34,6 +35,8 @@ from tickdsl.records.paths import RunPaths, new_run
 if TYPE_CHECKING:
     from tickdsl.plan.model import Plan
     from tickdsl.records import EventRecord
+
+_ON_WINDOWS = os.name == "nt"
 
 
 def add(verbs: Verbs) -> None:
@@ -95,6 +98,11 @@ def _run(arguments: argparse.Namespace) -> int:
         return show_plan(arguments)
     if arguments.into is not None:
         return _run_as_engine(arguments)
+    if arguments.detach and _ON_WINDOWS:
+        raise TickdslError(
+            "--detach is not supported on Windows: a run there ends with its console",
+            "leave out --detach, and keep the console open",
+        )
     from tickdsl.lang.reading.parse import read_source
 
     monitor = wants_monitor(arguments.plain or arguments.json or arguments.detach, arguments.tui)

@@ -33,7 +33,7 @@ def write_atomically(path: Path, content: bytes, *, mode: int | None = None) -> 
 
 def fsync_file(path: Path) -> None:
     """Flush the content of a file to the disk."""
-    handle = os.open(path, os.O_RDONLY)
+    handle = os.open(path, os.O_RDWR if os.name == "nt" else os.O_RDONLY)  # Windows flushes only what it may write
     try:
         os.fsync(handle)
     finally:

@@ -7,8 +7,8 @@ study never loses more time than the one compilation of the measurement.
 from __future__ import annotations
 
 import math
-import resource
 
+import psutil
 import torch
 
 from tickdsl.engine.hooks import Hooks
@@ -94,5 +94,5 @@ def _break_even_steps(trial: SpeedTrial, layout: str, hooks: Hooks) -> float:
 
 def _cpu_seconds() -> float:
     """The CPU time of this process and of the processes that the compiler has started, in seconds."""
-    usages = [resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
-    return sum(usage.ru_utime + usage.ru_stime for usage in usages)
+    times = psutil.Process().cpu_times()
+    return float(times.user + times.system + times.children_user + times.children_system)

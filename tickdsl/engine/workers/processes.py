@@ -12,7 +12,6 @@ import queue
 import signal
 import threading
 from collections.abc import Iterator, Sequence
-from multiprocessing import resource_tracker
 from multiprocessing.connection import Connection, wait
 from typing import Any
 
@@ -23,6 +22,8 @@ from tickdsl.engine.steps.settings import Settings
 from tickdsl.engine.workers.worker import Worker
 
 _JOIN_SECONDS = 5.0
+#: Not on Windows.
+_HAS_SIGNAL_MASKS = hasattr(signal, "pthread_sigmask")
 
 
 @attrs.define(eq=False)
@@ -47,8 +48,9 @@ class WorkerPool:
     def __init__(self, settings: Settings, jobs: int) -> None:
         self._jobs = jobs
         self._settings = settings
-        self._mp = multiprocessing.get_context("forkserver")
-        self._mp.set_forkserver_preload(["tickdsl.engine.steps.operations"])
+        self._mp: Any = multiprocessing.get_context(start_method())
+        if start_method() == "forkserver":
+            self._mp.set_forkserver_preload(["tickdsl.engine.steps.operations"])
         self._workers: list[_WorkerProcess] = []
 
     @property
@@ -115,9 +117,19 @@ class WorkerPool:
         return f"its worker process {ending}"
 
 
+def start_method() -> str:
+    """How worker processes start: forked from a server that has loaded torch; on Windows, each loads it anew."""
+    return "forkserver" if "forkserver" in multiprocessing.get_all_start_methods() else "spawn"
+
+
 @contextlib.contextmanager
 def _signals_blocked() -> Iterator[None]:
     """Start child processes with SIGINT and SIGTERM blocked: the engine handles them for the whole process group."""
+    if not _HAS_SIGNAL_MASKS:
+        yield
+        return
+    from multiprocessing import resource_tracker  # which Windows cannot import
+
     resource_tracker.ensure_running()  # if it were started later, it would unblock them
     previous_mask = _block_signals()
     try:
@@ -132,7 +144,10 @@ def _block_signals() -> set[Any]:
 
 def _worker_main(settings: Settings, pipe: Connection) -> None:
     """The main function of a worker process: runs the tasks from the pipe and exits when the pipe is closed."""
-    _block_signals()
+    if _HAS_SIGNAL_MASKS:
+        _block_signals()
+    else:
+        signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches every process of a Windows console
     task_queue: queue.SimpleQueue[Sequence[Task]] = queue.SimpleQueue()
 
     def send(message: Message) -> None:
