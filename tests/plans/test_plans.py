@@ -3,6 +3,8 @@
 import io
 import itertools
 import re
+import subprocess
+import sys
 import tarfile
 from pathlib import Path
 
@@ -65,3 +67,29 @@ def test_the_readme_shows_the_plan_that_it_runs() -> None:
     blocks = re.findall(r"```\n(.*?)```", (ROOT / "README.md").read_text("utf-8"), re.DOTALL)
     shipped = statements((ROOT / "plans" / "colt.plan").read_text("utf-8"))
     assert set(statements(next(block for block in blocks if "arm colt" in block))) <= set(shipped)
+
+
+def test_the_readmes_own_model_in_three_lines(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    readme = (ROOT / "README.md").read_text("utf-8")
+    blocks = re.findall(r"^```[^\n]*\n(.*?)^```", readme, re.DOTALL | re.MULTILINE)
+    text = next(block for block in blocks if "my_network" in block)
+    assert len(text.strip().splitlines()) == 3
+    (tmp_path / "my.plan").write_text(text)
+    (tmp_path / "nets.py").write_text(
+        "from torch import nn\n\n\ndef my_network(classes, shape):\n"
+        "    return nn.Sequential(nn.Conv2d(shape[0], 64, 3), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten(),\n"
+        "                         nn.Linear(64, classes))\n"
+    )
+    for split, label in itertools.product(("train", "test"), ("cat", "dog")):
+        folder = tmp_path / "images" / split / label
+        folder.mkdir(parents=True)
+        for number in range(4):
+            Image.new("RGB", (8, 8), (number * 40, 90, 200)).save(folder / f"{number}.png")
+    command = [sys.executable, "-m", "tickdsl", "check", "my.plan", "--allow-code"]
+    ran = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
+    assert ran.returncode == 0, ran.stdout + ran.stderr
+
+
+def test_no_code_line_of_the_readme_is_wide() -> None:
+    blocks = re.findall(r"^```[^\n]*\n(.*?)^```", (ROOT / "README.md").read_text("utf-8"), re.DOTALL | re.MULTILINE)
+    assert max(len(line) for block in blocks for line in block.splitlines()) <= 88
