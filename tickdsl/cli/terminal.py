@@ -40,7 +40,7 @@ def wants_monitor(plain: bool, forced: bool) -> bool:
     if not forced:
         return reason is None
     if importlib.util.find_spec("textual") is None:
-        raise TickdslError("--tui: textual is not installed", "pip install textual textual-plot")
+        raise TickdslError("--tui: textual is not installed", "pip install textual")
     if not (sys.stdin.isatty() and sys.stdout.isatty()):
         raise TickdslError(
             "--tui needs a terminal for standard input and output", "leave out --tui to print plain lines"
