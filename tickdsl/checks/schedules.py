@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+import attrs
+
 from tickdsl.lang.findings.diagnostics import Diagnostic
 from tickdsl.lang.meaning.settings import location_at_fault
 from tickdsl.lang.meaning.values import ValueLocation
@@ -137,8 +139,8 @@ def arm_steps_per_epoch(arm: Arm) -> int | None:
     images = catalogue.known_size(arm.data.name, "train", arm.data.options) or 0
     if arm.split is not None:
         images //= arm.split.parts
-    length = Moment.parse(str(arm.recipe["length"]))
-    return steps_per_epoch(images, int(arm.recipe.get("batch", Recipe(length=length).batch))) if images else None
+    batch = int(arm.recipe.get("batch", attrs.fields(Recipe).batch.default))
+    return steps_per_epoch(images, batch) if images else None
 
 
 def _check_moments(arm: Arm, group: Rounds) -> Iterator[Diagnostic]:

@@ -17,6 +17,16 @@ from tickdsl.lang.writing.cycles import is_single_round, joins_next
 from tickdsl.plan import model
 from tickdsl.plurals import plural
 
+_CYCLE_STATEMENTS = (
+    syntax.Prune,
+    syntax.Cycle,
+    syntax.Overlap,
+    syntax.Rewind,
+    syntax.Retrain,
+    syntax.Distill,
+    syntax.Transfer,  # which has a message of its own
+)
+
 
 @attrs.frozen
 class Pipeline:
@@ -79,6 +89,8 @@ def _rounds(
                 case syntax.Cycle():
                     has_prune, cycle = True, statement
                     rounds += _cycle(statement, context)
+                case _ if inside_cycle and not isinstance(statement, _CYCLE_STATEMENTS):
+                    _report_not_in_cycle(statement, reader)
                 case syntax.Transfer():
                     message = "`transfer` cannot be used inside a `cycle`: it ends the pipeline"
                     reader.report(Diagnostic("TD007", message, statement.span, help="move it after the `cycle`"))
@@ -116,6 +128,18 @@ def _report_misplaced(
     help = "move it after the `prune` that it applies to"
     reader.report(Diagnostic("TD301", message, statement.span, help=help))
     return InvalidValueError()
+
+
+def _report_not_in_cycle(statement: syntax.Statement, reader: ValueReader) -> None:
+    keyword = statement.span.text.split()[0]
+    match statement:
+        case syntax.Train():
+            help = "use `retrain SCHEDULE …` to train by another recipe than the arm's"
+        case syntax.Model() | syntax.Data() | syntax.Split():
+            help = "move it before the `cycle`, or into an arm of its own"
+        case _:
+            help = "move it to the top level of the plan"
+    reader.report(Diagnostic("TD007", f"`{keyword}` cannot be used inside a `cycle`", statement.span, help=help))
 
 
 def _report_after_cycle(statement: syntax.Statement, cycle: syntax.Cycle, reader: ValueReader) -> InvalidValueError:

@@ -140,11 +140,10 @@ def _recipe(
         )
         return _canonical_recipe(DEFAULT_RECIPE), start, {}
     written_options = reader.options(statement.options, option_schemas.TRAIN_OPTIONS, "train")
-    length = str(reader.moment(statement.length, "the training length")) if statement.length else None
-    if length is not None and (length.endswith("%") or length == "0it"):
-        message = f"the training length must be in epochs or steps, and above 0; found {length}"
-        reader.report(Diagnostic("TD105", message, statement.span, help="use e.g. `train 160ep`"))
-        raise InvalidValueError
+    length = reader.moment(statement.length, "the training length") if statement.length else None
+    if statement.length is not None and length is not None and (length.unit == "%" or not length.amount):
+        message = f"the training length must be in epochs or steps, and above 0; found `{length}`"
+        raise reader.report_bad_value(statement.length, message, help="use e.g. `train 160ep`")
     recipe = {recipe_field(name): value for name, value in written_options.items()}
     defaults = ADAM_DEFAULTS if recipe.get("optimizer") in ("adam", "adamw") else TRAIN_DEFAULTS
     if "milestones" in recipe:
@@ -153,7 +152,7 @@ def _recipe(
         recipe.setdefault("schedule", "one-cycle")
     if "augment" in recipe:
         recipe["augment"] = [word for word in recipe["augment"] if word != "none"]
-    full = {"length": length or DEFAULT_RECIPE["length"], **defaults, **recipe}
+    full = {"length": DEFAULT_RECIPE["length"] if length is None else str(length), **defaults, **recipe}
     canonical = _canonical_recipe(full)
     if canonical is not full:
         DefaultsReporter(reader.report).recipe(statement, written_options, canonical)
@@ -174,13 +173,8 @@ def recipe_locations(
 
 
 def location_at_fault(error: ValueError, written: Mapping[str, ValueLocation]) -> ValueLocation | None:
-    """The location of the value that an error of a recipe is about: the first field that its message names.
-
-    Errors about the length of a training need not name the field.
-    """
-    message = str(error)
-    words = ["length"] if message.startswith("a training of ") else re.findall(r"\w+", message)
-    return next((written[word] for word in words if word in written), None)
+    """The location of the value that an error of a recipe is about: the first field that its message names."""
+    return next((written[word] for word in re.findall(r"\w+", str(error)) if word in written), None)
 
 
 def _canonical_recipe(recipe: dict[str, Any]) -> dict[str, Any]:
