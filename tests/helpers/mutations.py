@@ -24,7 +24,8 @@ def plans() -> list[str]:
         if path.name != "codes.md"  # generated from the pages below
         for block in re.findall(r"^```plan\n(.*?)^```", path.read_text("utf-8"), re.MULTILINE | re.DOTALL)
     ]
-    fixed_plans = [page.after.plan for code in CODES if (page := explain.load_page(code)) is not None]
+    pages = [page for code in CODES if (page := explain.load_page(code)) is not None]
+    fixed_plans = [page.after.plan for page in pages if page.after is not None]
     return list(dict.fromkeys([*shipped, *documented, *fixed_plans]))
 
 

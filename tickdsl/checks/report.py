@@ -4,16 +4,22 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 
 import attrs
 
+from tickdsl.checks.internal_errors import guarded, internal_error
 from tickdsl.checks.suppressions import apply_silences
+from tickdsl.errors import TickdslError
 from tickdsl.lang.findings.diagnostics import Diagnostic, PlanError
 from tickdsl.lang.findings.render import sorted_unique
 from tickdsl.lang.meaning.resolve import resolve
+from tickdsl.lang.meaning.settings import first_word_span
 from tickdsl.lang.meaning.sweep_diagnostics import SweepDiagnostics
 from tickdsl.lang.reading.include import LoadedPlan, load_plan
+from tickdsl.lang.reading.parse import read_source
+from tickdsl.lang.syntax import Span
 from tickdsl.plan.model import Plan
 
 #: Warnings and notes that need the traced network.
@@ -53,7 +59,13 @@ def check_file(
     network: bool = True,
 ) -> CheckReport:
     """Check a plan file. Raises TickdslError if the file cannot be read."""
-    return check(load_plan(path, overrides), data=data, network=network)
+    try:
+        loaded = load_plan(path, overrides)
+    except TickdslError:
+        raise
+    except Exception as error:
+        return CheckReport(None, (internal_error(error, first_word_span(read_source(path))),))
+    return check(loaded, data=data, network=network)
 
 
 def check(
@@ -67,10 +79,22 @@ def check(
     `network`: also check the traced networks. `traced_only`: check only networks that are in the graph cache, and only
     in plans of few arms, for a fast answer.
     """
-    resolved = resolve(loaded)
+    try:
+        resolved = resolve(loaded)
+    except TickdslError:
+        raise
+    except Exception as error:
+        return CheckReport(None, (internal_error(error, first_word_span(loaded.source)), *loaded.diagnostics))
     diagnostics: list[Diagnostic] = []
     if resolved.readable is not None:
-        diagnostics = _check_resolved(resolved.readable, data, network, traced_only, whole=resolved.plan is not None)
+        diagnostics = _check_resolved(
+            resolved.readable,
+            data,
+            network,
+            traced_only,
+            whole=resolved.plan is not None,
+            span=first_word_span(loaded.source),
+        )
     unique = sorted_unique([*resolved.diagnostics, *(loaded.with_include_chain(d) for d in diagnostics)])
     complete = not any(d.severity == "error" for d in unique)
     skipped_codes = () if network and not traced_only else _NETWORK_CODES
@@ -81,9 +105,12 @@ def check(
 
 
 def _check_resolved(
-    plan: Plan, data: Path | None, network: bool, traced_only: bool, *, whole: bool
+    plan: Plan, data: Path | None, network: bool, traced_only: bool, *, whole: bool, span: Span
 ) -> list[Diagnostic]:
-    """Run the checks on resolved arms; `whole`: the plan has all of its arms, so they can be compared."""
+    """Run the checks on resolved arms; `whole`: the plan has all of its arms, so they can be compared.
+
+    `span`: where errors of tickdsl itself are reported that belong to no arm.
+    """
     from tickdsl.checks import amounts, arm_comparison, arm_design, plugins, schedules
 
     families = (schedules.diagnostics, arm_design.diagnostics, amounts.diagnostics)
@@ -94,7 +121,7 @@ def _check_resolved(
         diagnostics = SweepDiagnostics({name: [arm.sweep[name] for arm in arms] for name in arms[0].sweep})
         sound = []
         for arm in arms:
-            arm_diagnostics = [diagnostic for family in families for diagnostic in family(arm)]
+            arm_diagnostics = [d for family in families for d in guarded(partial(family, arm), arm.span or span)]
             for diagnostic in arm_diagnostics:
                 diagnostics.reporter_for(arm.sweep)(diagnostic)
             # Errors of the recipe (TD3xx) do not affect the checks of the network.
@@ -110,16 +137,17 @@ def _check_resolved(
             from tickdsl.checks.network import diagnostics as network_diagnostics
 
             for arm in sound:
-                for diagnostic in network_diagnostics(arm, data, has_random_structure=has_random_structure):
+                find = partial(network_diagnostics, arm, data, has_random_structure=has_random_structure)
+                for diagnostic in guarded(find, arm.span or span):
                     diagnostics.reporter_for(arm.sweep)(diagnostic)
         collected += diagnostics.merged()
     if whole and network and not traced_only:
-        collected += plugins.metric_diagnostics(plan)
+        collected += guarded(partial(plugins.metric_diagnostics, plan), span)
     if whole:
-        collected += arm_comparison.diagnostics(plan)
-        collected += amounts.unreachable_stops(plan)
+        collected += guarded(partial(arm_comparison.diagnostics, plan), span)
+        collected += guarded(partial(amounts.unreachable_stops, plan), span)
     if whole and network and not traced_only and not any(d.severity == "error" for d in collected):
         from tickdsl.checks.training_reuse import shared_trainings
 
-        collected += shared_trainings(plan, data)
+        collected += guarded(partial(shared_trainings, plan, data), span)
     return collected

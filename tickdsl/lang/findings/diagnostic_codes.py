@@ -24,6 +24,7 @@ CODES: dict[str, tuple[str, Severity]] = {
     "TD014": ("unused-silence", "warning"),
     "TD015": ("unknown-silence", "warning"),
     "TD016": ("nested-too-deep", "error"),
+    "TD017": ("internal-error", "error"),
     # names
     "TD101": ("unknown-model", "error"),
     "TD102": ("unknown-dataset", "error"),

@@ -35,15 +35,18 @@ class Example:
 
 @attrs.frozen
 class Page:
-    """The explanation of a code. `what` and `why` are Markdown paragraphs; `text` is the whole page."""
+    """The explanation of a code. `what` and `why` are Markdown paragraphs; `text` is the whole page.
+
+    No example causes an error of tickdsl itself: `before` and `after` are None.
+    """
 
     code: str
     slug: str
     severity: Severity
     what: str
     why: str
-    before: Example
-    after: Example
+    before: Example | None
+    after: Example | None
     text: str
 
 
@@ -93,8 +96,8 @@ def page_as_dict(page: Page) -> dict[str, str]:
         "severity": page.severity,
         "what": page.what,
         "why": page.why,
-        "before": page.before.plan,
-        "after": page.after.plan,
+        "before": page.before.plan if page.before else "",
+        "after": page.after.plan if page.after else "",
         "text": page.text,
     }
 
@@ -130,7 +133,7 @@ def _parse_page(code: str) -> Page:
     head, *rest = _SECTION.split(text)
     sections = dict(zip(rest[::2], (part.strip() for part in rest[1::2]), strict=True))
     what = head.split("\n", 1)[1].strip()
-    before, after = (_parse_example(sections[name]) for name in ("Before", "After"))
+    before, after = (_parse_example(sections[name]) if name in sections else None for name in ("Before", "After"))
     return Page(code, slug, severity, what, sections["Why"], before, after, text.strip())
 
 
