@@ -1,11 +1,11 @@
 """The public API for plug-ins: models, data sets, criteria, schedules and metrics (see docs/how-to/extending.md).
 
-plug-in     is                                          entry-point group
-model       ModelFactory: (classes, shape) -> network   tickdsl.models
-data set    DataFactory: (root) -> RawDataset           tickdsl.datasets
-criterion   a Criterion, or RowScore: (rows) -> scores  tickdsl.criteria
-schedule    Schedule: (recipe, steps, per_epoch)        tickdsl.schedules
-metric      Metric: (trained) -> number                 tickdsl.metrics
+    plug-in     is                                          entry-point group
+    model       ModelFactory: (classes, shape) -> network   tickdsl.models
+    data set    DataFactory: (root) -> RawDataset           tickdsl.datasets
+    criterion   a Criterion, or RowScore: (rows) -> scores  tickdsl.criteria
+    schedule    Schedule: (recipe, steps, per_epoch)        tickdsl.schedules
+    metric      Metric: (trained) -> number                 tickdsl.metrics
 """
 
 from __future__ import annotations
