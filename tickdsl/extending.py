@@ -1,11 +1,10 @@
 """The public API for plug-ins: models, data sets, criteria, schedules and metrics (see docs/how-to/extending.md).
 
-    plug-in     is                                          entry-point group
-    model       ModelFactory: (classes, shape) -> network   tickdsl.models
-    data set    DataFactory: (root) -> RawDataset           tickdsl.datasets
-    criterion   a Criterion, or RowScore: (rows) -> scores  tickdsl.criteria
-    schedule    Schedule: (recipe, steps, per_epoch)        tickdsl.schedules
-    metric      Metric: (trained) -> number                 tickdsl.metrics
+- model: a `ModelFactory`, `(classes, shape) -> network`; entry-point group `tickdsl.models`
+- data set: a `DataFactory`, `(root) -> RawDataset`; `tickdsl.datasets`
+- criterion: a `Criterion`, or a `RowScore`, `(rows) -> scores`; `tickdsl.criteria`
+- schedule: a `Schedule`, `(recipe, steps, per_epoch) -> rates`; `tickdsl.schedules`
+- metric: a `Metric`, `(trained) -> number`; `tickdsl.metrics`
 """
 
 from __future__ import annotations
