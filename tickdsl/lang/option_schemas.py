@@ -11,8 +11,9 @@ import attrs
 class OptionType:
     """The type of an option: how its value is written and which values are allowed.
 
-    kind: `int`, `float`, `share` (a percentage or a number in [0, 1]), `moment`, `moments`, `word` (one of
-    `words`), `words` (a list of them), `schedule` (one of `words`, or a plug-in), `flag` (on/off) or `text`.
+    kind: `int`, `float`, `share` (a percentage or a number in [0, 1]), `points` (a percentage), `moment`, `moments`,
+    `word` (one of `words`), `words` (a list of them), `schedule` (one of `words`, or a plug-in), `flag` (on/off) or
+    `text`.
     least: the smallest allowed value. above: every allowed value is greater than this.
     """
 
@@ -83,7 +84,7 @@ SCHEDULE_OPTIONS = {
 PLUGIN_SCHEDULE_OPTIONS = ("lr", "min-lr", "pct-start", "gamma", "div", "final-div", *_COMMON_RETRAIN_OPTIONS)
 COMPARE_OPTIONS: dict[str, OptionType] = {
     "levels": OptionType("word", "the levels at which controls are trained", ("all", "last")),
-    "within": OptionType("share", "how much less accurate than the dense network a winning ticket may be"),
+    "within": OptionType("points", "how much less accurate than the dense network a winning ticket may be"),
     "budget": OptionType("word", "what a control's training matches the ticket's in", ("epochs", "flops")),
 }
 REPORT_OPTIONS: dict[str, OptionType] = {

@@ -205,3 +205,31 @@ def test_a_criterion_that_cannot_rank_here_is_an_error(prune: str, code: str) ->
 @pytest.mark.parametrize("by", ["snip", "grasp", "synflow", "hrank", "expected-abs", "fpgm"])
 def test_criteria_without_training_rank_at_init(by: str) -> None:
     assert not plan(f"prune filters 20% by {by} at init").arms[0].rounds[0].tail
+
+
+@pytest.mark.parametrize(
+    ("written", "way_out"),
+    [("1", "`1%`"), ("0.5", "`0.5%` for 0.5 points, or `50%`"), ("2.5", "`2.5%`"), ("$n", "`3%`")],
+)
+def test_points_are_written_as_a_percentage(written: str, way_out: str) -> None:
+    result = meaning(f"let n = 3\nlet m = $n\nprune weights 20% x $m; rewind lr; compare dense within={written}")
+    (error,) = [d for d in result.diagnostics if d.code == "TD105"]
+    assert error.message.startswith("`within=` must be a percentage") and way_out in str(error.help)
+
+
+@pytest.mark.parametrize("written", ["0", "1%", "0.5%"])
+def test_points_that_are_percentages_are_read(written: str) -> None:
+    plan = meaning(f"prune weights 20%; rewind lr; compare dense within={written}").plan
+    assert plan is not None and float(plan.within) * 100 == float(written.removesuffix("%"))
+
+
+@pytest.mark.parametrize("statement", ["stop when accuracy < 1", "stop when sparsity >= 1"])
+def test_a_bound_of_one_is_asked_about(statement: str) -> None:
+    result = meaning(f"prune weights 20% x 3; rewind lr\n{statement}")
+    (error,) = [d for d in result.diagnostics if d.severity == "error"]
+    assert (error.code, error.span.text) == ("TD105", "1") and "`1%` or `100%`" in str(error.help)
+
+
+def test_until_one_is_asked_about_too() -> None:
+    result = meaning("prune weights 20% until accuracy < 1; rewind lr")
+    assert [d.code for d in result.diagnostics if d.severity == "error"] == ["TD105"]

@@ -306,5 +306,9 @@ def condition(written: syntax.Condition, reader: ValueReader) -> model.Condition
     """Resolve a condition of `stop when` or `until`, such as `accuracy < 95%`."""
     metric = reader.word(written.metric, vocabulary.CONDITION_METRICS, "metric", "TD114")
     share = metric in ("accuracy", "sparsity")
-    bound = float(reader.share(written.bound, metric)) if share else reader.number(written.bound, metric)
-    return model.Condition(metric, written.comparison, bound, span=written.span)
+    bound = reader.dereference(written.bound)
+    if share and isinstance(bound, syntax.Number) and bound.value == 1:
+        message = f"`{metric} {written.comparison} 1` is ambiguous"
+        raise reader.report_bad_value(written.bound, message, help="use `1%` or `100%`")
+    limit = float(reader.share(written.bound, metric)) if share else reader.number(written.bound, metric)
+    return model.Condition(metric, written.comparison, limit, span=written.span)

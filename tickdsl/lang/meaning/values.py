@@ -174,6 +174,16 @@ class ValueReader:
             raise self.report_error("TD201", message, value)
         return resolved.share
 
+    def points(self, value: syntax.Value, subject: str) -> Fraction:
+        """Read a difference in percentage points, written as a percentage; `subject` begins the error message."""
+        resolved = self.dereference(value)
+        if isinstance(resolved, syntax.Number) and resolved.value:
+            number = format_value(resolved)
+            other = f", or `{100 * resolved.value:g}%` for that share" if 0 < resolved.value < 1 else ""
+            message = f"{subject} must be a percentage; found `{number}`"
+            raise self.report_bad_value(value, message, help=f"use `{number}%` for {number} points{other}")
+        return self.share(value, subject)
+
     def moment(self, value: syntax.Value, subject: str) -> Moment:
         """Read a moment of a training: `160ep`, `500it`, `5%` or `init`; `subject` begins the error message."""
         resolved = self.dereference(value)
@@ -246,6 +256,8 @@ class ValueReader:
                 return self._in_range(value, float(self.number(value, option)), kind, option)
             case "share":
                 return float(self.share(value, option))
+            case "points":
+                return float(self.points(value, option))
             case "moment":
                 return str(self.moment(value, option))
             case "moments":

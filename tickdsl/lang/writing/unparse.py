@@ -22,7 +22,7 @@ def _format_value(value: Any, kind: OptionType) -> str:
     match kind.kind:
         case "int" | "float":
             return format_number(value)
-        case "share":
+        case "share" | "points":
             return format_percentage(value)
         case "moment":
             return format_moment(value)
