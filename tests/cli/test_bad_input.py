@@ -210,6 +210,7 @@ def test_a_full_disk_fails_the_step_and_a_later_run_continues(harness: Any, monk
     assert harness.run().exit == 0
 
 
+@pytest.mark.slow
 def test_two_concurrent_runs_with_one_store_succeed(harness: Any, processes: Callable[[Any], Any]) -> None:
     harness.write(ONE)
     engines = [processes(harness.start_process("--jobs", 1)) for _ in range(2)]

@@ -169,6 +169,7 @@ def test_stopped_and_continued_gives_the_same_bits(harness: Any) -> None:
     assert harness.weight_bytes() == harness.weight_bytes(harness.folder / "whole")
 
 
+@pytest.mark.slow
 @BOTH
 def test_nothing_trains_while_the_run_is_paused(harness: Any, processes: Keep, jobs: int) -> None:
     harness.write(ENDLESS + "seeds 2\n", head=HEAD)
@@ -204,6 +205,7 @@ def test_interrupted_once_it_keeps_a_checkpoint(harness: Any, processes: Keep, j
     assert list(harness.store.glob("unfinished/*/*/training.ckpt"))
 
 
+@pytest.mark.slow
 @BOTH
 def test_interrupted_twice_it_ends_at_once(harness: Any, processes: Keep, jobs: int) -> None:
     harness.write(ENDLESS, head=HEAD)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+import pytest
+
 PLAN = """\
 sweep criterion in [snip, grasp, synflow, expected-abs, hrank]
 arm start { prune filters 30% by $criterion at init }
@@ -11,6 +13,7 @@ arm later { prune filters 30% by taylor; rewind lr }
 """
 
 
+@pytest.mark.slow
 def test_jobs_change_no_bit_of_a_ranking(harness: Any) -> None:
     harness.write(PLAN)
     assert harness.run("--jobs", 2).exit == 0

@@ -151,6 +151,7 @@ def test_who_diverges_fails_alone(harness: Any, submitted: list[list[str]], monk
     assert harness.run("--stack", 3).exit == 0, "a second run trains what is missing"
 
 
+@pytest.mark.slow
 def test_stopped_and_continued_together_they_end_with_the_same_bits(harness: Any) -> None:
     harness.write(LONG, head=HEAD)
     whole = harness.folder / "whole"
@@ -164,6 +165,7 @@ def test_stopped_and_continued_together_they_end_with_the_same_bits(harness: Any
     assert harness.weight_bytes() == harness.weight_bytes(whole)
 
 
+@pytest.mark.slow
 def test_paused_all_of_them_wait(harness: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     poll_control, asked = Interpreter.poll_control, iter(("pause", None, None, "resume"))
 

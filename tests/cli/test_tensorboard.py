@@ -141,6 +141,7 @@ def test_a_write_error_is_a_warning(harness: Any, monkeypatch: pytest.MonkeyPatc
     assert "warning: stopped writing for TensorBoard: no space left on the disk" in result.err
 
 
+@pytest.mark.slow
 def test_the_curves_of_a_resumed_run_are_complete(
     harness: Any, processes: Callable[[subprocess.Popen[str]], subprocess.Popen[str]]
 ) -> None:

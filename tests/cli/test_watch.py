@@ -44,6 +44,7 @@ def detached(harness: Any) -> Iterator[Any]:
         os.killpg(engine.pid, signal.SIGKILL)
 
 
+@pytest.mark.slow
 def test_a_detached_run_is_watched_to_its_end(detached: Any) -> None:
     detached.write(SHORT)
     result = detached.run("--detach")
@@ -78,6 +79,7 @@ def test_ls_stop_pause_and_resume(detached: Any) -> None:
     assert watched.exit == 4 and "to resume, run: tickdsl run" in watched.err
 
 
+@pytest.mark.slow
 def test_a_second_stop_ends_at_once(detached: Any) -> None:
     detached.write(ENDLESS, head=HEAD)
     detached.run("--detach")

@@ -57,6 +57,7 @@ def test_every_module_has_under_twenty_lines(name: str) -> None:
     assert FILES[name].count("\n") < 20
 
 
+@pytest.mark.slow
 def test_plugins_of_an_installed_package_are_named_like_built_ins(installed: Path, tmp_path: Path) -> None:
     (tmp_path / "own.plan").write_text(FILES["own.plan"])
     results, steps, said = run_plan(tmp_path, "own.plan", "--jobs", 2, path=installed)

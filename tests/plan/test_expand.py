@@ -73,7 +73,7 @@ def expand_silently(plan: Plan) -> Plan:
     return again.plan
 
 
-@settings(deadline=None, max_examples=60, suppress_health_check=list(HealthCheck))
+@settings(deadline=None, max_examples=30, suppress_health_check=list(HealthCheck))
 @given(plans())
 def test_an_expanded_plan_has_the_same_steps(text: str) -> None:
     plan = accepted(text)

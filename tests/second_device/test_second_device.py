@@ -12,7 +12,8 @@ import pytest
 INNER = Path(__file__).with_name("second_device_cases.py")
 
 
-@pytest.mark.parametrize("expression", ["not plan", pytest.param("plan", marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("expression", ["not plan", "plan"])
 def test_on_a_second_device(expression: str, tmp_path: Path) -> None:
     """Run the cases in a separate process, since torch cannot unregister a device."""
     options = ["-p", "no:cacheprovider", "--basetemp", tmp_path / "inner"]

@@ -270,6 +270,7 @@ print(json.dumps({"steps": len(steps), "digest": digest}))
 """
 
 
+@pytest.mark.slow
 def test_a_killed_process_resumes_with_the_same_result(tmp_path: Path) -> None:
     def command(folder: Path, pause: float) -> list[str]:
         return [sys.executable, "-c", _PROGRAM, str(folder), str(pause)]
