@@ -11,7 +11,6 @@ SUBSET = (TESTS.parent / ".ci" / "slow-subset.txt").read_text("utf-8").split("\n
 COVERED = {
     "tests/engine/machine/test_compile_auto.py": "the compiler: tests/training/step/test_compilation.py",
     "tests/lang/test_mutations.py": "its own fast tests, with fewer mutations",
-    "tests/tui/test_tui_backlog.py": "half a million events: tests/results/test_fold.py",
 }
 
 

@@ -151,6 +151,7 @@ def damage(store: Path, pattern: str, change: Callable[[bytes], bytes]) -> int:
     return len(found)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("pattern", "change"),
     [
@@ -231,6 +232,7 @@ def test_a_reader_may_close_the_pipe_early(harness: Any) -> None:
     assert harness.last_run.results_json.exists()
 
 
+@pytest.mark.slow
 def test_output_to_a_full_disk_is_lost_but_results_are_not(harness: Any) -> None:
     harness.write(ONE + "# ok\n")
     with Path("/dev/full").open("wb") as full:

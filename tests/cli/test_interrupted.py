@@ -128,10 +128,11 @@ def test_killed_again_and_again_it_ends_with_the_same_bits(harness: Any, process
     assert not list(harness.store.glob("damaged/*"))
 
 
+@pytest.mark.slow
 def test_killed_in_a_training_it_goes_on_from_the_checkpoint(harness: Any, processes: Keep) -> None:
     harness.write("train 20ep lr=0.1 batch=32\nprune filters 30%; rewind weights to 1ep\n", head=HEAD)
     engine = processes(harness.start_process("--jobs", 2, "--checkpoint-every", 0))
-    reached = until(lambda: [e.epoch for e in recent_events(harness) if isinstance(e, StepProgress)])[-1]
+    epochs = until(lambda: [e.epoch for e in recent_events(harness) if isinstance(e, StepProgress)][2:])
     below = children(engine.pid)
     assert len(below) > 2
     engine.kill()
@@ -139,11 +140,13 @@ def test_killed_in_a_training_it_goes_on_from_the_checkpoint(harness: Any, proce
     until(functools.partial(gone, below), 5.0)
     assert harness.run().exit == 0
     first = next(record.event for record in harness.events if isinstance(record.event, StepProgress))
-    assert first.epoch > reached
+    # Only the epoch whose checkpoint was still being written may be trained again.
+    assert first.epoch >= epochs[-1] > 1
     assert harness.run("--store", harness.folder / "whole").exit == 0
     assert harness.weight_bytes() == harness.weight_bytes(harness.folder / "whole")
 
 
+@pytest.mark.slow
 @BOTH
 def test_stop_keeps_a_checkpoint_and_says_how_to_go_on(harness: Any, processes: Keep, jobs: int) -> None:
     harness.write(ENDLESS, head=HEAD)

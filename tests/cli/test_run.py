@@ -40,6 +40,7 @@ def test_events_tell_the_whole_run_once(harness: Any) -> None:
     assert len(measured) == len(set(measured)) == len(events[1].measurements)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("jobs", [1, 2])
 def test_a_second_run_trains_nothing_and_says_the_same(harness: Any, jobs: int) -> None:
     harness.write(TWO_ROUNDS)
@@ -73,6 +74,7 @@ def test_an_edited_plan_runs_only_what_is_new(harness: Any) -> None:
     assert harness.steps_ended("done", "prune") == []
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "other",
     [
@@ -91,6 +93,7 @@ def test_another_spelling_runs_nothing(harness: Any, other: str) -> None:
     assert harness.started_steps == []
 
 
+@pytest.mark.slow
 def test_fresh_does_it_all_again_with_the_same_bits(harness: Any) -> None:
     harness.write(TWO_ROUNDS)
     harness.run()

@@ -148,6 +148,7 @@ def test_a_barrier_lies_between_the_network_and_its_twin(harness: Any) -> None:
     assert harness.weight_bytes() == bits and figures(harness) == found
 
 
+@pytest.mark.slow
 def test_times_of_another_machine_are_measured_anew(harness: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     harness.write(PLAN.format("latency, memory, robustness"))
     harness.run()

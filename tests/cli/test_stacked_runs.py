@@ -94,6 +94,7 @@ def test_stacked_trainings_give_the_same_results_but_for_rounding(harness: Any, 
     assert len(harness.events_of("metric")) == 9
 
 
+@pytest.mark.slow
 def test_on_a_cpu_nothing_is_stacked_unless_it_is_asked_for(harness: Any, submitted: list[list[str]]) -> None:
     harness.write(PLAN)
     bits = []
@@ -182,6 +183,7 @@ def test_paused_all_of_them_wait(harness: Any, monkeypatch: pytest.MonkeyPatch) 
     assert isinstance(harness.events_of("control.ack")[0], ControlAck)
 
 
+@pytest.mark.slow
 def test_trainings_that_cannot_be_stacked_are_done_one_by_one(
     harness: Any, submitted: list[list[str]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -200,6 +202,7 @@ def test_trainings_that_cannot_be_stacked_are_done_one_by_one(
     assert {event.attempt for event in harness.events_of("step.start")} == {1}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("faster", "expected"), [(0.9, [1] * 9), (2.5, [3] * 9)])
 def test_where_nobody_says_it_is_measured(
     harness: Any, monkeypatch: pytest.MonkeyPatch, faster: float, expected: list[int]

@@ -60,6 +60,7 @@ def test_a_detached_run_is_watched_to_its_end(detached: Any) -> None:
     assert start.argv[:2] == ("tickdsl", "run") and "--into" not in start.argv
 
 
+@pytest.mark.slow
 def test_ls_stop_pause_and_resume(detached: Any) -> None:
     detached.write(ENDLESS, head=HEAD)
     detached.run("--detach")
@@ -134,6 +135,7 @@ def test_a_replay_tells_the_same_lines(harness: Any) -> None:
     assert list(read_events(harness.last_run.events))
 
 
+@pytest.mark.slow
 def test_watching_loads_no_torch(harness: Any) -> None:
     harness.write(SHORT)
     harness.run()

@@ -73,6 +73,7 @@ def test_plugins_of_an_installed_package_are_named_like_built_ins(installed: Pat
     assert all("lotterybox 1.0" in args["code"]["criterion"] for args in prunes)
 
 
+@pytest.mark.slow
 def test_quoted_names_run_with_allow_code(project: Path) -> None:
     """With a detached engine, so that the workers are separate processes."""
     refused = tickdsl(project, "run", "quoted.plan", "--plain", "--device", "cpu")

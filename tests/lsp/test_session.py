@@ -35,6 +35,7 @@ def start(range: types.Range) -> tuple[int, int]:
     return range.start.line, range.start.character
 
 
+@pytest.mark.slow
 def test_diagnostics_follow_the_text(tmp_path: Path) -> None:
     async def talk(editor: Editor) -> None:
         editor.open("prune fliters 20%\ncompare nobody, one")
@@ -69,6 +70,7 @@ def test_positions_count_in_utf16(tmp_path: Path) -> None:
     run_session(tmp_path, talk)
 
 
+@pytest.mark.slow
 def test_included_files_are_read_from_their_buffers(tmp_path: Path) -> None:
     common = tmp_path / "common.plan"
     common.write_text("model nosuch on digits\nlet budget = 12ep\n")
@@ -246,6 +248,7 @@ def test_renaming_reaches_included_files(tmp_path: Path) -> None:
     run_session(tmp_path, talk)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("text", "name", "reason"),
     [
@@ -281,6 +284,7 @@ GARBAGE = [
 ]
 
 
+@pytest.mark.slow
 def test_garbage_gets_an_answer(tmp_path: Path) -> None:
     async def talk(editor: Editor) -> None:
         for text in GARBAGE:
@@ -320,6 +324,7 @@ def test_a_very_long_plan(tmp_path: Path) -> None:
     run_session(tmp_path, talk)
 
 
+@pytest.mark.slow
 def test_no_torch_is_loaded_by_language_service(tmp_path: Path) -> None:
     """The server process exits with 1 if torch was imported."""
     code = (
@@ -336,6 +341,7 @@ def test_no_torch_is_loaded_by_language_service(tmp_path: Path) -> None:
     run_session(tmp_path, talk, sys.executable, "-c", code)
 
 
+@pytest.mark.slow
 def test_networks_traced_before_are_checked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     plan = PLAN.replace("x 3 by l2; rewind lr", "x 3 by l2 except nolayer; rewind lr")

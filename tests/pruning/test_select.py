@@ -2,6 +2,7 @@
 
 import functools
 
+import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings
@@ -174,7 +175,8 @@ def test_overlap_keeps_units_kept_by_enough_parts(seed: int, at_least: int) -> N
     common = overlap(graph, parts, at_least)
     for name in graph.weights:
         votes = sum(part.masks[name].astype(int) for part in parts)
-        assert (common.masks[name] == (votes >= min(at_least, votes.max()))).all()
+        mask = common.masks.get(name, np.ones_like(votes, dtype=bool))  # a layer that keeps everything has no mask
+        assert (mask == (votes >= min(at_least, votes.max()))).all()
     for group in graph.channels:
         if group.reason is None:
             kept = [set(remaining_units(graph, part, group.name).tolist()) for part in parts]

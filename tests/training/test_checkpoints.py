@@ -309,6 +309,7 @@ os.fsync = fsync
 """
 
 
+@pytest.mark.slow
 def test_a_kill_during_a_write_keeps_the_previous_checkpoint(tmp_path: Path) -> None:
     command = [sys.executable, "-c", _SECOND_HANGS + _PROGRAM, str(tmp_path), "0.02"]
     environment = os.environ | {"OMP_NUM_THREADS": "1"}

@@ -117,6 +117,7 @@ def test_half_a_million_events_open_while_keys_are_pressed(tmp_path: Path) -> No
     assert max(after) < read, "a key press takes as long as reading all events"
 
 
+@pytest.mark.slow
 def test_hundreds_of_arms_are_drawn(tmp_path: Path) -> None:
     path = tmp_path / "events.jsonl"
     large_run(path, 20_000)

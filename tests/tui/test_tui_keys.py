@@ -66,6 +66,7 @@ def test_every_binding_has_an_id_of_its_own() -> None:
         assert len(set(ids)) == len(ids)
 
 
+@pytest.mark.slow
 def test_numbers_bring_up_the_screens() -> None:
     async def test(app: Monitor, pilot: Pilot[None]) -> None:
         for key, name in (("2", "layers"), ("3", "compare"), ("4", "plan"), ("5", "log"), ("1", "run")):
@@ -77,6 +78,7 @@ def test_numbers_bring_up_the_screens() -> None:
     drive(test)
 
 
+@pytest.mark.slow
 def test_moving_and_folding_in_the_tree() -> None:
     async def test(app: Monitor, pilot: Pilot[None]) -> None:
         rows = tree(app)
@@ -195,6 +197,7 @@ def test_in_a_narrow_terminal_a_bracket_turns_to_the_steps_and_back(size: tuple[
     drive(test, size=size)
 
 
+@pytest.mark.slow
 def test_an_arm_leads_to_its_layers() -> None:
     async def test(app: Monitor, pilot: Pilot[None]) -> None:
         app.query_one("#arms", Rows).focus()
@@ -231,6 +234,7 @@ def test_layers_go_by_rounds_arms_seeds_and_contestants() -> None:
     drive(test, make_monitor(recorded_events()))
 
 
+@pytest.mark.slow
 def test_compare_goes_through_tickets_and_views() -> None:
     async def test(app: Monitor, pilot: Pilot[None]) -> None:
         await pilot.press("3")
@@ -283,6 +287,7 @@ def test_the_plan_is_marked_and_lines_open() -> None:
     drive(test)
 
 
+@pytest.mark.slow
 def test_the_log_can_be_filtered_and_opened() -> None:
     async def test(app: Monitor, pilot: Pilot[None]) -> None:
         await pilot.press("5")
@@ -338,6 +343,7 @@ def test_space_freezes_the_view_and_counters_go_on() -> None:
     drive(test, app)
 
 
+@pytest.mark.slow
 def test_pause_is_pending_until_the_engine_says_so(tmp_path: Path) -> None:
     control = tmp_path / "control.jsonl"
     source = StubSource(events_until_midway())
@@ -409,6 +415,7 @@ def test_a_run_without_a_control_file_cannot_be_paused(tmp_path: Path) -> None:
     drive(over, make_monitor(recorded_events(), control=tmp_path / "control.jsonl"))
 
 
+@pytest.mark.slow
 def test_a_screenshot_lands_in_the_run(tmp_path: Path) -> None:
     async def test(app: Monitor, pilot: Pilot[None]) -> None:
         await pilot.press("s")
@@ -434,6 +441,7 @@ def test_d_changes_the_theme() -> None:
     drive(test)
 
 
+@pytest.mark.slow
 def test_help_names_every_key_of_the_screen() -> None:
     async def test(app: Monitor, pilot: Pilot[None]) -> None:
         for key, view in (("1", RunView), ("2", LayersView), ("3", CompareView), ("4", PlanView)):
@@ -450,6 +458,7 @@ def test_help_names_every_key_of_the_screen() -> None:
     drive(test)
 
 
+@pytest.mark.slow
 def test_the_palette_knows_screens_keys_and_arms() -> None:
     async def test(app: Monitor, pilot: Pilot[None]) -> None:
         titles = [command.title for command in app.get_system_commands(app.screen)]
@@ -478,6 +487,7 @@ def test_q_leaves_with_zero_and_ctrl_c_explains() -> None:
     assert not app.return_code
 
 
+@pytest.mark.slow
 def test_the_first_failure_is_shown_once() -> None:
     async def test(app: Monitor, pilot: Pilot[None]) -> None:
         await pilot.pause(0.2)
@@ -510,6 +520,7 @@ def test_a_dead_engine_is_shown_as_dead(tmp_path: Path) -> None:
     drive(test, app)
 
 
+@pytest.mark.slow
 def test_the_arrows_of_a_recording_move_its_clock() -> None:
     replay = ReplaySource(recorded_events(), speed=1.0)
     app = ReplayMonitor(replay)

@@ -91,6 +91,7 @@ def assert_histories_close(ours: list[Any], theirs: list[TrainingHistory]) -> No
             )  # fmt: skip
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("optimizer", ["sgd", "adam", "adamw"])
 @pytest.mark.parametrize("layout", ["contiguous", "channels_last"])
 def test_stacked_trainings_equal_single_ones(tiny: Dataset, optimizer: str, layout: str) -> None:
