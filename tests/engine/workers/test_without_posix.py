@@ -36,7 +36,8 @@ sys.exit(main(sys.argv[1:]))
 """
 
 
-@pytest.mark.parametrize("jobs", [1, pytest.param(2, marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("jobs", [1, 2])
 def test_a_run_without_posix(tmp_path: Path, jobs: int) -> None:
     plan = tmp_path / "test.plan"
     plan.write_text(PLAN)
