@@ -10,9 +10,11 @@ import zipfile
 from pathlib import Path
 
 import pytest
+import shtab
 
 from tickdsl.checks import check_file
 from tickdsl.cli import main
+from tickdsl.cli.completion import SHELLS
 
 ROOT = Path(__file__).parents[2]
 PLANS = sorted(path.relative_to(ROOT / "plans").as_posix() for path in (ROOT / "plans").rglob("*.plan"))
@@ -61,7 +63,11 @@ def test_the_module_is_the_command() -> None:
     assert subprocess.run(command, capture_output=True, text=True, check=True).stdout.startswith("tickdsl ")
 
 
-@pytest.mark.parametrize("shell", ["bash", "zsh", "tcsh"])
+def test_completion_can_be_written_for_every_shell_that_is_offered() -> None:
+    assert set(SHELLS) <= set(shtab.SUPPORTED_SHELLS)
+
+
+@pytest.mark.parametrize("shell", SHELLS)
 def test_completion_names_every_verb(shell: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["completion", shell]) == 0
     script = capsys.readouterr().out

@@ -1,5 +1,6 @@
 """The store: results are complete or absent, at any time, for any number of processes."""
 
+import errno
 import json
 import multiprocessing
 import os
@@ -7,6 +8,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -94,21 +96,22 @@ def test_a_damaged_result_is_set_aside_and_made_again(tmp_path: Path, harm, reas
     assert store.check(KEY)
 
 
-def test_a_result_that_appears_during_a_lookup_is_not_damaged(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    warnings: list[str] = []
-    store = Store(tmp_path, warnings.append)
-    read_bytes = Path.read_bytes
+def test_a_record_that_cannot_be_read_is_an_error_and_not_damage(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = Store(tmp_path)
+    put(store)
 
-    def publish_after_reading(path: Path) -> bytes:
-        monkeypatch.undo()
-        try:
-            return read_bytes(path)
-        finally:
-            put(Store(tmp_path), KEY, b"weights")
+    def fail(path: Path) -> bytes:
+        raise OSError(errno.EIO, os.strerror(errno.EIO))
 
-    monkeypatch.setattr(Path, "read_bytes", publish_after_reading)
-    assert store.check(KEY)
-    assert not warnings
+    monkeypatch.setattr(Path, "read_bytes", fail)
+    for look in (store.get, store.check, store.__contains__):
+        with pytest.raises(TickdslError, match="Input/output error") as caught:
+            look(KEY)
+        assert KEY in caught.value.message and caught.value.hint
+    monkeypatch.undo()
+    assert store.check(KEY) and not (tmp_path / "damaged").exists()
 
 
 def test_a_damaged_result_in_the_way_does_not_hinder_a_writer(tmp_path: Path) -> None:
@@ -247,10 +250,12 @@ def crowd(root: Path, worker: int) -> None:
         assert content == bytes([number]) * 1000, worker
 
 
+@pytest.mark.parametrize("look", [lambda store: store.get(KEY).folder.is_dir(), lambda store: store.check(KEY)])
 def test_a_result_that_appears_while_it_is_looked_for_is_no_damage(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    look: Callable[[Store], bool], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    store, other = Store(tmp_path), Store(tmp_path)
+    warnings: list[str] = []
+    store, other = Store(tmp_path, warnings.append), Store(tmp_path)
     read = Path.read_bytes
     looks: list[Path] = []
 
@@ -262,8 +267,8 @@ def test_a_result_that_appears_while_it_is_looked_for_is_no_damage(
         return read(path)
 
     monkeypatch.setattr(Path, "read_bytes", late)
-    assert store.get(KEY).folder.is_dir()
-    assert not (tmp_path / "damaged").exists()
+    assert look(store)
+    assert not warnings and not (tmp_path / "damaged").exists()
 
 
 def test_processes_share_a_store(tmp_path: Path) -> None:

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import argparse
 
-import shtab
-
 from tickdsl.cli.arguments import Verbs, add_verb
 from tickdsl.cli.output import OK
+
+SHELLS = ("bash", "zsh", "tcsh", "fish", "powershell")
 
 
 def add(verbs: Verbs) -> None:
@@ -22,10 +22,12 @@ def add(verbs: Verbs) -> None:
             ("tickdsl completion zsh", "save it as _tickdsl in a folder of $fpath"),
         ),
     )
-    completion.add_argument("shell", choices=shtab.SUPPORTED_SHELLS, help="shell to complete in: bash, zsh or tcsh")
+    completion.add_argument("shell", choices=SHELLS, help="shell to complete in: bash, zsh, tcsh, fish or powershell")
     completion.set_defaults(verb=_completion)
 
 
 def _completion(arguments: argparse.Namespace) -> int:
+    import shtab  # takes as long to import as the rest of the command line
+
     print(shtab.complete(arguments.top_parser, arguments.shell))
     return OK

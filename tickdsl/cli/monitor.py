@@ -10,11 +10,12 @@ from tickdsl.records.event_log import EventReader, read_events
 from tickdsl.records.paths import RunPaths
 
 
-def add_display_options(verb: argparse.ArgumentParser) -> None:
-    """Add `--tui` and `--plain`."""
+def add_display_options(verb: argparse.ArgumentParser) -> argparse._MutuallyExclusiveGroup:
+    """Add `--tui` and `--plain`; returns their group, of which only one can be given."""
     display = verb.add_mutually_exclusive_group()
     display.add_argument("--tui", action="store_true", help="show the monitor (the default on a capable terminal)")
     display.add_argument("--plain", action="store_true", help="print lines instead of the monitor")
+    return display
 
 
 def show_monitor(paths: RunPaths) -> int:

@@ -21,7 +21,7 @@ from tickdsl.cli.arguments import (
 )
 from tickdsl.cli.closing import closing_message, reattach_hint, results_table
 from tickdsl.cli.engine import exec_tickdsl, record_failed_start, start_engine, user_arguments
-from tickdsl.cli.monitor import show_monitor
+from tickdsl.cli.monitor import add_display_options, show_monitor
 from tickdsl.cli.output import OK, PLAN_ERRORS, USAGE, ignore_closed_output
 from tickdsl.cli.plan import show_plan
 from tickdsl.cli.plan_loading import load_plan
@@ -71,9 +71,7 @@ def add(verbs: Verbs) -> None:
     run.add_argument(
         "--device", choices=("auto", "cpu", "cuda"), default="auto", help="device to train on (default: auto)"
     )
-    display = run.add_mutually_exclusive_group()
-    display.add_argument("--tui", action="store_true", help="show the monitor (the default on a capable terminal)")
-    display.add_argument("--plain", action="store_true", help="print progress as lines instead of the monitor")
+    display = add_display_options(run)
     display.add_argument("--json", action="store_true", help="print results.json instead of the table")
     display.add_argument("--detach", action="store_true", help="start the run in the background and return")
     run.add_argument("--into", metavar="DIR", type=Path, help=argparse.SUPPRESS)

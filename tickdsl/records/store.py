@@ -197,14 +197,8 @@ class Store:
 
     def _load_checked(self, key: str, hashes: bool) -> dict[str, Any] | None:
         place = self._result_folder(key)
-        try:
-            text = (place / _RESULT).read_bytes()
-        except FileNotFoundError:
-            if not place.exists():
-                return None
-            if (place / _RESULT).exists():  # another process has published the result in the meantime
-                return self._load_checked(key, hashes)
-            self._set_aside(place, "result.json is missing")
+        text = self._read_record(place)
+        if text is None:
             return None
         try:
             data: dict[str, Any] = json.loads(text)
@@ -226,10 +220,8 @@ class Store:
         return data
 
     def _read_record(self, place: Path) -> bytes | None:
-        """The content of result.json; None if there is no result, or one without a record, which is set aside."""
-        for _ in range(
-            2
-        ):  # the second time for a result that appeared between a look for its record and one for itself
+        """The content of result.json; None if there is no result, or only one without a record, which is set aside."""
+        for _ in range(2):  # again if another process published the result after the first look
             try:
                 return (place / _RESULT).read_bytes()
             except FileNotFoundError:
@@ -237,7 +229,7 @@ class Store:
                     return None
             except OSError as error:
                 raise disk_error(error, place) from error
-        self._set_aside(place, "it has no result.json")
+        self._set_aside(place, "result.json is missing")
         return None
 
     def _set_aside(self, place: Path, reason: str) -> None:

@@ -17,16 +17,6 @@ from tickdsl.lang.writing.cycles import is_single_round, joins_next
 from tickdsl.plan import model
 from tickdsl.plurals import plural
 
-_CYCLE_STATEMENTS = (
-    syntax.Prune,
-    syntax.Cycle,
-    syntax.Overlap,
-    syntax.Rewind,
-    syntax.Retrain,
-    syntax.Distill,
-    syntax.Transfer,  # which has a message of its own
-)
-
 
 @attrs.frozen
 class Pipeline:
@@ -89,12 +79,10 @@ def _rounds(
                 case syntax.Cycle():
                     has_prune, cycle = True, statement
                     rounds += _cycle(statement, context)
-                case _ if inside_cycle and not isinstance(statement, _CYCLE_STATEMENTS):
-                    _report_not_in_cycle(statement, reader)
                 case syntax.Transfer():
                     message = "`transfer` cannot be used inside a `cycle`: it ends the pipeline"
                     reader.report(Diagnostic("TD007", message, statement.span, help="move it after the `cycle`"))
-                case _:
+                case syntax.Overlap() | syntax.Rewind() | syntax.Retrain() | syntax.Distill():
                     if not has_prune:
                         raise _report_misplaced(statement, reader, suggest_cycle=not inside_cycle)
                     tail = after_prune.tail(statement, context)
@@ -105,6 +93,8 @@ def _rounds(
                     after_prune.check_order(rounds[-1].tail, tail, reader)
                     _check_distillation(rounds[-1], tail, reader)
                     rounds[-1] = attrs.evolve(rounds[-1], tail=(*rounds[-1].tail, tail))
+                case _:  # everywhere else, other statements are reported before
+                    _report_not_in_cycle(statement, reader)
         except InvalidValueError:
             continue
     return tuple(rounds)
