@@ -62,6 +62,10 @@ _DATASETS = {
             "digits", "8x8 scans of handwritten digits (UCI), installed with tickdsl",
             (1, 8, 8), 10, 1437, 360, options=_COMMON_OPTIONS,
         ),
+        DatasetInfo(
+            "mnist-small", "12,000 + 3,000 images of MNIST (LeCun 1998), installed with tickdsl",
+            (1, 28, 28), 10, 12_000, 3_000, options=_COMMON_OPTIONS,
+        ),
         _dataset("mnist", "handwritten digits (LeCun 1998)", (1, 28, 28), 10, 60_000, 10_000),
         _dataset("fashion-mnist", "images of clothing (Zalando)", (1, 28, 28), 10, 60_000, 10_000),
         _dataset("cifar10", "photographs in 10 classes (Krizhevsky 2009)", (3, 32, 32), 10, 50_000, 10_000),

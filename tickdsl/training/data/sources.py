@@ -14,7 +14,7 @@ import numpy as np
 
 from tickdsl.errors import TickdslError
 from tickdsl.training.catalogue import DATASETS
-from tickdsl.training.data.readers import digits, folder, idx, plugin, synthetic
+from tickdsl.training.data.readers import embedded, folder, idx, plugin, synthetic
 from tickdsl.training.data.readers.archives import files
 from tickdsl.training.data.readers.raw_dataset import RawDataset
 from tickdsl.training.torchvision_import import import_torchvision
@@ -51,8 +51,8 @@ def find_source(name: str, root: Path, options: Mapping[str, Any]) -> Source:
     options: all options, with defaults filled in. Raises TickdslError if files are missing and cannot be downloaded.
     """
     path = Path(options["path"]) if options.get("path") else None
-    if name == "digits":
-        return Source(digits.read, partial(files_digest, [digits.FILE]))
+    if name in embedded.NAMES:
+        return Source(partial(embedded.read, name), partial(files_digest, [embedded.file(name)]))
     if name == "synthetic":
         shape = {key: options[key] for key in ("classes", "size", "channels", "train", "test")}
         return Source(partial(synthetic.read, **shape), synthetic_digest, reader_options=("size", "channels"))

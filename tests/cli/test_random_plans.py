@@ -1,0 +1,67 @@
+"""What `check` accepts runs: random small plans are trained, pruned and compared, and no step of any fails."""
+
+from __future__ import annotations
+
+import itertools
+import tempfile
+from pathlib import Path
+
+import pytest
+from hypothesis import HealthCheck, Phase, assume, given, settings
+from runnable_plans import runnable_plans
+
+from tickdsl.checks import check
+from tickdsl.engine.launch import LaunchOptions, launch
+from tickdsl.lang.reading.include import load_source
+from tickdsl.lang.syntax import Source
+from tickdsl.plan.model import Plan
+from tickdsl.results import StateBuilder
+from tickdsl.results.export import results_dict
+
+
+def accepted(text: str) -> Plan | None:
+    """The plan, if `check` finds no error in it."""
+    return check(load_source(Source("x.plan", text))).plan
+
+
+def run_to_its_end(text: str, plan: Plan) -> None:
+    """Run a plan: every step succeeds, and every round removes something."""
+    with tempfile.TemporaryDirectory() as folder:
+        store, out = Path(folder, "store"), Path(folder, "runs")
+        builder = StateBuilder()
+        finished = launch(plan, text, LaunchOptions(store, out, jobs=1, stack=1), builder.add)
+        assert not finished.failures, f"{text}\n{finished.failures}"
+        assert finished.exit == 0, text
+    for arm in results_dict(builder.state)["arms"]:
+        removed: dict[int, list[float]] = {}
+        for level in arm["levels"]:
+            for ticket in level["contestants"].get("ticket", {}).get("seeds", ()):
+                removed.setdefault(ticket["seed"], [0.0]).append(ticket["sparsity"])
+        assert removed, text
+        for shares in removed.values():
+            assert all(later > earlier for earlier, later in itertools.pairwise(shares)), f"{text}\n{shares}"
+
+
+SETTINGS = settings(
+    deadline=None,
+    suppress_health_check=list(HealthCheck),
+    phases=[Phase.explicit, Phase.reuse, Phase.generate],
+)
+
+
+@pytest.mark.slow
+@settings(SETTINGS, max_examples=30)
+@given(runnable_plans())
+def test_random_plans_run_to_their_end(drawn: object) -> None:
+    text = str(drawn)
+    plan = accepted(text)
+    assume(plan is not None)
+    assert plan is not None
+    run_to_its_end(text, plan)
+
+
+@pytest.mark.slow
+@settings(SETTINGS, max_examples=400)
+@given(runnable_plans())
+def test_hundreds_of_random_plans_run_to_their_end(drawn: object) -> None:
+    test_random_plans_run_to_their_end.hypothesis.inner_test(drawn)  # type: ignore[attr-defined]
