@@ -1,4 +1,4 @@
-"""Random small plans over all words and options of the vocabulary: digits, a tiny network, trainings of an epoch or two.
+"""Random small plans over all words and options of the vocabulary: digits, a tiny network, an epoch or two of training.
 
 Plans are drawn as statements rather than as text, so that a test can change one option of one of them. `check` decides
 which of them are valid.
@@ -6,7 +6,6 @@ which of them are valid.
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
@@ -31,6 +30,7 @@ ABSENT_UNITS = {
     "conv4": ("layers",),
     "resnet20": ("neurons",),
 }
+ENDS = ("x 2", "x 3", "until 70%", "until accuracy < 60%", "until sparsity > 40%", "until mask-distance < 20%")
 #: Statement option -> values that have different effects, for options whose type alone does not say what is sensible.
 OPTION_VALUES: dict[str, tuple[str, ...]] = {
     "lr": ("0.1", "0.02"),

@@ -1,4 +1,4 @@
-"""Every option counts: with another value of it a plan has other steps, or `check` says that the option does nothing."""
+"""Every option counts: with another value a plan has other steps, or `check` says that the option does nothing."""
 
 from __future__ import annotations
 
