@@ -172,3 +172,26 @@ def test_why_names_what_changed(harness: Any) -> None:
     assert result.exit == 0
     assert "args.recipe.lr: (default) -> 0.2" in result.out
     assert harness.call("plan", harness.plan, "--why", "zzzz", "--store", harness.store).exit == 2
+
+
+def test_results_of_a_gpu_that_may_differ_each_time_are_named(harness: Any) -> None:
+    harness.write("prune weights 30%; rewind lr\n")
+    assert harness.run("--deterministic").exit == 0
+    results = list((harness.store).glob("results/*/*/result.json"))
+    assert all(json.loads(path.read_text())["made"]["deterministic"] for path in results)
+    again = harness.run("--deterministic")
+    assert "without --deterministic" not in again.err
+    for path in results[:2]:
+        record = json.loads(path.read_text())
+        made = {**record["made"], "device": "cuda:0"}
+        del made["deterministic"]
+        path.write_text(json.dumps({**record, "made": made}))
+    again = harness.run("--deterministic")
+    assert again.exit == 0 and "2 stored results of a GPU were made without --deterministic" in again.err
+    assert harness.started_steps == []
+
+
+def test_what_is_stacked_depends_on_times(harness: Any) -> None:
+    harness.write(TWO_ROUNDS)
+    result = harness.run("--deterministic", "--stack", 4)
+    assert result.exit == 2 and "--stack cannot be combined" in result.err

@@ -71,6 +71,11 @@ def add(verbs: Verbs) -> None:
     run.add_argument(
         "--device", choices=("auto", "cpu", "cuda"), default="auto", help="device to train on (default: auto)"
     )
+    run.add_argument(
+        "--deterministic",
+        action="store_true",
+        help="on a GPU, get the same bits each time: slower, and no trainings are stacked (a CPU always does)",
+    )
     display = add_display_options(run)
     display.add_argument("--json", action="store_true", help="print results.json instead of the table")
     display.add_argument("--detach", action="store_true", help="start the run in the background and return")
@@ -94,6 +99,11 @@ def _run(arguments: argparse.Namespace) -> int:
     if arguments.dry_run:
         arguments.json = False
         return show_plan(arguments)
+    if arguments.deterministic and arguments.stack not in (None, 1):
+        raise TickdslError(
+            "--deterministic and --stack cannot be combined: which trainings are stacked depends on their times",
+            "leave out --stack: with --deterministic, trainings run one by one",
+        )
     if arguments.into is not None:
         return _run_as_engine(arguments)
     if arguments.detach and _ON_WINDOWS:
@@ -156,6 +166,7 @@ def _run_in_process(arguments: argparse.Namespace, plan: Plan) -> int:
         stack=arguments.stack,
         device=arguments.device,
         fresh=arguments.fresh,
+        deterministic=arguments.deterministic,
         checkpoint_seconds=arguments.checkpoint_every,
         folder=arguments.into,
         argv=command,

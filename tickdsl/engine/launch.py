@@ -35,7 +35,7 @@ from tickdsl.errors import TickdslError
 from tickdsl.plan.model import Plan, as_json
 from tickdsl.plan.study import Study
 from tickdsl.plugins import code_allowed
-from tickdsl.plurals import plural
+from tickdsl.plurals import agreeing, plural
 from tickdsl.records import events
 from tickdsl.records.control import ControlReader
 from tickdsl.records.event_decode import EventRecord
@@ -54,6 +54,8 @@ class LaunchOptions:
     """How to run a plan; nothing here changes the key of a result.
 
     `jobs` None uses the default of the machine. `stack` None stacks as many trainings as is measured to be faster.
+    `deterministic` gives a run on CUDA the same bits each time, one training at a time in each job, since stacked ones
+    differ in their last bits from single ones.
     `folder` is the existing folder of the run; None creates one in `out`. `argv` is the command of the user.
     """
 
@@ -64,6 +66,7 @@ class LaunchOptions:
     stack: int | None = None
     device: str = "auto"
     fresh: bool = False
+    deterministic: bool = False
     checkpoint_seconds: float = 30.0
     folder: Path | None = None
     argv: tuple[str, ...] = ()
@@ -90,6 +93,8 @@ def launch(
     warnings: list[str] = []
     store = Store(options.store, warn=warnings.append)
     jobs = options.jobs or default_jobs(device.type, study, options.data)
+    if options.deterministic:
+        warnings += _undetermined_results(study, store)
     settings = Settings(
         store=options.store.resolve(),
         data=options.data,
@@ -97,7 +102,8 @@ def launch(
         threads=threads_per_job(plan, options.data, jobs),
         jobs=jobs,
         checkpoint_seconds=options.checkpoint_seconds,
-        stack=options.stack,
+        stack=1 if options.deterministic else options.stack,
+        deterministic=options.deterministic,
         allow_code=code_allowed(),
     )
     paths = RunPaths(options.folder) if options.folder is not None else new_run(options.out, plan.name)
@@ -120,7 +126,7 @@ def launch(
             ControlReader(paths.control),
             fresh=options.fresh,
             step_cost=step_cost(study, options.data),
-            stack=options.stack or default_stack(device.type),
+            stack=settings.stack or default_stack(device.type),
         )
 
         def start_workers() -> WorkerGroup:
@@ -151,6 +157,18 @@ def launch(
                 )
             )
     return FinishedRun(paths, exit_code, interpreter.failures)
+
+
+def _undetermined_results(study: Study, store: Store) -> list[str]:
+    """A warning if stored results of a GPU, made without `deterministic`, will be used."""
+    made = [store.get(key).data["made"] for key in study.graph if key in store]
+    count = sum(record["device"].startswith("cuda") and not record.get("deterministic") for record in made)
+    if not count:
+        return []
+    return [
+        f"{plural(count, 'stored result')} of a GPU {agreeing(count, 'was')} made without --deterministic; "
+        "use --fresh to make them anew"
+    ]
 
 
 def _plan_json(plan: Plan, study: Study) -> bytes:

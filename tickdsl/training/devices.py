@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 import torch
 from torch import Tensor
 
@@ -36,6 +40,23 @@ def resolve_device(device: str) -> torch.device:
 def use_threads(count: int) -> None:
     """Set this process's number of CPU threads; more threads than free cores slow small steps down many times."""
     torch.set_num_threads(max(1, count))
+
+
+@contextmanager
+def deterministic_algorithms() -> Iterator[None]:
+    """Within this block, trainings have the same bits each time on this machine; they are slower on a GPU.
+
+    An operator without such an algorithm raises RuntimeError. Enter the first block before the first use of CUDA.
+    """
+    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # cuBLAS reads it when it starts
+    before = torch.are_deterministic_algorithms_enabled(), torch.backends.cudnn.deterministic
+    torch.use_deterministic_algorithms(True)
+    torch.backends.cudnn.deterministic = True
+    try:
+        yield
+    finally:
+        torch.use_deterministic_algorithms(before[0])
+        torch.backends.cudnn.deterministic = before[1]
 
 
 def limit_memory(device: torch.device, share: float) -> None:

@@ -46,7 +46,7 @@ def evaluate_test_set(
 @contextmanager
 def _cudnn_benchmark(device: torch.device) -> Iterator[None]:
     previous = torch.backends.cudnn.benchmark
-    torch.backends.cudnn.benchmark = True
+    torch.backends.cudnn.benchmark = not torch.are_deterministic_algorithms_enabled()
     try:
         with torch.cuda.device(device):
             yield
@@ -200,7 +200,7 @@ class TrainingRun:
         return choose_sparse_layers(self.model, self.masks, images, choices)
 
     def device_context(self) -> AbstractContextManager[object]:
-        """On CUDA, enable cuDNN's benchmark mode, since shapes do not change during a training."""
+        """On CUDA, let cuDNN choose algorithms by their speed, unless bits have to be equal."""
         return _cudnn_benchmark(self.device) if self.device.type == "cuda" else nullcontext()
 
     def begin(self) -> None:

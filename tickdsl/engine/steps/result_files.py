@@ -39,5 +39,6 @@ def result_record(step: Step, metrics: Mapping[str, Any], seconds: float, settin
             "host": host_name(),
             "device": str(torch.device(settings.device)),
             "threads": settings.threads,
+            **({"deterministic": True} if settings.deterministic else {}),
         },
     }

@@ -19,5 +19,7 @@ class Settings:
     checkpoint_seconds: float = 30.0
     #: The number of trainings of equal shape to stack; None: as many as there are, if that is measured to be faster.
     stack: int | None = 1
+    #: Whether to use only algorithms that give the same bits each time.
+    deterministic: bool = False
     #: Whether quoted names in plans may run code.
     allow_code: bool = False

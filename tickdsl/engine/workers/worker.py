@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 import traceback
 from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 
 import torch
 
@@ -32,7 +33,7 @@ from tickdsl.engine.steps.settings import Settings
 from tickdsl.engine.steps.stacking import run_stacked_steps
 from tickdsl.errors import TickdslError
 from tickdsl.plugins import allow_code
-from tickdsl.training.devices import limit_memory, use_threads
+from tickdsl.training.devices import deterministic_algorithms, limit_memory, use_threads
 
 #: How often a worker checks for a new command while it is paused.
 POLL_SECONDS = 0.2
@@ -90,11 +91,13 @@ class Worker:
         def outcomes_for_all(status: str, *reason: str | None) -> list[Outcome]:
             return [outcome(key, status, *reason) for key in self._keys]
 
+        deterministic = self._context.settings.deterministic
         try:
-            if len(tasks) == 1:
-                run_step(tasks[0].step, self._context, tasks[0].prefixes)
-            else:
-                run_stacked_steps(tasks, self._context, on_leave)
+            with deterministic_algorithms() if deterministic else nullcontext():
+                if len(tasks) == 1:
+                    run_step(tasks[0].step, self._context, tasks[0].prefixes)
+                else:
+                    run_stacked_steps(tasks, self._context, on_leave)
         except Stopped:
             return outcomes_for_all("stopped")
         except TickdslError as error:

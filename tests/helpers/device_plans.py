@@ -1,0 +1,55 @@
+"""Small plans with every criterion, control and metric, to be run on a device that is not the CPU."""
+
+from __future__ import annotations
+
+SMALL = "model small-cnn width=0.5\ndata synthetic size=8 train=128 test=64 classes=4\n"
+RECIPES = "train 3ep lr=0.05 batch=32 decay=5e-4 milestones=[2ep]\n"
+RESNET = "model resnet20 width=0.25\ndata synthetic size=8 train=64 test=64 classes=4\n"
+EVERYTHING = "report accuracy, params, flops, train-time, memory, latency, energy, carbon, robustness, barrier\n"
+PLANS = {
+    "at initialisation": SMALL + RECIPES + """\
+sweep criterion in [snip, grasp, magnitude, random]
+arm once { prune weights to 80% by $criterion at init }
+arm flow { prune weights to 80% x 5 by synflow at init }
+compare once, flow, random-init, random-structure, dense
+""",
+    "filters": SMALL + RECIPES + """\
+sweep criterion in [l1, l2, fpgm, bn-scale, taylor, hrank, expected-abs, random]
+arm filters { prune filters local 30% x 2 by $criterion; rewind lr to 1ep }
+compare filters, dense
+""",
+    "overlap": SMALL + RECIPES + """\
+seeds 2
+arm colt { split classes 2; prune weights global 40% x 2 except fc; overlap; rewind weights to init }
+arm imp { prune weights global 40% x 2 except fc; rewind weights to 1ep }
+compare colt, imp, random-init, dense within=1%
+""" + EVERYTHING,
+    "distillation": SMALL + RECIPES + """\
+arm kd { prune weights global to 80% except fc; rewind weights to 1ep; distill from dense temperature=5 weight=0.9 }
+compare kd, dense
+""",
+    "early bird": SMALL + """\
+train 6ep lr=0.05 batch=32
+arm early-bird { prune filters global 50% by bn-scale until mask-distance < 0.3; rewind lr }
+compare early-bird, dense
+""",
+    "retraining": SMALL + RECIPES + """\
+arm fine-tune { prune filters local 60%; retrain fine-tune 2ep }
+arm one-cycle { prune filters local 60%; retrain one-cycle 2ep }
+arm scratch { prune filters local 60%; retrain scratch }
+compare all, dense budget=flops
+""",
+    "layers": RESNET + RECIPES + """\
+sweep criterion in [snip, grasp, hrank, cka, expected-abs, random]
+arm layers { prune layers 3 by $criterion at init }
+arm filters { prune filters global matching layers by snip at init }
+compare layers, filters, dense
+""",
+    "transfer": """\
+data synthetic size=8 train=128 test=64 classes=4 channels=1
+model small-cnn
+train 3ep lr=0.05 batch=32
+arm colt { split classes 2; prune weights 50% x 2 except fc; overlap; rewind weights to init; transfer to digits }
+compare colt, random-init, dense
+""",
+}  # fmt: skip
