@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+from tickdsl.printable import printable
+
 
 class TickdslError(Exception):
-    """An error that the user can fix. `message` says what is wrong and where, `hint` what to do about it."""
+    """An error that the user can fix. `message` says what is wrong and where, `hint` what to do about it.
+
+    Both are made printable: they often quote what they are about.
+    """
 
     def __init__(self, message: str, hint: str | None = None) -> None:
-        super().__init__(message)
-        self.message = message
-        self.hint = hint
+        self.message = printable(message)
+        self.hint = None if hint is None else printable(hint)
+        super().__init__(self.message)
 
     def __str__(self) -> str:
         return f"{self.message}\n  help: {self.hint}" if self.hint else self.message

@@ -16,6 +16,7 @@ from textual.widgets import ContentSwitcher, Input
 
 from tickdsl.errors import TickdslError
 from tickdsl.plurals import plural
+from tickdsl.printable import printable_line
 from tickdsl.records import Process, RunPaths
 
 from .command_palette import system_commands
@@ -146,7 +147,7 @@ class Monitor(EngineControlApp):
             if self.feed.advance() or self.feed.behind != behind:
                 self._schedule.stale = True
         except TickdslError as error:
-            self.notify(str(error), title="Cannot read the events", severity="error")
+            self.notify(str(error), title="Cannot read the events", severity="error", markup=False)
         if self._schedule.due(time.monotonic()):
             self.draw()
         self.set_timer(_BACKLOG_POLL_SECONDS if self.feed.behind else POLL_SECONDS, self.tick)
@@ -260,9 +261,10 @@ class Monitor(EngineControlApp):
         try:
             path = self.save_screenshot(file.name, str(file.parent))
         except OSError as error:
-            self.notify(f"{folder}: {error.strerror}", title="Screenshot failed", severity="error")
+            message = printable_line(f"{folder}: {error.strerror}")
+            self.notify(message, title="Screenshot failed", severity="error", markup=False)
             return
-        self.notify(path, title="Screenshot", markup=False)
+        self.notify(printable_line(path), title="Screenshot", markup=False)
 
     def action_theme(self) -> None:
         self.theme = "tickdsl-light" if self.theme == "tickdsl-dark" else "tickdsl-dark"

@@ -46,7 +46,7 @@ class EngineControlApp(App[None]):
         status = self.run_status()
         if status in FINAL_STATUSES:
             clause = describe_status(status)
-            self.notify(f"{clause[0].upper()}{clause[1:]}", severity="warning")
+            self.notify(f"{clause[0].upper()}{clause[1:]}", severity="warning", markup=False)
         return status not in FINAL_STATUSES
 
     def _request(self, command: str) -> None:
@@ -55,5 +55,5 @@ class EngineControlApp(App[None]):
         try:
             self.requests.send(command, self.clock())
         except TickdslError as error:
-            self.notify(str(error), severity="warning")
+            self.notify(str(error), severity="warning", markup=False)
         self.draw()

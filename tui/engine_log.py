@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from tickdsl.printable import printable
 from tickdsl.records import RunPaths
 
 _LINES = 30
@@ -18,4 +19,4 @@ def engine_log_tail(folder: Path | None) -> tuple[str, ...]:
         text = RunPaths(folder).log.read_bytes()[-_BYTES:].decode("utf-8", "replace")
     except OSError:
         return ()
-    return tuple(line for line in text.splitlines() if line.strip())[-_LINES:]
+    return tuple(printable(line) for line in text.splitlines() if line.strip())[-_LINES:]

@@ -27,8 +27,8 @@ from tickdsl.cli import (
     run,
     watch,
 )
-from tickdsl.cli.arguments import HelpFormatter, format_examples
-from tickdsl.cli.output import OK, USAGE, discard_broken_streams, ignore_closed_output
+from tickdsl.cli.arguments import HelpFormatter, Parser, format_examples
+from tickdsl.cli.output import OK, USAGE, accept_every_character, discard_broken_streams, echo, ignore_closed_output
 from tickdsl.errors import TickdslError
 
 _VERBS = (init, check, explain, fmt, plan, run, watch, replay, ls, control, report, graph, lsp, completion)
@@ -40,6 +40,7 @@ _EXAMPLES = (
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line and return its exit code."""
+    accept_every_character()
     command_line = sys.argv[1:] if argv is None else argv
     parser = build_parser()
     arguments = parser.parse_args(command_line)
@@ -57,24 +58,24 @@ def main(argv: Sequence[str] | None = None) -> int:
         sys.stdout.flush()
         return code
     except TickdslError as error:
-        print(f"tickdsl: {error}", file=sys.stderr)
+        echo(f"tickdsl: {error}", file=sys.stderr)
         return USAGE
     except BrokenPipeError:
         discard_broken_streams()
         return OK
     except OSError as error:
         with ignore_closed_output():
-            print(f"tickdsl: cannot write the output: {error.strerror or error}", file=sys.stderr)
+            echo(f"tickdsl: cannot write the output: {error.strerror or error}", file=sys.stderr)
         discard_broken_streams()
         return USAGE
     except KeyboardInterrupt:
-        print("tickdsl: interrupted", file=sys.stderr)
+        echo("tickdsl: interrupted", file=sys.stderr)
         return 130
 
 
 def build_parser() -> argparse.ArgumentParser:
     """The argument parser with all commands."""
-    top = argparse.ArgumentParser(
+    top = Parser(
         prog="tickdsl",
         description="Check, run and report plans for pruning and lottery-ticket experiments.",
         epilog=format_examples(_EXAMPLES),

@@ -7,7 +7,9 @@ import math
 import os
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TypeAlias
+from typing import NoReturn, TypeAlias
+
+from tickdsl.printable import printable
 
 Verbs: TypeAlias = "argparse._SubParsersAction[argparse.ArgumentParser]"
 #: A command line and what it does.
@@ -25,6 +27,13 @@ def add_verb(
         epilog=format_examples(examples),
         formatter_class=HelpFormatter,
     )
+
+
+class Parser(argparse.ArgumentParser):
+    """A parser whose complaints cannot control the terminal: a shell may have put names of files into the arguments."""
+
+    def error(self, message: str) -> NoReturn:
+        super().error(printable(message))
 
 
 class HelpFormatter(argparse.RawDescriptionHelpFormatter):

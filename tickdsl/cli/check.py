@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from tickdsl.cli.arguments import Verbs, add_plan_options, add_verb
-from tickdsl.cli.output import OK, PLAN_ERRORS, USAGE, colour, count_findings
+from tickdsl.cli.output import OK, PLAN_ERRORS, USAGE, colour, count_findings, echo
 from tickdsl.errors import TickdslError
 
 if TYPE_CHECKING:
@@ -54,7 +54,7 @@ def _check(arguments: argparse.Namespace) -> int:
         except TickdslError as error:
             code = USAGE
             unreadable.append((str(path), error))
-            print(f"tickdsl: {error}", file=sys.stderr)
+            echo(f"tickdsl: {error}", file=sys.stderr)
             continue
         if report.errors or (arguments.strict and report.warnings):
             code = max(code, PLAN_ERRORS)
@@ -62,11 +62,11 @@ def _check(arguments: argparse.Namespace) -> int:
         if single_document:
             continue
         if report.diagnostics:
-            print(render(report.diagnostics, arguments.format, colour=colour(sys.stdout)))
+            echo(render(report.diagnostics, arguments.format, colour=colour(sys.stdout)), styled=True)
         if arguments.format == "full":
-            print(f"{path}: {count_findings(report)}")
+            echo(f"{path}: {count_findings(report)}")
     if single_document:
-        print(render_all(diagnostics, unreadable, arguments.format))
+        echo(render_all(diagnostics, unreadable, arguments.format), styled=True)
     elif arguments.format == "github" and unreadable:
-        print(render_all((), unreadable, "github"))
+        echo(render_all((), unreadable, "github"), styled=True)
     return code

@@ -8,7 +8,7 @@ import time
 from typing import TYPE_CHECKING
 
 from tickdsl.cli.engine import engine_process, log_tail, wait_for_end
-from tickdsl.cli.output import OK, USAGE, ignore_closed_output
+from tickdsl.cli.output import OK, USAGE, echo, ignore_closed_output
 from tickdsl.records.paths import RunPaths
 
 if TYPE_CHECKING:
@@ -29,34 +29,33 @@ def report_ending(state: RunState, paths: RunPaths | None) -> int:
     engine = None if paths is None else engine_process(paths)
     status = effective_status(state, time.time(), engine)
     if status.endswith("crashed"):
-        print("tickdsl: the engine crashed; run the same `tickdsl run` command to continue", file=sys.stderr)
+        echo("tickdsl: the engine crashed; run the same `tickdsl run` command to continue", file=sys.stderr)
         if paths is not None and (printed := log_tail(paths)):
-            print(printed, file=sys.stderr)
+            echo(printed, file=sys.stderr)
         return _CRASH_EXIT
     if state.status not in ENDED_STATUSES:
         if paths is not None:
-            print(reattach_hint(paths), file=sys.stderr)
+            echo(reattach_hint(paths), file=sys.stderr)
         return OK
     wait_for_end(engine)
     if state.metrics:
         with ignore_closed_output(BrokenPipeError):
-            print(results_table(state), end="")
+            echo(results_table(state), end="", styled=True)
     if state.run is None and state.message:
-        print(f"tickdsl: {state.message}", file=sys.stderr)
+        echo(f"tickdsl: {state.message}", file=sys.stderr)
         if paths is not None:
-            print(log_tail(paths), file=sys.stderr)
+            echo(log_tail(paths), file=sys.stderr)
     elif paths is not None:
-        print(closing_message(state, paths), file=sys.stderr)
+        echo(closing_message(state, paths), file=sys.stderr)
     return USAGE if state.exit is None else state.exit
 
 
 def results_table(state: RunState) -> str:
     """The table of results, as wide as the terminal."""
-    from rich.console import Console
-
+    from tickdsl.console import SafeConsole
     from tickdsl.results.table import print_results
 
-    console = Console()
+    console = SafeConsole()
     with console.capture() as table:  # captured because rich exits the process if standard output is closed
         print_results(state, console)
     return table.get()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 
 from tickdsl.cli.arguments import Verbs, add_verb
-from tickdsl.cli.output import OK
+from tickdsl.cli.output import OK, echo
 
 SHELLS = ("bash", "zsh", "tcsh", "fish", "powershell")
 
@@ -29,5 +29,5 @@ def add(verbs: Verbs) -> None:
 def _completion(arguments: argparse.Namespace) -> int:
     import shtab  # takes as long to import as the rest of the command line
 
-    print(shtab.complete(arguments.top_parser, arguments.shell))
+    echo(shtab.complete(arguments.top_parser, arguments.shell))
     return OK

@@ -8,7 +8,7 @@ import time
 
 from tickdsl.cli.arguments import Verbs, add_run_argument, add_verb, non_negative_seconds
 from tickdsl.cli.engine import engine_process
-from tickdsl.cli.output import OK
+from tickdsl.cli.output import OK, echo
 from tickdsl.errors import TickdslError
 from tickdsl.records.control import send_request
 from tickdsl.records.event_log import EventReader
@@ -65,9 +65,9 @@ def _send_command(arguments: argparse.Namespace) -> int:
     sent = send_request(paths.control, arguments.command)
     answer = _await_answer(reader, sent.id, arguments.wait)
     if answer is None:
-        print(f"{paths.folder.name}: sent {arguments.command}, no answer yet", file=sys.stderr)
+        echo(f"{paths.folder.name}: sent {arguments.command}, no answer yet", file=sys.stderr)
     else:
-        print(f"{paths.folder.name}: {answer}")
+        echo(f"{paths.folder.name}: {answer}")
     return OK
 
 

@@ -6,7 +6,7 @@ import argparse
 import json
 
 from tickdsl.cli.arguments import Verbs, add_verb
-from tickdsl.cli.output import OK
+from tickdsl.cli.output import OK, echo
 from tickdsl.errors import TickdslError
 
 
@@ -28,7 +28,7 @@ def _explain(arguments: argparse.Namespace) -> int:
     from tickdsl.lang.findings import explain
 
     if arguments.code is None:
-        print(json.dumps(explain.code_table(), indent=2) if arguments.json else explain.render_overview())
+        echo(json.dumps(explain.code_table(), indent=2) if arguments.json else explain.render_overview())
         return OK
     code = arguments.code.upper()
     page = explain.load_page(code) or explain.page_by_slug(arguments.code)
@@ -36,5 +36,5 @@ def _explain(arguments: argparse.Namespace) -> int:
         near = explain.closest_code(arguments.code)
         hint = f"did you mean {near}?" if near else "list all codes with `tickdsl explain`"
         raise TickdslError(f"unknown code {arguments.code}", hint)
-    print(json.dumps(explain.page_as_dict(page), indent=2, ensure_ascii=False) if arguments.json else page.text)
+    echo(json.dumps(explain.page_as_dict(page), indent=2, ensure_ascii=False) if arguments.json else page.text)
     return OK

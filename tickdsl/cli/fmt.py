@@ -9,7 +9,7 @@ import sys
 from pathlib import Path
 
 from tickdsl.cli.arguments import Verbs, add_verb
-from tickdsl.cli.output import OK, PLAN_ERRORS, USAGE, colour
+from tickdsl.cli.output import OK, PLAN_ERRORS, USAGE, colour, echo
 from tickdsl.errors import TickdslError
 
 STANDARD_INPUT = "-"
@@ -43,7 +43,7 @@ def _fmt(arguments: argparse.Namespace) -> int:
         try:
             code = max(code, _format(path, check=arguments.check, diff=arguments.diff))
         except TickdslError as error:
-            print(f"tickdsl: {error}", file=sys.stderr)
+            echo(f"tickdsl: {error}", file=sys.stderr)
             code = USAGE
     return code
 
@@ -76,22 +76,25 @@ def _format(path: Path | None, *, check: bool, diff: bool) -> int:
     try:
         after = format_source(Source(name, before))
     except PlanError as error:
-        print(render(error.diagnostics, colour=colour(sys.stderr)), file=sys.stderr)
-        print(f"{name}: cannot be parsed; not changed", file=sys.stderr)
+        echo(render(error.diagnostics, colour=colour(sys.stderr)), file=sys.stderr, styled=True)
+        echo(f"{name}: cannot be parsed; not changed", file=sys.stderr)
         return PLAN_ERRORS
     changed = after.encode() != content
     if check or diff:
         if diff:
-            sys.stdout.write(_unified_diff(before, after, name))
+            echo(_unified_diff(before, after, name), end="")
         if check and changed:
-            print(f"{name}: would be formatted")
+            echo(f"{name}: would be formatted")
         return PLAN_ERRORS if changed else OK
     if path is None:
-        sys.stdout.flush()
-        sys.stdout.buffer.write(after.encode())
+        if sys.stdout.isatty():
+            echo(after, end="")
+        else:
+            sys.stdout.flush()
+            sys.stdout.buffer.write(after.encode())
     elif changed:
         _write(path, after.encode())
-        print(f"{path}: formatted")
+        echo(f"{path}: formatted")
     return OK
 
 

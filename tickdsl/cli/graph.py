@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from tickdsl.cli.arguments import Verbs, add_plan_options, add_verb, name_value, proper_share
-from tickdsl.cli.output import OK, PLAN_ERRORS, colour
+from tickdsl.cli.output import OK, PLAN_ERRORS, colour, echo
 from tickdsl.errors import TickdslError
 
 if TYPE_CHECKING:
@@ -63,13 +63,12 @@ def add(verbs: Verbs) -> None:
 
 
 def _graph(arguments: argparse.Namespace) -> int:
-    from rich.console import Console
-
+    from tickdsl.console import SafeConsole
     from tickdsl.inspect import graph_drawing, graph_json, graph_text
     from tickdsl.inspect.uniform_pruning import uniform_preview
 
     if arguments.list:
-        graph_text.print_models(Console())
+        graph_text.print_models(SafeConsole())
         return OK
     specs = _subjects(arguments)
     if specs is None:
@@ -78,7 +77,7 @@ def _graph(arguments: argparse.Namespace) -> int:
     previews = [None if arguments.at is None else uniform_preview(view, arguments.at) for view in views]
     if arguments.json:
         networks = [graph_json.as_json(*parts) for parts in zip(specs, views, previews, strict=True)]
-        print(json.dumps({"v": 1, "networks": networks}))
+        echo(json.dumps({"v": 1, "networks": networks}))
     elif arguments.dot or arguments.svg:
         if arguments.svg and len(specs) > 1:
             names = ", ".join(subject.title for subject in specs)
@@ -86,9 +85,9 @@ def _graph(arguments: argparse.Namespace) -> int:
                 f"--svg draws one network, but the plan has {len(specs)}: {names}", "name a model instead of the plan"
             )
         for subject, view in zip(specs, views, strict=True):
-            print((graph_drawing.as_svg if arguments.svg else graph_drawing.as_dot)(view, subject.title))
+            echo((graph_drawing.as_svg if arguments.svg else graph_drawing.as_dot)(view, subject.title))
     else:
-        console = Console(width=None if sys.stdout.isatty() or "COLUMNS" in os.environ else 120)
+        console = SafeConsole(width=None if sys.stdout.isatty() or "COLUMNS" in os.environ else 120)
         for subject, view, preview in zip(specs, views, previews, strict=True):
             graph_text.print_view(view, subject.title, preview, console, full=arguments.full)
     return OK
@@ -113,6 +112,6 @@ def _subjects(arguments: argparse.Namespace) -> list[NetworkSpec] | None:
     report = check_file(name, dict(arguments.set), data=arguments.data, network=False)
     if report.errors:
         shown = [d for d in report.diagnostics if d.severity == "error"]
-        print(render(shown, colour=colour(sys.stderr)), file=sys.stderr)
+        echo(render(shown, colour=colour(sys.stderr)), file=sys.stderr, styled=True)
         return None
     return specs_of_plan(report.require_plan(), arguments.data)

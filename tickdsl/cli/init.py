@@ -8,7 +8,7 @@ from importlib.resources.abc import Traversable
 from pathlib import Path
 
 from tickdsl.cli.arguments import Verbs, add_verb
-from tickdsl.cli.output import OK
+from tickdsl.cli.output import OK, echo
 from tickdsl.errors import TickdslError
 from tickdsl.plurals import plural
 from tickdsl.records.files import disk_error
@@ -47,7 +47,7 @@ def _init(arguments: argparse.Namespace) -> int:
             path.write_text(text, "utf-8")
         except OSError as error:
             raise disk_error(error, path) from error
-    print(f"wrote {plural(len(plans), 'plan')} to {folder}; start with `tickdsl run {folder / 'first.plan'}`")
+    echo(f"wrote {plural(len(plans), 'plan')} to {folder}; start with `tickdsl run {folder / 'first.plan'}`")
     return OK
 
 

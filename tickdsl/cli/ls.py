@@ -11,7 +11,7 @@ import attrs
 
 from tickdsl.cli.arguments import Verbs, add_out_option, add_verb, positive_int
 from tickdsl.cli.engine import engine_process
-from tickdsl.cli.output import OK
+from tickdsl.cli.output import OK, echo
 from tickdsl.records.event_log import read_events
 from tickdsl.records.paths import RunPaths, list_runs
 
@@ -54,9 +54,9 @@ def add(verbs: Verbs) -> None:
 def _ls(arguments: argparse.Namespace) -> int:
     rows = [_row(paths) for paths in list_runs(arguments.out)[-arguments.number :]]
     if arguments.json:
-        print(json.dumps([attrs.asdict(row) for row in rows], indent=1))
+        echo(json.dumps([attrs.asdict(row) for row in rows], indent=1))
     elif not rows:
-        print(f"no runs in {arguments.out}")
+        echo(f"no runs in {arguments.out}")
     else:
         _print_table(rows)
     return OK
@@ -80,9 +80,9 @@ def _row(paths: RunPaths) -> Row:
 
 def _print_table(rows: Sequence[Row]) -> None:
     from rich import box
-    from rich.console import Console
     from rich.table import Table
 
+    from tickdsl.console import SafeConsole
     from tickdsl.results.formatting import format_duration
 
     table = Table(box=box.SIMPLE_HEAD)
@@ -93,7 +93,7 @@ def _print_table(rows: Sequence[Row]) -> None:
     for row in rows:
         eta = format_duration(row.eta) if row.eta is not None and row.status == "running" else ""
         table.add_row(row.run, row.status, f"{row.steps[0]}/{row.steps[1]}", format_duration(row.elapsed), eta)
-    console = Console()
+    console = SafeConsole()
     with console.capture() as text:
         console.print(table)
-    print("\n".join(line.strip() for line in text.get().splitlines() if line.strip()))
+    echo("\n".join(line.strip() for line in text.get().splitlines() if line.strip()), styled=True)

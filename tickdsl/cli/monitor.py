@@ -6,6 +6,7 @@ import argparse
 
 from tickdsl.cli.closing import report_ending
 from tickdsl.cli.engine import engine_process
+from tickdsl.printable import printable
 from tickdsl.records.event_log import EventReader, read_events
 from tickdsl.records.paths import RunPaths
 
@@ -38,6 +39,6 @@ def show_monitor(paths: RunPaths) -> int:
 def read_plan_text(paths: RunPaths) -> str | None:
     """The text of the plan of a run; None if the engine has not written it yet."""
     try:
-        return paths.plan.read_text(encoding="utf-8")
+        return printable(paths.plan.read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError):
         return None

@@ -3,18 +3,35 @@
 from __future__ import annotations
 
 import contextlib
+import io
 import os
 import sys
 from collections.abc import Iterator
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TextIO
 
 from tickdsl.plurals import plural
+from tickdsl.printable import printable
 
 if TYPE_CHECKING:
     from tickdsl.checks import CheckReport
 
 #: Exit codes that all commands share.
 OK, PLAN_ERRORS, USAGE = 0, 1, 2
+
+
+def echo(text: object = "", *, end: str = "\n", file: TextIO | None = None, styled: bool = False) -> None:
+    """Print a line that may quote plans, paths or runs of others, which cannot control the terminal by it.
+
+    Text that is already printable, apart from colours that tickdsl has added, is `styled`. The commands print through
+    this function only.
+    """
+    print(text if styled else printable(str(text)), end=end, file=file)
+
+
+def accept_every_character() -> None:
+    """Make standard output show what its encoding lacks as an escape, as standard error does, instead of failing."""
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")
 
 
 def discard_broken_streams() -> None:

@@ -7,7 +7,7 @@ import json
 from pathlib import Path
 
 from tickdsl.cli.arguments import Verbs, add_only_option, add_plan_options, add_store_option, add_verb
-from tickdsl.cli.output import OK, PLAN_ERRORS
+from tickdsl.cli.output import OK, PLAN_ERRORS, echo
 from tickdsl.cli.plan_loading import check_plan, select_arms
 
 
@@ -47,7 +47,7 @@ def show_plan(arguments: argparse.Namespace) -> int:
     if getattr(arguments, "expand", False):
         from tickdsl.checks.expansion import expand_silently
 
-        print(expand_silently(plan, report.diagnostics, data=arguments.data), end="")
+        echo(expand_silently(plan, report.diagnostics, data=arguments.data), end="")
         return OK
     from tickdsl.engine.prepare_study import prepare_study
     from tickdsl.inspect.plan_json import as_json
@@ -58,9 +58,9 @@ def show_plan(arguments: argparse.Namespace) -> int:
     study = prepare_study(plan, arguments.data)
     store = Store(arguments.store) if arguments.store.is_dir() else None  # a preview must not create a store
     if getattr(arguments, "why", None):
-        print(explain_rerun(study, arguments.why, store))
+        echo(explain_rerun(study, arguments.why, store))
     elif getattr(arguments, "json", False):
-        print(json.dumps(as_json(study, store), indent=1))
+        echo(json.dumps(as_json(study, store), indent=1))
     else:
         print_preview(study, store, arguments.data, every_step=getattr(arguments, "steps", False))
     return OK

@@ -7,7 +7,7 @@ import sys
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from tickdsl.cli.output import colour, count_findings, ignore_closed_output
+from tickdsl.cli.output import colour, count_findings, echo, ignore_closed_output
 from tickdsl.errors import TickdslError
 
 if TYPE_CHECKING:
@@ -29,12 +29,12 @@ def check_plan(arguments: argparse.Namespace, *, notes: bool) -> CheckReport | N
     report = check_file(arguments.plan, dict(arguments.set), data=arguments.data)
     shown = [d for d in report.diagnostics if d.severity == "error" or not report.errors]
     if report.errors:
-        print(render(shown, colour=colour(sys.stderr)), file=sys.stderr)
-        print(f"{arguments.plan}: {count_findings(report)}; nothing was run", file=sys.stderr)
+        echo(render(shown, colour=colour(sys.stderr)), file=sys.stderr, styled=True)
+        echo(f"{arguments.plan}: {count_findings(report)}; nothing was run", file=sys.stderr)
         return None
     if notes and shown:
         with ignore_closed_output():
-            print(render(shown, "concise", colour=colour(sys.stderr)), file=sys.stderr)
+            echo(render(shown, "concise", colour=colour(sys.stderr)), file=sys.stderr, styled=True)
     return report
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from tickdsl.cli.arguments import Verbs, add_out_option, add_verb
-from tickdsl.cli.output import OK, ignore_closed_output
+from tickdsl.cli.output import OK, echo, ignore_closed_output
 from tickdsl.errors import TickdslError
 from tickdsl.records.files import write_atomically
 from tickdsl.records.paths import RunPaths, find_run
@@ -66,7 +66,7 @@ def _report(arguments: argparse.Namespace) -> int:
         sys.stdout.buffer.write(content)
         return OK
     write_atomically(target, content)
-    print(target)
+    echo(target)
     return OK
 
 
@@ -78,4 +78,4 @@ def write_final_report(state: RunState, paths: RunPaths) -> None:
         write_report(state, paths)
     except Exception as error:
         with ignore_closed_output():
-            print(f"tickdsl: warning: could not write the report: {error}", file=sys.stderr)
+            echo(f"tickdsl: warning: could not write the report: {error}", file=sys.stderr)

@@ -22,7 +22,7 @@ from tickdsl.cli.arguments import (
 from tickdsl.cli.closing import closing_message, reattach_hint, results_table
 from tickdsl.cli.engine import exec_tickdsl, record_failed_start, start_engine, user_arguments
 from tickdsl.cli.monitor import add_display_options, show_monitor
-from tickdsl.cli.output import OK, PLAN_ERRORS, USAGE, ignore_closed_output
+from tickdsl.cli.output import OK, PLAN_ERRORS, USAGE, echo, ignore_closed_output
 from tickdsl.cli.plan import show_plan
 from tickdsl.cli.plan_loading import load_plan
 from tickdsl.cli.report import write_final_report
@@ -124,8 +124,8 @@ def _run(arguments: argparse.Namespace) -> int:
     write_atomically(paths.plan, read_source(arguments.plan).text.encode())
     start_engine(arguments.argv, paths)
     if arguments.detach:
-        print(paths.folder)
-        print(reattach_hint(paths), file=sys.stderr)
+        echo(paths.folder)
+        echo(reattach_hint(paths), file=sys.stderr)
         return OK
     if "torch" in sys.modules:  # it was loaded to trace a network that was not in the cache
         exec_tickdsl(["watch", str(paths.folder), "--tui"])
@@ -184,9 +184,9 @@ def _run_in_process(arguments: argparse.Namespace, plan: Plan) -> int:
     write_final_report(builder.state, run.paths)
     with ignore_closed_output(BrokenPipeError):
         if arguments.json:
-            print(run.paths.results_json.read_text(), end="")
+            echo(run.paths.results_json.read_text(), end="")
         else:
-            print(results_table(builder.state), end="")
+            echo(results_table(builder.state), end="", styled=True)
     with ignore_closed_output():
-        print(closing_message(builder.state, run.paths), file=sys.stderr)
+        echo(closing_message(builder.state, run.paths), file=sys.stderr)
     return run.exit

@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from tickdsl.cli.output import ignore_closed_output
+from tickdsl.cli.output import echo, ignore_closed_output
 
 if TYPE_CHECKING:
     from tickdsl.records import EventRecord
@@ -43,4 +43,4 @@ def tensorboard_listener(wanted: bool, out: Path, into: Path | None) -> Iterator
             writer.close()
             if writer.error is not None:
                 with ignore_closed_output():
-                    print(f"tickdsl: warning: stopped writing for TensorBoard: {writer.error}", file=sys.stderr)
+                    echo(f"tickdsl: warning: stopped writing for TensorBoard: {writer.error}", file=sys.stderr)

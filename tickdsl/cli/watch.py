@@ -13,7 +13,7 @@ from tickdsl.cli.closing import reattach_hint, report_ending
 from tickdsl.cli.engine import engine_process
 from tickdsl.cli.event_stream import open_event_stream
 from tickdsl.cli.monitor import add_display_options, show_monitor
-from tickdsl.cli.output import OK, ignore_closed_output
+from tickdsl.cli.output import OK, echo, ignore_closed_output
 from tickdsl.cli.terminal import wants_monitor
 from tickdsl.records.event_log import EventReader
 from tickdsl.records.paths import RunPaths, find_run
@@ -102,6 +102,6 @@ def _follow(source: EventSource, paths: RunPaths | None) -> int:
                 time.sleep(_POLL_SECONDS)
     except KeyboardInterrupt:
         if paths is not None:
-            print(f"\n{reattach_hint(paths)}", file=sys.stderr)
+            echo(f"\n{reattach_hint(paths)}", file=sys.stderr)
         return OK
     return report_ending(builder.state, paths)

@@ -12,6 +12,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from tickdsl.console import SafeConsole
 from tickdsl.engine.machine.job_limits import default_jobs
 from tickdsl.engine.scheduler.event_builders import epochs, short_step_names
 from tickdsl.inspect.estimate import Estimate, NoEstimate, estimate_duration
@@ -30,7 +31,7 @@ from tickdsl.records.store import Store
 def print_preview(study: Study, store: Store | None, data: Path, *, every_step: bool = False) -> None:
     """Print a summary of the study, its levels with their cost, and every step if `every_step`."""
     stored = {key for key in study.graph if store is not None and key in store}
-    console = _Console(width=None if os.isatty(1) else 120, markup=False, highlight=False)
+    console = SafeConsole(width=None if os.isatty(1) else 120)
     _print_summary(study, stored, store, console)
     forecasts: dict[bytes, list[dict[str, Any]]] = {}
     for arm in study.plan.arms:
@@ -75,12 +76,6 @@ def _estimate_text(estimate: Estimate | NoEstimate) -> str:
         f"({format_duration(estimate.low)} to {format_duration(estimate.high)}, "
         f"from {plural(estimate.samples, 'earlier training')})"
     )
-
-
-class _Console(Console):
-    def on_broken_pipe(self) -> None:
-        """Let the command line handle a closed pipe (head, less) instead of exiting with 1."""
-        raise BrokenPipeError
 
 
 def _print_levels(study: Study, arm: Arm, forecast: list[dict[str, Any]], stored: set[str], console: Console) -> None:

@@ -15,6 +15,7 @@ from typing import Any
 import attrs
 
 from tickdsl.moments import Moment
+from tickdsl.printable import printable_line
 
 
 @attrs.frozen(eq=False)
@@ -66,7 +67,7 @@ class Span:
         return self.source.text[self.start : self.end]
 
     def __str__(self) -> str:
-        return f"{self.source.path}:{self.line}:{self.column}"
+        return f"{printable_line(self.source.path)}:{self.line}:{self.column}"
 
 
 def _span() -> Span:

@@ -10,6 +10,7 @@ from tickdsl.lang import syntax
 from tickdsl.lang.findings.diagnostics import Diagnostic
 from tickdsl.lang.reading.parse import parse
 from tickdsl.lsp.buffers import Buffers
+from tickdsl.printable import printable
 
 _SEVERITIES = {
     "error": types.DiagnosticSeverity.Error,
@@ -71,7 +72,7 @@ def _repeat_at_include(buffers: Buffers, uri: str, diagnostic: Diagnostic) -> It
             location = buffers.location(diagnostic.span)
             yield types.Diagnostic(
                 range=buffers.range(include.span),
-                message=f"in {include.path.text}: {diagnostic.message}",
+                message=printable(f"in {include.path.text}: {diagnostic.message}"),
                 severity=_SEVERITIES[diagnostic.severity],
                 code=diagnostic.code,
                 source="tickdsl",

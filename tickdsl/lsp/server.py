@@ -20,6 +20,7 @@ from tickdsl.lang.writing.format import format_source
 from tickdsl.lsp import completions, cursor, symbols
 from tickdsl.lsp.buffers import Buffers, file_path
 from tickdsl.lsp.diagnostics import collect_diagnostics
+from tickdsl.printable import printable
 
 #: Seconds to wait after a change before the open plans are checked.
 DEBOUNCE_SECONDS = 0.15
@@ -148,8 +149,8 @@ def _completion(ls: PlanServer, params: types.CompletionParams) -> list[types.Co
         types.CompletionItem(
             label=item.word,
             kind=types.CompletionItemKind[item.kind],
-            detail=item.detail or None,
-            documentation=types.MarkupContent(types.MarkupKind.Markdown, item.markdown),
+            detail=printable(item.detail) or None,
+            documentation=types.MarkupContent(types.MarkupKind.Markdown, printable(item.markdown)),
             sort_text=f"{not item.ready:d}{order:04d}",
             filter_text=item.word,
             text_edit=types.TextEdit(span, item.word),
@@ -182,7 +183,7 @@ def _hover(ls: PlanServer, params: types.HoverParams) -> types.Hover | None:
             span = span or at
     if not parts or span is None:
         return None
-    content = types.MarkupContent(types.MarkupKind.Markdown, "\n\n---\n\n".join(dict.fromkeys(parts)))
+    content = types.MarkupContent(types.MarkupKind.Markdown, printable("\n\n---\n\n".join(dict.fromkeys(parts))))
     return types.Hover(content, ls.buffers.range(span))
 
 

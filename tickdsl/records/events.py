@@ -10,19 +10,37 @@ from typing import Any, ClassVar
 
 import attrs
 
+from tickdsl.printable import printable, printable_value
+
 VERSION = 1
 #: How a value was obtained.
 MEASURED, ESTIMATED = "measured", "estimated"
 
 
-@attrs.frozen(kw_only=True)
+#: Metadata of a field whose text is used as it is, e.g. to open a file; what shows it makes it printable.
+_RAW = {"raw": True}
+
+
+def _printable_fields(cls: type, fields: list[attrs.Attribute[Any]]) -> list[attrs.Attribute[Any]]:
+    """Make the text in an event printable, whether it is written here or read from a file of somebody else."""
+
+    def guard(field: attrs.Attribute[Any]) -> attrs.Attribute[Any]:
+        kind = str(field.type)
+        if field.metadata.get("raw") or kind.partition(" ")[0] in ("int", "float", "bool"):
+            return field
+        return field.evolve(converter=printable if kind == "str" else printable_value)
+
+    return [guard(field) for field in fields]
+
+
+@attrs.frozen(kw_only=True, field_transformer=_printable_fields)
 class Event:
     """Base class of all events; `type` is the name of the type in the file."""
 
     type: ClassVar[str]
 
 
-@attrs.frozen(kw_only=True)
+@attrs.frozen(kw_only=True, field_transformer=_printable_fields)
 class ArmInfo:
     """An arm of the resolved plan; `levels` is the number of rounds, without the dense level 0."""
 
@@ -32,7 +50,7 @@ class ArmInfo:
     levels: int
 
 
-@attrs.frozen(kw_only=True)
+@attrs.frozen(kw_only=True, field_transformer=_printable_fields)
 class StepInfo:
     """A step of the resolved plan; `stored` is true if its result was stored before the run."""
 
@@ -47,7 +65,7 @@ class StepInfo:
     stored: bool = False
 
 
-@attrs.frozen(kw_only=True)
+@attrs.frozen(kw_only=True, field_transformer=_printable_fields)
 class MeasurementInfo:
     """A measurement that the run will make: `step` measures `contestant` of `arm` after round `level`."""
 
@@ -58,7 +76,7 @@ class MeasurementInfo:
     step: str
 
 
-@attrs.frozen(kw_only=True)
+@attrs.frozen(kw_only=True, field_transformer=_printable_fields)
 class LayerInfo:
     """A layer of the dense network that has weights.
 
@@ -74,7 +92,7 @@ class LayerInfo:
     group: str = ""
 
 
-@attrs.frozen(kw_only=True)
+@attrs.frozen(kw_only=True, field_transformer=_printable_fields)
 class RunStart(Event):
     """An engine started or resumed a run; `versions` are the versions of the libraries that affect results."""
 
@@ -89,10 +107,10 @@ class RunStart(Event):
     versions: Mapping[str, Any]
     jobs: int
     device: str
-    store: str
+    store: str = attrs.field(metadata=_RAW)
 
 
-@attrs.frozen(kw_only=True)
+@attrs.frozen(kw_only=True, field_transformer=_printable_fields)
 class PlanResolved(Event):
     """All steps and measurements of the run, parents first.
 
@@ -113,7 +131,7 @@ class PlanResolved(Event):
     asked: tuple[MeasurementInfo, ...] = ()
 
 
-@attrs.frozen(kw_only=True)
+@attrs.frozen(kw_only=True, field_transformer=_printable_fields)
 class Network(Event):
     """The dense network that these arms start from, with its layers in the order in which they first run."""
 
@@ -125,7 +143,7 @@ class Network(Event):
     layers: tuple[LayerInfo, ...]
 
 
-@attrs.frozen(kw_only=True)
+@attrs.frozen(kw_only=True, field_transformer=_printable_fields)
 class StepStart(Event):
     """A worker started a step; `attempt` is 2 if an earlier worker died."""
 
@@ -135,7 +153,7 @@ class StepStart(Event):
     worker: str = ""
 
 
-@attrs.frozen(kw_only=True)
+@attrs.frozen(kw_only=True, field_transformer=_printable_fields)
 class StepProgress(Event):
     """`epoch` of `epochs` is done; `accuracy` is a share in [0, 1], None if it was not measured."""
 
@@ -148,7 +166,7 @@ class StepProgress(Event):
     lr: float | None = None
 
 
-@attrs.frozen(kw_only=True)
+@attrs.frozen(kw_only=True, field_transformer=_printable_fields)
 class StepEnd(Event):
     """A step ended.
 
@@ -164,7 +182,7 @@ class StepEnd(Event):
     error: str | None = None
 
 
-@attrs.frozen(kw_only=True)
+@attrs.frozen(kw_only=True, field_transformer=_printable_fields)
 class Metric(Event):
     """A measurement of a contestant: accuracy and size.
 
@@ -190,7 +208,7 @@ class Metric(Event):
     best_epoch: int | None = None
 
 
-@attrs.frozen(kw_only=True)
+@attrs.frozen(kw_only=True, field_transformer=_printable_fields)
 class Measure(Event):
     """A measurement of a metric that the plan requests with `report METRIC`: `figures` are numbers by name.
 
@@ -210,7 +228,7 @@ class Measure(Event):
     host: str = ""
 
 
-@attrs.frozen(kw_only=True)
+@attrs.frozen(kw_only=True, field_transformer=_printable_fields)
 class Layers(Event):
     """The `outputs` and `weights` that are left in the layers, by module path; only for layers that lost some."""
 
@@ -223,7 +241,7 @@ class Layers(Event):
     weights: Mapping[str, int]
 
 
-@attrs.frozen(kw_only=True)
+@attrs.frozen(kw_only=True, field_transformer=_printable_fields)
 class Checkpoint(Event):
     """A checkpoint of a training was saved after `epoch` epochs."""
 
@@ -232,7 +250,7 @@ class Checkpoint(Event):
     epoch: float
 
 
-@attrs.frozen(kw_only=True)
+@attrs.frozen(kw_only=True, field_transformer=_printable_fields)
 class Log(Event):
     """A message for the log."""
 
@@ -240,7 +258,7 @@ class Log(Event):
     message: str
 
 
-@attrs.frozen(kw_only=True)
+@attrs.frozen(kw_only=True, field_transformer=_printable_fields)
 class Warn(Event):
     """A warning for the user."""
 
@@ -249,7 +267,7 @@ class Warn(Event):
     code: str | None = None
 
 
-@attrs.frozen(kw_only=True)
+@attrs.frozen(kw_only=True, field_transformer=_printable_fields)
 class Resource(Event):
     """Load of the machine: `cpu` in percent of all cores, `ram` in bytes of the engine and its workers.
 
@@ -262,7 +280,7 @@ class Resource(Event):
     gpu: Mapping[str, Any] | None = None
 
 
-@attrs.frozen(kw_only=True)
+@attrs.frozen(kw_only=True, field_transformer=_printable_fields)
 class Heartbeat(Event):
     """The engine is alive. Written every few seconds, even while a single step takes hours."""
 
@@ -272,7 +290,7 @@ class Heartbeat(Event):
     boot: str
 
 
-@attrs.frozen(kw_only=True)
+@attrs.frozen(kw_only=True, field_transformer=_printable_fields)
 class ControlAck(Event):
     """The engine received the request `id`; `state` is its new state: stopping, pausing, paused or running."""
 
@@ -282,7 +300,7 @@ class ControlAck(Event):
     state: str
 
 
-@attrs.frozen(kw_only=True)
+@attrs.frozen(kw_only=True, field_transformer=_printable_fields)
 class RunEnd(Event):
     """The run ended; `status` is ok, failed, stopped (can be resumed) or interrupted, `exit` is the exit code."""
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import datetime
 from collections.abc import Sequence
 
+from tickdsl.printable import printable
 from tickdsl.report.document import Cell, Section, Table
 from tickdsl.report.source import ReportSource
 
@@ -33,7 +34,7 @@ def _environment_facts(source: ReportSource) -> dict[str, str]:
         "device": run.device,
         "jobs": str(run.jobs),
         "host": run.host,
-        "store": run.store,
+        "store": printable(run.store),
     }
     return {**facts, **{name: str(version) for name, version in run.versions.items()}}
 

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 import attrs
 
 from tickdsl.errors import TickdslError
+from tickdsl.printable import printable
 from tickdsl.records.event_log import read_events
 from tickdsl.records.paths import RunPaths
 from tickdsl.results.liveness import effective_status
@@ -45,7 +46,7 @@ def read_source(paths: RunPaths) -> ReportSource:
 def source_from_state(state: RunState, paths: RunPaths) -> ReportSource:
     """The source for an already loaded state of the run at `paths`."""
     try:
-        plan = paths.plan.read_text(errors="replace")
+        plan = printable(paths.plan.read_text(encoding="utf-8", errors="replace"))
     except OSError:
         plan = ""  # a partly copied folder may lack the plan
     return ReportSource(state, plan, effective_status(state, time.time()))

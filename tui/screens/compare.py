@@ -8,6 +8,7 @@ from textual import on
 from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
 from textual.containers import Vertical
+from textual.content import Content
 
 from tickdsl.results.extra_metrics import estimation_note
 
@@ -62,7 +63,7 @@ class CompareView(View):
             f" · winning: at most {format_margin(snapshot.state.within)} below dense" if snapshot.state.within else ""
         )
         legend += " · ~ estimated" if estimation_note(snapshot.extra_values) else ""
-        panel.border_title = f"Compare: {selection}"
+        panel.border_title = Content(f"Compare: {selection}")
         panel.border_subtitle = f"* best · ★ Pareto front · ± 95% interval{legend}"
         both_shown = self.fit_panel("#compare-panel", len(rows) + 1, Chart)
         self.query_one(Chart).display = both_shown or self.pareto

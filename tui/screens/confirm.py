@@ -7,6 +7,7 @@ from typing import ClassVar
 from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
 from textual.containers import Vertical
+from textual.content import Content
 from textual.screen import ModalScreen
 from textual.widgets import Static
 
@@ -26,7 +27,7 @@ class Confirm(ModalScreen[bool]):
 
     def compose(self) -> ComposeResult:
         with Vertical(classes="dialog small") as box:
-            box.border_title = self.question
+            box.border_title = Content(self.question)
             yield Static(self.details, markup=False)
             yield Static("\n[b $accent]y[/] yes    [b $accent]n[/] no")
 

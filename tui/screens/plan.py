@@ -9,6 +9,7 @@ from textual import on
 from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
 from textual.containers import Vertical
+from textual.content import Content
 
 from ..views.glyphs import arm_marker
 from ..views.highlight import highlight_plan
@@ -48,7 +49,7 @@ class PlanView(View):
 
     def draw(self, snapshot: Snapshot) -> None:
         run = snapshot.state.run
-        self.query_one("#plan-panel").border_title = f"Plan {run.path}" if run else "Plan"
+        self.query_one("#plan-panel").border_title = Content(f"Plan {run.path}" if run else "Plan")
         lines = plan_lines(self.text, snapshot) if self.text else []
         self.query_one("#source", Rows).show(lines)
         notes = self.query_one("#notes", Rows)

@@ -9,6 +9,7 @@ from textual import on
 from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
 from textual.containers import Horizontal, Vertical
+from textual.content import Content
 
 from tickdsl.records import EventRecord
 
@@ -100,7 +101,7 @@ class RunView(View):
         else:
             tree.show(tree_rows(snapshot, self.expansion))
         counts = " ".join(f"{number} {status}" for status, number in status_counts(snapshot.state))
-        self.query_one("#left").border_subtitle = counts
+        self.query_one("#left").border_subtitle = Content(counts)
         arms = arm_rows(snapshot)
         self.query_one("#arms", Rows).show(arms)
         if not self._cursor_moved and self._followed_path is not None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from rich.text import Text
+from textual.content import Content
 from textual.strip import Strip
 from textual.widget import Widget
 
@@ -27,7 +28,7 @@ class Chart(Widget, can_focus=True):
         """Show new data."""
         if chart != self._chart:
             self._chart = chart
-            self.border_title = chart.title
+            self.border_title = Content(chart.title)
             self.refresh()
 
     def render_line(self, y: int) -> Strip:

@@ -10,6 +10,7 @@ from tickdsl.errors import TickdslError
 from tickdsl.lang.findings.diagnostic_codes import CODES, Severity
 from tickdsl.lang.syntax import Span
 from tickdsl.plurals import plural
+from tickdsl.printable import printable, printable_value
 
 
 @attrs.frozen
@@ -17,7 +18,7 @@ class Label:
     """A secondary location of a diagnostic, with a text."""
 
     span: Span
-    text: str
+    text: str = attrs.field(converter=printable)
 
 
 @attrs.frozen
@@ -25,16 +26,16 @@ class Diagnostic:
     """An error, warning or note about a plan.
 
     message: what is wrong. label: a short text at `span`. secondary: related locations. notes: further facts.
-    help: what to write instead.
+    help: what to write instead. All texts are made printable, since they quote the plan.
     """
 
     code: str = attrs.field(validator=attrs.validators.in_(CODES))
-    message: str
+    message: str = attrs.field(converter=printable)
     span: Span
-    label: str = ""
+    label: str = attrs.field(default="", converter=printable)
     secondary: tuple[Label, ...] = ()
-    notes: tuple[str, ...] = ()
-    help: str | None = None
+    notes: tuple[str, ...] = attrs.field(default=(), converter=printable_value)
+    help: str | None = attrs.field(default=None, converter=printable_value)
 
     @property
     def slug(self) -> str:

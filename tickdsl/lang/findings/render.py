@@ -10,6 +10,7 @@ from typing import Any
 from tickdsl.errors import TickdslError
 from tickdsl.lang.findings.diagnostics import Diagnostic
 from tickdsl.lang.syntax import Span
+from tickdsl.printable import printable, printable_json, printable_line
 
 FORMATS = ("full", "concise", "json", "github", "sarif")
 _COLOURS = {"error": "\x1b[1;31m", "warning": "\x1b[1;33m", "note": "\x1b[1;36m"}
@@ -35,16 +36,13 @@ def render_all(diagnostics: Iterable[Diagnostic], unread: Iterable[tuple[str, Ti
     """The diagnostics and the unreadable files, as (path, error), in the format json, sarif or github."""
     listed, unreadable = list(diagnostics), list(unread)
     if form == "json":
-        return json.dumps(
-            [*(as_dict(d) for d in listed), *(_unreadable_as_dict(path, error) for path, error in unreadable)],
-            indent=2,
-            ensure_ascii=False,
-        )
+        objects = [*(as_dict(d) for d in listed), *(_unreadable_as_dict(path, error) for path, error in unreadable)]
+        return printable_json(json.dumps(objects, indent=2, ensure_ascii=False))
     if form == "sarif":
         from tickdsl.lang.findings.sarif import sarif_log
 
         log = sarif_log(listed, [(path, str(error)) for path, error in unreadable])
-        return json.dumps(log, indent=2, ensure_ascii=False)
+        return printable_json(json.dumps(log, indent=2, ensure_ascii=False))
     lines = [_github(d) for d in listed]
     lines += [f"::error file={_property(path)},title=unreadable::{_escaped(str(error))}" for path, error in unreadable]
     return "\n".join(lines)
@@ -122,7 +120,7 @@ def _escaped(text: str) -> str:
 
 def _property(text: str) -> str:
     """Escape a property of a GitHub workflow command."""
-    return _escaped(text).replace(":", "%3A").replace(",", "%2C")
+    return _escaped(printable_line(text)).replace(":", "%3A").replace(",", "%2C")
 
 
 def _full(d: Diagnostic, colour: bool) -> str:
@@ -136,7 +134,7 @@ def _full(d: Diagnostic, colour: bool) -> str:
         lines.append(f"{' ' * gutter}{arrow} {span}")
         lines.append(f"{' ' * gutter} |")
         source = span.source.line(span.line)
-        lines.append(f"{span.line:>{gutter}} | {source.expandtabs(4)}".rstrip())
+        lines.append(f"{span.line:>{gutter}} | {_shown(source)}".rstrip())
         lines.append(f"{' ' * gutter} | {paint}{_underline(span, source, mark)}{off} {text}".rstrip())
     lines += [f"{' ' * gutter} = note: {note}" for note in d.notes]
     if d.help:
@@ -147,8 +145,13 @@ def _full(d: Diagnostic, colour: bool) -> str:
 def _underline(span: Span, line: str, mark: str) -> str:
     start = span.column - 1
     end = start + max(1, span.end - span.start)
-    before, under = line[:start].expandtabs(4), line[start:end]
+    before, under = _shown(line[:start]), printable(line[start:end])
     return " " * _display_width(before) + mark * max(1, _display_width(under))
+
+
+def _shown(line: str) -> str:
+    """A line of a plan as it is printed."""
+    return printable(line).expandtabs(4)
 
 
 def _display_width(text: str) -> int:

@@ -1,0 +1,25 @@
+"""A rich console for what is printed about plans and runs of others."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from rich.console import Console, ConsoleOptions, RenderableType
+from rich.segment import Segment
+
+from tickdsl.printable import printable
+
+
+class SafeConsole(Console):
+    """A console on which no text is more than text: control characters are shown as escapes, and nothing is markup."""
+
+    def __init__(self, *, width: int | None = None) -> None:
+        super().__init__(width=width, markup=False, emoji=False, highlight=False)
+
+    def render(self, renderable: RenderableType, options: ConsoleOptions | None = None) -> Iterable[Segment]:
+        for segment in super().render(renderable, options):
+            yield segment if segment.control else Segment(printable(segment.text), segment.style)
+
+    def on_broken_pipe(self) -> None:
+        """Let the command line handle a closed pipe (head, less) instead of exiting with 1."""
+        raise BrokenPipeError
