@@ -6,8 +6,13 @@ Exit codes: 0 success, 1 errors in the plan, 2 usage or I/O error, 3 a step fail
 
 from __future__ import annotations
 
-import argparse
 import sys
+
+# `python -m tickdsl.cli` imports this package before its __main__; see tickdsl/__main__.py.
+if sys.argv[:1] == ["-m"] and not sys.flags.safe_path:
+    del sys.path[0]
+
+import argparse
 from collections.abc import Sequence
 
 from tickdsl import __version__

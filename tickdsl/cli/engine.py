@@ -17,11 +17,13 @@ from tickdsl.records.paths import RunPaths
 from tickdsl.records.process import Process, boot_id, host_name
 
 _INTO_FLAG = "--into"
+#: This program again; `-P` keeps modules in the working folder from being imported in place of others.
+_TICKDSL = (sys.executable, "-P", "-m", "tickdsl.cli")
 
 
 def start_engine(arguments: Sequence[str], paths: RunPaths) -> Process:
     """Start `tickdsl ARGUMENTS…` as the engine of a new run; it outlives this process and its terminal."""
-    command = [sys.executable, "-m", "tickdsl.cli", *arguments, _INTO_FLAG, str(paths.folder)]
+    command = [*_TICKDSL, *arguments, _INTO_FLAG, str(paths.folder)]
     with paths.log.open("ab") as log:
         process = subprocess.Popen(
             command, stdin=subprocess.DEVNULL, stdout=log, stderr=subprocess.STDOUT, start_new_session=True
@@ -59,7 +61,7 @@ def record_failed_start(folder: Path, code: int, message: str) -> None:
 
 def exec_tickdsl(arguments: Sequence[str]) -> NoReturn:
     """Replace this process with `tickdsl ARGUMENTS…`, which frees the memory that a monitor does not need."""
-    command = [sys.executable, "-m", "tickdsl.cli", *arguments]
+    command = [*_TICKDSL, *arguments]
     if os.name == "nt":  # Windows cannot replace a process that is attached to a console
         sys.exit(subprocess.call(command))
     sys.stdout.flush()

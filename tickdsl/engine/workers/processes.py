@@ -19,6 +19,7 @@ import attrs
 
 from tickdsl.engine.messages import Message, Outcome, Task, WorkerLost
 from tickdsl.engine.steps.settings import Settings
+from tickdsl.engine.workers.child_start import clean_start
 from tickdsl.engine.workers.worker import Worker
 
 _JOIN_SECONDS = 5.0
@@ -96,7 +97,7 @@ class WorkerPool:
     def _start_worker(self) -> _WorkerProcess:
         parent_pipe, child_pipe = self._mp.Pipe()
         process = self._mp.Process(target=_worker_main, args=(self._settings, child_pipe))
-        with _signals_blocked():
+        with clean_start(), _signals_blocked():
             process.start()
         child_pipe.close()
         worker = _WorkerProcess(f"process {process.pid}", process, parent_pipe)
