@@ -132,7 +132,8 @@ def test_findings(form: str, plan: Path, capsys: pytest.CaptureFixture[str]) -> 
     [
         ("check", "{plan}.missing"), ("run", "{plan}"), ("run", "{plan}.missing"), ("plan", "{plan}"),
         ("fmt", "{plan}"), ("fmt", "--diff", "{plan}"), ("graph", "{plan}"),
-        ("ls", "--out", "{plan}"), ("report", "{plan}"), ("watch", "{plan}"), ("stop", "{plan}"), ("explain", "{plan}"), ("run", "{plan}", "{plan}"), ("{plan}",),
+        ("ls", "--out", "{plan}"), ("report", "{plan}"), ("watch", "{plan}"),
+        ("stop", "{plan}"), ("explain", "{plan}"), ("run", "{plan}", "{plan}"), ("{plan}",),
         ("graph", "resnet20", "--on", "{plan}"), ("graph", "{plan}.x", "--option", "a={plan}"),
     ],
 )  # fmt: skip

@@ -82,6 +82,24 @@ def test_a_claim_that_nobody_renews_lapses(store: Store, monkeypatch: pytest.Mon
     assert store.claims.acquire(KEY) is None
 
 
+def test_a_host_that_died_costs_one_wait(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    """However many claims it left, of however many processes; those that live keep theirs."""
+    dead_claims = [f"{number:064}" for number in range(40)]
+    for number, key in enumerate(dead_claims):
+        place = left(store, Process("elsewhere", "1.2", number % 3), key)
+        os.utime(place, (number, number))  # not all were renewed at the same moment
+    alive = left(store, Process("elsewhere", "1.2", 77), "cd" * 32)
+    now = 1000.0
+    monkeypatch.setattr("tickdsl.records.claims.time.monotonic", lambda: now)
+    claims = Store(store.root).claims
+    for moment in range(4):
+        now += 50
+        os.utime(alive, (1e9 - moment, 1e9 - moment))  # its clock may be set back
+        assert claims.acquire("cd" * 32) is not None
+    assert [claims.acquire(key) for key in dead_claims] == [None] * len(dead_claims)
+    assert claims.acquire("cd" * 32) is not None
+
+
 def test_renewing_reaches_the_claim(store: Store) -> None:
     store.claims.acquire(KEY)
     place = store.root / "claims" / KEY

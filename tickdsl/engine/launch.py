@@ -130,6 +130,7 @@ def launch(
         )
 
         def start_workers() -> WorkerGroup:
+            store.prepare_writing()
             if jobs > 1:
                 return WorkerPool(settings, jobs)
             return InProcessWorker(settings, interpreter.poll_control, interpreter.handle_message)

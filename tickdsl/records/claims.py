@@ -3,7 +3,8 @@
     ROOT/KEY/PROCESS/    the process works on the step with this key
 
 A claim saves work but is not a lock: results stay valid even if two processes compute the same one. A claim expires
-when its process has died, or when it was not renewed for a while (on another host, or if its process id was reused).
+when its process has died, or when that has not renewed any of its claims for a while (on another host, or if its
+process id was reused). All processes that hold claims are watched from the start, so a host that died costs one wait.
 """
 
 from __future__ import annotations
@@ -30,7 +31,8 @@ class Claims:
         self._root = root
         self._drafts = drafts
         self._held: set[str] = set()
-        self._last_seen: dict[str, tuple[tuple[str, int], float]] = {}
+        self._stamps: dict[str, dict[str, int]] = {}  # by holder and key: the time of the last renewal on its clock
+        self._renewed: dict[str, float] = {}  # by holder: when a renewal was last noticed, on our clock
 
     def acquire(self, key: str) -> str | None:
         """Claim `key`; returns None if this process has the claim now, else a description of its holder.
@@ -43,13 +45,12 @@ class Claims:
                 holder = _holder(path)
                 if holder == Process.current().token:
                     break
-                if holder is not None and not self._has_expired(key, path, holder):
+                if holder is not None and not self._has_expired(holder):
                     return _describe_holder(holder)
                 self._remove(path, holder)
         except OSError as error:
             raise disk_error(error, path) from error
         self._held.add(key)
-        self._last_seen.pop(key, None)
         return None
 
     def release(self, key: str) -> None:
@@ -68,14 +69,17 @@ class Claims:
         """Renew all claims of this process. Thread-safe."""
         for key in tuple(self._held):
             with contextlib.suppress(OSError):  # another process has taken it over, or will
+                os.utime(self._root / key / Process.current().token)
                 os.utime(self._root / key)
 
     def sweep(self) -> None:
-        """Remove the claims of dead processes."""
+        """Remove the claims of dead processes, where possible, and begin to watch the others."""
         for path in subfolders(self._root):
             holder = _holder(path)
             if holder is not None and owner_is_dead(holder):
-                self._remove(path, holder)
+                with contextlib.suppress(OSError):  # the store is read-only
+                    self._remove(path, holder)
+        self._watch()
 
     def _try_create(self, path: Path) -> bool:
         draft = self._draft_path()
@@ -88,26 +92,35 @@ class Claims:
 
     def _remove(self, path: Path, holder: str | None) -> None:
         """Remove a claim if it still belongs to `holder`."""
+        if _holder(path) != holder:
+            return
         draft = self._draft_path()
+        self._drafts.mkdir(parents=True, exist_ok=True)
         if not try_rename(path, draft):
             return
         if _holder(draft) != holder and try_rename(draft, path):
             return  # another process took it over in the meantime
         shutil.rmtree(draft, ignore_errors=True)
 
-    def _has_expired(self, key: str, path: Path, holder: str) -> bool:
+    def _has_expired(self, holder: str) -> bool:
         if owner_is_dead(holder):
             return True
-        try:
-            stamp = (holder, path.stat().st_mtime_ns)
-        except FileNotFoundError:
-            return False
-        now = time.monotonic()  # not compared with the time stamp: the clocks of two hosts may differ
-        last_stamp, since = self._last_seen.get(key, (None, now))
-        if last_stamp != stamp:
-            self._last_seen[key] = (stamp, now)
-            return False
-        return now - since > _EXPIRY_SECONDS
+        self._watch()
+        now = time.monotonic()
+        return now - self._renewed.get(holder, now) > _EXPIRY_SECONDS
+
+    def _watch(self) -> None:
+        """Note which processes have renewed a claim, or taken one, since the last look."""
+        stamps: dict[str, dict[str, int]] = {}
+        for path in subfolders(self._root):
+            with contextlib.suppress(OSError):  # given up in the meantime
+                if (holder := _holder(path)) is not None:
+                    stamps.setdefault(holder, {})[path.name] = path.stat().st_mtime_ns
+        now = time.monotonic()  # not compared with the time stamps: the clocks of two hosts may differ
+        for holder, seen in stamps.items():
+            if not seen.items() <= self._stamps.get(holder, {}).items():
+                self._renewed[holder] = now
+        self._stamps = stamps
 
     def _draft_path(self) -> Path:
         return self._drafts / f"{Process.current().token}~{secrets.token_hex(8)}"

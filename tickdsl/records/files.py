@@ -7,6 +7,7 @@ import os
 import secrets
 import stat
 from pathlib import Path
+from typing import Literal
 
 from tickdsl.errors import TickdslError
 
@@ -40,8 +41,9 @@ def fsync_file(path: Path) -> None:
         os.close(handle)
 
 
-def disk_error(error: OSError, path: Path) -> TickdslError:
-    """The error message for the user for an operating system error at `path`."""
+def disk_error(error: OSError, path: Path, doing: Literal["write", "read"] = "write") -> TickdslError:
+    """The error message for the user for an operating system error at `path`: what failed there, and what to do."""
+    reason = error.strerror or str(error)
     if error.errno in (errno.ENOSPC, errno.EDQUOT):
         return TickdslError(
             f"no space left on the disk for {path}",
@@ -49,7 +51,7 @@ def disk_error(error: OSError, path: Path) -> TickdslError:
         )
     if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
         return TickdslError(
-            f"cannot write {path}: {error.strerror}",
+            f"cannot {doing} {path}: {reason}",
             "change its permissions, or name another folder with --store or --out",
         )
     if error.errno in (errno.ENOTDIR, errno.EEXIST):
@@ -57,6 +59,14 @@ def disk_error(error: OSError, path: Path) -> TickdslError:
             f"{path} cannot be a folder: a file is in the way",
             "remove the file, or name another folder with --store or --out",
         )
-    return TickdslError(
-        f"{path}: {error.strerror or error}", "check the disk, or name another folder with --store or --out"
-    )
+    if error.errno == errno.EFBIG:
+        return TickdslError(
+            f"cannot write {path}: the file is larger than is allowed",
+            "raise the limit (`ulimit -f unlimited`), or use another file system for --store and --out",
+        )
+    if doing == "read":
+        return TickdslError(
+            f"cannot read {path}: {reason}",
+            "check the disk or the network, then run the same command again",
+        )
+    return TickdslError(f"{path}: {reason}", "check the disk, or name another folder with --store or --out")

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
+import time
 from pathlib import Path
 
 from tickdsl.records.process import Process
@@ -25,6 +27,22 @@ def try_rename(source: Path, target: Path) -> bool:
             return False
         raise
     return True
+
+
+def last_change(folder: Path) -> float:
+    """The time of the last change in a folder, in seconds since 1970; files that vanish meanwhile do not count."""
+    times = [0.0]
+    for path in (folder, *folder.rglob("*")):
+        with contextlib.suppress(FileNotFoundError):  # its owner replaced it in the meantime
+            times.append(path.stat().st_mtime)
+    return max(times)
+
+
+def is_abandoned(folder: Path, seconds: float) -> bool:
+    """Whether a folder belongs to a process that cannot be seen from here and has not been changed for `seconds`."""
+    process = Process.from_token(folder.name)
+    owner_unknown = process is None or process.alive() is None
+    return owner_unknown and folder.is_dir() and time.time() - last_change(folder) > seconds
 
 
 def owner_is_dead(name: str) -> bool:

@@ -5,11 +5,10 @@ from __future__ import annotations
 import contextlib
 import secrets
 import shutil
-import time
 from pathlib import Path
 
 from tickdsl.records.files import disk_error
-from tickdsl.records.folders import owner_is_dead, subfolders, try_rename
+from tickdsl.records.folders import is_abandoned, last_change, owner_is_dead, subfolders, try_rename
 from tickdsl.records.process import Process
 
 #: Age after which the unfinished work of a process on another host counts as abandoned.
@@ -39,7 +38,7 @@ class ScratchFolders:
             return mine
         try:
             key_folder.mkdir(parents=True, exist_ok=True)
-            others = sorted(subfolders(key_folder), key=_last_change, reverse=True)
+            others = sorted(subfolders(key_folder), key=last_change, reverse=True)
             for other in others:
                 if owner_is_dead(other.name) and try_rename(other, mine):
                     return mine
@@ -56,31 +55,19 @@ class ScratchFolders:
         key_folder = self._root / key
         own_token = Process.current().token
         for folder in subfolders(key_folder):
-            if folder.name == own_token or owner_is_dead(folder.name) or _is_abandoned(folder):
+            if folder.name == own_token or owner_is_dead(folder.name) or is_abandoned(folder, _ABANDONED_SECONDS):
                 shutil.rmtree(folder, ignore_errors=True)
         with contextlib.suppress(OSError):  # still in use by another process
             key_folder.rmdir()
-
-
-def _is_abandoned(folder: Path) -> bool:
-    process = Process.from_token(folder.name)
-    owner_unknown = process is None or process.alive() is None
-    return owner_unknown and time.time() - _last_change(folder) > _ABANDONED_SECONDS
-
-
-def _last_change(folder: Path) -> float:
-    times = [0.0]
-    for path in (folder, *folder.rglob("*")):
-        with contextlib.suppress(FileNotFoundError):  # its owner replaced it in the meantime
-            times.append(path.stat().st_mtime)
-    return max(times)
 
 
 def _try_copy(source: Path, target: Path, draft: Path) -> bool:
     """Copy a folder that its owner may be changing; False if it changed during the copy."""
     try:
         shutil.copytree(source, draft)
+        copied = try_rename(draft, target)
     except (shutil.Error, FileNotFoundError):
+        copied = False
+    if not copied:
         shutil.rmtree(draft, ignore_errors=True)
-        return False
-    return try_rename(draft, target)
+    return copied

@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import contextlib
 import errno
-import hashlib
 import json
 import re
 import secrets
@@ -27,13 +26,16 @@ import attrs
 from tickdsl.errors import TickdslError
 from tickdsl.records.canonical import json_safe
 from tickdsl.records.claims import Claims
-from tickdsl.records.files import disk_error, fsync_file
-from tickdsl.records.folders import owner_is_dead, subfolders, try_rename
+from tickdsl.records.files import disk_error
+from tickdsl.records.folders import is_abandoned, owner_is_dead, subfolders, try_rename
 from tickdsl.records.process import Process
+from tickdsl.records.result_record import NAME as RESULT
+from tickdsl.records.result_record import VERSION, Damaged, read_record, write_record
 from tickdsl.records.scratch import ScratchFolders
 
-VERSION = 1
-_RESULT = "result.json"
+#: Age after which the draft of a process on another host counts as abandoned: longer than a training writes nothing.
+_ABANDONED_DRAFT_SECONDS = 7 * 86_400.0
+_NOT_WRITABLE = (errno.EROFS, errno.EACCES, errno.EPERM)
 
 
 @attrs.frozen
@@ -72,7 +74,8 @@ class Draft:
 class Store:
     """A folder of results by key, safe for several processes; `claims` keeps them from computing a result twice.
 
-    `warn` receives a message for each damaged result. Raises TickdslError if `root` cannot be used.
+    Reading needs no permission to write: call `prepare_writing` before the first result is made. `warn` receives a
+    message for each damaged result. Raises TickdslError if `root` cannot be used.
     """
 
     def __init__(self, root: Path, warn: Callable[[str], None] | None = None) -> None:
@@ -80,25 +83,27 @@ class Store:
         self._warn = warn or (lambda message: None)
         self._results = self.root / "results"
         self._drafts = self.root / "drafts"
-        unfinished = self.root / "unfinished"
-        self._scratch = ScratchFolders(unfinished, self._drafts)
+        self._unfinished = self.root / "unfinished"
+        self._scratch = ScratchFolders(self._unfinished, self._drafts)
         self.claims = Claims(self.root / "claims", self._drafts)
-        try:
-            for folder in (self._results, self._drafts, unfinished):
+        with self._disk_errors():
+            self._sweep()
+
+    def prepare_writing(self) -> None:
+        """Create the folders of the store. Raises TickdslError if it cannot be written."""
+        with self._disk_errors():
+            for folder in (self._results, self._drafts, self._unfinished):
                 folder.mkdir(parents=True, exist_ok=True)
             probe = self._drafts / self._unique_name()
             probe.mkdir()
             probe.rmdir()
-            self._sweep()
-        except OSError as error:
-            raise disk_error(error, self.root) from error
 
     def __contains__(self, key: str) -> bool:
         return self.check(key, hashes=False)
 
     def keys(self) -> Iterator[str]:
         """The keys of all finished results, in no particular order."""
-        for record in self._results.glob(f"*/*/{_RESULT}"):
+        for record in self._results.glob(f"*/*/{RESULT}"):
             yield record.parent.name
 
     def get(self, key: str) -> Result:
@@ -127,12 +132,12 @@ class Store:
         try:
             with self._disk_errors():
                 draft.folder.mkdir(parents=True)
-            with self._disk_errors(only=(errno.ENOSPC, errno.EDQUOT, errno.EROFS)):
+            with self._disk_errors(only=(errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EFBIG)):
                 yield draft
             if draft.data is None:
                 raise RuntimeError(f"the block that writes {key} ended without draft.finish()")
             with self._disk_errors():
-                self._write_manifest(draft)
+                write_record(draft.folder, draft.data)
                 self._publish(draft, place)
         finally:
             shutil.rmtree(draft.folder, ignore_errors=True)
@@ -148,6 +153,7 @@ class Store:
         place = self._result_folder(key)
         trash = self._drafts / self._unique_name()
         with self._disk_errors():
+            self._drafts.mkdir(parents=True, exist_ok=True)
             try_rename(place, trash)
             shutil.rmtree(trash, ignore_errors=True)
             self._scratch.forget(key)
@@ -169,24 +175,6 @@ class Store:
     def _unique_name(self) -> str:
         return f"{Process.current().token}~{secrets.token_hex(8)}"
 
-    def _write_manifest(self, draft: Draft) -> None:
-        """Write result.json with the size and hash of every file, and sync all files to the disk.
-
-        Folders are not synced: after a power failure the newest results may be missing, and are computed again.
-        """
-        files = sorted(path for path in draft.folder.rglob("*") if path.is_file())
-        listed = {
-            path.relative_to(draft.folder).as_posix(): {"size": path.stat().st_size, "sha256": _sha256(path)}
-            for path in files
-        }
-        record = draft.folder / _RESULT
-        record.write_text(json.dumps({**(draft.data or {}), "files": listed}, allow_nan=False))
-        mode = record.stat().st_mode & 0o666  # as the umask allows, also for files that were created with 0600
-        for path in files:
-            path.chmod(mode)
-        for path in [record, *files]:
-            fsync_file(path)
-
     def _publish(self, draft: Draft, place: Path) -> None:
         place.parent.mkdir(parents=True, exist_ok=True)
         while not try_rename(draft.folder, place):
@@ -197,74 +185,49 @@ class Store:
 
     def _load_checked(self, key: str, hashes: bool) -> dict[str, Any] | None:
         place = self._result_folder(key)
-        text = self._read_record(place)
-        if text is None:
-            return None
-        try:
-            data: dict[str, Any] = json.loads(text)
-            if data["v"] != VERSION:
-                raise TickdslError(
-                    f"{place} was written by another version of tickdsl (format {data['v']}, not {VERSION})",
-                    "use that version, or name another folder with --store",
-                )
-            mismatches = data["key"] != key or [
-                name for name, file in data["files"].items() if not _intact(place / name, file, hashes)
-            ]
-        except (ValueError, KeyError, TypeError, AttributeError):
-            self._set_aside(place, "result.json is unreadable")
-            return None
-        if mismatches:
-            problem = "it has another key" if mismatches is True else f"changed or missing: {', '.join(mismatches)}"
-            self._set_aside(place, problem)
-            return None
-        return data
-
-    def _read_record(self, place: Path) -> bytes | None:
-        """The content of result.json; None if there is no result, or only one without a record, which is set aside."""
-        for _ in range(2):  # again if another process published the result after the first look
+        for last_look in (False, True):
             try:
-                return (place / _RESULT).read_bytes()
-            except FileNotFoundError:
-                if not place.exists():
-                    return None
-            except OSError as error:
-                raise disk_error(error, place) from error
-        self._set_aside(place, "result.json is missing")
+                return read_record(place, key, hashes)
+            except Damaged as damage:
+                # The second look is for a process that replaced the result during the first one.
+                if last_look:
+                    self._set_aside(place, key, str(damage))
         return None
 
-    def _set_aside(self, place: Path, reason: str) -> None:
+    def _set_aside(self, place: Path, key: str, reason: str) -> None:
         """Move a damaged result to ROOT/damaged and warn about it."""
-        if not place.exists():
-            return  # another process has moved it in the meantime
         aside = self.root / "damaged" / f"{place.name}-{secrets.token_hex(4)}"
         try:
             aside.parent.mkdir(exist_ok=True)
             moved = try_rename(place, aside)
         except OSError as error:
-            raise disk_error(error, aside) from error
-        if moved:
-            self._warn(f"a stored result is damaged ({reason}); it was moved to {aside} and will be computed again")
+            if error.errno not in _NOT_WRITABLE:
+                raise disk_error(error, aside) from error
+            self._warn(f"a stored result is damaged ({reason}); {place} cannot be moved away: {error.strerror}")
+            return
+        if not moved:
+            return  # another process has moved it in the meantime
+        try:
+            read_record(aside, key, hashes=True)
+        except Damaged:
+            pass
+        except TickdslError:
+            try_rename(aside, place)
+            raise
+        else:  # another process had replaced it just before
+            if not try_rename(aside, place):  # and one more since then, which is as good
+                shutil.rmtree(aside, ignore_errors=True)
+            return
+        self._warn(f"a stored result is damaged ({reason}); it was moved to {aside} and will be computed again")
 
     def _sweep(self) -> None:
-        """Remove the drafts and claims of dead processes, and the checkpoints of finished steps."""
+        """Remove the drafts and claims of dead processes, and the checkpoints of finished steps, where possible."""
         for draft in subfolders(self._drafts):
-            if owner_is_dead(draft.name):
-                shutil.rmtree(draft, ignore_errors=True)
+            with contextlib.suppress(OSError):
+                if owner_is_dead(draft.name) or is_abandoned(draft, _ABANDONED_DRAFT_SECONDS):
+                    shutil.rmtree(draft, ignore_errors=True)
         self.claims.sweep()
         for key in self._scratch.pending():
-            if (self._results / key[:2] / key / _RESULT).exists():
-                self._scratch.forget(key)
-
-
-def _intact(path: Path, recorded: Mapping[str, Any], hashes: bool) -> bool:
-    try:
-        if path.stat().st_size != recorded["size"]:
-            return False
-        return not hashes or _sha256(path) == recorded["sha256"]
-    except OSError:
-        return False
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+            with contextlib.suppress(OSError):
+                if (self._results / key[:2] / key / RESULT).exists():
+                    self._scratch.forget(key)

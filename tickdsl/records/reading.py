@@ -1,0 +1,41 @@
+"""Read files that a network file system may briefly fail to deliver."""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import TypeVar
+
+T = TypeVar("T")
+
+#: Errors that pass: a file replaced on the server, a server that is busy or restarts, a cable.
+_TRANSIENT = frozenset(
+    getattr(errno, name, 0) for name in ("ESTALE", "EIO", "EAGAIN", "EBUSY", "ETIMEDOUT", "EREMOTEIO")
+)
+#: Seconds to wait before each further attempt.
+_DELAYS = (0.05, 0.3, 1.5)
+
+
+def patiently(read: Callable[[], T]) -> T:
+    """The result of `read`, tried again after an error that may pass. Raises the last OSError."""
+    for delay in _DELAYS:
+        try:
+            return read()
+        except OSError as error:
+            if error.errno not in _TRANSIENT:
+                raise
+            time.sleep(delay)
+    return read()
+
+
+def file_digest(path: Path) -> str:
+    """The SHA-256 of a file's content. Raises OSError if it cannot be read."""
+
+    def read() -> str:
+        with path.open("rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
+
+    return patiently(read)
