@@ -1,8 +1,17 @@
-"""The base class of errors that are shown to the user without a traceback."""
+"""The base class of errors that are shown to the user without a traceback, and how to recognise lack of memory."""
 
 from __future__ import annotations
 
 from tickdsl.printable import printable
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether memory has run out, of the machine or of a GPU; torch has classes and words of its own for that."""
+    return (
+        isinstance(error, MemoryError)
+        or type(error).__name__ == "OutOfMemoryError"
+        or (isinstance(error, RuntimeError) and "can't allocate memory" in str(error))
+    )
 
 
 class TickdslError(Exception):

@@ -70,7 +70,7 @@ def test_a_truncated_or_foreign_file_is_replaced(cache: Path, content: str) -> N
     (path,) = cache.glob("*.json")
     path.write_text(content)
     assert small().to_json() == traced
-    assert path.read_text() == traced
+    assert path.read_text().partition("\n")[2] == traced
 
 
 def test_an_unwritable_cache_is_ignored(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

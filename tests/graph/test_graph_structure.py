@@ -196,3 +196,19 @@ def test_a_norm_without_parameters_knows_its_width() -> None:
     model = nn.Sequential(nn.Conv2d(2, 6, 1), nn.InstanceNorm2d(6), nn.ReLU(), nn.Conv2d(6, 2, 1))
     graph = trace(model, torch.zeros(1, 2, 4, 4))
     assert compact(model, graph, Structure.dense(graph).remove("0", [1, 2]))[1].num_features == 4
+
+
+def test_equal_structures_have_equal_files(tmp_path) -> None:
+    structure = DENSE.remove("0", {1, 4}).remove("3", {0})
+    contents = set()
+    for number in range(8):
+        structure.save(tmp_path / str(number))
+        contents.add((tmp_path / str(number)).read_bytes())
+        assert Structure.load(tmp_path / str(number)) == structure
+    assert len(contents) == 1
+
+
+def test_a_structure_that_cannot_be_written_says_why(tmp_path) -> None:
+    with pytest.raises(FileNotFoundError) as caught:
+        DENSE.save(tmp_path / "no" / "folder")
+    assert caught.value.filename == str(tmp_path / "no" / "folder")

@@ -13,7 +13,9 @@ if sys.argv[:1] == ["-m"] and not sys.flags.safe_path:
     del sys.path[0]
 
 import argparse
+import os
 from collections.abc import Sequence
+from pathlib import Path
 
 from tickdsl import __version__
 from tickdsl.cli import (
@@ -34,7 +36,8 @@ from tickdsl.cli import (
 )
 from tickdsl.cli.arguments import HelpFormatter, Parser, format_examples
 from tickdsl.cli.output import OK, USAGE, accept_every_character, discard_broken_streams, echo, ignore_closed_output
-from tickdsl.errors import TickdslError
+from tickdsl.errors import TickdslError, is_out_of_memory
+from tickdsl.records.files import disk_error
 
 _VERBS = (init, check, explain, fmt, plan, run, watch, replay, ls, control, report, graph, lsp, completion)
 _EXAMPLES = (
@@ -70,12 +73,20 @@ def main(argv: Sequence[str] | None = None) -> int:
         return OK
     except OSError as error:
         with ignore_closed_output():
-            echo(f"tickdsl: cannot write the output: {error.strerror or error}", file=sys.stderr)
+            if error.filename is None:  # of a stream
+                echo(f"tickdsl: cannot write the output: {error.strerror or error}", file=sys.stderr)
+            else:
+                echo(f"tickdsl: {disk_error(error, Path(os.fsdecode(error.filename)), 'read')}", file=sys.stderr)
         discard_broken_streams()
         return USAGE
     except KeyboardInterrupt:
         echo("tickdsl: interrupted", file=sys.stderr)
         return 130
+    except Exception as error:
+        if not is_out_of_memory(error):
+            raise
+        echo("tickdsl: out of memory\n  help: use a smaller network or data set, or fewer --jobs", file=sys.stderr)
+        return USAGE
 
 
 def build_parser() -> argparse.ArgumentParser:

@@ -19,15 +19,30 @@ def load_or_trace(folder: Path, key: str, make: Callable[[], ModelGraph]) -> Mod
     """Load the graph cached under `key` in `folder`, or call `make` and cache its result.
 
     The key identifies the network and its input shape; the versions of torch, torchvision and tickdsl are added to it.
-    A file that cannot be read is replaced.
+    A file that is damaged is replaced: its first line is the checksum of the rest.
     """
     path = cache_path(folder, key)
+    cached = _read(path)
+    if cached is not None:
+        return cached
+    graph = make()
+    _write(path, graph.to_json())
+    return graph
+
+
+def _read(path: Path) -> ModelGraph | None:
+    """The graph in a file; None if there is none, or it is damaged."""
     try:
-        return ModelGraph.from_json(path.read_text(encoding="utf-8"))
-    except (FileNotFoundError, ValueError, KeyError, TypeError):
-        graph = make()
-        _write(path, graph.to_json())
-        return graph
+        checksum, _, content = path.read_bytes().partition(b"\n")
+    except FileNotFoundError:
+        return None
+    if checksum != _checksum(content):
+        return None
+    return ModelGraph.from_json(content.decode())
+
+
+def _checksum(content: bytes) -> bytes:
+    return hashlib.sha256(content).hexdigest().encode()
 
 
 def cache_path(folder: Path, key: str) -> Path:
@@ -50,10 +65,11 @@ def _version(package: str) -> str:
 def _write(path: Path, text: str) -> None:
     """Write atomically; safe with concurrent writers."""
     path.parent.mkdir(parents=True, exist_ok=True)
+    content = text.encode()
     handle, name = tempfile.mkstemp(dir=path.parent, suffix=".part")
     try:
-        with os.fdopen(handle, "w", encoding="utf-8") as file:
-            file.write(text)
+        with os.fdopen(handle, "wb") as file:
+            file.write(_checksum(content) + b"\n" + content)
         Path(name).replace(path)
     except BaseException:
         Path(name).unlink(missing_ok=True)

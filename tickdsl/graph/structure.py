@@ -16,7 +16,7 @@ from typing import Any
 import attrs
 import numpy as np
 from safetensors import SafetensorError, safe_open
-from safetensors.numpy import save_file
+from safetensors.numpy import save
 
 from tickdsl.errors import TickdslError
 from tickdsl.graph.arrays import BoolArray, IntArray, readonly_ints
@@ -169,11 +169,15 @@ class Structure:
         return hash(self._digest)
 
     def save(self, path: Path | str) -> None:
-        """Write the structure to a safetensors file, with one bit per masked weight."""
+        """Write the structure to a safetensors file, with one bit per masked weight; equal structures give equal bytes.
+
+        Raises OSError if the file cannot be written.
+        """
         tensors: dict[str, Any] = {f"kept/{name}": np.asarray(units) for name, units in self.kept.items()}
         tensors |= {f"mask/{name}": np.packbits(mask) for name, mask in self.masks.items()}
         about = {"extent": attrs.asdict(self.extent), "removed_blocks": sorted(self.removed_blocks)}
-        save_file(tensors, path, metadata={"tickdsl-structure": FORMAT, "about": json.dumps(about)})
+        metadata = {"tickdsl-structure": FORMAT, "about": json.dumps(about, sort_keys=True)}
+        Path(path).write_bytes(_with_sorted_header(save(tensors, metadata)))
 
     @classmethod
     def load(cls, path: Path | str) -> Structure:
@@ -199,6 +203,14 @@ class Structure:
                 masks[name] = _unpack(value, shapes[name])
         extent = Extent(extent_fields["groups"], extent_fields["fixed"], extent_fields["blocks"], shapes)
         return cls(extent, kept, frozenset(about["removed_blocks"]), masks)
+
+
+def _with_sorted_header(content: bytes) -> bytes:
+    """A safetensors file with the entries of its header in order: safetensors writes metadata in a random one."""
+    end = 8 + int.from_bytes(content[:8], "little")
+    header = json.dumps(json.loads(content[8:end]), sort_keys=True, separators=(",", ":")).encode()
+    header += b" " * (-len(header) % 8)  # the tensors begin at a multiple of 8
+    return len(header).to_bytes(8, "little") + header + content[end:]
 
 
 def _unpack(bits: Any, shape: Shape) -> BoolArray:

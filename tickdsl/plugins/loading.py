@@ -10,7 +10,7 @@ import traceback
 from collections.abc import Callable
 from typing import Any, TypeVar
 
-from tickdsl.errors import TickdslError
+from tickdsl.errors import TickdslError, is_out_of_memory
 from tickdsl.plugins import static_description
 from tickdsl.plugins.entry_points import Plugin, PluginError, require_plugin
 from tickdsl.plugins.source_digest import source_digest
@@ -68,10 +68,10 @@ def call_plugin(plugin: Plugin, function: Callable[..., T], *args: Any, **kwargs
     """
     try:
         return function(*args, **kwargs)
-    except (TickdslError, MemoryError):
+    except TickdslError:
         raise
     except Exception as error:
-        if type(error).__name__ == "OutOfMemoryError":
+        if is_out_of_memory(error):
             raise
         raise PluginError(f"`{plugin.name}` raised {describe_error(error)}", error_location(error, plugin)) from error
 

@@ -71,11 +71,15 @@ class EventWriter:
         return True
 
     def close(self) -> None:
-        """Sync the file to the disk and close it."""
+        """Sync the file to the disk and close it. Raises TickdslError if what was written last does not fit."""
         with self._lock:
-            if not self._file.closed:
-                os.fsync(self._file.fileno())
+            try:
+                if not self._file.closed:
+                    self._file.flush()
+                    os.fsync(self._file.fileno())
                 self._file.close()
+            except OSError as error:
+                raise disk_error(error, self._path) from error
 
     def __enter__(self) -> EventWriter:
         return self

@@ -185,3 +185,18 @@ def test_graphs_are_cached_by_key(tmp_path) -> None:
         path.write_text("{broken")
     assert load_or_trace(tmp_path, "linear", make).to_json() == first.to_json()
     assert len(made) == 3
+
+
+def test_a_flipped_bit_in_a_cached_graph_is_noticed(tmp_path) -> None:
+    """A graph with a damaged name or number may still be read, and fail much later."""
+    graph = trace(nn.Sequential(nn.Linear(3, 4), nn.ReLU(), nn.Linear(4, 2)), torch.zeros(1, 3))
+    load_or_trace(tmp_path, "net", lambda: graph)
+    (path,) = tmp_path.iterdir()
+    intact = path.read_bytes()
+    for position in range(0, len(intact), max(1, len(intact) // 40)):
+        damaged = bytearray(intact)
+        damaged[position] ^= 1 << position % 8
+        path.write_bytes(damaged)
+        assert load_or_trace(tmp_path, "net", lambda: graph) is graph
+        assert path.read_bytes() == intact
+    assert load_or_trace(tmp_path, "net", lambda: None) is not graph

@@ -9,13 +9,12 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from tickdsl.engine.dense_networks import DenseNetwork, dense_network
 from tickdsl.engine.hooks import Hooks
 from tickdsl.engine.machine.machine_choices import machine_choices
-from tickdsl.engine.steps.result_files import STRUCTURE, WEIGHTS, result_record
+from tickdsl.engine.steps.result_files import STRUCTURE, load_weights, result_record
 from tickdsl.engine.steps.settings import Settings
 from tickdsl.errors import TickdslError
 from tickdsl.graph.model import ModelGraph
@@ -101,7 +100,7 @@ class Context:
     def weights(self, key: str, target: Structure, graph: ModelGraph) -> dict[str, Tensor]:
         """The state dict that a step has stored, sliced to the structure `target`; this is how weights are rewound."""
         result = self._result(key)
-        state: dict[str, Tensor] = load_file(result.folder / WEIGHTS)
+        state = load_weights(result.folder)
         source = self.structure(result.data["parts"]["parents"].get("structure"), graph)
         return slice_state_dict(graph, state, source, target)
 

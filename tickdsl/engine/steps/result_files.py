@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import errno
+import os
 import platform
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors.torch import save_file
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from tickdsl import __version__
@@ -20,9 +24,28 @@ WEIGHTS, STRUCTURE = "weights.safetensors", "structure.safetensors"
 
 
 def save_weights(folder: Path, state: Mapping[str, Tensor]) -> None:
-    """Save a state dict as safetensors, on the CPU and contiguous."""
+    """Save a state dict as safetensors, on the CPU and contiguous. Raises OSError if the file cannot be written."""
     plain = {name: tensor.detach().to("cpu").contiguous().clone() for name, tensor in state.items()}
-    save_file(plain, folder / WEIGHTS)
+    try:
+        save_file(plain, folder / WEIGHTS)
+    except SafetensorError as error:
+        raise _as_os_error(error, folder / WEIGHTS) from error
+
+
+def load_weights(folder: Path) -> dict[str, Tensor]:
+    """The state dict that `save_weights` has saved. Raises OSError if it cannot be read."""
+    try:
+        state: dict[str, Tensor] = load_file(folder / WEIGHTS)
+    except SafetensorError as error:
+        raise _as_os_error(error, folder / WEIGHTS) from error
+    return state
+
+
+def _as_os_error(error: SafetensorError, path: Path) -> OSError:
+    """The error of the operating system that safetensors reports in words."""
+    number = re.search(r"(?:os error|code:) (\d+)", str(error))
+    code = int(number[1]) if number else errno.EIO
+    return OSError(code, os.strerror(code) if number else str(error), str(path))
 
 
 def result_record(step: Step, metrics: Mapping[str, Any], seconds: float, settings: Settings) -> dict[str, Any]:

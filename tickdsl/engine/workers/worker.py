@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import os
 import time
 import traceback
 from collections.abc import Callable, Sequence
 from contextlib import nullcontext
+from pathlib import Path
 
 import torch
 
@@ -31,8 +33,9 @@ from tickdsl.engine.steps.context import Context
 from tickdsl.engine.steps.operations import run_step
 from tickdsl.engine.steps.settings import Settings
 from tickdsl.engine.steps.stacking import run_stacked_steps
-from tickdsl.errors import TickdslError
+from tickdsl.errors import TickdslError, is_out_of_memory
 from tickdsl.plugins import allow_code
+from tickdsl.records.files import disk_error
 from tickdsl.training.devices import deterministic_algorithms, limit_memory, use_threads
 
 #: How often a worker checks for a new command while it is paused.
@@ -102,11 +105,14 @@ class Worker:
             return outcomes_for_all("stopped")
         except TickdslError as error:
             return outcomes_for_all("failed", error.message, error.hint)
-        except (MemoryError, torch.OutOfMemoryError) as error:
-            first_line = (str(error).splitlines() or [""])[0]
-            hint = "use a smaller batch or fewer --jobs" + ("" if len(tasks) == 1 else ", or --stack 1")
-            return outcomes_for_all("failed", f"out of memory: {first_line}".rstrip(": "), hint)
         except Exception as error:
+            if is_out_of_memory(error):
+                first_line = (str(error).splitlines() or [""])[0]
+                hint = "use a smaller batch or fewer --jobs" + ("" if len(tasks) == 1 else ", or --stack 1")
+                return outcomes_for_all("failed", f"out of memory: {first_line}".rstrip(": "), hint)
+            if isinstance(error, OSError) and error.filename is not None:
+                told = disk_error(error, Path(os.fsdecode(error.filename)), "read")
+                return outcomes_for_all("failed", told.message, told.hint, traceback.format_exc())
             return outcomes_for_all("failed", f"{type(error).__name__}: {error}", None, traceback.format_exc())
         return outcomes_for_all("done")
 
