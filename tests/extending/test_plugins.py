@@ -346,12 +346,72 @@ def test_the_source_digest_covers_imported_project_modules(tmp_path: Path, monke
     first = source_digest("own_box.scores")
     assert first is not None
     for name in texts:
-        (tmp_path / name).write_text(texts[name] + "# edited\n")
+        (tmp_path / name).write_text(texts[name] + "edited = 1\n")
         changed = source_digest("own_box.scores") != first
         assert changed is (name in ("own_box/scores.py", "own_box/tools.py", "own_box/deep.py", "own_beside.py")), name
         (tmp_path / name).write_text(texts[name])
     assert source_digest("own_box.scores") == first
     assert "own_box" not in sys.modules
+
+
+CODE = """\
+import math
+
+
+class Score:
+    units = ("filters",)
+
+    def __call__(self, rows, power=2):
+        if power == 2:
+            return rows.pow(power).sum(1)
+        return sum(rows ** 2.0, start=None) + math.inf
+"""
+
+
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [
+        ("import math", "# what it is\nimport math  # and why"), ("import math", '"""What it is."""\n\nimport math'),
+        ("Score:", 'Score:\n    """A score."""\n'), ("power=2):", 'power=2):\n        "It scores."'), ("\n", "\r\n"),
+        ("(rows ** 2.0, start=None)", "(\n            (rows**2.0), start=None,\n        )"), ("    ", "  "),
+        ('"filters"', "'filters'"), ("2.0", "2.00"),
+    ],
+)  # fmt: skip
+def test_comments_layout_and_docstrings_are_no_part_of_the_code(
+    old: str, new: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.syspath_prepend(tmp_path)
+    (tmp_path / "own_layout.py").write_text(CODE)
+    first = source_digest("own_layout")
+    (tmp_path / "own_layout.py").write_bytes(CODE.replace(old, new).encode())
+    assert source_digest("own_layout") == first
+
+
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [
+        ("2.0", "2"), ("== 2", "== True"), ("None", "0"), ("None", "False"), ("pow", "mul"), ("sum(1)", "sum(-1)"),
+        ("start=None", "None"), ("power=2", "power=3"), ("power=2", "*, power=2"), ("if power", "while power"),
+        ('("filters",)', '["filters"]'), ('("filters",)', '("filters")'), ("rows **", "rows *"), ("inf\n", "inf + 0\n"),
+        ("        return sum", "            return sum"), ('"filters"', 'b"filters"'),
+        ("import math", "import cmath as math"),
+    ],
+)  # fmt: skip
+def test_every_other_edit_is(old: str, new: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(tmp_path)
+    (tmp_path / "own_edited.py").write_text(CODE)
+    first = source_digest("own_edited")
+    (tmp_path / "own_edited.py").write_text(CODE.replace(old, new))
+    assert source_digest("own_edited") != first
+
+
+def test_code_that_cannot_be_described_counts_by_its_bytes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(tmp_path)
+    digests = set()
+    for text in ("def", "def # comment", "x = " + "-" * 3000 + "1", "x = " + "-" * 3000 + "1  # comment"):
+        (tmp_path / "own_odd.py").write_text(text)
+        digests.add(source_digest("own_odd"))
+    assert len(digests) == 4 and None not in digests
 
 
 def test_code_changed_during_a_run_is_rejected(sandbox: Any) -> None:

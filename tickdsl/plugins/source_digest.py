@@ -9,15 +9,17 @@ from importlib.machinery import ModuleSpec
 from pathlib import Path
 
 from tickdsl.plugins.static_description import absolute_module, find_module, parse_module, read_source_bytes
+from tickdsl.plugins.syntax_text import syntax_text
 
 #: Folders of installed packages, where modules in the same folder belong to other projects.
 _INSTALLED = ("site-packages", "dist-packages")
 
 
 def source_digest(module: str) -> str | None:
-    """SHA-256 of the source of a module and of the project modules that it imports, directly or indirectly.
+    """SHA-256 of the code of a module and of the project modules that it imports, directly or indirectly.
 
-    Project modules are those in the same top-level package or folder. Returns None if the module has no source file.
+    Comments, layout and docstrings do not count. Project modules are those in the same top-level package or folder.
+    Returns None if the module has no source file.
     """
     sources: dict[str, bytes] = {}
     queue = [module]
@@ -27,7 +29,7 @@ def source_digest(module: str) -> str | None:
         data = read_source_bytes(spec) if spec is not None else None
         if spec is None or data is None or name in sources:
             continue
-        sources[name] = data
+        sources[name] = _without_comments(spec, data)
         queue += [other for other in _imported_modules(spec, name) if _same_project(other, module)]
     if module not in sources:
         return None
@@ -35,6 +37,15 @@ def source_digest(module: str) -> str | None:
     for name in sorted(sources):
         digest.update(f"{name} {len(sources[name])}\n".encode() + sources[name])
     return digest.hexdigest()
+
+
+def _without_comments(spec: ModuleSpec, data: bytes) -> bytes:
+    """The syntax of a module; its content if it cannot be parsed."""
+    tree = parse_module(spec)
+    try:
+        return data if tree is None else syntax_text(tree).encode("utf-8", "backslashreplace")
+    except RecursionError:
+        return data
 
 
 def _imported_modules(spec: ModuleSpec, module: str) -> Iterator[str]:

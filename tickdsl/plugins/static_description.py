@@ -135,7 +135,7 @@ def _parse_file(path: str, mtime_ns: int, size: int) -> ast.Module | None:
 def _parse(data: bytes) -> ast.Module | None:
     try:
         return ast.parse(data)
-    except (SyntaxError, ValueError):
+    except (SyntaxError, ValueError, RecursionError, MemoryError):  # the last two for deeply nested code
         return None  # the import will report the error
 
 
