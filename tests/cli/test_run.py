@@ -104,6 +104,34 @@ def test_fresh_does_it_all_again_with_the_same_bits(harness: Any) -> None:
     assert harness.weight_bytes() == before
 
 
+@pytest.mark.slow
+def test_a_fresh_run_that_was_stopped_is_continued(harness: Any) -> None:
+    head = "model small-cnn width=0.5\ndata synthetic size=8 train=256 test=64\n"
+    harness.write("train 6ep lr=0.1 batch=32\nprune filters 30%; rewind weights\n", head=head)
+    harness.run()
+    before, all_steps = harness.weight_bytes(), harness.started_steps
+
+    def trained_half() -> bool:
+        return any(event.epoch >= 3 for event in harness.events_of("step.progress"))
+
+    with harness.stopping(trained_half, poll_seconds=0.0):
+        assert harness.run("--fresh", "--fresh").exit == 4
+    assert harness.weight_bytes() == before, "stopped, but what was stored is gone"
+    stopped = harness.steps_ended("done")
+    assert not harness.steps_ended("stored")
+    (start,) = harness.events_of("run.start")
+    assert start.argv.count("--fresh") == 1, "a second --fresh would start over"
+
+    result = harness.run("--fresh")
+    assert result.exit == 0
+    assert "continuing a --fresh run" in result.err
+    assert sorted([*stopped, *harness.started_steps]) == sorted(all_steps)
+    assert next(event.epoch for event in harness.events_of("step.progress")) > 3
+    assert harness.weight_bytes() == before
+    harness.run("--fresh")
+    assert sorted(harness.started_steps) == sorted(all_steps), "the fresh run before was complete"
+
+
 def test_only_runs_the_arms_named(harness: Any) -> None:
     harness.write("arm a { prune weights 30%; rewind lr }\narm b { prune weights 40%; rewind lr }\ncompare a, b\n")
     harness.run("--only", "b")

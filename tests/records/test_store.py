@@ -173,17 +173,6 @@ def test_scratch_is_stable_and_goes_when_the_result_lands(tmp_path: Path) -> Non
     assert not list((tmp_path / "unfinished").iterdir())
 
 
-def test_a_discarded_result_is_gone_with_its_scratch(tmp_path: Path) -> None:
-    store = Store(tmp_path)
-    put(store)
-    (store.scratch(KEY) / "checkpoint").write_bytes(b"1")
-    store.discard(KEY)
-    assert KEY not in store
-    assert not list(store.scratch(KEY).iterdir())
-    store.discard(KEY)
-    assert not list((tmp_path / "drafts").iterdir())
-
-
 def test_a_diverged_training_can_be_kept(tmp_path: Path) -> None:
     store = Store(tmp_path)
     with store.writing(KEY) as draft:

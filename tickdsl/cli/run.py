@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import os
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -81,7 +82,13 @@ def add(verbs: Verbs) -> None:
     display.add_argument("--detach", action="store_true", help="start the run in the background and return")
     run.add_argument("--into", metavar="DIR", type=Path, help=argparse.SUPPRESS)
     run.add_argument("--no-tensorboard", action="store_true", help="do not write TensorBoard files")
-    run.add_argument("--fresh", action="store_true", help="run every step again, even if its result is stored")
+    run.add_argument(
+        "--fresh",
+        action="count",
+        default=0,
+        help="run every step again, even if its result is stored; "
+        "a --fresh run that was stopped is continued, unless --fresh is given twice (default: use stored results)",
+    )
     run.add_argument("--dry-run", action="store_true", help="show the steps without running them, like `tickdsl plan`")
     add_only_option(run)
     run.add_argument(
@@ -154,7 +161,7 @@ def _run_in_process(arguments: argparse.Namespace, plan: Plan) -> int:
     from tickdsl.results.plain_progress import PlainProgress
     from tickdsl.results.state_builder import StateBuilder
 
-    command = ("tickdsl", *user_arguments(arguments.argv))
+    command = ("tickdsl", *_resuming_arguments(user_arguments(arguments.argv)))
     live = False if arguments.plain or arguments.into is not None else None
     progress = PlainProgress(sys.stderr, live=live)
     builder = StateBuilder()
@@ -165,7 +172,8 @@ def _run_in_process(arguments: argparse.Namespace, plan: Plan) -> int:
         jobs=arguments.jobs,
         stack=arguments.stack,
         device=arguments.device,
-        fresh=arguments.fresh,
+        fresh=arguments.fresh > 0,
+        start_over=arguments.fresh > 1,
         deterministic=arguments.deterministic,
         checkpoint_seconds=arguments.checkpoint_every,
         folder=arguments.into,
@@ -190,3 +198,10 @@ def _run_in_process(arguments: argparse.Namespace, plan: Plan) -> int:
     with ignore_closed_output():
         echo(closing_message(builder.state, run.paths), file=sys.stderr)
     return run.exit
+
+
+def _resuming_arguments(arguments: Sequence[str]) -> tuple[str, ...]:
+    """The arguments that continue a run: a second `--fresh` would start over."""
+    return tuple(
+        word for index, word in enumerate(arguments) if word != "--fresh" or "--fresh" not in arguments[:index]
+    )

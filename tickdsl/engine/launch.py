@@ -41,6 +41,7 @@ from tickdsl.records.control import ControlReader
 from tickdsl.records.event_decode import EventRecord
 from tickdsl.records.event_log import EventWriter
 from tickdsl.records.files import write_atomically
+from tickdsl.records.generations import join_generation
 from tickdsl.records.paths import RunPaths, new_run
 from tickdsl.records.process import Process
 from tickdsl.records.store import Store
@@ -55,8 +56,9 @@ class LaunchOptions:
 
     `jobs` None uses the default of the machine. `stack` None stacks as many trainings as is measured to be faster.
     `deterministic` gives a run on CUDA the same bits each time, one training at a time in each job, since stacked ones
-    differ in their last bits from single ones.
-    `folder` is the existing folder of the run; None creates one in `out`. `argv` is the command of the user.
+    differ in their last bits from single ones. `fresh` runs every step again, even if its result is stored, except those
+    that an unfinished fresh run of the same steps has made; `start_over` runs these again too. `folder` is the existing
+    folder of the run; None creates one in `out`. `argv` is the command of the user.
     """
 
     store: Path = Path(".tick/store")
@@ -66,6 +68,7 @@ class LaunchOptions:
     stack: int | None = None
     device: str = "auto"
     fresh: bool = False
+    start_over: bool = False
     deterministic: bool = False
     checkpoint_seconds: float = 30.0
     folder: Path | None = None
@@ -91,7 +94,8 @@ def launch(
     device = resolve_device(options.device)
     study = prepare_study(plan, options.data, device)
     warnings: list[str] = []
-    store = Store(options.store, warn=warnings.append)
+    generation = join_generation(options.store, study.graph, options.start_over) if options.fresh else None
+    store = Store(options.store, warnings.append, generation)
     jobs = options.jobs or default_jobs(device.type, study, options.data)
     if options.deterministic:
         warnings += _undetermined_results(study, store)
@@ -105,6 +109,7 @@ def launch(
         stack=1 if options.deterministic else options.stack,
         deterministic=options.deterministic,
         allow_code=code_allowed(),
+        generation=generation,
     )
     paths = RunPaths(options.folder) if options.folder is not None else new_run(options.out, plan.name)
     write_atomically(paths.plan, text.encode())
@@ -124,7 +129,6 @@ def launch(
             store,
             emit,
             ControlReader(paths.control),
-            fresh=options.fresh,
             step_cost=step_cost(study, options.data),
             stack=settings.stack or default_stack(device.type),
         )
@@ -139,11 +143,15 @@ def launch(
         message: str | None = None
         try:
             emit(_run_start(plan, paths, options, jobs, str(device)))
-            emit(plan_resolved_event(study, lambda key: key in store and not options.fresh, notes))
+            emit(plan_resolved_event(study, store.__contains__, notes))
+            if generation is not None and (number := generation.number_made):
+                emit(events.Log(message=f"continuing a --fresh run that has made {plural(number, 'step')} anew"))
             for network_event in network_events(plan, options.data):
                 emit(network_event)
             with heartbeat(emit, store.claims.renew), _signals_handled(interpreter):
                 exit_code = interpreter.run(start_workers)
+            if generation is not None and exit_code == OK:
+                generation.finish()
             if interpreter.failures:
                 message = f"{plural(len(interpreter.failures), 'step')} failed"
         except KeyboardInterrupt:
@@ -152,6 +160,8 @@ def launch(
             message = error.message
             raise
         finally:
+            if generation is not None:
+                generation.leave()
             emit(
                 events.RunEnd(
                     status=_STATUS[exit_code], seconds=time.monotonic() - start_time, exit=exit_code, message=message

@@ -5,6 +5,8 @@
     ROOT/unfinished/KEY/PROCESS/               checkpoints of an unfinished step
     ROOT/claims/KEY/PROCESS/                   which process works on which step
     ROOT/damaged/KEY-…/                        damaged results that were moved away
+    ROOT/replaced/KEY/                         a result that is being replaced, where folders cannot be exchanged
+    ROOT/fresh/…/                              what runs with `--fresh` have made, see `generations.py`
 
 There are no locks: every change that other processes can see is a single rename, which is atomic.
 """
@@ -28,7 +30,9 @@ from tickdsl.records.canonical import json_safe
 from tickdsl.records.claims import Claims
 from tickdsl.records.files import disk_error
 from tickdsl.records.folders import is_abandoned, owner_is_dead, subfolders, try_rename
+from tickdsl.records.generations import Generation
 from tickdsl.records.process import Process
+from tickdsl.records.replacements import Replacements
 from tickdsl.records.result_record import NAME as RESULT
 from tickdsl.records.result_record import VERSION, Damaged, read_record, write_record
 from tickdsl.records.scratch import ScratchFolders
@@ -75,17 +79,23 @@ class Store:
     """A folder of results by key, safe for several processes; `claims` keeps them from computing a result twice.
 
     Reading needs no permission to write: call `prepare_writing` before the first result is made. `warn` receives a
-    message for each damaged result. Raises TickdslError if `root` cannot be used.
+    message for each damaged result. With a `generation`, only the results that were made in it are `in` the store, and
+    new ones replace the others. Raises TickdslError if `root` cannot be used.
     """
 
-    def __init__(self, root: Path, warn: Callable[[str], None] | None = None) -> None:
+    def __init__(
+        self, root: Path, warn: Callable[[str], None] | None = None, generation: Generation | None = None
+    ) -> None:
         self.root = Path(root)
+        self._generation = generation
         self._warn = warn or (lambda message: None)
         self._results = self.root / "results"
         self._drafts = self.root / "drafts"
-        self._unfinished = self.root / "unfinished"
+        self._replacements = Replacements(self.root / "replaced")
+        work = self.root if generation is None else generation.folder
+        self._unfinished = work / "unfinished"
         self._scratch = ScratchFolders(self._unfinished, self._drafts)
-        self.claims = Claims(self.root / "claims", self._drafts)
+        self.claims = Claims(work / "claims", self._drafts)
         with self._disk_errors():
             self._sweep()
 
@@ -99,7 +109,7 @@ class Store:
             probe.rmdir()
 
     def __contains__(self, key: str) -> bool:
-        return self.check(key, hashes=False)
+        return self._counts(key) and self.check(key, hashes=False)
 
     def keys(self) -> Iterator[str]:
         """The keys of all finished results, in no particular order."""
@@ -107,14 +117,14 @@ class Store:
             yield record.parent.name
 
     def get(self, key: str) -> Result:
-        """The result of `key`. Raises KeyError if it is missing or damaged."""
+        """The result of `key`, of any generation. Raises KeyError if it is missing or damaged."""
         data = self._load_checked(key, hashes=False)
         if data is None:
             raise KeyError(key)
         return Result(key, self._result_folder(key), data)
 
     def check(self, key: str, hashes: bool = True) -> bool:
-        """Whether an intact result of `key` is stored; with `hashes`, the content of every file is verified too.
+        """Whether an intact result of `key`, of any generation, is stored; with `hashes`, every file is verified too.
 
         A damaged result is moved to ROOT/damaged and counts as missing, so that it is computed again.
         """
@@ -124,8 +134,9 @@ class Store:
     def writing(self, key: str) -> Iterator[Draft]:
         """A draft that becomes the result of `key` when the block ends, and is removed if the block raises.
 
-        If another process has finished the same result first, that one stays. Raises RuntimeError if the block ends
-        without `draft.finish`, TickdslError if the disk is full or read-only.
+        If another process has finished the same result first, that one stays, unless it belongs to another generation:
+        then it is replaced, so that others find the old result or the new one at any moment. Raises RuntimeError if the
+        block ends without `draft.finish`, TickdslError if the disk is full or read-only.
         """
         place = self._result_folder(key)
         draft = Draft(key, self._drafts / self._unique_name())
@@ -148,15 +159,9 @@ class Store:
         self._result_folder(key)
         return self._scratch.claim(key)
 
-    def discard(self, key: str) -> None:
-        """Remove the result and the unfinished work of `key`, so that it is computed from the start."""
-        place = self._result_folder(key)
-        trash = self._drafts / self._unique_name()
-        with self._disk_errors():
-            self._drafts.mkdir(parents=True, exist_ok=True)
-            try_rename(place, trash)
-            shutil.rmtree(trash, ignore_errors=True)
-            self._scratch.forget(key)
+    def _counts(self, key: str) -> bool:
+        """Whether a stored result of `key` belongs to the generation, if there is one."""
+        return self._generation is None or self._generation.has_made(key)
 
     @contextlib.contextmanager
     def _disk_errors(self, only: tuple[int, ...] | None = None) -> Iterator[None]:
@@ -178,20 +183,28 @@ class Store:
     def _publish(self, draft: Draft, place: Path) -> None:
         place.parent.mkdir(parents=True, exist_ok=True)
         while not try_rename(draft.folder, place):
-            if self.check(draft.key, hashes=False):
-                return  # another process was first; equal keys mean equal results
+            if self._counts(draft.key):
+                if self.check(draft.key, hashes=False):
+                    return  # another process was first; equal keys mean equal results
+            elif self._replacements.try_replace(place, draft.folder):
+                break
             if not draft.folder.exists():
                 raise TickdslError(f"{draft.folder} was removed while it was in use", "run the plan again")
+        if self._generation is not None:
+            self._generation.mark_made(draft.key)
 
     def _load_checked(self, key: str, hashes: bool) -> dict[str, Any] | None:
         place = self._result_folder(key)
         for last_look in (False, True):
             try:
-                return read_record(place, key, hashes)
+                record = read_record(place, key, hashes)
             except Damaged as damage:
                 # The second look is for a process that replaced the result during the first one.
                 if last_look:
                     self._set_aside(place, key, str(damage))
+            else:
+                if record is not None or not self._replacements.wait(place):
+                    return record
         return None
 
     def _set_aside(self, place: Path, key: str, reason: str) -> None:
@@ -226,8 +239,11 @@ class Store:
             with contextlib.suppress(OSError):
                 if owner_is_dead(draft.name) or is_abandoned(draft, _ABANDONED_DRAFT_SECONDS):
                     shutil.rmtree(draft, ignore_errors=True)
+        for key in self._replacements.pending():
+            with contextlib.suppress(OSError):
+                self._replacements.settle(self._result_folder(key))
         self.claims.sweep()
         for key in self._scratch.pending():
             with contextlib.suppress(OSError):
-                if (self._results / key[:2] / key / RESULT).exists():
+                if self._counts(key) and (self._results / key[:2] / key / RESULT).exists():
                     self._scratch.forget(key)

@@ -44,15 +44,14 @@ Emit = Callable[[events.Event], None]
 class Interpreter:
     """One run of a study.
 
-    `fresh` runs every step again, even if its result is stored. `step_cost` estimates the cost of a step by its key, in
-    any unit. `stack` is the number of trainings of equal shape that a worker may get together.
+    `step_cost` estimates the cost of a step by its key, in any unit. `stack` is the number of trainings of equal shape
+    that a worker may get together.
     """
 
     study: Study
     store: Store
     emit: Emit
     control: ControlReader
-    fresh: bool = False
     step_cost: Callable[[str], float] = lambda key: 1.0
     stack: int = 1
     names: dict[str, str] = attrs.field(init=False)
@@ -69,7 +68,7 @@ class Interpreter:
 
     def __attrs_post_init__(self) -> None:
         self.names = short_step_names(self.study)
-        self._results = ResultIndex(self.store, self.emit, self.names, self.fresh)
+        self._results = ResultIndex(self.store, self.emit, self.names)
         self._peers = PeerRuns(self.store, self._log_held)
         self._run_control = RunControl(self.control, self.emit, self._running)
 
@@ -162,7 +161,7 @@ class Interpreter:
 
     def _start_task(self, key: str) -> Task | None:
         """The task of a step; None if its result is stored, another run claims it, or a result it reads is damaged."""
-        if not self.fresh and self._results.load(key):
+        if self._results.load(key):
             self._scheduler.finish(key)  # another run with this store was first
             return None
         damaged = [
@@ -171,11 +170,9 @@ class Interpreter:
         if damaged:
             self._scheduler.requeue_after_loss(key, damaged)
             return None
-        if self.fresh:
-            self.store.claims.acquire(key)  # run the step even if another run holds the claim
-        elif self._peers.hold(key):
+        if self._peers.hold(key):
             return None
-        elif self._results.load(key):  # stored by another run just before the claim
+        if self._results.load(key):  # stored by another run just before the claim
             self.store.claims.release(key)
             self._scheduler.finish(key)
             return None
@@ -184,9 +181,6 @@ class Interpreter:
             for moment, point in self.study.graph.nodes[key]["prefixes"].items()
             if self._results.metrics(point) is None
         }
-        if self.fresh and not self._attempts[key]:
-            for stale in (key, *(point.key for point in points.values())):
-                self.store.discard(stale)
         self._running.add(key)
         self._attempts[key] += 1
         return Task(self.study.step(key), points)
@@ -264,5 +258,5 @@ class Interpreter:
     def _emit_unused_steps(self) -> None:
         """Report the steps that no measurement needed as stored or skipped."""
         for key in self.study.graph:
-            if key not in self._results and key not in self._failed and (self.fresh or not self._results.load(key)):
+            if key not in self._results and key not in self._failed and not self._results.load(key):
                 self.emit(events.StepEnd(step=self.names[key], status="skipped"))

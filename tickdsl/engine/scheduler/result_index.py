@@ -16,13 +16,12 @@ from tickdsl.records.store import Store
 class ResultIndex:
     """The metrics of all known results, by key; each key is looked up in the store once.
 
-    `names` are the short names of the steps. `fresh` ignores results that were stored before the run.
+    `names` are the short names of the steps.
     """
 
     store: Store
     emit: Callable[[events.Event], None]
     names: Mapping[str, str]
-    fresh: bool
     _metrics: dict[str, Mapping[str, Any]] = attrs.field(init=False, factory=dict)
     _absent: set[str] = attrs.field(init=False, factory=set)
     _verified: set[str] = attrs.field(init=False, factory=set)
@@ -34,7 +33,7 @@ class ResultIndex:
         """The metrics of a step; None if it has no result."""
         if key in self._metrics:
             return self._metrics[key]
-        if key not in self._absent and (self.fresh or not self.load(key)):
+        if key not in self._absent and not self.load(key):
             self._absent.add(key)
         return self._metrics.get(key)
 

@@ -37,7 +37,7 @@ class Context:
     def __init__(self, settings: Settings, hooks: Hooks | None = None) -> None:
         self.settings = settings
         self.hooks = hooks or Hooks()
-        self.store = Store(settings.store, warn=lambda message: self.hooks.warn(message))
+        self.store = Store(settings.store, lambda message: self.hooks.warn(message), settings.generation)
         self.device = torch.device(settings.device)
         self.choices = machine_choices(self.store.root, lambda message: self.hooks.log(message))
         self._datasets: dict[bytes, datasets.Dataset] = {}
@@ -81,7 +81,9 @@ class Context:
         if key is None:
             return Structure.dense(graph)
         # The networks of a data set and of its parts differ only in the classifier, so structures can be transferred.
-        return transfer_structure(_load_structure(str(self._result(key).folder / STRUCTURE)), graph)
+        result = self._result(key)
+        digest = result.data["files"][STRUCTURE]["sha256"]
+        return transfer_structure(_load_structure(str(result.folder / STRUCTURE), digest), graph)
 
     def _result(self, key: str) -> Result:
         """The result of a step, with the content of its files verified."""
@@ -127,7 +129,8 @@ class Context:
 
 
 @functools.lru_cache(maxsize=64)
-def _load_structure(path: str) -> Structure:
+def _load_structure(path: str, digest: str) -> Structure:
+    """The structure in a file with this SHA-256; a result may be replaced by one that another run has made."""
     return Structure.load(Path(path))
 
 

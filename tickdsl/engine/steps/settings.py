@@ -6,6 +6,8 @@ from pathlib import Path
 
 import attrs
 
+from tickdsl.records.generations import Generation
+
 
 @attrs.frozen
 class Settings:
@@ -23,3 +25,5 @@ class Settings:
     deterministic: bool = False
     #: Whether quoted names in plans may run code.
     allow_code: bool = False
+    #: What a run with `--fresh` makes anew; None: stored results are used.
+    generation: Generation | None = None
