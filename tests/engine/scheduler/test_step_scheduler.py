@@ -107,6 +107,34 @@ def test_what_is_stored_is_not_begun(draw: random.Random, text: str) -> None:
     assert measured == set(study.measurements)
 
 
+@given(ORDERS)
+def test_a_missing_structure_hides_no_level_whose_ticket_is_stored(draw: random.Random) -> None:
+    study = make_study("prune filters 20% until 60%; rewind lr\ncompare random-init")
+    everything, measured = walk(study, plain, draw)
+    lost = {level.structure for level in study.levels if draw.random() < 0.5}
+    stored = frozenset(set(everything) - lost)
+    assert walk(study, plain, draw, stored=stored)[1] == measured
+
+
+def test_a_result_lost_while_a_dependent_runs_is_made_again_before_that_starts_again() -> None:
+    study = make_study("prune weights 20%; rewind lr")
+    done: dict[str, Mapping[str, Any]] = {}
+    scheduler = StepScheduler(study, done.get)
+    while (key := scheduler.take()) is not None and not study.step(key).parents:
+        done[key] = plain(key)
+        scheduler.finish(key)
+    assert key is not None
+    lost, *_ = study.step(key).parents.values()
+    del done[lost]
+    for _ in range(2):  # for a measurement, or for another step; then for this one
+        scheduler.requeue_after_loss(key, [lost])
+    assert scheduler.take() == lost
+    assert scheduler.take() is None
+    done[lost] = plain(lost)
+    scheduler.finish(lost)
+    assert scheduler.take() == key
+
+
 def test_nothing_is_wanted_where_all_measurements_are_stored() -> None:
     study = make_study(PLANS[1])
     started, measured = walk(study, plain, random.Random(1), stored=frozenset(m.step for m in study.measurements))

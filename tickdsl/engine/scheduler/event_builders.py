@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 from tickdsl.metrics.training_metrics import TRAINING_METRICS, training_figures
@@ -63,6 +63,21 @@ def plan_resolved_event(
 
 def _measurement_info(m: Measurement, names: Mapping[str, str]) -> events.MeasurementInfo:
     return events.MeasurementInfo(arm=m.arm, contestant=m.contestant, level=m.level, seed=m.seed, step=names[m.step])
+
+
+def measurement_events(
+    m: Measurement, record: Mapping[str, Any], step_name: str, measuring: MeasurementOptions
+) -> Iterator[events.Event]:
+    """A measurement as events; `record` is the record of the result of its step."""
+    if m.report_metric:
+        event = measure_event(m, record, step_name, measuring)
+        if event is not None:
+            yield event
+        return
+    yield metric_event(m, record["metrics"], step_name)
+    remaining = record["metrics"].get("left")
+    if remaining and any(remaining.values()):
+        yield layers_event(m, remaining)
 
 
 def metric_event(m: Measurement, metrics: Mapping[str, Any], step_name: str) -> events.Metric:

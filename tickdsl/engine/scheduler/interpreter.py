@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections import Counter
+import time
 from collections.abc import Callable
 
 import attrs
@@ -20,13 +20,15 @@ from tickdsl.engine.messages import (
     Task,
     WorkerLost,
 )
-from tickdsl.engine.scheduler.event_builders import layers_event, measure_event, metric_event, short_step_names
+from tickdsl.engine.scheduler.event_builders import measurement_events, short_step_names
 from tickdsl.engine.scheduler.exit_codes import OK, STEP_FAILED
 from tickdsl.engine.scheduler.peer_runs import PeerRuns
 from tickdsl.engine.scheduler.result_index import ResultIndex
 from tickdsl.engine.scheduler.run_control import RunControl
+from tickdsl.engine.scheduler.running_steps import RunningSteps
 from tickdsl.engine.scheduler.step_grouper import StepGrouper
 from tickdsl.engine.scheduler.step_scheduler import StepScheduler
+from tickdsl.engine.scheduler.worker_reports import WorkerReports
 from tickdsl.engine.workers.worker_group import WorkerGroup
 from tickdsl.plan.study import Study
 from tickdsl.records import events
@@ -34,8 +36,6 @@ from tickdsl.records.control import ControlReader
 from tickdsl.records.store import Store
 
 _POLL_SECONDS = 0.2
-#: How often a step is tried if its worker dies.
-_MAX_ATTEMPTS = 2
 
 Emit = Callable[[events.Event], None]
 
@@ -45,7 +45,7 @@ class Interpreter:
     """One run of a study.
 
     `step_cost` estimates the cost of a step by its key, in any unit. `stack` is the number of trainings of equal shape
-    that a worker may get together.
+    that a worker may get together. `clock` returns seconds, for how often other runs are looked at.
     """
 
     study: Study
@@ -54,12 +54,11 @@ class Interpreter:
     control: ControlReader
     step_cost: Callable[[str], float] = lambda key: 1.0
     stack: int = 1
+    clock: Callable[[], float] = time.monotonic
     names: dict[str, str] = attrs.field(init=False)
     _failed: dict[str, str] = attrs.field(init=False, factory=dict)
-    _running: set[str] = attrs.field(init=False, factory=set)
-    _crashed: set[str] = attrs.field(init=False, factory=set)  # steps whose worker died
-    _attempts: Counter[str] = attrs.field(init=False, factory=Counter)
-    _logged: set[str] = attrs.field(init=False, factory=set)
+    _running: RunningSteps = attrs.field(init=False, factory=RunningSteps)
+    _reports: WorkerReports = attrs.field(init=False)
     _results: ResultIndex = attrs.field(init=False)
     _peers: PeerRuns = attrs.field(init=False)
     _run_control: RunControl = attrs.field(init=False)
@@ -69,8 +68,9 @@ class Interpreter:
     def __attrs_post_init__(self) -> None:
         self.names = short_step_names(self.study)
         self._results = ResultIndex(self.store, self.emit, self.names)
-        self._peers = PeerRuns(self.store, self._log_held)
-        self._run_control = RunControl(self.control, self.emit, self._running)
+        self._reports = WorkerReports(self.emit, self.names)
+        self._peers = PeerRuns(self.store, self._log_held, self.clock)
+        self._run_control = RunControl(self.control, self.emit, self._running.keys)
 
     @property
     def failures(self) -> dict[str, str]:
@@ -89,7 +89,6 @@ class Interpreter:
             finally:
                 workers.close()
                 self.store.claims.release_all()
-            self._emit_measurements()  # of results that another run made last
             if exit_code is not None:
                 return exit_code
         self._emit_unused_steps()
@@ -106,16 +105,8 @@ class Interpreter:
     def handle_message(self, message: Message) -> None:
         """Handle a message of a worker."""
         match message:
-            case Progress(key, report):
-                self.emit(events.StepProgress(step=self.names[key], **report))
-            case StepWarning(key, text):
-                self.emit(events.Warn(message=f"{self.names[key]}: {text}" if key in self.names else text))
-            case LogMessage(text):
-                if text not in self._logged:  # every worker logs the choices of this machine
-                    self._logged.add(text)
-                    self.emit(events.Log(message=text))
-            case CheckpointSaved(key, epoch):
-                self.emit(events.Checkpoint(step=self.names[key], epoch=epoch))
+            case Progress() | StepWarning() | LogMessage() | CheckpointSaved():
+                self._reports.add(message)
             case RewindPointSaved(key):
                 self._mark_done(key, 0.0)
             case NotStackable(key, reason):
@@ -124,7 +115,7 @@ class Interpreter:
             case Paused(key):
                 self._run_control.step_paused(key)
             case Outcome() | WorkerLost():
-                self._running.discard(message.key)
+                self._running.end(message.key)
                 self._run_control.step_ended(message.key)
                 self._handle_outcome(message) if isinstance(message, Outcome) else self._handle_worker_lost(message)
                 self.store.claims.release(message.key)
@@ -138,7 +129,9 @@ class Interpreter:
             exit_code = self._run_control.exit_code
             if exit_code is None and not self._run_control.is_pausing:
                 self._submit_ready(workers)
-            if not self._running:
+            if not self._running.keys:
+                if self._emit_measurements():  # of results that another run has made; some may be damaged by now
+                    continue
                 if not self._scheduler.pending:
                     return None
                 if exit_code is not None:
@@ -152,12 +145,12 @@ class Interpreter:
     # -- starting steps
 
     def _submit_ready(self, workers: WorkerGroup) -> None:
-        while workers.has_capacity and (keys := self._grouper.take_batch(self._running, self._crashed)):
+        while workers.has_capacity and (keys := self._grouper.take_batch(self._running.keys, self._running.fragile)):
             tasks = [task for key in keys if (task := self._start_task(key)) is not None]
             if tasks:
                 worker = workers.submit(tasks)
-            for started in (task.step.key for task in tasks):
-                self.emit(events.StepStart(step=self.names[started], attempt=self._attempts[started], worker=worker))
+            for key in (task.step.key for task in tasks):
+                self.emit(events.StepStart(step=self.names[key], attempt=self._running.attempt(key), worker=worker))
 
     def _start_task(self, key: str) -> Task | None:
         """The task of a step; None if its result is stored, another run claims it, or a result it reads is damaged."""
@@ -181,8 +174,7 @@ class Interpreter:
             for moment, point in self.study.graph.nodes[key]["prefixes"].items()
             if self._results.metrics(point) is None
         }
-        self._running.add(key)
-        self._attempts[key] += 1
+        self._running.start(key)
         return Task(self.study.step(key), points)
 
     # -- other runs with the same store
@@ -205,9 +197,14 @@ class Interpreter:
 
     def _mark_done(self, key: str, seconds: float) -> None:
         """Record that the result of a step was stored, by its own task or by that of another step."""
-        if key not in self._results:
-            self._results.add(key, "done", seconds)
+        if key in self._results:
+            return
+        if self._results.add(key, "done", seconds):
             self._scheduler.finish(key)
+        elif self._running.may_retry(key):
+            self._scheduler.requeue(key)
+        else:
+            self._fail(key, "its result was damaged as soon as it was stored, twice", "check the disk", seconds)
 
     def _handle_outcome(self, outcome: Outcome) -> None:
         match outcome.status:
@@ -219,17 +216,26 @@ class Interpreter:
             case "stopped":
                 self._scheduler.requeue(outcome.key)
             case "apart":
-                self._attempts[outcome.key] -= 1
+                self._running.discount(outcome.key)
                 self._scheduler.requeue(outcome.key)
                 self.emit(events.StepEnd(step=self.names[outcome.key], status="waiting"))
             case _:
-                if outcome.trace:
-                    self.emit(events.Log(message=outcome.trace))
-                self._fail(outcome.key, outcome.error or "failed", outcome.hint, outcome.seconds)
+                self._handle_failure(outcome)
+
+    def _handle_failure(self, outcome: Outcome) -> None:
+        """Fail a step, or try it again if a result that it reads was damaged while it ran."""
+        damaged = [key for key in self._scheduler.dependencies(outcome.key) if not self._results.verify(key)]
+        if damaged and self._running.may_retry(outcome.key):
+            self._scheduler.requeue_after_loss(outcome.key, damaged)
+            self.emit(events.StepEnd(step=self.names[outcome.key], status="waiting"))
+            return
+        if outcome.trace:
+            self.emit(events.Log(message=outcome.trace))
+        self._fail(outcome.key, outcome.error or "failed", outcome.hint, outcome.seconds)
 
     def _handle_worker_lost(self, lost: WorkerLost) -> None:
-        if self._run_control.exit_code is not None or self._attempts[lost.key] < _MAX_ATTEMPTS:
-            self._crashed.add(lost.key)
+        self._running.fragile.add(lost.key)
+        if self._run_control.exit_code is not None or self._running.may_retry(lost.key):
             self._scheduler.requeue(lost.key)
             self.emit(events.Warn(message=f"{self.names[lost.key]}: {lost.reason}; trying the step once more"))
         else:
@@ -241,19 +247,17 @@ class Interpreter:
         self._scheduler.fail(key)
         self.emit(events.StepEnd(step=self.names[key], status="failed", seconds=seconds, error=self._failed[key]))
 
-    def _emit_measurements(self) -> None:
-        for m in self._scheduler.pop_measured():
-            if m.report_metric:
-                event = measure_event(m, self.store.get(m.step).data, self.names[m.step], self.study.plan.measuring)
-                if event is not None:
-                    self.emit(event)
+    def _emit_measurements(self) -> bool:
+        """Emit the measurements that are complete; returns whether there were any."""
+        measured = self._scheduler.pop_measured()
+        for m in measured:
+            record = self._results.record(m.step)
+            if record is None:  # damaged since it was stored
+                self._scheduler.measure_again(m)
                 continue
-            metrics = self._results.metrics(m.step)
-            assert metrics is not None
-            self.emit(metric_event(m, metrics, self.names[m.step]))
-            remaining = self.store.get(m.step).metrics.get("left")
-            if remaining and any(remaining.values()):
-                self.emit(layers_event(m, remaining))
+            for event in measurement_events(m, record, self.names[m.step], self.study.plan.measuring):
+                self.emit(event)
+        return bool(measured)
 
     def _emit_unused_steps(self) -> None:
         """Report the steps that no measurement needed as stored or skipped."""

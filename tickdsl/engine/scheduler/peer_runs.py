@@ -13,14 +13,18 @@ _POLL_SECONDS = 0.5
 class PeerRuns:
     """The steps (`keys`) that other runs are running.
 
-    `on_held` is called once per step with its key and a description of the process that runs it.
+    `on_held` is called once per step with its key and a description of the process that runs it. `clock` returns
+    seconds.
     """
 
-    def __init__(self, store: Store, on_held: Callable[[str, str], None]) -> None:
+    def __init__(
+        self, store: Store, on_held: Callable[[str, str], None], clock: Callable[[], float] = time.monotonic
+    ) -> None:
         self._store = store
         self._on_held = on_held
+        self._clock = clock
         self._announced: set[str] = set()
-        self._last_poll = 0.0
+        self._last_poll = float("-inf")
         self.keys: set[str] = set()
 
     def hold(self, key: str) -> bool:
@@ -36,7 +40,7 @@ class PeerRuns:
 
     def poll_due(self) -> bool:
         """Whether it is time to check the progress of the other runs."""
-        now = time.monotonic()
+        now = self._clock()
         if not self.keys or now - self._last_poll < _POLL_SECONDS:
             return False
         self._last_poll = now

@@ -39,30 +39,46 @@ class ResultIndex:
 
     def load(self, key: str) -> bool:
         """Add the result of a step if the store has it; returns whether it does."""
-        if key not in self.store:
-            return False
-        self.add(key, "stored", 0.0)
-        return True
+        return key in self.store and self.add(key, "stored", 0.0)
 
-    def add(self, key: str, status: str, seconds: float) -> None:
-        """Add a result from the store and emit the end of its step.
+    def add(self, key: str, status: str, seconds: float) -> bool:
+        """Add a result from the store and emit the end of its step; returns whether the store still has it.
 
         Only scalar metrics are kept in memory; the history of a training stays in the store.
         """
+        record = self.record(key)
+        if record is None:
+            return False
         self._absent.discard(key)
         if status == "done":
             self._verified.add(key)
-        self._metrics[key] = scalar_metrics(self.store.get(key).metrics)
+        self._metrics[key] = scalar_metrics(record["metrics"])
         self.emit(
             events.StepEnd(step=self.names[key], status=status, seconds=seconds, metrics=dict(self._metrics[key]))
         )
+        return True
+
+    def record(self, key: str) -> Mapping[str, Any] | None:
+        """The whole record of a result; None, and the result is forgotten, if the store has it no longer."""
+        try:
+            return self.store.get(key).data
+        except KeyError:
+            self._forget(key)
+            return None
 
     def is_intact(self, key: str) -> bool:
         """Whether the files of a result match their hashes; verified once, before the first step that reads them."""
-        if key not in self._verified:
-            if not self.store.check(key):
-                self._metrics.pop(key, None)
-                self._absent.add(key)
-                return False
-            self._verified.add(key)
+        return key in self._verified or self.verify(key)
+
+    def verify(self, key: str) -> bool:
+        """Verify the files of a result; one that is damaged is forgotten."""
+        if not self.store.check(key):
+            self._forget(key)
+            return False
+        self._verified.add(key)
         return True
+
+    def _forget(self, key: str) -> None:
+        self._metrics.pop(key, None)
+        self._verified.discard(key)
+        self._absent.add(key)

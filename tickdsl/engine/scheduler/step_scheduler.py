@@ -59,7 +59,7 @@ class StepScheduler:
             self._measurements_at[(m.arm, m.seed), m.level, m.final_only].append(m)
 
         self._needed: set[str] = set()
-        self._parents_left: dict[str, int] = {}
+        self._missing: dict[str, set[str]] = {}  # the dependencies of needed steps that have no result
         self._ready_heap: list[int] = []
         self._exclusive_heap: list[int] = []  # ready steps that must run alone
         self._taken: set[str] = set()
@@ -102,7 +102,7 @@ class StepScheduler:
 
     def _is_ready(self, key: str) -> bool:
         """Whether a queued step is needed, not taken, and has all its parents."""
-        can_start = key in self._needed and key not in self._taken and not self._parents_left[key]
+        can_start = key in self._needed and key not in self._taken and not self._missing[key]
         return can_start and not self._comes_from_training(key)
 
     def requeue(self, key: str) -> None:
@@ -118,10 +118,12 @@ class StepScheduler:
         """Put back a step that was taken but cannot start because the results `lost` are no longer stored."""
         self._taken.discard(key)
         for dependency in lost:
-            for dependent in self._dependents[dependency]:
-                if dependent in self._needed and dependent not in self._taken:
-                    self._parents_left[dependent] += 1
-            self._require(dependency)
+            self._require_again(dependency)
+
+    def measure_again(self, measurement: Measurement) -> None:
+        """Report that the result of a measured step is no longer stored."""
+        self._expected.setdefault(measurement.step, []).append(measurement)
+        self._require_again(measurement.step)
 
     def finish(self, key: str) -> None:
         """Report that the result of a step is stored."""
@@ -130,7 +132,7 @@ class StepScheduler:
             self._needed.discard(key)
             for child in self._dependents[key]:
                 if child in self._needed:
-                    self._parents_left[child] -= 1
+                    self._missing[child].discard(key)
                     self._push_if_ready(child)
         for point in self._graph.nodes[key]["prefixes"].values():
             self._push_if_ready(point)
@@ -172,6 +174,7 @@ class StepScheduler:
         ends = True if index == len(levels) - 1 else self._arm_ends(levels[index])
         if isinstance(ends, str):
             self._undecided[ends].append((pair, index))
+            self._require(ends)  # it may be missing although what was made from it is stored
         elif ends:
             self._expect_measurements(self._measurements_at[pair, levels[index].level, True])
         else:
@@ -214,13 +217,20 @@ class StepScheduler:
             if key in self._needed or self._metrics(key) is not None:
                 continue
             self._needed.add(key)
-            parents = [parent for parent in self._dependencies[key] if self._metrics(parent) is None]
-            self._parents_left[key] = len(parents)
+            missing = [parent for parent in self._dependencies[key] if self._metrics(parent) is None]
+            self._missing[key] = set(missing)
             self._push_if_ready(key)
-            stack += parents
+            stack += missing
+
+    def _require_again(self, lost: str) -> None:
+        """Mark a step as needed whose result is no longer stored."""
+        for dependent in self._dependents[lost]:
+            if dependent in self._needed:
+                self._missing[dependent].add(lost)
+        self._require(lost)
 
     def _push_if_ready(self, key: str) -> None:
-        if key in self._needed and not self._parents_left[key]:
+        if key in self._needed and not self._missing[key]:
             heapq.heappush(self._exclusive_heap if self._is_exclusive(key) else self._ready_heap, self._rank[key])
 
     def _is_exclusive(self, key: str) -> bool:
