@@ -17,9 +17,9 @@ from tickdsl.lang.findings.render import sorted_unique
 from tickdsl.lang.meaning.resolve import resolve
 from tickdsl.lang.meaning.settings import first_word_span
 from tickdsl.lang.meaning.sweep_diagnostics import SweepDiagnostics
-from tickdsl.lang.reading.include import LoadedPlan, load_plan
+from tickdsl.lang.reading.include import LoadedPlan, SourceReader, load_source
 from tickdsl.lang.reading.parse import read_source
-from tickdsl.lang.syntax import Span
+from tickdsl.lang.syntax import Source, Span
 from tickdsl.plan.model import Plan
 
 #: Warnings and notes that need the traced network.
@@ -31,10 +31,11 @@ _MAX_TRACED_ARMS = 24
 
 @attrs.frozen
 class CheckReport:
-    """The findings about a plan; `plan` is None if there are errors."""
+    """The findings about a plan; `plan` is None if there are errors. `sources`: the plan and the files it includes."""
 
     plan: Plan | None
     diagnostics: tuple[Diagnostic, ...]
+    sources: tuple[Source, ...] = ()
 
     @property
     def errors(self) -> int:
@@ -57,14 +58,16 @@ def check_file(
     *,
     data: Path | None = None,
     network: bool = True,
+    read_plan: SourceReader = read_source,
 ) -> CheckReport:
-    """Check a plan file. Raises TickdslError if the file cannot be read."""
+    """Check a plan file, which `read_plan` reads. Raises TickdslError if the file cannot be read."""
+    source = read_plan(Path(path))
     try:
-        loaded = load_plan(path, overrides)
+        loaded = load_source(source, overrides, read_plan)
     except TickdslError:
         raise
     except Exception as error:
-        return CheckReport(None, (internal_error(error, first_word_span(read_source(path))),))
+        return CheckReport(None, (internal_error(error, first_word_span(source)),))
     return check(loaded, data=data, network=network)
 
 
@@ -101,7 +104,7 @@ def check(
     kept = sorted_unique(apply_silences(unique, loaded.files, complete=complete, skipped_codes=skipped_codes))
     if not complete:
         kept = tuple(d for d in kept if d.severity != "note")  # defaults matter once the errors are fixed
-    return CheckReport(resolved.plan if complete else None, kept)
+    return CheckReport(resolved.plan if complete else None, kept, tuple(loaded.files))
 
 
 def _check_resolved(

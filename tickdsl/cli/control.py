@@ -65,7 +65,8 @@ def _send_command(arguments: argparse.Namespace) -> int:
     sent = send_request(paths.control, arguments.command)
     answer = _await_answer(reader, sent.id, arguments.wait)
     if answer is None:
-        echo(f"{paths.folder.name}: sent {arguments.command}, no answer yet", file=sys.stderr)
+        reason = ": the engine is still starting" if status == "waiting" else ""
+        echo(f"{paths.folder.name}: sent {arguments.command}, no answer yet{reason}", file=sys.stderr)
     else:
         echo(f"{paths.folder.name}: {answer}")
     return OK

@@ -5,28 +5,50 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING
+
+import attrs
 
 from tickdsl.cli.output import colour, count_findings, echo, ignore_closed_output
 from tickdsl.errors import TickdslError
 
 if TYPE_CHECKING:
     from tickdsl.checks import CheckReport
+    from tickdsl.lang.syntax import Source
     from tickdsl.plan.model import Plan
 
 
-def load_plan(arguments: argparse.Namespace, *, notes: bool) -> Plan | None:
-    """The plan, restricted to the arms of `--only`; None if it has errors. Prints findings on standard error."""
-    report = check_plan(arguments, notes=notes)
-    return None if report is None else select_arms(report.require_plan(), arguments.only)
+@attrs.frozen
+class CheckedPlan:
+    """A plan without errors, restricted to the arms of `--only`, and its text: the plan, then the files it includes."""
+
+    plan: Plan
+    sources: tuple[Source, ...]
+
+    @property
+    def text(self) -> str:
+        """The text of the plan, without the files that it includes."""
+        return self.sources[0].text
 
 
-def check_plan(arguments: argparse.Namespace, *, notes: bool) -> CheckReport | None:
+def load_plan(arguments: argparse.Namespace, *, notes: bool, engine_folder: Path | None = None) -> CheckedPlan | None:
+    """The plan; None if it has errors. Prints findings on standard error.
+
+    `engine_folder`: the folder of a run in which another process has written the text that it has checked.
+    """
+    report = check_plan(arguments, notes=notes, engine_folder=engine_folder)
+    return None if report is None else CheckedPlan(select_arms(report.require_plan(), arguments.only), report.sources)
+
+
+def check_plan(arguments: argparse.Namespace, *, notes: bool, engine_folder: Path | None = None) -> CheckReport | None:
     """The findings of a plan; None if it has errors. Prints errors, and with `notes` the rest, on standard error."""
     from tickdsl.checks import check_file
+    from tickdsl.cli.checked_sources import source_reader
     from tickdsl.lang.findings.render import render
 
-    report = check_file(arguments.plan, dict(arguments.set), data=arguments.data)
+    read_plan = source_reader(engine_folder)
+    report = check_file(arguments.plan, dict(arguments.set), data=arguments.data, read_plan=read_plan)
     shown = [d for d in report.diagnostics if d.severity == "error" or not report.errors]
     if report.errors:
         echo(render(shown, colour=colour(sys.stderr)), file=sys.stderr, styled=True)
@@ -45,8 +67,6 @@ def select_arms(plan: Plan, names: Sequence[str] | None) -> Plan:
     """
     if not names:
         return plan
-    import attrs
-
     from tickdsl.lang.findings.suggestions import did_you_mean, join_or
 
     known = list(dict.fromkeys([*(arm.name for arm in plan.arms), *(arm.id for arm in plan.arms)]))

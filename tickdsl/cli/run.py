@@ -25,7 +25,7 @@ from tickdsl.cli.engine import exec_tickdsl, record_failed_start, start_engine, 
 from tickdsl.cli.monitor import add_display_options, show_monitor
 from tickdsl.cli.output import OK, PLAN_ERRORS, USAGE, echo, ignore_closed_output
 from tickdsl.cli.plan import show_plan
-from tickdsl.cli.plan_loading import load_plan
+from tickdsl.cli.plan_loading import CheckedPlan, load_plan
 from tickdsl.cli.report import write_final_report
 from tickdsl.cli.tensorboard import tensorboard_listener
 from tickdsl.cli.terminal import wants_monitor
@@ -34,7 +34,6 @@ from tickdsl.records.files import write_atomically
 from tickdsl.records.paths import RunPaths, new_run
 
 if TYPE_CHECKING:
-    from tickdsl.plan.model import Plan
     from tickdsl.records import EventRecord
 
 _ON_WINDOWS = os.name == "nt"
@@ -118,17 +117,18 @@ def _run(arguments: argparse.Namespace) -> int:
             "--detach is not supported on Windows: a run there ends with its console",
             "leave out --detach, and keep the console open",
         )
-    from tickdsl.lang.reading.parse import read_source
+    from tickdsl.cli.checked_sources import write_sources
 
     monitor = wants_monitor(arguments.plain or arguments.json or arguments.detach, arguments.tui)
-    plan = load_plan(arguments, notes=not monitor)
-    if plan is None:
+    checked = load_plan(arguments, notes=not monitor)
+    if checked is None:
         return PLAN_ERRORS
     if not (monitor or arguments.detach):
-        return _run_in_process(arguments, plan)
-    paths = new_run(arguments.out, plan.name)
+        return _run_in_process(arguments, checked)
+    paths = new_run(arguments.out, checked.plan.name)
+    write_sources(paths, checked.sources)
     # Written here so that the monitor can show the plan before the engine has started.
-    write_atomically(paths.plan, read_source(arguments.plan).text.encode())
+    write_atomically(paths.plan, checked.text.encode())
     start_engine(arguments.argv, paths)
     if arguments.detach:
         echo(paths.folder)
@@ -142,21 +142,20 @@ def _run(arguments: argparse.Namespace) -> int:
 def _run_as_engine(arguments: argparse.Namespace) -> int:
     """Run the plan for a monitor in another process, which learns of errors from the events."""
     try:
-        plan = load_plan(arguments, notes=True)
-        if plan is None:
+        checked = load_plan(arguments, notes=True, engine_folder=arguments.into)
+        if checked is None:
             record_failed_start(arguments.into, PLAN_ERRORS, "the plan has errors")
             return PLAN_ERRORS
-        return _run_in_process(arguments, plan)
+        return _run_in_process(arguments, checked)
     except TickdslError as error:
         if not RunPaths(arguments.into).events.exists():
             record_failed_start(arguments.into, USAGE, str(error))
         raise
 
 
-def _run_in_process(arguments: argparse.Namespace, plan: Plan) -> int:
+def _run_in_process(arguments: argparse.Namespace, checked: CheckedPlan) -> int:
     """Run the plan in this process and return the exit code of the run."""
     from tickdsl.engine.launch import LaunchOptions, launch
-    from tickdsl.lang.reading.parse import read_source
     from tickdsl.results.export import write_results
     from tickdsl.results.plain_progress import PlainProgress
     from tickdsl.results.state_builder import StateBuilder
@@ -187,7 +186,7 @@ def _run_in_process(arguments: argparse.Namespace, plan: Plan) -> int:
             progress.show(record)
 
     with tensorboard_listener(not arguments.no_tensorboard, arguments.out, arguments.into) as write_tensorboard:
-        run = launch(plan, read_source(arguments.plan).text, options, listen)
+        run = launch(checked.plan, checked.text, options, listen)
         write_results(builder.state, run.paths)  # first of all: watchers read the results as soon as the run has ended
     write_final_report(builder.state, run.paths)
     with ignore_closed_output(BrokenPipeError):

@@ -115,6 +115,8 @@ def launch(
     write_atomically(paths.plan, text.encode())
     write_atomically(paths.plan_json, _plan_json(plan, study))
     start_time = time.monotonic()
+    # Requests that were made while this engine started count; those to an earlier engine of the same run do not.
+    control = ControlReader(paths.control, skip_old=paths.events.exists())
     with EventWriter(paths.events) as writer:
         emit_lock = threading.Lock()
 
@@ -128,7 +130,7 @@ def launch(
             study,
             store,
             emit,
-            ControlReader(paths.control),
+            control,
             step_cost=step_cost(study, options.data),
             stack=settings.stack or default_stack(device.type),
         )

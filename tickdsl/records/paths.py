@@ -29,6 +29,11 @@ class RunPaths:
         return self.folder / "plan.plan"
 
     @property
+    def sources(self) -> Path:
+        """The texts of the plan and of the files that it includes, by path, for an engine in a separate process."""
+        return self.folder / "sources.json"
+
+    @property
     def plan_json(self) -> Path:
         """The plan with every default filled in."""
         return self.folder / "plan.json"
