@@ -10,7 +10,7 @@ import pynvml
 import pytest
 import torch
 
-from tickdsl.metrics import energy_counters, energy_meter
+from tickdsl.metrics import energy_counters
 from tickdsl.metrics.training_metrics import TRAINING_METRICS, training_figures
 from tickdsl.plan.model import MeasurementOptions
 
@@ -60,7 +60,6 @@ def test_without_a_readable_counter_there_is_none(
         (domain(tmp_path, "intel-rapl:0", "package-0", 0) / "energy_uj").write_text(content)
     monkeypatch.setattr(energy_counters.RaplCounter, "__init__", lambda self: original(self, tmp_path))
     assert energy_counters.open_counter(CPU) is None
-    assert energy_meter.EnergyMeter(None).summary(1) == {}
 
 
 original = energy_counters.RaplCounter.__init__
@@ -84,28 +83,21 @@ def test_a_gpu_without_energy_counter_has_none(monkeypatch: pytest.MonkeyPatch) 
     assert energy_counters.open_counter(CUDA) is None
 
 
-def test_a_meter_reads_every_minute_and_at_the_end(monkeypatch: pytest.MonkeyPatch) -> None:
-    clock = [0.0]
-    monkeypatch.setattr(energy_meter.time, "monotonic", lambda: clock[0])
+def test_counters_that_fail_later_say_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = domain(tmp_path, "intel-rapl:0", "package-0", 5)
+    rapl = energy_counters.RaplCounter(tmp_path)
+    (folder / "energy_uj").write_text("")
+    assert rapl.read() is None
+    (folder / "energy_uj").unlink()
+    assert rapl.read() is None
 
-    class Steady:
-        """One joule per reading."""
+    def lost(handle: object) -> int:
+        raise pynvml.NVMLError(pynvml.NVML_ERROR_GPU_IS_LOST)
 
-        source = "rapl"
-        readings = 0
-
-        def read(self) -> float:
-            self.readings += 1
-            return 1.0
-
-    counter = Steady()
-    meter = energy_meter.EnergyMeter(counter)
-    for second in range(150):
-        clock[0] = float(second)
-        meter.tick()
-    assert counter.readings == 3  # at the start, and after each minute
-    clock[0] = 200.0
-    assert meter.summary(2) == {"energy": {"joules": 3.0, "seconds": 200.0, "source": "rapl", "jobs": 2}}
+    monkeypatch.setattr(pynvml, "nvmlDeviceGetTotalEnergyConsumption", lost)
+    nvml = object.__new__(energy_counters.NvmlCounter)
+    nvml._handle, nvml._last = None, 0
+    assert nvml.read() is None
 
 
 # -- figures

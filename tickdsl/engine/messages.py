@@ -22,6 +22,13 @@ class Task:
 
 
 @attrs.frozen
+class AtWork:
+    """Tells a worker how many workers of the run are running tasks."""
+
+    workers: int
+
+
+@attrs.frozen
 class Progress:
     """The progress of a training: epoch, epochs, loss, accuracy, lr."""
 

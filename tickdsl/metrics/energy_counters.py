@@ -7,22 +7,13 @@ in /sys/class/powercap, which only root can read on many systems.
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Protocol
 
 import pynvml
 import torch
 
+from tickdsl.training.usage import EnergyCounter
+
 _POWERCAP = Path("/sys/class/powercap")
-
-
-class EnergyCounter(Protocol):
-    """An energy counter; `source` is its name."""
-
-    source: str
-
-    def read(self) -> float:
-        """Return the joules used since the last reading."""
-        ...
 
 
 def open_counter(device: torch.device) -> EnergyCounter | None:
@@ -48,8 +39,12 @@ class RaplCounter:
         self._domains = {domain: _read_int(domain / "max_energy_range_uj") for domain in domains}
         self._last = self._counts()
 
-    def read(self) -> float:
-        now, last = self._counts(), self._last
+    def read(self) -> float | None:
+        """The joules since the last reading; None if a counter has gone or has no number."""
+        try:
+            now, last = self._counts(), self._last
+        except (OSError, ValueError):
+            return None
         self._last = now
         return sum((now[domain] - last[domain]) % max_range for domain, max_range in self._domains.items()) / 1e6
 
@@ -77,8 +72,12 @@ class NvmlCounter:
         self._handle = pynvml.nvmlDeviceGetHandleByUUID(f"GPU-{uuid}")
         self._last = self._count()
 
-    def read(self) -> float:
-        now, last = self._count(), self._last
+    def read(self) -> float | None:
+        """The joules since the last reading; None if the driver reports none any more."""
+        try:
+            now, last = self._count(), self._last
+        except pynvml.NVMLError:
+            return None
         self._last = now
         return (now - last) / 1000
 

@@ -11,7 +11,8 @@ class EpochReport:
 
     epoch: counted from 1; epochs: the total; step: optimiser steps taken since the recipe's start; train_loss: the
     mean over the epoch's training steps; test_loss, test_accuracy (in [0, 1]): on the test set afterwards; lr: the
-    learning rate of the last step; seconds: wall time of training and testing.
+    learning rate of the last step; seconds: the time of training and testing, without pauses, and in a stack an equal
+    share of it.
     """
 
     epoch: int

@@ -13,6 +13,7 @@ from tickdsl.training.data.datasets import Dataset
 from tickdsl.training.history import EpochReport
 from tickdsl.training.recipes.recipe import Recipe
 from tickdsl.training.step.distillation import Distillation
+from tickdsl.training.usage import Usage
 
 StateDict = Mapping[str, Tensor]
 
@@ -34,6 +35,7 @@ class TrainingJob:
     distillation: Distillation | None = None
     layout: str | None = None
     compile: bool | None = None
+    usage: Usage = attrs.field(factory=Usage)
 
     @property
     def should_compile(self) -> bool:

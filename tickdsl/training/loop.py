@@ -26,6 +26,7 @@ from tickdsl.training.rng import stream_seed
 from tickdsl.training.step.distillation import Distillation, Distiller
 from tickdsl.training.step.optimiser_step import OptimiserStep
 from tickdsl.training.training_run import TrainingRun
+from tickdsl.training.usage import Usage
 
 _IN_MEMORY_CHOICES = InMemoryChoices()
 
@@ -48,6 +49,7 @@ def train(
     choices: MeasuredChoices = _IN_MEMORY_CHOICES,
     layout: str | None = None,
     compile: bool | None = None,
+    usage: Usage | None = None,
 ) -> TrainingHistory:
     """Train `model` in place from step `start` to step `stop` (default: the recipe's end), on `device`.
 
@@ -67,6 +69,7 @@ def train(
     layout: the network's memory layout, a name in `memory_layouts.LAYOUTS` (default: the one that usually trains
     faster).
     compile: whether torch compiles the network (default: if the recipe says `compile=on`).
+    usage: counts the time and the energy that the training uses.
 
     A resumed training keeps the sparse layers, the layout and the compilation that it began with.
 
@@ -76,7 +79,7 @@ def train(
     job = TrainingJob(
         model=model, data=data, recipe=recipe, seed=seed, start=start, stop=stop, masks=masks or {},
         checkpoint=checkpoint, on_epoch=on_epoch, step_callbacks=step_callbacks or {}, distillation=distillation,
-        layout=layout, compile=compile,
+        layout=layout, compile=compile, usage=usage or Usage(),
     )  # fmt: skip
     target_device = torch.device(device)
     run = TrainingRun(job, DeviceDataset(data, recipe, target_device), target_device)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from functools import partial
@@ -124,8 +123,6 @@ class TrainingRun:
         self.step = self.start
         self.images_seen = 0  # in this epoch
         self.finished_epoch: FinishedEpoch | None = None
-        self.earlier_seconds = 0.0  # spent on this epoch before `started_at`, in earlier processes
-        self.started_at = time.monotonic()
         self.reports: list[EpochReport] = []
 
     def attach_checkpoint(self) -> Mapping[str, Any] | None:
@@ -204,8 +201,8 @@ class TrainingRun:
         return _cudnn_benchmark(self.device) if self.device.type == "cuda" else nullcontext()
 
     def begin(self) -> None:
-        """Start the clock, and call the step callbacks of the first step."""
-        self.started_at = time.monotonic()
+        """Start to count the time, and call the step callbacks of the first step."""
+        self.job.usage.resume()
         self._call_step_callbacks()
 
     @property
@@ -260,7 +257,6 @@ class TrainingRun:
                 "lower lr, add a warmup, or use precision=fp32",
             )
         result = evaluation_from_sums(sums, len(self.dataset.test_set[1]))
-        now = time.monotonic()
         report = EpochReport(
             epoch=epoch + 1,
             epochs=math.ceil(self.stop / self.steps_per_epoch),
@@ -269,10 +265,9 @@ class TrainingRun:
             test_loss=result.loss,
             test_accuracy=result.accuracy,
             lr=lr,
-            seconds=self.earlier_seconds + now - self.started_at,
+            seconds=self.job.usage.end_lap(),
         )
         self.reports.append(report)
-        self.started_at, self.earlier_seconds = now, 0.0
         if self.job.on_epoch is not None:
             self.job.on_epoch(report)
 
@@ -281,6 +276,7 @@ class TrainingRun:
 
         Raises MaskError if a pruned weight is not zero.
         """
+        self.job.usage.pause()
         Masks(self.model, self.masks).check()
         set_memory_format(self.model, torch.contiguous_format)
         return TrainingHistory(
@@ -299,7 +295,7 @@ class TrainingRun:
             "optimizer": self.optimiser_step.state_dict(),
             "loss_sum": self.optimiser_step.loss_sum,
             "seen": self.images_seen,
-            "seconds": self.earlier_seconds + time.monotonic() - self.started_at,
+            "usage": self.job.usage.state_dict(),
             "reports": [attrs.asdict(report) for report in self.reports],
             "ended": None if self.finished_epoch is None else self.finished_epoch.to_state(),
         }
@@ -311,7 +307,8 @@ class TrainingRun:
         self.optimiser_step.load_state_dict(state["optimizer"])
         self.optimiser_step.loss_sum.copy_(state["loss_sum"])
         self.images_seen = state["seen"]
-        self.earlier_seconds = state["seconds"]
+        if "usage" in state:  # not in checkpoints of earlier versions
+            self.job.usage.load_state_dict(state["usage"])
         self.reports = [EpochReport(**report) for report in state["reports"]]
         finished_epoch = state.get("ended")
         self.finished_epoch = None if finished_epoch is None else FinishedEpoch.from_state(**finished_epoch)

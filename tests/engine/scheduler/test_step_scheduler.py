@@ -114,6 +114,9 @@ def test_a_missing_structure_hides_no_level_whose_ticket_is_stored(draw: random.
     lost = {level.structure for level in study.levels if draw.random() < 0.5}
     stored = frozenset(set(everything) - lost)
     assert walk(study, plain, draw, stored=stored)[1] == measured
+    controls = frozenset(m.step for m in study.measurements if m.contestant == "random-init")
+    rest = {m for m in measured if m.contestant != "random-init"}
+    assert walk(study, plain, draw, stored=stored - controls, failing=controls)[1] == rest
 
 
 def test_a_result_lost_while_a_dependent_runs_is_made_again_before_that_starts_again() -> None:

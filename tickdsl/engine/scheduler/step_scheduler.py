@@ -152,7 +152,7 @@ class StepScheduler:
         self._needed.clear()
         self._ready_heap.clear()
         self._exclusive_heap.clear()
-        for target in self._expected:
+        for target in (*self._expected, *self._undecided):
             self._require(target)
 
     def pop_measured(self) -> list[Measurement]:

@@ -40,6 +40,8 @@ class Context:
         self.store = Store(settings.store, lambda message: self.hooks.warn(message), settings.generation)
         self.device = torch.device(settings.device)
         self.choices = machine_choices(self.store.root, lambda message: self.hooks.log(message))
+        self.jobs_at_work = 1  # in the whole run
+        self.paused_seconds = 0.0  # since the tasks that are running have started
         self._datasets: dict[bytes, datasets.Dataset] = {}
 
     # -- data sets and networks
@@ -119,11 +121,12 @@ class Context:
     ) -> Metrics:
         """Store the result of a step: the files that `write` puts into the given folder, and the metrics it returns.
 
-        The time since `start_time` (monotonic) is divided equally by the `shared_by` steps that ran together.
+        The time since `start_time` (monotonic), without pauses, is divided equally by the `shared_by` steps that ran
+        together.
         """
         with self.store.writing(step.key) as draft:
             metrics = write(draft.folder)
-            seconds = (time.monotonic() - start_time) / shared_by
+            seconds = (time.monotonic() - start_time - self.paused_seconds) / shared_by
             draft.finish(result_record(step, metrics, seconds, self.settings))
         return metrics
 

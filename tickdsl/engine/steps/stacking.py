@@ -12,8 +12,6 @@ from tickdsl.engine.messages import Task
 from tickdsl.engine.steps.context import Context
 from tickdsl.engine.steps.trainings import PreparedTraining, prepare_training
 from tickdsl.errors import TickdslError
-from tickdsl.metrics import energy_counters
-from tickdsl.metrics.energy_meter import EnergyMeter
 from tickdsl.plan.plugin_code import verify_plugin_code
 from tickdsl.training.history import TrainingHistory
 from tickdsl.training.stacked.eligibility import stacking_obstacle, stacking_speedup
@@ -53,15 +51,14 @@ def run_stacked_steps(tasks: Sequence[Task], context: Context, on_leave: OnLeave
 def _train_stacked(
     trainings: Sequence[PreparedTraining], context: Context, on_leave: OnLeave, start_time: float
 ) -> None:
-    meter = EnergyMeter(energy_counters.open_counter(context.device))
-
-    def save() -> None:
+    def pause() -> None:
         for training in trainings:
-            training.checkpoint.save_now()
+            training.pause()
 
     def before_step() -> None:
-        meter.tick()
-        context.hooks.between_steps(save)
+        context.hooks.between_steps(pause)
+        for training in trainings:
+            training.count_usage()
 
     outcomes = train_stacked(
         [training.job for training in trainings],
@@ -72,7 +69,7 @@ def _train_stacked(
     )
     for training, outcome in zip(trainings, outcomes, strict=True):
         if isinstance(outcome, TrainingHistory):
-            save_result = partial(training.save_result, history=outcome, meter=meter)
+            save_result = partial(training.save_result, history=outcome)
             try:
                 context.store_result(training.step, save_result, start_time, outcome.stack_size)
             except TickdslError as error:

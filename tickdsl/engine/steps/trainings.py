@@ -22,7 +22,6 @@ from tickdsl.graph.costs import cost
 from tickdsl.graph.structure import Structure
 from tickdsl.graph.surgery.compact import compact_masks
 from tickdsl.metrics import energy_counters
-from tickdsl.metrics.energy_meter import EnergyMeter
 from tickdsl.moments import Moment
 from tickdsl.plan.steps import Step
 from tickdsl.plurals import plural
@@ -34,6 +33,7 @@ from tickdsl.training.recipes.recipe import Recipe, steps_per_epoch
 from tickdsl.training.recipes.retraining import scale_length
 from tickdsl.training.rng import stream_seed
 from tickdsl.training.step.distillation import Distillation
+from tickdsl.training.usage import Usage
 
 
 @attrs.frozen
@@ -51,16 +51,26 @@ class PreparedTraining:
 
     def run(self, folder: Path) -> Metrics:
         """Train, save the weights in `folder` and return the metrics."""
-        context, meter = self.context, EnergyMeter(energy_counters.open_counter(self.context.device))
+        context = self.context
 
         def before_step() -> None:
-            meter.tick()
-            context.hooks.between_steps(self.checkpoint.save_now)
+            context.hooks.between_steps(self.pause)
+            self.count_usage()
 
         history = train(**self.job.as_kwargs(), device=context.device, before_step=before_step, choices=context.choices)
-        return self.save_result(folder, history, meter)
+        return self.save_result(folder, history)
 
-    def save_result(self, folder: Path, history: TrainingHistory, meter: EnergyMeter) -> Metrics:
+    def pause(self) -> None:
+        """Save a checkpoint and stop counting time and energy, until `count_usage` is called."""
+        self.checkpoint.save_now()
+        self.job.usage.pause()
+
+    def count_usage(self) -> None:
+        """Count time and energy; call this before every step."""
+        self.job.usage.resume()
+        self.job.usage.tick(self.context.jobs_at_work)
+
+    def save_result(self, folder: Path, history: TrainingHistory) -> Metrics:
         """Save the weights of a finished training in `folder` and return its metrics.
 
         Stacked trainings count an equal share of their time and energy each.
@@ -68,7 +78,7 @@ class PreparedTraining:
         save_weights(folder, self.job.model.state_dict())
         stacked = {"stacked": history.stack_size} if history.stack_size > 1 else {}
         choices = {"sparse": list(history.sparse), "layout": history.layout, "compiled": history.compiled, **stacked}
-        energy_used = meter.summary(self.context.settings.jobs * history.stack_size)
+        energy_used = self.job.usage.energy()
         size = structure_metrics(self.network.graph, self.structure)
         return {**_history_metrics(history), "steps": history.stop - history.start, **choices, **energy_used, **size}
 
@@ -126,6 +136,7 @@ def prepare_training(step: Step, context: Context, prefixes: Mapping[str, Step])
             choices=context.choices,
             hooks=context.hooks,
         ),
+        usage=Usage(energy_counters.open_counter(context.device)),
     )
     return PreparedTraining(step, context, network, structure, trial, macs_share, job, checkpoint)
 
@@ -207,7 +218,7 @@ def _history_metrics(history: TrainingHistory) -> Metrics:
         "train_loss": last.train_loss,
         "best_accuracy": best.test_accuracy,
         "best_epoch": best.epoch,
-        "train_time": sum(e.seconds for e in epochs) / history.stack_size,
+        "train_time": sum(e.seconds for e in epochs),
         "epochs": [[e.epoch, e.train_loss, e.test_loss, e.test_accuracy, e.lr] for e in epochs],
     }
 

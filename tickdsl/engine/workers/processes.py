@@ -17,7 +17,7 @@ from typing import Any
 
 import attrs
 
-from tickdsl.engine.messages import Message, Outcome, Task, WorkerLost
+from tickdsl.engine.messages import AtWork, Message, Outcome, Task, WorkerLost
 from tickdsl.engine.steps.settings import Settings
 from tickdsl.engine.workers.child_start import clean_start
 from tickdsl.engine.workers.worker import Worker
@@ -33,9 +33,10 @@ class _WorkerProcess:
     process: Any
     pipe: Connection
     keys: set[str] = attrs.field(factory=set)  # the steps that it is running
+    at_work: int = 1  # how many workers it knows to be running tasks
 
-    def send(self, message: Sequence[Task] | int) -> bool:
-        """Send tasks or a command; returns False if the worker has died."""
+    def send(self, message: Sequence[Task] | AtWork | int) -> bool:
+        """Send tasks, a number or a command; returns False if the worker has died."""
         try:
             self.pipe.send(message)
         except OSError:
@@ -56,7 +57,11 @@ class WorkerPool:
 
     @property
     def has_capacity(self) -> bool:
-        return sum(bool(worker.keys) for worker in self._workers) < self._jobs
+        return self._at_work < self._jobs
+
+    @property
+    def _at_work(self) -> int:
+        return sum(bool(worker.keys) for worker in self._workers)
 
     def submit(self, tasks: Sequence[Task]) -> str:
         """Give tasks to an idle worker; returns its name."""
@@ -64,6 +69,7 @@ class WorkerPool:
             worker = next((worker for worker in self._workers if not worker.keys), None) or self._start_worker()
             if worker.send(tasks):
                 worker.keys = {task.step.key for task in tasks}
+                self._announce_work()
                 return worker.name
             self._reap(worker)
 
@@ -80,6 +86,8 @@ class WorkerPool:
             except (EOFError, OSError):
                 reason = self._reap(worker)
                 messages += [WorkerLost(key, reason) for key in sorted(worker.keys)]
+        if messages:
+            self._announce_work()
         return messages
 
     def set_command(self, command: int) -> None:
@@ -93,6 +101,13 @@ class WorkerPool:
             worker.pipe.close()
         while self._workers:
             self._reap(self._workers[-1])
+
+    def _announce_work(self) -> None:
+        """Tell the workers that run tasks how many of them there are, if that has changed."""
+        at_work = self._at_work
+        for worker in self._workers:
+            if worker.keys and worker.at_work != at_work and worker.send(AtWork(at_work)):
+                worker.at_work = at_work
 
     def _start_worker(self) -> _WorkerProcess:
         parent_pipe, child_pipe = self._mp.Pipe()
@@ -168,6 +183,8 @@ def _worker_main(settings: Settings, pipe: Connection) -> None:
                 os._exit(1)
             if isinstance(message, int):
                 worker.command = message
+            elif isinstance(message, AtWork):
+                worker.set_at_work(message.workers)
             else:
                 task_queue.put(message)
 

@@ -76,6 +76,10 @@ class Worker:
             ),
         )
 
+    def set_at_work(self, workers: int) -> None:
+        """Note how many workers of the run are running tasks; can be called from another thread."""
+        self._context.jobs_at_work = workers
+
     def run_tasks(self, tasks: Sequence[Task]) -> list[Outcome]:
         """Run a task, or several trainings together, and return their outcomes; every error becomes an outcome.
 
@@ -83,9 +87,11 @@ class Worker:
         """
         start_time = time.monotonic()
         self._keys = [task.step.key for task in tasks]
+        self._context.paused_seconds = 0.0
 
         def outcome(key: str, status: str, *reason: str | None) -> Outcome:
-            return Outcome(key, status, (time.monotonic() - start_time) / len(self._keys), *reason)
+            seconds = time.monotonic() - start_time - self._context.paused_seconds
+            return Outcome(key, status, seconds / len(self._keys), *reason)
 
         def on_leave(key: str, error: TickdslError | None) -> None:
             self._send(outcome(key, "failed", error.message, error.hint) if error else outcome(key, "apart"))
@@ -124,8 +130,10 @@ class Worker:
         if self.command == PAUSE:
             for key in self._keys:
                 self._send(Paused(key))
+        paused_at = time.monotonic()
         while self.command == PAUSE:
             time.sleep(POLL_SECONDS)
             self._poll_control()
+        self._context.paused_seconds += time.monotonic() - paused_at
         if self.command == STOP:
             raise Stopped

@@ -149,6 +149,7 @@ class _Lockstep:
     def __init__(self, runs: Sequence[TrainingRun], on_leave: OnLeave) -> None:
         self._runs, self._on_leave = runs, on_leave
         self.failed: dict[int, TickdslError] = {}
+        self._share_usage()
 
     def run(self, step: StackedStep, before_step: Callable[[], None] | None) -> None:
         """Take the remaining steps."""
@@ -175,8 +176,15 @@ class _Lockstep:
                     work(run)
                 except TickdslError as error:
                     self.failed[index] = error
+                    self._share_usage()
                     _detach_checkpoint(run)
                     self._on_leave(index, error)
+
+    def _share_usage(self) -> None:
+        """Count an equal share of time and energy for each training that goes on."""
+        for index, run in enumerate(self._runs):
+            if index not in self.failed:
+                run.job.usage.set_share(len(self._runs) - len(self.failed))
 
     def _save_if_due(self) -> None:
         """Save all trainings at the same step, so that they can resume together."""
