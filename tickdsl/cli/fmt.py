@@ -64,15 +64,13 @@ def _plan_paths(name: str) -> list[Path | None]:
 def _format(path: Path | None, *, check: bool, diff: bool) -> int:
     from tickdsl.lang.findings.diagnostics import PlanError
     from tickdsl.lang.findings.render import render
+    from tickdsl.lang.reading.plan_files import decode_plan
     from tickdsl.lang.syntax import Source
     from tickdsl.lang.writing.format import format_source
 
-    content = sys.stdin.buffer.read() if path is None else _read(path)
     name = "<stdin>" if path is None else str(path)
-    try:
-        before = content.decode("utf-8-sig")
-    except UnicodeDecodeError as error:
-        raise TickdslError(f"{name}: not UTF-8 text (byte {error.start})", "save the plan as UTF-8") from None
+    content = _read(path, pipes=check or diff)  # a pipe cannot be formatted in place
+    before = decode_plan(content, name)
     try:
         after = format_source(Source(name, before))
     except PlanError as error:
@@ -98,15 +96,11 @@ def _format(path: Path | None, *, check: bool, diff: bool) -> int:
     return OK
 
 
-def _read(path: Path) -> bytes:
-    try:
-        return path.read_bytes()
-    except FileNotFoundError:
-        raise TickdslError(f"{path}: no such file", "name a .plan file, e.g. plans/card.plan") from None
-    except OSError as error:
-        raise TickdslError(f"{path}: cannot read the file ({error.strerror})") from None
-    except ValueError:
-        raise TickdslError(f"{str(path)!r} is not a path") from None
+def _read(path: Path | None, *, pipes: bool) -> bytes:
+    """The content of a plan file, or of standard input if `path` is None."""
+    from tickdsl.lang.reading.plan_files import read_plan_bytes, read_stream
+
+    return read_stream(sys.stdin.buffer, "<stdin>") if path is None else read_plan_bytes(path, pipes=pipes)
 
 
 def _write(path: Path, content: bytes) -> None:

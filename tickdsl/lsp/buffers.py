@@ -14,8 +14,8 @@ from pygls.workspace import PositionCodec
 from tickdsl.checks import check
 from tickdsl.errors import TickdslError
 from tickdsl.lang.findings.diagnostics import Diagnostic
-from tickdsl.lang.reading import parse
-from tickdsl.lang.reading.include import LoadedPlan, load_source
+from tickdsl.lang.reading.include import LoadedPlan, load_source, read_included
+from tickdsl.lang.reading.plan_files import real_path
 from tickdsl.lang.syntax import Source, Span
 from tickdsl.lsp import cursor
 
@@ -42,7 +42,7 @@ class Buffers:
 
     @functools.cached_property
     def _open(self) -> dict[Path, str]:
-        return {Path(source.path).resolve(): uri for uri, source in self.sources.items()}
+        return {real_path(source.path): uri for uri, source in self.sources.items()}
 
     @functools.cached_property
     def _loaded(self) -> dict[str, LoadedPlan]:
@@ -53,9 +53,9 @@ class Buffers:
         return {}
 
     def read_plan(self, path: Path) -> Source:
-        """A plan's source: its buffer if it is open, else its file. Raises TickdslError if the file cannot be read."""
-        uri = self._open.get(path.resolve())
-        return parse.read_source(path) if uri is None else self.sources[uri]
+        """An included source: its buffer if it is open, else its file. Raises TickdslError if that cannot be read."""
+        uri = self._open.get(real_path(path))
+        return read_included(path) if uri is None else self.sources[uri]
 
     def loaded(self, uri: str) -> LoadedPlan:
         """An open plan with its includes spliced in."""
@@ -93,7 +93,7 @@ class Buffers:
 
     def uri_of(self, source: Source) -> str:
         """The URI of a source: that of its buffer if it is open, else of its file."""
-        path = Path(source.path).resolve()
+        path = real_path(source.path)
         return self._open.get(path) or from_fs_path(str(path)) or source.path
 
     def position(self, source: Source, offset: int) -> types.Position:

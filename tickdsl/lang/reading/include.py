@@ -13,10 +13,13 @@ from tickdsl.lang import syntax
 from tickdsl.lang.findings.diagnostics import Diagnostic, Label
 from tickdsl.lang.findings.suggestions import did_you_mean, join_or, suggest
 from tickdsl.lang.reading.ast_builder import build
-from tickdsl.lang.reading.parse import parse, read_source
+from tickdsl.lang.reading.parse import parse, read_source, source_of
+from tickdsl.lang.reading.plan_files import MAX_PLAN_BYTES, NoSuchPlanError, read_included_bytes, real_path
 
 #: Reads the source of an included file: from disk, or from an editor's buffer.
 SourceReader = Callable[[Path], syntax.Source]
+#: The largest number of files that a plan includes, each counted as often as it is included.
+MAX_INCLUDES = 100
 
 
 @attrs.frozen
@@ -46,8 +49,13 @@ def load_plan(path: str | Path, overrides: Mapping[str, str] | None = None) -> L
     return load_source(read_source(path), overrides)
 
 
+def read_included(path: Path) -> syntax.Source:
+    """Read an included file. Raises TickdslError if it cannot be read, or is no `.plan` file of a plan's size."""
+    return source_of(read_included_bytes(path), path)
+
+
 def load_source(
-    source: syntax.Source, overrides: Mapping[str, str] | None = None, read_plan: SourceReader = read_source
+    source: syntax.Source, overrides: Mapping[str, str] | None = None, read_plan: SourceReader = read_included
 ) -> LoadedPlan:
     """Load a plan from text. Paths of includes are relative to `source.path` and are read by `read_plan`."""
     loader = _Loader(read_plan)
@@ -69,6 +77,9 @@ class _Loader:
         self.diagnostics: list[Diagnostic] = []
         self.unparsed: list[syntax.Span] = []
         self.files: dict[syntax.Source, tuple[syntax.Include, ...]] = {}
+        self.included, self.size = 0, 0
+        #: Whether an include was refused because there are too many: further ones are skipped.
+        self.is_full = False
 
     def splice(self, source: syntax.Source, chain: tuple[syntax.Include, ...]) -> tuple[syntax.Statement, ...]:
         """Parse a file and replace each `include` by the statements of its file. `chain` holds the includes so far."""
@@ -98,6 +109,9 @@ class _Loader:
     def _splice_include(
         self, include: syntax.Include, chain: tuple[syntax.Include, ...]
     ) -> tuple[syntax.Statement, ...]:
+        if self.is_full:
+            self.unparsed.append(include.span)
+            return ()
         including_path = Path(include.span.source.path)
         if "\0" in include.path.text:
             self._report_missing(
@@ -105,15 +119,10 @@ class _Loader:
             )
             return ()
         path = including_path.parent / include.path.text
-        try:
-            ancestors = [Path(link.span.source.path).resolve() for link in (*chain, include)]
-            cycle = path.resolve() in ancestors
-        except OSError as error:
-            message = f"cannot include {include.path.text}: {error.strerror}"
-            self._report_missing(include, Diagnostic("TD113", message, include.path.span))
-            return ()
+        target = real_path(path)
+        cycle = target in [real_path(link.span.source.path) for link in (*chain, include)]
         if cycle:
-            through = f" through {including_path}" if path.resolve() != including_path.resolve() else ""
+            through = f" through {including_path}" if target != real_path(including_path) else ""
             diagnostic = Diagnostic(
                 "TD112", f"{path} includes itself{through}", include.span, help="remove one of the includes"
             )
@@ -127,11 +136,27 @@ class _Loader:
                 f"cannot include {include.path.text}: {error.message.removeprefix(f'{path}: ')}",
                 include.path.span,
                 label=_suggest_file(path),
-                help=f"the path is relative to the including file: {path.resolve()}",
+                help=f"the path is relative to the including file: {target}"
+                if isinstance(error, NoSuchPlanError)
+                else error.hint,
             )
             self._report_missing(include, diagnostic)
             return ()
+        if excess := self._count(source):
+            self.is_full = True
+            self._report_missing(include, Diagnostic("TD113", excess, include.path.span, help="include each file once"))
+            return ()
         return self.splice(source, (*chain, include))
+
+    def _count(self, source: syntax.Source) -> str:
+        """Count an included file. Returns what is wrong if it is one too many, else ""."""
+        self.included += 1
+        self.size += len(source.text)
+        if self.included > MAX_INCLUDES:
+            return f"a plan can include at most {MAX_INCLUDES} files; a file counts each time it is included"
+        if self.size > MAX_PLAN_BYTES:
+            return f"the included files hold more than {MAX_PLAN_BYTES // 2**20} MiB"
+        return ""
 
     def _report_missing(self, include: syntax.Include, diagnostic: Diagnostic) -> None:
         """Report the diagnostic, and count the statements of the file as unparsed."""

@@ -7,10 +7,10 @@ from pathlib import Path
 
 from lark.exceptions import UnexpectedInput
 
-from tickdsl.errors import TickdslError
 from tickdsl.grammar import plan_parser
 from tickdsl.lang.findings.diagnostics import Diagnostic, Label
 from tickdsl.lang.reading.ast_builder import build
+from tickdsl.lang.reading.plan_files import decode_plan, read_plan_bytes
 from tickdsl.lang.reading.statements import StatementText, find_excess_depth, split_statements
 from tickdsl.lang.reading.syntax_errors import diagnose_syntax_error
 from tickdsl.lang.syntax import File, Source, Span, Statement
@@ -22,17 +22,13 @@ _MAX_BROKEN_PER_STATEMENT = 20
 
 
 def read_source(path: str | Path) -> Source:
-    """Read a plan file (UTF-8, with or without a byte-order mark). Raises TickdslError if it cannot be read."""
-    try:
-        return Source(str(path), Path(path).read_text("utf-8-sig"))
-    except FileNotFoundError:
-        raise TickdslError(f"{path}: no such file", "give the path of a .plan file, e.g. plans/card.plan") from None
-    except UnicodeDecodeError as error:
-        raise TickdslError(f"{path}: invalid UTF-8 at byte {error.start}", "save the plan as UTF-8") from None
-    except OSError as error:
-        raise TickdslError(f"{path}: cannot be read ({error.strerror})") from None
-    except ValueError:
-        raise TickdslError(f"{str(path)!r} is not a valid path") from None
+    """Read a plan file that the user names. Raises TickdslError if it cannot be read."""
+    return source_of(read_plan_bytes(path), path)
+
+
+def source_of(content: bytes, path: str | Path) -> Source:
+    """The source of a plan file with this content. Raises TickdslError if it is not UTF-8."""
+    return Source(str(path), decode_plan(content, path).replace("\r\n", "\n").replace("\r", "\n"))
 
 
 def parse(source: Source) -> tuple[File, tuple[Diagnostic, ...]]:
