@@ -12,7 +12,9 @@ import attrs
 from tickdsl.checks.internal_errors import guarded, internal_error
 from tickdsl.checks.suppressions import apply_silences
 from tickdsl.errors import TickdslError
+from tickdsl.lang.findings.diagnostic_codes import Severity
 from tickdsl.lang.findings.diagnostics import Diagnostic, PlanError
+from tickdsl.lang.findings.limit import limited
 from tickdsl.lang.findings.render import sorted_unique
 from tickdsl.lang.meaning.resolve import resolve
 from tickdsl.lang.meaning.settings import first_word_span
@@ -36,14 +38,19 @@ class CheckReport:
     plan: Plan | None
     diagnostics: tuple[Diagnostic, ...]
     sources: tuple[Source, ...] = ()
+    #: The findings beyond those that are listed, which TD018 stands for, by severity.
+    hidden: Mapping[Severity, int] = attrs.field(factory=dict)
 
     @property
     def errors(self) -> int:
-        return sum(d.severity == "error" for d in self.diagnostics)
+        return self._count("error")
 
     @property
     def warnings(self) -> int:
-        return sum(d.severity == "warning" for d in self.diagnostics)
+        return self._count("warning")
+
+    def _count(self, severity: Severity) -> int:
+        return sum(d.severity == severity for d in self.diagnostics) + self.hidden.get(severity, 0)
 
     def require_plan(self) -> Plan:
         """Return the plan. Raises PlanError if it has errors."""
@@ -103,8 +110,10 @@ def check(
     skipped_codes = () if network and not traced_only else _NETWORK_CODES
     kept = sorted_unique(apply_silences(unique, loaded.files, complete=complete, skipped_codes=skipped_codes))
     if not complete:
-        kept = tuple(d for d in kept if d.severity != "note")  # defaults matter once the errors are fixed
-    return CheckReport(resolved.plan if complete else None, kept, tuple(loaded.files))
+        # Defaults matter once the errors are fixed.
+        kept = tuple(d for d in kept if d.severity != "note" or d.code == "TD018")
+    findings = limited(kept)
+    return CheckReport(resolved.plan if complete else None, findings.shown, tuple(loaded.files), findings.hidden)
 
 
 def _check_resolved(

@@ -102,6 +102,7 @@ def test_a_pipe_is_bounded() -> None:
 @pytest.mark.parametrize(
     ("writer", "code"),
     [("echo 'prune weights 20%; rewind lr'", 0), ("sleep 1; echo 'prune weights 20%; rewind lr'", 0), ("true", 1)],
+    ids=("written", "slow", "empty"),
 )
 def test_process_substitution(writer: str, code: int, tmp_path: Path) -> None:
     command = f"{sys.executable} -m tickdsl.cli check --no-network <({writer})"

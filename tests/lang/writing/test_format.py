@@ -103,7 +103,7 @@ def test_formatting_changes_no_diagnostic(path: Path, tmp_path: Path) -> None:
         return
     (tmp_path / path.name).write_text(text, "utf-8")
     before, after = (check_file(p, network=False).diagnostics for p in (path, tmp_path / path.name))
-    if "include" not in text:
+    if "include" not in text and not path.name.startswith("TD018"):  # which counts the findings of a line
         assert [d.code for d in after] == [d.code for d in before]
 
 

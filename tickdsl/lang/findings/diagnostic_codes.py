@@ -25,6 +25,7 @@ CODES: dict[str, tuple[str, Severity]] = {
     "TD015": ("unknown-silence", "warning"),
     "TD016": ("nested-too-deep", "error"),
     "TD017": ("internal-error", "error"),
+    "TD018": ("more-findings", "note"),
     # names
     "TD101": ("unknown-model", "error"),
     "TD102": ("unknown-dataset", "error"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
 
 import attrs
@@ -11,6 +12,16 @@ from tickdsl.lang.findings.diagnostic_codes import CODES, Severity
 from tickdsl.lang.syntax import Span
 from tickdsl.plurals import plural
 from tickdsl.printable import printable, printable_value
+
+#: The longest text that a message quotes.
+_MAX_QUOTE = 100
+_LONG_QUOTE = re.compile(rf"`[^`\n]{{{_MAX_QUOTE + 1},}}`")
+
+
+def _quotable(text: str) -> str:
+    """The text as it may be printed, with every long quote of a plan cut."""
+    text = printable(text)
+    return _LONG_QUOTE.sub(lambda quote: f"{quote[0][:_MAX_QUOTE]}…`", text) if len(text) > _MAX_QUOTE else text
 
 
 @attrs.frozen
@@ -30,12 +41,12 @@ class Diagnostic:
     """
 
     code: str = attrs.field(validator=attrs.validators.in_(CODES))
-    message: str = attrs.field(converter=printable)
+    message: str = attrs.field(converter=_quotable)
     span: Span
-    label: str = attrs.field(default="", converter=printable)
+    label: str = attrs.field(default="", converter=_quotable)
     secondary: tuple[Label, ...] = ()
     notes: tuple[str, ...] = attrs.field(default=(), converter=printable_value)
-    help: str | None = attrs.field(default=None, converter=printable_value)
+    help: str | None = attrs.field(default=None, converter=attrs.converters.optional(_quotable))
 
     @property
     def slug(self) -> str:

@@ -13,6 +13,8 @@ from tickdsl.lang.syntax import Span
 from tickdsl.printable import printable, printable_json, printable_line
 
 FORMATS = ("full", "concise", "json", "github", "sarif")
+#: The largest number of characters that are shown of a line.
+_MAX_LINE = 240
 _COLOURS = {"error": "\x1b[1;31m", "warning": "\x1b[1;33m", "note": "\x1b[1;36m"}
 
 
@@ -133,19 +135,28 @@ def _full(d: Diagnostic, colour: bool) -> str:
         arrow = "-->" if index == 0 else ":::"
         lines.append(f"{' ' * gutter}{arrow} {span}")
         lines.append(f"{' ' * gutter} |")
-        source = span.source.line(span.line)
+        source, column = _excerpt(span.source.line(span.line), span.column)
         lines.append(f"{span.line:>{gutter}} | {_shown(source)}".rstrip())
-        lines.append(f"{' ' * gutter} | {paint}{_underline(span, source, mark)}{off} {text}".rstrip())
+        underline = _underline(column, span.end - span.start, source, mark)
+        lines.append(f"{' ' * gutter} | {paint}{underline}{off} {text}".rstrip())
     lines += [f"{' ' * gutter} = note: {note}" for note in d.notes]
     if d.help:
         lines.append(f"{' ' * gutter} = help: {d.help}")
     return "\n".join(lines) + "\n"
 
 
-def _underline(span: Span, line: str, mark: str) -> str:
-    start = span.column - 1
-    end = start + max(1, span.end - span.start)
-    before, under = _shown(line[:start]), printable(line[start:end])
+def _excerpt(line: str, column: int) -> tuple[str, int]:
+    """The part of a line around a column that is worth printing, and the place of the column in it."""
+    if len(line) <= _MAX_LINE:
+        return line, column
+    start = max(0, column - 1 - _MAX_LINE // 3)
+    before, after = "… " if start else "", " …" if start + _MAX_LINE < len(line) else ""
+    return f"{before}{line[start : start + _MAX_LINE]}{after}", column - start + len(before)
+
+
+def _underline(column: int, length: int, line: str, mark: str) -> str:
+    start = column - 1
+    before, under = _shown(line[:start]), printable(line[start : start + max(1, length)])
     return " " * _display_width(before) + mark * max(1, _display_width(under))
 
 

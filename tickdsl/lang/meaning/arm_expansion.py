@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+import graphlib
 import itertools
 import math
 from collections.abc import Sequence
@@ -12,7 +14,6 @@ from tickdsl.lang import syntax, vocabulary
 from tickdsl.lang.findings.diagnostics import Diagnostic, Label
 from tickdsl.lang.meaning import pipeline, settings
 from tickdsl.lang.meaning.after_prune import ArmContext
-from tickdsl.lang.meaning.questions import with_dependencies
 from tickdsl.lang.meaning.sweep_diagnostics import SweepDiagnostics
 from tickdsl.lang.meaning.values import ValueReader
 from tickdsl.lang.meaning.variables import Variables, references, report_duplicate
@@ -55,6 +56,22 @@ class ArmExpander:
     def statements(self) -> Sequence[syntax.Statement]:
         return self.loaded.statements
 
+    @functools.cached_property
+    def _prefix(self) -> tuple[syntax.Statement, ...]:
+        return tuple(s for s in self.statements if isinstance(s, syntax.PIPELINE))
+
+    @functools.cached_property
+    def _shared(self) -> list[syntax.Statement]:
+        return [s for s in self.statements if isinstance(s, syntax.SETTINGS)]
+
+    @functools.cached_property
+    def _arms_by_name(self) -> dict[str, list[syntax.Arm]]:
+        """The `arm` statements, those of a name that is used twice too."""
+        arms: dict[str, list[syntax.Arm]] = {}
+        for arm in syntax.of_type(self.statements, syntax.Arm):
+            arms.setdefault(arm.name.text, []).append(arm)
+        return arms
+
     def declared_arms(self) -> list[syntax.Arm]:
         """The `arm` statements of the plan; a plan without any is a single arm."""
         named: dict[str, syntax.Arm] = {}
@@ -81,8 +98,7 @@ class ArmExpander:
 
     def expand(self, arm: syntax.Arm) -> list[model.Arm]:
         """Expand one of the declared arms; combinations with errors are reported and left out."""
-        prefix = tuple(s for s in self.statements if isinstance(s, syntax.PIPELINE))
-        shared = [s for s in self.statements if isinstance(s, syntax.SETTINGS)]
+        prefix, shared = self._prefix, self._shared
         own = [s for s in arm.body if isinstance(s, syntax.SETTINGS)]
         sweeps = self._used_sweeps(arm, prefix, shared, own)
         self._combinations += math.prod(len(values) for values in sweeps.values())
@@ -109,13 +125,18 @@ class ArmExpander:
 
     def check_circular(self, arms: Sequence[model.Arm]) -> None:
         """Report arms that distil from or match each other: neither could run first."""
-        for arm in {arm.name: arm for arm in arms}.values():
-            others = {name for name in arm.referenced_arms if arm.name in with_dependencies(arms, {name})}
-            if others:
-                message = f"arms `{arm.name}` and `{sorted(others)[0]}` depend on each other"
-                help = "remove one of the references"
-                self.diagnostics.append(Diagnostic("TD510", message, arm.span, help=help))
-                return
+        references: dict[str, set[str]] = {}
+        for arm in arms:
+            references.setdefault(arm.name, set()).update(arm.referenced_arms)
+        try:
+            graphlib.TopologicalSorter(references).prepare()
+        except graphlib.CycleError as error:
+            circle = set(error.args[1])
+            arm = next(arm for arm in arms if arm.name in circle)
+            other = min(references[arm.name] & circle)
+            message = f"arms `{arm.name}` and `{other}` depend on each other"
+            help = "remove one of the references"
+            self.diagnostics.append(Diagnostic("TD510", message, arm.span, help=help))
 
     def _implicit_arm(self) -> list[syntax.Arm]:
         steps = [s for s in self.statements if isinstance(s, syntax.PIPELINE)]
@@ -158,6 +179,8 @@ class ArmExpander:
         own: Sequence[syntax.Statement],
     ) -> dict[str, tuple[syntax.Value, ...]]:
         """The sweeps that an arm uses: in its pipeline, its settings, its lets, and the arms that it refers to."""
+        if not self.variables.sweeps:
+            return {}
         own_kinds = {type(s) for s in own}
         names = references((prefix, arm.body, tuple(s for s in shared if type(s) not in own_kinds)))
         names |= self._references_of_referenced_arms((*prefix, *arm.body), {arm.name.text})
@@ -174,22 +197,31 @@ class ArmExpander:
     def _references_of_referenced_arms(self, statements: Sequence[syntax.Statement], seen: set[str]) -> set[str]:
         """The references of the arms that these statements distil from or match, which run under the same sweeps."""
         names: set[str] = set()
+        statements = tuple(statements)
+        while statements:
+            found = [other for other in self._arms_referred_to(statements) if other.name.text not in seen]
+            for other in found:
+                own = {type(s) for s in other.body}
+                shared = tuple(s for s in self._shared if type(s) not in own)
+                names |= references((shared, other.body))
+            seen = seen | {other.name.text for other in found}
+            statements = tuple(statement for other in found for statement in other.body)
+        return names
+
+    def _arms_referred_to(self, statements: Sequence[syntax.Statement]) -> list[syntax.Arm]:
+        """The arms that these statements distil from or match, under any values of the sweeps."""
+        candidates: set[str] = set()
         for node in syntax.walk(tuple(statements)):
             if not isinstance(node, syntax.Distill | syntax.Matching):
                 continue
             value = node.teacher if isinstance(node, syntax.Distill) else node.arm
-            candidates = (
+            values = (
                 self.variables.sweeps.get(value.name, (self.variables.lets.get(value.name),))
                 if isinstance(value, syntax.Ref)
                 else (value,)
             )
-            for other in syntax.of_type(self.statements, syntax.Arm):
-                if other.name.text not in seen and other.name in candidates:
-                    own = {type(s) for s in other.body}
-                    shared = tuple(s for s in self.statements if isinstance(s, syntax.SETTINGS) and type(s) not in own)
-                    names |= references((shared, other.body))
-                    names |= self._references_of_referenced_arms(other.body, {*seen, other.name.text})
-        return names
+            candidates |= {value.text for value in values if isinstance(value, syntax.Word)}
+        return [arm for name in candidates for arm in self._arms_by_name.get(name, ())]
 
     def _report_too_many(self, arm: syntax.Arm, swept: list[str]) -> None:
         first = next((s for s in syntax.of_type(self.statements, syntax.Sweep) if s.name.text in swept), arm)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import bisect
 import re
 from collections.abc import Iterable
 
@@ -26,7 +27,13 @@ class UnparsedText:
         self.spans = loaded.unparsed
         self.words = {word for span in loaded.unparsed for word in _WORD.findall(span.text)}
         self.included = any(span.text.lstrip().startswith("include") for span in loaded.unparsed)
-        self.arms = [s.span for s in loaded.statements if isinstance(s, syntax.Arm)]
+        #: The arms of each source, in order, and where they start.
+        self.arms: dict[syntax.Source, list[syntax.Span]] = {}
+        for statement in syntax.of_type(loaded.statements, syntax.Arm):
+            self.arms.setdefault(statement.span.source, []).append(statement.span)
+        for arms in self.arms.values():
+            arms.sort(key=lambda arm: arm.start)  # an open buffer that is included twice is one source
+        self.starts = {source: [arm.start for arm in arms] for source, arms in self.arms.items()}
 
     def may_explain(self, diagnostic: Diagnostic) -> bool:
         """Whether a finding may only follow from the unparsed text."""
@@ -62,7 +69,9 @@ class UnparsedText:
         )
 
     def _enclosing_arm(self, place: syntax.Span) -> syntax.Span | None:
-        return next((a for a in self.arms if a.source is place.source and a.start <= place.start < a.end), None)
+        index = bisect.bisect_right(self.starts.get(place.source, []), place.start) - 1
+        arm = self.arms[place.source][index] if index >= 0 else None
+        return arm if arm is not None and place.start < arm.end else None
 
     def _is_question(self, span: syntax.Span) -> bool:
         """Whether a top-level statement belongs to no pipeline."""

@@ -18,10 +18,12 @@ from tickdsl.plugins import Registry
 
 def with_dependencies(arms: Iterable[model.Arm], names: set[str]) -> set[str]:
     """The names, with those of all arms that these arms distil from or match, directly or not."""
-    arms = list(arms)
+    references: dict[str, set[str]] = {}
+    for arm in arms:
+        references.setdefault(arm.name, set()).update(arm.referenced_arms)
     reached, added = set(names), set(names)
     while added:
-        added = {name for arm in arms if arm.name in added for name in arm.referenced_arms} - reached
+        added = set().union(*(references.get(name, set()) for name in added)) - reached
         reached |= added
     return reached
 

@@ -91,7 +91,8 @@ class _Resolver:
             self._report_empty()
         helpers: tuple[model.Arm, ...] = ()
         if compared is not None:
-            helpers = tuple(arm for arm in arms if arm.name in with_dependencies(arms, compared) - compared)
+            needed = with_dependencies(arms, compared) - compared
+            helpers = tuple(arm for arm in arms if arm.name in needed)
             arms = tuple(arm for arm in arms if arm.name in compared)
         if not arms:
             return None

@@ -12,6 +12,7 @@ import attrs
 
 from tickdsl.lang import syntax
 from tickdsl.lang.findings.diagnostics import Diagnostic, Label
+from tickdsl.lang.findings.limit import MAX_PER_LINE
 from tickdsl.lang.findings.suggestions import did_you_mean, join_or
 from tickdsl.lang.option_schemas import OptionType
 from tickdsl.lang.writing.literals import format_value, percent
@@ -24,6 +25,8 @@ DiagnosticSink = Callable[[Diagnostic], None]
 
 #: The largest number of values in a range of a sweep or of seeds.
 MAX_VALUES = 10_000
+#: The largest number of references that a finding shows: the first and the last ones of a longer chain.
+_MAX_LABELS = 8
 
 
 class InvalidValueError(Exception):
@@ -49,6 +52,10 @@ class ValueReader:
     report: DiagnosticSink
     #: Sweeps, outside arms, where they have no single value.
     swept: frozenset[str] = frozenset()
+    #: Values of references that were followed before, so that chains of lets cost one step per let.
+    _followed: dict[str, syntax.Value] = attrs.field(factory=dict, init=False, eq=False, repr=False)
+    #: Unknown words for which a known one was looked for.
+    _unknown: list[str] = attrs.field(factory=list, init=False, eq=False, repr=False)
 
     def report_error(self, code: str, message: str, value: syntax.Value, **more: Any) -> InvalidValueError:
         """Report an error at the place where a value was written, with the references to it."""
@@ -60,27 +67,33 @@ class ValueReader:
     def locate(self, value: syntax.Value) -> ValueLocation:
         """Where a value was written, and the references to it."""
         *references, written = self._reference_chain(value)
-        labels = (Label(ref.span, "passed on here" if n else "used here") for n, ref in enumerate(references))
+        labels = [Label(ref.span, "passed on here" if n else "used here") for n, ref in enumerate(references)]
+        if len(labels) > _MAX_LABELS:
+            labels = [*labels[: _MAX_LABELS // 2], *labels[-_MAX_LABELS // 2 :]]
         return ValueLocation(written.span, tuple(labels))
 
     def dereference(self, value: syntax.Value) -> syntax.Value:
         """The value that a `$name` refers to; any other value itself."""
-        return self._reference_chain(value)[-1]
+        names: dict[str, syntax.Ref] = {}
+        while isinstance(value, syntax.Ref) and value.name not in self._followed:
+            if value.name in names:
+                first = next(iter(names.values()))
+                raise self._report_undefined(f"`${value.name}` is defined in terms of itself", first)
+            names[value.name] = value
+            value = self._lookup(value)
+        written = self._followed[value.name] if isinstance(value, syntax.Ref) else value
+        self._followed.update(dict.fromkeys(names, written))
+        return written
 
     def origin_span(self, value: syntax.Value) -> syntax.Span:
         """Where the value that a `$name` refers to was written."""
-        return self._reference_chain(value)[-1].span
+        return self.dereference(value).span
 
     def _reference_chain(self, value: syntax.Value) -> list[syntax.Value]:
         """A value and what it refers to, step by step, ending with the value as written."""
-        if not isinstance(value, syntax.Ref):
-            return [value]
-        trail: list[syntax.Value] = [value]
-        seen: set[str] = set()
+        self.dereference(value)
+        trail = [value]
         while isinstance(value, syntax.Ref):
-            if value.name in seen:
-                raise self._report_undefined(f"`${value.name}` is defined in terms of itself", trail[0])
-            seen.add(value.name)
             value = self._lookup(value)
             trail.append(value)
         return trail
@@ -93,7 +106,7 @@ class ValueReader:
                 help="use the value itself, or a `let`",
             )
         if value.name not in self.bindings:
-            suggestion = did_you_mean(value.name, self.bindings)
+            suggestion = self._suggest(value.name, self.bindings)
             help = suggestion or f"add `let {value.name} = …` or `sweep {value.name} in […]`"
             raise self._report_undefined(f"`${value.name}` is not defined", value, help=help)
         return self.bindings[value.name]
@@ -102,12 +115,17 @@ class ValueReader:
         self.report(Diagnostic("TD106", message, value.span, help=help))
         return InvalidValueError()
 
+    def _suggest(self, word: str, known: Iterable[str]) -> str | None:
+        """``did you mean `x`?``, for as many words as are shown of a line: comparing with all known ones is slow."""
+        self._unknown.append(word)
+        return did_you_mean(word, known) if len(self._unknown) <= MAX_PER_LINE else None
+
     def word(self, value: syntax.Value, known: Collection[str], kind: str, code: str = "TD116") -> str:
         """Read one of the `known` words; `kind` names what they are, such as "metric"."""
         resolved = self.dereference(value)
         text = resolved.text if isinstance(resolved, syntax.Word | syntax.String) else format_value(resolved)
         if text not in known:
-            suggestion = did_you_mean(text, known)
+            suggestion = self._suggest(text, known)
             help = f"use {join_or(known, 24 if len(known) <= 24 else 10)}"
             raise self.report_error(code, f"unknown {kind} `{text}`", value, label=suggestion or "", help=help)
         return text
@@ -236,7 +254,7 @@ class ValueReader:
             key = option.key.text
             if key not in schema:
                 help = f"options of `{owner}`: {', '.join(schema)}" if schema else f"`{owner}` takes no options"
-                suggestion = did_you_mean(key, schema) or ""
+                suggestion = self._suggest(key, schema) or ""
                 message = f"`{owner}` has no option `{key}`"
                 self.report(Diagnostic("TD104", message, option.key.span, suggestion, help=help))
             elif key in seen:

@@ -104,8 +104,17 @@ def _collect_sweeps(
 
 
 def _check_lets(statements: Sequence[syntax.Statement], variables: Variables, report: DiagnosticSink) -> None:
-    """Report lets with undefined or circular references; lets may refer to lets and sweeps in any order."""
+    """Report undefined and circular references in lets, each once; lets may refer to lets and sweeps in any order."""
     first_values = {name: values[0] for name, values in variables.sweeps.items()}
+    reader = ValueReader({**variables.lets, **first_values}, report)
+    checked: set[str] = set()
     for statement in syntax.of_type(statements, syntax.Let):
-        with contextlib.suppress(InvalidValueError):
-            ValueReader({**variables.lets, **first_values}, report).dereference(statement.value)
+        names: dict[str, None] = {}
+        value: syntax.Value | None = statement.value
+        while isinstance(value, syntax.Ref) and not (value.name in checked or value.name in names):
+            names[value.name] = None
+            value = reader.bindings.get(value.name)
+        if value is None or (isinstance(value, syntax.Ref) and value.name in names):
+            with contextlib.suppress(InvalidValueError):
+                reader.dereference(statement.value)
+        checked |= names.keys()

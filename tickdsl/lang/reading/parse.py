@@ -43,7 +43,9 @@ def parse(source: Source) -> tuple[File, tuple[Diagnostic, ...]]:
     unparsed: list[Span] = []
     for piece in split_statements(source):
         if len(diagnostics) > MAX_BROKEN_STATEMENTS:
-            unparsed.append(Span(source, piece.start, len(source.text)))
+            rest = Span(source, piece.start, len(source.text))
+            unparsed.append(rest)
+            diagnostics.append(_not_read(rest, "file", MAX_BROKEN_STATEMENTS))
             break
         statements += _parse_statement(piece, diagnostics, unparsed)
     return File(tuple(statements), source, tuple(unparsed)), tuple(diagnostics)
@@ -85,12 +87,19 @@ def _parse_statement(piece: StatementText, diagnostics: list[Diagnostic], unpars
             yield from build(tree, piece.source, piece.start).statements
             break
     else:
-        unparsed.append(piece.span(0, len(piece.text)))
+        rest = piece.span(0, len(piece.text))
+        unparsed.append(rest)
+        diagnostics.append(_not_read(rest, "statement", _MAX_BROKEN_PER_STATEMENT))
     if original.unclosed is not None:
         opener = original.start + original.unclosed
         # One diagnostic is enough for a statement that has an error before its brace.
         if not any(span.start <= opener < span.end for span in unparsed[first_unparsed:]):
             diagnostics.insert(first_diagnostic, _unclosed_block(original, original.unclosed))
+
+
+def _not_read(rest: Span, what: str, limit: int) -> Diagnostic:
+    message = f"the rest of this {what} is not read: it has {limit} syntax errors or more"
+    return Diagnostic("TD018", message, Span(rest.source, rest.start, rest.start), help="fix the ones shown first")
 
 
 def _unclosed_block(piece: StatementText, opener: int) -> Diagnostic:
