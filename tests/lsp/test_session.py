@@ -363,6 +363,40 @@ def test_networks_traced_before_are_checked(tmp_path: Path, monkeypatch: pytest.
     run_session(tmp_path, after, sys.executable, "-c", code)
 
 
+@pytest.mark.slow
+def test_an_error_of_the_server_clears_what_is_stale(tmp_path: Path) -> None:
+    """A server in which the language service fails on one word, wherever it is used."""
+    code = """
+import sys
+from tickdsl.cli import main
+from tickdsl.lsp import buffers, cursor, server
+def failing(function):
+    def call(*arguments):
+        if any("poison" in getattr(argument, "text", str(argument)) for argument in arguments):
+            raise RuntimeError("out of luck")
+        return function(*arguments)
+    return call
+server.cursor.locate = failing(cursor.locate)
+server.format_source = failing(server.format_source)
+cursor.includes = failing(cursor.includes)
+main(['lsp'])
+"""
+
+    async def talk(editor: Editor) -> None:
+        editor.open("prune fliters 20%")
+        assert await editor.codes() == ["TD001"]
+        uri = editor.open("seeds 3  # poison")
+        (failed,) = (await editor.diagnostics())[uri]
+        assert failed.code == "TD017" and "RuntimeError: out of luck" in failed.message
+        for request in (editor.hover, editor.completions, editor.formatted):
+            with pytest.raises(JsonRpcException, match="internal error: RuntimeError: out of luck"):
+                await request("seeds 3 # poi|son")
+        editor.open(PLAN)
+        assert await editor.codes() == []
+
+    run_session(tmp_path, talk, sys.executable, "-c", code)
+
+
 def test_without_pygls_the_extra_is_named() -> None:
     code = "import sys; sys.modules['pygls'] = None; from tickdsl.cli import main; sys.exit(main(['lsp']))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)

@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
 
 import attrs
 
-from tickdsl.checks.internal_errors import guarded, internal_error
 from tickdsl.checks.suppressions import apply_silences
 from tickdsl.errors import TickdslError
 from tickdsl.lang.findings.diagnostic_codes import Severity
 from tickdsl.lang.findings.diagnostics import Diagnostic, PlanError
+from tickdsl.lang.findings.internal_errors import guarded, internal_error
 from tickdsl.lang.findings.limit import limited
 from tickdsl.lang.findings.render import sorted_unique
 from tickdsl.lang.meaning.resolve import resolve
@@ -69,13 +69,28 @@ def check_file(
 ) -> CheckReport:
     """Check a plan file, which `read_plan` reads. Raises TickdslError if the file cannot be read."""
     source = read_plan(Path(path))
+    return check_source(source, lambda: load_source(source, overrides, read_plan), data=data, network=network)
+
+
+def check_source(
+    source: Source,
+    load: Callable[[], LoadedPlan],
+    *,
+    data: Path | None = None,
+    network: bool = True,
+    traced_only: bool = False,
+) -> CheckReport:
+    """Check a plan that is loaded by `load`, as `check` does. An error of tickdsl itself is a finding in the report."""
+    found: tuple[Diagnostic, ...] = ()
     try:
-        loaded = load_source(source, overrides, read_plan)
+        loaded = load()
+        found = loaded.diagnostics
+        return _check(loaded, data=data, network=network, traced_only=traced_only)
     except TickdslError:
         raise
     except Exception as error:
-        return CheckReport(None, (internal_error(error, first_word_span(source)),))
-    return check(loaded, data=data, network=network)
+        findings = limited([internal_error(error, first_word_span(source)), *found])
+        return CheckReport(None, findings.shown, (source,), findings.hidden)
 
 
 def check(
@@ -89,12 +104,11 @@ def check(
     `network`: also check the traced networks. `traced_only`: check only networks that are in the graph cache, and only
     in plans of few arms, for a fast answer.
     """
-    try:
-        resolved = resolve(loaded)
-    except TickdslError:
-        raise
-    except Exception as error:
-        return CheckReport(None, (internal_error(error, first_word_span(loaded.source)), *loaded.diagnostics))
+    return check_source(loaded.source, lambda: loaded, data=data, network=network, traced_only=traced_only)
+
+
+def _check(loaded: LoadedPlan, *, data: Path | None, network: bool, traced_only: bool) -> CheckReport:
+    resolved = resolve(loaded)
     diagnostics: list[Diagnostic] = []
     if resolved.readable is not None:
         diagnostics = _check_resolved(

@@ -11,7 +11,7 @@ from lsprotocol import types
 from pygls.uris import from_fs_path, to_fs_path
 from pygls.workspace import PositionCodec
 
-from tickdsl.checks import check
+from tickdsl.checks import check_source
 from tickdsl.errors import TickdslError
 from tickdsl.lang.findings.diagnostics import Diagnostic
 from tickdsl.lang.reading.include import LoadedPlan, load_source, read_included
@@ -66,7 +66,8 @@ class Buffers:
     def diagnostics(self, uri: str) -> tuple[Diagnostic, ...]:
         """The diagnostics of an open plan and its includes. Networks are only checked if they were traced before."""
         if uri not in self._findings:
-            self._findings[uri] = check(self.loaded(uri), traced_only=True).diagnostics
+            report = check_source(self.sources[uri], lambda: self.loaded(uri), traced_only=True)
+            self._findings[uri] = report.diagnostics
         return self._findings[uri]
 
     def included_source(self, source: Source, name: str) -> Source | None:

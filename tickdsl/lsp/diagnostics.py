@@ -10,6 +10,7 @@ from tickdsl.lang import syntax
 from tickdsl.lang.findings.diagnostics import Diagnostic
 from tickdsl.lang.reading.parse import parse
 from tickdsl.lsp.buffers import Buffers
+from tickdsl.lsp.failures import failure_diagnostic
 from tickdsl.printable import printable
 
 _SEVERITIES = {
@@ -28,15 +29,23 @@ def collect_diagnostics(buffers: Buffers) -> dict[str, list[types.Diagnostic]]:
     for uri in buffers.texts:
         if any(uri in parts and root not in reached[uri] for root, parts in reached.items()):
             continue
-        for diagnostic in buffers.diagnostics(uri):
-            target_uri = buffers.uri_of(diagnostic.span.source)
-            target = shown.setdefault(target_uri, [])
-            lsp_diagnostic = _to_lsp(buffers, diagnostic)
-            if lsp_diagnostic not in target:
-                target.append(lsp_diagnostic)
-            if target_uri != uri and diagnostic.severity != "note":
-                shown[uri] += _repeat_at_include(buffers, uri, diagnostic)
+        try:
+            _collect(buffers, uri, shown)
+        except Exception as error:
+            shown[uri] = [failure_diagnostic(error)]
     return shown
+
+
+def _collect(buffers: Buffers, uri: str, shown: dict[str, list[types.Diagnostic]]) -> None:
+    """Add the diagnostics of an open plan to those that are shown."""
+    for diagnostic in buffers.diagnostics(uri):
+        target_uri = buffers.uri_of(diagnostic.span.source)
+        target = shown.setdefault(target_uri, [])
+        lsp_diagnostic = _to_lsp(buffers, diagnostic)
+        if lsp_diagnostic not in target:
+            target.append(lsp_diagnostic)
+        if target_uri != uri and diagnostic.severity != "note":
+            shown[uri] += _repeat_at_include(buffers, uri, diagnostic)
 
 
 def _to_lsp(buffers: Buffers, diagnostic: Diagnostic) -> types.Diagnostic:

@@ -20,6 +20,7 @@ from tickdsl.lang.writing.format import format_source
 from tickdsl.lsp import completions, cursor, symbols
 from tickdsl.lsp.buffers import Buffers, file_path
 from tickdsl.lsp.diagnostics import collect_diagnostics
+from tickdsl.lsp.failures import answering, failure_diagnostic
 from tickdsl.printable import printable
 
 #: Seconds to wait after a change before the open plans are checked.
@@ -46,13 +47,16 @@ class PlanServer(LanguageServer):
     async def changed(self) -> None:
         """Check all open plans after DEBOUNCE_SECONDS without a change, and publish the diagnostics."""
         self._buffers = None
-        buffers = self.buffers
-        await asyncio.sleep(DEBOUNCE_SECONDS)
-        if buffers is not self._buffers:
-            return
-        by_uri = await asyncio.to_thread(collect_diagnostics, buffers)
-        if buffers is not self._buffers:
-            return
+        try:
+            buffers = self.buffers
+            await asyncio.sleep(DEBOUNCE_SECONDS)
+            if buffers is not self._buffers:
+                return
+            by_uri = await asyncio.to_thread(collect_diagnostics, buffers)
+            if buffers is not self._buffers:
+                return
+        except Exception as error:
+            by_uri = {uri: [failure_diagnostic(error)] for uri in self.workspace.text_documents}
         for uri in sorted(self._shown - by_uri.keys()):
             by_uri[uri] = []
         self._shown = {uri for uri, diagnostics in by_uri.items() if diagnostics}
@@ -110,6 +114,7 @@ def build_server() -> PlanServer:
     return server
 
 
+@answering
 def _formatting(ls: PlanServer, params: types.DocumentFormattingParams) -> list[types.TextEdit] | None:
     """One edit that replaces the whole plan; None if it does not parse."""
     document = ls.workspace.text_documents.get(params.text_document.uri)
@@ -136,6 +141,7 @@ def _defined_names(buffers: Buffers, source: Source) -> completions.DefinedNames
     return completions.DefinedNames(variables, arms)
 
 
+@answering
 def _completion(ls: PlanServer, params: types.CompletionParams) -> list[types.CompletionItem] | None:
     located = ls.locate(params.text_document.uri, params.position)
     if located is None:
@@ -159,6 +165,7 @@ def _completion(ls: PlanServer, params: types.CompletionParams) -> list[types.Co
     ]
 
 
+@answering
 def _hover(ls: PlanServer, params: types.HoverParams) -> types.Hover | None:
     located = ls.locate(params.text_document.uri, params.position)
     if located is None:
@@ -196,18 +203,21 @@ def _code_page(code: str) -> str:
     return body.strip().replace("\n## ", "\n#### ")
 
 
+@answering
 def _definition(ls: PlanServer, params: types.DefinitionParams) -> types.Location | None:
     located = ls.locate(params.text_document.uri, params.position)
     span = symbols.definition(ls.buffers, params.text_document.uri, located[1]) if located else None
     return None if span is None else ls.buffers.location(span)
 
 
+@answering
 def _prepare_rename(ls: PlanServer, params: types.PrepareRenameParams) -> types.Range | None:
     located = ls.locate(params.text_document.uri, params.position)
     name = symbols.occurrence(ls.buffers, params.text_document.uri, located[1]) if located else None
     return None if name is None else ls.buffers.range(name.span)
 
 
+@answering
 def _rename(ls: PlanServer, params: types.RenameParams) -> types.WorkspaceEdit | None:
     located = ls.locate(params.text_document.uri, params.position)
     if located is None:

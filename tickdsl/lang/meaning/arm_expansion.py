@@ -12,6 +12,7 @@ import attrs
 
 from tickdsl.lang import syntax, vocabulary
 from tickdsl.lang.findings.diagnostics import Diagnostic, Label
+from tickdsl.lang.findings.internal_errors import attempt
 from tickdsl.lang.meaning import pipeline, settings
 from tickdsl.lang.meaning.after_prune import ArmContext
 from tickdsl.lang.meaning.sweep_diagnostics import SweepDiagnostics
@@ -112,8 +113,10 @@ class ArmExpander:
         for values in itertools.product(*sweeps.values()):
             binding = dict(zip(sweeps, values, strict=True))
             spelled = {name: format_value(value) for name, value in binding.items()}
-            reader = ValueReader({**self.variables.lets, **binding}, diagnostics.reporter_for(spelled))
-            resolved = self._resolve(arm, prefix, shared, own, reader)
+            report = diagnostics.reporter_for(spelled)
+            reader = ValueReader({**self.variables.lets, **binding}, report)
+            resolve = functools.partial(self._resolve, arm, prefix, shared, own, reader)
+            resolved = attempt(resolve, None, arm.span, report)
             if resolved is not None:
                 label = ", ".join(f"{name}={value}" for name, value in spelled.items())
                 arm_id = f"{arm.name.text}[{label}]" if label else arm.name.text

@@ -5,13 +5,18 @@ All errors are collected as findings; a `Plan` results only if there are none.
 
 from __future__ import annotations
 
+import itertools
 from collections import Counter
+from collections.abc import Callable
 from fractions import Fraction
+from functools import partial
 from pathlib import Path
+from typing import Any, TypeVar
 
 import attrs
 
 from tickdsl.lang import option_schemas, syntax
+from tickdsl.lang.findings import internal_errors
 from tickdsl.lang.findings.diagnostics import Diagnostic
 from tickdsl.lang.findings.render import sorted_unique
 from tickdsl.lang.meaning import settings, variables
@@ -22,6 +27,8 @@ from tickdsl.lang.meaning.questions import QuestionResolver, with_dependencies
 from tickdsl.lang.meaning.values import MAX_VALUES, InvalidValueError, ValueReader
 from tickdsl.lang.reading.include import LoadedPlan
 from tickdsl.plan import model
+
+T = TypeVar("T")
 
 
 @attrs.frozen
@@ -75,18 +82,26 @@ class _Resolver:
     def report(self, diagnostic: Diagnostic) -> None:
         self.diagnostics.append(diagnostic)
 
+    def _attempt(self, work: Callable[[], T], default: Any, span: syntax.Span | None = None) -> T:
+        """The result of `work`; if tickdsl itself fails, the failure is reported and the other parts are resolved."""
+        place = span or settings.first_word_span(self.loaded.source)
+        return internal_errors.attempt(work, default, place, self.report)
+
     def plan(self) -> model.Plan | None:
-        self._check_version()
-        check_settings_once(self.statements, self.diagnostics)
-        variables.report_unused(self.statements, self.variables, self.report)
-        seeds = self._resolve_seeds()
-        declared = self.arms.declared_arms()
-        arms = tuple(arm for statement in declared for arm in self.arms.expand(statement))
-        self.arms.check_circular(arms)
+        attempt = self._attempt
+        attempt(self._check_version, None)
+        attempt(partial(check_settings_once, self.statements, self.diagnostics), None)
+        attempt(partial(variables.report_unused, self.statements, self.variables, self.report), None)
+        seeds = attempt(self._resolve_seeds, (1,))
+        declared = attempt(self.arms.declared_arms, [])
+        expanded = (attempt(partial(self.arms.expand, statement), [], statement.span) for statement in declared)
+        arms = tuple(itertools.chain.from_iterable(expanded))
+        attempt(partial(self.arms.check_circular, arms), None)
         questions = QuestionResolver(self.statements, self.constants, self.diagnostics)
-        compared, controls, options = questions.resolve_compare([s.name.text for s in declared], arms)
-        metrics, measuring = questions.metrics()
-        stops = questions.stops()
+        named = [s.name.text for s in declared]
+        compared, controls, options = attempt(partial(questions.resolve_compare, named, arms), (None, (), {}))
+        metrics, measuring = attempt(questions.metrics, ((), model.MeasurementOptions()))
+        stops = attempt(questions.stops, ())
         if not syntax.of_type(self.statements, *syntax.PIPELINE, syntax.Arm, syntax.Compare):
             self._report_empty()
         helpers: tuple[model.Arm, ...] = ()

@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 
-from lark.exceptions import UnexpectedInput
+from lark.exceptions import UnexpectedInput, VisitError
 
 from tickdsl.grammar import plan_parser
 from tickdsl.lang.findings.diagnostics import Diagnostic, Label
+from tickdsl.lang.findings.internal_errors import internal_error
 from tickdsl.lang.reading.ast_builder import build
 from tickdsl.lang.reading.plan_files import decode_plan, read_plan_bytes
 from tickdsl.lang.reading.statements import StatementText, find_excess_depth, split_statements
@@ -33,11 +34,14 @@ def source_of(content: bytes, path: str | Path) -> Source:
 
 def parse(source: Source) -> tuple[File, tuple[Diagnostic, ...]]:
     """Parse a plan. Returns the AST of its valid statements, and one diagnostic per invalid statement."""
+    failure: Exception | None = None
     if not find_excess_depth(source.text):
         try:
             return build(plan_parser().parse(source.text), source), ()
         except UnexpectedInput:
             pass
+        except Exception as error:
+            failure = error
     statements: list[Statement] = []
     diagnostics: list[Diagnostic] = []
     unparsed: list[Span] = []
@@ -47,8 +51,18 @@ def parse(source: Source) -> tuple[File, tuple[Diagnostic, ...]]:
             unparsed.append(rest)
             diagnostics.append(_not_read(rest, "file", MAX_BROKEN_STATEMENTS))
             break
-        statements += _parse_statement(piece, diagnostics, unparsed)
+        try:
+            statements += _parse_statement(piece, diagnostics, unparsed)
+        except Exception as error:
+            unparsed.append(piece.span(0, len(piece.text)))
+            diagnostics.append(_internal_error(error, piece.span(0, len(piece.written))))
+    if failure is not None and not diagnostics:
+        diagnostics.append(_internal_error(failure, Span(source, 0, 0)))
     return File(tuple(statements), source, tuple(unparsed)), tuple(diagnostics)
+
+
+def _internal_error(error: Exception, span: Span) -> Diagnostic:
+    return internal_error(error.orig_exc if isinstance(error, VisitError) else error, span)
 
 
 def _parse_statement(piece: StatementText, diagnostics: list[Diagnostic], unparsed: list[Span]) -> Iterator[Statement]:

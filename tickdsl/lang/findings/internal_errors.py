@@ -5,12 +5,15 @@ from __future__ import annotations
 import types
 from collections.abc import Callable, Iterable
 from pathlib import Path
+from typing import Any, TypeVar
 
 from tickdsl.errors import TickdslError
 from tickdsl.lang import syntax
 from tickdsl.lang.findings.diagnostics import Diagnostic
 
 ISSUES = "https://github.com/tickdsl/tickdsl/issues"
+
+T = TypeVar("T")
 
 
 def guarded(find: Callable[[], Iterable[Diagnostic]], span: syntax.Span) -> list[Diagnostic]:
@@ -27,6 +30,21 @@ def guarded(find: Callable[[], Iterable[Diagnostic]], span: syntax.Span) -> list
     except Exception as error:
         found.append(internal_error(error, span))
     return found
+
+
+def attempt(work: Callable[[], T], default: Any, span: syntax.Span, report: Callable[[Diagnostic], None]) -> T:
+    """The result of `work`; if it fails, `default`, and the failure is reported, by default at `span`.
+
+    A TickdslError passes through: it is for the user.
+    """
+    try:
+        return work()
+    except TickdslError:
+        raise
+    except Exception as error:
+        report(internal_error(error, span))
+        result: T = default
+        return result
 
 
 def internal_error(error: Exception, span: syntax.Span) -> Diagnostic:
