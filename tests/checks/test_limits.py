@@ -15,6 +15,7 @@ from tickdsl.checks import CheckReport, check
 from tickdsl.cli import main
 from tickdsl.lang.findings.limit import MAX_PER_LINE, MAX_PER_PLAN
 from tickdsl.lang.findings.render import FORMATS, render
+from tickdsl.lang.meaning import arm_expansion
 from tickdsl.lang.reading.include import load_source
 from tickdsl.lang.syntax import Source
 
@@ -31,7 +32,6 @@ CROWDED = {
     "arms": f"{PRUNE}\ncompare {', '.join(f'none{n}' for n in range(1000))}",
     "twice": "; ".join(["let a = 1"] * 1001) + f"\n{PRUNE} by $a",
     "clauses": f"prune weights 20% {'x 2 ' * 1001}; rewind lr",
-    "swept": f"sweep unit in 1..1000\n{PRUNE.replace('weights', '$unit')}",
 }
 
 
@@ -64,6 +64,26 @@ def test_errors_are_shown_before_warnings() -> None:
     report = checked(f"{PRUNE}\n{line}")
     assert [d.code for d in report.diagnostics if d.severity == "error"] == ["TD106"]
     assert report.warnings == 200
+
+
+@pytest.mark.parametrize(("header", "arms", "line"), [("sweep size in 1..40\ntrain batch=$size\n", 1, 1), ("", 40, 5)])
+def test_the_prunes_of_all_arms_are_limited(header: str, arms: int, line: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(arm_expansion, "MAX_PRUNES", 300)
+    text = "".join(f"arm a{n} {{ cycle 50 {{ {PRUNE}; {PRUNE} }} }}\n" for n in range(arms))
+    (error,) = [d for d in checked(header + text).diagnostics if d.severity == "error"]
+    assert (error.code, error.span.line) == ("TD518", line)
+
+
+def test_a_sweep_is_given_up_after_many_errors() -> None:
+    report = checked(f"sweep unit in 1..4000\n{PRUNE.replace('weights', '$unit')}")
+    assert sum(d.severity == "error" for d in report.diagnostics) == MAX_PER_LINE and report.errors < 200
+    (rest,) = [d for d in report.diagnostics if "not checked" in d.message]
+    assert rest.code == "TD018" and rest.message.startswith("the sweep values after the first 101 are not checked")
+
+
+def test_an_error_of_all_values_is_one_finding() -> None:
+    report = checked(f"sweep share in 1..300\nprune wieghts $share; {PRUNE} to 99ep except $share")
+    assert not [d for d in report.diagnostics if d.code == "TD018"]
 
 
 def test_a_plan_is_capped() -> None:

@@ -6,13 +6,14 @@ import functools
 import graphlib
 import itertools
 import math
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 import attrs
 
 from tickdsl.lang import syntax, vocabulary
 from tickdsl.lang.findings.diagnostics import Diagnostic, Label
 from tickdsl.lang.findings.internal_errors import attempt
+from tickdsl.lang.findings.limit import MAX_PER_LINE
 from tickdsl.lang.meaning import pipeline, settings
 from tickdsl.lang.meaning.after_prune import ArmContext
 from tickdsl.lang.meaning.sweep_diagnostics import SweepDiagnostics
@@ -24,8 +25,8 @@ from tickdsl.plan import model
 
 #: The name of the arm of a plan without `arm` statements.
 IMPLICIT_ARM_NAME = "ticket"
-#: The limit on the arms of a plan.
-MAX_ARMS = 10_000
+#: The limits on the arms of a plan, and on the prunes of all arms, each round of a `cycle` counted.
+MAX_ARMS, MAX_PRUNES = 5_000, 50_000
 
 
 def check_settings_once(scope: Sequence[syntax.Statement], diagnostics: list[Diagnostic]) -> None:
@@ -52,6 +53,9 @@ class ArmExpander:
     valid_arms: set[str] = attrs.field(factory=set)
     _names: list[str] = attrs.field(factory=list)
     _combinations: int = 0
+    _prunes: int = 0
+    #: Whether it was reported that there are too many arms or prunes.
+    _is_full: bool = False
 
     @property
     def statements(self) -> Sequence[syntax.Statement]:
@@ -104,13 +108,22 @@ class ArmExpander:
         sweeps = self._used_sweeps(arm, prefix, shared, own)
         self._combinations += math.prod(len(values) for values in sweeps.values())
         if self._combinations > MAX_ARMS:
-            self._report_too_many(arm, list(sweeps))
+            counts = " × ".join(str(len(values)) for values in sweeps.values()) or "1"
+            message = f"the sweeps expand to more than {MAX_ARMS:,} arms: {counts} for arm `{arm.name.text}` alone"
+            self._report_too_many(message, arm, sweeps)
             return []
         diagnostics = SweepDiagnostics(
             {name: [format_value(value) for value in values] for name, values in sweeps.items()}
         )
         arms = []
-        for values in itertools.product(*sweeps.values()):
+        for count, values in enumerate(itertools.product(*sweeps.values())):
+            if diagnostics.different_errors > 2 * MAX_PER_LINE:
+                self._report_not_checked(arm, sweeps, count)
+                break
+            if self._prunes > MAX_PRUNES:
+                message = f"the arms have more than {MAX_PRUNES:,} prunes, counting each round of a `cycle`"
+                self._report_too_many(message, arm, sweeps)
+                return []
             binding = dict(zip(sweeps, values, strict=True))
             spelled = {name: format_value(value) for name, value in binding.items()}
             report = diagnostics.reporter_for(spelled)
@@ -118,6 +131,7 @@ class ArmExpander:
             resolve = functools.partial(self._resolve, arm, prefix, shared, own, reader)
             resolved = attempt(resolve, None, arm.span, report)
             if resolved is not None:
+                self._prunes += len(resolved.rounds)
                 label = ", ".join(f"{name}={value}" for name, value in spelled.items())
                 arm_id = f"{arm.name.text}[{label}]" if label else arm.name.text
                 arms.append(attrs.evolve(resolved, id=arm_id, sweep=spelled))
@@ -226,17 +240,21 @@ class ArmExpander:
             candidates |= {value.text for value in values if isinstance(value, syntax.Word)}
         return [arm for name in candidates for arm in self._arms_by_name.get(name, ())]
 
-    def _report_too_many(self, arm: syntax.Arm, swept: list[str]) -> None:
-        first = next((s for s in syntax.of_type(self.statements, syntax.Sweep) if s.name.text in swept), arm)
-        counts = " × ".join(str(len(self.variables.sweeps[name])) for name in swept) or "1"
-        self.diagnostics.append(
-            Diagnostic(
-                "TD518",
-                f"the sweeps expand to more than {MAX_ARMS:,} arms: {counts} for arm `{arm.name.text}` alone",
-                first.span,
-                help="sweep fewer values, or fix one with `--set NAME=VALUE`",
-            )
-        )
+    def _report_too_many(self, message: str, arm: syntax.Arm, sweeps: Collection[str]) -> None:
+        if self._is_full:
+            return
+        self._is_full = True
+        help = "sweep fewer values, or fix one with `--set NAME=VALUE`" if sweeps else "use fewer rounds"
+        self.diagnostics.append(Diagnostic("TD518", message, self._sweep_or_arm(arm, sweeps).span, help=help))
+
+    def _report_not_checked(self, arm: syntax.Arm, sweeps: Collection[str], checked: int) -> None:
+        message = f"the sweep values after the first {checked} are not checked in `{arm.name.text}`: too many are wrong"
+        place = self._sweep_or_arm(arm, sweeps).span
+        self.diagnostics.append(Diagnostic("TD018", message, place, help="fix the ones shown first"))
+
+    def _sweep_or_arm(self, arm: syntax.Arm, sweeps: Collection[str]) -> syntax.Sweep | syntax.Arm:
+        """The first of the sweeps; without any, the arm."""
+        return next((s for s in syntax.of_type(self.statements, syntax.Sweep) if s.name.text in sweeps), arm)
 
     def _resolve(
         self,

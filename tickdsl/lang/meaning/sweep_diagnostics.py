@@ -28,6 +28,8 @@ class SweepDiagnostics:
         factory=dict
     )
     _combinations_with_errors: set[tuple[str, ...]] = attrs.field(factory=set)
+    #: The number of errors that differ in more than the values that cause them.
+    different_errors: int = 0
 
     def reporter_for(self, values: SweepValues) -> Callable[[Diagnostic], None]:
         """A sink for the findings under one combination of values."""
@@ -36,6 +38,8 @@ class SweepDiagnostics:
             if diagnostic.severity == "error":
                 self._combinations_with_errors.add(tuple(values.values()))
             key = (diagnostic.code, diagnostic.span.source, diagnostic.span.start, diagnostic.message)
+            if key not in self._diagnostics and diagnostic.severity == "error":
+                self.different_errors += 1
             self._diagnostics.setdefault(key, (diagnostic, []))[1].append(values)
 
         return report
