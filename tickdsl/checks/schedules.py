@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterator
 
 import attrs
@@ -95,6 +96,29 @@ def _check_recipe(arm: Arm) -> Iterator[Diagnostic]:
             message = f"milestone {milestone} must come before the end of training ({recipe.length})"
             place = (arm.recipe_places or {}).get(f"milestones.{number}")
             yield _recipe_diagnostic("TD306", message, arm, place, help="use an earlier milestone, or train longer")
+            return
+    yield from _check_order_of_milestones(arm, recipe, per_epoch)
+    if recipe.warmup.amount and _reaches_end(recipe.warmup, recipe.length, per_epoch):
+        message = f"the warm-up of {recipe.warmup} must end before the training does ({recipe.length})"
+        place = (arm.recipe_places or {}).get("warmup")
+        yield _recipe_diagnostic("TD313", message, arm, place, help="use a shorter warm-up, or train longer")
+
+
+def _check_order_of_milestones(arm: Arm, recipe: Recipe, per_epoch: int | None) -> Iterator[Diagnostic]:
+    """Check that milestones of different units are in order; `Recipe` checks those of one unit."""
+    if per_epoch is None:
+        return
+    total = recipe.steps(per_epoch)
+    steps = [milestone.steps(per_epoch, total) for milestone in recipe.milestones]
+    for number, (before, after) in enumerate(itertools.pairwise(steps), start=1):
+        if after <= before:
+            message = (
+                f"milestone {recipe.milestones[number]} (step {after}) must come after {recipe.milestones[number - 1]} "
+                f"(step {before})"
+            )
+            place = (arm.recipe_places or {}).get(f"milestones.{number}")
+            yield _recipe_diagnostic("TD305", message, arm, place, help=f"one epoch has {plural(per_epoch, 'step')}")
+            return
 
 
 def _recipe_diagnostic(

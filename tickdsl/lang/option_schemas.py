@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection, Mapping
 from typing import Any
 
 import attrs
+
+from tickdsl.lang import no_effect
+from tickdsl.lang.no_effect import Is, NoEffect
+from tickdsl.training.recipes.recipe import Recipe
 
 
 @attrs.frozen
@@ -14,7 +19,8 @@ class OptionType:
     kind: `int`, `float`, `share` (a percentage or a number in [0, 1]), `points` (a percentage), `moment`, `moments`,
     `word` (one of `words`), `words` (a list of them), `schedule` (one of `words`, or a plug-in), `flag` (on/off) or
     `text`.
-    least: the smallest allowed value. above: every allowed value is greater than this.
+    least: the smallest allowed value. above: every allowed value is greater than this. most: the largest allowed one.
+    idle: the combinations of other settings with which the option does nothing.
     """
 
     kind: str
@@ -22,30 +28,64 @@ class OptionType:
     words: tuple[str, ...] = ()
     least: float | None = None
     above: float | None = None
+    most: float | None = None
+    idle: tuple[NoEffect, ...] = ()
+
+    def reason_for_no_effect(self, settings: Mapping[str, Any], written: Collection[str] = ()) -> NoEffect | None:
+        """Why the option does nothing with these settings and these options beside it; None if it has an effect."""
+        return next((reason for reason in self.idle if reason.holds(settings, written)), None)
 
 
 TRAIN_OPTIONS: dict[str, OptionType] = {
     "opt": OptionType("word", "optimizer", ("sgd", "adam", "adamw")),
-    "lr": OptionType("float", "initial learning rate", above=0),
+    "lr": OptionType(
+        "float", "initial learning rate", above=0,
+        idle=(
+            NoEffect(
+                "beside `max-lr=`: one-cycle starts at `max-lr` / `div`", "remove it, or set `div=`",
+                {"schedule": Is(("one-cycle",))}, ("max-lr",),
+            ),
+        ),
+    ),
     "batch": OptionType("int", "batch size", least=1),
-    "momentum": OptionType("float", "SGD momentum", least=0),
+    "momentum": OptionType(
+        "float", "SGD momentum", least=0,
+        idle=(
+            NoEffect(
+                "with `opt={opt}`, which has no momentum to set", "use `opt=sgd`, or remove it",
+                {"opt": Is(("sgd",), negated=True), "schedule": Is(("one-cycle",), negated=True)},
+            ),
+            NoEffect(
+                "with `schedule=one-cycle`, which sets the momentum itself",
+                "remove it; `momentum=0` trains without momentum",
+                {"schedule": Is(("one-cycle",)), "momentum": Is((0,), negated=True)},
+            ),
+        ),
+    ),
     "nesterov": OptionType("flag", "use Nesterov momentum"),
     "decay": OptionType("float", "weight decay", least=0),
-    "schedule": OptionType(
-        "schedule", "learning rate schedule", ("constant", "milestones", "cosine", "one-cycle", "linear")
+    "schedule": OptionType("schedule", "learning rate schedule", no_effect.SCHEDULES),
+    "milestones": OptionType(
+        "moments", "when the learning rate is multiplied by `gamma`",
+        idle=(
+            no_effect.only_with("milestones", "remove it, or use `schedule=milestones`"),
+            NoEffect(
+                "with `gamma=1`", "use another `gamma=`, or remove it",
+                {"schedule": Is(("milestones",)), "gamma": Is((1,))},
+            ),
+        ),
     ),
-    "milestones": OptionType("moments", "when the learning rate is multiplied by `gamma`"),
-    "gamma": OptionType("float", "learning rate factor at each milestone", above=0),
+    "gamma": OptionType("float", "learning rate factor at each milestone", above=0, idle=(no_effect.GAMMA_IDLE,)),
     "warmup": OptionType("moment", "length of the linear warm-up from 0"),
-    "max-lr": OptionType("float", "one-cycle: peak learning rate", above=0),
-    "pct-start": OptionType("share", "one-cycle: share of the steps before the peak"),
-    "div": OptionType("float", "one-cycle: peak rate / initial rate", above=0),
-    "final-div": OptionType("float", "one-cycle: initial rate / final rate", above=0),
+    "max-lr": OptionType("float", "one-cycle: peak learning rate", above=0, idle=(no_effect.ONE_CYCLE_ONLY,)),
+    "pct-start": OptionType("share", "one-cycle: share of the steps before the peak", idle=(no_effect.ONE_CYCLE_ONLY,)),
+    "div": OptionType("float", "one-cycle: peak rate / initial rate", above=0, idle=(no_effect.ONE_CYCLE_ONLY,)),
+    "final-div": OptionType("float", "one-cycle: initial rate / final rate", above=0, idle=(no_effect.ONE_CYCLE_ONLY,)),
     "precision": OptionType("word", "number format for training", ("fp32", "bf16", "auto")),
     "compile": OptionType("word", "compile the network with torch.compile", ("on", "off", "auto")),
     "augment": OptionType("words", "random augmentations of training images", ("none", "crop", "flip", "rotation")),
     "label-smoothing": OptionType("float", "share of the target probability spread over all classes", least=0),
-}
+}  # fmt: skip
 #: Options that every schedule of `retrain` accepts.
 _COMMON_RETRAIN_OPTIONS = (
     "opt",
@@ -66,10 +106,25 @@ RETRAIN_OPTIONS: dict[str, OptionType] = {
         "float",
         "learning rate at the start of a warm-up and at the end of `cyclic` (default: the recipe's last)",
         least=0,
+        idle=(
+            no_effect.STRETCHED_ONE_CYCLE,
+            attrs.evolve(no_effect.NO_WARMUP, settings={"retrain": Is(("scaled",)), "rise": Is(("linear",))}),
+        ),
     ),
-    "pct-start": OptionType("share", "share of the steps with a rising learning rate (default 10%)"),
-    "gamma": TRAIN_OPTIONS["gamma"],
-    **{name: TRAIN_OPTIONS[name] for name in ("max-lr", "div", "final-div", *_COMMON_RETRAIN_OPTIONS)},
+    "pct-start": OptionType(
+        "share",
+        "share of the steps with a rising learning rate (default 10%)",
+        idle=(no_effect.STRETCHED_ONE_CYCLE, no_effect.NO_WARMUP),
+    ),
+    "gamma": attrs.evolve(
+        TRAIN_OPTIONS["gamma"],
+        idle=(attrs.evolve(no_effect.GAMMA_IDLE, help="use milestones in `train`, or remove it"),),
+    ),
+    "max-lr": attrs.evolve(
+        TRAIN_OPTIONS["max-lr"],
+        idle=(NoEffect("beside `lr=`, which sets the same peak", "remove one of them", beside=("lr",)),),
+    ),
+    **{name: TRAIN_OPTIONS[name] for name in ("div", "final-div", *_COMMON_RETRAIN_OPTIONS)},
 }
 #: Schedule of `retrain` -> the options it accepts.
 SCHEDULE_OPTIONS = {
@@ -83,9 +138,16 @@ SCHEDULE_OPTIONS = {
 #: Options that a plug-in schedule accepts.
 PLUGIN_SCHEDULE_OPTIONS = ("lr", "min-lr", "pct-start", "gamma", "div", "final-div", *_COMMON_RETRAIN_OPTIONS)
 COMPARE_OPTIONS: dict[str, OptionType] = {
-    "levels": OptionType("word", "the levels at which controls are trained", ("all", "last")),
+    "levels": OptionType(
+        "word", "the levels at which controls are trained", ("all", "last"), idle=(no_effect.NO_CONTROL,)
+    ),
     "within": OptionType("points", "how much less accurate than the dense network a winning ticket may be"),
-    "budget": OptionType("word", "what a control's training matches the ticket's in", ("epochs", "flops")),
+    "budget": OptionType(
+        "word",
+        "what a control's training matches the ticket's in",
+        ("epochs", "flops"),
+        idle=(no_effect.NO_PRUNED_CONTROL,),
+    ),
 }
 REPORT_OPTIONS: dict[str, OptionType] = {
     "batch": OptionType("int", "batch size for latency and memory (default 128)", least=1),
@@ -133,3 +195,9 @@ def option_schema(options: Any) -> dict[str, OptionType]:
 def recipe_field(option: str) -> str:
     """The `Recipe` field of a `train` option: `label-smoothing` is `label_smoothing`."""
     return "optimizer" if option == "opt" else option.replace("-", "_")
+
+
+def recipe_settings(recipe: Recipe, **further: Any) -> dict[str, Any]:
+    """The settings of a recipe that `NoEffect` can name: its `train` options, `rise`, and `further` ones."""
+    options = {name: getattr(recipe, recipe_field(name)) for name in TRAIN_OPTIONS}
+    return {**options, "rise": recipe.rise, **further}

@@ -45,6 +45,7 @@ CODES: dict[str, tuple[str, Severity]] = {
     "TD116": ("unknown-word", "error"),
     "TD117": ("code-not-allowed", "error"),
     "TD118": ("unusable-plugin", "error"),
+    "TD119": ("option-without-effect", "warning"),
     # amounts
     "TD201": ("percent-range", "error"),
     "TD202": ("zero-effect", "error"),
@@ -70,6 +71,7 @@ CODES: dict[str, tuple[str, Severity]] = {
     "TD310": ("no-tail", "warning"),
     "TD311": ("criterion-needs-training", "error"),
     "TD312": ("criterion-unit", "error"),
+    "TD313": ("warmup-too-long", "error"),
     # the network
     "TD401": ("unit-absent", "error"),
     "TD402": ("pattern-no-match", "error"),

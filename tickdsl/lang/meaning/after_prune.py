@@ -10,7 +10,7 @@ import attrs
 from tickdsl.lang import option_schemas, registries, syntax, vocabulary
 from tickdsl.lang.findings.diagnostics import Diagnostic, Label
 from tickdsl.lang.findings.suggestions import did_you_mean, join_or
-from tickdsl.lang.meaning import settings
+from tickdsl.lang.meaning import option_effects, settings
 from tickdsl.lang.meaning.default_notes import DefaultsReporter
 from tickdsl.lang.meaning.settings import ArmSettings
 from tickdsl.lang.meaning.values import InvalidValueError, ValueReader
@@ -214,6 +214,8 @@ def _retrain(statement: syntax.Retrain, context: ArmContext) -> model.Retrain:
         raise InvalidValueError from None
     resolved = model.Retrain(schedule, recipe.to_dict(), schedule == "scratch", given=options, span=statement.span)
     DefaultsReporter(reader.report).retraining(statement, resolved)
+    in_effect = option_schemas.recipe_settings(recipe, retrain=schedule)
+    option_effects.report(statement.options, allowed, in_effect, reader)
     return resolved
 
 

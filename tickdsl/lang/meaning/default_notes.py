@@ -34,12 +34,18 @@ class DefaultsReporter:
 
     def recipe(self, statement: syntax.Train, written: Iterable[str], fields: Mapping[str, Any]) -> None:
         """Note the defaults of `train` that affect the training and are not among the options `written`."""
-        recipe = Recipe.from_dict(fields)
+        recipe, written = Recipe.from_dict(fields), set(written)
+        in_effect = option_schemas.recipe_settings(recipe)
         shapes = {"milestones": ["gamma"], "one-cycle": ["pct-start", "div", "final-div"]}
-        names = ["lr", "batch", *(["momentum"] if recipe.optimizer == "sgd" else []), *shapes.get(recipe.schedule, ())]
-        if recipe.schedule == "one-cycle" and recipe.max_lr is not None:
-            names.remove("lr")  # one-cycle does not use it
-        left_out = {name: option_schemas.TRAIN_OPTIONS[name] for name in names if name not in set(written)}
+        kinds = {
+            name: option_schemas.TRAIN_OPTIONS[name]
+            for name in ("lr", "batch", "momentum", *shapes.get(recipe.schedule, ()))
+        }
+        left_out = {
+            name: kind
+            for name, kind in kinds.items()
+            if name not in written and kind.reason_for_no_effect(in_effect, written) is None
+        }
         length = [format_moment(recipe.length)] if statement.length is None else []
         values = unparse.options(unparse.recipe_options(recipe, left_out), left_out)
         self._note("TD902", "train", length + values, statement.span)

@@ -77,6 +77,9 @@ def prune(statement: syntax.Prune, context: ArmContext) -> model.Prune:
         protect_spans=tuple(span for _, span in protect),
     )
     DefaultsReporter(reader.report).ranking(statement, resolved)
+    if unit == "layers" and scope == "local" and statement.scope is not None:
+        message = f"`{statement.scope.span.text}` has no effect on layers, which are always ranked together"
+        reader.report_error("TD119", message, statement.scope, help="remove it")
     return resolved
 
 

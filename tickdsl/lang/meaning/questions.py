@@ -10,7 +10,7 @@ import attrs
 
 from tickdsl.lang import option_schemas, registries, syntax, vocabulary
 from tickdsl.lang.findings.diagnostics import Diagnostic
-from tickdsl.lang.meaning import after_prune
+from tickdsl.lang.meaning import after_prune, option_effects
 from tickdsl.lang.meaning.values import InvalidValueError, ValueReader, report_unsupported
 from tickdsl.plan import model
 from tickdsl.plugins import Registry
@@ -45,6 +45,7 @@ class QuestionResolver:
         all_arms = not statements
         controls: dict[str, None] = {}
         options: dict[str, Any] = {}
+        readable = True
         known = [*declared, *vocabulary.CONTROLS, vocabulary.ALL_ARMS]
         for statement in statements:
             before = len(self.diagnostics)
@@ -55,16 +56,29 @@ class QuestionResolver:
                     self._add_control(word, name, controls)
                 else:
                     named.add(name)
-            # An unreadable name could be any arm.
-            all_arms = all_arms or len(self.diagnostics) > before
-            options.update(self.reader.options(statement.options, option_schemas.COMPARE_OPTIONS, "compare"))
+            # An unreadable name could be any arm or control.
+            readable = readable and len(self.diagnostics) == before
+            read = self.reader.options(statement.options, option_schemas.COMPARE_OPTIONS, "compare")
+            for option in statement.options:
+                if options.get(option.key.text, read.get(option.key.text)) != read.get(option.key.text):
+                    message, help = (
+                        f"`{option.key.text}=` differs between two `compare` statements",
+                        "remove one of them",
+                    )
+                    self.diagnostics.append(Diagnostic("TD108", message, option.span, help=help))
+            options.update(read)
+        pruned = {"random-init", "random-structure"} & set(controls)
+        in_effect = {"controls": len(set(controls) - {"dense"}), "pruned-controls": len(pruned)}
+        if readable:
+            for statement in statements:
+                option_effects.report(statement.options, option_schemas.COMPARE_OPTIONS, in_effect, self.reader)
         if statements and not declared:
             self.diagnostics.append(
                 Diagnostic(
                     "TD506", "`compare` needs at least one `prune` or `arm`", statements[0].span, help="add a `prune`"
                 )
             )
-        compared = None if all_arms or not named else named
+        compared = None if all_arms or not named or not readable else named
         if compared is not None:
             needed = with_dependencies(arms, compared)
             for arm in syntax.of_type(self.statements, syntax.Arm):

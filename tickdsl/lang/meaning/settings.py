@@ -10,6 +10,7 @@ import attrs
 
 from tickdsl.lang import option_schemas, syntax, vocabulary
 from tickdsl.lang.findings.diagnostics import Diagnostic
+from tickdsl.lang.meaning import option_effects
 from tickdsl.lang.meaning.default_notes import DefaultsReporter
 from tickdsl.lang.meaning.values import InvalidValueError, ValueLocation, ValueReader
 from tickdsl.lang.option_schemas import option_schema, recipe_field
@@ -156,6 +157,8 @@ def _recipe(
     canonical = _canonical_recipe(full)
     if canonical is not full:
         DefaultsReporter(reader.report).recipe(statement, written_options, canonical)
+        in_effect = option_schemas.recipe_settings(Recipe.from_dict(canonical))
+        option_effects.report(statement.options, option_schemas.TRAIN_OPTIONS, in_effect, reader)
     return canonical, statement.span, recipe_locations(statement.length, statement.options, reader)
 
 

@@ -285,12 +285,25 @@ class ValueReader:
             case "schedule":
                 return self.table_name(value, SCHEDULES, "TD105", words_kind)
             case "words":
-                return [self.word(item, kind.words, words_kind, "TD105") for item in self.items(value)]
+                return self._words(value, kind, option)
             case "flag":
                 return self.word(value, ("on", "off", "true", "false"), words_kind, "TD105") in ("on", "true")
             case _:
                 resolved = self.dereference(value)
                 return resolved.text if isinstance(resolved, syntax.String | syntax.Word) else format_value(resolved)
+
+    def _words(self, value: syntax.Value, kind: OptionType, option: str) -> list[str]:
+        """Read a list of words, each at most once, and `none` only alone."""
+        words: list[str] = []
+        for item in self.items(value):
+            word = self.word(item, kind.words, f"value for {option}:", "TD105")
+            if word in words:
+                raise self.report_bad_value(item, f"{option} lists `{word}` twice", help="remove one of them")
+            words.append(word)
+            if "none" in words and len(words) > 1:
+                message = f"{option} lists `none` beside other words"
+                raise self.report_bad_value(item, message, help=f"remove `none`, or write only {option.strip('`')}none")
+        return words
 
     def _in_range(self, value: syntax.Value, number: float, kind: OptionType, option: str) -> float:
         if kind.above is not None and not number > kind.above:

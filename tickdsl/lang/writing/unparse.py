@@ -69,15 +69,16 @@ def _with_defaults(start: str, values: model.Options, known: Mapping[str, catalo
 def _train(recipe_dict: model.Options) -> str:
     recipe = Recipe.from_dict(recipe_dict)
     values = recipe_options(recipe, option_schemas.TRAIN_OPTIONS)
-    schedule_specific = {
-        "milestones": ("milestones", "gamma"),
-        "one-cycle": ("max-lr", "pct-start", "div", "final-div"),
-    }
-    for schedule, names in schedule_specific.items():
-        for name in names:
-            if recipe.schedule != schedule and _is_default(recipe, name):
-                del values[name]
+    settings = option_schemas.recipe_settings(recipe)
+    for name, kind in option_schemas.TRAIN_OPTIONS.items():
+        if _is_default(recipe, name) and kind.reason_for_no_effect(settings, _set_options(values)):
+            del values[name]
     return _with(f"train {format_moment(recipe.length)}", values, option_schemas.TRAIN_OPTIONS)
+
+
+def _set_options(values: Mapping[str, Any]) -> set[str]:
+    """The options that are written: those with a value."""
+    return {name for name, value in values.items() if value is not None}
 
 
 def recipe_options(recipe: Recipe, names: Iterable[str]) -> dict[str, Any]:
@@ -158,13 +159,13 @@ def tail(node: model.Tail, arm: model.Arm, teacher: str) -> str:
         case model.Rewind(what, to):
             return f"rewind {what} to {format_moment(to)}"
         case model.Retrain():
-            return _retrain(node)
+            return _retrain(node, Recipe.from_dict(arm.recipe))
         case model.Distill():
             values = {name: getattr(node, name) for name in option_schemas.DISTILL_OPTIONS}
             return _with(f"distill from {teacher}", values, option_schemas.DISTILL_OPTIONS)
 
 
-def _retrain(node: model.Retrain) -> str:
+def _retrain(node: model.Retrain, base: Recipe) -> str:
     recipe = Recipe.from_dict(node.recipe)
     allowed = {name: option_schemas.RETRAIN_OPTIONS[name] for name in registries.SCHEDULES[node.schedule].options}
     shaping = {"lr", "min-lr", "pct-start", "gamma", "max-lr", "div", "final-div"}
@@ -172,6 +173,11 @@ def _retrain(node: model.Retrain) -> str:
         **recipe_options(recipe, [name for name in allowed if name not in shaping]),
         **schedule_options(node, recipe),
     }
+    settings = option_schemas.recipe_settings(recipe, retrain=node.schedule)
+    for name, kind in allowed.items():
+        inherited = name not in shaping and values[name] == recipe_options(base, [name])[name]
+        if inherited and kind.reason_for_no_effect(settings):
+            del values[name]
     return _with(f"retrain {format_name(node.schedule)} {format_moment(recipe.length)}", values, allowed)
 
 
@@ -197,7 +203,7 @@ def schedule_options(node: model.Retrain, recipe: Recipe) -> dict[str, Any]:
                 values["gamma"] = recipe.gamma
             return values
         case "fine-tune" | "scratch":
-            return {"lr": recipe.lr}
+            return {"lr": recipe.peak_lr}
         case _:
             plugin_options = ("lr", "min-lr", "pct-start", "gamma", "div", "final-div")
             return {name: getattr(recipe, recipe_field(name)) for name in plugin_options}

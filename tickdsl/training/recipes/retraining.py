@@ -40,6 +40,8 @@ def retraining_recipe(
     overrides = dict(options or {})
     length = length or base.length
     if schedule == "scratch":
+        if "lr" in overrides and base.schedule == "one-cycle" and base.max_lr is not None:
+            overrides["max_lr"] = overrides.pop("lr")  # the highest rate of a one-cycle recipe
         return attrs.evolve(stretch(base, length), **overrides)
     peak = float(overrides.pop("lr", overrides.pop("max_lr", base.peak_lr)))
     if schedule == "fine-tune":
