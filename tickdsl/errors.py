@@ -27,3 +27,7 @@ class TickdslError(Exception):
 
     def __str__(self) -> str:
         return f"{self.message}\n  help: {self.hint}" if self.hint else self.message
+
+
+class NetworkTooLargeError(TickdslError):
+    """A network has more parameters than a training can hold."""

@@ -197,7 +197,7 @@ def test_a_plan_with_errors_exits_1(harness: Any) -> None:
     [
         (["resnet-20"], "did you mean `resnet20`"),
         (["small-cnn", "--on", "cifar11"], "did you mean"),
-        (["small-cnn", "--on", "digits size=-3"], "less than 1"),
+        (["small-cnn", "--on", "digits size=-3"], "at least 1"),
         (["small-cnn", "--option", "widht=2"], "did you mean `width`"),
         (["small-cnn", "--option", "width=wide"], "width=wide is not a number"),
         (["resnet18", "--option", "width=2"], "use weights"),

@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from tickdsl.checks import plugins, prune_amounts, prune_targets
+from tickdsl.checks import network_size, plugins, prune_amounts, prune_targets
 from tickdsl.checks.schedules import arm_steps_per_epoch
 from tickdsl.checks.traced_prune import TracedPrune
 from tickdsl.engine.graph_cache import DEFAULT_DATA_DIR, dense_graph, image_shape_and_classes
-from tickdsl.errors import TickdslError
+from tickdsl.errors import NetworkTooLargeError, TickdslError
 from tickdsl.lang.findings.diagnostics import Diagnostic, Label
 from tickdsl.plan.model import Arm
 from tickdsl.plugins import PluginError
@@ -45,12 +45,19 @@ def diagnostics(arm: Arm, data: Path | None, *, has_random_structure: bool = Fal
     except PluginError as error:
         yield plugins.plugin_diagnostic(error, span)
         return
+    except NetworkTooLargeError as error:
+        yield Diagnostic("TD414", error.message, span, secondary=(Label(arm.data.span, "the data"),), help=error.hint)
+        return
     except TickdslError as error:
         yield Diagnostic("TD413", error.message, span, help=error.hint)
         return
+    too_large = list(network_size.diagnostics(arm, graph, image_shape_and_classes(arm.data, root)[0]))
+    if too_large:
+        yield from too_large
+        return
     yield from transfer_diagnostics
     yield from plugins.diagnostics(arm, arm_steps_per_epoch(arm), root)
-    for index, group in enumerate(arm.rounds):
+    for index, group in arm.distinct_rounds.items():
         traced = TracedPrune(
             arm,
             group.prune,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterator
 
 from tickdsl.checks.traced_prune import TracedPrune
@@ -32,25 +33,27 @@ def check_amount(traced: TracedPrune) -> Iterator[Diagnostic]:
     try:
         scope = traced.scope()
         if prune.until is not None:
-            rounds = rounds_until(scope, traced.args, float(prune.until))
+            needed = rounds_until(scope, traced.args, float(prune.until))
             bound = "at most " if arm.split else ""
-            message = f"`until {percent(prune.until)}` takes {bound}{plural(rounds, 'round')} on {arm.model.name}"
+            message = f"`until {percent(prune.until)}` takes {bound}{plural(needed, 'round')} on {arm.model.name}"
             yield Diagnostic("TD903", message, prune.span)
         exhausted = list(_check_exhausted(traced, scope))
         if exhausted:
             yield from exhausted
             return
-        counts = list(forecast_rounds(scope, traced.args, prune.times or 1 if prune.until is None else 1))
+        rounds = prune.times or 1 if prune.until is None else 1
+        counts = itertools.takewhile(bool, forecast_rounds(scope, traced.args, rounds))
+        removing = sum(1 for _ in counts)
     except TickdslError as error:
         yield Diagnostic("TD404", error.message, traced.amount_span, help=error.hint)
         return
-    if traced.is_first and 0 in counts:
-        which = "this round" if len(counts) == 1 else f"round {counts.index(0) + 1} of {len(counts)}"
+    if traced.is_first and removing < rounds:
+        which = "this round" if rounds == 1 else f"round {removing + 1} of {rounds}"
         yield Diagnostic(
             "TD202",
             f"{which} removes nothing: the amount rounds to 0 of the remaining {prune.unit}",
             traced.amount_span,
-            help="use a larger amount" if len(counts) == 1 else "use a larger amount, or fewer rounds",
+            help="use a larger amount" if rounds == 1 else "use a larger amount, or fewer rounds",
         )
 
 

@@ -20,7 +20,7 @@ from tickdsl.training.recipes.recipe import Recipe, steps_per_epoch
 def diagnostics(arm: Arm) -> Iterator[Diagnostic]:
     """Yield findings about an arm's recipe and rewinds."""
     yield from _check_recipe(arm)
-    for group in arm.rounds:
+    for group in arm.distinct_rounds.values():
         yield from _check_rewinds(arm, group)
         yield from _check_moments(arm, group)
         yield from _check_tail(arm, group)

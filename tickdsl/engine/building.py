@@ -8,18 +8,33 @@ import json
 import torch
 from torch import nn
 
+from tickdsl.errors import NetworkTooLargeError
+from tickdsl.graph.costs import TRACE_BATCH_SIZE
 from tickdsl.graph.model import ModelGraph
 from tickdsl.graph.tracing.trace import trace
 from tickdsl.training.catalogue import architecture_options
-from tickdsl.training.models import create
+from tickdsl.training.models import create, create_on_meta
 
-#: Graphs are traced with two images because batch norm in training mode needs more than one.
-TRACE_BATCH_SIZE = 2
+#: More parameters than any network that is pruned here: 37 GiB of weights.
+MAX_PARAMETERS = 10_000_000_000
 
 
 def trace_model(name: str, options: bytes, classes: int, shape: tuple[int, int, int]) -> ModelGraph:
-    """Trace a network of the catalogue; `shape` is (C, H, W), `options` is canonical JSON."""
-    return trace(build(name, options, classes, shape), (torch.zeros(TRACE_BATCH_SIZE, *shape),))
+    """Trace a network of the catalogue; `shape` is (C, H, W), `options` is canonical JSON.
+
+    Nothing of the network's size is allocated, except for a plug-in, which is built. Raises NetworkTooLargeError for
+    more than MAX_PARAMETERS parameters, before the network is traced.
+    """
+    architecture = architecture_options(json.loads(options))
+    model = create_on_meta(name, classes=classes, shape=shape, options=architecture)
+    parameters = sum(parameter.numel() for parameter in model.parameters()) if model is not None else 0
+    if parameters > MAX_PARAMETERS:
+        raise NetworkTooLargeError(
+            f"{name} has {parameters:,} parameters here; a network may have {MAX_PARAMETERS:,}",
+            "use a smaller `width=`, or smaller images",
+        )
+    images = torch.empty(TRACE_BATCH_SIZE, *shape, device="meta")
+    return trace(build(name, options, classes, shape) if model is None else model, (images,))
 
 
 @functools.lru_cache(maxsize=16)

@@ -12,6 +12,9 @@ from tickdsl.graph.indexing import all_kept_indices, kept_units, removed_paramet
 from tickdsl.graph.model import Layout, ModelGraph
 from tickdsl.graph.structure import Structure
 
+#: The images in the example inputs of traced networks: batch norm in training mode needs more than one.
+TRACE_BATCH_SIZE = 2
+
 
 @attrs.frozen
 class Cost:

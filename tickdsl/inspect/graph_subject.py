@@ -70,7 +70,7 @@ def _parse_options(name: str, pairs: Iterable[tuple[str, str]], known: Mapping[s
         except ValueError as error:
             kind = {"int": "a whole number", "float": "a number"}.get(option.type.__name__, "valid")
             raise TickdslError(f"{name}: {key}={text} is not {kind}", option.summary) from error
-        if option.least is not None and value < option.least:
-            raise TickdslError(f"{name}: {key}={text} is less than {option.least:g}", option.summary)
+        if requirement := option.requirement_missed_by(value):
+            raise TickdslError(f"{name}: {key} must be {requirement}; found {text}", option.summary)
         parsed[key] = value
     return parsed

@@ -20,6 +20,7 @@ class OptionType:
     `word` (one of `words`), `words` (a list of them), `schedule` (one of `words`, or a plug-in), `flag` (on/off) or
     `text`.
     least: the smallest allowed value. above: every allowed value is greater than this. most: the largest allowed one.
+    among: the only allowed values (empty: all).
     idle: the combinations of other settings with which the option does nothing.
     """
 
@@ -29,6 +30,7 @@ class OptionType:
     least: float | None = None
     above: float | None = None
     most: float | None = None
+    among: tuple[int, ...] = ()
     idle: tuple[NoEffect, ...] = ()
 
     def reason_for_no_effect(self, settings: Mapping[str, Any], written: Collection[str] = ()) -> NoEffect | None:
@@ -150,7 +152,7 @@ COMPARE_OPTIONS: dict[str, OptionType] = {
     ),
 }
 REPORT_OPTIONS: dict[str, OptionType] = {
-    "batch": OptionType("int", "batch size for latency and memory (default 128)", least=1),
+    "batch": OptionType("int", "batch size for latency and memory (default 128)", least=1, most=65_536),
     "watts": OptionType(
         "float", "power draw of training where no counter can be read (default: depends on the device)", above=0
     ),
@@ -187,7 +189,7 @@ def option_schema(options: Any) -> dict[str, OptionType]:
     """Convert the options of a model or data set (`catalogue.Option` by name) to option types."""
     kinds = {int: "int", float: "float", str: "text", bool: "flag"}
     return {
-        name: OptionType(kinds[option.type], option.summary, least=getattr(option, "least", None))
+        name: OptionType(kinds[option.type], option.summary, least=option.least, most=option.most, among=option.among)
         for name, option in options.items()
     }
 

@@ -240,6 +240,12 @@ class Arm:
         return self.split is not None or (self.transfer is not None and self.transfer.head == "reset")
 
     @property
+    def distinct_rounds(self) -> dict[int, Rounds]:
+        """The rounds by their indices; those that a `cycle` repeats only once."""
+        first = {id(group): index for index, group in reversed([*enumerate(self.rounds)])}
+        return {index: self.rounds[index] for index in sorted(first.values())}
+
+    @property
     def referenced_arms(self) -> tuple[str, ...]:
         """The names of the arms that this one distils from or matches."""
         tails = (tail for group in self.rounds for tail in group.tail)

@@ -5,9 +5,8 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-from tickdsl.engine.building import TRACE_BATCH_SIZE
 from tickdsl.engine.graph_cache import DEFAULT_DATA_DIR, dense_graph
-from tickdsl.graph.costs import cost
+from tickdsl.graph.costs import TRACE_BATCH_SIZE, cost
 from tickdsl.graph.structure import Structure
 from tickdsl.plan.model import Plan
 from tickdsl.plan.study import Study

@@ -7,9 +7,8 @@ import json
 from collections.abc import Callable
 from pathlib import Path
 
-from tickdsl.engine.building import TRACE_BATCH_SIZE
 from tickdsl.engine.graph_cache import image_shape_and_classes, model_graph
-from tickdsl.graph.costs import cost
+from tickdsl.graph.costs import TRACE_BATCH_SIZE, cost
 from tickdsl.graph.structure import Structure
 from tickdsl.moments import Moment
 from tickdsl.plan.model import Data

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from tickdsl.engine.building import TRACE_BATCH_SIZE
 from tickdsl.engine.layers import remaining_by_layer
-from tickdsl.graph.costs import cost
+from tickdsl.graph.costs import TRACE_BATCH_SIZE, cost
 from tickdsl.graph.indexing import remaining_weights
 from tickdsl.graph.model import ModelGraph
 from tickdsl.graph.structure import Structure

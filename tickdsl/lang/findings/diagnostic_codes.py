@@ -86,6 +86,7 @@ CODES: dict[str, tuple[str, Severity]] = {
     "TD411": ("global-raw-norm", "warning"),
     "TD412": ("head-mismatch", "error"),
     "TD413": ("input-mismatch", "error"),
+    "TD414": ("network-too-large", "error"),
     # the experiment
     "TD501": ("overlap-without-split", "error"),
     "TD502": ("overlap-k-range", "error"),

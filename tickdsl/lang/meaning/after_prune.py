@@ -194,6 +194,8 @@ def _retrain(statement: syntax.Retrain, context: ArmContext) -> model.Retrain:
         raise reader.report_bad_value(
             statement.length, f"the training length must be above 0; found {length}", help="use e.g. `40ep`"
         )
+    if length is not None and statement.length is not None:
+        settings.check_length(length, statement.length, reader)
     if schedule == "fine-tune":
         _check_fine_tuning_rate(statement, written_options, base, reader)
     options = {recipe_field(name): value for name, value in written_options.items()}

@@ -14,6 +14,7 @@ from tickdsl.lang.meaning import option_effects
 from tickdsl.lang.meaning.default_notes import DefaultsReporter
 from tickdsl.lang.meaning.values import InvalidValueError, ValueLocation, ValueReader
 from tickdsl.lang.option_schemas import option_schema, recipe_field
+from tickdsl.moments import Moment
 from tickdsl.plan.model import Data, Model, Split
 from tickdsl.training import catalogue
 from tickdsl.training.recipes.recipe import Recipe
@@ -26,6 +27,9 @@ DEFAULT_RECIPE: dict[str, Any] = {
 #: Defaults of the options of `train`.
 TRAIN_DEFAULTS: dict[str, Any] = {"lr": 0.1, "batch": 128, "momentum": 0.9}
 ADAM_DEFAULTS: dict[str, Any] = {"lr": 1e-3, "batch": 128}
+
+#: The longest training, in epochs and in steps: the learning rate of every step is kept in memory.
+MAX_LENGTH = {"ep": 100_000, "it": 100_000_000}
 
 S = TypeVar("S", bound=syntax.Statement)
 
@@ -145,6 +149,8 @@ def _recipe(
     if statement.length is not None and length is not None and (length.unit == "%" or not length.amount):
         message = f"the training length must be in epochs or steps, and above 0; found `{length}`"
         raise reader.report_bad_value(statement.length, message, help="use e.g. `train 160ep`")
+    if statement.length is not None and length is not None:
+        check_length(length, statement.length, reader)
     recipe = {recipe_field(name): value for name, value in written_options.items()}
     defaults = ADAM_DEFAULTS if recipe.get("optimizer") in ("adam", "adamw") else TRAIN_DEFAULTS
     if "milestones" in recipe:
@@ -160,6 +166,14 @@ def _recipe(
         in_effect = option_schemas.recipe_settings(Recipe.from_dict(canonical))
         option_effects.report(statement.options, option_schemas.TRAIN_OPTIONS, in_effect, reader)
     return canonical, statement.span, recipe_locations(statement.length, statement.options, reader)
+
+
+def check_length(length: Moment, written: syntax.Value, reader: ValueReader) -> None:
+    """Raise InvalidValueError, after reporting it, if a training is longer than MAX_LENGTH."""
+    most = MAX_LENGTH[length.unit]
+    if length.amount > most:
+        message = f"a training has at most {most:,}{length.unit}; found {length}"
+        raise reader.report_bad_value(written, message, help="train for fewer epochs or steps")
 
 
 def recipe_locations(

@@ -6,7 +6,7 @@ import contextlib
 import math
 from collections.abc import Callable, Collection, Iterable, Mapping
 from fractions import Fraction
-from typing import Any
+from typing import Any, TypeVar
 
 import attrs
 
@@ -18,8 +18,10 @@ from tickdsl.lang.option_schemas import OptionType
 from tickdsl.lang.writing.literals import format_value, percent
 from tickdsl.moments import Moment
 from tickdsl.plugins import PluginError, Registry, check_target, code_allowed
+from tickdsl.training.catalogue.options import format_number, requirement_missed_by
 from tickdsl.training.recipes.recipe import SCHEDULES
 
+N = TypeVar("N", int, float)
 DiagnosticSink = Callable[[Diagnostic], None]
 
 
@@ -269,7 +271,7 @@ class ValueReader:
         words_kind = f"value for {option}:"
         match kind.kind:
             case "int":
-                return self.integer(value, option, kind.least)
+                return self._in_range(value, self.integer(value, option), kind, option)
             case "float":
                 return self._in_range(value, float(self.number(value, option)), kind, option)
             case "share":
@@ -305,11 +307,11 @@ class ValueReader:
                 raise self.report_bad_value(item, message, help=f"remove `none`, or write only {option.strip('`')}none")
         return words
 
-    def _in_range(self, value: syntax.Value, number: float, kind: OptionType, option: str) -> float:
+    def _in_range(self, value: syntax.Value, number: N, kind: OptionType, option: str) -> N:
         if kind.above is not None and not number > kind.above:
             raise self.report_bad_value(value, f"{option} must be above {kind.above:g}; found {number:g}")
-        if kind.least is not None and number < kind.least:
-            raise self.report_bad_value(value, f"{option} must be at least {kind.least:g}; found {number:g}")
+        if requirement := requirement_missed_by(number, kind.least, kind.most, kind.among):
+            raise self.report_bad_value(value, f"{option} must be {requirement}; found {format_number(number)}")
         return number
 
 

@@ -28,9 +28,12 @@ class DatasetInfo:
     factory_options: tuple[str, ...] = ()
 
 
+#: The largest images (pixels per side), and the largest synthetic data.
+MAX_SIZE, MAX_CLASSES, MAX_IMAGES = 1024, 10_000, 10_000_000
+
 _COMMON_OPTIONS = {
-    "size": Option(int, 0, "resize the images to this many pixels per side", least=1),
-    "channels": Option(int, 0, "3: repeat greyscale images in three channels", least=1),
+    "size": Option(int, 0, "resize the images to this many pixels per side", least=1, most=MAX_SIZE),
+    "channels": Option(int, 0, "3: repeat greyscale images in three channels", among=(1, 3)),
     "samples": Option(int, 0, "use only this many training images, a fixed random choice", least=1),
 }
 _PATH_OPTION = {"path": Option(str, "", "where to find the data, instead of in the data folder")}
@@ -48,11 +51,11 @@ def _dataset(
 
 
 _SYNTHETIC_OPTIONS = _COMMON_OPTIONS | {
-    "classes": Option(int, 10, "number of classes", least=2),
-    "size": Option(int, 32, "pixels per side", least=1),
-    "channels": Option(int, 3, "number of channels: 1 or 3", least=1),
-    "train": Option(int, 2_000, "number of training images", least=1),
-    "test": Option(int, 500, "number of test images", least=1),
+    "classes": Option(int, 10, "number of classes", least=2, most=MAX_CLASSES),
+    "size": Option(int, 32, "pixels per side", least=1, most=MAX_SIZE),
+    "channels": Option(int, 3, "number of channels: 1 or 3", among=(1, 3)),
+    "train": Option(int, 2_000, "number of training images", least=1, most=MAX_IMAGES),
+    "test": Option(int, 500, "number of test images", least=1, most=MAX_IMAGES),
 }
 
 _DATASETS = {
@@ -95,9 +98,9 @@ DATASETS: Registry[DatasetInfo] = Registry("data set", _DATASETS, _plugin_datase
 
 
 def known_size(name: str, field: str, options: Mapping[str, Any]) -> int | None:
-    """A data set's number of classes or training images, or None if it is known only after reading the data.
+    """A data set's number of classes, training or test images, or None if it is known only after reading the data.
 
-    field: `classes` or `train`.
+    field: `classes`, `train` or `test`.
     """
     info = DATASETS[name]
     size: int | None = getattr(info, field)

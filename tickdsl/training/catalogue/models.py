@@ -13,6 +13,8 @@ from tickdsl.training.catalogue.options import Option, plugin_options
 #: The families of models that tickdsl does not define: torchvision's, and users' plug-ins.
 TORCHVISION_FAMILY, PLUGIN_FAMILY = "torchvision", "own"
 TORCHVISION_PREFIX = "torchvision."
+#: The largest factor of `width=`; every layer of a network this much wider has thousands of channels.
+MAX_WIDTH = 32
 #: The value of `weights=` that selects the best weights that torchvision offers.
 DEFAULT_WEIGHTS = "default"
 
@@ -49,7 +51,7 @@ class ModelInfo:
 
 
 _BUILTIN_OPTIONS = {
-    "width": Option(float, 1.0, "multiply the width of every hidden layer", least=0.01),
+    "width": Option(float, 1.0, "multiply the width of every hidden layer", least=0.01, most=MAX_WIDTH),
     "weights": Option(str, "", "load the initial weights from a .safetensors or .pth file"),
 }
 _TORCHVISION_OPTIONS = {

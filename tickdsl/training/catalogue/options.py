@@ -14,12 +14,39 @@ _OPTION_TYPES = (bool, int, float, str)
 
 @attrs.frozen
 class Option:
-    """A `key=value` option of a model or a data set: its type, its default and its lower bound (None: unbounded)."""
+    """A `key=value` option of a model or a data set.
+
+    least, most: the bounds of its values (None: unbounded). among: the only allowed values (empty: all).
+    """
 
     type: type
     default: Any
     summary: str
     least: float | None = None
+    most: float | None = None
+    among: tuple[int, ...] = ()
+
+    def requirement_missed_by(self, value: Any) -> str | None:
+        """What a value has to be and is not, such as `at least 1`; None if the value is allowed."""
+        return requirement_missed_by(value, self.least, self.most, self.among)
+
+
+def format_number(number: float) -> str:
+    """A number for a message: whole ones with commas."""
+    return f"{number:,.0f}" if float(number).is_integer() else f"{number:g}"
+
+
+def requirement_missed_by(
+    value: Any, least: float | None, most: float | None, among: tuple[int, ...] = ()
+) -> str | None:
+    """What a value of these bounds has to be and is not, such as `at least 1`; None if the value is allowed."""
+    if among and value not in among:
+        return " or ".join(map(str, among))
+    if least is not None and not value >= least:  # also for values that are no number
+        return f"at least {format_number(least)}"
+    if most is not None and not value <= most:
+        return f"at most {format_number(most)}"
+    return None
 
 
 def plugin_options(description: PluginDescription, reserved: tuple[str, ...] = ()) -> dict[str, Option]:

@@ -145,8 +145,8 @@ def _check_option(name: str, key: str, value: Any, option: Option) -> None:
     expected_type: Any = option.type
     if not isinstance(value, expected_type) or isinstance(value, bool) is not (expected_type is bool):
         raise TickdslError(f"{name}: {key}={value!r} must be of type {expected_type.__name__}", option.summary)
-    if option.least is not None and value < option.least and value != option.default:
-        raise TickdslError(f"{name}: {key}={value} must be at least {option.least:g}", option.summary)
+    if value != option.default and (requirement := option.requirement_missed_by(value)):
+        raise TickdslError(f"{name}: {key}={value} must be {requirement}", option.summary)
 
 
 def _fingerprint(name: str, files_digest: str, options: Mapping[str, Any]) -> str:

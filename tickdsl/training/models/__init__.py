@@ -13,8 +13,9 @@ from tickdsl.errors import TickdslError
 from tickdsl.plurals import plural
 from tickdsl.training.catalogue import DEFAULT_WEIGHTS, MODELS, PLUGIN_FAMILY, ModelInfo, architecture_options
 from tickdsl.training.models import conv_n, lenet, plain_cnns, plugin, resnet, torchvision_zoo, vgg
-from tickdsl.training.models.initialisation import initialise, new_classifier
+from tickdsl.training.models.initialisation import classifier_like, initialise, new_classifier
 from tickdsl.training.models.pretrained import load_pretrained
+from tickdsl.training.models.without_memory import WithoutMemory
 
 Shape = tuple[int, int, int]
 Builder = Callable[[int, Shape, float], nn.Module]
@@ -40,14 +41,7 @@ def create(name: str, *, classes: int, shape: Shape, seed: int, options: Mapping
 
     Raises TickdslError if the name or an option is unknown, or if the network does not accept images of this shape.
     """
-    info = _model_info(name)
-    _check_shape(info, name, shape)
-    unknown = sorted(set(options or {}) - set(info.options))
-    if unknown:
-        raise TickdslError(
-            f"{name} has no option `{unknown[0]}`",
-            f"its options are {', '.join(info.options)}" if info.options else "leave it out",
-        )
+    info = _checked_info(name, shape, options or {})
     weights = str((options or {}).get("weights", ""))
     if weights == DEFAULT_WEIGHTS and not info.has_fetchable_weights:
         raise TickdslError(
@@ -63,13 +57,50 @@ def create(name: str, *, classes: int, shape: Shape, seed: int, options: Mapping
         if weights:
             load_pretrained(module, classifier_path(module), name, weights)
         return module
-    width = float((options or {}).get("width", info.options["width"].default))
-    with torch.random.fork_rng(devices=[]):  # constructors draw from torch's global generator
-        module = _BUILDERS[name](classes, shape, width)
+    module = _builtin_architecture(info, classes, shape, options or {})
     initialise(module, seed)
     if weights:
         load_pretrained(module, classifier_path(module), name, weights)
     return module
+
+
+def create_on_meta(
+    name: str, *, classes: int, shape: Shape, options: Mapping[str, Any] | None = None
+) -> nn.Module | None:
+    """Build what `create` builds on the meta device, where tensors have shapes but take no memory.
+
+    None for plug-ins, whose code may need the values of its tensors. Raises TickdslError as `create` does.
+    """
+    info = _checked_info(name, shape, options or {})
+    if info.family == PLUGIN_FAMILY:
+        return None
+    with WithoutMemory():
+        if info.is_builtin:
+            return _builtin_architecture(info, classes, shape, options or {})
+        module = torchvision_zoo.build(info.name, shape, seed=0)
+        path = classifier_path(module)
+        parent_path, _, leaf = path.rpartition(".")
+        setattr(module.get_submodule(parent_path), leaf, classifier_like(module.get_submodule(path), classes))
+        return module
+
+
+def _builtin_architecture(info: ModelInfo, classes: int, shape: Shape, options: Mapping[str, Any]) -> nn.Module:
+    width = float(options.get("width", info.options["width"].default))
+    with torch.random.fork_rng(devices=[]):  # constructors draw from torch's global generator
+        return _BUILDERS[info.name](classes, shape, width)
+
+
+def _checked_info(name: str, shape: Shape, options: Mapping[str, Any]) -> ModelInfo:
+    """The model called `name`. Raises TickdslError if it does not exist or does not take such images or options."""
+    info = _model_info(name)
+    _check_shape(info, name, shape)
+    unknown = sorted(set(options) - set(info.options))
+    if unknown:
+        raise TickdslError(
+            f"{name} has no option `{unknown[0]}`",
+            f"its options are {', '.join(info.options)}" if info.options else "leave it out",
+        )
+    return info
 
 
 def reinitialise(module: nn.Module, *, seed: int, role: str, name: str) -> bool:

@@ -44,22 +44,25 @@ def _fill(parameter: torch.Tensor, stream: torch.Generator, deviation: float) ->
         parameter.copy_(values)
 
 
+def classifier_like(layer: nn.Module, classes: int) -> nn.Linear | nn.Conv2d:
+    """A layer like `layer` (linear, or a 1x1 convolution) with `classes` outputs. Raises TypeError for other layers."""
+    if isinstance(layer, nn.Linear):
+        return nn.Linear(layer.in_features, classes, bias=layer.bias is not None)
+    if isinstance(layer, nn.Conv2d):
+        return nn.Conv2d(
+            layer.in_channels, classes, layer.kernel_size, layer.stride, layer.padding,  # type: ignore[arg-type]
+            bias=layer.bias is not None,
+        )  # fmt: skip
+    raise TypeError(f"{type(layer).__name__} is not a classifier")
+
+
 def new_classifier(layer: nn.Module, classes: int, seed: int) -> nn.Module:
     """A layer like `layer` (linear, or a 1x1 convolution) with `classes` outputs, drawn from the stream (seed, "head").
 
     Weights and bias are uniform within ±1/sqrt(fan-in), torch's default for such layers. Raises TypeError for other
     layers.
     """
-    fresh: nn.Linear | nn.Conv2d
-    if isinstance(layer, nn.Linear):
-        fresh = nn.Linear(layer.in_features, classes, bias=layer.bias is not None)
-    elif isinstance(layer, nn.Conv2d):
-        fresh = nn.Conv2d(
-            layer.in_channels, classes, layer.kernel_size, layer.stride, layer.padding,  # type: ignore[arg-type]
-            bias=layer.bias is not None,
-        )  # fmt: skip
-    else:
-        raise TypeError(f"{type(layer).__name__} is not a classifier")
+    fresh = classifier_like(layer, classes)
     bound = 1 / math.sqrt(max(1, fresh.weight[0].numel()))
     with torch.no_grad():
         for name, parameter in fresh.named_parameters():
