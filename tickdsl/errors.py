@@ -31,3 +31,11 @@ class TickdslError(Exception):
 
 class NetworkTooLargeError(TickdslError):
     """A network has more parameters than a training can hold."""
+
+
+class UnreadableDataError(TickdslError):
+    """The files of a data set are missing, damaged, or not laid out as they must be."""
+
+
+class UnreadableWeightsError(TickdslError):
+    """A file with initial weights is missing, damaged, or holds something else."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 
 import pytest
@@ -17,8 +18,12 @@ ROOT = Path(__file__).parents[2]
 
 
 def checked(example: explain.Example, folder: Path, monkeypatch: pytest.MonkeyPatch) -> CheckReport:
+    shutil.rmtree(folder)  # with the files of another example
+    folder.mkdir()
     for name, text in (("example.plan", example.plan), *example.files):
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
         (folder / name).write_text(text, "utf-8")
+    monkeypatch.chdir(folder)
     monkeypatch.setattr(permission, "_allowed", example.allow_code)
     monkeypatch.syspath_prepend(folder)
     return check_file(folder / "example.plan", dict(example.overrides))

@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from tickdsl.checks import network_size, plugins, prune_amounts, prune_targets
+from tickdsl.checks import data_sets, network_size, plugins, prune_amounts, prune_targets
 from tickdsl.checks.schedules import arm_steps_per_epoch
 from tickdsl.checks.traced_prune import TracedPrune
 from tickdsl.engine.graph_cache import DEFAULT_DATA_DIR, dense_graph, image_shape_and_classes
-from tickdsl.errors import NetworkTooLargeError, TickdslError
+from tickdsl.errors import NetworkTooLargeError, TickdslError, UnreadableDataError, UnreadableWeightsError
 from tickdsl.lang.findings.diagnostics import Diagnostic, Label
 from tickdsl.plan.model import Arm
 from tickdsl.plugins import PluginError
@@ -36,17 +36,26 @@ def diagnostics(arm: Arm, data: Path | None, *, has_random_structure: bool = Fal
     root = data or DEFAULT_DATA_DIR
     span = arm.data.span
     try:
+        data_diagnostics = list(data_sets.diagnostics(arm.data, root))
         image_shape_and_classes(arm.data, root)
         span = arm.model.span
         _require_weights(arm)
         graph = dense_graph(arm, data)
         span = arm.transfer.data.span if arm.transfer is not None else span
+        if arm.transfer is not None:
+            data_diagnostics += data_sets.diagnostics(arm.transfer.data, root)
         transfer_diagnostics = list(_check_transfer(arm, root))
     except PluginError as error:
         yield plugins.plugin_diagnostic(error, span)
         return
     except NetworkTooLargeError as error:
         yield Diagnostic("TD414", error.message, span, secondary=(Label(arm.data.span, "the data"),), help=error.hint)
+        return
+    except UnreadableDataError as error:
+        yield Diagnostic("TD130", error.message, span, help=error.hint)
+        return
+    except UnreadableWeightsError as error:
+        yield Diagnostic("TD131", error.message, span, help=error.hint)
         return
     except TickdslError as error:
         yield Diagnostic("TD413", error.message, span, help=error.hint)
@@ -55,6 +64,7 @@ def diagnostics(arm: Arm, data: Path | None, *, has_random_structure: bool = Fal
     if too_large:
         yield from too_large
         return
+    yield from data_diagnostics
     yield from transfer_diagnostics
     yield from plugins.diagnostics(arm, arm_steps_per_epoch(arm), root)
     for index, group in arm.distinct_rounds.items():
@@ -77,10 +87,10 @@ def _require_weights(arm: Arm) -> None:
     """Raise TickdslError if the initial weights of the arm's network cannot be loaded."""
     weights_file = arm.model.weights_file
     if weights_file is not None and not Path(weights_file).is_file():
-        raise TickdslError(f"no weights file at {weights_file}", "check the path")
+        raise UnreadableWeightsError(f"no weights file at {weights_file}", "check the path")
     downloads = arm.model.options.get("weights") == catalogue.DEFAULT_WEIGHTS
     if downloads and not catalogue.MODELS[arm.model.name].has_fetchable_weights:
-        raise TickdslError(
+        raise UnreadableWeightsError(
             f"{arm.model.name} has no pretrained weights to download", "use a weights file, or a torchvision model"
         )
 

@@ -24,8 +24,8 @@ from tickdsl.lang.reading.parse import read_source
 from tickdsl.lang.syntax import Source, Span
 from tickdsl.plan.model import Plan
 
-#: Warnings and notes that need the traced network.
-_NETWORK_CODES = ("TD411", "TD515", "TD903", "TD904")
+#: Warnings and notes that need the traced network or the data.
+_NETWORK_CODES = ("TD411", "TD515", "TD531", "TD532", "TD903", "TD904")
 
 #: With `traced_only`, networks are checked only in plans of at most this many arms.
 _MAX_TRACED_ARMS = 24

@@ -8,6 +8,8 @@ import json
 import os
 from pathlib import Path
 
+import attrs
+
 import tickdsl
 from tickdsl.graph.cache import cache_path, load_or_trace
 from tickdsl.graph.model import ModelGraph
@@ -105,18 +107,53 @@ def image_shape_and_classes(data: Data, root: Path) -> tuple[Shape, int]:
     info = catalogue.DATASETS[data.name]
     options = dict(data.options)
     if info.shape is None or info.classes is None:
-        return _load_shape_and_classes(data.name, canonical_json(options), root)
+        facts = data_facts(data, root)
+        return facts.shape, facts.classes
     channels, height, width = info.shape
     requested_channels = options.get("channels") or channels
     if requested_channels != channels and channels != 1 and data.name != "synthetic":
-        return _load_shape_and_classes(data.name, canonical_json(options), root)  # raises an error that says why
+        facts = data_facts(data, root)  # raises an error that says why
+        return facts.shape, facts.classes
     height, width = (options.get("size") or height), (options.get("size") or width)
     return (requested_channels, height, width), options.get("classes", info.classes)
 
 
+@attrs.frozen
+class DataFacts:
+    """What reading a data set tells: image shape (C, H, W), number of classes, and what a user should know.
+
+    notes: what was skipped or converted. untrained, untested: the classes without training or test images.
+    """
+
+    shape: Shape
+    classes: int
+    notes: tuple[str, ...]
+    untrained: tuple[str, ...]
+    untested: tuple[str, ...]
+
+
+def data_facts(data: Data, root: Path) -> DataFacts:
+    """Read a data set, or remember it if its files have not changed. Raises TickdslError if it cannot be read."""
+    from tickdsl.training.data import datasets
+
+    options = dict(data.options)
+    state: tuple[str, ...] = ()
+    if data.name in catalogue.DATASETS.builtin:  # plug-ins remember their own data
+        state = (datasets.fingerprint(data.name, root=root, options=options),)
+        state += datasets.skipped(data.name, root=root, options=options)
+    return _read_facts(data.name, canonical_json(options), root, state)
+
+
 @functools.lru_cache(maxsize=16)
-def _load_shape_and_classes(name: str, options: bytes, root: Path) -> tuple[Shape, int]:
+def _read_facts(name: str, options: bytes, root: Path, state: tuple[str, ...]) -> DataFacts:
+    """The facts about a data set. state: what they depend on besides the arguments."""
     from tickdsl.training.data import datasets
 
     dataset = datasets.load(name, root=root, options=json.loads(options))
-    return dataset.shape, dataset.classes
+    return DataFacts(
+        dataset.shape,
+        dataset.classes,
+        dataset.notes,
+        untrained=dataset.classes_without("train"),
+        untested=dataset.classes_without("test"),
+    )

@@ -23,7 +23,7 @@ from tickdsl.pruning.round_forecast import max_rounds, rounds_until
 from tickdsl.pruning.scope import find_scope
 from tickdsl.records.canonical import canonical_json
 from tickdsl.training.data import datasets
-from tickdsl.training.data.sources import files_digest
+from tickdsl.training.data.file_digests import files_digest
 from tickdsl.training.devices import resolve_device
 
 

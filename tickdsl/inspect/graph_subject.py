@@ -66,9 +66,13 @@ def _parse_options(name: str, pairs: Iterable[tuple[str, str]], known: Mapping[s
             raise TickdslError(f"{name} has no option `{key}`", hint)
         option = known[key]
         try:
-            value = option.type(text)
+            value = float(text.removesuffix("%")) / 100 if option.is_share and text.endswith("%") else option.type(text)
         except ValueError as error:
-            kind = {"int": "a whole number", "float": "a number"}.get(option.type.__name__, "valid")
+            kind = (
+                "a percentage"
+                if option.is_share
+                else {"int": "a whole number", "float": "a number"}.get(option.type.__name__, "valid")
+            )
             raise TickdslError(f"{name}: {key}={text} is not {kind}", option.summary) from error
         if requirement := option.requirement_missed_by(value):
             raise TickdslError(f"{name}: {key} must be {requirement}; found {text}", option.summary)

@@ -19,8 +19,8 @@ class OptionType:
     kind: `int`, `float`, `share` (a percentage or a number in [0, 1]), `points` (a percentage), `moment`, `moments`,
     `word` (one of `words`), `words` (a list of them), `schedule` (one of `words`, or a plug-in), `flag` (on/off) or
     `text`.
-    least: the smallest allowed value. above: every allowed value is greater than this. most: the largest allowed one.
-    among: the only allowed values (empty: all).
+    least, most: the smallest and the largest allowed value. above, below: every allowed value is greater, or less, than
+    this. among: the only allowed values (empty: all).
     idle: the combinations of other settings with which the option does nothing.
     """
 
@@ -29,6 +29,7 @@ class OptionType:
     words: tuple[str, ...] = ()
     least: float | None = None
     above: float | None = None
+    below: float | None = None
     most: float | None = None
     among: tuple[int, ...] = ()
     idle: tuple[NoEffect, ...] = ()
@@ -189,7 +190,9 @@ def option_schema(options: Any) -> dict[str, OptionType]:
     """Convert the options of a model or data set (`catalogue.Option` by name) to option types."""
     kinds = {int: "int", float: "float", str: "text", bool: "flag"}
     return {
-        name: OptionType(kinds[option.type], option.summary, least=option.least, most=option.most, among=option.among)
+        name: OptionType("share", option.summary, above=0, below=1)
+        if option.is_share
+        else OptionType(kinds[option.type], option.summary, least=option.least, most=option.most, among=option.among)
         for name, option in options.items()
     }
 

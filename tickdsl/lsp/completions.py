@@ -224,7 +224,7 @@ def _value_form(option: OptionType | catalogue.Option, default: Any) -> str:
         if option.above is not None:
             bounds = f" > {option.above:g}"
     else:
-        form = option.type.__name__.upper()
+        form = "PERCENTAGE" if option.is_share else option.type.__name__.upper()
     if option.least is not None:
         bounds = f" ≥ {option.least:g}"
     return form + bounds + (f" (default {default})" if default else "")

@@ -20,7 +20,7 @@ from tickdsl.errors import TickdslError
 from tickdsl.metrics.corruptions import SEVERITIES
 from tickdsl.plurals import plural
 from tickdsl.training.data.datasets import Dataset
-from tickdsl.training.data.sources import files_digest
+from tickdsl.training.data.file_digests import files_digest
 
 CIFAR_10_C, CIFAR_10_2 = "cifar-10-c", "cifar-10.2"
 _CLASSES = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")

@@ -126,7 +126,11 @@ def test_an_image_folder_is_read_from_folders_and_archives(tmp_path: Path, kind:
     assert len(kept) == 1
     again = datasets.load("folder", root=tmp_path / "root", options=options)
     assert torch.equal(first.test_images, again.test_images)
-    assert first.fingerprint == again.fingerprint == datasets.fingerprint("folder", options=options)
+    assert (
+        first.fingerprint
+        == again.fingerprint
+        == datasets.fingerprint("folder", root=tmp_path / "root", options=options)
+    )
     kept[0].write_bytes(b"torn")
     assert torch.equal(
         datasets.load("folder", root=tmp_path / "root", options=options).train_images, first.train_images
@@ -135,17 +139,17 @@ def test_an_image_folder_is_read_from_folders_and_archives(tmp_path: Path, kind:
 
 def test_a_changed_image_changes_the_fingerprint(tmp_path: Path) -> None:
     path = _write("folder", tmp_path, _layout())
-    before = datasets.fingerprint("folder", options={"path": str(path)})
+    before = datasets.fingerprint("folder", root=tmp_path / "root", options={"path": str(path)})
     (path / "train" / "cat" / "0.png").write_bytes(_png(255))
-    assert datasets.fingerprint("folder", options={"path": str(path)}) != before
+    assert datasets.fingerprint("folder", root=tmp_path / "root", options={"path": str(path)}) != before
 
 
 def test_a_renamed_class_changes_the_fingerprint(tmp_path: Path) -> None:
     path = _write("folder", tmp_path, _layout())
-    before = datasets.fingerprint("folder", options={"path": str(path)})
+    before = datasets.fingerprint("folder", root=tmp_path / "root", options={"path": str(path)})
     for split in ("train", "test"):
         (path / split / "cat").rename(path / split / "bat")
-    assert datasets.fingerprint("folder", options={"path": str(path)}) != before
+    assert datasets.fingerprint("folder", root=tmp_path / "root", options={"path": str(path)}) != before
     assert datasets.load("folder", root=tmp_path, options={"path": str(path)}).class_names == ("bat", "dog")
 
 

@@ -46,6 +46,8 @@ CODES: dict[str, tuple[str, Severity]] = {
     "TD117": ("code-not-allowed", "error"),
     "TD118": ("unusable-plugin", "error"),
     "TD119": ("option-without-effect", "warning"),
+    "TD130": ("unreadable-data", "error"),
+    "TD131": ("unreadable-weights", "error"),
     # amounts
     "TD201": ("percent-range", "error"),
     "TD202": ("zero-effect", "error"),
@@ -106,6 +108,8 @@ CODES: dict[str, tuple[str, Severity]] = {
     "TD516": ("mixed-datasets", "warning"),
     "TD517": ("split-keeps-no-weights", "error"),
     "TD518": ("too-many-arms", "error"),
+    "TD531": ("converted-data", "note"),
+    "TD532": ("class-without-images", "warning"),
     # notes
     "TD901": ("default-model", "note"),
     "TD902": ("default-recipe", "note"),

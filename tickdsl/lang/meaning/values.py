@@ -275,7 +275,7 @@ class ValueReader:
             case "float":
                 return self._in_range(value, float(self.number(value, option)), kind, option)
             case "share":
-                return float(self.share(value, option))
+                return self._share_in_range(value, kind, option)
             case "points":
                 return float(self.points(value, option))
             case "moment":
@@ -306,6 +306,14 @@ class ValueReader:
                 message = f"{option} lists `none` beside other words"
                 raise self.report_bad_value(item, message, help=f"remove `none`, or write only {option.strip('`')}none")
         return words
+
+    def _share_in_range(self, value: syntax.Value, kind: OptionType, option: str) -> float:
+        share = self.share(value, option)
+        for is_allowed, bound in ((share > (kind.above or 0), kind.above), (share < (kind.below or 0), kind.below)):
+            if bound is not None and not is_allowed:
+                relation = "above" if bound == kind.above else "below"
+                raise self.report_error("TD201", f"{option} must be {relation} {percent(bound)}", value)
+        return float(share)
 
     def _in_range(self, value: syntax.Value, number: N, kind: OptionType, option: str) -> N:
         if kind.above is not None and not number > kind.above:

@@ -38,6 +38,10 @@ _COMMON_OPTIONS = {
 }
 _PATH_OPTION = {"path": Option(str, "", "where to find the data, instead of in the data folder")}
 
+_TEST_OPTION = {
+    "test": Option(float, 0.0, "test on this share of each class, if there is no test set, e.g. 20%", is_share=True)
+}
+
 
 def _dataset(
     name: str,
@@ -74,7 +78,10 @@ _DATASETS = {
         _dataset("cifar10", "photographs in 10 classes (Krizhevsky 2009)", (3, 32, 32), 10, 50_000, 10_000),
         _dataset("cifar100", "photographs in 100 classes (Krizhevsky 2009)", (3, 32, 32), 100, 50_000, 10_000),
         _dataset("tiny-imagenet", "200 classes of ImageNet, 64x64 pixels", (3, 64, 64), 200, 100_000, 10_000),
-        _dataset("folder", "your own images: a folder or an archive with train/CLASS/* and test/CLASS/*"),
+        DatasetInfo(
+            "folder", "your own images: a folder or an archive with train/CLASS/* and test/CLASS/*",
+            options=_COMMON_OPTIONS | _PATH_OPTION | _TEST_OPTION,
+        ),
         DatasetInfo(
             "synthetic", "one random pattern per class; for tests and benchmarks",
             (3, 32, 32), 10, 2_000, 500, options=_SYNTHETIC_OPTIONS,

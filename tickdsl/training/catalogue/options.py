@@ -17,6 +17,7 @@ class Option:
     """A `key=value` option of a model or a data set.
 
     least, most: the bounds of its values (None: unbounded). among: the only allowed values (empty: all).
+    is_share: a plan gives it as a percentage, above 0% and below 100%.
     """
 
     type: type
@@ -25,6 +26,7 @@ class Option:
     least: float | None = None
     most: float | None = None
     among: tuple[int, ...] = ()
+    is_share: bool = False
 
     def requirement_missed_by(self, value: Any) -> str | None:
         """What a value has to be and is not, such as `at least 1`; None if the value is allowed."""

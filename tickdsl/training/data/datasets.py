@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from tickdsl.errors import TickdslError
+from tickdsl.errors import TickdslError, UnreadableDataError
+from tickdsl.plugins import PluginError
 from tickdsl.plurals import plural
 from tickdsl.training.catalogue import DATASETS, Option
 from tickdsl.training.data.readers.raw_dataset import ImageArray, RawDataset
@@ -29,7 +31,8 @@ class Dataset:
     """Images uint8 [N, C, H, W] and labels int64 [N] of a training set and a test set.
 
     mean, std: float32 [C], of the training images with pixel values scaled to [0, 1]. fingerprint: the hex SHA-256 of
-    the source and of the options that are not defaults; equal fingerprints mean equal tensors.
+    the source and of the options that are not defaults; equal fingerprints mean equal tensors. notes: what was skipped
+    or converted, for the user.
     """
 
     name: str
@@ -41,11 +44,18 @@ class Dataset:
     mean: Tensor
     std: Tensor
     fingerprint: str
+    notes: tuple[str, ...] = ()
 
     @property
     def classes(self) -> int:
         """The number of classes."""
         return len(self.class_names)
+
+    def classes_without(self, part: str) -> tuple[str, ...]:
+        """The names of the classes that have no images. part: `train` or `test`."""
+        labels = self.train_labels if part == "train" else self.test_labels
+        counts = torch.bincount(labels, minlength=self.classes)
+        return tuple(name for name, count in zip(self.class_names, counts.tolist(), strict=True) if not count)
 
     @property
     def shape(self) -> tuple[int, int, int]:
@@ -57,12 +67,23 @@ class Dataset:
 def load(name: str, *, root: Path | str = "data", options: Mapping[str, Any] | None = None) -> Dataset:
     """Read a data set. root: the folder that data sets are read from, downloaded to and cached in.
 
-    Raises TickdslError if the name or an option is unknown, or if files are damaged or missing; the hint then says
-    which files to put where.
+    Raises TickdslError if the name or an option is unknown, if files are damaged or missing (the hint then says which
+    files to put where), or if they change while they are read.
     """
     options_with_defaults = _with_defaults(name, options)
-    source = find_source(name, Path(root), options_with_defaults)
-    raw = _preprocess(source.read(), {**options_with_defaults, **dict.fromkeys(source.reader_options, 0)})
+    with _readable(name):
+        source = find_source(name, Path(root), options_with_defaults)
+        digest = source.digest()
+        raw = source.read()
+        rules, notes = source.rules(), (*source.skipped(), *raw.notes)
+        if source.digest() != digest:
+            raise TickdslError(
+                f"the files of {name} changed while they were read", "run again when nothing writes to them"
+            )
+    if len(raw.class_names) < 2:
+        message = f"{name} has one class: there is nothing to tell apart"
+        raise UnreadableDataError(message, "use data with two classes or more")
+    raw = _preprocess(raw, {**options_with_defaults, **dict.fromkeys(source.reader_options, 0)})
     mean, std = _channel_statistics(raw.train_images)
     return Dataset(
         name=name,
@@ -73,14 +94,41 @@ def load(name: str, *, root: Path | str = "data", options: Mapping[str, Any] | N
         class_names=raw.class_names,
         mean=mean,
         std=std,
-        fingerprint=_fingerprint(name, source.digest(), options_with_defaults),
+        fingerprint=_fingerprint(name, digest, rules, options_with_defaults),
+        notes=notes,
     )
 
 
 def fingerprint(name: str, *, root: Path | str = "data", options: Mapping[str, Any] | None = None) -> str:
-    """The fingerprint of the data set that `load` would return, computed without decoding its files."""
+    """The fingerprint of the data set that `load` would return.
+
+    Only an image folder is decoded for it, once: what is in the images decides by which rules they are read.
+    """
     options_with_defaults = _with_defaults(name, options)
-    return _fingerprint(name, find_source(name, Path(root), options_with_defaults).digest(), options_with_defaults)
+    with _readable(name):
+        source = find_source(name, Path(root), options_with_defaults)
+        return _fingerprint(name, source.digest(), source.rules(), options_with_defaults)
+
+
+def skipped(name: str, *, root: Path | str = "data", options: Mapping[str, Any] | None = None) -> tuple[str, ...]:
+    """The notes of the data set that `load` would return, as far as they hang on files outside its fingerprint."""
+    with _readable(name):
+        return find_source(name, Path(root), _with_defaults(name, options)).skipped()
+
+
+@contextlib.contextmanager
+def _readable(name: str) -> Iterator[None]:
+    """Turn errors of the operating system and of readers into UnreadableDataError; those of plug-ins stay."""
+    try:
+        yield
+    except PluginError:
+        raise
+    except TickdslError as error:
+        raise UnreadableDataError(error.message, error.hint) from error
+    except OSError as error:
+        place = error.filename or "a file"
+        reason = error.strerror or error
+        raise UnreadableDataError(f"{name}: cannot read {place}: {reason}", "check its permissions") from error
 
 
 def take_part(dataset: Dataset, *, by: str, parts: int, index: int, seed: int = 0) -> Dataset:
@@ -147,13 +195,15 @@ def _check_option(name: str, key: str, value: Any, option: Option) -> None:
         raise TickdslError(f"{name}: {key}={value!r} must be of type {expected_type.__name__}", option.summary)
     if value != option.default and (requirement := option.requirement_missed_by(value)):
         raise TickdslError(f"{name}: {key}={value} must be {requirement}", option.summary)
+    if option.is_share and not 0 <= value < 1:
+        raise TickdslError(f"{name}: {key}={value} must be a share below 1", option.summary)
 
 
-def _fingerprint(name: str, files_digest: str, options: Mapping[str, Any]) -> str:
+def _fingerprint(name: str, files_digest: str, rules: tuple[str, ...], options: Mapping[str, Any]) -> str:
     """The fingerprint from the files' digest and the options, without `path`: moving files does not change it."""
     defaults = DATASETS[name].options
     changed = {k: v for k, v in sorted(options.items()) if k != "path" and v != defaults[k].default}
-    text = json.dumps([_FINGERPRINT_VERSION, name, files_digest, changed])
+    text = json.dumps([_FINGERPRINT_VERSION, name, files_digest, changed, *([list(rules)] if rules else [])])
     return hashlib.sha256(text.encode()).hexdigest()
 
 

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
-from collections.abc import Callable, Iterable, Mapping
-from functools import lru_cache, partial
+from collections.abc import Callable, Mapping
+from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -14,8 +13,9 @@ import numpy as np
 
 from tickdsl.errors import TickdslError
 from tickdsl.training.catalogue import DATASETS
-from tickdsl.training.data.readers import embedded, folder, idx, plugin, synthetic
-from tickdsl.training.data.readers.archives import files
+from tickdsl.training.data.file_digests import files_digest
+from tickdsl.training.data.readers import embedded, idx, plugin, synthetic
+from tickdsl.training.data.readers.folder import ImageFolder
 from tickdsl.training.data.readers.raw_dataset import RawDataset
 from tickdsl.training.torchvision_import import import_torchvision
 
@@ -37,11 +37,14 @@ _TINY_IMAGENET = "tiny-imagenet-200"
 class Source:
     """A data set's files: `read` reads them, and `digest` returns the hex SHA-256 of their bytes.
 
-    reader_options: the options that `read` applies itself.
+    rules: the rules that reading them takes (see RawDataset), which may have to read them. skipped: notes on files that
+    are not part of the digest. reader_options: the options that `read` applies itself.
     """
 
     read: Callable[[], RawDataset]
     digest: Callable[[], str]
+    rules: Callable[[], tuple[str, ...]] = tuple
+    skipped: Callable[[], tuple[str, ...]] = tuple
     reader_options: tuple[str, ...] = ()
 
 
@@ -64,7 +67,8 @@ def find_source(name: str, root: Path, options: Mapping[str, Any]) -> Source:
         return _cifar_source(name, path or root)
     if name == "folder" and path is None:
         raise TickdslError("`data folder` needs a path", 'add path="…" with a folder or an archive')
-    return _folder_source(path or _tiny_imagenet(root), root, options["size"])
+    images = ImageFolder(path or _tiny_imagenet(root), options["size"], options.get("test", 0.0), root / DECODED_FOLDER)
+    return Source(images.read, images.digest, rules=images.rules, skipped=images.skipped, reader_options=("test",))
 
 
 def _plugin_source(name: str, root: Path, options: Mapping[str, Any]) -> Source:
@@ -72,27 +76,12 @@ def _plugin_source(name: str, root: Path, options: Mapping[str, Any]) -> Source:
     factory_options = DATASETS[name].factory_options
     arguments = json.dumps({word.replace("-", "_"): options[word] for word in factory_options}, sort_keys=True)
     read = partial(plugin.read, name, root.absolute(), arguments)
-    return Source(read, lambda: plugin.digest(read()), reader_options=factory_options)
+    return Source(read, cache(lambda: plugin.digest(read())), reader_options=factory_options)
 
 
 def synthetic_digest() -> str:
     """The version of the code that draws synthetic images; change it whenever the images change."""
     return "synthetic 1"
-
-
-def files_digest(paths: Iterable[Path]) -> str:
-    """The hex SHA-256 of the files' contents, in order; each file is read once per process unless it changes."""
-    digest = hashlib.sha256()
-    for path in paths:
-        stat = path.stat()
-        digest.update(_file_digest(path, stat.st_size, stat.st_mtime_ns))
-    return digest.hexdigest()
-
-
-@lru_cache(maxsize=1 << 17)
-def _file_digest(path: Path, size: int, modified_ns: int) -> bytes:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").digest()
 
 
 def _idx_source(name: str, root: Path, folder: Path | None) -> Source:
@@ -154,17 +143,3 @@ def _tiny_imagenet(root: Path) -> Path:
 
 def _missing(name: str, folder_path: Path, file_names: str) -> TickdslError:
     return TickdslError(f"{name} is missing", f"put {file_names} into {folder_path}")
-
-
-def _folder_source(path: Path, root: Path, size: int) -> Source:
-    paths = files(path)
-
-    def digest() -> str:
-        names = [file.relative_to(path).as_posix() for file in paths] if path.is_dir() else []
-        return hashlib.sha256("\n".join([*names, files_digest(paths)]).encode()).hexdigest()
-
-    def read() -> RawDataset:
-        key = hashlib.sha256(f"1 {digest()} {size}".encode()).hexdigest()[:24]
-        return folder.read(path, size, root / DECODED_FOLDER / f"{key}.npz")
-
-    return Source(read, digest)

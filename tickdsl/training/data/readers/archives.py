@@ -1,58 +1,84 @@
-"""The files of a folder, tar or zip archive as (name, bytes) pairs, without unpacking to disk."""
+"""A folder, tar or zip archive of images, whatever its format."""
 
 from __future__ import annotations
 
-import tarfile
+import contextlib
 import zipfile
-import zlib
-from collections.abc import Iterator
-from pathlib import Path, PurePosixPath
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+
+import attrs
 
 from tickdsl.errors import TickdslError
+from tickdsl.training.data.readers import tar_archive, zip_archive
+from tickdsl.training.data.readers.file_entries import MAX_IMAGE_BYTES, Entry, Listing
+from tickdsl.training.data.readers.folder_tree import FolderTree
+from tickdsl.training.data.readers.tar_archive import TarArchive
+from tickdsl.training.data.readers.zip_archive import ZipArchive
 
-Member = tuple[PurePosixPath, bytes]
+_DAMAGED = (*tar_archive.ERRORS, *zip_archive.ERRORS)
+_UNSUPPORTED = {b"\x28\xb5\x2f\xfd": "zstd", b"7z\xbc\xaf\x27\x1c": "7z", b"Rar!\x1a\x07": "rar"}
 
 
-def files(path: Path) -> list[Path]:
-    """The files that `members` reads, in order: the archive itself, or every file in the folder.
+@attrs.frozen
+class Archive:
+    """A tar or zip archive of images; damage is reported with the archive's path."""
 
-    Raises TickdslError if `path` does not exist.
-    """
+    path: Path
+    _archive: TarArchive | ZipArchive
+
+    def listing(self) -> Listing:
+        """The images in the archive. Raises TickdslError if it is damaged or encrypted."""
+        with self._damage_reported():
+            try:
+                listing = self._archive.listing()
+            except TickdslError as error:
+                raise TickdslError(f"the archive {self.path} cannot be used: {error.message}", error.hint) from error
+        for entry in listing.entries:
+            if entry.size > MAX_IMAGE_BYTES:
+                raise TickdslError(
+                    f"{self.path}: `{entry.name}` has {entry.size:,} bytes, more than {MAX_IMAGE_BYTES >> 20} MiB",
+                    "remove it if it is no image",
+                )
+        return listing
+
+    def read(self, entries: Iterable[Entry]) -> Iterator[tuple[Entry, bytes]]:
+        """The bytes of entries, in any order. Raises TickdslError if the archive is damaged."""
+        contents = self._archive.read(entries)
+        while True:
+            with self._damage_reported():
+                item = next(contents, None)
+            if item is None:
+                return
+            yield item
+
+    @contextlib.contextmanager
+    def _damage_reported(self) -> Iterator[None]:
+        try:
+            yield
+        except (*_DAMAGED, OSError) as error:
+            if isinstance(error, OSError) and error.errno is not None:
+                raise  # of the operating system; bz2 reports damage by an OSError without a number
+            raise TickdslError(f"the archive {self.path} is damaged: {error}", "download it again") from error
+
+
+def open_tree(path: Path) -> FolderTree | Archive:
+    """The images of a folder or an archive. Raises TickdslError if it is neither."""
     if path.is_dir():
-        return sorted(file for file in path.rglob("*") if file.is_file())
-    if path.is_file():
-        return [path]
-    raise TickdslError(f"{path} does not exist", "set path= to a folder or an archive")
-
-
-def members(path: Path) -> Iterator[Member]:
-    """Every regular file, named relative to the folder or archive. Raises TickdslError if the archive is damaged."""
-    if path.is_dir():
-        for file in files(path):
-            yield PurePosixPath(file.relative_to(path).as_posix()), file.read_bytes()
-        return
-    try:
-        if zipfile.is_zipfile(path):
-            yield from _zip_members(path)
-        elif tarfile.is_tarfile(path):
-            yield from _tar_members(path)
-        else:
-            raise TickdslError(f"{path} is not a folder, a tar or a zip archive", "check path=")
-    except (tarfile.TarError, zipfile.BadZipFile, EOFError, zlib.error) as error:
-        raise TickdslError(f"the archive {path} is damaged: {error}", "download it again") from error
-
-
-def _zip_members(path: Path) -> Iterator[Member]:
-    with zipfile.ZipFile(path) as archive:
-        for info in archive.infolist():
-            if not info.is_dir():
-                yield PurePosixPath(info.filename), archive.read(info)
-
-
-def _tar_members(path: Path) -> Iterator[Member]:
-    # A compressed tar allows no random access, so read it as a stream, in its own order.
-    with tarfile.open(path, "r|*") as archive:
-        for info in archive:
-            content = archive.extractfile(info) if info.isfile() else None
-            if content is not None:
-                yield PurePosixPath(info.name), content.read()
+        return FolderTree(path)
+    if not path.is_file():
+        raise TickdslError(f"{path} does not exist", "set path= to a folder or an archive")
+    with path.open("rb") as file:
+        start = file.read(1024)
+    if ZipArchive.matches(start):
+        return Archive(path, ZipArchive(path))
+    if TarArchive.matches(start):
+        return Archive(path, TarArchive(path))
+    if zipfile.is_zipfile(path):  # a program that unpacks itself
+        return Archive(path, ZipArchive(path))
+    known = next((name for magic, name in _UNSUPPORTED.items() if start.startswith(magic)), None)
+    what = f"is a {known} archive, which is not supported" if known else "is not a folder, a tar or a zip archive"
+    raise TickdslError(
+        f"{path} {what if start else 'is empty'}",
+        "unpack it, and set path= to the folder" if known else "check path=, or download it again",
+    )

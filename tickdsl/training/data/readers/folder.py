@@ -1,146 +1,209 @@
-"""Image folders, `train/CLASS/*` and `test/CLASS/*` (or `val/`), decoded once and cached as arrays.
+"""Image folders, decoded once and cached as arrays.
 
-Tiny ImageNet is read as one: its validation images, whose classes are in a table, are the test set.
+They hold `train/CLASS/*` and `test/CLASS/*` (or `val/`); or only classes, of which a share becomes the test set. Tiny
+ImageNet is read as one: its validation images, whose classes are in a table, are the test set.
 """
 
 from __future__ import annotations
 
-import io
-import os
-from collections.abc import Iterable
+import hashlib
 from pathlib import Path, PurePosixPath
 
 import attrs
 import numpy as np
-from PIL import Image, UnidentifiedImageError
 
 from tickdsl.errors import TickdslError
-from tickdsl.training.data.readers.archives import Member, members
+from tickdsl.plurals import plural
+from tickdsl.training.data.file_digests import files_digest
+from tickdsl.training.data.readers import decoded_cache, layout
+from tickdsl.training.data.readers.archives import Archive, open_tree
+from tickdsl.training.data.readers.file_entries import Listing, Skipped
+from tickdsl.training.data.readers.folder_tree import FolderTree
+from tickdsl.training.data.readers.image_decoding import DecodedImage, Scale, decode
 from tickdsl.training.data.readers.raw_dataset import ImageArray, LabelArray, RawDataset
 
-_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".gif", ".webp", ".ppm", ".pgm", ".tif", ".tiff"})
-_SPLITS = ("train", "test", "val")
-_LAYOUT = "it must contain train/CLASS/*.jpg and test/CLASS/*.jpg"
-_VAL_TABLE = "val_annotations.txt"
+#: Part of the name of a cached file; raise it when the arrays of the same files change.
+_CACHE_VERSION = 2
+_MAX_TABLE_BYTES = 1 << 26
 
 
-@attrs.frozen(order=True)
-class _DecodedImage:
-    split: str
-    label: str
-    name: str
-    pixels: bytes = attrs.field(order=False, repr=False)
-    height: int = attrs.field(order=False)
-    width: int = attrs.field(order=False)
-    grey: bool = attrs.field(order=False)
+@attrs.frozen
+class ImageFolder:
+    """A folder or an archive of images, decoded to RGB, or to greyscale if all images are.
 
-
-def read(path: Path, size: int, cache: Path) -> RawDataset:
-    """Decode all images to RGB, or to greyscale if all are, resized to `size` pixels per side (0: unchanged).
-
-    Classes are the folder names, sorted; images are sorted by name. The arrays are cached in the file `cache` if it is
-    writable. Raises TickdslError if the folder's layout is wrong or an image cannot be read.
+    size: pixels per side that they are resized to (0: unchanged). test_share: the share of each class to test on (0:
+    the folder has a test set). cache: the folder for decoded arrays; if it cannot be written, nothing is kept.
     """
-    if cache.is_file():
-        cached = _load_cache(cache)
-        if cached is not None:
-            return cached
-    raw = _assemble(path, _decode_all(members(path), size))
-    _save_cache(raw, cache)
-    return raw
+
+    path: Path
+    size: int
+    test_share: float
+    cache: Path
+
+    def digest(self) -> str:
+        """The hex SHA-256 of the files' names and bytes."""
+        tree = open_tree(self.path)
+        if isinstance(tree, FolderTree):
+            return tree.digest(files_digest)
+        return hashlib.sha256(files_digest([self.path]).encode()).hexdigest()
+
+    def rules(self) -> tuple[str, ...]:
+        """The rules that reading it takes (see RawDataset)."""
+        key = self._cache_key()
+        known = _rules_by_key.get(key)
+        return self._read(key).rules if known is None else known
+
+    def read(self) -> RawDataset:
+        """The data set, with classes and images sorted by name.
+
+        Raises TickdslError if the layout is wrong or a file cannot be read.
+        """
+        return self._read(self._cache_key())
+
+    def skipped(self) -> tuple[str, ...]:
+        """Notes on what is skipped in a folder: not in those of `read`, as these files are not part of the digest."""
+        tree = open_tree(self.path)
+        return _arranged(self.path, tree, self.test_share)[0].notes() if isinstance(tree, FolderTree) else ()
+
+    def _read(self, key: str) -> RawDataset:
+        file = self.cache / f"{key}.npz"
+        raw = decoded_cache.load(file) if file.is_file() else None
+        if raw is None:
+            raw = _decode(self.path, self.size, self.test_share)
+            if self._cache_key() == key:  # else it changed while it was read
+                decoded_cache.save(raw, file)
+        _rules_by_key[key] = raw.rules
+        return raw
+
+    def _cache_key(self) -> str:
+        text = f"{_CACHE_VERSION} {self.digest()} {self.size} {self.test_share}"
+        return hashlib.sha256(text.encode()).hexdigest()[:24]
 
 
-def _decode_all(files: Iterable[Member], size: int) -> list[_DecodedImage]:
-    decoded, classes = [], {}
-    for name, content in files:
-        if name.name == _VAL_TABLE:
-            rows = (line.split("\t") for line in content.decode().splitlines())
-            classes = {row[0]: row[1] for row in rows if len(row) > 1}
-        split_and_class = _split_and_class(name)
-        if split_and_class is not None and name.suffix.lower() in _SUFFIXES:
-            decoded.append(_decode(name, split_and_class, content, size))
-    if classes:
-        decoded = [
-            attrs.evolve(image, label=classes[PurePosixPath(image.name).name])
-            if image.split == "val" and PurePosixPath(image.name).name in classes
-            else image
-            for image in decoded
-        ]
-    return sorted(decoded)
+#: The rules of data sets that this process has read, by their key in the cache.
+_rules_by_key: dict[str, tuple[str, ...]] = {}
 
 
-def _split_and_class(name: PurePosixPath) -> tuple[str, str] | None:
-    """(split, class) of an image's path: the folder named after a split, and the folder within it."""
-    folders = name.parts[:-1]
-    for index in range(len(folders) - 2, -1, -1):
-        if folders[index] in _SPLITS:
-            return folders[index], folders[index + 1]
-    return None
+@attrs.frozen(eq=False)
+class _Image:
+    place: layout.Place
+    decoded: DecodedImage
+    digest: bytes
 
 
-def _decode(name: PurePosixPath, split_and_class: tuple[str, str], content: bytes, size: int) -> _DecodedImage:
+def _decode(path: Path, size: int, test_share: float) -> RawDataset:
+    tree = open_tree(path)
+    listing, places = _arranged(path, tree, test_share)
+    labels = _table_of_classes(tree, listing)
+    images = _read_images(path, tree, places, size)
+    if test_share:
+        images = _with_test_images(path, images, test_share)
+    else:
+        images = [_relabelled(image, labels) for image in images]
+    images.sort(key=lambda image: image.place)
+    train = [image for image in images if image.place.split == "train"]
+    test = [image for image in images if image.place.split != "train"]
+    return _assemble(path, train, test, listing, in_archive=isinstance(tree, Archive))
+
+
+def _arranged(path: Path, tree: FolderTree | Archive, test_share: float) -> tuple[Listing, list[layout.Place]]:
+    listing = tree.listing()
+    images = [entry for entry in listing.entries if entry.is_image]
+    places = layout.arrange(path, images, test_share)
+    for name in {entry.name for entry in images} - {place.name for place in places}:
+        listing.skip(Skipped.UNPLACED, name)
+    return listing, places
+
+
+def _read_images(path: Path, tree: FolderTree | Archive, places: list[layout.Place], size: int) -> list[_Image]:
+    by_entry = {place.entry: place for place in places}
+    images = []
+    for entry, content in tree.read(by_entry):
+        try:
+            decoded = decode(entry.name, content, size)
+        except TickdslError as error:
+            raise TickdslError(f"{path}: {error.message}", error.hint) from error
+        images.append(_Image(by_entry[entry], decoded, hashlib.sha256(content).digest()))
+    return images
+
+
+def _with_test_images(path: Path, images: list[_Image], share: float) -> list[_Image]:
     try:
-        with Image.open(io.BytesIO(content)) as image:
-            grey = image.mode in ("1", "L", "LA")
-            converted = image.convert("L" if grey else "RGB")
-    except (UnidentifiedImageError, OSError, SyntaxError, Image.DecompressionBombError) as error:
-        raise TickdslError(f"cannot read the image {name}: {error}", "repair or delete it") from error
-    if size and converted.size != (size, size):
-        converted = converted.resize((size, size), Image.Resampling.BILINEAR)
-    return _DecodedImage(*split_and_class, str(name), converted.tobytes(), converted.height, converted.width, grey)
+        tested = layout.choose_test_images(
+            [image.place.label for image in images], [image.digest for image in images], share
+        )
+    except TickdslError as error:
+        raise TickdslError(f"{path}: {error.message}", error.hint) from error
+    return [
+        attrs.evolve(image, place=attrs.evolve(image.place, split="test" if is_tested else "train"))
+        for image, is_tested in zip(images, tested, strict=True)
+    ]
 
 
-def _assemble(path: Path, decoded: list[_DecodedImage]) -> RawDataset:
-    splits = {split: [image for image in decoded if image.split == split] for split in _SPLITS}
-    train, test = splits["train"], splits["test"] or splits["val"]
-    for purpose, part in (("train", train), ("test", test)):
-        if not part:
-            raise TickdslError(f"{path} has no images to {purpose} on", _LAYOUT)
-    names = tuple(sorted({image.label for image in train}))
-    untrained = sorted({image.label for image in test} - set(names))
+def _table_of_classes(tree: FolderTree | Archive, listing: Listing) -> dict[str, str]:
+    """The classes of Tiny ImageNet's validation images by file name; empty without its table."""
+    tables = [entry for entry in listing.entries if not entry.is_image and entry.size <= _MAX_TABLE_BYTES]
+    labels: dict[str, str] = {}
+    for _, content in tree.read(tables):
+        rows = (line.split("\t") for line in content.decode("utf-8", "replace").splitlines())
+        labels |= {row[0]: row[1] for row in rows if len(row) > 1}
+    return labels
+
+
+def _relabelled(image: _Image, labels: dict[str, str]) -> _Image:
+    label = labels.get(PurePosixPath(image.place.name).name) if image.place.split == "val" else None
+    return image if label is None else attrs.evolve(image, place=attrs.evolve(image.place, label=label))
+
+
+def _assemble(path: Path, train: list[_Image], test: list[_Image], listing: Listing, *, in_archive: bool) -> RawDataset:
+    images = [*train, *test]
+    names = tuple(sorted({image.place.label for image in train}))
+    untrained = sorted({image.place.label for image in test} - set(names))
     if untrained:
-        raise TickdslError(f"{path}: class {untrained[0]} has test images but no training images", _LAYOUT)
-    shapes = {(image.height, image.width) for image in (*train, *test)}
+        raise TickdslError(
+            f"{path}: class {untrained[0]} has test images but no training images",
+            f"add images to train/{untrained[0]}/, or remove the class",
+        )
+    if len(names) < 2:
+        raise TickdslError(f"{path} has one class, {names[0]}: there is nothing to tell apart", "add another class")
+    shapes = {image.decoded.pixels.shape[:2] for image in images}
     if len(shapes) > 1:
         first, second = sorted(shapes)[:2]
         raise TickdslError(
             f"{path}: images differ in size ({first[0]}x{first[1]}, {second[0]}x{second[1]}, …)",
             "add size=64, or another number of pixels, to `data`",
         )
-    grey = all(image.grey for image in (*train, *test))
-    return RawDataset(*_stack(train, names, grey), *_stack(test, names, grey), names)
+    deep = [image.decoded.deep for image in train if image.decoded.deep] or [
+        image.decoded.deep for image in test if image.decoded.deep
+    ]
+    scale = Scale.of(deep) if deep else Scale(0, 255)
+    notes = [*listing.notes()] if in_archive else []
+    if deep:
+        notes.append(f"values from {scale.low:g} to {scale.high:g} are scaled to 0 to 255")
+    blended = sum(image.decoded.blended for image in images)
+    if blended:
+        notes.append(f"{plural(blended, 'image')} with transparent pixels: shown on white")
+    rules = {
+        "deep": bool(deep),
+        "links": in_archive and any(image.place.entry.linked for image in images),
+        "system files": in_archive and listing.hides_images,
+        "transparency": bool(blended),
+    }
+    grey = all(image.decoded.grey for image in images)
+    return RawDataset(
+        *_stack(train, names, grey, scale),
+        *_stack(test, names, grey, scale),
+        names,
+        notes=tuple(notes),
+        rules=tuple(rule for rule, applies in rules.items() if applies),
+    )
 
 
-def _stack(decoded: list[_DecodedImage], names: tuple[str, ...], grey: bool) -> tuple[ImageArray, LabelArray]:
+def _stack(images: list[_Image], names: tuple[str, ...], grey: bool, scale: Scale) -> tuple[ImageArray, LabelArray]:
     class_index = {name: index for index, name in enumerate(names)}
-    height, width = decoded[0].height, decoded[0].width
-    images = np.empty((len(decoded), 1 if grey else 3, height, width), dtype=np.uint8)
-    for index, image in enumerate(decoded):
-        pixels = np.frombuffer(image.pixels, dtype=np.uint8)
-        images[index] = pixels.reshape(height, width, 1 if image.grey else 3).transpose(2, 0, 1)
-    return images, np.array([class_index[image.label] for image in decoded], dtype=np.int64)
-
-
-def _load_cache(cache: Path) -> RawDataset | None:
-    """The cached arrays; None if the file is damaged, to be written again."""
-    try:
-        with np.load(cache, allow_pickle=False) as arrays:
-            return RawDataset(
-                arrays["train_images"], arrays["train_labels"], arrays["test_images"], arrays["test_labels"],
-                tuple(str(name) for name in arrays["class_names"]),
-            )  # fmt: skip
-    except (OSError, ValueError, KeyError, EOFError):
-        return None
-
-
-def _save_cache(raw: RawDataset, cache: Path) -> None:
-    """Write the arrays atomically. If the folder is not writable, images are decoded again the next time."""
-    temporary = cache.with_name(f".{os.getpid()}.{cache.name}")
-    arrays = attrs.asdict(raw) | {"class_names": np.array(raw.class_names)}
-    try:
-        cache.parent.mkdir(parents=True, exist_ok=True)
-        with temporary.open("wb") as file:
-            np.savez(file, **arrays)
-        temporary.replace(cache)
-    except OSError:
-        temporary.unlink(missing_ok=True)
+    height, width = images[0].decoded.pixels.shape[:2]
+    stacked = np.empty((len(images), 1 if grey else 3, height, width), dtype=np.uint8)
+    for index, image in enumerate(images):
+        pixels = image.decoded.pixels
+        stacked[index] = (scale.apply(pixels) if image.decoded.deep else pixels).transpose(2, 0, 1)
+    return stacked, np.array([class_index[image.place.label] for image in images], dtype=np.int64)

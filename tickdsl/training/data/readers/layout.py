@@ -1,0 +1,124 @@
+"""Which images of a folder or an archive are for training and which for testing, and their classes."""
+
+from __future__ import annotations
+
+import posixpath
+from collections.abc import Iterable, Sequence
+
+import attrs
+
+from tickdsl.errors import TickdslError
+from tickdsl.training.data.readers.file_entries import SPLITS, Entry, split_and_class
+
+_LAYOUT = "it must contain train/CLASS/*.jpg and test/CLASS/*.jpg"
+#: Names of folders that are probably parts of a data set, not classes.
+_PARTS = frozenset({*SPLITS, "training", "testing", "valid", "validation", "dev", "eval"})
+
+
+@attrs.frozen(order=True)
+class Place:
+    """Where an image belongs: a split, or "" if that is not decided by its folder; its class; and its name."""
+
+    split: str
+    label: str
+    name: str
+    entry: Entry = attrs.field(order=False, repr=False)
+
+
+def arrange(path: object, images: Iterable[Entry], test_share: float) -> list[Place]:
+    """The places of images, in order.
+
+    With a `test_share`, images in class folders, or below `train/` if there is such a folder, have no split yet.
+    Raises TickdslError if there is nothing to train or test on, or both a test set and a share for one.
+    """
+    images = list(images)
+    places = sorted(
+        Place(*position, image.name, image) for image in images if (position := split_and_class(image.name))
+    )
+    counts = {split: sum(place.split == split for place in places) for split in SPLITS}
+    has_test = counts["test"] or counts["val"]
+    if test_share and has_test:
+        part = "test" if counts["test"] else "val"
+        raise TickdslError(f"{path} has test images in {part}/ already", f"leave out test=, or remove {part}/")
+    if test_share:
+        undecided = [attrs.evolve(place, split="") for place in places] or _class_folders(images)
+        if not undecided:
+            raise TickdslError(f"{path} has no images in class folders", "it must contain CLASS/*.jpg")
+        _require_no_parts(path, {place.label for place in undecided})
+        return undecided
+    for purpose, found in (("train", counts["train"]), ("test", has_test)):
+        if not found:
+            raise _missing(path, purpose, bool(counts["train"]), images)
+    used = ("train", "test" if counts["test"] else "val")
+    return [place for place in places if place.split in used]
+
+
+def _missing(path: object, purpose: str, has_training: bool, images: Sequence[Entry]) -> TickdslError:
+    classes = {place.label for place in _class_folders(images)}
+    if has_training or (len(classes) > 1 and not any(map(_is_part, classes))):
+        message = f"{path} has no images to test on" if has_training else f"{path} has class folders, but no train/"
+        return TickdslError(message, f"add test=20% to `data` to test on a fifth of each class; or {_LAYOUT}")
+    _require_no_parts(path, classes)
+    return TickdslError(f"{path} has no images to {purpose} on", _LAYOUT)
+
+
+def _class_folders(images: Sequence[Entry]) -> list[Place]:
+    """The places of images in class folders: the first folder that is not common to all images is the class."""
+    folders = [posixpath.dirname(image.name) for image in images]
+    if not all(folders):
+        images = [image for image, folder in zip(images, folders, strict=True) if folder]
+        folders = [folder for folder in folders if folder]
+    if not folders:
+        return []
+    common = posixpath.commonpath(folders).split("/") if len(set(folders)) > 1 else folders[0].split("/")[:-1]
+    depth = len([part for part in common if part])
+    return sorted(
+        Place("", parts[depth], image.name, image)
+        for image in images
+        if len(parts := image.name.split("/")) > depth + 1
+    )
+
+
+def _require_no_parts(path: object, classes: set[str]) -> None:
+    part = next(filter(_is_part, sorted(classes)), None)
+    if part is not None:
+        raise TickdslError(
+            f"{path}: the folder `{part}` would be a class", "name the folders of the parts train/ and test/"
+        )
+
+
+def _is_part(name: str) -> bool:
+    return name.lower() in _PARTS
+
+
+def choose_test_images(classes: Sequence[str], digests: Sequence[bytes], share: float) -> list[bool]:
+    """Choose a share of each class for testing, by the images' digests alone.
+
+    classes, digests: of each image. The choice depends on no seed, nor on names and order, and changes little if images
+    are added. Images with the same digest, even in two classes, are all chosen or none. Each class keeps at least one
+    image for training and one for testing. Raises TickdslError if a class has fewer than two different images.
+    """
+    copies: dict[str, dict[bytes, int]] = {}
+    for label, digest in zip(classes, digests, strict=True):
+        counts = copies.setdefault(label, {})
+        counts[digest] = counts.get(digest, 0) + 1
+    tested: set[bytes] = set()
+    trained: set[bytes] = set()
+    for label, counts in sorted(copies.items()):
+        total = sum(counts.values())
+        wanted = min(max(int(share * total + 0.5), 1), total - 1)
+        undecided = sorted(counts.keys() - tested - trained)
+        count = sum(counts[digest] for digest in counts.keys() & tested)
+        for digest in undecided:
+            if count + counts[digest] <= wanted:
+                tested.add(digest)
+                count += counts[digest]
+        if not count and undecided:  # every image has many copies
+            tested.add(min(undecided, key=lambda digest: (counts[digest], digest)))
+        trained |= counts.keys() - tested
+        if not counts.keys() & tested or not counts.keys() & trained:
+            raise TickdslError(
+                f"class {label} needs two different images, one for training and one for testing",
+                "add images to it, or remove its folder",
+            )
+    return [digest in tested for digest in digests]
