@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from tickdsl.engine.dense_networks import DenseNetwork, dense_network
 from tickdsl.engine.hooks import Hooks
 from tickdsl.engine.machine.machine_choices import machine_choices
+from tickdsl.engine.steps.dataset_cache import DatasetCache
 from tickdsl.engine.steps.result_files import STRUCTURE, load_weights, result_record
 from tickdsl.engine.steps.settings import Settings
 from tickdsl.errors import TickdslError
@@ -21,12 +22,11 @@ from tickdsl.graph.model import ModelGraph
 from tickdsl.graph.structure import Structure
 from tickdsl.graph.surgery.compact import compact, slice_state_dict
 from tickdsl.plan.steps import Step
-from tickdsl.plugins import PluginError
 from tickdsl.pruning.transfer import transfer_structure
 from tickdsl.records.canonical import canonical_json
 from tickdsl.records.store import Result, Store
-from tickdsl.training.catalogue import DATASETS, architecture_options
-from tickdsl.training.data import datasets
+from tickdsl.training.catalogue import architecture_options
+from tickdsl.training.data.datasets import Dataset
 
 Metrics = dict[str, Any]
 
@@ -42,32 +42,16 @@ class Context:
         self.choices = machine_choices(self.store.root, lambda message: self.hooks.log(message))
         self.jobs_at_work = 1  # in the whole run
         self.paused_seconds = 0.0  # since the tasks that are running have started
-        self._datasets: dict[bytes, datasets.Dataset] = {}
+        self._datasets = DatasetCache(settings.data)
 
     # -- data sets and networks
 
-    def dataset(self, spec: Mapping[str, Any], seed: int | None) -> datasets.Dataset:
+    def dataset(self, spec: Mapping[str, Any], seed: int | None) -> Dataset:
         """The data set of a step, or the part of it that the step names.
 
-        Raises PluginError if a plug-in returns other data than when the plan was read.
+        Raises TickdslError if the data are others than when the plan was read.
         """
-        part = spec.get("part")
-        key = canonical_json(
-            {"name": spec["name"], "options": spec["options"], "part": part, "seed": seed if part else None}
-        )
-        if key not in self._datasets:
-            if part is None:
-                dataset = datasets.load(spec["name"], root=self.settings.data, options=spec["options"])
-                if spec["name"] not in DATASETS.builtin and dataset.fingerprint != spec["fingerprint"]:
-                    message = f"`{spec['name']}` returned other data than when the plan was read"
-                    raise PluginError(message, "return the same data on every call; seed everything that is random")
-            else:
-                whole = self.dataset({**spec, "part": None}, None)
-                dataset = datasets.take_part(
-                    whole, by=part["by"], parts=part["parts"], index=part["index"], seed=seed or 0
-                )
-            self._datasets[key] = dataset
-        return self._datasets[key]
+        return self._datasets.get(spec, seed)
 
     def dense_network(self, step: Step) -> DenseNetwork:
         """The dense network of a step, with its graph."""

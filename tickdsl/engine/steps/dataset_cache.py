@@ -1,0 +1,79 @@
+"""The data sets of a process: each held once, and verified to be those that the plan was read with."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from tickdsl.errors import TickdslError
+from tickdsl.plugins import PluginError
+from tickdsl.records.canonical import canonical_json
+from tickdsl.training.catalogue import DATASETS
+from tickdsl.training.data import datasets
+from tickdsl.training.data.datasets import Dataset
+
+#: The most bytes of whole data sets that a process keeps, beside the one in use.
+_MAX_BYTES = 2 << 30
+#: The most parts of data sets that a process keeps; others are taken again when they are needed.
+_MAX_PARTS = 2
+
+
+class DatasetCache:
+    """Data sets by the specification in a step's arguments; what was not used for longest is forgotten."""
+
+    def __init__(self, root: Path) -> None:
+        self._root = root
+        self._whole: OrderedDict[bytes, Dataset] = OrderedDict()
+        self._parts: OrderedDict[bytes, Dataset] = OrderedDict()
+
+    def get(self, spec: Mapping[str, Any], seed: int | None) -> Dataset:
+        """The data set of a step, or the part of it that the step names; `seed` draws a part of the samples.
+
+        Raises TickdslError if the data are others than when the plan was read.
+        """
+        part = spec.get("part")
+        if part is None:
+            return self._get_whole(spec)
+        drawn_by = seed if part["by"] == "samples" else None  # parts of the classes are the same for all seeds
+        key = canonical_json([_identity(spec), part, drawn_by])
+        if key not in self._parts:
+            self._parts[key] = datasets.take_part(
+                self._get_whole(spec), by=part["by"], parts=part["parts"], index=part["index"], seed=seed or 0
+            )
+            if len(self._parts) > _MAX_PARTS:
+                self._parts.popitem(last=False)
+        self._parts.move_to_end(key)
+        return self._parts[key]
+
+    def _get_whole(self, spec: Mapping[str, Any]) -> Dataset:
+        key = canonical_json(_identity(spec))
+        if key not in self._whole:
+            self._whole[key] = _load(spec, self._root)
+            while len(self._whole) > 1 and sum(map(_size, self._whole.values())) > _MAX_BYTES:
+                self._whole.popitem(last=False)
+        self._whole.move_to_end(key)
+        return self._whole[key]
+
+
+def _identity(spec: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: spec.get(name) for name in ("name", "options", "fingerprint")}
+
+
+def _load(spec: Mapping[str, Any], root: Path) -> Dataset:
+    name = spec["name"]
+    dataset = datasets.load(name, root=root, options=spec["options"])
+    if dataset.fingerprint == spec["fingerprint"]:
+        return dataset
+    if name in DATASETS.builtin:
+        raise TickdslError(
+            f"the files of `{name}` changed after the plan was read",
+            "run the plan again: it computes anew what depends on them",
+        )
+    message = f"`{name}` returned other data than when the plan was read"
+    raise PluginError(message, "return the same data on every call; seed everything that is random")
+
+
+def _size(dataset: Dataset) -> int:
+    return sum(images.numel() for images in (dataset.train_images, dataset.test_images))
