@@ -215,6 +215,20 @@ def test_the_seed_determines_the_initial_weights(sandbox: Any) -> None:
     assert torch.equal(torch.get_rng_state(), state)
 
 
+@pytest.mark.parametrize(("asks", "warned"), [("compare random-init", True), ("compare random-structure", False)])
+def test_fresh_weights_need_code_that_draws_them(sandbox: Any, asks: str, warned: bool) -> None:
+    body = "net = nn.Sequential(nn.Flatten(), nn.Linear(64, 8), nn.Linear(8, classes)); "
+    name = sandbox.module(
+        NET.format(
+            body="import torch; " + body + "net[1].weight.data.copy_(torch.arange(512.).view(8, 64)); return net"
+        )
+    )
+    prunes = f'model "{name}:net" on digits\nprune neurons 20% by l1; rewind lr\n{asks}'
+    found = [d for d in sandbox.check(prunes).diagnostics if d.code == "TD424"]
+    assert bool(found) == warned
+    assert not warned or found[0].message.startswith(f"1 weight of `{name}:net` (1.weight) is not drawn at random")
+
+
 def test_a_factory_that_returns_the_same_network_twice_gives_copies(sandbox: Any) -> None:
     name = sandbox.module(NET.format(body="return ONE") + "ONE = nn.Sequential(nn.Flatten(), nn.Linear(64, 10))\n")
     first, second = (create(f"{name}:net", classes=10, shape=(1, 8, 8), seed=1) for _ in range(2))

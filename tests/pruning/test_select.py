@@ -16,7 +16,7 @@ from tickdsl.graph.surgery.compact import compact, compact_masks, slice_state_di
 from tickdsl.graph.tracing.trace import trace
 from tickdsl.pruning.amounts import round_half_up
 from tickdsl.pruning.criteria import ScoringContext
-from tickdsl.pruning.overlap import overlap, random_structure
+from tickdsl.pruning.overlap import overlap
 from tickdsl.pruning.remaining_units import remaining_units
 from tickdsl.pruning.selection import lowest_positions, prune
 from tickdsl.pruning.transfer import transfer_structure
@@ -182,17 +182,6 @@ def test_overlap_keeps_units_kept_by_enough_parts(seed: int, at_least: int) -> N
             kept = [set(remaining_units(graph, part, group.name).tolist()) for part in parts]
             expected = {u for u in range(group.size) if sum(u in k for k in kept) >= at_least}
             assert set(remaining_units(graph, common, group.name).tolist()) == expected or not expected
-
-
-def test_a_random_structure_has_the_same_counts() -> None:
-    _, graph = network("resnet20")
-    reference = rounds(
-        "resnet20", args("filters", "global", "l2", share=0.3), args("weights", "global", "magnitude", share=0.5)
-    )[-1]
-    drawn = random_structure(graph, reference, torch.Generator().manual_seed(3))
-    assert drawn != reference
-    assert {n: len(k) for n, k in drawn.kept.items()} == {n: len(k) for n, k in reference.kept.items()}
-    assert remaining_weights(graph, drawn) == remaining_weights(graph, reference)
 
 
 def test_a_ticket_transfers_to_another_classifier() -> None:

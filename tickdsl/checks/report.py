@@ -25,7 +25,7 @@ from tickdsl.lang.syntax import Source, Span
 from tickdsl.plan.model import Plan
 
 #: Warnings and notes that need the traced network or the data.
-_NETWORK_CODES = ("TD411", "TD515", "TD531", "TD532", "TD903", "TD904")
+_NETWORK_CODES = ("TD411", "TD424", "TD515", "TD531", "TD532", "TD903", "TD904")
 
 #: With `traced_only`, networks are checked only in plans of at most this many arms.
 _MAX_TRACED_ARMS = 24
@@ -137,7 +137,7 @@ def _check_resolved(
 
     `span`: where errors of tickdsl itself are reported that belong to no arm.
     """
-    from tickdsl.checks import amounts, arm_comparison, arm_design, plugins, schedules
+    from tickdsl.checks import amounts, arm_comparison, arm_design, fresh_controls, plugins, schedules
 
     families = (schedules.diagnostics, arm_design.diagnostics, amounts.diagnostics)
     collected: list[Diagnostic] = []
@@ -169,6 +169,8 @@ def _check_resolved(
         collected += diagnostics.merged()
     if whole and network and not traced_only:
         collected += guarded(partial(plugins.metric_diagnostics, plan), span)
+        if not any(d.severity == "error" for d in collected):
+            collected += guarded(partial(fresh_controls.diagnostics, plan, data), span)
     if whole:
         collected += guarded(partial(arm_comparison.diagnostics, plan), span)
         collected += guarded(partial(amounts.unreachable_stops, plan), span)

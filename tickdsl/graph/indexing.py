@@ -83,6 +83,23 @@ def remaining_weights(graph: ModelGraph, structure: Structure) -> dict[str, tupl
     return counts
 
 
+def fan_in_shares(graph: ModelGraph, structure: Structure) -> dict[str, float]:
+    """The share of its inputs that each weight in `graph.weights` keeps, for those that lose some.
+
+    Masked entries count as kept, as is usual when a masked network is initialised.
+    """
+    shares = {}
+    for name, indices in all_kept_indices(graph, structure).items():
+        if name not in graph.weights:
+            continue
+        inputs = {group_slice.dim for _, group_slice in graph.slices[name] if group_slice.role == "consumer"}
+        shape = graph.parameters[name]
+        kept = {dim: len(index) for dim, index in enumerate(indices) if index is not None and dim in inputs}
+        if kept:
+            shares[name] = float(np.prod([count / shape[dim] for dim, count in kept.items()]))
+    return shares
+
+
 def slice_array(array: BoolArray, kept: list[IntArray | None]) -> BoolArray:
     """Select the kept indices of each dimension of an array."""
     for dim, index in enumerate(kept):

@@ -29,7 +29,7 @@ from tickdsl.plan.model import (
     Tail,
     Transfer,
 )
-from tickdsl.plan.prune_arguments import prune_args
+from tickdsl.plan.prune_arguments import layer_scopes, prune_args
 from tickdsl.plan.step_builder import DistillationSpec, Fingerprint, StepBuilder, TrainingSpec, step_parents
 from tickdsl.plan.study import Level, LoweringError, Measurement
 
@@ -207,7 +207,7 @@ class ArmLowering:
                 weights, pending = self._steps.dense_at(to, state.part), attrs.evolve(training, start=to)
                 return attrs.evolve(state, weights=weights, pending=pending, rewound=to, fresh=False)
             case Retrain(_, recipe, fresh):
-                weights = self._steps.init(state.part, state.structure) if fresh else state.weights
+                weights = self._steps.random_init(state.part, str(state.structure)) if fresh else state.weights
                 return attrs.evolve(
                     state, weights=weights, pending=TrainingSpec(recipe), fresh=fresh or state.fresh, retrained=True
                 )
@@ -253,7 +253,7 @@ class ArmLowering:
         self._measure(TICKET, level, ticket)
         final_only = self._plan.rival_levels == "last"
         if not final_only or is_last or is_dynamic or self._plan.stops:
-            self._add_controls(level, structure, final_only)
+            self._add_controls(level, structure, group, final_only)
 
     def _train_level(self, state: _State) -> str:
         """Add the training that measures a level."""
@@ -268,7 +268,7 @@ class ArmLowering:
     def _on_all_data(self, state: _State) -> _State:
         """The state of a part as a state on all data, with the weights of the dense training there."""
         training = state.pending or TrainingSpec(self._arm.recipe)
-        fresh = self._steps.init(None, state.structure) if state.fresh else None
+        fresh = self._steps.random_init(None, str(state.structure)) if state.fresh else None
         weights = fresh or self._steps.dense_at(state.rewound, None)
         return attrs.evolve(state, weights=weights, pending=training, part=None)
 
@@ -286,17 +286,18 @@ class ArmLowering:
         training = state.pending or TrainingSpec(self._arm.recipe)
         return self._target.train(weights, state.structure, None, training, label="train transferred ticket")
 
-    def _add_controls(self, level: int, structure: str, final_only: bool) -> None:
+    def _add_controls(self, level: int, structure: str, group: Rounds, final_only: bool) -> None:
         steps, match_flops = self._target, self._plan.rival_budget == "flops"
         if "random-init" in self._plan.rivals:
-            fresh = steps.init(None, structure)
+            fresh = steps.random_init(None, structure)
             key = steps.train(fresh, structure, None, match_flops=match_flops)
             self._measure("random-init", level, key, final_only)
         if "random-structure" in self._plan.rivals:
             roles = {"structure": structure}
             label = "random structure"
-            other = steps.add("random-structure", steps.network_args(None), roles, label, seeded=True)
-            key = steps.train(steps.init(None), other, None, match_flops=match_flops)
+            args = {**steps.network_args(None), **layer_scopes(self._arm, group)}
+            other = steps.add("random-structure", args, roles, label, seeded=True)
+            key = steps.train(steps.sliced_init(other), other, None, match_flops=match_flops)
             self._measure("random-structure", level, key, final_only)
         if "early" in self._plan.rivals:
             label = "dense, short"

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from tickdsl.plan.model import Count, Matching, Prune, Share, Stages, To
+from tickdsl.plan.model import Arm, Count, Matching, Prune, Rounds, Share, Stages, To
+
+_LAYERS = ("layers", "blocks")
 
 
 def prune_args(prune: Prune, index: int, times: int, head: bool, draw: int | None = None) -> dict[str, Any]:
@@ -28,12 +30,26 @@ def prune_args(prune: Prune, index: int, times: int, head: bool, draw: int | Non
             args["stages"] = [float(share) for share in shares]
         case Matching():
             args["matching"] = True
-    if prune.within:
-        args["within"] = sorted(prune.within)
-    if prune.protect:
-        args["protect"] = sorted(prune.protect)
+    args.update(_scope_args(prune))
     if head:
         args["protect_head"] = True
     if prune.by == "random":
         args["round"] = index if draw is None else draw
+    return args
+
+
+def layer_scopes(arm: Arm, last: Rounds) -> dict[str, Any]:
+    """The argument of `random-structure` steps: where the prunes up to the group `last` may remove layers."""
+    groups = arm.rounds[: next(i for i, group in enumerate(arm.rounds) if group is last) + 1]
+    scopes = [_scope_args(group.prune) for group in groups if group.prune.unit in _LAYERS]
+    return {"layers": scopes} if scopes else {}
+
+
+def _scope_args(prune: Prune) -> dict[str, Any]:
+    """`in` and `except` of a prune."""
+    args = {}
+    if prune.within:
+        args["within"] = sorted(prune.within)
+    if prune.protect:
+        args["protect"] = sorted(prune.protect)
     return args

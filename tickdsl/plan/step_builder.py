@@ -66,13 +66,21 @@ class StepBuilder:
             model["fingerprint"] = self.fingerprint(self.arm.model)
         return {"model": model, "data": data}
 
-    def init(self, part: int | None, structure: str | None = None) -> str:
-        """Add the initial weights; with a structure, fresh weights of the pruned network."""
-        args = self.network_args(part)
-        if structure is not None:
-            args["role"] = "random-init"
-        label = "random init" if structure else "init"
-        return self.add("init", args, step_parents(structure=structure), label, seeded=True)
+    def init(self, part: int | None) -> str:
+        """Add the initial weights of the dense network."""
+        return self.add("init", self.network_args(part), {}, "init", seeded=True)
+
+    def random_init(self, part: int | None, structure: str) -> str:
+        """Add fresh weights of a pruned network."""
+        return self._pruned_init(part, structure, "random-init", "random init")
+
+    def sliced_init(self, structure: str) -> str:
+        """Add the dense network's initial weights at the units of a random structure, scaled to the fan-in left."""
+        return self._pruned_init(None, structure, "random-structure", "initial weights of the random structure")
+
+    def _pruned_init(self, part: int | None, structure: str, role: str, label: str) -> str:
+        args = {**self.network_args(part), "role": role}
+        return self.add("init", args, {"structure": structure}, label, seeded=True)
 
     def dense_at(self, moment: Moment, part: int | None) -> str:
         """Add the dense network's weights at a moment of its training."""

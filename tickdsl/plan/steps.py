@@ -12,7 +12,7 @@ from tickdsl.records.canonical import digest
 
 #: The version of each operation. Raise it when the same arguments give another result.
 OPERATIONS: dict[str, int] = {
-    "init": 1,
+    "init": 2,
     "train": 1,
     "prune": 1,
     "overlap": 1,

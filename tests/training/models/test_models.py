@@ -60,13 +60,9 @@ def test_a_pruned_network_is_reinitialised_with_its_own_fan_in() -> None:
     module.conv2 = nn.Conv2d(16, 64, 3, padding=1)
     module.conv1 = nn.Conv2d(3, 16, 3, padding=1)
     first = module.conv4.weight.clone()
-    assert models.reinitialise(module, seed=0, role="reinit-1", name="conv4")
+    models.reinitialise(module, seed=0, role="reinit-1", name="conv4", origins={}, fan_in_shares={})
     assert module.conv2.weight.std().item() == pytest.approx(math.sqrt(2 / (16 * 9)), rel=0.1)
     assert not torch.equal(first, module.conv4.weight)
-    theirs: Any = models.create("resnet18", classes=10, shape=(3, 32, 32), seed=0)
-    kept = theirs.conv1.weight.clone()
-    assert not models.reinitialise(theirs, seed=1, role="reinit", name="resnet18")
-    assert torch.equal(kept, theirs.conv1.weight)
 
 
 def test_a_replaced_classifier_equals_that_of_create() -> None:

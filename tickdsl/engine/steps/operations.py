@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping
+from contextlib import nullcontext
 from pathlib import Path
 
 import torch
@@ -14,15 +15,19 @@ from tickdsl.engine.steps.early_bird import prune_when_settled
 from tickdsl.engine.steps.network_size import structure_metrics
 from tickdsl.engine.steps.result_files import STRUCTURE, save_weights
 from tickdsl.engine.steps.scoring_context import make_scoring_context
+from tickdsl.graph.indexing import fan_in_shares
 from tickdsl.graph.structure import Structure
 from tickdsl.graph.surgery.compact import compact, compact_masks
 from tickdsl.plan.plugin_code import verify_plugin_code
 from tickdsl.plan.steps import Step
-from tickdsl.pruning.overlap import overlap, random_structure
+from tickdsl.pruning.overlap import overlap
+from tickdsl.pruning.random_structure import random_structure
 from tickdsl.pruning.selection import prune
 from tickdsl.training.catalogue import architecture_options
 from tickdsl.training.evaluation import evaluate
 from tickdsl.training.models import classifier_path, create, reinitialise
+from tickdsl.training.models.fresh_weights import scale_to_fan_in
+from tickdsl.training.models.initialiser_record import InitialisationRecorder
 from tickdsl.training.rng import generator, stream_seed
 
 Operation = Callable[[Step, Context, Path, Mapping[str, Step]], Metrics]
@@ -41,19 +46,36 @@ def run_step(step: Step, context: Context, prefixes: Mapping[str, Step]) -> Metr
 
 
 def _init(step: Step, context: Context, folder: Path, prefixes: Mapping[str, Step]) -> Metrics:
+    """Initial weights, by role.
+
+    `init`: those of the dense network. `random-init`: fresh ones, drawn for the pruned network as it is.
+    `random-structure`: slices of the dense network's, scaled to the remaining fan-in unless they are pretrained.
+    """
     network = context.dense_network(step)
     structure = context.structure(step.parents.get("structure"), network.graph)
     role = step.args.get("role", "init")
-    model = step.args["model"]
-    # Networks that are initialised by their constructor cannot be initialised at the smaller size: their fresh weights
-    # are a slice of a dense network with another seed.
-    seed = required_seed(step) if role == "init" else stream_seed(required_seed(step), role)
+    model, seed = step.args["model"], required_seed(step)
+    is_fresh = role == "random-init"
     # Only the network that is pruned starts from pretrained weights; the controls start from fresh ones.
-    options = model["options"] if role == "init" else architecture_options(model["options"])
-    fresh = create(model["name"], classes=network.classes, shape=network.shape, seed=seed, options=options)
-    module = compact(fresh, network.graph, structure)
-    if role != "init":
-        reinitialise(module, seed=required_seed(step), role=role, name=model["name"])
+    options = architecture_options(model["options"]) if is_fresh else model["options"]
+    recorder = InitialisationRecorder()
+    with nullcontext() if role == "init" else recorder:
+        dense = create(
+            model["name"],
+            classes=network.classes,
+            shape=network.shape,
+            seed=stream_seed(seed, role) if is_fresh else seed,
+            options=options,
+        )
+    origins = recorder.origins(dense)
+    module = compact(dense, network.graph, structure)
+    shares = fan_in_shares(network.graph, structure)
+    if is_fresh:
+        reinitialise(module, seed=seed, role=role, name=model["name"], origins=origins, fan_in_shares=shares)
+    elif role == "random-structure":
+        scale_to_fan_in(
+            dict(module.named_parameters()), {name: s for name, s in shares.items() if origins[name].is_random}
+        )
     save_weights(folder, module.state_dict())
     return {}
 
@@ -86,7 +108,8 @@ def _overlap(step: Step, context: Context, folder: Path, prefixes: Mapping[str, 
 def _random_structure(step: Step, context: Context, folder: Path, prefixes: Mapping[str, Step]) -> Metrics:
     network = context.dense_network(step)
     structure = context.structure(step.parents["structure"], network.graph)
-    drawn = random_structure(network.graph, structure, generator(required_seed(step), "random-structure"))
+    stream = generator(required_seed(step), "random-structure")
+    drawn = random_structure(network.graph, structure, stream, step.args.get("layers", ()))
     return _save_structure(drawn, context, step, folder)
 
 

@@ -89,6 +89,7 @@ CODES: dict[str, tuple[str, Severity]] = {
     "TD412": ("head-mismatch", "error"),
     "TD413": ("input-mismatch", "error"),
     "TD414": ("network-too-large", "error"),
+    "TD424": ("not-random-weights", "warning"),
     # the experiment
     "TD501": ("overlap-without-split", "error"),
     "TD502": ("overlap-k-range", "error"),

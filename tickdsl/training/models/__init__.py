@@ -13,7 +13,9 @@ from tickdsl.errors import TickdslError
 from tickdsl.plurals import plural
 from tickdsl.training.catalogue import DEFAULT_WEIGHTS, MODELS, PLUGIN_FAMILY, ModelInfo, architecture_options
 from tickdsl.training.models import conv_n, lenet, plain_cnns, plugin, resnet, torchvision_zoo, vgg
+from tickdsl.training.models.fresh_weights import redraw
 from tickdsl.training.models.initialisation import classifier_like, initialise, new_classifier
+from tickdsl.training.models.initialiser_record import Origin
 from tickdsl.training.models.pretrained import load_pretrained
 from tickdsl.training.models.without_memory import WithoutMemory
 
@@ -103,16 +105,25 @@ def _checked_info(name: str, shape: Shape, options: Mapping[str, Any]) -> ModelI
     return info
 
 
-def reinitialise(module: nn.Module, *, seed: int, role: str, name: str) -> bool:
-    """Re-initialise a pruned network `name` in place, with the fan-in of its remaining weights.
+def reinitialise(
+    module: nn.Module,
+    *,
+    seed: int,
+    role: str,
+    name: str,
+    origins: Mapping[str, Origin],
+    fan_in_shares: Mapping[str, float],
+) -> None:
+    """Re-initialise a pruned network `name` in place, for the shapes that it has now.
 
-    Returns whether that was possible. torchvision's and plug-ins' networks are initialised by their own code at full
-    width, so they are left unchanged: slice a dense network that was created from another seed instead.
+    tickdsl's own networks are initialised by `initialise`. For others, the module must hold slices of a network that
+    was created from another seed: they are drawn again in the way that their own code draws them (see `redraw`).
+    `origins` are those recorded in that creation, and `fan_in_shares` the shares of the inputs that weights keep.
     """
-    if not _model_info(name).is_builtin:
-        return False
-    initialise(module, seed, role)
-    return True
+    if _model_info(name).is_builtin:
+        initialise(module, seed, role)
+    else:
+        redraw(module, origins, fan_in_shares, seed=seed, role=role)
 
 
 def classifier_path(module: nn.Module) -> str:

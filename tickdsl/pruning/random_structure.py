@@ -1,0 +1,121 @@
+"""A random structure that matches another one unit for unit: the control that shows whether the choice matters.
+
+It removes as many layers of every shape, and keeps as many units of every channel group and as many weights of every
+tensor, so it has exactly as many parameters. What the prunes left out with `in` and `except` is left out here too.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+
+from tickdsl.graph.model import Block, ModelGraph
+from tickdsl.graph.structure import Structure
+from tickdsl.pruning.remaining_units import remaining_groups, remaining_units
+from tickdsl.pruning.scope import layers_in_scope
+from tickdsl.pruning.selection import remaining_positions
+
+#: `in` and `except` of a prune of layers, as in the arguments of its steps: `within` and `protect`.
+LayerScope = Mapping[str, Any]
+
+
+def random_structure(
+    graph: ModelGraph, structure: Structure, generator: torch.Generator, layer_scopes: Sequence[LayerScope] = ()
+) -> Structure:
+    """Draw a structure with the counts of `structure`.
+
+    `layer_scopes` are those of the prunes that removed layers; a layer is exchanged only for one of the same shape that
+    one of them could have removed. The layer that returns takes over the counts of the one that goes instead of it.
+    """
+    exchanged = _draw_exchanges(graph, structure, generator, layer_scopes)
+    result = Structure.dense(graph)
+    for block in sorted(structure.removed_blocks):
+        result = result.remove_block(exchanged.get(block, block))
+    models = _corresponding_names(graph, exchanged)
+    # Groups that removed layers tie together are drawn as one.
+    for group in remaining_groups(graph, result):
+        remaining = len(remaining_units(graph, structure, models.get(group.name, group.name)))
+        if remaining < group.size:
+            removed = torch.randperm(group.size, generator=generator)[remaining:]
+            result = result.remove(group.name, np.sort(removed.numpy()))
+    return result.with_masks(_draw_masks(graph, structure, result, models, generator))
+
+
+def _draw_exchanges(
+    graph: ModelGraph, structure: Structure, generator: torch.Generator, layer_scopes: Sequence[LayerScope]
+) -> dict[str, str]:
+    """Which layer goes instead of each removed one, {removed: goes instead}, for those that are exchanged."""
+    alike_by_form: dict[tuple[Any, ...], list[str]] = {}
+    for block in _candidates(graph, layer_scopes):
+        alike_by_form.setdefault(_form(graph, block), []).append(block.name)
+    exchanged: dict[str, str] = {}
+    for alike in alike_by_form.values():
+        removed = [name for name in alike if name in structure.removed_blocks]
+        if not removed:
+            continue
+        order = torch.randperm(len(alike), generator=generator)[: len(removed)].tolist()
+        drawn = {alike[index] for index in order}
+        returning = [name for name in removed if name not in drawn]
+        going = [name for name in alike if name in drawn and name not in structure.removed_blocks]
+        exchanged.update(zip(returning, going, strict=True))
+    return exchanged
+
+
+def _candidates(graph: ModelGraph, layer_scopes: Sequence[LayerScope]) -> list[Block]:
+    """The layers that one of the prunes could have removed."""
+    in_scope = {
+        block.name
+        for scope in layer_scopes
+        for block in layers_in_scope(graph, scope.get("within"), scope.get("protect") or ())
+    }
+    return [block for block in graph.layers if block.name in in_scope]
+
+
+def _form(graph: ModelGraph, block: Block) -> tuple[Any, ...]:
+    """What exchangeable layers have in common: their kind and ties, and the shapes of their groups and tensors."""
+    groups = tuple(graph.group(name).size for name in _inner_groups(graph, block))
+    return block.kind, block.ties, groups, tuple(graph.shape(name) for name in block.parameters)
+
+
+def _inner_groups(graph: ModelGraph, block: Block) -> list[str]:
+    """The channel groups that only this layer produces."""
+    members = set(block.members)
+    return [group.name for group in graph.channels if group.producers and members.issuperset(group.producers)]
+
+
+def _corresponding_names(graph: ModelGraph, exchanged: Mapping[str, str]) -> dict[str, str]:
+    """For the groups and tensors of every layer that returns, those of the layer that goes instead of it."""
+    pairs: dict[str, str] = {}
+    for returning, going in exchanged.items():
+        first, second = graph.block(returning), graph.block(going)
+        pairs.update(zip(first.parameters, second.parameters, strict=True))
+        pairs.update(zip(_inner_groups(graph, first), _inner_groups(graph, second), strict=True))
+    return pairs
+
+
+def _draw_masks(
+    graph: ModelGraph,
+    structure: Structure,
+    result: Structure,
+    models: Mapping[str, str],
+    generator: torch.Generator,
+) -> dict[str, np.ndarray]:
+    masks = {}
+    for name in _names_to_mask(structure, models):
+        count = len(remaining_positions(graph, structure, models.get(name, name)))
+        positions = remaining_positions(graph, result, name)
+        drawn = torch.randperm(len(positions), generator=generator)[:count].numpy()
+        mask = np.zeros(graph.parameters[name], dtype=bool)
+        mask.reshape(-1)[positions[drawn]] = True
+        masks[name] = mask
+    return masks
+
+
+def _names_to_mask(structure: Structure, models: Mapping[str, str]) -> Iterable[str]:
+    """The masked weights of the structure, without those of layers that go, and with those of layers that return."""
+    gone = set(models.values())
+    yield from (name for name in structure.masks if name not in gone and name not in models)
+    yield from (name for name, model in models.items() if model in structure.masks)
