@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from tickdsl.errors import TickdslError
 from tickdsl.graph.model import Block, ChannelGroup, ModelGraph
 from tickdsl.graph.structure import Structure
+from tickdsl.graph.surgery.compact import compact_masks
 
 #: Normalised images [N, C, H, W] and their labels [N].
 Batch = tuple[Tensor, Tensor]
@@ -37,10 +38,11 @@ def _no_batches(sample: Sample) -> Sequence[Batch]:
 class ScoringContext:
     """The pruned network that a criterion scores.
 
-    `state` is the state dict of the compact network of `structure`, without masks applied. `network` builds a module
-    with these weights, masks applied, for `structure` or a smaller one; each call returns a new module, which the
-    criterion may change. `batches` returns the batches of a sample, the same ones at each call, on the device of
-    `network`. `shape` is the shape (C, H, W) of an image. `generator` is for random rankings.
+    `state` is the state dict of the compact network of `structure`. The structure's masks are applied to it here, so no
+    criterion sees weights that are gone; those of a network that was rewound or is untrained may still have them.
+    `network` builds a module with these weights, for `structure` or a smaller one; each call returns a new module,
+    which the criterion may change. `batches` returns the batches of a sample, the same ones at each call, on the device
+    of `network`. `shape` is the shape (C, H, W) of an image. `generator` is for random rankings.
     """
 
     graph: ModelGraph
@@ -50,6 +52,20 @@ class ScoringContext:
     shape: tuple[int, int, int] = (1, 1, 1)
     network: Callable[[Structure], nn.Module] = _no_network
     batches: Callable[[Sample], Sequence[Batch]] = _no_batches
+
+    def __attrs_post_init__(self) -> None:
+        object.__setattr__(self, "state", masked_state(self.graph, self.structure, self.state))
+
+
+def masked_state(graph: ModelGraph, structure: Structure, state: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
+    """The state dict of the compact network of `structure`, with its masked weights set to zero."""
+    masks = compact_masks(graph, structure)
+    if not masks:
+        return state
+    return {
+        name: tensor * masks[canonical].to(tensor) if (canonical := graph.aliases.get(name, name)) in masks else tensor
+        for name, tensor in state.items()
+    }
 
 
 class Criterion:
