@@ -12,6 +12,7 @@ from step_runner import HEAD, equal_states, step_runner
 
 from tickdsl.engine.building import trace_model
 from tickdsl.engine.steps.network_size import structure_metrics
+from tickdsl.engine.steps.trainings import prepare_training
 from tickdsl.errors import TickdslError
 from tickdsl.graph.indexing import remaining_weights
 from tickdsl.graph.structure import Structure
@@ -22,8 +23,12 @@ from tickdsl.lang.syntax import Source
 from tickdsl.plan.prune_arguments import prune_args
 from tickdsl.pruning.criteria import ScoringContext
 from tickdsl.pruning.selection import prune
+from tickdsl.training.data.batch_stream import BatchStream
+from tickdsl.training.data.device_dataset import DeviceDataset
 from tickdsl.training.models import create
 from tickdsl.training.recipes.recipe import Recipe, steps_per_epoch
+
+CPU = torch.device("cpu")
 
 
 @pytest.mark.parametrize("schedule", ["fine-tune", "scaled", "one-cycle", "cyclic", "linear", "scratch"])
@@ -39,6 +44,18 @@ def test_a_retraining_takes_the_rates_of_its_schedule(tmp_path: Path, schedule: 
     accuracies = [epoch[3] for epoch in metrics["epochs"]]
     assert metrics["best_accuracy"] == max(accuracies) == accuracies[metrics["best_epoch"] - 1]
     assert metrics["accuracy"] == accuracies[-1]
+
+
+def test_every_round_of_a_retraining_shows_the_images_in_another_order(tmp_path: Path) -> None:
+    found = step_runner(tmp_path, "prune weights 20% x 3; retrain fine-tune 1ep")
+    seeds = []
+    for step in map(found.study.step, [found.measured_step("dense", 0), *(lv.ticket for lv in found.study.levels)]):
+        for parent in step.parents.values():
+            found.run_step(parent)
+        seeds.append(prepare_training(step, found.context, {}).job.seed)
+    data = DeviceDataset(found.context.dataset(step.args["data"], 1), Recipe.from_dict(step.args["recipe"]), CPU)
+    orders = {tuple(BatchStream(data, [seed]).batch(0).indices.tolist()) for seed in seeds}
+    assert len(orders) == 4
 
 
 def test_a_student_learns_from_the_dense_network_of_its_seed(tmp_path: Path) -> None:

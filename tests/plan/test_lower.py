@@ -225,6 +225,17 @@ def test_rewinding_lr_after_a_retraining_starts_it_later() -> None:
     assert (ticket.args["recipe"]["schedule"], ticket.args["start"]) == ("linear", "1ep")
 
 
+def test_every_round_of_a_retraining_has_its_own_order() -> None:
+    result = study(HEAD + "prune weights 20% x 2; retrain linear 4ep\nprune weights 10% x 2; retrain fine-tune 1ep")
+    assert [result.step(level.ticket).args["round"] for level in result.levels] == [1, 2, 3, 4]
+
+
+@pytest.mark.parametrize("tail", ["rewind lr", "rewind weights to 2ep", "retrain scratch 2ep"])
+def test_a_replayed_training_has_the_order_of_the_dense_one(tail: str) -> None:
+    result = study(HEAD + f"prune weights 20% x 2; {tail}\ncompare random-init, random-structure")
+    assert all("round" not in result.step(m.step).args for m in result.measurements)
+
+
 def test_retraining_from_scratch_equals_the_random_init_control() -> None:
     result = study(HEAD + "prune weights 20%; retrain scratch\ncompare random-init")
     assert {m.step for m in result.measurements if m.level == 1} == {result.levels[0].ticket}

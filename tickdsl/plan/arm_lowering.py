@@ -75,6 +75,8 @@ class _State:
     fresh: bool = False
     #: Whether a `retrain` of this round set the pending training.
     retrained: bool = False
+    #: The number of rounds of pruning so far.
+    round: int = 0
 
 
 class ArmLowering:
@@ -126,9 +128,8 @@ class ArmLowering:
     def _round(self, states: list[_State], group: Rounds, index: int, times: int, done: int) -> list[_State]:
         """Add one round of a group; `done` is the number of rounds of the arm before it."""
         if group.prune.settles is not None:
-            return self._apply_tails(
-                group, [self._prune_once_settled(state, group.prune, group.prune.settles) for state in states]
-            )
+            settled = [self._prune_once_settled(state, group.prune, group.prune.settles) for state in states]
+            return self._apply_tails(group, [attrs.evolve(state, round=done + 1) for state in settled])
         states = [self._train_until(state, group.prune.at) for state in states]
         args = prune_args(group.prune, index, times, head=self._arm.protects_head, draw=done)
         matched = self._matched_structure(group.prune)
@@ -137,7 +138,7 @@ class ArmLowering:
             roles = step_parents(weights=state.weights, structure=state.structure, matched=matched)
             all_args = {**args, **self._steps.network_args(state.part)}
             key = self._steps.add("prune", all_args, roles, f"prune round {index + 1}", seeded=group.prune.pictures)
-            pruned.append(attrs.evolve(state, structure=key, retrained=False))
+            pruned.append(attrs.evolve(state, structure=key, retrained=False, round=done + 1))
         return self._apply_tails(group, pruned)
 
     def _apply_tails(self, group: Rounds, states: list[_State]) -> list[_State]:
@@ -208,8 +209,10 @@ class ArmLowering:
                 return attrs.evolve(state, weights=weights, pending=pending, rewound=to, fresh=False)
             case Retrain(_, recipe, fresh):
                 weights = self._steps.random_init(state.part, str(state.structure)) if fresh else state.weights
+                # Fresh weights have seen no images; others would see those of the training so far in the same order.
+                training = TrainingSpec(recipe, round=0 if fresh else state.round)
                 return attrs.evolve(
-                    state, weights=weights, pending=TrainingSpec(recipe), fresh=fresh or state.fresh, retrained=True
+                    state, weights=weights, pending=training, fresh=fresh or state.fresh, retrained=True
                 )
             case Distill():
                 return attrs.evolve(state, pending=self._with_teacher(state.pending, tail, state.part))

@@ -28,10 +28,15 @@ class DistillationSpec:
 
 @attrs.frozen
 class TrainingSpec:
-    """A recipe, trained from `start` on."""
+    """A recipe, trained from `start` on.
+
+    `round`: the round whose data order and augmentation a `retrain` has, counted from 1; 0 for those of the dense
+    training, which a rewound training replays.
+    """
 
     recipe: Options
     start: Moment = INIT
+    round: int = 0
     distillation: DistillationSpec | None = None
 
     def canonical(self, moment: Moment) -> Moment:
@@ -112,6 +117,8 @@ class StepBuilder:
             args["start"] = str(training.start)
         if stop is not None:
             args["stop"] = str(stop)
+        if training.round:
+            args["round"] = training.round
         if match_flops:
             args["budget"] = "flops"
         distillation = training.distillation

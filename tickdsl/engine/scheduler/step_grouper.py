@@ -15,6 +15,8 @@ from tickdsl.records.store import Store
 
 #: Operations that are short compared with a training.
 _SHORT_OPERATIONS = frozenset({"init", "prune", "overlap", "random-structure", "transfer"})
+#: Arguments that change nothing but a training's random streams.
+_SEED_ARGS = frozenset({"noise", "round"})
 #: Arguments of a step whose training cannot be stacked.
 _UNSTACKABLE_ARGS = frozenset({"distill", "budget"})
 
@@ -86,7 +88,7 @@ class StackingKeys:
             or step.args["recipe"].get("compile") == "on"
         ):
             return None
-        args = {name: value for name, value in step.args.items() if name != "noise"}
+        args = {name: value for name, value in step.args.items() if name not in _SEED_ARGS}
         part = step.args["data"].get("part") or {}
         # A part by samples is drawn with the seed, so trainings of different seeds have different data.
         part_seed = step.seed if part.get("by") == "samples" else None

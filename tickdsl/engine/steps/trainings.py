@@ -225,5 +225,9 @@ def _history_metrics(history: TrainingHistory) -> Metrics:
 
 def _noise_seed(step: Step) -> int:
     """The seed of the data order, augmentation and dropout of a training."""
-    noise = step.args.get("noise", 0)
-    return stream_seed(required_seed(step), "noise", noise) if noise else required_seed(step)
+    roles: list[str | int] = []
+    if "round" in step.args:
+        roles += ["retrain", step.args["round"]]
+    if "noise" in step.args:
+        roles += ["noise", step.args["noise"]]
+    return stream_seed(required_seed(step), *roles) if roles else required_seed(step)
