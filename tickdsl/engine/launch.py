@@ -56,9 +56,9 @@ class LaunchOptions:
 
     `jobs` None uses the default of the machine. `stack` None stacks as many trainings as is measured to be faster.
     `deterministic` gives a run on CUDA the same bits each time, one training at a time in each job, since stacked ones
-    differ in their last bits from single ones. `fresh` runs every step again, even if its result is stored, except those
-    that an unfinished fresh run of the same steps has made; `start_over` runs these again too. `folder` is the existing
-    folder of the run; None creates one in `out`. `argv` is the command of the user.
+    differ in their last bits from single ones. `fresh` runs every step again, even if its result is stored, except
+    those that an unfinished fresh run of the same steps has made; `start_over` runs these again too. `folder` is the
+    existing folder of the run; None creates one in `out`. `argv` is the command of the user.
     """
 
     store: Path = Path(".tick/store")
