@@ -13,7 +13,7 @@ from tickdsl.errors import NetworkTooLargeError, TickdslError, UnreadableDataErr
 from tickdsl.lang.findings.diagnostics import Diagnostic, Label
 from tickdsl.plan.model import Arm
 from tickdsl.plugins import PluginError
-from tickdsl.training import catalogue
+from tickdsl.training import catalogue, weights_files
 
 _CHECKS: tuple[Callable[[TracedPrune], Iterator[Diagnostic]], ...] = (
     prune_targets.check_unit,
@@ -86,8 +86,8 @@ def diagnostics(arm: Arm, data: Path | None, *, has_random_structure: bool = Fal
 def _require_weights(arm: Arm) -> None:
     """Raise TickdslError if the initial weights of the arm's network cannot be loaded."""
     weights_file = arm.model.weights_file
-    if weights_file is not None and not Path(weights_file).is_file():
-        raise UnreadableWeightsError(f"no weights file at {weights_file}", "check the path")
+    if weights_file is not None:
+        weights_files.inspect(Path(weights_file))
     downloads = arm.model.options.get("weights") == catalogue.DEFAULT_WEIGHTS
     if downloads and not catalogue.MODELS[arm.model.name].has_fetchable_weights:
         raise UnreadableWeightsError(

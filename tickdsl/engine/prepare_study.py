@@ -12,7 +12,6 @@ import torch
 from tickdsl.engine.graph_cache import DEFAULT_DATA_DIR, dense_graph
 from tickdsl.engine.machine.precision import resolve_precision
 from tickdsl.engine.steps.measurements import measurement_context
-from tickdsl.errors import TickdslError
 from tickdsl.graph.structure import Structure
 from tickdsl.plan.lower import lower
 from tickdsl.plan.model import Arm, Data, Model, Plan, Prune
@@ -22,6 +21,7 @@ from tickdsl.pruning.allocation import resolve_amounts
 from tickdsl.pruning.round_forecast import max_rounds, rounds_until
 from tickdsl.pruning.scope import find_scope
 from tickdsl.records.canonical import canonical_json
+from tickdsl.training import weights_files
 from tickdsl.training.data import datasets
 from tickdsl.training.data.file_digests import files_digest
 from tickdsl.training.devices import resolve_device
@@ -65,8 +65,7 @@ def prepare_study(plan: Plan, data: Path | None = None, device: torch.device | N
 
 
 def _weights_digest(model: Model) -> str:
-    """A digest of the file with the initial weights of a model. Raises TickdslError if there is no such file."""
+    """A digest of the file with the initial weights of a model. Raises TickdslError if it cannot be used."""
     path = Path(str(model.weights_file))
-    if not path.is_file():
-        raise TickdslError(f"no weights file at {path}", "give a path relative to the folder in which you run tickdsl")
+    weights_files.inspect(path)
     return files_digest([path])

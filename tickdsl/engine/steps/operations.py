@@ -12,6 +12,7 @@ import torch
 from tickdsl.engine.steps import measurements, trainings
 from tickdsl.engine.steps.context import Context, Metrics, required_seed
 from tickdsl.engine.steps.early_bird import prune_when_settled
+from tickdsl.engine.steps.initial_weights import verify_weights
 from tickdsl.engine.steps.network_size import structure_metrics
 from tickdsl.engine.steps.result_files import STRUCTURE, save_weights
 from tickdsl.engine.steps.scoring_context import make_scoring_context
@@ -67,6 +68,8 @@ def _init(step: Step, context: Context, folder: Path, prefixes: Mapping[str, Ste
             seed=stream_seed(seed, role) if is_fresh else seed,
             options=options,
         )
+    if not is_fresh and "fingerprint" in model:
+        verify_weights(model, dense, lambda message: context.hooks.step_warning(step.key, message))
     origins = recorder.origins(dense)
     module = compact(dense, network.graph, structure)
     shares = fan_in_shares(network.graph, structure)

@@ -2,22 +2,28 @@
 
 from __future__ import annotations
 
+import operator
 import pickle
-import zipfile
-from collections.abc import Mapping
+import re
+import warnings
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
-from tickdsl.errors import TickdslError
+from tickdsl.errors import TickdslError, UnreadableWeightsError
+from tickdsl.training import weights_files
 from tickdsl.training.catalogue import DEFAULT_WEIGHTS, TORCHVISION_PREFIX
 from tickdsl.training.torchvision_import import import_torchvision
 
 StateDict = Mapping[str, Tensor]
+#: What to do with the weights of a ticket, which `weights=` does not take.
+_TICKET = "a ticket is trained further in the plan that finds it, by `retrain` or `transfer to DATA`"
+#: The code that a pickle would run, in torch's message.
+_REFUSED_CODE = re.compile(r"GLOBAL ([\w.]+)")
 #: Prefixes of auxiliary classifiers, which networks are built without.
 _AUXILIARY = ("aux1.", "aux2.", "AuxLogits.")
 
@@ -39,13 +45,18 @@ def load_pretrained(module: nn.Module, classifier_path: str, name: str, weights:
         key = (unexpected or missing)[0]
         raise TickdslError(
             f"weights={weights} are not those of {name}: {'the network has no' if unexpected else 'they lack'} {key}",
-            "use weights that were saved from this network",
+            "use weights that were saved from this network" + ("" if unexpected else f"; {_TICKET}"),
         )
     matching = {key: tensor for key, tensor in state.items() if key in model_state}
     mismatched = [key for key, tensor in matching.items() if tensor.shape != model_state[key].shape]
     mismatched_body = [key for key in mismatched if not key.startswith(f"{classifier_path}.")]
     if mismatched_body:
         shapes = f"{tuple(matching[mismatched_body[0]].shape)}, not {tuple(model_state[mismatched_body[0]].shape)}"
+        if _is_smaller((matching[key].shape, model_state[key].shape) for key in mismatched_body):
+            raise TickdslError(
+                f"weights={weights} are those of a smaller {name}: {mismatched_body[0]} is {shapes}",
+                f"{_TICKET}; a network with another `width=` needs that option here too",
+            )
         raise TickdslError(
             f"weights={weights} do not fit {name} on this data: {mismatched_body[0]} is {shapes}",
             "use images of the size that the weights were trained on",
@@ -55,6 +66,15 @@ def load_pretrained(module: nn.Module, classifier_path: str, name: str, weights:
         key: tensor for key, tensor in matching.items() if not (mismatched and key.startswith(f"{classifier_path}."))
     }
     module.load_state_dict(loadable, strict=False)
+
+
+def _is_smaller(shapes: Iterable[tuple[torch.Size, torch.Size]]) -> bool:
+    """Whether these (found, expected) shapes are those of the network with fewer units, as in a ticket."""
+    pairs = [(tuple(found), tuple(expected)) for found, expected in shapes]
+    nowhere_larger = all(
+        len(found) == len(expected) and all(map(operator.le, found, expected)) for found, expected in pairs
+    )
+    return nowhere_larger and any(found[:1] < expected[:1] for found, expected in pairs)
 
 
 def _torchvision_weights(name: str) -> StateDict:
@@ -74,21 +94,31 @@ def _torchvision_weights(name: str) -> StateDict:
 
 
 def _weights_from_file(path: Path) -> StateDict:
-    if not path.is_file():
-        raise TickdslError(f"there is no weights file {path}", "paths are relative to the folder in which tickdsl runs")
+    weights_files.inspect(path)
     try:
-        state: Any = (
-            load_file(path)
-            if path.suffix == ".safetensors"
-            else torch.load(path, map_location="cpu", weights_only=True)
-        )
-    except (SafetensorError, pickle.UnpicklingError, RuntimeError, EOFError, OSError, zipfile.BadZipFile) as error:
-        raise TickdslError(
-            f"cannot read weights from {path}: {str(error).splitlines()[0]}",
-            "save a state dict with torch.save or safetensors; files that contain code are not loaded",
-        ) from error
+        with warnings.catch_warnings(), path.open("rb") as file:
+            warnings.simplefilter("ignore")  # torch warns of pickles that it then refuses
+            # torch.load would go by the suffix of a path, not by the content.
+            is_safe = weights_files.is_safetensors(path)
+            state: Any = load_file(path) if is_safe else torch.load(file, map_location="cpu", weights_only=True)
+    except Exception as error:  # unpickling a damaged file raises anything
+        raise _refused(path, error) from error
     if isinstance(state, dict) and isinstance(state.get("state_dict"), dict):
         state = state["state_dict"]  # training scripts often wrap it
     if not isinstance(state, dict) or not all(isinstance(tensor, Tensor) for tensor in state.values()):
-        raise TickdslError(f"{path} does not contain a state dict", "save `model.state_dict()`")
+        raise UnreadableWeightsError(f"{path} does not contain a state dict", "save `model.state_dict()`")
     return {str(key).removeprefix("module."): tensor for key, tensor in state.items()}
+
+
+def _refused(path: Path, error: Exception) -> UnreadableWeightsError:
+    """The error for a file that cannot be loaded, without torch's advice to load it with the code in it."""
+    text = str(error)
+    if isinstance(error, pickle.UnpicklingError) and (code := _REFUSED_CODE.search(text)) is not None:
+        return UnreadableWeightsError(
+            f"{path} holds more than weights: it refers to the code `{code[1]}`",
+            "save only `model.state_dict()`; files that contain code are not loaded",
+        )
+    if "weights_only" in text:
+        return UnreadableWeightsError(f"{path} does not contain a state dict", "save `model.state_dict()`")
+    reason = text.splitlines()[0] if text else type(error).__name__
+    return UnreadableWeightsError(f"the weights file {path} is damaged: {reason}", "download or save it again")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import math
 import zlib
 from pathlib import Path
 
@@ -16,6 +17,7 @@ STEMS = (
     "train-images-idx3-ubyte", "train-labels-idx1-ubyte", "t10k-images-idx3-ubyte", "t10k-labels-idx1-ubyte",
 )  # fmt: skip
 _UINT8 = 0x08  # IDX's code for unsigned bytes
+_MAX_DEFLATE_RATIO = 1032
 
 
 def find(folders: list[Path]) -> list[Path] | None:
@@ -38,17 +40,25 @@ def read(files: list[Path], class_names: tuple[str, ...]) -> RawDataset:
 
 
 def parse(path: Path) -> NDArray[np.uint8]:
-    """Read the array of an IDX file. Raises TickdslError if the file is damaged."""
+    """Read the array of an IDX file. Raises TickdslError if the file is damaged.
+
+    No more is read than the file declares, and no more can be declared than its bytes can hold.
+    """
     damaged = TickdslError(f"{path} is damaged: it is not a complete IDX file", "download it again")
+    is_compressed = path.suffix == ".gz"
+    most = path.stat().st_size * (_MAX_DEFLATE_RATIO if is_compressed else 1)
     try:
-        content = gzip.decompress(path.read_bytes()) if path.suffix == ".gz" else path.read_bytes()
-    except (EOFError, gzip.BadGzipFile, zlib.error) as error:
+        with gzip.open(path) if is_compressed else path.open("rb") as file:
+            start = file.read(4)
+            if len(start) < 4 or start[2] != _UINT8:
+                raise damaged
+            sizes = np.frombuffer(file.read(4 * start[3]), dtype=">u4") if start[3] else np.zeros(0, ">u4")
+            shape = tuple(int(size) for size in sizes)
+            if len(shape) != start[3] or math.prod(shape) > most:
+                raise damaged
+            payload = file.read(math.prod(shape))
+            if len(payload) != math.prod(shape) or file.read(1):  # the last byte of a gzip file brings its checksum
+                raise damaged
+    except (EOFError, gzip.BadGzipFile, zlib.error, ValueError) as error:
         raise damaged from error
-    if len(content) < 4 or content[2] != _UINT8:
-        raise damaged
-    dimensions = content[3]
-    shape = np.frombuffer(content[4 : 4 + 4 * dimensions], dtype=">u4")
-    payload = content[4 + 4 * dimensions :]
-    if len(shape) != dimensions or len(payload) != int(np.prod(shape, dtype=np.int64)):
-        raise damaged
-    return np.frombuffer(payload, dtype=np.uint8).reshape(tuple(int(n) for n in shape)).copy()
+    return np.frombuffer(payload, dtype=np.uint8).reshape(shape).copy()
