@@ -8,6 +8,7 @@ from pathlib import Path
 from tickdsl.engine.graph_cache import data_facts
 from tickdsl.lang.findings.diagnostics import Diagnostic
 from tickdsl.plan.model import Data
+from tickdsl.printable import printable_line
 from tickdsl.training import catalogue
 
 _MAX_NAMED = 3
@@ -22,6 +23,6 @@ def diagnostics(data: Data, root: Path) -> Iterator[Diagnostic]:
         yield Diagnostic("TD531", f"{data.name}: {note}", data.span)
     for classes, kind in ((facts.untested, "test"), (facts.untrained, "training")):
         if classes:
-            names = ", ".join(classes[:_MAX_NAMED]) + (", …" if len(classes) > _MAX_NAMED else "")
+            names = ", ".join(map(printable_line, classes[:_MAX_NAMED])) + (", …" if len(classes) > _MAX_NAMED else "")
             message = f"{data.name}: no {kind} images in {len(classes)} of {facts.classes} classes: {names}"
             yield Diagnostic("TD532", message, data.span, help=f"add {kind} images to each class, or remove the class")

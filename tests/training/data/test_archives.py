@@ -287,3 +287,32 @@ def test_an_image_that_declares_too_many_bytes_is_not_read(
     path = write_archive(tmp_path / f"a.{form}", {**two_classes(), "train/cat/huge.png": bytes((1 << 20) + 1)})
     with pytest.raises(TickdslError, match=r"`train/cat/huge\.png` has 1,048,577 bytes"):
         open_tree(path).listing()
+
+
+# -- names
+
+HOSTILE = "\x1b]52;c;aGk=\x07\n\u202egnp.\udcff"
+
+
+@pytest.mark.parametrize(
+    "members",
+    [
+        [(f"train/{HOSTILE}/0.png", b"1", {}), (f"train/./{HOSTILE}/0.png", b"2", {})],
+        [(f"train/{HOSTILE}/0.png", b"", {"type": tarfile.SYMTYPE, "linkname": HOSTILE})],
+        [(f"{split}/{label}/{HOSTILE}.png", b"no image", {}) for split in ("train", "test") for label in "ab"],
+        [(f"{split}/{HOSTILE}/0.ppm", FILES["train/cat/0.ppm"], {}) for split in ("train", "test")],
+        [(f"{HOSTILE}{n}/0.ppm", FILES["train/cat/0.ppm"], {}) for n in range(2)],
+    ],
+)
+@pytest.mark.parametrize("share", [0.0, 0.5])
+def test_names_in_an_archive_do_not_reach_the_terminal(tmp_path: Path, members: Any, share: float) -> None:
+    path = write(tmp_path, _tar(*members, format=tarfile.GNU_FORMAT))
+    with pytest.raises(TickdslError) as caught:
+        datasets.load("folder", root=tmp_path / "root", options={"path": str(path), "test": share})
+    assert (caught.value.message + caught.value.hint).isprintable()
+
+
+def test_skipped_names_are_shown_on_one_line(tmp_path: Path) -> None:
+    listing = open_tree(write(tmp_path, _tar((f".{HOSTILE}/0.png", b"1", {}), format=tarfile.GNU_FORMAT))).listing()
+    (note,) = listing.notes()
+    assert note.isprintable()

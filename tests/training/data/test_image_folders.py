@@ -422,3 +422,11 @@ def test_an_unreadable_file_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyP
     monkeypatch.setattr("tickdsl.training.data.file_digests._digest", refuse)
     with pytest.raises(TickdslError, match=r"cannot read .*train/cat/0\.png: Permission denied"):
         load(path)
+
+
+def test_names_that_are_not_unicode_are_read(tmp_path: Path) -> None:
+    files = {name.replace("dog", "h\udcf6nd").replace("4", "\udcff\n"): c for name, c in two_classes().items()}
+    data = load(write_folder(tmp_path / "f", files))
+    assert data.class_names == ("cat", "h\udcf6nd")
+    assert load(tmp_path / "f").class_names == data.class_names  # from the cache
+    assert load(write_archive(tmp_path / "f.tar", files)).class_names == data.class_names

@@ -7,6 +7,7 @@ import posixpath
 import attrs
 
 from tickdsl.errors import TickdslError
+from tickdsl.printable import printable_line
 from tickdsl.training.data.readers.file_entries import MAX_IMAGES, Listing, Skipped, is_data, is_image, split_and_class
 
 _MAX_LINKS_FOLLOWED = 40  # as many as Linux follows for one path
@@ -33,7 +34,8 @@ class ArchiveIndex:
             return
         if name in self._files:
             raise TickdslError(
-                f"`{name}` is in it twice", "unpack it, which keeps the last one, and set path= to the folder"
+                f"`{printable_line(name)}` is in it twice",
+                "unpack it, which keeps the last one, and set path= to the folder",
             )
         self._files[name] = (member, size)
 
@@ -91,7 +93,7 @@ class ArchiveIndex:
     def _skip_broken(self, link: str) -> None:
         if is_image(link) or split_and_class(f"{link}/image"):
             raise TickdslError(
-                f"`{link}` is a link to `{self._links[link]}`, which is not in it",
+                f"`{printable_line(link)}` is a link to `{printable_line(self._links[link])}`, which is not in it",
                 "unpack it where the links lead to files, and set path= to the folder",
             )
         self._listing.skip(Skipped.BROKEN, link)

@@ -10,6 +10,7 @@ from pathlib import Path
 import attrs
 
 from tickdsl.errors import TickdslError
+from tickdsl.printable import printable_line
 from tickdsl.training.data.readers import tar_archive, zip_archive
 from tickdsl.training.data.readers.file_entries import MAX_IMAGE_BYTES, Entry, Listing
 from tickdsl.training.data.readers.folder_tree import FolderTree
@@ -36,9 +37,9 @@ class Archive:
                 raise TickdslError(f"the archive {self.path} cannot be used: {error.message}", error.hint) from error
         for entry in listing.entries:
             if entry.size > MAX_IMAGE_BYTES:
+                problem = f"has {entry.size:,} bytes, more than {MAX_IMAGE_BYTES >> 20} MiB"
                 raise TickdslError(
-                    f"{self.path}: `{entry.name}` has {entry.size:,} bytes, more than {MAX_IMAGE_BYTES >> 20} MiB",
-                    "remove it if it is no image",
+                    f"{self.path}: `{printable_line(entry.name)}` {problem}", "remove it if it is no image"
                 )
         return listing
 

@@ -9,6 +9,7 @@ import attrs
 
 from tickdsl.errors import TickdslError
 from tickdsl.plurals import plural
+from tickdsl.printable import printable_line
 
 IMAGE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".gif", ".webp", ".ppm", ".pgm", ".tif", ".tiff"})
 SPLITS = ("train", "test", "val")
@@ -122,7 +123,7 @@ class Listing:
         sentences = []
         for reason, names in self._skipped.items():
             noun, where = reason.value
-            examples = ", ".join(f"`{name}`" for name in sorted(names)[:_MAX_EXAMPLES])
+            examples = ", ".join(f"`{printable_line(name)}`" for name in sorted(names)[:_MAX_EXAMPLES])
             more = ", …" if len(names) > _MAX_EXAMPLES else ""
             sentences.append(f"skipped {plural(len(names), noun)}{where}: {examples}{more}")
         return tuple(sorted(sentences))

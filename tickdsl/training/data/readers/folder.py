@@ -14,6 +14,7 @@ import numpy as np
 
 from tickdsl.errors import TickdslError
 from tickdsl.plurals import plural
+from tickdsl.printable import printable_line
 from tickdsl.training.data.file_digests import files_digest
 from tickdsl.training.data.readers import decoded_cache, layout
 from tickdsl.training.data.readers.archives import Archive, open_tree
@@ -161,11 +162,13 @@ def _assemble(path: Path, train: list[_Image], test: list[_Image], listing: List
     untrained = sorted({image.place.label for image in test} - set(names))
     if untrained:
         raise TickdslError(
-            f"{path}: class {untrained[0]} has test images but no training images",
-            f"add images to train/{untrained[0]}/, or remove the class",
+            f"{path}: class {printable_line(untrained[0])} has test images but no training images",
+            "add images to its folder in train/, or remove the class",
         )
     if len(names) < 2:
-        raise TickdslError(f"{path} has one class, {names[0]}: there is nothing to tell apart", "add another class")
+        raise TickdslError(
+            f"{path} has one class, {printable_line(names[0])}: there is nothing to tell apart", "add another class"
+        )
     shapes = {image.decoded.pixels.shape[:2] for image in images}
     if len(shapes) > 1:
         first, second = sorted(shapes)[:2]

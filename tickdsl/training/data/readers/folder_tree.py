@@ -10,6 +10,7 @@ from pathlib import Path
 import attrs
 
 from tickdsl.errors import TickdslError
+from tickdsl.printable import printable_line
 from tickdsl.training.data.readers.file_entries import (
     MAX_IMAGE_BYTES,
     Entry,
@@ -46,7 +47,9 @@ class FolderTree:
         files = [(name, path) for name, path, linked in self._walk(Listing()) if not linked or is_data(name)]
         files.sort(key=lambda file: file[0].split("/"))
         names = [name for name, _ in files]
-        return hashlib.sha256("\n".join([*names, files_digest(path for _, path in files)]).encode()).hexdigest()
+        return hashlib.sha256(
+            "\n".join([*names, files_digest(path for _, path in files)]).encode("utf-8", "surrogateescape")
+        ).hexdigest()
 
     def read(self, entries: Iterable[Entry]) -> Iterator[tuple[Entry, bytes]]:
         """The bytes of entries. Raises TickdslError if a file is too large for an image."""
@@ -55,7 +58,10 @@ class FolderTree:
             with path.open("rb") as file:
                 content = file.read(MAX_IMAGE_BYTES + 1)
             if len(content) > MAX_IMAGE_BYTES:
-                raise TickdslError(f"{path} has more than {MAX_IMAGE_BYTES >> 20} MiB", "delete it if it is no image")
+                raise TickdslError(
+                    f"{printable_line(str(path))} has more than {MAX_IMAGE_BYTES >> 20} MiB",
+                    "delete it if it is no image",
+                )
             yield entry, content
 
     def _walk(self, listing: Listing) -> Iterator[tuple[str, Path, bool]]:
@@ -75,8 +81,9 @@ class FolderTree:
                     if not is_link:
                         raise
                     if is_image(name) or split_and_class(f"{name}/image"):
+                        target = printable_line(str(path.readlink()))
                         raise TickdslError(
-                            f"{path} is a link to {path.readlink()}, which does not exist",
+                            f"{printable_line(str(path))} is a link to {target}, which does not exist",
                             "restore the file, or delete the link",
                         ) from error
                     listing.skip(Skipped.BROKEN, name)

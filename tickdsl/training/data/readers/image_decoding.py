@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from PIL import Image, UnidentifiedImageError
 
 from tickdsl.errors import TickdslError
+from tickdsl.printable import printable_line
 
 #: Pillow's modes of one channel with more than 8 bits.
 _DEEP_MODES = frozenset({"I", "F", "I;16", "I;16L", "I;16B", "I;16N"})
@@ -52,7 +53,7 @@ def decode(name: str, content: bytes, size: int) -> DecodedImage:
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         if isinstance(error, UnidentifiedImageError):
             reason = "it is damaged, or not an image"
-        raise TickdslError(f"cannot read the image {name}: {reason}", "repair or delete it") from error
+        raise TickdslError(f"cannot read the image {printable_line(name)}: {reason}", "repair or delete it") from error
 
 
 def _shallow(image: Image.Image, size: int) -> DecodedImage:

@@ -8,6 +8,7 @@ from collections.abc import Iterable, Sequence
 import attrs
 
 from tickdsl.errors import TickdslError
+from tickdsl.printable import printable_line
 from tickdsl.training.data.readers.file_entries import SPLITS, Entry, split_and_class
 
 _LAYOUT = "it must contain train/CLASS/*.jpg and test/CLASS/*.jpg"
@@ -83,7 +84,8 @@ def _require_no_parts(path: object, classes: set[str]) -> None:
     part = next(filter(_is_part, sorted(classes)), None)
     if part is not None:
         raise TickdslError(
-            f"{path}: the folder `{part}` would be a class", "name the folders of the parts train/ and test/"
+            f"{path}: the folder `{printable_line(part)}` would be a class",
+            "name the folders of the parts train/ and test/",
         )
 
 
@@ -118,7 +120,7 @@ def choose_test_images(classes: Sequence[str], digests: Sequence[bytes], share: 
         trained |= counts.keys() - tested
         if not counts.keys() & tested or not counts.keys() & trained:
             raise TickdslError(
-                f"class {label} needs two different images, one for training and one for testing",
+                f"class {printable_line(label)} needs two different images, one for training and one for testing",
                 "add images to it, or remove its folder",
             )
     return [digest in tested for digest in digests]

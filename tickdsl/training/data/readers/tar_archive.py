@@ -18,6 +18,7 @@ from typing import IO, Any
 
 import attrs
 
+from tickdsl.printable import printable_line
 from tickdsl.training.data.readers.archive_index import ArchiveIndex
 from tickdsl.training.data.readers.file_entries import Entry, Listing
 
@@ -112,7 +113,7 @@ class _StrictTarInfo(tarfile.TarInfo):
         if info.type in _HEADER_TYPES and info.size > _MAX_HEADER:
             raise tarfile.ReadError(f"a header of {info.size:,} bytes is too large")
         if info.type == tarfile.GNUTYPE_SPARSE:
-            raise tarfile.ReadError(f"`{info.name}` is a sparse file, which is not supported")
+            raise tarfile.ReadError(f"`{printable_line(info.name)}` is a sparse file, which is not supported")
         return info
 
 

@@ -14,6 +14,7 @@ from pathlib import Path
 import attrs
 
 from tickdsl.errors import TickdslError
+from tickdsl.printable import printable_line
 from tickdsl.training.data.readers.archive_index import ArchiveIndex
 from tickdsl.training.data.readers.file_entries import Entry, Listing, is_data
 
@@ -79,7 +80,7 @@ class ZipArchive:
     @staticmethod
     def _content(archive: zipfile.ZipFile, info: zipfile.ZipInfo, limit: int) -> bytes:
         if info.file_size > limit:
-            raise zipfile.BadZipFile(f"`{info.filename}` is too large for a link")
+            raise zipfile.BadZipFile(f"`{printable_line(info.filename)}` is too large for a link")
         return archive.read(info)
 
 
@@ -93,9 +94,10 @@ def _by_name(members: list[zipfile.ZipInfo]) -> Iterator[tuple[str, zipfile.ZipI
 
 def _require_readable(info: zipfile.ZipInfo, name: str) -> None:
     if info.flag_bits & _ENCRYPTED:
-        raise TickdslError(f"`{name}` is encrypted", "unpack it, and set path= to the folder")
+        raise TickdslError(f"`{printable_line(name)}` is encrypted", "unpack it, and set path= to the folder")
     if info.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED, zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA):
         method = _METHODS.get(info.compress_type, f"method {info.compress_type}")
         raise TickdslError(
-            f"`{name}` is compressed with {method}, which is not supported", "unpack it, and set path= to the folder"
+            f"`{printable_line(name)}` is compressed with {method}, which is not supported",
+            "unpack it, and set path= to the folder",
         )
