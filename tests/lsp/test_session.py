@@ -156,6 +156,7 @@ COMPLETIONS = [
     ("model vgg16 |", {"on", "width="}, {"vgg16", "lr="}),
     ("model vgg16 on |", {"cifar10", "digits"}, {"vgg16"}),
     ("data mnist |", {"size=", "path="}, {"classes=", "lr="}),
+    ("data folder |", {"path=", "test="}, {"train="}),
     ("train |", {"lr=", "batch=", "$budget"}, {"prune"}),
     ("train 3ep lr=0.1 |", {"batch="}, {"lr="}),
     ("train opt=|", {"sgd", "adam"}, {"lr=", "on"}),

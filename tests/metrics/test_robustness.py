@@ -172,6 +172,15 @@ def test_other_bytes_are_another_digest(tmp_path: Path) -> None:
     assert shifted_test_sets.benchmark_digests(tmp_path / "a") != shifted_test_sets.benchmark_digests(tmp_path / "b")
 
 
+def test_benchmarks_that_changed_after_the_plan_was_read_are_refused(tmp_path: Path) -> None:
+    cifar_10_c(tmp_path)
+    digests = shifted_test_sets.benchmark_digests(tmp_path)
+    shifted_test_sets.require_unchanged(tmp_path, digests)
+    np.save(tmp_path / "CIFAR-10-C" / "fog.npy", np.zeros((50, 32, 32, 3), dtype=np.uint8))
+    with pytest.raises(TickdslError, match=r"cifar-10-c in .* changed after the plan was read"):
+        shifted_test_sets.require_unchanged(tmp_path, digests)
+
+
 @pytest.mark.parametrize("shape", [(50, 32, 32), (50, 16, 16, 3), (49, 32, 32, 3)])
 def test_errors_name_invalid_files(tmp_path: Path, shape: tuple[int, ...]) -> None:
     cifar_10_c(tmp_path)

@@ -8,7 +8,7 @@ severity, and `labels.npy`. CIFAR-10.2 (Lu et al., 2020): `cifar102_test.npz` wi
 from __future__ import annotations
 
 import zipfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import attrs
@@ -42,6 +42,17 @@ class ShiftedTestSet:
 def benchmark_digests(root: Path) -> dict[str, str]:
     """The benchmarks in a data folder, each with the SHA-256 of its files."""
     return {name: files_digest(paths) for name, paths in _benchmark_files(root).items() if paths}
+
+
+def require_unchanged(root: Path, digests: Mapping[str, str]) -> None:
+    """Raise TickdslError if the files of a benchmark are others than those with these digests."""
+    found = benchmark_digests(root)
+    for name, digest in digests.items():
+        if found.get(name) != digest:
+            raise TickdslError(
+                f"the files of {name} in {root} changed after the plan was read",
+                "run the plan again: it measures anew what depends on them",
+            )
 
 
 def applies_to(data: Dataset) -> bool:

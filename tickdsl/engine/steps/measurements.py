@@ -167,11 +167,15 @@ class _MeasuredNetwork:
 
 
 def _shifted_test_sets(step: Step, context: Context, data: Dataset) -> Iterator[shifted_test_sets.ShiftedTestSet]:
-    """The published shifted test sets that the step names; empty if they do not belong to its data set."""
-    benchmark_digests = step.args.get("shifted", {})
+    """The published shifted test sets that the step names; empty if they do not belong to its data set.
+
+    Raises TickdslError if their files are others than when the plan was read.
+    """
+    benchmark_digests, root = step.args.get("shifted", {}), context.settings.data
     if benchmark_digests and shifted_test_sets.applies_to(data):
+        shifted_test_sets.require_unchanged(root, benchmark_digests)
         yield from (
             test_set
-            for test_set in shifted_test_sets.read_shifted_sets(context.settings.data)
+            for test_set in shifted_test_sets.read_shifted_sets(root)
             if test_set.benchmark in benchmark_digests
         )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-import stat
+import os
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
@@ -70,27 +70,17 @@ class FolderTree:
         waiting = [("", self.root, False, frozenset({_identity(self.root)}))]
         while waiting:
             prefix, folder, linked, above = waiting.pop()
-            for path in sorted(folder.iterdir()):
-                name = prefix + path.name
+            with os.scandir(folder) as scanned:
+                entries = sorted(scanned, key=lambda entry: entry.name)
+            for entry in entries:  # whose kind is known without a look at each file
+                name, path, is_link = prefix + entry.name, Path(entry.path), entry.is_symlink()
                 if listing.skip_if_system(name):
                     continue
-                is_link = path.is_symlink()
-                try:
-                    mode = path.stat().st_mode
-                except OSError as error:
-                    if not is_link:
-                        raise
-                    if is_image(name) or split_and_class(f"{name}/image"):
-                        target = printable_line(str(path.readlink()))
-                        raise TickdslError(
-                            f"{printable_line(str(path))} is a link to {target}, which does not exist",
-                            "restore the file, or delete the link",
-                        ) from error
-                    listing.skip(Skipped.BROKEN, name)
-                    continue
-                if stat.S_ISREG(mode):
+                if is_link and not path.exists():
+                    _skip_broken(listing, name, path)
+                elif entry.is_file():
                     yield name, path, linked
-                elif stat.S_ISDIR(mode):
+                elif entry.is_dir():
                     identity = _identity(path)
                     if identity in above:
                         listing.skip(Skipped.CIRCULAR, name)
@@ -102,6 +92,16 @@ class FolderTree:
                             "remove links between folders that link to each other",
                         )
                     waiting.append((f"{name}/", path, linked or is_link, above | {identity}))
+
+
+def _skip_broken(listing: Listing, name: str, link: Path) -> None:
+    """Skip a link to nothing. Raises TickdslError if it is an image or a class."""
+    if is_image(name) or split_and_class(f"{name}/image"):
+        raise TickdslError(
+            f"{printable_line(str(link))} is a link to {printable_line(str(link.readlink()))}, which does not exist",
+            "restore the file, or delete the link",
+        )
+    listing.skip(Skipped.BROKEN, name)
 
 
 def _identity(folder: Path) -> tuple[int, int]:
