@@ -52,7 +52,7 @@ def test_damage_is_found(tmp_path: Path, damaged: bytes) -> None:
 
 def test_no_more_is_unpacked_than_is_declared(tmp_path: Path) -> None:
     path = tmp_path / "x.gz"
-    path.write_bytes(gzip.compress(content(payload=IMAGES.tobytes() + bytes(1 << 25)), 1))
+    path.write_bytes(gzip.compress(content(payload=IMAGES.tobytes() + bytes(1 << 24)), 1))
     tracemalloc.start()
     try:
         with pytest.raises(TickdslError, match="is damaged"):
