@@ -103,6 +103,7 @@ def test_an_archive_that_was_cut_is_read_whole_or_refused(form: str, place: floa
 
 @given(form=st.sampled_from(FORMATS), place=st.floats(0, 0.999), value=st.integers(0, 255))
 @example(form="tar", place=512 * 8 / len(ARCHIVES["tar"]), value=0)
+@example(form="zip", place=0.875, value=32)  # a flag that zipfile does not implement
 def test_a_damaged_archive_loses_no_image_in_silence(form: str, place: float, value: int) -> None:
     damaged = bytearray(ARCHIVES[form])
     damaged[int(place * len(damaged))] = value
@@ -167,6 +168,8 @@ def _with_end_count(count: int) -> bytes:
         (_with_zip_field(8, 1), r"`train/cat/0\.ppm` is encrypted"),
         (_with_zip_field(10, 9), "compressed with deflate64"),
         (_with_zip_field(10, 77), "compressed with method 77"),
+        (_with_zip_field(28, 0), "is damaged"),  # a name without letters
+        (_with_zip_field(44, 0xFFFF), "is damaged"),  # an offset far outside
         (_with_end_count(5), "lists 12 members and should have 5"),
         (_zip({"./train/cat/0.ppm": b"2"}), "is in it twice"),
     ],

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import zipfile
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -58,8 +59,9 @@ class Archive:
         try:
             yield
         except (*_DAMAGED, OSError) as error:
-            if isinstance(error, OSError) and error.errno is not None:
-                raise  # of the operating system; bz2 reports damage by an OSError without a number
+            # bz2 reports damage by an OSError without a number; a wrong offset in a zip makes seeking invalid.
+            if isinstance(error, OSError) and error.errno not in (None, errno.EINVAL):
+                raise
             raise TickdslError(f"the archive {self.path} is damaged: {error}", "download it again") from error
 
 

@@ -19,7 +19,9 @@ from tickdsl.training.data.readers.archive_index import ArchiveIndex
 from tickdsl.training.data.readers.file_entries import Entry, Listing, is_data
 
 #: What reading a damaged archive raises.
-ERRORS = (zipfile.BadZipFile, EOFError, zlib.error, lzma.LZMAError, struct.error, UnicodeDecodeError, ValueError)
+ERRORS = (
+    zipfile.BadZipFile, EOFError, zlib.error, lzma.LZMAError, struct.error, ValueError, OverflowError, RuntimeError,
+)  # fmt: skip
 
 _ENCRYPTED = 0x1
 #: The record at the archive's end, how far from it the record can begin, and its number of members.
@@ -88,6 +90,8 @@ def _by_name(members: list[zipfile.ZipInfo]) -> Iterator[tuple[str, zipfile.ZipI
     """The members that are no folders, by name; programs for Windows may separate folders by backslashes."""
     backslashes = not any("/" in info.filename for info in members)
     for info in members:
+        if not info.filename:
+            raise zipfile.BadZipFile("a member has no name")
         if not info.is_dir():
             yield info.filename.replace("\\", "/") if backslashes else info.filename, info
 
