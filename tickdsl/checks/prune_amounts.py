@@ -9,7 +9,7 @@ from tickdsl.checks.traced_prune import TracedPrune
 from tickdsl.errors import TickdslError
 from tickdsl.lang.findings.diagnostics import Diagnostic
 from tickdsl.lang.writing.literals import percent
-from tickdsl.plan.model import Matching, Stages
+from tickdsl.plan.model import Matching, Stages, To
 from tickdsl.plurals import plural
 from tickdsl.pruning.round_forecast import forecast_rounds, rounds_until
 from tickdsl.pruning.scope import LAYERS, Scope
@@ -45,7 +45,10 @@ def check_amount(traced: TracedPrune) -> Iterator[Diagnostic]:
         counts = itertools.takewhile(bool, forecast_rounds(scope, traced.args, rounds))
         removing = sum(1 for _ in counts)
     except TickdslError as error:
-        yield Diagnostic("TD404", error.message, traced.amount_span, help=error.hint)
+        help = error.hint
+        if prune.within and isinstance(prune.amount, To):
+            help = "`to` counts the whole network: for a share of the layers after `in`, write the amount without `to`"
+        yield Diagnostic("TD404", error.message, traced.amount_span, help=help)
         return
     if traced.is_first and removing < rounds:
         which = "this round" if rounds == 1 else f"round {removing + 1} of {rounds}"

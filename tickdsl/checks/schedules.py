@@ -20,10 +20,11 @@ from tickdsl.training.recipes.recipe import Recipe, steps_per_epoch
 def diagnostics(arm: Arm) -> Iterator[Diagnostic]:
     """Yield findings about an arm's recipe and rewinds."""
     yield from _check_recipe(arm)
-    for group in arm.distinct_rounds.values():
+    rounds = list(arm.distinct_rounds.values())
+    for group, following in itertools.zip_longest(rounds, rounds[1:]):
         yield from _check_rewinds(arm, group)
         yield from _check_moments(arm, group)
-        yield from _check_tail(arm, group)
+        yield from _check_tail(arm, group, following)
     yield from _check_init_rewind(arm)
 
 
@@ -207,7 +208,7 @@ def _check_moments(arm: Arm, group: Rounds) -> Iterator[Diagnostic]:
         )
 
 
-def _check_tail(arm: Arm, group: Rounds) -> Iterator[Diagnostic]:
+def _check_tail(arm: Arm, group: Rounds, following: Rounds | None) -> Iterator[Diagnostic]:
     if group.joined or group.prune.at is not None or arm.transfer is not None:
         return
     if not any(isinstance(tail, Rewind | Retrain) for tail in group.tail):
@@ -217,5 +218,7 @@ def _check_tail(arm: Arm, group: Rounds) -> Iterator[Diagnostic]:
             "TD310",
             f"{rounds} without retraining: the pruned network is evaluated as it is",
             group.prune.span,
-            help="add `rewind lr`, `rewind weights to …` or `retrain …`",
+            help="to prune layers at different rates in one round, write `cycle 1 { prune …; prune …; rewind lr }`"
+            if group.prune.within and following is not None and following.prune.within
+            else "add `rewind lr`, `rewind weights to …` or `retrain …`",
         )

@@ -49,10 +49,88 @@ def first_error(text: str) -> str:
         ("arm my arm { prune weights 20% }", "`arm my-arm {`"),
         ("prune weights 20%\ncompare baseline", "did you mean `dense`?"),
         ("prune weights 20%\nreport top1", "did you mean `accuracy`?"),
+        # English
+        ("train for 30 epochs lr=0.1", "`train 30ep`"),
+        ("train for 2000 iterations", "`train 2000it`"),
+        ("train with batch=32", "without a word between"),
+        ("prune weights 20%; retrain 7 epochs", "`retrain fine-tune 7ep`"),
+        ("prune weights 20%; retrain", "`rewind lr`"),
+        ("prune weights 30% X 4", "small x: `x 4`"),
+        ("prune weights 30% 4x", "small x: `x 4`"),
+        ("prune weights 30% 4 times; rewind lr", "small x: `x 4`"),
+        ("prune layerwise weights 30%", "`local`"),
+        ("prune weights per layer 30%", "`local`"),
+        ("prune filters 30% without conv1, fc", "`except conv1, fc`"),
+        ("prune filters 30% only conv1", "`in conv1`"),
+        ("prune filters 30% conv1", "`in conv1`"),
+        ("prune conv1 30%", "`prune weights 30% in conv1`"),
+        ("prune weights 30% before training", "`at init`"),
+        ("prune weights 30% after 3 epochs", "`at 3ep`"),
+        ("prune weights to 0.85", "`to 85%`"),
+        ("prune weights 2:4", "N:M sparsity"),
+        ("prune weights 20%; rewind to init", "`rewind weights to init`"),
+        ("prune weights 20%; distill dense", "`distill from dense`"),
+        ("prune weights 20%; transfer cifar10", "`transfer to cifar10`"),
+        ("prune weights 20%\nstop if loss > 3", "`stop when"),
+        ("prune weights 20%\nstop when accuracy drops below 70%", "`accuracy < 70%`"),
+        ("prune weights 20% until sparsity exceeds 70%", "`sparsity > 70%`"),
+        ("cycle 5 times { prune weights 20%; rewind lr }", "`cycle 5 {"),
+        ("arm first: { prune weights 20% }", "`arm first {"),
+        # Python, torch, other tools
+        ("prune weights amount=0.3", "`30%`"),
+        ("prune filters 20% importance=l2", "`by l2`"),
+        ("prune filters 20% iterative_steps=6", "`x 6`"),
+        ("prune filters 20% ignored_layers=[conv1, fc]", "`except conv1, fc`"),
+        ("prune filters 20% in [conv1, conv2]", "`in conv1, conv2`"),
+        ("prune unstructured 20%", "`prune weights 20%`"),
+        ("model resnet20(pretrained=True) on cifar10", "`weights=default`"),
+        ("model resnet20 on cifar10 pretrained=on\nprune weights 20%", "did you mean `weights`?"),
+        ("train 9ep optimizer=adam\nprune weights 20%", "did you mean `opt`?"),
+        ("train epochs=9\nprune weights 20%", "`train 160ep`"),
+        ("train 9ep seed=4\nprune weights 20%", "`seeds 3`"),
+        ("train 9ep num-workers=4\nprune weights 20%", "--jobs"),
+        ("train 9ep schedule=CosineAnnealingLR\nprune weights 20%", "did you mean `cosine`?"),
+        ("seeds 4, 5,6", "`seeds [4, 5, 6]`"),
+        ("seeds 2-9", "`seeds 2..9`"),
+        ("seeds range(7)", "`seeds 7`"),
+        ("seeds = 7", "remove the `=`"),
+        ("include shared/base.plan", '`include "shared/base.plan"`'),
+        ("let rate: 0.1", "`let rate = 0.1`"),
+        ("$rate = 0.1", "`let rate = 0.1`"),
+        ("synflow 80%", "`prune weights 20% by synflow`"),
+        ("evaluate", "`report accuracy"),
+        ("/* pruning */", "comments start with `#`"),
+        ('plan "mine"', "the name of its file"),
+        # what a statement means
+        ('include "..\\shared\\base.plan"; prune weights 20%', '`include "../shared/base.plan"`'),
+        ("train 9ep\nprune weights 20%; rewind lr\ntrain 2ep", "`retrain fine-tune 5ep`"),
+        ("prune weights 20%; rewind lr\nstop when flops < 40%", "`sparsity > 60%`"),
+        ("prune weights 20% until params <= 25%; rewind lr", "`sparsity >= 75%`"),
     ],
 )
 def test_a_common_mistake_gets_its_correction(written: str, correction: str) -> None:
     assert correction in first_error(written + "\n")
+
+
+@pytest.mark.parametrize(
+    ("written", "correction"),
+    [
+        ("prune weights 20% in conv1; prune weights 50% in conv2; rewind lr", "`cycle 1 {"),
+        ("prune weights to 80% in conv1; rewind lr", "without `to`"),
+    ],
+)
+def test_the_way_out_of_a_meaning_that_nobody_wants(written: str, correction: str) -> None:
+    report = check(load_source(Source("x.plan", f"model small-cnn on digits\nseeds 3\n{written}\n")))
+    assert any(correction in (d.help or "") for d in report.diagnostics)
+    cured = "cycle 1 { prune weights 20% in conv1; prune weights 50% in conv2; rewind lr }"
+    cured += "; prune weights 80% in conv1; rewind lr"
+    assert check(load_source(Source("x.plan", f"model small-cnn on digits\nseeds 3\n{cured}\n"))).errors == 0
+
+
+def test_a_phrase_elsewhere_in_the_statement_does_not_count() -> None:
+    assert "`at 500it`" not in first_error("prune filters 20% at 500 steps in conv1 !!\n")
+    assert "small x" not in first_error("prune filters 20% at 500 steps in conv1 !!\n")
+    assert "`in 2`" not in first_error("prune layers 2 !!\n")
 
 
 def test_a_recipe_error_does_not_hide_network_errors() -> None:

@@ -32,12 +32,15 @@ MAX_ARMS, MAX_PRUNES = 5_000, 50_000
 def check_settings_once(scope: Sequence[syntax.Statement], diagnostics: list[Diagnostic]) -> None:
     """Report every setting that a scope (the plan, or an arm) sets twice."""
     first: dict[str, syntax.Span] = {}
+    prune = next((s.span.start for s in syntax.of_type(scope, *syntax.PIPELINE)), None)
     for statement in syntax.of_type(scope, *syntax.SETTINGS, syntax.Seeds, syntax.Version, syntax.Report):
         keyword = type(statement).__name__.lower()
         keywords = (keyword, "data") if isinstance(statement, syntax.Model) and statement.data else (keyword,)
         for kind in keywords:
             if kind in first:
-                report_duplicate(f"`{kind}`", statement.span, first[kind], diagnostics.append)
+                is_after_prune = kind == "train" and prune is not None and statement.span.start > prune
+                help = "to train after a prune, use `retrain fine-tune 5ep` or `rewind lr`" if is_after_prune else None
+                report_duplicate(f"`{kind}`", statement.span, first[kind], diagnostics.append, help)
                 break
             first[kind] = statement.span
 

@@ -15,6 +15,7 @@ from tickdsl.lang.findings.diagnostics import Diagnostic, Label
 from tickdsl.lang.findings.limit import MAX_PER_LINE
 from tickdsl.lang.findings.suggestions import did_you_mean, join_or
 from tickdsl.lang.option_schemas import OptionType
+from tickdsl.lang.synonyms import SAID_ELSEWHERE
 from tickdsl.lang.writing.literals import format_value, percent
 from tickdsl.moments import Moment
 from tickdsl.plugins import PluginError, Registry, check_target, code_allowed
@@ -256,7 +257,8 @@ class ValueReader:
             key = option.key.text
             if key not in schema:
                 help = f"options of `{owner}`: {', '.join(schema)}" if schema else f"`{owner}` takes no options"
-                suggestion = self._suggest(key, schema) or ""
+                elsewhere = SAID_ELSEWHERE.get(key.replace("-", "_").lower())
+                help, suggestion = (elsewhere, "") if elsewhere else (help, self._suggest(key, schema) or "")
                 message = f"`{owner}` has no option `{key}`"
                 self.report(Diagnostic("TD104", message, option.key.span, suggestion, help=help))
             elif key in seen:

@@ -41,10 +41,13 @@ def references(node: object) -> set[str]:
     return {n.name for n in syntax.walk(node) if isinstance(n, syntax.Ref)}
 
 
-def report_duplicate(subject: str, span: syntax.Span, first: syntax.Span | None, report: DiagnosticSink) -> None:
+def report_duplicate(
+    subject: str, span: syntax.Span, first: syntax.Span | None, report: DiagnosticSink, help: str | None = None
+) -> None:
     """Report TD108: a variable or setting is set twice."""
     secondary = (Label(first, "first set here"),) if first else ()
-    report(Diagnostic("TD108", f"{subject} is set twice", span, secondary=secondary, help="remove one of them"))
+    help = help or "remove one of them"
+    report(Diagnostic("TD108", f"{subject} is set twice", span, secondary=secondary, help=help))
 
 
 def report_unused(statements: Sequence[syntax.Statement], variables: Variables, report: DiagnosticSink) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
@@ -136,9 +137,7 @@ class _Loader:
                 f"cannot include {include.path.text}: {error.message.removeprefix(f'{path}: ')}",
                 include.path.span,
                 label=_suggest_file(path),
-                help=f"the path is relative to the including file: {target}"
-                if isinstance(error, NoSuchPlanError)
-                else error.hint,
+                help=_help_for_missing(include, target) if isinstance(error, NoSuchPlanError) else error.hint,
             )
             self._report_missing(include, diagnostic)
             return ()
@@ -162,6 +161,14 @@ class _Loader:
         """Report the diagnostic, and count the statements of the file as unparsed."""
         self.diagnostics.append(diagnostic)
         self.unparsed.append(include.span)
+
+
+def _help_for_missing(include: syntax.Include, target: Path) -> str:
+    written = include.path.span.text
+    if "\\" in written:
+        path = re.sub(r"\\+", "/", written)
+        return f"write the path with `/`: `include {path}`"
+    return f"the path is relative to the including file: {target}"
 
 
 def _suggest_file(path: Path) -> str:

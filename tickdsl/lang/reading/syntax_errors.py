@@ -6,10 +6,11 @@ import re
 
 from lark.exceptions import UnexpectedCharacters, UnexpectedInput, UnexpectedToken
 
-from tickdsl.lang import vocabulary
+from tickdsl.lang import registries, vocabulary
 from tickdsl.lang.findings.diagnostics import Diagnostic
 from tickdsl.lang.findings.suggestions import did_you_mean, join_or
 from tickdsl.lang.reading.corrections import example, suggest_correction
+from tickdsl.lang.reading.phrases import correct_phrase
 from tickdsl.lang.reading.statements import StatementText
 from tickdsl.lang.syntax import Span
 
@@ -57,6 +58,9 @@ _FOREIGN_KEYWORDS = {
     "fine-tune": "retrain fine-tune 40ep", "experiment": "arm NAME { … }", "run": "arm NAME { … }",
     "set": "let NAME = VALUE", "var": "let NAME = VALUE", "const": "let NAME = VALUE", "def": "let NAME = VALUE",
     "metrics": "report accuracy, sparsity", "print": "report accuracy, sparsity", "reset": "rewind weights to init",
+    "evaluate": "report accuracy, flops", "test": "report accuracy, flops", "fit": "train 160ep",
+    "sparsity": "prune weights to 90%", "pruning": "prune weights 20%", "quit": "stop when accuracy < 90%",
+    "name": "arm NAME { … }", "use": 'include "common.plan"', "from": "rewind weights to init",
     "reinit": "compare random-init", "mask": "prune weights 20%", "sparsify": "prune weights 20%",
 }  # fmt: skip
 #: Invisible or misleading character -> its description.
@@ -171,6 +175,11 @@ def _unknown_statement(found: str, span: Span) -> Diagnostic:
     other = _FOREIGN_KEYWORDS.get(found.lower())
     if found == "for" and re.match(r"\s+\w+\s+in\b", span.source.text[span.end : span.end + 80]):
         other = "sweep NAME in [10%, 20%]"
+    if found in vocabulary.STATEMENTS:
+        label = "remove the `=`" if span.source.text[span.end :].lstrip().startswith("=") else ""
+        return Diagnostic("TD010", f"`{found}` does not begin a statement here", span, label, help=example([found]))
+    if other is None and found.lower() in registries.CRITERIA.builtin:
+        other = f"prune weights 20% by {found.lower()}"
     suggestion = did_you_mean(found, vocabulary.STATEMENTS) or ""
     return Diagnostic(
         "TD010",
@@ -198,8 +207,10 @@ def _unexpected(piece: StatementText, offset: int, found: str, expected: set[str
     before = piece.text[piece.statement_range(offset)[0] : offset].split()
     after = f" after `{before[-1]}`" if before else ""
     actual = f"found `{found}`" if found else "the statement ends here"
-    suggestion = did_you_mean(found, words) if found else None
-    correction = suggest_correction(piece, offset, found, before, expected)
+    start, end = piece.statement_range(offset)
+    phrase = correct_phrase(piece.text[start:end], offset - start)
+    suggestion = did_you_mean(found, words) if found and phrase is None else None
+    correction = phrase or suggest_correction(piece, offset, found, before, expected)
     return Diagnostic(
         "TD001",
         f"expected {_describe_expected(expected)}{after}; {actual}",
