@@ -1,4 +1,4 @@
-"""An error of the language server itself is shown in place of stale findings, and answers the request."""
+"""Errors of the language server itself take the place of stale findings and of answers, and findings are capped."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from lsprotocol import types
 from pygls.exceptions import JsonRpcInternalError
 
 from tickdsl.errors import TickdslError
+from tickdsl.lang.findings.limit import MAX_PER_LINE
 from tickdsl.lang.reading.ast_builder import _Builder
 from tickdsl.lsp import server
 from tickdsl.lsp.buffers import Buffers
@@ -67,3 +68,12 @@ def test_all_requests_answer_in_words() -> None:
     assert len(requests) == len(HANDLERS)
     for name, handler in requests.items():
         assert hasattr(handler, "__wrapped__") or hasattr(getattr(handler, "func", None), "__wrapped__"), name
+
+
+def test_a_crowded_line_is_capped() -> None:
+    text = f"train {' '.join(f'zz{n}=1' for n in range(400))}\nprune weights 20%; rewind lr\n"
+    found = collect_diagnostics(Buffers({"file:///a.plan": text}))["file:///a.plan"]
+    assert len(found) == MAX_PER_LINE + 1
+    (more,) = [diagnostic for diagnostic in found if diagnostic.code == "TD018"]
+    assert "… and 350 more errors on this line" in more.message
+    assert more.severity == types.DiagnosticSeverity.Information

@@ -83,6 +83,7 @@ def first_error(text: str) -> str:
         ("prune filters 20% ignored_layers=[conv1, fc]", "`except conv1, fc`"),
         ("prune filters 20% in [conv1, conv2]", "`in conv1, conv2`"),
         ("prune unstructured 20%", "`prune weights 20%`"),
+        ("model resnet20 width=0.5 on digits", "`model resnet20 on digits width=0.5`"),
         ("model resnet20(pretrained=True) on cifar10", "`weights=default`"),
         ("model resnet20 on cifar10 pretrained=on\nprune weights 20%", "did you mean `weights`?"),
         ("train 9ep optimizer=adam\nprune weights 20%", "did you mean `opt`?"),

@@ -55,6 +55,11 @@ _PHRASES = (
     ),
     _phrase("train", r"\buntil\b", "a training has a fixed length: `train 160ep`"),
     _phrase("train", r"\bwith\b", "options follow without a word between: `train 160ep lr=0.1`"),
+    _phrase(
+        "model",
+        r"^model\s+(?P<name>[\w.-]+)\s+(?P<options>\S+=.*?)\s+on\s+(?P<data>[\w.-]+)",
+        r"the data set comes before the options: `model \g<name> on \g<data> \g<options>`",
+    ),
     _phrase("model", r"\bpretrained\b", "for pretrained weights, write `weights=default` after the name"),
     _phrase(
         "seeds", r"(?P<first>\d+)\s*-\s*(?P<last>\d+)", r"write a range with two dots: `seeds \g<first>..\g<last>`"
