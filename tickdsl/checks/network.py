@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from tickdsl.checks import data_sets, network_size, plugins, prune_amounts, prune_targets
+from tickdsl.checks import conditions, data_sets, network_size, plugins, prune_amounts, prune_targets
 from tickdsl.checks.schedules import arm_steps_per_epoch
 from tickdsl.checks.traced_prune import TracedPrune
 from tickdsl.engine.graph_cache import DEFAULT_DATA_DIR, dense_graph, image_shape_and_classes
 from tickdsl.errors import NetworkTooLargeError, TickdslError, UnreadableDataError, UnreadableWeightsError
 from tickdsl.lang.findings.diagnostics import Diagnostic, Label
-from tickdsl.plan.model import Arm
+from tickdsl.plan.model import Arm, Plan
 from tickdsl.plugins import PluginError
 from tickdsl.training import catalogue, weights_files
 
@@ -66,6 +66,7 @@ def diagnostics(arm: Arm, data: Path | None, *, has_random_structure: bool = Fal
         return
     yield from data_diagnostics
     yield from transfer_diagnostics
+    yield from conditions.check_until(arm, graph)
     yield from plugins.diagnostics(arm, arm_steps_per_epoch(arm), root)
     for index, group in arm.distinct_rounds.items():
         traced = TracedPrune(
@@ -81,6 +82,18 @@ def diagnostics(arm: Arm, data: Path | None, *, has_random_structure: bool = Fal
             yield from result
             if any(d.severity == "error" for d in result):
                 break  # later findings would only follow from this one
+
+
+def stops(plan: Plan, data: Path | None) -> Iterator[Diagnostic]:
+    """Yield findings about conditions of `stop when` that never hold, or at once, on the networks of all arms."""
+    if not plan.stops:
+        return
+    try:
+        ranges = [conditions.metric_ranges(arm, dense_graph(arm, data)) for arm in plan.arms]
+    except TickdslError:
+        return  # an arm has a finding of its own
+    for stop in plan.stops:
+        yield from conditions.check_stop(stop, ranges)
 
 
 def _require_weights(arm: Arm) -> None:

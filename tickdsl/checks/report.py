@@ -137,9 +137,18 @@ def _check_resolved(
 
     `span`: where errors of tickdsl itself are reported that belong to no arm.
     """
-    from tickdsl.checks import amounts, arm_comparison, arm_design, fresh_controls, plugins, schedules
+    from tickdsl.checks import (
+        amounts,
+        arm_comparison,
+        arm_design,
+        arm_references,
+        fresh_controls,
+        plugins,
+        retrainings,
+        schedules,
+    )
 
-    families = (schedules.diagnostics, arm_design.diagnostics, amounts.diagnostics)
+    families = (schedules.diagnostics, retrainings.diagnostics, arm_design.diagnostics, amounts.diagnostics)
     collected: list[Diagnostic] = []
     has_random_structure = "random-structure" in plan.rivals
     for _, group in itertools.groupby(plan.arms, lambda arm: arm.name):
@@ -171,9 +180,16 @@ def _check_resolved(
         collected += guarded(partial(plugins.metric_diagnostics, plan), span)
         if not any(d.severity == "error" for d in collected):
             collected += guarded(partial(fresh_controls.diagnostics, plan, data), span)
+    if whole and network and not traced_only and not any(d.severity == "error" for d in collected):
+        from tickdsl.checks.network import stops
+
+        collected += guarded(partial(stops, plan, data), span)
+        collected += guarded(partial(arm_references.network_diagnostics, plan, data), span)
+    if whole and not any(d.code == "TD514" for d in collected):
+        collected += guarded(partial(amounts.unreachable_stops, plan), span)
     if whole:
         collected += guarded(partial(arm_comparison.diagnostics, plan), span)
-        collected += guarded(partial(amounts.unreachable_stops, plan), span)
+        collected += guarded(partial(arm_references.diagnostics, plan), span)
     if whole and network and not traced_only and not any(d.severity == "error" for d in collected):
         from tickdsl.checks.training_reuse import shared_trainings
 

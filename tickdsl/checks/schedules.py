@@ -33,7 +33,7 @@ def retraining_length(arm: Arm) -> Moment | None:
     if not arm.rounds:
         return None
     last = arm.rounds[-1]
-    length, rewind = _final_length(arm, last)
+    length, rewind = final_length(arm, last)
     start = rewind.to if rewind is not None else None
     if start is None:
         # After `at init` the whole recipe is left; without a tail there is no training at all.
@@ -53,7 +53,7 @@ def retraining_length(arm: Arm) -> Moment | None:
     )
 
 
-def _final_length(arm: Arm, group: Rounds) -> tuple[Moment, Rewind | None]:
+def final_length(arm: Arm, group: Rounds) -> tuple[Moment, Rewind | None]:
     """The length of the recipe trained after a prune, and the rewind that sets its start, if any."""
     length, rewind = Moment.parse(str(arm.recipe["length"])), None
     for tail in group.tail:
@@ -93,13 +93,13 @@ def _check_recipe(arm: Arm) -> Iterator[Diagnostic]:
         return
     per_epoch = arm_steps_per_epoch(arm)
     for number, milestone in enumerate(recipe.milestones):
-        if _reaches_end(milestone, recipe.length, per_epoch):
+        if reaches_end(milestone, recipe.length, per_epoch):
             message = f"milestone {milestone} must come before the end of training ({recipe.length})"
             place = (arm.recipe_places or {}).get(f"milestones.{number}")
             yield _recipe_diagnostic("TD306", message, arm, place, help="use an earlier milestone, or train longer")
             return
     yield from _check_order_of_milestones(arm, recipe, per_epoch)
-    if recipe.warmup.amount and _reaches_end(recipe.warmup, recipe.length, per_epoch):
+    if recipe.warmup.amount and reaches_end(recipe.warmup, recipe.length, per_epoch):
         message = f"the warm-up of {recipe.warmup} must end before the training does ({recipe.length})"
         place = (arm.recipe_places or {}).get("warmup")
         yield _recipe_diagnostic("TD313", message, arm, place, help="use a shorter warm-up, or train longer")
@@ -149,7 +149,7 @@ def _check_rewinds(arm: Arm, group: Rounds) -> Iterator[Diagnostic]:
             )
 
 
-def _reaches_end(moment: Moment, length: Moment, per_epoch: int | None) -> bool:
+def reaches_end(moment: Moment, length: Moment, per_epoch: int | None) -> bool:
     """Whether a moment is at or after the end of a recipe; units are converted if the steps per epoch are known."""
     if per_epoch is not None:
         total = length.steps(per_epoch)
@@ -172,7 +172,7 @@ def _check_moments(arm: Arm, group: Rounds) -> Iterator[Diagnostic]:
     """Check that `at`, `to` and `until` are inside the recipe, do not round to step 0, and share a unit."""
     length, per_epoch = Moment.parse(str(arm.recipe["length"])), arm_steps_per_epoch(arm)
     rewinds = [tail for tail in group.tail if isinstance(tail, Rewind)]
-    trained, rewind = _final_length(arm, group)
+    trained, rewind = final_length(arm, group)
     length = trained if rewind is not None else length
     named = [
         (f"to {tail.to}", tail.to, tail.to_place or ValueLocation(tail.span)) for tail in rewinds if tail is rewind
@@ -180,12 +180,12 @@ def _check_moments(arm: Arm, group: Rounds) -> Iterator[Diagnostic]:
     named += [
         (f"until {tail.until}", tail.until, ValueLocation(tail.span))
         for tail in group.tail
-        if isinstance(tail, Distill) and tail.until is not None and not _reaches_end(tail.until, trained, per_epoch)
+        if isinstance(tail, Distill) and tail.until is not None and not reaches_end(tail.until, trained, per_epoch)
     ]
     if group.prune.at is not None:
         named.append((f"at {group.prune.at}", group.prune.at, group.prune.at_place or ValueLocation(group.prune.span)))
     for text, moment, place in named:
-        if _reaches_end(moment, length, per_epoch):
+        if reaches_end(moment, length, per_epoch):
             yield Diagnostic(
                 "TD302",
                 f"`{text}` leaves nothing to train: the recipe ends at {length}",

@@ -19,7 +19,7 @@ from tickdsl.inspect.estimate import Estimate, NoEstimate, estimate_duration
 from tickdsl.inspect.level_forecast import forecast_levels
 from tickdsl.moments import format_brief, format_duration
 from tickdsl.plan.arm_lowering import is_one_level
-from tickdsl.plan.model import Arm
+from tickdsl.plan.model import Arm, Matching
 from tickdsl.plan.model import as_json as plan_json
 from tickdsl.plan.steps import Step
 from tickdsl.plan.study import Study
@@ -37,7 +37,8 @@ def print_preview(study: Study, store: Store | None, data: Path, *, every_step: 
     for arm in study.plan.arms:
         # Arms that differ only in how they rewind have the same networks.
         prunes = [[plan_json(group.prune), is_one_level(group), group.joined] for group in arm.rounds]
-        key = canonical_json([plan_json(arm.model), plan_json(arm.data), prunes, plan_json(arm.split)])
+        swept = dict(arm.sweep) if any(isinstance(group.prune.amount, Matching) for group in arm.rounds) else {}
+        key = canonical_json([plan_json(arm.model), plan_json(arm.data), prunes, plan_json(arm.split), swept])
         if key not in forecasts:
             forecasts[key] = forecast_levels(study, arm, data)
         _print_levels(study, arm, forecasts[key], stored, console)

@@ -168,7 +168,7 @@ REPORT_OPTION_METRICS: dict[str, tuple[str, ...]] = {
 SPLIT_OPTIONS: dict[str, OptionType] = {}
 DISTILL_OPTIONS: dict[str, OptionType] = {
     "temperature": OptionType("float", "softmax temperature of the distillation loss", above=0),
-    "weight": OptionType("share", "weight of the distillation loss in the total loss"),
+    "weight": OptionType("share", "weight of the distillation loss in the total loss", above=0),
     "until": OptionType("moment", "when distillation ends"),
 }
 TRANSFER_OPTIONS: dict[str, OptionType] = {

@@ -74,6 +74,7 @@ CODES: dict[str, tuple[str, Severity]] = {
     "TD311": ("criterion-needs-training", "error"),
     "TD312": ("criterion-unit", "error"),
     "TD313": ("warmup-too-long", "error"),
+    "TD314": ("recipe-dropped", "warning"),
     # the network
     "TD401": ("unit-absent", "error"),
     "TD402": ("pattern-no-match", "error"),
@@ -109,6 +110,9 @@ CODES: dict[str, tuple[str, Severity]] = {
     "TD516": ("mixed-datasets", "warning"),
     "TD517": ("split-keeps-no-weights", "error"),
     "TD518": ("too-many-arms", "error"),
+    "TD519": ("teacher-other-data", "error"),
+    "TD520": ("condition-holds-at-once", "error"),
+    "TD521": ("matching-mismatch", "error"),
     "TD531": ("converted-data", "note"),
     "TD532": ("class-without-images", "warning"),
     # notes

@@ -1,0 +1,198 @@
+"""Check that the conditions of `until` and `stop when` can hold, and not at the first level (TD205, TD514, TD520).
+
+The values that a metric can have are bounded by the traced network: masks save no multiply-adds, every layer keeps a
+unit, and rounds of weights remove known numbers.
+"""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Iterator, Mapping, Sequence
+
+import attrs
+
+from tickdsl.checks.traced_prune import TracedPrune
+from tickdsl.errors import TickdslError
+from tickdsl.graph.costs import TRACE_BATCH_SIZE, cost
+from tickdsl.graph.model import ModelGraph
+from tickdsl.graph.structure import Structure
+from tickdsl.lang.findings.diagnostics import Diagnostic
+from tickdsl.lang.writing.literals import percent
+from tickdsl.moments import format_brief
+from tickdsl.plan.arm_lowering import is_one_level
+from tickdsl.plan.model import Arm, Condition, Matching, Overlap, Prune
+from tickdsl.pruning.round_forecast import forecast_rounds, max_rounds
+from tickdsl.pruning.scope import GROUP_KINDS, LAYERS
+
+
+@attrs.frozen
+class Range:
+    """The least and the largest value that a metric can have."""
+
+    least: float
+    most: float
+
+    def always(self, condition: Condition) -> bool:
+        """Whether every value meets the condition: comparisons are monotonic, so the ends decide."""
+        return condition.holds(self.least) and condition.holds(self.most)
+
+    def never(self, condition: Condition) -> bool:
+        """Whether no value meets the condition."""
+        return not condition.holds(self.least) and not condition.holds(self.most)
+
+    def united(self, other: Range) -> Range:
+        """The range that covers both."""
+        return Range(min(self.least, other.least), max(self.most, other.most))
+
+
+Ranges = Mapping[str, Range]
+
+
+@attrs.frozen
+class ArmRanges:
+    """What the metrics of an arm can be: at any level, and at the first; `levels`: how many levels there can be."""
+
+    any_level: Ranges
+    first_level: Ranges
+    levels: int
+
+
+def metric_ranges(arm: Arm, graph: ModelGraph) -> ArmRanges:
+    """The ranges of the metrics that conditions can test. Raises TickdslError if a prune has nothing to remove."""
+    dense = cost(graph, Structure.dense(graph))
+    macs = dense.macs // TRACE_BATCH_SIZE
+    anything = {"accuracy": Range(0, 1), "loss": Range(0, math.inf), "sparsity": Range(0, 1)}
+    prunes = [group.prune for group in arm.distinct_rounds.values()]
+    levels = sum(1 if group.joined or is_one_level(group) else _rounds(arm, group.prune, graph) for group in arm.rounds)
+    if any(prune.unit != "weights" for prune in prunes):
+        smallest = cost(graph, _smallest(arm, prunes, graph))
+        masked = any(prune.unit == "weights" for prune in prunes)
+        ranges = {
+            **anything,
+            "params": Range(0 if masked else smallest.params, dense.params),
+            "flops": Range(smallest.macs // TRACE_BATCH_SIZE, macs),
+        }
+        return ArmRanges(ranges, ranges, levels)
+    total = sum(math.prod(info.shape) for info in graph.weights.values())
+    removed = _removable_weights(arm, prunes, graph)
+    any_level = {
+        **anything,
+        "params": Range(dense.params - removed, dense.params),
+        "flops": Range(macs, macs),
+        "sparsity": Range(0, removed / total),
+    }
+    first = _weights_of_first_level(arm, graph)
+    if first is None:
+        return ArmRanges(any_level, any_level, levels)
+    exact = {"params": dense.params - first, "sparsity": first / total}
+    return ArmRanges(any_level, {**any_level, **{name: Range(v, v) for name, v in exact.items()}}, levels)
+
+
+def check_until(arm: Arm, graph: ModelGraph) -> Iterator[Diagnostic]:
+    """Check the condition of `until` of an arm's prunes."""
+    for group in arm.distinct_rounds.values():
+        condition = group.prune.ends
+        if condition is None:
+            continue
+        try:
+            ranges = metric_ranges(arm, graph)
+        except TickdslError:
+            return  # the prune has a finding of its own
+        values = ranges.any_level[condition.metric]
+        if values.never(condition):
+            message = f"`until {_text(condition)}` is never reached: {_described(condition.metric, values)}"
+            yield Diagnostic("TD205", message, condition.span, help=_cure(condition.metric, values))
+        elif ranges.first_level[condition.metric].always(condition):
+            yield _at_once("until", condition, ranges.first_level[condition.metric])
+
+
+def check_stop(stop: Condition, arms: Sequence[ArmRanges]) -> Iterator[Diagnostic]:
+    """Check a condition of `stop when` on all arms of a plan."""
+    values = [ranges.any_level[stop.metric] for ranges in arms]
+    if all(each.never(stop) for each in values):
+        (overall,) = itertools.islice(reversed([*itertools.accumulate(values, Range.united)]), 1)
+        message = f"`{_text(stop)}` is never reached: {_described(stop.metric, overall)}"
+        yield Diagnostic("TD514", message, stop.span, help=_cure(stop.metric, overall))
+        return
+    first = [ranges.first_level[stop.metric] for ranges in arms if ranges.levels > 1]
+    if first and all(each.always(stop) for each in first):
+        yield _at_once("stop when", stop, first[0])
+
+
+def _at_once(keyword: str, condition: Condition, values: Range) -> Diagnostic:
+    return Diagnostic(
+        "TD520",
+        f"`{keyword} {_text(condition)}` holds at the first level already: {_described(condition.metric, values)}",
+        condition.span,
+        help="turn the comparison round, or remove the condition",
+    )
+
+
+def _rounds(arm: Arm, prune: Prune, graph: ModelGraph) -> int:
+    if prune.times is not None:
+        return prune.times
+    if isinstance(prune.amount, Matching):
+        return 2  # as many as the other arm: perhaps more than one
+    traced = TracedPrune(arm, prune, graph, is_first=True, is_only=True)
+    return max_rounds(traced.scope(), traced.args)
+
+
+def _smallest(arm: Arm, prunes: Sequence[Prune], graph: ModelGraph) -> Structure:
+    """The structure in which every group that the prunes may touch has one unit, without the layers that may go."""
+    structure = Structure.dense(graph)
+    kinds = {GROUP_KINDS.get(prune.unit) for prune in prunes}
+    for group in graph.channels:
+        if group.kind in kinds and group.reason is None and group.size > 1:
+            structure = structure.remove(group.name, range(1, group.size))
+    if any(prune.unit in LAYERS for prune in prunes):
+        for block in graph.layers:
+            structure = structure.remove_block(block.name)
+    return structure
+
+
+def _removable_weights(arm: Arm, prunes: Sequence[Prune], graph: ModelGraph) -> int:
+    """The most weights that the rounds of an arm of `prune weights` can remove."""
+    scopes = [TracedPrune(arm, prune, graph, is_first=True, is_only=True).scope() for prune in prunes]
+    free = {pool.name: pool.original - pool.minimum for scope in scopes for pool in scope.pools}
+    most = sum(free.values())
+    if arm.split is not None or len(arm.rounds) > 1 or any(isinstance(p.amount, Matching) for p in prunes):
+        return most
+    traced = TracedPrune(arm, prunes[0], graph, is_first=True, is_only=True)
+    rounds = _rounds(arm, prunes[0], graph) if prunes[0].until is None else 0
+    counted = sum(forecast_rounds(traced.scope(), traced.args, rounds)) if rounds else most
+    return min(most, counted)
+
+
+def _weights_of_first_level(arm: Arm, graph: ModelGraph) -> int | None:
+    """How many weights are gone at the first level; None if only the run can tell."""
+    group = arm.rounds[0]
+    apart = arm.split is not None or any(isinstance(tail, Overlap) for tail in group.tail)
+    if apart or group.joined or isinstance(group.prune.amount, Matching):
+        return None
+    traced = TracedPrune(arm, group.prune, graph, is_first=True, is_only=len(arm.rounds) == 1)
+    rounds = (group.prune.times or 1) if is_one_level(group) else 1
+    return sum(forecast_rounds(traced.scope(), traced.args, rounds))
+
+
+def _text(condition: Condition) -> str:
+    bound = percent(condition.bound) if condition.metric in ("accuracy", "sparsity") else f"{condition.bound:,g}"
+    return f"{condition.metric} {condition.comparison} {bound}"
+
+
+def _described(metric: str, values: Range) -> str:
+    def text(value: float) -> str:
+        if metric in ("accuracy", "sparsity"):
+            return percent(round(value, 4))
+        return f"{value:,.0f}" if value.is_integer() or value > 100 else format_brief(value)
+
+    least, most = float(values.least), float(values.most)
+    if least == most:
+        return f"{metric} is {text(least)} there"
+    return f"{metric} is at least {text(least)}" + ("" if math.isinf(most) else f" and at most {text(most)}")
+
+
+def _cure(metric: str, values: Range) -> str:
+    if metric == "flops" and values.least == values.most:
+        return "masks of single weights save no multiply-adds: prune filters, neurons or layers, or test `sparsity`"
+    return "choose a bound within this range, or prune further"

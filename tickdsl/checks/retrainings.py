@@ -1,0 +1,72 @@
+"""Check the trainings after a prune: distillation outside of them, and recipes that they replace."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from tickdsl.checks.schedules import arm_steps_per_epoch, final_length, reaches_end
+from tickdsl.lang.findings.diagnostics import Diagnostic, Label
+from tickdsl.moments import INIT, Moment
+from tickdsl.plan.model import Arm, Distill, Retrain, Rounds
+
+
+def diagnostics(arm: Arm) -> Iterator[Diagnostic]:
+    """Yield findings about the trainings after the prunes of an arm."""
+    for group in arm.distinct_rounds.values():
+        yield from _check_distillation(arm, group)
+        yield from _check_interrupted(arm, group)
+
+
+def _check_distillation(arm: Arm, group: Rounds) -> Iterator[Diagnostic]:
+    """Check that `distill … until=` ends within the training that it applies to (TD302)."""
+    length, rewind = final_length(arm, group)
+    retrained = any(isinstance(tail, Retrain) for tail in group.tail)
+    start = rewind.to if rewind is not None else (INIT if retrained or group.prune.at is None else group.prune.at)
+    per_epoch = arm_steps_per_epoch(arm)
+    for tail in group.tail:
+        if not isinstance(tail, Distill) or tail.until is None:
+            continue
+        until = _absolute(tail.until, length)
+        if _is_after(until, length, per_epoch):
+            message = f"`until={tail.until}` is after the end of the training ({length})"
+            yield Diagnostic("TD302", message, tail.span, help="use an earlier point, or leave out `until=`")
+        elif not _is_after(until, _absolute(start, length), per_epoch):
+            begins = f"at {start}" if start.amount else "at init"
+            message = f"`until=` ends the distillation before the training begins ({begins})"
+            yield Diagnostic("TD302", message, tail.span, help="use a later point, or remove the `distill`")
+
+
+def _check_interrupted(arm: Arm, group: Rounds) -> Iterator[Diagnostic]:
+    """Warn about a `retrain` that takes the place of the training that the prune interrupts (TD314)."""
+    prune = group.prune
+    if prune.at is None or prune.settles is not None:
+        return
+    recipe = Moment.parse(str(arm.recipe["length"]))
+    at = f"at {prune.at}" if prune.at.amount else "at init"
+    for tail in group.tail:
+        if isinstance(tail, Retrain):
+            length = Moment.parse(str(tail.recipe["length"]))
+            yield Diagnostic(
+                "TD314",
+                f"`retrain {tail.schedule}` takes the place of the recipe ({recipe}), which this prune interrupts "
+                f"{at}: the pruned network trains for {length}",
+                tail.span,
+                secondary=(Label(prune.span, "the prune"),),
+                help=f"remove `retrain` to go on with the recipe, or `{at}` to prune after it",
+            )
+
+
+def _absolute(moment: Moment, length: Moment) -> Moment:
+    """A moment of a recipe of this length in epochs or steps."""
+    return Moment(moment.amount * length.amount / 100, length.unit) if moment.unit == "%" else moment
+
+
+def _is_after(moment: Moment, other: Moment, per_epoch: int | None) -> bool:
+    """Whether a moment is after another; if their units cannot be compared, whether it is after init."""
+    if not other.amount or not moment.amount:
+        return bool(moment.amount)
+    return not reaches_end(other, moment, per_epoch) if _comparable(moment, other, per_epoch) else True
+
+
+def _comparable(moment: Moment, other: Moment, per_epoch: int | None) -> bool:
+    return per_epoch is not None or moment.unit == other.unit
