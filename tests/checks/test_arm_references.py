@@ -48,8 +48,8 @@ def test_what_can_be_matched(first: str, second: str) -> None:
 
 
 def test_filters_match_layers() -> None:
-    text = "model resnet20\narm first { prune layers 2; rewind lr }\narm second { prune filters matching first; rewind lr }"
-    assert "TD521" not in codes(text)
+    arms = "arm first { prune layers 2; rewind lr }\narm second { prune filters matching first; rewind lr }"
+    assert "TD521" not in codes(f"model resnet20\n{arms}")
 
 
 @pytest.mark.parametrize(

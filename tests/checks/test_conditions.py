@@ -55,7 +55,8 @@ def test_conditions_that_decide_nothing(text: str, expected: set[str]) -> None:
         "prune filters 30% until flops < 100000; rewind lr",
         "prune weights 30% x 4; rewind lr\nstop when accuracy < 90%",
         "prune weights 30% x 1; rewind lr\nstop when sparsity > 20%",  # there is only one level to stop after
-        "arm a { prune weights 30% x 4; rewind lr }\narm b { prune filters 30% x 4; rewind lr }\nstop when flops < 99999",
+        "arm a { prune weights 30% x 4; rewind lr }\narm b { prune filters 30% x 4; rewind lr }\n"
+        "stop when flops < 99999",
         "arm a { prune weights 30% x 4; rewind lr }\narm b { prune weights 90% x 2; rewind lr }\n"
         "stop when sparsity >= 50%",
     ],
