@@ -62,7 +62,7 @@ def _check_parts(arm: Arm, group: Rounds) -> Iterator[Diagnostic]:
 
 def _check_settling(arm: Arm) -> Iterator[Diagnostic]:
     """Check that `until mask-distance` has a training in epochs before it, and a `rewind` or `retrain` after it."""
-    length, after_training, start = Moment.parse(str(arm.recipe["length"])), True, INIT
+    length, after_training, start = Moment.parse(str(arm.dense_recipe["length"])), True, INIT
     for group in arm.rounds:
         starts = [tail for tail in group.tail if isinstance(tail, Rewind | Retrain)]
         if group.prune.settles is not None:

@@ -35,7 +35,8 @@ def diagnostics(arm: Arm, per_epoch: int | None, data: Path) -> Iterator[Diagnos
     transferred = arm.transfer.tail if arm.transfer is not None else ()
     tails = [tail for group in arm.rounds for tail in group.tail] + list(transferred)
     retrainings = [(tail.recipe, tail.span) for tail in tails if isinstance(tail, Retrain)]
-    for fields, span in [(arm.recipe, arm.recipe_span), *retrainings]:
+    before = [(arm.fork.recipe, arm.fork.recipe_span)] if arm.fork is not None else []
+    for fields, span in [(arm.recipe, arm.recipe_span), *before, *retrainings]:
         if is_plugin("schedule", str(fields.get("schedule", ""))):
             yield from _errors_of(partial(_try_schedule, fields, per_epoch or _NOMINAL_EPOCH), span)
 

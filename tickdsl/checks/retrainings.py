@@ -41,7 +41,7 @@ def _check_interrupted(arm: Arm, group: Rounds) -> Iterator[Diagnostic]:
     prune = group.prune
     if prune.at is None or prune.settles is not None:
         return
-    recipe = Moment.parse(str(arm.recipe["length"]))
+    recipe = Moment.parse(str(arm.dense_recipe["length"]))
     at = f"at {prune.at}" if prune.at.amount else "at init"
     for tail in group.tail:
         if isinstance(tail, Retrain):

@@ -11,7 +11,7 @@ from tickdsl.lang.findings.diagnostics import Diagnostic
 from tickdsl.lang.meaning.settings import location_at_fault
 from tickdsl.lang.meaning.values import ValueLocation
 from tickdsl.moments import INIT, Moment
-from tickdsl.plan.model import Arm, Distill, Retrain, Rewind, Rounds
+from tickdsl.plan.model import Arm, Distill, Fork, Retrain, Rewind, Rounds
 from tickdsl.plurals import plural
 from tickdsl.training import catalogue
 from tickdsl.training.recipes.recipe import Recipe, steps_per_epoch
@@ -20,12 +20,51 @@ from tickdsl.training.recipes.recipe import Recipe, steps_per_epoch
 def diagnostics(arm: Arm) -> Iterator[Diagnostic]:
     """Yield findings about an arm's recipe and rewinds."""
     yield from _check_recipe(arm)
+    fork = arm.fork
+    if fork is None:
+        yield from _check_rounds(arm)
+    else:
+        plan, own = before_fork(arm, fork), after_fork(arm, fork)
+        yield from _check_recipe(plan)
+        yield from _check_rounds(plan)
+        yield from _check_rounds(own)
     rounds = list(arm.distinct_rounds.values())
     for group, following in itertools.zip_longest(rounds, rounds[1:]):
-        yield from _check_rewinds(arm, group)
-        yield from _check_moments(arm, group)
         yield from _check_tail(arm, group, following)
     yield from _check_init_rewind(arm)
+
+
+def _check_rounds(arm: Arm) -> Iterator[Diagnostic]:
+    for group in arm.distinct_rounds.values():
+        yield from _check_rewinds(arm, group)
+        yield from _check_moments(arm, group)
+
+
+def before_fork(arm: Arm, fork: Fork) -> Arm:
+    """The part of an arm that the plan's recipe trains: the statements before the arms, and what restores weights."""
+    rounds = []
+    for index, group in enumerate(arm.rounds):
+        tail = tuple(
+            tail
+            for number, tail in enumerate(group.tail)
+            if arm.recipe_of(index, number) is fork.recipe or (isinstance(tail, Rewind) and tail.what == "weights")
+        )
+        if index < fork.rounds or tail:
+            at = group.prune.at if index < fork.rounds else None
+            rounds.append(attrs.evolve(group, prune=attrs.evolve(group.prune, at=at), tail=tail))
+    return attrs.evolve(
+        arm, recipe=fork.recipe, rounds=tuple(rounds), fork=None,
+        recipe_span=fork.recipe_span, recipe_places=fork.recipe_places,
+    )  # fmt: skip
+
+
+def after_fork(arm: Arm, fork: Fork) -> Arm:
+    """The part of an arm that its own recipe trains."""
+    first, *later = arm.rounds[fork.rounds - 1 :]
+    tail = first.tail[fork.tail :]
+    restarts = any(isinstance(each, Rewind | Retrain) for each in first.tail)
+    prune = attrs.evolve(first.prune, at=None) if restarts and first.prune.at is not None else first.prune
+    return attrs.evolve(arm, rounds=(attrs.evolve(first, prune=prune, tail=tail), *later), fork=None)
 
 
 def retraining_length(arm: Arm) -> Moment | None:
@@ -55,13 +94,16 @@ def retraining_length(arm: Arm) -> Moment | None:
 
 def final_length(arm: Arm, group: Rounds) -> tuple[Moment, Rewind | None]:
     """The length of the recipe trained after a prune, and the rewind that sets its start, if any."""
-    length, rewind = Moment.parse(str(arm.recipe["length"])), None
-    for tail in group.tail:
+    index = next((index for index, each in enumerate(arm.rounds) if each is group), len(arm.rounds))
+    length, rewind, retrained = Moment.parse(str(arm.recipe["length"])), None, False
+    for number, tail in enumerate(group.tail):
         match tail:
             case Rewind():
                 rewind = tail
+                if not retrained:
+                    length = Moment.parse(str(arm.recipe_of(index, number)["length"]))
             case Retrain(_, recipe):
-                length, rewind = Moment.parse(str(recipe["length"])), None
+                length, rewind, retrained = Moment.parse(str(recipe["length"])), None, True
     return length, rewind
 
 

@@ -130,12 +130,38 @@ class _PlanWriter:
         self.implicit = len(arms) == 1 and arms[0].name == IMPLICIT_ARM_NAME and not arms[0].sweep
 
     def render(self) -> str:
+        fork = next((arm.fork for arm in self.arms if arm.fork is not None), None)
+        if fork is not None:
+            return self._render_forked(fork)
         settings_by_arm = [unparse.settings(arm) for arm in self.arms]
         shared = [line for line in settings_by_arm[0] if all(line in settings for settings in settings_by_arm)]
         lines = ["plan 1", f"seeds {_seeds(self.plan.seeds)}", "", *shared, ""]
         for arm, settings in zip(self.arms, settings_by_arm, strict=True):
             body = [*(line for line in settings if line not in shared), *self._pipeline_lines(arm)]
             lines += body if self.implicit else [f"arm {self.arm_names[arm.id]} {{", *body, "}", ""]
+        return "\n".join([*lines, "", *self._question_lines(), ""])
+
+    def _render_forked(self, fork: model.Fork) -> str:
+        """The text of arms with recipes of their own after the statements before the arms.
+
+        Raises TickdslError if the statements before the arms are not the same for all of them.
+        """
+        plans = [attrs.evolve(arm, recipe=arm.dense_recipe, fork=None) for arm in self.arms]
+        settings = [unparse.settings(arm) for arm in plans]
+        starts = [_begun(arm.rounds, fork) for arm in self.arms]
+        if any(lines != settings[0] for lines in settings) or any(start != starts[0] for start in starts):
+            raise TickdslError(
+                "this plan cannot be expanded: arms have their own recipes, and a sweep changes what is before them",
+                "fix the sweep with `--set NAME=VALUE`",
+            )
+        shared = attrs.evolve(plans[0], rounds=starts[0], transfer=None)
+        lines = ["plan 1", f"seeds {_seeds(self.plan.seeds)}", "", *settings[0], "", *self._pipeline_lines(shared), ""]
+        for arm, lines_of_plan in zip(self.arms, settings, strict=True):
+            train = [line for line in unparse.settings(arm) if line not in lines_of_plan]
+            rest = attrs.evolve(arm, rounds=arm.rounds[fork.rounds :])
+            tail = attrs.evolve(arm.rounds[fork.rounds - 1], tail=arm.rounds[fork.rounds - 1].tail[fork.tail :])
+            body = [*train, *self._round_lines(tail, arm)[1:], *self._pipeline_lines(rest)]
+            lines += [f"arm {self.arm_names[arm.id]} {{", *body, "}", ""]
         return "\n".join([*lines, "", *self._question_lines(), ""])
 
     def _pipeline_lines(self, arm: model.Arm) -> Iterator[str]:
@@ -164,12 +190,22 @@ class _PlanWriter:
         plan = self.plan
         compared = ["all"] if self.implicit else [self.arm_names[arm.id] for arm in plan.arms]
         controls = [control for control in plan.rivals if control != "dense"]
-        options = f"levels={plan.rival_levels} within={format_percentage(plan.within)} budget={plan.rival_budget}"
-        yield f"compare {', '.join([*compared, 'dense', *controls])} {options}"
+        options = [f"within={format_percentage(plan.within)}"]
+        if controls or plan.rival_levels != "all":
+            options.insert(0, f"levels={plan.rival_levels}")
+        if {"random-init", "random-structure"} & set(controls) or plan.rival_budget != "epochs":
+            options.append(f"budget={plan.rival_budget}")
+        yield " ".join([f"compare {', '.join([*compared, 'dense', *controls])}", *options])
         measuring = unparse.report_options(plan.metrics, plan.measuring)
         yield " ".join([f"report {', '.join(map(format_name, plan.metrics or DEFAULT_METRICS))}", *measuring])
         for stop in plan.stops:
             yield f"stop when {unparse.condition(stop)}"
+
+
+def _begun(rounds: tuple[model.Rounds, ...], fork: model.Fork) -> tuple[model.Rounds, ...]:
+    """The rounds that the statements before the arms begin, with the tails that they hold."""
+    last = rounds[fork.rounds - 1]
+    return (*rounds[: fork.rounds - 1], attrs.evolve(last, tail=last.tail[: fork.tail]))
 
 
 def _seeds(seeds: tuple[int, ...]) -> str:

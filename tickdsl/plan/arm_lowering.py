@@ -20,6 +20,7 @@ from tickdsl.plan.model import (
     Condition,
     Distill,
     Matching,
+    Options,
     Overlap,
     Plan,
     Prune,
@@ -89,6 +90,8 @@ class ArmLowering:
         #: Builds the steps that measure levels: on other data after a transfer.
         self._target = self._steps if arm.transfer is None else self._steps.for_data(arm.transfer.data)
         self._is_measured = arm.id in context.measured_arms
+        #: The training of the network that is pruned first.
+        self._dense_training = TrainingSpec(arm.dense_recipe)
 
     @property
     def trainings(self) -> int:
@@ -99,15 +102,14 @@ class ArmLowering:
         """Add all steps of the arm."""
         arm = self._arm
         indices = range(arm.split.parts) if arm.split else (None,)
-        recipe = TrainingSpec(arm.recipe)
-        states = [_State(self._steps.init(part), None, recipe, part) for part in indices]
+        states = [_State(self._steps.init(part), None, self._dense_training, part) for part in indices]
         dense = self._target.train(self._target.init(None), None, None, label="dense")
         self._measure(DENSE, 0, dense)
         level = done = 0
         for group_index, group in enumerate(arm.rounds):
             times = self._times(group.prune)
             for index in range(times):
-                states = self._round(states, group, index, times, done)
+                states = self._round(states, group_index, index, times, done)
                 done += 1
                 if not group.joined and (not is_one_level(group) or index == times - 1):
                     level += 1
@@ -125,11 +127,12 @@ class ArmLowering:
     def _results_of(self, arm_name: str) -> ArmResults:
         return self._context.results_of(arm_name, self._arm, self._seed)
 
-    def _round(self, states: list[_State], group: Rounds, index: int, times: int, done: int) -> list[_State]:
+    def _round(self, states: list[_State], group_index: int, index: int, times: int, done: int) -> list[_State]:
         """Add one round of a group; `done` is the number of rounds of the arm before it."""
+        group = self._arm.rounds[group_index]
         if group.prune.settles is not None:
             settled = [self._prune_once_settled(state, group.prune, group.prune.settles) for state in states]
-            return self._apply_tails(group, [attrs.evolve(state, round=done + 1) for state in settled])
+            return self._apply_tails(group_index, [attrs.evolve(state, round=done + 1) for state in settled])
         states = [self._train_until(state, group.prune.at) for state in states]
         args = prune_args(group.prune, index, times, head=self._arm.protects_head, draw=done)
         matched = self._matched_structure(group.prune)
@@ -139,17 +142,29 @@ class ArmLowering:
             all_args = {**args, **self._steps.network_args(state.part)}
             key = self._steps.add("prune", all_args, roles, f"prune round {index + 1}", seeded=group.prune.pictures)
             pruned.append(attrs.evolve(state, structure=key, retrained=False, round=done + 1))
-        return self._apply_tails(group, pruned)
+        if group.tail or index == times - 1:  # rounds without a tail refine one selection
+            pruned = [self._with_own_recipe(state, group_index) for state in pruned]
+        return self._apply_tails(group_index, pruned)
 
-    def _apply_tails(self, group: Rounds, states: list[_State]) -> list[_State]:
+    def _apply_tails(self, group_index: int, states: list[_State]) -> list[_State]:
         """Apply the statements after a prune."""
-        for tail in group.tail:
+        for number, tail in enumerate(self._arm.rounds[group_index].tail):
+            recipe = self._arm.recipe_of(group_index, number)
             states = (
                 self._overlap(states, tail)
                 if isinstance(tail, Overlap)
-                else [self._apply_tail(state, tail) for state in states]
+                else [self._apply_tail(state, tail, recipe) for state in states]
             )
         return states
+
+    def _with_own_recipe(self, state: _State, group_index: int) -> _State:
+        """After the last prune before the arms, go on with a training that it interrupts by the arm's own recipe."""
+        fork = self._arm.fork
+        if fork is None or group_index != fork.rounds - 1:
+            return state
+        if state.pending is None or state.pending.recipe != fork.recipe:
+            return state  # nothing is interrupted, or a `retrain`
+        return attrs.evolve(state, pending=attrs.evolve(state.pending, recipe=self._arm.recipe))
 
     def _prune_once_settled(self, state: _State, prune: Prune, settles: Condition) -> _State:
         """Add a prune that ranks the weights of every epoch; its result holds the weights of the epoch it chose."""
@@ -195,35 +210,37 @@ class ArmLowering:
         key = self._steps.add("overlap", args, roles, "overlap")
         return [attrs.evolve(state, structure=key) for state in states]
 
-    def _apply_tail(self, state: _State, tail: Tail) -> _State:
-        """The state after a statement that sets the next training."""
+    def _apply_tail(self, state: _State, tail: Tail, recipe: Options) -> _State:
+        """The state after a statement that sets the next training; `recipe`: the one that it replays."""
         match tail:
             case Rewind("lr", to):
                 # After a `retrain`, its schedule starts later.
-                training = state.pending if state.retrained and state.pending else TrainingSpec(self._arm.recipe)
+                training = state.pending if state.retrained and state.pending else TrainingSpec(recipe)
                 return attrs.evolve(state, pending=attrs.evolve(training, start=training.canonical(to)))
             case Rewind(_, to):
-                training = TrainingSpec(self._arm.recipe)
-                to = training.canonical(to)
-                weights, pending = self._steps.dense_at(to, state.part), attrs.evolve(training, start=to)
+                to = self._dense_training.canonical(to)
+                weights = self._steps.dense_at(to, state.part, self._dense_training)
+                pending = TrainingSpec(recipe, start=to)
                 return attrs.evolve(state, weights=weights, pending=pending, rewound=to, fresh=False)
-            case Retrain(_, recipe, fresh):
+            case Retrain(_, retraining, fresh):
                 weights = self._steps.random_init(state.part, str(state.structure)) if fresh else state.weights
                 # Fresh weights have seen no images; others would see those of the training so far in the same order.
-                training = TrainingSpec(recipe, round=0 if fresh else state.round)
+                training = TrainingSpec(retraining, round=0 if fresh else state.round)
                 return attrs.evolve(
                     state, weights=weights, pending=training, fresh=fresh or state.fresh, retrained=True
                 )
             case Distill():
-                return attrs.evolve(state, pending=self._with_teacher(state.pending, tail, state.part))
+                return attrs.evolve(state, pending=self._with_teacher(state.pending, tail, state.part, recipe))
         return state
 
-    def _with_teacher(self, training: TrainingSpec | None, tail: Distill, part: int | None) -> TrainingSpec | None:
+    def _with_teacher(
+        self, training: TrainingSpec | None, tail: Distill, part: int | None, recipe: Options
+    ) -> TrainingSpec | None:
         if training is None:
             return None
         if tail.teacher == DENSE:
             label = "dense" if part is None else ""
-            teacher = self._steps.train(self._steps.init(part), None, part, label=label)
+            teacher = self._steps.train(self._steps.init(part), None, part, TrainingSpec(recipe), label=label)
         else:
             teacher = self._results_of(tail.teacher).tickets[-1]
         return attrs.evolve(training, distillation=DistillationSpec(teacher, tail.temperature, tail.weight, tail.until))
@@ -272,7 +289,7 @@ class ArmLowering:
         """The state of a part as a state on all data, with the weights of the dense training there."""
         training = state.pending or TrainingSpec(self._arm.recipe)
         fresh = self._steps.random_init(None, str(state.structure)) if state.fresh else None
-        weights = fresh or self._steps.dense_at(state.rewound, None)
+        weights = fresh or self._steps.dense_at(state.rewound, None, self._dense_training)
         return attrs.evolve(state, weights=weights, pending=training, part=None)
 
     def _transfer(self, state: _State, transfer: Transfer) -> str:
@@ -280,7 +297,7 @@ class ArmLowering:
         if self._arm.split is not None:
             state = self._on_all_data(state)
         for tail in transfer.tail:
-            state = self._apply_tail(state, tail)
+            state = self._apply_tail(state, tail, self._arm.recipe)
         weights = state.weights
         if transfer.head == "reset":
             source = self._context.graph.nodes[weights]["step"].parents.get("structure")

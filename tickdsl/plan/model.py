@@ -217,6 +217,21 @@ class Transfer:
 
 
 @attrs.frozen
+class Fork:
+    """Where an arm with a recipe of its own leaves the statements before the arms.
+
+    recipe: the plan's, with which these statements train. They hold the first `rounds` groups of the arm's rounds, and
+    of the last one the first `tail` statements of its tail.
+    """
+
+    recipe: Options
+    rounds: int
+    tail: int
+    recipe_span: Any = _source_location()
+    recipe_places: Any = _source_location()
+
+
+@attrs.frozen
 class Arm:
     """One pipeline under one combination of sweep values."""
 
@@ -229,6 +244,8 @@ class Arm:
     rounds: tuple[Rounds, ...]
     split: Split | None = None
     transfer: Transfer | None = None
+    #: None if the statements before the arms, if any, have the same recipe.
+    fork: Fork | None = None
     span: Any = _source_location()
     recipe_span: Any = _source_location()
     #: Where the value of each field of the recipe was written; `milestones.0` is the first item of a list.
@@ -238,6 +255,16 @@ class Arm:
     def protects_head(self) -> bool:
         """Whether the classifier is not pruned: parts have their own, and a transfer replaces it."""
         return self.split is not None or (self.transfer is not None and self.transfer.head == "reset")
+
+    @property
+    def dense_recipe(self) -> Options:
+        """The recipe of the dense training that is pruned, and whose weights `rewind weights` restores."""
+        return self.recipe if self.fork is None else self.fork.recipe
+
+    def recipe_of(self, group: int, tail: int) -> Options:
+        """The recipe that statement `tail` after the prune of rounds `group` replays."""
+        shared = self.fork is not None and (group, tail) < (self.fork.rounds - 1, self.fork.tail)
+        return self.dense_recipe if shared else self.recipe
 
     @property
     def distinct_rounds(self) -> dict[int, Rounds]:

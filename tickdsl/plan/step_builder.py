@@ -87,12 +87,12 @@ class StepBuilder:
         args = {**self.network_args(part), "role": role}
         return self.add("init", args, {"structure": structure}, label, seeded=True)
 
-    def dense_at(self, moment: Moment, part: int | None) -> str:
-        """Add the dense network's weights at a moment of its training."""
+    def dense_at(self, moment: Moment, part: int | None, training: TrainingSpec | None = None) -> str:
+        """Add the dense network's weights at a moment of its training (default: by the arm's recipe)."""
         init = self.init(part)
         if moment.amount == 0:
             return init
-        return self.train(init, None, part, stop=moment, label=f"dense to {moment.brief}")
+        return self.train(init, None, part, training, stop=moment, label=f"dense to {moment.brief}")
 
     def train(
         self,

@@ -32,6 +32,7 @@ def resolve_precision(plan: Plan, device: torch.device) -> Plan:
     def resolve_arm(arm: Arm) -> Arm:
         rounds = tuple(attrs.evolve(group, tail=resolve_tail(group.tail)) for group in arm.rounds)
         transfer = arm.transfer and attrs.evolve(arm.transfer, tail=resolve_tail(arm.transfer.tail))
-        return attrs.evolve(arm, recipe=resolve_recipe(arm.recipe), rounds=rounds, transfer=transfer)
+        fork = arm.fork and attrs.evolve(arm.fork, recipe=resolve_recipe(arm.fork.recipe))
+        return attrs.evolve(arm, recipe=resolve_recipe(arm.recipe), rounds=rounds, transfer=transfer, fork=fork)
 
     return attrs.evolve(plan, arms=tuple(map(resolve_arm, plan.arms)), helpers=tuple(map(resolve_arm, plan.helpers)))

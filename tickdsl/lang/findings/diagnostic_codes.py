@@ -46,6 +46,7 @@ CODES: dict[str, tuple[str, Severity]] = {
     "TD117": ("code-not-allowed", "error"),
     "TD118": ("unusable-plugin", "error"),
     "TD119": ("option-without-effect", "warning"),
+    "TD120": ("late-setting", "error"),
     "TD130": ("unreadable-data", "error"),
     "TD131": ("unreadable-weights", "error"),
     # amounts
@@ -75,6 +76,7 @@ CODES: dict[str, tuple[str, Severity]] = {
     "TD312": ("criterion-unit", "error"),
     "TD313": ("warmup-too-long", "error"),
     "TD314": ("recipe-dropped", "warning"),
+    "TD315": ("unused-recipe", "warning"),
     # the network
     "TD401": ("unit-absent", "error"),
     "TD402": ("pattern-no-match", "error"),

@@ -201,7 +201,7 @@ class ArmExpander:
         """The sweeps that an arm uses: in its pipeline, its settings, its lets, and the arms that it refers to."""
         if not self.variables.sweeps:
             return {}
-        own_kinds = {type(s) for s in own}
+        own_kinds = self._overridden(own)
         names = references((prefix, arm.body, tuple(s for s in shared if type(s) not in own_kinds)))
         names |= self._references_of_referenced_arms((*prefix, *arm.body), {arm.name.text})
         if (
@@ -214,6 +214,10 @@ class ArmExpander:
         names = self.variables.follow_lets(names)
         return {name: values for name, values in self.variables.sweeps.items() if name in names}
 
+    def _overridden(self, own: Sequence[syntax.Statement]) -> set[type[syntax.Statement]]:
+        """The kinds of settings of the plan that an arm replaces: not the recipe of prunes before the arms."""
+        return {type(s) for s in own if not (self._prefix and isinstance(s, syntax.Train))}
+
     def _references_of_referenced_arms(self, statements: Sequence[syntax.Statement], seen: set[str]) -> set[str]:
         """The references of the arms that these statements distil from or match, which run under the same sweeps."""
         names: set[str] = set()
@@ -221,8 +225,8 @@ class ArmExpander:
         while statements:
             found = [other for other in self._arms_referred_to(statements) if other.name.text not in seen]
             for other in found:
-                own = {type(s) for s in other.body}
-                shared = tuple(s for s in self._shared if type(s) not in own)
+                overridden = self._overridden(other.body)
+                shared = tuple(s for s in self._shared if type(s) not in overridden)
                 names |= references((shared, other.body))
             seen = seen | {other.name.text for other in found}
             statements = tuple(statement for other in found for statement in other.body)
@@ -269,13 +273,26 @@ class ArmExpander:
     ) -> model.Arm | None:
         """Resolve an arm under one combination of sweep values. None, after reporting the errors, if it is wrong."""
         arm_settings = settings.resolve(shared, own, reader, self.loaded.source)
-        steps = (*prefix, *(s for s in arm.body if isinstance(s, syntax.PIPELINE)))
-        resolved = pipeline.resolve(steps, ArmContext(arm_settings, arm.name.text, self._names, reader))
+        own_steps = [s for s in arm.body if isinstance(s, syntax.PIPELINE)]
+        steps = (*prefix, *own_steps)
+        context = ArmContext(arm_settings, arm.name.text, self._names, reader)
+        plan_settings = arm_settings
+        if prefix and any(isinstance(statement, syntax.Train) for statement in own):
+            plan_settings = settings.resolve(shared, (), reader, self.loaded.source)
+        resolved = pipeline.resolve(steps, context, prefix, attrs.evolve(context, settings=plan_settings))
+        _report_late_settings(own, prefix, reader)
         if not steps and (prefix or arm.body or arm.name.span.end):
             message = f"arm `{arm.name.text}` has no `prune`"
             self.diagnostics.append(Diagnostic("TD002", message, arm.name.span, help="add a `prune`"))
-        if arm_settings is None or not resolved.rounds:
+        if arm_settings is None or plan_settings is None or not resolved.rounds:
             return None
+        fork = None
+        if arm_settings.recipe != plan_settings.recipe:
+            rounds, tail = resolved.shared
+            places = (plan_settings.recipe_span, plan_settings.recipe_places)
+            fork = model.Fork(plan_settings.recipe, rounds, tail, recipe_span=places[0], recipe_places=places[1])
+            if not own_steps:
+                _report_unused_recipe(own, resolved.rounds[-1], reader)
         return model.Arm(
             id=arm.name.text,
             name=arm.name.text,
@@ -286,7 +303,43 @@ class ArmExpander:
             rounds=resolved.rounds,
             split=arm_settings.split,
             transfer=resolved.transfer,
+            fork=fork,
             span=arm.name.span if arm.body else arm.span,
             recipe_span=arm_settings.recipe_span,
             recipe_places=arm_settings.recipe_places,
         )
+
+
+def _report_late_settings(
+    own: Sequence[syntax.Statement], prefix: Sequence[syntax.Statement], reader: ValueReader
+) -> None:
+    """Report TD120: settings of an arm that cannot change after a prune before the arms. Its recipe can."""
+    for statement in own:
+        if prefix and not isinstance(statement, syntax.Train):
+            keyword = statement.span.text.split()[0]
+            reader.report(
+                Diagnostic(
+                    "TD120",
+                    f"`{keyword}` inside an arm comes too late: the statements before the arms prune already",
+                    statement.span,
+                    secondary=(Label(prefix[0].span, "made once, for all arms"),),
+                    help=f"move `{keyword}` before the arms, or the prune into each arm",
+                )
+            )
+
+
+def _report_unused_recipe(own: Sequence[syntax.Statement], last: model.Rounds, reader: ValueReader) -> None:
+    """Report TD315: a recipe of an arm that trains none of its tickets, as the last training is set before the arms."""
+    trains = [tail for tail in last.tail if isinstance(tail, model.Rewind | model.Retrain)]
+    for statement in syntax.of_type(own, syntax.Train):
+        if trains:
+            reader.report(
+                Diagnostic(
+                    "TD315",
+                    "this recipe trains only the dense network and the controls: the training after the prune is set "
+                    "before the arms",
+                    statement.span,
+                    secondary=(Label(trains[-1].span, "set here, by the plan's recipe"),),
+                    help=f"move `{type(trains[-1]).__name__.lower()}` into the arms",
+                )
+            )

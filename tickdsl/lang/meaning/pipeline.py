@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import itertools
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 
 import attrs
 
@@ -20,14 +20,27 @@ from tickdsl.plurals import plural
 
 @attrs.frozen
 class Pipeline:
-    """The rounds of an arm, and the transfer to other data after each, if any."""
+    """The rounds of an arm, and the transfer to other data after each, if any.
+
+    shared: how many rounds the statements before the arms begin, and how many statements of the last one's tail they
+    hold.
+    """
 
     rounds: tuple[model.Rounds, ...]
     transfer: model.Transfer | None = None
+    shared: tuple[int, int] = (0, 0)
 
 
-def resolve(statements: Iterable[syntax.Statement], context: ArmContext) -> Pipeline:
-    """Resolve the pipeline statements of an arm; wrong statements are reported and left out."""
+def resolve(
+    statements: Iterable[syntax.Statement],
+    context: ArmContext,
+    shared: Collection[syntax.Statement] = (),
+    shared_context: ArmContext | None = None,
+) -> Pipeline:
+    """Resolve the pipeline statements of an arm; wrong statements are reported and left out.
+
+    shared: the first of the statements, which are resolved with the settings of `shared_context` (default: `context`).
+    """
     statements = list(statements)
     transfers = [statement for statement in statements if isinstance(statement, syntax.Transfer)]
     for statement in statements[statements.index(transfers[0]) + 1 :][:1] if transfers else ():
@@ -45,11 +58,13 @@ def resolve(statements: Iterable[syntax.Statement], context: ArmContext) -> Pipe
         with contextlib.suppress(InvalidValueError):
             transfer = after_prune.transfer(statement, context)
     before_transfer = statements[: statements.index(transfers[0])] if transfers else statements
-    rounds = _rounds(before_transfer, context)
+    own = before_transfer[len(shared) :]
+    begun = _rounds(before_transfer[: len(shared)], shared_context or context)
+    rounds = _rounds(own, context, after=begun, follows=before_transfer[: len(shared)])
     _check_settling(rounds, context.reader)
     if transfers and not any(isinstance(statement, syntax.Prune | syntax.Cycle) for statement in before_transfer):
         _report_misplaced(transfers[0], context.reader)
-    return Pipeline(rounds, transfer)
+    return Pipeline(rounds, transfer, (len(begun), len(begun[-1].tail) if begun else 0))
 
 
 def _check_settling(rounds: Iterable[model.Rounds], reader: ValueReader) -> None:
@@ -64,12 +79,19 @@ def _check_settling(rounds: Iterable[model.Rounds], reader: ValueReader) -> None
 
 
 def _rounds(
-    statements: Iterable[syntax.Statement], context: ArmContext, *, inside_cycle: bool = False
+    statements: Iterable[syntax.Statement],
+    context: ArmContext,
+    *,
+    inside_cycle: bool = False,
+    after: Iterable[model.Rounds] = (),
+    follows: Iterable[syntax.Statement] = (),
 ) -> tuple[model.Rounds, ...]:
-    rounds: list[model.Rounds] = []
+    """The rounds `after`, which the statements `follows` resolve to, with those of further statements."""
+    rounds = list(after)
     reader = context.reader
-    has_prune = False
-    cycle: syntax.Cycle | None = None
+    starts = [statement for statement in follows if isinstance(statement, syntax.Prune | syntax.Cycle)]
+    has_prune = bool(starts)
+    cycle = starts[-1] if starts and isinstance(starts[-1], syntax.Cycle) else None
     for statement in statements:
         try:
             match statement:
