@@ -6,10 +6,13 @@ import itertools
 from collections.abc import Iterator
 from fractions import Fraction
 
+import attrs
+
 from tickdsl.checks.schedules import retraining_length
 from tickdsl.lang.findings.diagnostics import Diagnostic, Label
-from tickdsl.plan.model import Arm, Data, Plan, Rewind
+from tickdsl.plan.model import Arm, Data, Plan, Retrain, Rewind, as_json
 from tickdsl.plurals import plural
+from tickdsl.records.canonical import canonical_json
 
 #: Warn if a plan has more pipelines (arms × seeds) than this.
 MAX_PIPELINES = 100
@@ -24,6 +27,8 @@ def diagnostics(plan: Plan) -> list[Diagnostic]:
         *_check_size(plan),
         *_check_baseline(plan),
         *_check_random_structure(plan),
+        *_check_fresh_weights(plan),
+        *_check_identical(plan),
         *_check_budgets(plan),
         *_check_data(plan),
     ]
@@ -82,6 +87,45 @@ def _check_random_structure(plan: Plan) -> Iterator[Diagnostic]:
                 plan.compare_span or arm.span,
                 secondary=(Label(drawn[0].by_span or drawn[0].span, f"arm `{arm.name}` prunes at random"),),
                 help="compare with `random-init`, or prune by another criterion",
+            )
+            return
+
+
+def _check_fresh_weights(plan: Plan) -> Iterator[Diagnostic]:
+    """Find the control `random-init` in a plan whose arms all do what it does (TD515): `retrain scratch`."""
+    starts = [tail for arm in plan.arms for tail in _fresh_starts(arm)]
+    if "random-init" in plan.rivals and all(_fresh_starts(arm) for arm in plan.arms):
+        yield Diagnostic(
+            "TD515",
+            "`random-init` trains fresh weights, and so does `retrain scratch`: their results are equal",
+            plan.compare_span or plan.arms[0].span,
+            secondary=(Label(starts[0].span, "fresh weights here"),),
+            help="leave out `random-init`, or compare with an arm that keeps its weights",
+        )
+
+
+def _fresh_starts(arm: Arm) -> list[Retrain]:
+    """The `retrain scratch` of every round, if all rounds train fresh weights by the whole recipe."""
+    tails = [group.tail for group in arm.rounds if not group.joined]
+    fresh = [tail for each in tails for tail in each if isinstance(tail, Retrain) and tail.fresh]
+    same = len(fresh) == len(tails) and all(tail.recipe == arm.recipe for tail in fresh)
+    return fresh if same and arm.transfer is None else []
+
+
+def _check_identical(plan: Plan) -> Iterator[Diagnostic]:
+    """Find arms that are the same in all but their names (TD522)."""
+    seen: dict[bytes, Arm] = {}
+    for arm in plan.arms:
+        others = [other.id for name in arm.referenced_arms if (other := plan.find_arm(name, arm)) is not None]
+        described = canonical_json([others, as_json(attrs.evolve(arm, id="", name="", sweep={}))])
+        first = seen.setdefault(described, arm)
+        if first is not arm:
+            yield Diagnostic(
+                "TD522",
+                f"arms `{first.id}` and `{arm.id}` are the same: their results are equal",
+                arm.span,
+                secondary=(Label(first.span, "the other arm"),) if first.span != arm.span else (),
+                help="change or remove one of them",
             )
             return
 

@@ -142,13 +142,15 @@ def _check_resolved(
         arm_comparison,
         arm_design,
         arm_references,
+        data_amounts,
         fresh_controls,
+        moments,
         plugins,
         retrainings,
         schedules,
     )
 
-    families = (schedules.diagnostics, retrainings.diagnostics, arm_design.diagnostics, amounts.diagnostics)
+    families = [module.diagnostics for module in (schedules, moments, retrainings, data_amounts, arm_design, amounts)]
     collected: list[Diagnostic] = []
     has_random_structure = "random-structure" in plan.rivals
     for _, group in itertools.groupby(plan.arms, lambda arm: arm.name):

@@ -1,4 +1,4 @@
-"""Check recipes and rewinds: points outside the training, and statements without effect."""
+"""Check recipes, and that rounds are trained; the lengths of trainings."""
 
 from __future__ import annotations
 
@@ -11,60 +11,22 @@ from tickdsl.lang.findings.diagnostics import Diagnostic
 from tickdsl.lang.meaning.settings import location_at_fault
 from tickdsl.lang.meaning.values import ValueLocation
 from tickdsl.moments import INIT, Moment
-from tickdsl.plan.model import Arm, Distill, Fork, Retrain, Rewind, Rounds
+from tickdsl.plan.model import Arm, Retrain, Rewind, Rounds
 from tickdsl.plurals import plural
 from tickdsl.training import catalogue
 from tickdsl.training.recipes.recipe import Recipe, steps_per_epoch
 
 
 def diagnostics(arm: Arm) -> Iterator[Diagnostic]:
-    """Yield findings about an arm's recipe and rewinds."""
+    """Yield findings about an arm's recipes and the trainings after its prunes."""
     yield from _check_recipe(arm)
-    fork = arm.fork
-    if fork is None:
-        yield from _check_rounds(arm)
-    else:
-        plan, own = before_fork(arm, fork), after_fork(arm, fork)
-        yield from _check_recipe(plan)
-        yield from _check_rounds(plan)
-        yield from _check_rounds(own)
+    if arm.fork is not None:
+        places = {"recipe_span": arm.fork.recipe_span, "recipe_places": arm.fork.recipe_places}
+        yield from _check_recipe(attrs.evolve(arm, recipe=arm.fork.recipe, fork=None, **places))
     rounds = list(arm.distinct_rounds.values())
     for group, following in itertools.zip_longest(rounds, rounds[1:]):
         yield from _check_tail(arm, group, following)
     yield from _check_init_rewind(arm)
-
-
-def _check_rounds(arm: Arm) -> Iterator[Diagnostic]:
-    for group in arm.distinct_rounds.values():
-        yield from _check_rewinds(arm, group)
-        yield from _check_moments(arm, group)
-
-
-def before_fork(arm: Arm, fork: Fork) -> Arm:
-    """The part of an arm that the plan's recipe trains: the statements before the arms, and what restores weights."""
-    rounds = []
-    for index, group in enumerate(arm.rounds):
-        tail = tuple(
-            tail
-            for number, tail in enumerate(group.tail)
-            if arm.recipe_of(index, number) is fork.recipe or (isinstance(tail, Rewind) and tail.what == "weights")
-        )
-        if index < fork.rounds or tail:
-            at = group.prune.at if index < fork.rounds else None
-            rounds.append(attrs.evolve(group, prune=attrs.evolve(group.prune, at=at), tail=tail))
-    return attrs.evolve(
-        arm, recipe=fork.recipe, rounds=tuple(rounds), fork=None,
-        recipe_span=fork.recipe_span, recipe_places=fork.recipe_places,
-    )  # fmt: skip
-
-
-def after_fork(arm: Arm, fork: Fork) -> Arm:
-    """The part of an arm that its own recipe trains."""
-    first, *later = arm.rounds[fork.rounds - 1 :]
-    tail = first.tail[fork.tail :]
-    restarts = any(isinstance(each, Rewind | Retrain) for each in first.tail)
-    prune = attrs.evolve(first.prune, at=None) if restarts and first.prune.at is not None else first.prune
-    return attrs.evolve(arm, rounds=(attrs.evolve(first, prune=prune, tail=tail), *later), fork=None)
 
 
 def retraining_length(arm: Arm) -> Moment | None:
@@ -173,24 +135,6 @@ def _recipe_diagnostic(
     return Diagnostic(code, message, place.span, secondary=place.references, help=help)
 
 
-def _check_rewinds(arm: Arm, group: Rounds) -> Iterator[Diagnostic]:
-    at_start = group.prune.at is not None and not group.prune.at.amount
-    for tail in group.tail:
-        if not isinstance(tail, Rewind):
-            continue
-        if at_start and tail.to.amount:
-            yield Diagnostic(
-                "TD301",
-                f"`rewind {tail.what} to {tail.to}` needs a training, but this prune is at init",
-                tail.span,
-                help="remove the rewind, or prune after training (without `at init`)",
-            )
-        elif at_start:
-            yield Diagnostic(
-                "TD303", f"`rewind {tail.what}` after `prune … at init` has no effect", tail.span, help="remove it"
-            )
-
-
 def reaches_end(moment: Moment, length: Moment, per_epoch: int | None) -> bool:
     """Whether a moment is at or after the end of a recipe; units are converted if the steps per epoch are known."""
     if per_epoch is not None:
@@ -208,46 +152,6 @@ def arm_steps_per_epoch(arm: Arm) -> int | None:
         images //= arm.split.parts
     batch = int(arm.recipe.get("batch", attrs.fields(Recipe).batch.default))
     return steps_per_epoch(images, batch) if images else None
-
-
-def _check_moments(arm: Arm, group: Rounds) -> Iterator[Diagnostic]:
-    """Check that `at`, `to` and `until` are inside the recipe, do not round to step 0, and share a unit."""
-    length, per_epoch = Moment.parse(str(arm.recipe["length"])), arm_steps_per_epoch(arm)
-    rewinds = [tail for tail in group.tail if isinstance(tail, Rewind)]
-    trained, rewind = final_length(arm, group)
-    length = trained if rewind is not None else length
-    named = [
-        (f"to {tail.to}", tail.to, tail.to_place or ValueLocation(tail.span)) for tail in rewinds if tail is rewind
-    ]
-    named += [
-        (f"until {tail.until}", tail.until, ValueLocation(tail.span))
-        for tail in group.tail
-        if isinstance(tail, Distill) and tail.until is not None and not reaches_end(tail.until, trained, per_epoch)
-    ]
-    if group.prune.at is not None:
-        named.append((f"at {group.prune.at}", group.prune.at, group.prune.at_place or ValueLocation(group.prune.span)))
-    for text, moment, place in named:
-        if reaches_end(moment, length, per_epoch):
-            yield Diagnostic(
-                "TD302",
-                f"`{text}` leaves nothing to train: the recipe ends at {length}",
-                place.span,
-                secondary=place.references,
-                help="use an earlier point",
-            )
-        elif moment.amount and per_epoch is not None and moment.steps(per_epoch, length.steps(per_epoch)) == 0:
-            message = (
-                f"`{text}` is less than one step of the recipe, which has {plural(length.steps(per_epoch), 'step')}"
-            )
-            yield Diagnostic("TD302", message, place.span, secondary=place.references, help="use `init`")
-    units = {moment.unit for _, moment, _ in named if moment.amount and moment.unit != "%"}
-    if len(units) > 1:
-        yield Diagnostic(
-            "TD302",
-            f"{' and '.join(f'`{text}`' for text, _, _ in named)} use different units",
-            group.prune.span,
-            help="use the same unit: epochs or steps",
-        )
 
 
 def _check_tail(arm: Arm, group: Rounds, following: Rounds | None) -> Iterator[Diagnostic]:

@@ -7,7 +7,7 @@ import math
 import os
 from collections.abc import Sequence
 from pathlib import Path
-from typing import NoReturn, TypeAlias
+from typing import Any, NoReturn, TypeAlias
 
 from tickdsl.printable import printable
 
@@ -59,7 +59,7 @@ def add_plan_options(verb: argparse.ArgumentParser) -> None:
     verb.add_argument(
         "--set",
         metavar="NAME=VALUE",
-        action="append",
+        action=EachNameOnce,
         default=[],
         type=name_value,
         help="override a `let` or `sweep` of the plan; can be given several times (default: the plan's values)",
@@ -159,6 +159,22 @@ def name_value(text: str) -> tuple[str, str]:
     if not equals or not name.strip() or not value.strip():
         raise argparse.ArgumentTypeError(f"{text!r} is not NAME=VALUE, e.g. --set budget=40ep")
     return name.strip(), value.strip()
+
+
+class EachNameOnce(argparse.Action):
+    """Collect `NAME=VALUE` options; the same name twice is an error."""
+
+    def __call__(
+        self,
+        parser: argparse.ArgumentParser,
+        namespace: argparse.Namespace,
+        values: Any,
+        option_string: str | None = None,
+    ) -> None:
+        given = list(getattr(namespace, self.dest) or [])
+        if any(name == values[0] for name, _ in given):
+            parser.error(f"{option_string} {values[0]}=… is given twice")
+        setattr(namespace, self.dest, [*given, values])
 
 
 def positive_float(text: str) -> float:

@@ -9,7 +9,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from tickdsl.cli.arguments import Verbs, add_plan_options, add_verb, name_value, proper_share
+from tickdsl.cli.arguments import EachNameOnce, Verbs, add_plan_options, add_verb, name_value, proper_share
 from tickdsl.cli.output import OK, PLAN_ERRORS, colour, echo
 from tickdsl.errors import TickdslError
 
@@ -42,7 +42,7 @@ def add(verbs: Verbs) -> None:
     graph.add_argument(
         "--option",
         metavar="NAME=VALUE",
-        action="append",
+        action=EachNameOnce,
         default=[],
         type=name_value,
         help="option of the model, e.g. width=0.5; can be given several times (default: the model's defaults)",

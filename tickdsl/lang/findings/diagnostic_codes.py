@@ -47,6 +47,9 @@ CODES: dict[str, tuple[str, Severity]] = {
     "TD118": ("unusable-plugin", "error"),
     "TD119": ("option-without-effect", "warning"),
     "TD120": ("late-setting", "error"),
+    "TD121": ("repeated-value", "warning"),
+    "TD122": ("samples-range", "error"),
+    "TD123": ("batch-above-data", "warning"),
     "TD130": ("unreadable-data", "error"),
     "TD131": ("unreadable-weights", "error"),
     # amounts
@@ -115,6 +118,7 @@ CODES: dict[str, tuple[str, Severity]] = {
     "TD519": ("teacher-other-data", "error"),
     "TD520": ("condition-holds-at-once", "error"),
     "TD521": ("matching-mismatch", "error"),
+    "TD522": ("identical-arms", "warning"),
     "TD531": ("converted-data", "note"),
     "TD532": ("class-without-images", "warning"),
     # notes

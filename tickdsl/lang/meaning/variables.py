@@ -10,6 +10,7 @@ import attrs
 from tickdsl.lang import syntax
 from tickdsl.lang.findings.diagnostics import Diagnostic, Label
 from tickdsl.lang.meaning.values import DiagnosticSink, InvalidValueError, ValueReader
+from tickdsl.lang.writing.literals import format_value
 
 
 @attrs.frozen
@@ -103,6 +104,11 @@ def _collect_sweeps(
             report(Diagnostic("TD105", f"`sweep {name}` has no values", statement.values.span))
             continue
         sweeps[name] = tuple(dict.fromkeys(values))
+        for number, value in enumerate(values):
+            if value in values[:number]:
+                message = f"`sweep {name}` has the value `{format_value(value)}` twice"
+                report(Diagnostic("TD121", message, value.span, help="remove one of them, or change it"))
+                break
     return sweeps
 
 

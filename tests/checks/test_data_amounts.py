@@ -1,0 +1,85 @@
+"""Numbers of images that do not fit the data, and statements that say the same twice."""
+
+from __future__ import annotations
+
+import pytest
+
+from tickdsl.checks import check
+from tickdsl.lang.reading.include import load_source
+from tickdsl.lang.syntax import Source
+
+
+def codes(text: str) -> set[str]:
+    report = check(load_source(Source("test.plan", f"seeds 3\n{text}")), network=False)
+    return {d.code for d in report.diagnostics if d.severity != "note"}
+
+
+TAIL = "prune weights 30% except fc; rewind weights"
+SPLIT_TAIL = "prune weights 30% except fc; overlap; rewind weights"
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        (f"data digits samples=1437\n{TAIL}", set()),
+        (f"data digits samples=1438\n{TAIL}", {"TD122"}),
+        (f"data digits samples=10\n{TAIL}", set()),
+        (f"data digits samples=9\n{TAIL}", {"TD122"}),
+        (f"data synthetic train=50 samples=51\n{TAIL}", {"TD122"}),
+        (f"data synthetic train=50 samples=50\n{TAIL}", set()),
+        (f"{TAIL}\ntransfer to digits size=8 samples=2000", {"TD122"}),
+        (f"data digits channels=2\n{TAIL}", {"TD105"}),
+        (f"train 3ep batch=1437\n{TAIL}", set()),
+        (f"train 3ep batch=1438\n{TAIL}", {"TD123"}),
+        (f"data digits samples=100\ntrain 3ep\n{TAIL}", set()),  # nobody chose 128 images
+        ("prune weights 30%; retrain linear 3ep batch=2000", {"TD123"}),
+        (f"split samples 71\n{SPLIT_TAIL}", set()),
+        (f"split samples 72\n{SPLIT_TAIL}", {"TD503"}),
+        (f"split samples 4\ntrain 3ep batch=400\n{SPLIT_TAIL}", {"TD123"}),
+    ],
+)
+def test_numbers_of_images(text: str, expected: set[str]) -> None:
+    assert codes(text) == expected
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("arm a { prune weights 30%; rewind lr }\narm b { prune weights 30% x 1; rewind lr }", {"TD522"}),
+        ("arm a { prune weights 30%; rewind lr }\narm b { prune weights 30%; rewind lr to 3ep }", {"TD509"}),
+        ("sweep share in [30%, 40%, 30%]\nprune weights $share; rewind lr", {"TD121"}),
+        ("sweep by in [l1, l2]\nprune weights 30% by $by; rewind lr", {"TD522"}),  # both are the magnitude
+        ("let share = 30%\nsweep other in [$share, 30%]\nprune weights $other; rewind lr", {"TD121"}),
+        ("prune weights 30%; retrain scratch\ncompare random-init", {"TD515"}),
+        ("prune weights 30%; retrain scratch 3ep\ncompare random-init", set()),
+        (
+            "arm a { prune weights 30%; retrain scratch }\narm b { prune weights 30%; rewind lr }\n"
+            "compare all, random-init",
+            set(),
+        ),
+    ],
+)
+def test_the_same_twice(text: str, expected: set[str]) -> None:
+    assert codes(text) == expected
+
+
+def test_arms_that_match_different_arms_differ() -> None:
+    swept = "sweep share in [30%, 40%]\narm a { prune weights $share; rewind lr }\n"
+    assert "TD522" not in codes(f"{swept}arm b {{ prune weights matching a; rewind lr }}")
+
+
+@pytest.mark.parametrize(
+    ("text", "found"),
+    [
+        ("prune weights 30%; rewind weights to 3ep; prune weights 20% at 2ep; rewind lr", True),
+        ("prune weights 30%; rewind weights to 3ep; prune weights 20% at 4ep; rewind lr", False),
+        ("prune weights 30%; rewind lr to 50%; prune weights 20% at 5ep; rewind lr", True),  # of 12 epochs
+        ("prune weights 30%; rewind lr to 50%; prune weights 20% at 7ep; rewind lr", False),
+        ("prune weights 30% x 2 at 2ep; rewind weights to 4ep", True),
+        ("prune weights 30% x 1 at 2ep; rewind weights to 4ep", False),
+        ("cycle 2 { prune weights 30% at 2ep; rewind weights to 4ep }", True),
+        ("cycle 2 { prune weights 30% at 4ep; rewind weights to 2ep }", False),
+    ],
+)
+def test_a_prune_before_the_training_that_it_interrupts(text: str, found: bool) -> None:
+    assert ("TD302" in codes(text)) == found

@@ -1,0 +1,75 @@
+"""Check how many images an arm asks for: samples, parts of a split, and batches (TD122, TD123, TD503)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from tickdsl.lang.findings.diagnostics import Diagnostic
+from tickdsl.lang.meaning.values import ValueLocation
+from tickdsl.plan.model import Arm, Data, Retrain
+from tickdsl.plurals import plural
+from tickdsl.training import catalogue
+
+#: Each part of a split needs so many images of every class: one would be alone in its class.
+IMAGES_PER_CLASS = 2
+
+
+def diagnostics(arm: Arm) -> Iterator[Diagnostic]:
+    """Yield findings about numbers of images, as far as they are known without reading the data."""
+    for data in (arm.data, *([arm.transfer.data] if arm.transfer is not None else [])):
+        yield from _check_samples(data)
+    images = catalogue.known_size(arm.data.name, "train", arm.data.options)
+    classes = catalogue.known_size(arm.data.name, "classes", arm.data.options)
+    if images is None:
+        return
+    if arm.split is not None and arm.split.by == "samples" and classes is not None:
+        most = images // (IMAGES_PER_CLASS * classes)
+        if arm.split.parts > most:
+            yield Diagnostic(
+                "TD503",
+                f"{plural(images, 'image')} of {plural(classes, 'class')} cannot be split into "
+                f"{arm.split.parts:,} parts of at least {IMAGES_PER_CLASS} images per class",
+                arm.split.span,
+                help=f"use at most `split samples {most}`" if most > 1 else "remove the split, or use more images",
+            )
+            return
+    if arm.split is not None:
+        images //= arm.split.parts
+    yield from _check_batches(arm, images)
+
+
+def _check_samples(data: Data) -> Iterator[Diagnostic]:
+    samples = data.options.get("samples")
+    if not samples or "samples" in catalogue.DATASETS[data.name].factory_options:
+        return
+    without = {name: value for name, value in data.options.items() if name != "samples"}
+    images = catalogue.known_size(data.name, "train", without)
+    classes = catalogue.known_size(data.name, "classes", without)
+    if images is not None and samples > images:
+        message = f"`samples={samples}`: {data.name} has {plural(images, 'training image')}"
+        yield Diagnostic("TD122", message, data.span, help="use fewer samples, or leave out `samples=`")
+    elif classes is not None and samples < classes:
+        message = f"`samples={samples}`: {data.name} has {plural(classes, 'class')}, so some have no image"
+        yield Diagnostic("TD122", message, data.span, help=f"use at least {classes}, better some hundreds")
+
+
+def _check_batches(arm: Arm, images: int) -> Iterator[Diagnostic]:
+    """Warn about batches, if the plan sets them, of more images than there are."""
+    place: ValueLocation | None = (arm.recipe_places or {}).get("batch")
+    if place is not None and arm.recipe.get("batch", 0) > images:
+        yield _too_large(arm, int(arm.recipe["batch"]), images, place)
+    for group in arm.distinct_rounds.values():
+        for tail in group.tail:
+            if isinstance(tail, Retrain) and (tail.given or {}).get("batch", 0) > images:
+                yield _too_large(arm, int(tail.given["batch"]), images, ValueLocation(tail.span))
+
+
+def _too_large(arm: Arm, batch: int, images: int, place: ValueLocation) -> Diagnostic:
+    each = "each part of the split has" if arm.split is not None else f"{arm.data.name} has"
+    return Diagnostic(
+        "TD123",
+        f"`batch={batch}`: {each} only {plural(images, 'training image')}, so an epoch is a single step",
+        place.span,
+        secondary=place.references,
+        help="use a smaller batch",
+    )
