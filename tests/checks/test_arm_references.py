@@ -92,7 +92,7 @@ def test_the_teacher_of_a_transferred_arm_knows_the_new_data() -> None:
         ("prune weights 40%; rewind weights to 50%; distill from dense until=7ep", None),
         ("prune weights 40% at 3ep; distill from dense until=2ep", "TD302"),
         ("prune weights 40%; rewind lr; distill from dense until=init", "TD302"),
-        ("prune weights 40%; rewind lr; distill from dense weight=0", "TD105"),
+        ("prune weights 40%; rewind lr; distill from dense weight=0", "TD201"),
         ("prune weights 40% by snip at init; retrain linear 2ep", "TD314"),
         ("prune weights 40% at 6ep; retrain scratch", "TD314"),
         ("prune weights 40% at 6ep; rewind lr", None),  # the recipe from its start
