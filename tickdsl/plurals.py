@@ -8,6 +8,7 @@ _IRREGULAR = {
     "is": "are",
     "was": "were",
     "has": "have",
+    "does": "do",
     "this": "these",
     "that": "those",
     "it": "they",

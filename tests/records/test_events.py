@@ -4,6 +4,7 @@ import io
 import itertools
 import json
 import re
+import resource
 from pathlib import Path
 
 import attrs
@@ -197,3 +198,41 @@ def test_a_folder_is_no_file_of_events(tmp_path: Path) -> None:
         EventWriter(tmp_path)
     with pytest.raises(TickdslError):
         list(read_events(tmp_path))
+
+
+def test_a_line_without_end_takes_no_more_memory(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whatever its chunks are, what is between lines that are too long is read."""
+    monkeypatch.setattr("tickdsl.records.event_log.MAX_LINE_BYTES", 1000)
+    good = [json.dumps({"v": 1, "seq": n, "t": n, "type": "log", "message": "m"}).encode() + b"\n" for n in range(3)]
+    stream = good[0] + b"x" * 5000 + b"\n" + good[1] + b"[" * 9000 + b"\n" + good[2] + b"x" * 3000
+    for size in (1, 7, 100, 1001, 4000, len(stream)):
+        decoder = EventDecoder()
+        records = []
+        for start in range(0, len(stream), size):
+            records += decoder.feed(stream[start : start + size])
+            assert len(decoder._partial_line) <= 1000 + size
+        assert [record.seq for record in records] == [0, 1, 2], size
+        assert decoder.damaged == (3 if size < 3000 else decoder.damaged)
+
+
+def test_a_file_of_gigabytes_without_a_line_is_read_in_pieces(tmp_path: Path) -> None:
+    path = tmp_path / "events.jsonl"
+    with EventWriter(path) as writer:
+        writer.write(Log(message="first"))
+    with path.open("ab") as file:
+        file.truncate(4 << 30)  # a hole, which takes no space
+    before = _peak_memory()
+    reader = EventReader(path)
+    assert [record.seq for record in reader.poll(1 << 28)] == [0]
+    assert _peak_memory() - before < 200 << 20
+
+
+def _peak_memory() -> int:
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss << 10
+
+
+@pytest.mark.parametrize("t", ["1e999", "-1e300", "1" * 400])
+def test_a_time_that_is_none_is_damage(t: str) -> None:
+    decoder = EventDecoder()
+    assert decoder.feed(b'{"v":1,"seq":1,"t":%s,"type":"log","message":"x"}\n' % t.encode()) == []
+    assert decoder.damaged == 1

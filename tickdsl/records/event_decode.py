@@ -13,6 +13,8 @@ import attrs
 from tickdsl.records.events import TYPES, VERSION, Event
 
 _Converter = Callable[[Any], Any]
+#: More seconds since 1970 than a calendar has; JSON also has 1e999, which is infinite.
+_MAX_SECONDS = 1e11
 
 
 @attrs.frozen
@@ -38,6 +40,8 @@ def decode(line: bytes) -> EventRecord | None:
     seq, t, kind = content.get("seq"), content.get("t"), content.get("type")
     if not isinstance(seq, int) or not isinstance(t, (int, float)) or not isinstance(kind, str):
         raise ValueError("no seq, t or type")
+    if not -_MAX_SECONDS < t < _MAX_SECONDS:
+        raise ValueError("no time")
     if content.get("v") != VERSION or kind not in TYPES:
         return None
     return EventRecord(seq, t, _from_mapping(TYPES[kind], content))

@@ -19,6 +19,8 @@ from tickdsl.records.events import VERSION, Event, RunEnd, StepEnd
 from tickdsl.records.files import disk_error
 
 _CHUNK_BYTES = 1 << 20
+#: The plan of a study of 100,000 steps takes about 20 MiB.
+MAX_LINE_BYTES = 1 << 26
 _FSYNC_SECONDS = 1.0
 
 
@@ -96,14 +98,22 @@ class EventDecoder:
     def __init__(self) -> None:
         self.damaged = 0  # lines that are not events
         self.unknown = 0  # events of a type or version that is unknown here
-        self._partial_line = b""
+        self._partial_line = bytearray()
+        self._in_long_line = False
 
     def feed(self, chunk: bytes) -> list[EventRecord]:
-        """The records of the lines that `chunk` completes."""
-        if b"\n" not in chunk:
-            self._partial_line += chunk
+        """The records of the lines that `chunk` completes. A line of more than MAX_LINE_BYTES is not kept."""
+        head, newline, rest = chunk.partition(b"\n")
+        if not self._in_long_line:
+            self._partial_line += head
+        if len(self._partial_line) > MAX_LINE_BYTES:
+            self._partial_line, self._in_long_line = bytearray(), True
+            self.damaged += 1
+        if not newline:
             return []
-        *lines, self._partial_line = (self._partial_line + chunk).split(b"\n")
+        *lines, last = rest.split(b"\n")
+        lines.insert(0, bytes(self._partial_line))
+        self._partial_line, self._in_long_line = bytearray(last), False
         records = []
         for line in lines:
             if not line.strip():
@@ -138,18 +148,22 @@ class EventReader:
 
         Raises TickdslError if the file cannot be read.
         """
+        records: list[EventRecord] = []
         try:
             with self._path.open("rb") as file:
-                if os.fstat(file.fileno()).st_size < self._offset:
+                end = os.fstat(file.fileno()).st_size
+                if end < self._offset:
                     self._offset, self._decoder = 0, EventDecoder()
+                end = end if limit is None else min(end, self._offset + limit)
                 file.seek(self._offset)
-                chunk = file.read(limit if limit is not None else -1)
+                while chunk := file.read(min(_CHUNK_BYTES, end - self._offset)):
+                    self._offset += len(chunk)
+                    records += self._decoder.feed(chunk)
         except FileNotFoundError:
             return []
         except OSError as error:
-            raise disk_error(error, self._path) from error
-        self._offset += len(chunk)
-        return self._decoder.feed(chunk)
+            raise disk_error(error, self._path, "read") from error
+        return records
 
 
 def read_events(source: Path | IO[bytes]) -> Iterator[EventRecord]:
@@ -164,7 +178,7 @@ def read_events(source: Path | IO[bytes]) -> Iterator[EventRecord]:
         with source.open("rb") as file:
             yield from _decode_stream(file)
     except OSError as error:
-        raise disk_error(error, source) from error
+        raise disk_error(error, source, "read") from error
 
 
 def _decode_stream(stream: IO[bytes]) -> Iterator[EventRecord]:
@@ -195,22 +209,20 @@ def _ends_with_newline(path: Path) -> bool:
 
 
 def _last_seq(path: Path) -> int:
-    """The number of the last event in the file, read from its end; -1 if there is none."""
+    """The number of the last event in the file; -1 if there is none."""
     if not path.exists():
         return -1
     with path.open("rb") as file:
-        start = file.seek(0, os.SEEK_END)
-        tail = b""
-        while start > 0:
-            step = min(_CHUNK_BYTES, start)
-            start -= step
-            file.seek(start)
-            tail = file.read(step) + tail
-            for line in reversed(tail.split(b"\n")[0 if start == 0 else 1 :]):
-                seq = _seq(line)
-                if seq is not None:
-                    return seq
-    return -1
+        size = file.seek(0, os.SEEK_END)
+        start = max(0, size - _CHUNK_BYTES)
+        file.seek(start)
+        for line in reversed(file.read(size - start).split(b"\n")[0 if start == 0 else 1 :]):
+            seq = _seq(line)
+            if seq is not None:
+                return seq
+    if start == 0:
+        return -1
+    return max((record.seq for record in read_events(path)), default=-1)  # the last event is a very long line
 
 
 def _seq(line: bytes) -> int | None:

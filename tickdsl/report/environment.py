@@ -40,4 +40,7 @@ def _environment_facts(source: ReportSource) -> dict[str, str]:
 
 
 def _utc_time(t: float | None) -> str:
-    return "–" if t is None else datetime.datetime.fromtimestamp(t, datetime.UTC).strftime("%Y-%m-%d %H:%M:%S UTC")
+    try:
+        return "–" if t is None else datetime.datetime.fromtimestamp(t, datetime.UTC).strftime("%Y-%m-%d %H:%M:%S UTC")
+    except (ValueError, OverflowError, OSError):  # no time that a calendar knows
+        return "–"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from tickdsl.plurals import plural
+from tickdsl.plurals import agreeing, plural
 from tickdsl.report.document import Bullets, Code, Details, Heading, Part, Section, Text
 from tickdsl.report.source import ReportSource
 from tickdsl.results.extra_metrics import machine_notes
@@ -39,6 +39,9 @@ def _notes(source: ReportSource) -> list[Part]:
         parts.append(Details("Last traceback", (Code(traces[-1].rstrip() + "\n", "pytb"),)))
     warnings = dict.fromkeys(f"{w.message} [{w.code}]" if w.code else w.message for w in state.warnings)
     items = [*caveats(state), *machine_notes(state), *state.notes, *(f"warning: {warning}" for warning in warnings)]
+    if state.skipped_events:
+        count, verb = plural(state.skipped_events, "entry"), agreeing(state.skipped_events, "does")
+        items.append(f"warning: {count} of events.jsonl {verb} not fit the plan of the run; skipped")
     if items:
         parts.append(Bullets(tuple(items)))
     return parts

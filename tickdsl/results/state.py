@@ -115,6 +115,7 @@ class RunState:
     pace: Pace = attrs.field(factory=Pace)
     exit: int | None = None
     message: str | None = None
+    skipped_events: int = 0  # events, or parts of them, that do not fit the plan
 
     @property
     def elapsed(self) -> float:

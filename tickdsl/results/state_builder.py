@@ -27,6 +27,7 @@ from tickdsl.records.events import (
     StepStart,
     Warn,
 )
+from tickdsl.results.plan_fit import fitting_plan, has_possible_values
 from tickdsl.results.state import ENDED_STATUSES, EpochMetrics, MeasureKey, MetricKey, Pace, RunState, StepState
 
 LOG_LINES = 500  # how many of the latest log lines and warnings are kept
@@ -62,6 +63,7 @@ class StateBuilder:
         self._max_points = _max_history_points(step.info for step in self._steps.values())
         self._log = list(self._state.log)
         self._warnings = list(self._state.warnings)
+        self._arm_ids = {arm.id for arm in self._state.arms}
         self._pace = self._state.pace
         self._uncounted_epochs = 0.0  # not yet included in the pace
         self._progress: dict[str, StepProgress] = {}  # step -> progress not yet merged into its state
@@ -116,6 +118,8 @@ class StateBuilder:
                 self._steps[name] = attrs.evolve(step, status="waiting", started=None, error=None)
 
     def _plan_resolved(self, event: PlanResolved, t: float) -> None:
+        event, skipped = fitting_plan(event)
+        self._changes["skipped_events"] = self._current("skipped_events") + skipped
         planned = {(m.arm, m.contestant, m.level, m.seed) for m in event.measurements}
         self._metrics = {key: metric for key, metric in self._metrics.items() if key in planned}
         self._layers = {key: left for key, left in self._layers.items() if key in planned}
@@ -140,6 +144,7 @@ class StateBuilder:
             notes=event.notes,
             networks={},
         )
+        self._arm_ids = {arm.id for arm in event.arms}
 
     def _network(self, event: Network, t: float) -> None:
         self._changes["networks"] = {**self._current("networks"), **dict.fromkeys(event.arms, event)}
@@ -188,13 +193,24 @@ class StateBuilder:
         )
 
     def _metric(self, event: Metric, t: float) -> None:
-        self._metrics[event.arm, event.contestant, event.level, event.seed] = event
+        if self._fits(event):
+            self._metrics[event.arm, event.contestant, event.level, event.seed] = event
 
     def _measure(self, event: Measure, t: float) -> None:
-        self._measures[(event.arm, event.contestant, event.level, event.seed), event.metric] = event
+        if self._fits(event):
+            self._measures[(event.arm, event.contestant, event.level, event.seed), event.metric] = event
 
     def _layers_left(self, event: Layers, t: float) -> None:
-        self._layers[event.arm, event.contestant, event.level, event.seed] = event
+        if self._fits(event):
+            self._layers[event.arm, event.contestant, event.level, event.seed] = event
+
+    def _fits(self, event: Metric | Measure | Layers) -> bool:
+        """Whether a measurement is of an arm and a seed of the plan, with possible values; others are counted."""
+        known = event.arm in self._arm_ids and event.seed in self._current("seeds") and event.level >= 0
+        fits = (known or not self._arm_ids) and has_possible_values(event)
+        if not fits:
+            self._changes["skipped_events"] = self._current("skipped_events") + 1
+        return fits
 
     def _checkpoint(self, event: Checkpoint, t: float) -> None:
         self._steps[event.step] = attrs.evolve(self._step(event.step), checkpoint=event.epoch)
