@@ -105,21 +105,19 @@ class Code:
 
     def _text_of(self, symbol: Symbol) -> str:
         module = self._required(symbol[0])
-        return syntax_text([*module.definitions[symbol[1]], *module.others])
+        return "\n".join(map(_text_of_statement, [*module.definitions[symbol[1]], *module.others]))
 
     def _find_references(self, symbol: Symbol) -> Iterator[Symbol]:
         module = self._required(symbol[0])
         yield from self._references_in(symbol[0], [*module.definitions[symbol[1]], *module.others])
 
     def _references_in(self, name: str, nodes: Iterable[ast.AST]) -> Iterator[Symbol]:
-        for root in nodes:
-            for node in ast.walk(root):
-                words = _dotted(node)
-                symbol = self._resolve(name, words) if words else None
-                if symbol is not None:
-                    yield symbol
+        for words in {words for node in nodes for words in _words_in(node)}:
+            symbol = self._resolve(name, words)
+            if symbol is not None:
+                yield symbol
 
-    def _resolve(self, name: str, words: list[str]) -> Symbol | None:
+    def _resolve(self, name: str, words: tuple[str, ...]) -> Symbol | None:
         """The definition in tickdsl that `words` (`a.b.c`) refer to in the module `name`; None if it is none."""
         module = self.module(name)
         if module is None:
@@ -130,7 +128,7 @@ class Code:
         rest = [*([attribute] if attribute else []), *words[1:]]
         while rest and self.module(f"{target}.{rest[0]}") is not None:
             target = f"{target}.{rest.pop(0)}"
-        return self._resolve(target, rest) if target and rest else None
+        return self._resolve(target, tuple(rest)) if target and rest else None
 
     def _required(self, name: str) -> Module:
         module = self.module(name)
@@ -146,33 +144,46 @@ class Code:
         if not file.is_file():
             return None
         text = self._edits[name] if name in self._edits else file.read_text("utf-8")
-        module = Module({}, {}, [])
-        tree = ast.parse(text)
-        for statement in tree.body:
-            names = list(_defined_names(statement))
-            for defined in names:
-                module.definitions.setdefault(defined, []).append(statement)
-            is_docstring = isinstance(statement, ast.Expr) and isinstance(statement.value, ast.Constant)
-            if not names and not is_docstring and not isinstance(statement, (ast.Import, ast.ImportFrom)):
-                module.others.append(statement)
-        for node in ast.walk(tree):  # also those inside functions
-            if isinstance(node, ast.ImportFrom):
-                assert not node.level, f"{name} has a relative import"
-                module.imports.update({a.asname or a.name: (node.module or "", a.name) for a in node.names})
-            elif isinstance(node, ast.Import):
-                for alias in node.names:
-                    target = alias.name if alias.asname else alias.name.partition(".")[0]
-                    module.imports[alias.asname or target] = (target, "")
-        return module
+        return _parse(text)
 
 
-def _dotted(node: ast.AST) -> list[str]:
-    """The words of `a.b.c`; empty for other expressions."""
+@functools.cache
+def _parse(text: str) -> Module:
+    module = Module({}, {}, [])
+    tree = ast.parse(text)
+    for statement in tree.body:
+        names = list(_defined_names(statement))
+        for defined in names:
+            module.definitions.setdefault(defined, []).append(statement)
+        is_docstring = isinstance(statement, ast.Expr) and isinstance(statement.value, ast.Constant)
+        if not names and not is_docstring and not isinstance(statement, (ast.Import, ast.ImportFrom)):
+            module.others.append(statement)
+    for node in ast.walk(tree):  # also those inside functions
+        if isinstance(node, ast.ImportFrom):
+            assert not node.level, "a relative import"
+            module.imports.update({a.asname or a.name: (node.module or "", a.name) for a in node.names})
+        elif isinstance(node, ast.Import):
+            for alias in node.names:
+                target = alias.name if alias.asname else alias.name.partition(".")[0]
+                module.imports[alias.asname or target] = (target, "")
+    return module
+
+
+_text_of_statement = functools.cache(syntax_text)
+
+
+@functools.cache
+def _words_in(root: ast.AST) -> frozenset[tuple[str, ...]]:
+    """The names in a piece of code, with the attributes that are read from them: (`a`, `b`, `c`) for `a.b.c`."""
+    return frozenset(words for node in ast.walk(root) if (words := _dotted(node)))
+
+
+def _dotted(node: ast.AST) -> tuple[str, ...]:
     words: list[str] = []
     while isinstance(node, ast.Attribute):
         words.append(node.attr)
         node = node.value
-    return [node.id, *reversed(words)] if isinstance(node, ast.Name) else []
+    return (node.id, *reversed(words)) if isinstance(node, ast.Name) else ()
 
 
 def _defined_names(statement: ast.stmt) -> Iterator[str]:
