@@ -35,9 +35,13 @@ MODULES = (
 def hostile(tmp_path: Path) -> Path:
     """A folder with a plan and a module of every name; each writes its name into `ran` when it is imported."""
     for name in MODULES:
-        (tmp_path / f"{name}.py").write_text(f"open({str(tmp_path / 'ran')!r}, 'a').write({name!r} + '\\n')\n")
+        add_module(tmp_path, name)
     (tmp_path / "test.plan").write_text(PLAN)
     return tmp_path
+
+
+def add_module(folder: Path, name: str) -> None:
+    (folder / f"{name}.py").write_text(f"open({str(folder / 'ran')!r}, 'a').write({name!r} + '\\n')\n")
 
 
 def imported(folder: Path) -> list[str]:
@@ -88,6 +92,7 @@ def test_in_an_editor(hostile: Path) -> None:
 
 @pytest.mark.slow
 def test_with_workers(hostile: Path) -> None:
+    add_module(hostile, "tickdsl")
     call(hostile, TICKDSL, "run", "test.plan", "--jobs", 2, "--plain")
 
 
@@ -99,6 +104,7 @@ def test_in_one_process(hostile: Path, start: tuple[object, ...]) -> None:
 
 @pytest.mark.slow
 def test_in_the_background(hostile: Path) -> None:
+    add_module(hostile, "tickdsl")
     call(hostile, TICKDSL, "run", "test.plan", "--jobs", 2, "--detach")
     until_ended(hostile)
     assert imported(hostile) == []
@@ -106,6 +112,7 @@ def test_in_the_background(hostile: Path) -> None:
 
 @pytest.mark.slow
 def test_in_the_monitor(hostile: Path) -> None:
+    add_module(hostile, "tickdsl")
     terminal, keyboard = pty.openpty()
     environment = {name: value for name, value in os.environ.items() if name not in ("CI", "COLUMNS", "LINES")}
     monitor = subprocess.Popen(

@@ -106,7 +106,7 @@ def test_a_record_that_cannot_be_read_is_an_error_and_not_damage(
         raise OSError(errno.EIO, os.strerror(errno.EIO))
 
     monkeypatch.setattr(Path, "read_bytes", fail)
-    monkeypatch.setattr("tickdsl.records.reading.time.sleep", lambda seconds: None)
+    monkeypatch.setattr("tickdsl.patient_reads.time.sleep", lambda seconds: None)
     for look in (store.get, store.check, store.__contains__):
         with pytest.raises(TickdslError, match="Input/output error") as caught:
             look(KEY)

@@ -41,7 +41,7 @@ def store(tmp_path: Path) -> Store:
 @pytest.fixture
 def failing(monkeypatch: pytest.MonkeyPatch) -> Callable[[str, int, int], list[str]]:
     """Make the next reads of files of this name fail with an error of the file system."""
-    monkeypatch.setattr("tickdsl.records.reading.time.sleep", lambda seconds: None)
+    monkeypatch.setattr("tickdsl.patient_reads.time.sleep", lambda seconds: None)
 
     def fail(name: str, code: int, times: int) -> list[str]:
         failed: list[str] = []
@@ -171,7 +171,7 @@ def test_reading_needs_no_permission_to_write(store: Store, read_only: None) -> 
     assert not reader.check(KEY)
     assert "damaged (changed or missing: w.bin)" in warnings[0] and "Read-only file system" in warnings[0]
     writes: list[Callable[[], object]] = [
-        reader.prepare_writing, lambda: put(reader, OTHER), lambda: reader.scratch(OTHER), lambda: reader.discard(KEY),
+        reader.prepare_writing, lambda: put(reader, OTHER), lambda: reader.scratch(OTHER),
         lambda: reader.claims.acquire(OTHER),
     ]  # fmt: skip
     for write in writes:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import signal
@@ -310,6 +311,35 @@ os.fsync = fsync
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("failures", [2, 100])
+def test_a_checkpoint_that_cannot_be_read_is_not_given_up(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, failures: int
+) -> None:
+    """An error that passes is not noticed; one that stays is reported, instead of training from the start."""
+    saving = Checkpointer(tmp_path)
+    saving.attach("identity", lambda: {"step": 7})
+    saving.save_now()
+    saving.detach()
+    read, failed = Path.read_bytes, []
+
+    def read_or_fail(path: Path) -> bytes:
+        if path.name == saving.path.name and len(failed) < failures:
+            failed.append(path)
+            raise OSError(errno.ESTALE, os.strerror(errno.ESTALE))
+        return read(path)
+
+    monkeypatch.setattr(Path, "read_bytes", read_or_fail)
+    monkeypatch.setattr("tickdsl.patient_reads.time.sleep", lambda seconds: None)
+    resuming = Checkpointer(tmp_path)
+    resuming.attach("identity", lambda: {"step": 0})
+    if failures < 5:
+        assert resuming.load() == {"step": 7}
+        return
+    with pytest.raises(TickdslError, match="cannot read the checkpoint") as caught:
+        resuming.load()
+    assert os.strerror(errno.ESTALE) in caught.value.message and "remove the file" in (caught.value.hint or "")
+
+
 def test_a_kill_during_a_write_keeps_the_previous_checkpoint(tmp_path: Path) -> None:
     command = [sys.executable, "-c", _SECOND_HANGS + _PROGRAM, str(tmp_path), "0.02"]
     environment = os.environ | {"OMP_NUM_THREADS": "1"}

@@ -13,8 +13,8 @@ from pathlib import Path
 from typing import Any
 
 from tickdsl.errors import TickdslError
+from tickdsl.patient_reads import file_digest, patiently
 from tickdsl.records.files import disk_error, fsync_file
-from tickdsl.records.reading import file_digest, patiently
 
 VERSION = 1
 NAME = "result.json"

@@ -16,6 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from tickdsl.errors import TickdslError
+from tickdsl.patient_reads import patiently
 from tickdsl.training.recipes.recipe import Recipe
 
 FILE = "training.ckpt"
@@ -167,14 +168,19 @@ class Checkpointer:
         return step
 
     def load(self) -> CheckpointState | None:
-        """The state to resume from; None if there is no intact checkpoint of this training."""
+        """The state to resume from; None if there is no intact checkpoint of this training.
+
+        Raises TickdslError if there is one that cannot be read: what it holds may be hours of work.
+        """
         try:
-            content = self.path.read_bytes()
-        except FileNotFoundError:
+            content = patiently(self.path.read_bytes)
+        except (FileNotFoundError, NotADirectoryError):
             return None
         except OSError as error:
-            self._warn_unusable(f"cannot be read ({error.strerror})")
-            return None
+            raise TickdslError(
+                f"cannot read the checkpoint {self.path}: {error.strerror}",
+                "check the disk or the network, then run again; to train from the start instead, remove the file",
+            ) from error
         header, _, payload = content.partition(b"\n")
         fields = header.removeprefix(_MAGIC).split()
         if not header.startswith(_MAGIC) or len(fields) != 2:
