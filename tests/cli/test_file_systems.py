@@ -49,7 +49,6 @@ def test_a_preview_needs_no_permission_to_write(harness: Any, make_read_only: An
     assert list(harness.store.iterdir()) == []
 
 
-@pytest.mark.slow
 def test_a_stored_run_needs_no_permission_to_write_to_the_store(harness: Any, make_read_only: Any) -> None:
     harness.write(PRUNE)
     first = harness.run()
