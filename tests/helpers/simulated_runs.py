@@ -417,7 +417,7 @@ def simulated_processes(world: World) -> Iterator[None]:
         patched.setattr(
             process, "_is_running", lambda pid: pid in world.alive or (pid < _FIRST_PID and is_running(pid))
         )
-        patched.setattr("tickdsl.records.store.fsync_file", lambda path: None)
+        patched.setattr("tickdsl.records.result_record.fsync_file", lambda path: None)
         yield
 
 

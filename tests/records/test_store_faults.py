@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 
 from tickdsl.errors import TickdslError
-from tickdsl.records import Store, digest
+from tickdsl.records import ControlReader, Store, digest, send_request
 from tickdsl.records.process import Process
 from tickdsl.records.result_record import Damaged, read_record
 
@@ -214,3 +214,24 @@ def test_drafts_of_other_hosts_are_removed_when_they_are_old(store: Store) -> No
     os.utime(drafts["new"], (month_ago, month_ago))  # but its file is new
     Store(store.root)
     assert not drafts["old"].exists() and drafts["new"].exists()
+
+
+# -- requests to a run
+
+
+def test_requests_survive_what_else_is_in_their_file(tmp_path: Path, failing: Any) -> None:
+    path = tmp_path / "control.jsonl"
+    odd = [b"[" * 100_000, b'{"id": 1, "command": "stop", "t": 1%s}' % (b"0" * 400), b'{"command": ["stop"]}', b"\x00"]
+    path.write_bytes(b"\n".join(odd))
+    failing("control.jsonl", errno.ESTALE, 2)
+    reader = ControlReader(path, skip_old=False)
+    assert reader.poll() == []
+    request = send_request(path, "pause")
+    assert reader.poll() == [request]
+    with path.open("ab") as file:
+        file.truncate(64 << 20)  # a line without end
+    for _ in range(70):
+        assert reader.poll() == []
+        assert len(reader._partial_line) <= 1 << 20
+    request = send_request(path, "resume")
+    assert reader.poll() == [request]

@@ -10,9 +10,11 @@ from pathlib import Path
 
 import attrs
 
+from tickdsl.patient_reads import patiently
 from tickdsl.records.files import disk_error
 
 COMMANDS = ("stop", "pause", "resume")
+_MAX_BYTES = 1 << 20
 
 
 @attrs.frozen
@@ -57,24 +59,31 @@ class ControlReader:
         self._offset = path.stat().st_size if skip_old and path.exists() else 0
 
     def poll(self) -> list[Request]:
-        """The requests since the last call, without invalid lines. Raises TickdslError if the file cannot be read."""
+        """The requests since the last call, without invalid lines, of at most _MAX_BYTES.
+
+        Raises TickdslError if the file cannot be read.
+        """
         try:
-            with self._path.open("rb") as file:
-                file.seek(self._offset)
-                chunk = file.read()
+            chunk = patiently(self._read)
         except FileNotFoundError:
             return []
         except OSError as error:
-            raise disk_error(error, self._path) from error
+            raise disk_error(error, self._path, "read") from error
         self._offset += len(chunk)
         *lines, self._partial_line = (self._partial_line + chunk).split(b"\n")
+        self._partial_line = self._partial_line[:_MAX_BYTES]  # a longer line is no request
         return [request for line in lines if (request := _parse_request(line)) is not None]
+
+    def _read(self) -> bytes:
+        with self._path.open("rb") as file:
+            file.seek(self._offset)
+            return file.read(_MAX_BYTES)
 
 
 def _parse_request(line: bytes) -> Request | None:
     try:
         content = json.loads(line)
         request = Request(str(content["id"]), content["command"], float(content["t"]))
-    except (ValueError, KeyError, TypeError):
+    except (ValueError, KeyError, TypeError, OverflowError, RecursionError):
         return None
     return request if request.command in COMMANDS else None

@@ -228,7 +228,7 @@ def _last_seq(path: Path) -> int:
 def _seq(line: bytes) -> int | None:
     try:
         content = json.loads(line)
-    except ValueError:
+    except (ValueError, RecursionError):
         return None
     seq = content.get("seq") if isinstance(content, dict) else None
     return seq if isinstance(seq, int) else None
