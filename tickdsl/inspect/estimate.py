@@ -8,12 +8,13 @@ from typing import Any
 import attrs
 import numpy as np
 
-from tickdsl.engine.scheduler.event_builders import epochs
+from tickdsl.engine.scheduler.forecast import epochs
 from tickdsl.plan.steps import Step
 from tickdsl.plan.study import Study
 from tickdsl.records.canonical import canonical_json
 from tickdsl.records.process import host_name
 from tickdsl.records.store import Store
+from tickdsl.training.devices import resolve_device
 
 #: The range of the estimate lies between these quantiles of the earlier trainings.
 _LOW_QUANTILE, _HIGH_QUANTILE = 0.1, 0.9
@@ -37,21 +38,22 @@ class NoEstimate:
     reason: str
 
 
-def estimate_duration(study: Study, remaining: Iterable[str], store: Store | None, jobs: int) -> Estimate | NoEstimate:
-    """Estimate the time of the trainings among the `remaining` steps on this machine.
+def estimate_duration(study: Study, to_run: Iterable[str], store: Store | None, jobs: int) -> Estimate | NoEstimate:
+    """Estimate the time of the trainings among the steps `to_run` on this machine.
 
-    The time per epoch is taken from stored trainings on this host with the same network, data set and batch size.
-    Pruned networks train faster, so the range is as wide as that of those trainings.
+    The time per epoch is taken from stored trainings on this host and the kind of device that a run would use, with the
+    same network, data set and batch size. It is their own time, over all processes that they trained in and without
+    pauses. Pruned networks train faster, so the range is as wide as that of those trainings.
     """
     epochs_by_kind: dict[bytes, float] = {}
     names: dict[bytes, str] = {}
-    for key in remaining:
+    for key in to_run:
         step = study.step(key)
         length = epochs(step)
-        if step.operation != "train" or "prefix_of" in study.graph.nodes[key]:
+        if step.operation != "train":
             continue
         if length is None:
-            return NoEstimate("the length of a recipe is in steps, not in epochs")
+            return NoEstimate("the length of a training is in steps, and the size of its data is not known yet")
         kind = _training_kind(step.parts["args"])
         epochs_by_kind[kind] = epochs_by_kind.get(kind, 0.0) + length
         names[kind] = _training_name(step)
@@ -69,17 +71,18 @@ def estimate_duration(study: Study, remaining: Iterable[str], store: Store | Non
 
 
 def _seconds_per_epoch(store: Store | None, kinds: set[bytes]) -> dict[bytes, list[float]]:
-    """The seconds per epoch of stored trainings of this host, by kind."""
+    """The seconds per epoch of stored trainings of this host and its device, by kind."""
     samples: dict[bytes, list[float]] = {}
-    for key in store.keys() if store is not None else ():
-        result = store.get(key).data if store is not None else {}
-        if result.get("operation") != "train" or result.get("made", {}).get("host") != host_name():
+    device = resolve_device("auto").type
+    for result in store.results("train") if store is not None else ():
+        record, made = result.data, result.data.get("made", {})
+        if made.get("host") != host_name() or str(made.get("device")).partition(":")[0] != device:
             continue
-        parts = result["parts"]
+        parts, seconds = record["parts"], result.metrics.get("train_time", 0.0)
         length = epochs(Step("train", parts["args"], parts["parents"], parts["seed"]))
         kind = _training_kind(parts["args"])
-        if kind in kinds and length and result["seconds"] > 0:
-            samples.setdefault(kind, []).append(result["seconds"] / length)
+        if kind in kinds and length and seconds > 0 and "budget" not in parts["args"]:
+            samples.setdefault(kind, []).append(seconds / length)
     return samples
 
 

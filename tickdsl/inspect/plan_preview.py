@@ -14,7 +14,8 @@ from rich.text import Text
 
 from tickdsl.console import SafeConsole
 from tickdsl.engine.machine.job_limits import default_jobs
-from tickdsl.engine.scheduler.event_builders import epochs, short_step_names
+from tickdsl.engine.scheduler.event_builders import short_step_names
+from tickdsl.engine.scheduler.forecast import epochs, steps_to_run
 from tickdsl.inspect.estimate import Estimate, NoEstimate, estimate_duration
 from tickdsl.inspect.level_forecast import forecast_levels
 from tickdsl.moments import format_brief, format_duration
@@ -59,14 +60,15 @@ def _print_summary(study: Study, stored: set[str], store: Store | None, console:
         f"{plural(study.trainings, 'training')} ({shared} of {study.naive_trainings} {agreeing(shared, 'is')} shared)"
     )
     pending = [key for key in study.graph if key not in stored]
-    epoch_counts = [epochs(study.step(key)) for key in pending if "prefix_of" not in study.graph.nodes[key]]
+    to_run = steps_to_run(study, stored.__contains__)
+    epoch_counts = [epochs(study.step(key)) for key in pending if key in to_run]
     total = sum(length for length in epoch_counts if length is not None)
     console.print(
         f"{len(stored):,} of {plural(len(study.graph), 'result')} stored; "
         f"{format_brief(total)} {'epoch' if total == 1 else 'epochs'} left to train"
     )
     if total:
-        console.print(_estimate_text(estimate_duration(study, pending, store, default_jobs("cpu", study))))
+        console.print(_estimate_text(estimate_duration(study, to_run, store, default_jobs("cpu", study))))
 
 
 def _estimate_text(estimate: Estimate | NoEstimate) -> str:

@@ -50,10 +50,9 @@ def _explain(study: Study, key: str, store: Store, visited: set[str]) -> list[st
 def _nearest_stored(step: Step, store: Store) -> dict[str, Any] | None:
     """The parts of the stored result of the same operation with the fewest differences; None if there is none."""
     best: tuple[int, dict[str, Any]] | None = None
-    for key in store.keys():  # noqa: SIM118 - a store is not a mapping
-        parts = store.get(key).data.get("parts", {})
-        if parts.get("operation") == step.operation:
-            distance = len(differences(step.parts, parts))
-            if best is None or distance < best[0]:
-                best = (distance, parts)
+    for result in store.results(step.operation):
+        parts = result.data.get("parts", {})
+        distance = len(differences(step.parts, parts))
+        if best is None or distance < best[0]:
+            best = (distance, parts)
     return best[1] if best else None

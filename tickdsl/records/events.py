@@ -52,7 +52,11 @@ class ArmInfo:
 
 @attrs.frozen(kw_only=True, field_transformer=_printable_fields)
 class StepInfo:
-    """A step of the resolved plan; `stored` is true if its result was stored before the run."""
+    """A step of the resolved plan; `stored` is true if its result was stored before the run.
+
+    `expected` is true if the run will run the step itself, unless its arm ends early: it is needed and not stored, and
+    is not a rewind point that a training stores on its way.
+    """
 
     id: str
     key: str
@@ -63,6 +67,7 @@ class StepInfo:
     epochs: float | None = None
     parents: tuple[str, ...] = ()
     stored: bool = False
+    expected: bool = True
 
 
 @attrs.frozen(kw_only=True, field_transformer=_printable_fields)
@@ -116,7 +121,8 @@ class PlanResolved(Event):
 
     `within` is the accuracy, as a share in [0, 1], that a ticket may lose against dense and still count as winning.
     `report` are the metrics that the plan requests (empty for the default metrics); `asked` are the measurements of
-    those other than accuracy, which are reported by `measure` events.
+    those other than accuracy, which are reported by `measure` events. `open_ended`: arms can end early, so that only a
+    bound is known of how much is left.
     """
 
     type: ClassVar[str] = "plan.resolved"
@@ -129,6 +135,7 @@ class PlanResolved(Event):
     within: float = 0.0
     report: tuple[str, ...] = ()
     asked: tuple[MeasurementInfo, ...] = ()
+    open_ended: bool = False
 
 
 @attrs.frozen(kw_only=True, field_transformer=_printable_fields)

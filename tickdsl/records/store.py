@@ -116,6 +116,13 @@ class Store:
         for record in self._results.glob(f"*/*/{RESULT}"):
             yield record.parent.name
 
+    def results(self, operation: str) -> Iterator[Result]:
+        """The intact results of an operation, in no particular order; damaged ones are set aside and left out."""
+        for key in self.keys():
+            data = self._load_checked(key, hashes=False)
+            if data is not None and data.get("operation") == operation:
+                yield Result(key, self._result_folder(key), data)
+
     def get(self, key: str) -> Result:
         """The result of `key`, of any generation. Raises KeyError if it is missing or damaged."""
         data = self._load_checked(key, hashes=False)

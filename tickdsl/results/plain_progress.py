@@ -112,9 +112,11 @@ class PlainProgress:
         self._last_reported.clear()
         self._epochs = {step.id: step.epochs for step in event.steps if step.epochs}
         stored = sum(step.stored for step in event.steps)
-        epochs = sum(step.epochs or 0 for step in event.steps if not step.stored)
+        epochs = sum(step.epochs or 0 for step in event.steps if step.expected and not step.stored)
         unit = "epoch" if epochs == 1 else "epochs"
-        text = f"{plural(len(event.steps), 'step')} ({stored} already stored), {format_brief(epochs)} {unit} to train"
+        most = "at most " if event.open_ended and epochs else ""
+        steps = f"{plural(len(event.steps), 'step')} ({stored} already stored)"
+        text = f"{steps}, {most}{format_brief(epochs)} {unit} to train"
         return "\n".join([text, *(f"  note: {note}" for note in event.notes)])
 
     def _progress_line(self, event: StepProgress, t: float) -> str | None:
@@ -164,8 +166,9 @@ class PlainProgress:
         return ", ".join(parts)
 
     def _eta_parts(self) -> list[str]:
-        eta = self._state().eta
-        return [] if eta is None else [f"{format_duration(eta)} left"]
+        state = self._state()
+        most = "at most " if state.open_ended else ""
+        return [] if state.eta is None else [f"{most}{format_duration(state.eta)} left"]
 
     def _print(self, line: str) -> None:
         self._clear()

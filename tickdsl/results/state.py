@@ -62,11 +62,23 @@ class StepState:
     error: str | None = None
 
     @property
+    def planned_epochs(self) -> float:
+        """Epochs of the training; none of a rewind point that another training stores on its way."""
+        return self.info.epochs or 0.0 if self.is_planned or self.status == "stored" else 0.0
+
+    @property
+    def is_planned(self) -> bool:
+        """Whether the run runs this step itself."""
+        return self.info.expected or self.status == "running"
+
+    @property
     def remaining_epochs(self) -> float:
-        """Epochs that remain to be trained."""
-        if self.status not in ("waiting", "running"):
+        """Epochs that remain to be trained. The training's own count may start later than at 0: at a rewind point."""
+        if self.status not in ("waiting", "running") or not self.is_planned:
             return 0.0
-        return max(0.0, (self.info.epochs or 0.0) - (self.epoch or 0.0))
+        if self.epoch is None or self.epochs is None:
+            return self.info.epochs or 0.0
+        return max(0.0, self.epochs - self.epoch)
 
 
 @attrs.frozen
@@ -86,7 +98,7 @@ class RunState:
     `status` is waiting (no event yet), running, pausing, paused, stopping, ok, failed, stopped or interrupted. Times
     are seconds since 1970. `metrics` and `layers` map (arm id, contestant, level, seed) to the accuracy and sizes
     measured there and to the remaining layer sizes; `measures` maps that key and a metric named in `report`
-    to its values; `networks` maps arm ids to the dense networks.
+    to its values; `networks` maps arm ids to the dense networks. `open_ended`: arms can end early.
     """
 
     run: RunStart | None = None
@@ -108,6 +120,7 @@ class RunState:
     networks: Mapping[str, Network] = attrs.field(factory=dict)
     layers: Mapping[MetricKey, Layers] = attrs.field(factory=dict)
     notes: tuple[str, ...] = ()
+    open_ended: bool = False
     warnings: tuple[Warn, ...] = ()
     log: tuple[tuple[float, str], ...] = ()
     resource: Resource | None = None
@@ -133,15 +146,20 @@ class RunState:
 
     @property
     def eta(self) -> float | None:
-        """Estimated seconds until the run ends, counted from the last event; None if unknown."""
+        """Estimated seconds until the run ends, counted from the last event; None if unknown.
+
+        If the plan is `open_ended`, it is an upper bound.
+        """
         if self.status in ENDED_STATUSES or not self.steps:
             return None
         seconds = self.pace.seconds + (
             self.now - self.pace.running_since if self.pace.running_since is not None else 0.0
         )
-        epochs = sum(step.remaining_epochs for step in self.steps.values())
-        if any(step.info.epochs for step in self.steps.values()):
+        left = [step for step in self.steps.values() if step.status in ("waiting", "running") and step.is_planned]
+        lengths_known = all(step.info.epochs is not None for step in left if step.info.operation == "train")
+        if lengths_known and any(step.planned_epochs for step in self.steps.values()):
+            epochs = sum(step.remaining_epochs for step in left)
             done: float = self.pace.epochs
         else:
-            done, epochs = self.pace.steps, sum(step.status in ("waiting", "running") for step in self.steps.values())
+            done, epochs = self.pace.steps, float(len(left))
         return epochs * seconds / done if done > 0 and seconds > 0 else None

@@ -142,6 +142,7 @@ class StateBuilder:
             measurements=event.measurements,
             extra_measurements=event.asked,
             notes=event.notes,
+            open_ended=event.open_ended,
             networks={},
         )
         self._arm_ids = {arm.id for arm in event.arms}
@@ -178,8 +179,7 @@ class StateBuilder:
     def _step_end(self, event: StepEnd, t: float) -> None:
         step = self._step(event.step)
         if event.status == "done" and event.seconds > 0:  # 0 seconds: another step computed this result along the way
-            total_epochs = step.info.epochs or 0.0
-            self._uncounted_epochs += max(0.0, total_epochs - (step.epoch or 0.0))
+            self._uncounted_epochs += step.remaining_epochs
             self._update_pace(steps=1)
         accuracy = event.metrics.get("accuracy", step.accuracy)
         self._steps[event.step] = attrs.evolve(

@@ -132,7 +132,7 @@ def _row(snapshot: Snapshot, arm: ArmInfo, pace: float | None) -> ArmRow:
 
 def _share(steps: list[StepState]) -> float:
     """The share of the epochs that are done; of the steps if there are no epochs."""
-    epochs = sum(step.info.epochs or 0.0 for step in steps)
+    epochs = sum(step.planned_epochs for step in steps)
     if epochs:
         return 1.0 - sum(step.remaining_epochs for step in steps) / epochs
     return sum(step.status in FINISHED_STATUSES for step in steps) / len(steps) if steps else 0.0

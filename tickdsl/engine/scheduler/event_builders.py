@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
+from tickdsl.engine.scheduler.forecast import epochs, steps_to_run
 from tickdsl.metrics.training_metrics import TRAINING_METRICS, training_figures
-from tickdsl.moments import Moment
 from tickdsl.plan.model import MeasurementOptions
 from tickdsl.plan.steps import Step
 from tickdsl.plan.study import Measurement, Study
@@ -26,6 +26,7 @@ def plan_resolved_event(
 ) -> events.PlanResolved:
     """The study as an event; `stored` tells whether the result of a key is stored."""
     names = short_step_names(study)
+    to_run = steps_to_run(study, stored)
     last_level = {arm.id: 0 for arm in study.plan.arms}
     for level in study.levels:
         last_level[level.arm] = max(last_level[level.arm], level.level)
@@ -43,6 +44,7 @@ def plan_resolved_event(
                 epochs=epochs(step),
                 parents=tuple(names[parent] for parent in step.parents.values()),
                 stored=stored(key),
+                expected=key in to_run,
             )
         )
     return events.PlanResolved(
@@ -56,6 +58,7 @@ def plan_resolved_event(
         measurements=tuple(_measurement_info(m, names) for m in study.measurements if not m.report_metric),
         asked=tuple(_measurement_info(m, names) for m in study.measurements if m.report_metric),
         notes=notes,
+        open_ended=bool(study.plan.stops) or any(level.ends is not None for level in study.levels),
         within=float(study.plan.within),
         report=study.plan.metrics,
     )
@@ -135,16 +138,3 @@ def layers_event(m: Measurement, remaining: Mapping[str, Mapping[str, int]]) -> 
 def scalar_metrics(metrics: Mapping[str, Any]) -> dict[str, Any]:
     """The metrics that are numbers, without the history of the training."""
     return {name: value for name, value in metrics.items() if isinstance(value, int | float)}
-
-
-def epochs(step: Step) -> float | None:
-    """The number of epochs of a training; None for other steps, and if the recipe or its budget is not in epochs."""
-    if step.operation != "train" or "budget" in step.args:
-        return None
-    length = Moment.parse(step.args["recipe"]["length"])
-    moments = [Moment.parse(step.args[name]) for name in ("start", "stop") if name in step.args]
-    if any(moment.unit != "ep" for moment in (length, *moments)):
-        return None
-    start = Moment.parse(step.args.get("start", "0ep")).amount
-    stop = Moment.parse(step.args["stop"]).amount if "stop" in step.args else length.amount
-    return float(stop - start)

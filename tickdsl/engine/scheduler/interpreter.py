@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
 import attrs
 
@@ -57,6 +57,7 @@ class Interpreter:
     clock: Callable[[], float] = time.monotonic
     names: dict[str, str] = attrs.field(init=False)
     _failed: dict[str, str] = attrs.field(init=False, factory=dict)
+    _skipped: set[str] = attrs.field(init=False, factory=set)
     _running: RunningSteps = attrs.field(init=False, factory=RunningSteps)
     _reports: WorkerReports = attrs.field(init=False)
     _results: ResultIndex = attrs.field(init=False)
@@ -91,7 +92,7 @@ class Interpreter:
                 self.store.claims.release_all()
             if exit_code is not None:
                 return exit_code
-        self._emit_unused_steps()
+        self._emit_skipped(self.study.graph)
         return STEP_FAILED if self._failed else OK
 
     def stop(self, code: int) -> None:
@@ -141,6 +142,7 @@ class Interpreter:
             for message in workers.poll(_POLL_SECONDS):
                 self.handle_message(message)
             self._emit_measurements()
+            self._emit_skipped(self._scheduler.pop_dropped())
 
     # -- starting steps
 
@@ -259,8 +261,10 @@ class Interpreter:
                 self.emit(event)
         return bool(measured)
 
-    def _emit_unused_steps(self) -> None:
-        """Report the steps that no measurement needed as stored or skipped."""
-        for key in self.study.graph:
-            if key not in self._results and key not in self._failed and not self._results.load(key):
+    def _emit_skipped(self, keys: Iterable[str]) -> None:
+        """Report steps that no measurement needs as stored or skipped; failed ones were reported."""
+        for key in keys:
+            reported = key in self._results or key in self._failed or key in self._skipped
+            if not reported and key not in self._running.keys and not self._results.load(key):
+                self._skipped.add(key)
                 self.emit(events.StepEnd(step=self.names[key], status="skipped"))

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from tickdsl.engine.graph_cache import image_shape_and_classes, model_graph
+from tickdsl.engine.scheduler.forecast import train_size
 from tickdsl.graph.costs import TRACE_BATCH_SIZE, cost
 from tickdsl.graph.structure import Structure
 from tickdsl.moments import Moment
@@ -15,7 +16,7 @@ from tickdsl.plan.model import Data
 from tickdsl.plan.steps import Step
 from tickdsl.plan.study import Study
 from tickdsl.records.canonical import canonical_json
-from tickdsl.training.catalogue import architecture_options, known_size
+from tickdsl.training.catalogue import architecture_options
 from tickdsl.training.recipes.recipe import Recipe, steps_per_epoch
 
 #: The assumed number of training images of a data set of unknown size.
@@ -50,13 +51,11 @@ def step_cost(study: Study, root: Path) -> Callable[[str], float]:
 
 def images_processed(step: Step) -> float:
     """The number of images that a step processes; a forward and backward pass counts as three forward passes."""
-    data = step.args["data"]
-    dataset_size = known_size(data["name"], "train", data["options"]) or _DEFAULT_IMAGES
-    train_size = max(1, dataset_size // data["part"]["parts"]) if data.get("part") else dataset_size
+    images = train_size(step.args["data"]) or _DEFAULT_IMAGES
     if step.operation != "train":
-        return _SCORING_SHARE * train_size
+        return _SCORING_SHARE * images
     recipe = Recipe.from_dict(step.args["recipe"])
-    per_epoch = steps_per_epoch(train_size, recipe.batch)
+    per_epoch = steps_per_epoch(images, recipe.batch)
     total = recipe.steps(per_epoch)
     start, stop = (
         Moment.parse(step.args.get(name, default)).steps(per_epoch, total)

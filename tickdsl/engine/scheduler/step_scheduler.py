@@ -42,7 +42,7 @@ class StepScheduler:
     ) -> None:
         self._study = study
         self._graph = study.graph
-        self._dependencies = {key: _step_dependencies(study, key) for key in study.graph}
+        self._dependencies = {key: step_dependencies(study, key) for key in study.graph}
         self._dependents: dict[str, list[str]] = defaultdict(list)
         for key, dependencies in self._dependencies.items():
             for dependency in dependencies:
@@ -66,6 +66,9 @@ class StepScheduler:
         self._unreachable: set[str] = set()
         self._expected: dict[str, list[Measurement]] = {}
         self._new_measurements: list[Measurement] = []
+        self._last_levels: dict[ArmSeed, int] = {}  # of arms that have ended
+        self._dropped: set[str] = set()
+        self._drop_due = False
         self._undecided: dict[str, list[tuple[ArmSeed, int]]] = defaultdict(list)
         for pair in dict.fromkeys((m.arm, m.seed) for m in study.measurements):
             self._expect_measurements(self._measurements_at[pair, 0, False])
@@ -149,6 +152,7 @@ class StepScheduler:
             if current not in self._unreachable and self._metrics(current) is None:
                 self._unreachable.add(current)
                 stack += self._dependents[current]
+        self._drop_due = True
         self._needed.clear()
         self._ready_heap.clear()
         self._exclusive_heap.clear()
@@ -159,6 +163,30 @@ class StepScheduler:
         """The measurements of confirmed levels that were completed since the last call."""
         measurements, self._new_measurements = self._new_measurements, []
         return measurements
+
+    def pop_dropped(self) -> list[str]:
+        """The steps without a result that have become superfluous or impossible since the last call.
+
+        They belong to levels after the end of their arm, or depend on a step that failed.
+        """
+        if not self._drop_due:
+            return []
+        self._drop_due = False
+        possible: set[str] = set()
+        stack = [m.step for m in self._study.measurements if self._can_be_measured(m)]
+        while stack:
+            key = stack.pop()
+            if key not in possible:
+                possible.add(key)
+                stack += self._dependencies[key]
+        dropped = [key for key in self._graph if key not in possible and key not in self._dropped]
+        self._dropped.update(dropped)
+        return [key for key in dropped if self._metrics(key) is None]
+
+    def _can_be_measured(self, m: Measurement) -> bool:
+        last = self._last_levels.get((m.arm, m.seed))
+        in_time = last is None or m.level == last or (m.level < last and not m.final_only)
+        return in_time and m.step not in self._unreachable
 
     # -- levels
 
@@ -176,6 +204,8 @@ class StepScheduler:
             self._undecided[ends].append((pair, index))
             self._require(ends)  # it may be missing although what was made from it is stored
         elif ends:
+            self._last_levels[pair] = levels[index].level
+            self._drop_due |= index < len(levels) - 1
             self._expect_measurements(self._measurements_at[pair, levels[index].level, True])
         else:
             self._confirm_level(pair, index + 1)
@@ -241,7 +271,7 @@ class StepScheduler:
         return self._graph.nodes[key].get("prefix_of") in self._needed
 
 
-def _step_dependencies(study: Study, key: str) -> tuple[str, ...]:
+def step_dependencies(study: Study, key: str) -> tuple[str, ...]:
     """The parents of a step, and the structures of the weights that it slices or distills from."""
     parents = study.step(key).parents
     weight_sources = [parents[role] for role in ("weights", "teacher", "head") if role in parents]
