@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import sys
 from pathlib import Path
 
 from tickdsl.cli.arguments import Verbs, add_only_option, add_plan_options, add_store_option, add_verb
@@ -56,7 +57,7 @@ def show_plan(arguments: argparse.Namespace) -> int:
     from tickdsl.records.store import Store
 
     study = prepare_study(plan, arguments.data)
-    store = Store(arguments.store) if arguments.store.is_dir() else None  # a preview must not create a store
+    store = Store(arguments.store, _warn) if arguments.store.is_dir() else None  # a preview must not create a store
     if getattr(arguments, "why", None):
         echo(explain_rerun(study, arguments.why, store))
     elif getattr(arguments, "json", False):
@@ -64,3 +65,7 @@ def show_plan(arguments: argparse.Namespace) -> int:
     else:
         print_preview(study, store, arguments.data, every_step=getattr(arguments, "steps", False))
     return OK
+
+
+def _warn(message: str) -> None:
+    print(f"tickdsl: {message}", file=sys.stderr)
