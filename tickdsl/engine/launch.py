@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import platform
+import shlex
 import signal
 import socket
 import threading
@@ -131,6 +132,7 @@ def launch(
             store,
             emit,
             control,
+            pause_note=f"which is paused; continue it with `tickdsl resume {shlex.quote(str(paths.folder.resolve()))}`",
             step_cost=step_cost(study, options.data),
             stack=settings.stack or default_stack(device.type),
         )

@@ -1,6 +1,7 @@
 """Claims on steps, so that two runs with the same store do not compute the same step.
 
-    ROOT/KEY/PROCESS/    the process works on the step with this key
+    ROOT/KEY/PROCESS/        the process works on the step with this key
+    ROOT/KEY/PROCESS/note    what others should know about it, e.g. that it is paused
 
 A claim saves work but is not a lock: results stay valid even if two processes compute the same one. A claim expires
 when its process has died, or when that has not renewed any of its claims for a while (on another host, or if its
@@ -22,6 +23,7 @@ from tickdsl.records.process import Process
 
 #: Runs renew their claims every few seconds; on network file systems others see that up to a minute later.
 _EXPIRY_SECONDS = 180.0
+_NOTE, _MAX_NOTE = "note", 1000
 
 
 class Claims:
@@ -46,7 +48,7 @@ class Claims:
                 if holder == Process.current().token:
                     break
                 if holder is not None and not self._has_expired(holder):
-                    return _describe_holder(holder)
+                    return _describe_holder(holder, path)
                 self._remove(path, holder)
         except OSError as error:
             raise disk_error(error, path) from error
@@ -64,6 +66,13 @@ class Claims:
         """Give up all claims of this process."""
         for key in tuple(self._held):
             self.release(key)
+
+    def set_note(self, note: str) -> None:
+        """Tell others something about the process of the claims that are held now; an empty note takes it back."""
+        for key in tuple(self._held):
+            path = self._root / key / Process.current().token / _NOTE
+            with contextlib.suppress(OSError):  # another process has taken it over, or the disk is full
+                path.write_text(note, encoding="utf-8") if note else path.unlink(missing_ok=True)
 
     def renew(self) -> None:
         """Renew all claims of this process. Thread-safe."""
@@ -131,6 +140,12 @@ def _holder(path: Path) -> str | None:
     return next((folder.name for folder in subfolders(path)), None)
 
 
-def _describe_holder(holder: str) -> str:
+def _describe_holder(holder: str, path: Path) -> str:
     process = Process.from_token(holder)
-    return f"process {process.pid} on {process.host}" if process is not None else "another run"
+    description = f"process {process.pid} on {process.host}" if process is not None else "another run"
+    try:
+        with (path / holder / _NOTE).open(encoding="utf-8", errors="replace") as file:
+            note = file.read(_MAX_NOTE)
+    except OSError:  # it has none
+        return description
+    return f"{description}, {note}" if note else description

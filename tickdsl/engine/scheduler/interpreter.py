@@ -45,7 +45,8 @@ class Interpreter:
     """One run of a study.
 
     `step_cost` estimates the cost of a step by its key, in any unit. `stack` is the number of trainings of equal shape
-    that a worker may get together. `clock` returns seconds, for how often other runs are looked at.
+    that a worker may get together. `pause_note` tells other runs that wait for a result of this one how to continue it
+    while it is paused. `clock` returns seconds, for how often other runs are looked at.
     """
 
     study: Study
@@ -54,6 +55,7 @@ class Interpreter:
     control: ControlReader
     step_cost: Callable[[str], float] = lambda key: 1.0
     stack: int = 1
+    pause_note: str = "which is paused"
     clock: Callable[[], float] = time.monotonic
     names: dict[str, str] = attrs.field(init=False)
     _failed: dict[str, str] = attrs.field(init=False, factory=dict)
@@ -71,7 +73,7 @@ class Interpreter:
         self._results = ResultIndex(self.store, self.emit, self.names)
         self._reports = WorkerReports(self.emit, self.names)
         self._peers = PeerRuns(self.store, self._log_held, self.clock)
-        self._run_control = RunControl(self.control, self.emit, self._running.keys)
+        self._run_control = RunControl(self.control, self.emit, self._running.keys, self._note_pause)
 
     @property
     def failures(self) -> dict[str, str]:
@@ -191,6 +193,9 @@ class Interpreter:
             for point in self.study.graph.nodes[key]["prefixes"].values():
                 if point not in self._results and self._results.load(point):
                     self._scheduler.finish(point)
+
+    def _note_pause(self, paused: bool) -> None:
+        self.store.claims.set_note(self.pause_note if paused else "")
 
     def _log_held(self, key: str, holder: str) -> None:
         self.emit(events.Log(message=f"{self.names[key]}: waiting for its result from another run ({holder})"))

@@ -13,8 +13,8 @@ _POLL_SECONDS = 0.5
 class PeerRuns:
     """The steps (`keys`) that other runs are running.
 
-    `on_held` is called once per step with its key and a description of the process that runs it. `clock` returns
-    seconds.
+    `on_held` is called with the key of a step and a description of the process that runs it, once and whenever the
+    description changes: that process may be paused. `clock` returns seconds.
     """
 
     def __init__(
@@ -23,7 +23,7 @@ class PeerRuns:
         self._store = store
         self._on_held = on_held
         self._clock = clock
-        self._announced: set[str] = set()
+        self._announced: dict[str, str] = {}
         self._last_poll = float("-inf")
         self.keys: set[str] = set()
 
@@ -33,9 +33,7 @@ class PeerRuns:
         if holder is None:
             return False
         self.keys.add(key)
-        if key not in self._announced:
-            self._announced.add(key)
-            self._on_held(key, holder)
+        self._announce(key, holder)
         return True
 
     def poll_due(self) -> bool:
@@ -48,6 +46,17 @@ class PeerRuns:
 
     def pop_released(self) -> list[str]:
         """The steps that no other run holds any more: they are done, or were given up, or their run has died."""
-        released = [key for key in self.keys if key in self._store or self._store.claims.acquire(key) is None]
+        released = [key for key in self.keys if key in self._store or not self._is_held(key)]
         self.keys.difference_update(released)
         return released
+
+    def _is_held(self, key: str) -> bool:
+        holder = self._store.claims.acquire(key)
+        if holder is not None:
+            self._announce(key, holder)
+        return holder is not None
+
+    def _announce(self, key: str, holder: str) -> None:
+        if self._announced.get(key) != holder:
+            self._announced[key] = holder
+            self._on_held(key, holder)

@@ -17,13 +17,14 @@ from tickdsl.records.control import ControlReader, Request
 class RunControl:
     """The state of a run: running, pausing, paused or stopping.
 
-    `running` are the keys of the steps that workers are running; the interpreter keeps it up to date. `workers` is None
-    until they are started.
+    `running` are the keys of the steps that workers are running; the interpreter keeps it up to date. `on_paused` is
+    called when the run is paused, and when it is not any more. `workers` is None until they are started.
     """
 
     requests: ControlReader
     emit: Callable[[events.Event], None]
     running: set[str]
+    on_paused: Callable[[bool], None] = lambda paused: None
     workers: WorkerGroup | None = None
     exit_code: int | None = attrs.field(init=False, default=None)
     _stop_sent: bool = attrs.field(init=False, default=False)
@@ -102,4 +103,5 @@ class RunControl:
             self.workers.set_command(command)
 
     def _acknowledge(self, request: Request, state: str) -> None:
+        self.on_paused(state == "paused")
         self.emit(events.ControlAck(id=request.id, command=request.command, state=state))
