@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from tickdsl.records import Process
-from tickdsl.results.liveness import effective_status
+from tickdsl.results.liveness import GrowthWatch, effective_status
 from tickdsl.results.standings import compute_standings
 from tickdsl.results.state import ENDED_STATUSES
 
@@ -19,6 +19,8 @@ class SnapshotBuilder:
         self._feed = feed
         self._engine = engine
         self._has_engine = has_engine
+        self._now = 0.0
+        self._growth, self._events_seen = GrowthWatch(clock=lambda: self._now), 0
         self._plan_version, self._outline = -1, StepOutline({}, {}, {})
         self._metrics_version = -1
         self._standings = compute_standings(feed.state)
@@ -27,15 +29,21 @@ class SnapshotBuilder:
     def status(self, now: float) -> str:
         """The effective status of the run. While events are still being read, the engine is not checked."""
         state = self._feed.state
+        self._now = now
+        if self._events_seen != self._feed.event_count:
+            self._events_seen = self._feed.event_count
+            self._growth.grew()
         if not self._has_engine or self._feed.behind or state.status in ENDED_STATUSES:
             return state.status
-        return effective_status(state, now, self._engine)
+        return effective_status(state, self._growth.silence, self._engine)
 
     def snapshot(self, now: float, filter_text: str) -> Snapshot:
         """A snapshot of the feed at `now` (seconds since 1970), with the filter `filter_text`."""
         feed, state = self._feed, self._feed.state
         if self._plan_version != feed.plan_version or (state.steps.keys() - self._outline.seeds.keys()):
-            self._plan_version, self._outline = feed.plan_version, build_outline(state)
+            self._now = 0.0
+        self._growth, self._events_seen = GrowthWatch(clock=lambda: self._now), 0
+        self._plan_version, self._outline = feed.plan_version, build_outline(state)
         if self._metrics_version != feed.metrics_version:
             self._metrics_version, self._standings = feed.metrics_version, compute_standings(state)
             self._rounds = group_by_contestant(self._standings)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import shlex
 import sys
-import time
 from typing import TYPE_CHECKING
 
 from tickdsl.cli.engine import engine_process, log_tail, wait_for_end
@@ -16,26 +15,31 @@ if TYPE_CHECKING:
 
 _RESUMABLE_STATUSES = ("stopped", "interrupted")
 _CRASH_EXIT = 3
+STREAM_ENDED = "tickdsl: the stream of events ended, but not the run; watch it again to see how it goes on"
 
 
-def report_ending(state: RunState, paths: RunPaths | None) -> int:
+def report_ending(state: RunState, paths: RunPaths | None, status: str | None = None) -> int:
     """Print how a run ended, or that it still goes on, and return its exit code (0 if it still goes on).
 
-    `paths` is None for a run whose folder is not here.
+    `paths` is None for a run whose folder is not here, and whose stream of events has ended; this is an error if the
+    run has not. `status` is the effective status, if the caller knows it.
     """
-    from tickdsl.results.liveness import effective_status
+    from tickdsl.results.liveness import effective_status, file_age
     from tickdsl.results.state import ENDED_STATUSES
 
     engine = None if paths is None else engine_process(paths)
-    status = effective_status(state, time.time(), engine)
+    if status is None:
+        status = state.status if paths is None else effective_status(state, file_age(paths.events), engine)
     if status.endswith("crashed"):
         echo("tickdsl: the engine crashed; run the same `tickdsl run` command to continue", file=sys.stderr)
         if paths is not None and (printed := log_tail(paths)):
             echo(printed, file=sys.stderr)
         return _CRASH_EXIT
     if state.status not in ENDED_STATUSES:
-        if paths is not None:
-            echo(reattach_hint(paths), file=sys.stderr)
+        if paths is None:
+            echo(STREAM_ENDED, file=sys.stderr)
+            return USAGE
+        echo(reattach_hint(paths), file=sys.stderr)
         return OK
     wait_for_end(engine)
     if state.metrics:

@@ -49,14 +49,14 @@ def add(verbs: Verbs) -> None:
 
 
 def _send_command(arguments: argparse.Namespace) -> int:
-    from tickdsl.results.liveness import effective_status
+    from tickdsl.results.liveness import effective_status, file_age
     from tickdsl.results.state import ENDED_STATUSES
     from tickdsl.results.state_builder import build_state
 
     paths = find_run(arguments.out, arguments.run)
     reader = EventReader(paths.events)
     state = build_state(reader.poll())
-    status = effective_status(state, time.time(), engine_process(paths))
+    status = effective_status(state, file_age(paths.events), engine_process(paths))
     if status in ENDED_STATUSES or status == "crashed":
         ending = "has crashed" if status == "crashed" else f"has ended ({status})"
         raise TickdslError(

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import time
 from collections.abc import Sequence
 
 import attrs
@@ -63,14 +62,14 @@ def _ls(arguments: argparse.Namespace) -> int:
 
 
 def _row(paths: RunPaths) -> Row:
-    from tickdsl.results.liveness import effective_status
+    from tickdsl.results.liveness import effective_status, file_age
     from tickdsl.results.state_builder import build_state
 
     state = build_state(read_events(paths.events) if paths.events.exists() else ())
     return Row(
         run=paths.folder.name,
         plan=state.run.plan if state.run is not None else paths.folder.name.rsplit("-", 3)[0],
-        status=effective_status(state, time.time(), engine_process(paths)),
+        status=effective_status(state, file_age(paths.events), engine_process(paths)),
         steps=(state.finished_steps, len(state.steps)),
         started=state.started,
         elapsed=state.elapsed,

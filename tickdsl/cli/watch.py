@@ -9,11 +9,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
 from tickdsl.cli.arguments import Verbs, add_run_argument, add_verb
-from tickdsl.cli.closing import reattach_hint, report_ending
+from tickdsl.cli.closing import STREAM_ENDED, reattach_hint, report_ending
 from tickdsl.cli.engine import engine_process
 from tickdsl.cli.event_stream import open_event_stream
 from tickdsl.cli.monitor import add_display_options, show_monitor
-from tickdsl.cli.output import OK, echo, ignore_closed_output
+from tickdsl.cli.output import OK, USAGE, echo, ignore_closed_output
 from tickdsl.cli.terminal import wants_monitor
 from tickdsl.records.event_log import EventReader
 from tickdsl.records.paths import RunPaths, find_run
@@ -72,6 +72,9 @@ def _watch_remote(arguments: argparse.Namespace) -> int:
         from tickdsl.tui import watch
 
         code: int = watch(source, control=None, folder=None, plan_text=None)
+        if source.ended and not source.run_ended:
+            echo(STREAM_ENDED, file=sys.stderr)
+            return code or USAGE
         return code
     finally:
         if process is not None:
@@ -80,23 +83,28 @@ def _watch_remote(arguments: argparse.Namespace) -> int:
 
 def _follow(source: EventSource, paths: RunPaths | None) -> int:
     """Print the events of a run as lines until it ends."""
-    from tickdsl.results.liveness import effective_status
+    from tickdsl.results.liveness import GrowthWatch, effective_status, file_age
     from tickdsl.results.plain_progress import PlainProgress
     from tickdsl.results.state import ENDED_STATUSES
     from tickdsl.results.state_builder import StateBuilder
 
     progress, builder = PlainProgress(sys.stderr), StateBuilder()
     engine = None if paths is None else engine_process(paths)
+    growth = GrowthWatch(0.0 if paths is None else file_age(paths.events))
     try:
         while True:
             records = source.poll()
+            if records:
+                growth.grew()
             for record in records:
                 builder.add(record)
                 with ignore_closed_output():
                     progress.show(record)
             if builder.state.status in ENDED_STATUSES or getattr(source, "ended", False):
+                status = builder.state.status
                 break
-            if not records and effective_status(builder.state, time.time(), engine).endswith("crashed"):
+            status = effective_status(builder.state, growth.silence, engine)
+            if not records and status.endswith("crashed"):
                 break
             if not records:
                 time.sleep(_POLL_SECONDS)
@@ -104,4 +112,4 @@ def _follow(source: EventSource, paths: RunPaths | None) -> int:
         if paths is not None:
             echo(f"\n{reattach_hint(paths)}", file=sys.stderr)
         return OK
-    return report_ending(builder.state, paths)
+    return report_ending(builder.state, paths, status)

@@ -8,6 +8,7 @@ from typing import IO
 
 from tickdsl.records.event_decode import EventRecord
 from tickdsl.records.event_log import EventDecoder
+from tickdsl.records.events import RunEnd, RunStart
 
 _CHUNK_BYTES = 1 << 18
 _MAX_CHUNKS = 64  # unread chunks; a writer that is further ahead blocks
@@ -20,13 +21,18 @@ class PipeReader:
         self._stream = stream
         self._decoder = EventDecoder()
         self._chunks: queue.Queue[bytes] = queue.Queue(_MAX_CHUNKS)
-        self._ended = False
+        self._ended = self._run_ended = False
         threading.Thread(target=self._read_stream, name="pipe", daemon=True).start()
 
     @property
     def ended(self) -> bool:
         """Whether the stream has ended and `poll` has returned all of its events."""
         return self._ended
+
+    @property
+    def run_ended(self) -> bool:
+        """Whether the end of the run was among the events so far."""
+        return self._run_ended
 
     @property
     def damaged(self) -> int:
@@ -46,6 +52,9 @@ class PipeReader:
                 self._ended = True
             size += len(chunk)
             records += self._decoder.feed(chunk)
+        for record in records:
+            if isinstance(record.event, RunStart | RunEnd):
+                self._run_ended = isinstance(record.event, RunEnd)
         return records
 
     def _read_stream(self) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Sequence
 
 import attrs
@@ -11,7 +10,7 @@ from tickdsl.errors import TickdslError
 from tickdsl.printable import printable
 from tickdsl.records.event_log import read_events
 from tickdsl.records.paths import RunPaths
-from tickdsl.results.liveness import effective_status
+from tickdsl.results.liveness import effective_status, file_age
 from tickdsl.results.state import RunState
 from tickdsl.results.state_builder import build_state
 
@@ -49,7 +48,7 @@ def source_from_state(state: RunState, paths: RunPaths) -> ReportSource:
         plan = printable(paths.plan.read_text(encoding="utf-8", errors="replace"))
     except OSError:
         plan = ""  # a partly copied folder may lack the plan
-    return ReportSource(state, plan, effective_status(state, time.time()))
+    return ReportSource(state, plan, effective_status(state, file_age(paths.events)))
 
 
 def with_short_names(sources: Sequence[ReportSource]) -> list[ReportSource]:
