@@ -6,7 +6,8 @@ from pathlib import Path
 import pytest
 
 from tickdsl.errors import TickdslError
-from tickdsl.records import ControlReader, find_run, list_runs, new_run, send_request
+from tickdsl.records import ControlReader, EventWriter, find_run, list_runs, new_run, send_request
+from tickdsl.records.events import Log
 
 NOW = datetime.datetime(2026, 1, 2, 3, 4, 5)
 
@@ -81,3 +82,18 @@ def test_requests_arrive_once_and_old_ones_never(tmp_path: Path) -> None:
         "resume",
         "stop",
     ]
+
+
+def test_runs_are_sorted_by_their_start_and_not_by_the_time_in_their_name(tmp_path: Path) -> None:
+    """When summer time ends, an hour is there twice."""
+    early, late, not_started = (
+        new_run(tmp_path, "a", datetime.datetime(2026, 10, 25, 2, minute), token=f"000{minute % 10}")
+        for minute in (45, 15, 50)
+    )
+    for paths, t in ((early, 1_792_890_000.0), (late, 1_792_891_800.0)):
+        with EventWriter(paths.events, clock=lambda t=t: t) as writer:  # type: ignore[misc]
+            writer.write(Log(message='"t": 5'))
+    in_order = list_runs(tmp_path)
+    assert in_order.index(early) < in_order.index(late)
+    not_started.events.write_text("no event\n")
+    assert len(list_runs(tmp_path)) == 3

@@ -1,7 +1,7 @@
 """Formatted numbers keep their value."""
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from tickdsl.results import formatting
@@ -52,3 +52,13 @@ def test_missing_values_are_a_dash() -> None:
 )
 def test_times_have_two_digits_and_more_from_a_minute_on(seconds: float, expected: str) -> None:
     assert formatting.training_time(seconds) == expected
+
+
+@settings(deadline=None)
+@given(st.floats(0.99, 1.0), st.integers(0, 2))
+@example(0.9997, 1)
+@example(1 - 1e-9, 0)
+def test_a_share_of_less_than_all_is_never_formatted_as_all(share: float, digits: int) -> None:
+    number = float(formatting.percent(share, digits).removesuffix("%"))
+    assert (number == 100) == (share == 1)
+    assert number == pytest.approx(100 * share, abs=0.5 * 10**-digits + 1e-4)

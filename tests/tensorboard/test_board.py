@@ -6,6 +6,7 @@ from collections import defaultdict
 from collections.abc import Iterable
 from pathlib import Path
 
+import attrs
 from hypothesis import given
 from hypothesis import strategies as st
 from tensorboardX.proto.event_pb2 import Event
@@ -15,6 +16,7 @@ from tickdsl.records import events as e
 from tickdsl.tensorboard import TensorBoardWriter
 from tickdsl.tensorboard.event_file import folder_name
 from tickdsl.tensorboard.reorder_buffer import ReorderBuffer
+from tickdsl.tensorboard.tag_layout import TagLayout
 
 
 def plan(*arms: str, levels: int = 3, epochs: float = 4.0) -> e.PlanResolved:
@@ -102,6 +104,19 @@ def test_arms_whose_names_become_equal_have_folders_of_their_own(tmp_path: Path)
     steps_by_tag = write(tmp_path, plan("a[x=1/2]", "a[x=1:2]"), measured("a[x=1/2]", 0), measured("a[x=1:2]", 0))
     assert len(steps_by_tag) == 2
     assert all(tags["round/accuracy"] == [0] for tags in steps_by_tag.values())
+
+
+def test_twins_have_tags_of_their_own() -> None:
+    """Trainings that only prepare others, of one arm, round and label, e.g. of the two ends of a barrier."""
+    resolved = plan("a")
+    twins = tuple(
+        e.StepInfo(id=f"twin{n}", key=f"k{n}", operation="train", label="twin", arms=("a",), seed=1, epochs=4.0)
+        for n in range(3)
+    )
+    layout = TagLayout(attrs.evolve(resolved, steps=(*resolved.steps, *twins)))
+    tags = [(curve.series, curve.tag("accuracy")) for curves in layout.training_curves.values() for curve in curves]
+    assert len(set(tags)) == len(tags)
+    assert {tag.partition("/")[0] for _, tag in tags} > {"twin", "twin-2", "twin-3"}
 
 
 @given(st.permutations(range(6)), st.sets(st.integers(0, 5)))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import sys
 from collections.abc import Sequence
 
 import attrs
@@ -11,13 +12,14 @@ import attrs
 from tickdsl.cli.arguments import Verbs, add_out_option, add_verb, positive_int
 from tickdsl.cli.engine import engine_process
 from tickdsl.cli.output import OK, echo
+from tickdsl.errors import TickdslError
 from tickdsl.records.event_log import read_events
 from tickdsl.records.paths import RunPaths, list_runs
 
 
 @attrs.frozen
 class Row:
-    """One run: `status` from `effective_status`, times in seconds, `steps` as (finished, total)."""
+    """One run: `status` from `effective_status`, or "unreadable"; times in seconds, `steps` as (finished, total)."""
 
     run: str
     plan: str
@@ -65,7 +67,11 @@ def _row(paths: RunPaths) -> Row:
     from tickdsl.results.liveness import effective_status, file_age
     from tickdsl.results.state_builder import build_state
 
-    state = build_state(read_events(paths.events) if paths.events.exists() else ())
+    try:
+        state = build_state(read_events(paths.events) if paths.events.exists() else ())
+    except TickdslError as error:
+        echo(f"tickdsl: {error}", file=sys.stderr)
+        return Row(paths.folder.name, paths.folder.name.rsplit("-", 3)[0], "unreadable", (0, 0), None, 0.0, None)
     return Row(
         run=paths.folder.name,
         plan=state.run.plan if state.run is not None else paths.folder.name.rsplit("-", 3)[0],

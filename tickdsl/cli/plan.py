@@ -68,4 +68,4 @@ def show_plan(arguments: argparse.Namespace) -> int:
 
 
 def _warn(message: str) -> None:
-    print(f"tickdsl: {message}", file=sys.stderr)
+    echo(f"tickdsl: {message}", file=sys.stderr)

@@ -25,12 +25,12 @@ from tickdsl.engine.machine.heartbeat import heartbeat
 from tickdsl.engine.machine.job_limits import default_jobs, default_stack, threads_per_job
 from tickdsl.engine.prepare_study import prepare_study
 from tickdsl.engine.scheduler.event_builders import plan_resolved_event
-from tickdsl.engine.scheduler.exit_codes import INTERRUPTED, OK, STEP_FAILED, STOPPED
+from tickdsl.engine.scheduler.exit_codes import CANNOT_RUN, CRASHED, INTERRUPTED, OK, STEP_FAILED, STOPPED
 from tickdsl.engine.scheduler.interpreter import Interpreter
 from tickdsl.engine.scheduler.step_cost import step_cost
 from tickdsl.engine.steps.settings import Settings
 from tickdsl.engine.workers.in_process import InProcessWorker
-from tickdsl.engine.workers.processes import WorkerPool
+from tickdsl.engine.workers.processes import ENDING_SIGNALS, WorkerPool
 from tickdsl.engine.workers.worker_group import WorkerGroup
 from tickdsl.errors import TickdslError
 from tickdsl.plan.model import Plan, as_json
@@ -48,7 +48,9 @@ from tickdsl.records.process import Process
 from tickdsl.records.store import Store
 from tickdsl.training.devices import resolve_device
 
-_STATUS = {OK: "ok", STEP_FAILED: "failed", STOPPED: "stopped", INTERRUPTED: "interrupted"}
+_STATUS = {OK: "ok", STOPPED: "stopped", INTERRUPTED: "interrupted"}  # with all other codes, it failed
+#: Threads that launch runs in one process take turns: torch's random state, threads and layouts are the process's.
+_TURN = threading.RLock()
 
 
 @attrs.frozen
@@ -90,8 +92,17 @@ def launch(
 ) -> FinishedRun:
     """Run a plan; `text` is its source, `listen` receives every event when it is written.
 
+    Of several threads that call this, one runs at a time.
+
     Raises TickdslError before the first step if the data, the device, the store or the output folder cannot be used.
     """
+    with _TURN:
+        return _launch(plan, text, options, listen, notes)
+
+
+def _launch(
+    plan: Plan, text: str, options: LaunchOptions, listen: Callable[[EventRecord], None], notes: tuple[str, ...]
+) -> FinishedRun:
     device = resolve_device(options.device)
     study = prepare_study(plan, options.data, device)
     warnings: list[str] = []
@@ -161,14 +172,20 @@ def launch(
         except KeyboardInterrupt:
             exit_code, message = INTERRUPTED, "interrupted"
         except TickdslError as error:
-            message = error.message
+            exit_code, message = CANNOT_RUN, error.message
+            raise
+        except Exception as error:
+            exit_code, message = CRASHED, f"{type(error).__name__}: {error}"
             raise
         finally:
             if generation is not None:
                 generation.leave()
             emit(
                 events.RunEnd(
-                    status=_STATUS[exit_code], seconds=time.monotonic() - start_time, exit=exit_code, message=message
+                    status=_STATUS.get(exit_code, "failed"),
+                    seconds=time.monotonic() - start_time,
+                    exit=exit_code,
+                    message=message,
                 )
             )
     return FinishedRun(paths, exit_code, interpreter.failures)
@@ -210,14 +227,18 @@ def _run_start(plan: Plan, paths: RunPaths, options: LaunchOptions, jobs: int, d
 
 @contextmanager
 def _signals_handled(interpreter: Interpreter) -> Iterator[None]:
-    """End the run at the next safe point on the first Ctrl-C or SIGTERM, and at once on the second."""
+    """End the run at the next safe point on the first Ctrl-C, SIGTERM or SIGHUP, and at once on the second.
+
+    SIGHUP (the terminal was closed) stays ignored under `nohup`.
+    """
 
     def on_signal(number: int, frame: FrameType | None) -> None:
         signal.signal(number, signal.default_int_handler)
         interpreter.stop(INTERRUPTED if number == signal.SIGINT else STOPPED)
 
     try:
-        previous = {number: signal.signal(number, on_signal) for number in (signal.SIGINT, signal.SIGTERM)}
+        handled = [number for number in ENDING_SIGNALS if signal.getsignal(number) is not signal.SIG_IGN]
+        previous = {number: signal.signal(number, on_signal) for number in handled}
     except ValueError:  # not the main thread: signals are the caller's business
         yield
         return

@@ -249,7 +249,10 @@ class ArmLowering:
         """The trained weights of a state; without a pending training, its evaluation as it is."""
         if state.pending is None:
             roles = step_parents(weights=state.weights, structure=state.structure)
-            return self._steps.add("evaluate", self._steps.network_args(state.part), roles, "evaluate")
+            args = self._steps.network_args(state.part)
+            if (precision := self._arm.recipe.get("precision", "fp32")) != "fp32":
+                args["precision"] = precision
+            return self._steps.add("evaluate", args, roles, "evaluate")
         return self._steps.train(state.weights, state.structure, state.part, state.pending)
 
     # -- levels

@@ -72,7 +72,7 @@ def _network_parents(trained_key: str, trained: Step) -> dict[str, str]:
 def _network_args(trained: Step) -> dict[str, Any]:
     """The arguments that identify a network, its data and its precision."""
     args = {"model": trained.args["model"], "data": trained.args["data"]}
-    if (precision := trained.args.get("recipe", {}).get("precision", "fp32")) != "fp32":
+    if (precision := trained.args.get("recipe", trained.args).get("precision", "fp32")) != "fp32":
         args["precision"] = precision
     return args
 

@@ -143,7 +143,22 @@ def list_runs(out: Path) -> list[RunPaths]:
         folders = [path for path in Path(out).iterdir() if _RUN_FOLDER.fullmatch(path.name) and path.is_dir()]
     except OSError:
         return []
-    return [RunPaths(path) for path in sorted(folders, key=lambda path: path.name.rsplit("-", 3)[1:])]
+    return [RunPaths(path) for path in sorted(folders, key=lambda path: (_started_at(path), path.name))]
+
+
+def _started_at(folder: Path) -> float:
+    """When a run started, in seconds since 1970.
+
+    The time in the name of its folder is the local time, which a change of the clock can repeat.
+    """
+    with contextlib.suppress(OSError), RunPaths(folder).events.open("rb") as file:
+        first = re.search(rb'"t": ?(\d{1,11}(?:\.\d+)?)\b', file.read(4096).partition(b"\n")[0])
+        if first is not None:
+            return float(first[1])
+    day, hour = folder.name.rsplit("-", 3)[1:3]
+    with contextlib.suppress(ValueError, OverflowError, OSError):
+        return datetime.datetime.strptime(day + hour, "%Y%m%d%H%M%S").timestamp()
+    return 0.0
 
 
 def _latest_run(out: Path) -> RunPaths | None:

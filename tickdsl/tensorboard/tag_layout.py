@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
+from collections import Counter, defaultdict
 from pathlib import Path
 
 import attrs
@@ -47,6 +47,7 @@ class TagLayout:
             series = self.series(m.arm, m.contestant, m.seed)
             self.levels[series].append(m.level)
             self.training_curves[m.step].append(TrainingCurve(series, self._round(m.level)))
+        self._uses: Counter[TrainingCurve] = Counter()
         uses = first_uses(plan.steps, plan.measurements, plan.contestants)
         for step in plan.steps:
             if step.operation == "train" and step.id not in self.training_curves and step.seed is not None:
@@ -64,7 +65,11 @@ class TagLayout:
         """Add a training that only prepares another, such as training on a part of the data."""
         for arm in step.arms:
             series = self.series(arm, contestant, step.seed or 0)
-            self.training_curves[step.id].append(TrainingCurve(series, self._round(level), folder_name(step.label)))
+            curve = TrainingCurve(series, self._round(level), folder_name(step.label))
+            self._uses[curve] += 1
+            if (number := self._uses[curve]) > 1:  # a twin, e.g. for a barrier
+                curve = attrs.evolve(curve, part=f"{curve.part}-{number}")
+            self.training_curves[step.id].append(curve)
 
     def _round(self, level: int) -> str:
         return f"round-{level:0{self._digits}}"

@@ -5,16 +5,20 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 from step_runner import equal_states, step_runner
 from torch import Tensor, nn
 
+from tickdsl.engine.steps import operations
 from tickdsl.engine.steps.context import Context
 from tickdsl.graph.structure import Structure
 from tickdsl.graph.surgery.compact import compact_masks, slice_state_dict, zeroed_copy
 from tickdsl.training.rng import generator
+
+NETWORK = "model small-cnn width=0.5\ndata synthetic size=8 train=64 test=64\n"
 
 
 @pytest.mark.parametrize("moment", ["1ep", "7it", "50%"])
@@ -143,3 +147,22 @@ def test_arms_of_one_seed_see_the_same_batches(tmp_path: Path, monkeypatch: pyte
             found.run_step(level.ticket)
     assert len(orders["a"]) == 3
     assert all(torch.equal(one, other) for one, other in zip(orders["a"], orders["b"], strict=True))
+
+
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+def test_an_evaluation_has_the_precision_of_the_recipe(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, precision: str
+) -> None:
+    runner = step_runner(tmp_path, f"train 1ep precision={precision} batch=32\nprune weights 50%\n", head=NETWORK)
+    used: list[torch.dtype | None] = []
+    evaluate = operations.evaluate
+
+    def spy(*args: Any, **kwargs: Any) -> Any:
+        used.append(kwargs["autocast"])
+        return evaluate(*args, **kwargs)
+
+    monkeypatch.setattr(operations, "evaluate", spy)
+    (key,) = (key for key in runner.study.graph if runner.study.step(key).operation == "evaluate")
+    runner.run_step(key)
+    assert used == [None if precision == "fp32" else torch.bfloat16]
+    assert runner.study.step(key).args.get("precision", "fp32") == precision

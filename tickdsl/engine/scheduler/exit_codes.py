@@ -2,4 +2,4 @@
 
 from __future__ import annotations
 
-OK, STEP_FAILED, STOPPED, INTERRUPTED = 0, 3, 4, 130
+OK, CRASHED, CANNOT_RUN, STEP_FAILED, STOPPED, INTERRUPTED = 0, 1, 2, 3, 4, 130

@@ -25,6 +25,7 @@ from tickdsl.pruning.overlap import overlap
 from tickdsl.pruning.random_structure import random_structure
 from tickdsl.pruning.selection import prune
 from tickdsl.training.catalogue import architecture_options
+from tickdsl.training.devices import autocast_type
 from tickdsl.training.evaluation import evaluate
 from tickdsl.training.models import classifier_path, create, reinitialise
 from tickdsl.training.models.fresh_weights import scale_to_fan_in
@@ -145,7 +146,15 @@ def _evaluate(step: Step, context: Context, folder: Path, prefixes: Mapping[str,
         for name, parameter in module.named_parameters():
             if name in masks:
                 parameter.mul_(masks[name].to(parameter.device))
-    result = evaluate(module, data.test_images, data.test_labels, mean=data.mean, std=data.std, device=context.device)
+    result = evaluate(
+        module,
+        data.test_images,
+        data.test_labels,
+        mean=data.mean,
+        std=data.std,
+        device=context.device,
+        autocast=autocast_type(step.args.get("precision", "fp32"), context.device),
+    )
     save_weights(folder, module.state_dict())
     return {"accuracy": result.accuracy, "loss": result.loss, **structure_metrics(network.graph, structure)}
 

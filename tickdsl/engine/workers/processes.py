@@ -25,6 +25,8 @@ from tickdsl.engine.workers.worker import Worker
 _JOIN_SECONDS = 5.0
 #: Not on Windows.
 _HAS_SIGNAL_MASKS = hasattr(signal, "pthread_sigmask")
+#: The signals at which a run ends; Windows has no SIGHUP.
+ENDING_SIGNALS = tuple(getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name))
 
 
 @attrs.define(eq=False)
@@ -140,7 +142,7 @@ def start_method() -> str:
 
 @contextlib.contextmanager
 def _signals_blocked() -> Iterator[None]:
-    """Start child processes with SIGINT and SIGTERM blocked: the engine handles them for the whole process group."""
+    """Start child processes with these signals blocked: the engine handles them for the whole process group."""
     if not _HAS_SIGNAL_MASKS:
         yield
         return
@@ -155,7 +157,7 @@ def _signals_blocked() -> Iterator[None]:
 
 
 def _block_signals() -> set[Any]:
-    return signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT, signal.SIGTERM})
+    return signal.pthread_sigmask(signal.SIG_BLOCK, ENDING_SIGNALS)
 
 
 def _worker_main(settings: Settings, pipe: Connection) -> None:
