@@ -10,6 +10,7 @@ SUBSET = (TESTS.parent / ".ci" / "slow-subset.txt").read_text("utf-8").split("\n
 #: Files whose slow tests are alike one that is in the subset, and take minutes.
 COVERED = {
     "tests/engine/machine/test_compile_auto.py": "the compiler: tests/training/step/test_compilation.py",
+    "tests/engine/scheduler/test_simulated_runs.py": "its own fast tests, with fewer runs",
     "tests/lang/test_mutations.py": "its own fast tests, with fewer mutations",
 }
 
