@@ -30,7 +30,7 @@ from tickdsl.records.events import (
 
 SURFACE = {
     "run.start": "run plan path argv pid host boot versions jobs device store",
-    "plan.resolved": "arms contestants seeds steps measurements notes within report asked",
+    "plan.resolved": "arms contestants seeds steps measurements notes within report asked open_ended",
     "network": "arms model params macs layers",
     "step.start": "step attempt worker",
     "step.progress": "step epoch epochs loss accuracy lr",
