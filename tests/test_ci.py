@@ -7,10 +7,13 @@ from pathlib import Path
 
 TESTS = Path(__file__).parent
 SUBSET = (TESTS.parent / ".ci" / "slow-subset.txt").read_text("utf-8").split("\n")[:-1]
-#: Files whose slow tests are alike one that is in the subset, and take minutes.
+#: Files whose slow tests are alike one that is in the subset or fast, or which need a GPU.
 COVERED = {
     "tests/engine/machine/test_compile_auto.py": "the compiler: tests/training/step/test_compilation.py",
     "tests/engine/scheduler/test_simulated_runs.py": "its own fast tests, with fewer runs",
+    "tests/engine/test_building.py": "its own fast tests, with smaller networks",
+    "tests/test_gpu_script.py": "the benchmarks that the script calls",
+    "tests/training/test_gpu.py": "skipped without a GPU; tests/second_device",
     "tests/lang/test_mutations.py": "its own fast tests, with fewer mutations",
 }
 

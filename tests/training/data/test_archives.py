@@ -173,6 +173,7 @@ def _with_end_count(count: int) -> bytes:
         (_with_end_count(5), "lists 12 members and should have 5"),
         (_zip({"./train/cat/0.ppm": b"2"}), "is in it twice"),
     ],
+    ids=lambda value: value if isinstance(value, str) else "",  # archives hold the time
 )  # fmt: skip
 def test_an_archive_that_cannot_be_used_says_why(tmp_path: Path, content: bytes, message: str) -> None:
     path = write(tmp_path, content)
