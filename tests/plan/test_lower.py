@@ -142,6 +142,16 @@ def test_tickets_of_parts_are_measured_on_all_data() -> None:
     assert set(parts) == {0, 1}
 
 
+@pytest.mark.parametrize("by", ["classes", "samples"])
+def test_tickets_of_parts_learn_on_all_data_from_a_teacher_of_all_data(by: str) -> None:
+    result = study(HEAD + f"split {by} 2\nprune weights 20% x 2; overlap; rewind weights; distill from dense")
+    trainings = [result.step(key) for key in result.graph if "teacher" in result.step(key).parents]
+    assert len(trainings) == 4  # a ticket for each level, and each part once between them
+    for training in trainings:
+        teacher = result.step(training.parents["teacher"])
+        assert teacher.args["data"].get("part") == training.args["data"].get("part")
+
+
 def test_geometric_targets_are_reached_exactly() -> None:
     result = study(HEAD + "prune weights to 95% x 4; rewind lr")
     targets = [result.step(level.structure).args["to"] for level in result.levels]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from tickdsl.checks import conditions, data_sets, network_size, plugins, prune_amounts, prune_targets
+from tickdsl.checks import conditions, data_sets, network_size, plugins, prune_amounts, prune_targets, successive_prunes
 from tickdsl.checks.schedules import arm_steps_per_epoch
 from tickdsl.checks.traced_prune import TracedPrune
 from tickdsl.engine.graph_cache import DEFAULT_DATA_DIR, dense_graph, image_shape_and_classes
@@ -82,6 +82,8 @@ def diagnostics(arm: Arm, data: Path | None, *, has_random_structure: bool = Fal
             yield from result
             if any(d.severity == "error" for d in result):
                 break  # later findings would only follow from this one
+    if len(arm.rounds) > 1:
+        yield from successive_prunes.diagnostics(arm, graph)
 
 
 def stops(plan: Plan, data: Path | None) -> Iterator[Diagnostic]:

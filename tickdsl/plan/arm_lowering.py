@@ -78,6 +78,8 @@ class _State:
     retrained: bool = False
     #: The number of rounds of pruning so far.
     round: int = 0
+    #: The `distill` of the pending training, and the recipe that its dense teacher is trained by.
+    distill: tuple[Distill, Options] | None = None
 
 
 class ArmLowering:
@@ -230,7 +232,8 @@ class ArmLowering:
                     state, weights=weights, pending=training, fresh=fresh or state.fresh, retrained=True
                 )
             case Distill():
-                return attrs.evolve(state, pending=self._with_teacher(state.pending, tail, state.part, recipe))
+                pending = self._with_teacher(state.pending, tail, state.part, recipe)
+                return attrs.evolve(state, pending=pending, distill=(tail, recipe))
         return state
 
     def _with_teacher(
@@ -291,6 +294,8 @@ class ArmLowering:
     def _on_all_data(self, state: _State) -> _State:
         """The state of a part as a state on all data, with the weights of the dense training there."""
         training = state.pending or TrainingSpec(self._arm.recipe)
+        if training.distillation is not None and state.distill is not None:
+            training = self._with_teacher(training, state.distill[0], None, state.distill[1]) or training
         fresh = self._steps.random_init(None, str(state.structure)) if state.fresh else None
         weights = fresh or self._steps.dense_at(state.rewound, None, self._dense_training)
         return attrs.evolve(state, weights=weights, pending=training, part=None)

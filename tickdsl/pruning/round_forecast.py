@@ -55,6 +55,16 @@ def forecast_rounds(scope: Scope, round_args: Callable[[int], Mapping[str, Any]]
 
     Raises TickdslError if a count or target exceeds the removable units.
     """
+    return (count for count, _ in forecast_scopes(scope, round_args, rounds))
+
+
+def forecast_scopes(
+    scope: Scope, round_args: Callable[[int], Mapping[str, Any]], rounds: int
+) -> Iterator[tuple[int, Scope]]:
+    """Yield the number of units that each of `rounds` rounds removes, and the scope after it.
+
+    Raises TickdslError if a count or target exceeds the removable units.
+    """
     pools, removed = list(scope.pools), scope.removed
     for index in range(rounds):
         args = round_args(index)
@@ -68,7 +78,7 @@ def forecast_rounds(scope: Scope, round_args: Callable[[int], Mapping[str, Any]]
             count = sum(counts)
             pools = [attrs.evolve(p, remaining=p.remaining - n) for p, n in zip(pools, counts, strict=True)]
         removed += count
-        yield count
+        yield count, Scope(tuple(pools), scope.total, removed)
 
 
 def _remove_from_fullest(pools: list[Pool], count: int) -> list[Pool]:

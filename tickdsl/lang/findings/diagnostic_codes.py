@@ -119,6 +119,7 @@ CODES: dict[str, tuple[str, Severity]] = {
     "TD520": ("condition-holds-at-once", "error"),
     "TD521": ("matching-mismatch", "error"),
     "TD522": ("identical-arms", "warning"),
+    "TD523": ("unused-setting", "warning"),
     "TD531": ("converted-data", "note"),
     "TD532": ("class-without-images", "warning"),
     # notes

@@ -17,6 +17,7 @@ from tickdsl.lang.findings.limit import MAX_PER_LINE
 from tickdsl.lang.meaning import pipeline, settings
 from tickdsl.lang.meaning.after_prune import ArmContext
 from tickdsl.lang.meaning.sweep_diagnostics import SweepDiagnostics
+from tickdsl.lang.meaning.unused_settings import unused_settings
 from tickdsl.lang.meaning.values import ValueReader
 from tickdsl.lang.meaning.variables import Variables, references, report_duplicate
 from tickdsl.lang.reading.include import LoadedPlan
@@ -99,6 +100,7 @@ class ArmExpander:
         if named:
             self._check_after_arms()
             arms = list(named.values())
+            self.diagnostics += unused_settings(self.statements, arms)
         else:
             arms = self._implicit_arm()
         self._names = [arm.name.text for arm in arms]

@@ -1,0 +1,69 @@
+"""Check that the prunes of an arm after its first one find something to remove, on the traced network."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import attrs
+
+from tickdsl.checks.traced_prune import TracedPrune
+from tickdsl.errors import TickdslError
+from tickdsl.graph.model import ModelGraph
+from tickdsl.lang.findings.diagnostics import Diagnostic, Label
+from tickdsl.plan.model import Arm, Matching, Rounds
+from tickdsl.pruning.round_forecast import forecast_scopes, rounds_until
+from tickdsl.pruning.scope import Pool, Scope
+
+
+def diagnostics(arm: Arm, graph: ModelGraph) -> Iterator[Diagnostic]:
+    """Yield TD202 for the first prune that finds nothing to remove after the earlier prunes of the same unit.
+
+    Which layers lose units in a global prune is known only at run time. Here, the layers with the most units left lose
+    them: if anything is left to remove then, it is left whichever do. Prunes of other units are not counted.
+    """
+    left: dict[str, dict[str, Pool]] = {}
+    last: dict[str, Rounds] = {}
+    for index, group in enumerate(arm.rounds):
+        prune = group.prune
+        earlier = last.get(prune.unit)
+        traced = TracedPrune(arm, prune, graph, is_first=index == 0, is_only=False)
+        if isinstance(prune.amount, Matching):
+            return  # how much it removes is known only once the other arm has run
+        try:
+            scope = _after(traced.scope(), left.setdefault(prune.unit, {}))
+            rounds = prune.times or 1
+            if prune.until is not None:
+                rounds = rounds_until(scope, traced.args, float(prune.until))
+            elif prune.ends is not None:
+                rounds = 1
+            for count, after in forecast_scopes(scope, traced.args, rounds):
+                if not count and earlier is not None:
+                    yield _finding(group, earlier)
+                    return
+                left[prune.unit].update((pool.name, pool) for pool in after.pools)
+        except TickdslError:
+            return  # its own finding says what is wrong, or the run will
+        last[prune.unit] = group
+
+
+def _after(scope: Scope, left: dict[str, Pool]) -> Scope:
+    """The scope with the units that the earlier prunes leave."""
+    removed = scope.removed + sum(pool.original - pool.remaining for pool in left.values())
+    pools = tuple(
+        attrs.evolve(pool, remaining=left[pool.name].remaining) if pool.name in left else pool for pool in scope.pools
+    )
+    return attrs.evolve(scope, pools=pools, removed=removed)
+
+
+def _finding(group: Rounds, earlier: Rounds) -> Diagnostic:
+    prune = group.prune
+    span = prune.amount_span or prune.span
+    repeated = earlier is group or earlier.prune.span == prune.span
+    which = "a later round of the cycle" if repeated else f"`{prune.span.text}`"
+    return Diagnostic(
+        "TD202",
+        f"{which} may find nothing to remove: the amount rounds to 0 of the {prune.unit} that are left",
+        span,
+        secondary=() if repeated else (Label(earlier.prune.amount_span or earlier.prune.span, "after this prune"),),
+        help="use a larger amount, or fewer rounds",
+    )
