@@ -232,8 +232,8 @@ class ArmLowering:
                     state, weights=weights, pending=training, fresh=fresh or state.fresh, retrained=True
                 )
             case Distill():
-                pending = self._with_teacher(state.pending, tail, state.part, recipe)
-                return attrs.evolve(state, pending=pending, distill=(tail, recipe))
+                taught = self._with_teacher(state.pending, tail, state.part, recipe)
+                return attrs.evolve(state, pending=taught, distill=(tail, recipe))
         return state
 
     def _with_teacher(
