@@ -30,13 +30,13 @@ from tickdsl.records.events import (
 
 SURFACE = {
     "run.start": "run plan path argv pid host boot versions jobs device store",
-    "plan.resolved": "arms contestants seeds steps measurements notes within report asked open_ended",
+    "plan.resolved": "arms contestants seeds steps measurements notes within report asked open_ended stops",
     "network": "arms model params macs layers",
     "step.start": "step attempt worker",
     "step.progress": "step epoch epochs loss accuracy lr",
     "step.end": "step status seconds metrics error",
     "metric": "arm contestant level seed step accuracy loss sparsity params macs filters seconds "
-    "best_accuracy best_epoch",
+    "best_accuracy best_epoch images chance correct not_finite",
     "measure": "arm contestant level seed step metric figures how host",
     "layers": "arm contestant level seed outputs weights",
     "checkpoint": "step epoch",

@@ -165,5 +165,7 @@ WORD_SUMMARIES: dict[str, str] = {
 }
 #: Metrics that a `stop when` or `until` condition can test.
 CONDITION_METRICS = ("accuracy", "loss", "sparsity", "params", "flops")
+#: Those of them that are results on test images.
+TEST_RESULTS = ("accuracy", "loss")
 #: A further metric for `until`: how much the mask of this epoch differs from the masks of the epochs before.
 MASK_DISTANCE = "mask-distance"

@@ -122,7 +122,8 @@ class PlanResolved(Event):
     `within` is the accuracy, as a share in [0, 1], that a ticket may lose against dense and still count as winning.
     `report` are the metrics that the plan requests (empty for the default metrics); `asked` are the measurements of
     those other than accuracy, which are reported by `measure` events. `open_ended`: arms can end early, so that only a
-    bound is known of how much is left.
+    bound is known of how much is left. `stops` are the conditions on test results that end a seed of an arm before its
+    last round.
     """
 
     type: ClassVar[str] = "plan.resolved"
@@ -136,6 +137,7 @@ class PlanResolved(Event):
     report: tuple[str, ...] = ()
     asked: tuple[MeasurementInfo, ...] = ()
     open_ended: bool = False
+    stops: tuple[str, ...] = ()
 
 
 @attrs.frozen(kw_only=True, field_transformer=_printable_fields)
@@ -196,6 +198,10 @@ class Metric(Event):
     `accuracy` is the accuracy of the last epoch as a share in [0, 1], `best_accuracy` that of the best epoch
     (`best_epoch`). `sparsity` is the share of the weights that are removed, `filters` the share of the filters that are
     left, `seconds` the wall time of the training (for stacked trainings an equal share of it).
+
+    `images` is the size of the test set, `chance` the share of its most frequent class, `correct` which of its images
+    are classified correctly (see `tickdsl.records.image_flags`); results of earlier versions have none of them.
+    `not_finite` names tensors with values that are not finite, at most a few.
     """
 
     type: ClassVar[str] = "metric"
@@ -213,6 +219,10 @@ class Metric(Event):
     seconds: float | None = None
     best_accuracy: float | None = None
     best_epoch: int | None = None
+    images: int | None = None
+    chance: float | None = None
+    correct: str | None = None
+    not_finite: tuple[str, ...] = ()
 
 
 @attrs.frozen(kw_only=True, field_transformer=_printable_fields)

@@ -112,6 +112,7 @@ class RunState:
     seeds: tuple[int, ...] = ()
     within: float = 0.0
     report: tuple[str, ...] = ()
+    stops: tuple[str, ...] = ()  # conditions on test results that end a seed of an arm early
     steps: Mapping[str, StepState] = attrs.field(factory=dict)
     measurements: tuple[MeasurementInfo, ...] = ()
     extra_measurements: tuple[MeasurementInfo, ...] = ()

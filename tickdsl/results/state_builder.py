@@ -139,6 +139,7 @@ class StateBuilder:
             seeds=event.seeds,
             within=event.within,
             report=event.report,
+            stops=event.stops,
             measurements=event.measurements,
             extra_measurements=event.asked,
             notes=event.notes,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import attrs
+from torch import Tensor
 
 
 @attrs.frozen
@@ -31,7 +32,7 @@ class TrainingHistory:
 
     sparse: the names of the layers trained with sparse matrix products; layout: the network's memory layout, a name in
     `memory_layouts.LAYOUTS`; compiled: whether torch compiled the network; stack_size: the number of networks that
-    were trained as one stack.
+    were trained as one stack; correct_images: bool [N], the test images that the trained network classifies correctly.
     """
 
     start: int
@@ -42,6 +43,7 @@ class TrainingHistory:
     layout: str = attrs.field(default="contiguous", eq=False)
     compiled: bool = attrs.field(default=False, eq=False)
     stack_size: int = attrs.field(default=1, eq=False)
+    correct_images: Tensor | None = attrs.field(default=None, eq=False, repr=False)
 
     @property
     def last(self) -> EpochReport | None:

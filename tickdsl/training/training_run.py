@@ -36,10 +36,16 @@ StartTest = Callable[[Tensor, int], EpochSums]
 
 
 def evaluate_test_set(
-    network: nn.Module, dataset: DeviceDataset, autocast: torch.dtype | None, num_networks: int | None = None
+    network: nn.Module,
+    dataset: DeviceDataset,
+    autocast: torch.dtype | None,
+    num_networks: int | None = None,
+    correct_images: Tensor | None = None,
 ) -> Tensor:
     """`evaluation_sums` on the test set."""
-    return evaluation_sums(network, *dataset.test_set, dataset.normalise, _EVALUATION_BATCH, autocast, num_networks)
+    return evaluation_sums(
+        network, *dataset.test_set, dataset.normalise, _EVALUATION_BATCH, autocast, num_networks, correct_images
+    )
 
 
 @contextmanager
@@ -117,7 +123,12 @@ class TrainingRun:
         self.sparse_layers = SparseLayers(self.model, {}, ())
         self.layout, self.compile = "contiguous", False
 
-        evaluate = partial(evaluate_test_set, dataset=dataset, autocast=self.autocast)
+        #: bool [N]: the test images that the latest test classified correctly. Every test fills it; a training ends
+        #: with a test, also if it was resumed.
+        self.correct_images = torch.zeros(len(dataset.test_set[1]), dtype=torch.bool, device=device)
+        evaluate = partial(
+            evaluate_test_set, dataset=dataset, autocast=self.autocast, correct_images=self.correct_images
+        )
         tester = EpochTester(self.model, evaluate, device)
         self.start_test: StartTest = lambda loss_sum, step: tester.begin(loss_sum)
         self.step = self.start
@@ -281,7 +292,7 @@ class TrainingRun:
         set_memory_format(self.model, torch.contiguous_format)
         return TrainingHistory(
             self.start, self.stop, self.steps_per_epoch, tuple(self.reports),
-            self.sparse_layers.names, self.layout, self.compile, stack_size,
+            self.sparse_layers.names, self.layout, self.compile, stack_size, self.correct_images.cpu(),
         )  # fmt: skip
 
     def capture(self) -> dict[str, Any]:

@@ -6,6 +6,8 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 from tickdsl.engine.scheduler.forecast import epochs, steps_to_run
+from tickdsl.lang.vocabulary import TEST_RESULTS
+from tickdsl.lang.writing.unparse import condition as condition_text
 from tickdsl.metrics.training_metrics import TRAINING_METRICS, training_figures
 from tickdsl.plan.model import MeasurementOptions
 from tickdsl.plan.steps import Step
@@ -61,7 +63,15 @@ def plan_resolved_event(
         open_ended=bool(study.plan.stops) or any(level.ends is not None for level in study.levels),
         within=float(study.plan.within),
         report=study.plan.metrics,
+        stops=_stops_on_results(study),
     )
+
+
+def _stops_on_results(study: Study) -> tuple[str, ...]:
+    """The conditions on test results that end a seed of an arm early, as text."""
+    conditions = [*study.plan.stops, *(level.ends for level in study.levels if level.ends is not None)]
+    texts = (condition_text(condition) for condition in conditions if condition.metric in TEST_RESULTS)
+    return tuple(dict.fromkeys(texts))
 
 
 def _measurement_info(m: Measurement, names: Mapping[str, str]) -> events.MeasurementInfo:
@@ -100,6 +110,10 @@ def metric_event(m: Measurement, metrics: Mapping[str, Any], step_name: str) -> 
         seconds=metrics.get("train_time"),
         best_accuracy=metrics.get("best_accuracy"),
         best_epoch=metrics.get("best_epoch"),
+        images=metrics.get("images"),
+        chance=metrics.get("chance"),
+        correct=metrics.get("correct"),
+        not_finite=tuple(metrics.get("not_finite", ())),
     )
 
 

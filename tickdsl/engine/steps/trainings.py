@@ -17,6 +17,7 @@ from tickdsl.engine.machine.speed_trial import SpeedTrial
 from tickdsl.engine.steps.context import Context, Metrics, required_seed
 from tickdsl.engine.steps.network_size import structure_metrics
 from tickdsl.engine.steps.result_files import result_record, save_weights
+from tickdsl.engine.steps.tested_images import judged_images
 from tickdsl.errors import TickdslError
 from tickdsl.graph.costs import cost
 from tickdsl.graph.structure import Structure
@@ -75,12 +76,21 @@ class PreparedTraining:
 
         Stacked trainings count an equal share of their time and energy each.
         """
-        save_weights(folder, self.job.model.state_dict())
+        state = self.job.model.state_dict()
+        save_weights(folder, state)
         stacked = {"stacked": history.stack_size} if history.stack_size > 1 else {}
         choices = {"sparse": list(history.sparse), "layout": history.layout, "compiled": history.compiled, **stacked}
         energy_used = self.job.usage.energy()
         size = structure_metrics(self.network.graph, self.structure)
-        return {**_history_metrics(history), "steps": history.stop - history.start, **choices, **energy_used, **size}
+        tested = judged_images(history.correct_images, self.job.data.test_labels, state)
+        return {
+            **_history_metrics(history),
+            **tested,
+            "steps": history.stop - history.start,
+            **choices,
+            **energy_used,
+            **size,
+        }
 
 
 def prepare_training(step: Step, context: Context, prefixes: Mapping[str, Step]) -> PreparedTraining:

@@ -132,7 +132,16 @@ class _StackedTester:
 
     def __init__(self, step: StackedStep, runs: Sequence[TrainingRun]) -> None:
         first, self._losses = runs[0], step.loss_sum
-        evaluate = partial(evaluate_test_set, dataset=first.dataset, autocast=first.autocast, num_networks=len(runs))
+        correct_images = torch.stack([run.correct_images for run in runs], 1)
+        for run, column in zip(runs, correct_images.unbind(1), strict=True):
+            run.correct_images = column
+        evaluate = partial(
+            evaluate_test_set,
+            dataset=first.dataset,
+            autocast=first.autocast,
+            num_networks=len(runs),
+            correct_images=correct_images,
+        )
         self._tester = EpochTester(step.network, evaluate, first.device)
         self._step, self._sums = -1, EpochSums(torch.empty(0))
 
