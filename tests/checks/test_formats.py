@@ -89,7 +89,7 @@ def test_sarif_is_valid(capsys: pytest.CaptureFixture[str]) -> None:
 def test_sarif_without_findings_is_valid(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     plan = tmp_path / "clean.plan"
     plan.write_text(
-        "seeds 2\nmodel small-cnn on digits\ntrain 2ep lr=0.1 batch=64 momentum=0.9\n"
+        "seeds 3\nmodel small-cnn on digits\ntrain 2ep lr=0.1 batch=64 momentum=0.9\n"
         "prune weights local 20% by l1; rewind lr\n"
     )
     log = json.loads(output(capsys, plan, "--format", "sarif"))

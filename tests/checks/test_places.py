@@ -147,7 +147,7 @@ def test_absurd_sizes_are_rejected_quickly(text: str, code: str) -> None:
 
 
 def test_transferred_tickets_are_compared_on_the_new_data() -> None:
-    moved = "model small-cnn on mnist\nseeds 2\narm moved { prune weights 20%; rewind weights; transfer to digits }\n"
+    moved = "model small-cnn on mnist\nseeds 3\narm moved { prune weights 20%; rewind weights; transfer to digits }\n"
     own = "arm own { data digits; prune weights 20%; rewind weights }\ncompare moved, own, random-init"
     assert findings(moved + own) == []
     staying = "arm staying { prune weights 20%; rewind weights }\ncompare moved, staying, random-init"
@@ -156,6 +156,6 @@ def test_transferred_tickets_are_compared_on_the_new_data() -> None:
 
 
 def test_rewinding_to_pretrained_weights_is_not_rewinding_to_init() -> None:
-    given = "model resnet18 weights=default\ndata digits size=32 channels=3\nseeds 2\n"
+    given = "model resnet18 weights=default\ndata digits size=32 channels=3\nseeds 3\n"
     arm = "prune weights 20%; rewind weights to pretrained\ncompare random-init"
     assert findings(given + arm) == []

@@ -10,7 +10,8 @@ import attrs
 
 from tickdsl.checks.schedules import retraining_length
 from tickdsl.lang.findings.diagnostics import Diagnostic, Label
-from tickdsl.plan.model import Arm, Data, Plan, Retrain, Rewind, as_json
+from tickdsl.lang.vocabulary import TEST_RESULTS
+from tickdsl.plan.model import MIN_SEEDS, Arm, Data, Plan, Retrain, Rewind, as_json
 from tickdsl.plurals import plural
 from tickdsl.records.canonical import canonical_json
 
@@ -24,6 +25,7 @@ def diagnostics(plan: Plan) -> list[Diagnostic]:
     """Findings about how the arms of a plan compare; `plan.arms` must be complete."""
     return [
         *_check_seeds(plan),
+        *_check_stops(plan),
         *_check_size(plan),
         *_check_baseline(plan),
         *_check_random_structure(plan),
@@ -35,13 +37,27 @@ def diagnostics(plan: Plan) -> list[Diagnostic]:
 
 
 def _check_seeds(plan: Plan) -> Iterator[Diagnostic]:
-    if len(plan.seeds) == 1:
+    if len(plan.seeds) < MIN_SEEDS:
+        number = "one seed" if len(plan.seeds) == 1 else plural(len(plan.seeds), "seed")
         yield Diagnostic(
             "TD505",
-            "only one seed: differences of a few tenths of a point are noise, so no verdict is given",
+            f"only {number}: differences of a few tenths of a point are noise, so no verdict is given",
             plan.arms[0].span,
-            help="add `seeds 3` (or more)",
+            help=f"use `seeds {MIN_SEEDS}` (or more)",
         )
+
+
+def _check_stops(plan: Plan) -> Iterator[Diagnostic]:
+    """Seeds that end by their test results leave the lucky ones to be judged."""
+    for stop in plan.stops:
+        if stop.metric in TEST_RESULTS and len(plan.seeds) >= MIN_SEEDS:
+            yield Diagnostic(
+                "TD543",
+                f"`stop when {stop.metric} …` ends each seed by its test {stop.metric}: rounds that not all seeds "
+                "reach get no verdict",
+                stop.span or plan.arms[0].span,
+                help="stop by a size (`sparsity`, `params`, `flops`), or add `# ok TD543`",
+            )
 
 
 def _check_size(plan: Plan) -> Iterator[Diagnostic]:

@@ -12,6 +12,8 @@ from tickdsl.moments import Moment
 
 #: Options as JSON values.
 Options = Mapping[str, Any]
+#: Fewer seeds give no verdict: the variance of two values says too little about that of others.
+MIN_SEEDS = 3
 
 
 def _source_location() -> Any:

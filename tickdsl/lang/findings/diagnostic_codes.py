@@ -122,6 +122,7 @@ CODES: dict[str, tuple[str, Severity]] = {
     "TD523": ("unused-setting", "warning"),
     "TD531": ("converted-data", "note"),
     "TD532": ("class-without-images", "warning"),
+    "TD543": ("stop-on-results", "warning"),
     # notes
     "TD901": ("default-model", "note"),
     "TD902": ("default-recipe", "note"),
