@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from tickdsl.records import Process
+from tickdsl.results.caveats import alarms
 from tickdsl.results.liveness import GrowthWatch, effective_status
 from tickdsl.results.standings import compute_standings
 from tickdsl.results.state import ENDED_STATUSES
@@ -24,6 +25,7 @@ class SnapshotBuilder:
         self._plan_version, self._outline = -1, StepOutline({}, {}, {})
         self._metrics_version = -1
         self._standings = compute_standings(feed.state)
+        self._alarms = alarms(feed.state)
         self._rounds = group_by_contestant(self._standings)
 
     def status(self, now: float) -> str:
@@ -47,6 +49,7 @@ class SnapshotBuilder:
         if self._metrics_version != feed.metrics_version:
             self._metrics_version, self._standings = feed.metrics_version, compute_standings(state)
             self._rounds = group_by_contestant(self._standings)
+            self._alarms = alarms(state)
         return Snapshot(
             state=state,
             status=self.status(now),
@@ -58,4 +61,5 @@ class SnapshotBuilder:
             log_records=tuple(feed.log_records),
             resource_history=tuple(feed.resource_history),
             filter_text=filter_text,
+            alarms=self._alarms,
         )

@@ -3,6 +3,7 @@
 import io
 from collections.abc import Iterable
 
+import attrs
 import pytest
 from finished_runs import RUN
 
@@ -88,6 +89,12 @@ def lines(records: Iterable[EventRecord], **options: object) -> str:
     for record in records:
         plain.show(record)
     return out.getvalue()
+
+
+def test_a_measurement_in_doubt_says_so() -> None:
+    doubtful = attrs.evolve(metric(0, 0.1), chance=0.1, images=100)
+    told = lines([*story()[:2], EventRecord(2, 2.0, doubtful)])
+    assert told.endswith("accuracy 10.00%, 272 k params, WARNING: the dense network is at chance\n")
 
 
 LINES = """\

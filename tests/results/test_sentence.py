@@ -23,7 +23,7 @@ def sentence(contestants: Mapping[str, Gaps], seeds: int = 3, within: float = 0.
         for seed in range(seeds):
             metrics["a", contestant, level, seed] = Metric(
                 arm="a", contestant=contestant, level=level, seed=seed, step="s",
-                accuracy=DENSE[seed] + gaps[seed] / 100, sparsity=1 - 0.5**level,
+                accuracy=DENSE[seed] + gaps[seed] / 100, sparsity=1 - 0.5**level, images=1_000_000,
             )  # fmt: skip
 
     add("dense", 0, (0, 0, 0))
@@ -65,7 +65,7 @@ def test_sentence_about_tickets(ticket: Gaps, expected: str) -> None:
         ([BELOW, BELOW], "random-init loses to dense from 50.0% down (3.40 ± 0.05 points below the ticket at 25.0%)"),
         ([BELOW, EVEN], f"random-init also wins down to 25.0% {NO_DIFFERENCE}"),
         ([EVEN, NOISY], f"random-init does not significantly lose to dense {NO_DIFFERENCE}"),
-        ([EVEN, BETTER], "random-init also wins down to 25.0% (1.00 ± 0.00 points above the ticket at 25.0%)"),
+        ([EVEN, BETTER], "random-init also wins down to 25.0% (1.00 ± 0.04 points above the ticket at 25.0%)"),
     ],
 )  # fmt: skip
 def test_sentence_about_controls(control: Gaps, expected: str) -> None:

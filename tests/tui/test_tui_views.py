@@ -6,14 +6,16 @@ import attrs
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from recorded_run import PLAN, events_until_midway, events_with_failure, recorded_events, snapshot
+from recorded_run import PLAN, StubSource, events_until_midway, events_with_failure, recorded_events, snapshot
+from tickdsl.tui.feed import Feed
+from tickdsl.tui.snapshot_builder import SnapshotBuilder
 from tickdsl.tui.views import arms, compare, detail, layers, log, pareto, plan, run_charts, status, tree
 from tickdsl.tui.views.braille_chart import draw_chart
 from tickdsl.tui.views.glyphs import DARK, LIGHT
 from tickdsl.tui.views.snapshot import Snapshot
 
 from tickdsl.records import EventRecord
-from tickdsl.records.events import Measure, Resource, RunEnd
+from tickdsl.records.events import Measure, Metric, Resource, RunEnd
 from tickdsl.results.state import FINISHED_STATUSES
 
 WIDTHS = st.integers(30, 140)
@@ -230,3 +232,24 @@ def test_no_time_passes_for_steps_of_a_run_that_ended() -> None:
         later = attrs.evolve(now, now=now.now + 3600)
         before, after = ([row.note for row in tree.tree_rows(at, folding)] for at in (now, later))
         assert (before == after) is (stopped in story)
+
+
+def test_results_that_are_worthless_raise_an_alarm() -> None:
+    """In the title on every screen, in the log, and in full beside the plan."""
+    records = [
+        attrs.evolve(record, event=attrs.evolve(record.event, not_finite=("bn1.running_var",)))
+        if isinstance(record.event, Metric)
+        else record
+        for record in recorded_events()
+    ]
+    feed = Feed(StubSource(list(records)))
+    while feed.advance():
+        pass
+    now = SnapshotBuilder(feed, None, has_engine=False).snapshot(records[-1].t, "")
+    (alarm,) = now.alarms
+    assert "`bn1.running_var`" in alarm
+    for width in (60, 80, 120):
+        assert "⚠ no verdict, see 4" in status.title_line(now, width, DARK).plain
+    rows = [log.as_log_row(row, now).text for row in log.log_rows(now)]
+    assert any("WARNING: weights or statistics are not finite" in row for row in rows)
+    assert "⚠" not in status.title_line(moment(len(recorded_events())), 120, DARK).plain

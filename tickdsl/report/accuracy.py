@@ -129,24 +129,26 @@ def rounds_table(
     rows = []
     for level, standing in main:
         if standing is None:
-            row: list[str | Cell] = ["dense" if level == 0 else str(level), *["–"] * (7 + filters)]
+            row: list[str | Cell] = ["dense" if level == 0 else str(level), *["–"] * (8 + filters)]
         else:
             row = [
                 "dense" if level == 0 else str(level),
+                formatting.seeds(standing.n, standing.of_seeds),
                 formatting.percent(standing.density),
                 formatting.accuracy(standing.accuracy),
                 "" if level == 0 else formatting.points(standing.to_dense),
-                Cell("" if level == 0 else standing.verdict or "–", standing.verdict or ""),
+                Cell("" if level == 0 else standing.verdict or f"none: {standing.no_verdict}", standing.verdict or ""),
                 *([formatting.percent(standing.filters)] if filters else []),
                 formatting.count(standing.params),
                 formatting.count(standing.macs),
                 "–" if standing.seconds is None else formatting.training_time(standing.seconds),
             ]
         at_level = [standings.get((arm.id, name, level)) for name in controls]
-        row[5:5] = ["" if value is None else formatting.accuracy(value.accuracy) for value in at_level]
+        row[6:6] = ["" if value is None else formatting.accuracy(value.accuracy) for value in at_level]
         rows.append(tuple(as_cell(value) for value in row))
     columns = (
         "round",
+        "seeds",
         "weights left",
         "accuracy %",
         "vs. dense, points",
@@ -154,4 +156,4 @@ def rounds_table(
         *(f"{name} %" for name in controls),
     )
     costs = (*(("filters left",) if filters else ()), "params", "MACs", "train time")
-    return Table(f"Rounds of {caption}", (*columns, *costs), tuple(rows), frozenset({0, 4}))
+    return Table(f"Rounds of {caption}", (*columns, *costs), tuple(rows), frozenset({0, 5}))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 from tickdsl.plurals import plural
 from tickdsl.report.accuracy import accuracy_section
@@ -19,6 +19,7 @@ from tickdsl.report.seeds import seeds_section
 from tickdsl.report.source import ReportSource, with_short_names
 from tickdsl.report.step_graph import steps_section
 from tickdsl.results import formatting
+from tickdsl.results.caveats import alarms
 from tickdsl.results.step_labels import readable_label
 
 
@@ -62,10 +63,16 @@ def _header_facts(source: ReportSource) -> tuple[str, ...]:
 
 
 def _failure_notice(source: ReportSource) -> str:
-    """A notice for the top of the report if the run did not finish, else ""."""
+    """A notice for the top of the report if the results are worthless or the run did not finish, else ""."""
+    state = source.state
+    worthless = [f"{alarm[0].upper()}{alarm[1:]}." for alarm in alarms(state)]
+    return " ".join([*worthless, *_unfinished_notice(source)])
+
+
+def _unfinished_notice(source: ReportSource) -> Iterator[str]:
     state = source.state
     if source.status == "ok":
-        return ""
+        return
     clause = formatting.describe_status(source.status)
     steps = f"{state.finished_steps} of {plural(len(state.steps), 'step')} done"
     notice = f"{clause[0].upper()}{clause[1:]} with {steps}."
@@ -74,4 +81,4 @@ def _failure_notice(source: ReportSource) -> str:
         notice += f" {readable_label(failed[0].info.label)} failed: {failed[0].error or 'no error message'}"
     elif state.message:
         notice += f" {state.message}"
-    return notice
+    yield notice

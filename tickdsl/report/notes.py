@@ -7,8 +7,8 @@ from collections.abc import Sequence
 from tickdsl.plurals import agreeing, plural
 from tickdsl.report.document import Bullets, Code, Details, Heading, Part, Section, Text
 from tickdsl.report.source import ReportSource
+from tickdsl.results.caveats import alarms, caveats
 from tickdsl.results.extra_metrics import machine_notes
-from tickdsl.results.standings import caveats
 from tickdsl.results.step_labels import readable_label
 
 _MAX_FAILURES = 20
@@ -27,7 +27,7 @@ def notes_section(sources: Sequence[ReportSource]) -> Section:
 
 def _notes(source: ReportSource) -> list[Part]:
     state = source.state
-    parts: list[Part] = []
+    parts: list[Part] = [Text(alarm, "alarm") for alarm in alarms(state)]
     failed = [step for step in state.steps.values() if step.status == "failed"]
     for step in failed[:_MAX_FAILURES]:
         label, arms = readable_label(step.info.label), ", ".join(step.info.arms)

@@ -61,10 +61,10 @@ def headline(state: RunState) -> str:
         return "No ticket has been measured yet." if any(o.dense for o in arm_outcomes) else "No measurements yet."
     winners = [(o, o.winner) for o in arm_outcomes if o.winner is not None]
     if not winners:
-        if all(o.best is None or o.best.verdict is None for o in arm_outcomes):
-            return "No verdict: one seed is not enough for significance."
         tickets = [s for key, s in compute_standings(state).items() if key[1] == "ticket"]
-        undecided = sum(ticket.verdict == UNDECIDED for ticket in tickets)
+        if all(ticket.verdict is None for ticket in tickets):
+            return _no_verdict(tickets)
+        undecided = sum(ticket.verdict in (UNDECIDED, None) for ticket in tickets)
         if not undecided:
             return "No winning ticket: every round loses to dense."
         rest = ", the others lose to dense" if undecided < len(tickets) else ""
@@ -84,6 +84,14 @@ def headline(state: RunState) -> str:
     if winner.to_dense is not None and dense is not None:
         sentence += f", {_compared_with_dense(winner.to_dense, dense)}"
     return " ".join([*parts, f"{sentence}."])
+
+
+def _no_verdict(tickets: Sequence[Standing]) -> str:
+    """Why no ticket has a verdict."""
+    reasons = list(dict.fromkeys(ticket.no_verdict for ticket in tickets if ticket.no_verdict))
+    if all(ticket.of_seeds == 1 for ticket in tickets):
+        return "No verdict: one seed is not enough for significance."
+    return f"No verdict: {', '.join(reasons)}."
 
 
 def _compared_with_dense(difference: Estimate, dense: Estimate) -> str:
@@ -140,7 +148,7 @@ def _table(source: ReportSource, arm_outcomes: Sequence[ArmOutcome], symbols: Ar
             row += ["–"] * (7 + len(controls))
         else:
             row += [
-                Cell(shown.verdict or "–", shown.verdict or ""),
+                Cell(shown.verdict or f"none: {shown.no_verdict}", shown.verdict or ""),
                 formatting.percent(shown.density),
                 str(shown.level),
                 formatting.accuracy(shown.accuracy),
@@ -163,7 +171,8 @@ def _table(source: ReportSource, arm_outcomes: Sequence[ArmOutcome], symbols: Ar
         tuple(rows),
         frozenset({0, 1}),
         f"Winning: shown to be {margin} dense, with differences paired by seed and corrected for the number of rounds "
-        "(Holm). ± is half the 95% confidence interval of a mean over seeds, for a single comparison.",
+        "(Holm). ± is half the 95% confidence interval of a mean over seeds, for a single comparison. Test images "
+        "choose the ticket that is shown, so the accuracy of the most accurate one is optimistic.",
     )  # fmt: skip
 
 

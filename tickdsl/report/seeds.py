@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from tickdsl.report.accuracy import collapsed_tables
 from tickdsl.report.document import Cell, Part, Section, Table, Text
 from tickdsl.report.source import ReportSource
 from tickdsl.results import formatting
-from tickdsl.results.standings import compute_standings
+from tickdsl.results.standings import Standing, StandingKey, compute_standings
 from tickdsl.results.state import RunState
 
 _OPEN_ROWS = 30  # with more rows in total, the tables are collapsed
@@ -20,7 +20,10 @@ def seeds_section(sources: Sequence[ReportSource]) -> Section:
     for source in sources:
         state = source.state
         prefix = f"{source.name}: " if len(sources) > 1 else ""
-        tables = [table for arm in state.arms if (table := _seeds(state, arm.id, prefix)) is not None]
+        by_arm: dict[str, dict[StandingKey, Standing]] = {}
+        for key, standing in compute_standings(state).items():
+            by_arm.setdefault(key[0], {})[key] = standing
+        tables = [_seeds(state, arm.id, by_arm[arm.id], prefix) for arm in state.arms if arm.id in by_arm]
         few = sum(len(table.rows) for table in tables) <= _OPEN_ROWS and len(sources) == 1
         parts += tables if few else collapsed_tables(tables, "Seeds of all {} arms")
     if not parts:
@@ -28,10 +31,7 @@ def seeds_section(sources: Sequence[ReportSource]) -> Section:
     return Section("seeds", "Seeds", tuple(parts))
 
 
-def _seeds(state: RunState, arm: str, prefix: str) -> Table | None:
-    standings = {key: standing for key, standing in compute_standings(state).items() if key[0] == arm}
-    if not standings:
-        return None
+def _seeds(state: RunState, arm: str, standings: Mapping[StandingKey, Standing], prefix: str) -> Table:
     seed_numbers = [*state.seeds, *sorted({key[3] for key in state.metrics} - set(state.seeds))]
     rows = []
     order = {name: index for index, name in enumerate(dict.fromkeys(("dense", "ticket", *state.contestants)))}

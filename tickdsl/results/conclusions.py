@@ -7,8 +7,9 @@ from collections.abc import Mapping, Sequence
 
 from tickdsl.plurals import agreeing, plural
 from tickdsl.records.events import ArmInfo
+from tickdsl.results.doubts import DOUBT_CLAUSES
 from tickdsl.results.formatting import MINUS, below, percent, points
-from tickdsl.results.standings import LOSING, UNDECIDED, WINNING, Standing, compute_standings
+from tickdsl.results.standings import AHEAD, BEHIND, LOSING, UNDECIDED, WINNING, Standing, compute_standings
 from tickdsl.results.state import RunState
 
 
@@ -41,11 +42,15 @@ def _levels(standings: Mapping[tuple[str, str, int], Standing], arm: str, contes
 def _ticket_clause(tickets: Sequence[Standing]) -> tuple[Standing | None, str]:
     winners = [ticket for ticket in tickets if ticket.verdict == WINNING]
     if not winners:
-        undecided = sum(ticket.verdict == UNDECIDED for ticket in tickets)
-        if not undecided:
+        open_rounds = [
+            f"{count} {agreeing(count, verb)} {rest}"
+            for verdict, verb, rest in ((UNDECIDED, "is", "undecided"), (None, "has", "no verdict"))
+            if (count := sum(ticket.verdict == verdict for ticket in tickets))
+        ]
+        if not open_rounds:
             return None, "no winning ticket: every round loses to dense"
-        verb = agreeing(undecided, "is")
-        return None, f"no winning ticket found; {undecided} of {plural(len(tickets), 'round')} {verb} undecided"
+        of_rounds = f" of {plural(len(tickets), 'round')} "
+        return None, f"no winning ticket found; {' and '.join(open_rounds).replace(' ', of_rounds, 1)}"
     smallest = winners[-1]
     size = f"{_size(smallest)} (round {smallest.level})"
     if len(winners) == len([ticket for ticket in tickets if ticket.level <= smallest.level]):
@@ -62,24 +67,32 @@ def _control_clause(name: str, levels: Sequence[Standing], at_winner: Standing |
         sentence = f"{name} also wins down to {percent(levels[-1].density)}"
     else:
         sentence = f"{name} does not significantly lose to dense"
-    lead = at_winner.lead if at_winner else None
-    if at_winner is None or lead is None or lead.low is None or lead.high is None:
+    if at_winner is None or at_winner.lead is None or at_winner.lead_verdict is None:
         return sentence
     size = percent(at_winner.density)
-    if lead.low <= 0.0 <= lead.high:
+    if at_winner.lead_verdict not in (AHEAD, BEHIND):
         return f"{sentence} (no significant difference between the ticket and {name} at {size})"
-    side = "below" if lead.mean > 0 else "above"
-    return f"{sentence} ({points(lead).lstrip('+' + MINUS)} points {side} the ticket at {size})"
+    side = "below" if at_winner.lead_verdict == AHEAD else "above"
+    return f"{sentence} ({points(at_winner.lead).lstrip('+' + MINUS)} points {side} the ticket at {size})"
 
 
 def _without_verdict(tickets: Sequence[Standing], within: float) -> str:
+    """Why no round has a verdict; with few seeds, what these show."""
+    reasons = {ticket.no_verdict for ticket in tickets}
+    for doubt, clause in DOUBT_CLAUSES.items():
+        if doubt in reasons:
+            return f"no verdict: {clause}"
+    of_seeds = max(ticket.of_seeds for ticket in tickets)
+    if any(ticket.n < ticket.of_seeds for ticket in tickets):
+        return f"no verdict: no round has all {plural(of_seeds, 'seed')}"
+    seeds, on_them = ("one seed", "on this seed") if of_seeds == 1 else (plural(of_seeds, "seed"), "on average")
     reached = [ticket for ticket in tickets if ticket.to_dense is not None and ticket.to_dense.mean >= -within - 1e-12]
     if not reached:
-        return "no verdict with one seed; every round is below dense on this seed"
+        return f"no verdict with {seeds}; every round is below dense {on_them}"
     goal = f"{below(within)} dense" if within else "no worse than dense"
     smallest = reached[-1]
     size = "" if smallest.density is None else f" ({percent(smallest.density)} of the weights)"
-    return f"no verdict with one seed; the ticket of round {smallest.level}{size} is {goal} on this seed"
+    return f"no verdict with {seeds}; the ticket of round {smallest.level}{size} is {goal} {on_them}"
 
 
 def _size(standing: Standing) -> str:

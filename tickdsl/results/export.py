@@ -11,10 +11,11 @@ from typing import Any
 from tickdsl.records.events import ArmInfo
 from tickdsl.records.files import write_atomically
 from tickdsl.records.paths import RunPaths
+from tickdsl.results.caveats import alarms, caveats
 from tickdsl.results.conclusions import conclusions
 from tickdsl.results.estimates import CONFIDENCE, Estimate
 from tickdsl.results.extra_metrics import MeasuredValue, NetworkKey, machine_notes, measured_values
-from tickdsl.results.standings import Standing, caveats, compute_standings
+from tickdsl.results.standings import Standing, compute_standings
 from tickdsl.results.state import MetricKey, RunState
 from tickdsl.results.svg_plots import accuracy_svg
 
@@ -58,6 +59,7 @@ def results_dict(state: RunState) -> dict[str, Any]:
             }
             for arm in state.arms
         ],
+        "warnings": alarms(state),
         "notes": [*state.notes, *caveats(state), *machine_notes(state)],
     }
 
@@ -123,9 +125,13 @@ def _contestant(standing: Standing, extra_values: Mapping[str, MeasuredValue], s
         "seconds": standing.seconds,
         "to_dense": _estimate(standing.to_dense),
         "verdict": standing.verdict,
+        "no_verdict": standing.no_verdict,
         "p_winning": standing.p_winning,
         "p_losing": standing.p_losing,
         "lead": _estimate(standing.lead),
+        "lead_verdict": standing.lead_verdict,
+        "p_ahead": standing.p_ahead,
+        "p_behind": standing.p_behind,
         "figures": {
             name: {**(_estimate(figure.value) or {}), "how": figure.how} for name, figure in extra_values.items()
         },

@@ -86,6 +86,11 @@ def training_time(seconds: float) -> str:
     return format_duration(seconds)
 
 
+def seeds(measured: int, of_seeds: int) -> str:
+    """The number of seeds of a mean: 3, or 2/3 if one is missing."""
+    return str(measured) if measured >= of_seeds else f"{measured}/{of_seeds}"
+
+
 def describe_status(status: str) -> str:
     """The status of a run as a clause: `the run failed`, `the run is paused`."""
     return _STATUS_CLAUSES.get(status, f"the run is {status}")

@@ -26,6 +26,7 @@ from tickdsl.records.events import (
     StepStart,
     Warn,
 )
+from tickdsl.results.doubts import DOUBT_CLAUSES, network_doubt
 from tickdsl.results.formatting import count, format_duration, percent
 from tickdsl.results.state import RunState
 from tickdsl.results.state_builder import StateBuilder
@@ -231,4 +232,6 @@ def _metric_line(event: Metric) -> str:
         parts.append(f"{percent(1 - event.sparsity)} of the weights")
     if event.params is not None:
         parts.append(f"{count(event.params)} params")
+    if (doubt := network_doubt(event)) is not None:
+        parts.append(f"WARNING: {DOUBT_CLAUSES[doubt]}")
     return f"{parts[0]}: {', '.join(parts[1:])}"

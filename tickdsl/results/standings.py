@@ -1,22 +1,31 @@
-"""Standings: the accuracy of each contestant at each level, its difference from dense, and its verdict.
+"""Standings: the accuracy of each contestant at each level, its differences from dense and the ticket, and verdicts.
 
-A verdict holds for all levels of an arm together: Holm's correction keeps the probability of any wrong `winning` among
-them below 2.5%, and that of any wrong `losing` as well.
+docs/reference/verdicts.md states the rule: which levels get a verdict, and that Holm's correction makes the levels of
+one comparison one family.
 """
 
 from __future__ import annotations
 
 import statistics
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import attrs
 
-from tickdsl.plurals import agreeing, plural
+from tickdsl.plan.model import MIN_SEEDS
 from tickdsl.records.events import Metric
-from tickdsl.results.estimates import CONFIDENCE, Estimate, estimate, holm, p_above, p_below, paired_difference
+from tickdsl.results.doubts import find_doubts
+from tickdsl.results.estimates import Estimate, estimate
+from tickdsl.results.level_counts import planned_levels
+from tickdsl.results.paired_tests import THRESHOLD, PairedLevel, PairedTest, holm, paired_tests
+from tickdsl.results.resolution import Pair, resolutions
 from tickdsl.results.state import RunState
 
+#: Verdicts on a contestant against dense.
 WINNING, LOSING, UNDECIDED = "winning", "losing", "undecided"
+#: Verdicts on the ticket against a control.
+AHEAD, BEHIND = "ahead", "behind"
+
+StandingKey = tuple[str, str, int]  # arm id, contestant, level
 
 
 @attrs.frozen
@@ -24,8 +33,9 @@ class Standing:
     """Results of a contestant at one level of an arm; accuracies and differences are in [-1, 1], not percent.
 
     `to_dense` is its accuracy minus the dense network's, `lead` the ticket's accuracy minus its own, both paired by
-    seed. `verdict` is winning, losing, undecided, or None with fewer than two seeds; it follows from `p_winning` and
-    `p_losing`, which are corrected over the levels.
+    seed. `verdict` is winning, losing, undecided, or None, and then `no_verdict` says why; it follows from `p_winning`
+    and `p_losing`, which are corrected over the levels. `lead_verdict` is ahead, behind, undecided or None in the same
+    way. `of_seeds` is the number of seeds that the run has, `spread` the standard deviation of one seed's `to_dense`.
     """
 
     arm: str
@@ -38,125 +48,186 @@ class Standing:
     filters: float | None = None
     loss: float | None = None
     seconds: float | None = None
+    of_seeds: int = 0
     to_dense: Estimate | None = None
+    spread: float | None = None
     verdict: str | None = None
+    no_verdict: str | None = None
     p_winning: float | None = None
     p_losing: float | None = None
     lead: Estimate | None = None
+    lead_verdict: str | None = None
+    p_ahead: float | None = None
+    p_behind: float | None = None
 
     @property
     def density(self) -> float | None:
         """The share of the weights that remain, 1 - sparsity."""
         return None if self.sparsity is None else 1.0 - self.sparsity
 
-
-def verdict(difference: Estimate | None, within: float) -> str | None:
-    """The verdict on a single comparison, without correction; None with fewer than two seeds.
-
-    Winning if the whole interval is at or above `-within`, losing if it is below, otherwise undecided.
-    """
-    p_win, p_loss = p_above(difference, -within), p_below(difference, -within)
-    return None if p_win is None or p_loss is None else _verdict_word(p_win, p_loss)
+    @property
+    def n(self) -> int:
+        """The number of seeds measured."""
+        return 0 if self.accuracy is None else self.accuracy.n
 
 
-def _verdict_word(p_win: float, p_loss: float) -> str:
-    threshold = (1 - CONFIDENCE) / 2 + 1e-9  # tolerance: t_quantile and t_tail agree to about 1e-9
-    return WINNING if p_win <= threshold else LOSING if p_loss <= threshold else UNDECIDED
+@attrs.frozen
+class LevelTest:
+    """The test of one level of a family, with its p values corrected over the family; None without a verdict."""
+
+    test: PairedTest
+    p_above: float | None
+    p_below: float | None
+
+    def verdict(self, above: str, below: str) -> str | None:
+        """`above` or `below` the bound, undecided, or None."""
+        if self.p_above is None or self.p_below is None:
+            return None
+        return above if self.p_above <= THRESHOLD else below if self.p_below <= THRESHOLD else UNDECIDED
 
 
-def compute_standings(state: RunState) -> dict[tuple[str, str, int], Standing]:
+def compute_standings(state: RunState) -> dict[StandingKey, Standing]:
     """The standings by (arm id, contestant, level), in plan order."""
-    grouped: dict[tuple[str, str, int], dict[int, Metric]] = {}
-    for (arm, contestant, level, seed), metric in state.metrics.items():
-        grouped.setdefault((arm, contestant, level), {})[seed] = metric
-    arm_order = {arm.id: index for index, arm in enumerate(state.arms)}
-    contestant_order = {name: index for index, name in enumerate(state.contestants)}
+    return _Standings(state).compute()
 
-    def sort_key(key: tuple[str, str, int]) -> tuple[int, int, int, str, str]:
-        arm, contestant, level = key
-        return (
-            arm_order.get(arm, len(arm_order)),
-            level,
-            contestant_order.get(contestant, len(contestant_order)),
-            arm,
-            contestant,
+
+class _Standings:
+    """Computes the standings of a run: first the means, then one family of tests per arm and contestant."""
+
+    def __init__(self, state: RunState) -> None:
+        self._state = state
+        self._metrics: dict[StandingKey, dict[int, Metric]] = {}
+        for (arm, contestant, level, seed), metric in state.metrics.items():
+            self._metrics.setdefault((arm, contestant, level), {})[seed] = metric
+        self._seeds = frozenset(state.seeds) or frozenset(key[3] for key in state.metrics)
+        self._doubts = find_doubts(state)
+        self._planned = planned_levels(state)
+        self._standings = {key: self._means(key) for key in sorted(self._metrics, key=self._plan_order())}
+
+    def compute(self) -> dict[StandingKey, Standing]:
+        families: dict[tuple[str, str], list[int]] = {}
+        for arm, contestant, level in self._standings:
+            if contestant != "dense":
+                families.setdefault((arm, contestant), []).append(level)
+        for (arm, contestant), levels in families.items():
+            dense = self._metrics.get((arm, "dense", 0), {})
+            self._compare_with_dense(arm, contestant, levels, dense)
+            if contestant != "ticket":
+                self._compare_with_ticket(arm, contestant, levels)
+        return self._standings
+
+    def _plan_order(self) -> Callable[[StandingKey], tuple[int, int, int, str, str]]:
+        arms = {arm.id: index for index, arm in enumerate(self._state.arms)}
+        contestants = {name: index for index, name in enumerate(self._state.contestants)}
+
+        def order(key: StandingKey) -> tuple[int, int, int, str, str]:
+            arm, contestant, level = key
+            return arms.get(arm, len(arms)), level, contestants.get(contestant, len(contestants)), arm, contestant
+
+        return order
+
+    def _means(self, key: StandingKey) -> Standing:
+        metrics = self._metrics[key].values()
+        measured = _measured(self._metrics[key])
+        return Standing(
+            *key,
+            accuracy=estimate([metric.accuracy or 0.0 for _, metric in sorted(measured.items())]),
+            sparsity=_mean([metric.sparsity for metric in metrics]),
+            params=_mean([metric.params for metric in metrics]),
+            macs=_mean([metric.macs for metric in metrics]),
+            filters=_mean([metric.filters for metric in metrics]),
+            loss=_mean([metric.loss for metric in metrics]),
+            seconds=_mean([metric.seconds for metric in metrics]),
+            of_seeds=len(self._seeds),
         )
 
-    accuracies = {key: _accuracies(metrics) for key, metrics in grouped.items()}
-    standings = {key: _standing(key, grouped[key], accuracies) for key in sorted(grouped, key=sort_key)}
-    families: dict[tuple[str, str], list[tuple[str, str, int]]] = {}
-    for key, standing in standings.items():
-        if standing.to_dense is not None:
-            families.setdefault(key[:2], []).append(key)
-    for keys in families.values():
-        standings.update(zip(keys, _with_verdicts([standings[key] for key in keys], state.within), strict=True))
-    return standings
+    def _compare_with_dense(
+        self, arm: str, contestant: str, levels: Sequence[int], dense: Mapping[int, Metric]
+    ) -> None:
+        pairs = {level: (self._metrics[arm, contestant, level], dense) for level in levels}
+        reasons = {level: self._no_verdict([(arm, contestant, level)], pairs[level]) for level in levels}
+        tests = self._family(arm, contestant, pairs, reasons, -self._state.within)
+        for level in levels:
+            key, tested = (arm, contestant, level), tests.get(level)
+            self._standings[key] = attrs.evolve(
+                self._standings[key],
+                no_verdict=reasons[level],
+                to_dense=tested.test.estimate if tested else None,
+                spread=tested.test.spread if tested else None,
+                verdict=tested.verdict(WINNING, LOSING) if tested else None,
+                p_winning=tested.p_above if tested else None,
+                p_losing=tested.p_below if tested else None,
+            )
+
+    def _compare_with_ticket(self, arm: str, control: str, levels: Sequence[int]) -> None:
+        pairs = {
+            level: (self._metrics.get((arm, "ticket", level), {}), self._metrics[arm, control, level])
+            for level in levels
+        }
+        reasons = {
+            level: self._no_verdict([(arm, "ticket", level), (arm, control, level)], pairs[level]) for level in levels
+        }
+        for level, tested in self._family(arm, control, pairs, reasons, 0.0).items():
+            key = (arm, control, level)
+            self._standings[key] = attrs.evolve(
+                self._standings[key],
+                lead=tested.test.estimate,
+                lead_verdict=tested.verdict(AHEAD, BEHIND),
+                p_ahead=tested.p_above,
+                p_behind=tested.p_below,
+            )
+
+    def _family(
+        self,
+        arm: str,
+        contestant: str,
+        pairs: Mapping[int, Pair],
+        reasons: Mapping[int, str | None],
+        bound: float,
+    ) -> dict[int, LevelTest]:
+        """The tests of the first network against the second at each level where both have a seed in common.
+
+        Levels with a reason against a verdict get none; their p values count as 1.
+        """
+        measured = {level: (_measured(first), _measured(second)) for level, (first, second) in pairs.items()}
+        common = {level: pair for level, pair in measured.items() if pair[0].keys() & pair[1].keys()}
+        levels = {
+            level: PairedLevel(
+                {seed: _difference(*(network[seed] for network in common[level])) for seed in _seeds(common[level])},
+                resolution,
+            )
+            for level, resolution in resolutions(common).items()
+        }
+        tests = dict(zip(levels, paired_tests(list(levels.values())), strict=True))
+        judged = [level for level in levels if reasons[level] is None]
+        size = len(self._planned.get((arm, contestant), set()) | levels.keys())
+        above = holm([tests[level].p_above(bound) or 0.0 for level in judged], size)
+        below = holm([tests[level].p_below(bound) or 0.0 for level in judged], size)
+        corrected = dict(zip(judged, zip(above, below, strict=True), strict=True))
+        return {level: LevelTest(test, *corrected.get(level, (None, None))) for level, test in tests.items()}
+
+    def _no_verdict(self, keys: Sequence[StandingKey], pair: Pair) -> str | None:
+        """Why the comparison of two networks at a level gets no verdict; None if it gets one."""
+        doubts = (doubt for key in keys if (doubt := self._doubts.reason(*key)) is not None)
+        if (doubt := next(doubts, None)) is not None:
+            return doubt
+        first, second = pair
+        common = _measured(first).keys() & _measured(second).keys()
+        if not common >= self._seeds:
+            return f"{len(common)} of {len(self._seeds)} seeds"
+        return f"fewer than {MIN_SEEDS} seeds" if len(common) < MIN_SEEDS else None
 
 
-def _with_verdicts(standings: list[Standing], within: float) -> list[Standing]:
-    """The standings of one contestant with verdicts, corrected over all its levels."""
-    above = [p_above(standing.to_dense, -within) for standing in standings]
-    below = [p_below(standing.to_dense, -within) for standing in standings]
-    comparable = [index for index, p in enumerate(above) if p is not None]
-    p_wins = holm([above[index] or 0.0 for index in comparable])
-    p_losses = holm([below[index] or 0.0 for index in comparable])
-    judged = list(standings)
-    for index, p_win, p_loss in zip(comparable, p_wins, p_losses, strict=True):
-        judged[index] = attrs.evolve(
-            standings[index], verdict=_verdict_word(p_win, p_loss), p_winning=p_win, p_losing=p_loss
-        )
-    return judged
+def _measured(metrics: Mapping[int, Metric]) -> dict[int, Metric]:
+    return {seed: metric for seed, metric in metrics.items() if metric.accuracy is not None}
 
 
-def caveats(state: RunState) -> list[str]:
-    """Caveats about the results: a single seed, missing seeds, or differences that are equal for all seeds."""
-    notes = []
-    all_standings = compute_standings(state).values()
-    if any(s.contestant != "dense" and s.accuracy and s.accuracy.n == 1 for s in all_standings):
-        notes.append("one seed gives no confidence interval and no verdict; use `seeds 3` or more")
-    if any(s.to_dense is not None and s.contestant != "dense" and s.to_dense.zero_width for s in all_standings):
-        notes.append(
-            "some differences from dense are the same for every seed, so their confidence interval has zero width "
-            "and says little about other seeds"
-        )
-    partial = [s for s in all_standings if s.accuracy is None or s.accuracy.n < len(state.seeds)]
-    if partial:
-        notes.append(
-            f"{len(partial)} of {len(all_standings)} results {agreeing(len(partial), 'is')} averaged over fewer than "
-            f"{plural(len(state.seeds), 'seed')}"
-        )
-    return notes
+def _seeds(pair: Pair) -> list[int]:
+    return sorted(pair[0].keys() & pair[1].keys())
 
 
-def _standing(
-    key: tuple[str, str, int],
-    metrics: Mapping[int, Metric],
-    accuracies: Mapping[tuple[str, str, int], Mapping[int, float]],
-) -> Standing:
-    arm, contestant, level = key
-    by_seed = accuracies[key]
-    dense = accuracies.get((arm, "dense", 0), {})
-    ticket = accuracies.get((arm, "ticket", level), {})
-    is_dense = contestant == "dense"
-    to_dense = None if is_dense else paired_difference(by_seed, dense)
-    return Standing(
-        arm=arm,
-        contestant=contestant,
-        level=level,
-        accuracy=estimate([by_seed[seed] for seed in sorted(by_seed)]),
-        sparsity=_mean([metric.sparsity for metric in metrics.values()]),
-        params=_mean([metric.params for metric in metrics.values()]),
-        macs=_mean([metric.macs for metric in metrics.values()]),
-        filters=_mean([metric.filters for metric in metrics.values()]),
-        loss=_mean([metric.loss for metric in metrics.values()]),
-        seconds=_mean([metric.seconds for metric in metrics.values()]),
-        to_dense=to_dense,
-        lead=None if is_dense or contestant == "ticket" else paired_difference(ticket, by_seed),
-    )
-
-
-def _accuracies(metrics: Mapping[int, Metric]) -> dict[int, float]:
-    return {seed: metric.accuracy for seed, metric in metrics.items() if metric.accuracy is not None}
+def _difference(first: Metric, second: Metric) -> float:
+    return (first.accuracy or 0.0) - (second.accuracy or 0.0)
 
 
 def _mean(values: Sequence[float | None]) -> float | None:

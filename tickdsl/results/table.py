@@ -11,10 +11,11 @@ from rich.text import Text
 from tickdsl.plurals import plural
 from tickdsl.records.events import ArmInfo
 from tickdsl.results import formatting
+from tickdsl.results.caveats import alarms, caveats
 from tickdsl.results.conclusions import conclusions
 from tickdsl.results.extra_metrics import estimation_note, machine_notes, measured_values
 from tickdsl.results.extra_metrics_tables import ExtraValues, extra_tables
-from tickdsl.results.standings import UNDECIDED, Standing, caveats, compute_standings
+from tickdsl.results.standings import UNDECIDED, Standing, compute_standings
 from tickdsl.results.state import RunState
 from tickdsl.results.table_columns import (
     BEST_MARK,
@@ -47,7 +48,8 @@ def results_table(state: RunState, console: Console) -> RenderableType:
         if all(table_width(table, console) <= console.width for table in tables):
             break
     sentences = conclusions(state)
-    parts: list[RenderableType] = []
+    parts: list[RenderableType] = [Text(f"WARNING: {alarm}", style="bold red") for alarm in alarms(state)]
+    parts += [Text()] if parts else []
     for arm, table in zip(state.arms, tables, strict=True):
         parts += [Text(_title(arm), style="bold"), table, *extra_tables(arm, extra_values, state, console)]
         parts += [Text(sentences[arm.id]), Text()]
@@ -125,5 +127,5 @@ def _legend(state: RunState, standings: Mapping[tuple[str, str, int], Standing],
         parts.append("verdicts are corrected for the number of rounds (Holm)")
     if note := estimation_note(extra_values):
         parts.append(note)
-    parts.append(f"{BEST_MARK} most accurate ticket")
+    parts.append(f"{BEST_MARK} most accurate ticket, chosen on test images")
     return " · ".join(parts)

@@ -16,6 +16,7 @@ _COLOURS = {WINNING: "green", LOSING: "red", UNDECIDED: "yellow"}
 # What a narrow terminal leaves out, in this order; everything else is always shown.
 OPTIONAL_PARTS = (
     "sparsity", "control intervals", "MACs", "difference intervals", "params", "controls", "accuracy intervals",
+    "seeds",
 )  # fmt: skip
 ShownParts = frozenset[str]
 #: From the widest layout to the narrowest.
@@ -36,6 +37,7 @@ def round_columns(
 
     columns: list[tuple[bool, str, CellFormat]] = [
         (True, "round", lambda s: str(s.level)),
+        ("seeds" in shown, "n", lambda s: formatting.seeds(s.n, s.of_seeds)),
         ("sparsity" in shown and "sparsity" in metrics, "sparsity", lambda s: formatting.percent(s.sparsity)),
         (True, "weights\nleft", lambda s: formatting.percent(s.density)),
         (True, FILTERS_HEADING, lambda s: formatting.percent(s.filters)),

@@ -53,8 +53,9 @@ class PlanView(View):
         lines = plan_lines(self.text, snapshot) if self.text else []
         self.query_one("#source", Rows).show(lines)
         notes = self.query_one("#notes", Rows)
-        notes.show(snapshot.state.notes)
-        self.query_one("#notes-panel").display = bool(snapshot.state.notes)
+        rows = [*(f"WARNING: {alarm}" for alarm in snapshot.alarms), *snapshot.state.notes]
+        notes.show(rows)
+        self.query_one("#notes-panel").display = bool(rows)
 
     def action_follow(self) -> None:
         rows: list[PlanLine] = list(self.query_one("#source", Rows).rows)

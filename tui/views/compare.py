@@ -18,7 +18,7 @@ from .pareto import pareto_front
 from .snapshot import Snapshot
 from .text_cells import align_right, fit, styled_line
 
-SMALLEST, BEST = "smallest winning ticket", "most accurate ticket"
+SMALLEST, BEST = "smallest winning ticket", "most accurate ticket, by test images"
 
 
 @attrs.frozen

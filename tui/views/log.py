@@ -11,6 +11,7 @@ from rich.text import Text
 from tickdsl.plurals import plural
 from tickdsl.records import EventRecord
 from tickdsl.records.events import ControlAck, Log, Metric, RunEnd, RunStart, StepEnd, StepStart, Warn
+from tickdsl.results.doubts import DOUBT_CLAUSES, network_doubt
 from tickdsl.results.formatting import count, format_duration, percent
 from tickdsl.results.step_labels import sharing
 
@@ -143,4 +144,6 @@ def _metric_text(event: Metric) -> str:
         parts.append(f"{percent(1 - event.sparsity)} of the weights")
     if event.params is not None:
         parts.append(f"{count(event.params)} params")
+    if (doubt := network_doubt(event)) is not None:
+        parts.append(f"WARNING: {DOUBT_CLAUSES[doubt]}")
     return f"{event.arm}, {control}{level}, seed {event.seed}: {', '.join(parts)}"

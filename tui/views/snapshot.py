@@ -31,7 +31,8 @@ class Snapshot:
     """A state and the values derived from it once for all screens.
 
     `status` comes from `effective_status`; `now` is in seconds since 1970. `arm_indices` maps an arm to its index in
-    the plan; `standings_by_round` maps (arm, contestant) to its standings by round.
+    the plan; `standings_by_round` maps (arm, contestant) to its standings by round. `alarms` say what makes the results
+    worthless.
     """
 
     state: RunState
@@ -44,6 +45,7 @@ class Snapshot:
     log_records: Sequence[EventRecord] = ()
     resource_history: Sequence[Resource] = ()
     filter_text: str = ""
+    alarms: Sequence[str] = ()
 
     @functools.cached_property
     def extra_values(self) -> Mapping[NetworkKey, Mapping[str, MeasuredValue]]:

@@ -35,6 +35,8 @@ def title_line(snapshot: Snapshot, width: int, palette: Palette, pending_request
     if eta is not None and snapshot.status not in FINAL_STATUSES:
         rest = max(0.0, eta - max(0.0, snapshot.now - state.now)) if snapshot.status != "paused" else eta
         parts.append((f"· {'at most ' if state.open_ended else ''}{format_duration(rest)} left ", palette.accent))
+    if snapshot.alarms:
+        parts.append(("⚠ no verdict, see 4 ", f"bold {palette.bad}"))
     if hint:
         parts.append((f"{hint} ", f"bold {palette.unsure}"))
     used = sum(len(text) for text, _ in parts)
