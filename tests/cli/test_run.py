@@ -8,6 +8,8 @@ from typing import Any
 
 import pytest
 
+from tickdsl.cli.plan_loading import with_seeds
+from tickdsl.plan.model import Plan
 from tickdsl.records.events import Metric, PlanResolved, RunEnd, RunStart
 
 TWO_ROUNDS = "prune filters 30% x 2; rewind lr\ncompare random-init\n"
@@ -224,3 +226,48 @@ def test_what_is_stacked_depends_on_times(harness: Any) -> None:
     harness.write(TWO_ROUNDS)
     result = harness.run("--deterministic", "--stack", 4)
     assert result.exit == 2 and "--stack cannot be combined" in result.err
+
+
+@pytest.mark.slow
+def test_more_seeds_extend_a_finished_study(harness: Any) -> None:
+    harness.write(TWO_ROUNDS + "seeds [4]\n")
+    first = harness.run()
+    assert "[TD505]" in first.err
+    before = harness.results
+    here = ("plan", harness.plan, "--store", harness.store)
+    preview = harness.call(*here, "--seeds", 3)
+    stored = len(harness.events_of("step.end"))
+    assert "seeds 4, 1, 2\n" in preview.out and f"\n{stored} of {3 * stored} results stored" in preview.out
+    assert "seeds would decide" not in preview.out
+    result = harness.run("--seeds", 3)
+    assert "[TD505]" not in result.err
+    assert harness.results["seeds"] == [4, 1, 2]
+    assert sum(event.status == "stored" for event in harness.events_of("step.end")) == stored
+    for ours, theirs in zip(harness.results["arms"][0]["levels"], before["arms"][0]["levels"], strict=True):
+        for name, contestant in ours["contestants"].items():
+            assert contestant["seeds"][0] == theirs["contestants"][name]["seeds"][0]
+            assert contestant["accuracy"]["n"] == 3
+    ticket = harness.results["arms"][0]["levels"][1]["contestants"]["ticket"]
+    assert ticket["verdict"] is not None and ticket["no_verdict"] is None
+    assert "would decide a difference of 1 point in 4 of 5 cases" in harness.call(*here, "--seeds", 3).out
+
+
+def test_fewer_seeds_are_the_first_of_the_plan() -> None:
+    plan = Plan(name="p", path="p", arms=(), seeds=(7, 2, 5))
+    assert [with_seeds(plan, n).seeds for n in (None, 2, 3, 5)] == [(7, 2, 5), (7, 2), (7, 2, 5), (7, 2, 5, 1, 3)]
+
+
+@pytest.mark.slow
+def test_a_network_that_diverged_gets_a_warning_and_no_verdict(harness: Any) -> None:
+    """At this rate the loss stays finite, and the running variance does not."""
+    harness.write(
+        "seeds 3\nprune weights 50%; rewind weights to 1ep\n",
+        head="model small-cnn on digits\ntrain 2ep lr=1000 batch=64\n",
+    )
+    result = harness.run()
+    assert result.exit == 0
+    assert "running_var` of ticket, dense, seed 1): no verdict" in " ".join(result.out.split())
+    assert "WARNING: weights or statistics are not finite" in result.err
+    (arm,) = harness.results["arms"]
+    assert {c["verdict"] for level in arm["levels"] for c in level["contestants"].values()} == {None}
+    assert len(harness.results["warnings"]) == 1

@@ -107,6 +107,17 @@ def add_only_option(verb: argparse.ArgumentParser) -> None:
     )
 
 
+def add_seeds_option(verb: argparse.ArgumentParser) -> None:
+    """Add `--seeds`."""
+    verb.add_argument(
+        "--seeds",
+        metavar="N",
+        type=positive_int,
+        help="run with N seeds: those of the plan, then the next numbers; stored ones are not trained again "
+        "(default: the plan's seeds)",
+    )
+
+
 def add_run_argument(
     verb: argparse.ArgumentParser,
     metavar: str = "RUN",

@@ -7,9 +7,16 @@ import json
 import sys
 from pathlib import Path
 
-from tickdsl.cli.arguments import Verbs, add_only_option, add_plan_options, add_store_option, add_verb
+from tickdsl.cli.arguments import (
+    Verbs,
+    add_only_option,
+    add_plan_options,
+    add_seeds_option,
+    add_store_option,
+    add_verb,
+)
 from tickdsl.cli.output import OK, PLAN_ERRORS, echo
-from tickdsl.cli.plan_loading import check_plan, select_arms
+from tickdsl.cli.plan_loading import check_plan, select_arms, with_seeds
 
 
 def add(verbs: Verbs) -> None:
@@ -34,6 +41,7 @@ def add(verbs: Verbs) -> None:
     plan.add_argument("--steps", action="store_true", help="list every step")
     plan.add_argument("--expand", action="store_true", help="print the plan with sweeps, lets and defaults written out")
     add_only_option(plan)
+    add_seeds_option(plan)
     add_store_option(plan)
     add_plan_options(plan)
     plan.set_defaults(verb=show_plan)
@@ -44,7 +52,7 @@ def show_plan(arguments: argparse.Namespace) -> int:
     report = check_plan(arguments, notes=True)
     if report is None:
         return PLAN_ERRORS
-    plan = select_arms(report.require_plan(), arguments.only)
+    plan = with_seeds(select_arms(report.require_plan(), arguments.only), arguments.seeds)
     if getattr(arguments, "expand", False):
         from tickdsl.checks.expansion import expand_silently
 

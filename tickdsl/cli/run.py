@@ -14,6 +14,7 @@ from tickdsl.cli.arguments import (
     add_only_option,
     add_out_option,
     add_plan_options,
+    add_seeds_option,
     add_store_option,
     add_verb,
     non_negative_seconds,
@@ -90,6 +91,7 @@ def add(verbs: Verbs) -> None:
     )
     run.add_argument("--dry-run", action="store_true", help="show the steps without running them, like `tickdsl plan`")
     add_only_option(run)
+    add_seeds_option(run)
     run.add_argument(
         "--checkpoint-every",
         metavar="SECONDS",

@@ -18,6 +18,7 @@ from tickdsl.engine.scheduler.event_builders import short_step_names
 from tickdsl.engine.scheduler.forecast import epochs, steps_to_run
 from tickdsl.inspect.estimate import Estimate, NoEstimate, estimate_duration
 from tickdsl.inspect.level_forecast import forecast_levels
+from tickdsl.inspect.stored_results import stored_results
 from tickdsl.moments import format_brief, format_duration
 from tickdsl.plan.arm_lowering import is_one_level
 from tickdsl.plan.model import Arm, Matching
@@ -27,6 +28,7 @@ from tickdsl.plan.study import Study
 from tickdsl.plurals import agreeing, plural
 from tickdsl.records.canonical import canonical_json
 from tickdsl.records.store import Store
+from tickdsl.results.needed_seeds import needed_seeds
 
 
 def print_preview(study: Study, store: Store | None, data: Path, *, every_step: bool = False) -> None:
@@ -69,6 +71,9 @@ def _print_summary(study: Study, stored: set[str], store: Store | None, console:
     )
     if total:
         console.print(_estimate_text(estimate_duration(study, to_run, store, default_jobs("cpu", study))))
+    if store is not None:
+        for needed in needed_seeds(stored_results(study, store, stored)):
+            console.print(str(needed))
 
 
 def _estimate_text(estimate: Estimate | NoEstimate) -> str:

@@ -1,0 +1,75 @@
+"""How many seeds would decide: from the spread of the differences that have been measured so far."""
+
+from __future__ import annotations
+
+import math
+import statistics
+from collections.abc import Iterator
+
+import attrs
+
+from tickdsl.plan.model import MIN_SEEDS
+from tickdsl.plurals import plural
+from tickdsl.results.level_counts import planned_levels
+from tickdsl.results.paired_tests import MAX_POOLED_FREEDOM, THRESHOLD
+from tickdsl.results.standings import compute_standings
+from tickdsl.results.state import RunState
+from tickdsl.results.student_t import t_quantile
+
+#: How often a verdict should be reached if the truth is `margin` away from the bound.
+POWER = 0.8
+#: The margin if the plan allows no loss (`within=0%`): a gain of one point.
+DEFAULT_MARGIN = 0.01
+#: More seeds are not proposed.
+MAX_SEEDS = 1000
+
+
+@attrs.frozen
+class NeededSeeds:
+    """`seeds` (None: more than MAX_SEEDS) would decide a margin at this spread of one seed's difference."""
+
+    arm: str
+    seeds: int | None
+    measured: int
+    spread: float
+    margin: float
+    levels: int
+
+    def __str__(self) -> str:
+        number = f"more than {MAX_SEEDS:,} seeds" if self.seeds is None else plural(self.seeds, "seed")
+        goal = f"a difference of {100 * self.margin:g} {'point' if self.margin == 0.01 else 'points'}"
+        return (
+            f"{self.arm}: {number} would decide {goal} in 4 of 5 cases (between {plural(self.measured, 'seed')}, the "
+            f"difference varies by {100 * self.spread:.2f} points; {plural(self.levels, 'round')})"
+        )
+
+
+def needed_seeds(state: RunState) -> Iterator[NeededSeeds]:
+    """The seeds that each arm needs, for arms with differences of at least two seeds.
+
+    The margin is `within`: so many seeds show that a ticket as accurate as dense is at most `within` below it.
+    """
+    planned = planned_levels(state)
+    standings = compute_standings(state)
+    margin = state.within or DEFAULT_MARGIN
+    for arm in state.arms:
+        tickets = [s for key, s in standings.items() if key[:2] == (arm.id, "ticket") and s.spread is not None]
+        if tickets:
+            levels = max(len(planned.get((arm.id, "ticket"), ())), len(tickets))
+            spread = statistics.median(s.spread for s in tickets if s.spread is not None)
+            measured = max(s.n for s in tickets)
+            yield NeededSeeds(arm.id, seeds_to_decide(spread, margin, levels), measured, spread, margin, levels)
+
+
+def seeds_to_decide(spread: float, margin: float, levels: int) -> int | None:
+    """The smallest number of seeds that decides `margin` with probability POWER at each of `levels` rounds.
+
+    Holm's first threshold counts, as for a level that is the only one to be decided.
+    """
+    pooled = MAX_POOLED_FREEDOM if levels > 1 else 0.0
+    for seeds in range(MIN_SEEDS, MAX_SEEDS + 1):
+        freedom = seeds - 1 + pooled
+        quantiles = t_quantile(1 - THRESHOLD / levels, freedom) + t_quantile(POWER, freedom)
+        if margin * math.sqrt(seeds) >= quantiles * spread:
+            return seeds
+    return None
