@@ -132,16 +132,6 @@ def test_a_seed_that_collapses_at_one_level_leaves_the_others_alone() -> None:
     assert with_it[6].freedom == 2.0 and (with_it[6].p_below(0.0) or 0.0) > 0.025
 
 
-def test_a_level_with_other_seeds_is_tested_by_itself() -> None:
-    rows = [[0.01, 0.02, 0.03], [0.02, 0.01, 0.03]]
-    partial = PairedLevel({0: 0.01, 2: 0.05}, 1e-6)
-    assert paired_tests([level(rows[0]), partial, level(rows[1])]) == [
-        paired_tests([level(row) for row in rows])[0],
-        *paired_tests([partial]),
-        paired_tests([level(row) for row in rows])[1],
-    ]
-
-
 # -- standings
 
 
@@ -286,6 +276,21 @@ def test_the_family_has_all_planned_levels_that_results_could_have_ended() -> No
     assert ticket(levels_of(gap, 9, skipped=beyond)).p_winning == pytest.approx(p_one)
     stopped = levels_of(gap, 9, ("accuracy > 90%",), skipped=beyond)
     assert ticket(stopped).p_winning == pytest.approx(9 * p_one)
+
+
+def test_levels_without_a_verdict_tell_nothing_about_the_others() -> None:
+    """A level that lacks a seed, and one that is not finite, are not part of the pooled spread."""
+    run = levels_of([0.004, 0.003, 0.005, 0.004], 4)
+    lost = {key: m for key, m in run.metrics.items() if key != ("a", "ticket", 4, 2)}
+    broken = {
+        key: attrs.evolve(m, accuracy=0.1 * key[3], not_finite=("w",)) if key[2] == 3 else m for key, m in lost.items()
+    }
+    result = compute_standings(attrs.evolve(run, metrics=broken))
+    without = {key: m for key, m in run.metrics.items() if key[2] < 3}
+    alone = compute_standings(attrs.evolve(run, metrics=without))
+    for number in (1, 2):
+        assert result["a", "ticket", number] == alone["a", "ticket", number]
+    assert [result["a", "ticket", number].no_verdict for number in (3, 4)] == ["not finite", "2 of 3 seeds"]
 
 
 @settings(deadline=None)

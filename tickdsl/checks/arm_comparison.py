@@ -49,14 +49,16 @@ def _check_seeds(plan: Plan) -> Iterator[Diagnostic]:
 
 def _check_stops(plan: Plan) -> Iterator[Diagnostic]:
     """Seeds that end by their test results leave the lucky ones to be judged."""
-    for stop in plan.stops:
-        if stop.metric in TEST_RESULTS and len(plan.seeds) >= MIN_SEEDS:
+    ends = (group.prune.ends for arm in plan.arms for group in arm.rounds)
+    conditions = dict.fromkeys([*plan.stops, *(condition for condition in ends if condition is not None)])
+    for condition in conditions:
+        if condition.metric in TEST_RESULTS and len(plan.seeds) >= MIN_SEEDS:
             yield Diagnostic(
                 "TD543",
-                f"`stop when {stop.metric} …` ends each seed by its test {stop.metric}: rounds that not all seeds "
-                "reach get no verdict",
-                stop.span or plan.arms[0].span,
-                help="stop by a size (`sparsity`, `params`, `flops`), or add `# ok TD543`",
+                f"`{condition.metric} {condition.comparison} …` ends each seed by its test {condition.metric}: rounds "
+                "that not all seeds reach get no verdict",
+                condition.span or plan.arms[0].span,
+                help="end by a size (`sparsity`, `params`, `flops`), or add `# ok TD543`",
             )
 
 

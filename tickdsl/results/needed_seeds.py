@@ -56,7 +56,7 @@ def needed_seeds(state: RunState) -> Iterator[NeededSeeds]:
         tickets = [s for key, s in standings.items() if key[:2] == (arm.id, "ticket") and s.spread is not None]
         if tickets:
             levels = max(len(planned.get((arm.id, "ticket"), ())), len(tickets))
-            spread = statistics.median(s.spread for s in tickets if s.spread is not None)
+            spread = math.sqrt(statistics.fmean(s.spread**2 for s in tickets if s.spread is not None))
             measured = max(s.n for s in tickets)
             yield NeededSeeds(arm.id, seeds_to_decide(spread, margin, levels), measured, spread, margin, levels)
 

@@ -88,27 +88,15 @@ class PairedTest:
 
 
 def paired_tests(levels: Sequence[PairedLevel]) -> list[PairedTest]:
-    """The tests of one family: all levels of a comparison, in the order given.
-
-    Levels with other seeds than the first one that has the most are tested by themselves.
-    """
-    most_seeds = max((set(level.differences) for level in levels), key=len, default=set())
-    common = [index for index, level in enumerate(levels) if level.differences.keys() == most_seeds]
-    tests = {index: _tests_together([levels[index]])[0] for index in range(len(levels)) if index not in common}
-    tests.update(zip(common, _tests_together([levels[index] for index in common]), strict=True))
-    return [tests[index] for index in range(len(levels))]
-
-
-def _tests_together(levels: Sequence[PairedLevel]) -> list[PairedTest]:
-    """The tests of levels with the same seeds."""
+    """The tests of one family: all levels of a comparison, in the order given, with the same seeds."""
     if not levels:
         return []
-    n = len(levels[0].differences)
+    seeds = list(levels[0].differences)
+    n = len(seeds)
     means = [statistics.fmean(level.differences.values()) for level in levels]
     least_errors = [math.sqrt(level.resolution / n) for level in levels]
     if n == 1:
         return [PairedTest(n, mean, None, math.nan, least) for mean, least in zip(means, least_errors, strict=True)]
-    seeds = list(levels[0].differences)
     residuals = [
         [(level.differences[seed] - mean) / math.sqrt(level.resolution) for seed in seeds]
         for level, mean in zip(levels, means, strict=True)

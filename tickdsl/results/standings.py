@@ -128,7 +128,7 @@ class _Standings:
 
     def _means(self, key: StandingKey) -> Standing:
         metrics = self._metrics[key].values()
-        measured = _measured(self._metrics[key])
+        measured = self._measured(self._metrics[key])
         return Standing(
             *key,
             accuracy=estimate([metric.accuracy or 0.0 for _, metric in sorted(measured.items())]),
@@ -187,9 +187,9 @@ class _Standings:
     ) -> dict[int, LevelTest]:
         """The tests of the first network against the second at each level where both have a seed in common.
 
-        Levels with a reason against a verdict get none; their p values count as 1.
+        Levels with a reason against a verdict get none: they are tested by themselves, and their p values count as 1.
         """
-        measured = {level: (_measured(first), _measured(second)) for level, (first, second) in pairs.items()}
+        measured = {level: (self._measured(first), self._measured(second)) for level, (first, second) in pairs.items()}
         common = {level: pair for level, pair in measured.items() if pair[0].keys() & pair[1].keys()}
         levels = {
             level: PairedLevel(
@@ -198,13 +198,17 @@ class _Standings:
             )
             for level, resolution in resolutions(common).items()
         }
-        tests = dict(zip(levels, paired_tests(list(levels.values())), strict=True))
         judged = [level for level in levels if reasons[level] is None]
+        tests = dict(zip(judged, paired_tests([levels[level] for level in judged]), strict=True))
+        tests |= {level: paired_tests([levels[level]])[0] for level in levels if level not in tests}
         size = len(self._planned.get((arm, contestant), set()) | levels.keys())
         above = holm([tests[level].p_above(bound) or 0.0 for level in judged], size)
         below = holm([tests[level].p_below(bound) or 0.0 for level in judged], size)
         corrected = dict(zip(judged, zip(above, below, strict=True), strict=True))
         return {level: LevelTest(test, *corrected.get(level, (None, None))) for level, test in tests.items()}
+
+    def _measured(self, metrics: Mapping[int, Metric]) -> dict[int, Metric]:
+        return {seed: m for seed, m in metrics.items() if m.accuracy is not None and seed in self._seeds}
 
     def _no_verdict(self, keys: Sequence[StandingKey], pair: Pair) -> str | None:
         """Why the comparison of two networks at a level gets no verdict; None if it gets one."""
@@ -212,14 +216,10 @@ class _Standings:
         if (doubt := next(doubts, None)) is not None:
             return doubt
         first, second = pair
-        common = _measured(first).keys() & _measured(second).keys()
-        if not common >= self._seeds:
+        common = self._measured(first).keys() & self._measured(second).keys()
+        if len(common) < len(self._seeds):
             return f"{len(common)} of {len(self._seeds)} seeds"
         return f"fewer than {MIN_SEEDS} seeds" if len(common) < MIN_SEEDS else None
-
-
-def _measured(metrics: Mapping[int, Metric]) -> dict[int, Metric]:
-    return {seed: metric for seed, metric in metrics.items() if metric.accuracy is not None}
 
 
 def _seeds(pair: Pair) -> list[int]:
