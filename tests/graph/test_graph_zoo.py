@@ -28,7 +28,7 @@ from graph_zoo import (
 from torch import nn
 
 from tickdsl.graph import Cost, ModelGraph, Structure, TraceError, compact, cost, kept_indices, trace, zeroed_copy
-from tickdsl.graph.surgery.fx_emitter import SurgeryError
+from tickdsl.graph.surgery.rewritten import SurgeryError
 
 FAST = {"mobilenet_v3_small", "resnet18", "shufflenet_v2_x0_5", "squeezenet1_1"}
 #: Large quantizable networks that differ from their namesakes only in how they add.

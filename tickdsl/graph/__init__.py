@@ -32,6 +32,7 @@ _MODULES = {
     "kept_indices": "indexing",
     "remaining_weights": "indexing",
     "zeroed_copy": "surgery.compact",
+    "silence": "surgery.compact",
     "slice_state_dict": "surgery.compact",
     "trace": "tracing.trace",
 }

@@ -9,7 +9,7 @@ import numpy as np
 
 from tickdsl.graph.arrays import BoolArray, IntArray, readonly_ints
 from tickdsl.graph.model import ModelGraph
-from tickdsl.graph.structure import Extent, Structure, StructureError
+from tickdsl.graph.structure import Structure, StructureError
 
 
 def kept_units(graph: ModelGraph, structure: Structure) -> dict[str, BoolArray]:
@@ -17,7 +17,7 @@ def kept_units(graph: ModelGraph, structure: Structure) -> dict[str, BoolArray]:
 
     Raises StructureError if the structure belongs to another network, or tied groups keep no unit in common.
     """
-    if structure.extent != Extent.from_graph(graph):
+    if not structure.fits(graph):
         raise StructureError("the structure belongs to another network")
     kept_masks: dict[str, BoolArray] = {}
     for name, units in structure.kept.items():

@@ -17,7 +17,7 @@ from tickdsl.graph.arrays import IntArray, from_runs, readonly_ints, to_runs
 
 T = TypeVar("T")
 
-FORMAT = 3
+FORMAT = 4
 
 Role = Literal["producer", "consumer", "norm", "factor", "other"]
 Shape = tuple[int, ...]
@@ -68,12 +68,26 @@ class ChannelGroup:
 
 
 @attrs.frozen
+class Passage:
+    """How the replacement of a module passes its input on: from one of its arguments to the first of its results.
+
+    `argument` is the position of the argument, or its name if it was passed by name. `results` are the arguments that
+    are returned after the first result, None for one that no other operator reads; None if the module returns a tensor.
+    `container` is their type, `tuple` or `list`.
+    """
+
+    argument: int | str = 0
+    results: tuple[int | str | None, ...] | None = None
+    container: str = "tuple"
+
+
+@attrs.frozen
 class Block:
     """A single-entry, single-exit region of the network.
 
     `members` are the paths of the modules that are removed, and `replaced` those of the modules that become identities.
     `ties` pairs the channel groups at entry and exit, which are coupled once the block is removed. `reason` is why the
-    block cannot be removed; None if it can.
+    block cannot be removed; None if it can. `passage` is set if its module takes or returns more than one tensor.
     """
 
     name: str
@@ -87,6 +101,7 @@ class Block:
     ties: tuple[tuple[str, str], ...] = ()
     reason: str | None = None
     parent: str | None = None
+    passage: Passage | None = None
 
 
 @attrs.frozen
@@ -124,6 +139,7 @@ class ModelGraph:
     dimension), `scalars` (the numeric arguments of an element-wise operator), `itemsize`, `view`, `macs`
     (multiply-adds), `work` (`[factor, layout, …]`: the macs are the factor times the sizes of the layouts), `taken`
     (the positions that the operator selects by index, as tuples of dimension, layout and runs) and `train_only`.
+    Nodes of `kind="constant"` are operators that depend on neither inputs nor parameters; they have no edges.
     Parameter nodes have `kind="parameter"` and `shape`; inputs and outputs have `kind="input"` and `"output"`.
 
     `parameters` and `buffers` map names to dense shapes. `aliases` maps the other names of shared tensors to the first
@@ -170,11 +186,34 @@ class ModelGraph:
 
     @cached_property
     def layers(self) -> tuple[Block, ...]:
-        """The units of `prune layers`: the smallest removable residual blocks, or plain layers if there are none."""
+        """The units of `prune layers`: the smallest removable residual blocks, or plain layers if there are none.
+
+        A block with weights outside its only inner block is a unit itself: a transformer layer whose attention is a
+        residual module, and whose two further layers are not.
+        """
         removable = [block for block in self.blocks if block.reason is None]
         blocks = [block for block in removable if block.kind == "residual"] or removable
-        ancestors = {name for block in blocks for name in self._ancestors(block)}
-        return tuple(block for block in blocks if block.name not in ancestors)
+        by_name = {block.name: block for block in blocks}
+        inner: dict[str, list[Block]] = {}
+        for block in blocks:
+            parent = next((name for name in self._ancestors(block) if name in by_name), None)
+            if parent is not None:
+                inner.setdefault(parent, []).append(block)
+        whole = {
+            name
+            for name, contents in inner.items()
+            if len(contents) == 1 and not self._weights_of(by_name[name]) <= self._weights_of(contents[0])
+        }
+        outermost = {name for name in whole if not any(parent in whole for parent in self._ancestors(by_name[name]))}
+        covered = {block.name for block in blocks if any(name in outermost for name in self._ancestors(block))}
+        return tuple(
+            block
+            for block in blocks
+            if block.name in outermost or (block.name not in covered and block.name not in inner)
+        )
+
+    def _weights_of(self, block: Block) -> set[str]:
+        return self.weights.keys() & set(block.parameters)
 
     def _ancestors(self, block: Block) -> Iterator[str]:
         while block.parent is not None:
@@ -216,7 +255,7 @@ class ModelGraph:
         return cls(
             graph=graph,
             channels=tuple(_group_from_json(group) for group in data["channels"]),
-            blocks=tuple(Block(**{key: _to_tuples(value) for key, value in block.items()}) for block in data["blocks"]),
+            blocks=tuple(_block_from_json(block) for block in data["blocks"]),
             parameters=_shapes_from_json(data["parameters"]),
             buffers=_shapes_from_json(data["buffers"]),
             aliases=data["aliases"],
@@ -264,6 +303,14 @@ def _group_from_json(data: dict[str, Any]) -> ChannelGroup:
             "producers": tuple(data["producers"]),
             "slices": tuple(Slice(**_decode_arrays(group_slice)) for group_slice in data["slices"]),
         }
+    )
+
+
+def _block_from_json(data: dict[str, Any]) -> Block:
+    passage = data["passage"]
+    return Block(
+        **{key: _to_tuples(value) for key, value in data.items() if key != "passage"},
+        passage=None if passage is None else Passage(**{key: _to_tuples(value) for key, value in passage.items()}),
     )
 
 

@@ -77,6 +77,15 @@ class Structure:
         """The structure of the unpruned network."""
         return cls(Extent.from_graph(graph))
 
+    def fits(self, graph: ModelGraph) -> bool:
+        """Whether a network has what the structure keeps and removes; it may know more or fewer groups and blocks."""
+        return dict(self.extent.shapes) == graph.parameters and self._can_be_removed_from(Extent.from_graph(graph))
+
+    def _can_be_removed_from(self, extent: Extent) -> bool:
+        return all(
+            extent.groups.get(name) == self.extent.groups[name] and name not in extent.fixed for name in self.kept
+        ) and all(name in extent.blocks and extent.blocks[name] is None for name in self.removed_blocks)
+
     def remove(self, group: str, units: Iterable[int] | IntArray) -> Structure:
         """Remove units of a group, given by their indices in the dense network.
 

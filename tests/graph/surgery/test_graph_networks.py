@@ -21,7 +21,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from tickdsl.graph import Structure, TraceError, compact, cost, slice_state_dict, trace
 from tickdsl.graph.cache import load_or_trace
-from tickdsl.graph.surgery.fx_emitter import SurgeryError
+from tickdsl.graph.surgery.rewritten import SurgeryError
 
 CASES = [pytest.param(*case, id=name) for name, case in NETWORKS.items()]
 

@@ -20,7 +20,12 @@ from tickdsl.graph.model import Layout, LayoutRun, ModelGraph, WeightInfo
 
 
 def assemble(
-    model: nn.Module, analysis: Analysis, evaluation: Recording, training: Recording, inputs: Any
+    model: nn.Module,
+    analysis: Analysis,
+    evaluation: Recording,
+    training: Recording,
+    inputs: Any,
+    with_blocks: bool = True,
 ) -> ModelGraph:
     """Build the model graph from an evaluation and a training recording that share one analysis."""
     grouping = solve_channel_groups(analysis)
@@ -38,6 +43,8 @@ def assemble(
                 name = f"output{index}" if index else "output"
                 graph.add_node(name, kind="output")
                 graph.add_edge(node, name)
+    for operator in evaluation.constants:
+        _add_operator(graph, operator, layouts, analysis, {}, "constant")
     weights = {
         name: WeightInfo(module, parameters[name], name in grouping.output_weights)
         for name, module in analysis.weights.items()
@@ -55,7 +62,7 @@ def assemble(
         inputs=inputs,
         unknown=tuple(dict.fromkeys(evaluation.unknown + training.unknown)),
     )
-    return attrs.evolve(result, blocks=find_blocks(result, evaluation))
+    return attrs.evolve(result, blocks=find_blocks(result, evaluation)) if with_blocks else result
 
 
 def _training_only(training: Recording, evaluation: Recording) -> Recording:
@@ -74,14 +81,19 @@ def _training_only(training: Recording, evaluation: Recording) -> Recording:
 
 
 def _add_operator(
-    graph: nx.DiGraph, operator: Operator, layouts: LayoutTable, analysis: Analysis, tensors: dict[str, Shape]
+    graph: nx.DiGraph,
+    operator: Operator,
+    layouts: LayoutTable,
+    analysis: Analysis,
+    tensors: dict[str, Shape],
+    kind: str = "operator",
 ) -> None:
     dims = tuple(
         layouts.dim_layouts(shape, families) for shape, families in zip(operator.shapes, operator.families, strict=True)
     )
     graph.add_node(
         operator.name,
-        kind="operator",
+        kind=kind,
         op=operator.op,
         module=operator.module,
         shapes=operator.shapes,

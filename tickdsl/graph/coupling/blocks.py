@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from bisect import bisect_left
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Sequence
@@ -70,7 +71,7 @@ class _BlockFinder:
         for parent in sorted(children, key=lambda path: (path.count(".") + bool(path), path)):
             chain: list[ModuleCall] = []
             for call in sorted(children[parent], key=lambda call: (call.start, call.end)):
-                if chain and not (call.inputs == chain[-1].outputs and call.start == chain[-1].end):
+                if chain and not (_feeds(chain[-1], call) and call.start == chain[-1].end):
                     yield chain
                     chain = []
                 chain.append(call)
@@ -82,13 +83,32 @@ class _BlockFinder:
         while index < len(chain):
             calls = [chain[index]]
             index += 1
-            if self._has_weights(calls[0]) and self._replaceable(calls[0]):
+            if not self._has_weights(calls[0]):
+                continue
+            if self._replaceable(calls[0]):
                 while index < len(chain) and self._follows(chain[index], calls[-1]):
                     calls.append(chain[index])
                     index += 1
                 if self._is_single_entry_exit(calls):
                     names = tuple(self.operators[calls[0].start : calls[-1].end])
                     yield _Region(tuple(calls), calls[0].inputs[0], calls[-1].outputs[0], names)
+            elif (region := self._region_with_side_inputs(calls[0])) is not None:
+                yield region
+
+    def _region_with_side_inputs(self, call: ModuleCall) -> _Region | None:
+        """The region of a residual module that takes or returns more than one tensor, such as a mask; None if not one.
+
+        Its first result is the only one that other operators read.
+        """
+        if call.entry is None or call.exit is None or call.passage is None or self.calls[call.path] != 1:
+            return None
+        inside = self.operators[call.start : call.end]
+        if call.entry in inside or call.exit not in inside:
+            return None
+        if not self._is_only_exit(call.exit, inside):
+            return None
+        region = _Region((call,), call.entry, call.exit, tuple(inside))
+        return region if self._has_skip_path(region) else None
 
     def has_weights(self, region: _Region) -> bool:
         return any(self._has_weights(call) for call in region.calls)
@@ -116,11 +136,13 @@ class _BlockFinder:
         if entry in inside or exit_ not in inside:
             return False
         # Nodes computed from parameters alone have no entry; the exit ensures that they are only used inside.
-        return all(
-            (n not in self.dominators or self.dominators.dominates(entry, n))
-            and self.post_dominators.dominates(exit_, n)
-            for n in inside
+        return all(n not in self.dominators or self.dominators.dominates(entry, n) for n in inside) and (
+            self._is_only_exit(exit_, inside)
         )
+
+    def _is_only_exit(self, exit_: str, inside: Sequence[str]) -> bool:
+        """Whether nothing else of what is computed inside is used outside; some of it may not be used at all."""
+        return all(self.post_dominators.dominates(exit_, n) for n in inside if n in self.post_dominators)
 
     def _shape(self, node: str) -> tuple[int, ...] | None:
         data = self.model.graph.nodes[node]
@@ -155,6 +177,7 @@ class _BlockFinder:
             kind="residual" if self._has_skip_path(region) else "plain",
             ties=ties,
             reason=reason,
+            passage=None if region.calls[0].is_unary else region.calls[0].passage,
         )
 
     def _members(self, region: _Region) -> list[str]:
@@ -170,9 +193,10 @@ class _BlockFinder:
         return [name for path in members for name in self.tensors.get(path, ())]
 
     def _has_skip_path(self, region: _Region) -> bool:
-        """Whether some path from entry to exit passes no weight."""
+        """Whether some path from entry to exit passes no weight and no gate, and carries at least half of the entry."""
         inside = set(region.operators)
-        weightless = [n for n in inside if not self._multiplies(n)]
+        half = self._size(region.entry) / 2
+        weightless = [n for n in inside if not self._multiplies(n) and not self._gates(n) and self._size(n) >= half]
         graph = self.model.graph.subgraph([*weightless, region.entry])
         return region.exit in graph and nx.has_path(graph, region.entry, region.exit)
 
@@ -180,6 +204,15 @@ class _BlockFinder:
         return any(parent in self.model.weights for parent in self.model.graph.predecessors(node)) or bool(
             self.model.graph.nodes[node]["macs"]
         )
+
+    def _size(self, node: str) -> int:
+        return math.prod(self._shape(node) or ())
+
+    def _gates(self, node: str) -> bool:
+        """Whether an operator multiplies two activations, as squeeze-and-excitation does."""
+        data = self.model.graph.nodes[node]
+        operands = [parent for parent in self.model.graph.predecessors(node) if parent in self.position]
+        return data["op"] in ("mul", "div") and len(operands) > 1
 
     def _ties(self, region: _Region) -> tuple[tuple[tuple[str, str], ...], str | None]:
         """The groups that are coupled once the region is removed, and why it cannot be removed."""
@@ -198,6 +231,10 @@ class _BlockFinder:
                     return (), "its input and output channels do not match"
                 ties += pairs
         return tuple(ties), None
+
+
+def _feeds(before: ModuleCall, call: ModuleCall) -> bool:
+    return call.inputs == before.outputs or (call.entry is not None and call.entry == before.exit)
 
 
 def _paired_groups(model: ModelGraph, entry_layout: int | None, exit_layout: int | None) -> list[tuple[str, str]]:

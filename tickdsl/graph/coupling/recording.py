@@ -9,6 +9,7 @@ import attrs
 from tickdsl.graph.arrays import IntArray
 from tickdsl.graph.coupling.analysis import MacsFormula
 from tickdsl.graph.coupling.families import Families, Shape, TensorInfo
+from tickdsl.graph.model import Passage
 
 
 @attrs.define
@@ -36,7 +37,8 @@ class Operator:
 class ModuleCall:
     """One call of a module: the nodes of its inputs and outputs, and the range of operators that it runs.
 
-    `is_unary` is whether it maps one tensor to one tensor.
+    `is_unary` is whether it maps one tensor to one tensor. `passage` says how a bypass would pass its input on, if the
+    first argument and the first result are tensors.
     """
 
     path: str
@@ -45,13 +47,20 @@ class ModuleCall:
     start: int
     end: int
     is_unary: bool = False
+    entry: str | None = None
+    exit: str | None = None
+    passage: Passage | None = None
 
 
 @attrs.define
 class Recording:
-    """The operators, module calls, inputs and outputs of one forward pass; `unknown` lists operators without a rule."""
+    """The operators, module calls, inputs and outputs of one forward pass.
+
+    `constants` are the operators that depend on neither inputs nor parameters; `unknown` lists those without a rule.
+    """
 
     operators: list[Operator] = attrs.field(factory=list)
+    constants: list[Operator] = attrs.field(factory=list)
     calls: list[ModuleCall] = attrs.field(factory=list)
     inputs: list[str] = attrs.field(factory=list)
     outputs: list[str] = attrs.field(factory=list)

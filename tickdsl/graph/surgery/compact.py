@@ -14,10 +14,11 @@ from tickdsl.gc_control import gc_disabled
 from tickdsl.graph.arrays import IntArray
 from tickdsl.graph.costs import layout_sizes
 from tickdsl.graph.indexing import all_kept_indices, kept_units, removed_parameters, slice_array
-from tickdsl.graph.model import ModelGraph
+from tickdsl.graph.model import ModelGraph, Passage
 from tickdsl.graph.structure import Structure, StructureError
 from tickdsl.graph.surgery.hardcoded_sizes import repair_hardcoded_sizes
 from tickdsl.graph.surgery.layer_attributes import update_layer_attributes
+from tickdsl.graph.surgery.masked_norms import normalise_over_kept_channels
 from tickdsl.graph.surgery.stale_caches import clear_tensor_caches
 from tickdsl.graph.tracing.module_copy import deepcopy_model, replace_module
 
@@ -32,7 +33,7 @@ def compact(model: nn.Module, graph: ModelGraph, structure: Structure) -> nn.Mod
     names. Raises StructureError if the structure belongs to another network, and SurgeryError if the network's code
     cannot run with the remaining sizes.
     """
-    tensors = _named_tensors(model)
+    tensors = _dense_tensors(model, graph)
     indices = all_kept_indices(graph, structure)
     memo: dict[int, Any] = {}
     for name, tensor in tensors.items():
@@ -56,8 +57,10 @@ def zeroed_copy(model: nn.Module, graph: ModelGraph, structure: Structure) -> nn
     """Copy the dense network and zero the weights that read removed channels: the reference for `compact`.
 
     The product of queries and keys has no weights; for removed dims, one of its factors is zeroed: the queries if no
-    operator between their weights and the product maps zero to something else, otherwise the keys.
+    operator between their weights and the product maps zero to something else, otherwise the keys. torch's own layer
+    and RMS norms use the kept channels for their statistics. Raises StructureError if `model` is not the dense network.
     """
+    _dense_tensors(model, graph)
     zeroed = copy.deepcopy(model)
     clear_tensor_caches(zeroed, model, graph)
     tensors = _named_tensors(zeroed)
@@ -73,8 +76,13 @@ def zeroed_copy(model: nn.Module, graph: ModelGraph, structure: Structure) -> nn
                         tensors[group_slice.parameter].index_fill_(
                             group_slice.dim, removed.to(tensors[group_slice.parameter].device), 0
                         )
+    normalise_over_kept_channels(zeroed, graph, structure)
     _bypass_removed_blocks(zeroed, graph, structure)
     return zeroed
+
+
+#: The name of `zeroed_copy` in earlier versions.
+silence = zeroed_copy
 
 
 class CloneIdentity(nn.Identity):
@@ -85,15 +93,38 @@ class CloneIdentity(nn.Identity):
         return input.clone()
 
 
+class BypassedModule(nn.Module):
+    """Replaces a removed block that takes or returns more than one tensor: passes its input on as the first result."""
+
+    def __init__(self, passage: Passage) -> None:
+        super().__init__()
+        self.passage = passage
+
+    def forward(self, *args: Any, **kwargs: Any) -> Any:
+        """Return a copy of the input, in a container like the block's."""
+        arguments: dict[Any, Any] = {**dict(enumerate(args)), **kwargs}
+        value = arguments[self.passage.argument].clone()
+        if self.passage.results is None:
+            return value
+        results = [value, *(None if key is None else arguments[key] for key in self.passage.results)]
+        return tuple(results) if self.passage.container == "tuple" else results
+
+
 def _bypass_removed_blocks(model: nn.Module, graph: ModelGraph, structure: Structure) -> None:
     """Replace removed blocks by identities; of nested blocks, only the outermost."""
     replaced = [graph.block(block).replaced for block in structure.removed_blocks]
+    passages = {graph.block(block).replaced[0]: graph.block(block).passage for block in structure.removed_blocks}
     paths, ends = {path for chain in replaced for path in chain}, {chain[-1] for chain in replaced}
     for path in paths:
         if not any(path.startswith(f"{other}.") for other in paths):
-            identity = CloneIdentity() if path in ends else nn.Identity()
+            passage = passages.get(path)
+            if passage is not None:
+                identity: nn.Module = BypassedModule(passage)
+            else:
+                identity = CloneIdentity() if path in ends else nn.Identity()
+            own = vars(identity).keys() - {"training"}
             for name, value in vars(model.get_submodule(path)).items():
-                if isinstance(value, int | float | str | tuple) and not name.startswith("_"):
+                if isinstance(value, int | float | str | tuple) and not name.startswith("_") and name not in own:
                     setattr(identity, name, value)  # surrounding code may read it, such as a stride
             replace_module(model, path, identity)
 
@@ -137,6 +168,22 @@ def slice_tensor(tensor: Tensor, kept: KeptIndices | None) -> Tensor:
         if index is not None:
             tensor = tensor.index_select(dim, torch.from_numpy(index.copy()).to(tensor.device))
     return tensor
+
+
+def _dense_tensors(model: nn.Module, graph: ModelGraph) -> dict[str, Tensor]:
+    """The model's parameters and buffers. Raises StructureError if they are not those that were traced."""
+    tensors = _named_tensors(model)
+    for name in dict.fromkeys((*graph.parameters, *graph.slices)):
+        shape = graph.shape(name)
+        if name not in tensors:
+            raise StructureError(f"{type(model).__name__} has no `{name}`, which the traced network has", _DENSE_CURE)
+        if tuple(tensors[name].shape) != shape:
+            sizes = ["×".join(map(str, size)) or "a scalar" for size in (tensors[name].shape, shape)]
+            raise StructureError(f"`{name}` is {sizes[0]}, in the traced network {sizes[1]}", _DENSE_CURE)
+    return tensors
+
+
+_DENSE_CURE = "pass the dense network that was traced; a compact network needs a graph of its own"
 
 
 def _named_tensors(model: nn.Module) -> dict[str, Tensor]:

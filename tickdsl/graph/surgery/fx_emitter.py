@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import dataclasses
 import inspect
-from collections.abc import Callable, Mapping, Sequence
+import operator
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from fractions import Fraction
 from typing import Any
 
 import attrs
@@ -11,27 +14,40 @@ import torch
 from torch import Tensor, fx, nn
 from torch.utils import _pytree as pytree
 
-from tickdsl.errors import TickdslError
-from tickdsl.graph.coupling.families import TensorInfo
+from tickdsl.graph.coupling.families import Shape, TensorInfo
+from tickdsl.graph.surgery.rewritten import SurgeryError, require_sizes
+from tickdsl.graph.tracing.containers import other_objects
 from tickdsl.graph.tracing.meta import operator_name
 from tickdsl.graph.tracing.module_program import KeptPositions, ModuleProgram, ProgramStep
 
 
-class SurgeryError(TickdslError):
-    """A network whose code cannot be adapted to the remaining sizes."""
-
-
 @attrs.frozen(eq=False)
 class ProgramRecording:
-    """One recording of a module: its program, the kept positions of its tensors, and the batch size."""
+    """One recording of a module: its program, and the kept positions of its tensors."""
 
     program: ModuleProgram
     kept_positions: KeptPositions
-    batch: int
+
+    def shape(self, value: TensorInfo) -> Shape:
+        """The remaining sizes of a tensor."""
+        return self.kept_positions.shape(value)
+
+
+@attrs.frozen(eq=False)
+class _Size:
+    """A dimension of a tensor whose size differs between the two recordings."""
+
+    node: fx.Node
+    dim: int
+    first: int
+    second: int
 
 
 class GraphEmitter:
-    """Emits the graph of one module from its recordings at two batch sizes.
+    """Emits the graph of one module from its recordings with two sets of input sizes.
+
+    Sizes that differ between the recordings are computed from those of the operator's or the module's inputs; the
+    module's other input sizes are checked when it runs.
 
     `names` maps the ids of parameters and buffers to their names, and `all_names` first names to all names of shared
     objects. Raises SurgeryError if a step depends on sizes in an unsupported way.
@@ -51,15 +67,16 @@ class GraphEmitter:
         self.path = self.first.program.path
         self.graph = fx.Graph()
         self.nodes: dict[int, fx.Node] = {}
-        self._batch: fx.Node | None = None
+        self._containers: dict[int, tuple[fx.Node, list[int]]] = {}
+        self._input_sizes: list[_Size] = []
         self._device: fx.Node | None = None
         if len(self.first.program.steps) != len(self.second.program.steps):
-            raise self.unsupported("its operators depend on the batch size")
+            raise self.unsupported("its operators depend on the sizes of its inputs")
 
     def unsupported(self, why: str) -> SurgeryError:
         """The error for a module that cannot be rewritten."""
         return SurgeryError(
-            f"`{self.path}` ({type(self.module).__name__}) cannot be rewritten for smaller sizes: {why}",
+            f"`{self.path}` ({code_location(self.module)}) cannot be rewritten for smaller sizes: {why}",
             "exclude its layers with `except`, or remove the hard-coded sizes from its code",
         )
 
@@ -71,12 +88,23 @@ class GraphEmitter:
                 node = self.graph.call_module(
                     self._relative_path(step.target), *self.node_arguments(step.args, step.kwargs)
                 )
+            elif not step.outputs:
+                self._require_constant(step)
+                continue
             else:
                 node = self._emit_operator(step, other_step)
             self._bind_node(step.result, node)
         self.graph.output(self.with_nodes(self.first.program.result))
+        for node in reversed(self.graph.nodes):
+            if node.target is operator.getitem and not node.users:
+                self.graph.erase_node(node)
         self.graph.lint()
         return self.graph
+
+    def _require_constant(self, step: ProgramStep) -> None:
+        """Raise SurgeryError if code reads the value of a tensor that depends on inputs or parameters."""
+        if any(info.node is not None for info in step.inputs.values()):
+            raise self.unsupported("its code depends on the values of tensors")
 
     def _placeholders(self) -> None:
         program = self.first.program
@@ -87,25 +115,22 @@ class GraphEmitter:
             stars = next((prefix for kind, prefix in star_prefixes.items() if parameter.kind is kind), "")
             node = self.graph.placeholder(f"{stars}{name}", default_value=parameter.default)
             if name in bound:
+                for state in other_objects(bound[name]):
+                    raise self.unsupported(f"its argument `{name}` holds a {type(state).__name__}, which it may change")
                 self._bind_node(bound[name], node)
-                self._find_batch_and_device(bound[name], node)
+        values = (self.first.program.values, self.second.program.values)
+        for (tensor_id, first), second in zip(values[0].items(), values[1].values(), strict=True):
+            tensor_node = self.nodes.get(tensor_id)
+            if tensor_node is not None:
+                if self._device is None:
+                    self._device = self.graph.call_function(getattr, (tensor_node, "device"))
+                self._add_input(tensor_node, self.first.shape(first), self.second.shape(second))
 
-    def _find_batch_and_device(self, value: Any, node: fx.Node) -> None:
-        """Emit the nodes that read the batch size and the device from an input."""
-        if isinstance(value, Tensor) and self._device is None:
-            self._device = self.graph.call_function(getattr, (node, "device"))
-        if isinstance(value, Tensor) and self._batch is None:
-            index = list(self.first.program.values).index(id(value))
-            shapes = (
-                recording.kept_positions.shape(list(recording.program.values.values())[index])
-                for recording in (self.first, self.second)
-            )
-            for dim, (first_size, second_size) in enumerate(zip(*shapes, strict=True)):
-                if first_size != second_size and first_size % self.first.batch == 0:
-                    size = self.graph.call_method("size", (node, dim))
-                    multiple = first_size // self.first.batch
-                    self._batch = size if multiple == 1 else self.graph.call_function(_floordiv, (size, multiple))
-                    return
+    def _add_input(self, node: fx.Node, first: Shape, second: Shape) -> None:
+        """Note which sizes of an input vary, and check the others when the module runs."""
+        self._input_sizes += _varying_sizes(node, first, second)
+        fixed = tuple(a if a == b else None for a, b in zip(first, second, strict=True))
+        self.graph.call_function(require_sizes, (node, fixed, self.path))
 
     def _relative_path(self, path: str) -> str:
         """The path of a submodule, parameter or buffer relative to the module."""
@@ -116,28 +141,44 @@ class GraphEmitter:
         return own_name.removeprefix(prefix)
 
     def _bind_node(self, value: Any, node: fx.Node) -> None:
-        """Bind a value to a node; the items of a list, tuple or dictionary are bound to item nodes."""
+        """Bind a value to a node, and the items of a list, tuple or dictionary to item nodes, emitted when used."""
         if isinstance(value, Tensor):
             self.nodes[id(value)] = node
-        elif isinstance(value, list | tuple):
-            for index, item in enumerate(value):
-                if isinstance(item, Tensor):
-                    self.nodes[id(item)] = self.graph.call_function(_getitem, (node, index))
-        elif isinstance(value, dict):
-            for key, item in value.items():
-                if isinstance(item, Tensor):
-                    self.nodes[id(item)] = self.graph.call_function(_getitem, (node, key))
+        elif isinstance(value, list | tuple | dict):
+            items = dict(enumerate(value)) if isinstance(value, list | tuple) else value
+            self._containers[id(value)] = node, [id(item) for item in items.values()]
+            for key, item in items.items():
+                if isinstance(item, Tensor | list | tuple | dict):
+                    self._bind_node(item, self.graph.call_function(operator.getitem, (node, key)))
 
-    def with_nodes(self, values: Any) -> Any:
-        """Replace all tensors in nested values by their nodes."""
-        return pytree.tree_map(self.node, values)
+    def with_nodes(self, value: Any) -> Any:
+        """Replace all tensors in nested values by their nodes; a container that was passed whole is one node."""
+        if isinstance(value, Tensor | torch.device):
+            return self.node(value)
+        if isinstance(value, list | tuple | dict):
+            items = list(value.values()) if isinstance(value, dict) else list(value)
+            node, bound_items = self._containers.get(id(value), (None, None))
+            if node is not None and bound_items == [id(item) for item in items]:
+                return node
+        if type(value) in (list, tuple, torch.Size):
+            return (list if type(value) is list else tuple)([self.with_nodes(item) for item in value])
+        if type(value) is dict:
+            return {key: self.with_nodes(item) for key, item in value.items()}
+        if isinstance(value, tuple) and hasattr(value, "_fields"):
+            return self.graph.call_function(type(value), tuple(self.with_nodes(item) for item in value))
+        if dataclasses.is_dataclass(value) and not isinstance(value, type | dict):
+            fields = [field.name for field in dataclasses.fields(value) if field.init]
+            return self.graph.call_function(
+                type(value), (), {name: self.with_nodes(getattr(value, name)) for name in fields}
+            )
+        if not isinstance(value, _PLAIN):
+            raise self.unsupported(f"it passes on a {type(value).__name__}, which may contain tensors")
+        return value
 
     def node(self, value: Any) -> Any:
-        """The node of a tensor or device; any other value itself."""
+        """The node of a tensor or device."""
         if isinstance(value, torch.device):
             return self._device
-        if not isinstance(value, Tensor):
-            return value
         if id(value) not in self.nodes:
             if id(value) not in self.names:
                 raise self.unsupported("it uses a tensor that is neither a parameter nor a buffer")
@@ -150,7 +191,7 @@ class GraphEmitter:
 
     def _emit_operator(self, step: ProgramStep, other_step: ProgramStep) -> fx.Node:
         if step.target is not other_step.target:
-            raise self.unsupported("its operators depend on the batch size")
+            raise self.unsupported("its operators depend on the sizes of its inputs")
         name = operator_name(step.target)[0]
         emit_operator = self.operator_emitters.get(name)
         if emit_operator is not None:
@@ -158,49 +199,87 @@ class GraphEmitter:
         if [x for x in pytree.tree_leaves((step.args, step.kwargs)) if not isinstance(x, Tensor)] != [
             x for x in pytree.tree_leaves((other_step.args, other_step.kwargs)) if not isinstance(x, Tensor)
         ]:
-            raise self.unsupported(f"`{name}` has an argument that depends on the batch size")
+            raise self.unsupported(f"`{name}` has an argument that depends on the sizes of its inputs")
         args, kwargs = self.node_arguments(step.args, step.kwargs)
         return self.graph.call_function(step.target, args, kwargs)
 
-    def kept_sizes(self, first: TensorInfo, second: TensorInfo, wildcard: bool = True) -> list[Any]:
-        """The remaining sizes of a tensor, from its info in both recordings.
+    def kept_sizes(self, step: ProgramStep, other_step: ProgramStep, wildcard: bool = True) -> list[Any]:
+        """The remaining sizes of a step's first output.
 
-        A size that depends on the batch becomes -1 if it is the only one and `wildcard` is set, otherwise a node that
-        computes it from the batch size.
+        A size that differs between the recordings becomes -1 if it is the only one and `wildcard` is set, otherwise a
+        node that computes it from the sizes of the step's inputs, or of the module's.
         """
+        first, second = self.first.shape(step.outputs[0]), self.second.shape(other_step.outputs[0])
+        if len(first) != len(second):
+            raise self.unsupported("the ranks of its tensors depend on the sizes of its inputs")
+        varying = sum(a != b for a, b in zip(first, second, strict=True))
+        known = [*self._step_sizes(step, other_step), *self._input_sizes]
         sizes: list[Any] = []
-        first_shape, second_shape = self.first.kept_positions.shape(first), self.second.kept_positions.shape(second)
-        varying_sizes = sum(a != b for a, b in zip(first_shape, second_shape, strict=True))
-        for a, b in zip(first_shape, second_shape, strict=True):
+        for a, b in zip(first, second, strict=True):
             if a == b:
                 sizes.append(a)
-            elif varying_sizes == 1 and wildcard:
+            elif varying == 1 and wildcard:
                 sizes.append(-1)
             else:
-                sizes.append(self._batch_multiple(a, b))
+                sizes.append(self.size_node(a, b, known))
         return sizes
 
-    def _batch_multiple(self, first_size: int, second_size: int) -> Any:
-        multiple, remainder = divmod(first_size, self.first.batch)
-        if remainder or multiple * self.second.batch != second_size or self._batch is None:
-            raise self.unsupported("it has a size that is not a multiple of the batch size")
-        return self._batch if multiple == 1 else self.graph.call_function(_mul, (self._batch, multiple))
+    def size_node(self, first: int, second: int, known: list[_Size]) -> fx.Node:
+        """A node that computes a size from a known one.
+
+        A size that is equal is used up, so that height and width are not confused.
+        """
+        for size in known:
+            if (size.first, size.second) == (first, second):
+                known.remove(size)
+                return self.graph.call_method("size", (size.node, size.dim))
+        for size in known:
+            ratio = Fraction(first, size.first) if size.first else None
+            if ratio is not None and ratio * size.second == second:
+                node = self.graph.call_method("size", (size.node, size.dim))
+                if ratio.numerator != 1:
+                    node = self.graph.call_function(operator.mul, (node, ratio.numerator))
+                if ratio.denominator != 1:
+                    node = self.graph.call_function(operator.floordiv, (node, ratio.denominator))
+                return node
+        raise self.unsupported(f"it has a size, {first} here, that is not a multiple of a size of its inputs")
+
+    def number(self, value: Any, other_value: Any) -> Any:
+        """An integer argument of an operator, computed from the module's input sizes if it depends on them."""
+        if value == other_value:
+            return value
+        if type(value) is not int or type(other_value) is not int:
+            raise self.unsupported(f"it uses {value}, which depends on the sizes of its inputs")
+        return self.size_node(value, other_value, list(self._input_sizes))
+
+    def _step_sizes(self, step: ProgramStep, other_step: ProgramStep) -> Iterator[_Size]:
+        for (tensor_id, first), second in zip(step.inputs.items(), other_step.inputs.values(), strict=False):
+            if tensor_id in self.nodes:
+                yield from _varying_sizes(self.nodes[tensor_id], self.first.shape(first), self.second.shape(second))
 
     def input_info(self, step: ProgramStep, name: str = "self") -> TensorInfo:
         """The info of a tensor argument."""
         return step.inputs[id(step.arguments[name])]
 
 
-def _getitem(values: Any, index: Any) -> Any:
-    return values[index]
+_PLAIN = (
+    int, float, complex, str, bytes, type(None), type(...), slice, range,
+    torch.dtype, torch.layout, torch.memory_format, torch.Generator,
+)  # fmt: skip
 
 
-def _mul(left: Any, right: Any) -> Any:
-    return left * right
+def _varying_sizes(node: fx.Node, first: Shape, second: Shape) -> Iterator[_Size]:
+    if len(first) == len(second):
+        for dim, (a, b) in enumerate(zip(first, second, strict=True)):
+            if a != b:
+                yield _Size(node, dim, a, b)
 
 
-def _floordiv(left: Any, right: Any) -> Any:
-    return left // right
+def code_location(module: nn.Module) -> str:
+    """The class of a module, and the file and line of its `forward`, as far as they are known."""
+    name = type(module).__name__
+    code = getattr(inspect.unwrap(type(module).forward), "__code__", None)
+    return name if code is None else f"{name}, {code.co_filename}:{code.co_firstlineno}"
 
 
 #: Emits one operator from its steps in both recordings.

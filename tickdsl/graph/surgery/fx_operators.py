@@ -14,14 +14,12 @@ from tickdsl.graph.tracing.module_program import ProgramStep
 
 def _reshape(emitter: GraphEmitter, step: ProgramStep, other_step: ProgramStep) -> fx.Node:
     data = emitter.node(step.arguments["self"])
-    return emitter.graph.call_method(
-        "reshape", (data, tuple(emitter.kept_sizes(step.outputs[0], other_step.outputs[0])))
-    )
+    return emitter.graph.call_method("reshape", (data, tuple(emitter.kept_sizes(step, other_step))))
 
 
 def _expand(emitter: GraphEmitter, step: ProgramStep, other_step: ProgramStep) -> fx.Node:
     data, value = emitter.node(step.arguments["self"]), emitter.input_info(step)
-    sizes = emitter.kept_sizes(step.outputs[0], other_step.outputs[0], wildcard=False)
+    sizes = emitter.kept_sizes(step, other_step, wildcard=False)
     lead = len(sizes) - len(value.shape)
     same = [dim >= lead and value.shape[dim - lead] == size for dim, size in enumerate(step.outputs[0].shape)]
     sizes = [-1 if kept else size for kept, size in zip(same, sizes, strict=True)]
@@ -34,18 +32,21 @@ def _split(emitter: GraphEmitter, step: ProgramStep, other_step: ProgramStep) ->
     first_sizes = [emitter.first.kept_positions.shape(output)[dim] for output in step.outputs]
     second_sizes = [emitter.second.kept_positions.shape(output)[dim] for output in other_step.outputs]
     if first_sizes != second_sizes:
-        raise emitter.unsupported("it splits the batch dimension")
+        raise emitter.unsupported("it splits a dimension whose size varies")
     return emitter.graph.call_function(torch.split, (data, first_sizes, dim))
 
 
 def _slice(emitter: GraphEmitter, step: ProgramStep, other_step: ProgramStep) -> fx.Node:
     data, value = emitter.node(step.arguments["self"]), emitter.input_info(step)
     dim = step.arguments["dim"] % len(value.shape)
-    bounds = [step.arguments[name] for name in ("start", "end", "step")]
-    if bounds != [other_step.arguments[name] for name in ("start", "end", "step")]:
-        raise emitter.unsupported("it slices by the batch size")
+    bounds: list[Any] = [step.arguments[name] for name in ("start", "end", "step")]
+    other_bounds = [other_step.arguments[name] for name in ("start", "end", "step")]
     mask = emitter.first.kept_positions.mask(value, dim)
-    if mask is not None:
+    if mask is None:
+        bounds = [emitter.number(bound, other) for bound, other in zip(bounds, other_bounds, strict=True)]
+    elif bounds != other_bounds:
+        raise emitter.unsupported("it slices channels by the size of an input")
+    else:
         taken = np.zeros(len(mask), dtype=bool)
         taken[slice(*bounds)] = True
         kept = np.flatnonzero(taken[mask])
@@ -72,7 +73,7 @@ def _roll(emitter: GraphEmitter, step: ProgramStep, other_step: ProgramStep) -> 
     data, value = emitter.node(step.arguments["self"]), emitter.input_info(step)
     dims, shifts = list(step.arguments["dims"]), list(step.arguments["shifts"])
     if shifts != list(other_step.arguments["shifts"]):
-        raise emitter.unsupported("it rolls by the batch size")
+        raise emitter.unsupported("it rolls by the size of an input")
     if not dims and emitter.first.kept_positions.shape(value) != value.shape:
         raise emitter.unsupported("it rolls over the flattened tensor")
     for index, dim in enumerate(dims):
@@ -91,10 +92,15 @@ def _identity(emitter: GraphEmitter, step: ProgramStep, other_step: ProgramStep)
 
 
 def _factory(emitter: GraphEmitter, step: ProgramStep, other_step: ProgramStep) -> fx.Node:
-    sizes = emitter.kept_sizes(step.outputs[0], other_step.outputs[0], wildcard=False)
+    sizes = emitter.kept_sizes(step, other_step, wildcard=False)
     args, kwargs = emitter.node_arguments(step.args, step.kwargs)
     size_index = 0 if not isinstance(step.args[0], Tensor) else 1
     return emitter.graph.call_function(step.target, (*args[:size_index], sizes, *args[size_index + 1 :]), kwargs)
+
+
+def _arange(emitter: GraphEmitter, step: ProgramStep, other_step: ProgramStep) -> fx.Node:
+    args = tuple(emitter.number(a, b) for a, b in zip(step.args, other_step.args, strict=True))
+    return emitter.graph.call_function(step.target, args, emitter.node_arguments((), step.kwargs)[1])
 
 
 def _convolution(emitter: GraphEmitter, step: ProgramStep, other_step: ProgramStep) -> fx.Node:
@@ -107,7 +113,7 @@ def _convolution(emitter: GraphEmitter, step: ProgramStep, other_step: ProgramSt
 def _pad(emitter: GraphEmitter, step: ProgramStep, other_step: ProgramStep) -> fx.Node:
     value, amounts = step.outputs[0], list(step.arguments["pad"])
     if amounts != list(other_step.arguments["pad"]):
-        raise emitter.unsupported("it pads by the batch size")
+        raise emitter.unsupported("it pads by the size of an input")
     for index in range(len(amounts) // 2):
         mask = emitter.first.kept_positions.mask(value, len(value.shape) - 1 - index)
         before, after = amounts[2 * index : 2 * index + 2]
@@ -148,6 +154,7 @@ OPERATOR_EMITTERS: dict[str, OperatorEmitter] = {
     "roll": _roll,
     "as_strided": _identity,
     **dict.fromkeys(("new_zeros", "new_ones", "new_full", "new_empty", "zeros", "ones", "full", "empty"), _factory),
+    "arange": _arange,
     "convolution": _convolution,
     "native_layer_norm": _layer_norm,
     "native_group_norm": _group_norm,

@@ -1,12 +1,14 @@
 """Adapts hard-coded sizes in the Python code of a compact network, and verifies it on the meta device.
 
 Most networks need no change, since their code reads sizes from tensors. Otherwise, attributes that hold a size are
-patched; if that does not help, the module is rewritten as a torch.fx graph.
+patched: the fewest with which the code does what it should, since another attribute may have the same value by chance.
+If that does not help, the module is rewritten.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from itertools import combinations
 
 from torch import nn
 
@@ -16,18 +18,24 @@ from tickdsl.graph.coupling.channel_groups import solve_channel_groups
 from tickdsl.graph.indexing import kept_units
 from tickdsl.graph.model import ModelGraph
 from tickdsl.graph.structure import Structure
-from tickdsl.graph.surgery.fx_emitter import ProgramRecording, SurgeryError
-from tickdsl.graph.surgery.fx_rewrite import rewrite_module
+from tickdsl.graph.surgery.fx_emitter import ProgramRecording, code_location
+from tickdsl.graph.surgery.fx_rewrite import rewritten_code
 from tickdsl.graph.surgery.pruned_attention import PrunedAttention
-from tickdsl.graph.surgery.verify import first_mismatch, model_dtype
-from tickdsl.graph.tracing.example_inputs import batch_size, build_inputs
+from tickdsl.graph.surgery.rewritten import ForwardCode, SurgeryError, original_class, rewrite
+from tickdsl.graph.surgery.variants import find_variants, model_dtype
+from tickdsl.graph.surgery.verify import expected_runs, first_mismatch
+from tickdsl.graph.tracing.example_inputs import build_inputs
 from tickdsl.graph.tracing.meta import copy_to_meta, on_meta_device, set_training_mode
-from tickdsl.graph.tracing.module_copy import replace_module
-from tickdsl.graph.tracing.module_program import KeptPositions, ProgramRecorder
+from tickdsl.graph.tracing.module_program import KeptPositions, ModuleProgram, ProgramRecorder
+from tickdsl.graph.tracing.other_sizes import BATCHES, Inputs, with_batch
 from tickdsl.graph.tracing.recorder import record_run
 from tickdsl.plurals import plural
 
-Undo = Callable[[], None]
+#: With more candidates than this, only single attributes and all of them are tried.
+_MOST_PATCHES = 4
+
+#: A new value for an attribute of a module.
+_Patch = tuple[nn.Module, str, int, int]
 #: The recordings of each module, each with the names of parameters and buffers by id.
 _RecordingsByPath = dict[str, list[tuple[ProgramRecording, dict[int, str]]]]
 
@@ -35,33 +43,40 @@ _RecordingsByPath = dict[str, list[tuple[ProgramRecording, dict[int, str]]]]
 def repair_hardcoded_sizes(
     model: nn.Module, compact_model: nn.Module, graph: ModelGraph, structure: Structure
 ) -> nn.Module:
-    """Adapt the code of `compact_model` to its sliced parameters; returns the model or its replacement.
+    """Adapt the code of `compact_model` to its sliced parameters, in place; returns it.
 
     Raises SurgeryError if a module cannot be adapted.
     """
     trusted = set(_trusted_paths(compact_model))
-    undos_by_class: dict[type[nn.Module], list[Undo]] = {}
-    rewritten_classes: set[type[nn.Module]] = set()
-    while (mismatch := first_mismatch(compact_model, graph, structure, trusted)) is not None:
-        module_class = type(compact_model.get_submodule(mismatch.path))
-        same_class_paths = [path for path, module in compact_model.named_modules() if type(module) is module_class]
-        if module_class not in undos_by_class:
-            undos_by_class[module_class] = [
-                undo
-                for path in same_class_paths
-                for undo in _patch_attributes(compact_model.get_submodule(path), path, graph, structure)
+    runs = expected_runs(model, graph, structure)
+    patched: dict[type[nn.Module], list[_Patch]] = {}
+    rewritten: set[type[nn.Module]] = set()
+    while (mismatch := first_mismatch(compact_model, runs, trusted)) is not None:
+        module = compact_model.get_submodule(mismatch.path)
+        module_class = original_class(module)
+        paths = [path for path, m in compact_model.named_modules() if original_class(m) is module_class]
+
+        def works(module_class: type[nn.Module] = module_class) -> bool:
+            found = first_mismatch(compact_model, runs, trusted)
+            return found is None or original_class(compact_model.get_submodule(found.path)) is not module_class
+
+        if module_class not in patched:
+            candidates = [
+                p for path in paths for p in _patches(compact_model.get_submodule(path), path, graph, structure)
             ]
-            if undos_by_class[module_class]:
+            patched[module_class] = _fewest_patches(candidates, works)
+            if patched[module_class]:
                 continue
-        for undo in undos_by_class[module_class]:
-            undo()
-        if module_class in rewritten_classes or mismatch.path in trusted:
+        _apply([(module, name, new, old) for module, name, old, new in patched[module_class]])
+        if module_class in rewritten or mismatch.path in trusted:
             raise SurgeryError(
-                f"`{mismatch.path}` ({module_class.__name__}) does not run with the remaining sizes: {mismatch.message}"
-            )
-        rewritten_classes.add(module_class)
-        compact_model = _rewrite_modules(model, compact_model, graph, structure, same_class_paths)
-        trusted.update(same_class_paths)
+                f"`{mismatch.path}` ({code_location(module)}) does not run with the remaining sizes: "
+                f"{mismatch.message}",
+                "exclude its layers with `except`, or read the sizes from tensors in its code",
+            ) from mismatch.error
+        rewritten.add(module_class)
+        _rewrite_modules(model, compact_model, graph, structure, paths)
+        trusted.update(paths)
     return compact_model
 
 
@@ -72,89 +87,133 @@ def _trusted_paths(compact_model: nn.Module) -> Iterable[str]:
             yield f"{path}.out_proj"
 
 
-def _patch_attributes(module: nn.Module, path: str, graph: ModelGraph, structure: Structure) -> list[Undo]:
-    """Update integer attributes that equal a size that shrank; returns the functions that undo it."""
+def _patches(module: nn.Module, path: str, graph: ModelGraph, structure: Structure) -> Iterator[_Patch]:
+    """The integer attributes of a module that equal a size in its code that shrank, with the new value."""
     sizes = layout_sizes(graph, structure)
     shrunk: dict[int, set[int]] = {}
     for _, data in graph.graph.nodes(data=True):
-        if data["kind"] == "operator" and data["module"] == path:
+        if data["kind"] in ("operator", "constant") and data["module"] == path:
             for shape, dims in zip(data["shapes"], data["dims"], strict=True):
                 for dense, dim in zip(shape, dims, strict=True):
                     if dim is not None and sizes[dim] != dense:
                         shrunk.setdefault(dense, set()).add(sizes[dim])
-    undos: list[Undo] = []
-    for name, value in list(vars(module).items()):
+    for name, value in vars(module).items():
         if type(value) is int and len(shrunk.get(value, ())) == 1:
-            undos.append(lambda name=name, value=value: setattr(module, name, value))  # type: ignore[misc]
-            setattr(module, name, next(iter(shrunk[value])))
-    return undos
+            yield module, name, value, next(iter(shrunk[value]))
+
+
+def _fewest_patches(candidates: Sequence[_Patch], works: Callable[[], bool]) -> list[_Patch]:
+    """Apply the fewest patches with which the code works, by attribute name; returns them, or [] if none do."""
+    names = list(dict.fromkeys(name for _, name, _, _ in candidates))
+    few = len(names) <= _MOST_PATCHES
+    counts = range(1, len(names) + 1) if few else (1, len(names))
+    for count in counts:
+        for chosen in combinations(names, count):
+            patches = [patch for patch in candidates if patch[1] in chosen]
+            _apply(patches)
+            if works():
+                return patches
+            _apply([(module, name, new, old) for module, name, old, new in patches])
+    return []
+
+
+def _apply(patches: Iterable[_Patch]) -> None:
+    for module, name, _, value in patches:
+        setattr(module, name, value)
 
 
 def _rewrite_modules(
     model: nn.Module, compact_model: nn.Module, graph: ModelGraph, structure: Structure, paths: list[str]
-) -> nn.Module:
-    """Replace modules by graphs of what their dense versions do."""
+) -> None:
+    """Rewrite modules as what their dense versions do, free in the sizes that their code lets one change.
+
+    Otherwise free in the batch size, otherwise for the traced sizes alone.
+    """
+    first, second = find_variants(model, graph).sizes
+    pairs = [(first, second)]
+    if with_batch(first, BATCHES[1]) not in (first, second):
+        pairs.append((first, with_batch(first, BATCHES[1])))
+    pairs.append((graph.inputs, graph.inputs))
     kept_masks = kept_units(graph, structure)
-    batches = (2, 3) if batch_size(graph.inputs) is not None else (None, None)
-    try:
-        recordings = [_record_programs(model, graph, kept_masks, paths, batch) for batch in batches]
-    except Exception:  # code that knows its batch size may raise anything
-        batches = (None, None)
-        recordings = [_record_programs(model, graph, kept_masks, paths, None)] * 2
-    # With a batch of 1, any size of 1 could be the batch size. Training is recorded at the first batch size.
-    training = _steps_in_training(model, graph, paths, batches[0])
+    error: SurgeryError | None = None
+    for pair in pairs:
+        try:
+            recordings = [_record_programs(model, kept_masks, paths, inputs) for inputs in pair]
+        except Exception as failure:  # code that knows its input sizes may raise anything
+            error = error or SurgeryError(f"the network does not run on inputs of other sizes: {failure}")
+            continue
+        try:
+            codes = _codes(model, compact_model, recordings, paths, pair[0])
+        except SurgeryError as failure:
+            error = failure
+            continue
+        for path, code in codes.items():
+            rewrite(compact_model.get_submodule(path), code)
+        return
+    assert error is not None
+    raise error
+
+
+def _codes(
+    model: nn.Module,
+    compact_model: nn.Module,
+    recordings: Sequence[_RecordingsByPath],
+    paths: Iterable[str],
+    inputs: Inputs,
+) -> dict[str, ForwardCode]:
+    """The new code of each module that runs."""
+    training = _programs_in_training(model, list(paths), inputs)
     all_names = _all_names(model)
-    for path in sorted(paths, key=lambda path: -path.count(".")):
+    codes = {}
+    for path in paths:
         runs = [recording.get(path, []) for recording in recordings]
         if not runs[0]:
             continue
-        steps = [step.target for step in runs[0][0][0].program.steps]
-        if training.get(path, steps) != steps:
+        program = runs[0][0][0].program
+        if path in training and not program.does_the_same_as(training[path]):
             raise SurgeryError(
                 f"`{path}` hard-codes sizes and runs different operators in training mode",
                 "read the sizes from tensors, or move dropout and normalisation into submodules",
             )
-        replacement, *further_runs = (
-            rewrite_module(compact_model.get_submodule(path), (first, second), names, all_names)
+        if len(runs[0]) != len(runs[1]):
+            raise SurgeryError(f"how often `{path}` runs depends on the sizes of the inputs")
+        module = compact_model.get_submodule(path)
+        codes[path], *further = (
+            rewritten_code(module, (first, second), names, all_names)
             for (first, names), (second, _) in zip(*runs, strict=True)
         )
-        if any(run.code != replacement.code for run in further_runs):
+        if any(code != codes[path] for code in further):
             raise SurgeryError(
                 f"`{path}` hard-codes sizes and runs {plural(len(runs[0]), 'time')} with different remaining sizes"
             )
-        if not path:
-            return replacement
-        replace_module(compact_model, path, replacement)
-    return compact_model
+    return codes
 
 
-def _steps_in_training(
-    model: nn.Module, graph: ModelGraph, paths: list[str], batch: int | None
-) -> dict[str, list[object]]:
-    """The operators that the modules' own code runs in training mode; empty if the network does not run in it."""
+def _programs_in_training(model: nn.Module, paths: list[str], inputs: Inputs) -> dict[str, ModuleProgram]:
+    """The first programs of the modules in training mode; empty if the network does not run in it."""
     recorder = ProgramRecorder(paths, with_labels=False)
     try:
-        _run_on_meta(model, graph, recorder, paths, batch)
+        _run_on_meta(model, inputs, recorder, paths)
     except Exception:  # training may need targets, for example; then evaluation alone decides
         return {}
-    return {path: [step.target for step in runs[0].steps] for path, runs in recorder.programs.items()}
+    return {path: runs[0] for path, runs in recorder.programs.items()}
 
 
 def _record_programs(
-    model: nn.Module, graph: ModelGraph, kept_masks: Mapping[str, BoolArray], paths: list[str], batch: int | None
+    model: nn.Module, kept_masks: Mapping[str, BoolArray], paths: list[str], inputs: Inputs
 ) -> _RecordingsByPath:
-    """Record the programs of the dense modules at one batch size, with the kept positions of their tensors."""
+    """Record the programs of the dense modules on inputs of some sizes, with the kept positions of their tensors."""
     recorder = ProgramRecorder(paths)
-    names = _run_on_meta(model, graph, recorder, (), batch)
+    names = _run_on_meta(model, inputs, recorder, ())
     kept_positions = KeptPositions.from_masks(solve_channel_groups(recorder.analysis), kept_masks)
     return {
-        path: [(ProgramRecording(program, kept_positions, batch or 1), names) for program in programs]
+        path: [(ProgramRecording(program, kept_positions), names) for program in programs]
         for path, programs in recorder.programs.items()
     }
 
 
 def _run_on_meta(
-    model: nn.Module, graph: ModelGraph, recorder: ProgramRecorder, training: Collection[str], batch: int | None
+    model: nn.Module, inputs: Inputs, recorder: ProgramRecorder, training: Collection[str]
 ) -> dict[int, str]:
     """Run a copy on the meta device, in training mode if `training` names modules; returns its tensor names by id."""
     meta_model = copy_to_meta(model)
@@ -166,7 +225,7 @@ def _run_on_meta(
         recorder.analysis.add_parameter(name, tensor)
         names[id(tensor)] = name
     with on_meta_device():
-        args, kwargs = build_inputs(graph.inputs, floating=model_dtype(model), batch=batch)
+        args, kwargs = build_inputs(inputs, floating=model_dtype(model))
         record_run(meta_model, recorder, args, kwargs)
     return names
 

@@ -11,6 +11,7 @@ from torch.nn.modules.conv import _ConvNd, _ConvTransposeNd
 
 from tickdsl.graph.arrays import IntArray
 from tickdsl.graph.model import ModelGraph
+from tickdsl.graph.surgery.masked_norms import normalised_layouts
 from tickdsl.graph.surgery.pruned_attention import PrunedAttention
 
 KeptIndices = list[IntArray | None]
@@ -39,15 +40,39 @@ def update_layer_attributes(
         width = module.num_channels // module.num_groups
         module.num_channels = module.weight.shape[0]
         module.num_groups = max(module.num_channels // width, 1) if module.num_groups > 1 else 1
-    elif isinstance(module, nn.LayerNorm) and module.weight is not None:
-        module.normalized_shape = tuple(module.weight.shape)
+    elif isinstance(module, nn.LayerNorm | nn.RMSNorm):
+        module.normalized_shape = _remaining_norm_shape(module, path, graph, sizes)
     elif isinstance(module, nn.PReLU):
         module.num_parameters = module.weight.shape[0]
     elif isinstance(module, nn.RNNBase):
-        module.input_size = module.get_parameter("weight_ih_l0").shape[1]
-        module.hidden_size = module.get_parameter("weight_hh_l0").shape[1]
-    elif isinstance(module, nn.Embedding):
+        _update_recurrent_layer(module)
+    elif isinstance(module, nn.RNNCellBase):
+        module.input_size, module.hidden_size = module.weight_ih.shape[1], module.weight_hh.shape[1]
+    elif isinstance(module, nn.Bilinear):
+        module.out_features, module.in1_features, module.in2_features = module.weight.shape
+    elif isinstance(module, nn.Embedding | nn.EmbeddingBag):
         module.embedding_dim = module.weight.shape[1]
+
+
+def _update_recurrent_layer(module: nn.RNNBase) -> None:
+    """With `proj_size`, the recurrent weight reads the projection, not the hidden state."""
+    recurrent = module.get_parameter("weight_hh_l0")
+    module.input_size = module.get_parameter("weight_ih_l0").shape[1]
+    if module.proj_size:
+        module.proj_size, module.hidden_size = module.get_parameter("weight_hr_l0").shape
+    else:
+        module.hidden_size = recurrent.shape[1]
+
+
+def _remaining_norm_shape(
+    module: nn.LayerNorm | nn.RMSNorm, path: str, graph: ModelGraph, sizes: Sequence[int]
+) -> tuple[int, ...]:
+    if module.weight is not None:
+        return tuple(module.weight.shape)
+    shape: tuple[int, ...] = tuple(module.normalized_shape)
+    for layouts in normalised_layouts(graph, path, shape):
+        return tuple(n if layout is None else sizes[layout] for n, layout in zip(shape, layouts, strict=True))
+    return shape
 
 
 def _canonical_name(graph: ModelGraph, name: str) -> str:

@@ -5,9 +5,9 @@ from __future__ import annotations
 from torch import Tensor, nn
 
 from tickdsl.graph.model import ModelGraph
-from tickdsl.graph.surgery.verify import model_dtype
+from tickdsl.graph.surgery.variants import model_dtype
 from tickdsl.graph.tracing.example_inputs import build_inputs
-from tickdsl.graph.tracing.meta import copy_to_meta, on_meta_device, set_training_mode
+from tickdsl.graph.tracing.meta import MetaRun, copy_to_meta, on_meta_device, set_training_mode
 
 _MODULE_ATTRIBUTES = vars(nn.Module()).keys()
 
@@ -43,7 +43,8 @@ def _runs_with_cleared_dicts(model: nn.Module, graph: ModelGraph) -> bool:
     with on_meta_device():
         args, kwargs = build_inputs(graph.inputs, floating=model_dtype(model))
         try:
-            meta_model(*args, **kwargs)
+            with MetaRun():  # type: ignore[no-untyped-call]
+                meta_model(*args, **kwargs)
         except Exception:  # the network's code needs their contents
             return False
     return True

@@ -1,30 +1,32 @@
 """Verifies that a compact network runs the operators of its graph with the remaining sizes.
 
-The network runs once on the meta device. Code that hard-codes a size of the dense network shows up as an operator with
-another shape or constant than the graph predicts.
+The network runs on the meta device: on the traced inputs, on inputs of other sizes, and in training mode. Code that
+hard-codes a size of the dense network shows up as an operator with another shape or constant than the graph predicts.
 """
 
 from __future__ import annotations
 
 from collections import defaultdict, deque
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 import attrs
 import numpy as np
-import torch
 from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from tickdsl.graph.arrays import IntArray, from_runs
-from tickdsl.graph.costs import layout_mask, layout_sizes
+from tickdsl.graph.arrays import BoolArray, IntArray, from_runs
+from tickdsl.graph.costs import layout_mask, layout_size
 from tickdsl.graph.coupling.selected_positions import kept_positions, selected_positions
-from tickdsl.graph.indexing import kept_units
-from tickdsl.graph.model import ModelGraph
+from tickdsl.graph.indexing import all_kept_indices, kept_units
+from tickdsl.graph.model import HEAD_DIMS, ModelGraph
 from tickdsl.graph.structure import Structure
+from tickdsl.graph.surgery.rewritten import InputSizeError, SurgeryError
+from tickdsl.graph.surgery.variants import find_variants, model_dtype
+from tickdsl.graph.tracing.containers import tensors_in
 from tickdsl.graph.tracing.example_inputs import build_inputs
 from tickdsl.graph.tracing.meta import copy_to_meta, on_meta_device, operator_name, run_operator, set_training_mode
-from tickdsl.graph.tracing.recorder import named_arguments, scalars, tensors_in
+from tickdsl.graph.tracing.recorder import named_arguments, scalars
 
 #: Whether a reshape copies depends on strides, and an expanded size shows where the tensor is used.
 _IGNORED_OPERATORS = frozenset({"clone", "alias", "contiguous", "as_strided", "expand"})
@@ -41,16 +43,70 @@ class Mismatch:
 
     path: str
     message: str
+    error: Exception | None = None
 
 
-def expected_steps(graph: ModelGraph, structure: Structure) -> dict[str, deque[tuple[OperatorStep, SelectedPositions]]]:
-    """The operators that each module's own code is expected to run with the remaining sizes."""
-    sizes = layout_sizes(graph, structure)
-    kept_masks = kept_units(graph, structure)
-    bypassed = {node for block in structure.removed_blocks for node in graph.block(block).operators}
-    steps: dict[str, deque[tuple[OperatorStep, SelectedPositions]]] = defaultdict(deque)
-    for node, data in graph.graph.nodes(data=True):
-        if data["kind"] != "operator" or data["train_only"] or node in bypassed:
+_Queues = dict[str, deque[tuple[OperatorStep, SelectedPositions]]]
+
+
+@attrs.frozen(eq=False)
+class Run:
+    """One run of a compact network, and the operators that each module's own code should run with the remaining sizes.
+
+    `constants` are those that depend on neither inputs nor parameters. `inputs` describes the inputs.
+    """
+
+    inputs: Any
+    train: bool
+    derived: _Queues
+    constants: _Queues
+
+
+def expected_runs(model: nn.Module, graph: ModelGraph, structure: Structure) -> list[Run]:
+    """The run that was traced, and those of other sizes and in training mode that the dense network allows.
+
+    Raises SurgeryError if one of these couples other units than the traced run.
+    """
+    removed = {path for block in structure.removed_blocks for path in graph.block(block).members}
+    runs = [_expected_run(graph, kept_units(graph, structure), removed, False)]
+    indices = all_kept_indices(graph, structure)
+    for variant, train in find_variants(model, graph).graphs:
+        runs.append(_expected_run(variant, _masks_in_variant(variant, indices), removed, train))
+    return runs
+
+
+def _masks_in_variant(variant: ModelGraph, indices: Mapping[str, Sequence[IntArray | None]]) -> dict[str, BoolArray]:
+    """The kept units of a variant's groups, which may be other groups than those that were traced.
+
+    A unit is removed if all its entries in a parameter are: of a kept head, some dims may be removed.
+    """
+    masks: dict[str, BoolArray] = {}
+    within_heads = any(group.kind == HEAD_DIMS for group in variant.channels)
+    for group in variant.channels:
+        if group.reason is not None:
+            continue
+        for group_slice in group.slices:
+            kept = indices.get(group_slice.parameter, ())
+            index = kept[group_slice.dim] if kept else None
+            if index is None:
+                continue
+            is_kept = np.isin(group_slice.index, index)
+            counts = np.bincount(group_slice.unit, minlength=group.size)
+            remaining = np.bincount(group_slice.unit[is_kept], minlength=group.size)
+            if not within_heads and ((remaining > 0) & (remaining < counts)).any():
+                raise SurgeryError(
+                    f"for inputs of other sizes, or in training, channels of `{group.name}` are coupled differently",
+                    "exclude them with `except`",
+                )
+            masks.setdefault(group.name, np.ones(group.size, dtype=bool))[(counts > 0) & (remaining == 0)] = False
+    return masks
+
+
+def _expected_run(graph: ModelGraph, kept_masks: Mapping[str, BoolArray], removed: Collection[str], train: bool) -> Run:
+    sizes = [layout_size(layout, kept_masks) for layout in graph.layouts]
+    queues: dict[str, _Queues] = {"operator": defaultdict(deque), "constant": defaultdict(deque)}
+    for _, data in graph.graph.nodes(data=True):
+        if data["kind"] not in queues or data["train_only"] or data["module"] in removed:
             continue
         shapes = tuple(
             tuple(n if dim is None else sizes[dim] for n, dim in zip(shape, dims, strict=True))
@@ -62,18 +118,17 @@ def expected_steps(graph: ModelGraph, structure: Structure) -> dict[str, deque[t
                 dim: kept_positions(from_runs(runs), layout_mask(graph.layouts[layout], kept_masks))
                 for dim, layout, runs in data["taken"]
             }
-            steps[data["module"]].append(((op, shapes, data["scalars"]), selected))
-    return steps
+            queues[data["kind"]][data["module"]].append(((op, shapes, data["scalars"]), selected))
+    return Run(graph.inputs, train, queues["operator"], queues["constant"])
 
 
 class _OperatorChecker(TorchDispatchMode):  # type: ignore[no-untyped-call]
     """Compares the operators that run with the expected ones, up to the first mismatch."""
 
-    def __init__(
-        self, expected: Mapping[str, deque[tuple[OperatorStep, SelectedPositions]]], trusted: Collection[str]
-    ) -> None:
+    def __init__(self, run: Run, trusted: Collection[str]) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
-        self.expected, self.trusted = expected, trusted
+        self.queues = {is_derived: _copy(run.derived if is_derived else run.constants) for is_derived in (True, False)}
+        self.trusted = trusted
         self.stack: list[str] = [""]
         self.derived: dict[int, Tensor] = {}
         self.mismatch: Mismatch | None = None
@@ -85,20 +140,20 @@ class _OperatorChecker(TorchDispatchMode):  # type: ignore[no-untyped-call]
         is_derived = any(id(tensor) in self.derived for tensor in tensors)
         result = run_operator(func, args, kwargs or {})
         outputs = tensors_in(result)
-        if is_derived and outputs:
+        if is_derived:
             self.derived.update((id(tensor), tensor) for tensor in outputs)
-            module = self.stack[-1]
-            if module not in self.trusted:
-                self._compare(module, func, named_arguments(func, args, kwargs or {}), outputs)
+        if outputs and self.stack[-1] not in self.trusted:
+            self._compare(self.queues[is_derived], func, named_arguments(func, args, kwargs or {}), outputs)
         return result
 
-    def _compare(self, module: str, func: Any, arguments: dict[str, Any], outputs: list[Tensor]) -> None:
+    def _compare(self, queues: _Queues, func: Any, arguments: dict[str, Any], outputs: list[Tensor]) -> None:
+        module = self.stack[-1]
         name = operator_name(func)[0]
         op = "view" if name in _RESHAPES else name.strip("_")
         if op in _IGNORED_OPERATORS or self.mismatch is not None:
             return
         step = (op, tuple(tuple(output.shape) for output in outputs), scalars(func, arguments))
-        queue = self.expected.get(module)
+        queue = queues.get(module)
         expected, selected = queue.popleft() if queue else (None, {})
         if expected != step:
             self.mismatch = Mismatch(module, f"expected {_format_step(expected)}, but it runs {_format_step(step)}")
@@ -115,16 +170,22 @@ def _format_step(step: OperatorStep | None) -> str:
     return f"{op}{list(constants) if constants else ''} -> {' '.join('×'.join(map(str, shape)) for shape in shapes)}"
 
 
-def first_mismatch(
-    compact_model: nn.Module, graph: ModelGraph, structure: Structure, trusted: Collection[str] = ()
-) -> Mismatch | None:
-    """Run a compact network on the meta device and find the first module whose own code differs from the graph.
+def _copy(queues: _Queues) -> _Queues:
+    return {module: queue.copy() for module, queue in queues.items()}
+
+
+def first_mismatch(compact_model: nn.Module, runs: Sequence[Run], trusted: Collection[str] = ()) -> Mismatch | None:
+    """Run a compact network on the meta device and find the first module whose own code does not do what it should.
 
     The code of `trusted` modules is not compared. Returns None if there is no mismatch.
     """
+    return next((mismatch for run in runs if (mismatch := _first_mismatch(compact_model, run, trusted))), None)
+
+
+def _first_mismatch(compact_model: nn.Module, run: Run, trusted: Collection[str]) -> Mismatch | None:
     meta_model = copy_to_meta(compact_model)
-    set_training_mode(meta_model, train=False)
-    checker = _OperatorChecker(expected_steps(graph, structure), trusted)
+    set_training_mode(meta_model, run.train)
+    checker = _OperatorChecker(run, trusted)
     checker.derived.update((id(t), t) for t in (*meta_model.parameters(), *meta_model.buffers()))
     handles = []
     for path, module in meta_model.named_modules():
@@ -132,17 +193,14 @@ def first_mismatch(
             handles.append(module.register_forward_pre_hook(lambda *_, path=path: checker.stack.append(path)))
             handles.append(module.register_forward_hook(lambda *_: checker.stack.pop() and None))
     with on_meta_device():
-        args, kwargs = build_inputs(graph.inputs, floating=model_dtype(compact_model))
+        args, kwargs = build_inputs(run.inputs, floating=model_dtype(compact_model))
         checker.derived.update((id(t), t) for t in tensors_in((args, kwargs)))
         try:
             with checker:
                 meta_model(*args, **kwargs)
+        except InputSizeError:  # a module rewritten for other sizes refuses these
+            pass
         except Exception as error:  # from the network's code, or from torch, if sizes do not fit
             if checker.mismatch is None:
-                return Mismatch(checker.stack[-1], f"{type(error).__name__}: {error}")
+                return Mismatch(checker.stack[-1], f"{type(error).__name__}: {error}", error)
     return checker.mismatch
-
-
-def model_dtype(model: nn.Module) -> torch.dtype | None:
-    """The dtype of the network's first floating-point parameter; None if it has none."""
-    return next((p.dtype for p in model.parameters() if p.is_floating_point()), None)

@@ -8,8 +8,10 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
+from tickdsl.graph.tracing.known_values import keep_known_values, known_values
 from tickdsl.graph.tracing.module_copy import deepcopy_model
 from tickdsl.graph.tracing.shape_functions import SHAPE_FUNCTIONS
 
@@ -43,14 +45,21 @@ def on_meta_device() -> Iterator[None]:
     fast = torch.backends.mha.get_fastpath_enabled()
     torch.backends.mha.set_fastpath_enabled(False)
     try:
-        with torch.no_grad(), torch.device("meta"):
+        with torch.no_grad(), torch.device("meta"), keep_known_values():
             yield
     finally:
         torch.backends.mha.set_fastpath_enabled(fast)
 
 
 def run_operator(func: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:
-    """Run an ATen operator; on the meta device, use our own shape function if there is one."""
+    """Run an ATen operator; on the meta device, use our own shape function if there is one, and keep known values."""
+    known = known_values()
+    if known is None:
+        return _run_on_meta(func, args, kwargs)
+    return known.run(func, args, kwargs, lambda: _run_on_meta(func, args, kwargs))
+
+
+def _run_on_meta(func: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:
     op, in_place = operator_name(func)
     shape_function = SHAPE_FUNCTIONS.get(op)
     if shape_function is not None and _is_meta(args) and "out" not in kwargs:
@@ -60,6 +69,15 @@ def run_operator(func: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any]) ->
         if result is not None and result.shape == args[0].shape:
             return args[0]
     return func(*args, **kwargs)
+
+
+class MetaRun(TorchDispatchMode):  # type: ignore[no-untyped-call]
+    """Runs a network on the meta device without recording it."""
+
+    def __torch_dispatch__(
+        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Mapping[str, Any] | None = None
+    ) -> Any:
+        return run_operator(func, args, kwargs or {})
 
 
 def _is_meta(args: tuple[Any, ...]) -> bool:

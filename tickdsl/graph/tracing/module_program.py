@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Collection, Mapping
 from typing import Any
 
 import attrs
 import numpy as np
+import torch
 from torch import Tensor
 
 from tickdsl.graph.arrays import BoolArray
@@ -15,7 +17,10 @@ from tickdsl.graph.coupling.atom_constraints import AtomConstraints
 from tickdsl.graph.coupling.channel_groups import ChannelGrouping
 from tickdsl.graph.coupling.families import Shape, TensorInfo, varies_along
 from tickdsl.graph.coupling.recording import Recording
-from tickdsl.graph.tracing.recorder import Recorder, named_arguments, tensors_in
+from tickdsl.graph.tracing.containers import tensors_in
+from tickdsl.graph.tracing.recorder import Recorder, named_arguments
+
+_COMPARABLE = (int, float, complex, str, type(None), torch.dtype, torch.layout, torch.memory_format)
 
 
 @attrs.frozen(eq=False)
@@ -45,6 +50,43 @@ class ModuleProgram:
     steps: list[ProgramStep] = attrs.field(factory=list)
     result: Any = None
     values: dict[int, TensorInfo] = attrs.field(factory=dict)
+
+    def does_the_same_as(self, other: ModuleProgram) -> bool:
+        """Whether both run the same steps on the same values, and return the same ones."""
+        return self._wiring() == other._wiring()
+
+    def _wiring(self) -> list[Any]:
+        """The steps with numbers for the values that they read, and the result.
+
+        A value that a step returns whole has the number of the step, whatever it contains.
+        """
+        numbers: dict[int, Any] = {}
+
+        def bind(value: Any, number: Any) -> None:
+            numbers[id(value)] = number
+            if isinstance(value, list | tuple | dict):
+                for key, item in value.items() if isinstance(value, dict) else enumerate(value):
+                    if isinstance(item, Tensor | list | tuple | dict):
+                        bind(item, (number, key))
+
+        def describe(value: Any) -> Any:
+            if id(value) in numbers and isinstance(value, Tensor | list | tuple | dict):
+                return numbers[id(value)]
+            if isinstance(value, dict):
+                return {key: describe(item) for key, item in value.items()}
+            if isinstance(value, list | tuple):
+                return [describe(item) for item in value]
+            if dataclasses.is_dataclass(value) and not isinstance(value, type):
+                return {field.name: describe(getattr(value, field.name, None)) for field in dataclasses.fields(value)}
+            return type(value) if isinstance(value, Tensor) or not isinstance(value, _COMPARABLE) else value
+
+        for index, argument in enumerate((*self.args, *self.kwargs.values())):
+            bind(argument, ("argument", index))
+        wiring: list[Any] = []
+        for index, step in enumerate(self.steps):
+            wiring.append((step.target, describe(step.args), describe(step.kwargs)))
+            bind(step.result, ("step", index))
+        return [*wiring, describe(self.result)]
 
 
 class ProgramRecorder(Recorder):  # type: ignore[no-untyped-call]

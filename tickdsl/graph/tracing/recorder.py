@@ -10,9 +10,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
+import attrs
 import torch
 from torch import Tensor, nn
-from torch.utils import _pytree as pytree
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from tickdsl.graph.arrays import IntArray
@@ -23,6 +23,9 @@ from tickdsl.graph.coupling.recording import ModuleCall, Operator, Recording
 from tickdsl.graph.coupling.rules import KEEPS_WEIGHTS, RULES, VIEWS
 from tickdsl.graph.coupling.rules.elementwise import pointwise
 from tickdsl.graph.coupling.selected_positions import selected_positions
+from tickdsl.graph.model import Passage
+from tickdsl.graph.tracing.containers import iterators_in, other_objects, tensors_in, tensors_in_object
+from tickdsl.graph.tracing.example_inputs import TraceError
 from tickdsl.graph.tracing.meta import operator_name, run_operator
 
 
@@ -75,23 +78,24 @@ class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
         parents = tuple(dict.fromkeys(value.node for value in inputs if value.node is not None))
         node = None
         is_view = call.op in VIEWS
-        if parents:
-            node = self._name(call)
-            shapes = tuple(tuple(output.shape) for output in call.outputs)
-            itemsize = call.outputs[0].element_size()
-            operator = Operator(
-                node,
-                call.op.strip("_"),
-                call.module,
-                parents,
-                shapes,
-                families,
-                itemsize,
-                is_view or in_place,
-                call.work,
-                call.scalars,
-                taken=_taken_positions(call, inputs),
-            )
+        operator = Operator(
+            "",
+            call.op.strip("_"),
+            call.module,
+            parents,
+            tuple(tuple(output.shape) for output in call.outputs),
+            families,
+            call.outputs[0].element_size(),
+            is_view or in_place,
+            call.work,
+            call.scalars,
+            taken=_taken_positions(call, inputs),
+        )
+        if not parents:
+            operator.name = f"constant:{self.name_prefix}{len(self.recording.constants)}"
+            self.recording.constants.append(operator)
+        else:
+            operator.name = node = self._name(call)
             self.recording.operators.append(operator)
             if all(value.node is None or value.origin or value.node in self._parameter_only_nodes for value in inputs):
                 self._parameter_only_nodes.add(node)
@@ -122,7 +126,12 @@ class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
         self.stack.append(path)
         is_unary = len(args) == 1 and isinstance(args[0], Tensor) and not kwargs
         start = len(self.recording.operators)
-        self._open_calls.append(ModuleCall(path, self._nodes((args, kwargs)), (), start, start, is_unary))
+        call = ModuleCall(path, self._nodes((args, kwargs)), (), start, start, is_unary)
+        first = args[0] if args else next(iter(kwargs.values()), None)
+        if isinstance(first, Tensor):
+            call.entry = self.analysis.tensor_info(first).node
+            call.passage = Passage(0 if args else next(iter(kwargs)))
+        self._open_calls.append(call)
 
     def leave(self, path: str, args: tuple[Any, ...], kwargs: dict[str, Any], result: Any) -> None:
         """Called after a module has run."""
@@ -130,6 +139,7 @@ class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
         call = self._open_calls.pop()
         call.outputs, call.end = self._nodes(result), len(self.recording.operators)
         call.is_unary = call.is_unary and isinstance(result, Tensor)
+        _set_exit(call, args, kwargs, result, self.analysis)
         if path:
             self.recording.calls.append(call)
 
@@ -141,6 +151,34 @@ class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
         base = f"{self.name_prefix}{call.location}"
         count = self._counts[base] = self._counts.get(base, 0) + 1
         return base if count == 1 else f"{base}#{count}"
+
+
+def _set_exit(
+    call: ModuleCall, args: tuple[Any, ...], kwargs: Mapping[str, Any], result: Any, analysis: Analysis
+) -> None:
+    """Set the node of the call's first result, if it is a tensor, and how a bypass would return all of them."""
+    is_sequence = type(result) in (tuple, list) and len(result) > 0
+    first, *others = result if is_sequence else (result,)
+    passage, call.passage = call.passage, None
+    if passage is None or not isinstance(first, Tensor):
+        return
+    arguments: dict[Any, Any] = {**dict(enumerate(args)), **kwargs}
+    sources = [next((key for key, value in arguments.items() if _is_same(value, other)), None) for other in others]
+    if all(
+        source is not None or other is None or isinstance(other, Tensor)
+        for source, other in zip(sources, others, strict=True)
+    ):
+        call.exit = analysis.tensor_info(first).node
+        container = type(result).__name__ if is_sequence else "tuple"
+        call.passage = attrs.evolve(passage, results=tuple(sources) if is_sequence else None, container=container)
+
+
+def _is_same(value: Any, other: Any) -> bool:
+    """Whether a result is an argument, or equals it and contains no tensors."""
+    if value is other:
+        return other is not None
+    plain = not tensors_in((value, other)) and not other_objects((value, other))
+    return plain and other is not None and type(value) is type(other) and bool(value == other)
 
 
 def _taken_positions(call: OperatorCall, inputs: Sequence[TensorInfo]) -> tuple[tuple[TensorInfo, int, IntArray], ...]:
@@ -203,23 +241,14 @@ def record_run(meta_model: nn.Module, recorder: Recorder, args: tuple[Any, ...],
         analysis.set_tensor_info(tensor, TensorInfo(tuple(tensor.shape), (), name))
     with _module_hooks(meta_model, recorder), recorder:
         result = meta_model(*args, **kwargs)
-    for tensor in tensors_in(result):
+    for leaf in iterators_in(result):
+        raise TraceError(
+            f"{type(meta_model).__name__} returns a {type(leaf).__name__}, whose tensors cannot be seen when tracing",
+            "return a tensor, or a tuple, list, dictionary or dataclass of tensors",
+        )
+    for tensor in tensors_in_object(result):
         value = analysis.tensor_info(tensor)
         if value.node is not None:
             recording.outputs.append(value.node)
         for family in value.families:
             analysis.constraints.fix(family, OUTPUT)
-
-
-def tensors_in(values: Any) -> list[Tensor]:
-    """All tensors in nested lists, tuples and dictionaries."""
-    if isinstance(values, Tensor):
-        return [values]
-    kind = type(values)
-    if kind is tuple or kind is list:
-        return [tensor for value in values for tensor in tensors_in(value)]
-    if kind is dict:
-        return [tensor for value in values.values() for tensor in tensors_in(value)]
-    if values is None or kind in (int, float, bool, str):
-        return []
-    return [leaf for leaf in pytree.tree_leaves(values) if isinstance(leaf, Tensor)]

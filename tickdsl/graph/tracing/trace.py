@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 from typing import Any
 
+import torch
 from torch import nn
 
 from tickdsl.gc_control import gc_disabled
@@ -33,10 +34,12 @@ def trace(model: nn.Module, example_inputs: Any) -> ModelGraph:
     analysis = Analysis(AtomConstraints())
     for name, tensor in itertools.chain(meta_model.named_parameters(), meta_model.named_buffers()):
         analysis.add_parameter(name, tensor)
-    inputs = describe_inputs(example_inputs)
+    inputs = describe_inputs(example_inputs, model)
     evaluation = Recording()
     try:
         _record(meta_model, inputs, analysis, evaluation, train=False)
+    except TraceError:
+        raise
     except Exception as error:
         raise TraceError(
             f"{type(model).__name__} does not run on the example inputs: {type(error).__name__}: {error}",
@@ -51,10 +54,35 @@ def trace(model: nn.Module, example_inputs: Any) -> ModelGraph:
     return assemble(model, analysis, evaluation, training, inputs)
 
 
-def _record(meta_model: nn.Module, inputs: Any, analysis: Analysis, recording: Recording, train: bool) -> None:
+def trace_variant(
+    model: nn.Module, inputs: dict[str, Any], floating: torch.dtype | None, train: bool = False
+) -> ModelGraph:
+    """Trace a network again for inputs of another size, or in training mode, without blocks.
+
+    `floating` replaces the dtype of floating-point inputs.
+
+    Raises whatever the network's code raises.
+    """
+    meta_model = copy_to_meta(model)
+    analysis = Analysis(AtomConstraints())
+    for name, tensor in itertools.chain(meta_model.named_parameters(), meta_model.named_buffers()):
+        analysis.add_parameter(name, tensor)
+    recording = Recording()
+    _record(meta_model, inputs, analysis, recording, train, floating)
+    return assemble(model, analysis, recording, Recording(), inputs, with_blocks=False)
+
+
+def _record(
+    meta_model: nn.Module,
+    inputs: Any,
+    analysis: Analysis,
+    recording: Recording,
+    train: bool,
+    floating: torch.dtype | None = None,
+) -> None:
     set_training_mode(meta_model, train)
     with on_meta_device():
-        args, kwargs = build_inputs(inputs)
+        args, kwargs = build_inputs(inputs, floating)
         record_run(meta_model, Recorder(analysis, recording, "train:" if train else ""), args, kwargs)
 
 
