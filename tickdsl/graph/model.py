@@ -54,7 +54,8 @@ class ChannelGroup:
     `name` is the module path of the first producer. `size` counts units, and `step` is the largest number of producer
     channels in a unit. `producers` are the paths of the modules whose output channels these are. `exact` is False if
     removal changes the values of the remaining channels (a LayerNorm over the dimension). `reason` is why no unit can
-    be removed; None if units can.
+    be removed; None if units can. `parts` are sets of units that the network reads alone, such as a slice of the
+    channels; each keeps at least one unit.
     """
 
     name: str
@@ -65,6 +66,7 @@ class ChannelGroup:
     slices: tuple[Slice, ...]
     exact: bool = True
     reason: str | None = None
+    parts: tuple[IntArray, ...] = attrs.field(default=(), eq=False)
 
 
 @attrs.frozen
@@ -302,6 +304,7 @@ def _group_from_json(data: dict[str, Any]) -> ChannelGroup:
             **data,
             "producers": tuple(data["producers"]),
             "slices": tuple(Slice(**_decode_arrays(group_slice)) for group_slice in data["slices"]),
+            "parts": tuple(from_runs(part) for part in data["parts"]),
         }
     )
 

@@ -41,13 +41,15 @@ def _removable_by_name(blocks: Mapping[str, str | None]) -> dict[str, bool]:
 class Extent:
     """The network that a structure belongs to: units per group, reasons for fixed groups and blocks, weight shapes.
 
-    Equality ignores the texts of the reasons, so that structures saved before a reason was reworded still fit.
+    `parts` are the units of each group of which one must stay. They are not saved. Equality ignores them, and the texts
+    of the reasons, so that structures saved before a reason was reworded still fit.
     """
 
     groups: Mapping[str, int]
     fixed: Mapping[str, str] = attrs.field(eq=frozenset)
     blocks: Mapping[str, str | None] = attrs.field(eq=_removable_by_name)
     shapes: Mapping[str, Shape]
+    parts: Mapping[str, tuple[IntArray, ...]] = attrs.field(factory=dict, eq=False, repr=False)
 
     @classmethod
     def from_graph(cls, graph: ModelGraph) -> Extent:
@@ -57,7 +59,12 @@ class Extent:
             fixed={group.name: group.reason for group in graph.channels if group.reason is not None},
             blocks={block.name: block.reason for block in graph.blocks},
             shapes=dict(graph.parameters),
+            parts={group.name: group.parts for group in graph.channels if group.parts},
         )
+
+    def saved_fields(self) -> dict[str, Any]:
+        """The fields that identify the network."""
+        return attrs.asdict(self, filter=attrs.filters.exclude(attrs.fields(Extent).parts))
 
 
 @attrs.frozen(eq=False)
@@ -89,7 +96,8 @@ class Structure:
     def remove(self, group: str, units: Iterable[int] | IntArray) -> Structure:
         """Remove units of a group, given by their indices in the dense network.
 
-        Raises StructureError if no unit would remain, the group is fixed, or a unit does not exist.
+        Raises StructureError if no unit of the group, or of a part of it that is read alone, would remain, the group is
+        fixed, or a unit does not exist.
         """
         size = self._require_known(self.extent.groups, group, "channel group")
         if group in self.extent.fixed:
@@ -145,6 +153,12 @@ class Structure:
         for name, units in changed.items():
             if not len(units):
                 raise StructureError(f"no unit of `{name}` would remain", "keep at least one unit of each group")
+            for part in self.extent.parts.get(name, ()):
+                if not np.isin(part, units, assume_unique=True).any():
+                    raise StructureError(
+                        f"`{name}` must keep one of its units {_span(part)}, which the network reads alone",
+                        "keep at least one unit of each part of a group; `graph.group(name).parts` lists them",
+                    )
             kept.pop(name, None)
             if len(units) < self.extent.groups[name]:
                 kept[name] = readonly_ints(units)
@@ -158,7 +172,7 @@ class Structure:
 
     @cached_property
     def _digest(self) -> str:
-        state = hashlib.sha256(json.dumps(attrs.asdict(self.extent), sort_keys=True).encode())
+        state = hashlib.sha256(json.dumps(self.extent.saved_fields(), sort_keys=True).encode())
         state.update(json.dumps(sorted(self.removed_blocks)).encode())
         for prefix, arrays in (("kept", self.kept), ("mask", self.masks)):
             for name in sorted(arrays):
@@ -184,7 +198,7 @@ class Structure:
         """
         tensors: dict[str, Any] = {f"kept/{name}": np.asarray(units) for name, units in self.kept.items()}
         tensors |= {f"mask/{name}": np.packbits(mask) for name, mask in self.masks.items()}
-        about = {"extent": attrs.asdict(self.extent), "removed_blocks": sorted(self.removed_blocks)}
+        about = {"extent": self.extent.saved_fields(), "removed_blocks": sorted(self.removed_blocks)}
         metadata = {"tickdsl-structure": FORMAT, "about": json.dumps(about, sort_keys=True)}
         Path(path).write_bytes(_with_sorted_header(save(tensors, metadata)))
 
@@ -220,6 +234,11 @@ def _with_sorted_header(content: bytes) -> bytes:
     header = json.dumps(json.loads(content[8:end]), sort_keys=True, separators=(",", ":")).encode()
     header += b" " * (-len(header) % 8)  # the tensors begin at a multiple of 8
     return len(header).to_bytes(8, "little") + header + content[end:]
+
+
+def _span(units: IntArray) -> str:
+    first, last = int(units[0]), int(units[-1])
+    return f"{first} to {last}" if last - first == len(units) - 1 > 0 else ", ".join(map(str, units.tolist()))
 
 
 def _unpack(bits: Any, shape: Shape) -> BoolArray:

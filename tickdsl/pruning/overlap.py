@@ -13,14 +13,18 @@ from tickdsl.graph.structure import Structure
 def overlap(graph: ModelGraph, parts: Sequence[Structure], at_least: int) -> Structure:
     """The structure that keeps what at least `at_least` of the parts keep (all of them in COLT, Hossain et al. 2022).
 
-    No group or weight is emptied: if too few parts agree on any unit, the units with the most votes are kept.
+    No group, part of a group that is read alone, or weight is emptied: if too few agree on any unit, the units with the
+    most votes are kept.
     """
     result = Structure.dense(graph)
     for group in graph.channels:
         votes = np.zeros(group.size, dtype=np.int64)
         for part in parts:
             votes[part.kept.get(group.name, np.arange(group.size))] += 1
-        removed = np.flatnonzero(votes < min(at_least, int(votes.max())))
+        is_kept = votes >= min(at_least, int(votes.max()))
+        for units in group.parts:
+            is_kept[units] |= votes[units] >= min(at_least, int(votes[units].max()))
+        removed = np.flatnonzero(~is_kept)
         if len(removed):
             result = result.remove(group.name, removed)
     for block in sorted({name for part in parts for name in part.removed_blocks}):

@@ -16,7 +16,7 @@ from tickdsl.graph.model import Block, ModelGraph
 from tickdsl.graph.structure import Structure
 from tickdsl.pruning.remaining_units import remaining_groups, remaining_units
 from tickdsl.pruning.scope import layers_in_scope
-from tickdsl.pruning.selection import remaining_positions
+from tickdsl.pruning.selection import guard_parts, lowest_positions, remaining_positions
 
 #: `in` and `except` of a prune of layers, as in the arguments of its steps: `within` and `protect`.
 LayerScope = Mapping[str, Any]
@@ -39,8 +39,9 @@ def random_structure(
     for group in remaining_groups(graph, result):
         remaining = len(remaining_units(graph, structure, models.get(group.name, group.name)))
         if remaining < group.size:
-            removed = torch.randperm(group.size, generator=generator)[remaining:]
-            result = result.remove(group.name, np.sort(removed.numpy()))
+            ranks = torch.argsort(torch.randperm(group.size, generator=generator))
+            scores = guard_parts(-ranks.double(), group.parts, minimum=0)
+            result = result.remove(group.name, lowest_positions(scores, group.size - remaining))
     return result.with_masks(_draw_masks(graph, structure, result, models, generator))
 
 

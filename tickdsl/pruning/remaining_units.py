@@ -33,7 +33,8 @@ def remaining_groups(graph: ModelGraph, structure: Structure) -> list[ChannelGro
         )
         if producers:
             reason = next((member.reason for member in members if member.reason is not None), None)
-            groups.append(attrs.evolve(group, slices=slices, producers=producers, reason=reason))
+            parts = tuple(part for member in members for part in member.parts)
+            groups.append(attrs.evolve(group, slices=slices, producers=producers, reason=reason, parts=parts))
     return groups
 
 
@@ -45,3 +46,9 @@ def remaining_units(graph: ModelGraph, structure: Structure, group: str) -> np.n
     """The remaining units of a group, as indices in the dense network."""
     mask = kept_units(graph, structure).get(group)
     return np.arange(graph.group(group).size) if mask is None else np.flatnonzero(mask)
+
+
+def remaining_parts(group: ChannelGroup, units: np.ndarray) -> list[np.ndarray]:
+    """The positions among the remaining units of each part of a group that must keep one of them."""
+    parts = [np.flatnonzero(np.isin(units, part)) for part in group.parts]
+    return [part for part in parts if len(part)]

@@ -111,7 +111,8 @@ def _channel_scope(
         remaining_count = len(remaining_units(graph, structure, group.name))
         total_remaining += remaining_count
         if group.reason is None and _is_in_scope(group.producers, within, protect):
-            pools.append(Pool(group.name, group.size, remaining_count, minimum=1))
+            minimum = min(max(1, len(group.parts)), remaining_count)
+            pools.append(Pool(group.name, group.size, remaining_count, minimum))
     return Scope(tuple(pools), total, total - total_remaining)
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -17,7 +17,7 @@ from tickdsl.plurals import plural
 from tickdsl.pruning.allocation import resolve_amounts
 from tickdsl.pruning.amounts import global_count, local_count
 from tickdsl.pruning.criteria import ScoringContext, get_criterion
-from tickdsl.pruning.remaining_units import remaining_groups, remaining_units
+from tickdsl.pruning.remaining_units import remaining_groups, remaining_parts, remaining_units
 from tickdsl.pruning.scope import LAYERS, Scope, find_scope, layers_in_scope
 
 
@@ -62,20 +62,31 @@ def lowest_positions(scores: Tensor, count: int) -> np.ndarray:
     return np.flatnonzero(chosen)
 
 
-def _select_positions(args: Mapping[str, Any], pruning_scope: Scope, scores: list[Tensor]) -> list[np.ndarray]:
-    """The positions of the units to remove from each pool, among its remaining units."""
+def guard_parts(score: Tensor, parts: Sequence[np.ndarray], minimum: int) -> Tensor:
+    """The scores with `minimum` units out of reach: the best of each part (positions), and the best of all others."""
+    guarded = score.clone()
+    for part in parts:
+        positions = torch.tensor(part)
+        if not torch.isinf(guarded[positions]).any():
+            guarded[positions[torch.argmax(guarded[positions])]] = torch.inf
+    further = minimum - int(torch.isinf(guarded).sum())
+    if further > 0:
+        guarded[torch.topk(guarded.nan_to_num(posinf=-torch.inf), further).indices] = torch.inf
+    return guarded
+
+
+def _select_positions(
+    args: Mapping[str, Any], pruning_scope: Scope, scores: list[Tensor], parts: Sequence[Sequence[np.ndarray]]
+) -> list[np.ndarray]:
+    """The positions of the units to remove from each pool, among its remaining units; `parts` are positions too."""
+    pools = pruning_scope.pools
     if args["scope"] != "global":
         return [
-            lowest_positions(score, local_count(pool, args))
-            for pool, score in zip(pruning_scope.pools, scores, strict=True)
+            lowest_positions(guard_parts(score, p, pool.minimum) if p else score, local_count(pool, args))
+            for pool, score, p in zip(pools, scores, parts, strict=True)
         ]
     # The best `minimum` units of each pool are not ranked, so that no layer is emptied.
-    guarded = []
-    for pool, score in zip(pruning_scope.pools, scores, strict=True):
-        guarded_score = score.clone()
-        if pool.minimum:
-            guarded_score[torch.topk(score, pool.minimum).indices] = torch.inf
-        guarded.append(guarded_score)
+    guarded = [guard_parts(score, p, pool.minimum) for pool, score, p in zip(pools, scores, parts, strict=True)]
     chosen = lowest_positions(torch.cat(guarded), global_count(pruning_scope, args))
     starts = np.cumsum([0, *(len(score) for score in scores)])[:-1]
     parts = np.split(chosen, np.searchsorted(chosen, starts[1:]))
@@ -99,13 +110,15 @@ def _prune_channels(context: ScoringContext, args: Mapping[str, Any], pruning_sc
     candidates = {group.name: group for group in remaining_groups(graph, structure)}
     groups = [candidates[pool.name] for pool in pruning_scope.pools]
     scores = _checked_scores(get_criterion(args["by"]).channels(context, groups), args["by"])
-    chosen = _select_positions(args, pruning_scope, scores)
+    remaining = [remaining_units(graph, structure, group.name) for group in groups]
+    parts = [remaining_parts(group, units) for group, units in zip(groups, remaining, strict=True)]
+    chosen = _select_positions(args, pruning_scope, scores, parts)
     if not any(len(positions) for positions in chosen):
         return None
     smaller = structure
-    for group, positions in zip(groups, chosen, strict=True):
+    for group, units, positions in zip(groups, remaining, chosen, strict=True):
         if len(positions):
-            smaller = smaller.remove(group.name, remaining_units(graph, structure, group.name)[positions])
+            smaller = smaller.remove(group.name, units[positions])
     return smaller
 
 
@@ -132,7 +145,7 @@ def _prune_weights(context: ScoringContext, args: Mapping[str, Any], pruning_sco
         score[torch.from_numpy(_compact_positions(graph, structure, name, remaining))]
         for name, remaining, score in zip(names, candidates, all_scores, strict=True)
     ]
-    chosen = _select_positions(args, pruning_scope, _checked_scores(scores, args["by"]))
+    chosen = _select_positions(args, pruning_scope, _checked_scores(scores, args["by"]), [()] * len(names))
     if not any(len(positions) for positions in chosen):
         return None
     masks: dict[str, np.ndarray] = {}

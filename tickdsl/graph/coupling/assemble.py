@@ -15,6 +15,7 @@ from tickdsl.graph.coupling.analysis import Analysis, MacsFormula
 from tickdsl.graph.coupling.blocks import find_blocks
 from tickdsl.graph.coupling.channel_groups import ChannelGrouping, solve_channel_groups
 from tickdsl.graph.coupling.families import Families, Family, Shape, squeeze_uniform, varying_dims
+from tickdsl.graph.coupling.parts import with_parts
 from tickdsl.graph.coupling.recording import Operator, Recording
 from tickdsl.graph.model import Layout, LayoutRun, ModelGraph, WeightInfo
 
@@ -52,7 +53,7 @@ def assemble(
     }
     result = ModelGraph(
         graph=graph,
-        channels=grouping.groups,
+        channels=with_parts(grouping.groups, layouts.layouts),
         blocks=(),
         parameters=parameters,
         buffers=buffers,
