@@ -212,3 +212,30 @@ def test_a_structure_that_cannot_be_written_says_why(tmp_path) -> None:
     with pytest.raises(FileNotFoundError) as caught:
         DENSE.save(tmp_path / "no" / "folder")
     assert caught.value.filename == str(tmp_path / "no" / "folder")
+
+
+def test_a_coupled_layer_leads_to_its_group() -> None:
+    layer = nn.Sequential(nn.Conv2d(6, 6, 3, padding=1), nn.ReLU(), nn.Conv2d(6, 6, 3, padding=1))
+    graph = trace(nn.Sequential(nn.Conv2d(3, 6, 1), Residual(layer), nn.Conv2d(6, 2, 1)), torch.zeros(1, 3, 8, 8))
+    hint = "its channels belong to `0`, and are removed together with that group's"
+    for lookup in (lambda name: Structure.dense(graph).remove(name, [1]), graph.group):
+        with pytest.raises((StructureError, UnknownNameError), match=r"no channel group `1\.layer\.2`") as caught:
+            lookup("1.layer.2")
+        assert caught.value.hint == hint
+        with pytest.raises((StructureError, UnknownNameError)) as caught:
+            lookup("1.layer.0x")
+        assert caught.value.hint == "did you mean `1.layer.0`?"
+
+
+class Residual(nn.Module):
+    def __init__(self, layer: nn.Module) -> None:
+        super().__init__()
+        self.layer = layer
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return x + self.layer(x)
+
+
+def test_representations_are_short() -> None:
+    assert repr(GRAPH) == "<ModelGraph: 3 weights, 2 of 3 channel groups removable, 1 layer>"
+    assert repr(DENSE.remove("0", [1])) == "<Structure: units removed from 1 channel group, 0 blocks removed, 0 masks>"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import difflib
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from functools import cached_property
 from typing import Any, Literal, TypeVar
 
@@ -14,6 +14,7 @@ import numpy as np
 
 from tickdsl.errors import TickdslError
 from tickdsl.graph.arrays import IntArray, from_runs, readonly_ints, to_runs
+from tickdsl.plurals import plural
 
 T = TypeVar("T")
 
@@ -132,7 +133,7 @@ class Layout:
     runs: tuple[LayoutRun, ...]
 
 
-@attrs.frozen(eq=False)
+@attrs.frozen(eq=False, repr=False)
 class ModelGraph:
     """A traced network.
 
@@ -160,6 +161,11 @@ class ModelGraph:
     inputs: Any
     unknown: tuple[str, ...] = ()
 
+    def __repr__(self) -> str:
+        free = sum(group.reason is None for group in self.channels)
+        groups = f"{free} of {plural(len(self.channels), 'channel group')} removable"
+        return f"<ModelGraph: {plural(len(self.weights), 'weight')}, {groups}, {plural(len(self.layers), 'layer')}>"
+
     @cached_property
     def _groups(self) -> dict[str, ChannelGroup]:
         return {group.name: group for group in self.channels}
@@ -179,8 +185,17 @@ class ModelGraph:
         return {name: tuple(group_slices) for name, group_slices in slices_by_tensor.items()}
 
     def group(self, name: str) -> ChannelGroup:
-        """Look up a channel group by name. Raises UnknownNameError."""
-        return _lookup(self._groups, name, "channel group")
+        """Look up a channel group by name. Raises UnknownNameError, which names the group of another producer."""
+        return _lookup(self._groups, name, "channel group", self.groups_by_producer)
+
+    @cached_property
+    def groups_by_producer(self) -> Mapping[str, str]:
+        """The name of the first group of each module that produces channels."""
+        names: dict[str, str] = {}
+        for group in self.channels:
+            for producer in group.producers:
+                names.setdefault(producer, group.name)
+        return names
 
     def block(self, name: str) -> Block:
         """Look up a block by name. Raises UnknownNameError."""
@@ -273,13 +288,18 @@ class ModelGraph:
         )
 
 
-def _lookup(table: Mapping[str, T], name: str, kind: str) -> T:
+def _lookup(table: Mapping[str, T], name: str, kind: str, coupled: Mapping[str, str] | None = None) -> T:
     if name in table:
         return table[name]
-    suggestions = difflib.get_close_matches(name, table, n=1)
-    raise UnknownNameError(
-        f"the network has no {kind} `{name}`", f"did you mean `{suggestions[0]}`?" if suggestions else None
-    )
+    raise UnknownNameError(f"the network has no {kind} `{name}`", hint_for_unknown_name(name, table, coupled or {}))
+
+
+def hint_for_unknown_name(name: str, names: Iterable[str], coupled: Mapping[str, str]) -> str | None:
+    """What to write instead of an unknown name; `coupled` maps layers to the group that their channels belong to."""
+    if name in coupled:
+        return f"its channels belong to `{coupled[name]}`, and are removed together with that group's"
+    suggestions = difflib.get_close_matches(name, names, n=1)
+    return f"did you mean `{suggestions[0]}`?" if suggestions else None
 
 
 def _encode_array(_instance: object, _field: object, value: Any) -> Any:

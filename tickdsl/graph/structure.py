@@ -20,7 +20,8 @@ from safetensors.numpy import save
 
 from tickdsl.errors import TickdslError
 from tickdsl.graph.arrays import BoolArray, IntArray, readonly_ints
-from tickdsl.graph.model import ModelGraph, Shape
+from tickdsl.graph.model import ModelGraph, Shape, hint_for_unknown_name
+from tickdsl.plurals import plural
 
 FORMAT = "1"
 
@@ -41,8 +42,9 @@ def _removable_by_name(blocks: Mapping[str, str | None]) -> dict[str, bool]:
 class Extent:
     """The network that a structure belongs to: units per group, reasons for fixed groups and blocks, weight shapes.
 
-    `parts` are the units of each group of which one must stay. They are not saved. Equality ignores them, and the texts
-    of the reasons, so that structures saved before a reason was reworded still fit.
+    `parts` are the units of each group of which one must stay, and `coupled` maps each layer to the group of its
+    channels. They are not saved. Equality ignores them, and the texts of the reasons, so that structures saved before a
+    reason was reworded still fit.
     """
 
     groups: Mapping[str, int]
@@ -50,6 +52,7 @@ class Extent:
     blocks: Mapping[str, str | None] = attrs.field(eq=_removable_by_name)
     shapes: Mapping[str, Shape]
     parts: Mapping[str, tuple[IntArray, ...]] = attrs.field(factory=dict, eq=False, repr=False)
+    coupled: Mapping[str, str] = attrs.field(factory=dict, eq=False, repr=False)
 
     @classmethod
     def from_graph(cls, graph: ModelGraph) -> Extent:
@@ -60,14 +63,15 @@ class Extent:
             blocks={block.name: block.reason for block in graph.blocks},
             shapes=dict(graph.parameters),
             parts={group.name: group.parts for group in graph.channels if group.parts},
+            coupled=graph.groups_by_producer,
         )
 
     def saved_fields(self) -> dict[str, Any]:
         """The fields that identify the network."""
-        return attrs.asdict(self, filter=attrs.filters.exclude(attrs.fields(Extent).parts))
+        return attrs.asdict(self, filter=attrs.filters.exclude("parts", "coupled"))
 
 
-@attrs.frozen(eq=False)
+@attrs.frozen(eq=False, repr=False)
 class Structure:
     """The kept units per channel group, the removed blocks, and the masks of single weights.
 
@@ -99,7 +103,7 @@ class Structure:
         Raises StructureError if no unit of the group, or of a part of it that is read alone, would remain, the group is
         fixed, or a unit does not exist.
         """
-        size = self._require_known(self.extent.groups, group, "channel group")
+        size = self._require_known(self.extent.groups, group, "channel group", self.extent.coupled)
         if group in self.extent.fixed:
             raise StructureError(f"the channels of `{group}` cannot be removed: {self.extent.fixed[group]}")
         removed = np.asarray(units if isinstance(units, np.ndarray) else list(units), dtype=np.int64)
@@ -165,10 +169,18 @@ class Structure:
         return attrs.evolve(self, kept=kept)
 
     @staticmethod
-    def _require_known(table: Mapping[str, Any], name: str, kind: str) -> Any:
+    def _require_known(
+        table: Mapping[str, Any], name: str, kind: str, coupled: Mapping[str, str] = MappingProxyType({})
+    ) -> Any:
         if name not in table:
-            raise StructureError(f"the network has no {kind} `{name}`")
+            raise StructureError(f"the network has no {kind} `{name}`", hint_for_unknown_name(name, table, coupled))
         return table[name]
+
+    def __repr__(self) -> str:
+        return (
+            f"<Structure: units removed from {plural(len(self.kept), 'channel group')}, "
+            f"{plural(len(self.removed_blocks), 'block')} removed, {plural(len(self.masks), 'mask')}>"
+        )
 
     @cached_property
     def _digest(self) -> str:

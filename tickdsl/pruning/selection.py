@@ -86,11 +86,14 @@ def _select_positions(
             for pool, score, p in zip(pools, scores, parts, strict=True)
         ]
     # The best `minimum` units of each pool are not ranked, so that no layer is emptied.
-    guarded = [guard_parts(score, p, pool.minimum) for pool, score, p in zip(pools, scores, parts, strict=True)]
+    guarded = [
+        guard_parts(score, pool_parts, pool.minimum)
+        for pool, score, pool_parts in zip(pools, scores, parts, strict=True)
+    ]
     chosen = lowest_positions(torch.cat(guarded), global_count(pruning_scope, args))
     starts = np.cumsum([0, *(len(score) for score in scores)])[:-1]
-    parts = np.split(chosen, np.searchsorted(chosen, starts[1:]))
-    return [part - start for part, start in zip(parts, starts, strict=True)]
+    chosen_by_pool = np.split(chosen, np.searchsorted(chosen, starts[1:]))
+    return [positions - start for positions, start in zip(chosen_by_pool, starts, strict=True)]
 
 
 def _checked_scores(scores: list[Tensor], by: str) -> list[Tensor]:

@@ -115,7 +115,7 @@ class Analysis:
     def set_tensor_info(self, tensor: Tensor, value: TensorInfo, module: str | None = None) -> None:
         """Set the info of a tensor computed by `module`. Keeps the tensor alive, so that its id stays unique."""
         families = tuple(family for family in value.families if not self.constraints.is_fixed(family))
-        self.values[id(tensor)] = TensorInfo(value.shape, families, value.node, value.origin)
+        self.values[id(tensor)] = attrs.evolve(value, families=families)
         self.kept_alive.append(tensor)
         for family in families:
             # torch's attention layers pack queries, keys and values in one tensor; PrunedAttention does not.

@@ -34,12 +34,16 @@ def squeeze_uniform(family: Family) -> Family:
 
 @attrs.frozen(eq=False)
 class TensorInfo:
-    """The shape and families of a tensor; `node` names its operator, `origin` the parameter that it is a view of."""
+    """The shape and families of a tensor; `node` names its operator, `origin` the parameter that it is a view of.
+
+    Along the dimensions in `expanded`, one position is repeated, so that any size is right.
+    """
 
     shape: Shape
     families: Families
     node: str | None = None
     origin: str | None = None
+    expanded: frozenset[int] = frozenset()
 
 
 def reshape_family(family: Family, shape: Shape, target: Shape) -> Family:

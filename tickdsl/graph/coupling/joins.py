@@ -156,8 +156,8 @@ def _keeps_value_dims(members: Sequence[_Member], product: MatrixProduct) -> boo
 
 
 def _covers(value: TensorInfo, rank: int, dims: Iterable[int]) -> bool:
-    shape = (1,) * (rank - len(value.shape)) + value.shape
-    return any(shape[dim] > 1 for dim in dims)
+    lead = rank - len(value.shape)
+    return any(dim >= lead and value.shape[dim - lead] > 1 and dim - lead not in value.expanded for dim in dims)
 
 
 def _cluster_families(values: Sequence[TensorInfo], rank: int) -> list[list[_Member]]:

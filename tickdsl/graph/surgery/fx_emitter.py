@@ -16,7 +16,7 @@ from torch.utils import _pytree as pytree
 
 from tickdsl.graph.coupling.families import Shape, TensorInfo
 from tickdsl.graph.surgery.rewritten import SurgeryError, require_sizes
-from tickdsl.graph.tracing.containers import other_objects
+from tickdsl.graph.tracing.containers import other_objects, tensors_in
 from tickdsl.graph.tracing.meta import operator_name
 from tickdsl.graph.tracing.module_program import KeptPositions, ModuleProgram, ProgramStep
 
@@ -243,6 +243,14 @@ class GraphEmitter:
                     node = self.graph.call_function(operator.floordiv, (node, ratio.denominator))
                 return node
         raise self.unsupported(f"it has a size, {first} here, that is not a multiple of a size of its inputs")
+
+    def is_only_broadcast(self, value: Tensor) -> bool:
+        """Whether only element-wise operators of the module read a tensor, so that it need not be expanded."""
+        program = self.first.program
+        users = [step for step in program.steps if id(value) in step.inputs]
+        return not any(tensor is value for tensor in tensors_in(program.result)) and all(
+            not isinstance(step.target, str) and torch.Tag.pointwise in step.target.tags for step in users
+        )
 
     def number(self, value: Any, other_value: Any) -> Any:
         """An integer argument of an operator, computed from the module's input sizes if it depends on them."""

@@ -22,7 +22,10 @@ def _expand(emitter: GraphEmitter, step: ProgramStep, other_step: ProgramStep) -
     sizes = emitter.kept_sizes(step, other_step, wildcard=False)
     lead = len(sizes) - len(value.shape)
     same = [dim >= lead and value.shape[dim - lead] == size for dim, size in enumerate(step.outputs[0].shape)]
-    sizes = [-1 if kept else size for kept, size in zip(same, sizes, strict=True)]
+    expanded = step.outputs[0].expanded if emitter.is_only_broadcast(step.result) else ()
+    sizes = [
+        -1 if kept else 1 if dim in expanded else size for dim, (kept, size) in enumerate(zip(same, sizes, strict=True))
+    ]
     return emitter.graph.call_method("expand", (data, tuple(sizes)))
 
 

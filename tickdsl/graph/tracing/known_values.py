@@ -38,13 +38,18 @@ class KnownValues:
         twin = self._twins.get(id(tensor), (None, None))[1]
         return None if twin is None or _storage(twin) in self._overwritten else twin
 
-    def run(self, func: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any], run_on_meta: Callable[[], Any]) -> Any:
-        """Run an operator on the meta device, and on the twins if all its operands have one."""
+    def run(self, func: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any], run_on_meta: Callable[..., Any]) -> Any:
+        """Run an operator on the meta device, and on the twins if all its operands have one.
+
+        `run_on_meta` gets its arguments: known masks that select positions are replaced by these positions.
+        """
+        if func is torch.ops.aten.index.Tensor:
+            args = args[0], self._without_masks(args[1])
         operands = [leaf for leaf in pytree.tree_leaves((args, kwargs)) if isinstance(leaf, Tensor)]
         values = {id(operand): self.get(operand) for operand in operands}
         is_known = all(value is not None for value in values.values())
         if not is_known or torch.Tag.nondeterministic_seeded in func.tags or _is_large(func, args, kwargs):
-            result = run_on_meta()
+            result = run_on_meta(*args)
             self._forget_overwritten(func, args, kwargs)
             return result
 
@@ -56,11 +61,18 @@ class KnownValues:
         if any(tag in func.tags for tag in _DATA_DEPENDENT):
             known = func(*pytree.tree_map(to_twin, args), **pytree.tree_map(to_twin, dict(kwargs)))
             return pytree.tree_map(lambda leaf: self._on_meta(leaf) if isinstance(leaf, Tensor) else leaf, known)
-        result = run_on_meta()
+        result = run_on_meta(*args)
         known = func(*pytree.tree_map(to_twin, args), **pytree.tree_map(to_twin, dict(kwargs)))
         for tensor, value in zip(pytree.tree_leaves(result), pytree.tree_leaves(known), strict=True):
             if isinstance(tensor, Tensor) and tensor.is_meta:
                 self.add(tensor, value)
+        return result
+
+    def _without_masks(self, indices: Any) -> list[Any]:
+        result: list[Any] = []
+        for index in indices:
+            value = self.get(index) if isinstance(index, Tensor) and index.dtype == torch.bool else None
+            result += [index] if value is None else [self._on_meta(i) for i in value.nonzero(as_tuple=True)]
         return result
 
     def _on_meta(self, value: Tensor) -> Tensor:

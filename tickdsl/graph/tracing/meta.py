@@ -56,7 +56,7 @@ def run_operator(func: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any]) ->
     known = known_values()
     if known is None:
         return _run_on_meta(func, args, kwargs)
-    return known.run(func, args, kwargs, lambda: _run_on_meta(func, args, kwargs))
+    return known.run(func, args, kwargs, lambda *known_args: _run_on_meta(func, known_args, kwargs))
 
 
 def _run_on_meta(func: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:

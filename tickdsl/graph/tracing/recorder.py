@@ -22,6 +22,7 @@ from tickdsl.graph.coupling.families import Families, Shape, TensorInfo
 from tickdsl.graph.coupling.recording import ModuleCall, Operator, Recording
 from tickdsl.graph.coupling.rules import KEEPS_WEIGHTS, RULES, VIEWS
 from tickdsl.graph.coupling.rules.elementwise import pointwise
+from tickdsl.graph.coupling.rules.shapes import expanded_dims
 from tickdsl.graph.coupling.selected_positions import selected_positions
 from tickdsl.graph.model import Passage
 from tickdsl.graph.tracing.containers import iterators_in, other_objects, tensors_in, tensors_in_object
@@ -105,9 +106,8 @@ class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
                 if is_view and len(inputs) == 1
                 else self._source_weight(call, inputs, node, tuple(output.shape))
             )
-            self.analysis.set_tensor_info(
-                output, TensorInfo(tuple(output.shape), output_families, node, origin), call.module
-            )
+            info = TensorInfo(tuple(output.shape), output_families, node, origin, expanded_dims(call, output_families))
+            self.analysis.set_tensor_info(output, info, call.module)
 
     def _source_weight(
         self, call: OperatorCall, inputs: Sequence[TensorInfo], node: str | None, shape: Shape

@@ -3,7 +3,16 @@
 from __future__ import annotations
 
 from tickdsl.graph.coupling.analysis import Rule
-from tickdsl.graph.coupling.rules import contractions, elementwise, lookups, normalisations, reductions, shapes, spatial
+from tickdsl.graph.coupling.rules import (
+    contractions,
+    elementwise,
+    fourier,
+    lookups,
+    normalisations,
+    reductions,
+    shapes,
+    spatial,
+)
 
 #: Rules by operator name, without overload and without the trailing underscore of in-place variants.
 RULES: dict[str, Rule] = {
@@ -13,6 +22,7 @@ RULES: dict[str, Rule] = {
     **normalisations.RULES,
     **reductions.RULES,
     **lookups.RULES,
+    **fourier.RULES,
     **spatial.RULES,
 }
 

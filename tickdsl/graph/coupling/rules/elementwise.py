@@ -72,7 +72,10 @@ ZERO_AT_ZERO = frozenset(
         "relu", "sign", "silu", "sin", "sqrt", "tanh", "_prelu_kernel",
     )
 )  # fmt: skip
-POINTWISE = ("_prelu_kernel", "hardswish", "hardtanh", "hardsigmoid", "native_dropout", "masked_fill", "where", "lerp")
+POINTWISE = (
+    "_prelu_kernel", "hardswish", "hardtanh", "hardsigmoid", "native_dropout", "masked_fill", "where", "lerp",
+    "complex", "polar", "_conj", "resolve_conj", "resolve_neg", "real", "imag",
+)  # fmt: skip
 LIKE = ("zeros_like", "ones_like", "full_like", "empty_like", "rand_like", "randn_like", "bernoulli", "fill", "zero")
 CONSTANT = (
     "empty", "zeros", "ones", "full", "rand", "randn", "scalar_tensor", "empty_strided",

@@ -119,4 +119,5 @@ RULES: dict[str, Rule] = {
     "native_group_norm": group_norm,
     "_weight_norm_interface": weight_norm,
     **dict.fromkeys(("_softmax", "_log_softmax", "_safe_softmax", "softmax", "log_softmax", "cumsum"), softmax),
+    "logcumsumexp": softmax,
 }

@@ -80,6 +80,19 @@ def expand(call: OperatorCall) -> list[Families]:
     return [tuple(families)]
 
 
+def expanded_dims(call: OperatorCall, families: Families) -> frozenset[int]:
+    """The dimensions along which `expand` repeats one position, and which have no family."""
+    if call.op != "expand":
+        return frozenset()
+    shape = call.tensor_info("self").shape
+    before = (1,) * (len(call.output_shape) - len(shape)) + shape
+    return frozenset(
+        dim
+        for dim, size in enumerate(call.output_shape)
+        if before[dim] == 1 < size and not any(varies_along(family, dim) for family in families)
+    )
+
+
 def _permute(call: OperatorCall, family: Family, shape: Shape) -> list[Family]:
     return [family.transpose([_dim(dim, len(shape)) for dim in call["dims"]])]
 
@@ -281,6 +294,7 @@ VIEWS = frozenset(
     (
         "view", "_unsafe_view", "_reshape_alias", "as_strided", "alias", "detach", "lift_fresh", "expand", "permute",
         "transpose", "t", "unsqueeze", "squeeze", "slice", "select", "unbind", "split", "split_with_sizes", "unfold",
+        "view_as_real", "view_as_complex",
     )
 )  # fmt: skip
 
