@@ -245,12 +245,20 @@ class GraphEmitter:
         raise self.unsupported(f"it has a size, {first} here, that is not a multiple of a size of its inputs")
 
     def is_only_broadcast(self, value: Tensor) -> bool:
-        """Whether only element-wise operators of the module read a tensor, so that it need not be expanded."""
+        """Whether only element-wise operators with an operand of full size read a tensor: it need not be expanded."""
         program = self.first.program
+
+        def broadcasts(step: ProgramStep) -> bool:
+            others = [info for tensor_id, info in step.inputs.items() if tensor_id != id(value)]
+            return (
+                not isinstance(step.target, str)
+                and torch.Tag.pointwise in step.target.tags
+                and any(info.shape == tuple(value.shape) and not info.expanded for info in others)
+            )
+
         users = [step for step in program.steps if id(value) in step.inputs]
-        return not any(tensor is value for tensor in tensors_in(program.result)) and all(
-            not isinstance(step.target, str) and torch.Tag.pointwise in step.target.tags for step in users
-        )
+        is_returned = any(tensor is value for tensor in tensors_in(program.result))
+        return not is_returned and all(broadcasts(step) for step in users)
 
     def number(self, value: Any, other_value: Any) -> Any:
         """An integer argument of an operator, computed from the module's input sizes if it depends on them."""
