@@ -20,6 +20,7 @@ import json
 import sys
 import textwrap
 import time
+from collections import Counter
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
@@ -71,6 +72,7 @@ def sizes(name: str) -> Result:
         "groups": [len(groups), len(graph.channels)],
         "over_norms": sum(not group.exact for group in groups),
         "blocks": [sum(block.reason is None for block in graph.blocks), len(graph.blocks)],
+        "layer_classes": Counter(type(model.get_submodule(block.name)).__name__ for block in graph.layers),
         "params": [before.params, after.params],
         "macs": [before.macs, after.macs],
         "trace_seconds": seconds,

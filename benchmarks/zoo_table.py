@@ -19,14 +19,20 @@ def row(result: Result) -> str:
     """A network's row of the table."""
     name = result["name"]
     if "failed" in result:
-        return f"| {name} | | | | | | | | | | | {result['failed']} |"
+        return f"| {name} | | | | | | | | | | | | {result['failed']} |"
     groups, blocks = (f"{free} of {count}" for free, count in (result["groups"], result["blocks"]))
     params = " → ".join(f"{count / 1e6:.1f}" for count in result["params"])
     macs = " → ".join(f"{count / 1e9:.2f}" for count in result["macs"])
     seconds = f"{result['trace_seconds']:.2f} | {_seconds(result.get('compact_seconds'))}"
     errors = " | ".join(_error(result.get(key, {}).get("error")) for key in TOGETHER)
     alone = " | ".join(_alone(result[key]) for key in ("groups_alone", "blocks_alone"))
-    return f"| {name} | {groups} | {blocks} | {params} | {macs} | {seconds} | {errors} | {alone} | {_verdict(result)} |"
+    layers = _layers(result.get("layer_classes", {}))
+    return f"| {name} | {groups} | {blocks} | {layers} | {params} | {macs} | {seconds} | {errors} | {alone} | {_verdict(result)} |"
+
+
+def _layers(classes: dict[str, int]) -> str:
+    """The units of `prune layers`: how many of each class."""
+    return ", ".join(f"{count} {name}" for name, count in classes.items()) or "none"
 
 
 def _seconds(value: float | None) -> str:
@@ -64,7 +70,7 @@ def _verdict(result: Result) -> str:
 def table(results: dict[str, Result], kinds: Iterable[Iterable[str]], refused: Iterable[str]) -> str:
     """The tables in docs/explanation/model-graph.md, and a list of the networks that `trace` refuses."""
     head = (
-        "| network | groups | blocks | parameters, M | MACs, G | trace s | compact s "
+        "| network | groups | blocks | layers | parameters, M | MACs, G | trace s | compact s "
         f"| {' | '.join(TOGETHER.values())} | each group alone | each block alone | |"
     )
     lines = []

@@ -64,7 +64,8 @@ class GraphView:
     @property
     def batch_size(self) -> int:
         """The batch size of the example inputs."""
-        return int(self.graph.inputs["args"][0]["shape"][0])
+        shapes = self.graph.input_shapes
+        return next((shape[0] for shape in shapes if shape), 1)
 
     @cached_property
     def children(self) -> Mapping[str, tuple[Layer, ...]]:
@@ -224,7 +225,8 @@ def _input_channels(graph: ModelGraph, node: str) -> int | None:
     for parent in graph.graph.predecessors(node):
         data = graph.graph.nodes[parent]
         if data["kind"] == "input":
-            shapes = [graph.inputs["args"][0]["shape"]]
+            number = parent.removeprefix("input")
+            shapes = [graph.input_shapes[int(number or 0)]]
         elif data["kind"] == "operator":
             shapes = data["shapes"]
         else:

@@ -237,6 +237,11 @@ class ModelGraph:
             yield block.parent
             block = self.block(block.parent)
 
+    @cached_property
+    def input_shapes(self) -> tuple[Shape, ...]:
+        """The shapes of the example inputs' tensors, in the order of the input nodes."""
+        return tuple(_shapes_in([*self.inputs["args"], *self.inputs["kwargs"].values()]))
+
     def shape(self, tensor: str) -> Shape:
         """The dense shape of a parameter or buffer."""
         return self.parameters[tensor] if tensor in self.parameters else self.buffers[tensor]
@@ -300,6 +305,16 @@ def hint_for_unknown_name(name: str, names: Iterable[str], coupled: Mapping[str,
         return f"its channels belong to `{coupled[name]}`, and are removed together with that group's"
     suggestions = difflib.get_close_matches(name, names, n=1)
     return f"did you mean `{suggestions[0]}`?" if suggestions else None
+
+
+def _shapes_in(values: Iterable[Any]) -> Iterator[Shape]:
+    for value in values:
+        if isinstance(value, list):
+            yield from _shapes_in(value)
+        elif isinstance(value, dict) and "dict" in value:
+            yield from _shapes_in(value["dict"].values())
+        elif isinstance(value, dict):
+            yield tuple(value["shape"])
 
 
 def _encode_array(_instance: object, _field: object, value: Any) -> Any:

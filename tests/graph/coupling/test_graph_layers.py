@@ -12,6 +12,7 @@ from graph_oracle import relative_difference
 from torch import Tensor, nn
 
 from tickdsl.graph import ModelGraph, Structure, TraceError, compact, trace, zeroed_copy
+from tickdsl.graph.layer_tree import GraphView
 
 
 def random(*shape: int) -> Tensor:
@@ -197,7 +198,10 @@ class TakesBatch(nn.Module):
 def test_a_dictionary_can_be_the_argument() -> None:
     network = TakesBatch().double()
     batch = {"image": random(2, 5), "scale": [random(1)]}
-    graph = trace(network, batch)
+    graph = ModelGraph.from_json(trace(network, batch).to_json())
+    view = GraphView(graph)
+    assert graph.input_shapes == ((2, 5), (1,))
+    assert (view.batch_size, view.dense.macs) == (2, 5 * 8 + 8 * 4)
     small = compact(network, graph, Structure.dense(graph).remove("first", [0, 7]))
     reference = zeroed_copy(network, graph, Structure.dense(graph).remove("first", [0, 7]))
     assert small.first.out_features == 6
