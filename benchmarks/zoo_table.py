@@ -27,7 +27,8 @@ def row(result: Result) -> str:
     errors = " | ".join(_error(result.get(key, {}).get("error")) for key in TOGETHER)
     alone = " | ".join(_alone(result[key]) for key in ("groups_alone", "blocks_alone"))
     layers = _layers(result.get("layer_classes", {}))
-    return f"| {name} | {groups} | {blocks} | {layers} | {params} | {macs} | {seconds} | {errors} | {alone} | {_verdict(result)} |"
+    cells = (name, groups, blocks, layers, params, macs, seconds, errors, alone, _verdict(result))
+    return f"| {' | '.join(cells)} |"
 
 
 def _layers(classes: dict[str, int]) -> str:
