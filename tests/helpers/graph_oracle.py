@@ -172,13 +172,17 @@ def _zeroed(tensor: Tensor, dim: int, columns: Tensor) -> Iterator[None]:
 
 @contextmanager
 def _bypassed(model: nn.Module, run: Sequence[str]) -> Iterator[None]:
-    """Make the last module of a block return the input of the first, within the context."""
+    """Make the last module of a block return the input of the first as its (first) result, within the context."""
     visible: list[Tensor] = []
     first, last = model.get_submodule(run[0]), model.get_submodule(run[-1])
-    handles = [
-        first.register_forward_pre_hook(lambda _, args: visible.append(args[0].clone())),
-        last.register_forward_hook(lambda *_: visible.pop()),
-    ]
+
+    def before(_: nn.Module, args: Sequence[Tensor], kwargs: dict[str, Tensor]) -> None:
+        visible.append((*args, *kwargs.values())[0].clone())
+
+    def after(_: nn.Module, args: object, result: object) -> object:
+        return type(result)([visible.pop(), *result[1:]]) if isinstance(result, tuple | list) else visible.pop()
+
+    handles = [first.register_forward_pre_hook(before, with_kwargs=True), last.register_forward_hook(after)]
     try:
         yield
     finally:
