@@ -1,6 +1,6 @@
 """Step keys are stable: extending the language must not change the keys of existing plans.
 
-`frozen/` holds plans as shipped with version 1 of every operation, and their keys. Regenerate with
+`frozen/` holds plans as shipped with version 1 of the language, and their keys. Regenerate with
 `TICKDSL_GOLDEN=write pytest tests/plan` only after raising the version of an operation on purpose.
 """
 

@@ -164,10 +164,11 @@ def _set_exit(
         return
     arguments: dict[Any, Any] = {**dict(enumerate(args)), **kwargs}
     sources = [next((key for key, value in arguments.items() if _is_same(value, other)), None) for other in others]
-    if all(
-        source is not None or other is None or isinstance(other, Tensor)
-        for source, other in zip(sources, others, strict=True)
-    ):
+    # Whether code reads a constant is not recorded, so a bypass cannot replace one by None.
+    dispensable = (
+        other is None or (isinstance(other, Tensor) and analysis.tensor_info(other).node) for other in others
+    )
+    if all(source is not None or can_go for source, can_go in zip(sources, dispensable, strict=True)):
         call.exit = analysis.tensor_info(first).node
         container = type(result).__name__ if is_sequence else "tuple"
         call.passage = attrs.evolve(passage, results=tuple(sources) if is_sequence else None, container=container)
