@@ -165,10 +165,9 @@ def _set_exit(
     arguments: dict[Any, Any] = {**dict(enumerate(args)), **kwargs}
     sources = [next((key for key, value in arguments.items() if _is_same(value, other)), None) for other in others]
     # Whether code reads a constant is not recorded, so a bypass cannot replace one by None.
-    dispensable = (
-        other is None or (isinstance(other, Tensor) and analysis.tensor_info(other).node) for other in others
-    )
-    if all(source is not None or can_go for source, can_go in zip(sources, dispensable, strict=True)):
+    computed = [isinstance(other, Tensor) and analysis.tensor_info(other).node is not None for other in others]
+    can_go = (other is None or is_computed for other, is_computed in zip(others, computed, strict=True))
+    if all(source is not None or can for source, can in zip(sources, can_go, strict=True)):
         call.exit = analysis.tensor_info(first).node
         container = type(result).__name__ if is_sequence else "tuple"
         call.passage = attrs.evolve(passage, results=tuple(sources) if is_sequence else None, container=container)
