@@ -14,7 +14,7 @@ from tickdsl.records.canonical import digest
 OPERATIONS: dict[str, int] = {
     "init": 2,
     "train": 1,
-    "prune": 2,
+    "prune": 3,
     "overlap": 1,
     "random-structure": 1,
     "evaluate": 1,
