@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import itertools
+import traceback
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -41,8 +43,9 @@ def trace(model: nn.Module, example_inputs: Any) -> ModelGraph:
     except TraceError:
         raise
     except Exception as error:
+        reason = f"{type(error).__name__}: {error}{_place(error)}"
         raise TraceError(
-            f"{type(model).__name__} does not run on the example inputs: {type(error).__name__}: {error}",
+            f"{type(model).__name__} does not run on the example inputs: {reason}",
             "check the input shapes; tracing uses meta tensors, so the code must not depend on tensor values",
         ) from error
     training = Recording()
@@ -52,6 +55,14 @@ def trace(model: nn.Module, example_inputs: Any) -> ModelGraph:
         except Exception as error:  # the network's code may raise anything, for lack of targets, for example
             training = Recording(unknown=[f"training mode: {type(error).__name__}: {error}"])
     return assemble(model, analysis, evaluation, training, inputs)
+
+
+def _place(error: Exception) -> str:
+    """The file and line of the network's code that raised an error; "" if it was raised elsewhere."""
+    libraries = (str(Path(torch.__file__).parent), str(Path(__file__).parents[2]))
+    frames = traceback.extract_tb(error.__traceback__)
+    own = [frame for frame in frames if not frame.filename.startswith((*libraries, "<"))]
+    return f" ({own[-1].filename}:{own[-1].lineno})" if own else ""
 
 
 def trace_variant(
