@@ -38,7 +38,7 @@ def layer_graph(view: GraphView) -> nx.DiGraph:
     layers = {layer.path: layer for layer in view.layers}
     for name in nx.topological_sort(operators):
         data = operators.nodes[name]
-        if data["kind"] == "parameter" or data.get("train_only"):
+        if data["kind"] in ("parameter", "constant") or data.get("train_only"):
             continue
         input_sets = [sources[parent] for parent in operators.predecessors(name) if parent in sources]
         inputs: frozenset[str] = frozenset().union(*input_sets)
