@@ -219,7 +219,8 @@ class ModelGraph:
         whole = {
             name
             for name, contents in inner.items()
-            if len(contents) == 1 and not self._weights_of(by_name[name]) <= self._weights_of(contents[0])
+            if len(contents) == 1 and by_name[name].kind == "residual"
+            if not self._weights_of(by_name[name]) <= self._weights_of(contents[0])
         }
         outermost = {name for name in whole if not any(parent in whole for parent in self._ancestors(by_name[name]))}
         covered = {block.name for block in blocks if any(name in outermost for name in self._ancestors(block))}

@@ -127,20 +127,18 @@ def _rewrite_modules(
 ) -> None:
     """Rewrite modules as what their dense versions do, free in the sizes that their code lets one change.
 
-    Otherwise free in the batch size, otherwise for the traced sizes alone.
+    Otherwise free in the batch size alone. Code that does not run for two batch sizes is rewritten for the traced ones.
     """
     first, second = find_variants(model, graph).sizes
-    pairs = [(first, second)]
-    if with_batch(first, BATCHES[1]) not in (first, second):
-        pairs.append((first, with_batch(first, BATCHES[1])))
-    pairs.append((graph.inputs, graph.inputs))
+    pairs = [(first, second), (first, with_batch(first, BATCHES[1])), (graph.inputs, graph.inputs)]
     kept_masks = kept_units(graph, structure)
     error: SurgeryError | None = None
     for pair in pairs:
+        if error is not None and pair is pairs[-1]:
+            break
         try:
             recordings = [_record_programs(model, kept_masks, paths, inputs) for inputs in pair]
-        except Exception as failure:  # code that knows its input sizes may raise anything
-            error = error or SurgeryError(f"the network does not run on inputs of other sizes: {failure}")
+        except Exception:  # code that knows its input sizes may raise anything
             continue
         try:
             codes = _codes(model, compact_model, recordings, paths, pair[0])
@@ -150,8 +148,7 @@ def _rewrite_modules(
         for path, code in codes.items():
             rewrite(compact_model.get_submodule(path), code)
         return
-    assert error is not None
-    raise error
+    raise error or SurgeryError("the network's code cannot be recorded again")
 
 
 def _codes(
