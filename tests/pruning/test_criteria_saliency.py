@@ -46,6 +46,7 @@ def loss_of(module: nn.Module, values: dict[str, Tensor], batch: tuple[Tensor, T
 def test_snip_is_the_gradient_of_a_mask() -> None:
     """|dL(c * w)/dc| at c = 1, in eval mode (Lee et al. 2019, equation 5)."""
     module, graph = tiny()
+    module = with_random_batch_norms(copy.deepcopy(module))
     (batch,) = random_batches(12, classes=3, dtype=torch.float64)
     weights = {name: module.state_dict()[name] for name in graph.weights}
     mask = {name: torch.ones_like(w).requires_grad_() for name, w in weights.items()}

@@ -34,6 +34,9 @@ _CRITERIA = {
     "random": Criterion("random scores, drawn by the seed", UNITS),
     "snip": Criterion("connection sensitivity |weight × gradient| (SNIP)", UNITS, ("data", "gradients")),
     "grasp": Criterion("decrease in gradient flow if the weight is removed (GraSP)", UNITS, ("data", "gradients")),
+    "grasp-halves": Criterion(
+        "GraSP, with the images in two halves by class, as in its authors' code", UNITS, ("data", "gradients")
+    ),
     "synflow": Criterion("synaptic flow, computed without data (SynFlow)", ("weights", *_CHANNELS), ("network",)),
     "taylor": Criterion(
         "squared first-order change in the loss", ("weights", *_CHANNELS), ("data", "gradients", "training")

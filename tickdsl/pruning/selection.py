@@ -90,10 +90,36 @@ def _select_positions(
         guard_parts(score, pool_parts, pool.minimum)
         for pool, score, pool_parts in zip(pools, scores, parts, strict=True)
     ]
-    chosen = lowest_positions(torch.cat(guarded), global_count(pruning_scope, args))
-    starts = np.cumsum([0, *(len(score) for score in scores)])[:-1]
-    chosen_by_pool = np.split(chosen, np.searchsorted(chosen, starts[1:]))
-    return [positions - start for positions, start in zip(chosen_by_pool, starts, strict=True)]
+    return lowest_of_pools(guarded, global_count(pruning_scope, args))
+
+
+def lowest_of_pools(scores: list[Tensor], count: int) -> list[np.ndarray]:
+    """The positions of the `count` lowest scores of all pools together, in ascending order for each pool.
+
+    Units that tie at the threshold are taken from all pools in equal shares, whatever the order of the layers: a pool
+    with n of them loses the fraction of its n that all pools lose. Within a pool, lower positions come first.
+    """
+    sizes = [len(score) for score in scores]
+    if count <= 0:
+        return [np.empty(0, dtype=np.int64) for _ in scores]
+    if count >= sum(sizes):
+        return [np.arange(size) for size in sizes]
+    values = [score.numpy() for score in scores]
+    threshold = np.partition(np.concatenate(values), count - 1)[count - 1]
+    ties = [np.flatnonzero(value == threshold) for value in values]
+    taken = _equal_shares([len(tied) for tied in ties], count - sum(int((v < threshold).sum()) for v in values))
+    return [
+        np.sort(np.concatenate([np.flatnonzero(value < threshold), tied[:number]]))
+        for value, tied, number in zip(values, ties, taken, strict=True)
+    ]
+
+
+def _equal_shares(sizes: list[int], count: int) -> list[int]:
+    """Integers that sum to `count` and are as close as possible to one fraction of the sizes."""
+    places = np.concatenate([(np.arange(size) + 0.5) / size for size in sizes if size])
+    pools = np.repeat(np.arange(len(sizes)), sizes)
+    chosen = pools[np.argsort(places, kind="stable")[:count]]
+    return [int(number) for number in np.bincount(chosen, minlength=len(sizes))]
 
 
 def _checked_scores(scores: list[Tensor], by: str) -> list[Tensor]:

@@ -1,8 +1,9 @@
 """Pruning criteria by name.
 
-`protocol` defines the interface, `Criterion`. There is one module per family: `norms` (weights alone), `saliency`
-(backpropagation), `activations` (feature maps), `similarity` (the network with and without a layer) and `plugin`
-(criteria that users add). `score_aggregation` aggregates the scores of weights to filters and layers.
+`protocol` defines the interface, `Criterion`. There is one module per family: `norms` (weights alone), `saliency` and
+`taylor` (both with the gradients of `backpropagation`), `activations` (feature maps), `similarity` (the network with
+and without a layer) and `plugin` (criteria that users add). `score_aggregation` aggregates the scores of weights to
+filters and layers.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ from __future__ import annotations
 import functools
 
 from tickdsl.plugins import code_identity
-from tickdsl.pruning.criteria import activations, norms, plugin, saliency, similarity
+from tickdsl.pruning.criteria import activations, norms, plugin, saliency, similarity, taylor
 from tickdsl.pruning.criteria.protocol import Batch, Criterion, Sample, ScoringContext
 
 __all__ = ["CRITERIA", "Batch", "Criterion", "Sample", "ScoringContext", "get_criterion"]
@@ -20,7 +21,7 @@ CRITERIA: dict[str, Criterion] = {
     builtin.name: builtin
     for builtin in (
         norms.Magnitude(), norms.L1(), norms.L2(), norms.BatchNormScale(), norms.GeometricMedian(), norms.Random(),
-        saliency.Snip(), saliency.Grasp(), saliency.SynFlow(), saliency.Taylor(),
+        saliency.Snip(), saliency.Grasp(), saliency.GraspHalves(), saliency.SynFlow(), taylor.Taylor(),
         activations.HRank(), activations.ExpectedAbs(), similarity.Cka(), similarity.KlDivergence(),
     )
 }  # fmt: skip

@@ -1,22 +1,32 @@
-"""Criteria that score weights by backpropagation: SNIP, GraSP, SynFlow and Taylor."""
+"""Criteria that score weights by backpropagation, also at initialisation: SNIP, GraSP and SynFlow."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Sequence
 
 import torch
-from torch import Tensor, nn
-from torch.nn import functional as F
+from torch import Tensor
+from torch.nn.attention import SDPBackend, sdpa_kernel
 
-from tickdsl.graph.indexing import removed_parameters
+from tickdsl.errors import TickdslError
 from tickdsl.graph.model import Block, ChannelGroup
+from tickdsl.pruning.criteria.backpropagation import (
+    ByName,
+    add_to,
+    batch_losses,
+    gradients,
+    has_initial_statistics,
+    mean_gradients,
+    prunable_weights,
+    require_scores,
+    use_batch_statistics,
+)
 from tickdsl.pruning.criteria.protocol import Batch, Criterion, Sample, ScoringContext
 from tickdsl.pruning.criteria.score_aggregation import (
     average_scores,
     block_scores,
     flatten_rows,
     producer_slices,
-    sum_scores,
 )
 
 #: The sample of SNIP and GraSP: 10 images per class, as in the configurations of GraSP's authors and in Tanaka et al.
@@ -31,47 +41,63 @@ class Saliency(Criterion):
     layers. A layer's score is the mean over its weights; Jordao et al. (2023) take the mean over a block's filters.
     """
 
-    def saliency(self, context: ScoringContext) -> dict[str, Tensor]:
-        """The scores of all convolution and linear weights of the compact network, by name, in their shapes."""
+    def saliency(self, context: ScoringContext) -> ByName:
+        """The scores of convolution and linear weights of the compact network, by name, in their shapes.
+
+        Weights that no gradient reaches are left out.
+        """
         raise NotImplementedError
 
     def weights(self, context: ScoringContext, names: Sequence[str]) -> list[Tensor]:
         scores_by_name = self.saliency(context)
+        require_scores(names, scores_by_name, self.name)
         return [scores_by_name[name].cpu().double().flatten() for name in names]
 
     def channels(self, context: ScoringContext, groups: Sequence[ChannelGroup]) -> list[Tensor]:
         scores_by_name = self.saliency(context)
+        producers = [producer_slices(context, group) for group in groups]
+        self._require(context, (p.parameter for slices in producers for p in slices), scores_by_name)
         return [
             average_scores(
                 context,
                 group,
-                [(p, flatten_rows(scores_by_name[p.parameter], p.dim).sum(1)) for p in producer_slices(context, group)],
+                [(p, flatten_rows(scores_by_name[p.parameter], p.dim).sum(1)) for p in slices],
                 self.name,
             )
-            for group in groups
+            for group, slices in zip(groups, producers, strict=True)
         ]
 
     def layers(self, context: ScoringContext, blocks: Sequence[Block]) -> Tensor:
         scores_by_name = self.saliency(context)
+        self._require(context, (name for block in blocks for name in block.parameters), scores_by_name)
         return torch.stack([block_scores(context, block, scores_by_name).mean() for block in blocks])
+
+    def _require(self, context: ScoringContext, parameters: Iterable[str], scores: ByName) -> None:
+        """Raise TickdslError if one of the parameters is a convolution or linear weight without a score."""
+        weights = dict.fromkeys(name for name in parameters if name in context.graph.weights)
+        require_scores(weights, scores, self.name)
 
 
 class Snip(Saliency):
     """Connection sensitivity |w · dL/dw| (Lee et al. 2019, equation 6), on the cross entropy of one batch.
 
-    Batch norm uses its running statistics, which have no effect on an untrained network, as in the authors' code.
-    The paper's division by the sum of all scores is omitted, since it does not change the order.
+    While batch norm has not seen an image, it uses the batch's statistics; afterwards, its running ones. The code of
+    the authors and that of Tanaka et al. (2020) always use the running ones. Those normalise nothing before training,
+    so the logits of a deep ResNet grow until the softmax saturates, and few images have a gradient at all. The paper's
+    division by the sum of all scores is omitted, since it does not change the order.
     """
 
     name = "snip"
     units = ("weights", "filters", "neurons", "layers", "blocks")
     needs = ("data", "gradients")
 
-    def saliency(self, context: ScoringContext) -> dict[str, Tensor]:
+    def saliency(self, context: ScoringContext) -> ByName:
         module = context.network(context.structure).eval()
-        weights = _prunable_weights(context, module)
-        gradients = _mean_gradients(module, weights, context.batches(TEN_PER_CLASS))
-        return {name: (w * g).detach().abs() for (name, w), g in zip(weights.items(), gradients, strict=True)}
+        if has_initial_statistics(module):
+            use_batch_statistics(module)
+        weights = prunable_weights(context, module)
+        found = mean_gradients(module, weights, context.batches(TEN_PER_CLASS))
+        return {name: (weights[name] * gradient).detach().abs() for name, gradient in found.items()}
 
 
 class Grasp(Saliency):
@@ -80,7 +106,8 @@ class Grasp(Saliency):
     The paper scores by -w · Hg and removes the *highest* scores: weights whose removal increases the squared gradient
     norm, or decreases it least. The sign is flipped here, so that high scores are kept, as for all criteria. g and Hg
     are taken from the cross entropy of the logits divided by 200, over convolution and linear weights. Batch norm uses
-    batch statistics, as in the authors' code. Unlike in that code, linear layers are not re-initialised for scoring.
+    batch statistics, as in the authors' code, here of all images of a batch. Unlike in that code, linear layers are not
+    re-initialised for scoring. `GraspHalves` splits the images as that code does.
     """
 
     name = "grasp"
@@ -88,22 +115,55 @@ class Grasp(Saliency):
     needs = ("data", "gradients")
     temperature = 200.0
 
-    def saliency(self, context: ScoringContext) -> dict[str, Tensor]:
-        module = _batch_statistics(context.network(context.structure))
-        weights = _prunable_weights(context, module)
-        batches = context.batches(TEN_PER_CLASS)
-        gradients = _mean_gradients(module, weights, batches, self.temperature)
-        products = [torch.zeros_like(w) for w in weights.values()]
-        count = sum(len(labels) for _, labels in batches)
-        for images, labels in batches:
-            loss = _loss(module, images, labels, self.temperature) * (len(labels) / count)
-            flow = torch.autograd.grad(loss, list(weights.values()), create_graph=True, materialize_grads=True)
-            dot = torch.stack([(g * f).sum() for g, f in zip(gradients, flow, strict=True)]).sum()
-            for total, gradient in zip(
-                products, torch.autograd.grad(dot, list(weights.values()), materialize_grads=True), strict=True
-            ):
-                total += gradient
-        return {name: (w * h).detach() for (name, w), h in zip(weights.items(), products, strict=True)}
+    def batches(self, context: ScoringContext) -> Sequence[Batch]:
+        """The batches of images; each has its own batch statistics."""
+        return context.batches(TEN_PER_CLASS)
+
+    def saliency(self, context: ScoringContext) -> ByName:
+        module = use_batch_statistics(context.network(context.structure))
+        weights = prunable_weights(context, module)
+        batches = self.batches(context)
+        # Other implementations of attention have no second derivative.
+        with sdpa_kernel(SDPBackend.MATH):
+            mean = mean_gradients(module, weights, batches, self.temperature)
+            products: ByName = {name: torch.zeros_like(weights[name]) for name in mean}
+            for loss in batch_losses(module, batches, self.temperature):
+                flow = gradients(loss, weights, create_graph=True)
+                add_to(products, _second_derivatives(mean, flow, weights))
+        return {name: (weights[name] * product).detach() for name, product in products.items()}
+
+
+class GraspHalves(Grasp):
+    """GraSP with the images of the authors' code: sorted by class, and halved.
+
+    Each half holds half of the classes, and is normalised by its own batch statistics. See `pruner/GraSP.py` in
+    github.com/alecwangcq/GraSP.
+    """
+
+    name = "grasp-halves"
+
+    def batches(self, context: ScoringContext) -> Sequence[Batch]:
+        drawn = super().batches(context)
+        images, labels = (torch.cat(parts) for parts in zip(*drawn, strict=True))
+        order = labels.argsort(stable=True)
+        half = len(order) // 2
+        return [(images[part], labels[part]) for part in (order[:half], order[half:]) if len(part)]
+
+
+def _second_derivatives(mean: ByName, flow: ByName, weights: ByName) -> ByName:
+    """The gradients of the product of the mean gradient and a batch's gradient."""
+    dots = [(mean[name] * gradient).sum() for name, gradient in flow.items()]
+    if not dots:
+        return {}
+    try:
+        return gradients(torch.stack(dots).sum(), weights)
+    except torch.OutOfMemoryError:
+        raise
+    except RuntimeError as error:
+        raise TickdslError(
+            f"`by grasp` needs second derivatives, which an operator of the network does not have: {error}",
+            "use `by snip` or `by synflow`",
+        ) from error
 
 
 class SynFlow(Saliency):
@@ -119,95 +179,23 @@ class SynFlow(Saliency):
     units = ("weights", "filters", "neurons")
     needs = ("network",)
 
-    def saliency(self, context: ScoringContext) -> dict[str, Tensor]:
+    def saliency(self, context: ScoringContext) -> ByName:
         module = context.network(context.structure).double().eval()
         with torch.no_grad():
             for tensor in (*module.parameters(), *module.buffers()):
-                tensor.abs_()
-        weights = _prunable_weights(context, module)
+                if tensor.is_floating_point():  # others are indices, counts or masks
+                    tensor.abs_()
+        weights = prunable_weights(context, module)
         device = next(iter(weights.values())).device
         ones = torch.ones(1, *context.shape, dtype=torch.float64, device=device)
-        gradients = torch.autograd.grad(module(ones).sum(), list(weights.values()), materialize_grads=True)
-        return {name: (w * g).detach().abs() for (name, w), g in zip(weights.items(), gradients, strict=True)}
-
-
-class Taylor(Criterion):
-    """The squared first-order change of the loss when a unit is removed, averaged over batches.
-
-    A weight's score is (w · dL/dw)². A filter's score is that of a gate on its channel: (sum of w · dL/dw over the
-    weights that read it)². This is the paper's gate after batch norm and activation, and is exactly what is removed
-    here; coupled layers share one gate. Batch norm uses its running statistics. Source: Molchanov et al. 2019, section
-    3.
-    """
-
-    name = "taylor"
-    units = ("weights", "filters", "neurons")
-    needs = ("data", "gradients", "training")
-    sample = Sample(total=30 * 128, batch=128)
-
-    def weights(self, context: ScoringContext, names: Sequence[str]) -> list[Tensor]:
-        totals = [torch.zeros(context.state[name].numel(), dtype=torch.float64) for name in names]
-        steps = list(self._first_order(context))
-        for first_order in steps:
-            for total, name in zip(totals, names, strict=True):
-                total += first_order[name].flatten().cpu().double().square() / len(steps)
-        return totals
-
-    def channels(self, context: ScoringContext, groups: Sequence[ChannelGroup]) -> list[Tensor]:
-        changes: list[list[Tensor]] = []
-        for first_order in self._first_order(context):
-            changes.append([self._gate_scores(context, group, first_order) for group in groups])
-        return [torch.stack(by_batch).square().mean(0) for by_batch in zip(*changes, strict=True)]
-
-    def _gate_scores(self, context: ScoringContext, group: ChannelGroup, first_order: Mapping[str, Tensor]) -> Tensor:
-        readers = [
-            (group_slice, flatten_rows(first_order[group_slice.parameter], group_slice.dim).sum(1))
-            for group_slice in group.slices
-            if group_slice.role == "consumer" and group_slice.parameter in first_order
-        ]
-        return sum_scores(context, group, readers, self.name, "weights that read it")
-
-    def _first_order(self, context: ScoringContext) -> list[dict[str, Tensor]]:
-        """w · dL/dw for each batch."""
-        module = context.network(context.structure).eval()
-        weights = _prunable_weights(context, module)
-        by_batch = []
-        for batch in context.batches(self.sample):
-            gradients = _mean_gradients(module, weights, [batch])
-            by_batch.append({name: (w * g).detach() for (name, w), g in zip(weights.items(), gradients, strict=True)})
-        return by_batch
-
-
-def _prunable_weights(context: ScoringContext, module: nn.Module) -> dict[str, Tensor]:
-    """The convolution and linear weights of the compact network."""
-    removed = removed_parameters(context.graph, context.structure)
-    parameters = dict(module.named_parameters())
-    return {name: parameters[name] for name in context.graph.weights if name not in removed}
-
-
-def _mean_gradients(
-    module: nn.Module, weights: Mapping[str, Tensor], batches: Sequence[Batch], temperature: float = 1.0
-) -> list[Tensor]:
-    """The gradients of the mean cross entropy over all images."""
-    totals = [torch.zeros_like(weight) for weight in weights.values()]
-    count = sum(len(labels) for _, labels in batches)
-    for images, labels in batches:
-        loss = _loss(module, images, labels, temperature) * (len(labels) / count)
-        for total, gradient in zip(
-            totals, torch.autograd.grad(loss, list(weights.values()), materialize_grads=True), strict=True
-        ):
-            total += gradient
-    return totals
-
-
-def _loss(module: nn.Module, images: Tensor, labels: Tensor, temperature: float) -> Tensor:
-    return F.cross_entropy(module(images) / temperature, labels)
-
-
-def _batch_statistics(module: nn.Module) -> nn.Module:
-    """Set eval mode (so that dropout is off), but let batch norm use batch statistics."""
-    module.eval()
-    for layer in module.modules():
-        if isinstance(layer, nn.modules.batchnorm._BatchNorm):
-            layer.train()
-    return module
+        try:
+            flow = module(ones).sum()
+        except torch.OutOfMemoryError:
+            raise
+        except RuntimeError as error:
+            raise TickdslError(
+                f"`by synflow` runs the network in float64, which its code does not accept: {error}",
+                "let the network's code use the dtype of its inputs, or use another criterion",
+            ) from error
+        found = gradients(flow, weights)
+        return {name: (weights[name] * gradient).detach().abs() for name, gradient in found.items()}

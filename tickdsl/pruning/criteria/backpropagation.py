@@ -1,0 +1,89 @@
+"""Gradients of the loss with respect to the weights that can be pruned."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from tickdsl.errors import TickdslError
+from tickdsl.graph.indexing import removed_parameters
+from tickdsl.pruning.criteria.protocol import Batch, ScoringContext
+
+#: Tensors by the name of a weight.
+ByName = dict[str, Tensor]
+
+
+def prunable_weights(context: ScoringContext, module: nn.Module) -> ByName:
+    """The convolution and linear weights of a module that a criterion owns, made to require gradients.
+
+    Frozen ones are scored by what flows through them, like all others.
+    """
+    removed = removed_parameters(context.graph, context.structure)
+    parameters = dict(module.named_parameters())
+    return {name: parameters[name].requires_grad_(True) for name in context.graph.weights if name not in removed}
+
+
+def gradients(output: Tensor, weights: Mapping[str, Tensor], *, create_graph: bool = False) -> ByName:
+    """The gradients of a scalar by the name of the weight, without weights that it does not depend on."""
+    if not output.requires_grad:
+        return {}
+    found = torch.autograd.grad(output, list(weights.values()), create_graph=create_graph, allow_unused=True)
+    return {name: gradient for name, gradient in zip(weights, found, strict=True) if gradient is not None}
+
+
+def mean_gradients(
+    module: nn.Module, weights: Mapping[str, Tensor], batches: Sequence[Batch], temperature: float = 1.0
+) -> ByName:
+    """The gradients of the mean cross entropy over all images."""
+    totals: ByName = {}
+    for loss in batch_losses(module, batches, temperature):
+        add_to(totals, gradients(loss, weights))
+    return totals
+
+
+def batch_losses(module: nn.Module, batches: Sequence[Batch], temperature: float = 1.0) -> Iterable[Tensor]:
+    """The cross entropy of the logits / temperature, batch by batch; their sum is the mean over all images."""
+    count = sum(len(labels) for _, labels in batches)
+    for images, labels in batches:
+        yield F.cross_entropy(module(images) / temperature, labels) * (len(labels) / count)
+
+
+def add_to(totals: ByName, addends: Mapping[str, Tensor]) -> None:
+    """Add to the totals by name; names that are new start at 0."""
+    for name, addend in addends.items():
+        totals[name] = totals[name] + addend if name in totals else addend
+
+
+def use_batch_statistics(module: nn.Module) -> nn.Module:
+    """Set eval mode (so that dropout is off), but let batch norm use batch statistics."""
+    module.eval()
+    for layer in module.modules():
+        if isinstance(layer, nn.modules.batchnorm._BatchNorm):
+            layer.train()
+    return module
+
+
+def has_initial_statistics(module: nn.Module) -> bool:
+    """Whether no batch norm of the module has seen an image: all running means are 0 and all variances 1."""
+    return all(
+        not layer.running_mean.any() and bool((layer.running_var == 1).all())
+        for layer in module.modules()
+        if isinstance(layer, nn.modules.batchnorm._BatchNorm)
+        and layer.running_mean is not None
+        and layer.running_var is not None
+    )
+
+
+def require_scores(names: Iterable[str], scores: Mapping[str, Tensor], by: str) -> None:
+    """Raise TickdslError if a weight has no score, because the output does not depend on it."""
+    missing = [name for name in names if name not in scores]
+    if missing:
+        layers = ", ".join(name.removesuffix(".weight") for name in missing[:3])
+        raise TickdslError(
+            f"`by {by}` cannot rank {layers}{' and others' if missing[3:] else ''}: no gradient reaches "
+            f"{'them' if missing[1:] else 'it'}",
+            "use another criterion, exclude these layers with `except`, or remove `torch.no_grad` from the network",
+        )
