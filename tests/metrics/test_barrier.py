@@ -17,9 +17,12 @@ from tickdsl.metrics.barrier import POINTS, measure_barrier
 from tickdsl.plan.steps import Step
 from tickdsl.plan.study import Study
 from tickdsl.training.data.datasets import Dataset, load
+from tickdsl.training.data.sample import sample_batches
+from tickdsl.training.evaluation import evaluate
 from tickdsl.training.loop import train
 from tickdsl.training.models import create
 from tickdsl.training.recipes.recipe import Recipe
+from tickdsl.training.rng import generator
 
 CPU = torch.device("cpu")
 
@@ -66,6 +69,51 @@ def test_there_is_a_barrier_to_a_permuted_network(data: Dataset, trained: dict[s
     assert max(errors) in errors[5:25]
 
 
+@pytest.fixture(scope="module")
+def normed() -> tuple[nn.Module, list[dict[str, Tensor]], Dataset]:
+    """Two networks with batch norm that were trained in different orders."""
+    small = load("synthetic", options={"size": 8, "train": 256, "test": 100, "classes": 4})
+    states = []
+    for seed in (1, 2):
+        model = create("small-cnn", classes=4, shape=small.shape, seed=1, options={"width": 0.5})
+        train(model, small, Recipe.from_dict({"length": "2ep", "lr": 0.2, "batch": 64}), seed=seed)
+        states.append({name: tensor.clone() for name, tensor in model.state_dict().items()})
+    return model, states, small
+
+
+def test_statistics_along_the_line_are_those_of_the_networks_there(
+    normed: tuple[nn.Module, list[dict[str, Tensor]], Dataset],
+) -> None:
+    model, (first, second), small = normed
+    result = measure_barrier(model, first, second, small, device=CPU)
+    position = torch.linspace(0, 1, POINTS, dtype=torch.float64)[11]
+    halfway = {
+        name: tensor + (second[name] - tensor) * position if tensor.is_floating_point() else tensor
+        for name, tensor in first.items()
+    }
+    model.load_state_dict(halfway)
+    images = [images for images, _ in sample_batches(small, generator(0, "barrier"), total=2000, batch=250)]
+    torch.optim.swa_utils.update_bn(images, model)
+    expected = evaluate(model, small.test_images, small.test_labels, mean=small.mean, std=small.std)
+    assert result["barrier.error.12"] == pytest.approx(1 - expected.accuracy)
+
+
+def test_interpolated_statistics_are_reported_too(
+    normed: tuple[nn.Module, list[dict[str, Tensor]], Dataset],
+) -> None:
+    """Shifted activations halfway: the interpolated statistics fit neither end, the recomputed ones do."""
+    model, (first, _), small = normed
+    flipped = {name: -t if name.startswith("conv1") and name.endswith("weight") else t for name, t in first.items()}
+    result = measure_barrier(model, first, flipped, small, device=CPU)
+    assert result["barrier.interpolated.loss"] != pytest.approx(result["barrier.loss"], rel=1e-3)
+    assert set(result) >= {"barrier", "barrier.loss", "barrier.interpolated", "barrier.interpolated.loss"}
+
+
+def test_without_batch_norm_both_barriers_are_equal(data: Dataset, trained: dict[str, Tensor]) -> None:
+    result = measure_barrier(network(), trained, permuted(trained), data, device=CPU)
+    assert result["barrier.interpolated"] == result["barrier"]
+
+
 def test_the_ends_of_the_line_are_the_two_networks(data: Dataset, trained: dict[str, Tensor]) -> None:
     second = {name: tensor.clone() for name, tensor in network().state_dict().items()}
     forward = measure_barrier(network(), trained, second, data, device=CPU)
@@ -110,7 +158,17 @@ def test_the_dense_network_branches_at_the_rewinding_point(tmp_path: Path) -> No
     first, second = result.step(step.parents["weights"]), result.step(step.parents["other"])
     branch = result.step(second.parents["weights"])
     assert (second.args["start"], branch.args["stop"]) == ("1ep", "1ep")
-    assert branch.parents["weights"] == first.parents["weights"] and "start" not in first.args
+    # Both ends start there, with a fresh optimiser: the measured dense training has kept its momentum.
+    assert first.parents == second.parents and {**first.args, "noise": 1} == second.args
+    dense = next(result.step(m.step) for m in result.measurements if m.contestant == "dense")
+    assert branch.parents["weights"] == dense.parents["weights"] and "start" not in dense.args
+
+
+@pytest.mark.parametrize("tail", ["rewind lr", "rewind weights to init"])
+def test_without_a_rewinding_point_the_dense_network_is_one_end(tail: str, tmp_path: Path) -> None:
+    result = study(f"prune filters 30%; {tail}\nreport barrier\n", tmp_path)
+    step = measured_step(result, "barrier", "dense")
+    assert step.parents["weights"] in {m.step for m in result.measurements if m.contestant == "dense"}
 
 
 def test_dense_networks_of_other_arms_share_a_twin_where_they_branch_alike(tmp_path: Path) -> None:

@@ -10,6 +10,7 @@ import torch
 from torch import nn
 
 from tickdsl.metrics import latency as timing
+from tickdsl.metrics import memory
 from tickdsl.metrics.latency import measure_latency
 from tickdsl.metrics.memory import measure_memory
 from tickdsl.training.recipes.recipe import Recipe
@@ -57,6 +58,28 @@ def test_training_memory_includes_gradients_and_optimiser_state(fields: dict[str
     weights, images = FEATURES * 10 * FLOAT, 8 * FEATURES * FLOAT
     assert result["memory.training"] == pytest.approx((1 + copies) * weights + images, rel=0.01)
     assert result["memory.training.batch"] == 8
+
+
+@pytest.mark.parametrize("fields", [{"momentum": 0.0}, {"momentum": 0.9}, {"optimizer": "adam"}])
+def test_the_allocators_peak_equals_the_count_by_hand(fields: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
+    """An allocator that counts live tensors stands in for CUDA's, which reports its peak above the present memory."""
+    model, images = chain(4), torch.zeros(2, 4, 8, 8)
+    expected = measure_memory(model, images, recipe(**fields), device=CPU)
+    allocator = memory._LiveStorageCounter()
+
+    def reset_peak(device: object) -> None:
+        allocator.peak = allocator.current
+
+    fakes = {
+        "synchronize": lambda device: None, "reset_peak_memory_stats": reset_peak,
+        "memory_allocated": lambda device: allocator.current, "max_memory_allocated": lambda device: allocator.peak,
+    }  # fmt: skip
+    for name, stand_in in fakes.items():
+        monkeypatch.setattr(torch.cuda, name, stand_in)
+    real = memory._peak_bytes
+    monkeypatch.setattr(memory, "_peak_bytes", lambda work, device: real(work, torch.device("cuda")))
+    with allocator:
+        assert measure_memory(model, images, recipe(**fields), device=CPU) == expected
 
 
 def test_measuring_memory_is_repeatable_and_leaves_the_network_unchanged() -> None:

@@ -172,3 +172,23 @@ def test_devices_are_selected_or_refused(monkeypatch: pytest.MonkeyPatch) -> Non
     with pytest.raises(TickdslError, match="bf16"):
         devices.autocast_type("bf16", torch.device("cpu"))
     assert devices.autocast_type("auto", torch.device("cpu")) is None
+
+
+def test_tf32_needs_a_gpu_that_has_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(TickdslError, match="this cpu does not support tf32"):
+        devices.autocast_type("tf32", torch.device("cpu"))
+    for capability, has_it in (((7, 5), False), ((8, 0), True), ((9, 0), True)):
+        monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device, found=capability: found)
+        assert devices.has_tf32(torch.device("cuda")) == has_it
+
+
+@pytest.mark.parametrize(("precision", "expected"), [("fp32", "ieee"), ("tf32", "tf32"), ("bf16", "ieee")])
+def test_float32_on_cuda_is_what_the_recipe_says(precision: str, expected: str) -> None:
+    products = (torch.backends.cuda.matmul, torch.backends.cudnn.conv, torch.backends.cudnn.rnn)
+    before = [product.fp32_precision for product in products]
+    with pytest.raises(InterruptedError), devices.float32_format(precision, torch.device("cuda", 1)):
+        assert [product.fp32_precision for product in products] == [expected] * 3
+        raise InterruptedError
+    assert [product.fp32_precision for product in products] == before
+    with devices.float32_format(precision, torch.device("cpu")):
+        assert [product.fp32_precision for product in products] == before

@@ -84,7 +84,7 @@ TRAIN_OPTIONS: dict[str, OptionType] = {
     "pct-start": OptionType("share", "one-cycle: share of the steps before the peak", idle=(no_effect.ONE_CYCLE_ONLY,)),
     "div": OptionType("float", "one-cycle: peak rate / initial rate", above=0, idle=(no_effect.ONE_CYCLE_ONLY,)),
     "final-div": OptionType("float", "one-cycle: initial rate / final rate", above=0, idle=(no_effect.ONE_CYCLE_ONLY,)),
-    "precision": OptionType("word", "number format for training", ("fp32", "bf16", "auto")),
+    "precision": OptionType("word", "number format for training", ("fp32", "tf32", "bf16", "auto")),
     "compile": OptionType("word", "compile the network with torch.compile", ("on", "off", "auto")),
     "augment": OptionType("words", "random augmentations of training images", ("none", "crop", "flip", "rotation")),
     "label-smoothing": OptionType("float", "share of the target probability spread over all classes", least=0),

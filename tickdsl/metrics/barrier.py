@@ -1,6 +1,7 @@
 """Error barrier: instability to SGD noise, as the error on the line between two training runs from one point.
 
-Source: Frankle, Dziugaite, Roy & Carbin, Linear Mode Connectivity and the Lottery Ticket Hypothesis (ICML 2020).
+Sources: Frankle, Dziugaite, Roy & Carbin, Linear Mode Connectivity and the Lottery Ticket Hypothesis (ICML 2020);
+Jordan, Sedghi, Saukh, Entezari & Neyshabur, REPAIR (ICLR 2023), on batch norm's statistics along the line.
 """
 
 from __future__ import annotations
@@ -10,12 +11,17 @@ from collections.abc import Callable, Mapping
 import torch
 from torch import Tensor, nn
 
+from tickdsl.training.batch_statistics import recompute_statistics, tracked_norms
 from tickdsl.training.data.datasets import Dataset
-from tickdsl.training.evaluation import evaluate
+from tickdsl.training.data.sample import sample_batches
+from tickdsl.training.evaluation import EvaluationResult, evaluate
+from tickdsl.training.rng import generator
 
 BARRIER = "barrier"
 #: The number of evenly spaced points on the line, both ends included.
 POINTS = 30
+#: Training images that batch norm's statistics are recomputed on, and how many of them make a batch.
+STATISTICS_IMAGES, STATISTICS_BATCH = 2000, 250
 
 State = Mapping[str, Tensor]
 
@@ -34,20 +40,36 @@ def measure_barrier(
 
     `barrier` is the highest test error (0 to 1) on the line from `first` to `second`, minus the mean of both ends.
     `barrier.loss` is the same for the mean cross entropy, and `barrier.error.01` to `barrier.error.30` are the test
-    errors along the line. Running statistics are interpolated like the weights. `model` accepts these state dicts; it
-    ends with `second` on `device`. `between` is called between the points.
+    errors along the line. At every point, both ends included, batch norm's running statistics are recomputed on
+    training images, the same ones everywhere. `barrier.interpolated` and `barrier.interpolated.loss` are the barriers
+    with statistics that are interpolated like the weights. `model` accepts these state dicts; it is left on `device`.
+    `between` is called between the points.
     """
     model.to(device)
     images, labels = data.test_images.to(device), data.test_labels.to(device)
-    errors, losses = [], []
+    sample = sample_batches(
+        data, generator(0, "barrier"), total=STATISTICS_IMAGES, batch=STATISTICS_BATCH, device=device
+    )
+
+    def test() -> EvaluationResult:
+        return evaluate(model, images, labels, mean=data.mean, std=data.std, device=device, autocast=autocast)
+
+    interpolated, recomputed = [], []
     for position in torch.linspace(0, 1, POINTS, dtype=torch.float64).tolist():
         between()
         model.load_state_dict({name: _interpolate(tensor, second[name], position) for name, tensor in first.items()})
-        result = evaluate(model, images, labels, mean=data.mean, std=data.std, device=device, autocast=autocast)
-        errors.append(1 - result.accuracy)
-        losses.append(result.loss)
-    errors_on_line = {f"{BARRIER}.error.{number:02d}": error for number, error in enumerate(errors, start=1)}
-    return {BARRIER: _height(errors), f"{BARRIER}.loss": _height(losses), **errors_on_line}
+        interpolated.append(test())
+        if tracked_norms(model):
+            recompute_statistics(model, (batch for batch, _ in sample), autocast)
+            recomputed.append(test())
+    line = recomputed or interpolated
+    return {
+        BARRIER: _height([1 - result.accuracy for result in line]),
+        f"{BARRIER}.loss": _height([result.loss for result in line]),
+        f"{BARRIER}.interpolated": _height([1 - result.accuracy for result in interpolated]),
+        f"{BARRIER}.interpolated.loss": _height([result.loss for result in interpolated]),
+        **{f"{BARRIER}.error.{number:02d}": 1 - result.accuracy for number, result in enumerate(line, start=1)},
+    }
 
 
 def _interpolate(first: Tensor, second: Tensor, position: float) -> Tensor:

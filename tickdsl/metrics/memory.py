@@ -73,6 +73,7 @@ def _training_bytes(
             optimizer.zero_grad()
             torch.autograd.backward(loss)
             optimizer.step()
+        optimizer.zero_grad()  # a second call starts without gradients, like the first
 
     return _peak_bytes(train_steps, device)
 

@@ -57,7 +57,8 @@ def measurement_steps(
                 args["recipe"] = _memory_recipe(trained.args.get("recipe", steps.arm.recipe))
             yield metric, steps.add(metric, args, step_parents(structure=trained.parents.get("structure")), metric)
         elif metric == "barrier" and was_trained:
-            roles = {**_network_parents(trained_key, trained), "other": _reordered_training(steps, trained, dense)}
+            first, second = _line_ends(steps, trained_key, trained, dense)
+            roles = {**_network_parents(first, trained), "other": second}
             yield metric, steps.add(metric, _network_args(trained), roles, metric)
         elif is_plugin("metric", metric):
             args = {**_network_args(trained), "metric": metric}
@@ -89,15 +90,20 @@ def _memory_recipe(recipe: Mapping[str, Any]) -> dict[str, Any]:
     return {name: recipe[name] for name in ("batch", "optimizer", "momentum") if name in recipe}
 
 
-def _reordered_training(steps: StepBuilder, trained: Step, dense: bool) -> str:
-    """The same training with another data order and augmentation; a dense one differs only after the rewind point."""
-    args, roles = {**trained.args, "noise": 1}, dict(trained.parents)
+def _line_ends(steps: StepBuilder, trained_key: str, trained: Step, dense: bool) -> tuple[str, str]:
+    """A training, and the same one with another data order and augmentation.
+
+    Dense ones differ only after the rewinding point. There both start with a fresh optimiser, as a rewound ticket does.
+    """
+    args, roles = dict(trained.args), dict(trained.parents)
     point = _rewind_moment(steps.arm) if dense else INIT
     if point.amount:
         args["start"] = str(point)
         roles["weights"] = steps.dense_at(point, None)
+        steps.trainings += 1
+        trained_key = steps.add("train", args, roles, "train from the rewinding point", seeded=True)
     steps.trainings += 1
-    return steps.add("train", args, roles, "train, other order", seeded=True)
+    return trained_key, steps.add("train", {**args, "noise": 1}, roles, "train, other order", seeded=True)
 
 
 def _rewind_moment(arm: Arm) -> Moment:

@@ -13,7 +13,7 @@ from tickdsl.records.canonical import digest
 #: The version of each operation. Raise it when the same arguments give another result.
 OPERATIONS: dict[str, int] = {
     "init": 2,
-    "train": 1,
+    "train": 2,
     "prune": 3,
     "overlap": 1,
     "random-structure": 1,
@@ -21,8 +21,8 @@ OPERATIONS: dict[str, int] = {
     "transfer": 1,
     "robustness": 1,
     "latency": 1,
-    "memory": 1,
-    "barrier": 1,
+    "memory": 2,
+    "barrier": 2,
     "metric": 1,
 }
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -78,11 +79,41 @@ def has_fast_bf16(device: torch.device) -> bool:
     return any(check() for check in (getattr(torch.cpu, name, None) for name in checks) if check is not None)
 
 
-def autocast_type(precision: str, device: torch.device) -> torch.dtype | None:
-    """The dtype that autocast uses for a recipe's `precision`; None for fp32.
+def has_tf32(device: torch.device) -> bool:
+    """Whether the device can multiply float32 numbers as TensorFloat-32."""
+    return device.type == "cuda" and torch.cuda.get_device_capability(device) >= (8, 0)
 
-    Raises TickdslError for `bf16` on a device without native bf16.
+
+@contextmanager
+def float32_format(precision: str, device: torch.device) -> Iterator[None]:
+    """On CUDA, let matrix products and convolutions of float32 tensors be IEEE float32, or TensorFloat-32 for `tf32`.
+
+    torch's own default is TensorFloat-32 for convolutions, whose inputs it rounds to 10 bits.
     """
+    if device.type != "cuda":
+        yield
+        return
+    backends: Any = torch.backends
+    products = (backends.cuda.matmul, backends.cudnn.conv, backends.cudnn.rnn)
+    previous = [product.fp32_precision for product in products]
+    try:
+        for product in products:
+            product.fp32_precision = "tf32" if precision == "tf32" else "ieee"
+        yield
+    finally:
+        for product, value in zip(products, previous, strict=True):
+            product.fp32_precision = value
+
+
+def autocast_type(precision: str, device: torch.device) -> torch.dtype | None:
+    """The dtype that autocast uses for a recipe's `precision`; None for fp32 and tf32.
+
+    Raises TickdslError for `bf16` and `tf32` on a device that does not support them.
+    """
+    if precision == "tf32":
+        if not has_tf32(device):
+            raise TickdslError(f"precision=tf32: this {device.type} does not support tf32", "use precision=fp32")
+        return None
     if precision == "fp32" or (precision == "auto" and device.type != "cuda"):
         return None
     if not has_fast_bf16(device):

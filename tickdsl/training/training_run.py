@@ -17,7 +17,7 @@ from tickdsl.plurals import plural
 from tickdsl.training.async_evaluation import EpochSums
 from tickdsl.training.checkpoints import training_identity
 from tickdsl.training.data.device_dataset import DeviceDataset
-from tickdsl.training.devices import autocast_type
+from tickdsl.training.devices import autocast_type, float32_format
 from tickdsl.training.epoch_evaluation import EpochTester
 from tickdsl.training.evaluation import evaluation_from_sums, evaluation_sums
 from tickdsl.training.history import EpochReport, TrainingHistory
@@ -49,11 +49,11 @@ def evaluate_test_set(
 
 
 @contextmanager
-def _cudnn_benchmark(device: torch.device) -> Iterator[None]:
+def _cuda_context(device: torch.device, precision: str) -> Iterator[None]:
     previous = torch.backends.cudnn.benchmark
     torch.backends.cudnn.benchmark = not torch.are_deterministic_algorithms_enabled()
     try:
-        with torch.cuda.device(device):
+        with torch.cuda.device(device), float32_format(precision, device):
             yield
     finally:
         torch.backends.cudnn.benchmark = previous
@@ -208,8 +208,8 @@ class TrainingRun:
         return choose_sparse_layers(self.model, self.masks, images, choices)
 
     def device_context(self) -> AbstractContextManager[object]:
-        """On CUDA, let cuDNN choose algorithms by their speed, unless bits have to be equal."""
-        return _cudnn_benchmark(self.device) if self.device.type == "cuda" else nullcontext()
+        """On CUDA, compute in the recipe's precision, and let cuDNN choose fast algorithms, unless bits have to be equal."""
+        return _cuda_context(self.device, self.recipe.precision) if self.device.type == "cuda" else nullcontext()
 
     def begin(self) -> None:
         """Start to count the time, and call the step callbacks of the first step."""

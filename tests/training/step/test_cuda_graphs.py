@@ -6,6 +6,7 @@ import contextlib
 import gc
 import weakref
 from collections.abc import Callable
+from typing import Any
 
 import attrs
 import pytest
@@ -190,6 +191,54 @@ def test_nothing_is_recorded_after_an_interrupted_recording(monkeypatch: pytest.
     with pytest.raises(RuntimeError, match="was interrupted"):
         recorder.record(lambda: None)
     assert gc.isenabled()
+
+
+class CapturedGraph:
+    """A graph that notes whether its optimiser could be captured."""
+
+    def capture_begin(self, pool: object) -> None:
+        pass
+
+    def capture_end(self) -> None:
+        pass
+
+    def replay(self) -> None:
+        pass
+
+
+@pytest.mark.parametrize("optimizer", [torch.optim.Adam, torch.optim.AdamW, torch.optim.SGD])
+def test_a_state_that_was_loaded_can_be_recorded(monkeypatch: pytest.MonkeyPatch, optimizer: Any) -> None:
+    """Loading a state replaces the parameter groups, whose flag torch reads when a step is captured."""
+    fakes = {
+        "CUDAGraph": CapturedGraph, "stream": lambda stream: contextlib.nullcontext(),
+        "graph_pool_handle": lambda: (0, 7), "synchronize": lambda: None, "empty_cache": lambda: None,
+    }  # fmt: skip
+    for name, stand_in in fakes.items():
+        monkeypatch.setattr(torch.cuda, name, stand_in)
+    monkeypatch.setattr(cuda_graphs.CudaGraphRecorder, "_capture_broken", False)
+    monkeypatch.setattr(cuda_graphs, "_capture_stream", lambda: None)
+    optimiser = optimizer([nn.Parameter(torch.zeros(1))])
+    recorder = cuda_graphs.CudaGraphRecorder(optimiser)
+    optimiser.load_state_dict(optimiser.state_dict())
+    flags: list[bool] = []
+    recorder.record(lambda: flags.extend(group["capturable"] for group in optimiser.param_groups))
+    assert flags == [True]
+    assert not optimiser.param_groups[0]["capturable"]
+
+
+def test_recordings_of_replaced_tensors_are_dropped() -> None:
+    recorder = FakeRecorder()
+    step = captured_step.CapturedStep(
+        lambda x: None, batch=4, mutated=lambda: [torch.zeros(1)], reseed=lambda: None, recorder=recorder
+    )
+    step._recorded_steps[1] = captured_step._RecordedStep(lambda x: None, [torch.zeros(4)], recorder)
+    step._warm_up_steps = WARM_UP_STEPS
+    step(torch.zeros(4))
+    assert recorder.recorded == 1
+    step.forget()
+    with pytest.warns(UserWarning, match="gives different results"):
+        step(torch.zeros(4))
+    assert recorder.recorded == 2
 
 
 def test_a_failed_recording_is_freed_before_the_step(tiny: Dataset) -> None:

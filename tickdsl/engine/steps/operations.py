@@ -26,7 +26,7 @@ from tickdsl.pruning.overlap import overlap
 from tickdsl.pruning.random_structure import random_structure
 from tickdsl.pruning.selection import prune
 from tickdsl.training.catalogue import architecture_options
-from tickdsl.training.devices import autocast_type
+from tickdsl.training.devices import autocast_type, float32_format
 from tickdsl.training.evaluation import evaluate
 from tickdsl.training.models import classifier_path, create, reinitialise
 from tickdsl.training.models.fresh_weights import scale_to_fan_in
@@ -45,7 +45,9 @@ def run_step(step: Step, context: Context, prefixes: Mapping[str, Step]) -> Metr
     start_time = time.monotonic()
     verify_plugin_code(step.args)
     operation = _OPERATIONS[step.operation]
-    return context.store_result(step, lambda folder: operation(step, context, folder, prefixes), start_time)
+    precision = step.args.get("precision") or step.args.get("recipe", {}).get("precision", "fp32")
+    with float32_format(precision, context.device):
+        return context.store_result(step, lambda folder: operation(step, context, folder, prefixes), start_time)
 
 
 def _init(step: Step, context: Context, folder: Path, prefixes: Mapping[str, Step]) -> Metrics:

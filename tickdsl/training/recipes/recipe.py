@@ -37,7 +37,7 @@ SCHEDULES: Registry[str] = Registry(
     lambda plugin, description: description.summary or plugin.origin,
 )
 WARMUP_FORMS = ("linear", "cosine", "cosine-epochs")
-PRECISIONS = ("fp32", "bf16", "auto")
+PRECISIONS = ("fp32", "tf32", "bf16", "auto")
 COMPILE_MODES = ("on", "off", "auto")
 AUGMENTATIONS = ("crop", "flip", "rotation")
 
@@ -90,7 +90,8 @@ class Recipe:
     rise: the form of the warm-up. `linear` starts at 0 and is multiplied with the schedule. `cosine` rises from
     `rise_from` to `lr` step by step and `cosine-epochs` once per epoch; the schedule then starts after the warm-up,
     except that milestones always count from the start of the training.
-    precision: `auto` is bf16 on CUDA and fp32 on a CPU.
+    precision: `fp32` is IEEE single precision on every device, `tf32` lets CUDA round what it multiplies to 10 bits,
+    and `auto` is bf16 on CUDA and fp32 on a CPU.
     compile: whether torch compiles the network for full batches, with results equal up to rounding; with `auto`, the
     caller of `train` decides.
 

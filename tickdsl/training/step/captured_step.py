@@ -69,6 +69,10 @@ class CapturedStep:
         else:
             self._record(inputs)
 
+    def forget(self) -> None:
+        """Drop the recordings, since the step's tensors were replaced; the step is recorded again when it comes."""
+        self._recorded_steps.clear()
+
     def _record(self, inputs: Sequence[Tensor]) -> None:
         """Take this step uncaptured, and record it; keep the recording if its replay matches."""
         recording, reason = None, ""

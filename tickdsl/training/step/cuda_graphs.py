@@ -40,7 +40,7 @@ class CudaGraphRecorder:
     _capture_broken = False  # for the whole process
 
     def __init__(self, optimizer: torch.optim.Optimizer) -> None:
-        self._groups = optimizer.param_groups
+        self._optimizer = optimizer
 
     def warm_up(self, work: Callable[[], None]) -> None:
         stream = _capture_stream()
@@ -54,17 +54,18 @@ class CudaGraphRecorder:
             raise RuntimeError("an earlier recording in this process was interrupted")
         graph = torch.cuda.CUDAGraph()
         # Adam refuses to be recorded without this flag, and warns about it at other times.
-        capturable_flags = [group.get("capturable") for group in self._groups]
+        groups = self._optimizer.param_groups  # others than before, if the optimiser has loaded a state since
+        capturable_flags = [group.get("capturable") for group in groups]
         torch.cuda.synchronize()
         torch.cuda.empty_cache()  # a recording needs memory of its own
         try:
-            for group in self._groups:
+            for group in groups:
                 group["capturable"] = True
             # Freeing another graph during a recording would interrupt it.
             with gc_disabled(), torch.cuda.stream(_capture_stream()):
                 self._capture(graph, work)
         finally:
-            for group, flag in zip(self._groups, capturable_flags, strict=True):
+            for group, flag in zip(groups, capturable_flags, strict=True):
                 group["capturable"] = flag
         replay: Callable[[], None] = graph.replay
         return replay

@@ -113,6 +113,8 @@ class OptimiserStep:
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Restore what `state_dict` returned."""
         self.optimizer.load_state_dict(dict(state))
+        if self._captured is not None:
+            self._captured.forget()
 
     def _autocast_context(self) -> AbstractContextManager[object]:
         return nullcontext() if self._autocast is None else torch.autocast(self._device.type, self._autocast)
