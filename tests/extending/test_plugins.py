@@ -335,7 +335,7 @@ def test_check_reports_invalid_learning_rates(sandbox: Any) -> None:
 def test_warm_up_applies_to_a_plugin_schedule(sandbox: Any) -> None:
     name = sandbox.module("def rates(recipe, steps, per_epoch):\n    return [recipe.lr * recipe.gamma] * steps\n")
     recipe = Recipe(length="2ep", lr=0.4, gamma=0.5, schedule=f"{name}:rates", warmup="2it")
-    assert recipe.learning_rates(2).tolist() == [0.1, 0.2, 0.2, 0.2]
+    assert recipe.learning_rates(2).tolist() == [0.0, 0.1, 0.2, 0.2]
     assert recipe.final_lr == 0.2
 
 

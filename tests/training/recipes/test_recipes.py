@@ -40,6 +40,20 @@ def test_one_cycle_is_that_of_torch(total: int, pct_start: float, div: float, fi
     np.testing.assert_allclose(recipe.momenta(10), momenta, rtol=1e-12)
 
 
+def test_a_linear_warm_up_starts_at_0() -> None:
+    """As in the code of open_lth and COLT: the rate of step i of W is multiplied by i / W."""
+    recipe = Recipe(length="50ep", lr=0.1, schedule="milestones", milestones=("3ep",), gamma=0.2, warmup="1ep")
+    parameter = torch.nn.Parameter(torch.zeros(1))
+    optimizer = torch.optim.SGD([parameter], lr=0.1)
+    factor = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda it: min(1.0, it / 8) * 0.2 ** (it >= 24))
+    rates = []
+    for _ in range(32):
+        rates.append(optimizer.param_groups[0]["lr"])
+        optimizer.step()
+        factor.step()
+    np.testing.assert_allclose(recipe.learning_rates(8)[:32], rates, rtol=1e-12, atol=1e-15)
+
+
 def test_milestones_are_those_of_torch() -> None:
     recipe = Recipe(length="6ep", lr=0.1, schedule="milestones", milestones=("2ep", "4ep"), gamma=0.2)
     optimizer = torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))], lr=0.1)
@@ -58,13 +72,13 @@ def test_milestones_are_those_of_torch() -> None:
     per_epoch=st.integers(1, 50),
     warmup=st.integers(0, 40),
 )
-def test_there_is_one_positive_rate_a_step_and_none_above_the_peak(
+def test_there_is_one_rate_a_step_and_none_above_the_peak(
     schedule: str, epochs: int, per_epoch: int, warmup: int
 ) -> None:
     recipe = Recipe(length=f"{epochs}ep", lr=0.3, schedule=schedule, milestones=("50%",), warmup=f"{warmup}it")
     rates = recipe.learning_rates(per_epoch)
     assert len(rates) == epochs * per_epoch == len(recipe.momenta(per_epoch))
-    assert (rates > 0).all()
+    assert (rates[1:] > 0).all() and rates[0] >= 0
     assert (rates <= 0.3 + 1e-12).all()
 
 

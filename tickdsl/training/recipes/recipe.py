@@ -87,7 +87,7 @@ class Recipe:
     and max_lr (the peak, default `lr`), pct_start (the share of steps in which the rate rises), div (peak / first
     rate) and final_div (first rate / last rate) to `one-cycle`.
     warmup: how long the rate rises first.
-    rise: the form of the warm-up. `linear` starts at 0 and is multiplied with the schedule. `cosine` rises from
+    rise: the form of the warm-up. `linear` starts at 0 (step i of W: i / W) and is multiplied with the schedule. `cosine` rises from
     `rise_from` to `lr` step by step and `cosine-epochs` once per epoch; the schedule then starts after the warm-up,
     except that milestones always count from the start of the training.
     precision: `fp32` is IEEE single precision on every device, `tf32` lets CUDA round what it multiplies to 10 bits,
@@ -215,7 +215,7 @@ class Recipe:
         if not rise_steps:
             return rates
         if self.rise == "linear":
-            rates[:rise_steps] *= (step[:rise_steps] + 1) / rise_steps
+            rates[:rise_steps] *= step[:rise_steps] / rise_steps
         else:
             risen_steps = step[:rise_steps] if self.rise == "cosine" else step[:rise_steps] // per_epoch * per_epoch
             rates[:rise_steps] = self.lr + (self.rise_from - self.lr) / 2 * (
