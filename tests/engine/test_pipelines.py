@@ -230,6 +230,17 @@ def test_fresh_weights_with_the_dense_budget_train_longer(tmp_path: Path) -> Non
     assert len(equal_epochs.metrics(equal_epochs.measured_step("random-init", 1))["epochs"]) == 3
 
 
+def test_a_control_may_have_the_images_of_all_rounds(tmp_path: Path) -> None:
+    text = "prune weights 30% x 2; rewind weights to 1ep\ncompare random-init, random-structure budget=total"
+    found = step_runner(tmp_path, text)
+    arm = found.study.plan.arms[0].id
+    rounds = {1: 3 + 2, 2: 3 + 2 + 2}  # epochs: dense, and from the rewinding point on
+    for level, epochs in rounds.items():
+        for control in ("random-init", "random-structure"):
+            metrics = found.metrics(found.measured_step(control, level, arm))
+            assert (metrics["passes"], metrics["images"]) == (epochs, epochs * 192)
+
+
 def test_a_condition_ends_the_rounds(tmp_path: Path) -> None:
     found = step_runner(tmp_path, "prune weights 40% until sparsity >= 60%; rewind lr")
     assert len(found.study.levels) > 5

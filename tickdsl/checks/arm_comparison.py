@@ -8,9 +8,11 @@ from fractions import Fraction
 
 import attrs
 
+from tickdsl.checks.budgets import total_epochs
 from tickdsl.checks.schedules import retraining_length
 from tickdsl.lang.findings.diagnostics import Diagnostic, Label
 from tickdsl.lang.vocabulary import TEST_RESULTS
+from tickdsl.moments import Moment
 from tickdsl.plan.model import MIN_SEEDS, Arm, Data, Plan, Retrain, Rewind, as_json
 from tickdsl.plurals import plural
 from tickdsl.records.canonical import canonical_json
@@ -163,18 +165,33 @@ def _check_budgets(plan: Plan) -> Iterator[Diagnostic]:
         if _evaluation_data(first) != _evaluation_data(second):
             continue
         length, other_length = retraining_length(first), retraining_length(second)
-        if length is None or other_length is None or length.unit != other_length.unit:
-            continue
-        if abs(length.amount - other_length.amount) > TOLERANCE * max(length.amount, other_length.amount):
-            yield Diagnostic(
-                "TD509",
-                f"after the last prune, arm `{first.name}` trains for {length.brief} and arm `{second.name}` for "
-                f"{other_length.brief}",
-                second.span,
-                secondary=(Label(first.span, "compared with this arm"),),
-                help="use equal lengths, or add `# ok TD509` if the difference is intended",
-            )
+        if (
+            length is not None
+            and other_length is not None
+            and length.unit == other_length.unit
+            and _differ(length.amount, other_length.amount)
+        ):
+            yield _budget_diagnostic(first, second, "after the last prune", length.brief, other_length.brief)
             return
+        total, other_total = total_epochs(first), total_epochs(second)
+        if total is not None and other_total is not None and _differ(total, other_total):
+            lengths = (Moment(each, "ep").brief for each in (total, other_total))
+            yield _budget_diagnostic(first, second, "over all rounds", *lengths)
+            return
+
+
+def _differ(first: Fraction, second: Fraction) -> bool:
+    return abs(first - second) > TOLERANCE * max(first, second)
+
+
+def _budget_diagnostic(first: Arm, second: Arm, when: str, length: str, other_length: str) -> Diagnostic:
+    return Diagnostic(
+        "TD509",
+        f"{when}, arm `{first.name}` trains for {length} and arm `{second.name}` for {other_length}",
+        second.span,
+        secondary=(Label(first.span, "compared with this arm"),),
+        help="use equal lengths, or add `# ok TD509` if the difference is intended",
+    )
 
 
 def _check_data(plan: Plan) -> Iterator[Diagnostic]:

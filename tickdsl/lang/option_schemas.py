@@ -148,7 +148,7 @@ COMPARE_OPTIONS: dict[str, OptionType] = {
     "budget": OptionType(
         "word",
         "what a control's training matches the ticket's in",
-        ("epochs", "flops"),
+        ("epochs", "flops", "total"),
         idle=(no_effect.NO_PRUNED_CONTROL,),
     ),
 }

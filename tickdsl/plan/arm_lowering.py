@@ -279,7 +279,7 @@ class ArmLowering:
         self._measure(TICKET, level, ticket)
         final_only = self._plan.rival_levels == "last"
         if not final_only or is_last or is_dynamic or self._plan.stops:
-            self._add_controls(level, structure, group, final_only)
+            self._add_controls(level, structure, ticket, group, final_only)
 
     def _train_level(self, state: _State) -> str:
         """Add the training that measures a level."""
@@ -314,22 +314,23 @@ class ArmLowering:
         training = state.pending or TrainingSpec(self._arm.recipe)
         return self._target.train(weights, state.structure, None, training, label="train transferred ticket")
 
-    def _add_controls(self, level: int, structure: str, group: Rounds, final_only: bool) -> None:
-        steps, match_flops = self._target, self._plan.rival_budget == "flops"
+    def _add_controls(self, level: int, structure: str, ticket: str, group: Rounds, final_only: bool) -> None:
+        steps, budget = self._target, self._plan.rival_budget
+        matched = ticket if budget == "total" else None
         if "random-init" in self._plan.rivals:
             fresh = steps.random_init(None, structure)
-            key = steps.train(fresh, structure, None, match_flops=match_flops)
+            key = steps.train(fresh, structure, None, budget=budget, matched=matched)
             self._measure("random-init", level, key, final_only)
         if "random-structure" in self._plan.rivals:
             roles = {"structure": structure}
             label = "random structure"
             args = {**steps.network_args(None), **layer_scopes(self._arm, group)}
             other = steps.add("random-structure", args, roles, label, seeded=True)
-            key = steps.train(steps.sliced_init(other), other, None, match_flops=match_flops)
+            key = steps.train(steps.sliced_init(other), other, None, budget=budget, matched=matched)
             self._measure("random-structure", level, key, final_only)
         if "early" in self._plan.rivals:
             label = "dense, short"
-            key = steps.train(steps.init(None), None, None, match_flops=True, matched=structure, label=label)
+            key = steps.train(steps.init(None), None, None, budget="flops", matched=structure, label=label)
             self._measure("early", level, key, final_only)
 
     def _measure(self, contestant: str, level: int, key: str, final_only: bool = False) -> None:

@@ -103,13 +103,14 @@ class StepBuilder:
         *,
         stop: Moment | None = None,
         label: str = "",
-        match_flops: bool = False,
+        budget: str = "epochs",
         matched: str | None = None,
     ) -> str:
         """Add a training (default: the arm's recipe).
 
-        `match_flops`: scale the length of the recipe to the multiply-adds that the unscaled recipe costs on the network
-        with structure `matched` (default: the dense network).
+        `budget` scales the length of the recipe: `flops` to the multiply-adds that the unscaled recipe costs on the
+        network with structure `matched` (default: the dense network), `total` to the images of the training `matched`
+        and of all trainings that led to it.
         """
         training = training or TrainingSpec(self.arm.recipe)
         args: dict[str, Any] = {**self.network_args(part), "recipe": dict(training.recipe)}
@@ -119,8 +120,8 @@ class StepBuilder:
             args["stop"] = str(stop)
         if training.round:
             args["round"] = training.round
-        if match_flops:
-            args["budget"] = "flops"
+        if budget != "epochs":
+            args["budget"] = budget
         distillation = training.distillation
         if distillation is not None:
             args["distill"] = {"temperature": distillation.temperature, "weight": distillation.weight}

@@ -10,9 +10,12 @@ from tickdsl.report.document import Cell, Details, Part, Section, Table, Text
 from tickdsl.report.outcomes import MAX_ARMS_SHOWN, outcomes
 from tickdsl.report.source import ReportSource
 from tickdsl.results import formatting
+from tickdsl.results.budgets import budgets
 from tickdsl.results.standings import compute_standings
 from tickdsl.results.state import RunState, StepState
 
+#: Longer tables are collapsed.
+_MAX_OPEN_ROWS = 30
 _STATUSES = ("done", "stored", "skipped", "failed", "running", "waiting")
 _KINDS = ("init", "train", "prune", "overlap", "random-structure", "evaluate")
 
@@ -28,6 +31,8 @@ def cost_section(sources: Sequence[ReportSource], symbols: ArmSymbols) -> Sectio
         if state.metrics:
             table = _arms(source, symbols, prefix)
             parts.append(table if len(table.rows) <= MAX_ARMS_SHOWN else Details(table.caption, (table,)))
+            if (spent := _budgets(source, prefix)) is not None:
+                parts.append(spent if len(spent.rows) <= _MAX_OPEN_ROWS else Details(spent.caption, (spent,)))
     if not parts:
         parts = [Text("The run has no steps yet.")]
     return Section("cost", "Cost and time", tuple(parts))
@@ -107,6 +112,29 @@ def _arms(source: ReportSource, symbols: ArmSymbols, prefix: str) -> Table:
             "weights are still multiplied and therefore count. The time of a shared step counts for each of its arms."
         ),
     )  # fmt: skip
+
+
+def _budgets(source: ReportSource, prefix: str) -> Table | None:
+    """The training that every network took, beside its accuracy; None if no training counted its images."""
+    standings, rows = compute_standings(source.state), []
+    for key, budget in sorted(budgets(source.state).items(), key=lambda item: (item[0][0], item[0][2], item[0][1])):
+        arm, contestant, level = key
+        standing = standings.get(key)
+        accuracy = formatting.accuracy(standing.accuracy if standing is not None else None, True)
+        figures = (str(level), accuracy, f"{budget.epochs:.4g}", formatting.count(budget.images))
+        rows.append((Cell(arm), Cell(contestant), *map(Cell, figures)))
+    if not rows:
+        return None
+    return Table(
+        f"{prefix}Training that led to each network",
+        ("arm", "network", "level", "accuracy %", "epochs", "images"),
+        tuple(rows),
+        note=(
+            "For a ticket, over all trainings that it comes from: the dense network and all earlier rounds. Controls "
+            "are given their structure, so only their own training counts; `compare … budget=total` makes it as long. "
+            "An epoch on a part of the data counts as one."
+        ),
+    )
 
 
 def _epochs(steps: Iterable[StepState]) -> str:

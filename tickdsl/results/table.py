@@ -11,6 +11,7 @@ from rich.text import Text
 from tickdsl.plurals import plural
 from tickdsl.records.events import ArmInfo
 from tickdsl.results import formatting
+from tickdsl.results.budgets import budgets
 from tickdsl.results.caveats import alarms, caveats
 from tickdsl.results.conclusions import conclusions
 from tickdsl.results.extra_metrics import estimation_note, machine_notes, measured_values
@@ -19,6 +20,7 @@ from tickdsl.results.standings import UNDECIDED, Standing, compute_standings
 from tickdsl.results.state import RunState
 from tickdsl.results.table_columns import (
     BEST_MARK,
+    BUDGET_HEADING,
     FILTERS_HEADING,
     LAYOUTS,
     ShownParts,
@@ -53,7 +55,7 @@ def results_table(state: RunState, console: Console) -> RenderableType:
     for arm, table in zip(state.arms, tables, strict=True):
         parts += [Text(_title(arm), style="bold"), table, *extra_tables(arm, extra_values, state, console)]
         parts += [Text(sentences[arm.id]), Text()]
-    parts.append(Text(_legend(state, standings, extra_values), style="dim"))
+    parts.append(Text(_legend(state, standings, extra_values, shown), style="dim"))
     if state.status != "ok":
         parts.append(
             Text(
@@ -88,6 +90,10 @@ def _arm_table(
         columns = [column for column in columns if column[0] != FILTERS_HEADING]
     for heading, _ in columns:
         table.add_column(heading, justify="right", no_wrap=True)
+    spent = budgets(state) if "budget" in shown else {}
+    spent = {key: budget for key, budget in spent.items() if key[0] == arm.id}
+    if spent:
+        table.add_column(BUDGET_HEADING, justify="right", no_wrap=True)
     table.add_column("verdict", no_wrap=True, min_width=len(UNDECIDED))
     if "controls" in shown:
         for name in controls:
@@ -95,6 +101,9 @@ def _arm_table(
     for level, standing in rows:
         cells: list[RenderableType] = ["–" if standing is None else cell(standing) for _, cell in columns[1:]]
         cells.insert(0, "dense" if level == 0 else str(level))
+        if spent:
+            budget = None if standing is None else spent.get((arm.id, standing.contestant, level))
+            cells.append(formatting.count(None if budget is None else budget.images))
         cells.append(verdict_cell(standing))
         if "controls" in shown:
             cells += [control_cell(standings.get((arm.id, name, level)), shown) for name in controls]
@@ -117,7 +126,9 @@ def _title(arm: ArmInfo) -> str:
     return f"{arm.name}  ({sweep})" if sweep else arm.name
 
 
-def _legend(state: RunState, standings: Mapping[tuple[str, str, int], Standing], extra_values: ExtraValues) -> str:
+def _legend(
+    state: RunState, standings: Mapping[tuple[str, str, int], Standing], extra_values: ExtraValues, shown: ShownParts
+) -> str:
     parts = [plural(len(state.seeds), "seed")]
     if any(standing.accuracy and standing.accuracy.half_width is not None for standing in standings.values()):
         parts += ["± 95% confidence interval of the mean", "differences are paired by seed"]
@@ -125,6 +136,8 @@ def _legend(state: RunState, standings: Mapping[tuple[str, str, int], Standing],
         parts.append(f"winning: {formatting.below(state.within)} dense")
     if any(standing.verdict is not None for standing in standings.values()):
         parts.append("verdicts are corrected for the number of rounds (Holm)")
+    if "budget" in shown and budgets(state):
+        parts.append("images seen: by all trainings that led to the ticket")
     if note := estimation_note(extra_values):
         parts.append(note)
     parts.append(f"{BEST_MARK} most accurate ticket, chosen on test images")

@@ -10,13 +10,14 @@ from tickdsl.results import formatting
 from tickdsl.results.standings import LOSING, UNDECIDED, WINNING, Standing
 
 BEST_MARK = "*"
+BUDGET_HEADING = "images\nseen"
 FILTERS_HEADING = "filters\nleft"
 _COLOURS = {WINNING: "green", LOSING: "red", UNDECIDED: "yellow"}
 
 # What a narrow terminal leaves out, in this order; everything else is always shown.
 OPTIONAL_PARTS = (
-    "sparsity", "control intervals", "MACs", "difference intervals", "params", "controls", "accuracy intervals",
-    "seeds",
+    "sparsity", "budget", "control intervals", "MACs", "difference intervals", "params", "controls",
+    "accuracy intervals", "seeds",
 )  # fmt: skip
 ShownParts = frozenset[str]
 #: From the widest layout to the narrowest.

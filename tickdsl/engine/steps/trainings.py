@@ -26,6 +26,7 @@ from tickdsl.metrics import energy_counters
 from tickdsl.moments import Moment
 from tickdsl.plan.steps import Step
 from tickdsl.plurals import plural
+from tickdsl.records.canonical import canonical_json
 from tickdsl.training.checkpoints import Checkpointer
 from tickdsl.training.history import EpochReport, TrainingHistory
 from tickdsl.training.job import TrainingJob
@@ -82,15 +83,16 @@ class PreparedTraining:
         choices = {"sparse": list(history.sparse), "layout": history.layout, "compiled": history.compiled, **stacked}
         energy_used = self.job.usage.energy()
         size = structure_metrics(self.network.graph, self.structure)
+        steps = history.stop - history.start
         tested = judged_images(history.correct_images, self.job.data.test_labels, state)
-        return {
-            **_history_metrics(history),
-            **tested,
-            "steps": history.stop - history.start,
-            **choices,
-            **energy_used,
-            **size,
-        }
+        counted = {"steps": steps, **self._budget(steps)}
+        return {**_history_metrics(history), **tested, **counted, **choices, **energy_used, **size}
+
+    def _budget(self, steps: int) -> Metrics:
+        """What a training of this many steps took: passes over its data, and images."""
+        images = len(self.job.data.train_labels)
+        passes = steps / steps_per_epoch(images, self.job.recipe.batch)
+        return {"passes": round(passes, 6), "images": round(passes * images)}
 
 
 def prepare_training(step: Step, context: Context, prefixes: Mapping[str, Step]) -> PreparedTraining:
@@ -152,14 +154,50 @@ def prepare_training(step: Step, context: Context, prefixes: Mapping[str, Step])
 
 
 def _budgeted_recipe(step: Step, context: Context, network: DenseNetwork, structure: Structure) -> Recipe:
-    """The recipe of a training, with the length that its budget of multiply-adds allows if it has one."""
+    """The recipe of a training, with the length that its budget allows if it has one."""
     recipe = Recipe.from_dict(step.args["recipe"])
-    if step.args.get("budget") != "flops":
+    budget = step.args.get("budget")
+    if budget == "total":
+        images = len(context.dataset(step.args["data"], step.seed).train_labels)
+        per_epoch = steps_per_epoch(images, recipe.batch)
+        passes = Fraction(path_images(step.parents["matched"], context), images)
+        return scale_length(recipe, passes * per_epoch / recipe.steps(per_epoch))
+    if budget != "flops":
         return recipe
     matched = context.structure(step.parents.get("matched"), network.graph)
     return scale_length(
         recipe, Fraction(int(cost(network.graph, matched).macs), int(cost(network.graph, structure).macs))
     )
+
+
+def path_images(key: str, context: Context) -> int:
+    """The images of a training and of all trainings that its weights and structure come from, each counted once.
+
+    A training up to a moment is part of the longer one that stored it on its way, if that is among them.
+    """
+    longest: dict[bytes, Fraction] = {}
+    pending, seen = [key], set()
+    while pending:
+        name = pending.pop()
+        if name in seen:
+            continue
+        seen.add(name)
+        parts = context.step_parts(name)
+        pending.extend(parts["parents"].values())
+        if parts["operation"] == "train":
+            args = parts["args"]
+            same = canonical_json({**parts, "args": {name: value for name, value in args.items() if name != "stop"}})
+            longest[same] = max(longest.get(same, Fraction(0)), _images(parts, context))
+    return round(sum(longest.values()))
+
+
+def _images(parts: Mapping[str, Any], context: Context) -> Fraction:
+    """The images of one training, by the parts of its step."""
+    args = parts["args"]
+    images = len(context.dataset(args["data"], parts["seed"]).train_labels)
+    clock = _StepClock(Recipe.from_dict(args["recipe"]), images)
+    steps = clock.step_at(args.get("stop", "end")) - clock.step_at(args.get("start", "0it"))
+    return Fraction(steps * images, clock.per_epoch)
 
 
 def _distillation(step: Step, context: Context, clock: _StepClock) -> Distillation | None:

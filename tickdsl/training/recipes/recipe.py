@@ -87,9 +87,9 @@ class Recipe:
     and max_lr (the peak, default `lr`), pct_start (the share of steps in which the rate rises), div (peak / first
     rate) and final_div (first rate / last rate) to `one-cycle`.
     warmup: how long the rate rises first.
-    rise: the form of the warm-up. `linear` starts at 0 (step i of W: i / W) and is multiplied with the schedule. `cosine` rises from
-    `rise_from` to `lr` step by step and `cosine-epochs` once per epoch; the schedule then starts after the warm-up,
-    except that milestones always count from the start of the training.
+    rise: the form of the warm-up. `linear` starts at 0 (step i of W: i / W) and is multiplied with the schedule.
+    `cosine` rises from `rise_from` to `lr` step by step and `cosine-epochs` once per epoch; the schedule then starts
+    after the warm-up, except that milestones always count from the start of the training.
     precision: `fp32` is IEEE single precision on every device, `tf32` lets CUDA round what it multiplies to 10 bits,
     and `auto` is bf16 on CUDA and fp32 on a CPU.
     compile: whether torch compiles the network for full batches, with results equal up to rounding; with `auto`, the

@@ -1,0 +1,63 @@
+"""How long the arms of a plan train, over all of their rounds."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from fractions import Fraction
+
+from tickdsl.checks.schedules import arm_steps_per_epoch
+from tickdsl.moments import INIT, Moment
+from tickdsl.plan.model import Arm, Retrain, Rewind, Rounds
+
+
+def total_epochs(arm: Arm) -> Fraction | None:
+    """The epochs of the dense training and of all rounds up to the last ticket; None if they are not known."""
+    per_epoch = arm_steps_per_epoch(arm)
+    try:
+        return sum(_trained_epochs(arm, per_epoch), Fraction(0))
+    except _UnknownError:
+        return None
+
+
+class _UnknownError(Exception):
+    """The number of rounds depends on results, or a length cannot be converted."""
+
+
+def _trained_epochs(arm: Arm, per_epoch: int | None) -> Iterator[Fraction]:
+    """Yield the epochs of every training of an arm, in order."""
+    recipe_length = _epochs(Moment.parse(str(arm.recipe["length"])), Fraction(0), per_epoch)
+    start, stop = Fraction(0), recipe_length  # of the training that comes next
+    for group in arm.rounds:
+        for _ in range(_times(group)):
+            at = stop if group.prune.at is None else _epochs(group.prune.at, recipe_length, per_epoch)
+            yield max(Fraction(0), at - start)
+            start = max(start, at)
+            length = recipe_length
+            for tail in group.tail:
+                match tail:
+                    case Retrain(_, recipe):
+                        length = _epochs(Moment.parse(str(recipe["length"])), Fraction(0), per_epoch)
+                        start, stop = Fraction(0), length
+                    case Rewind(what, to):
+                        length = length if what == "lr" else recipe_length
+                        start, stop = _epochs(to, length, per_epoch), length
+    yield max(Fraction(0), stop - start)
+
+
+def _times(group: Rounds) -> int:
+    prune = group.prune
+    if prune.times is None or prune.until is not None or prune.ends is not None or prune.settles is not None:
+        raise _UnknownError
+    return prune.times
+
+
+def _epochs(moment: Moment, length: Fraction, per_epoch: int | None) -> Fraction:
+    if moment == INIT or not moment.amount:
+        return Fraction(0)
+    if moment.unit == "%":
+        return moment.amount * length / 100
+    if moment.unit == "ep":
+        return moment.amount
+    if per_epoch is None:
+        raise _UnknownError
+    return moment.amount / per_epoch
