@@ -22,11 +22,15 @@ from tickdsl.lang.reading.include import load_source
 from tickdsl.lang.syntax import Source
 from tickdsl.plan.prune_arguments import prune_args
 from tickdsl.pruning.criteria import ScoringContext
+from tickdsl.pruning.criteria.protocol import masked_state
 from tickdsl.pruning.selection import prune
 from tickdsl.training.data.batch_stream import BatchStream
 from tickdsl.training.data.device_dataset import DeviceDataset
+from tickdsl.training.data.sample import sample_batches
+from tickdsl.training.evaluation import evaluate
 from tickdsl.training.models import create
 from tickdsl.training.recipes.recipe import Recipe, steps_per_epoch
+from tickdsl.training.rng import generator
 
 CPU = torch.device("cpu")
 
@@ -228,6 +232,26 @@ def test_fresh_weights_with_the_dense_budget_train_longer(tmp_path: Path) -> Non
     assert early["sparsity"] == 0
     equal_epochs = step_runner(tmp_path, "prune filters 50%; rewind lr\ncompare random-init")
     assert len(equal_epochs.metrics(equal_epochs.measured_step("random-init", 1))["epochs"]) == 3
+
+
+@pytest.mark.parametrize("unit", ["filters", "weights"])
+def test_recalibrated_statistics_are_those_of_the_pruned_network(tmp_path: Path, unit: str) -> None:
+    found = step_runner(tmp_path, f"prune {unit} 50%; recalibrate; rewind weights\nreport accuracy, pruned")
+    (level,) = found.study.levels
+    (pruned,) = (found.study.step(m.step) for m in found.study.measurements if m.report_metric == "pruned")
+    recalibrated = found.weights(pruned.parents["weights"])
+    step = found.study.step(pruned.parents["weights"])
+    network, structure = found.context.dense_network(step), found.structure(level.structure)
+    before = found.context.weights(step.parents["weights"], structure, network.graph)
+    module = found.context.module(network, structure, masked_state(network.graph, structure, before))
+    data = found.context.dataset(step.args["data"], None)
+    images = sample_batches(data, generator(1, "recalibrate"), total=2000, batch=250)
+    torch.optim.swa_utils.update_bn([batch for batch, _ in images], module)
+    torch.testing.assert_close(recalibrated, dict(module.state_dict()))
+    expected = evaluate(module, data.test_images, data.test_labels, mean=data.mean, std=data.std)
+    figures = found.metrics(pruned.key)["figures"]
+    assert figures == pytest.approx({"pruned": expected.accuracy, "pruned.loss": expected.loss})
+    assert not equal_states(found.weights(found.study.step(level.ticket).parents["weights"]), recalibrated)
 
 
 def test_a_control_may_have_the_images_of_all_rounds(tmp_path: Path) -> None:

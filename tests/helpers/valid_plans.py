@@ -56,8 +56,9 @@ def plans(draw: Any) -> str:
         what = f"rewind {word('what', 'lr', 'weights')} to {pick(MOMENTS)}"
         then = pick((rewind, what, pick(RETRAIN), f"{rewind}; {pick(RETRAIN[:6])}", ""))
         teachers = ["dense", *others]
+        then = pick(("", "", "recalibrate; ")) + then if then else pick(("", "recalibrate"))
         distill = f"; distill from {pick(teachers)}" + pick(("", " temperature=3 weight=50%", " until=50%"))
-        return then + (distill if then and pick((True, False)) else "")
+        return then + (distill if then not in ("", "recalibrate") and pick((True, False)) else "")
 
     def prune(others: list[str], *, once: bool = False) -> str:
         unit = pick(("weights", "filters", "blocks"))

@@ -246,6 +246,34 @@ def test_a_replayed_training_has_the_order_of_the_dense_one(tail: str) -> None:
     assert all("round" not in result.step(m.step).args for m in result.measurements)
 
 
+def test_recalibrated_weights_are_trained_or_measured() -> None:
+    trained = study(HEAD + "prune filters 20% x 2; recalibrate; rewind lr")
+    for level in trained.levels:
+        before = trained.step(trained.step(level.ticket).parents["weights"])
+        assert before.operation == "recalibrate" and before.parents["structure"] == level.structure
+    measured = study(HEAD + "prune filters 20%; recalibrate")
+    ticket = measured.step(measured.levels[0].ticket)
+    assert ticket.operation == "evaluate"
+    assert measured.step(ticket.parents["weights"]).operation == "recalibrate"
+
+
+@pytest.mark.parametrize(
+    ("tail", "operation"),
+    [("rewind weights", "train"), ("retrain linear 4ep", "train"), ("recalibrate; rewind weights", "recalibrate")],
+)
+def test_the_pruned_network_is_measured_before_its_tail(tail: str, operation: str) -> None:
+    result = study(HEAD + f"prune filters 20% x 2; {tail}\ncompare random-init\nreport accuracy, pruned")
+    found = [m for m in result.measurements if m.report_metric == "pruned"]
+    assert [(m.contestant, m.level) for m in found] == [("ticket", 1), ("ticket", 2)]
+    for measurement, level in zip(found, result.levels, strict=True):
+        step = result.step(measurement.step)
+        weights = result.step(step.parents["weights"])
+        assert (step.parents["structure"], weights.operation) == (level.structure, operation)
+    earlier = result.step(result.step(result.levels[1].structure).parents["weights"]).key
+    trained = result.step(found[1].step).parents["weights"]
+    assert trained == earlier or result.step(trained).parents["weights"] == earlier
+
+
 def test_retraining_from_scratch_equals_the_random_init_control() -> None:
     result = study(HEAD + "prune weights 20%; retrain scratch\ncompare random-init")
     assert {m.step for m in result.measurements if m.level == 1} == {result.levels[0].ticket}

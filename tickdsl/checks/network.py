@@ -10,8 +10,9 @@ from tickdsl.checks.schedules import arm_steps_per_epoch
 from tickdsl.checks.traced_prune import TracedPrune
 from tickdsl.engine.graph_cache import DEFAULT_DATA_DIR, dense_graph, image_shape_and_classes
 from tickdsl.errors import NetworkTooLargeError, TickdslError, UnreadableDataError, UnreadableWeightsError
+from tickdsl.graph.model import ModelGraph
 from tickdsl.lang.findings.diagnostics import Diagnostic, Label
-from tickdsl.plan.model import Arm, Plan
+from tickdsl.plan.model import Arm, Plan, Recalibrate
 from tickdsl.plugins import PluginError
 from tickdsl.training import catalogue, weights_files
 
@@ -68,6 +69,7 @@ def diagnostics(arm: Arm, data: Path | None, *, has_random_structure: bool = Fal
     yield from transfer_diagnostics
     yield from conditions.check_until(arm, graph)
     yield from plugins.diagnostics(arm, arm_steps_per_epoch(arm), root)
+    yield from _check_recalibration(arm, graph)
     for index, group in arm.distinct_rounds.items():
         traced = TracedPrune(
             arm,
@@ -96,6 +98,20 @@ def stops(plan: Plan, data: Path | None) -> Iterator[Diagnostic]:
         return  # an arm has a finding of its own
     for stop in plan.stops:
         yield from conditions.check_stop(stop, ranges)
+def _check_recalibration(arm: Arm, graph: ModelGraph) -> Iterator[Diagnostic]:
+    """Check that a network which is recalibrated has batch norm."""
+    if any(name.rpartition(".")[2] == "running_mean" for name in graph.buffers):
+        return
+    for group in arm.rounds:
+        for tail in group.tail:
+            if isinstance(tail, Recalibrate):
+                yield Diagnostic(
+                    "TD425",
+                    f"`recalibrate` changes nothing: {arm.model.name} has no batch norm",
+                    tail.span,
+                    help="remove it, or use a network with batch norm",
+                )
+                return
 
 
 def _require_weights(arm: Arm) -> None:

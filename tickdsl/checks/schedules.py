@@ -11,7 +11,7 @@ from tickdsl.lang.findings.diagnostics import Diagnostic
 from tickdsl.lang.meaning.settings import location_at_fault
 from tickdsl.lang.meaning.values import ValueLocation
 from tickdsl.moments import INIT, Moment
-from tickdsl.plan.model import Arm, Retrain, Rewind, Rounds
+from tickdsl.plan.model import Arm, Recalibrate, Retrain, Rewind, Rounds
 from tickdsl.plurals import plural
 from tickdsl.training import catalogue
 from tickdsl.training.recipes.recipe import Recipe, steps_per_epoch
@@ -157,7 +157,7 @@ def arm_steps_per_epoch(arm: Arm) -> int | None:
 def _check_tail(arm: Arm, group: Rounds, following: Rounds | None) -> Iterator[Diagnostic]:
     if group.joined or group.prune.at is not None or arm.transfer is not None:
         return
-    if not any(isinstance(tail, Rewind | Retrain) for tail in group.tail):
+    if not any(isinstance(tail, Rewind | Retrain | Recalibrate) for tail in group.tail):
         times = group.prune.times
         rounds = f"{times} pruning rounds" if times and times > 1 else "a pruning round"
         yield Diagnostic(

@@ -308,6 +308,13 @@ class Overlap:
 
 
 @attrs.frozen
+class Recalibrate:
+    """`recalibrate`."""
+
+    span: Span = _span()
+
+
+@attrs.frozen
 class Rewind:
     """`rewind lr|weights [to MOMENT]`."""
 
@@ -396,11 +403,11 @@ class Stop:
 Statement = (
     Version | Let | Include | Seeds | Sweep
     | Model | Data | Split | Train
-    | Prune | Overlap | Rewind | Retrain | Distill | Transfer | Cycle
+    | Prune | Overlap | Recalibrate | Rewind | Retrain | Distill | Transfer | Cycle
     | Arm | Compare | Report | Stop
 )  # fmt: skip
 #: The statements of the pipeline, which act in the order written.
-PIPELINE = (Prune, Overlap, Rewind, Retrain, Distill, Transfer, Cycle)
+PIPELINE = (Prune, Overlap, Recalibrate, Rewind, Retrain, Distill, Transfer, Cycle)
 #: The settings: in any order, each once per scope; an arm overrides the settings of the file.
 SETTINGS = (Model, Data, Split, Train)
 

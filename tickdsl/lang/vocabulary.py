@@ -82,6 +82,9 @@ STATEMENTS: dict[str, StatementForm] = {
         "train the network, rank its units and remove the lowest-ranked",
     ),
     "overlap": StatementForm("pipeline", "overlap [k of K]", "keep the units that at least k of the K parts kept"),
+    "recalibrate": StatementForm(
+        "pipeline", "recalibrate", "compute the statistics of batch norm anew, on the network that was pruned"
+    ),
     "rewind": StatementForm(
         "pipeline", "rewind lr|weights [to MOMENT]", "set where the training after a prune starts from"
     ),
@@ -139,7 +142,7 @@ ALL_ARMS = "all"
 #: Built-in metrics of `report`.
 METRICS = (
     "accuracy", "loss", "sparsity", "params", "flops", "rounds", "train-time", "latency", "memory", "energy", "carbon",
-    "early-stop", "robustness", "barrier",
+    "early-stop", "pruned", "robustness", "barrier",
 )  # fmt: skip
 #: Metric or control -> what it means.
 WORD_SUMMARIES: dict[str, str] = {
@@ -155,6 +158,7 @@ WORD_SUMMARIES: dict[str, str] = {
     "energy": "energy used by training, in joules: measured if the machine has a counter, else estimated from `watts`",
     "carbon": "CO2 emitted by training, in grams: the energy times `intensity`",
     "early-stop": "the epoch with the lowest test loss",
+    "pruned": "test accuracy straight after the prune, before any retraining",
     "robustness": "accuracy on corrupted images and under adversarial attack",
     "barrier": "increase in test error along the line to the same network trained with another data order",
     "dense": "the unpruned network; always included",

@@ -11,7 +11,12 @@ from collections.abc import Callable, Mapping
 import torch
 from torch import Tensor, nn
 
-from tickdsl.training.batch_statistics import recompute_statistics, tracked_norms
+from tickdsl.training.batch_statistics import (
+    STATISTICS_BATCH,
+    STATISTICS_IMAGES,
+    recompute_statistics,
+    tracked_norms,
+)
 from tickdsl.training.data.datasets import Dataset
 from tickdsl.training.data.sample import sample_batches
 from tickdsl.training.evaluation import EvaluationResult, evaluate
@@ -20,8 +25,6 @@ from tickdsl.training.rng import generator
 BARRIER = "barrier"
 #: The number of evenly spaced points on the line, both ends included.
 POINTS = 30
-#: Training images that batch norm's statistics are recomputed on, and how many of them make a batch.
-STATISTICS_IMAGES, STATISTICS_BATCH = 2000, 250
 
 State = Mapping[str, Tensor]
 

@@ -24,6 +24,7 @@ from tickdsl.plan.model import (
     Overlap,
     Plan,
     Prune,
+    Recalibrate,
     Retrain,
     Rewind,
     Rounds,
@@ -80,6 +81,8 @@ class _State:
     round: int = 0
     #: The `distill` of the pending training, and the recipe that its dense teacher is trained by.
     distill: tuple[Distill, Options] | None = None
+    #: The weights of the network straight after the last prune.
+    pruned: str = ""
 
 
 class ArmLowering:
@@ -134,7 +137,8 @@ class ArmLowering:
         group = self._arm.rounds[group_index]
         if group.prune.settles is not None:
             settled = [self._prune_once_settled(state, group.prune, group.prune.settles) for state in states]
-            return self._apply_tails(group_index, [attrs.evolve(state, round=done + 1) for state in settled])
+            states = [attrs.evolve(state, round=done + 1, pruned=state.weights) for state in settled]
+            return self._apply_tails(group_index, states)
         states = [self._train_until(state, group.prune.at) for state in states]
         args = prune_args(group.prune, index, times, head=self._arm.protects_head, draw=done)
         matched = self._matched_structure(group.prune)
@@ -143,7 +147,7 @@ class ArmLowering:
             roles = step_parents(weights=state.weights, structure=state.structure, matched=matched)
             all_args = {**args, **self._steps.network_args(state.part)}
             key = self._steps.add("prune", all_args, roles, f"prune round {index + 1}", seeded=group.prune.pictures)
-            pruned.append(attrs.evolve(state, structure=key, retrained=False, round=done + 1))
+            pruned.append(attrs.evolve(state, structure=key, retrained=False, round=done + 1, pruned=state.weights))
         if group.tail or index == times - 1:  # rounds without a tail refine one selection
             pruned = [self._with_own_recipe(state, group_index) for state in pruned]
         return self._apply_tails(group_index, pruned)
@@ -215,6 +219,11 @@ class ArmLowering:
     def _apply_tail(self, state: _State, tail: Tail, recipe: Options) -> _State:
         """The state after a statement that sets the next training; `recipe`: the one that it replays."""
         match tail:
+            case Recalibrate():
+                roles = step_parents(weights=state.weights, structure=state.structure)
+                args = self._steps.network_args(state.part)
+                key = self._steps.add("recalibrate", args, roles, "recalibrate", seeded=True)
+                return attrs.evolve(state, weights=key, pruned=key)
             case Rewind("lr", to):
                 # After a `retrain`, its schedule starts later.
                 training = state.pending if state.retrained and state.pending else TrainingSpec(recipe)
@@ -277,6 +286,12 @@ class ArmLowering:
             Level(self._arm.id, self._seed, level, group.prune.unit, structure, ticket, until, ends)
         )
         self._measure(TICKET, level, ticket)
+        if "pruned" in self._plan.metrics and self._arm.split is None:
+            roles = step_parents(weights=state.pruned, structure=structure)
+            key = self._steps.add("pruned", self._steps.network_args(None), roles, "pruned")
+            self._context.measurements.append(
+                Measurement(self._arm.id, TICKET, level, self._seed, key, False, report_metric="pruned")
+            )
         final_only = self._plan.rival_levels == "last"
         if not final_only or is_last or is_dynamic or self._plan.stops:
             self._add_controls(level, structure, ticket, group, final_only)

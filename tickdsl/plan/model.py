@@ -156,6 +156,13 @@ class Overlap:
 
 
 @attrs.frozen
+class Recalibrate:
+    """Compute the statistics of batch norm anew, on the network that was pruned."""
+
+    span: Any = _source_location()
+
+
+@attrs.frozen
 class Rewind:
     """Restart the recipe from `to`, with the current weights (`lr`) or the dense run's weights at `to` (`weights`)."""
 
@@ -193,7 +200,7 @@ class Distill:
     span: Any = _source_location()
 
 
-Tail = Overlap | Rewind | Retrain | Distill
+Tail = Overlap | Recalibrate | Rewind | Retrain | Distill
 
 
 @attrs.frozen
@@ -326,7 +333,7 @@ class Plan:
 
 
 #: Types that share a field: their JSON names the type.
-_TAGGED_TYPES = Share | Count | To | Stages | Matching | Overlap | Rewind | Retrain | Distill
+_TAGGED_TYPES = Share | Count | To | Stages | Matching | Overlap | Recalibrate | Rewind | Retrain | Distill
 
 
 def as_json(value: Any) -> Any:

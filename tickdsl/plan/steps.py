@@ -17,12 +17,14 @@ OPERATIONS: dict[str, int] = {
     "prune": 3,
     "overlap": 1,
     "random-structure": 1,
+    "recalibrate": 1,
     "evaluate": 1,
     "transfer": 1,
     "robustness": 1,
     "latency": 1,
     "memory": 2,
     "barrier": 2,
+    "pruned": 1,
     "metric": 1,
 }
 

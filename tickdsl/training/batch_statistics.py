@@ -7,6 +7,9 @@ from collections.abc import Iterable
 import torch
 from torch import Tensor, nn
 
+#: The training images that statistics are computed on (fewer if there are fewer), and how many of them make a batch.
+STATISTICS_IMAGES, STATISTICS_BATCH = 2000, 250
+
 _BatchNorm = nn.modules.batchnorm._BatchNorm
 
 

@@ -15,6 +15,7 @@ _STATEMENT_KEYWORDS = {
     "train": ("rewind", "train", "judge"),
     "prune": ("prune",),
     "overlap": ("overlap",),
+    "recalibrate": ("recalibrate",),
     "init": ("split", "model"),
     "random-structure": ("compare",),
     "evaluate": ("report",),

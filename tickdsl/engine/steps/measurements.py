@@ -26,10 +26,12 @@ from tickdsl.metrics.robustness import measure_robustness
 from tickdsl.plan.measurement_steps import DEFAULT_CONTEXT, MeasurementContext
 from tickdsl.plan.model import Plan
 from tickdsl.plan.steps import Step
+from tickdsl.pruning.criteria.protocol import masked_state
 from tickdsl.records.events import MEASURED
 from tickdsl.records.process import host_name
 from tickdsl.training.data.datasets import Dataset
 from tickdsl.training.devices import autocast_type
+from tickdsl.training.evaluation import evaluate
 from tickdsl.training.memory_layouts import preferred_memory_format, set_memory_format
 from tickdsl.training.recipes.recipe import Recipe
 from tickdsl.training.rng import generator
@@ -95,6 +97,22 @@ def barrier(step: Step, context: Context, folder: Path, prefixes: Mapping[str, S
     return {"figures": figures, "how": MEASURED}
 
 
+def pruned(step: Step, context: Context, folder: Path, prefixes: Mapping[str, Step]) -> Metrics:
+    """Test accuracy and loss of a network straight after a prune."""
+    measured = _MeasuredNetwork(step, context)
+    data = measured.data
+    result = evaluate(
+        measured.trained_module("weights"),
+        data.test_images,
+        data.test_labels,
+        mean=data.mean,
+        std=data.std,
+        device=context.device,
+        autocast=measured.autocast,
+    )
+    return {"figures": {"pruned": result.accuracy, "pruned.loss": result.loss}, "how": MEASURED}
+
+
 def latency(step: Step, context: Context, folder: Path, prefixes: Mapping[str, Step]) -> Metrics:
     """Inference latency of the pruned network; see `tickdsl.metrics.latency`."""
     measured = _MeasuredNetwork(step, context)
@@ -143,7 +161,8 @@ class _MeasuredNetwork:
 
     def state(self, role: str) -> dict[str, Tensor]:
         """The weights that the parent in this role has stored."""
-        return self._context.weights(self._step.parents[role], self._structure, self._network.graph)
+        state = self._context.weights(self._step.parents[role], self._structure, self._network.graph)
+        return dict(masked_state(self._network.graph, self._structure, state))
 
     def trained_module(self, role: str) -> nn.Module:
         """The network with the weights of the parent in this role."""

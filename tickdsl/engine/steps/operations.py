@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 from contextlib import nullcontext
 from pathlib import Path
 
-import torch
+from torch import nn
 
 from tickdsl.engine.steps import measurements, trainings
 from tickdsl.engine.steps.context import Context, Metrics, required_seed
@@ -19,13 +19,16 @@ from tickdsl.engine.steps.scoring_context import make_scoring_context
 from tickdsl.engine.steps.tested_images import judged_images
 from tickdsl.graph.indexing import fan_in_shares
 from tickdsl.graph.structure import Structure
-from tickdsl.graph.surgery.compact import compact, compact_masks
+from tickdsl.graph.surgery.compact import compact
 from tickdsl.plan.plugin_code import verify_plugin_code
 from tickdsl.plan.steps import Step
+from tickdsl.pruning.criteria.protocol import masked_state
 from tickdsl.pruning.overlap import overlap
 from tickdsl.pruning.random_structure import random_structure
 from tickdsl.pruning.selection import prune
+from tickdsl.training.batch_statistics import STATISTICS_BATCH, STATISTICS_IMAGES, recompute_statistics
 from tickdsl.training.catalogue import architecture_options
+from tickdsl.training.data.sample import sample_batches
 from tickdsl.training.devices import autocast_type, float32_format
 from tickdsl.training.evaluation import evaluate
 from tickdsl.training.models import classifier_path, create, reinitialise
@@ -138,17 +141,36 @@ def _transfer(step: Step, context: Context, folder: Path, prefixes: Mapping[str,
     return {}
 
 
+def _recalibrate(step: Step, context: Context, folder: Path, prefixes: Mapping[str, Step]) -> Metrics:
+    """The weights with statistics of batch norm that are computed anew, on images that the seed selects."""
+    network = context.dense_network(step)
+    structure = context.structure(step.parents.get("structure"), network.graph)
+    module = _masked_module(step, context)
+    sample = sample_batches(
+        context.dataset(step.args["data"], step.seed),
+        generator(required_seed(step), "recalibrate"),
+        total=STATISTICS_IMAGES,
+        batch=STATISTICS_BATCH,
+        device=context.device,
+    )
+    recompute_statistics(module, (images for images, _ in sample))
+    save_weights(folder, module.state_dict())
+    return structure_metrics(network.graph, structure)
+
+
+def _masked_module(step: Step, context: Context) -> nn.Module:
+    """The network of a step on its device, with the weights of its parent, masks applied."""
+    network = context.dense_network(step)
+    structure = context.structure(step.parents.get("structure"), network.graph)
+    state = context.weights(step.parents["weights"], structure, network.graph)
+    return context.module(network, structure, masked_state(network.graph, structure, state)).to(context.device)
+
+
 def _evaluate(step: Step, context: Context, folder: Path, prefixes: Mapping[str, Step]) -> Metrics:
     network = context.dense_network(step)
     structure = context.structure(step.parents.get("structure"), network.graph)
     data = context.dataset(step.args["data"], step.seed)
-    state = context.weights(step.parents["weights"], structure, network.graph)
-    module = context.module(network, structure, state).to(context.device)
-    masks = compact_masks(network.graph, structure)
-    with torch.no_grad():
-        for name, parameter in module.named_parameters():
-            if name in masks:
-                parameter.mul_(masks[name].to(parameter.device))
+    module = _masked_module(step, context)
     result = evaluate(
         module,
         data.test_images,
@@ -169,11 +191,13 @@ _OPERATIONS: dict[str, Operation] = {
     "prune": _prune,
     "overlap": _overlap,
     "random-structure": _random_structure,
+    "recalibrate": _recalibrate,
     "evaluate": _evaluate,
     "transfer": _transfer,
     "robustness": measurements.robustness,
     "latency": measurements.latency,
     "memory": measurements.memory,
     "barrier": measurements.barrier,
+    "pruned": measurements.pruned,
     "metric": measurements.plugin_metric,
 }

@@ -96,6 +96,7 @@ CODES: dict[str, tuple[str, Severity]] = {
     "TD413": ("input-mismatch", "error"),
     "TD414": ("network-too-large", "error"),
     "TD424": ("not-random-weights", "warning"),
+    "TD425": ("nothing-to-recalibrate", "warning"),
     # the experiment
     "TD501": ("overlap-without-split", "error"),
     "TD502": ("overlap-k-range", "error"),

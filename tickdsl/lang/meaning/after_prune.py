@@ -1,4 +1,5 @@
-"""Resolve the statements after a `prune`: `overlap`, `rewind`, `retrain`, `distill` and `transfer`."""
+"""Resolve the statements after a `prune`: `overlap`, `recalibrate`, `rewind`, `retrain`, `distill` and
+`transfer`."""
 
 from __future__ import annotations
 
@@ -60,6 +61,8 @@ def tail(statement: syntax.Statement, context: ArmContext) -> model.Tail:
     match statement:
         case syntax.Overlap():
             return _overlap(statement, context)
+        case syntax.Recalibrate():
+            return model.Recalibrate(span=statement.span)
         case syntax.Rewind():
             return _rewind(statement, context)
         case syntax.Retrain():
@@ -100,6 +103,11 @@ def check_order(earlier: Iterable[model.Tail], added: model.Tail, reader: ValueR
         reader.report(
             Diagnostic("TD007", f"`overlap` must come before `{_keyword(earlier[0])}`", added.span, help=help)
         )
+        raise InvalidValueError
+    if isinstance(added, model.Recalibrate) and any(not isinstance(other, model.Overlap) for other in earlier):
+        (first, *_) = (other for other in earlier if not isinstance(other, model.Overlap))
+        message = f"`recalibrate` must come before `{_keyword(first)}`: it is the pruned network that it recalibrates"
+        reader.report(Diagnostic("TD007", message, added.span, help="put it directly after the `prune`"))
         raise InvalidValueError
     if not isinstance(added, model.Distill) and any(isinstance(other, model.Distill) for other in earlier):
         message = f"`distill` must come after `{_keyword(added)}`"

@@ -104,7 +104,7 @@ def _rounds(
                 case syntax.Transfer():
                     message = "`transfer` cannot be used inside a `cycle`: it ends the pipeline"
                     reader.report(Diagnostic("TD007", message, statement.span, help="move it after the `cycle`"))
-                case syntax.Overlap() | syntax.Rewind() | syntax.Retrain() | syntax.Distill():
+                case syntax.Overlap() | syntax.Recalibrate() | syntax.Rewind() | syntax.Retrain() | syntax.Distill():
                     if not has_prune:
                         raise _report_misplaced(statement, reader, suggest_cycle=not inside_cycle)
                     tail = after_prune.tail(statement, context)

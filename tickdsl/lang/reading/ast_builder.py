@@ -178,6 +178,9 @@ class _Builder(Transformer[Token, syntax.File]):
         at_least, parts = children or (None, None)
         return syntax.Overlap(at_least, parts, span=self._at(meta))
 
+    def recalibrate(self, meta: Meta, children: Children) -> syntax.Recalibrate:
+        return syntax.Recalibrate(span=self._at(meta))
+
     def rewind(self, meta: Meta, children: Children) -> syntax.Rewind:
         to, options = _length_and_options(children[1:])
         return syntax.Rewind(children[0], to, options, span=self._at(meta))

@@ -156,6 +156,7 @@ _EXAMPLES = {
     "train": "train 160ep lr=0.1 batch=128 milestones=[80ep, 120ep]",
     "prune": "prune filters global 20% x 8 by l1",
     "overlap": "overlap 2 of 2",
+    "recalibrate": "recalibrate",
     "rewind": "rewind weights to 5%",
     "retrain": "retrain fine-tune 40ep lr=0.001",
     "distill": "distill from dense temperature=5",

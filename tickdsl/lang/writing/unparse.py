@@ -156,6 +156,8 @@ def tail(node: model.Tail, arm: model.Arm, teacher: str) -> str:
     match node:
         case model.Overlap(at_least):
             return f"overlap {at_least} of {arm.split.parts if arm.split else at_least}"
+        case model.Recalibrate():
+            return "recalibrate"
         case model.Rewind(what, to):
             return f"rewind {what} to {format_moment(to)}"
         case model.Retrain():
