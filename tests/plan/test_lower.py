@@ -246,6 +246,20 @@ def test_a_replayed_training_has_the_order_of_the_dense_one(tail: str) -> None:
     assert all("round" not in result.step(m.step).args for m in result.measurements)
 
 
+def test_a_random_structure_knows_where_layers_were_removed() -> None:
+    head = "model resnet20 on cifar10\ntrain 4ep\n"
+    pipeline = "cycle 2 { prune layers 1 in layer1; rewind lr; prune layers 1 except layer1; rewind lr }"
+    result = study(head + pipeline + "\ncompare random-structure")
+    drawn = [
+        result.step(result.step(m.step).parents["structure"]) for m in result.measurements
+        if m.contestant == "random-structure"
+    ]  # fmt: skip
+    both = [{"within": ["layer1"]}, {"protect": ["layer1"]}]
+    assert [step.args["layers"] for step in drawn] == [both[:1], both, both, both]
+    weights = study(head + "prune weights 20%; rewind lr\ncompare random-structure")
+    assert not any("layers" in weights.step(key).args for key in weights.graph)
+
+
 def test_recalibrated_weights_are_trained_or_measured() -> None:
     trained = study(HEAD + "prune filters 20% x 2; recalibrate; rewind lr")
     for level in trained.levels:

@@ -7,7 +7,7 @@ there, which is an exact prefix of the dense training and is stored on the way w
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Protocol
 
 import attrs
@@ -119,7 +119,8 @@ class ArmLowering:
                 if not group.joined and (not is_one_level(group) or index == times - 1):
                     level += 1
                     is_final = group_index == len(arm.rounds) - 1
-                    self._level(level, states, group, is_final=is_final, is_last=is_final and index == times - 1)
+                    groups = arm.rounds[: group_index + 1]
+                    self._level(level, states, groups, is_final=is_final, is_last=is_final and index == times - 1)
         return self._results
 
     def _times(self, prune: Prune) -> int:
@@ -269,9 +270,14 @@ class ArmLowering:
 
     # -- levels
 
-    def _level(self, level: int, states: list[_State], group: Rounds, *, is_final: bool, is_last: bool) -> None:
-        """Measure a level; `is_final`: in the last group of rounds, `is_last`: the last possible round."""
-        state = states[0]
+    def _level(
+        self, level: int, states: list[_State], groups: Sequence[Rounds], *, is_final: bool, is_last: bool
+    ) -> None:
+        """Measure a level of the last of the groups so far.
+
+        `is_final`: it is in the last group of the arm, `is_last`: it is the last possible round.
+        """
+        state, group = states[0], groups[-1]
         ticket = self._train_level(state)
         structure = str(state.structure)
         self._results.structures.append(structure)
@@ -294,7 +300,7 @@ class ArmLowering:
             )
         final_only = self._plan.rival_levels == "last"
         if not final_only or is_last or is_dynamic or self._plan.stops:
-            self._add_controls(level, structure, ticket, group, final_only)
+            self._add_controls(level, structure, ticket, groups, final_only)
 
     def _train_level(self, state: _State) -> str:
         """Add the training that measures a level."""
@@ -329,7 +335,9 @@ class ArmLowering:
         training = state.pending or TrainingSpec(self._arm.recipe)
         return self._target.train(weights, state.structure, None, training, label="train transferred ticket")
 
-    def _add_controls(self, level: int, structure: str, ticket: str, group: Rounds, final_only: bool) -> None:
+    def _add_controls(
+        self, level: int, structure: str, ticket: str, groups: Sequence[Rounds], final_only: bool
+    ) -> None:
         steps, budget = self._target, self._plan.rival_budget
         matched = ticket if budget == "total" else None
         if "random-init" in self._plan.rivals:
@@ -339,7 +347,7 @@ class ArmLowering:
         if "random-structure" in self._plan.rivals:
             roles = {"structure": structure}
             label = "random structure"
-            args = {**steps.network_args(None), **layer_scopes(self._arm, group)}
+            args = {**steps.network_args(None), **layer_scopes(groups)}
             other = steps.add("random-structure", args, roles, label, seeded=True)
             key = steps.train(steps.sliced_init(other), other, None, budget=budget, matched=matched)
             self._measure("random-structure", level, key, final_only)

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any
 
-from tickdsl.plan.model import Arm, Count, Matching, Prune, Rounds, Share, Stages, To
+from tickdsl.plan.model import Count, Matching, Prune, Rounds, Share, Stages, To
 
 _LAYERS = ("layers", "blocks")
 
@@ -38,10 +39,12 @@ def prune_args(prune: Prune, index: int, times: int, head: bool, draw: int | Non
     return args
 
 
-def layer_scopes(arm: Arm, last: Rounds) -> dict[str, Any]:
-    """The argument of `random-structure` steps: where the prunes up to the group `last` may remove layers."""
-    groups = arm.rounds[: next(i for i, group in enumerate(arm.rounds) if group is last) + 1]
-    scopes = [_scope_args(group.prune) for group in groups if group.prune.unit in _LAYERS]
+def layer_scopes(groups: Iterable[Rounds]) -> dict[str, Any]:
+    """The argument of `random-structure` steps: where the prunes of these groups may remove layers, each scope once."""
+    scopes: list[dict[str, Any]] = []
+    for group in groups:
+        if group.prune.unit in _LAYERS and (scope := _scope_args(group.prune)) not in scopes:
+            scopes.append(scope)
     return {"layers": scopes} if scopes else {}
 
 

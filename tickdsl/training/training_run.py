@@ -208,7 +208,7 @@ class TrainingRun:
         return choose_sparse_layers(self.model, self.masks, images, choices)
 
     def device_context(self) -> AbstractContextManager[object]:
-        """On CUDA, compute in the recipe's precision, and let cuDNN choose fast algorithms, unless bits have to be equal."""
+        """On CUDA, use the recipe's precision, and let cuDNN choose by speed unless bits have to be equal."""
         return _cuda_context(self.device, self.recipe.precision) if self.device.type == "cuda" else nullcontext()
 
     def begin(self) -> None:

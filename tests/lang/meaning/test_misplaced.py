@@ -13,8 +13,8 @@ from tickdsl.lang.syntax import Source
 STATEMENTS = {
     "plan": "plan 1", "let": "let n = 2", "include": 'include "other.plan"', "seeds": "seeds 3",
     "sweep": "sweep s in [local, global]", "model": "model small-cnn", "data": "data digits",
-    "split": "split classes 2", "train": "train 3ep", "prune": "prune weights 20%", "overlap": "overlap", "recalibrate": "recalibrate",
-    "rewind": "rewind lr", "retrain": "retrain linear", "distill": "distill from dense",
+    "split": "split classes 2", "train": "train 3ep", "prune": "prune weights 20%", "overlap": "overlap",
+    "recalibrate": "recalibrate", "rewind": "rewind lr", "retrain": "retrain linear", "distill": "distill from dense",
     "transfer": "transfer to digits", "cycle": "cycle 2 { prune weights 20%; rewind lr }",
     "arm": "arm inner { prune weights 20% }", "compare": "compare dense", "report": "report accuracy",
     "stop": "stop when accuracy < 50%",
