@@ -199,6 +199,8 @@ class _Drawer:
     def tails(self, arms: Sequence[str], *, split: bool) -> Iterator[Statement]:
         if split:
             yield Statement(f"overlap {self.pick(('', '1 of 2', '2 of 2'))}".strip())
+        if self.pick((False, False, False, True)):
+            yield Statement("recalibrate")
         if self.often():
             what = "weights" if split else self.pick(vocabulary.REWIND_TARGETS)
             yield Statement(f"rewind {what}{self.pick(('', ' to init', ' to 4it', ' to 50%'))}")
