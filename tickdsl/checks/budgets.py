@@ -7,7 +7,7 @@ from fractions import Fraction
 
 from tickdsl.checks.schedules import arm_steps_per_epoch
 from tickdsl.moments import INIT, Moment
-from tickdsl.plan.model import Arm, Retrain, Rewind, Rounds
+from tickdsl.plan.model import Arm, Options, Retrain, Rewind, Rounds
 
 
 def total_epochs(arm: Arm) -> Fraction | None:
@@ -25,22 +25,22 @@ class _UnknownError(Exception):
 
 def _trained_epochs(arm: Arm, per_epoch: int | None) -> Iterator[Fraction]:
     """Yield the epochs of every training of an arm, in order."""
-    recipe_length = _epochs(Moment.parse(str(arm.recipe["length"])), Fraction(0), per_epoch)
-    start, stop = Fraction(0), recipe_length  # of the training that comes next
-    for group in arm.rounds:
+    start, stop = Fraction(0), _length(arm.dense_recipe, per_epoch)  # of the training that comes next
+    for index, group in enumerate(arm.rounds):
         for _ in range(_times(group)):
-            at = stop if group.prune.at is None else _epochs(group.prune.at, recipe_length, per_epoch)
+            at = stop if group.prune.at is None else _epochs(group.prune.at, stop, per_epoch)
             yield max(Fraction(0), at - start)
             start = max(start, at)
-            length = recipe_length
-            for tail in group.tail:
+            retrained: Fraction | None = None
+            for number, tail in enumerate(group.tail):
                 match tail:
                     case Retrain(_, recipe):
-                        length = _epochs(Moment.parse(str(recipe["length"])), Fraction(0), per_epoch)
-                        start, stop = Fraction(0), length
+                        retrained = _length(recipe, per_epoch)
+                        start, stop = Fraction(0), retrained
                     case Rewind(what, to):
-                        length = length if what == "lr" else recipe_length
-                        start, stop = _epochs(to, length, per_epoch), length
+                        stop = _length(arm.recipe_of(index, number), per_epoch)
+                        stop = retrained if what == "lr" and retrained is not None else stop
+                        start = _epochs(to, stop, per_epoch)
     yield max(Fraction(0), stop - start)
 
 
@@ -49,6 +49,10 @@ def _times(group: Rounds) -> int:
     if prune.times is None or prune.until is not None or prune.ends is not None or prune.settles is not None:
         raise _UnknownError
     return prune.times
+
+
+def _length(recipe: Options, per_epoch: int | None) -> Fraction:
+    return _epochs(Moment.parse(str(recipe["length"])), Fraction(0), per_epoch)
 
 
 def _epochs(moment: Moment, length: Fraction, per_epoch: int | None) -> Fraction:

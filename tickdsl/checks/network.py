@@ -98,6 +98,8 @@ def stops(plan: Plan, data: Path | None) -> Iterator[Diagnostic]:
         return  # an arm has a finding of its own
     for stop in plan.stops:
         yield from conditions.check_stop(stop, ranges)
+
+
 def _check_recalibration(arm: Arm, graph: ModelGraph) -> Iterator[Diagnostic]:
     """Check that a network which is recalibrated has batch norm."""
     if any(name.rpartition(".")[2] == "running_mean" for name in graph.buffers):

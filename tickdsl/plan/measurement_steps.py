@@ -112,4 +112,4 @@ def _rewind_moment(arm: Arm) -> Moment:
         return INIT
     rewinds = [tail for group in arm.rounds for tail in group.tail if isinstance(tail, Rewind)]
     weights = [rewind.to for rewind in rewinds if rewind.what == "weights"]
-    return TrainingSpec(arm.recipe).canonical(weights[-1]) if weights else INIT
+    return TrainingSpec(arm.dense_recipe).canonical(weights[-1]) if weights else INIT

@@ -18,14 +18,14 @@ OPERATIONS: dict[str, int] = {
     "overlap": 1,
     "random-structure": 1,
     "recalibrate": 1,
-    "evaluate": 1,
+    "evaluate": 2,
     "transfer": 1,
-    "robustness": 1,
-    "latency": 1,
+    "robustness": 2,
+    "latency": 2,
     "memory": 2,
     "barrier": 2,
     "pruned": 1,
-    "metric": 1,
+    "metric": 2,
 }
 
 
