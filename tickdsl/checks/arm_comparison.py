@@ -161,6 +161,7 @@ def _pairs(plan: Plan) -> Iterator[tuple[Arm, Arm]]:
 
 
 def _check_budgets(plan: Plan) -> Iterator[Diagnostic]:
+    totals = {arm.id: total_epochs(arm) for arm in plan.arms} if len(plan.arms) <= MAX_PIPELINES else {}
     for first, second in _pairs(plan):
         if _evaluation_data(first) != _evaluation_data(second):
             continue
@@ -173,7 +174,7 @@ def _check_budgets(plan: Plan) -> Iterator[Diagnostic]:
         ):
             yield _budget_diagnostic(first, second, "after the last prune", length.brief, other_length.brief)
             return
-        total, other_total = total_epochs(first), total_epochs(second)
+        total, other_total = (totals[arm.id] for arm in (first, second))
         if total is not None and other_total is not None and _differ(total, other_total):
             lengths = (Moment(each, "ep").brief for each in (total, other_total))
             yield _budget_diagnostic(first, second, "over all rounds", *lengths)

@@ -24,24 +24,33 @@ class _UnknownError(Exception):
 
 
 def _trained_epochs(arm: Arm, per_epoch: int | None) -> Iterator[Fraction]:
-    """Yield the epochs of every training of an arm, in order."""
+    """Yield the epochs of the trainings of an arm, in order; those of equal rounds together."""
     start, stop = Fraction(0), _length(arm.dense_recipe, per_epoch)  # of the training that comes next
     for index, group in enumerate(arm.rounds):
-        for _ in range(_times(group)):
+        times = _times(group)
+        # From the second round on, all rounds of a group are alike: they start where its tail says.
+        for repeated in (1, times - 1)[: min(times, 2)]:
             at = stop if group.prune.at is None else _epochs(group.prune.at, stop, per_epoch)
-            yield max(Fraction(0), at - start)
-            start = max(start, at)
-            retrained: Fraction | None = None
-            for number, tail in enumerate(group.tail):
-                match tail:
-                    case Retrain(_, recipe):
-                        retrained = _length(recipe, per_epoch)
-                        start, stop = Fraction(0), retrained
-                    case Rewind(what, to):
-                        stop = _length(arm.recipe_of(index, number), per_epoch)
-                        stop = retrained if what == "lr" and retrained is not None else stop
-                        start = _epochs(to, stop, per_epoch)
+            yield max(Fraction(0), at - start) * repeated
+            start, stop = _next_training(arm, index, max(start, at), stop, per_epoch)
     yield max(Fraction(0), stop - start)
+
+
+def _next_training(
+    arm: Arm, index: int, start: Fraction, stop: Fraction, per_epoch: int | None
+) -> tuple[Fraction, Fraction]:
+    """Where the training after a round starts and stops, in epochs of its recipe."""
+    retrained: Fraction | None = None
+    for number, tail in enumerate(arm.rounds[index].tail):
+        match tail:
+            case Retrain(_, recipe):
+                retrained = _length(recipe, per_epoch)
+                start, stop = Fraction(0), retrained
+            case Rewind(what, to):
+                stop = _length(arm.recipe_of(index, number), per_epoch)
+                stop = retrained if what == "lr" and retrained is not None else stop
+                start = _epochs(to, stop, per_epoch)
+    return start, stop
 
 
 def _times(group: Rounds) -> int:
