@@ -8,7 +8,7 @@ from tickdsl.plurals import agreeing, plural
 from tickdsl.report.document import Bullets, Code, Details, Heading, Part, Section, Text
 from tickdsl.report.source import ReportSource
 from tickdsl.results.caveats import alarms, caveats
-from tickdsl.results.extra_metrics import machine_notes
+from tickdsl.results.extra_metrics import machine_notes, selection_notes
 from tickdsl.results.step_labels import readable_label
 
 _MAX_FAILURES = 20
@@ -38,7 +38,13 @@ def _notes(source: ReportSource) -> list[Part]:
     if failed and traces:
         parts.append(Details("Last traceback", (Code(traces[-1].rstrip() + "\n", "pytb"),)))
     warnings = dict.fromkeys(f"{w.message} [{w.code}]" if w.code else w.message for w in state.warnings)
-    items = [*caveats(state), *machine_notes(state), *state.notes, *(f"warning: {warning}" for warning in warnings)]
+    items = [
+        *caveats(state),
+        *machine_notes(state),
+        *selection_notes(state),
+        *state.notes,
+        *(f"warning: {warning}" for warning in warnings),
+    ]
     if state.skipped_events:
         count, verb = plural(state.skipped_events, "entry"), agreeing(state.skipped_events, "does")
         items.append(f"warning: {count} of events.jsonl {verb} not fit the plan of the run; skipped")
