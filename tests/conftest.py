@@ -10,3 +10,8 @@ os.environ.setdefault("HYPOTHESIS_STORAGE_DIRECTORY", ".pytest_cache/hypothesis"
 # A shell without job control starts background jobs with SIGINT ignored, and all their children inherit that.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+def pytest_make_parametrize_id(val: object, argname: str) -> str | None:
+    """Name bytes by their argument: archives hold the time, and pytest-xdist needs the same names in every process."""
+    return argname if isinstance(val, bytes) else None

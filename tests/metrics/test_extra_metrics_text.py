@@ -18,7 +18,6 @@ from tickdsl.results.extra_metrics import (
     format_cell,
     machine_notes,
     measured_values,
-    selection_notes,
 )
 from tickdsl.results.formatting import quantity
 from tickdsl.results.state import RunState
@@ -57,11 +56,6 @@ def test_several_machines_are_noted_for_machine_dependent_metrics() -> None:
     both = [measure(metric, 1.0, seed=n, host=f"host{n}") for n in (1, 2) for metric in ("energy", "robustness")]
     assert machine_notes(state(*both)) == ["energy: measured on 2 machines (host1, host2)"]
     assert machine_notes(state(*both[:2])) == []
-
-
-def test_what_is_chosen_on_the_test_set_says_so() -> None:
-    assert selection_notes(state(measure("early-stop", 3.0))) == ["early-stop: the epoch is chosen on the test set"]
-    assert selection_notes(state(measure("energy", 3.0))) == []
 
 
 def test_every_metric_that_is_measured_has_a_column() -> None:

@@ -8,7 +8,7 @@ from tickdsl.plurals import agreeing, plural
 from tickdsl.report.document import Bullets, Code, Details, Heading, Part, Section, Text
 from tickdsl.report.source import ReportSource
 from tickdsl.results.caveats import alarms, caveats
-from tickdsl.results.extra_metrics import machine_notes, selection_notes
+from tickdsl.results.extra_metrics import machine_notes
 from tickdsl.results.step_labels import readable_label
 
 _MAX_FAILURES = 20
@@ -41,7 +41,6 @@ def _notes(source: ReportSource) -> list[Part]:
     items = [
         *caveats(state),
         *machine_notes(state),
-        *selection_notes(state),
         *state.notes,
         *(f"warning: {warning}" for warning in warnings),
     ]

@@ -14,7 +14,7 @@ from tickdsl.records.paths import RunPaths
 from tickdsl.results.caveats import alarms, caveats
 from tickdsl.results.conclusions import conclusions
 from tickdsl.results.estimates import CONFIDENCE, Estimate
-from tickdsl.results.extra_metrics import MeasuredValue, NetworkKey, machine_notes, measured_values, selection_notes
+from tickdsl.results.extra_metrics import MeasuredValue, NetworkKey, machine_notes, measured_values
 from tickdsl.results.standings import Standing, compute_standings
 from tickdsl.results.state import MetricKey, RunState
 from tickdsl.results.svg_plots import accuracy_svg
@@ -60,7 +60,7 @@ def results_dict(state: RunState) -> dict[str, Any]:
             for arm in state.arms
         ],
         "warnings": alarms(state),
-        "notes": [*state.notes, *caveats(state), *machine_notes(state), *selection_notes(state)],
+        "notes": [*state.notes, *caveats(state), *machine_notes(state)],
     }
 
 

@@ -141,12 +141,6 @@ def machine_notes(state: RunState) -> list[str]:
     ]
 
 
-def selection_notes(state: RunState) -> list[str]:
-    """A note on each metric that picks its best moment on the test set, which makes its accuracy optimistic."""
-    measured = {metric for _, metric in state.measures}
-    return ["early-stop: the epoch is chosen on the test set"] if "early-stop" in measured else []
-
-
 def estimation_note(values_by_key: Mapping[NetworkKey, Mapping[str, MeasuredValue]]) -> str:
     """The assumptions of estimated values: `~ estimated: energy at 65 W, CO2 at 480 g/kWh`; empty if there are none."""
     estimated = [

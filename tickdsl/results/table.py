@@ -14,7 +14,7 @@ from tickdsl.results import formatting
 from tickdsl.results.budgets import budgets
 from tickdsl.results.caveats import alarms, caveats
 from tickdsl.results.conclusions import conclusions
-from tickdsl.results.extra_metrics import estimation_note, machine_notes, measured_values, selection_notes
+from tickdsl.results.extra_metrics import estimation_note, machine_notes, measured_values
 from tickdsl.results.extra_metrics_tables import ExtraValues, extra_tables
 from tickdsl.results.standings import UNDECIDED, Standing, compute_standings
 from tickdsl.results.state import RunState
@@ -63,9 +63,7 @@ def results_table(state: RunState, console: Console) -> RenderableType:
                 f"{plural(len(state.steps), 'step')} done"
             )
         )
-    parts += [
-        Text(f"note: {note}", style="dim") for note in [*caveats(state), *machine_notes(state), *selection_notes(state)]
-    ]
+    parts += [Text(f"note: {note}", style="dim") for note in [*caveats(state), *machine_notes(state)]]
     content = Group(*parts)
     return content if console.encoding.startswith("utf") else AsciiOnly(content)
 
