@@ -18,7 +18,7 @@ IMAGES = 10_000
 def _tested(accuracy: float) -> dict[str, Any]:
     """A test set whose first images are classified correctly, so that networks disagree on as few as possible."""
     correct = round(accuracy * IMAGES)
-    return {"images": IMAGES, "chance": 0.1, "correct": encode_flags(b"\1" * correct + b"\0" * (IMAGES - correct))}
+    return {"test_images": IMAGES, "chance": 0.1, "correct": encode_flags(b"\1" * correct + b"\0" * (IMAGES - correct))}
 
 
 def finished_run(

@@ -92,7 +92,7 @@ def lines(records: Iterable[EventRecord], **options: object) -> str:
 
 
 def test_a_measurement_in_doubt_says_so() -> None:
-    doubtful = attrs.evolve(metric(0, 0.1), chance=0.1, images=100)
+    doubtful = attrs.evolve(metric(0, 0.1), chance=0.1, test_images=100)
     told = lines([*story()[:2], EventRecord(2, 2.0, doubtful)])
     assert told.endswith("accuracy 10.00%, 272 k params, WARNING: the dense network is at chance\n")
 

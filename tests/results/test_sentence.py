@@ -23,7 +23,7 @@ def sentence(contestants: Mapping[str, Gaps], seeds: int = 3, within: float = 0.
         for seed in range(seeds):
             metrics["a", contestant, level, seed] = Metric(
                 arm="a", contestant=contestant, level=level, seed=seed, step="s",
-                accuracy=DENSE[seed] + gaps[seed] / 100, sparsity=1 - 0.5**level, images=1_000_000,
+                accuracy=DENSE[seed] + gaps[seed] / 100, sparsity=1 - 0.5**level, test_images=1_000_000,
             )  # fmt: skip
 
     add("dense", 0, (0, 0, 0))

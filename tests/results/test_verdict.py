@@ -138,7 +138,7 @@ def test_a_seed_that_collapses_at_one_level_leaves_the_others_alone() -> None:
 def metric(contestant: str, level: int, seed: int, accuracy: float | None, **more: object) -> Metric:
     return Metric(
         arm="a", contestant=contestant, level=level, seed=seed, step=f"{contestant}-{level}-{seed}", accuracy=accuracy,
-        **{"sparsity": 0.8 if level else 0.0, "images": 1_000_000, **more},
+        **{"sparsity": 0.8 if level else 0.0, "test_images": 1_000_000, **more},
     )  # fmt: skip
 
 
@@ -219,7 +219,7 @@ GOOD = state(dense=DENSE, ticket=[0.95, 0.85, 0.75], random_init=[0.5, 0.4, 0.3]
 @pytest.mark.parametrize(
     ("changes", "reason", "alarm"),
     [
-        ({"images": 100, "chance": 0.75}, "dense at chance", "the dense network is at chance with seed 1 (80.00%"),
+        ({"test_images": 100, "chance": 0.75}, "dense at chance", "the dense network is at chance with seed 1 (80.00%"),
         ({"chance": 1.0}, "one class", "a: all test images are of one class"),
         ({"not_finite": ("bn.running_var",)}, "not finite", "of 1 network is not finite (first: `bn.running_var`"),
     ],
@@ -324,8 +324,8 @@ def test_damaged_flags_are_an_error(text: str) -> None:
 
 
 def test_disagreements_are_counted_or_expected_of_independent_errors() -> None:
-    a = metric("ticket", 1, 0, 0.75, images=4, correct=encode_flags(b"\1\1\1\0"))
-    b = metric("dense", 0, 0, 0.5, images=4, correct=encode_flags(b"\0\1\0\1"))
+    a = metric("ticket", 1, 0, 0.75, test_images=4, correct=encode_flags(b"\1\1\1\0"))
+    b = metric("dense", 0, 0, 0.5, test_images=4, correct=encode_flags(b"\0\1\0\1"))
     assert disagreements(a, b, 4) == 3
     assert disagreements(attrs.evolve(a, correct=None), b, 4) == pytest.approx(4 * (0.75 * 0.5 + 0.5 * 0.25))
 
@@ -343,7 +343,7 @@ def test_results_of_earlier_versions_are_judged_with_more_doubt() -> None:
     run = finished_run()
     old = attrs.evolve(
         run,
-        metrics={k: attrs.evolve(m, images=None, chance=None, correct=None) for k, m in run.metrics.items()},
+        metrics={k: attrs.evolve(m, test_images=None, chance=None, correct=None) for k, m in run.metrics.items()},
     )
     order = {"undecided": 0, "winning": 1, "losing": 1}
     for key, standing in compute_standings(old).items():

@@ -12,9 +12,9 @@ from tickdsl.training import devices, training_run
 
 def test_algorithms_are_not_chosen_by_their_speed(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch.cuda, "device", lambda device: nullcontext())
-    with devices.deterministic_algorithms(), training_run._cudnn_benchmark(torch.device("cuda")):
+    with devices.deterministic_algorithms(), training_run._cuda_context(torch.device("cuda"), "bf16"):
         assert torch.backends.cudnn.deterministic and not torch.backends.cudnn.benchmark
     assert not torch.are_deterministic_algorithms_enabled()
-    with training_run._cudnn_benchmark(torch.device("cuda")):
+    with training_run._cuda_context(torch.device("cuda"), "bf16"):
         assert torch.backends.cudnn.benchmark
     assert not torch.backends.cudnn.benchmark

@@ -52,9 +52,9 @@ def network_doubt(metric: Metric) -> str | None:
 
 def at_chance(metric: Metric) -> bool:
     """Whether the accuracy is not significantly above that of always answering with the most frequent class."""
-    if metric.accuracy is None or metric.chance is None or not metric.images:
+    if metric.accuracy is None or metric.chance is None or not metric.test_images:
         return False
-    error = math.sqrt(metric.chance * (1.0 - metric.chance) / metric.images)
+    error = math.sqrt(metric.chance * (1.0 - metric.chance) / metric.test_images)
     return metric.accuracy <= metric.chance + _SIGNIFICANT * error
 
 

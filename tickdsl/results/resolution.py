@@ -31,7 +31,7 @@ def resolutions(pairs: Mapping[int, Pair]) -> dict[int, float]:
     """
     networks = [network for pair in pairs.values() for network in pair]
     images = 0
-    if any(not metric.images for network in networks for metric in network.values()):
+    if any(not metric.test_images for network in networks for metric in network.values()):
         images = smallest_test_set(metric.accuracy or 0.0 for network in networks for metric in network.values())
     return {level: _resolution(first, second, images) for level, (first, second) in pairs.items()}
 
@@ -39,14 +39,14 @@ def resolutions(pairs: Mapping[int, Pair]) -> dict[int, float]:
 def _resolution(first: Mapping[int, Metric], second: Mapping[int, Metric], images: int) -> float:
     variances = []
     for seed in first.keys() & second.keys():
-        count = first[seed].images or second[seed].images or images
+        count = first[seed].test_images or second[seed].test_images or images
         variances.append(max(1.0, disagreements(first[seed], second[seed], count)) / count**2)
     return statistics.fmean(variances)
 
 
 def disagreements(first: Metric, second: Metric, images: int) -> float:
     """The number of test images that exactly one of two networks classifies correctly; expected if it is not known."""
-    if first.correct is not None and second.correct is not None and first.images == second.images:
+    if first.correct is not None and second.correct is not None and first.test_images == second.test_images:
         return (decode_flags(first.correct) ^ decode_flags(second.correct)).bit_count()
     a, b = first.accuracy or 0.0, second.accuracy or 0.0
     return images * (a * (1.0 - b) + b * (1.0 - a))

@@ -27,7 +27,7 @@ from tickdsl.training.stacked.training import train_stacked
 @given(st.lists(st.integers(0, 3), min_size=1, max_size=40))
 def test_chance_is_the_most_frequent_class(labels: list[int]) -> None:
     metrics = judged_images(None, torch.tensor(labels), {})
-    assert metrics == {"images": len(labels), "chance": max(labels.count(c) for c in labels) / len(labels)}
+    assert metrics == {"test_images": len(labels), "chance": max(labels.count(c) for c in labels) / len(labels)}
 
 
 def test_tensors_that_are_not_finite_are_named() -> None:
@@ -47,7 +47,7 @@ def test_a_stored_result_has_a_bit_for_every_test_image(tmp_path: Path, text: st
     for key in (found.measured_step("dense", 0), found.measured_step("ticket", 1)):
         metrics = found.metrics(key)
         right = decode_flags(metrics["correct"]).bit_count()
-        assert metrics["accuracy"] == right / metrics["images"]
+        assert metrics["accuracy"] == right / metrics["test_images"]
         assert 0 < metrics["chance"] < 1 and "not_finite" not in metrics
 
 

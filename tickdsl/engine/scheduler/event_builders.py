@@ -110,7 +110,7 @@ def metric_event(m: Measurement, metrics: Mapping[str, Any], step_name: str) -> 
         seconds=metrics.get("train_time"),
         best_accuracy=metrics.get("best_accuracy"),
         best_epoch=metrics.get("best_epoch"),
-        images=metrics.get("images"),
+        test_images=metrics.get("test_images"),
         chance=metrics.get("chance"),
         correct=metrics.get("correct"),
         not_finite=tuple(metrics.get("not_finite", ())),

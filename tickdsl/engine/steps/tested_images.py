@@ -20,7 +20,7 @@ def judged_images(correct_images: Tensor | None, labels: Tensor, state: Mapping[
     correct_images: bool [N]; labels: int64 [N]; state: the weights and buffers that were tested. The metrics are
     `images`, `chance` (a share), `correct` (see `image_flags`), and `not_finite` if there are such tensors.
     """
-    metrics: Metrics = {"images": len(labels), "chance": int(labels.bincount().max()) / len(labels)}
+    metrics: Metrics = {"test_images": len(labels), "chance": int(labels.bincount().max()) / len(labels)}
     if correct_images is not None:
         metrics["correct"] = encode_flags(correct_images.to(torch.uint8).numpy().tobytes())
     broken = [name for name, tensor in state.items() if not bool(torch.isfinite(tensor).all())]

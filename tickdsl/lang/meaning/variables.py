@@ -104,11 +104,13 @@ def _collect_sweeps(
             report(Diagnostic("TD105", f"`sweep {name}` has no values", statement.values.span))
             continue
         sweeps[name] = tuple(dict.fromkeys(values))
-        for number, value in enumerate(values):
-            if value in values[:number]:
+        seen: set[syntax.Value] = set()
+        for value in values:
+            if value in seen:
                 message = f"`sweep {name}` has the value `{format_value(value)}` twice"
                 report(Diagnostic("TD121", message, value.span, help="remove one of them, or change it"))
                 break
+            seen.add(value)
     return sweeps
 
 
