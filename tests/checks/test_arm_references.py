@@ -101,3 +101,18 @@ def test_the_teacher_of_a_transferred_arm_knows_the_new_data() -> None:
 )
 def test_trainings_after_a_prune(text: str, code: str | None) -> None:
     assert codes(f"seeds 3\n{text}") == ({code} if code else set())
+
+
+@pytest.mark.parametrize(
+    ("pipeline", "found"),
+    [
+        ("prune weights 20%; rewind lr; distill from dense", True),
+        ("prune weights 20% x 2; rewind lr; distill from dense", False),
+        ("prune weights 20%; rewind lr; distill from dense; prune weights 20%; rewind lr", False),
+        ("prune weights 20%; rewind lr; prune filters 20%; rewind lr; distill from dense", True),
+        ("cycle 2 { prune weights 20%; rewind lr; prune filters 20%; rewind lr; distill from dense }", False),
+    ],
+)
+def test_nothing_is_distilled_after_a_transfer(pipeline: str, found: bool) -> None:
+    text = f"train 4ep\n{pipeline}\ntransfer to synthetic size=8 channels=1"
+    assert ("TD519" in codes(text)) is found

@@ -152,6 +152,12 @@ def test_tickets_of_parts_learn_on_all_data_from_a_teacher_of_all_data(by: str) 
         assert teacher.args["data"].get("part") == training.args["data"].get("part")
 
 
+def test_a_transferred_ticket_learns_from_no_teacher() -> None:
+    result = study(HEAD + "prune weights 20% x 2; rewind lr; distill from dense\ntransfer to mnist")
+    assert [("teacher" in result.step(level.ticket).parents) for level in result.levels] == [False, False]
+    assert sum("teacher" in result.step(key).parents for key in result.graph) == 1
+
+
 def test_geometric_targets_are_reached_exactly() -> None:
     result = study(HEAD + "prune weights to 95% x 4; rewind lr")
     targets = [result.step(level.structure).args["to"] for level in result.levels]

@@ -6,12 +6,15 @@ from collections.abc import Iterator
 
 from tickdsl.checks.schedules import arm_steps_per_epoch, final_length, reaches_end
 from tickdsl.lang.findings.diagnostics import Diagnostic, Label
+from tickdsl.lang.writing.cycles import is_single_round
 from tickdsl.moments import INIT, Moment
-from tickdsl.plan.model import Arm, Distill, Retrain, Rounds
+from tickdsl.plan.model import Arm, Distill, Retrain, Rounds, Transfer
 
 
 def diagnostics(arm: Arm) -> Iterator[Diagnostic]:
     """Yield findings about the trainings after the prunes of an arm."""
+    if arm.transfer is not None:
+        yield from _check_before_transfer(arm, arm.rounds[-1], arm.transfer)
     for group in arm.distinct_rounds.values():
         yield from _check_distillation(arm, group)
         yield from _check_interrupted(arm, group)
@@ -34,6 +37,21 @@ def _check_distillation(arm: Arm, group: Rounds) -> Iterator[Diagnostic]:
             begins = f"at {start}" if start.amount else "at init"
             message = f"`until=` ends the distillation before the training begins ({begins})"
             yield Diagnostic("TD302", message, tail.span, help="use a later point, or remove the `distill`")
+
+
+def _check_before_transfer(arm: Arm, last: Rounds, transfer: Transfer) -> Iterator[Diagnostic]:
+    """Check that what is distilled is trained on the teacher's data, and not after a transfer (TD519)."""
+    if len(arm.rounds) > 1 and any(group is last for group in arm.rounds[:-1]) or not is_single_round(last.prune):
+        return  # the rounds before the last one are trained on the teacher's data
+    for tail in last.tail:
+        if isinstance(tail, Distill):
+            yield Diagnostic(
+                "TD519",
+                f"nothing is distilled: the next training is on {transfer.data.name}, which the teacher does not know",
+                tail.span,
+                secondary=(Label(transfer.span, "the transfer"),),
+                help="remove it",
+            )
 
 
 def _check_interrupted(arm: Arm, group: Rounds) -> Iterator[Diagnostic]:

@@ -332,7 +332,8 @@ class ArmLowering:
             source = self._context.graph.nodes[weights]["step"].parents.get("structure")
             roles = step_parents(weights=weights, structure=source, head=self._target.init(None))
             weights = self._target.add("transfer", self._target.network_args(None), roles, "transfer")
-        training = state.pending or TrainingSpec(self._arm.recipe)
+        # A teacher knows the data that the rounds are trained on.
+        training = attrs.evolve(state.pending or TrainingSpec(self._arm.recipe), distillation=None)
         return self._target.train(weights, state.structure, None, training, label="train transferred ticket")
 
     def _add_controls(
