@@ -41,7 +41,7 @@ def _check_distillation(arm: Arm, group: Rounds) -> Iterator[Diagnostic]:
 
 def _check_before_transfer(arm: Arm, last: Rounds, transfer: Transfer) -> Iterator[Diagnostic]:
     """Check that what is distilled is trained on the teacher's data, and not after a transfer (TD519)."""
-    if len(arm.rounds) > 1 and any(group is last for group in arm.rounds[:-1]) or not is_single_round(last.prune):
+    if any(group is last for group in arm.rounds[:-1]) or not is_single_round(last.prune):
         return  # the rounds before the last one are trained on the teacher's data
     for tail in last.tail:
         if isinstance(tail, Distill):

@@ -199,8 +199,8 @@ class Metric(Event):
     (`best_epoch`). `sparsity` is the share of the weights that are removed, `filters` the share of the filters that are
     left, `seconds` the wall time of the training (for stacked trainings an equal share of it).
 
-    `test_images` is the size of the test set, `chance` the share of its most frequent class, `correct` which of its images
-    are classified correctly (see `tickdsl.records.image_flags`); results of earlier versions have none of them.
+    `test_images` is the size of the test set, `chance` the share of its most frequent class, `correct` which of its
+    images are classified correctly (see `tickdsl.records.image_flags`); results of earlier versions have none of them.
     `not_finite` names tensors with values that are not finite, at most a few.
     """
 
