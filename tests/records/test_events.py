@@ -36,7 +36,7 @@ SURFACE = {
     "step.progress": "step epoch epochs loss accuracy lr",
     "step.end": "step status seconds metrics error",
     "metric": "arm contestant level seed step accuracy loss sparsity params macs filters seconds "
-    "best_accuracy best_epoch images chance correct not_finite",
+    "best_accuracy best_epoch test_images chance correct not_finite",
     "measure": "arm contestant level seed step metric figures how host",
     "layers": "arm contestant level seed outputs weights",
     "checkpoint": "step epoch",
