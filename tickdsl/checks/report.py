@@ -19,7 +19,7 @@ from tickdsl.lang.findings.render import sorted_unique
 from tickdsl.lang.meaning.resolve import resolve
 from tickdsl.lang.meaning.settings import first_word_span
 from tickdsl.lang.meaning.sweep_diagnostics import SweepDiagnostics
-from tickdsl.lang.reading.include import LoadedPlan, SourceReader, load_source
+from tickdsl.lang.reading.include import LoadedPlan, SourceReader, load_source, read_included
 from tickdsl.lang.reading.parse import read_source
 from tickdsl.lang.syntax import Source, Span
 from tickdsl.plan.model import Plan
@@ -65,11 +65,15 @@ def check_file(
     *,
     data: Path | None = None,
     network: bool = True,
-    read_plan: SourceReader = read_source,
+    read_plan: SourceReader | None = None,
 ) -> CheckReport:
-    """Check a plan file, which `read_plan` reads. Raises TickdslError if the file cannot be read."""
-    source = read_plan(Path(path))
-    return check_source(source, lambda: load_source(source, overrides, read_plan), data=data, network=network)
+    """Check a plan file. Raises TickdslError if it cannot be read.
+
+    `read_plan` reads the plan and its includes, if their text is not that of their files.
+    """
+    source = (read_plan or read_source)(Path(path))
+    read_include = read_plan or read_included
+    return check_source(source, lambda: load_source(source, overrides, read_include), data=data, network=network)
 
 
 def check_source(

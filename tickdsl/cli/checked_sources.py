@@ -11,7 +11,6 @@ from pathlib import Path
 
 from tickdsl.errors import TickdslError
 from tickdsl.lang.reading.include import SourceReader
-from tickdsl.lang.reading.parse import read_source
 from tickdsl.lang.syntax import Source
 from tickdsl.records.files import write_atomically
 from tickdsl.records.paths import RunPaths
@@ -22,10 +21,10 @@ def write_sources(paths: RunPaths, sources: Iterable[Source]) -> None:
     write_atomically(paths.sources, json.dumps({source.path: source.text for source in sources}).encode())
 
 
-def source_reader(folder: Path | None) -> SourceReader:
-    """Reads plans as `write_sources` wrote them into the folder of a run, or from their files if it did not."""
+def source_reader(folder: Path | None) -> SourceReader | None:
+    """Reads plans as `write_sources` wrote them into the folder of a run; None if they are still in their files."""
     if folder is None or not RunPaths(folder).sources.exists():
-        return read_source
+        return None
     texts: dict[str, str] = json.loads(RunPaths(folder).sources.read_text())
 
     def read(path: str | Path) -> Source:

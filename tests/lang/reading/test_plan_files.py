@@ -123,6 +123,22 @@ def test_lines_of_files_that_are_no_plans_are_not_shown(name: str, tmp_path: Pat
     assert "hunter2" not in render(errors) + render(errors, "json")
 
 
+@pytest.mark.parametrize("command", ["check", "plan", "run"])
+def test_every_command_includes_plan_files_alone(
+    command: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "secret.txt").write_text("token hunter2\n")
+    os.mkfifo(tmp_path / "pipe.plan")
+    (tmp_path / "folder.plan").mkdir()
+    plan = tmp_path / "main.plan"
+    plan.write_text('include "secret.txt"\ninclude "pipe.plan"\ninclude "folder.plan"\n' + PLAN)
+    assert main([command, str(plan)]) == 1
+    output = "".join(capsys.readouterr())
+    assert output.count("error[TD113]") == 3 and "a pipe, not a plan file" in output
+    assert "hunter2" not in output and "did you mean" not in output
+
+
 def test_a_plan_beside_or_above_can_be_included(tmp_path: Path) -> None:
     (tmp_path / "papers").mkdir()
     (tmp_path / "common.plan").write_text("train 3ep\n")

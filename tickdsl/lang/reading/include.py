@@ -136,7 +136,7 @@ class _Loader:
                 "TD113",
                 f"cannot include {include.path.text}: {error.message.removeprefix(f'{path}: ')}",
                 include.path.span,
-                label=_suggest_file(path),
+                label=_suggest_file(path) if isinstance(error, NoSuchPlanError) else "",
                 help=_help_for_missing(include, target) if isinstance(error, NoSuchPlanError) else error.hint,
             )
             self._report_missing(include, diagnostic)
