@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -12,6 +13,7 @@ from tickdsl.engine.graph_cache import DEFAULT_DATA_DIR, dense_graph, image_shap
 from tickdsl.errors import NetworkTooLargeError, TickdslError, UnreadableDataError, UnreadableWeightsError
 from tickdsl.graph.model import ModelGraph
 from tickdsl.lang.findings.diagnostics import Diagnostic, Label
+from tickdsl.lang.syntax import Span
 from tickdsl.plan.model import Arm, Plan, Recalibrate
 from tickdsl.plugins import PluginError
 from tickdsl.training import catalogue, weights_files
@@ -53,10 +55,10 @@ def diagnostics(arm: Arm, data: Path | None, *, has_random_structure: bool = Fal
         yield Diagnostic("TD414", error.message, span, secondary=(Label(arm.data.span, "the data"),), help=error.hint)
         return
     except UnreadableDataError as error:
-        yield Diagnostic("TD130", error.message, span, help=error.hint)
+        yield Diagnostic("TD130", error.message, span, help=_way_out(error, span))
         return
     except UnreadableWeightsError as error:
-        yield Diagnostic("TD131", error.message, span, help=error.hint)
+        yield Diagnostic("TD131", error.message, span, help=_way_out(error, span))
         return
     except TickdslError as error:
         yield Diagnostic("TD413", error.message, span, help=error.hint)
@@ -86,6 +88,16 @@ def diagnostics(arm: Arm, data: Path | None, *, has_random_structure: bool = Fal
                 break  # later findings would only follow from this one
     if len(arm.rounds) > 1:
         yield from successive_prunes.diagnostics(arm, graph)
+
+
+def _way_out(error: TickdslError, span: Span) -> str | None:
+    """What to do about a file that cannot be read; in the path of another system, backslashes were lost."""
+    line = span.source.text.splitlines()[span.line - 1]
+    written = re.search(r'"[^"]*\\[^"]*"', line)
+    if written is None:
+        return error.hint
+    path = re.sub(r"\\+", "/", written[0])
+    return f"{error.hint}; write paths with `/`: {path}"
 
 
 def stops(plan: Plan, data: Path | None) -> Iterator[Diagnostic]:

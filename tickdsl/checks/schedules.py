@@ -8,7 +8,7 @@ from collections.abc import Iterator
 import attrs
 
 from tickdsl.lang.findings.diagnostics import Diagnostic
-from tickdsl.lang.meaning.settings import location_at_fault
+from tickdsl.lang.meaning.settings import in_plan_words, location_at_fault
 from tickdsl.lang.meaning.values import ValueLocation
 from tickdsl.moments import INIT, Moment
 from tickdsl.plan.model import Arm, Recalibrate, Retrain, Rewind, Rounds
@@ -92,7 +92,7 @@ def _check_recipe(arm: Arm) -> Iterator[Diagnostic]:
         recipe = Recipe.from_dict(arm.recipe)
     except ValueError as error:
         yield _recipe_diagnostic(
-            "TD305", f"invalid recipe: {error}", arm, location_at_fault(error, arm.recipe_places or {})
+            "TD305", f"invalid recipe: {in_plan_words(error)}", arm, location_at_fault(error, arm.recipe_places or {})
         )
         return
     per_epoch = arm_steps_per_epoch(arm)

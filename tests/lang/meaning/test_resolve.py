@@ -209,12 +209,13 @@ def test_criteria_without_training_rank_at_init(by: str) -> None:
 
 @pytest.mark.parametrize(
     ("written", "way_out"),
-    [("1", "`1%`"), ("0.5", "`0.5%` for 0.5 points, or `50%`"), ("2.5", "`2.5%`"), ("$n", "`3%`")],
+    [("1", "`1%` for 1 point"), ("0.5", "`0.5%` for 0.5 points, or `50%`"), ("2.5", "`2.5%`"), ("$n", "`3%`")],
 )
 def test_points_are_written_as_a_percentage(written: str, way_out: str) -> None:
     result = meaning(f"let n = 3\nlet m = $n\nprune weights 20% x $m; rewind lr; compare dense within={written}")
     (error,) = [d for d in result.diagnostics if d.code == "TD105"]
     assert error.message.startswith("`within=` must be a percentage") and way_out in str(error.help)
+    assert "1 points" not in str(error.help)
 
 
 @pytest.mark.parametrize("written", ["0", "1%", "0.5%"])

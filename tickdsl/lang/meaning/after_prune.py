@@ -217,7 +217,7 @@ def _retrain(statement: syntax.Retrain, context: ArmContext) -> model.Retrain:
         place = settings.location_at_fault(
             error, settings.recipe_locations(statement.length, statement.options, reader)
         )
-        message = f"invalid `retrain {schedule}`: {error}"
+        message = f"invalid `retrain {schedule}`: {settings.in_plan_words(error)}"
         reader.report(
             Diagnostic("TD305", message, place.span, secondary=place.references)
             if place

@@ -194,6 +194,14 @@ def location_at_fault(error: ValueError, written: Mapping[str, ValueLocation]) -
     return next((written[word] for word in re.findall(r"\w+", str(error)) if word in written), None)
 
 
+def in_plan_words(error: ValueError) -> str:
+    """The message of an error of a recipe, with the options as a plan writes them: `label-smoothing`, not its field."""
+    options = {
+        recipe_field(option): option for option in {**option_schemas.TRAIN_OPTIONS, **option_schemas.RETRAIN_OPTIONS}
+    }
+    return re.sub(r"\w+", lambda word: options.get(word[0], word[0]), str(error))
+
+
 def _canonical_recipe(recipe: dict[str, Any]) -> dict[str, Any]:
     """Drop the fields equal to their defaults, so that equal recipes are spelled alike."""
     try:

@@ -201,8 +201,9 @@ class ValueReader:
         if isinstance(resolved, syntax.Number) and resolved.value:
             number = format_value(resolved)
             other = f", or `{100 * resolved.value:g}%` for that share" if 0 < resolved.value < 1 else ""
+            noun = "point" if resolved.value == 1 else "points"
             message = f"{subject} must be a percentage; found `{number}`"
-            raise self.report_bad_value(value, message, help=f"use `{number}%` for {number} points{other}")
+            raise self.report_bad_value(value, message, help=f"use `{number}%` for {number} {noun}{other}")
         return self.share(value, subject)
 
     def moment(self, value: syntax.Value, subject: str) -> Moment:

@@ -138,7 +138,13 @@ _PHRASES = (
         r"%\s+(?P<layer>[A-Za-z_][\w.]*)$",
         lambda m: None if m["layer"] in (*UNITS, *CRITERIA.builtin) else f"for a layer, write `in {m['layer']}`",
     ),
+    _phrase("", r"(?P<number>\d+(?:\.\d+)?)\s+per\s?cent\b", r"write the share with its sign: `\g<number>%`"),
     # after a prune
+    _phrase(
+        "retrain",
+        rf"^retrain\s+(?P<schedule>[\w-]+)\s+for\s+{_NUMBER}\s*(?:{_UNIT})?",
+        lambda m: f"the length follows the schedule: `retrain {m['schedule']} {_length(m)}`",
+    ),
     _phrase(
         "retrain", rf"^retrain\s+{_NUMBER}\s*{_UNIT}", lambda m: f"name the schedule: `retrain fine-tune {_length(m)}`"
     ),
