@@ -29,6 +29,11 @@ def _share(text: str) -> str:
     return f"{number if '%' in text or number > 1 else number * 100:g}%"
 
 
+def _written_out(found: re.Match[str]) -> str:
+    """A number without its prefix: `10k` is `10000`."""
+    return f"{float(found['number']) * 1000 ** (1 + 'kmg'.index(found['prefix'].lower())):.0f}"
+
+
 def _layers(found: re.Match[str]) -> str:
     return re.sub(r"\s*,\s*", ", ", found["layers"])
 
@@ -74,6 +79,32 @@ _PHRASES = (
     _phrase("let", r"(?P<name>[A-Za-z_][\w-]*)\s*:=?\s*(?P<value>[^\s;]+)", r"write `let \g<name> = \g<value>`"),
     _phrase("plan", r"\S+", "`plan 1` states the language's version; a plan has the name of its file"),
     # prune
+    _phrase(
+        "prune",
+        rf"{_AMOUNT}\s+(?P<scope>global|local|uniform)\b",
+        r"the scope comes before the amount: `\g<scope> \g<amount>`",
+    ),
+    _phrase(
+        "prune",
+        r"^prune\s+(?P<scope>global|local|uniform)\s+(?P<unit>\w+)",
+        r"the scope comes after the unit: `prune \g<unit> \g<scope> 20%`",
+    ),
+    _phrase(
+        "prune", r"\b(?P<word>until|to)\s+(?P<share>[\d.]+%)\s+spars(?:e|ity)\b", r"write `\g<word> \g<share>` alone"
+    ),
+    _phrase("prune", r"\buntil\s+sparsity\s*(?:=+|is|of)?\s*(?P<share>[\d.]+%)", r"write `until \g<share>`"),
+    _phrase(
+        "prune",
+        r"(?P<first>[\w.\"*-]+)\s+(?:and|&)\s+(?P<second>[\w.\"*-]+)",
+        r"separate layers by commas: `\g<first>, \g<second>`",
+    ),
+    _phrase("prune", r"\b(?P<word>in|except)\s+layers?\s+(?P<layer>[\w.\"*-]+)", r"write `\g<word> \g<layer>`"),
+    _phrase("prune", r"\bx\s*\d+\.\d+", "rounds are whole: `x 3`"),
+    _phrase(
+        "prune",
+        r"\b(?:using|with|via)\s+(?P<name>[\w-]+)",
+        lambda m: f"write the criterion as `by {m['name']}`" if m["name"] in CRITERIA.builtin else None,
+    ),
     _phrase(
         "prune",
         r"\b(layer-?wise|per[- ]layer|each layer|locally)\b",
@@ -161,6 +192,9 @@ _PHRASES = (
     _phrase("arm", r"^arm\s+\"?(?P<name>[A-Za-z_][\w-]*)\"?\s*[:=]?\s*(?=\{)", r"write `arm \g<name> { … }`"),
     _phrase("rewind", r"^rewind\s+to\s+(?P<moment>[\w.%]+)", r"name what to rewind: `rewind weights to \g<moment>`"),
     # questions
+    _phrase("compare", r"^compare\s+(?:with|to|against)\s+(?P<name>[\w-]+)", r"write `compare \g<name>`"),
+    _phrase("", r"[<>]=?\s*(?P<number>\d+(?:\.\d+)?)\s*(?P<prefix>[kKmMgG])\b", lambda m: f"write `{_written_out(m)}`"),
+    _phrase("", r"\bthen\b", "statements are separated by `;` or a newline"),
     _phrase(
         "",
         r"\b(?P<metric>accuracy|loss|sparsity|params|flops)\s+(?:is\s+|drops?\s+|falls?\s+|goes\s+|rises?\s+)*"
