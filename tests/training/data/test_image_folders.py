@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import struct
 import zlib
 from pathlib import Path
@@ -202,6 +203,18 @@ def test_a_damaged_image_is_read_or_named(sample: tuple[str, bytes], cut: float,
             decode(name, bytes(damaged), 4)
     except TickdslError as error:
         assert name in error.message and "0x" not in error.message
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="needs POSIX files")
+def test_a_path_that_is_neither_a_folder_nor_a_file_is_said_to_be_there(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    with pytest.raises(TickdslError, match="pipe is not a folder or an archive"):
+        load(tmp_path / "pipe")
+
+
+def test_a_header_without_a_number_is_damage_in_plain_english() -> None:
+    with pytest.raises(TickdslError, match=r"cannot read the image x\.ppm: it is damaged, or not an image"):
+        decode("x.ppm", b"P6\n9\x0e7\n255\n" + bytes(200), 0)
 
 
 def test_an_image_that_declares_too_many_pixels_is_refused(tmp_path: Path) -> None:

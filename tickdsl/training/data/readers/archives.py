@@ -70,7 +70,8 @@ def open_tree(path: Path) -> FolderTree | Archive:
     if path.is_dir():
         return FolderTree(path)
     if not path.is_file():
-        raise TickdslError(f"{path} does not exist", "set path= to a folder or an archive")
+        what = "is not a folder or an archive" if path.exists() else "does not exist"
+        raise TickdslError(f"{path} {what}", "set path= to a folder or an archive")
     with path.open("rb") as file:
         start = file.read(1024)
     if ZipArchive.matches(start):

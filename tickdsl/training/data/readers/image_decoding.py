@@ -51,8 +51,8 @@ def decode(name: str, content: bytes, size: int) -> DecodedImage:
                 return _deep(image, size) if image.mode in _DEEP_MODES else _shallow(image, size)
     except Exception as error:  # Pillow's decoders raise anything for damaged files
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        if isinstance(error, UnidentifiedImageError):
-            reason = "it is damaged, or not an image"
+        if isinstance(error, UnidentifiedImageError) or reason.startswith("invalid literal"):
+            reason = "it is damaged, or not an image"  # the second is what Python says of a header that holds no number
         raise TickdslError(f"cannot read the image {printable_line(name)}: {reason}", "repair or delete it") from error
 
 
