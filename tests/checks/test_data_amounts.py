@@ -49,6 +49,10 @@ def test_numbers_of_images(text: str, expected: set[str]) -> None:
         ("arm a { prune weights 30%; rewind lr }\narm b { prune weights 30%; rewind lr to 3ep }", {"TD509"}),
         ("sweep share in [30%, 40%, 30%]\nprune weights $share; rewind lr", {"TD121"}),
         ("sweep by in [l1, l2]\nprune weights 30% by $by; rewind lr", {"TD522"}),  # both are the magnitude
+        ("train 6ep\nsweep to in [3ep, 50%]\nprune weights 30%; rewind weights to $to", {"TD522"}),
+        ("train 6ep\nsweep to in [2ep, 24it]\nprune weights 30%; rewind lr to $to", {"TD522"}),  # of 12 steps
+        ("train 6ep\nsweep to in [3ep, 51%]\nprune weights 30%; rewind weights to $to", set()),
+        ("train 6ep\nsweep to in [init, 1it]\nprune weights 30%; rewind weights to $to", set()),
         ("let share = 30%\nsweep other in [$share, 30%]\nprune weights $other; rewind lr", {"TD121"}),
         ("prune weights 30%; retrain scratch\ncompare random-init", {"TD515"}),
         ("prune weights 30%; retrain scratch 3ep\ncompare random-init", set()),

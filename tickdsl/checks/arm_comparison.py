@@ -9,13 +9,14 @@ from fractions import Fraction
 import attrs
 
 from tickdsl.checks.budgets import total_epochs
-from tickdsl.checks.schedules import retraining_length
+from tickdsl.checks.schedules import arm_steps_per_epoch, retraining_length
 from tickdsl.lang.findings.diagnostics import Diagnostic, Label
 from tickdsl.lang.vocabulary import TEST_RESULTS
 from tickdsl.moments import Moment
 from tickdsl.plan.model import MIN_SEEDS, Arm, Data, Plan, Retrain, Rewind, as_json
 from tickdsl.plurals import plural
 from tickdsl.records.canonical import canonical_json
+from tickdsl.training.recipes.recipe import Recipe
 
 #: Warn if a plan has more pipelines (arms × seeds) than this.
 MAX_PIPELINES = 100
@@ -137,7 +138,9 @@ def _check_identical(plan: Plan) -> Iterator[Diagnostic]:
     seen: dict[bytes, Arm] = {}
     for arm in plan.arms:
         others = [other.id for name in arm.referenced_arms if (other := plan.find_arm(name, arm)) is not None]
-        described = canonical_json([others, as_json(attrs.evolve(arm, id="", name="", sweep={}))])
+        described = canonical_json(
+            [others, as_json(attrs.evolve(_with_rewinds_in_steps(arm), id="", name="", sweep={}))]
+        )
         first = seen.setdefault(described, arm)
         if first is not arm:
             yield Diagnostic(
@@ -148,6 +151,32 @@ def _check_identical(plan: Plan) -> Iterator[Diagnostic]:
                 help="change or remove one of them",
             )
             return
+
+
+def _with_rewinds_in_steps(arm: Arm) -> Arm:
+    """The arm with the moments of its rewinds in steps, if they are known: `50%` of 4 epochs is `2ep`."""
+    per_epoch = arm_steps_per_epoch(arm)
+    try:
+        total = Recipe.from_dict(arm.recipe).steps(per_epoch) if per_epoch else None
+    except ValueError:
+        return arm  # found as TD305
+    if per_epoch is None or total is None:
+        return arm
+    groups = [
+        group
+        if any(isinstance(tail, Retrain) for tail in group.tail)  # the moment is one of its own length
+        else attrs.evolve(
+            group,
+            tail=tuple(
+                attrs.evolve(tail, to=Moment(Fraction(tail.to.steps(per_epoch, total)), "it"))
+                if isinstance(tail, Rewind)
+                else tail
+                for tail in group.tail
+            ),
+        )
+        for group in arm.rounds
+    ]
+    return attrs.evolve(arm, rounds=tuple(groups))
 
 
 def _pairs(plan: Plan) -> Iterator[tuple[Arm, Arm]]:
