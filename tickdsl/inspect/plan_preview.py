@@ -98,7 +98,9 @@ def _print_levels(study: Study, arm: Arm, forecast: list[dict[str, Any]], stored
         stored_count = len(steps & stored)
         required = steps.union(*(nx.ancestors(study.graph, step) for step in steps))
         new_epochs = [
-            epochs(study.step(key)) for key in required - earlier if "prefix_of" not in study.graph.nodes[key]
+            epochs(study.step(key))
+            for key in required - earlier
+            if "prefix_of" not in (node := study.graph.nodes[key]) and any(user == arm.id for user, _ in node["uses"])
         ]
         earlier |= required
         table.add_row(
