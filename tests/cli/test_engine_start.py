@@ -57,6 +57,12 @@ def test_a_plan_from_a_pipe(harness: Any) -> None:
         os.close(reading)
     assert result.exit == 0, result.err
     assert harness.last_run.plan.read_text() == text
+    # A command that works again: its plan is the saved one, and every step is stored.
+    (start,) = harness.events_of("run.start")
+    assert str(harness.last_run.plan) in start.argv and f"/dev/fd/{reading}" not in start.argv
+    again = harness.call(*start.argv[1:])
+    assert again.exit == 0, again.err
+    assert not harness.started_steps
 
 
 @pytest.mark.parametrize(("command", "state", "code"), [("stop", "stopping", 4), ("pause", "paused", 0)])

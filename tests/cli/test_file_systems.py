@@ -16,6 +16,7 @@ from tickdsl.checks import check_file
 from tickdsl.cli import main
 from tickdsl.engine.launch import LaunchOptions, launch
 from tickdsl.errors import TickdslError
+from tickdsl.records.files import disk_error
 
 PRUNE = "prune filters 30%; rewind weights to init\n"
 WRITES = ("mkdir", "rename", "replace", "unlink", "rmdir", "utime", "chmod", "symlink")
@@ -71,6 +72,20 @@ def test_a_full_disk_for_the_events(harness: Any) -> None:
     with pytest.raises(TickdslError, match=r"no space left on the disk for .*events.jsonl") as caught:
         launch(check_file(harness.plan).require_plan(), PRUNE, options, lambda record: None)
     assert "--out" in (caught.value.hint or "")
+
+
+@pytest.mark.parametrize(
+    ("number", "cause", "cure"),
+    [
+        (errno.EMFILE, "too many files are open", "ulimit -n"),
+        (errno.ENFILE, "too many files are open", "--jobs"),
+        (errno.ENOMEM, "no memory left", "--jobs"),
+    ],
+)
+def test_a_machine_that_has_no_more_to_give(number: int, cause: str, cure: str) -> None:
+    error = disk_error(OSError(number, os.strerror(number)), Path("store/results/ab"), "read")
+    assert "store/results/ab" in error.message and cause in error.message
+    assert error.hint is not None and cure in error.hint and "disk" not in error.hint
 
 
 def test_a_plan_whose_name_the_terminal_cannot_write(harness: Any, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -61,7 +61,8 @@ class LaunchOptions:
     `deterministic` gives a run on CUDA the same bits each time, one training at a time in each job, since stacked ones
     differ in their last bits from single ones. `fresh` runs every step again, even if its result is stored, except
     those that an unfinished fresh run of the same steps has made; `start_over` runs these again too. `folder` is the
-    existing folder of the run; None creates one in `out`. `argv` is the command of the user.
+    existing folder of the run; None creates one in `out`. `argv` is the command of the user;
+    the events name the saved plan in it if the plan cannot be read a second time.
     """
 
     store: Path = Path(".tick/store")
@@ -214,7 +215,7 @@ def _run_start(plan: Plan, paths: RunPaths, options: LaunchOptions, jobs: int, d
         run=paths.folder.name,
         plan=plan.name,
         path=plan.path,
-        argv=options.argv,
+        argv=_repeatable(options.argv, plan.path, paths.plan),
         pid=os.getpid(),
         host=socket.gethostname(),
         boot=process.boot,
@@ -223,6 +224,14 @@ def _run_start(plan: Plan, paths: RunPaths, options: LaunchOptions, jobs: int, d
         device=device,
         store=str(options.store),
     )
+
+
+def _repeatable(argv: tuple[str, ...], plan: str, saved_plan: Path) -> tuple[str, ...]:
+    """The command `argv` with the saved plan in place of one that cannot be read a second time, such as a pipe."""
+    path = Path(plan)
+    if path.is_file() and Path("/dev") not in path.parents:  # /dev/stdin is a file while one is redirected to it
+        return argv
+    return tuple(str(saved_plan) if word == plan else word for word in argv)
 
 
 @contextmanager

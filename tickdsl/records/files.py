@@ -64,6 +64,16 @@ def disk_error(error: OSError, path: Path, doing: Literal["write", "read"] = "wr
             f"cannot write {path}: the file is larger than is allowed",
             "raise the limit (`ulimit -f unlimited`), or use another file system for --store and --out",
         )
+    if error.errno in (errno.EMFILE, errno.ENFILE):
+        return TickdslError(
+            f"cannot {doing} {path}: too many files are open",
+            "raise the limit (`ulimit -n 4096`) or use fewer --jobs, then run the same command again",
+        )
+    if error.errno == errno.ENOMEM:
+        return TickdslError(
+            f"cannot {doing} {path}: there is no memory left",
+            "close other programs or use fewer --jobs, then run the same command again",
+        )
     if doing == "read":
         return TickdslError(
             f"cannot read {path}: {reason}",
