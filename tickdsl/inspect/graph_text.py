@@ -16,6 +16,7 @@ from tickdsl.graph.model import HEAD_DIMS, ChannelGroup
 from tickdsl.inspect.graph_tree import TreeLine, collapse_names, tree_lines
 from tickdsl.inspect.uniform_pruning import Preview
 from tickdsl.plurals import plural
+from tickdsl.results.formatting import percent
 from tickdsl.training import catalogue
 
 #: Columns that are dropped on a narrow terminal, in this order.
@@ -221,7 +222,7 @@ def _summary(view: GraphView, preview: Preview | None) -> Iterator[RenderableTyp
 
 
 def _remaining_text(old: int, new: int) -> str:
-    return f"{new / old:.1%} left" if old else "none"
+    return f"{percent(new / old)} left" if old else "none"
 
 
 class _Ascii:

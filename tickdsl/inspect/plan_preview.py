@@ -28,6 +28,7 @@ from tickdsl.plan.study import Study
 from tickdsl.plurals import agreeing, plural
 from tickdsl.records.canonical import canonical_json
 from tickdsl.records.store import Store
+from tickdsl.results.formatting import percent
 from tickdsl.results.needed_seeds import needed_seeds
 
 
@@ -107,8 +108,8 @@ def _print_levels(study: Study, arm: Arm, forecast: list[dict[str, Any]], stored
             str(number) if number else "0 (dense)",
             f"{row['params']:,}",
             f"{row['macs']:,}",
-            f"{row['sparsity']:.1%}",
-            f"{row['filters']:.1%}",
+            percent(row["sparsity"]),
+            percent(row["filters"]),
             format_brief(sum(length or 0 for length in new_epochs)),
             str(len(steps)),
             f"{stored_count}/{len(steps)}",
