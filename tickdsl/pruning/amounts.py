@@ -56,9 +56,9 @@ def global_count(scope: Scope, args: Mapping[str, Any]) -> int:
     else:
         requested = round_half_up(args["to"] * scope.total) - scope.removed
         if requested > removable:
-            ceiling = (scope.removed + removable) / scope.total
+            ceiling = math.floor(1e4 * (scope.removed + removable) / scope.total) / 100
             raise TickdslError(
-                f"{100 * args['to']:.4g}% of the {args['unit']} cannot be removed: at most {ceiling:.1%} can, since "
+                f"{100 * args['to']:.6g}% of the {args['unit']} cannot be removed: at most {ceiling:g}% can, since "
                 "excluded layers and the last unit of each layer are kept",
                 "lower the target, or exclude fewer layers",
             )
