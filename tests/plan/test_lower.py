@@ -266,6 +266,16 @@ def test_a_random_structure_knows_where_layers_were_removed() -> None:
     assert not any("layers" in weights.step(key).args for key in weights.graph)
 
 
+def test_what_is_measured_after_a_prune_has_the_precision_of_the_recipe() -> None:
+    for precision, arguments in {"fp32": None, "bf16": "bf16"}.items():
+        plan = (
+            f"model small-cnn on digits\ntrain 1ep precision={precision}\nprune weights 20%; rewind lr\nreport pruned"
+        )
+        lowered = study(plan)
+        (measured,) = (step for step in map(lowered.step, lowered.graph) if step.operation == "pruned")
+        assert measured.args.get("precision") == arguments
+
+
 def test_recalibrated_weights_are_trained_or_measured() -> None:
     trained = study(HEAD + "prune filters 20% x 2; recalibrate; rewind lr")
     for level in trained.levels:

@@ -8,7 +8,7 @@ there, which is an exact prefix of the dense training and is stored on the way w
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Protocol
+from typing import Any, Protocol
 
 import attrs
 import networkx as nx
@@ -262,11 +262,15 @@ class ArmLowering:
         """The trained weights of a state; without a pending training, its evaluation as it is."""
         if state.pending is None:
             roles = step_parents(weights=state.weights, structure=state.structure)
-            args = self._steps.network_args(state.part)
-            if (precision := self._arm.recipe.get("precision", "fp32")) != "fp32":
-                args["precision"] = precision
-            return self._steps.add("evaluate", args, roles, "evaluate")
+            return self._steps.add("evaluate", self._evaluation_args(state.part), roles, "evaluate")
         return self._steps.train(state.weights, state.structure, state.part, state.pending)
+
+    def _evaluation_args(self, part: int | None) -> dict[str, Any]:
+        """The arguments of a step that evaluates a network without training it, in the precision of the recipe."""
+        args = self._steps.network_args(part)
+        if (precision := self._arm.recipe.get("precision", "fp32")) != "fp32":
+            args["precision"] = precision
+        return args
 
     # -- levels
 
@@ -294,7 +298,7 @@ class ArmLowering:
         self._measure(TICKET, level, ticket)
         if "pruned" in self._plan.metrics and self._arm.split is None:
             roles = step_parents(weights=state.pruned, structure=structure)
-            key = self._steps.add("pruned", self._steps.network_args(None), roles, "pruned")
+            key = self._steps.add("pruned", self._evaluation_args(None), roles, "pruned")
             self._context.measurements.append(
                 Measurement(self._arm.id, TICKET, level, self._seed, key, False, report_metric="pruned")
             )
