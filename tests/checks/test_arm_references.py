@@ -116,3 +116,17 @@ def test_trainings_after_a_prune(text: str, code: str | None) -> None:
 def test_nothing_is_distilled_after_a_transfer(pipeline: str, found: bool) -> None:
     text = f"train 4ep\n{pipeline}\ntransfer to synthetic size=8 channels=1"
     assert ("TD519" in codes(text)) is found
+
+
+@pytest.mark.parametrize(
+    ("pipeline", "found"),
+    [
+        ("prune weights 20%; rewind lr to 9it\ntransfer to synthetic size=8 channels=1 train=256", True),  # 8 steps
+        ("prune weights 20%; rewind lr to 9it\ntransfer to synthetic size=8 channels=1 train=900", False),
+        ("prune weights 20%; rewind lr to 50%\ntransfer to synthetic size=8 channels=1 train=256", False),
+        ("prune weights 20% at 9it\ntransfer to synthetic size=8 channels=1 train=256", True),
+        ("prune weights 20% at 9it\ntransfer to synthetic size=8 channels=1 train=256 { retrain linear 2ep }", False),
+    ],
+)
+def test_the_training_after_a_transfer_starts_before_its_end(pipeline: str, found: bool) -> None:
+    assert ("TD302" in codes(f"train 4ep\n{pipeline}")) is found

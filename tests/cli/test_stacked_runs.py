@@ -171,7 +171,7 @@ def test_paused_all_of_them_wait(harness: Any, monkeypatch: pytest.MonkeyPatch) 
     poll_control, asked = Interpreter.poll_control, iter(("pause", None, None, "resume"))
 
     def commanding(self: Interpreter) -> None:
-        if len(self._running) == 3 and (command := next(asked, None)) is not None:
+        if len(self._running.keys) == 3 and (command := next(asked, None)) is not None:
             send_request(harness.last_run.control, command)
         poll_control(self)
 

@@ -148,6 +148,10 @@ class _Drawer:
         absent = ABSENT_UNITS.get(self.model.split()[0], ())
         #: The units that the network has; now and then all of them.
         self.units = units if self.pick((False,) * 9 + (True,)) else [unit for unit in units if unit not in absent]
+        #: Whether a plan prunes several units: then without `to`, since what one prune removes also counts for others.
+        self.is_mixed: bool = self.pick((True, False))
+        if not self.is_mixed:
+            self.units = [self.pick(self.units)]
 
     def pick(self, choices: Sequence[Any]) -> Any:
         return self.draw(st.sampled_from(list(choices)))
@@ -169,7 +173,8 @@ class _Drawer:
         unit = self.pick(self.units)
         criteria = [name for name, criterion in registries.CRITERIA.builtin.items() if unit in criterion.units]
         amount = f"matching {self.pick(arms)}" if arms and self.pick((False,) * 5 + (True,)) else self.pick(AMOUNTS)
-        amount = self.pick(SHARES) if unit == "weights" and amount.isdigit() else amount
+        if (unit == "weights" and amount.isdigit()) or (self.is_mixed and amount.startswith("to")):
+            amount = self.pick([share for share in SHARES if not (self.is_mixed and share.startswith("to"))])
         ends = (
             []
             if once or amount.startswith("to")

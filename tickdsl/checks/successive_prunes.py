@@ -19,7 +19,8 @@ def diagnostics(arm: Arm, graph: ModelGraph) -> Iterator[Diagnostic]:
     """Yield TD202 for the first prune that finds nothing to remove after the earlier prunes of the same unit.
 
     Which layers lose units in a global prune is known only at run time. Here, the layers with the most units left lose
-    them: if anything is left to remove then, it is left whichever do. Prunes of other units are not counted.
+    them: if anything is left to remove then, it is left whichever do. What prunes of other units remove of this unit,
+    such as the weights of removed filters, is known only at run time too, and not counted.
     """
     left: dict[str, dict[str, Pool]] = {}
     last: dict[str, Rounds] = {}

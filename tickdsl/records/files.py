@@ -15,9 +15,17 @@ from tickdsl.errors import TickdslError
 def write_atomically(path: Path, content: bytes, *, mode: int | None = None) -> None:
     """Write `content` to `path` atomically: a reader sees the old file or the new one, never a part.
 
-    `mode` sets the permissions of the file (default: those of any new file). Raises TickdslError if the file cannot be
-    written.
+    A link stays, and the file that it leads to is written. A device or a pipe is written to, and not replaced by a
+    file. `mode` sets the permissions of the file (default: those of any new file). Raises TickdslError if the file
+    cannot be written.
     """
+    try:
+        path = Path(os.path.realpath(path))
+        if path.exists() and not path.is_file() and not path.is_dir():
+            path.write_bytes(content)
+            return
+    except OSError as error:
+        raise disk_error(error, path) from error
     draft = path.with_name(f".{path.name}.{os.getpid()}.{secrets.token_hex(4)}")
     try:
         with draft.open("wb") as file:
