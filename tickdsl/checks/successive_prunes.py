@@ -10,13 +10,13 @@ from tickdsl.checks.traced_prune import TracedPrune
 from tickdsl.errors import TickdslError
 from tickdsl.graph.model import ModelGraph
 from tickdsl.lang.findings.diagnostics import Diagnostic, Label
-from tickdsl.plan.model import Arm, Matching, Rounds
+from tickdsl.plan.model import Arm, Matching, Rounds, To
 from tickdsl.pruning.round_forecast import forecast_scopes, rounds_until
-from tickdsl.pruning.scope import Pool, Scope
+from tickdsl.pruning.scope import LAYERS, Pool, Scope
 
 
 def diagnostics(arm: Arm, graph: ModelGraph) -> Iterator[Diagnostic]:
-    """Yield TD202 for the first prune that finds nothing to remove after the earlier prunes of the same unit.
+    """Yield a finding for the first prune that cannot remove its amount after the earlier prunes of the same unit.
 
     Which layers lose units in a global prune is known only at run time. Here, the layers with the most units left lose
     them: if anything is left to remove then, it is left whichever do. What prunes of other units remove of this unit,
@@ -42,8 +42,10 @@ def diagnostics(arm: Arm, graph: ModelGraph) -> Iterator[Diagnostic]:
                     yield _finding(group, earlier)
                     return
                 left[prune.unit].update((pool.name, pool) for pool in after.pools)
-        except TickdslError:
-            return  # its own finding says what is wrong, or the run will
+        except TickdslError as error:
+            if earlier is not None:
+                yield _impossible(group, earlier, error)
+            return  # without an earlier prune, its own finding says what is wrong
         last[prune.unit] = group
 
 
@@ -54,6 +56,13 @@ def _after(scope: Scope, left: dict[str, Pool]) -> Scope:
         attrs.evolve(pool, remaining=left[pool.name].remaining) if pool.name in left else pool for pool in scope.pools
     )
     return attrs.evolve(scope, pools=pools, removed=removed)
+
+
+def _impossible(group: Rounds, earlier: Rounds, error: TickdslError) -> Diagnostic:
+    prune = group.prune
+    code = "TD404" if isinstance(prune.amount, To) else "TD408" if prune.unit in LAYERS else "TD405"
+    labels = () if earlier is group else (Label(earlier.prune.amount_span or earlier.prune.span, "after this prune"),)
+    return Diagnostic(code, error.message, prune.amount_span or prune.span, secondary=labels, help=error.hint)
 
 
 def _finding(group: Rounds, earlier: Rounds) -> Diagnostic:
