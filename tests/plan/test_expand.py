@@ -81,6 +81,8 @@ def test_an_expanded_plan_has_the_same_steps(text: str) -> None:
     plan = accepted(text)
     assume(plan is not None)
     assert plan is not None
+    # Recipes of arms after prunes that a sweep changes have no expanded text.
+    assume(all(arm.fork is None for arm in plan.arms) or not any(arm.sweep for arm in plan.arms))
     same_steps(plan, expand_silently(plan))
 
 

@@ -39,6 +39,8 @@ from tickdsl.records.scratch import ScratchFolders
 
 #: Age after which the draft of a process on another host counts as abandoned: longer than a training writes nothing.
 _ABANDONED_DRAFT_SECONDS = 7 * 86_400.0
+#: How often a result is looked for that is always being replaced.
+_MAX_LOOKS = 100
 _NOT_WRITABLE = (errno.EROFS, errno.EACCES, errno.EPERM)
 
 
@@ -202,13 +204,15 @@ class Store:
 
     def _load_checked(self, key: str, hashes: bool) -> dict[str, Any] | None:
         place = self._result_folder(key)
-        for last_look in (False, True):
+        damages = 0
+        for _ in range(_MAX_LOOKS):  # again while other processes replace the result
             try:
                 record = read_record(place, key, hashes)
             except Damaged as damage:
-                # The second look is for a process that replaced the result during the first one.
-                if last_look:
+                damages += 1
+                if damages > 1:
                     self._set_aside(place, key, str(damage))
+                    return None
             else:
                 if record is not None or not self._replacements.wait(place):
                     return record
