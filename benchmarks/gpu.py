@@ -41,6 +41,13 @@ HERE = Path(__file__).parent
 #: Seconds that are kept for stopping a part, and the shortest time that is worth starting one.
 STOP_SECONDS, SHORTEST_PART = 5.0, 10.0
 LEVELS, EPOCHS, SEEDS = 12, 16, 3
+TINY_PLAN = """\
+model small-cnn width=0.25
+data synthetic size=8 train=64 test=32
+train 1ep lr=0.05
+seeds 2
+prune weights 20%; rewind lr
+"""
 
 
 class Clock:
@@ -157,25 +164,17 @@ def training_metrics(store: Path) -> list[dict[str, Any]]:
 
 
 def processes(options: argparse.Namespace, clock: Clock) -> str:
-    plan = tiny_plan() if options.tiny else None
     outcome = "ok"
-    for stack in ("1",) if options.tiny else ("1", "auto"):
-        arguments = ["jobs", "--jobs", 2 if options.tiny else 4, "--stack", stack, "--device", options.device]
-        arguments += ["--rounds", 1, *(["--plan", plan] if plan else [])]
-        outcome = run(script("study", *arguments), clock.left)
-        if outcome != "ok":
-            break
+    with tempfile.TemporaryDirectory() as folder:
+        plan = Path(folder, "tiny.plan")
+        plan.write_text(TINY_PLAN)
+        for stack in ("1",) if options.tiny else ("1", "auto"):
+            arguments = ["jobs", "--jobs", 2 if options.tiny else 4, "--stack", stack, "--device", options.device]
+            arguments += ["--rounds", 1, *(["--plan", plan] if options.tiny else [])]
+            outcome = run(script("study", *arguments), clock.left)
+            if outcome != "ok":
+                break
     return outcome
-
-
-def tiny_plan() -> Path:
-    folder = Path(tempfile.mkdtemp())
-    plan = folder / "tiny.plan"
-    plan.write_text(
-        "model small-cnn width=0.25\ndata synthetic size=8 train=64 test=32\ntrain 1ep lr=0.05\nseeds 2\n"
-        "prune weights 20%; rewind lr\n"
-    )
-    return plan
 
 
 def study(options: argparse.Namespace, clock: Clock) -> str:

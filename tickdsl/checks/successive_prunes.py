@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import Any
 
 import attrs
 
@@ -24,6 +25,7 @@ def diagnostics(arm: Arm, graph: ModelGraph) -> Iterator[Diagnostic]:
     """
     left: dict[str, dict[str, Pool]] = {}
     last: dict[str, Rounds] = {}
+    scopes: dict[int, Scope] = {}  # by group: a cycle repeats the same ones
     for index, group in enumerate(arm.rounds):
         prune = group.prune
         earlier = last.get(prune.unit)
@@ -31,7 +33,9 @@ def diagnostics(arm: Arm, graph: ModelGraph) -> Iterator[Diagnostic]:
         if isinstance(prune.amount, Matching):
             return  # how much it removes is known only once the other arm has run
         try:
-            scope = _after(traced.scope(), left.setdefault(prune.unit, {}))
+            if id(group) not in scopes:
+                scopes[id(group)] = traced.scope()
+            scope = _after(scopes[id(group)], left.setdefault(prune.unit, {}))
             rounds = prune.times or 1
             if prune.until is not None:
                 rounds = rounds_until(scope, traced.args, float(prune.until))
@@ -39,7 +43,7 @@ def diagnostics(arm: Arm, graph: ModelGraph) -> Iterator[Diagnostic]:
                 rounds = 1
             for count, after in forecast_scopes(scope, traced.args, rounds):
                 if not count and earlier is not None:
-                    yield _finding(group, earlier)
+                    yield _nothing_left(group, earlier)
                     return
                 left[prune.unit].update((pool.name, pool) for pool in after.pools)
         except TickdslError as error:
@@ -61,19 +65,25 @@ def _after(scope: Scope, left: dict[str, Pool]) -> Scope:
 def _impossible(group: Rounds, earlier: Rounds, error: TickdslError) -> Diagnostic:
     prune = group.prune
     code = "TD404" if isinstance(prune.amount, To) else "TD408" if prune.unit in LAYERS else "TD405"
-    labels = () if earlier is group else (Label(earlier.prune.amount_span or earlier.prune.span, "after this prune"),)
-    return Diagnostic(code, error.message, prune.amount_span or prune.span, secondary=labels, help=error.hint)
+    return Diagnostic(code, error.message, _place(group), secondary=_labels(group, earlier), help=error.hint)
 
 
-def _finding(group: Rounds, earlier: Rounds) -> Diagnostic:
-    prune = group.prune
-    span = prune.amount_span or prune.span
-    repeated = earlier is group or earlier.prune.span == prune.span
-    which = "a later round of the cycle" if repeated else f"`{prune.span.text}`"
+def _nothing_left(group: Rounds, earlier: Rounds) -> Diagnostic:
+    prune, labels = group.prune, _labels(group, earlier)
+    which = f"`{prune.span.text}`" if labels else "a later round of the cycle"
     return Diagnostic(
         "TD202",
         f"{which} may find nothing to remove: the amount rounds to 0 of the {prune.unit} that are left",
-        span,
-        secondary=() if repeated else (Label(earlier.prune.amount_span or earlier.prune.span, "after this prune"),),
+        _place(group),
+        secondary=labels,
         help="use a larger amount, or fewer rounds",
     )
+
+
+def _labels(group: Rounds, earlier: Rounds) -> tuple[Label, ...]:
+    """Where the earlier prune stands, unless it is the same statement in a cycle."""
+    return () if earlier.prune.span == group.prune.span else (Label(_place(earlier), "after this prune"),)
+
+
+def _place(group: Rounds) -> Any:
+    return group.prune.amount_span or group.prune.span
