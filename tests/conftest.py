@@ -1,11 +1,18 @@
-"""What holds for every test process: one thread, and interrupts that arrive."""
+"""What holds for every test process: one thread, interrupts that arrive, and the same random examples each time."""
 
 import os
 import signal
 
+from hypothesis import settings
+
 # More threads than free cores make everything many times slower, not just a little.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.setdefault("HYPOTHESIS_STORAGE_DIRECTORY", ".pytest_cache/hypothesis")
+
+# A change passes or fails by what it contains, not by what was drawn: `--hypothesis-profile=explore` draws anew.
+settings.register_profile("fixed", derandomize=True)
+settings.register_profile("explore", print_blob=True)
+settings.load_profile("fixed")
 
 # A shell without job control starts background jobs with SIGINT ignored, and all their children inherit that.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
