@@ -23,6 +23,7 @@ from tickdsl.engine.graph_cache import DEFAULT_DATA_DIR
 from tickdsl.engine.layers import network_events
 from tickdsl.engine.machine.heartbeat import heartbeat
 from tickdsl.engine.machine.job_limits import default_jobs, default_stack, threads_per_job
+from tickdsl.engine.machine.precision import require_precisions
 from tickdsl.engine.prepare_study import prepare_study
 from tickdsl.engine.scheduler.event_builders import plan_resolved_event
 from tickdsl.engine.scheduler.exit_codes import CANNOT_RUN, CRASHED, INTERRUPTED, OK, STEP_FAILED, STOPPED
@@ -109,6 +110,7 @@ def _launch(
     warnings: list[str] = []
     generation = join_generation(options.store, study.graph, options.start_over) if options.fresh else None
     store = Store(options.store, warnings.append, generation)
+    require_precisions((study.step(key) for key in study.graph if key not in store), device)
     jobs = options.jobs or default_jobs(device.type, study, options.data)
     if options.deterministic:
         warnings += _undetermined_results(study, store)

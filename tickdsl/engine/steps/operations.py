@@ -9,6 +9,7 @@ from pathlib import Path
 
 from torch import nn
 
+from tickdsl.engine.machine.precision import precision_of
 from tickdsl.engine.steps import measurements, trainings
 from tickdsl.engine.steps.context import Context, Metrics, required_seed
 from tickdsl.engine.steps.early_bird import prune_when_settled
@@ -48,8 +49,7 @@ def run_step(step: Step, context: Context, prefixes: Mapping[str, Step]) -> Metr
     start_time = time.monotonic()
     verify_plugin_code(step.args)
     operation = _OPERATIONS[step.operation]
-    precision = step.args.get("precision") or step.args.get("recipe", {}).get("precision", "fp32")
-    with float32_format(precision, context.device):
+    with float32_format(precision_of(step), context.device):
         return context.store_result(step, lambda folder: operation(step, context, folder, prefixes), start_time)
 
 
