@@ -95,7 +95,8 @@ def test_a_missing_device(harness: Any, monkeypatch: pytest.MonkeyPatch) -> None
 
 def test_a_precision_that_the_device_does_not_have(harness: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     """It is said before the first step, and costs nothing where the results are stored."""
-    harness.write("data digits; model lenet-300-100 width=0.1; train 1ep precision=tf32; seeds 1\nprune weights 30%; rewind lr\n", head="")
+    head = "data digits; model lenet-300-100 width=0.1; train 1ep precision=tf32; seeds 1\n"
+    harness.write("prune weights 30%; rewind lr\n", head)
     assert_clear_error(harness.run("--device", "cpu"), 2, "precision=tf32", "precision=fp32")
     assert not (harness.folder / "runs").exists()
     with monkeypatch.context() as patches:
