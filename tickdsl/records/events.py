@@ -120,6 +120,8 @@ class PlanResolved(Event):
     """All steps and measurements of the run, parents first.
 
     `within` is the accuracy, as a share in [0, 1], that a ticket may lose against dense and still count as winning.
+    `matched_by` is what compared levels of two arms have in common: the share left of the `weights`, `flops` or
+    `params`, or the `level`.
     `report` are the metrics that the plan requests (empty for the default metrics); `asked` are the measurements of
     those other than accuracy, which are reported by `measure` events. `open_ended`: arms can end early, so that only a
     bound is known of how much is left. `stops` are the conditions on test results that end a seed of an arm before its
@@ -134,6 +136,7 @@ class PlanResolved(Event):
     measurements: tuple[MeasurementInfo, ...]
     notes: tuple[str, ...] = ()
     within: float = 0.0
+    matched_by: str = "weights"
     report: tuple[str, ...] = ()
     asked: tuple[MeasurementInfo, ...] = ()
     open_ended: bool = False

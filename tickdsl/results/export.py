@@ -8,9 +8,13 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
+import attrs
+
 from tickdsl.records.events import ArmInfo
 from tickdsl.records.files import write_atomically
 from tickdsl.records.paths import RunPaths
+from tickdsl.results.answers import answer
+from tickdsl.results.arm_differences import ArmDifference, arm_differences
 from tickdsl.results.caveats import alarms, caveats
 from tickdsl.results.conclusions import conclusions
 from tickdsl.results.estimates import CONFIDENCE, Estimate
@@ -59,6 +63,7 @@ def results_dict(state: RunState) -> dict[str, Any]:
             }
             for arm in state.arms
         ],
+        "differences": [_difference(difference) for difference in arm_differences(state)],
         "warnings": alarms(state),
         "notes": [*state.notes, *caveats(state), *machine_notes(state)],
     }
@@ -136,6 +141,19 @@ def _contestant(standing: Standing, extra_values: Mapping[str, MeasuredValue], s
             name: {**(_estimate(figure.value) or {}), "how": figure.how} for name, figure in extra_values.items()
         },
         "seeds": seeds,
+    }
+
+
+def _difference(difference: ArmDifference) -> dict[str, Any]:
+    """Two arms compared."""
+    return {
+        "first": difference.first,
+        "second": difference.second,
+        "matched_by": difference.matched_by,
+        "answer": answer(difference),
+        "levels": [{**attrs.asdict(level), "difference": _estimate(level.difference)} for level in difference.levels],
+        "first_unmatched": list(difference.first_unmatched),
+        "second_unmatched": list(difference.second_unmatched),
     }
 
 

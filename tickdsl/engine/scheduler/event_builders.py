@@ -62,6 +62,7 @@ def plan_resolved_event(
         notes=notes,
         open_ended=bool(study.plan.stops) or any(level.ends is not None for level in study.levels),
         within=float(study.plan.within),
+        matched_by=study.plan.matched_by,
         report=study.plan.metrics,
         stops=_stops_on_results(study),
     )

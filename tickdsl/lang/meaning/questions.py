@@ -68,7 +68,8 @@ class QuestionResolver:
                     self.diagnostics.append(Diagnostic("TD108", message, option.span, help=help))
             options.update(read)
         pruned = {"random-init", "random-structure"} & set(controls)
-        in_effect = {"controls": len(set(controls) - {"dense"}), "pruned-controls": len(pruned)}
+        count = sum(all_arms or not named or arm.name in named for arm in arms)
+        in_effect = {"controls": len(set(controls) - {"dense"}), "pruned-controls": len(pruned), "arms": count}
         if readable:
             for statement in statements:
                 option_effects.report(statement.options, option_schemas.COMPARE_OPTIONS, in_effect, self.reader)
