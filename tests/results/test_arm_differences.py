@@ -199,7 +199,8 @@ def test_few_seeds_get_no_verdict(seeds: int) -> None:
 def test_a_network_in_doubt_gets_no_verdict() -> None:
     state = run_of(CLEAR, HALVES)
     key = ("b", "ticket", 2, 1)
-    broken = attrs.evolve(state, metrics={**state.metrics, key: attrs.evolve(state.metrics[key], not_finite=("fc.weight",))})
+    metric = attrs.evolve(state.metrics[key], not_finite=("fc.weight",))
+    broken = attrs.evolve(state, metrics={**state.metrics, key: metric})
     assert [level.no_verdict for level in only(broken).levels] == [None, "not finite"]
 
 
