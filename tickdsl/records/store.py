@@ -7,6 +7,7 @@
     ROOT/damaged/KEY-…/                        damaged results that were moved away
     ROOT/replaced/KEY/                         a result that is being replaced, where folders cannot be exchanged
     ROOT/fresh/…/                              what runs with `--fresh` have made, see `generations.py`
+    ROOT/runs/, ROOT/cleaning/                 which runs use the store, and who removes results, see `run_register.py`
 
 There are no locks: every change that other processes can see is a single rename, which is atomic.
 """
