@@ -191,11 +191,8 @@ def _unreadable(path: Path, error: OSError) -> TicketError:
     if isinstance(error, FileNotFoundError):
         return TicketError(f"there is no file {path}", "write a ticket with `tickdsl export`")
     if isinstance(error, IsADirectoryError):
-        return TicketError(
-            f"{path} is a folder, not a ticket", "name the .safetensors file that `tickdsl export` wrote"
-        )
-    known = disk_error(error, path, "read")
-    return TicketError(known.message, known.hint)
+        return TicketError(f"{path} is a folder, not a ticket", _NAME_IT)
+    return TicketError(f"cannot read {path}: {error.strerror or error}", "check its permissions, and the disk")
 
 
 def _split(path: Path, content: bytes, *, whole: bool = True) -> tuple[dict[str, Any], bytes]:
@@ -228,9 +225,7 @@ def _description(path: Path, header: Mapping[str, Any]) -> dict[str, Any]:
     metadata: dict[str, Any] = found if isinstance(found, dict) else {}
     version = metadata.get(_FORMAT_KEY)
     if version is None:
-        raise TicketError(
-            f"{path} holds weights, but is not a ticket", "name the .safetensors file that `tickdsl export` wrote"
-        )
+        raise TicketError(f"{path} holds weights, but is not a ticket", _NAME_IT)
     if version != FORMAT:
         raise TicketError(
             f"{path} was written by another version of tickdsl (ticket format {version}, not {FORMAT})",
