@@ -6,6 +6,7 @@ from collections.abc import Iterable
 
 import attrs
 
+from tickdsl.api.errors import ShortInNotebooks
 from tickdsl.lang.findings.diagnostic_codes import Severity
 from tickdsl.lang.findings.diagnostics import Diagnostic
 from tickdsl.lang.findings.diagnostics import PlanError as _PlanError
@@ -55,7 +56,7 @@ def finding_of(diagnostic: Diagnostic) -> Finding:
     return Finding(**public, text=render([diagnostic]).rstrip("\n"))
 
 
-class PlanError(_PlanError):
+class PlanError(_PlanError, ShortInNotebooks):
     """A plan has errors, which the message shows; nothing was run.
 
     Attributes:
@@ -71,3 +72,6 @@ class PlanError(_PlanError):
 
     def __reduce__(self) -> tuple[type[PlanError], tuple[tuple[Diagnostic, ...]]]:
         return type(self), (self.diagnostics,)
+
+
+PlanError.__module__ = "tickdsl"  # where users find it, and what tracebacks show

@@ -10,6 +10,7 @@ from typing import TypeAlias
 from tickdsl.lang.reading.parse import read_source
 from tickdsl.lang.reading.plan_files import PLAN_SUFFIX
 from tickdsl.lang.syntax import Source
+from tickdsl.records.paths import default_data_folder
 
 StrPath: TypeAlias = str | os.PathLike[str]
 #: A value of `--set`, as the plan would write it, or as Python writes it.
@@ -29,6 +30,11 @@ def plan_source(plan: StrPath) -> Source:
     if isinstance(plan, str) and not _is_path(plan):
         return Source(TEXT_NAME, plan.replace("\r\n", "\n").replace("\r", "\n"))
     return read_source(Path(plan))
+
+
+def data_folder(data: StrPath | None) -> Path:
+    """The folder of the data sets that a call names, or the default."""
+    return default_data_folder() if data is None else Path(data)
 
 
 def _is_path(text: str) -> bool:

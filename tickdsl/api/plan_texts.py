@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from pathlib import Path
 
 from tickdsl.api.findings import Finding, PlanError, finding_of
-from tickdsl.api.plan_sources import SetValue, StrPath, plan_source, set_texts
+from tickdsl.api.plan_sources import SetValue, StrPath, data_folder, plan_source, set_texts
 from tickdsl.lang.findings import diagnostics
 from tickdsl.lang.reading.parse import parse as parse_source
 from tickdsl.lang.syntax import File
@@ -42,7 +41,7 @@ def check(
     from tickdsl.lang.reading.include import load_source
 
     source, overrides = plan_source(plan), set_texts(set)
-    folder = None if data is None else Path(data)
+    folder = data_folder(data)
     with code_allowed_within(allow_code):
         report = check_source(source, lambda: load_source(source, overrides), data=folder, network=network)
     return [finding_of(diagnostic) for diagnostic in report.diagnostics]
