@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from tickdsl.errors import TickdslError
 from tickdsl.plurals import plural
+from tickdsl.results.step_labels import readable_label, sharing
 
 if TYPE_CHECKING:
     from tickdsl.api.results import Results
+    from tickdsl.results.state import StepState
 
 
 class ShortInNotebooks:
@@ -48,15 +50,22 @@ class RunInterrupted(KeyboardInterrupt, ShortInNotebooks):
         self.results = results
 
 
-def failed_run(results: Results, failures: Mapping[str, str]) -> RunError:
+def failed_run(results: Results, failed: Sequence[StepState]) -> RunError:
     """The error of a run with failed steps."""
+    failures = {_title(step): step.error or "no error message" for step in failed}
     steps = "\n".join(f"  {step}: {error}" for step, error in failures.items())
     return RunError(
-        f"{plural(len(failures), 'step')} failed\n{steps}",
+        f"{plural(len(failed), 'step')} failed\n{steps}",
         f"correct the cause and call `tickdsl.run` again: it repeats only what is not stored; see {results.folder}",
         results,
         failures,
     )
+
+
+def _title(step: StepState) -> str:
+    """`train ticket, round 3, colt, seed 1`."""
+    seed = [] if step.info.seed is None else [f"seed {step.info.seed}"]
+    return ", ".join([readable_label(step.info.label), *sharing(step.info.arms), *seed])
 
 
 def stopped_run(results: Results) -> RunError:

@@ -148,8 +148,7 @@ def _results(done: RecordedRun, record: RunRecord) -> Results:
         raise RunInterrupted(results)
     if done.exit == STOPPED:
         raise stopped_run(results)
-    failed = {name: step.error or "" for name, step in done.state.steps.items() if step.status == "failed"}
-    raise failed_run(results, failed)
+    raise failed_run(results, [step for step in done.state.steps.values() if step.status == "failed"])
 
 
 def _command_line(
