@@ -105,6 +105,29 @@ def test_failed_steps_are_named_and_the_rest_is_there() -> None:
     assert [level.number for level in error.results.arm("tame").levels] == [0, 1]
 
 
+def test_the_network_of_a_seed_computes_what_was_measured(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    results = run(HEAD.replace("test=32", "test=200") + PLAN.removeprefix(HEAD).replace("seeds 1", "seeds 2"))
+    arm = results.arms[0]
+    assert results.best().number == 1
+    level = arm.level(1)
+    by_accuracy = sorted(level.seeds, key=lambda seed: (seed.metrics["accuracy"], seed.number))
+    assert level.seed() == by_accuracy[0]
+    monkeypatch.chdir(folder.parent)  # the store is found from elsewhere
+    seed = level.seed(1)
+    network, structure = seed.network(), seed.structure
+    assert not network.training
+    assert sum(parameter.numel() for parameter in network.parameters()) == seed.metrics["params"]
+    dense = arm.level(0).seed(1).network()
+    assert sum(parameter.numel() for parameter in dense.parameters()) > seed.metrics["params"]
+    assert structure == seed.ticket().structure
+    images = seed._taken.subject.test
+    assert images.labels is not None
+    with torch.no_grad():
+        outputs = network(seed.ticket().preprocess(images.images))
+    accuracy = (outputs.argmax(1) == images.labels).double().mean().item()
+    assert accuracy == pytest.approx(seed.metrics["accuracy"])
+
+
 def test_code_is_allowed_for_one_call_only(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.syspath_prepend(folder)
     (folder / "own_network.py").write_text(
@@ -115,7 +138,10 @@ def test_code_is_allowed_for_one_call_only(folder: Path, monkeypatch: pytest.Mon
         "                         nn.Linear(8, classes))\n"
     )
     plan = PLAN.replace("small-cnn width=0.5", '"own_network:small"')
-    assert run(plan, allow_code=True).status == "ok"
+    results = run(plan, allow_code=True)
+    assert results.arms[0].level(1).seed(1).network() is not None
+    with pytest.raises(tickdsl.TickdslError, match="allow"):
+        tickdsl.open_run().arms[0].level(1).seed(1).network()
     with pytest.raises(tickdsl.PlanError, match="TD117"):
         run(plan)
     assert [finding.code for finding in tickdsl.check(plan) if finding.severity == "error"] == ["TD117"]

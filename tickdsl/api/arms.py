@@ -5,11 +5,12 @@ from __future__ import annotations
 import functools
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import attrs
 
 from tickdsl.errors import TickdslError
+from tickdsl.plugins.permission import code_allowed_within
 from tickdsl.plurals import plural
 from tickdsl.records.events import ArmInfo
 from tickdsl.records.paths import RunPaths
@@ -19,6 +20,14 @@ from tickdsl.results.export import seed_metrics
 from tickdsl.results.formatting import accuracy, percent
 from tickdsl.results.standings import Standing, StandingKey, compute_standings
 from tickdsl.results.state import RunState
+from tickdsl.tickets.choice import Wanted, choose
+
+if TYPE_CHECKING:
+    from torch import nn
+
+    from tickdsl.graph.structure import Structure
+    from tickdsl.tickets.from_run import TicketOfRun
+    from tickdsl.tickets.ticket import Ticket
 
 
 @attrs.frozen
@@ -173,7 +182,9 @@ class LevelResult:
             TickdslError: If that seed was not measured.
         """
         if number is None:
-            return median_seed(self.seeds)
+            number = choose(
+                self._record.state, Wanted(arm=self.arm.id, level=self.number, contestant=self.contestant)
+            ).seed
         for result in self.seeds:
             if result.number == number:
                 return result
@@ -183,12 +194,6 @@ class LevelResult:
     def __repr__(self) -> str:
         size = "" if self.number == 0 else f", {percent(self.density)} of the weights"
         return f"<{_place(self)}{size}, accuracy {accuracy(self.accuracy)}%>"
-
-
-def median_seed(seeds: tuple[SeedResult, ...]) -> SeedResult:
-    """The seed with the median accuracy, of an even number the lower one; seeds without accuracy come first."""
-    ordered = sorted(seeds, key=lambda seed: (seed.metrics["accuracy"] or 0.0, seed.number))
-    return ordered[(len(ordered) - 1) // 2]
 
 
 @attrs.frozen(repr=False)
@@ -204,6 +209,39 @@ class SeedResult:
         """The measurements by name, as in `results.json`, with the figures that `report` asked for."""
         key = (self.level.arm.id, self.level.contestant, self.level.number)
         return seed_metrics(self._record.state, *key)[self.number]
+
+    @property
+    def structure(self) -> Structure:
+        """What is left of the dense network: kept units, removed blocks and masks."""
+        return self.ticket().structure
+
+    def network(self) -> nn.Module:
+        """The network with its weights, physically smaller where units were removed: in eval mode, on the CPU.
+
+        Its inputs are normalised images; `ticket().preprocess` prepares them.
+
+        Raises:
+            TickdslError: If its result is not in the store, or code that builds it is not allowed.
+        """
+        with code_allowed_within(self._record.allow_code):
+            return self.ticket().network()
+
+    def ticket(self) -> Ticket:
+        """The network with all that belongs to it: preprocessing, classes, metrics and the plan.
+
+        Raises:
+            TickdslError: If its result is not in the store, or code that builds it is not allowed.
+        """
+        return self._taken.ticket
+
+    @functools.cached_property
+    def _taken(self) -> TicketOfRun:
+        from tickdsl.tickets.from_run import ticket_of_run
+
+        record, level = self._record, self.level
+        wanted = Wanted(arm=level.arm.id, level=level.number, seed=self.number, contestant=level.contestant)
+        with code_allowed_within(record.allow_code):
+            return ticket_of_run(record.paths, wanted, state=record.state, store=record.store, data=record.data)
 
     def __repr__(self) -> str:
         value = self.metrics["accuracy"]

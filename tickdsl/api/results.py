@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import attrs
 
-from tickdsl.api.arms import ArmResult, RunRecord
+from tickdsl.api.arms import ArmResult, LevelResult, RunRecord
 from tickdsl.api.plan_sources import StrPath, data_folder
 from tickdsl.errors import TickdslError
 from tickdsl.plurals import plural
@@ -16,6 +16,7 @@ from tickdsl.records.paths import find_run
 from tickdsl.report.source import ReportSource, read_source, source_from_state
 from tickdsl.results.caveats import alarms
 from tickdsl.results.conclusions import conclusions
+from tickdsl.tickets.choice import Wanted, choose
 
 if TYPE_CHECKING:
     from pandas import DataFrame
@@ -93,6 +94,20 @@ class Results:
             raise TickdslError(f"the run has no arm {name}{values}", f"its arms: {known}")
         several = ", ".join(arm.id for arm in found)
         raise TickdslError(f"there are {len(found)} arms {name}", f"name one of {several}, or give its sweep values")
+
+    def best(self, arm: str | None = None) -> LevelResult:
+        """The ticket that `tickdsl export` takes: the smallest winning one, else the most accurate one.
+
+        The most accurate one is chosen by the test set, so its accuracy is optimistic.
+
+        Args:
+            arm: The name or id of an arm (default: any).
+
+        Raises:
+            TickdslError: If no ticket was measured.
+        """
+        choice = choose(self._record.state, Wanted(arm=arm))
+        return ArmResult(self._record, choice.arm).level(choice.level)
 
     def frame(self, per: Literal["seed", "level"] = "seed") -> DataFrame:
         """The results as a pandas data frame; needs the extra `[pandas]`.
