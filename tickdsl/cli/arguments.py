@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import argparse
 import math
-import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NoReturn, TypeAlias
 
 from tickdsl.printable import printable
+from tickdsl.records.paths import default_data_folder
 
 Verbs: TypeAlias = "argparse._SubParsersAction[argparse.ArgumentParser]"
 #: A command line and what it does.
@@ -73,7 +73,7 @@ def add_data_option(verb: argparse.ArgumentParser) -> None:
         "--data",
         metavar="DIR",
         type=Path,
-        default=Path(os.environ.get("TICKDSL_DATA", ".tick/data")),
+        default=default_data_folder(),
         help="folder of the data sets (default: $TICKDSL_DATA or .tick/data)",
     )
 

@@ -89,6 +89,11 @@ class RunPaths:
         return self.folder / "tb"
 
 
+def default_data_folder() -> Path:
+    """The folder of the data sets unless another is named: `$TICKDSL_DATA` or `.tick/data`."""
+    return Path(os.environ.get("TICKDSL_DATA", ".tick/data"))
+
+
 def new_run(out: Path, plan_name: str, now: datetime.datetime | None = None, token: str | None = None) -> RunPaths:
     """Create OUT/<plan>-<yyyymmdd-hhmmss>-<4 hex digits>/ and link OUT/latest to it.
 
