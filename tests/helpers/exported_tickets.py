@@ -1,4 +1,4 @@
-"""Tickets to export: catalogue networks and own ones, thinned at random, with weights and statistics that all differ."""
+"""Tickets to export: networks of the catalogue and own ones, thinned at random, with batch statistics that differ."""
 
 from __future__ import annotations
 

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import io
 import logging
 import warnings
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, redirect_stderr, redirect_stdout
 
 import torch
 from torch import Tensor, nn
@@ -76,14 +77,21 @@ def export_program(network: nn.Module, preprocessing: Preprocessing, *, raw: boo
     return program
 
 
+def describe_input(preprocessing: Preprocessing, *, raw: bool) -> str:
+    """What an exported file takes, in words."""
+    size = f"[N, {', '.join(map(str, preprocessing.shape))}]"
+    values = "normalised by its user" if raw else "in 0 to 1, normalised inside"
+    return f"takes `{INPUT}`, float32 {size}, {values}, and returns `{OUTPUT}` [N, classes]"
+
+
 @contextmanager
 def quiet_torch() -> Iterator[None]:
-    """Suppress the warnings of torch's exporters, which are about their own code."""
+    """Suppress what torch's exporters print and log: about their own code, and programs that they cannot take."""
     logger = logging.getLogger("torch")
     level = logger.level
     logger.setLevel(logging.ERROR)
     try:
-        with warnings.catch_warnings():
+        with warnings.catch_warnings(), redirect_stdout(io.StringIO()), redirect_stderr(io.StringIO()):
             warnings.simplefilter("ignore")
             yield
     finally:

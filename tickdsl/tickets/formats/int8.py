@@ -1,8 +1,8 @@
 """Quantise the weights of an ONNX file to 8 bits, symmetrically and per output channel; activations stay float.
 
-onnxruntime does the quantisation: torchao (0.18) quantises the weights of linear layers only, not of convolutions, and a
-`.pt2` file with such weights does not load without torchao. The result has a standard `DequantizeLinear` before each
-layer, so it takes about a quarter of the space, and runs wherever the float file does and about as fast.
+onnxruntime does the quantisation: torchao (0.18) quantises the weights of linear layers only, not of convolutions, and
+a `.pt2` file with such weights does not load without torchao. The result has a standard `DequantizeLinear` before each
+layer, so it takes about a quarter of the space, and runs wherever the float file does.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ import numpy as np
 if TYPE_CHECKING:
     import onnx
 
-#: The axis of the output channels in the weights, which are the second input of each operator; Gemm's may be transposed.
+#: The axis of the output channels in the weights, the second input of each operator; those of Gemm may be transposed.
 _OUTPUT_AXES = {"Conv": 0, "ConvTranspose": 1, "Gemm": 1, "MatMul": -1}
 #: Smaller weights stay float: their scales and nodes would take more than is saved.
 _MIN_ENTRIES = 256
@@ -42,7 +42,7 @@ def quantise_weights(source: Path, target: Path) -> QuantisedWeights:
     graph = model.graph
     weights = {tensor.name: tensor for tensor in graph.initializer}
     transposes = {node.output[0]: node for node in graph.node if node.op_type == "Transpose"}
-    axes = {}
+    axes: dict[str, int] = {}
     for node in graph.node:
         if node.op_type in _OUTPUT_AXES:
             name, axis = _weight_and_axis(node, transposes)
