@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from tickdsl.errors import TickdslError
-
-
-class TicketError(TickdslError):
-    """A ticket that cannot be exported, read or rebuilt."""
+from tickdsl.errors import TicketError
 
 
 class VerificationError(TicketError):
     """A file that was written does not compute what its network computes."""
+
+
+__all__ = ["TicketError", "VerificationError"]
