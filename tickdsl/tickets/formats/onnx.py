@@ -26,7 +26,12 @@ from tickdsl.tickets.formats.exported_program import (
 )
 from tickdsl.tickets.formats.int8 import quantise_weights
 from tickdsl.tickets.formats.metadata import file_metadata
-from tickdsl.tickets.formats.portable_verification import run_in_fresh_process, share_right, verify_portable
+from tickdsl.tickets.formats.portable_verification import (
+    run_in_fresh_process,
+    share_right,
+    verify_outputs,
+    verify_portable,
+)
 
 #: The version of ONNX's operators; onnxruntime runs it since 1.14 (2023).
 OPSET = 18
@@ -67,18 +72,15 @@ def verify_onnx(path: Path, subject: Subject, options: ExportOptions) -> Verifie
     with tempfile.TemporaryDirectory(prefix="tickdsl-") as folder:
         float_path = Path(folder) / path.name
         _write_float(subject, float_path, raw=options.raw)
-        verified = verify_portable(float_path, subject, options)
-        before = run_in_fresh_process(float_path, test.images, preprocessing if options.raw else None)
+        verified, before = verify_outputs(float_path, subject, options)
     if test.labels is None:
         changed = int((outputs.argmax(1) != before.argmax(1)).sum())
         return Verified(
             None, f"{verified.sentence}; 8-bit weights change the class of {changed} of {len(outputs)} random images"
         )
     accuracy, without = share_right(outputs, test.labels), share_right(before, test.labels)
-    return Verified(
-        accuracy,
-        f"accuracy with 8-bit weights: {percent(accuracy, 2)}, {_cost(without - accuracy)} (float: {verified.sentence})",
-    )
+    shown = f"accuracy with 8-bit weights: {percent(accuracy, 2)}, {_cost(without - accuracy)}"
+    return Verified(accuracy, f"{shown} (float: {verified.sentence})")
 
 
 def require_onnx() -> None:

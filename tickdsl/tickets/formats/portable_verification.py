@@ -31,24 +31,26 @@ def verify_portable(path: Path, subject: Subject, options: ExportOptions) -> Ver
 
     Outputs must agree within OUTPUT_TOLERANCE, and the accuracy within ACCURACY_TOLERANCE. Raises VerificationError.
     """
+    return verify_outputs(path, subject, options)[0]
+
+
+def verify_outputs(path: Path, subject: Subject, options: ExportOptions) -> tuple[Verified, Tensor]:
+    """What `verify_portable` returns, and the outputs [N, classes] of the file."""
     test = subject.test
     expected = logits(subject.network, subject.ticket.preprocessing, test.images, TestConditions())
     actual = run_in_fresh_process(path, test.images, subject.ticket.preprocessing if options.raw else None)
     difference = require_equal_outputs(path, actual, expected, OUTPUT_TOLERANCE)
-    agreement = f"outputs agree within {max(difference, 1e-8):.0e}"
+    agreement = f"outputs differ by at most {difference:.1e}"
     if test.labels is None:
         why = f" ({test.why_random})" if test.why_random else ""
-        return Verified(
-            None,
-            f"verified in a fresh process on {plural(len(actual), 'random image')}, as the test set is not at hand{why}: "
-            f"{agreement}",
-        )
+        count = plural(len(actual), "random image")
+        sentence = f"verified in a fresh process on {count}, as the test set is not at hand{why}: {agreement}"
+        return Verified(None, sentence), actual
     accuracy = share_right(actual, test.labels)
     compared = _require_stored_accuracy(path, subject, accuracy, share_right(expected, test.labels))
     count = plural(len(actual), "test image")
-    return Verified(
-        accuracy, f"verified in a fresh process on {count}: {percent(accuracy, 2)}, {compared}; {agreement}"
-    )
+    sentence = f"verified in a fresh process on {count}: {percent(accuracy, 2)}, {compared}; {agreement}"
+    return Verified(accuracy, sentence), actual
 
 
 def share_right(outputs: Tensor, labels: Tensor) -> float:
