@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import attrs
+
+
+def _shape(sizes: Iterable[int]) -> tuple[int, int, int]:
+    channels, height, width = sizes
+    return channels, height, width
 
 
 @attrs.frozen
@@ -19,7 +24,7 @@ class NetworkSource:
     name: str
     options: Mapping[str, Any]
     classes: int
-    shape: tuple[int, int, int] = attrs.field(converter=tuple)
+    shape: tuple[int, int, int] = attrs.field(converter=_shape)
     code: str = ""
 
     @property
