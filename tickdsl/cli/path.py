@@ -7,10 +7,11 @@ import sys
 from pathlib import Path
 
 from tickdsl.cli.arguments import EachNameOnce, Verbs, add_run_argument, add_verb, name_value, non_negative_int
+from tickdsl.cli.newest_run import newest_run
 from tickdsl.cli.output import OK, echo
 from tickdsl.errors import TickdslError
 from tickdsl.records.event_log import read_events
-from tickdsl.records.paths import RunPaths, find_newest_run
+from tickdsl.records.paths import RunPaths
 from tickdsl.records.store import Store
 from tickdsl.records.store_contents import require_store
 
@@ -64,9 +65,7 @@ def _path(arguments: argparse.Namespace) -> int:
     from tickdsl.results.store_keys import store_keys
     from tickdsl.tickets.choice import Wanted, choose
 
-    paths, note = find_newest_run(arguments.out, arguments.run)
-    if note:
-        echo(note, file=sys.stderr)
+    paths = newest_run(arguments.out, arguments.run)
     state = build_state(read_events(paths.events) if paths.events.exists() else ())
     sweep = dict(arguments.set)
     choice = choose(state, Wanted(arguments.arm, arguments.level, arguments.seed, sweep, arguments.contestant))

@@ -7,10 +7,11 @@ import sys
 from pathlib import Path
 
 from tickdsl.cli.arguments import Verbs, add_out_option, add_verb
+from tickdsl.cli.newest_run import newest_run
 from tickdsl.cli.output import OK, echo
 from tickdsl.errors import TickdslError
 from tickdsl.records.files import write_atomically
-from tickdsl.records.paths import RunPaths, find_run
+from tickdsl.records.paths import RunPaths
 
 _FORMATS = ("html", "md", "csv", "json", "png", "svg")
 
@@ -32,7 +33,7 @@ def add(verbs: Verbs) -> None:
         metavar="RUN",
         nargs="*",
         default=["latest"],
-        help="folders or names of runs, or the start of their names (default: the newest run)",
+        help="folders or names of runs, or the start of their names, then the newest one (default: the newest run)",
     )
     report.add_argument(
         "--format", choices=_FORMATS, default="html", help="format of the report; html is one file (default: html)"
@@ -50,7 +51,7 @@ def add(verbs: Verbs) -> None:
 def _report(arguments: argparse.Namespace) -> int:
     from tickdsl.report import read_source, render_report
 
-    folders = dict.fromkeys(find_run(arguments.out, run).folder.resolve() for run in arguments.runs)
+    folders = dict.fromkeys(newest_run(arguments.out, run).folder.resolve() for run in arguments.runs)
     sources = [read_source(RunPaths(folder)) for folder in folders]
     content = render_report(arguments.format, sources)
     target = arguments.to
