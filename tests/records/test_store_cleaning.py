@@ -139,6 +139,15 @@ def test_a_run_whose_folder_was_deleted_needs_nothing(tmp_path: Path) -> None:
     assert stored(tmp_path / "store") == set() and register.runs() == []
 
 
+def test_a_run_on_a_disk_that_is_not_mounted_keeps_its_results(tmp_path: Path) -> None:
+    root = tmp_path / "store"
+    put(root, "aakey")
+    with RunRegister(root).taking_part(tmp_path / "disk" / "project" / "runs" / "colt", ["aakey"], pytest.fail):
+        pass
+    removal = remove(root, lambda: store_users(root, tmp_path / "runs"), CleaningRule())
+    assert not removal.items and not removal.forgotten and stored(root) == {"aakey"}
+
+
 def test_a_run_of_another_host_keeps_its_results(tmp_path: Path) -> None:
     root = tmp_path / "store"
     put(root, "aakey")

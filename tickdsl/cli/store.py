@@ -9,6 +9,7 @@ import sys
 from pathlib import Path
 
 from tickdsl.cli.arguments import Verbs, add_out_option, add_store_option, add_verb
+from tickdsl.cli.newest_run import newest_run
 from tickdsl.cli.output import OK, PLAN_ERRORS, echo
 from tickdsl.errors import TickdslError
 from tickdsl.plurals import agreeing, plural
@@ -163,7 +164,7 @@ def _list(arguments: argparse.Namespace) -> int:
     from tickdsl.cli.store_tables import print_results, result_rows
 
     require_store(arguments.store)
-    chosen = None if arguments.run is None else find_run(arguments.out, arguments.run)
+    chosen = None if arguments.run is None else newest_run(arguments.out, arguments.run)
     users = store_users(arguments.store, arguments.out, () if chosen is None else (chosen,), unreadable=_warn)
     keys: frozenset[str] | None = None
     if chosen is not None:

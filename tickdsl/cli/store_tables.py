@@ -36,6 +36,7 @@ def sizes(root: Path, users: Sequence[StoreUser], removal: Removal) -> dict[str,
                 "run": user.name,
                 "folder": str(user.folder),
                 "running": user.running,
+                "in_sight": user.folder.is_dir(),
                 "steps": len(user.keys),
                 "results": len(stored),
                 "bytes": sum(size_by_key[key] for key in stored),
@@ -62,7 +63,8 @@ def print_sizes(content: dict[str, Any]) -> None:
     if content["runs"]:
         rows = [("run", "results", "size", "alone")]
         for run in content["runs"]:
-            name = f"{run['run']} (running)" if run["running"] else run["run"]
+            remark = " (running)" if run["running"] else "" if run["in_sight"] else " (out of sight)"
+            name = run["run"] + remark
             counts = f"{run['results']}/{run['steps']}"
             rows.append((name, counts, size_text(run["bytes"]), size_text(run["alone"])))
         _print_columns(rows, left=1)

@@ -42,8 +42,12 @@ class RegisteredRun:
 
     @property
     def is_deleted(self) -> bool:
-        """Whether its folder was deleted; a folder of another host may only be out of sight."""
-        return self.host == host_name() and not self.folder.is_dir()
+        """Whether its folder was deleted.
+
+        A folder of another host, or on a disk that is not mounted, is only out of sight: then the folder above the
+        folder of runs is missing too.
+        """
+        return self.host == host_name() and not self.folder.is_dir() and self.folder.parent.parent.is_dir()
 
 
 class RunRegister:
