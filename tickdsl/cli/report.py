@@ -5,16 +5,13 @@ from __future__ import annotations
 import argparse
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from tickdsl.cli.arguments import Verbs, add_out_option, add_verb
-from tickdsl.cli.output import OK, echo, ignore_closed_output
+from tickdsl.cli.newest_run import newest_run
+from tickdsl.cli.output import OK, echo
 from tickdsl.errors import TickdslError
 from tickdsl.records.files import write_atomically
-from tickdsl.records.paths import RunPaths, find_run
-
-if TYPE_CHECKING:
-    from tickdsl.results.state import RunState
+from tickdsl.records.paths import RunPaths
 
 _FORMATS = ("html", "md", "csv", "json", "png", "svg")
 
@@ -36,7 +33,7 @@ def add(verbs: Verbs) -> None:
         metavar="RUN",
         nargs="*",
         default=["latest"],
-        help="folders or names of runs, or the start of their names (default: the newest run)",
+        help="folders or names of runs, or the start of their names, then the newest one (default: the newest run)",
     )
     report.add_argument(
         "--format", choices=_FORMATS, default="html", help="format of the report; html is one file (default: html)"
@@ -54,7 +51,7 @@ def add(verbs: Verbs) -> None:
 def _report(arguments: argparse.Namespace) -> int:
     from tickdsl.report import read_source, render_report
 
-    folders = dict.fromkeys(find_run(arguments.out, run).folder.resolve() for run in arguments.runs)
+    folders = dict.fromkeys(newest_run(arguments.out, run).folder.resolve() for run in arguments.runs)
     sources = [read_source(RunPaths(folder)) for folder in folders]
     content = render_report(arguments.format, sources)
     target = arguments.to
@@ -68,14 +65,3 @@ def _report(arguments: argparse.Namespace) -> int:
     write_atomically(target, content)
     echo(target)
     return OK
-
-
-def write_final_report(state: RunState, paths: RunPaths) -> None:
-    """Write the report at the end of a run; a failure is a warning and does not fail the run."""
-    from tickdsl.report import write_report
-
-    try:
-        write_report(state, paths)
-    except Exception as error:
-        with ignore_closed_output():
-            echo(f"tickdsl: warning: could not write the report: {error}", file=sys.stderr)

@@ -46,6 +46,7 @@ from tickdsl.records.files import write_atomically
 from tickdsl.records.generations import join_generation
 from tickdsl.records.paths import RunPaths, new_run
 from tickdsl.records.process import Process
+from tickdsl.records.run_register import RunRegister
 from tickdsl.records.store import Store
 from tickdsl.training.devices import resolve_device
 
@@ -161,15 +162,17 @@ def _launch(
         message: str | None = None
         try:
             emit(_run_start(plan, paths, options, jobs, str(device)))
-            emit(plan_resolved_event(study, store.__contains__, notes))
-            if generation is not None and (number := generation.number_made):
-                emit(events.Log(message=f"continuing a --fresh run that has made {plural(number, 'step')} anew"))
-            for network_event in network_events(plan, options.data):
-                emit(network_event)
-            with heartbeat(emit, store.claims.renew), _signals_handled(interpreter):
-                exit_code = interpreter.run(start_workers)
-            if generation is not None and exit_code == OK:
-                generation.finish()
+            register = RunRegister(options.store)
+            with register.taking_part(paths.folder, study.graph, lambda told: emit(events.Log(message=told))):
+                emit(plan_resolved_event(study, store.__contains__, notes))
+                if generation is not None and (number := generation.number_made):
+                    emit(events.Log(message=f"continuing a --fresh run that has made {plural(number, 'step')} anew"))
+                for network_event in network_events(plan, options.data):
+                    emit(network_event)
+                with heartbeat(emit, store.claims.renew), _signals_handled(interpreter):
+                    exit_code = interpreter.run(start_workers)
+                if generation is not None and exit_code == OK:
+                    generation.finish()
             if interpreter.failures:
                 message = f"{plural(len(interpreter.failures), 'step')} failed"
         except KeyboardInterrupt:

@@ -54,6 +54,8 @@ class ArmInfo:
 class StepInfo:
     """A step of the resolved plan; `stored` is true if its result was stored before the run.
 
+    `roles` says what each of the `parents` is for the step, in their order: `weights`, `structure`, `teacher`, …;
+    events of earlier versions have none.
     `expected` is true if the run will run the step itself, unless its arm ends early: it is needed and not stored, and
     is not a rewind point that a training stores on its way.
     """
@@ -68,6 +70,7 @@ class StepInfo:
     parents: tuple[str, ...] = ()
     stored: bool = False
     expected: bool = True
+    roles: tuple[str, ...] = ()
 
 
 @attrs.frozen(kw_only=True, field_transformer=_printable_fields)

@@ -47,6 +47,7 @@ def plan_resolved_event(
                 parents=tuple(names[parent] for parent in step.parents.values()),
                 stored=stored(key),
                 expected=key in to_run,
+                roles=tuple(step.parents),
             )
         )
     return events.PlanResolved(

@@ -15,7 +15,7 @@ from tickdsl.engine.steps.context import Context, Metrics, required_seed
 from tickdsl.engine.steps.early_bird import prune_when_settled
 from tickdsl.engine.steps.initial_weights import verify_weights
 from tickdsl.engine.steps.network_size import structure_metrics
-from tickdsl.engine.steps.result_files import STRUCTURE, save_weights
+from tickdsl.engine.steps.result_files import STRUCTURE, save_data_description, save_weights
 from tickdsl.engine.steps.scoring_context import make_scoring_context
 from tickdsl.engine.steps.tested_images import judged_images
 from tickdsl.graph.indexing import fan_in_shares
@@ -181,6 +181,7 @@ def _evaluate(step: Step, context: Context, folder: Path, prefixes: Mapping[str,
         autocast=autocast_type(step.args.get("precision", "fp32"), context.device),
     )
     save_weights(folder, module.state_dict())
+    save_data_description(folder, data)
     tested = judged_images(result.correct_images, data.test_labels, module.state_dict())
     return {"accuracy": result.accuracy, "loss": result.loss, **tested, **structure_metrics(network.graph, structure)}
 
