@@ -51,7 +51,7 @@ class Ticket:
 
     source: NetworkSource
     structure: Structure
-    weights: Mapping[str, Tensor] = attrs.field(converter=attrs.Converter(_with_plain_zeros, takes_self=True))
+    weights: Mapping[str, Tensor] = attrs.field(converter=attrs.Converter(_with_plain_zeros, takes_self=True))  # type: ignore[misc]
     preprocessing: Preprocessing
     classes: tuple[str, ...] = ()
     metrics: Mapping[str, Any] = attrs.field(factory=dict)
