@@ -1,3 +1,68 @@
-"""tickdsl: a plan language for pruning and lottery-ticket experiments."""
+"""tickdsl: a plan language for pruning and lottery-ticket experiments.
+
+The names in `__all__` are the documented Python interface. Each is imported when it is first used, so that
+`import tickdsl` is fast and loads no torch.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from tickdsl.api.arms import ArmResult, LevelResult, SeedResult
+    from tickdsl.api.errors import RunError, RunInterrupted
+    from tickdsl.api.findings import Finding, PlanError
+    from tickdsl.api.plan_texts import check, format, parse
+    from tickdsl.api.results import Results, open_run
+    from tickdsl.api.running import run
+    from tickdsl.errors import TickdslError
 
 __version__ = "0.1.0"
+
+__all__ = [
+    "ArmResult",
+    "Finding",
+    "LevelResult",
+    "PlanError",
+    "Results",
+    "RunError",
+    "RunInterrupted",
+    "SeedResult",
+    "TickdslError",
+    "__version__",
+    "check",
+    "format",
+    "open_run",
+    "parse",
+    "run",
+]
+
+#: The module of each public name. An added name is also in `__all__`, and above for type checkers.
+_MODULES = {
+    "ArmResult": "tickdsl.api.arms",
+    "Finding": "tickdsl.api.findings",
+    "LevelResult": "tickdsl.api.arms",
+    "PlanError": "tickdsl.api.findings",
+    "Results": "tickdsl.api.results",
+    "RunError": "tickdsl.api.errors",
+    "RunInterrupted": "tickdsl.api.errors",
+    "SeedResult": "tickdsl.api.arms",
+    "TickdslError": "tickdsl.errors",
+    "check": "tickdsl.api.plan_texts",
+    "format": "tickdsl.api.plan_texts",
+    "open_run": "tickdsl.api.results",
+    "parse": "tickdsl.api.plan_texts",
+    "run": "tickdsl.api.running",
+}
+
+if not TYPE_CHECKING:  # type checkers see the imports above, and so report names that do not exist
+
+    def __getattr__(name: str) -> object:
+        if name not in _MODULES:
+            raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+        value = globals()[name] = getattr(import_module(_MODULES[name]), name)
+        return value
+
+    def __dir__() -> list[str]:
+        return sorted(__all__)

@@ -41,16 +41,17 @@ def build_document(sources: Sequence[ReportSource]) -> Document:
         notes_section(sources),
     )
     if len(sources) > 1:
-        notices = [f"{source.name}: {notice}" for source in sources if (notice := _failure_notice(source))]
+        notices = [f"{source.name}: {notice}" for source in sources if (notice := failure_notice(source))]
         return Document(f"Comparison of {len(sources)} runs", names, "", " ".join(notices), sections)
     source = sources[0]
     run = source.state.run
     return Document(
-        run.plan if run else "run", _header_facts(source), headline(source.state), _failure_notice(source), sections
+        run.plan if run else "run", header_facts(source), headline(source.state), failure_notice(source), sections
     )
 
 
-def _header_facts(source: ReportSource) -> tuple[str, ...]:
+def header_facts(source: ReportSource) -> tuple[str, ...]:
+    """The run in a few words: its name, seeds, time, device and networks."""
     state = source.state
     facts = [source.name, plural(len(state.seeds), "seed"), formatting.training_time(state.elapsed)]
     if state.run is not None:
@@ -62,7 +63,7 @@ def _header_facts(source: ReportSource) -> tuple[str, ...]:
     return tuple(facts)
 
 
-def _failure_notice(source: ReportSource) -> str:
+def failure_notice(source: ReportSource) -> str:
     """A notice for the top of the report if the results are worthless or the run did not finish, else ""."""
     state = source.state
     worthless = [f"{alarm[0].upper()}{alarm[1:]}." for alarm in alarms(state)]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import itertools
 import re
+from collections.abc import Sequence
 
 import pygments
 from jinja2 import Environment, PackageLoader, StrictUndefined
@@ -14,7 +15,7 @@ from pygments.lexers import get_lexer_by_name
 from pygments.util import ClassNotFound
 
 from tickdsl import __version__
-from tickdsl.report.document import Code, Document
+from tickdsl.report.document import Code, Document, Part
 
 
 def render_html(document: Document) -> str:
@@ -22,6 +23,11 @@ def render_html(document: Document) -> str:
     numbers = itertools.count(1)
     page = _environment().get_template("report.html")
     return page.render(document=document, version=__version__, number=lambda: next(numbers))
+
+
+def render_fragment(facts: Sequence[str], alarm: str, lead: str, parts: Sequence[Part]) -> str:
+    """A piece of HTML that shows the parts below its facts, an alarm or "", and the main result."""
+    return _environment().get_template("fragment.html").render(facts=facts, alarm=alarm, lead=lead, parts=parts)
 
 
 @functools.cache

@@ -66,30 +66,40 @@ def results_dict(state: RunState) -> dict[str, Any]:
 
 def results_csv(state: RunState) -> str:
     """The content of results.csv: one row per arm, contestant, level and seed."""
-    arms = {arm.id: arm for arm in state.arms}
-    sweep_names = sorted({name for arm in state.arms for name in arm.sweep})
+    columns, measurements = results_rows(state)
     text = io.StringIO()
     rows = csv.writer(text, lineterminator="\n")
-    sweep_columns = [f"sweep.{name}" for name in sweep_names]
+    rows.writerow(columns)
+    rows.writerows([cell if isinstance(cell, str) else _cell(cell) for cell in row] for row in measurements)
+    return text.getvalue()
+
+
+def results_rows(state: RunState) -> tuple[list[str], list[list[Any]]]:
+    """The columns of results.csv, and a row per arm, contestant, level and seed; None for what was not measured."""
+    arms = {arm.id: arm for arm in state.arms}
+    sweep_names = sorted({name for arm in state.arms for name in arm.sweep})
     figure_names = dict.fromkeys(name for measure in state.measures.values() for name in measure.figures)
     metrics = [metric for metric in state.report if any(key[1] == metric for key in state.measures)]
-    how_columns = [f"{metric}.how" for metric in metrics]
-    rows.writerow(
-        ["arm", "name", *sweep_columns, "contestant", "level", "seed", *_METRIC_FIELDS, *figure_names, *how_columns]
-    )
+    columns = ["arm", "name", *(f"sweep.{name}" for name in sweep_names), "contestant", "level", "seed"]
+    columns += [*_METRIC_FIELDS, *figure_names, *(f"{metric}.how" for metric in metrics)]
+    rows: list[list[Any]] = []
     for arm_id, contestant, level in compute_standings(state):
         arm = arms.get(arm_id) or ArmInfo(id=arm_id, name=arm_id, sweep={}, levels=0)
         for seed in _seeds(state, arm_id, contestant, level):
-            metric = state.metrics[arm_id, contestant, level, seed]
-            values = [arm.sweep.get(name, "") for name in sweep_names]
-            cells = [_cell(getattr(metric, name)) for name in _METRIC_FIELDS]
             key = (arm_id, contestant, level, seed)
             figures = _extra_figures(state, key)
-            cells += [_cell(figures.get(name)) for name in figure_names]
             measures = [state.measures.get((key, metric)) for metric in metrics]
-            cells += [measure.how if measure else "" for measure in measures]
-            rows.writerow([arm.id, arm.name, *values, contestant, level, seed, *cells])
-    return text.getvalue()
+            rows.append(
+                [
+                    *(arm.id, arm.name),
+                    *(arm.sweep.get(name) for name in sweep_names),
+                    *(contestant, level, seed),
+                    *(getattr(state.metrics[key], name) for name in _METRIC_FIELDS),
+                    *(figures.get(name) for name in figure_names),
+                    *(measure.how if measure else None for measure in measures),
+                ]
+            )
+    return columns, rows
 
 
 def _levels(
@@ -136,6 +146,15 @@ def _contestant(standing: Standing, extra_values: Mapping[str, MeasuredValue], s
             name: {**(_estimate(figure.value) or {}), "how": figure.how} for name, figure in extra_values.items()
         },
         "seeds": seeds,
+    }
+
+
+def seed_metrics(state: RunState, arm: str, contestant: str, level: int) -> dict[int, dict[str, Any]]:
+    """The measurements of each seed by name: those that every plan has, and the figures that `report` asks for."""
+    return {
+        seed: {name: getattr(state.metrics[arm, contestant, level, seed], name) for name in _METRIC_FIELDS}
+        | _extra_figures(state, (arm, contestant, level, seed))
+        for seed in _seeds(state, arm, contestant, level)
     }
 
 

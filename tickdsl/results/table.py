@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import io
 from collections.abc import Mapping, Sequence
 
 from rich.console import Console, Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
+from tickdsl.console import SafeConsole
 from tickdsl.plurals import plural
 from tickdsl.records.events import ArmInfo
 from tickdsl.results import formatting
@@ -37,6 +39,13 @@ def print_results(state: RunState, console: Console) -> None:
         console.print("no measurements", style="yellow")
         return
     console.print(results_table(state, console))
+
+
+def results_text(state: RunState, width: int = 120) -> str:
+    """The table of a run as plain text of at most this many columns."""
+    file = io.StringIO()
+    print_results(state, SafeConsole(width=width, file=file))
+    return file.getvalue()
 
 
 def results_table(state: RunState, console: Console) -> RenderableType:

@@ -1,0 +1,157 @@
+"""`tickdsl.run` in this process: results, errors, and what it leaves alone."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+import tickdsl
+
+HEAD = "model small-cnn width=0.5\ndata synthetic size=8 train=64 test=32\n"
+PLAN = HEAD + "train 1ep lr=0.1 batch=32\nseeds 1\nprune filters 30%; rewind weights to init\n"
+DIVERGES = (
+    "model lenet-300-100 width=0.1\ndata synthetic size=8 train=128 test=64\n"
+    "arm wild { train 1ep lr=1e30; prune weights 30%; rewind lr }\n"
+    "arm tame { train 1ep lr=0.1; prune weights 30%; rewind lr }\ncompare wild, tame\n"
+)
+
+
+@pytest.fixture(autouse=True)
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def run(plan: Any, **options: Any) -> tickdsl.Results:
+    return tickdsl.run(plan, **{"jobs": 1, "device": "cpu", "tensorboard": False, "progress": False, **options})
+
+
+def test_a_path_and_its_text_are_the_same_study(folder: Path) -> None:
+    path = folder / "study.plan"
+    path.write_text(PLAN)
+    first = run(path)
+    again = run(PLAN)
+    assert (first.status, again.status) == ("ok", "ok")
+    assert (first.name.partition("-")[0], again.name.partition("-")[0]) == ("study", "plan")
+    assert first.frame().equals(again.frame())
+    assert again.plan == PLAN
+    events = [json.loads(line) for line in (again.folder / "events.jsonl").read_text().splitlines()]
+    assert not [event for event in events if event["type"] == "step.start"], "everything was stored"
+
+
+def test_nothing_is_printed_without_progress(capfd: pytest.CaptureFixture[str]) -> None:
+    run(PLAN)
+    assert capfd.readouterr() == ("", "")
+
+
+def test_progress_is_lines_without_terminal_tricks(capfd: pytest.CaptureFixture[str]) -> None:
+    run(PLAN, progress=True)
+    out, err = capfd.readouterr()
+    assert out == ""
+    assert "note[" in err and "finished after" in err
+    assert "\r" not in err and "\x1b" not in err
+
+
+def test_the_options_are_those_of_the_command_line(folder: Path) -> None:
+    text = HEAD + (
+        "let rate = 30%\nsweep size in [1, 2]\nseeds 1\n"
+        "arm a { train 1ep lr=0.1 batch=32; prune filters $rate x $size; rewind weights to init }\n"
+        "arm b { train 1ep lr=0.1 batch=32; prune filters 10%; rewind lr }\n"
+    )
+    results = run(text, set={"rate": "40%", "size": [1]}, only="a", seeds=2, store=folder / "kept", out=folder / "mine")
+    assert [arm.id for arm in results.arms] == ["a[size=1]"]
+    assert results.arms[0].sweep == {"size": "1"}
+    assert results.seeds == (1, 2)
+    assert results.arms[0].level(1).seed(1).metrics["filters"] == pytest.approx(0.6, abs=0.05)
+    assert results.folder.parent == folder / "mine"
+    assert list((folder / "kept").glob("results/*/*"))
+
+
+def test_a_plan_with_errors_raises_its_findings_and_leaves_nothing(folder: Path) -> None:
+    with pytest.raises(tickdsl.PlanError) as caught:
+        run("data digits\ntrian 3ep")
+    (finding,) = caught.value.findings
+    assert (finding.code, finding.severity, finding.path, finding.line) == ("TD010", "error", "plan", 2)
+    assert "did you mean `train`?" in str(caught.value)
+    assert list(folder.iterdir()) == []
+
+
+@pytest.mark.parametrize("options", [{"only": "c"}, {"device": "tpu"}, {"deterministic": True, "stack": 4}])
+def test_what_cannot_be_used_is_one_clear_error(folder: Path, options: dict[str, Any]) -> None:
+    with pytest.raises(tickdsl.TickdslError) as caught:
+        run(PLAN, **options)
+    assert caught.value.hint
+    assert not (folder / "runs").exists()
+
+
+@pytest.mark.parametrize("name", ["jobs", "seeds", "stack"])
+def test_numbers_below_one_are_refused(name: str) -> None:
+    with pytest.raises(ValueError, match=f"{name}=0"):
+        tickdsl.run(PLAN, **{name: 0})  # type: ignore[arg-type]
+
+
+def test_failed_steps_are_named_and_the_rest_is_there() -> None:
+    with pytest.raises(tickdsl.RunError) as caught:
+        run(DIVERGES)
+    error = caught.value
+    (step,) = error.failures
+    assert "wild" in step and "diverged" in error.failures[step]
+    assert step in str(error) and "tickdsl.run" in str(error)
+    assert error.results.status == "failed"
+    assert [level.number for level in error.results.arm("tame").levels] == [0, 1]
+
+
+def test_the_network_of_a_seed_computes_what_was_measured(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    results = run(HEAD.replace("test=32", "test=200") + PLAN.removeprefix(HEAD).replace("seeds 1", "seeds 2"))
+    arm = results.arms[0]
+    assert results.best().number == 1
+    level = arm.level(1)
+    by_accuracy = sorted(level.seeds, key=lambda seed: (seed.metrics["accuracy"], seed.number))
+    assert level.seed() == by_accuracy[0]
+    monkeypatch.chdir(folder.parent)  # the store is found from elsewhere
+    seed = level.seed(1)
+    network, structure = seed.network(), seed.structure
+    assert not network.training
+    assert sum(parameter.numel() for parameter in network.parameters()) == seed.metrics["params"]
+    dense = arm.level(0).seed(1).network()
+    assert sum(parameter.numel() for parameter in dense.parameters()) > seed.metrics["params"]
+    assert structure == seed.ticket().structure
+    images = seed._taken.subject.test
+    assert images.labels is not None
+    with torch.no_grad():
+        outputs = network(seed.ticket().preprocess(images.images))
+    accuracy = (outputs.argmax(1) == images.labels).double().mean().item()
+    assert accuracy == pytest.approx(seed.metrics["accuracy"])
+
+
+def test_code_is_allowed_for_one_call_only(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(folder)
+    (folder / "own_network.py").write_text(
+        "from torch import nn\n"
+        "def small(classes, shape):\n"
+        "    channels = shape[0]\n"
+        "    return nn.Sequential(nn.Conv2d(channels, 8, 3), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten(),\n"
+        "                         nn.Linear(8, classes))\n"
+    )
+    plan = PLAN.replace("small-cnn width=0.5", '"own_network:small"')
+    results = run(plan, allow_code=True)
+    assert results.arms[0].level(1).seed(1).network() is not None
+    with pytest.raises(tickdsl.TickdslError, match="allow"):
+        tickdsl.open_run().arms[0].level(1).seed(1).network()
+    with pytest.raises(tickdsl.PlanError, match="TD117"):
+        run(plan)
+    assert [finding.code for finding in tickdsl.check(plan) if finding.severity == "error"] == ["TD117"]
+
+
+def test_the_random_state_and_the_threads_of_the_caller_are_kept() -> None:
+    torch.manual_seed(7)
+    threads = torch.get_num_threads()
+    expected = torch.rand(3)
+    torch.manual_seed(7)
+    run(PLAN)
+    assert torch.equal(torch.rand(3), expected)
+    assert torch.get_num_threads() == threads

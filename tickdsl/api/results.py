@@ -1,0 +1,191 @@
+"""The results of a run as an object."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+import attrs
+
+from tickdsl.api.arms import ArmResult, LevelResult, RunRecord
+from tickdsl.api.plan_sources import StrPath, data_folder
+from tickdsl.errors import TickdslError
+from tickdsl.plurals import plural
+from tickdsl.records.files import write_atomically
+from tickdsl.records.paths import find_run
+from tickdsl.report.source import ReportSource, read_source, source_from_state
+from tickdsl.results.caveats import alarms
+from tickdsl.results.conclusions import conclusions
+from tickdsl.tickets.choice import Wanted, choose
+
+if TYPE_CHECKING:
+    from pandas import DataFrame
+
+ReportFormat = Literal["html", "md", "csv", "json", "png", "svg"]
+
+
+@attrs.frozen(repr=False, eq=False)
+class Results:
+    """The results of a run, as `tickdsl.run` and `tickdsl.open_run` return them.
+
+    `print` shows the table of the run, and a notebook shows it as HTML.
+    """
+
+    _record: RunRecord
+
+    @property
+    def name(self) -> str:
+        """The name of the run, which is that of its folder."""
+        return self.folder.name
+
+    @property
+    def folder(self) -> Path:
+        """The folder of the run, with `results.json`, `report.html` and the events."""
+        return self._record.paths.folder
+
+    @property
+    def status(self) -> str:
+        """ "ok", "failed", "stopped", "interrupted", "crashed" or "running", when the results were read."""
+        return self._source.status
+
+    @property
+    def plan(self) -> str:
+        """The text of the plan."""
+        return self._source.plan
+
+    @property
+    def seeds(self) -> tuple[int, ...]:
+        """The seeds of the plan."""
+        return self._record.state.seeds
+
+    @property
+    def warnings(self) -> tuple[str, ...]:
+        """What makes results worthless, in words; empty if all is well."""
+        return tuple(alarms(self._record.state))
+
+    @property
+    def conclusions(self) -> dict[str, str]:
+        """A sentence on the result of every arm, by arm id."""
+        return conclusions(self._record.state)
+
+    @property
+    def arms(self) -> tuple[ArmResult, ...]:
+        """The arms in the order of the plan, one per combination of sweep values."""
+        return tuple(ArmResult(self._record, arm) for arm in self._record.state.arms)
+
+    def arm(self, name: str, **sweep: object) -> ArmResult:
+        """The results of an arm.
+
+        Args:
+            name: The name or the id of the arm: `"imp"` or `"imp[scope=local]"`.
+            **sweep: The values of its sweeps, where the name has several: `arm("imp", scope="local")`.
+
+        Raises:
+            TickdslError: If there is no such arm, or more than one.
+        """
+        wanted = {key: str(value) for key, value in sweep.items()}
+        named = [arm for arm in self.arms if name in (arm.name, arm.id)]
+        found = [arm for arm in named if wanted.items() <= {key: str(v) for key, v in arm.sweep.items()}.items()]
+        if len(found) == 1:
+            return found[0]
+        if not found:
+            known = ", ".join(arm.id for arm in named or self.arms)
+            values = "".join(f", {key}={value}" for key, value in wanted.items())
+            raise TickdslError(f"the run has no arm {name}{values}", f"its arms: {known}")
+        several = ", ".join(arm.id for arm in found)
+        raise TickdslError(f"there are {len(found)} arms {name}", f"name one of {several}, or give its sweep values")
+
+    def best(self, arm: str | None = None) -> LevelResult:
+        """The ticket that `tickdsl export` takes: the smallest winning one, else the most accurate one.
+
+        The most accurate one is chosen by the test set, so its accuracy is optimistic.
+
+        Args:
+            arm: The name or id of an arm (default: any).
+
+        Raises:
+            TickdslError: If no ticket was measured.
+        """
+        choice = choose(self._record.state, Wanted(arm=arm))
+        return ArmResult(self._record, choice.arm).level(choice.level)
+
+    def frame(self, per: Literal["seed", "level"] = "seed") -> DataFrame:
+        """The results as a pandas data frame; needs the extra `[pandas]`.
+
+        Args:
+            per: "seed": a row per arm, contestant, level and seed, with the columns of `results.csv`. "level": a row
+                per arm, contestant and level, with means over the seeds, half widths of the intervals, and verdicts.
+
+        Returns:
+            The frame. Sweep values are in the columns `sweep.NAME`; shares are in [0, 1].
+        """
+        from tickdsl.api.frames import levels_frame, seeds_frame
+
+        if per not in ("seed", "level"):
+            raise ValueError(f"per={per!r}: use 'seed' or 'level'")
+        return seeds_frame(self._record.state) if per == "seed" else levels_frame(self._record.state)
+
+    def report(self, path: StrPath | None = None, format: ReportFormat = "html") -> Path:
+        """Write a report of the run, like `tickdsl report`.
+
+        Args:
+            path: The file to write (default: `report.FORMAT` in the folder of the run).
+            format: "html" (one page), "md", "csv", "json", "png" or "svg".
+
+        Returns:
+            The path of the report.
+        """
+        from tickdsl.report import render_report
+
+        target = self.folder / f"report.{format}" if path is None else Path(path)
+        write_atomically(target, render_report(format, [self._source]))
+        return target
+
+    @property
+    def _source(self) -> ReportSource:
+        return source_from_state(self._record.state, self._record.paths)
+
+    def __repr__(self) -> str:
+        arms, seeds = plural(len(self.arms), "arm"), plural(len(self.seeds), "seed")
+        return f"<Results of {self.name}: {self.status}, {arms}, {seeds}>"
+
+    def __str__(self) -> str:
+        from tickdsl.results.table import results_text
+
+        return results_text(self._record.state).rstrip("\n")
+
+    def _repr_pretty_(self, printer: Any, cycle: bool) -> None:
+        """Shows the table in IPython on a terminal."""
+        printer.text(repr(self) if cycle else str(self))
+
+    def _repr_html_(self) -> str:
+        from tickdsl.report.fragment import results_fragment
+
+        return results_fragment(self._source)
+
+
+def open_run(
+    run: str = "latest",
+    *,
+    out: StrPath = "runs",
+    store: StrPath | None = None,
+    data: StrPath | None = None,
+    allow_code: bool = False,
+) -> Results:
+    """The results of a run, also of one that goes on or has failed.
+
+    Args:
+        run: The name of a run, the start of its name, its folder, or "latest".
+        out: The folder of the run folders.
+        store: The folder of the stored results, from which networks are taken (default: the one that the run used).
+        data: The folder of the data sets (default: `$TICKDSL_DATA` or `.tick/data`).
+        allow_code: Whether networks may be built by code that the plan names as `"package.module:factory"`.
+
+    Raises:
+        TickdslError: If there is no such run, or it has not started.
+    """
+    paths = find_run(Path(out), str(run))
+    state = read_source(paths).state
+    used = state.run.store if state.run is not None else ".tick/store"
+    record = RunRecord(paths, state, Path(used if store is None else store), data_folder(data), allow_code)
+    return Results(record)
