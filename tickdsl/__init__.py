@@ -16,7 +16,9 @@ if TYPE_CHECKING:
     from tickdsl.api.plan_texts import check, format, parse
     from tickdsl.api.results import Results, open_run
     from tickdsl.api.running import run
-    from tickdsl.errors import TickdslError
+    from tickdsl.errors import TickdslError, TicketError
+    from tickdsl.tickets.ticket import Ticket
+    from tickdsl.tickets.ticket_file import load, open_ticket
 
 __version__ = "0.1.0"
 
@@ -30,10 +32,14 @@ __all__ = [
     "RunInterrupted",
     "SeedResult",
     "TickdslError",
+    "Ticket",
+    "TicketError",
     "__version__",
     "check",
     "format",
+    "load",
     "open_run",
+    "open_ticket",
     "parse",
     "run",
 ]
@@ -49,9 +55,13 @@ _MODULES = {
     "RunInterrupted": "tickdsl.api.errors",
     "SeedResult": "tickdsl.api.arms",
     "TickdslError": "tickdsl.errors",
+    "Ticket": "tickdsl.tickets.ticket",
+    "TicketError": "tickdsl.errors",
     "check": "tickdsl.api.plan_texts",
     "format": "tickdsl.api.plan_texts",
+    "load": "tickdsl.tickets.ticket_file",
     "open_run": "tickdsl.api.results",
+    "open_ticket": "tickdsl.tickets.ticket_file",
     "parse": "tickdsl.api.plan_texts",
     "run": "tickdsl.api.running",
 }
