@@ -1,3 +1,48 @@
-"""tickdsl: a plan language for pruning and lottery-ticket experiments."""
+"""tickdsl: a plan language for pruning and lottery-ticket experiments.
+
+The names in `__all__` are the documented Python interface. Each is imported when it is first used, so that
+`import tickdsl` is fast and loads no torch.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from tickdsl.api.findings import Finding, PlanError
+    from tickdsl.api.plan_texts import check, format, parse
+    from tickdsl.errors import TickdslError
 
 __version__ = "0.1.0"
+
+__all__ = [
+    "Finding",
+    "PlanError",
+    "TickdslError",
+    "__version__",
+    "check",
+    "format",
+    "parse",
+]
+
+#: The module of each public name. An added name is also in `__all__`, and above for type checkers.
+_MODULES = {
+    "Finding": "tickdsl.api.findings",
+    "PlanError": "tickdsl.api.findings",
+    "TickdslError": "tickdsl.errors",
+    "check": "tickdsl.api.plan_texts",
+    "format": "tickdsl.api.plan_texts",
+    "parse": "tickdsl.api.plan_texts",
+}
+
+if not TYPE_CHECKING:  # type checkers see the imports above, and so report names that do not exist
+
+    def __getattr__(name: str) -> object:
+        if name not in _MODULES:
+            raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+        value = globals()[name] = getattr(import_module(_MODULES[name]), name)
+        return value
+
+    def __dir__() -> list[str]:
+        return sorted(__all__)

@@ -5,16 +5,12 @@ from __future__ import annotations
 import argparse
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from tickdsl.cli.arguments import Verbs, add_out_option, add_verb
-from tickdsl.cli.output import OK, echo, ignore_closed_output
+from tickdsl.cli.output import OK, echo
 from tickdsl.errors import TickdslError
 from tickdsl.records.files import write_atomically
 from tickdsl.records.paths import RunPaths, find_run
-
-if TYPE_CHECKING:
-    from tickdsl.results.state import RunState
 
 _FORMATS = ("html", "md", "csv", "json", "png", "svg")
 
@@ -68,14 +64,3 @@ def _report(arguments: argparse.Namespace) -> int:
     write_atomically(target, content)
     echo(target)
     return OK
-
-
-def write_final_report(state: RunState, paths: RunPaths) -> None:
-    """Write the report at the end of a run; a failure is a warning and does not fail the run."""
-    from tickdsl.report import write_report
-
-    try:
-        write_report(state, paths)
-    except Exception as error:
-        with ignore_closed_output():
-            echo(f"tickdsl: warning: could not write the report: {error}", file=sys.stderr)
