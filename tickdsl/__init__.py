@@ -10,8 +10,11 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from tickdsl.api.dense_subject import structure_of
     from tickdsl.api.findings import Finding, PlanError
+    from tickdsl.api.masked_networks import from_masks
     from tickdsl.api.plan_texts import check, format, parse
+    from tickdsl.api.pruning import PruningWarning, prune
     from tickdsl.errors import TickdslError
 
 __version__ = "0.1.0"
@@ -19,21 +22,29 @@ __version__ = "0.1.0"
 __all__ = [
     "Finding",
     "PlanError",
+    "PruningWarning",
     "TickdslError",
     "__version__",
     "check",
     "format",
+    "from_masks",
     "parse",
+    "prune",
+    "structure_of",
 ]
 
 #: The module of each public name. An added name is also in `__all__`, and above for type checkers.
 _MODULES = {
     "Finding": "tickdsl.api.findings",
     "PlanError": "tickdsl.api.findings",
+    "PruningWarning": "tickdsl.api.pruning",
     "TickdslError": "tickdsl.errors",
     "check": "tickdsl.api.plan_texts",
     "format": "tickdsl.api.plan_texts",
+    "from_masks": "tickdsl.api.masked_networks",
     "parse": "tickdsl.api.plan_texts",
+    "prune": "tickdsl.api.pruning",
+    "structure_of": "tickdsl.api.dense_subject",
 }
 
 if not TYPE_CHECKING:  # type checkers see the imports above, and so report names that do not exist
