@@ -36,7 +36,7 @@ class _Capture(TorchFunctionMode):
     """Records the inputs of weights by name; those of weights that are read otherwise are unknown."""
 
     def __init__(self, names: Mapping[int, str], biases: Mapping[int, str]) -> None:
-        super().__init__()  # type: ignore[no-untyped-call]
+        super().__init__()
         self._names, self._biases = names, biases
         self.inputs: dict[str, ConstantInputs | None] = {}
 
@@ -50,7 +50,7 @@ class _Capture(TorchFunctionMode):
     def _inspect(self, func: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> None:
         named = dict(zip(("input", "weight", "bias", "stride", "padding", "dilation", "groups"), args, strict=False))
         named |= kwargs
-        weight = named.get("weight")
+        weight: Any = named.get("weight")
         name = self._names.get(id(weight))
         if name is not None and func is nn.functional.linear:
             self._record(name, named, dim=-1, padded=False)

@@ -98,7 +98,7 @@ def read_arguments(
     unit: str,
     scope: str,
     by: By,
-    target: str | None,
+    target: Target | None,
     exclude: Exclude,
     multiple: int,
     rounds: int,

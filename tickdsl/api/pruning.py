@@ -108,7 +108,8 @@ def prune(
         subject = DenseSubject.from_model(model, example_inputs)
         require_matching_patterns(subject.graph, arguments)
         scoring = _scoring(subject, example_inputs, data, loss, seed)
-        structure, state = subject.structure, None
+        structure = subject.structure
+        state: State | None = None
         for number in range(rounds):
             smaller = _prune_round(scoring(structure, state), arguments, subject.structure, number)
             if rounds > 1:

@@ -90,8 +90,9 @@ class SilentUnits:
             np.add.at(counts, part.unit, 1)
             entries = self._left[part.parameter]
             others = tuple(dim for dim in range(entries.ndim) if dim != part.dim)
-            np.logical_or.at(left, part.unit, entries.any(axis=others)[part.index])
-        return left | (counts == 0)
+            np.logical_or.at(left, part.unit, np.logical_or.reduce(entries, axis=others)[part.index])
+        result: BoolArray = left | (counts == 0)
+        return result
 
     def _misread(self, group: ChannelGroup, reading: list[Slice]) -> BoolArray:
         """Whether a weight that is left reads something of a unit that is no constant for its bias, [units]."""
@@ -99,7 +100,7 @@ class SilentUnits:
         for part in reading:
             entries = self._left[part.parameter]
             others = tuple(dim for dim in range(entries.ndim) if dim != part.dim)
-            read = entries.any(axis=others)[part.index]
+            read = np.logical_or.reduce(entries, axis=others)[part.index]
             values = self._constants(part)
             foldable = values == 0
             found = self._inputs.get(part.parameter)

@@ -88,7 +88,7 @@ def attach_masks(model: nn.Module, masks: Mapping[str, Tensor]) -> None:
         mask = by_identity.get(id(parameter))
         if mask is not None:
             with torch.no_grad():  # the product is a leaf, so that the network can be copied
-                torch_prune.custom_from_mask(module, name, mask.to(parameter))
+                torch_prune.custom_from_mask(module, name, mask.to(parameter))  # type: ignore[no-untyped-call]
 
 
 def _own_parameters(model: nn.Module) -> Iterator[tuple[nn.Module, str, nn.Parameter]]:
