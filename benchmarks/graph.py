@@ -7,11 +7,11 @@ Torch-Pruning is compared with if it is installed: `pip install --no-deps torch-
 
 Both remove the same share of every group of channels from torchvision networks with random weights, without any help:
 `tickdsl` traces the graph and removes random channels, `tickdsl.prune` and `torch-pruning` score them by L2 norms. With
-`--flops`, `tickdsl.prune` removes a share of the network's FLOPs. The time is the CPU time of the whole call, since wall
-time is unreliable on a shared machine, in a separate process with one thread, after a warm-up network, the minimum of a
-few rounds. The error is that of the small network's outputs against those of the dense network with the removed inputs
-of every layer set to zero and layer norms over the remaining channels, in double precision. Which inputs were removed
-is read from the weights.
+`--flops`, `tickdsl.prune` removes a share of the FLOPs of each network. The time is the CPU time of the whole call,
+since wall time is unreliable on a shared machine, in a separate process with one thread, after a warm-up network, the
+minimum of a few rounds. The error is that of the small network's outputs against those of the dense network with the
+removed inputs of every layer set to zero and layer norms over the remaining channels, in double precision. Which inputs
+were removed is read from the weights.
 """
 
 from __future__ import annotations

@@ -229,14 +229,13 @@ def require_traceable(model: object, example_inputs: Any) -> None:
     if not isinstance(model, nn.Module):
         raise TickdslError(f"expected a network (torch.nn.Module), not a {type(model).__name__}")
     wrapped = {
-        nn.DataParallel: "module",
-        nn.parallel.DistributedDataParallel: "module",
-        torch._dynamo.OptimizedModule: "_orig_mod",
+        "module": isinstance(model, nn.DataParallel | nn.parallel.DistributedDataParallel),
+        "_orig_mod": isinstance(getattr(model, "_orig_mod", None), nn.Module),  # by `torch.compile`
     }
-    for wrapper, attribute in wrapped.items():
-        if isinstance(model, wrapper):
+    for attribute, is_wrapped in wrapped.items():
+        if is_wrapped:
             raise TickdslError(
-                f"the network is wrapped in {wrapper.__name__}", f"pass `model.{attribute}`, and wrap the result"
+                f"the network is wrapped in {type(model).__name__}", f"pass `model.{attribute}`, and wrap the result"
             )
     if isinstance(model, torch.jit.ScriptModule):
         raise TickdslError("a TorchScript network cannot be pruned", "pass the network that it was compiled from")

@@ -32,6 +32,7 @@ from tickdsl.graph.surgery.compact import slice_state_dict
 from tickdsl.plurals import plural
 from tickdsl.pruning.criteria import Criterion, ScoringContext
 from tickdsl.pruning.removal_order import Target, prune_to_count, prune_to_target, removal_order
+from tickdsl.pruning.scope import find_scope
 from tickdsl.pruning.selection import prune as prune_units
 
 #: Trains a network between rounds; it may return the network.
@@ -101,8 +102,8 @@ def prune(
     Raises:
         TickdslError: The network cannot be traced or the arguments do not fit it; the message says what to change.
     """
-    arguments = read_arguments(model, amount, unit, scope, by, target, exclude, multiple, rounds, between)
     require_traceable(model, example_inputs)
+    arguments = read_arguments(model, amount, unit, scope, by, target, exclude, multiple, rounds, between)
     _require_inputs_of_criterion(arguments.criterion, data, example_inputs)
     with torch.inference_mode(False), torch.enable_grad():
         subject = DenseSubject.from_model(model, example_inputs)
@@ -118,7 +119,8 @@ def prune(
             if between is not None and number < rounds - 1:
                 state = _train_between(between, subject.with_masks(structure, state))
         network = subject.with_masks(structure, state)
-    _warn_of_widths(subject.graph, structure, multiple)
+    if multiple > 1:
+        _warn_of_widths(subject, structure, arguments)
     return network
 
 
@@ -201,24 +203,32 @@ def _train_between(between: Between, network: nn.Module) -> State:
     return {name: tensor.detach() for name, tensor in state.items()}
 
 
-def _warn_of_widths(graph: ModelGraph, structure: Structure, multiple: int) -> None:
-    """Warn of widths that were pruned to something else than a multiple."""
-    uneven = uneven_widths(graph, structure, multiple)
-    if uneven:
-        names = ", ".join(f"`{name}` ({width})" for name, width in list(uneven.items())[:3])
-        warnings.warn(
-            f"{plural(len(uneven), 'layer')} could not keep a multiple of {multiple} channels: {names}"
-            f"{' and others' if uneven.keys() - list(uneven)[:3] else ''}; a part that is read alone, or cannot be "
-            "pruned, has another size",
-            PruningWarning,
-            stacklevel=3,
-        )
+def _warn_of_widths(subject: DenseSubject, structure: Structure, arguments: PruneArguments) -> None:
+    """Warn of layers whose widths are no multiples, and of those that are too narrow to be pruned."""
+    graph, multiple = subject.graph, arguments.multiple
+    pools = find_scope(graph, subject.structure, arguments.scope_arguments()).pools
+    narrow = {
+        pool.name: pool.original * graph.group(pool.name).step
+        for pool in pools
+        if pool.name not in structure.kept and 1 < pool.original * graph.group(pool.name).step <= multiple
+    }
+    reasons = (
+        ("kept whole, being no wider", narrow),
+        ("of another width, since a part of the channels cannot be pruned", _uneven_widths(graph, structure, multiple)),
+    )
+    for reason, widths in reasons:
+        if widths:
+            names = ", ".join(f"`{name}` ({width})" for name, width in list(widths.items())[:3])
+            warnings.warn(
+                f"`multiple={multiple}`: {plural(len(widths), 'layer')} {reason}: {names}"
+                f"{' and others' if len(widths) > 3 else ''}",
+                PruningWarning,
+                stacklevel=3,
+            )
 
 
-def uneven_widths(graph: ModelGraph, structure: Structure, multiple: int) -> dict[str, int]:
+def _uneven_widths(graph: ModelGraph, structure: Structure, multiple: int) -> dict[str, int]:
     """The layers that lost output channels and have a number that is no multiple left, with this number."""
-    if multiple == 1:
-        return {}
     indices: Mapping[str, Any] = all_kept_indices(graph, structure)
     rows = {name: indices[name][0] for name in graph.weights if name in indices}
     return {

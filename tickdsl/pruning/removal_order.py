@@ -43,14 +43,13 @@ class _Cell:
 class RemovalOrder:
     """Entries of units in the order of their removal: `sequence` holds the cell of each entry.
 
-    `remove` removes units of a pool from a structure. `held` names the pools that a multiple keeps whole.
+    `remove` removes units of a pool from a structure.
     """
 
     structure: Structure
     cells: tuple[_Cell, ...]
     sequence: np.ndarray
     remove: Callable[[Structure, int, np.ndarray], Structure]
-    held: tuple[str, ...] = ()
 
     def first(self, count: int) -> Structure:
         """The structure without the first `count` entries."""
@@ -86,18 +85,11 @@ def removal_order(context: ScoringContext, args: Mapping[str, Any], multiple: in
         for number, pool in enumerate(ranked)
         for cell in _cells(number, pool, multiple, by_score=args["scope"] == "global")
     ]
-    held = {pool.group.name for pool in ranked} - {ranked[cell.pool].group.name for cell in cells if cell.entries}
 
     def remove(structure: Structure, pool: int, units: np.ndarray) -> Structure:
         return structure.remove(ranked[pool].group.name, units)
 
-    return RemovalOrder(
-        context.structure,
-        tuple(cells),
-        _merge(cells),
-        remove,
-        tuple(pool.group.name for pool in ranked if pool.group.name in held and len(pool.units) > pool.minimum),
-    )
+    return RemovalOrder(context.structure, tuple(cells), _merge(cells), remove)
 
 
 def _cells(number: int, pool: RankedPool, multiple: int, by_score: bool) -> list[_Cell]:
