@@ -118,7 +118,9 @@ def test_what_is_left_equals_the_dense_network_with_the_removed_channels_silence
 
 
 @pytest.mark.parametrize("target", ["flops", "params"])
-@pytest.mark.parametrize("name", ["residual", "squeezenet1_1", "mobilenet_v3_small"])
+@pytest.mark.parametrize(
+    "name", ["residual", "squeezenet1_1", pytest.param("mobilenet_v3_small", marks=pytest.mark.slow)]
+)
 def test_a_target_is_reached_and_exceeded_by_less_than_one_unit(name: str, target: Any) -> None:
     if name == "residual":
         model, x = residual(40), images()
@@ -333,6 +335,7 @@ def test_tied_weights_stay_tied() -> None:
     assert torch.equal(masked.again.weight_mask, masked.up.weight_mask)
 
 
+@pytest.mark.slow
 def test_attention_is_pruned_by_heads_and_channels() -> None:
     torch.manual_seed(0)
     model = make_weights_distinct(models.VisionTransformer(16, 8, 2, 4, 32, 64, num_classes=5).double()).eval()
