@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import errno
 import sys
 from pathlib import Path
 
@@ -62,6 +63,19 @@ def _report(arguments: argparse.Namespace) -> int:
     if target is None or str(target) == "-":
         sys.stdout.buffer.write(content)
         return OK
-    write_atomically(target, content)
+    try:
+        write_atomically(target, content)
+    except TickdslError as error:
+        raise TickdslError(error.message, f"{_remedy(error, target)}, or name another file with --to") from error
     echo(target)
     return OK
+
+
+def _remedy(error: TickdslError, target: Path) -> str:
+    """What to do where a report cannot be written."""
+    if not target.parent.exists():
+        return f"create the folder {target.parent}"
+    if target.is_dir():
+        return f"name a file in {target}"
+    full = isinstance(error.__cause__, OSError) and error.__cause__.errno in (errno.ENOSPC, errno.EDQUOT)
+    return "free some disk space" if full else f"check the permissions of {target.parent}"
