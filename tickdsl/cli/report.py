@@ -32,8 +32,7 @@ def add(verbs: Verbs) -> None:
         "Write a report of one run, or of several runs side by side.",
         (
             ("tickdsl report", "write report.html into the folder of the newest run"),
-            ("tickdsl report colt --to colt.pdf", "a figure for a column of a paper, 3.3 inches wide"),
-            ("tickdsl report colt --to talk.png --figure pareto --style slides", "a figure for a talk"),
+            ("tickdsl report colt --to colt.pdf --no-title", "a figure for a column of a paper, 3.3 inches wide"),
         ),
     )
     report.add_argument(

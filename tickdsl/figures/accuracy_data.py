@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping
 
 from tickdsl.errors import TickdslError
-from tickdsl.figures.axis_limits import AccuracyAxis, fit_accuracy
+from tickdsl.figures.axis_limits import AccuracyAxis, Height, fit_accuracy
 from tickdsl.figures.curves import (
     Contest,
     Point,
@@ -45,35 +45,40 @@ def accuracy_contest(states: Mapping[str, RunState], options: FigureOptions) -> 
     return contest
 
 
-def heights(contest: Contest) -> tuple[list[float], list[float]]:
-    """The means in percent, and the ends of intervals and the seeds."""
-    dense = [point for point, _ in contest.dense]
-    marked = [*dense, *(point for curve in contest.coloured for point in curve.points)]
-    means = [point.y for point in dense] + [point.y for curve in contest.curves for point in curve.points]
-    return means, list(interval_ends(marked))
+def heights(contest: Contest) -> list[Height]:
+    """The heights of all networks; of arms without a colour, only the means are drawn."""
+    marked = [point for point, _ in contest.dense] + [point for curve in contest.coloured for point in curve.points]
+    return [
+        *map(height_of, marked),
+        *(Height(point.y, point.y, point.y) for curve in contest.rest for point in curve.points),
+    ]
 
 
-def interval_ends(points: Sequence[Point]) -> Iterator[float]:
-    """The ends of the intervals, and the seeds."""
-    for point in points:
-        yield from (point.y - point.half_width, point.y + point.half_width)
-        yield from (y for _, y in point.seeds)
+def height_of(point: Point) -> Height:
+    """The mean, and the ends of the interval and the seeds."""
+    ends = [point.y - point.half_width, point.y + point.half_width, *(y for _, y in point.seeds)]
+    return Height(point.y, min(ends), max(ends))
 
 
 def caption_parts(contest: Contest) -> Iterator[str]:
     """What intervals, dots and band are."""
     points = [point for curve in contest.coloured for point in curve.points] + [point for point, _ in contest.dense]
-    counts = sorted({point.accuracy.n for point in points})
-    if not counts or counts == [1]:
+    yield from interval_words({point.accuracy.n for point in points})
+
+
+def interval_words(counts: Collection[int]) -> Iterator[str]:
+    """What intervals and dots are, by the number of seeds of each mean."""
+    fewest, most = min(counts, default=1), max(counts, default=1)
+    if most == 1:
         yield "one seed, no interval"
         return
-    yield f"95 % CI, n={counts[0]}" if len(counts) == 1 else f"95 % CI, n={counts[0]}–{counts[-1]}"
+    yield f"95 % CI, n={most}" if fewest == most else f"95 % CI, n={fewest}–{most}"
     yield "dots: seeds"
 
 
 def shared_axis(states: Mapping[str, RunState], options: FigureOptions) -> AccuracyAxis:
     """The vertical axis that fits everything that a figure with these options would draw."""
-    return fit_accuracy(*heights(accuracy_contest(states, options)), options.ylim)
+    return fit_accuracy(heights(accuracy_contest(states, options)), options.ylim)
 
 
 def describe(contest: Contest) -> str:

@@ -22,7 +22,7 @@ _LABELS = {"accuracy": "weights left (%)", "flops": "FLOPs left (%)"}
 def draw_accuracy(states: Mapping[str, RunState], options: FigureOptions, title: str) -> ResultFigure:
     """The figure of the kinds `accuracy` and `flops`. Raises TickdslError if there is nothing to draw."""
     contest = accuracy_contest(states, options)
-    axis = options.axis or fit_accuracy(*heights(contest), options.ylim)
+    axis = options.axis or fit_accuracy(heights(contest), options.ylim)
     caption = "; ".join([*caption_parts(contest), *axis.notes])
     layout = Layout(options, title, list(_legend(contest, options)), caption, len(axis.parts), y_ticks=y_ticks(axis))
     figure, axes = layout.build(_LABELS[options.kind], "accuracy (%)")
@@ -69,7 +69,7 @@ def set_accuracy_axis(axes: Sequence[Axes], axis: AccuracyAxis, options: FigureO
         part.spines["left"].set_position(("outward", 0.4 * options.font))
     axes[-1].spines["bottom"].set_position(("outward", 0.4 * options.font))
     if len(axes) == 2:
-        mark_break(*axes, options)
+        mark_break(axes[0], axes[1], options)
 
 
 def y_ticks(axis: AccuracyAxis) -> list[float]:

@@ -88,7 +88,7 @@ def draw_points(
             [point.x for point in inside],
             [point.y for point in inside],
             yerr=[point.half_width for point in inside],
-            **interval_style(style["color"], options),
+            **interval_style(style["color"], options, narrow=style["markerfacecolor"] == options.theme.paper),
             label=name,
             zorder=order,
             **{**style, "linestyle": "none"},
@@ -96,10 +96,11 @@ def draw_points(
         stay_within(drawn, part)
 
 
-def interval_style(colour: str, options: FigureOptions) -> dict[str, Any]:
-    """Matplotlib's properties of the intervals."""
-    stroke = 0.085 * options.font
-    return {"elinewidth": stroke, "capsize": 0.2 * options.font, "capthick": stroke, "ecolor": (colour, 0.8)}
+def interval_style(colour: str, options: FigureOptions, narrow: bool = False) -> dict[str, Any]:
+    """Matplotlib's properties of the intervals; those of hollow markers are narrower, to stand inside others."""
+    stroke = (0.06 if narrow else 0.085) * options.font
+    caps = (0.11 if narrow else 0.22) * options.font
+    return {"elinewidth": stroke, "capsize": caps, "capthick": stroke, "ecolor": (colour, 0.85)}
 
 
 def stay_within(drawn: ErrorbarContainer, axes: Axes) -> None:

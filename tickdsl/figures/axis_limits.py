@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import math
 import statistics
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 
 import attrs
 
@@ -24,7 +24,18 @@ _SERIES = (
     (1, 3),
     (1,),
 )
+_ROOM = 2.0  # points below the lowest mean and above the highest that intervals have in any case
+_ZOOM_SPANS = 4.0  # what a zoomed axis shows, in spans of the better half
 _ZOOM_SPAN = 0.15  # of the whole range, at most taken by the better half
+
+
+@attrs.frozen
+class Height:
+    """The mean accuracy of a network in percent, and the lowest and highest end of its interval and seeds."""
+
+    mean: float
+    low: float
+    high: float
 
 
 @attrs.frozen
@@ -46,58 +57,60 @@ class AccuracyAxis:
         return self.parts[0][1]
 
 
-def fit_accuracy(means: Sequence[float], ends: Sequence[float], ylim: tuple[float, float] | None) -> AccuracyAxis:
-    """The axis for these means and the ends of their intervals and seeds; `ylim` are the limits that a user asks for.
+def fit_accuracy(heights: Sequence[Height], ylim: tuple[float, float] | None) -> AccuracyAxis:
+    """The axis for these networks; `ylim` are the limits that a user asks for.
 
     The axis is broken if some means lie far below all others, and zoomed if they trail away from them.
     """
+    ordered = sorted(heights, key=lambda height: height.mean)
+    lowest, highest = ordered[0].mean, ordered[-1].mean
     if ylim is not None:
-        notes = ["axis limited"] if min(means) < ylim[0] or max(means) > ylim[1] else []
-        return AccuracyAxis((ylim,), tuple(notes))
-    values = sorted(means)
-    total = values[-1] - values[0]
-    if total < _FLATTENING:
-        return fit_part(values, ends)
-    gap, index = max((upper - lower, n + 1) for n, (lower, upper) in enumerate(itertools.pairwise(values)))
-    lower, upper = values[:index], values[index:]
-    if gap >= _BROKEN_GAP * total and upper[-1] - upper[0] <= _BROKEN_SPAN * total:
-        middle = (lower[-1] + upper[0]) / 2
-        top = fit_part(upper, [end for end in ends if end >= middle])
-        bottom = fit_part(lower, [end for end in ends if end < middle])
-        parts = (top.parts[0], bottom.parts[0])
-        if parts[1][1] < parts[0][0]:
-            broken = f"axis broken from {parts[1][1]:g} to {parts[0][0]:g} %"
-            return AccuracyAxis(parts, (broken, *dict.fromkeys((*top.notes, *bottom.notes))))
-    span = max(1.0, values[-1] - statistics.median(values))
-    if span <= _ZOOM_SPAN * total:
-        kept = [value for value in values if value >= values[-1] - 4 * span]
-        zoomed = fit_part(kept, [end for end in ends if end >= kept[0] - span])
-        if zoomed.low > values[0]:
-            return AccuracyAxis(zoomed.parts, (f"axis zoomed: {len(values) - len(kept)} below it", *zoomed.notes))
-    return fit_part(values, ends)
+        return AccuracyAxis((ylim,), ("axis limited",) if lowest < ylim[0] or highest > ylim[1] else ())
+    if highest - lowest >= _FLATTENING:
+        return _broken(ordered) or _zoomed(ordered) or _fit_part(ordered)
+    return _fit_part(ordered)
 
 
-def fit_part(means: Sequence[float], ends: Iterable[float]) -> AccuracyAxis:
-    """One part that holds the means, and the ends of intervals unless these would flatten the curves."""
-    low, high = min(means), max(means)
-    room = max(2.0, 0.6 * (high - low))
-    ends = list(ends)
-    lowest, highest = min([low, *ends]), max([high, *ends])
+def _broken(ordered: Sequence[Height]) -> AccuracyAxis | None:
+    """The axis in two parts, if there is a gap that takes much of it and the upper part would be flat without."""
+    means = [height.mean for height in ordered]
+    total = means[-1] - means[0]
+    gap, index = max((upper - lower, n + 1) for n, (lower, upper) in enumerate(itertools.pairwise(means)))
+    if gap < _BROKEN_GAP * total or means[-1] - means[index] > _BROKEN_SPAN * total:
+        return None
+    top, bottom = _fit_part(ordered[index:]), _fit_part(ordered[:index])
+    low, high = bottom.high, top.low
+    if low >= high:
+        return None
+    notes = (f"axis broken from {low:g} to {high:g} %", *dict.fromkeys((*top.notes, *bottom.notes)))
+    return AccuracyAxis((*top.parts, *bottom.parts), notes)
+
+
+def _zoomed(ordered: Sequence[Height]) -> AccuracyAxis | None:
+    """The axis around the better networks, if the better half of them would be flat without."""
+    means = [height.mean for height in ordered]
+    span = max(1.0, means[-1] - statistics.median(means))
+    if span > _ZOOM_SPAN * (means[-1] - means[0]):
+        return None
+    kept = [height for height in ordered if height.mean >= means[-1] - _ZOOM_SPANS * span]
+    zoomed = _fit_part(kept)
+    below = sum(mean < zoomed.low for mean in means)
+    return AccuracyAxis(zoomed.parts, (f"axis zoomed: {below} below it", *zoomed.notes)) if below else None
+
+
+def _fit_part(heights: Sequence[Height]) -> AccuracyAxis:
+    """One part that holds the means, and their intervals and seeds unless these would flatten the curves."""
+    low, high = min(height.mean for height in heights), max(height.mean for height in heights)
+    lowest = max(0.0, min(height.low for height in heights))
+    highest = min(100.0, max(height.high for height in heights))
+    room = max(_ROOM, 0.6 * (high - low))
     bottom, top = max(low - room, lowest), min(high + room, highest)
-    notes = ("intervals cut at the axis",) if lowest < bottom - 1e-9 or min(highest, 100.0) > top + 1e-9 else ()
+    notes = ("intervals and dots cut at the axis",) if lowest < bottom or highest > top else ()
     margin = max(0.15, 0.06 * (top - bottom))
-    bottom, top = max(0.0, bottom - margin), min(100.0, top + margin)
-    digits = 0 if top - bottom > 10 else 1
-    step = 10.0**-digits
-    return AccuracyAxis(
-        (
-            (
-                max(0.0, round(math.floor(bottom / step) * step, digits)),
-                min(100.0, round(math.ceil(top / step) * step, digits)),
-            ),
-        ),
-        notes,
-    )
+    step = 1.0 if top - bottom > 10 else 0.1
+    bottom = math.floor((bottom - margin) / step) * step
+    top = math.ceil((top + margin) / step) * step
+    return AccuracyAxis(((max(0.0, round(bottom, 1)), min(100.0, round(top, 1))),), notes)
 
 
 def round_ticks(low: float, high: float, most: int) -> list[float]:

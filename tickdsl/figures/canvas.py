@@ -51,11 +51,12 @@ class ResultFigure(Figure):
 
 @attrs.frozen
 class LegendEntry:
-    """A line and marker, or a band, with its label."""
+    """A line and marker, or a band, with its label; a label that is too long is cut before `suffix`."""
 
     label: str
     line: dict[str, Any]
     band: str | None = None
+    suffix: str = ""
 
 
 def settings_for(options: FigureOptions) -> dict[str, Any]:
@@ -223,13 +224,15 @@ class Layout:
         """The entries with labels that fit, and the number of columns."""
         font = self.options.font
         around = (_SAMPLE + _SAMPLE_GAP) * font
-        entries = [
-            attrs.evolve(entry, label=cut_middle(entry.label, width - around, self.options)) for entry in self.legend
-        ]
+        entries = [attrs.evolve(entry, label=self._fitting(entry, width - around), suffix="") for entry in self.legend]
         if not entries:
             return [], 1
         widest = max(text_width(entry.label, self.options) for entry in entries) + around + _COLUMN_GAP * font
         return entries, max(1, min(len(entries), int((width + _COLUMN_GAP * font) // widest)))
+
+    def _fitting(self, entry: LegendEntry, width: float) -> str:
+        room = width - text_width(entry.suffix, self.options) if entry.suffix else width
+        return cut_middle(entry.label, room, self.options) + entry.suffix
 
     def _add_axes(self, figure: Figure, left: float, bottom: float, width: float, height: float) -> list[Axes]:
         if self.parts == 1:

@@ -7,7 +7,7 @@ import io
 from tickdsl.figures.canvas import ResultFigure
 from tickdsl.figures.svg_text import accessible_svg
 
-_NO_METADATA = {
+_METADATA: dict[str, dict[str, str | None]] = {
     "pdf": {"CreationDate": None, "Creator": "tickdsl", "Producer": None},
     "svg": {"Date": None, "Creator": None, "Format": None, "Type": None},
     "png": {"Software": "tickdsl"},
@@ -17,7 +17,7 @@ _NO_METADATA = {
 def figure_bytes(figure: ResultFigure, format: str, title: str, dpi: int) -> bytes:
     """The file of a figure; `title` names it for screen readers and readers of metadata."""
     content = io.BytesIO()
-    metadata = dict(_NO_METADATA[format])
+    metadata = dict(_METADATA[format])
     if format == "pdf":
         metadata["Title"] = title
     figure.savefig(content, format=format, dpi=dpi, metadata=metadata)

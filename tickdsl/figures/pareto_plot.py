@@ -8,8 +8,8 @@ from matplotlib.axes import Axes
 from matplotlib.ticker import FixedFormatter, FixedLocator, NullLocator
 
 from tickdsl.errors import TickdslError
-from tickdsl.figures.accuracy_data import caption_parts, interval_ends
-from tickdsl.figures.accuracy_plot import set_accuracy_axis, y_ticks
+from tickdsl.figures.accuracy_data import caption_parts, heights
+from tickdsl.figures.accuracy_plot import mark_hidden, set_accuracy_axis, y_ticks
 from tickdsl.figures.artists import draw_points, marker, slot_line
 from tickdsl.figures.axis_limits import cost_ticks, fit_accuracy
 from tickdsl.figures.canvas import Layout, LegendEntry, ResultFigure, axes_width
@@ -35,17 +35,16 @@ def draw_pareto(states: Mapping[str, RunState], options: FigureOptions, title: s
             f"no costs to plot in {', '.join(states)}", "try again once the first round has been measured"
         )
     front = pareto_front(_rivals(contest))
-    marked = [*_rivals(contest), *(point for curve in contest.coloured for point in curve.points)]
-    shown = [point for point in marked if point not in {point for curve in contest.rest for point in curve.points}]
-    axis = fit_accuracy([point.y for point in _rivals(contest)], list(interval_ends(shown)), options.ylim)
+    axis = fit_accuracy(heights(contest), options.ylim)
     notes = ("line: no ticket costs less and is as accurate", *axis.notes)
     caption = "; ".join([*(part for part in caption_parts(contest) if "dots" not in part), *notes])
     layout = Layout(options, title, list(_legend(contest, options)), caption, len(axis.parts), y_ticks=y_ticks(axis))
     figure, axes = layout.build(label, "accuracy (%)")
     set_accuracy_axis(axes, axis, options)
-    costs = [point.x for point in marked]
+    costs = [point.x for point in (*_rivals(contest), *(p for curve in contest.curves for p in curve.points))]
     _set_cost_axis(axes, min(costs), max(costs), options)
     _draw(axes, contest, front, options)
+    mark_hidden(axes, axis, contest.coloured, options)
     return figure
 
 
