@@ -10,7 +10,7 @@ from tickdsl.figures.themes import THEMES
 from tickdsl.results.state import RunState
 
 if TYPE_CHECKING:
-    from tickdsl.figures.canvas import ResultFigure
+    from tickdsl.figures.result_figure import ResultFigure
 
 __all__ = ["KINDS", "THEMES", "FigureOptions", "draw_figure", "figure", "figure_options", "render_figure"]
 
@@ -55,9 +55,9 @@ def figure(
 def draw_figure(results: RunState | Mapping[str, RunState], options: FigureOptions) -> ResultFigure:
     """The figure with these options. Raises TickdslError if the runs have nothing to draw."""
     from tickdsl.figures.accuracy_plot import draw_accuracy
-    from tickdsl.figures.canvas import drawing_settings, settings_for
     from tickdsl.figures.layers_plot import draw_layers
     from tickdsl.figures.pareto_plot import draw_pareto
+    from tickdsl.figures.result_figure import drawing_settings, settings_for
 
     drawings = {"accuracy": draw_accuracy, "flops": draw_accuracy, "layers": draw_layers, "pareto": draw_pareto}
     states = {_name(results): results} if isinstance(results, RunState) else results

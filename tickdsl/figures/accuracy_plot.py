@@ -10,9 +10,10 @@ from matplotlib.ticker import FixedFormatter, FixedLocator, NullLocator
 from tickdsl.figures.accuracy_data import accuracy_contest, caption_parts, heights
 from tickdsl.figures.artists import dense_entry, draw_curve, draw_dense, marker, rest_entry, slot_line
 from tickdsl.figures.axis_limits import AccuracyAxis, fit_accuracy, round_ticks, share_ticks
-from tickdsl.figures.canvas import Layout, LegendEntry, ResultFigure, axes_width, mark_break
+from tickdsl.figures.canvas import Layout, LegendEntry, axes_width, mark_break
 from tickdsl.figures.curves import Contest, Curve
 from tickdsl.figures.options import FigureOptions
+from tickdsl.figures.result_figure import ResultFigure
 from tickdsl.plurals import plural
 from tickdsl.results.state import RunState
 
@@ -27,7 +28,7 @@ def draw_accuracy(states: Mapping[str, RunState], options: FigureOptions, title:
     layout = Layout(options, title, list(_legend(contest, options)), caption, len(axis.parts), y_ticks=y_ticks(axis))
     figure, axes = layout.build(_LABELS[options.kind], "accuracy (%)")
     set_accuracy_axis(axes, axis, options)
-    smallest = min((point.x for curve in contest.curves for point in curve.points), default=100.0)
+    smallest = min(x for curve in contest.curves for point in curve.points for x, _ in point.seeds)
     _set_share_axis(axes, smallest, options)
     draw_dense(axes, contest.dense, options)
     for curve in contest.rest + contest.coloured:

@@ -93,6 +93,7 @@ def draw_points(
             zorder=order,
             **{**style, "linestyle": "none"},
         )
+        drawn.lines[0].set_gid(name)
         stay_within(drawn, part)
 
 

@@ -5,21 +5,18 @@ The area of the axes depends on the width alone: figures of one width line up in
 
 from __future__ import annotations
 
-import contextlib
-import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import attrs
-import matplotlib
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.font_manager import FontProperties
 from matplotlib.lines import Line2D
 from matplotlib.patches import Rectangle
-from matplotlib.textpath import text_to_path
 
 from tickdsl.figures.options import FigureOptions
+from tickdsl.figures.result_figure import ResultFigure, settings_for
+from tickdsl.figures.text_fitting import SMALL, cut_middle, text_width, wrap
 
 _POINTS = 72  # per inch
 _LEFT, _RIGHT = 4.6, 1.0  # of the axes, in fonts
@@ -27,26 +24,6 @@ _LABEL_CHARACTERS = 4  # of the tick labels that have room beside the axes
 _BREAK_SHARES = (0.74, 0.2)  # of the height: upper and lower part of a broken axis
 _LINE = 1.35  # height of a line of text, in fonts
 _SAMPLE, _SAMPLE_GAP, _COLUMN_GAP = 2.6, 0.6, 1.6  # of the legend, in fonts
-_SMALL = 0.9  # font of the caption
-
-
-class ResultFigure(Figure):
-    """A figure that is saved as it was drawn, whatever the user's matplotlibrc says."""
-
-    settings: dict[str, Any]
-
-    def savefig(self, fname: Any, **options: Any) -> None:  # type: ignore[override]
-        """Save the figure: fonts are embedded in a PDF, and equal figures have equal bytes."""
-        with drawing_settings(self.settings):
-            super().savefig(fname, **options)
-
-    def _repr_png_(self) -> bytes:
-        """The figure in a notebook."""
-        import io
-
-        content = io.BytesIO()
-        self.savefig(content, format="png", dpi=144)
-        return content.getvalue()
 
 
 @attrs.frozen
@@ -59,100 +36,10 @@ class LegendEntry:
     suffix: str = ""
 
 
-def settings_for(options: FigureOptions) -> dict[str, Any]:
-    """Matplotlib's settings for a figure."""
-    theme, font = options.theme, options.font
-    return {
-        "font.family": list(theme.families),
-        "font.size": font,
-        "axes.labelsize": font,
-        "axes.titlesize": font,
-        "xtick.labelsize": font * _SMALL,
-        "ytick.labelsize": font * _SMALL,
-        "text.color": theme.ink,
-        "axes.labelcolor": theme.ink,
-        "xtick.color": theme.soft,
-        "xtick.labelcolor": theme.ink,
-        "ytick.color": theme.soft,
-        "ytick.labelcolor": theme.ink,
-        "axes.edgecolor": theme.soft,
-        "axes.facecolor": theme.paper,
-        "figure.facecolor": theme.paper,
-        "savefig.facecolor": theme.paper,
-        "savefig.bbox": None,
-        "axes.linewidth": 0.08 * font,
-        "xtick.major.width": 0.08 * font,
-        "ytick.major.width": 0.08 * font,
-        "xtick.major.size": 0.35 * font,
-        "ytick.major.size": 0.35 * font,
-        "xtick.major.pad": 0.3 * font,
-        "ytick.major.pad": 0.3 * font,
-        "xtick.minor.visible": False,
-        "axes.spines.top": False,
-        "axes.spines.right": False,
-        "axes.axisbelow": True,
-        "lines.linewidth": 0.15 * font * theme.stroke,
-        "text.parse_math": False,  # an arm may be called a$b
-        "text.usetex": False,
-        "axes.unicode_minus": True,
-        "pdf.fonttype": 42,  # TrueType, as publishers ask for
-        "ps.fonttype": 42,
-        "svg.fonttype": "none",
-        "svg.hashsalt": "tickdsl",
-        "path.simplify": False,
-    }
-
-
-@contextlib.contextmanager
-def drawing_settings(settings: dict[str, Any]) -> Iterator[None]:
-    """Matplotlib with its own defaults and `settings`, and without warnings of characters that no font has."""
-    kept = {"backend", "backend_fallback", "interactive", "toolbar", "timezone", "webagg.address", "webagg.port"}
-    defaults = {name: value for name, value in matplotlib.rcParamsDefault.items() if name not in kept}
-    with matplotlib.rc_context(), warnings.catch_warnings():
-        warnings.filterwarnings("ignore", message="Glyph .* missing from font")
-        warnings.filterwarnings("ignore", category=matplotlib.MatplotlibDeprecationWarning)
-        matplotlib.rcParams.update(defaults)
-        matplotlib.rcParams.update(settings)
-        yield
-
-
 def axes_width(options: FigureOptions) -> float:
     """The width of the axes in points."""
     width = options.width * _POINTS
     return max(width - (_LEFT + _RIGHT) * options.font, 0.3 * width)
-
-
-def text_width(text: str, options: FigureOptions, scale: float = 1.0, weight: str = "normal") -> float:
-    """The width of a text in points."""
-    properties = FontProperties(family=list(options.theme.families), size=options.font * scale, weight=weight)
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        return float(text_to_path.get_text_width_height_descent(text, properties, ismath=False)[0])
-
-
-def cut_middle(text: str, width: float, options: FigureOptions) -> str:
-    """The text, with its middle left out if it is wider than `width` points."""
-    if text_width(text, options) <= width:
-        return text
-    kept = len(text) - 1
-    while kept > 2 and text_width(_cut(text, kept), options) > width:
-        kept -= 1
-    return _cut(text, kept)
-
-
-def _cut(text: str, kept: int) -> str:
-    return f"{text[: (kept + 1) // 2]}…{text[len(text) - kept // 2 :]}"
-
-
-def wrap(text: str, width: float, options: FigureOptions, scale: float = 1.0, weight: str = "normal") -> list[str]:
-    """Lines of a text, broken at spaces; a word that is wider than a line is cut."""
-    lines: list[str] = []
-    for word in text.split():
-        if lines and text_width(f"{lines[-1]} {word}", options, scale, weight) <= width:
-            lines[-1] += f" {word}"
-        else:
-            lines.append(cut_middle(word, width / scale, options))
-    return lines
 
 
 @attrs.frozen
@@ -180,7 +67,7 @@ class Layout:
             )
         axes_height = options.aspect * across
         legend, columns = self._legend_grid(width - font)
-        caption = wrap(self.caption, width - font, options, _SMALL)
+        caption = wrap(self.caption, width - font, options, SMALL)
         title = wrap(self.title, width - font, options, weight="bold") if options.title else []
         tick_height = 1.2 * font if self.tick_height is None else self.tick_height
         x_text = (tick_height + 2.4 * font) if x_label else tick_height + 1.0 * font
@@ -189,7 +76,7 @@ class Layout:
             x_text
             + _LINE * font * rows
             + (0.3 * font if rows else 0)
-            + _LINE * _SMALL * font * len(caption)
+            + _LINE * SMALL * font * len(caption)
             + 0.3 * font
         )
         above = _LINE * font * len(title) + 0.8 * font
@@ -210,8 +97,8 @@ class Layout:
         y -= _LINE * font * rows + (0.3 * font if rows else 0)
         for number, line in enumerate(caption):
             figure.text(
-                0.5 * font / width, (y - _LINE * _SMALL * font * (number + 0.5)) / height, line,
-                size=_SMALL * font, color=options.theme.soft, ha="left", va="center",
+                0.5 * font / width, (y - _LINE * SMALL * font * (number + 0.5)) / height, line,
+                size=SMALL * font, color=options.theme.soft, ha="left", va="center",
             )  # fmt: skip
         for number, line in enumerate(title):
             figure.text(
@@ -266,7 +153,7 @@ class Layout:
 
 def mark_break(upper: Axes, lower: Axes, options: FigureOptions) -> None:
     """Slanted strokes where the vertical axis is broken."""
-    stroke = {
+    stroke: dict[str, Any] = {
         "marker": [(-1, -0.6), (1, 0.6)], "markersize": options.font * 0.9, "linestyle": "none", "clip_on": False,
         "color": options.theme.soft, "markeredgecolor": options.theme.soft, "markeredgewidth": 0.09 * options.font,
     }  # fmt: skip

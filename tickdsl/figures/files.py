@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 
-from tickdsl.figures.canvas import ResultFigure
+from tickdsl.figures.result_figure import ResultFigure
 from tickdsl.figures.svg_text import accessible_svg
 
 _METADATA: dict[str, dict[str, str | None]] = {

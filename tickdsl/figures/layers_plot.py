@@ -10,9 +10,11 @@ from matplotlib.ticker import FixedFormatter, FixedLocator
 from tickdsl.figures.accuracy_data import interval_words
 from tickdsl.figures.artists import interval_style, slot_line, stay_within
 from tickdsl.figures.axis_limits import round_ticks
-from tickdsl.figures.canvas import Layout, LegendEntry, ResultFigure, axes_width, cut_middle, text_width
+from tickdsl.figures.canvas import Layout, LegendEntry, axes_width
 from tickdsl.figures.layers_data import LayerSeries, LayersLeft, read_layers
 from tickdsl.figures.options import FigureOptions
+from tickdsl.figures.result_figure import ResultFigure
+from tickdsl.figures.text_fitting import cut_middle, text_width
 from tickdsl.plurals import plural
 from tickdsl.results.state import RunState
 

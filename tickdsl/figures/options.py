@@ -23,6 +23,7 @@ _INCHES = {"in": 1.0, "cm": 1 / 2.54, "mm": 1 / 25.4, "pt": 1 / 72}
 _LENGTH = re.compile(r"([0-9]+(?:\.[0-9]+)?)\s*(in|cm|mm|pt)")
 _WIDTHS = (1.0, 40.0)  # inches
 _FONTS = (3.0, 72.0)  # points
+_LEAST_FONTS = 14  # that a figure is wide
 
 
 @attrs.frozen
@@ -72,16 +73,14 @@ def figure_options(
         ylim = _checked_limits(*ylim)
     if isinstance(width, str):
         width = parse_length(width)
-    return FigureOptions(
-        kind,
-        theme,
-        _within("width", theme.width if width is None else width, _WIDTHS, "inches"),
-        _within("font", theme.font if font is None else font, _FONTS, "points"),
-        title,
-        controls,
-        None if arms is None else tuple(arms),
-        ylim,
-    )
+    inches = _within("width", theme.width if width is None else width, _WIDTHS, "inches")
+    points = _within("font", theme.font if font is None else font, _FONTS, "points")
+    if inches * 72 < _LEAST_FONTS * points:
+        raise TickdslError(
+            f"a font of {points:g} points is too large for a width of {inches:.3g} inches",
+            f"at most {inches * 72 / _LEAST_FONTS:.0f} points fit",
+        )
+    return FigureOptions(kind, theme, inches, points, title, controls, None if arms is None else tuple(arms), ylim)
 
 
 def parse_length(text: str) -> float:

@@ -12,9 +12,10 @@ from tickdsl.figures.accuracy_data import caption_parts, heights
 from tickdsl.figures.accuracy_plot import mark_hidden, set_accuracy_axis, y_ticks
 from tickdsl.figures.artists import draw_points, marker, slot_line
 from tickdsl.figures.axis_limits import cost_ticks, fit_accuracy
-from tickdsl.figures.canvas import Layout, LegendEntry, ResultFigure, axes_width
+from tickdsl.figures.canvas import Layout, LegendEntry, axes_width
 from tickdsl.figures.curves import Contest, Point, choose_arms, macs, measured_controls, parameters, read_contest
 from tickdsl.figures.options import FigureOptions
+from tickdsl.figures.result_figure import ResultFigure
 from tickdsl.plurals import plural
 from tickdsl.results import formatting
 from tickdsl.results.state import RunState
