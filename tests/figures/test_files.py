@@ -53,7 +53,8 @@ def test_equal_figures_are_equal_bytes_whatever_the_settings_of_the_user(tmp_pat
     code = (
         f"import sys; sys.path.insert(0, {HELPERS!r}); from finished_runs import finished_run; "
         "from tickdsl.figures import FORMATS, figure_options, render_figure; "
-        "[open(f'figure.{f}', 'wb').write(render_figure(finished_run(), f, figure_options('accuracy'))) for f in FORMATS]"
+        "[open(f'figure.{f}', 'wb').write(render_figure(finished_run(), f, figure_options('accuracy')))"
+        " for f in FORMATS]"
     )
     environment = {**os.environ, "MATPLOTLIBRC": str(tmp_path / "matplotlibrc"), "PYTHONHASHSEED": "7"}
     subprocess.run([sys.executable, "-c", code], check=True, env=environment, cwd=tmp_path)
