@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 from headless_browser import CHROMIUM, Browser, browser
-from pypdf import PdfReader
+from pypdf import PageObject, PdfReader
 from written_runs import PLAN, write_run
 
 from tickdsl.records import RunPaths
@@ -162,8 +162,21 @@ def test_no_page_ends_with_the_head_of_a_table(chromium: Browser, pages: dict[st
     printed = PdfReader(io.BytesIO(page.pdf())).pages
     assert len(printed) > 3
     for sheet in printed[:-1]:
-        last = sheet.extract_text().strip().splitlines()[-1]
+        last = _lowest_line(sheet)
         assert not set(last.split()) <= words, f"a page ends with {last!r}"
+
+
+def _lowest_line(sheet: PageObject) -> str:
+    """The text at the bottom of a printed page."""
+    pieces: list[tuple[float, str]] = []
+
+    def collect(text: str, cm: list[float], tm: list[float], *_: object) -> None:
+        if text.strip():
+            pieces.append((tm[4] * cm[1] + tm[5] * cm[3] + cm[5], text))
+
+    sheet.extract_text(visitor_text=collect)
+    bottom = min(y for y, _ in pieces)
+    return " ".join(text for y, text in pieces if y < bottom + 4)
 
 
 def _luminance(colour: str) -> float:

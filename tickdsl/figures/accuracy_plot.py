@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 
 from matplotlib.axes import Axes
@@ -14,6 +16,7 @@ from tickdsl.figures.canvas import Layout, LegendEntry, axes_width, mark_break
 from tickdsl.figures.curves import Contest, Curve
 from tickdsl.figures.options import FigureOptions
 from tickdsl.figures.result_figure import ResultFigure
+from tickdsl.figures.text_fitting import SMALL
 from tickdsl.plurals import plural
 from tickdsl.results.state import RunState
 
@@ -95,16 +98,19 @@ def mark_hidden(axes: Sequence[Axes], axis: AccuracyAxis, curves: Sequence[Curve
     """Triangles at the edge of a zoomed axis, with the values of what lies beyond it."""
     if len(axis.parts) > 1:
         return
+    stacked: Counter[tuple[int, bool]] = Counter()  # values at about the same place stand above each other
     for curve in curves:
         colour = options.theme.arms[curve.arm.slot or 0]
         for point in (point for point in curve.points if not axis.low <= point.y <= axis.high):
             below = point.y < axis.low
-            edge, inwards = (axis.low, 0.55) if below else (axis.high, -0.55)
+            place = (round(12 * math.log(point.x)), below)
+            edge, inwards = (axis.low, 0.55 + stacked[place]) if below else (axis.high, -0.55 - stacked[place])
+            stacked[place] += 1
             axes[0].plot(
                 [point.x], [edge], marker="v" if below else "^", linestyle="none", markersize=0.5 * options.font,
                 color=colour, markeredgewidth=0, clip_on=False, gid="beyond", label="beyond the axis",
             )  # fmt: skip
             axes[0].annotate(
                 f"{point.y:.0f}", (point.x, edge), (0, inwards * options.font), textcoords="offset points",
-                ha="center", va="bottom" if below else "top", size=0.8 * options.font, color=colour, gid="beyond",
+                ha="center", va="bottom" if below else "top", size=SMALL * options.font, color=colour, gid="beyond",
             )  # fmt: skip

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 import attrs
 
 #: Accuracies this far apart, in points, may be worth a broken or zoomed axis.
-_FLATTENING = 8.0
+_FLATTENING = 15.0
 _BROKEN_GAP = 0.45  # of the whole range, between those that collapsed and the others
 _BROKEN_SPAN = 0.3  # of the whole range, at most taken by the others
 #: Leading digits of the ticks of logarithmic axes, from the finest series on.

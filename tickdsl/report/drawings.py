@@ -18,7 +18,7 @@ from tickdsl.results.state import RunState
 
 _WIDE = page_options(600, aspect=0.46)
 _NARROW = page_options(350, aspect=0.8)
-_PANEL = page_options(360, aspect=0.7)
+_PANEL = page_options(330, aspect=0.75)
 _TITLE = KINDS["accuracy"][:1].upper() + KINDS["accuracy"][1:]
 
 

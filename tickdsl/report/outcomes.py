@@ -20,7 +20,7 @@ from tickdsl.results.state import RunState
 from tickdsl.results.top_arms import top_arms_of_runs
 
 MAX_ARMS_SHOWN = 12  # with more arms, only the top ones are shown at first
-_MAX_SENTENCES_BESIDE = 4  # the figure; more of them stand below the table
+_MAX_SENTENCES_BESIDE = 6  # the figure; more of them stand below the table
 
 
 @attrs.frozen
