@@ -80,7 +80,7 @@ def test_figures_in_one_page_share_no_ids_and_have_its_colours() -> None:
     assert ids[0] and not ids[0] & ids[1]
     for svg in drawings:
         assert "var(--arm-1)" in svg and "#" not in svg.replace("#a-", "").replace("#b-", "")
-        assert "font-family" not in svg
+        assert "font-family" not in svg and "<style" not in svg
         assert len(svg) < 40_000
 
 

@@ -46,8 +46,8 @@ def _cleaned(svg: str, title: str, description: str, prefix: str) -> ElementTree
     names = {name: f"{prefix}-{number}" for number, name in enumerate(sorted(referenced))}
     for parent in root.iter():
         for child in list(parent):
-            if child.tag == f"{{{_SVG}}}metadata":
-                parent.remove(child)
+            if child.tag == f"{{{_SVG}}}metadata" or child.find(f"{{{_SVG}}}style") is not None:
+                parent.remove(child)  # a style sheet would hold for the whole page
     for element in root.iter():
         if (identifier := element.get("id")) is not None:
             if identifier in names:
@@ -64,6 +64,7 @@ def _cleaned(svg: str, title: str, description: str, prefix: str) -> ElementTree
         element.tail = "\n" if element.tag == f"{{{_SVG}}}g" else None
     _share_styles(root)
     root.set("role", "img")
+    root.set("style", "stroke-linejoin: round; stroke-linecap: butt")
     head = [("title", title), *([("desc", description)] if description else [])]
     root.set("aria-labelledby", " ".join(f"{prefix}-{tag}" for tag, _ in head))
     for index, (tag, text) in enumerate(head):
