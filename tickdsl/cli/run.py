@@ -190,12 +190,12 @@ def _run_in_process(arguments: argparse.Namespace, checked: CheckedPlan) -> int:
     with tensorboard_listener(not arguments.no_tensorboard, arguments.out, arguments.into) as write_tensorboard:
         run = launch(checked.plan, checked.text, options, listen)
         write_results(builder.state, run.paths)  # first of all: watchers read the results as soon as the run has ended
-    write_final_report(builder.state, run.paths)
     with ignore_closed_output(BrokenPipeError):
         if arguments.json:
             echo(run.paths.results_json.read_text(), end="")
         else:
             echo(results_table(builder.state), end="", styled=True)
+    write_final_report(builder.state, run.paths)  # last: drawing its figures takes a moment
     with ignore_closed_output():
         echo(closing_message(builder.state, run.paths), file=sys.stderr)
     return run.exit
