@@ -1,4 +1,4 @@
-"""Run a plan and write everything that a run leaves: events, TensorBoard files, results and the report."""
+"""Run a plan and write everything that a run leaves: events, TensorBoard files and results; then the report."""
 
 from __future__ import annotations
 
@@ -66,7 +66,6 @@ def run_and_record(
         run = launch(plan, text, options, listen_to_all)
         state = builder.state
         write_results(state, run.paths)  # first of all: watchers read the results as soon as the run has ended
-    _write_final_report(state, run.paths, warn)
     return RecordedRun(run.paths, state, run.exit)
 
 
@@ -100,11 +99,11 @@ def _tensorboard_listener(
                 warn(f"stopped writing for TensorBoard: {writer.error}")
 
 
-def _write_final_report(state: RunState, paths: RunPaths, warn: Callable[[str], None]) -> None:
-    """Write the report at the end of a run; a failure is a warning and does not fail the run."""
+def write_final_report(run: RecordedRun, warn: Callable[[str], None]) -> None:
+    """Write the report of a run that has ended, which takes a moment; a failure is a warning, and the run is fine."""
     from tickdsl.report import write_report
 
     try:
-        write_report(state, paths)
+        write_report(run.state, run.paths)
     except Exception as error:
         warn(f"could not write the report: {error}")

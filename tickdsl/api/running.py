@@ -15,7 +15,7 @@ from tickdsl.api.progress import progress_listener, say
 from tickdsl.api.results import Results
 from tickdsl.plugins.permission import code_allowed_within
 from tickdsl.printable import printable
-from tickdsl.recorded_run import RecordedRun, require_compatible, run_and_record
+from tickdsl.recorded_run import RecordedRun, require_compatible, run_and_record, write_final_report
 
 if TYPE_CHECKING:
     from tickdsl.checks import CheckReport
@@ -103,20 +103,26 @@ def run(
             checkpoint_seconds=checkpoint_every,
             argv=_command_line(source, overrides, arms, folder, Path(store), Path(out), fresh=fresh or start_over),
         )
+        warn = _warn if progress else _ignore
         with _torch_state_kept():
             done = run_and_record(
                 selected,
                 source.text,
                 options,
                 progress_listener(progress),
-                _warn if progress else lambda message: None,
+                warn,
                 tensorboard=tensorboard,
             )
+            write_final_report(done, warn)
     return _results(done, RunRecord(done.paths, done.state, options.store, folder, allow_code))
 
 
 def _warn(message: str) -> None:
     say(f"warning: {printable(message)}")
+
+
+def _ignore(message: str) -> None:
+    """Say nothing."""
 
 
 def _checked(

@@ -29,7 +29,7 @@ from tickdsl.cli.plan import show_plan
 from tickdsl.cli.plan_loading import CheckedPlan, load_plan
 from tickdsl.cli.terminal import wants_monitor
 from tickdsl.errors import TickdslError
-from tickdsl.recorded_run import require_compatible, run_and_record
+from tickdsl.recorded_run import require_compatible, run_and_record, write_final_report
 from tickdsl.records.files import write_atomically
 from tickdsl.records.paths import RunPaths, new_run
 
@@ -187,6 +187,7 @@ def _run_in_process(arguments: argparse.Namespace, checked: CheckedPlan) -> int:
             echo(run.paths.results_json.read_text(), end="")
         else:
             echo(results_table(run.state), end="", styled=True)
+    write_final_report(run, warn)  # last: drawing its figures takes a moment
     with ignore_closed_output():
         echo(closing_message(run.state, run.paths), file=sys.stderr)
     return run.exit

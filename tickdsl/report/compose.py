@@ -6,6 +6,7 @@ from collections.abc import Iterator, Sequence
 
 from tickdsl.plurals import plural
 from tickdsl.report.accuracy import accuracy_section
+from tickdsl.report.answers import answers
 from tickdsl.report.arm_symbols import ArmSymbols
 from tickdsl.report.cost import cost_section
 from tickdsl.report.document import Document
@@ -13,8 +14,8 @@ from tickdsl.report.environment import environment_section
 from tickdsl.report.extra_metrics import extra_metrics_section
 from tickdsl.report.layers import layers_section
 from tickdsl.report.notes import notes_section
-from tickdsl.report.outcomes import answer_section, headline
-from tickdsl.report.plan_text import question_section
+from tickdsl.report.outcomes import answer_section
+from tickdsl.report.plan_text import plan_section
 from tickdsl.report.seeds import seeds_section
 from tickdsl.report.source import ReportSource, with_short_names
 from tickdsl.report.step_graph import steps_section
@@ -29,8 +30,8 @@ def build_document(sources: Sequence[ReportSource]) -> Document:
     sources = with_short_names(sources)
     symbols = ArmSymbols(sources)
     sections = (
-        question_section(sources),
         answer_section(sources, symbols),
+        plan_section(sources),
         accuracy_section(sources, symbols),
         *extra_metrics_section(sources),
         layers_section(sources),
@@ -42,11 +43,11 @@ def build_document(sources: Sequence[ReportSource]) -> Document:
     )
     if len(sources) > 1:
         notices = [f"{source.name}: {notice}" for source in sources if (notice := failure_notice(source))]
-        return Document(f"Comparison of {len(sources)} runs", names, "", " ".join(notices), sections)
+        return Document(f"Comparison of {len(sources)} runs", names, answers(sources), " ".join(notices), sections)
     source = sources[0]
     run = source.state.run
     return Document(
-        run.plan if run else "run", header_facts(source), headline(source.state), failure_notice(source), sections
+        run.plan if run else "run", header_facts(source), answers(sources), failure_notice(source), sections
     )
 
 

@@ -129,6 +129,7 @@ def _budgets(source: ReportSource, prefix: str) -> Table | None:
         f"{prefix}Training that led to each network",
         ("arm", "network", "level", "accuracy %", "epochs", "images"),
         tuple(rows),
+        frozenset({0, 1}),
         note=(
             "For a ticket, over all trainings that it comes from: the dense network and all earlier rounds. Controls "
             "are given their structure, so only their own training counts; `compare … budget=total` makes it as long. "

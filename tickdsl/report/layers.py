@@ -11,7 +11,7 @@ from tickdsl.report.source import ReportSource
 from tickdsl.results import formatting
 from tickdsl.results.standings import compute_standings
 from tickdsl.results.state import RunState
-from tickdsl.results.svg_plots import top_arms
+from tickdsl.results.top_arms import top_arms
 
 _OPEN_ROWS = 30  # a longer table is collapsed
 

@@ -22,7 +22,6 @@ from tickdsl.results.extra_metrics import MeasuredValue, NetworkKey, machine_not
 from tickdsl.results.standings import Standing, compute_standings
 from tickdsl.results.state import MetricKey, RunState
 from tickdsl.results.store_keys import StoreKeys, store_keys
-from tickdsl.results.svg_plots import accuracy_svg
 
 VERSION = 1
 _METRIC_FIELDS = (
@@ -31,11 +30,9 @@ _METRIC_FIELDS = (
 
 
 def write_results(state: RunState, paths: RunPaths) -> None:
-    """Write results.json, results.csv and accuracy.svg atomically. Raises TickdslError if a file cannot be written."""
+    """Write results.json and results.csv atomically. Raises TickdslError if a file cannot be written."""
     write_atomically(paths.results_json, (json.dumps(results_dict(state), indent=1, allow_nan=False) + "\n").encode())
     write_atomically(paths.results_csv, results_csv(state).encode())
-    if (figure := accuracy_svg(state)) is not None:
-        write_atomically(paths.accuracy_svg, figure.encode())
 
 
 def results_dict(state: RunState) -> dict[str, Any]:

@@ -19,7 +19,7 @@ from tickdsl.results.caveats import alarms, caveats
 from tickdsl.results.conclusions import conclusions
 from tickdsl.results.extra_metrics import estimation_note, machine_notes, measured_values
 from tickdsl.results.extra_metrics_tables import ExtraValues, extra_tables
-from tickdsl.results.standings import UNDECIDED, Standing, compute_standings
+from tickdsl.results.standings import UNDECIDED, WINNING, Standing, compute_standings
 from tickdsl.results.state import RunState
 from tickdsl.results.table_columns import (
     BEST_MARK,
@@ -130,8 +130,11 @@ def _levels_of(arm: ArmInfo, standings: Mapping[tuple[str, str, int], Standing])
 
 
 def _best_ticket(standings: Sequence[Standing]) -> Standing | None:
-    """The most accurate ticket; the smallest of equally accurate ones."""
-    tickets = [s for s in standings if s.contestant == "ticket" and s.accuracy is not None]
+    """The most accurate of the winning tickets; the smallest of equally accurate ones.
+
+    A round that is undecided, loses or has no verdict is not called the best.
+    """
+    tickets = [s for s in standings if s.contestant == "ticket" and s.verdict == WINNING]
     return max(tickets, key=lambda s: (s.accuracy.mean if s.accuracy else 0.0, s.level), default=None)
 
 
@@ -163,5 +166,6 @@ def _legend(
         parts.append("images seen: by all trainings that led to the ticket")
     if note := estimation_note(extra_values):
         parts.append(note)
-    parts.append(f"{BEST_MARK} most accurate ticket, chosen on test images")
+    if any(standing.verdict == WINNING and standing.contestant == "ticket" for standing in standings.values()):
+        parts.append(f"{BEST_MARK} most accurate winning ticket, chosen on test images")
     return " · ".join(parts)
