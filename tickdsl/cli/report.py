@@ -72,9 +72,13 @@ def _add_figure_options(parser: argparse.ArgumentParser) -> None:
         help="colours and default size: 3.3in and 8 points, or 8in and 14 points (default: paper)",
     )
     options.add_argument(
-        "--width", metavar="WIDTH", help="width with its unit, in, cm, mm or pt; the height follows: 3.3in"
+        "--width",
+        metavar="WIDTH",
+        help="width with its unit, in, cm, mm or pt; the height follows: 3.3in (default: by the style)",
     )
-    options.add_argument("--font", metavar="POINTS", type=float, help="size of the font in points")
+    options.add_argument(
+        "--font", metavar="POINTS", type=float, help="size of the font in points (default: by the style)"
+    )
     options.add_argument(
         "--title", action=argparse.BooleanOptionalAction, help="with or without a title (default: with)"
     )
@@ -86,7 +90,9 @@ def _add_figure_options(parser: argparse.ArgumentParser) -> None:
     options.add_argument(
         "--arms", metavar="ARM,…", help="only these arms, in the order of their colours (default: all)"
     )
-    options.add_argument("--ylim", metavar="LOW,HIGH", help="limits of the vertical axis in percent: 90,95")
+    options.add_argument(
+        "--ylim", metavar="LOW,HIGH", help="limits of the vertical axis in percent: 90,95 (default: fitted)"
+    )
 
 
 def _report(arguments: argparse.Namespace) -> int:
