@@ -199,6 +199,15 @@ def test_several_runs_have_one_table_and_one_figure(tmp_path: Path) -> None:
         assert f"{arm}</th>" in answer and f"{arm}</text>" in answer
 
 
+def test_plans_of_another_kind_are_not_compared_line_by_line(tmp_path: Path) -> None:
+    other = "model vgg11 on cifar10\nretrain 3ep\nseeds 5\nprune weights global 20% x 8\n"
+    first = write_run(tmp_path)
+    content = page(first, write_run(tmp_path, plan="later", text=other))
+    assert "Plan of later (4 lines)" in content and "Changes in the plan" not in content
+    alike = page(first, write_run(tmp_path, plan="alike", text=PLAN.replace("30%", "20%")))
+    assert "Changes in the plan of alike" in alike
+
+
 def test_names_and_messages_are_escaped(tmp_path: Path) -> None:
     content = page(write_run(tmp_path, end="failed"))
     assert "&lt;broken&gt;" in content and "<broken>" not in content
