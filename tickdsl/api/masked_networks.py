@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from tickdsl.api.constant_inputs import capture_inputs
 from tickdsl.api.dense_subject import DenseSubject, State
-from tickdsl.api.prune_arguments import require_traceable
+from tickdsl.api.prune_requirements import require_traceable
 from tickdsl.api.pruning import PruningWarning
 from tickdsl.api.silent_units import SilentUnits
 from tickdsl.api.torch_masks import has_masks, unmasked_tensors
