@@ -56,7 +56,7 @@ def from_masks(model: nn.Module, example_inputs: Any, *, constants: Constants = 
             "the network has no masks of `torch.nn.utils.prune`",
             "call `from_masks` before `torch.nn.utils.prune.remove`; to prune a network, use `tickdsl.prune`",
         )
-    with torch.inference_mode(False), torch.no_grad():
+    with torch.autograd.inference_mode(mode=False), torch.no_grad():
         subject = DenseSubject.from_model(model, example_inputs)
         zeroed = subject.with_zeros(subject.structure)
         biases = frozenset(subject.graph.parameters.keys() - subject.structure.masks.keys())

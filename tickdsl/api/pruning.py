@@ -104,7 +104,7 @@ def prune(
     require_traceable(model, example_inputs)
     arguments = read_arguments(model, amount, unit, scope, by, target, exclude, multiple, rounds, between)
     _require_inputs_of_criterion(arguments.criterion, data, example_inputs)
-    with torch.inference_mode(False), torch.enable_grad():
+    with torch.autograd.inference_mode(mode=False), torch.enable_grad():
         subject = DenseSubject.from_model(model, example_inputs)
         require_matching_patterns(subject.graph, arguments)
         require_scope(subject.graph, subject.structure, arguments)
@@ -163,7 +163,8 @@ def _scoring(
             sliced = None if state is None else slice_state_dict(graph, own_state, structure, target)
             return subject.with_zeros(target, sliced)
 
-        return ScoringContext(graph, structure, own_state, generator, shape, network, draw, loss)
+        on_cpu = {name: tensor.detach().cpu() for name, tensor in own_state.items()}
+        return ScoringContext(graph, structure, on_cpu, generator, shape, network, draw, loss)
 
     return context
 
