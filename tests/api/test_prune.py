@@ -21,7 +21,7 @@ from torch.nn.utils import prune as torch_prune
 
 import tickdsl
 from tickdsl.extending import Criterion, average_scores, flatten_rows, producer_slices
-from tickdsl.graph import Structure, cost, trace
+from tickdsl.graph import Structure, compact, cost, trace
 from tickdsl.pruning.criteria import CRITERIA, ScoringContext
 from tickdsl.training.torchvision_import import import_torchvision
 
@@ -350,7 +350,7 @@ def test_a_structure_is_saved_and_applied_again(tmp_path: Any) -> None:
     model, x = residual(), images()
     small = tickdsl.prune(model, x, "50%")
     tickdsl.structure_of(small).save(tmp_path / "structure.safetensors")
-    again = tickdsl.graph.compact(model, trace(model, x), Structure.load(tmp_path / "structure.safetensors"))
+    again = compact(model, trace(model, x), Structure.load(tmp_path / "structure.safetensors"))
     again.load_state_dict(small.state_dict())
     assert relative_difference(again(x), small(x)) == 0
     with pytest.raises(tickdsl.TickdslError, match="no structure"):

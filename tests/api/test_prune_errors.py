@@ -35,7 +35,12 @@ X = torch.randn(2, 3, 8, 8)
         ({"amount": {"0": "50%"}}, "for each layer", "local"),
         ({"amount": {"9": "50%"}, "scope": "local"}, "`9` matches no layer", "the network has"),
         ({"unit": "filter"}, "`unit` cannot be 'filter'", "did you mean `filters`"),
-        ({"unit": "heads"}, "no heads are in scope", "another unit"),
+        (
+            {"unit": "heads"},
+            "no heads are in scope",
+            "choose another unit (the network has filters that can be removed)",
+        ),
+        ({"exclude": ["0", "2"]}, "no filters are in scope", "exclude fewer layers"),
         ({"scope": "layer"}, "`scope` cannot be", "global, local"),
         ({"by": "tailor"}, "no criterion `tailor`", "did you mean `taylor`"),
         ({"by": 3}, "not a criterion", "function"),
@@ -105,6 +110,8 @@ def test_networks_that_cannot_be_pruned() -> None:
         (torch.compile(network()), "wrapped in OptimizedModule"),
         (torch.jit.trace(network(), X), "TorchScript"),
         (Reads(), "does not run"),
+        (nn.utils.weight_norm(nn.Conv2d(3, 4, 3)), "`weight` is computed by a hook"),
+        (nn.Sequential(nn.Conv2d(3, 4, 3)), r"no filters are in scope; these stay: `0` \(the network's output\)"),
         (network, "expected a network"),
     ]
     for model, message in cases:

@@ -31,7 +31,7 @@ def names(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
         for block in BLOCKS:
             exec(block, defined)
     defined["vit"] = models.VisionTransformer(64, 16, 2, 4, 32, 64, num_classes=10)
-    defined["graph"] = tickdsl.graph.trace(defined["model"], defined["example"])
+    defined["graph"] = defined["trace"](defined["model"], defined["example"])
     return defined
 
 

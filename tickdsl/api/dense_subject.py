@@ -75,9 +75,11 @@ def structure_of(network: nn.Module) -> Structure:
 
     It can be saved, and applied to the dense network again:
 
+        from tickdsl.graph import Structure, compact, trace
+
         tickdsl.structure_of(small).save("structure.safetensors")
-        structure = tickdsl.graph.Structure.load("structure.safetensors")
-        small = tickdsl.graph.compact(dense, tickdsl.graph.trace(dense, example_inputs), structure)
+        structure = Structure.load("structure.safetensors")
+        small = compact(dense, trace(dense, example_inputs), structure)
 
     Args:
         network: The network as it was returned; a copy of it has no structure.

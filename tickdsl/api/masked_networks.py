@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from tickdsl.api.constant_inputs import capture_inputs
 from tickdsl.api.dense_subject import DenseSubject, State
-from tickdsl.api.prune_arguments import require_traceable
+from tickdsl.api.prune_requirements import require_traceable
 from tickdsl.api.pruning import PruningWarning
 from tickdsl.api.silent_units import SilentUnits
 from tickdsl.api.torch_masks import has_masks, unmasked_tensors
@@ -56,7 +56,7 @@ def from_masks(model: nn.Module, example_inputs: Any, *, constants: Constants = 
             "the network has no masks of `torch.nn.utils.prune`",
             "call `from_masks` before `torch.nn.utils.prune.remove`; to prune a network, use `tickdsl.prune`",
         )
-    with torch.inference_mode(False), torch.no_grad():
+    with torch.autograd.inference_mode(mode=False), torch.no_grad():
         subject = DenseSubject.from_model(model, example_inputs)
         zeroed = subject.with_zeros(subject.structure)
         biases = frozenset(subject.graph.parameters.keys() - subject.structure.masks.keys())

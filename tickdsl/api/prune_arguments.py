@@ -9,20 +9,17 @@ from fractions import Fraction
 from typing import Any, Literal, get_args
 
 import attrs
-import torch
-from torch import Tensor, nn
-from torch.utils._pytree import tree_leaves
+from torch import nn
 
 from tickdsl.errors import TickdslError
 from tickdsl.graph.model import ModelGraph
 from tickdsl.graph.structure import Structure
-from tickdsl.plurals import plural
 from tickdsl.pruning.amounts import round_half_up
 from tickdsl.pruning.criteria import CRITERIA, Criterion, get_criterion
 from tickdsl.pruning.criteria.plugin import RowScore, own_criterion
 from tickdsl.pruning.patterns import matches
 from tickdsl.pruning.removal_order import TARGET_WORDS, Target
-from tickdsl.pruning.scope import CHANNEL_KINDS, LAYERS, Pool, find_scope, layer_names, matches_any
+from tickdsl.pruning.scope import CHANNEL_KINDS, LAYERS, Pool, find_scope
 
 Unit = Literal["filters", "neurons", "channels", "heads", "head-dims", "weights", "layers", "blocks"]
 Scope = Literal["global", "local"]
@@ -205,58 +202,3 @@ def _patterns(model: nn.Module, exclude: Exclude) -> tuple[str, ...]:
         else:
             patterns.append(item)
     return tuple(patterns)
-
-
-def require_matching_patterns(graph: ModelGraph, arguments: PruneArguments) -> None:
-    """Raise TickdslError if a pattern of `exclude` or of the amounts matches no layer, with close names."""
-    names = layer_names(graph)
-    for pattern in (*arguments.exclude, *(arguments.shares or ())):
-        if not any(matches_any([pattern], name) for name in names):
-            candidates = dict.fromkeys(
-                ".".join(name.split(".")[: depth + 1]) for name in names for depth in range(name.count(".") + 1)
-            )
-            close = difflib.get_close_matches(pattern, candidates, n=3)
-            raise TickdslError(
-                f"`{pattern}` matches no layer that can be pruned",
-                f"did you mean {' or '.join(f'`{name}`' for name in close)}?"
-                if close
-                else f"the network has {', '.join(f'`{name}`' for name in names[:8])}{' …' if names[8:] else ''}",
-            )
-
-
-def require_traceable(model: object, example_inputs: Any) -> None:
-    """Raise TickdslError for a network or example inputs that cannot be traced, whatever the network's code does."""
-    if not isinstance(model, nn.Module):
-        raise TickdslError(f"expected a network (torch.nn.Module), not a {type(model).__name__}")
-    wrapped = {
-        "module": isinstance(model, nn.DataParallel | nn.parallel.DistributedDataParallel),
-        "_orig_mod": isinstance(getattr(model, "_orig_mod", None), nn.Module),  # by `torch.compile`
-    }
-    for attribute, is_wrapped in wrapped.items():
-        if is_wrapped:
-            raise TickdslError(
-                f"the network is wrapped in {type(model).__name__}", f"pass `model.{attribute}`, and wrap the result"
-            )
-    if isinstance(model, torch.jit.ScriptModule):
-        raise TickdslError("a TorchScript network cannot be pruned", "pass the network that it was compiled from")
-    tensors = {**dict(model.named_parameters()), **dict(model.named_buffers())}
-    lazy = [name for name, tensor in tensors.items() if nn.parameter.is_lazy(tensor)]
-    if lazy:
-        raise TickdslError(f"`{lazy[0]}` has no shape yet", "run the network once before pruning it")
-    on_meta = [name for name, tensor in tensors.items() if tensor.is_meta]
-    if on_meta:
-        raise TickdslError(
-            f"{plural(len(on_meta), 'tensor')} of the network have no values: they are on the meta device",
-            'load the weights first: `model.to_empty(device="cpu")`, then `load_state_dict`',
-        )
-    if not any(isinstance(value, Tensor) for value in tree_leaves(example_inputs)):
-        raise TickdslError(
-            f"`example_inputs` has no tensor: it is {_short(example_inputs)}",
-            "pass a tensor such as torch.randn(1, 3, 224, 224), a tuple of positional arguments, or a dictionary of "
-            "keyword arguments",
-        )
-
-
-def _short(value: object) -> str:
-    text = repr(value)
-    return text if len(text) < 60 else f"a {type(value).__name__}"

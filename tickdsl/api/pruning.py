@@ -20,9 +20,8 @@ from tickdsl.api.prune_arguments import (
     Scope,
     Unit,
     read_arguments,
-    require_matching_patterns,
-    require_traceable,
 )
+from tickdsl.api.prune_requirements import require_matching_patterns, require_scope, require_traceable
 from tickdsl.api.torch_masks import unmasked_tensors
 from tickdsl.errors import TickdslError
 from tickdsl.graph.indexing import all_kept_indices
@@ -64,8 +63,8 @@ def prune(
 
     The network itself is not changed. What is returned is a smaller network of the same class, with the same names,
     attributes, methods, hooks, mode, device, dtypes and `requires_grad`. Its outputs equal those of the network whose
-    layers read zeros instead of the removed channels; layer norms are taken over the channels that are left. A network
-    for which this cannot be guaranteed is refused, and channels for which it cannot are kept.
+    layers read zeros instead of the removed channels; norms of layers and weights are taken over what is left. Where
+    this cannot be guaranteed, channels are kept, or the network is refused.
 
     Single weights (`unit="weights"`) are masked by `torch.nn.utils.prune`, so they stay zero while the network trains;
     `torch.nn.utils.prune.remove` makes the zeros permanent. A network that has such masks may be pruned further.
@@ -105,9 +104,10 @@ def prune(
     require_traceable(model, example_inputs)
     arguments = read_arguments(model, amount, unit, scope, by, target, exclude, multiple, rounds, between)
     _require_inputs_of_criterion(arguments.criterion, data, example_inputs)
-    with torch.inference_mode(False), torch.enable_grad():
+    with torch.autograd.inference_mode(mode=False), torch.enable_grad():
         subject = DenseSubject.from_model(model, example_inputs)
         require_matching_patterns(subject.graph, arguments)
+        require_scope(subject.graph, subject.structure, arguments)
         scoring = _scoring(subject, example_inputs, data, loss, seed)
         structure = subject.structure
         state: State | None = None
@@ -163,7 +163,8 @@ def _scoring(
             sliced = None if state is None else slice_state_dict(graph, own_state, structure, target)
             return subject.with_zeros(target, sliced)
 
-        return ScoringContext(graph, structure, own_state, generator, shape, network, draw, loss)
+        on_cpu = {name: tensor.detach().cpu() for name, tensor in own_state.items()}
+        return ScoringContext(graph, structure, on_cpu, generator, shape, network, draw, loss)
 
     return context
 
