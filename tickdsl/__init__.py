@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from tickdsl.api.arms import ArmResult, LevelResult, SeedResult
-    from tickdsl.api.errors import RunError, RunInterrupted
+    from tickdsl.api.errors import RunError
     from tickdsl.api.findings import Finding, PlanError
     from tickdsl.api.plan_texts import check, format, parse
     from tickdsl.api.results import Results, open_run
@@ -27,7 +27,6 @@ __all__ = [
     "PlanError",
     "Results",
     "RunError",
-    "RunInterrupted",
     "SeedResult",
     "TickdslError",
     "__version__",
@@ -46,7 +45,6 @@ _MODULES = {
     "PlanError": "tickdsl.api.findings",
     "Results": "tickdsl.api.results",
     "RunError": "tickdsl.api.errors",
-    "RunInterrupted": "tickdsl.api.errors",
     "SeedResult": "tickdsl.api.arms",
     "TickdslError": "tickdsl.errors",
     "check": "tickdsl.api.plan_texts",

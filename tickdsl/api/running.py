@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from tickdsl.api.arms import RunRecord
-from tickdsl.api.errors import RunInterrupted, failed_run, stopped_run
+from tickdsl.api.errors import failed_run, interrupted_run, stopped_run
 from tickdsl.api.findings import PlanError
 from tickdsl.api.plan_sources import SetValue, StrPath, data_folder, plan_source, set_texts
 from tickdsl.api.progress import progress_listener, say
@@ -72,7 +72,8 @@ def run(
     Raises:
         PlanError: If the plan has errors; nothing was run.
         RunError: If steps have failed, or the run was stopped.
-        RunInterrupted: At Ctrl-C, once running trainings have saved a checkpoint; a second Ctrl-C ends them at once.
+        KeyboardInterrupt: At Ctrl-C or the interrupt button of a notebook, once running trainings have saved a
+            checkpoint; a second one ends them at once.
         TickdslError: If the plan, the data, the device or a folder cannot be used.
     """
     stacked = None if stack == "auto" else stack
@@ -138,14 +139,14 @@ def _checked(
 
 
 def _results(done: RecordedRun, record: RunRecord) -> Results:
-    """The results of a run that has come to its end. Raises RunError or RunInterrupted if it has not."""
+    """The results of a run that has come to its end. Raises RunError or KeyboardInterrupt if it has not."""
     from tickdsl.engine.scheduler.exit_codes import INTERRUPTED, OK, STOPPED
 
     results = Results(record)
     if done.exit == OK:
         return results
     if done.exit == INTERRUPTED:
-        raise RunInterrupted(results)
+        raise interrupted_run()
     if done.exit == STOPPED:
         raise stopped_run(results)
     raise failed_run(results, [step for step in done.state.steps.values() if step.status == "failed"])

@@ -1,0 +1,123 @@
+"""Scripts that call `tickdsl.run`: with and without a guard, with workers, interrupted and continued."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from tickdsl.records import Store, find_run, read_events
+from tickdsl.records.events import RunEnd, StepProgress
+
+PLAN = """\
+model small-cnn width=0.5
+data synthetic size=8 train=256 test=64
+train 40ep lr=0.1 batch=16
+seeds 2
+prune filters 30%; rewind weights to init
+"""
+SCRIPT = """\
+import sys
+import tickdsl
+print("top of the script")
+def study():
+    results = tickdsl.run(open("long.plan").read(), jobs=int(sys.argv[1]), device="cpu", checkpoint_every=0)
+    print(results.status, len(results.frame()))
+"""
+GUARDED = SCRIPT + 'if __name__ == "__main__":\n    study()\n'
+UNGUARDED = SCRIPT + "study()\n"
+
+Start = Callable[..., "subprocess.Popen[str]"]
+
+
+@pytest.fixture
+def start(tmp_path: Path) -> Iterator[Start]:
+    """Starts a script in the folder of the test; it is killed after the test."""
+    started: list[subprocess.Popen[str]] = []
+
+    def start(text: str, jobs: int, plan: str = PLAN) -> subprocess.Popen[str]:
+        (tmp_path / "long.plan").write_text(plan)
+        (tmp_path / "script.py").write_text(text)
+        process = subprocess.Popen(
+            [sys.executable, "script.py", str(jobs)],
+            cwd=tmp_path,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            start_new_session=True,
+            env={**os.environ, "OMP_NUM_THREADS": "1"},
+        )
+        started.append(process)
+        return process
+
+    yield start
+    for process in started:
+        if process.poll() is None:
+            process.kill()
+        process.communicate()
+
+
+def weights(store: Path) -> dict[str, bytes]:
+    return {path.parent.name: path.read_bytes() for path in store.glob("results/*/*/weights.safetensors")}
+
+
+def trains(folder: Path) -> bool:
+    """Whether a run in the folder has reported progress of a training."""
+    try:
+        records = read_events(find_run(folder / "runs").events)
+        return any(isinstance(record.event, StepProgress) for record in records)
+    except Exception as error:
+        assert "no run" in str(error) or "No such file" in str(error), error
+        return False
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("script", [UNGUARDED, GUARDED], ids=["without a guard", "with a guard"])
+def test_workers_do_not_run_the_script_again(start: Start, script: str) -> None:
+    process = start(script, 2, PLAN.replace("40ep", "1ep"))
+    out, err = process.communicate(timeout=180)
+    assert process.returncode == 0, err
+    assert out == "top of the script\nok 4\n"
+    assert "finished after" in err and "\r" not in err
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("jobs", [1, 2])
+def test_interrupted_it_keeps_checkpoints_and_the_next_call_ends_with_the_same_bits(
+    start: Start, tmp_path: Path, jobs: int
+) -> None:
+    first = start(UNGUARDED, jobs)
+    deadline = time.monotonic() + 120
+    while not trains(tmp_path):
+        assert first.poll() is None and time.monotonic() < deadline
+        time.sleep(0.05)
+    os.killpg(first.pid, signal.SIGINT)  # as a terminal does
+    out, err = first.communicate(timeout=60)
+    assert first.returncode == -signal.SIGINT
+    assert out == "top of the script\n"
+    assert "KeyboardInterrupt: the run was interrupted; the same call continues it" in err
+    store = tmp_path / ".tick" / "store"
+    assert list(store.glob("unfinished/*/*/training.ckpt"))
+    end = list(read_events(find_run(tmp_path / "runs").events))[-1].event
+    assert isinstance(end, RunEnd) and end.status == "interrupted"
+
+    second = start(UNGUARDED, jobs)
+    out, err = second.communicate(timeout=180)
+    assert second.returncode == 0, err
+    assert out.endswith("ok 4\n")
+    records = read_events(find_run(tmp_path / "runs").events)
+    progress = next(record.event for record in records if isinstance(record.event, StepProgress))
+    assert progress.epoch > 1, "it went on from the checkpoint"
+    interrupted = weights(store)
+    store.rename(tmp_path / "interrupted")
+    whole = start(UNGUARDED, jobs)
+    _, err = whole.communicate(timeout=180)
+    assert whole.returncode == 0, err
+    assert weights(store) == interrupted
+    assert all(Store(store).check(key) for key in interrupted)
