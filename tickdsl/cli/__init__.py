@@ -23,6 +23,7 @@ from tickdsl.cli import (
     completion,
     control,
     explain,
+    export,
     fmt,
     graph,
     init,
@@ -39,7 +40,7 @@ from tickdsl.cli.output import OK, USAGE, accept_every_character, discard_broken
 from tickdsl.errors import TickdslError, is_out_of_memory
 from tickdsl.records.files import disk_error
 
-_VERBS = (init, check, explain, fmt, plan, run, watch, replay, ls, control, report, graph, lsp, completion)
+_VERBS = (init, check, explain, fmt, plan, run, watch, replay, ls, control, report, export, graph, lsp, completion)
 _EXAMPLES = (
     ("tickdsl check plans/card.plan", "find errors in a plan"),
     ("tickdsl run plans/card.plan", "run it and print the results"),
