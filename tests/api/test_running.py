@@ -120,6 +120,11 @@ def test_the_network_of_a_seed_computes_what_was_measured(folder: Path, monkeypa
     dense = arm.level(0).seed(1).network()
     assert sum(parameter.numel() for parameter in dense.parameters()) > seed.metrics["params"]
     assert structure == seed.ticket().structure
+    path = results.export(folder, level=1, seed=1)
+    assert path == seed.export(folder / "again").with_name(path.name) and path.suffix == ".safetensors"
+    assert path.read_bytes() == (folder / "again.safetensors").read_bytes()
+    with pytest.raises(ValueError, match="format='zip'"):
+        results.export(format="zip")  # type: ignore[arg-type]
     images = seed._taken.subject.test
     assert images.labels is not None
     with torch.no_grad():

@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 import attrs
 
+from tickdsl.api.exports import ExportFormatName, export_network
+from tickdsl.api.plan_sources import StrPath
 from tickdsl.errors import TickdslError
 from tickdsl.plugins.permission import code_allowed_within
 from tickdsl.plurals import plural
@@ -233,6 +235,19 @@ class SeedResult:
             TickdslError: If its result is not in the store, or code that builds it is not allowed.
         """
         return self._taken.ticket
+
+    def export(
+        self,
+        path: StrPath | None = None,
+        *,
+        format: ExportFormatName | None = None,
+        raw: bool = False,
+        sparse: bool = False,
+        int8: bool = False,
+    ) -> Path:
+        """Write the network to a file, verified in a fresh process; the arguments are those of `Results.export`."""
+        with code_allowed_within(self._record.allow_code):
+            return export_network(self._taken, path, format, raw=raw, sparse=sparse, int8=int8)
 
     @functools.cached_property
     def _taken(self) -> TicketOfRun:
