@@ -6,15 +6,15 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from live_runs import await_training, first_epochs, weight_bytes
 
 import tickdsl
 from tickdsl.records import Store, find_run, read_events
-from tickdsl.records.events import RunEnd, StepProgress
+from tickdsl.records.events import RunEnd
 
 PLAN = """\
 model small-cnn width=0.5
@@ -64,20 +64,6 @@ def start(tmp_path: Path) -> Iterator[Start]:
         process.communicate()
 
 
-def weights(store: Path) -> dict[str, bytes]:
-    return {path.parent.name: path.read_bytes() for path in store.glob("results/*/*/weights.safetensors")}
-
-
-def trains(folder: Path) -> bool:
-    """Whether a run in the folder has reported progress of a training."""
-    try:
-        records = read_events(find_run(folder / "runs").events)
-        return any(isinstance(record.event, StepProgress) for record in records)
-    except Exception as error:
-        assert "no run" in str(error) or "No such file" in str(error), error
-        return False
-
-
 @pytest.mark.slow
 @pytest.mark.parametrize("script", [UNGUARDED, GUARDED], ids=["without a guard", "with a guard"])
 def test_workers_do_not_run_the_script_again(start: Start, script: str) -> None:
@@ -94,10 +80,7 @@ def test_interrupted_it_keeps_checkpoints_and_the_next_call_ends_with_the_same_b
     start: Start, tmp_path: Path, jobs: int
 ) -> None:
     first = start(UNGUARDED, jobs)
-    deadline = time.monotonic() + 120
-    while not trains(tmp_path):
-        assert first.poll() is None and time.monotonic() < deadline
-        time.sleep(0.05)
+    await_training(tmp_path, lambda: first.poll() is None)
     os.killpg(first.pid, signal.SIGINT)  # as a terminal does
     out, err = first.communicate(timeout=60)
     assert first.returncode == -signal.SIGINT
@@ -112,12 +95,8 @@ def test_interrupted_it_keeps_checkpoints_and_the_next_call_ends_with_the_same_b
     out, err = second.communicate(timeout=180)
     assert second.returncode == 0, err
     assert out.endswith("ok 4\n")
-    first_epochs: dict[str, float] = {}
-    for record in read_events(find_run(tmp_path / "runs").events):
-        if isinstance(record.event, StepProgress):
-            first_epochs.setdefault(record.event.step, record.event.epoch)
-    assert max(first_epochs.values()) > 1, "it went on from the checkpoint"
-    assert all(Store(store).check(key) for key in weights(store))
+    assert max(first_epochs(tmp_path).values()) > 1, "it went on from the checkpoint"
+    assert all(Store(store).check(key) for key in weight_bytes(store))
     whole = tmp_path / "whole"
     tickdsl.run(PLAN, jobs=1, device="cpu", store=whole, out=tmp_path / "other", progress=False)
-    assert weights(store) == weights(whole)
+    assert weight_bytes(store) == weight_bytes(whole)

@@ -11,7 +11,7 @@ from tickdsl.api.arms import RunRecord
 from tickdsl.api.errors import failed_run, interrupted_run, stopped_run
 from tickdsl.api.findings import PlanError
 from tickdsl.api.plan_sources import SetValue, StrPath, data_folder, plan_source, set_texts
-from tickdsl.api.progress import progress_listener, say
+from tickdsl.api.progress import in_notebook, progress_listener, say
 from tickdsl.api.results import Results
 from tickdsl.plugins.permission import code_allowed_within
 from tickdsl.printable import printable
@@ -133,8 +133,10 @@ def _checked(
     findings = relevant_findings(report, seeds)
     if report.errors:
         raise PlanError(findings)
-    if say_findings and findings:
-        say(render(findings, "concise"))
+    # Notes would be noise in a notebook, which shows them as errors in red; `check` returns them.
+    shown = [finding for finding in findings if finding.severity == "warning" or not in_notebook()]
+    if say_findings and shown:
+        say(render(shown, "concise"))
     return report
 
 
