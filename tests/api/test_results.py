@@ -195,6 +195,14 @@ def test_a_notebook_shows_a_table_per_arm(results: tickdsl.Results) -> None:
     assert "<script" not in page
 
 
+def test_many_arms_are_folded_away(tmp_path: Path) -> None:
+    write_run(tmp_path, arms=30, seeds=(1,), levels=1)
+    page = tickdsl.open_run(out=tmp_path)._repr_html_()
+    assert Cells(page).open == []
+    assert page.count("<caption>") == 30 and page.startswith('<div class="tickdsl">')
+    assert page.index("<details><summary>Rounds of 30 arms") < page.index("<caption>")
+
+
 def test_names_cannot_break_out_of_the_page() -> None:
     state = attrs.evolve(STATE, arms=tuple(attrs.evolve(arm, name="<b>") for arm in STATE.arms))
     hostile = attrs.evolve(state.arms[0], id="<script>alert(1)</script>")

@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from live_runs import weight_bytes
 
 import tickdsl
+from tickdsl.cli import main
+from tickdsl.engine.scheduler.exit_codes import INTERRUPTED, STOPPED
+from tickdsl.engine.scheduler.interpreter import Interpreter
 
 HEAD = "model small-cnn width=0.5\ndata synthetic size=8 train=64 test=32\n"
 PLAN = HEAD + "train 1ep lr=0.1 batch=32\nseeds 1\nprune filters 30%; rewind weights to init\n"
@@ -41,6 +46,10 @@ def test_a_path_and_its_text_are_the_same_study(folder: Path) -> None:
     assert again.plan == PLAN
     events = [json.loads(line) for line in (again.folder / "events.jsonl").read_text().splitlines()]
     assert not [event for event in events if event["type"] == "step.start"], "everything was stored"
+    argv = next(event["argv"] for event in events if event["type"] == "run.start")
+    assert argv[:2] == ["tickdsl", "run"] and Path(argv[2]).read_text() == PLAN
+    assert main([*argv[1:], "--plain", "--no-tensorboard", "--jobs", "1"]) == 0
+    assert len(list((folder / "runs").glob("plan-*"))) == 2
 
 
 def test_nothing_is_printed_without_progress(capfd: pytest.CaptureFixture[str]) -> None:
@@ -103,6 +112,30 @@ def test_failed_steps_are_named_and_the_rest_is_there() -> None:
     assert step in str(error) and "tickdsl.run" in str(error)
     assert error.results.status == "failed"
     assert [level.number for level in error.results.arm("tame").levels] == [0, 1]
+
+
+@pytest.mark.parametrize("code", [STOPPED, INTERRUPTED])
+def test_a_run_that_was_stopped_is_continued_with_the_same_bits(folder: Path, code: int) -> None:
+    plan = PLAN.replace("1ep", "12ep").replace("batch=32", "batch=16")
+    polls = itertools.count()
+    poll_control = Interpreter.poll_control
+
+    def poll_or_stop(interpreter: Interpreter) -> None:
+        if next(polls) == 4:
+            interpreter.stop(code)
+        poll_control(interpreter)
+
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(Interpreter, "poll_control", poll_or_stop)
+        patched.setattr("tickdsl.engine.workers.worker.POLL_SECONDS", 0.01)
+        with pytest.raises(tickdsl.RunError if code == STOPPED else KeyboardInterrupt, match="same call") as caught:
+            run(plan)
+    assert tickdsl.open_run().status == ("stopped" if code == STOPPED else "interrupted")
+    assert type(caught.value) in (tickdsl.RunError, KeyboardInterrupt)  # of no subclass: see interrupted_run
+    assert list(folder.glob(".tick/store/unfinished/*/*/training.ckpt"))
+    assert run(plan).status == "ok"
+    assert run(plan, store=folder / "whole").status == "ok"
+    assert weight_bytes(folder / ".tick" / "store") == weight_bytes(folder / "whole")
 
 
 def test_the_network_of_a_seed_computes_what_was_measured(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -32,14 +32,25 @@ if TYPE_CHECKING:
     from tickdsl.tickets.ticket import Ticket
 
 
+def _absolute(path: Path) -> Path:
+    return path.absolute()
+
+
+def _absolute_run(paths: RunPaths) -> RunPaths:
+    return RunPaths(paths.folder.absolute())
+
+
 @attrs.frozen
 class RunRecord:
-    """What all results of a run refer to: its files, its state, and how its networks are built again."""
+    """What all results of a run refer to: its files, its state, and how its networks are built again.
 
-    paths: RunPaths
+    Paths are made absolute, so that the results can be used from another working folder.
+    """
+
+    paths: RunPaths = attrs.field(converter=_absolute_run)
     state: RunState
-    store: Path
-    data: Path
+    store: Path = attrs.field(converter=_absolute)
+    data: Path = attrs.field(converter=_absolute)
     allow_code: bool
 
     @functools.cached_property

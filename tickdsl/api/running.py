@@ -86,6 +86,8 @@ def run(
     source, overrides = plan_source(plan), set_texts(set)
     arms = [only] if isinstance(only, str) else only
     folder = data_folder(data)
+    flags = {"store": store, "out": out, "data": folder, "device": device, "seeds": seeds, "fresh": fresh or start_over}
+    flags |= {"deterministic": deterministic, "allow-code": allow_code}
     with code_allowed_within(allow_code):
         report = _checked(source, overrides, folder, seeds, say_findings=progress)
         selected = with_seeds(select_arms(report.require_plan(), arms), seeds)
@@ -102,7 +104,7 @@ def run(
             fresh=fresh or start_over,
             start_over=start_over,
             checkpoint_seconds=checkpoint_every,
-            argv=_command_line(source, overrides, arms, folder, Path(store), Path(out), fresh=fresh or start_over),
+            argv=_command_line(source.path, flags, overrides, arms),
         )
         with _torch_state_kept():
             done = run_and_record(
@@ -155,20 +157,18 @@ def _results(done: RecordedRun, record: RunRecord) -> Results:
 
 
 def _command_line(
-    source: Source,
-    overrides: Mapping[str, str],
-    only: Sequence[str] | None,
-    data: Path,
-    store: Path,
-    out: Path,
-    *,
-    fresh: bool,
+    path: str, flags: Mapping[str, object], overrides: Mapping[str, str], only: Sequence[str] | None
 ) -> tuple[str, ...]:
-    """The command that makes the same results; the events name the saved plan in it if the plan is a text."""
-    words = ["tickdsl", "run", source.path, "--store", str(store), "--out", str(out), "--data", str(data)]
+    """The command that makes the same results; the events name the saved plan in it if the plan is a text.
+
+    `flags` are the values of options by name; None and False leave an option out, and True is an option without value.
+    """
+    words = ["tickdsl", "run", path]
+    for name, value in flags.items():
+        if value is not None and value is not False:
+            words += [f"--{name}"] if value is True else [f"--{name}", str(value)]
     words += [word for name, text in overrides.items() for word in ("--set", f"{name}={text}")]
-    words += [word for name in only or () for word in ("--only", name)]
-    return (*words, *(("--fresh",) if fresh else ()))
+    return (*words, *(word for name in only or () for word in ("--only", name)))
 
 
 @contextmanager
