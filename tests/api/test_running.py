@@ -99,7 +99,7 @@ def test_what_cannot_be_used_is_one_clear_error(folder: Path, options: dict[str,
 
 @pytest.mark.parametrize("name", ["jobs", "seeds", "stack"])
 def test_numbers_below_one_are_refused(name: str) -> None:
-    with pytest.raises(ValueError, match=f"{name}=0"):
+    with pytest.raises(tickdsl.TickdslError, match=f"`{name}` cannot be 0"):
         tickdsl.run(PLAN, **{name: 0})  # type: ignore[arg-type]
 
 
@@ -156,7 +156,7 @@ def test_the_network_of_a_seed_computes_what_was_measured(folder: Path, monkeypa
     path = results.export(folder, level=1, seed=1)
     assert path == seed.export(folder / "again").with_name(path.name) and path.suffix == ".safetensors"
     assert path.read_bytes() == (folder / "again.safetensors").read_bytes()
-    with pytest.raises(ValueError, match="format='zip'"):
+    with pytest.raises(tickdsl.TickdslError, match="`format` cannot be 'zip'"):
         results.export(format="zip")  # type: ignore[arg-type]
     images = seed._taken.subject.test
     assert images.labels is not None

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal, TypeAlias, get_args
 
 from tickdsl.api.plan_sources import StrPath
+from tickdsl.errors import TickdslError
 
 if TYPE_CHECKING:
     from tickdsl.tickets.from_run import TicketOfRun
@@ -27,7 +28,9 @@ def export_network(
     from tickdsl.tickets.exporting import export, format_named
 
     if format is not None and format not in get_args(ExportFormatName):
-        raise ValueError(f"format={format!r}: use one of {', '.join(map(repr, get_args(ExportFormatName)))}")
+        raise TickdslError(
+            f"`format` cannot be {format!r}", f"use one of {', '.join(map(repr, get_args(ExportFormatName)))}"
+        )
     target = None if path is None else Path(path)
     options = ExportOptions(raw=raw, sparse=sparse, int8=int8)
     return export(taken, format_named(format, target, options), target, options).path

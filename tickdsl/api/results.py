@@ -124,7 +124,7 @@ class Results:
         from tickdsl.api.frames import levels_frame, seeds_frame
 
         if per not in ("seed", "level"):
-            raise ValueError(f"per={per!r}: use 'seed' or 'level'")
+            raise TickdslError(f"`per` cannot be {per!r}", "use 'seed' or 'level'")
         return seeds_frame(self._record.state) if per == "seed" else levels_frame(self._record.state)
 
     def report(self, path: StrPath | None = None, format: ReportFormat = "html") -> Path:
@@ -137,8 +137,10 @@ class Results:
         Returns:
             The path of the report.
         """
-        from tickdsl.report import render_report
+        from tickdsl.report import FORMATS, render_report
 
+        if format not in FORMATS:
+            raise TickdslError(f"`format` cannot be {format!r}", f"use one of {', '.join(map(repr, FORMATS))}")
         target = self.folder / f"report.{format}" if path is None else Path(path)
         write_atomically(target, render_report(format, [self._source]))
         return target

@@ -13,6 +13,7 @@ from tickdsl.api.findings import PlanError
 from tickdsl.api.plan_sources import SetValue, StrPath, data_folder, plan_source, set_texts
 from tickdsl.api.progress import in_notebook, progress_listener, say
 from tickdsl.api.results import Results
+from tickdsl.errors import TickdslError
 from tickdsl.plugins.permission import code_allowed_within
 from tickdsl.printable import printable
 from tickdsl.recorded_run import RecordedRun, require_compatible, run_and_record
@@ -80,7 +81,7 @@ def run(
     require_compatible(deterministic=deterministic, stack=stacked)
     for name, number in (("seeds", seeds), ("jobs", jobs), ("stack", stacked)):
         if number is not None and number < 1:
-            raise ValueError(f"{name}={number}: use a whole number of at least 1")
+            raise TickdslError(f"`{name}` cannot be {number}", "use a whole number of at least 1")
     from tickdsl.checks.plan_selection import select_arms, with_seeds
 
     source, overrides = plan_source(plan), set_texts(set)
