@@ -102,6 +102,15 @@ def results_rows(state: RunState) -> tuple[list[str], list[list[Any]]]:
     return columns, rows
 
 
+def seed_metrics(state: RunState, arm: str, contestant: str, level: int) -> dict[int, dict[str, Any]]:
+    """The measurements of each seed by name: those that every plan has, and the figures that `report` asks for."""
+    return {
+        seed: {name: getattr(state.metrics[arm, contestant, level, seed], name) for name in _METRIC_FIELDS}
+        | _extra_figures(state, (arm, contestant, level, seed))
+        for seed in _seeds(state, arm, contestant, level)
+    }
+
+
 def _levels(
     arm: ArmInfo,
     standings: Mapping[tuple[str, str, int], Standing],
@@ -146,15 +155,6 @@ def _contestant(standing: Standing, extra_values: Mapping[str, MeasuredValue], s
             name: {**(_estimate(figure.value) or {}), "how": figure.how} for name, figure in extra_values.items()
         },
         "seeds": seeds,
-    }
-
-
-def seed_metrics(state: RunState, arm: str, contestant: str, level: int) -> dict[int, dict[str, Any]]:
-    """The measurements of each seed by name: those that every plan has, and the figures that `report` asks for."""
-    return {
-        seed: {name: getattr(state.metrics[arm, contestant, level, seed], name) for name in _METRIC_FIELDS}
-        | _extra_figures(state, (arm, contestant, level, seed))
-        for seed in _seeds(state, arm, contestant, level)
     }
 
 
