@@ -185,11 +185,25 @@ def test_code_is_allowed_for_one_call_only(folder: Path, monkeypatch: pytest.Mon
     assert [finding.code for finding in tickdsl.check(plan) if finding.severity == "error"] == ["TD117"]
 
 
-def test_the_random_state_and_the_threads_of_the_caller_are_kept() -> None:
+def test_the_state_of_torch_makes_no_difference_and_is_kept(folder: Path) -> None:
+    first = run(PLAN, store=folder / "first")
+    torch.manual_seed(7)
+    expected = torch.rand(3, dtype=torch.float64)
     torch.manual_seed(7)
     threads = torch.get_num_threads()
-    expected = torch.rand(3)
-    torch.manual_seed(7)
-    run(PLAN)
-    assert torch.equal(torch.rand(3), expected)
+    torch.set_default_dtype(torch.float64)
+    try:
+        with torch.inference_mode():
+            again = run(PLAN, store=folder / "again")
+            network = again.arms[0].level(1).seed(1).network()
+            assert torch.is_inference_mode_enabled()
+        assert torch.get_default_dtype() == torch.float64
+        assert torch.equal(torch.rand(3), expected)
+    finally:
+        torch.set_default_dtype(torch.float32)
     assert torch.get_num_threads() == threads
+    assert weight_bytes(folder / "first") == weight_bytes(folder / "again")
+    assert {parameter.dtype for parameter in network.parameters()} == {torch.float32}
+    assert not any(parameter.is_inference() for parameter in network.parameters())
+    known = first.arms[0].level(1).seed(1).network().state_dict()
+    assert all(torch.equal(tensor, known[name]) for name, tensor in network.state_dict().items())

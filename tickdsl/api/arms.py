@@ -11,6 +11,7 @@ import attrs
 
 from tickdsl.api.exports import ExportFormatName, export_network
 from tickdsl.api.plan_sources import StrPath
+from tickdsl.api.torch_state import neutral_torch
 from tickdsl.errors import TickdslError
 from tickdsl.plugins.permission import code_allowed_within
 from tickdsl.plurals import plural
@@ -236,7 +237,7 @@ class SeedResult:
         Raises:
             TickdslError: If its result is not in the store, or code that builds it is not allowed.
         """
-        with code_allowed_within(self._record.allow_code):
+        with code_allowed_within(self._record.allow_code), neutral_torch():
             return self.ticket().network()
 
     def ticket(self) -> Ticket:
@@ -257,16 +258,16 @@ class SeedResult:
         int8: bool = False,
     ) -> Path:
         """Write the network to a file, verified in a fresh process; the arguments are those of `Results.export`."""
-        with code_allowed_within(self._record.allow_code):
+        with code_allowed_within(self._record.allow_code), neutral_torch():
             return export_network(self._taken, path, format, raw=raw, sparse=sparse, int8=int8)
 
     @functools.cached_property
     def _taken(self) -> TicketOfRun:
-        from tickdsl.tickets.from_run import ticket_of_run
+        from tickdsl.tickets.from_run import ticket_of_run  # which loads torch
 
         record, level = self._record, self.level
         wanted = Wanted(arm=level.arm.id, level=level.number, seed=self.number, contestant=level.contestant)
-        with code_allowed_within(record.allow_code):
+        with code_allowed_within(record.allow_code), neutral_torch():
             return ticket_of_run(record.paths, wanted, state=record.state, store=record.store, data=record.data)
 
     def __repr__(self) -> str:

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
@@ -13,6 +12,7 @@ from tickdsl.api.findings import PlanError
 from tickdsl.api.plan_sources import SetValue, StrPath, data_folder, plan_source, set_texts
 from tickdsl.api.progress import in_notebook, progress_listener, say
 from tickdsl.api.results import Results
+from tickdsl.api.torch_state import neutral_torch
 from tickdsl.errors import TickdslError
 from tickdsl.plugins.permission import code_allowed_within
 from tickdsl.printable import printable
@@ -90,7 +90,8 @@ def run(
     flags = {"store": store, "out": out, "data": folder, "device": device, "seeds": seeds, "fresh": fresh or start_over}
     flags |= {"deterministic": deterministic, "allow-code": allow_code}
     with code_allowed_within(allow_code):
-        report = _checked(source, overrides, folder, seeds, say_findings=progress)
+        with neutral_torch():
+            report = _checked(source, overrides, folder, seeds, say_findings=progress)
         selected = with_seeds(select_arms(report.require_plan(), arms), seeds)
         from tickdsl.engine.launch import LaunchOptions
 
@@ -107,7 +108,7 @@ def run(
             checkpoint_seconds=checkpoint_every,
             argv=_command_line(source.path, flags, overrides, arms),
         )
-        with _torch_state_kept():
+        with neutral_torch():  # which the import has loaded: one job trains in this process
             done = run_and_record(
                 selected,
                 source.text,
@@ -170,17 +171,3 @@ def _command_line(
             words += [f"--{name}"] if value is True else [f"--{name}", str(value)]
     words += [word for name, text in overrides.items() for word in ("--set", f"{name}={text}")]
     return (*words, *(word for name in only or () for word in ("--only", name)))
-
-
-@contextmanager
-def _torch_state_kept() -> Iterator[None]:
-    """Restore the caller's random state and number of threads: one job trains in this process."""
-    import torch
-
-    threads = torch.get_num_threads()
-    gpus = range(torch.cuda.device_count()) if torch.cuda.is_initialized() else ()  # type: ignore[no-untyped-call]
-    with torch.random.fork_rng(gpus):
-        try:
-            yield
-        finally:
-            torch.set_num_threads(threads)
