@@ -11,18 +11,17 @@ import attrs
 
 from tickdsl.api.exports import ExportFormatName, export_network
 from tickdsl.api.plan_sources import StrPath
+from tickdsl.api.run_record import RunRecord
 from tickdsl.api.torch_state import neutral_torch
 from tickdsl.errors import TickdslError
 from tickdsl.plugins.permission import code_allowed_within
 from tickdsl.plurals import plural
 from tickdsl.records.events import ArmInfo
-from tickdsl.records.paths import RunPaths
 from tickdsl.results.conclusions import conclusions
 from tickdsl.results.estimates import Estimate
 from tickdsl.results.export import seed_metrics
 from tickdsl.results.formatting import accuracy, percent
-from tickdsl.results.standings import Standing, StandingKey, compute_standings
-from tickdsl.results.state import RunState
+from tickdsl.results.standings import Standing
 from tickdsl.tickets.choice import Wanted, choose
 
 if TYPE_CHECKING:
@@ -31,37 +30,6 @@ if TYPE_CHECKING:
     from tickdsl.graph.structure import Structure
     from tickdsl.tickets.from_run import TicketOfRun
     from tickdsl.tickets.ticket import Ticket
-
-
-def _absolute(path: Path) -> Path:
-    return path.absolute()
-
-
-def _absolute_run(paths: RunPaths) -> RunPaths:
-    return RunPaths(paths.folder.absolute())
-
-
-@attrs.frozen
-class RunRecord:
-    """What all results of a run refer to: its files, its state, and how its networks are built again.
-
-    Paths are made absolute, so that the results can be used from another working folder.
-    """
-
-    paths: RunPaths = attrs.field(converter=_absolute_run)
-    state: RunState
-    store: Path = attrs.field(converter=_absolute)
-    data: Path = attrs.field(converter=_absolute)
-    allow_code: bool
-
-    @functools.cached_property
-    def standings(self) -> dict[StandingKey, Standing]:
-        """The standings by (arm id, contestant, level), in plan order."""
-        return compute_standings(self.state)
-
-    def contestants(self, arm: str, level: int) -> list[str]:
-        """The contestants with measurements at a level of an arm, in plan order."""
-        return [name for owner, name, at in self.standings if (owner, at) == (arm, level)]
 
 
 @attrs.frozen(repr=False)

@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import attrs
 
-from tickdsl.api.arms import ArmResult, LevelResult, RunRecord
+from tickdsl.api.arms import ArmResult, LevelResult
 from tickdsl.api.exports import ExportFormatName
 from tickdsl.api.plan_sources import SetValue, StrPath, data_folder, set_texts
+from tickdsl.api.run_record import RunRecord
 from tickdsl.errors import TickdslError
 from tickdsl.plurals import plural
 from tickdsl.records.files import write_atomically

@@ -6,12 +6,12 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
-from tickdsl.api.arms import RunRecord
 from tickdsl.api.errors import failed_run, interrupted_run, stopped_run
 from tickdsl.api.findings import PlanError
 from tickdsl.api.plan_sources import SetValue, StrPath, data_folder, plan_source, set_texts
 from tickdsl.api.progress import in_notebook, progress_listener, say
 from tickdsl.api.results import Results
+from tickdsl.api.run_record import RunRecord
 from tickdsl.api.torch_state import neutral_torch
 from tickdsl.errors import TickdslError
 from tickdsl.plugins.permission import code_allowed_within
