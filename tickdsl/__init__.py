@@ -11,12 +11,17 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from tickdsl.api.arms import ArmResult, LevelResult, SeedResult
+    from tickdsl.api.dense_subject import structure_of
     from tickdsl.api.errors import RunError
     from tickdsl.api.findings import Finding, PlanError
+    from tickdsl.api.masked_networks import from_masks
     from tickdsl.api.plan_texts import check, format, parse
+    from tickdsl.api.pruning import PruningWarning, prune
     from tickdsl.api.results import Results, open_run
     from tickdsl.api.running import run
-    from tickdsl.errors import TickdslError
+    from tickdsl.errors import TickdslError, TicketError
+    from tickdsl.tickets.ticket import Ticket
+    from tickdsl.tickets.ticket_file import load, open_ticket
 
 __version__ = "0.1.0"
 
@@ -25,16 +30,24 @@ __all__ = [
     "Finding",
     "LevelResult",
     "PlanError",
+    "PruningWarning",
     "Results",
     "RunError",
     "SeedResult",
     "TickdslError",
+    "Ticket",
+    "TicketError",
     "__version__",
     "check",
     "format",
+    "from_masks",
+    "load",
     "open_run",
+    "open_ticket",
     "parse",
+    "prune",
     "run",
+    "structure_of",
 ]
 
 #: The module of each public name. An added name is also in `__all__`, and above for type checkers.
@@ -43,15 +56,23 @@ _MODULES = {
     "Finding": "tickdsl.api.findings",
     "LevelResult": "tickdsl.api.arms",
     "PlanError": "tickdsl.api.findings",
+    "PruningWarning": "tickdsl.api.pruning",
     "Results": "tickdsl.api.results",
     "RunError": "tickdsl.api.errors",
     "SeedResult": "tickdsl.api.arms",
     "TickdslError": "tickdsl.errors",
+    "Ticket": "tickdsl.tickets.ticket",
+    "TicketError": "tickdsl.errors",
     "check": "tickdsl.api.plan_texts",
     "format": "tickdsl.api.plan_texts",
+    "from_masks": "tickdsl.api.masked_networks",
+    "load": "tickdsl.tickets.ticket_file",
     "open_run": "tickdsl.api.results",
+    "open_ticket": "tickdsl.tickets.ticket_file",
     "parse": "tickdsl.api.plan_texts",
+    "prune": "tickdsl.api.pruning",
     "run": "tickdsl.api.running",
+    "structure_of": "tickdsl.api.dense_subject",
 }
 
 if not TYPE_CHECKING:  # type checkers see the imports above, and so report names that do not exist

@@ -93,6 +93,18 @@ def test_a_missing_device(harness: Any, monkeypatch: pytest.MonkeyPatch) -> None
     assert_clear_error(harness.run("--device", "cuda"), 2, "--device cuda", "--device auto")
 
 
+def test_a_precision_that_the_device_does_not_have(harness: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is said before the first step, and costs nothing where the results are stored."""
+    head = "data digits; model lenet-300-100 width=0.1; train 1ep precision=tf32; seeds 1\n"
+    harness.write("prune weights 30%; rewind lr\n", head)
+    assert_clear_error(harness.run("--device", "cpu"), 2, "precision=tf32", "precision=fp32")
+    assert not (harness.folder / "runs").exists()
+    with monkeypatch.context() as patches:
+        patches.setattr("tickdsl.training.devices.has_tf32", lambda device: True)
+        assert harness.run("--device", "cpu").exit == 0
+    assert harness.run("--device", "cpu").exit == 0
+
+
 @pytest.mark.parametrize("made", [False, True])
 def test_an_image_folder_without_images(harness: Any, made: bool) -> None:
     harness.write(f'model small-cnn\ndata folder path="{harness.folder / "pictures"}"\n{ONE}', head="")

@@ -12,16 +12,27 @@ from runnable_plans import runnable_plans
 
 from tickdsl.checks import check
 from tickdsl.engine.launch import LaunchOptions, launch
+from tickdsl.engine.machine.precision import require_precisions
+from tickdsl.engine.prepare_study import prepare_study
+from tickdsl.errors import TickdslError
 from tickdsl.lang.reading.include import load_source
 from tickdsl.lang.syntax import Source
 from tickdsl.plan.model import Plan
 from tickdsl.results import StateBuilder
 from tickdsl.results.export import results_dict
+from tickdsl.training.devices import resolve_device
 
 
 def accepted(text: str) -> Plan | None:
-    """The plan, if `check` finds no error in it."""
-    return check(load_source(Source("x.plan", text))).plan
+    """The plan, if `check` finds no error in it and this machine has its precisions."""
+    plan = check(load_source(Source("x.plan", text))).plan
+    if plan is not None:
+        study = prepare_study(plan)
+        try:
+            require_precisions(map(study.step, study.graph), resolve_device("auto"))
+        except TickdslError:
+            return None
+    return plan
 
 
 def run_to_its_end(text: str, plan: Plan) -> None:

@@ -235,7 +235,36 @@ def test_the_command_writes_to_the_given_path(
     capsysbinary.readouterr()
     assert main(["report", "nothing"]) == 2
     assert b"no run nothing" in capsysbinary.readouterr().err
-    assert main(["report", "--to", "no/such/folder/x.html"]) == 2
+
+
+@pytest.mark.parametrize(
+    ("target", "cause", "remedy"),
+    [
+        (
+            "/dev/full",
+            "no space left on the disk for /dev/full",
+            "free some disk space, or name another file with --to",
+        ),
+        ("no/such/x.html", "No such file or directory", "create the folder no/such, or name another file with --to"),
+        ("/proc/x.html", "x.html", "check the permissions of /proc, or name another file with --to"),
+        (".", "a directory", "name a file in ., or name another file with --to"),
+    ],
+)
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs a device that is full")
+def test_a_report_that_cannot_be_written_says_what_fits(
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+    target: str,
+    cause: str,
+    remedy: str,
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    write_run(Path("runs"))
+    assert main(["report", "--to", target]) == 2
+    error = capsys.readouterr().err
+    assert cause in error and remedy in error
+    assert "--store" not in error and "--out" not in error
 
 
 def test_png_says_what_to_install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import importlib.util
 import json
+import resource
+import signal
 from pathlib import Path
 
 import exported_tickets
@@ -131,6 +133,31 @@ def test_files_name_no_path_of_this_machine(suffix: str, tmp_path: Path) -> None
     assert torch.__file__.encode() not in content
 
 
+@pytest.mark.parametrize("suffix", WRITERS)
+def test_a_full_disk_is_an_error_of_the_disk(suffix: str, tmp_path: Path) -> None:
+    """Such errors are told to the user by `exporting`, which also removes what was written."""
+    ticket, network = own_ticket("residual")
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    ignored = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    try:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (4096, limits[1]))
+        with pytest.raises(OSError, match="File too large"):
+            write(ticket, tmp_path / f"ticket{suffix}", network)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+        signal.signal(signal.SIGXFSZ, ignored)
+
+
+def test_weights_that_are_not_finite_are_not_quantised(tmp_path: Path) -> None:
+    ticket, network = own_ticket("masked")
+    with torch.no_grad():
+        network[6].weight[0, 0] = float("nan")
+    write(ticket, tmp_path / "float.onnx", network)
+    with pytest.raises(TickdslError, match=r"`network\.6\.weight` is not finite.*\n.*leave out --int8"):
+        quantise_weights(tmp_path / "float.onnx", tmp_path / "int8.onnx")
+    assert not (tmp_path / "int8.onnx").exists()
+
+
 class Forward(nn.Module):
     """A network with the `forward` of a test."""
 
@@ -218,7 +245,7 @@ def test_8_bit_weights_are_close_and_take_less_space(name: str, tmp_path: Path) 
     values = {tensor.name: onnx.numpy_helper.to_array(tensor) for tensor in onnx.load(source).graph.initializer}
     stored = {tensor.name: onnx.numpy_helper.to_array(tensor) for tensor in onnx.load(target).graph.initializer}
     axes = {
-        node.input[0].removesuffix(".int8"): next(a.i for a in node.attribute if a.name == "axis")
+        node.output[0]: next(a.i for a in node.attribute if a.name == "axis")
         for node in onnx.load(target).graph.node
         if node.op_type == "DequantizeLinear"
     }

@@ -113,19 +113,25 @@ def stops(plan: Plan, data: Path | None) -> Iterator[Diagnostic]:
 
 
 def _check_recalibration(arm: Arm, graph: ModelGraph) -> Iterator[Diagnostic]:
-    """Check that a network which is recalibrated has batch norm."""
-    if any(name.rpartition(".")[2] == "running_mean" for name in graph.buffers):
+    """Check that a network which is recalibrated has batch norm, and that it is the one that is measured."""
+    recalibration = next((t for group in arm.rounds for t in group.tail if isinstance(t, Recalibrate)), None)
+    if recalibration is None:
         return
-    for group in arm.rounds:
-        for tail in group.tail:
-            if isinstance(tail, Recalibrate):
-                yield Diagnostic(
-                    "TD425",
-                    f"`recalibrate` changes nothing: {arm.model.name} has no batch norm",
-                    tail.span,
-                    help="remove it, or use a network with batch norm",
-                )
-                return
+    if not any(name.rpartition(".")[2] == "running_mean" for name in graph.buffers):
+        yield Diagnostic(
+            "TD425",
+            f"`recalibrate` changes nothing: {arm.model.name} has no batch norm",
+            recalibration.span,
+            help="remove it, or use a network with batch norm",
+        )
+    elif arm.split is not None:
+        yield Diagnostic(
+            "TD425",
+            "`recalibrate` does not reach the ticket: only the networks of the parts are recalibrated, and the ticket "
+            "is trained on all data from weights of the dense network",
+            recalibration.span,
+            help="remove it, or remove `split` and `overlap`",
+        )
 
 
 def _require_weights(arm: Arm) -> None:

@@ -18,7 +18,8 @@ def diagnostics(arm: Arm) -> Iterator[Diagnostic]:
     """Yield findings about the trainings after the prunes of an arm."""
     if arm.transfer is not None:
         yield from _check_before_transfer(arm, arm.rounds[-1], arm.transfer)
-        yield from _check_start_after_transfer(arm, arm.rounds[-1], arm.transfer)
+        for group in arm.distinct_rounds.values():
+            yield from _check_start_after_transfer(arm, group, arm.transfer)
     for group in arm.distinct_rounds.values():
         yield from _check_distillation(arm, group)
         yield from _check_interrupted(arm, group)
@@ -58,20 +59,23 @@ def _check_before_transfer(arm: Arm, last: Rounds, transfer: Transfer) -> Iterat
             )
 
 
-def _check_start_after_transfer(arm: Arm, last: Rounds, transfer: Transfer) -> Iterator[Diagnostic]:
-    """Check that the training on other data, which may have fewer steps per epoch, starts before its end (TD302)."""
+def _check_start_after_transfer(arm: Arm, group: Rounds, transfer: Transfer) -> Iterator[Diagnostic]:
+    """Check that the training on other data, which may have fewer steps per epoch, starts before its end (TD302).
+
+    Every level is transferred, so this is checked for the rounds of every group.
+    """
     elsewhere = attrs.evolve(arm, data=transfer.data, split=None)
-    tail = transfer.tail or last.tail
-    length, rewind = final_length(elsewhere, last if tail is last.tail else attrs.evolve(last, tail=tail))
+    tail = transfer.tail or group.tail
+    length, rewind = final_length(elsewhere, group if tail is group.tail else attrs.evolve(group, tail=tail))
     interrupts = rewind is None and not any(isinstance(each, Retrain) for each in tail)
-    start = rewind.to if rewind is not None else (last.prune.at if interrupts else None)
+    start = rewind.to if rewind is not None else (group.prune.at if interrupts else None)
     per_epoch = arm_steps_per_epoch(elsewhere)
     if start is not None and start.amount and per_epoch is not None and reaches_end(start, length, per_epoch):
         steps = plural(length.steps(per_epoch), "step")
         yield Diagnostic(
             "TD302",
             f"the training on {transfer.data.name} starts at {start}, and has {steps}: nothing is left to train",
-            (rewind or last.prune).span,
+            (rewind or group.prune).span,
             secondary=(Label(transfer.span, "the transfer"),),
             help="start it earlier, or set it with `transfer to … { retrain … }`",
         )

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import argparse
+import errno
 import sys
 from pathlib import Path
 
 from tickdsl.cli.arguments import Verbs, add_out_option, add_verb
+from tickdsl.cli.newest_run import newest_run
 from tickdsl.cli.output import OK, echo
 from tickdsl.errors import TickdslError
 from tickdsl.records.files import write_atomically
-from tickdsl.records.paths import RunPaths, find_run
+from tickdsl.records.paths import RunPaths
 
 _FORMATS = ("html", "md", "csv", "json", "png", "svg")
 
@@ -32,7 +34,7 @@ def add(verbs: Verbs) -> None:
         metavar="RUN",
         nargs="*",
         default=["latest"],
-        help="folders or names of runs, or the start of their names (default: the newest run)",
+        help="folders or names of runs, or the start of their names, then the newest one (default: the newest run)",
     )
     report.add_argument(
         "--format", choices=_FORMATS, default="html", help="format of the report; html is one file (default: html)"
@@ -50,7 +52,7 @@ def add(verbs: Verbs) -> None:
 def _report(arguments: argparse.Namespace) -> int:
     from tickdsl.report import read_source, render_report
 
-    folders = dict.fromkeys(find_run(arguments.out, run).folder.resolve() for run in arguments.runs)
+    folders = dict.fromkeys(newest_run(arguments.out, run).folder.resolve() for run in arguments.runs)
     sources = [read_source(RunPaths(folder)) for folder in folders]
     content = render_report(arguments.format, sources)
     target = arguments.to
@@ -61,6 +63,19 @@ def _report(arguments: argparse.Namespace) -> int:
     if target is None or str(target) == "-":
         sys.stdout.buffer.write(content)
         return OK
-    write_atomically(target, content)
+    try:
+        write_atomically(target, content)
+    except TickdslError as error:
+        raise TickdslError(error.message, f"{_remedy(error, target)}, or name another file with --to") from error
     echo(target)
     return OK
+
+
+def _remedy(error: TickdslError, target: Path) -> str:
+    """What to do where a report cannot be written."""
+    if not target.parent.exists():
+        return f"create the folder {target.parent}"
+    if target.is_dir():
+        return f"name a file in {target}"
+    full = isinstance(error.__cause__, OSError) and error.__cause__.errno in (errno.ENOSPC, errno.EDQUOT)
+    return "free some disk space" if full else f"check the permissions of {target.parent}"

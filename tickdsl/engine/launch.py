@@ -23,6 +23,7 @@ from tickdsl.engine.graph_cache import DEFAULT_DATA_DIR
 from tickdsl.engine.layers import network_events
 from tickdsl.engine.machine.heartbeat import heartbeat
 from tickdsl.engine.machine.job_limits import default_jobs, default_stack, threads_per_job
+from tickdsl.engine.machine.precision import require_precisions
 from tickdsl.engine.prepare_study import prepare_study
 from tickdsl.engine.scheduler.event_builders import plan_resolved_event
 from tickdsl.engine.scheduler.exit_codes import CANNOT_RUN, CRASHED, INTERRUPTED, OK, STEP_FAILED, STOPPED
@@ -45,6 +46,7 @@ from tickdsl.records.files import write_atomically
 from tickdsl.records.generations import join_generation
 from tickdsl.records.paths import RunPaths, new_run
 from tickdsl.records.process import Process
+from tickdsl.records.run_register import RunRegister
 from tickdsl.records.store import Store
 from tickdsl.training.devices import resolve_device
 
@@ -109,6 +111,7 @@ def _launch(
     warnings: list[str] = []
     generation = join_generation(options.store, study.graph, options.start_over) if options.fresh else None
     store = Store(options.store, warnings.append, generation)
+    require_precisions((study.step(key) for key in study.graph if key not in store), device)
     jobs = options.jobs or default_jobs(device.type, study, options.data)
     if options.deterministic:
         warnings += _undetermined_results(study, store)
@@ -159,15 +162,17 @@ def _launch(
         message: str | None = None
         try:
             emit(_run_start(plan, paths, options, jobs, str(device)))
-            emit(plan_resolved_event(study, store.__contains__, notes))
-            if generation is not None and (number := generation.number_made):
-                emit(events.Log(message=f"continuing a --fresh run that has made {plural(number, 'step')} anew"))
-            for network_event in network_events(plan, options.data):
-                emit(network_event)
-            with heartbeat(emit, store.claims.renew), _signals_handled(interpreter):
-                exit_code = interpreter.run(start_workers)
-            if generation is not None and exit_code == OK:
-                generation.finish()
+            register = RunRegister(options.store)
+            with register.taking_part(paths.folder, study.graph, lambda told: emit(events.Log(message=told))):
+                emit(plan_resolved_event(study, store.__contains__, notes))
+                if generation is not None and (number := generation.number_made):
+                    emit(events.Log(message=f"continuing a --fresh run that has made {plural(number, 'step')} anew"))
+                for network_event in network_events(plan, options.data):
+                    emit(network_event)
+                with heartbeat(emit, store.claims.renew), _signals_handled(interpreter):
+                    exit_code = interpreter.run(start_workers)
+                if generation is not None and exit_code == OK:
+                    generation.finish()
             if interpreter.failures:
                 message = f"{plural(len(interpreter.failures), 'step')} failed"
         except KeyboardInterrupt:

@@ -95,6 +95,7 @@ def _signature(plan: model.Plan, arms: tuple[model.Arm, ...]) -> Any:
         plan.rival_levels,
         plan.rival_budget,
         plan.within,
+        plan.matched_by,
         plan.metrics or DEFAULT_METRICS,
         plan.measuring,
         plan.stops,
@@ -195,6 +196,8 @@ class _PlanWriter:
             options.insert(0, f"levels={plan.rival_levels}")
         if {"random-init", "random-structure"} & set(controls) or plan.rival_budget != "epochs":
             options.append(f"budget={plan.rival_budget}")
+        if len(plan.arms) > 1:
+            options.append(f"at={plan.matched_by}")
         yield " ".join([f"compare {', '.join([*compared, 'dense', *controls])}", *options])
         measuring = unparse.report_options(plan.metrics, plan.measuring)
         yield " ".join([f"report {', '.join(map(format_name, plan.metrics or DEFAULT_METRICS))}", *measuring])

@@ -29,7 +29,7 @@ class NoEffect:
 
     settings: what other settings have to be for that; all must hold. A setting is an option by its name, with its
     default if it is not written, or one of `retrain` (the schedule after `retrain`), `rise` (the form of the warm-up),
-    `controls` and `pruned-controls` (how many are compared).
+    `controls`, `pruned-controls` and `arms` (how many are compared).
     beside: options that have to be written in the same statement.
     why: completes "`gamma=` has no effect …"; `{opt}` is the setting `opt`. help: what to do instead.
     """
@@ -65,6 +65,9 @@ STRETCHED_ONE_CYCLE = NoEffect(
     {"retrain": Is(("scaled",)), "schedule": Is(("one-cycle",))},
 )
 NO_CONTROL = NoEffect("without a control", "compare with `random-init`, or remove it", {"controls": Is((0,))})
+NO_ARM_PAIR = NoEffect(
+    "with a single arm: it says at which levels two arms are compared", "remove it", {"arms": Is((0, 1))}
+)
 NO_PRUNED_CONTROL = NoEffect(
     "without `random-init` or `random-structure`",
     "compare with one of them, or remove it",

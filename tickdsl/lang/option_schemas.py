@@ -140,6 +140,8 @@ SCHEDULE_OPTIONS = {
 }
 #: Options that a plug-in schedule accepts.
 PLUGIN_SCHEDULE_OPTIONS = ("lr", "min-lr", "pct-start", "gamma", "div", "final-div", *_COMMON_RETRAIN_OPTIONS)
+#: What two levels have in common that are compared with each other: their number, or the share that is left.
+MATCHED_BY = ("weights", "flops", "params", "level")
 COMPARE_OPTIONS: dict[str, OptionType] = {
     "levels": OptionType(
         "word", "the levels at which controls are trained", ("all", "last"), idle=(no_effect.NO_CONTROL,)
@@ -150,6 +152,12 @@ COMPARE_OPTIONS: dict[str, OptionType] = {
         "what a control's training matches the ticket's in",
         ("epochs", "flops", "total"),
         idle=(no_effect.NO_PRUNED_CONTROL,),
+    ),
+    "at": OptionType(
+        "word",
+        "which levels of two arms are compared: equal rounds, or rounds that leave as much",
+        MATCHED_BY,
+        idle=(no_effect.NO_ARM_PAIR,),
     ),
 }
 REPORT_OPTIONS: dict[str, OptionType] = {

@@ -333,8 +333,8 @@ class ArmLowering:
             state = self._apply_tail(state, tail, self._arm.recipe)
         weights = state.weights
         if transfer.head == "reset":
-            source = self._context.graph.nodes[weights]["step"].parents.get("structure")
-            roles = step_parents(weights=weights, structure=source, head=self._target.init(None))
+            head = self._target.new_head(str(state.structure))
+            roles = step_parents(weights=weights, structure=state.structure, head=head)
             weights = self._target.add("transfer", self._target.network_args(None), roles, "transfer")
         # A teacher knows the data that the rounds are trained on.
         training = attrs.evolve(state.pending or TrainingSpec(self._arm.recipe), distillation=None)

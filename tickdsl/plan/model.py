@@ -316,6 +316,8 @@ class Plan:
     rival_levels: str = "all"
     rival_budget: str = "epochs"
     within: Fraction = Fraction(0)
+    #: Which levels of two arms are compared: `weights`, `flops`, `params` (equal shares left) or `level`.
+    matched_by: str = "weights"
     #: The metrics of `report`; empty for the default choice.
     metrics: tuple[str, ...] = ()
     measuring: MeasurementOptions = MeasurementOptions()

@@ -83,6 +83,10 @@ class StepBuilder:
         """Add the dense network's initial weights at the units of a random structure, scaled to the fan-in left."""
         return self._pruned_init(None, structure, "random-structure", "initial weights of the random structure")
 
+    def new_head(self, structure: str) -> str:
+        """Add initial weights whose classifier is drawn for the inputs that a pruned network leaves to it."""
+        return self._pruned_init(None, structure, "head", "new head")
+
     def _pruned_init(self, part: int | None, structure: str, role: str, label: str) -> str:
         args = {**self.network_args(part), "role": role}
         return self.add("init", args, {"structure": structure}, label, seeded=True)

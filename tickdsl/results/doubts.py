@@ -38,6 +38,10 @@ class Doubts:
         """Why this network gets no verdict; None if it is not in doubt."""
         return self.arms.get(arm) or (NOT_FINITE if (arm, contestant, level) in self.networks else None)
 
+    def first_reason(self, networks: Iterable[tuple[str, str, int]]) -> str | None:
+        """Why a comparison of these networks gets no verdict; None if none is in doubt."""
+        return next((reason for key in networks if (reason := self.reason(*key)) is not None), None)
+
 
 def network_doubt(metric: Metric) -> str | None:
     """What is wrong with a measured network by itself, or with what it was measured on; None if nothing is."""

@@ -8,15 +8,20 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
+import attrs
+
 from tickdsl.records.events import ArmInfo
 from tickdsl.records.files import write_atomically
 from tickdsl.records.paths import RunPaths
+from tickdsl.results.answers import answer
+from tickdsl.results.arm_differences import ArmDifference, arm_differences
 from tickdsl.results.caveats import alarms, caveats
 from tickdsl.results.conclusions import conclusions
 from tickdsl.results.estimates import CONFIDENCE, Estimate
 from tickdsl.results.extra_metrics import MeasuredValue, NetworkKey, machine_notes, measured_values
 from tickdsl.results.standings import Standing, compute_standings
 from tickdsl.results.state import MetricKey, RunState
+from tickdsl.results.store_keys import StoreKeys, store_keys
 from tickdsl.results.svg_plots import accuracy_svg
 
 VERSION = 1
@@ -35,7 +40,7 @@ def write_results(state: RunState, paths: RunPaths) -> None:
 
 def results_dict(state: RunState) -> dict[str, Any]:
     """The content of results.json."""
-    standings, extra_values = compute_standings(state), measured_values(state)
+    standings, extra_values, keys = compute_standings(state), measured_values(state), store_keys(state)
     sentence_by_arm = conclusions(state)
     run = state.run
     return {
@@ -43,6 +48,7 @@ def results_dict(state: RunState) -> dict[str, Any]:
         "run": run.run if run else None,
         "plan": run.plan if run else None,
         "status": state.status,
+        "store": run.store if run else None,
         "device": run.device if run else None,
         "versions": dict(run.versions) if run else {},
         "seeds": list(state.seeds),
@@ -55,10 +61,11 @@ def results_dict(state: RunState) -> dict[str, Any]:
                 "name": arm.name,
                 "sweep": dict(arm.sweep),
                 "conclusion": sentence_by_arm[arm.id],
-                "levels": _levels(arm, standings, extra_values, state),
+                "levels": _levels(arm, standings, extra_values, keys, state),
             }
             for arm in state.arms
         ],
+        "differences": [_difference(difference) for difference in arm_differences(state)],
         "warnings": alarms(state),
         "notes": [*state.notes, *caveats(state), *machine_notes(state)],
     }
@@ -115,6 +122,7 @@ def _levels(
     arm: ArmInfo,
     standings: Mapping[tuple[str, str, int], Standing],
     extra_values: Mapping[NetworkKey, Mapping[str, MeasuredValue]],
+    keys: Mapping[MetricKey, StoreKeys],
     state: RunState,
 ) -> list[dict[str, Any]]:
     levels: dict[int, dict[str, Any]] = {}
@@ -122,17 +130,29 @@ def _levels(
         if owner == arm.id:
             entry = levels.setdefault(level, {"level": level, "contestants": {}})
             entry["contestants"][contestant] = _contestant(
-                standing, extra_values.get((owner, contestant, level), {}), state
+                standing, extra_values.get((owner, contestant, level), {}), keys, state
             )
     return [levels[level] for level in sorted(levels)]
 
 
-def _contestant(standing: Standing, extra_values: Mapping[str, MeasuredValue], state: RunState) -> dict[str, Any]:
+def _contestant(
+    standing: Standing,
+    extra_values: Mapping[str, MeasuredValue],
+    keys: Mapping[MetricKey, StoreKeys],
+    state: RunState,
+) -> dict[str, Any]:
     key = (standing.arm, standing.contestant, standing.level)
     seeds = []
     for seed in _seeds(state, *key):
         metric = state.metrics[(*key, seed)]
-        seeds.append({"seed": seed, **{name: getattr(metric, name) for name in _METRIC_FIELDS}})
+        stored = keys.get((*key, seed))
+        seeds.append(
+            {
+                "seed": seed,
+                **{name: getattr(metric, name) for name in _METRIC_FIELDS},
+                "keys": None if stored is None else attrs.asdict(stored),
+            }
+        )
         if extra_values:
             seeds[-1]["figures"] = _extra_figures(state, (*key, seed))
     return {
@@ -155,6 +175,19 @@ def _contestant(standing: Standing, extra_values: Mapping[str, MeasuredValue], s
             name: {**(_estimate(figure.value) or {}), "how": figure.how} for name, figure in extra_values.items()
         },
         "seeds": seeds,
+    }
+
+
+def _difference(difference: ArmDifference) -> dict[str, Any]:
+    """Two arms compared."""
+    return {
+        "first": difference.first,
+        "second": difference.second,
+        "matched_by": difference.matched_by,
+        "answer": answer(difference),
+        "levels": [{**attrs.asdict(level), "difference": _estimate(level.difference)} for level in difference.levels],
+        "first_unmatched": list(difference.first_unmatched),
+        "second_unmatched": list(difference.second_unmatched),
     }
 
 

@@ -111,6 +111,7 @@ class RunState:
     contestants: tuple[str, ...] = ()
     seeds: tuple[int, ...] = ()
     within: float = 0.0
+    matched_by: str = "weights"
     report: tuple[str, ...] = ()
     stops: tuple[str, ...] = ()  # conditions on test results that end a seed of an arm early
     steps: Mapping[str, StepState] = attrs.field(factory=dict)

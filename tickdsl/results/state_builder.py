@@ -138,6 +138,7 @@ class StateBuilder:
             contestants=event.contestants,
             seeds=event.seeds,
             within=event.within,
+            matched_by=event.matched_by,
             report=event.report,
             stops=event.stops,
             measurements=event.measurements,

@@ -13,6 +13,7 @@ from tickdsl.console import SafeConsole
 from tickdsl.plurals import plural
 from tickdsl.records.events import ArmInfo
 from tickdsl.results import formatting
+from tickdsl.results.answers import answers
 from tickdsl.results.budgets import budgets
 from tickdsl.results.caveats import alarms, caveats
 from tickdsl.results.conclusions import conclusions
@@ -31,6 +32,9 @@ from tickdsl.results.table_columns import (
     verdict_cell,
 )
 from tickdsl.results.table_style import AsciiOnly, new_table, table_width
+
+#: Of more pairs of arms, the rest is in results.json.
+_MAX_ANSWERS = 12
 
 
 def print_results(state: RunState, console: Console) -> None:
@@ -64,6 +68,7 @@ def results_table(state: RunState, console: Console) -> RenderableType:
     for arm, table in zip(state.arms, tables, strict=True):
         parts += [Text(_title(arm), style="bold"), table, *extra_tables(arm, extra_values, state, console)]
         parts += [Text(sentences[arm.id]), Text()]
+    parts += [Text(sentence) for sentence in _answers(state)]
     parts.append(Text(_legend(state, standings, extra_values, shown), style="dim"))
     if state.status != "ok":
         parts.append(
@@ -128,6 +133,15 @@ def _best_ticket(standings: Sequence[Standing]) -> Standing | None:
     """The most accurate ticket; the smallest of equally accurate ones."""
     tickets = [s for s in standings if s.contestant == "ticket" and s.accuracy is not None]
     return max(tickets, key=lambda s: (s.accuracy.mean if s.accuracy else 0.0, s.level), default=None)
+
+
+def _answers(state: RunState) -> list[str]:
+    """A sentence for every pair of arms, then an empty line; nothing if there is no pair."""
+    sentences = answers(state)
+    if len(sentences) > _MAX_ANSWERS:
+        rest = plural(len(sentences) - _MAX_ANSWERS, "more pair")
+        sentences = [*sentences[:_MAX_ANSWERS], f"… and {rest} of arms, in results.json"]
+    return [*sentences, ""] if sentences else []
 
 
 def _title(arm: ArmInfo) -> str:

@@ -1,14 +1,19 @@
-"""Resolve `precision=auto` for a device; it is part of the keys of steps, so a store can serve several devices."""
+"""The precision of steps: `auto` resolved for a device, and what the device does not support found before a run.
+
+The precision is part of the keys of steps, so a store can serve several devices.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import TypeVar
 
 import attrs
 import torch
 
 from tickdsl.plan.model import Arm, Options, Plan, Retrain
-from tickdsl.training.devices import has_fast_bf16
+from tickdsl.plan.steps import Step
+from tickdsl.training.devices import autocast_type, has_fast_bf16
 
 T = TypeVar("T")
 
@@ -36,3 +41,15 @@ def resolve_precision(plan: Plan, device: torch.device) -> Plan:
         return attrs.evolve(arm, recipe=resolve_recipe(arm.recipe), rounds=rounds, transfer=transfer, fork=fork)
 
     return attrs.evolve(plan, arms=tuple(map(resolve_arm, plan.arms)), helpers=tuple(map(resolve_arm, plan.helpers)))
+
+
+def precision_of(step: Step) -> str:
+    """The precision that a step trains or evaluates in."""
+    precision: str = step.args.get("precision") or step.args.get("recipe", {}).get("precision", "fp32")
+    return precision
+
+
+def require_precisions(steps: Iterable[Step], device: torch.device) -> None:
+    """Raise TickdslError if a step has a precision that the device does not support."""
+    for precision in dict.fromkeys(map(precision_of, steps)):
+        autocast_type(precision, device)

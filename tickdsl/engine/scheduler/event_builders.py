@@ -47,6 +47,7 @@ def plan_resolved_event(
                 parents=tuple(names[parent] for parent in step.parents.values()),
                 stored=stored(key),
                 expected=key in to_run,
+                roles=tuple(step.parents),
             )
         )
     return events.PlanResolved(
@@ -62,6 +63,7 @@ def plan_resolved_event(
         notes=notes,
         open_ended=bool(study.plan.stops) or any(level.ends is not None for level in study.levels),
         within=float(study.plan.within),
+        matched_by=study.plan.matched_by,
         report=study.plan.metrics,
         stops=_stops_on_results(study),
     )

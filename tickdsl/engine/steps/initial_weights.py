@@ -9,6 +9,7 @@ from typing import Any
 from torch import nn
 
 from tickdsl.errors import TickdslError
+from tickdsl.percentages import percent
 from tickdsl.training.data.file_digests import files_digest
 
 #: The share of zeros from which weights count as pruned; in dense ones a weight that is exactly 0 is rare.
@@ -31,6 +32,6 @@ def verify_weights(model: Mapping[str, Any], module: nn.Module, warn: Callable[[
     share = zeros / max(1, sum(weight.numel() for weight in weights))
     if share >= _SPARSE_SHARE:
         warn(
-            f"{share:.1%} of the weights in {path} are zero: they were pruned before. Amounts and sparsity count them "
-            "as weights that are there, and a prune by size removes them first"
+            f"{percent(share)} of the weights in {path} are zero: they were pruned before. Amounts and sparsity count "
+            "them as weights that are there, and a prune by size removes them first"
         )

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from torch import nn
 
+from tickdsl.engine.machine.precision import precision_of
 from tickdsl.engine.steps import measurements, trainings
 from tickdsl.engine.steps.context import Context, Metrics, required_seed
 from tickdsl.engine.steps.early_bird import prune_when_settled
@@ -48,8 +49,7 @@ def run_step(step: Step, context: Context, prefixes: Mapping[str, Step]) -> Metr
     start_time = time.monotonic()
     verify_plugin_code(step.args)
     operation = _OPERATIONS[step.operation]
-    precision = step.args.get("precision") or step.args.get("recipe", {}).get("precision", "fp32")
-    with float32_format(precision, context.device):
+    with float32_format(precision_of(step), context.device):
         return context.store_result(step, lambda folder: operation(step, context, folder, prefixes), start_time)
 
 
@@ -58,14 +58,15 @@ def _init(step: Step, context: Context, folder: Path, prefixes: Mapping[str, Ste
 
     `init`: those of the dense network. `random-init`: fresh ones, drawn for the pruned network as it is.
     `random-structure`: slices of the dense network's, scaled to the remaining fan-in unless they are pretrained.
+    `head`: slices of the dense network's, never pretrained, with a classifier drawn for the inputs that are left.
     """
     network = context.dense_network(step)
     structure = context.structure(step.parents.get("structure"), network.graph)
     role = step.args.get("role", "init")
     model, seed = step.args["model"], required_seed(step)
     is_fresh = role == "random-init"
-    # Only the network that is pruned starts from pretrained weights; the controls start from fresh ones.
-    options = architecture_options(model["options"]) if is_fresh else model["options"]
+    # Only the network that is pruned starts from pretrained weights; the controls and new heads start from fresh ones.
+    options = architecture_options(model["options"]) if role in ("random-init", "head") else model["options"]
     recorder = InitialisationRecorder()
     with nullcontext() if role == "init" else recorder:
         dense = create(
@@ -75,7 +76,7 @@ def _init(step: Step, context: Context, folder: Path, prefixes: Mapping[str, Ste
             seed=stream_seed(seed, role) if is_fresh else seed,
             options=options,
         )
-    if not is_fresh and "fingerprint" in model:
+    if "weights" in options and "fingerprint" in model:
         verify_weights(model, dense, lambda message: context.hooks.step_warning(step.key, message))
     origins = recorder.origins(dense)
     module = compact(dense, network.graph, structure)
@@ -86,6 +87,9 @@ def _init(step: Step, context: Context, folder: Path, prefixes: Mapping[str, Ste
         scale_to_fan_in(
             dict(module.named_parameters()), {name: s for name, s in shares.items() if origins[name].is_random}
         )
+    elif role == "head" and any(name.startswith(f"{classifier_path(module)}.") for name in shares):
+        # Where it keeps all inputs, it stays the dense network's, so that tickets of masks share one initialisation.
+        reinitialise(module, seed=seed, role="init", name=model["name"], origins=origins, fan_in_shares=shares)
     save_weights(folder, module.state_dict())
     return {}
 

@@ -121,6 +121,8 @@ CODES: dict[str, tuple[str, Severity]] = {
     "TD521": ("matching-mismatch", "error"),
     "TD522": ("identical-arms", "warning"),
     "TD523": ("unused-setting", "warning"),
+    "TD524": ("repeated-contestant", "warning"),
+    "TD525": ("repeated-metric", "warning"),
     "TD531": ("converted-data", "note"),
     "TD532": ("class-without-images", "warning"),
     "TD543": ("stop-on-results", "warning"),

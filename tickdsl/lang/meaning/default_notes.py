@@ -105,4 +105,5 @@ def comparison_options(plan: model.Plan) -> dict[str, Any]:
     """The options of `compare` that affect this comparison."""
     controls = set(plan.rivals) - {"dense"}
     levels: dict[str, Any] = {"levels": plan.rival_levels} if controls else {}
-    return {**levels, "within": plan.within}
+    matched: dict[str, Any] = {"at": plan.matched_by} if len(plan.arms) > 1 else {}
+    return {**levels, "within": plan.within, **matched}

@@ -121,6 +121,7 @@ class _Resolver:
             rival_levels=options.get("levels", "all"),
             rival_budget=options.get("budget", "epochs"),
             within=Fraction(str(options.get("within", 0))),
+            matched_by=options.get("at", "weights"),
             metrics=metrics,
             measuring=measuring,
             stops=stops,

@@ -13,6 +13,8 @@ from typing import TYPE_CHECKING, Any
 import attrs
 import numpy as np
 
+from tickdsl.errors import TickdslError
+
 if TYPE_CHECKING:
     import onnx
 
@@ -34,7 +36,7 @@ class QuantisedWeights:
 def quantise_weights(source: Path, target: Path) -> QuantisedWeights:
     """Write the ONNX file `source` to `target`, with the weights of linear layers and convolutions in 8 bits.
 
-    The metadata gets the key `weights`, with the value `int8`.
+    The metadata gets the key `weights`, with the value `int8`. Raises TickdslError if a weight is not finite.
     """
     import onnx
 
@@ -48,10 +50,7 @@ def quantise_weights(source: Path, target: Path) -> QuantisedWeights:
             name, axis = _weight_and_axis(node, transposes)
             if name in weights and _is_large_float(weights[name]):
                 axes.setdefault(name, axis % len(weights[name].dims))
-    dequantise = [_quantise(graph, weights[name], axis) for name, axis in axes.items()]
-    for node in graph.node:
-        node.input[:] = [f"{name}.float" if name in axes else name for name in node.input]
-    nodes = [*dequantise, *graph.node]
+    nodes = [*(_quantise(graph, weights[name], axis) for name, axis in axes.items()), *graph.node]
     del graph.node[:]
     graph.node.extend(nodes)
     model.metadata_props.add(key="weights", value="int8")
@@ -80,19 +79,23 @@ def _is_large_float(weight: onnx.TensorProto) -> bool:
 
 
 def _quantise(graph: onnx.GraphProto, weight: onnx.TensorProto, axis: int) -> onnx.NodeProto:
-    """Replace a weight by 8-bit integers and scales, and return the node that turns them back into `NAME.float`."""
+    """Replace a weight by 8-bit integers and scales, and return the node that computes it from them.
+
+    Raises TickdslError if the weight is not finite.
+    """
     from onnx import TensorProto, helper, numpy_helper
     from onnxruntime.quantization.quant_utils import quantize_data
 
+    name, values = weight.name, numpy_helper.to_array(weight)
+    if not np.isfinite(values).all():
+        raise TickdslError(f"`{name}` is not finite, so it cannot be stored in 8 bits", "leave out --int8")
     channels: list[tuple[Any, Any]] = []
-    for channel in np.moveaxis(numpy_helper.to_array(weight), axis, 0):
+    for channel in np.moveaxis(values, axis, 0):
         *_, scale, integers = quantize_data(channel.ravel(), TensorProto.INT8, symmetric=True)
         channels.append((scale, integers.reshape(channel.shape)))
     scales, integers = np.array([scale for scale, _ in channels], np.float32), np.stack([i for _, i in channels], axis)
-    name = weight.name
     graph.initializer.remove(weight)
     graph.initializer.append(numpy_helper.from_array(integers.astype(np.int8), f"{name}.int8"))
     graph.initializer.append(numpy_helper.from_array(scales, f"{name}.scale"))
-    return helper.make_node(
-        "DequantizeLinear", [f"{name}.int8", f"{name}.scale"], [f"{name}.float"], name=f"{name}.dequantise", axis=axis
-    )
+    inputs = [f"{name}.int8", f"{name}.scale"]
+    return helper.make_node("DequantizeLinear", inputs, [name], name=f"{name}.dequantise", axis=axis)

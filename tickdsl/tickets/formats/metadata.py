@@ -24,7 +24,7 @@ def file_metadata(ticket: Ticket, *, raw: bool = False) -> dict[str, str]:
         "preprocessing": {**ticket.preprocessing.as_json(), "inside": not raw},
         "accuracy": ticket.metrics.get("accuracy"),
         "interval": ticket.metrics.get("interval"),
-        "metrics": dict(ticket.metrics),
+        "metrics": {name: value for name, value in ticket.metrics.items() if name != "correct"},
         "origin": attrs.asdict(ticket.origin),
         "versions": dict(ticket.versions),
     }

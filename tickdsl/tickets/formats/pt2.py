@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 from pathlib import Path
 
@@ -21,8 +22,11 @@ def write_pt2(subject: Subject, path: Path, options: ExportOptions) -> tuple[str
     preprocessing = subject.ticket.preprocessing
     program = export_program(subject.network, preprocessing, raw=options.raw)
     metadata = json.dumps(file_metadata(subject.ticket, raw=options.raw), indent=1)
+    # Into memory: where a disk is full, torch's writer ends the process.
+    content = io.BytesIO()
     with quiet_torch():
-        torch.export.save(program, path, extra_files={METADATA_FILE: metadata})
+        torch.export.save(program, content, extra_files={METADATA_FILE: metadata})
+    path.write_bytes(content.getbuffer())
     return (describe_input(preprocessing, raw=options.raw),)
 
 

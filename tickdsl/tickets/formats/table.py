@@ -6,6 +6,8 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from tickdsl.tickets.export_format import ExportFormat, ExportOptions, Subject
+from tickdsl.tickets.formats.onnx import ONNX
+from tickdsl.tickets.formats.pt2 import PT2
 from tickdsl.tickets.formats.state_dict import verify_state_dict, write_state_dict
 from tickdsl.tickets.ticket_file import ticket_bytes, write_ticket
 from tickdsl.tickets.verification import verify_ticket
@@ -25,6 +27,8 @@ FORMATS: Mapping[str, ExportFormat] = {
     known.name: known
     for known in (
         ExportFormat("ticket", ".safetensors", frozenset({"sparse"}), _write_ticket, verify_ticket),
+        PT2,
+        ONNX,
         ExportFormat("state-dict", "", frozenset(), write_state_dict, verify_state_dict),
     )
 }

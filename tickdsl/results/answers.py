@@ -1,0 +1,83 @@
+"""Answers a plan's questions in a sentence each: which of two arms is better, and where."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from tickdsl.plurals import plural
+from tickdsl.results.arm_differences import TOLERANCE, ArmDifference, MatchedLevels, arm_differences
+from tickdsl.results.formatting import MINUS, percent, points
+from tickdsl.results.standings import AHEAD, BEHIND
+from tickdsl.results.state import RunState
+
+_LEFT = {"weights": "of the weights", "level": "of the weights", "flops": "of the FLOPs", "params": "of the parameters"}
+
+
+def answers(state: RunState) -> list[str]:
+    """One sentence for every pair of arms that a run compares; none before the first level of a pair is measured."""
+    return [answer(difference) for difference in arm_differences(state) if _measured(difference)]
+
+
+def answer(difference: ArmDifference) -> str:
+    """Which of two arms is better, by how much, and at which size: the smallest one that is decided."""
+    context = f"{difference.context}: " if difference.context else ""
+    return context + _clause(difference)
+
+
+def _measured(difference: ArmDifference) -> bool:
+    return bool(difference.levels or (difference.first_unmatched and difference.second_unmatched))
+
+
+def _clause(difference: ArmDifference) -> str:
+    first, second = difference.first_name, difference.second_name
+    if not difference.levels:
+        return f"{first} and {second} have no rounds of the same size to compare ({_limit(difference)})"
+    ahead = [level for level in difference.levels if level.verdict == AHEAD]
+    behind = [level for level in difference.levels if level.verdict == BEHIND]
+    if ahead or behind:
+        winner, loser, won, lost = (first, second, ahead, behind) if ahead else (second, first, behind, ahead)
+        sentence = f"{winner} beats {loser} by {_at(won[-1], difference)}"
+        if lost:
+            return f"{sentence}, and loses to it by {_at(lost[-1], difference)}"
+        return f"{sentence}{_how_often(won, difference)}"
+    judged = [level for level in difference.levels if level.verdict is not None]
+    if judged:
+        return f"no significant difference between {first} and {second} ({_which(judged, difference)})"
+    return f"no verdict on {first} against {second}: {difference.levels[-1].no_verdict}"
+
+
+def _at(level: MatchedLevels, difference: ArmDifference) -> str:
+    """The size of a difference and where it was measured: `0.72 ± 0.63 points at 36% of the weights`."""
+    assert level.difference is not None
+    return f"{points(level.difference).lstrip('+' + MINUS)} points at {_size(level, difference)}"
+
+
+def _which(judged: Sequence[MatchedLevels], difference: ArmDifference) -> str:
+    """The rounds without a decision, with the difference of the smallest."""
+    shown = f"{points(judged[-1].difference)} points at {_size(judged[-1], difference)}"
+    return shown if len(judged) == 1 else f"{plural(len(judged), 'round')}; {shown}"
+
+
+def _how_often(won: Sequence[MatchedLevels], difference: ArmDifference) -> str:
+    judged = sum(level.verdict is not None for level in difference.levels)
+    if judged == 1:
+        return ""
+    return f" (in {'all' if len(won) == judged else f'{len(won)} of'} {plural(judged, 'round')})"
+
+
+def _size(level: MatchedLevels, difference: ArmDifference) -> str:
+    shares = [share for share in (level.first_left, level.second_left) if share is not None]
+    if not shares:
+        return f"round {level.first_level}"
+    share = percent(sum(shares) / len(shares))
+    if difference.matched_by == "level":
+        low, high = min(shares), max(shares)
+        left = share if high - low <= TOLERANCE * high else f"{percent(high)} and {percent(low)}"
+        return f"round {level.first_level} ({left} of the weights)"
+    return f"{share} {_LEFT[difference.matched_by]}"
+
+
+def _limit(difference: ArmDifference) -> str:
+    if difference.matched_by == "level":
+        return "`at=level`"
+    return f"what is left {_LEFT[difference.matched_by]} differs by more than 5%; `compare … at=level` pairs the rounds"
