@@ -20,7 +20,7 @@ _MAX_ANSWERS = 12
 
 
 def results_fragment(source: ReportSource) -> str:
-    """The main result of a run, a table of rounds per arm, and a sentence on each arm and each pair. Names are escaped."""
+    """The main result of a run, a table of rounds per arm, and sentences on arms and pairs. Names are escaped."""
     state = source.state
     standings = compute_standings(state)
     tables = [rounds_table(arm, standings, state, arm.id) for arm in state.arms]
