@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from tickdsl.api.arms import ArmResult, LevelResult, SeedResult
     from tickdsl.api.dense_subject import structure_of
-    from tickdsl.api.errors import RunError, RunInterrupted
+    from tickdsl.api.errors import RunError
     from tickdsl.api.findings import Finding, PlanError
     from tickdsl.api.masked_networks import from_masks
     from tickdsl.api.plan_texts import check, format, parse
@@ -33,7 +33,6 @@ __all__ = [
     "PruningWarning",
     "Results",
     "RunError",
-    "RunInterrupted",
     "SeedResult",
     "TickdslError",
     "Ticket",
@@ -60,7 +59,6 @@ _MODULES = {
     "PruningWarning": "tickdsl.api.pruning",
     "Results": "tickdsl.api.results",
     "RunError": "tickdsl.api.errors",
-    "RunInterrupted": "tickdsl.api.errors",
     "SeedResult": "tickdsl.api.arms",
     "TickdslError": "tickdsl.errors",
     "Ticket": "tickdsl.tickets.ticket",

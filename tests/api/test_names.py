@@ -31,8 +31,8 @@ def test_type_checkers_see_the_names_that_are_imported_on_demand() -> None:
 
 
 def test_a_wrong_name_is_an_attribute_error() -> None:
-    with pytest.raises(AttributeError, match="no attribute 'chekc'"):
-        tickdsl.chekc  # type: ignore[attr-defined]  # noqa: B018
+    with pytest.raises(AttributeError, match="no attribute 'nothing_like_it'"):
+        tickdsl.nothing_like_it  # type: ignore[attr-defined]  # noqa: B018
 
 
 def test_the_import_loads_no_library() -> None:
@@ -43,4 +43,11 @@ def test_the_import_loads_no_library() -> None:
 
 def test_plans_are_checked_without_torch() -> None:
     code = "import sys, tickdsl; tickdsl.check('data digits\\nfly', network=False); sys.exit('torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code]).returncode == 0
+
+
+def test_the_names_of_runs_and_results_load_neither_torch_nor_pandas() -> None:
+    names = ("Finding", "Results", "RunError", "check", "format", "open_run", "parse", "run")
+    code = f"import sys, tickdsl; [getattr(tickdsl, name) for name in {names}]\n"
+    code += "sys.exit('torch' in sys.modules or 'pandas' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code]).returncode == 0

@@ -146,7 +146,7 @@ def test_what_was_not_measured_is_named(results: tickdsl.Results) -> None:
         results.arm("colt").level(1, "random")
     with pytest.raises(tickdsl.TickdslError, match="no seed 9"):
         results.arm("colt").level(1).seed(9)
-    with pytest.raises(ValueError, match="per='run'"):
+    with pytest.raises(tickdsl.TickdslError, match="`per` cannot be 'run'"):
         results.frame("run")  # type: ignore[arg-type]
 
 
@@ -162,6 +162,8 @@ def test_reports_are_written_where_they_are_wanted(results: tickdsl.Results, tmp
     assert "<html" in results.report().read_text()
     assert results.report(tmp_path / "here.csv", "csv") == tmp_path / "here.csv"
     assert (tmp_path / "here.csv").read_text() == results_csv(results._record.state)
+    with pytest.raises(tickdsl.TickdslError, match="`format` cannot be 'pdf'"):
+        results.report(format="pdf")  # type: ignore[arg-type]
 
 
 class Cells(HTMLParser):
@@ -193,6 +195,14 @@ def test_a_notebook_shows_a_table_per_arm(results: tickdsl.Results) -> None:
     assert page.count("<caption>") == 2
     assert {"dense", "1", "2", "3"} <= set(cells.texts)
     assert "<script" not in page
+
+
+def test_many_arms_are_folded_away(tmp_path: Path) -> None:
+    write_run(tmp_path, arms=30, seeds=(1,), levels=1)
+    page = tickdsl.open_run(out=tmp_path)._repr_html_()
+    assert Cells(page).open == []
+    assert page.count("<caption>") == 30 and page.startswith('<div class="tickdsl">')
+    assert page.index("<details><summary>Rounds of 30 arms") < page.index("<caption>")
 
 
 def test_names_cannot_break_out_of_the_page() -> None:

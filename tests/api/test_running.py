@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from live_runs import weight_bytes
 
 import tickdsl
+from tickdsl.cli import main
+from tickdsl.engine.scheduler.exit_codes import INTERRUPTED, STOPPED
+from tickdsl.engine.scheduler.interpreter import Interpreter
 
 HEAD = "model small-cnn width=0.5\ndata synthetic size=8 train=64 test=32\n"
 PLAN = HEAD + "train 1ep lr=0.1 batch=32\nseeds 1\nprune filters 30%; rewind weights to init\n"
@@ -41,6 +46,10 @@ def test_a_path_and_its_text_are_the_same_study(folder: Path) -> None:
     assert again.plan == PLAN
     events = [json.loads(line) for line in (again.folder / "events.jsonl").read_text().splitlines()]
     assert not [event for event in events if event["type"] == "step.start"], "everything was stored"
+    argv = next(event["argv"] for event in events if event["type"] == "run.start")
+    assert argv[:2] == ["tickdsl", "run"] and Path(argv[2]).read_text() == PLAN
+    assert main([*argv[1:], "--plain", "--no-tensorboard", "--jobs", "1"]) == 0
+    assert len(list((folder / "runs").glob("plan-*"))) == 2
 
 
 def test_nothing_is_printed_without_progress(capfd: pytest.CaptureFixture[str]) -> None:
@@ -90,7 +99,7 @@ def test_what_cannot_be_used_is_one_clear_error(folder: Path, options: dict[str,
 
 @pytest.mark.parametrize("name", ["jobs", "seeds", "stack"])
 def test_numbers_below_one_are_refused(name: str) -> None:
-    with pytest.raises(ValueError, match=f"{name}=0"):
+    with pytest.raises(tickdsl.TickdslError, match=f"`{name}` cannot be 0"):
         tickdsl.run(PLAN, **{name: 0})  # type: ignore[arg-type]
 
 
@@ -103,6 +112,30 @@ def test_failed_steps_are_named_and_the_rest_is_there() -> None:
     assert step in str(error) and "tickdsl.run" in str(error)
     assert error.results.status == "failed"
     assert [level.number for level in error.results.arm("tame").levels] == [0, 1]
+
+
+@pytest.mark.parametrize("code", [STOPPED, INTERRUPTED])
+def test_a_run_that_was_stopped_is_continued_with_the_same_bits(folder: Path, code: int) -> None:
+    plan = PLAN.replace("1ep", "12ep").replace("batch=32", "batch=16")
+    polls = itertools.count()
+    poll_control = Interpreter.poll_control
+
+    def poll_or_stop(interpreter: Interpreter) -> None:
+        if next(polls) == 4:
+            interpreter.stop(code)
+        poll_control(interpreter)
+
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(Interpreter, "poll_control", poll_or_stop)
+        patched.setattr("tickdsl.engine.workers.worker.POLL_SECONDS", 0.01)
+        with pytest.raises(tickdsl.RunError if code == STOPPED else KeyboardInterrupt, match="same call") as caught:
+            run(plan)
+    assert tickdsl.open_run().status == ("stopped" if code == STOPPED else "interrupted")
+    assert type(caught.value) in (tickdsl.RunError, KeyboardInterrupt)  # of no subclass: see interrupted_run
+    assert list(folder.glob(".tick/store/unfinished/*/*/training.ckpt"))
+    assert run(plan).status == "ok"
+    assert run(plan, store=folder / "whole").status == "ok"
+    assert weight_bytes(folder / ".tick" / "store") == weight_bytes(folder / "whole")
 
 
 def test_the_network_of_a_seed_computes_what_was_measured(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -120,6 +153,11 @@ def test_the_network_of_a_seed_computes_what_was_measured(folder: Path, monkeypa
     dense = arm.level(0).seed(1).network()
     assert sum(parameter.numel() for parameter in dense.parameters()) > seed.metrics["params"]
     assert structure == seed.ticket().structure
+    path = results.export(folder, level=1, seed=1)
+    assert path == seed.export(folder / "again").with_name(path.name) and path.suffix == ".safetensors"
+    assert path.read_bytes() == (folder / "again.safetensors").read_bytes()
+    with pytest.raises(tickdsl.TickdslError, match="`format` cannot be 'zip'"):
+        results.export(format="zip")  # type: ignore[arg-type]
     images = seed._taken.subject.test
     assert images.labels is not None
     with torch.no_grad():
@@ -147,11 +185,25 @@ def test_code_is_allowed_for_one_call_only(folder: Path, monkeypatch: pytest.Mon
     assert [finding.code for finding in tickdsl.check(plan) if finding.severity == "error"] == ["TD117"]
 
 
-def test_the_random_state_and_the_threads_of_the_caller_are_kept() -> None:
+def test_the_state_of_torch_makes_no_difference_and_is_kept(folder: Path) -> None:
+    first = run(PLAN, store=folder / "first")
+    torch.manual_seed(7)
+    expected = torch.rand(3, dtype=torch.float64)
     torch.manual_seed(7)
     threads = torch.get_num_threads()
-    expected = torch.rand(3)
-    torch.manual_seed(7)
-    run(PLAN)
-    assert torch.equal(torch.rand(3), expected)
+    torch.set_default_dtype(torch.float64)
+    try:
+        with torch.inference_mode():
+            again = run(PLAN, store=folder / "again")
+            network = again.arms[0].level(1).seed(1).network()
+            assert torch.is_inference_mode_enabled()
+        assert torch.get_default_dtype() == torch.float64
+        assert torch.equal(torch.rand(3), expected)
+    finally:
+        torch.set_default_dtype(torch.float32)
     assert torch.get_num_threads() == threads
+    assert weight_bytes(folder / "first") == weight_bytes(folder / "again")
+    assert {parameter.dtype for parameter in network.parameters()} == {torch.float32}
+    assert not any(parameter.is_inference() for parameter in network.parameters())
+    known = first.arms[0].level(1).seed(1).network().state_dict()
+    assert all(torch.equal(tensor, known[name]) for name, tensor in network.state_dict().items())

@@ -9,17 +9,19 @@ from typing import TYPE_CHECKING, Any
 
 import attrs
 
+from tickdsl.api.exports import ExportFormatName, export_network
+from tickdsl.api.plan_sources import StrPath
+from tickdsl.api.run_record import RunRecord
+from tickdsl.api.torch_state import neutral_torch
 from tickdsl.errors import TickdslError
 from tickdsl.plugins.permission import code_allowed_within
 from tickdsl.plurals import plural
 from tickdsl.records.events import ArmInfo
-from tickdsl.records.paths import RunPaths
 from tickdsl.results.conclusions import conclusions
 from tickdsl.results.estimates import Estimate
 from tickdsl.results.export import seed_metrics
 from tickdsl.results.formatting import accuracy, percent
-from tickdsl.results.standings import Standing, StandingKey, compute_standings
-from tickdsl.results.state import RunState
+from tickdsl.results.standings import Standing
 from tickdsl.tickets.choice import Wanted, choose
 
 if TYPE_CHECKING:
@@ -28,26 +30,6 @@ if TYPE_CHECKING:
     from tickdsl.graph.structure import Structure
     from tickdsl.tickets.from_run import TicketOfRun
     from tickdsl.tickets.ticket import Ticket
-
-
-@attrs.frozen
-class RunRecord:
-    """What all results of a run refer to: its files, its state, and how its networks are built again."""
-
-    paths: RunPaths
-    state: RunState
-    store: Path
-    data: Path
-    allow_code: bool
-
-    @functools.cached_property
-    def standings(self) -> dict[StandingKey, Standing]:
-        """The standings by (arm id, contestant, level), in plan order."""
-        return compute_standings(self.state)
-
-    def contestants(self, arm: str, level: int) -> list[str]:
-        """The contestants with measurements at a level of an arm, in plan order."""
-        return [name for owner, name, at in self.standings if (owner, at) == (arm, level)]
 
 
 @attrs.frozen(repr=False)
@@ -223,7 +205,7 @@ class SeedResult:
         Raises:
             TickdslError: If its result is not in the store, or code that builds it is not allowed.
         """
-        with code_allowed_within(self._record.allow_code):
+        with code_allowed_within(self._record.allow_code), neutral_torch():
             return self.ticket().network()
 
     def ticket(self) -> Ticket:
@@ -234,13 +216,26 @@ class SeedResult:
         """
         return self._taken.ticket
 
+    def export(
+        self,
+        path: StrPath | None = None,
+        *,
+        format: ExportFormatName | None = None,
+        raw: bool = False,
+        sparse: bool = False,
+        int8: bool = False,
+    ) -> Path:
+        """Write the network to a file, verified in a fresh process; the arguments are those of `Results.export`."""
+        with code_allowed_within(self._record.allow_code), neutral_torch():
+            return export_network(self._taken, path, format, raw=raw, sparse=sparse, int8=int8)
+
     @functools.cached_property
     def _taken(self) -> TicketOfRun:
-        from tickdsl.tickets.from_run import ticket_of_run
+        from tickdsl.tickets.from_run import ticket_of_run  # which loads torch
 
         record, level = self._record, self.level
         wanted = Wanted(arm=level.arm.id, level=level.number, seed=self.number, contestant=level.contestant)
-        with code_allowed_within(record.allow_code):
+        with code_allowed_within(record.allow_code), neutral_torch():
             return ticket_of_run(record.paths, wanted, state=record.state, store=record.store, data=record.data)
 
     def __repr__(self) -> str:

@@ -36,20 +36,6 @@ class RunError(TickdslError, ShortInNotebooks):
         self.failures = dict(failures)
 
 
-class RunInterrupted(KeyboardInterrupt, ShortInNotebooks):
-    """The run was interrupted (Ctrl-C, or the interrupt button of a notebook) and has saved checkpoints.
-
-    It is a KeyboardInterrupt, so that a script ends too. The same call goes on from the checkpoints.
-
-    Attributes:
-        results: The results of the steps that are finished.
-    """
-
-    def __init__(self, results: Results) -> None:
-        super().__init__("the run was interrupted; the same call continues it")
-        self.results = results
-
-
 def failed_run(results: Results, failed: Sequence[StepState]) -> RunError:
     """The error of a run with failed steps."""
     failures = {_title(step): step.error or "no error message" for step in failed}
@@ -73,5 +59,14 @@ def stopped_run(results: Results) -> RunError:
     return RunError("the run was stopped", "the same call of `tickdsl.run` continues it", results, {})
 
 
-for _error in (RunError, RunInterrupted):
-    _error.__module__ = "tickdsl"  # where users find them, and what tracebacks show
+def interrupted_run() -> KeyboardInterrupt:
+    """The interrupt of a run that has saved checkpoints.
+
+    It is of no class of its own: only a plain KeyboardInterrupt ends a script as Ctrl-C does.
+    """
+    error = KeyboardInterrupt("the run was interrupted; the same call continues it")
+    error._render_traceback_ = lambda: [f"KeyboardInterrupt: {error}"]  # type: ignore[attr-defined]  # for notebooks
+    return error
+
+
+RunError.__module__ = "tickdsl"  # where users find it, and what tracebacks show

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 
 from tickdsl.api.findings import Finding, PlanError, finding_of
 from tickdsl.api.plan_sources import SetValue, StrPath, data_folder, plan_source, set_texts
+from tickdsl.api.torch_state import neutral_torch
 from tickdsl.lang.findings import diagnostics
 from tickdsl.lang.reading.parse import parse as parse_source
 from tickdsl.lang.syntax import File
@@ -42,7 +43,7 @@ def check(
 
     source, overrides = plan_source(plan), set_texts(set)
     folder = data_folder(data)
-    with code_allowed_within(allow_code):
+    with code_allowed_within(allow_code), neutral_torch():
         report = check_source(source, lambda: load_source(source, overrides), data=folder, network=network)
     return [finding_of(diagnostic) for diagnostic in report.diagnostics]
 

@@ -2,21 +2,24 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 import attrs
 
-from tickdsl.api.arms import ArmResult, LevelResult, RunRecord
-from tickdsl.api.plan_sources import StrPath, data_folder
+from tickdsl.api.arms import ArmResult, LevelResult
+from tickdsl.api.exports import ExportFormatName
+from tickdsl.api.plan_sources import SetValue, StrPath, data_folder, set_texts
+from tickdsl.api.run_record import RunRecord
 from tickdsl.errors import TickdslError
 from tickdsl.plurals import plural
 from tickdsl.records.files import write_atomically
-from tickdsl.records.paths import find_run
+from tickdsl.records.paths import find_newest_run
 from tickdsl.report.source import ReportSource, read_source, source_from_state
 from tickdsl.results.caveats import alarms
 from tickdsl.results.conclusions import conclusions
-from tickdsl.tickets.choice import Wanted, choose
+from tickdsl.tickets.choice import DENSE, TICKET, Wanted, choose
 
 if TYPE_CHECKING:
     from pandas import DataFrame
@@ -122,7 +125,7 @@ class Results:
         from tickdsl.api.frames import levels_frame, seeds_frame
 
         if per not in ("seed", "level"):
-            raise ValueError(f"per={per!r}: use 'seed' or 'level'")
+            raise TickdslError(f"`per` cannot be {per!r}", "use 'seed' or 'level'")
         return seeds_frame(self._record.state) if per == "seed" else levels_frame(self._record.state)
 
     def report(self, path: StrPath | None = None, format: ReportFormat = "html") -> Path:
@@ -135,11 +138,55 @@ class Results:
         Returns:
             The path of the report.
         """
-        from tickdsl.report import render_report
+        from tickdsl.report import FORMATS, render_report
 
+        if format not in FORMATS:
+            raise TickdslError(f"`format` cannot be {format!r}", f"use one of {', '.join(map(repr, FORMATS))}")
         target = self.folder / f"report.{format}" if path is None else Path(path)
         write_atomically(target, render_report(format, [self._source]))
         return target
+
+    def export(
+        self,
+        path: StrPath | None = None,
+        *,
+        arm: str | None = None,
+        level: int | None = None,
+        seed: int | None = None,
+        set: Mapping[str, SetValue] | None = None,
+        dense: bool = False,
+        format: ExportFormatName | None = None,
+        raw: bool = False,
+        sparse: bool = False,
+        int8: bool = False,
+    ) -> Path:
+        """Write a network of the run to a file, like `tickdsl export`.
+
+        The file is loaded in a fresh process and compared with the network before it takes its place.
+
+        Args:
+            path: The file, or an existing folder for a file with a default name (default: in the working folder).
+            arm: The name or id of the arm (default: that of the best ticket, see `best`).
+            level: The number of the level (default: that of the best ticket).
+            seed: The seed (default: the one with the median accuracy, of an even number the lower one).
+            set: Only arms with these values of their sweeps.
+            dense: Export the dense network instead of a ticket.
+            format: "ticket", "pt2", "onnx" or "state-dict" (default: what the name of the file ends with, else
+                "ticket").
+            raw: Of "pt2" and "onnx": leave out the normalisation of the images.
+            sparse: Of "ticket": store masked weights compressed.
+            int8: Quantise the weights to 8 bits.
+
+        Returns:
+            The path of the file.
+
+        Raises:
+            TickdslError: If there is no such network, or the file cannot be written or does not compute the same.
+        """
+        wanted = Wanted(arm, level, seed, set_texts(set), DENSE if dense else TICKET)
+        choice = choose(self._record.state, wanted)
+        chosen = ArmResult(self._record, choice.arm).level(choice.level, choice.contestant).seed(choice.seed)
+        return chosen.export(path, format=format, raw=raw, sparse=sparse, int8=int8)
 
     @property
     def _source(self) -> ReportSource:
@@ -165,7 +212,7 @@ class Results:
 
 
 def open_run(
-    run: str = "latest",
+    run: StrPath = "latest",
     *,
     out: StrPath = "runs",
     store: StrPath | None = None,
@@ -175,7 +222,7 @@ def open_run(
     """The results of a run, also of one that goes on or has failed.
 
     Args:
-        run: The name of a run, the start of its name, its folder, or "latest".
+        run: The name of a run, the start of its name (of several runs, the newest), its folder, or "latest".
         out: The folder of the run folders.
         store: The folder of the stored results, from which networks are taken (default: the one that the run used).
         data: The folder of the data sets (default: `$TICKDSL_DATA` or `.tick/data`).
@@ -184,7 +231,7 @@ def open_run(
     Raises:
         TickdslError: If there is no such run, or it has not started.
     """
-    paths = find_run(Path(out), str(run))
+    paths, _ = find_newest_run(Path(out), str(run))
     state = read_source(paths).state
     used = state.run.store if state.run is not None else ".tick/store"
     record = RunRecord(paths, state, Path(used if store is None else store), data_folder(data), allow_code)

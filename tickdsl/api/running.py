@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
-from tickdsl.api.arms import RunRecord
-from tickdsl.api.errors import RunInterrupted, failed_run, stopped_run
+from tickdsl.api.errors import failed_run, interrupted_run, stopped_run
 from tickdsl.api.findings import PlanError
 from tickdsl.api.plan_sources import SetValue, StrPath, data_folder, plan_source, set_texts
-from tickdsl.api.progress import progress_listener, say
+from tickdsl.api.progress import in_notebook, progress_listener, say
 from tickdsl.api.results import Results
+from tickdsl.api.run_record import RunRecord
+from tickdsl.api.torch_state import neutral_torch
+from tickdsl.errors import TickdslError
 from tickdsl.plugins.permission import code_allowed_within
 from tickdsl.printable import printable
 from tickdsl.recorded_run import RecordedRun, require_compatible, run_and_record, write_final_report
@@ -72,21 +73,25 @@ def run(
     Raises:
         PlanError: If the plan has errors; nothing was run.
         RunError: If steps have failed, or the run was stopped.
-        RunInterrupted: At Ctrl-C, once running trainings have saved a checkpoint; a second Ctrl-C ends them at once.
+        KeyboardInterrupt: At Ctrl-C or the interrupt button of a notebook, once running trainings have saved a
+            checkpoint; a second one ends them at once.
         TickdslError: If the plan, the data, the device or a folder cannot be used.
     """
     stacked = None if stack == "auto" else stack
     require_compatible(deterministic=deterministic, stack=stacked)
     for name, number in (("seeds", seeds), ("jobs", jobs), ("stack", stacked)):
         if number is not None and number < 1:
-            raise ValueError(f"{name}={number}: use a whole number of at least 1")
+            raise TickdslError(f"`{name}` cannot be {number}", "use a whole number of at least 1")
     from tickdsl.checks.plan_selection import select_arms, with_seeds
 
     source, overrides = plan_source(plan), set_texts(set)
     arms = [only] if isinstance(only, str) else only
     folder = data_folder(data)
+    flags = {"store": store, "out": out, "data": folder, "device": device, "seeds": seeds, "fresh": fresh or start_over}
+    flags |= {"deterministic": deterministic, "allow-code": allow_code}
     with code_allowed_within(allow_code):
-        report = _checked(source, overrides, folder, seeds, say_findings=progress)
+        with neutral_torch():
+            report = _checked(source, overrides, folder, seeds, say_findings=progress)
         selected = with_seeds(select_arms(report.require_plan(), arms), seeds)
         from tickdsl.engine.launch import LaunchOptions
 
@@ -101,10 +106,10 @@ def run(
             fresh=fresh or start_over,
             start_over=start_over,
             checkpoint_seconds=checkpoint_every,
-            argv=_command_line(source, overrides, arms, folder, Path(store), Path(out), fresh=fresh or start_over),
+            argv=_command_line(source.path, flags, overrides, arms),
         )
         warn = _warn if progress else _ignore
-        with _torch_state_kept():
+        with neutral_torch():  # which the import has loaded: one job trains in this process
             done = run_and_record(
                 selected,
                 source.text,
@@ -138,50 +143,37 @@ def _checked(
     findings = relevant_findings(report, seeds)
     if report.errors:
         raise PlanError(findings)
-    if say_findings and findings:
-        say(render(findings, "concise"))
+    # Notes would be noise in a notebook, which shows them as errors in red; `check` returns them.
+    shown = [finding for finding in findings if finding.severity == "warning" or not in_notebook()]
+    if say_findings and shown:
+        say(render(shown, "concise"))
     return report
 
 
 def _results(done: RecordedRun, record: RunRecord) -> Results:
-    """The results of a run that has come to its end. Raises RunError or RunInterrupted if it has not."""
+    """The results of a run that has come to its end. Raises RunError or KeyboardInterrupt if it has not."""
     from tickdsl.engine.scheduler.exit_codes import INTERRUPTED, OK, STOPPED
 
     results = Results(record)
     if done.exit == OK:
         return results
     if done.exit == INTERRUPTED:
-        raise RunInterrupted(results)
+        raise interrupted_run()
     if done.exit == STOPPED:
         raise stopped_run(results)
     raise failed_run(results, [step for step in done.state.steps.values() if step.status == "failed"])
 
 
 def _command_line(
-    source: Source,
-    overrides: Mapping[str, str],
-    only: Sequence[str] | None,
-    data: Path,
-    store: Path,
-    out: Path,
-    *,
-    fresh: bool,
+    path: str, flags: Mapping[str, object], overrides: Mapping[str, str], only: Sequence[str] | None
 ) -> tuple[str, ...]:
-    """The command that makes the same results; the events name the saved plan in it if the plan is a text."""
-    words = ["tickdsl", "run", source.path, "--store", str(store), "--out", str(out), "--data", str(data)]
+    """The command that makes the same results; the events name the saved plan in it if the plan is a text.
+
+    `flags` are the values of options by name; None and False leave an option out, and True is an option without value.
+    """
+    words = ["tickdsl", "run", path]
+    for name, value in flags.items():
+        if value is not None and value is not False:
+            words += [f"--{name}"] if value is True else [f"--{name}", str(value)]
     words += [word for name, text in overrides.items() for word in ("--set", f"{name}={text}")]
-    words += [word for name in only or () for word in ("--only", name)]
-    return (*words, *(("--fresh",) if fresh else ()))
-
-
-@contextmanager
-def _torch_state_kept() -> Iterator[None]:
-    """Restore the caller's random state and number of threads: one job trains in this process."""
-    import torch
-
-    threads = torch.get_num_threads()
-    with torch.random.fork_rng():
-        try:
-            yield
-        finally:
-            torch.set_num_threads(threads)
+    return (*words, *(word for name in only or () for word in ("--only", name)))

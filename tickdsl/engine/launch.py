@@ -251,7 +251,8 @@ def _signals_handled(interpreter: Interpreter) -> Iterator[None]:
         interpreter.stop(INTERRUPTED if number == signal.SIGINT else STOPPED)
 
     try:
-        handled = [number for number in ENDING_SIGNALS if signal.getsignal(number) is not signal.SIG_IGN]
+        # None: a handler of a program that embeds Python, which could not be set again.
+        handled = [number for number in ENDING_SIGNALS if signal.getsignal(number) not in (signal.SIG_IGN, None)]
         previous = {number: signal.signal(number, on_signal) for number in handled}
     except ValueError:  # not the main thread: signals are the caller's business
         yield

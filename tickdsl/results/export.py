@@ -106,6 +106,15 @@ def results_rows(state: RunState) -> tuple[list[str], list[list[Any]]]:
     return columns, rows
 
 
+def seed_metrics(state: RunState, arm: str, contestant: str, level: int) -> dict[int, dict[str, Any]]:
+    """The measurements of each seed by name: those that every plan has, and the figures that `report` asks for."""
+    return {
+        seed: {name: getattr(state.metrics[arm, contestant, level, seed], name) for name in _METRIC_FIELDS}
+        | _extra_figures(state, (arm, contestant, level, seed))
+        for seed in _seeds(state, arm, contestant, level)
+    }
+
+
 def _levels(
     arm: ArmInfo,
     standings: Mapping[tuple[str, str, int], Standing],
@@ -176,15 +185,6 @@ def _difference(difference: ArmDifference) -> dict[str, Any]:
         "levels": [{**attrs.asdict(level), "difference": _estimate(level.difference)} for level in difference.levels],
         "first_unmatched": list(difference.first_unmatched),
         "second_unmatched": list(difference.second_unmatched),
-    }
-
-
-def seed_metrics(state: RunState, arm: str, contestant: str, level: int) -> dict[int, dict[str, Any]]:
-    """The measurements of each seed by name: those that every plan has, and the figures that `report` asks for."""
-    return {
-        seed: {name: getattr(state.metrics[arm, contestant, level, seed], name) for name in _METRIC_FIELDS}
-        | _extra_figures(state, (arm, contestant, level, seed))
-        for seed in _seeds(state, arm, contestant, level)
     }
 
 

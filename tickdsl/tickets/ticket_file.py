@@ -34,7 +34,7 @@ def load(path: Path | str, network: nn.Module | Callable[..., nn.Module] | None 
 
 
 def open_ticket(path: Path | str) -> Ticket:
-    """Read a ticket that `tickdsl export` wrote, without building its network.
+    """Read the ticket that `tickdsl export` wrote to `path`, without building its network.
 
     Raises TicketError if the file is missing, damaged, or not a ticket of this version.
     """
