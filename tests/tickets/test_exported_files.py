@@ -151,6 +151,33 @@ def test_a_full_disk_is_an_error_of_the_disk(suffix: str, tmp_path: Path) -> Non
         signal.signal(signal.SIGXFSZ, ignored)
 
 
+class Attention(nn.Module):
+    """Its weights of queries, keys and values are one tensor, which is split where channels are removed."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.embed = nn.Linear(8, 32)
+        self.attend = nn.MultiheadAttention(32, 4, batch_first=True)
+        self.fc = nn.Linear(32, 10)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.embed(x.flatten(1, 2))
+        return self.fc(self.attend(x, x, x, need_weights=False)[0].mean(1))
+
+
+@pytest.mark.slow
+def test_the_weights_of_attention_are_quantised(tmp_path: Path) -> None:
+    ticket, network = thinned_ticket("attention", Attention(), (1, 8, 8))
+    source, target = tmp_path / "float.onnx", tmp_path / "int8.onnx"
+    write(ticket, source, network)
+    quantise_weights(source, target)
+    stored = {tensor.name: tensor.data_type for tensor in onnx.load(target).graph.initializer}
+    assert stored["network.attend.in_proj_weight.int8"] == onnx.TensorProto.INT8
+    images = exported_tickets.test_images((1, 8, 8), 7) / 255
+    expected = run(source, images)
+    assert (run(target, images) - expected).abs().max() < 0.05 * expected.abs().max()
+
+
 @pytest.mark.slow
 def test_weights_that_are_not_finite_are_not_quantised(tmp_path: Path) -> None:
     ticket, network = own_ticket("masked")
