@@ -27,8 +27,7 @@ def add(verbs: Verbs) -> None:
         verbs,
         "export",
         "write a ticket to a file",
-        "Write a pruned network of a run to a file, verified in a fresh process: the smallest winning ticket, else the "
-        "most accurate one, with the seed of median accuracy, unless another one is named.",
+        "Write a pruned network of a run to a file, and verify the file in a fresh process.",
         (
             ("tickdsl export", "write the smallest winning ticket of the newest run"),
             ("tickdsl export card --level 3 --format onnx --to card.onnx", "write round 3 of a run as ONNX"),

@@ -32,6 +32,12 @@ class Origin:
     made: Mapping[str, Any] = attrs.field(factory=dict)
 
 
+def _with_plain_zeros(weights: Mapping[str, Tensor], ticket: Any) -> dict[str, Tensor]:
+    """The weights with zeros that have no sign where they are masked: a mask leaves the sign of what it removes."""
+    masked = ticket.structure.masks
+    return {name: tensor + 0.0 if name in masked else tensor for name, tensor in weights.items()}
+
+
 @attrs.frozen(kw_only=True, eq=False, repr=False)
 class Ticket:
     """A pruned network.
@@ -45,7 +51,7 @@ class Ticket:
 
     source: NetworkSource
     structure: Structure
-    weights: Mapping[str, Tensor]
+    weights: Mapping[str, Tensor] = attrs.field(converter=attrs.Converter(_with_plain_zeros, takes_self=True))  # type: ignore[misc]
     preprocessing: Preprocessing
     classes: tuple[str, ...] = ()
     metrics: Mapping[str, Any] = attrs.field(factory=dict)
