@@ -27,6 +27,9 @@ from tickdsl.training.catalogue import MODELS
 from tickdsl.training.data.augment import Normalise
 
 WRITERS = {".pt2": write_pt2, ".onnx": write_onnx}
+SLOW = pytest.mark.slow
+#: Both formats, the one that takes seconds among the slow tests.
+SUFFIXES = (".pt2", pytest.param(".onnx", marks=SLOW))
 BUILTIN = tuple(name for name, info in MODELS.items() if info.is_builtin)
 #: One network of each of torchvision's families, the smallest that it has.
 FAMILIES = (
@@ -85,7 +88,7 @@ def test_every_family_of_networks_is_exported(name: str, suffix: str, tmp_path: 
     check(name, suffix, tmp_path)
 
 
-@pytest.mark.parametrize("suffix", WRITERS)
+@pytest.mark.parametrize("suffix", SUFFIXES)
 def test_normalising_inside_is_what_the_training_does(suffix: str, tmp_path: Path) -> None:
     """A network that returns its input shows what reaches it."""
     ticket, _ = thinned_ticket("identity", nn.Sequential(nn.Flatten(), nn.Linear(3 * 4 * 4, 2)), (3, 4, 4))
@@ -100,7 +103,7 @@ def test_normalising_inside_is_what_the_training_does(suffix: str, tmp_path: Pat
     assert torch.equal(run(path, expected.view(16, 3, 4, 4)), expected)
 
 
-@pytest.mark.parametrize("raw", [False, True])
+@pytest.mark.parametrize("raw", [False, pytest.param(True, marks=SLOW)])
 def test_both_formats_hold_the_same_metadata(raw: bool, tmp_path: Path) -> None:
     ticket, network = own_ticket("residual")
     for suffix in WRITERS:
@@ -133,7 +136,7 @@ def test_files_name_no_path_of_this_machine(suffix: str, tmp_path: Path) -> None
     assert torch.__file__.encode() not in content
 
 
-@pytest.mark.parametrize("suffix", WRITERS)
+@pytest.mark.parametrize("suffix", SUFFIXES)
 def test_a_full_disk_is_an_error_of_the_disk(suffix: str, tmp_path: Path) -> None:
     """Such errors are told to the user by `exporting`, which also removes what was written."""
     ticket, network = own_ticket("residual")
@@ -148,6 +151,34 @@ def test_a_full_disk_is_an_error_of_the_disk(suffix: str, tmp_path: Path) -> Non
         signal.signal(signal.SIGXFSZ, ignored)
 
 
+class Attention(nn.Module):
+    """Its weights of queries, keys and values are one tensor, which is split where channels are removed."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.embed = nn.Linear(8, 32)
+        self.attend = nn.MultiheadAttention(32, 4, batch_first=True)
+        self.fc = nn.Linear(32, 10)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.embed(x.flatten(1, 2))
+        return self.fc(self.attend(x, x, x, need_weights=False)[0].mean(1))
+
+
+@pytest.mark.slow
+def test_the_weights_of_attention_are_quantised(tmp_path: Path) -> None:
+    ticket, network = thinned_ticket("attention", Attention(), (1, 8, 8))
+    source, target = tmp_path / "float.onnx", tmp_path / "int8.onnx"
+    write(ticket, source, network)
+    quantise_weights(source, target)
+    stored = {tensor.name: tensor.data_type for tensor in onnx.load(target).graph.initializer}
+    assert stored["network.attend.in_proj_weight.int8"] == onnx.TensorProto.INT8
+    images = exported_tickets.test_images((1, 8, 8), 7) / 255
+    expected = run(source, images)
+    assert (run(target, images) - expected).abs().max() < 0.05 * expected.abs().max()
+
+
+@pytest.mark.slow
 def test_weights_that_are_not_finite_are_not_quantised(tmp_path: Path) -> None:
     ticket, network = own_ticket("masked")
     with torch.no_grad():
@@ -234,7 +265,9 @@ def test_a_missing_extra_is_named(missing: str, tmp_path: Path, monkeypatch: pyt
         write(ticket, tmp_path / "ticket.onnx", network)
 
 
-@pytest.mark.parametrize("name", ["small-cnn", "lenet-300-100", "masked"])
+@pytest.mark.parametrize(
+    "name", ["masked", *(pytest.param(name, marks=SLOW) for name in ("small-cnn", "lenet-300-100"))]
+)
 def test_8_bit_weights_are_close_and_take_less_space(name: str, tmp_path: Path) -> None:
     ticket, network = own_ticket(name) if name in OWN else catalogue_ticket(name)
     source, target = tmp_path / "float.onnx", tmp_path / "int8.onnx"

@@ -16,6 +16,7 @@ from tickdsl.records import find_run
 from tickdsl.tickets.choice import Wanted
 from tickdsl.tickets.errors import VerificationError
 from tickdsl.tickets.export_format import ExportFormat, ExportOptions, Subject, TestImages
+from tickdsl.tickets.exporting import export
 from tickdsl.tickets.formats.onnx import ONNX
 from tickdsl.tickets.formats.portable_verification import run_in_fresh_process, share_right
 from tickdsl.tickets.formats.pt2 import PT2
@@ -123,15 +124,20 @@ def test_a_file_that_computes_something_else_is_refused(
     assert "\n" not in error.value.message
 
 
-def test_another_accuracy_is_refused(trained: TicketOfRun, tmp_path: Path) -> None:
+def test_another_accuracy_is_refused_and_leaves_no_file(trained: TicketOfRun, tmp_path: Path) -> None:
     subject = trained.subject
     metrics = {**subject.ticket.metrics, "accuracy": subject.ticket.metrics["accuracy"] - 0.0011}
     changed = attrs.evolve(subject, ticket=attrs.evolve(subject.ticket, metrics=metrics))
     path = exported(ONNX, changed, tmp_path)
     with pytest.raises(VerificationError, match=r"at most 0\.1 points of difference are allowed"):
         ONNX.verify(path, changed, ExportOptions())
+    path.unlink()
+    with pytest.raises(VerificationError):
+        export(attrs.evolve(trained, subject=changed), ONNX, path)
+    assert list(tmp_path.iterdir()) == []
     metrics["accuracy"] += 0.0002
-    assert ONNX.verify(path, changed, ExportOptions()).accuracy is not None
+    assert export(attrs.evolve(trained, subject=changed), ONNX, path).verified.accuracy is not None
+    assert list(tmp_path.iterdir()) == [path]
 
 
 @FORMATS

@@ -25,12 +25,12 @@ from tickdsl.records.store import Result, Store
 from tickdsl.results.state import RunState
 from tickdsl.results.state_builder import build_state
 from tickdsl.tickets.choice import Choice, Wanted, choose
+from tickdsl.tickets.conditions import conditions_of
 from tickdsl.tickets.data_at_hand import FoundData, find_data
 from tickdsl.tickets.export_format import Subject, TestConditions, TestImages
 from tickdsl.tickets.network_source import NetworkSource
 from tickdsl.tickets.preprocessing import Preprocessing
 from tickdsl.tickets.rebuilding import dense_network_of, probe_outputs
-from tickdsl.tickets.test_conditions import conditions_of
 from tickdsl.tickets.ticket import Origin, Ticket
 from tickdsl.training.catalogue import architecture_options
 

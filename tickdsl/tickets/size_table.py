@@ -19,7 +19,7 @@ from tickdsl.tickets.rebuilding import probe_images
 def size_table(taken: TicketOfRun, exported: Exported) -> list[str]:
     """Lines with accuracy, parameters, multiply-adds, bytes and latency of the exported network and of the dense one.
 
-    The latency is that of one image on one core of this machine's CPU; it is measured now.
+    The latency is that of one image on one core of this machine's CPU, with weights of float32; it is measured now.
     """
     ticket = taken.ticket
     accuracy = exported.verified.accuracy
@@ -29,7 +29,7 @@ def size_table(taken: TicketOfRun, exported: Exported) -> list[str]:
         ("parameters", count(ticket.metrics.get("params"))),
         ("multiply-adds", count(ticket.metrics.get("macs"))),
         ("bytes", quantity(exported.bytes, "B")),
-        ("latency", quantity(_latency(taken.subject.network, ticket.preprocessing), "s")),
+        ("latency, 1 image", quantity(_latency(taken.subject.network, ticket.preprocessing), "s")),
     ]
     if taken.choice.contestant == DENSE:
         return _aligned([("", DENSE), *rows])

@@ -7,6 +7,7 @@ layer, so it takes about a quarter of the space, and runs wherever the float fil
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -20,6 +21,8 @@ if TYPE_CHECKING:
 
 #: The axis of the output channels in the weights, the second input of each operator; those of Gemm may be transposed.
 _OUTPUT_AXES = {"Conv": 0, "ConvTranspose": 1, "Gemm": 1, "MatMul": -1}
+#: Operators that move weights: attention splits one tensor into the weights of queries, keys and values.
+_REORDERINGS = frozenset({"Transpose", "Split", "Identity"})
 #: Smaller weights stay float: their scales and nodes would take more than is saved.
 _MIN_ENTRIES = 256
 
@@ -43,11 +46,11 @@ def quantise_weights(source: Path, target: Path) -> QuantisedWeights:
     model = onnx.load(source)
     graph = model.graph
     weights = {tensor.name: tensor for tensor in graph.initializer}
-    transposes = {node.output[0]: node for node in graph.node if node.op_type == "Transpose"}
+    reorderings = {name: node for node in graph.node if node.op_type in _REORDERINGS for name in node.output}
     axes: dict[str, int] = {}
     for node in graph.node:
         if node.op_type in _OUTPUT_AXES:
-            name, axis = _weight_and_axis(node, transposes)
+            name, axis = _weight_and_axis(node, reorderings)
             if name in weights and _is_large_float(weights[name]):
                 axes.setdefault(name, axis % len(weights[name].dims))
     nodes = [*(_quantise(graph, weights[name], axis) for name, axis in axes.items()), *graph.node]
@@ -59,15 +62,20 @@ def quantise_weights(source: Path, target: Path) -> QuantisedWeights:
     return QuantisedWeights(len(axes), source.stat().st_size, target.stat().st_size)
 
 
-def _weight_and_axis(node: onnx.NodeProto, transposes: dict[str, onnx.NodeProto]) -> tuple[str, int]:
-    """The name of an operator's weights, and the axis of the output channels."""
+def _weight_and_axis(node: onnx.NodeProto, reorderings: Mapping[str, onnx.NodeProto]) -> tuple[str, int]:
+    """The name of an operator's weights, and the axis of the output channels in them.
+
+    reorderings: the operators that may stand between the two, by their outputs.
+    """
     name, axis = node.input[1], _OUTPUT_AXES[node.op_type]
     if node.op_type == "Gemm" and any(attribute.name == "transB" and attribute.i for attribute in node.attribute):
         axis = 0
-    if name in transposes:
-        transpose = transposes[name]
-        order = next((list(attribute.ints) for attribute in transpose.attribute if attribute.name == "perm"), None)
-        name, axis = transpose.input[0], order[axis] if order else -1 - axis
+    while name in reorderings:
+        reordering = reorderings[name]
+        if reordering.op_type == "Transpose":
+            order = next((list(attribute.ints) for attribute in reordering.attribute if attribute.name == "perm"), None)
+            axis = order[axis] if order else -1 - axis
+        name = reordering.input[0]
     return name, axis
 
 
