@@ -140,15 +140,16 @@ def test_what_is_not_there_is_one_clear_message(kind: str, export: Callable[...,
     assert list(Path().iterdir()) == []
 
 
-def test_the_newest_of_several_runs_is_taken(export: Callable[..., CliResult], finished: Path, tmp_path: Path) -> None:
-    first = find_run(finished / "runs").folder
-    runs = tmp_path / "several"
-    for token in ("aaaa", "bbbb"):
-        shutil.copytree(first, runs / f"test-20260101-00000{token < 'b':d}-{token}")
-    assert main(["export", "test-2026", "--out", str(runs), "--level", "9"]) == 2
-    result = export("test", "--out", runs, "--arm", "none")
-    assert "no arm `none`" in result.err
-    shutil.rmtree(runs)
+def test_the_newest_of_several_runs_is_taken(finished: Path, harness: CliHarness) -> None:
+    events = find_run(finished / "runs").events.read_text()
+    names = [f"test-20260101-00000{number}-aaaa" for number in range(2)]
+    for number, name in enumerate(names):
+        (harness.folder / "runs" / name).mkdir(parents=True)
+        (harness.folder / "runs" / name / "events.jsonl").write_text(f'{{"t": {number}, {events[1:]}')
+    result = harness.call("export", "test-2026", "--arm", "none")
+    assert result.out == f"2 runs start with test-2026: taking the newest one, {names[1]}\n"
+    assert "the run has no arm `none`" in result.err
+    assert harness.call("export", names[0], "--arm", "none").out == ""
 
 
 def change_record(folder: Path, change: Callable[[dict[str, Any]], None]) -> None:

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from tickdsl.engine.dense_networks import DenseNetwork, dense_network
 from tickdsl.errors import TickdslError
-from tickdsl.graph.structure import Structure, StructureError
+from tickdsl.graph.structure import Structure
 from tickdsl.graph.surgery.compact import compact
 from tickdsl.graph.tracing.trace import trace
 from tickdsl.plugins import code_allowed, is_quoted_target
@@ -53,7 +53,7 @@ def rebuild(ticket: NetworkParts, network: NetworkOrFactory | None = None) -> nn
         structure = transfer_structure(ticket.structure, dense.graph)
         module = compact(dense.module, dense.graph, structure)
         module.load_state_dict(dict(ticket.weights))
-    except (StructureError, RuntimeError) as error:
+    except (TickdslError, RuntimeError) as error:
         raise _changed(ticket, str(error).splitlines()[0] if str(error) else type(error).__name__) from error
     module.eval()
     if ticket.probe is not None:
