@@ -14,6 +14,15 @@ from tickdsl.plan.plugin_code import plugin_identities
 from tickdsl.plan.steps import Step
 
 Fingerprint = Callable[[Data | Model], str]
+#: The name of a data set's task.
+TaskOf = Callable[[Data], str]
+#: The task that is not named in steps.
+DEFAULT_TASK = "classify"
+
+
+def default_task(data: Data) -> str:
+    """The task of every data set, if nothing else is known of it."""
+    return DEFAULT_TASK
 
 
 @attrs.frozen
@@ -56,14 +65,19 @@ class StepBuilder:
     seed: int
     fingerprint: Fingerprint
     trainings: int = 0
+    task_of: TaskOf = default_task
 
     def for_data(self, data: Data) -> StepBuilder:
         """A builder for the same network on other data, without the split."""
-        return StepBuilder(self.graph, attrs.evolve(self.arm, data=data, split=None), self.seed, self.fingerprint)
+        arm = attrs.evolve(self.arm, data=data, split=None)
+        return StepBuilder(self.graph, arm, self.seed, self.fingerprint, task_of=self.task_of)
 
     def network_args(self, part: int | None) -> dict[str, Any]:
         """The arguments that identify the network and its data."""
         data = {**as_json(self.arm.data), "fingerprint": self.fingerprint(self.arm.data)}
+        task = self.task_of(self.arm.data)
+        if task != DEFAULT_TASK:
+            data["task"] = task
         if part is not None and self.arm.split is not None:
             data["part"] = {"by": self.arm.split.by, "parts": self.arm.split.parts, "index": part}
         model = as_json(self.arm.model)
