@@ -20,19 +20,23 @@ from tickdsl.training.data.readers.plugin import DataFactory
 from tickdsl.training.data.readers.raw_dataset import RawDataset
 from tickdsl.training.models.plugin import ModelFactory
 from tickdsl.training.recipes.recipe import Recipe, Schedule
+from tickdsl.training.tasks.classify import Classify
 from tickdsl.training.tasks.protocol import BadTargets, Task, TaskMetric
+from tickdsl.training.tasks.regress import Regress
 
 __all__ = [
     "BadTargets",
     "Batch",
     "Block",
     "ChannelGroup",
+    "Classify",
     "Criterion",
     "DataFactory",
     "Metric",
     "ModelFactory",
     "RawDataset",
     "Recipe",
+    "Regress",
     "RowScore",
     "Saliency",
     "Sample",

@@ -87,15 +87,15 @@ def evaluation_sums(
     """
     was_training = model.training
     model.eval()
-    judge = task.judge if num_networks is None else task.judge_stacked
+    judge, score = (task.sums, task.scores) if num_networks is None else (task.sums_stacked, task.scores_stacked)
     batch_sums: list[Tensor] = []
     try:
         with torch.no_grad(), torch.autocast(images.device.type, dtype=autocast, enabled=autocast is not None):
             for first in range(0, len(images), batch):
                 outputs = model(normalise(images[first : first + batch])).float()
-                sums, batch_scores = judge(outputs, targets[first : first + batch])
-                batch_sums.append(sums)
-                if scores is not None and batch_scores is not None:
+                batch_targets = targets[first : first + batch]
+                batch_sums.append(judge(outputs, batch_targets))
+                if scores is not None and (batch_scores := score(outputs, batch_targets)) is not None:
                     scores[first : first + batch] = batch_scores
     finally:
         model.train(was_training)

@@ -46,9 +46,14 @@ class Classify(Task):
         return F.cross_entropy(outputs, targets)
 
     def bind(self, *, label_smoothing: float = 0.0) -> Loss:
+        if self._has_own("loss"):
+            return super().bind(label_smoothing=label_smoothing)
         return partial(F.cross_entropy, label_smoothing=label_smoothing)
 
     def bind_stacked(self, *, label_smoothing: float = 0.0) -> Loss:
+        if self._has_own("loss"):
+            return super().bind_stacked(label_smoothing=label_smoothing)
+
         def losses(outputs: Tensor, targets: Tensor) -> Tensor:
             by_sample = F.cross_entropy(
                 outputs.flatten(0, 1), targets.flatten(), label_smoothing=label_smoothing, reduction="none"
@@ -58,21 +63,26 @@ class Classify(Task):
         return losses
 
     def sums(self, outputs: Tensor, targets: Tensor) -> Tensor:
-        return self.judge(outputs, targets)[0]
+        """The summed loss and the number of correct predictions."""
+        if self._has_own("loss"):
+            loss = self.loss(outputs, targets) * len(targets)
+        else:
+            loss = F.cross_entropy(outputs, targets, reduction="sum")
+        return _sums(loss, outputs.argmax(1) == targets)
+
+    def sums_stacked(self, outputs: Tensor, targets: Tensor) -> Tensor:
+        if self._has_own("loss") or self._has_own("sums"):
+            return super().sums_stacked(outputs, targets)
+        expanded = targets.unsqueeze(1).expand(-1, outputs.shape[1])
+        by_sample = F.cross_entropy(outputs.flatten(0, 1), expanded.flatten(), reduction="none")
+        return _sums(by_sample.view(expanded.shape).sum(0), outputs.argmax(2) == expanded)
 
     def scores(self, outputs: Tensor, targets: Tensor) -> Tensor:
         return outputs.argmax(1) == targets
 
-    def judge(self, outputs: Tensor, targets: Tensor) -> tuple[Tensor, Tensor | None]:
-        """The summed loss and the number of correct predictions, and which ones they are."""
-        correct = self.scores(outputs, targets)
-        return _sums(F.cross_entropy(outputs, targets, reduction="sum"), correct), correct
-
-    def judge_stacked(self, outputs: Tensor, targets: Tensor) -> tuple[Tensor, Tensor | None]:
-        expanded = targets.unsqueeze(1).expand(-1, outputs.shape[1])
-        by_sample = F.cross_entropy(outputs.flatten(0, 1), expanded.flatten(), reduction="none")
-        correct = outputs.argmax(2) == expanded
-        return _sums(by_sample.view(expanded.shape).sum(0), correct), correct
+    def _has_own(self, method: str) -> bool:
+        """Whether a subclass overrides a method, so that what is fast for cross-entropy does not hold."""
+        return getattr(type(self), method) is not getattr(Classify, method)
 
     def figures(self, sums: Sequence[float], count: int) -> Mapping[str, float]:
         return {"accuracy": sums[1] / count, "loss": sums[0] / count}

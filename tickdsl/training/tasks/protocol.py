@@ -103,7 +103,7 @@ class Task:
         """
         if label_smoothing:
             raise TickdslError(
-                f"label-smoothing={label_smoothing:g} needs classes, which a `{self.name}` data set has not",
+                f"label-smoothing={label_smoothing:g}: the loss of the task `{self.name}` has none",
                 "leave out `label-smoothing`",
             )
         return self.loss
@@ -127,15 +127,14 @@ class Task:
         """A score for each sample of a batch, [B] of `score_dtype`; None if samples have no score of their own."""
         return None
 
-    def judge(self, outputs: Tensor, targets: Tensor) -> tuple[Tensor, Tensor | None]:
-        """The `sums` and the `scores` of a batch."""
-        return self.sums(outputs, targets), self.scores(outputs, targets)
+    def sums_stacked(self, outputs: Tensor, targets: Tensor) -> Tensor:
+        """The sums [m, K] of K stacked networks, with outputs [B, K, …] for targets [B, …]."""
+        return torch.stack([self.sums(one, targets) for one in outputs.unbind(1)], 1)
 
-    def judge_stacked(self, outputs: Tensor, targets: Tensor) -> tuple[Tensor, Tensor | None]:
-        """The sums [m, K] and the scores [B, K] of K stacked networks with outputs [B, K, …] for targets [B, …]."""
-        judged = [self.judge(one, targets) for one in outputs.unbind(1)]
-        scores = [scores for _, scores in judged if scores is not None]
-        return torch.stack([sums for sums, _ in judged], 1), torch.stack(scores, 1) if scores else None
+    def scores_stacked(self, outputs: Tensor, targets: Tensor) -> Tensor | None:
+        """The scores [B, K] of K stacked networks."""
+        scores = [scores for one in outputs.unbind(1) if (scores := self.scores(one, targets)) is not None]
+        return torch.stack(scores, 1) if scores else None
 
     def figures(self, sums: Sequence[float], count: int) -> Mapping[str, float]:
         """The figures of an evaluation by name: the metrics, and the mean `loss`. count: the number of samples."""

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional as F
 
-from tickdsl.training.tasks.protocol import BadTargets, Loss, Task, TaskMetric
+from tickdsl.training.tasks.protocol import BadTargets, Task, TaskMetric
 
 
 class Regress(Task):
@@ -64,22 +64,19 @@ class Regress(Task):
     def loss(self, outputs: Tensor, targets: Tensor) -> Tensor:
         return F.mse_loss(outputs, targets)
 
-    def bind_stacked(self, *, label_smoothing: float = 0.0) -> Loss:
-        self.bind(label_smoothing=label_smoothing)  # refuses what does not fit
-        return lambda outputs, targets: F.mse_loss(outputs, targets, reduction="none").mean((0, 2))
-
     def sums(self, outputs: Tensor, targets: Tensor) -> Tensor:
-        """The sums of squared errors, of targets and of squared targets, for each output: [3 D]."""
+        """The summed loss; for each output the sums of squared errors, of targets and of squared targets: [1 + 3 D]."""
+        loss = self.loss(outputs, targets).double() * len(targets)
         targets = targets.double()
         parts = ((outputs.double() - targets).square(), targets, targets.square())
-        return torch.cat([part.sum(0) for part in parts])
+        return torch.cat([loss.unsqueeze(0), *(part.sum(0) for part in parts)])
 
     def scores(self, outputs: Tensor, targets: Tensor) -> Tensor:
         return (outputs - targets).square().mean(1)
 
     def figures(self, sums: Sequence[float], count: int) -> Mapping[str, float]:
-        errors, totals, squares = (np.asarray(part) for part in np.array_split(np.asarray(sums), 3))
+        errors, totals, squares = (np.asarray(part) for part in np.array_split(np.asarray(sums[1:]), 3))
         mse = float(errors.sum()) / (count * len(errors))
         # `as_targets` refuses constant targets; the bound is for those that differ by less than float64 can add up.
         spread = np.maximum(squares - totals**2 / count, 1e-12 * squares)
-        return {"rmse": math.sqrt(mse), "r2": float(np.mean(1 - errors / spread)), "loss": mse}
+        return {"rmse": math.sqrt(mse), "r2": float(np.mean(1 - errors / spread)), "loss": sums[0] / count}
