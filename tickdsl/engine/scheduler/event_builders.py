@@ -116,6 +116,10 @@ def metric_event(m: Measurement, metrics: Mapping[str, Any], step_name: str) -> 
         chance=metrics.get("chance") if "accuracy" in metrics else None,
         correct=metrics.get("correct"),
         not_finite=tuple(metrics.get("not_finite", ())),
+        score=metrics.get("score"),
+        metric=metrics.get("metric"),
+        best_score=metrics.get("best_score"),
+        figures=metrics.get("figures", {}),
     )
 
 

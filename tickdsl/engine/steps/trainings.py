@@ -133,7 +133,7 @@ def prepare_training(step: Step, context: Context, prefixes: Mapping[str, Step])
         stop=stop,
         masks=compact_masks(network.graph, structure),
         checkpoint=checkpoint,
-        on_epoch=lambda report: context.hooks.progress(step.key, _progress(report)),
+        on_epoch=lambda report: context.hooks.progress(step.key, _progress(report, data.task)),
         step_callbacks={
             clock.step_at(moment): _rewind_point_writer(prefix, context)
             for moment, prefix in prefixes.items()
@@ -248,13 +248,16 @@ class _StepClock:
         return steps
 
 
-def _progress(report: EpochReport) -> dict[str, Any]:
+def _progress(report: EpochReport, task: Task) -> dict[str, Any]:
+    primary = task.primary.name
+    other = {} if task is CLASSIFY else {"score": report.figures[primary], "metric": primary}
     return {
         "epoch": report.epoch,
         "epochs": report.epochs,
         "loss": report.train_loss,
         "accuracy": report.test_accuracy,
         "lr": report.lr,
+        **other,
     }
 
 
