@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from pathlib import Path
 from typing import Any
 
@@ -165,8 +166,33 @@ def test_a_quoted_task_needs_permission(sandbox: Any, monkeypatch: pytest.Monkey
         find_task(f"{module}:Huber")
 
 
-def test_a_figure_that_is_missing_is_named(sandbox: Any, tmp_path: Path) -> None:
-    module = sandbox.module(HUBER.replace('"mae": sums[0] / count, ', ""))
+@pytest.mark.parametrize(
+    ("old", "new", "problem"),
+    [
+        ("F.smooth_l1_loss(outputs, targets)", "outputs.nothing", "raised AttributeError: .*'nothing'"),
+        (
+            "F.smooth_l1_loss(outputs, targets)",
+            "(outputs - targets) ** 2",
+            r"loss returns float32 \[2, 2\], not a scalar",
+        ),
+        ("F.smooth_l1_loss(outputs, targets)", "3", "loss returns an int, not a scalar"),
+        ("super().sums(outputs, targets)])", "super().sums(outputs, targets)]).float()", r"sums returns float32 \[8\]"),
+        ('"mae": sums[0] / count, ', "", "the figures lack mae"),
+        ("sums[0] / count", "float('nan')", "the figure mae is nan"),
+        ("**super().figures(sums[1:], count)", "", "the figures lack loss"),
+    ],
+)
+def test_a_mistake_in_a_task_is_found_by_check(sandbox: Any, old: str, new: str, problem: str) -> None:
+    module = sandbox.module(HUBER.replace(old, new))
+    data = sandbox.module(PLUGIN.format(change=f'raw = attrs.evolve(raw, task="{module}:Huber")'))
+    plan = f'model lenet-300-100\ndata "{data}:spots"\ntrain 1ep lr=0.1\nprune weights 50%; rewind lr\n'
+    (found,) = (finding for finding in sandbox.check(plan).diagnostics if finding.severity == "error")
+    assert re.search(problem, found.message), found
+
+
+def test_a_figure_that_goes_missing_later_is_named(sandbox: Any, tmp_path: Path) -> None:
+    change = "**({'mae': sums[0] / count} if count == 2 else {}), "
+    module = sandbox.module(HUBER.replace('"mae": sums[0] / count, ', change))
     found = runner(
         sandbox, tmp_path, "prune weights 50%; rewind lr\n", change=f'raw = attrs.evolve(raw, task="{module}:Huber")'
     )

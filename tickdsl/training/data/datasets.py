@@ -22,7 +22,7 @@ from tickdsl.training.catalogue import DATASETS, Option
 from tickdsl.training.data.readers.raw_dataset import ImageArray, RawDataset
 from tickdsl.training.data.sources import find_source
 from tickdsl.training.rng import generator
-from tickdsl.training.tasks import CLASSIFY, BadTargets, Task, find_task
+from tickdsl.training.tasks import CLASSIFY, BadTargets, Task, find_task, probe
 
 _FINGERPRINT_VERSION = 1
 
@@ -92,6 +92,7 @@ def load(
     if task.has_classes and len(raw.class_names) < 2:
         message = f"{name} has one class: there is nothing to tell apart"
         raise UnreadableDataError(message, "use data with two classes or more")
+    probe(task, torch.from_numpy(raw.train_labels[:2]), len(raw.class_names))
     raw = _preprocess(raw, {**options_with_defaults, **dict.fromkeys(source.reader_options, 0)})
     for part, targets in (("training", raw.train_labels), ("test", raw.test_labels)):
         try:
