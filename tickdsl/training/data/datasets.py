@@ -22,7 +22,8 @@ from tickdsl.training.catalogue import DATASETS, Option
 from tickdsl.training.data.readers.raw_dataset import ImageArray, RawDataset
 from tickdsl.training.data.sources import find_source
 from tickdsl.training.rng import generator
-from tickdsl.training.tasks import CLASSIFY, BadTargets, Task, find_task, probe
+from tickdsl.training.tasks import CLASSIFY, BadTargets, Task, find_task
+from tickdsl.training.tasks.probe import probe
 
 _FINGERPRINT_VERSION = 1
 
