@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 
 from tickdsl.moments import format_duration as format_duration
+from tickdsl.plan.model import MIN_SEEDS
 from tickdsl.results.estimates import Estimate
 
 MINUS = "−"
@@ -97,4 +98,5 @@ def describe_status(status: str) -> str:
 
 
 def _interval(estimate: Estimate) -> str:
-    return "" if estimate.half_width is None else f" ± {100 * estimate.half_width:.2f}"
+    # With two seeds, an interval is 13 standard errors wide: it says nothing but takes the room of what does.
+    return "" if estimate.half_width is None or estimate.n < MIN_SEEDS else f" ± {100 * estimate.half_width:.2f}"

@@ -14,7 +14,7 @@ from tickdsl.results.extra_metrics import estimation_note
 
 from ..views.compare import compare_line, compare_rows, heading, selections
 from ..views.formatting import format_margin
-from ..views.pareto import COSTS, pareto_chart
+from ..views.pareto import available_costs, pareto_chart
 from ..views.snapshot import Snapshot
 from ..views.text_cells import styled_line
 from ..widgets.chart import Chart
@@ -91,12 +91,13 @@ class CompareView(View):
 
     def action_view(self) -> None:
         """Show the table, then the Pareto chart for each cost; if both are visible, change the cost."""
+        costs = available_costs(self.snapshot) if self.snapshot is not None else [0]
         if self._both_shown:
-            self.cost = (self.cost + 1) % len(COSTS)
+            self.cost = next((cost for cost in costs if cost > self.cost), costs[0])
         elif not self.pareto:
-            self.cost, self.pareto = 0, True
-        elif self.cost + 1 < len(COSTS):
-            self.cost += 1
+            self.cost, self.pareto = costs[0], True
+        elif self.cost < costs[-1]:
+            self.cost = next(cost for cost in costs if cost > self.cost)
         else:
             self.pareto = False
         self.redraw()

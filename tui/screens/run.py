@@ -151,7 +151,8 @@ class RunView(View):
         self.redraw()
 
     def action_next_metric(self) -> None:
-        self.metric = (self.metric + 1) % len(run_charts.METRICS)
+        available = run_charts.available_metrics(self.snapshot) if self.snapshot is not None else [0]
+        self.metric = next((metric for metric in available if metric > self.metric), 0)
         self.redraw()
 
     def action_log_scale(self) -> None:

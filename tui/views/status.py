@@ -8,13 +8,11 @@ from rich.text import Text
 
 from tickdsl.records.events import Resource
 from tickdsl.results.formatting import format_duration
-from tickdsl.results.state import ENDED_STATUSES
 
 from .glyphs import STATUS_GLYPHS, Palette, bar, sparkline
+from .snapshot import FINAL_STATUSES as FINAL_STATUSES
 from .snapshot import Snapshot
 from .text_cells import fit, styled_line
-
-FINAL_STATUSES = ENDED_STATUSES | {"crashed", "presumed crashed"}
 
 
 def title_line(snapshot: Snapshot, width: int, palette: Palette, pending_request: str = "", hint: str = "") -> Text:
