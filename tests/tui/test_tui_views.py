@@ -36,7 +36,7 @@ def everything(now: Snapshot, width: int) -> list[str]:
         for selection in layers.available_selections(now, arm):
             rows = layers.layer_rows(now, selection)
             columns = layers.layout(rows, width)
-            lines += [layers.layer_line(row, columns, DARK.accent, DARK) for row in rows]
+            lines += [layers.layer_line(row, columns, DARK) for row in rows]
     lines += [log.log_line(log.as_log_row(row, now), width, DARK) for row in log.log_rows(now)]
     charts = [
         run_charts.metric_chart(now, metric, scale, controls, DARK, ())

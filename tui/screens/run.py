@@ -100,7 +100,7 @@ class RunView(View):
             tree.select(path)
         else:
             tree.show(tree_rows(snapshot, self.expansion))
-        counts = " ".join(f"{number} {status}" for status, number in status_counts(snapshot.state))
+        counts = " ".join(f"{number} {status}" for status, number in status_counts(snapshot))
         self.query_one("#left").border_subtitle = Content(counts)
         arms = arm_rows(snapshot)
         self.query_one("#arms", Rows).show(arms)

@@ -220,7 +220,7 @@ _EXTRA_CELLS = 11
 def _layout(width: int, extra: int = 0) -> _Layout:
     """The columns that fit in `width` cells, with up to `extra` extra metrics after the others."""
     interval, params, macs, time = width >= 76, width >= 88, width >= 97, width >= 106
-    accuracy, difference = (15, 14) if interval else (8, 9)
+    accuracy, difference = (16, 14) if interval else (10, 9)
     extra = min(extra, (width - 106) // (_EXTRA_CELLS + 1)) if time else 0
     fixed = 2 + 6 + accuracy + 1 + difference + 1 + 11 + 8 + 2 + 9 * (params + macs + time) + (_EXTRA_CELLS + 1) * extra
     return _Layout(max(6, width - fixed - 1), accuracy, difference, interval, params, macs, time, extra)
