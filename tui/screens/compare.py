@@ -7,9 +7,11 @@ from typing import Any, ClassVar
 from textual import on
 from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
-from textual.containers import Vertical
+from textual.containers import Vertical, VerticalScroll
 from textual.content import Content
+from textual.widgets import Static
 
+from tickdsl.results.answers import answers
 from tickdsl.results.extra_metrics import estimation_note
 
 from ..views.compare import compare_line, compare_rows, heading, selections
@@ -53,8 +55,11 @@ class CompareView(View):
                 id="compare-rows",
             )
         yield Chart(id="pareto", classes="panel")
+        with VerticalScroll(id="answers-panel", classes="panel", can_focus=False):
+            yield Static(id="answers", markup=False)
 
     def draw(self, snapshot: Snapshot) -> None:
+        self._show_answers(snapshot)
         options = selections(snapshot)
         selection = options[min(self.selection, len(options) - 1)]
         panel = self.query_one("#compare-panel")
@@ -74,6 +79,19 @@ class CompareView(View):
         )
         self.query_one("#compare-rows", Rows).show(rows)
         self.query_one(Chart).show(pareto_chart(snapshot, self.cost, self.log_scale, self.palette))
+
+    _answered: object = None
+
+    def _show_answers(self, snapshot: Snapshot) -> None:
+        """Answer which of two arms is better, a sentence for each pair that the plan compares."""
+        if self._answered is snapshot.standings:
+            return
+        self._answered = snapshot.standings
+        sentences = answers(snapshot.state)
+        panel = self.query_one("#answers-panel")
+        panel.display = bool(sentences)
+        panel.border_title = "Arm against arm"
+        self.query_one("#answers", Static).update("\n".join(f" {sentence}" for sentence in sentences))
 
     def take_focus(self) -> None:
         panel = self.query_one("#compare-panel")

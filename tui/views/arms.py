@@ -21,7 +21,7 @@ from .tree import group_status
 
 @attrs.frozen
 class ArmRow:
-    """An arm, with its short `name`: `share` of its work is done, `eta` is in seconds, `newest` is its last measured ticket."""
+    """An arm with its short `name`: `share` of its work is done, `newest` its last measured ticket; `eta` in s."""
 
     id: str
     name: str

@@ -23,7 +23,9 @@ SMALLEST, BEST = "smallest winning ticket", "most accurate ticket, by test image
 
 @attrs.frozen
 class CompareRow:
-    """A contestant of an arm (its short `name`) at the selected ticket; `best` names the columns in which no other arm is better.
+    """A contestant of an arm (its short `name`) at the selected ticket.
+
+    `best` names the columns in which no other arm is better.
 
     `extra_metrics` holds a (name, formatted value) pair for each further metric in `report`.
     """
