@@ -185,6 +185,8 @@ class Monitor(ReportActionsApp):
         screen.query_one("#tabs", Line).show(lambda width: tab_line(names, self.filter_text, width, palette))
         view = screen.query_one(f"#{current}", View)
         app_keys = self.KEY_LINE if snapshot.is_live else self.END_KEY_LINE
+        if snapshot.status.endswith("crashed"):
+            app_keys = app_keys[:1]  # there is no report, and nothing more to control
         keys = key_line_items(view, app_keys, snapshot.status in ("paused", "pausing"))
         screen.query_one("#keys", Line).show(lambda width: key_line(keys, width, palette))
 
@@ -209,14 +211,16 @@ class Monitor(ReportActionsApp):
             tail = engine_log_tail(self.folder)
             self.query_one(RunView).engine_log_tail = tail
             self.query_one(LogView).engine_log_tail = tail
-            self.notify("The engine crashed; see the panel on the Run screen", severity="error", timeout=12)
+            if self.view.id != "run":
+                self.notify("The engine crashed; press 1 for the cause", severity="error", timeout=12)
         elif not snapshot.status.endswith("crashed"):
             self._crash_reported = False
         if snapshot.is_live and snapshot.state.steps and not self.feed.behind:
             self._seen_live = True
         elif self._seen_live and not snapshot.is_live and not snapshot.status.endswith("crashed"):
             self._seen_live = False
-            self.notify(f"{ending_title(snapshot)}; press 1 for the verdicts", timeout=12, markup=False)
+            if self.view.id != "run":
+                self.notify(f"{ending_title(snapshot)}; press 1 for the verdicts", timeout=12, markup=False)
 
     # -- keys
 

@@ -68,6 +68,9 @@ class PlainProgress:
         """Print the line for one event, if it has any."""
         event = record.event
         self._builder.add(record)
+        if isinstance(event, Phase) and self._started_at is None:
+            self._print(f"{event.doing}…")  # the run itself has not started, so there is no time to count
+            return
         self._started_at = record.t if self._started_at is None else self._started_at
         if isinstance(event, PlanResolved):
             measurements = defaultdict(list)

@@ -105,7 +105,7 @@ def _layout(width: int) -> _Layout:
     accuracy = 15 if interval else 10
     fixed = 2 + 9 + 7 + 1 + accuracy + 9 + (9 if time else 0) + (12 if verdict else 0)
     rest = max(4, width - fixed)
-    bar = max(rest - 40, min(24, rest - 15)) if rest >= 22 else 0
+    bar = max(rest - 40, min(8, rest - 15)) if rest >= 22 else 0
     return _Layout(rest - (bar + 1 if bar else 0), bar, accuracy, interval, time, verdict)
 
 

@@ -160,7 +160,7 @@ def _legend(chart: ChartData, width: int, title: str, dim: str, most: int) -> li
     """
     entries = [
         (f"{curve.marker}{'╌' if curve.dashed else ''}" if curve.marker else "⠒⠒", curve.colour,
-         fit_middle(curve.label, min(_MAX_LABEL, width - 6, cell_len(curve.label))), curve.faint)
+         fit_middle(curve.label, min(_MAX_LABEL, max(12, width // 3), cell_len(curve.label))), curve.faint)
         for curve in chart.curves
         if curve.points
     ]  # fmt: skip

@@ -55,12 +55,12 @@ def _lines(snapshot: Snapshot, report: Path | None, log_tail: Sequence[str], pal
         lines.append((f"✗ {snapshot.outline.label(step.info)}: {step.error or 'no error message'}", palette.bad))
     if crashed:
         lines.append((_cause(snapshot), palette.bad))
-        if log_tail:
-            lines.append(("The last lines that it printed (engine.log):", palette.dim))
-            lines += [(f"│ {line}", palette.dim) for line in log_tail[-_LOG_LINES:]]
     if crashed or snapshot.status in ("stopped", "interrupted"):
         lines.append((f"To go on: {_command(snapshot)}", "bold"))
         lines.append(("What is finished is stored; trainings continue from their last checkpoint.", palette.dim))
+    if crashed and log_tail:
+        lines.append(("The last lines that it printed (engine.log):", palette.dim))
+        lines += [(f"│ {line}", palette.dim) for line in log_tail[-_LOG_LINES:]]
     if state.metrics and not crashed:
         sentences = [*answers(state), *conclusions(state).values()]
         lines += [(f"• {sentence}", "") for sentence in sentences]

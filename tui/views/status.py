@@ -20,7 +20,7 @@ from .text_cells import fit, styled_line
 def title_line(snapshot: Snapshot, width: int, palette: Palette, pending_request: str = "", hint: str = "") -> Text:
     """Name and status of the run; `pending_request` replaces the status, `hint` is shown on the right."""
     state = snapshot.state
-    name = state.run.run if state.run else "no event yet"
+    name = state.run.run if state.run else "the engine is starting" if state.phase else "no event yet"
     status_text = pending_request or snapshot.status
     style = f"bold {palette.unsure if pending_request else palette.status(snapshot.status)}"
     parts = [(f" {STATUS_GLYPHS.get(snapshot.status, '○')} {status_text} ", style)]
