@@ -27,6 +27,7 @@ from tickdsl.engine.machine.precision import require_precisions
 from tickdsl.engine.prepare_study import prepare_study
 from tickdsl.engine.scheduler.event_builders import plan_resolved_event
 from tickdsl.engine.scheduler.exit_codes import CANNOT_RUN, CRASHED, INTERRUPTED, OK, STEP_FAILED, STOPPED
+from tickdsl.engine.scheduler.forecast import dropped_steps
 from tickdsl.engine.scheduler.interpreter import Interpreter
 from tickdsl.engine.scheduler.step_cost import step_cost
 from tickdsl.engine.steps.settings import Settings
@@ -165,7 +166,7 @@ def _launch(
         message: str | None = None
         try:
             emit(_run_start(plan, paths, options, jobs, str(device)))
-            emit(plan_resolved_event(study, store.__contains__, notes))
+            emit(plan_resolved_event(study, store.__contains__, notes, dropped_steps(study, store)))
             if generation is not None and (number := generation.number_made):
                 emit(events.Log(message=f"continuing a --fresh run that has made {plural(number, 'step')} anew"))
             emit(events.Phase(doing=f"tracing {_names(arm.model.name for arm in plan.arms)}"))

@@ -16,7 +16,7 @@ from rich.text import Text
 from tickdsl.console import SafeConsole
 from tickdsl.engine.machine.job_limits import default_jobs
 from tickdsl.engine.scheduler.event_builders import short_step_names
-from tickdsl.engine.scheduler.forecast import epochs, steps_to_run
+from tickdsl.engine.scheduler.forecast import dropped_steps, epochs, steps_to_run
 from tickdsl.inspect.estimate import Estimate, NoEstimate, estimate_duration
 from tickdsl.inspect.level_forecast import forecast_levels
 from tickdsl.inspect.stored_results import stored_results
@@ -77,7 +77,7 @@ def _print_summary(study: Study, stored: set[str], store: Store | None, console:
         f"{plural(study.trainings, 'training')} ({shared} of {study.naive_trainings} {agreeing(shared, 'is')} shared)"
     )
     pending = [key for key in study.graph if key not in stored]
-    to_run = steps_to_run(study, stored.__contains__)
+    to_run = steps_to_run(study, stored.__contains__) - dropped_steps(study, store)
     epoch_counts = [epochs(study.step(key)) for key in pending if key in to_run]
     total = sum(length for length in epoch_counts if length is not None)
     console.print(

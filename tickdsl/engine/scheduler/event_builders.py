@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from typing import Any
 
 from tickdsl.engine.scheduler.forecast import epochs, steps_to_run
@@ -24,9 +24,12 @@ def short_step_names(study: Study) -> dict[str, str]:
 
 
 def plan_resolved_event(
-    study: Study, stored: Callable[[str], bool], notes: tuple[str, ...] = ()
+    study: Study,
+    stored: Callable[[str], bool],
+    notes: tuple[str, ...] = (),
+    dropped: Collection[str] = (),
 ) -> events.PlanResolved:
-    """The study as an event; `stored` tells whether the result of a key is stored."""
+    """The study as an event; `stored` tells whether the result of a key is stored, `dropped` are needed by no run."""
     names = short_step_names(study)
     to_run = steps_to_run(study, stored)
     last_level = {arm.id: 0 for arm in study.plan.arms}
@@ -46,7 +49,7 @@ def plan_resolved_event(
                 epochs=epochs(step),
                 parents=tuple(names[parent] for parent in step.parents.values()),
                 stored=stored(key),
-                expected=key in to_run,
+                expected=key in to_run and key not in dropped,
             )
         )
     return events.PlanResolved(

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from tickdsl.engine.scheduler.step_scheduler import step_dependencies
+from tickdsl.engine.scheduler.step_scheduler import StepScheduler, step_dependencies
 from tickdsl.moments import Moment
 from tickdsl.plan.steps import Step
 from tickdsl.plan.study import Study
+from tickdsl.records.store import Store
 from tickdsl.training.catalogue import known_size
 from tickdsl.training.recipes.recipe import Recipe, steps_per_epoch
 
@@ -30,6 +32,21 @@ def steps_to_run(study: Study, stored: Callable[[str], bool]) -> set[str]:
             needed.add(key)
             stack += step_dependencies(study, key)
     return {key for key in needed if study.graph.nodes[key].get("prefix_of") not in needed}
+
+
+def dropped_steps(study: Study, store: Store | None) -> frozenset[str]:
+    """The steps that no run will need because stored results have ended their arms (`until`, `stop when`)."""
+    can_end = bool(study.plan.stops) or any(level.ends is not None or level.until is not None for level in study.levels)
+    if store is None or not can_end:
+        return frozenset()
+
+    def metrics(key: str) -> Mapping[str, Any] | None:
+        try:
+            return store.get(key).metrics if key in store else None
+        except KeyError:  # damaged
+            return None
+
+    return frozenset(StepScheduler(study, functools.cache(metrics)).pop_dropped())
 
 
 def epochs(step: Step) -> float | None:
