@@ -15,7 +15,7 @@ from test_step_scheduler import make_study
 
 from tickdsl.engine.messages import Message, Outcome, Progress, RewindPointSaved, Task
 from tickdsl.engine.scheduler.event_builders import plan_resolved_event
-from tickdsl.engine.scheduler.forecast import steps_to_run
+from tickdsl.engine.scheduler.forecast import dropped_steps, steps_to_run
 from tickdsl.engine.scheduler.interpreter import Interpreter
 from tickdsl.moments import Moment
 from tickdsl.plan.study import Study
@@ -199,3 +199,14 @@ def test_only_what_is_missing_is_expected() -> None:
     expected = steps_to_run(study, (measured - {some}).__contains__)
     assert some in expected
     assert not any(study.graph.nodes[key].get("prefix_of") in expected for key in expected)
+
+
+def test_no_epochs_are_left_of_rounds_after_an_end_that_is_stored(tmp_path: Path) -> None:
+    study = make_study(ENDING)
+    bad = {level.ticket for level in study.levels if level.level == 3}
+    run(study, tmp_path, lambda key: {**good(key), "accuracy": 0.4 if key in bad else 0.9})
+    store = Store(tmp_path / "store")
+    left = steps_to_run(study, store.__contains__)
+    assert left, "rounds after the end are not stored"
+    assert left <= dropped_steps(study, store)
+    assert not dropped_steps(study, None)
