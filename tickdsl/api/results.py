@@ -24,7 +24,7 @@ from tickdsl.tickets.choice import DENSE, TICKET, Wanted, choose
 if TYPE_CHECKING:
     from pandas import DataFrame
 
-ReportFormat = Literal["html", "md", "csv", "json", "png", "svg"]
+ReportFormat = Literal["html", "md", "csv", "json", "pdf", "png", "svg"]
 
 
 @attrs.frozen(repr=False, eq=False)
@@ -133,7 +133,7 @@ class Results:
 
         Args:
             path: The file to write (default: `report.FORMAT` in the folder of the run).
-            format: "html" (one page), "md", "csv", "json", "png" or "svg".
+            format: "html" (one page), "md", "csv", "json", or a figure: "pdf", "png" or "svg".
 
         Returns:
             The path of the report.

@@ -74,10 +74,15 @@ def _size(level: MatchedLevels, difference: ArmDifference) -> str:
         low, high = min(shares), max(shares)
         left = share if high - low <= TOLERANCE * high else f"{percent(high)} and {percent(low)}"
         return f"round {level.first_level} ({left} of the weights)"
-    return f"{share} {_LEFT[difference.matched_by]}"
+    return f"{share} {_left(difference)}"
+
+
+def _left(difference: ArmDifference) -> str:
+    """What the shares are of; events of a later version may match levels in ways that are unknown here."""
+    return _LEFT.get(difference.matched_by, _LEFT["weights"])
 
 
 def _limit(difference: ArmDifference) -> str:
     if difference.matched_by == "level":
         return "`at=level`"
-    return f"what is left {_LEFT[difference.matched_by]} differs by more than 5%; `compare … at=level` pairs the rounds"
+    return f"what is left {_left(difference)} differs by more than 5%; `compare … at=level` pairs the rounds"

@@ -123,7 +123,7 @@ class _Comparer:
 
     def _left(self, arm: str) -> dict[int, float | None]:
         """What is left of the ticket at each measured level."""
-        share = _SHARES[self._state.matched_by]
+        share = _SHARES.get(self._state.matched_by, _SHARES["weights"])
         dense = self._standings.get((arm, "dense", 0))
         return {
             level: share(standing, dense)
