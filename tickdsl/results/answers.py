@@ -12,10 +12,19 @@ from tickdsl.results.state import RunState
 
 _LEFT = {"weights": "of the weights", "level": "of the weights", "flops": "of the FLOPs", "params": "of the parameters"}
 
+_HOW_MATCHED = (
+    "rounds of two arms are compared if what is left differs by at most 5%; `compare … at=level` pairs them by number"
+)
+
 
 def answers(state: RunState) -> list[str]:
-    """One sentence for every pair of arms that a run compares; none before the first level of a pair is measured."""
-    return [answer(difference) for difference in arm_differences(state) if _measured(difference)]
+    """One sentence for every pair of arms that a run compares; none before the first level of a pair is measured.
+
+    If rounds of some pairs do not match, a last sentence says how rounds are matched.
+    """
+    differences = [difference for difference in arm_differences(state) if _measured(difference)]
+    sentences = [answer(difference) for difference in differences]
+    return [*sentences, _HOW_MATCHED] if any(not difference.levels for difference in differences) else sentences
 
 
 def answer(difference: ArmDifference) -> str:
@@ -31,7 +40,7 @@ def _measured(difference: ArmDifference) -> bool:
 def _clause(difference: ArmDifference) -> str:
     first, second = difference.first_name, difference.second_name
     if not difference.levels:
-        return f"{first} and {second} have no rounds of the same size to compare ({_limit(difference)})"
+        return f"{first} and {second} have no rounds of the same size to compare"
     ahead = [level for level in difference.levels if level.verdict == AHEAD]
     behind = [level for level in difference.levels if level.verdict == BEHIND]
     if ahead or behind:
@@ -80,9 +89,3 @@ def _size(level: MatchedLevels, difference: ArmDifference) -> str:
 def _left(difference: ArmDifference) -> str:
     """What the shares are of; events of a later version may match levels in ways that are unknown here."""
     return _LEFT.get(difference.matched_by, _LEFT["weights"])
-
-
-def _limit(difference: ArmDifference) -> str:
-    if difference.matched_by == "level":
-        return "`at=level`"
-    return f"what is left {_left(difference)} differs by more than 5%; `compare … at=level` pairs the rounds"
