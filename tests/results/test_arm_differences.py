@@ -171,9 +171,8 @@ def test_unequal_sizes_are_listed_and_never_interpolated() -> None:
     nothing = only(run_of(CLEAR, {"a": {1: 0.5, 2: 0.25}, "b": {1: 0.4, 2: 0.1}}))
     assert nothing.levels == ()
     assert answer(nothing) == "a and b have no rounds of the same size to compare"
-    assert answers(run_of(CLEAR, {"a": {1: 0.5, 2: 0.25}, "b": {1: 0.4, 2: 0.1}}))[1:] == [
-        "rounds of two arms are compared if what is left differs by at most 5%; `compare … at=level` pairs them by number"
-    ]
+    hints = answers(run_of(CLEAR, {"a": {1: 0.5, 2: 0.25}, "b": {1: 0.4, 2: 0.1}}))[1:]
+    assert len(hints) == 1 and "`compare … at=level`" in hints[0]
 
 
 def test_by_number_sizes_are_said() -> None:
