@@ -43,7 +43,6 @@ def test_a_ticket_that_fits_has_no_finding() -> None:
     assert errors() == []
     assert errors(PLAN.replace("filters 20% x 2", "filters 20% until 60%")) == []
     assert errors(PLAN.replace("filters 20% x 2", "weights 20% until sparsity > 60%")) == []
-    )
 
 
 @pytest.mark.parametrize(
