@@ -18,10 +18,10 @@ def add(verbs: Verbs) -> None:
         verbs,
         "evaluate",
         "measure an exported file on a data set",
-        "Measure an exported file on the test images of a data set: accuracy, parameters, multiply-adds and latency.",
+        "Measure the accuracy, the size and the latency of an exported file on the test images of a data set.",
         (
             ("tickdsl evaluate ticket.safetensors --on digits", "evaluate a ticket"),
-            ('tickdsl evaluate card.onnx --on "folder path=photos size=32"', "evaluate an ONNX file on own images"),
+            ("tickdsl evaluate card.onnx --on cifar10 --json", "evaluate an ONNX file, and print the figures as JSON"),
         ),
     )
     evaluate.add_argument("file", metavar="FILE", type=Path, help="a ticket, or a .pt2 or .onnx file")

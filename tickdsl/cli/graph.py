@@ -23,7 +23,7 @@ def add(verbs: Verbs) -> None:
         verbs,
         "graph",
         "show the layers of a network",
-        "Show the layers of a network: which are coupled, which can be removed, what they cost; or what a ticket leaves.",
+        "Show the layers of a network: which are coupled, which can be removed, what they cost.",
         (
             ("tickdsl graph resnet20 --at 50%", "preview the removal of half of every group"),
             ("tickdsl graph plans/card.plan", "show the networks of a plan"),
