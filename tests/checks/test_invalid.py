@@ -19,7 +19,7 @@ BY_BUG = {"TD017"}
 #: Codes caused by the code of a plug-in; see tests/extending.
 BY_PLUGIN = {"TD424"}
 #: Codes caused by a ticket; see test_ticket_start.py.
-BY_TICKET = {"TD526", "TD527", "TD528"}
+BY_TICKET = {"TD526", "TD527", "TD528", "TD529"}
 
 
 def expected(path: Path) -> str:

@@ -140,8 +140,16 @@ def test_statements_that_need_the_training_of_a_dense_network(text: str, line: i
     assert says in found[0].message and found[0].help
 
 
+@pytest.mark.parametrize("amount", ["20% until 10%", "to 10%"])
+def test_a_target_that_the_ticket_has_reached(amount: str) -> None:
+    written(Path("t.safetensors"), plan_ticket())
+    found = errors(PLAN.replace("20% x 2", amount))
+    assert [(d.code, d.span.line) for d in found] == [("TD529", 2)]
+    assert "has lost 25% of the filters" in found[0].message
+
+
 def test_amounts_count_from_the_ticket() -> None:
-    """A target that the ticket has reached already leaves no round to run."""
+    """A target counts from the dense network, so that a ticket needs fewer rounds."""
     written(Path("t.safetensors"), plan_ticket())
     found = check_file_notes(PLAN.replace("20% x 2", "20% until 50%"))
     dense = check_file_notes(PLAN.replace("20% x 2", "20% until 50%").replace(' weights="t.safetensors"', ""))

@@ -35,7 +35,7 @@ CASES = [
     pytest.param("small-cnn", {}, "prune filters 20% x 2; rewind lr", id="filters"),
     pytest.param("small-cnn", {"masks": True}, "prune weights 20% x 2; rewind weights", id="weights"),
     pytest.param("lenet-300-100", {}, "prune neurons 20% x 2; retrain fine-tune 1ep", id="neurons"),
-    pytest.param("resnet20", {"blocks": 1}, "prune layers 1 x 2; rewind lr", id="layers", marks=pytest.mark.slow),
+    pytest.param("resnet20", {"blocks": 1}, "prune layers 1 x 2; rewind lr", id="layers"),
 ]
 
 

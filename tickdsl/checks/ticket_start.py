@@ -5,10 +5,15 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 
-from tickdsl.engine.plan_tickets import changed_code, plan_ticket
+from tickdsl.checks.traced_prune import TracedPrune
+from tickdsl.engine.graph_cache import dense_graph
+from tickdsl.engine.plan_tickets import PlanTicket, changed_code, plan_ticket
+from tickdsl.errors import TickdslError
+from tickdsl.graph.model import ModelGraph
 from tickdsl.lang.findings.diagnostics import Diagnostic
 from tickdsl.lang.syntax import Span
-from tickdsl.plan.model import Arm, Rewind
+from tickdsl.lang.writing.literals import percent
+from tickdsl.plan.model import Arm, Rewind, To
 
 _TRAINED = "a ticket was trained before: the plan prunes it at once"
 
@@ -23,6 +28,7 @@ def diagnostics(arm: Arm, data: Path | None) -> Iterator[Diagnostic]:
         return
     for what, span, way_out in _needs_of_training(arm):
         yield Diagnostic("TD527", f"{what}, but {_TRAINED}", span, help=way_out)
+    yield from _reached_targets(arm, ticket, dense_graph(arm, data))
     if changed_code(arm, ticket):
         yield Diagnostic(
             "TD528",
@@ -30,6 +36,31 @@ def diagnostics(arm: Arm, data: Path | None) -> Iterator[Diagnostic]:
             "something else with the same weights",
             arm.model.span,
             help="compare the accuracy at level 0 with that of the ticket, or export the ticket again",
+        )
+
+
+def _reached_targets(arm: Arm, ticket: PlanTicket, graph: ModelGraph) -> Iterator[Diagnostic]:
+    """Yield a finding if the ticket has reached the target of the first prune already."""
+    prune = arm.rounds[0].prune if arm.rounds else None
+    if prune is None:
+        return
+    target = prune.amount.share if isinstance(prune.amount, To) else prune.until
+    if target is None:
+        return
+    traced = TracedPrune(arm, prune, graph, is_first=True, is_only=len(arm.rounds) == 1)
+    try:
+        scope = traced.scope()
+    except TickdslError:
+        return  # the prune has a finding of its own
+    if scope.removed >= float(target) * scope.total - 1e-9:
+        word = "to" if isinstance(prune.amount, To) else "until"
+        removed = percent(scope.removed / scope.total)
+        yield Diagnostic(
+            "TD529",
+            f"`{word} {percent(target)}` is reached before the first round: the ticket {ticket.path} has lost "
+            f"{removed} of the {prune.unit} of its dense network",
+            prune.amount_span if word == "to" and prune.amount_span is not None else prune.span,
+            help="targets count from the dense network: choose one above that, or an amount such as `20% x 2`",
         )
 
 

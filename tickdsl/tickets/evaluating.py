@@ -255,7 +255,7 @@ def _wilson(right: int, count: int) -> tuple[float, float]:
     share, z2 = right / count, _QUANTILE**2
     centre = (share + z2 / (2 * count)) / (1 + z2 / count)
     half = _QUANTILE * math.sqrt(share * (1 - share) / count + z2 / (4 * count**2)) / (1 + z2 / count)
-    return max(0.0, centre - half), min(1.0, centre + half)
+    return (max(0.0, centre - half) if right else 0.0), (min(1.0, centre + half) if right < count else 1.0)
 
 
 def _unreadable(path: Path, what: str, error: Exception) -> TickdslError:

@@ -126,6 +126,7 @@ CODES: dict[str, tuple[str, Severity]] = {
     "TD526": ("unusable-ticket", "error"),
     "TD527": ("ticket-was-trained", "error"),
     "TD528": ("ticket-code-changed", "warning"),
+    "TD529": ("ticket-beyond-target", "error"),
     "TD531": ("converted-data", "note"),
     "TD532": ("class-without-images", "warning"),
     "TD543": ("stop-on-results", "warning"),
