@@ -162,8 +162,8 @@ def test_reports_are_written_where_they_are_wanted(results: tickdsl.Results, tmp
     assert "<html" in results.report().read_text()
     assert results.report(tmp_path / "here.csv", "csv") == tmp_path / "here.csv"
     assert (tmp_path / "here.csv").read_text() == results_csv(results._record.state)
-    with pytest.raises(tickdsl.TickdslError, match="`format` cannot be 'pdf'"):
-        results.report(format="pdf")  # type: ignore[arg-type]
+    with pytest.raises(tickdsl.TickdslError, match="`format` cannot be 'docx'"):
+        results.report(format="docx")  # type: ignore[arg-type]
 
 
 class Cells(HTMLParser):

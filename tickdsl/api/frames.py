@@ -48,6 +48,8 @@ def _flat(entry: dict[str, Any]) -> dict[str, Any]:
     for name, estimate in estimates.items():
         row[name] = None if estimate is None else estimate["mean"]
         row[f"{name}.half_width"] = None if estimate is None else estimate["half_width"]
+    trained = entry["trained"] or {}
+    row |= {f"trained.{name}": trained.get(name) for name in ("epochs", "images", "seconds")}
     return row | {name: entry[name] for name in _VALUES}
 
 

@@ -15,7 +15,7 @@ _LEFT = {"weights": "of the weights", "level": "of the weights", "flops": "of th
 
 def answers(state: RunState) -> list[str]:
     """One sentence for every pair of arms that a run compares; none before the first level of a pair is measured."""
-    return [answer(difference) for difference in arm_differences(state) if _measured(difference)]
+    return [answer(difference) for difference in arm_differences(state) if is_measured(difference)]
 
 
 def answer(difference: ArmDifference) -> str:
@@ -24,7 +24,8 @@ def answer(difference: ArmDifference) -> str:
     return context + _clause(difference)
 
 
-def _measured(difference: ArmDifference) -> bool:
+def is_measured(difference: ArmDifference) -> bool:
+    """Whether there is something to say about two arms: rounds that match, or rounds of both that do not."""
     return bool(difference.levels or (difference.first_unmatched and difference.second_unmatched))
 
 

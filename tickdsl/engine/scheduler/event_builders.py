@@ -66,7 +66,15 @@ def plan_resolved_event(
         matched_by=study.plan.matched_by,
         report=study.plan.metrics,
         stops=_stops_on_results(study),
+        data=_test_data(study),
     )
+
+
+def _test_data(study: Study) -> dict[str, str]:
+    """The fingerprint of the data that each arm is tested on, by arm id."""
+    dense = (m for m in study.measurements if m.contestant == "dense" and not m.report_metric)
+    specs = {m.arm: study.step(m.step).args.get("data") or {} for m in dense}
+    return {arm: spec["fingerprint"] for arm, spec in specs.items() if "fingerprint" in spec}
 
 
 def _stops_on_results(study: Study) -> tuple[str, ...]:
