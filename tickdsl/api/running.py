@@ -85,10 +85,12 @@ def run(
         if number is not None and number < 1:
             raise TickdslError(f"`{name}` cannot be {number}", "use a whole number of at least 1")
     from tickdsl.checks.plan_selection import select_arms, with_seeds
-    from tickdsl.trackers.backends import require_trackers
 
     trackers = [tracker] if isinstance(tracker, str) else list(tracker or ())
-    require_trackers(trackers)
+    if trackers:
+        from tickdsl.trackers.backends import require_trackers
+
+        require_trackers(trackers)
     source, overrides = plan_source(plan), set_texts(set)
     arms = [only] if isinstance(only, str) else only
     folder = data_folder(data)

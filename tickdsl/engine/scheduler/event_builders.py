@@ -24,11 +24,14 @@ def short_step_names(study: Study) -> dict[str, str]:
 
 
 def plan_resolved_event(
-    study: Study, stored: Callable[[str], bool], notes: tuple[str, ...] = ()
+    study: Study,
+    stored: Callable[[str], bool],
+    notes: tuple[str, ...] = (),
+    metrics: Callable[[str], Mapping[str, Any] | None] = lambda key: None,
 ) -> events.PlanResolved:
-    """The study as an event; `stored` tells whether the result of a key is stored."""
+    """The study as an event; `stored` and `metrics` are those of `steps_to_run`."""
     names = short_step_names(study)
-    to_run = steps_to_run(study, stored)
+    to_run = steps_to_run(study, stored, metrics)
     last_level = {arm.id: 0 for arm in study.plan.arms}
     for level in study.levels:
         last_level[level.arm] = max(last_level[level.arm], level.level)
