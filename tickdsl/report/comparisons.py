@@ -102,5 +102,5 @@ def _unmatched(group: Sequence[ArmDifference], along: bool) -> Iterator[str]:
             if rounds
         ]
         if clauses:
-            context = f"{difference.context}: " if along and difference.context else ""
-            yield f"{context}Not matched: {' and '.join(clauses)}."
+            context = f" for {difference.context}" if along and difference.context else ""
+            yield f"Not matched{context}: {' and '.join(clauses)}."

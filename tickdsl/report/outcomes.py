@@ -15,7 +15,7 @@ from tickdsl.report.source import ReportSource
 from tickdsl.results import formatting
 from tickdsl.results.conclusions import conclusions
 from tickdsl.results.estimates import Estimate
-from tickdsl.results.standings import UNDECIDED, WINNING, Standing, compute_standings
+from tickdsl.results.standings import LOSING, UNDECIDED, WINNING, Standing, compute_standings
 from tickdsl.results.state import RunState
 from tickdsl.results.top_arms import top_arms_of_runs
 
@@ -66,12 +66,7 @@ def headline(state: RunState) -> str:
         tickets = [s for key, s in compute_standings(state).items() if key[1] == "ticket"]
         if all(ticket.verdict is None for ticket in tickets):
             return _no_verdict(tickets)
-        undecided = sum(ticket.verdict in (UNDECIDED, None) for ticket in tickets)
-        if not undecided:
-            return "No winning ticket: every round loses to dense."
-        rest = ", the others lose to dense" if undecided < len(tickets) else ""
-        rounds = f"{undecided} of {plural(len(tickets), 'round')} {agreeing(undecided, 'is')} undecided"
-        return f"No winning ticket found: {rounds}{rest}."
+        return _no_winner(tickets)
     outcome, winner = min(winners, key=lambda pair: pair[1].density if pair[1].density is not None else 1.0)
     parts = []
     if len(arm_outcomes) > 1:
@@ -86,6 +81,21 @@ def headline(state: RunState) -> str:
     if winner.to_dense is not None and dense is not None:
         sentence += f", {_compared_with_dense(winner.to_dense, dense)}"
     return " ".join([*parts, f"{sentence}."])
+
+
+def _no_winner(tickets: Sequence[Standing]) -> str:
+    """How many rounds may still win, and how many do not."""
+    open_rounds = [
+        f"{count} {agreeing(count, verb)} {rest}"
+        for verdict, verb, rest in ((UNDECIDED, "is", "undecided"), (None, "has", "no verdict"))
+        if (count := sum(ticket.verdict == verdict for ticket in tickets))
+    ]
+    if not open_rounds:
+        return "No winning ticket: every round loses to dense."
+    losing = sum(ticket.verdict == LOSING for ticket in tickets)
+    lost = "; the other loses to dense" if losing == 1 else f"; the other {losing} lose to dense"
+    rounds = " and ".join(open_rounds).replace(" ", f" of {plural(len(tickets), 'round')} ", 1)
+    return f"No winning ticket found: {rounds}{lost if losing else ''}."
 
 
 def _no_verdict(tickets: Sequence[Standing]) -> str:

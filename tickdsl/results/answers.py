@@ -29,6 +29,11 @@ def is_measured(difference: ArmDifference) -> bool:
     return bool(difference.levels or (difference.first_unmatched and difference.second_unmatched))
 
 
+def is_decided(difference: ArmDifference) -> bool:
+    """Whether one arm is shown to be better than the other in some round."""
+    return any(level.verdict in (AHEAD, BEHIND) for level in difference.levels)
+
+
 def _clause(difference: ArmDifference) -> str:
     first, second = difference.first_name, difference.second_name
     if not difference.levels:

@@ -163,7 +163,8 @@ def _legend(
     if any(standing.verdict is not None for standing in standings.values()):
         parts.append("verdicts are corrected for the number of rounds (Holm)")
     if "budget" in shown and budgets(state):
-        parts.append("epochs trained, images seen, time: of all trainings that led to the ticket")
+        of_all = "images seen: by all trainings that led to the ticket"
+        parts.append(of_all if "epochs trained" not in shown else f"epochs trained, {of_all}")
     if note := estimation_note(extra_values):
         parts.append(note)
     if any(standing.verdict == WINNING and standing.contestant == "ticket" for standing in standings.values()):
