@@ -25,6 +25,10 @@ from tickdsl.cli import main
 from tickdsl.errors import TickdslError
 from tickdsl.records import RunPaths, read_events
 from tickdsl.report import FORMATS, read_source, render_report, write_report
+from tickdsl.report.html import with_code
+from tickdsl.report.outcomes import _no_winner
+from tickdsl.results.conclusions import open_rounds
+from tickdsl.results.standings import Standing
 from tickdsl.results.state_builder import build_state
 
 GOLDEN = Path(__file__).parent / "golden"
@@ -211,6 +215,22 @@ def test_arms_are_compared_within_and_between_runs(tmp_path: Path) -> None:
     assert "more pairs of arms are compared below." in both
     apart = text(write_run(tmp_path), write_run(tmp_path, plan="later", seeds=(1, 2)))
     assert "not compared with each other: their seeds are 1, 2, 3 and 1, 2." in apart
+
+
+def test_the_headline_counts_as_the_sentences_of_the_arms_do() -> None:
+    def standing(number: int, verdict: str | None) -> Standing:
+        return Standing("a", "ticket", number, None, 0.5, None, None, verdict=verdict)
+
+    rounds = [standing(n, verdict) for n, verdict in enumerate(["undecided", None, "losing", "losing", "undecided"], 1)]
+    assert open_rounds(rounds) == "2 of 5 rounds are undecided and 1 has no verdict"
+    assert _no_winner(rounds) == f"No winning ticket found: {open_rounds(rounds)}; the other 2 lose to dense."
+    assert _no_winner(rounds[:3]).endswith("1 of 3 rounds is undecided and 1 has no verdict; the other loses to dense.")
+    assert _no_winner(rounds[2:4]) == "No winning ticket: every round loses to dense."
+
+
+def test_words_between_backticks_are_code() -> None:
+    assert with_code("use `compare <x>` & `at`") == "use <code>compare &lt;x&gt;</code> &amp; <code>at</code>"
+    assert with_code("a ` alone < b") == "a ` alone &lt; b"
 
 
 def test_plans_of_another_kind_are_not_compared_line_by_line(tmp_path: Path) -> None:

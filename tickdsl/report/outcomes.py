@@ -6,16 +6,16 @@ from collections.abc import Iterator, Mapping, Sequence
 
 import attrs
 
-from tickdsl.plurals import agreeing, plural
+from tickdsl.plurals import agreeing
 from tickdsl.records.events import ArmInfo
 from tickdsl.report.arm_symbols import ArmSymbols
 from tickdsl.report.document import Beside, Bullets, Cell, Details, Part, Section, Table, Text, as_cell
 from tickdsl.report.drawings import main_figure
 from tickdsl.report.source import ReportSource
 from tickdsl.results import formatting
-from tickdsl.results.conclusions import conclusions
+from tickdsl.results.conclusions import conclusions, open_rounds
 from tickdsl.results.estimates import Estimate
-from tickdsl.results.standings import LOSING, UNDECIDED, WINNING, Standing, compute_standings
+from tickdsl.results.standings import LOSING, WINNING, Standing, compute_standings
 from tickdsl.results.state import RunState
 from tickdsl.results.top_arms import top_arms_of_runs
 
@@ -85,17 +85,12 @@ def headline(state: RunState) -> str:
 
 def _no_winner(tickets: Sequence[Standing]) -> str:
     """How many rounds may still win, and how many do not."""
-    open_rounds = [
-        f"{count} {agreeing(count, verb)} {rest}"
-        for verdict, verb, rest in ((UNDECIDED, "is", "undecided"), (None, "has", "no verdict"))
-        if (count := sum(ticket.verdict == verdict for ticket in tickets))
-    ]
-    if not open_rounds:
+    still_open = open_rounds(tickets)
+    if not still_open:
         return "No winning ticket: every round loses to dense."
     losing = sum(ticket.verdict == LOSING for ticket in tickets)
     lost = "; the other loses to dense" if losing == 1 else f"; the other {losing} lose to dense"
-    rounds = " and ".join(open_rounds).replace(" ", f" of {plural(len(tickets), 'round')} ", 1)
-    return f"No winning ticket found: {rounds}{lost if losing else ''}."
+    return f"No winning ticket found: {still_open}{lost if losing else ''}."
 
 
 def _no_verdict(tickets: Sequence[Standing]) -> str:
