@@ -82,6 +82,13 @@ def add(verbs: Verbs) -> None:
     run.add_argument("--into", metavar="DIR", type=Path, help=argparse.SUPPRESS)
     run.add_argument("--no-tensorboard", action="store_true", help="do not write TensorBoard files")
     run.add_argument(
+        "--tracker",
+        choices=("wandb", "mlflow"),
+        action="append",
+        default=[],
+        help="also pass values and results on to Weights & Biases or MLflow, if it is installed (default: to none)",
+    )
+    run.add_argument(
         "--fresh",
         action="count",
         default=0,
@@ -107,6 +114,10 @@ def _run(arguments: argparse.Namespace) -> int:
         arguments.json = False
         return show_plan(arguments)
     require_compatible(deterministic=arguments.deterministic, stack=arguments.stack)
+    if arguments.tracker:
+        from tickdsl.trackers.backends import require_trackers
+
+        require_trackers(arguments.tracker)
     if arguments.into is not None:
         return _run_as_engine(arguments)
     if arguments.detach and _ON_WINDOWS:
@@ -181,7 +192,15 @@ def _run_in_process(arguments: argparse.Namespace, checked: CheckedPlan) -> int:
         with ignore_closed_output():
             echo(f"tickdsl: warning: {message}", file=sys.stderr)
 
-    run = run_and_record(checked.plan, checked.text, options, listen, warn, tensorboard=not arguments.no_tensorboard)
+    run = run_and_record(
+        checked.plan,
+        checked.text,
+        options,
+        listen,
+        warn,
+        tensorboard=not arguments.no_tensorboard,
+        trackers=arguments.tracker,
+    )
     with ignore_closed_output(BrokenPipeError):
         if arguments.json:
             echo(run.paths.results_json.read_text(), end="")

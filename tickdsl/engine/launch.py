@@ -164,7 +164,7 @@ def _launch(
             emit(_run_start(plan, paths, options, jobs, str(device)))
             register = RunRegister(options.store)
             with register.taking_part(paths.folder, study.graph, lambda told: emit(events.Log(message=told))):
-                emit(plan_resolved_event(study, store.__contains__, notes))
+                emit(plan_resolved_event(study, store.__contains__, notes, store.metrics))
                 if generation is not None and (number := generation.number_made):
                     emit(events.Log(message=f"continuing a --fresh run that has made {plural(number, 'step')} anew"))
                 for network_event in network_events(plan, options.data):

@@ -128,7 +128,8 @@ class PlanResolved(Event):
     `report` are the metrics that the plan requests (empty for the default metrics); `asked` are the measurements of
     those other than accuracy, which are reported by `measure` events. `open_ended`: arms can end early, so that only a
     bound is known of how much is left. `stops` are the conditions on test results that end a seed of an arm before its
-    last round.
+    last round. `data` are the fingerprints of the data that each arm is tested on, by arm id (none in events of earlier
+    versions).
     """
 
     type: ClassVar[str] = "plan.resolved"
@@ -144,6 +145,7 @@ class PlanResolved(Event):
     asked: tuple[MeasurementInfo, ...] = ()
     open_ended: bool = False
     stops: tuple[str, ...] = ()
+    data: Mapping[str, str] = attrs.field(factory=dict)
 
 
 @attrs.frozen(kw_only=True, field_transformer=_printable_fields)

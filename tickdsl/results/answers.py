@@ -22,7 +22,7 @@ def answers(state: RunState) -> list[str]:
 
     If rounds of some pairs do not match, a last sentence says how rounds are matched.
     """
-    differences = [difference for difference in arm_differences(state) if _measured(difference)]
+    differences = [difference for difference in arm_differences(state) if is_measured(difference)]
     sentences = [answer(difference) for difference in differences]
     return [*sentences, _HOW_MATCHED] if any(not difference.levels for difference in differences) else sentences
 
@@ -33,8 +33,14 @@ def answer(difference: ArmDifference) -> str:
     return context + _clause(difference)
 
 
-def _measured(difference: ArmDifference) -> bool:
+def is_measured(difference: ArmDifference) -> bool:
+    """Whether there is something to say about two arms: rounds that match, or rounds of both that do not."""
     return bool(difference.levels or (difference.first_unmatched and difference.second_unmatched))
+
+
+def is_decided(difference: ArmDifference) -> bool:
+    """Whether one arm is shown to be better than the other in some round."""
+    return any(level.verdict in (AHEAD, BEHIND) for level in difference.levels)
 
 
 def _clause(difference: ArmDifference) -> str:
