@@ -83,7 +83,7 @@ def test_the_figures_are_those_of_the_results(harness: Any) -> None:
                         there = {step: value.simple_value for step, value in series[f"round/{figure}"]}
                         assert there[level["level"]] == pytest.approx(seed[figure])
     last = found["a/seed-1"]
-    assert last["final/accuracy"][0][1].simple_value == last["round/accuracy"][-1][1].simple_value
+    assert last["final/accuracy"][0][1].simple_value == last["accuracy/by-round"][-1][1].simple_value
     assert {"_hparams_/experiment", "_hparams_/session_start_info", "_hparams_/session_end_info"} <= set(last)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 from collections import Counter
 from pathlib import Path
 from typing import Any
@@ -37,6 +38,25 @@ def print_preview(study: Study, store: Store | None, data: Path, *, every_step: 
     stored = {key for key in study.graph if store is not None and key in store}
     unreached = unreached_steps(study, store.metrics) - stored if store is not None else set()
     console = SafeConsole(width=None if os.isatty(1) else 120)
+    if os.isatty(1):
+        _print_all(study, store, stored, unreached, data, console, every_step)
+        return
+    with console.capture() as captured:
+        _print_all(study, store, stored, unreached, data, console, every_step)
+    # Tables are padded to their width, which only makes files and diffs longer.
+    lines = [line.rstrip() for line in captured.get().split("\n")]
+    sys.stdout.write("\n".join(line for line in lines if line) + "\n")
+
+
+def _print_all(
+    study: Study,
+    store: Store | None,
+    stored: set[str],
+    unreached: set[str],
+    data: Path,
+    console: Console,
+    every_step: bool,
+) -> None:
     _print_summary(study, stored, unreached, store, console)
     forecasts: dict[bytes, list[dict[str, Any]]] = {}
     for arm in study.plan.arms:
@@ -70,7 +90,11 @@ def _print_summary(study: Study, stored: set[str], unreached: set[str], store: S
     total = sum(length for length in epoch_counts if length is not None)
     console.print(
         f"{len(stored):,} of {plural(len(study.graph) - len(unreached), 'result')} stored; "
-        f"{format_brief(total)} {'epoch' if total == 1 else 'epochs'} left to train"
+        + (
+            f"{format_brief(total)} {'epoch' if total == 1 else 'epochs'} left to train"
+            if total
+            else "nothing to train"
+        )
     )
     if unreached:
         steps, verb = plural(len(unreached), "step"), agreeing(len(unreached), "is")

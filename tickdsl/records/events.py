@@ -149,6 +149,14 @@ class PlanResolved(Event):
 
 
 @attrs.frozen(kw_only=True, field_transformer=_printable_fields)
+class Phase(Event):
+    """What the engine is `doing` before its first step: `reading cifar10`. May come before `run.start`."""
+
+    type: ClassVar[str] = "phase"
+    doing: str
+
+
+@attrs.frozen(kw_only=True, field_transformer=_printable_fields)
 class Network(Event):
     """The dense network that these arms start from, with its layers in the order in which they first run."""
 
@@ -337,8 +345,8 @@ class RunEnd(Event):
 
 
 _CLASSES: tuple[type[Event], ...] = (
-    RunStart, PlanResolved, Network, StepStart, StepProgress, StepEnd, Metric, Measure, Layers, Checkpoint, Log, Warn,
-    Resource, Heartbeat, ControlAck, RunEnd,
+    RunStart, PlanResolved, Phase, Network, StepStart, StepProgress, StepEnd, Metric, Measure, Layers, Checkpoint, Log,
+    Warn, Resource, Heartbeat, ControlAck, RunEnd,
 )  # fmt: skip
 
 TYPES: Mapping[str, type[Event]] = {kind.type: kind for kind in _CLASSES}
