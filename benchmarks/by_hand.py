@@ -1,9 +1,9 @@
-"""The arm `imp` of plans/colt.plan by hand: what a plan of six lines replaces, in plain torch.
+"""The arm `imp` of plans/colt.plan by hand: what a plan of a few lines replaces, in plain torch.
 
 No checkpoints, no resuming, no work shared between arms or runs, no monitor, no report, no structured pruning.
-Needs torch and numpy; reads the digits that tickdsl ships.
+Needs torch and numpy; reads the part of MNIST that tickdsl ships.
 
-    python benchmarks/by_hand.py [--seeds N]
+    python benchmarks/by_hand.py [--seeds N] [--epochs N]
 """
 
 import argparse
@@ -16,55 +16,53 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-DIGITS = Path(__file__).parents[1] / "tickdsl" / "training" / "data" / "digits.npz"
-EPOCHS, BATCH, LR, MILESTONES, GAMMA, DECAY = 8, 64, 0.1, (5, 7), 0.2, 5e-4
-ROUNDS, SHARE, WITHIN = 4, 0.4, 1.0
+MNIST_SMALL = Path(__file__).parents[1] / "tickdsl" / "training" / "data" / "mnist-small.npz"
+EPOCHS, BATCH, LR, MILESTONES, GAMMA, DECAY = 4, 60, 1.2e-3, (0.42, 0.62, 0.92), 0.2, 1e-4
+SHARE, UNTIL, WITHIN = 0.5, 0.96, 1.0
 
 
 def load() -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    with np.load(DIGITS) as file:
-        parts = [
-            torch.from_numpy(file[name]) for name in ("train_images", "train_labels", "test_images", "test_labels")
-        ]
-    images = parts[0].float().reshape(-1, 1, 8, 8)
-    mean, std = images.mean(), images.std()
-    scaled = [(part.float().reshape(-1, 1, 8, 8) - mean) / std for part in (parts[0], parts[2])]
-    return scaled[0], parts[1].long(), scaled[1], parts[3].long()
+    names = ("train_images", "train_labels", "test_images", "test_labels")
+    with np.load(MNIST_SMALL) as file:
+        images, labels, test_images, test_labels = (torch.from_numpy(file[name]) for name in names)
+    mean, std = images.float().mean(), images.float().std()
+    images, test_images = ((part.float().flatten(1) - mean) / std for part in (images, test_images))
+    return images, labels.long(), test_images, test_labels.long()
 
 
 def network(seed: int) -> nn.Module:
     torch.manual_seed(seed)
-    layers: list[nn.Module] = []
-    for inputs, outputs, stride in ((1, 16, 1), (16, 32, 2), (32, 32, 1)):
-        layers += [nn.Conv2d(inputs, outputs, 3, stride, 1, bias=False), nn.BatchNorm2d(outputs), nn.ReLU()]
-    model = nn.Sequential(*layers, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(32, 10))
-    for module in model.modules():
-        if isinstance(module, nn.Conv2d | nn.Linear):
-            nn.init.kaiming_normal_(module.weight, nonlinearity="relu")
-    return model
+    layers = [nn.Linear(784, 300), nn.ReLU(), nn.Linear(300, 100), nn.ReLU(), nn.Linear(100, 10)]
+    for layer in layers:
+        if isinstance(layer, nn.Linear):
+            nn.init.kaiming_normal_(layer.weight, nonlinearity="relu")
+            nn.init.zeros_(layer.bias)
+    return nn.Sequential(*layers)
 
 
 def prunable(model: nn.Module) -> dict[str, Tensor]:
-    return {f"{name}.weight": m.weight for name, m in model.named_modules() if isinstance(m, nn.Conv2d)}
+    weights = {name: parameter for name, parameter in model.named_parameters() if parameter.dim() == 2}
+    weights.popitem()  # the classifier stays
+    return weights
 
 
-def train(model: nn.Module, data: tuple[Tensor, ...], masks: dict[str, Tensor], seed: int) -> float:
+def train(model: nn.Module, data: tuple[Tensor, ...], masks: dict[str, Tensor], seed: int, epochs: int) -> float:
     images, labels, test_images, test_labels = data
     generator = torch.Generator().manual_seed(seed)
-    optimizer = torch.optim.SGD(model.parameters(), lr=LR, momentum=0.9, weight_decay=DECAY)
-    schedule = torch.optim.lr_scheduler.MultiStepLR(optimizer, MILESTONES, GAMMA)
+    optimizer = torch.optim.Adam(model.parameters(), lr=LR, weight_decay=DECAY)
+    steps = epochs * math.ceil(len(labels) / BATCH)
+    milestones = [round(share * steps) for share in MILESTONES]
+    schedule = torch.optim.lr_scheduler.MultiStepLR(optimizer, milestones, GAMMA)
     weights = prunable(model)
-    model.train()
-    for _ in range(EPOCHS):
+    for _ in range(epochs):
         for index in torch.randperm(len(labels), generator=generator).split(BATCH):
             optimizer.zero_grad()
             F.cross_entropy(model(images[index]), labels[index]).backward()
             optimizer.step()
+            schedule.step()
             with torch.no_grad():
                 for name, mask in masks.items():
                     weights[name].mul_(mask)
-        schedule.step()
-    model.eval()
     with torch.no_grad():
         return float((model(test_images).argmax(1) == test_labels).float().mean()) * 100
 
@@ -91,26 +89,33 @@ def interval(differences: list[float]) -> str:
     return f"{mean:+.2f} ± {half:.2f} points  {verdict}"
 
 
+def removed(model: nn.Module, masks: dict[str, Tensor]) -> float:
+    zeros = sum(float((mask == 0).sum()) for mask in masks.values())
+    return zeros / sum(parameter.numel() for parameter in model.parameters() if parameter.dim() == 2)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("--seeds", type=int, default=5)
-    seeds = range(1, parser.parse_args().seeds + 1)
+    parser.add_argument("--epochs", type=int, default=EPOCHS)
+    arguments = parser.parse_args()
     torch.set_num_threads(1)
     data = load()
     tickets: dict[int, list[float]] = {}
     controls: dict[int, list[float]] = {}
-    for seed in seeds:
-        model = network(seed)
+    for seed in range(1, arguments.seeds + 1):
+        model, level = network(seed), 0
         initial = {name: tensor.clone() for name, tensor in model.state_dict().items()}
         masks = {name: torch.ones_like(weight) for name, weight in prunable(model).items()}
-        dense = train(model, data, masks, seed)
-        for level in range(1, ROUNDS + 1):
+        dense = train(model, data, masks, seed, arguments.epochs)
+        while removed(model, masks) < UNTIL:
+            level += 1
             masks = prune(model, masks)
             load_masked(model, initial, masks)
-            tickets.setdefault(level, []).append(train(model, data, masks, seed) - dense)
+            tickets.setdefault(level, []).append(train(model, data, masks, seed, arguments.epochs) - dense)
             fresh = network(seed + 1000)
             load_masked(fresh, fresh.state_dict(), masks)
-            controls.setdefault(level, []).append(train(fresh, data, masks, seed) - dense)
+            controls.setdefault(level, []).append(train(fresh, data, masks, seed, arguments.epochs) - dense)
     for level in tickets:
         print(f"round {level}  ticket {interval(tickets[level])}   fresh weights {interval(controls[level])}")
 

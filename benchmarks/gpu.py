@@ -10,7 +10,7 @@ nothing. When the minutes are over, the script stops by itself.
    plans with every criterion, control and metric; no waiting for the device within an epoch; deterministic bits.
 2. floor: steps beside the device's measured arithmetic rate and bandwidth. Target: VGG-16 at batch 512 reaches 40%.
 3. stacks: eight stacked ResNet-20. Target: less than twice the time of one.
-4. loop: the captured step beside an eager one and a typical script's.
+4. training_loop: the captured step beside an eager one and a typical script's.
 5. deterministic: the cost of `tickdsl run --deterministic`.
 6. processes: several processes on one device, without stacking and with it.
 7. study: structured tickets of VGG-16 on CIFAR-10 at few epochs, 3 seeds, as many levels as fit into what is left.

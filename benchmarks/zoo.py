@@ -48,7 +48,7 @@ from zoo_table import Result, row, table
 
 from tickdsl.errors import TickdslError
 from tickdsl.graph import ModelGraph, Structure, compact, cost, trace
-from tickdsl.graph.surgery.fx_rewrite import SurgeryError
+from tickdsl.graph.surgery.rewritten import SurgeryError
 from tickdsl.plurals import plural
 
 RESULTS = Path(__file__).parents[1] / ".data" / "zoo.jsonl"

@@ -51,5 +51,15 @@ def _command_line() -> str:
     os.environ["COLUMNS"] = "88"
     parser = build_parser()
     (verbs,) = [action for action in parser._actions if isinstance(action, argparse._SubParsersAction)]
-    sections = [f"## tickdsl {name}\n\n```text\n{verb.format_help()}```" for name, verb in verbs.choices.items()]
+    sections = [section for name, verb in verbs.choices.items() for section in _sections(name, verb, "##")]
     return "\n\n".join([f"```text\n{parser.format_help()}```", *sections])
+
+
+def _sections(name: str, verb: argparse.ArgumentParser, heading: str) -> list[str]:
+    """The help of a verb, then that of its own verbs."""
+    sections = [f"{heading} tickdsl {name}\n\n```text\n{verb.format_help()}```"]
+    for action in verb._actions:
+        if isinstance(action, argparse._SubParsersAction):
+            for part, inner in action.choices.items():
+                sections += _sections(f"{name} {part}", inner, heading + "#")
+    return sections

@@ -39,3 +39,7 @@ class UnreadableDataError(TickdslError):
 
 class UnreadableWeightsError(TickdslError):
     """A file with initial weights is missing, damaged, or holds something else."""
+
+
+class TicketError(TickdslError):
+    """A ticket that cannot be exported, read or rebuilt."""

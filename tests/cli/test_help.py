@@ -10,13 +10,17 @@ import pytest
 from tickdsl.cli import build_parser, main
 
 
-def _commands() -> dict[str, argparse.ArgumentParser]:
-    """Every command's parser, by name."""
-    (subparsers,) = (action for action in build_parser()._actions if isinstance(action, argparse._SubParsersAction))
-    return dict(subparsers.choices)
+def _commands(parser: argparse.ArgumentParser, prefix: str = "") -> dict[str, argparse.ArgumentParser]:
+    """Every command's parser, by name: `store`, `store gc`."""
+    found: dict[str, argparse.ArgumentParser] = {}
+    for action in parser._actions:
+        if isinstance(action, argparse._SubParsersAction):
+            for name, command in action.choices.items():
+                found |= {f"{prefix}{name}": command, **_commands(command, f"{prefix}{name} ")}
+    return found
 
 
-COMMANDS = _commands()
+COMMANDS = _commands(build_parser())
 #: Command, option or positional argument, action; without `--help` and hidden options.
 ARGUMENTS = [
     pytest.param(action, id=f"{name} {'/'.join(action.option_strings) or action.metavar}")
@@ -65,6 +69,8 @@ def test_the_list_of_commands_summarises_each(capsys: pytest.CaptureFixture[str]
     printed = capsys.readouterr().out
     assert printed == build_parser().format_help()
     for name in COMMANDS:
+        if " " in name:
+            continue  # listed by its own command
         assert re.search(rf"^    {name} +\w", printed, re.MULTILINE), name
     assert len(re.findall(r"^  tickdsl \w+ .* # ", printed, re.MULTILINE)) == 2
 

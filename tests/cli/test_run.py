@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from tickdsl.cli.plan_loading import with_seeds
+from tickdsl.checks.plan_selection import with_seeds
 from tickdsl.plan.model import Plan
 from tickdsl.records.events import Metric, PlanResolved, RunEnd, RunStart
 

@@ -108,16 +108,42 @@ def test_a_ticket_on_other_data_keeps_its_structure_and_weights_and_has_a_fresh_
         carried = found.study.step(ticket.parents["weights"])
         assert carried.operation == "transfer"
         state = found.weights(carried.key)
-        source = found.weights(carried.parents["weights"])
+        found.weights(carried.parents["weights"])
+        graph = found.context.dense_network(ticket).graph
+        structure = found.context.structure(level.structure, graph)
+        source = found.context.weights(carried.parents["weights"], structure, graph)
         assert all(torch.equal(state[name], source[name]) for name in state if not name.startswith("fc."))
         assert state["fc.weight"].shape[0] == 5
         heads.append(state["fc.weight"])
         found.run_step(level.ticket)
-        graph = found.context.dense_network(ticket).graph
-        left = remaining_weights(graph, found.context.structure(level.structure, graph))
+        left = remaining_weights(graph, structure)
         assert left["fc.weight"][0] == left["fc.weight"][1] or unit == "filters"
         assert sum(part for part, _ in left.values()) < sum(whole for _, whole in left.values())
-    assert torch.equal(heads[0], heads[1])
+    assert torch.equal(heads[0], heads[1]) or unit == "filters"
+
+
+@pytest.mark.parametrize("tail", ["rewind lr", "rewind weights to init", "retrain scratch"])
+def test_a_new_head_is_drawn_for_the_inputs_that_are_left(tmp_path: Path, tail: str) -> None:
+    """Kaiming normal for the fan-in of the pruned head; the weights of a slice of the dense one are half as large."""
+    found = step_runner(tmp_path, f"prune filters local 75%; {tail}; {MOVE}")
+    (level,) = found.study.levels
+    head = found.weights(found.study.step(found.study.step(level.ticket).parents["weights"]).key)["fc.weight"]
+    assert head.shape[1] < 10
+    assert float(head.std()) == pytest.approx((2 / head.shape[1]) ** 0.5, rel=0.2)
+    dense = found.weights(found.study.step(found.measured_step("dense", 0)).parents["weights"])["fc.weight"]
+    assert float(dense.std()) == pytest.approx((2 / dense.shape[1]) ** 0.5, rel=0.2)
+
+
+def test_a_new_head_is_not_that_of_the_weights_file(tmp_path: Path) -> None:
+    """Even if the other data has as many classes as the file."""
+    path = tmp_path / "trained.safetensors"
+    save_file(dict(create("small-cnn", classes=5, shape=(3, 8, 8), seed=9, options={"width": 0.5}).state_dict()), path)
+    head = HEAD.replace("width=0.5", f'width=0.5 weights="{path}"').replace("size=8", "size=8 classes=5")
+    found = step_runner(tmp_path, f"prune weights 30%; rewind weights to pretrained; {MOVE}", head)
+    (level,) = found.study.levels
+    carried = found.study.step(found.study.step(level.ticket).parents["weights"])
+    loaded, moved = found.weights(carried.parents["weights"]), found.weights(carried.key)
+    assert {name for name in moved if not torch.equal(moved[name], loaded[name])} == {"fc.weight"}
 
 
 def test_dense_and_controls_are_trained_on_the_target_data(tmp_path: Path) -> None:

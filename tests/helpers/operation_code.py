@@ -33,9 +33,9 @@ _IMPLEMENTATIONS = ("tickdsl.engine.steps.operations", "_OPERATIONS")
 _FURTHER = {"train": ("tickdsl.engine.steps.stacking", "run_stacked_steps")}
 #: What carries steps, results and messages, or decides how fast something is computed, but not what.
 _CARRIERS = (
-    "tickdsl.records", "tickdsl.plugins", "tickdsl.plan", "tickdsl.errors", "tickdsl.patient_reads", "tickdsl.plurals",
-    "tickdsl.printable",    "tickdsl.engine.machine", "tickdsl.engine.hooks", "tickdsl.engine.messages",
-    "tickdsl.engine.steps.settings", "tickdsl.training.timing",
+    "tickdsl.records", "tickdsl.plugins", "tickdsl.plan", "tickdsl.errors", "tickdsl.patient_reads",
+    "tickdsl.percentages", "tickdsl.plurals", "tickdsl.printable", "tickdsl.engine.machine", "tickdsl.engine.hooks",
+    "tickdsl.engine.messages", "tickdsl.engine.steps.settings", "tickdsl.training.timing",
 )  # fmt: skip
 
 #: A module and a name that it defines.

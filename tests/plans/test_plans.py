@@ -58,13 +58,14 @@ def test_it_has_no_errors(path: Path, folder: Path, monkeypatch: pytest.MonkeyPa
     assert [d for d in check_file(path).diagnostics if d.severity not in tolerated] == []
 
 
-def test_the_readme_shows_the_plan_that_it_runs() -> None:
-    """The plan in README.md is plans/colt.plan without its comments."""
+@pytest.mark.parametrize("page", ["README.md", "docs/tutorial/first-study.md"])
+def test_a_page_shows_the_plan_that_it_runs(page: str) -> None:
+    """The plan on the page is plans/colt.plan without its comments."""
 
     def statements(text: str) -> list[str]:
         return [line.split("#")[0].strip() for line in text.splitlines() if line.split("#")[0].strip()]
 
-    blocks = re.findall(r"```\n(.*?)```", (ROOT / "README.md").read_text("utf-8"), re.DOTALL)
+    blocks = re.findall(r"```[^\n]*\n(.*?)```", (ROOT / page).read_text("utf-8"), re.DOTALL)
     shipped = statements((ROOT / "plans" / "colt.plan").read_text("utf-8"))
     assert set(statements(next(block for block in blocks if "arm colt" in block))) <= set(shipped)
 

@@ -64,6 +64,12 @@ def test_protected_layers_lower_the_ceiling() -> None:
         rounds_until(scope, lambda index: {"unit": "weights", "scope": "global", "share": 0.2}, 0.99)
 
 
+def test_what_cannot_be_reached_by_a_hair_is_not_said_to_be_removed() -> None:
+    scope = Scope((Pool("a", 9996, 9996, 1),), total=10_000, removed=0)
+    with pytest.raises(TickdslError, match=r"removing 99\.99% .* these rounds remove 99\.95%"):
+        rounds_until(scope, lambda index: {"unit": "weights", "scope": "global", "share": 0.5}, 0.9999)
+
+
 @pytest.mark.parametrize(("until", "rounds"), [(0.80, 10), (0.90, 15), (0.95, 19), (0.98, 25), (0.99, 29)])
 def test_the_published_round_counts_of_imp(until: float, rounds: int) -> None:
     """With 15% of the remaining weights per round, as COLT counts the rounds of IMP."""

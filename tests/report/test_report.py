@@ -25,6 +25,10 @@ from tickdsl.cli import main
 from tickdsl.errors import TickdslError
 from tickdsl.records import RunPaths, read_events
 from tickdsl.report import FORMATS, read_source, render_report, write_report
+from tickdsl.report.html import with_code
+from tickdsl.report.outcomes import _no_winner
+from tickdsl.results.conclusions import open_rounds
+from tickdsl.results.standings import Standing
 from tickdsl.results.state_builder import build_state
 
 GOLDEN = Path(__file__).parent / "golden"
@@ -103,12 +107,13 @@ def test_the_page_is_valid_and_needs_nothing_else(kinds: dict[str, list[RunPaths
     addresses = re.findall(r"""(?:src|href|action|data|poster)\s*=\s*["']([^"'#][^"']*)""", content)
     assert set(addresses) <= {"data:,"}
     assert "http" not in content.replace("http://www.w3.org/2000/svg", "")
-    assert "url(" not in content and "@import" not in content and "<script" not in content
-    assert len(content) < (600_000 if kind == "hundreds of arms" else 100_000)
+    assert "url(" not in content.replace("url(#", "") and "@import" not in content and "<script" not in content
+    assert len(content) < (700_000 if kind == "hundreds of arms" else 200_000)
     ids = re.findall(r'\bid="([^"]+)"', content)
     assert len(ids) == len(set(ids))
     for reference in re.findall(r'aria-labelledby="([^"]+)"', content):
         assert set(reference.split()) <= set(ids)
+    assert set(re.findall(r'(?:href="#|url\(#)([^")]+)', content)) <= set(ids)
 
 
 @pytest.mark.slow
@@ -133,7 +138,7 @@ def test_headings_are_in_order_and_tables_have_headers(kinds: dict[str, list[Run
 @pytest.mark.parametrize("form", [form for form in FORMATS if form != "html"])
 def test_every_form_of_every_run(kinds: dict[str, list[RunPaths]], kind: str, form: str) -> None:
     sources = [read_source(run) for run in kinds[kind]]
-    if form in ("svg", "png") and kind in ("started", "resolved", "dense alone"):
+    if form in ("pdf", "svg", "png") and kind in ("started", "resolved", "dense alone"):
         with pytest.raises(TickdslError, match="no measurements to plot"):
             render_report(form, sources)
         return
@@ -143,6 +148,8 @@ def test_every_form_of_every_run(kinds: dict[str, list[RunPaths]], kind: str, fo
             assert ElementTree.fromstring(content).tag.endswith("svg")
         case "png":
             assert content.startswith(b"\x89PNG")
+        case "pdf":
+            assert content.startswith(b"%PDF")
         case "json":
             data = json.loads(content)
             assert len(data["runs"]) == 2 if len(sources) > 1 else data["run"] == sources[0].name
@@ -172,9 +179,67 @@ def test_the_answer_comes_first(tmp_path: Path) -> None:
     content = page(write_run(tmp_path))
     lead = content[content.index('class="lead"') : content.index("<main>")]
     assert "Both arms have a winning ticket" in lead
-    names = ("question", "answer", "accuracy", "layers", "cost", "steps", "seeds", "environment", "notes")
+    assert content.index('class="lead"') < content.index("<svg") < content.index("<table") < content.index("<code>")
+    names = ("answer", "comparison", "plan", "accuracy", "layers", "cost", "steps", "seeds", "environment", "notes")
     order = [content.index(f'<h2 id="{name}"') for name in names]
     assert order == sorted(order)
+
+
+def test_the_plan_is_folded_without_old_outcomes(tmp_path: Path) -> None:
+    text = PLAN.replace("model", "# Outcome: yes, by far.\n#          In 3 of 4 rounds.\n# Note: small.\nmodel", 1)
+    content = page(write_run(tmp_path, text=text))
+    plan = content[content.index('<h2 id="plan"') :]
+    assert plan.index("<details>") < plan.index("Asks")
+    assert "Outcome" not in content and "In 3 of 4" not in content
+    assert "# Note: small." in plan
+
+
+def test_several_runs_have_one_table_and_one_figure(tmp_path: Path) -> None:
+    first, later = write_run(tmp_path), write_run(tmp_path, plan="later", seeds=(1, 2), arms=1, controls=())
+    content = page(first, later)
+    answer = content[content.index('<h2 id="answer"') : content.index('<h2 id="comparison"')]
+    assert answer.count("<table>") == 1 and answer.count("<figure>") == 1
+    for arm in ("colt: colt", "colt: imp", "later: colt"):
+        assert f"{arm}</th>" in answer and f"{arm}</text>" in answer
+
+
+def test_arms_are_compared_within_and_between_runs(tmp_path: Path) -> None:
+    content = text(write_run(tmp_path))
+    tables = content[content.index("## Arms against each other") : content.index("## Plan")]
+    assert tables.count("\n### ") == 1 and "### colt against imp" in tables
+    assert "| 3 | 3 | 34.3% | 34.3% | +3.94 ± 0.60 | ahead |" in tables
+    both = text(write_run(tmp_path), write_run(tmp_path, plan="later", levels=4))
+    for pair in ("colt: colt against imp", "colt: imp against later: colt", "colt: imp against later: imp"):
+        assert f"### {pair}\n" in both
+    assert "Not matched: round 4 of later: imp." in both
+    assert "more pairs of arms are compared below." in both
+    apart = text(write_run(tmp_path), write_run(tmp_path, plan="later", seeds=(1, 2)))
+    assert "not compared with each other: their seeds are 1, 2, 3 and 1, 2." in apart
+
+
+def test_the_headline_counts_as_the_sentences_of_the_arms_do() -> None:
+    def standing(number: int, verdict: str | None) -> Standing:
+        return Standing("a", "ticket", number, None, 0.5, None, None, verdict=verdict)
+
+    rounds = [standing(n, verdict) for n, verdict in enumerate(["undecided", None, "losing", "losing", "undecided"], 1)]
+    assert open_rounds(rounds) == "2 of 5 rounds are undecided and 1 has no verdict"
+    assert _no_winner(rounds) == f"No winning ticket found: {open_rounds(rounds)}; the other 2 lose to dense."
+    assert _no_winner(rounds[:3]).endswith("1 of 3 rounds is undecided and 1 has no verdict; the other loses to dense.")
+    assert _no_winner(rounds[2:4]) == "No winning ticket: every round loses to dense."
+
+
+def test_words_between_backticks_are_code() -> None:
+    assert with_code("use `compare <x>` & `at`") == "use <code>compare &lt;x&gt;</code> &amp; <code>at</code>"
+    assert with_code("a ` alone < b") == "a ` alone &lt; b"
+
+
+def test_plans_of_another_kind_are_not_compared_line_by_line(tmp_path: Path) -> None:
+    other = "model vgg11 on cifar10\nretrain 3ep\nseeds 5\nprune weights global 20% x 8\n"
+    first = write_run(tmp_path)
+    content = page(first, write_run(tmp_path, plan="later", text=other))
+    assert "Plan of later (4 lines)" in content and "Changes in the plan" not in content
+    alike = page(first, write_run(tmp_path, plan="alike", text=PLAN.replace("30%", "20%")))
+    assert "Changes in the plan of alike" in alike
 
 
 def test_names_and_messages_are_escaped(tmp_path: Path) -> None:
@@ -216,6 +281,10 @@ def test_the_report_at_the_end_of_a_run(tmp_path: Path) -> None:
     state = build_state(read_events(paths.events))
     assert write_report(state, paths) == paths.report
     assert paths.report.read_text() == page(paths)
+    assert ElementTree.fromstring(paths.accuracy_svg.read_text()).get("role") == "img"
+    early = write_run(tmp_path, until=8)
+    write_report(build_state(read_events(early.events)), early)
+    assert not early.accuracy_svg.exists()
 
 
 def test_the_command_writes_to_the_given_path(
@@ -233,16 +302,46 @@ def test_the_command_writes_to_the_given_path(
     assert main(["report", "colt", "later"]) == 0
     assert "Comparison of 2 runs" in Path("report.html").read_text()
     capsysbinary.readouterr()
+    options = ["--width", "84mm", "--font", "7", "--no-title", "--no-controls", "--arms", "imp", "--ylim", "90,100"]
+    assert main(["report", "colt", "--to", "colt.pdf", "--figure", "pareto", "--style", "slides", *options]) == 0
+    assert Path("colt.pdf").read_bytes().startswith(b"%PDF")
+    assert main(["report", "colt", "--to", "page.html", "--ylim", "90,95"]) == 2
+    assert b"--ylim is an option of figures, not of html" in capsysbinary.readouterr().err
+    assert not Path("page.html").exists()
+    assert main(["report", "colt", "--to", "colt.svg", "--arms", "nobody"]) == 2
+    assert b"no arm `nobody`" in capsysbinary.readouterr().err
     assert main(["report", "nothing"]) == 2
     assert b"no run nothing" in capsysbinary.readouterr().err
-    assert main(["report", "--to", "no/such/folder/x.html"]) == 2
 
 
-def test_png_says_what_to_install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(sys.modules, "resvg_py", None)
-    with pytest.raises(TickdslError, match="resvg-py") as caught:
-        render_report("png", [read_source(write_run(tmp_path))])
-    assert "tickdsl[plots]" in (caught.value.hint or "")
+@pytest.mark.parametrize(
+    ("target", "cause", "remedy"),
+    [
+        (
+            "/dev/full",
+            "no space left on the disk for /dev/full",
+            "free some disk space, or name another file with --to",
+        ),
+        ("no/such/x.html", "No such file or directory", "create the folder no/such, or name another file with --to"),
+        ("/proc/x.html", "x.html", "check the permissions of /proc, or name another file with --to"),
+        (".", "a directory", "name a file in ., or name another file with --to"),
+    ],
+)
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs a device that is full")
+def test_a_report_that_cannot_be_written_says_what_fits(
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+    target: str,
+    cause: str,
+    remedy: str,
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    write_run(Path("runs"))
+    assert main(["report", "--to", target]) == 2
+    error = capsys.readouterr().err
+    assert cause in error and remedy in error
+    assert "--store" not in error and "--out" not in error
 
 
 def test_reading_a_run_loads_no_torch(tmp_path: Path) -> None:

@@ -1,7 +1,8 @@
-"""The HTML report in a browser: no console messages or requests, and accessible at two sizes in both themes."""
+"""The HTML report in a browser: no console messages or requests, and accessible at three sizes in both themes."""
 
 from __future__ import annotations
 
+import io
 import os
 import re
 import subprocess
@@ -10,13 +11,14 @@ from pathlib import Path
 
 import pytest
 from headless_browser import CHROMIUM, Browser, browser
+from pypdf import PageObject, PdfReader
 from written_runs import PLAN, write_run
 
 from tickdsl.records import RunPaths
 from tickdsl.report import read_source, render_report
 
 STYLE = Path(__file__).parents[2] / "tickdsl" / "report" / "templates" / "style.css"
-SIZES = [(390, 844), (1280, 900)]
+SIZES = [(390, 844), (1280, 900), (1920, 1080)]
 
 
 def axe() -> Path | None:
@@ -102,6 +104,79 @@ def test_everything_is_shown_in_print(chromium: Browser, pages: dict[str, Path])
     assert page.evaluate(hidden) == 0
     assert page.evaluate("getComputedStyle(document.body).backgroundColor") == "rgb(255, 255, 255)"
     assert page.pdf().startswith(b"%PDF")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["one", "several"])
+def test_the_first_screen_shows_answer_figure_and_the_top_of_the_table(
+    chromium: Browser, pages: dict[str, Path], name: str
+) -> None:
+    page = chromium.page()
+    page.open(pages[name].as_uri(), 1280, 800)
+    edge = "document.querySelector('{}').getBoundingClientRect().{}"
+    assert page.evaluate(edge.format(".lead", "bottom")) < page.evaluate(edge.format("figure svg", "top"))
+    assert page.evaluate(edge.format("figure svg", "bottom")) < 800
+    assert page.evaluate(edge.format("main caption", "bottom")) < 800
+    assert page.evaluate("document.querySelector('#plan + details').open") is False
+    if name == "one":
+        assert page.evaluate(edge.format("main tbody tr", "bottom")) < 800
+
+
+@pytest.mark.slow
+def test_figures_follow_light_and_dark(chromium: Browser, pages: dict[str, Path]) -> None:
+    colours = {}
+    for scheme in ("light", "dark"):
+        page = chromium.page()
+        page.open(pages["one"].as_uri(), scheme=scheme)
+        style = "getComputedStyle(document.querySelector('figure svg {}')).{}"
+        colours[scheme] = (
+            page.evaluate(style.format('path[style*="--arm-1"]', "stroke")),
+            page.evaluate(style.format("text", "fill")),
+            page.evaluate("getComputedStyle(document.body).color"),
+        )
+    assert colours["light"][0] == "rgb(0, 114, 178)" and colours["dark"][0] == "rgb(74, 163, 232)"
+    assert all(text == ink for _, text, ink in colours.values())
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["one", "several", "failed"])
+def test_captions_are_whole_on_a_phone(chromium: Browser, pages: dict[str, Path], name: str) -> None:
+    page = chromium.page()
+    page.open(pages[name].as_uri(), 390, 844)
+    page.evaluate("document.querySelectorAll('details').forEach(details => details.open = true)")
+    cut = """[...document.querySelectorAll('caption span, figcaption')].filter(text => {
+        const box = text.getBoundingClientRect(); return box.width > 1 && (box.left < 0 || box.right > 390) })"""
+    assert page.evaluate("document.querySelectorAll('caption span').length") > 5
+    assert page.evaluate(f"{cut}.map(text => text.textContent)") == []
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["one", "several", "failed"])
+def test_no_page_ends_with_the_head_of_a_table(chromium: Browser, pages: dict[str, Path], name: str) -> None:
+    page = chromium.page()
+    page.open(pages[name].as_uri())
+    heads = page.evaluate(
+        "[...document.querySelectorAll('caption, thead th, h2, h3, figcaption, summary')].map(e => e.textContent)"
+    )
+    words = {word for head in heads for word in head.split()}
+    printed = PdfReader(io.BytesIO(page.pdf())).pages
+    assert len(printed) > 3
+    for sheet in printed[:-1]:
+        last = _lowest_line(sheet)
+        assert not set(last.split()) <= words, f"a page ends with {last!r}"
+
+
+def _lowest_line(sheet: PageObject) -> str:
+    """The text at the bottom of a printed page."""
+    pieces: list[tuple[float, str]] = []
+
+    def collect(text: str, cm: list[float], tm: list[float], *_: object) -> None:
+        if text.strip():
+            pieces.append((tm[4] * cm[1] + tm[5] * cm[3] + cm[5], text))
+
+    sheet.extract_text(visitor_text=collect)
+    bottom = min(y for y, _ in pieces)
+    return " ".join(text for y, text in pieces if y < bottom + 4)
 
 
 def _luminance(colour: str) -> float:

@@ -43,7 +43,7 @@ def test_json_holds_arms_levels_contestants_and_seeds(tmp_path: Path) -> None:
     assert accuracies == [state.metrics["imp[scope=local]", "ticket", 3, seed].accuracy for seed in (1, 2, 3)]
     assert ticket["accuracy"]["mean"] == pytest.approx(sum(accuracies) / 3)
     assert ticket["verdict"] in ("winning", "losing", "undecided")
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["accuracy.svg", "results.csv", "results.json"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["results.csv", "results.json"]
 
 
 def test_every_field_is_documented() -> None:

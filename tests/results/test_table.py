@@ -4,6 +4,7 @@
 """
 
 import io
+import re
 from pathlib import Path
 
 import attrs
@@ -35,6 +36,21 @@ TABLES = {
 @pytest.mark.parametrize("name", TABLES)
 def test_the_table_matches_its_golden_file(name: str) -> None:
     assert TABLES[name]() == (GOLDEN / name).read_text(encoding="utf-8")
+
+
+def test_only_a_winning_ticket_is_called_the_best() -> None:
+    """The most accurate ticket of both arms is undecided: no row has the mark, and no legend explains it."""
+    state = finished_run()
+    shaky = {
+        key: attrs.evolve(m, accuracy=m.accuracy + 0.03 * (key[3] - 2) * (key[1] == "ticket"), correct=None)
+        for key, m in state.metrics.items()
+        if m.accuracy is not None
+    }
+    text = printed(attrs.evolve(state, metrics=shaky), 120)
+    assert "  undecided  " in text and "  winning  " not in text
+    assert "*" not in text
+    marked = [line for line in printed(state, 120).splitlines() if re.search(r"\d\*", line)]
+    assert len(marked) == 2 and all("winning" in line for line in marked)
 
 
 @pytest.mark.parametrize("width", [45, 60, 80, 100, 120, 200])

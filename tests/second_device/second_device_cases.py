@@ -13,7 +13,9 @@ import fake_device
 import pytest
 import torch
 from device_plans import PLANS
+from torch import nn
 
+import tickdsl
 from tickdsl.cli import main
 from tickdsl.engine import launch, prepare_study
 from tickdsl.metrics import training_metrics as measures
@@ -162,3 +164,20 @@ def test_a_plan_on_the_second_device(text: str, tmp_path: Path, monkeypatch: pyt
     assert code == 0
     results = [json.loads(path.read_text()) for path in (tmp_path / "store").glob("results/*/*/result.json")]
     assert {result["made"]["device"] for result in results} == {str(fake_device.DEVICE)}
+
+
+@pytest.mark.parametrize("arguments", [{"by": "taylor"}, {"unit": "weights"}, {"target": "flops", "rounds": 2}])
+def test_a_network_of_ones_own_is_pruned_on_its_device(arguments: dict[str, Any]) -> None:
+    torch.manual_seed(0)
+    layers = [nn.Conv2d(3, 8, 3), nn.ReLU(), nn.Conv2d(8, 6, 3), nn.AdaptiveAvgPool2d(1), nn.Flatten()]
+    model = nn.Sequential(*layers, nn.Linear(6, 2))
+    inputs = torch.randn(4, 3, 8, 8)
+    data = [(inputs, torch.tensor([0, 1, 1, 0]))]
+    on_cpu = tickdsl.prune(model, inputs, data=data, **arguments)
+    on_fake = tickdsl.prune(model.to(fake_device.DEVICE), inputs, data=data, **arguments)
+    assert {tensor.device.type for tensor in on_fake.state_dict().values()} == {torch.device(fake_device.DEVICE).type}
+    assert tickdsl.structure_of(on_fake) == tickdsl.structure_of(on_cpu)
+    if "unit" in arguments:
+        taken = tickdsl.from_masks(on_fake, inputs)
+        expected = on_cpu(inputs)
+        assert torch.allclose(taken(inputs.to(fake_device.DEVICE)).cpu(), expected, atol=1e-6)

@@ -22,16 +22,21 @@ from tickdsl.cli import (
     check,
     completion,
     control,
+    evaluate,
     explain,
+    export,
     fmt,
     graph,
     init,
     ls,
     lsp,
+    path,
     plan,
     replay,
     report,
     run,
+    schema,
+    store,
     watch,
 )
 from tickdsl.cli.arguments import HelpFormatter, Parser, format_examples
@@ -39,7 +44,27 @@ from tickdsl.cli.output import OK, USAGE, accept_every_character, discard_broken
 from tickdsl.errors import TickdslError, is_out_of_memory
 from tickdsl.records.files import disk_error
 
-_VERBS = (init, check, explain, fmt, plan, run, watch, replay, ls, control, report, graph, lsp, completion)
+_VERBS = (
+    init,
+    check,
+    explain,
+    fmt,
+    plan,
+    run,
+    watch,
+    replay,
+    ls,
+    control,
+    report,
+    export,
+    evaluate,
+    path,
+    graph,
+    store,
+    schema,
+    lsp,
+    completion,
+)
 _EXAMPLES = (
     ("tickdsl check plans/card.plan", "find errors in a plan"),
     ("tickdsl run plans/card.plan", "run it and print the results"),

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import argparse
 import math
-import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NoReturn, TypeAlias
 
 from tickdsl.printable import printable
+from tickdsl.records.paths import default_data_folder
 
 Verbs: TypeAlias = "argparse._SubParsersAction[argparse.ArgumentParser]"
 #: A command line and what it does.
@@ -64,11 +64,16 @@ def add_plan_options(verb: argparse.ArgumentParser) -> None:
         type=name_value,
         help="override a `let` or `sweep` of the plan; can be given several times (default: the plan's values)",
     )
+    add_data_option(verb)
+
+
+def add_data_option(verb: argparse.ArgumentParser) -> None:
+    """Add `--data`."""
     verb.add_argument(
         "--data",
         metavar="DIR",
         type=Path,
-        default=Path(os.environ.get("TICKDSL_DATA", ".tick/data")),
+        default=default_data_folder(),
         help="folder of the data sets (default: $TICKDSL_DATA or .tick/data)",
     )
 
@@ -134,6 +139,13 @@ def positive_int(text: str) -> int:
     """Parse a whole number of at least 1."""
     if not text.isdigit() or int(text) < 1:
         raise argparse.ArgumentTypeError(f"{text!r} is not a whole number of at least 1")
+    return int(text)
+
+
+def non_negative_int(text: str) -> int:
+    """Parse a whole number of at least 0."""
+    if not text.isdigit():
+        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number")
     return int(text)
 
 

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
+import shutil
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
 
 import attrs
 
@@ -13,13 +16,39 @@ from tickdsl.cli.arguments import Verbs, add_out_option, add_verb, positive_int
 from tickdsl.cli.engine import engine_process
 from tickdsl.cli.output import OK, echo
 from tickdsl.errors import TickdslError
+from tickdsl.moments import format_duration
+from tickdsl.printable import printable_line
 from tickdsl.records.event_log import read_events
 from tickdsl.records.paths import RunPaths, list_runs
+from tickdsl.results.formatting import percent
+
+if TYPE_CHECKING:
+    from tickdsl.results.state import RunState
+
+_GAP = "  "
+_RIGHT_ALIGNED = ("steps", "time", "left")
+#: Names are never cut to fewer characters.
+_SHORTEST_NAME = 12
+
+
+@attrs.frozen
+class BestTicket:
+    """A ticket of a run: means over its seeds, shares in [0, 1]; `verdict` as in results.json."""
+
+    arm: str
+    level: int
+    weights: float | None
+    accuracy: float | None
+    verdict: str | None
 
 
 @attrs.frozen
 class Row:
-    """One run: `status` from `effective_status`, or "unreadable"; times in seconds, `steps` as (finished, total)."""
+    """One run: `status` from `effective_status`, or "unreadable"; times in seconds, `steps` as (finished, total).
+
+    Steps after the end of an arm do not count. `best` is the smallest winning ticket, else the most accurate one; None
+    before one is measured.
+    """
 
     run: str
     plan: str
@@ -28,6 +57,7 @@ class Row:
     started: float | None
     elapsed: float
     eta: float | None
+    best: BestTicket | None
 
 
 def add(verbs: Verbs) -> None:
@@ -36,7 +66,7 @@ def add(verbs: Verbs) -> None:
         verbs,
         "ls",
         "list runs",
-        "List the runs and their status, progress and remaining time.",
+        "List the runs with their status, progress, remaining time and best ticket.",
         (("tickdsl ls", "list the newest runs"), ("tickdsl ls -n 1 --json", "print the newest run as JSON")),
     )
     add_out_option(ls)
@@ -59,7 +89,8 @@ def _ls(arguments: argparse.Namespace) -> int:
     elif not rows:
         echo(f"no runs in {arguments.out}")
     else:
-        _print_table(rows)
+        for line in run_table(rows, _width()):
+            echo(line)
     return OK
 
 
@@ -71,34 +102,90 @@ def _row(paths: RunPaths) -> Row:
         state = build_state(read_events(paths.events) if paths.events.exists() else ())
     except TickdslError as error:
         echo(f"tickdsl: {error}", file=sys.stderr)
-        return Row(paths.folder.name, paths.folder.name.rsplit("-", 3)[0], "unreadable", (0, 0), None, 0.0, None)
+        return Row(paths.folder.name, paths.folder.name.rsplit("-", 3)[0], "unreadable", (0, 0), None, 0.0, None, None)
     return Row(
         run=paths.folder.name,
         plan=state.run.plan if state.run is not None else paths.folder.name.rsplit("-", 3)[0],
         status=effective_status(state, file_age(paths.events), engine_process(paths)),
-        steps=(state.finished_steps, len(state.steps)),
+        steps=(state.finished_steps, _needed_steps(state)),
         started=state.started,
         elapsed=state.elapsed,
         eta=state.eta,
+        best=_best_ticket(state),
     )
 
 
-def _print_table(rows: Sequence[Row]) -> None:
-    from rich import box
-    from rich.table import Table
+def _needed_steps(state: RunState) -> int:
+    """The number of steps without those after the end of an arm; steps after a failed one were needed."""
+    return len(state.steps) - (0 if state.count("failed") else state.count("skipped"))
 
-    from tickdsl.console import SafeConsole
-    from tickdsl.results.formatting import format_duration
 
-    table = Table(box=box.SIMPLE_HEAD)
-    for name in ("run", "status"):
-        table.add_column(name, no_wrap=True)
-    for name in ("steps", "time", "left"):
-        table.add_column(name, justify="right", no_wrap=True)
-    for row in rows:
-        eta = format_duration(row.eta) if row.eta is not None and row.status == "running" else ""
-        table.add_row(row.run, row.status, f"{row.steps[0]}/{row.steps[1]}", format_duration(row.elapsed), eta)
-    console = SafeConsole()
-    with console.capture() as text:
-        console.print(table)
-    echo("\n".join(line.strip() for line in text.get().splitlines() if line.strip()), styled=True)
+def _best_ticket(state: RunState) -> BestTicket | None:
+    from tickdsl.errors import TicketError
+    from tickdsl.tickets.choice import Wanted, choose
+
+    if not any(contestant == "ticket" for _, contestant, _, _ in state.metrics):
+        return None
+    try:
+        standing = choose(state, Wanted()).standing
+    except TicketError:  # none of them has an accuracy
+        return None
+    accuracy = None if standing.accuracy is None else standing.accuracy.mean
+    return BestTicket(standing.arm, standing.level, standing.density, accuracy, standing.verdict)
+
+
+def _width() -> int | None:
+    """The columns of the terminal; None in a pipe, where lines are as long as they need to be."""
+    return shutil.get_terminal_size().columns if sys.stdout.isatty() or "COLUMNS" in os.environ else None
+
+
+def run_table(rows: Sequence[Row], width: int | None) -> list[str]:
+    """A line per run, and a head, in `width` columns.
+
+    If there is too little room, the time that has passed, the steps and the time that is left give way, in this order,
+    then names are cut in the middle.
+    """
+    table = {
+        "run": [printable_line(row.run) for row in rows],
+        "status": [row.status for row in rows],
+        "steps": [f"{row.steps[0]}/{row.steps[1]}" for row in rows],
+        "time": [format_duration(row.elapsed) for row in rows],
+        "left": [format_duration(row.eta) if row.eta is not None and row.status == "running" else "" for row in rows],
+        "best ticket": [_describe_best(row.best) for row in rows],
+    }
+    if not any(table["left"]):
+        del table["left"]
+    for optional in ("time", "steps", "left"):
+        if width is not None and _table_width(table) > width:
+            table.pop(optional, None)
+    if width is not None and (excess := _table_width(table) - width) > 0:
+        room = max(_SHORTEST_NAME, max(map(len, ["run", *table["run"]])) - excess)
+        table["run"] = [cut_middle(name, room) for name in table["run"]]
+    widths = {name: max(map(len, [name, *cells])) for name, cells in table.items()}
+    lines = [dict(zip(table, cells, strict=True)) for cells in zip(*table.values(), strict=True)]
+    return [
+        _GAP.join(
+            line[name].rjust(widths[name]) if name in _RIGHT_ALIGNED else line[name].ljust(widths[name])
+            for name in table
+        ).rstrip()
+        for line in [dict(zip(table, table, strict=True)), *lines]
+    ]
+
+
+def cut_middle(text: str, room: int) -> str:
+    """A text with its middle replaced by `…` if it has more than `room` characters."""
+    if len(text) <= room:
+        return text
+    end = (room - 1) // 2
+    return f"{text[: room - 1 - end]}…{text[len(text) - end :]}"
+
+
+def _table_width(table: Mapping[str, Sequence[str]]) -> int:
+    return sum(max(map(len, [name, *cells])) for name, cells in table.items()) + len(_GAP) * (len(table) - 1)
+
+
+def _describe_best(best: BestTicket | None) -> str:
+    """Accuracy, weights left and verdict: `97.1% at 36.0% winning`."""
+    if best is None:
+        return ""
+    return f"{percent(best.accuracy)} at {percent(best.weights)} {best.verdict or ''}".rstrip()

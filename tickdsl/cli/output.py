@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from tickdsl.checks import CheckReport
 
 #: Exit codes that all commands share.
-OK, PLAN_ERRORS, USAGE = 0, 1, 2
+OK, PLAN_ERRORS, USAGE, STEP_FAILED = 0, 1, 2, 3
 
 
 def echo(text: object = "", *, end: str = "\n", file: TextIO | None = None, styled: bool = False) -> None:

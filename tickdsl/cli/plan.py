@@ -16,7 +16,7 @@ from tickdsl.cli.arguments import (
     add_verb,
 )
 from tickdsl.cli.output import OK, PLAN_ERRORS, echo
-from tickdsl.cli.plan_loading import check_plan, select_arms, with_seeds
+from tickdsl.cli.plan_loading import check_plan
 
 
 def add(verbs: Verbs) -> None:
@@ -49,6 +49,8 @@ def add(verbs: Verbs) -> None:
 
 def show_plan(arguments: argparse.Namespace) -> int:
     """Print the steps of a plan; also `tickdsl run --dry-run`."""
+    from tickdsl.checks.plan_selection import select_arms, with_seeds
+
     report = check_plan(arguments, notes=True)
     if report is None:
         return PLAN_ERRORS

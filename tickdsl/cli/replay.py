@@ -8,11 +8,11 @@ import time
 
 from tickdsl.cli.arguments import Verbs, add_run_argument, add_verb, positive_float
 from tickdsl.cli.monitor import add_display_options, read_plan_text
+from tickdsl.cli.newest_run import newest_run
 from tickdsl.cli.output import OK, ignore_closed_output
 from tickdsl.cli.terminal import wants_monitor
 from tickdsl.errors import TickdslError
 from tickdsl.records.event_log import read_events
-from tickdsl.records.paths import find_run
 
 
 def add(verbs: Verbs) -> None:
@@ -40,7 +40,7 @@ def add(verbs: Verbs) -> None:
 
 
 def _replay(arguments: argparse.Namespace) -> int:
-    paths = find_run(arguments.out, arguments.run)
+    paths = newest_run(arguments.out, arguments.run)
     if not paths.events.exists():
         raise TickdslError(f"{paths.folder} has no events yet", "wait for them with `tickdsl watch`")
     if wants_monitor(arguments.plain, arguments.tui):

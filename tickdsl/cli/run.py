@@ -34,10 +34,9 @@ from tickdsl.cli.monitor import add_display_options, show_monitor
 from tickdsl.cli.output import OK, PLAN_ERRORS, USAGE, echo, ignore_closed_output
 from tickdsl.cli.plan import show_plan
 from tickdsl.cli.plan_loading import CheckedPlan, load_plan
-from tickdsl.cli.report import write_final_report
-from tickdsl.cli.tensorboard import tensorboard_listener
 from tickdsl.cli.terminal import wants_monitor
 from tickdsl.errors import TickdslError
+from tickdsl.recorded_run import require_compatible, run_and_record, write_final_report
 from tickdsl.records.event_decode import EventRecord
 from tickdsl.records.events import Phase
 from tickdsl.records.files import write_atomically
@@ -89,6 +88,13 @@ def add(verbs: Verbs) -> None:
     run.add_argument("--into", metavar="DIR", type=Path, help=argparse.SUPPRESS)
     run.add_argument("--no-tensorboard", action="store_true", help="do not write TensorBoard files")
     run.add_argument(
+        "--tracker",
+        choices=("wandb", "mlflow"),
+        action="append",
+        default=[],
+        help="also pass values and results on to Weights & Biases or MLflow, if it is installed (default: to none)",
+    )
+    run.add_argument(
         "--fresh",
         action="count",
         default=0,
@@ -120,11 +126,11 @@ def _run(arguments: argparse.Namespace) -> int:
     if arguments.dry_run:
         arguments.json = False
         return show_plan(arguments)
-    if arguments.deterministic and arguments.stack not in (None, 1):
-        raise TickdslError(
-            "--deterministic and --stack cannot be combined: which trainings are stacked depends on their times",
-            "leave out --stack: with --deterministic, trainings run one by one",
-        )
+    require_compatible(deterministic=arguments.deterministic, stack=arguments.stack)
+    if arguments.tracker:
+        from tickdsl.trackers.backends import require_trackers
+
+        require_trackers(arguments.tracker)
     if arguments.into is not None:
         return _run_as_engine(arguments)
     if arguments.detach and _ON_WINDOWS:
@@ -182,12 +188,9 @@ def _run_in_process(arguments: argparse.Namespace, checked: CheckedPlan) -> int:
             progress.show(EventRecord(0, time.time(), Phase(doing=doing)))
 
     announce("loading torch")
-    from tickdsl.engine.launch import LaunchOptions, launch
-    from tickdsl.results.export import write_results
-    from tickdsl.results.state_builder import StateBuilder
+    from tickdsl.engine.launch import LaunchOptions
 
     command = ("tickdsl", *_recorded_arguments(user_arguments(arguments.argv)))
-    builder = StateBuilder()
     options = LaunchOptions(
         store=arguments.store,
         out=arguments.out,
@@ -205,20 +208,28 @@ def _run_in_process(arguments: argparse.Namespace, checked: CheckedPlan) -> int:
     )
 
     def listen(record: EventRecord) -> None:
-        builder.add(record)
-        write_tensorboard(record)
         with ignore_closed_output():
             progress.show(record)
 
-    with tensorboard_listener(not arguments.no_tensorboard, arguments.out, arguments.into) as write_tensorboard:
-        run = launch(checked.plan, checked.text, options, listen)
-        write_results(builder.state, run.paths)  # first of all: watchers read the results as soon as the run has ended
-    write_final_report(builder.state, run.paths)
+    def warn(message: str) -> None:
+        with ignore_closed_output():
+            echo(f"tickdsl: warning: {message}", file=sys.stderr)
+
+    run = run_and_record(
+        checked.plan,
+        checked.text,
+        options,
+        listen,
+        warn,
+        tensorboard=not arguments.no_tensorboard,
+        trackers=arguments.tracker,
+    )
     with ignore_closed_output(BrokenPipeError):
         if arguments.json:
             echo(run.paths.results_json.read_text(), end="")
         else:
-            echo(results_table(builder.state), end="", styled=True)
+            echo(results_table(run.state), end="", styled=True)
+    write_final_report(run, warn)  # last: drawing its figures takes a moment
     with ignore_closed_output():
-        echo(closing_message(builder.state, run.paths), file=sys.stderr)
+        echo(closing_message(run.state, run.paths), file=sys.stderr)
     return run.exit

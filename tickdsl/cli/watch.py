@@ -13,10 +13,11 @@ from tickdsl.cli.closing import STREAM_ENDED, reattach_hint, report_ending
 from tickdsl.cli.engine import engine_process
 from tickdsl.cli.event_stream import open_event_stream
 from tickdsl.cli.monitor import add_display_options, show_monitor
+from tickdsl.cli.newest_run import newest_run
 from tickdsl.cli.output import OK, USAGE, echo, ignore_closed_output
 from tickdsl.cli.terminal import wants_monitor
 from tickdsl.records.event_log import EventReader
-from tickdsl.records.paths import RunPaths, find_run
+from tickdsl.records.paths import RunPaths
 from tickdsl.records.pipe_reader import PipeReader
 
 if TYPE_CHECKING:
@@ -57,7 +58,7 @@ def add(verbs: Verbs) -> None:
 def _watch(arguments: argparse.Namespace) -> int:
     if arguments.run == "-" or (":" in arguments.run and not Path(arguments.run).exists()):
         return _watch_remote(arguments)
-    paths = find_run(arguments.out, arguments.run)
+    paths = newest_run(arguments.out, arguments.run)
     if wants_monitor(arguments.plain, arguments.tui):
         return show_monitor(paths)
     return _follow(EventReader(paths.events), paths)

@@ -27,7 +27,6 @@ from tickdsl.engine.machine.precision import require_precisions
 from tickdsl.engine.prepare_study import prepare_study
 from tickdsl.engine.scheduler.event_builders import plan_resolved_event
 from tickdsl.engine.scheduler.exit_codes import CANNOT_RUN, CRASHED, INTERRUPTED, OK, STEP_FAILED, STOPPED
-from tickdsl.engine.scheduler.forecast import dropped_steps
 from tickdsl.engine.scheduler.interpreter import Interpreter
 from tickdsl.engine.scheduler.step_cost import step_cost
 from tickdsl.engine.steps.settings import Settings
@@ -47,6 +46,7 @@ from tickdsl.records.files import write_atomically
 from tickdsl.records.generations import join_generation
 from tickdsl.records.paths import RunPaths, new_run
 from tickdsl.records.process import Process
+from tickdsl.records.run_register import RunRegister
 from tickdsl.records.store import Store
 from tickdsl.training.devices import resolve_device
 
@@ -166,16 +166,18 @@ def _launch(
         message: str | None = None
         try:
             emit(_run_start(plan, paths, options, jobs, str(device)))
-            emit(plan_resolved_event(study, store.__contains__, notes, dropped_steps(study, store)))
-            if generation is not None and (number := generation.number_made):
-                emit(events.Log(message=f"continuing a --fresh run that has made {plural(number, 'step')} anew"))
-            emit(events.Phase(doing=f"tracing {_names(arm.model.name for arm in plan.arms)}"))
-            for network_event in network_events(plan, options.data):
-                emit(network_event)
-            with heartbeat(emit, store.claims.renew), _signals_handled(interpreter):
-                exit_code = interpreter.run(start_workers)
-            if generation is not None and exit_code == OK:
-                generation.finish()
+            register = RunRegister(options.store)
+            with register.taking_part(paths.folder, study.graph, lambda told: emit(events.Log(message=told))):
+                emit(plan_resolved_event(study, store.__contains__, notes, store.metrics))
+                if generation is not None and (number := generation.number_made):
+                    emit(events.Log(message=f"continuing a --fresh run that has made {plural(number, 'step')} anew"))
+                emit(events.Phase(doing=f"tracing {_names(arm.model.name for arm in plan.arms)}"))
+                for network_event in network_events(plan, options.data):
+                    emit(network_event)
+                with heartbeat(emit, store.claims.renew), _signals_handled(interpreter):
+                    exit_code = interpreter.run(start_workers)
+                if generation is not None and exit_code == OK:
+                    generation.finish()
             if interpreter.failures:
                 message = f"{plural(len(interpreter.failures), 'step')} failed"
         except KeyboardInterrupt:
@@ -266,7 +268,8 @@ def _signals_handled(interpreter: Interpreter) -> Iterator[None]:
         interpreter.stop(INTERRUPTED if number == signal.SIGINT else STOPPED)
 
     try:
-        handled = [number for number in ENDING_SIGNALS if signal.getsignal(number) is not signal.SIG_IGN]
+        # None: a handler of a program that embeds Python, which could not be set again.
+        handled = [number for number in ENDING_SIGNALS if signal.getsignal(number) not in (signal.SIG_IGN, None)]
         previous = {number: signal.signal(number, on_signal) for number in handled}
     except ValueError:  # not the main thread: signals are the caller's business
         yield

@@ -11,8 +11,8 @@ import torch
 
 from tickdsl.engine.graph_cache import DEFAULT_DATA_DIR, dense_graph
 from tickdsl.engine.machine.precision import resolve_precision
+from tickdsl.engine.plan_tickets import base_structure, is_ticket
 from tickdsl.engine.steps.measurements import measurement_context
-from tickdsl.graph.structure import Structure
 from tickdsl.plan.lower import lower
 from tickdsl.plan.model import Arm, Data, Model, Plan, Prune
 from tickdsl.plan.prune_arguments import prune_args
@@ -50,18 +50,24 @@ def prepare_study(plan: Plan, data: Path | None = None, device: torch.device | N
         if prune.until is None and prune.ends is None:
             return prune.times or 1
         graph = dense_graph(arm, root)
-        dense = Structure.dense(graph)
+        base = base_structure(arm.model, graph)
 
         def args(index: int) -> dict[str, Any]:
-            return dict(resolve_amounts(graph, dense, prune_args(prune, index, 1, head=arm.protects_head)))
+            return dict(resolve_amounts(graph, base, prune_args(prune, index, 1, head=arm.protects_head)))
 
-        prunable = find_scope(graph, dense, args(0))
+        prunable = find_scope(graph, base, args(0))
         if prune.until is None:
             return max_rounds(prunable, args)
         needed = rounds_until(prunable, args, float(prune.until))
         return min(needed, prune.times) if prune.times is not None else needed
 
-    return lower(plan, fingerprint=fingerprint_of, rounds=rounds, surroundings=measurement_context(plan, root, device))
+    return lower(
+        plan,
+        fingerprint=fingerprint_of,
+        rounds=rounds,
+        surroundings=measurement_context(plan, root, device),
+        is_ticket=is_ticket,
+    )
 
 
 def _weights_digest(model: Model) -> str:

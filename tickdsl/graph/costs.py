@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
 
 import attrs
 import numpy as np
@@ -32,32 +33,60 @@ class Cost:
 def cost(graph: ModelGraph, structure: Structure) -> Cost:
     """The cost of the pruned network for inputs of the traced shape."""
     sizes = layout_sizes(graph, structure)
-    bypassed = {node for block in structure.removed_blocks for node in graph.block(block).operators}
     macs = memory = 0
-    for node, data in graph.graph.nodes(data=True):
-        if data["kind"] != "operator" or data["train_only"] or node in bypassed:
-            continue
-        if data["work"]:
-            factor, *layouts = data["work"]
-            macs += factor * int(np.prod([sizes[layout] for layout in layouts], dtype=np.int64))
+    for data in _remaining_operators(graph, structure):
+        macs += _operator_macs(data, sizes)
         if not data["view"]:
             for shape, dims in zip(data["shapes"], data["dims"], strict=True):
                 live = [n if dim is None else sizes[dim] for n, dim in zip(shape, dims, strict=True)]
                 memory += int(np.prod(live, dtype=np.int64)) * data["itemsize"]
-    return Cost(_count_parameters(graph, structure), macs, memory)
+    return Cost(sum(params_by_name(graph, structure).values()), macs, memory)
 
 
-def _count_parameters(graph: ModelGraph, structure: Structure) -> int:
+def _remaining_operators(graph: ModelGraph, structure: Structure) -> Iterator[Mapping[str, Any]]:
+    bypassed = {node for block in structure.removed_blocks for node in graph.block(block).operators}
+    for node, data in graph.graph.nodes(data=True):
+        if data["kind"] == "operator" and not data["train_only"] and node not in bypassed:
+            yield data
+
+
+def _operator_macs(data: Mapping[str, Any], sizes: Sequence[int]) -> int:
+    if not data["work"]:
+        return 0
+    factor, *layouts = data["work"]
+    return int(factor) * int(np.prod([sizes[layout] for layout in layouts], dtype=np.int64))
+
+
+def macs_by_module(graph: ModelGraph, structure: Structure) -> dict[str, int]:
+    """The multiply-adds that each module's own code does in the pruned network, by the module's path."""
+    sizes = layout_sizes(graph, structure)
+    macs: dict[str, int] = {}
+    for data in _remaining_operators(graph, structure):
+        macs[data["module"]] = macs.get(data["module"], 0) + _operator_macs(data, sizes)
+    return macs
+
+
+def params_by_module(graph: ModelGraph, structure: Structure) -> dict[str, int]:
+    """The parameters that each module itself has in the pruned network, by the module's path."""
+    params: dict[str, int] = {}
+    for name, count in params_by_name(graph, structure).items():
+        path = name.rpartition(".")[0]
+        params[path] = params.get(path, 0) + count
+    return params
+
+
+def params_by_name(graph: ModelGraph, structure: Structure) -> dict[str, int]:
+    """The number of entries of each parameter of the pruned network."""
     indices = all_kept_indices(graph, structure)
     removed = removed_parameters(graph, structure)
-    total = 0
+    counts = {}
     for name, shape in graph.parameters.items():
         if name not in removed:
             kept = indices.get(name, [None] * len(shape))
-            total += int(
+            counts[name] = int(
                 np.prod([n if k is None else len(k) for n, k in zip(shape, kept, strict=True)], dtype=np.int64)
             )
-    return total
+    return counts
 
 
 def layout_sizes(graph: ModelGraph, structure: Structure) -> list[int]:

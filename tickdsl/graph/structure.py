@@ -208,11 +208,17 @@ class Structure:
 
         Raises OSError if the file cannot be written.
         """
-        tensors: dict[str, Any] = {f"kept/{name}": np.asarray(units) for name, units in self.kept.items()}
-        tensors |= {f"mask/{name}": np.packbits(mask) for name, mask in self.masks.items()}
-        about = {"extent": self.extent.saved_fields(), "removed_blocks": sorted(self.removed_blocks)}
-        metadata = {"tickdsl-structure": FORMAT, "about": json.dumps(about, sort_keys=True)}
-        Path(path).write_bytes(_with_sorted_header(save(tensors, metadata)))
+        metadata = {"tickdsl-structure": FORMAT, "about": json.dumps(self.saved_fields(), sort_keys=True)}
+        Path(path).write_bytes(with_sorted_header(save(dict(self.saved_arrays()), metadata)))
+
+    def saved_fields(self) -> dict[str, Any]:
+        """What a file says of a structure besides its arrays, as JSON values."""
+        return {"extent": self.extent.saved_fields(), "removed_blocks": sorted(self.removed_blocks)}
+
+    def saved_arrays(self) -> Mapping[str, np.ndarray[Any, Any]]:
+        """The arrays in a file: the kept units of groups, and the masks of weights as packed bits."""
+        arrays: dict[str, np.ndarray[Any, Any]] = {f"kept/{name}": np.asarray(u) for name, u in self.kept.items()}
+        return arrays | {f"mask/{name}": np.packbits(mask) for name, mask in self.masks.items()}
 
     @classmethod
     def load(cls, path: Path | str) -> Structure:
@@ -225,22 +231,26 @@ class Structure:
             raise StructureError(f"{path} is not a structure file: {error}") from error
         if metadata.get("tickdsl-structure") != FORMAT:
             raise StructureError(f"{path} is not a structure file of format {FORMAT}")
-        about = json.loads(metadata["about"])
-        extent_fields = about["extent"]
+        return cls.from_saved(json.loads(metadata["about"]), tensors)
+
+    @classmethod
+    def from_saved(cls, fields: Mapping[str, Any], arrays: Mapping[str, Any]) -> Structure:
+        """The structure with these `saved_fields` and `saved_arrays`."""
+        extent_fields = fields["extent"]
         shapes = {name: tuple(shape) for name, shape in extent_fields["shapes"].items()}
         kept: dict[str, IntArray] = {}
         masks: dict[str, BoolArray] = {}
-        for key, value in tensors.items():
+        for key, value in arrays.items():
             kind, name = key.split("/", 1)
             if kind == "kept":
                 kept[name] = readonly_ints(value)
             else:
                 masks[name] = _unpack(value, shapes[name])
         extent = Extent(extent_fields["groups"], extent_fields["fixed"], extent_fields["blocks"], shapes)
-        return cls(extent, kept, frozenset(about["removed_blocks"]), masks)
+        return cls(extent, kept, frozenset(fields["removed_blocks"]), masks)
 
 
-def _with_sorted_header(content: bytes) -> bytes:
+def with_sorted_header(content: bytes) -> bytes:
     """A safetensors file with the entries of its header in order: safetensors writes metadata in a random one."""
     end = 8 + int.from_bytes(content[:8], "little")
     header = json.dumps(json.loads(content[8:end]), sort_keys=True, separators=(",", ":")).encode()

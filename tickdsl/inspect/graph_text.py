@@ -156,7 +156,7 @@ def _removable_text(view: GraphView, layer: Layer) -> Text:
 def _percentage(part: int, whole: int) -> str:
     if not part:
         return ""
-    return f"{part / whole:.1%}" if part / whole >= 0.0005 else "<0.1%"
+    return percent(part / whole)
 
 
 def _legend(view: GraphView, full: bool) -> Iterator[RenderableType]:

@@ -7,7 +7,7 @@ from typing import Any
 import attrs
 
 from tickdsl.engine.machine.job_limits import default_jobs
-from tickdsl.engine.scheduler.forecast import dropped_steps, epochs, steps_to_run
+from tickdsl.engine.scheduler.forecast import epochs, steps_to_run
 from tickdsl.inspect.estimate import Estimate, estimate_duration
 from tickdsl.plan import model
 from tickdsl.plan.study import Study
@@ -16,7 +16,8 @@ from tickdsl.records.store import Store
 
 def as_json(study: Study, store: Store | None) -> dict[str, Any]:
     """The JSON object of a study; `time` is null if the time cannot be estimated."""
-    to_run = steps_to_run(study, lambda key: store is not None and key in store) - dropped_steps(study, store)
+    no_results: dict[str, Any] = {}
+    to_run = steps_to_run(study, *((store.__contains__, store.metrics) if store else (no_results.__contains__,)))
     time = estimate_duration(study, to_run, store, default_jobs("cpu", study))
     return {
         "v": 1,

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 _allowed = False
@@ -20,3 +22,16 @@ def allow_code() -> None:
 def code_allowed() -> bool:
     """Whether quoted names may run code."""
     return _allowed
+
+
+@contextmanager
+def code_allowed_within(allowed: bool) -> Iterator[None]:
+    """Within this block, quoted names may run code if `allowed`, or if they could before."""
+    global _allowed
+    before = _allowed
+    if allowed:
+        allow_code()
+    try:
+        yield
+    finally:
+        _allowed = before

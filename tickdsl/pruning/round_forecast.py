@@ -9,6 +9,7 @@ from typing import Any
 import attrs
 
 from tickdsl.errors import TickdslError
+from tickdsl.percentages import percent
 from tickdsl.pruning.amounts import global_count, local_count
 from tickdsl.pruning.scope import LAYERS, Pool, Scope
 
@@ -32,7 +33,8 @@ def rounds_until(scope: Scope, round_args: Callable[[int], Mapping[str, Any]], u
         if count == 0:
             break
     raise TickdslError(
-        f"removing {100 * until:.6g}% of the {unit} is out of reach: these rounds remove {removed / scope.total:.1%}",
+        f"removing {100 * until:.6g}% of the {unit} is out of reach: these rounds remove "
+        f"{percent(removed / scope.total)}",
         "lower the target, exclude fewer layers, or use larger rounds",
     )
 

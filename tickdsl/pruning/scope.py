@@ -17,6 +17,15 @@ from tickdsl.pruning.remaining_units import remaining_groups, remaining_units
 #: The kind of channel group that each unit refers to.
 GROUP_KINDS = {"filters": "filters", "neurons": "neurons"}
 
+#: The kinds of channel groups by unit, with the units that only Python has: heads of attention, the channels within
+#: heads, and all channels (whole heads are left out, since their channels are counted already).
+CHANNEL_KINDS: dict[str, frozenset[str]] = {
+    **{unit: frozenset({kind}) for unit, kind in GROUP_KINDS.items()},
+    "heads": frozenset({"heads"}),
+    "head-dims": frozenset({"head-dims", "qk-dims", "v-dims"}),
+    "channels": frozenset({"filters", "neurons", "head-dims", "qk-dims", "v-dims"}),
+}
+
 
 #: The units that are whole layers; `blocks` is a synonym.
 LAYERS = ("layers", "blocks")
@@ -52,7 +61,7 @@ def find_scope(graph: ModelGraph, structure: Structure, args: Mapping[str, Any])
     elif args["unit"] == "weights":
         pruning_scope = _weight_scope(graph, structure, within, protect, head=not args.get("protect_head", False))
     else:
-        pruning_scope = _channel_scope(graph, structure, GROUP_KINDS[args["unit"]], within, protect)
+        pruning_scope = _channel_scope(graph, structure, CHANNEL_KINDS[args["unit"]], within, protect)
     if not pruning_scope.pools:
         raise TickdslError(
             f"nothing to prune: no {args['unit']} are in scope",
@@ -100,13 +109,17 @@ def _weight_scope(
 
 
 def _channel_scope(
-    graph: ModelGraph, structure: Structure, kind: str, within: Iterable[str] | None, protect: Iterable[str]
+    graph: ModelGraph,
+    structure: Structure,
+    kinds: frozenset[str],
+    within: Iterable[str] | None,
+    protect: Iterable[str],
 ) -> Scope:
     pools = []
-    total = sum(group.size for group in graph.channels if group.kind == kind)
+    total = sum(group.size for group in graph.channels if group.kind in kinds)
     total_remaining = 0
     for group in remaining_groups(graph, structure):
-        if group.kind != kind:
+        if group.kind not in kinds:
             continue
         remaining_count = len(remaining_units(graph, structure, group.name))
         total_remaining += remaining_count
@@ -140,5 +153,5 @@ def remaining_unit_share(graph: ModelGraph, structure: Structure, unit: str) -> 
     if unit in LAYERS:
         whole_scope = _layer_scope(graph, structure, None, ())
     else:
-        whole_scope = _channel_scope(graph, structure, GROUP_KINDS[unit], None, ())
+        whole_scope = _channel_scope(graph, structure, CHANNEL_KINDS[unit], None, ())
     return 1 - whole_scope.removed / whole_scope.total if whole_scope.total else 1.0

@@ -5,18 +5,19 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import attrs
 import numpy as np
 import torch
 from torch import Tensor
 
 from tickdsl.errors import TickdslError
 from tickdsl.graph.indexing import kept_indices
-from tickdsl.graph.model import ModelGraph
+from tickdsl.graph.model import Block, ChannelGroup, ModelGraph
 from tickdsl.graph.structure import Structure
 from tickdsl.plurals import plural
 from tickdsl.pruning.allocation import resolve_amounts
 from tickdsl.pruning.amounts import global_count, local_count
-from tickdsl.pruning.criteria import ScoringContext, get_criterion
+from tickdsl.pruning.criteria import Criterion, ScoringContext, get_criterion
 from tickdsl.pruning.remaining_units import remaining_groups, remaining_parts, remaining_units
 from tickdsl.pruning.scope import LAYERS, Scope, find_scope, layers_in_scope
 
@@ -135,20 +136,48 @@ def _checked_scores(scores: list[Tensor], by: str) -> list[Tensor]:
 
 
 def _prune_channels(context: ScoringContext, args: Mapping[str, Any], pruning_scope: Scope) -> Structure | None:
+    ranked = rank_channels(context, args["by"], pruning_scope)
+    chosen = _select_positions(args, pruning_scope, [pool.scores for pool in ranked], [pool.parts for pool in ranked])
+    if not any(len(positions) for positions in chosen):
+        return None
+    smaller = context.structure
+    for pool, positions in zip(ranked, chosen, strict=True):
+        if len(positions):
+            smaller = smaller.remove(pool.group.name, pool.units[positions])
+    return smaller
+
+
+@attrs.frozen(eq=False)
+class RankedPool:
+    """The remaining units of a channel group, as indices in the dense network, and their scores.
+
+    `parts` are the positions among the units of each part that keeps one; `minimum` counts the units that stay.
+    """
+
+    group: ChannelGroup
+    units: np.ndarray
+    scores: Tensor
+    parts: list[np.ndarray]
+    minimum: int
+
+    @property
+    def guarded_scores(self) -> Tensor:
+        """The scores, infinite for the units that stay."""
+        return guard_parts(self.scores, self.parts, self.minimum)
+
+
+def rank_channels(context: ScoringContext, by: str | Criterion, pruning_scope: Scope) -> list[RankedPool]:
+    """Score the units of the channel groups in scope. Raises TickdslError if the criterion cannot rank them."""
     graph, structure = context.graph, context.structure
     candidates = {group.name: group for group in remaining_groups(graph, structure)}
     groups = [candidates[pool.name] for pool in pruning_scope.pools]
-    scores = _checked_scores(get_criterion(args["by"]).channels(context, groups), args["by"])
+    criterion = get_criterion(by)
+    scores = _checked_scores(criterion.channels(context, groups), criterion.name)
     remaining = [remaining_units(graph, structure, group.name) for group in groups]
-    parts = [remaining_parts(group, units) for group, units in zip(groups, remaining, strict=True)]
-    chosen = _select_positions(args, pruning_scope, scores, parts)
-    if not any(len(positions) for positions in chosen):
-        return None
-    smaller = structure
-    for group, units, positions in zip(groups, remaining, chosen, strict=True):
-        if len(positions):
-            smaller = smaller.remove(group.name, units[positions])
-    return smaller
+    return [
+        RankedPool(group, units, score, remaining_parts(group, units), pool.minimum)
+        for group, units, score, pool in zip(groups, remaining, scores, pruning_scope.pools, strict=True)
+    ]
 
 
 def _prune_layers(context: ScoringContext, args: Mapping[str, Any], pruning_scope: Scope) -> Structure | None:
@@ -158,10 +187,17 @@ def _prune_layers(context: ScoringContext, args: Mapping[str, Any], pruning_scop
     count = global_count(pruning_scope, args)
     if not count:
         return None
-    (scores,) = _checked_scores([get_criterion(args["by"]).layers(context, remaining)], args["by"])
+    scores = rank_layers(context, args["by"], remaining)
     for index in lowest_positions(scores, count):
         structure = structure.remove_block(remaining[index].name)
     return structure
+
+
+def rank_layers(context: ScoringContext, by: str | Criterion, layers: Sequence[Block]) -> Tensor:
+    """Score layers, [layers]. Raises TickdslError if the criterion cannot rank them."""
+    criterion = get_criterion(by)
+    (scores,) = _checked_scores([criterion.layers(context, layers)], criterion.name)
+    return scores
 
 
 def _prune_weights(context: ScoringContext, args: Mapping[str, Any], pruning_scope: Scope) -> Structure | None:
@@ -169,12 +205,13 @@ def _prune_weights(context: ScoringContext, args: Mapping[str, Any], pruning_sco
     graph, structure = context.graph, context.structure
     names = [pool.name for pool in pruning_scope.pools]
     candidates = [remaining_positions(graph, structure, name) for name in names]
-    all_scores = get_criterion(args["by"]).weights(context, names)
+    criterion = get_criterion(args["by"])
+    all_scores = criterion.weights(context, names)
     scores = [
         score[torch.from_numpy(_compact_positions(graph, structure, name, remaining))]
         for name, remaining, score in zip(names, candidates, all_scores, strict=True)
     ]
-    chosen = _select_positions(args, pruning_scope, _checked_scores(scores, args["by"]), [()] * len(names))
+    chosen = _select_positions(args, pruning_scope, _checked_scores(scores, criterion.name), [()] * len(names))
     if not any(len(positions) for positions in chosen):
         return None
     masks: dict[str, np.ndarray] = {}

@@ -54,6 +54,8 @@ class ArmInfo:
 class StepInfo:
     """A step of the resolved plan; `stored` is true if its result was stored before the run.
 
+    `roles` says what each of the `parents` is for the step, in their order: `weights`, `structure`, `teacher`, …;
+    events of earlier versions have none.
     `expected` is true if the run will run the step itself, unless its arm ends early: it is needed and not stored, and
     is not a rewind point that a training stores on its way.
     """
@@ -68,6 +70,7 @@ class StepInfo:
     parents: tuple[str, ...] = ()
     stored: bool = False
     expected: bool = True
+    roles: tuple[str, ...] = ()
 
 
 @attrs.frozen(kw_only=True, field_transformer=_printable_fields)
@@ -125,7 +128,8 @@ class PlanResolved(Event):
     `report` are the metrics that the plan requests (empty for the default metrics); `asked` are the measurements of
     those other than accuracy, which are reported by `measure` events. `open_ended`: arms can end early, so that only a
     bound is known of how much is left. `stops` are the conditions on test results that end a seed of an arm before its
-    last round.
+    last round. `data` are the fingerprints of the data that each arm is tested on, by arm id (none in events of earlier
+    versions).
     """
 
     type: ClassVar[str] = "plan.resolved"
@@ -141,6 +145,7 @@ class PlanResolved(Event):
     asked: tuple[MeasurementInfo, ...] = ()
     open_ended: bool = False
     stops: tuple[str, ...] = ()
+    data: Mapping[str, str] = attrs.field(factory=dict)
 
 
 @attrs.frozen(kw_only=True, field_transformer=_printable_fields)

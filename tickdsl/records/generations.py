@@ -79,13 +79,18 @@ class Generation:
             shutil.rmtree(self.folder, ignore_errors=True)
 
 
+def study_of(steps: Iterable[str]) -> str:
+    """The id of the study with these steps, given by their keys."""
+    return hashlib.sha256("\n".join(sorted(steps)).encode()).hexdigest()[:16]
+
+
 def join_generation(store: Path, steps: Iterable[str], start_over: bool = False) -> Generation:
     """Join the unfinished generation of a study, given by the keys of its steps, or begin one.
 
     `start_over` begins one in any case. Raises TickdslError if the store cannot be written.
     """
     root = store / "fresh"
-    study = hashlib.sha256("\n".join(sorted(steps)).encode()).hexdigest()[:16]
+    study = study_of(steps)
     try:
         for known in sorted(subfolders(root)):
             generation = Generation(known)

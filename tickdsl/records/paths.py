@@ -12,6 +12,7 @@ from pathlib import Path
 import attrs
 
 from tickdsl.errors import TickdslError
+from tickdsl.plurals import plural
 from tickdsl.records.files import disk_error, write_atomically
 
 _RUN_FOLDER = re.compile(r".+-\d{8}-\d{6}-[0-9a-f]{4}")
@@ -88,6 +89,11 @@ class RunPaths:
         return self.folder / "tb"
 
 
+def default_data_folder() -> Path:
+    """The folder of the data sets unless another is named: `$TICKDSL_DATA` or `.tick/data`."""
+    return Path(os.environ.get("TICKDSL_DATA", ".tick/data"))
+
+
 def new_run(out: Path, plan_name: str, now: datetime.datetime | None = None, token: str | None = None) -> RunPaths:
     """Create OUT/<plan>-<yyyymmdd-hhmmss>-<4 hex digits>/ and link OUT/latest to it.
 
@@ -114,6 +120,27 @@ def find_run(out: Path, run: str = "latest") -> RunPaths:
 
     Raises TickdslError if there is no such run, or more than one.
     """
+    matches = _matching_runs(out, run)
+    if len(matches) > 1:
+        names = ", ".join(candidate.folder.name for candidate in matches[:4])
+        raise TickdslError(f"several runs start with {run}: {names}", "type more of the name")
+    return matches[0]
+
+
+def find_newest_run(out: Path, run: str = "latest") -> tuple[RunPaths, str]:
+    """Like `find_run`, but takes the newest of several runs that start with `run`, and says so in a sentence.
+
+    The sentence is empty if there is one such run.
+    """
+    matches = _matching_runs(out, run)
+    newest = matches[-1]
+    if len(matches) == 1:
+        return newest, ""
+    return newest, f"{plural(len(matches), 'run')} start with {run}: taking the newest one, {newest.folder.name}"
+
+
+def _matching_runs(out: Path, run: str) -> list[RunPaths]:
+    """The runs that `run` can refer to, oldest first. Raises TickdslError if there is none."""
     out = Path(out)
     if run == "latest":
         latest = _latest_run(out)
@@ -121,20 +148,18 @@ def find_run(out: Path, run: str = "latest") -> RunPaths:
             raise TickdslError(
                 f"no run in {out}", "start one with `tickdsl run PLAN`, or name another folder with --out"
             )
-        return latest
+        return [latest]
     path = Path(run)
     if path.name == "events.jsonl":
         path = path.parent
     for folder in (path, out / run):
         if folder.is_dir() and (len(folder.parts) > 1 or RunPaths(folder).events.exists()):
-            return RunPaths(folder)
+            return [RunPaths(folder)]
     matches = [candidate for candidate in list_runs(out) if candidate.folder.name.startswith(run)]
-    if len(matches) == 1:
-        return matches[0]
-    if matches:
-        names = ", ".join(candidate.folder.name for candidate in matches[:4])
-        raise TickdslError(f"several runs start with {run}: {names}", "type more of the name")
-    raise TickdslError(f"no run {run} in {out}", "list the runs with `tickdsl ls`, or name another folder with --out")
+    if not matches:
+        hint = "list the runs with `tickdsl ls`, or name another folder with --out"
+        raise TickdslError(f"no run {run} in {out}", hint)
+    return matches
 
 
 def list_runs(out: Path) -> list[RunPaths]:

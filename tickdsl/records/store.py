@@ -7,6 +7,7 @@
     ROOT/damaged/KEY-…/                        damaged results that were moved away
     ROOT/replaced/KEY/                         a result that is being replaced, where folders cannot be exchanged
     ROOT/fresh/…/                              what runs with `--fresh` have made, see `generations.py`
+    ROOT/runs/, ROOT/cleaning/                 which runs use the store, and who removes results, see `run_register.py`
 
 There are no locks: every change that other processes can see is a single rename, which is atomic.
 """
@@ -41,7 +42,13 @@ from tickdsl.records.scratch import ScratchFolders
 _ABANDONED_DRAFT_SECONDS = 7 * 86_400.0
 #: How often a result is looked for that is always being replaced.
 _MAX_LOOKS = 100
+_KEY = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{1,127}")
 _NOT_WRITABLE = (errno.EROFS, errno.EACCES, errno.EPERM)
+
+
+def is_key(text: str) -> bool:
+    """Whether a text can be the key of a result, and so the name of its folder."""
+    return _KEY.fullmatch(text) is not None
 
 
 @attrs.frozen
@@ -132,6 +139,13 @@ class Store:
             raise KeyError(key)
         return Result(key, self._result_folder(key), data)
 
+    def metrics(self, key: str) -> Mapping[str, Any] | None:
+        """The metrics of a result; None if it is missing or damaged."""
+        try:
+            return self.get(key).metrics if key in self else None
+        except KeyError:
+            return None
+
     def check(self, key: str, hashes: bool = True) -> bool:
         """Whether an intact result of `key`, of any generation, is stored; with `hashes`, every file is verified too.
 
@@ -182,7 +196,7 @@ class Store:
             raise
 
     def _result_folder(self, key: str) -> Path:
-        if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_-]{1,127}", key):
+        if not is_key(key):
             raise ValueError(f"{key!r} is not a valid key of a result")
         return self._results / key[:2] / key
 

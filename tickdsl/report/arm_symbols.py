@@ -1,42 +1,49 @@
-"""The colour and marker of each arm, the same in every plot and table of a report."""
+"""The colour and marker of each arm, the same in every figure and table of a report."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from html import escape
 
+from tickdsl.figures.curves import choose_arms
+from tickdsl.figures.page import slot_colour
+from tickdsl.figures.themes import LINES, MARKERS
 from tickdsl.report.source import ReportSource
-from tickdsl.results.svg_plots import Curve, curves_by_run, marker_path, stroke_attributes
+
+#: The markers of matplotlib around (14, 7), as paths of SVG.
+_SHAPES = {
+    "o": "M10 7a4 4 0 1 0 8 0a4 4 0 1 0 -8 0z",
+    "s": "M10.3 3.3h7.4v7.4h-7.4z",
+    "^": "M14 2.4l4.6 8.4h-9.2z",
+    "D": "M14 2.4l4.6 4.6l-4.6 4.6l-4.6 -4.6z",
+    "v": "M14 11.6l4.6 -8.4h-9.2z",
+    "P": "M12.4 2.6h3.2v2.8h2.8v3.2h-2.8v2.8h-3.2v-2.8h-2.8v-3.2h2.8z",
+}
+_STROKE = 2  # pixels
 
 
 class ArmSymbols:
-    """The curves of all runs, and a small symbol for each arm."""
+    """The slot of each arm of all runs, and a small symbol for those that have one."""
 
     def __init__(self, sources: Sequence[ReportSource]) -> None:
-        self.curves = curves_by_run({source.name: source.state for source in sources})
-        self._ticket_curves: dict[tuple[str, str], Curve] = {}
-        for run, curves in self.curves.items():
-            prefix = f"{run}: " if len(sources) > 1 else ""
-            self._ticket_curves |= {
-                (run, curve.label.removeprefix(prefix)): curve for curve in curves if not curve.dashed
-            }
+        choices = choose_arms({source.name: source.state for source in sources}, None)
+        self.slots = {(arm.run, arm.id): arm.slot for arm in choices if arm.slot is not None}
 
     def svg_for(self, run: str, arm: str) -> str:
         """The symbol of an arm as SVG; "" if the arm has no colour of its own."""
-        curve = self._ticket_curves.get((run, arm))
-        return "" if curve is None or curve.marker is None else curve_symbol(curve)
-
-    def ticket_curves(self, run: str) -> Mapping[str, Curve]:
-        """The curves of the tickets of a run, by arm id."""
-        return {arm: curve for (owner, arm), curve in self._ticket_curves.items() if owner == run}
+        slot = self.slots.get((run, arm))
+        return "" if slot is None else _symbol(slot)
 
 
-def curve_symbol(curve: Curve) -> str:
-    """The line and marker of a curve as an inline SVG, hidden from screen readers."""
-    marker = "" if curve.marker is None else marker_path(14, 7, curve)
+def _symbol(slot: int) -> str:
+    """The line and marker of a slot as an inline SVG, hidden from screen readers."""
+    dashes = " ".join(f"{_STROKE * length:g}" for length in LINES[slot] or ())
+    dashed = f' stroke-dasharray="{dashes}"' if dashes else ""
     return (
-        '<svg class="symbol" viewBox="0 0 28 14" width="28" height="14" aria-hidden="true">'
-        f'<path d="M0 7h28" {stroke_attributes(curve)}/>{marker}</svg>'
+        '<svg class="symbol" viewBox="0 0 28 14" width="28" height="14" aria-hidden="true" '
+        f'style="fill: {slot_colour(slot)}; stroke: {slot_colour(slot)}">'
+        f'<path d="M0 7h28" stroke-width="{_STROKE}"{dashed}/>'
+        f'<path d="{_SHAPES[MARKERS[slot]]}" stroke="none"/></svg>'
     )
 
 

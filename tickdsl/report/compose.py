@@ -6,15 +6,17 @@ from collections.abc import Iterator, Sequence
 
 from tickdsl.plurals import plural
 from tickdsl.report.accuracy import accuracy_section
+from tickdsl.report.answers import answers
 from tickdsl.report.arm_symbols import ArmSymbols
+from tickdsl.report.comparisons import comparison_section
 from tickdsl.report.cost import cost_section
 from tickdsl.report.document import Document
 from tickdsl.report.environment import environment_section
 from tickdsl.report.extra_metrics import extra_metrics_section
 from tickdsl.report.layers import layers_section
 from tickdsl.report.notes import notes_section
-from tickdsl.report.outcomes import answer_section, headline
-from tickdsl.report.plan_text import question_section
+from tickdsl.report.outcomes import answer_section
+from tickdsl.report.plan_text import plan_section
 from tickdsl.report.seeds import seeds_section
 from tickdsl.report.source import ReportSource, with_short_names
 from tickdsl.report.step_graph import steps_section
@@ -29,8 +31,9 @@ def build_document(sources: Sequence[ReportSource]) -> Document:
     sources = with_short_names(sources)
     symbols = ArmSymbols(sources)
     sections = (
-        question_section(sources),
         answer_section(sources, symbols),
+        *comparison_section(sources),
+        plan_section(sources),
         accuracy_section(sources, symbols),
         *extra_metrics_section(sources),
         layers_section(sources),
@@ -41,16 +44,17 @@ def build_document(sources: Sequence[ReportSource]) -> Document:
         notes_section(sources),
     )
     if len(sources) > 1:
-        notices = [f"{source.name}: {notice}" for source in sources if (notice := _failure_notice(source))]
-        return Document(f"Comparison of {len(sources)} runs", names, "", " ".join(notices), sections)
+        notices = [f"{source.name}: {notice}" for source in sources if (notice := failure_notice(source))]
+        return Document(f"Comparison of {len(sources)} runs", names, answers(sources), " ".join(notices), sections)
     source = sources[0]
     run = source.state.run
     return Document(
-        run.plan if run else "run", _header_facts(source), headline(source.state), _failure_notice(source), sections
+        run.plan if run else "run", header_facts(source), answers(sources), failure_notice(source), sections
     )
 
 
-def _header_facts(source: ReportSource) -> tuple[str, ...]:
+def header_facts(source: ReportSource) -> tuple[str, ...]:
+    """The run in a few words: its name, seeds, time, device and networks."""
     state = source.state
     facts = [source.name, plural(len(state.seeds), "seed"), formatting.training_time(state.elapsed)]
     if state.run is not None:
@@ -62,7 +66,7 @@ def _header_facts(source: ReportSource) -> tuple[str, ...]:
     return tuple(facts)
 
 
-def _failure_notice(source: ReportSource) -> str:
+def failure_notice(source: ReportSource) -> str:
     """A notice for the top of the report if the results are worthless or the run did not finish, else ""."""
     state = source.state
     worthless = [f"{alarm[0].upper()}{alarm[1:]}." for alarm in alarms(state)]

@@ -121,14 +121,16 @@ def _budgets(source: ReportSource, prefix: str) -> Table | None:
         arm, contestant, level = key
         standing = standings.get(key)
         accuracy = formatting.accuracy(standing.accuracy if standing is not None else None, True)
-        figures = (str(level), accuracy, f"{budget.epochs:.4g}", formatting.count(budget.images))
+        time = "–" if budget.seconds is None else formatting.training_time(budget.seconds)
+        figures = (str(level), accuracy, f"{budget.epochs:.4g}", formatting.count(budget.images), time)
         rows.append((Cell(arm), Cell(contestant), *map(Cell, figures)))
     if not rows:
         return None
     return Table(
         f"{prefix}Training that led to each network",
-        ("arm", "network", "level", "accuracy %", "epochs", "images"),
+        ("arm", "network", "level", "accuracy %", "epochs", "images", "time"),
         tuple(rows),
+        frozenset({0, 1}),
         note=(
             "For a ticket, over all trainings that it comes from: the dense network and all earlier rounds. Controls "
             "are given their structure, so only their own training counts; `compare … budget=total` makes it as long. "

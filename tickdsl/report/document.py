@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import TypeAlias
 
 import attrs
@@ -49,7 +50,7 @@ class Table:
 
 @attrs.frozen
 class Figure:
-    """An SVG figure without a style sheet.
+    """An SVG figure without a style sheet, drawn when a page needs it.
 
     `wide` is for desktop pages, `narrow` for phones, if it differs. `description` is the text alternative; `legend`
     holds (symbol SVG, label) pairs.
@@ -57,8 +58,8 @@ class Figure:
 
     title: str
     description: str
-    wide: str
-    narrow: str | None = None
+    wide: Callable[[], str]
+    narrow: Callable[[], str] | None = None
     legend: tuple[tuple[str, str], ...] = ()
 
 
@@ -67,6 +68,14 @@ class Panels:
     """Small figures or tables side by side, wrapped to the page width."""
 
     parts: tuple[Figure | Table, ...]
+
+
+@attrs.frozen
+class Beside:
+    """A figure, and other parts beside it where the page is wide enough."""
+
+    figure: Figure
+    parts: tuple[Part, ...]
 
 
 @attrs.frozen
@@ -92,7 +101,7 @@ class Details:
     parts: tuple[Part, ...]
 
 
-Part: TypeAlias = Text | Heading | Table | Figure | Panels | Code | Bullets | Details
+Part: TypeAlias = Text | Heading | Table | Figure | Panels | Beside | Code | Bullets | Details
 
 
 @attrs.frozen
@@ -106,11 +115,14 @@ class Section:
 
 @attrs.frozen
 class Document:
-    """A whole report: `facts` appear under the title, `lead` is the main result, `alarm` a failure notice or ""."""
+    """A whole report: `facts` appear under the title, `alarm` is a failure notice or "".
+
+    `answers` are sentences, one for each question that the plans ask, the main result first.
+    """
 
     title: str
     facts: tuple[str, ...]
-    lead: str
+    answers: tuple[str, ...]
     alarm: str
     sections: tuple[Section, ...]
 

@@ -7,23 +7,23 @@ import io
 import json
 from collections.abc import Sequence
 
-from tickdsl.errors import TickdslError
+import attrs
+
+from tickdsl.figures import FORMATS as FIGURE_FORMATS
+from tickdsl.figures import FigureOptions, render_figure
 from tickdsl.report.compose import build_document
 from tickdsl.report.html import render_html
 from tickdsl.report.markdown import render_markdown
 from tickdsl.report.source import ReportSource, with_short_names
 from tickdsl.results.export import results_csv, results_dict
-from tickdsl.results.svg_plots import accuracy_svg, comparison_svg
 
-FORMATS = ("html", "md", "csv", "json", "png", "svg")
-_PNG_WIDTH = 1520  # twice the width of the SVG, for high-density screens
+FORMATS = ("html", "md", "csv", "json", *FIGURE_FORMATS)
 
 
-def render_report(format: str, sources: Sequence[ReportSource]) -> bytes:
-    """Render a report on one or more runs in one of FORMATS.
+def render_report(format: str, sources: Sequence[ReportSource], options: FigureOptions | None = None) -> bytes:
+    """Render a report on one or more runs in one of FORMATS; `options` are those of a figure.
 
-    Raises TickdslError for svg and png if nothing was measured, and for png if resvg-py is not installed; ValueError
-    for an unknown format.
+    Raises TickdslError for pdf, svg and png if nothing was measured, and ValueError for an unknown format.
     """
     match format:
         case "html":
@@ -34,10 +34,8 @@ def render_report(format: str, sources: Sequence[ReportSource]) -> bytes:
             return _json(sources).encode()
         case "csv":
             return _csv(sources).encode()
-        case "svg":
-            return _svg(sources).encode()
-        case "png":
-            return _png(_svg(sources))
+        case "pdf" | "svg" | "png":
+            return _figure(format, sources, options or FigureOptions())
     raise ValueError(f"unknown report format {format!r}")
 
 
@@ -65,22 +63,12 @@ def _csv(sources: Sequence[ReportSource]) -> str:
     return text.getvalue()
 
 
-def _svg(sources: Sequence[ReportSource]) -> str:
-    states = {source.name: source.state for source in with_short_names(sources)}
-    figure = accuracy_svg(sources[0].state) if len(sources) == 1 else comparison_svg(states)
-    if figure is None:
-        raise TickdslError(
-            f"no measurements to plot in {', '.join(states)}", "try again once the first round has been measured"
-        )
-    return figure
+def _figure(format: str, sources: Sequence[ReportSource], options: FigureOptions) -> bytes:
+    return render_figure({source.name: source.state for source in _named_after_plans(sources)}, format, options)
 
 
-def _png(figure: str) -> bytes:
-    try:
-        import resvg_py
-    except ImportError as error:
-        raise TickdslError(
-            "PNG output needs resvg-py, which is not installed",
-            'run `pip install "tickdsl[plots]"`, or use `--format svg`',
-        ) from error
-    return bytes(resvg_py.svg_to_bytes(svg_string=figure, width=_PNG_WIDTH, background="white"))
+def _named_after_plans(sources: Sequence[ReportSource]) -> list[ReportSource]:
+    """A run alone is named after its plan, too."""
+    if len(sources) == 1 and (run := sources[0].state.run) is not None:
+        return [attrs.evolve(sources[0], name=run.plan)]
+    return with_short_names(sources)

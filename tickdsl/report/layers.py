@@ -11,7 +11,7 @@ from tickdsl.report.source import ReportSource
 from tickdsl.results import formatting
 from tickdsl.results.standings import compute_standings
 from tickdsl.results.state import RunState
-from tickdsl.results.svg_plots import top_arms
+from tickdsl.results.top_arms import top_arms
 
 _OPEN_ROWS = 30  # a longer table is collapsed
 
@@ -90,8 +90,5 @@ def _share_left(state: RunState, arm: str, level: int, layer: LayerInfo, unit: s
 
 
 def _percent(share: float) -> str:
-    """A share as a whole percentage, with digits added so that only 0 and 1 show as 0 and 100."""
-    value = 100 * share
-    if 0 < value < 0.5 or 99.5 <= value < 100:
-        return f"{value:.1f}" if 0.05 <= value < 99.95 else f"{value:.2f}"
-    return f"{value:.0f}"
+    """A share as a whole percentage without its sign, with digits added so that only 0 and 1 show as 0 and 100."""
+    return formatting.percent(share, 0).removesuffix("%")

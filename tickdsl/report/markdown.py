@@ -6,6 +6,7 @@ import re
 from collections.abc import Iterator
 
 from tickdsl.report.document import (
+    Beside,
     Bullets,
     Code,
     Details,
@@ -24,7 +25,7 @@ def render_markdown(document: Document) -> str:
     """The Markdown text of a document."""
     blocks = [f"# {_escape(document.title)}", _escape(" · ".join(document.facts))]
     blocks += [f"> **{_escape(document.alarm)}**"] if document.alarm else []
-    blocks += [f"**{_escape(document.lead)}**"] if document.lead else []
+    blocks += [f"**{_escape(answer)}**" for answer in document.answers]
     for section in document.sections:
         blocks += _section(section)
     return "\n\n".join(blocks) + "\n"
@@ -59,6 +60,9 @@ def _part(part: Part, depth: int) -> Iterator[str]:
         case Panels():  # one level below the heading of the panels
             for inner in part.parts:
                 yield from _part(inner, depth + 1)
+        case Beside():
+            for inner in part.parts:
+                yield from _part(inner, depth)
         case Figure():
             return
 

@@ -1,24 +1,26 @@
-"""The answer section: which tickets won, by how much, and at what size."""
+"""The answer section: the figure of all arms, and which tickets won, by how much, and at what size."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 import attrs
 
-from tickdsl.plurals import agreeing, plural
+from tickdsl.plurals import agreeing
 from tickdsl.records.events import ArmInfo
 from tickdsl.report.arm_symbols import ArmSymbols
-from tickdsl.report.document import Bullets, Cell, Details, Part, Section, Table, Text, as_cell
+from tickdsl.report.document import Beside, Bullets, Cell, Details, Part, Section, Table, Text, as_cell
+from tickdsl.report.drawings import main_figure
 from tickdsl.report.source import ReportSource
 from tickdsl.results import formatting
-from tickdsl.results.conclusions import conclusions
+from tickdsl.results.conclusions import conclusions, open_rounds
 from tickdsl.results.estimates import Estimate
-from tickdsl.results.standings import UNDECIDED, WINNING, Standing, compute_standings
+from tickdsl.results.standings import LOSING, WINNING, Standing, compute_standings
 from tickdsl.results.state import RunState
-from tickdsl.results.svg_plots import top_arms
+from tickdsl.results.top_arms import top_arms_of_runs
 
 MAX_ARMS_SHOWN = 12  # with more arms, only the top ones are shown at first
+_MAX_SENTENCES_BESIDE = 6  # the figure; more of them stand below the table
 
 
 @attrs.frozen
@@ -64,12 +66,7 @@ def headline(state: RunState) -> str:
         tickets = [s for key, s in compute_standings(state).items() if key[1] == "ticket"]
         if all(ticket.verdict is None for ticket in tickets):
             return _no_verdict(tickets)
-        undecided = sum(ticket.verdict in (UNDECIDED, None) for ticket in tickets)
-        if not undecided:
-            return "No winning ticket: every round loses to dense."
-        rest = ", the others lose to dense" if undecided < len(tickets) else ""
-        rounds = f"{undecided} of {plural(len(tickets), 'round')} {agreeing(undecided, 'is')} undecided"
-        return f"No winning ticket found: {rounds}{rest}."
+        return _no_winner(tickets)
     outcome, winner = min(winners, key=lambda pair: pair[1].density if pair[1].density is not None else 1.0)
     parts = []
     if len(arm_outcomes) > 1:
@@ -84,6 +81,16 @@ def headline(state: RunState) -> str:
     if winner.to_dense is not None and dense is not None:
         sentence += f", {_compared_with_dense(winner.to_dense, dense)}"
     return " ".join([*parts, f"{sentence}."])
+
+
+def _no_winner(tickets: Sequence[Standing]) -> str:
+    """How many rounds may still win, and how many do not."""
+    still_open = open_rounds(tickets)
+    if not still_open:
+        return "No winning ticket: every round loses to dense."
+    losing = sum(ticket.verdict == LOSING for ticket in tickets)
+    lost = "; the other loses to dense" if losing == 1 else f"; the other {losing} lose to dense"
+    return f"No winning ticket found: {still_open}{lost if losing else ''}."
 
 
 def _no_verdict(tickets: Sequence[Standing]) -> str:
@@ -105,75 +112,105 @@ def _compared_with_dense(difference: Estimate, dense: Estimate) -> str:
 
 
 def answer_section(sources: Sequence[ReportSource], symbols: ArmSymbols) -> Section:
-    """For each run, a table of its arms and a sentence for each arm; with many arms, only for the top ones."""
-    parts: list[Part] = []
-    for source in sources:
-        state = source.state
-        if len(sources) > 1:
-            parts.append(Text(f"{source.name}: {headline(state)}"))
-        if state.metrics:
-            arm_outcomes = outcomes(state, compute_standings(state))
-            top = top_arms(state, compute_standings(state))
-            shown_outcomes = [
-                outcome for outcome in arm_outcomes if len(arm_outcomes) <= MAX_ARMS_SHOWN or outcome.arm.id in top
-            ]
-            parts.append(_table(source, shown_outcomes, symbols, len(sources) > 1))
-            parts.append(
-                Bullets(
-                    tuple(
-                        sentence
-                        for arm, sentence in conclusions(state).items()
-                        if arm in {o.arm.id for o in shown_outcomes}
-                    )
-                )
-            )
-            if len(shown_outcomes) < len(arm_outcomes):
-                parts.append(
-                    Details(f"All {len(arm_outcomes)} arms", (_table(source, arm_outcomes, symbols, len(sources) > 1),))
-                )
-    if not parts:
-        parts.append(Text("No measurements yet."))
+    """The figure of all arms with a sentence for each, and a table of them; with many arms, only the top ones.
+
+    What the plans ask is answered above it, by `tickdsl.report.answers`.
+    """
+    every = [
+        (source, outcome)
+        for source in sources
+        if source.state.metrics
+        for outcome in outcomes(source.state, compute_standings(source.state))
+    ]
+    if not every:
+        return Section("answer", "Answer", (Text("No measurements yet."),))
+    top = set(top_arms_of_runs({source.name: source.state for source in sources}))
+    shown = [
+        (source, outcome)
+        for source, outcome in every
+        if len(every) <= MAX_ARMS_SHOWN or (source.name, outcome.arm.id) in top
+    ]
+    sentences = Bullets(tuple(_sentences(shown, len(sources) > 1)))
+    table = _table(shown, symbols, len(sources) > 1)
+    figure = main_figure(sources)
+    if figure is None:
+        parts: list[Part] = [table, sentences]
+    elif len(sentences.items) <= _MAX_SENTENCES_BESIDE:
+        parts = [Beside(figure, (sentences,)), table]
+    else:
+        parts = [figure, table, sentences]
+    if len(shown) < len(every):
+        parts.append(Details(f"All {len(every)} arms", (_table(every, symbols, len(sources) > 1),)))
     return Section("answer", "Answer", tuple(parts))
 
 
-def _table(source: ReportSource, arm_outcomes: Sequence[ArmOutcome], symbols: ArmSymbols, several: bool) -> Table:
-    state = source.state
-    controls = [name for name in state.contestants if name not in ("ticket", "dense")]
-    won = [o for o in arm_outcomes if o.winner is not None]
-    rows = []
-    for o in arm_outcomes:
-        shown = o.winner or o.best
-        row: list[str | Cell] = [Cell(o.arm.id, symbol=symbols.svg_for(source.name, o.arm.id))]
-        if shown is None:
-            row += ["–"] * (7 + len(controls))
-        else:
-            row += [
-                Cell(shown.verdict or f"none: {shown.no_verdict}", shown.verdict or ""),
-                formatting.percent(shown.density),
-                str(shown.level),
-                formatting.accuracy(shown.accuracy),
-                formatting.points(shown.to_dense),
-                _reduction(o.dense.params if o.dense else None, shown.params),
-                _reduction(o.dense.macs if o.dense else None, shown.macs),
-            ]
-            leads = {s.contestant: formatting.points(s.lead) for s in o.controls}
-            row += [leads.get(name, "–") for name in controls]
-        rows.append(tuple(as_cell(value) for value in row))
-    margin = formatting.below(state.within) if state.within else "no lower than"
+def _sentences(shown: Sequence[tuple[ReportSource, ArmOutcome]], several: bool) -> Iterator[str]:
+    """What is known of each arm, in the order of the table."""
+    by_run = {source.name: conclusions(source.state) for source, _ in shown}
+    for source, outcome in shown:
+        sentence = by_run[source.name].get(outcome.arm.id)
+        if sentence is not None:
+            yield f"{source.name}: {sentence}" if several else sentence
+
+
+def _table(shown: Sequence[tuple[ReportSource, ArmOutcome]], symbols: ArmSymbols, several: bool) -> Table:
+    """One row per arm of every run; a control that a run does not have is a dash."""
+    controls = list(
+        dict.fromkeys(
+            name for source, _ in shown for name in source.state.contestants if name not in ("ticket", "dense")
+        )
+    )
+    won = [outcome for _, outcome in shown if outcome.winner is not None]
+    rows = [tuple(map(as_cell, _row(source, outcome, controls, symbols, several))) for source, outcome in shown]
     kind = "Smallest winning ticket" if won else "Most accurate ticket"
-    rest = "; if there is none, the most accurate ticket" if 0 < len(won) < len(arm_outcomes) else ""
+    rest = "; if there is none, the most accurate ticket" if 0 < len(won) < len(shown) else ""
     return Table(
-        f"{kind} of each arm{f' of {source.name}' if several else ''}{rest}",
+        f"{kind} of each arm{rest}",
         (
             "arm", "verdict", "weights left", "round", "accuracy %", "vs. dense, points", "params", "MACs",
             *(f"lead over {name}, points" for name in controls),
         ),
         tuple(rows),
         frozenset({0, 1}),
-        f"Winning: shown to be {margin} dense, with differences paired by seed and corrected for the number of rounds "
-        "(Holm). ± is half the 95% confidence interval of a mean over seeds, for a single comparison. Test images "
-        "choose the ticket that is shown, so the accuracy of the most accurate one is optimistic.",
+        f"Winning: shown to be {_margin([source for source, _ in shown])} dense, with differences paired by seed and "
+        "corrected for the number of rounds (Holm). ± is half the 95% confidence interval of a mean over seeds, for a "
+        "single comparison. Test images choose the ticket that is shown, so the accuracy of the most accurate one is "
+        "optimistic.",
     )  # fmt: skip
+
+
+def _row(
+    source: ReportSource, outcome: ArmOutcome, controls: Sequence[str], symbols: ArmSymbols, several: bool
+) -> list[str | Cell]:
+    name = f"{source.name}: {outcome.arm.id}" if several else outcome.arm.id
+    row: list[str | Cell] = [Cell(name, symbol=symbols.svg_for(source.name, outcome.arm.id))]
+    shown, dense = outcome.winner or outcome.best, outcome.dense
+    if shown is None:
+        return [*row, *["–"] * (7 + len(controls))]
+    leads = {standing.contestant: formatting.points(standing.lead) for standing in outcome.controls}
+    return [
+        *row,
+        Cell(shown.verdict or f"none: {shown.no_verdict}", shown.verdict or ""),
+        formatting.percent(shown.density),
+        str(shown.level),
+        formatting.accuracy(shown.accuracy),
+        formatting.points(shown.to_dense),
+        _reduction(dense.params if dense else None, shown.params),
+        _reduction(dense.macs if dense else None, shown.macs),
+        *(leads.get(control, "–") for control in controls),
+    ]
+
+
+def _margin(sources: Sequence[ReportSource]) -> str:
+    """How far below dense a winning ticket may be, in each of the runs if they differ."""
+    margins = {
+        source.name: formatting.below(source.state.within) if source.state.within else "no lower than"
+        for source in sources
+    }
+    distinct = list(dict.fromkeys(margins.values()))
+    if len(distinct) == 1:
+        return distinct[0]
+    return " or ".join(f"{margin} ({', '.join(n for n, m in margins.items() if m == margin)})" for margin in distinct)
 
 
 def _reduction(dense: float | None, remaining: float | None) -> str:

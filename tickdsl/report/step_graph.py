@@ -19,7 +19,7 @@ from tickdsl.report.source import ReportSource
 from tickdsl.results.standings import compute_standings
 from tickdsl.results.state import RunState
 from tickdsl.results.step_usage import first_uses
-from tickdsl.results.svg_plots import top_arms
+from tickdsl.results.top_arms import top_arms
 
 _OPERATION_STYLES = {  # Okabe and Ito colour, letter
     "init": ("#E69F00", "I"),
@@ -80,7 +80,8 @@ def _figure(state: RunState, name: str, run: str) -> Figure:
         {kind for box in boxes.values() for kind in box.kinds}, key=lambda kind: [*_OPERATION_STYLES, kind].index(kind)
     )
     legend = tuple((_chip_symbol(kind), kind) for kind in kinds)
-    return Figure(heading, text, _drawing(boxes, edges, accessible_title(heading, text, name)), None, legend)
+    drawing = _drawing(boxes, edges, accessible_title(heading, text, name))
+    return Figure(heading, text, lambda: drawing, None, legend)
 
 
 def _boxes(state: RunState, shown: Sequence[str]) -> tuple[dict[Place, _Box], Counter[tuple[Place, Place]]]:

@@ -15,31 +15,32 @@ from tickdsl.records.files import write_atomically
 from tickdsl.records.paths import RunPaths
 from tickdsl.results.answers import answer
 from tickdsl.results.arm_differences import ArmDifference, arm_differences
+from tickdsl.results.budgets import Budget, budgets, seed_budgets
 from tickdsl.results.caveats import alarms, caveats
 from tickdsl.results.conclusions import conclusions
 from tickdsl.results.estimates import CONFIDENCE, Estimate
 from tickdsl.results.extra_metrics import MeasuredValue, NetworkKey, machine_notes, measured_values
 from tickdsl.results.standings import Standing, compute_standings
 from tickdsl.results.state import MetricKey, RunState
-from tickdsl.results.svg_plots import accuracy_svg
+from tickdsl.results.store_keys import StoreKeys, store_keys
 
 VERSION = 1
 _METRIC_FIELDS = (
     "accuracy", "loss", "sparsity", "params", "macs", "filters", "seconds", "best_accuracy", "best_epoch",
 )  # fmt: skip
+#: Columns of results.csv by the fields of a budget.
+_BUDGET_COLUMNS = {"trained.epochs": "epochs", "trained.images": "images", "trained.seconds": "seconds"}
 
 
 def write_results(state: RunState, paths: RunPaths) -> None:
-    """Write results.json, results.csv and accuracy.svg atomically. Raises TickdslError if a file cannot be written."""
+    """Write results.json and results.csv atomically. Raises TickdslError if a file cannot be written."""
     write_atomically(paths.results_json, (json.dumps(results_dict(state), indent=1, allow_nan=False) + "\n").encode())
     write_atomically(paths.results_csv, results_csv(state).encode())
-    if (figure := accuracy_svg(state)) is not None:
-        write_atomically(paths.accuracy_svg, figure.encode())
 
 
 def results_dict(state: RunState) -> dict[str, Any]:
     """The content of results.json."""
-    standings, extra_values = compute_standings(state), measured_values(state)
+    standings, extra_values, keys = compute_standings(state), measured_values(state), store_keys(state)
     sentence_by_arm = conclusions(state)
     run = state.run
     return {
@@ -47,6 +48,7 @@ def results_dict(state: RunState) -> dict[str, Any]:
         "run": run.run if run else None,
         "plan": run.plan if run else None,
         "status": state.status,
+        "store": run.store if run else None,
         "device": run.device if run else None,
         "versions": dict(run.versions) if run else {},
         "seeds": list(state.seeds),
@@ -59,7 +61,7 @@ def results_dict(state: RunState) -> dict[str, Any]:
                 "name": arm.name,
                 "sweep": dict(arm.sweep),
                 "conclusion": sentence_by_arm[arm.id],
-                "levels": _levels(arm, standings, extra_values, state),
+                "levels": _levels(arm, standings, extra_values, keys, state),
             }
             for arm in state.arms
         ],
@@ -71,36 +73,58 @@ def results_dict(state: RunState) -> dict[str, Any]:
 
 def results_csv(state: RunState) -> str:
     """The content of results.csv: one row per arm, contestant, level and seed."""
-    arms = {arm.id: arm for arm in state.arms}
-    sweep_names = sorted({name for arm in state.arms for name in arm.sweep})
+    columns, measurements = results_rows(state)
     text = io.StringIO()
     rows = csv.writer(text, lineterminator="\n")
-    sweep_columns = [f"sweep.{name}" for name in sweep_names]
+    rows.writerow(columns)
+    rows.writerows([cell if isinstance(cell, str) else _cell(cell) for cell in row] for row in measurements)
+    return text.getvalue()
+
+
+def results_rows(state: RunState) -> tuple[list[str], list[list[Any]]]:
+    """The columns of results.csv, and a row per arm, contestant, level and seed; None for what was not measured."""
+    arms = {arm.id: arm for arm in state.arms}
+    sweep_names = sorted({name for arm in state.arms for name in arm.sweep})
     figure_names = dict.fromkeys(name for measure in state.measures.values() for name in measure.figures)
     metrics = [metric for metric in state.report if any(key[1] == metric for key in state.measures)]
-    how_columns = [f"{metric}.how" for metric in metrics]
-    rows.writerow(
-        ["arm", "name", *sweep_columns, "contestant", "level", "seed", *_METRIC_FIELDS, *figure_names, *how_columns]
-    )
+    columns = ["arm", "name", *(f"sweep.{name}" for name in sweep_names), "contestant", "level", "seed"]
+    columns += [*_METRIC_FIELDS, *_BUDGET_COLUMNS, *figure_names, *(f"{metric}.how" for metric in metrics)]
+    trained = seed_budgets(state)
+    rows: list[list[Any]] = []
     for arm_id, contestant, level in compute_standings(state):
         arm = arms.get(arm_id) or ArmInfo(id=arm_id, name=arm_id, sweep={}, levels=0)
         for seed in _seeds(state, arm_id, contestant, level):
-            metric = state.metrics[arm_id, contestant, level, seed]
-            values = [arm.sweep.get(name, "") for name in sweep_names]
-            cells = [_cell(getattr(metric, name)) for name in _METRIC_FIELDS]
             key = (arm_id, contestant, level, seed)
             figures = _extra_figures(state, key)
-            cells += [_cell(figures.get(name)) for name in figure_names]
             measures = [state.measures.get((key, metric)) for metric in metrics]
-            cells += [measure.how if measure else "" for measure in measures]
-            rows.writerow([arm.id, arm.name, *values, contestant, level, seed, *cells])
-    return text.getvalue()
+            rows.append(
+                [
+                    *(arm.id, arm.name),
+                    *(arm.sweep.get(name) for name in sweep_names),
+                    *(contestant, level, seed),
+                    *(getattr(state.metrics[key], name) for name in _METRIC_FIELDS),
+                    *(getattr(trained.get(key), name, None) for name in _BUDGET_COLUMNS.values()),
+                    *(figures.get(name) for name in figure_names),
+                    *(measure.how if measure else None for measure in measures),
+                ]
+            )
+    return columns, rows
+
+
+def seed_metrics(state: RunState, arm: str, contestant: str, level: int) -> dict[int, dict[str, Any]]:
+    """The measurements of each seed by name: those that every plan has, and the figures that `report` asks for."""
+    return {
+        seed: {name: getattr(state.metrics[arm, contestant, level, seed], name) for name in _METRIC_FIELDS}
+        | _extra_figures(state, (arm, contestant, level, seed))
+        for seed in _seeds(state, arm, contestant, level)
+    }
 
 
 def _levels(
     arm: ArmInfo,
     standings: Mapping[tuple[str, str, int], Standing],
     extra_values: Mapping[NetworkKey, Mapping[str, MeasuredValue]],
+    keys: Mapping[MetricKey, StoreKeys],
     state: RunState,
 ) -> list[dict[str, Any]]:
     levels: dict[int, dict[str, Any]] = {}
@@ -108,17 +132,30 @@ def _levels(
         if owner == arm.id:
             entry = levels.setdefault(level, {"level": level, "contestants": {}})
             entry["contestants"][contestant] = _contestant(
-                standing, extra_values.get((owner, contestant, level), {}), state
+                standing, extra_values.get((owner, contestant, level), {}), keys, state
             )
     return [levels[level] for level in sorted(levels)]
 
 
-def _contestant(standing: Standing, extra_values: Mapping[str, MeasuredValue], state: RunState) -> dict[str, Any]:
+def _contestant(
+    standing: Standing,
+    extra_values: Mapping[str, MeasuredValue],
+    keys: Mapping[MetricKey, StoreKeys],
+    state: RunState,
+) -> dict[str, Any]:
     key = (standing.arm, standing.contestant, standing.level)
     seeds = []
     for seed in _seeds(state, *key):
         metric = state.metrics[(*key, seed)]
-        seeds.append({"seed": seed, **{name: getattr(metric, name) for name in _METRIC_FIELDS}})
+        stored = keys.get((*key, seed))
+        seeds.append(
+            {
+                "seed": seed,
+                **{name: getattr(metric, name) for name in _METRIC_FIELDS},
+                "trained": _budget(seed_budgets(state).get((*key, seed))),
+                "keys": None if stored is None else attrs.asdict(stored),
+            }
+        )
         if extra_values:
             seeds[-1]["figures"] = _extra_figures(state, (*key, seed))
     return {
@@ -128,6 +165,7 @@ def _contestant(standing: Standing, extra_values: Mapping[str, MeasuredValue], s
         "macs": standing.macs,
         "filters": standing.filters,
         "seconds": standing.seconds,
+        "trained": _budget(budgets(state).get(key)),
         "to_dense": _estimate(standing.to_dense),
         "verdict": standing.verdict,
         "no_verdict": standing.no_verdict,
@@ -167,6 +205,10 @@ def _seeds(state: RunState, arm: str, contestant: str, level: int) -> list[int]:
     """The measured seeds, in plan order, then any others."""
     measured = {key[3] for key in state.metrics if key[:3] == (arm, contestant, level)}
     return [seed for seed in state.seeds if seed in measured] + sorted(measured - set(state.seeds))
+
+
+def _budget(budget: Budget | None) -> dict[str, Any] | None:
+    return None if budget is None else attrs.asdict(budget)
 
 
 def _estimate(estimate: Estimate | None) -> dict[str, Any] | None:

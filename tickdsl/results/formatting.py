@@ -5,10 +5,11 @@ from __future__ import annotations
 import math
 
 from tickdsl.moments import format_duration as format_duration
+from tickdsl.percentages import MINUS as MINUS
+from tickdsl.percentages import percent as percent
 from tickdsl.plan.model import MIN_SEEDS
 from tickdsl.results.estimates import Estimate
 
-MINUS = "−"
 _PREFIXES = {"T": 1e12, "G": 1e9, "M": 1e6, "k": 1e3, "": 1.0, "m": 1e-3, "µ": 1e-6}
 
 _STATUS_CLAUSES = {
@@ -20,21 +21,6 @@ _STATUS_CLAUSES = {
     "presumed crashed": "the run has presumably crashed",
     "waiting": "the run has not started",
 }
-
-
-def percent(share: float | None, digits: int = 1) -> str:
-    """A share in [0, 1] as a percentage: `36.0%`.
-
-    Shares close to 0 or to 1 get up to four digits, so as not to show as none or all; still closer to 1, they are cut.
-    """
-    if share is None:
-        return "–"
-    value = 100.0 * share
-    while digits < 4 and (0.0 < abs(value) < 0.95 * 10.0**-digits or (value < 100.0 and round(value, digits) == 100.0)):
-        digits += 1
-    if value < 100.0 and round(value, digits) == 100.0:
-        value = math.nextafter(100.0 - 10.0**-digits, 100.0)
-    return f"{value:.{digits}f}%".replace("-", MINUS)
 
 
 def accuracy(estimate: Estimate | None, interval: bool = True) -> str:

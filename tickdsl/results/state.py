@@ -116,6 +116,7 @@ class RunState:
     matched_by: str = "weights"
     report: tuple[str, ...] = ()
     stops: tuple[str, ...] = ()  # conditions on test results that end a seed of an arm early
+    data: Mapping[str, str] = attrs.field(factory=dict)  # fingerprint of the test data by arm id
     steps: Mapping[str, StepState] = attrs.field(factory=dict)
     measurements: tuple[MeasurementInfo, ...] = ()
     extra_measurements: tuple[MeasurementInfo, ...] = ()

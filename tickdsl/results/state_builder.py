@@ -142,6 +142,7 @@ class StateBuilder:
             matched_by=event.matched_by,
             report=event.report,
             stops=event.stops,
+            data=event.data,
             measurements=event.measurements,
             extra_measurements=event.asked,
             notes=event.notes,

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import io
 from collections.abc import Mapping, Sequence
 
 from rich.console import Console, Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
+from tickdsl.console import SafeConsole
 from tickdsl.plurals import plural
 from tickdsl.records.events import ArmInfo
 from tickdsl.results import formatting
@@ -17,11 +19,11 @@ from tickdsl.results.caveats import alarms, caveats
 from tickdsl.results.conclusions import conclusions
 from tickdsl.results.extra_metrics import estimation_note, machine_notes, measured_values
 from tickdsl.results.extra_metrics_tables import ExtraValues, extra_tables
-from tickdsl.results.standings import UNDECIDED, Standing, compute_standings
+from tickdsl.results.standings import UNDECIDED, WINNING, Standing, compute_standings
 from tickdsl.results.state import RunState
 from tickdsl.results.table_columns import (
     BEST_MARK,
-    BUDGET_HEADING,
+    BUDGET_COLUMNS,
     FILTERS_HEADING,
     LAYOUTS,
     ShownParts,
@@ -41,6 +43,13 @@ def print_results(state: RunState, console: Console) -> None:
         console.print("no measurements", style="yellow")
         return
     console.print(results_table(state, console))
+
+
+def results_text(state: RunState, width: int = 120) -> str:
+    """The table of a run as plain text of at most this many columns."""
+    file = io.StringIO()
+    print_results(state, SafeConsole(width=width, file=file))
+    return file.getvalue()
 
 
 def results_table(state: RunState, console: Console) -> RenderableType:
@@ -97,8 +106,9 @@ def _arm_table(
         table.add_column(heading, justify="right", no_wrap=True)
     spent = budgets(state) if "budget" in shown else {}
     spent = {key: budget for key, budget in spent.items() if key[0] == arm.id}
-    if spent:
-        table.add_column(BUDGET_HEADING, justify="right", no_wrap=True)
+    budget_columns = [column for column in BUDGET_COLUMNS if column.part in shown] if spent else []
+    for column in budget_columns:
+        table.add_column(column.heading, justify="right", no_wrap=True)
     table.add_column("verdict", no_wrap=True, min_width=len(UNDECIDED))
     if "controls" in shown:
         for name in controls:
@@ -106,9 +116,8 @@ def _arm_table(
     for level, standing in rows:
         cells: list[RenderableType] = ["–" if standing is None else cell(standing) for _, cell in columns[1:]]
         cells.insert(0, "dense" if level == 0 else str(level))
-        if spent:
-            budget = None if standing is None else spent.get((arm.id, standing.contestant, level))
-            cells.append(formatting.count(None if budget is None else budget.images))
+        budget = None if standing is None else spent.get((arm.id, standing.contestant, level))
+        cells += ["–" if budget is None else column.cell(budget) for column in budget_columns]
         cells.append(verdict_cell(standing))
         if "controls" in shown:
             cells += [control_cell(standings.get((arm.id, name, level)), shown) for name in controls]
@@ -121,8 +130,11 @@ def _levels_of(arm: ArmInfo, standings: Mapping[tuple[str, str, int], Standing])
 
 
 def _best_ticket(standings: Sequence[Standing]) -> Standing | None:
-    """The most accurate ticket; the smallest of equally accurate ones."""
-    tickets = [s for s in standings if s.contestant == "ticket" and s.accuracy is not None]
+    """The most accurate of the winning tickets; the smallest of equally accurate ones.
+
+    A round that is undecided, loses or has no verdict is not called the best.
+    """
+    tickets = [s for s in standings if s.contestant == "ticket" and s.verdict == WINNING]
     return max(tickets, key=lambda s: (s.accuracy.mean if s.accuracy else 0.0, s.level), default=None)
 
 
@@ -151,8 +163,10 @@ def _legend(
     if any(standing.verdict is not None for standing in standings.values()):
         parts.append("verdicts are corrected for the number of rounds (Holm)")
     if "budget" in shown and budgets(state):
-        parts.append("images seen: by all trainings that led to the ticket")
+        of_all = "images seen: by all trainings that led to the ticket"
+        parts.append(of_all if "epochs trained" not in shown else f"epochs trained, {of_all}")
     if note := estimation_note(extra_values):
         parts.append(note)
-    parts.append(f"{BEST_MARK} most accurate ticket, chosen on test images")
+    if any(standing.verdict == WINNING and standing.contestant == "ticket" for standing in standings.values()):
+        parts.append(f"{BEST_MARK} most accurate winning ticket, chosen on test images")
     return " · ".join(parts)

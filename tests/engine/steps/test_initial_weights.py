@@ -35,6 +35,8 @@ def test_weights_that_were_pruned_before_are_told_with_their_share(tmp_path: Pat
     assert warnings_about(saved(tmp_path / "dense.safetensors", 0)) == []
     (warning,) = warnings_about(saved(tmp_path / "sparse.safetensors", 0.75))
     assert "75.0% of the weights in" in warning and "sparse.safetensors are zero" in warning
+    (warning,) = warnings_about(saved(tmp_path / "sparser.safetensors", 0.9996))
+    assert "99.96% of the weights in" in warning
 
 
 def test_another_file_than_when_the_plan_was_read_is_refused(tmp_path: Path) -> None:

@@ -237,6 +237,17 @@ def test_a_missing_data_set_that_cannot_be_fetched_says_what_to_put_where(
         assert folder in (caught.value.hint or "")
 
 
+def test_a_missing_data_set_is_not_fetched_if_it_must_not(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fetch(*args: object, **kwargs: object) -> None:
+        raise AssertionError("fetched")
+
+    monkeypatch.setattr("urllib.request.urlopen", fetch)
+    for name in ("mnist", "fashion-mnist", "cifar10", "cifar100"):
+        with pytest.raises(TickdslError, match=f"{name} is missing"):
+            datasets.load(name, root=tmp_path, download=False)
+    assert datasets.load("digits", download=False).fingerprint == datasets.load("digits").fingerprint
+
+
 @needs_real
 def test_real_mnist_is_read_packed() -> None:
     mnist = datasets.load("mnist", root=REAL)

@@ -14,6 +14,7 @@ import torch
 from tickdsl.engine.hooks import Hooks
 from tickdsl.engine.machine.speed_trial import SpeedTrial
 from tickdsl.errors import TickdslError
+from tickdsl.percentages import percent
 from tickdsl.plurals import plural
 from tickdsl.training.devices import autocast_type
 from tickdsl.training.measured_choices import MeasuredChoices
@@ -62,8 +63,8 @@ def should_compile(
     else:
         need = "compilation is not faster"
     hooks.log(
-        f"compile=auto: {'compiled' if pays else 'not compiled'}: {plural(steps, 'step')} with {share:.0%} of the "
-        f"multiply-adds equal {plural(round(dense_steps), 'dense step')}; {need}"
+        f"compile=auto: {'compiled' if pays else 'not compiled'}: {plural(steps, 'step')} with {percent(share, 0)} of "
+        f"the multiply-adds equal {plural(round(dense_steps), 'dense step')}; {need}"
     )
     return pays
 

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from tickdsl.engine.scheduler.step_scheduler import StepScheduler, step_dependencies
+from tickdsl.engine.scheduler.arm_ends import Metrics, is_in_time, last_levels
+from tickdsl.engine.scheduler.step_scheduler import step_dependencies
 from tickdsl.moments import Moment
 from tickdsl.plan.steps import Step
 from tickdsl.plan.study import Study
-from tickdsl.records.store import Store
 from tickdsl.training.catalogue import known_size
 from tickdsl.training.recipes.recipe import Recipe, steps_per_epoch
 
@@ -18,14 +17,18 @@ from tickdsl.training.recipes.recipe import Recipe, steps_per_epoch
 _ANY_STEPS_PER_EPOCH = 1000
 
 
-def steps_to_run(study: Study, stored: Callable[[str], bool]) -> set[str]:
-    """The steps that a run will run itself if no arm ends early; `stored` tells whether a result is stored.
+def steps_to_run(
+    study: Study, stored: Callable[[str], bool], metrics: Callable[[str], Metrics | None] = lambda key: None
+) -> set[str]:
+    """The steps that a run will run itself if no further arm ends early.
 
     These are the measured steps that are not stored, and what they depend on that is not stored, without the rewind
-    points that a training stores on its way.
+    points that a training stores on its way, and without rounds after the end of an arm. `stored` tells whether a
+    result is stored, and `metrics(key)` returns the metrics of one that is, which tell where arms have ended.
     """
     needed: set[str] = set()
-    stack = [m.step for m in study.measurements]
+    last = last_levels(study, metrics)
+    stack = [m.step for m in study.measurements if is_in_time(m, last.get((m.arm, m.seed)))]
     while stack:
         key = stack.pop()
         if key not in needed and not stored(key):
@@ -34,19 +37,17 @@ def steps_to_run(study: Study, stored: Callable[[str], bool]) -> set[str]:
     return {key for key in needed if study.graph.nodes[key].get("prefix_of") not in needed}
 
 
-def dropped_steps(study: Study, store: Store | None) -> frozenset[str]:
-    """The steps that no run will need because stored results have ended their arms (`until`, `stop when`)."""
-    can_end = bool(study.plan.stops) or any(level.ends is not None or level.until is not None for level in study.levels)
-    if store is None or not can_end:
-        return frozenset()
-
-    def metrics(key: str) -> Mapping[str, Any] | None:
-        try:
-            return store.get(key).metrics if key in store else None
-        except KeyError:  # damaged
-            return None
-
-    return frozenset(StepScheduler(study, functools.cache(metrics)).pop_dropped())
+def unreached_steps(study: Study, metrics: Callable[[str], Metrics | None]) -> set[str]:
+    """The steps that only serve rounds after the end of their arms, as far as results tell where these end."""
+    last = last_levels(study, metrics)
+    reached: set[str] = set()
+    stack = [m.step for m in study.measurements if is_in_time(m, last.get((m.arm, m.seed)))]
+    while stack:
+        key = stack.pop()
+        if key not in reached:
+            reached.add(key)
+            stack += [*study.step(key).parents.values(), *step_dependencies(study, key)]
+    return set(study.graph) - reached
 
 
 def epochs(step: Step) -> float | None:

@@ -21,10 +21,14 @@ _MAX_PARTS = 2
 
 
 class DatasetCache:
-    """Data sets by the specification in a step's arguments; what was not used for longest is forgotten."""
+    """Data sets by the specification in a step's arguments; what was not used for longest is forgotten.
 
-    def __init__(self, root: Path) -> None:
+    download: whether to download files that are missing.
+    """
+
+    def __init__(self, root: Path, *, download: bool = True) -> None:
         self._root = root
+        self._download = download
         self._whole: OrderedDict[bytes, Dataset] = OrderedDict()
         self._parts: OrderedDict[bytes, Dataset] = OrderedDict()
 
@@ -50,7 +54,7 @@ class DatasetCache:
     def _get_whole(self, spec: Mapping[str, Any]) -> Dataset:
         key = canonical_json(_identity(spec))
         if key not in self._whole:
-            self._whole[key] = _load(spec, self._root)
+            self._whole[key] = _load(spec, self._root, self._download)
             while len(self._whole) > 1 and sum(map(_size, self._whole.values())) > _MAX_BYTES:
                 self._whole.popitem(last=False)
         self._whole.move_to_end(key)
@@ -61,9 +65,9 @@ def _identity(spec: Mapping[str, Any]) -> dict[str, Any]:
     return {name: spec.get(name) for name in ("name", "options", "fingerprint")}
 
 
-def _load(spec: Mapping[str, Any], root: Path) -> Dataset:
+def _load(spec: Mapping[str, Any], root: Path, download: bool) -> Dataset:
     name = spec["name"]
-    dataset = datasets.load(name, root=root, options=spec["options"])
+    dataset = datasets.load(name, root=root, options=spec["options"], download=download)
     if dataset.fingerprint == spec["fingerprint"]:
         return dataset
     if name in DATASETS.builtin:

@@ -7,17 +7,19 @@ from collections.abc import Callable, Mapping
 from contextlib import nullcontext
 from pathlib import Path
 
-from torch import nn
+from torch import Tensor, nn
 
+from tickdsl.engine.dense_networks import DenseNetwork
 from tickdsl.engine.machine.precision import precision_of
 from tickdsl.engine.steps import measurements, trainings
 from tickdsl.engine.steps.context import Context, Metrics, required_seed
 from tickdsl.engine.steps.early_bird import prune_when_settled
 from tickdsl.engine.steps.initial_weights import verify_weights
 from tickdsl.engine.steps.network_size import structure_metrics
-from tickdsl.engine.steps.result_files import STRUCTURE, save_weights
+from tickdsl.engine.steps.result_files import STRUCTURE, save_data_description, save_weights
 from tickdsl.engine.steps.scoring_context import make_scoring_context
 from tickdsl.engine.steps.tested_images import judged_images
+from tickdsl.engine.steps.ticket_start import starts_from_ticket, ticket_structure, ticket_weights
 from tickdsl.graph.indexing import fan_in_shares
 from tickdsl.graph.structure import Structure
 from tickdsl.graph.surgery.compact import compact
@@ -58,14 +60,18 @@ def _init(step: Step, context: Context, folder: Path, prefixes: Mapping[str, Ste
 
     `init`: those of the dense network. `random-init`: fresh ones, drawn for the pruned network as it is.
     `random-structure`: slices of the dense network's, scaled to the remaining fan-in unless they are pretrained.
+    `head`: slices of the dense network's, never pretrained, with a classifier drawn for the inputs that are left.
     """
     network = context.dense_network(step)
     structure = context.structure(step.parents.get("structure"), network.graph)
     role = step.args.get("role", "init")
     model, seed = step.args["model"], required_seed(step)
     is_fresh = role == "random-init"
-    # Only the network that is pruned starts from pretrained weights; the controls start from fresh ones.
-    options = architecture_options(model["options"]) if is_fresh else model["options"]
+    # Only the network that is pruned starts from pretrained weights; the controls and new heads start from fresh ones.
+    options = architecture_options(model["options"]) if role in ("random-init", "head") else model["options"]
+    if starts_from_ticket(options):
+        save_weights(folder, _weights_of_ticket(step, network, structure))
+        return {}
     recorder = InitialisationRecorder()
     with nullcontext() if role == "init" else recorder:
         dense = create(
@@ -75,7 +81,7 @@ def _init(step: Step, context: Context, folder: Path, prefixes: Mapping[str, Ste
             seed=stream_seed(seed, role) if is_fresh else seed,
             options=options,
         )
-    if not is_fresh and "fingerprint" in model:
+    if "weights" in options and "fingerprint" in model:
         verify_weights(model, dense, lambda message: context.hooks.step_warning(step.key, message))
     origins = recorder.origins(dense)
     module = compact(dense, network.graph, structure)
@@ -86,8 +92,33 @@ def _init(step: Step, context: Context, folder: Path, prefixes: Mapping[str, Ste
         scale_to_fan_in(
             dict(module.named_parameters()), {name: s for name, s in shares.items() if origins[name].is_random}
         )
+    elif role == "head" and any(name.startswith(f"{classifier_path(module)}.") for name in shares):
+        # Where it keeps all inputs, it stays the dense network's, so that tickets of masks share one initialisation.
+        reinitialise(module, seed=seed, role="init", name=model["name"], origins=origins, fan_in_shares=shares)
     save_weights(folder, module.state_dict())
     return {}
+
+
+def _weights_of_ticket(step: Step, network: DenseNetwork, structure: Structure) -> Mapping[str, Tensor]:
+    """The weights of the ticket that the plan starts from; a classifier for other classes has fresh ones, scaled."""
+    model = step.args["model"]
+    fresh = create(
+        model["name"],
+        classes=network.classes,
+        shape=network.shape,
+        seed=required_seed(step),
+        options=architecture_options(model["options"]),
+    )
+    state, fresh_names = ticket_weights(step, network, fresh, structure)
+    shares = fan_in_shares(network.graph, structure)
+    scale_to_fan_in(state, {name: share for name, share in shares.items() if name in fresh_names})
+    return state
+
+
+def _ticket(step: Step, context: Context, folder: Path, prefixes: Mapping[str, Step]) -> Metrics:
+    """The structure of the ticket that the plan starts from."""
+    structure = ticket_structure(step, context, context.dense_network(step))
+    return _save_structure(structure, context, step, folder)
 
 
 def _train(step: Step, context: Context, folder: Path, prefixes: Mapping[str, Step]) -> Metrics:
@@ -119,7 +150,8 @@ def _random_structure(step: Step, context: Context, folder: Path, prefixes: Mapp
     network = context.dense_network(step)
     structure = context.structure(step.parents["structure"], network.graph)
     stream = generator(required_seed(step), "random-structure")
-    drawn = random_structure(network.graph, structure, stream, step.args.get("layers", ()))
+    base = context.structure(step.parents.get("base"), network.graph)
+    drawn = random_structure(network.graph, structure, stream, step.args.get("layers", ()), base)
     return _save_structure(drawn, context, step, folder)
 
 
@@ -181,6 +213,7 @@ def _evaluate(step: Step, context: Context, folder: Path, prefixes: Mapping[str,
         autocast=autocast_type(step.args.get("precision", "fp32"), context.device),
     )
     save_weights(folder, module.state_dict())
+    save_data_description(folder, data)
     tested = judged_images(result.correct_images, data.test_labels, module.state_dict())
     return {"accuracy": result.accuracy, "loss": result.loss, **tested, **structure_metrics(network.graph, structure)}
 
@@ -191,6 +224,7 @@ _OPERATIONS: dict[str, Operation] = {
     "prune": _prune,
     "overlap": _overlap,
     "random-structure": _random_structure,
+    "ticket": _ticket,
     "recalibrate": _recalibrate,
     "evaluate": _evaluate,
     "transfer": _transfer,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import json
 import os
 import platform
 import re
@@ -19,8 +20,11 @@ from tickdsl import __version__
 from tickdsl.engine.steps.settings import Settings
 from tickdsl.plan.steps import Step
 from tickdsl.records.process import host_name
+from tickdsl.training.data.datasets import Dataset
 
 WEIGHTS, STRUCTURE = "weights.safetensors", "structure.safetensors"
+#: What a network that was tested needs to know of its data.
+DATA = "data.json"
 
 
 def save_weights(folder: Path, state: Mapping[str, Tensor]) -> None:
@@ -39,6 +43,26 @@ def load_weights(folder: Path) -> dict[str, Tensor]:
     except SafetensorError as error:
         raise _as_os_error(error, folder / WEIGHTS) from error
     return state
+
+
+def save_data_description(folder: Path, data: Dataset) -> None:
+    """Save how the images of a data set are normalised, and its classes: a network cannot be used without them."""
+    description = {
+        "shape": list(data.shape),
+        "mean": data.mean.tolist(),
+        "std": data.std.tolist(),
+        "classes": list(data.class_names),
+    }
+    (folder / DATA).write_text(json.dumps(description))
+
+
+def load_data_description(folder: Path) -> dict[str, Any] | None:
+    """What `save_data_description` has saved; None for a result of an earlier version."""
+    try:
+        description: dict[str, Any] = json.loads((folder / DATA).read_text())
+    except FileNotFoundError:
+        return None
+    return description
 
 
 def _as_os_error(error: SafetensorError, path: Path) -> OSError:

@@ -16,7 +16,7 @@ from tickdsl.engine.machine.memory_layout import choose_layout
 from tickdsl.engine.machine.speed_trial import SpeedTrial
 from tickdsl.engine.steps.context import Context, Metrics, required_seed
 from tickdsl.engine.steps.network_size import structure_metrics
-from tickdsl.engine.steps.result_files import result_record, save_weights
+from tickdsl.engine.steps.result_files import result_record, save_data_description, save_weights
 from tickdsl.engine.steps.tested_images import judged_images
 from tickdsl.errors import TickdslError
 from tickdsl.graph.costs import cost
@@ -79,6 +79,7 @@ class PreparedTraining:
         """
         state = self.job.model.state_dict()
         save_weights(folder, state)
+        save_data_description(folder, self.job.data)
         stacked = {"stacked": history.stack_size} if history.stack_size > 1 else {}
         choices = {"sparse": list(history.sparse), "layout": history.layout, "compiled": history.compiled, **stacked}
         energy_used = self.job.usage.energy()

@@ -9,7 +9,7 @@ from typing import Any
 import attrs
 
 from tickdsl.lang import option_schemas, registries, syntax, vocabulary
-from tickdsl.lang.findings.diagnostics import Diagnostic
+from tickdsl.lang.findings.diagnostics import Diagnostic, Label
 from tickdsl.lang.meaning import after_prune, option_effects
 from tickdsl.lang.meaning.values import InvalidValueError, ValueReader, report_unsupported
 from tickdsl.plan import model
@@ -49,7 +49,7 @@ class QuestionResolver:
         known = [*declared, *vocabulary.CONTROLS, vocabulary.ALL_ARMS]
         for statement in statements:
             before = len(self.diagnostics)
-            for word, name in self._resolve_names(statement.names, known, "arm or control", "TD110"):
+            for word, name in self._once(statement.names, known, "arm or control", "TD110", "TD524"):
                 if name == vocabulary.ALL_ARMS:
                     all_arms = True
                 elif name in vocabulary.CONTROLS:
@@ -95,6 +95,22 @@ class QuestionResolver:
                     )
         return compared, tuple(controls), options
 
+    def _once(
+        self, written: Iterable[syntax.Value], known: Iterable[str] | Registry[Any], kind: str, code: str, repeated: str
+    ) -> Iterator[tuple[syntax.Value, str]]:
+        """Yield the known names as `_resolve_names` does, each once; `repeated` is the code for those listed again."""
+        listed: dict[str, list[syntax.Span]] = {}
+        for value, name in self._resolve_names(written, known, kind, code):
+            spans = listed.setdefault(name, [])
+            spans.append(value.span)
+            if len(spans) == 1:
+                yield value, name
+            if len(spans) == 2:  # one finding per name, however often it is repeated
+                message = f"`{name}` is listed more than once, which has no effect"
+                first = (Label(spans[0], "the first one"),) if spans[0] != value.span else ()
+                help = f"remove one of them, or name another {kind}"
+                self.diagnostics.append(Diagnostic(repeated, message, value.span, secondary=first, help=help))
+
     def _resolve_names(
         self, written: Iterable[syntax.Value], known: Iterable[str] | Registry[Any], kind: str, code: str
     ) -> Iterator[tuple[syntax.Value, str]]:
@@ -123,8 +139,8 @@ class QuestionResolver:
         if statement is None:
             return (), model.MeasurementOptions()
         before = len(self.diagnostics)
-        names = self._resolve_names(statement.metrics, registries.REPORT_METRICS, "metric", "TD114")
-        metrics = tuple(dict.fromkeys(name for _, name in names))
+        names = self._once(statement.metrics, registries.REPORT_METRICS, "metric", "TD114", "TD525")
+        metrics = tuple(name for _, name in names)
         # An unreadable name could be any metric.
         possible = metrics if len(self.diagnostics) == before else vocabulary.METRICS
         readers = option_schemas.REPORT_OPTION_METRICS

@@ -27,8 +27,13 @@ CRITERIA: dict[str, Criterion] = {
 }  # fmt: skip
 
 
-def get_criterion(name: str) -> Criterion:
-    """Look up a criterion, built in or a plug-in. Raises PluginError if there is none, or it cannot be loaded."""
+def get_criterion(name: str | Criterion) -> Criterion:
+    """Look up a criterion, built in or a plug-in. Raises PluginError if there is none, or it cannot be loaded.
+
+    A criterion itself is returned as it is.
+    """
+    if isinstance(name, Criterion):
+        return name
     return CRITERIA[name] if name in CRITERIA else _plugin_criterion(name, code_identity("criterion", name))
 
 

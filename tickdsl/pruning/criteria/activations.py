@@ -12,7 +12,7 @@ from torch.nn import functional as F
 
 from tickdsl.errors import TickdslError
 from tickdsl.graph.model import Block, ChannelGroup, Slice
-from tickdsl.pruning.criteria.protocol import Criterion, Sample, ScoringContext
+from tickdsl.pruning.criteria.protocol import Criterion, Sample, ScoringContext, run_network
 from tickdsl.pruning.criteria.score_aggregation import average_scores, producer_slices
 
 _CHANNELS_LAST = (nn.Linear, nn.LayerNorm)
@@ -68,7 +68,7 @@ class _ActivationCriterion(Criterion):
                 handle = module.get_submodule(path).register_forward_hook(watch(path))
                 stack.callback(handle.remove)
             for images, _ in context.batches(self.sample):
-                module(images)
+                run_network(module, images)
         return {path: total / counts[path] for path, total in sums.items()}
 
 

@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from tickdsl.errors import TickdslError
 from tickdsl.graph.indexing import removed_parameters
-from tickdsl.pruning.criteria.protocol import Batch, ScoringContext
+from tickdsl.pruning.criteria.protocol import Batch, ScoringContext, run_network
 
 #: Tensors by the name of a weight.
 ByName = dict[str, Tensor]
+#: The mean loss of a batch's outputs and labels.
+Loss = Callable[[Any, Any], Tensor]
 
 
 def prunable_weights(context: ScoringContext, module: nn.Module) -> ByName:
@@ -35,20 +37,21 @@ def gradients(output: Tensor, weights: Mapping[str, Tensor], *, create_graph: bo
 
 
 def mean_gradients(
-    module: nn.Module, weights: Mapping[str, Tensor], batches: Sequence[Batch], temperature: float = 1.0
+    module: nn.Module, weights: Mapping[str, Tensor], batches: Sequence[Batch], loss: Loss, temperature: float = 1.0
 ) -> ByName:
-    """The gradients of the mean cross entropy over all images."""
+    """The gradients of the mean loss over all images."""
     totals: ByName = {}
-    for loss in batch_losses(module, batches, temperature):
-        add_to(totals, gradients(loss, weights))
+    for batch_loss in batch_losses(module, batches, loss, temperature):
+        add_to(totals, gradients(batch_loss, weights))
     return totals
 
 
-def batch_losses(module: nn.Module, batches: Sequence[Batch], temperature: float = 1.0) -> Iterable[Tensor]:
-    """The cross entropy of the logits / temperature, batch by batch; their sum is the mean over all images."""
+def batch_losses(module: nn.Module, batches: Sequence[Batch], loss: Loss, temperature: float = 1.0) -> Iterable[Tensor]:
+    """The loss of the outputs / temperature, batch by batch; their sum is the mean over all images."""
     count = sum(len(labels) for _, labels in batches)
     for images, labels in batches:
-        yield F.cross_entropy(module(images) / temperature, labels) * (len(labels) / count)
+        outputs = run_network(module, images)
+        yield loss(outputs if temperature == 1 else outputs / temperature, labels) * (len(labels) / count)
 
 
 def add_to(totals: ByName, addends: Mapping[str, Tensor]) -> None:

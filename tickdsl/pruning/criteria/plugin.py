@@ -33,14 +33,28 @@ class NonFiniteScoresError(PluginError):
 def load_criterion(name: str) -> Criterion:
     """Load the criterion plug-in `name`. Raises PluginError if there is none, or it is not a criterion."""
     plugin = require_plugin("criterion", name)
-    loaded = load_plugin(plugin)
+    return _checked_criterion(plugin, load_plugin(plugin))
+
+
+def own_criterion(value: object) -> Criterion:
+    """A criterion that is given as an object: a Criterion, a subclass of it, or a function from weights to scores.
+
+    Raises PluginError if it is something else.
+    """
+    name = str(getattr(value, "name", "") or getattr(value, "__name__", "") or type(value).__name__)
+    code = value if hasattr(value, "__qualname__") else type(value)
+    target = f"{code.__module__}:{getattr(code, '__qualname__', name)}"
+    return _checked_criterion(Plugin("criterion", name, target), value)
+
+
+def _checked_criterion(plugin: Plugin, loaded: Any) -> Criterion:
     if isinstance(loaded, type) and issubclass(loaded, Criterion):
         loaded = call_plugin(plugin, loaded)
     if not isinstance(loaded, Criterion):
         if isinstance(loaded, type) or not callable(loaded):
             actual = "a class" if isinstance(loaded, type) else type_in_words(loaded)
             hint = "subclass tickdsl.extending.Criterion, or register a function from weights to scores"
-            raise PluginError(f"`{name}` is {actual}, not a criterion", hint)
+            raise PluginError(f"`{plugin.name}` is {actual}, not a criterion", hint)
         loaded = _RowScoreCriterion(loaded)
     return _CheckedCriterion(plugin, loaded)
 

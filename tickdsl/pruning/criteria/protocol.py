@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 import attrs
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from tickdsl.errors import TickdslError
 from tickdsl.graph.model import Block, ChannelGroup, ModelGraph
@@ -26,6 +28,13 @@ class Sample:
     batch: int = 256
 
 
+def run_network(module: nn.Module, inputs: Any) -> Any:
+    """Run a network on a batch's inputs: a tensor, a tuple of positional arguments, or a dictionary of keywords."""
+    if isinstance(inputs, tuple):
+        return module(*inputs)
+    return module(**inputs) if isinstance(inputs, Mapping) else module(inputs)
+
+
 def _no_network(structure: Structure) -> nn.Module:
     raise ValueError("this criterion needs a network, but the context has none")
 
@@ -42,7 +51,8 @@ class ScoringContext:
     criterion sees weights that are gone; those of a network that was rewound or is untrained may still have them.
     `network` builds a module with these weights, for `structure` or a smaller one; each call returns a new module,
     which the criterion may change. `batches` returns the batches of a sample, the same ones at each call, on the device
-    of `network`. `shape` is the shape (C, H, W) of an image. `generator` is for random rankings.
+    of `network`. `shape` is the shape (C, H, W) of an image. `generator` is for random rankings. `loss` maps the
+    outputs of the network and the labels of a batch to their mean loss.
     """
 
     graph: ModelGraph
@@ -52,6 +62,7 @@ class ScoringContext:
     shape: tuple[int, int, int] = (1, 1, 1)
     network: Callable[[Structure], nn.Module] = _no_network
     batches: Callable[[Sample], Sequence[Batch]] = _no_batches
+    loss: Callable[[Any, Any], Tensor] = F.cross_entropy
 
     def __attrs_post_init__(self) -> None:
         object.__setattr__(self, "state", masked_state(self.graph, self.structure, self.state))

@@ -96,7 +96,7 @@ class Snip(Saliency):
         if has_initial_statistics(module):
             use_batch_statistics(module)
         weights = prunable_weights(context, module)
-        found = mean_gradients(module, weights, context.batches(TEN_PER_CLASS))
+        found = mean_gradients(module, weights, context.batches(TEN_PER_CLASS), context.loss)
         return {name: (weights[name] * gradient).detach().abs() for name, gradient in found.items()}
 
 
@@ -125,9 +125,9 @@ class Grasp(Saliency):
         batches = self.batches(context)
         # Other implementations of attention have no second derivative.
         with sdpa_kernel(SDPBackend.MATH):
-            mean = mean_gradients(module, weights, batches, self.temperature)
+            mean = mean_gradients(module, weights, batches, context.loss, self.temperature)
             products: ByName = {name: torch.zeros_like(weights[name]) for name in mean}
-            for loss in batch_losses(module, batches, self.temperature):
+            for loss in batch_losses(module, batches, context.loss, self.temperature):
                 flow = gradients(loss, weights, create_graph=True)
                 add_to(products, _second_derivatives(mean, flow, weights))
         return {name: (weights[name] * product).detach() for name, product in products.items()}

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from tickdsl.errors import TickdslError
 from tickdsl.graph.model import Block
-from tickdsl.pruning.criteria.protocol import Criterion, Sample, ScoringContext
+from tickdsl.pruning.criteria.protocol import Criterion, Sample, ScoringContext, run_network
 
 
 class _LayerRemovalCriterion(Criterion):
@@ -61,7 +61,7 @@ class Cka(_LayerRemovalCriterion):
 
         handle = module.get_submodule(heads[-1]).register_forward_pre_hook(hook)
         for images, _ in context.batches(self.sample):
-            module(images)
+            run_network(module, images)
         handle.remove()
         return torch.cat(features)
 
@@ -75,7 +75,9 @@ class KlDivergence(_LayerRemovalCriterion):
     name = "kl"
 
     def outputs(self, context: ScoringContext, module: nn.Module) -> Tensor:
-        return torch.cat([module(images).double() for images, _ in context.batches(self.sample)]).log_softmax(1)
+        return torch.cat(
+            [run_network(module, images).double() for images, _ in context.batches(self.sample)]
+        ).log_softmax(1)
 
     def distance(self, whole: Tensor, without: Tensor) -> Tensor:
         return (without.exp() * (without - whole)).sum(1).mean()

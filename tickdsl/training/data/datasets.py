@@ -64,15 +64,17 @@ class Dataset:
         return int(channels), int(height), int(width)
 
 
-def load(name: str, *, root: Path | str = "data", options: Mapping[str, Any] | None = None) -> Dataset:
+def load(
+    name: str, *, root: Path | str = "data", options: Mapping[str, Any] | None = None, download: bool = True
+) -> Dataset:
     """Read a data set. root: the folder that data sets are read from, downloaded to and cached in.
 
-    Raises TickdslError if the name or an option is unknown, if files are damaged or missing (the hint then says which
-    files to put where), or if they change while they are read.
+    download: whether to download files that are missing. Raises TickdslError if the name or an option is unknown, if
+    files are damaged or missing (the hint then says which files to put where), or if they change while they are read.
     """
     options_with_defaults = _with_defaults(name, options)
     with _readable(name):
-        source = find_source(name, Path(root), options_with_defaults)
+        source = find_source(name, Path(root), options_with_defaults, download=download)
         digest = source.digest()
         raw = source.read()
         rules, notes = source.rules(), (*source.skipped(), *raw.notes)

@@ -48,10 +48,11 @@ class Source:
     reader_options: tuple[str, ...] = ()
 
 
-def find_source(name: str, root: Path, options: Mapping[str, Any]) -> Source:
+def find_source(name: str, root: Path, options: Mapping[str, Any], *, download: bool = True) -> Source:
     """The source of a data set in the catalogue, downloaded with torchvision if it is missing.
 
-    options: all options, with defaults filled in. Raises TickdslError if files are missing and cannot be downloaded.
+    options: all options, with defaults filled in. Raises TickdslError if files are missing and cannot be downloaded,
+    or with `download=False` are not.
     """
     path = Path(options["path"]) if options.get("path") else None
     if name in embedded.NAMES:
@@ -62,9 +63,9 @@ def find_source(name: str, root: Path, options: Mapping[str, Any]) -> Source:
     if name not in DATASETS.builtin:
         return _plugin_source(name, root, options)
     if name in _IDX:
-        return _idx_source(name, root, path)
+        return _idx_source(name, root, path, download)
     if name in _CIFAR:
-        return _cifar_source(name, path or root)
+        return _cifar_source(name, path or root, download)
     if name == "folder" and path is None:
         raise TickdslError("`data folder` needs a path", 'add path="…" with a folder or an archive')
     images = ImageFolder(path or _tiny_imagenet(root), options["size"], options.get("test", 0.0), root / DECODED_FOLDER)
@@ -84,7 +85,7 @@ def synthetic_digest() -> str:
     return "synthetic 1"
 
 
-def _idx_source(name: str, root: Path, folder: Path | None) -> Source:
+def _idx_source(name: str, root: Path, folder: Path | None, download: bool) -> Source:
     torchvision_name, class_names = _IDX[name]
     folders = (
         [folder, folder / "raw", folder / torchvision_name / "raw"]
@@ -92,7 +93,7 @@ def _idx_source(name: str, root: Path, folder: Path | None) -> Source:
         else [root / torchvision_name / "raw", root / name]
     )
     paths = idx.find(folders)
-    if paths is None and folder is None:
+    if paths is None and folder is None and download:
         _download(torchvision_name, root, f"the four *-ubyte.gz files of {name} into {root / torchvision_name / 'raw'}")
         paths = idx.find(folders)
     if paths is None:
@@ -100,10 +101,12 @@ def _idx_source(name: str, root: Path, folder: Path | None) -> Source:
     return Source(partial(idx.read, paths, class_names), partial(files_digest, paths))
 
 
-def _cifar_source(name: str, root: Path) -> Source:
+def _cifar_source(name: str, root: Path, download: bool) -> Source:
     torchvision_name, subfolder, file_names = _CIFAR[name]
     paths = [root / subfolder / file_name for file_name in file_names]
     if not all(path.is_file() for path in paths):
+        if not download:
+            raise _missing(name, root, f"the unpacked folder {subfolder}")
         _download(torchvision_name, root, f"the unpacked folder {subfolder} into {root}")
     return Source(partial(_read_cifar, torchvision_name, root), partial(files_digest, paths))
 

@@ -1,0 +1,96 @@
+"""`tickdsl path`: print the folder of a stored network."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+
+from tickdsl.cli.arguments import EachNameOnce, Verbs, add_run_argument, add_verb, name_value, non_negative_int
+from tickdsl.cli.newest_run import newest_run
+from tickdsl.cli.output import OK, echo
+from tickdsl.errors import TickdslError
+from tickdsl.records.event_log import read_events
+from tickdsl.records.paths import RunPaths
+from tickdsl.records.store import Store
+from tickdsl.records.store_contents import require_store
+
+
+def add(verbs: Verbs) -> None:
+    """Add the command to the parser."""
+    path = add_verb(
+        verbs,
+        "path",
+        "print the folder of a stored network",
+        "Print the folder in the store that holds the weights of a network, chosen as by `export`.",
+        (
+            ("tickdsl path", "the smallest winning ticket of the newest run"),
+            ("tickdsl path card-2026 --arm colt --level 3 --seed 1", "a ticket of another run"),
+        ),
+    )
+    add_run_argument(path, description="folder or name of a run, or the start of its name (then the newest one)")
+    path.add_argument("--arm", metavar="ARM", help="name or id of the arm (default: the one with the best ticket)")
+    path.add_argument(
+        "--level",
+        metavar="N",
+        type=non_negative_int,
+        help="number of the level (default: the smallest winning one, else the most accurate one)",
+    )
+    path.add_argument(
+        "--seed", metavar="N", type=int, help="the seed (default: the one with the median accuracy of the level)"
+    )
+    path.add_argument(
+        "--set",
+        metavar="NAME=VALUE",
+        action=EachNameOnce,
+        default=[],
+        type=name_value,
+        help="only arms with this value of a sweep; can be given several times (default: all arms)",
+    )
+    path.add_argument(
+        "--contestant",
+        metavar="NAME",
+        default="ticket",
+        help="ticket, dense, random-init, random-structure or early (default: ticket)",
+    )
+    path.add_argument("--structure", action="store_true", help="print the folder of its structure instead")
+    path.add_argument(
+        "--store", metavar="DIR", type=Path, help="folder of the stored results (default: the store of the run)"
+    )
+    path.set_defaults(verb=_path)
+
+
+def _path(arguments: argparse.Namespace) -> int:
+    from tickdsl.results.state_builder import build_state
+    from tickdsl.results.store_keys import store_keys
+    from tickdsl.tickets.choice import Wanted, choose
+
+    paths = newest_run(arguments.out, arguments.run)
+    state = build_state(read_events(paths.events) if paths.events.exists() else ())
+    sweep = dict(arguments.set)
+    choice = choose(state, Wanted(arguments.arm, arguments.level, arguments.seed, sweep, arguments.contestant))
+    echo(choice, file=sys.stderr)
+    keys = store_keys(state).get((choice.arm.id, choice.contestant, choice.level, choice.seed))
+    if keys is None:
+        raise TickdslError(f"{paths.folder.name} does not say where its results are stored", "run the plan again")
+    key = keys.structure if arguments.structure else keys.weights
+    if key is None:
+        raise TickdslError("this network has the structure of the dense one", "leave out --structure")
+    store = arguments.store or _store_of(paths, state.run.store if state.run else "")
+    require_store(store)
+    try:
+        echo(Store(store).get(key).folder)
+    except KeyError:
+        raise TickdslError(
+            f"the result {key[:12]} of this network is not in the store {store}",
+            "run the plan again to compute it again, or name the folder of the store with --store",
+        ) from None
+    return OK
+
+
+def _store_of(paths: RunPaths, given: str) -> Path:
+    """The store of a run as it was given: from here, else from the folder that the folder of runs is in."""
+    for base in (Path(), paths.folder.resolve().parent.parent):
+        if given and (base / given).is_dir():
+            return base / given
+    return Path(given or ".tick/store")

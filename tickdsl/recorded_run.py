@@ -1,0 +1,143 @@
+"""Run a plan and write everything that a run leaves: events, TensorBoard files and results; then the report."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from typing import TYPE_CHECKING
+
+import attrs
+
+from tickdsl.errors import TickdslError
+from tickdsl.records.paths import RunPaths
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from tickdsl.engine.launch import LaunchOptions
+    from tickdsl.plan.model import Plan
+    from tickdsl.records import EventRecord
+    from tickdsl.records.events import RunStart
+    from tickdsl.results.state import RunState
+    from tickdsl.results.state_builder import StateBuilder
+
+
+@attrs.frozen
+class RecordedRun:
+    """A run that has ended: its files, its state, and its exit code (see `tickdsl/engine/scheduler/exit_codes.py`)."""
+
+    paths: RunPaths
+    state: RunState
+    exit: int
+
+
+def require_compatible(*, deterministic: bool, stack: int | None) -> None:
+    """Raise TickdslError if trainings cannot be both `deterministic` and stacked."""
+    if deterministic and stack not in (None, 1):
+        raise TickdslError(
+            "--deterministic and --stack cannot be combined: which trainings are stacked depends on their times",
+            "leave out --stack: with --deterministic, trainings run one by one",
+        )
+
+
+def run_and_record(
+    plan: Plan,
+    text: str,
+    options: LaunchOptions,
+    listen: Callable[[EventRecord], None],
+    warn: Callable[[str], None],
+    *,
+    tensorboard: bool = True,
+    trackers: Sequence[str] = (),
+) -> RecordedRun:
+    """Run a plan; `text` is its source, `listen` receives every event when it is written.
+
+    `warn` receives a message for each kind of file that could not be written although the run is fine, and for each of
+    the `trackers` that has failed.
+
+    Raises TickdslError before the first step if the data, the device, the store, the output folder or a tracker cannot
+    be used.
+    """
+    from tickdsl.engine.launch import launch
+    from tickdsl.results.export import write_results
+    from tickdsl.results.state_builder import StateBuilder
+
+    builder = StateBuilder()
+
+    def listen_to_all(record: EventRecord) -> None:
+        builder.add(record)
+        write_tensorboard(record)
+        for tell in tellers:
+            tell(record)
+        listen(record)
+
+    with ExitStack() as listeners:
+        write_tensorboard = listeners.enter_context(_tensorboard_listener(tensorboard, options, warn))
+        tellers = [
+            listeners.enter_context(_tracker_listener(name, options, builder, warn)) for name in dict.fromkeys(trackers)
+        ]
+        run = launch(plan, text, options, listen_to_all)
+        state = builder.state
+        write_results(state, run.paths)  # first of all: watchers read the results as soon as the run has ended
+    return RecordedRun(run.paths, state, run.exit)
+
+
+@contextmanager
+def _tensorboard_listener(
+    wanted: bool, options: LaunchOptions, warn: Callable[[str], None]
+) -> Iterator[Callable[[EventRecord], None]]:
+    """A listener that writes the events of a run for TensorBoard; if that fails, the run goes on with a warning."""
+    if not wanted:
+        yield lambda record: None
+        return
+    from tickdsl.records.events import RunStart
+    from tickdsl.tensorboard import TensorBoardWriter
+
+    writer: TensorBoardWriter | None = None
+
+    def show(record: EventRecord) -> None:
+        nonlocal writer
+        if writer is None and isinstance(record.event, RunStart):
+            writer = TensorBoardWriter(RunPaths(_folder(options, record.event)).tensorboard)
+        if writer is not None:
+            writer.submit(record)
+
+    try:
+        yield show
+    finally:
+        if writer is not None:
+            writer.close()
+            if writer.error is not None:
+                warn(f"stopped writing for TensorBoard: {writer.error}")
+
+
+@contextmanager
+def _tracker_listener(
+    name: str, options: LaunchOptions, builder: StateBuilder, warn: Callable[[str], None]
+) -> Iterator[Callable[[EventRecord], None]]:
+    """A listener that passes the events of a run on to a tracker; if that fails, the run goes on with a warning."""
+    from tickdsl.trackers import TrackerListener, require_trackers
+
+    require_trackers([name])
+    listener = TrackerListener(name, lambda start: _folder(options, start))
+    try:
+        yield listener.submit
+    finally:
+        listener.close(builder.state)
+        if listener.error is not None:
+            warn(f"stopped passing results on to {name}: {listener.error}")
+
+
+def _folder(options: LaunchOptions, start: RunStart) -> Path:
+    """The folder of a run that has started."""
+    return options.folder or options.out / start.run
+
+
+def write_final_report(run: RecordedRun, warn: Callable[[str], None]) -> None:
+    """Write the report of a run that has ended, which takes a moment; a failure is a warning, and the run is fine."""
+    from tickdsl.report import write_report
+
+    try:
+        write_report(run.state, run.paths)
+    except Exception as error:
+        warn(f"could not write the report: {error}")

@@ -1,0 +1,1 @@
+"""The formats that a ticket can be exported to; `table` has them by name."""

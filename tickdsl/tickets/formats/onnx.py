@@ -1,0 +1,147 @@
+"""The format `onnx`: one file for onnxruntime and other runtimes, with float or 8-bit weights."""
+
+from __future__ import annotations
+
+import importlib.util
+import tempfile
+from pathlib import Path
+
+import torch
+from torch import nn
+from torch.export import ExportedProgram
+
+from tickdsl.errors import TickdslError
+from tickdsl.plurals import plural
+from tickdsl.results.formatting import percent
+from tickdsl.tickets.errors import VerificationError
+from tickdsl.tickets.export_format import ExportFormat, ExportOptions, Subject, Verified
+from tickdsl.tickets.formats.exported_program import (
+    DYNAMIC_SHAPES,
+    INPUT,
+    OUTPUT,
+    describe_input,
+    export_program,
+    first_line,
+    quiet_torch,
+)
+from tickdsl.tickets.formats.int8 import quantise_weights
+from tickdsl.tickets.formats.metadata import file_metadata
+from tickdsl.tickets.formats.portable_verification import (
+    run_in_fresh_process,
+    share_right,
+    verify_outputs,
+    verify_portable,
+)
+
+#: The version of ONNX's operators; onnxruntime runs it since 1.14 (2023).
+OPSET = 18
+#: A file of Protocol Buffers holds less than 2 GiB.
+_MAX_BYTES = 2**31 - 2**20
+
+
+def write_onnx(subject: Subject, path: Path, options: ExportOptions) -> tuple[str, ...]:
+    """Write a ticket and its metadata to `path`, and describe it.
+
+    Raises TickdslError if the extra `[onnx]` is missing, if the network is too large for the format, or if torch.export
+    or ONNX cannot take it.
+    """
+    require_onnx()
+    described = f"ONNX opset {OPSET}; {describe_input(subject.ticket.preprocessing, raw=options.raw)}"
+    if not options.int8:
+        _write_float(subject, path, raw=options.raw)
+        return (described,)
+    with tempfile.TemporaryDirectory(prefix="tickdsl-") as folder:
+        float_path = Path(folder) / "float.onnx"
+        _write_float(subject, float_path, raw=options.raw)
+        sizes = quantise_weights(float_path, path)
+    layers = plural(sizes.tensors, "layer")
+    return described, f"8-bit weights in {layers}: {sizes.bytes_after:,} bytes instead of {sizes.bytes_before:,}"
+
+
+def verify_onnx(path: Path, subject: Subject, options: ExportOptions) -> Verified:
+    """Verify a file as `verify_portable` does; with 8-bit weights, verify the float file and measure what they cost.
+
+    Raises VerificationError.
+    """
+    if not options.int8:
+        return verify_portable(path, subject, options)
+    test, preprocessing = subject.test, subject.ticket.preprocessing
+    outputs = run_in_fresh_process(path, test.images, preprocessing if options.raw else None)
+    if not outputs.isfinite().all():
+        raise VerificationError(f"with 8-bit weights, {path.name} has outputs that are not finite", "leave out --int8")
+    with tempfile.TemporaryDirectory(prefix="tickdsl-") as folder:
+        float_path = Path(folder) / path.name
+        _write_float(subject, float_path, raw=options.raw)
+        verified, before = verify_outputs(float_path, subject, options)
+    if test.labels is None:
+        changed = int((outputs.argmax(1) != before.argmax(1)).sum())
+        return Verified(
+            None, f"{verified.sentence}; 8-bit weights change the class of {changed} of {len(outputs)} random images"
+        )
+    accuracy, without = share_right(outputs, test.labels), share_right(before, test.labels)
+    shown = f"accuracy with 8-bit weights: {percent(accuracy, 2)}, {_cost(without - accuracy)}"
+    return Verified(accuracy, f"{shown} (float: {verified.sentence})")
+
+
+def require_onnx() -> None:
+    """Raise TickdslError if the packages of the extra `[onnx]` are missing."""
+    for package in ("onnxscript", "onnxruntime"):
+        if importlib.util.find_spec(package) is None:
+            raise TickdslError(
+                f"--format onnx needs {package}, which is not installed", "install it: pip install 'tickdsl[onnx]'"
+            )
+
+
+def _write_float(subject: Subject, path: Path, *, raw: bool) -> None:
+    network = subject.network
+    num_bytes = sum(tensor.numel() * tensor.element_size() for tensor in network.state_dict().values())
+    if num_bytes > _MAX_BYTES:
+        raise TickdslError(
+            f"an ONNX file holds less than 2 GiB, and the weights take {num_bytes / 2**30:.1f} GiB",
+            "use `--format pt2`",
+        )
+    exported = _translate(export_program(network, subject.ticket.preprocessing, raw=raw), network)
+    for node in exported.model.graph.all_nodes():
+        node.metadata_props.clear()  # paths of source files, among others
+    exported.model.metadata_props.clear()
+    exported.model.metadata_props.update(file_metadata(subject.ticket, raw=raw))
+    exported.model.producer_name = "tickdsl"
+    exported.save(str(path), external_data=False)
+
+
+def _translate(program: ExportedProgram, network: nn.Module) -> torch.onnx.ONNXProgram:
+    try:
+        with quiet_torch():
+            exported = torch.onnx.export(
+                program,
+                dynamo=True,
+                verbose=False,
+                opset_version=OPSET,
+                input_names=[INPUT],
+                output_names=[OUTPUT],
+                dynamic_shapes=DYNAMIC_SHAPES,
+            )
+    except Exception as error:  # torch raises classes of many kinds for what it cannot translate
+        raise TickdslError(
+            f"ONNX cannot take the network {type(network).__name__}: {_reason(error)}", "use `--format pt2`"
+        ) from error
+    assert exported is not None  # since it is not written by `export` itself
+    return exported
+
+
+def _reason(error: BaseException) -> str:
+    """The first line of the error that was first in the chain, which names the operator."""
+    while error.__cause__ is not None:
+        error = error.__cause__
+    return first_line(error)
+
+
+def _cost(lost: float) -> str:
+    """What 8-bit weights cost, in points of accuracy."""
+    if lost == 0:
+        return "which costs nothing"
+    verb = "costs" if lost > 0 else "gains"
+    return f"which {verb} {100 * abs(lost):.2f} points"
+
+
+ONNX = ExportFormat("onnx", ".onnx", frozenset({"raw", "int8"}), write_onnx, verify_onnx)

@@ -1,0 +1,41 @@
+"""The format `pt2`: a program of torch.export, which runs with torch alone."""
+
+from __future__ import annotations
+
+import io
+import json
+from pathlib import Path
+
+import torch
+
+from tickdsl.tickets.export_format import ExportFormat, ExportOptions, Subject
+from tickdsl.tickets.formats.exported_program import describe_input, export_program, quiet_torch
+from tickdsl.tickets.formats.metadata import file_metadata
+from tickdsl.tickets.formats.portable_verification import verify_portable
+
+#: The name of the metadata among the file's `extra_files`: a JSON object of strings, see `file_metadata`.
+METADATA_FILE = "ticket.json"
+
+
+def write_pt2(subject: Subject, path: Path, options: ExportOptions) -> tuple[str, ...]:
+    """Write a ticket and its metadata to `path`, and describe it. Raises TickdslError as `export_program` does."""
+    preprocessing = subject.ticket.preprocessing
+    program = export_program(subject.network, preprocessing, raw=options.raw)
+    metadata = json.dumps(file_metadata(subject.ticket, raw=options.raw), indent=1)
+    # Into memory: where a disk is full, torch's writer ends the process.
+    content = io.BytesIO()
+    with quiet_torch():
+        torch.export.save(program, content, extra_files={METADATA_FILE: metadata})
+    path.write_bytes(content.getbuffer())
+    return (describe_input(preprocessing, raw=options.raw),)
+
+
+def read_pt2_metadata(path: Path) -> dict[str, str]:
+    """The metadata of a file that `write_pt2` wrote."""
+    extra_files = {METADATA_FILE: ""}
+    torch.export.load(path, extra_files=extra_files)
+    metadata: dict[str, str] = json.loads(extra_files[METADATA_FILE])
+    return metadata
+
+
+PT2 = ExportFormat("pt2", ".pt2", frozenset({"raw"}), write_pt2, verify_portable)

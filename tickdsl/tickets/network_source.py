@@ -1,0 +1,38 @@
+"""Where the network of a ticket comes from: the catalogue, a plug-in, or a factory of the user."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+import attrs
+
+
+def _shape(sizes: Iterable[int]) -> tuple[int, int, int]:
+    channels, height, width = sizes
+    return channels, height, width
+
+
+@attrs.frozen
+class NetworkSource:
+    """A network by its name in plans, with its options, built for `classes` and images of `shape` (C, H, W).
+
+    name: a name of the catalogue, that of an installed plug-in, or `package.module:factory`. code: what identifies the
+    code of a plug-in or a factory when the ticket was written; empty for networks of the catalogue.
+    """
+
+    name: str
+    options: Mapping[str, Any]
+    classes: int
+    shape: tuple[int, int, int] = attrs.field(converter=_shape)
+    code: str = ""
+
+    @property
+    def is_own(self) -> bool:
+        """Whether the network is the user's or a plug-in's, so that its code is not part of tickdsl."""
+        return bool(self.code)
+
+    @property
+    def title(self) -> str:
+        """The name with its options, as in a plan."""
+        return " ".join([self.name, *(f"{key}={value}" for key, value in self.options.items())])

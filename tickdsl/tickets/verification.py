@@ -1,0 +1,166 @@
+"""Verify a ticket's file: load it in a fresh process, and compare it with its network and the stored accuracy."""
+
+from __future__ import annotations
+
+import copy
+import json
+import math
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+import attrs
+import torch
+from torch import Tensor, nn
+
+from tickdsl.plurals import agreeing, plural
+from tickdsl.records.image_flags import decode_flags, encode_flags
+from tickdsl.results.formatting import percent
+from tickdsl.tickets.errors import VerificationError
+from tickdsl.tickets.export_format import ExportOptions, Subject, TestConditions, TestImages, Verified
+from tickdsl.tickets.preprocessing import Preprocessing
+from tickdsl.tickets.ticket_file import open_ticket
+from tickdsl.training.devices import autocast_type, float32_format, resolve_device
+from tickdsl.training.memory_layouts import LAYOUTS, set_memory_format
+
+_SCRIPT = Path(__file__).parent / "formats" / "run_ticket.py"
+#: As many images as `evaluate` runs at once: other batches round differently.
+_BATCH = 1000
+#: Outputs of two processes may differ by rounding: as a share of the largest output.
+_ROUNDING = 1e-5
+#: The largest difference of accuracies between formats: 0.1 point.
+MAX_ACCURACY_DIFFERENCE = 1e-3
+#: The accuracy may differ by this where the test cannot be repeated as it was, such as on another device.
+_ELSEWHERE = 0.01
+_REPORT = "export it again; if that does not help, report it with the plan"
+
+
+def verify_ticket(path: Path, subject: Subject, options: ExportOptions) -> Verified:
+    """Compare a ticket's file, loaded in a fresh process, with the network in the store and the stored accuracy.
+
+    Weights and structure must have the same bits, outputs must be equal up to rounding, and accuracy and the images
+    that are right exactly as stored, unless the test cannot be repeated as it was. Raises VerificationError if not.
+    """
+    _require_same_content(path, subject)
+    actual = _logits_in_fresh_process(path, subject)
+    expected = logits(subject.network, subject.ticket.preprocessing, subject.test.images, subject.conditions)
+    require_equal_outputs(path, actual, expected)
+    if subject.test.labels is None:
+        return Verified(None, f"{not_at_hand(subject.test)}: the outputs are those of the network in the store")
+    return compare_accuracy(path, subject, actual.argmax(1) == subject.test.labels)
+
+
+def logits(network: nn.Module, preprocessing: Preprocessing, images: Tensor, conditions: TestConditions) -> Tensor:
+    """The outputs of a network in eval mode, as `evaluate` computes them under these conditions: float32 [N, classes].
+
+    images: uint8 [N, C, H, W].
+    """
+    device = resolve_device(conditions.device)
+    module = copy.deepcopy(network).to(device).eval()
+    set_memory_format(module, LAYOUTS[conditions.layout])
+    autocast = autocast_type(conditions.precision, device)
+    threads = torch.get_num_threads()
+    torch.set_num_threads(conditions.threads)
+    try:
+        with (
+            torch.no_grad(),
+            float32_format(conditions.precision, device),
+            torch.autocast(device.type, dtype=autocast, enabled=autocast is not None),
+        ):
+            parts = [module(preprocessing(part.to(device))).float().cpu() for part in torch.split(images, _BATCH)]
+    finally:
+        torch.set_num_threads(threads)
+    return torch.cat(parts)
+
+
+def require_equal_outputs(path: Path, actual: Tensor, expected: Tensor, tolerance: float = _ROUNDING) -> float:
+    """The largest difference of outputs, which may be `tolerance` times the largest output, or that if it is below 1.
+
+    Raises VerificationError if it is larger.
+    """
+    if actual.shape != expected.shape:
+        raise VerificationError(
+            f"{path.name} returns {list(actual.shape)}, and its network {list(expected.shape)}", _REPORT
+        )
+    apart = (actual - expected).abs().masked_fill(actual.isnan() & expected.isnan(), 0)
+    apart = apart.masked_fill(actual == expected, 0)  # infinities
+    difference = float(apart.nan_to_num(nan=math.inf, posinf=math.inf).max())
+    finite = expected[expected.isfinite()].abs()
+    largest = float(finite.max()) if len(finite) else 0.0
+    if difference > tolerance * max(1.0, largest):
+        raise VerificationError(
+            f"the outputs of {path.name} differ from those of its network by up to {difference:.2g}", _REPORT
+        )
+    return difference
+
+
+def _require_same_content(path: Path, subject: Subject) -> None:
+    """Raise VerificationError unless the file has the structure and all weights, bit for bit."""
+    read = open_ticket(path)
+    same = read.structure == subject.ticket.structure and read.weights.keys() == subject.ticket.weights.keys()
+    if not same or not all(_same_bits(read.weights[name], known) for name, known in subject.ticket.weights.items()):
+        raise VerificationError(f"{path.name} does not hold what was written", "check the disk, and export it again")
+
+
+def _same_bits(first: Tensor, second: Tensor) -> bool:
+    if first.dtype != second.dtype or first.shape != second.shape:
+        return False
+    return torch.equal(*(tensor.contiguous().flatten().view(torch.uint8) for tensor in (first, second)))
+
+
+def _logits_in_fresh_process(path: Path, subject: Subject) -> Tensor:
+    conditions = attrs.asdict(attrs.evolve(subject.conditions, differences=()))
+    settings = json.dumps({**conditions, "allow_code": subject.allow_code})
+    with tempfile.TemporaryDirectory(prefix="tickdsl-") as name:
+        folder = Path(name)
+        torch.save(subject.test.images.contiguous(), folder / "images.pt")
+        command = [sys.executable, "-P", str(_SCRIPT), str(path.resolve()), name, settings]
+        result = subprocess.run(command, capture_output=True, text=True, errors="replace", check=False)
+        if result.returncode:
+            lines = result.stderr.strip().splitlines()
+            reason = lines[-1].strip() if lines else f"exit code {result.returncode}"
+            raise VerificationError(f"{path.name} does not run in a fresh process: {reason}", _REPORT)
+        outputs: Tensor = torch.load(folder / "logits.pt", weights_only=True)
+    return outputs
+
+
+def not_at_hand(test: TestImages) -> str:
+    """A clause that says that random images stand in for the test set."""
+    why = f" ({test.why_random})" if test.why_random else ""
+    return (
+        f"verified in a fresh process on {plural(len(test.images), 'random image')}, as the test set is not at "
+        f"hand{why}"
+    )
+
+
+def compare_accuracy(path: Path, subject: Subject, correct: Tensor, *, exact: bool = True) -> Verified:
+    """Compare which test images are right with what is stored.
+
+    correct: bool [N]. exact: they must be the same, if the test can be repeated as it was; otherwise the accuracy may
+    differ by MAX_ACCURACY_DIFFERENCE. Raises VerificationError if they differ too much.
+    """
+    stored, flags = subject.ticket.metrics.get("accuracy"), subject.ticket.metrics.get("correct")
+    right, count = int(correct.sum()), len(correct)
+    accuracy = right / count
+    tested = f"verified in a fresh process on {plural(count, 'test image')}: {percent(accuracy, 2)}"
+    if stored is None:
+        return Verified(accuracy, f"{tested}; no accuracy is stored")
+    differing = abs(right - round(stored * count))
+    if flags is not None:
+        ours = decode_flags(encode_flags(correct.to(torch.uint8).numpy().tobytes()))
+        differing = (ours ^ decode_flags(flags)).bit_count()
+    if not differing:
+        same = ", and the same images are right" if flags is not None else ""
+        return Verified(accuracy, f"{tested}, as stored{same}")
+    others = f"{plural(differing, 'image')} {agreeing(differing, 'is')} classified differently"
+    reasons = subject.conditions.differences
+    allowed = _ELSEWHERE if reasons else 0.0 if exact else MAX_ACCURACY_DIFFERENCE
+    if abs(accuracy - stored) > allowed + 1e-12 or (exact and not reasons):
+        raise VerificationError(
+            f"{path.name} is right on {percent(accuracy, 2)} of the test images, and its run on {percent(stored, 2)}: "
+            f"{others}",
+            "the code of the network or the versions of libraries may have changed since the run: run the plan again",
+        )
+    why = f", since {' and '.join(reasons)}" if reasons else ""
+    return Verified(accuracy, f"{tested}; stored is {percent(stored, 2)}: {others}{why}")
