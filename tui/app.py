@@ -19,10 +19,10 @@ from tickdsl.plurals import plural
 from tickdsl.printable import printable_line
 from tickdsl.records import Process, RunPaths
 
+from .announcements import Announcements
 from .command_palette import system_commands
 from .control_requests import ControlRequests
 from .draw_schedule import POLL_SECONDS, DrawSchedule
-from .engine_log import engine_log_tail
 from .event_source import EventSource
 from .feed import Feed
 from .keys import TAB_TITLES, VIEWS, help_sections, key_line_items, key_of
@@ -36,7 +36,6 @@ from .screens.run import RunView
 from .screens.view import View
 from .snapshot_builder import SnapshotBuilder
 from .theme import palette_of, themes
-from .views.ending import ending_title
 from .views.glyphs import Palette
 from .views.snapshot import Snapshot
 from .views.status import FINAL_STATUSES, key_line, progress_line, tab_line, title_line
@@ -101,9 +100,7 @@ class Monitor(ReportActionsApp):
         self._frozen_at = 0
         self._snapshots = SnapshotBuilder(self.feed, engine, has_engine)
         self._schedule = DrawSchedule()
-        self._failure_shown = False
-        self._crash_reported = False
-        self._seen_live = False
+        self._announcements = Announcements(folder)
         for theme in themes():
             self.register_theme(theme)
         self.theme = "tickdsl-dark"
@@ -200,27 +197,12 @@ class Monitor(ReportActionsApp):
         return "end of stream" if ended and snapshot.status not in FINAL_STATUSES else ""
 
     def _announce(self, snapshot: Snapshot) -> None:
-        """Show the first failure, and report a crashed engine once."""
-        if snapshot.state.count("failed") and not self._failure_shown and not self.feed.behind:
-            self._failure_shown = True
+        """Show the first failure, and report a crash or the end once."""
+        if self._announcements.is_first_failure(snapshot, self.feed.behind):
             self.show_view("run")
             self.query_one(RunView).show_failure(snapshot)
             self.notify("A step failed; press enter to show its traceback", severity="error")
-        if snapshot.status.endswith("crashed") and not self._crash_reported:
-            self._crash_reported = True
-            tail = engine_log_tail(self.folder)
-            self.query_one(RunView).engine_log_tail = tail
-            self.query_one(LogView).engine_log_tail = tail
-            if self.view.id != "run":
-                self.notify("The engine crashed; press 1 for the cause", severity="error", timeout=12)
-        elif not snapshot.status.endswith("crashed"):
-            self._crash_reported = False
-        if snapshot.is_live and snapshot.state.steps and not self.feed.behind:
-            self._seen_live = True
-        elif self._seen_live and not snapshot.is_live and not snapshot.status.endswith("crashed"):
-            self._seen_live = False
-            if self.view.id != "run":
-                self.notify(f"{ending_title(snapshot)}; press 1 for the verdicts", timeout=12, markup=False)
+        self._announcements.announce(self, snapshot, self.feed.behind, self.view.id == "run")
 
     # -- keys
 

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import io
 import random
+import re
+from itertools import pairwise
 
 import attrs
 from hypothesis import given, settings
@@ -14,6 +17,7 @@ from tickdsl.records.events import (
     Event,
     Heartbeat,
     MeasurementInfo,
+    Phase,
     PlanResolved,
     RunEnd,
     RunStart,
@@ -22,6 +26,7 @@ from tickdsl.records.events import (
     StepProgress,
     StepStart,
 )
+from tickdsl.results.plain_progress import PlainProgress
 from tickdsl.results.progress import run_progress, time_left
 from tickdsl.results.state_builder import build_state
 
@@ -126,3 +131,35 @@ def test_most_that_may_be_left_is_said_to_be_that_until_an_arm_has_ended() -> No
     later = build_state([*records[: first_skip + 30], EventRecord(10**6, records[first_skip + 30].t, Heartbeat(
         pid=1, host="h", boot="b"))])  # fmt: skip
     assert not time_left(later).startswith("at most ")
+
+
+def test_before_the_first_step_the_state_says_what_happens() -> None:
+    phase = EventRecord(0, 1.0, Phase(doing="loading torch"))
+    state = build_state([phase])
+    assert (state.phase, state.status, state.run) == ("loading torch", "waiting", None)
+    records = Simulation(random.Random(1), 1, 3, 4, 2, {}).run()
+    started = [phase, *records[:2], EventRecord(9, 2.0, Phase(doing="reading digits"))]
+    assert build_state(started).phase == "reading digits"
+    assert build_state([*started, records[2]]).phase == ""
+    out = io.StringIO()
+    progress = PlainProgress(out, live=False)
+    for record in started:
+        progress.show(record)
+    assert out.getvalue().startswith("loading torch…\n[0:00] run r on cpu")
+    assert out.getvalue().endswith("reading digits…\n")
+
+
+def test_plain_output_has_a_line_with_progress_at_least_every_30_seconds() -> None:
+    """Also while a single epoch takes minutes: heartbeats, every 5 seconds, make a line due."""
+    records = Simulation(random.Random(1), 1, 3, 4, 2, {}).run()[:5]
+    out = io.StringIO()
+    progress = PlainProgress(out, live=False)
+    for record in records:
+        progress.show(record)
+    start = records[-1].t
+    for beat in range(60):
+        progress.show(EventRecord(100 + beat, start + 5.0 * beat, Heartbeat(pid=1, host="h", boot="b")))
+    lines = [line for line in out.getvalue().splitlines() if "/15 " in line]
+    times = [60 * int(minutes) + int(seconds) for minutes, seconds in re.findall(r"\[(\d+):(\d+)\]", "\n".join(lines))]
+    assert all(later - earlier <= 30 for earlier, later in pairwise([0, *times, int(start) + 295]))
+    assert all(" left" in line for line in lines)

@@ -6,6 +6,7 @@ import argparse
 import os
 import sys
 import time
+from collections.abc import Sequence
 from pathlib import Path
 
 from tickdsl.cli.arguments import (
@@ -40,7 +41,6 @@ from tickdsl.records.event_decode import EventRecord
 from tickdsl.records.events import Phase
 from tickdsl.records.files import write_atomically
 from tickdsl.records.paths import new_run
-from tickdsl.results.resuming import resuming_arguments
 
 _ON_WINDOWS = os.name == "nt"
 
@@ -115,6 +115,13 @@ def add(verbs: Verbs) -> None:
     run.set_defaults(verb=_run)
 
 
+def _recorded_arguments(arguments: Sequence[str]) -> tuple[str, ...]:
+    """The arguments as the events name them: whoever repeats them continues a run, a second `--fresh` would not."""
+    return tuple(
+        word for index, word in enumerate(arguments) if word != "--fresh" or "--fresh" not in arguments[:index]
+    )
+
+
 def _run(arguments: argparse.Namespace) -> int:
     if arguments.dry_run:
         arguments.json = False
@@ -183,7 +190,7 @@ def _run_in_process(arguments: argparse.Namespace, checked: CheckedPlan) -> int:
     announce("loading torch")
     from tickdsl.engine.launch import LaunchOptions
 
-    command = ("tickdsl", *resuming_arguments(user_arguments(arguments.argv)))
+    command = ("tickdsl", *_recorded_arguments(user_arguments(arguments.argv)))
     options = LaunchOptions(
         store=arguments.store,
         out=arguments.out,

@@ -158,12 +158,17 @@ def _legend(chart: ChartData, width: int, title: str, dim: str, most: int) -> li
 
     What does not fit is counted: `+3 more`.
     """
+    named = sorted((curve for curve in chart.curves if curve.points), key=lambda curve: curve.faint)
+    most_cells = width - 6 if len(named) == 1 else min(_MAX_LABEL, max(12, width // 3))
     entries = [
-        (f"{curve.marker}{'╌' if curve.dashed else ''}" if curve.marker else "⠒⠒", curve.colour,
-         fit_middle(curve.label, min(_MAX_LABEL, max(12, width // 3), cell_len(curve.label))), curve.faint)
-        for curve in chart.curves
-        if curve.points
-    ]  # fmt: skip
+        (
+            f"{curve.marker}{'╌' if curve.dashed else ''}" if curve.marker else "⠒⠒",
+            curve.colour,
+            fit_middle(curve.label, min(most_cells, cell_len(curve.label))),
+            curve.faint,
+        )
+        for curve in named
+    ]
     hollow = next((c for c in chart.curves if c.hollow_marker and any(point.hollow for point in c.points)), None)
     if chart.baseline is not None and chart.baseline_label:
         entries.append(("╌╌", dim, chart.baseline_label, True))
