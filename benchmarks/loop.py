@@ -111,7 +111,7 @@ def tickdsl_loop(network: Network, images: Dataset, recipe: Recipe, steps: int) 
 
 def bare_loop(network: Network, images: Dataset, recipe: Recipe, steps: int) -> list[float]:
     """Seconds of each step of a minimal loop that does the same work with the same tensors."""
-    device, (model, precision) = network.device, _ready(network, recipe)
+    device, (model, precision) = network.device, _ready(network, recipe, images)
     train_images, labels = images.train_images.to(device), images.train_labels.to(device)
     mean = (images.mean * 255).view(1, -1, 1, 1).to(device)
     scale = 1 / (images.std * 255).view(1, -1, 1, 1).to(device)
@@ -186,7 +186,7 @@ def script_loop(network: Network, images: Dataset, recipe: Recipe, steps: int) -
 
 def forward_backward_only(network: Network, images: Dataset, recipe: Recipe, steps: int) -> list[float]:
     """Seconds of each step on one prepared batch: forward, backward and update, which every loop needs."""
-    device, (model, precision) = network.device, _ready(network, recipe)
+    device, (model, precision) = network.device, _ready(network, recipe, images)
     x = images.train_images[: recipe.batch].to(device).float().div_(255)
     y = images.train_labels[: recipe.batch].to(device)
     optimizer = torch.optim.SGD(model.parameters(), recipe.lr, recipe.momentum, fused=True)
@@ -201,11 +201,13 @@ def forward_backward_only(network: Network, images: Dataset, recipe: Recipe, ste
     return ticks.steps()
 
 
-def _ready(network: Network, recipe: Recipe) -> tuple[nn.Module, Callable[[], AbstractContextManager[object]]]:
+def _ready(
+    network: Network, recipe: Recipe, images: Dataset
+) -> tuple[nn.Module, Callable[[], AbstractContextManager[object]]]:
     """The network in the memory layout that tickdsl's loop chooses, and its autocast context."""
     device, model = network.device, network.model.train()
     autocast = devices.autocast_type(recipe.precision, device)
-    set_memory_format(model, preferred_memory_format(model, device, autocast))
+    set_memory_format(model, preferred_memory_format(model, device, autocast, images.train_images[:2].float()))
     return model, nullcontext if autocast is None else partial(torch.autocast, device.type, autocast)
 
 

@@ -7,7 +7,10 @@ The names in `__all__` are the documented Python interface. Each is imported whe
 from __future__ import annotations
 
 from importlib import import_module
-from typing import TYPE_CHECKING
+
+#: Type checkers take it for true. Importing it from typing would run a file of that name in the working folder, as
+#: `python -m tickdsl` looks there first.
+TYPE_CHECKING = False
 
 if TYPE_CHECKING:
     from tickdsl.api.arms import ArmResult, LevelResult, SeedResult

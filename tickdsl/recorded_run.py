@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from typing import TYPE_CHECKING
 
 import attrs
@@ -12,10 +12,14 @@ from tickdsl.errors import TickdslError
 from tickdsl.records.paths import RunPaths
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from tickdsl.engine.launch import LaunchOptions
     from tickdsl.plan.model import Plan
     from tickdsl.records import EventRecord
+    from tickdsl.records.events import RunStart
     from tickdsl.results.state import RunState
+    from tickdsl.results.state_builder import StateBuilder
 
 
 @attrs.frozen
@@ -44,12 +48,15 @@ def run_and_record(
     warn: Callable[[str], None],
     *,
     tensorboard: bool = True,
+    trackers: Sequence[str] = (),
 ) -> RecordedRun:
     """Run a plan; `text` is its source, `listen` receives every event when it is written.
 
-    `warn` receives a message for each kind of file that could not be written although the run is fine.
+    `warn` receives a message for each kind of file that could not be written although the run is fine, and for each of
+    the `trackers` that has failed.
 
-    Raises TickdslError before the first step if the data, the device, the store or the output folder cannot be used.
+    Raises TickdslError before the first step if the data, the device, the store, the output folder or a tracker cannot
+    be used.
     """
     from tickdsl.engine.launch import launch
     from tickdsl.results.export import write_results
@@ -60,9 +67,15 @@ def run_and_record(
     def listen_to_all(record: EventRecord) -> None:
         builder.add(record)
         write_tensorboard(record)
+        for tell in tellers:
+            tell(record)
         listen(record)
 
-    with _tensorboard_listener(tensorboard, options, warn) as write_tensorboard:
+    with ExitStack() as listeners:
+        write_tensorboard = listeners.enter_context(_tensorboard_listener(tensorboard, options, warn))
+        tellers = [
+            listeners.enter_context(_tracker_listener(name, options, builder, warn)) for name in dict.fromkeys(trackers)
+        ]
         run = launch(plan, text, options, listen_to_all)
         state = builder.state
         write_results(state, run.paths)  # first of all: watchers read the results as soon as the run has ended
@@ -85,8 +98,7 @@ def _tensorboard_listener(
     def show(record: EventRecord) -> None:
         nonlocal writer
         if writer is None and isinstance(record.event, RunStart):
-            folder = options.folder or options.out / record.event.run
-            writer = TensorBoardWriter(RunPaths(folder).tensorboard)
+            writer = TensorBoardWriter(RunPaths(_folder(options, record.event)).tensorboard)
         if writer is not None:
             writer.submit(record)
 
@@ -97,6 +109,28 @@ def _tensorboard_listener(
             writer.close()
             if writer.error is not None:
                 warn(f"stopped writing for TensorBoard: {writer.error}")
+
+
+@contextmanager
+def _tracker_listener(
+    name: str, options: LaunchOptions, builder: StateBuilder, warn: Callable[[str], None]
+) -> Iterator[Callable[[EventRecord], None]]:
+    """A listener that passes the events of a run on to a tracker; if that fails, the run goes on with a warning."""
+    from tickdsl.trackers import TrackerListener, require_trackers
+
+    require_trackers([name])
+    listener = TrackerListener(name, lambda start: _folder(options, start))
+    try:
+        yield listener.submit
+    finally:
+        listener.close(builder.state)
+        if listener.error is not None:
+            warn(f"stopped passing results on to {name}: {listener.error}")
+
+
+def _folder(options: LaunchOptions, start: RunStart) -> Path:
+    """The folder of a run that has started."""
+    return options.folder or options.out / start.run
 
 
 def write_final_report(run: RecordedRun, warn: Callable[[str], None]) -> None:

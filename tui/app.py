@@ -8,7 +8,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import ClassVar
 
-from textual import on
+from textual import events, on
 from textual.app import ComposeResult, SystemCommand
 from textual.binding import Binding, BindingType
 from textual.screen import Screen
@@ -19,14 +19,14 @@ from tickdsl.plurals import plural
 from tickdsl.printable import printable_line
 from tickdsl.records import Process, RunPaths
 
+from .announcements import Announcements
 from .command_palette import system_commands
 from .control_requests import ControlRequests
 from .draw_schedule import POLL_SECONDS, DrawSchedule
-from .engine_control import EngineControlApp
-from .engine_log import engine_log_tail
 from .event_source import EventSource
 from .feed import Feed
-from .keys import TAB_TITLES, VIEWS, help_sections, key_line_items
+from .keys import TAB_TITLES, VIEWS, help_sections, key_line_items, key_of
+from .report_actions import ReportActionsApp
 from .screens.compare import CompareView
 from .screens.help import help_screen
 from .screens.layers import LayersView
@@ -38,14 +38,14 @@ from .snapshot_builder import SnapshotBuilder
 from .theme import palette_of, themes
 from .views.glyphs import Palette
 from .views.snapshot import Snapshot
-from .views.status import FINAL_STATUSES, key_line, tab_line, title_line
+from .views.status import FINAL_STATUSES, key_line, progress_line, tab_line, title_line
 from .widgets.line import Line
 from .widgets.rows import Rows
 
 _BACKLOG_POLL_SECONDS = 0.01  # pause between two slices while a backlog is read
 
 
-class Monitor(EngineControlApp):
+class Monitor(ReportActionsApp):
     """Shows a run from its events.
 
     `source` yields the events. `control` is the file for requests to the engine and `folder` the folder of the run, if
@@ -55,7 +55,7 @@ class Monitor(EngineControlApp):
 
     CSS_PATH = "monitor.tcss"
     TITLE = "tickdsl"
-    HORIZONTAL_BREAKPOINTS = [(0, "-narrow"), (90, "-wide")]  # noqa: RUF012
+    HORIZONTAL_BREAKPOINTS = [(0, "-narrow"), (90, "-wide"), (120, "-broad"), (160, "-vast")]  # noqa: RUF012
     VERTICAL_BREAKPOINTS = [(0, "-short"), (22, "-middle"), (30, "-tall")]  # noqa: RUF012
     BINDINGS: ClassVar[list[BindingType]] = [
         *(Binding(str(n + 1), f"view('{name}')", TAB_TITLES[name], id=f"view.{name}") for n, name in enumerate(VIEWS)),
@@ -64,6 +64,8 @@ class Monitor(EngineControlApp):
         Binding("space", "freeze", "Freeze the view; the run continues", id="freeze"),
         Binding("p", "pause", "Pause or resume the run", id="pause"),
         Binding("x", "stop", "Stop the run; it can be resumed later", id="stop"),
+        Binding("o", "open_report", "Open the report, or show its path over ssh", id="report"),
+        Binding("e", "export_ticket", "Export the best ticket", id="export"),
         Binding("s", "screenshot_here", "Save an SVG screenshot", id="screenshot"),
         Binding("d", "theme", "Switch between dark and light theme", id="theme"),
         Binding("0", "reset", "Reset the screen", id="reset"),
@@ -74,6 +76,7 @@ class Monitor(EngineControlApp):
     KEY_LINE: ClassVar[tuple[tuple[str, str], ...]] = (
         ("q", "quit"), ("space", "freeze"), ("p", "pause"), ("x", "stop"),
     )  # fmt: skip
+    END_KEY_LINE: ClassVar[tuple[tuple[str, str], ...]] = (("q", "quit"), ("o", "report"), ("e", "export"))
 
     def __init__(
         self,
@@ -97,8 +100,7 @@ class Monitor(EngineControlApp):
         self._frozen_at = 0
         self._snapshots = SnapshotBuilder(self.feed, engine, has_engine)
         self._schedule = DrawSchedule()
-        self._failure_shown = False
-        self._crash_reported = False
+        self._announcements = Announcements(folder)
         for theme in themes():
             self.register_theme(theme)
         self.theme = "tickdsl-dark"
@@ -107,6 +109,7 @@ class Monitor(EngineControlApp):
 
     def compose(self) -> ComposeResult:
         yield Line(id="title")
+        yield Line(id="progress")
         yield Line(id="tabs")
         with ContentSwitcher(initial="run", id="views"):
             yield RunView(id="run")
@@ -148,6 +151,8 @@ class Monitor(EngineControlApp):
                 self._schedule.stale = True
         except TickdslError as error:
             self.notify(str(error), title="Cannot read the events", severity="error", markup=False)
+        if self.feed.state.phase:
+            self._schedule.stale = True  # a spinner turns
         if self._schedule.due(time.monotonic()):
             self.draw()
         self.set_timer(_BACKLOG_POLL_SECONDS if self.feed.behind else POLL_SECONDS, self.tick)
@@ -155,6 +160,7 @@ class Monitor(EngineControlApp):
     def draw(self) -> None:
         """Draw the bars, and the screen unless it is frozen."""
         began = time.perf_counter()
+        self.ensure_focus()
         snapshot = self._snapshots.snapshot(self.clock(), self.filter_text)
         if self.requests.resolve(self.feed.acks, snapshot.status in FINAL_STATUSES):
             self._schedule.stale = True
@@ -171,10 +177,14 @@ class Monitor(EngineControlApp):
         pending_text = self.requests.pending_text
         screen.query_one("#title", Line).show(lambda width: title_line(snapshot, width, palette, pending_text, hint))
         current = screen.query_one(ContentSwitcher).current or ""
-        names = [(str(n + 1), TAB_TITLES[name], name == current) for n, name in enumerate(VIEWS)]
+        screen.query_one("#progress", Line).show(lambda width: progress_line(snapshot, width, palette))
+        names = [(str(n + 1), name, TAB_TITLES[name], name == current) for n, name in enumerate(VIEWS)]
         screen.query_one("#tabs", Line).show(lambda width: tab_line(names, self.filter_text, width, palette))
         view = screen.query_one(f"#{current}", View)
-        keys = key_line_items(view, self.KEY_LINE, snapshot.status in ("paused", "pausing"))
+        app_keys = self.KEY_LINE if snapshot.is_live else self.END_KEY_LINE
+        if snapshot.status.endswith("crashed"):
+            app_keys = app_keys[:1]  # there is no report, and nothing more to control
+        keys = key_line_items(view, app_keys, snapshot.status in ("paused", "pausing"))
         screen.query_one("#keys", Line).show(lambda width: key_line(keys, width, palette))
 
     def hint(self, snapshot: Snapshot) -> str:
@@ -187,23 +197,32 @@ class Monitor(EngineControlApp):
         return "end of stream" if ended and snapshot.status not in FINAL_STATUSES else ""
 
     def _announce(self, snapshot: Snapshot) -> None:
-        """Show the first failure, and report a crashed engine once."""
-        if snapshot.state.count("failed") and not self._failure_shown and not self.feed.behind:
-            self._failure_shown = True
+        """Show the first failure, and report a crash or the end once."""
+        if self._announcements.is_first_failure(snapshot, self.feed.behind):
             self.show_view("run")
             self.query_one(RunView).show_failure(snapshot)
             self.notify("A step failed; press enter to show its traceback", severity="error")
-        if snapshot.status.endswith("crashed") and not self._crash_reported:
-            self._crash_reported = True
-            tail = engine_log_tail(self.folder)
-            self.query_one(RunView).engine_log_tail = tail
-            self.query_one(LogView).engine_log_tail = tail
-            message = "The engine crashed; run the same `tickdsl run` command to resume"
-            self.notify(message, severity="error", timeout=12)
-        elif not snapshot.status.endswith("crashed"):
-            self._crash_reported = False
+        self._announcements.announce(self, snapshot, self.feed.behind, self.view.id == "run")
 
     # -- keys
+
+    def ensure_focus(self) -> None:
+        """Focus the visible screen if a resize has hidden what had the focus: its keys would be dead."""
+        if len(self.screen_stack) > 1:
+            return
+        focused = self.focused
+        if focused is None or not all(getattr(node, "display", True) for node in focused.ancestors_with_self):
+            self.view.take_focus()
+
+    async def on_event(self, event: events.Event) -> None:
+        if isinstance(event, events.Key) and self.screen_stack:
+            self.ensure_focus()
+        await super().on_event(event)
+
+    def action_press(self, label: str) -> None:
+        """Press the key with this label in the key bar."""
+        self.ensure_focus()
+        self.simulate_key(key_of(label))
 
     def show_view(self, name: str) -> None:
         """Switch to a screen."""
@@ -296,7 +315,22 @@ class Monitor(EngineControlApp):
 
 
 _BLOCKED_BY_DIALOG = frozenset(
-    {"view", "filter", "end_filter", "freeze", "pause", "stop", "theme", "reset", "help", "screenshot_here", "quit"}
+    {
+        "view",
+        "filter",
+        "end_filter",
+        "freeze",
+        "pause",
+        "stop",
+        "theme",
+        "reset",
+        "help",
+        "screenshot_here",
+        "quit",
+        "open_report",
+        "export_ticket",
+        "press",
+    }
 )
 
 

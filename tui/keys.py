@@ -24,6 +24,11 @@ def key_label(key: str) -> str:
     return " ".join(_KEY_LABELS.get(part.strip(), part.strip()) for part in key.split(","))
 
 
+def key_of(label: str) -> str:
+    """The key of a label in the key bar."""
+    return next((key for key, text in _KEY_LABELS.items() if text == label), label)
+
+
 def key_line_items(view: View, app_keys: Sequence[tuple[str, str]], paused: bool) -> list[tuple[str, str]]:
     """The (key, description) pairs of the key bar, most important first and help last."""
     first = [(key, "resume" if key == "p" and paused else description) for key, description in app_keys]

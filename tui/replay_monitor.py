@@ -36,6 +36,7 @@ class ReplayMonitor(Monitor):
     KEY_LINE: ClassVar[tuple[tuple[str, str], ...]] = (
         ("q", "quit"), ("space", "play"), ("← →", "event"), ("+ -", "speed"),
     )  # fmt: skip
+    END_KEY_LINE = KEY_LINE
 
     def __init__(
         self,

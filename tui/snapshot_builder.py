@@ -43,9 +43,7 @@ class SnapshotBuilder:
         """A snapshot of the feed at `now` (seconds since 1970), with the filter `filter_text`."""
         feed, state = self._feed, self._feed.state
         if self._plan_version != feed.plan_version or (state.steps.keys() - self._outline.seeds.keys()):
-            self._now = 0.0
-        self._growth, self._events_seen = GrowthWatch(clock=lambda: self._now), 0
-        self._plan_version, self._outline = feed.plan_version, build_outline(state)
+            self._plan_version, self._outline = feed.plan_version, build_outline(state)
         if self._metrics_version != feed.metrics_version:
             self._metrics_version, self._standings = feed.metrics_version, compute_standings(state)
             self._rounds = group_by_contestant(self._standings)

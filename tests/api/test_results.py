@@ -15,6 +15,7 @@ import pytest
 from finished_runs import finished_run
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from matplotlib.text import Text
 from written_runs import write_run
 
 import tickdsl
@@ -157,13 +158,47 @@ def test_a_frame_without_pandas_says_how_to_get_it(results: tickdsl.Results, mon
     assert 'pip install "tickdsl[pandas]"' in str(caught.value)
 
 
+def test_arms_are_compared_as_objects_and_as_a_frame(results: tickdsl.Results) -> None:
+    (pair,) = results.differences()
+    (written,) = results_dict(results._record.state)["differences"]
+    assert (pair.first, pair.second, pair.answer) == (written["first"], written["second"], written["answer"])
+    assert pair.answer.startswith("colt beats imp by 3.94") and pair.answer in repr(pair)
+    frame = results.frame("difference")
+    assert list(frame["difference"]) == [level["difference"]["mean"] for level in written["levels"]]
+    assert list(frame["verdict"]) == [level.verdict for level in pair.levels] == ["undecided", "ahead", "ahead"]
+    with pytest.raises(tickdsl.TickdslError, match="`per` cannot be 'pair'"):
+        results.frame("pair")  # type: ignore[arg-type]
+
+
+def test_what_training_took_is_beside_accuracy(results: tickdsl.Results) -> None:
+    level = results.arm("imp").level(3)
+    assert level.trained is not None and (level.trained.epochs, level.trained.images) == (32, 4 * 11_496)
+    assert level.trained.seconds == pytest.approx(4 * 2.4)
+    control = results.arm("imp").level(3, "random-init").trained
+    assert control is not None and control.epochs == 8
+    by_level = results.frame("level").set_index(["arm", "contestant", "level"])
+    assert by_level.loc[("imp", "ticket", 3), "trained.epochs"] == 32
+    assert set(results.frame()["trained.images"]) == {n * 11_496 for n in (1, 2, 3, 4)}
+
+
+def test_a_run_is_plotted(results: tickdsl.Results, tmp_path: Path) -> None:
+    figure = results.plot("pareto", width="84mm", title=False, arms="imp")
+    assert figure.get_figwidth() == pytest.approx(84 / 25.4)
+    shown = {text.get_text() for text in figure.findobj(Text)}
+    assert "imp" in shown and "colt" not in shown
+    figure.savefig(tmp_path / "imp.pdf")
+    assert (tmp_path / "imp.pdf").read_bytes().startswith(b"%PDF")
+    with pytest.raises(tickdsl.TickdslError, match="no figure `pie`"):
+        results.plot("pie")  # type: ignore[arg-type]
+
+
 def test_reports_are_written_where_they_are_wanted(results: tickdsl.Results, tmp_path: Path) -> None:
     assert results.report() == results.folder / "report.html"
     assert "<html" in results.report().read_text()
     assert results.report(tmp_path / "here.csv", "csv") == tmp_path / "here.csv"
     assert (tmp_path / "here.csv").read_text() == results_csv(results._record.state)
-    with pytest.raises(tickdsl.TickdslError, match="`format` cannot be 'pdf'"):
-        results.report(format="pdf")  # type: ignore[arg-type]
+    with pytest.raises(tickdsl.TickdslError, match="`format` cannot be 'docx'"):
+        results.report(format="docx")  # type: ignore[arg-type]
 
 
 class Cells(HTMLParser):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 from pathlib import Path
 
@@ -26,7 +27,18 @@ def checked(example: explain.Example, folder: Path, monkeypatch: pytest.MonkeyPa
     monkeypatch.chdir(folder)
     monkeypatch.setattr(permission, "_allowed", example.allow_code)
     monkeypatch.syspath_prepend(folder)
+    if 'weights="ticket.safetensors"' in example.plan:
+        _write_ticket(folder, example)
     return check_file(folder / "example.plan", dict(example.overrides))
+
+
+def _write_ticket(folder: Path, example: explain.Example) -> None:
+    """Write the ticket of an example: of its own network, with other code, or else of small-cnn."""
+    from plan_tickets import plan_ticket, written
+
+    own = re.search(r'"(\w+:\w+)"', example.plan)
+    ticket = plan_ticket(own[1], code="earlier") if own is not None else plan_ticket()
+    written(folder / "ticket.safetensors", ticket)
 
 
 def page(code: str) -> explain.Page:

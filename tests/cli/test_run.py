@@ -172,7 +172,7 @@ def test_plan_says_what_is_stored(harness: Any) -> None:
     assert {step["stored"] for step in steps} == {False}
     harness.run()
     result = harness.call("plan", harness.plan, "--steps", "--store", harness.store)
-    assert f"{len(steps)} of {len(steps)} results stored; 0 epochs left to train" in result.out
+    assert f"{len(steps)} of {len(steps)} results stored; nothing to train" in result.out
     for step in steps:
         assert step["key"][:8] in result.out
 

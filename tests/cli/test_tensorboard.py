@@ -61,7 +61,10 @@ def test_a_folder_for_each_arm_seed_and_control(harness: Any) -> None:
         assert steps(ticket, f"{figure}/round-00") == [1, 2]
         assert steps(ticket, f"{figure}/round-02") == [2]  # rewound to the first epoch
         assert steps(control, f"{figure}/round-02") == [1, 2]
-    for figure in ("accuracy", "sparsity", "params", "macs"):
+    assert steps(control, "accuracy/by-round") == [1, 2]
+    scalars = [tag for tag in ticket if not tag.startswith("_")]
+    assert min(scalars) == "accuracy/by-round", "TensorBoard opens on the first tag"
+    for figure in ("sparsity", "params", "macs"):
         assert steps(ticket, f"round/{figure}") == [0, 1, 2]
         assert steps(control, f"round/{figure}") == [1, 2]
     assert steps(ticket, "structure/layers/text_summary") == [1, 2]
@@ -79,11 +82,12 @@ def test_the_figures_are_those_of_the_results(harness: Any) -> None:
                 control = "" if name in ("dense", "ticket") else f"{name}/"
                 for seed in contestant["seeds"]:
                     series = found[f"{arm['id']}/{control}seed-{seed['seed']}"]
-                    for figure in ("accuracy", "params", "sparsity"):
-                        there = {step: value.simple_value for step, value in series[f"round/{figure}"]}
+                    tags = {"accuracy": "accuracy/by-round", "params": "round/params", "sparsity": "round/sparsity"}
+                    for figure, tag in tags.items():
+                        there = {step: value.simple_value for step, value in series[tag]}
                         assert there[level["level"]] == pytest.approx(seed[figure])
     last = found["a/seed-1"]
-    assert last["final/accuracy"][0][1].simple_value == last["round/accuracy"][-1][1].simple_value
+    assert last["final/accuracy"][0][1].simple_value == last["accuracy/by-round"][-1][1].simple_value
     assert {"_hparams_/experiment", "_hparams_/session_start_info", "_hparams_/session_end_info"} <= set(last)
 
 

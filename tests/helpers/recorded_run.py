@@ -14,7 +14,7 @@ from tickdsl.tui.views.snapshot import Snapshot, group_by_contestant
 from tickdsl.tui.views.step_outline import build_outline
 
 from tickdsl.records import EventRecord, read_events
-from tickdsl.records.events import Log, RunEnd, StepEnd
+from tickdsl.records.events import Log, Metric, Network, PlanResolved, RunEnd, StepEnd
 from tickdsl.results import StateBuilder
 from tickdsl.results.standings import compute_standings
 
@@ -48,6 +48,63 @@ def events_with_failure() -> list[EventRecord]:
         RunEnd(status="failed", seconds=9.0, exit=3, message="1 step failed"),
     ]
     return records + [EventRecord(last.seq + n + 1, last.t + 0.1 * n, event) for n, event in enumerate(ending)]
+
+
+def events_early() -> list[EventRecord]:
+    """The first steps: nothing is measured yet."""
+    return list(recorded_events()[:9])
+
+
+def events_of_five_seeds() -> list[EventRecord]:
+    """The recorded run as if its plan had five seeds, of which two are measured."""
+    return [
+        attrs.evolve(record, event=attrs.evolve(record.event, seeds=(1, 2, 3, 4, 5)))
+        if isinstance(record.event, PlanResolved)
+        else record
+        for record in recorded_events()
+        if not isinstance(record.event, RunEnd)
+    ]
+
+
+def events_with_collapse() -> list[EventRecord]:
+    """The recorded run with an arm that falls to chance in its last round."""
+    return [
+        attrs.evolve(record, event=attrs.evolve(record.event, accuracy=0.1))
+        if isinstance(record.event, Metric) and (record.event.arm, record.event.contestant) == ("colt", "ticket")
+        and record.event.level >= 2
+        else record
+        for record in recorded_events()
+    ]  # fmt: skip
+
+
+def events_of_a_sweep() -> list[EventRecord]:
+    """The recorded run with its arms renamed to two of a sweep, with long names."""
+    new = {
+        "colt": ("lr-rewind-of-a-long-name[scope=local, amount=0.2]", "local"),
+        "imp": ("lr-rewind-of-a-long-name[scope=global, amount=0.2]", "global"),
+    }
+
+    long_name = "lr-rewind-of-a-long-name"
+
+    def renamed(event: Any) -> Any:
+        if isinstance(event, PlanResolved):
+            arms = [
+                attrs.evolve(
+                    arm,
+                    id=new[arm.id][0],
+                    name=long_name,
+                    sweep={"scope": new[arm.id][1], "amount": 0.2},
+                )
+                for arm in event.arms
+            ]
+            steps = [attrs.evolve(step, arms=tuple(new[arm][0] for arm in step.arms)) for step in event.steps]
+            measured = [attrs.evolve(m, arm=new[m.arm][0]) for m in event.measurements]
+            return attrs.evolve(event, arms=tuple(arms), steps=tuple(steps), measurements=tuple(measured))
+        if isinstance(event, Network):
+            return attrs.evolve(event, arms=tuple(new[arm][0] for arm in event.arms))
+        return attrs.evolve(event, arm=new[event.arm][0]) if hasattr(event, "arm") else event
+
+    return [attrs.evolve(record, event=renamed(record.event)) for record in recorded_events()[:300]]
 
 
 def snapshot(records: Iterable[EventRecord], filter_text: str = "") -> Snapshot:

@@ -133,6 +133,7 @@ def _events(
         measurements=tuple(measurements),
         notes=("batch is 64 | by default",),
         within=0.01,
+        data=dict.fromkeys(names, "digits"),
     )
     yield e.Network(arms=tuple(names), model="small-cnn", params=5082, macs=83264, layers=_LAYERS)
     yield e.Warn(message="a stored result is damaged", code="TD901")
@@ -141,7 +142,8 @@ def _events(
         if not step.stored:
             yield e.StepStart(step=step.id)
         seconds = 0.0 if step.stored else {"train": 2.5}.get(step.operation, 0.01)
-        metrics = {"train_time": 2.4} if step.operation == "train" else {}
+        trained = {"train_time": 2.4, "passes": 8.0, "images": 11_496}
+        metrics = trained if step.operation == "train" else {}
         if end == "failed" and step is steps[-1]:
             yield e.Log(message="Traceback (most recent call last):\n  <module>\nValueError: <broken>\n")
             yield e.StepEnd(step=step.id, status="failed", error="ValueError: <broken>")

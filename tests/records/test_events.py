@@ -30,7 +30,9 @@ from tickdsl.records.events import (
 
 SURFACE = {
     "run.start": "run plan path argv pid host boot versions jobs device store",
-    "plan.resolved": "arms contestants seeds steps measurements notes within matched_by report asked open_ended stops",
+    "plan.resolved": "arms contestants seeds steps measurements notes within matched_by report asked open_ended stops "
+    "data",
+    "phase": "doing",
     "network": "arms model params macs layers",
     "step.start": "step attempt worker",
     "step.progress": "step epoch epochs loss accuracy lr score metric",

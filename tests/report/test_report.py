@@ -25,6 +25,10 @@ from tickdsl.cli import main
 from tickdsl.errors import TickdslError
 from tickdsl.records import RunPaths, read_events
 from tickdsl.report import FORMATS, read_source, render_report, write_report
+from tickdsl.report.html import with_code
+from tickdsl.report.outcomes import _no_winner
+from tickdsl.results.conclusions import open_rounds
+from tickdsl.results.standings import Standing
 from tickdsl.results.state_builder import build_state
 
 GOLDEN = Path(__file__).parent / "golden"
@@ -176,7 +180,7 @@ def test_the_answer_comes_first(tmp_path: Path) -> None:
     lead = content[content.index('class="lead"') : content.index("<main>")]
     assert "Both arms have a winning ticket" in lead
     assert content.index('class="lead"') < content.index("<svg") < content.index("<table") < content.index("<code>")
-    names = ("answer", "plan", "accuracy", "layers", "cost", "steps", "seeds", "environment", "notes")
+    names = ("answer", "comparison", "plan", "accuracy", "layers", "cost", "steps", "seeds", "environment", "notes")
     order = [content.index(f'<h2 id="{name}"') for name in names]
     assert order == sorted(order)
 
@@ -193,10 +197,40 @@ def test_the_plan_is_folded_without_old_outcomes(tmp_path: Path) -> None:
 def test_several_runs_have_one_table_and_one_figure(tmp_path: Path) -> None:
     first, later = write_run(tmp_path), write_run(tmp_path, plan="later", seeds=(1, 2), arms=1, controls=())
     content = page(first, later)
-    answer = content[content.index('<h2 id="answer"') : content.index('<h2 id="plan"')]
+    answer = content[content.index('<h2 id="answer"') : content.index('<h2 id="comparison"')]
     assert answer.count("<table>") == 1 and answer.count("<figure>") == 1
     for arm in ("colt: colt", "colt: imp", "later: colt"):
         assert f"{arm}</th>" in answer and f"{arm}</text>" in answer
+
+
+def test_arms_are_compared_within_and_between_runs(tmp_path: Path) -> None:
+    content = text(write_run(tmp_path))
+    tables = content[content.index("## Arms against each other") : content.index("## Plan")]
+    assert tables.count("\n### ") == 1 and "### colt against imp" in tables
+    assert "| 3 | 3 | 34.3% | 34.3% | +3.94 ± 0.60 | ahead |" in tables
+    both = text(write_run(tmp_path), write_run(tmp_path, plan="later", levels=4))
+    for pair in ("colt: colt against imp", "colt: imp against later: colt", "colt: imp against later: imp"):
+        assert f"### {pair}\n" in both
+    assert "Not matched: round 4 of later: imp." in both
+    assert "more pairs of arms are compared below." in both
+    apart = text(write_run(tmp_path), write_run(tmp_path, plan="later", seeds=(1, 2)))
+    assert "not compared with each other: their seeds are 1, 2, 3 and 1, 2." in apart
+
+
+def test_the_headline_counts_as_the_sentences_of_the_arms_do() -> None:
+    def standing(number: int, verdict: str | None) -> Standing:
+        return Standing("a", "ticket", number, None, 0.5, None, None, verdict=verdict)
+
+    rounds = [standing(n, verdict) for n, verdict in enumerate(["undecided", None, "losing", "losing", "undecided"], 1)]
+    assert open_rounds(rounds) == "2 of 5 rounds are undecided and 1 has no verdict"
+    assert _no_winner(rounds) == f"No winning ticket found: {open_rounds(rounds)}; the other 2 lose to dense."
+    assert _no_winner(rounds[:3]).endswith("1 of 3 rounds is undecided and 1 has no verdict; the other loses to dense.")
+    assert _no_winner(rounds[2:4]) == "No winning ticket: every round loses to dense."
+
+
+def test_words_between_backticks_are_code() -> None:
+    assert with_code("use `compare <x>` & `at`") == "use <code>compare &lt;x&gt;</code> &amp; <code>at</code>"
+    assert with_code("a ` alone < b") == "a ` alone &lt; b"
 
 
 def test_plans_of_another_kind_are_not_compared_line_by_line(tmp_path: Path) -> None:

@@ -91,19 +91,19 @@ def test_a_resumed_run_rewrites_everything(tmp_path: Path) -> None:
 def test_rounds_come_in_order(tmp_path: Path) -> None:
     end = e.RunEnd(status="ok", seconds=1.0, exit=0)
     steps_by_tag = write(tmp_path, plan("a"), *(measured("a", level) for level in (2, 0, 3, 1)), end)
-    assert steps_by_tag["a/seed-1"]["round/accuracy"] == [0, 1, 2, 3]
+    assert steps_by_tag["a/seed-1"]["accuracy/by-round"] == [0, 1, 2, 3]
 
 
 def test_rounds_that_are_missing_hold_up_the_others_until_the_end(tmp_path: Path) -> None:
     end = e.RunEnd(status="stopped", seconds=1.0, exit=4)
     steps_by_tag = write(tmp_path, plan("a"), measured("a", 3), measured("a", 0), measured("a", 2), end)
-    assert steps_by_tag["a/seed-1"]["round/accuracy"] == [0, 2, 3]
+    assert steps_by_tag["a/seed-1"]["accuracy/by-round"] == [0, 2, 3]
 
 
 def test_arms_whose_names_become_equal_have_folders_of_their_own(tmp_path: Path) -> None:
     steps_by_tag = write(tmp_path, plan("a[x=1/2]", "a[x=1:2]"), measured("a[x=1/2]", 0), measured("a[x=1:2]", 0))
     assert len(steps_by_tag) == 2
-    assert all(tags["round/accuracy"] == [0] for tags in steps_by_tag.values())
+    assert all(tags["accuracy/by-round"] == [0] for tags in steps_by_tag.values())
 
 
 def test_twins_have_tags_of_their_own() -> None:

@@ -39,6 +39,8 @@ FAMILIES = (
     "vit_b_32", "wide_resnet50_2",
 )  # fmt: skip
 
+OTHERS = tuple(name for name in MODELS if name not in (*BUILTIN, *FAMILIES) and not name.startswith("torchvision."))
+
 
 def run(path: Path, images: Tensor) -> Tensor:
     """The logits of a file, in this process."""
@@ -85,6 +87,13 @@ def test_files_compute_what_their_network_does(name: str, suffix: str, tmp_path:
 @pytest.mark.parametrize("suffix", WRITERS)
 @pytest.mark.parametrize("name", [*OWN, *BUILTIN, *FAMILIES])
 def test_every_family_of_networks_is_exported(name: str, suffix: str, tmp_path: Path) -> None:
+    check(name, suffix, tmp_path)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("suffix", WRITERS)
+@pytest.mark.parametrize("name", OTHERS)
+def test_every_other_network_is_exported(name: str, suffix: str, tmp_path: Path) -> None:
     check(name, suffix, tmp_path)
 
 

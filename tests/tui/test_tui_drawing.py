@@ -2,11 +2,12 @@
 
 import math
 
+import attrs
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from tickdsl.tui.views.braille_chart import Axis, ChartData, Curve, Point, draw_chart
 from tickdsl.tui.views.glyphs import bar, sparkline
-from tickdsl.tui.views.text_cells import align_right, fit
+from tickdsl.tui.views.text_cells import align_right, fit, fit_middle
 
 values = st.floats(allow_nan=True, allow_infinity=True, width=32)
 points = st.builds(Point, values, values, st.floats(0, 1e6) | st.just(math.nan))
@@ -79,3 +80,71 @@ def test_a_bar_is_as_wide_as_its_room(share: float, width: int) -> None:
 @given(st.lists(st.floats(0, 100), max_size=30), st.integers(0, 20))
 def test_a_spark_line_is_as_wide_as_its_room(values: list[float], width: int) -> None:
     assert len(sparkline(values, width, 100.0)) == width
+
+
+def _value(label: str, percent: bool) -> float:
+    unit = {"G": 1e9, "M": 1e6, "k": 1e3}.get(label[-1], 1.0)
+    return float(label.rstrip("GMk")) * (0.01 if percent else unit)
+
+
+measured = st.floats(0.0, 1.0).map(lambda share: round(share, 4))
+sizes = st.tuples(st.integers(30, 140), st.integers(5, 40))
+
+
+@settings(max_examples=150, deadline=None)
+@given(
+    st.lists(st.tuples(measured, measured, st.floats(0.0, 0.2)), min_size=1, max_size=6),
+    sizes,
+    st.booleans(),
+    st.booleans(),
+)
+def test_a_marker_at_the_value_of_a_tick_is_on_its_row(
+    values: list[tuple[float, float, float]], size: tuple[int, int], percent: bool, log: bool
+) -> None:
+    factor = 1.0 if percent else 37.0
+    y = Axis("y", log=log and not percent, percent=percent)
+    x = Axis("x", log=True, falling=True, percent=True)
+    curve = Curve("c", tuple(Point(0.001 + x, factor * y, factor * w) for x, y, w in values), "#fff")
+    chart = ChartData("t", x, y, (curve,))
+    lines = [line.plain for line in draw_chart(chart, *size, "", "")]
+    if "no data yet" in "".join(lines):
+        return
+    ticks = {row: line.partition("┤")[0].strip() for row, line in enumerate(lines) if "┤" in line}
+    assert len(ticks) >= 3
+    found = 0
+    for label in ticks.values():
+        value = _value(label, percent)
+        assert not percent or 0.0 <= value <= 1.0
+        marked = Curve("m", (Point(0.5, value),), "#fff", "●")
+        again = [line.plain for line in draw_chart(attrs.evolve(chart, curves=(curve, marked)), *size, "", "")]
+        fields = [line.replace("┤", "│").partition("│") for line in again]
+        # The new point may have changed the range; at the label of its value it must be, if that is still there.
+        labelled = [n for n, field in enumerate(fields) if field[0].strip() == label and field[1]]
+        marker_rows = [n for n, field in enumerate(fields) if "●" in field[2]]
+        if labelled:
+            found += 1
+            assert marker_rows == labelled
+    assert found or len({y for _, y, _ in values}) == 1
+    shares = lines[-1].split() if len(lines) < 7 else lines[-2].split()
+    assert all(float(label) <= 100.0 for label in shares if label.replace(".", "").isdigit())
+
+
+def test_points_without_all_seeds_are_hollow_and_dashed_curves_differ() -> None:
+    first = Curve("ticket", (Point(0, 0.9), Point(1, 0.8, hollow=True)), "#fff", "●", hollow_marker="○")
+    second = Curve("control", (Point(0, 0.5), Point(1, 0.4)), "#fff", "×", dashed=True)
+    lines = [line.plain for line in draw_chart(ChartData("t", Axis("x"), Axis("y"), (first, second)), 70, 20, "", "")]
+    field = "\n".join(line.partition("│")[2] + line.partition("┤")[2] for line in lines)
+    assert (field.count("●"), field.count("○"), field.count("×")) == (1, 1, 2)
+    assert "○ not all seeds yet" in lines[-1]
+    assert "×╌ control" in lines[-1]
+
+
+@given(st.text(st.characters(exclude_categories=["Cc", "Cs", "Mn"]), max_size=30), st.integers(0, 30))
+def test_a_name_that_is_cut_keeps_both_ends(text: str, width: int) -> None:
+    from rich.cells import cell_len
+
+    cut = fit_middle(text, width)
+    assert cell_len(cut) == width
+    if cell_len(text) > width >= 7 and text.isascii():
+        assert cut[0] == text[0]
+        assert cut[-1] == text[-1]

@@ -150,10 +150,11 @@ def test_v_l_and_r_change_the_chart() -> None:
             return app.query_one("#chart", Chart).chart
 
         titles = []
-        for _ in range(5):
+        for _ in range(4):  # all networks of this recording have equal MACs, so there is no chart over them
             titles.append(chart().title)
             await pilot.press("v")
-        assert len(set(titles)) == 5
+        assert len(set(titles)) == 4
+        assert not any("MACs" in title for title in titles)
         assert chart().title == titles[0]
         assert chart().x.log
         await pilot.press("l")
@@ -252,7 +253,7 @@ def test_compare_goes_through_tickets_and_views() -> None:
         chart = app.query_one("#pareto", Chart)
         assert chart.chart.x.title == "params"
         await pilot.press("v", "l")
-        assert chart.chart.x.title == "MACs"
+        assert chart.chart.x.title == "params"  # all networks have equal MACs
         assert not chart.chart.x.log
         await pilot.press("enter")
         await pilot.pause()
@@ -268,7 +269,7 @@ def test_in_a_low_terminal_v_turns_to_the_pareto_view_and_back() -> None:
         for _ in range(4):
             displayed.append((app.query_one("#compare-panel").display, app.query_one("#pareto").display))
             await pilot.press("v")
-        assert displayed == [(True, False), (False, True), (False, True), (True, False)]
+        assert displayed == [(True, False), (False, True), (True, False), (False, True)]
 
     drive(test, make_monitor(recorded_events()), size=(60, 16))
 
@@ -336,7 +337,7 @@ def test_space_freezes_the_view_and_counters_go_on() -> None:
         assert app.feed.state.finished_steps > steps
         assert app.query_one("#arms", Rows).rows == before
         assert f"frozen, {len(recorded_events()) - 300} new events" in title(app)
-        assert f"{app.feed.state.finished_steps}/" in title(app)
+        assert f"{app.feed.state.finished_steps}/" in app.screen_stack[0].query_one("#progress").render_line(0).text
         await pilot.press("space")
         assert app.query_one("#arms", Rows).rows != before
 

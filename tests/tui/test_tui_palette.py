@@ -5,7 +5,16 @@ import sys
 from itertools import pairwise
 
 import pytest
-from tickdsl.tui.views.glyphs import DARK, LIGHT, MARKERS, STATUS_GLYPHS, Palette, arm_marker
+from tickdsl.tui.views.glyphs import (
+    CONTROL_MARKERS,
+    DARK,
+    HOLLOW_MARKERS,
+    LIGHT,
+    MARKERS,
+    STATUS_GLYPHS,
+    Palette,
+    arm_marker,
+)
 
 
 def luminance(colour: str) -> float:
@@ -24,7 +33,15 @@ def contrast(first: str, second: str) -> float:
 def test_text_stands_out_from_its_ground(palette: Palette) -> None:
     for background in (palette.ground, palette.cursor, palette.rule):
         assert contrast(palette.ink, background) >= 7
-    for colour in (palette.dim, palette.good, palette.bad, palette.unsure, palette.accent, *palette.arms):
+    for colour in (
+        palette.dim,
+        palette.good,
+        palette.bad,
+        palette.unsure,
+        palette.accent,
+        *palette.arms,
+        *palette.layers,
+    ):
         assert contrast(colour, palette.ground) >= 4.5, colour
         assert contrast(colour, palette.cursor) >= 3, colour
     assert contrast(palette.dim, palette.rule) >= 3
@@ -32,10 +49,12 @@ def test_text_stands_out_from_its_ground(palette: Palette) -> None:
 
 
 def test_arms_differ_in_marker_and_colour() -> None:
-    symbols = {(arm_marker(index), DARK.arm(index)) for index in range(78)}
-    assert len(symbols) == 78
+    symbols = {(arm_marker(index), DARK.arm(index)) for index in range(42)}
+    assert len(symbols) == 42
     assert all(arm_marker(a) != arm_marker(b) for a, b in pairwise(range(200)))
-    assert len(set(MARKERS)) == len(MARKERS)
+    assert len({*MARKERS, *HOLLOW_MARKERS, *CONTROL_MARKERS}) == 2 * len(MARKERS) + len(CONTROL_MARKERS)
+    for palette in (DARK, LIGHT):
+        assert not {*palette.arms} & {*palette.layers}
 
 
 def test_every_step_status_has_its_own_glyph() -> None:

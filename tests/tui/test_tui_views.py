@@ -36,7 +36,7 @@ def everything(now: Snapshot, width: int) -> list[str]:
         for selection in layers.available_selections(now, arm):
             rows = layers.layer_rows(now, selection)
             columns = layers.layout(rows, width)
-            lines += [layers.layer_line(row, columns, DARK.accent, DARK) for row in rows]
+            lines += [layers.layer_line(row, columns, DARK) for row in rows]
     lines += [log.log_line(log.as_log_row(row, now), width, DARK) for row in log.log_rows(now)]
     charts = [
         run_charts.metric_chart(now, metric, scale, controls, DARK, ())
@@ -202,7 +202,9 @@ def test_the_title_counts_time_from_the_run_not_from_the_last_event() -> None:
     now = moment(300)
     line = status.title_line(now, 120, DARK).plain
     assert "colt-20260102-030405-00ff" in line
+    line = status.progress_line(now, 120, DARK).plain
     assert f"{now.state.finished_steps}/{len(now.state.steps)} steps" in line
+    assert " left" in line
 
 
 @given(st.lists(st.builds(Resource, cpu=st.none() | st.floats(0, 100), ram=st.none() | st.integers(0, 10**13))), WIDTHS)

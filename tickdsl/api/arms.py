@@ -17,6 +17,7 @@ from tickdsl.errors import TickdslError
 from tickdsl.plugins.permission import code_allowed_within
 from tickdsl.plurals import plural
 from tickdsl.records.events import ArmInfo
+from tickdsl.results.budgets import Budget, budgets
 from tickdsl.results.conclusions import conclusions
 from tickdsl.results.estimates import Estimate
 from tickdsl.results.export import seed_metrics
@@ -147,6 +148,14 @@ class LevelResult:
     def macs(self) -> float | None:
         """The multiply-accumulates per image, mean over the seeds."""
         return self._standing.macs
+
+    @property
+    def trained(self) -> Budget | None:
+        """The training that led to it, means over the seeds: `epochs`, `images` and `seconds`; None if unknown.
+
+        Of a ticket, over all trainings that it comes from; of a control, its own.
+        """
+        return budgets(self._record.state).get((self.arm.id, self.contestant, self.number))
 
     @property
     def seeds(self) -> tuple[SeedResult, ...]:

@@ -33,6 +33,22 @@ def levels_frame(state: RunState) -> DataFrame:
     return _frame(columns, [[row.get(name) for name in columns] for row in rows])
 
 
+def differences_frame(state: RunState) -> DataFrame:
+    """A row per pair of rounds of every two arms that are compared: the first arm's accuracy minus the second's."""
+    rows: list[list[Any]] = []
+    for pair in results_dict(state)["differences"]:
+        for level in pair["levels"]:
+            found = level["difference"] or {"n": 0, "mean": None, "half_width": None}
+            values = {**pair, **level, "difference": found["mean"], "seeds": found["n"]}
+            values["difference.half_width"] = found["half_width"]
+            rows.append([values[name] for name in _DIFFERENCE_COLUMNS])
+    return _frame(list(_DIFFERENCE_COLUMNS), rows)
+
+
+_DIFFERENCE_COLUMNS = (
+    "first", "second", "matched_by", "first_level", "second_level", "first_left", "second_left", "seeds", "difference",
+    "difference.half_width", "verdict", "no_verdict", "p_ahead", "p_behind",
+)  # fmt: skip
 #: The fields of a contestant in results.json that are estimates, and those that are numbers or words.
 _ESTIMATES = ("accuracy", "to_dense", "lead")
 _VALUES = (
@@ -48,6 +64,8 @@ def _flat(entry: dict[str, Any]) -> dict[str, Any]:
     for name, estimate in estimates.items():
         row[name] = None if estimate is None else estimate["mean"]
         row[f"{name}.half_width"] = None if estimate is None else estimate["half_width"]
+    trained = entry["trained"] or {}
+    row |= {f"trained.{name}": trained.get(name) for name in ("epochs", "images", "seconds")}
     return row | {name: entry[name] for name in _VALUES}
 
 

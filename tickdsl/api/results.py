@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 import attrs
 
 from tickdsl.api.arms import ArmResult, LevelResult
+from tickdsl.api.differences import Difference, differences
 from tickdsl.api.exports import ExportFormatName
 from tickdsl.api.plan_sources import SetValue, StrPath, data_folder, set_texts
 from tickdsl.api.run_record import RunRecord
@@ -22,9 +23,12 @@ from tickdsl.results.conclusions import conclusions
 from tickdsl.tickets.choice import DENSE, TICKET, Wanted, choose
 
 if TYPE_CHECKING:
+    from matplotlib.figure import Figure
     from pandas import DataFrame
 
-ReportFormat = Literal["html", "md", "csv", "json", "png", "svg"]
+FigureKind = Literal["accuracy", "flops", "layers", "pareto"]
+FigureStyle = Literal["paper", "slides", "dark"]
+ReportFormat = Literal["html", "md", "csv", "json", "pdf", "png", "svg"]
 
 
 @attrs.frozen(repr=False, eq=False)
@@ -112,28 +116,78 @@ class Results:
         choice = choose(self._record.state, Wanted(arm=arm))
         return ArmResult(self._record, choice.arm).level(choice.level)
 
-    def frame(self, per: Literal["seed", "level"] = "seed") -> DataFrame:
+    def differences(self) -> tuple[Difference, ...]:
+        """Every two arms of the run, compared round by round; `frame("difference")` has them as rows."""
+        return differences(self._record.state)
+
+    def frame(self, per: Literal["seed", "level", "difference"] = "seed") -> DataFrame:
         """The results as a pandas data frame; needs the extra `[pandas]`.
 
         Args:
             per: "seed": a row per arm, contestant, level and seed, with the columns of `results.csv`. "level": a row
                 per arm, contestant and level, with means over the seeds, half widths of the intervals, and verdicts.
+                "difference": a row per pair of rounds of every two arms that are compared.
 
         Returns:
             The frame. Sweep values are in the columns `sweep.NAME`; shares are in [0, 1].
         """
-        from tickdsl.api.frames import levels_frame, seeds_frame
+        from tickdsl.api.frames import differences_frame, levels_frame, seeds_frame
 
-        if per not in ("seed", "level"):
-            raise TickdslError(f"`per` cannot be {per!r}", "use 'seed' or 'level'")
-        return seeds_frame(self._record.state) if per == "seed" else levels_frame(self._record.state)
+        frames = {"seed": seeds_frame, "level": levels_frame, "difference": differences_frame}
+        if per not in frames:
+            raise TickdslError(f"`per` cannot be {per!r}", "use 'seed', 'level' or 'difference'")
+        return frames[per](self._record.state)
+
+    def plot(
+        self,
+        kind: FigureKind = "accuracy",
+        *,
+        style: FigureStyle = "paper",
+        width: float | str | None = None,
+        font: float | None = None,
+        title: bool = True,
+        controls: bool | None = None,
+        arms: Sequence[str] | str | None = None,
+        ylim: tuple[float, float] | None = None,
+    ) -> Figure:
+        """A figure of the run, as `tickdsl report --format pdf` draws it; a notebook shows it.
+
+        Args:
+            kind: "accuracy" (against the weights left), "flops", "layers" or "pareto".
+            style: "paper", "slides" or "dark".
+            width: In inches, or a length such as "84mm"; the height follows from it (default: the style's).
+            font: The size of the font in points (default: the style's).
+            title: Whether the figure has a title.
+            controls: Whether controls are drawn (default: where there is room for them).
+            arms: Ids or names of arms in the order of their colours (default: all).
+            ylim: The limits of the vertical axis in percent (default: chosen by the data).
+
+        Returns:
+            The `matplotlib.figure.Figure`: change it, and save it with `savefig`.
+
+        Raises:
+            TickdslError: If a value is not possible, or there is nothing to draw.
+        """
+        from tickdsl.figures import figure
+
+        return figure(
+            self._record.state,
+            kind,
+            style=style,
+            width=width,
+            font=font,
+            title=title,
+            controls=controls,
+            arms=arms,
+            ylim=ylim,
+        )
 
     def report(self, path: StrPath | None = None, format: ReportFormat = "html") -> Path:
         """Write a report of the run, like `tickdsl report`.
 
         Args:
             path: The file to write (default: `report.FORMAT` in the folder of the run).
-            format: "html" (one page), "md", "csv", "json", "png" or "svg".
+            format: "html" (one page), "md", "csv", "json", or a figure as "pdf", "png" or "svg".
 
         Returns:
             The path of the report.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+from collections.abc import Mapping
 from pathlib import Path
 
 import attrs
@@ -34,7 +35,7 @@ class RunRecord:
     allow_code: bool
 
     @functools.cached_property
-    def standings(self) -> dict[StandingKey, Standing]:
+    def standings(self) -> Mapping[StandingKey, Standing]:
         """The standings by (arm id, contestant, level), in plan order."""
         return compute_standings(self.state)
 

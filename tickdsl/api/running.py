@@ -41,6 +41,7 @@ def run(
     allow_code: bool = False,
     checkpoint_every: float = 30.0,
     tensorboard: bool = True,
+    tracker: str | Sequence[str] | None = None,
     progress: bool = True,
 ) -> Results:
     """Run a plan, like `tickdsl run`, and return its results.
@@ -67,6 +68,7 @@ def run(
         allow_code: Whether the plan may run code that it names as `"package.module:factory"`.
         checkpoint_every: Seconds between checkpoints of a training.
         tensorboard: Whether to write TensorBoard files.
+        tracker: "wandb" or "mlflow", or both, to pass values and results on to; they must be installed (default: none).
         progress: Whether to show warnings and progress: lines on standard error, in a notebook a bar. Without it,
             nothing is printed.
 
@@ -84,6 +86,11 @@ def run(
             raise TickdslError(f"`{name}` cannot be {number}", "use a whole number of at least 1")
     from tickdsl.checks.plan_selection import select_arms, with_seeds
 
+    trackers = [tracker] if isinstance(tracker, str) else list(tracker or ())
+    if trackers:
+        from tickdsl.trackers.backends import require_trackers
+
+        require_trackers(trackers)
     source, overrides = plan_source(plan), set_texts(set)
     arms = [only] if isinstance(only, str) else only
     folder = data_folder(data)
@@ -117,6 +124,7 @@ def run(
                 progress_listener(progress),
                 warn,
                 tensorboard=tensorboard,
+                trackers=trackers,
             )
             write_final_report(done, warn)
     return _results(done, RunRecord(done.paths, done.state, options.store, folder, allow_code))

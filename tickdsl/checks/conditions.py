@@ -13,6 +13,7 @@ from collections.abc import Iterator, Mapping, Sequence
 import attrs
 
 from tickdsl.checks.traced_prune import TracedPrune
+from tickdsl.engine.plan_tickets import base_structure, is_ticket
 from tickdsl.errors import TickdslError
 from tickdsl.graph.costs import TRACE_BATCH_SIZE, cost
 from tickdsl.graph.model import ModelGraph
@@ -65,6 +66,12 @@ def metric_ranges(arm: Arm, graph: ModelGraph) -> ArmRanges:
     anything = {"accuracy": Range(0, 1), "loss": Range(0, math.inf), "sparsity": Range(0, 1)}
     prunes = [group.prune for group in arm.distinct_rounds.values()]
     levels = sum(1 if group.joined or is_one_level(group) else _rounds(arm, group.prune, graph) for group in arm.rounds)
+    if is_ticket(arm.model):  # what its masks leave is not counted here
+        left = cost(graph, base_structure(arm.model, graph))
+        most = left.macs // TRACE_BATCH_SIZE
+        least = most if all(prune.unit == "weights" for prune in prunes) else 0
+        ranges = {**anything, "params": Range(0, left.params), "flops": Range(least, most)}
+        return ArmRanges(ranges, ranges, levels)
     if any(prune.unit != "weights" for prune in prunes):
         smallest = cost(graph, _smallest(arm, prunes, graph))
         masked = any(prune.unit == "weights" for prune in prunes)

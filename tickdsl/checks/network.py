@@ -6,11 +6,20 @@ import re
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from tickdsl.checks import conditions, data_sets, network_size, plugins, prune_amounts, prune_targets, successive_prunes
+from tickdsl.checks import (
+    conditions,
+    data_sets,
+    network_size,
+    plugins,
+    prune_amounts,
+    prune_targets,
+    successive_prunes,
+    ticket_start,
+)
 from tickdsl.checks.schedules import arm_steps_per_epoch
 from tickdsl.checks.traced_prune import TracedPrune
 from tickdsl.engine.graph_cache import DEFAULT_DATA_DIR, dense_graph, image_shape_and_classes
-from tickdsl.errors import NetworkTooLargeError, TickdslError, UnreadableDataError, UnreadableWeightsError
+from tickdsl.errors import NetworkTooLargeError, TickdslError, TicketError, UnreadableDataError, UnreadableWeightsError
 from tickdsl.graph.model import ModelGraph
 from tickdsl.lang.findings.diagnostics import Diagnostic, Label
 from tickdsl.lang.syntax import Span
@@ -44,6 +53,10 @@ def diagnostics(arm: Arm, data: Path | None, *, has_random_structure: bool = Fal
         span = arm.model.span
         _require_weights(arm)
         graph = dense_graph(arm, data)
+        ticket_findings = list(ticket_start.diagnostics(arm, data))
+        if any(found.severity == "error" for found in ticket_findings):
+            yield from ticket_findings
+            return
         span = arm.transfer.data.span if arm.transfer is not None else span
         if arm.transfer is not None:
             data_diagnostics += data_sets.diagnostics(arm.transfer.data, root)
@@ -60,6 +73,9 @@ def diagnostics(arm: Arm, data: Path | None, *, has_random_structure: bool = Fal
     except UnreadableWeightsError as error:
         yield Diagnostic("TD131", error.message, span, help=_way_out(error, span))
         return
+    except TicketError as error:
+        yield Diagnostic("TD526", error.message, span, help=_way_out(error, span))
+        return
     except TickdslError as error:
         yield Diagnostic("TD413", error.message, span, help=error.hint)
         return
@@ -68,6 +84,7 @@ def diagnostics(arm: Arm, data: Path | None, *, has_random_structure: bool = Fal
         yield from too_large
         return
     yield from data_diagnostics
+    yield from ticket_findings
     yield from transfer_diagnostics
     yield from conditions.check_until(arm, graph)
     yield from plugins.diagnostics(arm, arm_steps_per_epoch(arm), root)

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Iterator
 from typing import Any
 
 import attrs
 
+from tickdsl.engine.plan_tickets import base_structure
 from tickdsl.graph.model import ModelGraph
 from tickdsl.graph.structure import Structure
 from tickdsl.plan.model import Arm, Prune
@@ -17,7 +19,7 @@ from tickdsl.pruning.scope import Scope, find_scope
 
 @attrs.frozen
 class TracedPrune:
-    """One prune of an arm, with the dense network of the arm."""
+    """One prune of an arm, with the graph of its dense network."""
 
     arm: Arm
     prune: Prune
@@ -39,6 +41,11 @@ class TracedPrune:
         """The patterns of `except`, each with its span."""
         yield from zip(self.prune.protect, self.prune.protect_spans or (), strict=True)
 
+    @functools.cached_property
+    def base(self) -> Structure:
+        """The structure that the arm starts from: the dense one, or that of a ticket."""
+        return base_structure(self.arm.model, self.graph)
+
     @property
     def amount_span(self) -> Any:
         return self.prune.amount_span or self.prune.span
@@ -46,8 +53,8 @@ class TracedPrune:
     def args(self, index: int = 0) -> dict[str, Any]:
         """The step arguments of round `index`. Raises TickdslError if amounts per stage do not fit the network."""
         args = prune_args(self.prune, index, self.prune.times or 1, head=self.arm.protects_head)
-        return dict(resolve_amounts(self.graph, Structure.dense(self.graph), args))
+        return dict(resolve_amounts(self.graph, self.base, args))
 
     def scope(self) -> Scope:
-        """The units that the prune may remove from the dense network."""
-        return find_scope(self.graph, Structure.dense(self.graph), self.args())
+        """The units that the prune may remove from the network that the arm starts from."""
+        return find_scope(self.graph, self.base, self.args())

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from tickdsl.checks.traced_prune import TracedPrune
 from tickdsl.engine.graph_cache import dense_graph
+from tickdsl.engine.plan_tickets import is_ticket
 from tickdsl.lang.findings.diagnostics import Diagnostic
 from tickdsl.plan.lower import lower
 from tickdsl.plan.model import Arm, Plan, Prune
@@ -31,7 +32,12 @@ def shared_trainings(plan: Plan, data: Path | None) -> Iterator[Diagnostic]:
         return rounds_until(traced.scope(), traced.args, float(prune.until))
 
     # Data with equal name and options are equal, so nothing needs to be read.
-    study = lower(plan, fingerprint=lambda spec: repr((spec.name, sorted(spec.options.items()))), rounds=rounds)
+    study = lower(
+        plan,
+        fingerprint=lambda spec: repr((spec.name, sorted(spec.options.items()))),
+        rounds=rounds,
+        is_ticket=is_ticket,
+    )
     saved = study.naive_trainings - study.trainings
     if saved > 0:
         yield Diagnostic(

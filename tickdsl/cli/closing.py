@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from tickdsl.cli.engine import engine_process, log_tail, wait_for_end
 from tickdsl.cli.output import OK, USAGE, echo, ignore_closed_output
 from tickdsl.records.paths import RunPaths
+from tickdsl.results.resuming import resuming_arguments
 
 if TYPE_CHECKING:
     from tickdsl.results.state import RunState
@@ -73,7 +74,7 @@ def closing_message(state: RunState, paths: RunPaths) -> str:
     if lines:
         lines.append(f"tickdsl: see {paths.events} for details")
     if state.status in _RESUMABLE_STATUSES and state.run is not None:
-        lines.append(f"tickdsl: to resume, run: {shlex.join(state.run.argv)}")
+        lines.append(f"tickdsl: to resume, run: {shlex.join(resuming_arguments(state.run.argv))}")
     return "\n".join([*lines, f"results: {paths.folder}"])
 
 

@@ -10,8 +10,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import NoReturn
 
-from tickdsl.records.event_log import EventWriter
-from tickdsl.records.events import RunEnd
+from tickdsl.records.event_log import EventWriter, read_events
+from tickdsl.records.events import Phase, RunEnd, RunStart
 from tickdsl.records.files import write_atomically
 from tickdsl.records.paths import RunPaths
 from tickdsl.records.process import Process, boot_id, host_name
@@ -53,10 +53,22 @@ def wait_for_end(engine: Process | None, seconds: float = 30.0) -> None:
         time.sleep(0.05)
 
 
+def record_phase(folder: Path, doing: str) -> None:
+    """Record in the events what the engine is doing before its first step, for those who watch it."""
+    with EventWriter(RunPaths(folder).events) as writer:
+        writer.write(Phase(doing=doing))
+
+
 def record_failed_start(folder: Path, code: int, message: str) -> None:
     """Record in the events that the engine ended before the run started."""
     with EventWriter(RunPaths(folder).events) as writer:
         writer.write(RunEnd(status="failed", seconds=0.0, exit=code, message=message))
+
+
+def has_started(folder: Path) -> bool:
+    """Whether the engine of a run has got as far as its first step, or has recorded that it could not start."""
+    events = RunPaths(folder).events
+    return events.exists() and any(isinstance(record.event, (RunStart, RunEnd)) for record in read_events(events))
 
 
 def exec_tickdsl(arguments: Sequence[str]) -> NoReturn:

@@ -30,7 +30,10 @@ def add(verbs: Verbs) -> None:
         ),
     )
     graph.add_argument(
-        "subject", metavar="MODEL|PLAN", nargs="?", help="name of a model, or a plan file; required unless --list"
+        "subject",
+        metavar="MODEL|PLAN|TICKET",
+        nargs="?",
+        help="name of a model, or a plan or ticket file; required unless --list",
     )
     graph.add_argument("--list", action="store_true", help="list all models and exit")
     graph.add_argument(
@@ -70,6 +73,8 @@ def _graph(arguments: argparse.Namespace) -> int:
     if arguments.list:
         graph_text.print_models(SafeConsole())
         return OK
+    if (ticket := _ticket(arguments)) is not None:
+        return _print_ticket(arguments, ticket)
     specs = _subjects(arguments)
     if specs is None:
         return PLAN_ERRORS
@@ -90,6 +95,36 @@ def _graph(arguments: argparse.Namespace) -> int:
         console = SafeConsole(width=None if sys.stdout.isatty() or "COLUMNS" in os.environ else 120)
         for subject, view, preview in zip(specs, views, previews, strict=True):
             graph_text.print_view(view, subject.title, preview, console, full=arguments.full)
+    return OK
+
+
+def _ticket(arguments: argparse.Namespace) -> Path | None:
+    """The path of the ticket to show; None for a model or a plan."""
+    from tickdsl.pruning.ticket_header import is_ticket
+
+    path = Path(arguments.subject or "")
+    return path if path.suffix == ".safetensors" or (path.is_file() and is_ticket(path)) else None
+
+
+def _print_ticket(arguments: argparse.Namespace, path: Path) -> int:
+    from tickdsl.console import SafeConsole
+    from tickdsl.inspect.ticket_layers import as_json, print_ticket, ticket_layers
+
+    for option, given in (
+        ("--on", arguments.on),
+        ("--option", arguments.option),
+        ("--at", arguments.at is not None),
+        ("--dot", arguments.dot),
+        ("--svg", arguments.svg),
+        ("--set", arguments.set),
+    ):
+        if given:
+            raise TickdslError(f"{option} does not apply to a ticket", "leave it out, or name the model of the ticket")
+    shown = ticket_layers(path)
+    if arguments.json:
+        echo(json.dumps({"v": 1, "tickets": [as_json(shown)]}))
+    else:
+        print_ticket(shown, SafeConsole(width=None if sys.stdout.isatty() or "COLUMNS" in os.environ else 120))
     return OK
 
 

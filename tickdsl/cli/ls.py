@@ -46,7 +46,8 @@ class BestTicket:
 class Row:
     """One run: `status` from `effective_status`, or "unreadable"; times in seconds, `steps` as (finished, total).
 
-    `best` is the smallest winning ticket, else the most accurate one; None before one is measured.
+    Steps after the end of an arm do not count. `best` is the smallest winning ticket, else the most accurate one; None
+    before one is measured.
     """
 
     run: str
@@ -106,12 +107,17 @@ def _row(paths: RunPaths) -> Row:
         run=paths.folder.name,
         plan=state.run.plan if state.run is not None else paths.folder.name.rsplit("-", 3)[0],
         status=effective_status(state, file_age(paths.events), engine_process(paths)),
-        steps=(state.finished_steps, len(state.steps)),
+        steps=(state.finished_steps, _needed_steps(state)),
         started=state.started,
         elapsed=state.elapsed,
         eta=state.eta,
         best=_best_ticket(state),
     )
+
+
+def _needed_steps(state: RunState) -> int:
+    """The number of steps without those after the end of an arm; steps after a failed one were needed."""
+    return len(state.steps) - (0 if state.count("failed") else state.count("skipped"))
 
 
 def _best_ticket(state: RunState) -> BestTicket | None:

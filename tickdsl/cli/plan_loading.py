@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import argparse
+import re
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -15,6 +17,11 @@ if TYPE_CHECKING:
     from tickdsl.checks import CheckReport
     from tickdsl.lang.syntax import Source
     from tickdsl.plan.model import Plan
+
+#: Notes that name defaults, and notes on what a plan is resolved to.
+_DEFAULTS = frozenset({"TD901", "TD902", "TD905", "TD906", "TD907"})
+_RESOLUTIONS = frozenset({"TD903", "TD904"})
+_LINE_WIDTH = 120
 
 
 @attrs.frozen
@@ -62,6 +69,24 @@ def check_plan(arguments: argparse.Namespace, *, notes: bool, engine_folder: Pat
         echo(f"{arguments.plan}: {count_findings(report)}; nothing was run", file=sys.stderr)
         return None
     if notes and shown:
+        # Defaults are one line; what a plan is resolved to is in the output of the command.
+        kept = [d for d in shown if d.severity != "note" or d.code not in _DEFAULTS | _RESOLUTIONS]
         with ignore_closed_output():
-            echo(render(shown, "concise", colour=colour(sys.stderr)), file=sys.stderr, styled=True)
+            if kept:
+                echo(render(kept, "concise", colour=colour(sys.stderr)), file=sys.stderr, styled=True)
+            if defaults := defaults_line([d.message for d in shown if d.code in _DEFAULTS]):
+                echo(defaults, file=sys.stderr)
     return report
+
+
+def defaults_line(messages: Sequence[str]) -> str:
+    """The defaults that notes name, in one line: what is between backticks, after the statement that has them."""
+    names = [name for message in messages for name in re.findall(r"`([^`]*)`", message)[1:]]
+    if not names:
+        return ""
+    tail = "; `tickdsl plan --expand` shows all"
+    text = "defaults: " + ", ".join(dict.fromkeys(names))
+    room = _LINE_WIDTH - len(tail)
+    if len(text) > room:
+        text = text[: room - 3].rpartition(", ")[0] + ", …"
+    return text + tail

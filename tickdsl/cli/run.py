@@ -5,9 +5,9 @@ from __future__ import annotations
 import argparse
 import os
 import sys
+import time
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from tickdsl.cli.arguments import (
     Verbs,
@@ -22,7 +22,14 @@ from tickdsl.cli.arguments import (
     stack_size,
 )
 from tickdsl.cli.closing import closing_message, reattach_hint, results_table
-from tickdsl.cli.engine import exec_tickdsl, record_failed_start, start_engine, user_arguments
+from tickdsl.cli.engine import (
+    exec_tickdsl,
+    has_started,
+    record_failed_start,
+    record_phase,
+    start_engine,
+    user_arguments,
+)
 from tickdsl.cli.monitor import add_display_options, show_monitor
 from tickdsl.cli.output import OK, PLAN_ERRORS, USAGE, echo, ignore_closed_output
 from tickdsl.cli.plan import show_plan
@@ -30,11 +37,10 @@ from tickdsl.cli.plan_loading import CheckedPlan, load_plan
 from tickdsl.cli.terminal import wants_monitor
 from tickdsl.errors import TickdslError
 from tickdsl.recorded_run import require_compatible, run_and_record, write_final_report
+from tickdsl.records.event_decode import EventRecord
+from tickdsl.records.events import Phase
 from tickdsl.records.files import write_atomically
-from tickdsl.records.paths import RunPaths, new_run
-
-if TYPE_CHECKING:
-    from tickdsl.records import EventRecord
+from tickdsl.records.paths import new_run
 
 _ON_WINDOWS = os.name == "nt"
 
@@ -82,6 +88,13 @@ def add(verbs: Verbs) -> None:
     run.add_argument("--into", metavar="DIR", type=Path, help=argparse.SUPPRESS)
     run.add_argument("--no-tensorboard", action="store_true", help="do not write TensorBoard files")
     run.add_argument(
+        "--tracker",
+        choices=("wandb", "mlflow"),
+        action="append",
+        default=[],
+        help="also pass values and results on to Weights & Biases or MLflow, if it is installed (default: to none)",
+    )
+    run.add_argument(
         "--fresh",
         action="count",
         default=0,
@@ -102,11 +115,22 @@ def add(verbs: Verbs) -> None:
     run.set_defaults(verb=_run)
 
 
+def _recorded_arguments(arguments: Sequence[str]) -> tuple[str, ...]:
+    """The arguments as the events name them: whoever repeats them continues a run, a second `--fresh` would not."""
+    return tuple(
+        word for index, word in enumerate(arguments) if word != "--fresh" or "--fresh" not in arguments[:index]
+    )
+
+
 def _run(arguments: argparse.Namespace) -> int:
     if arguments.dry_run:
         arguments.json = False
         return show_plan(arguments)
     require_compatible(deterministic=arguments.deterministic, stack=arguments.stack)
+    if arguments.tracker:
+        from tickdsl.trackers.backends import require_trackers
+
+        require_trackers(arguments.tracker)
     if arguments.into is not None:
         return _run_as_engine(arguments)
     if arguments.detach and _ON_WINDOWS:
@@ -145,19 +169,28 @@ def _run_as_engine(arguments: argparse.Namespace) -> int:
             return PLAN_ERRORS
         return _run_in_process(arguments, checked)
     except TickdslError as error:
-        if not RunPaths(arguments.into).events.exists():
+        if not has_started(arguments.into):
             record_failed_start(arguments.into, USAGE, str(error))
         raise
 
 
 def _run_in_process(arguments: argparse.Namespace, checked: CheckedPlan) -> int:
     """Run the plan in this process and return the exit code of the run."""
-    from tickdsl.engine.launch import LaunchOptions
     from tickdsl.results.plain_progress import PlainProgress
 
-    command = ("tickdsl", *_resuming_arguments(user_arguments(arguments.argv)))
     live = False if arguments.plain or arguments.into is not None else None
     progress = PlainProgress(sys.stderr, live=live)
+
+    def announce(doing: str) -> None:
+        if arguments.into is not None:
+            record_phase(arguments.into, doing)
+        with ignore_closed_output():
+            progress.show(EventRecord(0, time.time(), Phase(doing=doing)))
+
+    announce("loading torch")
+    from tickdsl.engine.launch import LaunchOptions
+
+    command = ("tickdsl", *_recorded_arguments(user_arguments(arguments.argv)))
     options = LaunchOptions(
         store=arguments.store,
         out=arguments.out,
@@ -171,6 +204,7 @@ def _run_in_process(arguments: argparse.Namespace, checked: CheckedPlan) -> int:
         checkpoint_seconds=arguments.checkpoint_every,
         folder=arguments.into,
         argv=command,
+        announce=announce,
     )
 
     def listen(record: EventRecord) -> None:
@@ -181,7 +215,15 @@ def _run_in_process(arguments: argparse.Namespace, checked: CheckedPlan) -> int:
         with ignore_closed_output():
             echo(f"tickdsl: warning: {message}", file=sys.stderr)
 
-    run = run_and_record(checked.plan, checked.text, options, listen, warn, tensorboard=not arguments.no_tensorboard)
+    run = run_and_record(
+        checked.plan,
+        checked.text,
+        options,
+        listen,
+        warn,
+        tensorboard=not arguments.no_tensorboard,
+        trackers=arguments.tracker,
+    )
     with ignore_closed_output(BrokenPipeError):
         if arguments.json:
             echo(run.paths.results_json.read_text(), end="")
@@ -191,10 +233,3 @@ def _run_in_process(arguments: argparse.Namespace, checked: CheckedPlan) -> int:
     with ignore_closed_output():
         echo(closing_message(run.state, run.paths), file=sys.stderr)
     return run.exit
-
-
-def _resuming_arguments(arguments: Sequence[str]) -> tuple[str, ...]:
-    """The arguments that continue a run: a second `--fresh` would start over."""
-    return tuple(
-        word for index, word in enumerate(arguments) if word != "--fresh" or "--fresh" not in arguments[:index]
-    )

@@ -10,7 +10,7 @@ import signal
 import socket
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType
@@ -41,7 +41,7 @@ from tickdsl.plurals import agreeing, plural
 from tickdsl.records import events
 from tickdsl.records.control import ControlReader
 from tickdsl.records.event_decode import EventRecord
-from tickdsl.records.event_log import EventWriter
+from tickdsl.records.event_log import EventWriter, read_events
 from tickdsl.records.files import write_atomically
 from tickdsl.records.generations import join_generation
 from tickdsl.records.paths import RunPaths, new_run
@@ -64,7 +64,8 @@ class LaunchOptions:
     differ in their last bits from single ones. `fresh` runs every step again, even if its result is stored, except
     those that an unfinished fresh run of the same steps has made; `start_over` runs these again too. `folder` is the
     existing folder of the run; None creates one in `out`. `argv` is the command of the user;
-    the events name the saved plan in it if the plan cannot be read a second time.
+    the events name the saved plan in it if the plan cannot be read a second time. `announce` is called with what
+    is done before the first event is written.
     """
 
     store: Path = Path(".tick/store")
@@ -79,6 +80,7 @@ class LaunchOptions:
     checkpoint_seconds: float = 30.0
     folder: Path | None = None
     argv: tuple[str, ...] = ()
+    announce: Callable[[str], None] = lambda doing: None
 
 
 @attrs.frozen
@@ -107,6 +109,7 @@ def _launch(
     plan: Plan, text: str, options: LaunchOptions, listen: Callable[[EventRecord], None], notes: tuple[str, ...]
 ) -> FinishedRun:
     device = resolve_device(options.device)
+    options.announce(f"reading {_names(arm.data.name for arm in plan.arms)}")
     study = prepare_study(plan, options.data, device)
     warnings: list[str] = []
     generation = join_generation(options.store, study.graph, options.start_over) if options.fresh else None
@@ -132,7 +135,7 @@ def _launch(
     write_atomically(paths.plan_json, _plan_json(plan, study))
     start_time = time.monotonic()
     # Requests that were made while this engine started count; those to an earlier engine of the same run do not.
-    control = ControlReader(paths.control, skip_old=paths.events.exists())
+    control = ControlReader(paths.control, skip_old=_was_started(paths))
     with EventWriter(paths.events) as writer:
         emit_lock = threading.Lock()
 
@@ -154,6 +157,7 @@ def _launch(
 
         def start_workers() -> WorkerGroup:
             store.prepare_writing()
+            emit(events.Phase(doing=f"starting {plural(jobs, 'worker')}"))
             if jobs > 1:
                 return WorkerPool(settings, jobs)
             return InProcessWorker(settings, interpreter.poll_control, interpreter.handle_message)
@@ -164,9 +168,10 @@ def _launch(
             emit(_run_start(plan, paths, options, jobs, str(device)))
             register = RunRegister(options.store)
             with register.taking_part(paths.folder, study.graph, lambda told: emit(events.Log(message=told))):
-                emit(plan_resolved_event(study, store.__contains__, notes))
+                emit(plan_resolved_event(study, store.__contains__, notes, store.metrics))
                 if generation is not None and (number := generation.number_made):
                     emit(events.Log(message=f"continuing a --fresh run that has made {plural(number, 'step')} anew"))
+                emit(events.Phase(doing=f"tracing {_names(arm.model.name for arm in plan.arms)}"))
                 for network_event in network_events(plan, options.data):
                     emit(network_event)
                 with heartbeat(emit, store.claims.renew), _signals_handled(interpreter):
@@ -207,6 +212,18 @@ def _undetermined_results(study: Study, store: Store) -> list[str]:
         f"{plural(count, 'stored result')} of a GPU {agreeing(count, 'was')} made without --deterministic; "
         "use --fresh to make them anew"
     ]
+
+
+def _names(names: Iterable[str]) -> str:
+    """Up to three different names, for an announcement."""
+    different = list(dict.fromkeys(names))
+    more = f" and {len(different) - 3} more" if len(different) > 3 else ""
+    return ", ".join(different[:3]) + more
+
+
+def _was_started(paths: RunPaths) -> bool:
+    """Whether an earlier engine of this run has written events of its own."""
+    return paths.events.exists() and any(isinstance(r.event, events.RunStart) for r in read_events(paths.events))
 
 
 def _plan_json(plan: Plan, study: Study) -> bytes:

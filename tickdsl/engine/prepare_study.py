@@ -11,9 +11,9 @@ import torch
 
 from tickdsl.engine.graph_cache import DEFAULT_DATA_DIR, data_facts, dense_graph
 from tickdsl.engine.machine.precision import resolve_precision
+from tickdsl.engine.plan_tickets import base_structure, is_ticket
 from tickdsl.engine.steps.measurements import measurement_context
 from tickdsl.engine.task_fit import require_fit
-from tickdsl.graph.structure import Structure
 from tickdsl.plan.lower import lower
 from tickdsl.plan.model import Arm, Data, Model, Plan, Prune
 from tickdsl.plan.prune_arguments import prune_args
@@ -54,12 +54,12 @@ def prepare_study(plan: Plan, data: Path | None = None, device: torch.device | N
         if prune.until is None and prune.ends is None:
             return prune.times or 1
         graph = dense_graph(arm, root)
-        dense = Structure.dense(graph)
+        base = base_structure(arm.model, graph)
 
         def args(index: int) -> dict[str, Any]:
-            return dict(resolve_amounts(graph, dense, prune_args(prune, index, 1, head=arm.protects_head)))
+            return dict(resolve_amounts(graph, base, prune_args(prune, index, 1, head=arm.protects_head)))
 
-        prunable = find_scope(graph, dense, args(0))
+        prunable = find_scope(graph, base, args(0))
         if prune.until is None:
             return max_rounds(prunable, args)
         needed = rounds_until(prunable, args, float(prune.until))
@@ -69,8 +69,14 @@ def prepare_study(plan: Plan, data: Path | None = None, device: torch.device | N
         return DEFAULT_TASK if spec.name in DATASETS.builtin else data_facts(spec, root).task
 
     require_fit(plan, task_of)
-    surroundings = measurement_context(plan, root, device)
-    return lower(plan, fingerprint=fingerprint_of, rounds=rounds, surroundings=surroundings, task_of=task_of)
+    return lower(
+        plan,
+        fingerprint=fingerprint_of,
+        rounds=rounds,
+        surroundings=measurement_context(plan, root, device),
+        is_ticket=is_ticket,
+        task_of=task_of,
+    )
 
 
 def _weights_digest(model: Model) -> str:

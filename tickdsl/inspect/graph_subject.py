@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
@@ -41,13 +42,7 @@ def spec_of_model(name: str, options: Iterable[tuple[str, str]], data: str | Non
         )
     parsed = _parse_options(name, options, MODELS[name].options)
     if data is not None:
-        data_name, *data_options = data.split() or [""]
-        if is_quoted_target(data_name):
-            require_plugin("data set", data_name)
-        if data_name not in DATASETS:
-            raise TickdslError(f"no data set `{data_name}`", did_you_mean(data_name, DATASETS) or join_or(DATASETS))
-        pairs = [(key, value) for key, _, value in (item.partition("=") for item in data_options)]
-        dataset = Data(data_name, _parse_options(data_name, pairs, DATASETS[data_name].options))
+        dataset = data_of_text(data)
         shape, classes = image_shape_and_classes(dataset, root or DEFAULT_DATA_DIR)
         return NetworkSpec(name, parsed, data, shape, classes)
     if MODELS[name].family == TORCHVISION_FAMILY:
@@ -56,6 +51,25 @@ def spec_of_model(name: str, options: Iterable[tuple[str, str]], data: str | Non
     return NetworkSpec(
         name, parsed, default_data, *image_shape_and_classes(Data(default_data), root or DEFAULT_DATA_DIR)
     )
+
+
+def data_of_text(text: str) -> Data:
+    """A data set with its options as in a plan, e.g. `folder path="my photos" size=32`.
+
+    Raises TickdslError for an unknown name or option, and for a quote that is not closed.
+    """
+    try:
+        lexer = shlex.shlex(text, posix=True)
+        lexer.whitespace_split, lexer.commenters, lexer.escape = True, "", ""  # paths of Windows have backslashes
+        name, *options = list(lexer) or [""]
+    except ValueError as error:
+        raise TickdslError(f"--on {text}: a quote is not closed", "close it: \"folder path='my photos'\"") from error
+    if is_quoted_target(name):
+        require_plugin("data set", name)
+    if name not in DATASETS:
+        raise TickdslError(f"no data set `{name}`", did_you_mean(name, DATASETS) or join_or(DATASETS))
+    pairs = [(key, value) for key, _, value in (item.partition("=") for item in options)]
+    return Data(name, _parse_options(name, pairs, DATASETS[name].options))
 
 
 def _parse_options(name: str, pairs: Iterable[tuple[str, str]], known: Mapping[str, Option]) -> dict[str, Any]:

@@ -9,6 +9,7 @@ import torch
 
 from tickdsl.engine.dense_networks import DenseNetwork, dense_network
 from tickdsl.engine.graph_cache import image_shape_and_classes
+from tickdsl.engine.plan_tickets import base_structure
 from tickdsl.engine.steps.network_size import structure_metrics
 from tickdsl.errors import TickdslError
 from tickdsl.graph.structure import Structure
@@ -39,9 +40,9 @@ def _network(arm: Arm, data: Path) -> DenseNetwork:
 
 
 def _forecast_structures(study: Study, arm: Arm, data: Path) -> list[Structure]:
-    """The structure of each level, from the dense network on."""
+    """The structure of each level, from the dense network or the ticket on."""
     network = _network(arm, data)
-    structure = Structure.dense(network.graph)
+    structure = base_structure(arm.model, network.graph)
     dense_state = network.module.state_dict()
     rows = [structure]
     levels = [level for level in study.levels if level.arm == arm.id and level.seed == study.plan.seeds[0]]

@@ -16,7 +16,8 @@ from tickdsl.records.store import Store
 
 def as_json(study: Study, store: Store | None) -> dict[str, Any]:
     """The JSON object of a study; `time` is null if the time cannot be estimated."""
-    to_run = steps_to_run(study, lambda key: store is not None and key in store)
+    no_results: dict[str, Any] = {}
+    to_run = steps_to_run(study, *((store.__contains__, store.metrics) if store else (no_results.__contains__,)))
     time = estimate_duration(study, to_run, store, default_jobs("cpu", study))
     return {
         "v": 1,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 from collections import Counter
 from pathlib import Path
 from typing import Any
@@ -15,7 +16,7 @@ from rich.text import Text
 from tickdsl.console import SafeConsole
 from tickdsl.engine.machine.job_limits import default_jobs
 from tickdsl.engine.scheduler.event_builders import short_step_names
-from tickdsl.engine.scheduler.forecast import epochs, steps_to_run
+from tickdsl.engine.scheduler.forecast import epochs, steps_to_run, unreached_steps
 from tickdsl.inspect.estimate import Estimate, NoEstimate, estimate_duration
 from tickdsl.inspect.level_forecast import forecast_levels
 from tickdsl.inspect.stored_results import stored_results
@@ -35,8 +36,28 @@ from tickdsl.results.needed_seeds import needed_seeds
 def print_preview(study: Study, store: Store | None, data: Path, *, every_step: bool = False) -> None:
     """Print a summary of the study, its levels with their cost, and every step if `every_step`."""
     stored = {key for key in study.graph if store is not None and key in store}
+    unreached = unreached_steps(study, store.metrics) - stored if store is not None else set()
     console = SafeConsole(width=None if os.isatty(1) else 120)
-    _print_summary(study, stored, store, console)
+    if os.isatty(1):
+        _print_all(study, store, stored, unreached, data, console, every_step)
+        return
+    with console.capture() as captured:
+        _print_all(study, store, stored, unreached, data, console, every_step)
+    # Tables are padded to their width, which only makes files and diffs longer.
+    lines = [line.rstrip() for line in captured.get().split("\n")]
+    sys.stdout.write("\n".join(line for line in lines if line) + "\n")
+
+
+def _print_all(
+    study: Study,
+    store: Store | None,
+    stored: set[str],
+    unreached: set[str],
+    data: Path,
+    console: Console,
+    every_step: bool,
+) -> None:
+    _print_summary(study, stored, unreached, store, console)
     forecasts: dict[bytes, list[dict[str, Any]]] = {}
     for arm in study.plan.arms:
         # Arms that differ only in how they rewind have the same networks.
@@ -45,12 +66,12 @@ def print_preview(study: Study, store: Store | None, data: Path, *, every_step: 
         key = canonical_json([plan_json(arm.model), plan_json(arm.data), prunes, plan_json(arm.split), swept])
         if key not in forecasts:
             forecasts[key] = forecast_levels(study, arm, data)
-        _print_levels(study, arm, forecasts[key], stored, console)
+        _print_levels(study, arm, forecasts[key], stored, unreached, console)
     if every_step:
         _print_steps(study, stored, console)
 
 
-def _print_summary(study: Study, stored: set[str], store: Store | None, console: Console) -> None:
+def _print_summary(study: Study, stored: set[str], unreached: set[str], store: Store | None, console: Console) -> None:
     counts = Counter(study.step(key).operation for key in study.graph)
     seeds = study.plan.seeds
     console.print(
@@ -63,18 +84,30 @@ def _print_summary(study: Study, stored: set[str], store: Store | None, console:
         f"{plural(study.trainings, 'training')} ({shared} of {study.naive_trainings} {agreeing(shared, 'is')} shared)"
     )
     pending = [key for key in study.graph if key not in stored]
-    to_run = steps_to_run(study, stored.__contains__)
+    metrics = store.metrics if store is not None else _no_metrics
+    to_run = steps_to_run(study, stored.__contains__, metrics)
     epoch_counts = [epochs(study.step(key)) for key in pending if key in to_run]
     total = sum(length for length in epoch_counts if length is not None)
     console.print(
-        f"{len(stored):,} of {plural(len(study.graph), 'result')} stored; "
-        f"{format_brief(total)} {'epoch' if total == 1 else 'epochs'} left to train"
+        f"{len(stored):,} of {plural(len(study.graph) - len(unreached), 'result')} stored; "
+        + (
+            f"{format_brief(total)} {'epoch' if total == 1 else 'epochs'} left to train"
+            if total
+            else "nothing to train"
+        )
     )
+    if unreached:
+        steps, verb = plural(len(unreached), "step"), agreeing(len(unreached), "is")
+        console.print(f"{steps} {verb} not needed: arms have ended before")
     if total:
         console.print(_estimate_text(estimate_duration(study, to_run, store, default_jobs("cpu", study))))
     if store is not None:
         for needed in needed_seeds(stored_results(study, store, stored)):
             console.print(str(needed))
+
+
+def _no_metrics(key: str) -> None:
+    """There is no store."""
 
 
 def _estimate_text(estimate: Estimate | NoEstimate) -> str:
@@ -87,7 +120,14 @@ def _estimate_text(estimate: Estimate | NoEstimate) -> str:
     )
 
 
-def _print_levels(study: Study, arm: Arm, forecast: list[dict[str, Any]], stored: set[str], console: Console) -> None:
+def _print_levels(
+    study: Study,
+    arm: Arm,
+    forecast: list[dict[str, Any]],
+    stored: set[str],
+    unreached: set[str],
+    console: Console,
+) -> None:
     seed = study.plan.seeds[0]
     table = Table(title=Text(f"\n{arm.id}"), title_justify="left", box=None, pad_edge=False, header_style="bold")
     for name in ("level", "params", "MACs", "sparsity", "filters left", "epochs", "measured", "stored"):
@@ -104,15 +144,16 @@ def _print_levels(study: Study, arm: Arm, forecast: list[dict[str, Any]], stored
             if "prefix_of" not in (node := study.graph.nodes[key]) and any(user == arm.id for user, _ in node["uses"])
         ]
         earlier |= required
+        is_reached = not steps or bool(steps - unreached)
         table.add_row(
             str(number) if number else "0 (dense)",
             f"{row['params']:,}",
             f"{row['macs']:,}",
             percent(row["sparsity"]),
             percent(row["filters"]),
-            format_brief(sum(length or 0 for length in new_epochs)),
-            str(len(steps)),
-            f"{stored_count}/{len(steps)}",
+            format_brief(sum(length or 0 for length in new_epochs)) if is_reached else "–",
+            str(len(steps)) if is_reached else "–",
+            f"{stored_count}/{len(steps)}" if is_reached else "not reached",
         )
     console.print(table)
     if any(level.until is not None for level in levels) and arm.split is not None:

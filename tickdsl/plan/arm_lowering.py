@@ -32,7 +32,15 @@ from tickdsl.plan.model import (
     Transfer,
 )
 from tickdsl.plan.prune_arguments import layer_scopes, prune_args
-from tickdsl.plan.step_builder import DistillationSpec, Fingerprint, StepBuilder, TaskOf, TrainingSpec, step_parents
+from tickdsl.plan.step_builder import (
+    DistillationSpec,
+    Fingerprint,
+    IsTicket,
+    StepBuilder,
+    TaskOf,
+    TrainingSpec,
+    step_parents,
+)
 from tickdsl.plan.study import Level, LoweringError, Measurement
 
 TICKET, DENSE = "ticket", "dense"
@@ -53,6 +61,7 @@ class PlanContext(Protocol):
     fingerprint: Fingerprint
     task_of: TaskOf
     rounds: Callable[[Arm, Prune], int]
+    is_ticket: IsTicket
     context: MeasurementContext
     measured_arms: frozenset[str]
     graph: nx.DiGraph[str]
@@ -92,7 +101,9 @@ class ArmLowering:
     def __init__(self, context: PlanContext, arm: Arm, seed: int) -> None:
         self._context, self._plan, self._arm, self._seed = context, context.plan, arm, seed
         self._results = ArmResults()
-        self._steps = StepBuilder(context.graph, arm, seed, context.fingerprint, task_of=context.task_of)
+        self._steps = StepBuilder(
+            context.graph, arm, seed, context.fingerprint, context.is_ticket, task_of=context.task_of
+        )
         #: Builds the steps that measure levels: on other data after a transfer.
         self._target = self._steps if arm.transfer is None else self._steps.for_data(arm.transfer.data)
         self._is_measured = arm.id in context.measured_arms
@@ -108,9 +119,10 @@ class ArmLowering:
         """Add all steps of the arm."""
         arm = self._arm
         indices = range(arm.split.parts) if arm.split else (None,)
-        states = [_State(self._steps.init(part), None, self._dense_training, part) for part in indices]
-        dense = self._target.train(self._target.init(None), None, None, label="dense")
-        self._measure(DENSE, 0, dense)
+        base = self._steps.base()
+        pending = None if self._steps.from_ticket else self._dense_training  # a ticket was trained before
+        states = [_State(self._steps.init(part), base, pending, part) for part in indices]
+        self._measure(DENSE, 0, self._dense_network())
         level = done = 0
         for group_index, group in enumerate(arm.rounds):
             times = self._times(group.prune)
@@ -123,6 +135,18 @@ class ArmLowering:
                     groups = arm.rounds[: group_index + 1]
                     self._level(level, states, groups, is_final=is_final, is_last=is_final and index == times - 1)
         return self._results
+
+    def _dense_network(self) -> str:
+        """Add the network that the levels are compared with: trained, or a ticket as it is."""
+        base = self._target.base()
+        if self._steps.from_ticket and self._arm.transfer is None:
+            return self._ticket_as_it_is()
+        return self._target.train(self._target.init(None), base, None, label="dense")
+
+    def _ticket_as_it_is(self) -> str:
+        """Add the evaluation of the ticket that the plan starts from."""
+        roles = step_parents(weights=self._steps.init(None), structure=self._steps.base())
+        return self._steps.add("evaluate", self._evaluation_args(None), roles, "evaluate")
 
     def _times(self, prune: Prune) -> int:
         if prune.until is not None or (prune.ends is not None and prune.times is None):
@@ -252,7 +276,9 @@ class ArmLowering:
     ) -> TrainingSpec | None:
         if training is None:
             return None
-        if tail.teacher == DENSE:
+        if tail.teacher == DENSE and self._steps.from_ticket:
+            teacher = self._ticket_as_it_is()
+        elif tail.teacher == DENSE:
             label = "dense" if part is None else ""
             teacher = self._steps.train(self._steps.init(part), None, part, TrainingSpec(recipe), label=label)
         else:
@@ -351,7 +377,7 @@ class ArmLowering:
             key = steps.train(fresh, structure, None, budget=budget, matched=matched)
             self._measure("random-init", level, key, final_only)
         if "random-structure" in self._plan.rivals:
-            roles = {"structure": structure}
+            roles = step_parents(structure=structure, base=steps.base())
             label = "random structure"
             args = {**steps.network_args(None), **layer_scopes(groups)}
             other = steps.add("random-structure", args, roles, label, seeded=True)
@@ -359,7 +385,7 @@ class ArmLowering:
             self._measure("random-structure", level, key, final_only)
         if "early" in self._plan.rivals:
             label = "dense, short"
-            key = steps.train(steps.init(None), None, None, budget="flops", matched=structure, label=label)
+            key = steps.train(steps.init(None), steps.base(), None, budget="flops", matched=structure, label=label)
             self._measure("early", level, key, final_only)
 
     def _measure(self, contestant: str, level: int, key: str, final_only: bool = False) -> None:

@@ -12,12 +12,19 @@ from tickdsl.moments import INIT, Moment
 from tickdsl.plan.model import Arm, Data, Model, Options, as_json
 from tickdsl.plan.plugin_code import plugin_identities
 from tickdsl.plan.steps import Step
+from tickdsl.plan.study import LoweringError
 
 Fingerprint = Callable[[Data | Model], str]
+IsTicket = Callable[[Model], bool]
 #: The name of a data set's task.
 TaskOf = Callable[[Data], str]
 #: The task that is not named in steps.
 DEFAULT_TASK = "classify"
+
+
+def no_ticket(model: Model) -> bool:
+    """The answer for plans whose networks start dense."""
+    return False
 
 
 def default_task(data: Data) -> str:
@@ -64,13 +71,25 @@ class StepBuilder:
     arm: Arm
     seed: int
     fingerprint: Fingerprint
+    is_ticket: IsTicket = no_ticket
     trainings: int = 0
     task_of: TaskOf = default_task
 
     def for_data(self, data: Data) -> StepBuilder:
         """A builder for the same network on other data, without the split."""
         arm = attrs.evolve(self.arm, data=data, split=None)
-        return StepBuilder(self.graph, arm, self.seed, self.fingerprint, task_of=self.task_of)
+        return StepBuilder(self.graph, arm, self.seed, self.fingerprint, self.is_ticket, task_of=self.task_of)
+
+    @property
+    def from_ticket(self) -> bool:
+        """Whether the network that the plan starts from is a ticket."""
+        return self.arm.model.weights_file is not None and self.is_ticket(self.arm.model)
+
+    def base(self) -> str | None:
+        """The structure that the plan starts from: that of a ticket, which is added; None for a dense network."""
+        if not self.from_ticket:
+            return None
+        return self.add("ticket", self.network_args(None), {}, "ticket")
 
     def network_args(self, part: int | None) -> dict[str, Any]:
         """The arguments that identify the network and its data."""
@@ -86,15 +105,15 @@ class StepBuilder:
         return {"model": model, "data": data}
 
     def init(self, part: int | None) -> str:
-        """Add the initial weights of the dense network."""
-        return self.add("init", self.network_args(part), {}, "init", seeded=True)
+        """Add the initial weights of the network that the plan starts from."""
+        return self.add("init", self.network_args(part), step_parents(structure=self.base()), "init", seeded=True)
 
     def random_init(self, part: int | None, structure: str) -> str:
         """Add fresh weights of a pruned network."""
         return self._pruned_init(part, structure, "random-init", "random init")
 
     def sliced_init(self, structure: str) -> str:
-        """Add the dense network's initial weights at the units of a random structure, scaled to the fan-in left."""
+        """Add the initial weights at the units of a random structure, scaled to the fan-in left if they are random."""
         return self._pruned_init(None, structure, "random-structure", "initial weights of the random structure")
 
     def new_head(self, structure: str) -> str:
@@ -110,6 +129,8 @@ class StepBuilder:
         init = self.init(part)
         if moment.amount == 0:
             return init
+        if self.from_ticket:
+            raise LoweringError(f"arm {self.arm.id} starts from a ticket, which has no training to rewind to")
         return self.train(init, None, part, training, stop=moment, label=f"dense to {moment.brief}")
 
     def train(

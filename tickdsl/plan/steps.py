@@ -17,6 +17,7 @@ OPERATIONS: dict[str, int] = {
     "prune": 3,
     "overlap": 1,
     "random-structure": 1,
+    "ticket": 1,
     "recalibrate": 1,
     "evaluate": 2,
     "transfer": 1,

@@ -14,7 +14,7 @@ import torch
 
 from tickdsl.graph.model import Block, ModelGraph
 from tickdsl.graph.structure import Structure
-from tickdsl.pruning.remaining_units import remaining_groups, remaining_units
+from tickdsl.pruning.remaining_units import remaining_groups, remaining_parts, remaining_units
 from tickdsl.pruning.scope import layers_in_scope
 from tickdsl.pruning.selection import guard_parts, lowest_positions, remaining_positions
 
@@ -23,35 +23,45 @@ LayerScope = Mapping[str, Any]
 
 
 def random_structure(
-    graph: ModelGraph, structure: Structure, generator: torch.Generator, layer_scopes: Sequence[LayerScope] = ()
+    graph: ModelGraph,
+    structure: Structure,
+    generator: torch.Generator,
+    layer_scopes: Sequence[LayerScope] = (),
+    base: Structure | None = None,
 ) -> Structure:
-    """Draw a structure with the counts of `structure`.
+    """Draw a structure with the counts of `structure` from what `base` keeps (default: the dense network).
 
     `layer_scopes` are those of the prunes that removed layers; a layer is exchanged only for one of the same shape that
     one of them could have removed. The layer that returns takes over the counts of the one that goes instead of it.
     """
-    exchanged = _draw_exchanges(graph, structure, generator, layer_scopes)
-    result = Structure.dense(graph)
-    for block in sorted(structure.removed_blocks):
+    result = base = base or Structure.dense(graph)
+    exchanged = _draw_exchanges(graph, structure, base, generator, layer_scopes)
+    for block in sorted(structure.removed_blocks - base.removed_blocks):
         result = result.remove_block(exchanged.get(block, block))
     models = _corresponding_names(graph, exchanged)
     # Groups that removed layers tie together are drawn as one.
     for group in remaining_groups(graph, result):
         remaining = len(remaining_units(graph, structure, models.get(group.name, group.name)))
-        if remaining < group.size:
-            ranks = torch.argsort(torch.randperm(group.size, generator=generator))
-            scores = guard_parts(-ranks.double(), group.parts, minimum=0)
-            result = result.remove(group.name, lowest_positions(scores, group.size - remaining))
+        units = remaining_units(graph, base, group.name)
+        if remaining < len(units):
+            ranks = torch.argsort(torch.randperm(len(units), generator=generator))
+            scores = guard_parts(-ranks.double(), remaining_parts(group, units), minimum=0)
+            result = result.remove(group.name, units[lowest_positions(scores, len(units) - remaining)])
     return result.with_masks(_draw_masks(graph, structure, result, models, generator))
 
 
 def _draw_exchanges(
-    graph: ModelGraph, structure: Structure, generator: torch.Generator, layer_scopes: Sequence[LayerScope]
+    graph: ModelGraph,
+    structure: Structure,
+    base: Structure,
+    generator: torch.Generator,
+    layer_scopes: Sequence[LayerScope],
 ) -> dict[str, str]:
     """Which layer goes instead of each removed one, {removed: goes instead}, for those that are exchanged."""
     alike_by_form: dict[tuple[Any, ...], list[str]] = {}
     for block in _candidates(graph, layer_scopes):
-        alike_by_form.setdefault(_form(graph, block), []).append(block.name)
+        if block.name not in base.removed_blocks:
+            alike_by_form.setdefault(_form(graph, base, block), []).append(block.name)
     exchanged: dict[str, str] = {}
     for alike in alike_by_form.values():
         removed = [name for name in alike if name in structure.removed_blocks]
@@ -75,10 +85,16 @@ def _candidates(graph: ModelGraph, layer_scopes: Sequence[LayerScope]) -> list[B
     return [block for block in graph.layers if block.name in in_scope]
 
 
-def _form(graph: ModelGraph, block: Block) -> tuple[Any, ...]:
-    """What exchangeable layers have in common: their kind and ties, and the shapes of their groups and tensors."""
-    groups = tuple(graph.group(name).size for name in _inner_groups(graph, block))
-    return block.kind, block.ties, groups, tuple(graph.shape(name) for name in block.parameters)
+def _form(graph: ModelGraph, base: Structure, block: Block) -> tuple[Any, ...]:
+    """What exchangeable layers have in common: their kind and ties, and the sizes of their groups and tensors."""
+    groups = tuple(
+        (graph.group(name).size, len(remaining_units(graph, base, name))) for name in _inner_groups(graph, block)
+    )
+    tensors = tuple(
+        (graph.shape(name), len(remaining_positions(graph, base, name)) if name in base.masks else None)
+        for name in block.parameters
+    )
+    return block.kind, block.ties, groups, tensors
 
 
 def _inner_groups(graph: ModelGraph, block: Block) -> list[str]:

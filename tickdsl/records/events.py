@@ -128,7 +128,8 @@ class PlanResolved(Event):
     `report` are the metrics that the plan requests (empty for the default metrics); `asked` are the measurements of
     those other than accuracy, which are reported by `measure` events. `open_ended`: arms can end early, so that only a
     bound is known of how much is left. `stops` are the conditions on test results that end a seed of an arm before its
-    last round.
+    last round. `data` are the fingerprints of the data that each arm is tested on, by arm id (none in events of earlier
+    versions).
     """
 
     type: ClassVar[str] = "plan.resolved"
@@ -144,6 +145,15 @@ class PlanResolved(Event):
     asked: tuple[MeasurementInfo, ...] = ()
     open_ended: bool = False
     stops: tuple[str, ...] = ()
+    data: Mapping[str, str] = attrs.field(factory=dict)
+
+
+@attrs.frozen(kw_only=True, field_transformer=_printable_fields)
+class Phase(Event):
+    """What the engine is `doing` before its first step: `reading cifar10`. May come before `run.start`."""
+
+    type: ClassVar[str] = "phase"
+    doing: str
 
 
 @attrs.frozen(kw_only=True, field_transformer=_printable_fields)
@@ -347,8 +357,8 @@ class RunEnd(Event):
 
 
 _CLASSES: tuple[type[Event], ...] = (
-    RunStart, PlanResolved, Network, StepStart, StepProgress, StepEnd, Metric, Measure, Layers, Checkpoint, Log, Warn,
-    Resource, Heartbeat, ControlAck, RunEnd,
+    RunStart, PlanResolved, Phase, Network, StepStart, StepProgress, StepEnd, Metric, Measure, Layers, Checkpoint, Log,
+    Warn, Resource, Heartbeat, ControlAck, RunEnd,
 )  # fmt: skip
 
 TYPES: Mapping[str, type[Event]] = {kind.type: kind for kind in _CLASSES}

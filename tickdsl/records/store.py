@@ -139,6 +139,13 @@ class Store:
             raise KeyError(key)
         return Result(key, self._result_folder(key), data)
 
+    def metrics(self, key: str) -> Mapping[str, Any] | None:
+        """The metrics of a result; None if it is missing or damaged."""
+        try:
+            return self.get(key).metrics if key in self else None
+        except KeyError:
+            return None
+
     def check(self, key: str, hashes: bool = True) -> bool:
         """Whether an intact result of `key`, of any generation, is stored; with `hashes`, every file is verified too.
 

@@ -11,6 +11,7 @@ from tickdsl.report.drawings import arm_panels
 from tickdsl.report.outcomes import MAX_ARMS_SHOWN
 from tickdsl.report.source import ReportSource
 from tickdsl.results import formatting
+from tickdsl.results.budgets import Budget, budgets
 from tickdsl.results.standings import Standing, compute_standings
 from tickdsl.results.state import RunState
 
@@ -49,10 +50,11 @@ def rounds_table(
     levels = sorted({level for owner, _, level in standings if owner == arm.id})
     main = [(level, standings.get((arm.id, "dense" if level == 0 else "ticket", level))) for level in levels]
     filters = any(standing is not None and standing.filters not in (None, 1.0) for _, standing in main)
+    spent = {key: budget for key, budget in budgets(state).items() if key[0] == arm.id}
     rows = []
     for level, standing in main:
         if standing is None:
-            row: list[str | Cell] = ["dense" if level == 0 else str(level), *["–"] * (8 + filters)]
+            row: list[str | Cell] = ["dense" if level == 0 else str(level), *["–"] * (8 + filters + 2 * bool(spent))]
         else:
             row = [
                 "dense" if level == 0 else str(level),
@@ -64,7 +66,7 @@ def rounds_table(
                 *([formatting.percent(standing.filters)] if filters else []),
                 formatting.count(standing.params),
                 formatting.count(standing.macs),
-                "–" if standing.seconds is None else formatting.training_time(standing.seconds),
+                *_training_cells(standing, spent.get((arm.id, standing.contestant, level)), bool(spent)),
             ]
         at_level = [standings.get((arm.id, name, level)) for name in controls]
         row[6:6] = ["" if value is None else formatting.accuracy(value.accuracy) for value in at_level]
@@ -79,4 +81,13 @@ def rounds_table(
         *(f"{name} %" for name in controls),
     )
     costs = (*(("filters left",) if filters else ()), "params", "MACs", "train time")
-    return Table(f"Rounds of {caption}", (*columns, *costs), tuple(rows), frozenset({0, 5}))
+    budget = ("epochs in all", "images in all") if spent else ()
+    return Table(f"Rounds of {caption}", (*columns, *costs, *budget), tuple(rows), frozenset({0, 5}))
+
+
+def _training_cells(standing: Standing, budget: Budget | None, shown: bool) -> list[str]:
+    """The time of its own training and, if they are shown, the epochs and images of all that led to the network."""
+    time = "–" if standing.seconds is None else formatting.training_time(standing.seconds)
+    if not shown:
+        return [time]
+    return [time, *(("–", "–") if budget is None else (f"{budget.epochs:.4g}", formatting.count(budget.images)))]

@@ -8,6 +8,7 @@ from tickdsl.plurals import plural
 from tickdsl.report.accuracy import accuracy_section
 from tickdsl.report.answers import answers
 from tickdsl.report.arm_symbols import ArmSymbols
+from tickdsl.report.comparisons import comparison_section
 from tickdsl.report.cost import cost_section
 from tickdsl.report.document import Document
 from tickdsl.report.environment import environment_section
@@ -31,6 +32,7 @@ def build_document(sources: Sequence[ReportSource]) -> Document:
     symbols = ArmSymbols(sources)
     sections = (
         answer_section(sources, symbols),
+        *comparison_section(sources),
         plan_section(sources),
         accuracy_section(sources, symbols),
         *extra_metrics_section(sources),

@@ -121,13 +121,14 @@ def _budgets(source: ReportSource, prefix: str) -> Table | None:
         arm, contestant, level = key
         standing = standings.get(key)
         accuracy = formatting.accuracy(standing.accuracy if standing is not None else None, True)
-        figures = (str(level), accuracy, f"{budget.epochs:.4g}", formatting.count(budget.images))
+        time = "–" if budget.seconds is None else formatting.training_time(budget.seconds)
+        figures = (str(level), accuracy, f"{budget.epochs:.4g}", formatting.count(budget.images), time)
         rows.append((Cell(arm), Cell(contestant), *map(Cell, figures)))
     if not rows:
         return None
     return Table(
         f"{prefix}Training that led to each network",
-        ("arm", "network", "level", "accuracy %", "epochs", "images"),
+        ("arm", "network", "level", "accuracy %", "epochs", "images", "time"),
         tuple(rows),
         frozenset({0, 1}),
         note=(

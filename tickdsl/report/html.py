@@ -41,6 +41,7 @@ def _environment() -> Environment:
     )
     templates.filters["highlight"] = highlight_code
     templates.filters["breakable"] = with_line_breaks
+    templates.filters["code"] = with_code
     templates.tests["kind"] = lambda part, name: type(part).__name__ == name
     return templates
 
@@ -52,6 +53,14 @@ def highlight_code(code: Code) -> Markup:
     except ClassNotFound:
         return Markup.escape(code.text)
     return Markup(pygments.highlight(code.text, lexer, HtmlFormatter(nowrap=True)))
+
+
+def with_code(text: str) -> Markup:
+    """A sentence whose parts between backticks are code."""
+    parts = [Markup.escape(part) for part in text.split("`")]
+    if len(parts) % 2 == 0:  # a backtick alone is only a character
+        return Markup.escape(text)
+    return Markup("").join(Markup("<code>{}</code>").format(part) if n % 2 else part for n, part in enumerate(parts))
 
 
 def with_line_breaks(name: str) -> Markup:

@@ -6,16 +6,16 @@ from collections.abc import Iterator, Mapping, Sequence
 
 import attrs
 
-from tickdsl.plurals import agreeing, plural
+from tickdsl.plurals import agreeing
 from tickdsl.records.events import ArmInfo
 from tickdsl.report.arm_symbols import ArmSymbols
 from tickdsl.report.document import Beside, Bullets, Cell, Details, Part, Section, Table, Text, as_cell
 from tickdsl.report.drawings import main_figure
 from tickdsl.report.source import ReportSource
 from tickdsl.results import formatting
-from tickdsl.results.conclusions import conclusions
+from tickdsl.results.conclusions import conclusions, open_rounds
 from tickdsl.results.estimates import Estimate
-from tickdsl.results.standings import UNDECIDED, WINNING, Standing, compute_standings
+from tickdsl.results.standings import LOSING, WINNING, Standing, compute_standings
 from tickdsl.results.state import RunState
 from tickdsl.results.top_arms import top_arms_of_runs
 
@@ -66,12 +66,7 @@ def headline(state: RunState) -> str:
         tickets = [s for key, s in compute_standings(state).items() if key[1] == "ticket"]
         if all(ticket.verdict is None for ticket in tickets):
             return _no_verdict(tickets)
-        undecided = sum(ticket.verdict in (UNDECIDED, None) for ticket in tickets)
-        if not undecided:
-            return "No winning ticket: every round loses to dense."
-        rest = ", the others lose to dense" if undecided < len(tickets) else ""
-        rounds = f"{undecided} of {plural(len(tickets), 'round')} {agreeing(undecided, 'is')} undecided"
-        return f"No winning ticket found: {rounds}{rest}."
+        return _no_winner(tickets)
     outcome, winner = min(winners, key=lambda pair: pair[1].density if pair[1].density is not None else 1.0)
     parts = []
     if len(arm_outcomes) > 1:
@@ -86,6 +81,16 @@ def headline(state: RunState) -> str:
     if winner.to_dense is not None and dense is not None:
         sentence += f", {_compared_with_dense(winner.to_dense, dense)}"
     return " ".join([*parts, f"{sentence}."])
+
+
+def _no_winner(tickets: Sequence[Standing]) -> str:
+    """How many rounds may still win, and how many do not."""
+    still_open = open_rounds(tickets)
+    if not still_open:
+        return "No winning ticket: every round loses to dense."
+    losing = sum(ticket.verdict == LOSING for ticket in tickets)
+    lost = "; the other loses to dense" if losing == 1 else f"; the other {losing} lose to dense"
+    return f"No winning ticket found: {still_open}{lost if losing else ''}."
 
 
 def _no_verdict(tickets: Sequence[Standing]) -> str:

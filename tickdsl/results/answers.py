@@ -12,10 +12,19 @@ from tickdsl.results.state import RunState
 
 _LEFT = {"weights": "of the weights", "level": "of the weights", "flops": "of the FLOPs", "params": "of the parameters"}
 
+_HOW_MATCHED = (
+    "rounds of two arms are compared if what is left differs by at most 5%; `compare … at=level` pairs them by number"
+)
+
 
 def answers(state: RunState) -> list[str]:
-    """One sentence for every pair of arms that a run compares; none before the first level of a pair is measured."""
-    return [answer(difference) for difference in arm_differences(state) if _measured(difference)]
+    """One sentence for every pair of arms that a run compares; none before the first level of a pair is measured.
+
+    If rounds of some pairs do not match, a last sentence says how rounds are matched.
+    """
+    differences = [difference for difference in arm_differences(state) if is_measured(difference)]
+    sentences = [answer(difference) for difference in differences]
+    return [*sentences, _HOW_MATCHED] if any(not difference.levels for difference in differences) else sentences
 
 
 def answer(difference: ArmDifference) -> str:
@@ -24,14 +33,20 @@ def answer(difference: ArmDifference) -> str:
     return context + _clause(difference)
 
 
-def _measured(difference: ArmDifference) -> bool:
+def is_measured(difference: ArmDifference) -> bool:
+    """Whether there is something to say about two arms: rounds that match, or rounds of both that do not."""
     return bool(difference.levels or (difference.first_unmatched and difference.second_unmatched))
+
+
+def is_decided(difference: ArmDifference) -> bool:
+    """Whether one arm is shown to be better than the other in some round."""
+    return any(level.verdict in (AHEAD, BEHIND) for level in difference.levels)
 
 
 def _clause(difference: ArmDifference) -> str:
     first, second = difference.first_name, difference.second_name
     if not difference.levels:
-        return f"{first} and {second} have no rounds of the same size to compare ({_limit(difference)})"
+        return f"{first} and {second} have no rounds of the same size to compare"
     ahead = [level for level in difference.levels if level.verdict == AHEAD]
     behind = [level for level in difference.levels if level.verdict == BEHIND]
     if ahead or behind:
@@ -74,10 +89,9 @@ def _size(level: MatchedLevels, difference: ArmDifference) -> str:
         low, high = min(shares), max(shares)
         left = share if high - low <= TOLERANCE * high else f"{percent(high)} and {percent(low)}"
         return f"round {level.first_level} ({left} of the weights)"
-    return f"{share} {_LEFT[difference.matched_by]}"
+    return f"{share} {_left(difference)}"
 
 
-def _limit(difference: ArmDifference) -> str:
-    if difference.matched_by == "level":
-        return "`at=level`"
-    return f"what is left {_LEFT[difference.matched_by]} differs by more than 5%; `compare … at=level` pairs the rounds"
+def _left(difference: ArmDifference) -> str:
+    """What the shares are of; events of a later version may match levels in ways that are unknown here."""
+    return _LEFT.get(difference.matched_by, _LEFT["weights"])

@@ -18,6 +18,7 @@ from tickdsl.results.estimates import Estimate
 from tickdsl.results.level_counts import planned_levels
 from tickdsl.results.standings import AHEAD, BEHIND, Standing, compute_standings
 from tickdsl.results.state import RunState
+from tickdsl.results.state_cache import kept_per_state
 
 #: Levels match if what is left differs by at most this share of the larger one.
 TOLERANCE = 0.05
@@ -64,12 +65,19 @@ class ArmDifference:
     second_name: str
 
 
-def arm_differences(state: RunState) -> list[ArmDifference]:
+@kept_per_state
+def arm_differences(state: RunState) -> Sequence[ArmDifference]:
     """The differences of all pairs of arms that a run compares, in plan order.
 
-    Arms are a pair if they differ in their names or in the value of one sweep that both use, but not in more.
+    Arms are a pair if they differ in their names or in the value of one sweep that both use, but not in more, and were
+    tested on the same data.
     """
-    pairs = arm_pairs(state.arms)
+    return compare_arms(state, arm_pairs(state.arms))
+
+
+def compare_arms(state: RunState, pairs: Sequence[tuple[ArmInfo, ArmInfo]]) -> list[ArmDifference]:
+    """The differences of these pairs, without those that were tested on different data."""
+    pairs = [pair for pair in pairs if len({state.data.get(arm.id, "") for arm in pair}) == 1]
     if not pairs:
         return []
     comparer = _Comparer(state)
@@ -78,7 +86,7 @@ def arm_differences(state: RunState) -> list[ArmDifference]:
 
 def arm_pairs(arms: Sequence[ArmInfo]) -> list[tuple[ArmInfo, ArmInfo]]:
     """The pairs of arms to compare, in plan order."""
-    pairs = [(first, second) for first, second in itertools.combinations(arms, 2) if _is_question(first, second)]
+    pairs = [(first, second) for first, second in itertools.combinations(arms, 2) if is_question(first, second)]
     if len(pairs) <= MAX_PAIRS:
         return pairs
     chosen: dict[tuple[str, str], tuple[ArmInfo, ArmInfo]] = {}
@@ -87,7 +95,7 @@ def arm_pairs(arms: Sequence[ArmInfo]) -> list[tuple[ArmInfo, ArmInfo]]:
     return list(chosen.values())[:MAX_PAIRS]
 
 
-def _is_question(first: ArmInfo, second: ArmInfo) -> bool:
+def is_question(first: ArmInfo, second: ArmInfo) -> bool:
     """Whether two arms differ in one thing: their names, or the value of one sweep."""
     differing = [name for name in first.sweep.keys() & second.sweep.keys() if first.sweep[name] != second.sweep[name]]
     return not differing if first.name != second.name else len(differing) == 1
@@ -123,7 +131,7 @@ class _Comparer:
 
     def _left(self, arm: str) -> dict[int, float | None]:
         """What is left of the ticket at each measured level."""
-        share = _SHARES[self._state.matched_by]
+        share = _SHARES.get(self._state.matched_by, _SHARES["weights"])
         dense = self._standings.get((arm, "dense", 0))
         return {
             level: share(standing, dense)

@@ -42,20 +42,25 @@ def _levels(standings: Mapping[tuple[str, str, int], Standing], arm: str, contes
 def _ticket_clause(tickets: Sequence[Standing]) -> tuple[Standing | None, str]:
     winners = [ticket for ticket in tickets if ticket.verdict == WINNING]
     if not winners:
-        open_rounds = [
-            f"{count} {agreeing(count, verb)} {rest}"
-            for verdict, verb, rest in ((UNDECIDED, "is", "undecided"), (None, "has", "no verdict"))
-            if (count := sum(ticket.verdict == verdict for ticket in tickets))
-        ]
-        if not open_rounds:
+        still_open = open_rounds(tickets)
+        if not still_open:
             return None, "no winning ticket: every round loses to dense"
-        of_rounds = f" of {plural(len(tickets), 'round')} "
-        return None, f"no winning ticket found; {' and '.join(open_rounds).replace(' ', of_rounds, 1)}"
+        return None, f"no winning ticket found; {still_open}"
     smallest = winners[-1]
     size = f"{_size(smallest)} (round {smallest.level})"
     if len(winners) == len([ticket for ticket in tickets if ticket.level <= smallest.level]):
         return smallest, f"winning tickets down to {size}"
     return smallest, f"the smallest winning ticket keeps {size}, but not every larger ticket wins"
+
+
+def open_rounds(tickets: Sequence[Standing]) -> str:
+    """How many of the rounds are undecided or have no verdict: `2 of 3 rounds are undecided`; "" for none."""
+    clauses = [
+        f"{count} {agreeing(count, verb)} {rest}"
+        for verdict, verb, rest in ((UNDECIDED, "is", "undecided"), (None, "has", "no verdict"))
+        if (count := sum(ticket.verdict == verdict for ticket in tickets))
+    ]
+    return " and ".join(clauses).replace(" ", f" of {plural(len(tickets), 'round')} ", 1)
 
 
 def _control_clause(name: str, levels: Sequence[Standing], at_winner: Standing | None) -> str:

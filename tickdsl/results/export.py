@@ -15,6 +15,7 @@ from tickdsl.records.files import write_atomically
 from tickdsl.records.paths import RunPaths
 from tickdsl.results.answers import answer
 from tickdsl.results.arm_differences import ArmDifference, arm_differences
+from tickdsl.results.budgets import Budget, budgets, seed_budgets
 from tickdsl.results.caveats import alarms, caveats
 from tickdsl.results.conclusions import conclusions
 from tickdsl.results.estimates import CONFIDENCE, Estimate
@@ -27,6 +28,8 @@ VERSION = 1
 _METRIC_FIELDS = (
     "accuracy", "loss", "sparsity", "params", "macs", "filters", "seconds", "best_accuracy", "best_epoch",
 )  # fmt: skip
+#: Columns of results.csv by the fields of a budget.
+_BUDGET_COLUMNS = {"trained.epochs": "epochs", "trained.images": "images", "trained.seconds": "seconds"}
 
 
 def write_results(state: RunState, paths: RunPaths) -> None:
@@ -85,7 +88,8 @@ def results_rows(state: RunState) -> tuple[list[str], list[list[Any]]]:
     figure_names = dict.fromkeys(name for measure in state.measures.values() for name in measure.figures)
     metrics = [metric for metric in state.report if any(key[1] == metric for key in state.measures)]
     columns = ["arm", "name", *(f"sweep.{name}" for name in sweep_names), "contestant", "level", "seed"]
-    columns += [*_METRIC_FIELDS, *figure_names, *(f"{metric}.how" for metric in metrics)]
+    columns += [*_METRIC_FIELDS, *_BUDGET_COLUMNS, *figure_names, *(f"{metric}.how" for metric in metrics)]
+    trained = seed_budgets(state)
     rows: list[list[Any]] = []
     for arm_id, contestant, level in compute_standings(state):
         arm = arms.get(arm_id) or ArmInfo(id=arm_id, name=arm_id, sweep={}, levels=0)
@@ -99,6 +103,7 @@ def results_rows(state: RunState) -> tuple[list[str], list[list[Any]]]:
                     *(arm.sweep.get(name) for name in sweep_names),
                     *(contestant, level, seed),
                     *(getattr(state.metrics[key], name) for name in _METRIC_FIELDS),
+                    *(getattr(trained.get(key), name, None) for name in _BUDGET_COLUMNS.values()),
                     *(figures.get(name) for name in figure_names),
                     *(measure.how if measure else None for measure in measures),
                 ]
@@ -147,6 +152,7 @@ def _contestant(
             {
                 "seed": seed,
                 **{name: getattr(metric, name) for name in _METRIC_FIELDS},
+                "trained": _budget(seed_budgets(state).get((*key, seed))),
                 "keys": None if stored is None else attrs.asdict(stored),
             }
         )
@@ -159,6 +165,7 @@ def _contestant(
         "macs": standing.macs,
         "filters": standing.filters,
         "seconds": standing.seconds,
+        "trained": _budget(budgets(state).get(key)),
         "to_dense": _estimate(standing.to_dense),
         "verdict": standing.verdict,
         "no_verdict": standing.no_verdict,
@@ -198,6 +205,10 @@ def _seeds(state: RunState, arm: str, contestant: str, level: int) -> list[int]:
     """The measured seeds, in plan order, then any others."""
     measured = {key[3] for key in state.metrics if key[:3] == (arm, contestant, level)}
     return [seed for seed in state.seeds if seed in measured] + sorted(measured - set(state.seeds))
+
+
+def _budget(budget: Budget | None) -> dict[str, Any] | None:
+    return None if budget is None else attrs.asdict(budget)
 
 
 def _estimate(estimate: Estimate | None) -> dict[str, Any] | None:

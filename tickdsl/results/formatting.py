@@ -7,6 +7,7 @@ import math
 from tickdsl.moments import format_duration as format_duration
 from tickdsl.percentages import MINUS as MINUS
 from tickdsl.percentages import percent as percent
+from tickdsl.plan.model import MIN_SEEDS
 from tickdsl.results.estimates import Estimate
 
 _PREFIXES = {"T": 1e12, "G": 1e9, "M": 1e6, "k": 1e3, "": 1.0, "m": 1e-3, "µ": 1e-6}
@@ -83,4 +84,5 @@ def describe_status(status: str) -> str:
 
 
 def _interval(estimate: Estimate) -> str:
-    return "" if estimate.half_width is None else f" ± {100 * estimate.half_width:.2f}"
+    # With two seeds, an interval is 13 standard errors wide: it says nothing but takes the room of what does.
+    return "" if estimate.half_width is None or estimate.n < MIN_SEEDS else f" ± {100 * estimate.half_width:.2f}"

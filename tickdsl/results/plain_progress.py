@@ -18,17 +18,17 @@ from tickdsl.records.events import (
     Log,
     MeasurementInfo,
     Metric,
+    Phase,
     PlanResolved,
     RunEnd,
     RunStart,
     StepEnd,
-    StepProgress,
-    StepStart,
     Warn,
 )
 from tickdsl.results.doubts import DOUBT_CLAUSES, network_doubt
 from tickdsl.results.formatting import count, format_duration, percent
-from tickdsl.results.state import RunState
+from tickdsl.results.progress import run_progress, time_left
+from tickdsl.results.state import ENDED_STATUSES, RunState, StepState
 from tickdsl.results.state_builder import StateBuilder
 from tickdsl.results.step_labels import readable_label, sharing
 
@@ -36,7 +36,9 @@ _REDRAW_SECONDS = 0.1  # minimum time between updates of the live line
 
 
 class PlainProgress:
-    """Prints a line for each notable event, and for each step at most one progress line every `interval` seconds.
+    """Prints a line for each notable event, and at least every `interval` seconds one with n/N and the time left.
+
+    The engine's heartbeats, every few seconds, are what makes a line due while a step takes long.
 
     With `live` (default: if the terminal supports it), the last line shows the current progress and is updated in place
     instead of printing progress lines. Elapsed times come from the events; `clock`, in seconds, only limits how often
@@ -46,7 +48,7 @@ class PlainProgress:
     def __init__(
         self,
         stream: TextIO,
-        interval: float = 30.0,
+        interval: float = 25.0,
         live: bool | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
@@ -58,7 +60,7 @@ class PlainProgress:
         self._started_at: float | None = None
         self._epochs: dict[str, float] = {}  # of the training steps
         self._measurements: dict[str, list[MeasurementInfo]] = {}
-        self._last_reported: dict[str, float] = {}  # step -> time of its last progress line
+        self._reported_at: float | None = None  # when the last line with the progress of the run was due
         self._live_width = 0  # width of the live line
         self._redrawn_at = float("-inf")
 
@@ -66,6 +68,9 @@ class PlainProgress:
         """Print the line for one event, if it has any."""
         event = record.event
         self._builder.add(record)
+        if isinstance(event, Phase) and self._started_at is None:
+            self._print(f"{event.doing}…")  # the run itself has not started, so there is no time to count
+            return
         self._started_at = record.t if self._started_at is None else self._started_at
         if isinstance(event, PlanResolved):
             measurements = defaultdict(list)
@@ -73,6 +78,8 @@ class PlainProgress:
                 measurements[measurement.step].append(measurement)
             self._measurements = dict(measurements)
         line = self._event_line(event, record.t)
+        if line is None:
+            line = self._due_line(record.t)
         if line is not None:
             self._print(f"[{format_duration(record.t - self._started_at)}] {line}")
         if self._live:
@@ -88,13 +95,12 @@ class PlainProgress:
                 return f"{verb} {event.run} on {event.device}, {plural(event.jobs, 'job')}"
             case PlanResolved():
                 return self._plan_line(event)
-            case StepStart():
-                self._last_reported.setdefault(event.step, t)
-                return None
-            case StepProgress():
-                return self._progress_line(event, t)
+            case Phase():
+                return f"{event.doing}…"
             case StepEnd():
-                return self._step_end_line(event)
+                line = self._step_end_line(event)
+                self._reported_at = t if line is not None else self._reported_at
+                return line
             case Metric():
                 return _metric_line(event)
             case Log():
@@ -110,21 +116,32 @@ class PlainProgress:
                 return None
 
     def _plan_line(self, event: PlanResolved) -> str:
-        self._last_reported.clear()
         self._epochs = {step.id: step.epochs for step in event.steps if step.epochs}
         stored = sum(step.stored for step in event.steps)
         epochs = sum(step.epochs or 0 for step in event.steps if step.expected and not step.stored)
         unit = "epoch" if epochs == 1 else "epochs"
-        most = "at most " if event.open_ended and epochs else ""
+        most = "at most " if event.open_ended else ""
         steps = f"{plural(len(event.steps), 'step')} ({stored} already stored)"
-        text = f"{steps}, {most}{format_brief(epochs)} {unit} to train"
+        text = f"{steps}, {most}{format_brief(epochs)} {unit} to train" if epochs else f"{steps}, nothing to train"
         return "\n".join([text, *(f"  note: {note}" for note in event.notes)])
 
-    def _progress_line(self, event: StepProgress, t: float) -> str | None:
-        if self._live or t - self._last_reported.setdefault(event.step, t) < self._interval:
+    def _due_line(self, t: float) -> str | None:
+        """The progress of the run, if there was no line with it for `interval` seconds."""
+        if self._reported_at is None:
+            self._reported_at = t
+        if self._live or t - self._reported_at < self._interval:
             return None
-        self._last_reported[event.step] = t
-        return ", ".join([f"{self._describe_step(event.step)}: {_epoch_text(event)}", *self._eta_parts()])
+        self._reported_at = t
+        state = self._state()
+        running = [step for step in state.steps.values() if step.status == "running"]
+        if state.status in ENDED_STATUSES or not state.steps:
+            return None
+        if not running:
+            return ", ".join([f"{self._counts()} steps", *([state.phase] if state.phase else []), *self._eta_parts()])
+        step = max(running, key=lambda step: step.started or 0.0)
+        more = f" (and {plural(len(running) - 1, 'other step')})" if len(running) > 1 else ""
+        parts = [*_epoch_parts(step), *self._eta_parts()]
+        return f"{self._describe_step(step.info.id)}{more}" + (f": {', '.join(parts)}" if parts else "")
 
     def _step_end_line(self, event: StepEnd) -> str | None:
         if event.status == "failed":
@@ -144,7 +161,7 @@ class PlainProgress:
         ending = "finished" if event.status == "ok" else event.status
         message = f": {event.message}" if event.message else ""
         hint = "; run the same command to resume" if event.status == "stopped" else ""
-        steps = [f"{state.finished_steps}/{len(state.steps)} steps"]
+        steps = [f"{self._counts()} steps"]
         for status in ("failed", "skipped"):
             number = state.count(status)
             steps += [f"{number} {status}"] if number else []
@@ -156,7 +173,7 @@ class PlainProgress:
         info = state.steps[step].info if step in state.steps else None
         measured = next(iter(self._measurements.get(step, ())), None)
         label = readable_label(info.label, measured.contestant if measured else "") if info else step
-        parts = [f"{state.finished_steps}/{len(state.steps)} {label}"]
+        parts = [f"{self._counts()} {label}"]
         if measured is not None:
             network = _network_label(measured.contestant, measured.level)
             parts += [part for part in network.split(", ") if part not in label]
@@ -168,8 +185,11 @@ class PlainProgress:
 
     def _eta_parts(self) -> list[str]:
         state = self._state()
-        most = "at most " if state.open_ended else ""
-        return [] if state.eta is None else [f"{most}{format_duration(state.eta)} left"]
+        return [left] if (left := time_left(state)) else []
+
+    def _counts(self) -> str:
+        progress = run_progress(self._state())
+        return f"{progress.done}/{progress.total}"
 
     def _print(self, line: str) -> None:
         self._clear()
@@ -190,7 +210,7 @@ class PlainProgress:
         if final or (self._live_width and now - self._redrawn_at < _REDRAW_SECONDS):
             return
         state = self._state()
-        text = f"[{format_duration(state.elapsed)}] {state.finished_steps}/{len(state.steps)} steps"
+        text = f"[{format_duration(state.elapsed)}] {self._counts()} steps"
         running = [step for step in state.steps.values() if step.status == "running"]
         if running:
             step = running[-1]
@@ -210,13 +230,13 @@ def can_redraw(stream: TextIO) -> bool:
     return stream.isatty() and os.environ.get("TERM", "") not in ("", "dumb")
 
 
-def _epoch_text(event: StepProgress) -> str:
-    parts = [f"epoch {event.epoch:g}/{event.epochs:g}"]
-    if event.accuracy is not None:
-        parts.append(f"accuracy {percent(event.accuracy)}")
-    if event.loss is not None:
-        parts.append(f"loss {event.loss:.3g}")
-    return ", ".join(parts)
+def _epoch_parts(step: StepState) -> list[str]:
+    parts = [f"epoch {step.epoch:g}/{step.epochs:g}"] if step.epoch is not None and step.epochs else []
+    if step.accuracy is not None:
+        parts.append(f"accuracy {percent(step.accuracy)}")
+    if step.loss is not None:
+        parts.append(f"loss {step.loss:.3g}")
+    return parts
 
 
 def _network_label(contestant: str, level: int) -> str:

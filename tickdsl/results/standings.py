@@ -25,6 +25,7 @@ from tickdsl.results.estimates import Estimate, estimate
 from tickdsl.results.level_counts import planned_levels
 from tickdsl.results.resolution import Pair
 from tickdsl.results.state import RunState
+from tickdsl.results.state_cache import kept_per_state
 
 #: Verdicts on a contestant against dense.
 WINNING, LOSING = "winning", "losing"
@@ -77,7 +78,8 @@ class Standing:
         return 0 if self.accuracy is None else self.accuracy.n
 
 
-def compute_standings(state: RunState) -> dict[StandingKey, Standing]:
+@kept_per_state
+def compute_standings(state: RunState) -> Mapping[StandingKey, Standing]:
     """The standings by (arm id, contestant, level), in plan order."""
     return _Standings(state).compute()
 

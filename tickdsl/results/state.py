@@ -20,6 +20,7 @@ from tickdsl.records.events import (
     StepInfo,
     Warn,
 )
+from tickdsl.results.early_ends import unlikely_steps
 
 FINISHED_STATUSES = frozenset({"done", "stored"})
 ENDED_STATUSES = frozenset({"ok", "failed", "stopped", "interrupted"})
@@ -103,6 +104,7 @@ class RunState:
 
     run: RunStart | None = None
     status: str = "waiting"
+    phase: str = ""  # what the engine does before its first step
     attempts: int = 0
     started: float | None = None
     ended: float | None = None
@@ -114,6 +116,7 @@ class RunState:
     matched_by: str = "weights"
     report: tuple[str, ...] = ()
     stops: tuple[str, ...] = ()  # conditions on test results that end a seed of an arm early
+    data: Mapping[str, str] = attrs.field(factory=dict)  # fingerprint of the test data by arm id
     steps: Mapping[str, StepState] = attrs.field(factory=dict)
     measurements: tuple[MeasurementInfo, ...] = ()
     extra_measurements: tuple[MeasurementInfo, ...] = ()
@@ -150,14 +153,20 @@ class RunState:
     def eta(self) -> float | None:
         """Estimated seconds until the run ends, counted from the last event; None if unknown.
 
-        If the plan is `open_ended`, it is an upper bound.
+        If the plan is `open_ended`, seeds of an arm are expected to end where others of that arm have ended; while
+        none has, it is an upper bound.
         """
         if self.status in ENDED_STATUSES or not self.steps:
             return None
         seconds = self.pace.seconds + (
             self.now - self.pace.running_since if self.pace.running_since is not None else 0.0
         )
-        left = [step for step in self.steps.values() if step.status in ("waiting", "running") and step.is_planned]
+        unlikely = unlikely_steps(self.steps, self.measurements) if self.open_ended else frozenset()
+        left = [
+            step
+            for name, step in self.steps.items()
+            if step.status in ("waiting", "running") and step.is_planned and name not in unlikely
+        ]
         lengths_known = all(step.info.epochs is not None for step in left if step.info.operation == "train")
         if lengths_known and any(step.planned_epochs for step in self.steps.values()):
             epochs = sum(step.remaining_epochs for step in left)

@@ -17,6 +17,7 @@ from tickdsl.records.events import (
     Measure,
     Metric,
     Network,
+    Phase,
     PlanResolved,
     Resource,
     RunEnd,
@@ -141,6 +142,7 @@ class StateBuilder:
             matched_by=event.matched_by,
             report=event.report,
             stops=event.stops,
+            data=event.data,
             measurements=event.measurements,
             extra_measurements=event.asked,
             notes=event.notes,
@@ -152,7 +154,11 @@ class StateBuilder:
     def _network(self, event: Network, t: float) -> None:
         self._changes["networks"] = {**self._current("networks"), **dict.fromkeys(event.arms, event)}
 
+    def _phase(self, event: Phase, t: float) -> None:
+        self._changes["phase"] = event.doing
+
     def _step_start(self, event: StepStart, t: float) -> None:
+        self._changes["phase"] = ""
         self._steps[event.step] = attrs.evolve(
             self._step(event.step),
             status="running",
@@ -240,7 +246,7 @@ class StateBuilder:
         self._set_clock(t, event.state != "paused")
 
     def _run_end(self, event: RunEnd, t: float) -> None:
-        self._changes.update(status=event.status, ended=t, exit=event.exit, message=event.message)
+        self._changes.update(status=event.status, phase="", ended=t, exit=event.exit, message=event.message)
         self._set_clock(t, False)
 
     def _step(self, name: str) -> StepState:
@@ -288,6 +294,7 @@ _HANDLERS: dict[type, Callable[[StateBuilder, Any, float], None]] = {
     RunStart: StateBuilder._run_start,
     PlanResolved: StateBuilder._plan_resolved,
     Network: StateBuilder._network,
+    Phase: StateBuilder._phase,
     StepStart: StateBuilder._step_start,
     StepProgress: StateBuilder._step_progress,
     StepEnd: StateBuilder._step_end,

@@ -23,7 +23,7 @@ from tickdsl.results.standings import UNDECIDED, WINNING, Standing, compute_stan
 from tickdsl.results.state import RunState
 from tickdsl.results.table_columns import (
     BEST_MARK,
-    BUDGET_HEADING,
+    BUDGET_COLUMNS,
     FILTERS_HEADING,
     LAYOUTS,
     ShownParts,
@@ -106,8 +106,9 @@ def _arm_table(
         table.add_column(heading, justify="right", no_wrap=True)
     spent = budgets(state) if "budget" in shown else {}
     spent = {key: budget for key, budget in spent.items() if key[0] == arm.id}
-    if spent:
-        table.add_column(BUDGET_HEADING, justify="right", no_wrap=True)
+    budget_columns = [column for column in BUDGET_COLUMNS if column.part in shown] if spent else []
+    for column in budget_columns:
+        table.add_column(column.heading, justify="right", no_wrap=True)
     table.add_column("verdict", no_wrap=True, min_width=len(UNDECIDED))
     if "controls" in shown:
         for name in controls:
@@ -115,9 +116,8 @@ def _arm_table(
     for level, standing in rows:
         cells: list[RenderableType] = ["–" if standing is None else cell(standing) for _, cell in columns[1:]]
         cells.insert(0, "dense" if level == 0 else str(level))
-        if spent:
-            budget = None if standing is None else spent.get((arm.id, standing.contestant, level))
-            cells.append(formatting.count(None if budget is None else budget.images))
+        budget = None if standing is None else spent.get((arm.id, standing.contestant, level))
+        cells += ["–" if budget is None else column.cell(budget) for column in budget_columns]
         cells.append(verdict_cell(standing))
         if "controls" in shown:
             cells += [control_cell(standings.get((arm.id, name, level)), shown) for name in controls]
@@ -163,7 +163,8 @@ def _legend(
     if any(standing.verdict is not None for standing in standings.values()):
         parts.append("verdicts are corrected for the number of rounds (Holm)")
     if "budget" in shown and budgets(state):
-        parts.append("images seen: by all trainings that led to the ticket")
+        of_all = "images seen: by all trainings that led to the ticket"
+        parts.append(of_all if "epochs trained" not in shown else f"epochs trained, {of_all}")
     if note := estimation_note(extra_values):
         parts.append(note)
     if any(standing.verdict == WINNING and standing.contestant == "ticket" for standing in standings.values()):

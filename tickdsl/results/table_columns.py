@@ -4,25 +4,46 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
+import attrs
 from rich.text import Text
 
 from tickdsl.results import formatting
+from tickdsl.results.budgets import Budget
 from tickdsl.results.standings import LOSING, UNDECIDED, WINNING, Standing
 
 BEST_MARK = "*"
-BUDGET_HEADING = "images\nseen"
 FILTERS_HEADING = "filters\nleft"
 _COLOURS = {WINNING: "green", LOSING: "red", UNDECIDED: "yellow"}
 
 # What a narrow terminal leaves out, in this order; everything else is always shown.
 OPTIONAL_PARTS = (
-    "sparsity", "budget", "control intervals", "MACs", "difference intervals", "params", "controls",
-    "accuracy intervals", "seeds",
+    "training time", "epochs trained", "sparsity", "budget", "control intervals", "MACs", "difference intervals",
+    "params", "controls", "accuracy intervals", "seeds",
 )  # fmt: skip
 ShownParts = frozenset[str]
 #: From the widest layout to the narrowest.
 LAYOUTS: tuple[ShownParts, ...] = tuple(frozenset(OPTIONAL_PARTS[n:]) for n in range(len(OPTIONAL_PARTS) + 1))
 CellFormat = Callable[[Standing], str]
+
+
+@attrs.frozen
+class BudgetColumn:
+    """A column on the training that led to a network, and the part of the layout that it belongs to."""
+
+    part: str
+    heading: str
+    cell: Callable[[Budget], str]
+
+
+BUDGET_COLUMNS = (
+    BudgetColumn("epochs trained", "epochs\ntrained", lambda budget: f"{budget.epochs:.4g}"),
+    BudgetColumn("budget", "images\nseen", lambda budget: formatting.count(budget.images)),
+    BudgetColumn(
+        "training time",
+        "time in\nall",
+        lambda budget: "–" if budget.seconds is None else formatting.training_time(budget.seconds),
+    ),
+)
 
 
 def round_columns(

@@ -184,9 +184,9 @@ class _EventHandler:
             self._write_metric(series, metric, t)
 
     def _write_metric(self, series: Series, metric: Metric, t: float) -> None:
-        values = {f"round/{name}": getattr(metric, name) for name in _ROUND_METRICS}
+        values = {_round_tag(name): getattr(metric, name) for name in _ROUND_METRICS}
         if metric.metric is not None:
-            values[f"round/{metric.metric}"] = metric.score
+            values[_round_tag(metric.metric)] = metric.score
         self._scalars(series, values, metric.level, t)
         self._written_metrics[series].append(metric)
         if series.contestant == "ticket" and (result := self._result(metric.step)) is not None:
@@ -246,6 +246,11 @@ class _EventHandler:
             self._files[series] = EventFile(self._folder / series.folder, t)
         for item in summaries:
             self._files[series].add(item, int(step), t)
+
+
+def _round_tag(name: str) -> str:
+    """The tag of a metric over rounds; accuracy comes first among all tags, which TensorBoard sorts."""
+    return "accuracy/by-round" if name == "accuracy" else f"round/{name}"
 
 
 def _setting(value: Any) -> str | float | bool:

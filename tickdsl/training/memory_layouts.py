@@ -2,28 +2,50 @@
 
 from __future__ import annotations
 
+import copy
+
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 #: Memory formats by the names that checkpoints and results use.
 LAYOUTS = {"contiguous": torch.contiguous_format, "channels_last": torch.channels_last}
 
 
+#: Images of the forward pass that shows whether a network runs in channels_last; batch norms need two.
+_PROBE_IMAGES = 2
+
+
 def preferred_memory_format(
-    model: nn.Module, device: torch.device, autocast: torch.dtype | None
+    model: nn.Module, device: torch.device, autocast: torch.dtype | None, images: Tensor
 ) -> torch.memory_format:
     """The memory format that usually trains faster: channels_last for convolutions on a CPU, or on CUDA under autocast.
 
-    benchmarks/loop.py measures it on a CPU; benchmarks/README.md has the table.
+    benchmarks/loop.py measures it on a CPU; benchmarks/README.md has the table. A network that runs in the contiguous
+    format only, as with `x.view(len(x), -1)` after a convolution, keeps that. images: some that the network takes.
     """
     convolutional = any(isinstance(layer, nn.Conv2d) for layer in model.modules())
     channels_last_pays = convolutional and (device.type == "cpu" or autocast is not None)
-    return torch.channels_last if channels_last_pays else torch.contiguous_format
+    return (
+        torch.channels_last if channels_last_pays and _runs_in_channels_last(model, images) else torch.contiguous_format
+    )
 
 
-def preferred_layout(model: nn.Module, device: torch.device, autocast: torch.dtype | None) -> str:
+def _runs_in_channels_last(model: nn.Module, images: Tensor) -> bool:
+    """Whether a copy of the network takes images after its weights were converted; its own errors count as yes."""
+    probe = copy.deepcopy(model)
+    set_memory_format(probe, torch.channels_last)
+    device = next((parameter.device for parameter in probe.parameters()), images.device)
+    with torch.no_grad(), torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
+        try:
+            probe(images[:_PROBE_IMAGES].to(device))
+        except RuntimeError as error:
+            return "view size is not compatible" not in str(error)
+    return True
+
+
+def preferred_layout(model: nn.Module, device: torch.device, autocast: torch.dtype | None, images: Tensor) -> str:
     """The name in LAYOUTS of `preferred_memory_format`."""
-    preferred = preferred_memory_format(model, device, autocast)
+    preferred = preferred_memory_format(model, device, autocast, images)
     return next(name for name, memory_format in LAYOUTS.items() if memory_format == preferred)
 
 

@@ -167,9 +167,8 @@ class TrainingRun:
         distillation, device = self.job.distillation, self.device
         if distillation is None:
             return None
-        set_memory_format(
-            distillation.teacher, preferred_memory_format(distillation.teacher.to(device), device, self.autocast)
-        )
+        teacher = distillation.teacher.to(device)
+        set_memory_format(teacher, preferred_memory_format(teacher, device, self.autocast, self._probe_images()))
         distiller = Distiller(distillation, device, self.autocast, self.task)
         if not self.recipe.augment:
             distiller.precompute(self.dataset.images, self.dataset.normalise)
@@ -178,8 +177,16 @@ class TrainingRun:
     def set_layout(self, checkpoint_state: Mapping[str, Any] | None) -> None:
         """Convert the network to its memory layout: the checkpoint's, else the job's, else the preferred one."""
         saved_layout = checkpoint_state.get("layout") if checkpoint_state is not None else None
-        self.layout = saved_layout or self.job.layout or preferred_layout(self.model, self.device, self.autocast)
+        self.layout = (
+            saved_layout
+            or self.job.layout
+            or preferred_layout(self.model, self.device, self.autocast, self._probe_images())
+        )
         set_memory_format(self.model, LAYOUTS[self.layout])
+
+    def _probe_images(self) -> Tensor:
+        """Some training images, to see what a network takes."""
+        return self.dataset.normalise(self.dataset.images[:2])
 
     def prepare(
         self, choices: MeasuredChoices, checkpoint_state: Mapping[str, Any] | None, distiller: Distiller | None

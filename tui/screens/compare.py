@@ -7,14 +7,16 @@ from typing import Any, ClassVar
 from textual import on
 from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
-from textual.containers import Vertical
+from textual.containers import Vertical, VerticalScroll
 from textual.content import Content
+from textual.widgets import Static
 
+from tickdsl.results.answers import answers
 from tickdsl.results.extra_metrics import estimation_note
 
 from ..views.compare import compare_line, compare_rows, heading, selections
 from ..views.formatting import format_margin
-from ..views.pareto import COSTS, pareto_chart
+from ..views.pareto import available_costs, pareto_chart
 from ..views.snapshot import Snapshot
 from ..views.text_cells import styled_line
 from ..widgets.chart import Chart
@@ -53,8 +55,11 @@ class CompareView(View):
                 id="compare-rows",
             )
         yield Chart(id="pareto", classes="panel")
+        with VerticalScroll(id="answers-panel", classes="panel", can_focus=False):
+            yield Static(id="answers", markup=False)
 
     def draw(self, snapshot: Snapshot) -> None:
+        self._show_answers(snapshot)
         options = selections(snapshot)
         selection = options[min(self.selection, len(options) - 1)]
         panel = self.query_one("#compare-panel")
@@ -75,6 +80,19 @@ class CompareView(View):
         self.query_one("#compare-rows", Rows).show(rows)
         self.query_one(Chart).show(pareto_chart(snapshot, self.cost, self.log_scale, self.palette))
 
+    _answered: object = None
+
+    def _show_answers(self, snapshot: Snapshot) -> None:
+        """Answer which of two arms is better, a sentence for each pair that the plan compares."""
+        if self._answered is snapshot.standings:
+            return
+        self._answered = snapshot.standings
+        sentences = answers(snapshot.state)
+        panel = self.query_one("#answers-panel")
+        panel.display = bool(sentences)
+        panel.border_title = "Arm against arm"
+        self.query_one("#answers", Static).update("\n".join(f" {sentence}" for sentence in sentences))
+
     def take_focus(self) -> None:
         panel = self.query_one("#compare-panel")
         (self.query_one("#compare-rows") if panel.display else self.query_one(Chart)).focus()
@@ -91,12 +109,13 @@ class CompareView(View):
 
     def action_view(self) -> None:
         """Show the table, then the Pareto chart for each cost; if both are visible, change the cost."""
+        costs = available_costs(self.snapshot) if self.snapshot is not None else [0]
         if self._both_shown:
-            self.cost = (self.cost + 1) % len(COSTS)
+            self.cost = next((cost for cost in costs if cost > self.cost), costs[0])
         elif not self.pareto:
-            self.cost, self.pareto = 0, True
-        elif self.cost + 1 < len(COSTS):
-            self.cost += 1
+            self.cost, self.pareto = costs[0], True
+        elif self.cost < costs[-1]:
+            self.cost = next(cost for cost in costs if cost > self.cost)
         else:
             self.pareto = False
         self.redraw()

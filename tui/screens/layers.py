@@ -81,7 +81,7 @@ class LayersView(View):
         rounds = sorted({option.level for option in self.options})
         totals_text = f"   {totals(rows)}" if rows else ""
         round_dots = " ".join("●" if shown and level == shown.level else "·" for level in rounds)
-        title_text = f" {title(shown)}" if shown else " no network yet"
+        title_text = f" {title(shown, snapshot.arm_name(shown.arm))}" if shown else " no network yet"
 
         def headline(width: int) -> Text:
             marks = f"   {round_dots}" if len(title_text) + len(round_dots) + 3 < width else ""
@@ -156,4 +156,4 @@ class LayersView(View):
         rows = self.query_one("#layer-rows", Rows).rows
         if self._cached_layout[0] != (rows, width):
             self._cached_layout = ((rows, width), layout(rows, width))
-        return layer_line(row, self._cached_layout[1], self._colour, self.palette)
+        return layer_line(row, self._cached_layout[1], self.palette)

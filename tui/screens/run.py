@@ -8,14 +8,16 @@ from rich.text import Text
 from textual import on
 from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
-from textual.containers import Horizontal, Vertical
+from textual.containers import Horizontal, Vertical, VerticalScroll
 from textual.content import Content
+from textual.widgets import Static
 
 from tickdsl.records import EventRecord
 
 from ..views import run_charts
 from ..views.arms import ArmRow, arm_line, arm_rows
 from ..views.arms import heading as arms_heading
+from ..views.ending import ending_text, ending_title
 from ..views.log import LogRow, as_log_row, log_line, log_rows
 from ..views.snapshot import Snapshot
 from ..views.status import load_line
@@ -65,6 +67,8 @@ class RunView(View):
         self._cursor_moved = False  # once moved by the user, the cursor no longer follows the running step
 
     def compose(self) -> ComposeResult:
+        with VerticalScroll(id="ending", classes="panel"):
+            yield Static(id="ending-text")
         with Horizontal(id="upper"):
             with Vertical(id="left", classes="panel"):
                 yield Rows(
@@ -100,7 +104,7 @@ class RunView(View):
             tree.select(path)
         else:
             tree.show(tree_rows(snapshot, self.expansion))
-        counts = " ".join(f"{number} {status}" for status, number in status_counts(snapshot.state))
+        counts = " ".join(f"{number} {status}" for status, number in status_counts(snapshot))
         self.query_one("#left").border_subtitle = Content(counts)
         arms = arm_rows(snapshot)
         self.query_one("#arms", Rows).show(arms)
@@ -117,9 +121,24 @@ class RunView(View):
             run_charts.metric_chart(snapshot, self.metric, log, self.controls, self.palette, self.selected_steps)
         )
         self.query_one("#tail", Rows).show(log_rows(snapshot, self.engine_log_tail, 200))
+        self._show_ending(snapshot)
         self.query_one("#load", Line).show(lambda width: load_line(snapshot.resource_history, width, self.palette))
 
     engine_log_tail: tuple[str, ...] = ()
+    _ending_key: object = None
+
+    def _show_ending(self, snapshot: Snapshot) -> None:
+        """Show how the run ended, or that its engine crashed, in a panel that stays."""
+        ended = not snapshot.is_live
+        self.set_class(ended, "ended")
+        monitor: Any = self.app
+        report = monitor.report if ended else None
+        key = (snapshot.status, len(snapshot.state.metrics), report, self.engine_log_tail, self.palette, ended)
+        if key == self._ending_key:
+            return
+        self._ending_key = key
+        self.query_one("#ending").border_title = ending_title(snapshot)
+        self.query_one("#ending-text", Static).update(ending_text(snapshot, report, self.engine_log_tail, self.palette))
 
     def show_failure(self, snapshot: Snapshot) -> None:
         """Select the step that failed last."""
@@ -151,7 +170,8 @@ class RunView(View):
         self.redraw()
 
     def action_next_metric(self) -> None:
-        self.metric = (self.metric + 1) % len(run_charts.METRICS)
+        available = run_charts.available_metrics(self.snapshot) if self.snapshot is not None else [0]
+        self.metric = next((metric for metric in available if metric > self.metric), 0)
         self.redraw()
 
     def action_log_scale(self) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import ClassVar
+from typing import Any, ClassVar
 
 from textual.containers import Container
 from textual.widget import Widget
@@ -41,6 +41,11 @@ class View(Container):
 
     def on_resize(self) -> None:
         self.redraw()
+        self.call_after_refresh(self._keep_focus)
+
+    def _keep_focus(self) -> None:
+        monitor: Any = self.app
+        monitor.ensure_focus()
 
     def show(self, snapshot: Snapshot) -> None:
         """Keep and draw a snapshot."""

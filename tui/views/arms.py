@@ -15,15 +15,16 @@ from tickdsl.results.state import FINISHED_STATUSES, StepState
 from .formatting import accuracy
 from .glyphs import Palette, arm_marker, bar
 from .snapshot import Snapshot
-from .text_cells import align_right, fit, styled_line
+from .text_cells import align_right, fit, fit_middle, styled_line
 from .tree import group_status
 
 
 @attrs.frozen
 class ArmRow:
-    """An arm: `share` of its work is done, `eta` is in seconds, `newest` is its last measured ticket."""
+    """An arm with its short `name`: `share` of its work is done, `newest` its last measured ticket; `eta` in s."""
 
     id: str
+    name: str
     arm_index: int
     status: str
     share: float
@@ -40,7 +41,7 @@ class ArmRow:
 def arm_rows(snapshot: Snapshot) -> list[ArmRow]:
     """A row for each arm that matches the filter, in plan order."""
     state = snapshot.state
-    eta = state.eta
+    eta = state.eta if snapshot.is_live else None
     remaining_work = _remaining_work(state.steps.values())
     pace = None if eta is None else (eta / remaining_work if remaining_work else 0.0)
     return [_row(snapshot, arm, pace) for arm in state.arms if snapshot.matches_filter(arm.id)]
@@ -62,7 +63,7 @@ def arm_line(row: ArmRow, width: int, palette: Palette) -> Text:
     newest = row.newest or row.dense
     verdict = (row.newest.verdict if row.newest else None) or ""
     share = f"{row.level}/{row.levels}" if row.levels else ""
-    parts = [(f"{arm_marker(row.arm_index)} ", colour), (fit(row.id, layout.name), "bold")]
+    parts = [(f"{arm_marker(row.arm_index)} ", colour), (fit_middle(row.name, layout.name), "bold")]
     if layout.bar:
         parts += [(" " + bar(row.share, layout.bar), f"{colour} on {palette.rule}")]
     parts += [
@@ -101,10 +102,10 @@ class _Layout:
 def _layout(width: int) -> _Layout:
     """The columns that fit in `width` cells; the name takes the rest."""
     interval, time, verdict = width >= 62, width >= 54, width >= 84
-    accuracy = 14 if interval else 10
+    accuracy = 15 if interval else 10
     fixed = 2 + 9 + 7 + 1 + accuracy + 9 + (9 if time else 0) + (12 if verdict else 0)
     rest = max(4, width - fixed)
-    bar = min(24, rest - 15) if rest >= 22 else 0
+    bar = max(rest - 40, min(8, rest - 15)) if rest >= 22 else 0
     return _Layout(rest - (bar + 1 if bar else 0), bar, accuracy, interval, time, verdict)
 
 
@@ -116,6 +117,7 @@ def _row(snapshot: Snapshot, arm: ArmInfo, pace: float | None) -> ArmRow:
     newest = next(reversed(snapshot.standings_by_round.get((arm.id, "ticket"), ())), None)
     return ArmRow(
         id=arm.id,
+        name=snapshot.arm_name(arm.id),
         arm_index=snapshot.arm_indices[arm.id],
         status=group_status(steps, snapshot.status),
         share=_share(counted),

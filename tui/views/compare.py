@@ -9,26 +9,29 @@ from rich.text import Text
 
 from tickdsl.records.events import ArmInfo
 from tickdsl.results.extra_metrics import COLUMNS, columns_with_values, format_cell
-from tickdsl.results.formatting import count, percent, points
+from tickdsl.results.formatting import count, percent
 from tickdsl.results.standings import LOSING, WINNING, Standing
 
-from .formatting import accuracy, format_seconds
+from .formatting import accuracy, difference, format_seconds
 from .glyphs import Palette, arm_marker
 from .pareto import pareto_front
 from .snapshot import Snapshot
-from .text_cells import align_right, fit, styled_line
+from .text_cells import align_right, fit, fit_middle, styled_line
 
 SMALLEST, BEST = "smallest winning ticket", "most accurate ticket, by test images"
 
 
 @attrs.frozen
 class CompareRow:
-    """A contestant of an arm at the selected ticket; `best` names the columns in which no other arm is better.
+    """A contestant of an arm (its short `name`) at the selected ticket.
+
+    `best` names the columns in which no other arm is better.
 
     `extra_metrics` holds a (name, formatted value) pair for each further metric in `report`.
     """
 
     arm: str
+    name: str
     arm_index: int
     contestant: str
     standing: Standing | None
@@ -65,7 +68,15 @@ def compare_rows(snapshot: Snapshot, selection: str, controls: bool = True) -> l
         extra_metrics = _extra_metrics(snapshot, ticket)
         rows.append(
             CompareRow(
-                arm.id, arm_index, "ticket", ticket, len(state.seeds), ticket in front, best_columns, extra_metrics
+                arm.id,
+                snapshot.arm_name(arm.id),
+                arm_index,
+                "ticket",
+                ticket,
+                len(state.seeds),
+                ticket in front,
+                best_columns,
+                extra_metrics,
             )
         )
         for control in state.contestants:
@@ -73,7 +84,17 @@ def compare_rows(snapshot: Snapshot, selection: str, controls: bool = True) -> l
                 standing = snapshot.standings.get((arm.id, control, ticket.level))
                 extra_metrics = _extra_metrics(snapshot, standing)
                 rows += (
-                    [CompareRow(arm.id, arm_index, control, standing, len(state.seeds), extra_metrics=extra_metrics)]
+                    [
+                        CompareRow(
+                            arm.id,
+                            snapshot.arm_name(arm.id),
+                            arm_index,
+                            control,
+                            standing,
+                            len(state.seeds),
+                            extra_metrics=extra_metrics,
+                        )
+                    ]
                     if standing
                     else []
                 )
@@ -119,9 +140,9 @@ def compare_line(row: CompareRow, width: int, palette: Palette) -> Text:
 
     verdict = standing.verdict or "" if standing else ""
     colours = {WINNING: palette.good, LOSING: palette.bad}
-    name = row.arm if ticket else f" {row.contestant}"
+    name = row.name if ticket else f" {row.contestant}"
     parts = [(f"{arm_marker(row.arm_index)} " if ticket else "  ", palette.arm(row.arm_index))]
-    parts.append((fit(name, layout.name), "bold" if ticket else palette.dim))
+    parts.append((fit_middle(name, layout.name), "bold" if ticket else palette.dim))
     if standing is None:
         parts.append((fit("  not measured in this round", width - layout.name - 2), palette.dim))
         return styled_line(*parts)
@@ -129,7 +150,7 @@ def compare_line(row: CompareRow, width: int, palette: Palette) -> Text:
         (" " + align_right(str(standing.level), 5), "" if ticket else palette.dim),
         metric_cell("accuracy", accuracy(standing.accuracy, layout.interval, row.seeds), layout.accuracy),
         (
-            " " + align_right(points(standing.to_dense, layout.interval), layout.difference),
+            " " + align_right(difference(standing.to_dense, layout.interval, row.seeds), layout.difference),
             "" if ticket else palette.dim,
         ),
         ("  " + fit(verdict or "–", 9), colours.get(verdict, palette.unsure)),
@@ -201,7 +222,7 @@ _EXTRA_CELLS = 11
 def _layout(width: int, extra: int = 0) -> _Layout:
     """The columns that fit in `width` cells, with up to `extra` extra metrics after the others."""
     interval, params, macs, time = width >= 76, width >= 88, width >= 97, width >= 106
-    accuracy, difference = (15, 14) if interval else (8, 9)
+    accuracy, difference = (16, 14) if interval else (10, 9)
     extra = min(extra, (width - 106) // (_EXTRA_CELLS + 1)) if time else 0
     fixed = 2 + 6 + accuracy + 1 + difference + 1 + 11 + 8 + 2 + 9 * (params + macs + time) + (_EXTRA_CELLS + 1) * extra
     return _Layout(max(6, width - fixed - 1), accuracy, difference, interval, params, macs, time, extra)

@@ -20,7 +20,7 @@ def step_lines(name: str, snapshot: Snapshot) -> list[str]:
     parents = [f"{parent} ({step_description(parent, snapshot)})" for parent in info.parents]
     lines = [
         f"step      {info.id}   {info.operation}",
-        f"status    {step.status}{_attempt(step)}",
+        f"status    {_status(step, snapshot)}{_attempt(step)}",
         f"arms      {', '.join(info.arms) or 'none'}",
         f"times     {_times(step, snapshot)}",
     ]
@@ -44,6 +44,10 @@ def step_lines(name: str, snapshot: Snapshot) -> list[str]:
     return lines
 
 
+def _status(step: StepState, snapshot: Snapshot) -> str:
+    return "interrupted" if step.status == "running" and not snapshot.is_live else step.status
+
+
 def _attempt(step: StepState) -> str:
     parts = [f"attempt {step.attempt}"] if step.attempt > 1 else []
     parts += [step.worker] if step.worker else []
@@ -54,8 +58,10 @@ def _times(step: StepState, snapshot: Snapshot) -> str:
     if step.started is None:
         return "not started in this run"
     began = time.strftime("%H:%M:%S", time.localtime(step.started))
-    if step.status == "running":
+    if step.status == "running" and snapshot.is_live:
         return f"started {began}, running for {format_duration(snapshot.clock_end - step.started)}"
+    if step.status == "running":
+        return f"started {began}, interrupted"
     return f"started {began}, took {format_duration(step.seconds)}"
 
 

@@ -2,14 +2,33 @@
 
 from __future__ import annotations
 
+from tickdsl.plan.model import MIN_SEEDS
 from tickdsl.results import formatting
 from tickdsl.results.estimates import Estimate
 
 
 def accuracy(estimate: Estimate | None, interval: bool, seeds: int) -> str:
-    """An accuracy in percent; `(n=1)` marks one that is based on a single seed of several."""
-    text = formatting.accuracy(estimate, interval)
-    return f"{text} (n=1)" if interval and estimate is not None and estimate.n == 1 < seeds else text
+    """An accuracy in percent, with its interval once all seeds are measured: `93.12 ± 0.41`, `93.12 2/5 seeds`."""
+    if estimate is None or is_complete(estimate, seeds):
+        return formatting.accuracy(estimate, interval)
+    return formatting.accuracy(estimate, False) + (
+        f" {estimate.n}/{seeds} seeds" if interval else f" {estimate.n}/{seeds}"
+    )
+
+
+def difference(estimate: Estimate | None, interval: bool, seeds: int) -> str:
+    """A signed difference in percentage points, with its interval once all seeds are measured."""
+    return formatting.points(estimate, interval and estimate is not None and is_complete(estimate, seeds))
+
+
+def is_complete(estimate: Estimate, seeds: int) -> bool:
+    """Whether a mean is of all seeds of the run."""
+    return estimate.n >= seeds
+
+
+def half_width(estimate: Estimate, seeds: int) -> float:
+    """Half the interval to draw: none before all seeds, and at least three, are measured."""
+    return estimate.half_width or 0.0 if is_complete(estimate, seeds) and estimate.n >= MIN_SEEDS else 0.0
 
 
 def format_seconds(seconds: float) -> str:

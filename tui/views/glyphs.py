@@ -20,7 +20,9 @@ STATUS_GLYPHS = {
     "crashed": "✗",
     "presumed crashed": "✗",
 }
-MARKERS = "●■▲◆▼★✚○□△◇▽☆"
+MARKERS, HOLLOW_MARKERS = "●■▲◆▼★✚", "○□△◇▽☆✛"  # hollow: not all seeds are measured yet
+CONTROL_MARKERS = "×+∗÷"
+SPINNER = "⠋⠙⠹⠸⠼⠴⠦⠧⠇⠏"
 EIGHTHS = " ▏▎▍▌▋▊▉█"
 SPARKS = "▁▂▃▄▅▆▇█"
 
@@ -39,6 +41,11 @@ class Palette:
     accent: str
     cursor: str
     arms: tuple[str, ...]
+    layers: tuple[str, ...]
+
+    def layer(self, index: int) -> str:
+        """The colour of the layer with this index in a chart; layers have other colours than arms."""
+        return self.layers[index % len(self.layers)]
 
     def arm(self, index: int) -> str:
         """The colour of the arm with this index in the plan."""
@@ -67,6 +74,7 @@ DARK = Palette(
     accent="#56b4e9",
     cursor="#27364d",
     arms=("#56b4e9", "#e69f00", "#33c197", "#e08fc0", "#f0e442", "#f0762b"),
+    layers=("#9db4ff", "#c7a6ff", "#f59cd8", "#ff9e9e", "#ffc38a", "#d9d784", "#9fdc9a", "#86d6d0"),
 )
 LIGHT = Palette(
     ground="#fbfbf8",
@@ -79,12 +87,18 @@ LIGHT = Palette(
     accent="#0068a3",
     cursor="#d6e6f5",
     arms=("#0072b2", "#b34700", "#00785a", "#a8447f", "#8a6100", "#3d6b8f"),
+    layers=("#3a50b0", "#6a3fb5", "#99307f", "#a83248", "#8c4a12", "#66600a", "#2d6b2f", "#0f6a6a"),
 )
 
 
 def arm_marker(index: int) -> str:
-    """The marker of the arm with this index in the plan; together with the colour it repeats after 78 arms."""
+    """The marker of the arm with this index in the plan; together with the colour it repeats after 42 arms."""
     return MARKERS[index % len(MARKERS)]
+
+
+def hollow_marker(index: int) -> str:
+    """The marker of this arm where not all seeds are measured yet."""
+    return HOLLOW_MARKERS[index % len(HOLLOW_MARKERS)]
 
 
 def bar(share: float, width: int) -> str:

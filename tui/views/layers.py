@@ -31,10 +31,7 @@ class LayerSelection:
 
 @attrs.frozen
 class LayerRow:
-    """A layer: its output channels and weights, in total and remaining. `widest` is the width of the widest layer.
-
-    `all_channels_kept` is True if only single weights were pruned; the bar then shows weights instead of channels.
-    """
+    """A layer: its output channels and weights, in total and remaining; `index` is its place in the network."""
 
     path: str
     kind: str
@@ -43,8 +40,7 @@ class LayerRow:
     outputs_left: int
     weights: int
     weights_left: int
-    widest: int
-    all_channels_kept: bool
+    index: int = 0
 
     @property
     def kept(self) -> float:
@@ -76,8 +72,6 @@ def layer_rows(snapshot: Snapshot, selection: LayerSelection) -> list[LayerRow]:
     if network is None:
         return []
     left = snapshot.state.layers.get((selection.arm, selection.contestant, selection.level, selection.seed))
-    all_channels_kept = left is None or not left.outputs
-    widest = max((layer.outputs for layer in network.layers), default=1)
     return [
         LayerRow(
             path=layer.path,
@@ -87,10 +81,9 @@ def layer_rows(snapshot: Snapshot, selection: LayerSelection) -> list[LayerRow]:
             outputs_left=left.outputs.get(layer.path, layer.outputs) if left else layer.outputs,
             weights=layer.weights,
             weights_left=left.weights.get(layer.path, layer.weights) if left else layer.weights,
-            widest=widest,
-            all_channels_kept=all_channels_kept,
+            index=index,
         )
-        for layer in network.layers
+        for index, layer in enumerate(network.layers)
         if snapshot.matches_filter(f"{layer.path} {layer.kind} {layer.group}")
     ]
 
@@ -111,13 +104,14 @@ def weights_chart(snapshot: Snapshot, selection: LayerSelection, palette: Palett
     }
     shown = sorted(layers, key=lambda layer: -layer.weights)[:_MAX_CURVES]
     curves = []
+    indices = {layer.path: n for n, layer in enumerate(network.layers)} if network else {}
     for n, layer in enumerate(layer for layer in layers if layer in shown):
         points = [Point(0, 1.0)] if layers_by_level else []
         points += [
             Point(k, left.weights.get(layer.path, layer.weights) / layer.weights)
             for k, left in sorted(layers_by_level.items())
         ]
-        curves.append(Curve(layer.path, tuple(points), palette.arm(n), arm_marker(n)))
+        curves.append(Curve(layer.path, tuple(points), palette.layer(indices[layer.path]), arm_marker(n)))
     more = f", {_MAX_CURVES} largest of {len(layers)} layers" if len(layers) > _MAX_CURVES else ""
     chart_title = f"weights kept, % / round{more}"
     empty_text = "no round measured yet"
@@ -148,7 +142,6 @@ def layout(rows: Sequence[LayerRow], width: int) -> Layout:
 def heading(rows: Sequence[LayerRow], width: int) -> str:
     """The heading of `layer_line` for these rows, in `width` cells."""
     columns = layout(rows, width)
-    all_channels_kept = not rows or rows[0].all_channels_kept
     parts = [fit("layer", columns.name)]
     parts += [fit("kind", 10)] if columns.kind else []
     parts += [fit("group", 6)] if columns.group else []
@@ -157,12 +150,12 @@ def heading(rows: Sequence[LayerRow], width: int) -> str:
         align_right("weights", 16) if columns.weights else "",
         align_right("kept", 7),
     ]
-    parts += [f"{'weights' if all_channels_kept else 'channels'}: █ kept · pruned"] if columns.bar >= 24 else []
+    parts += ["weights: █ kept · pruned"] if columns.bar >= 24 else []
     return fit(" ".join(part for part in parts if part), width)
 
 
-def layer_line(row: LayerRow, columns: Layout, colour: str, palette: Palette) -> Text:
-    """A row in these columns; the bar length is the layer width relative to the widest, dots are pruned parts."""
+def layer_line(row: LayerRow, columns: Layout, palette: Palette) -> Text:
+    """A row in these columns; the bar is the share of the layer's weights that is kept, like the number before it."""
     parts = [(fit(row.path, columns.name), "bold" if row.kept < 1 else "")]
     if columns.kind:
         parts.append((" " + fit(row.kind, 10), palette.dim))
@@ -174,7 +167,7 @@ def layer_line(row: LayerRow, columns: Layout, colour: str, palette: Palette) ->
     parts.append((" " + align_right(percent(row.kept), 7), "bold" if row.kept < 1 else palette.dim))
     if columns.bar:
         parts.append((" ", ""))
-        parts += _bar(row, columns.bar, colour, palette)
+        parts += _bar(row, columns.bar, palette)
     return styled_line(*parts)
 
 
@@ -201,15 +194,13 @@ def nearest_selection(options: list[LayerSelection], wanted: LayerSelection) -> 
     )
 
 
-def title(selection: LayerSelection) -> str:
-    """The title of a selection: `colt · ticket · round 2 · seed 1`."""
+def title(selection: LayerSelection, arm_name: str) -> str:
+    """The title of a selection of the arm with this name: `colt · ticket · round 2 · seed 1`."""
     if selection.level == 0:
-        return f"{selection.arm} · dense · seed {selection.seed}"
-    return f"{selection.arm} · {selection.contestant} · round {selection.level} · seed {selection.seed}"
+        return f"{arm_name} · dense · seed {selection.seed}"
+    return f"{arm_name} · {selection.contestant} · round {selection.level} · seed {selection.seed}"
 
 
-def _bar(row: LayerRow, width: int, colour: str, palette: Palette) -> list[tuple[str, str]]:
-    bar_width = max(1, round(width * row.outputs / row.widest)) if row.outputs else 0
-    share = row.kept if row.all_channels_kept else row.outputs_left / row.outputs if row.outputs else 0.0
-    kept = bar(share, bar_width).rstrip()
-    return [(kept, colour), ("·" * (bar_width - len(kept)), palette.dim), (" " * max(0, width - bar_width), "")]
+def _bar(row: LayerRow, width: int, palette: Palette) -> list[tuple[str, str]]:
+    kept = bar(row.kept, width).rstrip()
+    return [(kept, palette.layer(row.index)), ("·" * (width - len(kept)), palette.dim)]

@@ -22,7 +22,7 @@ from .text_cells import fit, styled_line
 
 _GLYPHS = {
     "run": "▶", "end": "■", "step": "◐", "done": "●", "stored": "◉", "skipped": "⊘", "failed": "✗", "result": "◆",
-    "log": " ", "warning": "!", "request": "?",
+    "log": " ", "engine": "│", "warning": "!", "request": "?",
 }  # fmt: skip
 
 
@@ -79,7 +79,7 @@ def log_rows(snapshot: Snapshot, tail: Sequence[str] = (), last: int | None = No
     `tail` is the output of a crashed engine. Without a filter, events are not converted, because a list converts only
     the visible ones.
     """
-    tail_rows = [LogRow(snapshot.state.now, "failed", line) for line in tail]
+    tail_rows = [LogRow(snapshot.state.now, "engine", line) for line in tail]
     entries: list[EventRecord | LogRow] = [
         *(snapshot.log_records if last is None or snapshot.filter_text else snapshot.log_records[-last:]),
         *tail_rows,

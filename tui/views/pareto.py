@@ -7,7 +7,8 @@ from collections.abc import Callable, Sequence
 from tickdsl.results.standings import Standing
 
 from .braille_chart import Axis, ChartData, Curve, Point
-from .glyphs import Palette, arm_marker
+from .formatting import half_width
+from .glyphs import Palette, arm_marker, hollow_marker
 from .snapshot import Snapshot
 
 COSTS = ("params", "MACs")
@@ -36,8 +37,16 @@ def pareto_chart(snapshot: Snapshot, cost: int, log: bool, palette: Palette) -> 
         standings = snapshot.standings_by_round.get((arm, "ticket"), ())
         tickets += standings
         arm_index = snapshot.arm_indices[arm]
+        marker, hollow = arm_marker(arm_index), hollow_marker(arm_index)
         curves.append(
-            Curve(arm, _points(standings, cost_of), palette.arm(arm_index), arm_marker(arm_index), connected=False)
+            Curve(
+                snapshot.arm_name(arm),
+                _points(standings, cost_of),
+                palette.arm(arm_index),
+                marker,
+                connected=False,
+                hollow_marker=hollow,
+            )
         )
     front = sorted(_front_by_cost(tickets, cost_of), key=lambda s: cost_of(s) or 0.0)
     curves.append(Curve("Pareto front", _points(front, cost_of, whiskers=False), palette.ink, faint=True))
@@ -49,6 +58,12 @@ def pareto_chart(snapshot: Snapshot, cost: int, log: bool, palette: Palette) -> 
         tuple(curve for curve in curves if curve.points),
         empty_text="no tickets measured yet",
     )
+
+
+def available_costs(snapshot: Snapshot) -> list[int]:
+    """The indices of COSTS that differ between the measured networks; the first if none does."""
+    values = ({s.params for s in snapshot.standings.values()}, {s.macs for s in snapshot.standings.values()})
+    return [n for n, costs in enumerate(values) if len(costs - {None}) > 1] or [0]
 
 
 def _front_by_cost(tickets: Sequence[Standing], cost_of: Callable[[Standing], float | None]) -> list[Standing]:
@@ -68,7 +83,7 @@ def _points(
     standings: Sequence[Standing], cost_of: Callable[[Standing], float | None], whiskers: bool = True
 ) -> tuple[Point, ...]:
     return tuple(
-        Point(x, s.accuracy.mean, (s.accuracy.half_width or 0.0) if whiskers else 0.0)
+        Point(x, s.accuracy.mean, half_width(s.accuracy, s.of_seeds) if whiskers else 0.0, s.n < s.of_seeds)
         for s in standings
         if s.accuracy is not None and (x := cost_of(s)) is not None
     )

@@ -40,7 +40,7 @@ def plan_lines(text: str, snapshot: Snapshot) -> list[PlanLine]:
     blocks = _arm_blocks(source)
     marks: dict[int, set[int]] = {}
     for step in snapshot.state.steps.values():
-        if step.status != "running":
+        if step.status != "running" or not snapshot.is_live:
             continue
         for arm in step.info.arms:
             name = next((info.name for info in snapshot.state.arms if info.id == arm), arm)

@@ -12,8 +12,12 @@ from tickdsl.records.events import Resource
 from tickdsl.results import RunState
 from tickdsl.results.extra_metrics import MeasuredValue, NetworkKey, measured_values
 from tickdsl.results.standings import Standing
+from tickdsl.results.state import ENDED_STATUSES
 
+from .arm_names import short_arm_names
 from .step_outline import StepOutline
+
+FINAL_STATUSES = ENDED_STATUSES | {"crashed", "presumed crashed"}
 
 
 def group_by_contestant(
@@ -46,6 +50,20 @@ class Snapshot:
     resource_history: Sequence[Resource] = ()
     filter_text: str = ""
     alarms: Sequence[str] = ()
+
+    @functools.cached_property
+    def arm_names(self) -> Mapping[str, str]:
+        """Short names of the arms, by their ids."""
+        return short_arm_names(self.state.arms)
+
+    def arm_name(self, arm: str) -> str:
+        """The short name of an arm: what differs between the arms."""
+        return self.arm_names.get(arm, arm)
+
+    @property
+    def is_live(self) -> bool:
+        """Whether the run may still go on: it has neither ended nor crashed."""
+        return self.status not in FINAL_STATUSES
 
     @functools.cached_property
     def extra_values(self) -> Mapping[NetworkKey, Mapping[str, MeasuredValue]]:

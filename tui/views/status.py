@@ -4,37 +4,28 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from rich.style import Style
 from rich.text import Text
 
 from tickdsl.records.events import Resource
 from tickdsl.results.formatting import format_duration
-from tickdsl.results.state import ENDED_STATUSES
+from tickdsl.results.progress import run_progress, time_left
 
-from .glyphs import STATUS_GLYPHS, Palette, bar, sparkline
+from .glyphs import SPINNER, STATUS_GLYPHS, Palette, bar, sparkline
+from .snapshot import FINAL_STATUSES as FINAL_STATUSES
 from .snapshot import Snapshot
 from .text_cells import fit, styled_line
 
-FINAL_STATUSES = ENDED_STATUSES | {"crashed", "presumed crashed"}
-
 
 def title_line(snapshot: Snapshot, width: int, palette: Palette, pending_request: str = "", hint: str = "") -> Text:
-    """Name, status, steps and times of the run; `pending_request` replaces the status, `hint` is shown on the right."""
+    """Name and status of the run; `pending_request` replaces the status, `hint` is shown on the right."""
     state = snapshot.state
-    name = state.run.run if state.run else "no event yet"
+    name = state.run.run if state.run else "the engine is starting" if state.phase else "no event yet"
     status_text = pending_request or snapshot.status
     style = f"bold {palette.unsure if pending_request else palette.status(snapshot.status)}"
-    total = len(state.steps) - state.count("skipped")
     parts = [(f" {STATUS_GLYPHS.get(snapshot.status, '○')} {status_text} ", style)]
-    if total:
-        parts.append((f"{state.finished_steps}/{total} steps ", ""))
     if state.count("failed"):
         parts.append((f"{state.count('failed')} failed ", f"bold {palette.bad}"))
-    if state.started is not None:
-        parts.append((f"· {format_duration(snapshot.clock_end - state.started)} ", ""))
-    eta = state.eta
-    if eta is not None and snapshot.status not in FINAL_STATUSES:
-        rest = max(0.0, eta - max(0.0, snapshot.now - state.now)) if snapshot.status != "paused" else eta
-        parts.append((f"· {'at most ' if state.open_ended else ''}{format_duration(rest)} left ", palette.accent))
     if snapshot.alarms:
         parts.append(("⚠ no verdict, see 4 ", f"bold {palette.bad}"))
     if hint:
@@ -46,6 +37,26 @@ def title_line(snapshot: Snapshot, width: int, palette: Palette, pending_request
     line = styled_line((" " + fit(name, max(0, room)), "bold" if state.run else palette.dim), *parts)
     line.truncate(width)
     return line
+
+
+def progress_line(snapshot: Snapshot, width: int, palette: Palette) -> Text:
+    """A bar, the steps, and the times of the whole run; before the first step, what the engine does."""
+    state = snapshot.state
+    elapsed = "" if state.started is None else format_duration(snapshot.clock_end - state.started)
+    if not snapshot.state.steps or (state.phase and snapshot.is_live):
+        doing = state.phase or ("waiting for the engine" if snapshot.is_live else "")
+        spinner = SPINNER[int(snapshot.now * 4) % len(SPINNER)] if snapshot.is_live else " "
+        text = f" {spinner} {doing}…  {elapsed}" if doing else ""
+        return styled_line((fit(text, width), palette.accent))
+    progress = run_progress(state)
+    passed = snapshot.now - state.now if snapshot.status != "paused" else 0.0
+    left = time_left(state, passed) if snapshot.is_live else ""
+    parts = [f"{100 * progress.share:.0f}%".rjust(4), f"{progress.done}/{progress.total} steps", elapsed, left]
+    text = " · ".join(part for part in parts if part)
+    room = max(0, width - len(text) - 3)
+    colour = palette.accent if snapshot.is_live else palette.status(snapshot.status)
+    share = progress.share if progress.share < 1 or progress.done == progress.total else 0.999
+    return styled_line((" ", ""), (bar(share, room), f"{colour} on {palette.rule}"), (fit(f" {text} ", width), ""))
 
 
 def load_line(resources: Sequence[Resource], width: int, palette: Palette) -> Text:
@@ -75,22 +86,30 @@ def load_line(resources: Sequence[Resource], width: int, palette: Palette) -> Te
 
 
 def key_line(keys: Sequence[tuple[str, str]], width: int, palette: Palette) -> Text:
-    """The key bar: as many keys as fit, in order, and always the last one."""
+    """The key bar: as many keys as fit, in order, and always the last one. A click on a key presses it."""
     line = Text(no_wrap=True, end="")
     if not keys:
         return line
     *others, last = keys
     room = width - len(last[0]) - len(last[1]) - 4
+    shown = []
     for key, description in others:
         need = len(key) + len(description) + 3
         if need > room:
             break
         room -= need
-        line.append(f" {key}", f"bold {palette.accent}")
-        line.append(f" {description} ")
-    line.append(f" {last[0]}", f"bold {palette.accent}")
-    line.append(f" {last[1]} ")
+        shown.append((key, description))
+    for labels, description in (*shown, last):
+        first = labels.split()[0]
+        for label in labels.split():
+            line.append(f" {label}", _clickable(f"bold {palette.accent}", f"app.press({label!r})"))
+        line.append(f" {description}", _clickable("", f"app.press({first!r})"))
+        line.append(" ")
     return line
+
+
+def _clickable(style: str, action: str) -> Style:
+    return Style.parse(style) + Style.from_meta({"@click": action})
 
 
 def _byte_size(size: float) -> str:
@@ -104,12 +123,17 @@ def _number(value: object) -> float | None:
     return float(value) if isinstance(value, (int, float)) else None
 
 
-def tab_line(names: Sequence[tuple[str, str, bool]], filter_text: str, width: int, palette: Palette) -> Text:
-    """The tab bar: screens with their keys, the active one highlighted, then the filter."""
+def tab_line(names: Sequence[tuple[str, str, str, bool]], filter_text: str, width: int, palette: Palette) -> Text:
+    """The tab bar: screens as (key, id, title, active), the active one highlighted, then the filter.
+
+    A click on a screen shows it.
+    """
     line = Text(no_wrap=True, end="")
-    for key, name, active in names:
-        line.append(f" {key}", f"bold {palette.accent}" if not active else f"bold {palette.ground} on {palette.accent}")
-        line.append(f" {name} ", f"bold {palette.ground} on {palette.accent}" if active else None)
+    for key, view, name, active in names:
+        action = f"app.view({view!r})"
+        highlighted = f"bold {palette.ground} on {palette.accent}"
+        line.append(f" {key}", _clickable(highlighted if active else f"bold {palette.accent}", action))
+        line.append(f" {name} ", _clickable(highlighted if active else "", action))
         line.append(" ")
     if filter_text:
         line.append(" /", palette.dim)

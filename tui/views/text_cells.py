@@ -15,6 +15,18 @@ def fit(text: str, width: int) -> str:
     return set_cell_size(text, width - 1) + "…" if width > 1 else set_cell_size(text, width)
 
 
+def fit_middle(text: str, width: int) -> str:
+    """`text` padded to exactly `width` cells, or cut in the middle: names often differ at their ends."""
+    text, width = text.translate(_CONTROLS), max(0, width)
+    if cell_len(text) <= width or width < 5:
+        return fit(text, width)
+    tail = (width - 1) // 2
+    end = text[-tail:]
+    while cell_len(end) > tail:
+        end = end[1:]
+    return set_cell_size(text, width - 1 - cell_len(end)) + "…" + end
+
+
 def align_right(text: str, width: int) -> str:
     """`text` right-aligned in exactly `width` cells."""
     missing = width - cell_len(text)

@@ -8,13 +8,13 @@ import attrs
 from rich.text import Text
 
 from tickdsl.results.formatting import format_duration
-from tickdsl.results.state import FINISHED_STATUSES, RunState, StepState
+from tickdsl.results.state import FINISHED_STATUSES, StepState
 
 from .formatting import format_seconds
 from .glyphs import STATUS_GLYPHS, Palette, arm_marker
 from .snapshot import Snapshot
 from .step_outline import TreePath
-from .text_cells import align_right, fit, styled_line
+from .text_cells import align_right, fit, fit_middle, styled_line
 
 _MAX_OPEN_ARMS = 12  # up to this many arms are expanded if nothing is running
 
@@ -67,7 +67,7 @@ def tree_rows(snapshot: Snapshot, expansion: TreeExpansion) -> list[TreeRow]:
         ):
             continue
         path: TreePath = (arm,)
-        rows.append(_group(snapshot, path, arm, _is_open(path, expansion, active)))
+        rows.append(_group(snapshot, path, snapshot.arm_name(arm), _is_open(path, expansion, active)))
         if not rows[-1].open:
             continue
         for seed, levels in seeds.items():
@@ -102,7 +102,7 @@ def tree_line(row: TreeRow, width: int, palette: Palette) -> Text:
         (f"{indent}{fold} ", palette.dim),
         (f"{glyph} ", palette.status(row.status)),
         (label[:1], f"{colour}") if len(row.path) == 1 else ("", ""),
-        (fit(label[1:] if len(row.path) == 1 else label, room - (len(row.path) == 1)), weight),
+        (fit_middle(label[1:], room - 1) if len(row.path) == 1 else fit(label, room), weight),
         (align_right(note, len(note)), palette.dim),
     )
 
@@ -189,6 +189,8 @@ def _step(snapshot: Snapshot, path: TreePath, step: StepState) -> TreeRow:
 
 
 def _note(snapshot: Snapshot, step: StepState) -> str:
+    if step.status == "running" and not snapshot.is_live:
+        return "interrupted"
     if step.status == "running":
         parts = [f"ep {step.epoch:g}/{step.epochs:g}"] if step.epoch is not None and step.epochs else []
         if step.started is not None:
@@ -199,8 +201,8 @@ def _note(snapshot: Snapshot, step: StepState) -> str:
     return "" if step.status == "waiting" else step.status
 
 
-def status_counts(state: RunState) -> Iterator[tuple[str, int]]:
-    """Yield (status, count) for each status that some step has."""
+def status_counts(snapshot: Snapshot) -> Iterator[tuple[str, int]]:
+    """Yield (status, count) for each status that some step has; nothing runs once the run is over."""
     for status in ("running", "done", "stored", "waiting", "skipped", "failed"):
-        if number := state.count(status):
-            yield status, number
+        if number := snapshot.state.count(status):
+            yield _run_status(status, snapshot.status), number

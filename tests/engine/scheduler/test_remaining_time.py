@@ -15,7 +15,7 @@ from test_step_scheduler import make_study
 
 from tickdsl.engine.messages import Message, Outcome, Progress, RewindPointSaved, Task
 from tickdsl.engine.scheduler.event_builders import plan_resolved_event
-from tickdsl.engine.scheduler.forecast import steps_to_run
+from tickdsl.engine.scheduler.forecast import steps_to_run, unreached_steps
 from tickdsl.engine.scheduler.interpreter import Interpreter
 from tickdsl.moments import Moment
 from tickdsl.plan.study import Study
@@ -114,7 +114,7 @@ def run(study: Study, folder: Path, metrics: Callable[[str], dict[str, Any]]) ->
             store="s",
         )
     )
-    emit(plan_resolved_event(study, store.__contains__))
+    emit(plan_resolved_event(study, store.__contains__, metrics=store.metrics))
     assert Interpreter(study, store, emit, ControlReader(folder / "control")).run(lambda: worker) == 0
     return records, worker
 
@@ -199,3 +199,20 @@ def test_only_what_is_missing_is_expected() -> None:
     expected = steps_to_run(study, (measured - {some}).__contains__)
     assert some in expected
     assert not any(study.graph.nodes[key].get("prefix_of") in expected for key in expected)
+
+
+@pytest.mark.parametrize("text", [ENDING, SHAPES["late"]])
+@pytest.mark.parametrize("last", [1, 3])
+def test_nothing_is_left_to_train_after_a_run_whose_arms_have_ended(tmp_path: Path, text: str, last: int) -> None:
+    study = make_study(text)
+    bad = {level.ticket for level in study.levels if level.level == last}
+    store = Store(tmp_path / "store")
+    records, _ = run(study, tmp_path, lambda key: {**good(key), "accuracy": 0.4 if key in bad else 0.9})
+    assert steps_to_run(study, store.__contains__, store.metrics) == set()
+    ended = build_state(records).steps.values()
+    skipped = {step.info.key for step in ended if step.status == "skipped"}
+    unreached = unreached_steps(study, store.metrics)
+    assert {key for key in unreached if key not in store} == skipped
+    assert bool(skipped) == (text == ENDING)
+    again, worker = run(study, tmp_path, good)
+    assert announced(again) == worker.trained == 0

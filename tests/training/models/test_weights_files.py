@@ -124,4 +124,4 @@ def test_weights_of_a_ticket_are_told_from_those_of_other_networks(
     save_file(state, tmp_path / "w.safetensors")
     with pytest.raises(TickdslError, match=message) as caught:
         network(1, weights=str(tmp_path / "w.safetensors"))
-    assert ("a ticket is trained further" in (caught.value.hint or "")) == is_ticket
+    assert ("name a ticket that `tickdsl export` wrote" in (caught.value.hint or "")) == is_ticket

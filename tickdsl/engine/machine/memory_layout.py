@@ -17,7 +17,7 @@ def choose_layout(trial: SpeedTrial, device: torch.device, choices: MeasuredChoi
     Measured once per machine, network, batch size and number of threads on a CPU; a fixed rule on a GPU.
     """
     autocast = autocast_type(trial.recipe.precision, device)
-    default_layout = preferred_layout(trial.network.module, device, autocast)
+    default_layout = preferred_layout(trial.network.module, device, autocast, trial.images)
     if default_layout == "contiguous" or device.type != "cpu" or autocast is not None:
         return default_layout
 

@@ -37,6 +37,12 @@ class SpeedTrial:
             f"{self.recipe.batch} pictures, {torch.get_num_threads()} threads, torch {torch.__version__}"
         )
 
+    @property
+    def images(self) -> Tensor:
+        """The first batch of training images, normalised: [B, C, H, W]."""
+        batch = self.data.train_images[: self.recipe.batch]
+        return Normalise(self.data.mean, self.data.std, torch.device("cpu"))(batch)
+
     def training_pass(
         self, layout: str, wrap: Callable[[nn.Module], Callable[[Tensor], Tensor]] = lambda module: module
     ) -> Callable[[], object]:
@@ -47,9 +53,7 @@ class SpeedTrial:
         module = copy.deepcopy(self.network.module).train()
         set_memory_format(module, LAYOUTS[layout])
         forward = wrap(module)
-        images = Normalise(self.data.mean, self.data.std, torch.device("cpu"))(
-            self.data.train_images[: self.recipe.batch]
-        )
+        images = self.images
         loss, targets = self.data.task.loss, self.data.train_labels[: self.recipe.batch]
         trainable = [parameter for parameter in module.parameters() if parameter.requires_grad]
         return lambda: torch.autograd.grad(loss(forward(images), targets), trainable)

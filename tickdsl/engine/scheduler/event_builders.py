@@ -24,11 +24,14 @@ def short_step_names(study: Study) -> dict[str, str]:
 
 
 def plan_resolved_event(
-    study: Study, stored: Callable[[str], bool], notes: tuple[str, ...] = ()
+    study: Study,
+    stored: Callable[[str], bool],
+    notes: tuple[str, ...] = (),
+    metrics: Callable[[str], Mapping[str, Any] | None] = lambda key: None,
 ) -> events.PlanResolved:
-    """The study as an event; `stored` tells whether the result of a key is stored."""
+    """The study as an event; `stored` and `metrics` are those of `steps_to_run`."""
     names = short_step_names(study)
-    to_run = steps_to_run(study, stored)
+    to_run = steps_to_run(study, stored, metrics)
     last_level = {arm.id: 0 for arm in study.plan.arms}
     for level in study.levels:
         last_level[level.arm] = max(last_level[level.arm], level.level)
@@ -66,7 +69,15 @@ def plan_resolved_event(
         matched_by=study.plan.matched_by,
         report=study.plan.metrics,
         stops=_stops_on_results(study),
+        data=_test_data(study),
     )
+
+
+def _test_data(study: Study) -> dict[str, str]:
+    """The fingerprint of the data that each arm is tested on, by arm id."""
+    dense = (m for m in study.measurements if m.contestant == "dense" and not m.report_metric)
+    specs = {m.arm: study.step(m.step).args.get("data") or {} for m in dense}
+    return {arm: spec["fingerprint"] for arm, spec in specs.items() if "fingerprint" in spec}
 
 
 def _stops_on_results(study: Study) -> tuple[str, ...]:

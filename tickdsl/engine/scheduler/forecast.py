@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from tickdsl.engine.scheduler.arm_ends import Metrics, is_in_time, last_levels
 from tickdsl.engine.scheduler.step_scheduler import step_dependencies
 from tickdsl.moments import Moment
 from tickdsl.plan.steps import Step
@@ -16,20 +17,37 @@ from tickdsl.training.recipes.recipe import Recipe, steps_per_epoch
 _ANY_STEPS_PER_EPOCH = 1000
 
 
-def steps_to_run(study: Study, stored: Callable[[str], bool]) -> set[str]:
-    """The steps that a run will run itself if no arm ends early; `stored` tells whether a result is stored.
+def steps_to_run(
+    study: Study, stored: Callable[[str], bool], metrics: Callable[[str], Metrics | None] = lambda key: None
+) -> set[str]:
+    """The steps that a run will run itself if no further arm ends early.
 
     These are the measured steps that are not stored, and what they depend on that is not stored, without the rewind
-    points that a training stores on its way.
+    points that a training stores on its way, and without rounds after the end of an arm. `stored` tells whether a
+    result is stored, and `metrics(key)` returns the metrics of one that is, which tell where arms have ended.
     """
     needed: set[str] = set()
-    stack = [m.step for m in study.measurements]
+    last = last_levels(study, metrics)
+    stack = [m.step for m in study.measurements if is_in_time(m, last.get((m.arm, m.seed)))]
     while stack:
         key = stack.pop()
         if key not in needed and not stored(key):
             needed.add(key)
             stack += step_dependencies(study, key)
     return {key for key in needed if study.graph.nodes[key].get("prefix_of") not in needed}
+
+
+def unreached_steps(study: Study, metrics: Callable[[str], Metrics | None]) -> set[str]:
+    """The steps that only serve rounds after the end of their arms, as far as results tell where these end."""
+    last = last_levels(study, metrics)
+    reached: set[str] = set()
+    stack = [m.step for m in study.measurements if is_in_time(m, last.get((m.arm, m.seed)))]
+    while stack:
+        key = stack.pop()
+        if key not in reached:
+            reached.add(key)
+            stack += [*study.step(key).parents.values(), *step_dependencies(study, key)]
+    return set(study.graph) - reached
 
 
 def epochs(step: Step) -> float | None:

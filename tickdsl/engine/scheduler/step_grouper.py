@@ -14,7 +14,7 @@ from tickdsl.records.canonical import canonical_json
 from tickdsl.records.store import Store
 
 #: Operations that are short compared with a training.
-_SHORT_OPERATIONS = frozenset({"init", "prune", "overlap", "random-structure", "recalibrate", "transfer"})
+_SHORT_OPERATIONS = frozenset({"init", "ticket", "prune", "overlap", "random-structure", "recalibrate", "transfer"})
 #: Arguments that change nothing but a training's random streams.
 _SEED_ARGS = frozenset({"noise", "round"})
 #: Arguments of a step whose training cannot be stacked.

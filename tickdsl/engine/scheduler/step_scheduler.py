@@ -15,15 +15,10 @@ import graphlib
 import heapq
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping
-from typing import Any
 
+from tickdsl.engine.scheduler.arm_ends import ArmSeed, Metrics, arm_ends, is_in_time
 from tickdsl.plan.measurement_steps import EXCLUSIVE_OPERATIONS
 from tickdsl.plan.study import Level, Measurement, Study
-
-Metrics = Mapping[str, Any]
-ArmSeed = tuple[str, int]
-#: Tolerance for shares that are computed in floating point.
-_EPSILON = 1e-9
 
 
 class StepScheduler:
@@ -184,9 +179,7 @@ class StepScheduler:
         return [key for key in dropped if self._metrics(key) is None]
 
     def _can_be_measured(self, m: Measurement) -> bool:
-        last = self._last_levels.get((m.arm, m.seed))
-        in_time = last is None or m.level == last or (m.level < last and not m.final_only)
-        return in_time and m.step not in self._unreachable
+        return is_in_time(m, self._last_levels.get((m.arm, m.seed))) and m.step not in self._unreachable
 
     # -- levels
 
@@ -199,7 +192,7 @@ class StepScheduler:
     def _decide_end(self, pair: ArmSeed, index: int) -> None:
         """Confirm the next level or end the arm, as soon as it is known whether this level is the last."""
         levels = self._levels[pair]
-        ends = True if index == len(levels) - 1 else self._arm_ends(levels[index])
+        ends = True if index == len(levels) - 1 else arm_ends(self._study, levels[index], self._metrics)
         if isinstance(ends, str):
             self._undecided[ends].append((pair, index))
             self._require(ends)  # it may be missing although what was made from it is stored
@@ -209,23 +202,6 @@ class StepScheduler:
             self._expect_measurements(self._measurements_at[pair, levels[index].level, True])
         else:
             self._confirm_level(pair, index + 1)
-
-    def _arm_ends(self, level: Level) -> bool | str:
-        """Whether the arm ends after this level, or the key of the step whose result decides that."""
-        if level.until is not None:
-            remaining = self._metrics(level.structure)
-            if remaining is None:
-                return level.structure
-            removed_share = remaining["sparsity"] if level.unit == "weights" else 1 - remaining[level.unit]
-            if removed_share >= level.until - _EPSILON:
-                return True
-        conditions = [*self._study.plan.stops, *([level.ends] if level.ends else [])]
-        if conditions:
-            measured = self._metrics(level.ticket)
-            if measured is None:
-                return level.ticket
-            return any(condition.holds(metric_value(measured, condition.metric)) for condition in conditions)
-        return False
 
     def _expect_measurements(self, measurements: Iterable[Measurement]) -> None:
         for m in measurements:
@@ -293,8 +269,3 @@ def _critical_path_costs(
         own_cost = 0.0 if nodes[key].get("prefix_of") else step_cost(key)
         path_costs[key] = own_cost + max((path_costs[successor] for successor in successors[key]), default=0.0)
     return path_costs
-
-
-def metric_value(metrics: Metrics, name: str) -> float:
-    """The value of a metric by its name in the plan language."""
-    return float(metrics["macs" if name == "flops" else name])

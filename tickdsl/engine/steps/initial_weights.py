@@ -21,12 +21,7 @@ def verify_weights(model: Mapping[str, Any], module: nn.Module, warn: Callable[[
 
     Warns if many weights are zero. Raises TickdslError if the file is another one than when the plan was read.
     """
-    path = Path(model["options"]["weights"])
-    if files_digest([path]) != model["fingerprint"]:
-        raise TickdslError(
-            f"the weights file {path} changed after the plan was read",
-            "run the plan again: it computes anew what depends on it",
-        )
+    path = verify_digest(model)
     weights = [parameter for parameter in module.parameters() if parameter.dim() > 1]
     zeros = sum(int((weight == 0).sum()) for weight in weights)
     share = zeros / max(1, sum(weight.numel() for weight in weights))
@@ -35,3 +30,14 @@ def verify_weights(model: Mapping[str, Any], module: nn.Module, warn: Callable[[
             f"{percent(share)} of the weights in {path} are zero: they were pruned before. Amounts and sparsity count "
             "them as weights that are there, and a prune by size removes them first"
         )
+
+
+def verify_digest(model: Mapping[str, Any]) -> Path:
+    """The file with a network's weights. Raises TickdslError if it is another one than when the plan was read."""
+    path = Path(model["options"]["weights"])
+    if files_digest([path]) != model["fingerprint"]:
+        raise TickdslError(
+            f"the weights file {path} changed after the plan was read",
+            "run the plan again: it computes anew what depends on it",
+        )
+    return path

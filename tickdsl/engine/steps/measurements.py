@@ -184,7 +184,9 @@ class _MeasuredNetwork:
         self._context.hooks.between_steps(lambda: None)
 
     def _with_memory_format(self, module: nn.Module) -> nn.Module:
-        set_memory_format(module, preferred_memory_format(module, self._context.device, self.autocast))
+        set_memory_format(
+            module, preferred_memory_format(module, self._context.device, self.autocast, self.random_images(2))
+        )
         return module
 
 

@@ -7,8 +7,9 @@ from collections.abc import Callable, Mapping
 from contextlib import nullcontext
 from pathlib import Path
 
-from torch import nn
+from torch import Tensor, nn
 
+from tickdsl.engine.dense_networks import DenseNetwork
 from tickdsl.engine.machine.precision import precision_of
 from tickdsl.engine.steps import measurements, trainings
 from tickdsl.engine.steps.context import Context, Metrics, required_seed
@@ -18,6 +19,7 @@ from tickdsl.engine.steps.network_size import structure_metrics
 from tickdsl.engine.steps.result_files import STRUCTURE, save_data_description, save_weights
 from tickdsl.engine.steps.scoring_context import make_scoring_context
 from tickdsl.engine.steps.tested_images import judged_images, result_figures
+from tickdsl.engine.steps.ticket_start import starts_from_ticket, ticket_structure, ticket_weights
 from tickdsl.graph.indexing import fan_in_shares
 from tickdsl.graph.structure import Structure
 from tickdsl.graph.surgery.compact import compact
@@ -67,6 +69,9 @@ def _init(step: Step, context: Context, folder: Path, prefixes: Mapping[str, Ste
     is_fresh = role == "random-init"
     # Only the network that is pruned starts from pretrained weights; the controls and new heads start from fresh ones.
     options = architecture_options(model["options"]) if role in ("random-init", "head") else model["options"]
+    if starts_from_ticket(options):
+        save_weights(folder, _weights_of_ticket(step, network, structure))
+        return {}
     recorder = InitialisationRecorder()
     with nullcontext() if role == "init" else recorder:
         dense = create(
@@ -92,6 +97,28 @@ def _init(step: Step, context: Context, folder: Path, prefixes: Mapping[str, Ste
         reinitialise(module, seed=seed, role="init", name=model["name"], origins=origins, fan_in_shares=shares)
     save_weights(folder, module.state_dict())
     return {}
+
+
+def _weights_of_ticket(step: Step, network: DenseNetwork, structure: Structure) -> Mapping[str, Tensor]:
+    """The weights of the ticket that the plan starts from; a classifier for other classes has fresh ones, scaled."""
+    model = step.args["model"]
+    fresh = create(
+        model["name"],
+        classes=network.classes,
+        shape=network.shape,
+        seed=required_seed(step),
+        options=architecture_options(model["options"]),
+    )
+    state, fresh_names = ticket_weights(step, network, fresh, structure)
+    shares = fan_in_shares(network.graph, structure)
+    scale_to_fan_in(state, {name: share for name, share in shares.items() if name in fresh_names})
+    return state
+
+
+def _ticket(step: Step, context: Context, folder: Path, prefixes: Mapping[str, Step]) -> Metrics:
+    """The structure of the ticket that the plan starts from."""
+    structure = ticket_structure(step, context, context.dense_network(step))
+    return _save_structure(structure, context, step, folder)
 
 
 def _train(step: Step, context: Context, folder: Path, prefixes: Mapping[str, Step]) -> Metrics:
@@ -123,7 +150,8 @@ def _random_structure(step: Step, context: Context, folder: Path, prefixes: Mapp
     network = context.dense_network(step)
     structure = context.structure(step.parents["structure"], network.graph)
     stream = generator(required_seed(step), "random-structure")
-    drawn = random_structure(network.graph, structure, stream, step.args.get("layers", ()))
+    base = context.structure(step.parents.get("base"), network.graph)
+    drawn = random_structure(network.graph, structure, stream, step.args.get("layers", ()), base)
     return _save_structure(drawn, context, step, folder)
 
 
@@ -197,6 +225,7 @@ _OPERATIONS: dict[str, Operation] = {
     "prune": _prune,
     "overlap": _overlap,
     "random-structure": _random_structure,
+    "ticket": _ticket,
     "recalibrate": _recalibrate,
     "evaluate": _evaluate,
     "transfer": _transfer,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import textwrap
 import unicodedata
 from collections.abc import Iterable
 from typing import Any
@@ -13,8 +14,8 @@ from tickdsl.lang.syntax import Span
 from tickdsl.printable import printable, printable_json, printable_line
 
 FORMATS = ("full", "concise", "json", "github", "sarif")
-#: The largest number of characters that are shown of a line.
-_MAX_LINE = 240
+#: Terminal columns of the full form.
+_WIDTH = 80
 _COLOURS = {"error": "\x1b[1;31m", "warning": "\x1b[1;33m", "note": "\x1b[1;36m"}
 
 
@@ -25,7 +26,7 @@ def render(diagnostics: Iterable[Diagnostic], form: str = "full", *, colour: boo
         case "full":
             # Notes need no action, so they come last, one line each.
             blocks = [_full(d, colour) for d in listed if d.severity != "note"]
-            notes = [_concise(d) + "\n" for d in listed if d.severity == "note"]
+            notes = ["\n".join(_wrapped(_concise(d), "  ")) + "\n" for d in listed if d.severity == "note"]
             return "\n".join([*blocks, "".join(notes)] if notes else blocks)
         case "concise":
             return "\n".join(_concise(d) for d in listed)
@@ -128,30 +129,53 @@ def _property(text: str) -> str:
 def _full(d: Diagnostic, colour: bool) -> str:
     paint = _COLOURS[d.severity] if colour else ""
     bold, off = ("\x1b[1m", "\x1b[0m") if colour else ("", "")
-    lines = [f"{paint}{d.severity}[{d.code}]{off}{bold}: {d.message}{off}"]
+    severity = f"{d.severity}[{d.code}]"
+    first, *rest = _wrapped(f"{severity}: {d.message}", "  ")
+    lines = [f"{paint}{severity}{off}{bold}{first.removeprefix(severity)}{off}"]
+    lines += [f"{bold}{line}{off}" for line in rest]
     locations = [(d.span, d.label, "^"), *((label.span, label.text, "-") for label in d.secondary)]
     gutter = len(str(max(span.line for span, _, _ in locations)))
     for index, (span, text, mark) in enumerate(locations):
         arrow = "-->" if index == 0 else ":::"
         lines.append(f"{' ' * gutter}{arrow} {span}")
         lines.append(f"{' ' * gutter} |")
-        source, column = _excerpt(span.source.line(span.line), span.column)
+        source, column = _excerpt(span.source.line(span.line), span.column, _WIDTH - gutter - 3)
         lines.append(f"{span.line:>{gutter}} | {_shown(source)}".rstrip())
         underline = _underline(column, span.end - span.start, source, mark)
-        lines.append(f"{' ' * gutter} | {paint}{underline}{off} {text}".rstrip())
-    lines += [f"{' ' * gutter} = note: {note}" for note in d.notes]
-    if d.help:
-        lines.append(f"{' ' * gutter} = help: {d.help}")
+        lines += _marked(underline, text, f"{' ' * gutter} | ", paint, off)
+    for name, remark in (*(("note", note) for note in d.notes), *((("help", d.help),) if d.help else ())):
+        lines += _wrapped(f"{' ' * gutter} = {name}: {remark}", " " * (gutter + 9))
     return "\n".join(lines) + "\n"
 
 
-def _excerpt(line: str, column: int) -> tuple[str, int]:
-    """The part of a line around a column that is worth printing, and the place of the column in it."""
-    if len(line) <= _MAX_LINE:
+def _marked(underline: str, text: str, margin: str, paint: str, off: str) -> list[str]:
+    """The marks under a source line and their text: beside them if there is room, else below."""
+    if len(margin) + len(underline) + 1 + _display_width(text) <= _WIDTH:
+        return [f"{margin}{paint}{underline}{off} {text}".rstrip()]
+    indent = margin + " " * min(len(underline) - len(underline.lstrip()), _WIDTH // 2)
+    return [f"{margin}{paint}{underline}{off}", *_wrapped(indent + text, indent)]
+
+
+def _wrapped(text: str, indent: str) -> list[str]:
+    """`text` in lines of at most 80 columns, cut between words only; all but the first begin with `indent`."""
+    lines: list[str] = []
+    for line in text.split("\n"):
+        start = indent if lines else ""
+        lines += textwrap.wrap(
+            line, _WIDTH, initial_indent=start, subsequent_indent=indent, break_long_words=False,
+            break_on_hyphens=False, expand_tabs=False, replace_whitespace=False,
+        ) or [""]  # fmt: skip
+    return lines
+
+
+def _excerpt(line: str, column: int, limit: int) -> tuple[str, int]:
+    """The part of a line around a column that fits in `limit` characters, and the place of the column in it."""
+    if _display_width(_shown(line)) <= limit:
         return line, column
-    start = max(0, column - 1 - _MAX_LINE // 3)
-    before, after = "… " if start else "", " …" if start + _MAX_LINE < len(line) else ""
-    return f"{before}{line[start : start + _MAX_LINE]}{after}", column - start + len(before)
+    room = limit - 4
+    start = max(0, min(column - 1 - room // 3, len(line) - room))
+    before, after = "… " if start else "", " …" if start + room < len(line) else ""
+    return f"{before}{line[start : start + room]}{after}", column - start + len(before)
 
 
 def _underline(column: int, length: int, line: str, mark: str) -> str:

@@ -52,7 +52,7 @@ class ModelInfo:
 
 _BUILTIN_OPTIONS = {
     "width": Option(float, 1.0, "multiply the width of every hidden layer", least=0.01, most=MAX_WIDTH),
-    "weights": Option(str, "", "load the initial weights from a .safetensors or .pth file"),
+    "weights": Option(str, "", "load the initial weights from a .safetensors or .pth file, or a ticket"),
 }
 _TORCHVISION_OPTIONS = {
     "weights": Option(str, "", "load the initial weights: `default` (torchvision's), or a .safetensors or .pth file")

@@ -20,8 +20,8 @@ from tickdsl.training.catalogue import DEFAULT_WEIGHTS, TORCHVISION_PREFIX
 from tickdsl.training.torchvision_import import import_torchvision
 
 StateDict = Mapping[str, Tensor]
-#: What to do with the weights of a ticket, which `weights=` does not take.
-_TICKET = "a ticket is trained further in the plan that finds it, by `retrain` or `transfer to DATA`"
+#: What to do with the plain weights of a pruned network, which do not say which units they belong to.
+_TICKET = "to go on from a pruned network, name a ticket that `tickdsl export` wrote: it holds the structure too"
 #: The code that a pickle would run, in torch's message.
 _REFUSED_CODE = re.compile(r"GLOBAL ([\w.]+)")
 #: Prefixes of auxiliary classifiers, which networks are built without.

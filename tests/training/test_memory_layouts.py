@@ -1,0 +1,73 @@
+"""Networks that run in one memory layout only train, teach and are measured in it."""
+
+from __future__ import annotations
+
+import copy
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from tickdsl.training.data import datasets
+from tickdsl.training.data.datasets import Dataset
+from tickdsl.training.loop import train
+from tickdsl.training.memory_layouts import preferred_layout
+from tickdsl.training.recipes.recipe import Recipe
+from tickdsl.training.step.distillation import Distillation
+
+CPU = torch.device("cpu")
+RECIPE = Recipe(length="1ep", lr=0.05, batch=32)
+NETWORK = """
+import torch
+from torch import nn
+
+class Viewing(nn.Module):
+    def __init__(self, classes, shape):
+        super().__init__()
+        channels, height, width = shape
+        self.conv = nn.Conv2d(channels, 6, 3, padding=1)
+        self.norm = nn.BatchNorm2d(6)
+        self.drop = nn.Dropout(0.1)
+        self.fc = nn.Linear(6 * height * width, classes)
+
+    def forward(self, x):
+        x = self.drop(torch.relu(self.norm(self.conv(x))))
+        return self.fc(x.view(x.size(0), -1))
+"""
+
+
+def viewing(data: Dataset) -> nn.Module:
+    namespace: dict[str, type[nn.Module]] = {}
+    exec(NETWORK, namespace)
+    torch.manual_seed(0)
+    return namespace["Viewing"](data.classes, data.shape)
+
+
+@pytest.fixture(scope="module")
+def tiny() -> Dataset:
+    return datasets.load("synthetic", options={"size": 8, "channels": 3, "train": 96, "test": 32, "classes": 4})
+
+
+def images(data: Dataset) -> Tensor:
+    return data.train_images[:2].float()
+
+
+def test_a_view_after_a_convolution_keeps_the_contiguous_layout(tiny: Dataset) -> None:
+    model = viewing(tiny)
+    before, state = copy.deepcopy(model.state_dict()), torch.get_rng_state()
+    assert preferred_layout(model, CPU, None, images(tiny)) == "contiguous"
+    assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
+    assert torch.equal(torch.get_rng_state(), state)
+    pooled = nn.Sequential(nn.Conv2d(3, 4, 3), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(4, 4))
+    assert preferred_layout(pooled, CPU, None, images(tiny)) == "channels_last"
+
+
+def test_errors_of_the_network_itself_are_not_taken_for_its_layout(tiny: Dataset) -> None:
+    broken = nn.Sequential(nn.Conv2d(3, 4, 3), nn.Flatten(), nn.Linear(7, 4))
+    assert preferred_layout(broken, CPU, None, images(tiny)) == "channels_last"
+
+
+def test_it_trains_and_teaches(tiny: Dataset) -> None:
+    model = viewing(tiny)
+    history = train(model, tiny, RECIPE, seed=1, distillation=Distillation(viewing(tiny), 2.0, 0.5))
+    assert history.layout == "contiguous" and history.last is not None

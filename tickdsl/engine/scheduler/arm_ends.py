@@ -1,0 +1,63 @@
+"""Where arms end: `until` is reached, or the conditions of `stop when` and of the rounds hold."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from tickdsl.plan.study import Level, Measurement, Study
+
+Metrics = Mapping[str, Any]
+ArmSeed = tuple[str, int]
+#: Tolerance for shares that are computed in floating point.
+_EPSILON = 1e-9
+
+
+def arm_ends(study: Study, level: Level, metrics: Callable[[str], Metrics | None]) -> bool | str:
+    """Whether the arm ends after this level, or the key of the step whose result decides that.
+
+    `metrics(key)` returns the metrics of a result, None if there is none yet.
+    """
+    if level.until is not None:
+        remaining = metrics(level.structure)
+        if remaining is None:
+            return level.structure
+        removed_share = remaining["sparsity"] if level.unit == "weights" else 1 - remaining[level.unit]
+        if removed_share >= level.until - _EPSILON:
+            return True
+    conditions = [*study.plan.stops, *([level.ends] if level.ends else [])]
+    if conditions:
+        measured = metrics(level.ticket)
+        if measured is None:
+            return level.ticket
+        return any(condition.holds(metric_value(measured, condition.metric)) for condition in conditions)
+    return False
+
+
+def last_levels(study: Study, metrics: Callable[[str], Metrics | None]) -> dict[ArmSeed, int]:
+    """The last level of every arm and seed of which the results so far tell it."""
+    levels: dict[ArmSeed, list[Level]] = defaultdict(list)
+    for level in study.levels:
+        levels[level.arm, level.seed].append(level)
+    last: dict[ArmSeed, int] = {}
+    for pair, of_arm in levels.items():
+        for level in of_arm:
+            ends = level is of_arm[-1] or arm_ends(study, level, metrics)
+            if ends is True:
+                last[pair] = level.level
+            if ends:  # or it is not known yet
+                break
+    return last
+
+
+def is_in_time(measurement: Measurement, last: int | None) -> bool:
+    """Whether a measurement is made if `last` is the last level of its arm and seed, None if that is not known."""
+    if last is None or measurement.level == last:
+        return True
+    return measurement.level < last and not measurement.final_only
+
+
+def metric_value(metrics: Metrics, name: str) -> float:
+    """The value of a metric by its name in the plan language."""
+    return float(metrics["macs" if name == "flops" else name])
