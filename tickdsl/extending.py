@@ -1,10 +1,11 @@
-"""The public API for plug-ins: models, data sets, criteria, schedules and metrics (see docs/how-to/extending.md).
+"""The public API for plug-ins: models, data sets, criteria, schedules, metrics, tasks (see docs/how-to/extending.md).
 
 - model: a `ModelFactory`, `(classes, shape) -> network`; entry-point group `tickdsl.models`
 - data set: a `DataFactory`, `(root) -> RawDataset`; `tickdsl.datasets`
 - criterion: a `Criterion`, or a `RowScore`, `(rows) -> scores`; `tickdsl.criteria`
 - schedule: a `Schedule`, `(recipe, steps, per_epoch) -> rates`; `tickdsl.schedules`
 - metric: a `Metric`, `(trained) -> number`; `tickdsl.metrics`
+- task: a `Task`, `() -> Task`; `tickdsl.tasks`
 """
 
 from __future__ import annotations
@@ -19,22 +20,30 @@ from tickdsl.training.data.readers.plugin import DataFactory
 from tickdsl.training.data.readers.raw_dataset import RawDataset
 from tickdsl.training.models.plugin import ModelFactory
 from tickdsl.training.recipes.recipe import Recipe, Schedule
+from tickdsl.training.tasks.classify import Classify
+from tickdsl.training.tasks.protocol import BadTargets, Task, TaskMetric
+from tickdsl.training.tasks.regress import Regress
 
 __all__ = [
+    "BadTargets",
     "Batch",
     "Block",
     "ChannelGroup",
+    "Classify",
     "Criterion",
     "DataFactory",
     "Metric",
     "ModelFactory",
     "RawDataset",
     "Recipe",
+    "Regress",
     "RowScore",
     "Saliency",
     "Sample",
     "Schedule",
     "ScoringContext",
+    "Task",
+    "TaskMetric",
     "TrainedModel",
     "average_scores",
     "block_scores",

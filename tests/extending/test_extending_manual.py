@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 
 from tickdsl.records import find_run
+from tickdsl.records.store import Store
 
 MANUAL = Path(__file__).parents[2] / "docs" / "how-to" / "extending.md"
 BLOCK = re.compile(r"^```(\w+) (\S+)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
@@ -71,6 +72,19 @@ def test_plugins_of_an_installed_package_are_named_like_built_ins(installed: Pat
     assert {args["by"] for args in prunes} == {"spread", "steepness"}
     assert all(args["code"]["criterion"].startswith("lotterybox.") for args in prunes)
     assert all("lotterybox 1.0" in args["code"]["criterion"] for args in prunes)
+
+
+@pytest.mark.slow
+def test_a_task_of_an_installed_package_trains_and_judges(installed: Path, tmp_path: Path) -> None:
+    (tmp_path / "numbers.plan").write_text(FILES["numbers.plan"])
+    _, steps, _ = run_plan(tmp_path, "numbers.plan", path=installed)
+    assert {step["args"]["data"]["task"] for step in steps} == {"huber"}
+    assert all("lotterybox 1.0" in step["args"]["code"]["task"] for step in steps)
+    store = Store(tmp_path / ".tick" / "store")
+    found = [store.get(step["key"]).metrics for step in steps if step["operation"] == "train"]
+    judged = [metrics for metrics in found if "score" in metrics]
+    assert judged and all(metrics["metric"] == "mae" and 0 < metrics["score"] < 1 for metrics in judged)
+    assert all(metrics["figures"].keys() == {"mae", "rmse", "r2", "loss"} for metrics in judged)
 
 
 @pytest.mark.slow

@@ -13,6 +13,7 @@ import fake_device
 import pytest
 import torch
 from device_plans import PLANS
+from regression_data import spots
 from torch import nn
 
 import tickdsl
@@ -106,6 +107,42 @@ def test_a_training_gives_the_same_result_and_waits_once_per_epoch(
     assert train(on_fake, before_step=lambda: waits.append(fake_device.SYNC_COUNTS.total())) == expected
     assert_equal(on_fake, on_cpu)
     assert waits == [step // PER_EPOCH for step in range(3 * PER_EPOCH)]
+
+
+@pytest.mark.parametrize("how", ["alone", "distilled", "stacked", "resumed"])
+def test_a_regression_on_the_second_device(how: str, tmp_path: Path) -> None:
+    def make_jobs() -> list[TrainingJob]:
+        more: dict[str, Any] = {}
+        if how == "distilled":
+            teacher = models.create("lenet-300-100", classes=2, shape=(1, 8, 8), seed=5)
+            more = {"distillation": Distillation(teacher, 4.0, 0.5)}
+        return [
+            TrainingJob(
+                model=models.create("lenet-300-100", classes=2, shape=(1, 8, 8), seed=seed),
+                data=spots(), recipe=RECIPE, seed=seed, masks={}, layout="contiguous", **more,
+            )
+            for seed in range(3 if how == "stacked" else 1)
+        ]  # fmt: skip
+
+    on_cpu, on_fake = make_jobs(), make_jobs()
+    waits: list[int] = []
+    before_step = lambda: waits.append(fake_device.SYNC_COUNTS.total())  # noqa: E731
+    if how == "stacked":
+        expected = train_stacked(on_cpu, InMemoryChoices())
+        fake_device.SYNC_COUNTS.clear()
+        found = train_stacked(on_fake, InMemoryChoices(), device=fake_device.DEVICE, before_step=before_step)
+    else:
+        expected = [train(on_cpu[0], "cpu")]
+        if how == "resumed":
+            train_until_checkpoint(attrs.evolve(make_jobs()[0], checkpoint=Checkpointer(tmp_path)))
+            on_fake = [attrs.evolve(on_fake[0], checkpoint=Checkpointer(tmp_path))]
+        fake_device.SYNC_COUNTS.clear()
+        found = [train(on_fake[0], before_step=before_step)]
+    assert found == expected
+    for one, other in zip(on_fake, on_cpu, strict=True):
+        assert_equal(one, other)
+    if how != "resumed":
+        assert waits == [step // PER_EPOCH for step in range(3 * PER_EPOCH)]
 
 
 def test_a_training_resumes_on_the_second_device(tiny: Dataset, tmp_path: Path) -> None:

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 import torch
+from regression_data import spots
 from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.utils import _python_dispatch
@@ -42,15 +43,17 @@ def tiny() -> Dataset:
     return datasets.load("synthetic", options={"size": 8, "channels": 1, "train": 96, "test": 40, "classes": 4})
 
 
-def _bare_step(model: nn.Module, images: Tensor, labels: Tensor, mean: Tensor, std: Tensor) -> Callable[[], None]:
+def _bare_step(
+    model: nn.Module, images: Tensor, targets: Tensor, mean: Tensor, std: Tensor, compute_loss: Any = F.cross_entropy
+) -> Callable[[], None]:
     """A hand-written step over the same tensors: gather, normalise, forward, backward, fused SGD, loss sum."""
     optimizer = torch.optim.SGD(model.parameters(), 0.05, 0.9, weight_decay=5e-4, fused=True)
-    order, total = torch.randperm(len(labels)), torch.zeros((), dtype=torch.float64)
+    order, total = torch.randperm(len(targets)), torch.zeros((), dtype=torch.float64)
 
     def step() -> None:
         chosen = order[:BATCH]
         x = images.index_select(0, chosen).float().sub_(mean).mul_(std)
-        loss = F.cross_entropy(model(x), labels.index_select(0, chosen))
+        loss = compute_loss(model(x), targets.index_select(0, chosen))
         optimizer.zero_grad()
         torch.autograd.backward(loss)
         optimizer.step()
@@ -93,6 +96,19 @@ def test_a_step_is_the_bare_step_and_one_mask_operation(tiny: Dataset, name: str
         step()
     expected = counter.names + Counter({"_foreach_mul_": 1} if masked else {})
     assert ours == expected
+    assert ours["_local_scalar_dense"] == 0
+
+
+def test_a_regression_step_is_the_bare_step_with_the_squared_error() -> None:
+    data = spots(train=96)
+    model = models.create("lenet-300-100", classes=2, shape=data.shape, seed=0)
+    ours = _counted_step(model, data, {})
+    mean, std = data.mean.view(1, -1, 1, 1), data.std.view(1, -1, 1, 1)
+    step = _bare_step(model, data.train_images, data.train_labels, mean, std, F.mse_loss)
+    step()
+    with _Count() as counter:
+        step()
+    assert ours == counter.names
     assert ours["_local_scalar_dense"] == 0
 
 

@@ -120,9 +120,10 @@ def image_shape_and_classes(data: Data, root: Path) -> tuple[Shape, int]:
 
 @attrs.frozen
 class DataFacts:
-    """What reading a data set tells: image shape (C, H, W), number of classes, and what a user should know.
+    """What reading a data set tells: image shape (C, H, W), number of outputs, and what a user should know.
 
-    notes: what was skipped or converted. untrained, untested: the classes without training or test images.
+    notes: what was skipped or converted. untrained, untested: the classes without training or test images. task: the
+    name of its task.
     """
 
     shape: Shape
@@ -130,6 +131,7 @@ class DataFacts:
     notes: tuple[str, ...]
     untrained: tuple[str, ...]
     untested: tuple[str, ...]
+    task: str = "classify"
 
 
 def data_facts(data: Data, root: Path) -> DataFacts:
@@ -156,4 +158,5 @@ def _read_facts(name: str, options: bytes, root: Path, state: tuple[str, ...]) -
         dataset.notes,
         untrained=dataset.classes_without("train"),
         untested=dataset.classes_without("test"),
+        task=dataset.task.name,
     )

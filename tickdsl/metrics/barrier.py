@@ -21,6 +21,7 @@ from tickdsl.training.data.datasets import Dataset
 from tickdsl.training.data.sample import sample_batches
 from tickdsl.training.evaluation import EvaluationResult, evaluate
 from tickdsl.training.rng import generator
+from tickdsl.training.tasks import Task
 
 BARRIER = "barrier"
 #: The number of evenly spaced points on the line, both ends included.
@@ -43,19 +44,23 @@ def measure_barrier(
 
     `barrier` is the highest test error (0 to 1) on the line from `first` to `second`, minus the mean of both ends.
     `barrier.loss` is the same for the mean cross entropy, and `barrier.error.01` to `barrier.error.30` are the test
-    errors along the line. At every point, both ends included, batch norm's running statistics are recomputed on
-    training images, the same ones everywhere. `barrier.interpolated` and `barrier.interpolated.loss` are the barriers
-    with statistics that are interpolated like the weights. `model` accepts these state dicts; it is left on `device`.
+    errors along the line. For a task without classes, its primary metric takes the place of the error. At every point,
+    both ends included, batch norm's running statistics are recomputed on training images, the same ones everywhere.
+    `barrier.interpolated` and `barrier.interpolated.loss` are the barriers with statistics that are interpolated like
+    the weights. `model` accepts these state dicts; it is left on `device`.
     `between` is called between the points.
     """
     model.to(device)
-    images, labels = data.test_images.to(device), data.test_labels.to(device)
+    images, targets = data.test_images.to(device), data.test_labels.to(device)
+    name, error = _error(data.task)
     sample = sample_batches(
         data, generator(0, "barrier"), total=STATISTICS_IMAGES, batch=STATISTICS_BATCH, device=device
     )
 
     def test() -> EvaluationResult:
-        return evaluate(model, images, labels, mean=data.mean, std=data.std, device=device, autocast=autocast)
+        return evaluate(
+            model, images, targets, mean=data.mean, std=data.std, device=device, autocast=autocast, task=data.task
+        )
 
     interpolated, recomputed = [], []
     for position in torch.linspace(0, 1, POINTS, dtype=torch.float64).tolist():
@@ -67,12 +72,20 @@ def measure_barrier(
             recomputed.append(test())
     line = recomputed or interpolated
     return {
-        BARRIER: _height([1 - result.accuracy for result in line]),
+        BARRIER: _height([error(result) for result in line]),
         f"{BARRIER}.loss": _height([result.loss for result in line]),
-        f"{BARRIER}.interpolated": _height([1 - result.accuracy for result in interpolated]),
+        f"{BARRIER}.interpolated": _height([error(result) for result in interpolated]),
         f"{BARRIER}.interpolated.loss": _height([result.loss for result in interpolated]),
-        **{f"{BARRIER}.error.{number:02d}": 1 - result.accuracy for number, result in enumerate(line, start=1)},
+        **{f"{BARRIER}.{name}.{number:02d}": error(result) for number, result in enumerate(line, start=1)},
     }
+
+
+def _error(task: Task) -> tuple[str, Callable[[EvaluationResult], float]]:
+    """What the barrier is a barrier of, by name: lower is better."""
+    if task.has_classes:
+        return "error", lambda result: 1 - result.score
+    sign = -1 if task.primary.higher_is_better else 1
+    return task.primary.name, lambda result: sign * result.score
 
 
 def _interpolate(first: Tensor, second: Tensor, position: float) -> Tensor:

@@ -14,12 +14,12 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
 from tickdsl.training.recipes.recipe import Recipe
 from tickdsl.training.step import optimisers
+from tickdsl.training.tasks import CLASSIFY, Loss, Task
 
 MEMORY = "memory"
 #: Adam and momentum create their state in the first step, so memory peaks in the second.
@@ -27,14 +27,21 @@ _STEPS = 2
 
 
 def measure_memory(
-    model: nn.Module, images: Tensor, recipe: Recipe, *, device: torch.device, autocast: torch.dtype | None = None
+    model: nn.Module,
+    images: Tensor,
+    recipe: Recipe,
+    *,
+    device: torch.device,
+    autocast: torch.dtype | None = None,
+    target: Tensor | None = None,
+    task: Task = CLASSIFY,
 ) -> dict[str, float]:
     """Measure peak memory, in bytes.
 
     `memory` is the peak of a forward pass on `images` [N, C, H, W]. It includes the network (`memory.parameters`, with
     buffers) and the images and activations (`memory.activations`). `memory.batch` is N. `memory.training` is the peak
-    of a training step of the recipe on `memory.training.batch` images, including gradients and optimiser state. `model`
-    is left in eval mode on `device`.
+    of a training step of the recipe on `memory.training.batch` images, including gradients and optimiser state, with
+    targets like `target` (default: a class). `model` is left in eval mode on `device`.
     """
     model.to(device).eval()
     model_bytes = sum(tensor.numel() * tensor.element_size() for tensor in (*model.parameters(), *model.buffers()))
@@ -45,19 +52,27 @@ def measure_memory(
             model(images)
 
     activation_bytes = _peak_bytes(classify, device)
+    target = torch.zeros((), dtype=torch.long) if target is None else target
+    training_bytes = model_bytes + _training_bytes(model, images.shape[1:], target, task.loss, recipe, device, autocast)
     image_bytes = images.numel() * images.element_size()
     return {
         MEMORY: model_bytes + image_bytes + activation_bytes,
         f"{MEMORY}.parameters": model_bytes,
         f"{MEMORY}.activations": image_bytes + activation_bytes,
         f"{MEMORY}.batch": len(images),
-        f"{MEMORY}.training": model_bytes + _training_bytes(model, images.shape[1:], recipe, device, autocast),
+        f"{MEMORY}.training": training_bytes,
         f"{MEMORY}.training.batch": recipe.batch,
     }
 
 
 def _training_bytes(
-    model: nn.Module, shape: torch.Size, recipe: Recipe, device: torch.device, autocast: torch.dtype | None
+    model: nn.Module,
+    shape: torch.Size,
+    target: Tensor,
+    compute_loss: Loss,
+    recipe: Recipe,
+    device: torch.device,
+    autocast: torch.dtype | None,
 ) -> int:
     """The peak memory of a training step, without the network."""
     model_copy = copy.deepcopy(model).train().requires_grad_(True)
@@ -65,11 +80,11 @@ def _training_bytes(
 
     def train_steps() -> None:
         images = torch.zeros(recipe.batch, *shape, device=device)
-        labels = torch.zeros(recipe.batch, dtype=torch.long, device=device)
+        targets = torch.zeros(recipe.batch, *target.shape, dtype=target.dtype, device=device)
         optimizer = optimisers.build(parameters, recipe)
         for _ in range(_STEPS):
             with torch.autocast(device.type, dtype=autocast, enabled=autocast is not None):
-                loss = F.cross_entropy(model_copy(images), labels)
+                loss = compute_loss(model_copy(images), targets)
             optimizer.zero_grad()
             torch.autograd.backward(loss)
             optimizer.step()

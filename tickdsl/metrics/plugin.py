@@ -27,7 +27,7 @@ class TrainedModel:
     def batches(self, size: int = 256) -> Iterator[tuple[Tensor, Tensor]]:
         """Iterate over the test set in order, in batches of at most `size`, on the device.
 
-        Yields normalised images, float32 [n, C, H, W], and labels, int64 [n].
+        Yields normalised images, float32 [n, C, H, W], and targets: labels int64 [n], or what else the task takes.
         """
         normalise = Normalise(self.data.mean, self.data.std, self.device)
         images, labels = self.data.test_images, self.data.test_labels
@@ -35,7 +35,7 @@ class TrainedModel:
             yield normalise(batch.to(self.device)), batch_labels.to(self.device)
 
     def scores(self) -> Tensor:
-        """The network's logits for the whole test set, float32 [N, classes], on the CPU."""
+        """The network's outputs for the whole test set, e.g. logits float32 [N, classes], on the CPU."""
         with torch.no_grad():
             return torch.cat([self.network(batch).float().cpu() for batch, _ in self.batches()])
 

@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterable
 import torch
 from torch import Tensor, nn
 
+from tickdsl.errors import TickdslError
 from tickdsl.metrics import attacks
 from tickdsl.metrics.corruptions import KINDS, SEVERITIES, corrupt
 from tickdsl.metrics.shifted_test_sets import ShiftedTestSet
@@ -35,8 +36,13 @@ def measure_robustness(
     `robustness` is the mean over all kinds and severities of corruptions, `robustness.KIND.SEVERITY` is each of them,
     `robustness.clean` is the accuracy on unmodified images, `robustness.fgsm` and `robustness.pgd` are those under
     attack, and `robustness.BENCHMARK[.KIND.SEVERITY]` those on the `shifted` test sets. `model` is left in eval mode on
-    `device`, without gradients. `between` is called between the parts.
+    `device`, without gradients. `between` is called between the parts. Raises TickdslError if the data have no classes.
     """
+    if not data.task.has_classes:
+        raise TickdslError(
+            f"`report robustness` measures classifiers, but the task of {data.name} is {data.task.name}",
+            "leave out `robustness`",
+        )
     model.to(device).eval().requires_grad_(False)
     images, labels = data.test_images.to(device), data.test_labels.to(device)
 

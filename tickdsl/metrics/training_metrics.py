@@ -69,12 +69,13 @@ def _joules(record: Mapping[str, Any], measuring: MeasurementOptions) -> tuple[f
 
 
 def _early_stop(record: Mapping[str, Any], measuring: MeasurementOptions) -> MetricResult:
-    """The first epoch (by the recipe's count) with the lowest test loss, with its loss and accuracy."""
+    """The first epoch (by the recipe's count) with the lowest test loss, with its loss and score (accuracy)."""
     epochs = [(row[2], row[0], row[3]) for row in record["metrics"]["epochs"] if row[2] is not None]
     if not epochs:
         return None
-    loss, epoch, accuracy = min(epochs)
-    return {"early-stop": epoch, "early-stop.loss": loss, "early-stop.accuracy": accuracy}, MEASURED
+    loss, epoch, score = min(epochs)
+    name = record["metrics"].get("metric", "accuracy")
+    return {"early-stop": epoch, "early-stop.loss": loss, f"early-stop.{name}": score}, MEASURED
 
 
 TRAINING_METRICS: dict[str, Callable[[Mapping[str, Any], MeasurementOptions], MetricResult]] = {

@@ -32,7 +32,15 @@ from tickdsl.plan.model import (
     Transfer,
 )
 from tickdsl.plan.prune_arguments import layer_scopes, prune_args
-from tickdsl.plan.step_builder import DistillationSpec, Fingerprint, IsTicket, StepBuilder, TrainingSpec, step_parents
+from tickdsl.plan.step_builder import (
+    DistillationSpec,
+    Fingerprint,
+    IsTicket,
+    StepBuilder,
+    TaskOf,
+    TrainingSpec,
+    step_parents,
+)
 from tickdsl.plan.study import Level, LoweringError, Measurement
 
 TICKET, DENSE = "ticket", "dense"
@@ -51,6 +59,7 @@ class PlanContext(Protocol):
 
     plan: Plan
     fingerprint: Fingerprint
+    task_of: TaskOf
     rounds: Callable[[Arm, Prune], int]
     is_ticket: IsTicket
     context: MeasurementContext
@@ -92,7 +101,9 @@ class ArmLowering:
     def __init__(self, context: PlanContext, arm: Arm, seed: int) -> None:
         self._context, self._plan, self._arm, self._seed = context, context.plan, arm, seed
         self._results = ArmResults()
-        self._steps = StepBuilder(context.graph, arm, seed, context.fingerprint, context.is_ticket)
+        self._steps = StepBuilder(
+            context.graph, arm, seed, context.fingerprint, context.is_ticket, task_of=context.task_of
+        )
         #: Builds the steps that measure levels: on other data after a transfer.
         self._target = self._steps if arm.transfer is None else self._steps.for_data(arm.transfer.data)
         self._is_measured = arm.id in context.measured_arms

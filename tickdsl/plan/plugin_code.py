@@ -29,5 +29,6 @@ def _named_plugins(args: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
         "criterion": args.get("by"),
         "schedule": args.get("recipe", {}).get("schedule"),
         "metric": args.get("metric"),
+        "task": args.get("data", {}).get("task"),
     }
     yield from ((kind, name) for kind, name in named.items() if name is not None)

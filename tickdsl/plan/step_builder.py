@@ -16,11 +16,20 @@ from tickdsl.plan.study import LoweringError
 
 Fingerprint = Callable[[Data | Model], str]
 IsTicket = Callable[[Model], bool]
+#: The name of a data set's task.
+TaskOf = Callable[[Data], str]
+#: The task that is not named in steps.
+DEFAULT_TASK = "classify"
 
 
 def no_ticket(model: Model) -> bool:
     """The answer for plans whose networks start dense."""
     return False
+
+
+def default_task(data: Data) -> str:
+    """The task of every data set, if nothing else is known of it."""
+    return DEFAULT_TASK
 
 
 @attrs.frozen
@@ -64,11 +73,12 @@ class StepBuilder:
     fingerprint: Fingerprint
     is_ticket: IsTicket = no_ticket
     trainings: int = 0
+    task_of: TaskOf = default_task
 
     def for_data(self, data: Data) -> StepBuilder:
         """A builder for the same network on other data, without the split."""
         arm = attrs.evolve(self.arm, data=data, split=None)
-        return StepBuilder(self.graph, arm, self.seed, self.fingerprint, self.is_ticket)
+        return StepBuilder(self.graph, arm, self.seed, self.fingerprint, self.is_ticket, task_of=self.task_of)
 
     @property
     def from_ticket(self) -> bool:
@@ -84,6 +94,9 @@ class StepBuilder:
     def network_args(self, part: int | None) -> dict[str, Any]:
         """The arguments that identify the network and its data."""
         data = {**as_json(self.arm.data), "fingerprint": self.fingerprint(self.arm.data)}
+        task = self.task_of(self.arm.data)
+        if task != DEFAULT_TASK:
+            data["task"] = task
         if part is not None and self.arm.split is not None:
             data["part"] = {"by": self.arm.split.by, "parts": self.arm.split.parts, "index": part}
         model = as_json(self.arm.model)

@@ -19,6 +19,7 @@ ENTRY_POINT_GROUPS: dict[str, str] = {
     "criterion": "tickdsl.criteria",
     "schedule": "tickdsl.schedules",
     "metric": "tickdsl.metrics",
+    "task": "tickdsl.tasks",
 }
 _TARGET = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*:[A-Za-z_]\w*(\.[A-Za-z_]\w*)*")
 

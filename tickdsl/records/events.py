@@ -180,7 +180,10 @@ class StepStart(Event):
 
 @attrs.frozen(kw_only=True, field_transformer=_printable_fields)
 class StepProgress(Event):
-    """`epoch` of `epochs` is done; `accuracy` is a share in [0, 1], None if it was not measured."""
+    """`epoch` of `epochs` is done; `accuracy` is a share in [0, 1], None if it was not measured.
+
+    Where another task than classification is learnt, `score` is the value of `metric`, its primary metric.
+    """
 
     type: ClassVar[str] = "step.progress"
     step: str
@@ -189,6 +192,8 @@ class StepProgress(Event):
     loss: float | None = None
     accuracy: float | None = None
     lr: float | None = None
+    score: float | None = None
+    metric: str | None = None
 
 
 @attrs.frozen(kw_only=True, field_transformer=_printable_fields)
@@ -218,6 +223,9 @@ class Metric(Event):
     `test_images` is the size of the test set, `chance` the share of its most frequent class, `correct` which of its
     images are classified correctly (see `tickdsl.records.image_flags`); results of earlier versions have none of them.
     `not_finite` names tensors with values that are not finite, at most a few.
+
+    Where another task than classification is learnt, there is no `accuracy`: `score` is the value of `metric`, the
+    primary metric of the task, `best_score` that of the best epoch, and `figures` are all of its figures by name.
     """
 
     type: ClassVar[str] = "metric"
@@ -239,6 +247,10 @@ class Metric(Event):
     chance: float | None = None
     correct: str | None = None
     not_finite: tuple[str, ...] = ()
+    score: float | None = None
+    metric: str | None = None
+    best_score: float | None = None
+    figures: Mapping[str, Any] = attrs.field(factory=dict)
 
 
 @attrs.frozen(kw_only=True, field_transformer=_printable_fields)

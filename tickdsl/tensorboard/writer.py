@@ -140,7 +140,8 @@ class _EventHandler:
         if not self._written[event.step] < event.epoch <= self._written[event.step] + 1:
             return
         self._written[event.step] = event.epoch
-        values = {"train_loss": event.loss, "accuracy": event.accuracy, "learning_rate": event.lr}
+        score = event.accuracy if event.metric is None else event.score
+        values = {"train_loss": event.loss, event.metric or "accuracy": score, "learning_rate": event.lr}
         for curve in self._training_curves(event.step):
             self._scalars(curve.series, {curve.tag(name): value for name, value in values.items()},
                           event.epoch, t)  # fmt: skip
@@ -152,9 +153,11 @@ class _EventHandler:
         if not curves or written == math.inf or (result := self._result(event.step)) is None:
             return
         epochs: Iterable[tuple[float, ...]] = result.metrics.get("epochs", ())
+        score = result.metrics.get("metric", "accuracy")
+        columns = [score if name == "accuracy" else name for name in _EPOCH_COLUMNS]
         for epoch, *epoch_values in epochs:
             already_written = epoch <= written
-            values = {name: value for name, value in zip(_EPOCH_COLUMNS, epoch_values, strict=False)
+            values = {name: value for name, value in zip(columns, epoch_values, strict=False)
                       if not already_written or name == "test_loss"}  # fmt: skip
             for curve in curves:
                 self._scalars(curve.series, {curve.tag(name): value for name, value in values.items()},
@@ -182,6 +185,8 @@ class _EventHandler:
 
     def _write_metric(self, series: Series, metric: Metric, t: float) -> None:
         values = {_round_tag(name): getattr(metric, name) for name in _ROUND_METRICS}
+        if metric.metric is not None:
+            values[_round_tag(metric.metric)] = metric.score
         self._scalars(series, values, metric.level, t)
         self._written_metrics[series].append(metric)
         if series.contestant == "ticket" and (result := self._result(metric.step)) is not None:

@@ -22,9 +22,10 @@ class DeviceEvent(Protocol):
 
 @attrs.frozen(eq=False)
 class EpochSums:
-    """An epoch's training loss, test loss and number of correct test predictions, each summed over all images.
+    """An epoch's summed training loss, followed by the m sums of the task over the test set.
 
-    `values` is float64 [3] on the CPU, or [3, K] for K stacked networks; valid once `event`, if any, is reached.
+    `values` is float64 [1 + m] on the CPU, or [1 + m, K] for K stacked networks; valid once `event`, if any, is
+    reached.
     """
 
     values: Tensor

@@ -17,7 +17,7 @@ from tickdsl.training.async_evaluation import AsyncEvaluator, EpochSums, async_e
 
 
 class EpochTester:
-    """Tests one network with `evaluate`, which returns the summed loss and correct predictions, float64 [2] or [2, K].
+    """Tests one network with `evaluate`, which returns the task's sums, float64 [m] or [m, K].
 
     Wait for a test's sums before starting the next one.
     """

@@ -1,94 +1,116 @@
-"""Loss and accuracy of a network on a test set."""
+"""The figures of a network on a test set, by its task."""
 
 from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
 
 import attrs
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
+from tickdsl.errors import TickdslError
 from tickdsl.training.data.augment import Normalise
+from tickdsl.training.tasks import CLASSIFY, Task
 
 
 @attrs.frozen
 class EvaluationResult:
-    """Mean cross-entropy (nats), accuracy in [0, 1], and the numbers of correct predictions and of images.
+    """The task's figures by name, the primary one's value, and the number of images.
 
-    correct_images: bool [N], which images are classified correctly; None if that was not asked for.
+    scores: [N], the task's score of every image (for a classifier, whether it is classified correctly); None if that
+    was not asked for, or if images have no score of their own.
     """
 
-    loss: float
-    accuracy: float
-    correct: int
+    figures: Mapping[str, float]
+    score: float
     count: int
-    correct_images: Tensor | None = attrs.field(default=None, eq=False, repr=False)
+    scores: Tensor | None = attrs.field(default=None, eq=False, repr=False)
+
+    @property
+    def loss(self) -> float:
+        """The mean loss: for a classifier the cross-entropy, in nats."""
+        return self.figures["loss"]
+
+    @property
+    def accuracy(self) -> float:
+        """A classifier's share of correct predictions, in [0, 1]. Raises KeyError for another task."""
+        return self.figures["accuracy"]
 
 
 def evaluate(
     model: nn.Module,
     images: Tensor,
-    labels: Tensor,
+    targets: Tensor,
     *,
     mean: Tensor,
     std: Tensor,
     device: torch.device | str = "cpu",
     batch: int = 1000,
     autocast: torch.dtype | None = None,
+    task: Task = CLASSIFY,
 ) -> EvaluationResult:
     """Evaluate `model` in eval mode, on `device`.
 
-    images: uint8 [N, C, H, W]; labels: int64 [N]; mean, std: [C], for pixel values scaled to [0, 1].
+    images: uint8 [N, C, H, W]; targets: [N, …]; mean, std: [C], for pixel values scaled to [0, 1].
     """
     device = torch.device(device)
     normalise = Normalise(mean, std, device)
-    correct_images = torch.zeros(len(images), dtype=torch.bool, device=device)
+    scores = score_buffer(task, len(images), device)
     sums = evaluation_sums(
-        model, images.to(device), labels.to(device), normalise, batch, autocast, correct_images=correct_images
+        model, images.to(device), targets.to(device), normalise, batch, autocast, scores=scores, task=task
     )
-    result = evaluation_from_sums(sums.tolist(), len(images))
-    return attrs.evolve(result, correct_images=correct_images.cpu())
+    result = evaluation_from_sums(task, sums.tolist(), len(images))
+    return result if scores is None else attrs.evolve(result, scores=scores.cpu())
+
+
+def score_buffer(task: Task, count: int, device: torch.device) -> Tensor | None:
+    """Memory for the scores of `count` images, which an evaluation fills; None if the task has no scores."""
+    return None if task.score_dtype is None else torch.zeros(count, dtype=task.score_dtype, device=device)
 
 
 def evaluation_sums(
     model: nn.Module,
     images: Tensor,
-    labels: Tensor,
+    targets: Tensor,
     normalise: Normalise,
     batch: int,
     autocast: torch.dtype | None,
     num_networks: int | None = None,
-    correct_images: Tensor | None = None,
+    scores: Tensor | None = None,
+    task: Task = CLASSIFY,
 ) -> Tensor:
-    """The summed loss and the number of correct predictions, float64 [2], on the device of `images`.
+    """The task's sums over a set of images, float64 [m], on the device of `images`.
 
     The model is evaluated in eval mode and put back into the mode that it was in. num_networks: the number K of
-    networks that the model stacks, with logits [B, K, classes]; the sums are then [2, K]. correct_images: bool [N] or
-    [N, K], filled with whether each image is classified correctly.
+    networks that the model stacks, with outputs [B, K, …]; the sums are then [m, K]. scores: [N] or [N, K], filled with
+    the score of each image.
     """
     was_training = model.training
     model.eval()
-    sums = torch.zeros((2,) if num_networks is None else (2, num_networks), dtype=torch.float64, device=images.device)
+    judge, score = (task.sums, task.scores) if num_networks is None else (task.sums_stacked, task.scores_stacked)
+    batch_sums: list[Tensor] = []
     try:
         with torch.no_grad(), torch.autocast(images.device.type, dtype=autocast, enabled=autocast is not None):
             for first in range(0, len(images), batch):
-                image_batch, label_batch = images[first : first + batch], labels[first : first + batch]
-                logits = model(normalise(image_batch)).float()
-                if num_networks is None:
-                    sums[0] += F.cross_entropy(logits, label_batch, reduction="sum")
-                    correct = logits.argmax(1) == label_batch
-                else:
-                    expanded_labels = label_batch.unsqueeze(1).expand(-1, num_networks)
-                    losses = F.cross_entropy(logits.flatten(0, 1), expanded_labels.flatten(), reduction="none")
-                    sums[0] += losses.view(expanded_labels.shape).sum(0)
-                    correct = logits.argmax(2) == expanded_labels
-                sums[1] += correct.sum(0)
-                if correct_images is not None:
-                    correct_images[first : first + batch] = correct
+                outputs = model(normalise(images[first : first + batch])).float()
+                batch_targets = targets[first : first + batch]
+                batch_sums.append(judge(outputs, batch_targets))
+                if scores is not None and (batch_scores := score(outputs, batch_targets)) is not None:
+                    scores[first : first + batch] = batch_scores
     finally:
         model.train(was_training)
-    return sums
+    total = batch_sums[0]
+    for sums in batch_sums[1:]:
+        total = total + sums
+    return total
 
 
-def evaluation_from_sums(sums: list[float], count: int) -> EvaluationResult:
-    """The result for a summed loss and a number of correct predictions over `count` images."""
-    return EvaluationResult(sums[0] / count, sums[1] / count, int(sums[1]), count)
+def evaluation_from_sums(task: Task, sums: Sequence[float], count: int) -> EvaluationResult:
+    """The result for the task's sums over `count` images. Raises TickdslError if one of its figures is missing."""
+    figures = task.figures(sums, count)
+    missing = [name for name in ("loss", *(metric.name for metric in task.metrics)) if name not in figures]
+    if missing:
+        raise TickdslError(
+            f"the figures of the task `{task.name}` lack {missing[0]}", "return its metrics and `loss` from `figures`"
+        )
+    return EvaluationResult(figures, figures[task.primary.name], count)

@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import attrs
 from torch import Tensor
 
 
 @attrs.frozen
 class EpochReport:
-    """The losses and the accuracy at the end of an epoch, or of a training that stops within one.
+    """The losses and the figures at the end of an epoch, or of a training that stops within one.
 
     epoch: counted from 1; epochs: the total; step: optimiser steps taken since the recipe's start; train_loss: the
-    mean over the epoch's training steps; test_loss, test_accuracy (in [0, 1]): on the test set afterwards; lr: the
-    learning rate of the last step; seconds: the time of training and testing, without pauses, and in a stack an equal
-    share of it.
+    mean over the epoch's training steps; test_loss, test_accuracy (in [0, 1]; None if the task has none): on the test
+    set afterwards; lr: the learning rate of the last step; seconds: the time of training and testing, without pauses,
+    and in a stack an equal share of it; figures: those of the task on the test set, by name.
     """
 
     epoch: int
@@ -21,9 +23,10 @@ class EpochReport:
     step: int
     train_loss: float
     test_loss: float
-    test_accuracy: float
+    test_accuracy: float | None
     lr: float
     seconds: float = attrs.field(eq=False)
+    figures: Mapping[str, float] = attrs.field(factory=dict)
 
 
 @attrs.frozen
@@ -32,7 +35,8 @@ class TrainingHistory:
 
     sparse: the names of the layers trained with sparse matrix products; layout: the network's memory layout, a name in
     `memory_layouts.LAYOUTS`; compiled: whether torch compiled the network; stack_size: the number of networks that
-    were trained as one stack; correct_images: bool [N], the test images that the trained network classifies correctly.
+    were trained as one stack; scores: [N], the task's score of every test image (for a classifier, whether it is
+    classified correctly); None if images have no score of their own.
     """
 
     start: int
@@ -43,7 +47,7 @@ class TrainingHistory:
     layout: str = attrs.field(default="contiguous", eq=False)
     compiled: bool = attrs.field(default=False, eq=False)
     stack_size: int = attrs.field(default=1, eq=False)
-    correct_images: Tensor | None = attrs.field(default=None, eq=False, repr=False)
+    scores: Tensor | None = attrs.field(default=None, eq=False, repr=False)
 
     @property
     def last(self) -> EpochReport | None:

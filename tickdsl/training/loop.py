@@ -112,14 +112,14 @@ def _take_steps(
     while not run.finished:
         if before_step is not None:
             before_step()
-        images, labels, indices = batch_stream.batch(run.step)
+        images, targets, indices = batch_stream.batch(run.step)
         soft_targets = None
         if distiller is not None and distiller.active_at(run.step):
             soft_targets = distiller.soft_targets(images, indices)
         optimiser_step.take(
-            images, labels, soft_targets, lr=run.lr, momentum=run.momentum,
+            images, targets, soft_targets, lr=run.lr, momentum=run.momentum,
             seed=stream_seed(job.seed, "dropout", run.step),
         )  # fmt: skip
-        run.after_step(len(labels))
+        run.after_step(run.task.weight(targets))
         if job.checkpoint is not None and not run.finished:
             job.checkpoint.save_if_due()

@@ -19,7 +19,7 @@ from tickdsl.training.checkpoints import training_identity
 from tickdsl.training.data.device_dataset import DeviceDataset
 from tickdsl.training.devices import autocast_type, float32_format
 from tickdsl.training.epoch_evaluation import EpochTester
-from tickdsl.training.evaluation import evaluation_from_sums, evaluation_sums
+from tickdsl.training.evaluation import evaluation_from_sums, evaluation_sums, score_buffer
 from tickdsl.training.history import EpochReport, TrainingHistory
 from tickdsl.training.job import StateDict, TrainingJob
 from tickdsl.training.measured_choices import MeasuredChoices
@@ -40,11 +40,11 @@ def evaluate_test_set(
     dataset: DeviceDataset,
     autocast: torch.dtype | None,
     num_networks: int | None = None,
-    correct_images: Tensor | None = None,
+    scores: Tensor | None = None,
 ) -> Tensor:
     """`evaluation_sums` on the test set."""
     return evaluation_sums(
-        network, *dataset.test_set, dataset.normalise, _EVALUATION_BATCH, autocast, num_networks, correct_images
+        network, *dataset.test_set, dataset.normalise, _EVALUATION_BATCH, autocast, num_networks, scores, dataset.task
     )
 
 
@@ -60,7 +60,7 @@ def _cuda_context(device: torch.device, precision: str) -> Iterator[None]:
 
 
 class OptimiserState(Protocol):
-    """State that optimiser steps keep. loss_sum: float64 [], the training loss summed over the epoch's images."""
+    """State that optimiser steps keep. loss_sum: float64 [], the training loss summed over the epoch's terms."""
 
     loss_sum: Tensor
 
@@ -75,7 +75,8 @@ class OptimiserState(Protocol):
 class FinishedEpoch:
     """An epoch whose last step is done; its test may still be running.
 
-    step: the number of steps taken at its end; seen: the number of images trained on in it.
+    step: the number of steps taken at its end; seen: the number of terms of the loss in it, for most
+    tasks of images.
     """
 
     step: int
@@ -104,6 +105,8 @@ class TrainingRun:
     def __init__(self, job: TrainingJob, dataset: DeviceDataset, device: torch.device) -> None:
         self.job, self.dataset, self.device = job, dataset, device
         recipe = self.recipe = job.recipe
+        self.task = dataset.task
+        self.task.bind(label_smoothing=recipe.label_smoothing)  # raises if the recipe does not fit
         self.steps_per_epoch = dataset.steps_per_epoch
         total = recipe.steps(self.steps_per_epoch)
         self.start, self.stop = job.start, total if job.stop is None else job.stop
@@ -123,16 +126,14 @@ class TrainingRun:
         self.sparse_layers = SparseLayers(self.model, {}, ())
         self.layout, self.compile = "contiguous", False
 
-        #: bool [N]: the test images that the latest test classified correctly. Every test fills it; a training ends
+        #: [N]: the scores of the test images in the latest test, if they have any. Every test fills it; a training ends
         #: with a test, also if it was resumed.
-        self.correct_images = torch.zeros(len(dataset.test_set[1]), dtype=torch.bool, device=device)
-        evaluate = partial(
-            evaluate_test_set, dataset=dataset, autocast=self.autocast, correct_images=self.correct_images
-        )
+        self.scores = score_buffer(self.task, len(dataset.test_set[1]), device)
+        evaluate = partial(evaluate_test_set, dataset=dataset, autocast=self.autocast, scores=self.scores)
         tester = EpochTester(self.model, evaluate, device)
         self.start_test: StartTest = lambda loss_sum, step: tester.begin(loss_sum)
         self.step = self.start
-        self.images_seen = 0  # in this epoch
+        self.terms_seen = 0  # in this epoch
         self.finished_epoch: FinishedEpoch | None = None
         self.reports: list[EpochReport] = []
 
@@ -168,7 +169,7 @@ class TrainingRun:
             return None
         teacher = distillation.teacher.to(device)
         set_memory_format(teacher, preferred_memory_format(teacher, device, self.autocast, self._probe_images()))
-        distiller = Distiller(distillation, device, self.autocast)
+        distiller = Distiller(distillation, device, self.autocast, self.task)
         if not self.recipe.augment:
             distiller.precompute(self.dataset.images, self.dataset.normalise)
         return distiller
@@ -201,7 +202,7 @@ class TrainingRun:
         self.sparse_layers = SparseLayers(self.model, self.masks, sparse_names)
         masks = Masks(self.model, self.sparse_layers.remaining_masks(self.masks))
         optimiser_step = self.optimiser_step = OptimiserStep(
-            self.model, self.recipe, masks, distiller, self.device, self.autocast, self.compile
+            self.model, self.recipe, masks, distiller, self.device, self.autocast, self.compile, self.task
         )
         if checkpoint_state is not None:
             self.restore(checkpoint_state)
@@ -238,17 +239,17 @@ class TrainingRun:
         """Whether all steps are taken."""
         return self.step >= self.stop
 
-    def after_step(self, num_images: int) -> None:
-        """Count an optimiser step on `num_images` images. Raises TickdslError if a finished epoch diverged."""
-        self.images_seen += num_images
+    def after_step(self, weight: int) -> None:
+        """Count an optimiser step on `weight` terms of the loss. Raises TickdslError if a finished epoch diverged."""
+        self.terms_seen += weight
         self.step += 1
         if self.finished or self.step % self.steps_per_epoch == 0:
             self._report_epoch()
             self.finished_epoch = FinishedEpoch(
-                self.step, self.images_seen, self.start_test(self.optimiser_step.loss_sum, self.step)
+                self.step, self.terms_seen, self.start_test(self.optimiser_step.loss_sum, self.step)
             )
             self.optimiser_step.loss_sum.zero_()
-            self.images_seen = 0
+            self.terms_seen = 0
         if self.finished or (self.finished_epoch is not None and self.finished_epoch.test_sums.ready()):
             self._report_epoch()
         self._call_step_callbacks()
@@ -274,16 +275,17 @@ class TrainingRun:
                 f"the training diverged: the loss is {train_loss} in epoch {epoch + 1} (lr {lr:g})",
                 "lower lr, add a warmup, or use precision=fp32",
             )
-        result = evaluation_from_sums(sums, len(self.dataset.test_set[1]))
+        result = evaluation_from_sums(self.task, sums, len(self.dataset.test_set[1]))
         report = EpochReport(
             epoch=epoch + 1,
             epochs=math.ceil(self.stop / self.steps_per_epoch),
             step=finished_epoch.step,
             train_loss=train_loss,
             test_loss=result.loss,
-            test_accuracy=result.accuracy,
+            test_accuracy=result.figures.get("accuracy"),
             lr=lr,
             seconds=self.job.usage.end_lap(),
+            figures=dict(result.figures),
         )
         self.reports.append(report)
         if self.job.on_epoch is not None:
@@ -297,9 +299,10 @@ class TrainingRun:
         self.job.usage.pause()
         Masks(self.model, self.masks).check()
         set_memory_format(self.model, torch.contiguous_format)
+        scores = None if self.scores is None else self.scores.cpu()
         return TrainingHistory(
             self.start, self.stop, self.steps_per_epoch, tuple(self.reports),
-            self.sparse_layers.names, self.layout, self.compile, stack_size, self.correct_images.cpu(),
+            self.sparse_layers.names, self.layout, self.compile, stack_size, scores,
         )  # fmt: skip
 
     def capture(self) -> dict[str, Any]:
@@ -312,7 +315,7 @@ class TrainingRun:
             "model": self.model.state_dict(),
             "optimizer": self.optimiser_step.state_dict(),
             "loss_sum": self.optimiser_step.loss_sum,
-            "seen": self.images_seen,
+            "seen": self.terms_seen,
             "usage": self.job.usage.state_dict(),
             "reports": [attrs.asdict(report) for report in self.reports],
             "ended": None if self.finished_epoch is None else self.finished_epoch.to_state(),
@@ -324,7 +327,7 @@ class TrainingRun:
         self.model.load_state_dict(state["model"])
         self.optimiser_step.load_state_dict(state["optimizer"])
         self.optimiser_step.loss_sum.copy_(state["loss_sum"])
-        self.images_seen = state["seen"]
+        self.terms_seen = state["seen"]
         if "usage" in state:  # not in checkpoints of earlier versions
             self.job.usage.load_state_dict(state["usage"])
         self.reports = [EpochReport(**report) for report in state["reports"]]

@@ -96,7 +96,7 @@ def test_the_bits_are_those_of_the_trained_network(how: str, monkeypatch: pytest
     for job, history in zip(jobs, histories, strict=True):
         again = evaluate(
             job.model, job.data.test_images, job.data.test_labels, mean=job.data.mean, std=job.data.std
-        ).correct_images
-        assert history.correct_images is not None and again is not None
-        assert (history.correct_images != again).sum() <= (2 if how == "stacked" else 0)  # rounding
-        assert history.correct_images.double().mean().item() == history.epochs[-1].test_accuracy
+        ).scores
+        assert history.scores is not None and again is not None
+        assert (history.scores != again).sum() <= (2 if how == "stacked" else 0)  # rounding
+        assert history.scores.double().mean().item() == history.epochs[-1].test_accuracy

@@ -8,7 +8,6 @@ from collections.abc import Callable
 import attrs
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from tickdsl.engine.dense_networks import DenseNetwork
 from tickdsl.plan.steps import Step
@@ -55,6 +54,6 @@ class SpeedTrial:
         set_memory_format(module, LAYOUTS[layout])
         forward = wrap(module)
         images = self.images
-        labels = self.data.train_labels[: self.recipe.batch]
+        loss, targets = self.data.task.loss, self.data.train_labels[: self.recipe.batch]
         trainable = [parameter for parameter in module.parameters() if parameter.requires_grad]
-        return lambda: torch.autograd.grad(F.cross_entropy(forward(images), labels), trainable)
+        return lambda: torch.autograd.grad(loss(forward(images), targets), trainable)

@@ -124,9 +124,13 @@ def metric_event(m: Measurement, metrics: Mapping[str, Any], step_name: str) -> 
         best_accuracy=metrics.get("best_accuracy"),
         best_epoch=metrics.get("best_epoch"),
         test_images=metrics.get("test_images"),
-        chance=metrics.get("chance"),
+        chance=metrics.get("chance") if "accuracy" in metrics else None,
         correct=metrics.get("correct"),
         not_finite=tuple(metrics.get("not_finite", ())),
+        score=metrics.get("score"),
+        metric=metrics.get("metric"),
+        best_score=metrics.get("best_score"),
+        figures=metrics.get("figures", {}),
     )
 
 

@@ -98,7 +98,7 @@ def barrier(step: Step, context: Context, folder: Path, prefixes: Mapping[str, S
 
 
 def pruned(step: Step, context: Context, folder: Path, prefixes: Mapping[str, Step]) -> Metrics:
-    """Test accuracy and loss of a network straight after a prune."""
+    """Test score (for classifiers the accuracy) and loss of a network straight after a prune."""
     measured = _MeasuredNetwork(step, context)
     data = measured.data
     result = evaluate(
@@ -109,8 +109,9 @@ def pruned(step: Step, context: Context, folder: Path, prefixes: Mapping[str, St
         std=data.std,
         device=context.device,
         autocast=measured.autocast,
+        task=data.task,
     )
-    return {"figures": {"pruned": result.accuracy, "pruned.loss": result.loss}, "how": MEASURED}
+    return {"figures": {"pruned": result.score, "pruned.loss": result.loss}, "how": MEASURED}
 
 
 def latency(step: Step, context: Context, folder: Path, prefixes: Mapping[str, Step]) -> Metrics:
@@ -135,6 +136,8 @@ def memory(step: Step, context: Context, folder: Path, prefixes: Mapping[str, St
         Recipe.from_dict({"length": "1ep", "lr": 0.1, **step.args["recipe"]}),
         device=context.device,
         autocast=measured.autocast,
+        target=measured.data.train_labels[0],
+        task=measured.data.task,
     )
     return {"figures": figures, "how": MEASURED}
 

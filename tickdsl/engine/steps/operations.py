@@ -18,7 +18,7 @@ from tickdsl.engine.steps.initial_weights import verify_weights
 from tickdsl.engine.steps.network_size import structure_metrics
 from tickdsl.engine.steps.result_files import STRUCTURE, save_data_description, save_weights
 from tickdsl.engine.steps.scoring_context import make_scoring_context
-from tickdsl.engine.steps.tested_images import judged_images
+from tickdsl.engine.steps.tested_images import judged_images, result_figures
 from tickdsl.engine.steps.ticket_start import starts_from_ticket, ticket_structure, ticket_weights
 from tickdsl.graph.indexing import fan_in_shares
 from tickdsl.graph.structure import Structure
@@ -211,11 +211,12 @@ def _evaluate(step: Step, context: Context, folder: Path, prefixes: Mapping[str,
         std=data.std,
         device=context.device,
         autocast=autocast_type(step.args.get("precision", "fp32"), context.device),
+        task=data.task,
     )
     save_weights(folder, module.state_dict())
     save_data_description(folder, data)
-    tested = judged_images(result.correct_images, data.test_labels, module.state_dict())
-    return {"accuracy": result.accuracy, "loss": result.loss, **tested, **structure_metrics(network.graph, structure)}
+    tested = judged_images(result.scores, data.test_labels, module.state_dict(), data.task)
+    return {**result_figures(data.task, result.figures), **tested, **structure_metrics(network.graph, structure)}
 
 
 _OPERATIONS: dict[str, Operation] = {

@@ -50,4 +50,8 @@ def make_scoring_context(
             device=context.device,
         )
 
-    return ScoringContext(network.graph, structure, state, random_draw, network.shape, build_network, draw_images)
+    task = context.dataset(step.args["data"], step.seed).task
+    return ScoringContext(
+        network.graph, structure, state, random_draw, network.shape, build_network, draw_images,
+        loss=task.loss, logits=task.has_classes,
+    )  # fmt: skip

@@ -9,20 +9,39 @@ from torch import Tensor
 
 from tickdsl.engine.steps.context import Metrics
 from tickdsl.records.image_flags import encode_flags
+from tickdsl.training.tasks import CLASSIFY, Task
 
 #: No more names of tensors are stored.
 _MAX_NAMES = 5
 
 
-def judged_images(correct_images: Tensor | None, labels: Tensor, state: Mapping[str, Tensor]) -> Metrics:
-    """The size of the test set, its most frequent class, which images are right, and tensors that are not finite.
+def result_figures(task: Task, figures: Mapping[str, float]) -> Metrics:
+    """The figures of a test as metrics of a result.
 
-    correct_images: bool [N]; labels: int64 [N]; state: the weights and buffers that were tested. The metrics are
-    `images`, `chance` (a share), `correct` (see `image_flags`), and `not_finite` if there are such tensors.
+    For classifiers `accuracy` and `loss`; for another task its `figures` by name, the `score`, which is its primary
+    metric, the name of that `metric`, and the `loss`.
     """
-    metrics: Metrics = {"test_images": len(labels), "chance": int(labels.bincount().max()) / len(labels)}
-    if correct_images is not None:
-        metrics["correct"] = encode_flags(correct_images.to(torch.uint8).numpy().tobytes())
+    if task is CLASSIFY:
+        return {"accuracy": figures["accuracy"], "loss": figures["loss"]}
+    metric = task.primary.name
+    return {"score": figures[metric], "metric": metric, "loss": figures["loss"], "figures": dict(figures)}
+
+
+def judged_images(
+    scores: Tensor | None, targets: Tensor, state: Mapping[str, Tensor], task: Task = CLASSIFY
+) -> Metrics:
+    """The size of the test set, the score by chance, which images are right, and tensors that are not finite.
+
+    scores: [N], those of the task; targets: [N, …]; state: the weights and buffers that were tested. The metrics are
+    `test_images`, `chance` (for a classifier the share of the most frequent class) if there is one, for a classifier
+    `correct` (see `image_flags`), and `not_finite` if there are such tensors.
+    """
+    metrics: Metrics = {"test_images": len(targets)}
+    chance = task.chance(targets)
+    if chance is not None:
+        metrics["chance"] = chance
+    if scores is not None and scores.dtype == torch.bool:
+        metrics["correct"] = encode_flags(scores.to(torch.uint8).numpy().tobytes())
     broken = [name for name, tensor in state.items() if not bool(torch.isfinite(tensor).all())]
     if broken:
         metrics["not_finite"] = broken[:_MAX_NAMES]

@@ -17,7 +17,7 @@ from tickdsl.engine.machine.speed_trial import SpeedTrial
 from tickdsl.engine.steps.context import Context, Metrics, required_seed
 from tickdsl.engine.steps.network_size import structure_metrics
 from tickdsl.engine.steps.result_files import result_record, save_data_description, save_weights
-from tickdsl.engine.steps.tested_images import judged_images
+from tickdsl.engine.steps.tested_images import judged_images, result_figures
 from tickdsl.errors import TickdslError
 from tickdsl.graph.costs import cost
 from tickdsl.graph.structure import Structure
@@ -35,6 +35,7 @@ from tickdsl.training.recipes.recipe import Recipe, steps_per_epoch
 from tickdsl.training.recipes.retraining import scale_length
 from tickdsl.training.rng import stream_seed
 from tickdsl.training.step.distillation import Distillation
+from tickdsl.training.tasks import CLASSIFY, Task
 from tickdsl.training.usage import Usage
 
 
@@ -85,9 +86,9 @@ class PreparedTraining:
         energy_used = self.job.usage.energy()
         size = structure_metrics(self.network.graph, self.structure)
         steps = history.stop - history.start
-        tested = judged_images(history.correct_images, self.job.data.test_labels, state)
+        tested = judged_images(history.scores, self.job.data.test_labels, state, self.job.data.task)
         counted = {"steps": steps, **self._budget(steps)}
-        return {**_history_metrics(history), **tested, **counted, **choices, **energy_used, **size}
+        return {**_history_metrics(history, self.job.data.task), **tested, **counted, **choices, **energy_used, **size}
 
     def _budget(self, steps: int) -> Metrics:
         """What a training of this many steps took: passes over its data, and images."""
@@ -132,7 +133,7 @@ def prepare_training(step: Step, context: Context, prefixes: Mapping[str, Step])
         stop=stop,
         masks=compact_masks(network.graph, structure),
         checkpoint=checkpoint,
-        on_epoch=lambda report: context.hooks.progress(step.key, _progress(report)),
+        on_epoch=lambda report: context.hooks.progress(step.key, _progress(report, data.task)),
         step_callbacks={
             clock.step_at(moment): _rewind_point_writer(prefix, context)
             for moment, prefix in prefixes.items()
@@ -247,28 +248,39 @@ class _StepClock:
         return steps
 
 
-def _progress(report: EpochReport) -> dict[str, Any]:
+def _progress(report: EpochReport, task: Task) -> dict[str, Any]:
+    primary = task.primary.name
+    other = {} if task is CLASSIFY else {"score": report.figures[primary], "metric": primary}
     return {
         "epoch": report.epoch,
         "epochs": report.epochs,
         "loss": report.train_loss,
         "accuracy": report.test_accuracy,
         "lr": report.lr,
+        **other,
     }
 
 
-def _history_metrics(history: TrainingHistory) -> Metrics:
-    """The metrics of the last epoch, with the best accuracy and its epoch; `train_time` is in seconds."""
-    epochs = history.epochs
-    last, best = epochs[-1], max(epochs, key=lambda e: e.test_accuracy)
+def _history_metrics(history: TrainingHistory, task: Task) -> Metrics:
+    """The metrics of the last epoch, with the best score and its epoch; `train_time` is in seconds.
+
+    The score, the primary metric of the task, has the name `accuracy` for classifiers.
+    """
+    epochs, primary = history.epochs, task.primary
+
+    def score(report: EpochReport) -> float:
+        if not report.figures and report.test_accuracy is not None:  # of a checkpoint of an earlier version
+            return report.test_accuracy
+        return report.figures[primary.name]
+
+    last, best = epochs[-1], max(epochs, key=lambda e: score(e) if primary.higher_is_better else -score(e))
     return {
-        "accuracy": last.test_accuracy,
-        "loss": last.test_loss,
+        **result_figures(task, {primary.name: score(last), **last.figures, "loss": last.test_loss}),
         "train_loss": last.train_loss,
-        "best_accuracy": best.test_accuracy,
+        f"best_{'accuracy' if task is CLASSIFY else 'score'}": score(best),
         "best_epoch": best.epoch,
         "train_time": sum(e.seconds for e in epochs),
-        "epochs": [[e.epoch, e.train_loss, e.test_loss, e.test_accuracy, e.lr] for e in epochs],
+        "epochs": [[e.epoch, e.train_loss, e.test_loss, score(e), e.lr] for e in epochs],
     }
 
 

@@ -15,7 +15,7 @@ from tickdsl.graph.model import Block, ChannelGroup, ModelGraph
 from tickdsl.graph.structure import Structure
 from tickdsl.graph.surgery.compact import compact_masks
 
-#: Normalised images [N, C, H, W] and their labels [N].
+#: Normalised images [N, C, H, W] and their targets: labels [N], or what else the task takes.
 Batch = tuple[Tensor, Tensor]
 
 
@@ -52,7 +52,8 @@ class ScoringContext:
     `network` builds a module with these weights, for `structure` or a smaller one; each call returns a new module,
     which the criterion may change. `batches` returns the batches of a sample, the same ones at each call, on the device
     of `network`. `shape` is the shape (C, H, W) of an image. `generator` is for random rankings. `loss` maps the
-    outputs of the network and the labels of a batch to their mean loss.
+    outputs of the network and the targets of a batch to their mean loss; `logits` tells whether these outputs are
+    logits, which a temperature divides.
     """
 
     graph: ModelGraph
@@ -63,6 +64,7 @@ class ScoringContext:
     network: Callable[[Structure], nn.Module] = _no_network
     batches: Callable[[Sample], Sequence[Batch]] = _no_batches
     loss: Callable[[Any, Any], Tensor] = F.cross_entropy
+    logits: bool = True
 
     def __attrs_post_init__(self) -> None:
         object.__setattr__(self, "state", masked_state(self.graph, self.structure, self.state))

@@ -79,7 +79,8 @@ class Saliency(Criterion):
 
 
 class Snip(Saliency):
-    """Connection sensitivity |w · dL/dw| (Lee et al. 2019, equation 6), on the cross entropy of one batch.
+    """Connection sensitivity |w · dL/dw| (Lee et al. 2019, equation 6), on the loss of one batch, for
+    classifiers the cross entropy.
 
     While batch norm has not seen an image, it uses the batch's statistics; afterwards, its running ones. The code of
     the authors and that of Tanaka et al. (2020) always use the running ones. Those normalise nothing before training,
@@ -105,9 +106,10 @@ class Grasp(Saliency):
 
     The paper scores by -w · Hg and removes the *highest* scores: weights whose removal increases the squared gradient
     norm, or decreases it least. The sign is flipped here, so that high scores are kept, as for all criteria. g and Hg
-    are taken from the cross entropy of the logits divided by 200, over convolution and linear weights. Batch norm uses
-    batch statistics, as in the authors' code, here of all images of a batch. Unlike in that code, linear layers are not
-    re-initialised for scoring. `GraspHalves` splits the images as that code does.
+    are taken from the cross entropy of the logits divided by 200, over convolution and linear weights; outputs that are
+    no logits are not divided. Batch norm uses batch statistics, as in the authors' code, here of all images of a batch.
+    Unlike in that code, linear layers are not re-initialised for scoring. `GraspHalves` splits the images as
+    that code does.
     """
 
     name = "grasp"
@@ -125,9 +127,10 @@ class Grasp(Saliency):
         batches = self.batches(context)
         # Other implementations of attention have no second derivative.
         with sdpa_kernel(SDPBackend.MATH):
-            mean = mean_gradients(module, weights, batches, context.loss, self.temperature)
+            temperature = self.temperature if context.logits else 1.0
+            mean = mean_gradients(module, weights, batches, context.loss, temperature)
             products: ByName = {name: torch.zeros_like(weights[name]) for name in mean}
-            for loss in batch_losses(module, batches, context.loss, self.temperature):
+            for loss in batch_losses(module, batches, context.loss, temperature):
                 flow = gradients(loss, weights, create_graph=True)
                 add_to(products, _second_derivatives(mean, flow, weights))
         return {name: (weights[name] * product).detach() for name, product in products.items()}
@@ -143,6 +146,8 @@ class GraspHalves(Grasp):
     name = "grasp-halves"
 
     def batches(self, context: ScoringContext) -> Sequence[Batch]:
+        if not context.logits:
+            raise TickdslError("`by grasp-halves` halves the classes, but the data have none", "use `by grasp`")
         drawn = super().batches(context)
         images, labels = (torch.cat(parts) for parts in zip(*drawn, strict=True))
         order = labels.argsort(stable=True)

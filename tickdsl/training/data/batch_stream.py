@@ -14,13 +14,13 @@ from tickdsl.training.rng import generator
 
 
 class Batch(NamedTuple):
-    """Normalised images [B, C, H, W], their labels [B] and their indices in the training set [B].
+    """Normalised images [B, C, H, W], their targets [B, …] and their indices in the training set [B].
 
-    For K stacked trainings, images [B, K, C, H, W], labels [B, K] and indices [B * K].
+    For K stacked trainings, images [B, K, C, H, W], targets [B, K, …] and indices [B * K].
     """
 
     images: Tensor
-    labels: Tensor
+    targets: Tensor
     indices: Tensor
 
 
@@ -44,17 +44,17 @@ class BatchStream:
         start = batch_index * stacked_batch_size
         stop = None if batch_index == dataset.steps_per_epoch - 1 else start + stacked_batch_size
         indices = self._order[start:stop]
-        labels = dataset.labels.index_select(0, indices)
+        targets = dataset.targets.index_select(0, indices)
         images = dataset.augmented.batch(indices, start)
         if num_trainings == 1:
-            return Batch(images, labels, indices)
+            return Batch(images, targets, indices)
         images = images.view(-1, num_trainings, *images.shape[1:])
-        return Batch(images, labels.view(-1, num_trainings), indices)
+        return Batch(images, targets.view(-1, num_trainings, *targets.shape[1:]), indices)
 
     def _start_epoch(self, epoch: int) -> None:
         self._epoch = epoch
-        count = len(self._dataset.labels)
+        count = len(self._dataset.targets)
         orders = [torch.randperm(count, generator=generator(seed, "order", epoch)) for seed in self._seeds]
         order = orders[0] if len(orders) == 1 else torch.stack(orders, 1).flatten()
         self._dataset.augmented.start_epoch(*(generator(seed, "augment", epoch) for seed in self._seeds))
-        self._order = to_device(order, self._dataset.labels.device)
+        self._order = to_device(order, self._dataset.targets.device)

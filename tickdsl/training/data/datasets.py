@@ -22,14 +22,18 @@ from tickdsl.training.catalogue import DATASETS, Option
 from tickdsl.training.data.readers.raw_dataset import ImageArray, RawDataset
 from tickdsl.training.data.sources import find_source
 from tickdsl.training.rng import generator
+from tickdsl.training.tasks import CLASSIFY, BadTargets, Task, find_task
+from tickdsl.training.tasks.probe import probe
 
 _FINGERPRINT_VERSION = 1
 
 
 @attrs.frozen(eq=False)
 class Dataset:
-    """Images uint8 [N, C, H, W] and labels int64 [N] of a training set and a test set.
+    """Images uint8 [N, C, H, W] and targets [N, …] of a training set and a test set.
 
+    task: what is learnt; for `classify`, the targets are labels int64 [N]. class_names: the names of the classes, or of
+    what else the outputs are.
     mean, std: float32 [C], of the training images with pixel values scaled to [0, 1]. fingerprint: the hex SHA-256 of
     the source and of the options that are not defaults; equal fingerprints mean equal tensors. notes: what was skipped
     or converted, for the user.
@@ -45,14 +49,17 @@ class Dataset:
     std: Tensor
     fingerprint: str
     notes: tuple[str, ...] = ()
+    task: Task = CLASSIFY
 
     @property
     def classes(self) -> int:
-        """The number of classes."""
+        """The number of outputs of a network: of classes, or of numbers in a target."""
         return len(self.class_names)
 
     def classes_without(self, part: str) -> tuple[str, ...]:
         """The names of the classes that have no images. part: `train` or `test`."""
+        if not self.task.has_classes:
+            return ()
         labels = self.train_labels if part == "train" else self.test_labels
         counts = torch.bincount(labels, minlength=self.classes)
         return tuple(name for name, count in zip(self.class_names, counts.tolist(), strict=True) if not count)
@@ -82,10 +89,18 @@ def load(
             raise TickdslError(
                 f"the files of {name} changed while they were read", "run again when nothing writes to them"
             )
-    if len(raw.class_names) < 2:
+    task = find_task(raw.task)
+    if task.has_classes and len(raw.class_names) < 2:
         message = f"{name} has one class: there is nothing to tell apart"
         raise UnreadableDataError(message, "use data with two classes or more")
+    probe(task, torch.from_numpy(raw.train_labels[:2]), len(raw.class_names))
     raw = _preprocess(raw, {**options_with_defaults, **dict.fromkeys(source.reader_options, 0)})
+    for part, targets in (("training", raw.train_labels), ("test", raw.test_labels)):
+        try:
+            task.as_targets(targets, raw.class_names)
+        except BadTargets as found:
+            message = f"{name}: the targets of the {part} images are wrong: the array {found.problem}"
+            raise UnreadableDataError(message, "check the files of the data set") from found
     mean, std = _channel_statistics(raw.train_images)
     return Dataset(
         name=name,
@@ -98,6 +113,7 @@ def load(
         std=std,
         fingerprint=_fingerprint(name, digest, rules, options_with_defaults),
         notes=notes,
+        task=task,
     )
 
 
@@ -147,6 +163,11 @@ def take_part(dataset: Dataset, *, by: str, parts: int, index: int, seed: int = 
     key = f"{dataset.fingerprint}/{by}/{parts}/{index}" + (f"/{seed}" if by == "samples" else "")
     fingerprint = hashlib.sha256(key.encode()).hexdigest()
     if by == "classes":
+        if not dataset.task.has_classes:
+            raise TickdslError(
+                f"`split classes` needs classes, which `{dataset.name}` has not: its task is {dataset.task.name}",
+                "use `split samples`",
+            )
         if parts > dataset.classes:
             raise TickdslError(
                 f"cannot split {plural(dataset.classes, 'class')} into {parts} parts",

@@ -8,6 +8,9 @@ from torch import Tensor
 from tickdsl.training.data.augment import Normalise
 from tickdsl.training.data.datasets import Dataset
 
+#: The number of classes that a sample per class is taken for, if there are none.
+_CLASSES_WITHOUT = 10
+
 
 def sample_batches(
     data: Dataset,
@@ -18,13 +21,15 @@ def sample_batches(
     batch: int,
     device: torch.device | str = "cpu",
 ) -> list[tuple[Tensor, Tensor]]:
-    """Draw distinct training images in random order, as (normalised images, labels) batches of at most `batch` images.
+    """Draw distinct training images in random order, as (normalised images, targets) batches of at most `batch` images.
 
-    per_class: images per class; total: images in all; fewer if the data set has fewer. The batches differ in size by
-    at most one image. The sample is the same on every device.
+    per_class: images per class, without classes for as many as ten; total: images in all; fewer if the data set has
+    fewer. The batches differ in size by at most one image. The sample is the same on every device.
     """
     order = torch.randperm(len(data.train_labels), generator=generator)
-    if per_class is not None:
+    if per_class is not None and not data.task.has_classes:
+        order = order[: per_class * _CLASSES_WITHOUT]
+    elif per_class is not None:
         labels = data.train_labels[order]
         chosen = [torch.nonzero(labels == label).flatten()[:per_class] for label in range(data.classes)]
         order = order[torch.cat(chosen).sort().values]

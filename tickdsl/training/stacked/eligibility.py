@@ -129,7 +129,7 @@ def make_step_benchmark(jobs: Sequence[TrainingJob], device: torch.device) -> Ca
         with runs[0].device_context():
             for _ in range(steps):
                 batch = batch_stream.batch(0)
-                step.take(batch.images, batch.labels, None, lr=1e-6, momentum=None, seed=0)
+                step.take(batch.images, batch.targets, None, lr=1e-6, momentum=None, seed=0)
         if device.type == "cuda":
             torch.cuda.synchronize(device)
 

@@ -7,11 +7,11 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.nn import functional as F
 
 from tickdsl.training.stacked.network import StackedNetwork
 from tickdsl.training.step.masks import Masks
 from tickdsl.training.step.optimiser_step import OptimiserStep
+from tickdsl.training.tasks import Loss, Task
 from tickdsl.training.training_run import TrainingRun
 
 
@@ -22,17 +22,14 @@ class StackedStep(OptimiserStep):
         first, count = runs[0], len(runs)
         network = self.network = StackedNetwork([run.model for run in runs])
         super().__init__(
-            network, first.recipe, Masks(network, _masks(network, runs)), None, first.device, first.autocast
-        )
+            network, first.recipe, Masks(network, _masks(network, runs)), None, first.device, first.autocast,
+            task=first.task,
+        )  # fmt: skip
         self.loss_sum = torch.zeros(count, dtype=torch.float64, device=first.device)
         self._loss_gradient = torch.ones(count, device=first.device)
 
-    def _loss(self, logits: Tensor, labels: Tensor) -> Tensor:
-        losses = F.cross_entropy(
-            logits.flatten(0, 1), labels.flatten(),
-            label_smoothing=self._recipe.label_smoothing, reduction="none",
-        )  # fmt: skip
-        return losses.view(labels.shape).mean(0)
+    def _bind_loss(self, task: Task) -> Loss:
+        return task.bind_stacked(label_smoothing=self._recipe.label_smoothing)
 
 
 def _masks(network: StackedNetwork, runs: Sequence[TrainingRun]) -> dict[str, Tensor]:

@@ -132,15 +132,17 @@ class _StackedTester:
 
     def __init__(self, step: StackedStep, runs: Sequence[TrainingRun]) -> None:
         first, self._losses = runs[0], step.loss_sum
-        correct_images = torch.stack([run.correct_images for run in runs], 1)
-        for run, column in zip(runs, correct_images.unbind(1), strict=True):
-            run.correct_images = column
+        scores = None
+        if first.scores is not None:
+            scores = first.scores.unsqueeze(1).repeat(1, len(runs))
+            for run, column in zip(runs, scores.unbind(1), strict=True):
+                run.scores = column
         evaluate = partial(
             evaluate_test_set,
             dataset=first.dataset,
             autocast=first.autocast,
             num_networks=len(runs),
-            correct_images=correct_images,
+            scores=scores,
         )
         self._tester = EpochTester(step.network, evaluate, first.device)
         self._step, self._sums = -1, EpochSums(torch.empty(0))
@@ -167,10 +169,10 @@ class _Lockstep:
         while (leader := self._first_unfinished()) is not None:
             if before_step is not None:
                 before_step()
-            images, labels, _ = batch_stream.batch(leader.step)
+            images, targets, _ = batch_stream.batch(leader.step)
             # The seed is that of dropout; networks with dropout are never stacked.
-            step.take(images, labels, None, lr=leader.lr, momentum=leader.momentum, seed=0)
-            self._for_each(partial(TrainingRun.after_step, num_images=len(labels)))
+            step.take(images, targets, None, lr=leader.lr, momentum=leader.momentum, seed=0)
+            self._for_each(partial(TrainingRun.after_step, weight=leader.task.weight(targets)))
             self._save_if_due()
 
     def _first_unfinished(self) -> TrainingRun | None:

@@ -8,7 +8,8 @@ from collections.abc import Callable
 import attrs
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
+
+from tickdsl.training.tasks import CLASSIFY, Task
 
 #: Batch size for precomputing the teacher's outputs.
 _BATCH_SIZE = 1000
@@ -18,8 +19,8 @@ _BATCH_SIZE = 1000
 class Distillation:
     """A teacher, and how strongly the student follows it, until optimiser step `until` (None: to the end).
 
-    The loss is weight x temperature^2 x KL(teacher || student), with both logits divided by the temperature, averaged
-    over the batch, plus (1 - weight) x cross-entropy.
+    For classifiers, the loss is weight x temperature^2 x KL(teacher || student), with both logits divided by the
+    temperature, averaged over the batch, plus (1 - weight) x cross-entropy. For other tasks, see `Task.distil`.
     """
 
     teacher: nn.Module
@@ -43,8 +44,10 @@ class Distiller:
     The teacher runs in eval mode, without gradients, so that its outputs do not depend on when a training was resumed.
     """
 
-    def __init__(self, distillation: Distillation, device: torch.device, autocast: torch.dtype | None) -> None:
-        self.distillation = distillation
+    def __init__(
+        self, distillation: Distillation, device: torch.device, autocast: torch.dtype | None, task: Task = CLASSIFY
+    ) -> None:
+        self.distillation, self._task = distillation, task
         self._teacher = distillation.teacher.to(device).eval().requires_grad_(False)
         self._device, self._autocast = device, autocast
         self._precomputed: Tensor | None = None
@@ -55,28 +58,24 @@ class Distiller:
 
     def precompute(self, images: Tensor, normalise: Callable[[Tensor], Tensor]) -> None:
         """Compute the teacher's outputs for all training images (uint8 [N, C, H, W]), used without augmentation."""
-        self._precomputed = torch.cat(
-            [self._teacher_log_probs(normalise(batch)) for batch in torch.split(images, _BATCH_SIZE)]
-        )
+        self._precomputed = torch.cat([self._softened(normalise(batch)) for batch in torch.split(images, _BATCH_SIZE)])
 
     def soft_targets(self, images: Tensor, indices: Tensor) -> Tensor:
-        """The teacher's log-probabilities [B, classes] for a batch, softened by the temperature.
+        """What the student learns from the teacher for a batch, [B, …]: see `Task.soften`.
 
         images: normalised; indices: the images' indices in the training set.
         """
         if self._precomputed is not None:
             return self._precomputed.index_select(0, indices)
-        return self._teacher_log_probs(images)
+        return self._softened(images)
 
-    def loss(self, student_logits: Tensor, soft_targets: Tensor, cross_entropy: Tensor) -> Tensor:
-        """The student's loss, from its logits, the teacher's `soft_targets` and the cross-entropy with the labels."""
+    def loss(self, outputs: Tensor, soft_targets: Tensor, loss: Tensor) -> Tensor:
+        """The student's loss, from its outputs, the teacher's `soft_targets` and the loss of the targets."""
         temperature, weight = self.distillation.temperature, self.distillation.weight
-        student_log_probs = F.log_softmax(student_logits.float() / temperature, dim=1)
-        kl_divergence = F.kl_div(student_log_probs, soft_targets, reduction="batchmean", log_target=True)
-        return weight * temperature**2 * kl_divergence + (1 - weight) * cross_entropy
+        return self._task.distil(outputs, soft_targets, temperature, weight) + (1 - weight) * loss
 
-    def _teacher_log_probs(self, images: Tensor) -> Tensor:
+    def _softened(self, images: Tensor) -> Tensor:
         with torch.no_grad(), torch.autocast(
             self._device.type, dtype=self._autocast, enabled=self._autocast is not None
         ):  # fmt: skip
-            return F.log_softmax(self._teacher(images).float() / self.distillation.temperature, dim=1)
+            return self._task.soften(self._teacher(images), self.distillation.temperature)

@@ -9,7 +9,6 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from tickdsl.training.recipes.recipe import Recipe
 from tickdsl.training.step import optimisers
@@ -18,13 +17,14 @@ from tickdsl.training.step.compilation import compile_model
 from tickdsl.training.step.cuda_graphs import CudaGraphRecorder
 from tickdsl.training.step.distillation import Distiller
 from tickdsl.training.step.masks import Masks
+from tickdsl.training.tasks import CLASSIFY, Loss, Task
 
 
 class OptimiserStep:
     """Takes the optimiser steps of one training; on CUDA, they are captured as a graph.
 
-    `optimizer` and `loss_sum` are its only state. loss_sum: float64, the training loss summed over all images since
-    the caller last reset it.
+    `optimizer` and `loss_sum` are its only state. loss_sum: float64, the training loss summed over all terms (for most
+    tasks: images) since the caller last reset it.
     """
 
     def __init__(
@@ -36,9 +36,11 @@ class OptimiserStep:
         device: torch.device,
         autocast: torch.dtype | None,
         compile: bool = False,
+        task: Task = CLASSIFY,
     ) -> None:
         self._model, self._recipe, self._masks, self._distiller = model, recipe, masks, distiller
         self._device, self._autocast = device, autocast
+        self._loss, self._weight = self._bind_loss(task), task.weight
         self._parameters = [p for p in model.parameters() if p.requires_grad]
         self.optimizer = optimisers.build(self._parameters, recipe)
         self.loss_sum = torch.zeros((), dtype=torch.float64, device=device)
@@ -62,7 +64,7 @@ class OptimiserStep:
     def take(
         self,
         images: Tensor,
-        labels: Tensor,
+        targets: Tensor,
         soft_targets: Tensor | None,
         *,
         lr: float,
@@ -71,7 +73,7 @@ class OptimiserStep:
     ) -> None:
         """Train on a batch.
 
-        images: normalised, [B, C, H, W]; labels: [B]; soft_targets: the teacher's log-probabilities [B, classes], if
+        images: normalised, [B, C, H, W]; targets: [B, …]; soft_targets: what is learnt from the teacher, [B, …], if
         any; lr, momentum (None: the recipe's): those of this step; seed: for this step's dropout.
         """
         for group in self.optimizer.param_groups:
@@ -80,7 +82,7 @@ class OptimiserStep:
             optimisers.set_momentum(self.optimizer, momentum)
         self._seed = seed
         self._seed_dropout()
-        inputs = [images, labels] if soft_targets is None else [images, labels, soft_targets]
+        inputs = [images, targets] if soft_targets is None else [images, targets, soft_targets]
         if self._captured is None:
             self._compute(*inputs)
         else:
@@ -90,21 +92,21 @@ class OptimiserStep:
         """Free the GPU memory of captured steps, which are in a reference cycle with it; call after the last step."""
         self._captured = None
 
-    def _compute(self, images: Tensor, labels: Tensor, soft_targets: Tensor | None = None) -> None:
+    def _compute(self, images: Tensor, targets: Tensor, soft_targets: Tensor | None = None) -> None:
         with self._autocast_context():
-            logits = (self._forward if len(images) == self._recipe.batch else self._model)(images)
-            loss = self._loss(logits, labels)
+            outputs = (self._forward if len(images) == self._recipe.batch else self._model)(images)
+            loss = self._loss(outputs, targets)
         if self._distiller is not None and soft_targets is not None:
-            loss = self._distiller.loss(logits, soft_targets, loss)
+            loss = self._distiller.loss(outputs, soft_targets, loss)
         for parameter in self._parameters:
             parameter.grad = None
         torch.autograd.backward(loss, self._loss_gradient)
         optimisers.update(self.optimizer)
         self._masks.apply()
-        self.loss_sum.add_(loss.detach(), alpha=len(images))
+        self.loss_sum.add_(loss.detach(), alpha=self._weight(targets))
 
-    def _loss(self, logits: Tensor, labels: Tensor) -> Tensor:
-        return F.cross_entropy(logits, labels, label_smoothing=self._recipe.label_smoothing)
+    def _bind_loss(self, task: Task) -> Loss:
+        return task.bind(label_smoothing=self._recipe.label_smoothing)
 
     def state_dict(self) -> dict[str, Any]:
         """The optimiser's state, as `torch.optim.Optimizer.state_dict` returns it."""

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from tickdsl.plugins import PluginError, call_plugin, code_identity, load_plugin, require_plugin, type_in_words
 from tickdsl.plurals import plural
 from tickdsl.training.data.readers.raw_dataset import RawDataset
+from tickdsl.training.tasks import CLASSIFY, BadTargets, find_task
 
 _ARRAYS = ("train_images", "train_labels", "test_images", "test_labels")
 
@@ -51,8 +52,9 @@ def _read(name: str, root: Path, options: str, code_identity: str) -> RawDataset
 
 
 def digest(raw: RawDataset) -> str:
-    """The hex SHA-256 of all images, labels and class names."""
-    sha256 = hashlib.sha256(json.dumps(raw.class_names).encode())
+    """The hex SHA-256 of all images, targets and names, and of the task unless it is classification."""
+    named = raw.class_names if raw.task == CLASSIFY.name else [raw.task, raw.class_names]
+    sha256 = hashlib.sha256(json.dumps(named).encode())
     for array_name in _ARRAYS:
         array: NDArray[Any] = getattr(raw, array_name)
         sha256.update(f"{array_name} {array.dtype} {array.shape}".encode())
@@ -61,31 +63,32 @@ def digest(raw: RawDataset) -> str:
 
 
 def _validated(name: str, raw: RawDataset) -> RawDataset:
-    """The data set with its labels as int64. Raises PluginError if an array is wrong; it says which, and how."""
+    """The data set with its targets as the task needs them. Raises PluginError if an array is wrong; it says how."""
     arrays = {array_name: np.require(getattr(raw, array_name), requirements=("C", "W")) for array_name in _ARRAYS}
-    classes = tuple(str(class_name) for class_name in raw.class_names)
+    names, task = tuple(str(name) for name in raw.class_names), find_task(raw.task)
 
     def error(array_name: str, problem: str, hint: str) -> PluginError:
         return PluginError(f"`{name}`: {array_name} {problem}", hint)
 
     for part in ("train", "test"):
-        images, labels = (arrays[f"{part}_{array_name}"] for array_name in ("images", "labels"))
+        images, targets = (arrays[f"{part}_{array_name}"] for array_name in ("images", "labels"))
         if images.ndim != 4 or images.dtype != np.uint8:
             problem = f"is {images.dtype} {list(images.shape)}"
             raise error(f"{part}_images", problem, "return images as uint8 [N, C, H, W], with values from 0 to 255")
-        if labels.ndim != 1 or not np.issubdtype(labels.dtype, np.integer):
-            problem = f"is {labels.dtype} {list(labels.shape)}"
-            raise error(f"{part}_labels", problem, "return labels as int64 [N], counted from 0")
-        if not 0 < len(images) == len(labels):
-            problem = f"has {plural(len(images), 'image')} and {plural(len(labels), 'label')}"
-            raise error(part, problem, "return one label per image, and at least one image")
-        if labels.min() < 0 or labels.max() >= len(classes):
-            problem = f"ranges from {labels.min()} to {labels.max()}, with {plural(len(classes), 'class name')}"
-            raise error(f"{part}_labels", problem, "count labels from 0, and name every class")
+        if not targets.ndim or not 0 < len(images) == len(targets):
+            what = "label" if task.has_classes else "target"
+            problem = f"has {plural(len(images), 'image')} and {plural(len(np.atleast_1d(targets)), what)}"
+            raise error(part, problem, f"return one {what} per image, and at least one image")
+        try:
+            arrays[f"{part}_labels"] = task.as_targets(targets, names)
+        except BadTargets as found:
+            raise error(f"{part}_labels", found.problem, found.hint) from found
     if arrays["train_images"].shape[1:] != arrays["test_images"].shape[1:]:
         sizes = ["x".join(map(str, arrays[f"{part}_images"].shape[1:])) for part in ("train", "test")]
         raise error("train_images", f"has shape {sizes[0]}, test_images {sizes[1]}", "return both with the same shape")
-    if len(classes) < 2:
-        raise error("class_names", f"has {plural(len(classes), 'name')}", "name at least two classes")
-    labels = {array_name: arrays[array_name].astype(np.int64) for array_name in ("train_labels", "test_labels")}
-    return attrs.evolve(raw, **{**arrays, **labels, "class_names": classes})
+    shapes = [list(arrays[f"{part}_labels"].shape[1:]) for part in ("train", "test")]
+    if shapes[0] != shapes[1]:
+        raise error("train_labels", f"has shape {shapes[0]} per image, test_labels {shapes[1]}", "return both alike")
+    if task.has_classes and len(names) < 2:
+        raise error("class_names", f"has {plural(len(names), 'name')}", "name at least two classes")
+    return attrs.evolve(raw, **arrays, class_names=task.output_names(arrays["train_labels"], names))

@@ -1,0 +1,205 @@
+"""Data sets with other targets than classes, and tasks of plug-ins, from the plan to the stored results."""
+
+from __future__ import annotations
+
+import math
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+from regression_data import PLUGIN
+from step_runner import StepRunner, step_runner
+
+from tickdsl.errors import TickdslError
+from tickdsl.plugins import PluginError, permission
+from tickdsl.training.data import datasets
+from tickdsl.training.tasks import TASKS, find_task
+
+HEAD = 'model lenet-300-100\ndata "{module}:spots" train=96\ntrain 2ep lr=0.01 batch=32\n'
+SMALL = 'model small-cnn width=0.5\ndata "{module}:spots" train=96\ntrain 2ep lr=0.01 batch=32\n'
+#: A loss and a metric of one's own.
+HUBER = """
+import torch
+from torch.nn import functional as F
+from tickdsl.extending import Regress, TaskMetric
+
+class Huber(Regress):
+    metrics = (TaskMetric("mae", higher_is_better=False), *Regress.metrics)
+
+    def loss(self, outputs, targets):
+        return F.smooth_l1_loss(outputs, targets)
+
+    def sums(self, outputs, targets):
+        errors = (outputs - targets).abs().double().mean(1)
+        return torch.cat([errors.sum(0, keepdim=True), super().sums(outputs, targets)])
+
+    def figures(self, sums, count):
+        return {"mae": sums[0] / count, **super().figures(sums[1:], count)}
+"""
+
+
+def runner(sandbox: Any, tmp_path: Path, text: str, head: str = HEAD, change: str = "pass", **more: str) -> StepRunner:
+    module = sandbox.module(PLUGIN.format(change=change))
+    return step_runner(tmp_path, text, head=head.format(module=module, **more))
+
+
+def test_a_plan_of_a_regression_runs_all_its_steps(sandbox: Any, tmp_path: Path) -> None:
+    """A rewound ticket, an evaluated one, and the measurements that fit."""
+    found = runner(
+        sandbox, tmp_path,
+        "arm ticket { prune weights global 50% by snip; rewind weights to 1ep }\n"
+        "arm shot { prune weights global 30% by grasp }\n"
+        "compare all, dense, random-init\nreport accuracy, barrier, early-stop, pruned, memory\n",
+    )  # fmt: skip
+    figures: dict[str, Any] = {}
+    for key in found.study.graph:
+        metrics, step = found.metrics(key), found.study.step(key)
+        assert step.args["data"]["task"] == "regress" if "data" in step.args else True
+        if step.operation in ("train", "evaluate") and "stop" not in step.args:
+            assert metrics["metric"] == "rmse" and metrics["score"] == metrics["figures"]["rmse"]
+            assert set(metrics["figures"]) == {"rmse", "r2", "loss"} and "accuracy" not in metrics
+            assert metrics["loss"] == pytest.approx(metrics["score"] ** 2, rel=1e-5)
+            assert "correct" not in metrics and metrics["chance"] > 1
+        if step.operation == "train" and "stop" not in step.args:
+            scores = [row[3] for row in metrics["epochs"]]
+            assert metrics["score"] == scores[-1] and metrics["best_score"] == min(scores)
+        if "figures" in metrics:
+            figures |= metrics["figures"]
+    assert {"barrier.rmse.01", "barrier", "pruned", "memory.training"} <= set(figures)
+    assert all(math.isfinite(value) for value in figures.values())
+
+
+def test_filters_are_pruned_and_a_student_is_distilled(sandbox: Any, tmp_path: Path) -> None:
+    found = runner(
+        sandbox, tmp_path, "prune filters local 30% by taylor; rewind weights to 1ep\n"
+        "distill from dense temperature=2 weight=0.5\n", head=SMALL,
+    )  # fmt: skip
+    (key,) = (key for key in found.study.graph if "distill" in found.study.step(key).args)
+    assert math.isfinite(found.metrics(key)["score"]) and found.metrics(key)["params"] < 10**5
+
+
+def test_the_task_is_part_of_the_data_and_classification_has_no_word(sandbox: Any, tmp_path: Path) -> None:
+    classified = step_runner(tmp_path, "prune weights 50%; rewind lr").study
+    assert all("task" not in classified.step(key).args.get("data", {}) for key in classified.graph)
+    regressed, labelled = (
+        datasets.fingerprint(f"{sandbox.module(PLUGIN.format(change=change))}:spots", root=tmp_path)
+        for change in ("pass", 'raw = attrs.evolve(raw, class_names=("row", "column"))')
+    )
+    assert regressed != labelled
+
+
+@pytest.mark.parametrize("by", ["quoted", "entry point"])
+def test_a_task_of_ones_own_has_its_loss_and_its_metric(sandbox: Any, tmp_path: Path, by: str) -> None:
+    module = sandbox.module(HUBER)
+    if by == "entry point":
+        sandbox.install("box", tasks={"huber": f"{module}:Huber"})
+    name = "huber" if by == "entry point" else f"{module}:Huber"
+    found = runner(
+        sandbox, tmp_path, "prune weights 50% by snip; rewind weights to 1ep\n",
+        change=f'raw = attrs.evolve(raw, task="{name}")',
+    )  # fmt: skip
+    key = found.measured_step("ticket", 1)
+    metrics, args = found.metrics(key), found.study.step(key).args
+    assert metrics["metric"] == "mae" and metrics["score"] == metrics["figures"]["mae"]
+    assert metrics["figures"]["mae"] <= metrics["figures"]["rmse"]
+    assert metrics["loss"] < 0.5 * metrics["figures"]["rmse"] ** 2 + 1e-6  # Huber's is at most half the square
+    assert args["data"]["task"] == name and args["code"]["task"].startswith(f"{module}:Huber")
+    assert HUBER.strip().count("\n") < 25
+
+
+@pytest.mark.parametrize(
+    ("change", "problem"),
+    [
+        ("raw.train_labels[3, 1] = np.nan", r"train_labels has \[.*nan\] at 3"),
+        ("raw.test_labels[:, 0] = 2", "test_labels has an output with one value only"),
+        ("raw = attrs.evolve(raw, test_labels=raw.test_labels[:, :1])", "train_labels has shape .2. per image"),
+        ("raw = attrs.evolve(raw, train_labels=raw.train_labels[:5])", "train has 96 images and 5 targets"),
+        ("raw = attrs.evolve(raw, train_labels=np.float32(3))", "train has 96 images and 1 target"),
+        ('raw = attrs.evolve(raw, class_names=("row",))', "train_labels has 2 numbers per image"),
+        ('raw = attrs.evolve(raw, task="regres")', "unknown task `regres`"),
+        ('raw = attrs.evolve(raw, task="classify")', r"train_labels is float64 \[96, 2\]"),
+    ],
+)
+def test_targets_that_do_not_fit_are_one_message(sandbox: Any, tmp_path: Path, change: str, problem: str) -> None:
+    module = sandbox.module(PLUGIN.format(change=change))
+    with pytest.raises(TickdslError, match=problem):
+        datasets.load(f"{module}:spots", root=tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("text", "problem"),
+    [
+        ("prune weights 50%; rewind lr\nreport robustness", "`report robustness` measures classifiers"),
+        ("prune weights 50% x 3; rewind lr\nstop when accuracy < 50%", "has no accuracy: its task is regress"),
+        ("prune weights 50% by grasp-halves at init", "`by grasp-halves` halves the classes"),
+        ("split classes 2; prune weights 50%; overlap; rewind weights to init", "`split classes`: .* has no classes"),
+        ("prune weights 50%; rewind lr; transfer to digits", "digits has the task classify, .* the task regress"),
+        ("train 1ep label-smoothing=0.1", "label-smoothing=0.1: the loss of the task `regress` has none"),
+    ],
+)
+def test_what_the_task_does_not_have_is_refused_before_the_run(
+    sandbox: Any, tmp_path: Path, text: str, problem: str
+) -> None:
+    head = HEAD if not text.startswith("train") else HEAD.rpartition("train")[0]
+    with pytest.raises(TickdslError, match=problem):
+        runner(sandbox, tmp_path, text if not text.startswith("train") else f"{text}\nprune weights 50%", head=head)
+
+
+@pytest.mark.parametrize(
+    ("body", "problem"),
+    [
+        ("def task():\n    return 3\n", "returns an int, not a task"),
+        ("from tickdsl.extending import Task as task\n", "has no metric"),
+        ("def task():\n    raise ValueError('no')\n", "raised ValueError: no"),
+    ],
+)
+def test_a_task_that_is_none_is_one_message(sandbox: Any, body: str, problem: str) -> None:
+    with pytest.raises(PluginError, match=problem):
+        find_task(f"{sandbox.module(body)}:task")
+
+
+def test_a_quoted_task_needs_permission(sandbox: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    module = sandbox.module(HUBER)
+    monkeypatch.setattr(permission, "_allowed", False)
+    with pytest.raises(PluginError, match="needs permission to run"):
+        find_task(f"{module}:Huber")
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "problem"),
+    [
+        ("F.smooth_l1_loss(outputs, targets)", "outputs.nothing", "raised AttributeError: .*'nothing'"),
+        (
+            "F.smooth_l1_loss(outputs, targets)",
+            "(outputs - targets) ** 2",
+            r"loss returns float32 \[2, 2\], not a scalar",
+        ),
+        ("F.smooth_l1_loss(outputs, targets)", "3", "loss returns an int, not a scalar"),
+        ("super().sums(outputs, targets)])", "super().sums(outputs, targets)]).float()", r"sums returns float32 \[8\]"),
+        ('"mae": sums[0] / count, ', "", "the figures lack mae"),
+        ("sums[0] / count", "float('nan')", "the figure mae is nan"),
+        ("**super().figures(sums[1:], count)", "", "the figures lack loss"),
+    ],
+)
+def test_a_mistake_in_a_task_is_found_by_check(sandbox: Any, old: str, new: str, problem: str) -> None:
+    module = sandbox.module(HUBER.replace(old, new))
+    data = sandbox.module(PLUGIN.format(change=f'raw = attrs.evolve(raw, task="{module}:Huber")'))
+    plan = f'model lenet-300-100\ndata "{data}:spots"\ntrain 1ep lr=0.1\nprune weights 50%; rewind lr\n'
+    (found,) = (finding for finding in sandbox.check(plan).diagnostics if finding.severity == "error")
+    assert re.search(problem, found.message), found
+
+
+def test_a_figure_that_goes_missing_later_is_named(sandbox: Any, tmp_path: Path) -> None:
+    change = "**({'mae': sums[0] / count} if count == 2 else {}), "
+    module = sandbox.module(HUBER.replace('"mae": sums[0] / count, ', change))
+    found = runner(
+        sandbox, tmp_path, "prune weights 50%; rewind lr\n", change=f'raw = attrs.evolve(raw, task="{module}:Huber")'
+    )
+    with pytest.raises(TickdslError, match="lack mae"):
+        found.metrics(found.measured_step("dense", 0))
+
+
+def test_the_built_in_tasks_have_their_own_names() -> None:
+    assert {name: task.name for name, task in TASKS.items()} == {name: name for name in TASKS}
+    assert all(task.metrics and task.primary is task.metrics[0] for task in TASKS.values())

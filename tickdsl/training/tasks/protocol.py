@@ -1,0 +1,154 @@
+"""The interface of tasks: how outputs and targets become a loss, and which figures a test has."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import attrs
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+from torch.nn import functional as F
+
+from tickdsl.errors import TickdslError
+
+#: The mean loss, a scalar, of a batch's outputs [B, …] and targets [B, …].
+Loss = Callable[[Tensor, Tensor], Tensor]
+
+
+class BadTargets(Exception):
+    """Raised if the targets of a data set do not fit the task: `problem` continues "train_labels …"."""
+
+    def __init__(self, problem: str, hint: str) -> None:
+        super().__init__(problem)
+        self.problem, self.hint = problem, hint
+
+
+@attrs.frozen
+class TaskMetric:
+    """A figure of a test.
+
+    unit: `share` for values in [0, 1] that are shown as percentages, otherwise the unit's name, or "" for a plain
+    number. per_sample: what one test sample more or less changes, times the number of samples; 0 if the metric changes
+    continuously.
+    """
+
+    name: str
+    higher_is_better: bool
+    unit: str = ""
+    per_sample: float = 0.0
+
+    def resolution(self, count: int) -> float:
+        """The smallest difference that a test set of `count` samples can show; 0 if there is no such limit."""
+        return self.per_sample / count
+
+    def is_better(self, value: float, other: float) -> bool:
+        """Whether `value` is better than `other`."""
+        return value > other if self.higher_is_better else value < other
+
+
+class Task:
+    """How a batch becomes a loss, and how an evaluation becomes figures.
+
+    A subclass has `metrics`, the first of which is the primary one, and overrides `loss`, `sums`, `figures` and
+    `as_targets`; everything else follows from these, or can be overridden to be faster. Methods that run on the device
+    must not wait for it.
+    """
+
+    #: Its name in steps' arguments; a plug-in gets the name under which it is registered.
+    name: str = ""
+    metrics: tuple[TaskMetric, ...] = ()
+    #: Whether targets are classes, and outputs their logits.
+    has_classes: bool = False
+    #: The type of a sample's score; None if samples have no score of their own.
+    score_dtype: torch.dtype | None = None
+
+    @property
+    def primary(self) -> TaskMetric:
+        """The metric that networks are compared by."""
+        return self.metrics[0]
+
+    # -- targets
+
+    def as_targets(self, targets: NDArray[Any], names: Sequence[str]) -> NDArray[Any]:
+        """The targets of a data set as they are trained on: [N, …], of the type and the shape that the loss needs.
+
+        names: those of the outputs, as the data set gives them. Raises BadTargets if they do not fit.
+        """
+        raise NotImplementedError
+
+    def output_names(self, targets: NDArray[Any], names: Sequence[str]) -> tuple[str, ...]:
+        """The names of a network's outputs, one for each of them; `targets` are those that `as_targets` returned."""
+        return tuple(names)
+
+    def chance(self, targets: Tensor) -> float | None:
+        """The primary metric of the best answer that ignores the input; None if there is no such thing."""
+        return None
+
+    # -- training
+
+    def loss(self, outputs: Tensor, targets: Tensor) -> Tensor:
+        """The mean loss of a batch, a scalar. Criteria use it too."""
+        raise NotImplementedError
+
+    def weight(self, targets: Tensor) -> int:
+        """The number of terms whose mean `loss` is; it follows from shapes, so that nothing waits for the device."""
+        return len(targets)
+
+    def bind(self, *, label_smoothing: float = 0.0) -> Loss:
+        """The loss of a training by its recipe, bound once before the first step.
+
+        Raises TickdslError if the recipe does not fit the task.
+        """
+        if label_smoothing:
+            raise TickdslError(
+                f"label-smoothing={label_smoothing:g}: the loss of the task `{self.name}` has none",
+                "leave out `label-smoothing`",
+            )
+        return self.loss
+
+    def bind_stacked(self, *, label_smoothing: float = 0.0) -> Loss:
+        """Like `bind`, for K stacked networks: outputs and targets are [B, K, …], the losses [K]."""
+        loss = self.bind(label_smoothing=label_smoothing)
+
+        def losses(outputs: Tensor, targets: Tensor) -> Tensor:
+            return torch.stack([loss(*one) for one in zip(outputs.unbind(1), targets.unbind(1), strict=True)])
+
+        return losses
+
+    # -- evaluation
+
+    def sums(self, outputs: Tensor, targets: Tensor) -> Tensor:
+        """The sums of a batch, float64 [m], on its device; those of an evaluation set are added up."""
+        raise NotImplementedError
+
+    def scores(self, outputs: Tensor, targets: Tensor) -> Tensor | None:
+        """A score for each sample of a batch, [B] of `score_dtype`; None if samples have no score of their own."""
+        return None
+
+    def sums_stacked(self, outputs: Tensor, targets: Tensor) -> Tensor:
+        """The sums [m, K] of K stacked networks, with outputs [B, K, …] for targets [B, …]."""
+        return torch.stack([self.sums(one, targets) for one in outputs.unbind(1)], 1)
+
+    def scores_stacked(self, outputs: Tensor, targets: Tensor) -> Tensor | None:
+        """The scores [B, K] of K stacked networks."""
+        scores = [scores for one in outputs.unbind(1) if (scores := self.scores(one, targets)) is not None]
+        return torch.stack(scores, 1) if scores else None
+
+    def figures(self, sums: Sequence[float], count: int) -> Mapping[str, float]:
+        """The figures of an evaluation by name: the metrics, and the mean `loss`. count: the number of samples."""
+        raise NotImplementedError
+
+    # -- distillation
+
+    def soften(self, outputs: Tensor, temperature: float) -> Tensor:
+        """What a student learns from a teacher's outputs."""
+        return outputs.float()
+
+    def distil(self, outputs: Tensor, softened: Tensor, temperature: float, weight: float) -> Tensor:
+        """`weight` times the distance of a student's outputs from what `soften` made of the teacher's, a scalar.
+
+        Outputs that are no logits have no temperature: it changes nothing.
+        """
+        return weight * F.mse_loss(outputs.float(), softened)
