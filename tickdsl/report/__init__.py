@@ -21,10 +21,10 @@ _SVG_OPTIONS = FigureOptions(width=6.5, font=10)
 def write_report(state: RunState, paths: RunPaths) -> Path:
     """Write report.html and accuracy.svg into the folder of a run atomically.
 
-    Without a ticket, there is no accuracy.svg. Raises TickdslError if a file cannot be written.
+    Without a ticket that has an accuracy, there is no accuracy.svg. Raises TickdslError if a file cannot be written.
     """
     source = source_from_state(state, paths)
     write_atomically(paths.report, render_report("html", [source]))
-    if any(contestant == "ticket" for _, contestant, _, _ in state.metrics):
+    if any(key[1] == "ticket" and metric.accuracy is not None for key, metric in state.metrics.items()):
         write_atomically(paths.accuracy_svg, render_report("svg", [source], _SVG_OPTIONS))
     return paths.report

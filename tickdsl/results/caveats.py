@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from tickdsl.plan.model import MIN_SEEDS
 from tickdsl.plurals import agreeing, plural
-from tickdsl.results.doubts import find_doubts
+from tickdsl.results.doubts import NO_ACCURACY, find_doubts
 from tickdsl.results.layers_left import nearly_gone_notes
 from tickdsl.results.standings import compute_standings
 from tickdsl.results.state import RunState
@@ -25,7 +25,8 @@ def caveats(state: RunState) -> list[str]:
         notes.append("one seed gives no confidence interval and no verdict; use `seeds 3` or more")
     elif fewest < MIN_SEEDS:
         notes.append(f"{plural(fewest, 'seed')} give no verdict; use `seeds {MIN_SEEDS}` or more")
-    partial = [s for s in standings if s.n < s.of_seeds]
+    unranked = {arm for arm, doubt in find_doubts(state).arms.items() if doubt == NO_ACCURACY}
+    partial = [s for s in standings if s.n < s.of_seeds and s.arm not in unranked]
     if partial:
         notes.append(
             f"{len(partial)} of {len(standings)} results {agreeing(len(partial), 'is')} averaged over fewer than "

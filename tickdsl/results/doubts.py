@@ -17,12 +17,15 @@ from tickdsl.results.formatting import percent
 from tickdsl.results.state import MetricKey, RunState
 
 ONE_CLASS, AT_CHANCE, NOT_FINITE = "one class", "dense at chance", "not finite"
+#: Verdicts compare accuracies; other tasks have another metric.
+NO_ACCURACY = "no accuracy"
 #: The 97.5% quantile of the normal distribution.
 _SIGNIFICANT = statistics.NormalDist().inv_cdf(0.975)
 DOUBT_CLAUSES = {
     ONE_CLASS: "all test images are of one class",
     AT_CHANCE: "the dense network is at chance",
     NOT_FINITE: "weights or statistics are not finite",
+    NO_ACCURACY: "verdicts compare accuracies, and this task has none",
 }
 
 
@@ -66,11 +69,12 @@ def find_doubts(state: RunState) -> Doubts:
     """All doubts about the measurements of a run so far."""
     found: dict[MetricKey, str] = {}
     for key, metric in state.metrics.items():
-        if (doubt := network_doubt(metric)) is not None:
+        unranked = metric.accuracy is None and metric.score is not None
+        if (doubt := network_doubt(metric) or (NO_ACCURACY if unranked else None)) is not None:
             found[key] = doubt
     arms: dict[str, str] = {}
     for (arm, contestant, _, _), doubt in found.items():
-        if contestant == "dense" or doubt == ONE_CLASS:
+        if contestant == "dense" or doubt in (ONE_CLASS, NO_ACCURACY):
             arms.setdefault(arm, doubt)
     networks = frozenset(key[:3] for key, doubt in found.items() if doubt == NOT_FINITE)
     return Doubts(arms, networks, tuple(_warnings(state, found)))
@@ -80,6 +84,12 @@ def _warnings(state: RunState, found: Mapping[MetricKey, str]) -> Iterable[str]:
     single_class = dict.fromkeys(key[0] for key, doubt in found.items() if doubt == ONE_CLASS)
     if single_class:
         yield f"{_names(single_class)}: all test images are of one class, so no network can be wrong: no verdict"
+    unranked = [key for key, doubt in found.items() if doubt == NO_ACCURACY]
+    if unranked:
+        yield (
+            f"{_names(key[0] for key in unranked)}: this task is measured by {state.metrics[unranked[0]].metric}, "
+            "which events and TensorBoard show; tables, figures and verdicts know accuracies only: no verdict"
+        )
     chance = {key: state.metrics[key] for key, doubt in found.items() if doubt == AT_CHANCE}
     if chance:
         worst = min(chance.values(), key=lambda metric: metric.accuracy or 0.0)

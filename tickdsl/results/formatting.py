@@ -8,6 +8,7 @@ from tickdsl.moments import format_duration as format_duration
 from tickdsl.percentages import MINUS as MINUS
 from tickdsl.percentages import percent as percent
 from tickdsl.plan.model import MIN_SEEDS
+from tickdsl.records.events import Metric
 from tickdsl.results.estimates import Estimate
 
 _PREFIXES = {"T": 1e12, "G": 1e9, "M": 1e6, "k": 1e3, "": 1.0, "m": 1e-3, "µ": 1e-6}
@@ -28,6 +29,13 @@ def accuracy(estimate: Estimate | None, interval: bool = True) -> str:
     if estimate is None:
         return "–"
     return f"{100 * estimate.mean:.2f}{_interval(estimate) if interval else ''}"
+
+
+def score(metric: Metric) -> str:
+    """The primary metric of a measured network: `accuracy 93.12%`, or that of its task: `rmse 0.0512`."""
+    if metric.accuracy is None and metric.score is not None:
+        return f"{metric.metric} {metric.score:.4g}"
+    return f"accuracy {percent(metric.accuracy, 2)}"
 
 
 def points(estimate: Estimate | None, interval: bool = True) -> str:

@@ -26,7 +26,7 @@ from tickdsl.records.events import (
     Warn,
 )
 from tickdsl.results.doubts import DOUBT_CLAUSES, network_doubt
-from tickdsl.results.formatting import count, format_duration, percent
+from tickdsl.results.formatting import count, format_duration, percent, score
 from tickdsl.results.progress import run_progress, time_left
 from tickdsl.results.state import ENDED_STATUSES, RunState, StepState
 from tickdsl.results.state_builder import StateBuilder
@@ -247,7 +247,7 @@ def _network_label(contestant: str, level: int) -> str:
 
 def _metric_line(event: Metric) -> str:
     parts = [f"{event.arm}, {_network_label(event.contestant, event.level)}, seed {event.seed}"]
-    parts.append(f"accuracy {percent(event.accuracy, 2)}")
+    parts.append(score(event))
     if event.sparsity is not None and event.level:
         parts.append(f"{percent(1 - event.sparsity)} of the weights")
     if event.params is not None:

@@ -12,7 +12,7 @@ from tickdsl.plurals import plural
 from tickdsl.records import EventRecord
 from tickdsl.records.events import ControlAck, Log, Metric, RunEnd, RunStart, StepEnd, StepStart, Warn
 from tickdsl.results.doubts import DOUBT_CLAUSES, network_doubt
-from tickdsl.results.formatting import count, format_duration, percent
+from tickdsl.results.formatting import count, format_duration, percent, score
 from tickdsl.results.step_labels import sharing
 
 from .formatting import format_seconds
@@ -139,7 +139,7 @@ def _step_end_text(event: StepEnd, snapshot: Snapshot) -> str:
 def _metric_text(event: Metric) -> str:
     level = "dense" if event.contestant == "dense" else f"round {event.level}"
     control = "" if event.contestant in ("dense", "ticket") else f"{event.contestant}, "
-    parts = [f"accuracy {percent(event.accuracy, 2)}"]
+    parts = [score(event)]
     if event.sparsity is not None and event.level:
         parts.append(f"{percent(1 - event.sparsity)} of the weights")
     if event.params is not None:
