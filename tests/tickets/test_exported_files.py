@@ -39,7 +39,11 @@ FAMILIES = (
     "vit_b_32", "wide_resnet50_2",
 )  # fmt: skip
 
-OTHERS = tuple(name for name in MODELS if name not in (*BUILTIN, *FAMILIES) and not name.startswith("torchvision."))
+#: Too large for a machine with 16 GB of memory: network, compact network, file and outputs are there at once.
+HUGE = frozenset({"regnet_y_128gf", "vit_h_14"})
+OTHERS = tuple(
+    name for name in MODELS if name not in {*BUILTIN, *FAMILIES, *HUGE} and not name.startswith("torchvision.")
+)
 
 
 def run(path: Path, images: Tensor) -> Tensor:
