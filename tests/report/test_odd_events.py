@@ -67,6 +67,16 @@ def test_a_plan_that_contradicts_itself(tmp_path: Path) -> None:
     assert f"3 entries {NOTE} do not fit" in show_everywhere(run)
 
 
+def test_rounds_that_are_matched_in_an_unknown_way(tmp_path: Path) -> None:
+    run = write_run(tmp_path, levels=2)
+    whole = show_everywhere(run)
+    lines = lines_of(run)
+    (plan,) = [line for line in lines if line["type"] == "plan.resolved"]
+    plan["matched_by"] = "energy"
+    write(run, lines)
+    assert show_everywhere(run) == whole
+
+
 @pytest.mark.slow
 def test_any_value_anywhere(tmp_path: Path) -> None:
     run = write_run(tmp_path, levels=2)

@@ -52,8 +52,8 @@ def _tables(differences: Sequence[ArmDifference], prefix: str) -> Iterator[Table
 
 
 def _table(first: str, second: str, group: Sequence[ArmDifference], prefix: str) -> Table:
-    matched_by = group[0].matched_by
-    left = _LEFT[matched_by]
+    # Events of a later version may match rounds in ways that are unknown here.
+    left = _LEFT.get(group[0].matched_by, _LEFT["weights"])
     along = len(group) > 1
     columns = (
         *(("for",) if along else ()),
