@@ -31,7 +31,8 @@ def answers(sources: Sequence[ReportSource]) -> tuple[str, ...]:
         for source in sources
         for difference in arm_differences(source.state)
     ]
-    measured = [prefix + answer(d) for prefix, d in sorted(found, key=lambda pair: _rank(pair[1])) if is_measured(d)]
+    found.sort(key=lambda pair: _rank(pair[1]))
+    measured = [f"{prefix}{answer(difference)}." for prefix, difference in found if is_measured(difference)]
     sentences = [*main, *measured]
     if len(sentences) <= most:
         return tuple(sentences)
