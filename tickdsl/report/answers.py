@@ -13,7 +13,8 @@ from tickdsl.results.run_differences import run_differences
 
 #: More sentences would push the figure off the first screen; those on several runs are longer, as is their table.
 _MAX_SENTENCES = 6
-_MAX_SENTENCES_OF_SEVERAL = 4
+MAX_RUNS_AT_TOP = 3
+_MAX_SENTENCES_OF_SEVERAL = MAX_RUNS_AT_TOP + 1
 
 
 def answers(sources: Sequence[ReportSource]) -> tuple[str, ...]:
@@ -34,7 +35,7 @@ def answers(sources: Sequence[ReportSource]) -> tuple[str, ...]:
     found.sort(key=lambda pair: _rank(pair[1]))
     measured = [f"{prefix}{answer(difference)}." for prefix, difference in found if is_measured(difference)]
     sentences = [*main, *measured]
-    if len(sentences) <= most:
+    if len(sentences) <= most and len(main) <= MAX_RUNS_AT_TOP:
         return tuple(sentences)
     shown = sentences[: most - 1]
     more_runs = max(0, len(main) - len(shown))
