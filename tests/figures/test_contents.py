@@ -106,7 +106,7 @@ def test_seeds_are_dots_and_the_caption_says_what_intervals_are() -> None:
     dots = [line for axes in drawn.axes for line in axes.lines if line.get_label() == "colt ticket seeds"]
     assert sum(len(line.get_xdata()) for line in dots) == 12
     assert all(line.get_alpha() < 0.5 for line in dots)
-    assert any("95 % CI, n=3" in text and "dots: seeds" in text for text in texts(drawn))
+    assert any("95% CI, n=3" in text and "dots: seeds" in text for text in texts(drawn))
     assert any("one seed, no interval" in text for text in texts(figure(finished_run(seeds=(1,)))))
 
 

@@ -43,7 +43,7 @@ def test_a_pdf_embeds_its_fonts_and_has_the_width_asked_for(width: float | str) 
         inner = font["/DescendantFonts"][0].get_object() if "/DescendantFonts" in font else font  # type: ignore[index]
         assert "/FontFile2" in inner["/FontDescriptor"].get_object()
     text = reader.pages[0].extract_text()
-    assert "95 % CI, n=3" in text and "weights left (%)" in text
+    assert "95% CI, n=3" in text and "weights left (%)" in text
     assert "/CreationDate" not in (reader.metadata or {})
 
 

@@ -67,6 +67,27 @@ def test_a_plan_that_contradicts_itself(tmp_path: Path) -> None:
     assert f"3 entries {NOTE} do not fit" in show_everywhere(run)
 
 
+WORDS = ("matched_by", "operation", "kind", "status", "code", "data", "device")
+
+
+@pytest.mark.parametrize("name", WORDS)
+def test_words_of_later_versions(name: str, tmp_path: Path) -> None:
+    """The words of a fixed list may have others in events of a later version."""
+
+    def changed(value: Any, within: str = "") -> Any:
+        if isinstance(value, dict):
+            return {key: changed(inner, key) for key, inner in value.items()}
+        if isinstance(value, list):
+            return [changed(inner, within) for inner in value]
+        return "unheard of" if within == name and isinstance(value, str) else value
+
+    run = write_run(tmp_path, levels=2)
+    lines = lines_of(run)
+    assert name in json.dumps(lines)
+    write(run, [changed(line) for line in lines])
+    assert "Arms against each other" in show_everywhere(run)
+
+
 @pytest.mark.slow
 def test_any_value_anywhere(tmp_path: Path) -> None:
     run = write_run(tmp_path, levels=2)

@@ -25,6 +25,7 @@ from tickdsl.cli import main
 from tickdsl.errors import TickdslError
 from tickdsl.records import RunPaths, read_events
 from tickdsl.report import FORMATS, read_source, render_report, write_report
+from tickdsl.report.answers import answers
 from tickdsl.report.html import with_code
 from tickdsl.report.outcomes import _no_winner
 from tickdsl.results.conclusions import open_rounds
@@ -108,7 +109,8 @@ def test_the_page_is_valid_and_needs_nothing_else(kinds: dict[str, list[RunPaths
     assert set(addresses) <= {"data:,"}
     assert "http" not in content.replace("http://www.w3.org/2000/svg", "")
     assert "url(" not in content.replace("url(#", "") and "@import" not in content and "<script" not in content
-    assert len(content) < (700_000 if kind == "hundreds of arms" else 200_000)
+    arms = sum(len(read_source(run).state.arms) for run in kinds[kind])
+    assert len(content) < 190_000 + 4_000 * arms
     ids = re.findall(r'\bid="([^"]+)"', content)
     assert len(ids) == len(set(ids))
     for reference in re.findall(r'aria-labelledby="([^"]+)"', content):
@@ -215,6 +217,16 @@ def test_arms_are_compared_within_and_between_runs(tmp_path: Path) -> None:
     assert "more pairs of arms are compared below." in both
     apart = text(write_run(tmp_path), write_run(tmp_path, plan="later", seeds=(1, 2)))
     assert "not compared with each other: their seeds are 1, 2, 3 and 1, 2." in apart
+
+
+def test_answers_leave_room_for_the_figure(tmp_path: Path) -> None:
+    runs = [read_source(write_run(tmp_path, plan=f"plan{number}", levels=1)) for number in range(5)]
+    assert len(answers(runs[:1])) == 2
+    assert answers(runs[:2])[3] == "5 more pairs of arms are compared below."
+    assert answers(runs[:3])[3] == "15 pairs of arms are compared below."
+    assert answers(runs[:4])[3] == "The table below has 1 more run; 28 pairs of arms are compared below it."
+    for count in range(1, 6):
+        assert len(answers(runs[:count])) <= 4
 
 
 def test_the_headline_counts_as_the_sentences_of_the_arms_do() -> None:

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from pandas import DataFrame
 
 FigureKind = Literal["accuracy", "flops", "layers", "pareto"]
-FigureStyle = Literal["paper", "slides", "dark"]
+StyleName = Literal["paper", "slides", "dark"]
 ReportFormat = Literal["html", "md", "csv", "json", "pdf", "png", "svg"]
 
 
@@ -142,7 +142,7 @@ class Results:
         self,
         kind: FigureKind = "accuracy",
         *,
-        style: FigureStyle = "paper",
+        style: StyleName = "paper",
         width: float | str | None = None,
         font: float | None = None,
         title: bool = True,

@@ -72,7 +72,7 @@ def interval_words(counts: Collection[int]) -> Iterator[str]:
     if most == 1:
         yield "one seed, no interval"
         return
-    yield f"95 % CI, n={most}" if fewest == most else f"95 % CI, n={fewest}–{most}"
+    yield f"95% CI, n={most}" if fewest == most else f"95% CI, n={fewest}–{most}"
     yield "dots: seeds"
 
 

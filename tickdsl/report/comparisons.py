@@ -24,16 +24,16 @@ _LEFT = {"weights": "weights left", "level": "weights left", "flops": "FLOPs lef
 def comparison_section(sources: Sequence[ReportSource]) -> Iterator[Section]:
     """A table for every two arms that are compared, within the runs and between them; nothing if there are none."""
     parts: list[Part] = []
-    tables: list[Table] = []
+    tables: list[tuple[str, Table]] = []  # with a summary
     for source in sources:
         prefix = f"{source.name}: " if len(sources) > 1 else ""
         tables += _tables(arm_differences(source.state), prefix)
     between = run_differences({source.name: source.state for source in sources})
     tables += _tables(between.differences, "")
     if len(tables) <= _MAX_OPEN_TABLES:
-        parts += tables
+        parts += [table for _, table in tables]
     else:
-        parts += [Details(table.caption, (table,)) for table in tables[:_MAX_TABLES]]
+        parts += [Details(summary, (table,)) for summary, table in tables[:_MAX_TABLES]]
         if (rest := len(tables) - _MAX_TABLES) > 0:
             tables_are = f"{plural(rest, 'more table')} {agreeing(rest, 'is')}"
             parts.append(Text(f"{tables_are} left out; results.json has all of one run.", "note"))
@@ -42,18 +42,22 @@ def comparison_section(sources: Sequence[ReportSource]) -> Iterator[Section]:
         yield Section("comparison", "Arms against each other", tuple(parts))
 
 
-def _tables(differences: Sequence[ArmDifference], prefix: str) -> Iterator[Table]:
-    """A table for every two names: where they differ in a sweep that others share, along the values of that one."""
+def _tables(differences: Sequence[ArmDifference], prefix: str) -> Iterator[tuple[str, Table]]:
+    """A table for every two names: where they differ in a sweep that others share, along the values of that one.
+
+    With each is its summary: the answer if it is one, else the caption of the table.
+    """
     groups: dict[tuple[str, str], list[ArmDifference]] = {}
     for difference in differences:
         groups.setdefault((difference.first_name, difference.second_name), []).append(difference)
     for (first, second), group in groups.items():
-        yield _table(first, second, group, prefix)
+        table = _table(first, second, group, prefix)
+        yield (f"{prefix}{answer(group[0])}" if len(group) == 1 else table.caption), table
 
 
 def _table(first: str, second: str, group: Sequence[ArmDifference], prefix: str) -> Table:
-    matched_by = group[0].matched_by
-    left = _LEFT[matched_by]
+    # Events of a later version may match rounds in ways that are unknown here.
+    left = _LEFT.get(group[0].matched_by, _LEFT["weights"])
     along = len(group) > 1
     columns = (
         *(("for",) if along else ()),

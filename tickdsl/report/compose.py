@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 
 from tickdsl.plurals import plural
 from tickdsl.report.accuracy import accuracy_section
-from tickdsl.report.answers import answers
+from tickdsl.report.answers import MAX_RUNS_AT_TOP, answers
 from tickdsl.report.arm_symbols import ArmSymbols
 from tickdsl.report.comparisons import comparison_section
 from tickdsl.report.cost import cost_section
@@ -45,7 +45,9 @@ def build_document(sources: Sequence[ReportSource]) -> Document:
     )
     if len(sources) > 1:
         notices = [f"{source.name}: {notice}" for source in sources if (notice := failure_notice(source))]
-        return Document(f"Comparison of {len(sources)} runs", names, answers(sources), " ".join(notices), sections)
+        title = f"Comparison of {len(sources)} runs"
+        main_results = min(len(sources), MAX_RUNS_AT_TOP)
+        return Document(title, names, answers(sources), " ".join(notices), sections, main_results)
     source = sources[0]
     run = source.state.run
     return Document(

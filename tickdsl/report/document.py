@@ -117,7 +117,8 @@ class Section:
 class Document:
     """A whole report: `facts` appear under the title, `alarm` is a failure notice or "".
 
-    `answers` are sentences, one for each question that the plans ask, the main result first.
+    `answers` are sentences, one for each question that the plans ask; the first `main_results` of them are the main
+    result of each run.
     """
 
     title: str
@@ -125,6 +126,7 @@ class Document:
     answers: tuple[str, ...]
     alarm: str
     sections: tuple[Section, ...]
+    main_results: int = 1
 
 
 def as_cell(text: str | Cell) -> Cell:

@@ -56,7 +56,8 @@ def highlight_code(code: Code) -> Markup:
 
 
 def with_code(text: str) -> Markup:
-    """A sentence whose parts between backticks are code."""
+    """A sentence whose parts between backticks are code, and whose values are on one line with their intervals."""
+    text = text.replace(" ± ", "\u00a0±\u00a0")
     parts = [Markup.escape(part) for part in text.split("`")]
     if len(parts) % 2 == 0:  # a backtick alone is only a character
         return Markup.escape(text)
