@@ -125,6 +125,8 @@ BAD = {
     "no such store": (("--store", "elsewhere"), "of this network is not in the store elsewhere"),
     "an option of another format": (("--raw",), "--raw does not apply to --format ticket"),
     "a suffix of another format": (("--format", "ticket", "--to", "x.onnx"), "`.onnx` is the suffix of --format onnx"),
+    "a device": (("--to", "/dev/null"), "/dev/null is a device or a pipe, not a file"),
+    "no place for files": (("--to", "/proc/x.safetensors"), "cannot write /proc/x.safetensors: "),
     "no such folder": (("--to", "nowhere/x.safetensors"), "there is no folder nowhere"),
 }
 
@@ -137,6 +139,23 @@ def test_what_is_not_there_is_one_clear_message(kind: str, export: Callable[...,
     assert message in result.err
     assert result.err.startswith("tickdsl: ")
     assert result.err.splitlines()[1].startswith("  help: ")
+    assert "--to" in result.err or "--to" not in arguments
+    assert list(Path().iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("--to", ""), "argument --to: the path is empty; write `.` for the current folder"),
+        (("--level", "-1"), "argument --level: '-1' is not a whole number of at least 0"),
+    ],
+)
+def test_values_that_no_option_has_are_refused(
+    arguments: tuple[str, ...], message: str, export: Callable[..., CliResult], capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit, match="2"):
+        export(*arguments)
+    assert message in capsys.readouterr().err
     assert list(Path().iterdir()) == []
 
 

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal, TypeAlias, get_args
 
 from tickdsl.api.plan_sources import StrPath
+from tickdsl.argument_types import require_path
 from tickdsl.errors import TickdslError
 
 if TYPE_CHECKING:
@@ -31,6 +32,6 @@ def export_network(
         raise TickdslError(
             f"`format` cannot be {format!r}", f"use one of {', '.join(map(repr, get_args(ExportFormatName)))}"
         )
-    target = None if path is None else Path(path)
+    target = None if path is None else require_path(path, "path")
     options = ExportOptions(raw=raw, sparse=sparse, int8=int8)
     return export(taken, format_named(format, target, options), target, options).path

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TypeAlias
 
+from tickdsl.argument_types import require_path
 from tickdsl.lang.reading.parse import read_source
 from tickdsl.lang.reading.plan_files import PLAN_SUFFIX
 from tickdsl.lang.syntax import Source
@@ -25,16 +26,16 @@ def plan_source(plan: StrPath) -> Source:
 
     A string is a path if it has no line break and either ends in `.plan`, or has no spaces, or names a file.
 
-    Raises TickdslError if the file cannot be read.
+    Raises TickdslError if `plan` is neither, or the file cannot be read.
     """
     if isinstance(plan, str) and not _is_path(plan):
         return Source(TEXT_NAME, plan.replace("\r\n", "\n").replace("\r", "\n"))
-    return read_source(Path(plan))
+    return read_source(require_path(plan, "plan", "give the path of a .plan file, or the text of a plan"))
 
 
 def data_folder(data: StrPath | None) -> Path:
     """The folder of the data sets that a call names, or the default."""
-    return default_data_folder() if data is None else Path(data)
+    return default_data_folder() if data is None else require_path(data, "data")
 
 
 def _is_path(text: str) -> bool:

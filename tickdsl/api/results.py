@@ -13,6 +13,7 @@ from tickdsl.api.differences import Difference, differences
 from tickdsl.api.exports import ExportFormatName
 from tickdsl.api.plan_sources import SetValue, StrPath, data_folder, set_texts
 from tickdsl.api.run_record import RunRecord
+from tickdsl.argument_types import require_path, require_whole
 from tickdsl.errors import TickdslError
 from tickdsl.plurals import plural
 from tickdsl.records.files import write_atomically
@@ -196,7 +197,7 @@ class Results:
 
         if format not in FORMATS:
             raise TickdslError(f"`format` cannot be {format!r}", f"use one of {', '.join(map(repr, FORMATS))}")
-        target = self.folder / f"report.{format}" if path is None else Path(path)
+        target = self.folder / f"report.{format}" if path is None else require_path(path, "path")
         write_atomically(target, render_report(format, [self._source]))
         return target
 
@@ -237,6 +238,9 @@ class Results:
         Raises:
             TickdslError: If there is no such network, or the file cannot be written or does not compute the same.
         """
+        for name, number in (("level", level), ("seed", seed)):
+            if number is not None:
+                require_whole(number, name)
         wanted = Wanted(arm, level, seed, set_texts(set), DENSE if dense else TICKET)
         choice = choose(self._record.state, wanted)
         chosen = ArmResult(self._record, choice.arm).level(choice.level, choice.contestant).seed(choice.seed)
@@ -285,8 +289,12 @@ def open_run(
     Raises:
         TickdslError: If there is no such run, or it has not started.
     """
-    paths, _ = find_newest_run(Path(out), str(run))
+    paths, _ = find_newest_run(
+        require_path(out, "out"), str(require_path(run, "run", "give the name of a run, or its folder"))
+    )
     state = read_source(paths).state
     used = state.run.store if state.run is not None else ".tick/store"
-    record = RunRecord(paths, state, Path(used if store is None else store), data_folder(data), allow_code)
+    record = RunRecord(
+        paths, state, require_path(used if store is None else store, "store"), data_folder(data), allow_code
+    )
     return Results(record)

@@ -13,7 +13,7 @@ from tickdsl.api.progress import in_notebook, progress_listener, say
 from tickdsl.api.results import Results
 from tickdsl.api.run_record import RunRecord
 from tickdsl.api.torch_state import neutral_torch
-from tickdsl.errors import TickdslError
+from tickdsl.argument_types import require_path, require_whole
 from tickdsl.plugins.permission import code_allowed_within
 from tickdsl.printable import printable
 from tickdsl.recorded_run import RecordedRun, require_compatible, run_and_record, write_final_report
@@ -82,8 +82,9 @@ def run(
     stacked = None if stack == "auto" else stack
     require_compatible(deterministic=deterministic, stack=stacked)
     for name, number in (("seeds", seeds), ("jobs", jobs), ("stack", stacked)):
-        if number is not None and number < 1:
-            raise TickdslError(f"`{name}` cannot be {number}", "use a whole number of at least 1")
+        if number is not None:
+            require_whole(number, name, 1)
+    store, out = require_path(store, "store"), require_path(out, "out")
     from tickdsl.checks.plan_selection import select_arms, with_seeds
 
     trackers = [tracker] if isinstance(tracker, str) else list(tracker or ())
@@ -103,8 +104,8 @@ def run(
         from tickdsl.engine.launch import LaunchOptions
 
         options = LaunchOptions(
-            store=Path(store).absolute(),  # so that the results are found from another working folder
-            out=Path(out),
+            store=store.absolute(),  # so that the results are found from another working folder
+            out=out,
             data=folder,
             jobs=jobs,
             stack=stacked,

@@ -145,8 +145,15 @@ def positive_int(text: str) -> int:
 def non_negative_int(text: str) -> int:
     """Parse a whole number of at least 0."""
     if not text.isdigit():
-        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number")
+        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number of at least 0")
     return int(text)
+
+
+def path_of_file(text: str) -> Path:
+    """Parse a path; an empty one, as of a variable of the shell that is not set, would mean the current folder."""
+    if not text.strip():
+        raise argparse.ArgumentTypeError("the path is empty; write `.` for the current folder")
+    return Path(text)
 
 
 def stack_size(text: str) -> int | None:

@@ -15,6 +15,7 @@ from tickdsl.cli.arguments import (
     add_verb,
     name_value,
     non_negative_int,
+    path_of_file,
 )
 from tickdsl.cli.output import OK, STEP_FAILED, echo
 
@@ -59,7 +60,10 @@ def add(verbs: Verbs) -> None:
         "(default: the one that --to ends with, else ticket)",
     )
     export.add_argument(
-        "--to", metavar="PATH", type=Path, help="file to write, or a folder (default: PLAN-ARM-roundN-seedN here)"
+        "--to",
+        metavar="PATH",
+        type=path_of_file,
+        help="file to write, or a folder (default: PLAN-ARM-roundN-seedN here)",
     )
     export.add_argument("--dense", action="store_true", help="export the dense network instead of a ticket")
     export.add_argument(

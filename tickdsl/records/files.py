@@ -38,6 +38,9 @@ def write_atomically(path: Path, content: bytes, *, mode: int | None = None) -> 
     except OSError as error:
         draft.unlink(missing_ok=True)
         raise disk_error(error, path) from error
+    except BaseException:  # Ctrl-C, for example
+        draft.unlink(missing_ok=True)
+        raise
 
 
 def fsync_file(path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import re
 import secrets
@@ -12,8 +13,7 @@ from pathlib import Path
 
 import attrs
 
-from tickdsl.errors import TicketError
-from tickdsl.records.files import disk_error
+from tickdsl.errors import TickdslError, TicketError
 from tickdsl.tickets.choice import DENSE, TICKET, Choice
 from tickdsl.tickets.export_format import ExportFormat, ExportOptions, Verified
 from tickdsl.tickets.formats.table import FORMATS
@@ -72,6 +72,8 @@ def export(
 
 def target_path(choice: Choice, run: str, chosen: ExportFormat, to: Path | None) -> Path:
     """The path of the file; see `export`."""
+    if to is not None and to.exists() and not (to.is_file() or to.is_dir()):
+        raise TicketError(f"{to} is a device or a pipe, not a file", "name a file or a folder with --to")
     if to is not None and not (chosen.suffix and to.is_dir()):
         named = to if not chosen.suffix or to.suffix == chosen.suffix else to.with_name(to.name + chosen.suffix)
         if not named.parent.is_dir():
@@ -106,13 +108,27 @@ def _draft(target: Path) -> Iterator[Path]:
     try:
         yield draft
     except OSError as error:
-        raise disk_error(error, target) from error
+        raise _cannot_write(target, error) from error
+    except TickdslError as error:
+        if isinstance(error.__cause__, OSError) and draft.name in error.message:
+            raise _cannot_write(target, error.__cause__) from error
+        raise
     finally:
         if draft.is_dir():
             shutil.rmtree(draft, ignore_errors=True)
         else:
             with contextlib.suppress(OSError):
                 draft.unlink(missing_ok=True)
+
+
+def _cannot_write(target: Path, error: OSError) -> TicketError:
+    """The error for a file that cannot be written; it names the file that the user asked for, not its draft."""
+    way_out = "name another file with --to"
+    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        way_out = "free some disk space, or name a file on another disk with --to"
+    elif error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
+        way_out = "change the permissions of its folder, or name another file with --to"
+    return TicketError(f"cannot write {target}: {error.strerror or error}", way_out)
 
 
 def _put_in_place(draft: Path, target: Path) -> None:

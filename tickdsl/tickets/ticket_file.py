@@ -10,6 +10,7 @@ import attrs
 import torch
 from torch import nn
 
+from tickdsl.argument_types import require_path
 from tickdsl.errors import TicketError
 from tickdsl.pruning import ticket_content
 from tickdsl.pruning.ticket_content import TicketContent
@@ -38,7 +39,8 @@ def open_ticket(path: Path | str) -> Ticket:
 
     Raises TicketError if the file is missing, damaged, or not a ticket of this version.
     """
-    content = ticket_content.read(Path(path))
+    path = require_path(path, "path", "name the .safetensors file that `tickdsl export` wrote")
+    content = ticket_content.read(path)
     try:
         return _from_content(content)
     except (KeyError, TypeError, ValueError) as error:
