@@ -223,7 +223,7 @@ def _names(names: Iterable[str]) -> str:
 
 def _was_started(paths: RunPaths) -> bool:
     """Whether an earlier engine of this run has written events of its own."""
-    return paths.events.exists() and any(isinstance(r.event, events.RunStart) for r in read_events(paths.events))
+    return paths.events.is_file() and any(isinstance(r.event, events.RunStart) for r in read_events(paths.events))
 
 
 def _plan_json(plan: Plan, study: Study) -> bytes:
