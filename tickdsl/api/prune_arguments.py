@@ -108,6 +108,8 @@ def read_arguments(
         _require_choice("target", target, list(TARGET_WORDS))
     _require_positive("rounds", rounds)
     _require_positive("multiple", multiple)
+    if between is not None and not callable(between):
+        raise TickdslError(f"`between` cannot be {between!r}", "pass a function that trains the network it is given")
     if between is not None and rounds == 1:
         raise TickdslError("`between` is called between rounds, but there is only one", "pass `rounds=2` or more")
     if unit in ("weights", *LAYERS) and multiple > 1:

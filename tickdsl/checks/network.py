@@ -19,6 +19,7 @@ from tickdsl.checks import (
 from tickdsl.checks.schedules import arm_steps_per_epoch
 from tickdsl.checks.traced_prune import TracedPrune
 from tickdsl.engine.graph_cache import DEFAULT_DATA_DIR, dense_graph, image_shape_and_classes
+from tickdsl.engine.plan_tickets import is_ticket
 from tickdsl.errors import NetworkTooLargeError, TickdslError, TicketError, UnreadableDataError, UnreadableWeightsError
 from tickdsl.graph.model import ModelGraph
 from tickdsl.lang.findings.diagnostics import Diagnostic, Label
@@ -26,6 +27,7 @@ from tickdsl.lang.syntax import Span
 from tickdsl.plan.model import Arm, Plan, Recalibrate
 from tickdsl.plugins import PluginError
 from tickdsl.training import catalogue, weights_files
+from tickdsl.training.weights_fit import require_fit
 
 _CHECKS: tuple[Callable[[TracedPrune], Iterator[Diagnostic]], ...] = (
     prune_targets.check_unit,
@@ -53,6 +55,7 @@ def diagnostics(arm: Arm, data: Path | None, *, has_random_structure: bool = Fal
         span = arm.model.span
         _require_weights(arm)
         graph = dense_graph(arm, data)
+        require_fitting_weights(arm, graph)
         ticket_findings = list(ticket_start.diagnostics(arm, data))
         if any(found.severity == "error" for found in ticket_findings):
             yield from ticket_findings
@@ -161,6 +164,28 @@ def _require_weights(arm: Arm) -> None:
         raise UnreadableWeightsError(
             f"{arm.model.name} has no pretrained weights to download", "use a weights file, or a torchvision model"
         )
+
+
+def require_fitting_weights(arm: Arm, graph: ModelGraph) -> None:
+    """Raise UnreadableWeightsError if the plain weights in a safetensors file are those of another network.
+
+    Other formats are pickles, which are only read with torch, when the plan runs; `ticket_start` compares tickets.
+    """
+    weights_file = arm.model.weights_file
+    if weights_file is None or is_ticket(arm.model):
+        return
+    found = weights_files.read_shapes(Path(weights_file))
+    heads = [info.module for info in graph.weights.values() if info.is_output]
+    if found is None or len(heads) != 1:
+        return
+    shapes = {**graph.parameters, **graph.buffers}
+    expected = shapes | {alias: shapes[name] for alias, name in graph.aliases.items() if name in shapes}
+    # The graph does not tell which buffers are in a state dict.
+    optional = {*graph.buffers, *graph.aliases}
+    try:
+        require_fit(weights_file, arm.model.name, found, expected, heads[0], optional)
+    except TickdslError as error:
+        raise UnreadableWeightsError(error.message, error.hint) from error
 
 
 def _check_transfer(arm: Arm, root: Path) -> Iterator[Diagnostic]:

@@ -52,6 +52,31 @@ def inspect(path: Path) -> None:
         raise UnreadableWeightsError(f"cannot read {path}: {error.strerror}", "check its permissions") from error
 
 
+def read_shapes(path: Path) -> dict[str, tuple[int, ...]] | None:
+    """The shapes in a safetensors file that `inspect` has passed, under the names that are loaded.
+
+    None for another format, and for a header that gives no shapes.
+    """
+    if not is_safetensors(path):
+        return None
+    with path.open("rb") as file:
+        (length,) = _LENGTH.unpack(file.read(_LENGTH.size))
+        header = json.loads(file.read(length))
+    try:
+        return {
+            loaded_name(name): tuple(map(int, tensor["shape"]))
+            for name, tensor in header.items()
+            if name != "__metadata__"
+        }
+    except (KeyError, TypeError, ValueError):
+        return None
+
+
+def loaded_name(name: str) -> str:
+    """The name of a weight in the network: `DataParallel` puts `module.` before it."""
+    return name.removeprefix("module.")
+
+
 def _inspect_safetensors(path: Path, file: BinaryIO) -> None:
     file.seek(0)
     (length,) = _LENGTH.unpack(file.read(_LENGTH.size))

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import operator
 import pickle
 import re
 import warnings
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -18,14 +17,11 @@ from tickdsl.errors import TickdslError, UnreadableWeightsError
 from tickdsl.training import weights_files
 from tickdsl.training.catalogue import DEFAULT_WEIGHTS, TORCHVISION_PREFIX
 from tickdsl.training.torchvision_import import import_torchvision
+from tickdsl.training.weights_fit import require_fit
 
 StateDict = Mapping[str, Tensor]
-#: What to do with the plain weights of a pruned network, which do not say which units they belong to.
-_TICKET = "to go on from a pruned network, name a ticket that `tickdsl export` wrote: it holds the structure too"
 #: The code that a pickle would run, in torch's message.
 _REFUSED_CODE = re.compile(r"GLOBAL ([\w.]+)")
-#: Prefixes of auxiliary classifiers, which networks are built without.
-_AUXILIARY = ("aux1.", "aux2.", "AuxLogits.")
 
 
 def load_pretrained(module: nn.Module, classifier_path: str, name: str, weights: str) -> None:
@@ -38,43 +34,11 @@ def load_pretrained(module: nn.Module, classifier_path: str, name: str, weights:
     Raises TickdslError if the weights cannot be downloaded or read, or are those of another network.
     """
     state = _torchvision_weights(name) if weights == DEFAULT_WEIGHTS else _weights_from_file(Path(weights))
-    model_state = module.state_dict()
-    unexpected = [key for key in state if key not in model_state and not key.startswith(_AUXILIARY)]
-    missing = [key for key in model_state if key not in state and not key.endswith("num_batches_tracked")]
-    if unexpected or missing:
-        key = (unexpected or missing)[0]
-        raise TickdslError(
-            f"weights={weights} are not those of {name}: {'the network has no' if unexpected else 'they lack'} {key}",
-            "use weights that were saved from this network" + ("" if unexpected else f"; {_TICKET}"),
-        )
-    matching = {key: tensor for key, tensor in state.items() if key in model_state}
-    mismatched = [key for key, tensor in matching.items() if tensor.shape != model_state[key].shape]
-    mismatched_body = [key for key in mismatched if not key.startswith(f"{classifier_path}.")]
-    if mismatched_body:
-        shapes = f"{tuple(matching[mismatched_body[0]].shape)}, not {tuple(model_state[mismatched_body[0]].shape)}"
-        if _is_smaller((matching[key].shape, model_state[key].shape) for key in mismatched_body):
-            raise TickdslError(
-                f"weights={weights} are those of a smaller {name}: {mismatched_body[0]} is {shapes}",
-                f"{_TICKET}; a network with another `width=` needs that option here too",
-            )
-        raise TickdslError(
-            f"weights={weights} do not fit {name} on this data: {mismatched_body[0]} is {shapes}",
-            "use images of the size that the weights were trained on",
-        )
-    # If the classifier does not match, load neither its weight nor its bias.
-    loadable = {
-        key: tensor for key, tensor in matching.items() if not (mismatched and key.startswith(f"{classifier_path}."))
-    }
-    module.load_state_dict(loadable, strict=False)
-
-
-def _is_smaller(shapes: Iterable[tuple[torch.Size, torch.Size]]) -> bool:
-    """Whether these (found, expected) shapes are those of the network with fewer units, as in a ticket."""
-    pairs = [(tuple(found), tuple(expected)) for found, expected in shapes]
-    nowhere_larger = all(
-        len(found) == len(expected) and all(map(operator.le, found, expected)) for found, expected in pairs
+    found, expected = (
+        {key: tuple(tensor.shape) for key, tensor in each.items()} for each in (state, module.state_dict())
     )
-    return nowhere_larger and any(found[:1] < expected[:1] for found, expected in pairs)
+    loadable = require_fit(weights, name, found, expected, classifier_path)
+    module.load_state_dict({key: state[key] for key in loadable}, strict=False)
 
 
 def _torchvision_weights(name: str) -> StateDict:
@@ -107,7 +71,7 @@ def _weights_from_file(path: Path) -> StateDict:
         state = state["state_dict"]  # training scripts often wrap it
     if not isinstance(state, dict) or not all(isinstance(tensor, Tensor) for tensor in state.values()):
         raise UnreadableWeightsError(f"{path} does not contain a state dict", "save `model.state_dict()`")
-    return {str(key).removeprefix("module."): tensor for key, tensor in state.items()}
+    return {weights_files.loaded_name(str(key)): tensor for key, tensor in state.items()}
 
 
 def _refused(path: Path, error: Exception) -> UnreadableWeightsError:
