@@ -61,6 +61,8 @@ X = torch.randn(2, 3, 8, 8)
         ({"multiple": 8, "unit": "weights"}, "widths of layers", None),
         ({"rounds": 0}, "`rounds` must be an integer", None),
         ({"rounds": 50}, "would remove nothing", "fewer rounds"),
+        ({"data": 3, "by": "snip"}, "`data` cannot be of type int", "a loader"),
+        ({"data": [3], "by": "snip"}, "returned an item of type int", "wrap the loader"),
         ({"between": 3, "rounds": 2}, "`between` cannot be 3", "pass a function"),
         ({"between": print}, "only one", "rounds=2"),
     ],

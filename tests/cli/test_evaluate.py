@@ -132,3 +132,11 @@ def test_options_that_do_not_apply_to_a_ticket(option: list[str], harness: CliHa
     path = written(harness.folder / "t.safetensors", plan_ticket())
     result = harness.call("graph", path, *option)
     assert result.exit == 2 and f"{option[0]} does not apply to a ticket" in result.err
+
+
+@pytest.mark.parametrize("name", ["x.onnx", "x.pt2"])
+def test_the_graph_of_a_program_is_refused(name: str, harness: CliHarness) -> None:
+    (harness.folder / name).write_bytes(b"\x08\x0a\xff\xfe")
+    result = harness.call("graph", harness.folder / name)
+    assert result.exit == 2 and "does not say what was pruned" in result.err
+    assert f"tickdsl evaluate {harness.folder / name} --on DATA" in result.err

@@ -40,6 +40,10 @@ def sampler(data: Iterable[Any] | None, classes: int, device: torch.device) -> C
     up to the largest sample. Raises TickdslError if there is no loader, or it does not return pairs of inputs and
     targets.
     """
+    if data is not None and not isinstance(data, Iterable) and not hasattr(data, "__getitem__"):
+        raise TickdslError(
+            f"`data` cannot be of type {type(data).__name__}", "pass a loader, or a list of pairs (inputs, targets)"
+        )
     cached: list[tuple[Any, Any]] = []
     remaining = iter(data) if data is not None else iter(())
 
@@ -69,12 +73,12 @@ def sampler(data: Iterable[Any] | None, classes: int, device: torch.device) -> C
 def _checked(batch: Any) -> tuple[Any, Any]:
     if not isinstance(batch, list | tuple) or len(batch) != 2 or not _tensors(batch[0]):
         found = (
-            f"{type(batch).__name__} of {len(batch)}"
+            f"a {type(batch).__name__} of {len(batch)}"
             if isinstance(batch, list | tuple | dict)
-            else type(batch).__name__
+            else f"an item of type {type(batch).__name__}"
         )
         raise TickdslError(
-            f"`data` must return pairs (inputs, targets), and returned a {found}",
+            f"`data` must return pairs (inputs, targets), and returned {found}",
             "wrap the loader: `[(inputs, targets) for … in loader]`",
         )
     inputs, targets = batch

@@ -99,10 +99,15 @@ def _graph(arguments: argparse.Namespace) -> int:
 
 
 def _ticket(arguments: argparse.Namespace) -> Path | None:
-    """The path of the ticket to show; None for a model or a plan."""
+    """The path of the ticket to show; None for a model or a plan. Raises TickdslError for another exported file."""
     from tickdsl.pruning.ticket_header import is_ticket
 
     path = Path(arguments.subject or "")
+    if path.suffix in (".onnx", ".pt2") and path.is_file():
+        raise TickdslError(
+            f"{path} is a program for other tools, which does not say what was pruned",
+            f"export the ticket with --format ticket, or measure this file with `tickdsl evaluate {path} --on DATA`",
+        )
     return path if path.suffix == ".safetensors" or (path.is_file() and is_ticket(path)) else None
 
 

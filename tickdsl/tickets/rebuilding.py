@@ -70,7 +70,7 @@ def dense_network_of(source: NetworkSource, network: NetworkOrFactory | None = N
             raise TicketError(
                 f"the network of this ticket is `{source.name}`, which is code of its user and needs permission to run",
                 f"pass it: `tickdsl.load(path, network={source.name.rpartition(':')[2]})`; "
-                "on the command line, add --allow-code",
+                "of a run, open it with `tickdsl.open_run(…, allow_code=True)`; on the command line, add --allow-code",
             )
         return dense_network(source.name, canonical_json(dict(source.options)), source.classes, source.shape)
     except TicketError:

@@ -45,8 +45,9 @@ class Ticket:
     weights: the state dict of the compact network; masked weights are zero. structure: what is left of the dense
     network, with masks. classes: the names of the classes, in the order of the outputs. metrics: `accuracy` in [0, 1],
     `interval` (`mean`, `half_width` and `n` of its level over the seeds), `params`, `macs`, `sparsity` and others, and
-    those of the dense network in `dense`. plan: the text of the plan. versions: of the libraries that wrote it. probe:
-    the outputs [2, classes] for two fixed images, by which a network that was changed is recognised.
+    those of the dense network in `dense`. plan: the text of its file, without included ones. versions: of the
+    libraries that wrote it. probe: the outputs [2, classes] for two fixed images, by which a network that was changed
+    is recognised.
     """
 
     source: NetworkSource
