@@ -132,8 +132,8 @@ def test_recipes_that_differ_are_not_stacked(harness: Any, submitted: list[list[
 def test_who_diverges_fails_alone(harness: Any, submitted: list[list[str]], monkeypatch: pytest.MonkeyPatch) -> None:
     after_step = TrainingRun.after_step
 
-    def diverges(self: TrainingRun, num_images: int) -> None:
-        after_step(self, num_images)
+    def diverges(self: TrainingRun, weight: int) -> None:
+        after_step(self, weight)
         if self.job.seed == 2 and self.step == 5 and self.stop > 8:
             raise TickdslError("the training diverged", "lower lr")
 
