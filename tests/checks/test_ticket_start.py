@@ -10,9 +10,9 @@ from pathlib import Path
 
 import attrs
 import pytest
+from plan_tickets import plan_ticket, written
 from safetensors.torch import save_file
 
-from tests.helpers.plan_tickets import plan_ticket, written
 from tickdsl.checks import check_file
 from tickdsl.engine.dense_networks import dense_network
 from tickdsl.lang.findings.diagnostics import Diagnostic

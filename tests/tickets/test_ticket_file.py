@@ -198,7 +198,8 @@ def own_file(folder: Path, kind: str = "residual") -> Path:
     return path
 
 
-def test_an_own_network_needs_its_class(tmp_path: Path) -> None:
+def test_an_own_network_needs_its_class(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("tickdsl.plugins.permission._allowed", False)
     with pytest.raises(TicketError, match="code of its user and needs permission") as caught:
         load(own_file(tmp_path))
     assert "tickdsl.load(path, network=network)" in (caught.value.hint or "")
