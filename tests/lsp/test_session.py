@@ -27,7 +27,7 @@ seeds 3
 train $budget lr=0.1 batch=64 momentum=0.9
 arm one { prune filters $scope 20% x 3 by l2; rewind lr }
 arm two { prune filters $scope 20% x 3 by l2; rewind weights to 5% }
-compare one, two, random-init, dense levels=all within=0%
+compare one, two, random-init, dense levels=all within=0% at=weights
 """
 
 

@@ -44,7 +44,7 @@ def test_every_snippet_runs(
     assert [seed["accuracy"] for seed in seeds] == [accuracy] * 3
     # The same plan again finds all of its results in the store.
     assert main(["run", "further.plan", "--jobs", "1", "--plain"]) == 0
-    assert re.search(r"(\d+) steps \(\1 already stored\)", capsys.readouterr().out.replace(",", ""))
+    assert re.search(r"(\d+) steps \(\1 already stored\)", "".join(capsys.readouterr()).replace(",", ""))
     # Its own tickets can be exported, too.
     assert main(["export", "further", "--level", "2", "--to", "quarter.safetensors"]) == 0
     assert open_ticket("quarter.safetensors").metrics["sparsity"] > ticket.metrics["sparsity"]

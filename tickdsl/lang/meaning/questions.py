@@ -68,7 +68,9 @@ class QuestionResolver:
                     self.diagnostics.append(Diagnostic("TD108", message, option.span, help=help))
             options.update(read)
         pruned = {"random-init", "random-structure"} & set(controls)
-        count = sum(all_arms or not named or arm.name in named for arm in arms)
+        compared_names = set(declared) if all_arms or not named else named
+        count = sum(arm.name in compared_names or not declared for arm in arms)
+        count = max(count, len(compared_names)) if arms else 2  # arms with errors may be more
         in_effect = {"controls": len(set(controls) - {"dense"}), "pruned-controls": len(pruned), "arms": count}
         if readable:
             for statement in statements:
