@@ -7,6 +7,7 @@ import copy
 import pytest
 import torch
 from torch import Tensor, nn
+from viewing_network import NETWORK
 
 from tickdsl.training.data import datasets
 from tickdsl.training.data.datasets import Dataset
@@ -17,23 +18,6 @@ from tickdsl.training.step.distillation import Distillation
 
 CPU = torch.device("cpu")
 RECIPE = Recipe(length="1ep", lr=0.05, batch=32)
-NETWORK = """
-import torch
-from torch import nn
-
-class Viewing(nn.Module):
-    def __init__(self, classes, shape):
-        super().__init__()
-        channels, height, width = shape
-        self.conv = nn.Conv2d(channels, 6, 3, padding=1)
-        self.norm = nn.BatchNorm2d(6)
-        self.drop = nn.Dropout(0.1)
-        self.fc = nn.Linear(6 * height * width, classes)
-
-    def forward(self, x):
-        x = self.drop(torch.relu(self.norm(self.conv(x))))
-        return self.fc(x.view(x.size(0), -1))
-"""
 
 
 def viewing(data: Dataset) -> nn.Module:

@@ -135,6 +135,29 @@ def add_run_argument(
     add_out_option(verb)
 
 
+def add_network_arguments(verb: argparse.ArgumentParser) -> None:
+    """Add the run that a command works on, and what chooses one of its networks."""
+    add_run_argument(verb, description="folder or name of a run, or the start of its name (then the newest one)")
+    verb.add_argument("--arm", metavar="ARM", help="name or id of the arm (default: the one with the best ticket)")
+    verb.add_argument(
+        "--level",
+        metavar="N",
+        type=non_negative_int,
+        help="number of the level (default: the smallest winning one, else the most accurate one)",
+    )
+    verb.add_argument(
+        "--seed", metavar="N", type=int, help="the seed (default: the one with the median accuracy of the level)"
+    )
+    verb.add_argument(
+        "--set",
+        metavar="NAME=VALUE",
+        action=EachNameOnce,
+        default=[],
+        type=name_value,
+        help="only arms with this value of a sweep; can be given several times (default: all arms)",
+    )
+
+
 def positive_int(text: str) -> int:
     """Parse a whole number of at least 1."""
     if not text.isdigit() or int(text) < 1:

@@ -7,14 +7,11 @@ import sys
 from pathlib import Path
 
 from tickdsl.cli.arguments import (
-    EachNameOnce,
     Verbs,
     add_code_option,
     add_data_option,
-    add_run_argument,
+    add_network_arguments,
     add_verb,
-    name_value,
-    non_negative_int,
     path_of_file,
 )
 from tickdsl.cli.output import OK, STEP_FAILED, echo
@@ -34,25 +31,7 @@ def add(verbs: Verbs) -> None:
             ("tickdsl export card --level 3 --format onnx --to card.onnx", "write round 3 of a run as ONNX"),
         ),
     )
-    add_run_argument(export, description="folder or name of a run, or the start of its name (then the newest one)")
-    export.add_argument("--arm", metavar="ARM", help="name or id of the arm (default: the one with the best ticket)")
-    export.add_argument(
-        "--level",
-        metavar="N",
-        type=non_negative_int,
-        help="number of the level (default: the smallest winning one, else the most accurate one)",
-    )
-    export.add_argument(
-        "--seed", metavar="N", type=int, help="the seed (default: the one with the median accuracy of the level)"
-    )
-    export.add_argument(
-        "--set",
-        metavar="NAME=VALUE",
-        action=EachNameOnce,
-        default=[],
-        type=name_value,
-        help="only arms with this value of a sweep; can be given several times (default: all arms)",
-    )
+    add_network_arguments(export)
     export.add_argument(
         "--format",
         choices=_FORMATS,

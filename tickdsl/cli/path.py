@@ -6,7 +6,7 @@ import argparse
 import sys
 from pathlib import Path
 
-from tickdsl.cli.arguments import EachNameOnce, Verbs, add_run_argument, add_verb, name_value, non_negative_int
+from tickdsl.cli.arguments import Verbs, add_network_arguments, add_verb
 from tickdsl.cli.newest_run import newest_run
 from tickdsl.cli.output import OK, echo
 from tickdsl.errors import TickdslError
@@ -28,25 +28,7 @@ def add(verbs: Verbs) -> None:
             ("tickdsl path card-2026 --arm colt --level 3 --seed 1", "a ticket of another run"),
         ),
     )
-    add_run_argument(path, description="folder or name of a run, or the start of its name (then the newest one)")
-    path.add_argument("--arm", metavar="ARM", help="name or id of the arm (default: the one with the best ticket)")
-    path.add_argument(
-        "--level",
-        metavar="N",
-        type=non_negative_int,
-        help="number of the level (default: the smallest winning one, else the most accurate one)",
-    )
-    path.add_argument(
-        "--seed", metavar="N", type=int, help="the seed (default: the one with the median accuracy of the level)"
-    )
-    path.add_argument(
-        "--set",
-        metavar="NAME=VALUE",
-        action=EachNameOnce,
-        default=[],
-        type=name_value,
-        help="only arms with this value of a sweep; can be given several times (default: all arms)",
-    )
+    add_network_arguments(path)
     path.add_argument(
         "--contestant",
         metavar="NAME",

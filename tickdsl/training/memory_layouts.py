@@ -9,10 +9,8 @@ from torch import Tensor, nn
 
 #: Memory formats by the names that checkpoints and results use.
 LAYOUTS = {"contiguous": torch.contiguous_format, "channels_last": torch.channels_last}
-
-
 #: Images of the forward pass that shows whether a network runs in channels_last; batch norms need two.
-_PROBE_IMAGES = 2
+PROBE_IMAGES = 2
 
 
 def preferred_memory_format(
@@ -21,7 +19,8 @@ def preferred_memory_format(
     """The memory format that usually trains faster: channels_last for convolutions on a CPU, or on CUDA under autocast.
 
     benchmarks/loop.py measures it on a CPU; benchmarks/README.md has the table. A network that runs in the contiguous
-    format only, as with `x.view(len(x), -1)` after a convolution, keeps that. images: some that the network takes.
+    format only, as with `x.view(len(x), -1)` after a convolution, keeps that. images: PROBE_IMAGES
+    normalised ones, as the network takes them.
     """
     convolutional = any(isinstance(layer, nn.Conv2d) for layer in model.modules())
     channels_last_pays = convolutional and (device.type == "cpu" or autocast is not None)
@@ -37,7 +36,7 @@ def _runs_in_channels_last(model: nn.Module, images: Tensor) -> bool:
     device = next((parameter.device for parameter in probe.parameters()), images.device)
     with torch.no_grad(), torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
         try:
-            probe(images[:_PROBE_IMAGES].to(device))
+            probe(images.to(device))
         except RuntimeError as error:
             return "view size is not compatible" not in str(error)
     return True

@@ -23,7 +23,13 @@ from tickdsl.training.evaluation import evaluation_from_sums, evaluation_sums, s
 from tickdsl.training.history import EpochReport, TrainingHistory
 from tickdsl.training.job import StateDict, TrainingJob
 from tickdsl.training.measured_choices import MeasuredChoices
-from tickdsl.training.memory_layouts import LAYOUTS, preferred_layout, preferred_memory_format, set_memory_format
+from tickdsl.training.memory_layouts import (
+    LAYOUTS,
+    PROBE_IMAGES,
+    preferred_layout,
+    preferred_memory_format,
+    set_memory_format,
+)
 from tickdsl.training.step.distillation import Distiller
 from tickdsl.training.step.masks import Masks
 from tickdsl.training.step.optimiser_step import OptimiserStep
@@ -186,7 +192,7 @@ class TrainingRun:
 
     def _probe_images(self) -> Tensor:
         """Some training images, to see what a network takes."""
-        return self.dataset.normalise(self.dataset.images[:2])
+        return self.dataset.normalise(self.dataset.images[:PROBE_IMAGES])
 
     def prepare(
         self, choices: MeasuredChoices, checkpoint_state: Mapping[str, Any] | None, distiller: Distiller | None

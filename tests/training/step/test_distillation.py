@@ -15,6 +15,7 @@ from tickdsl.training.checkpoints import Checkpointer
 from tickdsl.training.data import datasets
 from tickdsl.training.data.datasets import Dataset
 from tickdsl.training.loop import train
+from tickdsl.training.memory_layouts import PROBE_IMAGES
 from tickdsl.training.recipes.recipe import Recipe
 from tickdsl.training.step.distillation import Distillation, Distiller
 
@@ -41,10 +42,6 @@ def trained(tiny: Dataset, recipe: Recipe, distilled: Distillation | None) -> di
     return dict(model.state_dict())
 
 
-#: Images that show which memory layout a teacher takes.
-PROBE = 2
-
-
 def same(one: dict[str, Tensor], other: dict[str, Tensor]) -> bool:
     return all(torch.equal(one[name], other[name]) for name in one)
 
@@ -68,12 +65,12 @@ def test_without_augmentation_the_teacher_runs_once_per_image(tiny: Dataset) -> 
     distilled = distillation(tiny)
     distilled.teacher.register_forward_hook(lambda module, args, out: seen.update([len(args[0])]))
     trained(tiny, PLAIN, distilled)
-    assert seen == {100: 1, PROBE: 1}
+    assert seen == {100: 1, PROBE_IMAGES: 1}
     augmented = distillation(tiny)
     seen.clear()
     augmented.teacher.register_forward_hook(lambda module, args, out: seen.update([len(args[0])]))
     trained(tiny, AUGMENTED, augmented)
-    assert sum(size * times for size, times in seen.items()) == 200 + PROBE
+    assert sum(size * times for size, times in seen.items()) == 200 + PROBE_IMAGES
 
 
 @pytest.mark.parametrize("recipe", [PLAIN, AUGMENTED], ids=["plain", "augmented"])

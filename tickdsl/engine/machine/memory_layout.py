@@ -7,7 +7,7 @@ import torch
 from tickdsl.engine.machine.speed_trial import SpeedTrial
 from tickdsl.training.devices import autocast_type
 from tickdsl.training.measured_choices import MeasuredChoices
-from tickdsl.training.memory_layouts import preferred_layout
+from tickdsl.training.memory_layouts import PROBE_IMAGES, preferred_layout
 from tickdsl.training.timing import is_clearly_faster
 
 
@@ -17,7 +17,7 @@ def choose_layout(trial: SpeedTrial, device: torch.device, choices: MeasuredChoi
     Measured once per machine, network, batch size and number of threads on a CPU; a fixed rule on a GPU.
     """
     autocast = autocast_type(trial.recipe.precision, device)
-    default_layout = preferred_layout(trial.network.module, device, autocast, trial.images)
+    default_layout = preferred_layout(trial.network.module, device, autocast, trial.images(PROBE_IMAGES))
     if default_layout == "contiguous" or device.type != "cpu" or autocast is not None:
         return default_layout
 

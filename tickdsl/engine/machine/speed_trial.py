@@ -37,11 +37,9 @@ class SpeedTrial:
             f"{self.recipe.batch} pictures, {torch.get_num_threads()} threads, torch {torch.__version__}"
         )
 
-    @property
-    def images(self) -> Tensor:
-        """The first batch of training images, normalised: [B, C, H, W]."""
-        batch = self.data.train_images[: self.recipe.batch]
-        return Normalise(self.data.mean, self.data.std, torch.device("cpu"))(batch)
+    def images(self, count: int) -> Tensor:
+        """The first training images, normalised: [count, C, H, W]."""
+        return Normalise(self.data.mean, self.data.std, torch.device("cpu"))(self.data.train_images[:count])
 
     def training_pass(
         self, layout: str, wrap: Callable[[nn.Module], Callable[[Tensor], Tensor]] = lambda module: module
@@ -53,7 +51,7 @@ class SpeedTrial:
         module = copy.deepcopy(self.network.module).train()
         set_memory_format(module, LAYOUTS[layout])
         forward = wrap(module)
-        images = self.images
+        images = self.images(self.recipe.batch)
         loss, targets = self.data.task.loss, self.data.train_labels[: self.recipe.batch]
         trainable = [parameter for parameter in module.parameters() if parameter.requires_grad]
         return lambda: torch.autograd.grad(loss(forward(images), targets), trainable)

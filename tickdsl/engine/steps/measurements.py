@@ -32,7 +32,7 @@ from tickdsl.records.process import host_name
 from tickdsl.training.data.datasets import Dataset
 from tickdsl.training.devices import autocast_type
 from tickdsl.training.evaluation import evaluate
-from tickdsl.training.memory_layouts import preferred_memory_format, set_memory_format
+from tickdsl.training.memory_layouts import PROBE_IMAGES, preferred_memory_format, set_memory_format
 from tickdsl.training.recipes.recipe import Recipe
 from tickdsl.training.rng import generator
 
@@ -185,7 +185,8 @@ class _MeasuredNetwork:
 
     def _with_memory_format(self, module: nn.Module) -> nn.Module:
         set_memory_format(
-            module, preferred_memory_format(module, self._context.device, self.autocast, self.random_images(2))
+            module,
+            preferred_memory_format(module, self._context.device, self.autocast, self.random_images(PROBE_IMAGES)),
         )
         return module
 
