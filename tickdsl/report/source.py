@@ -6,13 +6,11 @@ from collections.abc import Sequence
 
 import attrs
 
-from tickdsl.errors import TickdslError
 from tickdsl.printable import printable
-from tickdsl.records.event_log import read_events
 from tickdsl.records.paths import RunPaths
 from tickdsl.results.liveness import effective_status, file_age
 from tickdsl.results.state import RunState
-from tickdsl.results.state_builder import build_state
+from tickdsl.results.state_builder import read_run
 
 
 @attrs.frozen
@@ -34,12 +32,7 @@ class ReportSource:
 
 def read_source(paths: RunPaths) -> ReportSource:
     """Read a run from its folder. Raises TickdslError if it contains no events or the run has not started."""
-    if not paths.events.exists():
-        raise TickdslError(f"no run in {paths.folder}: events.jsonl is missing", "`tickdsl ls` lists the runs")
-    state = build_state(read_events(paths.events))
-    if state.run is None:
-        raise TickdslError(f"no run has started in {paths.folder}", "try again once the run has started")
-    return source_from_state(state, paths)
+    return source_from_state(read_run(paths), paths)
 
 
 def source_from_state(state: RunState, paths: RunPaths) -> ReportSource:

@@ -7,7 +7,9 @@ from typing import Any
 
 import attrs
 
+from tickdsl.errors import TickdslError
 from tickdsl.records.event_decode import EventRecord
+from tickdsl.records.event_log import read_events
 from tickdsl.records.events import (
     Checkpoint,
     ControlAck,
@@ -28,6 +30,7 @@ from tickdsl.records.events import (
     StepStart,
     Warn,
 )
+from tickdsl.records.paths import RunPaths
 from tickdsl.results.plan_fit import fitting_plan, has_possible_values
 from tickdsl.results.state import ENDED_STATUSES, EpochMetrics, MeasureKey, MetricKey, Pace, RunState, StepState
 
@@ -48,6 +51,16 @@ def build_state(records: Iterable[EventRecord], state: RunState | None = None) -
     for record in records:
         builder.add(record)
     return builder.state
+
+
+def read_run(paths: RunPaths) -> RunState:
+    """The state of a run, from its folder. Raises TickdslError if it contains no events or the run has not started."""
+    if not paths.events.exists():
+        raise TickdslError(f"no run in {paths.folder}: events.jsonl is missing", "`tickdsl ls` lists the runs")
+    state = build_state(read_events(paths.events))
+    if state.run is None:
+        raise TickdslError(f"no run has started in {paths.folder}", "try again once the run has started")
+    return state
 
 
 class StateBuilder:

@@ -14,16 +14,15 @@ from torch import Tensor
 from tickdsl import __version__
 from tickdsl.engine.dense_networks import DenseNetwork
 from tickdsl.engine.steps.result_files import STRUCTURE, load_data_description, load_weights
-from tickdsl.errors import TicketError
+from tickdsl.errors import TickdslError, TicketError
 from tickdsl.graph.structure import Structure
 from tickdsl.graph.surgery.compact import compact, compact_masks
 from tickdsl.plugins import code_allowed, code_identity, is_plugin
 from tickdsl.pruning.transfer import transfer_structure
-from tickdsl.records.event_log import read_events
 from tickdsl.records.paths import RunPaths
 from tickdsl.records.store import Result, Store
 from tickdsl.results.state import RunState
-from tickdsl.results.state_builder import build_state
+from tickdsl.results.state_builder import read_run
 from tickdsl.tickets.choice import Choice, Wanted, choose
 from tickdsl.tickets.conditions import conditions_of
 from tickdsl.tickets.data_at_hand import FoundData, find_data
@@ -56,14 +55,12 @@ class TicketOfRun:
         return self.subject.ticket
 
 
-def read_run(paths: RunPaths) -> RunState:
+def _started_run(paths: RunPaths) -> RunState:
     """The state of a run. Raises TicketError if it contains no events or the run has not started."""
-    if not paths.events.exists():
-        raise TicketError(f"no run in {paths.folder}: events.jsonl is missing", "`tickdsl ls` lists the runs")
-    state = build_state(read_events(paths.events))
-    if state.run is None:
-        raise TicketError(f"no run has started in {paths.folder}", "try again once the run has started")
-    return state
+    try:
+        return read_run(paths)
+    except TickdslError as error:
+        raise TicketError(error.message, error.hint) from error
 
 
 def ticket_of_run(
@@ -80,7 +77,7 @@ def ticket_of_run(
     folder of the data sets (default: `.tick/data`). Raises TickdslError if there is no such ticket, or something of it
     is missing or damaged.
     """
-    state = read_run(paths) if state is None else state
+    state = _started_run(paths) if state is None else state
     choice = choose(state, wanted or Wanted())
     result = _result(state, choice, store)
     args: Mapping[str, Any] = result.data["parts"]["args"]
