@@ -6,10 +6,10 @@ from collections.abc import Callable
 from fractions import Fraction
 from typing import Any, TypeVar
 
-from tickdsl.lang import registries, syntax, vocabulary
+from tickdsl.lang import option_schemas, registries, syntax, vocabulary
 from tickdsl.lang.findings.diagnostics import Diagnostic, Label
 from tickdsl.lang.findings.suggestions import join_or
-from tickdsl.lang.meaning import after_prune
+from tickdsl.lang.meaning import after_prune, sparse_training
 from tickdsl.lang.meaning.after_prune import ArmContext
 from tickdsl.lang.meaning.default_notes import DefaultsReporter
 from tickdsl.lang.meaning.prune_amounts import amount, amount_span
@@ -36,6 +36,9 @@ def prune(statement: syntax.Prune, context: ArmContext) -> model.Prune:
     unit = clauses.attempt(_unit, statement.unit, reader) or "filters"
     scope = clauses.attempt(reader.word, statement.scope, vocabulary.SCOPES, "scope") or "global"
     scope = "local" if scope == "uniform" else scope
+    options = clauses.attempt(_options, statement, reader) or {}
+    gradual = clauses.attempt(sparse_training.gradual, statement if statement.gradual else None, options, reader)
+    via = clauses.attempt(sparse_training.via, statement if statement.via else None, options, reader)
     settles = (
         clauses.attempt(_settle_condition, statement.until, statement, reader)
         if _is_settling_condition(statement.until)
@@ -70,12 +73,16 @@ def prune(statement: syntax.Prune, context: ArmContext) -> model.Prune:
         at_place=reader.locate(statement.at) if statement.at is not None else None,
         within=tuple(pattern for pattern, _ in within),
         protect=tuple(pattern for pattern, _ in protect),
+        gradual=gradual,
+        via=via,
         span=statement.span,
         amount_span=amount_span(statement.amount, reader),
         by_span=reader.origin_span(statement.by) if statement.by is not None else None,
         within_spans=tuple(span for _, span in within),
         protect_spans=tuple(span for _, span in protect),
+        options_spans={option.key.text: option.span for option in statement.options},
     )
+    sparse_training.check_clauses(statement, resolved, reader)
     DefaultsReporter(reader.report).ranking(statement, resolved)
     if unit == "layers" and scope == "local" and statement.scope is not None:
         message = f"`{statement.scope.span.text}` has no effect on layers, which are always ranked together"
@@ -115,6 +122,13 @@ class _ClauseReader:
 def _unit(value: syntax.Value, reader: ValueReader) -> str:
     unit = reader.word(value, vocabulary.UNITS, "unit")
     return "layers" if unit == "blocks" else unit
+
+
+def _options(statement: syntax.Prune, reader: ValueReader) -> dict[str, Any]:
+    values = reader.options(statement.options, option_schemas.PRUNE_OPTIONS, "prune")
+    if len(values) < len(statement.options):
+        raise InvalidValueError
+    return values
 
 
 def _patterns(values: tuple[syntax.Value, ...], reader: ValueReader) -> tuple[tuple[str, syntax.Span], ...]:
