@@ -142,6 +142,8 @@ SCHEDULE_OPTIONS = {
 PLUGIN_SCHEDULE_OPTIONS = ("lr", "min-lr", "pct-start", "gamma", "div", "final-div", *_COMMON_RETRAIN_OPTIONS)
 #: What two levels have in common that are compared with each other: their number, or the share that is left.
 MATCHED_BY = ("weights", "flops", "params", "level")
+#: The units that a prune removes: those with the lowest scores, or (losing tickets) those with the highest.
+ORDERS = ("lowest", "highest")
 COMPARE_OPTIONS: dict[str, OptionType] = {
     "levels": OptionType(
         "word", "the levels at which controls are trained", ("all", "last"), idle=(no_effect.NO_CONTROL,)
@@ -173,6 +175,12 @@ REPORT_OPTION_METRICS: dict[str, tuple[str, ...]] = {
     "watts": ("energy", "carbon"),
     "intensity": ("carbon",),
 }
+PRUNE_OPTIONS: dict[str, OptionType] = {
+    "order": OptionType("word", "which units are removed: those with the lowest or the highest scores", ORDERS),
+    "multiple": OptionType(
+        "int", "what the number of channels of a pruned layer is a multiple of", least=1, most=65_536
+    ),
+}
 SPLIT_OPTIONS: dict[str, OptionType] = {}
 DISTILL_OPTIONS: dict[str, OptionType] = {
     "temperature": OptionType("float", "softmax temperature of the distillation loss", above=0),
@@ -185,6 +193,7 @@ TRANSFER_OPTIONS: dict[str, OptionType] = {
 #: Statement -> its options. Those of `model` and `data` depend on the name that follows.
 STATEMENT_OPTIONS: dict[str, dict[str, OptionType]] = {
     "train": TRAIN_OPTIONS,
+    "prune": PRUNE_OPTIONS,
     "retrain": RETRAIN_OPTIONS,
     "split": SPLIT_OPTIONS,
     "distill": DISTILL_OPTIONS,

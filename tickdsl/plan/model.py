@@ -77,6 +77,28 @@ class To:
 
 
 @attrs.frozen
+class ToCost:
+    """Remove units until this share of what the dense network costs is gone; `cost`: `flops` or `params`."""
+
+    share: Fraction
+    cost: str
+
+
+@attrs.frozen
+class Rates:
+    """Remove a share of each layer, given by patterns of layers: the first pattern that matches counts.
+
+    `of`: the share refers to the `remaining` or the `original` units, per round; or, as a `target`, to what is gone in
+    the end. Layers that no pattern matches are not pruned.
+    """
+
+    rates: tuple[tuple[str, Fraction], ...]
+    of: str = "remaining"
+    #: Where each pattern was written.
+    spans: Any = _source_location()
+
+
+@attrs.frozen
 class Stages:
     """Remove a share of the remaining units for each stage: consecutive layers of one spatial resolution."""
 
@@ -90,16 +112,21 @@ class Matching:
     arm: str
 
 
-Amount = Share | Count | To | Stages | Matching
+Amount = Share | Count | To | ToCost | Rates | Stages | Matching
 
 
 @attrs.frozen
 class Condition:
-    """A condition on a metric, e.g. accuracy < 0.9."""
+    """A condition on a metric, e.g. accuracy < 0.9.
+
+    `percentage`: the bound of a metric that is no share itself was written as a percentage: of what the dense network
+    has for `params` and `flops`, in points of the primary metric for `drop`.
+    """
 
     metric: str
     comparison: str
     bound: float
+    percentage: bool = False
     span: Any = _source_location()
 
     def holds(self, value: float) -> bool:
@@ -122,6 +149,9 @@ class Prune:
     `ends`: stop after the first level that meets this condition. With none of these three, a prune that matches an arm
     has as many rounds as that arm has levels.
 
+    `order`: whether the units with the `lowest` or with the `highest` scores go. `multiple`: the number of channels of
+    a pruned layer is a multiple of it.
+
     `settles`: compute the mask after every epoch of the training, and prune once it has settled, or at the latest at
     the end of the training, or at `at`.
     """
@@ -140,10 +170,13 @@ class Prune:
     at_place: Any = _source_location()
     within: tuple[str, ...] = ()
     protect: tuple[str, ...] = ()
+    order: str = "lowest"
+    multiple: int = 1
     span: Any = _source_location()
     amount_span: Any = _source_location()
     by_span: Any = _source_location()
     within_spans: Any = _source_location()
+    options_spans: Any = _source_location()
     protect_spans: Any = _source_location()
 
 
@@ -335,7 +368,7 @@ class Plan:
 
 
 #: Types that share a field: their JSON names the type.
-_TAGGED_TYPES = Share | Count | To | Stages | Matching | Overlap | Recalibrate | Rewind | Retrain | Distill
+_TAGGED_TYPES = Amount | Overlap | Recalibrate | Rewind | Retrain | Distill
 
 
 def as_json(value: Any) -> Any:
