@@ -25,7 +25,9 @@ from tickdsl.lang.syntax import Source, Span
 from tickdsl.plan.model import Plan
 
 #: Warnings and notes that need the traced network or the data.
-_NETWORK_CODES = ("TD411", "TD424", "TD425", "TD515", "TD528", "TD531", "TD532", "TD903", "TD904")
+_NETWORK_CODES = (
+    "TD411", "TD424", "TD425", "TD433", "TD437", "TD515", "TD528", "TD531", "TD532", "TD903", "TD904",
+)  # fmt: skip
 
 #: With `traced_only`, networks are checked only in plans of at most this many arms.
 _MAX_TRACED_ARMS = 24

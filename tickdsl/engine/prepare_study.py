@@ -14,12 +14,14 @@ from tickdsl.engine.machine.precision import resolve_precision
 from tickdsl.engine.plan_tickets import base_structure, is_ticket
 from tickdsl.engine.steps.measurements import measurement_context
 from tickdsl.engine.task_fit import require_fit
+from tickdsl.graph.structure import Structure
 from tickdsl.plan.lower import lower
 from tickdsl.plan.model import Arm, Data, Model, Plan, Prune
 from tickdsl.plan.prune_arguments import prune_args
 from tickdsl.plan.step_builder import DEFAULT_TASK
 from tickdsl.plan.study import Study
-from tickdsl.pruning.allocation import resolve_amounts
+from tickdsl.pruning.allocation import amounts_by_layer
+from tickdsl.pruning.cost_targets import cost_metrics
 from tickdsl.pruning.round_forecast import max_rounds, rounds_until
 from tickdsl.pruning.scope import find_scope
 from tickdsl.records.canonical import canonical_json
@@ -57,7 +59,7 @@ def prepare_study(plan: Plan, data: Path | None = None, device: torch.device | N
         base = base_structure(arm.model, graph)
 
         def args(index: int) -> dict[str, Any]:
-            return dict(resolve_amounts(graph, base, prune_args(prune, index, 1, head=arm.protects_head)))
+            return dict(amounts_by_layer(graph, base, prune_args(prune, index, 1, head=arm.protects_head)))
 
         prunable = find_scope(graph, base, args(0))
         if prune.until is None:
@@ -68,6 +70,10 @@ def prepare_study(plan: Plan, data: Path | None = None, device: torch.device | N
     def task_of(spec: Data) -> str:
         return DEFAULT_TASK if spec.name in DATASETS.builtin else data_facts(spec, root).task
 
+    def dense_cost(arm: Arm) -> dict[str, float]:
+        graph = dense_graph(arm, root)
+        return cost_metrics(graph, Structure.dense(graph))
+
     require_fit(plan, task_of)
     return lower(
         plan,
@@ -76,6 +82,7 @@ def prepare_study(plan: Plan, data: Path | None = None, device: torch.device | N
         surroundings=measurement_context(plan, root, device),
         is_ticket=is_ticket,
         task_of=task_of,
+        dense_cost=dense_cost,
     )
 
 

@@ -144,6 +144,8 @@ SCHEDULE_OPTIONS = {
 PLUGIN_SCHEDULE_OPTIONS = ("lr", "min-lr", "pct-start", "gamma", "div", "final-div", *_COMMON_RETRAIN_OPTIONS)
 #: What two levels have in common that are compared with each other: their number, or the share that is left.
 MATCHED_BY = ("weights", "flops", "params", "level")
+#: The units that a prune removes: those with the lowest scores, or (losing tickets) those with the highest.
+ORDERS = ("lowest", "highest")
 COMPARE_OPTIONS: dict[str, OptionType] = {
     "levels": OptionType(
         "word", "the levels at which controls are trained", ("all", "last"), idle=(no_effect.NO_CONTROL,)
@@ -179,6 +181,10 @@ REPORT_OPTION_METRICS: dict[str, tuple[str, ...]] = {
 CURVES = ("cubic", "linear")
 VIAS = ("penalty", "zeroing")
 PRUNE_OPTIONS: dict[str, OptionType] = {
+    "order": OptionType("word", "which units are removed: those with the lowest or the highest scores", ORDERS),
+    "multiple": OptionType(
+        "int", "what the number of channels of a pruned layer is a multiple of", least=1, most=65_536
+    ),
     "curve": OptionType("word", "how the removed share of a gradual prune grows", CURVES),
     "step": OptionType("float", "`via penalty`: how much the penalty's factor grows at a time", above=0),
     "every": OptionType("moment", "`via …`: how often the factor grows, or units are set to zero"),

@@ -142,7 +142,24 @@ class IntRange:
     span: Span = _span()
 
 
-Value = Number | Percent | Length | Word | String | Ref | ListValue | IntRange
+@attrs.frozen
+class Rate:
+    """`"conv*": 10%`: the share of the layers that a pattern matches."""
+
+    layer: Value
+    share: Value
+    span: Span = _span()
+
+
+@attrs.frozen
+class Rates:
+    """`["conv*": 10%, fc: 20%]`."""
+
+    rates: tuple[Rate, ...]
+    span: Span = _span()
+
+
+Value = Number | Percent | Length | Word | String | Ref | ListValue | IntRange | Rates
 
 
 @attrs.frozen
@@ -261,9 +278,10 @@ class RoundAmount:
 
 @attrs.frozen
 class TargetAmount:
-    """`to 95%`: the final share of units pruned."""
+    """`to 95%`: the final share of units pruned; `to 50% of flops`: of what the dense network costs."""
 
     value: Value
+    cost: Value | None = None
     span: Span = _span()
 
 
@@ -293,7 +311,7 @@ class Prune:
     """`prune UNIT [SCOPE] AMOUNT` with its clauses.
 
     times: `x N`. within: the layers after `in`. protect: those after `except`. gradual: `from … to … every …`. options:
-    `curve=` and others. repeated: values of clauses given twice.
+    `order=` and others. repeated: values of clauses given twice.
     """
 
     unit: Value

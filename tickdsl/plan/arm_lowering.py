@@ -7,7 +7,7 @@ there, which is an exact prefix of the dense training and is stored on the way w
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Protocol
 
 import attrs
@@ -45,6 +45,7 @@ from tickdsl.plan.sparse_training import (
     zeroing_args,
 )
 from tickdsl.plan.step_builder import (
+    DenseCost,
     DistillationSpec,
     Fingerprint,
     IsTicket,
@@ -74,6 +75,7 @@ class PlanContext(Protocol):
     task_of: TaskOf
     rounds: Callable[[Arm, Prune], int]
     is_ticket: IsTicket
+    dense_cost: DenseCost
     context: MeasurementContext
     measured_arms: frozenset[str]
     graph: nx.DiGraph[str]
@@ -122,6 +124,8 @@ class ArmLowering:
         )
         #: Builds the steps that measure levels: on other data after a transfer.
         self._target = self._steps if arm.transfer is None else self._steps.for_data(arm.transfer.data)
+        #: The step of the network that the levels are compared with.
+        self._dense = ""
         self._is_measured = arm.id in context.measured_arms
         #: The training of the network that is pruned first.
         self._dense_training = TrainingSpec(arm.dense_recipe)
@@ -138,7 +142,8 @@ class ArmLowering:
         base = self._steps.base()
         pending = None if self._steps.from_ticket else self._dense_training  # a ticket was trained before
         states = [_State(self._steps.init(part), base, pending, part) for part in indices]
-        self._measure(DENSE, 0, self._dense_network())
+        self._dense = self._dense_network()
+        self._measure(DENSE, 0, self._dense)
         level = done = 0
         for group_index, group in enumerate(arm.rounds):
             times = self._times(group.prune)
@@ -212,7 +217,7 @@ class ArmLowering:
                     pruned=weights,
                     pruned_structure=key,
                     trained=False,
-                )  # fmt: skip
+                )
             )
         if group.tail or index == times - 1:  # rounds without a tail refine one selection
             pruned = [self._with_own_recipe(state, group_index) for state in pruned]
@@ -425,7 +430,19 @@ class ArmLowering:
         until = float(group.prune.until) if is_dynamic and group.prune.until is not None else None
         ends = group.prune.ends if is_final else None
         self._context.levels.append(
-            Level(self._arm.id, self._seed, level, group.prune.unit, structure, ticket, until, ends)
+            Level(
+                self._arm.id,
+                self._seed,
+                level,
+                group.prune.unit,
+                structure,
+                ticket,
+                until,
+                ends,
+                dense=self._dense,
+                task=self._context.task_of(self._arm.data),
+                dense_cost=self._dense_cost(ends),
+            )
         )
         self._measure(TICKET, level, ticket)
         if "pruned" in self._plan.metrics and self._arm.split is None:
@@ -437,6 +454,13 @@ class ArmLowering:
         final_only = self._plan.rival_levels == "last"
         if not final_only or is_last or is_dynamic or self._plan.stops:
             self._add_controls(level, structure, ticket, groups, final_only)
+
+    def _dense_cost(self, ends: Condition | None) -> Mapping[str, float]:
+        """The dense network's cost, if a condition at this level compares with it."""
+        conditions = [*self._plan.stops, *([ends] if ends is not None else [])]
+        if any(condition.percentage and condition.metric in ("params", "flops") for condition in conditions):
+            return self._context.dense_cost(self._arm)
+        return {}
 
     def _train_level(self, state: _State) -> str:
         """Add the training that measures a level."""

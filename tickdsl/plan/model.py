@@ -77,6 +77,28 @@ class To:
 
 
 @attrs.frozen
+class ToCost:
+    """Remove units until this share of what the dense network costs is gone; `cost`: `flops` or `params`."""
+
+    share: Fraction
+    cost: str
+
+
+@attrs.frozen
+class Rates:
+    """Remove a share of each layer, given by patterns of layers: the first pattern that matches counts.
+
+    `of`: the share refers to the `remaining` or the `original` units, per round; or, as a `target`, to what is gone in
+    the end. Layers that no pattern matches are not pruned.
+    """
+
+    rates: tuple[tuple[str, Fraction], ...]
+    of: str = "remaining"
+    #: Where each pattern was written.
+    spans: Any = _source_location()
+
+
+@attrs.frozen
 class Stages:
     """Remove a share of the remaining units for each stage: consecutive layers of one spatial resolution."""
 
@@ -90,16 +112,21 @@ class Matching:
     arm: str
 
 
-Amount = Share | Count | To | Stages | Matching
+Amount = Share | Count | To | ToCost | Rates | Stages | Matching
 
 
 @attrs.frozen
 class Condition:
-    """A condition on a metric, e.g. accuracy < 0.9."""
+    """A condition on a metric, e.g. accuracy < 0.9.
+
+    `percentage`: the bound of a metric that is no share itself was written as a percentage: of what the dense network
+    has for `params` and `flops`, in points of the primary metric for `drop`.
+    """
 
     metric: str
     comparison: str
     bound: float
+    percentage: bool = False
     span: Any = _source_location()
 
     def holds(self, value: float) -> bool:
@@ -144,7 +171,7 @@ class Penalty:
 
 @attrs.frozen
 class Zeroing:
-    """Set the lowest-ranked units to zero `every` so often in the training, and let them learn on; remove at its end."""
+    """Set the lowest-ranked units to zero `every` so often in the training, and let them learn on; remove them then."""
 
     every: Moment
 
@@ -156,6 +183,8 @@ class Prune:
     `ends`: stop after the first level that meets this condition. With none of these three, a prune that matches an arm
     has as many rounds as that arm has levels.
 
+    `order`: whether the units with the `lowest` or with the `highest` scores go. `multiple`: the number of channels of
+    a pruned layer is a multiple of it.
     `gradual`: remove in parts during the training. `via`: what happens to the chosen units before they are removed.
 
     `settles`: compute the mask after every epoch of the training, and prune once it has settled, or at the latest at
@@ -176,6 +205,8 @@ class Prune:
     at_place: Any = _source_location()
     within: tuple[str, ...] = ()
     protect: tuple[str, ...] = ()
+    order: str = "lowest"
+    multiple: int = 1
     gradual: Gradual | None = None
     via: Penalty | Zeroing | None = None
     span: Any = _source_location()
@@ -403,9 +434,7 @@ class Plan:
 
 #: Types that share a field: their JSON names the type.
 _TAGGED_TYPES = (
-    Share | Count | To | Stages | Matching
-    | Penalty | Zeroing
-    | Overlap | Recalibrate | Grow | Rewind | Retrain | Distill | Evolve
+    Amount | Penalty | Zeroing | Overlap | Recalibrate | Grow | Rewind | Retrain | Distill | Evolve
 )  # fmt: skip
 
 

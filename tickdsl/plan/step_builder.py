@@ -18,6 +18,8 @@ Fingerprint = Callable[[Data | Model], str]
 IsTicket = Callable[[Model], bool]
 #: The name of a data set's task.
 TaskOf = Callable[[Data], str]
+#: The `params` and the `flops` per image of an arm's dense network.
+DenseCost = Callable[[Arm], Mapping[str, float]]
 #: The task that is not named in steps.
 DEFAULT_TASK = "classify"
 
@@ -30,6 +32,11 @@ def no_ticket(model: Model) -> bool:
 def default_task(data: Data) -> str:
     """The task of every data set, if nothing else is known of it."""
     return DEFAULT_TASK
+
+
+def no_cost(arm: Arm) -> Mapping[str, float]:
+    """The answer where the networks are not known."""
+    return {}
 
 
 @attrs.frozen

@@ -20,7 +20,7 @@ def removed_share(progress: float | Fraction, curve: str = "cubic") -> Fraction:
 
 
 def steps_of_changes(start: int, end: int, every: int) -> list[int]:
-    """The steps at which a gradual prune removes weights: every `every` after `start`, where none is due, and at `end`."""
+    """The steps at which a gradual prune removes weights: every `every` steps after `start`, and at `end`."""
     return [*range(start + every, end, every), end]
 
 

@@ -39,10 +39,7 @@ def grow_weights(
     masks = compact_masks(graph, structure)
     pruned = {name: ~mask for name, mask in masks.items()}
     total = sum(int(mask.sum()) for mask in pruned.values())
-    if "share" in args:
-        count = round_half_up(args["share"] * total)
-    else:
-        count = int(args.get("count", total))
+    count = round_half_up(args["share"] * total) if "share" in args else int(args.get("count", total))
     if not total or not count:
         raise TickdslError(
             "`grow weights` puts nothing back: "

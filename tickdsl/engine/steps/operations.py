@@ -30,7 +30,7 @@ from tickdsl.pruning.criteria.protocol import Sample, masked_state
 from tickdsl.pruning.growth import GRADIENT_BATCH, GRADIENT_IMAGES, grow_weights
 from tickdsl.pruning.overlap import overlap
 from tickdsl.pruning.random_structure import random_structure
-from tickdsl.pruning.selection import prune
+from tickdsl.pruning.rounds import prune
 from tickdsl.training.batch_statistics import STATISTICS_BATCH, STATISTICS_IMAGES, recompute_statistics
 from tickdsl.training.catalogue import architecture_options
 from tickdsl.training.data.sample import sample_batches

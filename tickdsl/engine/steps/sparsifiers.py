@@ -68,7 +68,7 @@ def _gradual(
     if args["by"] == "delta":
         origin = context.weights(step.parents["origin"], structure, network.graph)
     score = None if args["by"] in OWN_CRITERIA else _scorer(step, args, context, network, structure, names)
-    return GradualPruning(names, left, args["by"], origin, score)
+    return GradualPruning(names, left, args["by"], origin, score, args.get("order") == "highest")
 
 
 def _prune_step(step: Step, args: Mapping[str, Any]) -> Step:

@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from fractions import Fraction
 from typing import Any
 
 from tickdsl.lang import option_schemas, registries, syntax, vocabulary
@@ -15,7 +14,6 @@ from tickdsl.lang.meaning.default_notes import DefaultsReporter
 from tickdsl.lang.meaning.values import InvalidValueError, ValueReader
 from tickdsl.lang.option_schemas import option_schema as options_of
 from tickdsl.lang.option_schemas import recipe_field
-from tickdsl.lang.writing.literals import format_value, percent
 from tickdsl.moments import INIT, Moment
 from tickdsl.plan import model
 from tickdsl.plurals import plural
@@ -23,6 +21,8 @@ from tickdsl.training import catalogue
 from tickdsl.training.recipes.recipe import Recipe
 from tickdsl.training.recipes.retraining import retraining_recipe
 
+#: The metrics that a condition compares with a number or with a percentage.
+_PERCENTAGES = ("params", "flops", vocabulary.DROP)
 #: Defaults of `distill` (Hinton et al. 2015 use temperatures of this order).
 DEFAULT_TEMPERATURE, DEFAULT_WEIGHT = 4.0, 0.9
 
@@ -308,16 +308,6 @@ def condition(written: syntax.Condition, reader: ValueReader) -> model.Condition
     if share and isinstance(bound, syntax.Number) and bound.value == 1:
         message = f"`{metric} {written.comparison} 1` is ambiguous"
         raise reader.report_bad_value(written.bound, message, help="use `1%` or `100%`")
-    if metric in ("params", "flops") and isinstance(bound, syntax.Percent):
-        help = f"write the number; for a share of the weights, use `{_sparsity_condition(written.comparison, bound)}`"
-        raise reader.report_bad_value(
-            written.bound, f"{metric} must be a number; found `{format_value(bound)}`", help=help
-        )
-    limit = float(reader.share(written.bound, metric)) if share else reader.number(written.bound, metric)
-    return model.Condition(metric, written.comparison, limit, span=written.span)
-
-
-def _sparsity_condition(comparison: str, left: syntax.Percent) -> str:
-    """The condition on the sparsity for one on the share of weights that are left."""
-    turned = comparison.translate(str.maketrans("<>", "><"))
-    return f"sparsity {turned} {percent(max(Fraction(0), 1 - left.share))}"
+    percentage = metric in _PERCENTAGES and isinstance(bound, syntax.Percent)
+    limit = float(reader.share(written.bound, metric)) if share or percentage else reader.number(written.bound, metric)
+    return model.Condition(metric, written.comparison, limit, percentage, span=written.span)

@@ -12,7 +12,7 @@ from tickdsl.lang.findings.suggestions import join_or
 from tickdsl.lang.meaning import after_prune, sparse_training
 from tickdsl.lang.meaning.after_prune import ArmContext
 from tickdsl.lang.meaning.default_notes import DefaultsReporter
-from tickdsl.lang.meaning.prune_amounts import amount, amount_span
+from tickdsl.lang.meaning.prune_amounts import amount, amount_span, default_scope
 from tickdsl.lang.meaning.values import InvalidValueError, ValueReader
 from tickdsl.lang.writing.literals import format_value, percent
 from tickdsl.moments import Moment
@@ -34,9 +34,8 @@ def prune(statement: syntax.Prune, context: ArmContext) -> model.Prune:
     for clause in statement.repeated:
         reader.report(Diagnostic("TD008", "this clause appears twice", clause.span, help="remove one of them"))
     unit = clauses.attempt(_unit, statement.unit, reader) or "filters"
-    scope = clauses.attempt(reader.word, statement.scope, vocabulary.SCOPES, "scope") or "global"
-    scope = "local" if scope == "uniform" else scope
-    options = clauses.attempt(_options, statement, reader) or {}
+    scope = clauses.attempt(_scope, statement.scope, unit, reader) or default_scope(statement.amount, reader)
+    options = clauses.attempt(_options, statement, unit, reader) or {}
     gradual = clauses.attempt(sparse_training.gradual, statement if statement.gradual else None, options, reader)
     via = clauses.attempt(sparse_training.via, statement if statement.via else None, options, reader)
     settles = (
@@ -73,6 +72,8 @@ def prune(statement: syntax.Prune, context: ArmContext) -> model.Prune:
         at_place=reader.locate(statement.at) if statement.at is not None else None,
         within=tuple(pattern for pattern, _ in within),
         protect=tuple(pattern for pattern, _ in protect),
+        order=options.get("order", "lowest"),
+        multiple=options.get("multiple", 1),
         gradual=gradual,
         via=via,
         span=statement.span,
@@ -82,6 +83,10 @@ def prune(statement: syntax.Prune, context: ArmContext) -> model.Prune:
         protect_spans=tuple(span for _, span in protect),
         options_spans={option.key.text: option.span for option in statement.options},
     )
+    if resolved.order == "highest" and by == "random":
+        message = "`order=highest` has no effect on a random choice"
+        span = resolved.options_spans["order"]
+        reader.report(Diagnostic("TD119", message, span, help="remove it, or use another criterion"))
     sparse_training.check_clauses(statement, resolved, reader)
     DefaultsReporter(reader.report).ranking(statement, resolved)
     if unit == "layers" and scope == "local" and statement.scope is not None:
@@ -124,10 +129,30 @@ def _unit(value: syntax.Value, reader: ValueReader) -> str:
     return "layers" if unit == "blocks" else unit
 
 
-def _options(statement: syntax.Prune, reader: ValueReader) -> dict[str, Any]:
+def _scope(value: syntax.Value, unit: str, reader: ValueReader) -> str:
+    scope = reader.word(value, vocabulary.SCOPES, "scope")
+    if scope in vocabulary.DENSITY_SCOPES and unit != "weights":
+        raise reader.report_error(
+            "TD435",
+            f"`{scope}` sets densities of weights, but this prunes {unit}",
+            value,
+            help=f"use `prune weights {scope} …`, or the scope `global` or `local`",
+        )
+    return "local" if scope == "uniform" else scope
+
+
+def _options(statement: syntax.Prune, unit: str, reader: ValueReader) -> dict[str, Any]:
     values = reader.options(statement.options, option_schemas.PRUNE_OPTIONS, "prune")
     if len(values) < len(statement.options):
         raise InvalidValueError
+    if values.get("multiple", 1) > 1 and unit not in vocabulary.CHANNEL_UNITS:
+        (option,) = (option for option in statement.options if option.key.text == "multiple")
+        raise reader.report_error(
+            "TD436",
+            f"`multiple=` is about the number of channels of a layer, which pruning {unit} does not change",
+            option.value,
+            help="remove it, or prune filters or neurons",
+        )
     return values
 
 

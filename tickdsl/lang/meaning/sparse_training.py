@@ -1,4 +1,4 @@
-"""Resolve gradual and soft prunes, growing penalties, `evolve` and `grow`: what changes masks or weights in a training."""
+"""Resolve what changes masks or weights in a training: gradual and soft prunes, penalties, `evolve`; and `grow`."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ _UNITS_BY_KIND = {
 
 
 def gradual(statement: syntax.Prune, options: Mapping[str, Any], reader: ValueReader) -> model.Gradual | None:
-    """The schedule of a `prune … from … to … every …`; None for another prune. Raises InvalidValueError if it is wrong."""
+    """The schedule of `prune … from … to … every …`; None for another prune. Raises InvalidValueError if it is wrong."""
     written = statement.gradual
     if written is None:
         return None
@@ -78,7 +78,7 @@ def _report_option(
 
 
 def check_clauses(statement: syntax.Prune, resolved: model.Prune, reader: ValueReader) -> None:
-    """Report clauses that a gradual prune, or one with a `via`, cannot have; raise InvalidValueError if there are any."""
+    """Report clauses that a gradual prune, or one with `via`, cannot have. Raises InvalidValueError if there are any."""
     kind = _kind(statement, resolved)
     owned = {name for names in option_schemas.PRUNE_OPTION_OWNERS.values() for name in names}
     allowed = option_schemas.PRUNE_OPTION_OWNERS.get(kind, ())

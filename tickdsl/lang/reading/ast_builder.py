@@ -67,13 +67,20 @@ class _Builder(Transformer[Token, syntax.File]):
         return self._value(children[0])
 
     value = number = percent = length = string = name = word = unit = scope = what = split_by = _only
-    moment = span = on_data = base = count = _only
+    moment = span = on_data = base = cost = count = _only
 
     def ref(self, meta: Meta, children: Children) -> syntax.Ref:
         return syntax.Ref(str(children[0]), span=self._at(meta))
 
     def list(self, meta: Meta, children: Children) -> syntax.ListValue:
         return syntax.ListValue(tuple(self._value(child) for child in children), span=self._at(meta))
+
+    def rates(self, meta: Meta, children: Children) -> syntax.Rates:
+        return syntax.Rates(tuple(children), span=self._at(meta))
+
+    def rate(self, meta: Meta, children: Children) -> syntax.Rate:
+        layer, share = map(self._value, children)
+        return syntax.Rate(layer, share, span=self._at(meta))
 
     def range(self, meta: Meta, children: Children) -> syntax.IntRange:
         return syntax.IntRange(int(children[0]), int(children[1]), span=self._at(meta))
@@ -126,7 +133,8 @@ class _Builder(Transformer[Token, syntax.File]):
         return syntax.RoundAmount(self._value(children[0]), base, span=self._at(meta))
 
     def target(self, meta: Meta, children: Children) -> syntax.TargetAmount:
-        return syntax.TargetAmount(self._value(children[0]), span=self._at(meta))
+        cost = children[1] if len(children) > 1 else None
+        return syntax.TargetAmount(self._value(children[0]), cost, span=self._at(meta))
 
     def matching(self, meta: Meta, children: Children) -> syntax.Matching:
         return syntax.Matching(children[0], span=self._at(meta))

@@ -111,6 +111,11 @@ def _amount(amount: model.Amount, matched: str) -> str:
             return str(count)
         case model.To(share):
             return f"to {format_percentage(share)}"
+        case model.ToCost(share, cost):
+            return f"to {format_percentage(share)} of {cost}"
+        case model.Rates(rates, of):
+            listed = f"[{', '.join(f'{format_name(layer)}: {format_percentage(share)}' for layer, share in rates)}]"
+            return f"to {listed}" if of == "target" else f"{listed} of {of}"
         case model.Stages(shares):
             return f"[{', '.join(map(format_percentage, shares))}]"
         case model.Matching():
@@ -139,6 +144,10 @@ def _prune_clauses(node: model.Prune) -> Iterator[str]:
         yield f"in {', '.join(map(format_name, node.within))}"
     if node.protect:
         yield f"except {', '.join(map(format_name, node.protect))}"
+    if node.order != "lowest":
+        yield f"order={node.order}"
+    if node.multiple > 1:
+        yield f"multiple={node.multiple}"
     if node.gradual is not None:
         yield f"curve={node.gradual.curve}"
     if node.via is not None:
@@ -158,7 +167,8 @@ def report_options(metrics: Iterable[str], node: model.MeasurementOptions) -> li
 
 def condition(node: model.Condition) -> str:
     """The text of a condition: `accuracy < 90%`."""
-    bound = format_percentage(node.bound) if node.metric in ("accuracy", "sparsity") else format_number(node.bound)
+    is_share = node.percentage or node.metric in ("accuracy", "sparsity")
+    bound = format_percentage(node.bound) if is_share else format_number(node.bound)
     return f"{node.metric} {node.comparison} {bound}"
 
 

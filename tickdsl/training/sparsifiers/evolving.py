@@ -1,8 +1,8 @@
 """Dynamic sparse training: weights leave a sparse network while it trains, and as many others enter it.
 
-SET (Mocanu et al. 2018) lets random weights in, RigL (Evci et al. 2020) those with the largest gradients, SNFS (Dettmers
-& Zettlemoyer 2019) those with the largest momentum. In all three, the smallest weights of a layer leave, and every layer
-keeps its number of weights: SNFS is the form of RigL's authors, which does not move weights between layers.
+SET (Mocanu et al. 2018) lets random weights in, RigL (Evci et al. 2020) those with the largest gradients, SNFS
+(Dettmers & Zettlemoyer 2019) those with the largest momentum. In all three, the smallest weights of a layer leave, and
+every layer keeps its number of weights: SNFS is the form of RigL's authors, which moves no weights between layers.
 """
 
 from __future__ import annotations
@@ -108,7 +108,7 @@ class _ActiveEvolution(ActiveSparsifier):
 
 
 def exchange(weight: Tensor, kept: Tensor, growth: Tensor, count: int) -> Tensor:
-    """The mask of a layer after its `count` smallest weights left and the `count` others with the highest growth entered.
+    """The mask of a layer whose `count` smallest weights have left for the `count` others with the highest growth.
 
     weight, growth: the layer's weights and the scores of those that may enter, in one shape; kept: bool, its mask.
     Weights that leave may enter again.

@@ -23,7 +23,7 @@ OWN_CRITERIA = ("magnitude", "random", "movement", "delta")
 
 @attrs.frozen(eq=False)
 class GradualPruning:
-    """Removes the lowest-ranked weights at some steps; none of them comes back.
+    """Removes the lowest-ranked weights (the `highest`, if it says so) at some steps; none of them comes back.
 
     names: the parameters in scope. left: by step, how many of their weights are left after it: one number for each
     parameter, or one for all together, which are then ranked together. by: the criterion. origin: for `delta`, the
@@ -37,10 +37,13 @@ class GradualPruning:
     by: str = "magnitude"
     origin: Mapping[str, Tensor] = attrs.field(factory=dict)
     score: ScoreWeights | None = None
+    highest: bool = False
     changes_masks: bool = attrs.field(default=True, init=False)
 
     def identity(self) -> str:
-        return json.dumps(["gradual", list(self.names), sorted((k, list(v)) for k, v in self.left.items()), self.by])
+        return json.dumps(
+            ["gradual", list(self.names), sorted((k, list(v)) for k, v in self.left.items()), self.by, self.highest]
+        )
 
     def start(self, network: SparseNetwork) -> ActiveSparsifier:
         return _ActiveGradualPruning(self, network)
@@ -63,7 +66,8 @@ class _ActiveGradualPruning(ActiveSparsifier):
         names, left = self._spec.names, self._spec.left[step]
         kept = [self.network.masks.kept(name).flatten() for name in names]
         scores = [
-            torch.where(mask, score.flatten(), torch.inf) for score, mask in zip(self._scores(step), kept, strict=True)
+            torch.where(mask, -score.flatten() if self._spec.highest else score.flatten(), torch.inf)
+            for score, mask in zip(self._scores(step), kept, strict=True)
         ]
         sizes = [int(mask.sum()) for mask in kept]
         if len(left) == 1 and len(names) > 1:
