@@ -52,15 +52,19 @@ def penalty_recipe(penalty: Penalty, recipe: Options) -> Options:
 
     The rate is constant: `lr=`, or else the highest of the arm's recipe.
     """
-    base = Recipe.from_dict(recipe)
-    increments = math.ceil(Fraction(str(penalty.to)) / Fraction(str(penalty.step)))
-    length = Moment(penalty.every.amount * increments + penalty.hold.amount, penalty.every.unit)
+    base, length = Recipe.from_dict(recipe), penalty_length(penalty)
     kept = ("optimizer", "batch", "momentum", "nesterov", "decay", "precision", "compile", "augment", "label_smoothing")
     fields: dict[str, Any] = {name: getattr(base, name) for name in kept}
     fields["lr"] = base.peak_lr if penalty.lr is None else penalty.lr
     if penalty.batch is not None:
         fields["batch"] = penalty.batch
     return Recipe(length=length, **fields).to_dict()
+
+
+def penalty_length(penalty: Penalty) -> Moment:
+    """How long a training with a growing penalty is: until its factor is reached, and as long as it is held."""
+    increments = math.ceil(Fraction(str(penalty.to)) / Fraction(str(penalty.step)))
+    return Moment(penalty.every.amount * increments + penalty.hold.amount, penalty.every.unit)
 
 
 def grow_args(grow: Grow) -> dict[str, Any]:

@@ -53,7 +53,8 @@ def check_order(earlier: Iterable[model.Tail], added: model.Tail, reader: ValueR
     # A `grow` runs the training before it, so what follows sets another one.
     grown = [index for index, other in enumerate(earlier) if isinstance(other, model.Grow)]
     if grown:
-        earlier = earlier[grown[-1] :]
+        only_grown = isinstance(added, model.Grow) and grown[-1] == len(earlier) - 1
+        earlier = earlier[grown[-1] + (0 if only_grown else 1) :]
     for other in earlier:
         if type(other) is type(added):
             message = (

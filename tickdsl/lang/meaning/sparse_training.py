@@ -25,7 +25,7 @@ _UNITS_BY_KIND = {
 
 
 def gradual(statement: syntax.Prune, options: Mapping[str, Any], reader: ValueReader) -> model.Gradual | None:
-    """The schedule of `prune … from … to … every …`; None for another prune. Raises InvalidValueError if it is wrong."""
+    """The schedule of a gradual prune; None for another prune. Raises InvalidValueError, after reporting it, if wrong."""
     written = statement.gradual
     if written is None:
         return None
@@ -78,7 +78,7 @@ def _report_option(
 
 
 def check_clauses(statement: syntax.Prune, resolved: model.Prune, reader: ValueReader) -> None:
-    """Report clauses that a gradual prune, or one with `via`, cannot have. Raises InvalidValueError if there are any."""
+    """Raise InvalidValueError, after reporting it, if a clause or option does not fit the way in which this prunes."""
     kind = _kind(statement, resolved)
     owned = {name for names in option_schemas.PRUNE_OPTION_OWNERS.values() for name in names}
     allowed = option_schemas.PRUNE_OPTION_OWNERS.get(kind, ())
