@@ -118,7 +118,6 @@ def test_a_target_beyond_reach_names_what_holds_the_rest() -> None:
 @pytest.mark.parametrize("scope", ["global", "local"])
 @pytest.mark.parametrize("amount", [{"share": 0.5}, {"to": 0.6}, {"to": 0.4, "of": "flops"}])
 def test_the_widths_of_pruned_layers_are_multiples(name: str, scope: str, amount: dict) -> None:
-    _, graph = network(name)
     structure = pruned(name, args("filters", scope, "l2", multiple=4, **amount))
     assert structure.kept
     assert all(len(units) % 4 == 0 for units in structure.kept.values())

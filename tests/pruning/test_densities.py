@@ -69,7 +69,9 @@ def test_the_densities_are_those_of_evci(shapes: list[tuple[int, ...]], density:
     assert all(abs(kept[name] - expected[name] * sizes[name]) < 1 + 1e-6 for name in named)
 
 
-@given(st.lists(st.tuples(st.integers(1, 50), st.integers(0, 3), st.integers(3, 400)), min_size=1), st.integers(0, 9999))
+@given(
+    st.lists(st.tuples(st.integers(1, 50), st.integers(0, 3), st.integers(3, 400)), min_size=1), st.integers(0, 9999)
+)
 def test_layers_keep_what_their_limits_allow(limits: list[tuple[int, int, int]], total: int) -> None:
     layers = {str(index): Layer(*of_layer) for index, of_layer in enumerate(limits)}
     kept = kept_weights(layers, total)

@@ -14,6 +14,7 @@ from tickdsl.lang.meaning.after_prune import ArmContext
 from tickdsl.lang.meaning.default_notes import DefaultsReporter
 from tickdsl.lang.meaning.prune_amounts import amount, amount_span, default_scope
 from tickdsl.lang.meaning.values import InvalidValueError, ValueReader
+from tickdsl.lang.reading.phrases import correct_phrase
 from tickdsl.lang.writing.literals import format_value, percent
 from tickdsl.moments import Moment
 from tickdsl.plan import model
@@ -142,7 +143,10 @@ def _scope(value: syntax.Value, unit: str, reader: ValueReader) -> str:
 
 
 def _options(statement: syntax.Prune, unit: str, reader: ValueReader) -> dict[str, Any]:
-    values = reader.options(statement.options, option_schemas.PRUNE_OPTIONS, "prune")
+    def correct(option: syntax.Option) -> str | None:
+        return correct_phrase(statement.span.text, option.span.start - statement.span.start)
+
+    values = reader.options(statement.options, option_schemas.PRUNE_OPTIONS, "prune", correct)
     if len(values) < len(statement.options):
         raise InvalidValueError
     if values.get("multiple", 1) > 1 and unit not in vocabulary.CHANNEL_UNITS:
