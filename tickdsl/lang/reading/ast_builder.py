@@ -67,7 +67,7 @@ class _Builder(Transformer[Token, syntax.File]):
         return self._value(children[0])
 
     value = number = percent = length = string = name = word = unit = scope = what = split_by = _only
-    moment = span = on_data = base = cost = count = _only
+    moment = span = on_data = base = cost = count = share = portion = _only
 
     def ref(self, meta: Meta, children: Children) -> syntax.Ref:
         return syntax.Ref(str(children[0]), span=self._at(meta))
@@ -202,7 +202,7 @@ class _Builder(Transformer[Token, syntax.File]):
 
     def grow(self, meta: Meta, children: Children) -> syntax.Grow:
         unit, amount, *by = children
-        return syntax.Grow(unit, self._value(amount), by[0] if by else None, span=self._at(meta))
+        return syntax.Grow(unit, amount, by[0] if by else None, span=self._at(meta))
 
     def everything(self, meta: Meta, children: Children) -> None:
         return None
@@ -222,7 +222,7 @@ class _Builder(Transformer[Token, syntax.File]):
         unit, share, *rest = children
         options = tuple(item for item in rest if isinstance(item, syntax.Option))
         by = next((item for item in rest if not isinstance(item, syntax.Option)), None)
-        return syntax.Evolve(unit, self._value(share), by, options, span=self._at(meta))
+        return syntax.Evolve(unit, share, by, options, span=self._at(meta))
 
     def transfer(self, meta: Meta, children: Children) -> syntax.Transfer:
         body = children[-1] if isinstance(children[-1], tuple) else ()
