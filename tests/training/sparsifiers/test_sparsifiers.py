@@ -294,7 +294,9 @@ def test_a_criterion_of_the_caller_ranks(tiny: Dataset) -> None:
     model = _model()
     pruning = GradualPruning(
         ("fc.weight",), {2: [3]}, "first come",
-        score=lambda state: {"fc.weight": torch.arange(state["fc.weight"].numel()).view(state["fc.weight"].shape) * 1.0},
+    plain, sparse = (
+        models.create("resnet20", classes=4, shape=(1, 8, 8), seed=0, options={"width": 0.25}) for _ in range(2)
+    )
     )  # fmt: skip
     history = train(model, tiny, RECIPE, seed=1, stop=3, sparsifier=pruning)
     assert history.masks is not None

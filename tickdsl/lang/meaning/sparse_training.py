@@ -25,7 +25,7 @@ _UNITS_BY_KIND = {
 
 
 def gradual(statement: syntax.Prune, options: Mapping[str, Any], reader: ValueReader) -> model.Gradual | None:
-    """The schedule of a gradual prune; None for another prune. Raises InvalidValueError, after reporting it, if wrong."""
+    """The schedule of a gradual prune; None for another. Raises InvalidValueError, after reporting it, if wrong."""
     written = statement.gradual
     if written is None:
         return None
