@@ -292,12 +292,12 @@ def test_movement_is_the_sum_of_weight_times_gradient() -> None:
 
 def test_a_criterion_of_the_caller_ranks(tiny: Dataset) -> None:
     model = _model()
-    pruning = GradualPruning(
-        ("fc.weight",), {2: [3]}, "first come",
-    plain, sparse = (
-        models.create("resnet20", classes=4, shape=(1, 8, 8), seed=0, options={"width": 0.25}) for _ in range(2)
-    )
-    )  # fmt: skip
+
+    def score(state: Any) -> dict[str, Tensor]:
+        weight = state["fc.weight"]
+        return {"fc.weight": torch.arange(float(weight.numel())).view(weight.shape)}
+
+    pruning = GradualPruning(("fc.weight",), {2: [3]}, "first come", score=score)
     history = train(model, tiny, RECIPE, seed=1, stop=3, sparsifier=pruning)
     assert history.masks is not None
     assert history.masks["fc.weight"].flatten().nonzero().flatten().tolist() == [
