@@ -37,9 +37,10 @@ class SparseNetwork:
         entries: bool, in the shape of the parameter.
         """
         parameter = self.parameters[name]
+        others = (~entries).to(parameter.dtype)
         for value in self.optimizer.state.get(parameter, {}).values():
             if isinstance(value, Tensor) and value.shape == parameter.shape:
-                value.masked_fill_(entries, 0)
+                value.mul_(others)  # `masked_fill_` takes ten times as long on a CPU
 
     def momentum(self, name: str) -> Tensor | None:
         """The optimiser's momentum of a parameter (Adam: the first moment), None before the first step."""
