@@ -84,6 +84,8 @@ class _ActiveGradualPruning(ActiveSparsifier):
                 }
             )
         self.changes.append((step, removed, 0))
+        now_left = (size - number_of(now) for size, now in zip(sizes, leaving, strict=True))
+        self.left.append((step, dict(zip(names, now_left, strict=True))))
 
     def _scores(self, step: int) -> list[Tensor]:
         spec, parameters = self._spec, [self.network.parameters[name] for name in self._spec.names]
