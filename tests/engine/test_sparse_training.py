@@ -15,9 +15,9 @@ from tickdsl.engine.steps.trainings import prepare_training
 from tickdsl.errors import TickdslError
 from tickdsl.graph.indexing import remaining_weights
 from tickdsl.graph.structure import Structure
+from tickdsl.lang.meaning.sparse_training import penalty_recipe
 from tickdsl.moments import Moment
 from tickdsl.plan.model import Penalty
-from tickdsl.plan.sparse_training import penalty_recipe
 from tickdsl.pruning.criteria.protocol import masked_state
 
 PER_EPOCH = 6  # 192 images in batches of 32
@@ -247,9 +247,9 @@ def test_a_penalty_shrinks_what_is_removed(tmp_path: Path) -> None:
 
 def test_the_penalty_of_rst_takes_90_000_steps() -> None:
     """Bai et al. 2022: the factor grows by 1e-4 every 5 steps up to 1, and is held for 40,000 steps."""
-    penalty = Penalty(1e-4, Moment.parse("5it"), 1.0, Moment.parse("40000it"), lr=0.001, batch=64)
-    recipe = penalty_recipe(penalty, {"length": "200ep", "lr": 0.1, "decay": 5e-4, "milestones": ["100ep"],
-                                      "schedule": "milestones"})  # fmt: skip
+    penalty = Penalty(1e-4, Moment.parse("5it"), 1.0, Moment.parse("40000it"))
+    base = {"length": "200ep", "lr": 0.1, "decay": 5e-4, "milestones": ["100ep"], "schedule": "milestones"}
+    recipe = penalty_recipe(penalty, base, lr=0.001, batch=64)
     assert recipe == {"length": "90000it", "lr": 0.001, "batch": 64, "decay": 5e-4}
 
 

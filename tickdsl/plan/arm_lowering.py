@@ -41,7 +41,6 @@ from tickdsl.plan.sparse_training import (
     gradual_args,
     grow_args,
     penalty_args,
-    penalty_recipe,
     zeroing_args,
 )
 from tickdsl.plan.step_builder import (
@@ -249,8 +248,7 @@ class ArmLowering:
 
     def _train_with_penalty(self, state: _State, penalty: Penalty, cut: str, number: int) -> str:
         """Add a training with a growing penalty on what the structure `cut` removes."""
-        recipe = penalty_recipe(penalty, self._arm.recipe)
-        training = TrainingSpec(recipe, round=number, changes=penalty_args(penalty))
+        training = TrainingSpec(penalty.recipe, round=number, changes=penalty_args(penalty))
         label = "train with a growing penalty"
         return self._steps.train(state.weights, state.structure, state.part, training, label=label, cut=cut)
 

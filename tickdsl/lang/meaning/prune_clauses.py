@@ -38,7 +38,7 @@ def prune(statement: syntax.Prune, context: ArmContext) -> model.Prune:
     scope = clauses.attempt(_scope, statement.scope, unit, reader) or default_scope(statement.amount, reader)
     options = clauses.attempt(_options, statement, unit, reader) or {}
     gradual = clauses.attempt(sparse_training.gradual, statement if statement.gradual else None, options, reader)
-    via = clauses.attempt(sparse_training.via, statement if statement.via else None, options, reader)
+    via = clauses.attempt(sparse_training.via, statement if statement.via else None, options, context)
     settles = (
         clauses.attempt(_settle_condition, statement.until, statement, reader)
         if _is_settling_condition(statement.until)
