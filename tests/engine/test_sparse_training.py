@@ -65,6 +65,30 @@ def test_gradual_pruning_up_to_its_start_is_the_dense_training(tmp_path: Path) -
     assert half >= sum(int((~mask).sum()) for mask in at_once.masks.values()) // 2 - 1
 
 
+def test_what_is_recalibrated_after_a_gradual_prune_is_measured(tmp_path: Path) -> None:
+    found = step_runner(tmp_path, "prune weights to 80% from 1ep to 2ep every 2it; recalibrate\nreport pruned")
+    (level,) = found.study.levels
+    ticket = found.study.step(level.ticket)
+    assert ticket.operation == "evaluate"
+    assert found.study.step(ticket.parents["weights"]).operation == "recalibrate"
+    assert found.study.step(level.structure).args["gradual"]["to"] == "2ep"
+    assert found.metrics(level.ticket)["sparsity"] == pytest.approx(0.8, abs=1e-3)
+
+
+def test_parts_that_are_pruned_gradually_overlap(tmp_path: Path) -> None:
+    found = step_runner(
+        tmp_path,
+        "split samples 2\nprune weights to 60% from 1it to 2ep every 1it except fc; overlap; rewind weights to init",
+    )
+    (level,) = found.study.levels
+    overlap = found.study.step(level.structure)
+    assert overlap.operation == "overlap"
+    parts = [found.structure(key) for key in overlap.parents.values()]
+    both = found.structure(level.structure)
+    assert parts[0] != parts[1] and both == parts[0].intersect(parts[1])
+    assert found.metrics(level.ticket)["sparsity"] > 0.6
+
+
 def test_what_follows_a_gradual_prune_has_its_masks(tmp_path: Path) -> None:
     found = step_runner(
         tmp_path, "cycle 2 { prune weights local 50% from 1ep to 2ep every 2it; rewind lr }\nreport accuracy, pruned"

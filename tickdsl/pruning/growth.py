@@ -82,7 +82,7 @@ def _scores(
             ]
     module = context.network(context.structure).eval()
     for inputs, targets in batches:
-        (context.loss(run_network(module, inputs), targets) * (len(targets) / len(batches))).backward()
+        torch.autograd.backward(context.loss(run_network(module, inputs), targets) * len(targets))
     parameters = dict(module.named_parameters())
     found = [parameters[name].grad for name in pruned]
     if any(gradient is None or not bool(torch.isfinite(gradient).all()) for gradient in found):

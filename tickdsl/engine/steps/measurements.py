@@ -103,7 +103,7 @@ def pruned(step: Step, context: Context, folder: Path, prefixes: Mapping[str, St
     measured = _MeasuredNetwork(step, context)
     data = measured.data
     result = evaluate(
-        measured.trained_module("weights"),
+        measured.trained_module("weights").to(context.device),
         data.test_inputs,
         data.test_targets,
         preprocess=data.preprocess(context.device),

@@ -10,7 +10,7 @@ from tickdsl.lang import option_schemas, registries, syntax, vocabulary
 from tickdsl.lang.findings.diagnostics import Diagnostic, Label
 from tickdsl.lang.findings.suggestions import join_or
 from tickdsl.lang.meaning import after_prune, sparse_training
-from tickdsl.lang.meaning.after_prune import ArmContext
+from tickdsl.lang.meaning.arm_context import ArmContext
 from tickdsl.lang.meaning.default_notes import DefaultsReporter
 from tickdsl.lang.meaning.prune_amounts import amount, amount_span, default_scope
 from tickdsl.lang.meaning.values import InvalidValueError, ValueReader

@@ -33,13 +33,13 @@ def gradual(statement: syntax.Prune, options: Mapping[str, Any], reader: ValueRe
     written = statement.gradual
     if written is None:
         return None
-    moments = [
+    start, end, every = (
         reader.moment(value, f"`{word}`")
         for word, value in (("from", written.start), ("to", written.end), ("every", written.every))
-    ]
-    if not moments[2].amount:
+    )
+    if not every.amount:
         raise reader.report_error("TD451", "`every` must be above 0", written.every, help="use e.g. `every 100it`")
-    return model.Gradual(*moments, options.get("curve", "cubic"), span=written.span)
+    return model.Gradual(start, end, every, options.get("curve", "cubic"), span=written.span)
 
 
 def via(
