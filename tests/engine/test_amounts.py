@@ -107,3 +107,17 @@ def test_random_masks_at_init_have_the_densities_of_the_scope(tmp_path: Path, sc
     ratios = [partial[name] / weights[name] for name in partial]
     assert max(ratios) - min(ratios) < 2
     assert found.metrics(level.ticket)["sparsity"] == pytest.approx(0.8, abs=1e-3)
+
+
+@pytest.mark.parametrize(("unit", "match", "field"), [("filters", "flops", "macs"), ("weights", "params", "params")])
+def test_a_random_structure_costs_as_much_as_the_ticket(tmp_path: Path, unit: str, match: str, field: str) -> None:
+    text = f"prune {unit} 40% x 2; rewind weights\ncompare random-structure match={match}"
+    found = step_runner(tmp_path, text)
+    whole = found.metrics(found.measured_step("dense", 0))[field]
+    for level in (1, 2):
+        ticket, control = (
+            found.metrics(found.measured_step(contestant, level)) for contestant in ("ticket", "random-structure")
+        )
+        assert 0 <= ticket[field] - control[field] < 0.06 * whole
+        step = found.study.step(found.measured_step("random-structure", level))
+        assert found.study.step(step.parents["structure"]).args["scope"] == {"unit": unit}

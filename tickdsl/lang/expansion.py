@@ -94,6 +94,7 @@ def _signature(plan: model.Plan, arms: tuple[model.Arm, ...]) -> Any:
         [control for control in plan.rivals if control != "dense"],
         plan.rival_levels,
         plan.rival_budget,
+        plan.rival_match,
         plan.within,
         plan.matched_by,
         plan.metrics or DEFAULT_METRICS,
@@ -196,6 +197,8 @@ class _PlanWriter:
             options.insert(0, f"levels={plan.rival_levels}")
         if {"random-init", "random-structure"} & set(controls) or plan.rival_budget != "epochs":
             options.append(f"budget={plan.rival_budget}")
+        if plan.rival_match != "units":
+            options.append(f"match={plan.rival_match}")
         if len(plan.arms) > 1:
             options.append(f"at={plan.matched_by}")
         yield " ".join([f"compare {', '.join([*compared, 'dense', *controls])}", *options])

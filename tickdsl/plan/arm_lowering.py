@@ -31,7 +31,7 @@ from tickdsl.plan.model import (
     Tail,
     Transfer,
 )
-from tickdsl.plan.prune_arguments import layer_scopes, prune_args
+from tickdsl.plan.prune_arguments import equal_cost_args, layer_scopes, prune_args
 from tickdsl.plan.step_builder import (
     DenseCost,
     DistillationSpec,
@@ -403,7 +403,13 @@ class ArmLowering:
         if "random-structure" in self._plan.rivals:
             roles = step_parents(structure=structure, base=steps.base())
             label = "random structure"
-            args = {**steps.network_args(None), **layer_scopes(groups)}
+            match = self._plan.rival_match
+            scope = (
+                layer_scopes(groups)
+                if match == "units"
+                else equal_cost_args(groups, match, head=self._arm.protects_head)
+            )
+            args = {**steps.network_args(None), **scope}
             other = steps.add("random-structure", args, roles, label, seeded=True)
             key = steps.train(steps.sliced_init(other), other, None, budget=budget, matched=matched)
             self._measure("random-structure", level, key, final_only)

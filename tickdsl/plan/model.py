@@ -348,6 +348,8 @@ class Plan:
     rivals: tuple[str, ...] = ()
     rival_levels: str = "all"
     rival_budget: str = "epochs"
+    #: What `random-structure` has in common with the ticket: its `units` per layer, its `flops` or its `params`.
+    rival_match: str = "units"
     within: Fraction = Fraction(0)
     #: Which levels of two arms are compared: `weights`, `flops`, `params` (equal shares left) or `level`.
     matched_by: str = "weights"

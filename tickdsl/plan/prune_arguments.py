@@ -69,6 +69,27 @@ def layer_scopes(groups: Iterable[Rounds]) -> dict[str, Any]:
     return {"layers": scopes} if scopes else {}
 
 
+def equal_cost_args(groups: Iterable[Rounds], match: str, head: bool) -> dict[str, Any]:
+    """The arguments of a `random-structure` step that has the ticket's cost: what prunes of these groups may remove.
+
+    They all have the same unit and layers. `head`: protect the classifier.
+    """
+    prunes = [group.prune for group in groups]
+    args = {"unit": prunes[0].unit, **_scope_args(prunes[0])}
+    multiple = max(prune.multiple for prune in prunes)
+    if multiple > 1:
+        args["multiple"] = multiple
+    if head:
+        args["protect_head"] = True
+    return {"match": match, "scope": args}
+
+
+def has_one_scope(groups: Iterable[Rounds]) -> bool:
+    """Whether the prunes of these groups may all remove the same units of the same layers."""
+    scopes = [(group.prune.unit, set(group.prune.within), set(group.prune.protect)) for group in groups]
+    return all(scope == scopes[0] for scope in scopes)
+
+
 def _scope_args(prune: Prune) -> dict[str, Any]:
     """`in` and `except` of a prune."""
     args = {}

@@ -8,6 +8,7 @@ from tickdsl.results.doubts import NO_ACCURACY, find_doubts
 from tickdsl.results.layers_left import nearly_gone_notes
 from tickdsl.results.standings import compute_standings
 from tickdsl.results.state import RunState
+from tickdsl.results.target_notes import target_notes
 
 
 def alarms(state: RunState) -> list[str]:
@@ -42,4 +43,4 @@ def caveats(state: RunState) -> list[str]:
             "some results do not tell which test images are classified correctly (they were stored by an earlier "
             "version): their verdicts assume that networks err independently"
         )
-    return [*notes, *nearly_gone_notes(state)]
+    return [*notes, *target_notes(state), *nearly_gone_notes(state)]

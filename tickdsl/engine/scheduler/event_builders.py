@@ -9,7 +9,7 @@ from tickdsl.engine.scheduler.forecast import epochs, steps_to_run
 from tickdsl.lang.vocabulary import TEST_RESULTS
 from tickdsl.lang.writing.unparse import condition as condition_text
 from tickdsl.metrics.training_metrics import TRAINING_METRICS, training_figures
-from tickdsl.plan.model import MeasurementOptions
+from tickdsl.plan.model import Arm, MeasurementOptions, ToCost
 from tickdsl.plan.steps import Step
 from tickdsl.plan.study import Measurement, Study
 from tickdsl.records import events
@@ -55,7 +55,9 @@ def plan_resolved_event(
         )
     return events.PlanResolved(
         arms=tuple(
-            events.ArmInfo(id=arm.id, name=arm.name, sweep=dict(arm.sweep), levels=last_level[arm.id])
+            events.ArmInfo(
+                id=arm.id, name=arm.name, sweep=dict(arm.sweep), levels=last_level[arm.id], target=_target(arm)
+            )
             for arm in study.plan.arms
         ),
         contestants=("ticket", "dense", *(control for control in study.plan.rivals if control != "dense")),
@@ -71,6 +73,12 @@ def plan_resolved_event(
         stops=_stops_on_results(study),
         data=_test_data(study),
     )
+
+
+def _target(arm: Arm) -> dict[str, float]:
+    """The target of an arm's last prune in FLOPs or parameters, if it has one."""
+    amount = arm.rounds[-1].prune.amount if arm.rounds else None
+    return {amount.cost: float(amount.share)} if isinstance(amount, ToCost) else {}
 
 
 def _test_data(study: Study) -> dict[str, str]:

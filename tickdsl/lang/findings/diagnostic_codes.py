@@ -105,6 +105,7 @@ CODES: dict[str, tuple[str, Severity]] = {
     "TD435": ("scope-of-amount", "error"),
     "TD436": ("multiple-of-channels", "error"),
     "TD437": ("unused-rate", "warning"),
+    "TD438": ("equal-cost-control", "error"),
     "TD439": ("drop-unit", "error"),
     # the experiment
     "TD501": ("overlap-without-split", "error"),
