@@ -335,7 +335,7 @@ class ArmLowering:
                 until,
                 ends,
                 dense=self._dense,
-                task=self._context.task_of(self._arm.data),
+                task=self._context.task_of(self._arm.model, self._arm.data),
                 dense_cost=self._dense_cost(ends),
             )
         )
