@@ -222,7 +222,7 @@ def _pairs(plan: Plan) -> Iterator[tuple[Arm, Arm]]:
 def _check_budgets(plan: Plan) -> Iterator[Diagnostic]:
     totals = {arm.id: total_epochs(arm) for arm in plan.arms} if len(plan.arms) <= MAX_PIPELINES else {}
     for first, second in _pairs(plan):
-        if _evaluation_data(first) != _evaluation_data(second):
+        if _evaluation_data(first) != _evaluation_data(second) or not (first.rounds and second.rounds):
             continue
         length, other_length = retraining_length(first), retraining_length(second)
         if (

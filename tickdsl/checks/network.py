@@ -134,10 +134,11 @@ def stops(plan: Plan, data: Path | None) -> Iterator[Diagnostic]:
     if not plan.stops:
         return
     try:
-        ranges = [conditions.metric_ranges(arm, dense_graph(arm, data)) for arm in plan.arms]
+        pruned = [arm for arm in plan.arms if arm.rounds]
+        ranges = [conditions.metric_ranges(arm, dense_graph(arm, data)) for arm in pruned]
     except TickdslError:
         return  # an arm has a finding of its own
-    for stop in plan.stops:
+    for stop in plan.stops if ranges else ():
         yield from conditions.check_stop(stop, ranges)
     for arm in plan.arms:
         yield from _check_drops(arm, plan.stops, data or DEFAULT_DATA_DIR)

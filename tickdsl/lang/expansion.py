@@ -139,7 +139,8 @@ class _PlanWriter:
         shared = [line for line in settings_by_arm[0] if all(line in settings for settings in settings_by_arm)]
         lines = ["plan 1", f"seeds {_seeds(self.plan.seeds)}", "", *shared, ""]
         for arm, settings in zip(self.arms, settings_by_arm, strict=True):
-            body = [*(line for line in settings if line not in shared), *self._pipeline_lines(arm)]
+            own = [line for line in settings if line not in shared] if arm.rounds else settings
+            body = [*own, *self._pipeline_lines(arm)]
             lines += body if self.implicit else [f"arm {self.arm_names[arm.id]} {{", *body, "}", ""]
         return "\n".join([*lines, "", *self._question_lines(), ""])
 

@@ -49,8 +49,12 @@ TICKET, DENSE = "ticket", "dense"
 
 @attrs.define
 class ArmResults:
-    """The structures and trained tickets of an arm under one seed, by level, for arms that refer to it."""
+    """The structures and trained tickets of an arm under one seed, by level, for arms that refer to it.
 
+    `dense`: the network that its levels are compared with; the arm's own one if it has no prune.
+    """
+
+    dense: str = ""
     structures: list[str] = attrs.field(factory=list)
     tickets: list[str] = attrs.field(factory=list)
 
@@ -122,11 +126,12 @@ class ArmLowering:
     def lower(self) -> ArmResults:
         """Add all steps of the arm."""
         arm = self._arm
-        indices = range(arm.split.parts) if arm.split else (None,)
+        # A network that is not pruned is trained on all data.
+        indices = range(arm.split.parts) if arm.split and arm.rounds else (None,)
         base = self._steps.base()
         pending = None if self._steps.from_ticket else self._dense_training  # a ticket was trained before
         states = [_State(self._steps.init(part), base, pending, part) for part in indices]
-        self._dense = self._dense_network()
+        self._results.dense = self._dense = self._dense_network()
         self._measure(DENSE, 0, self._dense)
         level = done = 0
         for group_index, group in enumerate(arm.rounds):
@@ -287,7 +292,8 @@ class ArmLowering:
             label = "dense" if part is None else ""
             teacher = self._steps.train(self._steps.init(part), None, part, TrainingSpec(recipe), label=label)
         else:
-            teacher = self._results_of(tail.teacher).tickets[-1]
+            results = self._results_of(tail.teacher)
+            teacher = results.tickets[-1] if results.tickets else results.dense
         return attrs.evolve(training, distillation=DistillationSpec(teacher, tail.temperature, tail.weight, tail.until))
 
     def _train_pending(self, state: _State) -> str:

@@ -275,7 +275,7 @@ class Fork:
 
 @attrs.frozen
 class Arm:
-    """One pipeline under one combination of sweep values."""
+    """One pipeline under one combination of sweep values; without `rounds`, a network that is not pruned."""
 
     id: str
     name: str

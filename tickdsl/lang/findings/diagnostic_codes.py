@@ -107,6 +107,7 @@ CODES: dict[str, tuple[str, Severity]] = {
     "TD437": ("unused-rate", "warning"),
     "TD438": ("equal-cost-control", "error"),
     "TD439": ("drop-unit", "error"),
+    "TD440": ("split-without-prune", "error"),
     # the experiment
     "TD501": ("overlap-without-split", "error"),
     "TD502": ("overlap-k-range", "error"),
