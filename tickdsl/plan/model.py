@@ -100,9 +100,13 @@ class Rates:
 
 @attrs.frozen
 class Stages:
-    """Remove a share of the remaining units for each stage: consecutive layers of one spatial resolution."""
+    """Remove a share of the units for each stage: consecutive layers of one spatial resolution.
+
+    `of`: the units that remain, or the `original` ones.
+    """
 
     shares: tuple[Fraction, ...]
+    of: str = "remaining"
 
 
 @attrs.frozen

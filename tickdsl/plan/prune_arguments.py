@@ -32,8 +32,11 @@ def prune_args(prune: Prune, index: int, times: int, head: bool, draw: int | Non
             args["rates"] = [[pattern, *_rate(float(share), of, index, times)] for pattern, share in rates]
             if of != "remaining":
                 args["of"] = of
-        case Stages(shares):
+        case Stages(shares, "remaining"):
             args["stages"] = [float(share) for share in shares]
+        case Stages(shares, _):
+            args["stages"] = [[float(share * index), float(share * (index + 1))] for share in shares]
+            args["of"] = "original"
         case Matching():
             args["matching"] = True
     args.update(_scope_args(prune))
