@@ -5,7 +5,7 @@ from __future__ import annotations
 import attrs
 from test_arm_differences import CLEAR, HALVES, run_of
 
-from tickdsl.records.events import Metric
+from tickdsl.records.events import Metric, Network
 from tickdsl.results import RunState
 from tickdsl.results.answers import answers
 from tickdsl.results.arm_differences import arm_differences
@@ -66,6 +66,8 @@ def test_before_it_is_measured_nothing_is_said() -> None:
 def test_a_target_is_said_with_what_was_removed() -> None:
     state = run_of({"a": CLEAR["a"], "b": CLEAR["b"]}, HALVES)
     arms = (attrs.evolve(state.arms[0], target={"flops": 0.9}), attrs.evolve(state.arms[1], target={"later": 0.5}))
+    network = Network(arms=("a", "b"), model="m", params=1000, macs=1_000_000, layers=())
+    state = attrs.evolve(state, networks={"a": network, "b": network})
     assert list(target_notes(attrs.evolve(state, arms=arms))) == [
         "a: `to 90% of flops` ends with 93.75% of the multiply-adds removed, beyond the target by less than one unit"
     ]

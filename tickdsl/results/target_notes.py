@@ -18,13 +18,15 @@ def target_notes(state: RunState) -> Iterator[str]:
             if cost not in _COSTS:
                 continue  # of a later version
             field, words = _COSTS[cost]
-            gone = []
-            for (owner, contestant, level, seed), metric in state.metrics.items():
-                dense = state.metrics.get((arm.id, "dense", 0, seed))
-                whole = None if dense is None else getattr(dense, field)
-                left = getattr(metric, field)
-                if (owner, contestant, level) == (arm.id, "ticket", arm.levels) and whole and left is not None:
-                    gone.append(1 - left / whole)
+            network = state.networks.get(arm.id)  # the dense one, also where the run starts from a ticket
+            whole = 0 if network is None else getattr(network, field)
+            gone = [
+                1 - getattr(metric, field) / whole
+                for (owner, contestant, level, _), metric in state.metrics.items()
+                if (owner, contestant, level) == (arm.id, "ticket", arm.levels)
+                and whole
+                and getattr(metric, field) is not None
+            ]
             if gone:
                 low, high = percent(min(gone), 2), percent(max(gone), 2)
                 reached = low if low == high else f"{low} to {high}"
