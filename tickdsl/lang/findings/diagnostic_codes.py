@@ -108,6 +108,7 @@ CODES: dict[str, tuple[str, Severity]] = {
     "TD438": ("equal-cost-control", "error"),
     "TD439": ("drop-unit", "error"),
     "TD440": ("split-without-prune", "error"),
+    "TD441": ("cost-target-of-parts", "error"),
     # the experiment
     "TD501": ("overlap-without-split", "error"),
     "TD502": ("overlap-k-range", "error"),
