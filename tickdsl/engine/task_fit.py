@@ -4,14 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from tickdsl.engine.drop_units import drop_problem
 from tickdsl.errors import TickdslError
-from tickdsl.lang.vocabulary import TEST_RESULTS
+from tickdsl.lang.vocabulary import DROP, TEST_RESULTS
 from tickdsl.plan.model import Arm, Condition, Plan
 from tickdsl.plan.step_builder import DEFAULT_TASK, TaskOf
 from tickdsl.training.tasks import find_task
 
 #: What a condition on a test may name whatever the task is.
-_COMMON_RESULTS = ("loss",)
+_COMMON_RESULTS = ("loss", DROP)
 
 
 def require_fit(plan: Plan, task_of: TaskOf) -> None:
@@ -23,6 +24,9 @@ def require_fit(plan: Plan, task_of: TaskOf) -> None:
                 f"{arm.transfer.data.name} has the task {other}, {arm.data.name} the task {name}",
                 "transfer between data sets of one task",
             )
+        for condition in _conditions(arm, plan):
+            if (problem := drop_problem(condition, name)) is not None:
+                raise problem
         if name != DEFAULT_TASK:
             _require_arm_fits(arm, plan, name)
 
