@@ -36,8 +36,11 @@ class StackedNetwork(nn.Module):
                 tensors[name].data = tensor.data[index]
 
     def forward(self, images: Tensor) -> Tensor:
-        """The logits [B, K, classes] for images [B, K, C, H, W], or for images [B, C, H, W] that all networks share."""
-        images_dim = 1 if images.dim() == 5 else None
+        """The outputs [B, K, …] for images [B, K, C, H, W] or tokens [B, K, T].
+
+        Images [B, C, H, W] and tokens [B, T] are those of all networks.
+        """
+        images_dim = 1 if images.dim() in (3, 5) else None
         logits: Tensor = torch.vmap(self._forward_member, in_dims=(0, images_dim), out_dims=1)(
             _tensors(self.template), images
         )
