@@ -11,8 +11,9 @@ from torch import Tensor, nn
 from torch.func import functional_call
 from torch.nn.modules.batchnorm import _NormBase
 
-# Global pooling in channels_last has no batching rule; its result is small, so the fallback costs little.
-warnings.filterwarnings("ignore", message=r".*batching rule for aten::as_strided_\.")
+# Global pooling in channels_last and attention on a CPU have no batching rules; their fallbacks cost little.
+for _operator in (r"as_strided_\.", "_scaled_dot_product"):
+    warnings.filterwarnings("ignore", message=rf".*batching rule for aten::{_operator}")
 
 
 class StackedNetwork(nn.Module):

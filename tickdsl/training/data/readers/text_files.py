@@ -57,7 +57,7 @@ class TextFiles:
         for part, found in (("train", inputs), ("test", test_inputs)):
             if not len(found):
                 raise TickdslError(
-                    f"{self.path} has too little text to {part} on: less than {plural(self.length, 'token')} and one more",
+                    f"{self.path} has too little text to {part} on: at most {plural(self.length, 'token')}",
                     "add text, or use a smaller `length=`",
                 )
         return RawDataset(

@@ -165,19 +165,23 @@ def _value(row: Mapping[str, Any], column: str, place: str) -> str:
 
 
 def _csv_rows(file: Path, content: str) -> Iterator[tuple[int, Mapping[str, Any]]]:
-    """The rows of a table with commas, or tabs in a .tsv, with the line on which each ends."""
+    """The rows of a table with commas, or tabs in a .tsv, with the line on which each begins."""
     before = csv.field_size_limit(_MAX_FIELD)
     delimiter = "\t" if file.suffix.lower() == ".tsv" else ","
     reader = csv.DictReader(io.StringIO(content, newline=""), delimiter=delimiter, strict=True)
+    line = 1
     try:
+        reader.fieldnames  # noqa: B018: it reads the first line
+        line = reader.line_num + 1
         for row in reader:
             if None in row:
                 raise TickdslError(
-                    f"{file}, line {reader.line_num}: more values than columns", 'quote texts that have commas: "…"'
+                    f"{file}, line {line}: more values than columns", 'quote texts that have commas: "…"'
                 )
-            yield reader.line_num, row
+            yield line, row
+            line = reader.line_num + 1
     except csv.Error as error:
-        raise TickdslError(f"{file}, line {reader.line_num}: {error}", "check its quotation marks") from error
+        raise TickdslError(f"{file}, line {line}: {error}", "check its quotation marks") from error
     finally:
         csv.field_size_limit(before)
 
