@@ -14,6 +14,7 @@ from tickdsl.checks import (
     plugins,
     prune_amounts,
     prune_targets,
+    sparse_training,
     successive_prunes,
     ticket_start,
     width_multiples,
@@ -28,7 +29,7 @@ from tickdsl.graph.model import ModelGraph
 from tickdsl.lang.findings.diagnostics import Diagnostic, Label
 from tickdsl.lang.syntax import Span
 from tickdsl.lang.vocabulary import DROP
-from tickdsl.plan.model import Arm, Condition, Plan, Recalibrate
+from tickdsl.plan.model import Arm, Condition, Grow, Plan, Recalibrate
 from tickdsl.plugins import PluginError
 from tickdsl.training import catalogue, weights_files
 from tickdsl.training.weights_fit import require_fit
@@ -115,8 +116,10 @@ def diagnostics(arm: Arm, data: Path | None, *, has_random_structure: bool = Fal
             if any(d.severity == "error" for d in result):
                 break  # later findings would only follow from this one
     yield from cost_targets.check_rounds(arm, graph)
-    if len(arm.rounds) > 1:
+    grows = any(isinstance(tail, Grow) for group in arm.rounds for tail in group.tail)
+    if len(arm.rounds) > 1 and not grows:
         yield from successive_prunes.diagnostics(arm, graph)
+    yield from sparse_training.network_diagnostics(arm, graph)
 
 
 def _way_out(error: TickdslError, span: Span) -> str | None:

@@ -90,12 +90,15 @@ STATEMENTS: dict[str, StatementForm] = {
     "prune": StatementForm(
         "pipeline",
         "prune UNIT [SCOPE] AMOUNT [x N] [until SHARE] [by CRITERION] [at MOMENT] [in LAYER, …] [except LAYER, …] "
-        "[order=highest] [multiple=8]",
+        "[order=highest] [multiple=8] [from MOMENT to MOMENT every MOMENT] [via penalty|zeroing] [key=value …]",
         "train the network, rank its units and remove the lowest-ranked",
     ),
     "overlap": StatementForm("pipeline", "overlap [k of K]", "keep the units that at least k of the K parts kept"),
     "recalibrate": StatementForm(
         "pipeline", "recalibrate", "compute the statistics of batch norm anew, on the network that was pruned"
+    ),
+    "grow": StatementForm(
+        "pipeline", "grow weights AMOUNT|all [by CRITERION]", "put removed weights back into the network"
     ),
     "rewind": StatementForm(
         "pipeline", "rewind lr|weights [to MOMENT]", "set where the training after a prune starts from"
@@ -105,6 +108,11 @@ STATEMENTS: dict[str, StatementForm] = {
     ),
     "distill": StatementForm(
         "pipeline", "distill from ARM|dense [key=value …]", "add a distillation loss to the training"
+    ),
+    "evolve": StatementForm(
+        "pipeline",
+        "evolve weights SHARE [by magnitude] [grow=gradient|random|momentum] [key=value …]",
+        "exchange weights of a sparse network while it trains (SET, RigL, SNFS)",
     ),
     "transfer": StatementForm(
         "pipeline", "transfer to DATA [head=reset|keep]", "train the pruned structure on another data set"
@@ -135,7 +143,10 @@ CLAUSE_WORDS: dict[str, str] = {
     "until": "prune in rounds until this share or condition is reached",
     "by": "the criterion that ranks the units",
     "at": "the moment of the training at which to prune (default: its end)",
-    "from": "the arm to use as the teacher",
+    "from": "the arm to use as the teacher, or the moment at which a gradual prune starts",
+    "every": "how often a gradual prune removes units",
+    "via": "what happens to the chosen units before they are removed: `penalty` or `zeroing`",
+    "all": "every unit that was removed",
     "when": "the condition that ends an arm",
 }
 #: Words for moments, besides lengths and shares.
@@ -181,6 +192,8 @@ WORD_SUMMARIES: dict[str, str] = {
     "early": "the dense network, trained for a short time",
     "all": "every arm",
 }
+#: How `grow` ranks the weights that were removed.
+GROWTH_CRITERIA = ("magnitude", "gradient", "random")
 #: Metrics that a `stop when` or `until` condition can test.
 CONDITION_METRICS = ("accuracy", "loss", "sparsity", "params", "flops", "drop")
 #: Those of them that are results on test images.

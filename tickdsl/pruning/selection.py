@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from tickdsl.equal_shares import equal_shares
 from tickdsl.errors import TickdslError
 from tickdsl.graph.indexing import kept_indices
 from tickdsl.graph.model import Block, ChannelGroup, ModelGraph
@@ -108,19 +109,11 @@ def lowest_of_pools(scores: list[Tensor], count: int) -> list[np.ndarray]:
     values = [score.numpy() for score in scores]
     threshold = np.partition(np.concatenate(values), count - 1)[count - 1]
     ties = [np.flatnonzero(value == threshold) for value in values]
-    taken = _equal_shares([len(tied) for tied in ties], count - sum(int((v < threshold).sum()) for v in values))
+    taken = equal_shares([len(tied) for tied in ties], count - sum(int((v < threshold).sum()) for v in values))
     return [
         np.sort(np.concatenate([np.flatnonzero(value < threshold), tied[:number]]))
         for value, tied, number in zip(values, ties, taken, strict=True)
     ]
-
-
-def _equal_shares(sizes: list[int], count: int) -> list[int]:
-    """Integers that sum to `count` and are as close as possible to one fraction of the sizes."""
-    places = np.concatenate([(np.arange(size) + 0.5) / size for size in sizes if size])
-    pools = np.repeat(np.arange(len(sizes)), sizes)
-    chosen = pools[np.argsort(places, kind="stable")[:count]]
-    return [int(number) for number in np.bincount(chosen, minlength=len(sizes))]
 
 
 def _checked_scores(scores: list[Tensor], by: str, highest: bool = False) -> list[Tensor]:

@@ -3,17 +3,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from typing import Any
-
-import attrs
 
 from tickdsl.lang import option_schemas, registries, syntax, vocabulary
 from tickdsl.lang.findings.diagnostics import Diagnostic, Label
-from tickdsl.lang.findings.suggestions import did_you_mean, join_or
-from tickdsl.lang.meaning import option_effects, settings
+from tickdsl.lang.meaning import option_effects, settings, sparse_training
+from tickdsl.lang.meaning.arm_context import ArmContext
 from tickdsl.lang.meaning.default_notes import DefaultsReporter
-from tickdsl.lang.meaning.settings import ArmSettings
 from tickdsl.lang.meaning.values import InvalidValueError, ValueReader
 from tickdsl.lang.option_schemas import option_schema as options_of
 from tickdsl.lang.option_schemas import recipe_field
@@ -30,32 +27,6 @@ _PERCENTAGES = ("params", "flops", vocabulary.DROP)
 DEFAULT_TEMPERATURE, DEFAULT_WEIGHT = 4.0, 0.9
 
 
-@attrs.frozen
-class ArmContext:
-    """The context of a pipeline: its settings (None if they could not be read), its arm, and the names of all arms."""
-
-    settings: ArmSettings | None
-    arm: str
-    arms: Sequence[str]
-    reader: ValueReader
-
-    @property
-    def split(self) -> model.Split | None:
-        return self.settings.split if self.settings else None
-
-    def arm_name(self, value: syntax.Value, clause: str, known: Sequence[str]) -> str:
-        """Read the name of an arm, or another of the `known` words.
-
-        Raises InvalidValueError, after reporting TD511, if the name is unknown.
-        """
-        name: Any = getattr(self.reader.dereference(value), "text", None)
-        if name not in known:
-            suggestion = did_you_mean(str(name), known) or ""
-            message = f"unknown arm `{name}` in `{clause}`"
-            raise self.reader.report_error("TD511", message, value, label=suggestion, help=f"use {join_or(known)}")
-        return str(name)
-
-
 def tail(statement: syntax.Statement, context: ArmContext) -> model.Tail:
     """Resolve a statement of a round. Raises InvalidValueError, after reporting it, if the statement is wrong."""
     match statement:
@@ -69,12 +40,21 @@ def tail(statement: syntax.Statement, context: ArmContext) -> model.Tail:
             return _retrain(statement, context)
         case syntax.Distill():
             return _distill(statement, context)
+        case syntax.Grow():
+            return sparse_training.grow(statement, context)
+        case syntax.Evolve():
+            return sparse_training.evolve(statement, context)
     raise TypeError(f"{type(statement).__name__} cannot follow a prune")
 
 
 def check_order(earlier: Iterable[model.Tail], added: model.Tail, reader: ValueReader) -> None:
     """Raise InvalidValueError, after reporting it, if a statement may not follow the earlier ones of its round."""
     earlier = list(earlier)
+    # A `grow` runs the training before it, so what follows sets another one.
+    grown = [index for index, other in enumerate(earlier) if isinstance(other, model.Grow)]
+    if grown:
+        only_grown = isinstance(added, model.Grow) and grown[-1] == len(earlier) - 1
+        earlier = earlier[grown[-1] + (0 if only_grown else 1) :]
     for other in earlier:
         if type(other) is type(added):
             message = (
@@ -109,7 +89,12 @@ def check_order(earlier: Iterable[model.Tail], added: model.Tail, reader: ValueR
         message = f"`recalibrate` must come before `{_keyword(first)}`: it is the pruned network that it recalibrates"
         reader.report(Diagnostic("TD007", message, added.span, help="put it directly after the `prune`"))
         raise InvalidValueError
-    if not isinstance(added, model.Distill) and any(isinstance(other, model.Distill) for other in earlier):
+    evolving = [other for other in earlier if isinstance(other, model.Evolve)]
+    if evolving and not isinstance(added, model.Distill | model.Grow):
+        message = f"`evolve` must come after `{_keyword(added)}`: it changes the training that is set last"
+        reader.report(Diagnostic("TD007", message, added.span, help="swap the two statements"))
+        raise InvalidValueError
+    if not isinstance(added, model.Distill | model.Grow) and any(isinstance(other, model.Distill) for other in earlier):
         message = f"`distill` must come after `{_keyword(added)}`"
         reader.report(Diagnostic("TD007", message, added.span, help="swap the two statements"))
         raise InvalidValueError

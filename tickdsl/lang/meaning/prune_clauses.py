@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 from tickdsl.lang import option_schemas, registries, syntax, vocabulary
 from tickdsl.lang.findings.diagnostics import Diagnostic, Label
 from tickdsl.lang.findings.suggestions import join_or
-from tickdsl.lang.meaning import after_prune
+from tickdsl.lang.meaning import after_prune, sparse_training
 from tickdsl.lang.meaning.after_prune import ArmContext
 from tickdsl.lang.meaning.default_notes import DefaultsReporter
 from tickdsl.lang.meaning.prune_amounts import amount, amount_span, default_scope
@@ -37,6 +37,8 @@ def prune(statement: syntax.Prune, context: ArmContext) -> model.Prune:
     unit = clauses.attempt(_unit, statement.unit, reader) or "filters"
     scope = clauses.attempt(_scope, statement.scope, unit, reader) or default_scope(statement.amount, reader)
     options = clauses.attempt(_options, statement, unit, reader) or {}
+    gradual = clauses.attempt(sparse_training.gradual, statement if statement.gradual else None, options, reader)
+    via = clauses.attempt(sparse_training.via, statement if statement.via else None, options, reader)
     settles = (
         clauses.attempt(_settle_condition, statement.until, statement, reader)
         if _is_settling_condition(statement.until)
@@ -73,6 +75,8 @@ def prune(statement: syntax.Prune, context: ArmContext) -> model.Prune:
         protect=tuple(pattern for pattern, _ in protect),
         order=options.get("order", "lowest"),
         multiple=options.get("multiple", 1),
+        gradual=gradual,
+        via=via,
         span=statement.span,
         amount_span=amount_span(statement.amount, reader),
         by_span=reader.origin_span(statement.by) if statement.by is not None else None,
@@ -84,6 +88,7 @@ def prune(statement: syntax.Prune, context: ArmContext) -> model.Prune:
         message = "`order=highest` has no effect on a random choice"
         span = resolved.options_spans["order"]
         reader.report(Diagnostic("TD119", message, span, help="remove it, or use another criterion"))
+    sparse_training.check_clauses(statement, resolved, reader)
     DefaultsReporter(reader.report).ranking(statement, resolved)
     if unit == "layers" and scope == "local" and statement.scope is not None:
         message = f"`{statement.scope.span.text}` has no effect on layers, which are always ranked together"

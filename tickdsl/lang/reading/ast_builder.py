@@ -67,7 +67,7 @@ class _Builder(Transformer[Token, syntax.File]):
         return self._value(children[0])
 
     value = number = percent = length = string = name = word = unit = scope = what = split_by = _only
-    moment = span = on_data = base = cost = count = _only
+    moment = span = on_data = base = cost = count = share = portion = _only
 
     def ref(self, meta: Meta, children: Children) -> syntax.Ref:
         return syntax.Ref(str(children[0]), span=self._at(meta))
@@ -151,6 +151,13 @@ class _Builder(Transformer[Token, syntax.File]):
     def at(self, meta: Meta, children: Children) -> tuple[str, Any]:
         return "at", children[0]
 
+    def gradual(self, meta: Meta, children: Children) -> tuple[str, Any]:
+        start, end, every = children
+        return "gradual", syntax.Gradual(start, end, every, span=self._at(meta))
+
+    def via(self, meta: Meta, children: Children) -> tuple[str, Any]:
+        return "via", self._word(children[0])
+
     def within(self, meta: Meta, children: Children) -> tuple[str, Any]:
         return "within", tuple(self._value(child) for child in children)
 
@@ -180,6 +187,8 @@ class _Builder(Transformer[Token, syntax.File]):
             within=clauses.get("within", ()),
             protect=clauses.get("protect", ()),
             options=tuple(clause for clause in written if isinstance(clause, syntax.Option)),
+            gradual=clauses.get("gradual"),
+            via=clauses.get("via"),
             repeated=tuple(repeated),
             span=self._at(meta),
         )
@@ -191,6 +200,13 @@ class _Builder(Transformer[Token, syntax.File]):
     def recalibrate(self, meta: Meta, children: Children) -> syntax.Recalibrate:
         return syntax.Recalibrate(span=self._at(meta))
 
+    def grow(self, meta: Meta, children: Children) -> syntax.Grow:
+        unit, amount, *by = children
+        return syntax.Grow(unit, amount, by[0] if by else None, span=self._at(meta))
+
+    def everything(self, meta: Meta, children: Children) -> None:
+        return None
+
     def rewind(self, meta: Meta, children: Children) -> syntax.Rewind:
         to, options = _length_and_options(children[1:])
         return syntax.Rewind(children[0], to, options, span=self._at(meta))
@@ -201,6 +217,12 @@ class _Builder(Transformer[Token, syntax.File]):
 
     def distill(self, meta: Meta, children: Children) -> syntax.Distill:
         return syntax.Distill(children[0], tuple(children[1:]), span=self._at(meta))
+
+    def evolve(self, meta: Meta, children: Children) -> syntax.Evolve:
+        unit, share, *rest = children
+        options = tuple(item for item in rest if isinstance(item, syntax.Option))
+        by = next((item for item in rest if not isinstance(item, syntax.Option)), None)
+        return syntax.Evolve(unit, share, by, options, span=self._at(meta))
 
     def transfer(self, meta: Meta, children: Children) -> syntax.Transfer:
         body = children[-1] if isinstance(children[-1], tuple) else ()
