@@ -128,9 +128,9 @@ def test_the_pareto_front_holds_the_tickets_that_none_dominates() -> None:
     assert front
     for ticket in tickets:
         dominated = any(
-            other.accuracy.mean >= ticket.accuracy.mean
+            other.score.mean >= ticket.score.mean
             and other.params <= ticket.params
-            and (other.accuracy.mean, -other.params) != (ticket.accuracy.mean, -ticket.params)
+            and (other.score.mean, -other.params) != (ticket.score.mean, -ticket.params)
             for other in tickets
         )
         assert (ticket in front) == (not dominated)
