@@ -90,7 +90,7 @@ def network(case: Case, images: Dataset, device: torch.device) -> Network:
 
 def tickdsl_loop(network: Network, images: Dataset, recipe: Recipe, steps: int) -> list[float]:
     """Seconds of each step of tickdsl's loop, without tests; every epoch is written to an event file."""
-    ticks = Ticks(network.device, steps_per_epoch(len(images.train_labels), recipe.batch))
+    ticks = Ticks(network.device, steps_per_epoch(len(images.train_targets), recipe.batch))
 
     with tempfile.TemporaryDirectory() as folder, EventWriter(Path(folder) / "events.jsonl") as events:
 
@@ -112,7 +112,7 @@ def tickdsl_loop(network: Network, images: Dataset, recipe: Recipe, steps: int) 
 def bare_loop(network: Network, images: Dataset, recipe: Recipe, steps: int) -> list[float]:
     """Seconds of each step of a minimal loop that does the same work with the same tensors."""
     device, (model, precision) = network.device, _ready(network, recipe, images)
-    train_images, labels = images.train_images.to(device), images.train_labels.to(device)
+    train_inputs, labels = images.train_inputs.to(device), images.train_targets.to(device)
     mean = (images.mean * 255).view(1, -1, 1, 1).to(device)
     scale = 1 / (images.std * 255).view(1, -1, 1, 1).to(device)
     optimizer = torch.optim.SGD(model.parameters(), recipe.lr, recipe.momentum, fused=True)
@@ -127,7 +127,7 @@ def bare_loop(network: Network, images: Dataset, recipe: Recipe, steps: int) -> 
         if step % per_epoch == 0:
             order = torch.randperm(len(labels)).to(device)
         indices = order[step % per_epoch * recipe.batch :][: recipe.batch]
-        x = train_images.index_select(0, indices).float().sub_(mean).mul_(scale)
+        x = train_inputs.index_select(0, indices).float().sub_(mean).mul_(scale)
         with precision():
             loss = F.cross_entropy(model(x), labels.index_select(0, indices))
         optimizer.zero_grad()
@@ -153,11 +153,11 @@ def script_loop(network: Network, images: Dataset, recipe: Recipe, steps: int) -
 
     class ImageDataset(torch.utils.data.Dataset[Any]):
         def __len__(self) -> int:
-            return len(images.train_labels)
+            return len(images.train_targets)
 
         def __getitem__(self, index: int) -> Any:
-            image = PIL.Image.fromarray(images.train_images[index, 0].numpy(), mode="L")
-            return transform(image), int(images.train_labels[index])
+            image = PIL.Image.fromarray(images.train_inputs[index, 0].numpy(), mode="L")
+            return transform(image), int(images.train_targets[index])
 
     loader = torch.utils.data.DataLoader(ImageDataset(), batch_size=recipe.batch, shuffle=True)
     model, device = network.model.train(), network.device
@@ -187,10 +187,10 @@ def script_loop(network: Network, images: Dataset, recipe: Recipe, steps: int) -
 def forward_backward_only(network: Network, images: Dataset, recipe: Recipe, steps: int) -> list[float]:
     """Seconds of each step on one prepared batch: forward, backward and update, which every loop needs."""
     device, (model, precision) = network.device, _ready(network, recipe, images)
-    x = images.train_images[: recipe.batch].to(device).float().div_(255)
-    y = images.train_labels[: recipe.batch].to(device)
+    x = images.train_inputs[: recipe.batch].to(device).float().div_(255)
+    y = images.train_targets[: recipe.batch].to(device)
     optimizer = torch.optim.SGD(model.parameters(), recipe.lr, recipe.momentum, fused=True)
-    ticks = Ticks(device, steps_per_epoch(len(images.train_labels), recipe.batch))
+    ticks = Ticks(device, steps_per_epoch(len(images.train_targets), recipe.batch))
     for _ in range(steps):
         ticks()
         optimizer.zero_grad()
@@ -207,7 +207,7 @@ def _ready(
     """The network in the memory layout that tickdsl's loop chooses, and its autocast context."""
     device, model = network.device, network.model.train()
     autocast = devices.autocast_type(recipe.precision, device)
-    set_memory_format(model, preferred_memory_format(model, device, autocast, images.train_images[:2].float()))
+    set_memory_format(model, preferred_memory_format(model, device, autocast, images.train_inputs[:2].float()))
     return model, nullcontext if autocast is None else partial(torch.autocast, device.type, autocast)
 
 

@@ -30,8 +30,8 @@ def digits_ticket() -> Ticket:
 def right_share(ticket: Ticket) -> float:
     data = load("digits")
     with torch.no_grad():
-        outputs = ticket.network()(ticket.preprocess(data.test_images))
-    return int((outputs.argmax(1) == data.test_labels).sum()) / len(data.test_labels)
+        outputs = ticket.network()(ticket.preprocess(data.test_inputs))
+    return int((outputs.argmax(1) == data.test_targets).sum()) / len(data.test_targets)
 
 
 @pytest.mark.parametrize("raw", [False, True])

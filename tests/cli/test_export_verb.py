@@ -75,10 +75,10 @@ def test_a_ticket_is_chosen_verified_and_loaded(export: Callable[..., CliResult]
     assert ticket.preprocessing.std == tuple(data.std.tolist())
     assert ticket.plan == PLAN
     assert ticket.origin.keys["result"] in {path.name for path in (finished / "store/results").glob("*/*")}
-    tested = evaluate(tickdsl.load(path), data.test_images, data.test_labels, mean=data.mean, std=data.std)
+    tested = evaluate(tickdsl.load(path), data.test_inputs, data.test_targets, preprocess=data.preprocess())
     assert tested.accuracy == ticket.metrics["accuracy"]
-    floats = ticket.network()(ticket.preprocess(data.test_images[:50].float() / 255))
-    assert torch.allclose(floats, ticket.network()(ticket.preprocess(data.test_images[:50])), atol=1e-4)
+    floats = ticket.network()(ticket.preprocess(data.test_inputs[:50].float() / 255))
+    assert torch.allclose(floats, ticket.network()(ticket.preprocess(data.test_inputs[:50])), atol=1e-4)
 
 
 @pytest.mark.slow
@@ -340,7 +340,7 @@ def test_own_networks_are_exported_and_loaded(
     factory = getattr(__import__(module), kind)
     network = tickdsl.load("x.safetensors", network=factory)
     ticket, data = tickdsl.open_ticket("x.safetensors"), datasets.load("digits")
-    tested = evaluate(network, data.test_images, data.test_labels, mean=data.mean, std=data.std)
+    tested = evaluate(network, data.test_inputs, data.test_targets, preprocess=data.preprocess())
     assert tested.accuracy == ticket.metrics["accuracy"]
     refused = harness.call(
         "export", "--out", harness.folder / "runs", "--format", "state-dict", "--to", "y", "--allow-code"

@@ -274,7 +274,7 @@ def test_recalibrated_statistics_are_those_of_the_pruned_network(tmp_path: Path,
     images = sample_batches(data, generator(1, "recalibrate"), total=2000, batch=250)
     torch.optim.swa_utils.update_bn([batch for batch, _ in images], module)
     torch.testing.assert_close(recalibrated, dict(module.state_dict()))
-    expected = evaluate(module, data.test_images, data.test_labels, mean=data.mean, std=data.std)
+    expected = evaluate(module, data.test_inputs, data.test_targets, preprocess=data.preprocess())
     figures = found.metrics(pruned.key)["figures"]
     assert figures == pytest.approx({"pruned": expected.accuracy, "pruned.loss": expected.loss})
     assert not equal_states(found.weights(found.study.step(level.ticket).parents["weights"]), recalibrated)

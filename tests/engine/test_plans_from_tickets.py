@@ -51,9 +51,9 @@ def test_structures_are_nested_and_level_0_is_the_ticket(model: str, ticket: dic
     assert equal_states(state, open_ticket(tmp_path / "t.safetensors").weights)
     with torch.no_grad():
         outputs = made.network()(
-            (data.test_images.float() / 255 - data.mean.view(1, -1, 1, 1)) / data.std.view(1, -1, 1, 1)
+            (data.test_inputs.float() / 255 - data.mean.view(1, -1, 1, 1)) / data.std.view(1, -1, 1, 1)
         )
-    right = (outputs.argmax(1) == data.test_labels).float().mean().item()
+    right = (outputs.argmax(1) == data.test_targets).float().mean().item()
     assert run.metrics(level0)["accuracy"] == pytest.approx(right, abs=1e-6)
     graph = run.context.dense_network(run.study.step(level0)).graph
     outer = made.structure

@@ -111,14 +111,14 @@ def test_a_task_of_ones_own_has_its_loss_and_its_metric(sandbox: Any, tmp_path: 
 @pytest.mark.parametrize(
     ("change", "problem"),
     [
-        ("raw.train_labels[3, 1] = np.nan", r"train_labels has \[.*nan\] at 3"),
-        ("raw.test_labels[:, 0] = 2", "test_labels has an output with one value only"),
-        ("raw = attrs.evolve(raw, test_labels=raw.test_labels[:, :1])", "train_labels has shape .2. per image"),
-        ("raw = attrs.evolve(raw, train_labels=raw.train_labels[:5])", "train has 96 images and 5 targets"),
-        ("raw = attrs.evolve(raw, train_labels=np.float32(3))", "train has 96 images and 1 target"),
-        ('raw = attrs.evolve(raw, class_names=("row",))', "train_labels has 2 numbers per image"),
+        ("raw.train_targets[3, 1] = np.nan", r"train_targets has \[.*nan\] at 3"),
+        ("raw.test_targets[:, 0] = 2", "test_targets has an output with one value only"),
+        ("raw = attrs.evolve(raw, test_targets=raw.test_targets[:, :1])", "train_targets has shape .2. per input"),
+        ("raw = attrs.evolve(raw, train_targets=raw.train_targets[:5])", "train has 96 images and 5 targets"),
+        ("raw = attrs.evolve(raw, train_targets=np.float32(3))", "train has 96 images and 1 target"),
+        ('raw = attrs.evolve(raw, class_names=("row",))', "train_targets has 2 numbers per image"),
         ('raw = attrs.evolve(raw, task="regres")', "unknown task `regres`"),
-        ('raw = attrs.evolve(raw, task="classify")', r"train_labels is float64 \[96, 2\]"),
+        ('raw = attrs.evolve(raw, task="classify")', r"train_targets is float64 \[96, 2\]"),
     ],
 )
 def test_targets_that_do_not_fit_are_one_message(sandbox: Any, tmp_path: Path, change: str, problem: str) -> None:

@@ -251,12 +251,12 @@ def pictures(root, shift=0):
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ("images = images.astype(np.float32)", "train_images is float32 [8, 1, 8, 8]"),
-        ("images = images[:, 0]", "train_images is uint8 [8, 8, 8]"),
-        ("labels = labels.astype(float)", "train_labels is float64 [8]"),
+        ("images = images.astype(np.float32)", "train_inputs is float32 [8, 1, 8, 8]"),
+        ("images = images[:, 0]", "train_inputs is uint8 [8, 8, 8]"),
+        ("labels = labels.astype(float)", "train_targets is float64 [8]"),
         ("labels = labels[:5]", "has 8 images and 5 labels"),
         ("labels = labels + 1", "ranges from 1 to 2, with 2 class names"),
-        ("return RawDataset(images, labels, images[..., :4], labels, names)", "has shape 1x8x8, test_images 1x8x4"),
+        ("return RawDataset(images, labels, images[..., :4], labels, names)", "has shape 1x8x8, test_inputs 1x8x4"),
         ("return images", "returns a ndarray, not a data set"),
         ("names, labels = ('a',), labels * 0", "class_names has 1 name"),
         ("images = open('/nowhere')", "raised FileNotFoundError"),
@@ -274,7 +274,7 @@ def test_the_fingerprint_depends_on_the_content(sandbox: Any) -> None:
     named = [datasets.fingerprint(f"{name}:pictures", root=sandbox.folder) for name in (one, one, other)]
     assert named[0] == named[1] != named[2]
     shifted = datasets.load(f"{one}:pictures", root=sandbox.folder, options={"shift": 3, "size": 4})
-    assert shifted.shape == (1, 4, 4) and int(shifted.train_images.max()) == 3
+    assert shifted.shape == (1, 4, 4) and int(shifted.train_inputs.max()) == 3
     assert shifted.fingerprint != named[0]
 
 

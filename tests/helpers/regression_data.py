@@ -38,10 +38,10 @@ def spots(train: int = 100, test: int = 40, seed: int = 0) -> Dataset:
     targets, scaled = torch.from_numpy(places), images[:train].float() / 255
     return Dataset(
         name="spots",
-        train_images=images[:train],
-        train_labels=targets[:train],
-        test_images=images[train:],
-        test_labels=targets[train:],
+        train_inputs=images[:train],
+        train_targets=targets[:train],
+        test_inputs=images[train:],
+        test_targets=targets[train:],
         class_names=("row", "column"),
         mean=scaled.mean().view(1),
         std=scaled.std(correction=0).view(1),

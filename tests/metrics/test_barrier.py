@@ -94,7 +94,7 @@ def test_statistics_along_the_line_are_those_of_the_networks_there(
     model.load_state_dict(halfway)
     images = [images for images, _ in sample_batches(small, generator(0, "barrier"), total=2000, batch=250)]
     torch.optim.swa_utils.update_bn(images, model)
-    expected = evaluate(model, small.test_images, small.test_labels, mean=small.mean, std=small.std)
+    expected = evaluate(model, small.test_inputs, small.test_targets, preprocess=small.preprocess())
     assert result["barrier.error.12"] == pytest.approx(1 - expected.accuracy)
 
 

@@ -104,7 +104,7 @@ def test_attacks_reduce_accuracy_and_pgd_at_least_as_much_as_fgsm(figures: dict[
 
 
 def test_the_network_is_left_as_it_was(network: nn.Module, data: Dataset, figures: dict[str, float]) -> None:
-    plain = evaluate(network, data.test_images, data.test_labels, mean=data.mean, std=data.std).accuracy
+    plain = evaluate(network, data.test_inputs, data.test_targets, preprocess=data.preprocess()).accuracy
     assert figures["robustness.clean"] == plain
 
 
@@ -120,7 +120,7 @@ def test_fgsm_is_one_step_along_the_sign_of_the_gradient() -> None:
 
 @pytest.mark.parametrize("radius", [0.0, 0.03, 0.5])
 def test_pgd_stays_within_the_radius_and_the_value_range(network: nn.Module, data: Dataset, radius: float) -> None:
-    images, labels = data.test_images[:64].float() / 255, data.test_labels[:64]
+    images, labels = data.test_inputs[:64].float() / 255, data.test_targets[:64]
     result = attacks.pgd(lambda p: network(p * 4), images, labels, generator(0, "pgd"), radius=radius, step=radius / 3)
     assert (result - images).abs().max() <= radius + 1e-6
     assert result.min() >= 0 and result.max() <= 1
@@ -190,8 +190,8 @@ def test_errors_name_invalid_files(tmp_path: Path, shape: tuple[int, ...]) -> No
 
 
 def test_figures_of_a_benchmark_have_its_name(tmp_path: Path, network: nn.Module, data: Dataset) -> None:
-    test = shifted_test_sets.ShiftedTestSet("cifar-10-c", "fog", 1, data.test_images, data.test_labels)
-    worse = attrs.evolve(test, severity=2, labels=(data.test_labels + 1) % 10)
+    test = shifted_test_sets.ShiftedTestSet("cifar-10-c", "fog", 1, data.test_inputs, data.test_targets)
+    worse = attrs.evolve(test, severity=2, labels=(data.test_targets + 1) % 10)
     result = measure_robustness(network, data, device=CPU, shifted=[test, worse])
     assert result["robustness.cifar-10-c.fog.1"] == result["robustness.clean"]
     assert result["robustness.cifar-10-c"] == pytest.approx(

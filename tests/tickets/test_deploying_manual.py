@@ -50,7 +50,7 @@ def test_every_command_and_every_snippet_runs(
     (tmp_path / "card.plan").write_text(PLAN)
     assert main(["run", "card.plan", "--jobs", "1", "--plain"]) == 0
     data = load("digits")
-    Image.fromarray(data.test_images[0, 0].numpy()).save("digit.png")
+    Image.fromarray(data.test_inputs[0, 0].numpy()).save("digit.png")
     answers = {}
     for title, blocks in sections().items():
         libraries = LIBRARIES.get(title)

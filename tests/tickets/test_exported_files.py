@@ -24,7 +24,7 @@ from tickdsl.tickets.formats.onnx import OPSET, write_onnx
 from tickdsl.tickets.formats.pt2 import read_pt2_metadata, write_pt2
 from tickdsl.tickets.ticket import Ticket
 from tickdsl.training.catalogue import MODELS
-from tickdsl.training.data.augment import Normalise
+from tickdsl.training.data.preprocess import Normalise
 
 WRITERS = {".pt2": write_pt2, ".onnx": write_onnx}
 SLOW = pytest.mark.slow

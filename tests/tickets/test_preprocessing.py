@@ -10,7 +10,7 @@ from PIL import Image
 from tickdsl.errors import TickdslError
 from tickdsl.tickets.preprocessing import Preprocessing
 from tickdsl.training.data import datasets
-from tickdsl.training.data.augment import Normalise
+from tickdsl.training.data.preprocess import Normalise
 
 COLOUR = Preprocessing(3, 8, 6, (0.1, 0.2, 0.3), (0.4, 0.5, 0.6))
 GREY = Preprocessing(1, 8, 6, (0.1,), (0.4,))
@@ -18,9 +18,9 @@ GREY = Preprocessing(1, 8, 6, (0.1,), (0.4,))
 
 def test_stored_images_get_the_bits_of_the_training() -> None:
     data = datasets.load("digits")
-    prepared = Preprocessing.of_dataset(data)(data.test_images)
-    assert torch.equal(prepared, Normalise(data.mean, data.std, torch.device("cpu"))(data.test_images))
-    floats = Preprocessing.of_dataset(data)(data.test_images.float() / 255)
+    prepared = Preprocessing.of_dataset(data)(data.test_inputs)
+    assert torch.equal(prepared, Normalise(data.mean, data.std, torch.device("cpu"))(data.test_inputs))
+    floats = Preprocessing.of_dataset(data)(data.test_inputs.float() / 255)
     assert torch.allclose(floats, prepared, atol=1e-5)
     assert float(floats.std()) == pytest.approx(1, abs=0.05)
 
@@ -28,7 +28,7 @@ def test_stored_images_get_the_bits_of_the_training() -> None:
 def test_resized_images_are_those_of_the_data_set() -> None:
     small, large = datasets.load("digits"), datasets.load("digits", options={"size": 12, "channels": 3})
     prepared = Preprocessing.of_dataset(large)
-    assert torch.equal(prepared(small.test_images), prepared(large.test_images))
+    assert torch.equal(prepared(small.test_inputs), prepared(large.test_inputs))
 
 
 @pytest.mark.parametrize("preprocessing", [COLOUR, GREY])

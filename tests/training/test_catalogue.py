@@ -50,4 +50,4 @@ def test_builtin_data_sets_match_the_catalogue(name: str) -> None:
     info = catalogue.DATASETS[name]
     data = datasets.load(name)
     assert (data.shape, data.classes) == (info.shape, info.classes)
-    assert (len(data.train_labels), len(data.test_labels)) == (info.train, info.test)
+    assert (len(data.train_targets), len(data.test_targets)) == (info.train, info.test)

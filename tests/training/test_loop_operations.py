@@ -90,7 +90,7 @@ def test_a_step_is_the_bare_step_and_one_mask_operation(tiny: Dataset, name: str
     ours = _counted_step(model, tiny, masks)
     mean, std = tiny.mean.view(1, -1, 1, 1), tiny.std.view(1, -1, 1, 1)
     model.to(memory_format=torch.channels_last if name != "lenet-300-100" else torch.contiguous_format)  # type: ignore[call-overload]
-    step = _bare_step(model, tiny.train_images, tiny.train_labels, mean, std)
+    step = _bare_step(model, tiny.train_inputs, tiny.train_targets, mean, std)
     step()
     with _Count() as counter:
         step()
@@ -104,7 +104,7 @@ def test_a_regression_step_is_the_bare_step_with_the_squared_error() -> None:
     model = models.create("lenet-300-100", classes=2, shape=data.shape, seed=0)
     ours = _counted_step(model, data, {})
     mean, std = data.mean.view(1, -1, 1, 1), data.std.view(1, -1, 1, 1)
-    step = _bare_step(model, data.train_images, data.train_labels, mean, std, F.mse_loss)
+    step = _bare_step(model, data.train_inputs, data.train_targets, mean, std, F.mse_loss)
     step()
     with _Count() as counter:
         step()

@@ -33,7 +33,7 @@ def tiny() -> Dataset:
 
 
 def images(data: Dataset) -> Tensor:
-    return data.train_images[:2].float()
+    return data.train_inputs[:2].float()
 
 
 def test_a_view_after_a_convolution_keeps_the_contiguous_layout(tiny: Dataset) -> None:

@@ -8,6 +8,7 @@ from tickdsl.lang.findings.diagnostics import Diagnostic, Label
 from tickdsl.moments import INIT, Moment
 from tickdsl.plan.model import Arm, Overlap, Retrain, Rewind, Rounds
 from tickdsl.training import catalogue
+from tickdsl.training.catalogue.input_shapes import is_tokens
 
 
 def diagnostics(arm: Arm) -> Iterator[Diagnostic]:
@@ -119,10 +120,10 @@ def _check_until(arm: Arm) -> Iterator[Diagnostic]:
 
 
 def _check_input(arm: Arm) -> Iterator[Diagnostic]:
-    """Check that the network accepts the data's images, as far as the catalogue knows their shape."""
+    """Check that the network accepts the data's inputs, as far as the catalogue knows their shape."""
     data, model = catalogue.DATASETS[arm.data.name], catalogue.MODELS[arm.model.name]
-    if data.shape is None:
-        return
+    if data.shape is None or is_tokens(data.shape) or model.inputs == "tokens":
+        return  # other inputs than the network's are found when it is built
     channels, height, width = data.shape
     channels = int(arm.data.options.get("channels", channels))
     size = int(arm.data.options.get("size", 0))

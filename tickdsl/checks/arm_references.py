@@ -15,6 +15,7 @@ from tickdsl.plurals import plural
 from tickdsl.pruning.round_forecast import forecast_rounds
 from tickdsl.pruning.scope import GROUP_KINDS, LAYERS
 from tickdsl.training import catalogue
+from tickdsl.training.catalogue.input_shapes import is_tokens
 
 #: The options of a data set that change the shape of its images or its classes.
 _SHAPING = ("size", "channels", "classes", "path")
@@ -106,7 +107,8 @@ def _value(data: Data, option: str) -> Any:
     """The value of an option; the size and channels of known images if they are not changed."""
     info = catalogue.DATASETS[data.name]
     value = data.options.get(option, info.options[option].default)
-    stored = {"size": info.shape[1], "channels": info.shape[0]} if info.shape is not None else {}
+    is_image = info.shape is not None and not is_tokens(info.shape)
+    stored = {"size": info.shape[1], "channels": info.shape[0]} if info.shape is not None and is_image else {}
     return value or stored.get(option, value)
 
 

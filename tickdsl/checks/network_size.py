@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 
 from tickdsl.graph.costs import TRACE_BATCH_SIZE, cost
@@ -11,6 +12,7 @@ from tickdsl.lang.findings.diagnostics import Diagnostic, Label
 from tickdsl.plan.model import Arm
 from tickdsl.plurals import plural
 from tickdsl.training import catalogue
+from tickdsl.training.catalogue.input_shapes import is_tokens
 from tickdsl.training.recipes.recipe import Recipe
 
 #: More memory, in bytes, than a training can have: it runs on a single device.
@@ -20,29 +22,30 @@ _BYTES_PER_NUMBER = 4
 _COPIES = {"sgd": 3, "adam": 4, "adamw": 4}
 
 
-def diagnostics(arm: Arm, graph: ModelGraph, shape: tuple[int, int, int]) -> Iterator[Diagnostic]:
+def diagnostics(arm: Arm, graph: ModelGraph, shape: tuple[int, ...]) -> Iterator[Diagnostic]:
     """Yield a finding (TD414) if a training step of the dense network needs more memory than any device has.
 
-    `shape`: of the arm's images (C, H, W).
+    `shape`: of the arm's inputs.
     """
     try:
         recipe = Recipe.from_dict(arm.recipe)
     except ValueError:
         return  # it has a finding of its own
-    channels, height, width = shape
     known = {split: catalogue.known_size(arm.data.name, split, arm.data.options) or 0 for split in ("train", "test")}
     batch = min(recipe.batch, known["train"] or recipe.batch)
     dense = cost(graph, Structure.dense(graph))
     weights = dense.params * _COPIES[recipe.optimizer] * _BYTES_PER_NUMBER
     activations = dense.activation_bytes // TRACE_BATCH_SIZE * batch
-    images = sum(known.values()) * channels * height * width
-    if weights + activations + images <= MAX_BYTES:
+    inputs = sum(known.values()) * math.prod(shape[:1] if is_tokens(shape) else shape)
+    size = plural(shape[0], "token") if is_tokens(shape) else "×".join(map(str, shape[1:]))
+    examples = f"{plural(batch, 'sequence' if is_tokens(shape) else 'image')} of {size}"
+    if weights + activations + inputs <= MAX_BYTES:
         return
     yield Diagnostic(
         "TD414",
-        f"training {arm.model.name} takes about {_gib(weights + activations + images)}: {_gib(weights)} for its "
-        f"{dense.params:,} parameters, {_gib(activations)} for the activations of {plural(batch, 'image')} of "
-        f"{height}×{width}, and {_gib(images)} for the data",
+        f"training {arm.model.name} takes about {_gib(weights + activations + inputs)}: {_gib(weights)} for its "
+        f"{dense.params:,} parameters, {_gib(activations)} for the activations of {examples}, "
+        f"and {_gib(inputs)} for the data",
         arm.model.span,
         secondary=(Label(arm.data.span, "the data"),),
         help=f"use a smaller network, smaller images or a smaller batch: at most {_gib(MAX_BYTES)} in all",

@@ -13,15 +13,15 @@ import attrs
 import tickdsl
 from tickdsl.graph.cache import cache_path, load_or_trace
 from tickdsl.graph.model import ModelGraph
-from tickdsl.plan.model import Arm, Data
+from tickdsl.plan.model import Arm, Data, Model
 from tickdsl.plugins import code_identity, is_plugin
 from tickdsl.records.canonical import canonical_json
 from tickdsl.training import catalogue
+from tickdsl.training.catalogue.input_shapes import InputShape, is_tokens
 
 #: The default folder of the data sets.
 DEFAULT_DATA_DIR = Path(".tick/data")
 
-Shape = tuple[int, int, int]
 
 #: The folders of the code that determines a graph.
 _SOURCE_FOLDERS = ("graph", "training/models")
@@ -36,8 +36,8 @@ def dense_graph(arm: Arm, data: Path | None) -> ModelGraph:
 
 
 @functools.lru_cache(maxsize=16)
-def model_graph(name: str, options: bytes, classes: int, shape: Shape) -> ModelGraph:
-    """The graph of a network of the catalogue for `classes` and images of `shape` (C, H, W).
+def model_graph(name: str, options: bytes, classes: int, shape: InputShape) -> ModelGraph:
+    """The graph of a network of the catalogue for `classes` and inputs of `shape`, (C, H, W) or (T, V).
 
     `options` is canonical JSON. Raises TickdslError if the network does not exist or cannot process such images.
     """
@@ -57,7 +57,7 @@ def model_graph(name: str, options: bytes, classes: int, shape: Shape) -> ModelG
         return traced[0] if traced else trace()
 
 
-def _cache_key(name: str, options: bytes, classes: int, shape: Shape) -> str:
+def _cache_key(name: str, options: bytes, classes: int, shape: InputShape) -> str:
     plugin_digest = code_identity("model", name) if is_plugin("model", name) else ""
     return canonical_json([name, json.loads(options), classes, list(shape), _code_digest(), plugin_digest]).decode()
 
@@ -69,7 +69,7 @@ def is_cached(arm: Arm) -> bool:
     uses_plugins = uses_plugins or any(is_plugin("criterion", group.prune.by) for group in arm.rounds)
     if uses_plugins or arm.transfer is not None or info.shape is None or info.classes is None:
         return False
-    if options.get("channels", info.shape[0]) != info.shape[0] and info.shape[0] != 1:
+    if not is_tokens(info.shape) and options.get("channels", info.shape[0]) != info.shape[0] != 1:
         return False  # whether this is possible is known only when the data set is read
     shape, classes = image_shape_and_classes(arm.data, DEFAULT_DATA_DIR)
     key = _cache_key(arm.model.name, canonical_json(catalogue.architecture_options(arm.model.options)), classes, shape)
@@ -99,8 +99,8 @@ def _code_digest() -> str:
     return digest.hexdigest()
 
 
-def image_shape_and_classes(data: Data, root: Path) -> tuple[Shape, int]:
-    """The shape (C, H, W) and the number of classes of a data set.
+def image_shape_and_classes(data: Data, root: Path) -> tuple[InputShape, int]:
+    """The input shape, (C, H, W) or (T, V), and the number of outputs of a data set.
 
     The data set is read only if the catalogue does not say. Raises TickdslError if it cannot be read.
     """
@@ -109,6 +109,8 @@ def image_shape_and_classes(data: Data, root: Path) -> tuple[Shape, int]:
     if info.shape is None or info.classes is None:
         facts = data_facts(data, root)
         return facts.shape, facts.classes
+    if is_tokens(info.shape):
+        return info.shape, info.classes
     channels, height, width = info.shape
     requested_channels = options.get("channels") or channels
     if requested_channels != channels and channels != 1 and data.name != "synthetic":
@@ -118,15 +120,23 @@ def image_shape_and_classes(data: Data, root: Path) -> tuple[Shape, int]:
     return (requested_channels, height, width), options.get("classes", info.classes)
 
 
+def task_of(model: Model, data: Data, root: Path) -> str:
+    """The name of the task of a model on a data set: the model's if it is made for one, else that of the data.
+
+    The data set is read only if the catalogue does not say. Raises TickdslError if it cannot be read.
+    """
+    return catalogue.MODELS[model.name].task or catalogue.DATASETS[data.name].task or data_facts(data, root).task
+
+
 @attrs.frozen
 class DataFacts:
-    """What reading a data set tells: image shape (C, H, W), number of outputs, and what a user should know.
+    """What reading a data set tells: input shape, number of outputs, and what a user should know.
 
     notes: what was skipped or converted. untrained, untested: the classes without training or test images. task: the
     name of its task.
     """
 
-    shape: Shape
+    shape: InputShape
     classes: int
     notes: tuple[str, ...]
     untrained: tuple[str, ...]

@@ -1,4 +1,4 @@
-"""Specifications of networks: a model with the image shape and the classes of a data set."""
+"""Specifications of networks: a model with the input shape and the outputs of a data set."""
 
 from __future__ import annotations
 
@@ -8,28 +8,29 @@ from typing import Any
 
 import attrs
 
-from tickdsl.engine.graph_cache import DEFAULT_DATA_DIR, Shape, image_shape_and_classes, model_graph
+from tickdsl.engine.graph_cache import DEFAULT_DATA_DIR, image_shape_and_classes, model_graph
 from tickdsl.graph.layer_tree import GraphView
 from tickdsl.plan.model import Arm, Plan
 from tickdsl.records.canonical import canonical_json
 from tickdsl.training.catalogue import architecture_options
+from tickdsl.training.catalogue.input_shapes import InputShape, shape_in_words
 
 
 @attrs.frozen
 class NetworkSpec:
-    """A model with its options, and the image shape (C, H, W) and the number of classes that it is built for."""
+    """A model with its options, and the input shape and the number of outputs that it is built for."""
 
     model: str
     options: Mapping[str, Any]
     data: str
-    shape: Shape
+    shape: InputShape
     classes: int
 
     @property
     def title(self) -> str:
         """The specification in one line."""
         options = "".join(f" {key}={value}" for key, value in self.options.items())
-        size = "×".join(map(str, self.shape))
+        size = shape_in_words(self.shape)
         return f"{self.model}{options} on {self.data}: {size}, {self.classes} classes"
 
     def view(self) -> GraphView:

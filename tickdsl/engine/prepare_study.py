@@ -9,7 +9,7 @@ from typing import Any
 
 import torch
 
-from tickdsl.engine.graph_cache import DEFAULT_DATA_DIR, data_facts, dense_graph
+from tickdsl.engine.graph_cache import DEFAULT_DATA_DIR, dense_graph, task_of
 from tickdsl.engine.machine.precision import resolve_precision
 from tickdsl.engine.plan_tickets import base_structure, is_ticket
 from tickdsl.engine.steps.measurements import measurement_context
@@ -17,14 +17,12 @@ from tickdsl.engine.task_fit import require_fit
 from tickdsl.plan.lower import lower
 from tickdsl.plan.model import Arm, Data, Model, Plan, Prune
 from tickdsl.plan.prune_arguments import prune_args
-from tickdsl.plan.step_builder import DEFAULT_TASK
 from tickdsl.plan.study import Study
 from tickdsl.pruning.allocation import resolve_amounts
 from tickdsl.pruning.round_forecast import max_rounds, rounds_until
 from tickdsl.pruning.scope import find_scope
 from tickdsl.records.canonical import canonical_json
 from tickdsl.training import weights_files
-from tickdsl.training.catalogue import DATASETS
 from tickdsl.training.data import datasets
 from tickdsl.training.data.file_digests import files_digest
 from tickdsl.training.devices import resolve_device
@@ -65,17 +63,17 @@ def prepare_study(plan: Plan, data: Path | None = None, device: torch.device | N
         needed = rounds_until(prunable, args, float(prune.until))
         return min(needed, prune.times) if prune.times is not None else needed
 
-    def task_of(spec: Data) -> str:
-        return DEFAULT_TASK if spec.name in DATASETS.builtin else data_facts(spec, root).task
+    def task(model: Model, spec: Data) -> str:
+        return task_of(model, spec, root)
 
-    require_fit(plan, task_of)
+    require_fit(plan, task)
     return lower(
         plan,
         fingerprint=fingerprint_of,
         rounds=rounds,
         surroundings=measurement_context(plan, root, device),
         is_ticket=is_ticket,
-        task_of=task_of,
+        task_of=task,
     )
 
 

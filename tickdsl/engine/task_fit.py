@@ -17,9 +17,8 @@ _COMMON_RESULTS = ("loss",)
 def require_fit(plan: Plan, task_of: TaskOf) -> None:
     """Raise TickdslError if an arm, a condition or a metric of the plan does not fit the task of the data."""
     for arm in (*plan.arms, *plan.helpers):
-        name = task_of(arm.data)
-        if arm.transfer is not None and task_of(arm.transfer.data) != name:
-            other = task_of(arm.transfer.data)
+        name = task_of(arm.model, arm.data)
+        if arm.transfer is not None and (other := task_of(arm.model, arm.transfer.data)) != name:
             raise TickdslError(
                 f"{arm.transfer.data.name} has the task {other}, {arm.data.name} the task {name}",
                 "transfer between data sets of one task",

@@ -7,13 +7,14 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from tickdsl.engine.graph_cache import DEFAULT_DATA_DIR, Shape, image_shape_and_classes
+from tickdsl.engine.graph_cache import DEFAULT_DATA_DIR, image_shape_and_classes
 from tickdsl.engine.network_specs import NetworkSpec
 from tickdsl.errors import TickdslError
 from tickdsl.lang.findings.suggestions import did_you_mean, join_or
 from tickdsl.plan.model import Data
 from tickdsl.plugins import is_quoted_target, require_plugin
 from tickdsl.training.catalogue import DATASETS, MODELS, PLUGIN_FAMILY, TORCHVISION_FAMILY, Option
+from tickdsl.training.catalogue.input_shapes import InputShape
 
 #: The data set that the models of a family are usually trained on.
 _DEFAULT_DATA_BY_FAMILY = {
@@ -25,7 +26,7 @@ _DEFAULT_DATA_BY_FAMILY = {
 }
 _DEFAULT_DATA_BY_MODEL = {"small-cnn": "digits", "conv3": "cifar10"}
 #: torchvision's networks are made for ImageNet.
-_IMAGENET: tuple[Shape, int] = ((3, 224, 224), 1000)
+_IMAGENET: tuple[InputShape, int] = ((3, 224, 224), 1000)
 
 
 def spec_of_model(name: str, options: Iterable[tuple[str, str]], data: str | None, root: Path | None) -> NetworkSpec:

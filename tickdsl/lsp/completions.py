@@ -14,6 +14,7 @@ from tickdsl.lsp.cursor import CursorContext
 from tickdsl.plugins import PluginError, Registry
 from tickdsl.plurals import plural
 from tickdsl.training import catalogue
+from tickdsl.training.catalogue.input_shapes import shape_in_words
 from tickdsl.training.recipes.recipe import SCHEDULES
 
 _NOT_YET = "not supported in this version"
@@ -154,7 +155,7 @@ def _models() -> Iterator[CompletionEntry]:
 
 def _datasets() -> Iterator[CompletionEntry]:
     for name, info in catalogue.DATASETS.builtin.items():
-        known = ["×".join(map(str, info.shape))] if info.shape else []
+        known = [shape_in_words(info.shape)] if info.shape else []
         known += [plural(info.classes, "class")] if info.classes else []
         known += [f"{info.train:,} training and {info.test:,} test images"] if info.train else []
         yield CompletionEntry(name, "Class", meaning=f"{info.summary}\n\n{', '.join(known)}".strip())

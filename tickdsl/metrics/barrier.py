@@ -51,7 +51,7 @@ def measure_barrier(
     `between` is called between the points.
     """
     model.to(device)
-    images, targets = data.test_images.to(device), data.test_labels.to(device)
+    images, targets = data.test_inputs.to(device), data.test_targets.to(device)
     name, error = _error(data.task)
     sample = sample_batches(
         data, generator(0, "barrier"), total=STATISTICS_IMAGES, batch=STATISTICS_BATCH, device=device
@@ -59,7 +59,7 @@ def measure_barrier(
 
     def test() -> EvaluationResult:
         return evaluate(
-            model, images, targets, mean=data.mean, std=data.std, device=device, autocast=autocast, task=data.task
+            model, images, targets, preprocess=data.preprocess(device), device=device, autocast=autocast, task=data.task
         )
 
     interpolated, recomputed = [], []

@@ -53,7 +53,9 @@ def measure_memory(
 
     activation_bytes = _peak_bytes(classify, device)
     target = torch.zeros((), dtype=torch.long) if target is None else target
-    training_bytes = model_bytes + _training_bytes(model, images.shape[1:], target, task.loss, recipe, device, autocast)
+    training_bytes = model_bytes + _training_bytes(
+        model, images.shape[1:], images.dtype, target, task.loss, recipe, device, autocast
+    )
     image_bytes = images.numel() * images.element_size()
     return {
         MEMORY: model_bytes + image_bytes + activation_bytes,
@@ -68,6 +70,7 @@ def measure_memory(
 def _training_bytes(
     model: nn.Module,
     shape: torch.Size,
+    dtype: torch.dtype,
     target: Tensor,
     compute_loss: Loss,
     recipe: Recipe,
@@ -79,7 +82,7 @@ def _training_bytes(
     parameters = list(model_copy.parameters())
 
     def train_steps() -> None:
-        images = torch.zeros(recipe.batch, *shape, device=device)
+        images = torch.zeros(recipe.batch, *shape, dtype=dtype, device=device)
         targets = torch.zeros(recipe.batch, *target.shape, dtype=target.dtype, device=device)
         optimizer = optimisers.build(parameters, recipe)
         for _ in range(_STEPS):

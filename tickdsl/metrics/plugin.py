@@ -12,7 +12,6 @@ import torch
 from torch import Tensor, nn
 
 from tickdsl.plugins import PluginError, call_plugin, load_plugin, require_plugin, type_in_words
-from tickdsl.training.data.augment import Normalise
 from tickdsl.training.data.datasets import Dataset
 
 
@@ -27,12 +26,13 @@ class TrainedModel:
     def batches(self, size: int = 256) -> Iterator[tuple[Tensor, Tensor]]:
         """Iterate over the test set in order, in batches of at most `size`, on the device.
 
-        Yields normalised images, float32 [n, C, H, W], and targets: labels int64 [n], or what else the task takes.
+        Yields preprocessed inputs, such as normalised images, float32 [n, C, H, W], and targets: labels int64 [n], or
+        what else the task takes.
         """
-        normalise = Normalise(self.data.mean, self.data.std, self.device)
-        images, labels = self.data.test_images, self.data.test_labels
+        preprocess = self.data.preprocess(self.device)
+        images, labels = self.data.test_inputs, self.data.test_targets
         for batch, batch_labels in zip(torch.split(images, size), torch.split(labels, size), strict=True):
-            yield normalise(batch.to(self.device)), batch_labels.to(self.device)
+            yield preprocess(batch.to(self.device)), batch_labels.to(self.device)
 
     def scores(self) -> Tensor:
         """The network's outputs for the whole test set, e.g. logits float32 [N, classes], on the CPU."""

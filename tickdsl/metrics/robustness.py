@@ -13,8 +13,8 @@ from tickdsl.errors import TickdslError
 from tickdsl.metrics import attacks
 from tickdsl.metrics.corruptions import KINDS, SEVERITIES, corrupt
 from tickdsl.metrics.shifted_test_sets import ShiftedTestSet
-from tickdsl.training.data.augment import Normalise
 from tickdsl.training.data.datasets import Dataset
+from tickdsl.training.data.preprocess import Normalise
 from tickdsl.training.evaluation import evaluate
 from tickdsl.training.rng import generator
 
@@ -44,12 +44,12 @@ def measure_robustness(
             "leave out `robustness`",
         )
     model.to(device).eval().requires_grad_(False)
-    images, labels = data.test_images.to(device), data.test_labels.to(device)
+    images, labels = data.test_inputs.to(device), data.test_targets.to(device)
 
     def accuracy(batch: Tensor, targets: Tensor) -> float:
         between()
         return evaluate(
-            model, batch, targets, mean=data.mean, std=data.std, device=device, batch=_BATCH, autocast=autocast
+            model, batch, targets, preprocess=data.preprocess(device), device=device, batch=_BATCH, autocast=autocast
         ).accuracy
 
     by_corruption = {

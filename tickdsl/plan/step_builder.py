@@ -16,8 +16,8 @@ from tickdsl.plan.study import LoweringError
 
 Fingerprint = Callable[[Data | Model], str]
 IsTicket = Callable[[Model], bool]
-#: The name of a data set's task.
-TaskOf = Callable[[Data], str]
+#: The name of the task of a model on a data set.
+TaskOf = Callable[[Model, Data], str]
 #: The task that is not named in steps.
 DEFAULT_TASK = "classify"
 
@@ -27,8 +27,8 @@ def no_ticket(model: Model) -> bool:
     return False
 
 
-def default_task(data: Data) -> str:
-    """The task of every data set, if nothing else is known of it."""
+def default_task(model: Model, data: Data) -> str:
+    """The task of every model and data set, if nothing else is known of them."""
     return DEFAULT_TASK
 
 
@@ -94,7 +94,7 @@ class StepBuilder:
     def network_args(self, part: int | None) -> dict[str, Any]:
         """The arguments that identify the network and its data."""
         data = {**as_json(self.arm.data), "fingerprint": self.fingerprint(self.arm.data)}
-        task = self.task_of(self.arm.data)
+        task = self.task_of(self.arm.model, self.arm.data)
         if task != DEFAULT_TASK:
             data["task"] = task
         if part is not None and self.arm.split is not None:

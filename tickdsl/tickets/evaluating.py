@@ -75,16 +75,16 @@ def evaluate_file(path: Path, data: Dataset, name: str) -> Evaluation:
     opened = _open(path)
     _require_fit(path, opened, data, name)
     if opened.score is not None:
-        outputs = opened.score(data.test_images)
+        outputs = opened.score(data.test_inputs)
     else:
-        outputs = _run_batches(path, opened.run, data.test_images)
+        outputs = _run_batches(path, opened.run, data.test_inputs)
     if outputs.dim() != 2 or outputs.shape[1] != data.classes:
-        raise TicketError(f"{path} returns {list(outputs.shape)} for {len(data.test_images)} images", _other_data(name))
-    count = len(data.test_labels)
-    right = int((outputs.argmax(1) == data.test_labels).sum())
+        raise TicketError(f"{path} returns {list(outputs.shape)} for {len(data.test_inputs)} images", _other_data(name))
+    count = len(data.test_targets)
+    right = int((outputs.argmax(1) == data.test_targets).sum())
     low, high = _wilson(right, count)
     metrics = opened.about.get("metrics") or {}
-    first = data.test_images[:1].float() / 255
+    first = data.test_inputs[:1].float() / 255
     return Evaluation(
         path=path,
         format=opened.format,
@@ -230,7 +230,7 @@ def _require_fit(path: Path, opened: _Runnable, data: Dataset, name: str) -> Non
         raise TicketError(
             f"{path} tells {len(opened.classes)} classes apart, and {name} has {data.classes}", _other_data(name)
         )
-    if not len(data.test_labels):
+    if not len(data.test_targets):
         raise TicketError(f"{name} has no test images", "name a data set with test images")
 
 

@@ -107,7 +107,7 @@ def ticket_of_run(
     test = (
         TestImages.random(preprocessing, found.why_missing)
         if data_set is None
-        else TestImages(data_set.test_images, data_set.test_labels)
+        else TestImages(data_set.test_inputs, data_set.test_targets)
     )
     conditions = conditions_of(result)
     if args.get("code", {}).get("model", source.code) != source.code:

@@ -12,7 +12,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from tickdsl.errors import TickdslError
-from tickdsl.training.data.augment import Normalise
+from tickdsl.training.data.preprocess import Normalise
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -36,7 +36,8 @@ class Preprocessing:
     @classmethod
     def of_dataset(cls, data: Dataset) -> Preprocessing:
         """What a network that is trained on `data` needs."""
-        return cls(*data.shape, data.mean.tolist(), data.std.tolist())
+        channels, height, width = data.shape
+        return cls(channels, height, width, data.mean.tolist(), data.std.tolist())
 
     @property
     def shape(self) -> tuple[int, int, int]:

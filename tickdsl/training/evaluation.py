@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 
 import attrs
 import torch
 from torch import Tensor, nn
 
 from tickdsl.errors import TickdslError
-from tickdsl.training.data.augment import Normalise
-from tickdsl.training.tasks import CLASSIFY, Task
+from tickdsl.training.data.preprocess import Preprocess
+from tickdsl.training.tasks import CLASSIFY, Task, as_float32
+
+#: The seed of the numbers that networks draw in a test.
+_NOISE_SEED = 0
 
 
 @attrs.frozen
@@ -39,11 +43,10 @@ class EvaluationResult:
 
 def evaluate(
     model: nn.Module,
-    images: Tensor,
+    inputs: Tensor,
     targets: Tensor,
     *,
-    mean: Tensor,
-    std: Tensor,
+    preprocess: Preprocess,
     device: torch.device | str = "cpu",
     batch: int = 1000,
     autocast: torch.dtype | None = None,
@@ -51,15 +54,15 @@ def evaluate(
 ) -> EvaluationResult:
     """Evaluate `model` in eval mode, on `device`.
 
-    images: uint8 [N, C, H, W]; targets: [N, …]; mean, std: [C], for pixel values scaled to [0, 1].
+    inputs: [N, …], as the data set stores them; targets: [N, …]; preprocess: what the inputs go through before the
+    network, on `device`.
     """
     device = torch.device(device)
-    normalise = Normalise(mean, std, device)
-    scores = score_buffer(task, len(images), device)
+    scores = score_buffer(task, len(inputs), device)
     sums = evaluation_sums(
-        model, images.to(device), targets.to(device), normalise, batch, autocast, scores=scores, task=task
+        model, inputs.to(device), targets.to(device), preprocess, batch, autocast, scores=scores, task=task
     )
-    result = evaluation_from_sums(task, sums.tolist(), len(images))
+    result = evaluation_from_sums(task, sums.tolist(), len(inputs))
     return result if scores is None else attrs.evolve(result, scores=scores.cpu())
 
 
@@ -70,29 +73,33 @@ def score_buffer(task: Task, count: int, device: torch.device) -> Tensor | None:
 
 def evaluation_sums(
     model: nn.Module,
-    images: Tensor,
+    inputs: Tensor,
     targets: Tensor,
-    normalise: Normalise,
+    preprocess: Preprocess,
     batch: int,
     autocast: torch.dtype | None,
     num_networks: int | None = None,
     scores: Tensor | None = None,
     task: Task = CLASSIFY,
 ) -> Tensor:
-    """The task's sums over a set of images, float64 [m], on the device of `images`.
+    """The task's sums over a set of inputs, float64 [m], on the device of `inputs`.
 
     The model is evaluated in eval mode and put back into the mode that it was in. num_networks: the number K of
     networks that the model stacks, with outputs [B, K, …]; the sums are then [m, K]. scores: [N] or [N, K], filled with
-    the score of each image.
+    the score of each input.
     """
     was_training = model.training
     model.eval()
     judge, score = (task.sums, task.scores) if num_networks is None else (task.sums_stacked, task.scores_stacked)
     batch_sums: list[Tensor] = []
     try:
-        with torch.no_grad(), torch.autocast(images.device.type, dtype=autocast, enabled=autocast is not None):
-            for first in range(0, len(images), batch):
-                outputs = model(normalise(images[first : first + batch])).float()
+        with (
+            torch.no_grad(),
+            _same_noise(task, inputs.device),
+            torch.autocast(inputs.device.type, dtype=autocast, enabled=autocast is not None),
+        ):
+            for first in range(0, len(inputs), batch):
+                outputs = as_float32(model(preprocess(inputs[first : first + batch])))
                 batch_targets = targets[first : first + batch]
                 batch_sums.append(judge(outputs, batch_targets))
                 if scores is not None and (batch_scores := score(outputs, batch_targets)) is not None:
@@ -103,6 +110,17 @@ def evaluation_sums(
     for sums in batch_sums[1:]:
         total = total + sums
     return total
+
+
+@contextmanager
+def _same_noise(task: Task, device: torch.device) -> Iterator[None]:
+    """Let a network that draws in tests draw the same numbers in each, and leave torch's generators as they were."""
+    if not task.draws_in_tests:
+        yield
+        return
+    with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
+        torch.manual_seed(_NOISE_SEED)
+        yield
 
 
 def evaluation_from_sums(task: Task, sums: Sequence[float], count: int) -> EvaluationResult:

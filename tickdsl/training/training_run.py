@@ -50,7 +50,7 @@ def evaluate_test_set(
 ) -> Tensor:
     """`evaluation_sums` on the test set."""
     return evaluation_sums(
-        network, *dataset.test_set, dataset.normalise, _EVALUATION_BATCH, autocast, num_networks, scores, dataset.task
+        network, *dataset.test_set, dataset.preprocess, _EVALUATION_BATCH, autocast, num_networks, scores, dataset.task
     )
 
 
@@ -177,7 +177,7 @@ class TrainingRun:
         set_memory_format(teacher, preferred_memory_format(teacher, device, self.autocast, self._probe_images()))
         distiller = Distiller(distillation, device, self.autocast, self.task)
         if not self.recipe.augment:
-            distiller.precompute(self.dataset.images, self.dataset.normalise)
+            distiller.precompute(self.dataset.inputs, self.dataset.preprocess)
         return distiller
 
     def set_layout(self, checkpoint_state: Mapping[str, Any] | None) -> None:
@@ -192,7 +192,7 @@ class TrainingRun:
 
     def _probe_images(self) -> Tensor:
         """Some training images, to see what a network takes."""
-        return self.dataset.normalise(self.dataset.images[:PROBE_IMAGES])
+        return self.dataset.preprocess(self.dataset.inputs[:PROBE_IMAGES])
 
     def prepare(
         self, choices: MeasuredChoices, checkpoint_state: Mapping[str, Any] | None, distiller: Distiller | None
@@ -218,7 +218,7 @@ class TrainingRun:
         """The names of the layers to train as sparse matrices in a training that is not resumed."""
         if self.device.type != "cpu" or self.autocast is not None or self.compile:
             return ()
-        images = self.dataset.normalise(self.dataset.images[: self.recipe.batch])
+        images = self.dataset.preprocess(self.dataset.inputs[: self.recipe.batch])
         return choose_sparse_layers(self.model, self.masks, images, choices)
 
     def device_context(self) -> AbstractContextManager[object]:

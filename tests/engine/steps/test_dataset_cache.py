@@ -35,7 +35,7 @@ def test_files_that_changed_after_the_plan_was_read_are_refused(tmp_path: Path) 
 def _bytes_held(cache: DatasetCache) -> int:
     """The memory of all tensors that a cache holds, each counted once."""
     held = [*cache._whole.values(), *cache._parts.values()]
-    tensors = [tensor for each in held for tensor in (each.train_images, each.test_images)]
+    tensors = [tensor for each in held for tensor in (each.train_inputs, each.test_inputs)]
     return sum({tensor.untyped_storage().data_ptr(): tensor.untyped_storage().nbytes() for tensor in tensors}.values())
 
 
@@ -43,14 +43,14 @@ def _bytes_held(cache: DatasetCache) -> int:
 def test_seeds_and_parts_add_no_copies(tmp_path: Path, by: str) -> None:
     cache = DatasetCache(tmp_path)
     whole = cache.get(spec("digits", tmp_path), None)
-    limit = 2 * (whole.train_images.numel() + whole.test_images.numel())
+    limit = 2 * (whole.train_inputs.numel() + whole.test_inputs.numel())
     for seed in range(6):
         for index in range(2):
             part = spec("digits", tmp_path, {"by": by, "parts": 2, "index": index})
             data = cache.get(part, seed)
             expected = datasets.take_part(whole, by=by, parts=2, index=index, seed=seed)
             assert data.fingerprint == expected.fingerprint
-            assert torch.equal(data.train_images, expected.train_images)
+            assert torch.equal(data.train_inputs, expected.train_inputs)
             assert _bytes_held(cache) <= limit
             if by == "classes":
                 assert cache.get(part, seed + 1) is data

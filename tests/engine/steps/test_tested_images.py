@@ -95,7 +95,7 @@ def test_the_bits_are_those_of_the_trained_network(how: str, monkeypatch: pytest
     )
     for job, history in zip(jobs, histories, strict=True):
         again = evaluate(
-            job.model, job.data.test_images, job.data.test_labels, mean=job.data.mean, std=job.data.std
+            job.model, job.data.test_inputs, job.data.test_targets, preprocess=job.data.preprocess()
         ).scores
         assert history.scores is not None and again is not None
         assert (history.scores != again).sum() <= (2 if how == "stacked" else 0)  # rounding

@@ -6,7 +6,8 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from tickdsl.training.data.augment import CROP_PADDING, AugmentedBatches, Normalise
+from tickdsl.training.data.augment import CROP_PADDING, AugmentedBatches
+from tickdsl.training.data.preprocess import Normalise
 
 
 @pytest.fixture

@@ -28,11 +28,11 @@ needs_real = pytest.mark.skipif(
 
 def test_digits_have_disjoint_training_and_test_sets() -> None:
     digits = datasets.load("digits")
-    assert digits.train_images.dtype == torch.uint8
-    assert digits.test_labels.bincount().min() >= 35
-    seen = {bytes(image.numpy().tobytes()) for image in digits.train_images}
-    assert sum(bytes(image.numpy().tobytes()) in seen for image in digits.test_images) == 0
-    scaled = digits.train_images.double() / 255
+    assert digits.train_inputs.dtype == torch.uint8
+    assert digits.test_targets.bincount().min() >= 35
+    seen = {bytes(image.numpy().tobytes()) for image in digits.train_inputs}
+    assert sum(bytes(image.numpy().tobytes()) in seen for image in digits.test_inputs) == 0
+    scaled = digits.train_inputs.double() / 255
     assert digits.mean.item() == pytest.approx(scaled.mean().item())
     assert digits.std.item() == pytest.approx(scaled.std(correction=0).item())
 
@@ -47,7 +47,7 @@ def test_a_fingerprint_needs_no_decoding_and_depends_on_the_options(options: dic
     assert data.fingerprint == datasets.fingerprint("digits", options=options)
     assert (data.fingerprint == datasets.fingerprint("digits")) == (not options)
     assert data.shape == (options.get("channels", 1), *[options.get("size", 8)] * 2)
-    assert len(data.train_labels) == options.get("samples", 1437)
+    assert len(data.train_targets) == options.get("samples", 1437)
 
 
 @given(parts=st.integers(1, 10))
@@ -55,11 +55,11 @@ def test_class_parts_are_contiguous_and_cover_everything(parts: int) -> None:
     digits = datasets.load("digits")
     parts_ = [datasets.take_part(digits, by="classes", parts=parts, index=i) for i in range(parts)]
     assert sum((part.class_names for part in parts_), ()) == digits.class_names
-    assert sum(len(part.train_labels) for part in parts_) == len(digits.train_labels)
-    assert sum(len(part.test_labels) for part in parts_) == len(digits.test_labels)
+    assert sum(len(part.train_targets) for part in parts_) == len(digits.train_targets)
+    assert sum(len(part.test_targets) for part in parts_) == len(digits.test_targets)
     assert max(p.classes for p in parts_) - min(p.classes for p in parts_) <= 1
     for part in parts_:
-        assert torch.unique(part.train_labels).tolist() == list(range(part.classes))
+        assert torch.unique(part.train_targets).tolist() == list(range(part.classes))
     assert len({part.fingerprint for part in parts_}) == parts
 
 
@@ -67,11 +67,11 @@ def test_class_parts_are_contiguous_and_cover_everything(parts: int) -> None:
 def test_sample_parts_are_disjoint_and_cover_everything(parts: int, seed: int) -> None:
     digits = datasets.load("synthetic", options={"size": 4, "channels": 1, "train": 200, "test": 10})
     parts_ = [datasets.take_part(digits, by="samples", parts=parts, index=i, seed=seed) for i in range(parts)]
-    rows = torch.cat([part.train_images for part in parts_]).flatten(1)
-    expected = digits.train_images.flatten(1)
+    rows = torch.cat([part.train_inputs for part in parts_]).flatten(1)
+    expected = digits.train_inputs.flatten(1)
     assert sorted(map(tuple, rows.tolist())) == sorted(map(tuple, expected.tolist()))
-    assert max(len(p.train_labels) for p in parts_) - min(len(p.train_labels) for p in parts_) <= 1
-    assert all(torch.equal(part.test_images, digits.test_images) for part in parts_)
+    assert max(len(p.train_targets) for p in parts_) - min(len(p.train_targets) for p in parts_) <= 1
+    assert all(torch.equal(part.test_inputs, digits.test_inputs) for part in parts_)
 
 
 def test_too_many_parts_are_refused() -> None:
@@ -120,12 +120,12 @@ def test_an_image_folder_is_read_from_folders_and_archives(tmp_path: Path, kind:
     first = datasets.load("folder", root=tmp_path / "root", options=options)
     assert first.class_names == ("cat", "dog")
     assert first.shape == (3, 6, 6)
-    assert first.train_labels.tolist() == [0] * 5 + [1] * 5
-    assert first.train_images[:, 0, 0, 0].tolist() == [0, 20, 40, 60, 80, 100, 120, 140, 160, 180]
+    assert first.train_targets.tolist() == [0] * 5 + [1] * 5
+    assert first.train_inputs[:, 0, 0, 0].tolist() == [0, 20, 40, 60, 80, 100, 120, 140, 160, 180]
     kept = list((tmp_path / "root" / "decoded").glob("*.npz"))
     assert len(kept) == 1
     again = datasets.load("folder", root=tmp_path / "root", options=options)
-    assert torch.equal(first.test_images, again.test_images)
+    assert torch.equal(first.test_inputs, again.test_inputs)
     assert (
         first.fingerprint
         == again.fingerprint
@@ -133,7 +133,7 @@ def test_an_image_folder_is_read_from_folders_and_archives(tmp_path: Path, kind:
     )
     kept[0].write_bytes(b"torn")
     assert torch.equal(
-        datasets.load("folder", root=tmp_path / "root", options=options).train_images, first.train_images
+        datasets.load("folder", root=tmp_path / "root", options=options).train_inputs, first.train_inputs
     )
 
 
@@ -173,8 +173,8 @@ def test_tiny_imagenet_is_tested_on_its_validation_images(tmp_path: Path) -> Non
             archive.writestr(name, content)
     data = datasets.load("tiny-imagenet", root=tmp_path)
     assert data.class_names == ("n1", "n2")
-    assert data.test_labels.tolist() == [0, 1]
-    assert data.test_images[:, 0, 0, 0].tolist() == [1, 0]
+    assert data.test_targets.tolist() == [0, 1]
+    assert data.test_inputs[:, 0, 0, 0].tolist() == [1, 0]
 
 
 @pytest.mark.parametrize(
@@ -251,11 +251,11 @@ def test_a_missing_data_set_is_not_fetched_if_it_must_not(tmp_path: Path, monkey
 @needs_real
 def test_real_mnist_is_read_packed() -> None:
     mnist = datasets.load("mnist", root=REAL)
-    assert mnist.train_images.shape == (60_000, 1, 28, 28)
-    assert mnist.test_images.shape == (10_000, 1, 28, 28)
+    assert mnist.train_inputs.shape == (60_000, 1, 28, 28)
+    assert mnist.test_inputs.shape == (10_000, 1, 28, 28)
     assert mnist.mean.item() == pytest.approx(0.1307, abs=1e-4)
     assert mnist.std.item() == pytest.approx(0.3081, abs=1e-4)
-    assert mnist.train_labels.bincount().tolist()[:3] == [5923, 6742, 5958]
+    assert mnist.train_targets.bincount().tolist()[:3] == [5923, 6742, 5958]
 
 
 @needs_real
@@ -263,6 +263,6 @@ def test_real_mnist_is_read_packed() -> None:
 def test_real_cifar_images_are_read_from_their_archive(tmp_path: Path) -> None:
     options = {"path": str(REAL / "cifar10-jpeg.tar.gz")}
     cifar = datasets.load("folder", root=tmp_path, options=options)
-    assert cifar.train_images.shape == (50_000, 3, 32, 32)
-    assert cifar.test_labels.bincount().tolist() == [1000] * 10
+    assert cifar.train_inputs.shape == (50_000, 3, 32, 32)
+    assert cifar.test_targets.bincount().tolist() == [1000] * 10
     np.testing.assert_allclose(cifar.mean, [0.4914, 0.4822, 0.4465], atol=2e-3)

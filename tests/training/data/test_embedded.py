@@ -19,18 +19,18 @@ REAL = Path(os.environ.get("TICKDSL_TEST_DATA", Path(__file__).parents[4] / "sha
 @pytest.mark.parametrize("name", embedded.NAMES)
 def test_an_embedded_data_set_is_what_the_catalogue_says(name: str) -> None:
     data, info = datasets.load(name), DATASETS[name]
-    assert (len(data.train_labels), len(data.test_labels)) == (info.train, info.test)
-    assert tuple(data.train_images.shape[1:]) == info.shape
-    assert data.train_images.dtype == torch.uint8
+    assert (len(data.train_targets), len(data.test_targets)) == (info.train, info.test)
+    assert tuple(data.train_inputs.shape[1:]) == info.shape
+    assert data.train_inputs.dtype == torch.uint8
     assert len(data.class_names) == info.classes
-    assert 250 < data.train_images.max() <= 255
+    assert 250 < data.train_inputs.max() <= 255
 
 
 @pytest.mark.parametrize("name", embedded.NAMES)
 def test_no_test_image_is_a_training_image(name: str) -> None:
     data = datasets.load(name)
-    seen = {image.numpy().tobytes() for image in data.train_images}
-    assert not any(image.numpy().tobytes() in seen for image in data.test_images)
+    seen = {image.numpy().tobytes() for image in data.train_inputs}
+    assert not any(image.numpy().tobytes() in seen for image in data.test_inputs)
 
 
 @pytest.mark.parametrize("name", embedded.NAMES)
@@ -48,8 +48,8 @@ def test_the_small_mnist_holds_the_first_images_of_each_class() -> None:
     assert files is not None
     whole, small = idx.read(files, tuple("0123456789")), embedded.read("mnist-small")
     for part in ("train", "test"):
-        images, labels = getattr(whole, f"{part}_images"), getattr(whole, f"{part}_labels")
-        some, some_labels = getattr(small, f"{part}_images"), getattr(small, f"{part}_labels")
+        images, labels = getattr(whole, f"{part}_inputs"), getattr(whole, f"{part}_targets")
+        some, some_labels = getattr(small, f"{part}_inputs"), getattr(small, f"{part}_targets")
         for digit in range(10):
             count = int((some_labels == digit).sum())
             assert abs(count - len(some) * (labels == digit).mean()) < 1

@@ -39,7 +39,7 @@ def hint(error: pytest.ExceptionInfo[TickdslError]) -> str:
 
 
 def same_images(one: datasets.Dataset, other: datasets.Dataset) -> bool:
-    names = ("train_images", "train_labels", "test_images", "test_labels")
+    names = ("train_inputs", "train_targets", "test_inputs", "test_targets")
     return all(torch.equal(getattr(one, name), getattr(other, name)) for name in names)
 
 
@@ -82,7 +82,7 @@ def test_data_that_change_while_they_are_read_are_refused(tmp_path: Path, monkey
     with pytest.raises(TickdslError, match="changed while they were read"):
         load(path)
     monkeypatch.undo()
-    assert load(path).train_images[-1, 0, 0, 0] == 7  # what was read in between is not in the cache
+    assert load(path).train_inputs[-1, 0, 0, 0] == 7  # what was read in between is not in the cache
 
 
 def test_a_second_change_within_a_tick_of_the_clock_is_seen(tmp_path: Path) -> None:
@@ -127,7 +127,7 @@ def test_deep_images_look_like_their_versions_of_8_bits(tmp_path: Path, convert:
     shallow = load(_deep_folder(tmp_path / "shallow", lambda values: (values // 257).astype(np.uint8)))
     deep = load(_deep_folder(tmp_path / "deep", convert, **options))
     assert deep.shape == shallow.shape == (1, 4, 4)
-    difference = (deep.train_images.int() - shallow.train_images.int()).abs().max()
+    difference = (deep.train_inputs.int() - shallow.train_inputs.int()).abs().max()
     assert difference <= (1 if options.get("form") != "TIFF" or "int" in str(convert) else 5)
     assert any("scaled to 0 to 255" in note for note in deep.notes)
     assert not shallow.notes
@@ -148,8 +148,8 @@ def test_test_images_do_not_choose_the_scale(tmp_path: Path) -> None:
     path = _deep_folder(tmp_path / "f", lambda values: values >> 4)
     (path / "test/cat/0.png").write_bytes(encoded(np.full((4, 4), 60_000, np.uint16)))
     data = load(path)
-    assert data.test_images[0].unique().tolist() == [255]
-    assert data.train_images[0, 0, 0, 0] == 255
+    assert data.test_inputs[0].unique().tolist() == [255]
+    assert data.train_inputs[0, 0, 0, 0] == 255
 
 
 def test_values_that_are_not_finite_are_refused(tmp_path: Path) -> None:
@@ -354,10 +354,10 @@ def test_class_folders_alone_are_refused_with_the_way_out(tmp_path: Path) -> Non
 def test_a_share_of_each_class_becomes_the_test_set(tmp_path: Path, prefix: str) -> None:
     data = load(write_folder(tmp_path / "f", _class_folders(prefix)), test=0.2)
     assert data.class_names == ("ant", "bee", "cow")
-    assert data.train_labels.bincount().tolist() == [8, 8, 8]
-    assert data.test_labels.bincount().tolist() == [2, 2, 2]
-    seen = {bytes(image.numpy().tobytes()) for image in data.train_images}
-    assert not any(bytes(image.numpy().tobytes()) in seen for image in data.test_images)
+    assert data.train_targets.bincount().tolist() == [8, 8, 8]
+    assert data.test_targets.bincount().tolist() == [2, 2, 2]
+    seen = {bytes(image.numpy().tobytes()) for image in data.train_inputs}
+    assert not any(bytes(image.numpy().tobytes()) in seen for image in data.test_inputs)
 
 
 def test_the_choice_depends_on_the_files_alone(tmp_path: Path) -> None:
@@ -367,13 +367,13 @@ def test_the_choice_depends_on_the_files_alone(tmp_path: Path) -> None:
         f"{label}/{99 - int(name[:-4])}.png": c for (label, name), c in ((k.split("/"), v) for k, v in files.items())
     }
     first = load(write_folder(tmp_path / "f", files), test=0.3)
-    tested = {tuple(image[:, 0, 0].tolist()) for image in first.test_images}
+    tested = {tuple(image[:, 0, 0].tolist()) for image in first.test_inputs}
     for other in (
         load(write_folder(tmp_path / "g", renamed), test=0.3),
         load(write_archive(tmp_path / "h.tar.xz", files), test=0.3),
         load(tmp_path / "f", test=0.3, size=3),
     ):
-        assert {tuple(image[:, 0, 0].tolist()) for image in other.test_images} == tested
+        assert {tuple(image[:, 0, 0].tolist()) for image in other.test_inputs} == tested
     shares = (0.3, 0.5)
     assert len({load(tmp_path / "f", test=share).fingerprint for share in shares}) == 2
 

@@ -33,7 +33,7 @@ def test_samples_are_normalised_training_images() -> None:
     bytes_ = (images * whole.std.view(-1, 1, 1) + whole.mean.view(-1, 1, 1)) * 255
     rows = {tuple(row): int(label) for row, label in zip(bytes_.round().flatten(1).int().tolist(), labels, strict=True)}
     known = dict(
-        zip(map(tuple, whole.train_images.flatten(1).int().tolist()), whole.train_labels.tolist(), strict=True)
+        zip(map(tuple, whole.train_inputs.flatten(1).int().tolist()), whole.train_targets.tolist(), strict=True)
     )
     assert len(rows) == 50
     assert all(known[row] == label for row, label in rows.items())

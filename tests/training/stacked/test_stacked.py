@@ -114,7 +114,7 @@ def test_in_double_precision_results_agree_closely(tiny: Dataset, monkeypatch: p
     """In float32, rounding errors grow in deep networks and hide small mistakes."""
     real = torch.Tensor.float
     monkeypatch.setattr(torch.Tensor, "float", lambda self: real(self).double())
-    monkeypatch.setattr("tickdsl.training.data.augment.Normalise.__call__", lambda self, images: (
+    monkeypatch.setattr("tickdsl.training.data.preprocess.Normalise.__call__", lambda self, images: (
         (images.double() - self._mean.double()) * self._scale.double()
     ))  # fmt: skip
     recipe = attrs.evolve(RECIPE, augment=("crop", "flip"), length="1ep")

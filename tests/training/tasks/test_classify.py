@@ -71,7 +71,7 @@ def test_stacked_sums_and_losses_are_those_of_each_network(seed: int, batch: int
 def test_an_evaluation_in_batches_is_one_over_all_images(tiny: Dataset) -> None:
     model = models.create("lenet-300-100", classes=4, shape=tiny.shape, seed=0)
     whole, parts = (
-        evaluate(model, tiny.test_images, tiny.test_labels, mean=tiny.mean, std=tiny.std, batch=size)
+        evaluate(model, tiny.test_inputs, tiny.test_targets, preprocess=tiny.preprocess(), batch=size)
         for size in (1000, 7)
     )
     assert whole.accuracy == parts.accuracy == whole.score

@@ -73,7 +73,7 @@ def test_rmse_and_r2_by_their_definitions_whatever_the_batches(targets: np.ndarr
 
 
 def test_chance_is_the_rmse_of_the_mean_and_no_r2() -> None:
-    targets = spots().test_labels
+    targets = spots().test_targets
     mean = targets.double().mean(0).float().expand_as(targets)
     figures = TASK.figures(TASK.sums(mean, targets).tolist(), len(targets))
     assert figures["rmse"] == pytest.approx(TASK.chance(targets), rel=1e-6)
@@ -94,8 +94,10 @@ def test_a_training_is_a_bare_loop_on_the_squared_error_and_learns() -> None:
     assert all(torch.equal(a, b) for a, b in zip(ours.parameters(), bare.parameters(), strict=True))
     first, last = history.epochs[0], history.epochs[-1]
     assert last.test_accuracy is None and set(last.figures) == {"rmse", "r2", "loss"}
-    assert last.figures["rmse"] < 0.8 * TASK.chance(data.test_labels) and last.train_loss < first.train_loss
-    again = evaluate(ours, data.test_images, data.test_labels, mean=data.mean, std=data.std, task=data.task, batch=1000)
+    assert last.figures["rmse"] < 0.8 * TASK.chance(data.test_targets) and last.train_loss < first.train_loss
+    again = evaluate(
+        ours, data.test_inputs, data.test_targets, preprocess=data.preprocess(), task=data.task, batch=1000
+    )
     assert again.figures == last.figures and again.score == last.figures["rmse"]
     assert history.scores is not None and again.scores is not None and torch.equal(history.scores, again.scores)
     assert again.scores.double().mean().sqrt().item() == pytest.approx(again.score, rel=1e-5)
@@ -148,7 +150,7 @@ def test_a_student_follows_the_outputs_of_its_teacher() -> None:
     student = job(distillation=Distillation(teacher, temperature=4.0, weight=1.0))
     history = train(**student.as_kwargs())
     data = spots()
-    images = (data.test_images.float() / 255 - data.mean) / data.std
+    images = (data.test_inputs.float() / 255 - data.mean) / data.std
     with torch.no_grad():
         apart = [
             F.mse_loss(other.eval()(images), teacher.eval()(images)).item() for other in (student.model, network())
@@ -167,7 +169,7 @@ def test_what_needs_classes_is_refused() -> None:
     with pytest.raises(TickdslError, match=r"`split classes` needs classes, which `spots` has not"):
         take_part(spots(), by="classes", parts=2, index=0)
     part = take_part(spots(), by="samples", parts=2, index=0)
-    assert part.train_labels.shape == (50, 2) and part.task.name == "regress" and part.classes_without("test") == ()
+    assert part.train_targets.shape == (50, 2) and part.task.name == "regress" and part.classes_without("test") == ()
 
 
 def test_a_sample_per_class_is_one_for_ten_classes() -> None:

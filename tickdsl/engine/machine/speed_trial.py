@@ -12,7 +12,6 @@ from torch import Tensor, nn
 from tickdsl.engine.dense_networks import DenseNetwork
 from tickdsl.plan.steps import Step
 from tickdsl.records.canonical import canonical_json
-from tickdsl.training.data.augment import Normalise
 from tickdsl.training.data.datasets import Dataset
 from tickdsl.training.memory_layouts import LAYOUTS, set_memory_format
 from tickdsl.training.recipes.recipe import Recipe
@@ -38,8 +37,8 @@ class SpeedTrial:
         )
 
     def images(self, count: int) -> Tensor:
-        """The first training images, normalised: [count, C, H, W]."""
-        return Normalise(self.data.mean, self.data.std, torch.device("cpu"))(self.data.train_images[:count])
+        """The first training inputs, preprocessed: [count, …]."""
+        return self.data.preprocess()(self.data.train_inputs[:count])
 
     def training_pass(
         self, layout: str, wrap: Callable[[nn.Module], Callable[[Tensor], Tensor]] = lambda module: module
@@ -52,6 +51,6 @@ class SpeedTrial:
         set_memory_format(module, LAYOUTS[layout])
         forward = wrap(module)
         images = self.images(self.recipe.batch)
-        loss, targets = self.data.task.loss, self.data.train_labels[: self.recipe.batch]
+        loss, targets = self.data.task.loss, self.data.train_targets[: self.recipe.batch]
         trainable = [parameter for parameter in module.parameters() if parameter.requires_grad]
         return lambda: torch.autograd.grad(loss(forward(images), targets), trainable)

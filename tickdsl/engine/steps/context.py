@@ -57,8 +57,9 @@ class Context:
         """The dense network of a step, with its graph."""
         data = self.dataset(step.args["data"], step.seed)
         model = step.args["model"]
-        shape = tuple(data.train_images.shape[1:])
-        return dense_network(model["name"], canonical_json(architecture_options(model["options"])), data.classes, shape)
+        return dense_network(
+            model["name"], canonical_json(architecture_options(model["options"])), data.classes, data.shape
+        )
 
     # -- results of other steps
 

@@ -13,6 +13,7 @@ from tickdsl.records.canonical import canonical_json
 from tickdsl.training.catalogue import DATASETS
 from tickdsl.training.data import datasets
 from tickdsl.training.data.datasets import Dataset
+from tickdsl.training.tasks import find_task
 
 #: The most bytes of whole data sets that a process keeps, beside the one in use.
 _MAX_BYTES = 2 << 30
@@ -37,6 +38,10 @@ class DatasetCache:
 
         Raises TickdslError if the data are others than when the plan was read.
         """
+        data = self._get_part(spec, seed)
+        return data.for_task(find_task(spec["task"])) if "task" in spec else data
+
+    def _get_part(self, spec: Mapping[str, Any], seed: int | None) -> Dataset:
         part = spec.get("part")
         if part is None:
             return self._get_whole(spec)
@@ -80,4 +85,4 @@ def _load(spec: Mapping[str, Any], root: Path, download: bool) -> Dataset:
 
 
 def _size(dataset: Dataset) -> int:
-    return sum(images.numel() for images in (dataset.train_images, dataset.test_images))
+    return sum(inputs.nbytes for inputs in (dataset.train_inputs, dataset.test_inputs))

@@ -32,6 +32,7 @@ from tickdsl.records.process import host_name
 from tickdsl.training.data.datasets import Dataset
 from tickdsl.training.devices import autocast_type
 from tickdsl.training.evaluation import evaluate
+from tickdsl.training.example_inputs import random_inputs
 from tickdsl.training.memory_layouts import PROBE_IMAGES, preferred_memory_format, set_memory_format
 from tickdsl.training.recipes.recipe import Recipe
 from tickdsl.training.rng import generator
@@ -103,10 +104,9 @@ def pruned(step: Step, context: Context, folder: Path, prefixes: Mapping[str, St
     data = measured.data
     result = evaluate(
         measured.trained_module("weights"),
-        data.test_images,
-        data.test_labels,
-        mean=data.mean,
-        std=data.std,
+        data.test_inputs,
+        data.test_targets,
+        preprocess=data.preprocess(context.device),
         device=context.device,
         autocast=measured.autocast,
         task=data.task,
@@ -119,7 +119,7 @@ def latency(step: Step, context: Context, folder: Path, prefixes: Mapping[str, S
     measured = _MeasuredNetwork(step, context)
     figures = measure_latency(
         measured.any_weights_module(),
-        measured.random_images(step.args["batch"]),
+        measured.random_inputs(step.args["batch"]),
         device=context.device,
         autocast=measured.autocast,
         between=measured.between_steps,
@@ -132,11 +132,11 @@ def memory(step: Step, context: Context, folder: Path, prefixes: Mapping[str, St
     measured = _MeasuredNetwork(step, context)
     figures = measure_memory(
         measured.any_weights_module(),
-        measured.random_images(step.args["batch"]),
+        measured.random_inputs(step.args["batch"]),
         Recipe.from_dict({"length": "1ep", "lr": 0.1, **step.args["recipe"]}),
         device=context.device,
         autocast=measured.autocast,
-        target=measured.data.train_labels[0],
+        target=measured.data.train_targets[0],
         task=measured.data.task,
     )
     return {"figures": figures, "how": MEASURED}
@@ -175,9 +175,9 @@ class _MeasuredNetwork:
         """The network with arbitrary weights: neither its latency nor its memory depends on them."""
         return self._with_memory_format(compact(self._network.module, self._network.graph, self._structure))
 
-    def random_images(self, count: int) -> Tensor:
-        """Random images of the shape of the data: [N, C, H, W]."""
-        return torch.randn(count, *self.data.shape, generator=generator(0, "pictures"))
+    def random_inputs(self, count: int) -> Tensor:
+        """Random inputs of the shape of the data: [N, …]."""
+        return random_inputs(count, self.data.shape, generator(0, "pictures"))
 
     def between_steps(self) -> None:
         """Let the worker stop or pause between two parts of a measurement; there is nothing to save."""
@@ -186,7 +186,7 @@ class _MeasuredNetwork:
     def _with_memory_format(self, module: nn.Module) -> nn.Module:
         set_memory_format(
             module,
-            preferred_memory_format(module, self._context.device, self.autocast, self.random_images(PROBE_IMAGES)),
+            preferred_memory_format(module, self._context.device, self.autocast, self.random_inputs(PROBE_IMAGES)),
         )
         return module
 

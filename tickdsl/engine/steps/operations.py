@@ -205,17 +205,16 @@ def _evaluate(step: Step, context: Context, folder: Path, prefixes: Mapping[str,
     module = _masked_module(step, context)
     result = evaluate(
         module,
-        data.test_images,
-        data.test_labels,
-        mean=data.mean,
-        std=data.std,
+        data.test_inputs,
+        data.test_targets,
+        preprocess=data.preprocess(context.device),
         device=context.device,
         autocast=autocast_type(step.args.get("precision", "fp32"), context.device),
         task=data.task,
     )
     save_weights(folder, module.state_dict())
     save_data_description(folder, data)
-    tested = judged_images(result.scores, data.test_labels, module.state_dict(), data.task)
+    tested = judged_images(result.scores, data.test_targets, module.state_dict(), data.task)
     return {**result_figures(data.task, result.figures), **tested, **structure_metrics(network.graph, structure)}
 
 

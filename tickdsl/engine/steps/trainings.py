@@ -86,13 +86,13 @@ class PreparedTraining:
         energy_used = self.job.usage.energy()
         size = structure_metrics(self.network.graph, self.structure)
         steps = history.stop - history.start
-        tested = judged_images(history.scores, self.job.data.test_labels, state, self.job.data.task)
+        tested = judged_images(history.scores, self.job.data.test_targets, state, self.job.data.task)
         counted = {"steps": steps, **self._budget(steps)}
         return {**_history_metrics(history, self.job.data.task), **tested, **counted, **choices, **energy_used, **size}
 
     def _budget(self, steps: int) -> Metrics:
         """What a training of this many steps took: passes over its data, and images."""
-        images = len(self.job.data.train_labels)
+        images = len(self.job.data.train_targets)
         passes = steps / steps_per_epoch(images, self.job.recipe.batch)
         return {"passes": round(passes, 6), "images": round(passes * images)}
 
@@ -107,7 +107,7 @@ def prepare_training(step: Step, context: Context, prefixes: Mapping[str, Step])
     data = context.dataset(step.args["data"], step.seed)
     recipe = _budgeted_recipe(step, context, network, structure)
     module = context.module(network, structure, context.weights(step.parents["weights"], structure, network.graph))
-    clock = _StepClock(recipe, len(data.train_labels))
+    clock = _StepClock(recipe, len(data.train_targets))
     start, stop = clock.step_at(step.args.get("start", "0it")), clock.step_at(step.args.get("stop", "end"))
     if start >= stop:
         raise TickdslError(
@@ -160,7 +160,7 @@ def _budgeted_recipe(step: Step, context: Context, network: DenseNetwork, struct
     recipe = Recipe.from_dict(step.args["recipe"])
     budget = step.args.get("budget")
     if budget == "total":
-        images = len(context.dataset(step.args["data"], step.seed).train_labels)
+        images = len(context.dataset(step.args["data"], step.seed).train_targets)
         per_epoch = steps_per_epoch(images, recipe.batch)
         passes = Fraction(path_images(step.parents["matched"], context), images)
         return scale_length(recipe, passes * per_epoch / recipe.steps(per_epoch))
@@ -196,7 +196,7 @@ def path_images(key: str, context: Context) -> int:
 def _images(parts: Mapping[str, Any], context: Context) -> Fraction:
     """The images of one training, by the parts of its step."""
     args = parts["args"]
-    images = len(context.dataset(args["data"], parts["seed"]).train_labels)
+    images = len(context.dataset(args["data"], parts["seed"]).train_targets)
     clock = _StepClock(Recipe.from_dict(args["recipe"]), images)
     steps = clock.step_at(args.get("stop", "end")) - clock.step_at(args.get("start", "0it"))
     return Fraction(steps * images, clock.per_epoch)

@@ -51,8 +51,8 @@ class ScoringContext:
     criterion sees weights that are gone; those of a network that was rewound or is untrained may still have them.
     `network` builds a module with these weights, for `structure` or a smaller one; each call returns a new module,
     which the criterion may change. `batches` returns the batches of a sample, the same ones at each call, on the device
-    of `network`. `shape` is the shape (C, H, W) of an image. `generator` is for random rankings. `loss` maps the
-    outputs of the network and the targets of a batch to their mean loss; `logits` tells whether these outputs are
+    of `network`. `shape` is that of an input, (C, H, W) of an image. `generator` is for random rankings. `loss` maps
+    the outputs of the network and the targets of a batch to their mean loss; `logits` tells whether these outputs are
     logits, which a temperature divides.
     """
 
@@ -60,7 +60,7 @@ class ScoringContext:
     structure: Structure
     state: Mapping[str, Tensor]
     generator: torch.Generator | None = None
-    shape: tuple[int, int, int] = (1, 1, 1)
+    shape: tuple[int, ...] = (1, 1, 1)
     network: Callable[[Structure], nn.Module] = _no_network
     batches: Callable[[Sample], Sequence[Batch]] = _no_batches
     loss: Callable[[Any, Any], Tensor] = F.cross_entropy

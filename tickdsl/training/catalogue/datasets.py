@@ -13,19 +13,22 @@ from tickdsl.training.catalogue.options import Option, plugin_options
 
 @attrs.frozen
 class DatasetInfo:
-    """A data set: its image shape (C, H, W), number of classes and set sizes; None if known only after reading it.
+    """A data set: its input shape (C, H, W), number of classes and set sizes; None if known only after reading it.
+
+    task: that of its targets; None if known only after reading it.
 
     factory_options: the options that a plug-in's factory applies itself.
     """
 
     name: str
     summary: str
-    shape: tuple[int, int, int] | None = None
+    shape: tuple[int, ...] | None = None
     classes: int | None = None
     train: int | None = None
     test: int | None = None
     options: Mapping[str, Option] = attrs.field(factory=dict)
     factory_options: tuple[str, ...] = ()
+    task: str | None = "classify"
 
 
 #: The largest images (pixels per side), and the largest synthetic data.
@@ -98,6 +101,7 @@ def _plugin_dataset(plugin: Plugin, description: PluginDescription) -> DatasetIn
         description.summary or plugin.origin,
         options=_COMMON_OPTIONS | options,
         factory_options=tuple(options),
+        task=None,
     )
 
 

@@ -18,6 +18,9 @@ MAX_WIDTH = 32
 #: The value of `weights=` that selects the best weights that torchvision offers.
 DEFAULT_WEIGHTS = "default"
 
+#: The tasks of networks with one vector of outputs for an input.
+VECTOR_TASKS = ("classify", "tag", "regress")
+
 
 @attrs.frozen
 class ModelInfo:
@@ -25,7 +28,9 @@ class ModelInfo:
 
     channels: the number of input channels (None: any). size: (height, width) in pixels, the minimum, or the only
     accepted size if `exact_size` (None: any). multiple: if above 1, images must be square with sides that are
-    multiples of it (the patches of vision transformers).
+    multiples of it (the patches of vision transformers). inputs: `images`, `tokens`, or `any`. task: the task that the
+    model is made for, whatever the data's is, such as `reconstruct`; "" for that of the data. tasks: those that its
+    outputs fit; empty for any.
     """
 
     name: str
@@ -37,6 +42,9 @@ class ModelInfo:
     multiple: int = 1
     batch_norm: bool = True
     residual: bool = False
+    inputs: str = "images"
+    task: str = ""
+    tasks: tuple[str, ...] = VECTOR_TASKS
     options: Mapping[str, Option] = attrs.field(factory=dict)
 
     @property
@@ -141,7 +149,9 @@ def _models() -> dict[str, ModelInfo]:
 
 def _plugin_model(plugin: Plugin, description: PluginDescription) -> ModelInfo:
     options = plugin_options(description, ("classes", "shape")) | {"weights": _BUILTIN_OPTIONS["weights"]}
-    return ModelInfo(plugin.name, description.summary or plugin.origin, PLUGIN_FAMILY, options=options)
+    return ModelInfo(
+        plugin.name, description.summary or plugin.origin, PLUGIN_FAMILY, inputs="any", tasks=(), options=options
+    )
 
 
 MODELS: Registry[ModelInfo] = Registry("model", _models(), _plugin_model)

@@ -1,4 +1,4 @@
-"""Normalised and augmented batches from uint8 images on the device, with a few operations per batch.
+"""Preprocessed and augmented batches from inputs on the device, with a few operations per batch.
 
 The random numbers of an epoch are drawn in advance on the CPU, for every position in the epoch's order. So a training
 that resumes or rewinds into the middle of an epoch augments images as the first one did, on any device.
@@ -12,41 +12,28 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from tickdsl.training.data.preprocess import Preprocess
 from tickdsl.training.devices import to_device
 
 CROP_PADDING = 4
 MAX_ROTATION_DEGREES = 15.0
 
 
-class Normalise:
-    """Converts images uint8 [N, C, H, W] to float32 with zero mean and unit standard deviation per channel.
-
-    mean, std: [C], for pixel values scaled to [0, 1].
-    """
-
-    def __init__(self, mean: Tensor, std: Tensor, device: torch.device) -> None:
-        self._mean = (mean * 255).view(1, -1, 1, 1).to(device, torch.float32)
-        self._scale = (1 / (std * 255)).view(1, -1, 1, 1).to(device, torch.float32)
-
-    def __call__(self, images: Tensor) -> Tensor:
-        return images.float().sub_(self._mean).mul_(self._scale)
-
-
 class AugmentedBatches:
-    """Gathers, augments and normalises batches of training images on their device.
+    """Gathers, augments and preprocesses batches of training inputs on their device.
 
-    images: uint8 [N, C, H, W]. augment: any of crop (pad with 4 black pixels, then crop a random window of the original
-    size), flip (horizontally, with probability 1/2) and rotation (by up to 15 degrees either way, bilinear, black
-    outside).
+    inputs: uint8 images [N, C, H, W], or others, which are not augmented. augment: any of crop (pad with 4 black
+    pixels, then crop a random window of the original size), flip (horizontally, with probability 1/2) and rotation (by
+    up to 15 degrees either way, bilinear, black outside).
     """
 
-    def __init__(self, images: Tensor, normalise: Normalise, augment: tuple[str, ...]) -> None:
-        self._normalise = normalise
+    def __init__(self, inputs: Tensor, preprocess: Preprocess, augment: tuple[str, ...]) -> None:
+        self._preprocess = preprocess
         self._augment = frozenset(augment)
-        self.images = images
+        self.inputs = inputs
         self._windows: Tensor | None = None
         if "crop" in self._augment:
-            self._windows = _windows(F.pad(images, (CROP_PADDING,) * 4), images.shape[2:])
+            self._windows = _windows(F.pad(inputs, (CROP_PADDING,) * 4), inputs.shape[2:])
         self._offsets = torch.empty(0)
         self._flips = torch.empty(0)
         self._angles = torch.empty(0)
@@ -65,33 +52,33 @@ class AugmentedBatches:
             for draws in zip(*draws_by_generator, strict=True)
         )
         self._offsets, self._flips, self._angles = (
-            to_device(draws, self.images.device) for draws in (offsets, flips, angles)
+            to_device(draws, self.inputs.device) for draws in (offsets, flips, angles)
         )
 
     def _draw(self, generator: torch.Generator) -> tuple[Tensor, Tensor, Tensor]:
         """Draw crop offsets [2, N], flips [N] and angles [N] in radians for one order."""
-        count = len(self.images)
+        count = len(self.inputs)
         offsets = torch.randint(0, 2 * CROP_PADDING + 1, (2, count), generator=generator)
         flips = torch.rand(count, generator=generator) < 0.5
         angles = (torch.rand(count, generator=generator) * 2 - 1) * math.radians(MAX_ROTATION_DEGREES)
         return offsets, flips, angles
 
     def batch(self, indices: Tensor, start: int) -> Tensor:
-        """The augmented and normalised batch of these images.
+        """The augmented and preprocessed batch of these inputs.
 
-        indices: int64 [B], of the images; start: the position of the first one in the epoch's order.
+        indices: int64 [B], of the inputs; start: the position of the first one in the epoch's order.
         """
         positions = slice(start, start + len(indices))
         if self._windows is not None:
             rows, columns = self._offsets[:, positions]
             images = self._windows[indices, rows, columns]
         else:
-            images = self.images.index_select(0, indices)
+            images = self.inputs.index_select(0, indices)
         if "flip" in self._augment:
             images = torch.where(self._flips[positions].view(-1, 1, 1, 1), images.flip(-1), images)
         if "rotation" in self._augment:
             images = _rotate(images.float(), self._angles[positions])
-        return self._normalise(images)
+        return self._preprocess(images)
 
 
 def _windows(padded: Tensor, size: torch.Size) -> Tensor:

@@ -14,12 +14,12 @@ from tickdsl.training.rng import generator
 
 
 class Batch(NamedTuple):
-    """Normalised images [B, C, H, W], their targets [B, …] and their indices in the training set [B].
+    """Preprocessed inputs [B, …], such as images [B, C, H, W], their targets [B, …] and their training set indices [B].
 
-    For K stacked trainings, images [B, K, C, H, W], targets [B, K, …] and indices [B * K].
+    For K stacked trainings, inputs [B, K, …], targets [B, K, …] and indices [B * K].
     """
 
-    images: Tensor
+    inputs: Tensor
     targets: Tensor
     indices: Tensor
 
@@ -27,7 +27,7 @@ class Batch(NamedTuple):
 class BatchStream:
     """The batches of one training, or of several in lockstep, each in an order drawn from its own seed.
 
-    The images of all trainings are gathered and augmented as one batch.
+    The inputs of all trainings are gathered and augmented as one batch.
     """
 
     def __init__(self, dataset: DeviceDataset, seeds: Sequence[int]) -> None:
@@ -45,11 +45,11 @@ class BatchStream:
         stop = None if batch_index == dataset.steps_per_epoch - 1 else start + stacked_batch_size
         indices = self._order[start:stop]
         targets = dataset.targets.index_select(0, indices)
-        images = dataset.augmented.batch(indices, start)
+        inputs = dataset.augmented.batch(indices, start)
         if num_trainings == 1:
-            return Batch(images, targets, indices)
-        images = images.view(-1, num_trainings, *images.shape[1:])
-        return Batch(images, targets.view(-1, num_trainings, *targets.shape[1:]), indices)
+            return Batch(inputs, targets, indices)
+        inputs = inputs.view(-1, num_trainings, *inputs.shape[1:])
+        return Batch(inputs, targets.view(-1, num_trainings, *targets.shape[1:]), indices)
 
     def _start_epoch(self, epoch: int) -> None:
         self._epoch = epoch

@@ -19,6 +19,8 @@ from tickdsl.errors import TickdslError, UnreadableDataError
 from tickdsl.plugins import PluginError
 from tickdsl.plurals import plural
 from tickdsl.training.catalogue import DATASETS, Option
+from tickdsl.training.catalogue.input_shapes import InputShape
+from tickdsl.training.data.preprocess import Preprocess, make_preprocess
 from tickdsl.training.data.readers.raw_dataset import ImageArray, RawDataset
 from tickdsl.training.data.sources import find_source
 from tickdsl.training.rng import generator
@@ -30,26 +32,28 @@ _FINGERPRINT_VERSION = 1
 
 @attrs.frozen(eq=False)
 class Dataset:
-    """Images uint8 [N, C, H, W] and targets [N, …] of a training set and a test set.
+    """Inputs and targets [N, …] of a training set and a test set.
 
-    task: what is learnt; for `classify`, the targets are labels int64 [N]. class_names: the names of the classes, or of
-    what else the outputs are.
-    mean, std: float32 [C], of the training images with pixel values scaled to [0, 1]. fingerprint: the hex SHA-256 of
+    Inputs are images, uint8 [N, C, H, W], or tokens, integers [N, T] in 0..vocabulary-1. task: what is learnt; for
+    `classify`, the targets are labels int64 [N]. class_names: the names of the classes, or of what else the outputs
+    are. mean, std: float32 [C], of the training images with pixel values scaled to [0, 1]; empty for tokens.
+    vocabulary: the number of different tokens; 0 for images. fingerprint: the hex SHA-256 of
     the source and of the options that are not defaults; equal fingerprints mean equal tensors. notes: what was skipped
     or converted, for the user.
     """
 
     name: str
-    train_images: Tensor
-    train_labels: Tensor
-    test_images: Tensor
-    test_labels: Tensor
+    train_inputs: Tensor
+    train_targets: Tensor
+    test_inputs: Tensor
+    test_targets: Tensor
     class_names: tuple[str, ...]
     mean: Tensor
     std: Tensor
     fingerprint: str
     notes: tuple[str, ...] = ()
     task: Task = CLASSIFY
+    vocabulary: int = 0
 
     @property
     def classes(self) -> int:
@@ -60,15 +64,33 @@ class Dataset:
         """The names of the classes that have no images. part: `train` or `test`."""
         if not self.task.has_classes:
             return ()
-        labels = self.train_labels if part == "train" else self.test_labels
+        labels = self.train_targets if part == "train" else self.test_targets
         counts = torch.bincount(labels, minlength=self.classes)
         return tuple(name for name, count in zip(self.class_names, counts.tolist(), strict=True) if not count)
 
     @property
-    def shape(self) -> tuple[int, int, int]:
-        """The shape (C, H, W) of an image."""
-        channels, height, width = self.train_images.shape[1:]
-        return int(channels), int(height), int(width)
+    def shape(self) -> InputShape:
+        """The shape of an input: (C, H, W) for images, (T, V) for T tokens of V."""
+        size = tuple(map(int, self.train_inputs.shape[1:]))
+        return (*size, self.vocabulary) if self.vocabulary else size
+
+    def preprocess(self, device: torch.device | str = "cpu") -> Preprocess:
+        """What converts inputs as they are stored here, on the device, to what networks take."""
+        return make_preprocess(self.shape, self.mean, self.std, device)
+
+    def for_task(self, task: Task) -> Dataset:
+        """The data set as it is used for another task, whose targets are the inputs themselves.
+
+        Raises TickdslError if the task needs targets of its own.
+        """
+        if task.name == self.task.name:
+            return self
+        if not task.learns_from_inputs:
+            raise TickdslError(
+                f"{self.name} has no targets for the task `{task.name}`: its task is `{self.task.name}`",
+                f"use data with the task `{task.name}`",
+            )
+        return attrs.evolve(self, train_targets=self.train_inputs, test_targets=self.test_inputs, task=task)
 
 
 def load(
@@ -93,27 +115,28 @@ def load(
     if task.has_classes and len(raw.class_names) < 2:
         message = f"{name} has one class: there is nothing to tell apart"
         raise UnreadableDataError(message, "use data with two classes or more")
-    probe(task, torch.from_numpy(raw.train_labels[:2]), len(raw.class_names))
+    probe(task, torch.from_numpy(raw.train_targets[:2]), len(raw.class_names))
     raw = _preprocess(raw, {**options_with_defaults, **dict.fromkeys(source.reader_options, 0)})
-    for part, targets in (("training", raw.train_labels), ("test", raw.test_labels)):
+    for part, targets in (("training", raw.train_targets), ("test", raw.test_targets)):
         try:
             task.as_targets(targets, raw.class_names)
         except BadTargets as found:
             message = f"{name}: the targets of the {part} images are wrong: the array {found.problem}"
             raise UnreadableDataError(message, "check the files of the data set") from found
-    mean, std = _channel_statistics(raw.train_images)
+    mean, std = (torch.empty(0), torch.empty(0)) if raw.vocabulary else _channel_statistics(raw.train_inputs)
     return Dataset(
         name=name,
-        train_images=torch.from_numpy(np.ascontiguousarray(raw.train_images)),
-        train_labels=torch.from_numpy(raw.train_labels),
-        test_images=torch.from_numpy(np.ascontiguousarray(raw.test_images)),
-        test_labels=torch.from_numpy(raw.test_labels),
+        train_inputs=torch.from_numpy(np.ascontiguousarray(raw.train_inputs)),
+        train_targets=torch.from_numpy(raw.train_targets),
+        test_inputs=torch.from_numpy(np.ascontiguousarray(raw.test_inputs)),
+        test_targets=torch.from_numpy(raw.test_targets),
         class_names=raw.class_names,
         mean=mean,
         std=std,
         fingerprint=_fingerprint(name, digest, rules, options_with_defaults),
         notes=notes,
         task=task,
+        vocabulary=raw.vocabulary,
     )
 
 
@@ -174,28 +197,28 @@ def take_part(dataset: Dataset, *, by: str, parts: int, index: int, seed: int = 
                 f"use `split classes {dataset.classes}`",
             )
         first, last = (dataset.classes * i // parts for i in (index, index + 1))
-        train = (dataset.train_labels >= first) & (dataset.train_labels < last)
-        test = (dataset.test_labels >= first) & (dataset.test_labels < last)
+        train = (dataset.train_targets >= first) & (dataset.train_targets < last)
+        test = (dataset.test_targets >= first) & (dataset.test_targets < last)
         return attrs.evolve(
             dataset,
-            train_images=dataset.train_images[train],
-            train_labels=dataset.train_labels[train] - first,
-            test_images=dataset.test_images[test],
-            test_labels=dataset.test_labels[test] - first,
+            train_inputs=dataset.train_inputs[train],
+            train_targets=dataset.train_targets[train] - first,
+            test_inputs=dataset.test_inputs[test],
+            test_targets=dataset.test_targets[test] - first,
             class_names=dataset.class_names[first:last],
             fingerprint=fingerprint,
         )
     if by != "samples":
         raise ValueError(f"cannot split by {by}: use classes or samples")
-    count = len(dataset.train_labels)
+    count = len(dataset.train_targets)
     if parts > count:
         raise TickdslError(f"cannot split {plural(count, 'image')} into {parts} parts", "use fewer parts")
     order = torch.randperm(count, generator=generator(seed, "split", parts))
     indices = order[count * index // parts : count * (index + 1) // parts].sort().values
     return attrs.evolve(
         dataset,
-        train_images=dataset.train_images[indices],
-        train_labels=dataset.train_labels[indices],
+        train_inputs=dataset.train_inputs[indices],
+        train_targets=dataset.train_targets[indices],
         fingerprint=fingerprint,
     )
 
@@ -232,18 +255,19 @@ def _fingerprint(name: str, files_digest: str, rules: tuple[str, ...], options: 
 
 def _preprocess(raw: RawDataset, options: Mapping[str, Any]) -> RawDataset:
     """Apply the options `size`, `channels` and `samples`; 0 means unchanged."""
-    train, test, labels = raw.train_images, raw.test_images, raw.train_labels
+    train, test, labels = raw.train_inputs, raw.test_inputs, raw.train_targets
     if options["samples"]:
         if options["samples"] > len(labels):
+            kind = "training sample" if raw.vocabulary else "training image"
             raise TickdslError(
-                f"samples={options['samples']}: the data set has only {plural(len(labels), 'training image')}",
+                f"samples={options['samples']}: the data set has only {plural(len(labels), kind)}",
                 "use fewer samples",
             )
         order = torch.randperm(len(labels), generator=generator(0, "samples"))[: options["samples"]]
         train, labels = train[order.numpy()], labels[order.numpy()]
-    if options["size"] or options["channels"]:
-        train, test = (_resize(images, options["size"], options["channels"]) for images in (train, test))
-    return attrs.evolve(raw, train_images=train, train_labels=labels, test_images=test)
+    if options.get("size") or options.get("channels"):
+        train, test = (_resize(images, options.get("size", 0), options.get("channels", 0)) for images in (train, test))
+    return attrs.evolve(raw, train_inputs=train, train_targets=labels, test_inputs=test)
 
 
 def _resize(images: ImageArray, size: int, channels: int) -> ImageArray:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import torch
 
-from tickdsl.training.data.augment import AugmentedBatches, Normalise
+from tickdsl.training.data.augment import AugmentedBatches
 from tickdsl.training.data.datasets import Dataset
 from tickdsl.training.recipes.recipe import Recipe, steps_per_epoch
 
@@ -14,10 +14,10 @@ class DeviceDataset:
 
     def __init__(self, data: Dataset, recipe: Recipe, device: torch.device) -> None:
         self.name, self.fingerprint, self.task = data.name, data.fingerprint, data.task
-        self.normalise = Normalise(data.mean, data.std, device)
-        self.images = data.train_images.to(device)  # uint8 [N, C, H, W]
-        self.targets = data.train_labels.to(device)
-        self.augmented = AugmentedBatches(self.images, self.normalise, recipe.augment)
+        self.preprocess = data.preprocess(device)
+        self.inputs = data.train_inputs.to(device)  # as they are stored: images are uint8 [N, C, H, W]
+        self.targets = data.train_targets.to(device)
+        self.augmented = AugmentedBatches(self.inputs, self.preprocess, recipe.augment)
         self.batch_size = recipe.batch
         self.steps_per_epoch = steps_per_epoch(len(self.targets), recipe.batch)
-        self.test_set = (data.test_images.to(device), data.test_labels.to(device))
+        self.test_set = (data.test_inputs.to(device), data.test_targets.to(device))

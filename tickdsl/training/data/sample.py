@@ -5,7 +5,6 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from tickdsl.training.data.augment import Normalise
 from tickdsl.training.data.datasets import Dataset
 
 #: The number of classes that a sample per class is taken for, if there are none.
@@ -21,21 +20,21 @@ def sample_batches(
     batch: int,
     device: torch.device | str = "cpu",
 ) -> list[tuple[Tensor, Tensor]]:
-    """Draw distinct training images in random order, as (normalised images, targets) batches of at most `batch` images.
+    """Draw distinct training inputs in random order, as (preprocessed inputs, targets) batches of at most `batch`.
 
     per_class: images per class, without classes for as many as ten; total: images in all; fewer if the data set has
     fewer. The batches differ in size by at most one image. The sample is the same on every device.
     """
-    order = torch.randperm(len(data.train_labels), generator=generator)
+    order = torch.randperm(len(data.train_targets), generator=generator)
     if per_class is not None and not data.task.has_classes:
         order = order[: per_class * _CLASSES_WITHOUT]
     elif per_class is not None:
-        labels = data.train_labels[order]
+        labels = data.train_targets[order]
         chosen = [torch.nonzero(labels == label).flatten()[:per_class] for label in range(data.classes)]
         order = order[torch.cat(chosen).sort().values]
     order = order[:total]
-    normalise = Normalise(data.mean, data.std, torch.device(device))
+    preprocess = data.preprocess(device)
     return [
-        (normalise(data.train_images[indices].to(device)), data.train_labels[indices].to(device))
+        (preprocess(data.train_inputs[indices].to(device)), data.train_targets[indices].to(device))
         for indices in torch.tensor_split(order, max(1, -(-len(order) // batch)))
     ]

@@ -12,6 +12,7 @@ from torch import nn
 from tickdsl.errors import TickdslError
 from tickdsl.plurals import plural
 from tickdsl.training.catalogue import DEFAULT_WEIGHTS, MODELS, PLUGIN_FAMILY, ModelInfo, architecture_options
+from tickdsl.training.catalogue.input_shapes import InputShape, is_tokens, shape_in_words
 from tickdsl.training.models import conv_n, lenet, plain_cnns, plugin, resnet, torchvision_zoo, vgg
 from tickdsl.training.models.fresh_weights import redraw
 from tickdsl.training.models.initialisation import classifier_like, initialise, new_classifier
@@ -19,8 +20,7 @@ from tickdsl.training.models.initialiser_record import Origin
 from tickdsl.training.models.pretrained import load_pretrained
 from tickdsl.training.models.without_memory import WithoutMemory
 
-Shape = tuple[int, int, int]
-Builder = Callable[[int, Shape, float], nn.Module]
+Builder = Callable[..., nn.Module]  # (classes, input shape, **options)
 
 _BUILDERS: dict[str, Builder] = {
     "small-cnn": plain_cnns.small_cnn,
@@ -34,14 +34,16 @@ _BUILDERS: dict[str, Builder] = {
 }
 
 
-def create(name: str, *, classes: int, shape: Shape, seed: int, options: Mapping[str, Any] | None = None) -> nn.Module:
-    """Build the network `name` for images of `shape` (C, H, W), initialised from `seed`, on the CPU, in train mode.
+def create(
+    name: str, *, classes: int, shape: InputShape, seed: int, options: Mapping[str, Any] | None = None
+) -> nn.Module:
+    """Build the network `name` for inputs of `shape`, initialised from `seed`, on the CPU, in train mode.
 
     tickdsl's own networks are initialised by `initialise`; torchvision's by their constructors, with a new classifier;
     plug-ins' by their factory (see `plugin.ModelFactory`). Networks with the same name and seed share all weights that
     do not depend on `classes`. The option `weights` loads other weights (see `load_pretrained`).
 
-    Raises TickdslError if the name or an option is unknown, or if the network does not accept images of this shape.
+    Raises TickdslError if the name or an option is unknown, or if the network does not accept inputs of this shape.
     """
     info = _checked_info(name, shape, options or {})
     weights = str((options or {}).get("weights", ""))
@@ -67,7 +69,7 @@ def create(name: str, *, classes: int, shape: Shape, seed: int, options: Mapping
 
 
 def create_on_meta(
-    name: str, *, classes: int, shape: Shape, options: Mapping[str, Any] | None = None
+    name: str, *, classes: int, shape: InputShape, options: Mapping[str, Any] | None = None
 ) -> nn.Module | None:
     """Build what `create` builds on the meta device, where tensors have shapes but take no memory.
 
@@ -86,13 +88,16 @@ def create_on_meta(
         return module
 
 
-def _builtin_architecture(info: ModelInfo, classes: int, shape: Shape, options: Mapping[str, Any]) -> nn.Module:
-    width = float(options.get("width", info.options["width"].default))
+def _builtin_architecture(info: ModelInfo, classes: int, shape: InputShape, options: Mapping[str, Any]) -> nn.Module:
+    arguments = {
+        name.replace("-", "_"): option.type(options.get(name, option.default))
+        for name, option in architecture_options(info.options).items()
+    }
     with torch.random.fork_rng(devices=[]):  # constructors draw from torch's global generator
-        return _BUILDERS[info.name](classes, shape, width)
+        return _BUILDERS[info.name](classes, shape, **arguments)
 
 
-def _checked_info(name: str, shape: Shape, options: Mapping[str, Any]) -> ModelInfo:
+def _checked_info(name: str, shape: InputShape, options: Mapping[str, Any]) -> ModelInfo:
     """The model called `name`. Raises TickdslError if it does not exist or does not take such images or options."""
     info = _model_info(name)
     _check_shape(info, name, shape)
@@ -178,7 +183,14 @@ def _model_info(name: str) -> ModelInfo:
     return MODELS[name]
 
 
-def _check_shape(info: ModelInfo, name: str, shape: Shape) -> None:
+def _check_shape(info: ModelInfo, name: str, shape: InputShape) -> None:
+    if is_tokens(shape) != (info.inputs == "tokens") and info.inputs != "any":
+        raise TickdslError(
+            f"{name} needs {info.inputs}; the data has {shape_in_words(shape, 'x')}",
+            f"use data with {info.inputs}, or a model for {'tokens' if is_tokens(shape) else 'images'}",
+        )
+    if is_tokens(shape):
+        return
     channels, height, width = shape
     actual = f"the data has {channels}x{height}x{width}"
     if info.channels is not None and channels != info.channels:

@@ -8,13 +8,14 @@ from typing import Any, Protocol, cast
 
 import torch
 from torch import Tensor, nn
+from torch.utils._pytree import tree_leaves
 
 from tickdsl.plugins import Plugin, PluginError, call_plugin, load_plugin, require_plugin, type_in_words
 from tickdsl.plugins.loading import describe_error, error_location
 from tickdsl.plurals import plural
+from tickdsl.training.catalogue.input_shapes import InputShape, is_tokens, shape_in_words
+from tickdsl.training.example_inputs import example_inputs
 from tickdsl.training.rng import stream_seed
-
-Shape = tuple[int, int, int]
 
 
 class ModelFactory(Protocol):
@@ -25,10 +26,10 @@ class ModelFactory(Protocol):
     classes share all other weights. Further parameters with defaults become options of `model` in plans.
     """
 
-    def __call__(self, classes: int, shape: Shape, /) -> nn.Module: ...
+    def __call__(self, classes: int, shape: InputShape, /) -> nn.Module: ...
 
 
-def build(name: str, classes: int, shape: Shape, seed: int, options: Mapping[str, Any]) -> nn.Module:
+def build(name: str, classes: int, shape: InputShape, seed: int, options: Mapping[str, Any]) -> nn.Module:
     """Build the network of the plug-in `name`. Raises PluginError if it fails, or returns no suitable network."""
     plugin = require_plugin("model", name)
     factory = cast(ModelFactory, load_plugin(plugin))
@@ -45,22 +46,25 @@ def build(name: str, classes: int, shape: Shape, seed: int, options: Mapping[str
     return network.train()
 
 
-def _check_forward(plugin: Plugin, module: nn.Module, classes: int, shape: Shape) -> None:
-    images = torch.zeros(2, *shape)
-    size = "x".join(map(str, shape))
+def _check_forward(plugin: Plugin, module: nn.Module, classes: int, shape: InputShape) -> None:
+    inputs = example_inputs(2, shape)
+    size = f"images of {shape_in_words(shape, 'x')}" if not is_tokens(shape) else shape_in_words(shape)
     try:
         with torch.no_grad():
-            logits = module.cpu().eval()(images)
+            outputs = module.cpu().eval()(inputs)
     except Exception as error:
-        message = f"the network of `{plugin.name}` fails on images of {size}: {describe_error(error)}"
+        message = f"the network of `{plugin.name}` fails on {size}: {describe_error(error)}"
         raise PluginError(message, error_location(error, plugin)) from error
     expected = [2, classes]
-    if not isinstance(logits, Tensor):
-        message = f"the network of `{plugin.name}` returns {type_in_words(logits)}, not logits"
+    if not isinstance(outputs, Tensor):
+        if all(isinstance(leaf, Tensor) and len(leaf) == 2 for leaf in tree_leaves(outputs) or [None]):
+            return  # several outputs: its task says whether they fit
+        message = f"the network of `{plugin.name}` returns {type_in_words(outputs)}, not logits"
         raise PluginError(message, f"return one tensor [N, {classes}]")
-    if list(logits.shape) != expected or not logits.is_floating_point():
-        actual = f"{str(logits.dtype).removeprefix('torch.')} {list(logits.shape)}"
+    fits = list(outputs.shape) == expected or (outputs.dim() > 2 and len(outputs) == 2)  # one output per pixel or token
+    if not fits or not outputs.is_floating_point():
+        actual = f"{str(outputs.dtype).removeprefix('torch.')} {list(outputs.shape)}"
         raise PluginError(
-            f"the network of `{plugin.name}` returns {actual} for 2 images of {size}, not float logits {expected}",
+            f"the network of `{plugin.name}` returns {actual} for 2 {size}, not float logits {expected}",
             f"end it with one output for each of the {plural(classes, 'class')}",
         )

@@ -16,7 +16,7 @@ from tickdsl.training.torchvision_import import import_torchvision
 _NUM_CLASSES = 1000
 
 
-def build(name: str, shape: tuple[int, int, int], seed: int) -> nn.Module:
+def build(name: str, shape: tuple[int, ...], seed: int) -> nn.Module:
     """Build a network of torchvision's registry, initialised by its constructor, with 1000 outputs.
 
     GoogLeNet and Inception are built without auxiliary classifiers, vision transformers for the data's image size.

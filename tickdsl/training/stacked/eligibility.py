@@ -61,7 +61,7 @@ def _stacking_mismatch(
     networks: Sequence[nn.Module], dataset: DeviceDataset, autocast: torch.dtype | None
 ) -> str | None:
     """Stack copies of the networks and compare them with single ones; the reason why they differ, or None."""
-    images = dataset.normalise(dataset.images[:_COMPARED_IMAGES])
+    images = dataset.preprocess(dataset.inputs[:_COMPARED_IMAGES])
     single_copies, stacked_copies = ([copy.deepcopy(network).train() for network in networks] for _ in range(2))
     precision = torch.autocast(images.device.type, dtype=autocast, enabled=autocast is not None)
     with isolated_rng(images.device), torch.no_grad(), precision:
@@ -129,7 +129,7 @@ def make_step_benchmark(jobs: Sequence[TrainingJob], device: torch.device) -> Ca
         with runs[0].device_context():
             for _ in range(steps):
                 batch = batch_stream.batch(0)
-                step.take(batch.images, batch.targets, None, lr=1e-6, momentum=None, seed=0)
+                step.take(batch.inputs, batch.targets, None, lr=1e-6, momentum=None, seed=0)
         if device.type == "cuda":
             torch.cuda.synchronize(device)
 

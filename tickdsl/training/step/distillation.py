@@ -56,9 +56,9 @@ class Distiller:
         """Whether the student follows the teacher at an optimiser step."""
         return self.distillation.until is None or step < self.distillation.until
 
-    def precompute(self, images: Tensor, normalise: Callable[[Tensor], Tensor]) -> None:
+    def precompute(self, inputs: Tensor, preprocess: Callable[[Tensor], Tensor]) -> None:
         """Compute the teacher's outputs for all training images (uint8 [N, C, H, W]), used without augmentation."""
-        self._precomputed = torch.cat([self._softened(normalise(batch)) for batch in torch.split(images, _BATCH_SIZE)])
+        self._precomputed = torch.cat([self._softened(preprocess(batch)) for batch in torch.split(inputs, _BATCH_SIZE)])
 
     def soft_targets(self, images: Tensor, indices: Tensor) -> Tensor:
         """What the student learns from the teacher for a batch, [B, …]: see `Task.soften`.

@@ -10,15 +10,23 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional as F
+from torch.utils._pytree import tree_map_only
 
 from tickdsl.errors import TickdslError
 
+#: What a network returns: a tensor [B, …], or a tuple, a named one too, or a dictionary of such tensors.
+Outputs = Any
 #: The mean loss, a scalar, of a batch's outputs [B, …] and targets [B, …].
-Loss = Callable[[Tensor, Tensor], Tensor]
+Loss = Callable[[Outputs, Tensor], Tensor]
+
+
+def as_float32(outputs: Outputs) -> Outputs:
+    """Outputs with every tensor in them as float32."""
+    return outputs.float() if isinstance(outputs, Tensor) else tree_map_only(Tensor, Tensor.float, outputs)
 
 
 class BadTargets(Exception):
-    """Raised if the targets of a data set do not fit the task: `problem` continues "train_labels …"."""
+    """Raised if the targets of a data set do not fit the task: `problem` continues "train_targets …"."""
 
     def __init__(self, problem: str, hint: str) -> None:
         super().__init__(problem)
@@ -63,6 +71,10 @@ class Task:
     has_classes: bool = False
     #: The type of a sample's score; None if samples have no score of their own.
     score_dtype: torch.dtype | None = None
+    #: Whether the targets are the inputs themselves, as they are stored (uint8 images), so that any data set will do.
+    learns_from_inputs: bool = False
+    #: Whether networks draw random numbers in a test too, from torch's generators; each test then draws the same ones.
+    draws_in_tests: bool = False
 
     @property
     def primary(self) -> TaskMetric:

@@ -11,7 +11,7 @@ import numpy as np
 
 from tickdsl.training.data.readers.raw_dataset import RawDataset
 
-_ARRAYS = ("train_images", "train_labels", "test_images", "test_labels")
+_ARRAYS = ("train_inputs", "train_targets", "test_inputs", "test_targets")
 _WORDS = ("class_names", "notes", "rules")
 
 

@@ -18,7 +18,13 @@ from tickdsl.plurals import plural
 from tickdsl.training.data.readers.raw_dataset import RawDataset
 from tickdsl.training.tasks import CLASSIFY, BadTargets, find_task
 
-_ARRAYS = ("train_images", "train_labels", "test_images", "test_labels")
+#: The arrays of a data set, with the names by which they are part of its digest.
+_ARRAYS = {
+    "train_inputs": "train_images",
+    "train_targets": "train_labels",
+    "test_inputs": "test_images",
+    "test_targets": "test_labels",
+}
 
 
 class DataFactory(Protocol):
@@ -55,11 +61,26 @@ def digest(raw: RawDataset) -> str:
     """The hex SHA-256 of all images, targets and names, and of the task unless it is classification."""
     named = raw.class_names if raw.task == CLASSIFY.name else [raw.task, raw.class_names]
     sha256 = hashlib.sha256(json.dumps(named).encode())
-    for array_name in _ARRAYS:
-        array: NDArray[Any] = getattr(raw, array_name)
+    for field, array_name in _ARRAYS.items():
+        array: NDArray[Any] = getattr(raw, field)
         sha256.update(f"{array_name} {array.dtype} {array.shape}".encode())
         sha256.update(np.ascontiguousarray(array).data)
     return sha256.hexdigest()
+
+
+def _wrong_inputs(inputs: NDArray[Any], vocabulary: int) -> tuple[str, str] | None:
+    """What is wrong with inputs, and what they should be; None if they are as they should be."""
+    if not vocabulary:
+        if inputs.ndim == 4 and inputs.dtype == np.uint8:
+            return None
+        hint = "return images as uint8 [N, C, H, W], with values from 0 to 255, or tokens with `vocabulary`"
+        return f"is {inputs.dtype} {list(inputs.shape)}", hint
+    if inputs.ndim != 2 or not np.issubdtype(inputs.dtype, np.integer):
+        return f"is {inputs.dtype} {list(inputs.shape)}", "return tokens as integers [N, T]"
+    if inputs.size and not 0 <= inputs.min() <= inputs.max() < vocabulary:
+        problem = f"ranges from {inputs.min()} to {inputs.max()}, with a vocabulary of {vocabulary}"
+        return problem, f"return tokens from 0 to {vocabulary - 1}"
+    return None
 
 
 def _validated(name: str, raw: RawDataset) -> RawDataset:
@@ -71,24 +92,23 @@ def _validated(name: str, raw: RawDataset) -> RawDataset:
         return PluginError(f"`{name}`: {array_name} {problem}", hint)
 
     for part in ("train", "test"):
-        images, targets = (arrays[f"{part}_{array_name}"] for array_name in ("images", "labels"))
-        if images.ndim != 4 or images.dtype != np.uint8:
-            problem = f"is {images.dtype} {list(images.shape)}"
-            raise error(f"{part}_images", problem, "return images as uint8 [N, C, H, W], with values from 0 to 255")
-        if not targets.ndim or not 0 < len(images) == len(targets):
-            what = "label" if task.has_classes else "target"
-            problem = f"has {plural(len(images), 'image')} and {plural(len(np.atleast_1d(targets)), what)}"
-            raise error(part, problem, f"return one {what} per image, and at least one image")
+        inputs, targets = arrays[f"{part}_inputs"], arrays[f"{part}_targets"]
+        if problem_and_hint := _wrong_inputs(inputs, raw.vocabulary):
+            raise error(f"{part}_inputs", *problem_and_hint)
+        if not targets.ndim or not 0 < len(inputs) == len(targets):
+            kind, what = "sample" if raw.vocabulary else "image", "label" if task.has_classes else "target"
+            problem = f"has {plural(len(inputs), kind)} and {plural(len(np.atleast_1d(targets)), what)}"
+            raise error(part, problem, f"return one {what} per input, and at least one input")
         try:
-            arrays[f"{part}_labels"] = task.as_targets(targets, names)
+            arrays[f"{part}_targets"] = task.as_targets(targets, names)
         except BadTargets as found:
-            raise error(f"{part}_labels", found.problem, found.hint) from found
-    if arrays["train_images"].shape[1:] != arrays["test_images"].shape[1:]:
-        sizes = ["x".join(map(str, arrays[f"{part}_images"].shape[1:])) for part in ("train", "test")]
-        raise error("train_images", f"has shape {sizes[0]}, test_images {sizes[1]}", "return both with the same shape")
-    shapes = [list(arrays[f"{part}_labels"].shape[1:]) for part in ("train", "test")]
+            raise error(f"{part}_targets", found.problem, found.hint) from found
+    if arrays["train_inputs"].shape[1:] != arrays["test_inputs"].shape[1:]:
+        sizes = ["x".join(map(str, arrays[f"{part}_inputs"].shape[1:])) for part in ("train", "test")]
+        raise error("train_inputs", f"has shape {sizes[0]}, test_inputs {sizes[1]}", "return both with the same shape")
+    shapes = [list(arrays[f"{part}_targets"].shape[1:]) for part in ("train", "test")]
     if shapes[0] != shapes[1]:
-        raise error("train_labels", f"has shape {shapes[0]} per image, test_labels {shapes[1]}", "return both alike")
+        raise error("train_targets", f"has shape {shapes[0]} per input, test_targets {shapes[1]}", "return both alike")
     if task.has_classes and len(names) < 2:
         raise error("class_names", f"has {plural(len(names), 'name')}", "name at least two classes")
-    return attrs.evolve(raw, **arrays, class_names=task.output_names(arrays["train_labels"], names))
+    return attrs.evolve(raw, **arrays, class_names=task.output_names(arrays["train_targets"], names))
