@@ -171,5 +171,12 @@ WORD_SUMMARIES: dict[str, str] = {
 CONDITION_METRICS = ("accuracy", "loss", "sparsity", "params", "flops")
 #: Those of them that are results on test images.
 TEST_RESULTS = ("accuracy", "loss")
+#: The metrics of the built-in tasks, which `compare … metric=` can name; those of plug-ins have others.
+TASK_METRICS = {
+    "accuracy": "share of test images that are classified correctly",
+    "loss": "mean test loss; lower is better",
+    "rmse": "root mean squared error of a regression; lower is better",
+    "r2": "coefficient of determination of a regression",
+}
 #: A further metric for `until`: how much the mask of this epoch differs from the masks of the epochs before.
 MASK_DISTANCE = "mask-distance"

@@ -10,6 +10,7 @@ from rich.text import Text
 from tickdsl.records.events import MetricInfo
 from tickdsl.results import formatting, scores
 from tickdsl.results.budgets import Budget
+from tickdsl.results.scores import ACCURACY
 from tickdsl.results.standings import LOSING, UNDECIDED, WINNING, Standing
 
 BEST_MARK = "*"
@@ -48,7 +49,7 @@ BUDGET_COLUMNS = (
 
 
 def round_columns(
-    shown: ShownParts, best_ticket: Standing | None, report: Sequence[str], metric: MetricInfo
+    shown: ShownParts, best_ticket: Standing | None, report: Sequence[str], metric: MetricInfo = ACCURACY
 ) -> list[tuple[str, CellFormat]]:
     """The (heading, cell format) pairs that are shown; without `report`, all but loss and training time."""
     metrics = report or ("sparsity", "params", "flops")

@@ -74,6 +74,7 @@ def plan_resolved_event(
         report=study.plan.metrics,
         stops=_stops_on_results(study),
         data={arm: spec["fingerprint"] for arm, spec in test_data.items() if "fingerprint" in spec},
+        metric=study.plan.metric,
         tasks={arm: task_info(find_task(spec.get("task", DEFAULT_TASK))) for arm, spec in test_data.items()},
     )
 

@@ -97,6 +97,7 @@ CODES: dict[str, tuple[str, Severity]] = {
     "TD414": ("network-too-large", "error"),
     "TD424": ("not-random-weights", "warning"),
     "TD425": ("nothing-to-recalibrate", "warning"),
+    "TD470": ("unknown-task-metric", "error"),
     # the experiment
     "TD501": ("overlap-without-split", "error"),
     "TD502": ("overlap-k-range", "error"),
