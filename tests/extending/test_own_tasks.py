@@ -211,8 +211,8 @@ def test_the_compared_metric_is_one_of_the_task(sandbox: Any, tmp_path: Path) ->
     data = sandbox.module(PLUGIN.format(change="pass"))
     head = HEAD.format(module=data)
     rest = "seeds 3\nprune weights 50%; rewind lr\ncompare all within=1% metric="
-    (found,) = (finding for finding in sandbox.check(f"{head}{rest}r3").diagnostics if finding.severity == "error")
-    assert (found.code, found.label) == ("TD470", "did you mean `r2`?")
+    (found,) = (finding for finding in sandbox.check(f"{head}{rest}rmsee").diagnostics if finding.severity == "error")
+    assert (found.code, found.label) == ("TD470", "did you mean `rmse`?")
     assert "its task is regress" in found.message and found.help is not None and "rmse, r2 or loss" in found.help
     for metric in ("rmse", "r2", "loss"):
         assert not [f for f in sandbox.check(f"{head}{rest}{metric}").diagnostics if f.severity == "error"]

@@ -108,7 +108,8 @@ class _View:
         if metric.is_share:
             return cls(metric, sign, 0.0 if sign > 0 else 100.0, 0.0, 100.0)
         largest = max((abs(height.mean) for height in heights), default=0.0) or 1.0
-        positive = all(height.low >= 0.0 for height in heights)
+        # An error that no network has below 0 cannot be negative; what is better if higher may be, as R² is.
+        positive = all((height.low if sign > 0 else height.mean) >= 0.0 for height in heights)
         least, most = (0.0 if positive else -math.inf), math.inf
         return cls(metric, sign * 100 / largest, 0.0, *((least, most) if sign > 0 else (-most, -least)))
 

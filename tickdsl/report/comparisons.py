@@ -12,7 +12,7 @@ from tickdsl.results import formatting
 from tickdsl.results.answers import answer
 from tickdsl.results.arm_differences import ArmDifference, MatchedLevels, arm_differences
 from tickdsl.results.run_differences import run_differences
-from tickdsl.results.scores import arrow, of_difference
+from tickdsl.results.scores import ACCURACY, heading, of_difference
 from tickdsl.results.scores import difference as score_difference
 from tickdsl.results.standings import AHEAD, BEHIND
 
@@ -65,7 +65,7 @@ def _table(first: str, second: str, group: Sequence[ArmDifference], prefix: str)
     columns = (
         *(("for",) if along else ()),
         f"round of {first}", f"round of {second}", f"{left}, {first}", f"{left}, {second}",
-        of_difference(f"{first} minus {second}", metric) + arrow(metric), f"verdict on {first}",
+        _difference_heading(first, second, metric), f"verdict on {first}",
     )  # fmt: skip
     rows = [row for difference in group for row in _rows(difference, along)]
     of = "" if along or not group[0].context else f" ({group[0].context})"
@@ -76,6 +76,12 @@ def _table(first: str, second: str, group: Sequence[ArmDifference], prefix: str)
         frozenset({0, len(columns) - 1} if along else {len(columns) - 1}),
         " ".join([*(f"{answer(difference)}." for difference in group[:_MAX_SENTENCES]), *_unmatched(group, along)]),
     )
+
+
+def _difference_heading(first: str, second: str, metric: MetricInfo) -> str:
+    """The heading of the differences, with the metric unless it is the accuracy."""
+    what = f"{first} minus {second}"
+    return of_difference(what, metric) if metric == ACCURACY else f"{heading(metric)}, {what}"
 
 
 def _rows(difference: ArmDifference, along: bool) -> Iterator[list[str | Cell]]:
