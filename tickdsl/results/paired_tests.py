@@ -106,7 +106,7 @@ def paired_tests(levels: Sequence[PairedLevel]) -> list[PairedTest]:
         [(level.differences[seed] - mean) / scale for seed in seeds]
         for level, mean, scale in zip(levels, means, scales, strict=True)
     ]
-    dispersions, freedoms = _pooled_dispersions(residuals, 1.0 if is_resolved else 0.0)
+    dispersions, freedoms = _pooled_dispersions(residuals, is_resolved)
     unit_errors = least_errors if is_resolved else [1.0 / math.sqrt(n)] * len(levels)
     return [
         PairedTest(n, mean, math.sqrt(dispersion) * unit, freedom, least)
@@ -116,21 +116,22 @@ def paired_tests(levels: Sequence[PairedLevel]) -> list[PairedTest]:
     ]
 
 
-def _pooled_dispersions(residuals: Sequence[Sequence[float]], least: float) -> tuple[list[float], list[float]]:
+def _pooled_dispersions(residuals: Sequence[Sequence[float]], is_resolved: bool) -> tuple[list[float], list[float]]:
     """The dispersion of each level and its degrees of freedom, from the residuals by level and seed.
 
-    least: the median dispersion below which levels are not told apart.
+    Without a resolution, nothing says how the spread should grow over the levels: then a level with more than the mean
+    is judged by itself, so that small spreads of others cannot make it a false winner.
     """
     own_freedom = float(len(residuals[0]) - 1)
     own = [math.fsum(value * value for value in level) / own_freedom for level in residuals]
-    limit = OUTLIER_RATIO * max(least, statistics.median(own))
+    limit = OUTLIER_RATIO * max(1.0 if is_resolved else 0.0, statistics.median(own))
     pool = [index for index, dispersion in enumerate(own) if dispersion <= limit]
     if len(pool) < 2 or own_freedom < 2:
         return own, [own_freedom] * len(own)
     pooled = statistics.fmean(own[index] for index in pool)
     weight = min(MAX_POOLED_FREEDOM, _shared_freedom([residuals[index] for index in pool]) - own_freedom)
     dispersions, freedoms = list(own), [own_freedom] * len(own)
-    for index in pool:
+    for index in (index for index in pool if is_resolved or own[index] <= pooled):
         dispersions[index] = (weight * pooled + own_freedom * own[index]) / (weight + own_freedom)
         freedoms[index] = weight + own_freedom
     return dispersions, freedoms
