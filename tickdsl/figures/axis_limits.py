@@ -13,8 +13,9 @@ from tickdsl.errors import TickdslError
 from tickdsl.records.events import MetricInfo
 from tickdsl.results.scores import ACCURACY
 
-#: Scores this far apart, in points, may be worth a broken or zoomed axis.
-_FLATTENING = 15.0
+#: Scores this far apart, in points, may be worth a broken or zoomed axis; plain numbers, of which a twice as large one
+#: is nothing special, if they differ by more.
+_FLATTENING, _FLATTENING_NUMBERS = 15.0, 60.0
 _BROKEN_GAP = 0.45  # of the whole range, between those that collapsed and the others
 _BROKEN_SPAN = 0.3  # of the whole range, at most taken by the others
 #: Leading digits of the ticks of logarithmic axes, from the finest series on.
@@ -29,6 +30,7 @@ _SERIES = (
     (1,),
 )
 _ROOM = 2.0  # points below the lowest mean and above the highest that intervals have in any case
+_LEAST = 1e-200  # smaller numbers cannot be scaled up to points
 _ZOOM_SPANS = 4.0  # what a zoomed axis shows, in spans of the better half
 _ZOOM_SPAN = 0.15  # of the whole range, at most taken by the better half
 
@@ -107,7 +109,9 @@ class _View:
         sign = 1.0 if metric.higher_is_better else -1.0
         if metric.is_share:
             return cls(metric, sign, 0.0 if sign > 0 else 100.0, 0.0, 100.0)
-        largest = max((abs(height.mean) for height in heights), default=0.0) or 1.0
+        largest = max(abs(height.mean) for height in heights)
+        if largest < _LEAST:  # so is zero, which has no unit: that of the intervals
+            largest = max(_LEAST, *(max(abs(height.low), abs(height.high)) for height in heights))
         # An error that no network has below 0 cannot be negative; what is better if higher may be, as R² is.
         positive = all((height.low if sign > 0 else height.mean) >= 0.0 for height in heights)
         least, most = (0.0 if positive else -math.inf), math.inf
@@ -142,7 +146,8 @@ class _View:
 
 
 def _fit(ordered: Sequence[Height], view: _View) -> _Fit:
-    if ordered[-1].mean - ordered[0].mean >= _FLATTENING:
+    flattening = _FLATTENING if view.metric.is_share else _FLATTENING_NUMBERS
+    if ordered[-1].mean - ordered[0].mean >= flattening:
         return _broken(ordered, view) or _zoomed(ordered, view) or _fit_part(ordered, view)
     return _fit_part(ordered, view)
 
