@@ -205,6 +205,7 @@ TASK_METRICS = {
     "loss": "mean test loss; lower is better",
     "rmse": "root mean squared error of a regression; lower is better",
     "r2": "coefficient of determination of a regression",
+    "perplexity": "of a language model; lower is better",
 }
 #: A further metric for `until`: how much the mask of this epoch differs from the masks of the epochs before.
 MASK_DISTANCE = "mask-distance"

@@ -108,7 +108,7 @@ def ticket_of_run(
     test = (
         TestImages.random(preprocessing, found.why_missing)
         if data_set is None
-        else TestImages(data_set.test_inputs, data_set.test_targets)
+        else TestImages(data_set.test_inputs, data_set.test_targets, task=data_set.task)
     )
     conditions = conditions_of(result)
     if args.get("code", {}).get("model", source.code) != source.code:
