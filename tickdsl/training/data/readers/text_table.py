@@ -70,6 +70,7 @@ class TextTable:
                 raise TickdslError(f"{file} has no rows", "remove it, or add rows")
         train, test = rows if len(rows) == 2 else self._split(files[0], rows[0])
         names: tuple[str, ...] = ()
+        targets: list[NDArray[Any]]
         if self.task == "classify":
             names = _class_names(files[0], train)
             targets = [_labels(part, names) for part in (train, test)]
