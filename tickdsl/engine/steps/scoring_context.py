@@ -25,7 +25,7 @@ def make_scoring_context(
     The images depend on the data set and the seed only, so every round scores on the same ones.
     """
     random_draw = None
-    if step.args["by"] == "random":
+    if step.args.get("by") == "random":
         part = step.args["data"].get("part", {}).get("index", 0)
         random_draw = generator(required_seed(step), "prune", step.args.get("round", 0), part)
 
