@@ -22,4 +22,18 @@ class TaskCase:
         return f"plan 1\n{self.head}\nseeds 1\nprune {self.units[0]} global 30% x 2\nrewind weights to init\n"
 
 
-TASK_CASES = (TaskCase("classify", "model small-cnn width=0.5\ndata digits samples=200\ntrain 3ep batch=50 lr=0.05"),)
+TASK_CASES = (
+    TaskCase("classify", "model small-cnn width=0.5\ndata digits samples=200\ntrain 3ep batch=50 lr=0.05"),
+    TaskCase(
+        "language",
+        "model gpt layers=1 heads=2 dim=16\ndata corpus length=16 train=160 test=40\n"
+        "train 3ep opt=adam lr=0.01 batch=32",
+        ("weights", "neurons", "layers"),
+    ),
+    # The same task as that of the first, on tokens.
+    TaskCase(
+        "classify",
+        "model bert layers=1 heads=2 dim=16\ndata sentences train=160 test=40\ntrain 3ep opt=adam lr=0.01 batch=32",
+        ("weights", "neurons", "layers"),
+    ),
+)
