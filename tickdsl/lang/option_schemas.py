@@ -158,6 +158,12 @@ COMPARE_OPTIONS: dict[str, OptionType] = {
         ("epochs", "flops", "total"),
         idle=(no_effect.NO_PRUNED_CONTROL,),
     ),
+    "match": OptionType(
+        "word",
+        "what `random-structure` has in common with the ticket: the units of every layer, or the cost",
+        ("units", "flops", "params"),
+        idle=(no_effect.NO_RANDOM_STRUCTURE,),
+    ),
     "at": OptionType(
         "word",
         "which levels of two arms are compared: equal rounds, or rounds that leave as much",

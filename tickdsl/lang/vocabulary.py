@@ -187,7 +187,8 @@ WORD_SUMMARIES: dict[str, str] = {
     "barrier": "increase in test error along the line to the same network trained with another data order",
     "dense": "the unpruned network; always included",
     "random-init": "the same structure, trained from new random weights",
-    "random-structure": "the same number of units per layer, chosen at random, with the original initial weights",
+    "random-structure": "the same number of units per layer (or, with `match=`, the same cost), chosen at random, with "
+    "the original initial weights",
     "early": "the dense network, trained for a short time",
     "all": "every arm",
 }
