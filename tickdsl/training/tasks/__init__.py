@@ -1,18 +1,23 @@
 """Tasks: what a network learns, and what it is judged by. `find_task` finds one by its name."""
 
 from tickdsl.training.tasks.classify import CLASSIFY, Classify
-from tickdsl.training.tasks.protocol import BadTargets, Loss, Outputs, Task, TaskMetric, as_float32
+from tickdsl.training.tasks.protocol import IGNORED, BadTargets, Loss, Outputs, Task, TaskMetric, as_float32
 from tickdsl.training.tasks.registry import TASKS, find_task
 from tickdsl.training.tasks.regress import Regress
+from tickdsl.training.tasks.segment import Segment
+from tickdsl.training.tasks.tag import Tag
 
 __all__ = [
     "CLASSIFY",
+    "IGNORED",
     "TASKS",
     "BadTargets",
     "Classify",
     "Loss",
     "Outputs",
     "Regress",
+    "Segment",
+    "Tag",
     "Task",
     "TaskMetric",
     "as_float32",
