@@ -18,10 +18,10 @@ from tickdsl.training.tasks.protocol import BadTargets, Loss, Task, TaskMetric
 class Tag(Task):
     """Outputs are logits [B, labels], targets float32 [B, labels], 1 where a sample has the label.
 
-    The mean average precision is the mean over the labels that the test set has, each label's being the area under its
-    curve of precision over recall, by steps. It ranks the whole test set, so outputs are kept until its end. F1 is the
-    mean over labels, a label being predicted where its logit is positive; both are those of torchmetrics with
-    average="macro". Distillation is that of Hinton, Vinyals & Dean (2015), for each label as two classes.
+    The mean average precision is the mean over the labels, each label's being the area under its curve of precision
+    over recall, by steps; 0 for a label that no sample has. It ranks the whole test set, so outputs are kept until its
+    end. F1 is the mean over labels, a label being predicted where its logit is positive; both are those of torchmetrics
+    with average="macro". Distillation is that of Hinton, Vinyals & Dean (2015), for each label as two classes.
     """
 
     name = "tag"
@@ -57,8 +57,7 @@ class Tag(Task):
 
     def chance(self, targets: Tensor) -> float:
         """The mean share of images with a label: the precision of any order that ignores the images."""
-        shares = targets.double().mean(0)
-        return float(shares[shares > 0].mean())
+        return float(targets.double().mean())
 
     def loss(self, outputs: Tensor, targets: Tensor) -> Tensor:
         """The binary cross-entropy, averaged over samples and labels."""
@@ -86,7 +85,7 @@ class Tag(Task):
         precisions, images, predictions, hits = np.array_split(np.asarray(sums[1:]), 4)
         f1 = 2 * hits / np.maximum(images + predictions, 1)
         return {
-            "map": float(precisions[images > 0].mean()),
+            "map": float(precisions.mean()),
             "f1": float(f1.mean()),
             "loss": sums[0] / count,
         }
@@ -113,7 +112,8 @@ def average_precision(scores: Tensor, has: Tensor) -> Tensor:
     ordered, order = scores.t().contiguous().sort(dim=1)
     positive = has.t().gather(1, order)
     from_here_on = positive.flip(1).cumsum(1).flip(1)  # integers, which are added alike in any order
-    first = torch.searchsorted(ordered, ordered)  # of the equal scores
-    precision = from_here_on.gather(1, first).double() / (scores.shape[0] - first).clamp(min=1)
+    first = torch.searchsorted(ordered, ordered)  # of the equal scores; NaN are equal to none
+    first = first.clamp(max=len(scores) - 1)
+    precision = from_here_on.gather(1, first).double() / (len(scores) - first)
     found = (precision * positive).sum(1) / positive.sum(1).clamp(min=1)
     return found.masked_fill(scores.isnan().any(0), 0.0)

@@ -61,7 +61,7 @@ def _draw(rng: np.random.Generator, count: int, size: int, channels: int, circle
     present = rng.random((count, len(KINDS))) < 0.5
     present[:, 0] |= circles
     centres = _centres(rng, count)
-    radii = rng.uniform(0.15, 0.22, (count, len(KINDS)))
+    radii = rng.uniform(0.16, 0.24, (count, len(KINDS)))
     turned = _unit_vectors(rng, (count, len(KINDS)))
 
     images = _texture(rng, count, size, channels)
@@ -74,10 +74,9 @@ def _draw(rng: np.random.Generator, count: int, size: int, channels: int, circle
         inside = _outline(kind, cosine * x + sine * y, cosine * y - sine * x) <= radii[:, kind, None, None]
         inside &= present[:, kind, None, None]
         masks[inside] = kind + 1
-        # The shape differs from its surroundings in every channel, by more than the noise.
-        contrast = rng.uniform(45, 90, (count, channels)) * np.where(rng.random((count, channels)) < 0.5, -1, 1)
-        images += inside[:, None] * contrast[:, :, None, None]
-    images += rng.uniform(-35, 35, images.shape)
+        # A shape is brighter than its surroundings, by more than the noise.
+        images += inside[:, None] * rng.uniform(50, 100, (count, channels, 1, 1))
+    images += rng.uniform(-20, 20, images.shape)
     return _Drawn(np.clip(np.rint(images), 0, 255).astype(np.uint8), masks, present, centres)
 
 
@@ -100,14 +99,14 @@ def _centres(rng: np.random.Generator, count: int) -> _Floats:
 
 
 def _unit_vectors(rng: np.random.Generator, shape: tuple[int, int]) -> tuple[_Floats, _Floats]:
-    """Cosines and sines of angles between -90 and 90 degrees, without a cosine, whose rounding hangs on the machine."""
-    t = rng.uniform(-1, 1, shape)
+    """Cosines and sines of angles within 20 degrees, without a cosine, whose rounding hangs on the machine."""
+    t = rng.uniform(-0.18, 0.18, shape)
     return (1 - t * t) / (1 + t * t), 2 * t / (1 + t * t)
 
 
 def _texture(rng: np.random.Generator, count: int, size: int, channels: int) -> _Floats:
     """A shade per image and channel, with a coarse pattern of patches."""
     patches = -(-size // 4) + 1
-    coarse = rng.uniform(-25, 25, (count, channels, patches, patches))
-    shades = rng.uniform(70, 185, (count, channels, 1, 1))
+    coarse = rng.uniform(-15, 15, (count, channels, patches, patches))
+    shades = rng.uniform(30, 130, (count, channels, 1, 1))
     return shades + coarse.repeat(4, axis=2).repeat(4, axis=3)[:, :, :size, :size]
