@@ -10,7 +10,7 @@ import attrs
 import pytest
 import torch
 from criteria_helpers import make_subject, trace_module
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import functional as F
 from vision_data import CASES, VisionCase
 
@@ -145,9 +145,7 @@ def test_criteria_score_by_the_loss_of_the_task(case: VisionCase, name: str) -> 
     batches = sample_batches(data, torch.Generator().manual_seed(0), per_class=4, batch=16)
     graph = trace_module(module, data.shape)
     shape: Any = data.shape
-    context = attrs.evolve(
-        make_subject(module, graph, batches=batches, shape=shape), loss=data.task.loss, logits=False
-    )
+    context = attrs.evolve(make_subject(module, graph, batches=batches, shape=shape), loss=data.task.loss, logits=False)
     criterion = get_criterion(name)
     if name == "grasp-halves":
         with pytest.raises(TickdslError, match="halves the classes, but the data have none"):

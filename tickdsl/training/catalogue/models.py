@@ -102,7 +102,7 @@ _BUILTIN_MODELS = (
         "unet",
         "unet",
         "U-Net (Ronneberger 2015) with batch norm: 16 channels, doubled at each of 2 levels",
-        2,
+        4,
         tasks=("segment",),
         options=_UNET_OPTIONS,
     ),
