@@ -4,7 +4,7 @@ Both loops alternate in one process. A round's time is that of its fastest step,
 median and the range of the rounds' ratios. tickdsl's loop writes events and makes its measured choices as in
 `tickdsl run`.
 
-    python benchmarks/loop.py [--rounds N] [--steps N] [--data FOLDER] [--device cuda] [TABLE …]
+    python benchmarks/loop.py [--rounds N] [--steps N] [--data FOLDER] [--device cuda] [--model NAME] [TABLE …]
 """
 
 from __future__ import annotations
@@ -36,6 +36,7 @@ from tickdsl.training.data.datasets import Dataset
 from tickdsl.training.history import EpochReport
 from tickdsl.training.memory_layouts import preferred_memory_format, set_memory_format
 from tickdsl.training.recipes.recipe import Recipe, steps_per_epoch
+from tickdsl.training.tasks import IGNORED
 from tickdsl.training.torchvision_import import import_torchvision
 
 
@@ -65,6 +66,8 @@ CASES = (
     Case("resnet20", "synthetic", _CIFAR_SHAPED, 128, masked=True, steps=9),
     Case("vgg16", "synthetic", _CIFAR_SHAPED, 128, steps=4),
     Case("vgg16", "synthetic", _CIFAR_SHAPED, 128, masked=True, steps=4),
+    Case("unet", "shapes", {"train": 640, "test": 50}, 32, steps=19),
+    Case("unet", "shapes", {"train": 640, "test": 50}, 32, masked=True, steps=19),
 )
 #: Steps on CUDA between two synchronisations.
 BLOCK = 10
@@ -120,6 +123,7 @@ def bare_loop(network: Network, images: Dataset, recipe: Recipe, steps: int) -> 
     masked: list[Tensor] = [parameters[name] for name in network.masks]
     kept = [mask.to(torch.float32) for mask in network.masks.values()]
     total = torch.zeros((), dtype=torch.float64, device=device)
+    compute_loss = _pixel_loss if images.task.name == "segment" else F.cross_entropy
     per_epoch = steps_per_epoch(len(labels), recipe.batch)
     ticks = Ticks(device, per_epoch)
     for step in range(steps):
@@ -129,7 +133,7 @@ def bare_loop(network: Network, images: Dataset, recipe: Recipe, steps: int) -> 
         indices = order[step % per_epoch * recipe.batch :][: recipe.batch]
         x = train_inputs.index_select(0, indices).float().sub_(mean).mul_(scale)
         with precision():
-            loss = F.cross_entropy(model(x), labels.index_select(0, indices))
+            loss = compute_loss(model(x), labels.index_select(0, indices))
         optimizer.zero_grad()
         torch.autograd.backward(loss)
         optimizer.step()
@@ -138,6 +142,11 @@ def bare_loop(network: Network, images: Dataset, recipe: Recipe, steps: int) -> 
                 torch._foreach_mul_(masked, kept)
         total.add_(loss.detach(), alpha=len(indices))
     return ticks.steps()
+
+
+def _pixel_loss(logits: Tensor, masks: Tensor) -> Tensor:
+    """The cross-entropy of the labelled pixels, as torch has it."""
+    return F.cross_entropy(logits, masks.long(), ignore_index=IGNORED)
 
 
 def script_loop(network: Network, images: Dataset, recipe: Recipe, steps: int) -> list[float]:
@@ -264,9 +273,11 @@ def _row(label: str, measured: list[float], milliseconds: float) -> None:
     print(f"| {label} | {middle:.3f} | {measured[0]:.3f} to {measured[-1]:.3f} | {milliseconds:.2f} |", flush=True)
 
 
-def _loops(rounds: int, steps: int, device: torch.device) -> None:
+def _loops(rounds: int, steps: int, device: torch.device, model: str | None) -> None:
     print("\n| tickdsl / bare loop | ratio | range | bare loop, ms per step |\n|---|---|---|---|")
     for case in CASES:
+        if model not in (None, case.model):
+            continue
         options = case.options
         if device.type == "cuda" and "train" in options:  # long epochs, for whole blocks of steps
             options = {**options, "train": 10 * options["train"]}
@@ -334,6 +345,7 @@ def main() -> None:
     """Print the tables."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("tables", nargs="*", default=["bare", "script", "layouts"], help="bare, script, layouts")
+    parser.add_argument("--model", help="the networks of the table `bare` with this name (default: all)")
     parser.add_argument("--rounds", type=int, default=9, help="number of rounds (default: %(default)s)")
     parser.add_argument("--steps", type=int, default=60)
     parser.add_argument("--threads", type=int, default=1)
@@ -346,7 +358,7 @@ def main() -> None:
     threads = plural(torch.get_num_threads(), "thread")
     print(f"torch {torch.__version__}, {device}, {threads}, {plural(arguments.rounds, 'round')}")
     if "bare" in arguments.tables:
-        _loops(arguments.rounds, arguments.steps, device)
+        _loops(arguments.rounds, arguments.steps, device, arguments.model)
     if "script" in arguments.tables:
         _scripts(
             arguments.rounds, min(arguments.steps, 24) if device.type == "cpu" else 10 * BLOCK, device, arguments.data

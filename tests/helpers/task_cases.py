@@ -22,4 +22,19 @@ class TaskCase:
         return f"plan 1\n{self.head}\nseeds 1\nprune {self.units[0]} global 30% x 2\nrewind weights to init\n"
 
 
-TASK_CASES = (TaskCase("classify", "model small-cnn width=0.5 on digits samples=200\ntrain 3ep batch=50 lr=0.05"),)
+TASK_CASES = (
+    TaskCase("classify", "model small-cnn width=0.5\ndata digits samples=200\ntrain 3ep batch=50 lr=0.05"),
+    TaskCase(
+        "tag",
+        "model small-cnn width=0.5\ndata shapes-tags size=16 channels=1 train=120 test=40\ntrain 3ep batch=30 lr=0.05",
+    ),
+    TaskCase(
+        "regress",
+        "model small-cnn width=0.5\ndata shapes-places size=16 channels=1 train=120 test=40\n"
+        "train 3ep batch=30 lr=0.05",
+    ),
+    TaskCase(
+        "segment",
+        "model unet width=0.25 depth=1\ndata shapes size=16 channels=1 train=120 test=40\ntrain 3ep batch=30 lr=0.05",
+    ),
+)

@@ -12,7 +12,7 @@ import torch
 from criteria_helpers import make_subject, trace_module
 from torch import Tensor
 from torch.nn import functional as F
-from vision_data import CASES, VisionCase
+from vision_data import CASES, SEGMENT, VisionCase
 
 from tickdsl.errors import TickdslError
 from tickdsl.metrics.latency import measure_latency
@@ -30,6 +30,7 @@ from tickdsl.training.measured_choices import InMemoryChoices
 from tickdsl.training.recipes.recipe import Recipe
 from tickdsl.training.stacked.eligibility import stacking_obstacle
 from tickdsl.training.stacked.training import train_stacked
+from tickdsl.training.step import distillation
 from tickdsl.training.step.distillation import Distillation
 from tickdsl.training.tasks import IGNORED
 
@@ -126,6 +127,18 @@ def test_a_student_follows_its_teacher_alone_if_targets_have_no_weight(case: Vis
         wanted = teacher.eval()(images)
         apart = [F.mse_loss(network.eval()(images), wanted).item() for network in (student.model, case.network())]
     assert apart[0] < apart[1] and history.epochs[-1].train_loss < history.epochs[0].train_loss
+
+
+def test_a_teacher_with_outputs_for_every_pixel_is_asked_batch_by_batch(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What fits into memory is computed once; more of it is not kept, with the same results."""
+    weights = []
+    for most in (1 << 30, 1):
+        monkeypatch.setattr(distillation, "MAX_PRECOMPUTED_BYTES", most)
+        student = job(SEGMENT, distillation=Distillation(SEGMENT.network(7), 2.0, 0.5))
+        train(**student.as_kwargs())
+        weights.append(student.model.state_dict())
+    for a, b in zip(*(state.values() for state in weights), strict=True):
+        torch.testing.assert_close(a, b, rtol=1e-3, atol=1e-4)
 
 
 @every_case
