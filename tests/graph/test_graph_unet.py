@@ -8,8 +8,6 @@ import pytest
 import torch
 from graph_agreement import agreement, block_agreement, gradient_difference, group_agreement
 from graph_oracle import make_weights_distinct, random_layer_removal, random_thinning
-from hypothesis import given, settings
-from hypothesis import strategies as st
 from torch import nn
 
 from tickdsl.errors import TickdslError
@@ -43,12 +41,13 @@ def test_every_filter_but_the_classes_can_be_removed(depth: int) -> None:
     assert readers == {"encoder2.conv1.weight", "decoder1.conv1.weight"}
 
 
-@settings(max_examples=12, deadline=None)
-@given(st.integers(1, 3), st.integers(8, 21), st.integers(8, 21), st.integers(0, 99), st.sampled_from([0.2, 0.5, 0.8]))
-def test_removal_is_exact_at_any_size(depth: int, height: int, width: int, seed: int, share: float) -> None:
+@pytest.mark.parametrize(
+    ("depth", "height", "width", "share"), [(1, 8, 8, 0.2), (2, 21, 13, 0.5), (3, 9, 16, 0.8), (3, 20, 11, 0.5)]
+)
+def test_removal_is_exact_at_any_size(depth: int, height: int, width: int, share: float) -> None:
     model, inputs = unet(0.25, depth, (height, width))
     graph = trace(model, inputs)
-    structure = random_thinning(graph, share, seed=seed)
+    structure = random_thinning(graph, share, seed=height)
     small = compact(model, graph, structure)
     assert agreement(model, small, graph, structure, inputs).exact
     assert cost(graph, structure).params == sum(parameter.numel() for parameter in small.parameters())
