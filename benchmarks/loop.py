@@ -36,7 +36,7 @@ from tickdsl.training.data.datasets import Dataset
 from tickdsl.training.history import EpochReport
 from tickdsl.training.memory_layouts import preferred_memory_format, set_memory_format
 from tickdsl.training.recipes.recipe import Recipe, steps_per_epoch
-from tickdsl.training.tasks import IGNORED
+from tickdsl.training.tasks import UNLABELLED
 from tickdsl.training.torchvision_import import import_torchvision
 
 
@@ -146,7 +146,7 @@ def bare_loop(network: Network, images: Dataset, recipe: Recipe, steps: int) -> 
 
 def _pixel_loss(logits: Tensor, masks: Tensor) -> Tensor:
     """The cross-entropy of the labelled pixels, as torch has it."""
-    return F.cross_entropy(logits, masks.long(), ignore_index=IGNORED)
+    return F.cross_entropy(logits, masks.long(), ignore_index=UNLABELLED)
 
 
 def script_loop(network: Network, images: Dataset, recipe: Recipe, steps: int) -> list[float]:

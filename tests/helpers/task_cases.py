@@ -9,7 +9,7 @@ import attrs
 class TaskCase:
     """A plan without arms that runs in seconds on a CPU.
 
-    head: its `model` and `train` lines. units: what of its network can be pruned.
+    head: its `model`, `data` and `train` lines. units: what of its network can be pruned.
     """
 
     task: str

@@ -18,8 +18,6 @@ from tickdsl.training.tasks import CLASSIFY, Outputs, Task, as_float32
 _NOISE_SEED = 0
 #: The most memory for the outputs of a test set, where a task needs all of them at once (`Task.keeps_outputs`).
 MAX_KEPT_BYTES = 1 << 30
-#: The most pixels of a batch of a test where every pixel has outputs.
-_MAX_PIXELS = 1 << 20
 
 
 @attrs.frozen
@@ -98,8 +96,7 @@ def evaluation_sums(
     """
     was_training = model.training
     model.eval()
-    if task.spatial_targets:
-        batch = max(1, min(batch, _MAX_PIXELS // targets[0].numel()))
+    batch = task.evaluation_batch(inputs, batch)
     judge, score = (task.sums, task.scores) if num_networks is None else (task.sums_stacked, task.scores_stacked)
     batch_sums: list[Tensor] = []
     kept: list[Outputs] = []

@@ -10,7 +10,7 @@ from torch.nn import functional as F
 
 from tickdsl.training.data.augment import CROP_PADDING, AugmentedBatches
 from tickdsl.training.data.preprocess import Normalise
-from tickdsl.training.tasks import IGNORED
+from tickdsl.training.tasks import UNLABELLED
 
 
 @pytest.fixture
@@ -101,14 +101,14 @@ def test_masks_move_with_their_images(kinds: list[str], seed: int, size: tuple[i
     images, moved = batches.batch(chosen, 3)[:, 0], batches.masks(chosen, 3)
     assert moved.dtype == torch.uint8 and moved.shape == images.shape
     if "rotation" not in kinds:  # padded pixels are black in the image, and without a label in the mask
-        assert torch.equal(images.round(), torch.where(moved == IGNORED, 0, moved).float())
+        assert torch.equal(images.round(), torch.where(moved == UNLABELLED, 0, moved).float())
         return
     # Between four equal pixels, nearest and bilinear agree; black is outside, or from a pixel that was padded.
     whole = (images - images.round()).abs() < 1e-3
-    agree = images.round() == torch.where(moved == IGNORED, 0, moved).float()
+    agree = images.round() == torch.where(moved == UNLABELLED, 0, moved).float()
     assert (agree | ~whole).float().mean() > 0.97  # a mean of unequal pixels is whole by chance
-    assert set(moved.unique().tolist()) <= {*masks.unique().tolist(), IGNORED}
-    assert (images[moved == IGNORED] <= 254).all()
+    assert set(moved.unique().tolist()) <= {*masks.unique().tolist(), UNLABELLED}
+    assert (images[moved == UNLABELLED] <= 254).all()
 
 
 def test_pixels_from_outside_have_no_label() -> None:
@@ -117,16 +117,16 @@ def test_pixels_from_outside_have_no_label() -> None:
         batches = AugmentedBatches(masks.unsqueeze(1), _plain(1), kinds, masks)
         batches.start_epoch(torch.Generator().manual_seed(0))
         images, moved = batches.batch(torch.arange(200), 0)[:, 0], batches.masks(torch.arange(200), 0)
-        assert set(moved.unique().tolist()) == {1, IGNORED}
-        assert (images[moved == IGNORED] <= 0.51).all()  # half of such a pixel or more is outside
+        assert set(moved.unique().tolist()) == {1, UNLABELLED}
+        assert (images[moved == UNLABELLED] <= 0.51).all()  # half of such a pixel or more is outside
         assert (images[moved == 1] >= 0.24).all()
 
 
 def test_pixels_without_a_label_stay_so() -> None:
-    masks = torch.full((4, 8, 8), IGNORED, dtype=torch.uint8)
+    masks = torch.full((4, 8, 8), UNLABELLED, dtype=torch.uint8)
     batches = AugmentedBatches(masks.unsqueeze(1), _plain(1), ("crop", "flip", "rotation"), masks)
     batches.start_epoch(torch.Generator().manual_seed(0))
-    assert (batches.masks(torch.arange(4), 0) == IGNORED).all()
+    assert (batches.masks(torch.arange(4), 0) == UNLABELLED).all()
 
 
 @pytest.mark.parametrize("augment", [("crop",), ("flip",), ("rotation",)])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from typing import Any
+from unittest import mock
 
 import numpy as np
 import pytest
@@ -14,9 +15,8 @@ from metric_references import mean_iou, pixel_accuracy
 from torch import Tensor
 from torch.nn import functional as F
 
-from tickdsl.training import evaluation
 from tickdsl.training.evaluation import evaluate
-from tickdsl.training.tasks import IGNORED, BadTargets, Segment
+from tickdsl.training.tasks import UNLABELLED, BadTargets, Segment, segment
 
 TASK = Segment()
 _SIDES = st.tuples(st.integers(1, 6), st.integers(1, 4), st.integers(1, 4))
@@ -30,7 +30,7 @@ def figures(outputs: Tensor, targets: Tensor) -> dict[str, float]:
 def segmented(draw: st.DrawFn) -> tuple[Tensor, Tensor]:
     """Logits and masks with one labelled pixel or more."""
     classes = draw(st.integers(2, 4))
-    values = st.sampled_from([*range(classes), IGNORED])
+    values = st.sampled_from([*range(classes), UNLABELLED])
     targets = draw(hnp.arrays(np.uint8, _SIDES, elements=values))
     targets[draw(st.integers(0, len(targets) - 1)), 0, 0] = draw(st.integers(0, classes - 1))
     seed = draw(st.integers(0, 2**32 - 1))
@@ -42,9 +42,9 @@ def segmented(draw: st.DrawFn) -> tuple[Tensor, Tensor]:
 def test_figures_are_those_of_torchmetrics(sample: tuple[Tensor, Tensor]) -> None:
     outputs, targets = sample
     found = figures(outputs, targets)
-    assert found["miou"] == pytest.approx(mean_iou(outputs, targets, IGNORED), abs=1e-5)
-    assert found["pixel-accuracy"] == pytest.approx(pixel_accuracy(outputs, targets, IGNORED), abs=1e-5)
-    expected = F.cross_entropy(outputs, targets.long(), ignore_index=IGNORED).item()
+    assert found["miou"] == pytest.approx(mean_iou(outputs, targets, UNLABELLED), abs=1e-5)
+    assert found["pixel-accuracy"] == pytest.approx(pixel_accuracy(outputs, targets, UNLABELLED), abs=1e-5)
+    expected = F.cross_entropy(outputs, targets.long(), ignore_index=UNLABELLED).item()
     assert found["loss"] == pytest.approx(expected, rel=1e-4)
     assert TASK.loss(outputs, targets).item() == pytest.approx(expected, rel=1e-4)
 
@@ -59,12 +59,9 @@ def test_the_order_of_the_images_does_not_matter(sample: tuple[Tensor, Tensor], 
 @given(segmented(), st.integers(1, 8), st.integers(1, 20))
 def test_the_size_of_the_batches_does_not_matter(sample: tuple[Tensor, Tensor], batch: int, pixels: int) -> None:
     outputs, targets = sample
-    expected, most = figures(outputs, targets), evaluation._MAX_PIXELS
-    try:
-        evaluation._MAX_PIXELS = pixels
+    expected = figures(outputs, targets)
+    with mock.patch.object(segment, "EVALUATED_PIXELS", pixels):
         result = evaluate(torch.nn.Identity(), outputs, targets, preprocess=lambda x: x, batch=batch, task=TASK)
-    finally:
-        evaluation._MAX_PIXELS = most
     assert result.figures == pytest.approx(expected, rel=1e-5) and result.score == expected["miou"]
 
 
@@ -73,21 +70,21 @@ def test_large_images_are_tested_in_small_batches() -> None:
 
     def network(images: Tensor) -> Tensor:
         seen.append(len(images))
-        return torch.zeros(len(images), 2, *images.shape[1:])
+        return torch.zeros(len(images), 2, *images.shape[2:])
 
     class Network(torch.nn.Module):
         def forward(self, images: Tensor) -> Tensor:
             return network(images)
 
     masks = torch.zeros(5, 512, 1024, dtype=torch.uint8)
-    evaluate(Network(), masks, masks, preprocess=lambda x: x, task=TASK)
+    evaluate(Network(), masks.unsqueeze(1), masks, preprocess=lambda x: x, task=TASK)
     assert seen == [2, 2, 1]
 
 
 @given(segmented())
 def test_pixels_without_a_label_do_not_matter(sample: tuple[Tensor, Tensor]) -> None:
     outputs, targets = sample
-    changed = torch.where((targets == IGNORED).unsqueeze(1), -outputs, outputs)
+    changed = torch.where((targets == UNLABELLED).unsqueeze(1), -outputs, outputs)
     assert figures(changed, targets) == figures(outputs, targets)
 
 
@@ -102,7 +99,7 @@ def test_chance_is_what_the_most_frequent_class_scores(sample: tuple[Tensor, Ten
 
 def test_a_batch_without_a_label_has_no_loss_and_no_gradient() -> None:
     outputs = torch.randn(2, 3, 4, 4, requires_grad=True)
-    loss = TASK.bind()(outputs, torch.full((2, 4, 4), IGNORED, dtype=torch.uint8))
+    loss = TASK.bind()(outputs, torch.full((2, 4, 4), UNLABELLED, dtype=torch.uint8))
     loss.backward()
     assert loss.item() == 0 and outputs.grad is not None and not outputs.grad.any()
 

@@ -32,7 +32,7 @@ from tickdsl.training.stacked.eligibility import stacking_obstacle
 from tickdsl.training.stacked.training import train_stacked
 from tickdsl.training.step import distillation
 from tickdsl.training.step.distillation import Distillation
-from tickdsl.training.tasks import IGNORED
+from tickdsl.training.tasks import UNLABELLED
 
 CPU = torch.device("cpu")
 RECIPE = Recipe(length="3ep", lr=0.02, batch=16, momentum=0.9)
@@ -49,7 +49,7 @@ def job(case: VisionCase, seed: int = 0, recipe: Recipe = RECIPE, **more: Any) -
 
 def bare_loss(case: VisionCase, outputs: Tensor, targets: Tensor) -> Tensor:
     if case.data == "shapes":
-        return F.cross_entropy(outputs, targets.long(), ignore_index=IGNORED)
+        return F.cross_entropy(outputs, targets.long(), ignore_index=UNLABELLED)
     if case.data == "shapes-tags":
         return F.binary_cross_entropy_with_logits(outputs, targets)
     return F.mse_loss(outputs, targets)
@@ -133,7 +133,7 @@ def test_a_teacher_with_outputs_for_every_pixel_is_asked_batch_by_batch(monkeypa
     """What fits into memory is computed once; more of it is not kept, with the same results."""
     weights = []
     for most in (1 << 30, 1):
-        monkeypatch.setattr(distillation, "MAX_PRECOMPUTED_BYTES", most)
+        monkeypatch.setattr(distillation, "_MAX_PRECOMPUTED_BYTES", most)
         student = job(SEGMENT, distillation=Distillation(SEGMENT.network(7), 2.0, 0.5))
         train(**student.as_kwargs())
         weights.append(student.model.state_dict())

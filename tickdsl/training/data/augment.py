@@ -12,9 +12,10 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from tickdsl.errors import TickdslError
 from tickdsl.training.data.preprocess import Preprocess
 from tickdsl.training.devices import to_device
-from tickdsl.training.tasks import IGNORED
+from tickdsl.training.tasks import UNLABELLED
 
 CROP_PADDING = 4
 MAX_ROTATION_DEGREES = 15.0
@@ -26,12 +27,14 @@ class AugmentedBatches:
     inputs: uint8 images [N, C, H, W], or others, which are not augmented. augment: any of crop (pad with 4 black
     pixels, then crop a random window of the original size), flip (horizontally, with probability 1/2) and rotation (by
     up to 15 degrees either way, bilinear, black outside). masks: uint8 [N, H, W], which move with their images; they
-    are rotated to the nearest pixel, and `IGNORED` where images are padded.
+    are rotated to the nearest pixel, and `UNLABELLED` where images are padded.
     """
 
     def __init__(
         self, inputs: Tensor, preprocess: Preprocess, augment: tuple[str, ...], masks: Tensor | None = None
     ) -> None:
+        if augment and inputs.dim() != 4:
+            raise TickdslError("`augment=` changes images, but the data has none", "leave out `augment=`")
         self._preprocess = preprocess
         self._augment = frozenset(augment)
         self.inputs, self._masks = inputs, None if masks is None else masks.unsqueeze(1)
@@ -40,7 +43,9 @@ class AugmentedBatches:
         if "crop" in self._augment:
             self._windows = _windows(F.pad(inputs, (CROP_PADDING,) * 4), inputs.shape[2:])
             if self._masks is not None:
-                self._mask_windows = _windows(F.pad(self._masks, (CROP_PADDING,) * 4, value=IGNORED), inputs.shape[2:])
+                self._mask_windows = _windows(
+                    F.pad(self._masks, (CROP_PADDING,) * 4, value=UNLABELLED), inputs.shape[2:]
+                )
         self._offsets = torch.empty(0)
         self._flips = torch.empty(0)
         self._angles = torch.empty(0)
@@ -87,8 +92,8 @@ class AugmentedBatches:
         positions = slice(start, start + len(indices))
         masks = self._moved(self._masks, self._mask_windows, indices, positions)
         if "rotation" in self._augment:  # which fills with 0
-            moved = _rotate(masks.float() - IGNORED, self._angles[positions], mode="nearest")
-            masks = (moved + IGNORED).to(masks.dtype)
+            moved = _rotate(masks.float() - UNLABELLED, self._angles[positions], mode="nearest")
+            masks = (moved + UNLABELLED).to(masks.dtype)
         return masks.squeeze(1)
 
     def _moved(self, inputs: Tensor, windows: Tensor | None, indices: Tensor, positions: slice) -> Tensor:

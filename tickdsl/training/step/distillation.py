@@ -11,11 +11,10 @@ from torch import Tensor, nn
 
 from tickdsl.training.tasks import CLASSIFY, Task
 
-#: Batch size for precomputing the teacher's outputs; smaller if every pixel has outputs.
+#: Batch size for precomputing the teacher's outputs; smaller if outputs are large.
 _BATCH_SIZE = 1000
-_MAX_PIXELS = 1 << 20
-#: The most memory for a teacher's outputs for all training images; more are computed batch by batch.
-MAX_PRECOMPUTED_BYTES = 1 << 30
+#: The most bytes of precomputed outputs; if a teacher has more, it runs on every batch.
+_MAX_PRECOMPUTED_BYTES = 2 << 30
 
 
 @attrs.frozen(eq=False)
@@ -60,19 +59,13 @@ class Distiller:
         return self.distillation.until is None or step < self.distillation.until
 
     def precompute(self, inputs: Tensor, preprocess: Callable[[Tensor], Tensor]) -> None:
-        """Compute the teacher's outputs for all training images (uint8 [N, C, H, W]), used without augmentation.
-
-        Does nothing if they take more than MAX_PRECOMPUTED_BYTES: then they are computed for every batch.
-        """
-        size = _BATCH_SIZE
-        if self._task.spatial_targets:
-            size = max(1, min(size, _MAX_PIXELS // inputs[0, 0].numel()))
-        softened: list[Tensor] = []
-        for batch in torch.split(inputs, size):
-            softened.append(self._softened(preprocess(batch)))
-            if softened[0].nbytes * len(inputs) > MAX_PRECOMPUTED_BYTES * len(softened[0]):
+        """Compute the teacher's outputs for all training inputs [N, …], used without augmentation, if they fit."""
+        computed: list[Tensor] = []
+        for batch in torch.split(inputs, self._task.evaluation_batch(inputs, _BATCH_SIZE)):
+            computed.append(self._softened(preprocess(batch)))
+            if len(inputs) * computed[0][0].nbytes > _MAX_PRECOMPUTED_BYTES:
                 return
-        self._precomputed = torch.cat(softened)
+        self._precomputed = torch.cat(computed)
 
     def soft_targets(self, images: Tensor, indices: Tensor) -> Tensor:
         """What the student learns from the teacher for a batch, [B, …]: see `Task.soften`.

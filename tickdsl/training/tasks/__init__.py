@@ -1,7 +1,8 @@
 """Tasks: what a network learns, and what it is judged by. `find_task` finds one by its name."""
 
 from tickdsl.training.tasks.classify import CLASSIFY, Classify
-from tickdsl.training.tasks.protocol import IGNORED, BadTargets, Loss, Outputs, Task, TaskMetric, as_float32
+from tickdsl.training.tasks.language import Language
+from tickdsl.training.tasks.protocol import UNLABELLED, BadTargets, Loss, Outputs, Task, TaskMetric, as_float32
 from tickdsl.training.tasks.registry import TASKS, find_task
 from tickdsl.training.tasks.regress import Regress
 from tickdsl.training.tasks.segment import Segment
@@ -9,10 +10,11 @@ from tickdsl.training.tasks.tag import Tag
 
 __all__ = [
     "CLASSIFY",
-    "IGNORED",
     "TASKS",
+    "UNLABELLED",
     "BadTargets",
     "Classify",
+    "Language",
     "Loss",
     "Outputs",
     "Regress",

@@ -26,7 +26,7 @@ def as_float32(outputs: Outputs) -> Outputs:
 
 
 #: The value of a mask's pixel that has no label: it counts neither in the loss nor in a figure.
-IGNORED = 255
+UNLABELLED = 255
 
 
 class BadTargets(Exception):
@@ -73,6 +73,8 @@ class Task:
     metrics: tuple[TaskMetric, ...] = ()
     #: Whether targets are classes, and outputs their logits.
     has_classes: bool = False
+    #: Whether outputs are logits, which a temperature divides; those of classifiers always are.
+    has_logits: bool = False
     #: The type of a sample's score; None if samples have no score of their own.
     score_dtype: torch.dtype | None = None
     #: Whether the targets are the inputs themselves, as they are stored (uint8 images), so that any data set will do.
@@ -80,7 +82,7 @@ class Task:
     #: Whether networks draw random numbers in a test too, from torch's generators; each test then draws the same ones.
     draws_in_tests: bool = False
     #: Whether targets are masks [B, H, W], one value per pixel: augmentation moves them with their images (nearest
-    #: neighbour, `IGNORED` outside), and the options of `data` resize them with their images.
+    #: neighbour, `UNLABELLED` outside), and the options of `data` resize them with their images.
     spatial_targets: bool = False
     #: Whether `sums` needs the outputs for a whole test set at once, for figures that are no sums over its samples.
     #: They are kept on the device, at most `evaluation.MAX_KEPT_BYTES` of them.
@@ -140,6 +142,10 @@ class Task:
         return losses
 
     # -- evaluation
+
+    def evaluation_batch(self, inputs: Tensor, most: int) -> int:
+        """The number of inputs [N, …] that networks evaluate at once: at most `most`, fewer if outputs are large."""
+        return most
 
     def sums(self, outputs: Tensor, targets: Tensor) -> Tensor:
         """The sums of a batch, float64 [m], on its device; those of an evaluation set are added up.

@@ -13,13 +13,15 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from tickdsl.plurals import plural
-from tickdsl.training.tasks.protocol import IGNORED, BadTargets, Loss, Task, TaskMetric
+from tickdsl.training.tasks.protocol import UNLABELLED, BadTargets, Loss, Task, TaskMetric
 
-_HINT = f"return masks of classes as integers [N, H, W], counted from 0, and {IGNORED} where a pixel has no label"
+#: The most pixels that networks evaluate at once: each has outputs.
+EVALUATED_PIXELS = 1 << 20
+_HINT = f"return masks of classes as integers [N, H, W], counted from 0, and {UNLABELLED} where a pixel has no label"
 
 
 class Segment(Task):
-    """Outputs are logits [B, classes, H, W], targets masks uint8 [B, H, W] of classes, `IGNORED` without a label.
+    """Outputs are logits [B, classes, H, W], targets masks uint8 [B, H, W] of classes, `UNLABELLED` without a label.
 
     Losses and figures are those of the labelled pixels. The mean IoU is taken over the classes that are in the masks or
     the predictions of the test set, each from its pixels in the whole set (torchmetrics: `MulticlassJaccardIndex`, and
@@ -37,24 +39,24 @@ class Segment(Task):
     def as_targets(self, targets: NDArray[Any], names: Sequence[str]) -> NDArray[Any]:
         if targets.ndim != 3 or not np.issubdtype(targets.dtype, np.integer) or not targets.size:
             raise BadTargets(f"is {targets.dtype} {list(targets.shape)}", _HINT)
-        if not 2 <= len(names) <= IGNORED:
+        if not 2 <= len(names) <= UNLABELLED:
             raise BadTargets(
-                f"has {plural(len(names), 'class name')}", f"name all classes, at least 2 and at most {IGNORED}"
+                f"has {plural(len(names), 'class name')}", f"name all classes, at least 2 and at most {UNLABELLED}"
             )
-        wrong = np.argwhere(((targets < 0) | (targets >= len(names))) & (targets != IGNORED))
+        wrong = np.argwhere(((targets < 0) | (targets >= len(names))) & (targets != UNLABELLED))
         if len(wrong):
             image, row, column = wrong[0].tolist()
             value = targets[image, row, column]
             raise BadTargets(
                 f"has {value} at row {row}, column {column} of {image}, with {plural(len(names), 'class name')}", _HINT
             )
-        if (targets == IGNORED).all():
+        if (targets == UNLABELLED).all():
             raise BadTargets("has no pixel with a label", _HINT)
         return targets.astype(np.uint8)
 
     def chance(self, targets: Tensor) -> float:
         """The mean IoU of the most frequent class as the answer to every pixel."""
-        counts = targets.flatten().bincount(minlength=IGNORED + 1)[:IGNORED]
+        counts = targets.flatten().bincount(minlength=UNLABELLED + 1)[:UNLABELLED]
         return int(counts.max()) / int(counts.sum()) / int((counts > 0).sum())
 
     def loss(self, outputs: Tensor, targets: Tensor) -> Tensor:
@@ -70,19 +72,22 @@ class Segment(Task):
     def bind_stacked(self, *, label_smoothing: float = 0.0) -> Loss:
         def losses(outputs: Tensor, targets: Tensor) -> Tensor:
             by_pixel = F.cross_entropy(
-                outputs.flatten(0, 1), targets.flatten(0, 1).long(), ignore_index=IGNORED, reduction="none",
+                outputs.flatten(0, 1), targets.flatten(0, 1).long(), ignore_index=UNLABELLED, reduction="none",
                 label_smoothing=label_smoothing,
             )  # fmt: skip
-            labelled = (targets != IGNORED).sum((0, 2, 3)).clamp(min=1)
+            labelled = (targets != UNLABELLED).sum((0, 2, 3)).clamp(min=1)
             return by_pixel.view(targets.shape).sum((0, 2, 3)) / labelled
 
         return losses
 
+    def evaluation_batch(self, inputs: Tensor, most: int) -> int:
+        return max(1, min(most, EVALUATED_PIXELS // inputs[0, 0].numel()))
+
     def sums(self, outputs: Tensor, targets: Tensor) -> Tensor:
         """The summed loss and the labelled pixels; of each class its hits, predictions and pixels: [2 + 3 classes]."""
         classes = outputs.shape[1]
-        wanted, labelled = targets.long(), targets != IGNORED
-        loss = F.cross_entropy(outputs, wanted, ignore_index=IGNORED, reduction="sum")
+        wanted, labelled = targets.long(), targets != UNLABELLED
+        loss = F.cross_entropy(outputs, wanted, ignore_index=UNLABELLED, reduction="sum")
         # Pixels that do not count go into a class of their own. Integers are added alike in any order.
         predicted = outputs.argmax(1).masked_fill(~labelled, classes)
         wanted = wanted.masked_fill(~labelled, classes)
@@ -110,9 +115,9 @@ class Segment(Task):
 def _mean_loss(outputs: Tensor, targets: Tensor, label_smoothing: float = 0.0) -> Tensor:
     """The cross-entropy, averaged over the labelled pixels of a batch; 0 if there are none."""
     loss = F.cross_entropy(
-        outputs, targets.long(), ignore_index=IGNORED, reduction="sum", label_smoothing=label_smoothing
+        outputs, targets.long(), ignore_index=UNLABELLED, reduction="sum", label_smoothing=label_smoothing
     )
-    return loss / (targets != IGNORED).sum().clamp(min=1)
+    return loss / (targets != UNLABELLED).sum().clamp(min=1)
 
 
 def _counts(chosen: Tensor, classes: int) -> Tensor:

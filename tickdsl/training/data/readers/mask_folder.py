@@ -27,7 +27,7 @@ from tickdsl.training.data.readers.folder_tree import FolderTree
 from tickdsl.training.data.readers.image_arrays import Conversion, require_equal_sizes
 from tickdsl.training.data.readers.image_decoding import DecodedImage, decode
 from tickdsl.training.data.readers.raw_dataset import RawDataset
-from tickdsl.training.tasks.protocol import IGNORED
+from tickdsl.training.tasks.protocol import UNLABELLED
 
 #: Part of the name of a cached file; raise it when the arrays of the same files change.
 _CACHE_VERSION = 1
@@ -119,7 +119,7 @@ class MaskFolder:
         )
 
     def _class_names(self, masks: list[_Mask]) -> tuple[str, ...]:
-        highest = max((int(mask[mask != IGNORED].max(initial=0)) for mask in masks), default=0)
+        highest = max((int(mask[mask != UNLABELLED].max(initial=0)) for mask in masks), default=0)
         return tuple(f"class {number}" for number in range(self.classes or max(2, highest + 1)))
 
     def _pairs(self, tree: FolderTree | Archive) -> tuple[Listing, dict[Entry, Entry]]:
@@ -188,11 +188,11 @@ class MaskFolder:
         return _Sample(split, decoded, classes.astype(np.uint8), digest)
 
     def _require_classes(self, mask: Entry, values: NDArray[np.generic]) -> None:
-        highest = (self.classes or IGNORED) - 1
-        wrong = np.argwhere(((values > highest) | (values < 0)) & (values != IGNORED))  # type: ignore[operator]
+        highest = (self.classes or UNLABELLED) - 1
+        wrong = np.argwhere(((values > highest) | (values < 0)) & (values != UNLABELLED))  # type: ignore[operator]
         if len(wrong):
             row, column = wrong[0].tolist()
-            hint = f"use 0 to {highest} for classes, and {IGNORED} for pixels without a label"
+            hint = f"use 0 to {highest} for classes, and {UNLABELLED} for pixels without a label"
             raise TickdslError(
                 f"the mask {_shown(mask)} has {values[row, column]} at row {row}, column {column}",
                 f"{hint}; or set classes= to their number" if self.classes else hint,
