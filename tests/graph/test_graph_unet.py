@@ -18,10 +18,11 @@ from tickdsl.training.models import create
 def unet(width: float = 0.5, depth: int = 2, size: tuple[int, int] = (20, 17)) -> tuple[nn.Module, tuple[Any, ...]]:
     options = {"width": width, "depth": depth}
     module = create("unet", classes=3, shape=(2, *size), seed=0, options=options)
-    draw = torch.Generator().manual_seed(1)
-    return make_weights_distinct(module.double()).eval(), (
-        torch.randn(2, 2, *size, generator=draw, dtype=torch.float64),
-    )
+    for layer in module.modules():
+        if isinstance(layer, nn.BatchNorm2d):
+            layer.momentum = 0.0  # so that training mode does not update running statistics
+    images = torch.randn(2, 2, *size, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
+    return make_weights_distinct(module.double()).eval(), (images,)
 
 
 def free_groups(graph: ModelGraph) -> list[str]:
