@@ -37,6 +37,7 @@ from tickdsl.training.data.datasets import Dataset
 from tickdsl.training.history import EpochReport
 from tickdsl.training.memory_layouts import preferred_memory_format, set_memory_format
 from tickdsl.training.recipes.recipe import Recipe, steps_per_epoch
+from tickdsl.training.tasks import UNLABELLED
 from tickdsl.training.torchvision_import import import_torchvision
 
 
@@ -69,6 +70,8 @@ CASES = (
     Case("gpt", "corpus", {"train": 2000}, 32),
     Case("gpt", "corpus", {"train": 2000}, 32, masked=True),
     Case("bert", "sentences", {"train": 2000}, 32),
+    Case("unet", "shapes", {"train": 640, "test": 50}, 32, steps=19),
+    Case("unet", "shapes", {"train": 640, "test": 50}, 32, masked=True, steps=19),
 )
 #: Steps on CUDA between two synchronisations.
 BLOCK = 10
@@ -123,6 +126,7 @@ def bare_loop(network: Network, images: Dataset, recipe: Recipe, steps: int) -> 
     masked: list[Tensor] = [parameters[name] for name in network.masks]
     kept = [mask.to(torch.float32) for mask in network.masks.values()]
     total = torch.zeros((), dtype=torch.float64, device=device)
+    compute_loss = _pixel_loss if images.task.name == "segment" else F.cross_entropy
     per_epoch = steps_per_epoch(len(labels), recipe.batch)
     ticks = Ticks(device, per_epoch)
     for step in range(steps):
@@ -153,7 +157,13 @@ def _by_hand(images: Dataset, device: torch.device) -> tuple[Callable[[Tensor], 
         return Tensor.long, of_tokens
     mean = (images.mean * 255).view(1, -1, 1, 1).to(device)
     scale = 1 / (images.std * 255).view(1, -1, 1, 1).to(device)
-    return lambda x: x.float().sub_(mean).mul_(scale), F.cross_entropy
+    loss = _pixel_loss if images.task.name == "segment" else F.cross_entropy
+    return lambda x: x.float().sub_(mean).mul_(scale), loss
+
+
+def _pixel_loss(logits: Tensor, masks: Tensor) -> Tensor:
+    """The cross-entropy of the labelled pixels, as torch has it."""
+    return F.cross_entropy(logits, masks.long(), ignore_index=UNLABELLED)
 
 
 def script_loop(network: Network, images: Dataset, recipe: Recipe, steps: int) -> list[float]:
@@ -352,6 +362,7 @@ def main() -> None:
     """Print the tables."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("tables", nargs="*", default=["bare", "script", "layouts"], help="bare, script, layouts")
+    parser.add_argument("--model", help="the networks of the table `bare` with this name (default: all)")
     parser.add_argument("--rounds", type=int, default=9, help="number of rounds (default: %(default)s)")
     parser.add_argument("--steps", type=int, default=60)
     parser.add_argument("--threads", type=int, default=1)

@@ -2,19 +2,24 @@
 
 from tickdsl.training.tasks.classify import CLASSIFY, Classify
 from tickdsl.training.tasks.language import Language
-from tickdsl.training.tasks.protocol import BadTargets, Loss, Outputs, Task, TaskMetric, as_float32
+from tickdsl.training.tasks.protocol import UNLABELLED, BadTargets, Loss, Outputs, Task, TaskMetric, as_float32
 from tickdsl.training.tasks.registry import TASKS, find_task
 from tickdsl.training.tasks.regress import Regress
+from tickdsl.training.tasks.segment import Segment
+from tickdsl.training.tasks.tag import Tag
 
 __all__ = [
     "CLASSIFY",
     "TASKS",
+    "UNLABELLED",
     "BadTargets",
     "Classify",
     "Language",
     "Loss",
     "Outputs",
     "Regress",
+    "Segment",
+    "Tag",
     "Task",
     "TaskMetric",
     "as_float32",

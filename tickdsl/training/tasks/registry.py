@@ -13,9 +13,11 @@ from tickdsl.training.tasks.classify import CLASSIFY
 from tickdsl.training.tasks.language import Language
 from tickdsl.training.tasks.protocol import Task
 from tickdsl.training.tasks.regress import Regress
+from tickdsl.training.tasks.segment import Segment
+from tickdsl.training.tasks.tag import Tag
 
 #: The built-in tasks.
-TASKS: Mapping[str, Task] = {task.name: task for task in (CLASSIFY, Regress(), Language())}
+TASKS: Mapping[str, Task] = {task.name: task for task in (CLASSIFY, Tag(), Regress(), Segment(), Language())}
 
 
 def find_task(name: str) -> Task:
