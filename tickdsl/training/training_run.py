@@ -33,6 +33,7 @@ from tickdsl.training.memory_layouts import (
 from tickdsl.training.step.distillation import Distiller
 from tickdsl.training.step.masks import Masks
 from tickdsl.training.step.optimiser_step import OptimiserStep
+from tickdsl.training.step.phased_step import PhasedStep
 from tickdsl.training.step.sparse_layers import SparseLayers, choose_sparse_layers
 
 _EVALUATION_BATCH = 1000
@@ -173,6 +174,11 @@ class TrainingRun:
         distillation, device = self.job.distillation, self.device
         if distillation is None:
             return None
+        if self.task.phases:
+            raise TickdslError(
+                f"the task `{self.task.name}` trains parts of a network in turn, by losses that know no teacher",
+                "leave out `distill`",
+            )
         teacher = distillation.teacher.to(device)
         set_memory_format(teacher, preferred_memory_format(teacher, device, self.autocast, self._probe_images()))
         distiller = Distiller(distillation, device, self.autocast, self.task)
@@ -207,12 +213,18 @@ class TrainingRun:
             sparse_names = self.choose_sparse_layers(choices)
         self.sparse_layers = SparseLayers(self.model, self.masks, sparse_names)
         masks = Masks(self.model, self.sparse_layers.remaining_masks(self.masks))
-        optimiser_step = self.optimiser_step = OptimiserStep(
-            self.model, self.recipe, masks, distiller, self.device, self.autocast, self.compile, self.task
-        )
+        optimiser_step = self.optimiser_step = self._make_step(masks, distiller)
         if checkpoint_state is not None:
             self.restore(checkpoint_state)
         return optimiser_step
+
+    def _make_step(self, masks: Masks, distiller: Distiller | None) -> OptimiserStep:
+        """The step of the task: all parameters by one loss, or parts of the network in turn."""
+        if self.task.phases:
+            return PhasedStep(self.model, self.recipe, masks, self.device, self.autocast, self.compile, self.task)
+        return OptimiserStep(
+            self.model, self.recipe, masks, distiller, self.device, self.autocast, self.compile, self.task
+        )
 
     def choose_sparse_layers(self, choices: MeasuredChoices) -> tuple[str, ...]:
         """The names of the layers to train as sparse matrices in a training that is not resumed."""

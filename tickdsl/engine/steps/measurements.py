@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from tickdsl.engine.dense_networks import DenseNetwork
 from tickdsl.engine.steps.context import Context
+from tickdsl.engine.steps.judging_features import judged_data
 from tickdsl.graph.structure import Structure
 from tickdsl.graph.surgery.compact import compact
 from tickdsl.metrics import shifted_test_sets
@@ -159,7 +160,7 @@ class _MeasuredNetwork:
         self._step, self._context = step, context
         self._network: DenseNetwork = context.dense_network(step)
         self._structure: Structure = context.structure(step.parents.get("structure"), self._network.graph)
-        self.data: Dataset = context.dataset(step.args["data"], step.seed)
+        self.data: Dataset = judged_data(step, context)
         self.autocast = autocast_type(step.args.get("precision", "fp32"), context.device)
 
     def state(self, role: str) -> dict[str, Tensor]:

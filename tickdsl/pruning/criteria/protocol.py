@@ -14,6 +14,7 @@ from tickdsl.errors import TickdslError
 from tickdsl.graph.model import Block, ChannelGroup, ModelGraph
 from tickdsl.graph.structure import Structure
 from tickdsl.graph.surgery.compact import compact_masks
+from tickdsl.training.tasks import Phase
 
 #: Normalised images [N, C, H, W] and their targets: labels [N], or what else the task takes.
 Batch = tuple[Tensor, Tensor]
@@ -53,7 +54,8 @@ class ScoringContext:
     which the criterion may change. `batches` returns the batches of a sample, the same ones at each call, on the device
     of `network`. `shape` is that of an input, (C, H, W) of an image. `generator` is for random rankings. `loss` maps
     the outputs of the network and the targets of a batch to their mean loss; `logits` tells whether these outputs are
-    logits, which a temperature divides.
+    logits, which a temperature divides. With `phases`, parts of the network are trained in turn; a weight is then scored by
+    the loss of the phase that trains it.
     """
 
     graph: ModelGraph
@@ -65,6 +67,7 @@ class ScoringContext:
     batches: Callable[[Sample], Sequence[Batch]] = _no_batches
     loss: Callable[[Any, Any], Tensor] = F.cross_entropy
     logits: bool = True
+    phases: Sequence[Phase] = ()
 
     def __attrs_post_init__(self) -> None:
         object.__setattr__(self, "state", masked_state(self.graph, self.structure, self.state))

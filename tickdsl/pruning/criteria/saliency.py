@@ -6,6 +6,7 @@ from collections.abc import Iterable, Sequence
 
 import torch
 from torch import Tensor
+from torch.utils._pytree import tree_leaves
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from tickdsl.errors import TickdslError
@@ -21,6 +22,7 @@ from tickdsl.pruning.criteria.backpropagation import (
     require_scores,
     use_batch_statistics,
 )
+from tickdsl.pruning.criteria.noise import NoiseOfOnes
 from tickdsl.pruning.criteria.protocol import Batch, Criterion, Sample, ScoringContext
 from tickdsl.pruning.criteria.score_aggregation import (
     average_scores,
@@ -97,7 +99,7 @@ class Snip(Saliency):
         if has_initial_statistics(module):
             use_batch_statistics(module)
         weights = prunable_weights(context, module)
-        found = mean_gradients(module, weights, context.batches(TEN_PER_CLASS), context.loss)
+        found = mean_gradients(context, module, weights, context.batches(TEN_PER_CLASS))
         return {name: (weights[name] * gradient).detach().abs() for name, gradient in found.items()}
 
 
@@ -128,9 +130,9 @@ class Grasp(Saliency):
         # Other implementations of attention have no second derivative.
         with sdpa_kernel(SDPBackend.MATH):
             temperature = self.temperature if context.logits else 1.0
-            mean = mean_gradients(module, weights, batches, context.loss, temperature)
+            mean = mean_gradients(context, module, weights, batches, temperature)
             products: ByName = {name: torch.zeros_like(weights[name]) for name in mean}
-            for loss in batch_losses(module, batches, context.loss, temperature):
+            for loss in batch_losses(context, module, batches, temperature):
                 flow = gradients(loss, weights, create_graph=True)
                 add_to(products, _second_derivatives(mean, flow, weights))
         return {name: (weights[name] * product).detach() for name, product in products.items()}
@@ -177,7 +179,8 @@ class SynFlow(Saliency):
     All parameters and buffers are replaced by their absolute values, and batch norm uses its running statistics,
     including the running means, as in the authors' code. Before training, batch norm is then a constant factor and the
     total flow of all layers is equal, so no layer is emptied before the others. Use it in many rounds: `to 95% x 100`.
-    Computed in float64, since the flow grows with each layer.
+    Computed in float64, since the flow grows with each layer. A network with several outputs is scored by the sum of
+    all; noise that it draws counts as inputs and is replaced by ones.
     """
 
     name = "synflow"
@@ -194,7 +197,9 @@ class SynFlow(Saliency):
         device = next(iter(weights.values())).device
         ones = torch.ones(1, *context.shape, dtype=torch.float64, device=device)
         try:
-            flow = module(ones).sum()
+            with NoiseOfOnes():
+                outputs = [leaf for leaf in tree_leaves(module(ones)) if isinstance(leaf, Tensor)]
+            flow = torch.stack([output.sum() for output in outputs]).sum()
         except torch.OutOfMemoryError:
             raise
         except RuntimeError as error:

@@ -71,6 +71,29 @@ def _builtin_model(name: str, family: str, summary: str, min_size: int, **fields
     return ModelInfo(name, summary, family, size=(min_size, min_size), options=_BUILTIN_OPTIONS, **fields)
 
 
+
+def _generative_model(name: str, task: str, summary: str, *further: str) -> ModelInfo:
+    """A model that learns from images alone; further: its options besides `width`, `weights` and `latent`."""
+    options = {**_BUILTIN_OPTIONS, **{option: _GENERATIVE_OPTIONS[option] for option in ("latent", *further)}}
+    convolutional = name.startswith(("conv-", "dcgan"))
+    size, multiple = ((4, 4), 4) if convolutional else ((1, 1), 1)
+    return ModelInfo(
+        name, summary, "generative", size=size, multiple=multiple, batch_norm=convolutional,
+        task=task, tasks=(task,), options=options,
+    )  # fmt: skip
+
+
+_GENERATIVE_OPTIONS = {
+    "latent": Option(int, 32, "numbers in a code, from which images are made", least=1, most=4096),
+    "beta": Option(float, 1.0, "weight of the KL divergence in the training loss (beta-VAE)", least=0, most=1e6),
+}
+_GENERATIVE_MODELS = (
+    _generative_model("autoencoder", "reconstruct", "linear autoencoder, 256-128-latent-128-256"),
+    _generative_model("conv-autoencoder", "reconstruct", "convolutional autoencoder, 32-64-latent-64-32"),
+    _generative_model("vae", "vae", "linear variational autoencoder, 256-128-latent-128-256", "beta"),
+    _generative_model("conv-vae", "vae", "convolutional variational autoencoder, 32-64-latent-64-32", "beta"),
+    _generative_model("dcgan", "generate", "DCGAN (Radford 2016): `generator` and `discriminator`, 32-64 channels"),
+)
 _BUILTIN_MODELS = (
     _builtin_model("small-cnn", "plain", "3 convolutions with batch norm, 16-32-32; trains in seconds on a CPU", 4),
     _builtin_model("lenet-300-100", "lenet", "fully connected 300-100, for MNIST (LeCun 1998)", 1, batch_norm=False),
@@ -90,6 +113,7 @@ _BUILTIN_MODELS = (
     _builtin_model(
         "resnet18-cifar", "resnet", "ResNet-18, 64-512 channels, 3x3 stem for small images", 8, residual=True
     ),
+    *_GENERATIVE_MODELS,
 )
 
 #: torchvision's classification models, by their names in its registry (a test compares the two lists).

@@ -45,6 +45,8 @@ def stacking_obstacle(jobs: Sequence[TrainingJob], choices: MeasuredChoices, dev
             return reason
     if any(job.distillation is not None for job in jobs):
         return "they learn from a teacher"
+    if first.data.task.phases:
+        return "their parts are trained in turn"
     if any(job.should_compile for job in jobs):
         return "their networks are compiled by torch"
     dataset = DeviceDataset(first.data, first.recipe, device)

@@ -33,6 +33,10 @@ class Masks:
             for name, parameter in zip(self._names, self._parameters, strict=True)
         ]
 
+    def kept_counts(self) -> dict[str, int]:
+        """The number of weights that each mask keeps, by parameter name. Waits for the device."""
+        return {name: int(kept.count_nonzero()) for name, kept in zip(self._names, self._kept, strict=True)}
+
     @torch.no_grad()
     def apply(self) -> None:
         """Set all pruned weights to zero, in one operation."""

@@ -42,7 +42,7 @@ class OptimiserStep:
         self._device, self._autocast = device, autocast
         self._loss, self._weight = self._bind_loss(task), task.weight
         self._parameters = [p for p in model.parameters() if p.requires_grad]
-        self.optimizer = optimisers.build(self._parameters, recipe)
+        self.optimizer = self._build_optimizer(recipe, task)
         self.loss_sum = torch.zeros((), dtype=torch.float64, device=device)
         self._loss_gradient: Tensor | None = None  # the loss's gradient in `backward`; None for a scalar loss
         # The last, smaller batch of an epoch runs uncompiled.
@@ -104,6 +104,9 @@ class OptimiserStep:
         optimisers.update(self.optimizer)
         self._masks.apply()
         self.loss_sum.add_(loss.detach(), alpha=self._weight(targets))
+
+    def _build_optimizer(self, recipe: Recipe, task: Task) -> torch.optim.Optimizer:
+        return optimisers.build(self._parameters, recipe)
 
     def _bind_loss(self, task: Task) -> Loss:
         return task.bind(label_smoothing=self._recipe.label_smoothing)
