@@ -34,6 +34,4 @@ def column_features(images: Tensor) -> Tensor:
 
 
 def network(name: str = "dcgan", seed: int = 0, **options: Any) -> nn.Module:
-    return models.create(
-        name, classes=10, shape=SHAPE, seed=seed, options={"width": 0.25, "latent": 6, **options}
-    )
+    return models.create(name, classes=10, shape=SHAPE, seed=seed, options={"width": 0.25, "latent": 6, **options})

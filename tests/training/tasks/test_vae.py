@@ -26,9 +26,7 @@ TASK = Vae()
 
 def _outputs(seed: int, count: int = 5, beta: float = 1.0) -> tuple[VaeOutputs, torch.Tensor]:
     generator = torch.Generator().manual_seed(seed)
-    logits, mean, log_variance = (
-        torch.randn(count, *shape, generator=generator) for shape in ((1, 4, 4), (3,), (3,))
-    )
+    logits, mean, log_variance = (torch.randn(count, *shape, generator=generator) for shape in ((1, 4, 4), (3,), (3,)))
     targets = torch.randint(0, 256, (count, 1, 4, 4), generator=generator, dtype=torch.uint8)
     return VaeOutputs(logits, mean, log_variance, torch.full((count,), beta)), targets
 
@@ -132,9 +130,7 @@ def test_networks_with_noise_are_not_stacked_and_autoencoders_are() -> None:
     recipe = Recipe(length="1ep", lr=0.003, batch=20, optimizer="adam")
 
     def obstacle(name: str, task: str) -> str | None:
-        jobs = [
-            TrainingJob(model=network(name, seed), data=digits(task), recipe=recipe, seed=seed) for seed in (0, 1)
-        ]
+        jobs = [TrainingJob(model=network(name, seed), data=digits(task), recipe=recipe, seed=seed) for seed in (0, 1)]
         return stacking_obstacle(jobs, InMemoryChoices(), torch.device("cpu"))
 
     assert obstacle("autoencoder", "reconstruct") is None

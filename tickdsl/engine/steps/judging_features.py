@@ -21,9 +21,7 @@ FEATURES = "features"
 def features(step: Step, context: Context, folder: Path, prefixes: Mapping[str, Step]) -> Metrics:
     """Train the classifier; its accuracy tells how much its features know of the images."""
     data = context.dataset(step.args["data"], None)
-    model, history = train_classifier(
-        data, context.device, lambda: context.hooks.between_steps(lambda: None)
-    )
+    model, history = train_classifier(data, context.device, lambda: context.hooks.between_steps(lambda: None))
     save_weights(folder, model.state_dict())
     last = history.last
     assert last is not None and last.test_accuracy is not None

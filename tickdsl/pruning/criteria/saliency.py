@@ -22,7 +22,7 @@ from tickdsl.pruning.criteria.backpropagation import (
     require_scores,
     use_batch_statistics,
 )
-from tickdsl.pruning.criteria.noise import NoiseOfOnes
+from tickdsl.pruning.criteria.flow_mode import FlowMode
 from tickdsl.pruning.criteria.protocol import Batch, Criterion, Sample, ScoringContext
 from tickdsl.pruning.criteria.score_aggregation import (
     average_scores,
@@ -180,7 +180,8 @@ class SynFlow(Saliency):
     including the running means, as in the authors' code. Before training, batch norm is then a constant factor and the
     total flow of all layers is equal, so no layer is emptied before the others. Use it in many rounds: `to 95% x 100`.
     Computed in float64, since the flow grows with each layer. A network with several outputs is scored by the sum of
-    all; noise that it draws counts as inputs and is replaced by ones.
+    all. Noise that it draws counts as an input, so it is replaced by ones, and a generator's tanh, which the flow would
+    saturate, is left out.
     """
 
     name = "synflow"
@@ -197,7 +198,7 @@ class SynFlow(Saliency):
         device = next(iter(weights.values())).device
         ones = torch.ones(1, *context.shape, dtype=torch.float64, device=device)
         try:
-            with NoiseOfOnes():
+            with FlowMode(open_tanh=bool(context.phases)):
                 outputs = [leaf for leaf in tree_leaves(module(ones)) if isinstance(leaf, Tensor)]
             flow = torch.stack([output.sum() for output in outputs]).sum()
         except torch.OutOfMemoryError:

@@ -71,7 +71,6 @@ def _builtin_model(name: str, family: str, summary: str, min_size: int, **fields
     return ModelInfo(name, summary, family, size=(min_size, min_size), options=_BUILTIN_OPTIONS, **fields)
 
 
-
 def _generative_model(name: str, task: str, summary: str, *further: str) -> ModelInfo:
     """A model that learns from images alone; further: its options besides `width`, `weights` and `latent`."""
     options = {**_BUILTIN_OPTIONS, **{option: _GENERATIVE_OPTIONS[option] for option in ("latent", *further)}}

@@ -49,15 +49,16 @@ class GanOutputs(NamedTuple):
 
 
 class Autoencoder(nn.Module):
-    """Maps images to pixel values in [0, 1], through a code of `latent` numbers."""
+    """Maps images to pixel values around [0, 1], through a code of `latent` numbers."""
 
     def __init__(self, encoder: nn.Module, decoder: nn.Module) -> None:
         super().__init__()
         self.encoder, self.decoder = encoder, decoder
 
     def forward(self, images: Tensor) -> Tensor:
-        """Pixel values [B, C, H, W] in [0, 1], for images [B, C, H, W]."""
-        return torch.sigmoid(self.decoder(self.encoder(images)))
+        """Pixel values [B, C, H, W], for images [B, C, H, W]."""
+        pixels: Tensor = self.decoder(self.encoder(images))
+        return pixels
 
 
 class Vae(nn.Module):

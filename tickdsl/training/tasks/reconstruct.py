@@ -15,7 +15,7 @@ from tickdsl.training.tasks.protocol import Task, TaskMetric
 
 
 class Reconstruct(Task):
-    """Outputs are pixel values in [0, 1], [B, C, H, W]; targets are images, uint8 [B, C, H, W].
+    """Outputs are pixel values [B, C, H, W]; targets are images, uint8 [B, C, H, W], whose pixel values lie in [0, 1].
 
     The loss, and the score of an image, is the squared error, averaged over its pixels and channels.
     """

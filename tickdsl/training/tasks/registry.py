@@ -17,9 +17,7 @@ from tickdsl.training.tasks.regress import Regress
 from tickdsl.training.tasks.vae import Vae
 
 #: The built-in tasks.
-TASKS: Mapping[str, Task] = {
-    task.name: task for task in (CLASSIFY, Regress(), Reconstruct(), Vae(), Generate())
-}
+TASKS: Mapping[str, Task] = {task.name: task for task in (CLASSIFY, Regress(), Reconstruct(), Vae(), Generate())}
 
 
 def find_task(name: str) -> Task:
