@@ -87,7 +87,7 @@ def test_criteria_score_the_channels_of_a_generator_and_a_discriminator(criterio
 
 def test_the_score_of_a_gated_weight_is_the_change_of_its_phases_loss() -> None:
     """Taylor's scores are squares of first-order changes, here of the generator's loss."""
-    module, context = subject("dcgan")
+    _, context = subject("dcgan")
     name = "generator.deconv2.weight"
     torch.manual_seed(0)
     (scores,) = get_criterion("taylor").weights(context, [name])

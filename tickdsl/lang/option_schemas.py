@@ -39,7 +39,10 @@ class OptionType:
         return next((reason for reason in self.idle if reason.holds(settings, written)), None)
 
 
-_ADAM_ONLY = NoEffect("with `opt={opt}`, which has no betas", "use `opt=adam`, or remove it", {"opt": Is(("sgd",))})
+_ADAM_ONLY = NoEffect(
+    "with `opt={opt}`, which has no betas", "use `opt=adam`, or remove it",
+    {"opt": Is(("sgd",)), "schedule": Is(no_effect.SCHEDULES)},
+)  # fmt: skip
 TRAIN_OPTIONS: dict[str, OptionType] = {
     "opt": OptionType("word", "optimizer", ("sgd", "adam", "adamw")),
     "lr": OptionType(

@@ -140,7 +140,7 @@ class _Wrong(Generate):
 
 def test_a_phase_that_trains_nothing_says_why() -> None:
     both = ("generator", "discriminator")
-    with pytest.raises(TickdslError, match="trains the part `critic`, which has no parameters.*generator"):
+    with pytest.raises(TickdslError, match=r"trains the part `critic`, which has no parameters.*generator"):
         _prepare(network(), _Wrong(Phase("critic", "critic", generator_loss)))
     masks = {name: torch.zeros_like(mask) for name, mask in _masks(network()).items() if name.startswith("generator")}
     with pytest.raises(TickdslError, match="every weight of `generator` is pruned"):

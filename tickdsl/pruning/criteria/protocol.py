@@ -54,7 +54,7 @@ class ScoringContext:
     which the criterion may change. `batches` returns the batches of a sample, the same ones at each call, on the device
     of `network`. `shape` is that of an input, (C, H, W) of an image. `generator` is for random rankings. `loss` maps
     the outputs of the network and the targets of a batch to their mean loss; `logits` tells whether these outputs are
-    logits, which a temperature divides. With `phases`, parts of the network are trained in turn; a weight is then scored by
+    logits, which a temperature divides. With `phases`, parts of the network are trained in turn; a weight is scored by
     the loss of the phase that trains it.
     """
 

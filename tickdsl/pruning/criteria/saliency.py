@@ -6,8 +6,8 @@ from collections.abc import Iterable, Sequence
 
 import torch
 from torch import Tensor
-from torch.utils._pytree import tree_leaves
 from torch.nn.attention import SDPBackend, sdpa_kernel
+from torch.utils._pytree import tree_leaves
 
 from tickdsl.errors import TickdslError
 from tickdsl.graph.model import Block, ChannelGroup

@@ -4,8 +4,8 @@ from tickdsl.training.tasks.classify import CLASSIFY, Classify
 from tickdsl.training.tasks.generate import Features, Generate
 from tickdsl.training.tasks.phases import Phase, joint_loss
 from tickdsl.training.tasks.protocol import BadTargets, Loss, Outputs, Task, TaskMetric, as_float32
-from tickdsl.training.tasks.registry import TASKS, find_task
 from tickdsl.training.tasks.reconstruct import Reconstruct
+from tickdsl.training.tasks.registry import TASKS, find_task
 from tickdsl.training.tasks.regress import Regress
 from tickdsl.training.tasks.vae import Vae
 

@@ -30,9 +30,9 @@ class Generate(Task):
     the discriminator and -log D(G(z)) for the generator.
 
     Images are judged by the Fréchet distance of their features from those of the test images. The features are those
-    of a classifier that is trained on the labels of the same data (see `classifier_features`); they know nothing of Inception's,
-    so that the distance is comparable on one data set only. As many images are generated as there are test images, and
-    rounded to uint8. The distance of a finite number of images is too large, by more the fewer they are.
+    of a classifier that is trained on the labels of the same data (see `classifier_features`), so that the distance is
+    comparable on one data set only; it is not the FID, which has Inception's features. As many images are generated as
+    there are test images, and rounded to uint8. The distance of few images is too large, by more the fewer they are.
     """
 
     name = "generate"

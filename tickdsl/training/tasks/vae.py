@@ -15,7 +15,7 @@ from tickdsl.training.tasks.protocol import Outputs, Task, TaskMetric
 
 
 class Vae(Task):
-    """Outputs are a tuple (logits of pixel values [B, C, H, W], mean and log-variance of the posterior [B, …], beta [B]).
+    """Outputs are a tuple: logits of pixel values [B, C, H, W], posterior mean and log-variance [B, …], and beta [B].
 
     Without beta, its weight of the KL divergence in the training loss is 1. Targets are images, uint8 [B, C, H, W].
     For an image x and one code z drawn from the posterior q, the evidence lower bound is log p(x|z) - KL(q || N(0, 1)),
