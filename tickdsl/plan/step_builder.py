@@ -85,6 +85,11 @@ class StepBuilder:
         """Whether the network that the plan starts from is a ticket."""
         return self.arm.model.weights_file is not None and self.is_ticket(self.arm.model)
 
+    @property
+    def starts_trained(self) -> bool:
+        """Whether the network that the plan starts from is a whole ticket, which was trained before."""
+        return self.from_ticket and not self.arm.model.has_mapped_weights
+
     def base(self) -> str | None:
         """The structure that the plan starts from: that of a ticket, which is added; None for a dense network."""
         if not self.from_ticket:
@@ -129,9 +134,9 @@ class StepBuilder:
         init = self.init(part)
         if moment.amount == 0:
             return init
-        if self.from_ticket:
+        if self.starts_trained:
             raise LoweringError(f"arm {self.arm.id} starts from a ticket, which has no training to rewind to")
-        return self.train(init, None, part, training, stop=moment, label=f"dense to {moment.brief}")
+        return self.train(init, self.base(), part, training, stop=moment, label=f"dense to {moment.brief}")
 
     def train(
         self,

@@ -72,8 +72,8 @@ def _builtin_model(name: str, family: str, summary: str, min_size: int, **fields
 
 
 def _generative_model(name: str, task: str, summary: str, *further: str) -> ModelInfo:
-    """A model that learns from images alone; further: its options besides `width`, `weights` and `latent`."""
-    options = {**_BUILTIN_OPTIONS, **{option: _GENERATIVE_OPTIONS[option] for option in ("latent", *further)}}
+    """A model that learns from images alone; further: its options besides those that all have."""
+    options = {**_BUILTIN_OPTIONS, **{option: _GENERATIVE_OPTIONS[option] for option in ("latent", *further, "map")}}
     convolutional = name.startswith(("conv-", "dcgan"))
     size, multiple = ((4, 4), 4) if convolutional else ((1, 1), 1)
     return ModelInfo(
@@ -84,6 +84,7 @@ def _generative_model(name: str, task: str, summary: str, *further: str) -> Mode
 
 _GENERATIVE_OPTIONS = {
     "latent": Option(int, 32, "numbers in a code, from which images are made", least=1, most=4096),
+    "map": Option(str, "", "load one part of `weights` into one of the network, e.g. decoder=generator"),
     "beta": Option(float, 1.0, "weight of the KL divergence in the training loss (beta-VAE)", least=0, most=1e6),
 }
 _GENERATIVE_MODELS = (
@@ -181,5 +182,5 @@ MODELS: Registry[ModelInfo] = Registry("model", _models(), _plugin_model)
 
 
 def architecture_options(options: Mapping[str, Any]) -> dict[str, Any]:
-    """The options that a model's graph depends on: all except `weights`."""
-    return {name: value for name, value in options.items() if name != "weights"}
+    """The options that a model's graph depends on: all except `weights`, and which part of them is meant."""
+    return {name: value for name, value in options.items() if name not in ("weights", "map")}

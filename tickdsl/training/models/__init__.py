@@ -19,6 +19,7 @@ from tickdsl.training.models.initialisation import classifier_like, initialise, 
 from tickdsl.training.models.initialiser_record import Origin
 from tickdsl.training.models.pretrained import load_pretrained
 from tickdsl.training.models.without_memory import WithoutMemory
+from tickdsl.training.part_map import PartMap
 
 Builder = Callable[..., nn.Module]  # (classes, input shape, **options)
 
@@ -69,7 +70,7 @@ def create(
     module = _builtin_architecture(info, classes, shape, options or {})
     initialise(module, seed)
     if weights:
-        load_pretrained(module, classifier_path(module), name, weights)
+        load_pretrained(module, classifier_path(module), name, weights, PartMap.of_model(options or {}))
     return module
 
 
