@@ -22,4 +22,13 @@ class TaskCase:
         return f"plan 1\n{self.head}\nseeds 1\nprune {self.units[0]} global 30% x 2\nrewind weights to init\n"
 
 
-TASK_CASES = (TaskCase("classify", "model small-cnn width=0.5 on digits samples=200\ntrain 3ep batch=50 lr=0.05"),)
+TASK_CASES = (
+    TaskCase("classify", "model small-cnn width=0.5\ndata digits samples=200\ntrain 3ep batch=50 lr=0.05"),
+    TaskCase(
+        "reconstruct",
+        "model autoencoder width=0.25 latent=8\ndata digits samples=200\ntrain 3ep batch=50 opt=adam lr=0.003",
+        ("weights", "neurons"),
+    ),
+    TaskCase("vae", "model conv-vae width=0.25 latent=8\ndata digits samples=200\ntrain 3ep batch=50 opt=adam lr=0.003"),
+    TaskCase("generate", "model dcgan width=0.25 latent=8\ndata digits samples=200\ntrain 3ep batch=50 opt=adam lr=0.003"),
+)

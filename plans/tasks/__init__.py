@@ -1,0 +1,1 @@
+"""Plans of the tasks beside classification, at CPU size."""
