@@ -9,7 +9,7 @@ import attrs
 class TaskCase:
     """A plan without arms that runs in seconds on a CPU.
 
-    head: its `model` and `train` lines. units: what of its network can be pruned.
+    head: its `model`, `data` and `train` lines. units: what of its network can be pruned.
     """
 
     task: str
@@ -29,6 +29,10 @@ TASK_CASES = (
         "model autoencoder width=0.25 latent=8\ndata digits samples=200\ntrain 3ep batch=50 opt=adam lr=0.003",
         ("weights", "neurons"),
     ),
-    TaskCase("vae", "model conv-vae width=0.25 latent=8\ndata digits samples=200\ntrain 3ep batch=50 opt=adam lr=0.003"),
-    TaskCase("generate", "model dcgan width=0.25 latent=8\ndata digits samples=200\ntrain 3ep batch=50 opt=adam lr=0.003"),
+    TaskCase(
+        "vae", "model conv-vae width=0.25 latent=8\ndata digits samples=200\ntrain 3ep batch=50 opt=adam lr=0.003"
+    ),
+    TaskCase(
+        "generate", "model dcgan width=0.25 latent=8\ndata digits samples=200\ntrain 3ep batch=50 opt=adam lr=0.003"
+    ),
 )

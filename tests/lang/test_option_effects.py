@@ -40,6 +40,7 @@ VALUES: dict[str, tuple[Any, ...]] = {
     "compile": ("off", "on"),
     "augment": (["crop"], ["flip"]),
     "label-smoothing": (0.0, 0.1),
+    "bn-l1": (0.0, 1e-4),
 }
 #: `nesterov=on` is an error wherever it would do nothing.
 WITHOUT_RULES = {"nesterov"}
@@ -53,7 +54,7 @@ def what_is_trained(recipe: Recipe) -> Any:
     others = (recipe.optimizer, recipe.batch, recipe.decay, recipe.precision, recipe.compile, recipe.augment)
     beta1 = recipe.beta1 if recipe.schedule != "one-cycle" else None  # which sets it itself
     betas = (beta1, recipe.beta2) if recipe.optimizer != "sgd" else ()
-    return rates, momenta, betas, *others, recipe.label_smoothing
+    return rates, momenta, betas, *others, recipe.label_smoothing, recipe.bn_l1
 
 
 def recipes_with(values: dict[str, Any], option: str, **fixed: Any) -> Iterator[Recipe]:

@@ -54,8 +54,9 @@ class ScoringContext:
     which the criterion may change. `batches` returns the batches of a sample, the same ones at each call, on the device
     of `network`. `shape` is that of an input, (C, H, W) of an image. `generator` is for random rankings. `loss` maps
     the outputs of the network and the targets of a batch to their mean loss; `logits` tells whether these outputs are
-    logits, which a temperature divides. With `phases`, parts of the network are trained in turn; a weight is scored by
-    the loss of the phase that trains it.
+    logits, which a temperature divides. `origin` is the state dict that changes of weights are measured from, for the
+    same compact network. With `phases`, parts of the network are trained in turn; a weight is scored by the loss of the
+    phase that trains it.
     """
 
     graph: ModelGraph
@@ -67,6 +68,7 @@ class ScoringContext:
     batches: Callable[[Sample], Sequence[Batch]] = _no_batches
     loss: Callable[[Any, Any], Tensor] = F.cross_entropy
     logits: bool = True
+    origin: Mapping[str, Tensor] | None = None
     phases: Sequence[Phase] = ()
 
     def __attrs_post_init__(self) -> None:

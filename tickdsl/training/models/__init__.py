@@ -13,7 +13,17 @@ from tickdsl.errors import TickdslError
 from tickdsl.plurals import plural
 from tickdsl.training.catalogue import DEFAULT_WEIGHTS, MODELS, PLUGIN_FAMILY, ModelInfo, architecture_options
 from tickdsl.training.catalogue.input_shapes import InputShape, is_tokens, shape_in_words
-from tickdsl.training.models import conv_n, generative, lenet, plain_cnns, plugin, resnet, torchvision_zoo, vgg
+from tickdsl.training.models import (
+    conv_n,
+    generative,
+    lenet,
+    plain_cnns,
+    plugin,
+    resnet,
+    torchvision_zoo,
+    transformers,
+    vgg,
+)
 from tickdsl.training.models.fresh_weights import redraw
 from tickdsl.training.models.initialisation import classifier_like, initialise, new_classifier
 from tickdsl.training.models.initialiser_record import Origin
@@ -37,6 +47,8 @@ _BUILDERS: dict[str, Builder] = {
     "vae": generative.vae,
     "conv-vae": generative.conv_vae,
     "dcgan": generative.dcgan,
+    "gpt": transformers.gpt,
+    "bert": transformers.bert,
 }
 
 

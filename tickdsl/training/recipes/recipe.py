@@ -93,6 +93,7 @@ class Recipe:
     beta1, beta2: the decay rates of Adam's averages of the gradient and of its square; `one-cycle` sets beta1.
     precision: `fp32` is IEEE single precision on every device, `tf32` lets CUDA round what it multiplies to 10 bits,
     and `auto` is bf16 on CUDA and fp32 on a CPU.
+    bn_l1: the strength of an L1 penalty on the scales of batch norm (network slimming, Liu et al. 2017).
     compile: whether torch compiles the network for full batches, with results equal up to rounding; with `auto`, the
     caller of `train` decides.
 
@@ -121,6 +122,7 @@ class Recipe:
     compile: str = "off"
     augment: tuple[str, ...] = attrs.field(default=(), converter=_string_tuple)
     label_smoothing: float = attrs.field(default=0.0, converter=float)
+    bn_l1: float = attrs.field(default=0.0, converter=float)
     beta1: float = attrs.field(default=0.9, converter=float)
     beta2: float = attrs.field(default=0.999, converter=float)
 
@@ -150,6 +152,7 @@ class Recipe:
         _require(
             0 <= self.label_smoothing < 1, f"label_smoothing={self.label_smoothing:g}: must be at least 0 and below 1"
         )
+        _require(math.isfinite(self.bn_l1) and self.bn_l1 >= 0, f"bn_l1={self.bn_l1:g}: must be at least 0")
         _require(0 < self.pct_start < 1, f"pct_start={self.pct_start:g}: must be above 0 and below 1")
         _require(self.div >= 1 and self.final_div >= 1, "div and final_div must be at least 1")
         _require(

@@ -78,18 +78,35 @@ class PhasedStep(OptimiserStep):
         return PhaseOptimisers({phase.name: optimiser for phase, _, optimiser in self._phases})
 
     def _compute(self, images: Tensor, targets: Tensor, soft_targets: Tensor | None = None) -> None:
-        total: Tensor | None = None
+        losses = []
         for phase, parameters, optimiser in self._phases:
-            with self._autocast_context():
-                loss = phase.loss(self._model, images, targets)
-            for parameter, gradient in zip(parameters, _gradients(phase, loss, parameters), strict=True):
-                parameter.grad = gradient
+            losses.append(self._phase_backward(phase, parameters, images, targets))
+            for term in self._terms:  # they skip parameters without a gradient, as those of other parts
+                term.apply()
             optimisers.update(optimiser)
             for parameter in parameters:
                 parameter.grad = None  # a phase leaves nothing behind
             self._masks.apply()
-            total = loss.detach() if total is None else total + loss.detach()
-        assert total is not None
+        self._add_losses(losses, targets)
+
+    def _backward(self, images: Tensor, targets: Tensor, soft_targets: Tensor | None = None) -> None:
+        losses = [self._phase_backward(phase, parameters, images, targets) for phase, parameters, _ in self._phases]
+        self._add_losses(losses, targets)
+
+    def _phase_backward(
+        self, phase: Phase, parameters: Sequence[nn.Parameter], images: Tensor, targets: Tensor
+    ) -> Tensor:
+        """Compute the gradients of a phase for its own part; returns its loss."""
+        with self._autocast_context():
+            loss = phase.loss(self._model, images, targets)
+        for parameter, gradient in zip(parameters, _gradients(phase, loss, parameters), strict=True):
+            parameter.grad = gradient
+        return loss.detach()
+
+    def _add_losses(self, losses: Sequence[Tensor], targets: Tensor) -> None:
+        total = losses[0]
+        for loss in losses[1:]:
+            total = total + loss
         self.loss_sum.add_(total, alpha=self._weight(targets))
 
 
@@ -108,7 +125,7 @@ def _gradients(phase: Phase, loss: Tensor, parameters: Sequence[nn.Parameter]) -
 
 def _require_phases_train(model: nn.Module, masks: Masks, task: Task) -> None:
     """Raise TickdslError if a phase has no weights left, or if no phase trains a parameter."""
-    kept = masks.kept_counts()
+    kept = {name: int(mask.sum()) for name, mask in masks.current().items()}
     trained: set[str] = set()
     for phase in task.phases:
         parameters = phase.parameters(model)

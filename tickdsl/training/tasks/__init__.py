@@ -2,6 +2,7 @@
 
 from tickdsl.training.tasks.classify import CLASSIFY, Classify
 from tickdsl.training.tasks.generate import Features, Generate
+from tickdsl.training.tasks.language import Language
 from tickdsl.training.tasks.phases import Phase, joint_loss
 from tickdsl.training.tasks.protocol import BadTargets, Loss, Outputs, Task, TaskMetric, as_float32
 from tickdsl.training.tasks.reconstruct import Reconstruct
@@ -16,6 +17,7 @@ __all__ = [
     "Classify",
     "Features",
     "Generate",
+    "Language",
     "Loss",
     "Outputs",
     "Phase",
