@@ -46,7 +46,7 @@ def save_grid(path: Path, pictures: Tensor) -> None:
         pictures = pictures[:, :1]
     padded = F.pad(pictures, (1, 0, 1, 0))
     blank = padded.new_zeros((-len(padded) % COLUMNS, *padded.shape[1:]))
-    rows = torch.cat([padded, blank]).unflatten(0, (-1, COLUMNS))  # [R, 8, C, H, W]
+    rows = torch.stack(torch.split(torch.cat([padded, blank]), COLUMNS))  # [R, 8, C, H, W]
     grid = F.pad(rows.permute(2, 0, 3, 1, 4).flatten(3, 4).flatten(1, 2), (0, 1, 0, 1))  # [C, R H, 8 W]
     array = grid.permute(1, 2, 0).contiguous().numpy()
     Image.fromarray(array[:, :, 0] if array.shape[2] == 1 else array).save(path, format="PNG")

@@ -72,7 +72,7 @@ class Generate(Task):
         """The least distance of a generator that makes one and the same image: the test features' total variance."""
         if self._features is None:
             return None
-        total = torch.stack([moment_sums(self._features(images)) for images in targets.split(1000)]).sum(0)
+        total = torch.stack([moment_sums(self._features(images)) for images in torch.split(targets, 1000)]).sum(0)
         return float(Moments.from_sums(total.tolist(), len(targets)).covariance.trace())
 
     def loss(self, outputs: Outputs, targets: Tensor) -> Tensor:
@@ -103,12 +103,13 @@ def discriminator_loss(network: nn.Module, images: Tensor, targets: Tensor) -> T
     """-log D(x) - log(1 - D(G(z))), averaged over a batch of images and as many generated ones."""
     with torch.no_grad():
         generated = _generate(network, images)
-    return _discriminator(network.discriminator(images), network.discriminator(generated))
+    discriminate = network.get_submodule("discriminator")
+    return _discriminator(discriminate(images), discriminate(generated))
 
 
 def generator_loss(network: nn.Module, images: Tensor, targets: Tensor) -> Tensor:
     """-log D(G(z)), averaged over as many generated images as the batch has."""
-    return _generator(network.discriminator(_generate(network, images)))
+    return _generator(network.get_submodule("discriminator")(_generate(network, images)))
 
 
 def _generate(network: nn.Module, images: Tensor) -> Tensor:
@@ -120,7 +121,7 @@ def _generate(network: nn.Module, images: Tensor) -> Tensor:
             "set `self.latent` in its constructor",
         )
     noise = torch.randn(len(images), latent, dtype=images.dtype, device=images.device)
-    generated: Tensor = network.generator(noise)
+    generated: Tensor = network.get_submodule("generator")(noise)
     return generated
 
 

@@ -34,5 +34,5 @@ def to_bytes(pixels: Tensor) -> Tensor:
 
 def beside_originals(originals: Tensor, copies: Tensor) -> Tensor:
     """Rows of `COLUMNS` images, uint8 [N, C, H, W], each followed by the row of their copies: [2 N, C, H, W]."""
-    rows = zip(originals.split(COLUMNS), copies.split(COLUMNS), strict=True)
+    rows = zip(torch.split(originals, COLUMNS), torch.split(copies, COLUMNS), strict=True)
     return torch.cat([row for pair in rows for row in pair])
