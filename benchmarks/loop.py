@@ -126,7 +126,6 @@ def bare_loop(network: Network, images: Dataset, recipe: Recipe, steps: int) -> 
     masked: list[Tensor] = [parameters[name] for name in network.masks]
     kept = [mask.to(torch.float32) for mask in network.masks.values()]
     total = torch.zeros((), dtype=torch.float64, device=device)
-    compute_loss = _pixel_loss if images.task.name == "segment" else F.cross_entropy
     per_epoch = steps_per_epoch(len(labels), recipe.batch)
     ticks = Ticks(device, per_epoch)
     for step in range(steps):

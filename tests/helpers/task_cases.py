@@ -49,4 +49,15 @@ TASK_CASES = (
         "segment",
         "model unet width=0.25 depth=1\ndata shapes size=16 channels=1 train=120 test=40\ntrain 3ep batch=30 lr=0.05",
     ),
+    TaskCase(
+        "reconstruct",
+        "model autoencoder width=0.25 latent=8\ndata digits samples=200\ntrain 3ep batch=50 opt=adam lr=0.003",
+        ("weights", "neurons"),
+    ),
+    TaskCase(
+        "vae", "model conv-vae width=0.25 latent=8\ndata digits samples=200\ntrain 3ep batch=50 opt=adam lr=0.003"
+    ),
+    TaskCase(
+        "generate", "model dcgan width=0.25 latent=8\ndata digits samples=200\ntrain 3ep batch=50 opt=adam lr=0.003"
+    ),
 )

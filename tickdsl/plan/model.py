@@ -35,6 +35,11 @@ class Model:
         weights = self.options.get("weights")
         return str(weights) if weights and weights != "default" else None
 
+    @property
+    def has_mapped_weights(self) -> bool:
+        """Whether these weights are those of one part only, so that the network is not trained yet."""
+        return bool(self.options.get("map"))
+
 
 @attrs.frozen
 class Data:

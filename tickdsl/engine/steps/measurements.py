@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from tickdsl.engine.dense_networks import DenseNetwork
 from tickdsl.engine.steps.context import Context
+from tickdsl.engine.steps.judging_features import judged_data
 from tickdsl.errors import TickdslError
 from tickdsl.graph.structure import Structure
 from tickdsl.graph.surgery.compact import compact
@@ -174,7 +175,7 @@ class _MeasuredNetwork:
         self._structure: Structure = context.structure(step.parents.get("structure"), self._network.graph)
         if step.args.get("masks") == "own":
             self._structure = without_masks(self._structure)
-        self.data: Dataset = context.dataset(step.args["data"], step.seed)
+        self.data: Dataset = judged_data(step, context)
         self.autocast = autocast_type(step.args.get("precision", "fp32"), context.device)
 
     def state(self, role: str) -> dict[str, Tensor]:
