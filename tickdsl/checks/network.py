@@ -32,6 +32,7 @@ from tickdsl.lang.vocabulary import DROP
 from tickdsl.plan.model import Arm, Condition, Grow, Plan, Recalibrate
 from tickdsl.plugins import PluginError
 from tickdsl.training import catalogue, weights_files
+from tickdsl.training.part_map import PartMap
 from tickdsl.training.weights_fit import require_fit
 
 _CHECKS: tuple[Callable[[TracedPrune], Iterator[Diagnostic]], ...] = (
@@ -183,6 +184,10 @@ def _check_recalibration(arm: Arm, graph: ModelGraph) -> Iterator[Diagnostic]:
 def _require_weights(arm: Arm) -> None:
     """Raise TickdslError if the initial weights of the arm's network cannot be loaded."""
     weights_file = arm.model.weights_file
+    try:
+        PartMap.of_model(arm.model.options)
+    except TickdslError as error:
+        raise UnreadableWeightsError(error.message, error.hint) from error
     if weights_file is not None:
         weights_files.inspect(Path(weights_file))
     downloads = arm.model.options.get("weights") == catalogue.DEFAULT_WEIGHTS
@@ -202,14 +207,15 @@ def require_fitting_weights(arm: Arm, graph: ModelGraph) -> None:
         return
     found = weights_files.read_shapes(Path(weights_file))
     heads = [info.module for info in graph.weights.values() if info.is_output]
-    if found is None or len(heads) != 1:
+    part = PartMap.of_model(arm.model.options)
+    if found is None or (len(heads) != 1 and part is None):
         return
     shapes = {**graph.parameters, **graph.buffers}
     expected = shapes | {alias: shapes[name] for alias, name in graph.aliases.items() if name in shapes}
     # The graph does not tell which buffers are in a state dict.
     optional = {*graph.buffers, *graph.aliases}
     try:
-        require_fit(weights_file, arm.model.name, found, expected, heads[0], optional)
+        require_fit(weights_file, arm.model.name, found, expected, heads[0] if heads else "", optional, part)
     except TickdslError as error:
         raise UnreadableWeightsError(error.message, error.hint) from error
 

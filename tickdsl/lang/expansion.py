@@ -97,6 +97,7 @@ def _signature(plan: model.Plan, arms: tuple[model.Arm, ...]) -> Any:
         plan.rival_match,
         plan.within,
         plan.matched_by,
+        plan.metric,
         plan.metrics or DEFAULT_METRICS,
         plan.measuring,
         plan.stops,
@@ -202,6 +203,8 @@ class _PlanWriter:
             options.append(f"match={plan.rival_match}")
         if len(plan.arms) > 1:
             options.append(f"at={plan.matched_by}")
+        if plan.metric:
+            options.append(f"metric={format_name(plan.metric)}")
         yield " ".join([f"compare {', '.join([*compared, 'dense', *controls])}", *options])
         measuring = unparse.report_options(plan.metrics, plan.measuring)
         yield " ".join([f"report {', '.join(map(format_name, plan.metrics or DEFAULT_METRICS))}", *measuring])

@@ -145,7 +145,7 @@ class ArmLowering:
         # A network that is not pruned is trained on all data.
         indices = range(arm.split.parts) if arm.split and arm.rounds else (None,)
         base = self._steps.base()
-        pending = None if self._steps.from_ticket else self._dense_training  # a ticket was trained before
+        pending = None if self._steps.starts_trained else self._dense_training  # a ticket was trained before
         states = [_State(self._steps.init(part), base, pending, part) for part in indices]
         self._results.dense = self._dense = self._dense_network()
         self._measure(DENSE, 0, self._dense)
@@ -165,7 +165,7 @@ class ArmLowering:
     def _dense_network(self) -> str:
         """Add the network that the levels are compared with: trained, or a ticket as it is."""
         base = self._target.base()
-        if self._steps.from_ticket and self._arm.transfer is None:
+        if self._steps.starts_trained and self._arm.transfer is None:
             return self._ticket_as_it_is()
         return self._target.train(self._target.init(None), base, None, label="dense")
 
@@ -389,11 +389,12 @@ class ArmLowering:
     ) -> TrainingSpec | None:
         if training is None:
             return None
-        if tail.teacher == DENSE and self._steps.from_ticket:
+        if tail.teacher == DENSE and self._steps.starts_trained:
             teacher = self._ticket_as_it_is()
         elif tail.teacher == DENSE:
             label = "dense" if part is None else ""
-            teacher = self._steps.train(self._steps.init(part), None, part, TrainingSpec(recipe), label=label)
+            base = self._steps.base()
+            teacher = self._steps.train(self._steps.init(part), base, part, TrainingSpec(recipe), label=label)
         else:
             results = self._results_of(tail.teacher)
             teacher = results.tickets[-1] if results.tickets else results.dense
