@@ -4,7 +4,8 @@ Both loops alternate in one process. A round's time is that of its fastest step,
 median and the range of the rounds' ratios. tickdsl's loop writes events and makes its measured choices as in
 `tickdsl run`.
 
-    python benchmarks/loop.py [--rounds N] [--steps N] [--data FOLDER] [--device cuda] [TABLE …]
+    python benchmarks/loop.py [--rounds N] [--steps N] [--data FOLDER] [--device cuda]
+                              [--models NAME …] [TABLE …]
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ import argparse
 import statistics
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from functools import partial
 from itertools import pairwise
@@ -39,6 +40,7 @@ from tickdsl.training.recipes.recipe import Recipe, steps_per_epoch
 from tickdsl.training.sparsifiers.evolving import Evolution
 from tickdsl.training.sparsifiers.gradual import GradualPruning
 from tickdsl.training.sparsifiers.protocol import ActiveSparsifier, SparseNetwork, Sparsifier
+from tickdsl.training.tasks import UNLABELLED
 from tickdsl.training.torchvision_import import import_torchvision
 
 
@@ -68,6 +70,11 @@ CASES = (
     Case("resnet20", "synthetic", _CIFAR_SHAPED, 128, masked=True, steps=9),
     Case("vgg16", "synthetic", _CIFAR_SHAPED, 128, steps=4),
     Case("vgg16", "synthetic", _CIFAR_SHAPED, 128, masked=True, steps=4),
+    Case("gpt", "corpus", {"train": 2000}, 32),
+    Case("gpt", "corpus", {"train": 2000}, 32, masked=True),
+    Case("bert", "sentences", {"train": 2000}, 32),
+    Case("unet", "shapes", {"train": 640, "test": 50}, 32, steps=19),
+    Case("unet", "shapes", {"train": 640, "test": 50}, 32, masked=True, steps=19),
 )
 #: Steps on CUDA between two synchronisations.
 BLOCK = 10
@@ -116,8 +123,7 @@ def bare_loop(network: Network, images: Dataset, recipe: Recipe, steps: int) -> 
     """Seconds of each step of a minimal loop that does the same work with the same tensors."""
     device, (model, precision) = network.device, _ready(network, recipe, images)
     train_inputs, labels = images.train_inputs.to(device), images.train_targets.to(device)
-    mean = (images.mean * 255).view(1, -1, 1, 1).to(device)
-    scale = 1 / (images.std * 255).view(1, -1, 1, 1).to(device)
+    prepare, loss_of = _by_hand(images, device)
     optimizer = torch.optim.SGD(model.parameters(), recipe.lr, recipe.momentum, fused=True)
     parameters = dict(model.named_parameters())
     masked: list[Tensor] = [parameters[name] for name in network.masks]
@@ -130,9 +136,9 @@ def bare_loop(network: Network, images: Dataset, recipe: Recipe, steps: int) -> 
         if step % per_epoch == 0:
             order = torch.randperm(len(labels)).to(device)
         indices = order[step % per_epoch * recipe.batch :][: recipe.batch]
-        x = train_inputs.index_select(0, indices).float().sub_(mean).mul_(scale)
+        x = prepare(train_inputs.index_select(0, indices))
         with precision():
-            loss = F.cross_entropy(model(x), labels.index_select(0, indices))
+            loss = loss_of(model(x), labels.index_select(0, indices))
         optimizer.zero_grad()
         torch.autograd.backward(loss)
         optimizer.step()
@@ -141,6 +147,25 @@ def bare_loop(network: Network, images: Dataset, recipe: Recipe, steps: int) -> 
                 torch._foreach_mul_(masked, kept)
         total.add_(loss.detach(), alpha=len(indices))
     return ticks.steps()
+
+
+def _by_hand(images: Dataset, device: torch.device) -> tuple[Callable[[Tensor], Tensor], Callable[..., Tensor]]:
+    """What inputs go through before the network, and the loss, as a hand-written loop has them."""
+    if images.vocabulary:
+
+        def of_tokens(outputs: Tensor, targets: Tensor) -> Tensor:
+            return F.cross_entropy(outputs.flatten(0, -2), targets.flatten().long())
+
+        return Tensor.long, of_tokens
+    mean = (images.mean * 255).view(1, -1, 1, 1).to(device)
+    scale = 1 / (images.std * 255).view(1, -1, 1, 1).to(device)
+    loss = _pixel_loss if images.task.name == "segment" else F.cross_entropy
+    return lambda x: x.float().sub_(mean).mul_(scale), loss
+
+
+def _pixel_loss(logits: Tensor, masks: Tensor) -> Tensor:
+    """The cross-entropy of the labelled pixels, as torch has it."""
+    return F.cross_entropy(logits, masks.long(), ignore_index=UNLABELLED)
 
 
 def script_loop(network: Network, images: Dataset, recipe: Recipe, steps: int) -> list[float]:
@@ -267,9 +292,11 @@ def _row(label: str, measured: list[float], milliseconds: float) -> None:
     print(f"| {label} | {middle:.3f} | {measured[0]:.3f} to {measured[-1]:.3f} | {milliseconds:.2f} |", flush=True)
 
 
-def _loops(rounds: int, steps: int, device: torch.device) -> None:
+def _loops(rounds: int, steps: int, device: torch.device, names: Sequence[str] | None) -> None:
     print("\n| tickdsl / bare loop | ratio | range | bare loop, ms per step |\n|---|---|---|---|")
     for case in CASES:
+        if names and case.model not in names:
+            continue
         options = case.options
         if device.type == "cuda" and "train" in options:  # long epochs, for whole blocks of steps
             options = {**options, "train": 10 * options["train"]}
@@ -434,6 +461,7 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--data", type=Path, help="folder with MNIST (default: synthetic images of its shape)")
     parser.add_argument("--device", default="cpu")
+    parser.add_argument("--models", nargs="+", metavar="NAME", help="only these networks, in the table `bare`")
     arguments = parser.parse_args()
     devices.use_threads(arguments.threads)
     device = devices.resolve_device(arguments.device)
@@ -441,7 +469,7 @@ def main() -> None:
     threads = plural(torch.get_num_threads(), "thread")
     print(f"torch {torch.__version__}, {device}, {threads}, {plural(arguments.rounds, 'round')}")
     if "bare" in arguments.tables:
-        _loops(arguments.rounds, arguments.steps, device)
+        _loops(arguments.rounds, arguments.steps, device, arguments.models)
     if "script" in arguments.tables:
         _scripts(
             arguments.rounds, min(arguments.steps, 24) if device.type == "cpu" else 10 * BLOCK, device, arguments.data

@@ -197,3 +197,10 @@ def test_check_needs_no_torch_for_a_ticket() -> None:
     )
     result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert result.stdout.strip() == "False"
+
+
+def test_a_budget_that_the_ticket_has_reached_is_refused() -> None:
+    written(Path("t.safetensors"), plan_ticket())
+    (error,) = errors(PLAN.replace("filters 20% x 2", "filters to 10% of flops"))
+    assert error.code == "TD431" and "is reached before this prune" in error.message
+    assert errors(PLAN.replace("filters 20% x 2", "filters to 80% of flops x 2")) == []

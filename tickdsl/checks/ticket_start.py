@@ -27,7 +27,8 @@ def diagnostics(arm: Arm, data: Path | None) -> Iterator[Diagnostic]:
     ticket = plan_ticket(arm, data)
     if ticket is None:
         return
-    for what, span, way_out in _needs_of_training(arm):
+    needs = () if arm.model.has_mapped_weights else _needs_of_training(arm)  # a part of a network was not trained
+    for what, span, way_out in needs:
         yield Diagnostic("TD527", f"{what}, but {_TRAINED}", span, help=way_out)
     yield from _reached_targets(arm, ticket, dense_graph(arm, data))
     if changed_code(arm, ticket):

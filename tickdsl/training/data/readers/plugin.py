@@ -70,6 +70,11 @@ def digest(raw: RawDataset) -> str:
 
 def _wrong_inputs(inputs: NDArray[Any], vocabulary: int) -> tuple[str, str] | None:
     """What is wrong with inputs, and what they should be; None if they are as they should be."""
+    if inputs.dtype.kind in "OSU":
+        hint = (
+            "turn texts into tokens: return integers [N, T] with `vocabulary`, such as the bytes of the texts and 256"
+        )
+        return f"is {inputs.dtype} {list(inputs.shape)}", hint
     if not vocabulary:
         if inputs.ndim == 4 and inputs.dtype == np.uint8:
             return None
@@ -103,6 +108,11 @@ def _validated(name: str, raw: RawDataset) -> RawDataset:
             arrays[f"{part}_targets"] = task.as_targets(targets, names)
         except BadTargets as found:
             raise error(f"{part}_targets", found.problem, found.hint) from found
+        if task.spatial_targets and targets.shape[1:] != inputs.shape[2:]:
+            raise error(
+                f"{part}_targets", f"has {list(targets.shape[1:])} pixels, its images {list(inputs.shape[2:])}",
+                "return masks of the size of their images",
+            )  # fmt: skip
     if arrays["train_inputs"].shape[1:] != arrays["test_inputs"].shape[1:]:
         sizes = ["x".join(map(str, arrays[f"{part}_inputs"].shape[1:])) for part in ("train", "test")]
         raise error("train_inputs", f"has shape {sizes[0]}, test_inputs {sizes[1]}", "return both with the same shape")
