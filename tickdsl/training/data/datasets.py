@@ -92,7 +92,12 @@ class Dataset:
                 f"{self.name} has no targets for the task `{task.name}`: its task is `{self.task.name}`",
                 f"use data with the task `{task.name}`",
             )
-        return attrs.evolve(self, train_targets=self.train_inputs, test_targets=self.test_inputs, task=task)
+        mean, std = self.mean, self.std
+        if task.pixel_statistics is not None:
+            mean, std = (torch.full_like(self.mean, value) for value in task.pixel_statistics)
+        return attrs.evolve(
+            self, train_targets=self.train_inputs, test_targets=self.test_inputs, task=task, mean=mean, std=std
+        )
 
 
 def load(

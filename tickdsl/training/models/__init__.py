@@ -15,6 +15,7 @@ from tickdsl.training.catalogue import DEFAULT_WEIGHTS, MODELS, PLUGIN_FAMILY, M
 from tickdsl.training.catalogue.input_shapes import InputShape, is_tokens, shape_in_words
 from tickdsl.training.models import (
     conv_n,
+    generative,
     lenet,
     plain_cnns,
     plugin,
@@ -29,6 +30,7 @@ from tickdsl.training.models.initialisation import classifier_like, initialise, 
 from tickdsl.training.models.initialiser_record import Origin
 from tickdsl.training.models.pretrained import load_pretrained
 from tickdsl.training.models.without_memory import WithoutMemory
+from tickdsl.training.part_map import PartMap
 
 Builder = Callable[..., nn.Module]  # (classes, input shape, **options)
 
@@ -42,6 +44,11 @@ _BUILDERS: dict[str, Builder] = {
     **{f"resnet{depth}": partial(resnet.resnet_cifar, depth) for depth in (20, 32, 44, 56, 110)},
     "resnet18-cifar": resnet.resnet18_cifar,
     "unet": unet.unet,
+    "autoencoder": generative.autoencoder,
+    "conv-autoencoder": generative.conv_autoencoder,
+    "vae": generative.vae,
+    "conv-vae": generative.conv_vae,
+    "dcgan": generative.dcgan,
     "gpt": transformers.gpt,
     "bert": transformers.bert,
 }
@@ -77,7 +84,7 @@ def create(
     module = _builtin_architecture(info, classes, shape, options or {})
     initialise(module, seed)
     if weights:
-        load_pretrained(module, classifier_path(module), name, weights)
+        load_pretrained(module, classifier_path(module), name, weights, PartMap.of_model(options or {}))
     return module
 
 

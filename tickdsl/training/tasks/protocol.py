@@ -13,6 +13,7 @@ from torch.nn import functional as F
 from torch.utils._pytree import tree_map_only
 
 from tickdsl.errors import TickdslError
+from tickdsl.training.tasks.phases import Phase
 
 #: What a network returns: a tensor [B, …], or a tuple, a named one too, or a dictionary of such tensors.
 Outputs = Any
@@ -87,6 +88,8 @@ class Task:
     #: Whether `sums` needs the outputs for a whole test set at once, for figures that are no sums over its samples.
     #: They are kept on the device, at most `evaluation.MAX_KEPT_BYTES` of them.
     keeps_outputs: bool = False
+    #: The mean and the deviation of pixel values in [0, 1] that images are normalised by; None: those of the data.
+    pixel_statistics: tuple[float, float] | None = None
 
     @property
     def primary(self) -> TaskMetric:
@@ -115,6 +118,14 @@ class Task:
     def loss(self, outputs: Tensor, targets: Tensor) -> Tensor:
         """The mean loss of a batch, a scalar. Criteria use it too."""
         raise NotImplementedError
+
+    @property
+    def phases(self) -> tuple[Phase, ...]:
+        """What is trained in turn within a step, each with an optimiser of its own; empty for all by `loss` at once.
+
+        A criterion then scores the weights of a part by the loss of the phase that trains it.
+        """
+        return ()
 
     def weight(self, targets: Tensor) -> int:
         """The number of terms whose mean `loss` is; it follows from shapes, so that nothing waits for the device."""
@@ -170,6 +181,10 @@ class Task:
     def figures(self, sums: Sequence[float], count: int) -> Mapping[str, float]:
         """The figures of an evaluation by name: the metrics, and the mean `loss`. count: the number of samples."""
         raise NotImplementedError
+
+    def pictures(self, outputs: Outputs, targets: Tensor) -> Tensor | None:
+        """Pictures of what a network makes of a few test images, uint8 [N, C, H, W], eight in a row; None if none."""
+        return None
 
     # -- distillation
 
