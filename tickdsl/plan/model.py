@@ -266,6 +266,11 @@ class Arm:
         return self.split is not None or (self.transfer is not None and self.transfer.head == "reset")
 
     @property
+    def judged_on(self) -> Data:
+        """The data set that its levels are measured on."""
+        return self.data if self.transfer is None else self.transfer.data
+
+    @property
     def dense_recipe(self) -> Options:
         """The recipe of the dense training that is pruned, and whose weights `rewind weights` restores."""
         return self.recipe if self.fork is None else self.fork.recipe

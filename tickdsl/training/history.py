@@ -16,17 +16,28 @@ class EpochReport:
     mean over the epoch's training steps; test_loss, test_accuracy (in [0, 1]; None if the task has none): on the test
     set afterwards; lr: the learning rate of the last step; seconds: the time of training and testing, without pauses,
     and in a stack an equal share of it; figures: those of the task on the test set, by name.
+
+    If samples are held out for validation, epochs are measured on them, by `validation`, and not on the test set:
+    test_loss and test_accuracy are None, and `figures` is empty.
     """
 
     epoch: int
     epochs: int
     step: int
     train_loss: float
-    test_loss: float
+    test_loss: float | None
     test_accuracy: float | None
     lr: float
     seconds: float = attrs.field(eq=False)
     figures: Mapping[str, float] = attrs.field(factory=dict)
+    validation: Mapping[str, float] = attrs.field(factory=dict)
+
+    @property
+    def watched(self) -> Mapping[str, float]:
+        """The figures that choices look at: those on the validation set, else on the test set, by name."""
+        if self.validation or self.figures or self.test_accuracy is None or self.test_loss is None:
+            return self.validation or self.figures
+        return {"accuracy": self.test_accuracy, "loss": self.test_loss}  # of a checkpoint of an earlier version
 
 
 @attrs.frozen
@@ -36,7 +47,8 @@ class TrainingHistory:
     sparse: the names of the layers trained with sparse matrix products; layout: the network's memory layout, a name in
     `memory_layouts.LAYOUTS`; compiled: whether torch compiled the network; stack_size: the number of networks that
     were trained as one stack; scores: [N], the task's score of every test image (for a classifier, whether it is
-    classified correctly); None if images have no score of their own.
+    classified correctly); None if images have no score of their own; figures: those of the task on the test set at the
+    end, by name.
     """
 
     start: int
@@ -48,6 +60,7 @@ class TrainingHistory:
     compiled: bool = attrs.field(default=False, eq=False)
     stack_size: int = attrs.field(default=1, eq=False)
     scores: Tensor | None = attrs.field(default=None, eq=False, repr=False)
+    figures: Mapping[str, float] = attrs.field(factory=dict)
 
     @property
     def last(self) -> EpochReport | None:

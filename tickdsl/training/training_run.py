@@ -41,17 +41,18 @@ _EVALUATION_BATCH = 1000
 StartTest = Callable[[Tensor, int], EpochSums]
 
 
-def evaluate_test_set(
+def evaluate_watched_set(
     network: nn.Module,
     dataset: DeviceDataset,
     autocast: torch.dtype | None,
     num_networks: int | None = None,
     scores: Tensor | None = None,
 ) -> Tensor:
-    """`evaluation_sums` on the test set."""
+    """`evaluation_sums` on the validation set, or on the test set if there is none. scores: filled in a test only."""
     return evaluation_sums(
-        network, *dataset.test_set, dataset.preprocess, _EVALUATION_BATCH, autocast, num_networks, scores, dataset.task
-    )
+        network, *dataset.watched_set, dataset.preprocess, _EVALUATION_BATCH, autocast, num_networks,
+        scores if dataset.validation_set is None else None, dataset.task,
+    )  # fmt: skip
 
 
 @contextmanager
@@ -135,7 +136,7 @@ class TrainingRun:
         #: [N]: the scores of the test images in the latest test, if they have any. Every test fills it; a training ends
         #: with a test, also if it was resumed.
         self.scores = score_buffer(self.task, len(dataset.test_set[1]), device)
-        evaluate = partial(evaluate_test_set, dataset=dataset, autocast=self.autocast, scores=self.scores)
+        evaluate = partial(evaluate_watched_set, dataset=dataset, autocast=self.autocast, scores=self.scores)
         tester = EpochTester(self.model, evaluate, device)
         self.start_test: StartTest = lambda loss_sum, step: tester.begin(loss_sum)
         self.step = self.start
@@ -281,17 +282,19 @@ class TrainingRun:
                 f"the training diverged: the loss is {train_loss} in epoch {epoch + 1} (lr {lr:g})",
                 "lower lr, add a warmup, or use precision=fp32",
             )
-        result = evaluation_from_sums(self.task, sums, len(self.dataset.test_set[1]))
+        result = evaluation_from_sums(self.task, sums, len(self.dataset.watched_set[1]))
+        is_test = self.dataset.validation_set is None
         report = EpochReport(
             epoch=epoch + 1,
             epochs=math.ceil(self.stop / self.steps_per_epoch),
             step=finished_epoch.step,
             train_loss=train_loss,
-            test_loss=result.loss,
-            test_accuracy=result.figures.get("accuracy"),
+            test_loss=result.loss if is_test else None,
+            test_accuracy=result.figures.get("accuracy") if is_test else None,
             lr=lr,
             seconds=self.job.usage.end_lap(),
-            figures=dict(result.figures),
+            figures=dict(result.figures) if is_test else {},
+            validation={} if is_test else dict(result.figures),
         )
         self.reports.append(report)
         if self.job.on_epoch is not None:
@@ -302,14 +305,27 @@ class TrainingRun:
 
         Raises MaskError if a pruned weight is not zero.
         """
+        figures = self._final_figures()
         self.job.usage.pause()
         Masks(self.model, self.masks).check()
         set_memory_format(self.model, torch.contiguous_format)
         scores = None if self.scores is None else self.scores.cpu()
         return TrainingHistory(
             self.start, self.stop, self.steps_per_epoch, tuple(self.reports),
-            self.sparse_layers.names, self.layout, self.compile, stack_size, scores,
+            self.sparse_layers.names, self.layout, self.compile, stack_size, scores, figures,
         )  # fmt: skip
+
+    def _final_figures(self) -> Mapping[str, float]:
+        """The figures on the test set at the end: those of the last epoch, unless that was measured on validation."""
+        if self.dataset.validation_set is None:
+            return self.reports[-1].watched if self.reports else {}
+        with self.device_context():
+            inputs, targets = self.dataset.test_set
+            sums = evaluation_sums(
+                self.model, inputs, targets, self.dataset.preprocess, _EVALUATION_BATCH, self.autocast,
+                scores=self.scores, task=self.task,
+            )  # fmt: skip
+        return evaluation_from_sums(self.task, sums.tolist(), len(targets)).figures
 
     def capture(self) -> dict[str, Any]:
         """Everything that the remaining steps depend on, as tensors, numbers and strings."""

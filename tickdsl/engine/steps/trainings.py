@@ -250,37 +250,40 @@ class _StepClock:
 
 def _progress(report: EpochReport, task: Task) -> dict[str, Any]:
     primary = task.primary.name
-    other = {} if task is CLASSIFY else {"score": report.figures[primary], "metric": primary}
+    other = {} if task is CLASSIFY else {"score": report.watched[primary], "metric": primary}
+    if report.validation:
+        other["measured_on"] = "validation"
     return {
         "epoch": report.epoch,
         "epochs": report.epochs,
         "loss": report.train_loss,
-        "accuracy": report.test_accuracy,
+        "accuracy": report.watched.get("accuracy"),
         "lr": report.lr,
         **other,
     }
 
 
 def _history_metrics(history: TrainingHistory, task: Task) -> Metrics:
-    """The metrics of the last epoch, with the best score and its epoch; `train_time` is in seconds.
+    """The metrics of a test at the end, with the best score and its epoch; `train_time` is in seconds.
 
-    The score, the primary metric of the task, has the name `accuracy` for classifiers.
+    The score, the primary metric of the task, has the name `accuracy` for classifiers. With a validation set, the best
+    epoch and the losses and scores of the `epochs` are those on it, `validation` are its figures at the end by name,
+    and `best_validation` is its score in the best epoch, whose score on the test set is not known.
     """
     epochs, primary = history.epochs, task.primary
 
     def score(report: EpochReport) -> float:
-        if not report.figures and report.test_accuracy is not None:  # of a checkpoint of an earlier version
-            return report.test_accuracy
-        return report.figures[primary.name]
+        return report.watched[primary.name]
 
     last, best = epochs[-1], max(epochs, key=lambda e: score(e) if primary.higher_is_better else -score(e))
+    held_out = {"validation": dict(last.validation), "best_validation": score(best)}
     return {
-        **result_figures(task, {primary.name: score(last), **last.figures, "loss": last.test_loss}),
+        **result_figures(task, history.figures),
         "train_loss": last.train_loss,
-        f"best_{'accuracy' if task is CLASSIFY else 'score'}": score(best),
+        **(held_out if last.validation else {f"best_{'accuracy' if task is CLASSIFY else 'score'}": score(best)}),
         "best_epoch": best.epoch,
         "train_time": sum(e.seconds for e in epochs),
-        "epochs": [[e.epoch, e.train_loss, e.test_loss, score(e), e.lr] for e in epochs],
+        "epochs": [[e.epoch, e.train_loss, e.watched["loss"], score(e), e.lr] for e in epochs],
     }
 
 

@@ -129,6 +129,7 @@ CODES: dict[str, tuple[str, Severity]] = {
     "TD529": ("ticket-beyond-target", "error"),
     "TD531": ("converted-data", "note"),
     "TD532": ("class-without-images", "warning"),
+    "TD533": ("validation-leaves-a-class-empty", "error"),
     "TD543": ("stop-on-results", "warning"),
     # notes
     "TD901": ("default-model", "note"),

@@ -45,6 +45,13 @@ _TEST_OPTION = {
     "test": Option(float, 0.0, "test on this share of each class, if there is no test set, e.g. 20%", is_share=True)
 }
 
+#: An option of every data set: what chooses looks at these samples, and the verdict at the test set.
+_VALIDATION_OPTION = {
+    "validation": Option(
+        float, 0.0, "hold this share of the training data out for everything that chooses, e.g. 10%", is_share=True
+    )
+}
+
 
 def _dataset(
     name: str,
@@ -66,7 +73,7 @@ _SYNTHETIC_OPTIONS = _COMMON_OPTIONS | {
 }
 
 _DATASETS = {
-    info.name: info
+    info.name: attrs.evolve(info, options={**info.options, **_VALIDATION_OPTION})
     for info in (
         DatasetInfo(
             "digits", "8x8 scans of handwritten digits (UCI), installed with tickdsl",
@@ -94,12 +101,12 @@ _DATASETS = {
 
 
 def _plugin_dataset(plugin: Plugin, description: PluginDescription) -> DatasetInfo:
-    """tickdsl applies `size`, `channels` and `samples` unless the factory has parameters of these names."""
+    """tickdsl applies `size`, `channels`, `samples` and `validation` unless the factory has parameters of these names."""
     options = plugin_options(description, ("root",))
     return DatasetInfo(
         plugin.name,
         description.summary or plugin.origin,
-        options=_COMMON_OPTIONS | options,
+        options=_COMMON_OPTIONS | _VALIDATION_OPTION | options,
         factory_options=tuple(options),
         task=None,
     )
@@ -111,6 +118,9 @@ DATASETS: Registry[DatasetInfo] = Registry("data set", _DATASETS, _plugin_datase
 def known_size(name: str, field: str, options: Mapping[str, Any]) -> int | None:
     """A data set's number of classes, training or test images, or None if it is known only after reading the data.
 
+    Training images are those that are left once some are held out for validation: about as many, since that is done
+    class by class.
+
     field: `classes`, `train` or `test`.
     """
     info = DATASETS[name]
@@ -119,4 +129,17 @@ def known_size(name: str, field: str, options: Mapping[str, Any]) -> int | None:
         size = options["samples"]
     elif field in options and field not in info.factory_options:  # a factory may give the option any meaning
         size = options[field]
+    if field == "train" and size is not None and (share := validation_share(name, options)):
+        classes = known_size(name, "classes", options) or 1
+        return size - min(max(round(share * size), classes), size - 1)
     return size
+
+
+def holds_out_validation(name: str, options: Mapping[str, Any]) -> bool:
+    """Whether a data set with these options has a validation set."""
+    return validation_share(name, options) > 0
+
+
+def validation_share(name: str, options: Mapping[str, Any]) -> float:
+    """The share of the training data that is held out for validation; 0 if there is none."""
+    return 0.0 if "validation" in DATASETS[name].factory_options else float(options.get("validation", 0.0))

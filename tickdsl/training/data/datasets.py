@@ -20,6 +20,7 @@ from tickdsl.plugins import PluginError
 from tickdsl.plurals import plural
 from tickdsl.training.catalogue import DATASETS, Option
 from tickdsl.training.catalogue.input_shapes import InputShape
+from tickdsl.training.data import held_out
 from tickdsl.training.data.preprocess import Preprocess, make_preprocess
 from tickdsl.training.data.readers.raw_dataset import ImageArray, RawDataset
 from tickdsl.training.data.sources import find_source
@@ -32,7 +33,7 @@ _FINGERPRINT_VERSION = 1
 
 @attrs.frozen(eq=False)
 class Dataset:
-    """Inputs and targets [N, …] of a training set and a test set.
+    """Inputs and targets [N, …] of a training set, a test set and, if some are held out, a validation set.
 
     Inputs are images, uint8 [N, C, H, W], or tokens, integers [N, T] in 0..vocabulary-1. task: what is learnt; for
     `classify`, the targets are labels int64 [N]. class_names: the names of the classes, or of what else the outputs
@@ -54,6 +55,20 @@ class Dataset:
     notes: tuple[str, ...] = ()
     task: Task = CLASSIFY
     vocabulary: int = 0
+    validation_inputs: Tensor | None = None
+    validation_targets: Tensor | None = None
+
+    @property
+    def test_set(self) -> tuple[Tensor, Tensor]:
+        """Inputs and targets that a verdict looks at."""
+        return self.test_inputs, self.test_targets
+
+    @property
+    def validation_set(self) -> tuple[Tensor, Tensor] | None:
+        """Inputs and targets that everything that chooses looks at; None if none are held out."""
+        if self.validation_inputs is None or self.validation_targets is None:
+            return None
+        return self.validation_inputs, self.validation_targets
 
     @property
     def classes(self) -> int:
@@ -90,7 +105,13 @@ class Dataset:
                 f"{self.name} has no targets for the task `{task.name}`: its task is `{self.task.name}`",
                 f"use data with the task `{task.name}`",
             )
-        return attrs.evolve(self, train_targets=self.train_inputs, test_targets=self.test_inputs, task=task)
+        return attrs.evolve(
+            self,
+            train_targets=self.train_inputs,
+            test_targets=self.test_inputs,
+            validation_targets=self.validation_inputs,
+            task=task,
+        )
 
 
 def load(
@@ -116,15 +137,19 @@ def load(
         message = f"{name} has one class: there is nothing to tell apart"
         raise UnreadableDataError(message, "use data with two classes or more")
     probe(task, torch.from_numpy(raw.train_targets[:2]), len(raw.class_names))
-    raw = _preprocess(raw, {**options_with_defaults, **dict.fromkeys(source.reader_options, 0)})
     for part, targets in (("training", raw.train_targets), ("test", raw.test_targets)):
         try:
             task.as_targets(targets, raw.class_names)
         except BadTargets as found:
             message = f"{name}: the targets of the {part} images are wrong: the array {found.problem}"
             raise UnreadableDataError(message, "check the files of the data set") from found
+    applied = {**options_with_defaults, **dict.fromkeys(source.reader_options, 0)}
+    raw, validation = _held_out(_sampled(raw, applied), applied["validation"], has_classes=task.has_classes)
+    raw = attrs.evolve(
+        raw, train_inputs=_resized(raw.train_inputs, applied), test_inputs=_resized(raw.test_inputs, applied)
+    )
     mean, std = (torch.empty(0), torch.empty(0)) if raw.vocabulary else _channel_statistics(raw.train_inputs)
-    return Dataset(
+    dataset = Dataset(
         name=name,
         train_inputs=torch.from_numpy(np.ascontiguousarray(raw.train_inputs)),
         train_targets=torch.from_numpy(raw.train_targets),
@@ -137,6 +162,13 @@ def load(
         notes=notes,
         task=task,
         vocabulary=raw.vocabulary,
+    )
+    if validation is None:
+        return dataset
+    return attrs.evolve(
+        dataset,
+        validation_inputs=torch.from_numpy(np.ascontiguousarray(_resized(validation.train_inputs, applied))),
+        validation_targets=torch.from_numpy(validation.train_targets),
     )
 
 
@@ -176,8 +208,8 @@ def take_part(dataset: Dataset, *, by: str, parts: int, index: int, seed: int = 
     """Part `index` of `parts` of a data set.
 
     by `classes`: a contiguous block of classes of the training and the test set, with labels counted from 0 (COLT
-    2022); blocks differ in size by at most one class. by `samples`: a random share of the training set, disjoint from
-    the other parts and drawn from `seed`, and the whole test set. Mean and deviation stay those of the whole data set.
+    2022); blocks differ in size by at most one class. The validation set is divided like the test set. by `samples`: a random share of the training set, disjoint from
+    the other parts and drawn from `seed`, and the whole test and validation set. Mean and deviation stay those of the whole data set.
 
     Raises TickdslError if there are fewer classes or images than parts.
     """
@@ -205,6 +237,7 @@ def take_part(dataset: Dataset, *, by: str, parts: int, index: int, seed: int = 
             train_targets=dataset.train_targets[train] - first,
             test_inputs=dataset.test_inputs[test],
             test_targets=dataset.test_targets[test] - first,
+            **_validation_of_classes(dataset, first, last),
             class_names=dataset.class_names[first:last],
             fingerprint=fingerprint,
         )
@@ -221,6 +254,17 @@ def take_part(dataset: Dataset, *, by: str, parts: int, index: int, seed: int = 
         train_targets=dataset.train_targets[indices],
         fingerprint=fingerprint,
     )
+
+
+def _validation_of_classes(dataset: Dataset, first: int, last: int) -> dict[str, Tensor]:
+    """The validation set of a contiguous block of classes."""
+    if dataset.validation_inputs is None or dataset.validation_targets is None:
+        return {}
+    chosen = (dataset.validation_targets >= first) & (dataset.validation_targets < last)
+    return {
+        "validation_inputs": dataset.validation_inputs[chosen],
+        "validation_targets": dataset.validation_targets[chosen] - first,
+    }
 
 
 def _with_defaults(name: str, options: Mapping[str, Any] | None) -> dict[str, Any]:
@@ -253,9 +297,9 @@ def _fingerprint(name: str, files_digest: str, rules: tuple[str, ...], options: 
     return hashlib.sha256(text.encode()).hexdigest()
 
 
-def _preprocess(raw: RawDataset, options: Mapping[str, Any]) -> RawDataset:
-    """Apply the options `size`, `channels` and `samples`; 0 means unchanged."""
-    train, test, labels = raw.train_inputs, raw.test_inputs, raw.train_targets
+def _sampled(raw: RawDataset, options: Mapping[str, Any]) -> RawDataset:
+    """Apply the option `samples`; 0 means all."""
+    labels = raw.train_targets
     if options["samples"]:
         if options["samples"] > len(labels):
             kind = "training sample" if raw.vocabulary else "training image"
@@ -264,13 +308,29 @@ def _preprocess(raw: RawDataset, options: Mapping[str, Any]) -> RawDataset:
                 "use fewer samples",
             )
         order = torch.randperm(len(labels), generator=generator(0, "samples"))[: options["samples"]]
-        train, labels = train[order.numpy()], labels[order.numpy()]
-    if options.get("size") or options.get("channels"):
-        train, test = (_resize(images, options.get("size", 0), options.get("channels", 0)) for images in (train, test))
-    return attrs.evolve(raw, train_inputs=train, train_targets=labels, test_inputs=test)
+        return attrs.evolve(raw, train_inputs=raw.train_inputs[order.numpy()], train_targets=labels[order.numpy()])
+    return raw
 
 
-def _resize(images: ImageArray, size: int, channels: int) -> ImageArray:
+def _held_out(raw: RawDataset, share: float, *, has_classes: bool) -> tuple[RawDataset, RawDataset | None]:
+    """The data without those held out for validation, and these as the training part of another; None for a share of 0.
+
+    Raises TickdslError if a class would be left without one.
+    """
+    if not share:
+        return raw, None
+    labels = raw.train_targets.tolist() if has_classes else None
+    chosen = held_out.validation_mask(raw.train_inputs, labels, raw.class_names, share)
+    kept, validation = (
+        attrs.evolve(raw, train_inputs=raw.train_inputs[part], train_targets=raw.train_targets[part])
+        for part in (~chosen, chosen)
+    )
+    return kept, validation
+
+
+def _resized(images: ImageArray, options: Mapping[str, Any]) -> ImageArray:
+    """Apply the options `size` and `channels`; 0 means unchanged."""
+    size, channels = options.get("size", 0), options.get("channels", 0)
     if size and images.shape[2:] != (size, size):
         resized = [
             F.interpolate(batch.float(), size=(size, size), mode="bilinear", antialias=True).round_().byte()

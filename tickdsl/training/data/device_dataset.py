@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import torch
+from torch import Tensor
 
 from tickdsl.training.data.augment import AugmentedBatches
 from tickdsl.training.data.datasets import Dataset
@@ -21,3 +22,10 @@ class DeviceDataset:
         self.batch_size = recipe.batch
         self.steps_per_epoch = steps_per_epoch(len(self.targets), recipe.batch)
         self.test_set = (data.test_inputs.to(device), data.test_targets.to(device))
+        held_out = data.validation_set
+        self.validation_set = None if held_out is None else (held_out[0].to(device), held_out[1].to(device))
+
+    @property
+    def watched_set(self) -> tuple[Tensor, Tensor]:
+        """The samples that every epoch is measured on: those held out for validation, else the test set."""
+        return self.validation_set or self.test_set

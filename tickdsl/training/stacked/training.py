@@ -25,7 +25,7 @@ from tickdsl.training.loop import isolated_rng, train
 from tickdsl.training.measured_choices import MeasuredChoices
 from tickdsl.training.stacked.network import unstack
 from tickdsl.training.stacked.optimiser_step import OptimiserSlice, StackedStep
-from tickdsl.training.training_run import TrainingRun, evaluate_test_set
+from tickdsl.training.training_run import TrainingRun, evaluate_watched_set
 
 #: A training's history, or the error that it failed with; None if it was not started.
 StackedOutcome = TrainingHistory | TickdslError | None
@@ -138,7 +138,7 @@ class _StackedTester:
             for run, column in zip(runs, scores.unbind(1), strict=True):
                 run.scores = column
         evaluate = partial(
-            evaluate_test_set,
+            evaluate_watched_set,
             dataset=first.dataset,
             autocast=first.autocast,
             num_networks=len(runs),

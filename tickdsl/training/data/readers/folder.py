@@ -15,6 +15,7 @@ import numpy as np
 from tickdsl.errors import TickdslError
 from tickdsl.plurals import plural
 from tickdsl.printable import printable_line
+from tickdsl.training.data import held_out
 from tickdsl.training.data.file_digests import files_digest
 from tickdsl.training.data.readers import decoded_cache, layout
 from tickdsl.training.data.readers.archives import Archive, open_tree
@@ -130,7 +131,7 @@ def _read_images(path: Path, tree: FolderTree | Archive, places: list[layout.Pla
 
 def _with_test_images(path: Path, images: list[_Image], share: float) -> list[_Image]:
     try:
-        tested = layout.choose_test_images(
+        tested = held_out.choose(
             [image.place.label for image in images], [image.digest for image in images], share
         )
     except TickdslError as error:
