@@ -88,6 +88,11 @@ TRAIN_OPTIONS: dict[str, OptionType] = {
     "compile": OptionType("word", "compile the network with torch.compile", ("on", "off", "auto")),
     "augment": OptionType("words", "random augmentations of training images", ("none", "crop", "flip", "rotation")),
     "label-smoothing": OptionType("float", "share of the target probability spread over all classes", least=0),
+    "patience": OptionType("moment", "stop after so many epochs without improvement on validation data"),
+    "monitor": OptionType(
+        "word", "what `patience` looks at: the loss, or the metric of the task", ("loss", "metric"),
+        idle=(no_effect.WITHOUT_PATIENCE,),
+    ),
 }  # fmt: skip
 #: Options that every schedule of `retrain` accepts.
 _COMMON_RETRAIN_OPTIONS = (
@@ -100,6 +105,8 @@ _COMMON_RETRAIN_OPTIONS = (
     "compile",
     "augment",
     "label-smoothing",
+    "patience",
+    "monitor",
 )
 RETRAIN_OPTIONS: dict[str, OptionType] = {
     "lr": OptionType(
@@ -161,6 +168,7 @@ COMPARE_OPTIONS: dict[str, OptionType] = {
     ),
 }
 REPORT_OPTIONS: dict[str, OptionType] = {
+    "every": OptionType("moment", "how often early-stop measures the validation loss, e.g. 100it (default: per epoch)"),
     "batch": OptionType("int", "batch size for latency and memory (default 128)", least=1, most=65_536),
     "watts": OptionType(
         "float", "power draw of training where no counter can be read (default: depends on the device)", above=0
@@ -169,6 +177,7 @@ REPORT_OPTIONS: dict[str, OptionType] = {
 }
 #: Option of `report` -> the metrics that use it.
 REPORT_OPTION_METRICS: dict[str, tuple[str, ...]] = {
+    "every": ("early-stop",),
     "batch": ("latency", "memory"),
     "watts": ("energy", "carbon"),
     "intensity": ("carbon",),

@@ -102,8 +102,9 @@ class ArmLowering:
         self._context, self._plan, self._arm, self._seed = context, context.plan, arm, seed
         self._results = ArmResults()
         self._steps = StepBuilder(
-            context.graph, arm, seed, context.fingerprint, context.is_ticket, task_of=context.task_of
-        )
+            context.graph, arm, seed, context.fingerprint, context.is_ticket, task_of=context.task_of,
+            every=context.plan.measuring.every,
+        )  # fmt: skip
         #: Builds the steps that measure levels: on other data after a transfer.
         self._target = self._steps if arm.transfer is None else self._steps.for_data(arm.transfer.data)
         self._is_measured = arm.id in context.measured_arms

@@ -299,7 +299,8 @@ class Arm:
 class MeasurementOptions:
     """How `report` measures.
 
-    `batch`: images per batch. `watts`: the power used to estimate energy if no counter is readable (None: depends on
+    `every`: how often `early-stop` measures the validation loss (None: after each epoch). `batch`: images per batch for
+    latency and memory. `watts`: the power used to estimate energy if no counter is readable (None: depends on
     the device). `intensity`: grams of CO2 per kWh; the default is the world average of 2023 (Ember, Global Electricity
     Review 2024).
     """
@@ -307,6 +308,7 @@ class MeasurementOptions:
     batch: int = 128
     watts: float | None = None
     intensity: float = 480.0
+    every: Moment | None = None
 
 
 @attrs.frozen

@@ -62,9 +62,14 @@ COLUMNS: dict[str, tuple[Column, ...]] = {
     "carbon": (Column("carbon", "training\nCO2", functools.partial(formatting.quantity, unit="g")),),
     "early-stop": (
         Column("early-stop", "early stop,\nepoch", lambda epoch: f"{epoch:.1f}".removesuffix(".0")),
+        Column("early-stop.iteration", "early stop,\niteration", lambda step: f"{step:,.0f}"),
         Column("early-stop.accuracy", "early stop,\naccuracy %", _percent),
+        Column("early-stop.validation", "early stop,\nvalidation %", _percent),
     ),
-    "pruned": (Column("pruned", "just pruned,\naccuracy %", _percent),),
+    "pruned": (
+        Column("pruned", "just pruned,\naccuracy %", _percent),
+        Column("pruned.validation", "just pruned,\nvalidation %", _percent),
+    ),
     "barrier": (
         Column("barrier", "barrier,\npoints", _percent),
         Column("barrier.interpolated", "barrier, BN\ninterpolated", _percent),

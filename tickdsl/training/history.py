@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Any
 
 import attrs
 from torch import Tensor
@@ -48,7 +49,7 @@ class TrainingHistory:
     `memory_layouts.LAYOUTS`; compiled: whether torch compiled the network; stack_size: the number of networks that
     were trained as one stack; scores: [N], the task's score of every test image (for a classifier, whether it is
     classified correctly); None if images have no score of their own; figures: those of the task on the test set at the
-    end, by name.
+    end, by name; loss_curve: the validation loss within epochs, if it was measured (see `validation.LossCurve`).
     """
 
     start: int
@@ -61,6 +62,7 @@ class TrainingHistory:
     stack_size: int = attrs.field(default=1, eq=False)
     scores: Tensor | None = attrs.field(default=None, eq=False, repr=False)
     figures: Mapping[str, float] = attrs.field(factory=dict)
+    loss_curve: tuple[tuple[Any, ...], ...] = ()
 
     @property
     def last(self) -> EpochReport | None:

@@ -35,6 +35,7 @@ class TrainingJob:
     distillation: Distillation | None = None
     layout: str | None = None
     compile: bool | None = None
+    measure_every: int = 0
     usage: Usage = attrs.field(factory=Usage)
 
     @property

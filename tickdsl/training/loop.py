@@ -49,6 +49,7 @@ def train(
     choices: MeasuredChoices = _IN_MEMORY_CHOICES,
     layout: str | None = None,
     compile: bool | None = None,
+    measure_every: int = 0,
     usage: Usage | None = None,
 ) -> TrainingHistory:
     """Train `model` in place from step `start` to step `stop` (default: the recipe's end), on `device`.
@@ -69,9 +70,11 @@ def train(
     layout: the network's memory layout, a name in `memory_layouts.LAYOUTS` (default: the one that usually trains
     faster).
     compile: whether torch compiles the network (default: if the recipe says `compile=on`).
+    measure_every: how many steps apart the validation loss is measured too (0: after epochs only), at steps that are
+    multiples of it and at the last one. It changes nothing in the training.
     usage: counts the time and the energy that the training uses.
 
-    A resumed training keeps the sparse layers, the layout and the compilation that it began with.
+    A recipe with `patience` can end the training before `stop`. A resumed training keeps the sparse layers, the layout and the compilation that it began with.
 
     Raises TickdslError if an epoch's loss is not finite, or if the recipe does not fit the data or the device;
     MaskError if a pruned weight is not zero at the end.
@@ -79,7 +82,7 @@ def train(
     job = TrainingJob(
         model=model, data=data, recipe=recipe, seed=seed, start=start, stop=stop, masks=masks or {},
         checkpoint=checkpoint, on_epoch=on_epoch, step_callbacks=step_callbacks or {}, distillation=distillation,
-        layout=layout, compile=compile, usage=usage or Usage(),
+        layout=layout, compile=compile, measure_every=measure_every, usage=usage or Usage(),
     )  # fmt: skip
     target_device = torch.device(device)
     run = TrainingRun(job, DeviceDataset(data, recipe, target_device), target_device)

@@ -19,7 +19,7 @@ from tickdsl.training.checkpoints import training_identity
 from tickdsl.training.data.device_dataset import DeviceDataset
 from tickdsl.training.devices import autocast_type, float32_format
 from tickdsl.training.epoch_evaluation import EpochTester
-from tickdsl.training.evaluation import evaluation_from_sums, evaluation_sums, score_buffer
+from tickdsl.training.evaluation import EvaluationResult, evaluation_from_sums, evaluation_sums, score_buffer
 from tickdsl.training.history import EpochReport, TrainingHistory
 from tickdsl.training.job import StateDict, TrainingJob
 from tickdsl.training.measured_choices import MeasuredChoices
@@ -34,6 +34,7 @@ from tickdsl.training.step.distillation import Distiller
 from tickdsl.training.step.masks import Masks
 from tickdsl.training.step.optimiser_step import OptimiserStep
 from tickdsl.training.step.sparse_layers import SparseLayers, choose_sparse_layers
+from tickdsl.training.validation import LossCurve, patience_is_over, require_validation
 
 _EVALUATION_BATCH = 1000
 
@@ -125,6 +126,8 @@ class TrainingRun:
             raise TickdslError(f"the recipe does not fit {dataset.name}: {error}", "change `train`") from error
         momenta = recipe.momenta(self.steps_per_epoch)
         self.momenta = momenta.tolist() if recipe.schedule == "one-cycle" else None
+        if dataset.validation_set is None:
+            require_validation(recipe, job.measure_every, dataset.name)
         self.autocast = autocast_type(recipe.precision, device)
 
         self.model = job.model.to(device).train()
@@ -143,6 +146,7 @@ class TrainingRun:
         self.terms_seen = 0  # in this epoch
         self.finished_epoch: FinishedEpoch | None = None
         self.reports: list[EpochReport] = []
+        self.loss_curve = LossCurve()
 
     def attach_checkpoint(self) -> Mapping[str, Any] | None:
         """Attach the job's checkpointer, and return the state to resume from, if any.
@@ -257,9 +261,37 @@ class TrainingRun:
             )
             self.optimiser_step.loss_sum.zero_()
             self.terms_seen = 0
+            if self.recipe.patience.amount:  # what the next step does must not hang on how fast a test is
+                self._report_epoch()
+                self._stop_if_patience_is_over()
+        self._measure_within_epoch()
         if self.finished or (self.finished_epoch is not None and self.finished_epoch.test_sums.ready()):
             self._report_epoch()
         self._call_step_callbacks()
+
+    def _stop_if_patience_is_over(self) -> None:
+        """End the training here; the weights are those that its later rewinding points have."""
+        if self.finished or not patience_is_over(self.reports, self.recipe, self.task):
+            return
+        self.stop = self.step
+        for step in sorted(self.job.step_callbacks):
+            if step > self.step:
+                self.job.step_callbacks[step](self._state_dict())
+
+    def _measure_within_epoch(self) -> None:
+        every = self.job.measure_every
+        if every and (self.step % every == 0 or self.finished):
+            assert self.dataset.validation_set is not None
+            validation = self._evaluate(self.dataset.validation_set)
+            self.loss_curve.measure(self.step, validation, lambda: self._evaluate(self.dataset.test_set))
+
+    def _evaluate(self, samples: tuple[Tensor, Tensor], scores: Tensor | None = None) -> EvaluationResult:
+        """The results of the network on a set of inputs and targets. Waits for the device."""
+        sums = evaluation_sums(
+            self.model, *samples, self.dataset.preprocess, _EVALUATION_BATCH, self.autocast, scores=scores,
+            task=self.task,
+        )  # fmt: skip
+        return evaluation_from_sums(self.task, sums.tolist(), len(samples[1]))
 
     def _call_step_callbacks(self) -> None:
         if self.step in self.job.step_callbacks:
@@ -313,6 +345,7 @@ class TrainingRun:
         return TrainingHistory(
             self.start, self.stop, self.steps_per_epoch, tuple(self.reports),
             self.sparse_layers.names, self.layout, self.compile, stack_size, scores, figures,
+            tuple(map(tuple, self.loss_curve.rows)),
         )  # fmt: skip
 
     def _final_figures(self) -> Mapping[str, float]:
@@ -320,12 +353,7 @@ class TrainingRun:
         if self.dataset.validation_set is None:
             return self.reports[-1].watched if self.reports else {}
         with self.device_context():
-            inputs, targets = self.dataset.test_set
-            sums = evaluation_sums(
-                self.model, inputs, targets, self.dataset.preprocess, _EVALUATION_BATCH, self.autocast,
-                scores=self.scores, task=self.task,
-            )  # fmt: skip
-        return evaluation_from_sums(self.task, sums.tolist(), len(targets)).figures
+            return self._evaluate(self.dataset.test_set, self.scores).figures
 
     def capture(self) -> dict[str, Any]:
         """Everything that the remaining steps depend on, as tensors, numbers and strings."""
@@ -340,6 +368,7 @@ class TrainingRun:
             "seen": self.terms_seen,
             "usage": self.job.usage.state_dict(),
             "reports": [attrs.asdict(report) for report in self.reports],
+            "loss_curve": self.loss_curve.rows,
             "ended": None if self.finished_epoch is None else self.finished_epoch.to_state(),
         }
 
@@ -353,5 +382,6 @@ class TrainingRun:
         if "usage" in state:  # not in checkpoints of earlier versions
             self.job.usage.load_state_dict(state["usage"])
         self.reports = [EpochReport(**report) for report in state["reports"]]
+        self.loss_curve = LossCurve([list(row) for row in state.get("loss_curve", ())])
         finished_epoch = state.get("ended")
         self.finished_epoch = None if finished_epoch is None else FinishedEpoch.from_state(**finished_epoch)

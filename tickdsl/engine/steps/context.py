@@ -86,6 +86,11 @@ class Context:
         parts: dict[str, Any] = self._result(key).data["parts"]
         return parts
 
+    def step_metrics(self, key: str) -> Metrics:
+        """The metrics of the result of a step."""
+        metrics: Metrics = self._result(key).data["metrics"]
+        return metrics
+
     def weights(self, key: str, target: Structure, graph: ModelGraph) -> dict[str, Tensor]:
         """The state dict that a step has stored, sliced to the structure `target`; this is how weights are rewound."""
         result = self._result(key)

@@ -88,6 +88,8 @@ class PreparedTraining:
         steps = history.stop - history.start
         tested = judged_images(history.scores, self.job.data.test_targets, state, self.job.data.task)
         counted = {"steps": steps, **self._budget(steps)}
+        if history.stop < (history.stop if self.job.stop is None else self.job.stop):
+            counted["stopped_after"] = history.epochs[-1].epoch
         return {**_history_metrics(history, self.job.data.task), **tested, **counted, **choices, **energy_used, **size}
 
     def _budget(self, steps: int) -> Metrics:
@@ -150,6 +152,7 @@ def prepare_training(step: Step, context: Context, prefixes: Mapping[str, Step])
             choices=context.choices,
             hooks=context.hooks,
         ),
+        measure_every=clock.length(step.args["measure_every"]) if "measure_every" in step.args else 0,
         usage=Usage(energy_counters.open_counter(context.device)),
     )
     return PreparedTraining(step, context, network, structure, trial, macs_share, job, checkpoint)
@@ -189,13 +192,15 @@ def path_images(key: str, context: Context) -> int:
         if parts["operation"] == "train":
             args = parts["args"]
             same = canonical_json({**parts, "args": {name: value for name, value in args.items() if name != "stop"}})
-            longest[same] = max(longest.get(same, Fraction(0)), _images(parts, context))
+            longest[same] = max(longest.get(same, Fraction(0)), _images(parts, context, context.step_metrics(name)))
     return round(sum(longest.values()))
 
 
-def _images(parts: Mapping[str, Any], context: Context) -> Fraction:
-    """The images of one training, by the parts of its step."""
+def _images(parts: Mapping[str, Any], context: Context, metrics: Mapping[str, Any]) -> Fraction:
+    """The images of one training, by the parts of its step, or if it may have stopped early, by its metrics."""
     args = parts["args"]
+    if "stopped_after" in metrics:
+        return Fraction(metrics["images"])
     images = len(context.dataset(args["data"], parts["seed"]).train_targets)
     clock = _StepClock(Recipe.from_dict(args["recipe"]), images)
     steps = clock.step_at(args.get("stop", "end")) - clock.step_at(args.get("start", "0it"))
@@ -248,6 +253,11 @@ class _StepClock:
         return steps
 
 
+    def length(self, text: str) -> int:
+        """The number of steps of a length, at least 1, which may be longer than the recipe."""
+        return max(1, Moment.parse(text).steps(self.per_epoch, self.total))
+
+
 def _progress(report: EpochReport, task: Task) -> dict[str, Any]:
     primary = task.primary.name
     other = {} if task is CLASSIFY else {"score": report.watched[primary], "metric": primary}
@@ -284,6 +294,7 @@ def _history_metrics(history: TrainingHistory, task: Task) -> Metrics:
         "best_epoch": best.epoch,
         "train_time": sum(e.seconds for e in epochs),
         "epochs": [[e.epoch, e.train_loss, e.watched["loss"], score(e), e.lr] for e in epochs],
+        **({"loss_curve": [list(row) for row in history.loss_curve]} if history.loss_curve else {}),
     }
 
 
