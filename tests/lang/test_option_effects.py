@@ -38,6 +38,8 @@ VALUES: dict[str, tuple[Any, ...]] = {
     "compile": ("off", "on"),
     "augment": (["crop"], ["flip"]),
     "label-smoothing": (0.0, 0.1),
+    "patience": ("0ep", "2ep", "3ep"),
+    "monitor": ("loss", "metric"),
 }
 #: `nesterov=on` is an error wherever it would do nothing.
 WITHOUT_RULES = {"nesterov"}
@@ -49,7 +51,8 @@ def what_is_trained(recipe: Recipe) -> Any:
     momenta = recipe.momenta(PER_EPOCH).tolist() if cycled or recipe.optimizer == "sgd" else []
     rates = recipe.learning_rates(PER_EPOCH).tolist()
     others = (recipe.optimizer, recipe.batch, recipe.decay, recipe.precision, recipe.compile, recipe.augment)
-    return rates, momenta, *others, recipe.label_smoothing
+    stopping = (str(recipe.patience), recipe.monitor if recipe.patience.amount else "")
+    return rates, momenta, *others, recipe.label_smoothing, stopping
 
 
 def recipes_with(values: dict[str, Any], option: str, **fixed: Any) -> Iterator[Recipe]:
@@ -121,7 +124,7 @@ def codes(text: str) -> list[str]:
 
 
 def test_plug_in_schedules_may_read_every_option() -> None:
-    settings = {**recipe_settings(Recipe(length="8ep")), "schedule": "theirs"}
+    settings = {**recipe_settings(Recipe(length="8ep", patience="2ep")), "schedule": "theirs"}
     kinds = {**option_schemas.TRAIN_OPTIONS, **option_schemas.RETRAIN_OPTIONS}
     assert [name for name, kind in kinds.items() if kind.reason_for_no_effect(settings)] == []
 
