@@ -209,7 +209,12 @@ def option_schema(options: Any) -> dict[str, OptionType]:
     return {
         name: OptionType("share", option.summary, above=0, below=1)
         if option.is_share
-        else OptionType(kinds[option.type], option.summary, least=option.least, most=option.most, among=option.among)
+        else OptionType("word", option.summary, tuple(map(str, option.among)))
+        if option.type is str and option.among
+        else OptionType(
+            kinds[option.type], option.summary, least=option.least, most=option.most,
+            among=tuple(value for value in option.among if isinstance(value, int)),
+        )
         for name, option in options.items()
     }
 

@@ -1,4 +1,4 @@
-"""Metrics of a training run, computed from its record: time, energy, carbon, and when its loss was lowest.
+"""Metrics of a training run, computed from its record: time, energy, carbon, data, and when its loss was lowest.
 
 They describe the run as it happened, on the machine that ran it.
 """
@@ -35,6 +35,16 @@ def _train_time(record: Mapping[str, Any], measuring: MeasurementOptions) -> Met
     if steps := metrics.get("steps"):
         figures["train-time.step"] = metrics["train_time"] / steps
     return figures, MEASURED if metrics.get("stacked", 1) == 1 else ESTIMATED
+
+
+def _data(record: Mapping[str, Any], measuring: MeasurementOptions) -> MetricResult:
+    """The memory that the data took, and the share of the time that the training waited for them."""
+    metrics = record["metrics"]
+    if "data" not in metrics:  # of an earlier version
+        return None
+    data, seconds = metrics["data"], metrics["train_time"]
+    waited = data["wait_seconds"] / seconds if seconds else 0.0
+    return {"data": data["bytes"], "data.wait": waited}, MEASURED
 
 
 def _energy(record: Mapping[str, Any], measuring: MeasurementOptions) -> MetricResult:
@@ -94,4 +104,5 @@ TRAINING_METRICS: dict[str, Callable[[Mapping[str, Any], MeasurementOptions], Me
     "energy": _energy,
     "carbon": _carbon,
     "early-stop": _early_stop,
+    "data": _data,
 }

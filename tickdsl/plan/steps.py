@@ -61,12 +61,12 @@ class Step:
 
 
 def _keyed_args(args: Mapping[str, Any]) -> dict[str, Any]:
-    """The arguments that enter the key: data and weights count by their fingerprint, not by their path."""
+    """The arguments that enter the key: data and weights count by their fingerprint, not by their path or by how they are held."""
     keyed = dict(args)
-    for subject, place in (("data", "path"), ("model", "weights")):
+    for subject, places in (("data", ("path", "load")), ("model", ("weights",))):
         value = args.get(subject)
         if value is not None and "fingerprint" in value:
-            options = {name: option for name, option in value["options"].items() if name != place}
+            options = {name: option for name, option in value["options"].items() if name not in places}
             keyed[subject] = {**value, "options": options}
     return keyed
 

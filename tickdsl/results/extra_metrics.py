@@ -66,6 +66,10 @@ COLUMNS: dict[str, tuple[Column, ...]] = {
         Column("early-stop.accuracy", "early stop,\naccuracy %", _percent),
         Column("early-stop.validation", "early stop,\nvalidation %", _percent),
     ),
+    "data": (
+        Column("data", "data,\nmemory", _bytes),
+        Column("data.wait", "data,\nwaited %", _percent),
+    ),
     "pruned": (
         Column("pruned", "just pruned,\naccuracy %", _percent),
         Column("pruned.validation", "just pruned,\nvalidation %", _percent),
@@ -78,7 +82,7 @@ COLUMNS: dict[str, tuple[Column, ...]] = {
 
 
 #: Metrics whose values depend on the machine.
-_MACHINE_DEPENDENT = ("train-time", "latency", "memory", "energy", "carbon")
+_MACHINE_DEPENDENT = ("train-time", "latency", "memory", "energy", "carbon", "data")
 
 
 def measured_values(state: RunState) -> dict[NetworkKey, dict[str, MeasuredValue]]:

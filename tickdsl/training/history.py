@@ -49,7 +49,8 @@ class TrainingHistory:
     `memory_layouts.LAYOUTS`; compiled: whether torch compiled the network; stack_size: the number of networks that
     were trained as one stack; scores: [N], the task's score of every test image (for a classifier, whether it is
     classified correctly); None if images have no score of their own; figures: those of the task on the test set at the
-    end, by name; loss_curve: the validation loss within epochs, if it was measured (see `validation.LossCurve`).
+    end, by name; loss_curve: the validation loss within epochs, if it was measured (see `validation.LossCurve`);
+    wait_seconds: how long steps waited for their data; data_bytes: the memory that the data took.
     """
 
     start: int
@@ -63,6 +64,8 @@ class TrainingHistory:
     scores: Tensor | None = attrs.field(default=None, eq=False, repr=False)
     figures: Mapping[str, float] = attrs.field(factory=dict)
     loss_curve: tuple[tuple[Any, ...], ...] = ()
+    wait_seconds: float = attrs.field(default=0.0, eq=False)
+    data_bytes: int = attrs.field(default=0, eq=False)
 
     @property
     def last(self) -> EpochReport | None:

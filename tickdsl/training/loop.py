@@ -9,7 +9,7 @@ fastest algorithms and some sum in no fixed order.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, closing
 
 import torch
 from torch import Tensor, nn
@@ -110,19 +110,29 @@ def _take_steps(
 ) -> None:
     """Take the remaining steps."""
     job = run.job
-    batch_stream = BatchStream(run.dataset, [job.seed])
     run.begin()
-    while not run.finished:
-        if before_step is not None:
-            before_step()
-        images, targets, indices = batch_stream.batch(run.step)
-        soft_targets = None
-        if distiller is not None and distiller.active_at(run.step):
-            soft_targets = distiller.soft_targets(images, indices)
-        optimiser_step.take(
-            images, targets, soft_targets, lr=run.lr, momentum=run.momentum,
-            seed=stream_seed(job.seed, "dropout", run.step),
-        )  # fmt: skip
-        run.after_step(run.task.weight(targets))
-        if job.checkpoint is not None and not run.finished:
-            job.checkpoint.save_if_due()
+    with closing(BatchStream(run.dataset, [job.seed], run.stop, run.count_wait)) as batch_stream:
+        while not run.finished:
+            _take_step(run, batch_stream, optimiser_step, distiller, before_step)
+            if job.checkpoint is not None and not run.finished:
+                job.checkpoint.save_if_due()
+
+
+def _take_step(
+    run: TrainingRun,
+    batch_stream: BatchStream,
+    optimiser_step: OptimiserStep,
+    distiller: Distiller | None,
+    before_step: Callable[[], None] | None,
+) -> None:
+    if before_step is not None:
+        before_step()
+    images, targets, indices = batch_stream.batch(run.step)
+    soft_targets = None
+    if distiller is not None and distiller.active_at(run.step):
+        soft_targets = distiller.soft_targets(images, indices)
+    optimiser_step.take(
+        images, targets, soft_targets, lr=run.lr, momentum=run.momentum,
+        seed=stream_seed(run.job.seed, "dropout", run.step),
+    )  # fmt: skip
+    run.after_step(run.task.weight(targets))

@@ -147,6 +147,11 @@ class TrainingRun:
         self.finished_epoch: FinishedEpoch | None = None
         self.reports: list[EpochReport] = []
         self.loss_curve = LossCurve()
+        self.wait_seconds = 0.0
+
+    def count_wait(self, seconds: float) -> None:
+        """Count time that the training waited for its data."""
+        self.wait_seconds += seconds
 
     def attach_checkpoint(self) -> Mapping[str, Any] | None:
         """Attach the job's checkpointer, and return the state to resume from, if any.
@@ -345,7 +350,7 @@ class TrainingRun:
         return TrainingHistory(
             self.start, self.stop, self.steps_per_epoch, tuple(self.reports),
             self.sparse_layers.names, self.layout, self.compile, stack_size, scores, figures,
-            tuple(map(tuple, self.loss_curve.rows)),
+            tuple(map(tuple, self.loss_curve.rows)), self.wait_seconds, self.dataset.nbytes,
         )  # fmt: skip
 
     def _final_figures(self) -> Mapping[str, float]:
@@ -369,6 +374,7 @@ class TrainingRun:
             "usage": self.job.usage.state_dict(),
             "reports": [attrs.asdict(report) for report in self.reports],
             "loss_curve": self.loss_curve.rows,
+            "wait_seconds": self.wait_seconds,
             "ended": None if self.finished_epoch is None else self.finished_epoch.to_state(),
         }
 
@@ -383,5 +389,6 @@ class TrainingRun:
             self.job.usage.load_state_dict(state["usage"])
         self.reports = [EpochReport(**report) for report in state["reports"]]
         self.loss_curve = LossCurve([list(row) for row in state.get("loss_curve", ())])
+        self.wait_seconds = state.get("wait_seconds", 0.0)
         finished_epoch = state.get("ended")
         self.finished_epoch = None if finished_epoch is None else FinishedEpoch.from_state(**finished_epoch)

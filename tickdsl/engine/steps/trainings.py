@@ -90,7 +90,8 @@ class PreparedTraining:
         counted = {"steps": steps, **self._budget(steps)}
         if history.stop < (history.stop if self.job.stop is None else self.job.stop):
             counted["stopped_after"] = history.epochs[-1].epoch
-        return {**_history_metrics(history, self.job.data.task), **tested, **counted, **choices, **energy_used, **size}
+        data = {"data": {"bytes": history.data_bytes, "wait_seconds": round(history.wait_seconds, 6)}}
+        return {**_history_metrics(history, self.job.data.task), **tested, **counted, **data, **choices, **energy_used, **size}
 
     def _budget(self, steps: int) -> Metrics:
         """What a training of this many steps took: passes over its data, and images."""

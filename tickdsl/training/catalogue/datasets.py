@@ -45,6 +45,14 @@ _TEST_OPTION = {
     "test": Option(float, 0.0, "test on this share of each class, if there is no test set, e.g. 20%", is_share=True)
 }
 
+_LOAD_OPTION = {
+    "load": Option(
+        str, "auto", "hold the decoded images in memory, or decode them while they are used (default: by their size)",
+        among=("auto", "resident", "stream"),
+    )
+}  # fmt: skip
+#: Options that change where data come from or how they are held, and nothing that is computed.
+PLACE_OPTIONS = ("path", "load")
 #: An option of every data set: what chooses looks at these samples, and the verdict at the test set.
 _VALIDATION_OPTION = {
     "validation": Option(
@@ -90,7 +98,7 @@ _DATASETS = {
         _dataset("tiny-imagenet", "200 classes of ImageNet, 64x64 pixels", (3, 64, 64), 200, 100_000, 10_000),
         DatasetInfo(
             "folder", "your own images: a folder or an archive with train/CLASS/* and test/CLASS/*",
-            options=_COMMON_OPTIONS | _PATH_OPTION | _TEST_OPTION,
+            options=_COMMON_OPTIONS | _PATH_OPTION | _TEST_OPTION | _LOAD_OPTION,
         ),
         DatasetInfo(
             "synthetic", "one random pattern per class; for tests and benchmarks",

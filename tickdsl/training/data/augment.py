@@ -22,7 +22,7 @@ MAX_ROTATION_DEGREES = 15.0
 class AugmentedBatches:
     """Gathers, augments and preprocesses batches of training inputs on their device.
 
-    inputs: uint8 images [N, C, H, W], or others, which are not augmented. augment: any of crop (pad with 4 black
+    inputs: uint8 images [N, C, H, W], streamed or not, or others, which are not augmented. augment: any of crop (pad with 4 black
     pixels, then crop a random window of the original size), flip (horizontally, with probability 1/2) and rotation (by
     up to 15 degrees either way, bilinear, black outside).
     """
@@ -32,11 +32,16 @@ class AugmentedBatches:
         self._augment = frozenset(augment)
         self.inputs = inputs
         self._windows: Tensor | None = None
-        if "crop" in self._augment:
-            self._windows = _windows(F.pad(inputs, (CROP_PADDING,) * 4), inputs.shape[2:])
+        if "crop" in self._augment and isinstance(inputs, Tensor):
+            self._windows = _padded_windows(inputs)
         self._offsets = torch.empty(0)
         self._flips = torch.empty(0)
         self._angles = torch.empty(0)
+
+    @property
+    def nbytes(self) -> int:
+        """The bytes of the padded copy that images are cropped from."""
+        return 0 if self._windows is None else self._windows.untyped_storage().nbytes()
 
     def start_epoch(self, *generators: torch.Generator) -> None:
         """Draw the epoch's augmentations for every position in the epoch's order.
@@ -74,11 +79,30 @@ class AugmentedBatches:
             images = self._windows[indices, rows, columns]
         else:
             images = self.inputs.index_select(0, indices)
+        return self._finished(images, positions)
+
+    def gathered(self, images: Tensor, start: int) -> Tensor:
+        """The augmented and preprocessed batch of images [B, C, H, W] that were gathered elsewhere.
+
+        start: the position of the first one in the epoch's order. The result is that of `batch`.
+        """
+        positions = slice(start, start + len(images))
+        if "crop" in self._augment:
+            rows, columns = self._offsets[:, positions]
+            images = _padded_windows(images)[torch.arange(len(images), device=images.device), rows, columns]
+        return self._finished(images, positions)
+
+    def _finished(self, images: Tensor, positions: slice) -> Tensor:
+        """Flip, rotate and preprocess the images at these positions in the epoch's order."""
         if "flip" in self._augment:
             images = torch.where(self._flips[positions].view(-1, 1, 1, 1), images.flip(-1), images)
         if "rotation" in self._augment:
             images = _rotate(images.float(), self._angles[positions])
         return self._preprocess(images)
+
+
+def _padded_windows(images: Tensor) -> Tensor:
+    return _windows(F.pad(images, (CROP_PADDING,) * 4), images.shape[2:])
 
 
 def _windows(padded: Tensor, size: torch.Size) -> Tensor:

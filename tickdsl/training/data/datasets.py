@@ -19,11 +19,15 @@ from tickdsl.errors import TickdslError, UnreadableDataError
 from tickdsl.plugins import PluginError
 from tickdsl.plurals import plural
 from tickdsl.training.catalogue import DATASETS, Option
+from tickdsl.training.catalogue.datasets import PLACE_OPTIONS
 from tickdsl.training.catalogue.input_shapes import InputShape
 from tickdsl.training.data import held_out
 from tickdsl.training.data.preprocess import Preprocess, make_preprocess
-from tickdsl.training.data.readers.raw_dataset import ImageArray, RawDataset
+from tickdsl.training.data.readers.encoded_images import EncodedImages
+from tickdsl.training.data.readers.raw_dataset import ImageArray, InputArray, RawDataset
 from tickdsl.training.data.sources import find_source
+from tickdsl.training.data.streaming.images import StreamedImages, take
+from tickdsl.training.data.streaming.statistics import digests, value_counts
 from tickdsl.training.rng import generator
 from tickdsl.training.tasks import CLASSIFY, BadTargets, Task, find_task
 from tickdsl.training.tasks.probe import probe
@@ -151,9 +155,9 @@ def load(
     mean, std = (torch.empty(0), torch.empty(0)) if raw.vocabulary else _channel_statistics(raw.train_inputs)
     dataset = Dataset(
         name=name,
-        train_inputs=torch.from_numpy(np.ascontiguousarray(raw.train_inputs)),
+        train_inputs=_as_inputs(raw.train_inputs),
         train_targets=torch.from_numpy(raw.train_targets),
-        test_inputs=torch.from_numpy(np.ascontiguousarray(raw.test_inputs)),
+        test_inputs=_as_inputs(raw.test_inputs),
         test_targets=torch.from_numpy(raw.test_targets),
         class_names=raw.class_names,
         mean=mean,
@@ -167,9 +171,17 @@ def load(
         return dataset
     return attrs.evolve(
         dataset,
-        validation_inputs=torch.from_numpy(np.ascontiguousarray(_resized(validation.train_inputs, applied))),
+        validation_inputs=_as_inputs(_resized(validation.train_inputs, applied)),
         validation_targets=torch.from_numpy(validation.train_targets),
     )
+
+
+def _as_inputs(inputs: InputArray | EncodedImages) -> Tensor:
+    """Inputs as a tensor, or if they are encoded, as what looks like one as far as data sets need it."""
+    if isinstance(inputs, EncodedImages):
+        streamed: Any = StreamedImages(inputs)
+        return streamed  # type: ignore[no-any-return]
+    return torch.from_numpy(np.ascontiguousarray(inputs))
 
 
 def fingerprint(name: str, *, root: Path | str = "data", options: Mapping[str, Any] | None = None) -> str:
@@ -233,9 +245,9 @@ def take_part(dataset: Dataset, *, by: str, parts: int, index: int, seed: int = 
         test = (dataset.test_targets >= first) & (dataset.test_targets < last)
         return attrs.evolve(
             dataset,
-            train_inputs=dataset.train_inputs[train],
+            train_inputs=take(dataset.train_inputs, train),
             train_targets=dataset.train_targets[train] - first,
-            test_inputs=dataset.test_inputs[test],
+            test_inputs=take(dataset.test_inputs, test),
             test_targets=dataset.test_targets[test] - first,
             **_validation_of_classes(dataset, first, last),
             class_names=dataset.class_names[first:last],
@@ -250,7 +262,7 @@ def take_part(dataset: Dataset, *, by: str, parts: int, index: int, seed: int = 
     indices = order[count * index // parts : count * (index + 1) // parts].sort().values
     return attrs.evolve(
         dataset,
-        train_inputs=dataset.train_inputs[indices],
+        train_inputs=take(dataset.train_inputs, indices),
         train_targets=dataset.train_targets[indices],
         fingerprint=fingerprint,
     )
@@ -262,7 +274,7 @@ def _validation_of_classes(dataset: Dataset, first: int, last: int) -> dict[str,
         return {}
     chosen = (dataset.validation_targets >= first) & (dataset.validation_targets < last)
     return {
-        "validation_inputs": dataset.validation_inputs[chosen],
+        "validation_inputs": take(dataset.validation_inputs, chosen),
         "validation_targets": dataset.validation_targets[chosen] - first,
     }
 
@@ -290,9 +302,9 @@ def _check_option(name: str, key: str, value: Any, option: Option) -> None:
 
 
 def _fingerprint(name: str, files_digest: str, rules: tuple[str, ...], options: Mapping[str, Any]) -> str:
-    """The fingerprint from the files' digest and the options, without `path`: moving files does not change it."""
+    """The fingerprint from the files' digest and the options, without `path` and `load`: moving changes nothing."""
     defaults = DATASETS[name].options
-    changed = {k: v for k, v in sorted(options.items()) if k != "path" and v != defaults[k].default}
+    changed = {k: v for k, v in sorted(options.items()) if k not in PLACE_OPTIONS and v != defaults[k].default}
     text = json.dumps([_FINGERPRINT_VERSION, name, files_digest, changed, *([list(rules)] if rules else [])])
     return hashlib.sha256(text.encode()).hexdigest()
 
@@ -320,7 +332,9 @@ def _held_out(raw: RawDataset, share: float, *, has_classes: bool) -> tuple[RawD
     if not share:
         return raw, None
     labels = raw.train_targets.tolist() if has_classes else None
-    chosen = held_out.validation_mask(raw.train_inputs, labels, raw.class_names, share)
+    inputs: Any = raw.train_inputs
+    found = digests(inputs, "validation") if isinstance(inputs, EncodedImages) else None
+    chosen = held_out.validation_mask(raw.train_inputs, labels, raw.class_names, share, found)
     kept, validation = (
         attrs.evolve(raw, train_inputs=raw.train_inputs[part], train_targets=raw.train_targets[part])
         for part in (~chosen, chosen)
@@ -331,6 +345,10 @@ def _held_out(raw: RawDataset, share: float, *, has_classes: bool) -> tuple[RawD
 def _resized(images: ImageArray, options: Mapping[str, Any]) -> ImageArray:
     """Apply the options `size` and `channels`; 0 means unchanged."""
     size, channels = options.get("size", 0), options.get("channels", 0)
+    encoded: Any = images
+    if isinstance(encoded, EncodedImages) and channels and images.shape[1] == 1:
+        repeated: Any = encoded.with_channels(channels)
+        return repeated  # type: ignore[no-any-return]
     if size and images.shape[2:] != (size, size):
         resized = [
             F.interpolate(batch.float(), size=(size, size), mode="bilinear", antialias=True).round_().byte()
@@ -353,8 +371,13 @@ def _channel_statistics(images: ImageArray) -> tuple[Tensor, Tensor]:
     """
     values = np.arange(256) / 255
     means, deviations = [], []
-    for channel in range(images.shape[1]):
-        frequencies = np.bincount(images[:, channel].ravel(), minlength=256) / images[:, channel].size
+    encoded: Any = images
+    if isinstance(encoded, EncodedImages):
+        counts = value_counts(encoded)
+    else:
+        counts = np.stack([np.bincount(images[:, c].ravel(), minlength=256) for c in range(images.shape[1])])
+    for of_channel in counts:
+        frequencies = of_channel / of_channel.sum()
         mean = float(frequencies @ values)
         deviation = float(np.sqrt(frequencies @ (values - mean) ** 2))
         means.append(mean)

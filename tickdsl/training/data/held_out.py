@@ -55,13 +55,17 @@ def sample_digests(inputs: Iterable[NDArray[np.generic]], purpose: str) -> list[
 
 
 def validation_mask(
-    inputs: Iterable[NDArray[np.generic]], labels: Sequence[int] | None, names: Sequence[str], share: float
+    inputs: Iterable[NDArray[np.generic]],
+    labels: Sequence[int] | None,
+    names: Sequence[str],
+    share: float,
+    digests: Sequence[bytes] | None = None,
 ) -> NDArray[np.bool_]:
     """Which training samples are held out for validation, bool [N]: a share of each class, or of all samples.
 
     inputs: the samples, as they are read; labels: the class of each, by its index in `names`, None for tasks without
-    classes. Raises TooFewSamplesError if a class would be left without one.
+    classes; digests: those of the samples, if they are known. Raises TooFewSamplesError if a class would be left without one.
     """
-    digests = sample_digests(inputs, "validation")
+    digests = sample_digests(inputs, "validation") if digests is None else digests
     classes = [""] * len(digests) if labels is None else [names[label] for label in labels]
     return np.array(choose(classes, digests, share, "validation"), dtype=np.bool_)

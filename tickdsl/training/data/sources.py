@@ -68,7 +68,7 @@ def find_source(name: str, root: Path, options: Mapping[str, Any], *, download: 
         return _cifar_source(name, path or root, download)
     if name == "folder" and path is None:
         raise TickdslError("`data folder` needs a path", 'add path="…" with a folder or an archive')
-    images = ImageFolder(path or _tiny_imagenet(root), options["size"], options.get("test", 0.0), root / DECODED_FOLDER)
+    images = ImageFolder(path or _tiny_imagenet(root), options["size"], options.get("test", 0.0), root / DECODED_FOLDER, options.get("load", "auto"))
     return Source(images.read, images.digest, rules=images.rules, skipped=images.skipped, reader_options=("test",))
 
 

@@ -9,6 +9,7 @@ import attrs
 import torch
 from torch import Tensor, nn
 
+from tickdsl.training.data.streaming.images import batches
 from tickdsl.training.tasks import CLASSIFY, Task
 
 #: Batch size for precomputing the teacher's outputs.
@@ -58,7 +59,7 @@ class Distiller:
 
     def precompute(self, inputs: Tensor, preprocess: Callable[[Tensor], Tensor]) -> None:
         """Compute the teacher's outputs for all training images (uint8 [N, C, H, W]), used without augmentation."""
-        self._precomputed = torch.cat([self._softened(preprocess(batch)) for batch in torch.split(inputs, _BATCH_SIZE)])
+        self._precomputed = torch.cat([self._softened(preprocess(batch)) for batch in batches(inputs, _BATCH_SIZE)])
 
     def soft_targets(self, images: Tensor, indices: Tensor) -> Tensor:
         """What the student learns from the teacher for a batch, [B, …]: see `Task.soften`.

@@ -1,4 +1,4 @@
-"""Image folders, decoded once and cached as arrays.
+"""Image folders, decoded once and cached as arrays, or looked at once and decoded while they are used.
 
 They hold `train/CLASS/*` and `test/CLASS/*` (or `val/`); or only classes, of which a share becomes the test set. Tiny
 ImageNet is read as one: its validation images, whose classes are in a table, are the test set.
@@ -6,11 +6,16 @@ ImageNet is read as one: its validation images, whose classes are in a table, ar
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
+from functools import partial
 from pathlib import Path, PurePosixPath
+from typing import Any, Protocol
 
 import attrs
 import numpy as np
+import psutil
+from numpy.typing import NDArray
 
 from tickdsl.errors import TickdslError
 from tickdsl.plurals import plural
@@ -19,10 +24,11 @@ from tickdsl.training.data import held_out
 from tickdsl.training.data.file_digests import files_digest
 from tickdsl.training.data.readers import decoded_cache, layout
 from tickdsl.training.data.readers.archives import Archive, open_tree
-from tickdsl.training.data.readers.file_entries import Listing, Skipped
+from tickdsl.training.data.readers.encoded_images import EncodedImages
+from tickdsl.training.data.readers.file_entries import Entry, Listing, Skipped
 from tickdsl.training.data.readers.folder_tree import FolderTree
-from tickdsl.training.data.readers.image_decoding import DecodedImage, Scale, decode
-from tickdsl.training.data.readers.raw_dataset import ImageArray, LabelArray, RawDataset
+from tickdsl.training.data.readers.image_decoding import ImageFacts, Scale, decode
+from tickdsl.training.data.readers.raw_dataset import ImageArray, InputArray, LabelArray, RawDataset
 
 #: Part of the name of a cached file; raise it when the arrays of the same files change.
 _CACHE_VERSION = 2
@@ -34,13 +40,16 @@ class ImageFolder:
     """A folder or an archive of images, decoded to RGB, or to greyscale if all images are.
 
     size: pixels per side that they are resized to (0: unchanged). test_share: the share of each class to test on (0:
-    the folder has a test set). cache: the folder for decoded arrays; if it cannot be written, nothing is kept.
+    the folder has a test set). cache: the folder for decoded arrays; if it cannot be written, nothing is kept. load:
+    `resident` to hold all images in memory, `stream` to decode them while they are used, `auto` to hold them unless
+    they are too large.
     """
 
     path: Path
     size: int
     test_share: float
     cache: Path
+    load: str = "auto"
 
     def digest(self) -> str:
         """The hex SHA-256 of the files' names and bytes."""
@@ -68,6 +77,10 @@ class ImageFolder:
         return _arranged(self.path, tree, self.test_share)[0].notes() if isinstance(tree, FolderTree) else ()
 
     def _read(self, key: str) -> RawDataset:
+        if self._is_streamed():
+            raw = _decode(self.path, self.size, self.test_share, stream=self.cache / key)
+            _rules_by_key[key] = raw.rules
+            return raw
         file = self.cache / f"{key}.npz"
         raw = decoded_cache.load(file) if file.is_file() else None
         if raw is None:
@@ -76,6 +89,16 @@ class ImageFolder:
                 decoded_cache.save(raw, file)
         _rules_by_key[key] = raw.rules
         return raw
+
+    def _is_streamed(self) -> bool:
+        if self.load != "auto":
+            return self.load == "stream"
+        tree = open_tree(self.path)
+        images = [entry for entry in tree.listing().entries if entry.is_image]
+        if not images:
+            return False
+        side = self.size * self.size or _pixels_of_first(tree, images)
+        return is_too_large(len(images) * side * 3)
 
     def _cache_key(self) -> str:
         text = f"{_CACHE_VERSION} {self.digest()} {self.size} {self.test_share}"
@@ -88,16 +111,36 @@ _rules_by_key: dict[str, tuple[str, ...]] = {}
 
 @attrs.frozen(eq=False)
 class _Image:
+    """An image with its pixels [H, W, C], or with the file that holds it and its place there."""
+
     place: layout.Place
-    decoded: DecodedImage
+    facts: ImageFacts
     digest: bytes
+    pixels: NDArray[np.generic] | None = None
+    file: str = ""
+    extent: tuple[int, int] = (-1, 0)
 
 
-def _decode(path: Path, size: int, test_share: float) -> RawDataset:
+def _pixels_of_first(tree: FolderTree | Archive, images: list[Entry]) -> int:
+    """The number of pixels of the first image; 0 if it cannot be read, which is reported when all are."""
+    for entry, content in tree.read(images[:1]):
+        with contextlib.suppress(TickdslError):
+            facts = decode(entry.name, content, 0).facts
+            return facts.height * facts.width
+    return 0
+
+
+def is_too_large(size: int) -> bool:
+    """Whether decoded images of so many bytes are too many to hold: more than a quarter of the memory that is free."""
+    return size > psutil.virtual_memory().available // 4
+
+
+def _decode(path: Path, size: int, test_share: float, stream: Path | None = None) -> RawDataset:
+    """Read the images; with `stream`, the start of the names of files that keep what is found, only look at them."""
     tree = open_tree(path)
     listing, places = _arranged(path, tree, test_share)
     labels = _table_of_classes(tree, listing)
-    images = _read_images(path, tree, places, size)
+    images = _read_images(path, tree, places, size) if stream is None else _scan(path, tree, places, size, stream)
     if test_share:
         images = _with_test_images(path, images, test_share)
     else:
@@ -105,7 +148,22 @@ def _decode(path: Path, size: int, test_share: float) -> RawDataset:
     images.sort(key=lambda image: image.place)
     train = [image for image in images if image.place.split == "train"]
     test = [image for image in images if image.place.split != "train"]
-    return _assemble(path, train, test, listing, in_archive=isinstance(tree, Archive))
+    in_archive = isinstance(tree, Archive)
+    if stream is None:
+        return _assemble(path, train, test, listing, _stack, in_archive=in_archive)
+    return _assemble(path, train, test, listing, partial(_encoded, path, size, stream), in_archive=in_archive)
+
+
+def _scan(path: Path, tree: FolderTree | Archive, places: list[layout.Place], size: int, cache: Path) -> list[_Image]:
+    from tickdsl.training.data.streaming.scan import scan  # loads torch, which `check` of other data does without
+
+    found = scan(path, tree, [place.entry for place in places], size, cache)
+    return [
+        _Image(
+            place, found.facts[place.entry.name], found.digests[place.entry.name], None,
+            found.paths[place.entry.name], found.places[place.entry.name],
+        ) for place in places
+    ]  # fmt: skip
 
 
 def _arranged(path: Path, tree: FolderTree | Archive, test_share: float) -> tuple[Listing, list[layout.Place]]:
@@ -125,7 +183,7 @@ def _read_images(path: Path, tree: FolderTree | Archive, places: list[layout.Pla
             decoded = decode(entry.name, content, size)
         except TickdslError as error:
             raise TickdslError(f"{path}: {error.message}", error.hint) from error
-        images.append(_Image(by_entry[entry], decoded, hashlib.sha256(content).digest()))
+        images.append(_Image(by_entry[entry], decoded.facts, hashlib.sha256(content).digest(), decoded.pixels))
     return images
 
 
@@ -157,7 +215,15 @@ def _relabelled(image: _Image, labels: dict[str, str]) -> _Image:
     return image if label is None else attrs.evolve(image, place=attrs.evolve(image.place, label=label))
 
 
-def _assemble(path: Path, train: list[_Image], test: list[_Image], listing: Listing, *, in_archive: bool) -> RawDataset:
+class _Stack(Protocol):
+    def __call__(
+        self, images: list[_Image], names: tuple[str, ...], grey: bool, scale: Scale
+    ) -> tuple[InputArray, LabelArray]: ...
+
+
+def _assemble(
+    path: Path, train: list[_Image], test: list[_Image], listing: Listing, stack: _Stack, *, in_archive: bool
+) -> RawDataset:
     images = [*train, *test]
     names = tuple(sorted({image.place.label for image in train}))
     untrained = sorted({image.place.label for image in test} - set(names))
@@ -170,21 +236,21 @@ def _assemble(path: Path, train: list[_Image], test: list[_Image], listing: List
         raise TickdslError(
             f"{path} has one class, {printable_line(names[0])}: there is nothing to tell apart", "add another class"
         )
-    shapes = {image.decoded.pixels.shape[:2] for image in images}
+    shapes = {(image.facts.height, image.facts.width) for image in images}
     if len(shapes) > 1:
         first, second = sorted(shapes)[:2]
         raise TickdslError(
             f"{path}: images differ in size ({first[0]}x{first[1]}, {second[0]}x{second[1]}, …)",
             "add size=64, or another number of pixels, to `data`",
         )
-    deep = [image.decoded.deep for image in train if image.decoded.deep] or [
-        image.decoded.deep for image in test if image.decoded.deep
+    deep = [image.facts.deep for image in train if image.facts.deep] or [
+        image.facts.deep for image in test if image.facts.deep
     ]
     scale = Scale.of(deep) if deep else Scale(0, 255)
     notes = [*listing.notes()] if in_archive else []
     if deep:
         notes.append(f"values from {scale.low:g} to {scale.high:g} are scaled to 0 to 255")
-    blended = sum(image.decoded.blended for image in images)
+    blended = sum(image.facts.blended for image in images)
     if blended:
         notes.append(f"{plural(blended, 'image')} with transparent pixels: shown on white")
     rules = {
@@ -193,10 +259,10 @@ def _assemble(path: Path, train: list[_Image], test: list[_Image], listing: List
         "system files": in_archive and listing.hides_images,
         "transparency": bool(blended),
     }
-    grey = all(image.decoded.grey for image in images)
+    grey = all(image.facts.grey for image in images)
     return RawDataset(
-        *_stack(train, names, grey, scale),
-        *_stack(test, names, grey, scale),
+        *stack(train, names, grey, scale),
+        *stack(test, names, grey, scale),
         names,
         notes=tuple(notes),
         rules=tuple(rule for rule, applies in rules.items() if applies),
@@ -204,10 +270,35 @@ def _assemble(path: Path, train: list[_Image], test: list[_Image], listing: List
 
 
 def _stack(images: list[_Image], names: tuple[str, ...], grey: bool, scale: Scale) -> tuple[ImageArray, LabelArray]:
-    class_index = {name: index for index, name in enumerate(names)}
-    height, width = images[0].decoded.pixels.shape[:2]
+    height, width = images[0].facts.height, images[0].facts.width
     stacked = np.empty((len(images), 1 if grey else 3, height, width), dtype=np.uint8)
     for index, image in enumerate(images):
-        pixels = image.decoded.pixels
-        stacked[index] = (scale.apply(pixels) if image.decoded.deep else pixels).transpose(2, 0, 1)
-    return stacked, np.array([class_index[image.place.label] for image in images], dtype=np.int64)
+        assert image.pixels is not None
+        stacked[index] = (scale.apply(image.pixels) if image.facts.deep else image.pixels).transpose(2, 0, 1)
+    return stacked, _labels(images, names)
+
+
+def _encoded(
+    path: Path, size: int, cache: Path, images: list[_Image], names: tuple[str, ...], grey: bool, scale: Scale
+) -> tuple[InputArray, LabelArray]:
+    """The images as `_stack` returns them, but encoded."""
+    shape = (1 if grey else 3, images[0].facts.height, images[0].facts.width)
+    purpose = hashlib.sha256("\n".join(image.place.name for image in images).encode("utf-8", "surrogateescape"))
+    encoded: Any = EncodedImages(
+        source=str(path),
+        names=[image.place.name for image in images],
+        paths=[image.file for image in images],
+        places=np.array([image.extent for image in images], dtype=np.int64).reshape(-1, 2),
+        digests=[image.digest.hex() for image in images],
+        rows=np.arange(len(images), dtype=np.int64),
+        size=size,
+        image_shape=shape,
+        scale=(scale.low, scale.high) if any(image.facts.deep for image in images) else None,
+        cache=cache.with_name(f"{cache.name}-{purpose.hexdigest()[:8]}"),
+    )
+    return encoded, _labels(images, names)
+
+
+def _labels(images: list[_Image], names: tuple[str, ...]) -> LabelArray:
+    class_index = {name: index for index, name in enumerate(names)}
+    return np.array([class_index[image.place.label] for image in images], dtype=np.int64)
