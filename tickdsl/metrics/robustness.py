@@ -16,6 +16,7 @@ from tickdsl.metrics.shifted_test_sets import ShiftedTestSet
 from tickdsl.training.data.datasets import Dataset
 from tickdsl.training.data.preprocess import Normalise
 from tickdsl.training.evaluation import evaluate
+from tickdsl.training.data.streaming.images import batches
 from tickdsl.training.rng import generator
 
 ROBUSTNESS = "robustness"
@@ -81,7 +82,7 @@ def _attack_accuracies(
 
     attack_generator = generator(0, "pgd")
     correct: dict[str, int] = defaultdict(int)
-    for part, targets in zip(torch.split(images, _BATCH), torch.split(labels, _BATCH), strict=True):
+    for part, targets in zip(batches(images, _BATCH), torch.split(labels, _BATCH), strict=True):
         between()
         batch = part.float() / 255
         for name, adversarial in (

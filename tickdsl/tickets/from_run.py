@@ -31,6 +31,7 @@ from tickdsl.tickets.network_source import NetworkSource
 from tickdsl.tickets.preprocessing import Preprocessing
 from tickdsl.tickets.rebuilding import dense_network_of, probe_outputs
 from tickdsl.tickets.ticket import Origin, Ticket
+from tickdsl.training.data.streaming.images import in_memory
 from tickdsl.training.catalogue import architecture_options
 
 #: The metrics of a result that a ticket keeps.
@@ -105,7 +106,7 @@ def ticket_of_run(
     test = (
         TestImages.random(preprocessing, found.why_missing)
         if data_set is None
-        else TestImages(data_set.test_inputs, data_set.test_targets)
+        else TestImages(in_memory(data_set.test_inputs), data_set.test_targets)
     )
     conditions = conditions_of(result)
     if args.get("code", {}).get("model", source.code) != source.code:

@@ -139,6 +139,12 @@ def batches(inputs: Tensor, size: int) -> Iterator[Tensor]:
         yield inputs[first : first + size]
 
 
+def in_memory(inputs: Tensor) -> Tensor:
+    """Inputs as a tensor; those that are streamed are all decoded."""
+    streamed: Any = inputs
+    return streamed[:] if isinstance(streamed, StreamedImages) else inputs
+
+
 def take(inputs: Tensor, indices: Any) -> Tensor:
     """Some of the inputs; those that are streamed stay encoded."""
     streamed: Any = inputs
