@@ -44,6 +44,10 @@ def measure_robustness(
             f"`report robustness` measures classifiers, but the task of {data.name} is {data.task.name}",
             "leave out `robustness`",
         )
+    if data.has_floats or data.vocabulary:
+        raise TickdslError(
+            f"`report robustness` corrupts images of 8 bits, which {data.name} has not", "leave out `robustness`"
+        )
     model.to(device).eval().requires_grad_(False)
     images, labels = data.test_inputs.to(device), data.test_targets.to(device)
 

@@ -139,6 +139,11 @@ def _stored(key: str, state: RunState, store: Path | None) -> Result:
 def _data_description(result: Result, found: FoundData, name: str) -> tuple[Preprocessing, tuple[str, ...]]:
     """How images are prepared, and the names of the classes. Raises TicketError if neither store nor data say so."""
     description = load_data_description(result.folder)
+    if description is not None and description.get("inputs", "uint8") != "uint8":
+        raise TicketError(
+            f"networks on {description['inputs']} inputs, as `{name}` has, cannot be exported yet",
+            "take the weights from the store: `tickdsl path`",
+        )
     if description is not None:
         channels, height, width = description["shape"]
         preprocessing = Preprocessing(channels, height, width, description["mean"], description["std"])

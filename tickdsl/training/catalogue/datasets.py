@@ -45,6 +45,9 @@ _TEST_OPTION = {
     "test": Option(float, 0.0, "test on this share of each class, if there is no test set, e.g. 20%", is_share=True)
 }
 
+_VOCABULARY_OPTION = {
+    "vocabulary": Option(int, 0, "the inputs are tokens out of so many", least=2, most=10_000_000)
+}
 _LOAD_OPTION = {
     "load": Option(
         str, "auto", "hold the decoded images in memory, or decode them while they are used (default: by their size)",
@@ -99,6 +102,10 @@ _DATASETS = {
         DatasetInfo(
             "folder", "your own images: a folder or an archive with train/CLASS/* and test/CLASS/*",
             options=_COMMON_OPTIONS | _PATH_OPTION | _TEST_OPTION | _LOAD_OPTION,
+        ),
+        DatasetInfo(
+            "arrays", "your own arrays: an .npz, a .safetensors, or a folder of .npy files",
+            options=_COMMON_OPTIONS | _PATH_OPTION | _TEST_OPTION | _VOCABULARY_OPTION, task=None,
         ),
         DatasetInfo(
             "synthetic", "one random pattern per class; for tests and benchmarks",

@@ -12,6 +12,7 @@ from typing import Any
 import attrs
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional as F
 
@@ -39,9 +40,10 @@ _FINGERPRINT_VERSION = 1
 class Dataset:
     """Inputs and targets [N, …] of a training set, a test set and, if some are held out, a validation set.
 
-    Inputs are images, uint8 [N, C, H, W], or tokens, integers [N, T] in 0..vocabulary-1. task: what is learnt; for
-    `classify`, the targets are labels int64 [N]. class_names: the names of the classes, or of what else the outputs
-    are. mean, std: float32 [C], of the training images with pixel values scaled to [0, 1]; empty for tokens.
+    Inputs are images, uint8 [N, C, H, W], numbers, float32 [N, C, H, W] (columns are channels of one pixel), or tokens,
+    integers [N, T] in 0..vocabulary-1. task: what is learnt; for `classify`, the targets are labels int64 [N]. class_names: the names of the classes, or of what else the outputs
+    are. mean, std: float32 [C], of the training images with pixel values scaled to [0, 1], or of numbers as
+    they are; empty for tokens.
     vocabulary: the number of different tokens; 0 for images. fingerprint: the hex SHA-256 of
     the source and of the options that are not defaults; equal fingerprints mean equal tensors. notes: what was skipped
     or converted, for the user.
@@ -95,7 +97,12 @@ class Dataset:
 
     def preprocess(self, device: torch.device | str = "cpu") -> Preprocess:
         """What converts inputs as they are stored here, on the device, to what networks take."""
-        return make_preprocess(self.shape, self.mean, self.std, device)
+        return make_preprocess(self.shape, self.mean, self.std, device, floats=self.has_floats)
+
+    @property
+    def has_floats(self) -> bool:
+        """Whether inputs are numbers instead of images of 8 bits."""
+        return self.train_inputs.dtype.is_floating_point
 
     def for_task(self, task: Task) -> Dataset:
         """The data set as it is used for another task, whose targets are the inputs themselves.
@@ -108,6 +115,10 @@ class Dataset:
             raise TickdslError(
                 f"{self.name} has no targets for the task `{task.name}`: its task is `{self.task.name}`",
                 f"use data with the task `{task.name}`",
+            )
+        if self.has_floats:
+            raise TickdslError(
+                f"the task `{task.name}` learns images of 8 bits, and {self.name} has floats", "store images as uint8"
             )
         return attrs.evolve(
             self,
@@ -349,10 +360,14 @@ def _resized(images: ImageArray, options: Mapping[str, Any]) -> ImageArray:
     if isinstance(encoded, EncodedImages) and channels and images.shape[1] == 1:
         repeated: Any = encoded.with_channels(channels)
         return repeated  # type: ignore[no-any-return]
+    if (size or channels) and images.shape[2:] == (1, 1) and images.dtype != np.uint8:
+        raise TickdslError("`size` and `channels` are for images, and the inputs are columns of numbers", "remove them")
     if size and images.shape[2:] != (size, size):
+        floats = images.dtype != np.uint8
         resized = [
-            F.interpolate(batch.float(), size=(size, size), mode="bilinear", antialias=True).round_().byte()
+            scaled if floats else scaled.round_().byte()
             for batch in torch.split(torch.from_numpy(np.ascontiguousarray(images)), 1000)
+            for scaled in [F.interpolate(batch.float(), size=(size, size), mode="bilinear", antialias=True)]
         ]
         images = torch.cat(resized).numpy()
     if channels and channels != images.shape[1]:
@@ -364,11 +379,24 @@ def _resized(images: ImageArray, options: Mapping[str, Any]) -> ImageArray:
     return images
 
 
+def _float_statistics(numbers: NDArray[np.floating[Any]]) -> tuple[Tensor, Tensor]:
+    """Mean and standard deviation [C], in two passes of float64 over parts that fit into memory."""
+    parts = [numbers[first : first + 1000] for first in range(0, len(numbers), 1000)]
+    count = numbers.size // numbers.shape[1]
+    mean = np.sum([part.sum((0, 2, 3), dtype=np.float64) for part in parts], 0) / count
+    centred = ((part.astype(np.float64) - mean[:, None, None]) ** 2 for part in parts)
+    deviation = np.sqrt(np.sum([part.sum((0, 2, 3)) for part in centred], 0) / count)
+    deviation[deviation == 0] = 1.0
+    return torch.tensor(mean, dtype=torch.float32), torch.tensor(deviation, dtype=torch.float32)
+
+
 def _channel_statistics(images: ImageArray) -> tuple[Tensor, Tensor]:
-    """The exact mean and standard deviation [C] of pixel values scaled to [0, 1].
+    """The exact mean and standard deviation [C] of pixel values scaled to [0, 1], or of floats as they are.
 
     The deviation of a constant channel counts as 1.
     """
+    if np.issubdtype(images.dtype, np.floating):
+        return _float_statistics(images)
     values = np.arange(256) / 255
     means, deviations = [], []
     encoded: Any = images

@@ -15,6 +15,7 @@ from tickdsl.errors import TickdslError
 from tickdsl.training.catalogue import DATASETS
 from tickdsl.training.data.file_digests import files_digest
 from tickdsl.training.data.readers import embedded, idx, plugin, synthetic
+from tickdsl.training.data.readers.arrays import ArrayFiles
 from tickdsl.training.data.readers.folder import ImageFolder
 from tickdsl.training.data.readers.raw_dataset import RawDataset
 from tickdsl.training.torchvision_import import import_torchvision
@@ -29,6 +30,11 @@ _IDX = {"mnist": ("MNIST", tuple("0123456789")), "fashion-mnist": ("FashionMNIST
 _CIFAR = {
     "cifar10": ("CIFAR10", "cifar-10-batches-py", [*(f"data_batch_{n}" for n in range(1, 6)), "test_batch"]),
     "cifar100": ("CIFAR100", "cifar-100-python", ["train", "test"]),
+}
+#: Data sets of the user's own, and what their path leads to.
+_NEED_A_PATH = {
+    "folder": "a folder or an archive",
+    "arrays": "an .npz, a .safetensors, or a folder of .npy files",
 }
 _TINY_IMAGENET = "tiny-imagenet-200"
 
@@ -66,8 +72,11 @@ def find_source(name: str, root: Path, options: Mapping[str, Any], *, download: 
         return _idx_source(name, root, path, download)
     if name in _CIFAR:
         return _cifar_source(name, path or root, download)
-    if name == "folder" and path is None:
-        raise TickdslError("`data folder` needs a path", 'add path="…" with a folder or an archive')
+    if name in _NEED_A_PATH and path is None:
+        raise TickdslError(f"`data {name}` needs a path", f'add path="…" with {_NEED_A_PATH[name]}')
+    if name == "arrays" and path is not None:
+        files = ArrayFiles(path, options["test"], options["vocabulary"])
+        return Source(files.read, files.digest, reader_options=("test",))
     images = ImageFolder(path or _tiny_imagenet(root), options["size"], options.get("test", 0.0), root / DECODED_FOLDER, options.get("load", "auto"))
     return Source(images.read, images.digest, rules=images.rules, skipped=images.skipped, reader_options=("test",))
 

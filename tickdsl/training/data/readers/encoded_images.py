@@ -41,6 +41,10 @@ class EncodedImages:
         return (len(self.rows), *self.image_shape)
 
     @property
+    def dtype(self) -> np.dtype[np.uint8]:
+        return np.dtype(np.uint8)
+
+    @property
     def nbytes(self) -> int:
         """The size of the decoded images."""
         return int(np.prod(self.shape))
