@@ -104,6 +104,14 @@ _DATASETS = {
             options=_COMMON_OPTIONS | _PATH_OPTION | _TEST_OPTION | _LOAD_OPTION,
         ),
         DatasetInfo(
+            "webdataset", "WebDataset shards of images: train-000000.tar, …, test-000000.tar, …",
+            options=_COMMON_OPTIONS | _PATH_OPTION | _TEST_OPTION | _LOAD_OPTION,
+        ),
+        DatasetInfo(
+            "parquet", "Parquet files of images and labels, as on the Hugging Face Hub",
+            options=_COMMON_OPTIONS | _PATH_OPTION | _TEST_OPTION | _LOAD_OPTION,
+        ),
+        DatasetInfo(
             "arrays", "your own arrays: an .npz, a .safetensors, or a folder of .npy files",
             options=_COMMON_OPTIONS | _PATH_OPTION | _TEST_OPTION | _VOCABULARY_OPTION, task=None,
         ),

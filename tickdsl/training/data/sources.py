@@ -15,9 +15,12 @@ from tickdsl.errors import TickdslError
 from tickdsl.training.catalogue import DATASETS
 from tickdsl.training.data.file_digests import files_digest
 from tickdsl.training.data.readers import embedded, idx, plugin, synthetic
+from tickdsl.training.data.readers.archives import open_tree
 from tickdsl.training.data.readers.arrays import ArrayFiles
 from tickdsl.training.data.readers.folder import ImageFolder
+from tickdsl.training.data.readers.parquet_files import ParquetFiles
 from tickdsl.training.data.readers.raw_dataset import RawDataset
+from tickdsl.training.data.readers.web_shards import WebShards
 from tickdsl.training.torchvision_import import import_torchvision
 
 #: The subfolder of the data folder that caches the arrays of decoded image folders.
@@ -35,7 +38,11 @@ _CIFAR = {
 _NEED_A_PATH = {
     "folder": "a folder or an archive",
     "arrays": "an .npz, a .safetensors, or a folder of .npy files",
+    "webdataset": "a folder of shards",
+    "parquet": "a folder of .parquet files",
 }
+#: Data sets of images that are neither a folder nor an archive of files.
+_TREES = {"webdataset": WebShards, "parquet": ParquetFiles}
 _TINY_IMAGENET = "tiny-imagenet-200"
 
 
@@ -77,7 +84,10 @@ def find_source(name: str, root: Path, options: Mapping[str, Any], *, download: 
     if name == "arrays" and path is not None:
         files = ArrayFiles(path, options["test"], options["vocabulary"])
         return Source(files.read, files.digest, reader_options=("test",))
-    images = ImageFolder(path or _tiny_imagenet(root), options["size"], options.get("test", 0.0), root / DECODED_FOLDER, options.get("load", "auto"))
+    images = ImageFolder(
+        path or _tiny_imagenet(root), options["size"], options.get("test", 0.0), root / DECODED_FOLDER,
+        options.get("load", "auto"), _TREES.get(name, open_tree),
+    )  # fmt: skip
     return Source(images.read, images.digest, rules=images.rules, skipped=images.skipped, reader_options=("test",))
 
 

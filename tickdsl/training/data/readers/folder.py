@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path, PurePosixPath
 from typing import Any, Protocol
@@ -28,8 +29,12 @@ from tickdsl.training.data.readers.encoded_images import EncodedImages
 from tickdsl.training.data.readers.file_entries import Entry, Listing, Skipped
 from tickdsl.training.data.readers.folder_tree import FolderTree
 from tickdsl.training.data.readers.image_decoding import ImageFacts, Scale, decode
+from tickdsl.training.data.readers.parquet_files import ParquetFiles
 from tickdsl.training.data.readers.raw_dataset import ImageArray, InputArray, LabelArray, RawDataset
+from tickdsl.training.data.readers.web_shards import WebShards
 
+#: What holds encoded images under names, with their splits and classes as folders.
+Tree = FolderTree | Archive | WebShards | ParquetFiles
 #: Part of the name of a cached file; raise it when the arrays of the same files change.
 _CACHE_VERSION = 2
 _MAX_TABLE_BYTES = 1 << 26
@@ -50,13 +55,14 @@ class ImageFolder:
     test_share: float
     cache: Path
     load: str = "auto"
+    open: Callable[[Path], Tree] = open_tree
 
     def digest(self) -> str:
         """The hex SHA-256 of the files' names and bytes."""
-        tree = open_tree(self.path)
-        if isinstance(tree, FolderTree):
-            return tree.digest(files_digest)
-        return hashlib.sha256(files_digest([self.path]).encode()).hexdigest()
+        tree = self.open(self.path)
+        if isinstance(tree, Archive):
+            return hashlib.sha256(files_digest([self.path]).encode()).hexdigest()
+        return tree.digest(files_digest)
 
     def rules(self) -> tuple[str, ...]:
         """The rules that reading it takes (see RawDataset)."""
@@ -73,18 +79,18 @@ class ImageFolder:
 
     def skipped(self) -> tuple[str, ...]:
         """Notes on what is skipped in a folder: not in those of `read`, as these files are not part of the digest."""
-        tree = open_tree(self.path)
+        tree = self.open(self.path)
         return _arranged(self.path, tree, self.test_share)[0].notes() if isinstance(tree, FolderTree) else ()
 
     def _read(self, key: str) -> RawDataset:
         if self._is_streamed():
-            raw = _decode(self.path, self.size, self.test_share, stream=self.cache / key)
+            raw = _decode(self.path, self.open(self.path), self.size, self.test_share, stream=self.cache / key)
             _rules_by_key[key] = raw.rules
             return raw
         file = self.cache / f"{key}.npz"
         raw = decoded_cache.load(file) if file.is_file() else None
         if raw is None:
-            raw = _decode(self.path, self.size, self.test_share)
+            raw = _decode(self.path, self.open(self.path), self.size, self.test_share)
             if self._cache_key() == key:  # else it changed while it was read
                 decoded_cache.save(raw, file)
         _rules_by_key[key] = raw.rules
@@ -93,7 +99,7 @@ class ImageFolder:
     def _is_streamed(self) -> bool:
         if self.load != "auto":
             return self.load == "stream"
-        tree = open_tree(self.path)
+        tree = self.open(self.path)
         images = [entry for entry in tree.listing().entries if entry.is_image]
         if not images:
             return False
@@ -121,7 +127,7 @@ class _Image:
     extent: tuple[int, int] = (-1, 0)
 
 
-def _pixels_of_first(tree: FolderTree | Archive, images: list[Entry]) -> int:
+def _pixels_of_first(tree: Tree, images: list[Entry]) -> int:
     """The number of pixels of the first image; 0 if it cannot be read, which is reported when all are."""
     for entry, content in tree.read(images[:1]):
         with contextlib.suppress(TickdslError):
@@ -135,9 +141,8 @@ def is_too_large(size: int) -> bool:
     return size > psutil.virtual_memory().available // 4
 
 
-def _decode(path: Path, size: int, test_share: float, stream: Path | None = None) -> RawDataset:
+def _decode(path: Path, tree: Tree, size: int, test_share: float, stream: Path | None = None) -> RawDataset:
     """Read the images; with `stream`, the start of the names of files that keep what is found, only look at them."""
-    tree = open_tree(path)
     listing, places = _arranged(path, tree, test_share)
     labels = _table_of_classes(tree, listing)
     images = _read_images(path, tree, places, size) if stream is None else _scan(path, tree, places, size, stream)
@@ -148,13 +153,13 @@ def _decode(path: Path, size: int, test_share: float, stream: Path | None = None
     images.sort(key=lambda image: image.place)
     train = [image for image in images if image.place.split == "train"]
     test = [image for image in images if image.place.split != "train"]
-    in_archive = isinstance(tree, Archive)
+    in_archive = not isinstance(tree, FolderTree)
     if stream is None:
         return _assemble(path, train, test, listing, _stack, in_archive=in_archive)
     return _assemble(path, train, test, listing, partial(_encoded, path, size, stream), in_archive=in_archive)
 
 
-def _scan(path: Path, tree: FolderTree | Archive, places: list[layout.Place], size: int, cache: Path) -> list[_Image]:
+def _scan(path: Path, tree: Tree, places: list[layout.Place], size: int, cache: Path) -> list[_Image]:
     from tickdsl.training.data.streaming.scan import scan  # loads torch, which `check` of other data does without
 
     found = scan(path, tree, [place.entry for place in places], size, cache)
@@ -166,7 +171,7 @@ def _scan(path: Path, tree: FolderTree | Archive, places: list[layout.Place], si
     ]  # fmt: skip
 
 
-def _arranged(path: Path, tree: FolderTree | Archive, test_share: float) -> tuple[Listing, list[layout.Place]]:
+def _arranged(path: Path, tree: Tree, test_share: float) -> tuple[Listing, list[layout.Place]]:
     listing = tree.listing()
     images = [entry for entry in listing.entries if entry.is_image]
     places = layout.arrange(path, images, test_share)
@@ -175,7 +180,7 @@ def _arranged(path: Path, tree: FolderTree | Archive, test_share: float) -> tupl
     return listing, places
 
 
-def _read_images(path: Path, tree: FolderTree | Archive, places: list[layout.Place], size: int) -> list[_Image]:
+def _read_images(path: Path, tree: Tree, places: list[layout.Place], size: int) -> list[_Image]:
     by_entry = {place.entry: place for place in places}
     images = []
     for entry, content in tree.read(by_entry):
@@ -200,7 +205,7 @@ def _with_test_images(path: Path, images: list[_Image], share: float) -> list[_I
     ]
 
 
-def _table_of_classes(tree: FolderTree | Archive, listing: Listing) -> dict[str, str]:
+def _table_of_classes(tree: Tree, listing: Listing) -> dict[str, str]:
     """The classes of Tiny ImageNet's validation images by file name; empty without its table."""
     tables = [entry for entry in listing.entries if not entry.is_image and entry.size <= _MAX_TABLE_BYTES]
     labels: dict[str, str] = {}

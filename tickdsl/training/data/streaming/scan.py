@@ -44,7 +44,8 @@ def scan(source: Path, tree: Tree, entries: Sequence[Entry], size: int, cache: P
     names = [entry.name for entry in entries]
     in_files = all(isinstance(entry.origin, Path) for entry in entries)
     if in_files:
-        paths, places = [str(entry.origin) for entry in entries], np.full((len(names), 2), (-1, 0), dtype=np.int64)
+        paths = [str(entry.origin) for entry in entries]
+        places = np.array([entry.extent for entry in entries], dtype=np.int64).reshape(-1, 2)
     else:
         pack = Path(f"{cache}.images")
         places = _pack(tree, entries, pack)
