@@ -218,3 +218,60 @@ def test_a_shard_can_be_damaged_within_an_image(tmp_path: Path) -> None:
     for how in ("stream", "resident"):
         with pytest.raises(TickdslError, match=r"pets-train-000002.tar:000014.jpg"):
             load("webdataset", path, load=how)
+
+
+# -- the Hugging Face Hub
+
+
+def saved(folder: Path, splits: tuple[str, ...] = ("train", "test")) -> Path:
+    library = pytest.importorskip("datasets")
+    features = library.Features({"image": library.Image(), "label": library.ClassLabel(names=list(LABELS))})
+    parts = {"train": TRAIN, "test": TEST, "validation": TEST}
+    library.DatasetDict(
+        {
+            split: library.Dataset.from_dict(
+                {
+                    "image": [{"bytes": content, "path": None} for _, content in parts[split]],
+                    "label": [LABELS.index(name) for name, _ in parts[split]],
+                },
+                features=features,
+            )
+            for split in splits
+        }
+    ).save_to_disk(str(folder))
+    return folder
+
+
+@pytest.mark.parametrize("how", ["resident", "stream"])
+@pytest.mark.parametrize("test", ["test", "validation"])
+def test_a_saved_data_set_of_the_hub_holds_the_images_of_a_folder(
+    tmp_path: Path, folder: Path, how: str, test: str
+) -> None:
+    path = saved(tmp_path / "saved", ("train", test))
+    data = load("hf", path, load=how, validation=0.3)
+    assert_alike(data, load("folder", folder, validation=0.3))
+
+
+def test_the_fingerprint_is_that_of_the_content(tmp_path: Path) -> None:
+    first, second = saved(tmp_path / "one"), saved(tmp_path / "two")
+    assert load("hf", first).fingerprint == load("hf", second).fingerprint
+
+
+def test_a_name_on_the_hub_that_cannot_be_loaded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("datasets")
+    monkeypatch.setattr("datasets.config.HF_HUB_OFFLINE", True)
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+    with pytest.raises(TickdslError, match="nobody/nothing cannot be loaded by `datasets`") as raised:
+        datasets.load("hf", root=tmp_path, options={"path": "nobody/nothing"})
+    assert raised.value.hint is not None and "save_to_disk" in raised.value.hint
+
+
+def test_a_quoted_name_is_a_path() -> None:
+    from tickdsl.lang.meaning.resolve import resolve
+    from tickdsl.lang.reading.include import load_source
+    from tickdsl.lang.syntax import Source
+
+    for text in ('data "hf:ylecun/mnist" size=8', 'data hf path="ylecun/mnist" size=8'):
+        plan = resolve(load_source(Source("test.plan", f"model small-cnn\n{text}\nprune filters 20%; rewind lr\n"))).plan
+        assert plan is not None
+        assert (plan.arms[0].data.name, dict(plan.arms[0].data.options)) == ("hf", {"size": 8, "path": "ylecun/mnist"})

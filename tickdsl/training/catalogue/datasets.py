@@ -112,6 +112,10 @@ _DATASETS = {
             options=_COMMON_OPTIONS | _PATH_OPTION | _TEST_OPTION | _LOAD_OPTION,
         ),
         DatasetInfo(
+            "hf", "images of the Hugging Face Hub, read by its package `datasets`",
+            options=_COMMON_OPTIONS | _PATH_OPTION | _TEST_OPTION | _LOAD_OPTION,
+        ),
+        DatasetInfo(
             "arrays", "your own arrays: an .npz, a .safetensors, or a folder of .npy files",
             options=_COMMON_OPTIONS | _PATH_OPTION | _TEST_OPTION | _VOCABULARY_OPTION, task=None,
         ),

@@ -18,6 +18,7 @@ from tickdsl.training.data.readers import embedded, idx, plugin, synthetic
 from tickdsl.training.data.readers.archives import open_tree
 from tickdsl.training.data.readers.arrays import ArrayFiles
 from tickdsl.training.data.readers.folder import ImageFolder
+from tickdsl.training.data.readers.hub_images import HubImages
 from tickdsl.training.data.readers.parquet_files import ParquetFiles
 from tickdsl.training.data.readers.raw_dataset import RawDataset
 from tickdsl.training.data.readers.web_shards import WebShards
@@ -40,9 +41,10 @@ _NEED_A_PATH = {
     "arrays": "an .npz, a .safetensors, or a folder of .npy files",
     "webdataset": "a folder of shards",
     "parquet": "a folder of .parquet files",
+    "hf": 'a name on the Hugging Face Hub; or write `data "hf:NAME"`',
 }
 #: Data sets of images that are neither a folder nor an archive of files.
-_TREES = {"webdataset": WebShards, "parquet": ParquetFiles}
+_TREES = {"webdataset": WebShards, "parquet": ParquetFiles, "hf": HubImages}
 _TINY_IMAGENET = "tiny-imagenet-200"
 
 

@@ -28,13 +28,14 @@ from tickdsl.training.data.readers.archives import Archive, open_tree
 from tickdsl.training.data.readers.encoded_images import EncodedImages
 from tickdsl.training.data.readers.file_entries import Entry, Listing, Skipped
 from tickdsl.training.data.readers.folder_tree import FolderTree
+from tickdsl.training.data.readers.hub_images import HubImages
 from tickdsl.training.data.readers.image_decoding import ImageFacts, Scale, decode
 from tickdsl.training.data.readers.parquet_files import ParquetFiles
 from tickdsl.training.data.readers.raw_dataset import ImageArray, InputArray, LabelArray, RawDataset
 from tickdsl.training.data.readers.web_shards import WebShards
 
 #: What holds encoded images under names, with their splits and classes as folders.
-Tree = FolderTree | Archive | WebShards | ParquetFiles
+Tree = FolderTree | Archive | WebShards | ParquetFiles | HubImages
 #: Part of the name of a cached file; raise it when the arrays of the same files change.
 _CACHE_VERSION = 2
 _MAX_TABLE_BYTES = 1 << 26
